@@ -1,0 +1,53 @@
+/**
+ * Every error that moepp raises on purpose.
+ *
+ * A wrong option or argument is a `TypeError` or `RangeError` that names it. All else (files, checkpoints, devices,
+ * limits, lifecycle) is a `MoeppError` with one of the codes below. Both say what, where, expected and got.
+ */
+
+export type MoeppErrorCode =
+  /** A file or directory that is needed does not exist or cannot be read. */
+  | 'ERR_NOT_FOUND'
+  /** A file's bytes contradict its format: truncated, out of range, overlapping, malformed. */
+  | 'ERR_BAD_FILE'
+  /** A file asks for something outside what moepp accepts from untrusted input (a pickle's global, say). */
+  | 'ERR_UNSAFE_FILE'
+  /** config.json holds a value or a key that cannot be run exactly. */
+  | 'ERR_BAD_CONFIG'
+  /** A tensor is missing, or has another shape or dtype than the configuration says. */
+  | 'ERR_BAD_WEIGHTS'
+  /** The tokenizer is of a kind that cannot be reproduced exactly, or contradicts the model. */
+  | 'ERR_BAD_TOKENIZER'
+  /** A prompt does not fit: longer than the context, or empty. */
+  | 'ERR_BAD_PROMPT'
+  /** A recorded program is inconsistent: shapes, dtypes or names. */
+  | 'ERR_BAD_PROGRAM'
+  /** The device, or an op on it, does not exist on this machine or in this build. */
+  | 'ERR_UNSUPPORTED'
+  /** Memory could not be had. */
+  | 'ERR_OUT_OF_MEMORY'
+  /** A second run was started on something that is already running. */
+  | 'ERR_BUSY'
+  /** The object was closed before or during the call. */
+  | 'ERR_CLOSED'
+  /** An AbortSignal ended the call. */
+  | 'ERR_ABORTED'
+  /** The native addon could not be loaded. */
+  | 'ERR_NO_BINDING'
+  /** The hub or the network answered with an error. */
+  | 'ERR_HUB'
+  /** A device failed while running. */
+  | 'ERR_DEVICE'
+
+export class MoeppError extends Error {
+  override readonly name = 'MoeppError'
+  readonly code: MoeppErrorCode
+  /** Label of the op that failed, `layers.3.moe.gate_up`, when there is one. */
+  declare readonly op?: string
+
+  constructor(code: MoeppErrorCode, message: string, options: { op?: string; cause?: unknown } = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause })
+    this.code = code
+    if (options.op !== undefined) this.op = options.op
+  }
+}
