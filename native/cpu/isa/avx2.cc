@@ -1,0 +1,2 @@
+#define MOEPP_ISA avx2
+#include "isa.inl.h"

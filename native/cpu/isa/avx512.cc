@@ -1,0 +1,2 @@
+#define MOEPP_ISA avx512
+#include "isa.inl.h"

@@ -1,0 +1,45 @@
+// One instruction set's kernels: every <op>.inl.h once, in the namespace of the set, compiled with the set's flags.
+//
+// No standard-library template is used below this point: the linker keeps one copy of an inline function for the whole
+// program, and that copy may be the one compiled for AVX-512.
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+#include <cmath>
+#include <cstdint>
+
+#include "../../kernels.h"
+#include "../kv_layout.h"
+#include "../panels.h"
+#include "../thread_pool.h"
+#include "isa.h"
+
+namespace moepp::cpu::MOEPP_ISA {
+
+#include "../simd.h"
+
+#include "../kernels/attention.inl.h"
+#include "../kernels/combine.inl.h"
+#include "../kernels/embedding.inl.h"
+#include "../kernels/gather_rows.inl.h"
+#include "../kernels/gemm.inl.h"
+#include "../kernels/grouped_gemm.inl.h"
+#include "../kernels/linear.inl.h"
+#include "../kernels/rms_norm.inl.h"
+#include "../kernels/rope_store.inl.h"
+#include "../kernels/rope_table.inl.h"
+#include "../kernels/route_top_k.inl.h"
+#include "../kernels/router_logits.inl.h"
+
+const Kernels& kernels() {
+  static constexpr Kernels table = {
+#define MOEPP_OP(name, Args) &name,
+#include "../../ops.inc"
+#undef MOEPP_OP
+  };
+  return table;
+}
+
+}  // namespace moepp::cpu::MOEPP_ISA

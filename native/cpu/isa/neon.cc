@@ -1,0 +1,2 @@
+#define MOEPP_ISA neon
+#include "isa.inl.h"

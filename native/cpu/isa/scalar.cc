@@ -1,0 +1,2 @@
+#define MOEPP_ISA scalar
+#include "isa.inl.h"

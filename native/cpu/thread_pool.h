@@ -1,0 +1,47 @@
+// The threads of the CPU device. One pool serves the whole process; each parallel_for is one job, and the caller works too.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "queue.h"
+
+namespace moepp::cpu {
+
+// Bytes that each thread may use within a task, aligned to 64.
+constexpr size_t kScratchBytes = size_t{2} << 20;
+
+class ThreadPool final : public Queue {
+ public:
+  // threads >= 1, the caller included: threads - 1 workers are started.
+  explicit ThreadPool(int threads);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int threads() const;
+
+  // Calls run(context, task, thread) once for every task in [0, tasks), thread in [0, threads()), and returns when all are
+  // done. Tasks are handed out in ascending order, one at a time. Jobs of several callers are done one after another.
+  // run must not throw, and must not start another job.
+  void parallel_for(int64_t tasks, void (*run)(const void* context, int64_t task, int thread), const void* context);
+
+  template <class Body>  // body(int64_t task, int thread)
+  void parallel_for(int64_t tasks, const Body& body) {
+    parallel_for(tasks, [](const void* context, int64_t task, int thread) { (*static_cast<const Body*>(context))(task, thread); },
+                 static_cast<const void*>(&body));
+  }
+
+  // kScratchBytes for the use of one thread until its task ends. Contents are unspecified.
+  std::byte* scratch(int thread);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+// Threads that this process may use: the cores it may run on, cut to the cgroup's CPU quota (v1 and v2), at least 1.
+int available_threads();
+
+}  // namespace moepp::cpu

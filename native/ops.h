@@ -1,0 +1,297 @@
+// One plain struct of arguments per op, with its contract. A kernel is a function of its arguments and a queue.
+//
+// Dimension letters, the same everywhere:
+//   T  tokens of the step            H  hidden size                D   head dim
+//   B  sequences of the step         F  FFN expert intermediate    Hq  query heads
+//   R  rows whose logits are wanted  E  experts, all kinds         Hkv key/value heads
+//   V  vocabulary                    N  FFN experts                S   tokens per page of the KV cache
+//   K  experts chosen per token      C  constant experts           M   pages per sequence (columns of the page table)
+// Experts are ordered FFN (N), constant (C), copy (1), zero (1): E = N + C + 2.
+//
+// visit() declares each field once: its name, direction, shape and type. The checker, the reader of recorded programs
+// and the memory planner are visitors (program.cc), so no field is described twice. In a shape, a letter is bound by
+// the first field that shows it and must agree in the others; "2F" is twice F, "_" is anything. The words mean:
+//   in, optional_in    read; an optional one may be absent (null)
+//   out                written whole
+//   optional_out       written whole unless null; null when no op reads it and no capture asks for it
+//   weight             constant for the program's life, in the layout named
+//   cache              the KV cache, read and written by page
+#pragma once
+
+#include "tensor.h"
+
+namespace moepp {
+
+// The KV cache of all layers. The order of bytes within a page is the device's affair (cpu/kv_layout.h).
+struct KvView {
+  void* data = nullptr;
+  DType dtype = DType::kF32;  // f32 | bf16
+  int64_t layers = 0, pages = 0, page_size = 0, kv_heads = 0, head_dim = 0;
+};
+
+enum class Activation : int32_t { kNone = 0, kTanh = 1, kSwiglu = 2 };
+
+// out[t] = table[tokens[t]].
+struct EmbeddingArgs {
+  const Tensor* tokens;  // [T] i32, each in [0, V)
+  const Tensor* table;   // [V, H] f32 | bf16; rows, or panels when the output head shares it
+  Tensor* out;           // [T, H] f32
+
+  template <class Visitor>
+  void visit(Visitor& v) {
+    v.in("tokens", tokens, "T", DType::kI32);
+    v.weight("table", table, "V H", Layout::kRows);
+    v.out("out", out, "T H", DType::kF32);
+  }
+};
+
+// sum[t] = x[t] + delta[t] (x alone without delta); out[t] = sum[t] / sqrt(mean(sum[t]^2) + eps) * weight. f32 throughout.
+// Source: MoE++ reference model, RMSNorm and the residual additions.
+struct RmsNormArgs {
+  const Tensor* x;       // [T, H] f32
+  const Tensor* delta;   // [T, H] f32 or null
+  const Tensor* weight;  // [H] f32
+  Tensor* sum;           // [T, H] f32; null when delta is null, or when nothing reads it
+  Tensor* out;           // [T, H] f32
+  float eps;
+
+  template <class Visitor>
+  void visit(Visitor& v) {
+    v.in("x", x, "T H", DType::kF32);
+    v.optional_in("delta", delta, "T H", DType::kF32);
+    v.weight("weight", weight, "H", Layout::kRows);
+    v.optional_out("sum", sum, "T H", DType::kF32);
+    v.out("out", out, "T H", DType::kF32);
+    v.attribute("eps", eps);
+  }
+};
+
+// out[t][n] = activation(sum_k x[t][k] * weight[n][k]); f32 products and sums over k in ascending order, so that a row does
+// not depend on the number of rows. activation is none or tanh.
+struct LinearArgs {
+  const Tensor* x;       // [T, I] f32
+  const Tensor* weight;  // [O, I] f32 | bf16, panels
+  Tensor* out;           // [T, O] f32
+  Activation activation;
+
+  template <class Visitor>
+  void visit(Visitor& v) {
+    v.in("x", x, "T I", DType::kF32);
+    v.weight("weight", weight, "O I", Layout::kPanels);
+    v.out("out", out, "T O", DType::kF32);
+    v.attribute("activation", activation);
+  }
+};
+
+// cosine[t][j], sine[t][j] of the f32 angle (position[t] / position_divisor) * frequencies[b][j], for the sequence b of t.
+// Source: MoE++ reference model, rotary embeddings; "linear" scaling sets the divisor, "ntk" and "dynamic" the frequencies.
+struct RopeTableArgs {
+  const Tensor* positions;        // [T] i32
+  const Tensor* sequence_starts;  // [B+1] i32: sequence b has the tokens sequence_starts[b] .. sequence_starts[b+1]-1
+  const Tensor* frequencies;      // [B, J] f32, J = D/2
+  Tensor* cosine;                 // [T, J] f32
+  Tensor* sine;                   // [T, J] f32
+  float position_divisor;
+
+  template <class Visitor>
+  void visit(Visitor& v) {
+    v.in("positions", positions, "T", DType::kI32);
+    v.in("sequence_starts", sequence_starts, "_", DType::kI32);
+    v.in("frequencies", frequencies, "B J", DType::kF32);
+    v.out("cosine", cosine, "T J", DType::kF32);
+    v.out("sine", sine, "T J", DType::kF32);
+    v.attribute("position_divisor", position_divisor);
+  }
+};
+
+// Splits qkv into heads, rotates q and k (dimension j with j + D/2), writes q out, and k and v into the cache: token t of
+// sequence b at position p goes to page page_table[b][p / S], row p % S, of the given layer.
+struct RopeStoreArgs {
+  const Tensor* qkv;              // [T, (Hq + 2 Hkv) D] f32: all q heads, all k heads, all v heads
+  const Tensor* cosine;           // [T, J] f32, J = D/2
+  const Tensor* sine;             // [T, J] f32
+  const Tensor* positions;        // [T] i32
+  const Tensor* sequence_starts;  // [B+1] i32
+  const Tensor* page_table;       // [B, M] i32
+  const KvView* cache;
+  Tensor* q;                      // [T, Hq, D] f32
+  int32_t layer;
+
+  template <class Visitor>
+  void visit(Visitor& v) {
+    v.in("qkv", qkv, "T _", DType::kF32);
+    v.in("cosine", cosine, "T J", DType::kF32);
+    v.in("sine", sine, "T J", DType::kF32);
+    v.in("positions", positions, "T", DType::kI32);
+    v.in("sequence_starts", sequence_starts, "_", DType::kI32);
+    v.in("page_table", page_table, "B M", DType::kI32);
+    v.cache("cache", cache);
+    v.out("q", q, "T Hq D", DType::kF32);
+    v.attribute("layer", layer);
+  }
+};
+
+// out[t][h] = sum_s softmax_s(scale * q[t][h] . k[s]) v[s] over the keys s = 0 .. position[t] of t's sequence; query head h
+// reads key/value head h / (Hq / Hkv). Keys are taken in blocks of one page, in ascending order, so that a row does not
+// depend on the other rows of the step. f32 statistics and sums.
+struct AttentionArgs {
+  const Tensor* q;                // [T, Hq, D] f32
+  const Tensor* positions;        // [T] i32
+  const Tensor* sequence_starts;  // [B+1] i32
+  const Tensor* page_table;       // [B, M] i32
+  const KvView* cache;
+  Tensor* out;                    // [T, Hq, D] f32
+  int32_t layer;
+  float scale;
+
+  template <class Visitor>
+  void visit(Visitor& v) {
+    v.in("q", q, "T Hq D", DType::kF32);
+    v.in("positions", positions, "T", DType::kI32);
+    v.in("sequence_starts", sequence_starts, "_", DType::kI32);
+    v.in("page_table", page_table, "B M", DType::kI32);
+    v.cache("cache", cache);
+    v.out("out", out, "T Hq D", DType::kF32);
+    v.attribute("layer", layer);
+    v.attribute("scale", scale);
+  }
+};
+
+// logits[t] = router z[t] + residual_map previous_logits[t], where z is hidden if given (the two-layer router), else x.
+// constant_scores[t][2c + j] = constant_router[2c + j] . x[t]: what each constant expert's own softmax is fed. f32.
+// Source: paper, gating residuals; MoE++ reference model, Router and ConstantExpert.
+struct RouterLogitsArgs {
+  const Tensor* x;                // [T, H] f32, normalised
+  const Tensor* hidden;           // [T, G] f32 or null
+  const Tensor* previous_logits;  // [T, E] f32 or null (first layer)
+  const Tensor* router;           // [E, G] f32, G = H without hidden
+  const Tensor* residual_map;     // [E, E] f32; null exactly when previous_logits is
+  const Tensor* constant_router;  // [X, H] f32, X = 2C
+  Tensor* logits;                 // [T, E] f32
+  Tensor* constant_scores;        // [T, X] f32
+
+  template <class Visitor>
+  void visit(Visitor& v) {
+    v.in("x", x, "T H", DType::kF32);
+    v.optional_in("hidden", hidden, "T G", DType::kF32);
+    v.optional_in("previous_logits", previous_logits, "T E", DType::kF32);
+    v.weight("router", router, hidden ? "E G" : "E H", Layout::kRows);
+    v.optional_weight("residual_map", residual_map, "E E", Layout::kRows);
+    v.weight("constant_router", constant_router, "X H", Layout::kRows);
+    v.out("logits", logits, "T E", DType::kF32);
+    v.out("constant_scores", constant_scores, "T X", DType::kF32);
+  }
+};
+
+// Top-K gating. With z = logits * (norm_std / unbiased std of the logits), or z = logits when norm_std is 0:
+//   plain:   w = softmax(z) over all E at the K largest; the zero expert's w becomes 0; then w /= sum of the K
+//   mixtral: w = softmax over the K largest z; the zero expert keeps its w
+// Equal logits: the lower index first. A standard deviation of 0 leaves z = logits; if only the zero expert has weight, the
+// other picks share 1 equally (upstream gives NaN in both). Indices are valid and distinct whatever the logits hold.
+// Zero-computation picks collapse to coefficients: with a = softmax(input_scale * scores of constant expert c),
+//   coefficients[t] = {cx, c_1 .. c_C}: cx = input_scale * (w_copy + sum_c w_c a_0), c_c = w_c a_1.
+// FFN picks are sorted by expert, stable in t: token_order[r] = t * K + k for r in [expert_offsets[n], expert_offsets[n+1]).
+// Source: paper, equations for the router and the zero-computation experts; MoE++ reference model, top-k gating.
+struct RouteTopKArgs {
+  const Tensor* logits;           // [T, E] f32
+  const Tensor* constant_scores;  // [T, X] f32, X = 2C
+  Tensor* expert_indices;         // [T, K] i32, the higher logit first
+  Tensor* expert_weights;         // [T, K] f32, as used, zero expert included
+  Tensor* coefficients;           // [T, C+1] f32
+  Tensor* expert_offsets;         // [N+1] i32
+  Tensor* token_order;            // [T, K] i32, flat; entries from expert_offsets[N] on are not written
+  Tensor* expert_rows;            // [T, K] i32: the r of a pick, or -1 for a zero-computation pick
+  float norm_std;
+  float input_scale;              // 1, or 2 when experts are fed twice the input
+  bool mixtral;
+
+  template <class Visitor>
+  void visit(Visitor& v) {
+    v.in("logits", logits, "T E", DType::kF32);
+    v.in("constant_scores", constant_scores, "T X", DType::kF32);
+    v.out("expert_indices", expert_indices, "T K", DType::kI32);
+    v.out("expert_weights", expert_weights, "T K", DType::kF32);
+    v.out("coefficients", coefficients, "T _", DType::kF32);
+    v.out("expert_offsets", expert_offsets, "_", DType::kI32);
+    v.out("token_order", token_order, "T K", DType::kI32);
+    v.out("expert_rows", expert_rows, "T K", DType::kI32);
+    v.attribute("norm_std", norm_std);
+    v.attribute("input_scale", input_scale);
+    v.attribute("mixtral", mixtral);
+  }
+};
+
+// For each row r of expert n: g = input_scale * weight[n] x[row], in f32, k ascending; out[r] = g, or with swiglu, where g is
+// F gate columns, then F up columns: out[r][f] = silu(g[f]) * g[F + f]. row is token_order[r] / K with token_order, else r.
+// Rows from expert_offsets[N] on are neither read nor written.
+struct GroupedGemmArgs {
+  const Tensor* x;               // [T, I] f32 with token_order; [T, K, I] without
+  const Tensor* expert_offsets;  // [N+1] i32
+  const Tensor* token_order;     // [T, K] i32 or null
+  const Tensor* weight;          // [N, O, I] f32 | bf16; panels, or gate-up panels of [N, 2F, I] with swiglu
+  Tensor* out;                   // [T, K, O] f32, or [T, K, F]
+  float input_scale;
+  Activation activation;         // none | swiglu
+
+  template <class Visitor>
+  void visit(Visitor& v) {
+    v.attribute("input_scale", input_scale);
+    v.attribute("activation", activation);
+    const bool swiglu = activation == Activation::kSwiglu;
+    v.optional_in("token_order", token_order, "T K", DType::kI32);
+    v.in("x", x, token_order ? "T I" : "T K I", DType::kF32);
+    v.in("expert_offsets", expert_offsets, "_", DType::kI32);
+    v.weight("weight", weight, swiglu ? "N 2F I" : "N F I", swiglu ? Layout::kGateUpPanels : Layout::kPanels);
+    v.out("out", out, "T K F", DType::kF32);
+  }
+};
+
+// moe_output[t] = coefficients[t][0] * x[t] + sum_c coefficients[t][1 + c] * constants[c]
+//                 + sum over FFN picks k, ascending, of expert_weights[t][k] * expert_out[expert_rows[t][k]];
+// sum = residual + moe_output; out = RMSNorm(sum; norm_weight). A coefficient of 0 adds nothing (not 0 * infinity).
+struct CombineArgs {
+  const Tensor* residual;        // [T, H] f32
+  const Tensor* x;               // [T, H] f32, the layer's normalised input
+  const Tensor* expert_out;      // [T, K, H] f32, rows sorted by expert
+  const Tensor* coefficients;    // [T, C+1] f32
+  const Tensor* expert_weights;  // [T, K] f32
+  const Tensor* expert_rows;     // [T, K] i32
+  const Tensor* constants;       // [C, H] f32
+  const Tensor* norm_weight;     // [H] f32
+  Tensor* moe_output;            // [T, H] f32 or null
+  Tensor* sum;                   // [T, H] f32 or null
+  Tensor* out;                   // [T, H] f32
+  float eps;
+
+  template <class Visitor>
+  void visit(Visitor& v) {
+    v.in("residual", residual, "T H", DType::kF32);
+    v.in("x", x, "T H", DType::kF32);
+    v.in("expert_out", expert_out, "T K H", DType::kF32);
+    v.in("coefficients", coefficients, "T _", DType::kF32);
+    v.in("expert_weights", expert_weights, "T K", DType::kF32);
+    v.in("expert_rows", expert_rows, "T K", DType::kI32);
+    v.weight("constants", constants, "C H", Layout::kRows);
+    v.weight("norm_weight", norm_weight, "H", Layout::kRows);
+    v.optional_out("moe_output", moe_output, "T H", DType::kF32);
+    v.optional_out("sum", sum, "T H", DType::kF32);
+    v.out("out", out, "T H", DType::kF32);
+    v.attribute("eps", eps);
+  }
+};
+
+// out[r] = x[rows[r]].
+struct GatherRowsArgs {
+  const Tensor* x;     // [T, H] f32
+  const Tensor* rows;  // [R] i32, each in [0, T)
+  Tensor* out;         // [R, H] f32
+
+  template <class Visitor>
+  void visit(Visitor& v) {
+    v.in("x", x, "T H", DType::kF32);
+    v.in("rows", rows, "R", DType::kI32);
+    v.out("out", out, "R H", DType::kF32);
+  }
+};
+
+}  // namespace moepp

@@ -1,0 +1,87 @@
+// A typed view of memory on one device. It owns nothing.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+namespace moepp {
+
+enum class DType : uint8_t { kF32, kBf16, kF16, kI32 };
+
+// How a weight's elements are ordered in memory. Every other tensor is kRows.
+//   kRows    row-major
+//   kPanels  [..., N, K] as panels of 32 rows, k outermost within a panel: the order in which a GEMM reads it.
+//   kGateUpPanels  the same, where N = 2F holds F gate rows, then F up rows; a panel is 16 gate rows and the 16 up rows
+//            of the same columns of the output, so that SwiGLU needs no second pass.
+// The byte layout of panels is the device's affair (cpu/panels.h).
+enum class Layout : uint8_t { kRows, kPanels, kGateUpPanels };
+
+constexpr int kMaxRank = 4;
+
+struct Tensor {
+  void* data = nullptr;
+  DType dtype = DType::kF32;
+  Layout layout = Layout::kRows;
+  int rank = 0;
+  int64_t shape[kMaxRank] = {0, 0, 0, 0};
+
+  template <class T>
+  T* as() const { return static_cast<T*>(data); }
+  float* f32() const { return as<float>(); }
+  int32_t* i32() const { return as<int32_t>(); }
+  int64_t elements() const {
+    int64_t n = 1;
+    for (int i = 0; i < rank; i++) n *= shape[i];
+    return n;
+  }
+};
+
+static inline int64_t dtype_size(DType dtype) { return dtype == DType::kBf16 || dtype == DType::kF16 ? 2 : 4; }
+
+static inline const char* dtype_name(DType dtype) {
+  switch (dtype) {
+    case DType::kF32: return "f32";
+    case DType::kBf16: return "bf16";
+    case DType::kF16: return "f16";
+    case DType::kI32: return "i32";
+  }
+  return "?";
+}
+
+// bf16 is the upper half of an f32.
+static inline float bf16_to_f32(uint16_t bits) {
+  const uint32_t wide = static_cast<uint32_t>(bits) << 16;
+  float value;
+  std::memcpy(&value, &wide, 4);
+  return value;
+}
+
+// Rounds to nearest, ties to even; a NaN stays a NaN.
+static inline uint16_t f32_to_bf16(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, 4);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>((bits >> 16) | 0x40u);
+  return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
+
+// IEEE half precision, subnormals included.
+static inline float f16_to_f32(uint16_t half) {
+  const uint32_t sign = static_cast<uint32_t>(half & 0x8000u) << 16;
+  const uint32_t exponent = (half >> 10) & 0x1fu;
+  const uint32_t mantissa = half & 0x3ffu;
+  uint32_t bits;
+  if (exponent == 0x1fu) {
+    bits = sign | 0x7f800000u | (mantissa << 13);
+  } else if (exponent != 0) {
+    bits = sign | ((exponent + 112u) << 23) | (mantissa << 13);
+  } else {
+    const float magnitude = static_cast<float>(mantissa) * 5.9604644775390625e-08f;  // 2^-24
+    std::memcpy(&bits, &magnitude, 4);
+    bits |= sign;
+  }
+  float value;
+  std::memcpy(&value, &bits, 4);
+  return value;
+}
+
+}  // namespace moepp
