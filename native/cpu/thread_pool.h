@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "queue.h"
 
@@ -14,7 +15,7 @@ constexpr size_t kScratchBytes = size_t{2} << 20;
 
 class ThreadPool final : public Queue {
  public:
-  // threads >= 1, the caller included: threads - 1 workers are started.
+  // threads >= 1, the caller included: threads - 1 workers are started, or as many as the system grants.
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -29,8 +30,9 @@ class ThreadPool final : public Queue {
 
   template <class Body>  // body(int64_t task, int thread)
   void parallel_for(int64_t tasks, const Body& body) {
-    parallel_for(tasks, [](const void* context, int64_t task, int thread) { (*static_cast<const Body*>(context))(task, thread); },
-                 static_cast<const void*>(&body));
+    parallel_for(
+        tasks, [](const void* context, int64_t task, int thread) { (*static_cast<const Body*>(context))(task, thread); },
+        static_cast<const void*>(&body));
   }
 
   // kScratchBytes for the use of one thread until its task ends. Contents are unspecified.
@@ -43,5 +45,8 @@ class ThreadPool final : public Queue {
 
 // Threads that this process may use: the cores it may run on, cut to the cgroup's CPU quota (v1 and v2), at least 1.
 int available_threads();
+
+// The CPU quota of this process's cgroup and its parents in whole threads, at least 1; 0 without one. root is "" but in tests.
+int cgroup_threads(const std::string& root);
 
 }  // namespace moepp::cpu
