@@ -1,0 +1,91 @@
+// The frame of the native microbenchmarks. A bench is a function registered by MOEPP_BENCH; it is run once per instruction set
+// and number of threads, and hands each of its rows to Run::row, which refuses to time a kernel whose check failed.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "cpu/isa/isa.h"
+#include "cpu/thread_pool.h"
+
+namespace moepp::bench {
+
+// What the machine can do, measured in the same run with the same threads.
+struct Ceiling {
+  double read_gb_s = 0.0;  // reading memory that no cache holds
+  double gflop_s = 0.0;    // f32 multiply-adds in registers, two operations each
+};
+
+// Adds one measurement to a ceiling: each figure is the best seen.
+void measure_ceiling(const std::string& isa, cpu::ThreadPool& pool, Ceiling* ceiling);
+
+enum class Bound { kBytes, kFlops };
+
+struct Row {
+  std::string name;   // "linear 1536 -> 4608"
+  std::string dtype;  // of the weights or of the cache
+  int64_t tokens = 0;
+  Bound bound = Bound::kBytes;  // which ceiling the row is held against
+  double amount = 0.0;          // bytes or floating point operations of one call
+};
+
+class Run {
+ public:
+  Run(const cpu::Isa& isa, cpu::ThreadPool& pool, const Ceiling& ceiling, double seconds)
+      : isa(isa), pool(pool), ceiling_(ceiling), seconds_(seconds) {}
+
+  const cpu::Isa& isa;
+  cpu::ThreadPool& pool;
+
+  // Times call(i), i = 0, 1, ..., for the seconds of the run and prints the median and the best. `wrong` says what the check
+  // against the reference found; when it is not empty, nothing is timed and the program fails.
+  void row(const Row& row, const std::string& wrong, const std::function<void(int64_t)>& call);
+  bool failed() const { return failed_; }
+
+ private:
+  const Ceiling& ceiling_;
+  double seconds_;
+  bool failed_ = false;
+};
+
+struct Bench {
+  const char* name;
+  void (*run)(Run& run);
+};
+
+std::vector<Bench>& registry();
+
+struct Registration {
+  Registration(const char* name, void (*run)(Run&)) { registry().push_back({name, run}); }
+};
+
+double now();  // seconds of a steady clock
+
+// Zeroed memory for benches, aligned to 2 MiB and on huge pages where the system gives them, as the device's own.
+class Buffer {
+ public:
+  explicit Buffer(size_t bytes);
+  ~Buffer();
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+
+  template <class T>
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
+  size_t bytes() const { return bytes_; }
+
+ private:
+  void* data_;
+  size_t bytes_;
+};
+
+}  // namespace moepp::bench
+
+#define MOEPP_BENCH(name)                                                      \
+  static void name(::moepp::bench::Run& run);                                  \
+  static const ::moepp::bench::Registration name##_registration(#name, &name); \
+  static void name(::moepp::bench::Run& run)

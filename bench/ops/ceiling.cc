@@ -1,0 +1,91 @@
+// The two ceilings of a processor, measured: f32 multiply-adds from registers, and reading memory that no cache holds.
+#include "bench.h"
+
+#include <algorithm>
+#include <atomic>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
+namespace moepp::bench {
+
+// One instruction set's loops. multiply_add does `rounds` rounds of kChains independent multiply-adds of `lanes` floats each.
+struct Loops {
+  int lanes;
+  float (*multiply_add)(int64_t rounds);
+  float (*read)(const float* data, int64_t floats);  // floats is a multiple of 256
+};
+
+constexpr int kChains = 12;                // >= 2 pipes * 5 cycles of latency, and few enough for 16 registers
+constexpr int64_t kReadFloats = 64 << 20;  // 256 MiB
+constexpr int64_t kReadTask = 256 << 10;   // 1 MiB a task
+
+// GCC and Clang keep the chains in registers and unroll both loops; `target` lets one file hold every set.
+#define MOEPP_CEILING(suffix, target, Vector, width, zero, set1, load, add, fma)                                  \
+  target static float multiply_add_##suffix(int64_t rounds) {                                                     \
+    Vector chain[kChains];                                                                                        \
+    const Vector a = set1(0.999999f), b = set1(1e-7f);                                                            \
+    for (int i = 0; i < kChains; i++) chain[i] = set1(static_cast<float>(i));                                     \
+    for (int64_t r = 0; r < rounds; r++) {                                                                        \
+      _Pragma("GCC unroll 12") for (int i = 0; i < kChains; i++) chain[i] = fma(chain[i], a, b);                  \
+    }                                                                                                             \
+    Vector total = zero();                                                                                        \
+    for (int i = 0; i < kChains; i++) total = add(total, chain[i]);                                               \
+    return reinterpret_cast<const float*>(&total)[0];                                                             \
+  }                                                                                                               \
+  target static float read_##suffix(const float* data, int64_t floats) {                                          \
+    Vector total[8] = {zero(), zero(), zero(), zero(), zero(), zero(), zero(), zero()};                           \
+    for (int64_t i = 0; i < floats; i += 8 * (width)) {                                                           \
+      __builtin_prefetch(data + i + 1024);                                                                        \
+      _Pragma("GCC unroll 8") for (int j = 0; j < 8; j++) total[j] = add(total[j], load(data + i + j * (width))); \
+    }                                                                                                             \
+    Vector sum = zero();                                                                                          \
+    for (int j = 0; j < 8; j++) sum = add(sum, total[j]);                                                         \
+    return reinterpret_cast<const float*>(&sum)[0];                                                               \
+  }                                                                                                               \
+  static constexpr Loops k_##suffix = {width, &multiply_add_##suffix, &read_##suffix};
+
+#if defined(__x86_64__)
+#define MOEPP_SSE_FMA(a, b, c) _mm_add_ps(_mm_mul_ps(a, b), c)
+MOEPP_CEILING(avx512, __attribute__((target("avx512f"))), __m512, 16, _mm512_setzero_ps, _mm512_set1_ps, _mm512_loadu_ps,
+              _mm512_add_ps, _mm512_fmadd_ps)
+MOEPP_CEILING(avx2, __attribute__((target("avx2,fma"))), __m256, 8, _mm256_setzero_ps, _mm256_set1_ps, _mm256_loadu_ps,
+              _mm256_add_ps, _mm256_fmadd_ps)
+MOEPP_CEILING(scalar, , __m128, 4, _mm_setzero_ps, _mm_set1_ps, _mm_loadu_ps, _mm_add_ps, MOEPP_SSE_FMA)
+static const Loops& loops(const std::string& isa) {
+  return isa == "avx512" ? k_avx512 : isa == "avx2" ? k_avx2 : k_scalar;
+}
+#elif defined(__ARM_NEON)
+#define MOEPP_NEON_ZERO() vdupq_n_f32(0.0f)
+#define MOEPP_NEON_FMA(a, b, c) vfmaq_f32(c, a, b)
+MOEPP_CEILING(neon, , float32x4_t, 4, MOEPP_NEON_ZERO, vdupq_n_f32, vld1q_f32, vaddq_f32, MOEPP_NEON_FMA)
+static const Loops& loops(const std::string&) {
+  return k_neon;
+}
+#endif
+
+static std::atomic<float> sink;  // keeps the sums alive
+
+void measure_ceiling(const std::string& isa, cpu::ThreadPool& pool, Ceiling* ceiling) {
+  const Loops& loop = loops(isa);
+  const int64_t threads = pool.threads();
+  constexpr int64_t kRounds = 1 << 21;
+  static const Buffer buffer(static_cast<size_t>(kReadFloats) * sizeof(float));
+  for (int attempt = 0; attempt < 6; attempt++) {
+    double start = now();
+    pool.parallel_for(threads * 8, [&](int64_t, int) { sink.store(loop.multiply_add(kRounds / 8), std::memory_order_relaxed); });
+    const double flops = 2.0 * kChains * loop.lanes * static_cast<double>(kRounds * threads);
+    ceiling->gflop_s = std::max(ceiling->gflop_s, flops / (now() - start) * 1e-9);
+
+    start = now();
+    pool.parallel_for(kReadFloats / kReadTask, [&](int64_t task, int) {
+      sink.store(loop.read(buffer.as<float>() + task * kReadTask, kReadTask), std::memory_order_relaxed);
+    });
+    ceiling->read_gb_s = std::max(ceiling->read_gb_s, 4.0 * static_cast<double>(kReadFloats) / (now() - start) * 1e-9);
+  }
+}
+
+}  // namespace moepp::bench
