@@ -1,0 +1,154 @@
+/** Finds and loads the native addon, and gives types to everything in it. The only file that touches the `.node` file. */
+import { existsSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import type { DType, TensorRef } from './checkpoint/tensor-ref.js'
+import { MoeppError, type MoeppErrorCode } from './errors.js'
+
+/** A size, or a size known only when a step runs: T tokens, R logit rows, B sequences, M pages per sequence. */
+export type Dimension = number | 'T' | 'R' | 'B' | 'B+1' | 'M'
+
+export interface BufferSpec {
+  readonly name: string
+  readonly dtype: 'f32' | 'i32'
+  readonly shape: readonly Dimension[]
+}
+
+export interface WeightSpec {
+  readonly name: string
+  /** On the device; the stored parts are converted. */
+  readonly dtype: DType
+  readonly shape: readonly number[]
+  /** Stored tensors, one below the other along the first axis. `name` is for errors. */
+  readonly parts: readonly (TensorRef & { readonly name: string })[]
+}
+
+export interface OpSpec {
+  /** A name in native/ops.inc. */
+  readonly op: string
+  /** For errors: `layers.3.moe.gate_up`. */
+  readonly label: string
+  /** Field of the op's struct to the name of a buffer or weight. */
+  readonly tensors: Readonly<Record<string, string>>
+  readonly attributes: Readonly<Record<string, number>>
+}
+
+export interface ProgramSpec {
+  /** Those that no op writes are the step's inputs. */
+  readonly buffers: readonly BufferSpec[]
+  readonly weights: readonly WeightSpec[]
+  readonly ops: readonly OpSpec[]
+  /** Buffers that every run returns. */
+  readonly outputs: readonly string[]
+}
+
+export type Sizes = Readonly<Record<'T' | 'R' | 'B' | 'M', number>>
+
+/** [bytes done, cancelled]: native adds to the first while it works; set the second to 1n to end the call. */
+export type Control = BigInt64Array
+
+export interface RunOptions {
+  readonly sizes: Sizes
+  /** Every input of the program, Int32Array or Float32Array. They must not change until the run has ended. */
+  readonly inputs: Readonly<Record<string, Int32Array | Float32Array>>
+  readonly cache?: NativeKvCache
+  /** Further buffers to return. */
+  readonly capture?: readonly string[]
+  readonly control?: Control
+}
+
+export type RunResult = Record<string, Int32Array | Float32Array>
+
+export interface NativeProgram {
+  /** One step. ERR_BUSY while another runs, ERR_CLOSED after close, ERR_ABORTED when cancelled. */
+  run(options: RunOptions): Promise<RunResult>
+  /** Waits for the run in flight. */
+  close(): Promise<void>
+  info(): { weightBytes: number; stepBytes?: number }
+}
+
+export interface KvCacheOptions {
+  readonly layers: number
+  readonly pages: number
+  /** Tokens per page; a multiple of 16. */
+  readonly pageSize: number
+  readonly kvHeads: number
+  readonly headDim: number
+  readonly dtype: 'f32' | 'bf16'
+}
+
+export interface NativeKvCache {
+  /** Copies one page of every layer. Not while a run is in flight. */
+  copyPage(from: number, to: number): void
+  close(): void
+}
+
+export interface DeviceInfo {
+  readonly name: string
+  readonly isa: string
+  readonly threads: number
+  readonly model: string
+}
+
+export interface NativeDevice {
+  info(): DeviceInfo
+  compile(program: ProgramSpec, control?: Control): Promise<NativeProgram>
+  kvCache(options: KvCacheOptions): NativeKvCache
+  close(): void
+}
+
+export interface Binding {
+  readonly Device: new (name: string, options?: { threads?: number; isa?: string }) => NativeDevice
+  /** Writes `header`, then each tensor row-major in its dtype; fails when the file exists. */
+  writeTensors(
+    path: string,
+    header: Uint8Array,
+    tensors: readonly (TensorRef & { name: string })[],
+    dtypes: readonly DType[],
+    control?: Control,
+  ): Promise<void>
+  /** Bytes per second that so many threads read from memory, measured now. */
+  readBandwidth(threads: number): Promise<number>
+  /** The file that was loaded. */
+  readonly path: string
+}
+
+let loaded: Binding | undefined
+
+/** The package's root: the nearest folder above this file that holds package.json. */
+function packageRoot(): string {
+  let folder = dirname(fileURLToPath(import.meta.url))
+  while (!existsSync(join(folder, 'package.json'))) folder = dirname(folder)
+  return folder
+}
+
+/**
+ * Loads the addon once: `MOEPP_BINDING` if set, else a local build, else the prebuilt binary for this platform.
+ * @throws MoeppError ERR_NO_BINDING, naming what was tried.
+ */
+export function loadBinding(): Binding {
+  if (loaded) return loaded
+  const require = createRequire(import.meta.url)
+  const root = packageRoot()
+  try {
+    const path: string = process.env.MOEPP_BINDING ?? require('node-gyp-build').path(root)
+    loaded = { ...(require(path) as Omit<Binding, 'path'>), path }
+    return loaded
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause)
+    throw new MoeppError(
+      'ERR_NO_BINDING',
+      `the native addon for ${process.platform}-${process.arch} could not be loaded: ${why}`,
+      { cause },
+    )
+  }
+}
+
+/** A native failure as a MoeppError; anything else unchanged. */
+export function fromNative(error: unknown): unknown {
+  if (!(error instanceof Error) || error instanceof MoeppError) return error
+  const { code, op } = error as Error & { code?: unknown; op?: unknown }
+  if (typeof code !== 'string' || !code.startsWith('ERR_')) return error
+  return new MoeppError(code as MoeppErrorCode, error.message, typeof op === 'string' ? { op } : {})
+}

@@ -1,0 +1,48 @@
+/** What the engine needs of a model on a device: one step at a time over pages of a KV cache. */
+
+/** A step: T tokens of B sequences, each sequence's tokens side by side. */
+export interface Step {
+  /** [T] token ids. */
+  readonly tokens: Int32Array
+  /** [T] place of each token in its sequence, from 0. */
+  readonly positions: Int32Array
+  /** [B+1]: sequence b has the tokens sequenceStarts[b] .. sequenceStarts[b+1] - 1. */
+  readonly sequenceStarts: Int32Array
+  /** [B, M] pages of each sequence in order; entries past its last page are not read and may be anything. */
+  readonly pageTable: Int32Array
+  /** [B, D/2] rotary frequencies of each sequence. */
+  readonly frequencies: Float32Array
+  /** [R] the tokens of the step whose logits are wanted, ascending. R may be 0. */
+  readonly logitRows: Int32Array
+  /** Names of buffers to return as well, `layers.3.router_logits`. */
+  readonly capture: readonly string[]
+}
+
+export interface StepResult {
+  /** [R, V]. */
+  readonly logits: Float32Array
+  /** Each captured buffer, [T, ...]. */
+  readonly captured: Readonly<Record<string, Int32Array | Float32Array>>
+}
+
+export interface Runner {
+  readonly vocabSize: number
+  /** Tokens that a sequence may hold. */
+  readonly contextLength: number
+  readonly pageSize: number
+  /** Pages of the KV cache, all sequences together. */
+  readonly pages: number
+  /** Tokens that one step should not exceed. */
+  readonly maxStepTokens: number
+  /** Runs one step; one at a time. `cancel` (see binding.ts, Control) ends it early with ERR_ABORTED. */
+  run(step: Step, cancel?: BigInt64Array): Promise<StepResult>
+  /** Copies one page of the KV cache, every layer. Never while a step runs. */
+  copyPage(from: number, to: number): void
+  /**
+   * Rotary frequencies [D/2] of a sequence of `length` tokens (a prompt: its full length, also while it is computed in
+   * chunks; decode: the position + 1). Equal lengths give the same object; pages computed with different objects hold
+   * different keys and must not be shared.
+   */
+  frequencies(length: number): Float32Array
+  close(): Promise<void>
+}

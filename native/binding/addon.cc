@@ -1,0 +1,60 @@
+// The module's exports.
+#include <napi.h>
+
+#include "ceiling.h"
+#include "convert.h"
+#include "objects.h"
+#include "weights.h"
+#include "worker.h"
+
+namespace moepp::binding {
+
+// writeTensors(path, header, tensors, dtypes, control?) -> Promise<void>
+static Napi::Value write_tensors_async(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const std::string path = info[0].ToString();
+  if (!info[1].IsTypedArray() || !info[3].IsArray()) throw Napi::TypeError::New(env, "header must be a Uint8Array, dtypes an array");
+  const Napi::Uint8Array header = info[1].As<Napi::Uint8Array>();
+  std::vector<uint8_t> bytes(header.Data(), header.Data() + header.ElementLength());
+  std::vector<TensorRef> refs = to_tensor_refs(info[2]);
+  std::vector<DType> dtypes;
+  const Napi::Array names = info[3].As<Napi::Array>();
+  for (uint32_t i = 0; i < names.Length(); i++) dtypes.push_back(to_dtype(names.Get(i)));
+  if (dtypes.size() != refs.size()) throw Napi::TypeError::New(env, "there must be one dtype for each tensor");
+  const Control control = to_control(info[4]);
+  auto kept = info[4].IsObject() ? std::make_shared<Napi::ObjectReference>(Napi::Persistent(info[4].As<Napi::Object>())) : nullptr;
+  return PromiseWorker::start(
+      env, [path, bytes = std::move(bytes), refs = std::move(refs), dtypes = std::move(dtypes), control] {
+        return write_tensors(path, bytes, refs, dtypes, control);
+      },
+      [kept](Napi::Env finished, const Status&) -> Napi::Value { return finished.Undefined(); });
+}
+
+// readBandwidth(threads) -> Promise<number>: bytes per second that the threads read from memory.
+static Napi::Value read_bandwidth_async(const Napi::CallbackInfo& info) {
+  const int threads = info[0].ToNumber().Int32Value();
+  auto rate = std::make_shared<double>(0);
+  return PromiseWorker::start(
+      info.Env(), [threads, rate] { return cpu::measure_read_bandwidth(threads, rate.get()); },
+      [rate](Napi::Env env, const Status&) -> Napi::Value { return Napi::Number::New(env, *rate); });
+}
+
+static Napi::Object init(Napi::Env env, Napi::Object exports) {
+  auto* data = new AddonData;
+  env.SetInstanceData(data);
+  const Napi::Function program = ProgramObject::define(env), kv_cache = KvCacheObject::define(env);
+  data->program = Napi::Persistent(program);
+  data->kv_cache = Napi::Persistent(kv_cache);
+  exports.Set("Device", DeviceObject::define(env));
+  exports.Set("Program", program);
+  exports.Set("KvCache", kv_cache);
+  exports.Set("writeTensors", Napi::Function::New<write_tensors_async>(env, "writeTensors"));
+  exports.Set("readBandwidth", Napi::Function::New<read_bandwidth_async>(env, "readBandwidth"));
+  return exports;
+}
+
+}  // namespace moepp::binding
+
+static Napi::Object init_addon(Napi::Env env, Napi::Object exports) { return moepp::binding::init(env, exports); }
+
+NODE_API_MODULE(moepp, init_addon)

@@ -1,0 +1,178 @@
+#include "convert.h"
+
+#include <cmath>
+
+namespace moepp::binding {
+
+Napi::Error to_error(Napi::Env env, const Status& status) {
+  Napi::Error error = Napi::Error::New(env, status.message);
+  error.Set("code", Napi::String::New(env, code_name(status.code)));
+  if (!status.op.empty()) error.Set("op", Napi::String::New(env, status.op));
+  return error;
+}
+
+static Napi::TypeError expected(Napi::Env env, const std::string& what, const char* type) {
+  return Napi::TypeError::New(env, what + " must be " + type);
+}
+
+static std::string to_string(const Napi::Value& value, const char* what) {
+  if (!value.IsString()) throw expected(value.Env(), what, "a string");
+  return value.As<Napi::String>();
+}
+
+static int64_t to_integer(const Napi::Value& value, const char* what) {
+  if (!value.IsNumber()) throw expected(value.Env(), what, "a number");
+  const double number = value.As<Napi::Number>().DoubleValue();
+  if (!(std::fabs(number) <= 9007199254740991.0) || number != std::floor(number)) throw expected(value.Env(), what, "a safe integer");
+  return static_cast<int64_t>(number);
+}
+
+static Napi::Object to_object(const Napi::Value& value, const char* what) {
+  if (!value.IsObject()) throw expected(value.Env(), what, "an object");
+  return value.As<Napi::Object>();
+}
+
+static Napi::Array array_of(const Napi::Object& object, const char* key) {
+  const Napi::Value value = object.Get(key);
+  if (!value.IsArray()) throw expected(object.Env(), key, "an array");
+  return value.As<Napi::Array>();
+}
+
+std::string string_of(const Napi::Object& object, const char* key) { return to_string(object.Get(key), key); }
+int64_t integer_of(const Napi::Object& object, const char* key) { return to_integer(object.Get(key), key); }
+int64_t integer_of(const Napi::Object& object, const char* key, int64_t absent) {
+  const Napi::Value value = object.Get(key);
+  return value.IsUndefined() ? absent : to_integer(value, key);
+}
+
+DType to_dtype(const Napi::Value& value) {
+  const std::string name = to_string(value, "dtype");
+  if (name == "f32") return DType::kF32;
+  if (name == "bf16") return DType::kBf16;
+  if (name == "f16") return DType::kF16;
+  if (name == "i32") return DType::kI32;
+  throw expected(value.Env(), "dtype", "f32, bf16, f16 or i32");
+}
+
+// A size, or the name of a Symbol.
+static int64_t to_dimension(const Napi::Value& value) {
+  if (!value.IsString()) {
+    const int64_t size = to_integer(value, "dimension");
+    if (size < 0) throw expected(value.Env(), "dimension", "at least 0");
+    return size;
+  }
+  const std::string name = value.As<Napi::String>();
+  if (name == "T") return kTokens;
+  if (name == "R") return kRows;
+  if (name == "B") return kSequences;
+  if (name == "B+1") return kSequencesPlus1;
+  if (name == "M") return kPages;
+  throw expected(value.Env(), "dimension", "a size or T, R, B, B+1 or M");
+}
+
+static Shape shape_of(const Napi::Object& object, const char* key = "shape") {
+  const Napi::Array array = array_of(object, key);
+  Shape shape;
+  for (uint32_t i = 0; i < array.Length(); i++) shape.push_back(to_dimension(array.Get(i)));
+  return shape;
+}
+
+static TensorRef to_tensor_ref(const Napi::Object& object) {
+  TensorRef ref;
+  ref.name = string_of(object, "name");
+  ref.dtype = to_dtype(object.Get("dtype"));
+  ref.shape = shape_of(object);
+  ref.file = string_of(object, "file");
+  const int64_t offset = integer_of(object, "byteOffset"), length = integer_of(object, "byteLength");
+  if (offset < 0 || length < 0) throw expected(object.Env(), "byteOffset and byteLength", "at least 0");
+  ref.byte_offset = static_cast<uint64_t>(offset);
+  ref.byte_length = static_cast<uint64_t>(length);
+  if (object.Get("strides").IsUndefined()) {
+    ref.strides.resize(ref.shape.size());
+    int64_t stride = 1;
+    for (size_t i = ref.shape.size(); i-- > 0;) {
+      ref.strides[i] = stride;
+      if (__builtin_mul_overflow(stride, ref.shape[i], &stride)) throw expected(object.Env(), "shape", "of a size that fits in 64 bits");
+    }
+  } else {
+    ref.strides = shape_of(object, "strides");
+    if (ref.strides.size() != ref.shape.size()) throw expected(object.Env(), "strides", "as long as shape");
+  }
+  return ref;
+}
+
+std::vector<TensorRef> to_tensor_refs(const Napi::Value& value) {
+  if (!value.IsArray()) throw expected(value.Env(), "tensors", "an array");
+  const Napi::Array array = value.As<Napi::Array>();
+  std::vector<TensorRef> refs;
+  for (uint32_t i = 0; i < array.Length(); i++) refs.push_back(to_tensor_ref(to_object(array.Get(i), "tensor")));
+  return refs;
+}
+
+static OpSpec to_op_spec(const Napi::Object& object) {
+  OpSpec op;
+  op.op = string_of(object, "op");
+  op.label = string_of(object, "label");
+  const Napi::Object tensors = to_object(object.Get("tensors"), "tensors");
+  const Napi::Array names = tensors.GetPropertyNames();
+  for (uint32_t i = 0; i < names.Length(); i++) {
+    const std::string field = to_string(names.Get(i), "field");
+    op.tensors[field] = string_of(tensors, field.c_str());
+  }
+  const Napi::Object attributes = to_object(object.Get("attributes"), "attributes");
+  const Napi::Array fields = attributes.GetPropertyNames();
+  for (uint32_t i = 0; i < fields.Length(); i++) {
+    const std::string field = to_string(fields.Get(i), "field");
+    const Napi::Value value = attributes.Get(field);
+    if (!value.IsNumber()) throw expected(value.Env(), field, "a number");
+    op.attributes[field] = value.As<Napi::Number>().DoubleValue();
+  }
+  return op;
+}
+
+ProgramSpec to_program_spec(const Napi::Object& object) {
+  ProgramSpec spec;
+  const Napi::Array buffers = array_of(object, "buffers");
+  for (uint32_t i = 0; i < buffers.Length(); i++) {
+    const Napi::Object buffer = to_object(buffers.Get(i), "buffer");
+    spec.buffers.push_back({string_of(buffer, "name"), to_dtype(buffer.Get("dtype")), shape_of(buffer)});
+  }
+  const Napi::Array weights = array_of(object, "weights");
+  for (uint32_t i = 0; i < weights.Length(); i++) {
+    const Napi::Object weight = to_object(weights.Get(i), "weight");
+    spec.weights.push_back({string_of(weight, "name"), to_dtype(weight.Get("dtype")), shape_of(weight), to_tensor_refs(weight.Get("parts"))});
+  }
+  const Napi::Array ops = array_of(object, "ops");
+  for (uint32_t i = 0; i < ops.Length(); i++) spec.ops.push_back(to_op_spec(to_object(ops.Get(i), "op")));
+  const Napi::Array outputs = array_of(object, "outputs");
+  for (uint32_t i = 0; i < outputs.Length(); i++) spec.outputs.push_back(to_string(outputs.Get(i), "output"));
+  return spec;
+}
+
+Sizes to_sizes(const Napi::Object& object) {
+  Sizes sizes;
+  sizes.tokens = integer_of(object, "T");
+  sizes.rows = integer_of(object, "R");
+  sizes.sequences = integer_of(object, "B");
+  sizes.pages = integer_of(object, "M");
+  if (sizes.tokens < 1 || sizes.rows < 0 || sizes.sequences < 1 || sizes.pages < 0) {
+    throw expected(object.Env(), "sizes", "T and B at least 1, R and M at least 0");
+  }
+  if (sizes.tokens > INT32_MAX || sizes.rows > INT32_MAX || sizes.sequences > INT32_MAX || sizes.pages > INT32_MAX) {
+    throw expected(object.Env(), "sizes", "below 2^31");
+  }
+  return sizes;
+}
+
+Control to_control(const Napi::Value& value) {
+  if (value.IsUndefined()) return {};
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_bigint64_array ||
+      value.As<Napi::TypedArray>().ElementLength() != 2) {
+    throw expected(value.Env(), "control", "a BigInt64Array of 2");
+  }
+  static_assert(sizeof(std::atomic<int64_t>) == sizeof(int64_t), "the cells are shared with JavaScript");
+  auto* cells = reinterpret_cast<std::atomic<int64_t>*>(value.As<Napi::BigInt64Array>().Data());
+  return {cells, cells + 1};
+}
+
+}  // namespace moepp::binding

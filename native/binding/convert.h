@@ -1,0 +1,30 @@
+// JavaScript values to native ones and back. A wrong type throws a TypeError: these are faults of our own TypeScript.
+#pragma once
+
+#include <napi.h>
+
+#include <string>
+
+#include "device.h"
+#include "spec.h"
+#include "status.h"
+
+namespace moepp::binding {
+
+// An Error with the properties code and op, which lib/binding.ts turns into a MoeppError.
+Napi::Error to_error(Napi::Env env, const Status& status);
+
+ProgramSpec to_program_spec(const Napi::Object& object);
+std::vector<TensorRef> to_tensor_refs(const Napi::Value& value);
+Sizes to_sizes(const Napi::Object& object);
+DType to_dtype(const Napi::Value& value);
+
+// The object's property, which must be of that type.
+std::string string_of(const Napi::Object& object, const char* key);
+int64_t integer_of(const Napi::Object& object, const char* key);
+int64_t integer_of(const Napi::Object& object, const char* key, int64_t absent);
+
+// A BigInt64Array [done bytes, cancelled], or nothing. The array must outlive the use of the result.
+Control to_control(const Napi::Value& value);
+
+}  // namespace moepp::binding

@@ -1,0 +1,228 @@
+#include "objects.h"
+
+#include <string>
+
+#include "convert.h"
+#include "worker.h"
+
+namespace moepp::binding {
+
+// A persistent reference that a std::function can hold: copies share it, and the last one drops it on the main thread.
+static std::shared_ptr<Napi::ObjectReference> keep(const Napi::Value& value) {
+  if (!value.IsObject()) return nullptr;
+  return std::make_shared<Napi::ObjectReference>(Napi::Persistent(value.As<Napi::Object>()));
+}
+
+// ---- Device
+
+Napi::Function DeviceObject::define(Napi::Env env) {
+  return DefineClass(env, "Device",
+                     {InstanceMethod<&DeviceObject::info>("info"), InstanceMethod<&DeviceObject::compile>("compile"),
+                      InstanceMethod<&DeviceObject::kv_cache>("kvCache"), InstanceMethod<&DeviceObject::close>("close")});
+}
+
+// new Device(name, { threads, isa })
+DeviceObject::DeviceObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
+  const Napi::Object options = info[1].IsObject() ? info[1].As<Napi::Object>() : Napi::Object::New(info.Env());
+  const std::string name = info[0].ToString();
+  if (name != "cpu") throw to_error(info.Env(), Status::error(Code::kUnsupported, "there is no device named " + name + " in this build"));
+  const Napi::Value isa = options.Get("isa");
+  const Status status = open_cpu_device(static_cast<int>(integer_of(options, "threads", 0)),
+                                        isa.IsUndefined() ? std::string() : std::string(isa.ToString()), &device_);
+  if (!status.ok()) throw to_error(info.Env(), status);
+}
+
+const std::shared_ptr<Device>& DeviceObject::open_device(Napi::Env env) const {
+  if (device_ == nullptr) throw to_error(env, Status::error(Code::kClosed, "the device is closed"));
+  return device_;
+}
+
+Napi::Value DeviceObject::info(const Napi::CallbackInfo& info) {
+  const DeviceInfo about = open_device(info.Env())->info();
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("name", about.name);
+  result.Set("isa", about.isa);
+  result.Set("threads", about.threads);
+  result.Set("model", about.model);
+  return result;
+}
+
+// compile(program, control?) -> Promise<Program>
+Napi::Value DeviceObject::compile(const Napi::CallbackInfo& info) {
+  const std::shared_ptr<Device> device = open_device(info.Env());
+  if (!info[0].IsObject()) throw Napi::TypeError::New(info.Env(), "program must be an object");
+  auto spec = std::make_shared<ProgramSpec>(to_program_spec(info[0].As<Napi::Object>()));
+  const Control control = to_control(info[1]);
+  const auto kept = keep(info[1]);
+  auto program = std::make_shared<std::unique_ptr<Program>>();
+  return PromiseWorker::start(
+      info.Env(), [device, spec, control, program] { return Program::compile(device, *spec, control, program.get()); },
+      [program, kept](Napi::Env env, const Status& status) -> Napi::Value {
+        if (!status.ok()) return env.Undefined();
+        auto* shared = new std::shared_ptr<Program>(std::move(*program));
+        return env.GetInstanceData<AddonData>()->program.New({Napi::External<std::shared_ptr<Program>>::New(env, shared)});
+      });
+}
+
+// kvCache({ layers, pages, pageSize, kvHeads, headDim, dtype }) -> KvCache
+Napi::Value DeviceObject::kv_cache(const Napi::CallbackInfo& info) {
+  if (!info[0].IsObject()) throw Napi::TypeError::New(info.Env(), "options must be an object");
+  const Napi::Object options = info[0].As<Napi::Object>();
+  KvView shape;
+  shape.dtype = to_dtype(options.Get("dtype"));
+  if (shape.dtype != DType::kF32 && shape.dtype != DType::kBf16) throw Napi::TypeError::New(info.Env(), "dtype must be f32 or bf16");
+  shape.layers = integer_of(options, "layers");
+  shape.pages = integer_of(options, "pages");
+  shape.page_size = integer_of(options, "pageSize");
+  shape.kv_heads = integer_of(options, "kvHeads");
+  shape.head_dim = integer_of(options, "headDim");
+  auto cache = std::make_unique<std::shared_ptr<KvCache>>();
+  const Status status = KvCache::create(open_device(info.Env()), shape, cache.get());
+  if (!status.ok()) throw to_error(info.Env(), status);
+  return info.Env().GetInstanceData<AddonData>()->kv_cache.New(
+      {Napi::External<std::shared_ptr<KvCache>>::New(info.Env(), cache.release())});
+}
+
+void DeviceObject::close(const Napi::CallbackInfo&) { device_.reset(); }
+
+// ---- KvCache
+
+// The native object handed to a constructor by this addon; scripts cannot make one.
+template <class T>
+static T take(const Napi::CallbackInfo& info) {
+  if (!info[0].IsExternal()) throw Napi::TypeError::New(info.Env(), "this class is made by Device");
+  std::unique_ptr<T> value(info[0].As<Napi::External<T>>().Data());
+  return std::move(*value);
+}
+
+Napi::Function KvCacheObject::define(Napi::Env env) {
+  return DefineClass(env, "KvCache", {InstanceMethod<&KvCacheObject::copy_page>("copyPage"), InstanceMethod<&KvCacheObject::close>("close")});
+}
+
+KvCacheObject::KvCacheObject(const Napi::CallbackInfo& info) : ObjectWrap(info), cache_(take<std::shared_ptr<KvCache>>(info)) {}
+
+void KvCacheObject::copy_page(const Napi::CallbackInfo& info) {
+  if (cache_ == nullptr) throw to_error(info.Env(), Status::error(Code::kClosed, "the kv cache is closed"));
+  const Status status = cache_->copy_page(info[0].ToNumber().Int64Value(), info[1].ToNumber().Int64Value());
+  if (!status.ok()) throw to_error(info.Env(), status);
+}
+
+void KvCacheObject::close(const Napi::CallbackInfo&) { cache_.reset(); }
+
+// ---- Program
+
+Napi::Function ProgramObject::define(Napi::Env env) {
+  return DefineClass(env, "Program",
+                     {InstanceMethod<&ProgramObject::run>("run"), InstanceMethod<&ProgramObject::close>("close"),
+                      InstanceMethod<&ProgramObject::info>("info")});
+}
+
+ProgramObject::ProgramObject(const Napi::CallbackInfo& info) : ObjectWrap(info), program_(take<std::shared_ptr<Program>>(info)) {}
+
+Napi::Value ProgramObject::info(const Napi::CallbackInfo& info) {
+  if (program_ == nullptr || closed_) throw to_error(info.Env(), Status::error(Code::kClosed, "the program is closed"));
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("weightBytes", static_cast<double>(program_->weight_bytes()));
+  result.Set("stepBytes", running_ ? info.Env().Undefined() : Napi::Number::New(info.Env(), static_cast<double>(program_->arena_bytes())));
+  return result;
+}
+
+static HostBuffer host_buffer(const Napi::Value& value, DType dtype, const std::string& name) {
+  const napi_typedarray_type wanted = dtype == DType::kI32 ? napi_int32_array : napi_float32_array;
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != wanted) {
+    throw Napi::TypeError::New(value.Env(), name + " must be " + (dtype == DType::kI32 ? "an Int32Array" : "a Float32Array"));
+  }
+  const Napi::TypedArray array = value.As<Napi::TypedArray>();
+  auto* bytes = static_cast<std::byte*>(array.ArrayBuffer().Data());
+  return {bytes + array.ByteOffset(), static_cast<int64_t>(array.ByteLength())};
+}
+
+// The typed arrays of one run's inputs, by the program's buffers.
+static void read_inputs(const Program& program, const Napi::Object& inputs, Step* step) {
+  const Napi::Array names = inputs.GetPropertyNames();
+  for (uint32_t i = 0; i < names.Length(); i++) {
+    const std::string name = names.Get(i).ToString();
+    DType dtype;
+    Shape shape;
+    if (!program.describe(name, step->sizes, &dtype, &shape)) {
+      throw to_error(inputs.Env(), Status::error(Code::kBadProgram, "there is no buffer named " + name));
+    }
+    step->inputs[name] = host_buffer(inputs.Get(name), dtype, name);
+  }
+}
+
+// Makes the typed array of one result and adds it to `results`.
+static void add_result(const Program& program, const std::string& name, Napi::Object results, Step* step) {
+  DType dtype;
+  Shape shape;
+  const Napi::Env env = results.Env();
+  if (!program.describe(name, step->sizes, &dtype, &shape)) {
+    throw to_error(env, Status::error(Code::kBadProgram, "there is no buffer named " + name + " to capture"));
+  }
+  size_t count = 1;
+  for (const int64_t size : shape) count *= static_cast<size_t>(size);
+  Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(env, count * 4);
+  if (dtype == DType::kI32) {
+    results.Set(name, Napi::Int32Array::New(env, count, buffer, 0));
+  } else {
+    results.Set(name, Napi::Float32Array::New(env, count, buffer, 0));
+  }
+  step->results[name] = {buffer.Data(), static_cast<int64_t>(count * 4)};
+}
+
+// run({ sizes, inputs, cache?, capture?, control? }) -> Promise<{ [buffer]: typed array }>
+Napi::Value ProgramObject::run(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (closed_) throw to_error(env, Status::error(Code::kClosed, "the program is closed"));
+  if (running_) throw to_error(env, Status::error(Code::kBusy, "the program is already running a step"));
+  if (!info[0].IsObject()) throw Napi::TypeError::New(env, "step must be an object");
+  const Napi::Object options = info[0].As<Napi::Object>();
+  auto step = std::make_shared<Step>();
+  if (!options.Get("sizes").IsObject() || !options.Get("inputs").IsObject()) throw Napi::TypeError::New(env, "sizes and inputs must be objects");
+  step->sizes = to_sizes(options.Get("sizes").As<Napi::Object>());
+  step->control = to_control(options.Get("control"));
+  read_inputs(*program_, options.Get("inputs").As<Napi::Object>(), step.get());
+  const Napi::Value cache = options.Get("cache");
+  if (!cache.IsUndefined()) {
+    if (!cache.IsObject() || !cache.As<Napi::Object>().InstanceOf(env.GetInstanceData<AddonData>()->kv_cache.Value())) {
+      throw Napi::TypeError::New(env, "cache must be a KvCache");
+    }
+    step->cache = KvCacheObject::Unwrap(cache.As<Napi::Object>())->cache();
+    if (step->cache == nullptr) throw to_error(env, Status::error(Code::kClosed, "the kv cache is closed"));
+  }
+  Napi::Object results = Napi::Object::New(env);
+  for (const std::string& name : program_->outputs()) add_result(*program_, name, results, step.get());
+  if (options.Get("capture").IsArray()) {
+    const Napi::Array capture = options.Get("capture").As<Napi::Array>();
+    for (uint32_t i = 0; i < capture.Length(); i++) add_result(*program_, capture.Get(i).ToString(), results, step.get());
+  }
+  running_ = true;
+  Ref();
+  const auto kept_step = keep(options), kept_results = keep(results);
+  return PromiseWorker::start(
+      env, [program = program_, step] { return program->run(*step); },
+      [this, kept_step, kept_results](Napi::Env, const Status&) -> Napi::Value {
+        running_ = false;
+        if (closed_) release_and_resolve();
+        const Napi::Value value = kept_results->Value();
+        Unref();
+        return value;
+      });
+}
+
+// close() -> Promise<void>: waits for the run in flight.
+Napi::Value ProgramObject::close(const Napi::CallbackInfo& info) {
+  closed_ = true;
+  closing_.push_back(Napi::Promise::Deferred::New(info.Env()));
+  const Napi::Promise promise = closing_.back().Promise();
+  if (!running_) release_and_resolve();
+  return promise;
+}
+
+void ProgramObject::release_and_resolve() {
+  program_.reset();
+  for (const Napi::Promise::Deferred& deferred : closing_) deferred.Resolve(Env().Undefined());
+  closing_.clear();
+}
+
+}  // namespace moepp::binding

@@ -1,0 +1,67 @@
+// The JavaScript classes of the addon. Each holds native objects by shared pointers: closing or collecting one never pulls
+// memory from under a run.
+#pragma once
+
+#include <napi.h>
+
+#include <memory>
+#include <vector>
+
+#include "device.h"
+#include "program.h"
+
+namespace moepp::binding {
+
+// The constructors of one environment (the main thread, or a worker).
+struct AddonData {
+  Napi::FunctionReference program, kv_cache;
+};
+
+class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
+ public:
+  static Napi::Function define(Napi::Env env);
+  explicit DeviceObject(const Napi::CallbackInfo& info);
+
+ private:
+  Napi::Value info(const Napi::CallbackInfo& info);
+  Napi::Value compile(const Napi::CallbackInfo& info);
+  Napi::Value kv_cache(const Napi::CallbackInfo& info);
+  void close(const Napi::CallbackInfo& info);
+  const std::shared_ptr<Device>& open_device(Napi::Env env) const;
+
+  std::shared_ptr<Device> device_;
+};
+
+class KvCacheObject : public Napi::ObjectWrap<KvCacheObject> {
+ public:
+  static Napi::Function define(Napi::Env env);
+  explicit KvCacheObject(const Napi::CallbackInfo& info);
+  const std::shared_ptr<KvCache>& cache() const { return cache_; }
+
+ private:
+  void copy_page(const Napi::CallbackInfo& info);
+  void close(const Napi::CallbackInfo& info);
+
+  std::shared_ptr<KvCache> cache_;
+};
+
+class ProgramObject : public Napi::ObjectWrap<ProgramObject> {
+ public:
+  static Napi::Function define(Napi::Env env);
+  explicit ProgramObject(const Napi::CallbackInfo& info);
+
+ private:
+  friend class RunWorker;
+
+  Napi::Value run(const Napi::CallbackInfo& info);
+  Napi::Value close(const Napi::CallbackInfo& info);
+  Napi::Value info(const Napi::CallbackInfo& info);
+  void release_and_resolve();
+
+  std::shared_ptr<Program> program_;
+  bool running_ = false;
+  bool closed_ = false;
+  std::vector<Napi::Promise::Deferred> closing_;
+};
+
+}  // namespace moepp::binding

@@ -1,0 +1,59 @@
+// Work off the main thread, as a promise.
+#pragma once
+
+#include <napi.h>
+
+#include <exception>
+#include <functional>
+#include <new>
+#include <utility>
+
+#include "convert.h"
+#include "status.h"
+
+namespace moepp::binding {
+
+// Runs `work` on a thread of libuv's pool, then settles the promise on the main thread: with what `finish` returns, or
+// rejected with the error of the status. `finish` runs on the main thread in both cases.
+class PromiseWorker : public Napi::AsyncWorker {
+ public:
+  using Work = std::function<Status()>;
+  using Finish = std::function<Napi::Value(Napi::Env env, const Status& status)>;
+
+  static Napi::Promise start(Napi::Env env, Work work, Finish finish) {
+    auto* worker = new PromiseWorker(env, std::move(work), std::move(finish));  // deletes itself
+    Napi::Promise promise = worker->deferred_.Promise();
+    worker->Queue();
+    return promise;
+  }
+
+ private:
+  PromiseWorker(Napi::Env env, Work work, Finish finish)
+      : AsyncWorker(env), work_(std::move(work)), finish_(std::move(finish)), deferred_(Napi::Promise::Deferred::New(env)) {}
+
+  void Execute() override {
+    try {
+      status_ = work_();
+    } catch (const std::bad_alloc&) {
+      status_ = Status::error(Code::kOutOfMemory, "out of memory");
+    } catch (const std::exception& error) {
+      status_ = Status::error(Code::kDevice, error.what());
+    }
+  }
+
+  void OnOK() override {
+    const Napi::Value value = finish_(Env(), status_);
+    if (status_.ok()) {
+      deferred_.Resolve(value);
+    } else {
+      deferred_.Reject(to_error(Env(), status_).Value());
+    }
+  }
+
+  Work work_;
+  Finish finish_;
+  Napi::Promise::Deferred deferred_;
+  Status status_;
+};
+
+}  // namespace moepp::binding

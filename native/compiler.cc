@@ -1,0 +1,329 @@
+// Program::compile: binds every op's fields to buffers and weights, and checks names, shapes, dtypes and order.
+#include "check_data.h"
+#include "program.h"
+
+namespace moepp {
+
+static std::string shape_text(const Shape& shape) {
+  std::string text = "[";
+  for (size_t i = 0; i < shape.size(); i++) {
+    if (i > 0) text += ", ";
+    switch (shape[i]) {
+      case kTokens: text += "T"; break;
+      case kRows: text += "R"; break;
+      case kSequences: text += "B"; break;
+      case kSequencesPlus1: text += "B+1"; break;
+      case kPages: text += "M"; break;
+      default: text += std::to_string(shape[i]);
+    }
+  }
+  return text + "]";
+}
+
+// Letters of one op and the sizes they were bound to. Sizes may be Symbols.
+class Letters {
+ public:
+  // Binds or compares each letter of `pattern` with `shape`; what was expected goes to *expected when they differ.
+  bool match(const char* pattern, const Shape& shape, std::string* expected) {
+    Shape wanted;
+    std::vector<std::string> words;
+    split(pattern, &words);
+    bool same = words.size() == shape.size();
+    std::string text = "[";
+    for (size_t i = 0; i < words.size(); i++) {
+      const int64_t size = i < shape.size() ? shape[i] : 0;
+      if (i > 0) text += ", ";
+      text += one(words[i], size, &same);
+    }
+    *expected = text + "]";
+    return same;
+  }
+
+ private:
+  static void split(const char* pattern, std::vector<std::string>* words) {
+    std::string word;
+    for (const char* c = pattern;; c++) {
+      if (*c == ' ' || *c == 0) {
+        if (!word.empty()) words->push_back(word);
+        word.clear();
+        if (*c == 0) return;
+      } else {
+        word += *c;
+      }
+    }
+  }
+
+  // One word, "H", "2F" or "_", against a size; returns what was expected, in words.
+  std::string one(const std::string& word, int64_t size, bool* same) {
+    if (word == "_") return std::string("any");
+    const bool twice = word[0] == '2';
+    const std::string letter = twice ? word.substr(1) : word;
+    const auto bound = sizes_.find(letter);
+    if (bound == sizes_.end()) {
+      if (twice && (size < 0 || size % 2 != 0)) {
+        *same = false;
+        return "an even size";
+      }
+      sizes_[letter] = twice ? size / 2 : size;
+      return shape_text({size}).substr(1, shape_text({size}).size() - 2);
+    }
+    const int64_t expected = twice && bound->second >= 0 ? 2 * bound->second : bound->second;
+    if (expected != size) *same = false;
+    const std::string text = shape_text({expected});
+    return text.substr(1, text.size() - 2);
+  }
+
+  std::map<std::string, int64_t> sizes_;
+};
+
+class Compiler {
+ public:
+  Compiler(Program& program, const ProgramSpec& spec) : program_(program), spec_(spec) {}
+
+  Status compile() {
+    MOEPP_CHECK(declare());
+    for (const OpSpec& op : spec_.ops) MOEPP_CHECK(add(op));
+    return check_whole();
+  }
+
+ private:
+  class Binder;
+
+  Status declare() {
+    for (const BufferSpec& spec : spec_.buffers) {
+      MOEPP_CHECK(check_declaration(spec.name, spec.shape));
+      auto buffer = std::make_unique<Program::Buffer>();
+      buffer->name = spec.name;
+      buffer->dtype = spec.dtype;
+      buffer->shape = spec.shape;
+      program_.buffer_index_[spec.name] = static_cast<int>(program_.buffers_.size());
+      buffer->tensor.dtype = spec.dtype;
+      set_shape(&buffer->tensor, spec.shape);
+      program_.buffers_.push_back(std::move(buffer));
+    }
+    for (const WeightSpec& spec : spec_.weights) {
+      MOEPP_CHECK(check_declaration(spec.name, spec.shape));
+      auto weight = std::make_unique<Program::Weight>();
+      weight->spec = spec;
+      weight_index_[spec.name] = static_cast<int>(program_.weights_.size());
+      weight->tensor.dtype = spec.dtype;
+      set_shape(&weight->tensor, spec.shape);
+      program_.weights_.push_back(std::move(weight));
+    }
+    return {};
+  }
+
+  Status check_declaration(const std::string& name, const Shape& shape) {
+    if (program_.buffer_index_.count(name) || weight_index_.count(name)) return Status::error(Code::kBadProgram, name + " is declared twice");
+    if (shape.empty() || shape.size() > kMaxRank) {
+      return Status::error(Code::kBadProgram, name + ": shape " + shape_text(shape) + " must have 1 to 4 dimensions");
+    }
+    int64_t product = 1;
+    for (const int64_t size : shape) {
+      if (size < kPages || (size >= 0 && __builtin_mul_overflow(product, size, &product))) {
+        return Status::error(Code::kBadProgram, name + ": shape " + shape_text(shape) + " is not usable");
+      }
+    }
+    return {};
+  }
+
+  static void set_shape(Tensor* tensor, const Shape& shape) {
+    tensor->rank = static_cast<int>(shape.size());
+    for (size_t i = 0; i < shape.size(); i++) tensor->shape[i] = shape[i];
+  }
+
+  Status add(const OpSpec& op);
+  Status check_whole();
+
+  Program& program_;
+  const ProgramSpec& spec_;
+  std::map<std::string, int> weight_index_;
+};
+
+// Visits one op's fields and points them to what the recorded op names.
+class Compiler::Binder {
+ public:
+  Binder(Compiler& compiler, const OpSpec& op, Program::Instruction& instruction)
+      : compiler_(compiler), program_(compiler.program_), op_(op), instruction_(instruction), index_(static_cast<int>(program_.instructions_.size())) {}
+
+  void in(const char* field, const Tensor*& target, const char* shape, DType dtype) { input(field, target, shape, dtype, false); }
+  void optional_in(const char* field, const Tensor*& target, const char* shape, DType dtype) { input(field, target, shape, dtype, true); }
+  void out(const char* field, Tensor*& target, const char* shape, DType dtype) { output(field, target, shape, dtype, false); }
+  void optional_out(const char* field, Tensor*& target, const char* shape, DType dtype) { output(field, target, shape, dtype, true); }
+  void weight(const char* field, const Tensor*& target, const char* shape, Layout layout) { constant(field, target, shape, layout, false); }
+  void optional_weight(const char* field, const Tensor*& target, const char* shape, Layout layout) { constant(field, target, shape, layout, true); }
+
+  // The cache is the step's own and is not named in the recorded op.
+  void cache(const char*, const KvView*& target) {
+    program_.needs_cache_ = true;
+    target = &program_.cache_;
+  }
+
+  void attribute(const char* field, float& target) { target = static_cast<float>(number(field)); }
+  void attribute(const char* field, int32_t& target) { target = static_cast<int32_t>(number(field)); }
+  void attribute(const char* field, bool& target) { target = number(field) != 0; }
+  void attribute(const char* field, Activation& target) { target = static_cast<Activation>(static_cast<int32_t>(number(field))); }
+
+  Status finish() {
+    if (used_ != op_.tensors.size() + op_.attributes.size()) fail("has a field that " + op_.op + " does not know");
+    return status_;
+  }
+
+ private:
+  void input(const char* field, const Tensor*& target, const char* shape, DType dtype, bool optional) {
+    target = nullptr;
+    const int index = find(field, program_.buffer_index_, "buffer", optional);
+    if (index < 0) return;
+    Program::Buffer& buffer = *program_.buffers_[index];
+    check(field, buffer.name, buffer.shape, buffer.dtype, shape, dtype);
+    buffer.last_reader = index_;
+    instruction_.reads.push_back(index);
+    target = &buffer.tensor;
+  }
+
+  void output(const char* field, Tensor*& target, const char* shape, DType dtype, bool optional) {
+    target = nullptr;
+    const int index = find(field, program_.buffer_index_, "buffer", optional);
+    if (index < 0) return;
+    Program::Buffer& buffer = *program_.buffers_[index];
+    check(field, buffer.name, buffer.shape, buffer.dtype, shape, dtype);
+    if (buffer.writer >= 0) return fail(buffer.name + " is written twice");
+    if (buffer.last_reader >= 0) return fail(buffer.name + " is read before it is written");
+    buffer.writer = index_;
+    buffer.optional = optional;
+    instruction_.writes.push_back(index);
+    if (optional) instruction_.optional_outputs.push_back({&target, index});
+    target = &buffer.tensor;
+  }
+
+  void constant(const char* field, const Tensor*& target, const char* shape, Layout layout, bool optional) {
+    target = nullptr;
+    const int index = find(field, compiler_.weight_index_, "weight", optional);
+    if (index < 0) return;
+    Program::Weight& weight = *program_.weights_[index];
+    // The embedding takes rows or panels, f32 or bf16, so that an output head that shares the table decides. Other vectors
+    // and small matrices in rows are f32.
+    const bool flexible = op_.op == "embedding";
+    const bool halves = weight.spec.dtype == DType::kBf16 && (flexible || layout != Layout::kRows);
+    check(field, weight.spec.name, weight.spec.shape, weight.spec.dtype, shape, halves ? DType::kBf16 : DType::kF32);
+    if (!weight.used || (weight.flexible && !flexible)) {
+      weight.layout = layout;
+    } else if (!flexible && weight.layout != layout) {
+      return fail(weight.spec.name + " is used in two layouts");
+    }
+    weight.flexible = flexible && (!weight.used || weight.flexible);
+    weight.used = true;
+    target = &weight.tensor;
+  }
+
+  // The index of what the recorded op names for a field; -1, with an error unless optional, when it names nothing.
+  int find(const char* field, const std::map<std::string, int>& index, const char* kind, bool optional) {
+    const auto name = op_.tensors.find(field);
+    if (name == op_.tensors.end()) {
+      if (!optional) fail(std::string(field) + " is missing");
+      return -1;
+    }
+    used_++;
+    const auto found = index.find(name->second);
+    if (found == index.end()) {
+      fail(std::string(field) + ": there is no " + kind + " named " + name->second);
+      return -1;
+    }
+    return found->second;
+  }
+
+  double number(const char* field) {
+    const auto found = op_.attributes.find(field);
+    if (found == op_.attributes.end()) {
+      fail(std::string(field) + " is missing");
+      return 0;
+    }
+    used_++;
+    return found->second;
+  }
+
+  void check(const char* field, const std::string& name, const Shape& shape, DType dtype, const char* pattern, DType expected_dtype) {
+    std::string expected;
+    const bool same = letters_.match(pattern, shape, &expected);
+    if (same && dtype == expected_dtype) return;
+    fail(std::string(field) + " (" + name + ") is " + shape_text(shape) + " " + dtype_name(dtype) + ", expected " + expected + " " +
+         dtype_name(expected_dtype));
+  }
+
+  void fail(std::string message) {
+    if (status_.ok()) status_ = Status::error(Code::kBadProgram, op_.label + ": " + std::move(message), op_.label);
+  }
+
+  Compiler& compiler_;
+  Program& program_;
+  const OpSpec& op_;
+  Program::Instruction& instruction_;
+  const int index_;
+  Letters letters_;
+  size_t used_ = 0;
+  Status status_;
+};
+
+Status Compiler::add(const OpSpec& op) {
+  auto instruction = std::make_unique<Program::Instruction>();
+  instruction->label = op.label;
+  const Kernels& kernels = program_.device_->kernels();
+  bool known = false, supported = false;
+#define MOEPP_OP(name, Args)                                                                                  \
+  if (op.op == #name) {                                                                                       \
+    known = true;                                                                                             \
+    supported = kernels.name != nullptr;                                                                      \
+    instruction->args.emplace<Args>();                                                                        \
+    instruction->invoke = [](const AnyArgs& args, const Kernels& table, Queue& queue) {                       \
+      table.name(std::get<Args>(args), queue);                                                                \
+    };                                                                                                        \
+  }
+#include "ops.inc"
+#undef MOEPP_OP
+  if (!known) return Status::error(Code::kBadProgram, op.label + ": there is no op named " + op.op, op.label);
+  if (!supported) {
+    return Status::error(Code::kUnsupported, op.label + ": " + program_.device_->info().name + " has no kernel for " + op.op, op.label);
+  }
+  Binder binder(*this, op, *instruction);
+  std::visit(
+      [&](auto& args) {
+        if constexpr (!std::is_same_v<std::decay_t<decltype(args)>, std::monostate>) args.visit(binder);
+      },
+      instruction->args);
+  MOEPP_CHECK(binder.finish());
+  const std::string broken = broken_relation(instruction->args);
+  if (!broken.empty()) return Status::error(Code::kBadProgram, op.label + ": " + broken, op.label);
+  program_.instructions_.push_back(std::move(instruction));
+  return {};
+}
+
+Status Compiler::check_whole() {
+  for (const std::string& name : spec_.outputs) {
+    const auto found = program_.buffer_index_.find(name);
+    if (found == program_.buffer_index_.end() || program_.buffers_[found->second]->writer < 0) {
+      return Status::error(Code::kBadProgram, "output " + name + ": no op writes it");
+    }
+  }
+  for (const auto& weight : program_.weights_) {
+    if (!weight->used) return Status::error(Code::kBadProgram, "weight " + weight->spec.name + ": no op reads it");
+    for (const int64_t size : weight->spec.shape) {
+      if (size < 0) return Status::error(Code::kBadProgram, "weight " + weight->spec.name + ": its shape must be known");
+    }
+  }
+  for (const auto& buffer : program_.buffers_) {
+    if (buffer->writer < 0) program_.inputs_.push_back(&buffer->tensor);
+  }
+  program_.outputs_ = spec_.outputs;
+  return {};
+}
+
+Status Program::compile(std::shared_ptr<Device> device, const ProgramSpec& spec, const Control& control, std::unique_ptr<Program>* program) {
+  auto compiled = std::make_unique<Program>();
+  compiled->device_ = std::move(device);
+  MOEPP_CHECK(Compiler(*compiled, spec).compile());
+  MOEPP_CHECK(compiled->load_weights(control));
+  *program = std::move(compiled);
+  return {};
+}
+
+}  // namespace moepp

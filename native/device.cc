@@ -1,0 +1,68 @@
+#include "device.h"
+
+namespace moepp {
+
+Status Memory::allocate(std::shared_ptr<Device> device, int64_t bytes, const std::string& what, Memory* memory) {
+  memory->reset();
+  void* data = device->allocate(bytes);
+  if (data == nullptr) {
+    return Status::error(Code::kOutOfMemory, what + ": " + std::to_string(bytes) + " bytes could not be allocated on " + device->info().name);
+  }
+  memory->device_ = std::move(device);
+  memory->data_ = data;
+  memory->bytes_ = bytes;
+  return {};
+}
+
+Memory& Memory::operator=(Memory&& other) noexcept {
+  if (this != &other) {
+    reset();
+    device_ = std::move(other.device_);
+    data_ = std::exchange(other.data_, nullptr);
+    bytes_ = std::exchange(other.bytes_, 0);
+  }
+  return *this;
+}
+
+void Memory::reset() {
+  if (data_ != nullptr) device_->release(data_, bytes_);
+  data_ = nullptr;
+  bytes_ = 0;
+  device_.reset();
+}
+
+// The product of all factors, or -1 when it does not fit.
+static int64_t checked_product(std::initializer_list<int64_t> factors) {
+  int64_t product = 1;
+  for (const int64_t factor : factors) {
+    if (factor < 0 || __builtin_mul_overflow(product, factor, &product)) return -1;
+  }
+  return product;
+}
+
+Status KvCache::create(std::shared_ptr<Device> device, KvView shape, std::shared_ptr<KvCache>* cache) {
+  if (shape.layers < 1 || shape.pages < 1 || shape.page_size < 16 || shape.page_size % 16 != 0 || shape.kv_heads < 1 || shape.head_dim < 2) {
+    return Status::error(Code::kBadProgram, "kv cache: layers, pages, kvHeads must be at least 1, headDim 2, pageSize a multiple of 16");
+  }
+  const int64_t bytes =
+      checked_product({shape.layers, shape.pages, shape.page_size, shape.kv_heads, shape.head_dim, 2, dtype_size(shape.dtype)});
+  if (bytes < 0) return Status::error(Code::kOutOfMemory, "kv cache: its size does not fit in 64 bits");
+  auto created = std::make_shared<KvCache>();
+  MOEPP_CHECK(Memory::allocate(device, bytes, "kv cache", &created->memory_));
+  created->device_ = std::move(device);
+  created->view_ = shape;
+  created->view_.data = created->memory_.data();
+  *cache = std::move(created);
+  return {};
+}
+
+Status KvCache::copy_page(int64_t from, int64_t to) {
+  if (from < 0 || from >= view_.pages || to < 0 || to >= view_.pages) {
+    return Status::error(Code::kBadProgram, "copyPage: pages " + std::to_string(from) + " and " + std::to_string(to) + " must be below " +
+                                                std::to_string(view_.pages));
+  }
+  device_->copy_page(view_, from, to);
+  return {};
+}
+
+}  // namespace moepp

@@ -1,0 +1,99 @@
+// The only interpreter: checks a recorded program once, loads its weights, then runs it step by step.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "device.h"
+#include "spec.h"
+#include "status.h"
+
+namespace moepp {
+
+using AnyArgs = std::variant<std::monostate
+#define MOEPP_OP(name, Args) , Args
+#include "ops.inc"
+#undef MOEPP_OP
+                             >;
+
+// Host memory of one buffer of one run.
+struct HostBuffer {
+  void* data = nullptr;
+  int64_t bytes = 0;
+};
+
+struct Step {
+  Sizes sizes;
+  std::map<std::string, HostBuffer> inputs;   // every buffer that no op writes
+  std::map<std::string, HostBuffer> results;  // the outputs and the captured buffers
+  std::shared_ptr<KvCache> cache;             // null when no op needs one
+  Control control;
+};
+
+class Program {
+ public:
+  // Checks names, shapes and dtypes of everything, then loads the weights.
+  static Status compile(std::shared_ptr<Device> device, const ProgramSpec& spec, const Control& control, std::unique_ptr<Program>* program);
+
+  // Runs one step. Not reentrant: the caller holds off a second run.
+  Status run(const Step& step);
+
+  // The dtype and the sizes of a buffer in a step; false when there is no such buffer.
+  bool describe(const std::string& name, const Sizes& sizes, DType* dtype, Shape* shape) const;
+  const std::vector<std::string>& outputs() const { return outputs_; }
+  int64_t weight_bytes() const { return weight_bytes_; }
+  int64_t arena_bytes() const { return arena_.bytes(); }
+
+ private:
+  friend class Compiler;
+
+  struct Buffer {
+    std::string name;
+    DType dtype = DType::kF32;
+    Shape shape;
+    int writer = -1;      // the op that writes it; -1: an input
+    int last_reader = -1; // the last op that reads it
+    bool optional = false;  // its op leaves it out when nothing reads it and no result asks for it
+    Tensor tensor;        // what the ops point to; filled anew for each run
+  };
+
+  struct Weight {
+    WeightSpec spec;
+    Layout layout = Layout::kRows;
+    bool used = false;
+    bool flexible = false;  // only the embedding reads it so far, which takes any layout
+    Memory memory;
+    Tensor tensor;
+  };
+
+  struct Instruction {
+    std::string label;
+    AnyArgs args;
+    void (*invoke)(const AnyArgs& args, const Kernels& kernels, Queue& queue) = nullptr;
+    std::vector<int> writes;                                 // buffers
+    std::vector<int> reads;                                  // buffers
+    std::vector<std::pair<Tensor**, int>> optional_outputs;  // field of args, buffer
+  };
+
+  Status load_weights(const Control& control);
+  Status bind_step(const Step& step);
+  Status plan_memory(const Step& step);
+
+  std::shared_ptr<Device> device_;
+  std::vector<std::unique_ptr<Buffer>> buffers_;
+  std::map<std::string, int> buffer_index_;
+  std::vector<const Tensor*> inputs_;  // the buffers that no op writes
+  std::vector<std::unique_ptr<Weight>> weights_;
+  std::vector<std::unique_ptr<Instruction>> instructions_;
+  std::vector<std::string> outputs_;
+  bool needs_cache_ = false;
+  KvView cache_;
+  Memory arena_;
+  int64_t weight_bytes_ = 0;
+};
+
+}  // namespace moepp

@@ -1,0 +1,199 @@
+#include "weights.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+namespace moepp {
+
+static std::string errno_text() { return std::strerror(errno); }
+
+Status MappedFile::open(const std::string& path, std::shared_ptr<MappedFile>* file) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return Status::error(Code::kNotFound, path + " cannot be opened: " + errno_text());
+  struct stat status {};
+  if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) {
+    ::close(fd);
+    return Status::error(Code::kNotFound, path + " is not a regular file");
+  }
+  auto opened = std::make_shared<MappedFile>();
+  opened->size_ = static_cast<uint64_t>(status.st_size);
+  if (opened->size_ > 0) {
+    void* data = mmap(nullptr, opened->size_, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (data == MAP_FAILED) {
+      const std::string text = errno_text();
+      ::close(fd);
+      return Status::error(Code::kOutOfMemory, path + " cannot be mapped: " + text);
+    }
+    opened->data_ = static_cast<const std::byte*>(data);
+    madvise(data, opened->size_, MADV_SEQUENTIAL);
+  }
+  ::close(fd);
+  *file = std::move(opened);
+  return {};
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) munmap(const_cast<std::byte*>(data_), size_);
+}
+
+void MappedFile::drop(uint64_t offset, uint64_t bytes) const {
+  const uint64_t page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  const uint64_t begin = offset / page * page;
+  if (bytes > 0) madvise(const_cast<std::byte*>(data_) + begin, offset + bytes - begin, MADV_DONTNEED);
+}
+
+Status SourceTensor::open(const TensorRef& ref, std::map<std::string, std::shared_ptr<MappedFile>>* files, SourceTensor* tensor) {
+  const uint64_t size = static_cast<uint64_t>(dtype_size(ref.dtype));
+  uint64_t reach = 1;  // one past the last element
+  for (size_t i = 0; i < ref.shape.size(); i++) {
+    uint64_t step;
+    if (ref.shape[i] < 0 || ref.strides[i] < 0) return Status::error(Code::kBadFile, ref.name + ": negative shape or stride");
+    if (ref.shape[i] == 0) {
+      reach = 0;
+      break;
+    }
+    if (__builtin_mul_overflow(static_cast<uint64_t>(ref.shape[i] - 1), static_cast<uint64_t>(ref.strides[i]), &step) ||
+        __builtin_add_overflow(reach, step, &reach)) {
+      return Status::error(Code::kBadFile, ref.name + ": its shape and strides do not fit in 64 bits");
+    }
+  }
+  if (reach > ref.byte_length / size) {
+    return Status::error(Code::kBadFile, ref.name + ": shape and strides reach element " + std::to_string(reach) + ", but the tensor has " +
+                                             std::to_string(ref.byte_length) + " bytes of " + dtype_name(ref.dtype));
+  }
+  std::shared_ptr<MappedFile>& file = (*files)[ref.file];
+  if (file == nullptr) MOEPP_CHECK(MappedFile::open(ref.file, &file));
+  if (ref.byte_offset > file->size() || ref.byte_length > file->size() - ref.byte_offset) {
+    return Status::error(Code::kBadFile, ref.name + ": bytes " + std::to_string(ref.byte_offset) + " to " +
+                                             std::to_string(ref.byte_offset + ref.byte_length) + " lie past the end of " + ref.file + " (" +
+                                             std::to_string(file->size()) + " bytes)");
+  }
+  tensor->data = file->data() + ref.byte_offset;
+  tensor->dtype = ref.dtype;
+  tensor->shape = ref.shape;
+  tensor->strides = ref.strides;
+  tensor->file_ = file;
+  tensor->offset_ = ref.byte_offset;
+  tensor->bytes_ = ref.byte_length;
+  if (reinterpret_cast<uintptr_t>(tensor->data) % size != 0) {  // torch's legacy format aligns nothing
+    tensor->aligned_copy_ = std::make_unique<std::byte[]>(ref.byte_length);
+    std::memcpy(tensor->aligned_copy_.get(), tensor->data, ref.byte_length);
+    tensor->data = tensor->aligned_copy_.get();
+  }
+  return {};
+}
+
+SourceTensor::~SourceTensor() {
+  if (file_ != nullptr) file_->drop(offset_, bytes_);
+}
+
+void convert_elements(DType from, const std::byte* source, int64_t stride, DType to, std::byte* target, int64_t count) {
+  const int64_t size = dtype_size(from);
+  if (from == to && stride == 1) {
+    std::memcpy(target, source, static_cast<size_t>(count * size));
+    return;
+  }
+  for (int64_t i = 0; i < count; i++) {
+    const std::byte* element = source + i * stride * size;
+    if (from == to) {
+      std::memcpy(target + i * size, element, static_cast<size_t>(size));
+      continue;
+    }
+    uint16_t half = 0;
+    float value = 0;
+    if (from == DType::kF32) {
+      std::memcpy(&value, element, 4);
+    } else {
+      std::memcpy(&half, element, 2);
+      value = from == DType::kBf16 ? bf16_to_f32(half) : f16_to_f32(half);
+    }
+    if (to == DType::kF32) {
+      std::memcpy(target + i * 4, &value, 4);
+    } else {
+      half = f32_to_bf16(value);
+      std::memcpy(target + i * 2, &half, 2);
+    }
+  }
+}
+
+namespace {
+
+// A file being written, closed when it goes out of scope.
+class Output {
+ public:
+  explicit Output(std::string path) : path_(std::move(path)), fd_(::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644)) {}
+  ~Output() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  bool is_open() const { return fd_ >= 0; }
+
+  Status write(const void* data, size_t bytes) {
+    const auto* at = static_cast<const std::byte*>(data);
+    while (bytes > 0) {
+      const ssize_t written = ::write(fd_, at, std::min(bytes, size_t{1} << 30));
+      if (written < 0 && errno == EINTR) continue;
+      if (written <= 0) return failed();
+      at += written;
+      bytes -= static_cast<size_t>(written);
+    }
+    return {};
+  }
+
+  Status sync() { return fsync(fd_) == 0 ? Status{} : failed(); }
+  Status failed() { return Status::error(Code::kBadFile, path_ + " cannot be written: " + errno_text()); }
+
+ private:
+  std::string path_;
+  int fd_;
+};
+
+}  // namespace
+
+// One tensor, row-major: its innermost rows are converted into a buffer and written.
+static Status write_tensor(Output& output, const SourceTensor& source, DType dtype, const Control& control) {
+  const int64_t rank = static_cast<int64_t>(source.shape.size());
+  const int64_t columns = rank == 0 ? 1 : source.shape[rank - 1], stride = rank == 0 ? 1 : source.strides[rank - 1];
+  int64_t rows = 1;
+  for (int64_t i = 0; i + 1 < rank; i++) rows *= source.shape[i];
+  const int64_t row_bytes = columns * dtype_size(dtype);
+  const int64_t batch = std::max<int64_t>(1, (int64_t{4} << 20) / std::max<int64_t>(1, row_bytes));
+  std::vector<std::byte> buffer(static_cast<size_t>(std::min(batch, rows) * row_bytes));
+  for (int64_t row = 0; row < rows && columns > 0;) {
+    if (control.is_cancelled()) return Status::error(Code::kAborted, "the conversion was cancelled");
+    int64_t filled = 0;
+    for (; filled < batch && row < rows; filled++, row++) {
+      int64_t element = 0, rest = row;
+      for (int64_t i = rank - 2; i >= 0; i--) {
+        element += rest % source.shape[i] * source.strides[i];
+        rest /= source.shape[i];
+      }
+      convert_elements(source.dtype, source.data + element * dtype_size(source.dtype), stride, dtype, buffer.data() + filled * row_bytes, columns);
+    }
+    MOEPP_CHECK(output.write(buffer.data(), static_cast<size_t>(filled * row_bytes)));
+    control.add(filled * row_bytes);
+  }
+  return {};
+}
+
+Status write_tensors(const std::string& path, const std::vector<uint8_t>& header, const std::vector<TensorRef>& refs,
+                     const std::vector<DType>& dtypes, const Control& control) {
+  Output output(path);
+  if (!output.is_open()) return output.failed();
+  MOEPP_CHECK(output.write(header.data(), header.size()));
+  std::map<std::string, std::shared_ptr<MappedFile>> files;
+  for (size_t i = 0; i < refs.size(); i++) {
+    SourceTensor source;
+    MOEPP_CHECK(SourceTensor::open(refs[i], &files, &source));
+    if (dtypes[i] != source.dtype && dtypes[i] == DType::kF16) return Status::error(Code::kUnsupported, refs[i].name + ": f16 is not written");
+    MOEPP_CHECK(write_tensor(output, source, dtypes[i], control));
+  }
+  return output.sync();
+}
+
+}  // namespace moepp
