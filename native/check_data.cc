@@ -25,6 +25,7 @@ static std::string relation(const RopeStoreArgs& a) {
 
 static std::string relation(const AttentionArgs& a) {
   if (size(a.q, 2) < 2 || size(a.q, 2) % 2 != 0 || size(a.q, 2) > 256) return "the head dim must be even and at most 256";
+  if (size(a.out, 1) != size(a.q, 1) * size(a.q, 2)) return "out must be [T, Hq * D]";
   return a.layer < 0 ? "layer must not be negative" : "";
 }
 

@@ -140,7 +140,7 @@ struct AttentionArgs {
   const Tensor* sequence_starts;  // [B+1] i32
   const Tensor* page_table;       // [B, M] i32
   const KvView* cache;
-  Tensor* out;                    // [T, Hq, D] f32
+  Tensor* out;                    // [T, Hq * D] f32
   int32_t layer;
   float scale;
 
@@ -151,7 +151,7 @@ struct AttentionArgs {
     v.in("sequence_starts", sequence_starts, "_", DType::kI32);
     v.in("page_table", page_table, "B M", DType::kI32);
     v.cache("cache", cache);
-    v.out("out", out, "T Hq D", DType::kF32);
+    v.out("out", out, "T _", DType::kF32);
     v.attribute("layer", layer);
     v.attribute("scale", scale);
   }
