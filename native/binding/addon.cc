@@ -1,7 +1,7 @@
 // The module's exports.
 #include <napi.h>
 
-#include "ceiling.h"
+#include "cpu/read_bandwidth.h"
 #include "convert.h"
 #include "objects.h"
 #include "weights.h"

@@ -1,0 +1,185 @@
+// The CPU as a device: memory, the shared thread pool, and the packing of weights.
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <fstream>
+#include <map>
+#include <mutex>
+
+#include "../device.h"
+#include "../weights.h"
+#include "isa/isa.h"
+#include "kv_layout.h"
+#include "pack.h"
+#include "panels.h"
+#include "thread_pool.h"
+
+namespace moepp {
+
+namespace cpu {
+namespace {
+
+// One pool for each number of threads, shared by all devices that ask for it.
+std::shared_ptr<ThreadPool> shared_pool(int threads) {
+  static std::mutex mutex;
+  static std::map<int, std::weak_ptr<ThreadPool>> pools;
+  const std::lock_guard<std::mutex> lock(mutex);
+  std::shared_ptr<ThreadPool> pool = pools[threads].lock();
+  if (pool == nullptr) {
+    pool = std::make_shared<ThreadPool>(threads);
+    pools[threads] = pool;
+  }
+  return pool;
+}
+
+std::string processor_model() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);) {
+    if (line.rfind("model name", 0) == 0) return line.substr(std::min(line.size(), line.find(':') + 2));
+  }
+  return "unknown";
+}
+
+int64_t row_length(const Shape& shape) { return shape.empty() ? 1 : shape.back(); }
+
+int64_t product(const Shape& shape) {
+  int64_t n = 1;
+  for (const int64_t size : shape) n *= size;
+  return n;
+}
+
+// The rows of a weight's parts, one below the other.
+struct StackedRows {
+  std::vector<SourceTensor> parts;
+  std::vector<int64_t> first_rows;  // of each part; one more at the end
+  int64_t length = 0;               // of a row
+
+  PackRow row(int64_t index) const {
+    const size_t part = static_cast<size_t>(std::upper_bound(first_rows.begin(), first_rows.end(), index) - first_rows.begin()) - 1;
+    const SourceTensor& source = parts[part];
+    const size_t rank = source.shape.size();
+    int64_t element = 0, rest = index - first_rows[part];
+    for (size_t i = rank - 1; i-- > 0;) {
+      element += rest % source.shape[i] * source.strides[i];
+      rest /= source.shape[i];
+    }
+    return {source.data + element * dtype_size(source.dtype), source.dtype, source.strides[rank - 1]};
+  }
+};
+
+class CpuDevice final : public Device {
+ public:
+  CpuDevice(int threads, const Isa& isa) : pool_(shared_pool(threads)), isa_(isa) {}
+
+  DeviceInfo info() const override { return {"cpu", isa_.name, pool_->threads(), processor_model()}; }
+  const Kernels& kernels() const override { return *isa_.kernels; }
+  Queue& queue() override { return *pool_; }
+
+  // Anonymous mappings: zeroed, resident only where touched, on huge pages where the system gives them.
+  void* allocate(int64_t bytes) override {
+    void* data = mmap(nullptr, static_cast<size_t>(std::max<int64_t>(bytes, 1)), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (data == MAP_FAILED) return nullptr;
+#ifdef MADV_HUGEPAGE
+    if (bytes >= kHugePage) madvise(data, static_cast<size_t>(bytes), MADV_HUGEPAGE);
+#endif
+    return data;
+  }
+
+  void release(void* data, int64_t bytes) override { munmap(data, static_cast<size_t>(std::max<int64_t>(bytes, 1))); }
+
+  int64_t weight_bytes(const WeightSpec& spec, Layout layout) const override {
+    if (layout == Layout::kRows) return product(spec.shape) * dtype_size(spec.dtype);
+    const size_t rank = spec.shape.size();
+    const int64_t groups = rank == 3 ? spec.shape[0] : 1;
+    return groups * panel_count(layout, spec.shape[rank - 2]) * panel_bytes(spec.dtype, spec.shape[rank - 1]);
+  }
+
+  Status load_weight(const WeightSpec& spec, Layout layout, void* data, const Control& control) override;
+
+  void copy_page(const KvView& cache, int64_t from, int64_t to) override {
+    const int64_t bytes = kv_page_elements(cache) * dtype_size(cache.dtype);
+    for (int64_t layer = 0; layer < cache.layers; layer++) {
+      auto* pages = static_cast<std::byte*>(cache.data) + layer * cache.pages * bytes;
+      std::memcpy(pages + to * bytes, pages + from * bytes, static_cast<size_t>(bytes));
+    }
+  }
+
+ private:
+  static constexpr int64_t kHugePage = int64_t{2} << 20;
+
+  std::shared_ptr<ThreadPool> pool_;
+  Isa isa_;
+};
+
+Status open_parts(const WeightSpec& spec, StackedRows* rows) {
+  rows->length = row_length(spec.shape);
+  rows->first_rows.push_back(0);
+  std::map<std::string, std::shared_ptr<MappedFile>> files;
+  for (const TensorRef& ref : spec.parts) {
+    if (ref.shape.empty() || ref.shape.back() != rows->length) {
+      return Status::error(Code::kBadWeights, ref.name + ": its rows do not have " + std::to_string(rows->length) + " elements");
+    }
+    SourceTensor source;
+    MOEPP_CHECK(SourceTensor::open(ref, &files, &source));
+    rows->first_rows.push_back(rows->first_rows.back() + product(ref.shape) / std::max<int64_t>(1, rows->length));
+    rows->parts.push_back(std::move(source));
+  }
+  if (rows->first_rows.back() * rows->length != product(spec.shape)) {
+    return Status::error(Code::kBadWeights, spec.name + ": its parts have " + std::to_string(rows->first_rows.back()) + " rows of " +
+                                                std::to_string(rows->length) + ", expected " + std::to_string(product(spec.shape)) + " elements");
+  }
+  return {};
+}
+
+Status CpuDevice::load_weight(const WeightSpec& spec, Layout layout, void* data, const Control& control) {
+  StackedRows rows;
+  MOEPP_CHECK(open_parts(spec, &rows));
+  auto* target = static_cast<std::byte*>(data);
+  const size_t rank = spec.shape.size();
+  const bool panels = layout != Layout::kRows;
+  const int64_t group_rows = panels ? spec.shape[rank - 2] : 0;
+  const int64_t per_group = panels ? panel_count(layout, group_rows) : 0;
+  const int64_t units = panels ? (rank == 3 ? spec.shape[0] : 1) * per_group : rows.first_rows.back();
+  const int64_t unit_bytes = panels ? panel_bytes(spec.dtype, rows.length) : rows.length * dtype_size(spec.dtype);
+  const int64_t batch = std::max<int64_t>(1, (int64_t{1} << 20) / std::max<int64_t>(1, unit_bytes));
+  pool_->parallel_for((units + batch - 1) / batch, [&](int64_t task, int) {
+    if (control.is_cancelled()) return;
+    const int64_t end = std::min(units, (task + 1) * batch);
+    for (int64_t unit = task * batch; unit < end; unit++) {
+      if (panels) {
+        const int64_t group = unit / per_group, panel = unit % per_group;
+        PackRow lanes[kPanelRows];
+        for (int64_t lane = 0; lane < kPanelRows; lane++) {
+          const int64_t row = panel_row(layout, group_rows, panel, lane);
+          lanes[lane] = row < 0 ? PackRow{} : rows.row(group * group_rows + row);
+        }
+        pack_panel(target + unit * unit_bytes, spec.dtype, lanes, rows.length);
+      } else {
+        const PackRow row = rows.row(unit);
+        convert_elements(row.dtype, row.data, row.stride, spec.dtype, target + unit * unit_bytes, rows.length);
+      }
+    }
+    control.add((end - task * batch) * unit_bytes);
+  });
+  return control.is_cancelled() ? Status::error(Code::kAborted, "loading was cancelled") : Status{};
+}
+
+}  // namespace
+}  // namespace cpu
+
+Status open_cpu_device(int threads, const std::string& isa, std::shared_ptr<Device>* device) {
+  if (threads < 0 || threads > 1024) return Status::error(Code::kUnsupported, "threads is " + std::to_string(threads) + ", expected 1 to 1024");
+  std::string names;
+  for (const cpu::Isa& candidate : cpu::available_isas()) {
+    if (isa.empty() || isa == candidate.name) {
+      *device = std::make_shared<cpu::CpuDevice>(threads > 0 ? threads : cpu::available_threads(), candidate);
+      return {};
+    }
+    names += std::string(names.empty() ? "" : ", ") + candidate.name;
+  }
+  return Status::error(Code::kUnsupported, "the instruction set " + isa + " is not available, expected one of " + names);
+}
+
+}  // namespace moepp
