@@ -1,0 +1,397 @@
+/**
+ * The options of generation and loading: their names, ranges and defaults, and the checks that turn what a caller
+ * passed into a complete, frozen record. An unknown option or a wrong value is a TypeError or RangeError that names it.
+ */
+
+import { MoeppError } from './errors.js'
+import { randomSeed } from './sampling/rng.js'
+
+/** Options of `generate` and `stream`. An option that is undefined counts as not given. */
+export interface GenerateOptions {
+  /** Most tokens to generate, >= 1. Default 256; the context bounds it too. */
+  maxNewTokens?: number
+  /** Tokens that end the sequence are banned until this many are generated, >= 0. Default 0. */
+  minNewTokens?: number
+  /** Draw from the distribution instead of taking the likeliest token. Default: whether the call gives a temperature. */
+  doSample?: boolean
+  /** Divides the logits, >= 0. 0 is greedy. Default 1. */
+  temperature?: number
+  /** Draw from the topK likeliest tokens; 0 turns it off. Default 50. */
+  topK?: number
+  /** Draw from the smallest set of likeliest tokens with this probability together, 0 to 1. Default 1: off. */
+  topP?: number
+  /** Draw from the tokens with at least this share of the largest probability, 0 to 1. Default 0: off. */
+  minP?: number
+  /** Locally typical sampling: the probability mass to keep, above 0 up to 1. Default 1: off. */
+  typicalP?: number
+  /** Divides the positive and multiplies the negative logits of tokens in prompt and text, > 0. Default 1: off. */
+  repetitionPenalty?: number
+  /** Taken from a token's logit once for each time it was generated, -2 to 2. Default 0. */
+  frequencyPenalty?: number
+  /** Taken from a token's logit if it was generated, -2 to 2. Default 0. */
+  presencePenalty?: number
+  /** No n-gram of this size occurs twice in prompt and text, >= 0. Default 0: off. */
+  noRepeatNgramSize?: number
+  /** Added to the logits of tokens, by id: -100 to 100, or -Infinity to ban. Default none. */
+  logitBias?: Readonly<Record<number, number>> | ReadonlyMap<number, number>
+  /** Texts that end the generation and are left out of the result. Default none. */
+  stop?: string | readonly string[]
+  /** Tokens that end the generation besides the end-of-sequence token. Default none. */
+  stopTokenIds?: readonly number[]
+  /** Go on after the end-of-sequence token. Default false. */
+  ignoreEos?: boolean
+  /** Same seed, same text. A safe integer. Default: random. */
+  seed?: number
+  /** Report log-probabilities, with this many alternatives per token, 0 to the vocabulary's size. Default: do not. */
+  logprobs?: number
+  /** Texts to generate for the prompt, >= 1; each has random numbers of its own. Default 1. */
+  numReturnSequences?: number
+  /** Add the tokenizer's begin and end tokens to the prompt. Default: what the checkpoint's tokenizer_config says. */
+  addSpecialTokens?: boolean
+  /** Ends the generation early. */
+  signal?: AbortSignal
+  /** Report the experts and expert weights of each token. Default false. */
+  routing?: boolean
+}
+
+/** GenerateOptions, checked, with every default filled in. */
+export interface ResolvedOptions
+  extends Readonly<
+    Required<Omit<GenerateOptions, 'logitBias' | 'stop' | 'logprobs' | 'addSpecialTokens' | 'signal'>>
+  > {
+  readonly logitBias: ReadonlyMap<number, number>
+  readonly stop: readonly string[]
+  readonly logprobs: number | undefined
+  readonly addSpecialTokens: boolean | undefined
+  readonly signal: AbortSignal | undefined
+}
+
+export interface LoadProgress {
+  readonly stage: 'download' | 'load'
+  /** Name of the file in the checkpoint. */
+  readonly file: string
+  readonly doneBytes: number
+  readonly totalBytes: number
+}
+
+/** Options of `load`. */
+export interface LoadOptions {
+  /** Where to run. 'auto' is the first usable CUDA device, else the CPU; 'cuda' is 'cuda:0'. Default 'auto'. */
+  device?: 'auto' | 'cpu' | 'cuda' | `cuda:${number}`
+  /** Type of the weights on the device. 'auto' takes the checkpoint's, where the device has it. Default 'auto'. */
+  dtype?: 'auto' | 'float32' | 'bfloat16'
+  /** Type of the KV cache. 'auto' is float32. Default 'auto'. */
+  kvCacheDtype?: 'auto' | 'float32' | 'bfloat16'
+  /** Longest sequence, >= 1. Default: the model's context length. */
+  contextLength?: number
+  /** CPU threads, >= 1. Default: chosen by the device. */
+  threads?: number
+  /** Tokens that the KV cache holds, of all sequences together, >= 1. Default: chosen from the memory at hand. */
+  kvCacheTokens?: number
+  onProgress?: (progress: LoadProgress) => void
+  /** Ends the load early. */
+  signal?: AbortSignal
+  /** Branch, tag or commit on the hub. Default: the hub's main branch. */
+  revision?: string
+  /** Access token of the hub. */
+  token?: string
+  /** Address of the hub, http or https. */
+  endpoint?: string
+  /** Directory of downloaded checkpoints. */
+  cacheDir?: string
+}
+
+/** LoadOptions, checked; what is undefined is left to the part that knows the model, the device or the hub. */
+export interface ResolvedLoadOptions
+  extends Readonly<Omit<LoadOptions, 'device' | 'dtype' | 'kvCacheDtype'>> {
+  readonly device: 'auto' | 'cpu' | `cuda:${number}`
+  readonly dtype: 'auto' | 'float32' | 'bfloat16'
+  readonly kvCacheDtype: 'float32' | 'bfloat16'
+}
+
+export interface GenerateContext {
+  readonly vocabSize: number
+}
+
+/** Checks one option's value and returns its resolved form. `name` starts every error message. */
+type Check<T> = (value: unknown, name: string, context: GenerateContext) => T
+type Checks = Readonly<Record<string, Check<unknown>>>
+type Checked<C extends Checks> = { [K in keyof C]?: ReturnType<C[K]> }
+
+const generateChecks = {
+  maxNewTokens: integer(1),
+  minNewTokens: integer(0),
+  doSample: boolean,
+  temperature: number({ least: 0 }),
+  topK: integer(0),
+  topP: number({ least: 0, most: 1 }),
+  minP: number({ least: 0, most: 1 }),
+  typicalP: number({ above: 0, most: 1 }),
+  repetitionPenalty: number({ above: 0 }),
+  frequencyPenalty: number({ least: -2, most: 2 }),
+  presencePenalty: number({ least: -2, most: 2 }),
+  noRepeatNgramSize: integer(0),
+  logitBias,
+  stop,
+  stopTokenIds,
+  ignoreEos: boolean,
+  seed: integer(Number.MIN_SAFE_INTEGER),
+  logprobs: (value, name, { vocabSize }) => integer(0, vocabSize)(value, name),
+  numReturnSequences: integer(1),
+  addSpecialTokens: boolean,
+  signal,
+  routing: boolean,
+} satisfies Record<keyof GenerateOptions, Check<unknown>>
+
+const loadChecks = {
+  device,
+  dtype: oneOf('auto', 'float32', 'bfloat16'),
+  kvCacheDtype: oneOf('auto', 'float32', 'bfloat16'),
+  contextLength: integer(1),
+  threads: integer(1),
+  kvCacheTokens: integer(1),
+  onProgress,
+  signal,
+  revision: text,
+  token,
+  endpoint,
+  cacheDir: text,
+} satisfies Record<keyof LoadOptions, Check<unknown>>
+
+/**
+ * The call's options over the checkpoint's (its generation_config.json) over the library's defaults.
+ * A wrong value of the checkpoint's is ERR_BAD_CONFIG.
+ */
+export function resolveGenerateOptions(
+  call: GenerateOptions,
+  checkpoint: Partial<GenerateOptions>,
+  context: GenerateContext,
+): ResolvedOptions {
+  const fromCall = checkAll(call, generateChecks, context)
+  const fromCheckpoint = checkCheckpoint(checkpoint, context)
+  const given = { ...fromCheckpoint, ...fromCall }
+  const doSample = samples(fromCall, fromCheckpoint)
+  const maxNewTokens = given.maxNewTokens ?? 256
+  if (fromCall.minNewTokens !== undefined && fromCall.minNewTokens > maxNewTokens) {
+    throw new RangeError(
+      `minNewTokens: expected at most maxNewTokens, which is ${maxNewTokens}, got ${fromCall.minNewTokens}`,
+    )
+  }
+  return Object.freeze<ResolvedOptions>({
+    maxNewTokens,
+    minNewTokens: Math.min(given.minNewTokens ?? 0, maxNewTokens),
+    doSample,
+    // 0 is left where the checkpoint has temperature 0 and the call asks to sample.
+    temperature: (doSample && given.temperature) || 1,
+    topK: given.topK ?? 50,
+    topP: given.topP ?? 1,
+    minP: given.minP ?? 0,
+    typicalP: given.typicalP ?? 1,
+    repetitionPenalty: given.repetitionPenalty ?? 1,
+    frequencyPenalty: given.frequencyPenalty ?? 0,
+    presencePenalty: given.presencePenalty ?? 0,
+    noRepeatNgramSize: given.noRepeatNgramSize ?? 0,
+    logitBias: given.logitBias ?? new Map(),
+    stop: given.stop ?? Object.freeze([]),
+    stopTokenIds: given.stopTokenIds ?? Object.freeze([]),
+    ignoreEos: given.ignoreEos ?? false,
+    seed: given.seed ?? randomSeed(),
+    logprobs: given.logprobs,
+    numReturnSequences: given.numReturnSequences ?? 1,
+    addSpecialTokens: given.addSpecialTokens,
+    signal: given.signal,
+    routing: given.routing ?? false,
+  })
+}
+
+/** Whether to sample: what the call says, else what the checkpoint says. */
+function samples(call: Checked<typeof generateChecks>, checkpoint: Checked<typeof generateChecks>): boolean {
+  if (call.temperature === 0) return false
+  if (call.doSample !== undefined) return call.doSample
+  if (call.temperature !== undefined) return true
+  // As in Hugging Face, a generation_config.json with a temperature but without do_sample is greedy.
+  return checkpoint.temperature !== 0 && checkpoint.doSample === true
+}
+
+function checkCheckpoint(
+  checkpoint: Partial<GenerateOptions>,
+  context: GenerateContext,
+): Checked<typeof generateChecks> {
+  try {
+    return checkAll(checkpoint, generateChecks, context)
+  } catch (cause) {
+    throw new MoeppError('ERR_BAD_CONFIG', `generation_config.json: ${(cause as Error).message}`, { cause })
+  }
+}
+
+export function resolveLoadOptions(options: LoadOptions): ResolvedLoadOptions {
+  const given = checkAll(options, loadChecks, { vocabSize: 0 })
+  return Object.freeze<ResolvedLoadOptions>({
+    ...given,
+    device: given.device ?? 'auto',
+    dtype: given.dtype ?? 'auto',
+    kvCacheDtype: given.kvCacheDtype === 'bfloat16' ? 'bfloat16' : 'float32',
+  })
+}
+
+function checkAll<C extends Checks>(options: unknown, checks: C, context: GenerateContext): Checked<C> {
+  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
+    throw new TypeError(`options: expected an object, got ${show(options)}`)
+  }
+  const checked: Record<string, unknown> = {}
+  for (const [name, value] of Object.entries(options)) {
+    if (!Object.hasOwn(checks, name)) throw unknownOption(name, Object.keys(checks))
+    if (value !== undefined) checked[name] = checks[name]!(value, name, context)
+  }
+  return checked as Checked<C>
+}
+
+function unknownOption(name: string, known: readonly string[]): TypeError {
+  const spelled = (text: string) => text.replaceAll(/[_-]/g, '').toLowerCase()
+  const nearest = known
+    .map(candidate => ({ candidate, distance: editDistance(spelled(name), spelled(candidate)) }))
+    .reduce((a, b) => (b.distance < a.distance ? b : a))
+  const close = nearest.distance <= Math.max(1, Math.floor(nearest.candidate.length / 3))
+  const list = close ? `did you mean ${nearest.candidate}?` : `expected one of ${known.join(', ')}`
+  return new TypeError(`unknown option ${show(name)}: ${list}`)
+}
+
+/** Levenshtein's distance: insertions, deletions and replacements that make `a` into `b`. */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j)
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i]
+    for (let j = 1; j <= b.length; j++) {
+      const replaced = row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)
+      next.push(Math.min(replaced, row[j]! + 1, next[j - 1]! + 1))
+    }
+    row = next
+  }
+  return row[b.length]!
+}
+
+/** A value as an error message shows it: short, and with its type visible. */
+function show(value: unknown): string {
+  if (typeof value === 'string') return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}...` : value)
+  if (Array.isArray(value)) return 'an array'
+  if (typeof value === 'object' && value !== null) return 'an object'
+  if (typeof value === 'function' || typeof value === 'bigint') return `a ${typeof value}`
+  return String(value)
+}
+
+/** `got` is a TypeError if its type is wrong, a RangeError if its value is. */
+function wrong(name: string, expected: string, got: unknown, type: 'number' | 'string'): Error {
+  const message = `${name}: expected ${expected}, got ${show(got)}`
+  return typeof got === type ? new RangeError(message) : new TypeError(message)
+}
+
+/** A safe integer from `least` to `most`. */
+function integer(least: number, most = Number.MAX_SAFE_INTEGER) {
+  const range = most === Number.MAX_SAFE_INTEGER ? `>= ${least}` : `from ${least} to ${most}`
+  const expected = least === Number.MIN_SAFE_INTEGER ? 'a safe integer' : `an integer ${range}`
+  return (value: unknown, name: string): number => {
+    const within = Number.isSafeInteger(value) && (value as number) >= least && (value as number) <= most
+    if (!within) throw wrong(name, expected, value, 'number')
+    return value as number
+  }
+}
+
+function number({ least = -Infinity, above = -Infinity, most = Infinity }) {
+  const lower = above === -Infinity ? `>= ${least}` : `> ${above}`
+  const expected = most === Infinity ? `a finite number ${lower}` : `a number ${lower} and <= ${most}`
+  return (value: unknown, name: string): number => {
+    const x = Number.isFinite(value) ? (value as number) : Number.NaN
+    if (!(x >= least && x > above && x <= most)) throw wrong(name, expected, value, 'number')
+    return x
+  }
+}
+
+function boolean(value: unknown, name: string): boolean {
+  if (typeof value !== 'boolean') throw new TypeError(`${name}: expected true or false, got ${show(value)}`)
+  return value
+}
+
+function oneOf<const T extends string>(...values: T[]) {
+  return (value: unknown, name: string): T => {
+    if (!values.includes(value as T))
+      throw wrong(name, `one of ${values.map(show).join(', ')}`, value, 'string')
+    return value as T
+  }
+}
+
+/** A string that is not empty. */
+function text(value: unknown, name: string): string {
+  if (typeof value !== 'string' || value === '')
+    throw wrong(name, 'a string that is not empty', value, 'string')
+  return value
+}
+
+function tokenId(value: unknown, name: string, { vocabSize }: GenerateContext): number {
+  return integer(0, vocabSize - 1)(value, name)
+}
+
+function logitBias(value: unknown, name: string, context: GenerateContext): ReadonlyMap<number, number> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new TypeError(`${name}: expected an object or Map from token id to number, got ${show(value)}`)
+  }
+  const entries: Iterable<[unknown, unknown]> = value instanceof Map ? value : Object.entries(value)
+  const biases = new Map<number, number>()
+  for (const [key, bias] of entries) {
+    // Keys of an object are strings; anything but an integer's plain spelling is as wrong as a word.
+    const id = typeof key === 'string' && /^(0|[1-9]\d*)$/.test(key) ? Number(key) : key
+    const checkedId = tokenId(id, `${name}: token id`, context)
+    if (typeof bias !== 'number' || !((bias >= -100 && bias <= 100) || bias === -Infinity)) {
+      throw wrong(`${name}[${checkedId}]`, 'a number >= -100 and <= 100, or -Infinity', bias, 'number')
+    }
+    biases.set(checkedId, bias)
+  }
+  return biases
+}
+
+function stop(value: unknown, name: string): readonly string[] {
+  if (typeof value === 'string') return Object.freeze([text(value, name)])
+  if (!Array.isArray(value)) {
+    throw new TypeError(`${name}: expected a string or an array of strings, got ${show(value)}`)
+  }
+  return Object.freeze([...new Set(value.map((each, i) => text(each, `${name}[${i}]`)))])
+}
+
+function stopTokenIds(value: unknown, name: string, context: GenerateContext): readonly number[] {
+  if (!Array.isArray(value)) throw new TypeError(`${name}: expected an array of ids, got ${show(value)}`)
+  return Object.freeze([...new Set(value.map((id, i) => tokenId(id, `${name}[${i}]`, context)))])
+}
+
+function signal(value: unknown, name: string): AbortSignal {
+  if (value instanceof AbortSignal) return value
+  throw new TypeError(`${name}: expected an AbortSignal, got ${show(value)}`)
+}
+
+function onProgress(value: unknown, name: string): (progress: LoadProgress) => void {
+  if (typeof value !== 'function') throw new TypeError(`${name}: expected a function, got ${show(value)}`)
+  return value as (progress: LoadProgress) => void
+}
+
+function device(value: unknown, name: string): ResolvedLoadOptions['device'] {
+  if (value === 'cuda') return 'cuda:0'
+  if (typeof value !== 'string' || !/^(auto|cpu|cuda:(0|[1-9]\d?))$/.test(value)) {
+    throw wrong(name, 'one of "auto", "cpu", "cuda", "cuda:N"', value, 'string')
+  }
+  return value as ResolvedLoadOptions['device']
+}
+
+/** The value is a secret: no message shows it. */
+function token(value: unknown, name: string): string {
+  if (typeof value !== 'string' || value === '') {
+    const got = value === '' ? '""' : `a value of type ${typeof value}`
+    throw new TypeError(`${name}: expected a string that is not empty, got ${got}`)
+  }
+  return value
+}
+
+function endpoint(value: unknown, name: string): string {
+  const url = typeof value === 'string' && URL.canParse(value) ? new URL(value) : undefined
+  if (url?.protocol !== 'http:' && url?.protocol !== 'https:') {
+    throw wrong(name, 'an http or https address', value, 'string')
+  }
+  return value as string
+}

@@ -1,0 +1,112 @@
+/** Log-probabilities of a row of logits, for scoring and for the `logprobs` option: log-softmax, summed in f64. */
+
+import { MoeppError } from '../errors.js'
+
+export interface TokenLogprob {
+  readonly tokenId: number
+  /** Natural logarithm of the probability. */
+  readonly logprob: number
+}
+
+/** A token's log-probability, with the likeliest alternatives, likeliest first. */
+export interface TokenLogprobs extends TokenLogprob {
+  readonly top: readonly TokenLogprob[]
+}
+
+/**
+ * Index of the largest logit, the lowest one on ties. Throws ERR_DEVICE where no distribution exists: a NaN, a
+ * +Infinity, or no logit above -Infinity. Everything else in this folder calls it first and so need not check.
+ */
+export function argmax(logits: Float32Array): number {
+  let best = -Infinity
+  let at = -1
+  for (let id = 0; id < logits.length; id++) {
+    const x = logits[id]!
+    // Written so that NaN, for which every comparison is false, enters too: one comparison per token.
+    if (!(x <= best)) {
+      if (Number.isNaN(x)) throw badLogits(`the logit of token ${id} is NaN`)
+      best = x
+      at = id
+    }
+  }
+  if (best === Infinity) throw badLogits(`the logit of token ${at} is Infinity`)
+  if (at === -1) throw badLogits(`all ${logits.length} logits are -Infinity`)
+  return at
+}
+
+function badLogits(what: string): MoeppError {
+  return new MoeppError('ERR_DEVICE', `logits: ${what}, expected finite numbers`)
+}
+
+/** log(sum(exp(logits))) in f64. */
+export function logSumExp(logits: Float32Array): number {
+  const largest = logits[argmax(logits)]!
+  let sum = 0
+  for (let id = 0; id < logits.length; id++) sum += Math.exp(logits[id]! - largest)
+  return largest + Math.log(sum)
+}
+
+/** Log-probabilities of the tokens `ids`, in their order. */
+export function logSoftmaxAt(logits: Float32Array, ids: ArrayLike<number>): Float64Array {
+  const normalizer = logSumExp(logits)
+  return Float64Array.from(ids, id => logitOf(logits, id) - normalizer)
+}
+
+function logitOf(logits: Float32Array, tokenId: number): number {
+  const logit = logits[tokenId]
+  if (logit === undefined) {
+    throw new RangeError(`tokenId: expected an integer from 0 to ${logits.length - 1}, got ${tokenId}`)
+  }
+  return logit
+}
+
+/** Log-probability of a token and of the `alternatives` likeliest ones, lower ids first on ties. */
+export function tokenLogprobs(logits: Float32Array, tokenId: number, alternatives: number): TokenLogprobs {
+  const normalizer = logSumExp(logits)
+  const logprob = logitOf(logits, tokenId) - normalizer
+  const top = largestIds(logits, alternatives).map(id => ({ tokenId: id, logprob: logits[id]! - normalizer }))
+  return { tokenId, logprob, top }
+}
+
+/** Ids of the `count` largest logits, largest first, lower ids first on ties. */
+function largestIds(logits: Float32Array, count: number): number[] {
+  const wanted = Math.min(count, logits.length)
+  if (wanted === 0) return []
+  const threshold = kthLargest(logits, wanted)
+  const above: number[] = []
+  const tied: number[] = []
+  for (let id = 0; id < logits.length; id++) {
+    const x = logits[id]!
+    if (x > threshold) above.push(id)
+    else if (x === threshold && tied.length < wanted) tied.push(id)
+  }
+  above.sort((a, b) => logits[b]! - logits[a]! || a - b)
+  return above.concat(tied.slice(0, wanted - above.length))
+}
+
+/** The k-th largest logit: a heap of the k largest so far, its root the smallest of them. 1 <= k <= logits.length. */
+export function kthLargest(logits: Float32Array, k: number): number {
+  const heap = new Float32Array(k).fill(-Infinity)
+  let smallest = -Infinity
+  for (let id = 0; id < logits.length; id++) {
+    const x = logits[id]!
+    if (x > smallest) {
+      replaceRoot(heap, x)
+      smallest = heap[0]!
+    }
+  }
+  return smallest
+}
+
+function replaceRoot(heap: Float32Array, x: number): void {
+  let at = 0
+  for (;;) {
+    let child = 2 * at + 1
+    if (child >= heap.length) break
+    if (child + 1 < heap.length && heap[child + 1]! < heap[child]!) child++
+    if (heap[child]! >= x) break
+    heap[at] = heap[child]!
+    at = child
+  }
+  heap[at] = x
+}

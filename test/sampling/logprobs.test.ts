@@ -1,0 +1,72 @@
+import t from 'tap'
+import { argmax, logSoftmaxAt, logSumExp, tokenLogprobs } from '../../lib/sampling/sampler.js'
+import { random } from './reference.js'
+
+/** log(sum(exp)) the plain way. */
+function plainLogSumExp(logits: Float32Array): number {
+  const largest = Math.max(...logits)
+  return largest + Math.log(logits.reduce((sum, x) => sum + Math.exp(x - largest), 0))
+}
+
+t.test('argmax takes the lowest index on ties', async t => {
+  t.equal(argmax(Float32Array.of(1, 3, 2, 3)), 1)
+  t.equal(argmax(Float32Array.of(0, 0, 0)), 0)
+  t.equal(argmax(Float32Array.of(-Infinity, -Infinity, -3e38)), 2)
+  t.equal(argmax(Float32Array.of(5)), 0)
+  t.equal(argmax(Float32Array.of(-0, 0)), 0)
+})
+
+t.test('logits that are no distribution are a failure of the device', async t => {
+  const bad: [string, Float32Array][] = [
+    ['logits: the logit of token 1 is NaN, expected finite numbers', Float32Array.of(9, Number.NaN, 1)],
+    ['logits: the logit of token 0 is NaN, expected finite numbers', Float32Array.of(Number.NaN)],
+    ['logits: the logit of token 2 is Infinity, expected finite numbers', Float32Array.of(1, 2, Infinity)],
+    ['logits: all 2 logits are -Infinity, expected finite numbers', Float32Array.of(-Infinity, -Infinity)],
+  ]
+  for (const [message, logits] of bad) {
+    t.throws(() => argmax(logits), { code: 'ERR_DEVICE', message })
+    t.throws(() => logSumExp(logits), { code: 'ERR_DEVICE', message })
+    t.throws(() => tokenLogprobs(logits, 0, 1), { code: 'ERR_DEVICE', message })
+  }
+})
+
+t.test('logSumExp and logSoftmaxAt agree with the plain formula', async t => {
+  const { normal } = random(1)
+  for (const size of [1, 2, 33, 5000]) {
+    const logits = Float32Array.from({ length: size }, () => normal() * 4)
+    t.ok(Math.abs(logSumExp(logits) - plainLogSumExp(logits)) < 1e-12)
+    const ids = [0, size - 1, size >> 1]
+    const got = logSoftmaxAt(logits, ids)
+    for (const [i, id] of ids.entries()) {
+      t.ok(Math.abs(got[i]! - (logits[id]! - plainLogSumExp(logits))) < 1e-12)
+    }
+  }
+  t.equal(logSumExp(Float32Array.of(1e30, 1e30)), Math.fround(1e30) + Math.log(2))
+  t.same(logSoftmaxAt(Float32Array.of(-Infinity, 3), [0, 1]), Float64Array.of(-Infinity, 0))
+  t.throws(() => logSoftmaxAt(Float32Array.of(1, 2), [2]), {
+    name: 'RangeError',
+    message: 'tokenId: expected an integer from 0 to 1, got 2',
+  })
+})
+
+t.test('tokenLogprobs gives the likeliest tokens, lower ids first on ties', async t => {
+  const { below } = random(2)
+  for (let round = 0; round < 200; round++) {
+    const size = 1 + below(60)
+    // Few distinct values, hence many ties.
+    const logits = Float32Array.from({ length: size }, () => below(8))
+    const count = below(size + 4)
+    const token = below(size)
+    const expected = Array.from(logits.keys())
+      .sort((a, b) => logits[b]! - logits[a]! || a - b)
+      .slice(0, count)
+    const got = tokenLogprobs(logits, token, count)
+    t.same(
+      got.top.map(each => each.tokenId),
+      expected,
+    )
+    const normalizer = logSumExp(logits)
+    t.ok([got, ...got.top].every(each => each.logprob === logits[each.tokenId]! - normalizer))
+    t.equal(got.tokenId, token)
+  }
+})
