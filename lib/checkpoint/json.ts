@@ -1,0 +1,85 @@
+/**
+ * JSON of files that are not trusted. JSON.parse keeps the last of two equal keys and says nothing, so a file could
+ * show one tensor to a checker and another to the loader: duplicates are refused here.
+ */
+
+import { MoeppError } from '../errors.js'
+
+/** Parses `text`; a syntax error or a key that occurs twice in one object is ERR_BAD_FILE. */
+export function parseJson(text: string, where: string): unknown {
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause)
+    throw new MoeppError('ERR_BAD_FILE', `${where}: not valid JSON: ${reason}`, { cause })
+  }
+  const duplicate = duplicateKey(text)
+  if (duplicate !== undefined) {
+    throw new MoeppError('ERR_BAD_FILE', `${where}: the key ${show(duplicate)} occurs twice in one object`)
+  }
+  return value
+}
+
+/** parseJson for a document that has to be an object. */
+export function parseJsonObject(text: string, where: string): Record<string, unknown> {
+  const value = parseJson(text, where)
+  if (isObject(value)) return value
+  throw new MoeppError('ERR_BAD_FILE', `${where}: expected a JSON object`)
+}
+
+export function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+/** A value from an untrusted file, fit for a message: escaped and of bounded length. */
+export function show(value: unknown): string {
+  if (typeof value === 'string') {
+    return JSON.stringify(value.length > 120 ? `${value.slice(0, 120)}...` : value)
+  }
+  if (Array.isArray(value)) {
+    const items = value.slice(0, 8).map(item => (Array.isArray(item) ? '[...]' : show(item)))
+    return `[${items.join(', ')}${value.length > 8 ? ', ...' : ''}]`
+  }
+  if (value === undefined) return 'nothing'
+  return typeof value === 'object' && value !== null ? 'an object' : String(value)
+}
+
+/**
+ * The first key that an object of `text` holds twice. The text is valid JSON by now, so that a string followed by a
+ * colon is a key, and a bracket outside of a string is structure. A loop over characters and not a regular
+ * expression: those need stack in proportion to a string's length.
+ */
+function duplicateKey(text: string): string | undefined {
+  const open: (Set<string> | undefined)[] = []
+  for (let at = 0; at < text.length; at++) {
+    const char = text[at]
+    if (char === '{') open.push(new Set())
+    else if (char === '[') open.push(undefined)
+    else if (char === '}' || char === ']') open.pop()
+    else if (char === '"') {
+      const end = stringEnd(text, at)
+      if (nextChar(text, end) === ':') {
+        const key: string = JSON.parse(text.slice(at, end))
+        const keys = open.at(-1)
+        if (keys?.has(key)) return key
+        keys?.add(key)
+      }
+      at = end - 1
+    }
+  }
+  return undefined
+}
+
+/** One past the closing quote of the string that opens at `start`. */
+function stringEnd(text: string, start: number): number {
+  let at = start + 1
+  while (text[at] !== '"') at += text[at] === '\\' ? 2 : 1
+  return at + 1
+}
+
+function nextChar(text: string, start: number): string | undefined {
+  let at = start
+  while (' \t\n\r'.includes(text[at] ?? '-')) at++
+  return text[at]
+}
