@@ -1,0 +1,381 @@
+/**
+ * config.json and generation_config.json, checked. A key or value that would change what the model computes, and that
+ * moepp does not compute exactly so, is refused by name: a wrong number is worse than an error.
+ *
+ * Names and defaults are those of upstream's MoeConfig, which are not the released 7B model's values.
+ */
+
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { readText } from './checkpoint/input-file.js'
+import { isObject, parseJson, show } from './checkpoint/json.js'
+import type { DType } from './checkpoint/tensor-ref.js'
+import { MoeppError } from './errors.js'
+
+export interface RopeScaling {
+  readonly type: 'linear' | 'dynamic' | 'ntk'
+  /** Above 1. */
+  readonly factor: number
+}
+
+export interface ModelConfig {
+  readonly vocabSize: number
+  readonly hiddenSize: number
+  /** Of each FFN expert. */
+  readonly intermediateSize: number
+  readonly layers: number
+  readonly heads: number
+  readonly kvHeads: number
+  /** hiddenSize / heads; even. */
+  readonly headDim: number
+  /** Where dynamic RoPE changes its base. Not a limit on the length. */
+  readonly maxPositionEmbeddings: number
+  readonly rmsNormEps: number
+  readonly ropeTheta: number
+  readonly ropeScaling: RopeScaling | null
+  readonly tieWordEmbeddings: boolean
+  /** E: the FFN experts, then two constant experts, the copy expert and the zero expert. */
+  readonly experts: number
+  /** N = E - 4. */
+  readonly ffnExperts: number
+  readonly topK: 2
+  /** Softmax over the two chosen logits; else over all, with the zero expert's weight dropped. */
+  readonly mixtralGating: boolean
+  readonly twoLayerRouter: boolean
+  /** Router logits are scaled to the standard deviation gateNormStd. */
+  readonly logitsNorm: boolean
+  readonly gateNormStd: number
+  /** What the experts' input (not the router's) is multiplied by: upstream doubles it unless told not to. */
+  readonly inputScale: 1 | 2
+  readonly padTokenId: number | null
+  readonly bosTokenId: number | null
+  /** Generation ends at any of these; config.json holds one, a list or null. */
+  readonly eosTokenIds: readonly number[]
+  /** Type that the weights are said to be stored in; null if config.json does not say. The files decide. */
+  readonly torchDtype: DType | null
+}
+
+/** What generation_config.json presets; absent where it says nothing. */
+export interface GenerationConfig {
+  readonly bosTokenId?: number
+  readonly padTokenId?: number
+  readonly eosTokenIds?: readonly number[]
+  readonly doSample?: boolean
+  readonly temperature?: number
+  readonly topK?: number
+  readonly topP?: number
+  readonly minP?: number
+  readonly typicalP?: number
+  readonly repetitionPenalty?: number
+  readonly noRepeatNgramSize?: number
+  readonly maxNewTokens?: number
+  readonly minNewTokens?: number
+  readonly numReturnSequences?: number
+}
+
+/** Keys that transformers writes into every config.json and that have no part in this model's computation. */
+const IGNORED_KEYS: ReadonlySet<string> = new Set(
+  `
+  architectures auto_map transformers_version _name_or_path name_or_path _commit_hash _attn_implementation
+  _attn_implementation_autoset tokenizer_class prefix finetuning_task task_specific_params problem_type id2label
+  label2id num_labels use_cache output_attentions output_hidden_states output_scores return_dict
+  return_dict_in_generate torchscript use_bfloat16 tf_legacy_loss initializer_range pruned_heads
+  chunk_size_feed_forward is_encoder_decoder is_decoder add_cross_attention cross_attention_hidden_size
+  tie_encoder_decoder decoder_start_token_id sep_token_id remove_invalid_values
+  sliding_window rotary_percent
+  max_length min_length do_sample early_stopping num_beams num_beam_groups diversity_penalty temperature top_k top_p
+  typical_p repetition_penalty length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size bad_words_ids
+  num_return_sequences forced_bos_token_id forced_eos_token_id exponential_decay_length_penalty suppress_tokens
+  begin_suppress_tokens
+  `
+    .trim()
+    .split(/\s+/),
+)
+
+const TORCH_DTYPES: ReadonlyMap<unknown, DType> = new Map([
+  ['float32', 'f32'],
+  ['float16', 'f16'],
+  ['bfloat16', 'bf16'],
+])
+
+const ROPE_TYPES = ['linear', 'dynamic', 'ntk']
+/** Two constant experts, copy, zero. */
+const ZERO_COMPUTATION_EXPERTS = 4
+const INT32_MAX = 0x7fffffff
+const MAX_CONFIG_BYTES = 10_000_000
+
+/** Reads and checks a model directory's config.json. */
+export async function readConfig(directory: string): Promise<ModelConfig> {
+  const path = join(directory, 'config.json')
+  return parseConfig(parseJson(await readText(path, MAX_CONFIG_BYTES), path), path)
+}
+
+/** Reads and checks a model directory's generation_config.json; without that file there are no presets. */
+export async function readGenerationConfig(directory: string): Promise<GenerationConfig> {
+  const path = join(directory, 'generation_config.json')
+  if (!existsSync(path)) return {}
+  return parseGenerationConfig(parseJson(await readText(path, MAX_CONFIG_BYTES), path), path)
+}
+
+/** Checks a parsed config.json; `where` names it in errors. */
+export function parseConfig(json: unknown, where: string): ModelConfig {
+  const fields = new Fields(json, where)
+  refuseOtherModels(fields)
+  const sizes = parseSizes(fields)
+  checkTensorParallel(fields, sizes)
+  const mixtralGating = fields.boolean('moe_use_mixtral_gating', false)
+  const noDoubling = fields.boolean('moe_feature_no_mul_topk', false)
+  const config: ModelConfig = {
+    ...sizes,
+    rmsNormEps: fields.number('rms_norm_eps', 1e-6, { from: 0 }),
+    ropeTheta: fields.number('rope_theta', 10000, { above: 0 }),
+    ropeScaling: parseRopeScaling(fields),
+    tieWordEmbeddings: fields.boolean('tie_word_embeddings', false),
+    topK: 2,
+    mixtralGating,
+    twoLayerRouter: fields.boolean('moe_2layer_gate', true),
+    logitsNorm: fields.boolean('moe_use_logits_norm', false),
+    gateNormStd: fields.number('moe_gate_norm_std', 1, {}),
+    inputScale: mixtralGating || noDoubling ? 1 : 2,
+    padTokenId: fields.tokenId('pad_token_id', null),
+    bosTokenId: fields.tokenId('bos_token_id', 1),
+    eosTokenIds: fields.tokenIds('eos_token_id', [2]),
+    torchDtype: parseTorchDtype(fields),
+  }
+  fields.refuseUnread(IGNORED_KEYS)
+  return config
+}
+
+/** Checks a parsed generation_config.json. Keys that moepp's generation does not have are ignored. */
+export function parseGenerationConfig(json: unknown, where: string): GenerationConfig {
+  const fields = new Fields(json, where)
+  const share = { from: 0, to: 1 }
+  const read = {
+    bosTokenId: fields.given('bos_token_id', key => fields.tokenId(key, null) ?? undefined),
+    padTokenId: fields.given('pad_token_id', key => fields.tokenId(key, null) ?? undefined),
+    eosTokenIds: fields.given('eos_token_id', key => fields.tokenIds(key, [])),
+    doSample: fields.given('do_sample', key => fields.boolean(key, false)),
+    temperature: fields.given('temperature', key => fields.number(key, 1, { from: 0 })),
+    topK: fields.given('top_k', key => fields.integer(key, 50, { from: 0 })),
+    topP: fields.given('top_p', key => fields.number(key, 1, share)),
+    minP: fields.given('min_p', key => fields.number(key, 0, share)),
+    typicalP: fields.given('typical_p', key => fields.number(key, 1, share)),
+    repetitionPenalty: fields.given('repetition_penalty', key => fields.number(key, 1, { above: 0 })),
+    noRepeatNgramSize: fields.given('no_repeat_ngram_size', key => fields.integer(key, 0, { from: 0 })),
+    maxNewTokens: fields.given('max_new_tokens', key => fields.integer(key, 0, { from: 0 })),
+    minNewTokens: fields.given('min_new_tokens', key => fields.integer(key, 0, { from: 0 })),
+    numReturnSequences: fields.given('num_return_sequences', key => fields.integer(key, 1, { from: 1 })),
+  }
+  return Object.fromEntries(Object.entries(read).filter(([, value]) => value !== undefined))
+}
+
+function refuseOtherModels(fields: Fields): void {
+  fields.only('model_type', ['MoE++'])
+  // Upstream's experts use silu whatever this says; a checkpoint that says otherwise contradicts itself.
+  fields.only('hidden_act', ['silu'])
+  // Upstream's dense layer fails at its first call, so that another interval has no defined result.
+  fields.only('moe_expert_interval', [1])
+}
+
+type Sizes = Pick<
+  ModelConfig,
+  | ('vocabSize' | 'hiddenSize' | 'intermediateSize' | 'layers' | 'maxPositionEmbeddings')
+  | ('heads' | 'kvHeads' | 'headDim' | 'experts' | 'ffnExperts')
+>
+
+function parseSizes(fields: Fields): Sizes {
+  const hiddenSize = fields.integer('hidden_size', 4096, { from: 1 })
+  const heads = fields.integer('num_attention_heads', 32, { from: 1 })
+  const kvHeads = fields.integerOrNull('num_key_value_heads', { from: 1 }) ?? heads
+  if (hiddenSize % heads !== 0) {
+    throw fields.bad(`hidden_size ${hiddenSize} is not a multiple of num_attention_heads ${heads}`)
+  }
+  const headDim = hiddenSize / heads
+  if (headDim % 2 !== 0) {
+    throw fields.bad(
+      `hidden_size ${hiddenSize} / num_attention_heads ${heads} is ${headDim}, expected an even number`,
+    )
+  }
+  if (heads % kvHeads !== 0) {
+    throw fields.bad(`num_attention_heads ${heads} is not a multiple of num_key_value_heads ${kvHeads}`)
+  }
+  const experts = parseExperts(fields)
+  return {
+    vocabSize: fields.integer('vocab_size', 32000, { from: 1 }),
+    hiddenSize,
+    intermediateSize: fields.integer('intermediate_size', 11008, { from: 1 }),
+    layers: fields.integer('num_hidden_layers', 32, { from: 1 }),
+    heads,
+    kvHeads,
+    headDim,
+    maxPositionEmbeddings: fields.integer('max_position_embeddings', 2048, { from: 1 }),
+    experts,
+    ffnExperts: experts - ZERO_COMPUTATION_EXPERTS,
+  }
+}
+
+/** Upstream takes the first entry of the list for every layer, whatever the others are. */
+function parseExperts(fields: Fields): number {
+  const list = fields.take('num_experts') ?? [32]
+  const experts: unknown = Array.isArray(list) ? list[0] : undefined
+  if (
+    Number.isInteger(experts) &&
+    (experts as number) >= ZERO_COMPUTATION_EXPERTS &&
+    (experts as number) <= 4096
+  ) {
+    return experts as number
+  }
+  throw fields.bad(
+    `num_experts is ${show(list)}, expected a list that begins with a number from ${ZERO_COMPUTATION_EXPERTS} to 4096`,
+  )
+}
+
+/**
+ * pretraining_tp slices the attention's and the output head's matrices, which changes only the order of summation,
+ * if the slices are whole. Otherwise upstream drops logits or fails.
+ */
+function checkTensorParallel(fields: Fields, { vocabSize, hiddenSize, kvHeads, headDim }: Sizes): void {
+  const slices = fields.integer('pretraining_tp', 1, { from: 1 })
+  const sliced = {
+    vocab_size: vocabSize,
+    hidden_size: hiddenSize,
+    'num_key_value_heads * head_dim': kvHeads * headDim,
+  }
+  for (const [name, size] of Object.entries(sliced)) {
+    if (size % slices !== 0) throw fields.bad(`pretraining_tp ${slices} does not divide ${name} ${size}`)
+  }
+}
+
+/**
+ * Upstream refuses a factor that Python reads as an integer (`2`, not `2.0`). JSON.parse cannot tell the two apart and
+ * they mean the same, so both are accepted.
+ */
+function parseRopeScaling(fields: Fields): RopeScaling | null {
+  const value = fields.take('rope_scaling')
+  if (value === undefined || value === null) return null
+  const { type, factor, ...others } = isObject(value) ? value : {}
+  const other = Object.keys(others)[0]
+  if (other !== undefined) throw fields.bad(`rope_scaling has the unknown key ${show(other)}`)
+  if (typeof type !== 'string' || !ROPE_TYPES.includes(type)) {
+    throw fields.bad(`rope_scaling.type is ${show(type)}, expected ${ROPE_TYPES.join(', ')}`)
+  }
+  if (typeof factor !== 'number' || !Number.isFinite(factor) || factor <= 1) {
+    throw fields.bad(`rope_scaling.factor is ${show(factor)}, expected a number above 1`)
+  }
+  return { type: type as RopeScaling['type'], factor }
+}
+
+/** transformers 4.56 and later write `dtype` for `torch_dtype`. */
+function parseTorchDtype(fields: Fields): DType | null {
+  const newer = fields.take('dtype')
+  const value = fields.take('torch_dtype') ?? newer
+  if (value === undefined || value === null) return null
+  const dtype = TORCH_DTYPES.get(value)
+  if (dtype !== undefined) return dtype
+  throw fields.bad(`torch_dtype is ${show(value)}, expected ${[...TORCH_DTYPES.keys()].join(', ')}`)
+}
+
+interface Range {
+  readonly from?: number
+  readonly above?: number
+  readonly to?: number
+}
+
+/** A JSON object's fields, each checked as it is read; knows afterwards which were never asked for. */
+class Fields {
+  private readonly object: Record<string, unknown>
+  private readonly read = new Set<string>()
+
+  constructor(
+    json: unknown,
+    private readonly where: string,
+  ) {
+    if (!isObject(json)) throw this.bad(`expected an object, got ${show(json)}`)
+    this.object = json
+  }
+
+  bad(message: string): MoeppError {
+    return new MoeppError('ERR_BAD_CONFIG', `${this.where}: ${message}`)
+  }
+
+  take(key: string): unknown {
+    this.read.add(key)
+    return Object.hasOwn(this.object, key) ? this.object[key] : undefined
+  }
+
+  /** undefined if the key is absent or null, else what `parse` makes of it. */
+  given<T>(key: string, parse: (key: string) => T): T | undefined {
+    return (this.take(key) ?? undefined) === undefined ? undefined : parse(key)
+  }
+
+  only(key: string, accepted: readonly unknown[]): void {
+    const value = this.take(key)
+    if (value === undefined || accepted.includes(value)) return
+    throw this.bad(`${key} is ${show(value)}, expected ${accepted.map(show).join(' or ')}`)
+  }
+
+  boolean(key: string, absent: boolean): boolean {
+    const value = this.take(key)
+    if (value === undefined) return absent
+    if (typeof value !== 'boolean') throw this.bad(`${key} is ${show(value)}, expected true or false`)
+    return value
+  }
+
+  number(key: string, absent: number, { from = -Infinity, above = -Infinity, to = Infinity }: Range): number {
+    const value = this.take(key)
+    if (value === undefined) return absent
+    if (
+      typeof value === 'number' &&
+      Number.isFinite(value) &&
+      value >= from &&
+      value > above &&
+      value <= to
+    ) {
+      return value
+    }
+    const bounds = [
+      ...(above > -Infinity ? [` above ${above}`] : []),
+      ...(from > -Infinity ? [` from ${from}`] : []),
+      ...(to < Infinity ? [` to ${to}`] : []),
+    ]
+    throw this.bad(`${key} is ${show(value)}, expected a number${bounds.join('')}`)
+  }
+
+  integer(key: string, absent: number, { from }: { from: number }): number {
+    const value = this.number(key, absent, { from, to: INT32_MAX })
+    if (!Number.isInteger(value)) throw this.bad(`${key} is ${show(value)}, expected an integer`)
+    return value
+  }
+
+  integerOrNull(key: string, range: { from: number }): number | null {
+    return (this.take(key) ?? null) === null ? null : this.integer(key, 0, range)
+  }
+
+  /** Negative ids are an old way to write "none". */
+  tokenId(key: string, absent: number | null): number | null {
+    const value = this.take(key)
+    if (value === undefined) return absent
+    if (value === null) return null
+    const id = this.integer(key, 0, { from: -INT32_MAX })
+    return id < 0 ? null : id
+  }
+
+  tokenIds(key: string, absent: readonly number[]): readonly number[] {
+    const value = this.take(key)
+    if (value === undefined) return absent
+    const list: unknown[] = Array.isArray(value) ? value : value === null ? [] : [value]
+    if (list.every(id => Number.isInteger(id) && Math.abs(id as number) <= INT32_MAX)) {
+      return (list as number[]).filter(id => id >= 0)
+    }
+    throw this.bad(`${key} is ${show(value)}, expected a token id or a list of them`)
+  }
+
+  refuseUnread(ignored: ReadonlySet<string>): void {
+    const unknown = Object.keys(this.object).filter(key => !this.read.has(key) && !ignored.has(key))
+    if (unknown.length === 0) return
+    throw this.bad(
+      `unknown ${unknown.length === 1 ? 'key' : 'keys'} ${unknown.slice(0, 8).map(show).join(', ')}: ` +
+        'what it changes in the model is not known, so the result could be wrong',
+    )
+  }
+}
