@@ -81,6 +81,8 @@ export interface KvCacheOptions {
 export interface NativeKvCache {
   /** Copies one page of every layer. Not while a run is in flight. */
   copyPage(from: number, to: number): void
+  /** One page of one layer as [Hkv, 2, S, D], keys then values of each head. Not while a run is in flight. */
+  readPage(layer: number, page: number): Float32Array
   close(): void
 }
 

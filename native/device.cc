@@ -65,4 +65,12 @@ Status KvCache::copy_page(int64_t from, int64_t to) {
   return {};
 }
 
+Status KvCache::read_page(int64_t layer, int64_t page, float* out) const {
+  if (layer < 0 || layer >= view_.layers || page < 0 || page >= view_.pages) {
+    return Status::error(Code::kBadProgram, "readPage: there is no page " + std::to_string(page) + " of layer " + std::to_string(layer));
+  }
+  device_->read_page(view_, layer, page, out);
+  return {};
+}
+
 }  // namespace moepp

@@ -48,6 +48,9 @@ class Device {
 
   // Copies one page of every layer.
   virtual void copy_page(const KvView& cache, int64_t from, int64_t to) = 0;
+
+  // One page of one layer as f32 [Hkv, 2, S, D], keys then values of each head: how tests look into the cache.
+  virtual void read_page(const KvView& cache, int64_t layer, int64_t page, float* out) const = 0;
 };
 
 // threads 0: as many as the process may use. isa "": the best one.
@@ -80,6 +83,7 @@ class KvCache {
   static Status create(std::shared_ptr<Device> device, KvView shape, std::shared_ptr<KvCache>* cache);
   const KvView& view() const { return view_; }
   Status copy_page(int64_t from, int64_t to);
+  Status read_page(int64_t layer, int64_t page, float* out) const;
 
  private:
   std::shared_ptr<Device> device_;

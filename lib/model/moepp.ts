@@ -79,7 +79,7 @@ export function recordMoepp(
 }
 
 /** Attention on y = RMSNorm(x), output projection included: [T, H]. */
-function selfAttention(
+export function selfAttention(
   p: ProgramBuilder,
   w: ModelWeights,
   c: ModelConfig,

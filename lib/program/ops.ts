@@ -115,7 +115,12 @@ export function attention(
     'attention',
     label,
     { q, positions: step.positions, sequence_starts: step.sequenceStarts, page_table: step.pageTable },
-    { out: { name: `${label}.out`, shape: [dimension(q, 0), Number(dimension(q, 1)) * Number(dimension(q, 2))] } },
+    {
+      out: {
+        name: `${label}.out`,
+        shape: [dimension(q, 0), Number(dimension(q, 1)) * Number(dimension(q, 2))],
+      },
+    },
     { layer, scale },
   ).out
 }

@@ -1,7 +1,9 @@
 // The module's exports.
 #include <napi.h>
 
+#include "cpu/isa/isa.h"
 #include "cpu/read_bandwidth.h"
+#include "cpu/thread_pool.h"
 #include "convert.h"
 #include "objects.h"
 #include "weights.h"
@@ -39,6 +41,18 @@ static Napi::Value read_bandwidth_async(const Napi::CallbackInfo& info) {
       [rate](Napi::Env env, const Status&) -> Napi::Value { return Napi::Number::New(env, *rate); });
 }
 
+// processor() -> { isas, cgroupThreads }: the instruction sets of this build that the processor can run, best first, and the
+// whole CPUs that the control group allows, 0 without a limit.
+static Napi::Value processor(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Napi::Array isas = Napi::Array::New(env);
+  for (const cpu::Isa& isa : cpu::available_isas()) isas.Set(isas.Length(), Napi::String::New(env, isa.name));
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("isas", isas);
+  result.Set("cgroupThreads", Napi::Number::New(env, cpu::cgroup_threads("")));
+  return result;
+}
+
 static Napi::Object init(Napi::Env env, Napi::Object exports) {
   auto* data = new AddonData;
   env.SetInstanceData(data);
@@ -50,6 +64,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("KvCache", kv_cache);
   exports.Set("writeTensors", Napi::Function::New<write_tensors_async>(env, "writeTensors"));
   exports.Set("readBandwidth", Napi::Function::New<read_bandwidth_async>(env, "readBandwidth"));
+  exports.Set("processor", Napi::Function::New<processor>(env, "processor"));
   return exports;
 }
 

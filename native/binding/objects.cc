@@ -96,7 +96,8 @@ static T take(const Napi::CallbackInfo& info) {
 }
 
 Napi::Function KvCacheObject::define(Napi::Env env) {
-  return DefineClass(env, "KvCache", {InstanceMethod<&KvCacheObject::copy_page>("copyPage"), InstanceMethod<&KvCacheObject::close>("close")});
+  return DefineClass(env, "KvCache", {InstanceMethod<&KvCacheObject::copy_page>("copyPage"), InstanceMethod<&KvCacheObject::read_page>("readPage"),
+                      InstanceMethod<&KvCacheObject::close>("close")});
 }
 
 KvCacheObject::KvCacheObject(const Napi::CallbackInfo& info) : ObjectWrap(info), cache_(take<std::shared_ptr<KvCache>>(info)) {}
@@ -105,6 +106,15 @@ void KvCacheObject::copy_page(const Napi::CallbackInfo& info) {
   if (cache_ == nullptr) throw to_error(info.Env(), Status::error(Code::kClosed, "the kv cache is closed"));
   const Status status = cache_->copy_page(info[0].ToNumber().Int64Value(), info[1].ToNumber().Int64Value());
   if (!status.ok()) throw to_error(info.Env(), status);
+}
+
+Napi::Value KvCacheObject::read_page(const Napi::CallbackInfo& info) {
+  if (cache_ == nullptr) throw to_error(info.Env(), Status::error(Code::kClosed, "the kv cache is closed"));
+  const KvView& view = cache_->view();
+  Napi::Float32Array page = Napi::Float32Array::New(info.Env(), static_cast<size_t>(view.kv_heads * 2 * view.page_size * view.head_dim));
+  const Status status = cache_->read_page(info[0].ToNumber().Int64Value(), info[1].ToNumber().Int64Value(), page.Data());
+  if (!status.ok()) throw to_error(info.Env(), status);
+  return page;
 }
 
 void KvCacheObject::close(const Napi::CallbackInfo&) { cache_.reset(); }

@@ -40,6 +40,7 @@ class KvCacheObject : public Napi::ObjectWrap<KvCacheObject> {
 
  private:
   void copy_page(const Napi::CallbackInfo& info);
+  Napi::Value read_page(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
 
   std::shared_ptr<KvCache> cache_;

@@ -106,6 +106,23 @@ class CpuDevice final : public Device {
     }
   }
 
+  void read_page(const KvView& cache, int64_t layer, int64_t page, float* out) const override {
+    const auto value = [&cache](int64_t element) {
+      return cache.dtype == DType::kF32 ? static_cast<const float*>(cache.data)[element]
+                                        : bf16_to_f32(static_cast<const uint16_t*>(cache.data)[element]);
+    };
+    const int64_t size = cache.page_size, head_dim = cache.head_dim;
+    for (int64_t head = 0; head < cache.kv_heads; head++) {
+      const int64_t keys = kv_keys(cache, layer, page, head), values = kv_values(cache, layer, page, head);
+      for (int64_t s = 0; s < size; s++) {
+        for (int64_t d = 0; d < head_dim; d++) {
+          out[((head * 2 + 0) * size + s) * head_dim + d] = value(keys + d * size + s);
+          out[((head * 2 + 1) * size + s) * head_dim + d] = value(values + s * head_dim + d);
+        }
+      }
+    }
+  }
+
  private:
   static constexpr int64_t kHugePage = int64_t{2} << 20;
 

@@ -1,0 +1,141 @@
+/** loadModel: from a directory or a hub id to a model that runs. */
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { type Control, fromNative, loadBinding, type NativeDevice, type ProgramSpec } from './binding.js'
+import { openCheckpoint } from './checkpoint/checkpoint.js'
+import { checkTensors } from './checkpoint/names.js'
+import { DTYPE_SIZE, type TensorRef } from './checkpoint/tensor-ref.js'
+import { type ModelConfig, readConfig, readGenerationConfig } from './config.js'
+import { MoeppError } from './errors.js'
+import { Model } from './generation/model.js'
+import { resolveSource } from './hub.js'
+import { recordMoepp } from './model/moepp.js'
+import { DeviceRunner, PAGE_SIZE } from './model/runner.js'
+import type { WeightDType } from './model/weights.js'
+import { type LoadOptions, type ResolvedLoadOptions, resolveLoadOptions } from './options.js'
+import { loadTokenizer, type Tokenizer } from './tokenizer/tokenizer.js'
+
+/** Tokens that a sequence may hold unless `contextLength` says otherwise: the model's positions, and at least this. */
+const LEAST_CONTEXT = 4096
+
+/** Tokens of the KV cache unless `kvCacheTokens` says otherwise. Its memory is taken only as it is used. */
+const CACHE_TOKENS = 8192
+
+/** How often progress is reported and a cancellation looked for, while native code loads. */
+const POLL_MS = 100
+
+/**
+ * Loads a model.
+ *
+ * @param source a directory, or a hub id such as `Chat-UniVi/MoE-Plus-Plus-7B`
+ * @throws MoeppError ERR_NOT_FOUND, ERR_BAD_FILE, ERR_UNSAFE_FILE, ERR_BAD_CONFIG, ERR_BAD_WEIGHTS, ERR_BAD_TOKENIZER,
+ *   ERR_HUB, ERR_UNSUPPORTED, ERR_OUT_OF_MEMORY, ERR_ABORTED; TypeError or RangeError for a wrong option
+ */
+export async function loadModel(source: string, options: LoadOptions = {}): Promise<Model> {
+  const o = resolveLoadOptions(options)
+  const directory = await resolveSource(source, o)
+  const config = await readConfig(directory)
+  const generationDefaults = await readGenerationConfig(directory)
+  const checkpoint = await openCheckpoint(directory)
+  const tensors = checkTensors(checkpoint, config)
+  const tokenizer = await optionalTokenizer(directory, config)
+  o.signal?.throwIfAborted()
+  const device = openDevice(o)
+  try {
+    const runner = await openRunner(device, config, tensors, o)
+    return new Model({ runner, config, generationDefaults, ...(tokenizer && { tokenizer }) })
+  } catch (error) {
+    device.close()
+    throw fromNative(error)
+  }
+}
+
+/** A checkpoint without tokenizer files takes and gives token ids only. */
+async function optionalTokenizer(directory: string, config: ModelConfig): Promise<Tokenizer | undefined> {
+  const files = ['tokenizer.json', 'tokenizer.model']
+  if (!files.some(file => existsSync(join(directory, file)))) return undefined
+  const tokenizer = await loadTokenizer(directory)
+  if (tokenizer.vocabSize > config.vocabSize) {
+    throw new MoeppError(
+      'ERR_BAD_TOKENIZER',
+      `${directory}: the tokenizer has ${tokenizer.vocabSize} tokens, but the embedding only ${config.vocabSize}`,
+    )
+  }
+  return tokenizer
+}
+
+/** 'auto' is the CPU until this build knows other devices. */
+function openDevice(o: ResolvedLoadOptions): NativeDevice {
+  const { Device } = loadBinding()
+  try {
+    return new Device(o.device === 'auto' ? 'cpu' : o.device, { ...(o.threads && { threads: o.threads }) })
+  } catch (error) {
+    throw fromNative(error)
+  }
+}
+
+/** The type that the matrices are held in: as stored for bf16, else f32, in which f16 is exact too. */
+function weightDType(
+  tensors: ReadonlyMap<string, TensorRef>,
+  dtype: ResolvedLoadOptions['dtype'],
+): WeightDType {
+  if (dtype === 'float32') return 'f32'
+  if (dtype === 'bfloat16') return 'bf16'
+  return tensors.get('model.embed_tokens.weight')?.dtype === 'bf16' ? 'bf16' : 'f32'
+}
+
+async function openRunner(
+  device: NativeDevice,
+  config: ModelConfig,
+  tensors: ReadonlyMap<string, TensorRef>,
+  o: ResolvedLoadOptions,
+): Promise<DeviceRunner> {
+  const contextLength = o.contextLength ?? Math.max(LEAST_CONTEXT, config.maxPositionEmbeddings)
+  const cacheTokens = o.kvCacheTokens ?? Math.max(contextLength, CACHE_TOKENS)
+  const pages = Math.ceil(cacheTokens / PAGE_SIZE)
+  const spec = recordMoepp(config, tensors, weightDType(tensors, o.dtype))
+  const program = await compile(device, spec, o)
+  try {
+    const cache = device.kvCache({
+      layers: config.layers,
+      pages,
+      pageSize: PAGE_SIZE,
+      kvHeads: config.kvHeads,
+      headDim: config.headDim,
+      dtype: o.kvCacheDtype === 'bfloat16' ? 'bf16' : 'f32',
+    })
+    return new DeviceRunner({ device, program, cache, config, pages, contextLength })
+  } catch (error) {
+    await program.close()
+    throw error
+  }
+}
+
+/** Compiles off the main thread, with progress and cancellation. */
+async function compile(device: NativeDevice, spec: ProgramSpec, o: ResolvedLoadOptions) {
+  const control: Control = new BigInt64Array(2)
+  const totalBytes = spec.weights.reduce(
+    (bytes, weight) => bytes + weight.shape.reduce((a, b) => a * b, DTYPE_SIZE[weight.dtype]),
+    0,
+  )
+  const report = () =>
+    o.onProgress?.({
+      stage: 'load',
+      file: '',
+      doneBytes: Math.min(Number(control[0]), totalBytes),
+      totalBytes,
+    })
+  const cancel = () => {
+    control[1] = 1n
+  }
+  o.signal?.addEventListener('abort', cancel, { once: true })
+  const timer = setInterval(report, POLL_MS)
+  try {
+    const program = await device.compile(spec, control)
+    report()
+    return program
+  } finally {
+    clearInterval(timer)
+    o.signal?.removeEventListener('abort', cancel)
+  }
+}
