@@ -100,6 +100,13 @@ export interface NativeDevice {
   close(): void
 }
 
+export interface ProcessorInfo {
+  /** Instruction sets of this build that the processor can run, best first. */
+  readonly isas: readonly string[]
+  /** Whole CPUs that the control group allows; 0 without a limit. */
+  readonly cgroupThreads: number
+}
+
 export interface Binding {
   readonly Device: new (name: string, options?: { threads?: number; isa?: string }) => NativeDevice
   /** Writes `header`, then each tensor row-major in its dtype; fails when the file exists. */
@@ -112,6 +119,7 @@ export interface Binding {
   ): Promise<void>
   /** Bytes per second that so many threads read from memory, measured now. */
   readBandwidth(threads: number): Promise<number>
+  processor(): ProcessorInfo
   /** The file that was loaded. */
   readonly path: string
 }
@@ -119,7 +127,7 @@ export interface Binding {
 let loaded: Binding | undefined
 
 /** The package's root: the nearest folder above this file that holds package.json. */
-function packageRoot(): string {
+export function packageRoot(): string {
   let folder = dirname(fileURLToPath(import.meta.url))
   while (!existsSync(join(folder, 'package.json'))) folder = dirname(folder)
   return folder

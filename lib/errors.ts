@@ -10,6 +10,8 @@ export type MoeppErrorCode =
   | 'ERR_NOT_FOUND'
   /** A file's bytes contradict its format: truncated, out of range, overlapping, malformed. */
   | 'ERR_BAD_FILE'
+  /** A file or directory could not be written, or is there already. */
+  | 'ERR_CANNOT_WRITE'
   /** A file asks for something outside what moepp accepts from untrusted input (a pickle's global, say). */
   | 'ERR_UNSAFE_FILE'
   /** config.json holds a value or a key that cannot be run exactly. */

@@ -7,13 +7,14 @@
 namespace moepp {
 
 // The names are the codes of lib/errors.ts without their ERR_ prefix.
-enum class Code { kOk, kNotFound, kBadFile, kBadWeights, kBadProgram, kUnsupported, kOutOfMemory, kBusy, kClosed, kAborted, kDevice };
+enum class Code { kOk, kNotFound, kBadFile, kCannotWrite, kBadWeights, kBadProgram, kUnsupported, kOutOfMemory, kBusy, kClosed, kAborted, kDevice };
 
 inline const char* code_name(Code code) {
   switch (code) {
     case Code::kOk: return "OK";
     case Code::kNotFound: return "ERR_NOT_FOUND";
     case Code::kBadFile: return "ERR_BAD_FILE";
+    case Code::kCannotWrite: return "ERR_CANNOT_WRITE";
     case Code::kBadWeights: return "ERR_BAD_WEIGHTS";
     case Code::kBadProgram: return "ERR_BAD_PROGRAM";
     case Code::kUnsupported: return "ERR_UNSUPPORTED";

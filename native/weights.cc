@@ -146,7 +146,7 @@ class Output {
   }
 
   Status sync() { return fsync(fd_) == 0 ? Status{} : failed(); }
-  Status failed() { return Status::error(Code::kBadFile, path_ + " cannot be written: " + errno_text()); }
+  Status failed() { return Status::error(Code::kCannotWrite, path_ + " cannot be written: " + errno_text()); }
 
  private:
   std::string path_;
