@@ -1,0 +1,94 @@
+/**
+ * Decoding, token by token. This is the only decoder: the whole text of some ids is the concatenation of what a stream
+ * gives for them, so that streaming and decoding cannot differ.
+ *
+ * It decodes as SentencePiece does. The decoders of @huggingface/tokenizers need all ids at once, give one U+FFFD for
+ * several bytes that make no character, and drop a byte order mark.
+ */
+
+import type { PieceTable } from './piece-table.js'
+
+export interface TextStreamOptions {
+  /**
+   * Ids that were there before. The stream then gives the text that continues theirs: decode(prompt and new ids) less
+   * decode(prompt). So the first piece keeps its leading space, unless the prompt has no visible text at all. If the
+   * prompt ends inside of a character whose last bytes are pushed, the stream gives the whole character.
+   */
+  readonly prompt?: readonly number[]
+  /** Whether special tokens give no text. Default true. */
+  readonly skipSpecialTokens?: boolean
+}
+
+export class TextStream {
+  readonly #table: PieceTable
+  readonly #skipSpecialTokens: boolean
+  /** Nothing but skipped special tokens so far. */
+  #isAtStart = true
+  /** Bytes that begin a character, at most 3. */
+  #held: number[] = []
+  /** How many of the held bytes are the prompt's. */
+  #heldOfPrompt = 0
+
+  constructor(table: PieceTable, { prompt = [], skipSpecialTokens = true }: TextStreamOptions = {}) {
+    this.#table = table
+    this.#skipSpecialTokens = skipSpecialTokens
+    for (const id of prompt) this.push(id)
+    this.#heldOfPrompt = this.#held.length
+  }
+
+  /** The text that is certain after this token: whole characters. An id without a piece gives none. */
+  push(id: number): string {
+    const { texts, bytes, prefixed, special, dropsFirstSpace } = this.#table
+    const text = texts[id]
+    if (text === undefined || (this.#skipSpecialTokens && special.has(id))) return this.flush()
+    const isFirst = this.#isAtStart
+    this.#isAtStart = false
+    const byte = bytes[id]!
+    if (byte !== -1) return this.#pushByte(byte)
+    const before = this.flush()
+    return before + (isFirst && dropsFirstSpace && prefixed[id] ? text.slice(1) : text)
+  }
+
+  /** What is left at the end: one U+FFFD for each byte of a character that was never completed. */
+  flush(): string {
+    if (this.#held.length === 0) return ''
+    const count = this.#held.length - this.#heldOfPrompt
+    this.#held = []
+    this.#heldOfPrompt = 0
+    return '\uFFFD'.repeat(count)
+  }
+
+  #pushByte(byte: number): string {
+    this.#held.push(byte)
+    let text = ''
+    while (this.#held.length > 0) {
+      const length = characterLength(this.#held)
+      if (length === 0) break
+      if (length > 0) text += UTF8.decode(Uint8Array.from(this.#held.splice(0, length)))
+      else {
+        this.#held.shift()
+        // The prompt's own text has shown this one.
+        if (this.#heldOfPrompt === 0) text += '\uFFFD'
+      }
+      this.#heldOfPrompt = Math.max(0, this.#heldOfPrompt - Math.max(1, length))
+    }
+    return text
+  }
+}
+
+const UTF8 = new TextDecoder('utf-8', { ignoreBOM: true })
+
+/** Length of the character that the bytes begin with; 0 if it is not complete, -1 if no byte could complete it. */
+function characterLength(bytes: readonly number[]): number {
+  const first = bytes[0]!
+  if (first < 0x80) return 1
+  if (first < 0xc2 || first > 0xf4) return -1
+  const length = first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4
+  for (let i = 1; i < Math.min(length, bytes.length); i++) {
+    // No overlong forms, no surrogates, nothing beyond U+10FFFF: these bound the second byte.
+    const low = i > 1 ? 0x80 : first === 0xe0 ? 0xa0 : first === 0xf0 ? 0x90 : 0x80
+    const high = i > 1 ? 0xbf : first === 0xed ? 0x9f : first === 0xf4 ? 0x8f : 0xbf
+    if (bytes[i]! < low || bytes[i]! > high) return -1
+  }
+  return bytes.length < length ? 0 : length
+}

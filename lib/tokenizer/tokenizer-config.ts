@@ -1,0 +1,151 @@
+/**
+ * What a checkpoint says about its tokenizer outside of the tokenizer's own file: tokenizer_config.json,
+ * special_tokens_map.json, added_tokens.json and chat_template.jinja. All of them may be absent.
+ */
+
+import { readFile, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { MoeppError } from '../errors.js'
+import { type AddedTokenJson, badTokenizer, isRecord } from './tokenizer-json.js'
+
+export const ROLES = ['bos_token', 'eos_token', 'pad_token', 'unk_token'] as const
+export type Role = (typeof ROLES)[number]
+
+export interface TokenizerConfig {
+  readonly addBosToken: boolean | undefined
+  readonly addEosToken: boolean | undefined
+  /** False only where Hugging Face's LlamaTokenizer would obey it: add_prefix_space false and legacy false. */
+  readonly addPrefixSpace: boolean
+  /** Content of the token in each role; null: there is none; undefined: not said. */
+  readonly roles: Readonly<Record<Role, string | null | undefined>>
+  /** Tokens that the checkpoint adds or describes. */
+  readonly addedTokens: readonly AddedTokenJson[]
+  readonly chatTemplate: string | undefined
+}
+
+const CONFIG_FILE = 'tokenizer_config.json'
+const MAP_FILE = 'special_tokens_map.json'
+const ADDED_FILE = 'added_tokens.json'
+/** Real ones stay below 32 MB. */
+const MAX_FILE_SIZE_BYTES = 256 * 2 ** 20
+
+export async function readTokenizerConfig(directory: string): Promise<TokenizerConfig> {
+  const config = await readJsonRecord(directory, CONFIG_FILE)
+  const map = await readJsonRecord(directory, MAP_FILE)
+  const added = await readJsonRecord(directory, ADDED_FILE)
+  const template = await readOptional(join(directory, 'chat_template.jinja'))
+  const roles = ROLES.map(role => {
+    const said = roleOf(config, role, CONFIG_FILE)
+    return [role, said === undefined ? roleOf(map, role, MAP_FILE) : said]
+  })
+  const legacy = flag(config, 'legacy') ?? true
+  return {
+    addBosToken: flag(config, 'add_bos_token'),
+    addEosToken: flag(config, 'add_eos_token'),
+    addPrefixSpace: legacy || (flag(config, 'add_prefix_space') ?? true),
+    roles: Object.fromEntries(roles) as TokenizerConfig['roles'],
+    addedTokens: addedTokens(config, map, added),
+    chatTemplate: template === undefined ? chatTemplate(config.chat_template) : decodeText(template),
+  }
+}
+
+/** The file's bytes; undefined if there is no such file. */
+export async function readOptional(path: string): Promise<Uint8Array | undefined> {
+  try {
+    const stats = await stat(path)
+    // Reading a pipe would wait for ever.
+    if (!stats.isFile()) throw new MoeppError('ERR_NOT_FOUND', `${path}: is not a file`)
+    const { size } = stats
+    if (size > MAX_FILE_SIZE_BYTES) {
+      throw badTokenizer(path, 'the size in bytes', `<= ${MAX_FILE_SIZE_BYTES}`, size)
+    }
+    return await readFile(path)
+  } catch (cause) {
+    if (cause instanceof MoeppError) throw cause
+    const { code, message } = cause as NodeJS.ErrnoException
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined
+    throw new MoeppError('ERR_NOT_FOUND', `${path}: cannot be read: ${message}`, { cause })
+  }
+}
+
+export function parseJson(bytes: Uint8Array, file: string): unknown {
+  try {
+    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes))
+  } catch (cause) {
+    throw new MoeppError('ERR_BAD_TOKENIZER', `${file}: is not JSON: ${(cause as Error).message}`, { cause })
+  }
+}
+
+async function readJsonRecord(directory: string, name: string): Promise<Record<string, unknown>> {
+  const path = join(directory, name)
+  const bytes = await readOptional(path)
+  if (bytes === undefined) return {}
+  const value = parseJson(bytes, path)
+  if (!isRecord(value)) throw badTokenizer(path, 'the content', 'an object', value)
+  return value
+}
+
+function flag(config: Record<string, unknown>, key: string): boolean | undefined {
+  const value = config[key] ?? undefined
+  if (value !== undefined && typeof value !== 'boolean') {
+    throw badTokenizer(CONFIG_FILE, key, 'a boolean', value)
+  }
+  return value
+}
+
+/** Tokens are written as their content or as an object with it. */
+function roleOf(record: Record<string, unknown>, role: string, file: string): string | null | undefined {
+  const value = Object.hasOwn(record, role) ? record[role] : undefined
+  const content = isRecord(value) ? value.content : value
+  if (content === undefined && value === undefined) return undefined
+  if (content === null || typeof content === 'string') return content
+  throw badTokenizer(file, role, 'a token or null', value)
+}
+
+function addedTokens(
+  config: Record<string, unknown>,
+  map: Record<string, unknown>,
+  added: Record<string, unknown>,
+): AddedTokenJson[] {
+  const named = [config, map].flatMap(record => [
+    ...ROLES.map(role => roleOf(record, role, CONFIG_FILE)),
+    ...extraSpecials(record.additional_special_tokens),
+  ])
+  const tokens = new Map<number, AddedTokenJson>()
+  for (const [content, id] of Object.entries(added)) {
+    if (!Number.isInteger(id)) throw badTokenizer(ADDED_FILE, JSON.stringify(content), 'a token id', id)
+    tokens.set(id as number, { id: id as number, content, special: named.includes(content) })
+  }
+  const described = config.added_tokens_decoder ?? {}
+  if (!isRecord(described)) throw badTokenizer(CONFIG_FILE, 'added_tokens_decoder', 'an object', described)
+  for (const [key, token] of Object.entries(described)) {
+    const where = `added_tokens_decoder[${key}]`
+    if (!/^\d{1,9}$/.test(key)) throw badTokenizer(CONFIG_FILE, where, 'a token id as its key', key)
+    if (!isRecord(token) || typeof token.content !== 'string') {
+      throw badTokenizer(CONFIG_FILE, where, 'a token', token)
+    }
+    const special = token.special === true || named.includes(token.content)
+    tokens.set(Number(key), { id: Number(key), content: token.content, special })
+  }
+  return [...tokens.values()]
+}
+
+function extraSpecials(value: unknown): string[] {
+  const list = Array.isArray(value) ? value : []
+  return list
+    .map(token => (isRecord(token) ? token.content : token))
+    .filter(token => typeof token === 'string')
+}
+
+/** A template, or a list of named ones of which the default counts. */
+function chatTemplate(value: unknown): string | undefined {
+  if (value === undefined || value === null || typeof value === 'string') return value ?? undefined
+  const list: unknown[] = Array.isArray(value) ? value : []
+  const found = list.find(item => isRecord(item) && item.name === 'default')
+  if (isRecord(found) && typeof found.template === 'string') return found.template
+  throw badTokenizer(CONFIG_FILE, 'chat_template', 'a text, or a list with a default', value)
+}
+
+function decodeText(bytes: Uint8Array): string {
+  return new TextDecoder().decode(bytes)
+}

@@ -1,0 +1,267 @@
+/** The parts of a Hugging Face tokenizer.json that moepp runs, and the checks that a file passes before it is used. */
+
+import { MoeppError } from '../errors.js'
+import { MAX_PIECE_LENGTH, MAX_PIECES } from './sentencepiece.js'
+
+export interface AddedTokenJson {
+  readonly id: number
+  readonly content: string
+  readonly single_word?: boolean
+  readonly lstrip?: boolean
+  readonly rstrip?: boolean
+  readonly normalized?: boolean
+  readonly special?: boolean
+}
+
+export type StepJson = { readonly type: string } & Readonly<Record<string, unknown>>
+
+export interface BpeJson {
+  readonly type: 'BPE'
+  readonly vocab: Readonly<Record<string, number>>
+  readonly merges: readonly (string | readonly string[])[]
+  readonly unk_token?: string | null
+  readonly byte_fallback?: boolean
+  readonly [key: string]: unknown
+}
+
+export interface TokenizerJson {
+  readonly added_tokens: readonly AddedTokenJson[]
+  readonly normalizer: StepJson | null
+  readonly pre_tokenizer: StepJson | null
+  readonly post_processor: StepJson | null
+  readonly decoder: StepJson | null
+  readonly model: BpeJson
+  readonly [key: string]: unknown
+}
+
+export function badTokenizer(file: string, where: string, expected: string, got: unknown): MoeppError {
+  return new MoeppError('ERR_BAD_TOKENIZER', `${file}: ${where} is ${shown(got)}, expected ${expected}`)
+}
+
+export function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+/** Throws unless the file is of a kind that is run exactly, with ids and types in order. */
+export function checkTokenizerJson(value: unknown, file: string): TokenizerJson {
+  if (!isRecord(value)) throw badTokenizer(file, 'the content', 'an object', value)
+  const model = checkModel(value.model, file)
+  const json: TokenizerJson = {
+    ...value,
+    model,
+    added_tokens: checkAddedTokens(value.added_tokens ?? [], model.vocab, file),
+    normalizer: checkStep(value.normalizer, 'normalizer', file),
+    pre_tokenizer: checkStep(value.pre_tokenizer, 'pre_tokenizer', file),
+    post_processor: checkStep(value.post_processor, 'post_processor', file),
+    decoder: checkStep(value.decoder, 'decoder', file),
+  }
+  for (const [i, step] of stepsOf(json.normalizer, 'normalizers', file).entries()) {
+    checkNormalizer(step, `normalizer ${i}`, file)
+  }
+  checkPreTokenizer(json, file)
+  checkDecoder(json, file)
+  return json
+}
+
+function checkModel(model: unknown, file: string): BpeJson {
+  if (!isRecord(model)) throw badTokenizer(file, 'model', 'an object', model)
+  if (model.type !== 'BPE') throw badTokenizer(file, 'model.type', "'BPE'", model.type)
+  for (const key of ['dropout', 'continuing_subword_prefix', 'end_of_word_suffix']) {
+    // Hugging Face writes '' for none.
+    if ((model[key] ?? '') !== '') throw badTokenizer(file, `model.${key}`, 'null', model[key])
+  }
+  for (const key of ['byte_fallback', 'fuse_unk', 'ignore_merges']) {
+    const value = model[key] ?? false
+    if (typeof value !== 'boolean') throw badTokenizer(file, `model.${key}`, 'a boolean', value)
+  }
+  const { vocab, merges, unk_token: unk } = model
+  if (!isRecord(vocab)) throw badTokenizer(file, 'model.vocab', 'an object', vocab)
+  checkVocab(vocab, file)
+  if (unk !== undefined && unk !== null && !(typeof unk === 'string' && Object.hasOwn(vocab, unk))) {
+    throw badTokenizer(file, 'model.unk_token', 'a piece of the vocabulary', unk)
+  }
+  if (!Array.isArray(merges)) throw badTokenizer(file, 'model.merges', 'an array', merges)
+  checkMerges(merges, vocab, file)
+  return model as unknown as BpeJson
+}
+
+function checkVocab(vocab: Record<string, unknown>, file: string): void {
+  const entries = Object.entries(vocab)
+  if (entries.length === 0 || entries.length > MAX_PIECES) {
+    throw badTokenizer(file, 'the number of pieces', `1 to ${MAX_PIECES}`, entries.length)
+  }
+  const ids = new Set<unknown>()
+  for (const [piece, id] of entries) {
+    checkId(id, `model.vocab[${shown(piece)}]`, file)
+    if (ids.has(id)) throw badTokenizer(file, `model.vocab[${shown(piece)}]`, 'an id of its own', id)
+    if (piece.length > MAX_PIECE_LENGTH) {
+      throw badTokenizer(file, `the length of piece ${id}`, `<= ${MAX_PIECE_LENGTH}`, piece.length)
+    }
+    ids.add(id)
+  }
+}
+
+function checkId(id: unknown, where: string, file: string): asserts id is number {
+  if (!Number.isInteger(id) || (id as number) < 0 || (id as number) >= 2 * MAX_PIECES) {
+    throw badTokenizer(file, where, `a token id from 0 to ${2 * MAX_PIECES - 1}`, id)
+  }
+}
+
+function checkMerges(merges: unknown[], vocab: Record<string, unknown>, file: string): void {
+  // The library takes the form of the first entry for that of all.
+  const asPairs = Array.isArray(merges[0])
+  for (const [i, merge] of merges.entries()) {
+    const parts = asPairs ? merge : typeof merge === 'string' ? merge.split(' ') : undefined
+    const isPair = Array.isArray(parts) && parts.length === 2 && parts.every(part => typeof part === 'string')
+    if (!isPair || !parts.every(part => Object.hasOwn(vocab, part))) {
+      throw badTokenizer(file, `model.merges[${i}]`, 'two pieces of the vocabulary', merge)
+    }
+    if (!Object.hasOwn(vocab, parts.join(''))) {
+      throw badTokenizer(file, `model.merges[${i}]`, 'two pieces that make a third', merge)
+    }
+  }
+}
+
+function checkAddedTokens(tokens: unknown, vocab: Readonly<Record<string, number>>, file: string) {
+  if (!Array.isArray(tokens)) throw badTokenizer(file, 'added_tokens', 'an array', tokens)
+  const ids = new Map(Object.entries(vocab).map(([piece, id]) => [id, piece]))
+  for (const [i, token] of tokens.entries()) {
+    const where = `added_tokens[${i}]`
+    if (!isRecord(token)) throw badTokenizer(file, where, 'an object', token)
+    const { id, content } = token
+    checkId(id, `${where}.id`, file)
+    if (typeof content !== 'string' || content === '') {
+      throw badTokenizer(file, `${where}.content`, 'a text', content)
+    }
+    for (const key of ['single_word', 'lstrip', 'rstrip', 'normalized', 'special']) {
+      const value = token[key] ?? false
+      if (typeof value !== 'boolean') throw badTokenizer(file, `${where}.${key}`, 'a boolean', value)
+    }
+    // The library ignores single_word.
+    if (token.single_word && !token.special)
+      throw badTokenizer(file, `${where}.single_word`, 'false', token.single_word)
+    const owner = ids.get(id)
+    const known = Object.hasOwn(vocab, content) ? vocab[content] : id
+    if (known !== id || (owner !== undefined && owner !== content)) {
+      throw badTokenizer(file, `${where}.id`, `the id of ${shown(content)} alone`, id)
+    }
+    ids.set(id, content)
+  }
+  return tokens as AddedTokenJson[]
+}
+
+function checkStep(step: unknown, where: string, file: string): StepJson | null {
+  if (step === undefined || step === null) return null
+  if (!isRecord(step) || typeof step.type !== 'string') {
+    throw badTokenizer(file, where, 'null or an object with a type', step)
+  }
+  return step as StepJson
+}
+
+/** The steps of a Sequence, or the one step. */
+export function stepsOf(step: StepJson | null, key: string, file: string): StepJson[] {
+  if (step === null) return []
+  if (step.type !== 'Sequence') return [step]
+  const steps = step[key]
+  if (!Array.isArray(steps)) throw badTokenizer(file, key, 'an array', steps)
+  return steps.map((inner, i) => {
+    const checked = checkStep(inner, `${key}[${i}]`, file)
+    if (checked === null) throw badTokenizer(file, `${key}[${i}]`, 'an object', inner)
+    return checked
+  })
+}
+
+function checkNormalizer(step: StepJson, where: string, file: string): void {
+  if (step.type === 'Prepend') {
+    if (typeof step.prepend !== 'string') throw badTokenizer(file, `${where}.prepend`, 'a text', step.prepend)
+  } else if (step.type === 'Replace') {
+    const { pattern, content } = step
+    if (!isRecord(pattern) || typeof pattern.String !== 'string' || pattern.String === '') {
+      throw badTokenizer(file, `${where}.pattern`, '{ String: text }', pattern)
+    }
+    if (pattern.Regex !== undefined)
+      throw badTokenizer(file, `${where}.pattern.Regex`, 'absent', pattern.Regex)
+    // The library takes $ in the content for a reference to the match.
+    if (typeof content !== 'string' || content.includes('$')) {
+      throw badTokenizer(file, `${where}.content`, 'a text without $', content)
+    }
+  } else {
+    throw badTokenizer(file, `${where}.type`, "'Prepend' or 'Replace'", step.type)
+  }
+}
+
+function checkPreTokenizer({ pre_tokenizer: step, model }: TokenizerJson, file: string): void {
+  if (step === null) return
+  if (step.type !== 'Metaspace')
+    throw badTokenizer(file, 'pre_tokenizer.type', "null or 'Metaspace'", step.type)
+  const { replacement, prepend_scheme: scheme, add_prefix_space: prefix, split, str_rep: escaped } = step
+  if (replacement !== '\u2581' || (escaped ?? '\u2581') !== '\u2581') {
+    throw badTokenizer(file, 'pre_tokenizer.replacement', '"\u2581"', replacement)
+  }
+  if (scheme === undefined ? prefix === false : !['always', 'first', 'never'].includes(scheme as string)) {
+    throw badTokenizer(file, 'pre_tokenizer.prepend_scheme', "'always', 'first' or 'never'", scheme)
+  }
+  // The library does not split in front of each U+2581, which is the same unless a merge crosses such a place.
+  const crossing = Object.keys(model.vocab).find(piece => piece.indexOf('\u2581', 1) !== -1)
+  if (split !== false && crossing !== undefined) {
+    throw badTokenizer(file, 'pre_tokenizer.split', `false with a piece like ${shown(crossing)}`, split)
+  }
+}
+
+/** Decoding is SentencePiece's, see text-stream.ts: the decoder has to be the one that stands for it. */
+function checkDecoder({ decoder, model }: TokenizerJson, file: string): void {
+  const found = stepsOf(decoder, 'decoders', file)
+    .map(step => step.type)
+    .join(' ')
+  if (found === 'Metaspace' && !model.byte_fallback) return
+  const expected = model.byte_fallback ? /^Replace ByteFallback Fuse( Strip)?$/ : /^Replace Fuse( Strip)?$/
+  if (!expected.test(found)) {
+    const form = `a Sequence of Replace, ${model.byte_fallback ? 'ByteFallback, ' : ''}Fuse and Strip`
+    throw badTokenizer(file, 'decoder', form, found)
+  }
+  const [replace] = stepsOf(decoder, 'decoders', file)
+  const pattern = replace!.pattern
+  if (!isRecord(pattern) || pattern.String !== '\u2581' || replace!.content !== ' ') {
+    throw badTokenizer(file, "the decoder's Replace", 'U+2581 to a space', replace)
+  }
+}
+
+/** Whether decoding drops the space that encoding put in front. */
+export function decoderDropsSpace({ decoder }: TokenizerJson, file: string): boolean {
+  if (decoder?.type === 'Metaspace')
+    return decoder.prepend_scheme !== 'never' && decoder.add_prefix_space !== false
+  return stepsOf(decoder, 'decoders', file).some(step => step.type === 'Strip')
+}
+
+/** Ids that post_processor puts before and after a text. */
+export function idsAround({ post_processor: step }: TokenizerJson, file: string) {
+  const before: number[] = []
+  const after: number[] = []
+  if (step === null) return { before, after }
+  if (step.type !== 'TemplateProcessing') {
+    throw badTokenizer(file, 'post_processor.type', "null or 'TemplateProcessing'", step.type)
+  }
+  const { single, special_tokens: specials } = step
+  if (!Array.isArray(single)) throw badTokenizer(file, 'post_processor.single', 'an array', single)
+  let list = before
+  for (const [i, item] of single.entries()) {
+    if (isRecord(item) && isRecord(item.Sequence)) {
+      list = after
+      continue
+    }
+    const id = isRecord(item) && isRecord(item.SpecialToken) ? item.SpecialToken.id : undefined
+    const token = isRecord(specials) && typeof id === 'string' ? specials[id] : undefined
+    const ids = isRecord(token) ? token.ids : undefined
+    if (!Array.isArray(ids)) throw badTokenizer(file, `post_processor.single[${i}]`, 'a known token', item)
+    for (const tokenId of ids) {
+      checkId(tokenId, `post_processor.single[${i}]`, file)
+      list.push(tokenId)
+    }
+  }
+  return { before, after }
+}
+
+function shown(value: unknown): string {
+  const text = JSON.stringify(value) ?? String(value)
+  return text.length > 80 ? `${text.slice(0, 77)}...` : text
+}

@@ -1,0 +1,282 @@
+/** A checkpoint's tokenizer: text to token ids and back. */
+
+import { join } from 'node:path'
+import { MoeppError } from '../errors.js'
+import { LibraryTokenizer } from './library.js'
+import { type PieceTable, pieceTable, type TokenEntry } from './piece-table.js'
+import { byteOfPiece, PIECE_TYPE, parseSentencePiece, type SentencePieceModel } from './sentencepiece.js'
+import { SentencePieceBpe } from './sentencepiece-bpe.js'
+import { sentencePieceFromJson, sentencePieceToJson } from './sentencepiece-json.js'
+import { TextStream, type TextStreamOptions } from './text-stream.js'
+import {
+  parseJson,
+  type Role,
+  readOptional,
+  readTokenizerConfig,
+  type TokenizerConfig,
+} from './tokenizer-config.js'
+import {
+  type AddedTokenJson,
+  badTokenizer,
+  checkTokenizerJson,
+  decoderDropsSpace,
+  idsAround,
+  type TokenizerJson,
+} from './tokenizer-json.js'
+
+export interface EncodeOptions {
+  /** Put the tokens around the text that the checkpoint asks for (add_bos_token, add_eos_token). Default true. */
+  readonly addSpecialTokens?: boolean
+}
+
+export interface DecodeOptions {
+  /** Whether special tokens give no text. Default true. */
+  readonly skipSpecialTokens?: boolean
+}
+
+export interface SpecialToken {
+  readonly id: number
+  readonly content: string
+}
+
+/** Reads tokenizer.json, or else tokenizer.model, and what tokenizer_config.json says about it. */
+export async function loadTokenizer(directory: string): Promise<Tokenizer> {
+  const config = await readTokenizerConfig(directory)
+  const jsonFile = join(directory, 'tokenizer.json')
+  const jsonBytes = await readOptional(jsonFile)
+  if (jsonBytes) {
+    return new Tokenizer(checkTokenizerJson(parseJson(jsonBytes, jsonFile), jsonFile), config, jsonFile)
+  }
+  const modelFile = join(directory, 'tokenizer.model')
+  const modelBytes = await readOptional(modelFile)
+  if (!modelBytes) {
+    throw new MoeppError('ERR_NOT_FOUND', `${directory}: has no tokenizer.json and no tokenizer.model`)
+  }
+  const model = parseSentencePiece(modelBytes, modelFile)
+  return new Tokenizer(convert(model, config, modelFile), config, modelFile)
+}
+
+export class Tokenizer {
+  /** One more than the highest token id. */
+  readonly vocabSize: number
+  readonly bosTokenId: number | undefined
+  readonly eosTokenId: number | undefined
+  readonly padTokenId: number | undefined
+  readonly unkTokenId: number | undefined
+  /** Tokens that stand for no text. They never come out of encoding a text. */
+  readonly specialTokens: readonly SpecialToken[]
+  /** The checkpoint's Jinja template for chats. */
+  readonly chatTemplate: string | undefined
+
+  readonly #json: TokenizerJson
+  readonly #library: LibraryTokenizer
+  readonly #table: PieceTable
+  readonly #contents: readonly (string | undefined)[]
+  readonly #ids: ReadonlyMap<string, number>
+  readonly #before: readonly number[]
+  readonly #after: readonly number[]
+
+  /** `json` has passed checkTokenizerJson; `file` is the name that errors carry. */
+  constructor(json: TokenizerJson, config: TokenizerConfig, file: string) {
+    const model = sentencePieceFromJson(json, file)
+    const entries = tokenEntries(json, model, config)
+    this.#json = json
+    this.#library = libraryTokenizer(json, model)
+    this.#table = pieceTable(entries, decoderDropsSpace(json, file))
+    this.#ids = new Map(entries.map(({ id, content }) => [content, id]))
+    const contents: (string | undefined)[] = new Array(this.#table.texts.length).fill(undefined)
+    for (const { id, content } of entries) contents[id] = content
+    this.#contents = contents
+    this.vocabSize = contents.length
+    this.specialTokens = [...this.#table.special]
+      .sort((a, b) => a - b)
+      .map(id => ({ id, content: contents[id]! }))
+    this.chatTemplate = config.chatTemplate
+    this.bosTokenId = roleId('bos_token', config, this.#ids, file)
+    this.eosTokenId = roleId('eos_token', config, this.#ids, file)
+    this.padTokenId = roleId('pad_token', config, this.#ids, file)
+    const unkToken = json.model.unk_token ?? undefined
+    this.unkTokenId =
+      unkToken === undefined ? roleId('unk_token', config, this.#ids, file) : this.#ids.get(unkToken)
+    const around = idsAround(json, file)
+    this.#before = idsIf(config.addBosToken, this.bosTokenId, around.before, 'bos', file)
+    this.#after = idsIf(config.addEosToken, this.eosTokenId, around.after, 'eos', file)
+    const unknown = [...this.#before, ...this.#after].find(id => contents[id] === undefined)
+    if (unknown !== undefined) throw badTokenizer(file, 'post_processor', 'known token ids', unknown)
+  }
+
+  /**
+   * The ids of a text. Special tokens in it, `<s>` say, are ordinary characters. Half of a surrogate pair, which no
+   * text encoding can hold, is U+FFFD.
+   */
+  encode(text: string, options: EncodeOptions = {}): number[] {
+    if (typeof text !== 'string') throw new TypeError(`text: expected a string, got ${typeof text}`)
+    checkOptions(options, 'addSpecialTokens')
+    const wellFormed = text.replace(/\p{Surrogate}/gu, '\uFFFD')
+    const { ids } = this.#library.encode(wellFormed, { add_special_tokens: false })
+    return (options.addSpecialTokens ?? true) ? [...this.#before, ...ids, ...this.#after] : ids
+  }
+
+  /**
+   * The text of ids, as SentencePiece decodes them: the first piece loses the space that encoding put in front, and
+   * each byte that is no part of a character gives one U+FFFD. Ids without a token, beyond vocabSize say, give no text.
+   * clean_up_tokenization_spaces is not obeyed: it would change what the ids say.
+   */
+  decode(ids: readonly number[], options: DecodeOptions = {}): string {
+    checkIds(ids, 'ids')
+    checkOptions(options, 'skipSpecialTokens')
+    const stream = new TextStream(this.#table, options)
+    let text = ''
+    for (const id of ids) text += stream.push(id)
+    return text + stream.flush()
+  }
+
+  /** Decodes token by token. With a prompt, the text continues the prompt's. */
+  stream(options: TextStreamOptions = {}): TextStream {
+    checkOptions(options, 'skipSpecialTokens', 'prompt')
+    if (options.prompt !== undefined) checkIds(options.prompt, 'prompt')
+    return new TextStream(this.#table, options)
+  }
+
+  isSpecial(id: number): boolean {
+    return this.#table.special.has(id)
+  }
+
+  /** A token's own name: `<s>`, `▁the`, `<0x0A>`. */
+  idToToken(id: number): string | undefined {
+    return this.#contents[id]
+  }
+
+  tokenToId(token: string): number | undefined {
+    return this.#ids.get(token)
+  }
+
+  /** The content of a tokenizer.json. Loading it gives a tokenizer that does the same. */
+  toJSON(): TokenizerJson {
+    return this.#json
+  }
+}
+
+function convert(model: SentencePieceModel, config: TokenizerConfig, file: string): TokenizerJson {
+  const { pieces } = model
+  const ids = new Map(pieces.map(({ text }, id) => [text, id]))
+  const added: AddedTokenJson[] = []
+  for (const { id, content, special } of config.addedTokens) {
+    const owner = pieces[id]?.text ?? content
+    if (owner !== content || (ids.get(content) ?? id) !== id) {
+      throw badTokenizer(
+        file,
+        `piece ${id}`,
+        `${JSON.stringify(content)}, as tokenizer_config.json says`,
+        owner,
+      )
+    }
+    if (id < pieces.length) continue
+    // Hugging Face cuts the text at these and treats the parts as texts of their own, which SentencePiece never does.
+    if (!special)
+      throw badTokenizer(file, `added token ${JSON.stringify(content)}`, 'special', 'an ordinary one')
+    ids.set(content, id)
+    added.push({ id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special })
+  }
+  const token = (role: 'bos_token' | 'eos_token', isWanted: boolean) => {
+    const id = isWanted ? roleId(role, config, ids, file) : undefined
+    return id === undefined ? undefined : { id, content: pieces[id]?.text ?? config.roles[role]! }
+  }
+  const json = sentencePieceToJson(
+    { ...model, addDummyPrefix: model.addDummyPrefix && config.addPrefixSpace },
+    // The defaults are those of LlamaTokenizer.
+    {
+      bos: token('bos_token', config.addBosToken ?? true),
+      eos: token('eos_token', config.addEosToken ?? false),
+      added,
+    },
+  )
+  return checkTokenizerJson(json, file)
+}
+
+/**
+ * The library gets neither decoder nor post-processor, whose work is done here, and no special tokens: it would find
+ * them in texts.
+ */
+function libraryTokenizer(json: TokenizerJson, model: SentencePieceModel | undefined): LibraryTokenizer {
+  const { normalizer, pre_tokenizer, added_tokens: added } = json
+  const rest = { normalizer, pre_tokenizer, post_processor: null, decoder: null }
+  if (!model) {
+    return new LibraryTokenizer({ ...json, ...rest, added_tokens: added.filter(token => !token.special) }, {})
+  }
+  const placeholder = { type: 'BPE', vocab: {}, merges: [] }
+  const library = new LibraryTokenizer({ ...rest, added_tokens: [], model: placeholder }, {})
+  library.model = new SentencePieceBpe(model)
+  return library
+}
+
+function tokenEntries(
+  json: TokenizerJson,
+  model: SentencePieceModel | undefined,
+  config: TokenizerConfig,
+): TokenEntry[] {
+  const special = new Set(
+    [...json.added_tokens, ...config.addedTokens].filter(token => token.special).map(token => token.content),
+  )
+  const known = new Set<string>()
+  const vocab = Object.entries(json.model.vocab).map(([content, id]): TokenEntry => {
+    known.add(content)
+    const byte = json.model.byte_fallback ? byteOfPiece(content) : undefined
+    if (model && id === model.unkTokenId) return { id, content, surface: model.unkSurface }
+    const isControl = model?.pieces[id]?.type === PIECE_TYPE.control
+    return { id, content, byte, special: isControl || special.has(content) }
+  })
+  const added = json.added_tokens.filter(token => !known.has(token.content))
+  return [...vocab, ...added.map(({ id, content }) => ({ id, content, special: special.has(content) }))]
+}
+
+/** LlamaTokenizer's names, where the checkpoint says nothing. */
+const DEFAULT_ROLES: Readonly<Record<Role, string | undefined>> = {
+  bos_token: '<s>',
+  eos_token: '</s>',
+  unk_token: '<unk>',
+  pad_token: undefined,
+}
+
+function roleId(
+  role: Role,
+  config: TokenizerConfig,
+  ids: ReadonlyMap<string, number>,
+  file: string,
+): number | undefined {
+  const said = config.roles[role]
+  const content = said === undefined ? DEFAULT_ROLES[role] : said
+  const id = content === undefined || content === null ? undefined : ids.get(content)
+  // A pad token outside of the vocabulary is common, and padding is not used.
+  if (id === undefined && said && role !== 'pad_token') {
+    throw badTokenizer(file, `${role} ${JSON.stringify(said)}`, 'a token of the vocabulary', undefined)
+  }
+  return id
+}
+
+/** What tokenizer_config.json says; where it says nothing, what the tokenizer's file does. */
+function idsIf(
+  wanted: boolean | undefined,
+  id: number | undefined,
+  absent: readonly number[],
+  role: string,
+  file: string,
+): readonly number[] {
+  if (wanted === undefined) return absent
+  if (!wanted) return []
+  if (id === undefined) throw badTokenizer(file, `add_${role}_token`, `false without a ${role}_token`, true)
+  return [id]
+}
+
+function checkIds(ids: readonly number[], name: string): void {
+  if (!Array.isArray(ids)) throw new TypeError(`${name}: expected an array of token ids, got ${typeof ids}`)
+  const at = ids.findIndex(id => !Number.isInteger(id) || id < 0)
+  if (at !== -1) throw new RangeError(`${name}[${at}]: expected a token id, got ${String(ids[at])}`)
+}
+
+function checkOptions(options: object, ...known: string[]): void {
+  const unknown = Object.keys(options).find(key => !known.includes(key))
+  if (unknown !== undefined) {
+    throw new TypeError(`${unknown}: unknown option, expected ${known.join(' or ')}`)
+  }
+}
