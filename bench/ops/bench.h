@@ -13,14 +13,10 @@
 
 namespace moepp::bench {
 
-// What the machine can do, measured in the same run with the same threads.
-struct Ceiling {
-  double read_gb_s = 0.0;  // reading memory that no cache holds
-  double gflop_s = 0.0;    // f32 multiply-adds in registers, two operations each
-};
-
-// Adds one measurement to a ceiling: each figure is the best seen.
-void measure_ceiling(const std::string& isa, cpu::ThreadPool& pool, Ceiling* ceiling);
+// The ceilings: what the pool's threads can do, measured once now (a few milliseconds). On a shared machine both drift within
+// seconds, by a factor for memory, so a row measures its ceiling between its own calls.
+double read_gb_s(const std::string& isa, cpu::ThreadPool& pool);  // reading memory that no cache holds
+double gflop_s(const std::string& isa, cpu::ThreadPool& pool);    // f32 multiply-adds in registers, two operations each
 
 enum class Bound { kBytes, kFlops };
 
@@ -34,19 +30,17 @@ struct Row {
 
 class Run {
  public:
-  Run(const cpu::Isa& isa, cpu::ThreadPool& pool, const Ceiling& ceiling, double seconds)
-      : isa(isa), pool(pool), ceiling_(ceiling), seconds_(seconds) {}
+  Run(const cpu::Isa& isa, cpu::ThreadPool& pool, double seconds) : isa(isa), pool(pool), seconds_(seconds) {}
 
   const cpu::Isa& isa;
   cpu::ThreadPool& pool;
 
-  // Times call(i), i = 0, 1, ..., for the seconds of the run and prints the median and the best. `wrong` says what the check
-  // against the reference found; when it is not empty, nothing is timed and the program fails.
+  // Times call(i), i = 0, 1, ..., in turn with the ceiling, for the seconds of the run; prints the medians. `wrong` says what the
+  // check against the reference found; when it is not empty, nothing is timed and the program fails.
   void row(const Row& row, const std::string& wrong, const std::function<void(int64_t)>& call);
   bool failed() const { return failed_; }
 
  private:
-  const Ceiling& ceiling_;
   double seconds_;
   bool failed_ = false;
 };

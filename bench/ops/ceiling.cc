@@ -19,9 +19,10 @@ struct Loops {
   float (*read)(const float* data, int64_t floats);  // floats is a multiple of 256
 };
 
-constexpr int kChains = 12;                // >= 2 pipes * 5 cycles of latency, and few enough for 16 registers
-constexpr int64_t kReadFloats = 64 << 20;  // 256 MiB
-constexpr int64_t kReadTask = 256 << 10;   // 1 MiB a task
+constexpr int kChains = 12;               // >= 2 pipes * 5 cycles of latency, and few enough for 16 registers
+constexpr int64_t kReadTask = 256 << 10;  // floats: 1 MiB
+constexpr int64_t kReadWindow = 32;       // tasks of one measurement
+constexpr int64_t kReadWindows = 16;      // 512 MiB in turn, so that no cache holds any of it
 
 // GCC and Clang keep the chains in registers and unroll both loops; `target` lets one file hold every set.
 #define MOEPP_CEILING(suffix, target, Vector, width, zero, set1, load, add, fma)                                  \
@@ -69,23 +70,25 @@ static const Loops& loops(const std::string&) {
 
 static std::atomic<float> sink;  // keeps the sums alive
 
-void measure_ceiling(const std::string& isa, cpu::ThreadPool& pool, Ceiling* ceiling) {
+double read_gb_s(const std::string& isa, cpu::ThreadPool& pool) {
+  static const Buffer buffer(static_cast<size_t>(kReadWindows * kReadWindow * kReadTask) * sizeof(float));
+  static std::atomic<int64_t> window{0};
   const Loops& loop = loops(isa);
-  const int64_t threads = pool.threads();
-  constexpr int64_t kRounds = 1 << 21;
-  static const Buffer buffer(static_cast<size_t>(kReadFloats) * sizeof(float));
-  for (int attempt = 0; attempt < 6; attempt++) {
-    double start = now();
-    pool.parallel_for(threads * 8, [&](int64_t, int) { sink.store(loop.multiply_add(kRounds / 8), std::memory_order_relaxed); });
-    const double flops = 2.0 * kChains * loop.lanes * static_cast<double>(kRounds * threads);
-    ceiling->gflop_s = std::max(ceiling->gflop_s, flops / (now() - start) * 1e-9);
+  const float* data = buffer.as<float>() + window.fetch_add(1) % kReadWindows * kReadWindow * kReadTask;
+  const double start = now();
+  pool.parallel_for(kReadWindow, [&](int64_t task, int) {
+    sink.store(loop.read(data + task * kReadTask, kReadTask), std::memory_order_relaxed);
+  });
+  return 4e-9 * static_cast<double>(kReadWindow * kReadTask) / (now() - start);
+}
 
-    start = now();
-    pool.parallel_for(kReadFloats / kReadTask, [&](int64_t task, int) {
-      sink.store(loop.read(buffer.as<float>() + task * kReadTask, kReadTask), std::memory_order_relaxed);
-    });
-    ceiling->read_gb_s = std::max(ceiling->read_gb_s, 4.0 * static_cast<double>(kReadFloats) / (now() - start) * 1e-9);
-  }
+double gflop_s(const std::string& isa, cpu::ThreadPool& pool) {
+  constexpr int64_t kRounds = 1 << 18;
+  const Loops& loop = loops(isa);
+  const int64_t tasks = int64_t{8} * pool.threads();
+  const double start = now();
+  pool.parallel_for(tasks, [&](int64_t, int) { sink.store(loop.multiply_add(kRounds / 8), std::memory_order_relaxed); });
+  return 2e-9 * kChains * loop.lanes * static_cast<double>(tasks * kRounds / 8) / (now() - start);
 }
 
 }  // namespace moepp::bench

@@ -38,6 +38,11 @@ Buffer::~Buffer() {
   ::operator delete(data_, std::align_val_t{kHugePage});
 }
 
+static double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
 void Run::row(const Row& row, const std::string& wrong, const std::function<void(int64_t)>& call) {
   std::printf("%-40s %-5s %5lld ", row.name.c_str(), row.dtype.c_str(), static_cast<long long>(row.tokens));
   if (!wrong.empty()) {
@@ -45,20 +50,18 @@ void Run::row(const Row& row, const std::string& wrong, const std::function<void
     std::printf("WRONG: %s\n", wrong.c_str());
     return;
   }
-  std::vector<double> times;
+  const bool bytes = row.bound == Bound::kBytes;
+  std::vector<double> times, ceilings;
   const double start = now();
-  for (int64_t i = 0; i < 3 || now() - start < seconds_; i++) {
+  for (int64_t i = 0; i < 5 || now() - start < seconds_; i++) {
+    ceilings.push_back(bytes ? read_gb_s(isa.name, pool) : gflop_s(isa.name, pool));
     const double before = now();
     call(i);
     times.push_back(now() - before);
   }
-  std::sort(times.begin(), times.end());
-  const double median = times[times.size() / 2], best = times[0];
-  const bool bytes = row.bound == Bound::kBytes;
-  const double ceiling = bytes ? ceiling_.read_gb_s : ceiling_.gflop_s;
-  const double rate = row.amount / median * 1e-9;
-  std::printf("%10.1f us  %8.2f %s  %5.1f %%   best %10.1f us  %5.1f %%\n", median * 1e6, rate, bytes ? "GB/s    " : "GFLOP/s ",
-              100.0 * rate / ceiling, best * 1e6, 100.0 * row.amount / best * 1e-9 / ceiling);
+  const double time = median(times), rate = row.amount / time * 1e-9, ceiling = median(ceilings);
+  std::printf("%10.1f us %8.2f of %6.1f %s %5.1f %%\n", time * 1e6, rate, ceiling, bytes ? "GB/s   " : "GFLOP/s",
+              100.0 * rate / ceiling);
   std::fflush(stdout);
 }
 
@@ -87,18 +90,12 @@ static Options parse(int argc, char** argv) {
 
 static bool run_all(const cpu::Isa& isa, int threads, const Options& options) {
   cpu::ThreadPool pool(threads);
-  Ceiling ceiling;
-  measure_ceiling(isa.name, pool, &ceiling);
-  std::printf("\n%s, %d thread%s: ceilings %.1f GB/s read, %.0f GFLOP/s f32\n", isa.name, threads, threads == 1 ? "" : "s",
-              ceiling.read_gb_s, ceiling.gflop_s);
-  Run run(isa, pool, ceiling, options.seconds);
+  std::printf("\n%s, %d thread%s: %.1f GB/s read, %.0f GFLOP/s f32\n", isa.name, threads, threads == 1 ? "" : "s",
+              read_gb_s(isa.name, pool), gflop_s(isa.name, pool));
+  Run run(isa, pool, options.seconds);
   for (const Bench& bench : registry()) {
-    if (std::strstr(bench.name, options.name.c_str()) == nullptr) continue;
-    // Again before each bench: on a shared machine the ceiling drifts, and the best seen is the honest one.
-    measure_ceiling(isa.name, pool, &ceiling);
-    bench.run(run);
+    if (std::strstr(bench.name, options.name.c_str()) != nullptr) bench.run(run);
   }
-  std::printf("ceilings at the end: %.1f GB/s read, %.0f GFLOP/s f32\n", ceiling.read_gb_s, ceiling.gflop_s);
   return !run.failed();
 }
 

@@ -1,0 +1,343 @@
+// Rows times weight panels (panels.h), the work of linear and grouped_gemm.
+//
+// Every element of the output is one chain of f32 fma over k = 0, 1, 2 ..., whatever the number of rows, the tile it lies in,
+// the thread that computes it or the path taken. So a token's row has the same bits in prefill, in decode and in any batch.
+// bf16 weights are widened exactly, in registers: one shift or mask per vector, which hides behind the fma.
+//
+// Two paths:
+//   few rows   (decode) the weights are streamed once, straight from memory; x is read where it lies
+//   many rows  x is packed into blocks of rows, [k][rows of the block], so that a tile reads it as one stream; each panel then
+//              meets all blocks while it is in L2, and the next panel is prefetched meanwhile
+
+#if defined(__clang__)
+#define MOEPP_UNROLL _Pragma("unroll")
+#else
+#define MOEPP_UNROLL _Pragma("GCC unroll 32")
+#endif
+
+constexpr int kPanelVectors = kPanelRows / kLanes;
+
+// The tile of the many-rows path is kTileRows rows by kTileVectors vectors; the sums and two vectors of weights per k must fit
+// the registers (32 on AVX-512 and NEON, 16 otherwise), and there must be enough chains to hide the latency of fma.
+#if defined(__AVX512F__)
+constexpr int kTileRows = 12, kTileVectors = 2, kRegisters = 32;
+#elif defined(__ARM_NEON)
+constexpr int kTileRows = 6, kTileVectors = 4, kRegisters = 32;
+#else
+constexpr int kTileRows = 6, kTileVectors = 2, kRegisters = 16;
+#endif
+constexpr int kFewRows = kTileRows < 8 ? kTileRows : 8;
+
+// Bytes of x that the many-rows path packs at a time.
+constexpr int64_t kPackedBytes = static_cast<int64_t>(kScratchBytes);
+// Bytes of weights that make a task of the few-rows path worth handing out.
+constexpr int64_t kStreamBytes = 64 << 10;
+
+struct Gemm {
+  const float* x;        // [., k]
+  const int32_t* order;  // row r reads x[order[r] / order_divisor], or x[r] when null
+  int64_t order_divisor;
+  const int32_t* offsets;  // [groups + 1]: rows offsets[g] .. offsets[g + 1] - 1 meet the weights of group g
+  int64_t groups;
+  const char* weight;
+  DType dtype;
+  int64_t k, panels;  // of each group
+  float* out;         // [., columns]
+  int64_t columns;
+  float scale;  // multiplies the sums
+  Activation activation;
+  // Derived once per call.
+  int64_t chunk_rows;               // rows that one task takes at most
+  int64_t few_panels, many_panels;  // panels that one task takes on either path
+
+  const float* row(int64_t r) const { return x + (order != nullptr ? order[r] / order_divisor : r) * k; }
+};
+
+// Where a tile finds x[row i][k].
+template <int kRows>
+struct RowsInPlace {
+  const float* row[kRows];
+  float at(int i, int64_t k) const { return row[i][k]; }
+};
+template <int kRows>
+struct RowsPacked {
+  const float* block;
+  float at(int i, int64_t k) const { return block[k * kRows + i]; }
+};
+
+// One step is what one vector load of weights covers: one k of f32, two of bf16. Both are 32 times as many elements of a panel.
+template <class Weight>
+constexpr int kStep = sizeof(Weight) == 2 ? 2 : 1;
+
+template <int kVectors, class Weight>
+inline const Weight* vector_of(const Weight* w, int64_t panel_stride, int v) {
+  return w + v / kPanelVectors * panel_stride + v % kPanelVectors * kLanes * kStep<Weight>;
+}
+
+template <int kVectors>
+inline void load_step(const float* w, int64_t panel_stride, Vf (&b)[1][kVectors]) {
+  MOEPP_UNROLL for (int v = 0; v < kVectors; v++) b[0][v] = load(vector_of<kVectors>(w, panel_stride, v));
+}
+template <int kVectors>
+inline void load_step(const uint16_t* w, int64_t panel_stride, Vf (&b)[2][kVectors]) {
+  MOEPP_UNROLL for (int v = 0; v < kVectors; v++) load_bf16_pairs(vector_of<kVectors>(w, panel_stride, v), &b[0][v], &b[1][v]);
+}
+
+// What a tile prefetches: `bytes_per_step` from `next` on at each step, or the stream it reads itself when next is null.
+struct Prefetch {
+  const char* next;
+  int64_t bytes_per_step;
+};
+constexpr int64_t kStreamAhead = 4096;  // bytes
+
+// tile[i][.] = sum over k of x[i][k] * w[k][.], kVectors vectors wide. `w` may start inside a panel; past a panel's end the
+// vectors go on in the next panel.
+template <int kRows, int kVectors, bool kStream, class X, class Weight>
+__attribute__((noinline)) void multiply(const X& x, const Weight* w, int64_t panel_stride, int64_t k_count, Prefetch prefetch,
+                                        float* tile, int64_t tile_stride) {
+  constexpr int step = kStep<Weight>;
+  Vf sum[kRows][kVectors];
+  MOEPP_UNROLL for (int i = 0; i < kRows; i++) {
+    MOEPP_UNROLL for (int v = 0; v < kVectors; v++) sum[i][v] = set1(0.0f);
+  }
+  const int64_t whole = k_count / step * step;
+  int64_t k = 0;
+  for (; k < whole; k += step, w += kPanelRows * step) {
+    if (kStream) {
+      MOEPP_UNROLL for (int v = 0; v < kVectors; v += kPanelVectors) {
+        const char* line = reinterpret_cast<const char*>(vector_of<kVectors>(w, panel_stride, v)) + kStreamAhead;
+        __builtin_prefetch(line);
+        __builtin_prefetch(line + 64);
+      }
+    } else {
+      __builtin_prefetch(prefetch.next, 0, 2);
+      prefetch.next += prefetch.bytes_per_step;
+    }
+    Vf b[step][kVectors];
+    load_step<kVectors>(w, panel_stride, b);
+    MOEPP_UNROLL for (int s = 0; s < step; s++) {
+      MOEPP_UNROLL for (int i = 0; i < kRows; i++) {
+        const Vf a = set1(x.at(i, k + s));
+        MOEPP_UNROLL for (int v = 0; v < kVectors; v++) sum[i][v] = fma(a, b[s][v], sum[i][v]);
+      }
+    }
+  }
+  if (k < k_count) {  // an odd k of bf16: its partner in the panel is padding, and has no x
+    Vf b[step][kVectors];
+    load_step<kVectors>(w, panel_stride, b);
+    MOEPP_UNROLL for (int i = 0; i < kRows; i++) {
+      const Vf a = set1(x.at(i, k));
+      MOEPP_UNROLL for (int v = 0; v < kVectors; v++) sum[i][v] = fma(a, b[0][v], sum[i][v]);
+    }
+  }
+  MOEPP_UNROLL for (int i = 0; i < kRows; i++) {
+    MOEPP_UNROLL for (int v = 0; v < kVectors; v++) store(tile + i * tile_stride + v * kLanes, sum[i][v]);
+  }
+}
+
+// tanh(x) = e / (e + 2), e = exp(2x) - 1 = 2^n (exp(r) - 1) + (2^n - 1), to 2 ulp; NaN stays NaN.
+inline Vf tanh(Vf x) {
+  const Vf one = set1(1.0f);
+  const Vf y = min(max(x + x, set1(-20.0f)), set1(20.0f));
+  const Vf n = round(y * set1(1.44269504088896341f));
+  Vf r = fma(n, set1(-0.693359375f), y);
+  r = fma(n, set1(2.12194440e-4f), r);
+  Vf p = set1(1.9875691500e-4f);
+  p = fma(p, r, set1(1.3981999507e-3f));
+  p = fma(p, r, set1(8.3334519073e-3f));
+  p = fma(p, r, set1(4.1665795894e-2f));
+  p = fma(p, r, set1(1.6666665459e-1f));
+  p = fma(p, r, set1(5.0000001201e-1f));
+  p = fma(p, r * r, r);
+  const Vf power = scale_by_power_of_2(one, n);
+  const Vf e = fma(power, p, power - one);
+  const Vf bounded = min(one, max(set1(-1.0f), x));  // with x as the second operand, a NaN of x stays
+  return e / (e + set1(2.0f)) + (bounded - bounded);
+}
+
+inline Vf activate(Activation activation, Vf x) {
+  return activation == Activation::kTanh ? tanh(x) : x;
+}
+
+inline Vf swiglu(Vf gate, Vf up) {
+  return gate / (set1(1.0f) + exp(set1(0.0f) - gate)) * up;
+}
+
+inline void store_columns(float* out, Vf value, int64_t columns) {
+  if (columns >= kLanes) {
+    store(out, value);
+  } else if (columns > 0) {
+    store_n(out, value, static_cast<int>(columns));
+  }
+}
+
+// Writes the sums of one row and one panel, 32 of them, to the row's columns of the output.
+inline void finish_row(const Gemm& gemm, const float* sums, int64_t r, int64_t panel) {
+  const Vf scale = set1(gemm.scale);
+  const bool pairs = gemm.activation == Activation::kSwiglu;
+  const int64_t width = pairs ? kGateUpColumns : kPanelRows;
+  const int64_t first = panel * width;
+  float* out = gemm.out + r * gemm.columns + first;
+  for (int64_t j = 0; j < width && first + j < gemm.columns; j += kLanes) {
+    const Vf value = load(sums + j) * scale;
+    const Vf result = pairs ? swiglu(value, load(sums + kGateUpColumns + j) * scale) : activate(gemm.activation, value);
+    store_columns(out + j, result, gemm.columns - first - j);
+  }
+}
+
+// kRows rows from r on times `panels` panels, which stand one behind the other from w on.
+template <int kRows, int kVectors, bool kStream, class X, class Weight>
+inline void multiply_panels(const Gemm& gemm, const X& x, int64_t r, const Weight* w, int64_t panel, int64_t panels,
+                            Prefetch prefetch) {
+  constexpr int wide = kVectors > kPanelVectors ? kVectors : kPanelVectors;
+  constexpr int at_once = wide / kPanelVectors;
+  const int64_t panel_stride = panel_bytes(gemm.dtype, gemm.k) / static_cast<int64_t>(sizeof(Weight));
+  alignas(64) float tile[kRows * wide * kLanes];
+  int64_t p = 0;
+  for (; p + at_once <= panels; p += at_once) {
+    for (int v = 0; v < wide; v += kVectors) {
+      multiply<kRows, kVectors, kStream>(x, w + p * panel_stride + v * kLanes * kStep<Weight>, panel_stride, gemm.k, prefetch,
+                                         tile + v * kLanes, wide * kLanes);
+    }
+    for (int i = 0; i < kRows; i++) {
+      for (int j = 0; j < at_once; j++) finish_row(gemm, tile + (i * at_once + j) * kPanelRows, r + i, panel + p + j);
+    }
+  }
+  if constexpr (at_once > 1) {
+    if (p < panels) {
+      multiply_panels<kRows, kVectors / 2, kStream>(gemm, x, r, w + p * panel_stride, panel + p, panels - p, prefetch);
+    }
+  }
+}
+
+// Vectors of a few-rows tile: as many as leave registers for the weights, at most four panels.
+constexpr int few_rows_vectors(int rows) {
+  int vectors = 1;
+  while (vectors < 4 * kPanelVectors && 2 * vectors * (rows + 2) <= kRegisters) vectors *= 2;
+  return vectors;
+}
+
+template <int kRows, class Weight>
+inline void few_rows(const Gemm& gemm, int64_t r, int64_t rows, const Weight* w, int64_t panel, int64_t panels) {
+  if (rows == kRows) {
+    RowsInPlace<kRows> x;
+    for (int i = 0; i < kRows; i++) x.row[i] = gemm.row(r + i);
+    multiply_panels<kRows, few_rows_vectors(kRows), true>(gemm, x, r, w, panel, panels, Prefetch{});
+  } else if constexpr (kRows > 1) {
+    few_rows<kRows - 1>(gemm, r, rows, w, panel, panels);
+  }
+}
+
+template <int kRows, class Weight>
+inline void packed_block(const Gemm& gemm, const float* block, int64_t r, int64_t rows, const Weight* w, int64_t panel,
+                         Prefetch prefetch) {
+  if (rows == kRows) {
+    multiply_panels<kRows, kTileVectors, false>(gemm, RowsPacked<kRows>{block}, r, w, panel, 1, prefetch);
+  } else if constexpr (kRows > kTileRows / 2) {  // blocks are as even as can be: none is smaller
+    packed_block<kRows - 1>(gemm, block, r, rows, w, panel, prefetch);
+  }
+}
+
+// Part `part` of `parts` of [0, n), as even as can be.
+inline int64_t split(int64_t n, int64_t part, int64_t parts) {
+  return n * part / parts;
+}
+
+inline void pack_rows(const Gemm& gemm, int64_t r, int64_t rows, float* block) {
+  constexpr int64_t kLine = 16;  // floats of one cache line
+  const float* row[kTileRows];
+  for (int64_t i = 0; i < rows; i++) row[i] = gemm.row(r + i);
+  for (int64_t k = 0; k < gemm.k; k += kLine) {
+    const int64_t end = k + kLine < gemm.k ? k + kLine : gemm.k;
+    for (int64_t i = 0; i < rows; i++) {
+      for (int64_t j = k; j < end; j++) block[j * rows + i] = row[i][j];
+    }
+  }
+}
+
+template <class Weight>
+inline void many_rows(const Gemm& gemm, int64_t r, int64_t rows, const Weight* w, int64_t panel, int64_t panels, float* packed) {
+  const int64_t blocks = (rows + kTileRows - 1) / kTileRows;
+  for (int64_t b = 0; b < blocks; b++) {
+    const int64_t first = split(rows, b, blocks);
+    pack_rows(gemm, r + first, split(rows, b + 1, blocks) - first, packed + first * gemm.k);
+  }
+  const int64_t bytes = panel_bytes(gemm.dtype, gemm.k);
+  const int64_t steps = gemm.k / kStep<Weight> * (kPanelVectors / kTileVectors) + 1;
+  for (int64_t p = 0; p < panels; p++) {
+    const char* here = reinterpret_cast<const char*>(w) + p * bytes;
+    for (int64_t b = 0; b < blocks; b++) {
+      const int64_t first = split(rows, b, blocks);
+      const Prefetch prefetch = {here + (p + 1 < panels ? bytes : 0) + bytes * b / blocks, bytes / blocks / steps};
+      packed_block<kTileRows>(gemm, packed + first * gemm.k, r + first, split(rows, b + 1, blocks) - first,
+                              reinterpret_cast<const Weight*>(here), panel + p, prefetch);
+    }
+  }
+}
+
+// How one group's rows and panels are cut into tasks: chunks of rows, and groups of panels within each.
+struct Cut {
+  int64_t rows, chunks, panel_groups, panels_each;
+  int64_t tasks() const { return chunks * panel_groups; }
+};
+
+inline Cut cut_group(const Gemm& gemm, int64_t group) {
+  Cut cut;
+  cut.rows = gemm.offsets[group + 1] - gemm.offsets[group];
+  cut.chunks = (cut.rows + gemm.chunk_rows - 1) / gemm.chunk_rows;
+  const bool few = cut.rows <= kFewRows || gemm.chunk_rows <= kFewRows;
+  cut.panels_each = few ? gemm.few_panels : gemm.many_panels;
+  cut.panel_groups = (gemm.panels + cut.panels_each - 1) / cut.panels_each;
+  return cut;
+}
+
+template <class Weight>
+inline void gemm_task(const Gemm& gemm, int64_t task, float* scratch) {
+  int64_t group = 0;
+  Cut cut;
+  for (;; group++) {
+    if (gemm.offsets[group + 1] == gemm.offsets[group]) continue;
+    cut = cut_group(gemm, group);
+    if (task < cut.tasks()) break;
+    task -= cut.tasks();
+  }
+  const int64_t chunk = task / cut.panel_groups;
+  const int64_t first = split(cut.rows, chunk, cut.chunks), rows = split(cut.rows, chunk + 1, cut.chunks) - first;
+  const int64_t r = gemm.offsets[group] + first;
+  const int64_t panel = task % cut.panel_groups * cut.panels_each;
+  const int64_t panels = panel + cut.panels_each < gemm.panels ? cut.panels_each : gemm.panels - panel;
+  const char* w = gemm.weight + (group * gemm.panels + panel) * panel_bytes(gemm.dtype, gemm.k);
+  if (rows <= kFewRows) {
+    few_rows<kFewRows>(gemm, r, rows, reinterpret_cast<const Weight*>(w), panel, panels);
+  } else {
+    many_rows(gemm, r, rows, reinterpret_cast<const Weight*>(w), panel, panels, scratch);
+  }
+}
+
+inline int64_t clamp(int64_t x, int64_t low, int64_t high) {
+  return x < low ? low : x > high ? high : x;
+}
+
+// Fills in the derived fields and does the work.
+inline void run_gemm(Gemm gemm, ThreadPool& pool) {
+  const int64_t row_bytes = gemm.k > 0 ? gemm.k * 4 : 4;
+  gemm.chunk_rows = kPackedBytes / row_bytes;
+  if (gemm.chunk_rows < kTileRows) gemm.chunk_rows = kFewRows;
+  const int64_t bytes = panel_bytes(gemm.dtype, gemm.k) + 1;
+  gemm.few_panels = (kStreamBytes / bytes / 4 + 1) * 4;
+  int64_t chunk_panels = 0;
+  for (int64_t g = 0; g < gemm.groups; g++) {
+    chunk_panels += (gemm.offsets[g + 1] - gemm.offsets[g] + gemm.chunk_rows - 1) / gemm.chunk_rows * gemm.panels;
+  }
+  gemm.many_panels = clamp(chunk_panels / (pool.threads() * 8), 8, 64);
+  int64_t tasks = 0;
+  for (int64_t g = 0; g < gemm.groups; g++) tasks += cut_group(gemm, g).tasks();
+  pool.parallel_for(tasks, [&gemm, &pool](int64_t task, int thread) {
+    float* scratch = reinterpret_cast<float*>(pool.scratch(thread));
+    if (gemm.dtype == DType::kF32) {
+      gemm_task<float>(gemm, task, scratch);
+    } else {
+      gemm_task<uint16_t>(gemm, task, scratch);
+    }
+  });
+}

@@ -1,0 +1,120 @@
+#include "pack.h"
+
+#include <algorithm>
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
+namespace moepp::cpu {
+
+// A panel is made of 32-bit words: one f32, or two consecutive k of one bf16 row. In words, packing is a transposition of
+// [32 rows][words] to [words][32 rows].
+constexpr int64_t kBlockWords = 64;  // of one row: four cache lines, which are read whole before the next row's
+
+#if defined(__SSE2__)
+// 4 rows by 4 words.
+static void transpose_4x4(const std::byte* const* rows, int64_t word, std::byte* target) {
+  const auto load = [&](int i) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows[i] + 4 * word)); };
+  const auto store = [&](int64_t w, __m128i v) { _mm_storeu_si128(reinterpret_cast<__m128i*>(target + w * kPanelRows * 4), v); };
+  const __m128i a = load(0), b = load(1), c = load(2), d = load(3);
+  const __m128i ab_low = _mm_unpacklo_epi32(a, b), cd_low = _mm_unpacklo_epi32(c, d);
+  const __m128i ab_high = _mm_unpackhi_epi32(a, b), cd_high = _mm_unpackhi_epi32(c, d);
+  store(word, _mm_unpacklo_epi64(ab_low, cd_low));
+  store(word + 1, _mm_unpackhi_epi64(ab_low, cd_low));
+  store(word + 2, _mm_unpacklo_epi64(ab_high, cd_high));
+  store(word + 3, _mm_unpackhi_epi64(ab_high, cd_high));
+}
+#else
+static void transpose_4x4(const std::byte* const* rows, int64_t word, std::byte* target) {
+  for (int64_t w = word; w < word + 4; w++) {
+    for (int64_t i = 0; i < 4; i++) std::memcpy(target + (w * kPanelRows + i) * 4, rows[i] + 4 * w, 4);
+  }
+}
+#endif
+
+// Words [0, words) of 32 rows, each row at any byte address.
+static void transpose(const std::byte* const* rows, int64_t words, std::byte* target) {
+  const int64_t whole = words / 4 * 4;
+  for (int64_t begin = 0; begin < whole; begin += kBlockWords) {
+    const int64_t end = std::min(begin + kBlockWords, whole);
+    for (int64_t i = 0; i < kPanelRows; i += 4) {
+      for (int64_t word = begin; word < end; word += 4) transpose_4x4(rows + i, word, target + i * 4);
+    }
+  }
+  for (int64_t word = whole; word < words; word++) {
+    for (int64_t i = 0; i < kPanelRows; i++) std::memcpy(target + (word * kPanelRows + i) * 4, rows[i] + 4 * word, 4);
+  }
+}
+
+static float read_f32(const std::byte* from) {
+  float value;
+  std::memcpy(&value, from, 4);
+  return value;
+}
+static uint16_t read_u16(const std::byte* from) {
+  uint16_t value;
+  std::memcpy(&value, from, 2);
+  return value;
+}
+
+template <class Read>
+static void convert(const PackRow& row, int64_t k, int64_t n, DType dtype, std::byte* to, const Read& read) {
+  const int64_t step = row.stride * dtype_size(row.dtype);
+  const std::byte* from = row.data + k * step;
+  if (dtype == DType::kF32) {
+    for (int64_t i = 0; i < n; i++, from += step) {
+      const float value = read(from);
+      std::memcpy(to + 4 * i, &value, 4);
+    }
+  } else {
+    for (int64_t i = 0; i < n; i++, from += step) {
+      const uint16_t value = f32_to_bf16(read(from));
+      std::memcpy(to + 2 * i, &value, 2);
+    }
+  }
+}
+
+// Elements [k, k + n) of a row, one behind the other in `dtype`. A row that has dtype already is copied, NaN payloads and all.
+static void convert_row(const PackRow& row, int64_t k, int64_t n, DType dtype, std::byte* to) {
+  const int64_t size = dtype_size(dtype);
+  if (row.data == nullptr) {
+    std::memset(to, 0, static_cast<size_t>(n * size));
+  } else if (row.dtype == dtype) {
+    const std::byte* from = row.data + k * row.stride * size;
+    for (int64_t i = 0; i < n; i++) std::memcpy(to + i * size, from + i * row.stride * size, static_cast<size_t>(size));
+  } else if (row.dtype == DType::kF32) {
+    convert(row, k, n, dtype, to, read_f32);
+  } else if (row.dtype == DType::kBf16) {
+    convert(row, k, n, dtype, to, [](const std::byte* from) { return bf16_to_f32(read_u16(from)); });
+  } else {
+    convert(row, k, n, dtype, to, [](const std::byte* from) { return f16_to_f32(read_u16(from)); });
+  }
+}
+
+void pack_panel(std::byte* target, DType dtype, const PackRow (&rows)[kPanelRows], int64_t k) {
+  const int64_t per_word = 4 / dtype_size(dtype);
+  const std::byte* source[kPanelRows];
+  const bool in_place = std::all_of(
+      rows, rows + kPanelRows, [&](const PackRow& row) { return row.data != nullptr && row.dtype == dtype && row.stride == 1; });
+  int64_t done = 0;
+  if (in_place) {
+    for (int64_t i = 0; i < kPanelRows; i++) source[i] = rows[i].data;
+    transpose(source, k / per_word, target);
+    done = k / per_word * per_word;
+  }
+  // The rest, through a block of converted elements; past an odd k of bf16 stands a zero.
+  constexpr int64_t kBlock = 128;
+  std::byte block[kPanelRows][kBlock * 4];
+  for (; done < k; done += kBlock) {
+    const int64_t n = std::min(kBlock, k - done), words = (n + per_word - 1) / per_word;
+    for (int64_t i = 0; i < kPanelRows; i++) {
+      std::memset(block[i] + (words - 1) * 4, 0, 4);
+      convert_row(rows[i], done, n, dtype, block[i]);
+      source[i] = block[i];
+    }
+    transpose(source, words, target + done / per_word * kPanelRows * 4);
+  }
+}
+
+}  // namespace moepp::cpu

@@ -1,0 +1,145 @@
+// linear: against the f64 reference, and bit for bit across rows, threads and neighbours.
+#include <vector>
+
+#include "cpu/isa/isa.h"
+#include "cpu/panels.h"
+#include "cpu/thread_pool.h"
+#include "reference_gemm.h"
+#include "test.h"
+
+namespace moepp::test {
+
+using cpu::Isa;
+using cpu::ThreadPool;
+
+struct LinearCase {
+  int64_t tokens, inputs, outputs;
+};
+
+// 1, odd, not a multiple of a vector or of a panel, each count of rows that has a tile of its own, large.
+static const LinearCase kCases[] = {
+    {0, 8, 8},    {1, 1, 1},    {1, 37, 60},    {2, 60, 37},    {3, 61, 163},   {4, 64, 32},     {5, 7, 96},      {6, 33, 129},
+    {7, 128, 31}, {8, 129, 64}, {9, 60, 163},   {10, 5, 33},    {11, 2, 40},    {12, 3, 300},    {13, 61, 65},    {14, 60, 1},
+    {23, 64, 64}, {40, 37, 60}, {1, 1536, 520}, {70, 300, 200}, {250, 70, 163}, {200, 6000, 40}, {13, 50001, 33}, {512, 64, 48},
+};
+
+struct LinearSetup {
+  LinearCase shape;
+  Guarded<float> x, weight, out;
+  Tensor xt, wt, ot;
+
+  LinearSetup(LinearCase c, DType dtype)
+      : shape(c),
+        x(c.tokens * c.inputs),
+        weight(cpu::panel_count(Layout::kPanels, c.outputs) * cpu::panel_bytes(dtype, c.inputs) / 4),
+        out(c.tokens * c.outputs) {
+    fill(x.data(), x.size(), 1);
+    fill_panels(weight.data(), dtype, Layout::kPanels, 1, c.outputs, c.inputs, 2, 1.0f);
+    xt = tensor(x.data(), DType::kF32, {c.tokens, c.inputs});
+    wt = tensor(weight.data(), dtype, {c.outputs, c.inputs}, Layout::kPanels);
+    ot = tensor(out.data(), DType::kF32, {c.tokens, c.outputs});
+  }
+  LinearArgs args(Activation activation) { return {&xt, &wt, &ot, activation}; }
+};
+
+static std::string describe(const Isa& isa, DType dtype, const LinearCase& c) {
+  return std::string(isa.name) + " " + dtype_name(dtype) + " T=" + std::to_string(c.tokens) + " I=" + std::to_string(c.inputs) +
+         " O=" + std::to_string(c.outputs) + ": ";
+}
+
+// Row t alone, with the same weights.
+static std::vector<float> alone(const Isa& isa, ThreadPool& pool, LinearSetup& setup, int64_t t) {
+  std::vector<float> out(static_cast<size_t>(setup.shape.outputs));
+  const Tensor x = tensor(setup.x.data() + t * setup.shape.inputs, DType::kF32, {1, setup.shape.inputs});
+  Tensor o = tensor(out.data(), DType::kF32, {1, setup.shape.outputs});
+  isa.kernels->linear({&x, &setup.wt, &o, Activation::kNone}, pool);
+  return out;
+}
+
+MOEPP_TEST(linear_matches_reference) {
+  ThreadPool one(1), two(2);
+  for (const Isa& isa : cpu::available_isas()) {
+    for (DType dtype : {DType::kF32, DType::kBf16}) {
+      for (const LinearCase& c : kCases) {
+        LinearSetup setup(c, dtype);
+        const LinearArgs args = setup.args(Activation::kNone);
+        isa.kernels->linear(args, one);
+        EXPECT(setup.out.margins_intact());
+        const int64_t few = c.inputs > 1000 ? 12 : 60;
+        const std::string wrong = check_linear(args, sample(c.tokens, few), sample(c.outputs, few));
+        EXPECT_MESSAGE(wrong.empty(), describe(isa, dtype, c) + wrong);
+
+        const std::vector<float> before(setup.out.data(), setup.out.data() + setup.out.size());
+        isa.kernels->linear(args, two);
+        EXPECT_MESSAGE(same_bits(before.data(), setup.out.data(), before.size() * 4),
+                       describe(isa, dtype, c) + "two threads differ");
+        for (int64_t t : sample(c.tokens, 25)) {
+          const std::vector<float> row = alone(isa, one, setup, t);
+          EXPECT_MESSAGE(same_bits(row.data(), setup.out.data() + t * c.outputs, row.size() * 4),
+                         describe(isa, dtype, c) + "row " + std::to_string(t) + " alone differs");
+        }
+      }
+    }
+  }
+}
+
+MOEPP_TEST(linear_keeps_rows_apart) {
+  ThreadPool two(2);
+  for (const Isa& isa : cpu::available_isas()) {
+    for (DType dtype : {DType::kF32, DType::kBf16}) {
+      for (int64_t tokens : {3, 8, 29}) {
+        LinearSetup setup({tokens, 61, 75}, dtype);
+        const LinearArgs args = setup.args(Activation::kNone);
+        isa.kernels->linear(args, two);
+        const std::vector<float> before(setup.out.data(), setup.out.data() + setup.out.size());
+        const int64_t bad = tokens / 2;
+        setup.x[bad * 61 + 60] = std::nanf("");
+        setup.x[(bad + 1) * 61] = HUGE_VALF;
+        isa.kernels->linear(args, two);
+        for (int64_t t = 0; t < tokens; t++) {
+          if (t == bad || t == bad + 1) {
+            const std::string wrong = check_linear(args, {t}, sample(75, 75));
+            EXPECT_MESSAGE(wrong.empty(), wrong);
+          } else {
+            EXPECT(same_bits(before.data() + t * 75, setup.out.data() + t * 75, 75 * 4));
+          }
+        }
+      }
+    }
+  }
+}
+
+// With one input and the weight 1, out = tanh(x): to two units in the last place, infinities and NaN included.
+MOEPP_TEST(linear_tanh) {
+  ThreadPool one(1);
+  for (const Isa& isa : cpu::available_isas()) {
+    constexpr int64_t kTokens = 20000;
+    LinearSetup setup({kTokens, 1, 1}, DType::kF32);
+    setup.weight[0] = 1.0f;
+    for (int64_t t = 0; t < kTokens; t++) {
+      setup.x[t] =
+          t % 2 == 0 ? static_cast<float>(t - kTokens / 2) * 1e-3f : std::ldexp(setup.x[t], static_cast<int>(t % 130) - 126);
+    }
+    setup.x[0] = HUGE_VALF;
+    setup.x[1] = -HUGE_VALF;
+    setup.x[2] = std::nanf("");
+    isa.kernels->linear(setup.args(Activation::kTanh), one);
+    double worst = 0.0;
+    for (int64_t t = 0; t < kTokens; t++) {
+      const double expected = std::tanh(static_cast<double>(setup.x[t]));
+      const std::string wrong = difference(setup.out[t], {expected, 4.0 * kRoundoff * std::abs(expected) + 0x1p-149});
+      EXPECT_MESSAGE(wrong.empty(), std::string(isa.name) + " tanh(" + std::to_string(setup.x[t]) + ") is " + wrong);
+      if (std::abs(expected) > kSmallest)
+        worst = std::fmax(worst, std::abs(static_cast<double>(setup.out[t]) - expected) / std::abs(expected));
+    }
+    EXPECT_MESSAGE(worst <= 4.0 * kRoundoff, std::to_string(worst / (2.0 * kRoundoff)) + " units in the last place");
+
+    LinearSetup wide({30, 61, 75}, DType::kBf16);
+    const LinearArgs args = wide.args(Activation::kTanh);
+    isa.kernels->linear(args, one);
+    const std::string wrong = check_linear(args, sample(30, 30), sample(75, 75));
+    EXPECT_MESSAGE(wrong.empty(), std::string(isa.name) + ": " + wrong);
+  }
+}
+
+}  // namespace moepp::test

@@ -1,0 +1,29 @@
+// What linear and grouped_gemm must give, one element at a time, in f64 and with the bound on an f32 kernel's error.
+#pragma once
+
+#include <vector>
+
+#include "compare.h"
+#include "ops.h"
+
+namespace moepp::test {
+
+// Element [row, k] of group `group` of a weight in panels ([O, I], or [N, O, I]).
+double panel_element(const Tensor& weight, int64_t group, int64_t row, int64_t k);
+
+Bounded linear_element(const LinearArgs& args, int64_t t, int64_t n);
+// r < expert_offsets[N].
+Bounded grouped_gemm_element(const GroupedGemmArgs& args, int64_t r, int64_t n);
+
+// Every row, or no rows but those given; `columns` likewise. What differs, or empty.
+std::string check_linear(const LinearArgs& args, const std::vector<int64_t>& rows, const std::vector<int64_t>& columns);
+std::string check_grouped_gemm(const GroupedGemmArgs& args, const std::vector<int64_t>& rows,
+                               const std::vector<int64_t>& columns);
+
+// About `count` of the indices [0, n), evenly spread, the first and the last among them; all of them when n <= count.
+std::vector<int64_t> sample(int64_t n, int64_t count);
+
+// Weights that are exact in dtype, packed element by element as panels.h says, with the fixed sequence of `seed`.
+void fill_panels(void* dst, DType dtype, Layout layout, int64_t groups, int64_t rows, int64_t k, uint32_t seed, float scale);
+
+}  // namespace moepp::test
