@@ -40,12 +40,14 @@ inline void weigh_picks(const RouteTopKArgs& args, const float* logits, int64_t 
   for (int64_t i = 0; i < k; i++) {
     const double below = (static_cast<double>(logits[picks[i]]) - static_cast<double>(logits[picks[0]])) * scale;
     const bool dropped = picks[i] == e - 1 && !args.mixtral;  // the zero expert
-    weights[i] = dropped ? 0.0f : nan ? __builtin_nanf("") : exp(static_cast<float>(below));
+    weights[i] = dropped ? 0.0f : exp(static_cast<float>(below));
     total += weights[i];
     others += dropped ? 0 : 1;
   }
   for (int64_t i = 0; i < k; i++) {
-    if (total == 0.0f) {
+    if (nan) {
+      weights[i] = __builtin_nanf("");
+    } else if (total == 0.0f) {
       weights[i] = picks[i] == e - 1 || others == 0 ? 0.0f : 1.0f / static_cast<float>(others);
     } else {
       weights[i] = weights[i] / total;

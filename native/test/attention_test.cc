@@ -1,0 +1,127 @@
+#include "backends.h"
+#include "paged_step.h"
+#include "reference.h"
+
+namespace moepp::test {
+
+struct AttentionCase {
+  int64_t hq, hkv, d, page_size;
+  std::vector<SequenceSpec> sequences;
+  float magnitude = 1.0f;  // of q: large ones make the softmax sharp
+};
+
+struct AttentionData {
+  AttentionCase c;
+  PagedStep step;
+  KvView kv;
+  Guarded<unsigned char> cache;
+  Guarded<float> q;
+
+  // Keys and values of positions that no token may see stay poison, which is NaN.
+  AttentionData(const AttentionCase& c, DType dtype)
+      : c(c),
+        step(c.sequences, c.page_size),
+        kv{nullptr, dtype, 2, step.pages, c.page_size, c.hkv, c.d},
+        cache(cache_elements(kv) * dtype_size(dtype)),
+        q(filled(step.tokens * c.hq * c.d, 1, c.magnitude)) {
+    kv.data = cache.data();
+    std::vector<float> values(static_cast<size_t>(2 * c.d));
+    uint32_t seed = 2;
+    for (size_t b = 0; b < c.sequences.size(); b++) {
+      const int32_t* pages = step.page_table.data() + b * static_cast<size_t>(step.columns);
+      for (int64_t p = 0; p < c.sequences[b].before + c.sequences[b].tokens; p++) {
+        for (int64_t head = 0; head < c.hkv; head++) {
+          fill(values.data(), 2 * c.d, seed++);
+          for (int64_t i = 0; i < c.d; i++) {
+            const int64_t page = pages[p / c.page_size], s = p % c.page_size;
+            set(cpu::kv_keys(kv, 1, page, head) + i * c.page_size + s, values[static_cast<size_t>(i)]);
+            set(cpu::kv_values(kv, 1, page, head) + s * c.d + i, values[static_cast<size_t>(c.d + i)]);
+          }
+        }
+      }
+    }
+  }
+
+  void set(int64_t index, float value) {
+    if (kv.dtype == DType::kF32) {
+      static_cast<float*>(kv.data)[index] = value;
+    } else {
+      static_cast<uint16_t*>(kv.data)[index] = f32_to_bf16(value);
+    }
+  }
+
+  // Tokens [first, first + count) of sequence b alone, or of all with b < 0; what the reference says is wrong.
+  std::string run(const Backend& backend, Guarded<float>& out, int64_t b, int64_t first, int64_t count) {
+    int32_t alone[2] = {0, static_cast<int32_t>(count)};
+    const Tensor qt = rows_of(whole(q, {step.tokens, c.hq, c.d}), first, count),
+                 pt = rows_of(step.positions_tensor(), first, count);
+    const Tensor st = b < 0 ? step.starts_tensor() : tensor(alone, DType::kI32, {2});
+    const Tensor mt = b < 0 ? step.page_table_tensor() : rows_of(step.page_table_tensor(), b, 1);
+    Tensor ot = whole(out, {count, c.hq, c.d});
+    const AttentionArgs args = {&qt, &pt, &st, &mt, &kv, &ot, 1, 1.0f / std::sqrt(static_cast<float>(c.d))};
+    backend.kernels.attention(args, backend.pool);
+    expect_intact(backend.name, out);
+    return check_attention(args, all(count));
+  }
+};
+
+static void run_attention(const Backend& backend, const AttentionCase& c, DType dtype) {
+  AttentionData data(c, dtype);
+  const int64_t row = c.hq * c.d;
+  Guarded<float> out(data.step.tokens * row), one(row);
+  const std::string label =
+      backend.name + " D " + std::to_string(c.d) + " S " + std::to_string(c.page_size) + " " + dtype_name(dtype);
+  expect_no_difference(label, data.run(backend, out, -1, 0, data.step.tokens));
+  for (int64_t b = 0; b < data.step.sequences(); b++) {  // alone, a token gets the same bits
+    for (int64_t t = data.step.starts[static_cast<size_t>(b)]; t < data.step.starts[static_cast<size_t>(b) + 1]; t++) {
+      data.run(backend, one, b, t, 1);
+      EXPECT_MESSAGE(same_bits(one.data(), out.data() + t * row, static_cast<size_t>(row) * 4),
+                     label + ": a token alone differs");
+    }
+  }
+}
+
+MOEPP_TEST(attention) {
+  const AttentionCase cases[] = {{1, 1, 2, 16, {{0, 1}}},
+                                 {3, 3, 20, 16, {{0, 5}, {15, 3}, {0, 0}, {31, 1}}},
+                                 {4, 2, 48, 32, {{30, 40}, {0, 17}}},
+                                 {16, 16, 96, 64, {{100, 1}, {63, 1}, {64, 1}, {0, 1}}},
+                                 {2, 2, 96, 64, {{0, 150}}},
+                                 {2, 2, 96, 48, {{0, 60}, {500, 7}}, 40.0f},
+                                 {8, 1, 64, 16, {{40, 6}}},
+                                 {2, 1, 256, 16, {{7, 33}}},
+                                 {2, 2, 128, 128, {{200, 29}}}};
+  for_each_backend([&](const Backend& backend) {
+    for (const AttentionCase& c : cases) {
+      for (DType dtype : {DType::kF32, DType::kBf16}) run_attention(backend, c, dtype);
+    }
+  });
+}
+
+// The number of threads, through which blocks of rows are sized, does not show in the result.
+MOEPP_TEST(attention_does_not_depend_on_threads) {
+  AttentionData data({2, 2, 96, 64, {{0, 100}, {70, 30}}}, DType::kF32);
+  for (const cpu::Isa& isa : cpu::available_isas()) {
+    std::vector<float> first;
+    for (int threads : {1, 2, 5, 16}) {
+      cpu::ThreadPool pool(threads);
+      Guarded<float> out(data.step.tokens * 2 * 96);
+      expect_no_difference(isa.name, data.run({*isa.kernels, pool, isa.name}, out, -1, 0, data.step.tokens));
+      if (threads == 1) first.assign(out.data(), out.data() + out.size());
+      EXPECT_MESSAGE(same_bits(first.data(), out.data(), first.size() * 4), isa.name);
+    }
+  }
+}
+
+// A NaN in a key that a token sees makes that token NaN, and no other.
+MOEPP_TEST(attention_of_nan) {
+  for_each_backend([](const Backend& backend) {
+    AttentionData data({1, 1, 32, 16, {{0, 24}}}, DType::kF32);
+    data.set(cpu::kv_keys(data.kv, 1, data.step.page_table[1], 0) + 4, NAN);  // position 20
+    Guarded<float> out(24 * 32);
+    expect_no_difference(backend.name, data.run(backend, out, -1, 0, 24));
+    EXPECT_MESSAGE(!std::isnan(out[19 * 32]) && std::isnan(out[20 * 32]), backend.name);
+  });
+}
+
+}  // namespace moepp::test

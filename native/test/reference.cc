@@ -1,0 +1,132 @@
+#include "reference.h"
+
+#include <numeric>
+
+#include "cpu/panels.h"
+
+namespace moepp::test {
+
+Tokens all(int64_t n) {
+  Tokens tokens(static_cast<size_t>(n));
+  std::iota(tokens.begin(), tokens.end(), 0);
+  return tokens;
+}
+
+static double value(const float* p, int64_t i) {
+  return static_cast<double>(p[i]);
+}
+
+static std::string at(const char* field, int64_t row, const std::string& difference) {
+  return difference.empty() ? difference : std::string(field) + "[" + std::to_string(row) + "]" + difference;
+}
+
+std::string check_embedding(const EmbeddingArgs& args, const Tokens& tokens) {
+  const Tensor& table = *args.table;
+  const int64_t h = table.shape[1];
+  for (int64_t t : tokens) {
+    const int64_t row = args.tokens->i32()[t];
+    std::vector<Bounded> expected;
+    for (int64_t i = 0; i < h; i++) {
+      int64_t index = row * h + i;
+      if (table.layout == Layout::kPanels) {
+        index = row / cpu::kPanelRows * cpu::panel_bytes(table.dtype, h) / dtype_size(table.dtype) +
+                cpu::panel_index(table.dtype, row % cpu::kPanelRows, i);
+      }
+      const float element = table.dtype == DType::kF32 ? table.f32()[index] : bf16_to_f32(table.as<uint16_t>()[index]);
+      expected.push_back({static_cast<double>(element), 0.0});
+    }
+    const std::string text = at("out", t, difference(args.out->f32() + t * h, expected));
+    if (!text.empty()) return text;
+  }
+  return {};
+}
+
+// out = sum / sqrt(mean(sum^2) + eps) * weight, for one row of sums that are known to within a tolerance each.
+static std::vector<Bounded> normalise(const std::vector<Bounded>& sum, const float* weight, double eps) {
+  const double h = static_cast<double>(sum.size());
+  double squares = 0.0, error = 0.0;  // of the sum of squares
+  for (const Bounded& s : sum) {
+    squares += s.value * s.value;
+    error += (2.0 * std::abs(s.value) + s.tolerance) * s.tolerance;
+  }
+  error += sum_error(static_cast<int64_t>(sum.size()), squares);
+  const double under = squares / h + eps, scale = 1.0 / std::sqrt(under);
+  // The square root halves a relative error; division, addition, root and reciprocal add one roundoff each.
+  const double relative = 0.5 * error / h / under + 4.0 * kRoundoff;
+  std::vector<Bounded> out;
+  for (size_t i = 0; i < sum.size(); i++) {
+    const double w = value(weight, static_cast<int64_t>(i)), y = sum[i].value * scale * w;
+    out.push_back({y, 1.01 * (std::abs(y) * (relative + 2.0 * kRoundoff) + sum[i].tolerance * std::abs(scale * w)) +
+                          4.0 * kSmallest * kRoundoff});
+  }
+  return out;
+}
+
+std::string check_rms_norm(const RmsNormArgs& args, const Tokens& tokens) {
+  const int64_t h = args.x->shape[1];
+  for (int64_t t : tokens) {
+    std::vector<Bounded> sum;
+    for (int64_t i = 0; i < h; i++) {
+      const double x = value(args.x->f32(), t * h + i);
+      if (args.delta == nullptr) {
+        sum.push_back({x, 0.0});
+        continue;
+      }
+      const double s = x + value(args.delta->f32(), t * h + i);
+      sum.push_back({s, kRoundoff * std::abs(s)});
+    }
+    std::string text = args.sum == nullptr ? "" : at("sum", t, difference(args.sum->f32() + t * h, sum));
+    if (text.empty()) {
+      const auto out = normalise(sum, args.weight->f32(), static_cast<double>(args.eps));
+      text = at("out", t, difference(args.out->f32() + t * h, out));
+    }
+    if (!text.empty()) return text;
+  }
+  return {};
+}
+
+std::string check_combine(const CombineArgs& args, const Tokens& tokens) {
+  const int64_t h = args.x->shape[1], c = args.coefficients->shape[1] - 1, k = args.expert_rows->shape[1];
+  for (int64_t t : tokens) {
+    std::vector<Bounded> moe, sum;
+    for (int64_t i = 0; i < h; i++) {
+      double m = 0.0, magnitude = 0.0;
+      const auto add = [&](double weight, double term) {
+        m += weight * term;
+        magnitude += std::abs(weight * term);
+      };
+      const float* coefficients = args.coefficients->f32() + t * (c + 1);
+      if (coefficients[0] != 0.0f) add(value(coefficients, 0), value(args.x->f32(), t * h + i));
+      for (int64_t j = 0; j < c; j++) {
+        if (coefficients[1 + j] != 0.0f) add(value(coefficients, 1 + j), value(args.constants->f32(), j * h + i));
+      }
+      for (int64_t j = 0; j < k; j++) {
+        const int64_t row = args.expert_rows->i32()[t * k + j];
+        if (row >= 0) add(value(args.expert_weights->f32(), t * k + j), value(args.expert_out->f32(), row * h + i));
+      }
+      moe.push_back({m, sum_error(1 + c + k, magnitude)});
+      const double s = value(args.residual->f32(), t * h + i) + m;
+      sum.push_back({s, moe.back().tolerance + kRoundoff * (std::abs(s) + moe.back().tolerance)});
+    }
+    std::string text = args.moe_output == nullptr ? "" : at("moe_output", t, difference(args.moe_output->f32() + t * h, moe));
+    if (text.empty() && args.sum != nullptr) text = at("sum", t, difference(args.sum->f32() + t * h, sum));
+    if (text.empty()) {
+      const auto out = normalise(sum, args.norm_weight->f32(), static_cast<double>(args.eps));
+      text = at("out", t, difference(args.out->f32() + t * h, out));
+    }
+    if (!text.empty()) return text;
+  }
+  return {};
+}
+
+std::string check_gather_rows(const GatherRowsArgs& args) {
+  const int64_t h = args.x->shape[1];
+  for (int64_t r = 0; r < args.rows->shape[0]; r++) {
+    if (!same_bits(args.out->f32() + r * h, args.x->f32() + args.rows->i32()[r] * h, static_cast<size_t>(h) * 4)) {
+      return "out[" + std::to_string(r) + "] differs";
+    }
+  }
+  return {};
+}
+
+}  // namespace moepp::test

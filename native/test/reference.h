@@ -1,0 +1,32 @@
+// What every op but the GEMMs (reference_gemm.h) must give: each check computes the op in f64, as plainly as its contract in
+// ops.h reads, with a bound on an f32 kernel's error, and says what differs in the outputs, or nothing.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "compare.h"
+#include "ops.h"
+
+namespace moepp::test {
+
+using Tokens = std::vector<int64_t>;  // the rows to check
+
+Tokens all(int64_t n);
+
+std::string check_embedding(const EmbeddingArgs& args, const Tokens& tokens);
+std::string check_rms_norm(const RmsNormArgs& args, const Tokens& tokens);
+std::string check_rope_table(const RopeTableArgs& args, const Tokens& tokens);
+// q, and the keys and values of the tokens; what else the cache holds is not looked at.
+std::string check_rope_store(const RopeStoreArgs& args, const Tokens& tokens);
+std::string check_attention(const AttentionArgs& args, const Tokens& tokens);
+std::string check_router_logits(const RouterLogitsArgs& args, const Tokens& tokens);
+// All tokens: the rows of a token depend on the others.
+std::string check_route_top_k(const RouteTopKArgs& args);
+std::string check_combine(const CombineArgs& args, const Tokens& tokens);
+std::string check_gather_rows(const GatherRowsArgs& args);
+
+// An element of the KV cache, with index from kv_layout.h.
+double cache_element(const KvView& cache, int64_t index);
+
+}  // namespace moepp::test
