@@ -35,15 +35,15 @@ export async function loadModel(source: string, options: LoadOptions = {}): Prom
   const o = resolveLoadOptions(options)
   const directory = await resolveSource(source, o)
   const config = await readConfig(directory)
-  const generationDefaults = await readGenerationConfig(directory)
+  const generation = await readGenerationConfig(directory)
   const checkpoint = await openCheckpoint(directory)
-  const tensors = checkTensors(checkpoint, config)
+  const tensors = checkTensors(config, checkpoint)
   const tokenizer = await optionalTokenizer(directory, config)
   o.signal?.throwIfAborted()
   const device = openDevice(o)
   try {
     const runner = await openRunner(device, config, tensors, o)
-    return new Model({ runner, config, generationDefaults, ...(tokenizer && { tokenizer }) })
+    return new Model({ runner, config, generation, ...(tokenizer && { tokenizer }) })
   } catch (error) {
     device.close()
     throw fromNative(error)
