@@ -135,7 +135,7 @@ export function parseConfig(json: unknown, where: string): ModelConfig {
     mixtralGating,
     twoLayerRouter: fields.boolean('moe_2layer_gate', true),
     logitsNorm: fields.boolean('moe_use_logits_norm', false),
-    gateNormStd: fields.number('moe_gate_norm_std', 1, {}),
+    gateNormStd: fields.number('moe_gate_norm_std', 1, { above: 0 }),
     inputScale: mixtralGating || noDoubling ? 1 : 2,
     padTokenId: fields.tokenId('pad_token_id', null),
     bosTokenId: fields.tokenId('bos_token_id', 1),
