@@ -81,18 +81,19 @@ static void run_attention(const Backend& backend, const AttentionCase& c, DType 
   }
 }
 
+static const AttentionCase kCases[] = {{1, 1, 2, 16, {{0, 1}}},
+                                       {3, 3, 20, 16, {{0, 5}, {15, 3}, {0, 0}, {31, 1}}},
+                                       {4, 2, 48, 32, {{30, 40}, {0, 17}}},
+                                       {16, 16, 96, 64, {{100, 1}, {63, 1}, {64, 1}, {0, 1}}},
+                                       {2, 2, 96, 64, {{0, 150}}},
+                                       {2, 2, 96, 48, {{0, 60}, {500, 7}}, 40.0f},
+                                       {8, 1, 64, 16, {{40, 6}}},
+                                       {2, 1, 256, 16, {{7, 33}}},
+                                       {2, 2, 128, 128, {{200, 29}}}};
+
 MOEPP_TEST(attention) {
-  const AttentionCase cases[] = {{1, 1, 2, 16, {{0, 1}}},
-                                 {3, 3, 20, 16, {{0, 5}, {15, 3}, {0, 0}, {31, 1}}},
-                                 {4, 2, 48, 32, {{30, 40}, {0, 17}}},
-                                 {16, 16, 96, 64, {{100, 1}, {63, 1}, {64, 1}, {0, 1}}},
-                                 {2, 2, 96, 64, {{0, 150}}},
-                                 {2, 2, 96, 48, {{0, 60}, {500, 7}}, 40.0f},
-                                 {8, 1, 64, 16, {{40, 6}}},
-                                 {2, 1, 256, 16, {{7, 33}}},
-                                 {2, 2, 128, 128, {{200, 29}}}};
   for_each_backend([&](const Backend& backend) {
-    for (const AttentionCase& c : cases) {
+    for (const AttentionCase& c : kCases) {
       for (DType dtype : {DType::kF32, DType::kBf16}) run_attention(backend, c, dtype);
     }
   });
@@ -116,11 +117,11 @@ MOEPP_TEST(attention_does_not_depend_on_threads) {
 // A NaN in a key that a token sees makes that token NaN, and no other.
 MOEPP_TEST(attention_of_nan) {
   for_each_backend([](const Backend& backend) {
-    AttentionData data({1, 1, 32, 16, {{0, 24}}}, DType::kF32);
+    AttentionData data({1, 1, 32, 16, {{0, 24}, {0, 1}}}, DType::kF32);
     data.set(cpu::kv_keys(data.kv, 1, data.step.page_table[1], 0) + 4, NAN);  // position 20
-    Guarded<float> out(24 * 32);
-    expect_no_difference(backend.name, data.run(backend, out, -1, 0, 24));
-    EXPECT_MESSAGE(!std::isnan(out[19 * 32]) && std::isnan(out[20 * 32]), backend.name);
+    Guarded<float> out(25 * 32);
+    expect_no_difference(backend.name, data.run(backend, out, -1, 0, 25));
+    EXPECT_MESSAGE(!std::isnan(out[19 * 32]) && std::isnan(out[20 * 32]) && !std::isnan(out[24 * 32]), backend.name);
   });
 }
 
