@@ -6,7 +6,11 @@ export interface Step {
   readonly tokens: Int32Array
   /** [T] place of each token in its sequence, from 0. */
   readonly positions: Int32Array
-  /** [B+1]: sequence b has the tokens sequenceStarts[b] .. sequenceStarts[b+1] - 1. */
+  /**
+   * [B+1]: sequence b has the tokens sequenceStarts[b] .. sequenceStarts[b+1] - 1. One sequence of the engine may be
+   * several neighbours here, with the same pages and other frequencies: every layer stores the keys of the whole step
+   * before it reads any.
+   */
   readonly sequenceStarts: Int32Array
   /** [B, M] pages of each sequence in order; entries past its last page are not read and may be anything. */
   readonly pageTable: Int32Array
@@ -34,6 +38,8 @@ export interface Runner {
   readonly pages: number
   /** Tokens that one step should not exceed. */
   readonly maxStepTokens: number
+  /** Names that `Step.capture` may hold. */
+  readonly captureNames: readonly string[]
   /** Runs one step; one at a time. `cancel` (see binding.ts, Control) ends it early with ERR_ABORTED. */
   run(step: Step, cancel?: BigInt64Array): Promise<StepResult>
   /** Copies one page of the KV cache, every layer. Never while a step runs. */

@@ -1,0 +1,190 @@
+/**
+ * The loop that turns sequences into steps of a runner, all callers together.
+ *
+ * It runs while there are sequences and is nothing but a few objects otherwise: no timer, no pending work that would keep
+ * a process alive. Between two steps it hands the logits to the sequences' consumers, and lets other events in between.
+ */
+import { setImmediate } from 'node:timers/promises'
+import { MoeppError } from '../errors.js'
+import { KvPages } from './kv-cache.js'
+import type { Runner, StepResult } from './runner.js'
+import { Scheduler } from './scheduler.js'
+import { Sequence, type SequenceReport, type SequenceRequest, type Submission } from './sequence.js'
+import { buildStep, type PlacedChunk, type PlannedStep } from './step.js'
+
+/** How long the loop works without letting other events run: well below the 10 ms of an interactive timer. */
+const SLICE_MS = 4
+
+interface Promised {
+  resolve(report: SequenceReport): void
+  reject(error: unknown): void
+}
+
+/** The step that runs now, and who still wants its results. */
+interface Flight {
+  readonly wanted: Set<Sequence>
+  /** See binding.ts, Control. */
+  readonly control: BigInt64Array
+}
+
+export class Engine {
+  readonly #runner: Runner
+  readonly #scheduler: Scheduler
+  readonly #promised = new Map<Sequence, Promised>()
+  #flight: Flight | undefined
+  #loop: Promise<void> | undefined
+  #closing: Promise<void> | undefined
+  #sliceStart = 0
+
+  constructor(runner: Runner) {
+    this.#runner = runner
+    this.#scheduler = new Scheduler(new KvPages(runner), runner.maxStepTokens)
+  }
+
+  /** Tokens of the longest sequence that can be computed: the context's, if the KV cache has as many. */
+  get maxTokens(): number {
+    return Math.min(this.#runner.contextLength, this.#runner.pages * this.#runner.pageSize)
+  }
+
+  get isClosed(): boolean {
+    return this.#closing !== undefined
+  }
+
+  /**
+   * Begins a sequence. All that are submitted before the event loop goes on are planned together. The tokens must be
+   * ids of the vocabulary, and the sequence must never grow beyond maxTokens.
+   */
+  submit(request: SequenceRequest): Submission {
+    if (this.isClosed) throw new MoeppError('ERR_CLOSED', 'the model is closed')
+    const sequence = new Sequence(request, length => this.#runner.frequencies(length))
+    const done = new Promise<SequenceReport>((resolve, reject) => {
+      this.#promised.set(sequence, { resolve, reject })
+    })
+    this.#scheduler.add(sequence)
+    this.#loop ??= this.#work()
+    return {
+      done,
+      cancel: () => this.#take(sequence)?.resolve(sequence.report(true)),
+    }
+  }
+
+  /** Ends every sequence with ERR_CLOSED, waits for the step under way and closes the runner. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  async #close(): Promise<void> {
+    const error = new MoeppError('ERR_CLOSED', 'the model was closed')
+    for (const sequence of this.#scheduler.sequences) this.#fail(sequence, error)
+    await this.#loop
+    await this.#runner.close()
+  }
+
+  async #work(): Promise<void> {
+    await undefined
+    this.#sliceStart = performance.now()
+    while (!this.#scheduler.isEmpty) await this.#step()
+    this.#loop = undefined
+  }
+
+  async #step(): Promise<void> {
+    const planned = this.#plan()
+    const result = planned && (await this.#run(planned))
+    if (planned && result) {
+      for (const chunk of planned.chunks) await this.#deliver(chunk, planned.step.tokens.length, result)
+    }
+    await this.#letOthersRun()
+  }
+
+  #plan(): PlannedStep | undefined {
+    try {
+      const planned = buildStep(this.#scheduler.plan(), this.#runner)
+      const now = performance.now()
+      for (const { sequence } of planned.chunks) sequence.startedAt ??= now
+      return planned
+    } catch (error) {
+      // Copying a page failed, or frequencies could not be made: nothing that concerns one sequence alone.
+      for (const sequence of this.#scheduler.sequences) this.#fail(sequence, error)
+      return undefined
+    }
+  }
+
+  async #run({ step, chunks }: PlannedStep): Promise<StepResult | undefined> {
+    const wanted = new Set(chunks.map(({ sequence }) => sequence))
+    const flight: Flight = { wanted, control: new BigInt64Array(2) }
+    this.#flight = flight
+    try {
+      return await this.#runner.run(step, flight.control)
+    } catch (error) {
+      for (const sequence of [...wanted]) this.#fail(sequence, error)
+      return undefined
+    } finally {
+      this.#flight = undefined
+    }
+  }
+
+  /** Gives a sequence what a step of `stepTokens` tokens has computed for it. */
+  async #deliver(chunk: PlacedChunk, stepTokens: number, result: StepResult): Promise<void> {
+    const { sequence } = chunk
+    if (sequence.ended) return
+    try {
+      this.#scheduler.complete(chunk)
+      deliverCaptured(chunk, stepTokens, result)
+      const V = this.#runner.vocabSize
+      for (let position = chunk.logitsFrom; position < chunk.to; position++) {
+        await this.#letOthersRun()
+        if (sequence.ended) return
+        const row = chunk.logitRow + position - chunk.logitsFrom
+        const isLast = position === sequence.tokens.length - 1
+        const token = sequence.request.consumer.next(position, result.logits.subarray(row * V, (row + 1) * V))
+        sequence.nextLogits = position + 1
+        if (!isLast) continue
+        if (token === undefined) this.#take(sequence)?.resolve(sequence.report(false))
+        else sequence.append(token)
+      }
+    } catch (error) {
+      this.#fail(sequence, error)
+    }
+  }
+
+  #fail(sequence: Sequence, error: unknown): void {
+    this.#take(sequence)?.reject(error)
+  }
+
+  /** Takes a sequence out, if it has not ended yet. A step that nobody else waits for is cancelled. */
+  #take(sequence: Sequence): Promised | undefined {
+    const promised = this.#promised.get(sequence)
+    if (!promised) return undefined
+    this.#promised.delete(sequence)
+    sequence.ended = true
+    this.#scheduler.remove(sequence)
+    if (this.#flight?.wanted.delete(sequence) && this.#flight.wanted.size === 0) {
+      this.#flight.control[1] = 1n
+    }
+    return promised
+  }
+
+  async #letOthersRun(): Promise<void> {
+    if (performance.now() - this.#sliceStart < SLICE_MS) return
+    await setImmediate()
+    this.#sliceStart = performance.now()
+  }
+}
+
+function deliverCaptured(chunk: PlacedChunk, stepTokens: number, { captured }: StepResult): void {
+  const { sequence, from, to, tokenRow } = chunk
+  const { capture, consumer } = sequence.request
+  // Tokens that are computed again after a preemption were delivered before.
+  const first = Math.max(from, sequence.recorded)
+  if (first >= to) return
+  for (const name of capture) {
+    const buffer = captured[name]!
+    const width = buffer.length / stepTokens
+    consumer.captured?.(
+      name,
+      buffer.subarray((tokenRow + first - from) * width, (tokenRow + to - from) * width),
+    )
+  }
+  sequence.recorded = to
+}

@@ -1,0 +1,176 @@
+/**
+ * Decides what the next step computes.
+ *
+ * A step holds the next token of every sequence that generates, and in the room that is left pieces of prompts. At most
+ * half of that room goes to the oldest unfinished prompt while others wait, so that a long prompt is never stuck and
+ * never in the way. Sequences are admitted in the order of their arrival, as soon as there are pages for all of their
+ * tokens. When pages run out, the youngest sequence gives up its own and is computed again later.
+ */
+import type { KvPages } from './kv-cache.js'
+import type { Sequence } from './sequence.js'
+
+/** Tokens `from` .. `to` - 1 of a sequence, to be computed in a step. */
+export interface Chunk {
+  readonly sequence: Sequence
+  readonly from: number
+  readonly to: number
+}
+
+export class Scheduler {
+  readonly #pages: KvPages
+  readonly #maxStepTokens: number
+  readonly #maxRunning: number
+  /** In order of arrival. */
+  readonly #waiting: Sequence[] = []
+  /** Those with pages, in order of admission. */
+  readonly #running: Sequence[] = []
+
+  constructor(pages: KvPages, maxStepTokens: number) {
+    this.#pages = pages
+    this.#maxStepTokens = maxStepTokens
+    // Half of a step at least is left to prompts.
+    this.#maxRunning = Math.max(1, Math.floor(maxStepTokens / 2))
+  }
+
+  get sequences(): Sequence[] {
+    return [...this.#running, ...this.#waiting]
+  }
+
+  get isEmpty(): boolean {
+    return this.#running.length === 0 && this.#waiting.length === 0
+  }
+
+  add(sequence: Sequence): void {
+    this.#waiting.push(sequence)
+  }
+
+  /** Takes a sequence out and frees its pages. A step that uses them may be under way, but not `plan`. */
+  remove(sequence: Sequence): void {
+    for (const list of [this.#waiting, this.#running]) {
+      const at = list.indexOf(sequence)
+      if (at !== -1) list.splice(at, 1)
+    }
+    this.#pages.close(sequence.pages)
+    sequence.pages = []
+  }
+
+  /** The next step's chunks, one per sequence; none only if there are no sequences. Not while a step is under way. */
+  plan(): Chunk[] {
+    const hadToPreempt = this.#growRunning()
+    if (!hadToPreempt) this.#admit()
+    const decoding = this.#running.filter(sequence => sequence.remaining === 1)
+    const prefilling = this.#running.filter(sequence => sequence.remaining > 1)
+    const chunks = decoding.map(sequence => chunkOf(sequence, 1))
+    return [...chunks, ...sharePrefill(prefilling, this.#maxStepTokens - decoding.length)]
+  }
+
+  /** Notes that a step has computed a chunk. */
+  complete({ sequence, from, to }: Chunk): void {
+    this.#pages.record(sequence.pages, sequence, from, to)
+    sequence.computed = to
+  }
+
+  /** Gives every running sequence a page for each of its tokens, at the cost of the youngest if need be. */
+  #growRunning(): boolean {
+    let hadToPreempt = false
+    for (const sequence of [...this.#running]) {
+      while (
+        this.#running.includes(sequence) &&
+        sequence.pages.length * this.#pages.pageSize < sequence.tokens.length &&
+        !this.#pages.extend(sequence.pages)
+      ) {
+        this.#preempt(this.#running.at(-1)!)
+        hadToPreempt = true
+      }
+    }
+    return hadToPreempt
+  }
+
+  #preempt(sequence: Sequence): void {
+    this.remove(sequence)
+    sequence.computed = 0
+    this.#waiting.unshift(sequence)
+  }
+
+  #admit(): void {
+    let at = 0
+    while (at < this.#waiting.length && this.#running.length < this.#maxRunning && this.#hasRoomForPrompt()) {
+      const sequence = this.#waiting[at]!
+      if (this.#shouldWaitForPrefix(sequence)) {
+        at++
+        continue
+      }
+      // A page for each running sequence is left, or the next steps would preempt what is admitted now.
+      const opened = this.#pages.open(sequence, sequence.reusable, this.#running.length)
+      if (!opened) return
+      this.#waiting.splice(at, 1)
+      this.#running.push(sequence)
+      sequence.pages = opened.pages
+      sequence.computed = opened.computed
+      sequence.cachedTokens ??= opened.computed
+    }
+  }
+
+  /** Whether the step would have room left after the prompts that are admitted already. */
+  #hasRoomForPrompt(): boolean {
+    let room = this.#maxStepTokens
+    let isOldest = true
+    for (const { remaining } of this.#running) {
+      if (remaining === 1) room--
+      else {
+        room -= isOldest ? Math.min(remaining, this.#maxStepTokens >> 1) : remaining
+        isOldest = false
+      }
+    }
+    return room > 0
+  }
+
+  /**
+   * Whether a running sequence is about to compute what this one begins with. Waiting for it must save a page or half of
+   * the work: that prompts share their first token is no reason to compute them one after the other.
+   */
+  #shouldWaitForPrefix(sequence: Sequence): boolean {
+    let coming = 0
+    for (const running of this.#running) {
+      if (running.remaining > 1) coming = Math.max(coming, commonPrefix(sequence, running))
+    }
+    if (coming === 0) return false
+    const cached = this.#pages.cachedTokens(sequence, sequence.reusable)
+    const saved = coming - cached
+    return saved > 0 && saved >= Math.min(this.#pages.pageSize, (sequence.tokens.length - cached) / 2)
+  }
+}
+
+function chunkOf(sequence: Sequence, tokens: number): Chunk {
+  return { sequence, from: sequence.computed, to: sequence.computed + Math.min(tokens, sequence.remaining) }
+}
+
+/** Shares out the room for prompts: half to the oldest, the rest to the shortest, what they leave to the oldest. */
+function sharePrefill(prefilling: readonly Sequence[], room: number): Chunk[] {
+  const [oldest, ...others] = prefilling
+  if (!oldest) return []
+  const half = Math.min(oldest.remaining, Math.ceil(room / 2))
+  let left = room - half
+  const chunks: Chunk[] = []
+  for (const sequence of others.sort((a, b) => a.remaining - b.remaining)) {
+    if (left === 0) break
+    const chunk = chunkOf(sequence, left)
+    chunks.push(chunk)
+    left -= chunk.to - chunk.from
+  }
+  return [chunkOf(oldest, half + left), ...chunks]
+}
+
+/** Tokens that both begin with, of those that `sequence` could take over. */
+function commonPrefix(sequence: Sequence, other: Sequence): number {
+  const most = Math.min(sequence.reusable, other.tokens.length)
+  let n = 0
+  while (
+    n < most &&
+    sequence.tokens[n] === other.tokens[n] &&
+    sequence.frequencies[n] === other.frequencies[n]
+  ) {
+    n++
+  }
+  return n
+}

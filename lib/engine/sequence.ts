@@ -1,0 +1,97 @@
+/** One sequence of tokens on its way through the engine. */
+import type { Page } from './kv-cache.js'
+
+/** Who asked for a sequence: takes what the steps compute for it and says how it goes on. */
+export interface SequenceConsumer {
+  /**
+   * The logits [V] after the token at `position`: called for every position from `logitsFrom` on, in order. At the last
+   * position it returns the token that follows, or undefined, which ends the sequence; elsewhere nothing is expected.
+   * The row is valid during the call only. What it throws ends the sequence and no other.
+   */
+  next(position: number, logits: Float32Array): number | undefined
+  /** Captured rows of the next tokens, in order, valid during the call only. Comes before `next` for these tokens. */
+  captured?(name: string, rows: Int32Array | Float32Array): void
+}
+
+export interface SequenceRequest {
+  /** The prompt, at least one token. */
+  readonly tokens: readonly number[]
+  /** First position whose logits are wanted, at most the prompt's last. */
+  readonly logitsFrom: number
+  /** Buffers wanted of every token. */
+  readonly capture: readonly string[]
+  readonly consumer: SequenceConsumer
+}
+
+export interface SequenceReport {
+  /** Tokens of the prompt that an earlier sequence had computed. */
+  readonly cachedTokens: number
+  /** Milliseconds of performance.now(); `startedAt` is that of the first step, or undefined if there was none. */
+  readonly submittedAt: number
+  readonly startedAt: number | undefined
+  /** Whether `cancel` ended it. */
+  readonly cancelled: boolean
+}
+
+/** A sequence in the hands of the engine, as its owner sees it. */
+export interface Submission {
+  /** Rejects if a step or the consumer failed, or the engine was closed. A cancelled sequence resolves. */
+  readonly done: Promise<SequenceReport>
+  /** Ends it at once. */
+  cancel(): void
+}
+
+export class Sequence {
+  readonly request: SequenceRequest
+  readonly tokens: number[]
+  /**
+   * Rotary frequencies of each token: the prompt has those of its full length, a generated token those of the length
+   * that it made. They stay the same when the sequence is computed again.
+   */
+  readonly frequencies: Float32Array[]
+  /** Pages of the KV cache, in order; none while it waits. */
+  pages: Page[] = []
+  /** Tokens whose keys and values are in the pages. */
+  computed = 0
+  /** First position whose logits the consumer has not had. */
+  nextLogits: number
+  /** Tokens whose captured rows the consumer has had. */
+  recorded = 0
+  /** Set by the first admission. */
+  cachedTokens: number | undefined
+  readonly submittedAt = performance.now()
+  startedAt: number | undefined
+  ended = false
+  readonly #frequenciesOf: (length: number) => Float32Array
+
+  constructor(request: SequenceRequest, frequenciesOf: (length: number) => Float32Array) {
+    this.request = request
+    this.tokens = [...request.tokens]
+    this.nextLogits = request.logitsFrom
+    this.#frequenciesOf = frequenciesOf
+    this.frequencies = new Array(this.tokens.length).fill(frequenciesOf(this.tokens.length))
+  }
+
+  append(token: number): void {
+    this.tokens.push(token)
+    this.frequencies.push(this.#frequenciesOf(this.tokens.length))
+  }
+
+  /** Tokens still to compute. */
+  get remaining(): number {
+    return this.tokens.length - this.computed
+  }
+
+  /**
+   * Tokens from the start whose keys may come from somewhere else, because nothing but their keys is wanted. Below the
+   * length: the logits of the last token always are.
+   */
+  get reusable(): number {
+    return this.request.capture.length > 0 ? Math.min(this.nextLogits, this.recorded) : this.nextLogits
+  }
+
+  report(cancelled: boolean): SequenceReport {
+    const { cachedTokens = 0, submittedAt, startedAt } = this
+    return { cachedTokens, submittedAt, startedAt, cancelled }
+  }
+}

@@ -1,0 +1,207 @@
+/**
+ * A runner without a model, whose logits are a hash of the whole text up to a token, read back from its pages.
+ *
+ * Each place of a page holds what keys of a deep layer depend on: the token, its frequencies, its position and everything
+ * before it. A page that was computed under another text, written by two at once, or never written is found out.
+ */
+import { setImmediate } from 'node:timers/promises'
+import type { Runner, Step, StepResult } from '../../lib/engine/runner.js'
+import { MoeppError } from '../../lib/errors.js'
+
+export interface FakeOptions {
+  vocabSize?: number
+  contextLength?: number
+  pageSize?: number
+  pages?: number
+  maxStepTokens?: number
+  /** Lengths up to this share one frequencies object, longer ones have one each, as dynamic RoPE does. */
+  sharedFrequencies?: number
+  /** What a step waits for before it computes. */
+  delay?: (step: Step) => Promise<unknown>
+  /** Changes the logits of a token; `token` is the text's last. */
+  shape?: (logits: Float32Array, token: number, position: number) => void
+}
+
+interface Place {
+  readonly token: number
+  readonly frequency: number
+  /** Hash of everything up to this token. */
+  readonly hash: number
+}
+
+export const FAKE_EXPERTS = 6
+
+export class FakeRunner implements Runner {
+  readonly vocabSize: number
+  readonly contextLength: number
+  readonly pageSize: number
+  readonly pages: number
+  readonly maxStepTokens: number
+  readonly captureNames: readonly string[]
+  /** Every step that was run. */
+  readonly steps: Step[] = []
+  copies = 0
+  closed = false
+  /** What the next steps fail with. */
+  failures: Error[] = []
+  #isRunning = false
+  readonly #options: FakeOptions
+  readonly #places: (Place | undefined)[]
+  readonly #frequencies = new Map<number, Float32Array>()
+
+  constructor(options: FakeOptions = {}) {
+    this.#options = options
+    this.vocabSize = options.vocabSize ?? 50
+    this.contextLength = options.contextLength ?? 64
+    this.pageSize = options.pageSize ?? 4
+    this.pages = options.pages ?? 64
+    this.maxStepTokens = options.maxStepTokens ?? 16
+    this.captureNames = [0, 1].flatMap(layer => [
+      `layers.${layer}.router_logits`,
+      `layers.${layer}.expert_indices`,
+      `layers.${layer}.expert_weights`,
+    ])
+    this.#places = new Array(this.pages * this.pageSize).fill(undefined)
+  }
+
+  get computedTokens(): number {
+    return this.steps.reduce((n, step) => n + step.tokens.length, 0)
+  }
+
+  async run(step: Step, cancel?: BigInt64Array): Promise<StepResult> {
+    if (this.closed) throw new MoeppError('ERR_CLOSED', 'closed')
+    if (this.#isRunning) throw new MoeppError('ERR_BUSY', 'a second run')
+    this.#isRunning = true
+    try {
+      this.#check(step)
+      this.steps.push(step)
+      await (this.#options.delay?.(step) ?? setImmediate())
+      if (cancel?.[1] === 1n) throw new MoeppError('ERR_ABORTED', 'the run was cancelled')
+      const failure = this.failures.shift()
+      if (failure) throw failure
+      return this.#compute(step)
+    } catch (error) {
+      this.#spoil(step)
+      throw error
+    } finally {
+      this.#isRunning = false
+    }
+  }
+
+  copyPage(from: number, to: number): void {
+    if (this.#isRunning) throw new Error('copyPage while a step runs')
+    this.copies++
+    for (let i = 0; i < this.pageSize; i++) {
+      this.#places[to * this.pageSize + i] = this.#places[from * this.pageSize + i]
+    }
+  }
+
+  frequencies(length: number): Float32Array {
+    const id = Math.max(0, length - (this.#options.sharedFrequencies ?? Number.POSITIVE_INFINITY))
+    let frequencies = this.#frequencies.get(id)
+    if (!frequencies) {
+      frequencies = Float32Array.of(id, -id)
+      this.#frequencies.set(id, frequencies)
+    }
+    return frequencies
+  }
+
+  async close(): Promise<void> {
+    if (this.#isRunning) throw new Error('close while a step runs')
+    this.closed = true
+  }
+
+  #check(step: Step): void {
+    const { tokens, positions, sequenceStarts, pageTable, frequencies, logitRows } = step
+    const B = sequenceStarts.length - 1
+    const T = tokens.length
+    const isSound =
+      T > 0 &&
+      T <= this.maxStepTokens &&
+      positions.length === T &&
+      sequenceStarts[0] === 0 &&
+      sequenceStarts[B] === T &&
+      frequencies.length === 2 * B &&
+      pageTable.length % B === 0 &&
+      pageTable.every(page => page >= 0 && page < this.pages) &&
+      tokens.every(token => token >= 0 && token < this.vocabSize) &&
+      positions.every(position => position >= 0 && position < this.contextLength) &&
+      logitRows.every((row, i) => row < T && (i === 0 || row > logitRows[i - 1]!)) &&
+      step.capture.every(name => this.captureNames.includes(name))
+    if (!isSound) throw new Error('the step contradicts itself')
+  }
+
+  #compute(step: Step): StepResult {
+    const { tokens, positions, sequenceStarts, logitRows } = step
+    const hashes: number[] = []
+    const written = new Set<number>()
+    for (let b = 0; b < sequenceStarts.length - 1; b++) {
+      for (let t = sequenceStarts[b]!; t < sequenceStarts[b + 1]!; t++) {
+        const at = this.#placeOf(step, b, positions[t]!)
+        if (written.has(at)) throw new Error(`place ${at} is written twice in a step`)
+        written.add(at)
+        const frequency = step.frequencies[2 * b]!
+        const hash = mix(this.#prefixHash(step, b, positions[t]!), tokens[t]!, frequency)
+        this.#places[at] = { token: tokens[t]!, frequency, hash }
+        hashes.push(hash)
+      }
+    }
+    const logits = new Float32Array(logitRows.length * this.vocabSize)
+    logitRows.forEach((t, r) => {
+      const row = logits.subarray(r * this.vocabSize, (r + 1) * this.vocabSize)
+      for (let v = 0; v < row.length; v++) row[v] = (mix(hashes[t]!, v, 0) / 2 ** 32) * 8
+      this.#options.shape?.(row, tokens[t]!, positions[t]!)
+    })
+    return { logits, captured: Object.fromEntries(step.capture.map(name => [name, capture(name, hashes)])) }
+  }
+
+  /** A step that ends early may have written any part of what it was to write. */
+  #spoil(step: Step): void {
+    for (let b = 0; b < step.sequenceStarts.length - 1; b++) {
+      for (let t = step.sequenceStarts[b]!; t < step.sequenceStarts[b + 1]!; t++) {
+        this.#places[this.#placeOf(step, b, step.positions[t]!)] = { token: -1, frequency: -1, hash: -1 }
+      }
+    }
+  }
+
+  #placeOf({ pageTable, sequenceStarts }: Step, b: number, position: number): number {
+    const columns = pageTable.length / (sequenceStarts.length - 1)
+    const page = pageTable[b * columns + Math.floor(position / this.pageSize)]!
+    return page * this.pageSize + (position % this.pageSize)
+  }
+
+  /** Hash of the text before a position, which every place of its pages must agree with. */
+  #prefixHash(step: Step, b: number, length: number): number {
+    let hash = 7
+    for (let position = 0; position < length; position++) {
+      const place = this.#places[this.#placeOf(step, b, position)]
+      if (!place) throw new Error(`position ${position} was never computed`)
+      hash = mix(hash, place.token, place.frequency)
+      if (hash !== place.hash) throw new Error(`position ${position} was computed after another text`)
+    }
+    return hash
+  }
+}
+
+function capture(name: string, hashes: readonly number[]): Int32Array | Float32Array {
+  const layer = Number(name.split('.')[1])
+  if (name.endsWith('router_logits')) {
+    return Float32Array.from(hashes.flatMap(hash => range(FAKE_EXPERTS, e => mix(hash, layer, e) / 2 ** 32)))
+  }
+  if (name.endsWith('expert_indices')) {
+    return Int32Array.from(hashes.flatMap(hash => range(2, k => mix(hash, layer, 10 + k) % FAKE_EXPERTS)))
+  }
+  // Some weights are 0, as those of a dropped zero expert.
+  return Float32Array.from(hashes.flatMap(hash => range(2, k => (mix(hash, layer, 20 + k) % 3) / 2)))
+}
+
+function range(count: number, value: (i: number) => number): number[] {
+  return Array.from({ length: count }, (_, i) => value(i))
+}
+
+export function mix(a: number, b: number, c: number): number {
+  let hash = Math.imul(a ^ 0x9e3779b9, 0x85ebca6b)
+  hash = Math.imul((hash ^ (hash >>> 13)) + b, 0xc2b2ae35)
+  hash = Math.imul((hash ^ (hash >>> 16)) + c, 0x27d4eb2f)
+  return (hash ^ (hash >>> 15)) >>> 0
+}

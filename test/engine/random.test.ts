@@ -1,0 +1,129 @@
+/** Random loads on small caches give every sequence the bits that it has alone. */
+import { setImmediate } from 'node:timers/promises'
+import t from 'tap'
+import { Engine } from '../../lib/engine/engine.js'
+import { MoeppError } from '../../lib/errors.js'
+import { FakeRunner, mix } from './fake-runner.js'
+import { alone, type Got, submit, type Wish } from './requests.js'
+
+const LOADS = 150
+
+class Random {
+  #step = 0
+  constructor(private readonly seed: number) {}
+  below(limit: number): number {
+    return mix(this.seed, ++this.#step, 99) % limit
+  }
+  chance(percent: number): boolean {
+    return this.below(100) < percent
+  }
+  pick<T>(values: readonly T[]): T {
+    return values[this.below(values.length)]!
+  }
+}
+
+interface Job {
+  readonly wish: Wish
+  /** Cancel after so many tokens. */
+  readonly leavesAfter: number
+}
+
+function prompts(random: Random, most: number, vocabSize: number): number[][] {
+  const list: number[][] = [[1]]
+  const count = 1 + random.below(20)
+  for (let i = 0; i < count; i++) {
+    const beginning = random.pick(list).slice(0, 1 + random.below(most))
+    const more = random.below(Math.max(1, most - beginning.length))
+    list.push([...beginning, ...Array.from({ length: more }, () => random.below(vocabSize))])
+  }
+  return list
+}
+
+function load(random: Random, capacity: number, vocabSize: number): Job[] {
+  const jobs: Job[] = []
+  for (const tokens of prompts(random, capacity, vocabSize)) {
+    const newTokens = 1 + random.below(capacity - tokens.length + 1)
+    const isForward = random.chance(15)
+    const capture = random.chance(20) ? ['layers.0.router_logits', 'layers.1.expert_indices'] : []
+    const leavesAfter = random.chance(15) ? 1 + random.below(newTokens) : Number.POSITIVE_INFINITY
+    const wish = { tokens, newTokens, capture, ...(isForward && { logitsFrom: random.below(tokens.length) }) }
+    jobs.push({ wish, leavesAfter })
+    if (random.chance(20)) jobs.push({ wish, leavesAfter: Number.POSITIVE_INFINITY })
+  }
+  return jobs
+}
+
+/** What came of a job that was cut short must be the beginning of what it gives alone. */
+function isBeginning(got: Got, whole: Got): boolean {
+  const rows = [...got.rows].every(([position, row]) => whole.rows.get(position) === row)
+  const tokens = got.tokenIds.every((token, i) => token === whole.tokenIds[i])
+  const captured = Object.entries(got.captured).every(([name, values]) =>
+    values.every((value, i) => value === whole.captured[name]![i]),
+  )
+  return rows && tokens && captured
+}
+
+async function runLoad(seed: number): Promise<{ wrong: string[]; preempted: boolean; shared: boolean }> {
+  const random = new Random(seed)
+  const pageSize = 1 + random.below(8)
+  const pages = 2 + random.below(20)
+  const options = {
+    pageSize,
+    pages,
+    vocabSize: 3 + random.below(10),
+    contextLength: 1000,
+    maxStepTokens: 1 + random.below(24),
+    sharedFrequencies: random.chance(30) ? random.below(20) : Number.POSITIVE_INFINITY,
+  }
+  const runner = new FakeRunner(options)
+  const engine = new Engine(runner)
+  const capacity = Math.min(60, engine.maxTokens)
+  const jobs = load(random, capacity, options.vocabSize)
+  const wrong: string[] = []
+  let wantedTokens = 0
+  let cached = 0
+  const run = async ({ wish, leavesAfter }: Job, name: string) => {
+    let cancel = () => {}
+    const onToken = (count: number) => count === leavesAfter && cancel()
+    const { done, got, ...rest } = submit(engine, { ...wish, onToken })
+    cancel = rest.cancel
+    const ended = Promise.allSettled([done])
+    const whole = (await alone(wish, options)).got
+    await ended
+    try {
+      const report = await done
+      cached += report.cachedTokens
+      wantedTokens += wish.tokens.length + got.tokenIds.length - 1
+      const isWhole = report.cancelled || got.tokenIds.length === wish.newTokens
+      if (!isWhole || !isBeginning(got, whole)) wrong.push(name)
+      if (!report.cancelled && got.rows.size !== whole.rows.size) wrong.push(`${name}: rows are missing`)
+    } catch (error) {
+      if ((error as MoeppError).code !== 'ERR_DEVICE') wrong.push(`${name}: ${error}`)
+      if (!isBeginning(got, whole)) wrong.push(name)
+    }
+  }
+  const running: Promise<void>[] = []
+  for (const [i, job] of jobs.entries()) {
+    running.push(run(job, `seed ${seed}, sequence ${i}`))
+    if (random.chance(5)) runner.failures.push(new MoeppError('ERR_DEVICE', 'broken'))
+    if (random.chance(30)) for (let n = random.below(20); n >= 0; n--) await setImmediate()
+  }
+  await Promise.all(running)
+  runner.failures.length = 0
+  // No page was lost: a sequence that needs them all still fits.
+  const largest = { tokens: Array.from({ length: engine.maxTokens }, () => 2), newTokens: 1 }
+  await run({ wish: largest, leavesAfter: Number.POSITIVE_INFINITY }, `seed ${seed}, all pages`)
+  await engine.close()
+  return { wrong, preempted: runner.computedTokens > wantedTokens, shared: cached > 0 }
+}
+
+t.test('random loads', async t => {
+  const results = []
+  for (let seed = 0; seed < LOADS; seed++) results.push(await runLoad(seed))
+  t.same(
+    results.flatMap(result => result.wrong),
+    [],
+  )
+  t.ok(results.filter(result => result.preempted).length > 10, 'some were preempted')
+  t.ok(results.filter(result => result.shared).length > 50, 'some shared')
+})

@@ -1,0 +1,59 @@
+/** Sequences for tests of the engine: greedy ones that record everything they are given. */
+import { Engine } from '../../lib/engine/engine.js'
+import type { SequenceReport, SequenceRequest, Submission } from '../../lib/engine/sequence.js'
+import { type FakeOptions, FakeRunner } from './fake-runner.js'
+
+export interface Wish {
+  readonly tokens: readonly number[]
+  readonly newTokens: number
+  /** Default: the last position of the prompt. */
+  readonly logitsFrom?: number
+  readonly capture?: readonly string[]
+  /** Called after each new token. */
+  readonly onToken?: (count: number) => void
+}
+
+export interface Got {
+  readonly tokenIds: number[]
+  /** Logits by position, as text: bitwise. */
+  readonly rows: Map<number, string>
+  readonly captured: Record<string, number[]>
+}
+
+export function request(wish: Wish): { request: SequenceRequest; got: Got } {
+  const got: Got = { tokenIds: [], rows: new Map(), captured: {} }
+  const { tokens, newTokens, capture = [], logitsFrom = tokens.length - 1 } = wish
+  const consumer = {
+    next(position: number, logits: Float32Array) {
+      if (got.rows.has(position)) throw new Error(`the logits of position ${position} came twice`)
+      got.rows.set(position, logits.join())
+      if (position < tokens.length - 1) return undefined
+      got.tokenIds.push(logits.indexOf(Math.max(...logits)))
+      wish.onToken?.(got.tokenIds.length)
+      return got.tokenIds.length < newTokens ? got.tokenIds.at(-1) : undefined
+    },
+    captured(name: string, rows: Int32Array | Float32Array) {
+      got.captured[name] = [...(got.captured[name] ?? []), ...rows]
+    },
+  }
+  return { request: { tokens, logitsFrom, capture, consumer }, got }
+}
+
+export function submit(engine: Engine, wish: Wish): Submission & { got: Got } {
+  const { request: asked, got } = request(wish)
+  return { ...engine.submit(asked), got }
+}
+
+/** What a wish gives with nothing else around, room for everything and no chunks. */
+export async function alone(
+  wish: Wish,
+  options: FakeOptions = {},
+): Promise<{ got: Got; report: SequenceReport }> {
+  const roomy = { ...options, pages: 64, maxStepTokens: 1000, contextLength: 1000, pageSize: 64 }
+  delete roomy.delay
+  const engine = new Engine(new FakeRunner(roomy))
+  const { done, got } = submit(engine, { ...wish, onToken: () => {} })
+  const report = await done
+  await engine.close()
+  return { got, report }
+}
