@@ -2,19 +2,26 @@
 
 namespace moepp {
 
-static int64_t size(const Tensor* tensor, int dimension) { return tensor->shape[dimension]; }
+static int64_t size(const Tensor* tensor, int dimension) {
+  return tensor->shape[dimension];
+}
 
-static std::string relation(const RmsNormArgs& a) { return a.sum != nullptr && a.delta == nullptr ? "sum needs delta" : ""; }
+static std::string relation(const RmsNormArgs& a) {
+  return a.sum != nullptr && a.delta == nullptr ? "sum needs delta" : "";
+}
 
 static std::string relation(const LinearArgs& a) {
   return a.activation == Activation::kNone || a.activation == Activation::kTanh ? "" : "activation must be none or tanh";
 }
 
-static std::string relation(const RopeTableArgs& a) { return a.position_divisor > 0 ? "" : "position_divisor must be positive"; }
+static std::string relation(const RopeTableArgs& a) {
+  return a.position_divisor > 0 ? "" : "position_divisor must be positive";
+}
 
 static std::string relation(const RopeStoreArgs& a) {
   const int64_t head_dim = size(a.q, 2), heads = size(a.q, 1), columns = size(a.qkv, 1);
-  if (head_dim < 2 || head_dim % 2 != 0 || head_dim > 256) return "the head dim " + std::to_string(head_dim) + " must be even and at most 256";
+  if (head_dim < 2 || head_dim % 2 != 0 || head_dim > 256)
+    return "the head dim " + std::to_string(head_dim) + " must be even and at most 256";
   if (size(a.cosine, 1) * 2 != head_dim) return "cosine and sine must have half of the head dim " + std::to_string(head_dim);
   const int64_t kv_columns = columns - heads * head_dim;
   if (kv_columns <= 0 || kv_columns % (2 * head_dim) != 0) return "qkv must hold the query heads and as many key as value heads";
@@ -37,7 +44,8 @@ static std::string relation(const RouterLogitsArgs& a) {
 static std::string relation(const RouteTopKArgs& a) {
   const int64_t experts = size(a.logits, 1), scores = size(a.constant_scores, 1), chosen = size(a.expert_indices, 1);
   const int64_t ffn = size(a.expert_offsets, 0) - 1;
-  if (scores % 2 != 0 || size(a.coefficients, 1) != scores / 2 + 1) return "coefficients must be [T, C+1] for constant_scores [T, 2C]";
+  if (scores % 2 != 0 || size(a.coefficients, 1) != scores / 2 + 1)
+    return "coefficients must be [T, C+1] for constant_scores [T, 2C]";
   if (a.expert_offsets->rank != 1 || ffn < 0 || experts != ffn + scores / 2 + 2) {
     return "the " + std::to_string(experts) + " experts must be N FFN (expert_offsets [N+1]), C constant, copy and zero";
   }
@@ -47,7 +55,8 @@ static std::string relation(const RouteTopKArgs& a) {
 
 static std::string relation(const GroupedGemmArgs& a) {
   if (a.activation != Activation::kNone && a.activation != Activation::kSwiglu) return "activation must be none or swiglu";
-  if (a.expert_offsets->rank != 1 || size(a.expert_offsets, 0) != size(a.weight, 0) + 1) return "expert_offsets must be [N+1] for weight [N, ...]";
+  if (a.expert_offsets->rank != 1 || size(a.expert_offsets, 0) != size(a.weight, 0) + 1)
+    return "expert_offsets must be [N+1] for weight [N, ...]";
   return {};
 }
 
@@ -73,7 +82,8 @@ std::string DataChecker::out_of_range(const char* what, const Tensor* tensor, in
   const int32_t* values = tensor->i32();
   for (int64_t i = 0; i < tensor->elements(); i++) {
     if (values[i] < 0 || values[i] >= limit) {
-      return std::string(what) + "[" + std::to_string(i) + "] is " + std::to_string(values[i]) + ", expected 0 to " + std::to_string(limit - 1);
+      return std::string(what) + "[" + std::to_string(i) + "] is " + std::to_string(values[i]) + ", expected 0 to " +
+             std::to_string(limit - 1);
     }
   }
   return {};
@@ -83,7 +93,8 @@ std::string DataChecker::bad_starts(const Tensor* sequence_starts, int64_t token
   if (!is_input_(sequence_starts) || !first_time(sequence_starts, nullptr)) return {};
   const int32_t* starts = sequence_starts->i32();
   const int64_t count = sequence_starts->shape[0];
-  if (count < 1 || starts[0] != 0 || starts[count - 1] != tokens) return "sequence_starts must go from 0 to " + std::to_string(tokens);
+  if (count < 1 || starts[0] != 0 || starts[count - 1] != tokens)
+    return "sequence_starts must go from 0 to " + std::to_string(tokens);
   for (int64_t b = 1; b < count; b++) {
     if (starts[b] < starts[b - 1]) return "sequence_starts must not descend";
   }
@@ -100,22 +111,25 @@ std::string DataChecker::bad_pages(const Tensor* positions, const Tensor* starts
     for (int32_t t = starts->i32()[b]; t < starts->i32()[b + 1]; t++) {
       const int64_t position = positions->i32()[t];
       if (position < 0 || position / cache.page_size >= columns) {
-        return "positions[" + std::to_string(t) + "] is " + std::to_string(position) + ", expected 0 to " + std::to_string(columns * cache.page_size - 1);
+        return "positions[" + std::to_string(t) + "] is " + std::to_string(position) + ", expected 0 to " +
+               std::to_string(columns * cache.page_size - 1);
       }
       if (position / cache.page_size >= pages) pages = position / cache.page_size + 1;
     }
     for (int64_t m = 0; m < pages; m++) {
       const int32_t page = page_table->i32()[b * columns + m];
       if (page < 0 || page >= cache.pages) {
-        return "page_table[" + std::to_string(b) + "][" + std::to_string(m) + "] is " + std::to_string(page) + ", expected 0 to " +
-               std::to_string(cache.pages - 1);
+        return "page_table[" + std::to_string(b) + "][" + std::to_string(m) + "] is " + std::to_string(page) +
+               ", expected 0 to " + std::to_string(cache.pages - 1);
       }
     }
   }
   return {};
 }
 
-std::string DataChecker::fault_of(const EmbeddingArgs& a) { return out_of_range("tokens", a.tokens, a.table->shape[0]); }
+std::string DataChecker::fault_of(const EmbeddingArgs& a) {
+  return out_of_range("tokens", a.tokens, a.table->shape[0]);
+}
 
 std::string DataChecker::fault_of(const RopeTableArgs& a) {
   if (a.sequence_starts->shape[0] != a.frequencies->shape[0] + 1) return "frequencies must have one row for each sequence";
@@ -125,9 +139,9 @@ std::string DataChecker::fault_of(const RopeTableArgs& a) {
 std::string DataChecker::fault_of(const RopeStoreArgs& a) {
   const int64_t head_dim = a.q->shape[2], kv_heads = (a.qkv->shape[1] / head_dim - a.q->shape[1]) / 2;
   if (a.cache->head_dim != head_dim || a.cache->kv_heads != kv_heads || a.layer >= a.cache->layers) {
-    return "the kv cache has " + std::to_string(a.cache->layers) + " layers of " + std::to_string(a.cache->kv_heads) + " heads of " +
-           std::to_string(a.cache->head_dim) + ", expected layer " + std::to_string(a.layer) + " of " + std::to_string(kv_heads) + " heads of " +
-           std::to_string(head_dim);
+    return "the kv cache has " + std::to_string(a.cache->layers) + " layers of " + std::to_string(a.cache->kv_heads) +
+           " heads of " + std::to_string(a.cache->head_dim) + ", expected layer " + std::to_string(a.layer) + " of " +
+           std::to_string(kv_heads) + " heads of " + std::to_string(head_dim);
   }
   return bad_pages(a.positions, a.sequence_starts, a.page_table, *a.cache);
 }
@@ -139,7 +153,9 @@ std::string DataChecker::fault_of(const AttentionArgs& a) {
   return bad_pages(a.positions, a.sequence_starts, a.page_table, *a.cache);
 }
 
-std::string DataChecker::fault_of(const GatherRowsArgs& a) { return out_of_range("rows", a.rows, a.x->shape[0]); }
+std::string DataChecker::fault_of(const GatherRowsArgs& a) {
+  return out_of_range("rows", a.rows, a.x->shape[0]);
+}
 
 std::string DataChecker::fault_of(const GroupedGemmArgs& a) {
   const int64_t picks = a.out->shape[0] * a.out->shape[1];
@@ -159,7 +175,8 @@ std::string DataChecker::fault_of(const CombineArgs& a) {
   const int64_t picks = a.expert_rows->elements();
   for (int64_t i = 0; i < picks; i++) {
     const int32_t row = a.expert_rows->i32()[i];
-    if (row < -1 || row >= picks) return "expert_rows[" + std::to_string(i) + "] is " + std::to_string(row) + ", expected -1 to " + std::to_string(picks - 1);
+    if (row < -1 || row >= picks)
+      return "expert_rows[" + std::to_string(i) + "] is " + std::to_string(row) + ", expected -1 to " + std::to_string(picks - 1);
   }
   return {};
 }

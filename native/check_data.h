@@ -31,7 +31,9 @@ class DataChecker {
   std::string fault_of(const GroupedGemmArgs& args);
   std::string fault_of(const CombineArgs& args);
   template <class Args>
-  std::string fault_of(const Args&) { return {}; }
+  std::string fault_of(const Args&) {
+    return {};
+  }
 
   // Every element of an integer input lies in [0, limit).
   std::string out_of_range(const char* what, const Tensor* tensor, int64_t limit);

@@ -9,12 +9,23 @@ static std::string shape_text(const Shape& shape) {
   for (size_t i = 0; i < shape.size(); i++) {
     if (i > 0) text += ", ";
     switch (shape[i]) {
-      case kTokens: text += "T"; break;
-      case kRows: text += "R"; break;
-      case kSequences: text += "B"; break;
-      case kSequencesPlus1: text += "B+1"; break;
-      case kPages: text += "M"; break;
-      default: text += std::to_string(shape[i]);
+      case kTokens:
+        text += "T";
+        break;
+      case kRows:
+        text += "R";
+        break;
+      case kSequences:
+        text += "B";
+        break;
+      case kSequencesPlus1:
+        text += "B+1";
+        break;
+      case kPages:
+        text += "M";
+        break;
+      default:
+        text += std::to_string(shape[i]);
     }
   }
   return text + "]";
@@ -114,7 +125,8 @@ class Compiler {
   }
 
   Status check_declaration(const std::string& name, const Shape& shape) {
-    if (program_.buffer_index_.count(name) || weight_index_.count(name)) return Status::error(Code::kBadProgram, name + " is declared twice");
+    if (program_.buffer_index_.count(name) || weight_index_.count(name))
+      return Status::error(Code::kBadProgram, name + " is declared twice");
     if (shape.empty() || shape.size() > kMaxRank) {
       return Status::error(Code::kBadProgram, name + ": shape " + shape_text(shape) + " must have 1 to 4 dimensions");
     }
@@ -144,14 +156,26 @@ class Compiler {
 class Compiler::Binder {
  public:
   Binder(Compiler& compiler, const OpSpec& op, Program::Instruction& instruction)
-      : compiler_(compiler), program_(compiler.program_), op_(op), instruction_(instruction), index_(static_cast<int>(program_.instructions_.size())) {}
+      : compiler_(compiler),
+        program_(compiler.program_),
+        op_(op),
+        instruction_(instruction),
+        index_(static_cast<int>(program_.instructions_.size())) {}
 
   void in(const char* field, const Tensor*& target, const char* shape, DType dtype) { input(field, target, shape, dtype, false); }
-  void optional_in(const char* field, const Tensor*& target, const char* shape, DType dtype) { input(field, target, shape, dtype, true); }
+  void optional_in(const char* field, const Tensor*& target, const char* shape, DType dtype) {
+    input(field, target, shape, dtype, true);
+  }
   void out(const char* field, Tensor*& target, const char* shape, DType dtype) { output(field, target, shape, dtype, false); }
-  void optional_out(const char* field, Tensor*& target, const char* shape, DType dtype) { output(field, target, shape, dtype, true); }
-  void weight(const char* field, const Tensor*& target, const char* shape, Layout layout) { constant(field, target, shape, layout, false); }
-  void optional_weight(const char* field, const Tensor*& target, const char* shape, Layout layout) { constant(field, target, shape, layout, true); }
+  void optional_out(const char* field, Tensor*& target, const char* shape, DType dtype) {
+    output(field, target, shape, dtype, true);
+  }
+  void weight(const char* field, const Tensor*& target, const char* shape, Layout layout) {
+    constant(field, target, shape, layout, false);
+  }
+  void optional_weight(const char* field, const Tensor*& target, const char* shape, Layout layout) {
+    constant(field, target, shape, layout, true);
+  }
 
   // The cache is the step's own and is not named in the recorded op.
   void cache(const char*, const KvView*& target) {
@@ -176,6 +200,7 @@ class Compiler::Binder {
     if (index < 0) return;
     Program::Buffer& buffer = *program_.buffers_[index];
     check(field, buffer.name, buffer.shape, buffer.dtype, shape, dtype);
+    if (dtype == DType::kI32 && buffer.writer >= 0) check_route(field, buffer);
     buffer.last_reader = index_;
     instruction_.reads.push_back(index);
     target = &buffer.tensor;
@@ -190,6 +215,7 @@ class Compiler::Binder {
     if (buffer.writer >= 0) return fail(buffer.name + " is written twice");
     if (buffer.last_reader >= 0) return fail(buffer.name + " is read before it is written");
     buffer.writer = index_;
+    buffer.written_as = field;
     buffer.optional = optional;
     instruction_.writes.push_back(index);
     if (optional) instruction_.optional_outputs.push_back({&target, index});
@@ -214,6 +240,15 @@ class Compiler::Binder {
     weight.flexible = flexible && (!weight.used || weight.flexible);
     weight.used = true;
     target = &weight.tensor;
+  }
+
+  // Integers that an op wrote are trusted as indices. So a field may read only the output of its own name, and all such
+  // fields of an op must come from one and the same op.
+  void check_route(const char* field, const Program::Buffer& buffer) {
+    if (buffer.written_as != field) return fail(std::string(field) + ": " + buffer.name + " was written as " + buffer.written_as);
+    if (route_writer_ >= 0 && route_writer_ != buffer.writer)
+      return fail(std::string(field) + " and another field come from different ops");
+    route_writer_ = buffer.writer;
   }
 
   // The index of what the recorded op names for a field; -1, with an error unless optional, when it names nothing.
@@ -242,12 +277,13 @@ class Compiler::Binder {
     return found->second;
   }
 
-  void check(const char* field, const std::string& name, const Shape& shape, DType dtype, const char* pattern, DType expected_dtype) {
+  void check(const char* field, const std::string& name, const Shape& shape, DType dtype, const char* pattern,
+             DType expected_dtype) {
     std::string expected;
     const bool same = letters_.match(pattern, shape, &expected);
     if (same && dtype == expected_dtype) return;
-    fail(std::string(field) + " (" + name + ") is " + shape_text(shape) + " " + dtype_name(dtype) + ", expected " + expected + " " +
-         dtype_name(expected_dtype));
+    fail(std::string(field) + " (" + name + ") is " + shape_text(shape) + " " + dtype_name(dtype) + ", expected " + expected +
+         " " + dtype_name(expected_dtype));
   }
 
   void fail(std::string message) {
@@ -261,6 +297,7 @@ class Compiler::Binder {
   const int index_;
   Letters letters_;
   size_t used_ = 0;
+  int route_writer_ = -1;
   Status status_;
 };
 
@@ -269,20 +306,21 @@ Status Compiler::add(const OpSpec& op) {
   instruction->label = op.label;
   const Kernels& kernels = program_.device_->kernels();
   bool known = false, supported = false;
-#define MOEPP_OP(name, Args)                                                                                  \
-  if (op.op == #name) {                                                                                       \
-    known = true;                                                                                             \
-    supported = kernels.name != nullptr;                                                                      \
-    instruction->args.emplace<Args>();                                                                        \
-    instruction->invoke = [](const AnyArgs& args, const Kernels& table, Queue& queue) {                       \
-      table.name(std::get<Args>(args), queue);                                                                \
-    };                                                                                                        \
+#define MOEPP_OP(name, Args)                                                            \
+  if (op.op == #name) {                                                                 \
+    known = true;                                                                       \
+    supported = kernels.name != nullptr;                                                \
+    instruction->args.emplace<Args>();                                                  \
+    instruction->invoke = [](const AnyArgs& args, const Kernels& table, Queue& queue) { \
+      table.name(std::get<Args>(args), queue);                                          \
+    };                                                                                  \
   }
 #include "ops.inc"
 #undef MOEPP_OP
   if (!known) return Status::error(Code::kBadProgram, op.label + ": there is no op named " + op.op, op.label);
   if (!supported) {
-    return Status::error(Code::kUnsupported, op.label + ": " + program_.device_->info().name + " has no kernel for " + op.op, op.label);
+    return Status::error(Code::kUnsupported, op.label + ": " + program_.device_->info().name + " has no kernel for " + op.op,
+                         op.label);
   }
   Binder binder(*this, op, *instruction);
   std::visit(
@@ -317,7 +355,8 @@ Status Compiler::check_whole() {
   return {};
 }
 
-Status Program::compile(std::shared_ptr<Device> device, const ProgramSpec& spec, const Control& control, std::unique_ptr<Program>* program) {
+Status Program::compile(std::shared_ptr<Device> device, const ProgramSpec& spec, const Control& control,
+                        std::unique_ptr<Program>* program) {
   auto compiled = std::make_unique<Program>();
   compiled->device_ = std::move(device);
   MOEPP_CHECK(Compiler(*compiled, spec).compile());

@@ -6,7 +6,8 @@ Status Memory::allocate(std::shared_ptr<Device> device, int64_t bytes, const std
   memory->reset();
   void* data = device->allocate(bytes);
   if (data == nullptr) {
-    return Status::error(Code::kOutOfMemory, what + ": " + std::to_string(bytes) + " bytes could not be allocated on " + device->info().name);
+    return Status::error(Code::kOutOfMemory,
+                         what + ": " + std::to_string(bytes) + " bytes could not be allocated on " + device->info().name);
   }
   memory->device_ = std::move(device);
   memory->data_ = data;
@@ -41,8 +42,10 @@ static int64_t checked_product(std::initializer_list<int64_t> factors) {
 }
 
 Status KvCache::create(std::shared_ptr<Device> device, KvView shape, std::shared_ptr<KvCache>* cache) {
-  if (shape.layers < 1 || shape.pages < 1 || shape.page_size < 16 || shape.page_size % 16 != 0 || shape.kv_heads < 1 || shape.head_dim < 2) {
-    return Status::error(Code::kBadProgram, "kv cache: layers, pages, kvHeads must be at least 1, headDim 2, pageSize a multiple of 16");
+  if (shape.layers < 1 || shape.pages < 1 || shape.page_size < 16 || shape.page_size % 16 != 0 || shape.kv_heads < 1 ||
+      shape.head_dim < 2) {
+    return Status::error(Code::kBadProgram,
+                         "kv cache: layers, pages, kvHeads must be at least 1, headDim 2, pageSize a multiple of 16");
   }
   const int64_t bytes =
       checked_product({shape.layers, shape.pages, shape.page_size, shape.kv_heads, shape.head_dim, 2, dtype_size(shape.dtype)});
@@ -58,8 +61,8 @@ Status KvCache::create(std::shared_ptr<Device> device, KvView shape, std::shared
 
 Status KvCache::copy_page(int64_t from, int64_t to) {
   if (from < 0 || from >= view_.pages || to < 0 || to >= view_.pages) {
-    return Status::error(Code::kBadProgram, "copyPage: pages " + std::to_string(from) + " and " + std::to_string(to) + " must be below " +
-                                                std::to_string(view_.pages));
+    return Status::error(Code::kBadProgram, "copyPage: pages " + std::to_string(from) + " and " + std::to_string(to) +
+                                                " must be below " + std::to_string(view_.pages));
   }
   device_->copy_page(view_, from, to);
   return {};
@@ -67,7 +70,8 @@ Status KvCache::copy_page(int64_t from, int64_t to) {
 
 Status KvCache::read_page(int64_t layer, int64_t page, float* out) const {
   if (layer < 0 || layer >= view_.layers || page < 0 || page >= view_.pages) {
-    return Status::error(Code::kBadProgram, "readPage: there is no page " + std::to_string(page) + " of layer " + std::to_string(layer));
+    return Status::error(Code::kBadProgram,
+                         "readPage: there is no page " + std::to_string(page) + " of layer " + std::to_string(layer));
   }
   device_->read_page(view_, layer, page, out);
   return {};

@@ -24,8 +24,8 @@ struct Control {
 };
 
 struct DeviceInfo {
-  std::string name;   // "cpu"
-  std::string isa;    // the instruction set in use
+  std::string name;  // "cpu"
+  std::string isa;   // the instruction set in use
   int threads = 1;
   std::string model;  // the processor's own name
 };

@@ -114,7 +114,7 @@ struct RopeStoreArgs {
   const Tensor* sequence_starts;  // [B+1] i32
   const Tensor* page_table;       // [B, M] i32
   const KvView* cache;
-  Tensor* q;                      // [T, Hq, D] f32
+  Tensor* q;  // [T, Hq, D] f32
   int32_t layer;
 
   template <class Visitor>
@@ -140,7 +140,7 @@ struct AttentionArgs {
   const Tensor* sequence_starts;  // [B+1] i32
   const Tensor* page_table;       // [B, M] i32
   const KvView* cache;
-  Tensor* out;                    // [T, Hq * D] f32
+  Tensor* out;  // [T, Hq * D] f32
   int32_t layer;
   float scale;
 
@@ -202,7 +202,7 @@ struct RouteTopKArgs {
   Tensor* token_order;            // [T, K] i32, flat; entries from expert_offsets[N] on are not written
   Tensor* expert_rows;            // [T, K] i32: the r of a pick, or -1 for a zero-computation pick
   float norm_std;
-  float input_scale;              // 1, or 2 when experts are fed twice the input
+  float input_scale;  // 1, or 2 when experts are fed twice the input
   bool mixtral;
 
   template <class Visitor>
@@ -231,7 +231,7 @@ struct GroupedGemmArgs {
   const Tensor* weight;          // [N, O, I] f32 | bf16; panels, or gate-up panels of [N, 2F, I] with swiglu
   Tensor* out;                   // [T, K, O] f32, or [T, K, F]
   float input_scale;
-  Activation activation;         // none | swiglu
+  Activation activation;  // none | swiglu
 
   template <class Visitor>
   void visit(Visitor& v) {

@@ -9,7 +9,9 @@ namespace moepp {
 
 constexpr int64_t kAlignment = 64;
 
-static int64_t aligned(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+static int64_t aligned(int64_t bytes) {
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
 
 Status Program::load_weights(const Control& control) {
   for (const auto& weight : weights_) {
@@ -47,7 +49,8 @@ Status Program::bind_step(const Step& step) {
     }
     const int64_t bytes = tensor.elements() * dtype_size(tensor.dtype);
     if (found->second.bytes != bytes) {
-      return Status::error(Code::kBadProgram, buffer->name + " has " + std::to_string(found->second.bytes) + " bytes, expected " + std::to_string(bytes));
+      return Status::error(Code::kBadProgram, buffer->name + " has " + std::to_string(found->second.bytes) + " bytes, expected " +
+                                                  std::to_string(bytes));
     }
     tensor.data = found->second.data;
   }
@@ -77,7 +80,7 @@ Status Program::plan_memory(const Step& step) {
     live.erase(std::remove_if(live.begin(), live.end(), [&](const Placed& p) { return p.last_use < op; }), live.end());
     for (const int index : instructions_[i]->writes) {
       Buffer& buffer = *buffers_[index];
-      if (buffer.tensor.data != nullptr) continue;            // a result: it lies in the caller's memory
+      if (buffer.tensor.data != nullptr) continue;              // a result: it lies in the caller's memory
       if (buffer.optional && buffer.last_reader < 0) continue;  // not wanted
       const int64_t bytes = aligned(buffer.tensor.elements() * dtype_size(buffer.tensor.dtype));
       int64_t begin = 0;
@@ -98,7 +101,8 @@ Status Program::run(const Step& step) {
   if (step.sizes.tokens < 1) return Status::error(Code::kBadProgram, "a step needs at least one token");
   MOEPP_CHECK(bind_step(step));
   MOEPP_CHECK(plan_memory(step));
-  DataChecker checker([this](const Tensor* tensor) { return std::find(inputs_.begin(), inputs_.end(), tensor) != inputs_.end(); });
+  DataChecker checker(
+      [this](const Tensor* tensor) { return std::find(inputs_.begin(), inputs_.end(), tensor) != inputs_.end(); });
   for (const auto& instruction : instructions_) {
     const std::string fault = checker.fault(instruction->args);
     if (!fault.empty()) return Status::error(Code::kBadProgram, instruction->label + ": " + fault, instruction->label);

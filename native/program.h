@@ -37,7 +37,8 @@ struct Step {
 class Program {
  public:
   // Checks names, shapes and dtypes of everything, then loads the weights.
-  static Status compile(std::shared_ptr<Device> device, const ProgramSpec& spec, const Control& control, std::unique_ptr<Program>* program);
+  static Status compile(std::shared_ptr<Device> device, const ProgramSpec& spec, const Control& control,
+                        std::unique_ptr<Program>* program);
 
   // Runs one step. Not reentrant: the caller holds off a second run.
   Status run(const Step& step);
@@ -55,10 +56,11 @@ class Program {
     std::string name;
     DType dtype = DType::kF32;
     Shape shape;
-    int writer = -1;      // the op that writes it; -1: an input
-    int last_reader = -1; // the last op that reads it
-    bool optional = false;  // its op leaves it out when nothing reads it and no result asks for it
-    Tensor tensor;        // what the ops point to; filled anew for each run
+    std::string written_as;  // the writing op's field
+    int writer = -1;         // the op that writes it; -1: an input
+    int last_reader = -1;    // the last op that reads it
+    bool optional = false;   // its op leaves it out when nothing reads it and no result asks for it
+    Tensor tensor;           // what the ops point to; filled anew for each run
   };
 
   struct Weight {

@@ -12,11 +12,11 @@ namespace moepp {
 
 // A dimension is a size >= 0, or one of these, known only when a step runs.
 enum Symbol : int64_t {
-  kTokens = -1,         // T
-  kRows = -2,           // R
-  kSequences = -3,      // B
-  kSequencesPlus1 = -4, // B+1
-  kPages = -5,          // M
+  kTokens = -1,          // T
+  kRows = -2,            // R
+  kSequences = -3,       // B
+  kSequencesPlus1 = -4,  // B+1
+  kPages = -5,           // M
 };
 
 // The sizes of one step.
@@ -25,12 +25,18 @@ struct Sizes {
 
   int64_t resolve(int64_t dimension) const {
     switch (dimension) {
-      case kTokens: return tokens;
-      case kRows: return rows;
-      case kSequences: return sequences;
-      case kSequencesPlus1: return sequences + 1;
-      case kPages: return pages;
-      default: return dimension;
+      case kTokens:
+        return tokens;
+      case kRows:
+        return rows;
+      case kSequences:
+        return sequences;
+      case kSequencesPlus1:
+        return sequences + 1;
+      case kPages:
+        return pages;
+      default:
+        return dimension;
     }
   }
 };
@@ -64,8 +70,8 @@ struct WeightSpec {
 struct OpSpec {
   std::string op;
   std::string label;
-  std::map<std::string, std::string> tensors;     // field -> name of a buffer or weight
-  std::map<std::string, double> attributes;       // field -> value; enums and booleans are numbers
+  std::map<std::string, std::string> tensors;  // field -> name of a buffer or weight
+  std::map<std::string, double> attributes;    // field -> value; enums and booleans are numbers
 };
 
 struct ProgramSpec {

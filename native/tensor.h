@@ -26,7 +26,9 @@ struct Tensor {
   int64_t shape[kMaxRank] = {0, 0, 0, 0};
 
   template <class T>
-  T* as() const { return static_cast<T*>(data); }
+  T* as() const {
+    return static_cast<T*>(data);
+  }
   float* f32() const { return as<float>(); }
   int32_t* i32() const { return as<int32_t>(); }
   int64_t elements() const {
@@ -36,14 +38,20 @@ struct Tensor {
   }
 };
 
-static inline int64_t dtype_size(DType dtype) { return dtype == DType::kBf16 || dtype == DType::kF16 ? 2 : 4; }
+static inline int64_t dtype_size(DType dtype) {
+  return dtype == DType::kBf16 || dtype == DType::kF16 ? 2 : 4;
+}
 
 static inline const char* dtype_name(DType dtype) {
   switch (dtype) {
-    case DType::kF32: return "f32";
-    case DType::kBf16: return "bf16";
-    case DType::kF16: return "f16";
-    case DType::kI32: return "i32";
+    case DType::kF32:
+      return "f32";
+    case DType::kBf16:
+      return "bf16";
+    case DType::kF16:
+      return "f16";
+    case DType::kI32:
+      return "i32";
   }
   return "?";
 }

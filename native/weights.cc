@@ -11,7 +11,9 @@
 
 namespace moepp {
 
-static std::string errno_text() { return std::strerror(errno); }
+static std::string errno_text() {
+  return std::strerror(errno);
+}
 
 Status MappedFile::open(const std::string& path, std::shared_ptr<MappedFile>* file) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -64,15 +66,16 @@ Status SourceTensor::open(const TensorRef& ref, std::map<std::string, std::share
     }
   }
   if (reach > ref.byte_length / size) {
-    return Status::error(Code::kBadFile, ref.name + ": shape and strides reach element " + std::to_string(reach) + ", but the tensor has " +
-                                             std::to_string(ref.byte_length) + " bytes of " + dtype_name(ref.dtype));
+    return Status::error(Code::kBadFile, ref.name + ": shape and strides reach element " + std::to_string(reach) +
+                                             ", but the tensor has " + std::to_string(ref.byte_length) + " bytes of " +
+                                             dtype_name(ref.dtype));
   }
   std::shared_ptr<MappedFile>& file = (*files)[ref.file];
   if (file == nullptr) MOEPP_CHECK(MappedFile::open(ref.file, &file));
   if (ref.byte_offset > file->size() || ref.byte_length > file->size() - ref.byte_offset) {
     return Status::error(Code::kBadFile, ref.name + ": bytes " + std::to_string(ref.byte_offset) + " to " +
-                                             std::to_string(ref.byte_offset + ref.byte_length) + " lie past the end of " + ref.file + " (" +
-                                             std::to_string(file->size()) + " bytes)");
+                                             std::to_string(ref.byte_offset + ref.byte_length) + " lie past the end of " +
+                                             ref.file + " (" + std::to_string(file->size()) + " bytes)");
   }
   tensor->data = file->data() + ref.byte_offset;
   tensor->dtype = ref.dtype;
@@ -127,7 +130,8 @@ namespace {
 // A file being written, closed when it goes out of scope.
 class Output {
  public:
-  explicit Output(std::string path) : path_(std::move(path)), fd_(::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644)) {}
+  explicit Output(std::string path)
+      : path_(std::move(path)), fd_(::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644)) {}
   ~Output() {
     if (fd_ >= 0) ::close(fd_);
   }
@@ -173,7 +177,8 @@ static Status write_tensor(Output& output, const SourceTensor& source, DType dty
         element += rest % source.shape[i] * source.strides[i];
         rest /= source.shape[i];
       }
-      convert_elements(source.dtype, source.data + element * dtype_size(source.dtype), stride, dtype, buffer.data() + filled * row_bytes, columns);
+      convert_elements(source.dtype, source.data + element * dtype_size(source.dtype), stride, dtype,
+                       buffer.data() + filled * row_bytes, columns);
     }
     MOEPP_CHECK(output.write(buffer.data(), static_cast<size_t>(filled * row_bytes)));
     control.add(filled * row_bytes);
@@ -190,7 +195,8 @@ Status write_tensors(const std::string& path, const std::vector<uint8_t>& header
   for (size_t i = 0; i < refs.size(); i++) {
     SourceTensor source;
     MOEPP_CHECK(SourceTensor::open(refs[i], &files, &source));
-    if (dtypes[i] != source.dtype && dtypes[i] == DType::kF16) return Status::error(Code::kUnsupported, refs[i].name + ": f16 is not written");
+    if (dtypes[i] != source.dtype && dtypes[i] == DType::kF16)
+      return Status::error(Code::kUnsupported, refs[i].name + ": f16 is not written");
     MOEPP_CHECK(write_tensor(output, source, dtypes[i], control));
   }
   return output.sync();

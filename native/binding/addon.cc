@@ -15,7 +15,8 @@ namespace moepp::binding {
 static Napi::Value write_tensors_async(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const std::string path = info[0].ToString();
-  if (!info[1].IsTypedArray() || !info[3].IsArray()) throw Napi::TypeError::New(env, "header must be a Uint8Array, dtypes an array");
+  if (!info[1].IsTypedArray() || !info[3].IsArray())
+    throw Napi::TypeError::New(env, "header must be a Uint8Array, dtypes an array");
   const Napi::Uint8Array header = info[1].As<Napi::Uint8Array>();
   std::vector<uint8_t> bytes(header.Data(), header.Data() + header.ElementLength());
   std::vector<TensorRef> refs = to_tensor_refs(info[2]);
@@ -24,9 +25,11 @@ static Napi::Value write_tensors_async(const Napi::CallbackInfo& info) {
   for (uint32_t i = 0; i < names.Length(); i++) dtypes.push_back(to_dtype(names.Get(i)));
   if (dtypes.size() != refs.size()) throw Napi::TypeError::New(env, "there must be one dtype for each tensor");
   const Control control = to_control(info[4]);
-  auto kept = info[4].IsObject() ? std::make_shared<Napi::ObjectReference>(Napi::Persistent(info[4].As<Napi::Object>())) : nullptr;
+  auto kept =
+      info[4].IsObject() ? std::make_shared<Napi::ObjectReference>(Napi::Persistent(info[4].As<Napi::Object>())) : nullptr;
   return PromiseWorker::start(
-      env, [path, bytes = std::move(bytes), refs = std::move(refs), dtypes = std::move(dtypes), control] {
+      env,
+      [path, bytes = std::move(bytes), refs = std::move(refs), dtypes = std::move(dtypes), control] {
         return write_tensors(path, bytes, refs, dtypes, control);
       },
       [kept](Napi::Env finished, const Status&) -> Napi::Value { return finished.Undefined(); });
@@ -70,6 +73,8 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
 
 }  // namespace moepp::binding
 
-static Napi::Object init_addon(Napi::Env env, Napi::Object exports) { return moepp::binding::init(env, exports); }
+static Napi::Object init_addon(Napi::Env env, Napi::Object exports) {
+  return moepp::binding::init(env, exports);
+}
 
 NODE_API_MODULE(moepp, init_addon)

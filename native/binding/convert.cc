@@ -23,7 +23,8 @@ static std::string to_string(const Napi::Value& value, const char* what) {
 static int64_t to_integer(const Napi::Value& value, const char* what) {
   if (!value.IsNumber()) throw expected(value.Env(), what, "a number");
   const double number = value.As<Napi::Number>().DoubleValue();
-  if (!(std::fabs(number) <= 9007199254740991.0) || number != std::floor(number)) throw expected(value.Env(), what, "a safe integer");
+  if (!(std::fabs(number) <= 9007199254740991.0) || number != std::floor(number))
+    throw expected(value.Env(), what, "a safe integer");
   return static_cast<int64_t>(number);
 }
 
@@ -38,8 +39,12 @@ static Napi::Array array_of(const Napi::Object& object, const char* key) {
   return value.As<Napi::Array>();
 }
 
-std::string string_of(const Napi::Object& object, const char* key) { return to_string(object.Get(key), key); }
-int64_t integer_of(const Napi::Object& object, const char* key) { return to_integer(object.Get(key), key); }
+std::string string_of(const Napi::Object& object, const char* key) {
+  return to_string(object.Get(key), key);
+}
+int64_t integer_of(const Napi::Object& object, const char* key) {
+  return to_integer(object.Get(key), key);
+}
 int64_t integer_of(const Napi::Object& object, const char* key, int64_t absent) {
   const Napi::Value value = object.Get(key);
   return value.IsUndefined() ? absent : to_integer(value, key);
@@ -92,7 +97,8 @@ static TensorRef to_tensor_ref(const Napi::Object& object) {
     int64_t stride = 1;
     for (size_t i = ref.shape.size(); i-- > 0;) {
       ref.strides[i] = stride;
-      if (__builtin_mul_overflow(stride, ref.shape[i], &stride)) throw expected(object.Env(), "shape", "of a size that fits in 64 bits");
+      if (__builtin_mul_overflow(stride, ref.shape[i], &stride))
+        throw expected(object.Env(), "shape", "of a size that fits in 64 bits");
     }
   } else {
     ref.strides = shape_of(object, "strides");
@@ -140,7 +146,8 @@ ProgramSpec to_program_spec(const Napi::Object& object) {
   const Napi::Array weights = array_of(object, "weights");
   for (uint32_t i = 0; i < weights.Length(); i++) {
     const Napi::Object weight = to_object(weights.Get(i), "weight");
-    spec.weights.push_back({string_of(weight, "name"), to_dtype(weight.Get("dtype")), shape_of(weight), to_tensor_refs(weight.Get("parts"))});
+    spec.weights.push_back(
+        {string_of(weight, "name"), to_dtype(weight.Get("dtype")), shape_of(weight), to_tensor_refs(weight.Get("parts"))});
   }
   const Napi::Array ops = array_of(object, "ops");
   for (uint32_t i = 0; i < ops.Length(); i++) spec.ops.push_back(to_op_spec(to_object(ops.Get(i), "op")));

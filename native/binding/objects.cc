@@ -25,7 +25,8 @@ Napi::Function DeviceObject::define(Napi::Env env) {
 DeviceObject::DeviceObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
   const Napi::Object options = info[1].IsObject() ? info[1].As<Napi::Object>() : Napi::Object::New(info.Env());
   const std::string name = info[0].ToString();
-  if (name != "cpu") throw to_error(info.Env(), Status::error(Code::kUnsupported, "there is no device named " + name + " in this build"));
+  if (name != "cpu")
+    throw to_error(info.Env(), Status::error(Code::kUnsupported, "there is no device named " + name + " in this build"));
   const Napi::Value isa = options.Get("isa");
   const Status status = open_cpu_device(static_cast<int>(integer_of(options, "threads", 0)),
                                         isa.IsUndefined() ? std::string() : std::string(isa.ToString()), &device_);
@@ -70,7 +71,8 @@ Napi::Value DeviceObject::kv_cache(const Napi::CallbackInfo& info) {
   const Napi::Object options = info[0].As<Napi::Object>();
   KvView shape;
   shape.dtype = to_dtype(options.Get("dtype"));
-  if (shape.dtype != DType::kF32 && shape.dtype != DType::kBf16) throw Napi::TypeError::New(info.Env(), "dtype must be f32 or bf16");
+  if (shape.dtype != DType::kF32 && shape.dtype != DType::kBf16)
+    throw Napi::TypeError::New(info.Env(), "dtype must be f32 or bf16");
   shape.layers = integer_of(options, "layers");
   shape.pages = integer_of(options, "pages");
   shape.page_size = integer_of(options, "pageSize");
@@ -83,7 +85,9 @@ Napi::Value DeviceObject::kv_cache(const Napi::CallbackInfo& info) {
       {Napi::External<std::shared_ptr<KvCache>>::New(info.Env(), cache.release())});
 }
 
-void DeviceObject::close(const Napi::CallbackInfo&) { device_.reset(); }
+void DeviceObject::close(const Napi::CallbackInfo&) {
+  device_.reset();
+}
 
 // ---- KvCache
 
@@ -96,8 +100,9 @@ static T take(const Napi::CallbackInfo& info) {
 }
 
 Napi::Function KvCacheObject::define(Napi::Env env) {
-  return DefineClass(env, "KvCache", {InstanceMethod<&KvCacheObject::copy_page>("copyPage"), InstanceMethod<&KvCacheObject::read_page>("readPage"),
-                      InstanceMethod<&KvCacheObject::close>("close")});
+  return DefineClass(env, "KvCache",
+                     {InstanceMethod<&KvCacheObject::copy_page>("copyPage"),
+                      InstanceMethod<&KvCacheObject::read_page>("readPage"), InstanceMethod<&KvCacheObject::close>("close")});
 }
 
 KvCacheObject::KvCacheObject(const Napi::CallbackInfo& info) : ObjectWrap(info), cache_(take<std::shared_ptr<KvCache>>(info)) {}
@@ -111,13 +116,16 @@ void KvCacheObject::copy_page(const Napi::CallbackInfo& info) {
 Napi::Value KvCacheObject::read_page(const Napi::CallbackInfo& info) {
   if (cache_ == nullptr) throw to_error(info.Env(), Status::error(Code::kClosed, "the kv cache is closed"));
   const KvView& view = cache_->view();
-  Napi::Float32Array page = Napi::Float32Array::New(info.Env(), static_cast<size_t>(view.kv_heads * 2 * view.page_size * view.head_dim));
+  Napi::Float32Array page =
+      Napi::Float32Array::New(info.Env(), static_cast<size_t>(view.kv_heads * 2 * view.page_size * view.head_dim));
   const Status status = cache_->read_page(info[0].ToNumber().Int64Value(), info[1].ToNumber().Int64Value(), page.Data());
   if (!status.ok()) throw to_error(info.Env(), status);
   return page;
 }
 
-void KvCacheObject::close(const Napi::CallbackInfo&) { cache_.reset(); }
+void KvCacheObject::close(const Napi::CallbackInfo&) {
+  cache_.reset();
+}
 
 // ---- Program
 
@@ -133,7 +141,8 @@ Napi::Value ProgramObject::info(const Napi::CallbackInfo& info) {
   if (program_ == nullptr || closed_) throw to_error(info.Env(), Status::error(Code::kClosed, "the program is closed"));
   Napi::Object result = Napi::Object::New(info.Env());
   result.Set("weightBytes", static_cast<double>(program_->weight_bytes()));
-  result.Set("stepBytes", running_ ? info.Env().Undefined() : Napi::Number::New(info.Env(), static_cast<double>(program_->arena_bytes())));
+  result.Set("stepBytes",
+             running_ ? info.Env().Undefined() : Napi::Number::New(info.Env(), static_cast<double>(program_->arena_bytes())));
   return result;
 }
 
@@ -188,7 +197,8 @@ Napi::Value ProgramObject::run(const Napi::CallbackInfo& info) {
   if (!info[0].IsObject()) throw Napi::TypeError::New(env, "step must be an object");
   const Napi::Object options = info[0].As<Napi::Object>();
   auto step = std::make_shared<Step>();
-  if (!options.Get("sizes").IsObject() || !options.Get("inputs").IsObject()) throw Napi::TypeError::New(env, "sizes and inputs must be objects");
+  if (!options.Get("sizes").IsObject() || !options.Get("inputs").IsObject())
+    throw Napi::TypeError::New(env, "sizes and inputs must be objects");
   step->sizes = to_sizes(options.Get("sizes").As<Napi::Object>());
   step->control = to_control(options.Get("control"));
   read_inputs(*program_, options.Get("inputs").As<Napi::Object>(), step.get());

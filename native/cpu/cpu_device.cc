@@ -42,7 +42,9 @@ std::string processor_model() {
   return "unknown";
 }
 
-int64_t row_length(const Shape& shape) { return shape.empty() ? 1 : shape.back(); }
+int64_t row_length(const Shape& shape) {
+  return shape.empty() ? 1 : shape.back();
+}
 
 int64_t product(const Shape& shape) {
   int64_t n = 1;
@@ -57,7 +59,8 @@ struct StackedRows {
   int64_t length = 0;               // of a row
 
   PackRow row(int64_t index) const {
-    const size_t part = static_cast<size_t>(std::upper_bound(first_rows.begin(), first_rows.end(), index) - first_rows.begin()) - 1;
+    const size_t part =
+        static_cast<size_t>(std::upper_bound(first_rows.begin(), first_rows.end(), index) - first_rows.begin()) - 1;
     const SourceTensor& source = parts[part];
     const size_t rank = source.shape.size();
     int64_t element = 0, rest = index - first_rows[part];
@@ -79,7 +82,8 @@ class CpuDevice final : public Device {
 
   // Anonymous mappings: zeroed, resident only where touched, on huge pages where the system gives them.
   void* allocate(int64_t bytes) override {
-    void* data = mmap(nullptr, static_cast<size_t>(std::max<int64_t>(bytes, 1)), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void* data = mmap(nullptr, static_cast<size_t>(std::max<int64_t>(bytes, 1)), PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (data == MAP_FAILED) return nullptr;
 #ifdef MADV_HUGEPAGE
     if (bytes >= kHugePage) madvise(data, static_cast<size_t>(bytes), MADV_HUGEPAGE);
@@ -87,7 +91,9 @@ class CpuDevice final : public Device {
     return data;
   }
 
-  void release(void* data, int64_t bytes) override { munmap(data, static_cast<size_t>(std::max<int64_t>(bytes, 1))); }
+  void release(void* data, int64_t bytes) override {
+    munmap(data, static_cast<size_t>(std::max<int64_t>(bytes, 1)));
+  }
 
   int64_t weight_bytes(const WeightSpec& spec, Layout layout) const override {
     if (layout == Layout::kRows) return product(spec.shape) * dtype_size(spec.dtype);
@@ -144,8 +150,9 @@ Status open_parts(const WeightSpec& spec, StackedRows* rows) {
     rows->parts.push_back(std::move(source));
   }
   if (rows->first_rows.back() * rows->length != product(spec.shape)) {
-    return Status::error(Code::kBadWeights, spec.name + ": its parts have " + std::to_string(rows->first_rows.back()) + " rows of " +
-                                                std::to_string(rows->length) + ", expected " + std::to_string(product(spec.shape)) + " elements");
+    return Status::error(Code::kBadWeights, spec.name + ": its parts have " + std::to_string(rows->first_rows.back()) +
+                                                " rows of " + std::to_string(rows->length) + ", expected " +
+                                                std::to_string(product(spec.shape)) + " elements");
   }
   return {};
 }
@@ -187,7 +194,8 @@ Status CpuDevice::load_weight(const WeightSpec& spec, Layout layout, void* data,
 }  // namespace cpu
 
 Status open_cpu_device(int threads, const std::string& isa, std::shared_ptr<Device>* device) {
-  if (threads < 0 || threads > 1024) return Status::error(Code::kUnsupported, "threads is " + std::to_string(threads) + ", expected 1 to 1024");
+  if (threads < 0 || threads > 1024)
+    return Status::error(Code::kUnsupported, "threads is " + std::to_string(threads) + ", expected 1 to 1024");
   std::string names;
   for (const cpu::Isa& candidate : cpu::available_isas()) {
     if (isa.empty() || isa == candidate.name) {

@@ -7,7 +7,9 @@
 namespace moepp::cpu {
 
 // Elements of one page of one layer.
-static inline int64_t kv_page_elements(const KvView& kv) { return kv.kv_heads * 2 * kv.head_dim * kv.page_size; }
+static inline int64_t kv_page_elements(const KvView& kv) {
+  return kv.kv_heads * 2 * kv.head_dim * kv.page_size;
+}
 
 // First element of the keys [D][S] of one head in one page.
 static inline int64_t kv_keys(const KvView& kv, int64_t layer, int64_t page, int64_t head) {

@@ -19,7 +19,8 @@ static inline int64_t panel_bytes(DType dtype, int64_t k) {
 }
 
 static inline int64_t panel_count(Layout layout, int64_t rows) {
-  return layout == Layout::kGateUpPanels ? (rows / 2 + kGateUpColumns - 1) / kGateUpColumns : (rows + kPanelRows - 1) / kPanelRows;
+  return layout == Layout::kGateUpPanels ? (rows / 2 + kGateUpColumns - 1) / kGateUpColumns
+                                         : (rows + kPanelRows - 1) / kPanelRows;
 }
 
 // The weight's row that stands at place `lane` of panel `panel`, or -1 for padding.

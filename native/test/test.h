@@ -22,17 +22,17 @@ struct Registration {
 
 }  // namespace moepp::test
 
-#define MOEPP_TEST(name)                                                          \
-  static void name();                                                             \
-  static const ::moepp::test::Registration name##_registration(#name, &name);     \
+#define MOEPP_TEST(name)                                                      \
+  static void name();                                                         \
+  static const ::moepp::test::Registration name##_registration(#name, &name); \
   static void name()
 
-#define EXPECT(condition)                                                         \
-  do {                                                                            \
-    if (!(condition)) ::moepp::test::fail(__FILE__, __LINE__, #condition);        \
+#define EXPECT(condition)                                                  \
+  do {                                                                     \
+    if (!(condition)) ::moepp::test::fail(__FILE__, __LINE__, #condition); \
   } while (0)
 
-#define EXPECT_MESSAGE(condition, message)                                        \
-  do {                                                                            \
-    if (!(condition)) ::moepp::test::fail(__FILE__, __LINE__, (message));         \
+#define EXPECT_MESSAGE(condition, message)                                \
+  do {                                                                    \
+    if (!(condition)) ::moepp::test::fail(__FILE__, __LINE__, (message)); \
   } while (0)

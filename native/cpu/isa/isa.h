@@ -7,10 +7,18 @@
 
 namespace moepp::cpu {
 
-namespace scalar { const Kernels& kernels(); }
-namespace avx2 { const Kernels& kernels(); }
-namespace avx512 { const Kernels& kernels(); }
-namespace neon { const Kernels& kernels(); }
+namespace scalar {
+const Kernels& kernels();
+}
+namespace avx2 {
+const Kernels& kernels();
+}
+namespace avx512 {
+const Kernels& kernels();
+}
+namespace neon {
+const Kernels& kernels();
+}
 
 struct Isa {
   const char* name;  // "scalar", "avx2", "avx512", "neon"

@@ -1,0 +1,107 @@
+// Stored tensors: references into files are checked before a byte is read, whatever they claim.
+#include "weights.h"
+
+#include <fstream>
+#include <iterator>
+
+#include "small_model.h"
+#include "test.h"
+
+namespace moepp::test {
+
+static TensorRef reference(const std::string& file) {
+  TensorRef ref;
+  ref.name = "tensor";
+  ref.shape = {10, 20};
+  ref.strides = {20, 1};
+  ref.file = file;
+  ref.byte_length = 800;
+  return ref;
+}
+
+static void expect_refused(const TensorRef& ref, const std::string& words) {
+  std::map<std::string, std::shared_ptr<MappedFile>> files;
+  SourceTensor tensor;
+  const Status status = SourceTensor::open(ref, &files, &tensor);
+  EXPECT_MESSAGE(!status.ok() && status.message.find(words) != std::string::npos,
+                 "expected '" + words + "', got '" + status.message + "'");
+}
+
+MOEPP_TEST(weights_refuse_references_out_of_the_file) {
+  const TemporaryFile file(1000);
+  TensorRef ref = reference(file.path());
+  ref.file = "/nowhere/at/all";
+  expect_refused(ref, "cannot be opened");
+  ref = reference("/tmp");
+  expect_refused(ref, "is not a regular file");
+  ref = reference(file.path());
+  ref.byte_offset = 3204;
+  expect_refused(ref, "lie past the end");
+  ref = reference(file.path());
+  ref.byte_offset = UINT64_MAX - 100;
+  expect_refused(ref, "lie past the end");
+  ref = reference(file.path());
+  ref.strides = {21, 1};
+  expect_refused(ref, "reach element 209");
+  ref = reference(file.path());
+  ref.shape = {INT64_MAX, INT64_MAX};
+  ref.strides = {INT64_MAX, 1};
+  expect_refused(ref, "do not fit in 64 bits");
+}
+
+// Whatever a reference says, its first and last element can be read when it is accepted.
+MOEPP_TEST(weights_survive_random_references) {
+  const TemporaryFile file(1000);
+  std::mt19937_64 random(5);
+  int accepted = 0;
+  for (int round = 0; round < 20000; round++) {
+    TensorRef ref = reference(file.path());
+    const auto any = [&](int64_t small) {
+      return random() % 8 == 0 ? static_cast<int64_t>(random()) : static_cast<int64_t>(random() % small);
+    };
+    ref.dtype = random() % 2 ? DType::kF32 : DType::kBf16;
+    ref.shape = {any(12), any(25)};
+    ref.strides = {any(30), any(3)};
+    ref.byte_offset = static_cast<uint64_t>(any(4200));
+    ref.byte_length = static_cast<uint64_t>(any(4200));
+    std::map<std::string, std::shared_ptr<MappedFile>> files;
+    SourceTensor tensor;
+    if (!SourceTensor::open(ref, &files, &tensor).ok()) continue;
+    if (ref.shape[0] == 0 || ref.shape[1] == 0) continue;
+    accepted++;
+    const int64_t last = (ref.shape[0] - 1) * ref.strides[0] + (ref.shape[1] - 1) * ref.strides[1];
+    std::byte value[4];
+    convert_elements(ref.dtype, tensor.data, 1, DType::kF32, value, 1);
+    convert_elements(ref.dtype, tensor.data + last * dtype_size(ref.dtype), 1, DType::kF32, value, 1);
+  }
+  EXPECT(accepted > 100);
+}
+
+MOEPP_TEST(weights_write_what_they_read) {
+  const TemporaryFile file(1000);
+  const std::string path = file.path() + ".out";
+  TensorRef rows = reference(file.path()), transposed = reference(file.path()), unaligned = reference(file.path());
+  transposed.shape = {20, 10};
+  transposed.strides = {1, 20};
+  unaligned.dtype = DType::kBf16;
+  unaligned.byte_offset = 1;  // as in torch's legacy files
+  const std::vector<uint8_t> header = {1, 2, 3};
+  EXPECT(write_tensors(path, header, {rows, transposed, unaligned}, {DType::kF32, DType::kBf16, DType::kF32}, {}).ok());
+  EXPECT(!write_tensors(path, header, {}, {}, {}).ok());  // it exists
+  std::ifstream in(path, std::ios::binary), source(file.path(), std::ios::binary);
+  const std::string written((std::istreambuf_iterator<char>(in)), {}), read((std::istreambuf_iterator<char>(source)), {});
+  EXPECT(written.size() == 3 + 800 + 400 + 800);
+  EXPECT(written.substr(3, 800) == read.substr(0, 800));
+  for (int i = 0; i < 20; i++) {
+    for (int j = 0; j < 10; j++) {
+      float value;
+      uint16_t half;
+      std::memcpy(&value, read.data() + 4 * (j * 20 + i), 4);
+      std::memcpy(&half, written.data() + 803 + 2 * (i * 10 + j), 2);
+      EXPECT(half == f32_to_bf16(value));
+    }
+  }
+  unlink(path.c_str());
+}
+
+}  // namespace moepp::test
