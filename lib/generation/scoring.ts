@@ -1,0 +1,49 @@
+/** The probability of a text after another. */
+import type { Engine } from '../engine/engine.js'
+import type { SequenceConsumer } from '../engine/sequence.js'
+import { argmax, logSoftmaxAt } from '../sampling/sampler.js'
+import { aborted, type Job } from './job.js'
+import type { ScoreResult } from './results.js'
+
+export class Scoring implements SequenceConsumer {
+  readonly #prompt: readonly number[]
+  readonly #continuation: number[]
+  readonly #logprobs: number[] = []
+  readonly #greedy: boolean[] = []
+
+  /** Both hold a token at least. */
+  constructor(prompt: readonly number[], continuation: number[]) {
+    this.#prompt = prompt
+    this.#continuation = continuation
+  }
+
+  start(engine: Engine, signal: AbortSignal | undefined): Job<ScoreResult> {
+    const { done, cancel } = engine.submit({
+      // What follows the last token is not asked for.
+      tokens: [...this.#prompt, ...this.#continuation.slice(0, -1)],
+      logitsFrom: this.#prompt.length - 1,
+      capture: [],
+      consumer: this,
+    })
+    const result = done.then(({ cancelled }) => {
+      if (cancelled) throw aborted(signal)
+      return this.#result()
+    })
+    return { done: result, cancel }
+  }
+
+  next(position: number, logits: Float32Array): undefined {
+    const token = this.#continuation[position + 1 - this.#prompt.length]!
+    this.#logprobs.push(logSoftmaxAt(logits, [token])[0]!)
+    this.#greedy.push(argmax(logits) === token)
+  }
+
+  #result(): ScoreResult {
+    return {
+      tokenIds: this.#continuation,
+      logprobs: this.#logprobs,
+      greedy: this.#greedy,
+      logprob: this.#logprobs.reduce((sum, logprob) => sum + logprob, 0),
+    }
+  }
+}

@@ -1,0 +1,108 @@
+/** A generation as an async iterable of chunks. */
+import type { Job } from './job.js'
+import type { GenerateChunk, GenerateResult } from './results.js'
+
+type Start = (onChunk: (chunk: GenerateChunk) => void) => Job<GenerateResult>
+
+interface Reader {
+  resolve(result: IteratorResult<GenerateChunk, undefined>): void
+  reject(error: unknown): void
+}
+
+/**
+ * The chunks of one text, to be read once. The work starts with the first read, does not wait for a slow reader, and ends
+ * when the reader leaves the loop. An abort ends the loop.
+ */
+export class GenerationStream implements AsyncIterableIterator<GenerateChunk, undefined, undefined> {
+  readonly #start: Start
+  readonly #signal: AbortSignal | undefined
+  #job: Job<GenerateResult> | undefined
+  readonly #chunks: GenerateChunk[] = []
+  readonly #readers: Reader[] = []
+  #hasEnded = false
+  /** Given to one reader, after the chunks. */
+  #error: { readonly value: unknown } | undefined
+
+  constructor(start: Start, signal: AbortSignal | undefined) {
+    this.#start = start
+    this.#signal = signal
+  }
+
+  /** The whole result, with usage and timings. Asking for it starts the work too. */
+  get result(): Promise<GenerateResult> {
+    return this.#started().done
+  }
+
+  next(): Promise<IteratorResult<GenerateChunk, undefined>> {
+    if (!this.#hasEnded) this.#started()
+    return new Promise((resolve, reject) => {
+      this.#readers.push({ resolve, reject })
+      this.#serve()
+    })
+  }
+
+  return(): Promise<IteratorResult<GenerateChunk, undefined>> {
+    this.#leave()
+    return Promise.resolve({ done: true, value: undefined })
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#leave()
+  }
+
+  #started(): Job<GenerateResult> {
+    if (this.#job) return this.#job
+    const leave = () => this.#leave()
+    this.#job = this.#begin()
+    if (this.#hasEnded) this.#job.cancel()
+    this.#signal?.addEventListener('abort', leave, { once: true })
+    const end = (error?: { value: unknown }) => {
+      this.#signal?.removeEventListener('abort', leave)
+      if (!this.#hasEnded) this.#error = error
+      this.#hasEnded = true
+      this.#serve()
+    }
+    this.#job.done.then(
+      () => end(),
+      error => end({ value: error }),
+    )
+    return this.#job
+  }
+
+  #begin(): Job<GenerateResult> {
+    try {
+      return this.#start(chunk => {
+        this.#chunks.push(chunk)
+        this.#serve()
+      })
+    } catch (error) {
+      return { done: Promise.reject(error), cancel: () => {} }
+    }
+  }
+
+  /** Ends the loop and the work. Chunks that were not read are dropped. */
+  #leave(): void {
+    this.#hasEnded = true
+    this.#chunks.length = 0
+    this.#job?.cancel()
+    this.#serve()
+  }
+
+  #serve(): void {
+    while (this.#readers.length > 0) {
+      const chunk = this.#chunks.shift()
+      if (chunk === undefined && !this.#hasEnded) return
+      const reader = this.#readers.shift()!
+      const error = this.#error
+      if (chunk) reader.resolve({ done: false, value: chunk })
+      else if (error) {
+        this.#error = undefined
+        reader.reject(error.value)
+      } else reader.resolve({ done: true, value: undefined })
+    }
+  }
+}

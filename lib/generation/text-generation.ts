@@ -1,0 +1,156 @@
+/** The generation of one text: takes logits, gives tokens, and turns them into text until something ends it. */
+import type { ModelConfig } from '../config.js'
+import type { Engine } from '../engine/engine.js'
+import type { SequenceConsumer, SequenceReport } from '../engine/sequence.js'
+import type { ResolvedOptions } from '../options.js'
+import { Sampler, type TokenLogprobs } from '../sampling/sampler.js'
+import { StopStrings } from '../tokenizer/stop-strings.js'
+import type { TextStream } from '../tokenizer/text-stream.js'
+import type { Tokenizer } from '../tokenizer/tokenizer.js'
+import { CaptureRecorder } from './capture.js'
+import type { Job } from './job.js'
+import type { FinishReason, GenerateChunk, GenerateResult, Timings } from './results.js'
+import { routingNames, routingOf } from './routing.js'
+
+export interface TextGenerationParts {
+  readonly promptIds: readonly number[]
+  readonly options: ResolvedOptions
+  /** Index among the sequences that share the seed. */
+  readonly stream: number
+  readonly endTokenIds: ReadonlySet<number>
+  /** Tokens that prompt and text may have together. */
+  readonly maxTokens: number
+  readonly config: ModelConfig
+  readonly tokenizer: Tokenizer | undefined
+  readonly onChunk?: (chunk: GenerateChunk) => void
+}
+
+export class TextGeneration implements SequenceConsumer {
+  readonly #parts: TextGenerationParts
+  readonly #maxNewTokens: number
+  readonly #sampler: Sampler
+  readonly #textStream: TextStream | undefined
+  readonly #stopStrings: StopStrings | undefined
+  readonly #routing: CaptureRecorder | undefined
+  #text = ''
+  readonly #tokenIds: number[] = []
+  readonly #logprobs: TokenLogprobs[] = []
+  /** Tokens that no chunk has given out. */
+  #chunkStart = 0
+  #finishReason: FinishReason | undefined
+  #firstTokenAt = 0
+  #lastTokenAt = 0
+
+  constructor(parts: TextGenerationParts) {
+    const { promptIds, options, stream, endTokenIds, maxTokens, tokenizer } = parts
+    this.#parts = parts
+    this.#maxNewTokens = Math.min(options.maxNewTokens, maxTokens - promptIds.length)
+    this.#sampler = new Sampler(options, { promptIds, endTokenIds, stream })
+    this.#textStream = tokenizer?.stream({ prompt: promptIds })
+    if (options.stop.length > 0) this.#stopStrings = new StopStrings(options.stop)
+    if (options.routing) this.#routing = new CaptureRecorder()
+  }
+
+  /** Hands it to the engine. An aborted signal, or a prompt that fills the context, ends it before. */
+  start(engine: Engine): Job<GenerateResult> {
+    const { promptIds, options, config } = this.#parts
+    if (options.signal?.aborted) return this.#endedEarly('abort')
+    if (this.#maxNewTokens <= 0) return this.#endedEarly('length')
+    const { done, cancel } = engine.submit({
+      tokens: promptIds,
+      logitsFrom: promptIds.length - 1,
+      capture: this.#routing ? routingNames(config) : [],
+      consumer: this,
+    })
+    return { done: done.then(report => this.#result(report)), cancel }
+  }
+
+  next(_position: number, logits: Float32Array): number | undefined {
+    const { tokenId, logprobs } = this.#sampler.sample(logits)
+    this.#tokenIds.push(tokenId)
+    if (logprobs) this.#logprobs.push(logprobs)
+    this.#lastTokenAt = performance.now()
+    if (this.#tokenIds.length === 1) this.#firstTokenAt = this.#lastTokenAt
+    let text = ''
+    if (this.#parts.endTokenIds.has(tokenId)) this.#finishReason = 'stop'
+    else {
+      text = this.#untilStop(this.#textStream?.push(tokenId) ?? '')
+      if (this.#tokenIds.length === this.#maxNewTokens) this.#finishReason ??= 'length'
+    }
+    if (this.#finishReason !== undefined) text += this.#rest()
+    this.#giveOut(text)
+    return this.#finishReason === undefined ? tokenId : undefined
+  }
+
+  captured(name: string, rows: Int32Array | Float32Array): void {
+    this.#routing?.add(name, rows)
+  }
+
+  #endedEarly(reason: FinishReason): Job<GenerateResult> {
+    this.#finishReason = reason
+    const report = {
+      cachedTokens: 0,
+      submittedAt: performance.now(),
+      startedAt: undefined,
+      cancelled: false,
+    }
+    return { done: Promise.resolve(this.#result(report)), cancel: () => {} }
+  }
+
+  /** The part of new text that can be given out. Ends the generation at a stop string. */
+  #untilStop(text: string): string {
+    if (!this.#stopStrings) return text
+    const { text: certain, stop } = this.#stopStrings.push(text)
+    if (stop !== undefined) this.#finishReason = 'stop'
+    return certain
+  }
+
+  /** What was held back, when no more tokens come. */
+  #rest(): string {
+    return this.#untilStop(this.#textStream?.flush() ?? '') + (this.#stopStrings?.flush() ?? '')
+  }
+
+  #giveOut(text: string): void {
+    this.#text += text
+    // Without a tokenizer there is no text to wait for.
+    if (text === '' && this.#finishReason === undefined && this.#textStream) return
+    const tokenIds = this.#tokenIds.slice(this.#chunkStart)
+    const logprobs = this.#logprobs.slice(this.#chunkStart)
+    this.#chunkStart = this.#tokenIds.length
+    this.#parts.onChunk?.({ text, tokenIds, ...(logprobs.length > 0 && { logprobs }) })
+  }
+
+  #result(report: SequenceReport): GenerateResult {
+    const { promptIds, options, config } = this.#parts
+    return {
+      text: this.#text,
+      tokenIds: this.#tokenIds,
+      finishReason: this.#finishReason ?? 'abort',
+      usage: {
+        promptTokens: promptIds.length,
+        generatedTokens: this.#tokenIds.length,
+        cachedTokens: report.cachedTokens,
+      },
+      timings: this.#timings(report),
+      ...(options.logprobs !== undefined && { logprobs: this.#logprobs }),
+      ...(this.#routing && { routing: routingOf(this.#routing, config) }),
+    }
+  }
+
+  #timings({ submittedAt, startedAt, cachedTokens }: SequenceReport): Timings {
+    const generated = this.#tokenIds.length
+    const prefillMs = generated > 0 ? this.#firstTokenAt - startedAt! : 0
+    const decodeMs = this.#lastTokenAt - this.#firstTokenAt
+    return {
+      queueMs: (startedAt ?? performance.now()) - submittedAt,
+      prefillMs,
+      decodeMs,
+      prefillTokensPerSecond: perSecond(this.#parts.promptIds.length - cachedTokens, prefillMs),
+      decodeTokensPerSecond: perSecond(generated - 1, decodeMs),
+    }
+  }
+}
+
+function perSecond(tokens: number, ms: number): number {
+  return ms > 0 ? (tokens * 1000) / ms : 0
+}
