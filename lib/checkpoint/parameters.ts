@@ -1,0 +1,97 @@
+/** What a model's parameters are for, how many a token uses, and the memory they take. */
+
+import type { ModelConfig } from '../config.js'
+import { recordMoepp } from '../model/moepp.js'
+import type { WeightDType } from '../model/weights.js'
+import type { Checkpoint } from './checkpoint.js'
+import { modelTensors } from './names.js'
+import { elementCount } from './tensor-file.js'
+import { DTYPE_SIZE, type TensorRef } from './tensor-ref.js'
+
+export const PARAMETER_KINDS = [
+  'embedding',
+  'attention',
+  'router',
+  'ffnExperts',
+  'constantExperts',
+  'norms',
+  'head',
+] as const
+
+export type ParameterKind = (typeof PARAMETER_KINDS)[number]
+
+export type ParameterCounts = Readonly<Record<ParameterKind, number>>
+
+/**
+ * Stored by every MoE++ checkpoint and part of its size, but never read: layer 0 has no layer before it whose logits
+ * the map could take.
+ */
+export const UNREAD_PARAMETER = 'model.layers.0.mlp.moe.gate.gate_map.weight'
+
+/** The kind of a name that modelTensors gives, or of UNREAD_PARAMETER. */
+export function parameterKind(name: string): ParameterKind {
+  if (name === 'model.embed_tokens.weight') return 'embedding'
+  if (name === 'lm_head.weight') return 'head'
+  if (name.includes('.self_attn.')) return 'attention'
+  if (name.includes('.mlp.moe.gate.')) return 'router'
+  if (/\.(up|down)_proj\.weight$/.test(name)) return 'ffnExperts'
+  return name.includes('.experts.') ? 'constantExperts' : 'norms'
+}
+
+/** The checkpoint's tensors that belong to the model, in the order of the forward pass. */
+export function modelParameters(config: ModelConfig, checkpoint: Checkpoint): Map<string, TensorRef> {
+  const parameters = new Map<string, TensorRef>()
+  const names = [...modelTensors(config)].map(({ name }) => name)
+  for (const name of [...names, UNREAD_PARAMETER]) {
+    const tensor = checkpoint.tensors.get(name)
+    if (tensor) parameters.set(name, tensor)
+  }
+  return parameters
+}
+
+export function countParameters(parameters: ReadonlyMap<string, TensorRef>): ParameterCounts {
+  const counts = Object.fromEntries(PARAMETER_KINDS.map(kind => [kind, 0])) as Record<ParameterKind, number>
+  for (const [name, { shape }] of parameters) counts[parameterKind(name)] += elementCount(shape)!
+  return counts
+}
+
+export function totalParameters(counts: ParameterCounts): number {
+  return PARAMETER_KINDS.reduce((sum, kind) => sum + counts[kind], 0)
+}
+
+/**
+ * Parameters that one token reads when `ffnExpertsPerLayer` of its picks are FFN experts, on average over the layers:
+ * one row of the embedding, all of the rest except for the FFN experts that were not picked. Constant experts count
+ * whole, for their scores are computed for every token.
+ */
+export function activeParameters(config: ModelConfig, ffnExpertsPerLayer: number): number {
+  const { hiddenSize, vocabSize, layers, intermediateSize, tieWordEmbeddings } = config
+  let active = hiddenSize + (tieWordEmbeddings ? vocabSize * hiddenSize : 0)
+  for (const { name, shape } of modelTensors(config)) {
+    const kind = parameterKind(name)
+    if (kind !== 'embedding' && kind !== 'ffnExperts') active += elementCount(shape)!
+  }
+  return active + layers * ffnExpertsPerLayer * 3 * hiddenSize * intermediateSize
+}
+
+/** FFN experts per token and layer if the router picked all experts equally often. Text and training decide the real figure. */
+export function evenFfnExperts({ topK, ffnExperts, experts }: ModelConfig): number {
+  return (topK * ffnExperts) / experts
+}
+
+/** Bytes of the weights on a device that holds the large matrices as `dtype`; the small tensors are f32 everywhere. */
+export function weightBytes(
+  config: ModelConfig,
+  tensors: ReadonlyMap<string, TensorRef>,
+  dtype: WeightDType,
+): number {
+  return recordMoepp(config, tensors, dtype).weights.reduce(
+    (bytes, { shape, dtype: held }) => bytes + elementCount(shape)! * DTYPE_SIZE[held],
+    0,
+  )
+}
+
+/** Bytes of the keys and values of so many tokens. */
+export function kvCacheBytes(config: ModelConfig, tokens: number, dtype: WeightDType): number {
+  return 2 * config.layers * config.kvHeads * config.headDim * tokens * DTYPE_SIZE[dtype]
+}

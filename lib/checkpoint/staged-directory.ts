@@ -1,0 +1,169 @@
+/**
+ * A directory that appears whole or not at all. Its files are written into a hidden sibling, synced to disk, and the
+ * sibling is renamed to the target's name. What a killed process leaves behind has a name that tells who made it; the
+ * next use for the same target removes it.
+ */
+
+import { randomBytes } from 'node:crypto'
+import { mkdir, open, readdir, realpath, rename, rm } from 'node:fs/promises'
+import { hostname } from 'node:os'
+import { basename, dirname, join, resolve } from 'node:path'
+import { MoeppError } from '../errors.js'
+
+export class StagedDirectory {
+  private constructor(
+    /** Where the directory will appear. */
+    readonly target: string,
+    /** Where its files are written until then. */
+    readonly path: string,
+    private readonly replace: boolean,
+  ) {}
+
+  /** @param replace whether a target that exists may be replaced */
+  static async create(target: string, replace: boolean): Promise<StagedDirectory> {
+    // The parent's real path: a rename must not cross file systems.
+    const given = resolve(target)
+    await attempt(`${dirname(given)}: cannot be made`, () => makeDirectory(dirname(given)))
+    const parent = await attempt(`${dirname(given)}: cannot be used`, () => realpath(dirname(given)))
+    const path = join(parent, basename(given))
+    await attempt(`${path}: cannot be made`, () => removeStale(path))
+    if (!replace) await refuseExisting(path)
+    const staged = siblingName(path, 'new')
+    await attempt(`${staged}: cannot be made`, () => mkdir(staged))
+    return new StagedDirectory(path, staged, replace)
+  }
+
+  /** Writes a small file and syncs it to disk. */
+  async write(name: string, content: string | Uint8Array): Promise<void> {
+    const path = join(this.path, name)
+    await attempt(`${path}: cannot be written`, async () => {
+      const file = await open(path, 'wx')
+      try {
+        await file.writeFile(content)
+        await file.sync()
+      } finally {
+        await file.close()
+      }
+    })
+  }
+
+  /** Gives the directory its name. Files in it that `write` did not make must have been synced already. */
+  async commit(): Promise<void> {
+    await syncDirectory(this.path)
+    if (this.replace && (await exists(this.target))) await this.swap()
+    else await attempt(`${this.target}: cannot be made`, () => rename(this.path, this.target))
+    await syncDirectory(dirname(this.target))
+  }
+
+  /** Removes everything that was written. Not after commit. */
+  async discard(): Promise<void> {
+    await rm(this.path, { recursive: true, force: true })
+  }
+
+  /** Two renames, for there is no single one that exchanges directories. removeStale undoes the first alone. */
+  private async swap(): Promise<void> {
+    const old = siblingName(this.target, 'old')
+    await attempt(`${this.target}: cannot be replaced`, () => rename(this.target, old))
+    try {
+      await rename(this.path, this.target)
+    } catch (cause) {
+      await rename(old, this.target)
+      throw cannotWrite(`${this.target}: cannot be replaced`, cause)
+    }
+    await rm(old, { recursive: true, force: true })
+  }
+}
+
+type Role = 'new' | 'old'
+
+/** `.NAME.moepp-ROLE-HOST-PID-RANDOM` beside the target. */
+function siblingName(target: string, role: Role): string {
+  const random = randomBytes(4).toString('hex')
+  return join(dirname(target), `${siblingPrefix(target)}${role}-${host()}-${process.pid}-${random}`)
+}
+
+function siblingPrefix(target: string): string {
+  return `.${basename(target)}.moepp-`
+}
+
+/** Process ids mean something on their own host only: a disk may be shared. */
+function host(): string {
+  return hostname().replaceAll(/[^A-Za-z0-9.]/g, '_')
+}
+
+async function removeStale(target: string): Promise<void> {
+  const folder = dirname(target)
+  const prefix = siblingPrefix(target)
+  for (const name of await readdir(folder)) {
+    if (!name.startsWith(prefix)) continue
+    const [, role, owner, pid] = /^(new|old)-(.+)-(\d+)-[0-9a-f]{8}$/.exec(name.slice(prefix.length)) ?? []
+    if (owner !== host() || isAlive(Number(pid))) continue
+    const path = join(folder, name)
+    // Killed between the two renames of a swap: the old directory is the only whole one.
+    if (role === 'old' && !(await exists(target))) await rename(path, target)
+    else await rm(path, { recursive: true, force: true })
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM'
+  }
+}
+
+/** An empty directory may be taken: renaming onto it is atomic, too. */
+async function refuseExisting(target: string): Promise<void> {
+  try {
+    if ((await readdir(target)).length === 0) return
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'ENOENT') return
+    if (code !== 'ENOTDIR') throw cannotWrite(`${target}: cannot be read`, error)
+  }
+  throw new MoeppError('ERR_CANNOT_WRITE', `${target}: exists already`)
+}
+
+/** Like mkdir's own option `recursive`, which never returns where a file system refuses with ENOENT (/proc does). */
+async function makeDirectory(path: string): Promise<void> {
+  try {
+    await mkdir(path)
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'EEXIST') return
+    if (code !== 'ENOENT' || dirname(path) === path) throw error
+    await makeDirectory(dirname(path))
+    await mkdir(path)
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  return realpath(path).then(
+    () => true,
+    () => false,
+  )
+}
+
+async function syncDirectory(path: string): Promise<void> {
+  const directory = await open(path, 'r')
+  try {
+    await directory.sync()
+  } finally {
+    await directory.close()
+  }
+}
+
+async function attempt<T>(what: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (error) {
+    throw cannotWrite(what, error)
+  }
+}
+
+function cannotWrite(what: string, cause: unknown): MoeppError {
+  const { code, message } = cause as NodeJS.ErrnoException
+  return new MoeppError('ERR_CANNOT_WRITE', `${what}: ${code ?? message}`, { cause })
+}
