@@ -3,7 +3,7 @@
 //
 //   node scripts/setup.mjs [--tests]     --tests builds the native test and bench programs as well
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { buildNative, nativeSources, root, run, workFolder } from './build-native.mjs'
 
@@ -12,7 +12,12 @@ const tests = process.argv.includes('--tests')
 /** Runs `work` unless the files' contents are those of its last success and all `products` exist. */
 function unlessCurrent(name, files, products, work) {
   const hash = createHash('sha256')
-  for (const file of files) hash.update(file).update('\0').update(readFileSync(join(root, file))).update('\0')
+  for (const file of files)
+    hash
+      .update(file)
+      .update('\0')
+      .update(readFileSync(join(root, file)))
+      .update('\0')
   const digest = hash.digest('hex')
   const stamp = join(root, 'build', 'stamps', name)
   if (products.every(existsSync) && existsSync(stamp) && readFileSync(stamp, 'utf8') === digest) return
@@ -28,17 +33,24 @@ if (major < 20 || (major === 20 && minor < 19)) {
   process.exit(1)
 }
 
-unlessCurrent('packages', ['package.json', 'package-lock.json'], [join(root, 'node_modules', '.package-lock.json')], () => {
-  console.error('moepp: installing packages')
-  // npm itself may run this script; its settings for that run must not leak into the install.
-  const env = { ...process.env }
-  for (const key of Object.keys(env)) if (/^npm_(lifecycle|package|command)/.test(key)) delete env[key]
-  run('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'], { env, stdio: ['ignore', 2, 2] })
-})
+unlessCurrent(
+  'packages',
+  ['package.json', 'package-lock.json'],
+  [join(root, 'node_modules', '.package-lock.json')],
+  () => {
+    console.error('moepp: installing packages')
+    // npm itself may run this script; its settings for that run must not leak into the install.
+    const env = { ...process.env }
+    for (const key of Object.keys(env)) if (/^npm_(lifecycle|package|command)/.test(key)) delete env[key]
+    run('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'], { env, stdio: ['ignore', 2, 2] })
+  },
+)
 
 const addon = join(root, 'build', 'Release', 'moepp.node')
 const nativeFiles = [...nativeSources(), 'scripts/build-native.mjs', 'package.json']
-const programs = tests ? [join(workFolder, 'Release', 'moepp-native-test'), join(workFolder, 'Release', 'moepp-native-bench')] : []
+const programs = tests
+  ? [join(workFolder, 'Release', 'moepp-native-test'), join(workFolder, 'Release', 'moepp-native-bench')]
+  : []
 unlessCurrent(tests ? 'native-tests' : 'native', nativeFiles, [addon, ...programs], () => {
   console.error('moepp: building the native addon')
   buildNative({ tests })
@@ -48,8 +60,15 @@ const typescript = readdirSync(join(root, 'lib'), { recursive: true })
   .filter(file => file.endsWith('.ts'))
   .map(file => `lib/${file}`)
   .sort()
-unlessCurrent('javascript', [...typescript, 'tsconfig.json', 'package.json'], [join(root, 'dist', 'index.js')], () => {
-  console.error('moepp: compiling TypeScript')
-  rmSync(join(root, 'dist'), { recursive: true, force: true })
-  run(process.execPath, [join(root, 'node_modules', 'typescript', 'bin', 'tsc'), '-p', root])
-})
+unlessCurrent(
+  'javascript',
+  [...typescript, 'tsconfig.json', 'package.json'],
+  [join(root, 'dist', 'index.js')],
+  () => {
+    console.error('moepp: compiling TypeScript')
+    rmSync(join(root, 'dist'), { recursive: true, force: true })
+    run(process.execPath, [join(root, 'node_modules', 'typescript', 'bin', 'tsc'), '-p', root])
+  // npm does this for an installed package; in a checkout `npx moepp` runs the file as it is.
+  chmodSync(join(root, 'dist', 'cli', 'main.js'), 0o755)
+  },
+)

@@ -1,0 +1,38 @@
+/** `moepp doctor`: prints what moepp runs on, and why. */
+
+import { Command } from 'commander'
+import { type Diagnosis, diagnose } from '../doctor.js'
+import type { CreateCommand } from './command.js'
+import { formatBytes, formatTable } from './format.js'
+
+export const doctorCommand: CreateCommand = (output, setExitCode) =>
+  new Command('doctor')
+    .description('Shows what models run on here, and why: processor, threads, memory bandwidth, GPU.')
+    .option('--json', 'print one JSON document')
+    .action(async ({ json }: { json?: true }) => {
+      const diagnosis = await diagnose()
+      if (json) await output.writeJson(diagnosis)
+      else await output.write(`${describe(diagnosis)}\n`)
+      if ('error' in diagnosis.addon) setExitCode(1)
+    })
+
+function describe({ version, node, platform, addon, cpu, cuda }: Diagnosis): string {
+  const rows = [
+    ['moepp', `${version}, Node ${node}, ${platform}`],
+    ['addon', 'path' in addon ? addon.path : `cannot be loaded: ${addon.error}`],
+  ]
+  if (cpu) {
+    const others = cpu.availableIsas.filter(isa => isa !== cpu.isa)
+    rows.push(
+      ['processor', cpu.model],
+      ['instruction set', others.length > 0 ? `${cpu.isa}; ${others.join(', ')} would run too` : cpu.isa],
+      ['threads', `${cpu.threads}: ${cpu.threadsReason}`],
+      ['memory', `${formatBytes(cpu.memoryBytes)}, read at ${formatBytes(cpu.readBytesPerSecond)}/s`],
+    )
+  }
+  rows.push(['NVIDIA driver', cuda.driver ?? 'none'], ...cuda.gpus.map(gpu => ['GPU', gpu]), [
+    'CUDA',
+    `${cuda.used ? 'used' : 'not used'}: ${cuda.reason}`,
+  ])
+  return formatTable(rows, ['left', 'left'])
+}

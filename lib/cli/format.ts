@@ -1,0 +1,38 @@
+/** Numbers and tables for people. */
+
+/** 7003680 is `7,003,680`. */
+export function formatCount(n: number): string {
+  return n.toLocaleString('en-US')
+}
+
+/** Decimal units: 28014720 is `28.0 MB`. */
+export function formatBytes(bytes: number): string {
+  const units = ['B', 'kB', 'MB', 'GB', 'TB']
+  let scaled = bytes
+  let unit = 0
+  while (scaled >= 999.5 && unit + 1 < units.length) {
+    scaled /= 1000
+    unit++
+  }
+  return `${unit === 0 ? scaled : scaled.toPrecision(3)} ${units[unit]}`
+}
+
+/** 2 is `2`, 4/3 is `1.33`. */
+export function formatRatio(x: number): string {
+  return String(Number(x.toFixed(2)))
+}
+
+export type Align = 'left' | 'right'
+
+/** Rows as lines of aligned columns, indented by two spaces. The last column is not padded when it is on the left. */
+export function formatTable(rows: readonly (readonly string[])[], align: readonly Align[]): string {
+  const widths = align.map((_, column) => Math.max(...rows.map(row => (row[column] ?? '').length)))
+  return rows
+    .map(row => {
+      const cells = row.map((cell, i) =>
+        align[i] === 'right' ? cell.padStart(widths[i]!) : cell.padEnd(widths[i]!),
+      )
+      return `  ${cells.join('  ')}`.trimEnd()
+    })
+    .join('\n')
+}

@@ -1,0 +1,72 @@
+/** What `moepp generate` says about its results. */
+
+import type { ModelConfig } from '../config.js'
+import type { GenerateResult, Routing } from '../generation/results.js'
+import { formatCount, formatRatio } from './format.js'
+
+/** `moepp: 4 prompt tokens at 812 tokens/s, 128 generated at 903 tokens/s, 1.06 of 2 FFN experts per token`. */
+export function figuresLine(results: readonly GenerateResult[], { topK }: Pick<ModelConfig, 'topK'>): string {
+  const sum = (value: (result: GenerateResult) => number) =>
+    results.reduce((all, each) => all + value(each), 0)
+  const most = (value: (result: GenerateResult) => number) => Math.max(...results.map(value))
+  const prompt = sum(({ usage }) => usage.promptTokens)
+  const computed = prompt - sum(({ usage }) => usage.cachedTokens)
+  const generated = sum(({ usage }) => usage.generatedTokens)
+  // Several texts are computed together: the time that passes is that of the slowest, not the sum.
+  const prefill = rate(
+    computed,
+    most(({ timings }) => timings.prefillMs),
+  )
+  const decode = rate(
+    generated - results.length,
+    most(({ timings }) => timings.decodeMs),
+  )
+  const parts = [
+    `${formatCount(prompt)} prompt tokens${prefill}`,
+    `${formatCount(generated)} generated${decode}`,
+    `${formatRatio(meanFfnExperts(results))} of ${topK} FFN experts per token`,
+  ]
+  return `moepp: ${parts.join(', ')}`
+}
+
+/** One document: the result, or for several `results`. Per-layer routing only `withRouting`: it is long. */
+export function jsonDocument(
+  model: string,
+  prompt: string,
+  results: readonly GenerateResult[],
+  withRouting: boolean,
+): object {
+  const documents = results.map(({ routing, ...result }) => ({
+    ...result,
+    ffnExpertsPerToken: routing?.ffnExpertsPerToken ?? 0,
+    ...(withRouting && routing && { routing: plainRouting(routing) }),
+  }))
+  return { model, prompt, ...(documents.length === 1 ? documents[0] : { results: documents }) }
+}
+
+/** Typed arrays would become objects with a key for each index. */
+function plainRouting({ tokens, layers }: Routing): object {
+  return {
+    tokens,
+    layers: layers.map(({ expertIndices, expertWeights }) => ({
+      expertIndices: [...expertIndices],
+      expertWeights: [...expertWeights],
+    })),
+  }
+}
+
+function meanFfnExperts(results: readonly GenerateResult[]): number {
+  let tokens = 0
+  let experts = 0
+  for (const { routing } of results) {
+    tokens += routing?.tokens ?? 0
+    experts += (routing?.tokens ?? 0) * (routing?.ffnExpertsPerToken ?? 0)
+  }
+  return tokens > 0 ? experts / tokens : 0
+}
+
+/** Three digits; nothing where nothing was measured. */
+function rate(tokens: number, ms: number): string {
+  if (!(tokens > 0 && ms > 0)) return ''
+  return ` at ${formatCount(Number(((tokens * 1000) / ms).toPrecision(3)))} tokens/s`
+}

@@ -1,0 +1,137 @@
+/** `moepp inspect`: prints what a checkpoint is and needs. */
+
+import { Command } from 'commander'
+import { type Inspection, inspectCheckpoint } from '../checkpoint/inspect.js'
+import { PARAMETER_KINDS, type ParameterKind } from '../checkpoint/parameters.js'
+import type { ModelConfig } from '../config.js'
+import { type CreateCommand, runWork } from './command.js'
+import { formatBytes, formatCount, formatRatio, formatTable } from './format.js'
+import { addHubOptions, type HubFlags, MODEL_ARGUMENT, modelDirectory } from './source.js'
+
+interface InspectFlags extends HubFlags {
+  readonly tensors?: true
+  readonly json?: true
+}
+
+export const inspectCommand: CreateCommand = (output, setExitCode) => {
+  const command = new Command('inspect')
+    .description('Shows configuration, parameters and memory needs of a checkpoint; reads headers only.')
+    .argument('<model>', MODEL_ARGUMENT)
+    .option('--tensors', 'list the tensors: name, type, shape, file')
+    .option('--json', 'print one JSON document, tensors included')
+    .addHelpText('after', EXAMPLES)
+    .action((model: string, flags: InspectFlags) =>
+      runWork(output, setExitCode, async ({ progress, interrupt }) => {
+        const directory = await modelDirectory(model, flags, progress, interrupt.signal)
+        const inspection = await inspectCheckpoint(directory)
+        if (flags.json) await output.writeJson(inspection)
+        else await output.write(`${describe(inspection, flags.tensors === true)}\n`)
+      }),
+    )
+  return addHubOptions(command)
+}
+
+const EXAMPLES = `
+Examples:
+  $ moepp inspect models/books-7m
+  $ moepp inspect models/books-7m --json | jq .parameters.total
+`
+
+const KIND_NAME: Readonly<Record<ParameterKind, string>> = {
+  embedding: 'embedding',
+  attention: 'attention',
+  router: 'router',
+  ffnExperts: 'FFN experts',
+  constantExperts: 'constant experts',
+  norms: 'norms',
+  head: 'head',
+}
+
+function describe(inspection: Inspection, withTensors: boolean): string {
+  const { directory, format, files, tensors, otherTensors } = inspection
+  const bytes = files.reduce((sum, file) => sum + file.bytes, 0)
+  const dtypes = [...new Set(tensors.map(tensor => tensor.dtype))].join(', ')
+  const stored = `${format === 'bin' ? 'torch .bin' : 'safetensors'} (${dtypes})`
+  const parts = [
+    `${directory}\n  ${stored}, ${files.length === 1 ? '1 file' : `${files.length} files`}, ${formatBytes(bytes)}`,
+    `Configuration\n${configTable(inspection.config)}`,
+    `Parameters\n${parameterTable(inspection)}`,
+    `Active parameters per token, by its FFN experts per layer\n${activeTable(inspection)}`,
+    `Memory\n${memoryTable(inspection)}`,
+  ]
+  if (withTensors) {
+    const rows = tensors.map(({ name, dtype, shape, file }) => [name, dtype, `[${shape.join(', ')}]`, file])
+    parts.push(`Tensors\n${formatTable(rows, ['left', 'left', 'left', 'left'])}`)
+  }
+  if (otherTensors.length > 0) {
+    const list = withTensors
+      ? `\n${otherTensors.map(name => `  ${name}`).join('\n')}`
+      : ` ${otherTensors.length}`
+    parts.push(`Stored tensors that the model does not have:${list}`)
+  }
+  return parts.join('\n\n')
+}
+
+function configTable(c: ModelConfig): string {
+  const router = [
+    c.twoLayerRouter ? 'two layers' : 'one layer',
+    'gating residual',
+    ...(c.logitsNorm ? [`logits scaled to standard deviation ${c.gateNormStd}`] : []),
+    ...(c.mixtralGating ? ['softmax over the picks'] : []),
+    ...(c.inputScale === 1 ? [] : [`experts' input times ${c.inputScale}`]),
+  ]
+  const scaling = c.ropeScaling ? `, ${c.ropeScaling.type} scaling by ${c.ropeScaling.factor}` : ''
+  const end = c.eosTokenIds.length > 0 ? c.eosTokenIds.join(', ') : 'none'
+  const rows = [
+    ['layers', String(c.layers)],
+    ['hidden size', formatCount(c.hiddenSize)],
+    ['attention', `${c.heads} heads of ${c.headDim}, ${c.kvHeads} key and value heads`],
+    [
+      'experts',
+      `${c.experts}: ${c.ffnExperts} FFN of ${formatCount(c.intermediateSize)}, 2 constant, 1 copy, 1 zero; a token picks ${c.topK}`,
+    ],
+    ['router', router.join(', ')],
+    ['vocabulary', `${formatCount(c.vocabSize)}${c.tieWordEmbeddings ? ', head tied to the embedding' : ''}`],
+    ['positions', `${formatCount(c.maxPositionEmbeddings)}, RoPE base ${formatCount(c.ropeTheta)}${scaling}`],
+    ['RMSNorm epsilon', c.rmsNormEps.toExponential()],
+    ['special tokens', `begin ${c.bosTokenId ?? 'none'}, end ${end}, pad ${c.padTokenId ?? 'none'}`],
+  ]
+  return formatTable(rows, ['left', 'left'])
+}
+
+function parameterTable({ parameters: { byKind, total } }: Inspection): string {
+  const rows = PARAMETER_KINDS.map(kind => [
+    KIND_NAME[kind],
+    formatCount(byKind[kind]),
+    `${((100 * byKind[kind]) / total).toFixed(1)} %`,
+  ])
+  return formatTable([...rows, ['total', formatCount(total)]], ['left', 'right', 'right'])
+}
+
+function activeTable({ parameters: { activePerToken } }: Inspection): string {
+  const { most, even, least } = activePerToken
+  const rows = [
+    [formatRatio(most.ffnExpertsPerToken), formatCount(most.parameters), 'most'],
+    [
+      formatRatio(even.ffnExpertsPerToken),
+      formatCount(even.parameters),
+      'if all experts were picked equally often',
+    ],
+    [formatRatio(least.ffnExpertsPerToken), formatCount(least.parameters), 'least'],
+  ]
+  return formatTable(rows, ['left', 'right', 'left'])
+}
+
+function memoryTable({ memory: { weightBytes, kvCacheBytesPer1024Tokens } }: Inspection): string {
+  const row = (name: string, bytes: Readonly<Record<'float32' | 'bfloat16', number>>) => [
+    name,
+    formatBytes(bytes.float32),
+    formatBytes(bytes.bfloat16),
+  ]
+  const rows = [
+    ['', 'float32', 'bfloat16'],
+    row('weights', weightBytes),
+    row('KV cache per 1,024 tokens', kvCacheBytesPer1024Tokens),
+  ]
+  return formatTable(rows, ['left', 'right', 'right'])
+}

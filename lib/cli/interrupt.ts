@@ -1,0 +1,33 @@
+/** Ctrl-C: the first asks the work to stop, the second ends the process at once. */
+
+import { constants } from 'node:os'
+
+const SIGNALS = ['SIGINT', 'SIGTERM'] as const
+
+export class Interrupt implements Disposable {
+  readonly #controller = new AbortController()
+  #received: NodeJS.Signals | undefined
+
+  constructor() {
+    for (const name of SIGNALS) process.on(name, this.#onSignal)
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal
+  }
+
+  /** The shell's exit code of a process that a signal ended; undefined if there was none. */
+  get exitCode(): number | undefined {
+    return this.#received && 128 + constants.signals[this.#received]
+  }
+
+  [Symbol.dispose](): void {
+    for (const name of SIGNALS) process.off(name, this.#onSignal)
+  }
+
+  readonly #onSignal = (name: NodeJS.Signals): void => {
+    if (this.#received) process.exit(128 + constants.signals[name])
+    this.#received = name
+    this.#controller.abort()
+  }
+}

@@ -1,0 +1,51 @@
+/** A progress bar on standard error: on a terminal only, and only for what takes longer than a second. */
+
+import { SingleBar } from 'cli-progress'
+import { formatBytes } from './format.js'
+
+const SHOW_AFTER_MS = 1000
+
+export class Progress implements Disposable {
+  #stage = ''
+  #startedMs = 0
+  #bar: SingleBar | undefined
+
+  /** `stage` names the work and, when it changes, begins a new bar; `detail` is shown behind the figures. */
+  update(stage: string, doneBytes: number, totalBytes: number, detail = ''): void {
+    if (!process.stderr.isTTY) return
+    if (stage !== this.#stage) {
+      this.stop()
+      this.#stage = stage
+      this.#startedMs = performance.now()
+    }
+    const figures = { done: formatBytes(doneBytes), all: formatBytes(totalBytes), detail }
+    if (this.#bar) {
+      this.#bar.setTotal(totalBytes)
+      this.#bar.update(doneBytes, figures)
+    } else if (doneBytes < totalBytes && performance.now() - this.#startedMs > SHOW_AFTER_MS) {
+      this.#bar = new SingleBar({
+        format: `${stage} {bar} {percentage} % | {done} of {all} | {eta_formatted} {detail}`,
+        barCompleteChar: '\u2588',
+        barIncompleteChar: '\u2591',
+        barsize: 30,
+        clearOnComplete: true,
+        hideCursor: true,
+        // Ctrl-C is handled once for the whole command.
+        gracefulExit: false,
+        stream: process.stderr,
+      })
+      this.#bar.start(totalBytes, doneBytes, figures)
+    }
+  }
+
+  /** Removes the bar from the screen. */
+  stop(): void {
+    this.#bar?.stop()
+    this.#bar = undefined
+    this.#stage = ''
+  }
+
+  [Symbol.dispose](): void {
+    this.stop()
+  }
+}

@@ -1,0 +1,60 @@
+/** A model as commands take it: a directory, or a hub id with the options of the hub. */
+
+import { type Command, Option } from 'commander'
+import { resolveSource } from '../hub.js'
+import { type LoadProgress, resolveLoadOptions } from '../options.js'
+import { checkUsage } from './errors.js'
+import type { Progress } from './progress.js'
+
+export const MODEL_ARGUMENT = 'a directory, or a hub id (owner/name), which is downloaded'
+
+export interface HubFlags {
+  readonly revision?: string
+  readonly token?: string
+  readonly endpoint?: string
+  readonly cacheDir?: string
+}
+
+export function addHubOptions(command: Command): Command {
+  const options = [
+    new Option('--revision <name>', 'branch, tag or commit on the hub (default: main)'),
+    new Option('--token <token>', 'access token of the hub (default: HF_TOKEN)'),
+    new Option('--endpoint <url>', 'address of the hub (default: HF_ENDPOINT)'),
+    new Option('--cache-dir <directory>', 'where downloads are kept (default: HF_HUB_CACHE)'),
+  ]
+  for (const option of options) command.addOption(option.helpGroup('Hub options:'))
+  return command
+}
+
+/** The directory of the model, downloaded if need be. */
+export async function modelDirectory(
+  source: string,
+  { revision, token, endpoint, cacheDir }: HubFlags,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<string> {
+  const options = checkUsage(() =>
+    resolveLoadOptions({
+      ...defined({ revision, token, endpoint, cacheDir }),
+      onProgress: showProgress(progress),
+      signal,
+    }),
+  )
+  try {
+    return await resolveSource(source, options)
+  } finally {
+    progress.stop()
+  }
+}
+
+export function showProgress(progress: Progress): (state: LoadProgress) => void {
+  return ({ stage, file, doneBytes, totalBytes }) =>
+    progress.update(stage === 'download' ? 'Downloading' : 'Loading', doneBytes, totalBytes, file)
+}
+
+/** Without the keys that are undefined. */
+export function defined<T extends object>(options: T): { [K in keyof T]?: NonNullable<T[K]> } {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as {
+    [K in keyof T]?: NonNullable<T[K]>
+  }
+}
