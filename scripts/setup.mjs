@@ -68,7 +68,7 @@ unlessCurrent(
     console.error('moepp: compiling TypeScript')
     rmSync(join(root, 'dist'), { recursive: true, force: true })
     run(process.execPath, [join(root, 'node_modules', 'typescript', 'bin', 'tsc'), '-p', root])
-  // npm does this for an installed package; in a checkout `npx moepp` runs the file as it is.
-  chmodSync(join(root, 'dist', 'cli', 'main.js'), 0o755)
+    // npm does this for an installed package; in a checkout `npx moepp` runs the file as it is.
+    chmodSync(join(root, 'dist', 'cli', 'main.js'), 0o755)
   },
 )
