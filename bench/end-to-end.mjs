@@ -17,7 +17,9 @@ const root = fileURLToPath(new URL('..', import.meta.url))
 /** GB/s read and f32 GFLOP/s of this machine now, by the native bench program. */
 function ceilings(isa, threads) {
   const program = join(root, 'build', 'cmake', 'Release', 'moepp-native-bench')
-  const result = spawnSync(program, [`--isa=${isa}`, `--threads=${threads}`, 'ceilings-only'], { encoding: 'utf8' })
+  const result = spawnSync(program, [`--isa=${isa}`, `--threads=${threads}`, 'ceilings-only'], {
+    encoding: 'utf8',
+  })
   const found = /: ([\d.]+) GB\/s read, ([\d.]+) GFLOP\/s/.exec(result.stdout ?? '')
   if (!found) throw new Error(`${program} printed no ceilings: ${result.error ?? result.stderr}`)
   return { bandwidth: Number(found[1]) * 1e9, flops: Number(found[2]) * 1e9 }
@@ -71,7 +73,8 @@ for (let repetition = 0; repetition < REPETITIONS; repetition++) {
   const work = 2 * c.layers * layerElements(c, prefill.routing.ffnExpertsPerToken)
   const context = 32 + DECODE_TOKENS / 2
   const bytes =
-    elementBytes * (c.layers * layerElements(c, decode.routing.ffnExpertsPerToken) + c.vocabSize * c.hiddenSize) +
+    elementBytes *
+      (c.layers * layerElements(c, decode.routing.ffnExpertsPerToken) + c.vocabSize * c.hiddenSize) +
     context * c.layers * 2 * c.kvHeads * c.headDim * 4
   rows.push({
     prefillRate,
@@ -85,9 +88,27 @@ for (let repetition = 0; repetition < REPETITIONS; repetition++) {
 }
 
 const of = key => median(rows.map(row => row[key]))
-console.log(`${processor}, ${isa}, ${used} threads; ${directory.split('/').at(-1)}, ${dtype}; loaded in ${loadSeconds.toFixed(1)} s`)
-console.log(`ceilings: ${(of('bandwidth') / 1e9).toFixed(1)} GB/s read, ${(of('flops') / 1e9).toFixed(0)} GFLOP/s f32`)
+console.log(
+  `${processor}, ${isa}, ${used} threads; ${directory.split('/').at(-1)}, ${dtype}; loaded in ${loadSeconds.toFixed(1)} s`,
+)
+console.log(
+  `ceilings: ${(of('bandwidth') / 1e9).toFixed(1)} GB/s read, ${(of('flops') / 1e9).toFixed(0)} GFLOP/s f32`,
+)
 console.log('| test | tokens/s | share of the ceiling |\n|---|---|---|')
-console.log(`| prefill ${PREFILL_TOKENS} | ${of('prefillRate').toFixed(1)} | ${(100 * of('prefillShare')).toFixed(1)} % of f32 FMA |`)
-console.log(`| decode after 32 | ${of('decodeRate').toFixed(2)} | ${(100 * of('decodeShare')).toFixed(1)} % of read bandwidth |`)
-console.log(JSON.stringify({ directory: directory.split('/').at(-1), dtype, isa, threads: used, processor, loadSeconds, rows }))
+console.log(
+  `| prefill ${PREFILL_TOKENS} | ${of('prefillRate').toFixed(1)} | ${(100 * of('prefillShare')).toFixed(1)} % of f32 FMA |`,
+)
+console.log(
+  `| decode after 32 | ${of('decodeRate').toFixed(2)} | ${(100 * of('decodeShare')).toFixed(1)} % of read bandwidth |`,
+)
+console.log(
+  JSON.stringify({
+    directory: directory.split('/').at(-1),
+    dtype,
+    isa,
+    threads: used,
+    processor,
+    loadSeconds,
+    rows,
+  }),
+)

@@ -3,7 +3,16 @@
 //
 //   node bench/synthetic.mjs [7b] [--layers=24]     prints the directory
 import { randomFillSync } from 'node:crypto'
-import { existsSync, mkdirSync, openSync, closeSync, renameSync, rmSync, writeFileSync, writeSync } from 'node:fs'
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -74,7 +83,8 @@ export function synthetic(name = '7b', layers = SHAPES[name].layers) {
   let end = 0
   for (const [tensor, sizes] of tensors(shape)) {
     const bytes = 2 * sizes.reduce((a, b) => a * b, 1)
-    header[tensor] = { dtype: 'BF16', shape: sizes, data_offsets: [end, (end += bytes)] }
+    header[tensor] = { dtype: 'BF16', shape: sizes, data_offsets: [end, end + bytes] }
+    end += bytes
   }
   const text = Buffer.from(JSON.stringify(header))
   const length = Buffer.alloc(8)

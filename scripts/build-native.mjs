@@ -37,13 +37,18 @@ export function run(command, args, options = {}) {
 function requireTools() {
   const missing = []
   if (spawnSync('cmake', ['--version']).error) missing.push('CMake 3.24 or newer')
-  if ([process.env.CXX, 'c++', 'g++', 'clang++'].every(name => !name || spawnSync(name, ['--version']).error)) {
+  if (
+    [process.env.CXX, 'c++', 'g++', 'clang++'].every(name => !name || spawnSync(name, ['--version']).error)
+  ) {
     missing.push('a C++17 compiler')
   }
-  if (spawnSync('ninja', ['--version']).error && spawnSync('make', ['--version']).error) missing.push('ninja or make')
+  if (spawnSync('ninja', ['--version']).error && spawnSync('make', ['--version']).error)
+    missing.push('ninja or make')
   if (missing.length === 0) return
   console.error(`moepp: building from source needs ${missing.join(', ')}.`)
-  console.error('  Debian, Ubuntu: apt-get install cmake g++ ninja-build    macOS: xcode-select --install; brew install cmake')
+  console.error(
+    '  Debian, Ubuntu: apt-get install cmake g++ ninja-build    macOS: xcode-select --install; brew install cmake',
+  )
   process.exit(1)
 }
 

@@ -35,7 +35,11 @@ if (files.length === 0) {
   status ||= native.status
 }
 
-const tap = await runShown(process.execPath, [join(root, 'node_modules', 'tap', 'dist', 'esm', 'run.mjs'), '--reporter=terse', ...files])
+const tap = await runShown(process.execPath, [
+  join(root, 'node_modules', 'tap', 'dist', 'esm', 'run.mjs'),
+  '--reporter=terse',
+  ...files,
+])
 const totals = /# \{ total: \d+.*\}/.exec(tap.text)?.[0] ?? ''
 const count = name => Number(new RegExp(`\\b${name}: (\\d+)`).exec(totals)?.[1] ?? 0)
 passed += count('pass')

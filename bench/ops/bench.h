@@ -18,14 +18,12 @@ namespace moepp::bench {
 double read_gb_s(const std::string& isa, cpu::ThreadPool& pool);  // reading memory that no cache holds
 double gflop_s(const std::string& isa, cpu::ThreadPool& pool);    // f32 multiply-adds in registers, two operations each
 
-enum class Bound { kBytes, kFlops };
-
 struct Row {
   std::string name;   // "linear 1536 -> 4608"
   std::string dtype;  // of the weights or of the cache
   int64_t tokens = 0;
-  Bound bound = Bound::kBytes;  // which ceiling the row is held against
-  double amount = 0.0;          // bytes or floating point operations of one call
+  double bytes = 0.0;  // that one call must read or write, once each; 0 if they do not matter
+  double flops = 0.0;  // that one call must do; 0 likewise
 };
 
 class Run {
@@ -35,8 +33,10 @@ class Run {
   const cpu::Isa& isa;
   cpu::ThreadPool& pool;
 
-  // Times call(i), i = 0, 1, ..., in turn with the ceiling, for the seconds of the run; prints the medians. `wrong` says what the
-  // check against the reference found; when it is not empty, nothing is timed and the program fails.
+  // Times call(i), i = 0, 1, ..., in turn with the ceiling, for the seconds of the run; prints the medians and,
+  // since other work on the machine can only slow a call down, the best. The ceiling is the time that the row's bytes or its
+  // operations need, whichever is longer. `wrong` says what the check against the reference found; when it is not empty, nothing
+  // is timed and the program fails.
   void row(const Row& row, const std::string& wrong, const std::function<void(int64_t)>& call);
   bool failed() const { return failed_; }
 

@@ -40,7 +40,21 @@ Buffer::~Buffer() {
 
 static double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
+  return values.empty() ? 0.0 : values[values.size() / 2];
+}
+
+static double best(const std::vector<double>& values, bool highest) {
+  if (values.empty()) return 0.0;
+  return highest ? *std::max_element(values.begin(), values.end()) : *std::min_element(values.begin(), values.end());
+}
+
+// The time that a row took, its rate, and the share of the ceiling: the longer of what its bytes and its operations need.
+static void print_share(const Row& row, double time, double gb_s, double gflop_s) {
+  const double for_bytes = gb_s > 0.0 ? row.bytes / gb_s * 1e-9 : 0.0,
+               for_flops = gflop_s > 0.0 ? row.flops / gflop_s * 1e-9 : 0.0;
+  const bool bytes = for_bytes >= for_flops;
+  std::printf("%10.1f us %7.2f of %6.1f %s %5.1f %%", time * 1e6, (bytes ? row.bytes : row.flops) / time * 1e-9,
+              bytes ? gb_s : gflop_s, bytes ? "GB/s   " : "GFLOP/s", 100.0 * std::max(for_bytes, for_flops) / time);
 }
 
 void Run::row(const Row& row, const std::string& wrong, const std::function<void(int64_t)>& call) {
@@ -50,18 +64,19 @@ void Run::row(const Row& row, const std::string& wrong, const std::function<void
     std::printf("WRONG: %s\n", wrong.c_str());
     return;
   }
-  const bool bytes = row.bound == Bound::kBytes;
-  std::vector<double> times, ceilings;
+  std::vector<double> times, reads, multiply_adds;
   const double start = now();
   for (int64_t i = 0; i < 5 || now() - start < seconds_; i++) {
-    ceilings.push_back(bytes ? read_gb_s(isa.name, pool) : gflop_s(isa.name, pool));
+    if (row.flops > 0.0) multiply_adds.push_back(gflop_s(isa.name, pool));
+    if (row.bytes > 0.0) reads.push_back(read_gb_s(isa.name, pool));
     const double before = now();
     call(i);
     times.push_back(now() - before);
   }
-  const double time = median(times), rate = row.amount / time * 1e-9, ceiling = median(ceilings);
-  std::printf("%10.1f us %8.2f of %6.1f %s %5.1f %%\n", time * 1e6, rate, ceiling, bytes ? "GB/s   " : "GFLOP/s",
-              100.0 * rate / ceiling);
+  print_share(row, median(times), median(reads), median(multiply_adds));
+  std::printf("   best ");
+  print_share(row, best(times, false), best(reads, true), best(multiply_adds, true));
+  std::printf("\n");
   std::fflush(stdout);
 }
 
