@@ -234,11 +234,13 @@ inline Vf load_bf16(const uint16_t* p) { MOEPP_LANES(bf16_to_f32(p[i])); }
 inline Vf load_bf16_n(const uint16_t* p, int n) { MOEPP_LANES(i < n ? bf16_to_f32(p[i]) : 0.0f); }
 inline void store_bf16_n(uint16_t* p, Vf a, int n) { for (int i = 0; i < n; i++) p[i] = f32_to_bf16(a.v[i]); }
 inline void store_bf16(uint16_t* p, Vf a) { store_bf16_n(p, a, 4); }
-inline void load_bf16_pairs(const uint16_t* p, Vf* even, Vf* odd) {
-  for (int i = 0; i < 4; i++) {
-    even->v[i] = bf16_to_f32(p[2 * i]);
-    odd->v[i] = bf16_to_f32(p[2 * i + 1]);
-  }
+inline void load_bf16_pairs(const uint16_t* p, Vf* even, Vf* odd) {  // little-endian, as every processor here is
+  typedef uint32_t FourWords __attribute__((vector_size(16)));
+  FourWords bits;
+  __builtin_memcpy(&bits, p, 16);
+  const FourWords low = bits << 16, high = bits & 0xffff0000u;
+  __builtin_memcpy(&even->v, &low, 16);
+  __builtin_memcpy(&odd->v, &high, 16);
 }
 #undef MOEPP_LANES
 
