@@ -4,16 +4,13 @@
  * It runs while there are sequences and is nothing but a few objects otherwise: no timer, no pending work that would keep
  * a process alive. Between two steps it hands the logits to the sequences' consumers, and lets other events in between.
  */
-import { setImmediate } from 'node:timers/promises'
 import { MoeppError } from '../errors.js'
 import { KvPages } from './kv-cache.js'
 import type { Runner, StepResult } from './runner.js'
 import { Scheduler } from './scheduler.js'
 import { Sequence, type SequenceReport, type SequenceRequest, type Submission } from './sequence.js'
 import { buildStep, type PlacedChunk, type PlannedStep } from './step.js'
-
-/** How long the loop works without letting other events run: well below the 10 ms of an interactive timer. */
-const SLICE_MS = 4
+import { TimeSlice } from './time-slice.js'
 
 interface Promised {
   resolve(report: SequenceReport): void
@@ -34,7 +31,7 @@ export class Engine {
   #flight: Flight | undefined
   #loop: Promise<void> | undefined
   #closing: Promise<void> | undefined
-  #sliceStart = 0
+  readonly #slice = new TimeSlice()
 
   constructor(runner: Runner) {
     this.#runner = runner
@@ -83,7 +80,7 @@ export class Engine {
 
   async #work(): Promise<void> {
     await undefined
-    this.#sliceStart = performance.now()
+    this.#slice.restart()
     while (!this.#scheduler.isEmpty) await this.#step()
     this.#loop = undefined
   }
@@ -94,7 +91,7 @@ export class Engine {
     if (planned && result) {
       for (const chunk of planned.chunks) await this.#deliver(chunk, planned.step.tokens.length, result)
     }
-    await this.#letOthersRun()
+    await this.#slice.pauseIfOver()
   }
 
   #plan(): PlannedStep | undefined {
@@ -133,7 +130,7 @@ export class Engine {
       deliverCaptured(chunk, stepTokens, result)
       const V = this.#runner.vocabSize
       for (let position = chunk.logitsFrom; position < chunk.to; position++) {
-        await this.#letOthersRun()
+        await this.#slice.pauseIfOver()
         if (sequence.ended) return
         const row = chunk.logitRow + position - chunk.logitsFrom
         const isLast = position === sequence.tokens.length - 1
@@ -163,12 +160,6 @@ export class Engine {
       this.#flight.control[1] = 1n
     }
     return promised
-  }
-
-  async #letOthersRun(): Promise<void> {
-    if (performance.now() - this.#sliceStart < SLICE_MS) return
-    await setImmediate()
-    this.#sliceStart = performance.now()
   }
 }
 

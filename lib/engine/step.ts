@@ -25,29 +25,43 @@ interface Span extends Chunk {
 export function buildStep(chunks: readonly Chunk[], runner: Runner): PlannedStep {
   if (chunks.length === 0) throw new Error('buildStep: a step needs at least one token')
   const spans = chunks.flatMap(spansOf)
-  const placed = place(chunks)
-  const columns = Math.max(...chunks.map(({ sequence }) => sequence.pages.length))
-  const tokens = concat(spans, ({ sequence, from, to }) => sequence.tokens.slice(from, to))
-  const positions = concat(spans, ({ from, to }) => range(from, to))
-  const pageTable = new Int32Array(spans.length * columns)
+  const T = chunks.reduce((n, { from, to }) => n + to - from, 0)
+  const M = Math.max(...chunks.map(({ sequence }) => sequence.pages.length))
+  const halfDim = spans[0]!.frequencies.length
+  const tokens = new Int32Array(T)
+  const positions = new Int32Array(T)
   const sequenceStarts = new Int32Array(spans.length + 1)
-  const frequencies = new Float32Array(spans.reduce((n, span) => n + span.frequencies.length, 0))
-  spans.forEach((span, b) => {
-    sequenceStarts[b + 1] = sequenceStarts[b]! + span.to - span.from
-    pageTable.set(
-      span.sequence.pages.map(page => page.index),
-      b * columns,
-    )
-    frequencies.set(span.frequencies, b * span.frequencies.length)
-  })
-  const logitRows = concat(placed, ({ tokenRow, from, to, logitsFrom }) =>
-    range(tokenRow + logitsFrom - from, tokenRow + to - from),
-  )
-  // In the order of the runner's names, so that the same wishes make the same step.
-  const wanted = new Set(chunks.flatMap(({ sequence }) => sequence.request.capture))
-  const capture = wanted.size === 0 ? [] : runner.captureNames.filter(name => wanted.has(name))
+  const pageTable = new Int32Array(spans.length * M)
+  const frequencies = new Float32Array(spans.length * halfDim)
+  let t = 0
+  for (const [b, span] of spans.entries()) {
+    for (let position = span.from; position < span.to; position++) {
+      tokens[t] = span.sequence.tokens[position]!
+      positions[t++] = position
+    }
+    sequenceStarts[b + 1] = t
+    for (const [m, page] of span.sequence.pages.entries()) pageTable[b * M + m] = page.index
+    frequencies.set(span.frequencies, b * halfDim)
+  }
+  const placed = place(chunks)
+  const logitRows = logitRowsOf(placed)
+  const capture = captureOf(chunks, runner)
   const step = { tokens, positions, sequenceStarts, pageTable, frequencies, logitRows, capture }
   return { step, chunks: placed }
+}
+
+function logitRowsOf(chunks: readonly PlacedChunk[]): Int32Array {
+  const rows: number[] = []
+  for (const { tokenRow, from, to, logitsFrom } of chunks) {
+    for (let position = logitsFrom; position < to; position++) rows.push(tokenRow + position - from)
+  }
+  return Int32Array.from(rows)
+}
+
+/** The names that any sequence wants, in the order of the runner's, so that the same wishes make the same step. */
+function captureOf(chunks: readonly Chunk[], runner: Runner): readonly string[] {
+  const wanted = new Set(chunks.flatMap(({ sequence }) => sequence.request.capture))
+  return wanted.size === 0 ? [] : runner.captureNames.filter(name => wanted.has(name))
 }
 
 function place(chunks: readonly Chunk[]): PlacedChunk[] {
@@ -73,12 +87,4 @@ function spansOf({ sequence, from, to }: Chunk): Span[] {
     start = position
   }
   return spans
-}
-
-function range(from: number, to: number): number[] {
-  return Array.from({ length: to - from }, (_, i) => from + i)
-}
-
-function concat<T>(parts: readonly T[], values: (part: T) => number[]): Int32Array {
-  return Int32Array.from(parts.flatMap(values))
 }

@@ -2,6 +2,7 @@
 import type { GenerationConfig, ModelConfig } from '../config.js'
 import { Engine } from '../engine/engine.js'
 import type { Runner } from '../engine/runner.js'
+import { TimeSlice } from '../engine/time-slice.js'
 import { MoeppError } from '../errors.js'
 import { type GenerateOptions, type ResolvedOptions, resolveGenerateOptions } from '../options.js'
 import { randomSeed } from '../sampling/rng.js'
@@ -105,11 +106,14 @@ export class Model {
     this.#checkOpen()
     const resolved = this.#resolve(options)
     const { prompts, isBatch, name } = splitBatch(prompt, 'prompt')
-    const ids = prompts.map((each, i) => this.#promptIds(each, name(i), resolved))
-    const generations = ids.flatMap(each => {
+    const generations: TextGeneration[] = []
+    const slice = new TimeSlice()
+    for (const [i, each] of prompts.entries()) {
+      await slice.pauseIfOver()
+      const ids = this.#promptIds(each, name(i), resolved)
       const own = options.seed === undefined ? { ...resolved, seed: randomSeed() } : resolved
-      return Array.from({ length: resolved.numReturnSequences }, (_, i) => this.#generation(each, own, i))
-    })
+      for (let n = 0; n < resolved.numReturnSequences; n++) generations.push(this.#generation(ids, own, n))
+    }
     const results = await settleAll(
       generations.map(generation => generation.start(this.#engine)),
       resolved.signal,
