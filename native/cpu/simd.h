@@ -12,6 +12,13 @@
 #include <arm_neon.h>
 #endif
 
+// Before a loop over an array of vectors with a constant bound: unrolled early, or gcc keeps the array in memory.
+#if defined(__clang__)
+#define MOEPP_UNROLL _Pragma("unroll")
+#else
+#define MOEPP_UNROLL _Pragma("GCC unroll 32")
+#endif
+
 // One line per function.
 // clang-format off
 #if defined(__AVX512F__)

@@ -16,48 +16,80 @@ constexpr int kAttentionVectors = 2;  // 6 x 2 sums in 16 registers
 #endif
 constexpr int64_t kBlockRows = 4 * kAttentionRows;
 
+template <int N>
+struct Count {
+  static constexpr int value = N;
+};
+
 // The rows of one task. q, o and the scores lie in the thread's scratch.
 struct AttentionBlock {
   int64_t d, stride, page_size;  // o's rows are padded to whole vectors: stride floats
   float* q;                      // [rows, D], scaled
   float* o;                      // [rows, stride]
-  float* scores;                 // [kAttentionRows, S], of the tile at hand
+  float* scores;                 // [rows, S], of the page at hand
   int64_t rows;
   int64_t limit[kBlockRows];  // keys that the row sees
+  int64_t seen[kBlockRows];   // of those, keys in the page at hand: its first ones
   float highest[kBlockRows], total[kBlockRows];
   float correction[kBlockRows];  // what o must be multiplied with before it takes the page at hand
 };
 
+// What a loop over rows of memory asks the caches for meanwhile: the same number of bytes further on in each turn. Without it the
+// first touch of each page of keys or values waits for memory, and decoding reached only 58 % of the read bandwidth.
+struct Ahead {
+  const char* next = nullptr;  // null: nothing
+  int64_t bytes = 0;           // per turn
+
+  void turn() {
+    if (next == nullptr) return;
+    for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(next + i);
+    next += bytes;
+  }
+};
+
 // scores[r][s] = q[r] . keys[:][s] for R rows and G vectors of keys.
 template <int R, int G, class E>
-void score_vectors(const float* q, int64_t d, const E* keys, int64_t page_size, float* scores) {
+void score_vectors(const float* q, int64_t d, const E* keys, int64_t page_size, float* scores, Ahead ahead) {
   Vf sums[R][G];
+  MOEPP_UNROLL
   for (int r = 0; r < R; r++) {
+    MOEPP_UNROLL
     for (int g = 0; g < G; g++) sums[r][g] = set1(0.0f);
   }
   for (int64_t i = 0; i < d; i++) {
     Vf key[G];
+    MOEPP_UNROLL
     for (int g = 0; g < G; g++) key[g] = load(keys + i * page_size + g * kLanes);
+    MOEPP_UNROLL
     for (int r = 0; r < R; r++) {
       const Vf value = set1(q[r * d + i]);
+      MOEPP_UNROLL
       for (int g = 0; g < G; g++) sums[r][g] = fma(value, key[g], sums[r][g]);
     }
+    ahead.turn();
   }
+  MOEPP_UNROLL
   for (int r = 0; r < R; r++) {
+    MOEPP_UNROLL
     for (int g = 0; g < G; g++) store(scores + r * page_size + g * kLanes, sums[r][g]);
   }
 }
 
-// The scores of R rows with the first n keys of a page (a multiple of kLanes is computed, which S, a multiple of 16, allows).
+// The scores of R rows with the first n keys of a page: whole vectors of them, which S, a multiple of 16, has room for.
 template <int R, class E>
-void score_rows(const AttentionBlock& block, int64_t row, const E* keys, int64_t n, float* scores) {
+void score_rows(const AttentionBlock& block, int64_t row, const E* keys, int64_t n, Ahead ahead) {
+  constexpr int kWide = kAttentionVectors * kLanes;
   const float* q = block.q + row * block.d;
+  float* scores = block.scores + row * block.page_size;
   int64_t s = 0;
-  for (; s + (kAttentionVectors - 1) * kLanes < n && s + kAttentionVectors * kLanes <= block.page_size;
-       s += kAttentionVectors * kLanes) {
-    score_vectors<R, kAttentionVectors>(q, block.d, keys + s, block.page_size, scores + s);
+  for (; s + kWide - kLanes < n && s + kWide <= block.page_size; s += kWide) {
+    score_vectors<R, kAttentionVectors>(q, block.d, keys + s, block.page_size, scores + s, ahead);
+    ahead.next = nullptr;
   }
-  for (; s < n; s += kLanes) score_vectors<R, 1>(q, block.d, keys + s, block.page_size, scores + s);
+  for (; s < n; s += kLanes) {
+    score_vectors<R, 1>(q, block.d, keys + s, block.page_size, scores + s, ahead);
+    ahead.next = nullptr;
+  }
 }
 
 // Turns the n scores of one row into e^(score - m), and brings m, l and the correction up to date.
@@ -93,80 +125,123 @@ inline void soften_row(AttentionBlock& block, int64_t row, float* scores, int64_
 // o[r] = o[r] * correction[r] + sum over keys [first, last) of weight * value, for R rows and G vectors of dimensions from i on;
 // with G = 0, for the lanes of the last, partial vector.
 template <int R, int G, class E>
-void add_value_vectors(const AttentionBlock& block, int64_t row, const float* weights, const E* values, int64_t i, int64_t first,
-                       int64_t last) {
+void add_value_vectors(const AttentionBlock& block, int64_t row, const E* values, int64_t i, int64_t first, int64_t last,
+                       Ahead ahead) {
   constexpr int kCount = G == 0 ? 1 : G;
   const int lanes = static_cast<int>(block.d - i);
+  const float* weights = block.scores + row * block.page_size;
   float* o = block.o + row * block.stride + i;
   Vf sums[R][kCount];
+  MOEPP_UNROLL
   for (int r = 0; r < R; r++) {
+    MOEPP_UNROLL
     for (int g = 0; g < kCount; g++) sums[r][g] = load(o + r * block.stride + g * kLanes) * set1(block.correction[row + r]);
   }
   for (int64_t s = first; s < last; s++) {
     Vf value[kCount];
+    MOEPP_UNROLL
     for (int g = 0; g < kCount; g++) {
       const E* from = values + s * block.d + i + g * kLanes;
       value[g] = G == 0 ? load_n(from, lanes) : load(from);
     }
+    MOEPP_UNROLL
     for (int r = 0; r < R; r++) {
       const Vf weight = set1(weights[r * block.page_size + s]);
+      MOEPP_UNROLL
       for (int g = 0; g < kCount; g++) sums[r][g] = fma(weight, value[g], sums[r][g]);
     }
+    ahead.turn();
   }
+  MOEPP_UNROLL
   for (int r = 0; r < R; r++) {
+    MOEPP_UNROLL
     for (int g = 0; g < kCount; g++) store(o + r * block.stride + g * kLanes, sums[r][g]);
   }
 }
 
+// All dimensions of R rows.
 template <int R, class E>
-void add_values(AttentionBlock& block, int64_t row, const float* weights, const E* values, int64_t first, int64_t last) {
+void add_values(AttentionBlock& block, int64_t row, const E* values, int64_t first, int64_t last, Ahead ahead) {
+  constexpr int kWide = R <= 2 ? 6 : kAttentionVectors;  // few rows need more vectors, to have enough sums under way
   int64_t i = 0;
-  for (; i + kAttentionVectors * kLanes <= block.d; i += kAttentionVectors * kLanes) {
-    add_value_vectors<R, kAttentionVectors>(block, row, weights, values, i, first, last);
-  }
-  for (; i + 2 * kLanes <= block.d; i += 2 * kLanes) add_value_vectors<R, 2>(block, row, weights, values, i, first, last);
-  for (; i + kLanes <= block.d; i += kLanes) add_value_vectors<R, 1>(block, row, weights, values, i, first, last);
-  if (i < block.d) add_value_vectors<R, 0>(block, row, weights, values, i, first, last);
+  const auto add = [&](auto vectors) {
+    constexpr int kCount = decltype(vectors)::value;
+    for (; i + kCount * kLanes <= block.d; i += kCount * kLanes) {
+      add_value_vectors<R, kCount>(block, row, values, i, first, last, ahead);
+      ahead.next = nullptr;
+    }
+  };
+  add(Count<kWide>());
+  if (kWide > 4) add(Count<4>());
+  if (kWide > 2) add(Count<2>());
+  add(Count<1>());
+  if (i < block.d) add_value_vectors<R, 0>(block, row, values, i, first, last, ahead);
   for (int r = 0; r < R; r++) block.correction[row + r] = 1.0f;
 }
 
-// One page for R rows. first_key is the position of the page's first key.
-template <int R, class E>
-void attend_page(AttentionBlock& block, int64_t row, const E* keys, const E* values, int64_t first_key) {
-  int64_t seen[R], least = block.page_size, most = 0;
-  for (int r = 0; r < R; r++) {
-    const int64_t n = block.limit[row + r] - first_key;
-    seen[r] = n < 0 ? 0 : n > block.page_size ? block.page_size : n;
-    least = seen[r] < least ? seen[r] : least;
-    most = seen[r] > most ? seen[r] : most;
-  }
-  if (most == 0) return;
-  score_rows<R>(block, row, keys, most, block.scores);
-  for (int r = 0; r < R; r++) {
-    if (seen[r] > 0) soften_row(block, row + r, block.scores + r * block.page_size, seen[r]);
-  }
-  // The keys that all rows see, then those that only some do: each row still takes its keys in ascending order. A value that a
-  // row does not see is never multiplied: it may be anything.
-  if (least > 0) add_values<R>(block, row, block.scores, values, 0, least);
-  for (int r = 0; r < R; r++) {
-    if (seen[r] > least) add_values<1>(block, row + r, block.scores + r * block.page_size, values, least, seen[r]);
-  }
+// body(row, Count<R>()) for tiles that cover the block's rows.
+template <class Body>
+void for_tiles(const AttentionBlock& block, const Body& body) {
+  int64_t row = 0;
+  for (; row + kAttentionRows <= block.rows; row += kAttentionRows) body(row, Count<kAttentionRows>());
+  for (; row + 4 <= block.rows; row += 4) body(row, Count<4>());
+  for (; row + 2 <= block.rows; row += 2) body(row, Count<2>());
+  for (; row < block.rows; row++) body(row, Count<1>());
+}
+
+inline int64_t least_seen(const AttentionBlock& block, int64_t row, int rows) {
+  int64_t least = block.seen[row];
+  for (int r = 1; r < rows; r++) least = block.seen[row + r] < least ? block.seen[row + r] : least;
+  return least;
+}
+inline int64_t most_seen(const AttentionBlock& block, int64_t row, int rows) {
+  int64_t most = block.seen[row];
+  for (int r = 1; r < rows; r++) most = block.seen[row + r] > most ? block.seen[row + r] : most;
+  return most;
+}
+
+// One page: first every row's scores, then every row's sums, so that the keys, then the values stay in the first-level cache.
+// next: the keys of the page after this one, or null.
+template <class E>
+void attend_page(AttentionBlock& block, const E* keys, const E* values, const E* next) {
+  const int64_t key_bytes = block.page_size * static_cast<int64_t>(sizeof(E)),
+                value_bytes = block.d * static_cast<int64_t>(sizeof(E));
+  for_tiles(block, [&](int64_t row, auto tile) {
+    constexpr int kRows = decltype(tile)::value;
+    const int64_t most = most_seen(block, row, kRows);
+    if (most == 0) return;
+    score_rows<kRows>(block, row, keys, most, {row == 0 ? reinterpret_cast<const char*>(values) : nullptr, key_bytes});
+    for (int64_t r = row; r < row + kRows; r++) {
+      if (block.seen[r] > 0) soften_row(block, r, block.scores + r * block.page_size, block.seen[r]);
+    }
+  });
+  // The keys that all rows of a tile see, then those that only some do: each row still takes its keys in ascending order. A value
+  // that a row does not see is never multiplied: it may be anything.
+  for_tiles(block, [&](int64_t row, auto tile) {
+    constexpr int kRows = decltype(tile)::value;
+    const int64_t least = least_seen(block, row, kRows);
+    const Ahead ahead = {row == 0 ? reinterpret_cast<const char*>(next) : nullptr, value_bytes};
+    if (least > 0) add_values<kRows>(block, row, values, 0, least, ahead);
+    for (int64_t r = row; r < row + kRows; r++) {
+      if (block.seen[r] > least) add_values<1>(block, r, values, least, block.seen[r], Ahead());
+    }
+  });
 }
 
 template <class E>
 void attend(AttentionBlock& block, const AttentionArgs& args, const int32_t* pages, int64_t head) {
   const KvView& kv = *args.cache;
+  const E* cache = static_cast<const E*>(kv.data);
   int64_t keys = 0;
   for (int64_t r = 0; r < block.rows; r++) keys = block.limit[r] > keys ? block.limit[r] : keys;
   for (int64_t first = 0; first < keys; first += kv.page_size) {
-    const int64_t page = pages[first / kv.page_size];
-    const E* k = static_cast<const E*>(kv.data) + kv_keys(kv, args.layer, page, head);
-    const E* v = static_cast<const E*>(kv.data) + kv_values(kv, args.layer, page, head);
-    int64_t row = 0;
-    for (; row + kAttentionRows <= block.rows; row += kAttentionRows) attend_page<kAttentionRows>(block, row, k, v, first);
-    for (; row + 4 <= block.rows; row += 4) attend_page<4>(block, row, k, v, first);
-    for (; row + 2 <= block.rows; row += 2) attend_page<2>(block, row, k, v, first);
-    for (; row < block.rows; row++) attend_page<1>(block, row, k, v, first);
+    for (int64_t r = 0; r < block.rows; r++) {
+      const int64_t n = block.limit[r] - first;
+      block.seen[r] = n < 0 ? 0 : n > kv.page_size ? kv.page_size : n;
+    }
+    const int32_t* page = pages + first / kv.page_size;
+    const E* next = first + kv.page_size < keys ? cache + kv_keys(kv, args.layer, page[1], head) : nullptr;
+    attend_page(block, cache + kv_keys(kv, args.layer, page[0], head), cache + kv_values(kv, args.layer, page[0], head), next);
   }
 }
 
@@ -210,7 +285,7 @@ inline void attend_task(const AttentionArgs& args, int64_t group, const Attentio
   block.rows = task.rows;
   block.o = reinterpret_cast<float*>(scratch);
   block.scores = block.o + kBlockRows * block.stride;
-  block.q = block.scores + kAttentionRows * block.page_size;
+  block.q = block.scores + kBlockRows * block.page_size;
   const int64_t start = args.sequence_starts->i32()[task.sequence];
   const auto query = [&](int64_t r) {  // offset of row r in q and out
     const int64_t index = task.first + r;

@@ -16,10 +16,12 @@ template <int V>
 void combine_vectors(const CombineToken& token, int64_t i, int n, Vf* m) {
   constexpr int kCount = V == 0 ? 1 : V;
   const auto add = [&](float weight, const float* term) {
+    MOEPP_UNROLL
     for (int v = 0; v < kCount; v++) {
       m[v] = fma(set1(weight), V == 0 ? load_n(term + i, n) : load(term + i + v * kLanes), m[v]);
     }
   };
+  MOEPP_UNROLL
   for (int v = 0; v < kCount; v++) m[v] = set1(0.0f);
   if (token.coefficients[0] != 0.0f) add(token.coefficients[0], token.x);
   for (int64_t c = 0; c < token.c; c++) {
@@ -51,11 +53,13 @@ inline void combine_token(const CombineArgs& args, int64_t t) {
   int64_t i = 0;
   for (; i + kVectors * kLanes <= h; i += kVectors * kLanes) {
     combine_vectors<kVectors>(token, i, kLanes, m);
+    MOEPP_UNROLL
     for (int v = 0; v < kVectors; v++) {
       if (moe != nullptr) store(moe + i + v * kLanes, m[v]);
       m[v] = load(residual + i + v * kLanes) + m[v];
       store(row + i + v * kLanes, m[v]);
     }
+    MOEPP_UNROLL
     for (int v = 0; v < kVectors; v += 2) squares.add(m[v], m[v + 1]);
   }
   for (; i < h; i += kLanes) {

@@ -9,12 +9,6 @@
 //   many rows  x is packed into blocks of rows, [k][rows of the block], so that a tile reads it as one stream; each panel then
 //              meets all blocks while it is in L2, and the next panel is prefetched meanwhile
 
-#if defined(__clang__)
-#define MOEPP_UNROLL _Pragma("unroll")
-#else
-#define MOEPP_UNROLL _Pragma("GCC unroll 32")
-#endif
-
 constexpr int kPanelVectors = kPanelRows / kLanes;
 
 // The tile of the many-rows path is kTileRows rows by kTileVectors vectors; the sums and two vectors of weights per k must fit

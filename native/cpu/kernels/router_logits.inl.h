@@ -38,33 +38,44 @@ template <int T, int R>
 void router_tile(const RouterLogitsArgs& args, const RouterInput& input, int64_t t, int64_t r) {
   RouterRow rows[R];
   Vf sums[T][R];
+  MOEPP_UNROLL
   for (int b = 0; b < R; b++) rows[b] = router_row(args, r + b);
+  MOEPP_UNROLL
   for (int a = 0; a < T; a++) {
+    MOEPP_UNROLL
     for (int b = 0; b < R; b++) sums[a][b] = set1(0.0f);
   }
   const float* z = input.z + t * input.width;
   int64_t i = 0;
   for (; i + kLanes <= input.width; i += kLanes) {
     Vf tokens[T];
+    MOEPP_UNROLL
     for (int a = 0; a < T; a++) tokens[a] = load(z + a * input.width + i);
+    MOEPP_UNROLL
     for (int b = 0; b < R; b++) {
       const Vf weight = load(rows[b].weight + i);
+      MOEPP_UNROLL
       for (int a = 0; a < T; a++) sums[a][b] = fma(tokens[a], weight, sums[a][b]);
     }
   }
   const int n = static_cast<int>(input.width - i);
   const int64_t e = args.logits->shape[1];
+  MOEPP_UNROLL
   for (int b = 0; b < R; b++) {
     const Vf weight = load_n(rows[b].weight + i, n);
+    MOEPP_UNROLL
     for (int a = 0; a < T; a++) sums[a][b] = fma(load_n(z + a * input.width + i, n), weight, sums[a][b]);
     if (rows[b].residual == nullptr) continue;
     for (int64_t j = 0; j < e; j += kLanes) {
       const int m = e - j < kLanes ? static_cast<int>(e - j) : kLanes;
       const Vf map = load_n(rows[b].residual + j, m);
+      MOEPP_UNROLL
       for (int a = 0; a < T; a++) sums[a][b] = fma(load_n(args.previous_logits->f32() + (t + a) * e + j, m), map, sums[a][b]);
     }
   }
+  MOEPP_UNROLL
   for (int b = 0; b < R; b++) {
+    MOEPP_UNROLL
     for (int a = 0; a < T; a++) rows[b].out[(t + a) * rows[b].out_stride] = sum(sums[a][b]);
   }
 }
