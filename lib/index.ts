@@ -1,7 +1,21 @@
 /** moepp: MoE++ language models on CPUs and NVIDIA GPUs. */
 export type { ModelConfig } from './config.js'
 export { MoeppError, type MoeppErrorCode } from './errors.js'
-export type { Model } from './generation/model.js'
+export type { ForwardOptions, Model, ScoreOptions } from './generation/model.js'
+export type { Prompt, TokenIds } from './generation/prompt.js'
+export type {
+  FinishReason,
+  ForwardResult,
+  GenerateChunk,
+  GenerateResult,
+  LayerRouting,
+  Routing,
+  ScoreResult,
+  Timings,
+  Usage,
+} from './generation/results.js'
+export type { GenerationStream } from './generation/stream.js'
 export { loadModel } from './load.js'
 export type { GenerateOptions, LoadOptions, LoadProgress } from './options.js'
+export type { TokenLogprob, TokenLogprobs } from './sampling/sampler.js'
 export { loadTokenizer, type Tokenizer } from './tokenizer/tokenizer.js'

@@ -39,7 +39,8 @@ export async function loadModel(source: string, options: LoadOptions = {}): Prom
   const checkpoint = await openCheckpoint(directory)
   const tensors = checkTensors(config, checkpoint)
   const tokenizer = await optionalTokenizer(directory, config)
-  o.signal?.throwIfAborted()
+  if (o.signal?.aborted)
+    throw new MoeppError('ERR_ABORTED', 'loading was aborted', { cause: o.signal.reason })
   const device = openDevice(o)
   try {
     const runner = await openRunner(device, config, tensors, o)

@@ -41,7 +41,15 @@ class PromiseWorker : public Napi::AsyncWorker {
     }
   }
 
+  // Also called while a worker thread is torn down, when no JavaScript can run: then there is nobody left to tell.
   void OnOK() override {
+    try {
+      settle();
+    } catch (const Napi::Error&) {
+    }
+  }
+
+  void settle() {
     const Napi::Value value = finish_(Env(), status_);
     if (status_.ok()) {
       deferred_.Resolve(value);
