@@ -22,6 +22,14 @@ export function formatRatio(x: number): string {
   return String(Number(x.toFixed(2)))
 }
 
+/** 75 is `1:15 min`. */
+export function formatDuration(seconds: number): string {
+  const whole = Math.ceil(seconds)
+  if (whole < 60) return `${whole} s`
+  const [minutes, rest] = [Math.floor(whole / 60), whole % 60]
+  return `${minutes}:${String(rest).padStart(2, '0')} min`
+}
+
 export type Align = 'left' | 'right'
 
 /** Rows as lines of aligned columns, indented by two spaces. The last column is not padded when it is on the left. */

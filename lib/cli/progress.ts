@@ -1,7 +1,7 @@
 /** A progress bar on standard error: on a terminal only, and only for what takes longer than a second. */
 
 import { SingleBar } from 'cli-progress'
-import { formatBytes } from './format.js'
+import { formatBytes, formatDuration } from './format.js'
 
 const SHOW_AFTER_MS = 1000
 
@@ -24,7 +24,9 @@ export class Progress implements Disposable {
       this.#bar.update(doneBytes, figures)
     } else if (doneBytes < totalBytes && performance.now() - this.#startedMs > SHOW_AFTER_MS) {
       this.#bar = new SingleBar({
-        format: `${stage} {bar} {percentage} % | {done} of {all} | {eta_formatted} {detail}`,
+        format: `${stage} {bar} {percentage} % | {done} of {all} | {eta_formatted} left {detail}`,
+        // Without progress there is no estimate: 'INF' or 'NULL'.
+        formatTime: seconds => (Number.isFinite(seconds) ? formatDuration(seconds) : '?'),
         barCompleteChar: '\u2588',
         barIncompleteChar: '\u2591',
         barsize: 30,

@@ -1,0 +1,35 @@
+import { existsSync } from 'node:fs'
+import t from 'tap'
+import { packageVersion } from '../../lib/doctor.js'
+import { runCli } from './run-cli.js'
+
+t.test('doctor --json', async t => {
+  const { code, stdout, stderr } = await runCli(['doctor', '--json'])
+  t.equal(code, 0)
+  t.equal(stderr, '')
+  const { version, node, addon, cpu, cuda } = JSON.parse(stdout)
+  t.equal(version, packageVersion())
+  t.equal(node, process.versions.node)
+  t.ok(existsSync(addon.path))
+  t.ok(cpu.availableIsas.includes(cpu.isa))
+  t.equal(cpu.availableIsas.at(-1), 'scalar')
+  t.ok(cpu.threads >= 1)
+  t.ok(cpu.readBytesPerSecond > 1e8, `${cpu.readBytesPerSecond} bytes per second`)
+  t.equal(cuda.used, false)
+  t.equal(cuda.driver !== null, existsSync('/proc/driver/nvidia/version'))
+  t.match(cuda.reason, /no CUDA device/)
+})
+
+t.test('doctor for people', async t => {
+  const { code, stdout } = await runCli(['doctor'])
+  t.equal(code, 0)
+  for (const row of ['addon', 'processor', 'instruction set', 'threads', 'memory', 'NVIDIA driver', 'CUDA']) {
+    t.match(stdout, new RegExp(`^ {2}${row} {2,}\\S`, 'm'))
+  }
+})
+
+t.test('an addon that cannot be loaded is a finding', async t => {
+  const { code, stdout } = await runCli(['doctor'], { env: { MOEPP_BINDING: '/does/not/exist.node' } })
+  t.equal(code, 1)
+  t.match(stdout, /addon +cannot be loaded: .*exist\.node/)
+})

@@ -1,0 +1,64 @@
+import { join } from 'node:path'
+import t from 'tap'
+import { inspectCheckpoint } from '../../lib/checkpoint/inspect.js'
+import { PARAMETER_KINDS } from '../../lib/checkpoint/parameters.js'
+import { golden } from '../support/golden.js'
+import { BOOKS, runCli } from './run-cli.js'
+
+t.test('the bundled model, for people', async t => {
+  const { code, stdout, stderr } = await runCli(['inspect', BOOKS])
+  t.equal(code, 0)
+  t.equal(stderr, '')
+  t.match(stdout, /torch \.bin \(bf16\), 2 files, 14\.1 MB/)
+  t.match(stdout, /experts +12: 8 FFN of 192, 2 constant, 1 copy, 1 zero; a token picks 2\n/)
+  t.match(stdout, /\n {2}total +7,003,680\n/)
+  t.match(stdout, /\n {2}weights +28\.0 MB +14\.1 MB\n/)
+  t.match(stdout, /\n {2}KV cache per 1,024 tokens +9\.44 MB +4\.72 MB\n/)
+  t.notMatch(stdout, /q_proj/)
+  const { stdout: withTensors } = await runCli(['inspect', BOOKS, '--tensors'])
+  t.match(
+    withTensors,
+    /model\.layers\.5\.self_attn\.q_proj\.weight +bf16 +\[192, 192\] +pytorch_model-00002-of-00002\.bin\n/,
+  )
+})
+
+t.test('the bundled model, as JSON', async t => {
+  const { code, stdout } = await runCli(['inspect', BOOKS, '--json'])
+  t.equal(code, 0)
+  const { parameters, tensors, config, memory, otherTensors } = JSON.parse(stdout)
+  t.equal(parameters.total, 7_003_680)
+  t.same(parameters.byKind, {
+    embedding: 2048 * 192,
+    attention: 6 * 4 * 192 * 192,
+    router: 6 * (12 * 192 + 12 * 12),
+    ffnExperts: 6 * 8 * 3 * 192 * 192,
+    constantExperts: 6 * 2 * 3 * 192,
+    norms: 13 * 192,
+    head: 2048 * 192,
+  })
+  t.equal(config.layers, 6)
+  t.equal(tensors.length, 171)
+  t.same(otherTensors, [])
+  const { least, even, most } = parameters.activePerToken
+  const ofExpert = 3 * 192 * 192
+  t.equal(most.ffnExpertsPerToken, 2)
+  t.equal(even.ffnExpertsPerToken, (2 * 8) / 12)
+  t.equal(most.parameters - least.parameters, 6 * 2 * ofExpert)
+  t.equal(even.parameters - least.parameters, Math.round((6 * 2 * 8 * ofExpert) / 12))
+  // Without the other rows of the embedding, and the map of layer 0, which nothing reads.
+  t.equal(least.parameters, 7_003_680 - 6 * 8 * ofExpert - 2047 * 192 - 144)
+  t.equal(memory.weightBytes.float32, 4 * (7_003_680 - 144))
+  t.equal(memory.kvCacheBytesPer1024Tokens.bfloat16, 2 * 6 * 192 * 1024 * 2)
+})
+
+t.test('a tied head counts once, and is read whole', async t => {
+  const { parameters, otherTensors, config } = await inspectCheckpoint(join(golden, 'cases', 'tied-bin'))
+  t.equal(parameters.byKind.head, 0)
+  t.same(otherTensors, ['lm_head.weight'])
+  const { byKind, total } = parameters
+  t.equal(
+    total,
+    PARAMETER_KINDS.reduce((sum, kind) => sum + byKind[kind], 0),
+  )
+  t.ok(parameters.activePerToken.least.parameters > config.vocabSize * config.hiddenSize)
+})
