@@ -15,7 +15,7 @@ MOEPP_BENCH(combine) {
     std::mt19937 random(10);
     int32_t used = 0;
     for (int32_t& row : rows.data) row = random() % kExperts < kFfnExperts ? used++ : -1;
-    for (size_t i = 0; i < coefficients.data.size(); i++) {
+    for (int64_t i = 0; i < coefficients.tensor.elements(); i++) {
       if (random() % 4 != 0) coefficients.data[i] = 0.0f;
     }
     const CombineArgs args = {&residual.tensor, &x.tensor,    &expert_out.tensor, &coefficients.tensor,

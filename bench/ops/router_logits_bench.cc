@@ -8,12 +8,12 @@ MOEPP_BENCH(router_logits) {
   Floats router({kLayers * kExperts, kHidden}, 1), map({kExperts, kExperts}, 2), constant({kLayers * kScores, kHidden}, 3);
   for (int64_t t : kStepTokens) {
     Floats x({t, kHidden}, 4), previous({t, kExperts}, 5), logits({t, kExperts}, 6), scores({t, kScores}, 7);
-    Tensor rt = test::tensor(router.data.data(), DType::kF32, {kExperts, kHidden});
-    Tensor ct = test::tensor(constant.data.data(), DType::kF32, {kScores, kHidden});
+    Tensor rt = test::tensor(router.data, DType::kF32, {kExperts, kHidden});
+    Tensor ct = test::tensor(constant.data, DType::kF32, {kScores, kHidden});
     const RouterLogitsArgs args = {&x.tensor, nullptr, &previous.tensor, &rt, &map.tensor, &ct, &logits.tensor, &scores.tensor};
     const auto call = [&](int64_t i) {
-      rt.data = router.data.data() + i % kLayers * kExperts * kHidden;
-      ct.data = constant.data.data() + i % kLayers * kScores * kHidden;
+      rt.data = router.data + i % kLayers * kExperts * kHidden;
+      ct.data = constant.data + i % kLayers * kScores * kHidden;
       run.isa.kernels->router_logits(args, run.pool);
     };
     call(0);
