@@ -1,0 +1,248 @@
+// What happens later than its instruction: cp.async, TMA, wgmma, and the mbarriers that tell of it.
+//
+// For ThreadSanitizer a TMA copy or a product is a thread of its own: it begins after what its issuer knew, and others learn of
+// its end through the mbarrier or the wait alone.
+#include "cuda/simt/emu/state.h"
+
+namespace simt::emu {
+
+namespace {
+
+// In the 8 bytes of an mbarrier. All ones, as fresh shared memory is, is no initialised barrier.
+struct Word {
+  uint64_t phase : 1, expected : 20, pending : 20;
+  int64_t bytes : 23;
+};
+static_assert(sizeof(Word) == 8, "an mbarrier has 64 bits");
+constexpr int kMaxArrivals = (1 << 20) - 1, kMaxBytes = (1 << 20) - 1;
+
+Word load_word(const uint64_t* b) {
+  Word word;
+  __builtin_memcpy(&word, b, 8);
+  return word;
+}
+void store_word(uint64_t* b, Word word) {
+  __builtin_memcpy(b, &word, 8);
+}
+
+void check_mbarrier(const uint64_t* b, const char* op, bool initialised, Site at) {
+  const auto* p = reinterpret_cast<const unsigned char*>(b);
+  if (p < block.smem || p + 8 > block.smem + block.smem_bytes) fail(at, "%s: the mbarrier is not in shared memory", op);
+  if ((p - block.smem) % 8 != 0) fail(at, "%s: the mbarrier is not aligned to 8", op);
+  const Word word = load_word(b);
+  if (initialised && (word.expected == 0 || word.expected == kMaxArrivals)) fail(at, "%s: the mbarrier is not initialised", op);
+}
+
+// One edge for each parity, so that who waits late for a phase does not also wait for arrivals of the next.
+const char* phase_edge(const uint64_t* b, int parity) {
+  return reinterpret_cast<const char*>(b) + parity;
+}
+
+void run_copy(const PendingCopy& p) {
+  if (p.mbarrier == nullptr) {
+    p.copy.run(p.copy);
+  } else {
+    mbarrier_update(p.mbarrier, 1, 0, {"cp_async_mbar_arrive", 0});
+  }
+}
+
+void run_load(const PendingBulk& p, Site at) {
+  void* before = begin_engine(p.edge);
+  p.bulk.run(p.bulk);
+  const int64_t bytes = int64_t{1} * p.bulk.box_columns * p.bulk.box_rows * p.bulk.element_bytes;
+  mbarrier_update(p.mbarrier, 0, -bytes, at);
+  end_engine(before);
+}
+
+void run_store(Thread& thread, const PendingBulk& p) {
+  void* before = begin_engine(p.edge);
+  p.bulk.run(p.bulk);
+  release(&block.edges->stored[thread.rank]);
+  end_engine(before);
+}
+
+void run_product(unsigned group, const PendingProduct& p) {
+  void* before = begin_engine(p.edge);
+  p.product.run(p.product);
+  release(&block.edges->finished[group]);
+  end_engine(before);
+}
+
+const char* next_bulk_edge() {
+  const char* edge = &block.edges->bulk[block.bulk_issued++ % sizeof block.edges->bulk];
+  release(edge);
+  return edge;
+}
+
+}  // namespace
+
+bool phase_complete(const uint64_t* b, int parity) {
+  return static_cast<int>(load_word(b).phase) != parity;
+}
+
+void mbarrier_init(uint64_t* b, int arrivals, Site at) {
+  check_mbarrier(b, "mbar_init", false, at);
+  if (arrivals < 1 || arrivals >= kMaxArrivals) fail(at, "mbar_init: %d arrivals", arrivals);
+  Word word = {};
+  word.expected = word.pending = static_cast<unsigned>(arrivals);
+  store_word(b, word);
+}
+
+void mbarrier_update(uint64_t* b, int arrivals, int64_t bytes, Site at) {
+  check_mbarrier(b, "mbarrier", true, at);
+  Word word = load_word(b);
+  release(phase_edge(b, word.phase));
+  const int64_t pending_bytes = word.bytes + bytes;
+  if (pending_bytes > kMaxBytes || pending_bytes < -kMaxBytes) fail(at, "mbarrier: too many bytes in one phase");
+  word.bytes = pending_bytes;
+  if (arrivals > 0 && word.pending == 0) fail(at, "mbarrier: more arrivals than mbar_init was given");
+  word.pending = word.pending - static_cast<unsigned>(arrivals);
+  if (word.pending == 0 && word.bytes == 0) {
+    word.phase = !word.phase;
+    word.pending = word.expected;
+  }
+  store_word(b, word);
+}
+
+void mbarrier_wait(uint64_t* b, int parity, Site at) {
+  check_mbarrier(b, "mbar_wait", true, at);
+  if (parity != 0 && parity != 1) fail(at, "mbar_wait: parity %d", parity);
+  if (!phase_complete(b, parity)) {
+    current->mbarrier = b;
+    current->parity = parity;
+    wait_as(State::kPhase, "mbar_wait", at);
+  }
+  acquire(phase_edge(b, parity));
+}
+
+void copy_start(const Copy& copy, Site at) {
+  if (options.async == Async::kEager) {
+    copy.run(copy);
+  } else if (!current->copies.push({copy, nullptr, nullptr})) {
+    fail(at, "cp.async: more than 256 copies of a thread in flight");
+  }
+}
+void copy_commit() {
+  current->copies.open_group++;
+}
+void copy_wait(unsigned newest) {
+  auto& copies = current->copies;
+  for (; copies.due(newest); copies.pop()) {
+    if (copies.front().mbarrier != nullptr) current->arrivals--;
+    run_copy(copies.front());
+  }
+}
+void copy_arrive(uint64_t* mbarrier, Site at) {
+  check_mbarrier(mbarrier, "cp_async_mbar_arrive", true, at);
+  if (options.async == Async::kEager) {
+    mbarrier_update(mbarrier, 1, 0, at);
+    return;
+  }
+  const char* edge = &block.edges->copied[block.copies_issued++ % sizeof block.edges->copied];
+  release(edge);
+  if (!current->copies.push({{}, mbarrier, edge})) fail(at, "cp.async: more than 256 copies of a thread in flight");
+  current->arrivals++;
+}
+
+void bulk_load_start(const Bulk& bulk, uint64_t* mbarrier, Site at) {
+  check_mbarrier(mbarrier, "TMA load", true, at);
+  const PendingBulk pending = {bulk, mbarrier, next_bulk_edge()};
+  if (options.async == Async::kEager) {
+    run_load(pending, at);
+  } else if (block.bulk_count == 256) {
+    fail(at, "TMA: more than 256 loads in flight");
+  } else {
+    block.bulks[block.bulk_count++] = pending;
+  }
+}
+void bulk_store_start(const Bulk& bulk, Site at) {
+  const PendingBulk pending = {bulk, nullptr, next_bulk_edge()};
+  if (options.async == Async::kEager) run_store(*current, pending);
+  // Also when done: whether the thread waits for it before the block ends is checked either way.
+  if (!current->stores.push(pending)) fail(at, "TMA: more than 16 stores of a thread in flight");
+}
+void bulk_store_commit() {
+  current->stores.open_group++;
+}
+void bulk_store_wait(unsigned newest) {
+  for (; current->stores.due(newest); current->stores.pop()) {
+    if (options.async == Async::kLazy) run_store(*current, current->stores.front());
+  }
+  acquire(&block.edges->stored[current->rank]);
+}
+
+void product_issue(Site at) {
+  const unsigned group = current->rank / 128;
+  if (block.group[group].fence_missing) fail(at, "wgmma: no wgmma_fence since the start or the last wgmma_wait");
+  release(&block.edges->issued[group][block.group[group].issued % sizeof block.edges->issued[group]]);
+}
+void product_start(const Product& product) {
+  const unsigned number = current->rank / 128;
+  Group& group = block.group[number];
+  const PendingProduct pending = {product, &block.edges->issued[number][group.issued++ % sizeof block.edges->issued[number]]};
+  if (options.async == Async::kEager) run_product(number, pending);
+  if (!group.products.push(pending)) fail(group.at, "wgmma: more than 64 products in flight");
+}
+void product_fence() {
+  block.group[current->rank / 128].fence_missing = 0;
+}
+void product_commit() {
+  block.group[current->rank / 128].products.open_group++;
+}
+void product_wait(unsigned newest) {
+  const unsigned number = current->rank / 128;
+  Group& group = block.group[number];
+  for (; group.products.due(newest); group.products.pop()) {
+    if (options.async == Async::kLazy) run_product(number, group.products.front());
+  }
+  group.fence_missing = 1;
+}
+void product_waited() {
+  acquire(&block.edges->finished[current->rank / 128]);
+}
+
+bool run_one_pending(uint64_t choice) {
+  if (block.bulk_count != 0) {
+    const unsigned chosen = choice == ~uint64_t{0} ? block.bulk_count - 1 : static_cast<unsigned>(choice % block.bulk_count);
+    const PendingBulk pending = block.bulks[chosen];
+    block.bulk_count--;
+    for (unsigned i = chosen; i < block.bulk_count; i++) block.bulks[i] = block.bulks[i + 1];
+    run_load(pending, {"TMA load", 0});
+    return true;
+  }
+  const unsigned first = static_cast<unsigned>(choice % block.threads);
+  for (unsigned i = 0; i < block.threads; i++) {
+    Thread& t = block.thread[(first + i) % block.threads];
+    if (t.arrivals == 0) continue;
+    const char* edge = nullptr;  // of the arrival: the copies before it began with what the thread knew then
+    for (unsigned k = t.copies.head; edge == nullptr; k++) edge = t.copies.entries[k % 256].item.edge;
+    void* before = begin_engine(edge);
+    bool arrived = false;
+    while (!arrived) {
+      arrived = t.copies.front().mbarrier != nullptr;
+      run_copy(t.copies.front());
+      t.copies.pop();
+    }
+    end_engine(before);
+    t.arrivals--;
+    return true;
+  }
+  return false;
+}
+
+void end_thread_copies() {
+  copy_commit();
+  copy_wait(0);
+  if (!current->stores.empty()) fail({"end of the thread", 0}, "the thread ends without tma_store_wait<0> for its stores");
+}
+
+void check_block_end() {
+  const char* what = nullptr;
+  if (block.bulk_count != 0) what = "the block ends while TMA loads are in flight";
+  for (Group& g : block.group) {
+    if (!g.products.empty()) what = "the block ends without wgmma_wait<0> for its products";
+  }
+  if (what != nullptr) fail({"end of the block", 0}, "%s", what);
+}
+
+}  // namespace simt::emu

@@ -1,0 +1,111 @@
+// What the emulated instructions ask of the scheduler (scheduler.cc, meetings.cc, async.cc).
+//
+// Those files are compiled without -fsanitize=thread: their bookkeeping is no part of the emulated program. So they must never
+// use an inline function that kernels use too, for the linker keeps one copy of it, perhaps theirs, and the races seen through
+// it would vanish. What must be instrumented comes to them as a function pointer from the kernel's own compilation.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "cuda/simt/emu/base.h"
+
+// The last parameter of every emulated instruction: where the kernel calls it.
+#define SIMT_AT ::simt::emu::Site at = {__builtin_FILE(), __builtin_LINE()}
+// For functions that exchange registers between fibers: registers are not memory, so ThreadSanitizer must not look.
+#define SIMT_REGISTERS __attribute__((no_sanitize("thread"), noinline))
+
+namespace simt::emu {
+
+struct Site {
+  const char* file;
+  int line;
+};
+
+// In which order ready threads run, and when asynchronous copies and products happen: as soon or as late as is legal.
+enum class Order { kForward, kReverse, kRandom };
+enum class Async { kEager, kLazy };
+struct Options {
+  Order order = Order::kForward;
+  Async async = Async::kLazy;
+  uint64_t seed = 1;
+};
+extern Options options;
+
+// Ends the launch with this error.
+[[noreturn]] void fail(Site at, const char* format, ...) __attribute__((format(printf, 2, 3)));
+// What the last launch that failed died of.
+const std::string& last_failure();
+
+unsigned thread_rank();  // in the block
+unsigned char* smem_base();
+size_t smem_bytes();
+// ThreadSanitizer's edges; nothing without it.
+void acquire(const void* edge);
+void release(const void* edge);
+
+// Runs combine(args of all lanes, lanes that arrived) once every lane of the mask that has not exited has called. `aligned`: the
+// instruction needs the whole warp at one place in the program. `orders`: memory too, as __syncwarp does.
+using Combine = void (*)(void** args, uint32_t lanes);
+struct Meet {
+  const char* op;
+  bool aligned = false, orders = false;
+};
+void warp_meet(uint32_t mask, Meet meet, void* arg, Combine combine, Site at);
+// The same for the 128 threads of a warpgroup.
+void group_meet(const char* op, void* arg, Combine combine, Site at);
+// threads 0: __syncthreads.
+void barrier(int id, int threads, bool waits, Site at);
+// For spin loops on memory that another thread of the block writes.
+void yield();
+
+// cp.async. `run` does one copy.
+struct Copy {
+  void (*run)(const Copy& copy);
+  void* dst;
+  const void* src;
+  int bytes, source_bytes;
+};
+void copy_start(const Copy& copy, Site at);
+void copy_commit();
+void copy_wait(unsigned newest);
+void copy_arrive(uint64_t* mbarrier, Site at);
+
+void mbarrier_init(uint64_t* b, int arrivals, Site at);
+void mbarrier_update(uint64_t* b, int arrivals, int64_t bytes, Site at);
+void mbarrier_wait(uint64_t* b, int parity, Site at);
+
+// TMA: one box between shared and global memory. `run` moves it.
+struct Bulk {
+  void (*run)(const Bulk& bulk);
+  unsigned char* smem;
+  unsigned char* global;
+  uint64_t columns, rows, pitch_bytes;  // of the matrix
+  int64_t x, y;
+  uint32_t box_columns, box_rows, element_bytes, swizzle_mask;
+};
+void bulk_load_start(const Bulk& bulk, uint64_t* mbarrier, Site at);
+void bulk_store_start(const Bulk& bulk, Site at);
+void bulk_store_commit();
+void bulk_store_wait(unsigned newest);
+
+// wgmma. `run` computes one product into the 128 threads' accumulators.
+struct Product {
+  void (*run)(const Product& product);
+  float* d[128];
+  uint64_t a, b;
+  int n;
+  bool accumulate;
+};
+void product_issue(Site at);  // by each thread, before the meeting
+void product_start(const Product& product);
+void product_fence();
+void product_commit();
+void product_wait(unsigned newest);
+void product_waited();  // by each thread, after the meeting
+
+// Runs every block of the grid, one after another; the result is kSuccess or kLaunchFailed.
+int run(dim3 grid, dim3 block, size_t smem_bytes, void (*entry)(void*), void* arg);
+
+}  // namespace simt::emu

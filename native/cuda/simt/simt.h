@@ -1,0 +1,16 @@
+// The one header that kernel sources include. A kernel is compiled twice from the same text: by nvcc for GPUs, and by the host's
+// compiler, where its threads run as fibers (tests alone). README.md lists the rules; cuda/*.h hold each function's contract.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#if defined(__CUDACC__)
+#define SIMT_EMULATED 0
+#include "cuda/simt/simt_cuda.h"
+#else
+#define SIMT_EMULATED 1
+#include "cuda/simt/simt_emu.h"
+#endif
