@@ -38,6 +38,12 @@ static void transpose(const std::byte* const* rows, int64_t words, std::byte* ta
   const int64_t whole = words / 4 * 4;
   for (int64_t begin = 0; begin < whole; begin += kBlockWords) {
     const int64_t end = std::min(begin + kBlockWords, whole);
+    // 32 streams are more than a processor follows by itself: 8.5 GB/s of bf16 without this, per core (AMD EPYC, Zen 5).
+    if (end < whole) {
+      for (int64_t i = 0; i < kPanelRows; i++) {
+        for (int64_t word = end; word < end + kBlockWords; word += 16) __builtin_prefetch(rows[i] + 4 * word);
+      }
+    }
     for (int64_t i = 0; i < kPanelRows; i += 4) {
       for (int64_t word = begin; word < end; word += 4) transpose_4x4(rows + i, word, target + i * 4);
     }
@@ -59,19 +65,27 @@ static uint16_t read_u16(const std::byte* from) {
 }
 
 template <class Read>
-static void convert(const PackRow& row, int64_t k, int64_t n, DType dtype, std::byte* to, const Read& read) {
-  const int64_t step = row.stride * dtype_size(row.dtype);
-  const std::byte* from = row.data + k * step;
+static void convert_at(const std::byte* from, int64_t step, int64_t n, DType dtype, std::byte* to, const Read& read) {
   if (dtype == DType::kF32) {
-    for (int64_t i = 0; i < n; i++, from += step) {
-      const float value = read(from);
+    for (int64_t i = 0; i < n; i++) {
+      const float value = read(from + i * step);
       std::memcpy(to + 4 * i, &value, 4);
     }
   } else {
-    for (int64_t i = 0; i < n; i++, from += step) {
-      const uint16_t value = f32_to_bf16(read(from));
+    for (int64_t i = 0; i < n; i++) {
+      const uint16_t value = f32_to_bf16(read(from + i * step));
       std::memcpy(to + 2 * i, &value, 2);
     }
+  }
+}
+
+template <int64_t kSize, class Read>
+static void convert(const PackRow& row, int64_t k, int64_t n, DType dtype, std::byte* to, const Read& read) {
+  const std::byte* from = row.data + k * row.stride * kSize;
+  if (row.stride == 1) {
+    convert_at(from, kSize, n, dtype, to, read);  // inlined with a constant step, which compilers make vectors of
+  } else {
+    convert_at(from, row.stride * kSize, n, dtype, to, read);
   }
 }
 
@@ -84,11 +98,11 @@ static void convert_row(const PackRow& row, int64_t k, int64_t n, DType dtype, s
     const std::byte* from = row.data + k * row.stride * size;
     for (int64_t i = 0; i < n; i++) std::memcpy(to + i * size, from + i * row.stride * size, static_cast<size_t>(size));
   } else if (row.dtype == DType::kF32) {
-    convert(row, k, n, dtype, to, read_f32);
+    convert<4>(row, k, n, dtype, to, read_f32);
   } else if (row.dtype == DType::kBf16) {
-    convert(row, k, n, dtype, to, [](const std::byte* from) { return bf16_to_f32(read_u16(from)); });
+    convert<2>(row, k, n, dtype, to, [](const std::byte* from) { return bf16_to_f32(read_u16(from)); });
   } else {
-    convert(row, k, n, dtype, to, [](const std::byte* from) { return f16_to_f32(read_u16(from)); });
+    convert<2>(row, k, n, dtype, to, [](const std::byte* from) { return f16_to_f32(read_u16(from)); });
   }
 }
 
