@@ -24,29 +24,35 @@ constexpr int64_t kReadTask = 256 << 10;  // floats: 1 MiB
 constexpr int64_t kReadWindow = 32;       // tasks of one measurement
 constexpr int64_t kReadWindows = 16;      // 512 MiB in turn, so that no cache holds any of it
 
+#if defined(__clang__)
+#define MOEPP_UNROLL _Pragma("unroll")
+#else
+#define MOEPP_UNROLL _Pragma("GCC unroll 16")
+#endif
+
 // GCC and Clang keep the chains in registers and unroll both loops; `target` lets one file hold every set.
-#define MOEPP_CEILING(suffix, target, Vector, width, zero, set1, load, add, fma)                                  \
-  target static float multiply_add_##suffix(int64_t rounds) {                                                     \
-    Vector chain[kChains];                                                                                        \
-    const Vector a = set1(0.999999f), b = set1(1e-7f);                                                            \
-    for (int i = 0; i < kChains; i++) chain[i] = set1(static_cast<float>(i));                                     \
-    for (int64_t r = 0; r < rounds; r++) {                                                                        \
-      _Pragma("GCC unroll 12") for (int i = 0; i < kChains; i++) chain[i] = fma(chain[i], a, b);                  \
-    }                                                                                                             \
-    Vector total = zero();                                                                                        \
-    for (int i = 0; i < kChains; i++) total = add(total, chain[i]);                                               \
-    return reinterpret_cast<const float*>(&total)[0];                                                             \
-  }                                                                                                               \
-  target static float read_##suffix(const float* data, int64_t floats) {                                          \
-    Vector total[8] = {zero(), zero(), zero(), zero(), zero(), zero(), zero(), zero()};                           \
-    for (int64_t i = 0; i < floats; i += 8 * (width)) {                                                           \
-      __builtin_prefetch(data + i + 1024);                                                                        \
-      _Pragma("GCC unroll 8") for (int j = 0; j < 8; j++) total[j] = add(total[j], load(data + i + j * (width))); \
-    }                                                                                                             \
-    Vector sum = zero();                                                                                          \
-    for (int j = 0; j < 8; j++) sum = add(sum, total[j]);                                                         \
-    return reinterpret_cast<const float*>(&sum)[0];                                                               \
-  }                                                                                                               \
+#define MOEPP_CEILING(suffix, target, Vector, width, zero, set1, load, add, fma)                       \
+  target static float multiply_add_##suffix(int64_t rounds) {                                          \
+    Vector chain[kChains];                                                                             \
+    const Vector a = set1(0.999999f), b = set1(1e-7f);                                                 \
+    for (int i = 0; i < kChains; i++) chain[i] = set1(static_cast<float>(i));                          \
+    for (int64_t r = 0; r < rounds; r++) {                                                             \
+      MOEPP_UNROLL for (int i = 0; i < kChains; i++) chain[i] = fma(chain[i], a, b);                   \
+    }                                                                                                  \
+    Vector total = zero();                                                                             \
+    for (int i = 0; i < kChains; i++) total = add(total, chain[i]);                                    \
+    return reinterpret_cast<const float*>(&total)[0];                                                  \
+  }                                                                                                    \
+  target static float read_##suffix(const float* data, int64_t floats) {                               \
+    Vector total[8] = {zero(), zero(), zero(), zero(), zero(), zero(), zero(), zero()};                \
+    for (int64_t i = 0; i < floats; i += 8 * (width)) {                                                \
+      __builtin_prefetch(data + i + 1024);                                                             \
+      MOEPP_UNROLL for (int j = 0; j < 8; j++) total[j] = add(total[j], load(data + i + j * (width))); \
+    }                                                                                                  \
+    Vector sum = zero();                                                                               \
+    for (int j = 0; j < 8; j++) sum = add(sum, total[j]);                                              \
+    return reinterpret_cast<const float*>(&sum)[0];                                                    \
+  }                                                                                                    \
   static constexpr Loops k_##suffix = {width, &multiply_add_##suffix, &read_##suffix};
 
 #if defined(__x86_64__)
