@@ -46,9 +46,17 @@ void run_copy(const PendingCopy& p) {
   }
 }
 
+// Runs a copy as an engine. `run` is instrumented, so what it reads of the description must lie where no fiber writes, on no
+// stack: the engine's reads would race with what the stack's owner puts there next.
+void run_bulk(const PendingBulk& p) {
+  static Bulk description;
+  description = p.bulk;
+  description.run(description);
+}
+
 void run_load(const PendingBulk& p, Site at) {
   void* before = begin_engine(p.edge);
-  p.bulk.run(p.bulk);
+  run_bulk(p);
   const int64_t bytes = int64_t{1} * p.bulk.box_columns * p.bulk.box_rows * p.bulk.element_bytes;
   mbarrier_update(p.mbarrier, 0, -bytes, at);
   end_engine(before);
@@ -56,7 +64,7 @@ void run_load(const PendingBulk& p, Site at) {
 
 void run_store(Thread& thread, const PendingBulk& p) {
   void* before = begin_engine(p.edge);
-  p.bulk.run(p.bulk);
+  run_bulk(p);
   release(&block.edges->stored[thread.rank]);
   end_engine(before);
 }

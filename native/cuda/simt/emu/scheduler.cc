@@ -176,8 +176,14 @@ void run_block() {
   }
 }
 
+// Orders what all threads did before the scheduler, those too that a failure left where they were.
 void end_block() {
-  if (failed) return;  // its threads are stuck in this memory: it stays
+  for (unsigned i = 0; i < block.threads; i++) {
+    if (block.thread[i].state == State::kDone) continue;
+    tsan_become(block.thread[i].fiber.tsan);
+    release(&block.edges->end);
+  }
+  tsan_become(scheduler.tsan);
   acquire(&block.edges->end);
   std::free(block.smem);
   std::free(block.edges);
@@ -186,8 +192,9 @@ void end_block() {
 }  // namespace
 
 void fail(Site at, const char* format, ...) {
-  tsan_become(scheduler.tsan);  // what follows is the scheduler's doing
-  char text[400], place[160];
+  // What follows is the scheduler's doing, in memory of its own: the fiber's stack holds what the kernel wrote.
+  tsan_become(scheduler.tsan);
+  static char text[400], place[160];
   va_list arguments;
   va_start(arguments, format);
   std::vsnprintf(text, sizeof text, format, arguments);
@@ -235,6 +242,7 @@ void* begin_engine(const char* edge) {
 }
 void end_engine(void* before) {
   void* engine = tsan_current();
+  release(&block.edges->end);
   tsan_become(before);
   if (engine != nullptr) tsan_destroy(engine);
 }

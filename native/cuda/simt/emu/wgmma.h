@@ -7,7 +7,8 @@ namespace simt {
 namespace emu {
 
 // Element k of a row of an operand in shared memory, the swizzle undone. PTX: matrix descriptor, K-major layouts, 128B swizzle.
-inline float operand(uint64_t descriptor, int row, int k) {
+// The one part of a product that the sanitizers are to see.
+__attribute__((noinline)) inline float operand(uint64_t descriptor, int row, int k) {
   const uint32_t start = static_cast<uint32_t>(descriptor & 0x3fff) << 4;
   const uint32_t stride = static_cast<uint32_t>(descriptor >> 32 & 0x3fff) << 4;
   const uint32_t offset =
@@ -15,7 +16,12 @@ inline float operand(uint64_t descriptor, int row, int k) {
   return to_float(*reinterpret_cast<const bf16*>(smem_base() + swizzled(offset, 7)));
 }
 
-SIMT_REGISTERS inline void accumulate(const Product& p, const float (*a)[16], const float (*b)[16]) {
+SIMT_REGISTERS inline void run_wgmma(const Product& p) {
+  float a[64][16], b[256][16];
+  for (int k = 0; k < 16; k++) {
+    for (int row = 0; row < 64; row++) a[row][k] = operand(p.a, row, k);
+    for (int row = 0; row < p.n; row++) b[row][k] = operand(p.b, row, k);
+  }
   for (int t = 0; t < 128; t++) {
     for (int i = 0; i < p.n / 2; i++) {
       const int row = 16 * (t / 32) + t % 32 / 4 + 8 * (i / 2 % 2), column = 8 * (i / 4) + 2 * (t % 4) + i % 2;
@@ -24,25 +30,6 @@ SIMT_REGISTERS inline void accumulate(const Product& p, const float (*a)[16], co
       p.d[t][i] = p.accumulate ? p.d[t][i] + sum : sum;
     }
   }
-}
-struct Operands {
-  uint64_t a, b;
-  int n;
-};
-SIMT_REGISTERS inline Operands operands(const Product& p) {
-  return {p.a, p.b, p.n};
-}
-// Instrumented where it reads shared memory.
-inline void run_wgmma(const Product& product) {
-  float a[64][16], b[256][16];
-  const Operands o = operands(product);
-  for (int row = 0; row < 64; row++) {
-    for (int k = 0; k < 16; k++) a[row][k] = operand(o.a, row, k);
-  }
-  for (int row = 0; row < o.n; row++) {
-    for (int k = 0; k < 16; k++) b[row][k] = operand(o.b, row, k);
-  }
-  accumulate(product, a, b);
 }
 
 struct WgmmaArgs {

@@ -1,0 +1,263 @@
+// What the emulation must refuse, with the words it must say. Faults that a sanitizer finds are in seeded_bugs_test.cc.
+#include "device_test.h"
+
+namespace moepp::test {
+
+using simt::kFullMask;
+using simt::Mbarrier;
+
+// The launch must end with an error that holds `text`, in every schedule.
+#define EXPECT_FAULT(text, ...)                                                                                \
+  for_each_schedule([&] {                                                                                      \
+    const std::string said = run_kernel(__VA_ARGS__);                                                          \
+    if (said.find(text) == std::string::npos) fail(__FILE__, __LINE__, "said '" + said + "', not '" text "'"); \
+  })
+
+static const simt::Launch kWarp = {dim3(1), dim3(32), 8192}, kGroup = {dim3(1), dim3(128), 65536};
+
+// Not in the macro, all of whose text counts as one line.
+static void multiply_in_two_places() {
+  float d[4] = {};
+  const uint32_t a[4] = {}, b[2] = {};
+  if (threadIdx.x < 16) {
+    simt::mma_bf16(d, a, b);
+  } else {
+    simt::mma_bf16(d, a, b);
+  }
+}
+static void meet_in_two_places() {
+  if (threadIdx.x < 64) {
+    __syncthreads();
+  } else {
+    __syncthreads();
+  }
+}
+
+MOEPP_TEST(simt_faults_of_launches) {
+  EXPECT_FAULT("a multiple of 32", +[] {}, {dim3(1), dim3(33)});
+  EXPECT_FAULT("up to 227 KiB", +[] {}, {dim3(1), dim3(32), 228 * 1024});
+  EXPECT_FAULT("the launch gave 16", +[] { simt::smem<double[3]>(); }, {dim3(1), dim3(32), 16});
+}
+
+MOEPP_TEST(simt_faults_of_warps) {
+  EXPECT_FAULT(
+      "divergent warp",
+      +[] {
+        if (threadIdx.x < 16) {
+          __shfl_xor_sync(kFullMask, 1, 1);
+        } else {
+          __ballot_sync(kFullMask, 1);
+        }
+      },
+      kWarp);
+  EXPECT_FAULT(
+      "not in the mask", +[] { __ballot_sync(0xffffu, 1); }, kWarp);
+  EXPECT_FAULT(
+      "deadlock",
+      +[] {
+        if (threadIdx.x < 16) __shfl_xor_sync(kFullMask, 1, 1);
+        __syncthreads();
+      },
+      kWarp);
+  EXPECT_FAULT("needed in all lanes at once", multiply_in_two_places, kWarp);
+  EXPECT_FAULT(
+      "needs the whole warp",
+      +[] {
+        float d[4] = {};
+        const uint32_t a[4] = {}, b[2] = {};
+        if (threadIdx.x < 31) simt::mma_bf16(d, a, b);
+      },
+      kWarp);
+}
+
+MOEPP_TEST(simt_faults_of_barriers) {
+  EXPECT_FAULT("divergent __syncthreads", meet_in_two_places, kGroup);
+  EXPECT_FAULT(
+      "deadlock",
+      +[] {
+        if (threadIdx.x < 96) simt::barrier_sync(1, 128);
+      },
+      kGroup);
+  EXPECT_FAULT(
+      "barriers are 1 to 15", +[] { simt::barrier_sync(16, 128); }, kGroup);
+  EXPECT_FAULT(
+      "barriers are 1 to 15", +[] { simt::barrier_sync(1, 33); }, kGroup);
+  EXPECT_FAULT(
+      "a part of warp",
+      +[] {
+        if (threadIdx.x % 32 < 16) simt::barrier_sync(1, 64);
+        __syncwarp();
+      },
+      kGroup);
+  EXPECT_FAULT(
+      "threads here",
+      +[] {
+        if (threadIdx.x < 64) {
+          simt::barrier_sync(1, 128);
+        } else {
+          simt::barrier_sync(1, 96);
+        }
+      },
+      kGroup);
+  EXPECT_FAULT("arrives twice",
+               +[] {
+                 simt::barrier_arrive(1, 128);
+                 if (threadIdx.x < 96) simt::barrier_arrive(1, 128);
+                 if (threadIdx.x < 32) simt::barrier_arrive(1, 128);
+               },
+               {dim3(1), dim3(128)});
+}
+
+MOEPP_TEST(simt_faults_of_copies) {
+  static Shared<unsigned char> global(256);
+  EXPECT_FAULT(
+      "source is not aligned to 16", +[] { simt::cp_async<16>(simt::smem<char>(), global.data() + 8); }, kWarp);
+  EXPECT_FAULT(
+      "destination is not aligned to 8", +[] { simt::cp_async<8>(simt::smem<char>() + 4, global.data()); }, kWarp);
+  EXPECT_FAULT(
+      "not in dynamic shared memory", +[] { simt::cp_async<4>(global.data(), global.data()); }, kWarp);
+  EXPECT_FAULT(
+      "not in dynamic shared memory", +[] { simt::cp_async<4>(simt::smem<char>() + 8192, global.data()); }, kWarp);
+  EXPECT_FAULT(
+      "17 bytes of 16", +[] { simt::cp_async_zfill<16>(simt::smem<char>(), global.data(), 17); }, kWarp);
+  EXPECT_FAULT(
+      "not aligned to 16",
+      +[] {
+        uint32_t r;
+        simt::ldmatrix_x1(r, simt::smem<char>() + 8);
+      },
+      kWarp);
+  EXPECT_FAULT(
+      "not in dynamic shared memory",
+      +[] {
+        uint32_t r;
+        simt::ldmatrix_x1(r, global.data());
+      },
+      kWarp);
+}
+
+MOEPP_TEST(simt_faults_of_mbarriers) {
+  EXPECT_FAULT(
+      "not initialised", +[] { simt::mbar_arrive(simt::smem<Mbarrier>()); }, kWarp);
+  EXPECT_FAULT(
+      "not in shared memory",
+      +[] {
+        Mbarrier own;
+        simt::mbar_init(&own, 1);
+      },
+      kWarp);
+  EXPECT_FAULT(
+      "not aligned to 8", +[] { simt::mbar_init(reinterpret_cast<Mbarrier*>(simt::smem<char>() + 4), 1); }, kWarp);
+  EXPECT_FAULT(
+      "deadlock",
+      +[] {
+        auto* b = simt::smem<Mbarrier>();
+        if (threadIdx.x == 0) simt::mbar_init(b, 2);
+        __syncthreads();
+        if (threadIdx.x == 0) simt::mbar_arrive(b);
+        simt::mbar_wait(b, 0);
+      },
+      kWarp);
+  EXPECT_FAULT(
+      "more arrivals",
+      +[] {
+        auto* b = simt::smem<Mbarrier>();
+        if (threadIdx.x == 0) simt::mbar_init(b, 8);
+        __syncthreads();
+        // The bytes keep the phase open.
+        if (threadIdx.x == 0) simt::mbar_arrive_expect_tx(b, 16);
+        __syncthreads();
+        simt::mbar_arrive(b);
+      },
+      kWarp);
+  EXPECT_FAULT(
+      "spin for ever",
+      +[] {
+        const auto* flag = simt::smem<unsigned>();
+        while (simt::load_acquire(flag) != 7) {
+        }
+      },
+      kWarp);
+}
+
+static simt::TensorMap tile_map(const void* data) {
+  simt::TensorMap map;
+  EXPECT(simt::make_tensor_map(&map, {data, simt::Element::kBf16, 64, 8, 128, 64, 8, simt::Swizzle::k128}) == simt::kSuccess);
+  return map;
+}
+
+MOEPP_TEST(simt_faults_of_tma) {
+  Shared<uint16_t> data(512);
+  const simt::TensorMap map = tile_map(data.data());
+  const auto load = [](simt::TensorMap m, int offset, bool wait) {
+    auto* b = simt::smem<Mbarrier>();
+    if (threadIdx.x == 0) {
+      simt::mbar_init(b, 1);
+      simt::mbar_arrive_expect_tx(b, 1024);
+      simt::tma_load(simt::smem<char>() + offset, &m, 0, 0, b);
+    }
+    __syncthreads();
+    if (wait) simt::mbar_wait(b, 0);
+  };
+  EXPECT(run_kernel(+load, kWarp, map, 1024, true).empty());
+  EXPECT_FAULT("not aligned to 128", +load, kWarp, map, 1024 + 64, true);
+  EXPECT_FAULT("beyond shared memory", +load, kWarp, map, 8192 - 512, true);
+  const simt::emu::Options before = simt::emu::options;
+  simt::emu::options.async = simt::emu::Async::kLazy;  // the eager copy has landed
+  const std::string said = run_kernel(+load, kWarp, map, 1024, false);
+  EXPECT_MESSAGE(said.find("loads are in flight") != std::string::npos, said);
+  simt::emu::options = before;
+  EXPECT_FAULT(
+      "tma_store_wait<0>",
+      +[](simt::TensorMap m) {
+        if (threadIdx.x == 0) {
+          simt::tma_store(&m, 0, 0, simt::smem<char>());
+          simt::tma_store_commit();
+        }
+      },
+      kWarp, map);
+  EXPECT_FAULT(
+      "multiples of 16",
+      +[](simt::TensorMap m) { simt::bulk_load(simt::smem<char>() + 1024, m.tile.data, 24, simt::smem<Mbarrier>()); }, kWarp,
+      map);
+
+  simt::TensorMap bad;
+  using simt::Element;
+  using simt::Swizzle;
+  EXPECT(simt::make_tensor_map(&bad, {data.data() + 1, Element::kBf16, 64, 8, 128, 64, 8, Swizzle::k128}) != simt::kSuccess);
+  EXPECT(simt::make_tensor_map(&bad, {data.data(), Element::kBf16, 64, 8, 120, 64, 8, Swizzle::k128}) != simt::kSuccess);
+  EXPECT(simt::make_tensor_map(&bad, {data.data(), Element::kBf16, 64, 8, 128, 128, 8, Swizzle::k128}) != simt::kSuccess);
+  EXPECT(simt::make_tensor_map(&bad, {data.data(), Element::kBf16, 64, 8, 128, 4, 8, Swizzle::kNone}) != simt::kSuccess);
+}
+
+MOEPP_TEST(simt_faults_of_wgmma) {
+  const auto multiply = [](bool fence, int offset, bool wait, bool same) {
+    auto* tile = simt::smem<unsigned char>();
+    float d[32];
+    if (fence) simt::wgmma_fence();
+    const int mine = same || threadIdx.x < 64 ? offset : offset + 32;
+    simt::wgmma_bf16<64>(d, simt::wgmma_descriptor(tile + mine), simt::wgmma_descriptor(tile + 8192), false);
+    simt::wgmma_commit();
+    if (wait) simt::wgmma_wait<0>();
+  };
+  EXPECT(run_kernel(+multiply, kGroup, true, 0, true, true).empty());
+  EXPECT_FAULT("no wgmma_fence", +multiply, kGroup, false, 0, true, true);
+  EXPECT_FAULT("first row of a swizzle", +multiply, kGroup, true, 128, true, true);
+  EXPECT_FAULT("cross the end of their row", +multiply, kGroup, true, 112, true, true);
+  EXPECT_FAULT("beyond shared memory", +multiply, kGroup, true, 65536 - 4096, true, true);
+  EXPECT_FAULT("without wgmma_wait<0>", +multiply, kGroup, true, 0, false, true);
+  EXPECT_FAULT("different operands", +multiply, kGroup, true, 0, true, false);
+  EXPECT_FAULT("fewer than 128 threads", +multiply, {dim3(1), dim3(64), 65536}, true, 0, true, true);
+  EXPECT_FAULT(
+      "divergent warpgroup",
+      +[] {
+        if (threadIdx.x < 64) {
+          simt::wgmma_fence();
+        } else {
+          simt::wgmma_commit();
+        }
+      },
+      kGroup);
+}
+
+}  // namespace moepp::test
