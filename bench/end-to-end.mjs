@@ -2,26 +2,22 @@
 //
 //   npm run bench -- end-to-end [--layers=24] [--dtype=bfloat16] [--threads=2] [--model=DIRECTORY]
 import { spawnSync } from 'node:child_process'
-import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { loadBinding } from '../dist/binding.js'
 import { loadModel } from '../dist/index.js'
+import { programs } from '../scripts/build-native.mjs'
 import { synthetic } from './synthetic.mjs'
 
 const PREFILL_TOKENS = 512
 const DECODE_TOKENS = 32
 const REPETITIONS = 5
 
-const root = fileURLToPath(new URL('..', import.meta.url))
-
 /** GB/s read and f32 GFLOP/s of this machine now, by the native bench program. */
 function ceilings(isa, threads) {
-  const program = join(root, 'build', 'cmake', 'Release', 'moepp-native-bench')
-  const result = spawnSync(program, [`--isa=${isa}`, `--threads=${threads}`, 'ceilings-only'], {
+  const result = spawnSync(programs.bench, [`--isa=${isa}`, `--threads=${threads}`, 'ceilings-only'], {
     encoding: 'utf8',
   })
   const found = /: ([\d.]+) GB\/s read, ([\d.]+) GFLOP\/s/.exec(result.stdout ?? '')
-  if (!found) throw new Error(`${program} printed no ceilings: ${result.error ?? result.stderr}`)
+  if (!found) throw new Error(`${programs.bench} printed no ceilings: ${result.error ?? result.stderr}`)
   return { bandwidth: Number(found[1]) * 1e9, flops: Number(found[2]) * 1e9 }
 }
 

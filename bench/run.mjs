@@ -2,14 +2,13 @@
 // native program (bench/ops/main.cc), `npm run bench -- --threads=2 grouped`.
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { programs, root } from '../scripts/build-native.mjs'
 
-const root = fileURLToPath(new URL('..', import.meta.url))
 const [first, ...rest] = process.argv.slice(2)
 const [command, args] =
   first === 'end-to-end'
     ? [process.execPath, [join(root, 'bench', 'end-to-end.mjs'), ...rest]]
-    : [join(root, 'build', 'cmake', 'Release', 'moepp-native-bench'), process.argv.slice(2)]
+    : [programs.bench, process.argv.slice(2)]
 const result = spawnSync(command, args, { stdio: 'inherit' })
 if (result.error) console.error(result.error.message)
 process.exit(result.status ?? 1)

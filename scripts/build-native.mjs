@@ -10,7 +10,13 @@ import { fileURLToPath } from 'node:url'
 
 export const root = resolve(dirname(fileURLToPath(import.meta.url)), '..')
 /** Not build/ itself: node-gyp keeps its own Makefile there. */
-export const workFolder = join(root, 'build', 'cmake')
+const workFolder = join(root, 'build', 'cmake')
+
+/** The native test and bench programs. */
+export const programs = {
+  test: join(workFolder, 'moepp-native-test'),
+  bench: join(workFolder, 'moepp-native-bench'),
+}
 
 /** Every file that the native build reads, relative to the root. */
 export function nativeSources() {
@@ -67,7 +73,10 @@ export function buildNative({ tests = false, config = 'Release' } = {}) {
   const tool = cmakeJs()
   if (tool) {
     const defined = Object.entries(definitions).map(([name, value]) => `--CD${name}=${value}`)
-    run(process.execPath, [tool, 'build', '-O', workFolder, '-B', config, ...defined])
+    // `build` alone configures only the first time, and would ignore changed definitions.
+    for (const command of ['configure', 'build']) {
+      run(process.execPath, [tool, command, '-O', workFolder, '-B', config, ...defined])
+    }
   } else {
     const defined = Object.entries(definitions).map(([name, value]) => `-D${name}=${value}`)
     const output = `-DCMAKE_LIBRARY_OUTPUT_DIRECTORY=${join(workFolder, config)}`

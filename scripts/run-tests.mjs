@@ -3,7 +3,7 @@
 //   node scripts/run-tests.mjs [test files]     with files, those TypeScript tests alone
 import { spawn } from 'node:child_process'
 import { join } from 'node:path'
-import { root, workFolder } from './build-native.mjs'
+import { programs, root } from './build-native.mjs'
 
 const files = process.argv.slice(2)
 
@@ -28,7 +28,7 @@ let skipped = 0
 let status = 0
 
 if (files.length === 0) {
-  const native = await runShown(join(workFolder, 'Release', 'moepp-native-test'), [])
+  const native = await runShown(programs.test, [])
   const counts = /^(\d+) passed, (\d+) failed$/m.exec(native.text)
   passed += Number(counts?.[1] ?? 0)
   failed += Number(counts?.[2] ?? 1)

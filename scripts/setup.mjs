@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto'
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { buildNative, nativeSources, root, run, workFolder } from './build-native.mjs'
+import { buildNative, nativeSources, programs, root, run } from './build-native.mjs'
 
 const tests = process.argv.includes('--tests')
 
@@ -48,10 +48,8 @@ unlessCurrent(
 
 const addon = join(root, 'build', 'Release', 'moepp.node')
 const nativeFiles = [...nativeSources(), 'scripts/build-native.mjs', 'package.json']
-const programs = tests
-  ? [join(workFolder, 'Release', 'moepp-native-test'), join(workFolder, 'Release', 'moepp-native-bench')]
-  : []
-unlessCurrent(tests ? 'native-tests' : 'native', nativeFiles, [addon, ...programs], () => {
+const products = tests ? [addon, ...Object.values(programs)] : [addon]
+unlessCurrent(tests ? 'native-tests' : 'native', nativeFiles, products, () => {
   console.error('moepp: building the native addon')
   buildNative({ tests })
 })

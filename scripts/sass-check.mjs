@@ -1,0 +1,219 @@
+// Compiles CUDA kernels and looks at the machine code: registers and spills as ptxas tells them, and the instructions that are
+// in it, counted from the cubin (no cuobjdump needed). A source says what must hold in comments:
+//
+//   // SASS sm_80,sm_90a gemm_kernel: HMMA LDSM LDGSTS !LDL !STL registers<=128 no-spills
+//
+// for every kernel whose mangled name holds the word before the colon, on the architectures named (or * for all). HMMA>=16
+// asks for that many. Fails when a claim does not hold, or names a kernel that is not there.
+//
+//   node scripts/sass-check.mjs [--arch sm_80,sm_90a] [--all-opcodes] [--if-nvcc] [files]
+//
+// Without files: every kernel of native/cuda/kernels. With --if-nvcc, a machine without nvcc is no failure.
+import { spawnSync } from 'node:child_process'
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { basename, dirname, join, relative, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const root = resolve(dirname(fileURLToPath(import.meta.url)), '..')
+
+/**
+ * The lower nine bits of an instruction's opcode; the three above them say where the operands come from. NVIDIA does not
+ * publish them: each was found by compiling one instruction (Turing to Blackwell agree).
+ */
+const opcodes = new Map([
+  [0x03c, 'HMMA'],
+  [0x037, 'IMMA'],
+  [0x1f0, 'HGMMA'],
+  [0x03b, 'LDSM'],
+  [0x1ae, 'LDGSTS'],
+  [0x1b4, 'UTMALDG'],
+  [0x1b5, 'UTMASTG'],
+  [0x1ba, 'UBLKCP'],
+  [0x181, 'LDG'],
+  [0x186, 'STG'],
+  [0x184, 'LDS'],
+  [0x188, 'STS'],
+  [0x183, 'LDL'],
+  [0x187, 'STL'],
+  [0x189, 'SHFL'],
+  [0x023, 'FFMA'],
+  [0x021, 'FADD'],
+  [0x020, 'FMUL'],
+  [0x108, 'MUFU'],
+  [0x11d, 'BAR'],
+  [0x1a8, 'ATOMG'],
+])
+
+/** Opcode counts per kernel of a cubin, an ELF file with one .text section per kernel. Since Volta an instruction is 16 bytes. */
+function countOpcodes(cubin) {
+  const bytes = readFileSync(cubin)
+  const headers = Number(bytes.readBigUInt64LE(40))
+  const headerSize = bytes.readUInt16LE(58)
+  const section = i => {
+    const at = headers + i * headerSize
+    return {
+      name: bytes.readUInt32LE(at),
+      offset: Number(bytes.readBigUInt64LE(at + 24)),
+      size: Number(bytes.readBigUInt64LE(at + 32)),
+    }
+  }
+  const names = section(bytes.readUInt16LE(62)).offset
+  const kernels = new Map()
+  for (let i = 0; i < bytes.readUInt16LE(60); i++) {
+    const { name, offset, size } = section(i)
+    const text = bytes.toString('latin1', names + name, bytes.indexOf(0, names + name))
+    if (!text.startsWith('.text.')) continue
+    const counts = new Map()
+    for (let at = offset; at + 16 <= offset + size; at += 16) {
+      const code = bytes.readUInt16LE(at) & 0x1ff
+      const opcode = opcodes.get(code) ?? `0x${code.toString(16)}`
+      counts.set(opcode, (counts.get(opcode) ?? 0) + 1)
+    }
+    kernels.set(text.slice('.text.'.length), counts)
+  }
+  return kernels
+}
+
+/** Registers, spills and stack per kernel, from what ptxas -v prints. */
+function readUsage(text) {
+  const usage = new Map()
+  let current
+  for (const line of text.split('\n')) {
+    const entry = /Compiling entry function '([^']+)'/.exec(line)
+    if (entry) {
+      current = { registers: 0, spillBytes: 0, stackBytes: 0 }
+      usage.set(entry[1], current)
+    }
+    const stack = /(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads/.exec(line)
+    if (stack && current) {
+      current.stackBytes = Number(stack[1])
+      current.spillBytes = Number(stack[2]) + Number(stack[3])
+    }
+    const registers = /Used (\d+) registers/.exec(line)
+    if (registers && current) current.registers = Number(registers[1])
+  }
+  return usage
+}
+
+/** The claims of a source: {architectures, kernel, terms}. */
+function readClaims(source) {
+  const claims = []
+  for (const match of readFileSync(source, 'utf8').matchAll(/^\s*\/\/ SASS (\S+) (\S+): (.+)$/gm)) {
+    claims.push({ architectures: match[1].split(','), kernel: match[2], terms: match[3].trim().split(/\s+/) })
+  }
+  return claims
+}
+
+/** What a term says that is not so, or undefined. */
+function refute(term, { usage, counts }) {
+  if (term === 'no-spills') return usage.spillBytes === 0 ? undefined : `${usage.spillBytes} bytes of spills`
+  const limit = /^registers<=(\d+)$/.exec(term)
+  if (limit)
+    return usage.registers <= Number(limit[1]) ? undefined : `${usage.registers} registers, not ${term}`
+  const absent = /^!([A-Z]+)$/.exec(term)
+  if (absent)
+    return counts.has(absent[1]) ? `${counts.get(absent[1])} ${absent[1]}, expected none` : undefined
+  const present = /^([A-Z]+)(?:>=(\d+))?$/.exec(term)
+  if (!present || ![...opcodes.values()].includes(present[1])) return `the claim ${term} is not understood`
+  const count = counts.get(present[1]) ?? 0
+  return count >= Number(present[2] ?? 1)
+    ? undefined
+    : `${count} ${present[1]}, expected ${present[2] ?? 'some'}`
+}
+
+/** _ZN5moepp4cuda4gemmILi64EEEvPf -> gemm<Li64> */
+function shortName(mangled) {
+  const names = []
+  let rest = mangled.replace(/^_ZN?/, '')
+  for (let match = /^L?(\d+)/.exec(rest); match; match = /^L?(\d+)/.exec(rest)) {
+    names.push(rest.slice(match[0].length, match[0].length + Number(match[1])))
+    rest = rest.slice(match[0].length + Number(match[1]))
+  }
+  const template = /^I(.+?)EE?v/.exec(rest)
+  return (names.at(-1) ?? mangled) + (template ? `<${template[1]}>` : '')
+}
+
+/** As native/cuda/CMakeLists.txt compiles them. */
+const flags = ['-std=c++17', '-O3', '--fmad=false', '-Werror', 'all-warnings', '-Xptxas', '-v']
+
+function compile(source, architecture, folder) {
+  const number = architecture.replace('sm_', '')
+  const cubin = join(folder, `${basename(source)}.${architecture}.cubin`)
+  const target = `arch=compute_${number},code=${architecture}`
+  const include = ['native', 'native/test'].flatMap(path => ['-I', join(root, path)])
+  const options = [...flags, ...include, '-gencode', target, '-cubin', '-o', cubin, source]
+  const result = spawnSync('nvcc', options, { encoding: 'utf8' })
+  if (result.error) throw result.error
+  if (result.status !== 0)
+    throw new Error(`${source} does not compile for ${architecture}:\n${result.stderr}`)
+  return { usage: readUsage(result.stderr + result.stdout), counts: countOpcodes(cubin) }
+}
+
+/** Prints the kernels of one source on one architecture; the claims that do not hold. */
+function check(source, architecture, folder, allOpcodes) {
+  const wrong = []
+  const { usage, counts } = compile(source, architecture, folder)
+  for (const [name, kernelCounts] of counts) {
+    const kernelUsage = usage.get(name)
+    if (!kernelUsage) continue
+    const shown = [...kernelCounts]
+      .filter(([opcode]) => allOpcodes || !opcode.startsWith('0x'))
+      .sort((a, b) => b[1] - a[1])
+    const { registers, spillBytes, stackBytes } = kernelUsage
+    const memory = `${registers} registers, ${spillBytes} bytes spilled, ${stackBytes} stack`
+    console.log(
+      `${architecture} ${shortName(name)}: ${memory}; ${shown.map(([opcode, n]) => `${opcode} ${n}`).join(' ')}`,
+    )
+  }
+  for (const { architectures, kernel, terms } of readClaims(source)) {
+    if (!architectures.includes('*') && !architectures.includes(architecture)) continue
+    const found = [...counts].filter(([name]) => name.includes(kernel) && usage.has(name))
+    if (found.length === 0) wrong.push(`${architecture}: no kernel is named ${kernel}`)
+    for (const [name, kernelCounts] of found) {
+      for (const term of terms) {
+        const text = refute(term, { usage: usage.get(name), counts: kernelCounts })
+        if (text) wrong.push(`${architecture} ${shortName(name)}: ${text}`)
+      }
+    }
+  }
+  return wrong
+}
+
+const options = { architectures: ['sm_80', 'sm_90a'], allOpcodes: false, ifNvcc: false, files: [] }
+for (let i = 2; i < process.argv.length; i++) {
+  const argument = process.argv[i]
+  if (argument === '--arch') options.architectures = process.argv[++i].split(',')
+  else if (argument === '--all-opcodes') options.allOpcodes = true
+  else if (argument === '--if-nvcc') options.ifNvcc = true
+  else options.files.push(resolve(argument))
+}
+if (spawnSync('nvcc', ['--version']).error) {
+  console.log('sass-check: nvcc was not found; nothing was checked')
+  process.exit(options.ifNvcc ? 0 : 1)
+}
+if (options.files.length === 0) {
+  const kernels = join(root, 'native', 'cuda', 'kernels')
+  const found = readdirSync(kernels, { recursive: true, encoding: 'utf8' }).filter(file =>
+    file.endsWith('.cu'),
+  )
+  options.files = found.sort().map(file => join(kernels, file))
+}
+
+const folder = mkdtempSync(join(tmpdir(), 'moepp-sass-'))
+const wrong = []
+try {
+  for (const source of options.files) {
+    console.log(relative(root, source))
+    for (const architecture of options.architectures) {
+      for (const text of check(source, architecture, folder, options.allOpcodes))
+        wrong.push(`${relative(root, source)}: ${text}`)
+    }
+  }
+} catch (error) {
+  wrong.push(error.message)
+} finally {
+  rmSync(folder, { recursive: true })
+}
+for (const text of wrong) console.error(`sass-check: ${text}`)
+process.exit(wrong.length === 0 ? 0 : 1)
