@@ -11,7 +11,6 @@ import { Model } from './generation/model.js'
 import { resolveSource } from './hub.js'
 import { recordMoepp } from './model/moepp.js'
 import { DeviceRunner, PAGE_SIZE } from './model/runner.js'
-import type { WeightDType } from './model/weights.js'
 import { type LoadOptions, type ResolvedLoadOptions, resolveLoadOptions } from './options.js'
 import { loadTokenizer, type Tokenizer } from './tokenizer/tokenizer.js'
 
@@ -75,15 +74,8 @@ function openDevice(o: ResolvedLoadOptions): NativeDevice {
   }
 }
 
-/** The type that the matrices are held in: as stored for bf16, else f32, in which f16 is exact too. */
-function weightDType(
-  tensors: ReadonlyMap<string, TensorRef>,
-  dtype: ResolvedLoadOptions['dtype'],
-): WeightDType {
-  if (dtype === 'float32') return 'f32'
-  if (dtype === 'bfloat16') return 'bf16'
-  return tensors.get('model.embed_tokens.weight')?.dtype === 'bf16' ? 'bf16' : 'f32'
-}
+/** What the matrices are held in. */
+const MATRIX_DTYPES = { auto: 'exact', float32: 'f32', bfloat16: 'bf16' } as const
 
 async function openRunner(
   device: NativeDevice,
@@ -94,7 +86,7 @@ async function openRunner(
   const contextLength = o.contextLength ?? Math.max(LEAST_CONTEXT, config.maxPositionEmbeddings)
   const cacheTokens = o.kvCacheTokens ?? Math.max(contextLength, CACHE_TOKENS)
   const pages = Math.ceil(cacheTokens / PAGE_SIZE)
-  const spec = recordMoepp(config, tensors, weightDType(tensors, o.dtype))
+  const spec = recordMoepp(config, tensors, MATRIX_DTYPES[o.dtype])
   const program = await compile(device, spec, o)
   try {
     const cache = device.kvCache({

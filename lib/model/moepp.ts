@@ -16,13 +16,13 @@ import {
   type StepBuffers,
 } from '../program/ops.js'
 import { moe } from './moe.js'
-import { ModelWeights, type WeightDType } from './weights.js'
+import { type MatrixDType, ModelWeights } from './weights.js'
 
 /** Records the model of `config` on the stored `tensors`; its matrices are held as `dtype`. */
 export function recordMoepp(
   config: ModelConfig,
   tensors: ReadonlyMap<string, TensorRef>,
-  dtype: WeightDType,
+  dtype: MatrixDType,
 ): ProgramSpec {
   const c = config
   const p = new ProgramBuilder()
