@@ -8,12 +8,15 @@ namespace moepp::cuda {
 
 class CudaQueue : public Queue {
  public:
-  explicit CudaQueue(simt::Stream stream, int multiprocessors) : stream_(stream), multiprocessors_(multiprocessors) {}
+  // compute_capability: 10 * major + minor.
+  explicit CudaQueue(simt::Stream stream, int multiprocessors, int compute_capability = 80)
+      : stream_(stream), multiprocessors_(multiprocessors), compute_capability_(compute_capability) {}
 
   static CudaQueue& from(Queue& queue) { return static_cast<CudaQueue&>(queue); }
 
   simt::Stream stream() const { return stream_; }
   int multiprocessors() const { return multiprocessors_; }
+  int compute_capability() const { return compute_capability_; }
 
   // A launcher hands in what each launch returned; the device looks once per step.
   void check(simt::Error error) {
@@ -27,7 +30,7 @@ class CudaQueue : public Queue {
 
  private:
   simt::Stream stream_;
-  int multiprocessors_;
+  int multiprocessors_, compute_capability_;
   simt::Error first_error_ = simt::kSuccess;
 };
 

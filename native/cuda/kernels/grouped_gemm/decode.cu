@@ -1,0 +1,166 @@
+// Few rows per group: bound by reading the weights, which are streamed once, 16 bytes per lane, past L1; activations stay f32.
+//
+// A warp computes 4 stored rows of a weight for up to Rows rows of x at once. Where that gives too few warps to fill the device,
+// several warps of a block share them, each with a part of k (splits); their sums are added in a fixed order. A row's result
+// depends neither on the other rows nor on Rows, only on the shape of the weight and on the device.
+#include "cuda/kernels/grouped_gemm/tiles.cuh"
+#include "cuda/reduce.cuh"
+
+namespace moepp::cuda {
+
+namespace {
+
+constexpr int kThreads = 256, kWarps = kThreads / 32, kWeightRows = 4;
+
+template <class WeightType, int RowCount, bool AlignedX>
+struct Config {
+  using Weight = WeightType;
+  static constexpr int kRows = RowCount;                               // 1, 2, 4, 8
+  static constexpr bool kAligned = AlignedX;                           // rows of x are whole float4s
+  static constexpr int kUnit = 16 / sizeof(Weight);                    // weights of one load
+  static constexpr int kSums = kRows * kWeightRows;                    // per warp, at most one per lane
+  static constexpr int kUnroll = kRows == 4 ? 1 : 2;                   // loads in flight: 4 kUnroll per lane
+  static constexpr int kBlocks = kRows <= 2 ? 3 : kRows == 4 ? 2 : 1;  // per multiprocessor, as registers allow
+};
+
+// Four weights of a unit, from the first or the second half of bf16 ones.
+SIMT_DEVICE float4 widen(uint4 unit, int, float) {
+  return make_float4(__uint_as_float(unit.x), __uint_as_float(unit.y), __uint_as_float(unit.z), __uint_as_float(unit.w));
+}
+SIMT_DEVICE float4 widen(uint4 unit, int half, simt::bf16) {
+  const float2 low = simt::unpack_bf16(half == 0 ? unit.x : unit.z), high = simt::unpack_bf16(half == 0 ? unit.y : unit.w);
+  return make_float4(low.x, low.y, high.x, high.y);
+}
+
+// Elements k .. k + 3 of a row of x; those past its end are 0.
+template <bool kAligned>
+SIMT_DEVICE float4 read_x(const float* x, int k, int end) {
+  if (kAligned) return k < end ? *reinterpret_cast<const float4*>(x + k) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+  return make_float4(k < end ? x[k] : 0.0f, k + 1 < end ? x[k + 1] : 0.0f, k + 2 < end ? x[k + 2] : 0.0f,
+                     k + 3 < end ? x[k + 3] : 0.0f);
+}
+
+SIMT_DEVICE float add_products(float4 x, float4 w, float sum) {
+  return fmaf(x.w, w.w, fmaf(x.z, w.z, fmaf(x.y, w.y, fmaf(x.x, w.x, sum))));
+}
+
+// The stored rows of warp number `warp` of the output: with swiglu 2 gate rows and the 2 up rows of the same columns.
+SIMT_DEVICE int stored_row(const Gemm& g, int warp, int j) {
+  if (g.activation != Activation::kSwiglu) return warp * kWeightRows + j;
+  return gate_row(warp * 2 + j % 2) + (j < 2 ? 0 : 8);
+}
+
+// sum[4 r + j] of this lane's share of k; rows past the last one repeat it.
+template <class C>
+SIMT_DEVICE void multiply(const Gemm& g, int group, int warp, int row, int end, int split, int splits, float (&sum)[C::kSums]) {
+  int x[C::kRows];  // where the rows begin: few rows are far from 2^31 elements, and half as long as a pointer
+#pragma unroll
+  for (int r = 0; r < C::kRows; r++) x[r] = source_row(g, min(row + r, end - 1)) * g.k;
+  const int units = g.pitch / C::kUnit;
+  const uint4* weight[kWeightRows];
+#pragma unroll
+  for (int j = 0; j < kWeightRows; j++) {
+    const int stored = min(stored_row(g, warp, j), g.weight_rows - 1);
+    weight[j] = static_cast<const uint4*>(g.weight) + (static_cast<int64_t>(group) * g.weight_rows + stored) * units;
+  }
+#pragma unroll
+  for (int i = 0; i < C::kSums; i++) sum[i] = 0.0f;
+#pragma unroll C::kUnroll
+  for (int unit = split * 32 + static_cast<int>(threadIdx.x) % 32; unit < units; unit += splits * 32) {
+    uint4 packed[kWeightRows];
+#pragma unroll
+    for (int j = 0; j < kWeightRows; j++) packed[j] = simt::load_stream(weight[j] + unit);
+#pragma unroll
+    for (int half = 0; half < C::kUnit / 4; half++) {
+      float4 w[kWeightRows];
+#pragma unroll
+      for (int j = 0; j < kWeightRows; j++) w[j] = widen(packed[j], half, typename C::Weight{});
+#pragma unroll
+      for (int r = 0; r < C::kRows; r++) {
+        const float4 v = read_x<C::kAligned>(g.x + x[r], unit * C::kUnit + half * 4, g.k);
+#pragma unroll
+        for (int j = 0; j < kWeightRows; j++) sum[r * kWeightRows + j] = add_products(v, w[j], sum[r * kWeightRows + j]);
+      }
+    }
+  }
+}
+
+// Lane i gets the i-th sum over the warp.
+template <int N>
+SIMT_DEVICE float deal(const float (&sum)[N]) {
+  float mine = 0.0f;
+#pragma unroll
+  for (int i = 0; i < N; i++) {
+    const float total = warp_sum(sum[i]);
+    if (static_cast<int>(threadIdx.x) % 32 == i) mine = total;
+  }
+  return mine;
+}
+
+// `total` is the sum of this lane: row lane / 4, stored row lane % 4 of the warp's.
+SIMT_DEVICE void write(const Gemm& g, int warp, int row, int end, int sums, float total) {
+  const int lane = static_cast<int>(threadIdx.x) % 32, j = lane % kWeightRows;
+  const float up = __shfl_sync(simt::kFullMask, total, (lane + 2) % 32);
+  const bool swiglu = g.activation == Activation::kSwiglu;
+  const int column = swiglu ? warp * 2 + j : warp * kWeightRows + j;
+  row += lane / kWeightRows;
+  if (lane >= sums || row >= end || column >= g.columns || (swiglu && j >= 2)) return;
+  g.out[static_cast<int64_t>(row) * g.columns + column] = swiglu ? finish_swiglu(g, total, up) : finish(g, total);
+}
+
+template <class C>
+__global__ void __launch_bounds__(kThreads, C::kBlocks) multiply_streamed(const Gemm g, int splits) {
+  auto* partial = simt::smem<float>();  // [kWarps][32], with splits
+  const int group = occupied_group(g, static_cast<int>(blockIdx.y));
+  if (group < 0) return;
+  const int warp_in_block = static_cast<int>(threadIdx.x) / 32, split = warp_in_block % splits;
+  const int warp = static_cast<int>(blockIdx.x) * (kWarps / splits) + warp_in_block / splits;
+  const int end = end_row(g, group);
+  for (int row = first_row(g, group); row < end; row += C::kRows) {
+    float sum[C::kSums];
+    multiply<C>(g, group, warp, row, end, split, splits, sum);
+    float total = deal(sum);
+    if (splits > 1) {
+      const int lane = static_cast<int>(threadIdx.x) % 32;
+      partial[threadIdx.x] = total;
+      __syncthreads();
+      total = 0.0f;
+      for (int i = 0; i < splits; i++) total += partial[(warp_in_block - split + i) * 32 + lane];
+      __syncthreads();
+    }
+    if (split == 0) write(g, warp, row, end, C::kSums, total);
+  }
+}
+
+template <class Weight, int Rows>
+void launch(const Gemm& g, CudaQueue& queue) {
+  const int outputs = g.activation == Activation::kSwiglu ? 2 : kWeightRows;  // columns per warp
+  const int warps = (g.columns + outputs - 1) / outputs, groups = g.groups < g.rows ? g.groups : g.rows;
+  // 16 warps of each multiprocessor keep enough bytes on their way. Only the shape of the weight decides, so that a row's sums
+  // are split alike in every batch.
+  int splits = 1;
+  while (splits < kWarps && warps * splits < 16 * queue.multiprocessors()) splits *= 2;
+  const int per_block = kWarps / splits;
+  const simt::Launch how = {dim3(static_cast<unsigned>((warps + per_block - 1) / per_block), static_cast<unsigned>(groups)),
+                            dim3(kThreads), kThreads * sizeof(float), queue.stream()};
+  queue.check(g.k % 4 == 0 ? simt::launch(multiply_streamed<Config<Weight, Rows, true>>, how, g, splits)
+                           : simt::launch(multiply_streamed<Config<Weight, Rows, false>>, how, g, splits));
+}
+
+template <class Weight>
+void launch_for_rows(const Gemm& g, CudaQueue& queue) {
+  const int rows = g.rows / g.top_k;  // of one group, at most
+  if (rows <= 1) return launch<Weight, 1>(g, queue);
+  if (rows <= 2) return launch<Weight, 2>(g, queue);
+  if (rows <= 4) return launch<Weight, 4>(g, queue);
+  launch<Weight, 8>(g, queue);
+}
+
+}  // namespace
+
+void gemm_decode(const Gemm& g, CudaQueue& queue) {
+  if (g.dtype == DType::kF32) return launch_for_rows<float>(g, queue);
+  launch_for_rows<simt::bf16>(g, queue);
+}
+
+}  // namespace moepp::cuda

@@ -1,0 +1,51 @@
+// One matrix product for linear and grouped_gemm: the rows of each group times the group's weight. linear is one group.
+//
+// What a product is made of, on a GPU (the CPU keeps f32 throughout):
+//   weight f32    f32 products, f32 sums
+//   weight bf16   few rows (decode), or before sm_80: f32 activations, f32 sums
+//                 else tensor cores: activations rounded to bf16 when they reach shared memory or registers, f32 sums
+// In every kernel a row's result does not depend on the rows beside it, and is the same in every run. The kernel is chosen by
+// what the host knows: the types, the shapes and the chip, never the routing. No kernel here has run on a GPU yet: they are
+// tested under emulation (native/test/simt).
+#pragma once
+
+#include "cuda/cuda_queue.h"
+#include "ops.h"
+
+namespace moepp::cuda {
+
+// The arguments of either op, as kernels take them.
+struct Gemm {
+  const float* x;              // [rows or more, k]
+  const int32_t* token_order;  // row r reads x[token_order[r] / top_k]; null: x[r]
+  const int32_t* offsets;      // [groups + 1]: group n has the rows offsets[n] .. offsets[n + 1] - 1; null: one group of all rows
+  const void* weight;          // as in weight_layout.h
+  float* out;                  // [rows, columns]
+  int top_k, groups, rows;     // rows: at most, over all groups
+  int k, pitch;                // elements of a row of x, and from row to row of the weight
+  int weight_rows, columns;    // stored rows of a group, and what they give: half as many with swiglu
+  float scale;
+  Activation activation;
+  DType dtype;  // of the weight
+};
+
+Gemm gemm_of(const LinearArgs& args);
+Gemm gemm_of(const GroupedGemmArgs& args);
+
+enum class GemmKernel {
+  kF32,         // any type and chip
+  kDecode,      // any type and chip, meant for up to 8 rows per group
+  kSm80Narrow,  // bf16: mma.sync, tiles of 32 rows
+  kSm80,        // bf16: mma.sync, tiles of 128 rows
+  kSm90,        // its place: runs kSm80 so far
+};
+
+GemmKernel choose_gemm(const Gemm& gemm, const CudaQueue& queue);
+void run_gemm(const Gemm& gemm, GemmKernel kernel, CudaQueue& queue);
+
+// The launchers of the kernels, in the files of this folder.
+void gemm_f32(const Gemm& gemm, CudaQueue& queue);
+void gemm_decode(const Gemm& gemm, CudaQueue& queue);
+void gemm_sm80(const Gemm& gemm, bool narrow, CudaQueue& queue);
+
+}  // namespace moepp::cuda

@@ -1,0 +1,181 @@
+// bf16 weights on tensor cores by mma.sync, sm_80 and up. A ring of stages is filled by cp.async, the gather fused: x comes as
+// f32 and is rounded to bf16 on its way from shared memory to registers, which costs half the shared memory's bandwidth of two
+// passes and no memory of its own. Persistent blocks walk the tiles.
+#include "cuda/kernels/grouped_gemm/tiles.cuh"
+#include "cuda/mma.cuh"
+
+namespace moepp::cuda {
+
+// Not an anonymous namespace: what sm_75 does not use would be warned about.
+namespace sm80 {
+
+constexpr int kDepth = 32, kThreads = 128;  // of k per stage
+
+template <int Rows, int Columns, int WarpsDown, int StageCount, bool AlignedX>
+struct Config {
+  static constexpr int kRows = Rows, kColumns = Columns, kWarpsDown = WarpsDown, kWarpsAcross = 4 / WarpsDown;
+  static constexpr int kStages = StageCount;
+  static constexpr bool kAligned = AlignedX;  // rows of x are whole float4s
+  static constexpr int kWarpRows = kRows / kWarpsDown, kWarpColumns = kColumns / kWarpsAcross;
+  static constexpr int kDown = kWarpRows / 16, kAcross = kWarpColumns / 8;  // fragments of a warp
+  static_assert(kAcross % 2 == 0, "gate and up are neighbours");
+};
+
+template <class C>
+struct Smem {
+  alignas(128) float x[C::kStages][C::kRows * kDepth];
+  alignas(128) simt::bf16 weight[C::kStages][C::kColumns * kDepth];
+  int source[C::kRows];  // the row of x, or -1
+};
+
+// The rows of x in units of 16 bytes where they are aligned so, else element by element.
+template <class C>
+SIMT_DEVICE void copy_x(const Gemm& g, Smem<C>& s, int stage, int k0) {
+  constexpr int kUnit = C::kAligned ? 4 : 1, kUnits = kDepth / kUnit, kStep = kThreads / kUnits;
+  const int element = static_cast<int>(threadIdx.x) % kUnits * kUnit;
+  const bool inside = k0 + element < g.k;
+#pragma unroll C::kAligned ? 8 : 1
+  for (int row = static_cast<int>(threadIdx.x) / kUnits; row < C::kRows; row += kStep) {
+    const int source = s.source[row];
+    const bool there = inside && source >= 0;
+    const float* from = there ? g.x + static_cast<int64_t>(source) * g.k + k0 + element : g.x;
+    float* to = s.x[stage] + swizzled_128(row, element / 4) * 4 + element % 4;
+    simt::cp_async_zfill<4 * kUnit>(to, from, there ? 4 * kUnit : 0);
+  }
+}
+
+template <class C>
+SIMT_DEVICE void copy_weight(const Gemm& g, const Tile& tile, Smem<C>& s, int stage, int k0) {
+  constexpr int kUnits = kDepth / 8, kStep = kThreads / kUnits;
+  const int unit = static_cast<int>(threadIdx.x) % kUnits;
+  const bool inside = k0 + unit * 8 < g.pitch;
+  const auto* weight = static_cast<const simt::bf16*>(g.weight);
+#pragma unroll
+  for (int row = static_cast<int>(threadIdx.x) / kUnits; row < C::kColumns; row += kStep) {
+    const bool there = inside && tile.column + row < g.weight_rows;
+    const int64_t stored = static_cast<int64_t>(tile.group) * g.weight_rows + tile.column + row;
+    const simt::bf16* from = there ? weight + stored * g.pitch + k0 + unit * 8 : weight;
+    simt::cp_async_zfill<16>(s.weight[stage] + swizzled_64(row, unit) * 8, from, there ? 16 : 0);
+  }
+}
+
+template <class C>
+using Sums = float[C::kDown][C::kAcross][4];
+
+template <class C>
+SIMT_DEVICE void multiply(const Smem<C>& s, int stage, int row, int column, Sums<C>& sum) {
+#pragma unroll
+  for (int k = 0; k < kDepth; k += 16) {
+    uint32_t a[C::kDown][4], b[C::kAcross][2];
+#pragma unroll
+    for (int i = 0; i < C::kDown; i++) load_a_f32(a[i], s.x[stage], row + i * 16, k);
+#pragma unroll
+    for (int j = 0; j < C::kAcross; j += 2) load_b_pair(b[j], b[j + 1], s.weight[stage], column + j * 8, k);
+#pragma unroll
+    for (int i = 0; i < C::kDown; i++) {
+#pragma unroll
+      for (int j = 0; j < C::kAcross; j++) simt::mma_bf16(sum[i][j], a[i], b[j]);
+    }
+  }
+}
+
+// Two neighbouring columns, the first of which is even.
+SIMT_DEVICE void write_pair(const Gemm& g, float* out, int column, float first, float second) {
+  if (column + 1 < g.columns && g.columns % 2 == 0) {
+    *reinterpret_cast<float2*>(out + column) = make_float2(first, second);
+  } else {
+    if (column < g.columns) out[column] = first;
+    if (column + 1 < g.columns) out[column + 1] = second;
+  }
+}
+
+template <class C>
+SIMT_DEVICE void write(const Gemm& g, const Tile& tile, int row, int column, const Sums<C>& sum) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+  for (int i = 0; i < 2 * C::kDown; i++) {
+    const int r = tile.row + row + i * 8 + lane / 4;
+    if (r >= tile.end) continue;
+    float* out = g.out + static_cast<int64_t>(r) * g.columns;
+    if (g.activation == Activation::kSwiglu) {
+#pragma unroll
+      for (int j = 0; j < C::kAcross; j += 2) {
+        const float *gate = sum[i / 2][j] + i % 2 * 2, *up = sum[i / 2][j + 1] + i % 2 * 2;
+        write_pair(g, out, (tile.column + column) / 2 + j * 4 + lane % 4 * 2, finish_swiglu(g, gate[0], up[0]),
+                   finish_swiglu(g, gate[1], up[1]));
+      }
+    } else {
+#pragma unroll
+      for (int j = 0; j < C::kAcross; j++) {
+        const float* two = sum[i / 2][j] + i % 2 * 2;
+        write_pair(g, out, tile.column + column + j * 8 + lane % 4 * 2, finish(g, two[0]), finish(g, two[1]));
+      }
+    }
+  }
+}
+
+template <class C>
+SIMT_DEVICE void compute_tile(const Gemm& g, const Tile& tile, Smem<C>& s) {
+  const int warp = static_cast<int>(threadIdx.x) / 32, steps = (g.k + kDepth - 1) / kDepth;
+  const int row = warp / C::kWarpsAcross * C::kWarpRows, column = warp % C::kWarpsAcross * C::kWarpColumns;
+  for (int i = threadIdx.x; i < C::kRows; i += kThreads) {
+    s.source[i] = tile.row + i < tile.end ? source_row(g, tile.row + i) : -1;
+  }
+  __syncthreads();
+  const auto fill = [&](int step) {
+    if (step < steps) {
+      copy_x<C>(g, s, step % C::kStages, step * kDepth);
+      copy_weight<C>(g, tile, s, step % C::kStages, step * kDepth);
+    }
+    simt::cp_async_commit();  // an empty group past the end, so that groups count steps
+  };
+  Sums<C> sum = {};
+#pragma unroll
+  for (int step = 0; step < C::kStages - 1; step++) fill(step);
+  for (int step = 0; step < steps; step++) {
+    simt::cp_async_wait<C::kStages - 2>();
+    __syncthreads();  // this step's stage is there for all, and all have read the stage that is filled next
+    fill(step + C::kStages - 1);
+    multiply<C>(s, step % C::kStages, row, column, sum);
+  }
+  __syncthreads();  // before the next tile's rows and stages
+  write<C>(g, tile, row, column, sum);
+}
+
+template <class C>
+__global__ void __launch_bounds__(kThreads) multiply_mma(const Gemm g) {
+#if SIMT_HAS_SM80
+  auto& s = *simt::smem<Smem<C>>();
+  TileWalk<C::kRows, C::kColumns> walk;
+  Tile tile;
+  for (int64_t number = blockIdx.x; walk.find(g, number, &tile); number += gridDim.x) compute_tile<C>(g, tile, s);
+#endif
+}
+
+template <class C>
+void launch(const Gemm& g, CudaQueue& queue, int blocks_per_multiprocessor) {
+  const int64_t tiles = most_tiles(g, C::kRows, C::kColumns), blocks = blocks_per_multiprocessor * queue.multiprocessors();
+  const simt::Launch how = {dim3(static_cast<unsigned>(tiles < blocks ? tiles : blocks)), dim3(kThreads), sizeof(Smem<C>),
+                            queue.stream()};
+  queue.check(simt::launch(multiply_mma<C>, how, g));
+}
+
+template <bool kAligned>
+void launch_for_chip(const Gemm& g, bool narrow, CudaQueue& queue) {
+  if (narrow) return launch<Config<32, 128, 1, 4, kAligned>>(g, queue, 2);
+  // 100 KB of shared memory per multiprocessor (8.6, 8.9, 12.x) hold two blocks of 2 stages; 164 KB and more two of 3.
+  const int chip = queue.compute_capability();
+  if (chip == 80 || chip == 87 || chip / 10 == 9 || chip / 10 == 10 || chip / 10 == 11) {
+    return launch<Config<128, 128, 2, 3, kAligned>>(g, queue, 2);
+  }
+  launch<Config<128, 128, 2, 2, kAligned>>(g, queue, 2);
+}
+
+}  // namespace sm80
+
+void gemm_sm80(const Gemm& g, bool narrow, CudaQueue& queue) {
+  if (g.k % 4 == 0) return sm80::launch_for_chip<true>(g, narrow, queue);
+  sm80::launch_for_chip<false>(g, narrow, queue);
+}
+
+}  // namespace moepp::cuda

@@ -1,0 +1,84 @@
+// Which part of the output a block computes, found on the device from the offsets, and what happens to a finished sum.
+#pragma once
+
+#include "cuda/kernels/grouped_gemm/gemm.h"
+
+namespace moepp::cuda {
+
+SIMT_DEVICE int first_row(const Gemm& g, int group) {
+  return g.offsets != nullptr ? g.offsets[group] : 0;
+}
+SIMT_DEVICE int end_row(const Gemm& g, int group) {
+  return g.offsets != nullptr ? g.offsets[group + 1] : g.rows;
+}
+// The row of x that row r reads.
+SIMT_DEVICE int source_row(const Gemm& g, int r) {
+  return g.token_order != nullptr ? g.token_order[r] / g.top_k : r;
+}
+
+// A tile of the output: the rows row .. end - 1 (perhaps more than the tile has) and the weight's stored rows from `column` on.
+struct Tile {
+  int group, row, end, column;
+};
+
+// Tiles are numbered group by group, in a group with the rows running first: blocks that run together share a weight's tile.
+template <int kRows, int kColumns>
+struct TileWalk {
+  int group = 0;
+  int64_t before = 0;  // tiles of the groups before it
+
+  // Tile numbers must not decrease from call to call. False past the last one.
+  SIMT_DEVICE bool find(const Gemm& g, int64_t number, Tile* tile) {
+    const int across = (g.weight_rows + kColumns - 1) / kColumns;
+    for (; group < g.groups; group++) {
+      const int first = first_row(g, group), end = end_row(g, group), down = (end - first + kRows - 1) / kRows;
+      const int64_t count = static_cast<int64_t>(down) * across;
+      if (number < before + count) {
+        const int within = static_cast<int>(number - before);
+        *tile = {group, first + within % down * kRows, end, within / down * kColumns};
+        return true;
+      }
+      before += count;
+    }
+    return false;
+  }
+};
+
+// Host: no routing gives more tiles than this.
+inline int64_t most_tiles(const Gemm& g, int tile_rows, int tile_columns) {
+  const int64_t groups = g.groups < g.rows ? g.groups : g.rows;  // with rows
+  const int64_t down = groups + (g.rows - groups) / tile_rows;
+  return down * ((g.weight_rows + tile_columns - 1) / tile_columns);
+}
+
+// The groups with rows, numbered: group `number`, or -1. All 32 lanes; the same in all of them.
+SIMT_DEVICE int occupied_group(const Gemm& g, int number) {
+  if (g.offsets == nullptr) return number == 0 && g.rows > 0 ? 0 : -1;
+  for (int base = 0; base < g.groups; base += 32) {
+    const int group = base + static_cast<int>(threadIdx.x % 32);
+    unsigned occupied = __ballot_sync(simt::kFullMask, group < g.groups && g.offsets[group + 1] > g.offsets[group]);
+    const int count = __popc(occupied);
+    if (number < count) {
+      for (; number > 0; number--) occupied &= occupied - 1;
+      return base + __ffs(static_cast<int>(occupied)) - 1;
+    }
+    number -= count;
+  }
+  return -1;
+}
+
+// The stored row of gate or, + 8, up of an output column.
+SIMT_DEVICE int gate_row(int column) {
+  return column / 8 * 16 + column % 8;
+}
+
+SIMT_DEVICE float finish(const Gemm& g, float sum) {
+  const float value = g.scale * sum;
+  return g.activation == Activation::kTanh ? tanhf(value) : value;
+}
+SIMT_DEVICE float finish_swiglu(const Gemm& g, float gate, float up) {
+  const float value = g.scale * gate;
+  return value / (1.0f + expf(-value)) * (g.scale * up);
+}
+
+}  // namespace moepp::cuda

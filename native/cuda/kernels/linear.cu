@@ -1,0 +1,32 @@
+// One group of grouped_gemm (grouped_gemm.cu chooses the kernel).
+#include "cuda/kernels/grouped_gemm/gemm.h"
+#include "cuda/kernels/kernels.h"
+#include "cuda/weight_layout.h"
+
+namespace moepp::cuda {
+
+Gemm gemm_of(const LinearArgs& args) {
+  const Tensor& weight = *args.weight;
+  Gemm g = {};
+  g.x = args.x->f32();
+  g.weight = weight.data;
+  g.out = args.out->f32();
+  g.top_k = 1;
+  g.groups = 1;
+  g.rows = static_cast<int>(args.x->shape[0]);
+  g.k = static_cast<int>(weight.shape[1]);
+  g.pitch = static_cast<int>(weight_pitch(weight.dtype, weight.shape[1]));
+  g.weight_rows = g.columns = static_cast<int>(weight.shape[0]);
+  g.scale = 1.0f;
+  g.activation = args.activation;
+  g.dtype = weight.dtype;
+  return g;
+}
+
+void linear(const LinearArgs& args, Queue& queue) {
+  CudaQueue& stream = CudaQueue::from(queue);
+  const Gemm gemm = gemm_of(args);
+  run_gemm(gemm, choose_gemm(gemm, stream), stream);
+}
+
+}  // namespace moepp::cuda

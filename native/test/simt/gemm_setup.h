@@ -1,0 +1,85 @@
+// The operands of linear and grouped_gemm for the CUDA kernels, and the same for the reference, which knows the CPU's panels.
+#pragma once
+
+#include <random>
+
+#include "cpu/panels.h"
+#include "cuda/kernels/grouped_gemm/gemm.h"
+#include "cuda/weight_layout.h"
+#include "device_test.h"
+#include "reference_gemm.h"
+
+namespace moepp::test {
+
+inline const char* kernel_name(cuda::GemmKernel kernel) {
+  constexpr const char* names[] = {"f32", "decode", "sm80 narrow", "sm80", "sm90"};
+  return names[static_cast<int>(kernel)];
+}
+// Whether a kernel takes activations as bf16.
+inline bool rounds_activations(cuda::GemmKernel kernel) {
+  return kernel == cuda::GemmKernel::kSm80Narrow || kernel == cuda::GemmKernel::kSm80 || kernel == cuda::GemmKernel::kSm90;
+}
+inline std::vector<cuda::GemmKernel> kernels_for(DType dtype) {
+  using cuda::GemmKernel;
+  if (dtype == DType::kF32) return {GemmKernel::kF32, GemmKernel::kDecode};
+  return {GemmKernel::kF32, GemmKernel::kDecode, GemmKernel::kSm80Narrow, GemmKernel::kSm80, GemmKernel::kSm90};
+}
+// The chip that a kernel is chosen for.
+inline cuda::CudaQueue queue_for(cuda::GemmKernel kernel, int multiprocessors) {
+#if SIMT_EMULATED
+  return cuda::CudaQueue(nullptr, multiprocessors, kernel == cuda::GemmKernel::kSm90 ? 90 : 86);
+#else
+  int major = 0, minor = 0;
+  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
+  cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0);
+  return cuda::CudaQueue(nullptr, multiprocessors, 10 * major + minor);
+#endif
+}
+inline bool runs_on(cuda::GemmKernel kernel, const cuda::CudaQueue& queue) {
+  if (kernel == cuda::GemmKernel::kSm90) return queue.compute_capability() == 90;
+  return !rounds_activations(kernel) || queue.compute_capability() >= 80;
+}
+
+inline void finish(cuda::CudaQueue& queue, const std::string& label) {
+  const simt::Error error = queue.take_error();
+  EXPECT_MESSAGE(error == simt::kSuccess, label + simt::error_text(error));
+#if !SIMT_EMULATED
+  EXPECT_MESSAGE(cudaDeviceSynchronize() == cudaSuccess, label + "failed");
+#endif
+}
+
+// A weight in both layouts.
+struct GemmWeight {
+  std::vector<float> panels;
+  Shared<unsigned char> rows;
+  Tensor for_cpu, for_cuda;
+
+  GemmWeight(DType dtype, Layout layout, int64_t groups, int64_t outputs, int64_t inputs)
+      : panels(static_cast<size_t>(groups * cpu::panel_count(layout, outputs) * cpu::panel_bytes(dtype, inputs) / 4)),
+        rows(static_cast<size_t>(cuda::weight_bytes(dtype, layout, groups, outputs, inputs)), 0xff) {
+    fill_panels(panels.data(), dtype, layout, groups, outputs, inputs, 4, 1.0f);
+    for_cpu = tensor(panels.data(), dtype, {groups, outputs, inputs}, layout);
+    for_cuda = tensor(rows.data(), dtype, {groups, outputs, inputs}, layout);
+    const int64_t group_bytes = cuda::weight_bytes(dtype, layout, 1, outputs, inputs);
+    for (int64_t n = 0; n < groups; n++) {
+      cuda::pack_weight(dtype, layout, outputs, inputs, rows.data() + n * group_bytes, [&](int64_t row, void* to) {
+        for (int64_t k = 0; k < inputs; k++) {
+          const auto value = static_cast<float>(panel_element(for_cpu, n, row, k));
+          if (dtype == DType::kF32) {
+            static_cast<float*>(to)[k] = value;
+          } else {
+            static_cast<uint16_t*>(to)[k] = f32_to_bf16(value);
+          }
+        }
+      });
+    }
+  }
+};
+
+inline std::vector<float> rounded(const float* x, size_t n) {
+  std::vector<float> result(n);
+  for (size_t i = 0; i < n; i++) result[i] = bf16_to_f32(f32_to_bf16(x[i]));
+  return result;
+}
+
+}  // namespace moepp::test

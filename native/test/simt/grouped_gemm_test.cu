@@ -1,0 +1,207 @@
+// Each kernel of grouped_gemm against the same reference as the CPU's, over shapes and routings.
+#include "cuda/kernels/kernels.h"
+#include "gemm_setup.h"
+
+namespace moepp::test {
+
+using cuda::GemmKernel;
+
+enum class Routing { kUneven, kNone, kOneExpert, kLastExpert };
+
+struct GroupedCase {
+  int64_t tokens, top_k, experts, inputs, columns;
+  bool swiglu, gather;
+  float input_scale;
+  Routing routing;
+};
+
+struct GroupedSetup {
+  GroupedCase c;
+  int64_t weight_rows;
+  GemmWeight weight;
+  Shared<float> x, out;
+  Shared<int32_t> offsets, order;
+  Tensor xt, offsets_t, order_t, ot;
+
+  GroupedSetup(const GroupedCase& c, DType dtype)
+      : c(c),
+        weight_rows(c.swiglu ? 2 * c.columns : c.columns),
+        weight(dtype, c.swiglu ? Layout::kGateUpPanels : Layout::kPanels, c.experts, weight_rows, c.inputs),
+        x(static_cast<size_t>((c.gather ? 1 : c.top_k) * c.tokens * c.inputs)),
+        out(static_cast<size_t>(c.tokens * c.top_k * c.columns), kUntouched),
+        offsets(static_cast<size_t>(c.experts + 1)),
+        order(static_cast<size_t>(c.tokens * c.top_k), INT32_MAX) {  // entries past the last offset are not read
+    fill(x.data(), static_cast<int64_t>(x.size()), 3);
+    route();
+    xt = c.gather ? tensor(x.data(), DType::kF32, {c.tokens, c.inputs})
+                  : tensor(x.data(), DType::kF32, {c.tokens, c.top_k, c.inputs});
+    offsets_t = tensor(offsets.data(), DType::kI32, {c.experts + 1});
+    order_t = tensor(order.data(), DType::kI32, {c.tokens, c.top_k});
+    ot = tensor(out.data(), DType::kF32, {c.tokens, c.top_k, c.columns});
+  }
+
+  // A token's picks are of different experts.
+  void route() {
+    std::mt19937 random(9);
+    std::vector<std::vector<int32_t>> picks(static_cast<size_t>(c.experts));
+    for (int64_t token = 0; token < c.tokens && c.routing != Routing::kNone; token++) {
+      const size_t experts = picks.size(), first = random() % 3 == 0 ? random() % experts : 0;
+      for (int64_t k = 0; k < c.top_k; k++) {
+        const auto pick = static_cast<int32_t>(token * c.top_k + k);
+        const bool zero_computation = random() % 4 == 0 || k >= c.experts;
+        if (c.routing == Routing::kOneExpert || c.routing == Routing::kLastExpert) {
+          if (k == 0) picks[c.routing == Routing::kOneExpert ? 0 : experts - 1].push_back(pick);
+        } else if (!zero_computation) {
+          picks[(first + static_cast<size_t>(k)) % experts].push_back(pick);
+        }
+      }
+    }
+    int32_t row = 0;
+    offsets[0] = 0;
+    for (size_t n = 0; n < picks.size(); n++) {
+      for (int32_t pick : picks[n]) order[static_cast<size_t>(row++)] = pick;
+      offsets[n + 1] = row;
+    }
+  }
+  int64_t rows() const { return offsets[offsets.size() - 1]; }
+  GroupedGemmArgs args(const Tensor& weight_tensor) {
+    return {&xt,
+            &offsets_t,
+            c.gather ? &order_t : nullptr,
+            &weight_tensor,
+            &ot,
+            c.input_scale,
+            c.swiglu ? Activation::kSwiglu : Activation::kNone};
+  }
+
+  static constexpr float kUntouched = -123.0f;
+};
+
+static std::string describe(GemmKernel kernel, DType dtype, const GroupedCase& c) {
+  return std::string(kernel_name(kernel)) + " " + dtype_name(dtype) + " T=" + std::to_string(c.tokens) +
+         " K=" + std::to_string(c.top_k) + " N=" + std::to_string(c.experts) + " I=" + std::to_string(c.inputs) +
+         " F=" + std::to_string(c.columns) + ": ";
+}
+
+static void run_kernel(GroupedSetup& setup, GemmKernel kernel, int multiprocessors, const std::string& label) {
+  cuda::CudaQueue queue = queue_for(kernel, multiprocessors);
+  cuda::run_gemm(cuda::gemm_of(setup.args(setup.weight.for_cuda)), kernel, queue);
+  finish(queue, label);
+}
+
+static void expect_grouped(const GroupedCase& c, DType dtype, GemmKernel kernel, int multiprocessors, int64_t sampled) {
+  if (!runs_on(kernel, queue_for(kernel, multiprocessors))) return;
+  GroupedSetup setup(c, dtype);
+  const std::string label = describe(kernel, dtype, c);
+  run_kernel(setup, kernel, multiprocessors, label);
+  GroupedGemmArgs reference = setup.args(setup.weight.for_cpu);
+  const std::vector<float> as_bf16 = rounded(setup.x.data(), setup.x.size());
+  Tensor x = setup.xt;
+  if (rounds_activations(kernel)) x.data = const_cast<float*>(as_bf16.data());
+  reference.x = &x;
+  const std::string wrong = check_grouped_gemm(reference, sample(setup.rows(), sampled), sample(c.columns, sampled));
+  EXPECT_MESSAGE(wrong.empty(), label + wrong);
+  for (size_t i = static_cast<size_t>(setup.rows() * c.columns); i < setup.out.size(); i++) {
+    EXPECT_MESSAGE(setup.out[i] == GroupedSetup::kUntouched, label + "wrote past the last row");
+  }
+}
+
+MOEPP_TEST(simt_grouped_gemm) {
+  const GroupedCase cases[] = {
+      {1, 1, 1, 1, 1, false, true, 1.0f, Routing::kOneExpert},
+      {1, 2, 4, 60, 37, true, true, 1.0f, Routing::kUneven},
+      {1, 2, 4, 60, 37, true, true, 1.0f, Routing::kNone},
+      {2, 2, 3, 61, 163, false, true, 2.0f, Routing::kUneven},
+      {5, 2, 40, 60, 37, true, true, 2.0f, Routing::kUneven},
+      {5, 2, 8, 37, 60, false, false, 1.0f, Routing::kUneven},
+      {40, 2, 3, 61, 17, true, true, 1.0f, Routing::kUneven},
+      {40, 2, 3, 72, 163, true, false, 0.5f, Routing::kUneven},
+      {150, 2, 4, 36, 70, true, true, 1.0f, Routing::kUneven},
+      {130, 1, 3, 129, 40, false, true, 1.0f, Routing::kOneExpert},
+      {33, 3, 5, 100, 130, false, false, 1.0f, Routing::kLastExpert},
+  };
+  for (const GroupedCase& c : cases) {
+    for (DType dtype : {DType::kF32, DType::kBf16}) {
+      for (GemmKernel kernel : kernels_for(dtype)) expect_grouped(c, dtype, kernel, 2, 24);
+    }
+  }
+}
+
+// Few blocks, so that each walks several tiles; every order of threads and copies.
+MOEPP_TEST(simt_grouped_gemm_in_every_schedule) {
+  for_each_schedule([] {
+    for (DType dtype : {DType::kF32, DType::kBf16}) {
+      for (GemmKernel kernel : kernels_for(dtype)) {
+        expect_grouped({37, 2, 3, 68, 70, true, true, 1.0f, Routing::kUneven}, dtype, kernel, 1, 12);
+        expect_grouped({3, 2, 3, 67, 21, true, true, 1.0f, Routing::kUneven}, dtype, kernel, 1, 12);
+      }
+    }
+  });
+}
+
+// A row is the same whatever the rows beside it hold, and in every run.
+MOEPP_TEST(simt_grouped_gemm_keeps_rows_apart) {
+  for (DType dtype : {DType::kF32, DType::kBf16}) {
+    for (GemmKernel kernel : kernels_for(dtype)) {
+      if (!runs_on(kernel, queue_for(kernel, 2))) continue;
+      GroupedSetup setup({21, 2, 4, 61, 37, true, true, 1.0f, Routing::kUneven}, dtype);
+      const std::string label = describe(kernel, dtype, setup.c);
+      run_kernel(setup, kernel, 2, label);
+      const std::vector<float> before(setup.out.data(), setup.out.data() + setup.out.size());
+      setup.x[7 * 61 + 60] = NAN;
+      setup.x[20 * 61] = HUGE_VALF;
+      run_kernel(setup, kernel, 3, label);
+      const bool same_device = kernel == GemmKernel::kDecode;  // splits of k depend on the device
+      if (same_device) run_kernel(setup, kernel, 2, label);
+      for (int64_t r = 0; r < setup.rows(); r++) {
+        const int32_t token = setup.order[static_cast<size_t>(r)] / 2;
+        const float* row = setup.out.data() + r * 37;
+        if (token == 7) {
+          for (int n = 0; n < 37; n++) EXPECT_MESSAGE(std::isnan(row[n]), label + "lost a NaN");
+        } else if (token != 20) {
+          EXPECT_MESSAGE(same_bits(before.data() + r * 37, row, 37 * 4), label + "row " + std::to_string(r) + " differs");
+        }
+      }
+    }
+  }
+}
+
+// The op itself, with the kernel that it chooses.
+MOEPP_TEST(simt_grouped_gemm_op) {
+  for (int64_t tokens : {0, 1, 6, 20}) {
+    for (DType dtype : {DType::kF32, DType::kBf16}) {
+      GroupedSetup setup({tokens, 2, 4, 64, 24, true, true, 1.0f, Routing::kUneven}, dtype);
+      const GroupedGemmArgs args = setup.args(setup.weight.for_cuda);
+      cuda::CudaQueue queue = queue_for(GemmKernel::kF32, 2);
+      const GemmKernel chosen = cuda::choose_gemm(cuda::gemm_of(args), queue);
+      cuda::grouped_gemm(args, queue);
+      finish(queue, "");
+      GroupedGemmArgs reference = setup.args(setup.weight.for_cpu);
+      const std::vector<float> as_bf16 = rounded(setup.x.data(), setup.x.size());
+      Tensor x = setup.xt;
+      if (rounds_activations(chosen)) x.data = const_cast<float*>(as_bf16.data());
+      reference.x = &x;
+      const std::string wrong = check_grouped_gemm(reference, sample(setup.rows(), 40), sample(24, 24));
+      EXPECT_MESSAGE(wrong.empty(), describe(chosen, dtype, setup.c) + wrong);
+    }
+  }
+}
+
+MOEPP_TEST(simt_choose_gemm) {
+  // MoE++ 7B's gate_up_proj: from decode to prefill, on an H100's 132 multiprocessors.
+  cuda::Gemm g = {};
+  g.top_k = 2, g.groups = 16, g.k = 1536, g.weight_rows = 8192, g.dtype = DType::kBf16;
+  const cuda::CudaQueue ampere(nullptr, 108, 80), turing(nullptr, 40, 75);
+  const auto chosen = [&](int tokens, const cuda::CudaQueue& queue) {
+    g.rows = 2 * tokens;
+    return cuda::choose_gemm(g, queue);
+  };
+  EXPECT(chosen(1, ampere) == GemmKernel::kDecode && chosen(8, ampere) == GemmKernel::kDecode);
+  EXPECT(chosen(9, ampere) == GemmKernel::kSm80Narrow && chosen(256, ampere) == GemmKernel::kSm80Narrow);
+  EXPECT(chosen(512, ampere) == GemmKernel::kSm80);
+  EXPECT(chosen(1, turing) == GemmKernel::kDecode && chosen(512, turing) == GemmKernel::kF32);
+  g.dtype = DType::kF32;
+  EXPECT(chosen(512, ampere) == GemmKernel::kF32);
+}
+
+}  // namespace moepp::test

@@ -1,0 +1,108 @@
+// Each kernel of linear against the same reference as the CPU's.
+#include "cuda/kernels/kernels.h"
+#include "gemm_setup.h"
+
+namespace moepp::test {
+
+using cuda::GemmKernel;
+
+struct LinearCase {
+  int64_t tokens, inputs, outputs;
+};
+
+struct LinearSetup {
+  LinearCase c;
+  GemmWeight weight;
+  Shared<float> x, out;
+  Tensor xt, ot;
+
+  LinearSetup(LinearCase c, DType dtype)
+      : c(c),
+        weight(dtype, Layout::kPanels, 1, c.outputs, c.inputs),
+        x(static_cast<size_t>(c.tokens * c.inputs)),
+        out(static_cast<size_t>(c.tokens * c.outputs)) {
+    fill(x.data(), c.tokens * c.inputs, 1);
+    xt = tensor(x.data(), DType::kF32, {c.tokens, c.inputs});
+    ot = tensor(out.data(), DType::kF32, {c.tokens, c.outputs});
+  }
+  // Without the leading 1 of a weight of one group.
+  Tensor matrix(const Tensor& w) const { return tensor(w.data, w.dtype, {c.outputs, c.inputs}, w.layout); }
+};
+
+static std::string describe(GemmKernel kernel, DType dtype, const LinearCase& c) {
+  return std::string(kernel_name(kernel)) + " " + dtype_name(dtype) + " T=" + std::to_string(c.tokens) +
+         " I=" + std::to_string(c.inputs) + " O=" + std::to_string(c.outputs) + ": ";
+}
+
+static void expect_linear(const LinearCase& c, DType dtype, GemmKernel kernel, Activation activation) {
+  cuda::CudaQueue queue = queue_for(kernel, 2);
+  if (!runs_on(kernel, queue)) return;
+  LinearSetup setup(c, dtype);
+  const std::string label = describe(kernel, dtype, c);
+  const Tensor packed = setup.matrix(setup.weight.for_cuda), panels = setup.matrix(setup.weight.for_cpu);
+  const std::vector<float> as_bf16 = rounded(setup.x.data(), setup.x.size());
+  cuda::run_gemm(cuda::gemm_of(LinearArgs{&setup.xt, &packed, &setup.ot, activation}), kernel, queue);
+  finish(queue, label);
+  Tensor x = setup.xt;
+  if (rounds_activations(kernel)) x.data = const_cast<float*>(as_bf16.data());
+  const std::string wrong = check_linear({&x, &panels, &setup.ot, activation}, sample(c.tokens, 24), sample(c.outputs, 24));
+  EXPECT_MESSAGE(wrong.empty(), label + wrong);
+}
+
+MOEPP_TEST(simt_linear) {
+  const LinearCase cases[] = {{0, 8, 8},    {1, 1, 1},     {1, 37, 60},    {2, 60, 37},    {3, 61, 163},
+                              {5, 7, 96},   {8, 129, 64},  {9, 60, 163},   {14, 60, 1},    {23, 64, 64},
+                              {40, 37, 60}, {1, 1536, 40}, {70, 100, 200}, {130, 70, 163}, {20, 700, 40}};
+  for (const LinearCase& c : cases) {
+    for (DType dtype : {DType::kF32, DType::kBf16}) {
+      for (GemmKernel kernel : kernels_for(dtype)) expect_linear(c, dtype, kernel, Activation::kNone);
+    }
+  }
+}
+
+MOEPP_TEST(simt_linear_tanh) {
+  for (DType dtype : {DType::kF32, DType::kBf16}) {
+    for (GemmKernel kernel : kernels_for(dtype)) expect_linear({11, 21, 30}, dtype, kernel, Activation::kTanh);
+  }
+}
+
+// Row t of many is the same as row t alone, kernel by kernel.
+MOEPP_TEST(simt_linear_row_alone) {
+  const LinearCase c = {35, 83, 50};
+  for (DType dtype : {DType::kF32, DType::kBf16}) {
+    for (GemmKernel kernel : kernels_for(dtype)) {
+      cuda::CudaQueue queue = queue_for(kernel, 2);
+      if (!runs_on(kernel, queue)) continue;
+      LinearSetup setup(c, dtype);
+      const std::string label = describe(kernel, dtype, c);
+      const Tensor packed = setup.matrix(setup.weight.for_cuda);
+      cuda::run_gemm(cuda::gemm_of(LinearArgs{&setup.xt, &packed, &setup.ot, Activation::kNone}), kernel, queue);
+      finish(queue, label);
+      for (int64_t t : {0, 7, 34}) {
+        Shared<float> x(83), out(50);
+        std::memcpy(x.data(), setup.x.data() + t * 83, 83 * 4);
+        const Tensor xt = tensor(x.data(), DType::kF32, {1, 83});
+        Tensor ot = tensor(out.data(), DType::kF32, {1, 50});
+        cuda::run_gemm(cuda::gemm_of(LinearArgs{&xt, &packed, &ot, Activation::kNone}), kernel, queue);
+        finish(queue, label);
+        EXPECT_MESSAGE(same_bits(out.data(), setup.out.data() + t * 50, 50 * 4), label + "a row alone differs");
+      }
+    }
+  }
+}
+
+// The op itself, with the kernel that it chooses.
+MOEPP_TEST(simt_linear_op) {
+  for (int64_t tokens : {0, 1, 20}) {
+    LinearSetup setup({tokens, 64, 24}, DType::kF32);
+    const Tensor packed = setup.matrix(setup.weight.for_cuda), panels = setup.matrix(setup.weight.for_cpu);
+    cuda::CudaQueue queue = queue_for(GemmKernel::kF32, 2);
+    cuda::linear({&setup.xt, &packed, &setup.ot, Activation::kTanh}, queue);
+    finish(queue, "");
+    const std::string wrong =
+        check_linear({&setup.xt, &panels, &setup.ot, Activation::kTanh}, sample(tokens, 40), sample(24, 24));
+    EXPECT_MESSAGE(wrong.empty(), wrong);
+  }
+}
+
+}  // namespace moepp::test
