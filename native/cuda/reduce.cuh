@@ -5,7 +5,8 @@
 
 namespace moepp::cuda {
 
-SIMT_DEVICE float warp_sum(float value) {
+template <class T>
+SIMT_DEVICE T warp_sum(T value) {
 #pragma unroll
   for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(simt::kFullMask, value, distance);
   return value;

@@ -1,0 +1,43 @@
+// One block per token copies the token's row, widened to f32. Bound by memory.
+#include "cuda/cuda_queue.h"
+#include "cuda/elements.cuh"
+#include "cuda/kernels/kernels.h"
+#include "cuda/weight_layout.h"
+
+namespace moepp::cuda {
+
+namespace {
+
+constexpr int kThreads = 128;
+
+// N elements at a time: 4 where rows are whole fours, else 1.
+template <class E, int N>
+__global__ void __launch_bounds__(kThreads) embed_rows(const int32_t* tokens, const E* table, int64_t pitch, float* out, int h) {
+  const E* row = table + tokens[blockIdx.x] * pitch;
+  float* to = out + static_cast<int64_t>(blockIdx.x) * h;
+  for (int i = static_cast<int>(threadIdx.x) * N; i < h; i += kThreads * N) {
+    float v[N];
+    load_elements(row + i, v);
+    store_elements(to + i, v);
+  }
+}
+
+template <class E>
+simt::Error embed(const EmbeddingArgs& args, int64_t pitch, const simt::Launch& how) {
+  const auto h = static_cast<int>(args.table->shape[1]);
+  const auto kernel = h % 4 == 0 ? embed_rows<E, 4> : embed_rows<E, 1>;
+  return simt::launch(kernel, how, args.tokens->i32(), args.table->as<const E>(), pitch, args.out->f32(), h);
+}
+
+}  // namespace
+
+void embedding(const EmbeddingArgs& args, Queue& queue) {
+  CudaQueue& stream = CudaQueue::from(queue);
+  const Tensor& table = *args.table;
+  // Panels are rows with a pitch on a GPU (weight_layout.h).
+  const int64_t pitch = table.layout == Layout::kRows ? table.shape[1] : weight_pitch(table.dtype, table.shape[1]);
+  const simt::Launch how = {dim3(static_cast<unsigned>(args.tokens->shape[0])), dim3(kThreads), 0, stream.stream()};
+  stream.check(table.dtype == DType::kF32 ? embed<float>(args, pitch, how) : embed<simt::bf16>(args, pitch, how));
+}
+
+}  // namespace moepp::cuda

@@ -1,0 +1,40 @@
+#include "cuda/weight_layout.h"
+#include "op_test.h"
+
+namespace moepp::test {
+
+static void expect_embedding(int64_t t, int64_t v, int64_t h, DType dtype, Layout layout) {
+  Shared<int32_t> tokens(static_cast<size_t>(t));
+  for (int64_t i = 0; i < t; i++) tokens[static_cast<size_t>(i)] = static_cast<int32_t>((i * 31 + v - 1) % v);  // the last first
+  const std::string label = "V " + std::to_string(v) + " H " + std::to_string(h) + " " + dtype_name(dtype);
+  Shared<float> rows = filled(v * h, 1);
+  const int64_t pitch = layout == Layout::kRows ? h : cuda::weight_pitch(dtype, h);
+  Shared<unsigned char> table(static_cast<size_t>(v * pitch * dtype_size(dtype)), 0xff), plain(static_cast<size_t>(v * h * 4));
+  for (int64_t row = 0; row < v; row++) {
+    for (int64_t i = 0; i < h; i++) {
+      const float value = rows[static_cast<size_t>(row * h + i)];
+      const uint16_t half = f32_to_bf16(value);
+      const void* bytes = dtype == DType::kF32 ? static_cast<const void*>(&value) : &half;
+      const auto size = static_cast<size_t>(dtype_size(dtype));
+      std::memcpy(table.data() + static_cast<size_t>(row * pitch + i) * size, bytes, size);
+      std::memcpy(plain.data() + static_cast<size_t>(row * h + i) * size, bytes, size);
+    }
+  }
+  Shared<float> out = unwritten(t * h);
+  const Tensor kt = whole(tokens, {t}), wt = tensor(table.data(), dtype, {v, h}, layout);
+  const Tensor reference = tensor(plain.data(), dtype, {v, h});
+  Tensor ot = whole(out, {t, h});
+  run_op(cuda::embedding, {&kt, &wt, &ot}, label);
+  expect_no_difference(label, check_embedding({&kt, &reference, &ot}, all(t)));
+}
+
+MOEPP_TEST(simt_embedding) {
+  const int64_t shapes[][3] = {{1, 1, 1}, {3, 5, 7}, {9, 33, 60}, {20, 224, 96}, {5, 100, 1536}};  // T, V, H
+  for (const auto& [t, v, h] : shapes) {
+    for (DType dtype : {DType::kF32, DType::kBf16}) {
+      for (Layout layout : {Layout::kRows, Layout::kPanels}) expect_embedding(t, v, h, dtype, layout);
+    }
+  }
+}
+
+}  // namespace moepp::test
