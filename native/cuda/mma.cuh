@@ -23,4 +23,13 @@ SIMT_DEVICE void load_b_pair(uint32_t (&low)[2], uint32_t (&high)[2], const simt
   simt::ldmatrix_x4(low[0], low[1], high[0], high[1], tile + at * 8);
 }
 
+// Keeps the compiler from moving what reads wgmma's accumulators to before the wait for them.
+template <int N>
+SIMT_DEVICE void after_wgmma(float (&d)[N]) {
+#if !SIMT_EMULATED
+#pragma unroll
+  for (int i = 0; i < N; i++) asm volatile("" : "+f"(d[i])::"memory");
+#endif
+}
+
 }  // namespace moepp::cuda

@@ -34,8 +34,9 @@ GemmKernel choose_gemm(const Gemm& g, const CudaQueue& queue) {
   if (g.dtype != DType::kBf16 || queue.compute_capability() < 80) return GemmKernel::kF32;
   // On average; and wide tiles must give every multiprocessor one.
   const int64_t wide_tiles = static_cast<int64_t>(g.rows / 128) * (g.weight_rows / 128);
-  if (g.rows / g.groups <= kNarrowRows || wide_tiles < queue.multiprocessors()) return GemmKernel::kSm80Narrow;
-  return GemmKernel::kSm80;
+  const bool wide = g.rows / g.groups > kNarrowRows && wide_tiles >= queue.multiprocessors();
+  if (!wide || g.activation == Activation::kTanh) return GemmKernel::kSm80Narrow;
+  return queue.compute_capability() == 90 ? GemmKernel::kSm90 : GemmKernel::kSm80;
 }
 
 void run_gemm(const Gemm& gemm, GemmKernel kernel, CudaQueue& queue) {
@@ -48,8 +49,9 @@ void run_gemm(const Gemm& gemm, GemmKernel kernel, CudaQueue& queue) {
     case GemmKernel::kSm80Narrow:
       return gemm_sm80(gemm, true, queue);
     case GemmKernel::kSm80:
-    case GemmKernel::kSm90:
       return gemm_sm80(gemm, false, queue);
+    case GemmKernel::kSm90:
+      return gemm.k % 4 == 0 ? gemm_sm90(gemm, queue) : gemm_sm80(gemm, false, queue);
   }
 }
 

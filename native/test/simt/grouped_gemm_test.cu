@@ -134,6 +134,9 @@ MOEPP_TEST(simt_grouped_gemm_in_every_schedule) {
       for (GemmKernel kernel : kernels_for(dtype)) {
         expect_grouped({37, 2, 3, 68, 70, true, true, 1.0f, Routing::kUneven}, dtype, kernel, 1, 12);
         expect_grouped({3, 2, 3, 67, 21, true, true, 1.0f, Routing::kUneven}, dtype, kernel, 1, 12);
+        if (kernel == GemmKernel::kSm90) {  // the wider of its two tiles
+          expect_grouped({20, 2, 2, 324, 120, true, true, 1.0f, Routing::kUneven}, dtype, kernel, 1, 12);
+        }
       }
     }
   });
@@ -188,17 +191,17 @@ MOEPP_TEST(simt_grouped_gemm_op) {
 }
 
 MOEPP_TEST(simt_choose_gemm) {
-  // MoE++ 7B's gate_up_proj: from decode to prefill, on an H100's 132 multiprocessors.
+  // MoE++ 7B's gate_up_proj: from decode to prefill, on several chips.
   cuda::Gemm g = {};
   g.top_k = 2, g.groups = 16, g.k = 1536, g.weight_rows = 8192, g.dtype = DType::kBf16;
-  const cuda::CudaQueue ampere(nullptr, 108, 80), turing(nullptr, 40, 75);
+  const cuda::CudaQueue ampere(nullptr, 108, 80), hopper(nullptr, 132, 90), turing(nullptr, 40, 75);
   const auto chosen = [&](int tokens, const cuda::CudaQueue& queue) {
     g.rows = 2 * tokens;
     return cuda::choose_gemm(g, queue);
   };
   EXPECT(chosen(1, ampere) == GemmKernel::kDecode && chosen(8, ampere) == GemmKernel::kDecode);
   EXPECT(chosen(9, ampere) == GemmKernel::kSm80Narrow && chosen(256, ampere) == GemmKernel::kSm80Narrow);
-  EXPECT(chosen(512, ampere) == GemmKernel::kSm80);
+  EXPECT(chosen(512, ampere) == GemmKernel::kSm80 && chosen(512, hopper) == GemmKernel::kSm90);
   EXPECT(chosen(1, turing) == GemmKernel::kDecode && chosen(512, turing) == GemmKernel::kF32);
   g.dtype = DType::kF32;
   EXPECT(chosen(512, ampere) == GemmKernel::kF32);

@@ -50,9 +50,9 @@ static void expect_linear(const LinearCase& c, DType dtype, GemmKernel kernel, A
 }
 
 MOEPP_TEST(simt_linear) {
-  const LinearCase cases[] = {{0, 8, 8},    {1, 1, 1},     {1, 37, 60},    {2, 60, 37},    {3, 61, 163},
-                              {5, 7, 96},   {8, 129, 64},  {9, 60, 163},   {14, 60, 1},    {23, 64, 64},
-                              {40, 37, 60}, {1, 1536, 40}, {70, 100, 200}, {130, 70, 163}, {20, 700, 40}};
+  const LinearCase cases[] = {{0, 8, 8},      {1, 1, 1},      {1, 37, 60},   {2, 60, 37},   {3, 61, 163}, {5, 7, 96},
+                              {8, 129, 64},   {9, 60, 163},   {14, 60, 1},   {23, 64, 64},  {40, 37, 60}, {1, 1536, 40},
+                              {70, 100, 200}, {130, 70, 163}, {20, 700, 40}, {130, 72, 500}};
   for (const LinearCase& c : cases) {
     for (DType dtype : {DType::kF32, DType::kBf16}) {
       for (GemmKernel kernel : kernels_for(dtype)) expect_linear(c, dtype, kernel, Activation::kNone);
@@ -62,7 +62,10 @@ MOEPP_TEST(simt_linear) {
 
 MOEPP_TEST(simt_linear_tanh) {
   for (DType dtype : {DType::kF32, DType::kBf16}) {
-    for (GemmKernel kernel : kernels_for(dtype)) expect_linear({11, 21, 30}, dtype, kernel, Activation::kTanh);
+    for (GemmKernel kernel : kernels_for(dtype)) {
+      if (kernel == GemmKernel::kSm80 || kernel == GemmKernel::kSm90) continue;
+      expect_linear({11, 21, 30}, dtype, kernel, Activation::kTanh);
+    }
   }
 }
 

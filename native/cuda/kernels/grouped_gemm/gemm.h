@@ -36,8 +36,8 @@ enum class GemmKernel {
   kF32,         // any type and chip
   kDecode,      // any type and chip, meant for up to 8 rows per group
   kSm80Narrow,  // bf16: mma.sync, tiles of 32 rows
-  kSm80,        // bf16: mma.sync, tiles of 128 rows
-  kSm90,        // its place: runs kSm80 so far
+  kSm80,        // bf16: mma.sync, tiles of 128 rows; not for tanh
+  kSm90,        // bf16: TMA and wgmma, sm_90a alone; not for tanh
 };
 
 GemmKernel choose_gemm(const Gemm& gemm, const CudaQueue& queue);
@@ -47,5 +47,6 @@ void run_gemm(const Gemm& gemm, GemmKernel kernel, CudaQueue& queue);
 void gemm_f32(const Gemm& gemm, CudaQueue& queue);
 void gemm_decode(const Gemm& gemm, CudaQueue& queue);
 void gemm_sm80(const Gemm& gemm, bool narrow, CudaQueue& queue);
+void gemm_sm90(const Gemm& gemm, CudaQueue& queue);  // rows of x are whole float4s
 
 }  // namespace moepp::cuda

@@ -18,6 +18,7 @@ struct Config {
   static constexpr bool kAligned = AlignedX;  // rows of x are whole float4s
   static constexpr int kWarpRows = kRows / kWarpsDown, kWarpColumns = kColumns / kWarpsAcross;
   static constexpr int kDown = kWarpRows / 16, kAcross = kWarpColumns / 8;  // fragments of a warp
+  static constexpr bool kTanh = kRows == 32;                                // for small products only: it is long
   static_assert(kAcross % 2 == 0, "gate and up are neighbours");
 };
 
@@ -79,16 +80,6 @@ SIMT_DEVICE void multiply(const Smem<C>& s, int stage, int row, int column, Sums
   }
 }
 
-// Two neighbouring columns, the first of which is even.
-SIMT_DEVICE void write_pair(const Gemm& g, float* out, int column, float first, float second) {
-  if (column + 1 < g.columns && g.columns % 2 == 0) {
-    *reinterpret_cast<float2*>(out + column) = make_float2(first, second);
-  } else {
-    if (column < g.columns) out[column] = first;
-    if (column + 1 < g.columns) out[column + 1] = second;
-  }
-}
-
 template <class C>
 SIMT_DEVICE void write(const Gemm& g, const Tile& tile, int row, int column, const Sums<C>& sum) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -108,7 +99,12 @@ SIMT_DEVICE void write(const Gemm& g, const Tile& tile, int row, int column, con
 #pragma unroll
       for (int j = 0; j < C::kAcross; j++) {
         const float* two = sum[i / 2][j] + i % 2 * 2;
-        write_pair(g, out, tile.column + column + j * 8 + lane % 4 * 2, finish(g, two[0]), finish(g, two[1]));
+        const int at = tile.column + column + j * 8 + lane % 4 * 2;
+        if (C::kTanh) {
+          write_pair(g, out, at, finish(g, two[0]), finish(g, two[1]));
+        } else {
+          write_pair(g, out, at, g.scale * two[0], g.scale * two[1]);
+        }
       }
     }
   }

@@ -78,7 +78,17 @@ SIMT_DEVICE float finish(const Gemm& g, float sum) {
 }
 SIMT_DEVICE float finish_swiglu(const Gemm& g, float gate, float up) {
   const float value = g.scale * gate;
-  return value / (1.0f + expf(-value)) * (g.scale * up);
+  return __fdividef(value, 1.0f + expf(-value)) * (g.scale * up);  // 0 from a divisor of 2^126 on, where silu is less than that
+}
+
+// Two neighbouring columns, the first of which is even.
+SIMT_DEVICE void write_pair(const Gemm& g, float* out, int column, float first, float second) {
+  if (column + 1 < g.columns && g.columns % 2 == 0) {
+    *reinterpret_cast<float2*>(out + column) = make_float2(first, second);
+  } else {
+    if (column < g.columns) out[column] = first;
+    if (column + 1 < g.columns) out[column + 1] = second;
+  }
 }
 
 }  // namespace moepp::cuda

@@ -1,0 +1,207 @@
+// bf16 weights on Hopper's tensor cores. Persistent blocks of three warpgroups: a producer fills a ring of stages, two consumers
+// of 64 rows each multiply from it with wgmma. Weights come by TMA through one map over the rows of all groups. Activations,
+// which are f32 and gathered, TMA cannot bring: the producer's threads load them, round them to bf16 and store them swizzled,
+// with the loads of the next stage on their way meanwhile.
+#include "cuda/kernels/grouped_gemm/tiles.cuh"
+#include "cuda/mma.cuh"
+
+namespace moepp::cuda {
+
+// Not an anonymous namespace: what other chips do not use would be warned about.
+namespace sm90 {
+
+constexpr int kThreads = 384, kRows = 128, kDepth = 64;  // of k per stage: 128 bytes of bf16, one swizzled row
+inline constexpr int kConsumerWarps = 8;
+// 168 registers per thread at launch, in all 64,512, dealt anew.
+inline constexpr int kProducerRegisters = 104, kConsumerRegisters = 200;
+
+template <int Columns, int StageCount>
+struct Config {
+  static constexpr int kColumns = Columns;  // 192 or 256
+  static constexpr int kStages = StageCount;
+};
+
+template <class C>
+struct Smem {
+  alignas(1024) simt::bf16 x[C::kStages][kRows * kDepth];
+  alignas(1024) simt::bf16 weight[C::kStages][C::kColumns * kDepth];
+  simt::Mbarrier full[C::kStages];   // 128 producers, and the announcement of TMA's bytes
+  simt::Mbarrier empty[C::kStages];  // every consumer's warp
+};
+
+// The stage that is next, and the parity of its phase, for either side.
+template <int kStages>
+struct Ring {
+  int stage = 0, parity = 0;
+
+  SIMT_DEVICE void advance() {
+    if (++stage < kStages) return;
+    stage = 0;
+    parity ^= 1;
+  }
+};
+
+// A producer's thread brings 8 neighbouring elements of every sixteenth row.
+constexpr int kUnits = kDepth / 8, kStep = 128 / kUnits, kHeld = kRows / kStep;
+
+struct Held {
+  const float* from[kHeld];  // null: a row past the group's end
+  float4 v[kHeld][2];
+
+  SIMT_DEVICE void begin(const Gemm& g, const Tile& tile) {
+    const int first = static_cast<int>(threadIdx.x) / kUnits;
+#pragma unroll
+    for (int i = 0; i < kHeld; i++) {
+      const int row = tile.row + first + i * kStep;
+      from[i] = row < tile.end ? g.x + static_cast<int64_t>(source_row(g, row)) * g.k : nullptr;
+      load(g, i, 0);
+    }
+  }
+  SIMT_DEVICE void load(const Gemm& g, int i, int k0) {
+    const int k = k0 + static_cast<int>(threadIdx.x) % kUnits * 8;
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      const bool there = from[i] != nullptr && k + half * 4 < g.k;
+      v[i][half] = there ? __ldg(reinterpret_cast<const float4*>(from[i] + k + half * 4)) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    }
+  }
+  SIMT_DEVICE void store(simt::bf16* tile, int i) const {
+    const int row = static_cast<int>(threadIdx.x) / kUnits + i * kStep;
+    const float4 a = v[i][0], b = v[i][1];
+    auto* to = reinterpret_cast<uint4*>(tile) + swizzled_wgmma(row, static_cast<int>(threadIdx.x) % kUnits);
+    *to = make_uint4(simt::pack_bf16(a.x, a.y), simt::pack_bf16(a.z, a.w), simt::pack_bf16(b.x, b.y), simt::pack_bf16(b.z, b.w));
+  }
+};
+
+template <class C>
+SIMT_DEVICE void produce(const Gemm& g, const simt::TensorMap* weight, Smem<C>& s) {
+  TileWalk<kRows, C::kColumns> walk;
+  Ring<C::kStages> ring;
+  Tile tile;
+  for (int64_t number = blockIdx.x; walk.find(g, number, &tile); number += gridDim.x) {
+    Held held;
+    held.begin(g, tile);
+    for (int k = 0; k < g.k; k += kDepth) {
+      simt::mbar_wait(&s.empty[ring.stage], ring.parity ^ 1);
+      if (threadIdx.x == 0) {
+        simt::mbar_arrive_expect_tx(&s.full[ring.stage], sizeof s.weight[0]);
+        simt::tma_load(s.weight[ring.stage], weight, k, tile.group * g.weight_rows + tile.column, &s.full[ring.stage]);
+      }
+#pragma unroll
+      for (int i = 0; i < kHeld; i++) {
+        held.store(s.x[ring.stage], i);
+        held.load(g, i, k + kDepth);
+      }
+      simt::fence_proxy_async();  // wgmma reads what was stored here
+      simt::mbar_arrive(&s.full[ring.stage]);
+      ring.advance();
+    }
+  }
+}
+
+// d[4 j + e] of a thread: row 8 (e / 2) + its own, columns 8 j + e % 2 + its own, as in mma's fragments.
+template <class C>
+SIMT_DEVICE void write(const Gemm& g, const Tile& tile, const float (&sum)[C::kColumns / 2]) {
+  const int t = static_cast<int>(threadIdx.x) - 128, pair = t % 4 * 2;
+#pragma unroll
+  for (int half = 0; half < 2; half++) {
+    const int r = tile.row + t / 32 * 16 + t % 32 / 4 + half * 8;
+    if (r >= tile.end) continue;
+    float* out = g.out + static_cast<int64_t>(r) * g.columns;
+    if (g.activation == Activation::kSwiglu) {
+#pragma unroll
+      for (int j = 0; j < C::kColumns / 8; j += 2) {
+        const float *gate = sum + 4 * j + 2 * half, *up = gate + 4;
+        write_pair(g, out, tile.column / 2 + j * 4 + pair, finish_swiglu(g, gate[0], up[0]), finish_swiglu(g, gate[1], up[1]));
+      }
+    } else {
+#pragma unroll
+      for (int j = 0; j < C::kColumns / 8; j++) {
+        const float* two = sum + 4 * j + 2 * half;
+        write_pair(g, out, tile.column + j * 8 + pair, g.scale * two[0], g.scale * two[1]);
+      }
+    }
+  }
+}
+
+template <class C>
+SIMT_DEVICE void consume(const Gemm& g, Smem<C>& s) {
+  const int half = static_cast<int>(threadIdx.x) / 128 - 1;  // which 64 rows
+  const bool signals = threadIdx.x % 32 == 0;
+  TileWalk<kRows, C::kColumns> walk;
+  Ring<C::kStages> ring;
+  Tile tile;
+  for (int64_t number = blockIdx.x; walk.find(g, number, &tile); number += gridDim.x) {
+    float sum[C::kColumns / 2];
+    int last = -1;  // the stage whose products may still be running
+    for (int k = 0; k < g.k; k += kDepth) {
+      simt::mbar_wait(&s.full[ring.stage], ring.parity);
+      const simt::bf16 *x = s.x[ring.stage] + half * 64 * kDepth, *weight = s.weight[ring.stage];
+      simt::wgmma_fence();
+#pragma unroll
+      for (int i = 0; i < kDepth; i += 16) {
+        simt::wgmma_bf16<C::kColumns>(sum, simt::wgmma_descriptor(x + i), simt::wgmma_descriptor(weight + i), k + i > 0);
+      }
+      simt::wgmma_commit();
+      simt::wgmma_wait<1>();
+      if (last >= 0 && signals) simt::mbar_arrive(&s.empty[last]);
+      last = ring.stage;
+      ring.advance();
+    }
+    simt::wgmma_wait<0>();
+    after_wgmma(sum);
+    if (signals) simt::mbar_arrive(&s.empty[last]);
+    write<C>(g, tile, sum);
+  }
+}
+
+template <class C>
+__global__ void __launch_bounds__(kThreads, 1) multiply_wgmma(const Gemm g, const __grid_constant__ simt::TensorMap weight) {
+#if SIMT_HAS_SM90A
+  auto& s = *simt::smem<Smem<C>>();
+  if (threadIdx.x == 0) {
+    simt::tma_prefetch_map(&weight);
+    for (int i = 0; i < C::kStages; i++) {
+      simt::mbar_init(&s.full[i], 128 + 1);
+      simt::mbar_init(&s.empty[i], kConsumerWarps);
+    }
+    simt::fence_mbarrier_init();
+  }
+  __syncthreads();
+  if (threadIdx.x < 128) {
+    simt::setmaxnreg_dec<kProducerRegisters>();
+    produce<C>(g, &weight, s);
+  } else {
+    simt::setmaxnreg_inc<kConsumerRegisters>();
+    consume<C>(g, s);
+  }
+#endif
+}
+
+template <class C>
+void launch(const Gemm& g, CudaQueue& queue) {
+  simt::TensorMap weight;
+  queue.check(simt::make_tensor_map(
+      &weight, {g.weight, simt::Element::kBf16, static_cast<uint64_t>(g.pitch), static_cast<uint64_t>(g.groups) * g.weight_rows,
+                static_cast<uint64_t>(g.pitch) * 2, kDepth, C::kColumns, simt::Swizzle::k128}));
+  const int64_t tiles = most_tiles(g, kRows, C::kColumns), blocks = queue.multiprocessors();
+  const simt::Launch how = {dim3(static_cast<unsigned>(tiles < blocks ? tiles : blocks)), dim3(kThreads), sizeof(Smem<C>),
+                            queue.stream()};
+  queue.check(simt::launch(multiply_wgmma<C>, how, g, weight));
+}
+
+// Rounds of tiles, times what one costs.
+inline int64_t cost(const Gemm& g, int columns, int multiprocessors) {
+  return (most_tiles(g, kRows, columns) + multiprocessors - 1) / multiprocessors * columns;
+}
+
+}  // namespace sm90
+
+void gemm_sm90(const Gemm& g, CudaQueue& queue) {
+  if (sm90::cost(g, 192, queue.multiprocessors()) < sm90::cost(g, 256, queue.multiprocessors())) {
+    return sm90::launch<sm90::Config<192, 5>>(g, queue);
+  }
+  sm90::launch<sm90::Config<256, 4>>(g, queue);
+}
+
+}  // namespace moepp::cuda
