@@ -158,7 +158,11 @@ void launch(const Gemm& g, CudaQueue& queue, int blocks_per_multiprocessor) {
 
 template <bool kAligned>
 void launch_for_chip(const Gemm& g, bool narrow, CudaQueue& queue) {
-  if (narrow) return launch<Config<32, 128, 1, 4, kAligned>>(g, queue, 2);
+  if (narrow) {
+    // Bound by reading the weights: every multiprocessor must take part.
+    if (most_tiles(g, 32, 128) >= queue.multiprocessors()) return launch<Config<32, 128, 1, 4, kAligned>>(g, queue, 2);
+    return launch<Config<32, 32, 2, 8, kAligned>>(g, queue, 2);
+  }
   // 100 KB of shared memory per multiprocessor (8.6, 8.9, 12.x) hold two blocks of 2 stages; 164 KB and more two of 3.
   const int chip = queue.compute_capability();
   if (chip == 80 || chip == 87 || chip / 10 == 9 || chip / 10 == 10 || chip / 10 == 11) {
