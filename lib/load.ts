@@ -1,11 +1,18 @@
 /** loadModel: from a directory or a hub id to a model that runs. */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { type Control, fromNative, loadBinding, type NativeDevice, type ProgramSpec } from './binding.js'
+import {
+  fromNative,
+  loadBinding,
+  type NativeDevice,
+  type NativeProgram,
+  type ProgramSpec,
+} from './binding.js'
 import { openCheckpoint } from './checkpoint/checkpoint.js'
 import { checkTensors } from './checkpoint/names.js'
 import { DTYPE_SIZE, type TensorRef } from './checkpoint/tensor-ref.js'
 import { type ModelConfig, readConfig, readGenerationConfig } from './config.js'
+import { runWatched } from './control.js'
 import { MoeppError } from './errors.js'
 import { Model } from './generation/model.js'
 import { resolveSource } from './hub.js'
@@ -14,14 +21,12 @@ import { DeviceRunner, PAGE_SIZE } from './model/runner.js'
 import { type LoadOptions, type ResolvedLoadOptions, resolveLoadOptions } from './options.js'
 import { loadTokenizer, type Tokenizer } from './tokenizer/tokenizer.js'
 
-/** Tokens that a sequence may hold unless `contextLength` says otherwise: the model's positions, and at least this. */
+/** Tokens that a sequence may hold unless `contextLength` says otherwise: the model's positions, within these. */
 const LEAST_CONTEXT = 4096
+const MOST_CONTEXT = 32768
 
 /** Tokens of the KV cache unless `kvCacheTokens` says otherwise. Its memory is taken only as it is used. */
 const CACHE_TOKENS = 8192
-
-/** How often progress is reported and a cancellation looked for, while native code loads. */
-const POLL_MS = 100
 
 /**
  * Loads a model.
@@ -83,7 +88,8 @@ async function openRunner(
   tensors: ReadonlyMap<string, TensorRef>,
   o: ResolvedLoadOptions,
 ): Promise<DeviceRunner> {
-  const contextLength = o.contextLength ?? Math.max(LEAST_CONTEXT, config.maxPositionEmbeddings)
+  const contextLength =
+    o.contextLength ?? Math.min(MOST_CONTEXT, Math.max(LEAST_CONTEXT, config.maxPositionEmbeddings))
   const cacheTokens = o.kvCacheTokens ?? Math.max(contextLength, CACHE_TOKENS)
   const pages = Math.ceil(cacheTokens / PAGE_SIZE)
   const spec = recordMoepp(config, tensors, MATRIX_DTYPES[o.dtype])
@@ -105,30 +111,15 @@ async function openRunner(
 }
 
 /** Compiles off the main thread, with progress and cancellation. */
-async function compile(device: NativeDevice, spec: ProgramSpec, o: ResolvedLoadOptions) {
-  const control: Control = new BigInt64Array(2)
+function compile(device: NativeDevice, spec: ProgramSpec, o: ResolvedLoadOptions): Promise<NativeProgram> {
   const totalBytes = spec.weights.reduce(
     (bytes, weight) => bytes + weight.shape.reduce((a, b) => a * b, DTYPE_SIZE[weight.dtype]),
     0,
   )
-  const report = () =>
-    o.onProgress?.({
-      stage: 'load',
-      file: '',
-      doneBytes: Math.min(Number(control[0]), totalBytes),
-      totalBytes,
-    })
-  const cancel = () => {
-    control[1] = 1n
-  }
-  o.signal?.addEventListener('abort', cancel, { once: true })
-  const timer = setInterval(report, POLL_MS)
-  try {
-    const program = await device.compile(spec, control)
-    report()
-    return program
-  } finally {
-    clearInterval(timer)
-    o.signal?.removeEventListener('abort', cancel)
-  }
+  return runWatched(control => device.compile(spec, control), {
+    signal: o.signal,
+    // Panels are padded, so that native counts a little more than the weights have.
+    onProgress: done => o.onProgress?.({ stage: 'load', doneBytes: Math.min(done, totalBytes), totalBytes }),
+    discard: program => program.close(),
+  })
 }

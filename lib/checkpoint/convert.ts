@@ -6,8 +6,9 @@
 import { existsSync } from 'node:fs'
 import { readdir, realpath } from 'node:fs/promises'
 import { basename, join, resolve, sep } from 'node:path'
-import { type Control, fromNative, loadBinding } from '../binding.js'
+import { fromNative, loadBinding } from '../binding.js'
 import { readConfig } from '../config.js'
+import { runWatched } from '../control.js'
 import { MoeppError } from '../errors.js'
 import { loadTokenizer } from '../tokenizer/tokenizer.js'
 import { openCheckpoint, WEIGHT_FILES } from './checkpoint.js'
@@ -22,7 +23,6 @@ import type { DType, TensorRef } from './tensor-ref.js'
 /** 5 GB, the size of Hugging Face's shards. */
 export const DEFAULT_SHARD_BYTES = 5e9
 
-const POLL_MS = 100
 const MAX_TEXT_BYTES = 100_000_000
 
 /** Copied as they are, where the checkpoint has them. tokenizer.json is one of them, or is made from tokenizer.model. */
@@ -144,25 +144,16 @@ async function writeWeights(
 ): Promise<void> {
   const { writeTensors } = loadBinding()
   const totalBytes = files.reduce((sum, file) => sum + file.byteLength, 0)
-  const control: Control = new BigInt64Array(2)
-  const report = () => onProgress?.(Number(control[0]), totalBytes)
-  const cancel = () => {
-    control[1] = 1n
-  }
-  signal?.addEventListener('abort', cancel, { once: true })
-  const timer = setInterval(report, POLL_MS)
-  try {
-    for (const { name, tensors, header } of files) {
-      signal?.throwIfAborted()
-      const refs = tensors.map(tensor => ({ ...tensor.ref, name: tensor.name }))
-      const dtypes = tensors.map(tensor => tensor.dtype)
-      await writeTensors(join(staged.path, name), header, refs, dtypes, control)
-    }
-    report()
-  } finally {
-    clearInterval(timer)
-    signal?.removeEventListener('abort', cancel)
-  }
+  await runWatched(
+    async control => {
+      for (const { name, tensors, header } of files) {
+        const refs = tensors.map(tensor => ({ ...tensor.ref, name: tensor.name }))
+        const dtypes = tensors.map(tensor => tensor.dtype)
+        await writeTensors(join(staged.path, name), header, refs, dtypes, control)
+      }
+    },
+    { signal, onProgress: done => onProgress?.(done, totalBytes) },
+  )
 }
 
 /** The old files are read until the end, and --force removes what is at the target. */
