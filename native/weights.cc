@@ -92,6 +92,16 @@ Status SourceTensor::open(const TensorRef& ref, std::map<std::string, std::share
   return {};
 }
 
+void SourceTensor::drop(int64_t first, int64_t count) const {
+  if (aligned_copy_ != nullptr) return;
+  int64_t stride = 1;
+  for (size_t i = shape.size(); i-- > 0; stride *= shape[i]) {
+    if (strides[i] != stride) return;
+  }
+  const uint64_t size = static_cast<uint64_t>(dtype_size(dtype));
+  file_->drop(offset_ + static_cast<uint64_t>(first) * size, static_cast<uint64_t>(count) * size);
+}
+
 SourceTensor::~SourceTensor() {
   if (file_ != nullptr) file_->drop(offset_, bytes_);
 }

@@ -38,6 +38,10 @@ class SourceTensor {
   SourceTensor(SourceTensor&&) = default;
   SourceTensor& operator=(SourceTensor&&) = default;
 
+  // Says that these elements, in the order of a row-major tensor, are done with: the file's pages can go. A tensor in another
+  // order keeps its pages until it is destroyed.
+  void drop(int64_t first, int64_t count) const;
+
   const std::byte* data = nullptr;
   DType dtype = DType::kF32;
   Shape shape;

@@ -70,6 +70,14 @@ struct StackedRows {
     }
     return {source.data + element * dtype_size(source.dtype), source.dtype, source.strides[rank - 1]};
   }
+
+  // Says that rows [first, last) are packed: the file's pages can go.
+  void drop(int64_t first, int64_t last) const {
+    for (size_t part = 0; part < parts.size(); part++) {
+      const int64_t begin = std::max(first, first_rows[part]), end = std::min(last, first_rows[part + 1]);
+      if (begin < end) parts[part].drop((begin - first_rows[part]) * length, (end - begin) * length);
+    }
+  }
 };
 
 class CpuDevice final : public Device {
@@ -83,7 +91,7 @@ class CpuDevice final : public Device {
   // Anonymous mappings: zeroed, resident only where touched, on huge pages where the system gives them.
   void* allocate(int64_t bytes) override {
     void* data = mmap(nullptr, static_cast<size_t>(std::max<int64_t>(bytes, 1)), PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (data == MAP_FAILED) return nullptr;
 #ifdef MADV_HUGEPAGE
     if (bytes >= kHugePage) madvise(data, static_cast<size_t>(bytes), MADV_HUGEPAGE);
@@ -157,35 +165,52 @@ Status open_parts(const WeightSpec& spec, StackedRows* rows) {
   return {};
 }
 
+// Packs panels [first, last), counted over all groups, and drops the rows they were made of.
+void pack_panels(const StackedRows& rows, const WeightSpec& spec, Layout layout, int64_t first, int64_t last, std::byte* target) {
+  const int64_t group_rows = spec.shape[spec.shape.size() - 2], per_group = panel_count(layout, group_rows);
+  const int64_t bytes = panel_bytes(spec.dtype, rows.length);
+  for (int64_t unit = first; unit < last; unit++) {
+    const int64_t start = unit / per_group * group_rows, panel = unit % per_group;
+    PackRow lanes[kPanelRows];
+    for (int64_t lane = 0; lane < kPanelRows; lane++) {
+      const int64_t row = panel_row(layout, group_rows, panel, lane);
+      lanes[lane] = row < 0 ? PackRow{} : rows.row(start + row);
+    }
+    pack_panel(target + unit * bytes, spec.dtype, lanes, rows.length);
+  }
+  for (int64_t unit = first; unit < last;) {  // one group after the other
+    const int64_t start = unit / per_group * group_rows, panel = unit % per_group;
+    const int64_t panels = std::min(last - unit, per_group - panel);
+    const bool halves = layout == Layout::kGateUpPanels;
+    const int64_t width = halves ? kGateUpColumns : kPanelRows, limit = halves ? group_rows / 2 : group_rows;
+    const int64_t from = panel * width, to = std::min((panel + panels) * width, limit);
+    rows.drop(start + from, start + to);
+    if (halves) rows.drop(start + limit + from, start + limit + to);
+    unit += panels;
+  }
+}
+
 Status CpuDevice::load_weight(const WeightSpec& spec, Layout layout, void* data, const Control& control) {
   StackedRows rows;
   MOEPP_CHECK(open_parts(spec, &rows));
   auto* target = static_cast<std::byte*>(data);
-  const size_t rank = spec.shape.size();
   const bool panels = layout != Layout::kRows;
-  const int64_t group_rows = panels ? spec.shape[rank - 2] : 0;
-  const int64_t per_group = panels ? panel_count(layout, group_rows) : 0;
-  const int64_t units = panels ? (rank == 3 ? spec.shape[0] : 1) * per_group : rows.first_rows.back();
   const int64_t unit_bytes = panels ? panel_bytes(spec.dtype, rows.length) : rows.length * dtype_size(spec.dtype);
+  const int64_t units = panels ? weight_bytes(spec, layout) / std::max<int64_t>(1, unit_bytes) : rows.first_rows.back();
   const int64_t batch = std::max<int64_t>(1, (int64_t{1} << 20) / std::max<int64_t>(1, unit_bytes));
   pool_->parallel_for((units + batch - 1) / batch, [&](int64_t task, int) {
     if (control.is_cancelled()) return;
-    const int64_t end = std::min(units, (task + 1) * batch);
-    for (int64_t unit = task * batch; unit < end; unit++) {
-      if (panels) {
-        const int64_t group = unit / per_group, panel = unit % per_group;
-        PackRow lanes[kPanelRows];
-        for (int64_t lane = 0; lane < kPanelRows; lane++) {
-          const int64_t row = panel_row(layout, group_rows, panel, lane);
-          lanes[lane] = row < 0 ? PackRow{} : rows.row(group * group_rows + row);
-        }
-        pack_panel(target + unit * unit_bytes, spec.dtype, lanes, rows.length);
-      } else {
+    const int64_t first = task * batch, last = std::min(units, first + batch);
+    if (panels) {
+      pack_panels(rows, spec, layout, first, last, target);
+    } else {
+      for (int64_t unit = first; unit < last; unit++) {
         const PackRow row = rows.row(unit);
         convert_elements(row.dtype, row.data, row.stride, spec.dtype, target + unit * unit_bytes, rows.length);
       }
+      rows.drop(first, last);
     }
-    control.add((end - task * batch) * unit_bytes);
+    control.add((last - first) * unit_bytes);
   });
   return control.is_cancelled() ? Status::error(Code::kAborted, "loading was cancelled") : Status{};
 }

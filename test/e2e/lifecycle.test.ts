@@ -1,13 +1,16 @@
 /** Models come and go: two at once, workers that exit in the middle, objects that nobody closes, and nothing left behind. */
 import { spawn } from 'node:child_process'
-import { readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import t from 'tap'
 import { loadBinding } from '../../lib/binding.js'
+import { modelTensors } from '../../lib/checkpoint/names.js'
+import { parseConfig } from '../../lib/config.js'
 import { loadModel } from '../../lib/index.js'
-import { root } from '../support/golden.js'
+import { safetensorsBytes } from '../checkpoint/files.js'
+import { golden, readJson, root } from '../support/golden.js'
 
 const books = join(root, 'models', 'books-7m')
 const index = pathToFileURL(join(root, 'dist', 'index.js')).href
@@ -152,6 +155,79 @@ t.test(
     t.same([open(), threads(), maps()], before)
   },
 )
+
+/** A checkpoint of zeros with a large vocabulary: `bytes` of weights, in a sparse file. */
+function largeCheckpoint(directory: string): { bytes: number } {
+  const config = {
+    ...readJson<object>(join(golden, 'cases', 'real7b-fp32', 'config.json')),
+    vocab_size: 60_000,
+  }
+  const parsed = parseConfig(
+    { ...config, hidden_size: 512, num_attention_heads: 8, num_key_value_heads: 8 },
+    'test',
+  )
+  const header: Record<string, { dtype: string; shape: readonly number[]; data_offsets: [number, number] }> =
+    {}
+  let end = 0
+  for (const { name, shape } of modelTensors(parsed)) {
+    const begin = end
+    end += 4 * shape.reduce((a, b) => a * b, 1)
+    header[name] = { dtype: 'F32', shape, data_offsets: [begin, end] }
+  }
+  const start = safetensorsBytes(header)
+  const path = join(directory, 'model.safetensors')
+  writeFileSync(path, start)
+  truncateSync(path, start.length + end)
+  writeFileSync(
+    join(directory, 'config.json'),
+    JSON.stringify({ ...config, hidden_size: 512, num_attention_heads: 8, num_key_value_heads: 8 }),
+  )
+  return { bytes: end }
+}
+
+t.test(
+  'loading needs the weights and 10 %',
+  { skip: process.platform !== 'linux' && 'reads /proc' },
+  async t => {
+    const directory = t.testdir()
+    const { bytes } = largeCheckpoint(directory)
+    for (const [dtype, weightBytes] of [
+      ['float32', bytes],
+      ['bfloat16', bytes / 2],
+    ] as const) {
+      const script = `
+      import { readFileSync } from 'node:fs'
+      const { loadModel } = await import(${JSON.stringify(index)})
+      const { loadBinding } = await import(${JSON.stringify(index)}.replace('index.js', 'binding.js'))
+      loadBinding()
+      const kilobytes = name =>
+        Number(readFileSync('/proc/self/status', 'utf8').split(name + ':')[1].trim().split(' ')[0])
+      const before = kilobytes('VmRSS')
+      const model = await loadModel(${JSON.stringify(directory)}, { dtype: '${dtype}', threads: 2 })
+      console.log((kilobytes('VmHWM') - before) * 1024)
+      await model.close()
+    `
+      const { code, output } = await runProcess(script)
+      t.equal(code, 0, output)
+      const peak = Number(output)
+      // 16 MB beside: the JavaScript heap, and what two threads have in hand.
+      t.ok(peak < 1.1 * weightBytes + 16e6, `${dtype}: ${peak} bytes at most for ${weightBytes} of weights`)
+      t.ok(peak > 0.9 * weightBytes, 'and it was measured')
+    }
+  },
+)
+
+t.test('what onProgress throws goes to the caller', async t => {
+  let calls = 0
+  const failing = loadModel(books, {
+    onProgress: () => {
+      calls++
+      throw new Error('no more')
+    },
+  })
+  await t.rejects(failing, { message: 'no more' })
+  t.equal(calls, 1)
+})
 
 t.test('native objects refuse wrong use', async t => {
   const { Device } = loadBinding()
