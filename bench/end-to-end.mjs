@@ -42,7 +42,7 @@ const { isa, threads: used, model: processor } = device.info()
 device.close()
 
 const started = performance.now()
-await using model = await loadModel(directory, { dtype, threads, device: 'cpu' })
+const model = await loadModel(directory, { dtype, threads, device: 'cpu' })
 const loadSeconds = (performance.now() - started) / 1000
 const c = model.config
 const elementBytes = dtype === 'float32' ? 4 : 2
@@ -108,3 +108,4 @@ console.log(
     rows,
   }),
 )
+await model.close()

@@ -101,6 +101,9 @@ const TORCH_DTYPES: ReadonlyMap<unknown, DType> = new Map([
 const ROPE_TYPES = ['linear', 'dynamic', 'ntk']
 /** Two constant experts, copy, zero. */
 const ZERO_COMPUTATION_EXPERTS = 4
+/** What the kernels are made for: experts that one router scores, and elements of a head. */
+const MAX_EXPERTS = 256
+const MAX_HEAD_DIM = 256
 const INT32_MAX = 0x7fffffff
 const MAX_CONFIG_BYTES = 10_000_000
 
@@ -159,10 +162,10 @@ export function parseGenerationConfig(json: unknown, where: string): GenerationC
     topK: fields.given('top_k', key => fields.integer(key, 50, { from: 0 })),
     topP: fields.given('top_p', key => fields.number(key, 1, share)),
     minP: fields.given('min_p', key => fields.number(key, 0, share)),
-    typicalP: fields.given('typical_p', key => fields.number(key, 1, share)),
+    typicalP: fields.given('typical_p', key => fields.number(key, 1, { above: 0, to: 1 })),
     repetitionPenalty: fields.given('repetition_penalty', key => fields.number(key, 1, { above: 0 })),
     noRepeatNgramSize: fields.given('no_repeat_ngram_size', key => fields.integer(key, 0, { from: 0 })),
-    maxNewTokens: fields.given('max_new_tokens', key => fields.integer(key, 0, { from: 0 })),
+    maxNewTokens: fields.given('max_new_tokens', key => fields.integer(key, 1, { from: 1 })),
     minNewTokens: fields.given('min_new_tokens', key => fields.integer(key, 0, { from: 0 })),
     numReturnSequences: fields.given('num_return_sequences', key => fields.integer(key, 1, { from: 1 })),
   }
@@ -171,8 +174,8 @@ export function parseGenerationConfig(json: unknown, where: string): GenerationC
 
 function refuseOtherModels(fields: Fields): void {
   fields.only('model_type', ['MoE++'])
-  // Upstream's experts use silu whatever this says; a checkpoint that says otherwise contradicts itself.
-  fields.only('hidden_act', ['silu'])
+  // Upstream's experts use silu whatever this says.
+  fields.take('hidden_act')
   // Upstream's dense layer fails at its first call, so that another interval has no defined result.
   fields.only('moe_expert_interval', [1])
 }
@@ -195,6 +198,9 @@ function parseSizes(fields: Fields): Sizes {
     throw fields.bad(
       `hidden_size ${hiddenSize} / num_attention_heads ${heads} is ${headDim}, expected an even number`,
     )
+  }
+  if (headDim > MAX_HEAD_DIM) {
+    throw fields.bad(`hidden_size / num_attention_heads is ${headDim}, expected at most ${MAX_HEAD_DIM}`)
   }
   if (heads % kvHeads !== 0) {
     throw fields.bad(`num_attention_heads ${heads} is not a multiple of num_key_value_heads ${kvHeads}`)
@@ -221,12 +227,12 @@ function parseExperts(fields: Fields): number {
   if (
     Number.isInteger(experts) &&
     (experts as number) >= ZERO_COMPUTATION_EXPERTS &&
-    (experts as number) <= 4096
+    (experts as number) <= MAX_EXPERTS
   ) {
     return experts as number
   }
   throw fields.bad(
-    `num_experts is ${show(list)}, expected a list that begins with a number from ${ZERO_COMPUTATION_EXPERTS} to 4096`,
+    `num_experts is ${show(list)}, expected a list that begins with a number from ${ZERO_COMPUTATION_EXPERTS} to ${MAX_EXPERTS}`,
   )
 }
 

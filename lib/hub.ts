@@ -71,6 +71,8 @@ const MAX_INDEX_BYTES = 100_000_000
  * cache, as far as it is not there yet. Without a connection the cache's last whole snapshot serves.
  */
 export async function resolveSource(source: string, options: HubOptions = {}): Promise<string> {
+  if (typeof source !== 'string')
+    throw new TypeError(`source: expected a directory or a hub id, got ${typeof source}`)
   const info = await stat(source).catch(() => undefined)
   if (info?.isDirectory()) return source
   if (info !== undefined) {

@@ -15,7 +15,8 @@ export type {
   Usage,
 } from './generation/results.js'
 export type { GenerationStream } from './generation/stream.js'
+export type { DownloadProgress } from './hub.js'
 export { loadModel } from './load.js'
-export type { GenerateOptions, LoadOptions, LoadProgress } from './options.js'
+export type { GenerateOptions, LoadOptions, LoadProgress, ReadProgress } from './options.js'
 export type { TokenLogprob, TokenLogprobs } from './sampling/sampler.js'
 export { loadTokenizer, type Tokenizer } from './tokenizer/tokenizer.js'

@@ -4,6 +4,7 @@
  */
 
 import { MoeppError } from './errors.js'
+import type { DownloadProgress } from './hub.js'
 import { randomSeed } from './sampling/rng.js'
 
 /** Options of `generate` and `stream`. An option that is undefined counts as not given. */
@@ -66,15 +67,16 @@ export interface ResolvedOptions
   readonly signal: AbortSignal | undefined
 }
 
-export interface LoadProgress {
-  readonly stage: 'download' | 'load'
-  /** Name of the file in the checkpoint. */
-  readonly file: string
+/** Progress of loadModel: bytes of all files together, first fetched from the hub, then read into the device. */
+export type LoadProgress = DownloadProgress | ReadProgress
+
+export interface ReadProgress {
+  readonly stage: 'load'
   readonly doneBytes: number
   readonly totalBytes: number
 }
 
-/** Options of `load`. */
+/** Options of `loadModel`. */
 export interface LoadOptions {
   /** Where to run. 'auto' is the first usable CUDA device, else the CPU; 'cuda' is 'cuda:0'. Default 'auto'. */
   device?: 'auto' | 'cpu' | 'cuda' | `cuda:${number}`
@@ -82,11 +84,11 @@ export interface LoadOptions {
   dtype?: 'auto' | 'float32' | 'bfloat16'
   /** Type of the KV cache. 'auto' is float32. Default 'auto'. */
   kvCacheDtype?: 'auto' | 'float32' | 'bfloat16'
-  /** Longest sequence, >= 1. Default: the model's context length. */
+  /** Longest sequence, >= 1. Default: the model's max_position_embeddings, but 4096 at least and 32768 at most. */
   contextLength?: number
-  /** CPU threads, >= 1. Default: chosen by the device. */
+  /** CPU threads, 1 to 1024. Default: what the machine and its control group allow. */
   threads?: number
-  /** Tokens that the KV cache holds, of all sequences together, >= 1. Default: chosen from the memory at hand. */
+  /** Tokens that the KV cache holds, of all sequences together, >= 1. Default: the context length, but 8192 at least. */
   kvCacheTokens?: number
   onProgress?: (progress: LoadProgress) => void
   /** Ends the load early. */
@@ -148,7 +150,7 @@ const loadChecks = {
   dtype: oneOf('auto', 'float32', 'bfloat16'),
   kvCacheDtype: oneOf('auto', 'float32', 'bfloat16'),
   contextLength: integer(1),
-  threads: integer(1),
+  threads: integer(1, 1024),
   kvCacheTokens: integer(1),
   onProgress,
   signal,

@@ -48,8 +48,10 @@ export async function modelDirectory(
 }
 
 export function showProgress(progress: Progress): (state: LoadProgress) => void {
-  return ({ stage, file, doneBytes, totalBytes }) =>
-    progress.update(stage === 'download' ? 'Downloading' : 'Loading', doneBytes, totalBytes, file)
+  return state => {
+    const [what, file] = state.stage === 'download' ? ['Downloading', state.file] : ['Loading']
+    progress.update(what, state.doneBytes, state.totalBytes, file)
+  }
 }
 
 /** Without the keys that are undefined. */

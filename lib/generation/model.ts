@@ -87,7 +87,7 @@ export class Model {
 
   /**
    * Continues a prompt, or each of an array of prompts. The results come in order, `numReturnSequences` of them for each
-   * prompt, one after the other; one result and no array for one prompt without numReturnSequences above 1.
+   * prompt, one after the other; one result and no array for one prompt, unless numReturnSequences is given.
    *
    * A prompt in a batch gives what it gives alone, with a seed too. Without a seed, each prompt has one of its own.
    * @throws MoeppError ERR_BAD_PROMPT, ERR_BAD_TOKENIZER, ERR_CLOSED, ERR_DEVICE; TypeError or RangeError for a wrong
@@ -95,10 +95,14 @@ export class Model {
    */
   generate(
     prompt: Prompt,
-    options?: GenerateOptions & { numReturnSequences?: 1 | undefined },
-  ): Promise<GenerateResult>
+    options: GenerateOptions & { numReturnSequences: number },
+  ): Promise<GenerateResult[]>
+  generate(prompt: Prompt, options?: GenerateOptions): Promise<GenerateResult>
   generate(prompts: readonly Prompt[], options?: GenerateOptions): Promise<GenerateResult[]>
-  generate(prompt: Prompt, options: GenerateOptions): Promise<GenerateResult | GenerateResult[]>
+  generate(
+    prompt: Prompt | readonly Prompt[],
+    options?: GenerateOptions,
+  ): Promise<GenerateResult | GenerateResult[]>
   async generate(
     prompt: Prompt | readonly Prompt[],
     options: GenerateOptions = {},
@@ -118,7 +122,7 @@ export class Model {
       generations.map(generation => generation.start(this.#engine)),
       resolved.signal,
     )
-    return isBatch || resolved.numReturnSequences > 1 ? results : results[0]!
+    return isBatch || options.numReturnSequences !== undefined ? results : results[0]!
   }
 
   /**

@@ -41,6 +41,8 @@ export interface SpecialToken {
 
 /** Reads tokenizer.json, or else tokenizer.model, and what tokenizer_config.json says about it. */
 export async function loadTokenizer(directory: string): Promise<Tokenizer> {
+  if (typeof directory !== 'string')
+    throw new TypeError(`directory: expected a string, got ${typeof directory}`)
   const config = await readTokenizerConfig(directory)
   const jsonFile = join(directory, 'tokenizer.json')
   const jsonBytes = await readOptional(jsonFile)
@@ -122,7 +124,7 @@ export class Tokenizer {
    * each byte that is no part of a character gives one U+FFFD. Ids without a token, beyond vocabSize say, give no text.
    * clean_up_tokenization_spaces is not obeyed: it would change what the ids say.
    */
-  decode(ids: readonly number[], options: DecodeOptions = {}): string {
+  decode(ids: readonly number[] | Int32Array | Uint32Array, options: DecodeOptions = {}): string {
     checkIds(ids, 'ids')
     checkOptions(options, 'skipSpecialTokens')
     const stream = new TextStream(this.#table, options)
@@ -268,13 +270,22 @@ function idsIf(
   return [id]
 }
 
-function checkIds(ids: readonly number[], name: string): void {
-  if (!Array.isArray(ids)) throw new TypeError(`${name}: expected an array of token ids, got ${typeof ids}`)
-  const at = ids.findIndex(id => !Number.isInteger(id) || id < 0)
+function checkIds(ids: ArrayLike<number>, name: string): void {
+  if (!Array.isArray(ids) && !(ids instanceof Int32Array) && !(ids instanceof Uint32Array))
+    throw new TypeError(`${name}: expected an array of token ids, got ${typeof ids}`)
+  const at = Array.prototype.findIndex.call(ids, (id: number) => !Number.isInteger(id) || id < 0)
   if (at !== -1) throw new RangeError(`${name}[${at}]: expected a token id, got ${String(ids[at])}`)
 }
 
 function checkOptions(options: object, ...known: string[]): void {
+  if (typeof options !== 'object' || options === null) {
+    throw new TypeError(`options: expected an object, got ${options === null ? 'null' : typeof options}`)
+  }
+  for (const [key, value] of Object.entries(options)) {
+    if (key !== 'prompt' && value !== undefined && typeof value !== 'boolean' && known.includes(key)) {
+      throw new TypeError(`${key}: expected a boolean, got ${typeof value}`)
+    }
+  }
   const unknown = Object.keys(options).find(key => !known.includes(key))
   if (unknown !== undefined) {
     throw new TypeError(`${unknown}: unknown option, expected ${known.join(' or ')}`)

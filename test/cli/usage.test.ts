@@ -69,7 +69,10 @@ t.test('a wrong command line is exit code 2 and one message', async t => {
       ['generate', ...model, '--stop-token-ids', '1,9999'],
       /^moepp: --stop-token-ids\[1\]: expected an integer from 0 to 2047, got 9999\n$/,
     ],
-    [['generate', ...model, '--threads', '0'], /^moepp: --threads: expected an integer >= 1, got 0\n$/],
+    [
+      ['generate', ...model, '--threads', '0'],
+      /^moepp: --threads: expected an integer from 1 to 1024, got 0\n$/,
+    ],
     [['generate', ...model, '--device', 'tpu'], /^moepp: --device: expected one of/],
     [
       ['generate', ...model, '--dtype', 'int4'],

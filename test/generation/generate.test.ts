@@ -244,9 +244,13 @@ t.test('an abort resolves with what there is', async t => {
   })
   t.equal(runner.steps.length, 0)
   const controller = new AbortController()
-  setTimeout(() => controller.abort(), 20)
   const { signal } = controller
-  const slow = fakeModel({ delay: () => new Promise(resolve => setTimeout(resolve, 2)) }).model
+  let steps = 0
+  const delay = async () => {
+    if (++steps === 10) controller.abort()
+    await new Promise(resolve => setTimeout(resolve, 1))
+  }
+  const slow = fakeModel({ delay }).model
   const results = await slow.generate([PROMPT, 'She'], { signal, maxNewTokens: 190, ignoreEos: true })
   for (const { finishReason, tokenIds, text } of results) {
     t.equal(finishReason, 'abort')
