@@ -92,6 +92,28 @@ void for_each_schedule(const Body& body) {
 #endif
 }
 
+// What the device that the tests run on has.
+#if SIMT_EMULATED
+inline bool has_tma() {
+  return true;
+}
+inline bool has_wgmma() {
+  return true;
+}
+#else
+inline int compute_capability() {
+  int major = 0;
+  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
+  return major;
+}
+inline bool has_tma() {
+  return compute_capability() >= 9;
+}
+inline bool has_wgmma() {
+  return compute_capability() == 9;
+}
+#endif
+
 // Small integers, exact in every type here, so that sums of products are exact in any order.
 inline int small_integer(size_t i, unsigned seed) {
   const unsigned mixed = static_cast<unsigned>(i) * 2654435761u + seed * 40503u;

@@ -1,6 +1,8 @@
 // Runs each seeded bug in a process of its own, in every schedule, and looks how it ends: with a wrong result, with an error of
 // the emulation, or stopped by a sanitizer. Correct kernels must pass in silence; each bug must be noticed by the builds that
 // the table names. SIMT_BUG=name moepp-simt-test seeded_bug_child runs one.
+#include <fcntl.h>
+#include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -8,88 +10,11 @@
 #include <cstdlib>
 
 #include "device_test.h"
-#include "seeded_bugs.h"
+#include "seeded_bugs_run.h"
 
 namespace moepp::test {
 
 namespace {
-
-constexpr int kWrongResult = 10, kRefused = 11;  // exit statuses; a sanitizer's are others
-
-// Whether the kernel ran and gave the right result.
-int run_tiled(void (*kernel)(const bf16*, const bf16*, float*, int, int, int), size_t smem_bytes) {
-  const size_t m = 40, n = 50, k = 136;
-  Shared<bf16> a(m * k), b(n * k);
-  Shared<float> c(m * n, NAN);
-  for (size_t i = 0; i < a.size(); i++) a[i] = simt::to_bf16(static_cast<float>(small_integer(i, 1)));
-  for (size_t i = 0; i < b.size(); i++) b[i] = simt::to_bf16(static_cast<float>(small_integer(i, 2)));
-  const simt::Launch how = {dim3(2, 2), dim3(128), smem_bytes};
-  const std::string text = run_kernel(kernel, how, a.data(), b.data(), c.data(), 40, 50, 136);
-  if (!text.empty()) {
-    std::printf("%s\n", text.c_str());
-    return kRefused;
-  }
-  for (size_t i = 0; i < m * n; i++) {
-    int sum = 0;
-    for (size_t j = 0; j < k; j++) sum += small_integer(i / n * k + j, 1) * small_integer(i % n * k + j, 2);
-    if (c[i] != static_cast<float>(sum)) return kWrongResult;
-  }
-  return 0;
-}
-
-int run_count(void (*kernel)(const float*, int, int*, int*)) {
-  const size_t tokens = 23;
-  Shared<float> logits(tokens * kChoices);
-  Shared<int> best(tokens, -1), counts(kChoices);
-  for (size_t i = 0; i < logits.size(); i++) {
-    const size_t pair = i / (2 * kChoices) * kChoices + i % kChoices;  // the warps of a block see the same, and count the same
-    logits[i] = static_cast<float>(static_cast<unsigned>(pair) * 2654435761u >> 16 & 255u);
-  }
-  const std::string text =
-      run_kernel(kernel, {dim3(3), dim3(64), sizeof(CountSmem)}, logits.data(), 23, best.data(), counts.data());
-  if (!text.empty()) {
-    std::printf("%s\n", text.c_str());
-    return kRefused;
-  }
-  int expected[kChoices] = {};
-  for (size_t t = 0; t < tokens; t++) {
-    int first = 0;
-    for (int e = 1; e < kChoices; e++) {
-      if (logits[t * kChoices + static_cast<size_t>(e)] > logits[t * kChoices + static_cast<size_t>(first)]) first = e;
-    }
-    expected[first]++;
-    if (best[t] != first) return kWrongResult;
-  }
-  for (size_t e = 0; e < kChoices; e++) {
-    if (counts[e] != expected[e]) return kWrongResult;
-  }
-  return 0;
-}
-
-int run_piped(void (*kernel)(TensorMap, TensorMap, TensorMap, int)) {
-  using simt::Element;
-  using simt::Swizzle;
-  const size_t m = 100, k = 328;
-  Shared<bf16> a(m * k), b(64 * k);
-  Shared<float> c(m * 64, NAN);
-  for (size_t i = 0; i < a.size(); i++) a[i] = simt::to_bf16(static_cast<float>(small_integer(i, 1)));
-  for (size_t i = 0; i < b.size(); i++) b[i] = simt::to_bf16(static_cast<float>(small_integer(i, 2)));
-  TensorMap ma, mb, mc;
-  (void)simt::make_tensor_map(&ma, {a.data(), Element::kBf16, k, m, 2 * k, 64, 64, Swizzle::k128});
-  (void)simt::make_tensor_map(&mb, {b.data(), Element::kBf16, k, 64, 2 * k, 64, 64, Swizzle::k128});
-  (void)simt::make_tensor_map(&mc, {c.data(), Element::kF32, 64, m, 256, 32, 64, Swizzle::kNone});
-  const std::string text = run_kernel(kernel, {dim3(2), dim3(160), sizeof(PipedSmem)}, ma, mb, mc, 328);
-  if (!text.empty()) {
-    std::printf("%s\n", text.c_str());
-    return kRefused;
-  }
-  for (size_t i = 0; i < m * 64; i++) {
-    int sum = 0;
-    for (size_t j = 0; j < k; j++) sum += small_integer(i / 64 * k + j, 1) * small_integer(i % 64 * k + j, 2);
-    if (c[i] != static_cast<float>(sum)) return kWrongResult;
-  }
-  return 0;
-}
 
 template <Bug bug>
 int tiled() {
@@ -151,21 +76,26 @@ const Seeded kSeeded[] = {
     {"tile overwritten under a TMA store", piped<Bug::kStoreRace>, kEvery},
 };
 
-// The exit status of this program running one bug; its output is dropped unless SIMT_VERBOSE is set.
+// The exit status of this program running one bug; its output is dropped unless SIMT_VERBOSE is set. Spawned, not forked: the
+// sanitizers' address space is large to copy.
 int run_child(const char* name) {
   std::fflush(nullptr);
-  const pid_t child = fork();
-  if (child == 0) {
-    setenv("SIMT_BUG", name, 1);
-    if (getenv("SIMT_VERBOSE") == nullptr) {
-      (void)!freopen("/dev/null", "w", stdout);
-      (void)!freopen("/dev/null", "w", stderr);
-    }
-    execl("/proc/self/exe", "moepp-simt-test", "seeded_bug_child", nullptr);
-    _exit(127);
+  const bool verbose = getenv("SIMT_VERBOSE") != nullptr;
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  for (int file : {STDOUT_FILENO, STDERR_FILENO}) {
+    if (!verbose) posix_spawn_file_actions_addopen(&actions, file, "/dev/null", O_WRONLY, 0);
   }
+  std::string bug = std::string("SIMT_BUG=") + name, program = "moepp-simt-test", filter = "seeded_bug_child";
+  // The first report tells enough.
+  std::string tsan = verbose ? "TSAN_OPTIONS=halt_on_error=0" : "TSAN_OPTIONS=halt_on_error=1:symbolize=0";
+  char* const arguments[] = {program.data(), filter.data(), nullptr};
+  char* const environment[] = {bug.data(), tsan.data(), nullptr};
+  pid_t child = 0;
+  const int error = posix_spawn(&child, "/proc/self/exe", &actions, nullptr, arguments, environment);
+  posix_spawn_file_actions_destroy(&actions);
   int status = 0;
-  waitpid(child, &status, 0);
+  if (error != 0 || waitpid(child, &status, 0) != child) return 127;
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 

@@ -9,28 +9,6 @@ using simt::Mbarrier;
 using simt::Swizzle;
 using simt::TensorMap;
 
-#if !SIMT_EMULATED
-static int compute_capability() {
-  int major = 0;
-  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
-  return major;
-}
-#endif
-static bool has_tma() {
-#if SIMT_EMULATED
-  return true;
-#else
-  return compute_capability() >= 9;
-#endif
-}
-static bool has_wgmma() {
-#if SIMT_EMULATED
-  return true;
-#else
-  return compute_capability() == 9;
-#endif
-}
-
 struct TileSmem {
   alignas(1024) unsigned char tile[8192];
   Mbarrier full;
