@@ -20,7 +20,7 @@ struct Config {
   static constexpr int kUnit = 16 / sizeof(Weight);                    // weights of one load
   static constexpr int kSums = kRows * kWeightRows;                    // per warp, at most one per lane
   static constexpr int kUnroll = kRows == 4 ? 1 : 2;                   // loads in flight: 4 kUnroll per lane
-  static constexpr int kBlocks = kRows <= 2 ? 3 : kRows == 4 ? 2 : 1;  // per multiprocessor, as registers allow
+  static constexpr int kBlocks = kRows == 1 ? 3 : kRows <= 4 ? 2 : 1;  // per multiprocessor, as registers allow
 };
 
 // Four weights of a unit, from the first or the second half of bf16 ones.
