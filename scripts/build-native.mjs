@@ -12,9 +12,10 @@ export const root = resolve(dirname(fileURLToPath(import.meta.url)), '..')
 /** Not build/ itself: node-gyp keeps its own Makefile there. */
 const workFolder = join(root, 'build', 'cmake')
 
-/** The native test and bench programs. */
+/** The native programs: tests on the CPU, tests of the CUDA kernels under emulation, benches. */
 export const programs = {
   test: join(workFolder, 'moepp-native-test'),
+  simt: join(workFolder, 'native', 'test', 'simt', 'moepp-simt-test'),
   bench: join(workFolder, 'moepp-native-bench'),
 }
 
@@ -23,7 +24,7 @@ export function nativeSources() {
   const sources = ['CMakeLists.txt']
   for (const folder of ['native', 'bench/ops']) {
     for (const file of readdirSync(join(root, folder), { recursive: true })) {
-      if (/\.(cc|cu|h|cuh|inc)$/.test(file)) sources.push(`${folder}/${file.replaceAll('\\', '/')}`)
+      if (/(\.(cc|cu|h|cuh|inc)|CMakeLists\.txt)$/.test(file)) sources.push(`${folder}/${file.replaceAll('\\', '/')}`)
     }
   }
   return sources.sort()
@@ -69,7 +70,7 @@ function cmakeJs() {
 
 export function buildNative({ tests = false, config = 'Release' } = {}) {
   requireTools()
-  const definitions = { MOEPP_NATIVE: tests ? 'ON' : 'OFF' }
+  const definitions = { MOEPP_NATIVE: tests ? 'ON' : 'OFF', MOEPP_SIMT: tests ? 'ON' : 'OFF' }
   const tool = cmakeJs()
   if (tool) {
     const defined = Object.entries(definitions).map(([name, value]) => `--CD${name}=${value}`)

@@ -28,11 +28,13 @@ let skipped = 0
 let status = 0
 
 if (files.length === 0) {
-  const native = await runShown(programs.test, [])
-  const counts = /^(\d+) passed, (\d+) failed$/m.exec(native.text)
-  passed += Number(counts?.[1] ?? 0)
-  failed += Number(counts?.[2] ?? 1)
-  status ||= native.status
+  for (const program of [programs.test, programs.simt]) {
+    const native = await runShown(program, [])
+    const counts = /^(\d+) passed, (\d+) failed$/m.exec(native.text)
+    passed += Number(counts?.[1] ?? 0)
+    failed += Number(counts?.[2] ?? 1)
+    status ||= native.status
+  }
 }
 
 const tap = await runShown(process.execPath, [

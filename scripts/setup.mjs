@@ -28,8 +28,8 @@ function unlessCurrent(name, files, products, work) {
 }
 
 const [major, minor] = process.versions.node.split('.').map(Number)
-if (major < 20 || (major === 20 && minor < 19)) {
-  console.error(`moepp: Node ${process.versions.node} is too old, 20.19 or 22.12 and newer are supported`)
+if (!((major === 20 && minor >= 19) || (major === 22 && minor >= 12) || major > 22)) {
+  console.error(`moepp: Node ${process.versions.node} is not supported, 20.19, 22.12 and newer are`)
   process.exit(1)
 }
 

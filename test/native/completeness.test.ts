@@ -1,0 +1,35 @@
+/** Every op of the list has a kernel source, a reference, a native test, a bench row and a builder function. */
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import { root } from '../support/golden.js'
+
+const read = (path: string) => readFileSync(join(root, path), 'utf8')
+const all = (folder: string, pattern: RegExp) =>
+  readdirSync(join(root, folder))
+    .filter(file => pattern.test(file))
+    .map(file => read(join(folder, file)))
+    .join('\n')
+
+const ops = [...read('native/ops.inc').matchAll(/^MOEPP_OP\((\w+), (\w+)\)/gm)].map(([, name, args]) => ({
+  name: name!,
+  args: args!,
+}))
+
+t.ok(ops.length >= 11, 'the list was read')
+
+const references = all('native/test', /^reference.*\.h$/)
+const tests = all('native/test', /_test\.cc$/)
+const benches = all('bench/ops', /\.cc$/)
+const builder = read('lib/program/ops.ts')
+
+for (const { name, args } of ops) {
+  t.test(name, async t => {
+    t.ok(existsSync(join(root, 'native/cpu/kernels', `${name}.inl.h`)), 'a CPU kernel')
+    t.match(read('native/ops.h'), new RegExp(`^struct ${args} \\{`, 'm'), 'a contract')
+    t.match(references, new RegExp(`\\b${args}\\b|\\b${name}\\b`), 'a reference')
+    t.match(tests, new RegExp(`kernels(\\(\\))?(->|\\.)${name}\\(|\\b${args}\\b`), 'a native test')
+    t.match(benches, new RegExp(`kernels(\\(\\))?(->|\\.)${name}\\(`), 'a bench row')
+    t.match(builder, new RegExp(`'${name}'`), 'a builder function')
+  })
+}
