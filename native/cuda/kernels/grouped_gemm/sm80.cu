@@ -117,7 +117,7 @@ SIMT_DEVICE void compute_tile(const Gemm& g, const Tile& tile, Smem<C>& s) {
   for (int i = threadIdx.x; i < C::kRows; i += kThreads) {
     s.source[i] = tile.row + i < tile.end ? source_row(g, tile.row + i) : -1;
   }
-  __syncthreads();
+  __syncthreads();  // also: all are done with the stages of the tile before
   const auto fill = [&](int step) {
     if (step < steps) {
       copy_x<C>(g, s, step % C::kStages, step * kDepth);
@@ -134,7 +134,6 @@ SIMT_DEVICE void compute_tile(const Gemm& g, const Tile& tile, Smem<C>& s) {
     fill(step + C::kStages - 1);
     multiply<C>(s, step % C::kStages, row, column, sum);
   }
-  __syncthreads();  // before the next tile's rows and stages
   write<C>(g, tile, row, column, sum);
 }
 
