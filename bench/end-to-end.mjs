@@ -44,6 +44,7 @@ device.close()
 const started = performance.now()
 const model = await loadModel(directory, { dtype, threads, device: 'cpu' })
 const loadSeconds = (performance.now() - started) / 1000
+console.error(`loaded in ${loadSeconds.toFixed(1)} s, measuring`)
 const c = model.config
 const elementBytes = dtype === 'float32' ? 4 : 2
 

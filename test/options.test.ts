@@ -219,7 +219,7 @@ t.test('load options: wrong values', async t => {
     ],
     [{ kvCacheDtype: 1 }, 'TypeError', 'kvCacheDtype: expected one of "auto", "float32", "bfloat16", got 1'],
     [{ contextLength: 0 }, 'RangeError', 'contextLength: expected an integer >= 1, got 0'],
-    [{ threads: 1.5 }, 'RangeError', 'threads: expected an integer >= 1, got 1.5'],
+    [{ threads: 1.5 }, 'RangeError', 'threads: expected an integer from 1 to 1024, got 1.5'],
     [{ kvCacheTokens: '1' }, 'TypeError', 'kvCacheTokens: expected an integer >= 1, got "1"'],
     [{ onProgress: 1 }, 'TypeError', 'onProgress: expected a function, got 1'],
     [{ signal: 1 }, 'TypeError', 'signal: expected an AbortSignal, got 1'],

@@ -103,10 +103,17 @@ static Options parse(int argc, char** argv) {
   return options;
 }
 
+// The best of 0.3 s: one sample alone meets cold pages and sleeping workers.
+static double best(double (*measure)(const std::string& isa, cpu::ThreadPool& pool), const cpu::Isa& isa, cpu::ThreadPool& pool) {
+  double highest = 0;
+  for (const double start = now(); now() - start < 0.3;) highest = std::max(highest, measure(isa.name, pool));
+  return highest;
+}
+
 static bool run_all(const cpu::Isa& isa, int threads, const Options& options) {
   cpu::ThreadPool pool(threads);
   std::printf("\n%s, %d thread%s: %.1f GB/s read, %.0f GFLOP/s f32\n", isa.name, threads, threads == 1 ? "" : "s",
-              read_gb_s(isa.name, pool), gflop_s(isa.name, pool));
+              best(&read_gb_s, isa, pool), best(&gflop_s, isa, pool));
   Run run(isa, pool, options.seconds);
   for (const Bench& bench : registry()) {
     if (std::strstr(bench.name, options.name.c_str()) != nullptr) bench.run(run);
