@@ -19,7 +19,13 @@ std::string check_rms_norm(const RmsNormArgs& args, const Tokens& tokens);
 std::string check_rope_table(const RopeTableArgs& args, const Tokens& tokens);
 // q, and the keys and values of the tokens; what else the cache holds is not looked at.
 std::string check_rope_store(const RopeStoreArgs& args, const Tokens& tokens);
-std::string check_attention(const AttentionArgs& args, const Tokens& tokens);
+// What a kernel of attention may do otherwise: keys between two changes of the running maximum (0: a page of them), and the
+// rounding of its weights before they are summed.
+struct AttentionErrors {
+  int64_t keys = 0;
+  double weight_roundoff = 0.0;
+};
+std::string check_attention(const AttentionArgs& args, const Tokens& tokens, const AttentionErrors& errors = {});
 std::string check_router_logits(const RouterLogitsArgs& args, const Tokens& tokens);
 // All tokens: the rows of a token depend on the others.
 std::string check_route_top_k(const RouteTopKArgs& args);

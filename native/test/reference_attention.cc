@@ -93,12 +93,13 @@ std::string check_rope_store(const RopeStoreArgs& args, const Tokens& tokens) {
 // One row: the softmax over all its keys at once, where the kernel goes page by page. Errors, to first order (the factor 1.01
 // covers the rest): a key's weight is off by its score's error, the rounding of score - highest, two units of exp, and four
 // roundings for each time that the running maximum changes; the weighted sum by a sum's error, and so is the total.
-static std::vector<Bounded> attend(const AttentionArgs& args, int64_t t, int64_t head) {
+static std::vector<Bounded> attend(const AttentionArgs& args, int64_t t, int64_t head, const AttentionErrors& kernel) {
   const KvView& kv = *args.cache;
   const int64_t d = kv.head_dim, hq = args.q->shape[1], kv_head = head / (hq / kv.kv_heads), n = args.positions->i32()[t] + 1;
   const int32_t* pages = args.page_table->i32() + sequence_of(*args.sequence_starts, t) * args.page_table->shape[1];
   const float* q = args.q->f32() + (t * hq + head) * d;
-  const double scale = static_cast<double>(args.scale), page_count = static_cast<double>((n + kv.page_size - 1) / kv.page_size);
+  const int64_t keys = kernel.keys > 0 ? kernel.keys : kv.page_size;
+  const double scale = static_cast<double>(args.scale), changes = static_cast<double>((n + keys - 1) / keys);
   std::vector<double> weights(static_cast<size_t>(n)), errors(static_cast<size_t>(n));
   double highest = -HUGE_VAL, lowest = HUGE_VAL, total = 0.0;
   for (size_t s = 0; s < weights.size(); s++) {
@@ -114,7 +115,7 @@ static std::vector<Bounded> attend(const AttentionArgs& args, int64_t t, int64_t
     lowest = std::min(lowest, weights[s]);
   }
   for (size_t s = 0; s < weights.size(); s++) {
-    errors[s] += kRoundoff * (2.0 * (highest - lowest) + 8.0 + 4.0 * page_count);
+    errors[s] += kRoundoff * (2.0 * (highest - lowest) + 8.0 + 4.0 * changes) + kernel.weight_roundoff;
     weights[s] = std::exp(weights[s] - highest);
     total += weights[s];
   }
@@ -137,11 +138,11 @@ static std::vector<Bounded> attend(const AttentionArgs& args, int64_t t, int64_t
   return out;
 }
 
-std::string check_attention(const AttentionArgs& args, const Tokens& tokens) {
+std::string check_attention(const AttentionArgs& args, const Tokens& tokens, const AttentionErrors& errors) {
   const int64_t hq = args.q->shape[1], d = args.q->shape[2];
   for (int64_t t : tokens) {
     for (int64_t head = 0; head < hq; head++) {
-      const std::string text = difference(args.out->f32() + (t * hq + head) * d, attend(args, t, head));
+      const std::string text = difference(args.out->f32() + (t * hq + head) * d, attend(args, t, head, errors));
       if (!text.empty()) return "out[" + std::to_string(t) + "][" + std::to_string(head) + "]" + text;
     }
   }

@@ -12,8 +12,7 @@ constexpr int kMultiprocessors = 4;
 
 // Runs the op to its end; an error is a failure.
 template <class Args>
-void run_op(void (*op)(const Args&, Queue&), const Args& args, const std::string& label) {
-  cuda::CudaQueue queue(nullptr, kMultiprocessors);
+void run_op(void (*op)(const Args&, Queue&), const Args& args, cuda::CudaQueue& queue, const std::string& label) {
   op(args, queue);
   const simt::Error error = queue.take_error();
   EXPECT_MESSAGE(error == simt::kSuccess, label + ": " + simt::error_text(error));
@@ -21,6 +20,11 @@ void run_op(void (*op)(const Args&, Queue&), const Args& args, const std::string
   const simt::Error end = cudaDeviceSynchronize();
   EXPECT_MESSAGE(end == simt::kSuccess, label + ": " + simt::error_text(end));
 #endif
+}
+template <class Args>
+void run_op(void (*op)(const Args&, Queue&), const Args& args, const std::string& label) {
+  cuda::CudaQueue queue(nullptr, kMultiprocessors);
+  run_op(op, args, queue, label);
 }
 
 inline void expect_no_difference(const std::string& label, const std::string& text) {

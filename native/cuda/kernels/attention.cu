@@ -1,0 +1,79 @@
+// Chooses how attention is computed (attention/attention.h), and folds the partial results of contexts that were split.
+#include "cuda/kernels/attention/attention.h"
+#include "cuda/kernels/kernels.h"
+
+namespace moepp::cuda {
+
+namespace {
+
+constexpr int kFewTokens = 16;     // of a step: always split
+constexpr int kFewOfSequence = 4;  // of a sequence, beside sequences with more
+constexpr int kBlocksPerProcessor = 8;
+
+// One block per (unit, query head), one thread per dimension.
+__global__ void __launch_bounds__(256) fold_chunks(Attention a) {
+  const int unit = static_cast<int>(blockIdx.x), head = static_cast<int>(blockIdx.y), d = a.step.head_dim;
+  const int token = a.unit_token(unit), i = static_cast<int>(threadIdx.x);
+  if (token < 0 || i >= d) return;
+  const int chunks = a.step.positions[token] / kChunk + 1;
+  const float2* states = a.states + a.partial(unit, head, 0);
+  const float* sums = a.sums + a.partial(unit, head, 0) * d + i;
+  RowState state;
+  float sum = 0.0f;
+#pragma unroll 4
+  for (int chunk = 0; chunk < chunks; chunk++) {
+    float keep, add;
+    fold(state, states[chunk].x, states[chunk].y, &keep, &add);
+    sum = folded(sum, keep, sums[static_cast<int64_t>(chunk) * d], add);
+  }
+  a.out[(static_cast<int64_t>(token) * a.hq + head) * d + i] = sum * (1.0f / state.total);
+}
+
+simt::Error attend(const Attention& a, DType cache, bool split, int splits, const CudaQueue& queue) {
+  return has_mma(a, cache, queue.compute_capability()) ? attend_mma(a, split, splits, queue.stream())
+                                                       : attend_f32(a, cache, split, splits, queue.stream());
+}
+
+// All units, as many at a time as the workspace holds.
+void attend_split(Attention a, DType cache, int units, CudaQueue& queue) {
+  const int64_t rows = static_cast<int64_t>(a.hq) * a.chunks;
+  const int at_once = static_cast<int>(min(queue.workspace_bytes() / split_bytes(a), static_cast<int64_t>(units)));
+  for (a.first_unit = 0; a.first_unit < units; a.first_unit += at_once) {
+    a.units = min(at_once, units - a.first_unit);
+    a.sums = static_cast<float*>(queue.workspace());
+    a.states = reinterpret_cast<float2*>(a.sums + a.units * rows * a.step.head_dim);
+    const int blocks = a.units * a.step.kv_heads;
+    const int splits = min(a.chunks, max(1, kBlocksPerProcessor * queue.multiprocessors() / blocks));
+    queue.check(attend(a, cache, true, splits, queue));
+    const dim3 grid(static_cast<unsigned>(a.units), static_cast<unsigned>(a.hq));
+    const dim3 threads(static_cast<unsigned>((a.step.head_dim + 31) / 32 * 32));
+    queue.check(simt::launch(fold_chunks, {grid, threads, 0, queue.stream()}, a));
+  }
+}
+
+}  // namespace
+
+void attention(const AttentionArgs& args, Queue& queue) {
+  CudaQueue& stream = CudaQueue::from(queue);
+  Attention a = {};
+  a.step = kv_step(args);
+  a.q = args.q->f32();
+  a.out = args.out->f32();
+  a.tokens = static_cast<int>(args.q->shape[0]);
+  a.hq = static_cast<int>(args.q->shape[1]);
+  a.group = a.hq / a.step.kv_heads;
+  a.scale = static_cast<float>(static_cast<double>(args.scale) * 1.4426950408889634);
+  a.chunks = (a.step.columns * a.step.page_size + kChunk - 1) / kChunk;
+  if (a.tokens == 0) return;
+  const DType cache = args.cache->dtype;
+  const bool can_split = stream.workspace_bytes() >= split_bytes(a);
+  if (can_split && a.tokens <= max(kFewTokens, 2 * a.step.sequences)) {
+    attend_split(a, cache, a.tokens, stream);
+    return;
+  }
+  a.few = can_split && a.step.sequences > 1 ? kFewOfSequence : 0;
+  stream.check(attend(a, cache, false, 1, stream));
+  if (a.few > 0) attend_split(a, cache, a.few * a.step.sequences, stream);
+}
+
+}  // namespace moepp::cuda

@@ -1,0 +1,288 @@
+// Attention over a bf16 cache on tensor cores (mma.sync m16n8k16), sm_80 and up. A warp has 16 rows: a chunk's scores and weights
+// stay in its registers, and so do the sums, into which the chunk's are folded 16 dimensions at a time. Keys and values of a
+// chunk have one buffer each: the next keys are copied while values are multiplied, the next values while keys are.
+//
+// An infinite or NaN value of a later token, whose weight is 0 here, makes NaN of the rows before it in the same chunk.
+#include "cuda/kernels/attention/attention.h"
+
+namespace moepp::cuda {
+
+namespace {
+
+template <int HeadDim, int WarpCount, bool SplitContext>
+struct Config {
+  static constexpr int kD = HeadDim, kSteps = HeadDim / 16;
+  static constexpr int kWarps = WarpCount, kThreads = 32 * WarpCount, kRows = 16 * WarpCount;
+  static constexpr bool kSplit = SplitContext;
+  // Rows of an odd number of 16-byte units: eight of them, as ldmatrix reads them, meet each bank once.
+  static constexpr int kPitch = (HeadDim / 8 | 1) * 8;
+};
+
+template <class C>
+struct Smem {
+  alignas(128) simt::bf16 keys[kChunk * C::kPitch];
+  alignas(128) simt::bf16 values[kChunk * C::kPitch];
+  uint4 q[C::kSteps][C::kThreads];  // each thread's fragments; in registers, D = 128 would spill
+  int64_t rows[kChunk];             // where a chunk's keys begin: this one's, then the next one's
+  int limits[C::kWarps];
+};
+
+// Rows of 64 tokens, at `rows` from `from`; zeros where no row of the block may see them.
+template <class C>
+SIMT_DEVICE void copy_rows(simt::bf16* to, const simt::bf16* from, const int64_t* rows) {
+  constexpr int kUnits = C::kD / 8;
+#pragma unroll 1
+  for (int i = threadIdx.x; i < kChunk * kUnits; i += C::kThreads) {
+    const int key = i / kUnits, unit = i % kUnits;
+    const int64_t row = rows[key];
+    simt::cp_async_zfill<16>(to + key * C::kPitch + unit * 8, row < 0 ? from : from + row + unit * 8, row < 0 ? 0 : 16);
+  }
+}
+
+// The 16 rows of a warp. A thread has parts of rows g = lane / 4 and g + 8; fragments as in simt/cuda/mma.h.
+template <class C>
+struct WarpRows {
+  int limit[2];    // keys that its rows see
+  int limit_most;  // and that any row of the warp sees
+  RowState state[2];
+  float sums[2 * C::kSteps][4];  // of dimensions 8 i + 2 (lane % 4) and + 1
+
+  SIMT_DEVICE void load(const Attention& a, const RowBlock& block, Smem<C>& s) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const float* from[2];
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+      const int row = first_row() + lane / 4 + 8 * i;
+      limit[i] = block.limit(a, row);
+      from[i] = a.q + block.query(a, row < block.count ? row : 0) + 2 * (lane % 4);
+    }
+#pragma unroll 2
+    for (int step = 0; step < C::kSteps; step++) {
+      s.q[step][threadIdx.x] = make_uint4(rounded_pair(from[0] + 16 * step), rounded_pair(from[1] + 16 * step),
+                                          rounded_pair(from[0] + 16 * step + 8), rounded_pair(from[1] + 16 * step + 8));
+    }
+    limit_most = simt::reduce_max(simt::kFullMask, max(limit[0], limit[1]));
+    reset();
+  }
+  SIMT_DEVICE void reset() {
+    state[0] = state[1] = RowState();
+#pragma unroll
+    for (int i = 0; i < 2 * C::kSteps; i++) {
+#pragma unroll
+      for (int e = 0; e < 4; e++) sums[i][e] = 0.0f;
+    }
+  }
+  SIMT_DEVICE static uint32_t rounded_pair(const float* p) {
+    const float2 pair = *reinterpret_cast<const float2*>(p);
+    return simt::pack_bf16(pair.x, pair.y);
+  }
+  SIMT_DEVICE static int first_row() {
+    return static_cast<int>(threadIdx.x) / 32 * 16;
+  }
+};
+
+// scores[n][..]: with the keys 8 n .. 8 n + 7 of the chunk.
+template <class C>
+SIMT_DEVICE void score_keys(const Smem<C>& s, float (&scores)[8][4]) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const simt::bf16* from = s.keys + (lane / 16 * 8 + lane % 8) * C::kPitch + lane / 8 % 2 * 8;
+#pragma unroll
+  for (int n = 0; n < 8; n++) {
+#pragma unroll
+    for (int e = 0; e < 4; e++) scores[n][e] = 0.0f;
+  }
+#pragma unroll
+  for (int step = 0; step < C::kSteps; step++) {
+    const uint4 fragment = s.q[step][threadIdx.x];
+    const uint32_t q[4] = {fragment.x, fragment.y, fragment.z, fragment.w};
+#pragma unroll
+    for (int pair = 0; pair < 4; pair++) {
+      uint32_t low[2], high[2];
+      simt::ldmatrix_x4(low[0], low[1], high[0], high[1], from + pair * 16 * C::kPitch + step * 16);
+      simt::mma_bf16(scores[2 * pair], q, low);
+      simt::mma_bf16(scores[2 * pair + 1], q, high);
+    }
+  }
+}
+
+// Scores become weights, as the fragments that multiply the values; m and l of the chunk.
+template <class C>
+SIMT_DEVICE void soften(const WarpRows<C>& rows, float (&scores)[8][4], int first_key, float scale, uint32_t (&weights)[4][4],
+                        float (&m)[2], float (&l)[2]) {
+  const int column = first_key + static_cast<int>(threadIdx.x) % 4 * 2;
+#pragma unroll
+  for (int i = 0; i < 2; i++) {
+    float highest = -INFINITY;
+#pragma unroll
+    for (int n = 0; n < 8; n++) {
+#pragma unroll
+      for (int e = 0; e < 2; e++) {
+        float& score = scores[n][2 * i + e];
+        if (column + 8 * n + e >= rows.limit[i]) score = -INFINITY;
+        highest = fmaxf(highest, score);
+      }
+    }
+    highest = fmaxf(highest, __shfl_xor_sync(simt::kFullMask, highest, 1));
+    highest = fmaxf(highest, __shfl_xor_sync(simt::kFullMask, highest, 2));
+    m[i] = highest * scale;
+    const float shift = highest == -INFINITY ? 0.0f : m[i];  // nothing seen: weights of 0
+    l[i] = 0.0f;
+#pragma unroll
+    for (int n = 0; n < 8; n++) {
+      const uint32_t pair =
+          simt::pack_bf16(exp2f(fmaf(scores[n][2 * i], scale, -shift)), exp2f(fmaf(scores[n][2 * i + 1], scale, -shift)));
+      const float2 rounded = simt::unpack_bf16(pair);
+      l[i] += rounded.x + rounded.y;
+      weights[n / 2][n % 2 * 2 + i] = pair;
+    }
+    l[i] += __shfl_xor_sync(simt::kFullMask, l[i], 1);
+    l[i] += __shfl_xor_sync(simt::kFullMask, l[i], 2);
+  }
+}
+
+// The chunk's sums, folded into the rows'.
+template <class C>
+SIMT_DEVICE void add_values(const Smem<C>& s, WarpRows<C>& rows, const uint32_t (&weights)[4][4], const float (&keep)[2],
+                            const float (&add)[2]) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const simt::bf16* from = s.values + lane % 16 * C::kPitch + lane / 16 * 8;
+#pragma unroll
+  for (int step = 0; step < C::kSteps; step++) {
+    float o[2][4] = {};
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+      uint32_t low[2], high[2];
+      simt::ldmatrix_x4_trans(low[0], low[1], high[0], high[1], from + j * 16 * C::kPitch + step * 16);
+      simt::mma_bf16(o[0], weights[j], low);
+      simt::mma_bf16(o[1], weights[j], high);
+    }
+#pragma unroll
+    for (int e = 0; e < 4; e++) {
+      rows.sums[2 * step][e] = folded(rows.sums[2 * step][e], keep[e / 2], o[0][e], add[e / 2]);
+      rows.sums[2 * step + 1][e] = folded(rows.sums[2 * step + 1][e], keep[e / 2], o[1][e], add[e / 2]);
+    }
+  }
+}
+
+// To out, or the partial result of a chunk to the workspace.
+template <class C>
+SIMT_DEVICE void write_rows(const Attention& a, const RowBlock& block, const WarpRows<C>& rows, int chunk) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+  for (int i = 0; i < 2; i++) {
+    const int row = rows.first_row() + lane / 4 + 8 * i;
+    if (row >= block.count) continue;
+    const RowState& state = rows.state[i];
+    const float inverse = 1.0f / state.total;
+    const int64_t partial = C::kSplit ? a.partial(block.unit, block.query_head(a, row), chunk) : 0;
+    float* to = (C::kSplit ? a.sums + partial * C::kD : a.out + block.query(a, row)) + 2 * (lane % 4);
+    if (C::kSplit && lane % 4 == 0) a.states[partial] = make_float2(state.highest, state.total);
+#pragma unroll
+    for (int n = 0; n < 2 * C::kSteps; n++) {
+      const float x = rows.sums[n][2 * i], y = rows.sums[n][2 * i + 1];
+      *reinterpret_cast<float2*>(to + 8 * n) = C::kSplit ? make_float2(x, y) : make_float2(x * inverse, y * inverse);
+    }
+  }
+}
+
+// Keys that any row of the block sees.
+template <class C>
+SIMT_DEVICE int block_limit(Smem<C>& s, const WarpRows<C>& rows) {
+  if constexpr (C::kWarps == 1) return rows.limit_most;
+  if (threadIdx.x % 32 == 0) s.limits[threadIdx.x / 32] = rows.limit_most;
+  __syncthreads();
+  int limit = 0;
+#pragma unroll
+  for (int i = 0; i < C::kWarps; i++) limit = max(limit, s.limits[i]);
+  return limit;
+}
+
+template <class C>
+SIMT_DEVICE void attend_rows(const Attention& a) {
+  auto& s = *simt::smem<Smem<C>>();
+  RowBlock block;
+  if (!(C::kSplit ? find_split<C::kRows>(a, &block) : find_whole<C::kRows>(a, &block))) return;
+  WarpRows<C> rows;
+  rows.load(a, block, s);
+  const int limit = block_limit(s, rows);
+  const int stride = C::kSplit ? static_cast<int>(gridDim.z) : 1;
+  int chunk = C::kSplit ? static_cast<int>(blockIdx.z) : 0;
+  if (chunk * kChunk >= limit) return;
+  const auto* keys = static_cast<const simt::bf16*>(a.step.layer);
+  const auto* values = keys + a.step.value_offset();
+  find_keys(a, block, chunk, limit, s.rows);
+  __syncthreads();
+  copy_rows<C>(s.keys, keys, s.rows);
+  simt::cp_async_commit();
+  for (; chunk * kChunk < limit; chunk += stride) {
+    copy_rows<C>(s.values, values, s.rows);
+    simt::cp_async_commit();
+    simt::cp_async_wait<1>();
+    __syncthreads();  // the keys are there, and the values on their way
+    if ((chunk + stride) * kChunk < limit) find_keys(a, block, chunk + stride, limit, s.rows);
+    const bool seen = rows.limit_most > chunk * kChunk;
+    float scores[8][4], m[2], l[2], keep[2], add[2];
+    uint32_t weights[4][4];
+    if (seen) score_keys(s, scores);
+    __syncthreads();  // and may be overwritten
+    if ((chunk + stride) * kChunk < limit) copy_rows<C>(s.keys, keys, s.rows);
+    simt::cp_async_commit();
+    if (seen) {
+      soften(rows, scores, chunk * kChunk, a.scale, weights, m, l);
+#pragma unroll
+      for (int i = 0; i < 2; i++) fold(rows.state[i], m[i], l[i], &keep[i], &add[i]);
+    }
+    simt::cp_async_wait<1>();
+    __syncthreads();  // the values are there
+    if (seen) add_values(s, rows, weights, keep, add);
+    if constexpr (C::kSplit) {
+      write_rows(a, block, rows, chunk);
+      rows.reset();
+    }
+    __syncthreads();  // and may be overwritten
+  }
+  if constexpr (!C::kSplit) write_rows(a, block, rows, 0);
+}
+
+// Before sm_80 this is not called (has_mma) and is left empty.
+template <class C>
+__global__ void __launch_bounds__(C::kThreads, 2) attend(Attention a) {
+  static_assert(C::kD % 16 == 0 && C::kSplit == (C::kWarps == 1), "whole steps; a context is split among single warps");
+  if constexpr (SIMT_HAS_SM80 != 0) attend_rows<C>(a);
+}
+
+template <int kD>
+simt::Error launch(const Attention& a, bool split, int splits, simt::Stream stream) {
+  using Whole = Config<kD, 4, false>;
+  using Split = Config<kD, 1, true>;
+  if (split) {
+    const dim3 grid = attention_grid(a, split, splits, Split::kRows);
+    return simt::launch(attend<Split>, {grid, dim3(Split::kThreads), sizeof(Smem<Split>), stream}, a);
+  }
+  const dim3 grid = attention_grid(a, split, splits, Whole::kRows);
+  return simt::launch(attend<Whole>, {grid, dim3(Whole::kThreads), sizeof(Smem<Whole>), stream}, a);
+}
+
+}  // namespace
+
+bool has_mma(const Attention& a, DType cache, int compute_capability) {
+  const int d = a.step.head_dim;
+  return cache == DType::kBf16 && d >= 64 && d <= 128 && d % 16 == 0 && compute_capability >= 80;
+}
+
+simt::Error attend_mma(const Attention& a, bool split, int splits, simt::Stream stream) {
+  switch (a.step.head_dim) {
+    case 64:
+      return launch<64>(a, split, splits, stream);
+    case 80:
+      return launch<80>(a, split, splits, stream);
+    case 96:
+      return launch<96>(a, split, splits, stream);
+    case 112:
+      return launch<112>(a, split, splits, stream);
+    default:
+      return launch<128>(a, split, splits, stream);
+  }
+}
+
+}  // namespace moepp::cuda

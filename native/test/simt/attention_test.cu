@@ -1,0 +1,147 @@
+#include "cuda/kernels/attention/attention.h"
+#include "op_test.h"
+#include "shared_cache.h"
+
+namespace moepp::test {
+
+struct AttentionCase {
+  int64_t hq, hkv, d, page_size;
+  std::vector<SequenceSpec> sequences;
+  float magnitude = 1.0f;  // of q: large ones make the softmax sharp
+};
+
+// Which of the kernels run: bf16 before sm_80 is computed in f32.
+enum class Path { kF32, kBf16, kBf16InF32 };
+constexpr Path kPaths[] = {Path::kF32, Path::kBf16, Path::kBf16InF32};
+constexpr const char* kPathNames[] = {"f32", "bf16", "bf16 in f32"};
+
+struct AttentionData {
+  AttentionCase c;
+  Path path;
+  SharedStep step;
+  SharedCache cache;
+  Shared<float> q;
+  Shared<unsigned char> workspace;
+
+  // Keys and values of positions that no token may see stay poison, which is NaN.
+  AttentionData(const AttentionCase& c, Path path)
+      : c(c),
+        path(path),
+        step(c.sequences, c.page_size),
+        cache({nullptr, path == Path::kF32 ? DType::kF32 : DType::kBf16, 2, step.pages, c.page_size, c.hkv, c.d}),
+        q(filled(step.tokens * c.hq * c.d, 1, c.magnitude)),
+        workspace(0) {
+    if (rounds()) {
+      for (size_t i = 0; i < q.size(); i++) q[i] = bf16_to_f32(f32_to_bf16(q[i]));  // what the kernel makes of it
+    }
+    std::vector<float> values(static_cast<size_t>(2 * c.d));
+    uint32_t seed = 2;
+    for (int64_t b = 0; b < step.sequences; b++) {
+      const SequenceSpec& sequence = c.sequences[static_cast<size_t>(b)];
+      for (int64_t p = 0; p < sequence.before + sequence.tokens; p++) {
+        for (int64_t head = 0; head < c.hkv; head++) {
+          fill(values.data(), 2 * c.d, seed++);
+          for (int64_t i = 0; i < c.d; i++) {
+            set(b, p, head, false, i, values[static_cast<size_t>(i)]);
+            set(b, p, head, true, i, values[static_cast<size_t>(c.d + i)]);
+          }
+        }
+      }
+    }
+  }
+
+  bool rounds() const { return path == Path::kBf16 && c.d % 16 == 0 && c.d >= 64 && c.d <= 128; }
+  void set(int64_t b, int64_t position, int64_t head, bool value, int64_t i, float x) {
+    const int64_t page = step.page_table[static_cast<size_t>(b * step.columns + position / c.page_size)];
+    cache.set(1, page, head, value, position % c.page_size, i, x);
+  }
+  // Room to split `units` tokens over their contexts.
+  void give_workspace(int64_t units) {
+    const int64_t chunks = (step.columns * c.page_size + cuda::kChunk - 1) / cuda::kChunk;
+    workspace = Shared<unsigned char>(static_cast<size_t>(units * c.hq * chunks * (c.d + 2) * 4), 0xff);
+  }
+
+  // Tokens [first, first + count) of sequence b alone, or of all with b < 0; what the reference says is wrong.
+  std::string run(Shared<float>& out, int64_t b, int64_t first, int64_t count) {
+    Shared<int32_t> alone(2);
+    alone[0] = 0, alone[1] = static_cast<int32_t>(count);
+    const Tensor qt = rows_of(whole(q, {step.tokens, c.hq, c.d}), first, count),
+                 pt = rows_of(step.positions_tensor(), first, count);
+    const Tensor st = b < 0 ? step.starts_tensor() : whole(alone, {2});
+    const Tensor mt = b < 0 ? step.page_table_tensor() : rows_of(step.page_table_tensor(), b, 1);
+    Tensor ot = whole(out, {count, c.hq, c.d});
+    const float scale = 1.0f / std::sqrt(static_cast<float>(c.d));
+    cuda::CudaQueue queue(nullptr, kMultiprocessors, path == Path::kBf16InF32 ? 75 : 80);
+    queue.set_workspace(workspace.data(), static_cast<int64_t>(workspace.size()));
+    run_op(cuda::attention, {&qt, &pt, &st, &mt, &cache.device, &ot, 1, scale}, queue, "attention");
+    const AttentionErrors errors = {cuda::kChunk, rounds() ? kBf16Roundoff : 0.0};
+    return check_attention({&qt, &pt, &st, &mt, &cache.reference, &ot, 1, scale}, all(count), errors);
+  }
+};
+
+static void expect_attention(const AttentionCase& c, Path path) {
+  AttentionData data(c, path);
+  const int64_t row = c.hq * c.d;
+  const std::string label =
+      "D " + std::to_string(c.d) + " S " + std::to_string(c.page_size) + " " + kPathNames[static_cast<int>(path)];
+  Shared<float> out = unwritten(data.step.tokens * row), split = unwritten(data.step.tokens * row);
+  expect_no_difference(label, data.run(out, -1, 0, data.step.tokens));  // no workspace: whole
+  data.give_workspace(3);                                               // several launches
+  expect_no_difference(label + " split", data.run(split, -1, 0, data.step.tokens));
+  EXPECT_MESSAGE(same_rows(out, split), label + ": splitting changes the result");
+  for (int64_t b = 0; b < data.step.sequences; b++) {  // alone, a token gets the same bits
+    const int32_t first = data.step.starts[static_cast<size_t>(b)], end = data.step.starts[static_cast<size_t>(b) + 1];
+    for (int64_t t = first; t < end; t += std::max(1, end - first - 1)) {
+      Shared<float> one = unwritten(row);
+      data.run(one, b, t, 1);
+      EXPECT_MESSAGE(same_bits(one.data(), out.data() + t * row, static_cast<size_t>(row) * 4),
+                     label + ": a token alone differs");
+    }
+  }
+}
+
+// Steps of few tokens, which are split; of many; and of both.
+MOEPP_TEST(simt_attention) {
+  for (const AttentionCase& c : {AttentionCase{1, 1, 2, 16, {{0, 1}}},
+                                 {3, 3, 20, 16, {{0, 5}, {15, 3}, {0, 0}, {31, 1}}},
+                                 {4, 2, 64, 32, {{30, 40}, {0, 17}, {130, 2}, {64, 4}}},
+                                 {2, 2, 96, 64, {{100, 1}, {63, 1}, {64, 1}, {0, 1}}},
+                                 {1, 1, 96, 64, {{0, 150}}},
+                                 {2, 2, 96, 48, {{0, 20}, {200, 7}}, 40.0f},
+                                 {18, 1, 64, 16, {{40, 2}, {70, 1}}},
+                                 {2, 1, 256, 16, {{7, 33}}},
+                                 {1, 1, 80, 128, {{200, 9}}},
+                                 {1, 1, 112, 128, {{100, 29}}},
+                                 {1, 1, 128, 16, {{100, 29}, {300, 1}}}}) {
+    for (Path path : kPaths) expect_attention(c, path);
+  }
+}
+
+MOEPP_TEST(simt_attention_schedules) {
+  for_each_schedule([] {
+    for (Path path : {Path::kF32, Path::kBf16}) expect_attention({2, 1, 64, 16, {{70, 35}, {130, 1}}}, path);
+  });
+}
+
+// q is rounded where keys and values are, and nowhere else.
+MOEPP_TEST(simt_attention_rounds_queries) {
+  AttentionData data({1, 1, 64, 16, {{20, 3}}}, Path::kBf16);
+  Shared<float> out = unwritten(3 * 64), again = unwritten(3 * 64);
+  expect_no_difference("rounded", data.run(out, -1, 0, 3));
+  for (size_t i = 0; i < data.q.size(); i++) data.q[i] *= 1.0f + 0x1p-11f;
+  data.run(again, -1, 0, 3);
+  EXPECT(same_rows(out, again));
+}
+
+// A NaN in a key that a token sees makes that token NaN, and no other.
+MOEPP_TEST(simt_attention_of_nan) {
+  for (Path path : kPaths) {
+    AttentionData data({1, 1, 64, 16, {{0, 24}, {0, 1}}}, path);
+    data.set(0, 20, 0, false, 4, NAN);
+    Shared<float> out = unwritten(25 * 64);
+    expect_no_difference("NaN", data.run(out, -1, 0, 25));
+    EXPECT(!std::isnan(out[19 * 64]) && std::isnan(out[20 * 64]) && !std::isnan(out[24 * 64]));
+  }
+}
+
+}  // namespace moepp::test
