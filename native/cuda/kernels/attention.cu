@@ -1,4 +1,5 @@
 // Chooses how attention is computed (attention/attention.h), and folds the partial results of contexts that were split.
+// SASS * fold_chunks: LDG MUFU !LDL !STL registers<=64 no-spills
 #include "cuda/kernels/attention/attention.h"
 #include "cuda/kernels/kernels.h"
 

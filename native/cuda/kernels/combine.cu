@@ -1,5 +1,6 @@
 // One block per token: the row of sums stays in shared memory between the sum and its norm, so each input is read once and each
 // output written once. Terms with a coefficient of 0, and picks without an FFN expert, are not read at all. Bound by memory.
+// SASS * combine_rows: LDG STG LDS STS SHFL !LDL !STL registers<=64 no-spills
 #include "cuda/cuda_queue.h"
 #include "cuda/elements.cuh"
 #include "cuda/kernels/kernels.h"

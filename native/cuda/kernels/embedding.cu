@@ -1,4 +1,5 @@
 // One block per token copies the token's row, widened to f32. Bound by memory.
+// SASS * embed_rows: LDG STG !LDL !STL registers<=40 no-spills
 #include "cuda/cuda_queue.h"
 #include "cuda/elements.cuh"
 #include "cuda/kernels/kernels.h"

@@ -1,4 +1,5 @@
 // One block per row. Bound by memory.
+// SASS * copy_rows: LDG STG !LDL !STL registers<=40 no-spills
 #include "cuda/cuda_queue.h"
 #include "cuda/elements.cuh"
 #include "cuda/kernels/kernels.h"

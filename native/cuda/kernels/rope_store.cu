@@ -1,4 +1,5 @@
 // One block per token reads the token's row of qkv once, and writes each of its parts once. Bound by memory.
+// SASS * rope_rows: LDG STG !LDL !STL registers<=64 no-spills
 #include "cuda/cuda_queue.h"
 #include "cuda/elements.cuh"
 #include "cuda/kernels/kernels.h"

@@ -1,6 +1,9 @@
 // Gating by one warp per token, then a counting sort of the FFN picks, stable in (t, k). Few tokens: one block does both. Many:
 // a second kernel, in which each block places its own picks; how many come before them it counts for itself from all picks,
 // which is 4 bytes each from L2, so that blocks need not wait for one another and nothing is left in memory between them.
+// SASS * gate_and_sort: SHFL !LDL !STL registers<=64 no-spills
+// SASS * gate_tokens: SHFL !LDL !STL no-spills
+// SASS * sort_tokens: !LDL !STL registers<=64 no-spills
 #include "cuda/cuda_queue.h"
 #include "cuda/kernels/kernels.h"
 #include "cuda/reduce.cuh"

@@ -2,6 +2,7 @@
 // lanes share out the columns. Each (token, row) has one partial sum per lane, to which the residual map's terms are added, and
 // the lanes are summed at the end: the same steps whatever else is in the tile, so a token does not depend on the others.
 // The warps of a block read the same tokens at the same time, so that x comes from memory once; the weights come from L2.
+// SASS * router_rows: LDG FFMA SHFL !LDL !STL registers<=192 no-spills
 #include "cuda/cuda_queue.h"
 #include "cuda/elements.cuh"
 #include "cuda/kernels/kernels.h"

@@ -1,6 +1,7 @@
 // Attention in f32 FMAs, for a cache of either type and any even head dim up to 256. A block of 4 warps has 16 rows, 4 per warp.
 // Scores: a lane has a key, and walks through the dimensions in ascending order. Sums: a lane has every 32nd dimension, and walks
 // through the keys in ascending order. Keys, then values, pass through one buffer of half a chunk.
+// SASS * attend: FFMA LDS MUFU SHFL !LDL !STL registers<=168 no-spills
 #include "cuda/kernels/attention/attention.h"
 #include "cuda/reduce.cuh"
 

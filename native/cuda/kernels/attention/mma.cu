@@ -3,6 +3,7 @@
 // chunk have one buffer each: the next keys are copied while values are multiplied, the next values while keys are.
 //
 // An infinite or NaN value of a later token, whose weight is 0 here, makes NaN of the rows before it in the same chunk.
+// SASS sm_80,sm_86,sm_89,sm_90a,sm_100,sm_120 attend: HMMA LDSM LDGSTS MUFU !LDL !STL no-spills
 #include "cuda/kernels/attention/attention.h"
 
 namespace moepp::cuda {
