@@ -24,7 +24,8 @@ export function nativeSources() {
   const sources = ['CMakeLists.txt']
   for (const folder of ['native', 'bench/ops']) {
     for (const file of readdirSync(join(root, folder), { recursive: true })) {
-      if (/(\.(cc|cu|h|cuh|inc)|CMakeLists\.txt)$/.test(file)) sources.push(`${folder}/${file.replaceAll('\\', '/')}`)
+      if (/(\.(cc|cu|h|cuh|inc)|CMakeLists\.txt)$/.test(file))
+        sources.push(`${folder}/${file.replaceAll('\\', '/')}`)
     }
   }
   return sources.sort()
