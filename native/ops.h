@@ -132,8 +132,8 @@ struct RopeStoreArgs {
 };
 
 // out[t][h] = sum_s softmax_s(scale * q[t][h] . k[s]) v[s] over the keys s = 0 .. position[t] of t's sequence; query head h
-// reads key/value head h / (Hq / Hkv). Keys are taken in blocks of one page, in ascending order, so that a row does not
-// depend on the other rows of the step. f32 statistics and sums.
+// reads key/value head h / (Hq / Hkv). Keys are taken in blocks of a fixed size (the CPU: a page; CUDA: 64 keys), in
+// ascending order, so that a row does not depend on the other rows of the step. f32 statistics and sums.
 struct AttentionArgs {
   const Tensor* q;                // [T, Hq, D] f32
   const Tensor* positions;        // [T] i32

@@ -11,12 +11,21 @@ import {
   combine,
   groupedGemm,
   groupedSwiglu,
+  linear,
   rmsNorm,
   ropeTable,
   routerLogits,
   routeTopK,
 } from '../../lib/program/ops.js'
-import { difference, golden, readGolden, readJson, type Tolerance, type Values } from '../support/golden.js'
+import {
+  difference,
+  golden,
+  readGolden,
+  readJson,
+  sortedPicks,
+  type Tolerance,
+  type Values,
+} from '../support/golden.js'
 import { devices, runProgram } from '../support/one-program.js'
 
 interface LayerCase {
@@ -146,7 +155,6 @@ async function router(layer: LayerCase, data: Golden, isa: string): Promise<Resu
   const input = data.values('input')
   const tokens = input.shape[0]!
   const residual = data.has('gate_residual')
-  const { linear } = await import('../../lib/program/ops.js')
   const [result] = await runProgram(
     p => {
       const w = new ModelWeights(p, data.tensors, 'f32')
@@ -380,17 +388,12 @@ const RUNS: Readonly<Record<string, LayerRun>> = {
   rope,
 }
 
-/** Indices and weights of one token in ascending order of the index: the order of close picks is not promised. */
+/** The picks of each token by ascending expert. */
 function byIndex(results: Results): Results {
   const { topk_indices: indices, topk_weights: weights } = results
   if (!indices || !weights) return results
-  const sorted = { ...results, topk_indices: Array.from(indices), topk_weights: Array.from(weights) }
-  for (let i = 0; i < indices.length; i += 2) {
-    if (indices[i]! <= indices[i + 1]!) continue
-    sorted.topk_indices.splice(i, 2, indices[i + 1]!, indices[i]!)
-    sorted.topk_weights.splice(i, 2, weights[i + 1]!, weights[i]!)
-  }
-  return sorted
+  const { ids, shares } = sortedPicks(indices, weights)
+  return { ...results, topk_indices: ids, topk_weights: shares }
 }
 
 const folder = join(golden, 'layers')

@@ -6,7 +6,15 @@ import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { loadModel } from '../../lib/index.js'
-import { difference, golden, readGolden, readJson, type Tolerance, type Values } from '../support/golden.js'
+import {
+  difference,
+  golden,
+  readGolden,
+  readJson,
+  sortedPicks,
+  type Tolerance,
+  type Values,
+} from '../support/golden.js'
 
 interface ModelCase {
   readonly batch: {
@@ -31,18 +39,6 @@ function realPart(values: Values, lead: readonly number[], b: number, start: num
   const outer = lead.reduce((index, at, i) => index * values.shape[i]! + at, 0)
   const first = ((outer * B + b) * T + start) * width
   return values.data.subarray(first, ((outer * B + b) * T + T) * width)
-}
-
-/** Pairs of (index, weight) in ascending order of the index: the order of close picks is not promised. */
-function sortedPicks(indices: ArrayLike<number>, weights: ArrayLike<number>) {
-  const ids: number[] = []
-  const shares: number[] = []
-  for (let i = 0; i < indices.length; i += 2) {
-    const swap = indices[i]! > indices[i + 1]!
-    ids.push(indices[swap ? i + 1 : i]!, indices[swap ? i : i + 1]!)
-    shares.push(weights[swap ? i + 1 : i]!, weights[swap ? i : i + 1]!)
-  }
-  return { ids, shares }
 }
 
 for (const name of names) {

@@ -99,3 +99,15 @@ export function difference(
   }
   return at < 0 ? '' : `[${at}] is ${got[at]}, expected ${want[at]}`
 }
+
+/** Pairs of (index, weight) in ascending order of the index: the order of close picks is not promised. */
+export function sortedPicks(indices: ArrayLike<number>, weights: ArrayLike<number>) {
+  const ids: number[] = []
+  const shares: number[] = []
+  for (let i = 0; i < indices.length; i += 2) {
+    const swap = indices[i]! > indices[i + 1]!
+    ids.push(indices[swap ? i + 1 : i]!, indices[swap ? i : i + 1]!)
+    shares.push(weights[swap ? i + 1 : i]!, weights[swap ? i : i + 1]!)
+  }
+  return { ids, shares }
+}
