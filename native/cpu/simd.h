@@ -275,21 +275,25 @@ inline float lane0(Vf a) {
   return x;
 }
 
-// e^x within one unit in the last place: 0 below -104, infinity above 88.73, subnormal results and NaN as they should be.
-// x = n ln 2 + r with |r| <= ln 2 / 2, and a polynomial in r. Source: Cephes, expf.
-inline Vf exp(Vf x) {
-  x = min(set1(89.0f), max(set1(-104.0f), x));
-  const Vf n = round(x * set1(1.44269504088896341f));
-  Vf r = fma(n, set1(-0.693359375f), x);
-  r = fma(n, set1(2.12194440e-4f), r);
+// e^r - 1 and n, where x = n ln 2 + r and |r| <= ln 2 / 2. Source: Cephes, expf.
+inline Vf exp_minus_1_of_rest(Vf x, Vf* n) {
+  *n = round(x * set1(1.44269504088896341f));
+  Vf r = fma(*n, set1(-0.693359375f), x);
+  r = fma(*n, set1(2.12194440e-4f), r);
   Vf p = set1(1.9875691500e-4f);
   p = fma(p, r, set1(1.3981999507e-3f));
   p = fma(p, r, set1(8.3334519073e-3f));
   p = fma(p, r, set1(4.1665795894e-2f));
   p = fma(p, r, set1(1.6666665459e-1f));
   p = fma(p, r, set1(5.0000001201e-1f));
-  p = fma(p, r * r, r) + set1(1.0f);
-  return scale_by_power_of_2(p, n);
+  return fma(p, r * r, r);
+}
+
+// e^x within one unit in the last place: 0 below -104, infinity above 88.73, subnormal results and NaN as they should be.
+inline Vf exp(Vf x) {
+  Vf n;
+  const Vf p = exp_minus_1_of_rest(min(set1(89.0f), max(set1(-104.0f), x)), &n);
+  return scale_by_power_of_2(p + set1(1.0f), n);
 }
 
 // The same for one value, by the same steps.

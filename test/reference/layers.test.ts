@@ -2,8 +2,7 @@
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import type { TensorRef } from '../../lib/checkpoint/tensor-ref.js'
-import { type ModelConfig, parseConfig } from '../../lib/config.js'
+import type { ModelConfig } from '../../lib/config.js'
 import { RopeFrequencies } from '../../lib/model/frequencies.js'
 import { moe } from '../../lib/model/moe.js'
 import { ModelWeights } from '../../lib/model/weights.js'
@@ -17,64 +16,18 @@ import {
   routerLogits,
   routeTopK,
 } from '../../lib/program/ops.js'
-import {
-  difference,
-  golden,
-  readGolden,
-  readJson,
-  sortedPicks,
-  type Tolerance,
-  type Values,
-} from '../support/golden.js'
+import { difference, golden, readGolden, readJson, sortedPicks } from '../support/golden.js'
 import { devices, runProgram } from '../support/one-program.js'
-
-interface LayerCase {
-  readonly name: string
-  readonly kind: string
-  readonly params: Readonly<Record<string, unknown>>
-  readonly compare: readonly string[]
-  readonly tolerance: Tolerance
-}
-
-type Golden = Awaited<ReturnType<typeof readGolden>>
-type Results = Record<string, ArrayLike<number>>
-type LayerRun = (layer: LayerCase, data: Golden, isa: string) => Promise<Results>
-
-/** A model's configuration with the layer's parameters in it. */
-function configOf(params: Readonly<Record<string, unknown>>): ModelConfig {
-  const known = Object.entries(params).filter(([key]) => !NOT_CONFIG.has(key))
-  const { num_experts: experts, ...rest } = Object.fromEntries(known)
-  const config = parseConfig(
-    { num_attention_heads: 2, intermediate_size: 16, ...rest, hidden_size: 32, num_experts: [experts ?? 8] },
-    'layer',
-  )
-  // After the check: an isolated MoE layer has sizes that no heads divide.
-  return {
-    ...config,
-    hiddenSize: Number(params.hidden_size ?? 32),
-    headDim: Number(params.head_dim ?? config.headDim),
-  }
-}
-const NOT_CONFIG = new Set([
-  'has_gate_residual',
-  'store_dtype',
-  'compute_dtype',
-  'tokens_per_expert',
-  'head_dim',
-  'calls',
-])
-
-/** The layer's stored tensors under the names that a checkpoint has. */
-function named(data: Golden, prefix: string): ReadonlyMap<string, TensorRef> {
-  return new Map([...data.tensors].map(([name, tensor]) => [prefix + name, tensor]))
-}
-
-/** Large matrices as they are stored, so that a bf16 layer runs on bf16 panels. */
-function storedDType(data: Golden, name: string): 'f32' | 'bf16' {
-  return data.tensors.get(name)?.dtype === 'bf16' ? 'bf16' : 'f32'
-}
-
-const floats = (values: Values) => values.data as Float32Array
+import {
+  configOf,
+  floats,
+  type Golden,
+  type LayerCase,
+  type LayerRun,
+  named,
+  type Results,
+  storedDType,
+} from './layer-case.js'
 
 async function gating(layer: LayerCase, data: Golden, isa: string): Promise<Results> {
   const c = configOf(layer.params)

@@ -10,108 +10,21 @@
 import t from 'tap'
 import { type ForwardResult, type GenerateResult, type LoadOptions, loadModel } from '../../lib/index.js'
 import { directoryWith } from '../checkpoint/files.js'
-import { hasTie, likeliest, logprob, type Position, ReferenceSequence } from './model-f64.js'
-import { Random, type RandomCheckpoint, randomCheckpoint } from './random-checkpoint.js'
+import { logprob, type Position } from './model-f64.js'
+import { Random, randomCheckpoint } from './random-checkpoint.js'
+import {
+  distance,
+  QUANTITIES,
+  Reference,
+  type Rows,
+  rowsOf,
+  sortedPick,
+  type Text,
+} from './reference-text.js'
 
 const COUNT = Number(process.env.MOEPP_RANDOM_MODELS ?? 40)
 const FIRST_SEED = Number(process.env.MOEPP_RANDOM_SEED ?? 1)
 const CORNER_SEED = Number(process.env.MOEPP_RANDOM_SEED ?? 500)
-const EPS = 2 ** -23
-
-// What a text computes
-
-const QUANTITIES = ['logits', 'hidden', 'finalHidden', 'moeOutput', 'routerLogits', 'weights'] as const
-type Quantity = (typeof QUANTITIES)[number]
-type Rows = Record<Quantity, readonly ArrayLike<number>[]>
-
-interface Text {
-  readonly prompt: readonly number[]
-  /** How many tokens are to follow it. */
-  readonly steps: number
-  /** Those, unless too close experts came first. */
-  readonly tokens: readonly number[]
-  /** Of the prompt, then of the generated tokens that were fed back. */
-  readonly positions: readonly Position[]
-  /** Positions before the first whose experts are too close to tell. Only these are compared. */
-  readonly clear: number
-}
-
-/** A model's reference, and how far off f32 arithmetic was in all that has been computed with it. */
-class Reference {
-  readonly #checkpoint: RandomCheckpoint
-  readonly #deviation = new Map<Quantity, number>()
-  readonly #magnitude = new Map<Quantity, number>()
-
-  constructor(checkpoint: RandomCheckpoint) {
-    this.#checkpoint = checkpoint
-  }
-
-  tolerance(quantity: Quantity): number {
-    return Math.max(16 * (this.#deviation.get(quantity) ?? 0), 8 * EPS * (this.#magnitude.get(quantity) ?? 0))
-  }
-
-  /** A prompt and its continuation, which is greedy unless `given`. */
-  text(prompt: readonly number[], steps: number, given?: readonly number[]): Text {
-    const { reference, weights } = this.#checkpoint
-    const exact = new ReferenceSequence(reference, weights, 'f64')
-    const single = new ReferenceSequence(reference, weights, 'f32')
-    const positions = exact.forward(prompt)
-    let clear = this.#measure(positions, single.forward(prompt))
-    const tokens: number[] = []
-    while (clear === positions.length && tokens.length < steps) {
-      const token = given ? given[tokens.length]! : likeliest(positions.at(-1)!)
-      tokens.push(token)
-      if (tokens.length === steps) break
-      const next = exact.forward([token])
-      clear += this.#measure(next, single.forward([token]))
-      positions.push(...next)
-    }
-    return { prompt, steps, tokens, positions, clear }
-  }
-
-  /** Compares the positions before a tie, and returns their number. */
-  #measure(exact: readonly Position[], single: readonly Position[]): number {
-    const tie = exact.findIndex(hasTie)
-    const clear = tie < 0 ? exact.length : tie
-    for (let p = 0; p < clear; p++) {
-      const [a, b] = [rowsOf(exact[p]!), rowsOf(single[p]!)]
-      for (const q of QUANTITIES) {
-        const { worst, magnitude } = distance(b[q], a[q])
-        this.#deviation.set(q, Math.max(worst, this.#deviation.get(q) ?? 0))
-        this.#magnitude.set(q, Math.max(magnitude, this.#magnitude.get(q) ?? 0))
-      }
-    }
-    return clear
-  }
-}
-
-function rowsOf({ logits, hidden, finalHidden, moeOutput, routerLogits, picks }: Position): Rows {
-  const weights = picks.map(pick => sortedPick(pick.experts, pick.weights, 0).weights)
-  return { logits: [logits], hidden, finalHidden: [finalHidden], moeOutput, routerLogits, weights }
-}
-
-/** The two experts of row t and their weights in ascending order of the expert: the order of close ones is not promised. */
-function sortedPick(experts: ArrayLike<number>, weights: ArrayLike<number>, t: number) {
-  const at = experts[2 * t]! <= experts[2 * t + 1]! ? [2 * t, 2 * t + 1] : [2 * t + 1, 2 * t]
-  return { experts: at.map(i => experts[i]!), weights: at.map(i => weights[i]!) }
-}
-
-function distance(got: readonly ArrayLike<number>[], want: readonly ArrayLike<number>[]) {
-  let worst = 0
-  let magnitude = 0
-  for (let r = 0; r < want.length; r++) {
-    const [a, b] = [got[r]!, want[r]!]
-    if (a.length !== b.length) return { worst: Infinity, magnitude }
-    for (let i = 0; i < b.length; i++) {
-      const off = Math.abs(a[i]! - b[i]!)
-      if (!(off <= worst)) worst = Number.isNaN(off) ? Infinity : off
-      magnitude = Math.max(magnitude, Math.abs(b[i]!))
-    }
-  }
-  return { worst, magnitude }
-}
-
-// Comparing: what differs, in words
 
 /** What was compared, and what could not be: the bound on the second keeps the first from becoming empty. */
 const counts = { positions: 0, unclearPositions: 0, tokens: 0, unclearTokens: 0 }

@@ -159,16 +159,8 @@ __attribute__((noinline)) void multiply(const X x, const Weight* w, int64_t pane
 inline Vf tanh(Vf x) {
   const Vf one = set1(1.0f);
   const Vf y = min(max(x + x, set1(-20.0f)), set1(20.0f));
-  const Vf n = round(y * set1(1.44269504088896341f));
-  Vf r = fma(n, set1(-0.693359375f), y);
-  r = fma(n, set1(2.12194440e-4f), r);
-  Vf p = set1(1.9875691500e-4f);
-  p = fma(p, r, set1(1.3981999507e-3f));
-  p = fma(p, r, set1(8.3334519073e-3f));
-  p = fma(p, r, set1(4.1665795894e-2f));
-  p = fma(p, r, set1(1.6666665459e-1f));
-  p = fma(p, r, set1(5.0000001201e-1f));
-  p = fma(p, r * r, r);
+  Vf n;
+  const Vf p = exp_minus_1_of_rest(y, &n);
   const Vf power = scale_by_power_of_2(one, n);
   const Vf e = fma(power, p, power - one);
   const Vf bounded = min(one, max(set1(-1.0f), x));  // with x as the second operand, a NaN of x stays

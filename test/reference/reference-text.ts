@@ -1,0 +1,96 @@
+/** What the f64 reference computes for a text, and how far off f32 arithmetic was on the way. */
+import { hasTie, likeliest, type Position, ReferenceSequence } from './model-f64.js'
+import type { RandomCheckpoint } from './random-checkpoint.js'
+
+const EPS = 2 ** -23
+
+export const QUANTITIES = ['logits', 'hidden', 'finalHidden', 'moeOutput', 'routerLogits', 'weights'] as const
+export type Quantity = (typeof QUANTITIES)[number]
+export type Rows = Record<Quantity, readonly ArrayLike<number>[]>
+
+export interface Text {
+  readonly prompt: readonly number[]
+  /** How many tokens are to follow it. */
+  readonly steps: number
+  /** Those, unless too close experts came first. */
+  readonly tokens: readonly number[]
+  /** Of the prompt, then of the generated tokens that were fed back. */
+  readonly positions: readonly Position[]
+  /** Positions before the first whose experts are too close to tell. Only these are compared. */
+  readonly clear: number
+}
+
+/** A model's reference, and how far off f32 arithmetic was in all that has been computed with it. */
+export class Reference {
+  readonly #checkpoint: RandomCheckpoint
+  readonly #deviation = new Map<Quantity, number>()
+  readonly #magnitude = new Map<Quantity, number>()
+
+  constructor(checkpoint: RandomCheckpoint) {
+    this.#checkpoint = checkpoint
+  }
+
+  tolerance(quantity: Quantity): number {
+    return Math.max(16 * (this.#deviation.get(quantity) ?? 0), 8 * EPS * (this.#magnitude.get(quantity) ?? 0))
+  }
+
+  /** A prompt and its continuation, which is greedy unless `given`. */
+  text(prompt: readonly number[], steps: number, given?: readonly number[]): Text {
+    const { reference, weights } = this.#checkpoint
+    const exact = new ReferenceSequence(reference, weights, 'f64')
+    const single = new ReferenceSequence(reference, weights, 'f32')
+    const positions = exact.forward(prompt)
+    let clear = this.#measure(positions, single.forward(prompt))
+    const tokens: number[] = []
+    while (clear === positions.length && tokens.length < steps) {
+      const token = given ? given[tokens.length]! : likeliest(positions.at(-1)!)
+      tokens.push(token)
+      if (tokens.length === steps) break
+      const next = exact.forward([token])
+      clear += this.#measure(next, single.forward([token]))
+      positions.push(...next)
+    }
+    return { prompt, steps, tokens, positions, clear }
+  }
+
+  /** Compares the positions before a tie, and returns their number. */
+  #measure(exact: readonly Position[], single: readonly Position[]): number {
+    const tie = exact.findIndex(hasTie)
+    const clear = tie < 0 ? exact.length : tie
+    for (let p = 0; p < clear; p++) {
+      const [a, b] = [rowsOf(exact[p]!), rowsOf(single[p]!)]
+      for (const q of QUANTITIES) {
+        const { worst, magnitude } = distance(b[q], a[q])
+        this.#deviation.set(q, Math.max(worst, this.#deviation.get(q) ?? 0))
+        this.#magnitude.set(q, Math.max(magnitude, this.#magnitude.get(q) ?? 0))
+      }
+    }
+    return clear
+  }
+}
+
+export function rowsOf({ logits, hidden, finalHidden, moeOutput, routerLogits, picks }: Position): Rows {
+  const weights = picks.map(pick => sortedPick(pick.experts, pick.weights, 0).weights)
+  return { logits: [logits], hidden, finalHidden: [finalHidden], moeOutput, routerLogits, weights }
+}
+
+/** The two experts of row t and their weights in ascending order of the expert: the order of close ones is not promised. */
+export function sortedPick(experts: ArrayLike<number>, weights: ArrayLike<number>, t: number) {
+  const at = experts[2 * t]! <= experts[2 * t + 1]! ? [2 * t, 2 * t + 1] : [2 * t + 1, 2 * t]
+  return { experts: at.map(i => experts[i]!), weights: at.map(i => weights[i]!) }
+}
+
+export function distance(got: readonly ArrayLike<number>[], want: readonly ArrayLike<number>[]) {
+  let worst = 0
+  let magnitude = 0
+  for (let r = 0; r < want.length; r++) {
+    const [a, b] = [got[r]!, want[r]!]
+    if (a.length !== b.length) return { worst: Infinity, magnitude }
+    for (let i = 0; i < b.length; i++) {
+      const off = Math.abs(a[i]! - b[i]!)
+      if (!(off <= worst)) worst = Number.isNaN(off) ? Infinity : off
+      magnitude = Math.max(magnitude, Math.abs(b[i]!))
+    }
+  }
+  return { worst, magnitude }
+}
