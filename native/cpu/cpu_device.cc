@@ -9,7 +9,7 @@
 #include <mutex>
 
 #include "../device.h"
-#include "../weights.h"
+#include "../stacked_rows.h"
 #include "isa/isa.h"
 #include "kv_layout.h"
 #include "pack.h"
@@ -42,44 +42,6 @@ std::string processor_model() {
   return "unknown";
 }
 
-int64_t row_length(const Shape& shape) {
-  return shape.empty() ? 1 : shape.back();
-}
-
-int64_t product(const Shape& shape) {
-  int64_t n = 1;
-  for (const int64_t size : shape) n *= size;
-  return n;
-}
-
-// The rows of a weight's parts, one below the other.
-struct StackedRows {
-  std::vector<SourceTensor> parts;
-  std::vector<int64_t> first_rows;  // of each part; one more at the end
-  int64_t length = 0;               // of a row
-
-  PackRow row(int64_t index) const {
-    const size_t part =
-        static_cast<size_t>(std::upper_bound(first_rows.begin(), first_rows.end(), index) - first_rows.begin()) - 1;
-    const SourceTensor& source = parts[part];
-    const size_t rank = source.shape.size();
-    int64_t element = 0, rest = index - first_rows[part];
-    for (size_t i = rank - 1; i-- > 0;) {
-      element += rest % source.shape[i] * source.strides[i];
-      rest /= source.shape[i];
-    }
-    return {source.data + element * dtype_size(source.dtype), source.dtype, source.strides[rank - 1]};
-  }
-
-  // Says that rows [first, last) are packed: the file's pages can go.
-  void drop(int64_t first, int64_t last) const {
-    for (size_t part = 0; part < parts.size(); part++) {
-      const int64_t begin = std::max(first, first_rows[part]), end = std::min(last, first_rows[part + 1]);
-      if (begin < end) parts[part].drop((begin - first_rows[part]) * length, (end - begin) * length);
-    }
-  }
-};
-
 class CpuDevice final : public Device {
  public:
   CpuDevice(int threads, const Isa& isa) : pool_(shared_pool(threads)), isa_(isa) {}
@@ -104,7 +66,7 @@ class CpuDevice final : public Device {
   }
 
   int64_t weight_bytes(const WeightSpec& spec, Layout layout) const override {
-    if (layout == Layout::kRows) return product(spec.shape) * dtype_size(spec.dtype);
+    if (layout == Layout::kRows) return elements_of(spec.shape) * dtype_size(spec.dtype);
     const size_t rank = spec.shape.size();
     const int64_t groups = rank == 3 ? spec.shape[0] : 1;
     return groups * panel_count(layout, spec.shape[rank - 2]) * panel_bytes(spec.dtype, spec.shape[rank - 1]);
@@ -144,31 +106,10 @@ class CpuDevice final : public Device {
   Isa isa_;
 };
 
-Status open_parts(const WeightSpec& spec, StackedRows* rows) {
-  rows->length = row_length(spec.shape);
-  rows->first_rows.push_back(0);
-  std::map<std::string, std::shared_ptr<MappedFile>> files;
-  for (const TensorRef& ref : spec.parts) {
-    if (ref.shape.empty() || ref.shape.back() != rows->length) {
-      return Status::error(Code::kBadWeights, ref.name + ": its rows do not have " + std::to_string(rows->length) + " elements");
-    }
-    SourceTensor source;
-    MOEPP_CHECK(SourceTensor::open(ref, &files, &source));
-    rows->first_rows.push_back(rows->first_rows.back() + product(ref.shape) / std::max<int64_t>(1, rows->length));
-    rows->parts.push_back(std::move(source));
-  }
-  if (rows->first_rows.back() * rows->length != product(spec.shape)) {
-    return Status::error(Code::kBadWeights, spec.name + ": its parts have " + std::to_string(rows->first_rows.back()) +
-                                                " rows of " + std::to_string(rows->length) + ", expected " +
-                                                std::to_string(product(spec.shape)) + " elements");
-  }
-  return {};
-}
-
 // Packs panels [first, last), counted over all groups, and drops the rows they were made of.
 void pack_panels(const StackedRows& rows, const WeightSpec& spec, Layout layout, int64_t first, int64_t last, std::byte* target) {
   const int64_t group_rows = spec.shape[spec.shape.size() - 2], per_group = panel_count(layout, group_rows);
-  const int64_t bytes = panel_bytes(spec.dtype, rows.length);
+  const int64_t bytes = panel_bytes(spec.dtype, rows.length());
   for (int64_t unit = first; unit < last; unit++) {
     const int64_t start = unit / per_group * group_rows, panel = unit % per_group;
     PackRow lanes[kPanelRows];
@@ -176,7 +117,7 @@ void pack_panels(const StackedRows& rows, const WeightSpec& spec, Layout layout,
       const int64_t row = panel_row(layout, group_rows, panel, lane);
       lanes[lane] = row < 0 ? PackRow{} : rows.row(start + row);
     }
-    pack_panel(target + unit * bytes, spec.dtype, lanes, rows.length);
+    pack_panel(target + unit * bytes, spec.dtype, lanes, rows.length());
   }
   for (int64_t unit = first; unit < last;) {  // one group after the other
     const int64_t start = unit / per_group * group_rows, panel = unit % per_group;
@@ -192,11 +133,11 @@ void pack_panels(const StackedRows& rows, const WeightSpec& spec, Layout layout,
 
 Status CpuDevice::load_weight(const WeightSpec& spec, Layout layout, void* data, const Control& control) {
   StackedRows rows;
-  MOEPP_CHECK(open_parts(spec, &rows));
+  MOEPP_CHECK(StackedRows::open(spec, &rows));
   auto* target = static_cast<std::byte*>(data);
   const bool panels = layout != Layout::kRows;
-  const int64_t unit_bytes = panels ? panel_bytes(spec.dtype, rows.length) : rows.length * dtype_size(spec.dtype);
-  const int64_t units = panels ? weight_bytes(spec, layout) / std::max<int64_t>(1, unit_bytes) : rows.first_rows.back();
+  const int64_t unit_bytes = panels ? panel_bytes(spec.dtype, rows.length()) : rows.length() * dtype_size(spec.dtype);
+  const int64_t units = panels ? weight_bytes(spec, layout) / std::max<int64_t>(1, unit_bytes) : rows.count();
   const int64_t batch = std::max<int64_t>(1, (int64_t{1} << 20) / std::max<int64_t>(1, unit_bytes));
   pool_->parallel_for((units + batch - 1) / batch, [&](int64_t task, int) {
     if (control.is_cancelled()) return;
@@ -206,7 +147,7 @@ Status CpuDevice::load_weight(const WeightSpec& spec, Layout layout, void* data,
     } else {
       for (int64_t unit = first; unit < last; unit++) {
         const PackRow row = rows.row(unit);
-        convert_elements(row.dtype, row.data, row.stride, spec.dtype, target + unit * unit_bytes, rows.length);
+        convert_elements(row.dtype, row.data, row.stride, spec.dtype, target + unit * unit_bytes, rows.length());
       }
       rows.drop(first, last);
     }
