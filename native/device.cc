@@ -6,8 +6,11 @@ Status Memory::allocate(std::shared_ptr<Device> device, int64_t bytes, const std
   memory->reset();
   void* data = device->allocate(bytes);
   if (data == nullptr) {
-    return Status::error(Code::kOutOfMemory,
-                         what + ": " + std::to_string(bytes) + " bytes could not be allocated on " + device->info().name);
+    const DeviceInfo info = device->info();
+    std::string text = what + ": " + std::to_string(bytes) + " bytes could not be allocated on " + info.name;
+    if (info.total_bytes > 0)
+      text += ", where " + std::to_string(info.free_bytes) + " of " + std::to_string(info.total_bytes) + " are free";
+    return Status::error(Code::kOutOfMemory, text);
   }
   memory->device_ = std::move(device);
   memory->data_ = data;
@@ -64,17 +67,15 @@ Status KvCache::copy_page(int64_t from, int64_t to) {
     return Status::error(Code::kBadProgram, "copyPage: pages " + std::to_string(from) + " and " + std::to_string(to) +
                                                 " must be below " + std::to_string(view_.pages));
   }
-  device_->copy_page(view_, from, to);
-  return {};
+  return device_->copy_page(view_, from, to);
 }
 
-Status KvCache::read_page(int64_t layer, int64_t page, float* out) const {
+Status KvCache::read_page(int64_t layer, int64_t page, float* out) {
   if (layer < 0 || layer >= view_.layers || page < 0 || page >= view_.pages) {
     return Status::error(Code::kBadProgram,
                          "readPage: there is no page " + std::to_string(page) + " of layer " + std::to_string(layer));
   }
-  device_->read_page(view_, layer, page, out);
-  return {};
+  return device_->read_page(view_, layer, page, out);
 }
 
 }  // namespace moepp

@@ -3,8 +3,10 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "kernels.h"
 #include "spec.h"
@@ -24,10 +26,25 @@ struct Control {
 };
 
 struct DeviceInfo {
-  std::string name;  // "cpu"
-  std::string isa;   // the instruction set in use
+  std::string name;  // "cpu", "cuda:0"
+  std::string isa;   // the instruction set in use, "avx512"; of a GPU, "sm_90"
   int threads = 1;
   std::string model;  // the processor's own name
+  // Of a device with memory of its own, now; else 0.
+  int64_t free_bytes = 0, total_bytes = 0;
+};
+
+// A piece of a step's data on its way between a device and the host.
+struct Transfer {
+  void* device;
+  void* host;
+  int64_t bytes;
+};
+
+// What a device recorded of a step, to be run again.
+class Recording {
+ public:
+  virtual ~Recording() = default;
 };
 
 class Device {
@@ -47,14 +64,42 @@ class Device {
   virtual Status load_weight(const WeightSpec& spec, Layout layout, void* data, const Control& control) = 0;
 
   // Copies one page of every layer.
-  virtual void copy_page(const KvView& cache, int64_t from, int64_t to) = 0;
+  virtual Status copy_page(const KvView& cache, int64_t from, int64_t to) = 0;
 
   // One page of one layer as f32 [Hkv, 2, S, D], keys then values of each head: how tests look into the cache.
-  virtual void read_page(const KvView& cache, int64_t layer, int64_t page, float* out) const = 0;
+  virtual Status read_page(const KvView& cache, int64_t layer, int64_t page, float* out) = 0;
+
+  // Whether kernels work in host memory: then a step's inputs and results stay where the caller has them, kernels have ended when
+  // they return, and nothing below is called.
+  virtual bool uses_host_memory() const { return true; }
+
+  // A step: begin_step and upload, kernels or a replay, launched after each kernel, download, end_step. Uploads lie one behind
+  // the other on the device, in order. Host memory is not touched after end_step, which waits for all of it.
+  virtual Status begin_step() { return {}; }
+  virtual Status upload(const std::vector<Transfer>&) { return {}; }
+  virtual Status launched() { return {}; }  // the failure of a launch since the last call
+  virtual Status download(const std::vector<Transfer>&) { return {}; }
+  virtual Status end_step() { return {}; }
+
+  // Records what `enqueue` puts into the queue instead of running it.
+  virtual Status record(const std::function<Status()>& enqueue, std::unique_ptr<Recording>*) { return enqueue(); }
+  virtual Status replay(const Recording&) { return {}; }
 };
 
 // threads 0: as many as the process may use. isa "": the best one.
 Status open_cpu_device(int threads, const std::string& isa, std::shared_ptr<Device>* device);
+
+// kNoGpu, kDriverTooOld, kGpuTooOld; kUnsupported in a build without CUDA.
+Status open_cuda_device(int index, std::shared_ptr<Device>* device);
+
+// What a build knows of CUDA here, without starting anything on a GPU.
+struct CudaInfo {
+  bool built = false;
+  int runtime_version = 0, driver_version = 0;  // 1000 * major + 10 * minor; 0: none
+  int devices = 0;
+  std::string problem;  // why no device can be used, or empty
+};
+CudaInfo cuda_info();
 
 // Device memory with an owner.
 class Memory {
@@ -83,7 +128,7 @@ class KvCache {
   static Status create(std::shared_ptr<Device> device, KvView shape, std::shared_ptr<KvCache>* cache);
   const KvView& view() const { return view_; }
   Status copy_page(int64_t from, int64_t to);
-  Status read_page(int64_t layer, int64_t page, float* out) const;
+  Status read_page(int64_t layer, int64_t page, float* out);
 
  private:
   std::shared_ptr<Device> device_;

@@ -2,6 +2,7 @@
 #include "program.h"
 
 #include <algorithm>
+#include <tuple>
 
 #include "check_data.h"
 
@@ -39,7 +40,7 @@ Status Program::bind_step(const Step& step) {
   for (const auto& buffer : buffers_) {
     Tensor& tensor = buffer->tensor;
     for (int i = 0; i < tensor.rank; i++) tensor.shape[i] = step.sizes.resolve(buffer->shape[i]);
-    tensor.data = nullptr;
+    tensor.data = buffer->host = nullptr;
     const bool is_input = buffer->writer < 0;
     const auto& given = is_input ? step.inputs : step.results;
     const auto found = given.find(buffer->name);
@@ -52,7 +53,7 @@ Status Program::bind_step(const Step& step) {
       return Status::error(Code::kBadProgram, buffer->name + " has " + std::to_string(found->second.bytes) + " bytes, expected " +
                                                   std::to_string(bytes));
     }
-    tensor.data = found->second.data;
+    tensor.data = buffer->host = found->second.data;
   }
   for (const auto& instruction : instructions_) {
     for (const auto& [field, index] : instruction->optional_outputs) {
@@ -65,9 +66,10 @@ Status Program::bind_step(const Step& step) {
   return {};
 }
 
-// Places every other written buffer in the arena: each from the op that writes it to the last that reads it, in the first
-// gap that is large enough.
-Status Program::plan_memory(const Step& step) {
+// Places buffers in the arena: each from the op that writes it to the last that reads it, in the first gap that is large enough.
+// On a device with memory of its own, inputs and results come first, for the whole step; elsewhere they lie in the caller's
+// memory.
+Status Program::plan_memory() {
   struct Placed {
     int64_t begin, end;
     int last_use;
@@ -75,15 +77,27 @@ Status Program::plan_memory(const Step& step) {
   };
   std::vector<Placed> live, all;
   int64_t arena_bytes = 0;
+  const bool on_host = device_->uses_host_memory();
+  const auto bytes_of = [](const Buffer& buffer) { return aligned(buffer.tensor.elements() * dtype_size(buffer.tensor.dtype)); };
+  if (!on_host) {
+    for (const bool inputs : {true, false}) {
+      for (const auto& buffer : buffers_) {
+        if (buffer->host == nullptr || (buffer->writer < 0) != inputs) continue;
+        all.push_back({arena_bytes, arena_bytes + bytes_of(*buffer), 0, &buffer->tensor});
+        arena_bytes = all.back().end;
+      }
+    }
+  }
+  const int64_t first = arena_bytes;
   for (size_t i = 0; i < instructions_.size(); i++) {
     const int op = static_cast<int>(i);
     live.erase(std::remove_if(live.begin(), live.end(), [&](const Placed& p) { return p.last_use < op; }), live.end());
     for (const int index : instructions_[i]->writes) {
       Buffer& buffer = *buffers_[index];
-      if (buffer.tensor.data != nullptr) continue;              // a result: it lies in the caller's memory
+      if (buffer.host != nullptr) continue;                     // a result
       if (buffer.optional && buffer.last_reader < 0) continue;  // not wanted
-      const int64_t bytes = aligned(buffer.tensor.elements() * dtype_size(buffer.tensor.dtype));
-      int64_t begin = 0;
+      const int64_t bytes = bytes_of(buffer);
+      int64_t begin = first;
       auto place = live.begin();
       for (; place != live.end() && place->begin - begin < bytes; ++place) begin = place->end;
       const Placed placed = {begin, begin + bytes, std::max(buffer.last_reader, op), &buffer.tensor};
@@ -92,27 +106,87 @@ Status Program::plan_memory(const Step& step) {
       arena_bytes = std::max(arena_bytes, placed.end);
     }
   }
-  if (arena_bytes > arena_.bytes()) MOEPP_CHECK(Memory::allocate(device_, arena_bytes, "step memory", &arena_));
+  if (arena_bytes > arena_.bytes()) {
+    recordings_.clear();  // they point into the old arena
+    MOEPP_CHECK(Memory::allocate(device_, arena_bytes, "step memory", &arena_));
+  }
   for (const Placed& placed : all) placed.tensor->data = arena_.data() + placed.begin;
   return {};
 }
 
-Status Program::run(const Step& step) {
-  if (step.sizes.tokens < 1) return Status::error(Code::kBadProgram, "a step needs at least one token");
-  MOEPP_CHECK(bind_step(step));
-  MOEPP_CHECK(plan_memory(step));
+// Checks the integers that the step brings, while the inputs are still in the caller's memory.
+Status Program::check_inputs() {
   DataChecker checker(
       [this](const Tensor* tensor) { return std::find(inputs_.begin(), inputs_.end(), tensor) != inputs_.end(); });
   for (const auto& instruction : instructions_) {
     const std::string fault = checker.fault(instruction->args);
     if (!fault.empty()) return Status::error(Code::kBadProgram, instruction->label + ": " + fault, instruction->label);
   }
+  return {};
+}
+
+Status Program::run(const Step& step) {
+  if (step.sizes.tokens < 1) return Status::error(Code::kBadProgram, "a step needs at least one token");
+  MOEPP_CHECK(bind_step(step));
+  MOEPP_CHECK(check_inputs());
+  MOEPP_CHECK(plan_memory());
+  return device_->uses_host_memory() ? enqueue(step) : run_on_device(step);
+}
+
+Status Program::enqueue(const Step& step) {
   const Kernels& kernels = device_->kernels();
   for (const auto& instruction : instructions_) {
     if (step.control.is_cancelled()) return Status::error(Code::kAborted, "the run was cancelled", instruction->label);
     instruction->invoke(instruction->args, kernels, device_->queue());
+    Status status = device_->launched();
+    if (!status.ok()) {
+      status.op = instruction->label;
+      status.message = instruction->label + ": " + status.message;
+      return status;
+    }
   }
   return {};
+}
+
+bool Program::RecordingKey::operator==(const RecordingKey& other) const {
+  const auto numbers = [](const RecordingKey& k) {
+    return std::make_tuple(k.sizes.tokens, k.sizes.rows, k.sizes.sequences, k.sizes.pages, k.cache.data, k.cache.dtype,
+                           k.cache.layers, k.cache.pages, k.cache.page_size, k.cache.kv_heads, k.cache.head_dim);
+  };
+  return numbers(*this) == numbers(other) && memory == other.memory;
+}
+
+// Steps of few tokens come again and again with the same sizes, and the time to hand over their kernels one by one would show:
+// they are recorded once and replayed. A step of many tokens is long enough to hide it.
+Status Program::enqueue_recorded(const Step& step) {
+  constexpr int64_t kRecordedTokens = 64;
+  constexpr size_t kRecordings = 64;
+  if (step.sizes.tokens > kRecordedTokens) return enqueue(step);
+  RecordingKey key = {step.sizes, cache_, {}};
+  for (const auto& buffer : buffers_) key.memory.push_back(buffer->tensor.data);
+  const auto found = std::find_if(recordings_.begin(), recordings_.end(), [&](const auto& entry) { return entry.first == key; });
+  if (found != recordings_.end()) return device_->replay(*found->second);
+  std::unique_ptr<Recording> recording;
+  MOEPP_CHECK(device_->record([&] { return enqueue(step); }, &recording));
+  if (recording == nullptr) return {};  // it ran
+  if (recordings_.size() >= kRecordings) recordings_.erase(recordings_.begin());
+  recordings_.emplace_back(std::move(key), std::move(recording));
+  return device_->replay(*recordings_.back().second);
+}
+
+Status Program::run_on_device(const Step& step) {
+  std::vector<Transfer> inputs, results;
+  for (const auto& buffer : buffers_) {
+    if (buffer->host == nullptr) continue;
+    const int64_t bytes = buffer->tensor.elements() * dtype_size(buffer->tensor.dtype);
+    (buffer->writer < 0 ? inputs : results).push_back({buffer->tensor.data, buffer->host, bytes});
+  }
+  MOEPP_CHECK(device_->begin_step());
+  Status status = device_->upload(inputs);
+  if (status.ok()) status = enqueue_recorded(step);
+  if (status.ok()) status = device_->download(results);
+  const Status end = device_->end_step();  // whatever happened: nothing may be in flight when memory goes
+  return status.ok() ? end : status;
 }
 
 }  // namespace moepp

@@ -61,6 +61,7 @@ class Program {
     int last_reader = -1;    // the last op that reads it
     bool optional = false;   // its op leaves it out when nothing reads it and no result asks for it
     Tensor tensor;           // what the ops point to; filled anew for each run
+    void* host = nullptr;    // the caller's memory in this run: of an input or a result
   };
 
   struct Weight {
@@ -81,9 +82,22 @@ class Program {
     std::vector<std::pair<Tensor**, int>> optional_outputs;  // field of args, buffer
   };
 
+  // What two steps must share for a recording of one to serve the other: everything that the ops' arguments hold.
+  struct RecordingKey {
+    Sizes sizes;
+    KvView cache;
+    std::vector<const void*> memory;  // of every buffer
+
+    bool operator==(const RecordingKey& other) const;
+  };
+
   Status load_weights(const Control& control);
   Status bind_step(const Step& step);
-  Status plan_memory(const Step& step);
+  Status check_inputs();
+  Status plan_memory();
+  Status run_on_device(const Step& step);
+  Status enqueue(const Step& step);
+  Status enqueue_recorded(const Step& step);
 
   std::shared_ptr<Device> device_;
   std::vector<std::unique_ptr<Buffer>> buffers_;
@@ -96,6 +110,7 @@ class Program {
   KvView cache_;
   Memory arena_;
   int64_t weight_bytes_ = 0;
+  std::vector<std::pair<RecordingKey, std::unique_ptr<Recording>>> recordings_;  // the oldest first
 };
 
 }  // namespace moepp

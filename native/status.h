@@ -19,7 +19,10 @@ enum class Code {
   kBusy,
   kClosed,
   kAborted,
-  kDevice
+  kDevice,
+  kNoGpu,
+  kDriverTooOld,
+  kGpuTooOld
 };
 
 inline const char* code_name(Code code) {
@@ -48,6 +51,12 @@ inline const char* code_name(Code code) {
       return "ERR_ABORTED";
     case Code::kDevice:
       return "ERR_DEVICE";
+    case Code::kNoGpu:
+      return "ERR_NO_GPU";
+    case Code::kDriverTooOld:
+      return "ERR_DRIVER_TOO_OLD";
+    case Code::kGpuTooOld:
+      return "ERR_GPU_TOO_OLD";
   }
   return "ERR_DEVICE";
 }

@@ -56,6 +56,18 @@ static Napi::Value processor(const Napi::CallbackInfo& info) {
   return result;
 }
 
+// cuda() -> { built, runtimeVersion, driverVersion, devices, problem }: versions as 1000 * major + 10 * minor, 0 for none.
+static Napi::Value cuda(const Napi::CallbackInfo& info) {
+  const CudaInfo about = cuda_info();
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("built", about.built);
+  result.Set("runtimeVersion", about.runtime_version);
+  result.Set("driverVersion", about.driver_version);
+  result.Set("devices", about.devices);
+  result.Set("problem", about.problem);
+  return result;
+}
+
 static Napi::Object init(Napi::Env env, Napi::Object exports) {
   auto* data = new AddonData;
   env.SetInstanceData(data);
@@ -67,6 +79,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("KvCache", kv_cache);
   exports.Set("writeTensors", Napi::Function::New<write_tensors_async>(env, "writeTensors"));
   exports.Set("readBandwidth", Napi::Function::New<read_bandwidth_async>(env, "readBandwidth"));
+  exports.Set("cuda", Napi::Function::New<cuda>(env, "cuda"));
   exports.Set("processor", Napi::Function::New<processor>(env, "processor"));
   return exports;
 }

@@ -1,5 +1,6 @@
 #include "objects.h"
 
+#include <charconv>
 #include <string>
 
 #include "convert.h"
@@ -15,21 +16,35 @@ static std::shared_ptr<Napi::ObjectReference> keep(const Napi::Value& value) {
 
 // ---- Device
 
+// "cuda:7" -> 7.
+static bool is_cuda_name(const std::string& name, int* index) {
+  constexpr char kPrefix[] = "cuda:";
+  constexpr size_t kLength = sizeof(kPrefix) - 1;
+  if (name.compare(0, kLength, kPrefix) != 0) return false;
+  const char* end = name.data() + name.size();
+  const auto [at, error] = std::from_chars(name.data() + kLength, end, *index);
+  return error == std::errc() && at == end;
+}
+
 Napi::Function DeviceObject::define(Napi::Env env) {
   return DefineClass(env, "Device",
                      {InstanceMethod<&DeviceObject::info>("info"), InstanceMethod<&DeviceObject::compile>("compile"),
                       InstanceMethod<&DeviceObject::kv_cache>("kvCache"), InstanceMethod<&DeviceObject::close>("close")});
 }
 
-// new Device(name, { threads, isa })
+// new Device(name, { threads, isa }): "cpu", or "cuda:0" and so on, which takes no options.
 DeviceObject::DeviceObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
   const Napi::Object options = info[1].IsObject() ? info[1].As<Napi::Object>() : Napi::Object::New(info.Env());
   const std::string name = info[0].ToString();
-  if (name != "cpu")
-    throw to_error(info.Env(), Status::error(Code::kUnsupported, "there is no device named " + name + " in this build"));
-  const Napi::Value isa = options.Get("isa");
-  const Status status = open_cpu_device(static_cast<int>(integer_of(options, "threads", 0)),
-                                        isa.IsUndefined() ? std::string() : std::string(isa.ToString()), &device_);
+  Status status = Status::error(Code::kUnsupported, "there is no device named " + name);
+  int index = -1;
+  if (name == "cpu") {
+    const Napi::Value isa = options.Get("isa");
+    status = open_cpu_device(static_cast<int>(integer_of(options, "threads", 0)),
+                             isa.IsUndefined() ? std::string() : std::string(isa.ToString()), &device_);
+  } else if (is_cuda_name(name, &index)) {
+    status = open_cuda_device(index, &device_);
+  }
   if (!status.ok()) throw to_error(info.Env(), status);
 }
 
@@ -45,6 +60,8 @@ Napi::Value DeviceObject::info(const Napi::CallbackInfo& info) {
   result.Set("isa", about.isa);
   result.Set("threads", about.threads);
   result.Set("model", about.model);
+  result.Set("freeBytes", static_cast<double>(about.free_bytes));
+  result.Set("totalBytes", static_cast<double>(about.total_bytes));
   return result;
 }
 

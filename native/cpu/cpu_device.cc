@@ -74,15 +74,16 @@ class CpuDevice final : public Device {
 
   Status load_weight(const WeightSpec& spec, Layout layout, void* data, const Control& control) override;
 
-  void copy_page(const KvView& cache, int64_t from, int64_t to) override {
+  Status copy_page(const KvView& cache, int64_t from, int64_t to) override {
     const int64_t bytes = kv_page_elements(cache) * dtype_size(cache.dtype);
     for (int64_t layer = 0; layer < cache.layers; layer++) {
       auto* pages = static_cast<std::byte*>(cache.data) + layer * cache.pages * bytes;
       std::memcpy(pages + to * bytes, pages + from * bytes, static_cast<size_t>(bytes));
     }
+    return {};
   }
 
-  void read_page(const KvView& cache, int64_t layer, int64_t page, float* out) const override {
+  Status read_page(const KvView& cache, int64_t layer, int64_t page, float* out) override {
     const auto value = [&cache](int64_t element) {
       return cache.dtype == DType::kF32 ? static_cast<const float*>(cache.data)[element]
                                         : bf16_to_f32(static_cast<const uint16_t*>(cache.data)[element]);
@@ -97,6 +98,7 @@ class CpuDevice final : public Device {
         }
       }
     }
+    return {};
   }
 
  private:

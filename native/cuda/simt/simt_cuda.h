@@ -10,4 +10,5 @@
 #include "cuda/simt/cuda/mbarrier.h"
 #include "cuda/simt/cuda/tma.h"
 #include "cuda/simt/cuda/wgmma.h"
+#include "cuda/simt/cuda/runtime.h"
 #include "cuda/simt/cuda/launch.h"

@@ -10,4 +10,5 @@
 #include "cuda/simt/emu/mbarrier.h"
 #include "cuda/simt/emu/tma.h"
 #include "cuda/simt/emu/wgmma.h"
+#include "cuda/simt/emu/runtime.h"
 #include "cuda/simt/emu/launch.h"

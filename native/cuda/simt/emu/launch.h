@@ -2,6 +2,7 @@
 
 #include <tuple>
 
+#include "cuda/simt/emu/runtime.h"
 #include "cuda/simt/emu/scheduler.h"
 
 namespace simt {
@@ -13,23 +14,39 @@ struct Launch {
   bool programmatic = false;
 };
 
-// Runs the kernel before it returns.
+// Runs the kernel before it returns; in a stream that is being captured, when the graph is launched.
 template <class... Parameters, class... Arguments>
 Error launch(void (*kernel)(Parameters...), const Launch& how, Arguments&&... arguments) {
   if (how.grid.x == 0 || how.grid.y == 0 || how.grid.z == 0) return kSuccess;
   struct Call {
     void (*kernel)(Parameters...);
     std::tuple<Parameters...> arguments;
-  } call = {kernel, std::tuple<Parameters...>(static_cast<Parameters>(arguments)...)};
-  const auto entry = [](void* p) {
-    auto* c = static_cast<Call*>(p);
-    std::apply(c->kernel, c->arguments);
   };
-  return static_cast<Error>(emu::run(how.grid, how.block, how.smem_bytes, entry, &call));
+  const Call call = {kernel, std::tuple<Parameters...>(static_cast<Parameters>(arguments)...)};
+  return emu::submit(how.stream, [how, call] {
+    const auto entry = [](void* p) {
+      const auto* c = static_cast<const Call*>(p);
+      std::apply(c->kernel, c->arguments);
+    };
+    if (emu::gpu().broken) return kLaunchFailed;
+    return static_cast<Error>(emu::run(how.grid, how.block, how.smem_bytes, entry, const_cast<Call*>(&call)));
+  });
 }
 
 inline const char* error_text(Error error) {
-  return error == kSuccess ? "no error" : emu::last_failure().c_str();
+  switch (error) {
+    case kSuccess:
+      return "no error";
+    case kLaunchFailed:
+      return emu::gpu().broken ? "the emulated GPU is set to fail" : emu::last_failure().c_str();
+    case kNoDriver:
+      return "no driver, or one that is too old";
+    case kNoDevice:
+      return "no such device";
+    case kOutOfMemory:
+      return "out of memory";
+  }
+  return "?";
 }
 
 }  // namespace simt

@@ -1,0 +1,146 @@
+// Host: devices, memory, streams, copies, events and graphs, as far as the device (cuda/cuda_device.cu) needs them. Thin names
+// over the CUDA runtime, which is linked statically; only the driver is looked for when a program runs.
+#pragma once
+
+#include "cuda/simt/cuda/base.h"
+
+namespace simt {
+
+using Event = cudaEvent_t;
+using Graph = cudaGraphExec_t;
+
+struct DeviceProperties {
+  char name[256];
+  int major, minor;  // compute capability
+  int multiprocessors;
+};
+
+// What a failed call means to a user.
+enum class Fault { kNone, kNoDriver, kOldDriver, kNoDevice, kOutOfMemory, kOther };
+
+// CUDA versions as 1000 * major + 10 * minor: what the driver supports, 0 without a driver; what this build was made with.
+inline int driver_version() {
+  int version = 0;
+  return cudaDriverGetVersion(&version) == cudaSuccess ? version : 0;
+}
+inline int runtime_version() {
+  return CUDART_VERSION;
+}
+
+inline Fault fault_of(Error error) {
+  switch (error) {
+    case cudaSuccess:
+      return Fault::kNone;
+    case cudaErrorInsufficientDriver:  // also said when there is no driver at all
+      return driver_version() == 0 ? Fault::kNoDriver : Fault::kOldDriver;
+    case cudaErrorSystemDriverMismatch:
+    case cudaErrorCompatNotSupportedOnDevice:
+    case cudaErrorUnsupportedPtxVersion:
+      return Fault::kOldDriver;
+    case cudaErrorNoDevice:
+    case cudaErrorInvalidDevice:
+    case cudaErrorDevicesUnavailable:
+      return Fault::kNoDevice;
+    case cudaErrorMemoryAllocation:
+      return Fault::kOutOfMemory;
+    default:
+      return Fault::kOther;
+  }
+}
+// A failure that is not sticky is reported by one later call again, unless it is cleared.
+inline void clear_error() {
+  cudaGetLastError();
+}
+
+inline Error count_devices(int* count) {
+  return cudaGetDeviceCount(count);
+}
+// Of the calling thread.
+inline Error use_device(int index) {
+  return cudaSetDevice(index);
+}
+inline Error device_properties(int index, DeviceProperties* properties) {
+  cudaDeviceProp all;
+  const Error error = cudaGetDeviceProperties(&all, index);
+  if (error != cudaSuccess) return error;
+  static_assert(sizeof(properties->name) == sizeof(all.name), "CUDA's own length");
+  std::memcpy(properties->name, all.name, sizeof(all.name));
+  properties->major = all.major;
+  properties->minor = all.minor;
+  properties->multiprocessors = all.multiProcessorCount;
+  return cudaSuccess;
+}
+inline Error memory_info(size_t* free_bytes, size_t* total_bytes) {
+  return cudaMemGetInfo(free_bytes, total_bytes);
+}
+
+inline Error allocate(void** data, size_t bytes) {
+  return cudaMalloc(data, bytes);
+}
+inline Error release(void* data) {
+  return cudaFree(data);
+}
+// Host memory that copies read and write without the driver's own staging.
+inline Error allocate_host(void** data, size_t bytes) {
+  return cudaMallocHost(data, bytes);
+}
+inline Error release_host(void* data) {
+  return cudaFreeHost(data);
+}
+
+inline Error create_stream(Stream* stream) {
+  return cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking);
+}
+inline Error destroy_stream(Stream stream) {
+  return cudaStreamDestroy(stream);
+}
+inline Error synchronize(Stream stream) {
+  return cudaStreamSynchronize(stream);
+}
+
+inline Error copy_to_device(void* target, const void* source, size_t bytes, Stream stream) {
+  return cudaMemcpyAsync(target, source, bytes, cudaMemcpyHostToDevice, stream);
+}
+inline Error copy_to_host(void* target, const void* source, size_t bytes, Stream stream) {
+  return cudaMemcpyAsync(target, source, bytes, cudaMemcpyDeviceToHost, stream);
+}
+// `rows` pieces of `bytes` bytes, `pitch` bytes apart, within the device.
+inline Error copy_pieces(void* target, const void* source, size_t pitch, size_t bytes, size_t rows, Stream stream) {
+  return cudaMemcpy2DAsync(target, pitch, source, pitch, bytes, rows, cudaMemcpyDeviceToDevice, stream);
+}
+inline Error clear(void* target, size_t bytes, Stream stream) {
+  return cudaMemsetAsync(target, 0, bytes, stream);
+}
+
+inline Error create_event(Event* event) {
+  return cudaEventCreateWithFlags(event, cudaEventDisableTiming);
+}
+inline Error destroy_event(Event event) {
+  return cudaEventDestroy(event);
+}
+inline Error record_event(Event event, Stream stream) {
+  return cudaEventRecord(event, stream);
+}
+inline Error wait_for_event(Event event) {
+  return cudaEventSynchronize(event);
+}
+
+// Between begin and end, what is put into the stream is recorded instead of run. A failed end leaves no graph.
+inline Error begin_capture(Stream stream) {
+  return cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal);
+}
+inline Error end_capture(Stream stream, Graph* graph) {
+  cudaGraph_t recorded = nullptr;
+  Error error = cudaStreamEndCapture(stream, &recorded);
+  if (error == cudaSuccess) error = cudaGraphInstantiate(graph, recorded, 0);
+  if (recorded != nullptr) cudaGraphDestroy(recorded);
+  return error;
+}
+inline Error launch_graph(Graph graph, Stream stream) {
+  return cudaGraphLaunch(graph, stream);
+}
+inline Error destroy_graph(Graph graph) {
+  return cudaGraphExecDestroy(graph);
+}
+
+}  // namespace simt

@@ -1,0 +1,30 @@
+#include "cuda/simt/emu/runtime.h"
+
+#include <string>
+
+namespace simt::emu {
+
+static Gpu named_gpu() {
+  const char* setting = std::getenv("MOEPP_EMULATED_GPU");
+  const std::string name = setting != nullptr ? setting : "";
+  Gpu gpu;
+  if (name == "no-driver") gpu.driver_version = 0;
+  if (name == "old-driver") gpu.driver_version = 12040;
+  if (name == "no-device") gpu.devices = 0;
+  if (name == "old-gpu") gpu.major = 7, gpu.minor = 0;
+  if (name == "small") gpu.memory_bytes = size_t{64} << 20;
+  if (name == "broken") gpu.broken = true;
+  return gpu;
+}
+
+Gpu& gpu() {
+  static Gpu gpu = named_gpu();
+  return gpu;
+}
+
+std::atomic<size_t>& used_bytes() {
+  static std::atomic<size_t> bytes{0};
+  return bytes;
+}
+
+}  // namespace simt::emu

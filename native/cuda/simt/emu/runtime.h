@@ -1,0 +1,198 @@
+// The emulated GPU's side of cuda/runtime.h: host memory, and streams that run what they are given at once.
+#pragma once
+
+#include <atomic>
+#include <cstdlib>
+#include <functional>
+#include <utility>
+#include <vector>
+
+#include "cuda/simt/emu/base.h"
+
+namespace simt {
+
+namespace emu {
+
+// What a machine with this GPU would answer: tests set it. MOEPP_EMULATED_GPU names one of the settings for tests in JavaScript:
+// no-driver, old-driver, no-device, old-gpu, small (64 MiB of memory), broken (every launch fails).
+struct Gpu {
+  int devices = 1, major = 8, minor = 6, multiprocessors = 2;
+  int driver_version = 13000;
+  size_t memory_bytes = size_t{8} << 30;
+  bool broken = false;
+};
+Gpu& gpu();
+std::atomic<size_t>& used_bytes();
+
+struct StreamState {
+  bool capturing = false;
+  std::vector<std::function<Error()>> recorded;
+};
+
+// Runs `work` now, or keeps it when the stream is being captured.
+template <class Work>
+Error submit(Stream stream, Work work) {
+  auto* state = static_cast<StreamState*>(stream);
+  if (state == nullptr || !state->capturing) return work();
+  state->recorded.push_back(std::move(work));
+  return kSuccess;
+}
+
+}  // namespace emu
+
+using Event = int;
+using Graph = std::vector<std::function<Error()>>*;
+
+struct DeviceProperties {
+  char name[256];
+  int major, minor, multiprocessors;
+};
+
+enum class Fault { kNone, kNoDriver, kOldDriver, kNoDevice, kOutOfMemory, kOther };
+
+inline int driver_version() {
+  return emu::gpu().driver_version;
+}
+inline int runtime_version() {
+  return 13000;
+}
+inline Fault fault_of(Error error) {
+  switch (error) {
+    case kSuccess:
+      return Fault::kNone;
+    case kNoDriver:
+      return driver_version() == 0 ? Fault::kNoDriver : Fault::kOldDriver;
+    case kNoDevice:
+      return Fault::kNoDevice;
+    case kOutOfMemory:
+      return Fault::kOutOfMemory;
+    default:
+      return Fault::kOther;
+  }
+}
+inline void clear_error() {}
+
+inline Error count_devices(int* count) {
+  if (driver_version() < runtime_version()) return kNoDriver;
+  *count = emu::gpu().devices;
+  return *count > 0 ? kSuccess : kNoDevice;
+}
+inline Error use_device(int index) {
+  return index >= 0 && index < emu::gpu().devices ? kSuccess : kNoDevice;
+}
+inline Error device_properties(int, DeviceProperties* properties) {
+  const emu::Gpu& gpu = emu::gpu();
+  *properties = {"emulated GPU", gpu.major, gpu.minor, gpu.multiprocessors};
+  return kSuccess;
+}
+inline Error memory_info(size_t* free_bytes, size_t* total_bytes) {
+  *total_bytes = emu::gpu().memory_bytes;
+  *free_bytes = *total_bytes - emu::used_bytes();
+  return kSuccess;
+}
+
+// The size stands in front of the memory, so that release knows it; 256 bytes keep cudaMalloc's alignment.
+inline Error allocate(void** data, size_t bytes) {
+  constexpr size_t kFront = 256;
+  if (bytes > emu::gpu().memory_bytes - emu::used_bytes()) return kOutOfMemory;
+  const size_t whole = kFront + (bytes + kFront - 1) / kFront * kFront;
+  auto* memory = static_cast<unsigned char*>(std::aligned_alloc(kFront, whole));
+  if (memory == nullptr) return kOutOfMemory;
+  std::memcpy(memory, &bytes, sizeof bytes);
+  emu::used_bytes() += bytes;
+  *data = memory + kFront;
+  return kSuccess;
+}
+inline Error release(void* data) {
+  if (data == nullptr) return kSuccess;
+  unsigned char* memory = static_cast<unsigned char*>(data) - 256;
+  size_t bytes;
+  std::memcpy(&bytes, memory, sizeof bytes);
+  emu::used_bytes() -= bytes;
+  std::free(memory);
+  return kSuccess;
+}
+inline Error allocate_host(void** data, size_t bytes) {
+  *data = std::malloc(bytes);
+  return *data != nullptr ? kSuccess : kOutOfMemory;
+}
+inline Error release_host(void* data) {
+  std::free(data);
+  return kSuccess;
+}
+
+inline Error create_stream(Stream* stream) {
+  *stream = new emu::StreamState;
+  return kSuccess;
+}
+inline Error destroy_stream(Stream stream) {
+  delete static_cast<emu::StreamState*>(stream);
+  return kSuccess;
+}
+inline Error synchronize(Stream) {
+  return kSuccess;
+}
+
+inline Error copy_to_device(void* target, const void* source, size_t bytes, Stream stream) {
+  return emu::submit(stream, [=] {
+    std::memcpy(target, source, bytes);
+    return kSuccess;
+  });
+}
+inline Error copy_to_host(void* target, const void* source, size_t bytes, Stream stream) {
+  return copy_to_device(target, source, bytes, stream);
+}
+inline Error copy_pieces(void* target, const void* source, size_t pitch, size_t bytes, size_t rows, Stream stream) {
+  return emu::submit(stream, [=] {
+    for (size_t row = 0; row < rows; row++) {
+      std::memcpy(static_cast<unsigned char*>(target) + row * pitch, static_cast<const unsigned char*>(source) + row * pitch,
+                  bytes);
+    }
+    return kSuccess;
+  });
+}
+inline Error clear(void* target, size_t bytes, Stream stream) {
+  return emu::submit(stream, [=] {
+    std::memset(target, 0, bytes);
+    return kSuccess;
+  });
+}
+
+inline Error create_event(Event* event) {
+  *event = 0;
+  return kSuccess;
+}
+inline Error destroy_event(Event) {
+  return kSuccess;
+}
+inline Error record_event(Event, Stream) {
+  return kSuccess;
+}
+inline Error wait_for_event(Event) {
+  return kSuccess;
+}
+
+inline Error begin_capture(Stream stream) {
+  static_cast<emu::StreamState*>(stream)->capturing = true;
+  return kSuccess;
+}
+inline Error end_capture(Stream stream, Graph* graph) {
+  auto* state = static_cast<emu::StreamState*>(stream);
+  state->capturing = false;
+  *graph = new std::vector<std::function<Error()>>(std::move(state->recorded));
+  state->recorded.clear();
+  return kSuccess;
+}
+inline Error launch_graph(Graph graph, Stream) {
+  for (const auto& work : *graph) {
+    const Error error = work();
+    if (error != kSuccess) return error;
+  }
+  return kSuccess;
+}
+inline Error destroy_graph(Graph graph) {
+  delete graph;
+  return kSuccess;
+}
+
+}  // namespace simt
