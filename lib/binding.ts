@@ -91,6 +91,21 @@ export interface DeviceInfo {
   readonly isa: string
   readonly threads: number
   readonly model: string
+  /** Of a device with memory of its own, now; else 0. */
+  readonly freeBytes: number
+  readonly totalBytes: number
+}
+
+/** CUDA versions are 1000 * major + 10 * minor, 0 for none. */
+export interface CudaInfo {
+  /** Whether this build has a CUDA device. */
+  readonly built: boolean
+  readonly runtimeVersion: number
+  /** What the driver supports. */
+  readonly driverVersion: number
+  readonly devices: number
+  /** Why there are no devices, or empty. */
+  readonly problem: string
 }
 
 export interface NativeDevice {
@@ -120,6 +135,8 @@ export interface Binding {
   /** Bytes per second that so many threads read from memory, measured now. */
   readBandwidth(threads: number): Promise<number>
   processor(): ProcessorInfo
+  /** Asks the driver; starts nothing on a GPU. */
+  cuda(): CudaInfo
   /** The file that was loaded. */
   readonly path: string
 }

@@ -26,7 +26,13 @@ export type MoeppErrorCode =
   | 'ERR_BAD_PROGRAM'
   /** The device, or an op on it, does not exist on this machine or in this build. */
   | 'ERR_UNSUPPORTED'
-  /** Memory could not be had. */
+  /** A CUDA device was asked for, and there is no NVIDIA driver, or no such device. */
+  | 'ERR_NO_GPU'
+  /** The NVIDIA driver is older than this build's CUDA runtime needs. */
+  | 'ERR_DRIVER_TOO_OLD'
+  /** The GPU is older than Turing, compute capability 7.5. */
+  | 'ERR_GPU_TOO_OLD'
+  /** Memory could not be had, on the host or on the device. */
   | 'ERR_OUT_OF_MEMORY'
   /** A second run was started on something that is already running. */
   | 'ERR_BUSY'

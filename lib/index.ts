@@ -1,5 +1,6 @@
 /** moepp: MoE++ language models on CPUs and NVIDIA GPUs. */
 export type { ModelConfig } from './config.js'
+export type { ModelDevice } from './device.js'
 export { MoeppError, type MoeppErrorCode } from './errors.js'
 export type { ForwardOptions, Model, ScoreOptions } from './generation/model.js'
 export type { Prompt, TokenIds } from './generation/prompt.js'

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import {
   fromNative,
-  loadBinding,
+  type KvCacheOptions,
   type NativeDevice,
   type NativeProgram,
   type ProgramSpec,
@@ -13,6 +13,7 @@ import { checkTensors } from './checkpoint/names.js'
 import { DTYPE_SIZE, type TensorRef } from './checkpoint/tensor-ref.js'
 import { type ModelConfig, readConfig, readGenerationConfig } from './config.js'
 import { runWatched } from './control.js'
+import { describeDevice, findGpu, isOutOfMemory, openDevice, tooLarge, warnFallback } from './device.js'
 import { MoeppError } from './errors.js'
 import { Model } from './generation/model.js'
 import { resolveSource } from './hub.js'
@@ -25,15 +26,21 @@ import { loadTokenizer, type Tokenizer } from './tokenizer/tokenizer.js'
 const LEAST_CONTEXT = 4096
 const MOST_CONTEXT = 32768
 
-/** Tokens of the KV cache unless `kvCacheTokens` says otherwise. Its memory is taken only as it is used. */
+/** Tokens of the KV cache unless `kvCacheTokens` says otherwise. The CPU takes its memory only as it is used. */
 const CACHE_TOKENS = 8192
+
+/** Tokens of one step: enough for the GEMMs to reach their rate, few enough that a step is short. */
+const MOST_CPU_STEP_TOKENS = 512
+const MOST_GPU_STEP_TOKENS = 2048
+
+const CACHE_DTYPES = { auto: undefined, float32: 'f32', bfloat16: 'bf16' } as const
 
 /**
  * Loads a model.
  *
  * @param source a directory, or a hub id such as `Chat-UniVi/MoE-Plus-Plus-7B`
  * @throws MoeppError ERR_NOT_FOUND, ERR_BAD_FILE, ERR_UNSAFE_FILE, ERR_BAD_CONFIG, ERR_BAD_WEIGHTS, ERR_BAD_TOKENIZER,
- *   ERR_HUB, ERR_UNSUPPORTED, ERR_OUT_OF_MEMORY, ERR_ABORTED; TypeError or RangeError for a wrong option
+ *   ERR_HUB, ERR_UNSUPPORTED, ERR_NO_GPU, ERR_DRIVER_TOO_OLD, ERR_GPU_TOO_OLD, ERR_OUT_OF_MEMORY, ERR_ABORTED; TypeError or RangeError for a wrong option
  */
 export async function loadModel(source: string, options: LoadOptions = {}): Promise<Model> {
   const o = resolveLoadOptions(options)
@@ -45,14 +52,8 @@ export async function loadModel(source: string, options: LoadOptions = {}): Prom
   const tokenizer = await optionalTokenizer(directory, config)
   if (o.signal?.aborted)
     throw new MoeppError('ERR_ABORTED', 'loading was aborted', { cause: o.signal.reason })
-  const device = openDevice(o)
-  try {
-    const runner = await openRunner(device, config, tensors, o)
-    return new Model({ runner, config, generation, ...(tokenizer && { tokenizer }) })
-  } catch (error) {
-    device.close()
-    throw fromNative(error)
-  }
+  const runner = await openRunner(config, tensors, o)
+  return new Model({ runner, config, generation, ...(tokenizer && { tokenizer }) })
 }
 
 /** A checkpoint without tokenizer files takes and gives token ids only. */
@@ -69,53 +70,108 @@ async function optionalTokenizer(directory: string, config: ModelConfig): Promis
   return tokenizer
 }
 
-/** 'auto' is the CPU until this build knows other devices. */
-function openDevice(o: ResolvedLoadOptions): NativeDevice {
-  const { Device } = loadBinding()
-  try {
-    return new Device(o.device === 'auto' ? 'cpu' : o.device, { ...(o.threads && { threads: o.threads }) })
-  } catch (error) {
-    throw fromNative(error)
-  }
-}
-
 /** What the matrices are held in. */
 const MATRIX_DTYPES = { auto: 'exact', float32: 'f32', bfloat16: 'bf16' } as const
 
+/** The model on the device that was asked for; 'auto' is the first GPU if there is one and the model fits, else the CPU. */
 async function openRunner(
-  device: NativeDevice,
   config: ModelConfig,
   tensors: ReadonlyMap<string, TensorRef>,
   o: ResolvedLoadOptions,
 ): Promise<DeviceRunner> {
-  const contextLength =
-    o.contextLength ?? Math.min(MOST_CONTEXT, Math.max(LEAST_CONTEXT, config.maxPositionEmbeddings))
-  const cacheTokens = o.kvCacheTokens ?? Math.max(contextLength, CACHE_TOKENS)
-  const pages = Math.ceil(cacheTokens / PAGE_SIZE)
   const spec = recordMoepp(config, tensors, MATRIX_DTYPES[o.dtype])
-  const program = await compile(device, spec, o)
-  try {
-    const cache = device.kvCache({
-      layers: config.layers,
-      pages,
-      pageSize: PAGE_SIZE,
-      kvHeads: config.kvHeads,
-      headDim: config.headDim,
-      dtype: o.kvCacheDtype === 'bfloat16' ? 'bf16' : 'f32',
-    })
-    return new DeviceRunner({ device, program, cache, config, pages, contextLength })
-  } catch (error) {
-    await program.close()
-    throw error
+  if (o.device !== 'auto') return load(openDevice(o.device, o.threads), config, spec, o)
+  const gpu = findGpu()
+  let reason: string
+  if ('device' in gpu) {
+    const tooMuch = tooLarge(
+      gpu.device.info(),
+      weightBytes(spec) + cacheBytes(cacheOf(config, spec, o, true)),
+    )
+    try {
+      if (tooMuch === undefined) return await load(gpu.device, config, spec, o)
+      gpu.device.close()
+      reason = tooMuch
+    } catch (error) {
+      if (!isOutOfMemory(error)) throw error
+      reason = error.message
+    }
+  } else {
+    reason = gpu.reason
   }
+  if (!('expected' in gpu && gpu.expected)) warnFallback(reason)
+  return load(openDevice('cpu', o.threads), config, spec, o, reason)
+}
+
+/** Closes the device if anything fails. */
+async function load(
+  device: NativeDevice,
+  config: ModelConfig,
+  spec: ProgramSpec,
+  o: ResolvedLoadOptions,
+  reason?: string,
+): Promise<DeviceRunner> {
+  let program: NativeProgram | undefined
+  try {
+    const onGpu = device.info().name !== 'cpu'
+    program = await compile(device, spec, o)
+    const shape = cacheOf(config, spec, o, onGpu)
+    return new DeviceRunner({
+      device,
+      program,
+      cache: device.kvCache(shape),
+      config,
+      pages: shape.pages,
+      contextLength: contextLengthOf(config, o),
+      maxStepTokens: onGpu ? MOST_GPU_STEP_TOKENS : MOST_CPU_STEP_TOKENS,
+      description: describeDevice(device.info(), reason),
+    })
+  } catch (error) {
+    await program?.close()
+    device.close()
+    throw fromNative(error)
+  }
+}
+
+function contextLengthOf(config: ModelConfig, o: ResolvedLoadOptions): number {
+  return o.contextLength ?? Math.min(MOST_CONTEXT, Math.max(LEAST_CONTEXT, config.maxPositionEmbeddings))
+}
+
+function cacheOf(
+  config: ModelConfig,
+  spec: ProgramSpec,
+  o: ResolvedLoadOptions,
+  onGpu: boolean,
+): KvCacheOptions {
+  const tokens = o.kvCacheTokens ?? Math.max(contextLengthOf(config, o), CACHE_TOKENS)
+  return {
+    layers: config.layers,
+    pages: Math.ceil(tokens / PAGE_SIZE),
+    pageSize: PAGE_SIZE,
+    kvHeads: config.kvHeads,
+    headDim: config.headDim,
+    dtype: CACHE_DTYPES[o.kvCacheDtype] ?? (onGpu && hasReducedMatrices(spec) ? 'bf16' : 'f32'),
+  }
+}
+
+/** Matrices below f32: then the GPU's tensor cores round activations to bf16 anyway, and want a bf16 cache. */
+function hasReducedMatrices({ weights }: ProgramSpec): boolean {
+  return weights.some(({ dtype }) => dtype !== 'f32')
+}
+
+const bytesOf = (shape: readonly number[], size: number) => shape.reduce((a, b) => a * b, size)
+
+function weightBytes({ weights }: ProgramSpec): number {
+  return weights.reduce((bytes, { shape, dtype }) => bytes + bytesOf(shape, DTYPE_SIZE[dtype]), 0)
+}
+
+function cacheBytes({ layers, pages, pageSize, kvHeads, headDim, dtype }: KvCacheOptions): number {
+  return bytesOf([layers, pages, pageSize, 2, kvHeads, headDim], DTYPE_SIZE[dtype])
 }
 
 /** Compiles off the main thread, with progress and cancellation. */
 function compile(device: NativeDevice, spec: ProgramSpec, o: ResolvedLoadOptions): Promise<NativeProgram> {
-  const totalBytes = spec.weights.reduce(
-    (bytes, weight) => bytes + weight.shape.reduce((a, b) => a * b, DTYPE_SIZE[weight.dtype]),
-    0,
-  )
+  const totalBytes = weightBytes(spec)
   return runWatched(control => device.compile(spec, control), {
     signal: o.signal,
     // Panels are padded, so that native counts a little more than the weights have.

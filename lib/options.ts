@@ -78,11 +78,14 @@ export interface ReadProgress {
 
 /** Options of `loadModel`. */
 export interface LoadOptions {
-  /** Where to run. 'auto' is the first usable CUDA device, else the CPU; 'cuda' is 'cuda:0'. Default 'auto'. */
+  /**
+   * Where to run; 'cuda' is 'cuda:0'. 'auto' is the first CUDA device if there is one and the model fits, else the CPU, with a
+   * warning if the GPU that is there cannot be used. Default 'auto'.
+   */
   device?: 'auto' | 'cpu' | 'cuda' | `cuda:${number}`
   /** Type of the weights on the device. 'auto' takes the checkpoint's, where the device has it. Default 'auto'. */
   dtype?: 'auto' | 'float32' | 'bfloat16'
-  /** Type of the KV cache. 'auto' is float32. Default 'auto'. */
+  /** Type of the KV cache. 'auto' is float32, but bfloat16 for a bfloat16 model on a GPU. Default 'auto'. */
   kvCacheDtype?: 'auto' | 'float32' | 'bfloat16'
   /** Longest sequence, >= 1. Default: the model's max_position_embeddings, but 4096 at least and 32768 at most. */
   contextLength?: number
@@ -108,7 +111,7 @@ export interface ResolvedLoadOptions
   extends Readonly<Omit<LoadOptions, 'device' | 'dtype' | 'kvCacheDtype'>> {
   readonly device: 'auto' | 'cpu' | `cuda:${number}`
   readonly dtype: 'auto' | 'float32' | 'bfloat16'
-  readonly kvCacheDtype: 'float32' | 'bfloat16'
+  readonly kvCacheDtype: 'auto' | 'float32' | 'bfloat16'
 }
 
 export interface GenerateContext {
@@ -232,7 +235,7 @@ export function resolveLoadOptions(options: LoadOptions): ResolvedLoadOptions {
     ...given,
     device: given.device ?? 'auto',
     dtype: given.dtype ?? 'auto',
-    kvCacheDtype: given.kvCacheDtype === 'bfloat16' ? 'bfloat16' : 'float32',
+    kvCacheDtype: given.kvCacheDtype ?? 'auto',
   })
 }
 

@@ -1,5 +1,7 @@
 /** What the engine needs of a model on a device: one step at a time over pages of a KV cache. */
 
+import type { ModelDevice } from '../device.js'
+
 /** A step: T tokens of B sequences, each sequence's tokens side by side. */
 export interface Step {
   /** [T] token ids. */
@@ -30,6 +32,8 @@ export interface StepResult {
 }
 
 export interface Runner {
+  /** Where it runs. */
+  readonly device: ModelDevice
   readonly vocabSize: number
   /** Tokens that a sequence may hold. */
   readonly contextLength: number

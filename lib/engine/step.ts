@@ -22,11 +22,15 @@ interface Span extends Chunk {
   readonly frequencies: Float32Array
 }
 
+/** The page table grows by so many columns, so that many steps of decoding have the same sizes: a GPU records such a step once. */
+const COLUMNS_AT_ONCE = 8
+
 export function buildStep(chunks: readonly Chunk[], runner: Runner): PlannedStep {
   if (chunks.length === 0) throw new Error('buildStep: a step needs at least one token')
   const spans = chunks.flatMap(spansOf)
   const T = chunks.reduce((n, { from, to }) => n + to - from, 0)
-  const M = Math.max(...chunks.map(({ sequence }) => sequence.pages.length))
+  const pages = Math.max(...chunks.map(({ sequence }) => sequence.pages.length))
+  const M = Math.ceil(pages / COLUMNS_AT_ONCE) * COLUMNS_AT_ONCE
   const halfDim = spans[0]!.frequencies.length
   const tokens = new Int32Array(T)
   const positions = new Int32Array(T)

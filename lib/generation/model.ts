@@ -1,5 +1,6 @@
 /** A loaded model: what `loadModel` returns. */
 import type { GenerationConfig, ModelConfig } from '../config.js'
+import type { ModelDevice } from '../device.js'
 import { Engine } from '../engine/engine.js'
 import type { Runner } from '../engine/runner.js'
 import { TimeSlice } from '../engine/time-slice.js'
@@ -55,6 +56,8 @@ export interface ScoreOptions {
 /** Several calls at once are computed together, and do not change each other's results. */
 export class Model {
   readonly config: ModelConfig
+  /** Where the model runs, and why when `device: 'auto'` did not take a GPU. */
+  readonly device: ModelDevice
   readonly #engine: Engine
   readonly #tokenizer: Tokenizer | undefined
   readonly #captureNames: readonly string[]
@@ -64,6 +67,7 @@ export class Model {
 
   constructor({ runner, config, generation, tokenizer }: ModelParts) {
     this.config = config
+    this.device = runner.device
     this.#engine = new Engine(runner)
     this.#tokenizer = tokenizer
     this.#captureNames = runner.captureNames

@@ -1,15 +1,13 @@
 /** A compiled model on a device, as the engine sees it. */
 import { fromNative, type NativeDevice, type NativeKvCache, type NativeProgram } from '../binding.js'
 import type { ModelConfig } from '../config.js'
+import type { ModelDevice } from '../device.js'
 import type { Runner, Step, StepResult } from '../engine/runner.js'
 import { RopeFrequencies } from './frequencies.js'
 import { captureNames } from './moepp.js'
 
 /** Tokens per page of the KV cache: a multiple of 16 lanes, small enough that short sequences waste little. */
 export const PAGE_SIZE = 32
-
-/** Tokens of one step: enough for the GEMMs to reach their rate, few enough that a step is short. */
-const MAX_STEP_TOKENS = 512
 
 export interface RunnerParts {
   readonly device: NativeDevice
@@ -18,6 +16,8 @@ export interface RunnerParts {
   readonly config: ModelConfig
   readonly pages: number
   readonly contextLength: number
+  readonly maxStepTokens: number
+  readonly description: ModelDevice
 }
 
 export class DeviceRunner implements Runner {
@@ -25,7 +25,8 @@ export class DeviceRunner implements Runner {
   readonly contextLength: number
   readonly pageSize = PAGE_SIZE
   readonly pages: number
-  readonly maxStepTokens = MAX_STEP_TOKENS
+  readonly maxStepTokens: number
+  readonly device: ModelDevice
   readonly captureNames: readonly string[]
   readonly #parts: RunnerParts
   readonly #frequencies: RopeFrequencies
@@ -35,6 +36,8 @@ export class DeviceRunner implements Runner {
     this.vocabSize = parts.config.vocabSize
     this.contextLength = parts.contextLength
     this.pages = parts.pages
+    this.maxStepTokens = parts.maxStepTokens
+    this.device = parts.description
     this.captureNames = captureNames(parts.config)
     this.#frequencies = new RopeFrequencies(parts.config)
   }

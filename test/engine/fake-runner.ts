@@ -32,6 +32,7 @@ interface Place {
 export const FAKE_EXPERTS = 6
 
 export class FakeRunner implements Runner {
+  readonly device = { name: 'fake', model: 'none', isa: 'none' }
   readonly vocabSize: number
   readonly contextLength: number
   readonly pageSize: number

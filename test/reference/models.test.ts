@@ -25,6 +25,11 @@ interface ModelCase {
   readonly tolerance: Readonly<Record<string, Tolerance>>
 }
 
+/** As in test/support/one-program.ts. A GPU rounds activations to bf16 where the weights are; the golden data is f32 compute. */
+const onGpu = process.env.MOEPP_TEST_DEVICE !== undefined
+const load = (directory: string) =>
+  loadModel(directory, onGpu ? { device: 'cuda:0', dtype: 'float32' } : { device: 'cpu' })
+
 const folder = join(golden, 'cases')
 const names = readdirSync(folder)
 
@@ -51,7 +56,7 @@ for (const name of names) {
       .map((length, b) => ({ b, length, start: T - length }))
       .filter(row => row.length === T || !LONGEST_ROW_ONLY.has(name))
     const prompts = rows.map(row => Array.from(realPart(ids, [], row.b, row.start)))
-    await using model = await loadModel(join(folder, name))
+    await using model = await load(join(folder, name))
     const layers = data.values('moe_output').shape[0]!
     const capture = ['layers.*.*', 'hidden_states.*', 'final_hidden']
 
@@ -87,7 +92,9 @@ for (const name of names) {
         )
       }
       const alone = await model.forward(prompts[r]!, {})
-      t.same(alone.logits, logits, `row ${b} alone is bitwise the batch's`)
+      // A GPU has other kernels for a few tokens than for many.
+      if (onGpu) t.equal(difference(alone.logits, logits, tolerance.logits!), '', `row ${b} alone`)
+      else t.same(alone.logits, logits, `row ${b} alone is bitwise the batch's`)
     }
 
     const greedy = data.values('greedy_ids')

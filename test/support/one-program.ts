@@ -14,8 +14,12 @@ export interface OneRun {
   readonly capture?: readonly string[]
 }
 
-/** What this machine can run: the best instruction set first. */
+/** The CUDA device that the tests of test/cuda/ run on. */
+const gpu = process.env.MOEPP_TEST_DEVICE
+
+/** What the tests run on: every instruction set of this machine, the best first; or the CUDA device alone. */
 export function devices(): string[] {
+  if (gpu) return [gpu]
   const { Device } = loadBinding()
   return ['avx512', 'avx2', 'neon', 'scalar'].filter(isa => {
     try {
@@ -35,10 +39,9 @@ export async function runProgram(
   inspect?: (cache: NativeKvCache) => void,
 ): Promise<RunResult[]> {
   const { Device } = loadBinding()
-  const device = new Device('cpu', {
-    threads: options.threads ?? 2,
-    ...(options.isa && { isa: options.isa }),
-  })
+  const device = gpu
+    ? new Device(gpu)
+    : new Device('cpu', { threads: options.threads ?? 2, ...(options.isa && { isa: options.isa }) })
   const p = new ProgramBuilder()
   const outputs = record(p)
   const program = await device.compile(p.finish(outputs))

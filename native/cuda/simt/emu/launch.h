@@ -18,6 +18,7 @@ struct Launch {
 template <class... Parameters, class... Arguments>
 Error launch(void (*kernel)(Parameters...), const Launch& how, Arguments&&... arguments) {
   if (how.grid.x == 0 || how.grid.y == 0 || how.grid.z == 0) return kSuccess;
+  if (emu::gpu().broken) return kLaunchFailed;
   struct Call {
     void (*kernel)(Parameters...);
     std::tuple<Parameters...> arguments;
@@ -28,7 +29,6 @@ Error launch(void (*kernel)(Parameters...), const Launch& how, Arguments&&... ar
       const auto* c = static_cast<const Call*>(p);
       std::apply(c->kernel, c->arguments);
     };
-    if (emu::gpu().broken) return kLaunchFailed;
     return static_cast<Error>(emu::run(how.grid, how.block, how.smem_bytes, entry, const_cast<Call*>(&call)));
   });
 }

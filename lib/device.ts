@@ -1,0 +1,74 @@
+/** Which device a model runs on. */
+import { type DeviceInfo, fromNative, loadBinding, type NativeDevice } from './binding.js'
+import { MoeppError } from './errors.js'
+import type { ResolvedLoadOptions } from './options.js'
+
+/** Where a loaded model runs. */
+export interface ModelDevice {
+  /** 'cpu', 'cuda:0'. */
+  readonly name: string
+  /** The processor's or the graphics card's own name. */
+  readonly model: string
+  /** The instruction set in use: 'avx512'; of a GPU 'sm_90'. */
+  readonly isa: string
+  /** Why `device: 'auto'` did not take a GPU. */
+  readonly reason?: string
+}
+
+/** @throws MoeppError ERR_UNSUPPORTED, ERR_NO_GPU, ERR_DRIVER_TOO_OLD, ERR_GPU_TOO_OLD */
+export function openDevice(
+  name: Exclude<ResolvedLoadOptions['device'], 'auto'>,
+  threads?: number,
+): NativeDevice {
+  const { Device } = loadBinding()
+  try {
+    return new Device(name, { ...(threads && { threads }) })
+  } catch (error) {
+    throw fromNative(error)
+  }
+}
+
+/** What 'auto' found: a GPU, or why there is none to use. `expected`: nobody could have hoped for one. */
+export type FoundGpu =
+  | { readonly device: NativeDevice }
+  | { readonly reason: string; readonly expected: boolean }
+
+/** The first GPU. Nothing is thrown: a GPU that cannot be used is a reason. */
+export function findGpu(): FoundGpu {
+  const { cuda } = loadBinding()
+  const { built, problem, devices } = cuda()
+  if (!built) return { reason: problem, expected: true }
+  try {
+    return { device: openDevice('cuda:0') }
+  } catch (error) {
+    const { code, message } = error as MoeppError
+    return { reason: message, expected: code === 'ERR_NO_GPU' && devices === 0 }
+  }
+}
+
+/** Memory on a GPU beside weights and cache: workspace, a step's buffers, the driver's own. */
+const RESERVE_BYTES = 512 * 2 ** 20
+
+/** Why so many bytes of weights and cache do not fit on the device; undefined if they do, or if it shares the host's memory. */
+export function tooLarge(info: DeviceInfo, bytes: number): string | undefined {
+  if (info.totalBytes === 0 || bytes + RESERVE_BYTES <= info.freeBytes) return undefined
+  const gib = (n: number) => `${(n / 2 ** 30).toFixed(1)} GiB`
+  return `${info.name} (${info.model}) has ${gib(info.freeBytes)} of ${gib(info.totalBytes)} free, the model needs ${gib(bytes + RESERVE_BYTES)}`
+}
+
+/** Says in one line why a GPU that is there is not used: a Node warning, which programs can catch or silence. */
+export function warnFallback(reason: string): void {
+  process.emitWarning(`the model runs on the CPU: ${reason}`, {
+    type: 'MoeppWarning',
+    code: 'MOEPP_CPU_FALLBACK',
+  })
+}
+
+export function describeDevice({ name, model, isa }: DeviceInfo, reason?: string): ModelDevice {
+  return Object.freeze({ name, model, isa, ...(reason !== undefined && { reason }) })
+}
+
+/** Whether a failure to load on a GPU means that the model does not fit. */
+export function isOutOfMemory(error: unknown): error is MoeppError {
+  return error instanceof MoeppError && error.code === 'ERR_OUT_OF_MEMORY'
+}

@@ -1,0 +1,148 @@
+// The CUDA device behind the interpreter: a small program gives the CPU's numbers, again when it is replayed; failures are typed.
+#include "device_test.h"
+#include "program.h"
+#include "small_model.h"
+#include "test.h"
+
+namespace moepp::test {
+
+static std::unique_ptr<Program> compiled(const std::shared_ptr<Device>& device, const ProgramSpec& spec) {
+  std::unique_ptr<Program> program;
+  const Status status = Program::compile(device, spec, {}, &program);
+  EXPECT_MESSAGE(status.ok(), status.message);
+  return program;
+}
+
+static std::shared_ptr<Device> opened() {
+  std::shared_ptr<Device> device;
+  const Status status = open_cuda_device(0, &device);
+  EXPECT_MESSAGE(status.ok(), status.message);
+  return device;
+}
+
+MOEPP_TEST(cuda_device_program) {
+  const TemporaryFile file(SmallModel::floats());
+  const SmallModel model(file.path());
+  std::shared_ptr<Device> cpu;
+  EXPECT(open_cpu_device(1, "", &cpu).ok());
+  const auto on_cpu = compiled(cpu, model.spec), on_gpu = compiled(opened(), model.spec);
+  // 3 tokens are recorded and then replayed, 70 are not; 5 grow the arena in between, after which 3 are recorded again.
+  for (const int64_t tokens : {3, 3, 5, 70, 3, 3, 70}) {
+    SmallStep want(*on_cpu, tokens, {"sum1"}), got(*on_gpu, tokens, {"sum1"});
+    const Status cpu_status = on_cpu->run(want.step), gpu_status = on_gpu->run(got.step);
+    EXPECT_MESSAGE(cpu_status.ok(), cpu_status.message);
+    EXPECT_MESSAGE(gpu_status.ok(), gpu_status.message);
+    for (const auto& [name, values] : want.results) {
+      for (size_t i = 0; i < values.size(); i++) {
+        // Three layers of sums of 20 products of the size of 1, in another order.
+        const float value = got.results[name][i], bound = 200.0f * 5.96e-8f * (1.0f + std::fabs(values[i]));
+        EXPECT_MESSAGE(std::fabs(values[i] - value) <= bound, std::to_string(tokens) + " tokens, " + name + "[" +
+                                                                  std::to_string(i) + "] is " + std::to_string(value) +
+                                                                  ", expected " + std::to_string(values[i]));
+      }
+    }
+  }
+}
+
+// A replay reads the inputs of its own step.
+MOEPP_TEST(cuda_device_replay_inputs) {
+  const TemporaryFile file(SmallModel::floats());
+  const SmallModel model(file.path());
+  const auto program = compiled(opened(), model.spec), other = compiled(opened(), model.spec);
+  SmallStep first(*program, 2), second(*program, 2), alone(*other, 2);
+  for (SmallStep* step : {&second, &alone}) step->tokens[0] = 30;
+  EXPECT(program->run(first.step).ok());
+  EXPECT(program->run(second.step).ok());
+  EXPECT(other->run(alone.step).ok());
+  EXPECT(second.results == alone.results);
+  EXPECT(second.results != first.results);
+}
+
+// Wrong integers are found before anything reaches the device.
+MOEPP_TEST(cuda_device_checks_inputs) {
+  const TemporaryFile file(SmallModel::floats());
+  const SmallModel model(file.path());
+  const auto program = compiled(opened(), model.spec);
+  SmallStep step(*program, 4);
+  step.tokens[2] = kVocabulary;
+  const Status status = program->run(step.step);
+  EXPECT(status.code == Code::kBadProgram && status.message.find("tokens[2] is 37, expected 0 to 36") != std::string::npos);
+  step.tokens[2] = 0;
+  EXPECT(program->run(step.step).ok());
+}
+
+MOEPP_TEST(cuda_device_pages) {
+  const auto device = opened();
+  for (const DType dtype : {DType::kF32, DType::kBf16}) {
+    std::shared_ptr<KvCache> cache;
+    EXPECT(KvCache::create(device, {nullptr, dtype, 3, 4, 16, 2, 6}, &cache).ok());
+    std::vector<float> page(2 * 2 * 16 * 6, NAN);
+    EXPECT(cache->copy_page(1, 3).ok());
+    EXPECT(cache->read_page(2, 3, page.data()).ok());
+    for (const float value : page) EXPECT(value == 0.0f);  // memory comes cleared
+    EXPECT(cache->copy_page(1, 4).code == Code::kBadProgram);
+    EXPECT(cache->read_page(3, 0, page.data()).code == Code::kBadProgram);
+  }
+}
+
+MOEPP_TEST(cuda_device_index) {
+  std::shared_ptr<Device> device;
+  EXPECT(open_cuda_device(99, &device).code == Code::kNoGpu);
+  EXPECT(open_cuda_device(-1, &device).code == Code::kNoGpu);
+  EXPECT(cuda_info().built && cuda_info().devices >= 1);
+}
+
+#if SIMT_EMULATED
+// Another GPU for as long as this lives.
+struct OtherGpu {
+  simt::emu::Gpu before = simt::emu::gpu();
+  ~OtherGpu() { simt::emu::gpu() = before; }
+};
+
+MOEPP_TEST(cuda_device_failures) {
+  const OtherGpu restore;
+  std::shared_ptr<Device> device;
+  simt::emu::Gpu& gpu = simt::emu::gpu();
+  const auto opens_with = [&](Code code, const char* text) {
+    const Status status = open_cuda_device(0, &device);
+    EXPECT_MESSAGE(status.code == code && status.message.find(text) != std::string::npos, status.message);
+    gpu = restore.before;
+  };
+  gpu.driver_version = 0;
+  opens_with(Code::kNoGpu, "no NVIDIA driver");
+  gpu.driver_version = 12080;
+  opens_with(Code::kDriverTooOld, "supports CUDA 12.8, this build needs CUDA 13.0");
+  gpu.devices = 0;
+  opens_with(Code::kNoGpu, "no such device");
+  gpu.major = 6;
+  opens_with(Code::kGpuTooOld, "compute capability 6.6, 7.5 or newer is needed");
+  gpu.memory_bytes = 1 << 20;
+  opens_with(Code::kOutOfMemory, "out of memory");
+
+  const TemporaryFile file(SmallModel::floats());
+  const SmallModel model(file.path());
+  const auto program = compiled(opened(), model.spec);
+  gpu.broken = true;
+  SmallStep step(*program, 4);
+  const Status status = program->run(step.step);
+  EXPECT_MESSAGE(status.code == Code::kDevice && status.op == "embedding", status.message);
+  gpu.broken = false;
+  EXPECT(program->run(step.step).ok());  // nothing is left behind
+}
+
+// All that a device and its programs took is given back.
+MOEPP_TEST(cuda_device_gives_back) {
+  const size_t before = simt::emu::used_bytes();
+  {
+    const TemporaryFile file(SmallModel::floats());
+    const SmallModel model(file.path());
+    const auto program = compiled(opened(), model.spec);
+    SmallStep step(*program, 4);
+    EXPECT(program->run(step.step).ok());
+    EXPECT(simt::emu::used_bytes() > before);
+  }
+  EXPECT(simt::emu::used_bytes() == before);
+}
+#endif
+
+}  // namespace moepp::test

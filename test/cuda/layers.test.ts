@@ -1,0 +1,4 @@
+/** The golden layers on the CUDA device. */
+import './gpu.js'
+
+await import('../reference/layers.test.js')
