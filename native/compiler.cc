@@ -1,6 +1,7 @@
 // Program::compile: binds every op's fields to buffers and weights, and checks names, shapes, dtypes and order.
 #include "check_data.h"
 #include "program.h"
+#include "quantise.h"
 
 namespace moepp {
 
@@ -103,6 +104,9 @@ class Compiler {
   Status declare() {
     for (const BufferSpec& spec : spec_.buffers) {
       MOEPP_CHECK(check_declaration(spec.name, spec.shape));
+      if (is_quantised(spec.dtype))
+        return Status::error(Code::kBadProgram,
+                             "buffer " + spec.name + " is " + dtype_name(spec.dtype) + ", expected f32 or i32");
       auto buffer = std::make_unique<Program::Buffer>();
       buffer->name = spec.name;
       buffer->dtype = spec.dtype;
@@ -227,11 +231,12 @@ class Compiler::Binder {
     const int index = find(field, compiler_.weight_index_, "weight", optional);
     if (index < 0) return;
     Program::Weight& weight = *program_.weights_[index];
-    // The embedding takes rows or panels, f32 or bf16, so that an output head that shares the table decides. Other vectors
-    // and small matrices in rows are f32.
+    // The embedding takes rows or panels, of any weight's dtype, so that an output head that shares the table decides. Other
+    // vectors and small matrices in rows are f32.
     const bool flexible = op_.op == "embedding";
-    const bool halves = weight.spec.dtype == DType::kBf16 && (flexible || layout != Layout::kRows);
-    check(field, weight.spec.name, weight.spec.shape, weight.spec.dtype, shape, halves ? DType::kBf16 : DType::kF32);
+    const DType dtype = weight.spec.dtype;
+    const bool narrow = (dtype == DType::kBf16 || is_quantised(dtype)) && (flexible || layout != Layout::kRows);
+    check(field, weight.spec.name, weight.spec.shape, dtype, shape, narrow ? dtype : DType::kF32);
     if (!weight.used || (weight.flexible && !flexible)) {
       weight.layout = layout;
     } else if (!flexible && weight.layout != layout) {
@@ -346,6 +351,15 @@ Status Compiler::check_whole() {
     if (!weight->used) return Status::error(Code::kBadProgram, "weight " + weight->spec.name + ": no op reads it");
     for (const int64_t size : weight->spec.shape) {
       if (size < 0) return Status::error(Code::kBadProgram, "weight " + weight->spec.name + ": its shape must be known");
+    }
+    if (is_quantised(weight->spec.dtype) && weight->layout == Layout::kRows) {
+      return Status::error(Code::kBadProgram, "weight " + weight->spec.name + " is " + dtype_name(weight->spec.dtype) +
+                                                  ", but no linear or grouped_gemm reads it; expected f32 or bf16");
+    }
+    if (is_quantised(weight->spec.dtype) && (weight->spec.shape.back() < 1 || weight->spec.shape.back() > kMostQuantisedInputs)) {
+      return Status::error(Code::kBadProgram, "weight " + weight->spec.name + " is " + shape_text(weight->spec.shape) + " " +
+                                                  dtype_name(weight->spec.dtype) + ", expected rows of 1 to " +
+                                                  std::to_string(kMostQuantisedInputs) + " elements");
     }
   }
   for (const auto& buffer : program_.buffers_) {

@@ -34,7 +34,7 @@ enum class Activation : int32_t { kNone = 0, kTanh = 1, kSwiglu = 2 };
 // out[t] = table[tokens[t]].
 struct EmbeddingArgs {
   const Tensor* tokens;  // [T] i32, each in [0, V)
-  const Tensor* table;   // [V, H] f32 | bf16; rows, or panels when the output head shares it
+  const Tensor* table;   // [V, H] f32 | bf16; rows, or panels - then int8 and int4, too - when the output head shares it
   Tensor* out;           // [T, H] f32
 
   template <class Visitor>
@@ -67,10 +67,11 @@ struct RmsNormArgs {
 };
 
 // out[t][n] = activation(sum_k x[t][k] * weight[n][k]); f32 products and sums over k in ascending order, so that a row does
-// not depend on the number of rows. activation is none or tanh.
+// not depend on the number of rows. With int8 and int4 weights, x is quantised to int8 by blocks of 128 k first, and the sum is
+// over blocks, ascending, of exact integer sums times the scales (cpu/kernels/quantised_gemm.inl.h). activation is none or tanh.
 struct LinearArgs {
   const Tensor* x;       // [T, I] f32
-  const Tensor* weight;  // [O, I] f32 | bf16, panels
+  const Tensor* weight;  // [O, I] f32 | bf16 | int8 | int4, panels
   Tensor* out;           // [T, O] f32
   Activation activation;
 
@@ -221,14 +222,14 @@ struct RouteTopKArgs {
   }
 };
 
-// For each row r of expert n: g = input_scale * weight[n] x[row], in f32, k ascending; out[r] = g, or with swiglu, where g is
+// For each row r of expert n: g = input_scale * weight[n] x[row], summed as linear does; out[r] = g, or with swiglu, where g is
 // F gate columns, then F up columns: out[r][f] = silu(g[f]) * g[F + f]. row is token_order[r] / K with token_order, else r.
 // Rows from expert_offsets[N] on are neither read nor written.
 struct GroupedGemmArgs {
   const Tensor* x;               // [T, I] f32 with token_order; [T, K, I] without
   const Tensor* expert_offsets;  // [N+1] i32
   const Tensor* token_order;     // [T, K] i32 or null
-  const Tensor* weight;          // [N, O, I] f32 | bf16; panels, or gate-up panels of [N, 2F, I] with swiglu
+  const Tensor* weight;          // [N, O, I] f32 | bf16 | int8 | int4; panels, or gate-up panels of [N, 2F, I] with swiglu
   Tensor* out;                   // [T, K, O] f32, or [T, K, F]
   float input_scale;
   Activation activation;  // none | swiglu

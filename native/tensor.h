@@ -6,7 +6,9 @@
 
 namespace moepp {
 
-enum class DType : uint8_t { kF32, kBf16, kF16, kI32 };
+// kI8 and kI4 are weights in panels only: integers with a scale for each group of k (quantise.h), whose elements have no size of
+// their own.
+enum class DType : uint8_t { kF32, kBf16, kF16, kI32, kI8, kI4 };
 
 // How a weight's elements are ordered in memory. Every other tensor is kRows.
 //   kRows    row-major
@@ -38,6 +40,11 @@ struct Tensor {
   }
 };
 
+static inline bool is_quantised(DType dtype) {
+  return dtype == DType::kI8 || dtype == DType::kI4;
+}
+
+// Bytes of one element; not of a quantised weight.
 static inline int64_t dtype_size(DType dtype) {
   return dtype == DType::kBf16 || dtype == DType::kF16 ? 2 : 4;
 }
@@ -52,6 +59,10 @@ static inline const char* dtype_name(DType dtype) {
       return "f16";
     case DType::kI32:
       return "i32";
+    case DType::kI8:
+      return "int8";
+    case DType::kI4:
+      return "int4";
   }
   return "?";
 }

@@ -51,6 +51,9 @@ void MappedFile::drop(uint64_t offset, uint64_t bytes) const {
 }
 
 Status SourceTensor::open(const TensorRef& ref, std::map<std::string, std::shared_ptr<MappedFile>>* files, SourceTensor* tensor) {
+  if (ref.dtype != DType::kF32 && ref.dtype != DType::kBf16 && ref.dtype != DType::kF16) {
+    return Status::error(Code::kBadFile, ref.name + " is " + dtype_name(ref.dtype) + ", expected f32, bf16 or f16");
+  }
   const uint64_t size = static_cast<uint64_t>(dtype_size(ref.dtype));
   uint64_t reach = 1;  // one past the last element
   for (size_t i = 0; i < ref.shape.size(); i++) {
@@ -205,8 +208,9 @@ Status write_tensors(const std::string& path, const std::vector<uint8_t>& header
   for (size_t i = 0; i < refs.size(); i++) {
     SourceTensor source;
     MOEPP_CHECK(SourceTensor::open(refs[i], &files, &source));
-    if (dtypes[i] != source.dtype && dtypes[i] == DType::kF16)
-      return Status::error(Code::kUnsupported, refs[i].name + ": f16 is not written");
+    if (dtypes[i] != source.dtype && dtypes[i] != DType::kF32 && dtypes[i] != DType::kBf16)
+      return Status::error(Code::kUnsupported,
+                           refs[i].name + ": " + dtype_name(dtypes[i]) + " is not written, expected f32 or bf16");
     MOEPP_CHECK(write_tensor(output, source, dtypes[i], control));
   }
   return output.sync();

@@ -56,7 +56,9 @@ DType to_dtype(const Napi::Value& value) {
   if (name == "bf16") return DType::kBf16;
   if (name == "f16") return DType::kF16;
   if (name == "i32") return DType::kI32;
-  throw expected(value.Env(), "dtype", "f32, bf16, f16 or i32");
+  if (name == "int8") return DType::kI8;
+  if (name == "int4") return DType::kI4;
+  throw expected(value.Env(), "dtype", "f32, bf16, f16, i32, int8 or int4");
 }
 
 // A size, or the name of a Symbol.

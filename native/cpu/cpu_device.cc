@@ -108,8 +108,10 @@ class CpuDevice final : public Device {
   Isa isa_;
 };
 
-// Packs panels [first, last), counted over all groups, and drops the rows they were made of.
-void pack_panels(const StackedRows& rows, const WeightSpec& spec, Layout layout, int64_t first, int64_t last, std::byte* target) {
+// Packs panels [first, last), counted over all groups, and drops the rows they were made of. Returns the first row that cannot be
+// quantised, or -1.
+int64_t pack_panels(const StackedRows& rows, const WeightSpec& spec, Layout layout, int64_t first, int64_t last,
+                    std::byte* target) {
   const int64_t group_rows = spec.shape[spec.shape.size() - 2], per_group = panel_count(layout, group_rows);
   const int64_t bytes = panel_bytes(spec.dtype, rows.length());
   for (int64_t unit = first; unit < last; unit++) {
@@ -119,7 +121,8 @@ void pack_panels(const StackedRows& rows, const WeightSpec& spec, Layout layout,
       const int64_t row = panel_row(layout, group_rows, panel, lane);
       lanes[lane] = row < 0 ? PackRow{} : rows.row(start + row);
     }
-    pack_panel(target + unit * bytes, spec.dtype, lanes, rows.length());
+    const int64_t bad = pack_panel(target + unit * bytes, spec.dtype, lanes, rows.length());
+    if (bad >= 0) return start + panel_row(layout, group_rows, panel, bad);
   }
   for (int64_t unit = first; unit < last;) {  // one group after the other
     const int64_t start = unit / per_group * group_rows, panel = unit % per_group;
@@ -131,6 +134,7 @@ void pack_panels(const StackedRows& rows, const WeightSpec& spec, Layout layout,
     if (halves) rows.drop(start + limit + from, start + limit + to);
     unit += panels;
   }
+  return -1;
 }
 
 Status CpuDevice::load_weight(const WeightSpec& spec, Layout layout, void* data, const Control& control) {
@@ -141,11 +145,13 @@ Status CpuDevice::load_weight(const WeightSpec& spec, Layout layout, void* data,
   const int64_t unit_bytes = panels ? panel_bytes(spec.dtype, rows.length()) : rows.length() * dtype_size(spec.dtype);
   const int64_t units = panels ? weight_bytes(spec, layout) / std::max<int64_t>(1, unit_bytes) : rows.count();
   const int64_t batch = std::max<int64_t>(1, (int64_t{1} << 20) / std::max<int64_t>(1, unit_bytes));
+  std::atomic<int64_t> bad_row{-1};
   pool_->parallel_for((units + batch - 1) / batch, [&](int64_t task, int) {
-    if (control.is_cancelled()) return;
+    if (control.is_cancelled() || bad_row.load(std::memory_order_relaxed) >= 0) return;
     const int64_t first = task * batch, last = std::min(units, first + batch);
     if (panels) {
-      pack_panels(rows, spec, layout, first, last, target);
+      const int64_t bad = pack_panels(rows, spec, layout, first, last, target);
+      if (bad >= 0) bad_row.store(bad, std::memory_order_relaxed);
     } else {
       for (int64_t unit = first; unit < last; unit++) {
         const PackRow row = rows.row(unit);
@@ -155,7 +161,11 @@ Status CpuDevice::load_weight(const WeightSpec& spec, Layout layout, void* data,
     }
     control.add((last - first) * unit_bytes);
   });
-  return control.is_cancelled() ? Status::error(Code::kAborted, "loading was cancelled") : Status{};
+  if (control.is_cancelled()) return Status::error(Code::kAborted, "loading was cancelled");
+  const int64_t bad = bad_row.load(std::memory_order_relaxed);
+  if (bad < 0) return {};
+  return Status::error(Code::kBadWeights, spec.name + ": row " + std::to_string(bad) + " holds a NaN or an infinity, which " +
+                                              dtype_name(spec.dtype) + " cannot; expected finite values");
 }
 
 }  // namespace

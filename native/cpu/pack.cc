@@ -106,7 +106,67 @@ static void convert_row(const PackRow& row, int64_t k, int64_t n, DType dtype, s
   }
 }
 
-void pack_panel(std::byte* target, DType dtype, const PackRow (&rows)[kPanelRows], int64_t k) {
+static void write_words(std::byte (&words)[kQuantBlock], const Int8Block& block) {
+  for (int64_t i = 0; i < kQuantBlock; i++) words[i] = static_cast<std::byte>(block.q[i] + 128);
+}
+
+// Bytes of the pairs of quads, in the lower half of `words`.
+static void write_words(std::byte (&words)[kQuantBlock], const Int4Block& block) {
+  for (int64_t pair = 0; pair < kQuantBlock / 8; pair++) {
+    const bool mirrored = block.multiplier[pair * 8 / kInt4Group] < 0;
+    for (int64_t i = 0; i < 4; i++) {
+      const int8_t* q = block.q + pair * 8 + i;
+      words[pair * 4 + i] = static_cast<std::byte>(mirrored ? (7 - q[0]) | (7 - q[4]) << 4 : (q[0] + 8) | (q[4] + 8) << 4);
+    }
+  }
+}
+
+static bool quantise(const float* values, Int8Block* block) {
+  return quantise_int8(values, block);
+}
+static bool quantise(const float* values, Int4Block* block) {
+  return quantise_int4(values, block);
+}
+// The scale of a lane, and what stands behind all scales; `scales` is the lane's place.
+static void write_scale(std::byte* scales, const Int8Block& block) {
+  std::memcpy(scales, &block.scale, 2);
+}
+static void write_scale(std::byte* scales, const Int4Block& block) {
+  uint16_t flags = 0, multipliers = 0;
+  for (int64_t j = 0; j < kInt4Groups; j++) {
+    const int multiplier = block.multiplier[j];
+    flags = static_cast<uint16_t>(flags | (multiplier < 0 ? 1 : 0) << j);
+    multipliers = static_cast<uint16_t>(multipliers | (multiplier < 0 ? -multiplier : multiplier) << (4 * j));
+  }
+  flags |= block.scale;
+  std::memcpy(scales, &flags, 2);
+  std::memcpy(scales + 2 * kPanelRows, &multipliers, 2);
+}
+
+template <class Block>
+static int64_t pack_quantised(std::byte* target, int64_t value_bytes, int64_t block_bytes, const PackRow (&rows)[kPanelRows],
+                              int64_t k) {
+  for (int64_t begin = 0; begin < k; begin += kQuantBlock, target += block_bytes) {
+    const int64_t n = std::min(kQuantBlock, k - begin);
+    std::byte words[kPanelRows][kQuantBlock];
+    const std::byte* source[kPanelRows];
+    for (int64_t i = 0; i < kPanelRows; i++) {
+      float values[kQuantBlock] = {};
+      Block block;
+      convert_row(rows[i], begin, n, DType::kF32, reinterpret_cast<std::byte*>(values));
+      if (!quantise(values, &block)) return i;
+      write_words(words[i], block);
+      source[i] = words[i];
+      write_scale(target + value_bytes + 2 * i, block);
+    }
+    transpose(source, value_bytes / kPanelRows / 4, target);
+  }
+  return -1;
+}
+
+int64_t pack_panel(std::byte* target, DType dtype, const PackRow (&rows)[kPanelRows], int64_t k) {
+  if (dtype == DType::kI8) return pack_quantised<Int8Block>(target, kInt8Values, kInt8BlockBytes, rows, k);
+  if (dtype == DType::kI4) return pack_quantised<Int4Block>(target, kInt4Values, kInt4BlockBytes, rows, k);
   const int64_t per_word = 4 / dtype_size(dtype);
   const std::byte* source[kPanelRows];
   const bool in_place = std::all_of(
@@ -129,6 +189,7 @@ void pack_panel(std::byte* target, DType dtype, const PackRow (&rows)[kPanelRows
     }
     transpose(source, words, target + done / per_word * kPanelRows * 4);
   }
+  return -1;
 }
 
 }  // namespace moepp::cpu

@@ -143,7 +143,8 @@ ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
     // The system refuses more threads: go on with those that started.
   }
   // Pages that no kernel touches are never backed by memory.
-  state->scratch = static_cast<std::byte*>(::operator new((state->workers.size() + 1) * kScratchBytes, std::align_val_t{64}));
+  state->scratch = static_cast<std::byte*>(
+      ::operator new((state->workers.size() + 1) * kScratchBytes + kJobScratchBytes, std::align_val_t{64}));
 }
 
 ThreadPool::~ThreadPool() {
@@ -172,7 +173,11 @@ void ThreadPool::parallel_for(int64_t tasks, void (*run)(const void*, int64_t, i
 }
 
 std::byte* ThreadPool::scratch(int thread) {
-  return state_->scratch + static_cast<size_t>(thread) * kScratchBytes;
+  return state_->scratch + kJobScratchBytes + static_cast<size_t>(thread) * kScratchBytes;
+}
+
+std::byte* ThreadPool::job_scratch() {
+  return state_->scratch;
 }
 
 }  // namespace moepp::cpu

@@ -12,6 +12,8 @@ namespace moepp::cpu {
 
 // Bytes that each thread may use within a task, aligned to 64.
 constexpr size_t kScratchBytes = size_t{2} << 20;
+// Bytes that the tasks of one job may share, aligned to 64.
+constexpr size_t kJobScratchBytes = size_t{32} << 20;
 
 class ThreadPool final : public Queue {
  public:
@@ -37,6 +39,8 @@ class ThreadPool final : public Queue {
 
   // kScratchBytes for the use of one thread until its task ends. Contents are unspecified.
   std::byte* scratch(int thread);
+  // kJobScratchBytes for the use of one job's tasks until it ends, in whatever way they share them.
+  std::byte* job_scratch();
 
  private:
   struct State;

@@ -11,8 +11,9 @@ MOEPP_TEST(embedding) {
     for (const auto& [t, v, h] : shapes) {
       Guarded<int32_t> tokens(t);
       for (int64_t i = 0; i < t; i++) tokens[i] = static_cast<int32_t>((i * 31 + v - 1) % v);  // the last row first
-      for (DType dtype : {DType::kF32, DType::kBf16}) {
+      for (DType dtype : {DType::kF32, DType::kBf16, DType::kI8, DType::kI4}) {
         for (Layout layout : {Layout::kRows, Layout::kPanels}) {
+          if (is_quantised(dtype) && layout == Layout::kRows) continue;
           const int64_t bytes =
               layout == Layout::kRows ? v * h * dtype_size(dtype) : cpu::panel_count(layout, v) * cpu::panel_bytes(dtype, h);
           Guarded<unsigned char> table(bytes);

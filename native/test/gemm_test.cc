@@ -59,7 +59,7 @@ static std::vector<float> alone(const Isa& isa, ThreadPool& pool, LinearSetup& s
 MOEPP_TEST(linear_matches_reference) {
   ThreadPool one(1), two(2);
   for (const Isa& isa : cpu::available_isas()) {
-    for (DType dtype : {DType::kF32, DType::kBf16}) {
+    for (DType dtype : {DType::kF32, DType::kBf16, DType::kI8, DType::kI4}) {
       for (const LinearCase& c : kCases) {
         LinearSetup setup(c, dtype);
         const LinearArgs args = setup.args(Activation::kNone);
@@ -86,7 +86,7 @@ MOEPP_TEST(linear_matches_reference) {
 MOEPP_TEST(linear_keeps_rows_apart) {
   ThreadPool two(2);
   for (const Isa& isa : cpu::available_isas()) {
-    for (DType dtype : {DType::kF32, DType::kBf16}) {
+    for (DType dtype : {DType::kF32, DType::kBf16, DType::kI8, DType::kI4}) {
       for (int64_t tokens : {3, 8, 29}) {
         LinearSetup setup({tokens, 61, 75}, dtype);
         const LinearArgs args = setup.args(Activation::kNone);
@@ -134,11 +134,13 @@ MOEPP_TEST(linear_tanh) {
     }
     EXPECT_MESSAGE(worst <= 4.0 * kRoundoff, std::to_string(worst / (2.0 * kRoundoff)) + " units in the last place");
 
-    LinearSetup wide({30, 61, 75}, DType::kBf16);
-    const LinearArgs args = wide.args(Activation::kTanh);
-    isa.kernels->linear(args, one);
-    const std::string wrong = check_linear(args, sample(30, 30), sample(75, 75));
-    EXPECT_MESSAGE(wrong.empty(), std::string(isa.name) + ": " + wrong);
+    for (DType dtype : {DType::kBf16, DType::kI8, DType::kI4}) {
+      LinearSetup wide({30, 61, 75}, dtype);
+      const LinearArgs args = wide.args(Activation::kTanh);
+      isa.kernels->linear(args, one);
+      const std::string wrong = check_linear(args, sample(30, 30), sample(75, 75));
+      EXPECT_MESSAGE(wrong.empty(), std::string(isa.name) + ": " + wrong);
+    }
   }
 }
 

@@ -116,7 +116,7 @@ static std::vector<float> alone(const Isa& isa, ThreadPool& pool, GroupedSetup& 
 MOEPP_TEST(grouped_gemm_matches_reference) {
   ThreadPool one(1), two(2);
   for (const Isa& isa : cpu::available_isas()) {
-    for (DType dtype : {DType::kF32, DType::kBf16}) {
+    for (DType dtype : {DType::kF32, DType::kBf16, DType::kI8, DType::kI4}) {
       for (const GroupedCase& c : kCases) {
         GroupedSetup setup(c, dtype);
         const GroupedGemmArgs args = setup.args();
@@ -145,7 +145,7 @@ MOEPP_TEST(grouped_gemm_matches_reference) {
 MOEPP_TEST(grouped_gemm_keeps_rows_apart) {
   ThreadPool two(2);
   for (const Isa& isa : cpu::available_isas()) {
-    for (DType dtype : {DType::kF32, DType::kBf16}) {
+    for (DType dtype : {DType::kF32, DType::kBf16, DType::kI8, DType::kI4}) {
       GroupedSetup setup({60, 1, 4, 61, 37, true, true, 1.0f, 1.0}, dtype);
       const GroupedGemmArgs args = setup.args();
       isa.kernels->grouped_gemm(args, two);

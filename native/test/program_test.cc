@@ -101,6 +101,66 @@ MOEPP_TEST(program_memory_plan_changes_nothing) {
   }
 }
 
+// The linear and grouped weights in `dtype`; the table, which the head shares, among them.
+static ProgramSpec quantised(const SmallModel& model, DType dtype) {
+  ProgramSpec spec = model.spec;
+  for (WeightSpec& weight : spec.weights) {
+    const char* panels[] = {"table", "w0", "w1", "w2", "gate_up", "down_proj"};
+    for (const char* name : panels) {
+      if (weight.name.rfind(name, 0) == 0) weight.dtype = dtype;
+    }
+  }
+  return spec;
+}
+
+MOEPP_TEST(program_quantises_while_loading) {
+  const TemporaryFile file(SmallModel::floats());
+  const SmallModel model(file.path());
+  std::vector<float> unquantised;
+  for (const DType dtype : {DType::kF32, DType::kI8, DType::kI4}) {
+    std::vector<float> first;
+    for (const int threads : {1, 2}) {
+      std::unique_ptr<Program> program;
+      const Status status = Program::compile(open_device(threads), quantised(model, dtype), {}, &program);
+      EXPECT_MESSAGE(status.ok(), status.message);
+      if (!status.ok()) return;
+      SmallStep small(*program, 7);
+      EXPECT(program->run(small.step).ok());
+      const std::vector<float>& logits = small.results["logits"];
+      if (first.empty()) first = logits;
+      EXPECT(same_bits(first.data(), logits.data(), logits.size() * 4));
+    }
+    if (unquantised.empty()) unquantised = first;
+    EXPECT((dtype == DType::kF32) == same_bits(first.data(), unquantised.data(), first.size() * 4));
+  }
+}
+
+MOEPP_TEST(program_refuses_what_cannot_be_quantised) {
+  const TemporaryFile file(SmallModel::floats());
+  const SmallModel model(file.path());
+  const auto changed = [&](auto change) {
+    ProgramSpec spec = quantised(model, DType::kI4);
+    change(spec);
+    return spec;
+  };
+  expect_refused(changed([](ProgramSpec& s) { s.weights[1].dtype = DType::kI8; }),
+                 "weight (norm) is [20] int8, expected [20] f32");
+  expect_refused(changed([](ProgramSpec& s) { s.buffers[2].dtype = DType::kI8; }), "buffer x0 is int8, expected f32 or i32");
+  expect_refused(changed([](ProgramSpec& s) {
+                   s.ops.pop_back();
+                   s.outputs = {"last"};
+                 }),
+                 "weight table is int4, but no linear or grouped_gemm reads it");
+  // The third of the table's values becomes infinite.
+  ProgramSpec spec = quantised(model, DType::kI8);
+  const float infinite = HUGE_VALF;
+  std::FILE* stored = std::fopen(file.path().c_str(), "r+b");
+  std::fseek(stored, static_cast<long>(spec.weights[0].parts[0].byte_offset + 4 * (3 * kHidden + 2)), SEEK_SET);
+  EXPECT(std::fwrite(&infinite, 4, 1, stored) == 1);
+  std::fclose(stored);
+  expect_refused(spec, "table: row 3 holds a NaN or an infinity, which int8 cannot; expected finite values");
+}
+
 MOEPP_TEST(program_is_cancelled_between_ops) {
   const TemporaryFile file(SmallModel::floats());
   std::unique_ptr<Program> program;

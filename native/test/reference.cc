@@ -3,6 +3,7 @@
 #include <numeric>
 
 #include "cpu/panels.h"
+#include "reference_gemm.h"
 
 namespace moepp::test {
 
@@ -27,6 +28,10 @@ std::string check_embedding(const EmbeddingArgs& args, const Tokens& tokens) {
     const int64_t row = args.tokens->i32()[t];
     std::vector<Bounded> expected;
     for (int64_t i = 0; i < h; i++) {
+      if (is_quantised(table.dtype)) {
+        expected.push_back({panel_element(table, 0, row, i), 0.0});
+        continue;
+      }
       int64_t index = row * h + i;
       if (table.layout == Layout::kPanels) {
         index = row / cpu::kPanelRows * cpu::panel_bytes(table.dtype, h) / dtype_size(table.dtype) +

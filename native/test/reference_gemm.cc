@@ -1,5 +1,7 @@
 #include "reference_gemm.h"
 
+#include <algorithm>
+
 #include "cpu/panels.h"
 
 namespace moepp::test {
@@ -19,7 +21,37 @@ static void place_of(Layout layout, int64_t rows, int64_t row, int64_t* panel, i
   *lane = column % 16 + (row < columns ? 0 : 16);
 }
 
+// One block of an int8 or int4 panel, as panels.h describes it.
+class QuantisedBlock {
+ public:
+  QuantisedBlock(const char* panel, DType dtype, int64_t block)
+      : int8_(dtype == DType::kI8),
+        bytes_(reinterpret_cast<const unsigned char*>(panel) + block * (int8_ ? 4160 : 2176)),
+        halves_(reinterpret_cast<const uint16_t*>(bytes_ + (int8_ ? 4096 : 2048))) {}
+
+  double scale(int64_t lane) const {
+    const int bits = halves_[lane];
+    return static_cast<double>(bf16_to_f32(static_cast<uint16_t>(int8_ ? bits : bits - bits % 16)));
+  }
+  // In units of the scale; k within the block.
+  int64_t value(int64_t lane, int64_t k) const {
+    if (int8_) return bytes_[k / 4 * 128 + lane * 4 + k % 4] - 128;
+    const int byte = bytes_[k / 8 * 128 + lane * 4 + k % 4], half = k % 8 < 4 ? byte % 16 : byte / 16;
+    const bool seven = (halves_[lane] >> k / 32) % 2 != 0;
+    return (half - (seven ? 7 : 8)) * ((halves_[32 + lane] >> (k / 32 * 4)) % 16);
+  }
+
+ private:
+  const bool int8_;
+  const unsigned char* bytes_;
+  const uint16_t* halves_;
+};
+
 static double element_of(const char* panel, DType dtype, int64_t lane, int64_t k) {
+  if (is_quantised(dtype)) {
+    const QuantisedBlock block(panel, dtype, k / 128);
+    return static_cast<double>(block.value(lane, k % 128)) * block.scale(lane);
+  }
   const int64_t index = cpu::panel_index(dtype, lane, k);
   if (dtype == DType::kF32) return static_cast<double>(reinterpret_cast<const float*>(panel)[index]);
   return static_cast<double>(bf16_to_f32(reinterpret_cast<const uint16_t*>(panel)[index]));
@@ -33,8 +65,42 @@ double panel_element(const Tensor& weight, int64_t group, int64_t row, int64_t k
   return element_of(weight.as<char>() + at * panel_bytes(weight.dtype, count), weight.dtype, lane, k);
 }
 
+QuantisedInputs quantise_inputs(const float* x, int64_t count) {
+  QuantisedInputs block = {};
+  float most = 0.0f;
+  for (int64_t i = 0; i < count; i++) {
+    if (!std::isfinite(x[i])) return block.scale = std::nanf(""), block;
+    most = std::fmax(most, std::fabs(x[i]));
+  }
+  if (most < 0x1p-100f) return block;
+  const float inverse = 127.0f / most;
+  block.scale = most / 127.0f;
+  for (int64_t i = 0; i < count; i++) block.q[i] = static_cast<int64_t>(std::nearbyint(x[i] * inverse));
+  return block;
+}
+
+// The same for int8 and int4 weights: blocks of exact integer sums, times the scales, added up in f32.
+static Bounded quantised_dot(const float* x, const Tensor& weight, int64_t group, int64_t row, double scale) {
+  const int64_t rows = weight.shape[weight.rank - 2], count = weight.shape[weight.rank - 1], blocks = (count + 127) / 128;
+  int64_t panel, lane;
+  place_of(weight.layout, rows, row, &panel, &lane);
+  const char* at = weight.as<char>() + (group * panel_count(weight.layout, rows) + panel) * panel_bytes(weight.dtype, count);
+  double sum = 0.0, magnitude = 0.0;
+  for (int64_t b = 0; b < blocks; b++) {
+    const QuantisedBlock block(at, weight.dtype, b);
+    const QuantisedInputs inputs = quantise_inputs(x + b * 128, std::min<int64_t>(128, count - b * 128));
+    int64_t integer = 0;
+    for (int64_t k = 0; k < 128; k++) integer += inputs.q[k] * block.value(lane, k);
+    const double product = static_cast<double>(integer) * block.scale(lane) * static_cast<double>(inputs.scale);
+    sum += product;
+    magnitude += std::abs(product);
+  }
+  return {scale * sum, scale * sum_error(blocks + 2, magnitude)};  // the product of the scales and `scale` round, too
+}
+
 // scale * sum_k x[k] * weight[row][k].
 static Bounded dot(const float* x, const Tensor& weight, int64_t group, int64_t row, double scale) {
+  if (is_quantised(weight.dtype)) return quantised_dot(x, weight, group, row, scale);
   const int64_t count = weight.shape[weight.rank - 1];
   double sum = 0.0, magnitude = 0.0;
   for (int64_t k = 0; k < count; k++) {
@@ -100,10 +166,49 @@ std::vector<int64_t> sample(int64_t n, int64_t count) {
   return indices;
 }
 
+// Every value that a panel may hold is drawn; the largest weights are about `scale`.
+static void fill_quantised(unsigned char* panel, DType dtype, Layout layout, int64_t panels_of_group, int64_t p, int64_t rows,
+                           int64_t k, uint32_t* state, float scale) {
+  const auto next = [&](uint32_t n) {
+    *state = *state * 1664525u + 1013904223u;
+    return (*state >> 8) % n;
+  };
+  const bool int8 = dtype == DType::kI8;
+  for (int64_t b = 0; b < (k + 127) / 128; b++, panel += int8 ? 4160 : 2176) {
+    uint16_t* scales = reinterpret_cast<uint16_t*>(panel + (int8 ? 4096 : 2048));
+    std::memset(panel, 0, int8 ? 4160 : 2176);
+    for (int64_t lane = 0; lane < 32; lane++) {
+      const bool real = cpu::panel_row(layout, rows, p % panels_of_group, lane) >= 0;
+      uint16_t bits = real ? f32_to_bf16(scale / 127.0f * (0.5f + static_cast<float>(next(512)) / 1024.0f)) : uint16_t{0};
+      if (!int8) {
+        bits = static_cast<uint16_t>((bits & 0xfff0u) | (real ? next(16) : 0u));
+        for (int j = 0; j < 4; j++)
+          scales[32 + lane] = static_cast<uint16_t>(scales[32 + lane] << 4 | (1 + (real ? next(15) : 0)));
+      }
+      scales[lane] = bits;
+      for (int64_t i = 0; i < 128; i++) {
+        const bool used = real && b * 128 + i < k;
+        if (int8) {
+          panel[i / 4 * 128 + lane * 4 + i % 4] = static_cast<unsigned char>(used ? 1 + next(255) : 128);
+        } else {
+          const uint32_t zero = 8 - (bits >> i / 32 & 1u);
+          unsigned char& byte = panel[i / 8 * 128 + lane * 4 + i % 4];
+          byte = static_cast<unsigned char>(byte | (used ? next(16) : zero) << (i % 8 < 4 ? 0 : 4));
+        }
+      }
+    }
+  }
+}
+
 void fill_panels(void* dst, DType dtype, Layout layout, int64_t groups, int64_t rows, int64_t k, uint32_t seed, float scale) {
   uint32_t state = seed * 2654435761u + 1u;
   char* panel = static_cast<char*>(dst);
   for (int64_t p = 0; p < groups * panel_count(layout, rows); p++, panel += panel_bytes(dtype, k)) {
+    if (is_quantised(dtype)) {
+      fill_quantised(reinterpret_cast<unsigned char*>(panel), dtype, layout, panel_count(layout, rows), p, rows, k, &state,
+                     scale);
+      continue;
+    }
     for (int64_t at = 0; at < (dtype == DType::kF32 ? k : (k + 1) / 2 * 2); at++) {
       for (int64_t lane = 0; lane < 32; lane++) {
         state = state * 1664525u + 1013904223u;

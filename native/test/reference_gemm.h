@@ -11,6 +11,13 @@ namespace moepp::test {
 // Element [row, k] of group `group` of a weight in panels ([O, I], or [N, O, I]).
 double panel_element(const Tensor& weight, int64_t group, int64_t row, int64_t k);
 
+// A block of up to 128 activations as the GEMMs of int8 and int4 weights take it (cpu/kernels/quantised_rows.inl.h).
+struct QuantisedInputs {
+  int64_t q[128];
+  float scale;
+};
+QuantisedInputs quantise_inputs(const float* x, int64_t count);
+
 Bounded linear_element(const LinearArgs& args, int64_t t, int64_t n);
 // r < expert_offsets[N].
 Bounded grouped_gemm_element(const GroupedGemmArgs& args, int64_t r, int64_t n);
@@ -23,7 +30,8 @@ std::string check_grouped_gemm(const GroupedGemmArgs& args, const std::vector<in
 // About `count` of the indices [0, n), evenly spread, the first and the last among them; all of them when n <= count.
 std::vector<int64_t> sample(int64_t n, int64_t count);
 
-// Weights that are exact in dtype, packed element by element as panels.h says, with the fixed sequence of `seed`.
+// Weights that are exact in dtype (int8 and int4: of all values and scales), packed element by element as panels.h says, with the
+// fixed sequence of `seed`.
 void fill_panels(void* dst, DType dtype, Layout layout, int64_t groups, int64_t rows, int64_t k, uint32_t seed, float scale);
 
 }  // namespace moepp::test

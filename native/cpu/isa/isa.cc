@@ -1,6 +1,32 @@
 #include "isa.h"
 
+#if defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
 namespace moepp::cpu {
+
+#if defined(__x86_64__)
+
+// __builtin_cpu_supports of GCC 12 does not know avxvnni: CPUID leaf 7, subleaf 1, bit 4 of eax. It uses what AVX2 uses.
+static bool has_avxvnni() {
+  unsigned int a = 7, b, c = 1, d;
+  __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+  return (a >> 4 & 1) != 0;
+}
+
+#elif defined(__aarch64__)
+
+static bool has_dot_product() {
+#if defined(__linux__)
+  return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+#else
+  return true;  // every Apple processor that runs macOS
+#endif
+}
+
+#endif
 
 const std::vector<Isa>& available_isas() {
   static const std::vector<Isa> isas = [] {
@@ -8,10 +34,15 @@ const std::vector<Isa>& available_isas() {
 #if defined(__x86_64__)
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512dq")) {
+      if (__builtin_cpu_supports("avx512vnni")) found.push_back({"avx512vnni", &avx512vnni::kernels()});
       found.push_back({"avx512", &avx512::kernels()});
     }
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back({"avx2", &avx2::kernels()});
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+      if (has_avxvnni()) found.push_back({"avxvnni", &avxvnni::kernels()});
+      found.push_back({"avx2", &avx2::kernels()});
+    }
 #elif defined(__ARM_NEON)
+    if (has_dot_product()) found.push_back({"neondot", &neondot::kernels()});
     found.push_back({"neon", &neon::kernels()});
 #endif
     found.push_back({"scalar", &scalar::kernels()});

@@ -13,15 +13,24 @@ const Kernels& kernels();
 namespace avx2 {
 const Kernels& kernels();
 }
+namespace avxvnni {
+const Kernels& kernels();
+}
 namespace avx512 {
+const Kernels& kernels();
+}
+namespace avx512vnni {
 const Kernels& kernels();
 }
 namespace neon {
 const Kernels& kernels();
 }
+namespace neondot {
+const Kernels& kernels();
+}
 
 struct Isa {
-  const char* name;  // "scalar", "avx2", "avx512", "neon"
+  const char* name;  // "scalar", "avx2", "avxvnni", "avx512", "avx512vnni", "neon", "neondot"
   const Kernels* kernels;
 };
 

@@ -7,6 +7,8 @@
 #elif defined(__ARM_NEON)
 #include <arm_neon.h>
 #endif
+#include <sched.h>
+
 #include <cmath>
 #include <cstdint>
 
@@ -19,12 +21,26 @@
 namespace moepp::cpu::MOEPP_ISA {
 
 #include "../simd.h"
+#include "../simd_int8.h"
 
 #include "../kernels/attention.inl.h"
 #include "../kernels/combine.inl.h"
 #include "../kernels/embedding.inl.h"
 #include "../kernels/gather_rows.inl.h"
 #include "../kernels/gemm.inl.h"
+#include "../kernels/quantised_rows.inl.h"
+#include "../kernels/rows.inl.h"
+#include "../kernels/quantised_gemm.inl.h"
+
+// The one choice between the two families of weights.
+inline void run_any_gemm(const Gemm& gemm, ThreadPool& pool) {
+  if (is_quantised(gemm.dtype)) {
+    run_quantised_gemm(gemm, pool);
+  } else {
+    run_gemm(gemm, pool);
+  }
+}
+
 #include "../kernels/grouped_gemm.inl.h"
 #include "../kernels/linear.inl.h"
 #include "../kernels/rms_norm.inl.h"

@@ -11,6 +11,10 @@ void embed_row(const E* row, int64_t h, float* out) {
 inline void embed_panel_row(const Tensor& table, int64_t row, int64_t h, float* out) {
   const std::byte* panel = table.as<std::byte>() + row / kPanelRows * panel_bytes(table.dtype, h);
   for (int64_t k = 0; k < h; k++) {
+    if (is_quantised(table.dtype)) {
+      out[k] = quantised_element(table.dtype, reinterpret_cast<const unsigned char*>(panel), row % kPanelRows, k);
+      continue;
+    }
     const int64_t index = panel_index(table.dtype, row % kPanelRows, k);
     if (table.dtype == DType::kF32) {
       __builtin_memcpy(out + k, panel + index * 4, 4);

@@ -1,0 +1,3 @@
+#define MOEPP_ISA avx512vnni
+#define MOEPP_BASE avx512
+#include "int8.inl.h"

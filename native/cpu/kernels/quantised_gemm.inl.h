@@ -1,0 +1,269 @@
+// Rows times int8 or int4 weight panels (panels.h), the work of linear and grouped_gemm for quantised weights.
+//
+// The rows are quantised first (quantised_rows.inl.h). Then, for a row, a column, and the blocks b = 0, 1, 2 ... of 128 k:
+//   sum = fma(float(dot_b), weight scale_b * row scale_b, sum)
+// dot_b is the exact integer sum of the block's products, so every element has the same bits whatever the number of rows, the
+// tile, the thread, the path and the instruction set (what activation functions make of the sums is as exact as the set's fma).
+// An int4 block is an int8 block with its values multiplied out (quantise.h); few rows do that in registers, many rows once
+// per panel.
+//
+// One job does it all: its first tasks quantise, the others wait until these are done. Tasks are handed out in ascending order
+// and those that quantise wait for nobody, so nobody waits for ever.
+
+// A tile is so many rows by so many vectors of columns: sums, weights and one vector of inputs stay in registers.
+#if defined(__AVX512F__)
+constexpr int kQuantTileRows = 12, kQuantTileVectors = 2;
+#elif defined(__ARM_NEON)
+constexpr int kQuantTileRows = 6, kQuantTileVectors = 4;
+#elif defined(__AVXVNNI__)
+constexpr int kQuantTileRows = 6, kQuantTileVectors = 2;
+#else
+constexpr int kQuantTileRows = 4, kQuantTileVectors = 2;
+#endif
+
+// From so many rows of a chunk on, an int4 panel is made an int8 panel in the thread's scratch before it meets them.
+constexpr int64_t kExpandRows = 32;
+// Bytes of quantised rows that one task takes: they stay in the second-level cache while panels pass.
+constexpr int64_t kQuantChunkBytes = 512 << 10;
+
+struct QuantisedGemm {
+  Gemm gemm;
+  char* rows;           // quantised rows [first, last) of the pass
+  int64_t first, last;  // rows of the pass
+  int64_t quantise_tasks, rows_per_task;
+  int64_t done = 0;  // quantise tasks that are; shared by the threads
+  int64_t chunk_rows, few_panels, many_panels;
+};
+
+// One panel's place for a tile: int8 or int4 blocks from some vector of columns on.
+struct QuantPanel {
+  const char* w;
+  int64_t blocks;
+};
+
+template <bool kInt4>
+inline Vf load_scales(const uint16_t* p) {
+  if (!kInt4) return load(p);
+  uint16_t scales[kLanes];
+  MOEPP_UNROLL for (int i = 0; i < kLanes; i++) scales[i] = p[i] & kInt4ScaleMask;
+  return load(scales);
+}
+
+// Sums of kRows rows and kVectors vectors of columns from vector `vector` of the panel on, to tile[i][vector ..].
+template <int kRows, int kVectors, bool kInt4>
+__attribute__((noinline)) void multiply_quantised(QuantPanel panel, int vector, const char* rows, int64_t row_bytes,
+                                                  Prefetch prefetch, float* tile) {
+  constexpr int64_t value_bytes = kInt4 ? kInt4Values : kInt8Values, bytes = kInt4 ? kInt4BlockBytes : kInt8BlockBytes;
+  constexpr int pairs = kQuantBlock / 8;
+  const int8_t* x = reinterpret_cast<const int8_t*>(rows);
+  const float* scales = reinterpret_cast<const float*>(rows + panel.blocks * kQuantBlock);
+  const int32_t* corrections = reinterpret_cast<const int32_t*>(rows + panel.blocks * (kQuantBlock + 4));
+  const int64_t words = row_bytes / 4;  // from one row's scale to the next row's
+  const uint8_t* w = reinterpret_cast<const uint8_t*>(panel.w) + vector * kLanes * 4;
+  const uint16_t* w_scales = reinterpret_cast<const uint16_t*>(panel.w + value_bytes) + vector * kLanes;
+  const char* ahead = prefetch.next;
+  const int64_t per_pair = prefetch.bytes / (panel.blocks * pairs);
+  tile += vector * kLanes;
+  for (int64_t b = 0; b < panel.blocks; b++) {
+    Sums sum[kRows][kVectors];
+    MOEPP_UNROLL for (int i = 0; i < kRows; i++) {
+      MOEPP_UNROLL for (int v = 0; v < kVectors; v++) sum[i][v] = set_sums(kBiasedWeights ? corrections[i * words + b] : 0);
+    }
+    for (int group = 0; group < kInt4Groups; group++) {
+      Int4Scale scale[kVectors];
+      if (kInt4) {
+        MOEPP_UNROLL for (int v = 0; v < kVectors; v++) scale[v] = int4_scale(load_int4_scales(w_scales + v * kLanes), group);
+      }
+      for (int pair = 0; pair < pairs / kInt4Groups; pair++) {
+        __builtin_prefetch(ahead);
+        if (per_pair > 64) __builtin_prefetch(ahead + 64);
+        if (per_pair > 128) __builtin_prefetch(ahead + 128);
+        if (per_pair > 192) __builtin_prefetch(ahead + 192);
+        ahead += per_pair;
+        Words raw[kVectors];
+        if (kInt4) {
+          MOEPP_UNROLL for (int v = 0; v < kVectors; v++) raw[v] = load_words(w + v * kLanes * 4);
+          w += kPanelRows * 4;
+        }
+        MOEPP_UNROLL for (int quad = 0; quad < 2; quad++) {
+          Weights ready[kVectors];
+          MOEPP_UNROLL for (int v = 0; v < kVectors; v++) {
+            ready[v] = prepare(!kInt4 ? load_words(w + v * kLanes * 4)
+                                      : int4_words(quad == 0 ? low_halves(raw[v]) : high_halves(raw[v]), scale[v]));
+          }
+          if (!kInt4) w += kPanelRows * 4;
+          MOEPP_UNROLL for (int i = 0; i < kRows; i++) {
+            const Inputs in = broadcast(x + i * row_bytes + 4 * quad);
+            MOEPP_UNROLL for (int v = 0; v < kVectors; v++) sum[i][v] = dot(sum[i][v], ready[v], in);
+          }
+        }
+        x += 8;
+      }
+    }
+    w += bytes - value_bytes;
+    MOEPP_UNROLL for (int v = 0; v < kVectors; v++) {
+      const Vf w_scale = load_scales<kInt4>(w_scales + v * kLanes);
+      MOEPP_UNROLL for (int i = 0; i < kRows; i++) {
+        float* to = tile + i * kPanelRows + v * kLanes;
+        const Vf before = b == 0 ? set1(0.0f) : load(to);
+        store(to, exact_fma(to_float(sum[i][v]), w_scale * set1(scales[i * words + b]), before));
+      }
+    }
+    w_scales += bytes / 2;
+  }
+}
+
+// Vectors of a tile of so many rows: those of a whole panel where they fit.
+constexpr int quant_vectors(int rows) {
+  return rows * kPanelVectors <= kQuantTileRows * kQuantTileVectors ? kPanelVectors : kQuantTileVectors;
+}
+
+template <int kRows, bool kInt4>
+inline void quantised_tile(const Gemm& gemm, QuantPanel panel, const char* rows, int64_t r, int64_t count, int64_t panel_index,
+                           Prefetch prefetch) {
+  if (count == kRows) {
+    constexpr int vectors = quant_vectors(kRows);
+    alignas(64) float tile[kRows * kPanelRows];
+    prefetch.bytes = prefetch.bytes * vectors / kPanelVectors;
+    for (int v = 0; v < kPanelVectors; v += vectors) {
+      multiply_quantised<kRows, vectors, kInt4>(panel, v, rows, quantised_row_bytes(gemm.k), prefetch, tile);
+      prefetch.next += prefetch.bytes;
+    }
+    for (int i = 0; i < kRows; i++) finish_row(gemm, tile + i * kPanelRows, r + i, panel_index);
+  } else if constexpr (kRows > 1) {
+    quantised_tile<kRows - 1, kInt4>(gemm, panel, rows, r, count, panel_index, prefetch);
+  }
+}
+
+// Makes an int8 panel of an int4 panel.
+inline void expand_panel(const char* from, int64_t blocks, char* to) {
+  for (int64_t b = 0; b < blocks; b++, from += kInt4BlockBytes, to += kInt8BlockBytes) {
+    const uint8_t* w = reinterpret_cast<const uint8_t*>(from);
+    uint8_t* out = reinterpret_cast<uint8_t*>(to);
+    const uint16_t* scales = reinterpret_cast<const uint16_t*>(from + kInt4Values);
+    for (int v = 0; v < kPanelVectors; v++) {
+      const Int4Scales int4_scales = load_int4_scales(scales + v * kLanes);
+      for (int group = 0; group < kInt4Groups; group++) {
+        const Int4Scale scale = int4_scale(int4_scales, group);
+        for (int pair = group * 4; pair < group * 4 + 4; pair++) {
+          const Words raw = load_words(w + (pair * kPanelRows + v * kLanes) * 4);
+          store_words(out + (2 * pair * kPanelRows + v * kLanes) * 4, int4_words(low_halves(raw), scale));
+          store_words(out + ((2 * pair + 1) * kPanelRows + v * kLanes) * 4, int4_words(high_halves(raw), scale));
+        }
+      }
+    }
+    uint16_t* out_scales = reinterpret_cast<uint16_t*>(to + kInt8Values);
+    for (int64_t i = 0; i < kPanelRows; i++) out_scales[i] = scales[i] & kInt4ScaleMask;
+  }
+}
+
+// Rows [r, r + count) of one group times panels [panel, panel + panels), which begin at w.
+inline void quantised_rows_times_panels(const QuantisedGemm& q, int64_t r, int64_t count, const char* w, int64_t panel,
+                                        int64_t panels, char* scratch) {
+  const Gemm& gemm = q.gemm;
+  const int64_t bytes = panel_bytes(gemm.dtype, gemm.k), blocks = quant_blocks(gemm.k), row_bytes = quantised_row_bytes(gemm.k);
+  const int64_t tiles = (count + kQuantTileRows - 1) / kQuantTileRows;
+  const bool int4 = gemm.dtype == DType::kI4;
+  const bool expand = int4 && count >= kExpandRows && blocks * kInt8BlockBytes <= static_cast<int64_t>(kScratchBytes);
+  const char* rows = q.rows + (r - q.first) * row_bytes;
+  for (int64_t p = 0; p < panels; p++, w += bytes) {
+    if (expand) expand_panel(w, blocks, scratch);
+    for (int64_t t = 0; t < tiles; t++) {
+      const int64_t first = split(count, t, tiles), n = split(count, t + 1, tiles) - first;
+      // The only tile of a panel streams it from memory; of several, each fetches its share of the next panel.
+      const Prefetch prefetch =
+          tiles == 1 ? Prefetch{w + kStreamAhead, bytes} : Prefetch{w + bytes + bytes * t / tiles, bytes / tiles};
+      if (int4 && !expand) {
+        quantised_tile<kQuantTileRows, true>(gemm, {w, blocks}, rows + first * row_bytes, r + first, n, panel + p, prefetch);
+      } else {
+        quantised_tile<kQuantTileRows, false>(gemm, {expand ? scratch : w, blocks}, rows + first * row_bytes, r + first, n,
+                                              panel + p, prefetch);
+      }
+    }
+  }
+}
+
+// The rows of a group that belong to the pass, and how they and the panels are cut into tasks.
+inline Cut cut_quantised(const QuantisedGemm& q, int64_t group, int64_t* first) {
+  const int64_t begin = q.gemm.offsets[group], end = q.gemm.offsets[group + 1];
+  *first = begin > q.first ? begin : q.first;
+  Cut cut;
+  cut.rows = (end < q.last ? end : q.last) - *first;
+  if (cut.rows < 0) cut.rows = 0;
+  cut.chunks = (cut.rows + q.chunk_rows - 1) / q.chunk_rows;
+  cut.panels_each = cut.rows <= kQuantTileRows ? q.few_panels : q.many_panels;
+  cut.panel_groups = (q.gemm.panels + cut.panels_each - 1) / cut.panels_each;
+  return cut;
+}
+
+inline void quantised_task(const QuantisedGemm& q, int64_t task, char* scratch) {
+  const Gemm& gemm = q.gemm;
+  int64_t group = 0, begin = 0;
+  Cut cut;
+  for (;; group++) {
+    cut = cut_quantised(q, group, &begin);
+    if (task < cut.tasks()) break;
+    task -= cut.tasks();
+  }
+  const int64_t chunk = task / cut.panel_groups;
+  const int64_t first = split(cut.rows, chunk, cut.chunks), count = split(cut.rows, chunk + 1, cut.chunks) - first;
+  const int64_t panel = task % cut.panel_groups * cut.panels_each;
+  const int64_t panels = panel + cut.panels_each < gemm.panels ? cut.panels_each : gemm.panels - panel;
+  const char* w = gemm.weight + (group * gemm.panels + panel) * panel_bytes(gemm.dtype, gemm.k);
+  quantised_rows_times_panels(q, begin + first, count, w, panel, panels, scratch);
+}
+
+inline void quantise_task(QuantisedGemm& q, int64_t task) {
+  const int64_t first = q.first + task * q.rows_per_task;
+  const int64_t last = first + q.rows_per_task < q.last ? first + q.rows_per_task : q.last;
+  for (int64_t r = first; r < last; r++) quantise_row(q.gemm.row(r), q.gemm.k, quantised_row(q.rows, r - q.first, q.gemm.k));
+  __atomic_fetch_add(&q.done, 1, __ATOMIC_RELEASE);
+}
+
+inline void wait_until_quantised(const QuantisedGemm& q) {
+  for (int pauses = 0; __atomic_load_n(&q.done, __ATOMIC_ACQUIRE) < q.quantise_tasks; pauses++) {
+    if (pauses >= 4096) sched_yield();  // the thread that quantises may need this very core
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+  }
+}
+
+// Rows [q.first, q.last), which the job's scratch holds.
+inline void run_quantised_pass(QuantisedGemm& q, ThreadPool& pool) {
+  const Gemm& gemm = q.gemm;
+  const int64_t threads = pool.threads(), rows = q.last - q.first, row_bytes = quantised_row_bytes(gemm.k);
+  q.rows_per_task = kTaskBytes / (gemm.k * 4 + 1) + 1;
+  q.quantise_tasks = (rows + q.rows_per_task - 1) / q.rows_per_task;
+  q.done = 0;
+  const int64_t cached = kQuantChunkBytes / row_bytes > kQuantTileRows ? kQuantChunkBytes / row_bytes : kQuantTileRows;
+  const int64_t fair = clamp((rows + threads - 1) / threads, 8 * kQuantTileRows, rows + 8 * kQuantTileRows);
+  q.chunk_rows = fair < cached ? fair : cached;
+  q.few_panels = (kStreamBytes / (panel_bytes(gemm.dtype, gemm.k) + 1) / 4 + 1) * 4;
+  int64_t panels = 0;
+  for (int64_t g = 0, first; g < gemm.groups; g++) {
+    q.many_panels = 1;
+    panels += cut_quantised(q, g, &first).chunks * gemm.panels;
+  }
+  q.many_panels = clamp(panels / (threads * 8), clamp(panels / threads, 1, 16), 64);
+  int64_t tasks = q.quantise_tasks;
+  for (int64_t g = 0, first; g < gemm.groups; g++) tasks += cut_quantised(q, g, &first).tasks();
+  pool.parallel_for(tasks, [&q, &pool](int64_t task, int thread) {
+    if (task < q.quantise_tasks) return quantise_task(q, task);
+    wait_until_quantised(q);
+    quantised_task(q, task - q.quantise_tasks, reinterpret_cast<char*>(pool.scratch(thread)));
+  });
+}
+
+inline void run_quantised_gemm(const Gemm& gemm, ThreadPool& pool) {
+  QuantisedGemm q = {};
+  q.gemm = gemm;
+  q.rows = reinterpret_cast<char*>(pool.job_scratch());
+  const int64_t most = static_cast<int64_t>(kJobScratchBytes) / quantised_row_bytes(gemm.k), end = gemm.offsets[gemm.groups];
+  for (q.first = gemm.offsets[0]; q.first < end; q.first = q.last) {
+    q.last = q.first + most < end ? q.first + most : end;
+    run_quantised_pass(q, pool);
+  }
+}
