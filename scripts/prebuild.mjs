@@ -1,6 +1,7 @@
 // Builds the addon for this platform into prebuilds/, stripped, where node-gyp-build finds it in an installed package. In a folder
 // of its own (build/prebuild), so that a developer's build stays what it is. The environment is build-native.mjs's.
-import { mkdirSync, readdirSync, rmSync, statSync } from 'node:fs'
+import { createHash } from 'node:crypto'
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import prebuildify from 'prebuildify'
@@ -31,6 +32,9 @@ prebuildify(options, error => {
   }
   for (const file of readdirSync(product)) {
     const path = join(product, file)
-    console.log(`${relative(root, path)}: ${statSync(path).size} bytes`)
+    const bytes = readFileSync(path)
+    // Compared before the file is loaded (lib/addon-file.ts).
+    writeFileSync(`${path}.sha256`, `${createHash('sha256').update(bytes).digest('hex')}  ${file}\n`)
+    console.log(`${relative(root, path)}: ${bytes.length} bytes`)
   }
 })
