@@ -1,8 +1,14 @@
-/** Finds and loads the native addon, and gives types to everything in it. The only file that touches the `.node` file. */
-import { existsSync } from 'node:fs'
+/** Finds and loads the native addon, and gives types to everything in it. The only file that loads the `.node` file. */
 import { createRequire } from 'node:module'
-import { dirname, join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { resolve } from 'node:path'
+import {
+  type AddonFile,
+  checkWhole,
+  explainFailure,
+  findAddon,
+  packageRoot,
+  platformName,
+} from './addon-file.js'
 import type { DType, TensorRef } from './checkpoint/tensor-ref.js'
 import { MoeppError, type MoeppErrorCode } from './errors.js'
 
@@ -139,35 +145,35 @@ export interface Binding {
   cuda(): CudaInfo
   /** The file that was loaded. */
   readonly path: string
+  readonly origin: AddonFile['origin']
 }
 
 let loaded: Binding | undefined
 
-/** The package's root: the nearest folder above this file that holds package.json. */
-export function packageRoot(): string {
-  let folder = dirname(fileURLToPath(import.meta.url))
-  while (!existsSync(join(folder, 'package.json')) && folder !== dirname(folder)) folder = dirname(folder)
-  return folder
-}
-
 /**
  * Loads the addon once: `MOEPP_BINDING` if set, else a local build, else the prebuilt binary for this platform.
- * @throws MoeppError ERR_NO_BINDING, naming what was tried.
+ * @throws MoeppError ERR_NO_BINDING, naming what was tried and what to do.
  */
 export function loadBinding(): Binding {
   if (loaded) return loaded
-  const require = createRequire(import.meta.url)
   const root = packageRoot()
+  let file: AddonFile | undefined
   try {
-    const path: string = process.env.MOEPP_BINDING ?? require('node-gyp-build').path(root)
-    loaded = { ...(require(path) as Omit<Binding, 'path'>), path }
+    file = findAddon(root)
+    checkWhole(file, root)
+    const addon = createRequire(import.meta.url)(resolve(file.path)) as Omit<Binding, keyof AddonFile>
+    loaded = { ...addon, ...file }
     return loaded
   } catch (cause) {
-    const why = cause instanceof Error ? cause.message : String(cause)
+    const words = cause instanceof Error ? cause.message : String(cause)
+    // Node's own errors have a code: the file was found and did not load.
+    const why = file && cause instanceof Error && 'code' in cause ? explainFailure(file, root, words) : words
     throw new MoeppError(
       'ERR_NO_BINDING',
-      `the native addon for ${process.platform}-${process.arch} could not be loaded: ${why}`,
-      { cause },
+      `the native addon for ${platformName()} could not be loaded: ${why}`,
+      {
+        cause,
+      },
     )
   }
 }

@@ -3,7 +3,8 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { cpus, totalmem } from 'node:os'
 import { join } from 'node:path'
-import { loadBinding, packageRoot } from './binding.js'
+import { type AddonFile, packageRoot, platformName, prebuilds } from './addon-file.js'
+import { loadBinding } from './binding.js'
 
 export interface CpuDiagnosis {
   readonly model: string
@@ -19,6 +20,11 @@ export interface CpuDiagnosis {
   readonly readBytesPerSecond: number
 }
 
+export interface AddonDiagnosis extends AddonFile {
+  /** Why this file. */
+  readonly reason: string
+}
+
 export interface CudaDiagnosis {
   readonly used: boolean
   readonly reason: string
@@ -30,8 +36,11 @@ export interface CudaDiagnosis {
 export interface Diagnosis {
   readonly version: string
   readonly node: string
+  /** `linux-x64 (glibc)` */
   readonly platform: string
-  readonly addon: { readonly path: string } | { readonly error: string }
+  /** Of the system's C library, where it is glibc. */
+  readonly glibc: string | null
+  readonly addon: AddonDiagnosis | { readonly error: string }
   readonly cpu: CpuDiagnosis | null
   readonly cuda: CudaDiagnosis
 }
@@ -45,15 +54,30 @@ export async function diagnose(): Promise<Diagnosis> {
   const about = {
     version: packageVersion(),
     node: process.versions.node,
-    platform: `${process.platform}-${process.arch}`,
+    platform: platformName(),
+    glibc: glibcVersion(),
     cuda: diagnoseCuda(),
   }
   try {
-    const { path } = loadBinding()
-    return { ...about, addon: { path }, cpu: await diagnoseCpu() }
+    const { path, origin } = loadBinding()
+    return { ...about, addon: { path, origin, reason: originReason(origin) }, cpu: await diagnoseCpu() }
   } catch (error) {
     return { ...about, addon: { error: (error as Error).message }, cpu: null }
   }
+}
+
+function originReason(origin: AddonFile['origin']): string {
+  const own = prebuilds(packageRoot()).some(file => file.startsWith(`${process.platform}-${process.arch}/`))
+  const binary = own ? "goes before the package's binary" : 'this package has no binary for the platform'
+  if (origin === 'environment') return 'MOEPP_BINDING names it'
+  return origin === 'local build'
+    ? `built on this machine; ${binary}`
+    : "the package's binary for this platform"
+}
+
+function glibcVersion(): string | null {
+  const { header } = process.report.getReport() as { header?: { glibcVersionRuntime?: string } }
+  return header?.glibcVersionRuntime ?? null
 }
 
 async function diagnoseCpu(): Promise<CpuDiagnosis> {

@@ -1,54 +1,9 @@
 #include "weights.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
 
 namespace moepp {
-
-static std::string errno_text() {
-  return std::strerror(errno);
-}
-
-Status MappedFile::open(const std::string& path, std::shared_ptr<MappedFile>* file) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return Status::error(Code::kNotFound, path + " cannot be opened: " + errno_text());
-  struct stat status {};
-  if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) {
-    ::close(fd);
-    return Status::error(Code::kNotFound, path + " is not a regular file");
-  }
-  auto opened = std::make_shared<MappedFile>();
-  opened->size_ = static_cast<uint64_t>(status.st_size);
-  if (opened->size_ > 0) {
-    void* data = mmap(nullptr, opened->size_, PROT_READ, MAP_PRIVATE, fd, 0);
-    if (data == MAP_FAILED) {
-      const std::string text = errno_text();
-      ::close(fd);
-      return Status::error(Code::kOutOfMemory, path + " cannot be mapped: " + text);
-    }
-    opened->data_ = static_cast<const std::byte*>(data);
-    madvise(data, opened->size_, MADV_SEQUENTIAL);
-  }
-  ::close(fd);
-  *file = std::move(opened);
-  return {};
-}
-
-MappedFile::~MappedFile() {
-  if (data_ != nullptr) munmap(const_cast<std::byte*>(data_), size_);
-}
-
-void MappedFile::drop(uint64_t offset, uint64_t bytes) const {
-  const uint64_t page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
-  const uint64_t begin = offset / page * page;
-  if (bytes > 0) madvise(const_cast<std::byte*>(data_) + begin, offset + bytes - begin, MADV_DONTNEED);
-}
 
 Status SourceTensor::open(const TensorRef& ref, std::map<std::string, std::shared_ptr<MappedFile>>* files, SourceTensor* tensor) {
   if (ref.dtype != DType::kF32 && ref.dtype != DType::kBf16 && ref.dtype != DType::kF16) {
@@ -138,42 +93,8 @@ void convert_elements(DType from, const std::byte* source, int64_t stride, DType
   }
 }
 
-namespace {
-
-// A file being written, closed when it goes out of scope.
-class Output {
- public:
-  explicit Output(std::string path)
-      : path_(std::move(path)), fd_(::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644)) {}
-  ~Output() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  bool is_open() const { return fd_ >= 0; }
-
-  Status write(const void* data, size_t bytes) {
-    const auto* at = static_cast<const std::byte*>(data);
-    while (bytes > 0) {
-      const ssize_t written = ::write(fd_, at, std::min(bytes, size_t{1} << 30));
-      if (written < 0 && errno == EINTR) continue;
-      if (written <= 0) return failed();
-      at += written;
-      bytes -= static_cast<size_t>(written);
-    }
-    return {};
-  }
-
-  Status sync() { return fsync(fd_) == 0 ? Status{} : failed(); }
-  Status failed() { return Status::error(Code::kCannotWrite, path_ + " cannot be written: " + errno_text()); }
-
- private:
-  std::string path_;
-  int fd_;
-};
-
-}  // namespace
-
 // One tensor, row-major: its innermost rows are converted into a buffer and written.
-static Status write_tensor(Output& output, const SourceTensor& source, DType dtype, const Control& control) {
+static Status write_tensor(OutputFile& output, const SourceTensor& source, DType dtype, const Control& control) {
   const int64_t rank = static_cast<int64_t>(source.shape.size());
   const int64_t columns = rank == 0 ? 1 : source.shape[rank - 1], stride = rank == 0 ? 1 : source.strides[rank - 1];
   int64_t rows = 1;
@@ -201,8 +122,8 @@ static Status write_tensor(Output& output, const SourceTensor& source, DType dty
 
 Status write_tensors(const std::string& path, const std::vector<uint8_t>& header, const std::vector<TensorRef>& refs,
                      const std::vector<DType>& dtypes, const Control& control) {
-  Output output(path);
-  if (!output.is_open()) return output.failed();
+  OutputFile output(path);
+  MOEPP_CHECK(output.opened());
   MOEPP_CHECK(output.write(header.data(), header.size()));
   std::map<std::string, std::shared_ptr<MappedFile>> files;
   for (size_t i = 0; i < refs.size(); i++) {

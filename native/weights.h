@@ -8,24 +8,11 @@
 #include <vector>
 
 #include "device.h"
+#include "platform.h"
 #include "spec.h"
 #include "status.h"
 
 namespace moepp {
-
-// A file mapped for reading. Its pages are the kernel's, and are given back as soon as drop() says that they are done with.
-class MappedFile {
- public:
-  static Status open(const std::string& path, std::shared_ptr<MappedFile>* file);
-  ~MappedFile();
-  const std::byte* data() const { return data_; }
-  uint64_t size() const { return size_; }
-  void drop(uint64_t offset, uint64_t bytes) const;
-
- private:
-  const std::byte* data_ = nullptr;
-  uint64_t size_ = 0;
-};
 
 // One stored tensor in memory: element [i, j, ...] is at data + (i * strides[0] + j * strides[1] + ...) * dtype_size(dtype).
 // data is aligned to the element's size.

@@ -1,34 +1,49 @@
-// Builds native/ with CMake: through cmake-js when it is installed (a checkout), else with plain cmake (an install from a
-// tarball), and copies the addon to build/Release, where node-gyp-build looks first.
+// Builds native/ with CMake, through cmake-js when it is installed (a checkout), else with plain cmake (an installed package), and
+// copies the addon to build/Release, where node-gyp-build looks first.
 //
 //   node scripts/build-native.mjs [--tests] [--debug] [--list-sources]
+//
+// Environment: MOEPP_CUDA=AUTO|ON|OFF (here AUTO: the CUDA kernels too, where there is an nvcc; `npm run build` and `npm test`
+// default to OFF, because compiling the kernels for every architecture takes minutes), MOEPP_CUDA_ARCHITECTURES="90a-real;120".
 import { spawnSync } from 'node:child_process'
-import { copyFileSync, mkdirSync, readdirSync, renameSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, readdirSync, renameSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 export const root = resolve(dirname(fileURLToPath(import.meta.url)), '..')
 /** Not build/ itself: node-gyp keeps its own Makefile there. */
-const workFolder = join(root, 'build', 'cmake')
+const defaultWorkFolder = join(root, 'build', 'cmake')
+/** An installed package has no tests. */
+const isCheckout = existsSync(join(root, 'native', 'test'))
+const packages = createRequire(import.meta.url)
 
 /** The native programs: tests on the CPU, tests of the CUDA kernels under emulation, benches. */
 export const programs = {
-  test: join(workFolder, 'moepp-native-test'),
-  simt: join(workFolder, 'native', 'test', 'simt', 'moepp-simt-test'),
-  bench: join(workFolder, 'moepp-native-bench'),
+  test: join(defaultWorkFolder, 'moepp-native-test'),
+  simt: join(defaultWorkFolder, 'native', 'test', 'simt', 'moepp-simt-test'),
+  bench: join(defaultWorkFolder, 'moepp-native-bench'),
 }
 
 /** Every file that the native build reads, relative to the root. */
 export function nativeSources() {
   const sources = ['CMakeLists.txt']
-  for (const folder of ['native', 'bench/ops']) {
+  for (const folder of ['cmake', 'native', 'bench/ops']) {
+    if (!existsSync(join(root, folder))) continue
     for (const file of readdirSync(join(root, folder), { recursive: true })) {
-      if (/(\.(cc|cu|h|cuh|inc)|CMakeLists\.txt)$/.test(file))
+      if (/(\.(cc|cu|h|cuh|inc|cmake|map)|CMakeLists\.txt)$/.test(file))
         sources.push(`${folder}/${file.replaceAll('\\', '/')}`)
     }
   }
   return sources.sort()
+}
+
+/** What the environment asks for, or `fallback`. */
+export function cudaChoice(fallback) {
+  const choice = (process.env.MOEPP_CUDA || fallback).toUpperCase()
+  if (['AUTO', 'ON', 'OFF'].includes(choice)) return choice
+  console.error(`moepp: MOEPP_CUDA is ${process.env.MOEPP_CUDA}, expected AUTO, ON or OFF`)
+  process.exit(1)
 }
 
 /** Runs a command; its failure ends this process with its status. */
@@ -41,64 +56,106 @@ export function run(command, args, options = {}) {
   if (result.status !== 0) process.exit(result.status ?? 1)
 }
 
-/** Ends the process with a hint when a tool that the build needs is missing. */
+const exists = command => !spawnSync(command, ['--version']).error
+
+function isInstalled(name) {
+  try {
+    packages.resolve(`${name}/package.json`)
+    return true
+  } catch {
+    return false
+  }
+}
+
+/** Ends the process with a hint when something that the build needs is missing. */
 function requireTools() {
   const missing = []
-  if (spawnSync('cmake', ['--version']).error) missing.push('CMake 3.24 or newer')
-  if (
-    [process.env.CXX, 'c++', 'g++', 'clang++'].every(name => !name || spawnSync(name, ['--version']).error)
-  ) {
-    missing.push('a C++17 compiler')
-  }
-  if (spawnSync('ninja', ['--version']).error && spawnSync('make', ['--version']).error)
-    missing.push('ninja or make')
+  const version = /cmake version (\d+)\.(\d+)/.exec(
+    spawnSync('cmake', ['--version'], { encoding: 'utf8' }).stdout,
+  )
+  if (!version || Number(version[1]) * 1000 + Number(version[2]) < 3024)
+    missing.push(`CMake 3.24 or newer${version ? ` (there is ${version[1]}.${version[2]})` : ''}`)
+  const compilers =
+    process.platform === 'win32' ? ['clang-cl'] : [process.env.CXX, 'c++', 'g++', 'clang++'].filter(Boolean)
+  if (!compilers.some(exists)) missing.push(`a C++17 compiler (${compilers.join(', ')})`)
+  if (!exists('ninja') && !exists('make') && process.platform !== 'win32') missing.push('ninja or make')
+  const headers = ['node-addon-api', 'node-api-headers'].filter(name => !isInstalled(name))
+  if (headers.length > 0) missing.push(`the npm packages ${headers.join(' and ')}`)
   if (missing.length === 0) return
   console.error(`moepp: building from source needs ${missing.join(', ')}.`)
+  console.error('  Debian, Ubuntu: apt-get install cmake g++ ninja-build')
   console.error(
-    '  Debian, Ubuntu: apt-get install cmake g++ ninja-build    macOS: xcode-select --install; brew install cmake',
+    '  Alpine: apk add cmake g++ ninja linux-headers    Fedora: dnf install cmake gcc-c++ ninja-build',
+  )
+  console.error('  macOS: xcode-select --install; brew install cmake')
+  console.error(
+    '  Windows: Visual Studio Build Tools with "C++ Clang tools for Windows" and "C++ CMake tools"',
   )
   process.exit(1)
 }
 
+/** The path of cmake-js, in a checkout that has it. */
 function cmakeJs() {
-  try {
-    const manifest = createRequire(import.meta.url).resolve('cmake-js/package.json')
-    return join(dirname(manifest), 'bin', 'cmake-js')
-  } catch {
-    return undefined
-  }
+  return isInstalled('cmake-js')
+    ? join(dirname(packages.resolve('cmake-js/package.json')), 'bin', 'cmake-js')
+    : undefined
 }
 
-export function buildNative({ tests = false, config = 'Release' } = {}) {
-  requireTools()
-  const definitions = { MOEPP_NATIVE: tests ? 'ON' : 'OFF', MOEPP_SIMT: tests ? 'ON' : 'OFF' }
+function runCmake(definitions, config, workFolder) {
   const tool = cmakeJs()
   if (tool) {
     const defined = Object.entries(definitions).map(([name, value]) => `--CD${name}=${value}`)
+    const toolset = process.platform === 'win32' ? ['-T', 'ClangCL'] : []
     // `build` alone configures only the first time, and would ignore changed definitions.
-    for (const command of ['configure', 'build']) {
-      run(process.execPath, [tool, command, '-O', workFolder, '-B', config, ...defined])
-    }
-  } else {
-    const defined = Object.entries(definitions).map(([name, value]) => `-D${name}=${value}`)
-    const output = `-DCMAKE_LIBRARY_OUTPUT_DIRECTORY=${join(workFolder, config)}`
-    run('cmake', ['-S', root, '-B', workFolder, `-DCMAKE_BUILD_TYPE=${config}`, output, ...defined])
-    run('cmake', ['--build', workFolder, '--config', config, '--parallel'])
+    for (const command of ['configure', 'build'])
+      run(process.execPath, [tool, command, '-O', workFolder, '-B', config, ...toolset, ...defined])
+    return
   }
-  const folder = join(root, 'build', config)
-  mkdirSync(folder, { recursive: true })
+  const defined = Object.entries(definitions).map(([name, value]) => `-D${name}=${value}`)
+  // Once chosen, a generator cannot change.
+  const first = !existsSync(join(workFolder, 'CMakeCache.txt'))
+  const generator = process.platform === 'win32' ? ['-T', 'ClangCL'] : exists('ninja') ? ['-G', 'Ninja'] : []
+  const output = `-DCMAKE_LIBRARY_OUTPUT_DIRECTORY=${join(workFolder, config)}`
+  run('cmake', [
+    ...['-S', root, '-B', workFolder, ...(first ? generator : [])],
+    ...[`-DCMAKE_BUILD_TYPE=${config}`, output, ...defined],
+  ])
+  run('cmake', ['--build', workFolder, '--config', config, '--parallel'])
+}
+
+/**
+ * Builds the addon into `outFolder`. `cuda` is AUTO, ON or OFF; `tests` adds the native programs.
+ */
+export function buildNative({
+  tests = false,
+  config = 'Release',
+  cuda = cudaChoice('AUTO'),
+  workFolder = defaultWorkFolder,
+  outFolder = join(root, 'build', config),
+} = {}) {
+  requireTools()
+  const definitions = {
+    MOEPP_NATIVE: tests ? 'ON' : 'OFF',
+    MOEPP_SIMT: tests ? 'ON' : 'OFF',
+    MOEPP_WERROR: isCheckout ? 'ON' : 'OFF',
+    MOEPP_CUDA: cuda,
+  }
+  const architectures = process.env.MOEPP_CUDA_ARCHITECTURES
+  if (architectures) definitions.MOEPP_CUDA_ARCHITECTURES = architectures
+  runCmake(definitions, config, workFolder)
+  mkdirSync(outFolder, { recursive: true })
   // By rename, so that a process that has the old file mapped keeps it.
-  copyFileSync(join(workFolder, config, 'moepp.node'), join(folder, 'moepp.node.new'))
-  renameSync(join(folder, 'moepp.node.new'), join(folder, 'moepp.node'))
+  const target = join(outFolder, 'moepp.node')
+  copyFileSync(join(workFolder, config, 'moepp.node'), `${target}.new`)
+  renameSync(`${target}.new`, target)
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   if (process.argv.includes('--list-sources')) {
     console.log(nativeSources().join('\n'))
   } else {
-    buildNative({
-      tests: process.argv.includes('--tests'),
-      config: process.argv.includes('--debug') ? 'Debug' : 'Release',
-    })
+    const config = process.argv.includes('--debug') ? 'Debug' : 'Release'
+    buildNative({ tests: process.argv.includes('--tests'), config })
+    console.error(`moepp: built ${join('build', config, 'moepp.node')}`)
   }
 }

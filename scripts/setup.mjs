@@ -1,30 +1,36 @@
 // Brings a checkout to a runnable state and does only what is not done yet: packages, the native addon, the JavaScript.
 // It uses nothing but Node, because a fresh clone has nothing else.
 //
-//   node scripts/setup.mjs [--tests]     --tests builds the native test and bench programs as well
+//   node scripts/setup.mjs [--tests] [--no-native]
+//
+// --tests builds the native test and bench programs as well, --no-native nothing native. The addon is a CPU build unless
+// MOEPP_CUDA is ON or AUTO (build-native.mjs): the CUDA kernels of seven architectures take minutes.
 import { createHash } from 'node:crypto'
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { buildNative, nativeSources, programs, root, run } from './build-native.mjs'
+import { buildNative, cudaChoice, nativeSources, programs, root, run } from './build-native.mjs'
 
 const tests = process.argv.includes('--tests')
+const native = !process.argv.includes('--no-native')
 
-/** Runs `work` unless the files' contents are those of its last success and all `products` exist. */
-function unlessCurrent(name, files, products, work) {
+/**
+ * Runs `work` unless the files' contents are those of its last success and all `products` exist. That success was for `request`, or
+ * for one of `covering`, which make all that `request` makes.
+ */
+function unlessCurrent(name, files, products, work, request = '', covering = []) {
   const hash = createHash('sha256')
-  for (const file of files)
-    hash
-      .update(file)
-      .update('\0')
-      .update(readFileSync(join(root, file)))
-      .update('\0')
+  for (const file of files) {
+    hash.update(file).update('\0')
+    hash.update(readFileSync(join(root, file))).update('\0')
+  }
   const digest = hash.digest('hex')
   const stamp = join(root, 'build', 'stamps', name)
-  if (products.every(existsSync) && existsSync(stamp) && readFileSync(stamp, 'utf8') === digest) return
+  const found = existsSync(stamp) ? readFileSync(stamp, 'utf8') : ''
+  if (products.every(existsSync) && [request, ...covering].some(made => found === `${digest} ${made}`)) return
   rmSync(stamp, { force: true })
   work()
   mkdirSync(dirname(stamp), { recursive: true })
-  writeFileSync(stamp, digest)
+  writeFileSync(stamp, `${digest} ${request}`)
 }
 
 const [major, minor] = process.versions.node.split('.').map(Number)
@@ -49,10 +55,21 @@ unlessCurrent(
 const addon = join(root, 'build', 'Release', 'moepp.node')
 const nativeFiles = [...nativeSources(), 'scripts/build-native.mjs', 'package.json']
 const products = tests ? [addon, ...Object.values(programs)] : [addon]
-unlessCurrent(tests ? 'native-tests' : 'native', nativeFiles, products, () => {
+const cuda = cudaChoice('OFF')
+const device = `cuda=${cuda} ${process.env.MOEPP_CUDA_ARCHITECTURES ?? ''}`
+const build = () => {
   console.error('moepp: building the native addon')
-  buildNative({ tests })
-})
+  buildNative({ tests, cuda })
+}
+if (native)
+  unlessCurrent(
+    'native',
+    nativeFiles,
+    products,
+    build,
+    tests ? `tests ${device}` : device,
+    tests ? [] : [`tests ${device}`],
+  )
 
 const typescript = readdirSync(join(root, 'lib'), { recursive: true })
   .filter(file => file.endsWith('.ts'))

@@ -16,11 +16,13 @@ export const doctorCommand: CreateCommand = (output, setExitCode) =>
       if ('error' in diagnosis.addon) setExitCode(1)
     })
 
-function describe({ version, node, platform, addon, cpu, cuda }: Diagnosis): string {
+function describe({ version, node, platform, glibc, addon, cpu, cuda }: Diagnosis): string {
   const rows = [
-    ['moepp', `${version}, Node ${node}, ${platform}`],
-    ['addon', 'path' in addon ? addon.path : `cannot be loaded: ${addon.error}`],
+    ['moepp', `${version}, Node ${node}`],
+    ['platform', glibc === null ? platform : platform.replace('glibc', `glibc ${glibc}`)],
+    ['addon', 'path' in addon ? addon.path : addon.error],
   ]
+  if ('reason' in addon) rows.push(['', addon.reason])
   if (cpu) {
     const others = cpu.availableIsas.filter(isa => isa !== cpu.isa)
     rows.push(

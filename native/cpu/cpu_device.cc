@@ -1,14 +1,12 @@
 // The CPU as a device: memory, the shared thread pool, and the packing of weights.
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cstring>
-#include <fstream>
 #include <map>
 #include <mutex>
 
 #include "../device.h"
+#include "../platform.h"
 #include "../stacked_rows.h"
 #include "isa/isa.h"
 #include "kv_layout.h"
@@ -34,14 +32,6 @@ std::shared_ptr<ThreadPool> shared_pool(int threads) {
   return pool;
 }
 
-std::string processor_model() {
-  std::ifstream file("/proc/cpuinfo");
-  for (std::string line; std::getline(file, line);) {
-    if (line.rfind("model name", 0) == 0) return line.substr(std::min(line.size(), line.find(':') + 2));
-  }
-  return "unknown";
-}
-
 class CpuDevice final : public Device {
  public:
   CpuDevice(int threads, const Isa& isa) : pool_(shared_pool(threads)), isa_(isa) {}
@@ -50,20 +40,8 @@ class CpuDevice final : public Device {
   const Kernels& kernels() const override { return *isa_.kernels; }
   Queue& queue() override { return *pool_; }
 
-  // Anonymous mappings: zeroed, resident only where touched, on huge pages where the system gives them.
-  void* allocate(int64_t bytes) override {
-    void* data = mmap(nullptr, static_cast<size_t>(std::max<int64_t>(bytes, 1)), PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (data == MAP_FAILED) return nullptr;
-#ifdef MADV_HUGEPAGE
-    if (bytes >= kHugePage) madvise(data, static_cast<size_t>(bytes), MADV_HUGEPAGE);
-#endif
-    return data;
-  }
-
-  void release(void* data, int64_t bytes) override {
-    munmap(data, static_cast<size_t>(std::max<int64_t>(bytes, 1)));
-  }
+  void* allocate(int64_t bytes) override { return allocate_pages(bytes); }
+  void release(void* data, int64_t bytes) override { release_pages(data, bytes); }
 
   int64_t weight_bytes(const WeightSpec& spec, Layout layout) const override {
     if (layout == Layout::kRows) return elements_of(spec.shape) * dtype_size(spec.dtype);
@@ -102,8 +80,6 @@ class CpuDevice final : public Device {
   }
 
  private:
-  static constexpr int64_t kHugePage = int64_t{2} << 20;
-
   std::shared_ptr<ThreadPool> pool_;
   Isa isa_;
 };

@@ -4,10 +4,10 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
 
+#include "../platform.h"
 #include "thread_pool.h"
 
 namespace moepp::cpu {
@@ -29,7 +29,8 @@ static uint64_t sum_of(const uint64_t* data, int64_t words) {
 
 Status measure_read_bandwidth(int threads, double* bytes_per_second) {
   ThreadPool pool(threads > 0 ? threads : available_threads());
-  const std::unique_ptr<uint64_t, void (*)(void*)> data(static_cast<uint64_t*>(std::aligned_alloc(4096, kBytes)), &std::free);
+  const std::unique_ptr<uint64_t, void (*)(void*)> data(static_cast<uint64_t*>(allocate_pages(kBytes)),
+                                                        [](void* pages) { release_pages(pages, kBytes); });
   if (data == nullptr) return Status::error(Code::kOutOfMemory, "256 MiB to measure the bandwidth could not be allocated");
   std::memset(data.get(), 1, kBytes);
   std::atomic<uint64_t> sink{0};  // keeps the sums alive

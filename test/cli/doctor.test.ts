@@ -11,6 +11,8 @@ t.test('doctor --json', async t => {
   t.equal(version, packageVersion())
   t.equal(node, process.versions.node)
   t.ok(existsSync(addon.path))
+  t.equal(addon.origin, 'local build')
+  t.match(addon.reason, /built on this machine/)
   t.ok(cpu.availableIsas.includes(cpu.isa))
   t.equal(cpu.availableIsas.at(-1), 'scalar')
   t.ok(cpu.threads >= 1)
@@ -23,7 +25,16 @@ t.test('doctor --json', async t => {
 t.test('doctor for people', async t => {
   const { code, stdout } = await runCli(['doctor'])
   t.equal(code, 0)
-  for (const row of ['addon', 'processor', 'instruction set', 'threads', 'memory', 'NVIDIA driver', 'CUDA']) {
+  for (const row of [
+    'platform',
+    'addon',
+    'processor',
+    'instruction set',
+    'threads',
+    'memory',
+    'NVIDIA driver',
+    'CUDA',
+  ]) {
     t.match(stdout, new RegExp(`^ {2}${row} {2,}\\S`, 'm'))
   }
 })
@@ -31,5 +42,5 @@ t.test('doctor for people', async t => {
 t.test('an addon that cannot be loaded is a finding', async t => {
   const { code, stdout } = await runCli(['doctor'], { env: { MOEPP_BINDING: '/does/not/exist.node' } })
   t.equal(code, 1)
-  t.match(stdout, /addon +cannot be loaded: .*exist\.node/)
+  t.match(stdout, /addon +.*could not be loaded: .*exist\.node.*MOEPP_BINDING names it/)
 })

@@ -1,0 +1,134 @@
+/** Where the native addon's file is, whether it is whole, and what to tell whom it does not load. */
+
+import { createHash } from 'node:crypto'
+import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+export interface AddonFile {
+  readonly path: string
+  /** Named by MOEPP_BINDING; built on this machine; or one of the package's binaries. */
+  readonly origin: 'environment' | 'local build' | 'prebuild'
+}
+
+/** The package's root: the nearest folder above this file that holds package.json. */
+export function packageRoot(): string {
+  let folder = dirname(fileURLToPath(import.meta.url))
+  while (!existsSync(join(folder, 'package.json')) && folder !== dirname(folder)) folder = dirname(folder)
+  return folder
+}
+
+/** The C library of a Linux system; as node-gyp-build sees it. */
+export function libc(): 'glibc' | 'musl' | undefined {
+  if (process.platform !== 'linux') return undefined
+  return existsSync('/etc/alpine-release') ? 'musl' : 'glibc'
+}
+
+/** `linux-x64 (glibc)` */
+export function platformName(): string {
+  const library = libc()
+  return `${process.platform}-${process.arch}${library ? ` (${library})` : ''}`
+}
+
+/** The package's binaries, `linux-x64/moepp.glibc.node`. */
+export function prebuilds(root: string): string[] {
+  try {
+    const files = readdirSync(join(root, 'prebuilds'), { recursive: true, encoding: 'utf8' })
+    return files
+      .filter(file => file.endsWith('.node'))
+      .map(file => file.replaceAll('\\', '/'))
+      .sort()
+  } catch {
+    return []
+  }
+}
+
+/**
+ * `MOEPP_BINDING` if set, else a local build, else the package's binary for this platform.
+ * @throws Error saying that there is none, and what to do.
+ */
+export function findAddon(root: string): AddonFile {
+  const named = process.env.MOEPP_BINDING
+  if (named) return { path: named, origin: 'environment' }
+  let path: string
+  try {
+    path = createRequire(import.meta.url)('node-gyp-build').path(root)
+  } catch (cause) {
+    const there = prebuilds(root)
+    const has = there.length > 0 ? `has ${there.join(', ')}` : 'has no binaries at all'
+    throw new Error(`there is none: this package ${has}. ${howToBuild(root)}`, { cause })
+  }
+  return { path, origin: path.startsWith(join(root, 'build')) ? 'local build' : 'prebuild' }
+}
+
+/**
+ * Compares a prebuild with the SHA-256 that was recorded when it was built: the system's loader reads beyond the end of a file that
+ * was cut off, and the process dies.
+ * @throws Error when the file is damaged.
+ */
+export function checkWhole({ path, origin }: AddonFile, root: string): void {
+  const recorded = `${path}.sha256`
+  if (origin !== 'prebuild' || !existsSync(recorded)) return
+  const expected = readFileSync(recorded, 'utf8').slice(0, 64)
+  const got = createHash('sha256').update(readFileSync(path)).digest('hex')
+  if (got === expected) return
+  throw new Error(
+    `${path} is damaged: its SHA-256 is ${got}, expected ${expected}. ` +
+      `Remove node_modules/moepp and install it again. ${howToBuild(root)}`,
+  )
+}
+
+/** What the loader's words mean, and what to do. */
+export function explainFailure({ path, origin }: AddonFile, root: string, words: string): string {
+  const hints: string[] = []
+  const platform = platformOf(path)
+  const here = `${process.platform}-${process.arch}`
+  const version = /version `(GLIBC_[\d.]+)' not found/.exec(words)?.[1]
+  if (platform !== undefined && platform !== here)
+    hints.push(`It is a file for ${platform}, and this is ${here}.`)
+  else if (version !== undefined) hints.push(`It needs ${version}, and this system's C library is older.`)
+  if (origin === 'environment') hints.push('MOEPP_BINDING names it.')
+  if (origin === 'local build' && prebuilds(root).length > 0)
+    hints.push("It was built here and goes before the package's own: remove it to use that.")
+  const firstLine = words.split('\n')[0]!.trim()
+  const said = firstLine.includes(path) ? firstLine : `${path}: ${firstLine}`
+  return [`${said}.`, ...hints, howToBuild(root)].join(' ')
+}
+
+function howToBuild(root: string): string {
+  return `To build it here: node ${join(root, 'scripts', 'build-native.mjs')}`
+}
+
+const elfMachines = new Map([
+  [0x3e, 'x64'],
+  [0xb7, 'arm64'],
+])
+const peMachines = new Map([
+  [0x8664, 'x64'],
+  [0xaa64, 'arm64'],
+])
+
+/** The platform of a shared library by its header; undefined for what is none. */
+export function platformOf(path: string): string | undefined {
+  const head = Buffer.alloc(4096)
+  try {
+    const file = openSync(path, 'r')
+    try {
+      readSync(file, head, 0, head.length, 0)
+    } finally {
+      closeSync(file)
+    }
+  } catch {
+    return undefined
+  }
+  if (head.readUInt32BE(0) === 0x7f454c46) return `linux-${elfMachines.get(head.readUInt16LE(18)) ?? 'other'}`
+  // Mach-O, 64 bits: the processor's type follows.
+  if (head.readUInt32LE(0) === 0xfeedfacf)
+    return `darwin-${head.readUInt32LE(4) === 0x0100000c ? 'arm64' : 'x64'}`
+  if (head.toString('latin1', 0, 2) !== 'MZ') return undefined
+  const header = head.readUInt32LE(0x3c)
+  return header + 6 <= head.length
+    ? `win32-${peMachines.get(head.readUInt16LE(header + 4)) ?? 'other'}`
+    : undefined
+}

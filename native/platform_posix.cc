@@ -1,0 +1,125 @@
+// Linux and macOS.
+#if !defined(_WIN32)
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+
+#if defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
+
+#include "platform.h"
+
+namespace moepp {
+
+static std::string errno_text() {
+  return std::strerror(errno);
+}
+
+Status MappedFile::open(const std::string& path, std::shared_ptr<MappedFile>* file) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return Status::error(Code::kNotFound, path + " cannot be opened: " + errno_text());
+  struct stat status {};
+  if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) {
+    ::close(fd);
+    return Status::error(Code::kNotFound, path + " is not a regular file");
+  }
+  auto opened = std::make_shared<MappedFile>();
+  opened->size_ = static_cast<uint64_t>(status.st_size);
+  if (opened->size_ > 0) {
+    void* data = mmap(nullptr, opened->size_, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (data == MAP_FAILED) {
+      const std::string text = errno_text();
+      ::close(fd);
+      return Status::error(Code::kOutOfMemory, path + " cannot be mapped: " + text);
+    }
+    opened->data_ = static_cast<const std::byte*>(data);
+    madvise(data, opened->size_, MADV_SEQUENTIAL);
+  }
+  ::close(fd);
+  *file = std::move(opened);
+  return {};
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) munmap(const_cast<std::byte*>(data_), size_);
+}
+
+void MappedFile::drop(uint64_t offset, uint64_t bytes) const {
+  const uint64_t page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  const uint64_t begin = offset / page * page;
+  if (bytes > 0) madvise(const_cast<std::byte*>(data_) + begin, offset + bytes - begin, MADV_DONTNEED);
+}
+
+static Status cannot_write(const std::string& path) {
+  return Status::error(Code::kCannotWrite, path + " cannot be written: " + errno_text());
+}
+
+OutputFile::OutputFile(std::string path)
+    : path_(std::move(path)), handle_(::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644)) {
+  if (handle_ < 0) opened_ = cannot_write(path_);
+}
+
+OutputFile::~OutputFile() {
+  if (handle_ >= 0) ::close(static_cast<int>(handle_));
+}
+
+Status OutputFile::opened() const {
+  return opened_;
+}
+
+Status OutputFile::write(const void* data, size_t bytes) {
+  const auto* at = static_cast<const std::byte*>(data);
+  while (bytes > 0) {
+    const ssize_t written = ::write(static_cast<int>(handle_), at, std::min(bytes, size_t{1} << 30));
+    if (written < 0 && errno == EINTR) continue;
+    if (written <= 0) return cannot_write(path_);
+    at += written;
+    bytes -= static_cast<size_t>(written);
+  }
+  return {};
+}
+
+Status OutputFile::sync() {
+  return fsync(static_cast<int>(handle_)) == 0 ? Status{} : cannot_write(path_);
+}
+
+void* allocate_pages(int64_t bytes) {
+  void* data = mmap(nullptr, static_cast<size_t>(std::max<int64_t>(bytes, 1)), PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (data == MAP_FAILED) return nullptr;
+#ifdef MADV_HUGEPAGE
+  constexpr int64_t kHugePage = int64_t{2} << 20;
+  if (bytes >= kHugePage) madvise(data, static_cast<size_t>(bytes), MADV_HUGEPAGE);
+#endif
+  return data;
+}
+
+void release_pages(void* data, int64_t bytes) {
+  munmap(data, static_cast<size_t>(std::max<int64_t>(bytes, 1)));
+}
+
+std::string processor_model() {
+#if defined(__APPLE__)
+  char name[256];
+  size_t size = sizeof(name);
+  return sysctlbyname("machdep.cpu.brand_string", name, &size, nullptr, 0) == 0 ? std::string(name) : "unknown";
+#else
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);) {
+    if (line.rfind("model name", 0) == 0) return line.substr(std::min(line.size(), line.find(':') + 2));
+  }
+  return "unknown";
+#endif
+}
+
+}  // namespace moepp
+
+#endif

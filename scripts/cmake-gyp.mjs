@@ -1,0 +1,13 @@
+#!/usr/bin/env node
+// Stands in for node-gyp under prebuildify: takes its command line, and runs CMake alone. prebuildify then finds the addon in
+// build/Release of the folder that it started this in. No Python, make or headers from the network are needed.
+import { join } from 'node:path'
+import { buildNative } from './build-native.mjs'
+
+if (process.argv[2] !== 'rebuild') {
+  console.error(`moepp: cmake-gyp understands rebuild alone, not ${process.argv[2]}`)
+  process.exit(2)
+}
+const config = process.argv.includes('--debug') ? 'Debug' : 'Release'
+const folder = process.cwd()
+buildNative({ config, workFolder: join(folder, 'cmake'), outFolder: join(folder, 'build', config) })

@@ -1,0 +1,93 @@
+/** The examples are what they say: type-checked, and run as their users run them. */
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import t from 'tap'
+import { BOOKS } from '../cli/run-cli.js'
+import { root } from '../support/golden.js'
+
+// They import the package by its name, which here is the checkout itself.
+execFileSync(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', join(root, 'examples')])
+
+function start(name: string, args: string[], env: NodeJS.ProcessEnv = {}) {
+  return spawn(process.execPath, [join(root, 'build', 'examples', `${name}.js`), ...args], {
+    cwd: root,
+    env: { ...process.env, NODE_OPTIONS: '', ...env },
+    stdio: ['pipe', 'pipe', 'inherit'],
+  })
+}
+
+const exitCode = async (child: ChildProcess) => (await once(child, 'exit'))[0] as number | null
+
+t.test('batch', async t => {
+  const prompts = Array.from({ length: 18 }, (_, i) => `Chapter ${i + 1}. The`)
+  const file = join(t.testdir(), 'prompts.txt')
+  writeFileSync(file, `${prompts.join('\n')}\n\n`)
+  const child = start('batch', [file, BOOKS])
+  const [lines, code] = await Promise.all([text(child.stdout), exitCode(child)])
+  t.equal(code, 0)
+  const results = lines
+    .trimEnd()
+    .split('\n')
+    .map(line => JSON.parse(line))
+  t.same(
+    results.map(result => result.prompt),
+    prompts,
+  )
+  t.ok(results.every(result => result.text.length > 0))
+})
+
+/** One conversation: the first answer is interrupted as soon as it has begun, then a second line is typed. */
+async function interruptedChat(): Promise<{ output: string; code: number | null }> {
+  const child = start('chat', [BOOKS])
+  const ended = exitCode(child)
+  let output = ''
+  let interrupted = false
+  child.stdin.write('The old man\n')
+  for await (const part of child.stdout) {
+    output += part
+    if (interrupted || output.length <= '> '.length) continue
+    interrupted = true
+    child.kill('SIGINT')
+    child.stdin.end('Then the\n')
+  }
+  return { output, code: await ended }
+}
+
+t.test('chat: answers are streamed, an interrupt ends one of them', async t => {
+  // An answer may be over before the interrupt comes, which then ends the program.
+  for (let attempt = 0; attempt < 10; attempt++) {
+    const { output, code } = await interruptedChat()
+    t.equal(code, 0)
+    t.match(output, /^> .+/)
+    if (!output.includes(' [stopped]\n> ')) continue
+    t.match(output, /\[stopped\]\n> [\s\S]*\n> $/, 'the next line is answered too, if only with its end')
+    return
+  }
+  t.fail('no answer was stopped')
+})
+
+t.test('server: a stream, a wrong request, a client that goes away', async t => {
+  const child = start('server', [BOOKS], { PORT: '0' })
+  const ended = exitCode(child)
+  const [line] = (await once(child.stdout, 'data')) as [Buffer]
+  const url = line.toString().trim()
+  const post = (body: unknown, signal?: AbortSignal) =>
+    fetch(url, { method: 'POST', body: JSON.stringify(body), ...(signal && { signal }) })
+  const greedy = { prompt: 'The old man', maxNewTokens: 12 }
+  const first = await (await post(greedy)).text()
+  t.ok(first.length > 0)
+  t.equal(await (await post(greedy)).text(), first)
+  const wrong = await post({ prompt: 'The', warmth: 1 })
+  t.equal(wrong.status, 400)
+  t.match(await wrong.text(), /warmth/)
+  const gone = new AbortController()
+  const long = await post({ ...greedy, maxNewTokens: 4000, ignoreEos: true }, gone.signal)
+  t.equal(long.status, 200)
+  gone.abort()
+  t.equal(await (await post(greedy)).text(), first, 'and goes on with others')
+  child.kill('SIGTERM')
+  t.equal(await ended, 0)
+})

@@ -1,0 +1,260 @@
+/**
+ * The package as its users get it: the tarball, installed in an empty folder without scripts, by and for a process whose PATH holds
+ * node alone. `npm run test:package` runs this; a checkout prefers its own build to the binary that is tested here.
+ */
+
+import type { SpawnOptions } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import t, { type Test } from 'tap'
+import { root } from '../support/golden.js'
+import { OPTIONS, PROMPT, RESOLUTIONS, writeConsumer } from './consumer.js'
+import { readSharedLibrary } from './elf.js'
+import { cleanEnvironment, type Ended, nodeAlone, runNpm, runProcess } from './processes.js'
+import { startRegistry } from './registry.js'
+import { checkRequirements } from './requirements.js'
+
+const tarball = process.env.MOEPP_TARBALL
+if (tarball === undefined) throw new Error('run npm run test:package')
+const mostBytes = 20e6
+const linux = process.platform === 'linux'
+const asRoot = process.getuid?.() === 0
+const NOBODY = 65534
+
+// Others may look into it: one part runs as another user.
+const scratch = realpathSync(mkdtempSync(join(tmpdir(), 'moepp-package-')))
+chmodSync(scratch, 0o755)
+const consumer = join(scratch, 'consumer')
+const model = join(scratch, 'books-7m')
+const installed = join(consumer, 'node_modules', 'moepp')
+const environment = { PATH: nodeAlone(join(scratch, 'bin')), HOME: join(scratch, 'home') }
+const tool = (path: string) => join(root, 'node_modules', path)
+
+writeConsumer(consumer)
+cpSync(join(root, 'models', 'books-7m'), model, { recursive: true })
+t.teardown(() => rmSync(scratch, { recursive: true, force: true }))
+
+/** A program of the user's, in the user's folder. */
+const runNode = (args: string[], options: SpawnOptions & { env?: NodeJS.ProcessEnv } = {}): Promise<Ended> =>
+  runProcess(process.execPath, args, { cwd: consumer, env: environment, ...options })
+
+/** What the checkout generates, with its own build. */
+const checkout = `
+import { loadModel } from ${JSON.stringify(pathToFileURL(join(root, 'dist', 'index.js')).href)}
+const model = await loadModel(${JSON.stringify(model)})
+process.stdout.write((await model.generate(${JSON.stringify(PROMPT)}, ${JSON.stringify(OPTIONS)})).text)
+await model.close()
+`
+const { stdout: expected, stderr } = await runNode(['--input-type=module', '-e', checkout])
+if (expected.length < 40) throw new Error(`the checkout generates ${JSON.stringify(expected)}: ${stderr}`)
+
+function same(t: Test, ended: Ended, what = 'the same text'): void {
+  t.same(ended, { code: 0, signal: null, stdout: expected, stderr: '' }, what)
+}
+
+await t.test('the tarball', async t => {
+  const bytes = statSync(tarball).size
+  t.ok(bytes < mostBytes, `${bytes} bytes, at most ${mostBytes}`)
+  t.comment(`${bytes} bytes packed`)
+})
+
+await t.test('npm install --ignore-scripts in an empty folder, PATH holding node alone', async t => {
+  const { server, url } = await startRegistry(scratch)
+  const settings = [
+    '--ignore-scripts',
+    '--no-audit',
+    '--no-fund',
+    '--registry',
+    url,
+    '--cache',
+    join(scratch, 'cache'),
+  ]
+  await runNpm(['install', tarball, ...settings], { cwd: consumer, env: environment })
+  server.close()
+  t.ok(existsSync(join(installed, 'package.json')))
+  for (const left of ['lib', 'test', 'native/test', 'models', 'bench', 'build'])
+    t.notOk(existsSync(join(installed, left)), `${left} is not in the package`)
+})
+
+await t.test('the same text as the checkout', async t => {
+  same(t, await runNode(['esm.mjs', model]), 'from an ES module')
+  same(t, await runNode(['commonjs.cjs', model]), 'from CommonJS')
+  same(t, await runNode(['workers.mjs', model]), 'in two worker threads and the main one at once')
+  const test = await runNode(['--test', 'generates.test.mjs'], {
+    env: { ...environment, MODEL: model, EXPECTED: expected },
+  })
+  t.equal(test.code, 0, `under node --test: ${test.stdout}`)
+  t.match(test.stdout, /# pass 1\n/)
+})
+
+await t.test('two copies in one process', async t => {
+  const other = join(scratch, 'other', 'node_modules')
+  cpSync(join(consumer, 'node_modules'), other, { recursive: true })
+  const entries = [installed, join(other, 'moepp')].map(
+    copy => pathToFileURL(join(copy, 'dist', 'index.js')).href,
+  )
+  same(t, await runNode(['two-copies.mjs', model, ...entries]))
+})
+
+for (const resolution of Object.keys(RESOLUTIONS)) {
+  await t.test(`TypeScript, moduleResolution ${resolution}`, async t => {
+    const compiled = await runNode([tool('typescript/bin/tsc'), '-p', `tsconfig.${resolution}.json`])
+    t.same(compiled, { code: 0, signal: null, stdout: '', stderr: '' }, 'compiles')
+    same(t, await runNode([join(`out-${resolution}`, 'app.js'), model]), 'runs')
+    const commonJs = join(`out-${resolution}`, 'app-commonjs.cjs')
+    if (resolution === 'nodenext') same(t, await runNode([commonJs, model]), 'runs, as CommonJS')
+  })
+}
+
+for (const [format, file] of [
+  ['esm', 'bundle.mjs'],
+  ['cjs', 'bundle.cjs'],
+] as const) {
+  await t.test(`bundled by esbuild as ${format}, the package external`, async t => {
+    const source = format === 'esm' ? 'esm.mjs' : 'commonjs.cjs'
+    const options = ['--bundle', '--platform=node', '--external:moepp', '--log-level=warning']
+    const esbuild = tool('esbuild/bin/esbuild')
+    const bundled = await runNode([esbuild, source, ...options, `--format=${format}`, `--outfile=${file}`])
+    t.same(bundled, { code: 0, signal: null, stdout: '', stderr: '' }, 'bundles')
+    same(t, await runNode([file, model]), 'runs')
+  })
+}
+
+await t.test('publint and arethetypeswrong find nothing', async t => {
+  const publint = await runNode([tool('publint/src/cli.js'), 'run', tarball, '--strict'])
+  t.equal(publint.code, 0, publint.stdout + publint.stderr)
+  t.match(publint.stdout, /All good/)
+  // An ES module for CommonJS too: Node has required ES modules since 20.19, and we run nothing older.
+  const attw = await runNode([
+    tool('@arethetypeswrong/cli/dist/index.js'),
+    tarball,
+    '--profile',
+    'esm-only',
+    '-f',
+    'ascii',
+  ])
+  t.equal(attw.code, 0, attw.stdout + attw.stderr)
+})
+
+await t.test('moepp doctor', async t => {
+  const cli =
+    process.platform === 'win32'
+      ? join(installed, 'dist/cli/main.js')
+      : join(consumer, 'node_modules/.bin/moepp')
+  const { code, stdout, stderr: errors } = await runNode([cli, 'doctor', '--json'])
+  t.equal(code, 0, errors)
+  const { addon, version } = JSON.parse(stdout)
+  t.equal(addon.origin, 'prebuild')
+  t.ok(addon.path.startsWith(join(installed, 'prebuilds')), addon.path)
+  t.equal(version, JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).version)
+  if (process.platform === 'win32') return
+  const direct = await runProcess(cli, ['--version'], { cwd: consumer, env: environment })
+  t.equal(direct.code, 0, 'npm made the command executable')
+})
+
+const prebuilds = join(installed, 'prebuilds', `${process.platform}-${process.arch}`)
+const binary = () => join(prebuilds, readdirSync(prebuilds).find(file => file.endsWith('.node'))!)
+
+await t.test('what the binary needs', { skip: !linux && 'ELF is a format of Linux' }, async t => {
+  const library = readSharedLibrary(readFileSync(binary()))
+  checkRequirements(t, library)
+  t.ok(library.stripped, 'stripped')
+  t.match(binary(), /moepp\.(glibc|musl)\.node$/, 'tagged with its C library')
+})
+
+await t.test(
+  'another user, and a node_modules that nobody may write to',
+  { skip: process.platform === 'win32' && 'no users here' },
+  async t => {
+    const everything = (change: (mode: number) => number) => {
+      for (const entry of readdirSync(join(consumer, 'node_modules'), {
+        recursive: true,
+        withFileTypes: true,
+      })) {
+        const path = join(entry.parentPath, entry.name)
+        if (!entry.isSymbolicLink()) chmodSync(path, change(statSync(path).mode))
+      }
+    }
+    everything(mode => (mode & ~0o222) | 0o444)
+    const user = asRoot ? { uid: NOBODY, gid: NOBODY } : {}
+    const env = { ...environment, HOME: '/nonexistent' }
+    same(t, await runNode(['esm.mjs', model], { ...user, env }))
+    everything(mode => mode | 0o200)
+  },
+)
+
+await t.test('a binary that cannot be loaded', async t => {
+  const path = binary()
+  const whole = readFileSync(path)
+  const recorded = readFileSync(`${path}.sha256`, 'utf8')
+  const build = `To build it here: node ${join(installed, 'scripts', 'build-native.mjs')}`
+  const failure = async () => {
+    const { code, signal, stdout, stderr: errors } = await runNode(['failing.mjs', model])
+    t.same({ code, signal, errors }, { code: 0, signal: null, errors: '' }, 'an error, no crash')
+    t.match(stdout, /^ERR_NO_BINDING the native addon for /)
+    t.ok(stdout.includes(build), stdout)
+    return stdout
+  }
+  const doctor = await runNode([join(installed, 'dist/cli/main.js'), 'doctor'])
+  t.equal(doctor.code, 0)
+
+  writeFileSync(path, whole.subarray(0, whole.length / 2))
+  t.match(await failure(), /is damaged: its SHA-256 is .* install it again/, 'cut off')
+  const flipped = Buffer.from(whole)
+  flipped[flipped.length >> 1]! ^= 1
+  writeFileSync(path, flipped)
+  t.match(await failure(), /is damaged/, 'one bit changed')
+  const broken = await runNode([join(installed, 'dist/cli/main.js'), 'doctor'])
+  t.equal(broken.code, 1)
+  t.match(broken.stdout, /addon .*is damaged/)
+
+  if (linux) {
+    const foreign = Buffer.from(whole)
+    const [machine, name] = process.arch === 'arm64' ? [0x3e, 'x64'] : [0xb7, 'arm64']
+    foreign.writeUInt16LE(machine, 18)
+    writeFileSync(path, foreign)
+    writeFileSync(`${path}.sha256`, createHash('sha256').update(foreign).digest('hex'))
+    t.match(await failure(), `It is a file for linux-${name}, and this is linux-${process.arch}.`)
+  }
+  writeFileSync(path, whole)
+  writeFileSync(`${path}.sha256`, recorded)
+
+  renameSync(prebuilds, join(installed, 'prebuilds', 'sunos-x64'))
+  t.match(await failure(), /there is none: this package has sunos-x64\/moepp/)
+  renameSync(join(installed, 'prebuilds', 'sunos-x64'), prebuilds)
+  same(t, await runNode(['esm.mjs', model]), 'and whole again')
+})
+
+await t.test('built from source, in the installed package', async t => {
+  const script = join(installed, 'scripts', 'build-native.mjs')
+  const bare = await runNode([script])
+  t.equal(bare.code, 1)
+  t.match(
+    bare.stderr,
+    /building from source needs CMake 3\.24 or newer, a C\+\+17 compiler/,
+    'says what is missing',
+  )
+  rmSync(join(installed, 'prebuilds'), { recursive: true })
+  const env = { ...cleanEnvironment(), MOEPP_CUDA: 'OFF' }
+  const built = await runProcess(process.execPath, [script], { cwd: consumer, env })
+  t.equal(built.code, 0, built.stdout + built.stderr)
+  t.match(built.stdout + built.stderr, /moepp: a CPU build/)
+  same(t, await runNode(['esm.mjs', model]))
+  const { stdout } = await runNode([join(installed, 'dist/cli/main.js'), 'doctor', '--json'])
+  t.equal(JSON.parse(stdout).addon.origin, 'local build')
+})
