@@ -32,6 +32,7 @@ namespace moepp::cpu::MOEPP_ISA {
 #include "../kernels/rope_table.inl.h"
 #include "../kernels/route_top_k.inl.h"
 #include "../kernels/router_logits.inl.h"
+#include "../kernels/top_logits.inl.h"
 
 const Kernels& kernels() {
   static constexpr Kernels table = {
