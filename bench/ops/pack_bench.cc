@@ -9,7 +9,7 @@ namespace moepp::bench {
 static void pack_all(const Buffer& source, const Buffer& target, DType from, DType to, int64_t rows, int64_t k,
                      cpu::ThreadPool& pool) {
   pool.parallel_for(rows / cpu::kPanelRows, [&](int64_t panel, int) {
-    cpu::PackRow lanes[cpu::kPanelRows];
+    PackRow lanes[cpu::kPanelRows];
     for (int64_t lane = 0; lane < cpu::kPanelRows; lane++) {
       lanes[lane] = {source.as<std::byte>() + (panel * cpu::kPanelRows + lane) * k * dtype_size(from), from, 1};
     }
