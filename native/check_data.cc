@@ -64,6 +64,14 @@ static std::string relation(const CombineArgs& a) {
   return size(a.coefficients, 1) == size(a.constants, 0) + 1 ? "" : "coefficients must be [T, C+1] for constants [C, H]";
 }
 
+static std::string relation(const TopLogitsArgs& a) {
+  for (const Tensor* top : {a.top_logits, a.top_indices}) {
+    if (top != nullptr && (size(top, 1) < 1 || size(top, 1) > 256 || size(top, 1) > size(a.logits, 1)))
+      return "the largest logits are 1 to 256, and no more than there are";
+  }
+  return {};
+}
+
 template <class Args>
 static std::string relation(const Args&) {
   return {};

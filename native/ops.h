@@ -295,4 +295,25 @@ struct GatherRowsArgs {
   }
 };
 
+// What sampling needs of a row of logits, so that the row itself can stay on the device:
+//   top_logits[r]   the K largest, descending; equal ones in ascending order of index. A NaN counts as larger than every number.
+//   top_indices[r]  where they are
+//   exp_sum[r]      sum_v exp(logits[r][v] - top_logits[r][0]) >= 1, so that the logarithm of the sum of all exponentials is
+//                   top_logits[r][0] + log(exp_sum[r]). NaN where a logit is NaN or +infinity, or all are -infinity. Each
+//                   exponential within 2 units in the last place of its f32 argument's, their sum within 2^-22 of its own.
+struct TopLogitsArgs {
+  const Tensor* logits;  // [R, V] f32
+  Tensor* top_logits;    // [R, K] f32 or null, 1 <= K <= min(V, 256)
+  Tensor* top_indices;   // [R, K] i32 or null
+  Tensor* exp_sum;       // [R] f32 or null
+
+  template <class Visitor>
+  void visit(Visitor& v) {
+    v.in("logits", logits, "R V", DType::kF32);
+    v.optional_out("top_logits", top_logits, "R K", DType::kF32);
+    v.optional_out("top_indices", top_indices, "R K", DType::kI32);
+    v.optional_out("exp_sum", exp_sum, "R", DType::kF32);
+  }
+};
+
 }  // namespace moepp

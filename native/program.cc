@@ -137,6 +137,7 @@ Status Program::enqueue(const Step& step) {
   const Kernels& kernels = device_->kernels();
   for (const auto& instruction : instructions_) {
     if (step.control.is_cancelled()) return Status::error(Code::kAborted, "the run was cancelled", instruction->label);
+    if (instruction->is_idle()) continue;
     instruction->invoke(instruction->args, kernels, device_->queue());
     Status status = device_->launched();
     if (!status.ok()) {

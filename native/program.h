@@ -80,6 +80,14 @@ class Program {
     std::vector<int> writes;                                 // buffers
     std::vector<int> reads;                                  // buffers
     std::vector<std::pair<Tensor**, int>> optional_outputs;  // field of args, buffer
+
+    // Whether a step needs nothing of it: all outputs are optional, and none is wanted.
+    bool is_idle() const {
+      for (const auto& [field, buffer] : optional_outputs) {
+        if (*field != nullptr) return false;
+      }
+      return !writes.empty() && writes.size() == optional_outputs.size();
+    }
   };
 
   // What two steps must share for a recording of one to serve the other: everything that the ops' arguments hold.

@@ -4,15 +4,17 @@
 //   // SASS sm_80,sm_90a gemm_kernel: HMMA LDSM LDGSTS !LDL !STL registers<=128 no-spills
 //
 // for every kernel whose mangled name holds the word before the colon, on the architectures named (or * for all). HMMA>=16
-// asks for that many. Fails when a claim does not hold, or names a kernel that is not there.
+// asks for that many. Fails when a source does not compile without warnings, when a claim does not hold or names a kernel that
+// is not there, and when no claim speaks of a kernel.
 //
-//   node scripts/sass-check.mjs [--arch sm_80,sm_90a] [--all-opcodes] [--if-nvcc] [files]
+//   node scripts/sass-check.mjs [--arch sm_80,sm_90a] [--list] [--all-opcodes] [--if-nvcc] [files]
 //
-// Without files: every kernel of native/cuda/kernels. With --if-nvcc, a machine without nvcc is no failure.
-import { spawnSync } from 'node:child_process'
+// Without files: every kernel of native/cuda/kernels; without --arch: every architecture that is built. Prints one line per
+// source, with --list one per kernel and architecture. With --if-nvcc, a machine without nvcc is no failure.
+import { spawn, spawnSync } from 'node:child_process'
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { basename, dirname, join, relative, resolve } from 'node:path'
+import { availableParallelism, tmpdir } from 'node:os'
+import { dirname, join, relative, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '..')
@@ -137,81 +139,155 @@ function shortName(mangled) {
 /** As native/cuda/CMakeLists.txt compiles them. */
 const flags = ['-std=c++17', '-O3', '--fmad=false', '-Werror', 'all-warnings', '-Xptxas', '-v']
 
-function compile(source, architecture, folder) {
-  const number = architecture.replace('sm_', '')
-  const cubin = join(folder, `${basename(source)}.${architecture}.cubin`)
-  const target = `arch=compute_${number},code=${architecture}`
-  const include = ['native', 'native/test'].flatMap(path => ['-I', join(root, path)])
-  const options = [...flags, ...include, '-gencode', target, '-cubin', '-o', cubin, source]
-  const result = spawnSync('nvcc', options, { encoding: 'utf8' })
-  if (result.error) throw result.error
-  if (result.status !== 0)
-    throw new Error(`${source} does not compile for ${architecture}:\n${result.stderr}`)
-  return { usage: readUsage(result.stderr + result.stdout), counts: countOpcodes(cubin) }
+/** The status of a command and what it printed. */
+function runQuietly(command, args) {
+  return new Promise((done, reject) => {
+    const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] })
+    let text = ''
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.setEncoding('utf8')
+      stream.on('data', part => {
+        text += part
+      })
+    }
+    child.on('error', reject)
+    child.on('close', status => done({ status, text }))
+  })
 }
 
-/** Prints the kernels of one source on one architecture; the claims that do not hold. */
-function check(source, architecture, folder, allOpcodes) {
+/** The kernels of one source on one architecture: {name, usage, counts}. Throws when it does not compile. */
+async function compile(source, architecture, folder) {
+  const number = architecture.replace('sm_', '')
+  const cubin = join(folder, `${relative(root, source).replaceAll(/[\\/]/g, '_')}.${architecture}.cubin`)
+  const target = `arch=compute_${number},code=${architecture}`
+  const include = ['native', 'native/test'].flatMap(path => ['-I', join(root, path)])
+  const { status, text } = await runQuietly('nvcc', [
+    ...flags,
+    ...include,
+    '-gencode',
+    target,
+    '-cubin',
+    '-o',
+    cubin,
+    source,
+  ])
+  if (status !== 0) throw new Error(`does not compile for ${architecture}:\n${text}`)
+  const usage = readUsage(text)
+  return [...countOpcodes(cubin)]
+    .filter(([name]) => usage.has(name))
+    .map(([name, counts]) => ({ name, usage: usage.get(name), counts }))
+}
+
+/** What does not hold of a source's kernels on one architecture. */
+function refuteClaims(claims, kernels, architecture) {
   const wrong = []
-  const { usage, counts } = compile(source, architecture, folder)
-  for (const [name, kernelCounts] of counts) {
-    const kernelUsage = usage.get(name)
-    if (!kernelUsage) continue
-    const shown = [...kernelCounts]
-      .filter(([opcode]) => allOpcodes || !opcode.startsWith('0x'))
-      .sort((a, b) => b[1] - a[1])
-    const { registers, spillBytes, stackBytes } = kernelUsage
-    const memory = `${registers} registers, ${spillBytes} bytes spilled, ${stackBytes} stack`
-    console.log(
-      `${architecture} ${shortName(name)}: ${memory}; ${shown.map(([opcode, n]) => `${opcode} ${n}`).join(' ')}`,
-    )
-  }
-  for (const { architectures, kernel, terms } of readClaims(source)) {
+  const claimed = new Set()
+  for (const { architectures, kernel, terms } of claims) {
+    const found = kernels.filter(({ name }) => name.includes(kernel))
+    for (const { name } of found) claimed.add(name)
     if (!architectures.includes('*') && !architectures.includes(architecture)) continue
-    const found = [...counts].filter(([name]) => name.includes(kernel) && usage.has(name))
     if (found.length === 0) wrong.push(`${architecture}: no kernel is named ${kernel}`)
-    for (const [name, kernelCounts] of found) {
+    for (const one of found) {
       for (const term of terms) {
-        const text = refute(term, { usage: usage.get(name), counts: kernelCounts })
-        if (text) wrong.push(`${architecture} ${shortName(name)}: ${text}`)
+        const text = refute(term, one)
+        if (text) wrong.push(`${architecture} ${shortName(one.name)}: ${text}`)
       }
     }
+  }
+  for (const { name } of kernels) {
+    if (!claimed.has(name)) wrong.push(`${architecture} ${shortName(name)}: no claim speaks of it`)
   }
   return wrong
 }
 
-const options = { architectures: ['sm_80', 'sm_90a'], allOpcodes: false, ifNvcc: false, files: [] }
-for (let i = 2; i < process.argv.length; i++) {
-  const argument = process.argv[i]
-  if (argument === '--arch') options.architectures = process.argv[++i].split(',')
-  else if (argument === '--all-opcodes') options.allOpcodes = true
-  else if (argument === '--if-nvcc') options.ifNvcc = true
-  else options.files.push(resolve(argument))
+function describeKernel({ name, usage, counts }, architecture, allOpcodes) {
+  const shown = [...counts]
+    .filter(([opcode]) => allOpcodes || !opcode.startsWith('0x'))
+    .sort((a, b) => b[1] - a[1])
+    .map(([opcode, n]) => `${opcode} ${n}`)
+  const memory = `${usage.registers} registers, ${usage.spillBytes} bytes spilled, ${usage.stackBytes} stack`
+  return `${architecture} ${shortName(name)}: ${memory}; ${shown.join(' ')}`
 }
+
+/** One line for a source: {kernels of each architecture}. */
+function describeSource(source, perArchitecture) {
+  const all = perArchitecture.flat()
+  if (all.length === 0) return `${relative(root, source)}: no kernels`
+  const registers = all.map(({ usage }) => usage.registers)
+  const spilled = all.reduce((n, { usage }) => n + usage.spillBytes, 0)
+  const kernels = new Set(all.map(({ name }) => name)).size
+  return `${relative(root, source)}: ${kernels} kernels, up to ${Math.max(...registers)} registers, ${spilled} bytes spilled`
+}
+
+function parse(argv) {
+  const options = {
+    architectures: ['sm_75', 'sm_80', 'sm_86', 'sm_89', 'sm_90a', 'sm_100', 'sm_120'],
+    list: false,
+    allOpcodes: false,
+    ifNvcc: false,
+    files: [],
+  }
+  for (let i = 0; i < argv.length; i++) {
+    if (argv[i] === '--arch') options.architectures = argv[++i].split(',')
+    else if (argv[i] === '--list') options.list = true
+    else if (argv[i] === '--all-opcodes') options.allOpcodes = true
+    else if (argv[i] === '--if-nvcc') options.ifNvcc = true
+    else options.files.push(resolve(argv[i]))
+  }
+  if (options.files.length > 0) return options
+  const kernels = join(root, 'native', 'cuda', 'kernels')
+  const found = readdirSync(kernels, { recursive: true, encoding: 'utf8' })
+  options.files = found
+    .filter(file => file.endsWith('.cu'))
+    .sort()
+    .map(file => join(kernels, file))
+  return options
+}
+
+/** Compiles every source for every architecture, as many at a time as there are processors: results by source. */
+async function compileAll({ files, architectures }, folder) {
+  const jobs = files.flatMap(source => architectures.map(architecture => ({ source, architecture })))
+  const results = new Map(files.map(source => [source, []]))
+  let next = 0
+  const worker = async () => {
+    while (next < jobs.length) {
+      const { source, architecture } = jobs[next++]
+      const result = { architecture, kernels: [], error: undefined }
+      results.get(source).push(result)
+      try {
+        result.kernels = await compile(source, architecture, folder)
+      } catch (error) {
+        result.error = error.message
+      }
+    }
+  }
+  await Promise.all(Array.from({ length: availableParallelism() }, worker))
+  return results
+}
+
+const options = parse(process.argv.slice(2))
 if (spawnSync('nvcc', ['--version']).error) {
   console.log('sass-check: nvcc was not found; nothing was checked')
   process.exit(options.ifNvcc ? 0 : 1)
 }
-if (options.files.length === 0) {
-  const kernels = join(root, 'native', 'cuda', 'kernels')
-  const found = readdirSync(kernels, { recursive: true, encoding: 'utf8' }).filter(file =>
-    file.endsWith('.cu'),
-  )
-  options.files = found.sort().map(file => join(kernels, file))
-}
-
 const folder = mkdtempSync(join(tmpdir(), 'moepp-sass-'))
 const wrong = []
 try {
-  for (const source of options.files) {
-    console.log(relative(root, source))
-    for (const architecture of options.architectures) {
-      for (const text of check(source, architecture, folder, options.allOpcodes))
-        wrong.push(`${relative(root, source)}: ${text}`)
+  for (const [source, results] of await compileAll(options, folder)) {
+    console.log(
+      describeSource(
+        source,
+        results.map(({ kernels }) => kernels),
+      ),
+    )
+    for (const { architecture, kernels, error } of results) {
+      const texts = error ? [error] : refuteClaims(readClaims(source), kernels, architecture)
+      for (const text of texts) wrong.push(`${relative(root, source)}: ${text}`)
+      if (!options.list) continue
+      for (const kernel of kernels)
+        console.log(`  ${describeKernel(kernel, architecture, options.allOpcodes)}`)
     }
   }
-} catch (error) {
-  wrong.push(error.message)
 } finally {
   rmSync(folder, { recursive: true })
 }

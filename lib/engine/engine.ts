@@ -5,6 +5,7 @@
  * a process alive. Between two steps it hands the logits to the sequences' consumers, and lets other events in between.
  */
 import { MoeppError } from '../errors.js'
+import type { TopLogits } from '../sampling/top-logits.js'
 import { KvPages } from './kv-cache.js'
 import type { Runner, StepResult } from './runner.js'
 import { Scheduler } from './scheduler.js'
@@ -41,6 +42,11 @@ export class Engine {
   /** Tokens of the longest sequence that can be computed: the context's, if the KV cache has as many. */
   get maxTokens(): number {
     return Math.min(this.#runner.contextLength, this.#runner.pages * this.#runner.pageSize)
+  }
+
+  /** How many logits the largest of a row are, for requests that take them. */
+  get topLogits(): number {
+    return this.#runner.topLogits
   }
 
   get isClosed(): boolean {
@@ -122,19 +128,18 @@ export class Engine {
   }
 
   /** Gives a sequence what a step of `stepTokens` tokens has computed for it. */
-  async #deliver(chunk: PlacedChunk, stepTokens: number, result: StepResult): Promise<void> {
-    const { sequence } = chunk
+  async #deliver(placed: PlacedChunk, stepTokens: number, result: StepResult): Promise<void> {
+    const { sequence } = placed
     if (sequence.ended) return
     try {
+      const chunk = this.#usablePart(placed, result)
       this.#scheduler.complete(chunk)
       deliverCaptured(chunk, stepTokens, result)
-      const V = this.#runner.vocabSize
       for (let position = chunk.logitsFrom; position < chunk.to; position++) {
         await this.#slice.pauseIfOver()
         if (sequence.ended) return
-        const row = chunk.logitRow + position - chunk.logitsFrom
         const isLast = position === sequence.tokens.length - 1
-        const token = sequence.request.consumer.next(position, result.logits.subarray(row * V, (row + 1) * V))
+        const token = sequence.request.consumer.next(position, this.#logitsAt(chunk, position, result))
         sequence.nextLogits = position + 1
         if (!isLast) continue
         if (token === undefined) this.#take(sequence)?.resolve(sequence.report(false))
@@ -143,6 +148,23 @@ export class Engine {
     } catch (error) {
       this.#fail(sequence, error)
     }
+  }
+
+  /** The chunk; without its last token if that must be computed again, for its whole row of logits. */
+  #usablePart(chunk: PlacedChunk, result: StepResult): PlacedChunk {
+    const { sequence, logitsFrom, to } = chunk
+    if (chunk.top === undefined || logitsFrom === to || to < sequence.tokens.length) return chunk
+    const top = this.#logitsAt(chunk, to - 1, result) as TopLogits
+    if (sequence.request.consumer.suffices?.(top)) return chunk
+    sequence.top = undefined
+    return { ...chunk, to: to - 1 }
+  }
+
+  #logitsAt({ top, logitRow, logitsFrom }: PlacedChunk, position: number, result: StepResult) {
+    const row = logitRow + position - logitsFrom
+    if (top !== undefined) return result.top![row]!
+    const V = this.#runner.vocabSize
+    return result.logits!.subarray(row * V, (row + 1) * V)
   }
 
   #fail(sequence: Sequence, error: unknown): void {

@@ -1,6 +1,7 @@
 /** What the engine needs of a model on a device: one step at a time over pages of a KV cache. */
 
 import type { ModelDevice } from '../device.js'
+import type { TopLogits } from '../sampling/top-logits.js'
 
 /** A step: T tokens of B sequences, each sequence's tokens side by side. */
 export interface Step {
@@ -20,13 +21,26 @@ export interface Step {
   readonly frequencies: Float32Array
   /** [R] the tokens of the step whose logits are wanted, ascending. R may be 0. */
   readonly logitRows: Int32Array
+  /** What of these logits; nothing if R is 0. */
+  readonly wanted: WantedLogits
   /** Names of buffers to return as well, `layers.3.router_logits`. */
   readonly capture: readonly string[]
 }
 
+export interface WantedLogits {
+  /** All of each row. */
+  readonly whole: boolean
+  /** The largest of each row. */
+  readonly top: boolean
+  /** Their logSumExp too. */
+  readonly logSumExp: boolean
+}
+
 export interface StepResult {
-  /** [R, V]. */
-  readonly logits: Float32Array
+  /** [R, V], if wanted. */
+  readonly logits?: Float32Array
+  /** Of each row, if wanted. */
+  readonly top?: readonly TopLogits[]
   /** Each captured buffer, [T, ...]. */
   readonly captured: Readonly<Record<string, Int32Array | Float32Array>>
 }
@@ -35,6 +49,8 @@ export interface Runner {
   /** Where it runs. */
   readonly device: ModelDevice
   readonly vocabSize: number
+  /** How many of a row's logits `StepResult.top` holds. */
+  readonly topLogits: number
   /** Tokens that a sequence may hold. */
   readonly contextLength: number
   readonly pageSize: number

@@ -1,4 +1,6 @@
 /** One sequence of tokens on its way through the engine. */
+
+import type { TopLogits } from '../sampling/top-logits.js'
 import type { Page } from './kv-cache.js'
 
 /** Who asked for a sequence: takes what the steps compute for it and says how it goes on. */
@@ -8,7 +10,12 @@ export interface SequenceConsumer {
    * position it returns the token that follows, or undefined, which ends the sequence; elsewhere nothing is expected.
    * The row is valid during the call only. What it throws ends the sequence and no other.
    */
-  next(position: number, logits: Float32Array): number | undefined
+  next(position: number, logits: Float32Array | TopLogits): number | undefined
+  /**
+   * Whether `next` can do with these largest logits of the last position, if the request says `top`. Once it cannot, the
+   * last token is computed again for its whole row, and rows are whole from then on.
+   */
+  suffices?(top: TopLogits): boolean
   /** Captured rows of the next tokens, in order, valid during the call only. Comes before `next` for these tokens. */
   captured?(name: string, rows: Int32Array | Float32Array): void
 }
@@ -18,6 +25,8 @@ export interface SequenceRequest {
   readonly tokens: readonly number[]
   /** First position whose logits are wanted, at most the prompt's last. */
   readonly logitsFrom: number
+  /** Largest logits instead of whole rows, as far as the consumer says that they suffice. Default: whole rows. */
+  readonly top?: 'logits' | 'logits and logSumExp'
   /** Buffers wanted of every token. */
   readonly capture: readonly string[]
   readonly consumer: SequenceConsumer
@@ -62,12 +71,15 @@ export class Sequence {
   readonly submittedAt = performance.now()
   startedAt: number | undefined
   ended = false
+  /** What of the logits it takes; undefined: whole rows. */
+  top: SequenceRequest['top']
   readonly #frequenciesOf: (length: number) => Float32Array
 
   constructor(request: SequenceRequest, frequenciesOf: (length: number) => Float32Array) {
     this.request = request
     this.tokens = [...request.tokens]
     this.nextLogits = request.logitsFrom
+    this.top = request.top
     this.#frequenciesOf = frequenciesOf
     this.frequencies = new Array(this.tokens.length).fill(frequenciesOf(this.tokens.length))
   }

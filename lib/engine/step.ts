@@ -1,6 +1,7 @@
 /** Puts chunks of sequences into the arrays of one step. */
-import type { Runner, Step } from './runner.js'
+import type { Runner, Step, WantedLogits } from './runner.js'
 import type { Chunk } from './scheduler.js'
+import type { Sequence } from './sequence.js'
 
 /** Where a chunk's results are in those of the step. */
 export interface PlacedChunk extends Chunk {
@@ -10,6 +11,8 @@ export interface PlacedChunk extends Chunk {
   readonly logitRow: number
   /** First position of the chunk whose logits are wanted; `to` if none. */
   readonly logitsFrom: number
+  /** What of its logits the step returns: see SequenceRequest. */
+  readonly top: Sequence['top']
 }
 
 export interface PlannedStep {
@@ -50,7 +53,8 @@ export function buildStep(chunks: readonly Chunk[], runner: Runner): PlannedStep
   const placed = place(chunks)
   const logitRows = logitRowsOf(placed)
   const capture = captureOf(chunks, runner)
-  const step = { tokens, positions, sequenceStarts, pageTable, frequencies, logitRows, capture }
+  const wanted = wantedOf(placed)
+  const step = { tokens, positions, sequenceStarts, pageTable, frequencies, logitRows, wanted, capture }
   return { step, chunks: placed }
 }
 
@@ -60,6 +64,15 @@ function logitRowsOf(chunks: readonly PlacedChunk[]): Int32Array {
     for (let position = logitsFrom; position < to; position++) rows.push(tokenRow + position - from)
   }
   return Int32Array.from(rows)
+}
+
+function wantedOf(chunks: readonly PlacedChunk[]): WantedLogits {
+  const asked = chunks.filter(({ logitsFrom, to }) => logitsFrom < to).map(({ top }) => top)
+  return {
+    whole: asked.includes(undefined),
+    top: asked.some(top => top !== undefined),
+    logSumExp: asked.includes('logits and logSumExp'),
+  }
 }
 
 /** The names that any sequence wants, in the order of the runner's, so that the same wishes make the same step. */
@@ -73,7 +86,7 @@ function place(chunks: readonly Chunk[]): PlacedChunk[] {
   let logitRow = 0
   return chunks.map(chunk => {
     const logitsFrom = Math.min(Math.max(chunk.sequence.nextLogits, chunk.from), chunk.to)
-    const placed = { ...chunk, tokenRow, logitRow, logitsFrom }
+    const placed = { ...chunk, tokenRow, logitRow, logitsFrom, top: chunk.sequence.top }
     tokenRow += chunk.to - chunk.from
     logitRow += chunk.to - logitsFrom
     return placed

@@ -3,7 +3,7 @@ import type { ModelConfig } from '../config.js'
 import type { Engine } from '../engine/engine.js'
 import type { SequenceConsumer, SequenceReport } from '../engine/sequence.js'
 import type { ResolvedOptions } from '../options.js'
-import { Sampler, type TokenLogprobs } from '../sampling/sampler.js'
+import { Sampler, type TokenLogprobs, type TopLogits } from '../sampling/sampler.js'
 import { StopStrings } from '../tokenizer/stop-strings.js'
 import type { TextStream } from '../tokenizer/text-stream.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
@@ -61,11 +61,18 @@ export class TextGeneration implements SequenceConsumer {
       logitsFrom: promptIds.length - 1,
       capture: this.#routing ? routingNames(config) : [],
       consumer: this,
+      ...(this.#sampler.takesTop(engine.topLogits) && {
+        top: options.logprobs === undefined ? 'logits' : 'logits and logSumExp',
+      }),
     })
     return { done: done.then(report => this.#result(report)), cancel }
   }
 
-  next(_position: number, logits: Float32Array): number | undefined {
+  suffices(top: TopLogits): boolean {
+    return this.#sampler.suffices(top)
+  }
+
+  next(_position: number, logits: Float32Array | TopLogits): number | undefined {
     const { tokenId, logprobs } = this.#sampler.sample(logits)
     this.#tokenIds.push(tokenId)
     if (logprobs) this.#logprobs.push(logprobs)

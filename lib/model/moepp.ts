@@ -14,9 +14,24 @@ import {
   ropeStore,
   ropeTable,
   type StepBuffers,
+  topLogits,
 } from '../program/ops.js'
 import { moe } from './moe.js'
 import { type MatrixDType, ModelWeights } from './weights.js'
+
+/** Logits that sampling gets instead of a whole row: more than the default topK keeps, also where penalties lower many. */
+const MOST_TOP_LOGITS = 256
+
+export function topLogitsOf(config: ModelConfig): number {
+  return Math.min(MOST_TOP_LOGITS, config.vocabSize)
+}
+
+/** The buffers that hold them; all logits are in `logits`. */
+export const TOP_LOGITS = {
+  values: 'top_logits.values',
+  indices: 'top_logits.indices',
+  expSum: 'top_logits.exp_sum',
+} as const
 
 /** Records the model of `config` on the stored `tensors`; its matrices are held as `dtype`. */
 export function recordMoepp(
@@ -75,7 +90,10 @@ export function recordMoepp(
   }
   const rows = gatherRows(p, 'logit_hidden', { x: y, rows: p.input('logit_rows', 'i32', ['R']) })
   const head = c.tieWordEmbeddings ? table : w.matrix('lm_head.weight', [c.vocabSize, c.hiddenSize])
-  return p.finish([linear(p, 'lm_head', { x: rows, weight: head }, 'logits')])
+  const logits = linear(p, 'lm_head', { x: rows, weight: head }, 'logits')
+  topLogits(p, 'top_logits', { logits, count: topLogitsOf(c) })
+  // Each step captures what its sequences want of the logits.
+  return p.finish([])
 }
 
 /** Attention on y = RMSNorm(x), output projection included: [T, H]. */

@@ -2,9 +2,10 @@
 import { fromNative, type NativeDevice, type NativeKvCache, type NativeProgram } from '../binding.js'
 import type { ModelConfig } from '../config.js'
 import type { ModelDevice } from '../device.js'
-import type { Runner, Step, StepResult } from '../engine/runner.js'
+import type { Runner, Step, StepResult, WantedLogits } from '../engine/runner.js'
+import type { TopLogits } from '../sampling/top-logits.js'
 import { RopeFrequencies } from './frequencies.js'
-import { captureNames } from './moepp.js'
+import { captureNames, TOP_LOGITS, topLogitsOf } from './moepp.js'
 
 /** Tokens per page of the KV cache: a multiple of 16 lanes, small enough that short sequences waste little. */
 export const PAGE_SIZE = 32
@@ -20,8 +21,17 @@ export interface RunnerParts {
   readonly description: ModelDevice
 }
 
+function logitBuffers({ whole, top, logSumExp }: WantedLogits): string[] {
+  return [
+    ...(whole ? ['logits'] : []),
+    ...(top ? [TOP_LOGITS.values, TOP_LOGITS.indices] : []),
+    ...(logSumExp ? [TOP_LOGITS.expSum] : []),
+  ]
+}
+
 export class DeviceRunner implements Runner {
   readonly vocabSize: number
+  readonly topLogits: number
   readonly contextLength: number
   readonly pageSize = PAGE_SIZE
   readonly pages: number
@@ -34,6 +44,7 @@ export class DeviceRunner implements Runner {
   constructor(parts: RunnerParts) {
     this.#parts = parts
     this.vocabSize = parts.config.vocabSize
+    this.topLogits = topLogitsOf(parts.config)
     this.contextLength = parts.contextLength
     this.pages = parts.pages
     this.maxStepTokens = parts.maxStepTokens
@@ -45,7 +56,13 @@ export class DeviceRunner implements Runner {
   async run(step: Step, cancel?: BigInt64Array): Promise<StepResult> {
     const sequences = step.sequenceStarts.length - 1
     try {
-      const { logits, ...captured } = await this.#parts.program.run({
+      const {
+        logits,
+        [TOP_LOGITS.values]: values,
+        [TOP_LOGITS.indices]: ids,
+        [TOP_LOGITS.expSum]: expSums,
+        ...captured
+      } = await this.#parts.program.run({
         sizes: {
           T: step.tokens.length,
           R: step.logitRows.length,
@@ -61,13 +78,30 @@ export class DeviceRunner implements Runner {
           logit_rows: step.logitRows,
         },
         cache: this.#parts.cache,
-        capture: step.capture,
+        capture: [...step.capture, ...logitBuffers(step.wanted)],
         ...(cancel && { control: cancel }),
       })
-      return { logits: logits as Float32Array, captured }
+      return {
+        ...(logits && { logits: logits as Float32Array }),
+        ...(values && ids && { top: this.#topRows(values as Float32Array, ids as Int32Array, expSums) }),
+        captured,
+      }
     } catch (error) {
       throw fromNative(error)
     }
+  }
+
+  #topRows(values: Float32Array, ids: Int32Array, expSums?: Float32Array | Int32Array): TopLogits[] {
+    const K = this.topLogits
+    return Array.from({ length: values.length / K }, (_, row) => {
+      const logits = values.subarray(row * K, (row + 1) * K)
+      return {
+        vocabSize: this.vocabSize,
+        logits,
+        ids: ids.subarray(row * K, (row + 1) * K),
+        ...(expSums && { logSumExp: logits[0]! + Math.log(expSums[row]!) }),
+      }
+    })
   }
 
   copyPage(from: number, to: number): void {

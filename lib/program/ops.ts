@@ -285,3 +285,23 @@ export function gatherRows(p: ProgramBuilder, label: Label, args: { x: Buffer; r
   const shape = [dimension(args.rows, 0), dimension(args.x, 1)]
   return p.op('gather_rows', label, args, { out: { name: `${label}.out`, shape } }).out
 }
+
+/** The `count` largest logits of each row, where they are, and the sum of the row's exponentials: each costs only when captured. */
+export function topLogits(
+  p: ProgramBuilder,
+  label: Label,
+  args: { logits: Buffer; count: number },
+): { values: Buffer; indices: Buffer; expSum: Buffer } {
+  const rows = dimension(args.logits, 0)
+  const written = p.op(
+    'top_logits',
+    label,
+    { logits: args.logits },
+    {
+      top_logits: { name: `${label}.values`, shape: [rows, args.count] },
+      top_indices: { name: `${label}.indices`, shape: [rows, args.count], dtype: 'i32' },
+      exp_sum: { name: `${label}.exp_sum`, shape: [rows] },
+    },
+  )
+  return { values: written.top_logits, indices: written.top_indices, expSum: written.exp_sum }
+}

@@ -5,6 +5,7 @@
 
 import { findCrossing } from './crossing.js'
 import { argmax, kthLargest } from './logprobs.js'
+import type { KnownLogits } from './top-logits.js'
 
 /**
  * Up to this k a heap finds the k-th largest logit, above it a quickselect.
@@ -30,16 +31,16 @@ export class Candidates {
    * Starts over with the tokens whose logit is at least the topK-th largest (ties with it stay, as in TopKLogitsWarper;
    * topK 0 means all) and above -Infinity. Throws ERR_DEVICE on NaN or +Infinity. temperature > 0.
    */
-  fill(logits: Float32Array, topK: number, temperature: number): void {
+  fill({ logits, ids }: KnownLogits, topK: number, temperature: number): void {
     this.#reserve(logits.length)
     const largest = logits[argmax(logits)]!
     const threshold = this.#topKThreshold(logits, topK)
     let count = 0
-    for (let id = 0; id < logits.length; id++) {
-      const x = logits[id]!
+    for (let i = 0; i < logits.length; i++) {
+      const x = logits[i]!
       if (x >= threshold && x !== -Infinity) {
         const score = (x - largest) / temperature
-        this.ids[count] = id
+        this.ids[count] = ids === undefined ? i : ids[i]!
         this.#scores[count] = score
         this.weights[count++] = Math.exp(score)
       }
@@ -141,12 +142,12 @@ export class Candidates {
     this.count = count
   }
 
-  #reserve(vocabSize: number): void {
-    if (this.ids.length >= vocabSize) return
-    this.ids = new Int32Array(vocabSize)
-    this.#scores = new Float64Array(vocabSize)
-    this.weights = new Float64Array(vocabSize)
-    this.#keys = new Float64Array(vocabSize)
-    this.#masses = new Float64Array(vocabSize)
+  #reserve(count: number): void {
+    if (this.ids.length >= count) return
+    this.ids = new Int32Array(count)
+    this.#scores = new Float64Array(count)
+    this.weights = new Float64Array(count)
+    this.#keys = new Float64Array(count)
+    this.#masses = new Float64Array(count)
   }
 }

@@ -1,6 +1,7 @@
 /** Log-probabilities of a row of logits, for scoring and for the `logprobs` option: log-softmax, summed in f64. */
 
 import { MoeppError } from '../errors.js'
+import type { TopLogits } from './top-logits.js'
 
 export interface TokenLogprob {
   readonly tokenId: number
@@ -24,14 +25,20 @@ export function argmax(logits: Float32Array): number {
     const x = logits[id]!
     // Written so that NaN, for which every comparison is false, enters too: one comparison per token.
     if (!(x <= best)) {
-      if (Number.isNaN(x)) throw badLogits(`the logit of token ${id} is NaN`)
       best = x
       at = id
+      if (Number.isNaN(x)) break
     }
   }
-  if (best === Infinity) throw badLogits(`the logit of token ${at} is Infinity`)
-  if (at === -1) throw badLogits(`all ${logits.length} logits are -Infinity`)
+  checkLargest(best, at, logits.length)
   return at
+}
+
+/** Throws ERR_DEVICE if a row of `count` logits, whose largest is that of token `id`, is no distribution. NaN counts as largest. */
+export function checkLargest(logit: number, id: number, count: number): void {
+  if (Number.isNaN(logit)) throw badLogits(`the logit of token ${id} is NaN`)
+  if (logit === Infinity) throw badLogits(`the logit of token ${id} is Infinity`)
+  if (logit === -Infinity) throw badLogits(`all ${count} logits are -Infinity`)
 }
 
 function badLogits(what: string): MoeppError {
@@ -66,6 +73,14 @@ export function tokenLogprobs(logits: Float32Array, tokenId: number, alternative
   const logprob = logitOf(logits, tokenId) - normalizer
   const top = largestIds(logits, alternatives).map(id => ({ tokenId: id, logprob: logits[id]! - normalizer }))
   return { tokenId, logprob, top }
+}
+
+/** The same from the largest logits of a row and its logSumExp. The token and the alternatives must be among them. */
+export function topLogprobs(top: TopLogits, tokenId: number, alternatives: number): TokenLogprobs {
+  const normalizer = top.logSumExp!
+  const at = (place: number) => ({ tokenId: top.ids[place]!, logprob: top.logits[place]! - normalizer })
+  const count = Math.min(alternatives, top.ids.length)
+  return { ...at(top.ids.indexOf(tokenId)), top: Array.from({ length: count }, (_, place) => at(place)) }
 }
 
 /** Ids of the `count` largest logits, largest first, lower ids first on ties. */

@@ -8,6 +8,7 @@
 
 import type { ResolvedOptions } from '../options.js'
 import { NgramIndex } from './ngrams.js'
+import { type KnownLogits, placeOf } from './top-logits.js'
 
 export type PenaltyOptions = Pick<
   ResolvedOptions,
@@ -21,6 +22,8 @@ export type PenaltyOptions = Pick<
 
 const MAX_FLOAT32 = 3.4028234663852886e38
 
+const ban = () => -Infinity
+
 export class Penalties {
   readonly #options: PenaltyOptions
   readonly #endTokenIds: readonly number[]
@@ -32,7 +35,7 @@ export class Penalties {
   readonly #placeOf = new Map<number, number>()
   #generated = 0
   // What the last `apply` overwrote, in order.
-  readonly #changedIds: number[] = []
+  readonly #changedPlaces: number[] = []
   readonly #changedLogits: number[] = []
 
   /** @param endTokenIds the tokens that end the sequence, which minNewTokens holds back */
@@ -61,6 +64,17 @@ export class Penalties {
     )
   }
 
+  /** Whether `apply` never makes a logit larger. */
+  get onlyLower(): boolean {
+    const { logitBias, repetitionPenalty, frequencyPenalty, presencePenalty } = this.#options
+    return (
+      repetitionPenalty >= 1 &&
+      frequencyPenalty >= 0 &&
+      presencePenalty >= 0 &&
+      [...logitBias.values()].every(bias => bias <= 0)
+    )
+  }
+
   /** Records a generated token. */
   append(tokenId: number): void {
     this.#generated++
@@ -68,46 +82,49 @@ export class Penalties {
     this.#ngrams?.append(tokenId)
   }
 
-  /** Changes the logits in place. `restore` must follow, with the same row. */
-  apply(logits: Float32Array): void {
-    for (const [id, bias] of this.#options.logitBias) this.#set(logits, id, logits[id]! + bias)
-    if (this.#countsTokens) this.#penalizeSeen(logits)
+  /** Changes the logits that are known, in place. `restore` must follow, with the same. */
+  apply(known: KnownLogits): void {
+    for (const [id, bias] of this.#options.logitBias) this.#change(known, id, x => x + bias)
+    if (this.#countsTokens) this.#penalizeSeen(known)
     if (this.#ngrams !== undefined) {
-      for (const id of this.#ngrams.continuations()) this.#set(logits, id, -Infinity)
+      for (const id of this.#ngrams.continuations()) this.#change(known, id, ban)
     }
     if (this.#generated < this.#options.minNewTokens) {
-      for (const id of this.#endTokenIds) this.#set(logits, id, -Infinity)
+      for (const id of this.#endTokenIds) this.#change(known, id, ban)
     }
   }
 
   /** Puts back what `apply` changed. */
-  restore(logits: Float32Array): void {
+  restore({ logits }: KnownLogits): void {
     // Backwards: a token that two rules changed ends with its first value.
-    for (let i = this.#changedIds.length - 1; i >= 0; i--)
-      logits[this.#changedIds[i]!] = this.#changedLogits[i]!
-    this.#changedIds.length = 0
+    for (let i = this.#changedPlaces.length - 1; i >= 0; i--)
+      logits[this.#changedPlaces[i]!] = this.#changedLogits[i]!
+    this.#changedPlaces.length = 0
     this.#changedLogits.length = 0
   }
 
-  #penalizeSeen(logits: Float32Array): void {
+  #penalizeSeen(known: KnownLogits): void {
     const { repetitionPenalty, frequencyPenalty, presencePenalty } = this.#options
     for (let place = 0; place < this.#seenIds.length; place++) {
-      const id = this.#seenIds[place]!
-      let x = logits[id]!
-      // Source: RepetitionPenaltyLogitsProcessor.
-      if (repetitionPenalty !== 1) x = x < 0 ? x * repetitionPenalty : x / repetitionPenalty
-      // Source: OpenAI's API reference.
       const count = this.#generatedCounts[place]!
-      if (count > 0) x -= count * frequencyPenalty + presencePenalty
-      this.#set(logits, id, x)
+      this.#change(known, this.#seenIds[place]!, logit => {
+        let x = logit
+        // Source: RepetitionPenaltyLogitsProcessor.
+        if (repetitionPenalty !== 1) x = x < 0 ? x * repetitionPenalty : x / repetitionPenalty
+        // Source: OpenAI's API reference.
+        if (count > 0) x -= count * frequencyPenalty + presencePenalty
+        return x
+      })
     }
   }
 
-  #set(logits: Float32Array, id: number, x: number): void {
-    this.#changedIds.push(id)
-    this.#changedLogits.push(logits[id]!)
+  #change({ logits, ids }: KnownLogits, id: number, penalized: (logit: number) => number): void {
+    const place = ids === undefined ? id : placeOf(ids, id)
+    if (place === -1) return
+    this.#changedPlaces.push(place)
+    this.#changedLogits.push(logits[place]!)
     // A penalty near 0 must not make an infinity, which would read as a failure of the device.
-    logits[id] = Math.min(x, MAX_FLOAT32)
+    logits[place] = Math.min(penalized(logits[place]!), MAX_FLOAT32)
   }
 
   #place(id: number): number {

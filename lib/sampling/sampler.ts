@@ -5,9 +5,10 @@
 
 import type { ResolvedOptions } from '../options.js'
 import { Candidates } from './candidates.js'
-import { argmax, type TokenLogprobs, tokenLogprobs } from './logprobs.js'
+import { argmax, kthLargest, type TokenLogprobs, tokenLogprobs, topLogprobs } from './logprobs.js'
 import { Penalties, type PenaltyOptions } from './penalties.js'
 import { uniform } from './rng.js'
+import { checkTop, type KnownLogits, largest, type TopLogits } from './top-logits.js'
 
 export {
   argmax,
@@ -17,6 +18,7 @@ export {
   type TokenLogprobs,
   tokenLogprobs,
 } from './logprobs.js'
+export type { TopLogits } from './top-logits.js'
 
 export type SamplingOptions = PenaltyOptions &
   Pick<
@@ -60,27 +62,55 @@ export class Sampler {
   }
 
   /**
-   * Chooses the next token from the logits [V] of the last one, and counts it as generated. The row holds the same
-   * values afterwards. Throws ERR_DEVICE if the logits are no distribution, a RangeError if the options ban every
-   * token; the sampler is then unchanged.
+   * Whether `sample` may be given the `count` largest logits instead of all: what `suffices` says of each row. Else the
+   * options need the whole distribution, or logits that a penalty or bias may raise from anywhere.
    */
-  sample(logits: Float32Array): Sample {
-    const tokenId = this.#penalized(logits, () => this.#choose(logits))
+  takesTop(count: number): boolean {
+    const { doSample, topK, logprobs } = this.#options
+    return this.#penalties.onlyLower && (logprobs ?? 0) <= count && (!doSample || (topK >= 1 && topK < count))
+  }
+
+  /**
+   * Whether `top` gives the very token that the whole row would: if as many tokens as are needed stay above all that are
+   * not known, the largest of which equals the smallest one known at most.
+   */
+  suffices(top: TopLogits): boolean {
+    const count = top.ids.length
+    if (count === top.vocabSize) return true
+    const needed = this.#options.doSample ? this.#options.topK : 1
+    const unknown = top.logits[count - 1]!
+    if (!this.#penalties.active) return !this.#options.doSample || top.logits[needed - 1]! > unknown
+    const known = largest(top, count)
+    this.#penalties.apply(known)
+    const enough = kthLargest(known.logits, needed) > unknown
+    this.#penalties.restore(known)
+    return enough
+  }
+
+  /**
+   * Chooses the next token from the logits [V] of the last one, or from the largest of them if they suffice, and counts
+   * it as generated. The row holds the same values afterwards. Throws ERR_DEVICE if the logits are no distribution, a
+   * RangeError if the options ban every token; the sampler is then unchanged.
+   */
+  sample(logits: Float32Array | TopLogits): Sample {
+    const known = this.#known(logits)
+    const tokenId = this.#penalized(known, () => this.#choose(known))
     const { logprobs } = this.#options
     this.#penalties.append(tokenId)
     this.#step++
-    return logprobs === undefined
-      ? { tokenId }
-      : { tokenId, logprobs: tokenLogprobs(logits, tokenId, logprobs) }
+    if (logprobs === undefined) return { tokenId }
+    const ofToken = logits instanceof Float32Array ? tokenLogprobs : topLogprobs
+    return { tokenId, logprobs: ofToken(logits as Float32Array & TopLogits, tokenId, logprobs) }
   }
 
   /** What `sample` would draw from. */
-  distribution(logits: Float32Array): Distribution {
-    return this.#penalized(logits, () => {
+  distribution(logits: Float32Array | TopLogits): Distribution {
+    const known = this.#known(logits)
+    return this.#penalized(known, () => {
       if (!this.#options.doSample) {
-        return { tokenIds: Int32Array.of(argmax(logits)), probabilities: Float64Array.of(1) }
+        return { tokenIds: Int32Array.of(likeliest(known)), probabilities: Float64Array.of(1) }
       }
-      this.#narrow(logits)
+      this.#narrow(known)
       const total = candidates.totalWeight()
       return {
         tokenIds: candidates.ids.slice(0, candidates.count),
@@ -89,34 +119,51 @@ export class Sampler {
     })
   }
 
-  #choose(logits: Float32Array): number {
-    if (!this.#options.doSample) return argmax(logits)
-    this.#narrow(logits)
+  /** As much of `top` as the options need. */
+  #known(logits: Float32Array | TopLogits): KnownLogits {
+    if (logits instanceof Float32Array) return { logits }
+    checkTop(logits)
+    const { doSample, topK } = this.#options
+    const count = logits.ids.length
+    if (this.#penalties.active || (doSample && (topK === 0 || topK >= count))) return largest(logits, count)
+    let needed = doSample ? topK : 1
+    while (doSample && needed < count && logits.logits[needed] === logits.logits[topK - 1]) needed++
+    return largest(logits, needed)
+  }
+
+  #choose(known: KnownLogits): number {
+    if (!this.#options.doSample) return likeliest(known)
+    this.#narrow(known)
     return candidates.draw(uniform(this.#options.seed, this.#stream, this.#step))
   }
 
-  #narrow(logits: Float32Array): void {
+  #narrow(known: KnownLogits): void {
     const { temperature, topK, topP, minP, typicalP } = this.#options
-    candidates.fill(logits, topK, temperature)
+    candidates.fill(known, topK, temperature)
     if (topP < 1) candidates.keepTopP(topP)
     if (minP > 0) candidates.keepMinP(minP)
     if (typicalP < 1) candidates.keepTypicalP(typicalP)
   }
 
-  #penalized<T>(logits: Float32Array, body: () => T): T {
+  #penalized<T>(known: KnownLogits, body: () => T): T {
     if (!this.#penalties.active) return body()
     // Checks the raw logits: whatever is wrong after the penalties is the penalties' doing.
-    argmax(logits)
-    this.#penalties.apply(logits)
+    argmax(known.logits)
+    this.#penalties.apply(known)
     try {
-      if (logits.every(x => x === -Infinity)) {
+      if (known.logits.every(x => x === -Infinity)) {
         throw new RangeError(
           'logitBias, noRepeatNgramSize, minNewTokens: expected to leave a token to choose, got every token banned',
         )
       }
       return body()
     } finally {
-      this.#penalties.restore(logits)
+      this.#penalties.restore(known)
     }
   }
+}
+
+function likeliest({ logits, ids }: KnownLogits): number {
+  const place = argmax(logits)
+  return ids === undefined ? place : ids[place]!
 }

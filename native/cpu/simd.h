@@ -42,6 +42,7 @@ inline Vf min(Vf a, Vf b) { return {_mm512_min_ps(a.v, b.v)}; }
 inline Vf first_n(Vf a, int n) { return {_mm512_maskz_mov_ps(first_lanes(n), a.v)}; }
 inline float sum(Vf a) { return _mm512_reduce_add_ps(a.v); }
 inline float highest(Vf a) { return _mm512_reduce_max_ps(a.v); }
+inline unsigned at_least(Vf a, Vf b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_GE_OQ); }  // bit i: a[i] >= b[i]; NaNs are not
 inline Vf round(Vf a) { return {_mm512_roundscale_ps(a.v, 8)}; }
 inline Vf scale_by_power_of_2(Vf a, Vf n) { return {_mm512_scalef_ps(a.v, n.v)}; }  // a * 2^n, n integral
 inline Vf widen(__m256i bits) { return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16))}; }
@@ -94,6 +95,7 @@ inline float highest(Vf a) {
   x = _mm_max_ps(x, _mm_movehl_ps(x, x));
   return _mm_cvtss_f32(_mm_max_ss(x, _mm_shuffle_ps(x, x, 1)));
 }
+inline unsigned at_least(Vf a, Vf b) { return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a.v, b.v, _CMP_GE_OQ))); }
 inline Vf round(Vf a) { return {_mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
 inline __m256 power_of_2(__m256i n) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23)); }
 inline Vf scale_by_power_of_2(Vf a, Vf n) {  // a * 2^n, n integral, |n| <= 252: in two halves, since 2^n may not be normal
@@ -160,6 +162,10 @@ inline Vf first_n(Vf a, int n) {
 }
 inline float sum(Vf a) { return vaddvq_f32(a.v); }
 inline float highest(Vf a) { return vmaxvq_f32(a.v); }
+inline unsigned at_least(Vf a, Vf b) {
+  const uint32x4_t bits = {1, 2, 4, 8};
+  return vaddvq_u32(vandq_u32(vcgeq_f32(a.v, b.v), bits));
+}
 inline Vf round(Vf a) { return {vrndnq_f32(a.v)}; }
 inline float32x4_t power_of_2(int32x4_t n) { return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(n, vdupq_n_s32(127)), 23)); }
 inline Vf scale_by_power_of_2(Vf a, Vf n) {  // a * 2^n, n integral, |n| <= 252: in two halves, since 2^n may not be normal
@@ -217,6 +223,11 @@ inline float sum(Vf a) { return (a.v[0] + a.v[2]) + (a.v[1] + a.v[3]); }
 inline float highest(Vf a) {
   const float x = a.v[0] > a.v[1] ? a.v[0] : a.v[1], y = a.v[2] > a.v[3] ? a.v[2] : a.v[3];
   return x > y ? x : y;
+}
+inline unsigned at_least(Vf a, Vf b) {
+  unsigned lanes = 0;
+  for (int i = 0; i < 4; i++) lanes |= (a.v[i] >= b.v[i] ? 1u : 0u) << i;
+  return lanes;
 }
 inline Vf round(Vf a) { return (a + set1(12582912.0f)) - set1(12582912.0f); }  // |a| < 2^22: 1.5 * 2^23 pushes the fraction out
 inline float power_of_2(uint32_t n) {

@@ -1,5 +1,6 @@
 #include "reference.h"
 
+#include <algorithm>
 #include <numeric>
 
 #include "cpu/panels.h"
@@ -130,6 +131,43 @@ std::string check_gather_rows(const GatherRowsArgs& args) {
     if (!same_bits(args.out->f32() + r * h, args.x->f32() + args.rows->i32()[r] * h, static_cast<size_t>(h) * 4)) {
       return "out[" + std::to_string(r) + "] differs";
     }
+  }
+  return {};
+}
+
+// Relative to the exact sum: 2 units in the last place for each exponential, and the rounding of its argument; 2^-22 for the sum.
+static Bounded expected_exp_sum(const float* logits, int64_t v, double largest) {
+  double total = 0.0, error = 0.0;
+  for (int64_t i = 0; i < v; i++) {
+    const double below = value(logits, i) - largest, e = std::exp(below);
+    total += e;
+    if (e > 0.0) error += e * (4.0 * kRoundoff + std::abs(below) * kRoundoff) + kSmallest * kRoundoff;
+  }
+  return {total, error + total * 0x1p-22};
+}
+
+std::string check_top_logits(const TopLogitsArgs& args) {
+  const int64_t v = args.logits->shape[1];
+  const Tensor* top = args.top_logits != nullptr ? args.top_logits : args.top_indices;
+  for (int64_t r = 0; r < args.logits->shape[0]; r++) {
+    const float* logits = args.logits->f32() + r * v;
+    std::vector<int32_t> order(static_cast<size_t>(v));
+    std::iota(order.begin(), order.end(), 0);
+    const auto rank = [&](int32_t i) { return std::isnan(logits[i]) ? std::pair(1, 0.0f) : std::pair(0, logits[i]); };
+    std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return rank(a) > rank(b); });
+    for (int64_t k = 0; top != nullptr && k < top->shape[1]; k++) {
+      const int64_t at = r * top->shape[1] + k;
+      const int32_t expected = order[static_cast<size_t>(k)];
+      const std::string where = "[" + std::to_string(r) + "][" + std::to_string(k) + "]";
+      if (args.top_indices != nullptr && args.top_indices->i32()[at] != expected)
+        return "top_indices" + where + " is " + std::to_string(args.top_indices->i32()[at]) + ", expected " +
+               std::to_string(expected);
+      if (args.top_logits != nullptr && !same_bits(args.top_logits->f32() + at, logits + expected, 4))
+        return "top_logits" + where;
+    }
+    if (args.exp_sum == nullptr) continue;
+    const std::string text = difference(args.exp_sum->f32()[r], expected_exp_sum(logits, v, value(logits, order[0])));
+    if (!text.empty()) return "exp_sum[" + std::to_string(r) + "] is " + text;
   }
   return {};
 }

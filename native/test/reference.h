@@ -31,6 +31,7 @@ std::string check_router_logits(const RouterLogitsArgs& args, const Tokens& toke
 std::string check_route_top_k(const RouteTopKArgs& args);
 std::string check_combine(const CombineArgs& args, const Tokens& tokens);
 std::string check_gather_rows(const GatherRowsArgs& args);
+std::string check_top_logits(const TopLogitsArgs& args);
 
 // An element of the KV cache, with index from kv_layout.h.
 double cache_element(const KvView& cache, int64_t index);

@@ -97,6 +97,11 @@ static std::vector<Bounded> operations_of(const float* a, const float* b, int la
   for (int j = 0; j < lanes; j++) total += static_cast<double>(a[j]), magnitude += std::abs(static_cast<double>(a[j]));
   const double quotient = x / y, power = x * std::exp2(static_cast<double>(rounded(b[i])));
   const double partial = i < n ? x : 0.0;
+  unsigned not_below = 0, equal = 0;
+  for (int j = 0; j < lanes; j++) {
+    not_below |= (a[j] >= b[j] ? 1u : 0u) << j;
+    equal |= (a[j] == b[0] ? 1u : 0u) << j;
+  }
   return {{x + y, kRoundoff * std::abs(x + y)},
           {x - y, kRoundoff * std::abs(x - y)},
           {x * y, kRoundoff * std::abs(x * y)},
@@ -110,6 +115,9 @@ static std::vector<Bounded> operations_of(const float* a, const float* b, int la
           {total, sum_error(lanes, magnitude)},
           {static_cast<double>(*std::max_element(a, a + lanes)), 0.0},
           {static_cast<double>(a[0]), 0.0},
+          {static_cast<double>(not_below), 0.0},
+          {static_cast<double>(equal), 0.0},
+          {0.0, 0.0},
           {power, 0.0}};
 }
 
@@ -121,6 +129,7 @@ MOEPP_TEST(simd_operations) {
       std::vector<float> a(static_cast<size_t>(lanes)), b(a);
       fill(a.data(), lanes, static_cast<uint32_t>(n), 10.0f);
       fill(b.data(), lanes, static_cast<uint32_t>(n + 100), 10.0f);
+      b[0] = a[static_cast<size_t>(lanes / 2)];
       const int count = static_cast<int>(operations_of(a.data(), b.data(), lanes, n, 0).size());
       Guarded<float> out(count * lanes + n);
       checks.operations(a.data(), b.data(), n, out.data());

@@ -43,6 +43,32 @@ t.test(
   },
 )
 
+t.test(
+  'the largest logits where they suffice; else the token is computed again for its whole row',
+  async t => {
+    const capture = ['layers.1.router_logits']
+    const wish = { tokens: range(1, 12), newTokens: 9, capture }
+    const expected = (await alone(wish)).got
+    for (const until of [10, 11, 14, 1000]) {
+      const runner = new FakeRunner({ maxStepTokens: 6 })
+      const engine = new Engine(runner)
+      const taker = submit(engine, { ...wish, takesTop: position => position < until })
+      const other = submit(engine, { tokens: range(20, 28), newTokens: 3 })
+      await Promise.all([taker.done, other.done])
+      t.same(taker.got.tokenIds, expected.tokenIds)
+      t.same(taker.got.captured, expected.captured)
+      t.same(other.got, (await alone({ tokens: range(20, 28), newTokens: 3 })).got)
+      for (const [position, row] of taker.got.rows) {
+        t.equal(row.startsWith('largest'), position < until, `position ${position}`)
+        if (position >= until) t.equal(row, expected.rows.get(position))
+      }
+      const again = until > 18 ? 0 : 1
+      t.equal(runner.computedTokens, 11 + 8 + 8 + 2 + again, 'each token once, and one of them twice')
+      t.same(runner.steps.at(-1)!.wanted, { whole: until <= 18, top: until > 18, logSumExp: false })
+    }
+  },
+)
+
 t.test('a later call shares the pages of an earlier one, to the token', async t => {
   const runner = new FakeRunner()
   const engine = new Engine(runner)

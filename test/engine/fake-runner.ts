@@ -7,6 +7,7 @@
 import { setImmediate } from 'node:timers/promises'
 import type { Runner, Step, StepResult } from '../../lib/engine/runner.js'
 import { MoeppError } from '../../lib/errors.js'
+import { logSumExp, type TopLogits } from '../../lib/sampling/sampler.js'
 
 export interface FakeOptions {
   vocabSize?: number
@@ -18,6 +19,8 @@ export interface FakeOptions {
   sharedFrequencies?: number
   /** What a step waits for before it computes. */
   delay?: (step: Step) => Promise<unknown>
+  /** How many of the largest logits it can return. */
+  topLogits?: number
   /** Changes the logits of a token; `token` is the text's last. */
   shape?: (logits: Float32Array, token: number, position: number) => void
 }
@@ -34,6 +37,7 @@ export const FAKE_EXPERTS = 6
 export class FakeRunner implements Runner {
   readonly device = { name: 'fake', model: 'none', isa: 'none' }
   readonly vocabSize: number
+  readonly topLogits: number
   readonly contextLength: number
   readonly pageSize: number
   readonly pages: number
@@ -53,6 +57,7 @@ export class FakeRunner implements Runner {
   constructor(options: FakeOptions = {}) {
     this.#options = options
     this.vocabSize = options.vocabSize ?? 50
+    this.topLogits = options.topLogits ?? Math.min(this.vocabSize, 20)
     this.contextLength = options.contextLength ?? 64
     this.pageSize = options.pageSize ?? 4
     this.pages = options.pages ?? 64
@@ -128,7 +133,8 @@ export class FakeRunner implements Runner {
       tokens.every(token => token >= 0 && token < this.vocabSize) &&
       positions.every(position => position >= 0 && position < this.contextLength) &&
       logitRows.every((row, i) => row < T && (i === 0 || row > logitRows[i - 1]!)) &&
-      step.capture.every(name => this.captureNames.includes(name))
+      step.capture.every(name => this.captureNames.includes(name)) &&
+      (step.wanted.whole || step.wanted.top) === logitRows.length > 0
     if (!isSound) throw new Error('the step contradicts itself')
   }
 
@@ -153,7 +159,12 @@ export class FakeRunner implements Runner {
       for (let v = 0; v < row.length; v++) row[v] = (mix(hashes[t]!, v, 0) / 2 ** 32) * 8
       this.#options.shape?.(row, tokens[t]!, positions[t]!)
     })
-    return { logits, captured: Object.fromEntries(step.capture.map(name => [name, capture(name, hashes)])) }
+    const { wanted } = step
+    return {
+      ...(wanted.whole && { logits }),
+      ...(wanted.top && { top: topRows(logits, this.vocabSize, this.topLogits, wanted.logSumExp) }),
+      captured: Object.fromEntries(step.capture.map(name => [name, capture(name, hashes)])),
+    }
   }
 
   /** A step that ends early may have written any part of what it was to write. */
@@ -182,6 +193,30 @@ export class FakeRunner implements Runner {
     }
     return hash
   }
+}
+
+export function topRows(
+  logits: Float32Array,
+  vocabSize: number,
+  count: number,
+  withSum: boolean,
+): TopLogits[] {
+  return Array.from({ length: logits.length / vocabSize }, (_, r) => {
+    const row = logits.subarray(r * vocabSize, (r + 1) * vocabSize)
+    return topOf(row, count, withSum)
+  })
+}
+
+/** The native op in plain words: NaN first, ties to the lower id. */
+export function topOf(row: Float32Array, count: number, withSum: boolean): TopLogits {
+  const rank = (id: number) => (Number.isNaN(row[id]) ? Number.POSITIVE_INFINITY : row[id]!)
+  const nan = (id: number) => Number(Number.isNaN(row[id]))
+  const order = Array.from(row.keys()).sort(
+    (a, b) => nan(b) - nan(a) || (rank(a) === rank(b) ? a - b : rank(b) - rank(a)),
+  )
+  const ids = Int32Array.from(order.slice(0, count))
+  const logits = Float32Array.from(ids, id => row[id]!)
+  return { vocabSize: row.length, logits, ids, ...(withSum && { logSumExp: logSumExp(row) }) }
 }
 
 function capture(name: string, hashes: readonly number[]): Int32Array | Float32Array {

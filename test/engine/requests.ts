@@ -1,6 +1,7 @@
 /** Sequences for tests of the engine: greedy ones that record everything they are given. */
 import { Engine } from '../../lib/engine/engine.js'
 import type { SequenceReport, SequenceRequest, Submission } from '../../lib/engine/sequence.js'
+import type { TopLogits } from '../../lib/sampling/sampler.js'
 import { type FakeOptions, FakeRunner } from './fake-runner.js'
 
 export interface Wish {
@@ -9,6 +10,8 @@ export interface Wish {
   /** Default: the last position of the prompt. */
   readonly logitsFrom?: number
   readonly capture?: readonly string[]
+  /** Take the largest logits where this says that they suffice. */
+  readonly takesTop?: (position: number) => boolean
   /** Called after each new token. */
   readonly onToken?: (count: number) => void
 }
@@ -23,12 +26,15 @@ export interface Got {
 export function request(wish: Wish): { request: SequenceRequest; got: Got } {
   const got: Got = { tokenIds: [], rows: new Map(), captured: {} }
   const { tokens, newTokens, capture = [], logitsFrom = tokens.length - 1 } = wish
+  const { takesTop } = wish
   const consumer = {
-    next(position: number, logits: Float32Array) {
+    suffices: () => takesTop?.(tokens.length - 1 + got.tokenIds.length) ?? false,
+    next(position: number, logits: Float32Array | TopLogits) {
       if (got.rows.has(position)) throw new Error(`the logits of position ${position} came twice`)
-      got.rows.set(position, logits.join())
+      const isWhole = logits instanceof Float32Array
+      got.rows.set(position, isWhole ? logits.join() : `largest ${logits.ids.join()}`)
       if (position < tokens.length - 1) return undefined
-      got.tokenIds.push(logits.indexOf(Math.max(...logits)))
+      got.tokenIds.push(isWhole ? logits.indexOf(Math.max(...logits)) : logits.ids[0]!)
       wish.onToken?.(got.tokenIds.length)
       return got.tokenIds.length < newTokens ? got.tokenIds.at(-1) : undefined
     },
@@ -36,7 +42,8 @@ export function request(wish: Wish): { request: SequenceRequest; got: Got } {
       got.captured[name] = [...(got.captured[name] ?? []), ...rows]
     },
   }
-  return { request: { tokens, logitsFrom, capture, consumer }, got }
+  const top = takesTop && ({ top: 'logits' } as const)
+  return { request: { tokens, logitsFrom, capture, consumer, ...top }, got }
 }
 
 export function submit(engine: Engine, wish: Wish): Submission & { got: Got } {

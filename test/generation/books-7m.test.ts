@@ -49,3 +49,33 @@ t.test('batched, alone and preempted: the same text, and the same logits in any 
   ])
   t.ok(Buffer.from(alone.logits.buffer).equals(Buffer.from(together[1]!.logits.buffer)))
 })
+
+t.test('the largest logits give the tokens that whole rows give, and their log-probabilities', async t => {
+  await using model = await loadModel(directory, { device: 'cpu' })
+  const wholeRows = { logitBias: { 7: 1e-30 } } // may raise a logit, as far as anyone knows, and changes none
+  for (const options of [
+    { temperature: 0 },
+    { ...sampled, logprobs: 3 },
+    { ...sampled, temperature: 2.5, topK: 200, topP: 0.97, typicalP: 0.9 },
+    { ...sampled, repetitionPenalty: 1.3, noRepeatNgramSize: 3, frequencyPenalty: 0.5 },
+    { ...sampled, topK: 255, repetitionPenalty: 8 },
+  ]) {
+    const call = { maxNewTokens: 60, ...options }
+    const [largest, whole] = await Promise.all([
+      model.generate(beginnings, call),
+      model.generate(beginnings, { ...call, ...wholeRows }),
+    ])
+    for (const [i, { tokenIds, logprobs = [] }] of largest.entries()) {
+      t.same(tokenIds, whole[i]!.tokenIds, JSON.stringify(call))
+      for (const [n, got] of logprobs.entries()) {
+        const expected = whole[i]!.logprobs![n]!
+        t.same(
+          got.top.map(each => each.tokenId),
+          expected.top.map(each => each.tokenId),
+        )
+        // The bound that TopLogits states, with a mean distance of at most 16.
+        t.ok(Math.abs(got.logprob - expected.logprob) < 2 ** -19)
+      }
+    }
+  }
+})

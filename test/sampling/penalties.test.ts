@@ -42,10 +42,10 @@ t.test('apply equals the plain definition, and restore brings the logits back', 
       for (let step = 0; step < 25; step++) {
         const raw = Float32Array.from({ length: vocabSize }, () => normal() * 3)
         const logits = raw.slice()
-        penalties.apply(logits)
+        penalties.apply({ logits })
         t.same(logits, penalized(raw, options, prompt, generated, endTokenIds), JSON.stringify(call))
         if (!penalties.active) t.same(logits, raw)
-        penalties.restore(logits)
+        penalties.restore({ logits })
         t.same(logits, raw)
         // Few distinct tokens, so that n-grams recur.
         const token = below(6)
@@ -71,7 +71,7 @@ t.test('without penalties nothing is active; minNewTokens is until it is reached
 t.test('a penalty near 0 makes no infinity', async t => {
   const options = resolveGenerateOptions({ repetitionPenalty: 1e-300 }, {}, { vocabSize })
   const logits = Float32Array.of(2, -2, 0)
-  new Penalties(options, [0, 1, 2], []).apply(logits)
+  new Penalties(options, [0, 1, 2], []).apply({ logits })
   t.ok(logits.every(Number.isFinite))
 })
 

@@ -48,6 +48,7 @@ inline void run_any_gemm(const Gemm& gemm, ThreadPool& pool) {
 #include "../kernels/rope_table.inl.h"
 #include "../kernels/route_top_k.inl.h"
 #include "../kernels/router_logits.inl.h"
+#include "../kernels/top_logits.inl.h"
 
 const Kernels& kernels() {
   static constexpr Kernels table = {

@@ -39,6 +39,9 @@ static void operations(const float* a, const float* b, int n, float* out) {
                         set1(sum(x)),
                         set1(highest(x)),
                         set1(lane0(set1(a[0]))),
+                        set1(static_cast<float>(at_least(x, y))),
+                        set1(static_cast<float>(at_least(x, set1(b[0])) & at_least(set1(b[0]), x))),
+                        set1(static_cast<float>(at_least(set1(__builtin_nanf("")), x))),
                         scale_by_power_of_2(x, round(y))};
   for (const Vf& result : results) {
     store(out, result);

@@ -3,6 +3,7 @@
 // A warp computes 4 stored rows of a weight for up to Rows rows of x at once. Where that gives too few warps to fill the device,
 // several warps of a block share them, each with a part of k (splits); their sums are added in a fixed order. A row's result
 // depends neither on the other rows nor on Rows, only on the shape of the weight and on the device.
+// SASS * multiply_streamed: LDG FFMA SHFL !LDL !STL no-spills
 #include "cuda/kernels/grouped_gemm/tiles.cuh"
 #include "cuda/reduce.cuh"
 

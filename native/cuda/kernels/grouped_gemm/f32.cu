@@ -1,5 +1,6 @@
 // Tiles of 64 x 128 in f32 FMAs, 8 x 8 per thread, for any shape: f32 weights, and bf16 ones where there are no bf16 tensor
 // cores (sm_75). Each output is one chain of FMAs with k ascending, so that a row does not depend on the number of rows.
+// SASS * multiply_f32: FFMA>=1024 LDS !LDL !STL registers<=168 no-spills
 #include "cuda/kernels/grouped_gemm/tiles.cuh"
 
 namespace moepp::cuda {

@@ -2,6 +2,7 @@
 // of 64 rows each multiply from it with wgmma. Weights come by TMA through one map over the rows of all groups. Activations,
 // which are f32 and gathered, TMA cannot bring: the producer's threads load them, round them to bf16 and store them swizzled,
 // with the loads of the next stage on their way meanwhile.
+// SASS sm_90a multiply_wgmma: HGMMA>=4 UTMALDG !HMMA !LDL !STL registers<=168 no-spills
 #include "cuda/kernels/grouped_gemm/tiles.cuh"
 #include "cuda/mma.cuh"
 

@@ -1,0 +1,59 @@
+/**
+ * The largest logits of a row, in place of the row: what most options need to choose the same token. The device selects
+ * them (native/ops.h, top_logits), so that a vocabulary's logits need not leave it.
+ */
+import { checkLargest } from './logprobs.js'
+
+export interface TopLogits {
+  /** Tokens of the whole row. */
+  readonly vocabSize: number
+  /** The largest first; NaN counts as larger than every number. */
+  readonly logits: Float32Array
+  /** Their tokens; of equal logits the lower id first. */
+  readonly ids: Int32Array
+  /**
+   * log(sum(exp(logits))) of the whole row, if it was asked for: off by at most 2^-20 + 2^-24 times the mean distance of a
+   * token's logit from the largest.
+   */
+  readonly logSumExp?: number
+}
+
+/** What is known of a row of logits: `logits[i]` is that of token `ids[i]`. The ids ascend; without them i is the token. */
+export interface KnownLogits {
+  readonly logits: Float32Array
+  readonly ids?: Int32Array
+}
+
+/** The `count` largest. */
+export function largest(top: TopLogits, count: number): KnownLogits {
+  // Ids and places in one number, so that a typed array can sort them.
+  const keys = Float64Array.from(
+    { length: count },
+    (_, place) => top.ids[place]! * top.ids.length + place,
+  ).sort()
+  const logits = new Float32Array(count)
+  const ids = new Int32Array(count)
+  keys.forEach((key, i) => {
+    const place = key % top.ids.length
+    logits[i] = top.logits[place]!
+    ids[i] = top.ids[place]!
+  })
+  return { logits, ids }
+}
+
+/** Throws what `argmax` would throw for the whole row. */
+export function checkTop({ logits, ids, vocabSize }: TopLogits): void {
+  checkLargest(logits[0]!, ids[0]!, vocabSize)
+}
+
+/** Where a token is among `ids`, which ascend; -1 if it is not. */
+export function placeOf(ids: Int32Array, id: number): number {
+  let from = 0
+  let to = ids.length
+  while (from < to) {
+    const middle = (from + to) >>> 1
+    if (ids[middle]! < id) from = middle + 1
+    else to = middle
+  }
+  return ids[from] === id ? from : -1
+}
