@@ -10,11 +10,17 @@
 
 #include "thread_pool.h"
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 namespace moepp::cpu {
 
 constexpr int64_t kBytes = int64_t{256} << 20;
 constexpr int64_t kTaskBytes = int64_t{1} << 20;
 constexpr int kPasses = 5;
+// Packed weights lie in huge pages (cpu_device.cc), so the ceiling is read from such too.
+constexpr size_t kHugePage = size_t{2} << 20;
 
 static uint64_t sum_of(const uint64_t* data, int64_t words) {
   uint64_t sums[8] = {0, 0, 0, 0, 0, 0, 0, 0};
@@ -29,8 +35,12 @@ static uint64_t sum_of(const uint64_t* data, int64_t words) {
 
 Status measure_read_bandwidth(int threads, double* bytes_per_second) {
   ThreadPool pool(threads > 0 ? threads : available_threads());
-  const std::unique_ptr<uint64_t, void (*)(void*)> data(static_cast<uint64_t*>(std::aligned_alloc(4096, kBytes)), &std::free);
+  const std::unique_ptr<uint64_t, void (*)(void*)> data(static_cast<uint64_t*>(std::aligned_alloc(kHugePage, kBytes)),
+                                                        &std::free);
   if (data == nullptr) return Status::error(Code::kOutOfMemory, "256 MiB to measure the bandwidth could not be allocated");
+#if defined(__linux__)
+  madvise(data.get(), kBytes, MADV_HUGEPAGE);
+#endif
   std::memset(data.get(), 1, kBytes);
   std::atomic<uint64_t> sink{0};  // keeps the sums alive
   double best = 0;
