@@ -14,7 +14,7 @@ import { DTYPE_SIZE, type TensorRef } from './checkpoint/tensor-ref.js'
 import { type ModelConfig, readConfig, readGenerationConfig } from './config.js'
 import { runWatched } from './control.js'
 import { MoeppError } from './errors.js'
-import { Model } from './generation/model.js'
+import { Model, type ModelParts } from './generation/model.js'
 import { resolveSource } from './hub.js'
 import { recordMoepp } from './model/moepp.js'
 import { DeviceRunner, PAGE_SIZE } from './model/runner.js'
@@ -36,7 +36,15 @@ const CACHE_TOKENS = 8192
  *   ERR_HUB, ERR_UNSUPPORTED, ERR_OUT_OF_MEMORY, ERR_ABORTED; TypeError or RangeError for a wrong option
  */
 export async function loadModel(source: string, options: LoadOptions = {}): Promise<Model> {
-  const o = resolveLoadOptions(options)
+  return new Model(await loadParts(source, resolveLoadOptions(options)))
+}
+
+/** What a Model is made of. `isa` is the CPU's instruction set, if it is not to be the best. */
+export async function loadParts(
+  source: string,
+  o: ResolvedLoadOptions,
+  isa?: string,
+): Promise<ModelParts & { readonly runner: DeviceRunner }> {
   const directory = await resolveSource(source, o)
   const config = await readConfig(directory)
   const generation = await readGenerationConfig(directory)
@@ -45,10 +53,10 @@ export async function loadModel(source: string, options: LoadOptions = {}): Prom
   const tokenizer = await optionalTokenizer(directory, config)
   if (o.signal?.aborted)
     throw new MoeppError('ERR_ABORTED', 'loading was aborted', { cause: o.signal.reason })
-  const device = openDevice(o)
+  const device = openDevice(o, isa)
   try {
     const runner = await openRunner(device, config, tensors, o)
-    return new Model({ runner, config, generation, ...(tokenizer && { tokenizer }) })
+    return { runner, config, generation, ...(tokenizer && { tokenizer }) }
   } catch (error) {
     device.close()
     throw fromNative(error)
@@ -70,10 +78,13 @@ async function optionalTokenizer(directory: string, config: ModelConfig): Promis
 }
 
 /** 'auto' is the CPU until this build knows other devices. */
-function openDevice(o: ResolvedLoadOptions): NativeDevice {
+function openDevice(o: ResolvedLoadOptions, isa: string | undefined): NativeDevice {
   const { Device } = loadBinding()
   try {
-    return new Device(o.device === 'auto' ? 'cpu' : o.device, { ...(o.threads && { threads: o.threads }) })
+    return new Device(o.device === 'auto' ? 'cpu' : o.device, {
+      ...(o.threads && { threads: o.threads }),
+      ...(isa && { isa }),
+    })
   } catch (error) {
     throw fromNative(error)
   }
