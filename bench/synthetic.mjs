@@ -1,8 +1,12 @@
-// Full-size checkpoints with random weights, so that speed can be measured at real size without a download. Random routers
-// choose all experts equally often, as the load balance of a trained model does: 2 N / E FFN experts per token.
+// Full-size checkpoints with random weights, so that speed is measured at real size without a download. The same arguments give
+// the same bytes everywhere.
 //
-//   node bench/synthetic.mjs [7b] [--layers=24]     prints the directory
-import { randomFillSync } from 'node:crypto'
+//   node bench/synthetic.mjs [7b | 2b | 1b | 0.6b] [--vanilla] [--tau=0.75] [--layers=24] [--folder=.cache/synthetic]
+//
+// prints the directory.
+//
+// --vanilla writes the twin: the same FFN experts, top-2 over them alone. Its four zero-computation experts are there, because a
+// MoE++ checkpoint has them, but their logits are so low that no token ever chooses one; neither gating residual nor logits norm.
 import {
   closeSync,
   existsSync,
@@ -15,70 +19,41 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { fromBf16, normalBlock, normalFrom, randomFrom, scaledBlock, toBf16 } from './synthetic-random.mjs'
+import { ANCHOR, meanLogits, routerRows } from './synthetic-routing.mjs'
+import { config, ffnShare, SHAPES, tensors, ZERO_COMPUTATION_EXPERTS } from './synthetic-shapes.mjs'
 
 const CACHE = fileURLToPath(new URL('../.cache/synthetic/', import.meta.url))
+/** Counts up when the same arguments give other bytes. */
+const FORMAT = 3
 
-/** Sizes of the paper's models; zero-computation experts are 2 constant, copy and zero throughout. */
-export const SHAPES = {
-  '7b': { hidden: 1536, ffn: 4096, layers: 24, heads: 16, vocab: 65536, experts: 20 },
-}
-
-/** The tensors of a checkpoint, [name, shape], in the order of the forward pass. */
-function* tensors({ hidden: H, ffn: F, layers, vocab, experts: E }) {
-  yield ['model.embed_tokens.weight', [vocab, H]]
-  for (let i = 0; i < layers; i++) {
-    const layer = `model.layers.${i}`
-    yield [`${layer}.input_layernorm.weight`, [H]]
-    for (const name of ['q', 'k', 'v', 'o']) yield [`${layer}.self_attn.${name}_proj.weight`, [H, H]]
-    yield [`${layer}.post_attention_layernorm.weight`, [H]]
-    yield [`${layer}.mlp.moe.gate.wg.weight`, [E, H]]
-    yield [`${layer}.mlp.moe.gate.gate_map.weight`, [E, E]]
-    for (let e = 0; e < E - 4; e++) {
-      const expert = `${layer}.mlp.moe.experts.experts.${e}`
-      yield [`${expert}.up_proj.weight`, [2 * F, H]]
-      yield [`${expert}.down_proj.weight`, [H, F]]
-    }
-    for (const e of [E - 4, E - 3]) {
-      yield [`${layer}.mlp.moe.experts.experts.${e}.wg.weight`, [2, H]]
-      yield [`${layer}.mlp.moe.experts.experts.${e}.constant`, [H]]
-    }
-  }
-  yield ['model.norm.weight', [H]]
-  yield ['lm_head.weight', [vocab, H]]
-}
-
-/** 16 MiB of bf16 values with standard deviation 0.02: the sum of four bytes is close to normal. */
-function randomBlock() {
-  const bytes = randomFillSync(Buffer.alloc(32 << 20))
-  const values = new Uint16Array(8 << 20)
-  const float = new Float32Array(1)
-  const bits = new Uint32Array(float.buffer)
-  for (let i = 0; i < values.length; i++) {
-    const sum = bytes[4 * i] + bytes[4 * i + 1] + bytes[4 * i + 2] + bytes[4 * i + 3]
-    float[0] = ((sum - 510) / 147.8) * 0.02
-    values[i] = bits[0] >>> 16
-  }
-  return Buffer.from(values.buffer)
-}
-
-const bf16One = Buffer.from([0x80, 0x3f])
-
-function writeTensor(file, name, bytes, block, offset) {
-  if (name.includes('norm.weight')) return writeSync(file, Buffer.alloc(bytes, bf16One))
-  for (let done = 0; done < bytes; ) {
-    const from = (offset + done) % block.length
-    done += writeSync(file, block, from, Math.min(bytes - done, block.length - from))
-  }
-}
+const STD = 2 ** -6
+/** The embedding is large and what a layer adds is small, so that a token's own embedding decides its routing in every layer. */
+const EMBEDDING = 64
+const ADDED = 1 / 8
 
 /** Makes the checkpoint unless it is there, and returns its directory. */
-export function synthetic(name = '7b', layers = SHAPES[name].layers) {
-  const shape = { ...SHAPES[name], layers }
-  const directory = join(CACHE, `${name}-${layers}-layers`)
+export function synthetic(
+  name = '7b',
+  { layers, tau = 0.75, vanilla = false, seed = 1, folder = CACHE } = {},
+) {
+  if (!Object.hasOwn(SHAPES, name)) {
+    throw new RangeError(`shape ${name}: expected one of ${Object.keys(SHAPES).join(', ')}`)
+  }
+  const shape = { ...SHAPES[name], layers: layers ?? SHAPES[name].layers }
+  const kind = vanilla ? 'vanilla' : `tau${tau}`
+  const directory = join(folder, `${name}-${kind}-${shape.layers}-layers-seed${seed}-f${FORMAT}`)
   if (existsSync(directory)) return directory
   const partial = `${directory}.partial`
   rmSync(partial, { recursive: true, force: true })
   mkdirSync(partial, { recursive: true })
+  writeTensors(join(partial, 'model.safetensors'), shape, vanilla ? 1 : ffnShare(shape, tau), vanilla, seed)
+  writeFileSync(join(partial, 'config.json'), JSON.stringify(config(shape, vanilla), null, 2))
+  renameSync(partial, directory)
+  return directory
+}
+
+function writeTensors(path, shape, share, vanilla, seed) {
   const header = {}
   let end = 0
   for (const [tensor, sizes] of tensors(shape)) {
@@ -89,46 +64,120 @@ export function synthetic(name = '7b', layers = SHAPES[name].layers) {
   const text = Buffer.from(JSON.stringify(header))
   const length = Buffer.alloc(8)
   length.writeBigUInt64LE(BigInt(text.length))
-  const file = openSync(join(partial, 'model.safetensors'), 'w')
-  writeSync(file, length)
-  writeSync(file, text)
-  const block = randomBlock()
-  for (const [tensor, { data_offsets: offsets }] of Object.entries(header)) {
-    // Another start for each tensor, odd in elements, so that no two are alike.
-    writeTensor(file, tensor, offsets[1] - offsets[0], block, (offsets[0] % 1000003) * 2)
+  const file = openSync(path, 'w')
+  try {
+    writeSync(file, length)
+    writeSync(file, text)
+    const content = new Content(shape, share, vanilla, seed)
+    for (const [tensor, { shape: sizes, data_offsets: offsets }] of Object.entries(header)) {
+      content.write(file, tensor, sizes, offsets[0] / 2)
+    }
+  } finally {
+    closeSync(file)
   }
-  closeSync(file)
-  writeFileSync(join(partial, 'config.json'), JSON.stringify(config(shape), null, 2))
-  renameSync(partial, directory)
-  return directory
 }
 
-/** config.json with the released model's flags. */
-function config(shape) {
-  return {
-    architectures: ['MoeForCausalLM'],
-    model_type: 'MoE++',
-    vocab_size: shape.vocab,
-    hidden_size: shape.hidden,
-    intermediate_size: shape.ffn,
-    num_hidden_layers: shape.layers,
-    num_attention_heads: shape.heads,
-    num_key_value_heads: shape.heads,
-    num_experts: [shape.experts],
-    moe_use_mixtral_gating: false,
-    moe_2layer_gate: false,
-    moe_use_logits_norm: true,
-    moe_gate_norm_std: 1.0,
-    moe_feature_no_mul_topk: true,
-    max_position_embeddings: 2048,
-    rms_norm_eps: 1e-6,
-    rope_theta: 10000,
-    tie_word_embeddings: false,
-    torch_dtype: 'bfloat16',
+/** What is in the tensors, one after the other in the order of the forward pass. */
+class Content {
+  constructor(shape, share, vanilla, seed) {
+    Object.assign(this, { shape, share, vanilla, seed })
+    this.block = normalBlock(seed, STD)
+    this.large = scaledBlock(this.block, EMBEDDING)
+    this.small = scaledBlock(this.block, ADDED)
+    this.layer = 0
   }
+
+  /** `from` is the tensor's first element in the file. */
+  write(file, name, sizes, from) {
+    const columns = sizes.at(-1)
+    const count = sizes.reduce((a, b) => a * b, 1)
+    if (name.includes('norm.weight')) return writeValues(file, new Uint16Array(count).fill(toBf16(1)))
+    if (name.endsWith('embed_tokens.weight')) return this.#writeEmbedding(file, sizes, from)
+    if (name.endsWith('gate.wg.weight')) return this.#writeRouter(file)
+    if (name.endsWith('gate_map.weight')) return writeValues(file, this.gateMap)
+    if (name.endsWith('.constant')) {
+      return this.#writeCut(file, this.small, from, count, 1)
+    }
+    if (name.endsWith('o_proj.weight') || name.endsWith('down_proj.weight')) {
+      return this.#writeCut(file, this.small, from, count, columns)
+    }
+    return this.#writeCut(file, this.block, from, count, 0)
+  }
+
+  /** The first `zeros` values are 0: what would write to the anchor. */
+  #writeCut(file, block, from, count, zeros) {
+    if (zeros > 0) writeValues(file, new Uint16Array(zeros))
+    for (let done = zeros; done < count; ) {
+      const at = (from + done) % block.length
+      const part = block.subarray(at, Math.min(at + count - done, block.length))
+      writeValues(file, part)
+      done += part.length
+    }
+  }
+
+  #writeEmbedding(file, [rows, columns], from) {
+    const anchor = toBf16(ANCHOR * STD * EMBEDDING)
+    for (let row = 0; row < rows; ) {
+      const some = Math.min(1024, rows - row)
+      const values = new Uint16Array(some * columns)
+      for (let i = 0; i < values.length; i++) {
+        values[i] = i % columns === 0 ? anchor : this.large[(from + row * columns + i) % this.large.length]
+      }
+      writeValues(file, values)
+      row += some
+    }
+  }
+
+  /** The router, and the residual map that goes with it, which is the next tensor. */
+  #writeRouter(file) {
+    const { hidden, ffnExperts: N } = this.shape
+    const E = N + ZERO_COMPUTATION_EXPERTS
+    const seed = this.seed * 1000 + this.layer
+    const normal = normalFrom(randomFrom(seed + 500_000))
+    this.gateMap = Uint16Array.from({ length: E * E }, () => (this.vanilla ? 0 : toBf16(STD * normal())))
+    const { rows, means } = routerRows({
+      hidden,
+      means: meanLogits({ ffnExperts: N, experts: E, share: this.share, seed: seed + 700_000 }),
+      previousMeans: this.means,
+      gateMap: Float32Array.from(this.gateMap, fromBf16),
+      std: STD,
+      seed: seed + 900_000,
+    })
+    this.means = means
+    this.layer++
+    writeValues(file, Uint16Array.from(rows, toBf16))
+  }
+}
+
+/** All of it: a write may take only a part. */
+function writeValues(file, values) {
+  const bytes = Buffer.from(values.buffer, values.byteOffset, values.byteLength)
+  for (let done = 0; done < bytes.length; ) done += writeSync(file, bytes, done)
+}
+
+/** `--name=value` of the command line. */
+export function flag(args, name) {
+  const given = args.find(argument => argument.startsWith(`--${name}=`))
+  return given?.slice(name.length + 3)
+}
+
+/** The arguments of this program as those of `synthetic`. */
+export function syntheticArguments(args) {
+  const name = args.find(argument => !argument.startsWith('--')) ?? '7b'
+  const layers = flag(args, 'layers')
+  const tau = flag(args, 'tau')
+  const folder = flag(args, 'folder')
+  return [
+    name,
+    {
+      ...(layers && { layers: Number(layers) }),
+      ...(tau && { tau: Number(tau) }),
+      ...(folder && { folder }),
+      vanilla: args.includes('--vanilla'),
+    },
+  ]
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const layers = process.argv.find(argument => argument.startsWith('--layers='))
-  console.log(synthetic('7b', layers ? Number(layers.slice('--layers='.length)) : undefined))
+  console.log(synthetic(...syntheticArguments(process.argv.slice(2))))
 }

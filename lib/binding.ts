@@ -140,6 +140,11 @@ export interface Binding {
   ): Promise<void>
   /** Bytes per second that so many threads read from memory, measured now. */
   readBandwidth(threads: number): Promise<number>
+  /**
+   * Operations per second, a multiply-add counting as two, of each multiply-add instruction that kernels of `isa` may use
+   * and this processor has: `f32_fma`, `int8_vnni`. By so many threads at once, measured now.
+   */
+  computePeaks(threads: number, isa: string): Promise<Readonly<Record<string, number>>>
   processor(): ProcessorInfo
   /** Asks the driver; starts nothing on a GPU. */
   cuda(): CudaInfo

@@ -15,14 +15,20 @@ export interface ModelDevice {
   readonly reason?: string
 }
 
+export interface CpuOptions {
+  readonly threads: number | undefined
+  /** Default: the best. */
+  readonly isa: string | undefined
+}
+
 /** @throws MoeppError ERR_UNSUPPORTED, ERR_NO_GPU, ERR_DRIVER_TOO_OLD, ERR_GPU_TOO_OLD */
 export function openDevice(
   name: Exclude<ResolvedLoadOptions['device'], 'auto'>,
-  threads?: number,
+  { threads, isa }: Partial<CpuOptions> = {},
 ): NativeDevice {
   const { Device } = loadBinding()
   try {
-    return new Device(name, { ...(threads && { threads }) })
+    return new Device(name, { ...(threads && { threads }), ...(isa && { isa }) })
   } catch (error) {
     throw fromNative(error)
   }

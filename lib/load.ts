@@ -15,7 +15,7 @@ import { type ModelConfig, readConfig, readGenerationConfig } from './config.js'
 import { runWatched } from './control.js'
 import { describeDevice, findGpu, isOutOfMemory, openDevice, tooLarge, warnFallback } from './device.js'
 import { MoeppError } from './errors.js'
-import { Model } from './generation/model.js'
+import { Model, type ModelParts } from './generation/model.js'
 import { resolveSource } from './hub.js'
 import { recordMoepp } from './model/moepp.js'
 import { DeviceRunner, PAGE_SIZE } from './model/runner.js'
@@ -43,7 +43,15 @@ const CACHE_DTYPES = { auto: undefined, float32: 'f32', bfloat16: 'bf16' } as co
  *   ERR_HUB, ERR_UNSUPPORTED, ERR_NO_GPU, ERR_DRIVER_TOO_OLD, ERR_GPU_TOO_OLD, ERR_OUT_OF_MEMORY, ERR_ABORTED; TypeError or RangeError for a wrong option
  */
 export async function loadModel(source: string, options: LoadOptions = {}): Promise<Model> {
-  const o = resolveLoadOptions(options)
+  return new Model(await loadParts(source, resolveLoadOptions(options)))
+}
+
+/** What a Model is made of. `isa` is the CPU's instruction set, if it is not to be the best. */
+export async function loadParts(
+  source: string,
+  o: ResolvedLoadOptions,
+  isa?: string,
+): Promise<ModelParts & { readonly runner: DeviceRunner }> {
   const directory = await resolveSource(source, o)
   const config = await readConfig(directory)
   const generation = await readGenerationConfig(directory)
@@ -52,8 +60,8 @@ export async function loadModel(source: string, options: LoadOptions = {}): Prom
   const tokenizer = await optionalTokenizer(directory, config)
   if (o.signal?.aborted)
     throw new MoeppError('ERR_ABORTED', 'loading was aborted', { cause: o.signal.reason })
-  const runner = await openRunner(config, tensors, o)
-  return new Model({ runner, config, generation, ...(tokenizer && { tokenizer }) })
+  const runner = await openRunner(config, tensors, o, isa)
+  return { runner, config, generation, ...(tokenizer && { tokenizer }) }
 }
 
 /** A checkpoint without tokenizer files takes and gives token ids only. */
@@ -78,9 +86,10 @@ async function openRunner(
   config: ModelConfig,
   tensors: ReadonlyMap<string, TensorRef>,
   o: ResolvedLoadOptions,
+  isa: string | undefined,
 ): Promise<DeviceRunner> {
   const spec = recordMoepp(config, tensors, MATRIX_DTYPES[o.dtype])
-  if (o.device !== 'auto') return load(openDevice(o.device, o.threads), config, spec, o)
+  if (o.device !== 'auto') return load(openDevice(o.device, { threads: o.threads, isa }), config, spec, o)
   const gpu = findGpu()
   let reason: string
   if ('device' in gpu) {
@@ -100,7 +109,7 @@ async function openRunner(
     reason = gpu.reason
   }
   if (!('expected' in gpu && gpu.expected)) warnFallback(reason)
-  return load(openDevice('cpu', o.threads), config, spec, o, reason)
+  return load(openDevice('cpu', { threads: o.threads, isa }), config, spec, o, reason)
 }
 
 /** Closes the device if anything fails. */

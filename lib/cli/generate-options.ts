@@ -71,10 +71,19 @@ const LOAD_FLAGS: Readonly<Record<Exclude<keyof LoadOptions, NotFlags | HubOptio
   kvCacheTokens: [number('--kv-cache-tokens <n>', 'tokens that the KV cache holds (default: chosen)')],
 }
 
-export function addGenerateOptions(command: Command): Command {
-  for (const option of Object.values(LOAD_FLAGS).flat()) {
+/** Options of loading: all of them, or those of `names`. */
+export function addLoadOptions(
+  command: Command,
+  names = Object.keys(LOAD_FLAGS) as (keyof typeof LOAD_FLAGS)[],
+): Command {
+  for (const option of names.flatMap(name => LOAD_FLAGS[name])) {
     command.addOption(option.helpGroup('Model options:'))
   }
+  return command
+}
+
+export function addGenerateOptions(command: Command): Command {
+  addLoadOptions(command)
   for (const option of Object.values(GENERATE_FLAGS).flat()) {
     command.addOption(option.helpGroup('Generation options:'))
   }

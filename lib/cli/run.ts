@@ -2,6 +2,7 @@
 
 import { Command } from 'commander'
 import { packageVersion } from '../doctor.js'
+import { benchCommand } from './bench.js'
 import { convertCommand } from './convert.js'
 import { doctorCommand } from './doctor.js'
 import { reportError } from './errors.js'
@@ -35,7 +36,7 @@ function createProgram(output: Output, exit: { code: number }): Command {
     .configureOutput({
       outputError: (text, write) => write(text.replace(/^error: /, 'moepp: ')),
     })
-  const commands = [generateCommand, inspectCommand, convertCommand, doctorCommand]
+  const commands = [generateCommand, inspectCommand, convertCommand, benchCommand, doctorCommand]
   for (const create of commands) {
     const command = create(output, code => {
       exit.code = code

@@ -1,5 +1,11 @@
 /** A compiled model on a device, as the engine sees it. */
-import { fromNative, type NativeDevice, type NativeKvCache, type NativeProgram } from '../binding.js'
+import {
+  type DeviceInfo,
+  fromNative,
+  type NativeDevice,
+  type NativeKvCache,
+  type NativeProgram,
+} from '../binding.js'
 import type { ModelConfig } from '../config.js'
 import type { ModelDevice } from '../device.js'
 import type { Runner, Step, StepResult, WantedLogits } from '../engine/runner.js'
@@ -110,6 +116,12 @@ export class DeviceRunner implements Runner {
     } catch (error) {
       throw fromNative(error)
     }
+  }
+
+  /** The device, and the bytes of the weights on it. */
+  info(): { device: DeviceInfo; weightBytes: number } {
+    const { device, program } = this.#parts
+    return { device: device.info(), weightBytes: program.info().weightBytes }
   }
 
   frequencies(length: number): Float32Array {

@@ -1,6 +1,7 @@
 // The module's exports.
 #include <napi.h>
 
+#include "cpu/compute_peaks.h"
 #include "cpu/isa/isa.h"
 #include "cpu/read_bandwidth.h"
 #include "cpu/thread_pool.h"
@@ -44,6 +45,20 @@ static Napi::Value read_bandwidth_async(const Napi::CallbackInfo& info) {
       [rate](Napi::Env env, const Status&) -> Napi::Value { return Napi::Number::New(env, *rate); });
 }
 
+// computePeaks(threads, isa) -> Promise<object>: operations per second of each kind of multiply-add, by its name.
+static Napi::Value compute_peaks_async(const Napi::CallbackInfo& info) {
+  const int threads = info[0].ToNumber().Int32Value();
+  const std::string isa = info[1].ToString();
+  auto peaks = std::make_shared<std::vector<cpu::ComputePeak>>();
+  return PromiseWorker::start(
+      info.Env(), [threads, isa, peaks] { return cpu::measure_compute_peaks(threads, isa, peaks.get()); },
+      [peaks](Napi::Env env, const Status&) -> Napi::Value {
+        Napi::Object result = Napi::Object::New(env);
+        for (const cpu::ComputePeak& peak : *peaks) result.Set(peak.name, Napi::Number::New(env, peak.operations_per_second));
+        return result;
+      });
+}
+
 // processor() -> { isas, cgroupThreads }: the instruction sets of this build that the processor can run, best first, and the
 // whole CPUs that the control group allows, 0 without a limit.
 static Napi::Value processor(const Napi::CallbackInfo& info) {
@@ -80,6 +95,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("writeTensors", Napi::Function::New<write_tensors_async>(env, "writeTensors"));
   exports.Set("readBandwidth", Napi::Function::New<read_bandwidth_async>(env, "readBandwidth"));
   exports.Set("cuda", Napi::Function::New<cuda>(env, "cuda"));
+  exports.Set("computePeaks", Napi::Function::New<compute_peaks_async>(env, "computePeaks"));
   exports.Set("processor", Napi::Function::New<processor>(env, "processor"));
   return exports;
 }

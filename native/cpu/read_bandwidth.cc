@@ -15,6 +15,8 @@ namespace moepp::cpu {
 constexpr int64_t kBytes = int64_t{256} << 20;
 constexpr int64_t kTaskBytes = int64_t{1} << 20;
 constexpr int kPasses = 5;
+// Packed weights lie in huge pages (cpu_device.cc), so the ceiling is read from such too.
+constexpr size_t kHugePage = size_t{2} << 20;
 
 static uint64_t sum_of(const uint64_t* data, int64_t words) {
   uint64_t sums[8] = {0, 0, 0, 0, 0, 0, 0, 0};

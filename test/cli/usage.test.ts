@@ -7,7 +7,8 @@ t.test('help names the commands and shows examples', async t => {
   const { code, stdout, stderr } = await runCli(['--help'])
   t.equal(code, 0)
   t.equal(stderr, '')
-  for (const command of ['generate', 'inspect', 'convert', 'doctor']) t.match(stdout, `  ${command} `)
+  for (const command of ['generate', 'inspect', 'convert', 'bench', 'doctor'])
+    t.match(stdout, `  ${command} `)
   t.match(stdout, /Examples:\n {2}\$ moepp generate --model/)
 })
 
@@ -22,6 +23,7 @@ t.test('help of each command', async t => {
     ],
     inspect: ['--tensors', '--json', '--revision <name>', 'Examples:'],
     convert: ['--dtype <type>', '--max-shard-size <size>', '--force', 'Hub options:'],
+    bench: ['--tests <names>', '--repetitions <n>', '--isa <name>', '--dtype <type>', '-o, --output'],
     doctor: ['--json', '--verbose'],
   }
   for (const [command, parts] of Object.entries(expected)) {

@@ -1,0 +1,222 @@
+/** Measures a model's speed as llama-bench does: prefill and decode of fixed tokens, repeated, with the ceilings between. */
+import type { DeviceInfo } from '../binding.js'
+import type { ModelConfig } from '../config.js'
+import { loadParts } from '../load.js'
+import { PAGE_SIZE } from '../model/runner.js'
+import { type LoadOptions, resolveLoadOptions } from '../options.js'
+import { type Ceilings, ceilingsOf, type MeasureCeilings, meanCeilings, peakFor } from './ceilings.js'
+import { Sequences } from './sequences.js'
+import { bytesOfStep, heldDType, operationsOfPrefill, WEIGHT_BYTES, type WeightBytes } from './work.js'
+import { sequenceTokens, type Workload } from './workload.js'
+
+export interface BenchOptions {
+  readonly model: string
+  readonly workloads: readonly Workload[]
+  readonly repetitions: number
+  readonly load: LoadOptions
+  /** Instruction set of the CPU, if it is not to be the best. */
+  readonly isa?: string
+  readonly signal?: AbortSignal
+  /** After each workload. */
+  readonly onResult?: (result: BenchResult) => void
+}
+
+export interface BenchResult {
+  readonly workload: Workload
+  /** Tokens per second of each repetition, all sequences together. */
+  readonly samples: readonly number[]
+  readonly mean: number
+  /** Standard deviation of the samples; 0 for one. */
+  readonly sd: number
+  /** Mean over the measured tokens and layers. */
+  readonly ffnExpertsPerToken: number
+  /** Bytes that must be read (decode) or operations that must be computed (prefill), per token. */
+  readonly workPerToken: number
+  /** What the machine can do of it, and how much of that was reached: means over the repetitions. null where unknown. */
+  readonly ceiling: { readonly name: string; readonly rate: number; readonly share: number } | null
+}
+
+export interface BenchReport {
+  readonly device: DeviceInfo
+  readonly config: ModelConfig
+  /** Of the matrices on the device. */
+  readonly dtype: string
+  readonly kvCacheDtype: string
+  readonly repetitions: number
+  readonly loadSeconds: number
+  readonly memory: { readonly peakBytes: number; readonly weightBytes: number; readonly kvCacheBytes: number }
+  readonly results: readonly BenchResult[]
+}
+
+export async function bench(options: BenchOptions): Promise<BenchReport> {
+  const { workloads, signal } = options
+  const maxTokens = Math.max(...workloads.map(sequenceTokens))
+  const pagesEach = Math.ceil(maxTokens / PAGE_SIZE)
+  const load = resolveLoadOptions({
+    ...options.load,
+    contextLength: maxTokens,
+    kvCacheTokens: Math.max(...workloads.map(({ batch }) => batch)) * pagesEach * PAGE_SIZE,
+    ...(signal && { signal }),
+  })
+  const started = performance.now()
+  const { runner, config } = await loadParts(options.model, load, options.isa)
+  const loadSeconds = (performance.now() - started) / 1000
+  try {
+    const { device, weightBytes } = runner.info()
+    const dtype = heldDType(load.dtype, config)
+    const cacheBytes = load.kvCacheDtype === 'bfloat16' ? 2 : 4
+    const measurement = new Measurement({
+      sequences: new Sequences(runner, config, maxTokens),
+      config,
+      dtype,
+      weights: WEIGHT_BYTES[dtype]!,
+      cacheBytes,
+      ceilings: ceilingsOf(device),
+      repetitions: options.repetitions,
+      signal,
+    })
+    const results: BenchResult[] = []
+    for (const workload of workloads) {
+      const result = await measurement.of(workload)
+      results.push(result)
+      options.onResult?.(result)
+    }
+    return {
+      device,
+      config,
+      dtype,
+      kvCacheDtype: load.kvCacheDtype,
+      repetitions: options.repetitions,
+      loadSeconds,
+      memory: {
+        peakBytes: measurement.peakBytes,
+        weightBytes,
+        kvCacheBytes: usedCache(workloads, config) * cacheBytes,
+      },
+      results,
+    }
+  } finally {
+    await runner.close()
+  }
+}
+
+/** Elements of the cache pages that the workloads touch. */
+function usedCache(workloads: readonly Workload[], { layers, kvHeads, headDim }: ModelConfig): number {
+  const longest = new Map<number, number>()
+  for (const workload of workloads) {
+    for (let b = 0; b < workload.batch; b++) {
+      longest.set(b, Math.max(longest.get(b) ?? 0, sequenceTokens(workload)))
+    }
+  }
+  const pages = [...longest.values()].reduce((sum, tokens) => sum + Math.ceil(tokens / PAGE_SIZE), 0)
+  return pages * PAGE_SIZE * layers * 2 * kvHeads * headDim
+}
+
+interface MeasurementParts {
+  readonly sequences: Sequences
+  readonly config: ModelConfig
+  readonly dtype: string
+  readonly weights: WeightBytes
+  readonly cacheBytes: number
+  readonly ceilings: MeasureCeilings
+  readonly repetitions: number
+  readonly signal: AbortSignal | undefined
+}
+
+class Measurement {
+  readonly #parts: MeasurementParts
+  #peakBytes = 0
+
+  constructor(parts: MeasurementParts) {
+    this.#parts = parts
+  }
+
+  /** Most memory that the process held for the model: what measuring the ceilings takes is left out. */
+  get peakBytes(): number {
+    return this.#peakBytes
+  }
+
+  async of(workload: Workload): Promise<BenchResult> {
+    const { sequences, signal, repetitions } = this.#parts
+    const { kind, batch, context, tokens } = workload
+    // Warms up too.
+    const { work, picks } =
+      kind === 'prefill' ? await this.#prefillWork(workload) : await this.#decodeWork(workload)
+    this.#noteMemory()
+    const samples: number[] = []
+    const shares: { name: string; rate: number; share: number }[] = []
+    let before = await this.#parts.ceilings()
+    for (let i = 0; i < repetitions; i++) {
+      const started = performance.now()
+      if (kind === 'prefill') await sequences.prefill(batch, tokens, signal)
+      else await sequences.decode(batch, context, tokens, signal)
+      const seconds = (performance.now() - started) / 1000
+      this.#noteMemory()
+      samples.push((batch * tokens) / seconds)
+      const after = await this.#parts.ceilings()
+      const between = meanCeilings(before, after)
+      if (between) shares.push(this.#share(kind, work / seconds, between))
+      before = after
+    }
+    const all = batch * tokens
+    return {
+      workload,
+      samples,
+      mean: mean(samples),
+      sd: deviation(samples),
+      ffnExpertsPerToken: picks / (all * this.#parts.config.layers),
+      workPerToken: work / all,
+      ceiling:
+        shares.length > 0
+          ? {
+              name: shares[0]!.name,
+              rate: mean(shares.map(({ rate }) => rate)),
+              share: mean(shares.map(({ share }) => share)),
+            }
+          : null,
+    }
+  }
+
+  #share(kind: Workload['kind'], reached: number, ceilings: Ceilings) {
+    const { name, rate } =
+      kind === 'prefill'
+        ? peakFor(this.#parts.dtype, ceilings.peaks)
+        : { name: 'read', rate: ceilings.readBandwidth }
+    return { name, rate, share: reached / rate }
+  }
+
+  async #prefillWork({ batch, tokens }: Workload) {
+    const { sequences, config, signal } = this.#parts
+    const routing = await sequences.prefillRouting(batch, tokens, signal)
+    return { work: operationsOfPrefill(config, batch * tokens, routing, batch), picks: routing.picks }
+  }
+
+  async #decodeWork({ batch, context, tokens }: Workload) {
+    const { sequences, config, weights, cacheBytes, signal } = this.#parts
+    await sequences.fill(batch, context, signal)
+    const routings = await sequences.decodeRouting(batch, context, tokens, signal)
+    let work = 0
+    for (const [i, routing] of routings.entries()) {
+      work += bytesOfStep(config, weights, routing, batch * (context + i + 1), cacheBytes)
+    }
+    return { work, picks: routings.reduce((sum, { picks }) => sum + picks, 0) }
+  }
+
+  /** The first time, before any ceiling, the process's high-water mark is the model's alone; later it is sampled. */
+  #noteMemory(): void {
+    const isFirst = this.#peakBytes === 0
+    const bytes = isFirst ? process.resourceUsage().maxRSS * 1024 : process.memoryUsage.rss()
+    this.#peakBytes = Math.max(this.#peakBytes, bytes)
+  }
+}
+
+export function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length
+}
+
+/** Of a sample: divided by n - 1. */
+export function deviation(values: readonly number[]): number {
+  if (values.length < 2) return 0
+  const middle = mean(values)
+  return Math.sqrt(values.reduce((sum, value) => sum + (value - middle) ** 2, 0) / (values.length - 1))
+}

@@ -1,0 +1,43 @@
+/** What the machine can do, measured in turn with what is done on it. */
+import { type DeviceInfo, loadBinding } from '../binding.js'
+
+export interface Ceilings {
+  /** Bytes per second. */
+  readonly readBandwidth: number
+  /** Operations per second by instruction. */
+  readonly peaks: Readonly<Record<string, number>>
+}
+
+export type MeasureCeilings = () => Promise<Ceilings | null>
+
+/** Instructions that the kernels of a dtype may use. A share is of the fastest of them that the processor has. */
+const INSTRUCTIONS: Readonly<Record<string, readonly string[]>> = {
+  float32: ['f32_fma'],
+  bfloat16: ['f32_fma', 'bf16_amx'],
+  int8: ['f32_fma', 'int8_vnni', 'int8_amx'],
+  int4: ['f32_fma', 'int8_vnni', 'int8_amx'],
+}
+
+/** null for a device whose ceilings cannot be measured here. */
+export function ceilingsOf({ name, threads, isa }: DeviceInfo): MeasureCeilings {
+  if (name !== 'cpu') return async () => null
+  const { readBandwidth, computePeaks } = loadBinding()
+  return async () => ({
+    readBandwidth: await readBandwidth(threads),
+    peaks: await computePeaks(threads, isa),
+  })
+}
+
+/** The fastest instruction for `dtype`. */
+export function peakFor(dtype: string, peaks: Ceilings['peaks']): { name: string; rate: number } {
+  const names = (INSTRUCTIONS[dtype] ?? ['f32_fma']).filter(name => peaks[name] !== undefined)
+  const name = names.reduce((best, each) => (peaks[each]! > peaks[best]! ? each : best), 'f32_fma')
+  return { name, rate: peaks[name]! }
+}
+
+/** Between two measurements. */
+export function meanCeilings(a: Ceilings | null, b: Ceilings | null): Ceilings | null {
+  if (!a || !b) return null
+  const peaks = Object.entries(a.peaks).map(([name, rate]) => [name, (rate + (b.peaks[name] ?? rate)) / 2])
+  return { readBandwidth: (a.readBandwidth + b.readBandwidth) / 2, peaks: Object.fromEntries(peaks) }
+}

@@ -1,0 +1,62 @@
+/** What `moepp bench` says about its results. */
+
+import { basename } from 'node:path'
+import type { BenchReport, BenchResult } from '../bench/bench.js'
+import { packageVersion } from '../doctor.js'
+import { formatBytes, formatRatio, formatTable } from './format.js'
+
+const HEADINGS = ['test', 'tokens/s', '±', 'FFN experts/token', 'share', 'of the ceiling']
+
+export function benchTable(model: string, report: BenchReport): string {
+  const rows = [HEADINGS, ...report.results.map(cells)]
+  const table = formatTable(rows, ['left', 'right', 'right', 'right', 'right', 'left'])
+  return `${about(model, report).join('\n')}\n\n${table}`
+}
+
+export function benchMarkdown(model: string, report: BenchReport): string {
+  const line = (columns: readonly string[]) => `| ${columns.join(' | ')} |`
+  const rows = [line(HEADINGS), line(HEADINGS.map((_, i) => (i === 0 ? '---' : '---:')))]
+  for (const result of report.results) rows.push(line(cells(result)))
+  return `${about(model, report).join('  \n')}\n\n${rows.join('\n')}`
+}
+
+export function benchJson(model: string, report: BenchReport): object {
+  const { config, results, ...rest } = report
+  return {
+    version: packageVersion(),
+    date: new Date().toISOString(),
+    model: basename(model),
+    layers: config.layers,
+    hiddenSize: config.hiddenSize,
+    intermediateSize: config.intermediateSize,
+    ffnExperts: config.ffnExperts,
+    vocabSize: config.vocabSize,
+    ...rest,
+    results: results.map(({ workload, ...result }) => ({ ...workload, ...result })),
+  }
+}
+
+function about(model: string, { device, config, memory, ...report }: BenchReport): string[] {
+  const { layers, hiddenSize, intermediateSize, ffnExperts } = config
+  return [
+    `${device.model}, ${device.name}, ${device.isa}, ${device.threads} threads; moepp ${packageVersion()}`,
+    `${basename(model)}: ${layers} layers, hidden ${hiddenSize}, ${ffnExperts} FFN experts of ${intermediateSize}; ${report.dtype}, KV cache ${report.kvCacheDtype}`,
+    `loaded in ${report.loadSeconds.toFixed(1)} s; peak memory ${formatBytes(memory.peakBytes)} (weights ${formatBytes(memory.weightBytes)}, KV cache ${formatBytes(memory.kvCacheBytes)}); ${report.repetitions} repetitions`,
+  ]
+}
+
+function cells({ workload, mean, sd, ffnExpertsPerToken, ceiling }: BenchResult): string[] {
+  return [
+    workload.name,
+    mean.toPrecision(4),
+    sd.toPrecision(2),
+    formatRatio(ffnExpertsPerToken),
+    ceiling ? `${(100 * ceiling.share).toFixed(1)} %` : '-',
+    ceiling ? formatCeiling(ceiling) : '-',
+  ]
+}
+
+function formatCeiling({ name, rate }: { name: string; rate: number }): string {
+  if (name === 'read') return `${(rate / 1e9).toFixed(1)} GB/s read`
+  return `${(rate / 1e9).toFixed(0)} GOP/s ${name}`
+}

@@ -1,0 +1,80 @@
+/** bench/synthetic.mjs: that the routing of its checkpoints is what was asked for. */
+import { execFileSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import { tokenAt } from '../../lib/bench/sequences.js'
+import { loadModel } from '../../lib/index.js'
+import { root } from '../support/golden.js'
+
+const TOKENS = 3000
+
+function synthetic(folder: string, ...args: string[]): string {
+  const script = join(root, 'bench', 'synthetic.mjs')
+  const env = { ...process.env, NODE_OPTIONS: '' }
+  return execFileSync(process.execPath, [script, 'tiny', `--folder=${folder}`, ...args], {
+    encoding: 'utf8',
+    env,
+  }).trim()
+}
+
+/** Tokens that each expert got, by layer. */
+async function loads(directory: string): Promise<{ ffn: number[]; others: number }[]> {
+  const model = await loadModel(directory, { device: 'cpu', contextLength: TOKENS + 1 })
+  const { vocabSize, ffnExperts, experts, layers } = model.config
+  const tokens = Array.from({ length: TOKENS }, (_, p) => tokenAt(0, p, vocabSize))
+  const { routing } = await model.generate(tokens, { maxNewTokens: 1, routing: true })
+  await model.close()
+  return Array.from({ length: layers }, (_, layer) => {
+    const counts = new Array<number>(experts).fill(0)
+    for (const expert of routing!.layers[layer]!.expertIndices) counts[expert]!++
+    return {
+      ffn: counts.slice(0, ffnExperts),
+      others: counts.slice(ffnExperts).reduce((a, b) => a + b, 0),
+    }
+  })
+}
+
+const sum = (values: readonly number[]) => values.reduce((a, b) => a + b, 0)
+
+// 8 FFN experts and 4 others: 2 tau 8 / (tau 8 + 4) FFN experts per token.
+for (const [tau, expected] of [
+  [0.75, 1.2],
+  [0.1, 1 / 3],
+] as const) {
+  t.test(`tau ${tau} in all of 24 layers`, async t => {
+    const layers = await loads(synthetic(t.testdir(), `--tau=${tau}`, '--layers=24'))
+    t.equal(layers.length, 24)
+    const measured = layers.map(({ ffn }) => sum(ffn) / TOKENS)
+    const mean = sum(measured) / 24
+    t.ok(Math.abs(mean / expected - 1) < 0.03, `mean ${mean}, expected ${expected}`)
+    for (const [layer, each] of measured.entries()) {
+      // Four deviations of the count of 3000 tokens with two picks, beside what is wrong by nature.
+      const noise = 4 * Math.sqrt(2 / TOKENS) * Math.sqrt((expected / 2) * (1 - expected / 2))
+      t.ok(Math.abs(each - expected) < noise + 0.03 * expected, `layer ${layer}: ${each}`)
+    }
+    const skews = layers.map(({ ffn }) => Math.max(...ffn) / (sum(ffn) / ffn.length))
+    const skew = sum(skews) / 24
+    t.ok(skew > 1.1 && skew < 1.8, `the busiest expert has ${skew} times the mean`)
+  })
+}
+
+t.test('the vanilla twin never chooses a zero-computation expert', async t => {
+  for (const { ffn, others } of await loads(synthetic(t.testdir(), '--vanilla', '--layers=24'))) {
+    t.equal(sum(ffn), 2 * TOKENS)
+    t.equal(others, 0)
+    t.ok(Math.min(...ffn) > 0)
+  }
+})
+
+t.test('the same arguments give the same bytes', async t => {
+  const digest = (directory: string) =>
+    createHash('sha256')
+      .update(readFileSync(join(directory, 'model.safetensors')))
+      .digest('hex')
+  const folder = t.testdir({ a: {}, b: {} })
+  const first = digest(synthetic(join(folder, 'a')))
+  t.equal(digest(synthetic(join(folder, 'b'))), first)
+  t.not(digest(synthetic(join(folder, 'b'), '--tau=0.5')), first)
+})

@@ -1,0 +1,78 @@
+import t from 'tap'
+import { peakFor } from '../../lib/bench/ceilings.js'
+import { bytesOfStep, heldDType, operationsOfPrefill, WEIGHT_BYTES } from '../../lib/bench/work.js'
+import { parseWorkloads, sequenceTokens } from '../../lib/bench/workload.js'
+import { loadBinding } from '../../lib/binding.js'
+import { parseConfig } from '../../lib/config.js'
+
+const CONFIG_7B = parseConfig(
+  {
+    vocab_size: 65536,
+    hidden_size: 1536,
+    intermediate_size: 4096,
+    num_hidden_layers: 24,
+    num_attention_heads: 16,
+    num_experts: [20],
+    torch_dtype: 'bfloat16',
+  },
+  '7b',
+)
+
+t.test('names of workloads', async t => {
+  t.match(parseWorkloads('pp512, tg128@32,tg64@512x16,pp128x4,tg8'), [
+    { name: 'pp512', kind: 'prefill', tokens: 512, context: 0, batch: 1 },
+    { name: 'tg128@32', kind: 'decode', tokens: 128, context: 32, batch: 1 },
+    { name: 'tg64@512x16', kind: 'decode', tokens: 64, context: 512, batch: 16 },
+    { name: 'pp128x4', kind: 'prefill', tokens: 128, context: 0, batch: 4 },
+    { name: 'tg8', kind: 'decode', tokens: 8, context: 1, batch: 1 },
+  ])
+  t.equal(sequenceTokens(parseWorkloads('tg128@512x4')[0]!), 640)
+  for (const wrong of ['', 'pp', 'pp0', 'pp512@32', 'tg128@0', 'tg128x0', 'xx5', 'pp512,', 'pp1048577']) {
+    t.throws(() => parseWorkloads(wrong), { name: 'RangeError', message: /^tests: / }, wrong)
+  }
+})
+
+// By hand: attention 24 * 4 * 1536^2 = 226,492,416 weights; an FFN expert 3 * 1536 * 4096 = 18,874,368; head 100,663,296.
+// 36 experts are 1.5 for each of 24 layers. What is f32: 24 * 4 * (20 * 1536 + 400 + 8 * 1536) bytes.
+const SMALL = 24 * 4 * (20 * 1536 + 400 + 8 * 1536)
+
+t.test('bytes of a decode step', async t => {
+  const bytes = (dtype: string, cached: number) =>
+    bytesOfStep(CONFIG_7B, WEIGHT_BYTES[dtype]!, { touched: 36 }, cached, 4)
+  t.equal(bytes('bfloat16', 0), 2 * (226_492_416 + 36 * 18_874_368 + 100_663_296) + SMALL)
+  t.equal(bytes('float32', 0), 4 * (226_492_416 + 36 * 18_874_368 + 100_663_296) + SMALL)
+  t.equal(bytes('int8', 0), 1.015625 * (226_492_416 + 36 * 18_874_368 + 100_663_296) + SMALL)
+  t.equal(bytes('int4', 0), 0.5625 * 36 * 18_874_368 + 1.015625 * (226_492_416 + 100_663_296) + SMALL)
+  // 24 layers of 1536 keys and 1536 values in f32.
+  t.equal(bytes('bfloat16', 512) - bytes('bfloat16', 0), 512 * 24 * 2 * 1536 * 4)
+})
+
+t.test('operations of a prefill', async t => {
+  const got = operationsOfPrefill(CONFIG_7B, 512, { picks: 18_432 }, 1)
+  t.equal(got, 2 * (512 * 226_492_416 + 18_432 * 18_874_368 + 100_663_296))
+})
+
+t.test('what auto holds', async t => {
+  t.equal(heldDType('auto', { torchDtype: 'bf16' }), 'bfloat16')
+  t.equal(heldDType('auto', { torchDtype: 'f16' }), 'float32')
+  t.equal(heldDType('auto', { torchDtype: null }), 'float32')
+  t.equal(heldDType('int8', { torchDtype: 'bf16' }), 'int8')
+})
+
+t.test('a share is of the fastest instruction that the dtype may use', async t => {
+  const peaks = { f32_fma: 100, int8_vnni: 400, bf16_amx: 800 }
+  t.same(peakFor('float32', peaks), { name: 'f32_fma', rate: 100 })
+  t.same(peakFor('bfloat16', peaks), { name: 'bf16_amx', rate: 800 })
+  t.same(peakFor('int8', peaks), { name: 'int8_vnni', rate: 400 })
+  t.same(peakFor('int4', { f32_fma: 100 }), { name: 'f32_fma', rate: 100 })
+})
+
+t.test('compute peaks of each instruction set', async t => {
+  const { computePeaks, processor } = loadBinding()
+  for (const isa of processor().isas) {
+    const peaks = await computePeaks(1, isa)
+    for (const [name, rate] of Object.entries(peaks)) t.ok(rate > 1e8, `${isa} ${name} ${rate}`)
+    t.ok(peaks.f32_fma, `${isa} has f32_fma`)
+  }
+  await t.rejects(computePeaks(1, 'mmx'), { code: 'ERR_UNSUPPORTED', message: /isa is mmx/ })
+})
