@@ -183,10 +183,10 @@ t.test("a wrong value of the checkpoint's is ERR_BAD_CONFIG", async t => {
 })
 
 t.test('load options: defaults and accepted values', async t => {
-  t.same(resolveLoadOptions({}), { device: 'auto', dtype: 'auto', kvCacheDtype: 'float32' })
+  t.same(resolveLoadOptions({}), { device: 'auto', dtype: 'auto', kvCacheDtype: 'auto' })
   t.equal(resolveLoadOptions({ device: 'cuda' }).device, 'cuda:0')
   t.equal(resolveLoadOptions({ device: 'cuda:3' }).device, 'cuda:3')
-  t.equal(resolveLoadOptions({ kvCacheDtype: 'auto' }).kvCacheDtype, 'float32')
+  t.equal(resolveLoadOptions({ kvCacheDtype: 'auto' }).kvCacheDtype, 'auto')
   const given: LoadOptions = {
     device: 'cpu',
     dtype: 'bfloat16',

@@ -5,8 +5,8 @@ namespace moepp {
 
 static constexpr const char* kAbsent = "this build has no CUDA device";
 
-Status open_cuda_device(int, std::shared_ptr<Device>*) {
-  return Status::error(Code::kUnsupported, kAbsent);
+Status open_cuda_device(int index, std::shared_ptr<Device>*) {
+  return Status::error(Code::kUnsupported, "cuda:" + std::to_string(index) + ": " + kAbsent);
 }
 
 CudaInfo cuda_info() {

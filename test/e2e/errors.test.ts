@@ -2,6 +2,7 @@
 import { cpSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
+import { loadBinding } from '../../lib/binding.js'
 import { type GenerateOptions, type LoadOptions, loadModel, type MoeppErrorCode } from '../../lib/index.js'
 import { pickled, safetensorsBytes, torchZip } from '../checkpoint/files.js'
 import { golden, readJson, root } from '../support/golden.js'
@@ -175,8 +176,9 @@ for (const [options, message] of wrongLoads) {
   })
 }
 
-t.test('a device that this build does not have', async t => {
-  await t.rejects(loadModel(books, { device: 'cuda' }), { code: 'ERR_UNSUPPORTED', message: /cuda/ })
+t.test('a device that this build or this machine does not have', async t => {
+  const code = loadBinding().cuda().built ? 'ERR_NO_GPU' : 'ERR_UNSUPPORTED'
+  await t.rejects(loadModel(books, { device: 'cuda:99' }), { code, message: /^cuda:99: / })
 })
 
 t.test('prompts and options', async t => {
