@@ -6,9 +6,10 @@
 namespace moepp::bench {
 
 // A cache of as many layers as exceed every CPU cache; calls take one layer after the other, as a step does.
-static void attention_row(Run& run, const char* name, DType dtype, const std::vector<test::SequenceSpec>& sequences) {
+static void attention_row(Run& run, const char* name, DType dtype, const std::vector<test::SequenceSpec>& sequences,
+                          int64_t kv_heads = kHeads) {
   test::PagedStep step(sequences, kPageSize);
-  KvView kv = {nullptr, dtype, 1, step.pages, kPageSize, kHeads, kHeadDim};
+  KvView kv = {nullptr, dtype, 1, step.pages, kPageSize, kv_heads, kHeadDim};
   const int64_t layer_bytes = test::cache_elements(kv) * dtype_size(dtype);
   kv.layers = (int64_t{256} << 20) / layer_bytes + 1;
   Buffer cache(static_cast<size_t>(layer_bytes * kv.layers));
@@ -37,16 +38,16 @@ static void attention_row(Run& run, const char* name, DType dtype, const std::ve
     keys += static_cast<double>(s.before + s.tokens);
     pairs += static_cast<double>(s.tokens) * (static_cast<double>(s.before) + static_cast<double>(s.tokens + 1) / 2.0);
   }
-  const double width = static_cast<double>(kHeads * kHeadDim);
-  run.row(
-      {name, dtype_name(dtype), step.tokens, 2.0 * keys * width * static_cast<double>(dtype_size(dtype)), 4.0 * pairs * width},
-      test::check_attention(args, test::sample(step.tokens, 3)), call);
+  const double bytes = 2.0 * keys * static_cast<double>(kv_heads * kHeadDim * dtype_size(dtype));
+  run.row({name, dtype_name(dtype), step.tokens, bytes, 4.0 * pairs * static_cast<double>(kHeads * kHeadDim)},
+          test::check_attention(args, test::sample(step.tokens, 3)), call);
 }
 
 static void attention_rows(Run& run, DType dtype) {
   attention_row(run, "attention decode, context 512", dtype, {{511, 1}});
   attention_row(run, "attention decode, context 4096", dtype, {{4095, 1}});
   attention_row(run, "attention decode, 8 x context 1024", dtype, std::vector<test::SequenceSpec>(8, {1023, 1}));
+  attention_row(run, "attention decode, one kv head, 16384", dtype, {{16383, 1}}, 1);
   attention_row(run, "attention 8 tokens after 1024", dtype, {{1024, 8}});
   attention_row(run, "attention prefill", dtype, {{0, 512}});
   attention_row(run, "attention prefill", dtype, {{0, 2048}});

@@ -89,7 +89,9 @@ static const AttentionCase kCases[] = {{1, 1, 2, 16, {{0, 1}}},
                                        {2, 2, 96, 48, {{0, 60}, {500, 7}}, 40.0f},
                                        {8, 1, 64, 16, {{40, 6}}},
                                        {2, 1, 256, 16, {{7, 33}}},
-                                       {2, 2, 128, 128, {{200, 29}}}};
+                                       {2, 2, 128, 128, {{200, 29}}},
+                                       {4, 1, 32, 32, {{1100, 3}, {600, 1}, {511, 2}}},
+                                       {1, 1, 20, 48, {{2000, 1}}, 40.0f}};
 
 MOEPP_TEST(attention) {
   for_each_backend([&](const Backend& backend) {
@@ -110,6 +112,23 @@ MOEPP_TEST(attention_does_not_depend_on_threads) {
       expect_no_difference(isa.name, data.run({*isa.kernels, pool, isa.name}, out, -1, 0, data.step.tokens));
       if (threads == 1) first.assign(out.data(), out.data() + out.size());
       EXPECT_MESSAGE(same_bits(first.data(), out.data(), first.size() * 4), isa.name);
+    }
+  }
+}
+
+// Long contexts of few heads are cut into chunks for several threads: the bits stay.
+MOEPP_TEST(attention_split_does_not_depend_on_threads) {
+  for (DType dtype : {DType::kF32, DType::kBf16}) {
+    AttentionData data({6, 1, 40, 32, {{1500, 1}, {20, 1}, {700, 3}}}, dtype);
+    for (const cpu::Isa& isa : cpu::available_isas()) {
+      std::vector<float> first;
+      for (int threads : {1, 2, 5, 16}) {
+        cpu::ThreadPool pool(threads);
+        Guarded<float> out(data.step.tokens * 6 * 40);
+        expect_no_difference(isa.name, data.run({*isa.kernels, pool, isa.name}, out, -1, 0, data.step.tokens));
+        if (threads == 1) first.assign(out.data(), out.data() + out.size());
+        EXPECT_MESSAGE(same_bits(first.data(), out.data(), first.size() * 4), isa.name);
+      }
     }
   }
 }

@@ -7,6 +7,10 @@
 // A row is one (token, query head) pair. The rows of one key/value head in one sequence are numbered token by token, so that a
 // block of rows holds consecutive tokens, or the query heads that share the key/value head, or both: either way each page is
 // loaded from memory once per block. Source: Milakov and Gimelshein, Online normalizer calculation for softmax.
+//
+// A context is cut into chunks of kChunkKeys, each with m, l and o of its own, which are folded in ascending order. So the chunks
+// of one block can be given to several threads, where there are fewer blocks than threads (decoding, few key/value heads),
+// without a change of the result's bits.
 
 constexpr int kAttentionRows = 6;  // rows of a register tile
 #if defined(__AVX512F__) || defined(__ARM_NEON)
@@ -15,6 +19,8 @@ constexpr int kAttentionVectors = 4;  // 6 x 4 sums in 32 registers
 constexpr int kAttentionVectors = 2;  // 6 x 2 sums in 16 registers
 #endif
 constexpr int64_t kBlockRows = 4 * kAttentionRows;
+
+constexpr int64_t kChunkKeys = 512;
 
 template <int N>
 struct Count {
@@ -228,21 +234,48 @@ void attend_page(AttentionBlock& block, const E* keys, const E* values, const E*
   });
 }
 
+// Keys [first, last) of the context, from nothing; both are borders of chunks.
 template <class E>
-void attend(AttentionBlock& block, const AttentionArgs& args, const int32_t* pages, int64_t head) {
+void attend(AttentionBlock& block, const AttentionArgs& args, const int32_t* pages, int64_t head, int64_t first, int64_t last) {
   const KvView& kv = *args.cache;
   const E* cache = static_cast<const E*>(kv.data);
-  int64_t keys = 0;
-  for (int64_t r = 0; r < block.rows; r++) keys = block.limit[r] > keys ? block.limit[r] : keys;
-  for (int64_t first = 0; first < keys; first += kv.page_size) {
+  for (int64_t r = 0; r < block.rows; r++) {
+    for (int64_t i = 0; i < block.stride; i++) block.o[r * block.stride + i] = 0.0f;
+    block.highest[r] = -__builtin_inff();
+    block.total[r] = 0.0f;
+  }
+  for (; first < last; first += kv.page_size) {
     for (int64_t r = 0; r < block.rows; r++) {
       const int64_t n = block.limit[r] - first;
       block.seen[r] = n < 0 ? 0 : n > kv.page_size ? kv.page_size : n;
     }
     const int32_t* page = pages + first / kv.page_size;
-    const E* next = first + kv.page_size < keys ? cache + kv_keys(kv, args.layer, page[1], head) : nullptr;
+    const E* next = first + kv.page_size < last ? cache + kv_keys(kv, args.layer, page[1], head) : nullptr;
     attend_page(block, cache + kv_keys(kv, args.layer, page[0], head), cache + kv_values(kv, args.layer, page[0], head), next);
   }
+}
+
+// m, l and o of the chunks so far of some rows.
+struct Folded {
+  float* o;  // [rows, stride]
+  float highest[kBlockRows], total[kBlockRows];
+};
+
+// Takes in one chunk of one row: m, l and o. Every row sees the first chunk.
+inline void fold_chunk(Folded& folded, int64_t r, int64_t chunk, float highest, float total, const float* o, int64_t stride) {
+  float* into = folded.o + r * stride;
+  if (chunk == 0) {
+    for (int64_t i = 0; i < stride; i += kLanes) store(into + i, load(o + i));
+    folded.highest[r] = highest;
+    folded.total[r] = total;
+    return;
+  }
+  const float top = highest > folded.highest[r] ? highest : folded.highest[r];
+  const float keep = top == folded.highest[r] ? 1.0f : exp(folded.highest[r] - top);
+  const float add = top == highest ? 1.0f : exp(highest - top);
+  for (int64_t i = 0; i < stride; i += kLanes) store(into + i, fma(load(o + i), set1(add), load(into + i) * set1(keep)));
+  folded.highest[r] = top;
+  folded.total[r] = folded.total[r] * keep + total * add;
 }
 
 // Which rows a task takes: rows [first, first + rows) of key/value head `head` in sequence `sequence`.
@@ -276,48 +309,130 @@ struct AttentionPlan {
   }
 };
 
-inline void attend_task(const AttentionArgs& args, int64_t group, const AttentionTask& task, std::byte* scratch) {
-  const int64_t d = args.q->shape[2], hq = args.q->shape[1];
+// One task's block, its queries, and what it may use of the thread's scratch.
+struct AttentionWork {
+  const AttentionArgs& args;
+  AttentionTask task;
+  int64_t group, chunk_keys;
   AttentionBlock block;
-  block.d = d;
-  block.stride = (d + kLanes - 1) / kLanes * kLanes;
-  block.page_size = args.cache->page_size;
-  block.rows = task.rows;
-  block.o = reinterpret_cast<float*>(scratch);
-  block.scores = block.o + kBlockRows * block.stride;
-  block.q = block.scores + kBlockRows * block.page_size;
-  const int64_t start = args.sequence_starts->i32()[task.sequence];
-  const auto query = [&](int64_t r) {  // offset of row r in q and out
+  Folded folded;
+
+  AttentionWork(const AttentionArgs& args, int64_t group, const AttentionTask& task, std::byte* scratch)
+      : args(args), task(task), group(group) {
+    block.d = args.q->shape[2];
+    block.stride = (block.d + kLanes - 1) / kLanes * kLanes;
+    block.page_size = args.cache->page_size;
+    block.rows = task.rows;
+    block.o = reinterpret_cast<float*>(scratch);
+    folded.o = block.o + kBlockRows * block.stride;
+    block.scores = folded.o + kBlockRows * block.stride;
+    block.q = block.scores + kBlockRows * block.page_size;
+    chunk_keys = kChunkKeys / block.page_size * block.page_size;
+    for (int64_t r = 0; r < task.rows; r++) block.limit[r] = args.positions->i32()[start() + (task.first + r) / group] + 1;
+  }
+  int64_t start() const { return args.sequence_starts->i32()[task.sequence]; }
+  int64_t row_offset(int64_t r) const {  // of row r in q and out
     const int64_t index = task.first + r;
-    return ((start + index / group) * hq + task.head * group + index % group) * d;
-  };
-  for (int64_t r = 0; r < task.rows; r++) {
-    const float* q = args.q->f32() + query(r);
-    for (int64_t i = 0; i < d; i++) block.q[r * d + i] = q[i] * args.scale;
-    for (int64_t i = 0; i < block.stride; i++) block.o[r * block.stride + i] = 0.0f;
-    block.limit[r] = args.positions->i32()[start + (task.first + r) / group] + 1;
-    block.highest[r] = -__builtin_inff();
-    block.total[r] = 0.0f;
+    return ((start() + index / group) * args.q->shape[1] + task.head * group + index % group) * block.d;
   }
-  const int32_t* pages = args.page_table->i32() + task.sequence * args.page_table->shape[1];
-  if (args.cache->dtype == DType::kF32) {
-    attend<float>(block, args, pages, task.head);
-  } else {
-    attend<uint16_t>(block, args, pages, task.head);
+  int64_t keys() const {
+    int64_t most = 0;
+    for (int64_t r = 0; r < block.rows; r++) most = block.limit[r] > most ? block.limit[r] : most;
+    return most;
   }
-  for (int64_t r = 0; r < task.rows; r++) {
-    float* out = args.out->f32() + query(r);
-    for (int64_t i = 0; i < d; i++) out[i] = block.o[r * block.stride + i] / block.total[r];
+  int64_t chunks() const { return (keys() + chunk_keys - 1) / chunk_keys; }
+  bool sees(int64_t r, int64_t chunk) const { return block.limit[r] > chunk * chunk_keys; }
+
+  void take_queries() {
+    for (int64_t r = 0; r < block.rows; r++) {
+      const float* q = args.q->f32() + row_offset(r);
+      for (int64_t i = 0; i < block.d; i++) block.q[r * block.d + i] = q[i] * args.scale;
+    }
   }
+  void attend_chunk(int64_t chunk) {
+    const int32_t* pages = args.page_table->i32() + task.sequence * args.page_table->shape[1];
+    const int64_t first = chunk * chunk_keys, end = first + chunk_keys, all = keys(), last = end < all ? end : all;
+    if (args.cache->dtype == DType::kF32) {
+      attend<float>(block, args, pages, task.head, first, last);
+    } else {
+      attend<uint16_t>(block, args, pages, task.head, first, last);
+    }
+  }
+  void write() const {
+    for (int64_t r = 0; r < block.rows; r++) {
+      float* out = args.out->f32() + row_offset(r);
+      for (int64_t i = 0; i < block.d; i++) out[i] = folded.o[r * block.stride + i] / folded.total[r];
+    }
+  }
+};
+
+inline void attend_whole(AttentionWork work) {
+  work.take_queries();
+  for (int64_t chunk = 0; chunk < work.chunks(); chunk++) {
+    work.attend_chunk(chunk);
+    const AttentionBlock& b = work.block;
+    for (int64_t r = 0; r < b.rows; r++) {
+      if (work.sees(r, chunk)) fold_chunk(work.folded, r, chunk, b.highest[r], b.total[r], b.o + r * b.stride, b.stride);
+    }
+  }
+  work.write();
+}
+
+// What a chunk leaves for a row: m and l in a vector of their own, then o.
+inline int64_t partial_floats(int64_t stride) {
+  return kLanes + stride;
+}
+
+inline void attend_part(AttentionWork work, int64_t chunk, float* partial) {
+  if (chunk >= work.chunks()) return;
+  work.take_queries();
+  work.attend_chunk(chunk);
+  const AttentionBlock& b = work.block;
+  const int64_t size = partial_floats(b.stride);
+  for (int64_t r = 0; r < b.rows; r++) {
+    float* row = partial + r * size;
+    row[0] = b.highest[r];
+    row[1] = b.total[r];
+    for (int64_t i = 0; i < b.stride; i += kLanes) store(row + kLanes + i, load(b.o + r * b.stride + i));
+  }
+}
+
+inline void fold_parts(AttentionWork work, int64_t block_rows, const float* partials) {
+  const int64_t stride = work.block.stride, size = partial_floats(stride);
+  for (int64_t chunk = 0; chunk < work.chunks(); chunk++) {
+    for (int64_t r = 0; r < work.block.rows; r++) {
+      const float* row = partials + (chunk * block_rows + r) * size;
+      if (work.sees(r, chunk)) fold_chunk(work.folded, r, chunk, row[0], row[1], row + kLanes, stride);
+    }
+  }
+  work.write();
 }
 
 inline void attention(const AttentionArgs& args, Queue& queue) {
   ThreadPool& pool = static_cast<ThreadPool&>(queue);
-  const int64_t hkv = args.cache->kv_heads;
+  const int64_t hkv = args.cache->kv_heads, threads = pool.threads();
   AttentionPlan plan = {args, args.q->shape[1] / hkv, kBlockRows};
-  while (plan.block_rows > kAttentionRows && plan.blocks() * hkv < pool.threads()) plan.block_rows /= 2;
-  const int64_t blocks = plan.blocks();
-  pool.parallel_for(blocks * hkv, [&](int64_t index, int thread) {
-    attend_task(args, plan.group, plan.task(index, blocks), pool.scratch(thread));
+  while (plan.block_rows > kAttentionRows && plan.blocks() * hkv < threads) plan.block_rows /= 2;
+  const int64_t blocks = plan.blocks(), tasks = blocks * hkv;
+  int64_t keys = 0;
+  for (int64_t t = 0; t < args.q->shape[0]; t++) keys = args.positions->i32()[t] >= keys ? args.positions->i32()[t] + 1 : keys;
+  const int64_t chunk_keys = kChunkKeys / args.cache->page_size * args.cache->page_size;
+  const int64_t chunks = (keys + chunk_keys - 1) / chunk_keys;
+  const int64_t floats = plan.block_rows * partial_floats((args.q->shape[2] + kLanes - 1) / kLanes * kLanes);
+  const bool fits = tasks * chunks * floats * 4 <= static_cast<int64_t>(kJobScratchBytes);
+  if (chunks <= 1 || tasks >= 3 * threads || threads == 1 || !fits) {
+    pool.parallel_for(tasks, [&](int64_t index, int thread) {
+      attend_whole(AttentionWork(args, plan.group, plan.task(index, blocks), pool.scratch(thread)));
+    });
+    return;
+  }
+  float* partials = reinterpret_cast<float*>(pool.job_scratch());
+  pool.parallel_for(tasks * chunks, [&](int64_t index, int thread) {
+    const AttentionTask task = plan.task(index / chunks, blocks);
+    attend_part(AttentionWork(args, plan.group, task, pool.scratch(thread)), index % chunks, partials + index * floats);
+  });
+  pool.parallel_for(tasks, [&](int64_t index, int thread) {
+    const AttentionTask task = plan.task(index, blocks);
+    fold_parts(AttentionWork(args, plan.group, task, pool.scratch(thread)), plan.block_rows, partials + index * chunks * floats);
   });
 }
