@@ -26,7 +26,7 @@ interface Span extends Chunk {
 }
 
 /** The page table grows by so many columns, so that many steps of decoding have the same sizes: a GPU records such a step once. */
-const COLUMNS_AT_ONCE = 8
+const COLUMNS_AT_ONCE = 4
 
 export function buildStep(chunks: readonly Chunk[], runner: Runner): PlannedStep {
   if (chunks.length === 0) throw new Error('buildStep: a step needs at least one token')

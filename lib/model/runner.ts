@@ -13,8 +13,8 @@ import type { TopLogits } from '../sampling/top-logits.js'
 import { RopeFrequencies } from './frequencies.js'
 import { captureNames, TOP_LOGITS, topLogitsOf } from './moepp.js'
 
-/** Tokens per page of the KV cache: a multiple of 16 lanes, small enough that short sequences waste little. */
-export const PAGE_SIZE = 32
+/** Tokens per page of the KV cache: a multiple of 16; large enough for whole tiles of keys, small enough that short sequences waste little. */
+export const PAGE_SIZE = 64
 
 export interface RunnerParts {
   readonly device: NativeDevice

@@ -92,6 +92,10 @@ void score_rows(const AttentionBlock& block, int64_t row, const E* keys, int64_t
     score_vectors<R, kAttentionVectors>(q, block.d, keys + s, block.page_size, scores + s, ahead);
     ahead.next = nullptr;
   }
+  for (; s + kLanes < n && s + 2 * kLanes <= block.page_size; s += 2 * kLanes) {
+    score_vectors<R, 2>(q, block.d, keys + s, block.page_size, scores + s, ahead);
+    ahead.next = nullptr;
+  }
   for (; s < n; s += kLanes) {
     score_vectors<R, 1>(q, block.d, keys + s, block.page_size, scores + s, ahead);
     ahead.next = nullptr;
