@@ -75,10 +75,7 @@ __attribute__((noinline)) void multiply_quantised(QuantPanel panel, int vector, 
         MOEPP_UNROLL for (int v = 0; v < kVectors; v++) scale[v] = int4_scale(load_int4_scales(w_scales + v * kLanes), group);
       }
       for (int pair = 0; pair < pairs / kInt4Groups; pair++) {
-        __builtin_prefetch(ahead);
-        if (per_pair > 64) __builtin_prefetch(ahead + 64);
-        if (per_pair > 128) __builtin_prefetch(ahead + 128);
-        if (per_pair > 192) __builtin_prefetch(ahead + 192);
+        MOEPP_UNROLL for (int line = 0; line < (kInt4 ? 128 : 256); line += 64) __builtin_prefetch(ahead + line);
         ahead += per_pair;
         Words raw[kVectors];
         if (kInt4) {
