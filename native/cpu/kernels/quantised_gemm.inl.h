@@ -218,14 +218,7 @@ inline void quantise_task(QuantisedGemm& q, int64_t task) {
 }
 
 inline void wait_until_quantised(const QuantisedGemm& q) {
-  for (int pauses = 0; __atomic_load_n(&q.done, __ATOMIC_ACQUIRE) < q.quantise_tasks; pauses++) {
-    if (pauses >= 4096) sched_yield();  // the thread that quantises may need this very core
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
-  }
+  for (int pauses = 0; __atomic_load_n(&q.done, __ATOMIC_ACQUIRE) < q.quantise_tasks; pauses++) ThreadPool::wait_a_little(pauses);
 }
 
 // Rows [q.first, q.last), which the job's scratch holds.
