@@ -18,10 +18,19 @@ Status Memory::allocate(std::shared_ptr<Device> device, int64_t bytes, const std
   return {};
 }
 
+Memory Memory::shared(std::shared_ptr<const void> owner, const std::byte* data, int64_t bytes) {
+  Memory memory;
+  memory.owner_ = std::move(owner);
+  memory.data_ = const_cast<std::byte*>(data);
+  memory.bytes_ = bytes;
+  return memory;
+}
+
 Memory& Memory::operator=(Memory&& other) noexcept {
   if (this != &other) {
     reset();
     device_ = std::move(other.device_);
+    owner_ = std::move(other.owner_);
     data_ = std::exchange(other.data_, nullptr);
     bytes_ = std::exchange(other.bytes_, 0);
   }
@@ -29,10 +38,11 @@ Memory& Memory::operator=(Memory&& other) noexcept {
 }
 
 void Memory::reset() {
-  if (data_ != nullptr) device_->release(data_, bytes_);
+  if (device_ != nullptr && data_ != nullptr) device_->release(data_, bytes_);
   data_ = nullptr;
   bytes_ = 0;
   device_.reset();
+  owner_.reset();
 }
 
 // The product of all factors, or -1 when it does not fit.

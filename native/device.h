@@ -63,6 +63,10 @@ class Device {
   virtual int64_t weight_bytes(const WeightSpec& spec, Layout layout) const = 0;
   virtual Status load_weight(const WeightSpec& spec, Layout layout, void* data, const Control& control) = 0;
 
+  // The name of the byte order of int8 and int4 weights in panels, for files that hold packed ones (packed_weights.h). Weights of
+  // another name cannot be used. Empty: the device takes no packed weights.
+  virtual std::string packed_layout() const { return {}; }
+
   // Copies one page of every layer.
   virtual Status copy_page(const KvView& cache, int64_t from, int64_t to) = 0;
 
@@ -106,6 +110,8 @@ class Memory {
  public:
   Memory() = default;
   static Status allocate(std::shared_ptr<Device> device, int64_t bytes, const std::string& what, Memory* memory);
+  // Host memory that is not to be written and lives as long as `owner`.
+  static Memory shared(std::shared_ptr<const void> owner, const std::byte* data, int64_t bytes);
   ~Memory() { reset(); }
   Memory(Memory&& other) noexcept { *this = std::move(other); }
   Memory& operator=(Memory&& other) noexcept;
@@ -117,7 +123,8 @@ class Memory {
   int64_t bytes() const { return bytes_; }
 
  private:
-  std::shared_ptr<Device> device_;
+  std::shared_ptr<Device> device_;  // or
+  std::shared_ptr<const void> owner_;
   void* data_ = nullptr;
   int64_t bytes_ = 0;
 };

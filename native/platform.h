@@ -23,6 +23,8 @@ class MappedFile {
   const std::byte* data() const { return data_; }
   uint64_t size() const { return size_; }
   void drop(uint64_t offset, uint64_t bytes) const;
+  // Says that these bytes will be read over and over, and soon.
+  void keep(uint64_t offset, uint64_t bytes) const;
 
  private:
   const std::byte* data_ = nullptr;

@@ -58,6 +58,14 @@ void MappedFile::drop(uint64_t offset, uint64_t bytes) const {
   if (bytes > 0) madvise(const_cast<std::byte*>(data_) + begin, offset + bytes - begin, MADV_DONTNEED);
 }
 
+void MappedFile::keep(uint64_t offset, uint64_t bytes) const {
+  const uint64_t page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  const uint64_t begin = offset / page * page;
+  if (bytes == 0) return;
+  madvise(const_cast<std::byte*>(data_) + begin, offset + bytes - begin, MADV_NORMAL);
+  madvise(const_cast<std::byte*>(data_) + begin, offset + bytes - begin, MADV_WILLNEED);
+}
+
 static Status cannot_write(const std::string& path) {
   return Status::error(Code::kCannotWrite, path + " cannot be written: " + errno_text());
 }

@@ -60,6 +60,8 @@ void MappedFile::drop(uint64_t offset, uint64_t bytes) const {
   if (bytes > 0) VirtualUnlock(const_cast<std::byte*>(data_) + offset, static_cast<SIZE_T>(bytes));
 }
 
+void MappedFile::keep(uint64_t, uint64_t) const {}  // the system keeps what is read
+
 static Status cannot_write(const std::string& path) {
   return Status::error(Code::kCannotWrite, path + " cannot be written: " + error_text());
 }

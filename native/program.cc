@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include "check_data.h"
+#include "packed_weights.h"
 
 namespace moepp {
 
@@ -15,10 +16,16 @@ static int64_t aligned(int64_t bytes) {
 }
 
 Status Program::load_weights(const Control& control) {
+  std::map<std::string, std::shared_ptr<MappedFile>> files;
   for (const auto& weight : weights_) {
     const int64_t bytes = device_->weight_bytes(weight->spec, weight->layout);
-    MOEPP_CHECK(Memory::allocate(device_, bytes, weight->spec.name, &weight->memory));
-    MOEPP_CHECK(device_->load_weight(weight->spec, weight->layout, weight->memory.data(), control));
+    if (is_packed(weight->spec)) {
+      MOEPP_CHECK(map_packed(*device_, weight->spec, weight->layout, &files, &weight->memory));
+      control.add(bytes);
+    } else {
+      MOEPP_CHECK(Memory::allocate(device_, bytes, weight->spec.name, &weight->memory));
+      MOEPP_CHECK(device_->load_weight(weight->spec, weight->layout, weight->memory.data(), control));
+    }
     weight->tensor.data = weight->memory.data();
     weight->tensor.layout = weight->layout;
     weight_bytes_ += bytes;

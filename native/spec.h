@@ -57,6 +57,10 @@ struct TensorRef {
   std::vector<int64_t> strides;  // in elements
   std::string file;
   uint64_t byte_offset = 0, byte_length = 0;
+  // kPanels, kGateUpPanels: the bytes are a whole int8 or int4 weight as Device::packed_layout() names it, used where they are.
+  Layout packed = Layout::kRows;
+
+  bool is_packed() const { return packed != Layout::kRows; }
 };
 
 // A weight is its parts, one below the other along the first axis, after which it is given `shape`.

@@ -6,6 +6,7 @@
 namespace moepp {
 
 Status SourceTensor::open(const TensorRef& ref, std::map<std::string, std::shared_ptr<MappedFile>>* files, SourceTensor* tensor) {
+  if (ref.is_packed()) return Status::error(Code::kBadWeights, ref.name + " is packed: it must be the only part of its weight");
   if (ref.dtype != DType::kF32 && ref.dtype != DType::kBf16 && ref.dtype != DType::kF16) {
     return Status::error(Code::kBadFile, ref.name + " is " + dtype_name(ref.dtype) + ", expected f32, bf16 or f16");
   }

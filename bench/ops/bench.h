@@ -17,6 +17,9 @@ namespace moepp::bench {
 // seconds, by a factor for memory, so a row measures its ceiling between its own calls.
 double read_gb_s(const std::string& isa, cpu::ThreadPool& pool);  // reading memory that no cache holds
 double gflop_s(const std::string& isa, cpu::ThreadPool& pool);    // f32 multiply-adds in registers, two operations each
+// The same for 8-bit integers summed in 32 bits: the set's instruction for four products, or for two products of 16 bits and
+// an addition.
+double int8_gop_s(const std::string& isa, cpu::ThreadPool& pool);
 
 struct Row {
   std::string name;   // "linear 1536 -> 4608"
@@ -24,6 +27,7 @@ struct Row {
   int64_t tokens = 0;
   double bytes = 0.0;  // that one call must read or write, once each; 0 if they do not matter
   double flops = 0.0;  // that one call must do; 0 likewise
+  bool int8 = false;   // these are operations on 8-bit integers
 };
 
 class Run {

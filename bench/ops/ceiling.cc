@@ -1,8 +1,10 @@
-// The two ceilings of a processor, measured: f32 multiply-adds from registers, and reading memory that no cache holds.
+// The ceilings of a processor, measured: multiply-adds of f32 and of 8-bit integers from registers, and reading memory that no
+// cache holds.
 #include "bench.h"
 
 #include <algorithm>
 #include <atomic>
+#include <cstring>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -63,7 +65,7 @@ MOEPP_CEILING(avx2, __attribute__((target("avx2,fma"))), __m256, 8, _mm256_setze
               _mm256_add_ps, _mm256_fmadd_ps)
 MOEPP_CEILING(scalar, , __m128, 4, _mm_setzero_ps, _mm_set1_ps, _mm_loadu_ps, _mm_add_ps, MOEPP_SSE_FMA)
 static const Loops& loops(const std::string& isa) {
-  return isa == "avx512" ? k_avx512 : isa == "avx2" ? k_avx2 : k_scalar;
+  return isa.rfind("avx512", 0) == 0 ? k_avx512 : isa.rfind("avx", 0) == 0 ? k_avx2 : k_scalar;
 }
 #elif defined(__ARM_NEON)
 #define MOEPP_NEON_ZERO() vdupq_n_f32(0.0f)
@@ -71,6 +73,70 @@ static const Loops& loops(const std::string& isa) {
 MOEPP_CEILING(neon, , float32x4_t, 4, MOEPP_NEON_ZERO, vdupq_n_f32, vld1q_f32, vaddq_f32, MOEPP_NEON_FMA)
 static const Loops& loops(const std::string&) {
   return k_neon;
+}
+#endif
+
+// Rounds of kChains independent `step`s, each of which does `products` products; the loop of one instruction set.
+struct IntegerLoop {
+  int products;
+  float (*multiply_add)(int64_t rounds);
+};
+#define MOEPP_INTEGER_CEILING(suffix, target, Vector, count, set, step) \
+  target static float integer_multiply_add_##suffix(int64_t rounds) {   \
+    Vector chain[kChains];                                              \
+    const Vector a = set(1), b = set(2);                                \
+    MOEPP_UNROLL for (int i = 0; i < kChains; i++) chain[i] = set(i);   \
+    for (int64_t r = 0; r < rounds; r++) {                              \
+      MOEPP_UNROLL for (int i = 0; i < kChains; i++) { step; }          \
+    }                                                                   \
+    float total = 0.0f;                                                 \
+    MOEPP_UNROLL for (int i = 0; i < kChains; i++) {                    \
+      const Vector last = chain[i];                                     \
+      float first;                                                      \
+      std::memcpy(&first, &last, sizeof first);                         \
+      total += first;                                                   \
+    }                                                                   \
+    return total;                                                       \
+  }                                                                     \
+  static constexpr IntegerLoop k_integer_##suffix = {count, &integer_multiply_add_##suffix};
+
+#if defined(__x86_64__)
+MOEPP_INTEGER_CEILING(avx512vnni, __attribute__((target("avx512f"))), __m512i, 64, _mm512_set1_epi32,
+                      __asm__("vpdpbusd %2, %1, %0"
+                              : "+v"(chain[i])
+                              : "v"(a), "v"(b)))
+MOEPP_INTEGER_CEILING(avx512, __attribute__((target("avx512bw"))), __m512i, 32, _mm512_set1_epi32, __m512i product;
+                      __asm__("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0"
+                              : "+v"(chain[i]), "=&v"(product)
+                              : "v"(a), "v"(b)))
+MOEPP_INTEGER_CEILING(avxvnni, __attribute__((target("avx2"))), __m256i, 32, _mm256_set1_epi32,
+                      __asm__("%{vex%} vpdpbusd %2, %1, %0"
+                              : "+x"(chain[i])
+                              : "x"(a), "x"(b)))
+MOEPP_INTEGER_CEILING(avx2, __attribute__((target("avx2"))), __m256i, 16, _mm256_set1_epi32, __m256i product;
+                      __asm__("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0"
+                              : "+x"(chain[i]), "=&x"(product)
+                              : "x"(a), "x"(b)))
+MOEPP_INTEGER_CEILING(scalar, , __m128i, 8, _mm_set1_epi32, __m128i product = a; __asm__("pmaddwd %2, %1\n\tpaddd %1, %0"
+                                                                                         : "+x"(chain[i]), "+x"(product)
+                                                                                         : "x"(b)))
+static const IntegerLoop& integer_loop(const std::string& isa) {
+  return isa == "avx512vnni" || isa == "amx" ? k_integer_avx512vnni
+         : isa == "avx512"                   ? k_integer_avx512
+         : isa == "avxvnni"                  ? k_integer_avxvnni
+         : isa == "avx2"                     ? k_integer_avx2
+                                             : k_integer_scalar;
+}
+#elif defined(__ARM_NEON)
+MOEPP_INTEGER_CEILING(neondot, , int32x4_t, 16, vdupq_n_s32,
+                      __asm__(".arch_extension dotprod\n\tsdot %0.4s, %1.16b, %2.16b"
+                              : "+w"(chain[i])
+                              : "w"(a), "w"(b)))
+MOEPP_INTEGER_CEILING(neon, , int32x4_t, 4, vdupq_n_s32,
+                      chain[i] = vmlal_s16(chain[i], vreinterpret_s16_s32(vget_low_s32(a)),
+                                           vreinterpret_s16_s32(vget_low_s32(b))))
+static const IntegerLoop& integer_loop(const std::string& isa) {
+  return isa == "neondot" ? k_integer_neondot : k_integer_neon;
 }
 #endif
 
@@ -88,13 +154,21 @@ double read_gb_s(const std::string& isa, cpu::ThreadPool& pool) {
   return 4e-9 * static_cast<double>(kReadWindow * kReadTask) / (now() - start);
 }
 
-double gflop_s(const std::string& isa, cpu::ThreadPool& pool) {
-  constexpr int64_t kRounds = 1 << 18;
-  const Loops& loop = loops(isa);
+// Thousand millions of operations a second, of rounds with `products` products and sums in each chain.
+static double operations(int products, float (*multiply_add)(int64_t), cpu::ThreadPool& pool) {
+  constexpr int64_t kRounds = 1 << 15;
   const int64_t tasks = int64_t{8} * pool.threads();
   const double start = now();
-  pool.parallel_for(tasks, [&](int64_t, int) { sink.store(loop.multiply_add(kRounds / 8), std::memory_order_relaxed); });
-  return 2e-9 * kChains * loop.lanes * static_cast<double>(tasks * kRounds / 8) / (now() - start);
+  pool.parallel_for(tasks, [&](int64_t, int) { sink.store(multiply_add(kRounds), std::memory_order_relaxed); });
+  return 2e-9 * kChains * products * static_cast<double>(tasks * kRounds) / (now() - start);
+}
+
+double gflop_s(const std::string& isa, cpu::ThreadPool& pool) {
+  return operations(loops(isa).lanes, loops(isa).multiply_add, pool);
+}
+
+double int8_gop_s(const std::string& isa, cpu::ThreadPool& pool) {
+  return operations(integer_loop(isa).products, integer_loop(isa).multiply_add, pool);
 }
 
 }  // namespace moepp::bench

@@ -14,10 +14,11 @@ using test::tensor;
 
 constexpr int64_t kHidden = 1536, kIntermediate = 4096, kExperts = 16, kAllExperts = 20, kTopK = 2;
 
-static std::vector<float> values(int64_t n, uint32_t seed) {
-  std::vector<float> x(static_cast<size_t>(n));
-  test::fill(x.data(), n, seed);
-  return x;
+// Activations, on huge pages as a program's are.
+static std::unique_ptr<Buffer> floats(int64_t n, uint32_t seed = 0) {
+  auto buffer = std::make_unique<Buffer>(static_cast<size_t>(n) * sizeof(float));
+  if (seed != 0) test::fill(buffer->as<float>(), n, seed);
+  return buffer;
 }
 
 // Copies of one weight, one behind the other and more than any cache holds, so that each call finds its weights in memory.
@@ -30,16 +31,17 @@ static void linear_rows(Run& run, DType dtype, int64_t inputs, int64_t outputs, 
   for (int64_t c = 1; c < copies; c++)
     std::memcpy(weights.as<char>() + c * bytes, weights.as<char>(), static_cast<size_t>(bytes));
   for (int64_t tokens : {1, 2, 4, 8, 16, 64, 512}) {
-    std::vector<float> x = values(tokens * inputs, 2), out(static_cast<size_t>(tokens * outputs));
-    const Tensor xt = tensor(x.data(), DType::kF32, {tokens, inputs});
+    const auto x = floats(tokens * inputs, 2), out = floats(tokens * outputs);
+    const Tensor xt = tensor(x->as<float>(), DType::kF32, {tokens, inputs});
     Tensor wt = tensor(weights.as<char>(), dtype, {outputs, inputs}, Layout::kPanels);
-    Tensor ot = tensor(out.data(), DType::kF32, {tokens, outputs});
+    Tensor ot = tensor(out->as<float>(), DType::kF32, {tokens, outputs});
     const LinearArgs args = {&xt, &wt, &ot, Activation::kNone};
     run.isa.kernels->linear(args, run.pool);
     const std::string wrong = test::check_linear(args, sample(tokens, 9), sample(outputs, 41));
     const double flops = 2.0 * static_cast<double>(tokens * inputs * outputs);
     const double moved = cached ? 0.0 : static_cast<double>(bytes + 4 * tokens * (inputs + outputs));
-    run.row({"linear " + std::to_string(inputs) + " -> " + std::to_string(outputs), dtype_name(dtype), tokens, moved, flops},
+    run.row({"linear " + std::to_string(inputs) + " -> " + std::to_string(outputs), dtype_name(dtype), tokens, moved, flops,
+             is_quantised(dtype)},
             wrong, [&](int64_t i) {
               wt.data = weights.as<char>() + i % copies * bytes;
               run.isa.kernels->linear(args, run.pool);
@@ -85,11 +87,11 @@ static void grouped_rows(Run& run, DType dtype, bool gate_up) {
     std::vector<Routing> routings;  // of several steps, so that a decode step finds its experts in memory
     for (uint32_t i = 0; i < (tokens > 64 ? 2 : 12); i++) routings.push_back(draw_routing(tokens, 5 + i));
     while (routings[0].experts_used == 0) routings.erase(routings.begin());
-    std::vector<float> x = values((gate_up ? 1 : kTopK) * tokens * inputs, 4), out(static_cast<size_t>(tokens * kTopK * columns));
-    const Tensor xt =
-        gate_up ? tensor(x.data(), DType::kF32, {tokens, inputs}) : tensor(x.data(), DType::kF32, {tokens, kTopK, inputs});
+    const auto x = floats((gate_up ? 1 : kTopK) * tokens * inputs, 4), out = floats(tokens * kTopK * columns);
+    const Tensor xt = gate_up ? tensor(x->as<float>(), DType::kF32, {tokens, inputs})
+                              : tensor(x->as<float>(), DType::kF32, {tokens, kTopK, inputs});
     Tensor offsets = tensor(nullptr, DType::kI32, {kExperts + 1}), order = tensor(nullptr, DType::kI32, {tokens, kTopK});
-    Tensor ot = tensor(out.data(), DType::kF32, {tokens, kTopK, columns});
+    Tensor ot = tensor(out->as<float>(), DType::kF32, {tokens, kTopK, columns});
     const GroupedGemmArgs args = {
         &xt, &offsets, gate_up ? &order : nullptr, &wt, &ot, 1.0f, gate_up ? Activation::kSwiglu : Activation::kNone};
     double calls_bytes = 0.0, calls_rows = 0.0;
@@ -108,7 +110,7 @@ static void grouped_rows(Run& run, DType dtype, bool gate_up) {
     const double steps = static_cast<double>(routings.size());
     const double moved = steps * (calls_bytes + 4.0 * calls_rows * static_cast<double>(inputs + columns));
     run.row({gate_up ? "grouped_gemm 1536 -> 2 x 4096, swiglu" : "grouped_gemm 4096 -> 1536", dtype_name(dtype), tokens, moved,
-             2.0 * steps * calls_rows * static_cast<double>(inputs * rows)},
+             2.0 * steps * calls_rows * static_cast<double>(inputs * rows), is_quantised(dtype)},
             wrong, [&](int64_t) {
               for (size_t i = 0; i < routings.size(); i++) call(i);
             });
@@ -129,6 +131,27 @@ MOEPP_BENCH(grouped_gemm_bf16_gate_up) {
 }
 MOEPP_BENCH(grouped_gemm_bf16_down) {
   grouped_rows(run, DType::kBf16, false);
+}
+MOEPP_BENCH(linear_int8) {
+  linear_rows(run, DType::kI8, kHidden, 3 * kHidden);
+}
+MOEPP_BENCH(linear_int8_cached) {
+  linear_rows(run, DType::kI8, 512, 1024, true);
+}
+MOEPP_BENCH(linear_int4) {
+  linear_rows(run, DType::kI4, kHidden, 3 * kHidden);
+}
+MOEPP_BENCH(grouped_gemm_int8_gate_up) {
+  grouped_rows(run, DType::kI8, true);
+}
+MOEPP_BENCH(grouped_gemm_int8_down) {
+  grouped_rows(run, DType::kI8, false);
+}
+MOEPP_BENCH(grouped_gemm_int4_gate_up) {
+  grouped_rows(run, DType::kI4, true);
+}
+MOEPP_BENCH(grouped_gemm_int4_down) {
+  grouped_rows(run, DType::kI4, false);
 }
 MOEPP_BENCH(grouped_gemm_f32_gate_up) {
   grouped_rows(run, DType::kF32, true);

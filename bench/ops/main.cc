@@ -54,7 +54,11 @@ static void print_share(const Row& row, double time, double gb_s, double gflop_s
                for_flops = gflop_s > 0.0 ? row.flops / gflop_s * 1e-9 : 0.0;
   const bool bytes = for_bytes >= for_flops;
   std::printf("%10.1f us %7.2f of %6.1f %s %5.1f %%", time * 1e6, (bytes ? row.bytes : row.flops) / time * 1e-9,
-              bytes ? gb_s : gflop_s, bytes ? "GB/s   " : "GFLOP/s", 100.0 * std::max(for_bytes, for_flops) / time);
+              bytes ? gb_s : gflop_s,
+              bytes      ? "GB/s   "
+              : row.int8 ? "GOP/s  "
+                         : "GFLOP/s",
+              100.0 * std::max(for_bytes, for_flops) / time);
 }
 
 void Run::row(const Row& row, const std::string& wrong, const std::function<void(int64_t)>& call) {
@@ -67,7 +71,7 @@ void Run::row(const Row& row, const std::string& wrong, const std::function<void
   std::vector<double> times, reads, multiply_adds;
   const double start = now();
   for (int64_t i = 0; i < 5 || now() - start < seconds_; i++) {
-    if (row.flops > 0.0) multiply_adds.push_back(gflop_s(isa.name, pool));
+    if (row.flops > 0.0) multiply_adds.push_back(row.int8 ? int8_gop_s(isa.name, pool) : gflop_s(isa.name, pool));
     if (row.bytes > 0.0) reads.push_back(read_gb_s(isa.name, pool));
     const double before = now();
     call(i);
@@ -112,8 +116,8 @@ static double best(double (*measure)(const std::string& isa, cpu::ThreadPool& po
 
 static bool run_all(const cpu::Isa& isa, int threads, const Options& options) {
   cpu::ThreadPool pool(threads);
-  std::printf("\n%s, %d thread%s: %.1f GB/s read, %.0f GFLOP/s f32\n", isa.name, threads, threads == 1 ? "" : "s",
-              best(&read_gb_s, isa, pool), best(&gflop_s, isa, pool));
+  std::printf("\n%s, %d thread%s: %.1f GB/s read, %.0f GFLOP/s f32, %.0f GOP/s int8\n", isa.name, threads,
+              threads == 1 ? "" : "s", best(&read_gb_s, isa, pool), best(&gflop_s, isa, pool), best(&int8_gop_s, isa, pool));
   Run run(isa, pool, options.seconds);
   for (const Bench& bench : registry()) {
     if (std::strstr(bench.name, options.name.c_str()) != nullptr) bench.run(run);

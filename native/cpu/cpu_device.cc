@@ -51,6 +51,7 @@ class CpuDevice final : public Device {
   }
 
   Status load_weight(const WeightSpec& spec, Layout layout, void* data, const Control& control) override;
+  std::string packed_layout() const override { return kPackedLayoutName; }
 
   Status copy_page(const KvView& cache, int64_t from, int64_t to) override {
     const int64_t bytes = kv_page_elements(cache) * dtype_size(cache.dtype);

@@ -7,7 +7,8 @@
 //            unsigned, q + 128, where kBiasedWeights says so (what is too much, 128 * sum of the inputs, the caller takes off
 //            beforehand), else as q.
 // All sets give the same integers. Where there is no instruction for it, bytes are widened to 16 bits and multiplied in pairs:
-// maddubs, which takes bytes, would saturate (2 * 255 * 127 > 32767).
+// maddubs, which takes bytes, would saturate (2 * 255 * 127 > 32767). vpdpbusd stands as assembly: with the intrinsic, g++ 12
+// copies the sums of a tile through memory.
 #pragma once
 
 #if defined(__ARM_NEON)
@@ -44,7 +45,10 @@ typedef Words Weights;
 struct Inputs { __m512i v; };
 inline Weights prepare(Words a) { return a; }
 inline Inputs broadcast(const int8_t* p) { return {_mm512_set1_epi32(word_of(p))}; }
-inline Sums dot(Sums a, Weights w, Inputs x) { return {_mm512_dpbusd_epi32(a.v, w.v, x.v)}; }
+inline Sums dot(Sums a, Weights w, Inputs x) {
+  __asm__("vpdpbusd %2, %1, %0" : "+v"(a.v) : "v"(w.v), "v"(x.v));
+  return a;
+}
 #else
 struct Weights { __m512i even, odd; };
 struct Inputs { __m512i even, odd; };
@@ -88,7 +92,10 @@ typedef Words Weights;
 struct Inputs { __m256i v; };
 inline Weights prepare(Words a) { return a; }
 inline Inputs broadcast(const int8_t* p) { return {_mm256_set1_epi32(word_of(p))}; }
-inline Sums dot(Sums a, Weights w, Inputs x) { return {_mm256_dpbusd_avx_epi32(a.v, w.v, x.v)}; }
+inline Sums dot(Sums a, Weights w, Inputs x) {
+  __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(a.v) : "x"(w.v), "x"(x.v));
+  return a;
+}
 #else
 struct Weights { __m256i even, odd; };
 struct Inputs { __m256i even, odd; };

@@ -118,13 +118,7 @@ struct ThreadPool::State {
 
   void finish() {
     word.fetch_and(~kOpen, std::memory_order_relaxed);
-    for (int pauses = 0; (word.load(std::memory_order_acquire) & kInsideMask) != 0; pauses++) {
-      if (pauses < kPausesBeforeYield) {
-        pause();
-      } else {
-        std::this_thread::yield();  // the worker may need this very core
-      }
-    }
+    for (int pauses = 0; (word.load(std::memory_order_acquire) & kInsideMask) != 0; pauses++) wait_a_little(pauses);
   }
 
   void stop() {
@@ -174,6 +168,14 @@ void ThreadPool::parallel_for(int64_t tasks, void (*run)(const void*, int64_t, i
 
 std::byte* ThreadPool::scratch(int thread) {
   return state_->scratch + kJobScratchBytes + static_cast<size_t>(thread) * kScratchBytes;
+}
+
+void ThreadPool::wait_a_little(int pauses) {
+  if (pauses < kPausesBeforeYield) {
+    pause();
+  } else {
+    std::this_thread::yield();  // the other thread may need this very core
+  }
 }
 
 std::byte* ThreadPool::job_scratch() {

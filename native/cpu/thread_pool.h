@@ -42,6 +42,9 @@ class ThreadPool final : public Queue {
   // kJobScratchBytes for the use of one job's tasks until it ends, in whatever way they share them.
   std::byte* job_scratch();
 
+  // For a task that waits for another thread's: a pause, and after many of them a yield. `pauses` counts from 0.
+  static void wait_a_little(int pauses);
+
  private:
   struct State;
   std::unique_ptr<State> state_;

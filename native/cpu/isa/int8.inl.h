@@ -5,8 +5,6 @@
 #elif defined(__ARM_NEON)
 #include <arm_neon.h>
 #endif
-#include <sched.h>
-
 #include <cmath>
 #include <cstdint>
 

@@ -75,10 +75,7 @@ __attribute__((noinline)) void multiply_quantised(QuantPanel panel, int vector, 
         MOEPP_UNROLL for (int v = 0; v < kVectors; v++) scale[v] = int4_scale(load_int4_scales(w_scales + v * kLanes), group);
       }
       for (int pair = 0; pair < pairs / kInt4Groups; pair++) {
-        __builtin_prefetch(ahead);
-        if (per_pair > 64) __builtin_prefetch(ahead + 64);
-        if (per_pair > 128) __builtin_prefetch(ahead + 128);
-        if (per_pair > 192) __builtin_prefetch(ahead + 192);
+        MOEPP_UNROLL for (int line = 0; line < (kInt4 ? 128 : 256); line += 64) __builtin_prefetch(ahead + line);
         ahead += per_pair;
         Words raw[kVectors];
         if (kInt4) {
@@ -221,14 +218,7 @@ inline void quantise_task(QuantisedGemm& q, int64_t task) {
 }
 
 inline void wait_until_quantised(const QuantisedGemm& q) {
-  for (int pauses = 0; __atomic_load_n(&q.done, __ATOMIC_ACQUIRE) < q.quantise_tasks; pauses++) {
-    if (pauses >= 4096) sched_yield();  // the thread that quantises may need this very core
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
-  }
+  for (int pauses = 0; __atomic_load_n(&q.done, __ATOMIC_ACQUIRE) < q.quantise_tasks; pauses++) ThreadPool::wait_a_little(pauses);
 }
 
 // Rows [q.first, q.last), which the job's scratch holds.
