@@ -42,6 +42,13 @@ export function fromBf16(value) {
   return float[0]
 }
 
+/** bf16 bits to f32 values. */
+export function widen(values) {
+  const wide = new Uint32Array(values.length)
+  for (let i = 0; i < values.length; i++) wide[i] = values[i] << 16
+  return new Float32Array(wide.buffer)
+}
+
 /** A prime: rows of any length begin at another place of the block each, so that no two rows of the model are alike. */
 const BLOCK_VALUES = 8388593
 

@@ -27,7 +27,8 @@ const CACHE = fileURLToPath(new URL('../.cache/synthetic/', import.meta.url))
 /** Counts up when the same arguments give other bytes. */
 const FORMAT = 3
 
-const STD = 2 ** -6
+/** Standard deviation of the weights. */
+export const STD = 2 ** -6
 /** The embedding is large and what a layer adds is small, so that a token's own embedding decides its routing in every layer. */
 const EMBEDDING = 64
 const ADDED = 1 / 8

@@ -79,7 +79,7 @@ async function optionalTokenizer(directory: string, config: ModelConfig): Promis
 }
 
 /** What the matrices are held in. */
-const MATRIX_DTYPES = { auto: 'exact', float32: 'f32', bfloat16: 'bf16' } as const
+export const MATRIX_DTYPES = { auto: 'exact', float32: 'f32', bfloat16: 'bf16' } as const
 
 /** The model on the device that was asked for; 'auto' is the first GPU if there is one and the model fits, else the CPU. */
 async function openRunner(

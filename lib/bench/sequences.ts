@@ -42,9 +42,21 @@ export class Sequences {
     if (filled < context) await this.prefill(batch, context, signal)
   }
 
-  /** Computes `tokens` more tokens of each sequence after `context`, one of each in a step. */
-  async decode(batch: number, context: number, tokens: number, signal?: AbortSignal): Promise<void> {
-    for (let i = 0; i < tokens; i++) await this.#run(decodeParts(batch, context + i), [], signal)
+  /**
+   * Computes `tokens` more tokens of each sequence after `context`, one of each in a step; `onLogits` gets a step's logits
+   * [B, V].
+   */
+  async decode(
+    batch: number,
+    context: number,
+    tokens: number,
+    signal?: AbortSignal,
+    onLogits?: (logits: Float32Array) => void,
+  ): Promise<void> {
+    for (let i = 0; i < tokens; i++) {
+      const { logits } = await this.#run(decodeParts(batch, context + i), [], signal)
+      onLogits?.(logits)
+    }
   }
 
   /** As prefill, and tells where the tokens went. */

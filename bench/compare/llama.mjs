@@ -1,0 +1,236 @@
+// moepp and llama.cpp on the same vanilla twin, and MoE++ beside them, in one run, alternating. README.md of bench/ says more.
+//
+//   node bench/compare/llama.mjs [7b] [--layers=24] [--dtype=int8] [--threads=2] [--repetitions=5] [--tau=0.75]
+//     [--prefill=512] [--decode=64] [--moepp-dtype=...]
+import { availableParallelism } from 'node:os'
+import { fileURLToPath } from 'node:url'
+import { getLlama, LlamaLogLevel } from 'node-llama-cpp'
+import { Sequences, tokenAt } from '../../dist/bench/sequences.js'
+import { loadParts } from '../../dist/load.js'
+import { resolveLoadOptions } from '../../dist/options.js'
+import { flag, synthetic, syntheticArguments } from '../synthetic.mjs'
+import { vanillaGguf } from './vanilla-gguf.mjs'
+
+const GGUF_TYPES = { bfloat16: 'BF16', int8: 'Q8_0', int4: 'Q4_0' }
+const CONTEXTS = [32, 512]
+
+const median = values => values.toSorted((a, b) => a - b)[values.length >> 1]
+
+function readArguments(args) {
+  const [name, synthetic] = syntheticArguments(args)
+  const dtype = flag(args, 'dtype') ?? 'int8'
+  if (!Object.hasOwn(GGUF_TYPES, dtype)) {
+    throw new RangeError(`--dtype: expected one of ${Object.keys(GGUF_TYPES).join(', ')}, got ${dtype}`)
+  }
+  return {
+    name,
+    synthetic,
+    dtype,
+    moeppDtype: flag(args, 'moepp-dtype') ?? dtype,
+    threads: Number(flag(args, 'threads') ?? availableParallelism()),
+    repetitions: Number(flag(args, 'repetitions') ?? 5),
+    prefill: Number(flag(args, 'prefill') ?? 512),
+    decode: Number(flag(args, 'decode') ?? 64),
+  }
+}
+
+/** One side: prefill and decode of the same fixed tokens, in milliseconds, and the likeliest tokens of a decode. */
+class Moepp {
+  static async load(directory, { moeppDtype, threads, prefill, decode }) {
+    const contextLength = Math.max(prefill, ...CONTEXTS.map(context => context + decode))
+    const options = { device: 'cpu', dtype: moeppDtype, threads, contextLength, kvCacheTokens: contextLength }
+    const { runner, config } = await loadParts(directory, resolveLoadOptions(options))
+    return new Moepp(runner, new Sequences(runner, config, contextLength))
+  }
+
+  constructor(runner, sequences) {
+    this.runner = runner
+    this.sequences = sequences
+  }
+
+  async prefill(tokens) {
+    const started = performance.now()
+    await this.sequences.prefill(1, tokens)
+    return performance.now() - started
+  }
+
+  async decode(context, tokens) {
+    await this.sequences.fill(1, context)
+    const likeliest = []
+    const started = performance.now()
+    // The other side's time includes choosing the likeliest token too.
+    await this.sequences.decode(1, context, tokens, undefined, logits =>
+      likeliest.push(indexOfLargest(logits)),
+    )
+    return { ms: performance.now() - started, likeliest }
+  }
+
+  close() {
+    return this.runner.close()
+  }
+}
+
+function indexOfLargest(values) {
+  let best = 0
+  for (let i = 1; i < values.length; i++) if (values[i] > values[best]) best = i
+  return best
+}
+
+class Llama {
+  static async create(model, flashAttention, { threads, prefill, decode }) {
+    const context = await model.createContext({
+      sequences: 1,
+      contextSize: Math.max(prefill, ...CONTEXTS.map(length => length + decode)) + 64,
+      batchSize: 512,
+      flashAttention,
+      threads,
+      ignoreMemorySafetyChecks: true,
+    })
+    return new Llama(context, model.fileInfo.metadata.llama.vocab_size)
+  }
+
+  constructor(context, vocabSize) {
+    this.context = context
+    this.sequence = context.getSequence()
+    this.vocabSize = vocabSize
+  }
+
+  #tokens(from, to) {
+    return Array.from({ length: to - from }, (_, i) => tokenAt(0, from + i, this.vocabSize))
+  }
+
+  /** A generator gives the likeliest token after all before it, and takes the token that is to come instead. */
+  async #start(tokens) {
+    await this.sequence.clearHistory()
+    return this.sequence.evaluate(this.#tokens(0, tokens), { temperature: 0, yieldEogToken: true })
+  }
+
+  async prefill(tokens) {
+    const generator = await this.#start(tokens)
+    const started = performance.now()
+    await generator.next()
+    const ms = performance.now() - started
+    await generator.return()
+    return ms
+  }
+
+  async decode(context, tokens) {
+    const generator = await this.#start(context)
+    await generator.next()
+    const forced = this.#tokens(context, context + tokens)
+    const likeliest = []
+    const started = performance.now()
+    for (const token of forced) likeliest.push((await generator.next(token)).value)
+    const ms = performance.now() - started
+    await generator.return()
+    return { ms, likeliest }
+  }
+}
+
+/** All sides in turn, again and again: tokens per second of each test and side. */
+async function alternate(sides, { repetitions, prefill, decode }) {
+  const tests = [
+    [`pp${prefill}`, async side => (1000 * prefill) / (await side.prefill(prefill))],
+    ...CONTEXTS.map(context => [
+      `tg${decode}@${context}`,
+      async side => (1000 * decode) / (await side.decode(context, decode)).ms,
+    ]),
+  ]
+  const rates = Object.fromEntries(
+    tests.map(([test]) => [test, Object.fromEntries(Object.keys(sides).map(name => [name, []]))]),
+  )
+  for (const [test, measure] of tests) {
+    for (const side of Object.values(sides)) await measure(side)
+    for (let i = 0; i < repetitions; i++) {
+      for (const [name, side] of Object.entries(sides)) rates[test][name].push(await measure(side))
+    }
+  }
+  return rates
+}
+
+/** Share of positions at which both sides hold the same token for the likeliest. */
+async function agreement(a, b, tokens) {
+  const [first, second] = [await a.decode(32, tokens), await b.decode(32, tokens)]
+  const same = first.likeliest.filter((token, i) => token === second.likeliest[i]).length
+  return `${same} of ${tokens}`
+}
+
+const cell = values => median(values).toPrecision(3)
+
+async function main() {
+  const options = readArguments(process.argv.slice(2))
+  const { name, dtype, moeppDtype, threads, repetitions } = options
+  const path = vanillaGguf(
+    name,
+    options.synthetic.layers ? { layers: options.synthetic.layers } : {},
+    GGUF_TYPES[dtype],
+  )
+  const directories = {
+    vanilla: synthetic(name, { ...options.synthetic, vanilla: true }),
+    'MoE++': synthetic(name, { ...options.synthetic, vanilla: false }),
+  }
+  const llama = await getLlama({
+    gpu: false,
+    build: 'never',
+    skipDownload: true,
+    maxThreads: threads,
+    progressLogs: false,
+    logLevel: LlamaLogLevel.error,
+  })
+  console.log(`llama.cpp: ${llama.systemInfo.trim()}`)
+  const model = await llama.loadModel({
+    modelPath: path,
+    gpuLayers: 0,
+    useMmap: false,
+    ignoreMemorySafetyChecks: true,
+  })
+  const peers = {
+    'llama.cpp': await Llama.create(model, false, options),
+    'llama.cpp, flash attention': await Llama.create(model, true, options),
+  }
+  const document = {
+    name,
+    layers: options.synthetic.layers,
+    dtype,
+    moeppDtype,
+    threads,
+    repetitions,
+    rates: {},
+  }
+  for (const [kind, directory] of Object.entries(directories)) {
+    console.error(`loading ${kind}`)
+    const moepp = await Moepp.load(directory, options)
+    if (kind === 'vanilla') {
+      document.agreement = await agreement(moepp, peers['llama.cpp'], options.decode)
+      console.log(`the same likeliest next token at ${document.agreement} positions (vanilla, llama.cpp)`)
+    }
+    document.rates[kind] = await alternate({ moepp, ...peers }, options)
+    await moepp.close()
+  }
+  print(document, GGUF_TYPES[dtype])
+  await model.dispose()
+}
+
+function print({ name, layers, dtype, moeppDtype, threads, repetitions, rates, ...rest }, type) {
+  console.log(
+    `${name}${layers ? `, ${layers} layers` : ''}; moepp ${moeppDtype}, llama.cpp ${type}; ${threads} threads, medians of ${repetitions}\n`,
+  )
+  console.log('| test | moepp runs | moepp | llama.cpp | with flash attention | ratio to the better |')
+  console.log('|---|---|---:|---:|---:|---:|')
+  const ratios = {}
+  for (const [kind, tests] of Object.entries(rates)) {
+    for (const [test, sides] of Object.entries(tests)) {
+      const [own, plain, flash] = Object.values(sides)
+      const ratio = median(own) / Math.max(median(plain), median(flash))
+      ratios[`${test} ${kind}`] = ratio
+      console.log(
+        `| ${test} | ${kind} | ${cell(own)} | ${cell(plain)} | ${cell(flash)} | ${ratio.toFixed(2)} |`,
+      )
+    }
+  }
+  console.log(
+    JSON.stringify({ name, layers, dtype, moeppDtype, threads, repetitions, ratios, rates, ...rest }),
+  )
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) await main()
