@@ -72,7 +72,7 @@ if (native)
   )
 
 const typescript = readdirSync(join(root, 'lib'), { recursive: true })
-  .filter(file => file.endsWith('.ts'))
+  .filter(file => /\.c?ts$/.test(file))
   .map(file => `lib/${file}`)
   .sort()
 unlessCurrent(
