@@ -5,6 +5,7 @@ import { cpus, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { type AddonFile, packageRoot, platformName, prebuilds } from './addon-file.js'
 import { loadBinding } from './binding.js'
+import { findGpu } from './device.js'
 
 export interface CpuDiagnosis {
   readonly model: string
@@ -26,11 +27,17 @@ export interface AddonDiagnosis extends AddonFile {
 }
 
 export interface CudaDiagnosis {
-  readonly used: boolean
-  readonly reason: string
-  /** NVIDIA driver's version, if there is one. */
+  /** Whether the addon has CUDA code, and of which version. */
+  readonly built: boolean
+  readonly runtimeVersion: string | null
+  /** NVIDIA driver's version, if there is one, and the newest CUDA that it supports. */
   readonly driver: string | null
+  readonly driverCuda: string | null
+  /** Graphics cards by what the driver calls them. */
   readonly gpus: readonly string[]
+  /** The device that `device: 'auto'` takes, or null for the CPU. */
+  readonly used: string | null
+  readonly reason: string
 }
 
 export interface Diagnosis {
@@ -42,7 +49,7 @@ export interface Diagnosis {
   readonly glibc: string | null
   readonly addon: AddonDiagnosis | { readonly error: string }
   readonly cpu: CpuDiagnosis | null
-  readonly cuda: CudaDiagnosis
+  readonly cuda: CudaDiagnosis | null
 }
 
 export function packageVersion(): string {
@@ -56,13 +63,13 @@ export async function diagnose(): Promise<Diagnosis> {
     node: process.versions.node,
     platform: platformName(),
     glibc: glibcVersion(),
-    cuda: diagnoseCuda(),
   }
   try {
     const { path, origin } = loadBinding()
-    return { ...about, addon: { path, origin, reason: originReason(origin) }, cpu: await diagnoseCpu() }
+    const addon = { path, origin, reason: originReason(origin) }
+    return { ...about, addon, cpu: await diagnoseCpu(), cuda: diagnoseCuda() }
   } catch (error) {
-    return { ...about, addon: { error: (error as Error).message }, cpu: null }
+    return { ...about, addon: { error: (error as Error).message }, cpu: null, cuda: null }
   }
 }
 
@@ -104,16 +111,35 @@ function threadsReason(threads: number, cgroupThreads: number): string {
   return `the process may run on ${threads} of ${processors} processors`
 }
 
-/** From the files that NVIDIA's kernel driver shows: nothing is loaded or started. */
-function diagnoseCuda(root = '/proc/driver/nvidia'): CudaDiagnosis {
+/** What the addon and the driver say, and the device that loadModel would take: it is opened, and closed again. */
+function diagnoseCuda(): CudaDiagnosis {
+  const { built, runtimeVersion, driverVersion } = loadBinding().cuda()
+  const { driver, gpus } = systemGpus()
+  const found = findGpu()
+  const about = {
+    built,
+    runtimeVersion: cudaVersion(runtimeVersion),
+    driver,
+    driverCuda: cudaVersion(driverVersion),
+    gpus,
+  }
+  if ('reason' in found) return { ...about, used: null, reason: found.reason }
+  const { name, model, isa, freeBytes, totalBytes } = found.device.info()
+  found.device.close()
+  const gib = (bytes: number) => (bytes / 2 ** 30).toFixed(1)
+  const reason = `${model}, ${isa}, ${gib(freeBytes)} of ${gib(totalBytes)} GiB free`
+  return { ...about, used: name, reason }
+}
+
+/** 13010 is '13.1'; 0 is none. */
+function cudaVersion(version: number): string | null {
+  return version === 0 ? null : `${Math.floor(version / 1000)}.${Math.floor((version % 1000) / 10)}`
+}
+
+/** From the files that NVIDIA's kernel driver shows: they are there even when the addon has no use for them. */
+function systemGpus(root = '/proc/driver/nvidia'): { driver: string | null; gpus: string[] } {
   const driver = /Kernel Module.*?\s(\d+\.[\d.]+)\s/.exec(readOrEmpty(join(root, 'version')))?.[1] ?? null
-  const gpus = driver === null ? [] : gpuModels(join(root, 'gpus'))
-  const noCuda = 'this build has no CUDA device'
-  const reason =
-    driver === null
-      ? `${noCuda}, and this machine no NVIDIA driver; models run on the CPU`
-      : `${noCuda}: models run on the CPU, though the NVIDIA driver ${driver} is there`
-  return { used: false, reason, driver, gpus }
+  return { driver, gpus: driver === null ? [] : gpuModels(join(root, 'gpus')) }
 }
 
 function gpuModels(folder: string): string[] {

@@ -115,10 +115,12 @@ function runCmake(definitions, config, workFolder) {
   // Once chosen, a generator cannot change.
   const first = !existsSync(join(workFolder, 'CMakeCache.txt'))
   const generator = process.platform === 'win32' ? ['-T', 'ClangCL'] : exists('ninja') ? ['-G', 'Ninja'] : []
-  const output = `-DCMAKE_LIBRARY_OUTPUT_DIRECTORY=${join(workFolder, config)}`
+  // Visual Studio makes a folder for each configuration by itself.
+  const output =
+    process.platform === 'win32' ? [] : [`-DCMAKE_LIBRARY_OUTPUT_DIRECTORY=${join(workFolder, config)}`]
   run('cmake', [
     ...['-S', root, '-B', workFolder, ...(first ? generator : [])],
-    ...[`-DCMAKE_BUILD_TYPE=${config}`, output, ...defined],
+    ...[`-DCMAKE_BUILD_TYPE=${config}`, ...output, ...defined],
   ])
   run('cmake', ['--build', workFolder, '--config', config, '--parallel'])
 }

@@ -48,7 +48,12 @@ unlessCurrent(
     // npm itself may run this script; its settings for that run must not leak into the install.
     const env = { ...process.env }
     for (const key of Object.keys(env)) if (/^npm_(lifecycle|package|command)/.test(key)) delete env[key]
-    run('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'], { env, stdio: ['ignore', 2, 2] })
+    run('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'], {
+      env,
+      stdio: ['ignore', 2, 2],
+      // There npm is a script of the shell's.
+      shell: process.platform === 'win32',
+    })
   },
 )
 
@@ -72,7 +77,7 @@ if (native)
   )
 
 const typescript = readdirSync(join(root, 'lib'), { recursive: true })
-  .filter(file => file.endsWith('.ts'))
+  .filter(file => /\.c?ts$/.test(file))
   .map(file => `lib/${file}`)
   .sort()
 unlessCurrent(

@@ -1,7 +1,7 @@
 /** `moepp doctor`: prints what moepp runs on, and why. */
 
 import { Command } from 'commander'
-import { type Diagnosis, diagnose } from '../doctor.js'
+import { type CudaDiagnosis, type Diagnosis, diagnose } from '../doctor.js'
 import type { CreateCommand } from './command.js'
 import { formatBytes, formatTable } from './format.js'
 
@@ -32,9 +32,21 @@ function describe({ version, node, platform, glibc, addon, cpu, cuda }: Diagnosi
       ['memory', `${formatBytes(cpu.memoryBytes)}, read at ${formatBytes(cpu.readBytesPerSecond)}/s`],
     )
   }
-  rows.push(['NVIDIA driver', cuda.driver ?? 'none'], ...cuda.gpus.map(gpu => ['GPU', gpu]), [
-    'CUDA',
-    `${cuda.used ? 'used' : 'not used'}: ${cuda.reason}`,
-  ])
+  if (cuda) rows.push(...describeCuda(cuda))
   return formatTable(rows, ['left', 'left'])
+}
+
+function describeCuda({ built, runtimeVersion, driver, driverCuda, gpus, used, reason }: CudaDiagnosis) {
+  const supports = driverCuda === null ? '' : `supports CUDA ${driverCuda}`
+  return [
+    [
+      'CUDA',
+      built
+        ? `compiled in${runtimeVersion === null ? '' : `, version ${runtimeVersion}`}`
+        : 'not compiled in',
+    ],
+    ['NVIDIA driver', [driver, supports].filter(Boolean).join(', ') || 'none'],
+    ...gpus.map(gpu => ['GPU', gpu]),
+    ['models run on', used === null ? `the CPU: ${reason}` : `${used}: ${reason}`],
+  ]
 }

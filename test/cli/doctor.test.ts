@@ -1,6 +1,8 @@
 import { existsSync } from 'node:fs'
+import { join } from 'node:path'
 import t from 'tap'
 import { packageVersion } from '../../lib/doctor.js'
+import { root } from '../support/golden.js'
 import { runCli } from './run-cli.js'
 
 t.test('doctor --json', async t => {
@@ -17,9 +19,9 @@ t.test('doctor --json', async t => {
   t.equal(cpu.availableIsas.at(-1), 'scalar')
   t.ok(cpu.threads >= 1)
   t.ok(cpu.readBytesPerSecond > 1e8, `${cpu.readBytesPerSecond} bytes per second`)
-  t.equal(cuda.used, false)
   t.equal(cuda.driver !== null, existsSync('/proc/driver/nvidia/version'))
-  t.match(cuda.reason, /no CUDA device/)
+  t.equal(cuda.runtimeVersion !== null, cuda.built)
+  if (!cuda.built) t.match(cuda, { used: null, reason: /no CUDA device/ })
 })
 
 t.test('doctor for people', async t => {
@@ -43,4 +45,26 @@ t.test('an addon that cannot be loaded is a finding', async t => {
   const { code, stdout } = await runCli(['doctor'], { env: { MOEPP_BINDING: '/does/not/exist.node' } })
   t.equal(code, 1)
   t.match(stdout, /addon +.*could not be loaded: .*exist\.node.*MOEPP_BINDING names it/)
+})
+
+const emulatedAddon = join(root, 'build/cmake/Release/moepp_emulated.node')
+
+t.test('what the GPU is good for, on settings of the emulated one', async t => {
+  const doctor = async (gpu: string) => {
+    const env = { MOEPP_BINDING: emulatedAddon, MOEPP_EMULATED_GPU: gpu }
+    const { code, stdout } = await runCli(['doctor', '--json'], { env })
+    t.equal(code, 0, gpu)
+    return JSON.parse(stdout)
+  }
+  const { addon, cuda } = await doctor('')
+  t.match(addon, { path: emulatedAddon, origin: 'environment', reason: /MOEPP_BINDING/ })
+  t.match(cuda, { built: true, used: 'cuda:0', reason: /GiB free$/ })
+  t.match((await doctor('no-driver')).cuda, {
+    built: true,
+    used: null,
+    driverCuda: null,
+    reason: /no NVIDIA driver/,
+  })
+  const old = await doctor('old-driver')
+  t.match(old.cuda, { used: null, driverCuda: '12.4', reason: /needs CUDA 13/ })
 })

@@ -40,12 +40,14 @@ await model.close()
 process.stdout.write(result.text)
 `
 
-/** TypeScript lets CommonJS require a module with nodenext alone. */
 const typescriptCommonJs = `
-import { loadModel } from 'moepp'
+import { type GenerateOptions, loadModel, MoeppError } from 'moepp'
 declare const process: { argv: string[]; stdout: { write(text: string): void } }
 async function main(): Promise<void> {
+  const wrong: GenerateOptions = { maxNewTokens: 0 }
   const model = await loadModel(process.argv[2]!)
+  // @ts-expect-error the option does not exist: the types are there and are not any
+  await model.generate('', { warmth: 1, ...wrong }).catch((error: MoeppError) => error.code)
   const { text } = await ${call}
   await model.close()
   process.stdout.write(text)
@@ -143,7 +145,8 @@ export function writeConsumer(folder: string): void {
         outDir: `out-${moduleResolution}`,
       },
     }
-    const files = moduleResolution === 'nodenext' ? ['app.ts', 'app-commonjs.cts'] : ['app.ts']
+    // A bundler's modules are ES modules.
+    const files = moduleResolution === 'bundler' ? ['app.ts'] : ['app.ts', 'app-commonjs.cts']
     writeFileSync(
       join(folder, `tsconfig.${moduleResolution}.json`),
       JSON.stringify({ compilerOptions, files }),
