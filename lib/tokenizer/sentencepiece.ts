@@ -5,8 +5,8 @@
  * Source of the format and its defaults: google/sentencepiece, src/sentencepiece_model.proto.
  */
 
-import { PbfReader } from 'pbf'
 import { MoeppError } from '../errors.js'
+import { readFields, WIRE_TYPE } from './protobuf.js'
 
 /** ModelProto.SentencePiece.Type */
 export const PIECE_TYPE = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const
@@ -119,10 +119,7 @@ function parsePiece(bytes: Uint8Array, where: string): Piece {
 }
 
 /** Wire types. */
-const VARINT = 0
-const FIXED64 = 1
-const BYTES = 2
-const FLOAT = 5
+const { varint: VARINT, bytes: BYTES, fixed32: FLOAT } = WIRE_TYPE
 
 /** The fields of one message; of a field that is given several times the last counts, as protobuf has it. */
 class Fields {
@@ -161,48 +158,28 @@ class Fields {
   }
 }
 
-// pbf's own readString replaces bad bytes and drops a byte order mark; a piece may consist of one.
+// A piece may consist of a byte order mark.
 const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
 /** Reads a message whose known fields have these wire types. Other fields are passed over. */
 function readMessage(bytes: Uint8Array, where: string, wireTypes: Readonly<Record<number, number>>): Fields {
-  const pbf = new PbfReader(bytes)
   const values = new Map<number, (number | Uint8Array)[]>()
-  while (pbf.pos < bytes.length) {
-    const start = pbf.pos
-    const { field, value } = readField(pbf, where)
-    const expected = wireTypes[field]
-    if (expected === undefined) continue
-    if (pbf.type !== expected) {
-      throw bad(where, `field ${field} at byte ${start} has wire type ${pbf.type}, expected ${expected}`)
+  try {
+    for (const { number, wireType, start, value } of readFields(bytes)) {
+      const expected = wireTypes[number]
+      if (expected === undefined) continue
+      if (wireType !== expected)
+        throw new RangeError(
+          `field ${number} at byte ${start} has wire type ${wireType}, expected ${expected}`,
+        )
+      const list = values.get(number)
+      if (list) list.push(value)
+      else values.set(number, [value])
     }
-    const list = values.get(field)
-    if (list) list.push(value)
-    else values.set(field, [value])
+  } catch (cause) {
+    throw bad(where, (cause as Error).message, cause)
   }
   return new Fields(where, values)
-}
-
-/** pbf checks no bounds: it reads undefined past the end, so the position is compared with the end after each field. */
-function readField(pbf: PbfReader, where: string): { field: number; value: number | Uint8Array } {
-  const start = pbf.pos
-  let field: number
-  let value: number | Uint8Array
-  try {
-    field = pbf.nextField()
-    if (field === 0) throw new RangeError('field number 0')
-    if (pbf.type === VARINT) value = pbf.readVarint(true)
-    else if (pbf.type === FIXED64) value = pbf.readDouble()
-    else if (pbf.type === FLOAT) value = pbf.readFloat()
-    else if (pbf.type === BYTES) value = pbf.readBytes()
-    else throw new RangeError(`wire type ${pbf.type}`)
-  } catch (cause) {
-    throw bad(where, `is malformed at byte ${start}: ${(cause as Error).message}`, cause)
-  }
-  if (pbf.pos > pbf.length) {
-    throw bad(where, `field ${field} at byte ${start} ends at ${pbf.pos}, expected <= ${pbf.length}`)
-  }
-  return { field, value }
 }
 
 function refuseUnless(accepted: boolean, file: string, setting: string, got: string, expected: string): void {
