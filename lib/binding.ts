@@ -21,13 +21,42 @@ export interface BufferSpec {
   readonly shape: readonly Dimension[]
 }
 
+/** Weights that linear and groupedGemm read: integers with scales (native/quantise.h). */
+export type QuantisedDType = 'int8' | 'int4'
+
+/** How a weight's elements are ordered in memory: `Layout` of native/tensor.h. */
+export type WeightLayout = 'rows' | 'panels' | 'gateUpPanels'
+
+/** A whole weight that a file holds as the device lays it out (native/packed_weights.h): used from a mapping of the file. */
+export interface PackedRef {
+  readonly name: string
+  readonly dtype: QuantisedDType
+  /** The weight's. */
+  readonly shape: readonly number[]
+  readonly file: string
+  /** A multiple of 64. */
+  readonly byteOffset: number
+  /** `weightBytes` of the weight. */
+  readonly byteLength: number
+  /** That of the op which reads the weight. */
+  readonly packed: 'panels' | 'gateUpPanels'
+}
+
 export interface WeightSpec {
   readonly name: string
   /** On the device; the stored parts are converted. */
-  readonly dtype: DType
+  readonly dtype: DType | QuantisedDType
   readonly shape: readonly number[]
-  /** Stored tensors, one below the other along the first axis. `name` is for errors. */
-  readonly parts: readonly (TensorRef & { readonly name: string })[]
+  /** Stored tensors, one below the other along the first axis, or one packed weight. `name` is for errors. */
+  readonly parts: readonly ((TensorRef & { readonly name: string }) | PackedRef)[]
+}
+
+/** A weight to be written in the layout of the op that reads it: int8 and int4 in panels, f32 and bf16 in rows. */
+export interface PackedEntry {
+  readonly weight: WeightSpec
+  readonly layout: WeightLayout
+  /** Of int8 and int4 weights a multiple of 64. */
+  readonly byteOffset: number
 }
 
 export interface OpSpec {
@@ -97,6 +126,8 @@ export interface DeviceInfo {
   readonly isa: string
   readonly threads: number
   readonly model: string
+  /** The name of the byte order of packed weights; a file of another name cannot be used. Empty: the device takes none. */
+  readonly packedLayout: string
   /** Of a device with memory of its own, now; else 0. */
   readonly freeBytes: number
   readonly totalBytes: number
@@ -118,6 +149,18 @@ export interface NativeDevice {
   info(): DeviceInfo
   compile(program: ProgramSpec, control?: Control): Promise<NativeProgram>
   kvCache(options: KvCacheOptions): NativeKvCache
+  /** Bytes of a weight in a layout on this device. */
+  weightBytes(weight: WeightSpec, layout: WeightLayout): number
+  /**
+   * Writes `header`, then each weight as this device lays it out (quantised, if its dtype says so) at its place, in ascending
+   * order, with zeros between them; fails when the file exists.
+   */
+  writePacked(
+    path: string,
+    header: Uint8Array,
+    entries: readonly PackedEntry[],
+    control?: Control,
+  ): Promise<void>
   close(): void
 }
 

@@ -9,7 +9,8 @@
 //          are those, of a few candidates, whose squared error over the block is least.
 // That the four scales of an int4 block are multiples of one makes the block an int8 block as well, exactly: its values are
 // q * multiplier[j], within -120 .. 120. So a dot product over 128 k stays in integers, whatever the weights' dtype.
-// What that costs: the relative error of normal weights is 0.8 % more than with four free scales from as good a search.
+// The relative error of normally distributed weights is 0.0825. Without a search and a sign it is 0.0969, with a free, signed
+// bf16 scale for each 32 that is the best of 60 it is 0.0808.
 //
 // A block whose values are all below 2^-100 becomes zeros with scale 0. NaN and infinity cannot be quantised.
 #pragma once

@@ -141,6 +141,9 @@ MOEPP_BENCH(linear_int8_cached) {
 MOEPP_BENCH(linear_int4) {
   linear_rows(run, DType::kI4, kHidden, 3 * kHidden);
 }
+MOEPP_BENCH(linear_int4_cached) {
+  linear_rows(run, DType::kI4, 512, 1024, true);
+}
 MOEPP_BENCH(grouped_gemm_int8_gate_up) {
   grouped_rows(run, DType::kI8, true);
 }

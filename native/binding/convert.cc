@@ -61,6 +61,14 @@ DType to_dtype(const Napi::Value& value) {
   throw expected(value.Env(), "dtype", "f32, bf16, f16, i32, int8 or int4");
 }
 
+Layout to_layout(const Napi::Value& value) {
+  const std::string name = to_string(value, "layout");
+  if (name == "rows") return Layout::kRows;
+  if (name == "panels") return Layout::kPanels;
+  if (name == "gateUpPanels") return Layout::kGateUpPanels;
+  throw expected(value.Env(), "layout", "rows, panels or gateUpPanels");
+}
+
 // A size, or the name of a Symbol.
 static int64_t to_dimension(const Napi::Value& value) {
   if (!value.IsString()) {
@@ -90,6 +98,7 @@ static TensorRef to_tensor_ref(const Napi::Object& object) {
   ref.dtype = to_dtype(object.Get("dtype"));
   ref.shape = shape_of(object);
   ref.file = string_of(object, "file");
+  if (!object.Get("packed").IsUndefined()) ref.packed = to_layout(object.Get("packed"));
   const int64_t offset = integer_of(object, "byteOffset"), length = integer_of(object, "byteLength");
   if (offset < 0 || length < 0) throw expected(object.Env(), "byteOffset and byteLength", "at least 0");
   ref.byte_offset = static_cast<uint64_t>(offset);
@@ -115,6 +124,10 @@ std::vector<TensorRef> to_tensor_refs(const Napi::Value& value) {
   std::vector<TensorRef> refs;
   for (uint32_t i = 0; i < array.Length(); i++) refs.push_back(to_tensor_ref(to_object(array.Get(i), "tensor")));
   return refs;
+}
+
+WeightSpec to_weight_spec(const Napi::Object& object) {
+  return {string_of(object, "name"), to_dtype(object.Get("dtype")), shape_of(object), to_tensor_refs(object.Get("parts"))};
 }
 
 static OpSpec to_op_spec(const Napi::Object& object) {
@@ -147,9 +160,7 @@ ProgramSpec to_program_spec(const Napi::Object& object) {
   }
   const Napi::Array weights = array_of(object, "weights");
   for (uint32_t i = 0; i < weights.Length(); i++) {
-    const Napi::Object weight = to_object(weights.Get(i), "weight");
-    spec.weights.push_back(
-        {string_of(weight, "name"), to_dtype(weight.Get("dtype")), shape_of(weight), to_tensor_refs(weight.Get("parts"))});
+    spec.weights.push_back(to_weight_spec(to_object(weights.Get(i), "weight")));
   }
   const Napi::Array ops = array_of(object, "ops");
   for (uint32_t i = 0; i < ops.Length(); i++) spec.ops.push_back(to_op_spec(to_object(ops.Get(i), "op")));

@@ -15,6 +15,8 @@ namespace moepp::binding {
 Napi::Error to_error(Napi::Env env, const Status& status);
 
 ProgramSpec to_program_spec(const Napi::Object& object);
+WeightSpec to_weight_spec(const Napi::Object& object);
+Layout to_layout(const Napi::Value& value);
 std::vector<TensorRef> to_tensor_refs(const Napi::Value& value);
 Sizes to_sizes(const Napi::Object& object);
 DType to_dtype(const Napi::Value& value);

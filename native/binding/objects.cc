@@ -4,6 +4,7 @@
 #include <string>
 
 #include "convert.h"
+#include "packed_weights.h"
 #include "worker.h"
 
 namespace moepp::binding {
@@ -27,9 +28,11 @@ static bool is_cuda_name(const std::string& name, int* index) {
 }
 
 Napi::Function DeviceObject::define(Napi::Env env) {
-  return DefineClass(env, "Device",
-                     {InstanceMethod<&DeviceObject::info>("info"), InstanceMethod<&DeviceObject::compile>("compile"),
-                      InstanceMethod<&DeviceObject::kv_cache>("kvCache"), InstanceMethod<&DeviceObject::close>("close")});
+  return DefineClass(
+      env, "Device",
+      {InstanceMethod<&DeviceObject::info>("info"), InstanceMethod<&DeviceObject::compile>("compile"),
+       InstanceMethod<&DeviceObject::kv_cache>("kvCache"), InstanceMethod<&DeviceObject::weight_bytes>("weightBytes"),
+       InstanceMethod<&DeviceObject::write_packed>("writePacked"), InstanceMethod<&DeviceObject::close>("close")});
 }
 
 // new Device(name, { threads, isa }): "cpu", or "cuda:0" and so on, which takes no options.
@@ -60,6 +63,7 @@ Napi::Value DeviceObject::info(const Napi::CallbackInfo& info) {
   result.Set("isa", about.isa);
   result.Set("threads", about.threads);
   result.Set("model", about.model);
+  result.Set("packedLayout", open_device(info.Env())->packed_layout());
   result.Set("freeBytes", static_cast<double>(about.free_bytes));
   result.Set("totalBytes", static_cast<double>(about.total_bytes));
   return result;
@@ -100,6 +104,60 @@ Napi::Value DeviceObject::kv_cache(const Napi::CallbackInfo& info) {
   if (!status.ok()) throw to_error(info.Env(), status);
   return info.Env().GetInstanceData<AddonData>()->kv_cache.New(
       {Napi::External<std::shared_ptr<KvCache>>::New(info.Env(), cache.release())});
+}
+
+// A weight whose every size is known, in a layout that it can have.
+static PackedEntry to_packed_entry(const Napi::Value& weight, const Napi::Value& layout) {
+  if (!weight.IsObject()) throw Napi::TypeError::New(weight.Env(), "weight must be an object");
+  PackedEntry entry = {to_weight_spec(weight.As<Napi::Object>()), to_layout(layout)};
+  const Shape& shape = entry.spec.shape;
+  const bool rows = entry.layout == Layout::kRows;
+  int64_t product = is_quantised(entry.spec.dtype) ? 64 : 4;
+  for (const int64_t size : shape) {
+    if (size < (is_quantised(entry.spec.dtype) ? 1 : 0) || __builtin_mul_overflow(product, size, &product))
+      throw Napi::TypeError::New(weight.Env(), entry.spec.name + ": its shape is not usable");
+  }
+  if (shape.empty() || (!rows && shape.size() != 2 && shape.size() != 3))
+    throw Napi::TypeError::New(weight.Env(), entry.spec.name + ": panels hold [O, I] or [N, O, I]");
+  if (rows && is_quantised(entry.spec.dtype))
+    throw Napi::TypeError::New(weight.Env(), entry.spec.name + ": int8 and int4 weights are in panels");
+  return entry;
+}
+
+// weightBytes(weight, layout) -> number
+Napi::Value DeviceObject::weight_bytes(const Napi::CallbackInfo& info) {
+  const PackedEntry entry = to_packed_entry(info[0], info[1]);
+  return Napi::Number::New(info.Env(), static_cast<double>(open_device(info.Env())->weight_bytes(entry.spec, entry.layout)));
+}
+
+// writePacked(path, header, [{ weight, layout, byteOffset }], control?) -> Promise<void>
+Napi::Value DeviceObject::write_packed(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const std::shared_ptr<Device> device = open_device(env);
+  const std::string path = info[0].ToString();
+  if (!info[1].IsTypedArray() || !info[2].IsArray())
+    throw Napi::TypeError::New(env, "header must be a Uint8Array, entries an array");
+  const Napi::Uint8Array header = info[1].As<Napi::Uint8Array>();
+  std::vector<uint8_t> bytes(header.Data(), header.Data() + header.ElementLength());
+  const Napi::Array array = info[2].As<Napi::Array>();
+  std::vector<PackedEntry> entries;
+  for (uint32_t i = 0; i < array.Length(); i++) {
+    const Napi::Value item = array.Get(i);
+    if (!item.IsObject()) throw Napi::TypeError::New(env, "an entry must be an object");
+    const Napi::Object object = item.As<Napi::Object>();
+    entries.push_back(to_packed_entry(object.Get("weight"), object.Get("layout")));
+    const int64_t offset = integer_of(object, "byteOffset");
+    if (offset < 0) throw Napi::TypeError::New(env, "byteOffset must be at least 0");
+    entries.back().byte_offset = static_cast<uint64_t>(offset);
+  }
+  const Control control = to_control(info[3]);
+  const auto kept = keep(info[3]);
+  return PromiseWorker::start(
+      env,
+      [device, path, bytes = std::move(bytes), entries = std::move(entries), control] {
+        return moepp::write_packed(device, path, bytes, entries, control);
+      },
+      [kept](Napi::Env finished, const Status&) -> Napi::Value { return finished.Undefined(); });
 }
 
 void DeviceObject::close(const Napi::CallbackInfo&) {

@@ -26,6 +26,8 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
   Napi::Value info(const Napi::CallbackInfo& info);
   Napi::Value compile(const Napi::CallbackInfo& info);
   Napi::Value kv_cache(const Napi::CallbackInfo& info);
+  Napi::Value weight_bytes(const Napi::CallbackInfo& info);
+  Napi::Value write_packed(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
   const std::shared_ptr<Device>& open_device(Napi::Env env) const;
 

@@ -23,6 +23,8 @@ constexpr int kQuantTileRows = 4, kQuantTileVectors = 2;
 
 // From so many rows of a chunk on, an int4 panel is made an int8 panel in the thread's scratch before it meets them.
 constexpr int64_t kExpandRows = 32;
+// How far ahead the only tile of a panel fetches.
+constexpr int64_t kQuantStreamAhead = 2048;  // bytes
 // Bytes of quantised rows that one task takes: they stay in the second-level cache while panels pass.
 constexpr int64_t kQuantChunkBytes = 512 << 10;
 
@@ -75,7 +77,7 @@ __attribute__((noinline)) void multiply_quantised(QuantPanel panel, int vector, 
         MOEPP_UNROLL for (int v = 0; v < kVectors; v++) scale[v] = int4_scale(load_int4_scales(w_scales + v * kLanes), group);
       }
       for (int pair = 0; pair < pairs / kInt4Groups; pair++) {
-        MOEPP_UNROLL for (int line = 0; line < (kInt4 ? 128 : 256); line += 64) __builtin_prefetch(ahead + line);
+        MOEPP_UNROLL for (int line = 0; line < value_bytes / pairs; line += 64) __builtin_prefetch(ahead + line);
         ahead += per_pair;
         Words raw[kVectors];
         if (kInt4) {
@@ -169,7 +171,7 @@ inline void quantised_rows_times_panels(const QuantisedGemm& q, int64_t r, int64
       const int64_t first = split(count, t, tiles), n = split(count, t + 1, tiles) - first;
       // The only tile of a panel streams it from memory; of several, each fetches its share of the next panel.
       const Prefetch prefetch =
-          tiles == 1 ? Prefetch{w + kStreamAhead, bytes} : Prefetch{w + bytes + bytes * t / tiles, bytes / tiles};
+          tiles == 1 ? Prefetch{w + kQuantStreamAhead, bytes} : Prefetch{w + bytes + bytes * t / tiles, bytes / tiles};
       if (int4 && !expand) {
         quantised_tile<kQuantTileRows, true>(gemm, {w, blocks}, rows + first * row_bytes, r + first, n, panel + p, prefetch);
       } else {
