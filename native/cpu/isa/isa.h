@@ -22,6 +22,11 @@ const Kernels& kernels();
 namespace avx512vnni {
 const Kernels& kernels();
 }
+namespace amx {
+const Kernels& kernels();
+// Whether the processor has AMX with bf16 and int8, and the system lets this process use it; asks the system for that once.
+bool available();
+}  // namespace amx
 namespace neon {
 const Kernels& kernels();
 }
@@ -30,7 +35,7 @@ const Kernels& kernels();
 }
 
 struct Isa {
-  const char* name;  // "scalar", "avx2", "avxvnni", "avx512", "avx512vnni", "neon", "neondot"
+  const char* name;  // "scalar", "avx2", "avxvnni", "avx512", "avx512vnni", "amx", "neon", "neondot"
   const Kernels* kernels;
 };
 

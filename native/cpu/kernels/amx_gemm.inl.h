@@ -1,0 +1,223 @@
+// Rows times bf16 weight panels by AMX tiles (amx_tiles.inl.h): the work of linear and grouped_gemm on that instruction set.
+//
+// A panel (panels.h) holds tiles of weights as they are: 16 pairs of k, 128 bytes apart, of 16 columns each. Activations are split
+// and packed into tiles once per task. Each element of the output is, for every 32 k in ascending order, sum += low parts,
+// sum += middle parts, sum += high parts: whatever the number of rows, so that a token's row has the same bits in any batch.
+//
+// One path for all numbers of rows: blocks of at most 16 rows times two panels. Two panels and not more rows, because the three
+// products that share a tile of weights follow each other, and the processor keeps such a tile loaded: with few rows that makes
+// the second and third cheap, and with 16 rows a step loads 7 tiles for 12 products.
+
+constexpr int64_t kMostRows = 128;                  // that one task takes
+constexpr int64_t kSplitBytes = int64_t{5} << 18;   // of split activations, in the thread's scratch
+constexpr int64_t kKeptBytes = int64_t{1} << 19;    // of sums between parts of k, likewise
+constexpr int64_t kKeptPanels = kKeptBytes / kSumsBytes / (kMostRows / kTileSize) * 2;  // of one task, when k has parts
+constexpr int64_t kAhead = 2;                       // steps that weights are prefetched before their use
+static_assert(kSplitBytes + kKeptBytes + 2 * kStepBytes <= static_cast<int64_t>(kScratchBytes), "a thread's scratch");
+
+// One block of rows times one or two panels, over `steps` whole steps of k.
+struct Block {
+  const char* x;         // split activations
+  int64_t x_step;        // bytes of a step
+  const char* w;         // the first panel at the first k
+  int64_t panel_stride;  // bytes to the second panel
+  int64_t steps;
+  const char* tail;        // the step after them: one panel's, padded, behind the other's; null if there is none
+  const char* then;        // where the next block's weights begin
+  const char* later;       // weights to bring into the second-level cache meanwhile, of one panel
+  int64_t later_per_step;  // bytes, a multiple of a line
+  char* sums;              // 16 rows of up to two panels
+  bool first;              // or go on from what sums holds
+};
+
+template <int kLines>
+inline void prefetch_lines(const char* p) {
+  MOEPP_UNROLL for (int i = 0; i < kLines; i++) __builtin_prefetch(p + 64 * i);
+}
+
+#define MOEPP_COLUMN(sums, weights)             \
+  _tile_loadd(7, (weights), kWeightStride);     \
+  _tile_dpbf16ps(sums, 4, 7);                   \
+  _tile_dpbf16ps(sums, 5, 7);                   \
+  _tile_dpbf16ps(sums, 6, 7)
+
+template <int kPanels>
+inline void multiply_step(const char* x, int64_t x_step, const char* w, const char* second, const char* ahead,
+                          const char* second_ahead) {
+  _tile_loadd(4, x, kTileLine);
+  _tile_loadd(5, x + x_step / 3, kTileLine);
+  _tile_loadd(6, x + x_step / 3 * 2, kTileLine);
+  MOEPP_COLUMN(0, w);
+  prefetch_lines<16>(ahead);
+  MOEPP_COLUMN(1, w + kTileLine);
+  prefetch_lines<16>(ahead + kStepBytes / 2);
+  if (kPanels == 2) {
+    MOEPP_COLUMN(2, second);
+    prefetch_lines<16>(second_ahead);
+    MOEPP_COLUMN(3, second + kTileLine);
+    prefetch_lines<16>(second_ahead + kStepBytes / 2);
+  }
+}
+
+template <int kPanels>
+__attribute__((noinline)) void multiply_block(const Block& block) {
+  __asm__ volatile("" ::: "memory");  // what was packed is in memory before tiles are loaded
+  if (block.first) {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+  } else {
+    _tile_loadd(0, block.sums, kSumsStride);
+    _tile_loadd(1, block.sums + kTileLine, kSumsStride);
+    _tile_loadd(2, block.sums + 2 * kTileLine, kSumsStride);
+    _tile_loadd(3, block.sums + 3 * kTileLine, kSumsStride);
+  }
+  const char *x = block.x, *w = block.w, *later = block.later;
+  const int64_t stride = block.panel_stride;
+  for (int64_t step = 0; step < block.steps; step++) {
+    const int64_t over = step + kAhead - block.steps;
+    const char* ahead = over < 0 ? w + kAhead * kStepBytes : block.then + over * kStepBytes;
+    multiply_step<kPanels>(x, block.x_step, w, w + stride, ahead, ahead + stride);
+    for (int64_t line = 0; line < block.later_per_step; line += 64) {
+      __builtin_prefetch(later + line, 0, 2);
+      if (kPanels == 2) __builtin_prefetch(later + stride + line, 0, 2);
+    }
+    later += block.later_per_step;
+    x += block.x_step;
+    w += kStepBytes;
+  }
+  if (block.tail != nullptr) {
+    const char *tail = block.tail, *second = tail + kStepBytes;
+    multiply_step<kPanels>(x, block.x_step, tail, second, block.then, block.then + stride);
+  }
+  _tile_stored(0, block.sums, kSumsStride);
+  _tile_stored(1, block.sums + kTileLine, kSumsStride);
+  if (kPanels == 2) {
+    _tile_stored(2, block.sums + 2 * kTileLine, kSumsStride);
+    _tile_stored(3, block.sums + 3 * kTileLine, kSumsStride);
+  }
+}
+#undef MOEPP_COLUMN
+
+// How a task's rows and k are cut: blocks of `block_rows` rows (the last may have fewer; its tiles are padded), and parts of k, such
+// that a part of all blocks fits the scratch. Sums between two parts are kept in f32, exactly, so parts change no bit.
+struct TileCut {
+  int64_t blocks, block_rows, steps, parts;
+};
+
+inline TileCut cut_tiles(const Gemm& gemm, int64_t rows) {
+  TileCut cut;
+  cut.blocks = (rows + kTileSize - 1) / kTileSize;
+  cut.block_rows = (rows + cut.blocks - 1) / cut.blocks;
+  cut.steps = (gemm.k + kTileK - 1) / kTileK;
+  const int64_t most = kSplitBytes / (cut.blocks * cut.block_rows * kParts * kTileLine);  // steps of a part
+  cut.parts = cut.steps <= most ? 1 : (cut.steps + most - 1) / most;
+  return cut;
+}
+
+// The last step of a panel whose k do not fill it, padded with zeros.
+inline void copy_tail(const char* w, int64_t k, char* tail) {
+  const int64_t bytes = (k % kTileK + 1) / 2 * kWeightStride;
+  __builtin_memcpy(tail, w, static_cast<size_t>(bytes));
+  __builtin_memset(tail + bytes, 0, static_cast<size_t>(kStepBytes - bytes));
+}
+
+struct TileTask {
+  const Gemm& gemm;
+  const GemmTask& task;
+  TileCut cut;
+  char *packed, *kept, *tails;
+
+  int64_t rows_of(int64_t block) const {
+    const int64_t left = task.rows - block * cut.block_rows;
+    return left < cut.block_rows ? left : cut.block_rows;
+  }
+
+  void split_part(int64_t first_step, int64_t steps) const {
+    const int64_t k = first_step * kTileK, end = k + steps * kTileK < gemm.k ? k + steps * kTileK : gemm.k;
+    for (int64_t b = 0; b < cut.blocks; b++) {
+      const float* rows[kTileSize] = {};
+      for (int64_t i = 0; i < rows_of(b); i++) rows[i] = gemm.row(task.r + b * cut.block_rows + i);
+      split_block(rows, cut.block_rows, k, end - k, packed + b * steps * cut.block_rows * kParts * kTileLine);
+    }
+  }
+
+  void finish_block(int64_t b, const char* sums, int64_t panel, int64_t panels) const {
+    for (int64_t i = 0; i < rows_of(b); i++) {
+      const float* row = reinterpret_cast<const float*>(sums + i * kSumsStride);
+      for (int64_t j = 0; j < panels; j++) {
+        finish_row(gemm, row + j * kPanelRows, task.r + b * cut.block_rows + i, task.panel + panel + j);
+      }
+    }
+  }
+
+  // All blocks of rows times panels [panel, panel + panels), one or two, over steps [first, last) of k.
+  void multiply_pair(int64_t panel, int64_t panels, int64_t first, int64_t last) const {
+    const int64_t bytes = panel_bytes(gemm.dtype, gemm.k), whole = gemm.k / kTileK;
+    Block block;
+    block.w = task.w + panel * bytes + first * kStepBytes;
+    block.panel_stride = bytes;
+    block.steps = (last < whole ? last : whole) - first;
+    block.tail = last > whole ? tails : nullptr;
+    for (int64_t j = 0; j < panels && block.tail != nullptr; j++) {
+      copy_tail(task.w + (panel + j) * bytes + whole * kStepBytes, gemm.k, tails + j * kStepBytes);
+    }
+    const char* next = block.w + 2 * bytes;  // the next pair
+    block.x_step = kParts * cut.block_rows * kTileLine;
+    block.first = first == 0;
+    block.later_per_step = cut.blocks > 1 ? (kStepBytes / 64 + cut.blocks - 1) / cut.blocks * 64 : 0;
+    for (int64_t b = 0; b < cut.blocks; b++) {
+      block.x = packed + b * (last - first) * block.x_step;
+      block.then = b + 1 < cut.blocks ? block.w : next;
+      block.later = next + b * block.steps * block.later_per_step;
+      block.sums = kept + (cut.parts > 1 ? panel / 2 * cut.blocks + b : 0) * kSumsBytes;
+      if (panels == 2) {
+        multiply_block<2>(block);
+      } else {
+        multiply_block<1>(block);
+      }
+      if (last == cut.steps) finish_block(b, block.sums, panel, panels);
+    }
+  }
+
+  void run() const {
+    configure_tiles(cut.block_rows);
+    for (int64_t part = 0; part < cut.parts; part++) {
+      const int64_t first = split(cut.steps, part, cut.parts);
+      const int64_t last = split(cut.steps, part + 1, cut.parts);
+      split_part(first, last - first);
+      for (int64_t p = 0; p < task.panels; p += 2) multiply_pair(p, p + 1 < task.panels ? 2 : 1, first, last);
+    }
+    _tile_release();
+  }
+};
+
+// Fills in the derived fields and does the work.
+inline void run_tiles(Gemm gemm, ThreadPool& pool) {
+  const int64_t threads = pool.threads(), row_bytes = (gemm.k + kTileK - 1) / kTileK * kParts * kTileLine;
+  // Rows whose whole k fits the scratch, unless they are too few to make up for reading the weights.
+  const int64_t whole = kSplitBytes / (row_bytes + 1);
+  gemm.chunk_rows = whole >= kMostRows / 4 * 3 && whole < kMostRows ? whole / kTileSize * kTileSize : kMostRows;
+  gemm.few_panels = (kStreamBytes / (panel_bytes(gemm.dtype, gemm.k) + 1) / 4 + 1) * 4;
+  // Splitting a chunk costs as much as multiplying it by two panels.
+  const int64_t panels = chunk_panels(gemm), most = whole < gemm.chunk_rows ? kKeptPanels : 96;
+  const int64_t fair = clamp((panels / threads + 1) / 2 * 2, 2, 32);
+  gemm.many_panels = clamp(panels / (threads * 8) / 2 * 2, fair, most);
+  pool.parallel_for(task_count(gemm), [&gemm, &pool](int64_t task, int thread) {
+    char* scratch = reinterpret_cast<char*>(pool.scratch(thread));
+    const GemmTask found = find_task(gemm, task);
+    TileTask{gemm, found, cut_tiles(gemm, found.rows), scratch, scratch + kSplitBytes, scratch + kSplitBytes + kKeptBytes}.run();
+  });
+}
+
+inline void tile_linear(const LinearArgs& args, Queue& queue) {
+  if (args.weight->dtype != DType::kBf16) return avx512::kernels().linear(args, queue);
+  const int32_t offsets[2] = {0, static_cast<int32_t>(args.x->shape[0])};
+  run_tiles(gemm_of(args, offsets), static_cast<ThreadPool&>(queue));
+}
+
+inline void tile_grouped_gemm(const GroupedGemmArgs& args, Queue& queue) {
+  if (args.weight->dtype != DType::kBf16) return avx512::kernels().grouped_gemm(args, queue);
+  run_tiles(gemm_of(args), static_cast<ThreadPool&>(queue));
+}
