@@ -8,13 +8,13 @@
 // An f32 is the exact sum of three bf16 of its sign: its upper 8 bits, the next 8 and the last 8. Truncation, not rounding: so
 // nothing overflows, and what is left is always exact.
 
-constexpr int kTileSize = 16;            // rows of a tile; columns of a tile of f32
-constexpr int64_t kTileK = 32;           // k that one tile of bf16 covers
-constexpr int64_t kTileLine = 64;        // bytes of a tile's row
-constexpr int64_t kParts = 3;            // of an activation
-constexpr int64_t kWeightStride = 128;   // bytes between the rows of a tile of weights, in a panel
-constexpr int64_t kStepBytes = 2048;     // of one panel and one tile step
-constexpr int64_t kSumsStride = 256;     // bytes between the rows of a block of sums, two panels wide
+constexpr int kTileSize = 16;           // rows of a tile; columns of a tile of f32
+constexpr int64_t kTileK = 32;          // k that one tile of bf16 covers
+constexpr int64_t kTileLine = 64;       // bytes of a tile's row
+constexpr int64_t kParts = 3;           // of an activation
+constexpr int64_t kWeightStride = 128;  // bytes between the rows of a tile of weights, in a panel
+constexpr int64_t kStepBytes = 2048;    // of one panel and one tile step
+constexpr int64_t kSumsStride = 256;    // bytes between the rows of a block of sums, two panels wide
 constexpr int64_t kSumsBytes = kTileSize * kSumsStride;
 
 // The shapes of all tiles, as LDTILECFG reads them.

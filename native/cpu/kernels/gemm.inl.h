@@ -308,7 +308,8 @@ inline Cut cut_group(const Gemm& gemm, int64_t group) {
   return cut;
 }
 
-// One task: rows [r, r + rows), all of one group, times `panels` panels from w on, the first of which is the group's number `panel`.
+// One task: rows [r, r + rows), all of one group, times `panels` panels from w on, the first of which is the group's number
+// `panel`.
 struct GemmTask {
   int64_t r, rows, panel, panels;
   const char* w;
