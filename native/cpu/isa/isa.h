@@ -39,7 +39,10 @@ struct Isa {
   const Kernels* kernels;
 };
 
-// The sets that this processor can run, best first; "scalar" is always last.
+// The sets that this processor can run, as a rule best first; "scalar" is always last.
 const std::vector<Isa>& available_isas();
+
+// The one that multiplies fastest here, by a measurement of some milliseconds at the first call.
+const Isa& fastest_isa();
 
 }  // namespace moepp::cpu
