@@ -253,14 +253,3 @@ inline void run_tiles(Gemm gemm, ThreadPool& pool) {
     TileTask{gemm, found, cut_tiles(gemm, found.rows), scratch, scratch + kSplitBytes, scratch + kSplitBytes + kKeptBytes}.run();
   });
 }
-
-inline void tile_linear(const LinearArgs& args, Queue& queue) {
-  if (args.weight->dtype != DType::kBf16) return avx512::kernels().linear(args, queue);
-  const int32_t offsets[2] = {0, static_cast<int32_t>(args.x->shape[0])};
-  run_tiles(gemm_of(args, offsets), static_cast<ThreadPool&>(queue));
-}
-
-inline void tile_grouped_gemm(const GroupedGemmArgs& args, Queue& queue) {
-  if (args.weight->dtype != DType::kBf16) return avx512::kernels().grouped_gemm(args, queue);
-  run_tiles(gemm_of(args), static_cast<ThreadPool&>(queue));
-}
