@@ -90,7 +90,7 @@ class Device {
   virtual Status replay(const Recording&) { return {}; }
 };
 
-// threads 0: as many as the process may use. isa "": the best one.
+// threads 0: as many as the process may use. isa "": the fastest one.
 Status open_cpu_device(int threads, const std::string& isa, std::shared_ptr<Device>* device);
 
 // kNoGpu, kDriverTooOld, kGpuTooOld; kUnsupported in a build without CUDA.

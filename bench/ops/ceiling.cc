@@ -65,7 +65,7 @@ MOEPP_CEILING(avx2, __attribute__((target("avx2,fma"))), __m256, 8, _mm256_setze
               _mm256_add_ps, _mm256_fmadd_ps)
 MOEPP_CEILING(scalar, , __m128, 4, _mm_setzero_ps, _mm_set1_ps, _mm_loadu_ps, _mm_add_ps, MOEPP_SSE_FMA)
 static const Loops& loops(const std::string& isa) {
-  return isa.rfind("avx512", 0) == 0 ? k_avx512 : isa.rfind("avx", 0) == 0 ? k_avx2 : k_scalar;
+  return isa.rfind("avx512", 0) == 0 || isa == "amx" ? k_avx512 : isa.rfind("avx", 0) == 0 ? k_avx2 : k_scalar;
 }
 #elif defined(__ARM_NEON)
 #define MOEPP_NEON_ZERO() vdupq_n_f32(0.0f)

@@ -151,9 +151,10 @@ Status CpuDevice::load_weight(const WeightSpec& spec, Layout layout, void* data,
 Status open_cpu_device(int threads, const std::string& isa, std::shared_ptr<Device>* device) {
   if (threads < 0 || threads > 1024)
     return Status::error(Code::kUnsupported, "threads is " + std::to_string(threads) + ", expected 1 to 1024");
+  const std::string wanted = isa.empty() ? cpu::fastest_isa().name : isa;
   std::string names;
   for (const cpu::Isa& candidate : cpu::available_isas()) {
-    if (isa.empty() || isa == candidate.name) {
+    if (wanted == candidate.name) {
       *device = std::make_shared<cpu::CpuDevice>(threads > 0 ? threads : cpu::available_threads(), candidate);
       return {};
     }

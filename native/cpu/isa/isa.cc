@@ -34,6 +34,9 @@ const std::vector<Isa>& available_isas() {
 #if defined(__x86_64__)
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512dq")) {
+#if defined(MOEPP_HAS_AMX)
+      if (amx::available() && __builtin_cpu_supports("avx512vnni")) found.push_back({"amx", &amx::kernels()});
+#endif
       if (__builtin_cpu_supports("avx512vnni")) found.push_back({"avx512vnni", &avx512vnni::kernels()});
       found.push_back({"avx512", &avx512::kernels()});
     }

@@ -22,6 +22,11 @@ const Kernels& kernels();
 namespace avx512vnni {
 const Kernels& kernels();
 }
+namespace amx {
+const Kernels& kernels();
+// Whether the processor has AMX with bf16 and int8, and the system lets this process use it; asks the system for that once.
+bool available();
+}  // namespace amx
 namespace neon {
 const Kernels& kernels();
 }
@@ -30,11 +35,14 @@ const Kernels& kernels();
 }
 
 struct Isa {
-  const char* name;  // "scalar", "avx2", "avxvnni", "avx512", "avx512vnni", "neon", "neondot"
+  const char* name;  // "scalar", "avx2", "avxvnni", "avx512", "avx512vnni", "amx", "neon", "neondot"
   const Kernels* kernels;
 };
 
-// The sets that this processor can run, best first; "scalar" is always last.
+// The sets that this processor can run, as a rule best first; "scalar" is always last.
 const std::vector<Isa>& available_isas();
+
+// The one that multiplies fastest here, by a measurement of some milliseconds at the first call.
+const Isa& fastest_isa();
 
 }  // namespace moepp::cpu

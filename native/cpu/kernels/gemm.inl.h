@@ -308,8 +308,14 @@ inline Cut cut_group(const Gemm& gemm, int64_t group) {
   return cut;
 }
 
-template <class Weight>
-inline void gemm_task(const Gemm& gemm, int64_t task, float* scratch) {
+// One task: rows [r, r + rows), all of one group, times `panels` panels from w on, the first of which is the group's number
+// `panel`.
+struct GemmTask {
+  int64_t r, rows, panel, panels;
+  const char* w;
+};
+
+inline GemmTask find_task(const Gemm& gemm, int64_t task) {
   int64_t group = 0;
   Cut cut;
   for (;; group++) {
@@ -318,21 +324,44 @@ inline void gemm_task(const Gemm& gemm, int64_t task, float* scratch) {
     if (task < cut.tasks()) break;
     task -= cut.tasks();
   }
-  const int64_t chunk = task / cut.panel_groups;
-  const int64_t first = split(cut.rows, chunk, cut.chunks), rows = split(cut.rows, chunk + 1, cut.chunks) - first;
-  const int64_t r = gemm.offsets[group] + first;
+  const int64_t chunk = task / cut.panel_groups, first = split(cut.rows, chunk, cut.chunks);
   const int64_t panel = task % cut.panel_groups * cut.panels_each;
-  const int64_t panels = panel + cut.panels_each < gemm.panels ? cut.panels_each : gemm.panels - panel;
-  const char* w = gemm.weight + (group * gemm.panels + panel) * panel_bytes(gemm.dtype, gemm.k);
-  if (rows <= kFewRows) {
-    few_rows<kFewRows>(gemm, r, rows, reinterpret_cast<const Weight*>(w), panel, panels);
+  GemmTask found;
+  found.r = gemm.offsets[group] + first;
+  found.rows = split(cut.rows, chunk + 1, cut.chunks) - first;
+  found.panel = panel;
+  found.panels = panel + cut.panels_each < gemm.panels ? cut.panels_each : gemm.panels - panel;
+  found.w = gemm.weight + (group * gemm.panels + panel) * panel_bytes(gemm.dtype, gemm.k);
+  return found;
+}
+
+template <class Weight>
+inline void gemm_task(const Gemm& gemm, const GemmTask& task, float* scratch) {
+  const Weight* w = reinterpret_cast<const Weight*>(task.w);
+  if (task.rows <= kFewRows) {
+    few_rows<kFewRows>(gemm, task.r, task.rows, w, task.panel, task.panels);
   } else {
-    many_rows(gemm, r, rows, reinterpret_cast<const Weight*>(w), panel, panels, scratch);
+    many_rows(gemm, task.r, task.rows, w, task.panel, task.panels, scratch);
   }
 }
 
 inline int64_t clamp(int64_t x, int64_t low, int64_t high) {
   return x < low ? low : x > high ? high : x;
+}
+
+// Panels times the chunks of rows that meet them.
+inline int64_t chunk_panels(const Gemm& gemm) {
+  int64_t panels = 0;
+  for (int64_t g = 0; g < gemm.groups; g++) {
+    panels += (gemm.offsets[g + 1] - gemm.offsets[g] + gemm.chunk_rows - 1) / gemm.chunk_rows * gemm.panels;
+  }
+  return panels;
+}
+
+inline int64_t task_count(const Gemm& gemm) {
+  int64_t tasks = 0;
+  for (int64_t g = 0; g < gemm.groups; g++) tasks += cut_group(gemm, g).tasks();
+  return tasks;
 }
 
 // Fills in the derived fields and does the work.
@@ -344,19 +373,16 @@ inline void run_gemm(Gemm gemm, ThreadPool& pool) {
   gemm.chunk_rows = packable < kTileRows ? kFewRows : fair < packable ? fair : packable;
   gemm.few_panels = (kStreamBytes / (panel_bytes(gemm.dtype, gemm.k) + 1) / 4 + 1) * 4;
   // Packing a chunk costs as much as multiplying it by one panel, so a task takes 16 panels or more where threads allow.
-  int64_t panels = 0;
-  for (int64_t g = 0; g < gemm.groups; g++) {
-    panels += (gemm.offsets[g + 1] - gemm.offsets[g] + gemm.chunk_rows - 1) / gemm.chunk_rows * gemm.panels;
-  }
+  const int64_t panels = chunk_panels(gemm);
   gemm.many_panels = clamp(panels / (threads * 8), clamp(panels / threads, 1, 16), 64);
-  int64_t tasks = 0;
-  for (int64_t g = 0; g < gemm.groups; g++) tasks += cut_group(gemm, g).tasks();
+  const int64_t tasks = task_count(gemm);
   pool.parallel_for(tasks, [&gemm, &pool](int64_t task, int thread) {
     float* scratch = reinterpret_cast<float*>(pool.scratch(thread));
+    const GemmTask found = find_task(gemm, task);
     if (gemm.dtype == DType::kF32) {
-      gemm_task<float>(gemm, task, scratch);
+      gemm_task<float>(gemm, found, scratch);
     } else {
-      gemm_task<uint16_t>(gemm, task, scratch);
+      gemm_task<uint16_t>(gemm, found, scratch);
     }
   });
 }

@@ -156,6 +156,10 @@ inline void expand_panel(const char* from, int64_t blocks, char* to) {
   }
 }
 
+#if defined(__AMX_INT8__)
+#include "amx_int8.inl.h"
+#endif
+
 // Rows [r, r + count) of one group times panels [panel, panel + panels), which begin at w.
 inline void quantised_rows_times_panels(const QuantisedGemm& q, int64_t r, int64_t count, const char* w, int64_t panel,
                                         int64_t panels, char* scratch) {
@@ -167,6 +171,12 @@ inline void quantised_rows_times_panels(const QuantisedGemm& q, int64_t r, int64
   const char* rows = q.rows + (r - q.first) * row_bytes;
   for (int64_t p = 0; p < panels; p++, w += bytes) {
     if (expand) expand_panel(w, blocks, scratch);
+#if defined(__AMX_INT8__)
+    if (count >= kInt8FewRows && (!int4 || expand)) {
+      int8_rows_times_panel(gemm, {expand ? scratch : w, blocks}, rows, r, count, panel + p, w + bytes, bytes);
+      continue;
+    }
+#endif
     for (int64_t t = 0; t < tiles; t++) {
       const int64_t first = split(count, t, tiles), n = split(count, t + 1, tiles) - first;
       // The only tile of a panel streams it from memory; of several, each fetches its share of the next panel.
