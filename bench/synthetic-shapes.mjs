@@ -1,24 +1,23 @@
-// The paper's models (arXiv 2410.07348, table 2), and a tiny one for tests.
+// The shapes of synthetic checkpoints, their tensors and configuration.
+import { experts, SHAPES as PAPER_SHAPES } from './shapes.mjs'
 
-/**
- * `zeroComputation` is the paper's number of zero-computation experts, which sets the share of FFN picks. The checkpoints hold four
- * throughout (two constant ones, copy, zero): the released code has no others, and what else the paper's 2B model has are
- * constant vectors, whose cost is nothing beside an FFN expert's.
- */
+/** The paper's models, and a tiny one for tests. */
 export const SHAPES = {
-  '7b': { hidden: 1536, ffn: 4096, layers: 24, heads: 16, vocab: 65536, ffnExperts: 16, zeroComputation: 4 },
-  '2b': { hidden: 768, ffn: 2048, layers: 12, heads: 12, vocab: 65536, ffnExperts: 32, zeroComputation: 8 },
-  '1b': { hidden: 768, ffn: 2048, layers: 12, heads: 12, vocab: 65536, ffnExperts: 16, zeroComputation: 4 },
-  '0.6b': { hidden: 768, ffn: 2048, layers: 12, heads: 12, vocab: 65536, ffnExperts: 8, zeroComputation: 4 },
-  tiny: { hidden: 192, ffn: 96, layers: 3, heads: 2, vocab: 2048, ffnExperts: 8, zeroComputation: 4 },
+  ...PAPER_SHAPES,
+  tiny: { layers: 3, hidden: 192, ffn: 96, heads: 2, vocab: 2048, ffnExperts: 8, constants: 2 },
 }
 
-/** Two constant experts, copy, zero. */
+/**
+ * Of every checkpoint: two constant experts, copy, zero. The format has no others. The paper's 2B model has four more constant
+ * experts, which its checkpoint here lacks; the share of FFN picks is that of all eight, and a constant vector costs nothing beside an
+ * FFN expert.
+ */
 export const ZERO_COMPUTATION_EXPERTS = 4
 
 /** Share of the picks that go to FFN experts in a model trained with `tau` (the paper's section 3.4). */
-export function ffnShare({ ffnExperts, zeroComputation }, tau) {
-  return (tau * ffnExperts) / (tau * ffnExperts + zeroComputation)
+export function ffnShare(shape, tau) {
+  const { ffnExperts } = shape
+  return (tau * ffnExperts) / (tau * ffnExperts + experts(shape) - ffnExperts)
 }
 
 /** The tensors of a checkpoint, [name, shape], in the order of the forward pass. */

@@ -58,22 +58,14 @@ class Moepp {
     await this.sequences.fill(1, context)
     const likeliest = []
     const started = performance.now()
-    // The other side's time includes choosing the likeliest token too.
-    await this.sequences.decode(1, context, tokens, undefined, logits =>
-      likeliest.push(indexOfLargest(logits)),
-    )
+    // Both sides' times include finding the likeliest token.
+    await this.sequences.decode(1, context, tokens, undefined, ([token]) => likeliest.push(token))
     return { ms: performance.now() - started, likeliest }
   }
 
   close() {
     return this.runner.close()
   }
-}
-
-function indexOfLargest(values) {
-  let best = 0
-  for (let i = 1; i < values.length; i++) if (values[i] > values[best]) best = i
-  return best
 }
 
 class Llama {

@@ -43,19 +43,19 @@ export class Sequences {
   }
 
   /**
-   * Computes `tokens` more tokens of each sequence after `context`, one of each in a step; `onLogits` gets a step's logits
-   * [B, V].
+   * Computes `tokens` more tokens of each sequence after `context`, one of each in a step. `onLikeliest` gets the likeliest next
+   * token of each sequence after every step.
    */
   async decode(
     batch: number,
     context: number,
     tokens: number,
     signal?: AbortSignal,
-    onLogits?: (logits: Float32Array) => void,
+    onLikeliest?: (tokens: readonly number[]) => void,
   ): Promise<void> {
     for (let i = 0; i < tokens; i++) {
-      const { logits } = await this.#run(decodeParts(batch, context + i), [], signal)
-      onLogits?.(logits)
+      const { top = [] } = await this.#run(decodeParts(batch, context + i), [], signal)
+      onLikeliest?.(top.map(({ ids }) => ids[0]!))
     }
   }
 

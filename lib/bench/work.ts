@@ -8,9 +8,9 @@ export interface WeightBytes {
   readonly others: number
 }
 
-/** One bf16 scale for each group of weights beside the weights. */
+/** With the scales: native/quantise.h. A bf16 scale for 128 weights; under int4 four multipliers of half a byte besides. */
 const INT8 = 1 + 2 / 128
-const INT4 = 0.5 + 2 / 32
+const INT4 = 0.5 + 4 / 128
 
 /** By the option `dtype`. Under int4, attention and head are int8. */
 export const WEIGHT_BYTES: Readonly<Record<string, WeightBytes>> = {

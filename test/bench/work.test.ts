@@ -42,7 +42,7 @@ t.test('bytes of a decode step', async t => {
   t.equal(bytes('bfloat16', 0), 2 * (226_492_416 + 36 * 18_874_368 + 100_663_296) + SMALL)
   t.equal(bytes('float32', 0), 4 * (226_492_416 + 36 * 18_874_368 + 100_663_296) + SMALL)
   t.equal(bytes('int8', 0), 1.015625 * (226_492_416 + 36 * 18_874_368 + 100_663_296) + SMALL)
-  t.equal(bytes('int4', 0), 0.5625 * 36 * 18_874_368 + 1.015625 * (226_492_416 + 100_663_296) + SMALL)
+  t.equal(bytes('int4', 0), 0.53125 * 36 * 18_874_368 + 1.015625 * (226_492_416 + 100_663_296) + SMALL)
   // 24 layers of 1536 keys and 1536 values in f32.
   t.equal(bytes('bfloat16', 512) - bytes('bfloat16', 0), 512 * 24 * 2 * 1536 * 4)
 })
