@@ -55,7 +55,7 @@ export class Sequences {
   ): Promise<void> {
     for (let i = 0; i < tokens; i++) {
       const { logits } = await this.#run(decodeParts(batch, context + i), [], signal)
-      onLogits?.(logits)
+      if (logits) onLogits?.(logits)
     }
   }
 
