@@ -9,7 +9,7 @@ import {
   packageRoot,
   platformName,
 } from './addon-file.js'
-import type { DType, TensorRef } from './checkpoint/tensor-ref.js'
+import type { DType, PanelOrder, StoredRef, TensorRef, WeightDType } from './checkpoint/tensor-ref.js'
 import { MoeppError, type MoeppErrorCode } from './errors.js'
 
 /** A size, or a size known only when a step runs: T tokens, R logit rows, B sequences, M pages per sequence. */
@@ -21,34 +21,16 @@ export interface BufferSpec {
   readonly shape: readonly Dimension[]
 }
 
-/** Weights that linear and groupedGemm read: integers with scales (native/quantise.h). */
-export type QuantisedDType = 'int8' | 'int4'
-
 /** How a weight's elements are ordered in memory: `Layout` of native/tensor.h. */
-export type WeightLayout = 'rows' | 'panels' | 'gateUpPanels'
-
-/** A whole weight that a file holds as the device lays it out (native/packed_weights.h): used from a mapping of the file. */
-export interface PackedRef {
-  readonly name: string
-  readonly dtype: QuantisedDType
-  /** The weight's. */
-  readonly shape: readonly number[]
-  readonly file: string
-  /** A multiple of 64. */
-  readonly byteOffset: number
-  /** `weightBytes` of the weight. */
-  readonly byteLength: number
-  /** That of the op which reads the weight. */
-  readonly packed: 'panels' | 'gateUpPanels'
-}
+export type WeightLayout = 'rows' | PanelOrder
 
 export interface WeightSpec {
   readonly name: string
   /** On the device; the stored parts are converted. */
-  readonly dtype: DType | QuantisedDType
+  readonly dtype: WeightDType
   readonly shape: readonly number[]
   /** Stored tensors, one below the other along the first axis, or one packed weight. `name` is for errors. */
-  readonly parts: readonly ((TensorRef & { readonly name: string }) | PackedRef)[]
+  readonly parts: readonly (StoredRef & { readonly name: string })[]
 }
 
 /** A weight to be written in the layout of the op that reads it: int8 and int4 in panels, f32 and bf16 in rows. */

@@ -10,7 +10,7 @@ import {
 } from './binding.js'
 import { openCheckpoint } from './checkpoint/checkpoint.js'
 import { checkTensors } from './checkpoint/names.js'
-import { DTYPE_SIZE, type TensorRef } from './checkpoint/tensor-ref.js'
+import { DTYPE_SIZE, type StoredRef, weightSize } from './checkpoint/tensor-ref.js'
 import { type ModelConfig, readConfig, readGenerationConfig } from './config.js'
 import { runWatched } from './control.js'
 import { describeDevice, findGpu, isOutOfMemory, openDevice, tooLarge, warnFallback } from './device.js'
@@ -19,7 +19,8 @@ import { Model, type ModelParts } from './generation/model.js'
 import { resolveSource } from './hub.js'
 import { recordMoepp } from './model/moepp.js'
 import { DeviceRunner, PAGE_SIZE } from './model/runner.js'
-import { type LoadOptions, type ResolvedLoadOptions, resolveLoadOptions } from './options.js'
+import { hasQuantised } from './model/weights.js'
+import { type LoadOptions, type MatrixType, type ResolvedLoadOptions, resolveLoadOptions } from './options.js'
 import { loadTokenizer, type Tokenizer } from './tokenizer/tokenizer.js'
 
 /** Tokens that a sequence may hold unless `contextLength` says otherwise: the model's positions, within these. */
@@ -79,28 +80,39 @@ async function optionalTokenizer(directory: string, config: ModelConfig): Promis
 }
 
 /** What the matrices are held in. */
-export const MATRIX_DTYPES = { auto: 'exact', float32: 'f32', bfloat16: 'bf16' } as const
+export const MATRIX_DTYPES = {
+  auto: 'exact',
+  float32: 'f32',
+  bfloat16: 'bf16',
+  int8: 'int8',
+  int4: 'int4',
+} as const
 
 /** The model on the device that was asked for; 'auto' is the first GPU if there is one and the model fits, else the CPU. */
 async function openRunner(
   config: ModelConfig,
-  tensors: ReadonlyMap<string, TensorRef>,
+  tensors: ReadonlyMap<string, StoredRef>,
   o: ResolvedLoadOptions,
   isa: string | undefined,
 ): Promise<DeviceRunner> {
   const spec = recordMoepp(config, tensors, MATRIX_DTYPES[o.dtype])
+  const unfit = hasQuantised(spec.weights) ? 'int8 and int4 weights run on the CPU only' : undefined
+  if (unfit && o.device !== 'auto' && o.device !== 'cpu') {
+    throw new MoeppError(
+      'ERR_UNSUPPORTED',
+      `device ${o.device}: ${unfit}; use dtype 'bfloat16' or device 'cpu'`,
+    )
+  }
   if (o.device !== 'auto') return load(openDevice(o.device, { threads: o.threads, isa }), config, spec, o)
   const gpu = findGpu()
   let reason: string
   if ('device' in gpu) {
-    const tooMuch = tooLarge(
-      gpu.device.info(),
-      weightBytes(spec) + cacheBytes(cacheOf(config, spec, o, true)),
-    )
+    const why =
+      unfit ?? tooLarge(gpu.device.info(), weightBytes(spec) + cacheBytes(cacheOf(config, spec, o, true)))
     try {
-      if (tooMuch === undefined) return await load(gpu.device, config, spec, o)
+      if (why === undefined) return await load(gpu.device, config, spec, o)
       gpu.device.close()
-      reason = tooMuch
+      reason = why
     } catch (error) {
       if (!isOutOfMemory(error)) throw error
       reason = error.message
@@ -130,6 +142,7 @@ async function load(
       program,
       cache: device.kvCache(shape),
       config,
+      matrixType: matrixTypeOf(spec),
       pages: shape.pages,
       contextLength: contextLengthOf(config, o),
       maxStepTokens: onGpu ? MOST_GPU_STEP_TOKENS : MOST_CPU_STEP_TOKENS,
@@ -168,10 +181,18 @@ function hasReducedMatrices({ weights }: ProgramSpec): boolean {
   return weights.some(({ dtype }) => dtype !== 'f32')
 }
 
+/** The type of the FFN experts, which are most of the weights. */
+function matrixTypeOf({ weights }: ProgramSpec): MatrixType {
+  const held = new Set(weights.filter(({ shape }) => shape.length === 3).map(({ dtype }) => dtype))
+  if (held.has('int4')) return 'int4'
+  if (held.has('int8')) return 'int8'
+  return held.has('bf16') ? 'bfloat16' : 'float32'
+}
+
 const bytesOf = (shape: readonly number[], size: number) => shape.reduce((a, b) => a * b, size)
 
 function weightBytes({ weights }: ProgramSpec): number {
-  return weights.reduce((bytes, { shape, dtype }) => bytes + bytesOf(shape, DTYPE_SIZE[dtype]), 0)
+  return weights.reduce((bytes, weight) => bytes + weightSize(weight), 0)
 }
 
 function cacheBytes({ layers, pages, pageSize, kvHeads, headDim, dtype }: KvCacheOptions): number {

@@ -83,8 +83,12 @@ export interface LoadOptions {
    * warning if the GPU that is there cannot be used. Default 'auto'.
    */
   device?: 'auto' | 'cpu' | 'cuda' | `cuda:${number}`
-  /** Type of the weights on the device. 'auto' takes the checkpoint's, where the device has it. Default 'auto'. */
-  dtype?: 'auto' | 'float32' | 'bfloat16'
+  /**
+   * Type of the weights on the device. 'auto' takes the checkpoint's, where the device has it. 'int8' and 'int4' quantise while
+   * loading: 'int8' all matrices, 'int4' the FFN experts, with attention and head in int8. A checkpoint that `moepp convert`
+   * has quantised opens as what it is. Default 'auto'.
+   */
+  dtype?: 'auto' | MatrixType
   /** Type of the KV cache. 'auto' is float32, but bfloat16 for a bfloat16 model on a GPU. Default 'auto'. */
   kvCacheDtype?: 'auto' | 'float32' | 'bfloat16'
   /** Longest sequence, >= 1. Default: the model's max_position_embeddings, but 4096 at least and 32768 at most. */
@@ -106,11 +110,14 @@ export interface LoadOptions {
   cacheDir?: string
 }
 
+/** Types of the matrices on a device. */
+export type MatrixType = 'float32' | 'bfloat16' | 'int8' | 'int4'
+
 /** LoadOptions, checked; what is undefined is left to the part that knows the model, the device or the hub. */
 export interface ResolvedLoadOptions
   extends Readonly<Omit<LoadOptions, 'device' | 'dtype' | 'kvCacheDtype'>> {
   readonly device: 'auto' | 'cpu' | `cuda:${number}`
-  readonly dtype: 'auto' | 'float32' | 'bfloat16'
+  readonly dtype: 'auto' | MatrixType
   readonly kvCacheDtype: 'auto' | 'float32' | 'bfloat16'
 }
 
@@ -150,7 +157,7 @@ const generateChecks = {
 
 const loadChecks = {
   device,
-  dtype: oneOf('auto', 'float32', 'bfloat16'),
+  dtype: oneOf('auto', 'float32', 'bfloat16', 'int8', 'int4'),
   kvCacheDtype: oneOf('auto', 'float32', 'bfloat16'),
   contextLength: integer(1),
   threads: integer(1, 1024),

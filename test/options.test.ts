@@ -215,7 +215,7 @@ t.test('load options: wrong values', async t => {
     [
       { dtype: 'float16' },
       'RangeError',
-      'dtype: expected one of "auto", "float32", "bfloat16", got "float16"',
+      'dtype: expected one of "auto", "float32", "bfloat16", "int8", "int4", got "float16"',
     ],
     [{ kvCacheDtype: 1 }, 'TypeError', 'kvCacheDtype: expected one of "auto", "float32", "bfloat16", got 1'],
     [{ contextLength: 0 }, 'RangeError', 'contextLength: expected an integer >= 1, got 0'],

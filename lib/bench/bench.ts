@@ -6,7 +6,7 @@ import { PAGE_SIZE } from '../model/runner.js'
 import { type LoadOptions, resolveLoadOptions } from '../options.js'
 import { type Ceilings, ceilingsOf, type MeasureCeilings, meanCeilings, peakFor } from './ceilings.js'
 import { Sequences } from './sequences.js'
-import { bytesOfStep, heldDType, operationsOfPrefill, WEIGHT_BYTES, type WeightBytes } from './work.js'
+import { bytesOfStep, operationsOfPrefill, WEIGHT_BYTES, type WeightBytes } from './work.js'
 import { sequenceTokens, type Workload } from './workload.js'
 
 export interface BenchOptions {
@@ -62,8 +62,7 @@ export async function bench(options: BenchOptions): Promise<BenchReport> {
   const { runner, config } = await loadParts(options.model, load, options.isa)
   const loadSeconds = (performance.now() - started) / 1000
   try {
-    const { device, weightBytes } = runner.info()
-    const dtype = heldDType(load.dtype, config)
+    const { device, weightBytes, matrixType: dtype } = runner.info()
     const cacheBytes = load.kvCacheDtype === 'bfloat16' ? 2 : 4
     const measurement = new Measurement({
       sequences: new Sequences(runner, config, maxTokens),

@@ -1,4 +1,5 @@
 /** What a step has to do: bytes that it must read, operations that it must compute. Ceilings divided by these are ideal rates. */
+import { rowsBytes } from '../checkpoint/tensor-ref.js'
 import type { ModelConfig } from '../config.js'
 
 /** Bytes per weight of the matrices on the device. */
@@ -8,9 +9,9 @@ export interface WeightBytes {
   readonly others: number
 }
 
-/** With the scales: native/quantise.h. A bf16 scale for 128 weights; under int4 four multipliers of half a byte besides. */
-const INT8 = 1 + 2 / 128
-const INT4 = 0.5 + 4 / 128
+/** Of a block of 128 weights, its scales included. */
+const INT8 = rowsBytes('int8', 1, 128) / 128
+const INT4 = rowsBytes('int4', 1, 128) / 128
 
 /** By the option `dtype`. Under int4, attention and head are int8. */
 export const WEIGHT_BYTES: Readonly<Record<string, WeightBytes>> = {
@@ -18,12 +19,6 @@ export const WEIGHT_BYTES: Readonly<Record<string, WeightBytes>> = {
   bfloat16: { experts: 2, others: 2 },
   int8: { experts: INT8, others: INT8 },
   int4: { experts: INT4, others: INT8 },
-}
-
-/** What the dtype 'auto' takes from the checkpoint: bf16 stays, all else is held in f32. */
-export function heldDType(dtype: string, { torchDtype }: Pick<ModelConfig, 'torchDtype'>): string {
-  if (dtype !== 'auto') return dtype
-  return torchDtype === 'bf16' ? 'bfloat16' : 'float32'
 }
 
 /** Where the tokens of a step went. */

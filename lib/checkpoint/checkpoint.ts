@@ -7,7 +7,7 @@ import { readText } from './input-file.js'
 import { isObject, parseJsonObject, show } from './json.js'
 import { readSafetensors } from './safetensors.js'
 import type { TensorFile } from './tensor-file.js'
-import type { TensorRef } from './tensor-ref.js'
+import type { PackedRef, TensorRef } from './tensor-ref.js'
 import { readTorchBin } from './torch-bin.js'
 
 export type CheckpointFormat = 'safetensors' | 'bin'
@@ -89,15 +89,17 @@ async function openShards(root: string, index: string, format: CheckpointFormat)
     shards.set(shard, await READERS[format](join(root, shard)))
   }
   const tensors = new Map<string, TensorRef>()
+  const packed = new Map<string, PackedRef>()
   const unusable = new Map<string, string>()
   for (const [name, shard] of weightMap) {
-    const { tensors: usable, unusable: other } = shards.get(shard)!
+    const { tensors: usable, packed: weights, unusable: other } = shards.get(shard)!
     if (usable.has(name)) tensors.set(name, usable.get(name)!)
+    else if (weights.has(name)) packed.set(name, weights.get(name)!)
     else if (other.has(name)) unusable.set(name, other.get(name)!)
     else throw new MoeppError('ERR_BAD_FILE', `${where}: ${show(name)} is not in ${shard}`)
   }
   const files = [...shards.keys()].map(shard => join(root, shard))
-  return { directory: root, format, files, tensors, unusable }
+  return { directory: root, format, files, tensors, packed, unusable }
 }
 
 async function exists(path: string): Promise<boolean> {

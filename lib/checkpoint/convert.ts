@@ -6,19 +6,32 @@
 import { existsSync } from 'node:fs'
 import { readdir, realpath } from 'node:fs/promises'
 import { basename, join, resolve, sep } from 'node:path'
-import { fromNative, loadBinding } from '../binding.js'
-import { readConfig } from '../config.js'
+import { fromNative, loadBinding, type PackedEntry } from '../binding.js'
+import { type ModelConfig, readConfig } from '../config.js'
 import { runWatched } from '../control.js'
+import { openDevice } from '../device.js'
 import { MoeppError } from '../errors.js'
+import { recordMoepp } from '../model/moepp.js'
+import type { MatrixType } from '../options.js'
+import { SWIGLU } from '../program/ops.js'
 import { loadTokenizer } from '../tokenizer/tokenizer.js'
 import { openCheckpoint, WEIGHT_FILES } from './checkpoint.js'
 import { withTorchDtype } from './config-text.js'
 import { readText } from './input-file.js'
-import { checkTensors } from './names.js'
+import { checkTensors, weightOf } from './names.js'
 import { modelParameters, parameterKind } from './parameters.js'
-import { layOut, type OutputFile, shardIndex } from './safetensors-layout.js'
+import {
+  type ElementsOutput,
+  isPackedOutput,
+  layOut,
+  type OutputFile,
+  type OutputTensor,
+  outputBytes,
+  type PackedOutput,
+  shardIndex,
+} from './safetensors-layout.js'
 import { StagedDirectory } from './staged-directory.js'
-import type { DType, TensorRef } from './tensor-ref.js'
+import { type DType, isPacked, isQuantised, type StoredRef, type TensorRef } from './tensor-ref.js'
 
 /** 5 GB, the size of Hugging Face's shards. */
 export const DEFAULT_SHARD_BYTES = 5e9
@@ -39,9 +52,10 @@ export interface ConvertOptions {
   /**
    * Type of the stored matrices; 'auto' leaves every tensor's. With 'bfloat16' norms, router and constants keep their
    * type, because they are computed with in float32: the result then gives the same logits as the original loaded in
-   * bfloat16. Default 'auto'.
+   * bfloat16. With 'int8' and 'int4' the matrices are quantised as loading does it, and packed as the CPU's kernels read
+   * them: the result opens by mapping, and no other program reads it. Default 'auto'.
    */
-  readonly dtype?: 'auto' | 'float32' | 'bfloat16'
+  readonly dtype?: 'auto' | MatrixType
   /** Default DEFAULT_SHARD_BYTES. */
   readonly maxShardBytes?: number
   /** Replace a checkpoint that is at the target already. Default false. */
@@ -50,6 +64,8 @@ export interface ConvertOptions {
   /** Ends the conversion early; nothing is left of it. */
   readonly signal?: AbortSignal
 }
+
+type ConvertDType = NonNullable<ConvertOptions['dtype']>
 
 export interface ConvertResult {
   readonly directory: string
@@ -78,9 +94,10 @@ export async function convertCheckpoint(
   const dtype = options.dtype ?? 'auto'
   const config = await readConfig(source)
   const checkpoint = await openCheckpoint(source)
-  checkTensors(config, checkpoint)
+  const checked = checkTensors(config, checkpoint)
   const parameters = modelParameters(config, checkpoint)
-  const tensors = [...parameters].map(([name, ref]) => ({ name, ref, dtype: targetDType(name, ref, dtype) }))
+  refusePacked(parameters)
+  const tensors = outputTensors(config, checked, parameters, dtype)
   const files = layOut(tensors, options.maxShardBytes ?? DEFAULT_SHARD_BYTES)
   const texts = await textFiles(source, files, dtype)
 
@@ -105,8 +122,60 @@ export async function convertCheckpoint(
   }
 }
 
-function targetDType(name: string, stored: TensorRef, dtype: NonNullable<ConvertOptions['dtype']>): DType {
-  if (dtype === 'auto') return stored.dtype
+/** What packed weights were quantised from is gone, and their layout is this machine's affair. */
+function refusePacked(
+  parameters: ReadonlyMap<string, StoredRef>,
+): asserts parameters is ReadonlyMap<string, TensorRef> {
+  for (const [name, ref] of parameters) {
+    if (!isPacked(ref)) continue
+    throw new MoeppError(
+      'ERR_UNSUPPORTED',
+      `${name}: is stored as ${ref.dtype} already (${ref.file}); convert the checkpoint that it was made from`,
+    )
+  }
+}
+
+function outputTensors(
+  config: ModelConfig,
+  checked: ReadonlyMap<string, StoredRef>,
+  parameters: ReadonlyMap<string, TensorRef>,
+  dtype: ConvertDType,
+): OutputTensor[] {
+  const packed = dtype === 'int8' || dtype === 'int4' ? packedOutputs(config, checked, dtype) : new Map()
+  const tensors = new Map<string, OutputTensor>()
+  for (const [name, ref] of parameters) {
+    const weight: PackedOutput | undefined = packed.get(weightOf(name))
+    const output: ElementsOutput = { name, ref, dtype: targetDType(name, ref, dtype) }
+    tensors.set(weight?.name ?? name, weight ?? output)
+  }
+  return [...tensors.values()]
+}
+
+/** The weights that loading would quantise, in the order of rows that their ops read. */
+function packedOutputs(
+  config: ModelConfig,
+  tensors: ReadonlyMap<string, StoredRef>,
+  dtype: 'int8' | 'int4',
+): Map<string, PackedOutput> {
+  const { weights, ops } = recordMoepp(config, tensors, dtype)
+  const gateUp = new Set(ops.filter(op => op.attributes.activation === SWIGLU).map(op => op.tensors.weight))
+  const packed = new Map<string, PackedOutput>()
+  for (const { name, dtype: held, shape, parts } of weights) {
+    if (!isQuantised(held)) continue
+    const layout = gateUp.has(name) ? 'gateUpPanels' : 'panels'
+    packed.set(name, {
+      name,
+      dtype: held,
+      shape,
+      packed: layout,
+      parts: parts.filter(part => !isPacked(part)) as PackedOutput['parts'],
+    })
+  }
+  return packed
+}
+
+function targetDType(name: string, stored: TensorRef, dtype: ConvertDType): DType {
+  if (dtype === 'auto' || dtype === 'int8' || dtype === 'int4') return stored.dtype
   if (dtype === 'float32') return 'f32'
   const kind = parameterKind(name)
   return kind === 'norms' || kind === 'router' || kind === 'constantExperts' ? stored.dtype : 'bf16'
@@ -116,12 +185,13 @@ function targetDType(name: string, stored: TensorRef, dtype: NonNullable<Convert
 async function textFiles(
   source: string,
   files: readonly OutputFile[],
-  dtype: NonNullable<ConvertOptions['dtype']>,
+  dtype: ConvertDType,
 ): Promise<Map<string, string>> {
   const texts = new Map<string, string>()
   const configPath = join(source, 'config.json')
   const config = await readText(configPath, MAX_TEXT_BYTES)
-  texts.set('config.json', dtype === 'auto' ? config : withTorchDtype(config, dtype, configPath))
+  const stored = dtype === 'float32' || dtype === 'bfloat16' ? dtype : undefined
+  texts.set('config.json', stored ? withTorchDtype(config, stored, configPath) : config)
   for (const name of COPIED_FILES) {
     const path = join(source, name)
     if (existsSync(path)) texts.set(name, await readText(path, MAX_TEXT_BYTES))
@@ -143,17 +213,44 @@ async function writeWeights(
   { signal, onProgress }: ConvertOptions,
 ): Promise<void> {
   const { writeTensors } = loadBinding()
+  const device = files.some(file => file.tensors.some(isPackedOutput)) ? openDevice('cpu') : undefined
   const totalBytes = files.reduce((sum, file) => sum + file.byteLength, 0)
-  await runWatched(
+  const written = runWatched(
     async control => {
       for (const { name, tensors, header } of files) {
-        const refs = tensors.map(tensor => ({ ...tensor.ref, name: tensor.name }))
-        const dtypes = tensors.map(tensor => tensor.dtype)
-        await writeTensors(join(staged.path, name), header, refs, dtypes, control)
+        const path = join(staged.path, name)
+        if (device) {
+          await device.writePacked(path, header, packedEntries(tensors, header.length), control)
+          continue
+        }
+        const elements = tensors.filter(tensor => !isPackedOutput(tensor))
+        const refs = elements.map(tensor => ({ ...tensor.ref, name: tensor.name }))
+        const dtypes = elements.map(tensor => tensor.dtype)
+        await writeTensors(path, header, refs, dtypes, control)
       }
     },
     { signal, onProgress: done => onProgress?.(done, totalBytes) },
   )
+  await written.finally(() => device?.close())
+}
+
+/** One behind the other from `start` on. */
+function packedEntries(tensors: readonly OutputTensor[], start: number): PackedEntry[] {
+  let end = start
+  return tensors.map(tensor => {
+    const byteOffset = end
+    end += outputBytes(tensor)
+    if (isPackedOutput(tensor)) {
+      const { name, dtype, shape, parts, packed } = tensor
+      return { weight: { name, dtype, shape, parts }, layout: packed, byteOffset }
+    }
+    const { name, dtype, ref } = tensor
+    return {
+      weight: { name, dtype, shape: ref.shape, parts: [{ ...ref, name }] },
+      layout: 'rows',
+      byteOffset,
+    }
+  })
 }
 
 /** The old files are read until the end, and --force removes what is at the target. */

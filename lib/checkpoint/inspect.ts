@@ -3,6 +3,7 @@
 import { stat } from 'node:fs/promises'
 import { basename } from 'node:path'
 import { type GenerationConfig, type ModelConfig, readConfig, readGenerationConfig } from '../config.js'
+import type { MatrixType } from '../options.js'
 import { type CheckpointFormat, openCheckpoint } from './checkpoint.js'
 import { checkTensors } from './names.js'
 import {
@@ -15,7 +16,7 @@ import {
   totalParameters,
   weightBytes,
 } from './parameters.js'
-import type { DType } from './tensor-ref.js'
+import { isPacked, type StoredRef, type WeightDType } from './tensor-ref.js'
 
 export interface ActiveParameters {
   /** Of a token's two picks in each layer, how many are FFN experts. */
@@ -25,7 +26,7 @@ export interface ActiveParameters {
 
 export interface StoredTensorInfo {
   readonly name: string
-  readonly dtype: DType
+  readonly dtype: WeightDType
   readonly shape: readonly number[]
   /** Name of the file in the checkpoint. */
   readonly file: string
@@ -48,7 +49,8 @@ export interface Inspection {
     }
   }
   readonly memory: {
-    readonly weightBytes: Readonly<Record<'float32' | 'bfloat16', number>>
+    /** By the types that the matrices can be held in: of a packed checkpoint, its own. */
+    readonly weightBytes: Readonly<Partial<Record<MatrixType, number>>>
     readonly kvCacheBytesPer1024Tokens: Readonly<Record<'float32' | 'bfloat16', number>>
   }
   /** The model's tensors, in the order of the forward pass. */
@@ -67,7 +69,7 @@ export async function inspectCheckpoint(directory: string): Promise<Inspection> 
     ffnExpertsPerToken,
     parameters: Math.round(activeParameters(config, ffnExpertsPerToken)),
   })
-  const stored = [...checkpoint.tensors.keys(), ...checkpoint.unusable.keys()]
+  const stored = [...checkpoint.tensors.keys(), ...checkpoint.packed.keys(), ...checkpoint.unusable.keys()]
   return {
     directory: checkpoint.directory,
     format: checkpoint.format,
@@ -82,10 +84,7 @@ export async function inspectCheckpoint(directory: string): Promise<Inspection> 
       activePerToken: { least: active(0), even: active(evenFfnExperts(config)), most: active(config.topK) },
     },
     memory: {
-      weightBytes: {
-        float32: weightBytes(config, checked, 'f32'),
-        bfloat16: weightBytes(config, checked, 'bf16'),
-      },
+      weightBytes: weightBytesByType(config, checked),
       kvCacheBytesPer1024Tokens: {
         float32: kvCacheBytes(config, 1024, 'f32'),
         bfloat16: kvCacheBytes(config, 1024, 'bf16'),
@@ -98,5 +97,21 @@ export async function inspectCheckpoint(directory: string): Promise<Inspection> 
       file: basename(file),
     })),
     otherTensors: stored.filter(name => !parameters.has(name)),
+  }
+}
+
+function weightBytesByType(
+  config: ModelConfig,
+  tensors: ReadonlyMap<string, StoredRef>,
+): Partial<Record<MatrixType, number>> {
+  const packed = new Set([...tensors.values()].filter(isPacked).map(({ dtype }) => dtype))
+  if (packed.size > 0) {
+    return { [packed.has('int4') ? 'int4' : 'int8']: weightBytes(config, tensors, 'exact') }
+  }
+  return {
+    float32: weightBytes(config, tensors, 'f32'),
+    bfloat16: weightBytes(config, tensors, 'bf16'),
+    int8: weightBytes(config, tensors, 'int8'),
+    int4: weightBytes(config, tensors, 'int4'),
   }
 }

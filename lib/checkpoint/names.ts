@@ -4,7 +4,7 @@ import type { ModelConfig } from '../config.js'
 import { MoeppError } from '../errors.js'
 import type { Checkpoint } from './checkpoint.js'
 import { show } from './json.js'
-import type { TensorRef } from './tensor-ref.js'
+import type { StoredRef } from './tensor-ref.js'
 
 export interface ExpectedTensor {
   readonly name: string
@@ -31,13 +31,29 @@ export function* modelTensors(config: ModelConfig): Generator<ExpectedTensor> {
 }
 
 /**
- * The references of the model's tensors, in the order of modelTensors. Throws ERR_BAD_WEIGHTS for the first that is
+ * The weight of the recorded model that holds a tensor: attention's projections are one weight, and so are the experts'
+ * matrices. A packed checkpoint stores it whole, under this name.
+ */
+export function weightOf(tensor: string): string {
+  return tensor
+    .replace(/(\.self_attn)\.[qkv]_proj\.weight$/, '$1.qkv_proj')
+    .replace(/(\.experts\.experts)\.\d+\.(up|down)_proj\.weight$/, '$1.$2_proj')
+}
+
+/**
+ * The references of the model's tensors, in the order of modelTensors; of packed weights by the weight's name, their shapes not
+ * yet compared. Throws ERR_BAD_WEIGHTS for the first that is
  * missing, of another shape or of an element type that moepp does not compute with. Names that the model does not
  * have (`rotary_emb.inv_freq` of older checkpoints) are left out.
  */
-export function checkTensors(config: ModelConfig, checkpoint: Checkpoint): ReadonlyMap<string, TensorRef> {
-  const checked = new Map<string, TensorRef>()
+export function checkTensors(config: ModelConfig, checkpoint: Checkpoint): ReadonlyMap<string, StoredRef> {
+  const checked = new Map<string, StoredRef>()
   for (const { name, shape } of modelTensors(config)) {
+    const packed = checkpoint.packed.get(weightOf(name))
+    if (packed !== undefined) {
+      checked.set(weightOf(name), packed)
+      continue
+    }
     const tensor = checkpoint.tensors.get(name)
     if (tensor === undefined) throw missing(checkpoint, name)
     if (tensor.shape.length !== shape.length || tensor.shape.some((size, axis) => size !== shape[axis])) {

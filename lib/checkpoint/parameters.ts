@@ -2,11 +2,11 @@
 
 import type { ModelConfig } from '../config.js'
 import { recordMoepp } from '../model/moepp.js'
-import type { WeightDType } from '../model/weights.js'
+import type { MatrixDType } from '../model/weights.js'
 import type { Checkpoint } from './checkpoint.js'
-import { modelTensors } from './names.js'
+import { modelTensors, weightOf } from './names.js'
 import { elementCount } from './tensor-file.js'
-import { DTYPE_SIZE, type TensorRef } from './tensor-ref.js'
+import { DTYPE_SIZE, type StoredRef, weightSize } from './tensor-ref.js'
 
 export const PARAMETER_KINDS = [
   'embedding',
@@ -28,28 +28,31 @@ export type ParameterCounts = Readonly<Record<ParameterKind, number>>
  */
 export const UNREAD_PARAMETER = 'model.layers.0.mlp.moe.gate.gate_map.weight'
 
-/** The kind of a name that modelTensors gives, or of UNREAD_PARAMETER. */
+/** The kind of a name that modelTensors or weightOf gives, or of UNREAD_PARAMETER. */
 export function parameterKind(name: string): ParameterKind {
   if (name === 'model.embed_tokens.weight') return 'embedding'
   if (name === 'lm_head.weight') return 'head'
   if (name.includes('.self_attn.')) return 'attention'
   if (name.includes('.mlp.moe.gate.')) return 'router'
-  if (/\.(up|down)_proj\.weight$/.test(name)) return 'ffnExperts'
+  if (/\.(up|down)_proj(\.weight)?$/.test(name)) return 'ffnExperts'
   return name.includes('.experts.') ? 'constantExperts' : 'norms'
 }
 
-/** The checkpoint's tensors that belong to the model, in the order of the forward pass. */
-export function modelParameters(config: ModelConfig, checkpoint: Checkpoint): Map<string, TensorRef> {
-  const parameters = new Map<string, TensorRef>()
+/** The checkpoint's tensors and packed weights that belong to the model, in the order of the forward pass. */
+export function modelParameters(config: ModelConfig, checkpoint: Checkpoint): Map<string, StoredRef> {
+  const parameters = new Map<string, StoredRef>()
   const names = [...modelTensors(config)].map(({ name }) => name)
   for (const name of [...names, UNREAD_PARAMETER]) {
+    const weight = weightOf(name)
+    const packed = checkpoint.packed.get(weight)
     const tensor = checkpoint.tensors.get(name)
-    if (tensor) parameters.set(name, tensor)
+    if (packed) parameters.set(weight, packed)
+    else if (tensor) parameters.set(name, tensor)
   }
   return parameters
 }
 
-export function countParameters(parameters: ReadonlyMap<string, TensorRef>): ParameterCounts {
+export function countParameters(parameters: ReadonlyMap<string, StoredRef>): ParameterCounts {
   const counts = Object.fromEntries(PARAMETER_KINDS.map(kind => [kind, 0])) as Record<ParameterKind, number>
   for (const [name, { shape }] of parameters) counts[parameterKind(name)] += elementCount(shape)!
   return counts
@@ -79,19 +82,16 @@ export function evenFfnExperts({ topK, ffnExperts, experts }: ModelConfig): numb
   return (topK * ffnExperts) / experts
 }
 
-/** Bytes of the weights on a device that holds the large matrices as `dtype`; the small tensors are f32 everywhere. */
+/** Bytes of the weights on a device that holds the matrices as `dtype`; the small tensors are f32 everywhere. */
 export function weightBytes(
   config: ModelConfig,
-  tensors: ReadonlyMap<string, TensorRef>,
-  dtype: WeightDType,
+  tensors: ReadonlyMap<string, StoredRef>,
+  dtype: MatrixDType,
 ): number {
-  return recordMoepp(config, tensors, dtype).weights.reduce(
-    (bytes, { shape, dtype: held }) => bytes + elementCount(shape)! * DTYPE_SIZE[held],
-    0,
-  )
+  return recordMoepp(config, tensors, dtype).weights.reduce((bytes, weight) => bytes + weightSize(weight), 0)
 }
 
 /** Bytes of the keys and values of so many tokens. */
-export function kvCacheBytes(config: ModelConfig, tokens: number, dtype: WeightDType): number {
+export function kvCacheBytes(config: ModelConfig, tokens: number, dtype: 'f32' | 'bf16'): number {
   return 2 * config.layers * config.kvHeads * config.headDim * tokens * DTYPE_SIZE[dtype]
 }

@@ -1,13 +1,26 @@
 /** The files of a safetensors checkpoint to be written: which tensor goes where, each file's header, the shard index. */
 
+import { PACKED_ALIGNMENT, type PackedWeight, packedBytes, packedMetadata } from './packed.js'
 import { elementCount } from './tensor-file.js'
 import { DTYPE_SIZE, type DType, type TensorRef } from './tensor-ref.js'
 
 /** A stored tensor, and the type to write it in. */
-export interface OutputTensor {
+export interface ElementsOutput {
   readonly name: string
   readonly ref: TensorRef
   readonly dtype: DType
+}
+
+/** A weight to be packed, and the stored tensors that it is made of. */
+export interface PackedOutput extends PackedWeight {
+  readonly name: string
+  readonly parts: readonly (TensorRef & { readonly name: string })[]
+}
+
+export type OutputTensor = ElementsOutput | PackedOutput
+
+export function isPackedOutput(tensor: OutputTensor): tensor is PackedOutput {
+  return 'packed' in tensor
 }
 
 export interface OutputFile {
@@ -30,7 +43,7 @@ export function layOut(tensors: readonly OutputTensor[], maxShardBytes: number):
   const shards: OutputTensor[][] = [[]]
   let filled = 0
   for (const tensor of tensors) {
-    const size = byteLength(tensor)
+    const size = outputBytes(tensor)
     if (filled > 0 && filled + size > maxShardBytes) {
       shards.push([])
       filled = 0
@@ -39,8 +52,9 @@ export function layOut(tensors: readonly OutputTensor[], maxShardBytes: number):
     filled += size
   }
   return shards.map((shard, i) => {
-    // Wider types first, so that every tensor is aligned to its element, whatever lies before it.
-    const ordered = [...shard].sort((a, b) => DTYPE_SIZE[b.dtype] - DTYPE_SIZE[a.dtype])
+    // Wider types first, so that every tensor is aligned to its element, whatever lies before it; packed weights, which take
+    // multiples of their alignment, before all.
+    const ordered = [...shard].sort((a, b) => alignment(b) - alignment(a))
     return { name: shardName(i, shards.length), tensors: ordered, ...encodeHeader(ordered) }
   })
 }
@@ -59,23 +73,38 @@ function shardName(index: number, count: number): string {
   return `model-${padded(index + 1)}-of-${padded(count)}.safetensors`
 }
 
-function byteLength({ ref, dtype }: OutputTensor): number {
-  return elementCount(ref.shape)! * DTYPE_SIZE[dtype]
+function alignment(tensor: OutputTensor): number {
+  return isPackedOutput(tensor) ? PACKED_ALIGNMENT : DTYPE_SIZE[tensor.dtype]
+}
+
+export function outputBytes(tensor: OutputTensor): number {
+  return isPackedOutput(tensor)
+    ? packedBytes(tensor)!
+    : elementCount(tensor.ref.shape)! * DTYPE_SIZE[tensor.dtype]
+}
+
+/** Type and sizes as the header states them. */
+function described(tensor: OutputTensor): { dtype: string; shape: readonly number[] } {
+  return isPackedOutput(tensor)
+    ? { dtype: 'U8', shape: [outputBytes(tensor)] }
+    : { dtype: DTYPE_NAME[tensor.dtype], shape: tensor.ref.shape }
 }
 
 function encodeHeader(tensors: readonly OutputTensor[]): { header: Uint8Array; byteLength: number } {
-  // transformers refuses a file that does not say which framework wrote it.
-  const entries: [string, unknown][] = [['__metadata__', { format: 'pt' }]]
+  const packed = new Map(tensors.filter(isPackedOutput).map(tensor => [tensor.name, tensor]))
+  // transformers refuses a file that does not say which framework wrote it; it has no use for packed weights.
+  const metadata = packed.size > 0 ? packedMetadata(packed) : { format: 'pt' }
+  const entries: [string, unknown][] = [['__metadata__', metadata]]
   let end = 0
   for (const tensor of tensors) {
     const begin = end
-    end += byteLength(tensor)
-    const { name, ref, dtype } = tensor
-    entries.push([name, { dtype: DTYPE_NAME[dtype], shape: ref.shape, data_offsets: [begin, end] }])
+    end += outputBytes(tensor)
+    entries.push([tensor.name, { ...described(tensor), data_offsets: [begin, end] }])
   }
   const json = Buffer.from(JSON.stringify(Object.fromEntries(entries)))
-  // Padded with spaces to a multiple of 8, as the format's own writer does: the tensors begin aligned.
-  const header = Buffer.alloc(8 + Math.ceil(json.length / 8) * 8, ' ')
+  // Padded with spaces, as the format's own writer does to a multiple of 8: the tensors begin aligned.
+  const unit = packed.size > 0 ? PACKED_ALIGNMENT : 8
+  const header = Buffer.alloc(Math.ceil((8 + json.length) / unit) * unit, ' ')
   header.writeBigUInt64LE(BigInt(header.length - 8))
   json.copy(header, 8)
   return { header, byteLength: end }

@@ -4,13 +4,15 @@
  *     {"__metadata__": {text: text}, NAME: {"dtype": "BF16", "shape": [2, 3], "data_offsets": [begin, end]}, ...}
  *
  * Offsets count from the end of the header. Source: the format's description at github.com/huggingface/safetensors;
- * like its own reader this one wants the tensors to cover the file exactly, without gap or overlap.
+ * like its own reader this one wants the tensors to cover the file exactly, without gap or overlap. Packed weights are U8
+ * tensors that the metadata tells more about (packed.ts).
  */
 
 import { decodeUtf8, InputFile } from './input-file.js'
 import { isObject, parseJsonObject, show } from './json.js'
+import { type PackedWeight, packedRef, parsePackedMetadata } from './packed.js'
 import { elementCount, isSizes, type TensorFile } from './tensor-file.js'
-import type { DType, TensorRef } from './tensor-ref.js'
+import type { DType, PackedRef, TensorRef } from './tensor-ref.js'
 
 const MAX_HEADER_BYTES = 100_000_000
 
@@ -39,11 +41,13 @@ interface Entry {
 
 export async function readSafetensors(path: string): Promise<TensorFile> {
   return InputFile.with(path, async file => {
-    const { entries, dataOffset } = await readHeader(file)
+    const { entries, metadata, dataOffset } = await readHeader(file)
     checkCoverage(file, entries, file.size - dataOffset)
     const tensors = new Map<string, TensorRef>()
     const unusable = new Map<string, string>()
+    const packed = packedRefs(file, parsePackedMetadata(file, metadata), entries, dataOffset)
     for (const { name, dtype, shape, begin, end } of entries) {
+      if (packed.has(name)) continue
       const usable = USABLE.get(dtype)
       if (usable === undefined) unusable.set(name, dtype)
       else {
@@ -51,11 +55,17 @@ export async function readSafetensors(path: string): Promise<TensorFile> {
         tensors.set(name, { dtype: usable, shape, file: path, byteOffset, byteLength: end - begin })
       }
     }
-    return { tensors, unusable }
+    return { tensors, packed, unusable }
   })
 }
 
-async function readHeader(file: InputFile): Promise<{ entries: Entry[]; dataOffset: number }> {
+interface Header {
+  readonly entries: Entry[]
+  readonly metadata: Readonly<Record<string, string>>
+  readonly dataOffset: number
+}
+
+async function readHeader(file: InputFile): Promise<Header> {
   const length = (await file.read(0, 8, 'the header length')).readBigUInt64LE()
   if (length > MAX_HEADER_BYTES) {
     throw file.bad(`the header claims ${length} bytes, at most ${MAX_HEADER_BYTES} are accepted`)
@@ -65,15 +75,18 @@ async function readHeader(file: InputFile): Promise<{ entries: Entry[]; dataOffs
   const text = decodeUtf8(await file.read(8, Number(length), 'the header'), where)
   const header = parseJsonObject(text, where)
   const entries: Entry[] = []
+  let metadata: Readonly<Record<string, string>> = {}
   for (const [name, value] of Object.entries(header)) {
-    if (name === '__metadata__') checkMetadata(file, value)
+    if (name === '__metadata__') metadata = checkMetadata(file, value)
     else entries.push(parseEntry(file, name, value))
   }
-  return { entries, dataOffset }
+  return { entries, metadata, dataOffset }
 }
 
-function checkMetadata(file: InputFile, value: unknown): void {
-  if (isObject(value) && Object.values(value).every(text => typeof text === 'string')) return
+function checkMetadata(file: InputFile, value: unknown): Record<string, string> {
+  const isTexts = (texts: Record<string, unknown>): texts is Record<string, string> =>
+    Object.values(texts).every(text => typeof text === 'string')
+  if (isObject(value) && isTexts(value)) return value
   throw file.bad('__metadata__ is not an object of texts')
 }
 
@@ -96,6 +109,25 @@ function parseEntry(file: InputFile, name: string, value: unknown): Entry {
     )
   }
   return { name, dtype: dtype as string, shape, begin, end }
+}
+
+function packedRefs(
+  file: InputFile,
+  weights: ReadonlyMap<string, PackedWeight>,
+  entries: readonly Entry[],
+  dataOffset: number,
+): Map<string, PackedRef> {
+  const packed = new Map<string, PackedRef>()
+  if (weights.size === 0) return packed
+  const byName = new Map(entries.map(entry => [entry.name, entry]))
+  for (const [name, weight] of weights) {
+    const entry = byName.get(name)
+    if (entry?.dtype !== 'U8') {
+      throw file.bad(`packed weight ${show(name)}: the tensor is ${entry?.dtype ?? 'missing'}, expected U8`)
+    }
+    packed.set(name, packedRef(file, name, weight, dataOffset + entry.begin, entry.end - entry.begin))
+  }
+  return packed
 }
 
 /** Every byte after the header belongs to one tensor: no hidden content, and no two tensors share bytes. */

@@ -1,9 +1,11 @@
 /** What the readers of both file formats share: their result, and arithmetic on sizes that a file claims. */
 
-import type { TensorRef } from './tensor-ref.js'
+import type { PackedRef, TensorRef } from './tensor-ref.js'
 
 export interface TensorFile {
   readonly tensors: ReadonlyMap<string, TensorRef>
+  /** Packed weights, by the weight's name. */
+  readonly packed: ReadonlyMap<string, PackedRef>
   /**
    * Tensors of element types that moepp does not compute with: name to stored type (`I64`, `torch.LongStorage`).
    * Old checkpoints carry such buffers; they matter only where the model needs the name.

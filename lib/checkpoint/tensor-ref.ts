@@ -6,6 +6,10 @@
 /** Element types of stored tensors, and of the weights on a device. */
 export type DType = 'f32' | 'bf16' | 'f16'
 
+/** What a matrix is quantised to: integers, and scales for blocks of each row. native/quantise.h has the numbers. */
+export type QuantisedDType = 'int8' | 'int4'
+export type WeightDType = DType | QuantisedDType
+
 export interface TensorRef {
   readonly dtype: DType
   /** Sizes, outermost first; [] is a scalar. */
@@ -20,4 +24,55 @@ export interface TensorRef {
   readonly byteLength: number
 }
 
+/** The order of a packed weight's rows: `gateUpPanels` sets each 16 gate rows beside the up rows of the same columns. */
+export type PanelOrder = 'panels' | 'gateUpPanels'
+
+/** Where one packed weight lies: a whole matrix, or all experts' matrices, as the CPU's kernels read it (packed.ts). */
+export interface PackedRef {
+  readonly dtype: QuantisedDType
+  /** Of the weight: [rows, inputs], or [experts, rows, inputs]. */
+  readonly shape: readonly number[]
+  readonly packed: PanelOrder
+  /** Absolute path. */
+  readonly file: string
+  /** A multiple of 64. */
+  readonly byteOffset: number
+  readonly byteLength: number
+}
+
+export type StoredRef = TensorRef | PackedRef
+
+export function isPacked(ref: StoredRef): ref is PackedRef {
+  return 'packed' in ref
+}
+
+export function isQuantised(dtype: WeightDType): dtype is QuantisedDType {
+  return dtype === 'int8' || dtype === 'int4'
+}
+
 export const DTYPE_SIZE: Readonly<Record<DType, number>> = { f32: 4, bf16: 2, f16: 2 }
+
+/** Of a row: one scale, and in int4 its multipliers, stand for so many consecutive values; the last block is padded. */
+const QUANTISED_BLOCK = 128
+/** Bytes of one block of one row: its values, its scale (bf16), in int4 four multipliers of 4 bits. */
+const BLOCK_BYTES: Readonly<Record<QuantisedDType, number>> = { int8: 128 + 2, int4: 64 + 2 + 2 }
+
+/** Bytes of so many rows of `inputs` values each, scales included. */
+export function rowsBytes(dtype: WeightDType, rows: number, inputs: number): number {
+  return isQuantised(dtype)
+    ? rows * Math.ceil(inputs / QUANTISED_BLOCK) * BLOCK_BYTES[dtype]
+    : rows * inputs * DTYPE_SIZE[dtype]
+}
+
+/** Bytes of a weight on a device, but for what a device pads. */
+export function weightSize({
+  dtype,
+  shape,
+}: {
+  readonly dtype: WeightDType
+  readonly shape: readonly number[]
+}): number {
+  const inputs = shape.at(-1) ?? 1
+  const rows = shape.slice(0, -1).reduce((a, b) => a * b, 1)
+  return rowsBytes(dtype, rows, inputs)
+}

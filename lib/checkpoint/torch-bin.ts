@@ -158,5 +158,5 @@ async function toTensorFile(
     if (dtype === undefined) unusable.set(name, tensor.storage.type)
     else tensors.set(name, tensor.at(dtype, file.path, offset))
   }
-  return { tensors, unusable }
+  return { tensors, packed: new Map(), unusable }
 }

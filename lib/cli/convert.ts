@@ -15,7 +15,7 @@ interface ConvertFlags extends HubFlags {
 export const convertCommand: CreateCommand = (output, setExitCode) => {
   const dtype = new Option(
     '--dtype <type>',
-    'type of the matrices; with bfloat16, norms, router and constants keep theirs',
+    'type of the matrices; norms, router and constants keep theirs, but with float32. int8 and int4 (FFN experts; the rest int8) are packed for the CPU and open at once',
   )
   const command = new Command('convert')
     .description(
@@ -23,7 +23,7 @@ export const convertCommand: CreateCommand = (output, setExitCode) => {
     )
     .argument('<model>', MODEL_ARGUMENT)
     .argument('<out-dir>', 'the directory to make')
-    .addOption(dtype.choices(['auto', 'float32', 'bfloat16']).default('auto'))
+    .addOption(dtype.choices(['auto', 'float32', 'bfloat16', 'int8', 'int4']).default('auto'))
     .option(
       '--max-shard-size <size>',
       'split larger checkpoints into files of at most this size (500MB, 5GB, 4GiB)',
@@ -57,6 +57,7 @@ const EXAMPLES = `
 Examples:
   $ moepp convert models/books-7m ./books
   $ moepp convert Chat-UniVi/MoE-Plus-Plus-7B ./moepp-7b --dtype bfloat16 --max-shard-size 2GB
+  $ moepp convert Chat-UniVi/MoE-Plus-Plus-7B ./moepp-7b-int8 --dtype int8
 `
 
 const UNITS: ReadonlyMap<string, number> = new Map([

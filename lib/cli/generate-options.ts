@@ -57,6 +57,8 @@ const LOAD_FLAGS: Readonly<Record<Exclude<keyof LoadOptions, NotFlags | HubOptio
       'auto',
       'float32',
       'bfloat16',
+      'int8',
+      'int4',
     ]),
   ],
   kvCacheDtype: [

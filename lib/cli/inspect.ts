@@ -123,15 +123,15 @@ function activeTable({ parameters: { activePerToken } }: Inspection): string {
 }
 
 function memoryTable({ memory: { weightBytes, kvCacheBytesPer1024Tokens } }: Inspection): string {
-  const row = (name: string, bytes: Readonly<Record<'float32' | 'bfloat16', number>>) => [
+  const types = [...new Set([...Object.keys(weightBytes), ...Object.keys(kvCacheBytesPer1024Tokens)])]
+  const row = (name: string, bytes: Readonly<Record<string, number>>) => [
     name,
-    formatBytes(bytes.float32),
-    formatBytes(bytes.bfloat16),
+    ...types.map(type => (bytes[type] === undefined ? '-' : formatBytes(bytes[type]))),
   ]
   const rows = [
-    ['', 'float32', 'bfloat16'],
+    ['', ...types],
     row('weights', weightBytes),
     row('KV cache per 1,024 tokens', kvCacheBytesPer1024Tokens),
   ]
-  return formatTable(rows, ['left', 'right', 'right'])
+  return formatTable(rows, ['left', ...types.map(() => 'right' as const)])
 }

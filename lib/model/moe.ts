@@ -103,8 +103,8 @@ function expertWeights(w: ModelWeights, c: ModelConfig, layer: number) {
   const { hiddenSize: H, intermediateSize: F, ffnExperts: N } = c
   const ofEach = (name: string) => Array.from({ length: N }, (_, e) => `${experts}.${e}.${name}`)
   return {
-    gateUp: w.matrix(`${experts}.up_proj`, [N, 2 * F, H], ofEach('up_proj.weight')),
-    down: w.matrix(`${experts}.down_proj`, [N, H, F], ofEach('down_proj.weight')),
+    gateUp: w.experts(`${experts}.up_proj`, [N, 2 * F, H], ofEach('up_proj.weight')),
+    down: w.experts(`${experts}.down_proj`, [N, H, F], ofEach('down_proj.weight')),
     constants: w.small(
       `${experts}.constant`,
       [2, H],

@@ -1,6 +1,6 @@
 /** The whole model as a recorded program. MODEL.md gives the mathematics; the buffers' names are those of `forward`'s capture. */
 import type { ProgramSpec } from '../binding.js'
-import type { TensorRef } from '../checkpoint/tensor-ref.js'
+import type { StoredRef } from '../checkpoint/tensor-ref.js'
 import type { ModelConfig } from '../config.js'
 import { type Buffer, ProgramBuilder } from '../program/builder.js'
 import {
@@ -36,7 +36,7 @@ export const TOP_LOGITS = {
 /** Records the model of `config` on the stored `tensors`; its matrices are held as `dtype`. */
 export function recordMoepp(
   config: ModelConfig,
-  tensors: ReadonlyMap<string, TensorRef>,
+  tensors: ReadonlyMap<string, StoredRef>,
   dtype: MatrixDType,
 ): ProgramSpec {
   const c = config
@@ -53,7 +53,10 @@ export function recordMoepp(
     frequencies: p.input('frequencies', 'f32', ['B', c.headDim / 2]),
     positionDivisor: c.ropeScaling?.type === 'linear' ? c.ropeScaling.factor : 1,
   })
-  const table = w.matrix('model.embed_tokens.weight', [c.vocabSize, c.hiddenSize])
+  const vocabulary = [c.vocabSize, c.hiddenSize]
+  const table = c.tieWordEmbeddings
+    ? w.matrix('model.embed_tokens.weight', vocabulary)
+    : w.table('model.embed_tokens.weight', vocabulary)
   const norm = (name: string) => w.small(name, [c.hiddenSize])
 
   let x = embedding(p, 'hidden_states.0', { tokens: p.input('tokens', 'i32', ['T']), table })
@@ -89,7 +92,7 @@ export function recordMoepp(
     previousLogits = output.logits
   }
   const rows = gatherRows(p, 'logit_hidden', { x: y, rows: p.input('logit_rows', 'i32', ['R']) })
-  const head = c.tieWordEmbeddings ? table : w.matrix('lm_head.weight', [c.vocabSize, c.hiddenSize])
+  const head = c.tieWordEmbeddings ? table : w.matrix('lm_head.weight', vocabulary)
   const logits = linear(p, 'lm_head', { x: rows, weight: head }, 'logits')
   topLogits(p, 'top_logits', { logits, count: topLogitsOf(c) })
   // Each step captures what its sequences want of the logits.

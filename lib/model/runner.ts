@@ -9,6 +9,7 @@ import {
 import type { ModelConfig } from '../config.js'
 import type { ModelDevice } from '../device.js'
 import type { Runner, Step, StepResult, WantedLogits } from '../engine/runner.js'
+import type { MatrixType } from '../options.js'
 import type { TopLogits } from '../sampling/top-logits.js'
 import { RopeFrequencies } from './frequencies.js'
 import { captureNames, TOP_LOGITS, topLogitsOf } from './moepp.js'
@@ -21,6 +22,8 @@ export interface RunnerParts {
   readonly program: NativeProgram
   readonly cache: NativeKvCache
   readonly config: ModelConfig
+  /** What most matrices are held in. */
+  readonly matrixType: MatrixType
   readonly pages: number
   readonly contextLength: number
   readonly maxStepTokens: number
@@ -118,10 +121,10 @@ export class DeviceRunner implements Runner {
     }
   }
 
-  /** The device, and the bytes of the weights on it. */
-  info(): { device: DeviceInfo; weightBytes: number } {
-    const { device, program } = this.#parts
-    return { device: device.info(), weightBytes: program.info().weightBytes }
+  /** The device, and the weights on it. */
+  info(): { device: DeviceInfo; weightBytes: number; matrixType: MatrixType } {
+    const { device, program, matrixType } = this.#parts
+    return { device: device.info(), weightBytes: program.info().weightBytes, matrixType }
   }
 
   frequencies(length: number): Float32Array {

@@ -7,6 +7,8 @@ import type { Buffer, ProgramBuilder, Weight } from './builder.js'
 
 /** native/ops.h, Activation. */
 const ACTIVATION = { none: 0, tanh: 1, swiglu: 2 } as const
+/** The activation of an op whose weight has gate and up rows. */
+export const SWIGLU = ACTIVATION.swiglu
 
 /** Where an op's outputs go: `layers.3.attention` names the op, and its outputs below it. */
 type Label = string

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { peakFor } from '../../lib/bench/ceilings.js'
-import { bytesOfStep, heldDType, operationsOfPrefill, WEIGHT_BYTES } from '../../lib/bench/work.js'
+import { bytesOfStep, operationsOfPrefill, WEIGHT_BYTES } from '../../lib/bench/work.js'
 import { parseWorkloads, sequenceTokens } from '../../lib/bench/workload.js'
 import { loadBinding } from '../../lib/binding.js'
 import { parseConfig } from '../../lib/config.js'
@@ -50,13 +50,6 @@ t.test('bytes of a decode step', async t => {
 t.test('operations of a prefill', async t => {
   const got = operationsOfPrefill(CONFIG_7B, 512, { picks: 18_432 }, 1)
   t.equal(got, 2 * (512 * 226_492_416 + 18_432 * 18_874_368 + 100_663_296))
-})
-
-t.test('what auto holds', async t => {
-  t.equal(heldDType('auto', { torchDtype: 'bf16' }), 'bfloat16')
-  t.equal(heldDType('auto', { torchDtype: 'f16' }), 'float32')
-  t.equal(heldDType('auto', { torchDtype: null }), 'float32')
-  t.equal(heldDType('int8', { torchDtype: 'bf16' }), 'int8')
 })
 
 t.test('a share is of the fastest instruction that the dtype may use', async t => {

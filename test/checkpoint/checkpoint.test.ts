@@ -123,7 +123,14 @@ function checkpointOf(
     tensors.set(name, { dtype: 'f32', shape, file: '/model.safetensors', byteOffset: 0, byteLength: 0 })
   }
   change(tensors)
-  return { directory: '/', format: 'safetensors', files: [], tensors, unusable: new Map(unusable) }
+  return {
+    directory: '/',
+    format: 'safetensors',
+    files: [],
+    tensors,
+    packed: new Map(),
+    unusable: new Map(unusable),
+  }
 }
 
 t.test('the names of a model', async t => {

@@ -6,25 +6,31 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
+import { convertCheckpoint } from '../../lib/checkpoint/convert.js'
+import { packedBytes } from '../../lib/checkpoint/packed.js'
 import { readSafetensors } from '../../lib/checkpoint/safetensors.js'
 import type { TensorFile } from '../../lib/checkpoint/tensor-file.js'
+import { isPacked } from '../../lib/checkpoint/tensor-ref.js'
 import { readTorchBin } from '../../lib/checkpoint/torch-bin.js'
 import { MoeppError } from '../../lib/errors.js'
 import { CASES } from './files.js'
 
 const ROUNDS = 2000
 
-const FORMATS: [name: string, golden: string, read: (path: string) => Promise<TensorFile>][] = [
-  ['safetensors', 'tied-safetensors/model.safetensors', readSafetensors],
-  ['torch zip', 'tied-bin/pytorch_model.bin', readTorchBin],
-  ['torch legacy', 'n12-legacy/pytorch_model.bin', readTorchBin],
-]
-
 const root = t.testdir({})
 
-for (const [name, golden, read] of FORMATS) {
+await convertCheckpoint(join(CASES, 'tied-safetensors'), join(root, 'packed'), { dtype: 'int4' })
+
+const FORMATS: [name: string, original: string, read: (path: string) => Promise<TensorFile>][] = [
+  ['safetensors', join(CASES, 'tied-safetensors', 'model.safetensors'), readSafetensors],
+  ['packed safetensors', join(root, 'packed', 'model.safetensors'), readSafetensors],
+  ['torch zip', join(CASES, 'tied-bin', 'pytorch_model.bin'), readTorchBin],
+  ['torch legacy', join(CASES, 'n12-legacy', 'pytorch_model.bin'), readTorchBin],
+]
+
+for (const [name, source, read] of FORMATS) {
   t.test(`${ROUNDS} mutations of a ${name} file`, async t => {
-    const original = readFileSync(join(CASES, golden))
+    const original = readFileSync(source)
     const path = join(root, `${name}.mutated`)
     const random = generator(20240611)
     const interesting = structure(original, name)
@@ -49,12 +55,15 @@ for (const [name, golden, read] of FORMATS) {
   })
 }
 
-/** null if every reference lies within the file. */
+/** null if every reference lies within the file, and packed weights are aligned and whole. */
 function checkRefs(file: TensorFile, size: number): string | null {
-  for (const [name, ref] of file.tensors) {
+  for (const [name, ref] of [...file.tensors, ...file.packed]) {
     const end = ref.byteOffset + ref.byteLength
     if (!Number.isSafeInteger(end) || ref.byteOffset < 0 || ref.byteLength < 0 || end > size) {
       return `${name} lies at ${ref.byteOffset}, ${ref.byteLength} bytes, outside of a file of ${size}`
+    }
+    if (isPacked(ref) && (ref.byteOffset % 64 !== 0 || ref.byteLength !== packedBytes(ref))) {
+      return `${name}: packed ${ref.shape} ${ref.dtype} lies at ${ref.byteOffset}, ${ref.byteLength} bytes`
     }
   }
   return null
@@ -63,7 +72,7 @@ function checkRefs(file: TensorFile, size: number): string | null {
 /** Byte ranges that are not tensor data, where damage matters. */
 function structure(bytes: Buffer, format: string): [start: number, end: number][] {
   const tail: [number, number] = [bytes.length - 4096, bytes.length]
-  if (format === 'safetensors')
+  if (format.endsWith('safetensors'))
     return [
       [0, 8],
       [8, 8 + Number(bytes.readBigUInt64LE())],

@@ -32,20 +32,26 @@ for (const name of readdirSync(CASES)) {
   t.test(`${name}: the converted checkpoint gives the same logits, bit for bit`, async t => {
     const source = join(CASES, name)
     const folder = t.testdir()
-    for (const dtype of ['auto', 'float32', 'bfloat16'] as const) {
+    for (const dtype of ['auto', 'float32', 'bfloat16', 'int8', 'int4'] as const) {
       const target = join(folder, dtype)
       const { leftOut } = await convertCheckpoint(source, target, { dtype })
-      const { format, tensors, files } = await openCheckpoint(target)
+      const { format, tensors, packed, files } = await openCheckpoint(target)
       t.equal(format, 'safetensors')
       t.equal(files.length, 1)
       t.ok(
         [...tensors.values()].every(ref => ref.byteOffset % DTYPE_SIZE[ref.dtype] === 0),
         'aligned',
       )
+      t.equal(packed.size > 0, dtype === 'int8' || dtype === 'int4')
+      t.ok([...packed.values()].every(ref => ref.byteOffset % 64 === 0))
       t.notOk(leftOut.some(left => tensors.has(left)))
       t.ok((await logits(target)).equals(await logits(source, dtype)), `${dtype}: logits`)
     }
     t.same(await dtypes(join(folder, 'auto')), await dtypes(source))
+    t.equal(
+      readFileSync(join(folder, 'int8', 'config.json'), 'utf8'),
+      readFileSync(join(source, 'config.json'), 'utf8'),
+    )
     t.same(await dtypes(join(folder, 'float32')), ['f32'])
     t.equal(
       readFileSync(join(folder, 'auto', 'config.json'), 'utf8'),
@@ -85,6 +91,61 @@ t.test('shards, with an index', async t => {
     maxShardBytes: 1,
   })
   t.equal(single.files.filter(name => name.endsWith('.safetensors')).length, single.tensors)
+})
+
+t.test('packed weights: what loading quantises, in shards too, and nothing else made of them', async t => {
+  const folder = t.testdir()
+  for (const dtype of ['int8', 'int4'] as const) {
+    const target = join(folder, dtype)
+    let [done, total] = [0, 0]
+    const onProgress = (doneBytes: number, totalBytes: number) => ([done, total] = [doneBytes, totalBytes])
+    const result = await convertCheckpoint(BOOKS, target, { dtype, maxShardBytes: 1e6, onProgress })
+    t.equal(total, result.weightBytes)
+    t.ok(done <= total)
+    const { packed, tensors } = await openCheckpoint(target)
+    const ofKind = (kind: RegExp) => [
+      ...new Set([...packed].filter(([name]) => kind.test(name)).map(([, ref]) => ref.dtype)),
+    ]
+    t.same(ofKind(/experts/), [dtype], 'FFN experts')
+    t.same(ofKind(/self_attn|lm_head/), ['int8'], 'attention and head')
+    t.equal(packed.size, 6 * 4 + 1)
+    t.equal(tensors.get('model.embed_tokens.weight')?.dtype, 'bf16')
+    t.ok((await logits(target)).equals(await logits(BOOKS, dtype)))
+    t.ok((await logits(target, dtype)).equals(await logits(BOOKS, dtype)), 'the same dtype')
+    await using converted = await loadModel(target)
+    await using original = await loadModel(BOOKS, { dtype })
+    const options = { maxNewTokens: 48, ignoreEos: true }
+    t.same(
+      (await converted.generate('The old man', options)).tokenIds,
+      (await original.generate('The old man', options)).tokenIds,
+    )
+    const others = (['float32', 'bfloat16', 'int8', 'int4'] as const).filter(other => other !== dtype)
+    for (const other of others) {
+      await t.rejects(loadModel(target, { dtype: other }), {
+        code: 'ERR_UNSUPPORTED',
+        message: /is stored as int[48] and cannot be held as .*use dtype 'auto', or the checkpoint/,
+      })
+    }
+    for (const again of ['auto', 'float32', dtype] as const) {
+      await t.rejects(convertCheckpoint(target, join(folder, 'again'), { dtype: again }), {
+        code: 'ERR_UNSUPPORTED',
+        message: /is stored as int[48] already.*; convert the checkpoint that it was made from/,
+      })
+    }
+  }
+  t.same((await readdir(folder)).sort(), ['int4', 'int8'])
+})
+
+t.test('an abort while weights are packed leaves nothing', async t => {
+  const folder = t.testdir()
+  const controller = new AbortController()
+  const converted = convertCheckpoint(BOOKS, join(folder, 'target'), {
+    dtype: 'int4',
+    signal: controller.signal,
+    onProgress: () => controller.abort(),
+  })
+  await t.rejects(converted)
+  t.same(await readdir(folder), [])
 })
 
 t.test('the tokenizer is the same without its tokenizer.model', async t => {

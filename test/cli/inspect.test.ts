@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import t from 'tap'
+import { convertCheckpoint } from '../../lib/checkpoint/convert.js'
 import { inspectCheckpoint } from '../../lib/checkpoint/inspect.js'
 import { PARAMETER_KINDS } from '../../lib/checkpoint/parameters.js'
 import { golden } from '../support/golden.js'
@@ -12,8 +13,8 @@ t.test('the bundled model, for people', async t => {
   t.match(stdout, /torch \.bin \(bf16\), 2 files, 14\.1 MB/)
   t.match(stdout, /experts +12: 8 FFN of 192, 2 constant, 1 copy, 1 zero; a token picks 2\n/)
   t.match(stdout, /\n {2}total +7,003,680\n/)
-  t.match(stdout, /\n {2}weights +28\.0 MB +14\.1 MB\n/)
-  t.match(stdout, /\n {2}KV cache per 1,024 tokens +9\.44 MB +4\.72 MB\n/)
+  t.match(stdout, /\n {2}weights +28\.0 MB +14\.1 MB +9\.80 MB +6\.37 MB\n/)
+  t.match(stdout, /\n {2}KV cache per 1,024 tokens +9\.44 MB +4\.72 MB +- +-\n/)
   t.notMatch(stdout, /q_proj/)
   const { stdout: withTensors } = await runCli(['inspect', BOOKS, '--tensors'])
   t.match(
@@ -61,4 +62,22 @@ t.test('a tied head counts once, and is read whole', async t => {
     PARAMETER_KINDS.reduce((sum, kind) => sum + byKind[kind], 0),
   )
   t.ok(parameters.activePerToken.least.parameters > config.vocabSize * config.hiddenSize)
+})
+
+t.test('packed weights', async t => {
+  const target = join(t.testdir(), 'packed')
+  await convertCheckpoint(BOOKS, target, { dtype: 'int4' })
+  const { parameters, memory, tensors, otherTensors } = await inspectCheckpoint(target)
+  const { parameters: before, memory: original } = await inspectCheckpoint(BOOKS)
+  t.same(parameters, before, 'the same parameters')
+  t.same(memory.weightBytes, { int4: original.weightBytes.int4 })
+  t.same(otherTensors, [])
+  t.match(
+    tensors.find(({ name }) => name === 'model.layers.0.mlp.moe.experts.experts.up_proj'),
+    { dtype: 'int4', shape: [8, 2 * 192, 192] },
+  )
+  const { stdout } = await runCli(['inspect', target, '--tensors'])
+  t.match(stdout, /safetensors \((int8|int4|bf16|, )+\), 1 file, /)
+  t.match(stdout, /self_attn\.qkv_proj +int8 +\[576, 192\]/)
+  t.match(stdout, /\n {2}weights +6\.37 MB +- +-\n/)
 })

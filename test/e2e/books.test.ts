@@ -83,26 +83,28 @@ async function decodedLogits(model: Model, ids: readonly number[]): Promise<numb
   return rows
 }
 
-t.test('prefill, decode, batch and threads agree bit by bit', async t => {
-  const ids = [1, ...readJsonIds(96)]
-  await using two = await loadModel(directory, { threads: 2 })
-  await using one = await loadModel(directory, { threads: 1 })
-  const whole = await two.forward(ids)
-  t.same((await one.forward(ids)).logits, whole.logits, 'one thread is two')
-  const V = two.config.vocabSize
-  const prefix = await two.forward(ids.slice(0, 41))
-  t.same(prefix.logits, whole.logits.subarray(0, 41 * V), 'a prefix is the beginning of the whole')
-  const batch = await two.forward([ids.slice(0, 7), ids, ids.slice(0, 60)])
-  t.same(batch[1]!.logits, whole.logits, 'in a batch as alone')
-  // Each call finds the one before in the cache, so that all but the last token come from decode-sized steps.
-  const stepwise = await decodedLogits(two, ids)
-  await using fresh = await loadModel(directory)
-  for (const length of [1, 2, 31, 32, 33, 64, 65, 97]) {
-    const { logprobs } = await fresh.generate(ids.slice(0, length), { maxNewTokens: 1, logprobs: 20 })
-    const alone = logprobs![0]!.top.flatMap(({ tokenId, logprob }) => [tokenId, logprob])
-    t.same(stepwise[length - 1], alone, `${length} tokens one by one are the prefill`)
-  }
-})
+for (const dtype of ['auto', 'int8', 'int4'] as const) {
+  t.test(`${dtype}: prefill, decode, batch and threads agree bit by bit`, async t => {
+    const ids = [1, ...readJsonIds(96)]
+    await using two = await loadModel(directory, { dtype, threads: 2 })
+    await using one = await loadModel(directory, { dtype, threads: 1 })
+    const whole = await two.forward(ids)
+    t.same((await one.forward(ids)).logits, whole.logits, 'one thread is two')
+    const V = two.config.vocabSize
+    const prefix = await two.forward(ids.slice(0, 41))
+    t.same(prefix.logits, whole.logits.subarray(0, 41 * V), 'a prefix is the beginning of the whole')
+    const batch = await two.forward([ids.slice(0, 7), ids, ids.slice(0, 60)])
+    t.same(batch[1]!.logits, whole.logits, 'in a batch as alone')
+    // Each call finds the one before in the cache, so that all but the last token come from decode-sized steps.
+    const stepwise = await decodedLogits(two, ids)
+    await using fresh = await loadModel(directory, { dtype })
+    for (const length of [1, 2, 31, 32, 33, 64, 65, 97]) {
+      const { logprobs } = await fresh.generate(ids.slice(0, length), { maxNewTokens: 1, logprobs: 20 })
+      const alone = logprobs![0]!.top.flatMap(({ tokenId, logprob }) => [tokenId, logprob])
+      t.same(stepwise[length - 1], alone, `${length} tokens one by one are the prefill`)
+    }
+  })
+}
 
 function readJsonIds(count: number): number[] {
   return Array.from({ length: count }, (_, i) => 3 + ((i * 7919) % 2040))

@@ -1,0 +1,98 @@
+/** int8 and int4 weights: the same bits on every instruction set, and what they cost in quality. */
+import { execFileSync } from 'node:child_process'
+import { join } from 'node:path'
+import t from 'tap'
+import { loadBinding } from '../../lib/binding.js'
+import { convertCheckpoint } from '../../lib/checkpoint/convert.js'
+import { Model } from '../../lib/generation/model.js'
+import { loadModel, loadParts } from '../../lib/load.js'
+import { resolveLoadOptions } from '../../lib/options.js'
+import { golden, root } from '../support/golden.js'
+
+const books = join(root, 'models', 'books-7m')
+const DTYPES = ['int8', 'int4'] as const
+
+function bits(values: Float32Array): Buffer {
+  return Buffer.from(values.buffer, values.byteOffset, values.byteLength)
+}
+
+t.test('every instruction set gives the same bits, loaded and mapped', async t => {
+  const folder = t.testdir()
+  const { isas } = loadBinding().processor()
+  const prompt = [1, ...Array.from({ length: 70 }, (_, i) => 3 + ((i * 7919) % 180))]
+  for (const source of [books, join(golden, 'cases', 'tied-bin'), join(golden, 'cases', 'gqa')]) {
+    for (const dtype of DTYPES) {
+      const packed = join(folder, `${source.split('/').at(-1)}-${dtype}`)
+      await convertCheckpoint(source, packed, { dtype })
+      let expected: { logits: Buffer; tokenIds: number[] } | undefined
+      for (const isa of isas) {
+        for (const [directory, options] of [
+          [source, { dtype }],
+          [packed, {}],
+        ] as const) {
+          const resolved = resolveLoadOptions({ device: 'cpu', threads: 2, ...options })
+          await using model = new Model(await loadParts(directory, resolved, isa))
+          const { logits } = await model.forward(prompt)
+          const { tokenIds } = await model.generate(prompt.slice(0, 5), { maxNewTokens: 24, ignoreEos: true })
+          expected ??= { logits: bits(logits), tokenIds }
+          const where = `${directory}, ${dtype}, ${isa}`
+          t.ok(bits(logits).equals(expected.logits), `${where}: logits`)
+          t.same(tokenIds, expected.tokenIds, `${where}: greedy ids`)
+        }
+      }
+    }
+  }
+})
+
+t.test('a bf16 cache, and cached prefixes, as with any dtype', async t => {
+  for (const dtype of DTYPES) {
+    await using model = await loadModel(books, { device: 'cpu', dtype, kvCacheDtype: 'bfloat16' })
+    const options = { maxNewTokens: 30, ignoreEos: true }
+    const first = await model.generate('The old man and the sea', options)
+    const again = await model.generate('The old man and the sea', options)
+    t.same(again.tokenIds, first.tokenIds)
+    t.ok(again.usage.cachedTokens > 0, 'from the cache')
+  }
+})
+
+t.test('no GPU takes them', async t => {
+  await t.rejects(loadModel(books, { device: 'cuda', dtype: 'int8' }), {
+    code: 'ERR_UNSUPPORTED',
+    message: /int8 and int4 weights run on the CPU only; use dtype 'bfloat16' or device 'cpu'/,
+  })
+})
+
+interface Quality {
+  readonly dtype: string
+  readonly tokens: number
+  readonly perplexity: number
+  readonly referencePerplexity: number
+  readonly meanDivergence: number
+  readonly routingAgreement: readonly number[]
+}
+
+t.test('quality on held-out text', async t => {
+  const script = join(root, 'bench', 'quality.mjs')
+  const args = [script, '--windows=64', '--dtypes=bfloat16,int8,int4']
+  const output = execFileSync(process.execPath, args, {
+    encoding: 'utf8',
+    env: { ...process.env, NODE_OPTIONS: '' },
+  })
+  const { results } = JSON.parse(output.trim().split('\n').at(-1)!) as { results: Quality[] }
+  const of = (dtype: string) => results.find(result => result.dtype === dtype)!
+  const change = ({ perplexity, referencePerplexity }: Quality) => perplexity / referencePerplexity - 1
+  t.equal(of('int8').tokens, 64 * 256)
+  t.equal(change(of('float32')), 0)
+  t.ok(of('float32').meanDivergence < 1e-12)
+  t.equal(change(of('bfloat16')), 0, 'the checkpoint is bf16')
+  t.ok(Math.abs(change(of('int8'))) < 0.001, `int8: perplexity changes by ${change(of('int8'))}`)
+  t.ok(of('int8').meanDivergence < 0.002, `int8: KL ${of('int8').meanDivergence}`)
+  // int4 has no target; ten times int8's error is what a wrong scale or a swapped half would exceed by far.
+  t.ok(of('int4').meanDivergence > of('int8').meanDivergence, 'int4 is coarser')
+  t.ok(of('int4').meanDivergence < 0.1, `int4: KL ${of('int4').meanDivergence}`)
+  for (const { dtype, perplexity, meanDivergence, routingAgreement } of results) {
+    t.comment(
+      `${dtype}: perplexity ${perplexity.toFixed(4)}, KL ${meanDivergence.toExponential(2)}, ${routingAgreement}`,
+    )
+  }
+})
