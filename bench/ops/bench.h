@@ -20,6 +20,8 @@ double gflop_s(const std::string& isa, cpu::ThreadPool& pool);    // f32 multipl
 // The same for 8-bit integers summed in 32 bits: the set's instruction for four products, or for two products of 16 bits and
 // an addition.
 double int8_gop_s(const std::string& isa, cpu::ThreadPool& pool);
+// Products of AMX tiles of bf16 or of bytes; only where the set "amx" is available.
+double tile_gop_s(bool bytes, cpu::ThreadPool& pool);
 
 struct Row {
   std::string name;   // "linear 1536 -> 4608"

@@ -118,6 +118,15 @@ static bool run_all(const cpu::Isa& isa, int threads, const Options& options) {
   cpu::ThreadPool pool(threads);
   std::printf("\n%s, %d thread%s: %.1f GB/s read, %.0f GFLOP/s f32, %.0f GOP/s int8\n", isa.name, threads,
               threads == 1 ? "" : "s", best(&read_gb_s, isa, pool), best(&gflop_s, isa, pool), best(&int8_gop_s, isa, pool));
+  if (std::strcmp(isa.name, "amx") == 0) {
+    double bf16 = 0.0, bytes = 0.0;
+    for (int i = 0; i < 20; i++) {
+      bf16 = std::max(bf16, tile_gop_s(false, pool));
+      bytes = std::max(bytes, tile_gop_s(true, pool));
+    }
+    // A bf16 weight meets the three parts of an f32 activation.
+    std::printf("tiles: %.0f GFLOP/s bf16, a third of it %.0f; %.0f GOP/s int8\n", bf16, bf16 / 3.0, bytes);
+  }
   Run run(isa, pool, options.seconds);
   for (const Bench& bench : registry()) {
     if (std::strstr(bench.name, options.name.c_str()) != nullptr) bench.run(run);
