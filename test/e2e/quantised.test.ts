@@ -18,6 +18,7 @@ function bits(values: Float32Array): Buffer {
 
 /** Instruction sets whose vectors are equally wide: the f32 sums of attention and norms differ between widths, in any dtype. */
 const WIDTH: Readonly<Record<string, string>> = {
+  amx: 'avx512',
   avx512vnni: 'avx512',
   avxvnni: 'avx2',
   neondot: 'neon',
