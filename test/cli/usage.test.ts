@@ -77,8 +77,8 @@ t.test('a wrong command line is exit code 2 and one message', async t => {
     ],
     [['generate', ...model, '--device', 'tpu'], /^moepp: --device: expected one of/],
     [
-      ['generate', ...model, '--dtype', 'int4'],
-      /^moepp: option '--dtype <type>' argument 'int4' is invalid. Allowed choices/,
+      ['generate', ...model, '--dtype', 'int2'],
+      /^moepp: option '--dtype <type>' argument 'int2' is invalid. Allowed choices/,
     ],
     [['convert', BOOKS, '/nowhere', '--max-shard-size', '5q'], /Expected a size like 500MB, 5GB or 4GiB.\n$/],
   ]
