@@ -9,7 +9,7 @@ import {
   packageRoot,
   platformName,
 } from './addon-file.js'
-import type { DType, TensorRef } from './checkpoint/tensor-ref.js'
+import { DTYPE_SIZE, type DType, type TensorRef } from './checkpoint/tensor-ref.js'
 import { MoeppError, type MoeppErrorCode } from './errors.js'
 
 /** A size, or a size known only when a step runs: T tokens, R logit rows, B sequences, M pages per sequence. */
@@ -23,6 +23,13 @@ export interface BufferSpec {
 
 /** Weights that linear and groupedGemm read: integers with scales (native/quantise.h). */
 export type QuantisedDType = 'int8' | 'int4'
+
+/** Bytes of an element of a weight on a device, on average and without padding; with its share of the scales. */
+export const WEIGHT_BYTES: Readonly<Record<DType | QuantisedDType, number>> = {
+  ...DTYPE_SIZE,
+  int8: 65 / 64,
+  int4: 17 / 32,
+}
 
 /** How a weight's elements are ordered in memory: `Layout` of native/tensor.h. */
 export type WeightLayout = 'rows' | 'panels' | 'gateUpPanels'

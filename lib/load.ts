@@ -7,6 +7,7 @@ import {
   type NativeDevice,
   type NativeProgram,
   type ProgramSpec,
+  WEIGHT_BYTES,
 } from './binding.js'
 import { openCheckpoint } from './checkpoint/checkpoint.js'
 import { checkTensors } from './checkpoint/names.js'
@@ -171,7 +172,7 @@ function hasReducedMatrices({ weights }: ProgramSpec): boolean {
 const bytesOf = (shape: readonly number[], size: number) => shape.reduce((a, b) => a * b, size)
 
 function weightBytes({ weights }: ProgramSpec): number {
-  return weights.reduce((bytes, { shape, dtype }) => bytes + bytesOf(shape, DTYPE_SIZE[dtype]), 0)
+  return weights.reduce((bytes, { shape, dtype }) => bytes + bytesOf(shape, WEIGHT_BYTES[dtype]), 0)
 }
 
 function cacheBytes({ layers, pages, pageSize, kvHeads, headDim, dtype }: KvCacheOptions): number {

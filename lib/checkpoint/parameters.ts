@@ -1,5 +1,6 @@
 /** What a model's parameters are for, how many a token uses, and the memory they take. */
 
+import { WEIGHT_BYTES } from '../binding.js'
 import type { ModelConfig } from '../config.js'
 import { recordMoepp } from '../model/moepp.js'
 import type { WeightDType } from '../model/weights.js'
@@ -86,7 +87,7 @@ export function weightBytes(
   dtype: WeightDType,
 ): number {
   return recordMoepp(config, tensors, dtype).weights.reduce(
-    (bytes, { shape, dtype: held }) => bytes + elementCount(shape)! * DTYPE_SIZE[held],
+    (bytes, { shape, dtype: held }) => bytes + elementCount(shape)! * WEIGHT_BYTES[held],
     0,
   )
 }
