@@ -53,6 +53,11 @@ static std::string relation(const RouteTopKArgs& a) {
   return a.input_scale > 0 && a.norm_std >= 0 ? "" : "input_scale must be positive and norm_std not negative";
 }
 
+static std::string relation(const NormRouteTopKArgs& a) {
+  const std::string broken = relation(a.router_logits());
+  return broken.empty() ? relation(a.route()) : broken;
+}
+
 static std::string relation(const GroupedGemmArgs& a) {
   if (a.activation != Activation::kNone && a.activation != Activation::kSwiglu) return "activation must be none or swiglu";
   if (a.expert_offsets->rank != 1 || size(a.expert_offsets, 0) != size(a.weight, 0) + 1)

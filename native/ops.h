@@ -222,6 +222,68 @@ struct RouteTopKArgs {
   }
 };
 
+// Everything between attention and the experts of a layer with a one-layer router, in one pass over the hidden state: rms_norm of
+// x + delta, router_logits of the normalised rows, route_top_k of the logits. Each output is what those three ops give, on the
+// CPU bit by bit.
+struct NormRouteTopKArgs {
+  const Tensor* x;                // [T, H] f32
+  const Tensor* delta;            // [T, H] f32
+  const Tensor* previous_logits;  // [T, E] f32 or null (first layer)
+  const Tensor* norm_weight;      // [H] f32
+  const Tensor* router;           // [E, H] f32
+  const Tensor* residual_map;     // [E, E] f32; null exactly when previous_logits is
+  const Tensor* constant_router;  // [X, H] f32, X = 2C
+  Tensor* sum;                    // [T, H] f32; null when nothing reads it
+  Tensor* out;                    // [T, H] f32, normalised
+  Tensor* logits;                 // [T, E] f32
+  Tensor* constant_scores;        // [T, X] f32
+  Tensor* expert_indices;         // [T, K] i32
+  Tensor* expert_weights;         // [T, K] f32
+  Tensor* coefficients;           // [T, C+1] f32
+  Tensor* expert_offsets;         // [N+1] i32
+  Tensor* token_order;            // [T, K] i32
+  Tensor* expert_rows;            // [T, K] i32
+  float eps;
+  float norm_std;
+  float input_scale;
+  bool mixtral;
+
+  // The three ops.
+  RmsNormArgs norm() const { return {x, delta, norm_weight, sum, out, eps}; }
+  RouterLogitsArgs router_logits() const {
+    return {out, nullptr, previous_logits, router, residual_map, constant_router, logits, constant_scores};
+  }
+  RouteTopKArgs route() const {
+    return {logits,      constant_scores, expert_indices, expert_weights, coefficients, expert_offsets,
+            token_order, expert_rows,     norm_std,       input_scale,    mixtral};
+  }
+
+  template <class Visitor>
+  void visit(Visitor& v) {
+    v.in("x", x, "T H", DType::kF32);
+    v.in("delta", delta, "T H", DType::kF32);
+    v.optional_in("previous_logits", previous_logits, "T E", DType::kF32);
+    v.weight("norm_weight", norm_weight, "H", Layout::kRows);
+    v.weight("router", router, "E H", Layout::kRows);
+    v.optional_weight("residual_map", residual_map, "E E", Layout::kRows);
+    v.weight("constant_router", constant_router, "X H", Layout::kRows);
+    v.optional_out("sum", sum, "T H", DType::kF32);
+    v.out("out", out, "T H", DType::kF32);
+    v.out("logits", logits, "T E", DType::kF32);
+    v.out("constant_scores", constant_scores, "T X", DType::kF32);
+    v.out("expert_indices", expert_indices, "T K", DType::kI32);
+    v.out("expert_weights", expert_weights, "T K", DType::kF32);
+    v.out("coefficients", coefficients, "T _", DType::kF32);
+    v.out("expert_offsets", expert_offsets, "_", DType::kI32);
+    v.out("token_order", token_order, "T K", DType::kI32);
+    v.out("expert_rows", expert_rows, "T K", DType::kI32);
+    v.attribute("eps", eps);
+    v.attribute("norm_std", norm_std);
+    v.attribute("input_scale", input_scale);
+    v.attribute("mixtral", mixtral);
+  }
+};
+
 // For each row r of expert n: g = input_scale * weight[n] x[row], summed as linear does; out[r] = g, or with swiglu, where g is
 // F gate columns, then F up columns: out[r][f] = silu(g[f]) * g[F + f]. row is token_order[r] / K with token_order, else r.
 // Rows from expert_offsets[N] on are neither read nor written.

@@ -5,7 +5,8 @@
 //
 // for every kernel whose mangled name holds the word before the colon, on the architectures named (or * for all). HMMA>=16
 // asks for that many. Fails when a source does not compile without warnings, when a claim does not hold or names a kernel that
-// is not there, and when no claim speaks of a kernel.
+// is not there, and when no claim speaks of a kernel. Every kernel of native/cuda/kernels must hold the instructions of
+// await_inputs (native/cuda/cuda_queue.h) where the architecture has them, since each is launched programmatically.
 //
 //   node scripts/sass-check.mjs [--arch sm_80,sm_90a] [--list] [--all-opcodes] [--if-nvcc] [files]
 //
@@ -45,6 +46,8 @@ const opcodes = new Map([
   [0x108, 'MUFU'],
   [0x11d, 'BAR'],
   [0x1a8, 'ATOMG'],
+  [0x02e, 'ACQBULK'], // griddepcontrol.wait
+  [0x02d, 'PREEXIT'], // griddepcontrol.launch_dependents
 ])
 
 /** Opcode counts per kernel of a cubin, an ELF file with one .text section per kernel. Since Volta an instruction is 16 bytes. */
@@ -178,8 +181,14 @@ async function compile(source, architecture, folder) {
     .map(([name, counts]) => ({ name, usage: usage.get(name), counts }))
 }
 
+/** What every kernel that CudaQueue launches holds since sm_90, whatever its source claims. */
+function impliedTerms(source, architecture) {
+  const launched = source.startsWith(join(root, 'native', 'cuda', 'kernels'))
+  return launched && Number.parseInt(architecture.slice(3), 10) >= 90 ? ['ACQBULK', 'PREEXIT'] : []
+}
+
 /** What does not hold of a source's kernels on one architecture. */
-function refuteClaims(claims, kernels, architecture) {
+function refuteClaims(claims, implied, kernels, architecture) {
   const wrong = []
   const claimed = new Set()
   for (const { architectures, kernel, terms } of claims) {
@@ -194,8 +203,12 @@ function refuteClaims(claims, kernels, architecture) {
       }
     }
   }
-  for (const { name } of kernels) {
-    if (!claimed.has(name)) wrong.push(`${architecture} ${shortName(name)}: no claim speaks of it`)
+  for (const one of kernels) {
+    if (!claimed.has(one.name)) wrong.push(`${architecture} ${shortName(one.name)}: no claim speaks of it`)
+    for (const term of implied) {
+      const text = refute(term, one)
+      if (text) wrong.push(`${architecture} ${shortName(one.name)}: ${text}, as in await_inputs`)
+    }
   }
   return wrong
 }
@@ -281,7 +294,9 @@ try {
       ),
     )
     for (const { architecture, kernels, error } of results) {
-      const texts = error ? [error] : refuteClaims(readClaims(source), kernels, architecture)
+      const texts = error
+        ? [error]
+        : refuteClaims(readClaims(source), impliedTerms(source, architecture), kernels, architecture)
       for (const text of texts) wrong.push(`${relative(root, source)}: ${text}`)
       if (!options.list) continue
       for (const kernel of kernels)

@@ -1,26 +1,31 @@
 /** One MoE++ layer: router with gating residual, zero-computation experts, FFN experts. MODEL.md, "The MoE layer". */
 import type { ModelConfig } from '../config.js'
 import type { Buffer, ProgramBuilder, Weight } from '../program/builder.js'
-import { combine, groupedGemm, groupedSwiglu, linear, routerLogits, routeTopK } from '../program/ops.js'
+import {
+  addRmsNorm,
+  combine,
+  type Gating,
+  groupedGemm,
+  groupedSwiglu,
+  linear,
+  normRouteTopK,
+  type Route,
+  routerLogits,
+  routeTopK,
+} from '../program/ops.js'
 import type { ModelWeights } from './weights.js'
 
 export interface MoeInput {
   /** [T, H] what the layer's output is added to. */
   readonly residual: Buffer
-  /** [T, H] its RMSNorm: the input of router and experts. */
+  /** [T, H] its RMSNorm: the input of the experts. */
   readonly x: Buffer
-  /** [T, E] accumulated logits of the layer before; none in the first. */
-  readonly previousLogits: Buffer | undefined
+  readonly route: Route
   /** [H] of the norm that follows: the next layer's, or the last. */
   readonly nextNorm: Weight
 }
 
-export interface MoeOutput {
-  readonly sum: Buffer
-  readonly normalised: Buffer
-  readonly logits: Buffer
-}
-
+/** The experts of the layer, and the RMSNorm that follows. */
 export function moe(
   p: ProgramBuilder,
   w: ModelWeights,
@@ -28,18 +33,9 @@ export function moe(
   layer: number,
   input: MoeInput,
   names: { sum: string; out: string },
-): MoeOutput {
+): { sum: Buffer; out: Buffer } {
   const scope = `layers.${layer}`
-  const { logits, constantScores } = router(p, w, c, layer, input)
-  const route = routeTopK(p, scope, {
-    logits,
-    constantScores,
-    topK: c.topK,
-    ffnExperts: c.ffnExperts,
-    normStd: c.logitsNorm ? c.gateNormStd : 0,
-    inputScale: c.inputScale,
-    mixtral: c.mixtralGating,
-  })
+  const { route } = input
   const experts = expertWeights(w, c, layer)
   const hidden = groupedSwiglu(p, `${scope}.moe.gate_up`, {
     x: input.x,
@@ -48,7 +44,7 @@ export function moe(
     inputScale: c.inputScale,
   })
   const expertOut = groupedGemm(p, `${scope}.moe.down`, { x: hidden, route, weight: experts.down })
-  const { sum, out } = combine(
+  return combine(
     p,
     scope,
     {
@@ -62,40 +58,87 @@ export function moe(
     },
     names,
   )
-  return { sum, normalised: out, logits }
 }
 
-function router(p: ProgramBuilder, w: ModelWeights, c: ModelConfig, layer: number, input: MoeInput) {
+/** sum = x + delta, the RMSNorm `out` that the router and the experts read, and where they send each token. */
+export function normRouteTokens(
+  p: ProgramBuilder,
+  w: ModelWeights,
+  c: ModelConfig,
+  layer: number,
+  input: { x: Buffer; delta: Buffer; previousLogits: Buffer | undefined },
+): { sum: Buffer; out: Buffer; logits: Buffer; route: Route } {
   const scope = `layers.${layer}`
-  const gate = `model.layers.${layer}.mlp.moe.gate`
-  const width = 8 * c.experts
+  const norm = `${scope}.post_attention_norm`
+  const normWeight = w.small(`model.layers.${layer}.post_attention_layernorm.weight`, [c.hiddenSize])
+  if (c.twoLayerRouter) {
+    const { x, delta, previousLogits } = input
+    const middle = addRmsNorm(p, norm, { x, delta, weight: normWeight, eps: c.rmsNormEps })
+    return { ...middle, ...routeTokens(p, w, c, layer, { x: middle.out, previousLogits }) }
+  }
+  return normRouteTopK(
+    p,
+    scope,
+    {
+      ...input,
+      normWeight,
+      ...routerWeights(w, c, layer, input.previousLogits),
+      eps: c.rmsNormEps,
+      gating: gatingOf(c),
+    },
+    { norm, logits: `${scope}.router_logits` },
+  )
+}
+
+/** The router alone, on a normalised x. */
+export function routeTokens(
+  p: ProgramBuilder,
+  w: ModelWeights,
+  c: ModelConfig,
+  layer: number,
+  input: { x: Buffer; previousLogits: Buffer | undefined },
+): { logits: Buffer; route: Route } {
+  const scope = `layers.${layer}`
   const hidden = c.twoLayerRouter
     ? linear(p, `${scope}.router_hidden`, {
         x: input.x,
-        weight: w.small(`${gate}.wg.0.weight`, [width, c.hiddenSize]),
+        weight: w.small(`model.layers.${layer}.mlp.moe.gate.wg.0.weight`, [8 * c.experts, c.hiddenSize]),
         activation: 'tanh',
       })
     : undefined
-  const experts = `model.layers.${layer}.mlp.moe.experts.experts`
-  return routerLogits(
+  const { logits, constantScores } = routerLogits(
     p,
     `${scope}.router`,
-    {
-      x: input.x,
-      hidden,
-      previousLogits: input.previousLogits,
-      router: c.twoLayerRouter
-        ? w.small(`${gate}.wg.2.weight`, [c.experts, width])
-        : w.small(`${gate}.wg.weight`, [c.experts, c.hiddenSize]),
-      residualMap: input.previousLogits && w.small(`${gate}.gate_map.weight`, [c.experts, c.experts]),
-      constantRouter: w.small(
-        `${experts}.constant.wg`,
-        [2 * 2, c.hiddenSize],
-        [c.ffnExperts, c.ffnExperts + 1].map(e => `${experts}.${e}.wg.weight`),
-      ),
-    },
+    { ...input, hidden, ...routerWeights(w, c, layer, input.previousLogits) },
     `${scope}.router_logits`,
   )
+  return { logits, route: routeTopK(p, scope, { logits, constantScores, ...gatingOf(c) }) }
+}
+
+function gatingOf(c: ModelConfig): Gating {
+  return {
+    topK: c.topK,
+    ffnExperts: c.ffnExperts,
+    normStd: c.logitsNorm ? c.gateNormStd : 0,
+    inputScale: c.inputScale,
+    mixtral: c.mixtralGating,
+  }
+}
+
+function routerWeights(w: ModelWeights, c: ModelConfig, layer: number, previousLogits: Buffer | undefined) {
+  const gate = `model.layers.${layer}.mlp.moe.gate`
+  const experts = `model.layers.${layer}.mlp.moe.experts.experts`
+  return {
+    router: c.twoLayerRouter
+      ? w.small(`${gate}.wg.2.weight`, [c.experts, 8 * c.experts])
+      : w.small(`${gate}.wg.weight`, [c.experts, c.hiddenSize]),
+    residualMap: previousLogits && w.small(`${gate}.gate_map.weight`, [c.experts, c.experts]),
+    constantRouter: w.small(
+      `${experts}.constant.wg`,
+      [2 * 2, c.hiddenSize],
+      [c.ffnExperts, c.ffnExperts + 1].map(e => `${experts}.${e}.wg.weight`),
+    ),
+  }
 }
 
 function expertWeights(w: ModelWeights, c: ModelConfig, layer: number) {

@@ -4,7 +4,6 @@ import type { StoredRef } from '../checkpoint/tensor-ref.js'
 import type { ModelConfig } from '../config.js'
 import { type Buffer, ProgramBuilder } from '../program/builder.js'
 import {
-  addRmsNorm,
   attention,
   embedding,
   gatherRows,
@@ -16,7 +15,7 @@ import {
   type StepBuffers,
   topLogits,
 } from '../program/ops.js'
-import { moe } from './moe.js'
+import { moe, normRouteTokens } from './moe.js'
 import { type MatrixDType, ModelWeights } from './weights.js'
 
 /** Logits that sampling gets instead of a whole row: more than the default topK keeps, also where penalties lower many. */
@@ -68,12 +67,7 @@ export function recordMoepp(
   let previousLogits: Buffer | undefined
   for (let layer = 0; layer < c.layers; layer++) {
     const attended = selfAttention(p, w, c, layer, y, step, rotary)
-    const middle = addRmsNorm(p, `layers.${layer}.post_attention_norm`, {
-      x,
-      delta: attended,
-      weight: norm(`model.layers.${layer}.post_attention_layernorm.weight`),
-      eps: c.rmsNormEps,
-    })
+    const routed = normRouteTokens(p, w, c, layer, { x, delta: attended, previousLogits })
     const last = layer === c.layers - 1
     const nextNorm = last ? 'model.norm.weight' : `model.layers.${layer + 1}.input_layernorm.weight`
     const output = moe(
@@ -81,15 +75,15 @@ export function recordMoepp(
       w,
       c,
       layer,
-      { residual: middle.sum, x: middle.out, previousLogits, nextNorm: norm(nextNorm) },
+      { residual: routed.sum, x: routed.out, route: routed.route, nextNorm: norm(nextNorm) },
       {
         sum: `hidden_states.${layer + 1}`,
         out: last ? 'final_hidden' : `layers.${layer + 1}.input_norm.out`,
       },
     )
     x = output.sum
-    y = output.normalised
-    previousLogits = output.logits
+    y = output.out
+    previousLogits = routed.logits
   }
   const rows = gatherRows(p, 'logit_hidden', { x: y, rows: p.input('logit_rows', 'i32', ['R']) })
   const head = c.tieWordEmbeddings ? table : w.matrix('lm_head.weight', vocabulary)

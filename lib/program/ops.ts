@@ -171,45 +171,102 @@ export interface Route {
   readonly expertRows: Buffer
 }
 
+/** Attributes of top-K gating: native/ops.h, RouteTopKArgs. */
+export interface Gating {
+  readonly topK: number
+  readonly ffnExperts: number
+  readonly normStd: number
+  readonly inputScale: number
+  readonly mixtral: boolean
+}
+
+/** What route_top_k writes for T tokens and C constant experts. */
+function routeOutputs(scope: Label, tokens: Dimension, constants: number, gating: Gating) {
+  const picks = [tokens, gating.topK]
+  return {
+    expert_indices: { name: `${scope}.expert_indices`, shape: picks, dtype: 'i32' },
+    expert_weights: { name: `${scope}.expert_weights`, shape: picks },
+    coefficients: { name: `${scope}.coefficients`, shape: [tokens, constants + 1] },
+    expert_offsets: { name: `${scope}.expert_offsets`, shape: [gating.ffnExperts + 1], dtype: 'i32' },
+    token_order: { name: `${scope}.token_order`, shape: picks, dtype: 'i32' },
+    expert_rows: { name: `${scope}.expert_rows`, shape: picks, dtype: 'i32' },
+  } as const
+}
+
+const gatingAttributes = (gating: Gating) => ({
+  norm_std: gating.normStd,
+  input_scale: gating.inputScale,
+  mixtral: Number(gating.mixtral),
+})
+
+const routeOf = (written: Record<keyof ReturnType<typeof routeOutputs>, Buffer>): Route => ({
+  expertIndices: written.expert_indices,
+  expertWeights: written.expert_weights,
+  coefficients: written.coefficients,
+  expertOffsets: written.expert_offsets,
+  tokenOrder: written.token_order,
+  expertRows: written.expert_rows,
+})
+
 /** `scope`.expert_indices and `scope`.expert_weights are the picks, [T, K]. */
 export function routeTopK(
   p: ProgramBuilder,
   scope: Label,
-  args: {
-    logits: Buffer
-    constantScores: Buffer
-    topK: number
-    ffnExperts: number
-    normStd: number
-    inputScale: number
-    mixtral: boolean
-  },
+  args: { logits: Buffer; constantScores: Buffer } & Gating,
 ): Route {
-  const tokens = dimension(args.logits, 0)
-  const picks = [tokens, args.topK]
   const constants = Number(dimension(args.constantScores, 1)) / 2
   const written = p.op(
     'route_top_k',
     `${scope}.route_top_k`,
     { logits: args.logits, constant_scores: args.constantScores },
-    {
-      expert_indices: { name: `${scope}.expert_indices`, shape: picks, dtype: 'i32' },
-      expert_weights: { name: `${scope}.expert_weights`, shape: picks },
-      coefficients: { name: `${scope}.coefficients`, shape: [tokens, constants + 1] },
-      expert_offsets: { name: `${scope}.expert_offsets`, shape: [args.ffnExperts + 1], dtype: 'i32' },
-      token_order: { name: `${scope}.token_order`, shape: picks, dtype: 'i32' },
-      expert_rows: { name: `${scope}.expert_rows`, shape: picks, dtype: 'i32' },
-    },
-    { norm_std: args.normStd, input_scale: args.inputScale, mixtral: Number(args.mixtral) },
+    routeOutputs(scope, dimension(args.logits, 0), constants, args),
+    gatingAttributes(args),
   )
-  return {
-    expertIndices: written.expert_indices,
-    expertWeights: written.expert_weights,
-    coefficients: written.coefficients,
-    expertOffsets: written.expert_offsets,
-    tokenOrder: written.token_order,
-    expertRows: written.expert_rows,
-  }
+  return routeOf(written)
+}
+
+/** addRmsNorm, routerLogits of its `out` and routeTopK in one: a one-layer router. Outputs have the names that those give them. */
+export function normRouteTopK(
+  p: ProgramBuilder,
+  scope: Label,
+  args: {
+    x: Buffer
+    delta: Buffer
+    previousLogits: Buffer | undefined
+    normWeight: Weight
+    router: Weight
+    residualMap: Weight | undefined
+    constantRouter: Weight
+    eps: number
+    gating: Gating
+  },
+  names: { norm: Label; logits: string },
+): { sum: Buffer; out: Buffer; logits: Buffer; route: Route } {
+  const { x, delta, router, constantRouter, eps, gating } = args
+  const tokens = dimension(x, 0)
+  const scores = size(constantRouter, 0)
+  const written = p.op(
+    'norm_route_top_k',
+    `${scope}.norm_route_top_k`,
+    {
+      x,
+      delta,
+      previous_logits: args.previousLogits,
+      norm_weight: args.normWeight,
+      router,
+      residual_map: args.residualMap,
+      constant_router: constantRouter,
+    },
+    {
+      sum: { name: `${names.norm}.sum`, shape: x.shape },
+      out: { name: `${names.norm}.out`, shape: x.shape },
+      logits: { name: names.logits, shape: [tokens, size(router, 0)] },
+      constant_scores: { name: `${scope}.router.constant_scores`, shape: [tokens, scores] },
+      ...routeOutputs(scope, tokens, scores / 2, gating),
+    },
+    { eps, ...gatingAttributes(gating) },
+  )
+  return { sum: written.sum, out: written.out, logits: written.logits, route: routeOf(written) }
 }
 
 /** silu(gate x) * (up x) of each token's FFN experts; weight [N, 2F, H] gives [T, K, F], rows sorted by expert. */

@@ -187,9 +187,13 @@ Status CudaDevice::open() {
   }
   MOEPP_CUDA_CHECK(simt::create_stream(&stream_));
   MOEPP_CUDA_CHECK(simt::create_stream(&memory_stream_));
-  MOEPP_CUDA_CHECK(simt::allocate(&workspace_, static_cast<size_t>(kWorkspaceBytes)));
+  constexpr size_t kCounterBytes = CudaQueue::kCounters * sizeof(unsigned);
+  MOEPP_CUDA_CHECK(simt::allocate(&workspace_, static_cast<size_t>(kWorkspaceBytes) + kCounterBytes));
+  auto* counters = static_cast<std::byte*>(workspace_) + kWorkspaceBytes;
+  MOEPP_CUDA_CHECK(simt::clear(counters, kCounterBytes, stream_));
   queue_ = std::make_unique<CudaQueue>(stream_, properties_.multiprocessors, capability());
   queue_->set_workspace(workspace_, kWorkspaceBytes);
+  queue_->set_counters(reinterpret_cast<unsigned*>(counters));
   return {};
 }
 

@@ -6,6 +6,30 @@
 
 namespace moepp::cuda {
 
+// How kernels follow one another: every kernel is launched by CudaQueue::launch, and every thread of it calls await_inputs(), at
+// one place, before it reads what another kernel wrote, or writes anything. Since sm_90 its blocks may start while the last
+// blocks of the kernel before are still running (programmatic dependent launch; in a recorded step the edges of the graph are
+// such): what stands before await_inputs() is only arithmetic on arguments, and prefetches of weights. The emulation refuses a
+// thread that ends without it, and scripts/sass-check.mjs a kernel that has no such instruction.
+//
+// The next kernel is let go only after the wait, so that at most one is ahead: when a kernel starts, all but the one before it
+// have ended, and await_inputs() needs to be right about that one alone.
+SIMT_DEVICE void await_inputs() {
+  simt::wait_for_dependencies();
+  simt::launch_dependents();
+}
+
+// Before await_inputs(): asks L2 for `bytes` of a weight, shared out among the threads of the grid. Nothing where no kernel
+// starts early. Only a hint: a wrong address costs time, not correctness.
+SIMT_DEVICE void prefetch_weight(const void* data, int64_t bytes) {
+#if SIMT_HAS_SM90
+  constexpr int64_t kLine = 128;
+  const int64_t thread = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x,
+                threads = static_cast<int64_t>(gridDim.x) * blockDim.x;
+  for (int64_t at = thread * kLine; at < bytes; at += threads * kLine) simt::prefetch_l2(static_cast<const char*>(data) + at);
+#endif
+}
+
 class CudaQueue : public Queue {
  public:
   // compute_capability: 10 * major + minor.
@@ -28,7 +52,20 @@ class CudaQueue : public Queue {
   void* workspace() const { return workspace_; }
   int64_t workspace_bytes() const { return workspace_bytes_; }
 
-  // A launcher hands in what each launch returned; the device looks once per step.
+  // Zeros with which the blocks of one kernel find out which of them is the last to finish; a kernel leaves zeros behind. Null:
+  // none.
+  static constexpr int kCounters = 4096;
+  void set_counters(unsigned* counters) { counters_ = counters; }
+  unsigned* counters() const { return counters_; }
+
+  template <class... Parameters, class... Arguments>
+  void launch(void (*kernel)(Parameters...), simt::Launch how, Arguments&&... arguments) {
+    how.stream = stream_;
+    how.programmatic = SIMT_EMULATED || compute_capability_ >= 90;
+    check(simt::launch(kernel, how, static_cast<Arguments&&>(arguments)...));
+  }
+
+  // The first error among the launches and what is handed in here; the device looks after each op.
   void check(simt::Error error) {
     if (first_error_ == simt::kSuccess) first_error_ = error;
   }
@@ -43,6 +80,7 @@ class CudaQueue : public Queue {
   int multiprocessors_, compute_capability_;
   void* workspace_ = nullptr;
   int64_t workspace_bytes_ = 0;
+  unsigned* counters_ = nullptr;
   simt::Error first_error_ = simt::kSuccess;
 };
 

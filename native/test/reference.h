@@ -29,6 +29,8 @@ std::string check_attention(const AttentionArgs& args, const Tokens& tokens, con
 std::string check_router_logits(const RouterLogitsArgs& args, const Tokens& tokens);
 // All tokens: the rows of a token depend on the others.
 std::string check_route_top_k(const RouteTopKArgs& args);
+// sum and out of the tokens, and what the router and top-k gating make of the `out` and the logits that are there.
+std::string check_norm_route_top_k(const NormRouteTopKArgs& args, const Tokens& tokens);
 std::string check_combine(const CombineArgs& args, const Tokens& tokens);
 std::string check_gather_rows(const GatherRowsArgs& args);
 std::string check_top_logits(const TopLogitsArgs& args);

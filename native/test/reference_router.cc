@@ -164,4 +164,10 @@ std::string check_route_top_k(const RouteTopKArgs& args) {
   return check_order(args);
 }
 
+std::string check_norm_route_top_k(const NormRouteTopKArgs& args, const Tokens& tokens) {
+  std::string text = check_rms_norm(args.norm(), tokens);
+  if (text.empty()) text = check_router_logits(args.router_logits(), tokens);
+  return text.empty() ? check_route_top_k(args.route()) : text;
+}
+
 }  // namespace moepp::test

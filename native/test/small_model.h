@@ -74,10 +74,7 @@ class SmallModel {
     const std::string mixed = made("mixed", DType::kF32, {kTokens, h});
     op("linear", "linear" + layer, {{"x", in_y}, {"weight", weight("w" + layer, {h, h})}, {"out", mixed}}, {{"activation", 1}});
     const std::string sum = made("sum", DType::kF32, {kTokens, h}), z = made("z", DType::kF32, {kTokens, h});
-    op("rms_norm", "middle" + layer, {{"x", *x}, {"delta", mixed}, {"weight", "norm"}, {"sum", sum}, {"out", z}},
-       {{"eps", 1e-6}});
-    std::map<std::string, std::string> router = {{"x", z},
-                                                 {"router", weight("router" + layer, {kExperts, h})},
+    std::map<std::string, std::string> router = {{"router", weight("router" + layer, {kExperts, h})},
                                                  {"constant_router", weight("constant_router" + layer, {4, h})},
                                                  {"logits", made("router_logits", DType::kF32, {kTokens, kExperts})},
                                                  {"constant_scores", made("scores", DType::kF32, {kTokens, 4})}};
@@ -85,18 +82,28 @@ class SmallModel {
       router["previous_logits"] = *previous;
       router["residual_map"] = weight("map" + layer, {kExperts, kExperts});
     }
-    op("router_logits", "router" + layer, router);
+    const std::map<std::string, std::string> picks = {{"expert_indices", made("indices", DType::kI32, {kTokens, kChosen})},
+                                                      {"expert_weights", made("weights", DType::kF32, {kTokens, kChosen})},
+                                                      {"coefficients", made("coefficients", DType::kF32, {kTokens, 3})},
+                                                      {"expert_offsets", made("offsets", DType::kI32, {kFfnExperts + 1})},
+                                                      {"token_order", made("order", DType::kI32, {kTokens, kChosen})},
+                                                      {"expert_rows", made("expert_rows", DType::kI32, {kTokens, kChosen})}};
+    std::map<std::string, double> gating = {{"norm_std", 1}, {"input_scale", 2}, {"mixtral", 0}};
+    if (layer == "1") {  // as models with a two-layer router
+      op("rms_norm", "middle" + layer, {{"x", *x}, {"delta", mixed}, {"weight", "norm"}, {"sum", sum}, {"out", z}},
+         {{"eps", 1e-6}});
+      router["x"] = z;
+      op("router_logits", "router" + layer, router);
+      std::map<std::string, std::string> route = {{"logits", "router_logits" + layer}, {"constant_scores", "scores" + layer}};
+      route.insert(picks.begin(), picks.end());
+      op("route_top_k", "route" + layer, route, gating);
+    } else {
+      router.insert({{"x", *x}, {"delta", mixed}, {"norm_weight", "norm"}, {"sum", sum}, {"out", z}});
+      router.insert(picks.begin(), picks.end());
+      gating["eps"] = 1e-6;
+      op("norm_route_top_k", "route" + layer, router, gating);
+    }
     *previous = "router_logits" + layer;
-    op("route_top_k", "route" + layer,
-       {{"logits", *previous},
-        {"constant_scores", "scores" + layer},
-        {"expert_indices", made("indices", DType::kI32, {kTokens, kChosen})},
-        {"expert_weights", made("weights", DType::kF32, {kTokens, kChosen})},
-        {"coefficients", made("coefficients", DType::kF32, {kTokens, 3})},
-        {"expert_offsets", made("offsets", DType::kI32, {kFfnExperts + 1})},
-        {"token_order", made("order", DType::kI32, {kTokens, kChosen})},
-        {"expert_rows", made("expert_rows", DType::kI32, {kTokens, kChosen})}},
-       {{"norm_std", 1}, {"input_scale", 2}, {"mixtral", 0}});
     const std::string up = made("up", DType::kF32, {kTokens, kChosen, kFfn}),
                       down = made("down", DType::kF32, {kTokens, kChosen, h});
     op("grouped_gemm", "up" + layer,

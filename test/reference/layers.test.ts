@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import type { ModelConfig } from '../../lib/config.js'
 import { RopeFrequencies } from '../../lib/model/frequencies.js'
-import { moe } from '../../lib/model/moe.js'
+import { moe, routeTokens } from '../../lib/model/moe.js'
 import { ModelWeights } from '../../lib/model/weights.js'
 import {
   combine,
@@ -73,7 +73,8 @@ async function moeLayer(layer: LayerCase, data: Golden, isa: string): Promise<Re
       })
       const previousLogits = residual ? p.input('previous', 'f32', ['T', c.experts]) : undefined
       const names = { sum: 'sum', out: 'out' }
-      return [moe(p, w, c, 0, { residual: x, x, previousLogits, nextNorm: ones }, names).normalised]
+      const { route } = routeTokens(p, w, c, 0, { x, previousLogits })
+      return [moe(p, w, c, 0, { residual: x, x, route, nextNorm: ones }, names).out]
     },
     [
       {

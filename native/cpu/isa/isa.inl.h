@@ -41,6 +41,7 @@ inline void run_any_gemm(const Gemm& gemm, ThreadPool& pool) {
 
 #include "../kernels/grouped_gemm.inl.h"
 #include "../kernels/linear.inl.h"
+#include "../kernels/norm_route_top_k.inl.h"
 #include "../kernels/rms_norm.inl.h"
 #include "../kernels/rope_store.inl.h"
 #include "../kernels/rope_table.inl.h"

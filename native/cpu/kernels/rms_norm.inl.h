@@ -21,32 +21,37 @@ inline void scale_row(const float* x, float scale, const float* weight, float* o
   store_n(out + i, load_n(x + i, n) * s * load_n(weight + i, n), n);
 }
 
-inline void rms_norm(const RmsNormArgs& args, Queue& queue) {
+// The rows [first, last).
+inline void norm_rows(const RmsNormArgs& args, int64_t first, int64_t last) {
   const int64_t h = args.x->shape[1];
   const bool added = args.delta != nullptr;
-  for_row_blocks(queue, args.x->shape[0], (added ? 20 : 12) * h, [&](int64_t first, int64_t last) {
-    for (int64_t t = first; t < last; t++) {
-      const float* x = args.x->f32() + t * h;
-      const float* delta = added ? args.delta->f32() + t * h : nullptr;
-      float* out = args.out->f32() + t * h;
-      // The row of sums is read again below: it stays in out when nobody wants it.
-      float* row = args.sum != nullptr ? args.sum->f32() + t * h : out;
-      SumOfSquares squares;
-      int64_t i = 0;
-      for (; i + 2 * kLanes <= h; i += 2 * kLanes) {
-        Vf a = load(x + i), b = load(x + i + kLanes);
-        if (added) a = a + load(delta + i), b = b + load(delta + i + kLanes);
-        store(row + i, a);
-        store(row + i + kLanes, b);
-        squares.add(a, b);
-      }
-      for (; i < h; i += kLanes) {
-        const int n = h - i < kLanes ? static_cast<int>(h - i) : kLanes;
-        const Vf a = added ? load_n(x + i, n) + load_n(delta + i, n) : load_n(x + i, n);
-        store_n(row + i, a, n);
-        squares.add(a);
-      }
-      scale_row(row, squares.inverse_rms(h, args.eps), args.weight->f32(), out, h);
+  for (int64_t t = first; t < last; t++) {
+    const float* x = args.x->f32() + t * h;
+    const float* delta = added ? args.delta->f32() + t * h : nullptr;
+    float* out = args.out->f32() + t * h;
+    // The row of sums is read again below: it stays in out when nobody wants it.
+    float* row = args.sum != nullptr ? args.sum->f32() + t * h : out;
+    SumOfSquares squares;
+    int64_t i = 0;
+    for (; i + 2 * kLanes <= h; i += 2 * kLanes) {
+      Vf a = load(x + i), b = load(x + i + kLanes);
+      if (added) a = a + load(delta + i), b = b + load(delta + i + kLanes);
+      store(row + i, a);
+      store(row + i + kLanes, b);
+      squares.add(a, b);
     }
-  });
+    for (; i < h; i += kLanes) {
+      const int n = h - i < kLanes ? static_cast<int>(h - i) : kLanes;
+      const Vf a = added ? load_n(x + i, n) + load_n(delta + i, n) : load_n(x + i, n);
+      store_n(row + i, a, n);
+      squares.add(a);
+    }
+    scale_row(row, squares.inverse_rms(h, args.eps), args.weight->f32(), out, h);
+  }
+}
+
+inline void rms_norm(const RmsNormArgs& args, Queue& queue) {
+  const int64_t h = args.x->shape[1];
+  for_row_blocks(queue, args.x->shape[0], (args.delta != nullptr ? 20 : 12) * h,
+                 [&](int64_t first, int64_t last) { norm_rows(args, first, last); });
 }

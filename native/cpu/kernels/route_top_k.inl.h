@@ -1,3 +1,4 @@
+#pragma once
 #include "rows.inl.h"
 
 // The K largest logits of one token, the higher first, equal ones in ascending order of index. A NaN counts as minus infinity,
@@ -96,18 +97,21 @@ inline void sort_picks(const RouteTopKArgs& args, int64_t picks, int64_t n) {
   offsets[0] = 0;
 }
 
+// The picks of the tokens [first, last), not sorted yet.
+inline void gate_rows(const RouteTopKArgs& args, int64_t first, int64_t last) {
+  const int64_t e = args.logits->shape[1], c = args.constant_scores->shape[1] / 2, k = args.expert_indices->shape[1];
+  for (int64_t t = first; t < last; t++) {
+    const float* logits = args.logits->f32() + t * e;
+    int32_t* picks = args.expert_indices->i32() + t * k;
+    pick_experts(logits, e, k, picks);
+    weigh_picks(args, logits, e, k, picks, args.expert_weights->f32() + t * k);
+    collapse_picks(args, t, e, c, k);
+  }
+}
+
 inline void route_top_k(const RouteTopKArgs& args, Queue& queue) {
-  const int64_t tokens = args.logits->shape[0], e = args.logits->shape[1], c = args.constant_scores->shape[1] / 2;
-  const int64_t k = args.expert_indices->shape[1];
+  const int64_t tokens = args.logits->shape[0], e = args.logits->shape[1];
   constexpr int64_t kBytesPerLogit = 40;  // the work on a logit takes the time of about that many bytes
-  for_row_blocks(queue, tokens, kBytesPerLogit * e, [&](int64_t first, int64_t last) {
-    for (int64_t t = first; t < last; t++) {
-      const float* logits = args.logits->f32() + t * e;
-      int32_t* picks = args.expert_indices->i32() + t * k;
-      pick_experts(logits, e, k, picks);
-      weigh_picks(args, logits, e, k, picks, args.expert_weights->f32() + t * k);
-      collapse_picks(args, t, e, c, k);
-    }
-  });
-  sort_picks(args, tokens * k, e - c - 2);
+  for_row_blocks(queue, tokens, kBytesPerLogit * e, [&](int64_t first, int64_t last) { gate_rows(args, first, last); });
+  sort_picks(args, tokens * args.expert_indices->shape[1], args.expert_offsets->shape[0] - 1);
 }

@@ -1,3 +1,4 @@
+#pragma once
 #include "rows.inl.h"
 
 // Dot products of a few tokens with a few router rows. Each (token, row) has one vector of partial sums along H, to which the
@@ -94,8 +95,9 @@ inline void router_rows(const RouterLogitsArgs& args, const RouterInput& input, 
   if (r < r_last) router_tokens<1>(args, input, first, last, r);
 }
 
+constexpr int64_t kRouterBlock = 16;  // tokens whose inputs stay in the second-level cache while all weights pass
+
 inline void router_logits(const RouterLogitsArgs& args, Queue& queue) {
-  constexpr int64_t kBlockTokens = 16;      // whose inputs stay in the second-level cache while all weights pass
   constexpr int64_t kSmallJob = 16 * 1024;  // products: a microsecond of one core
   ThreadPool& pool = static_cast<ThreadPool&>(queue);
   const int64_t tokens = args.x->shape[0], e = args.logits->shape[1], all = e + args.constant_scores->shape[1];
@@ -105,7 +107,7 @@ inline void router_logits(const RouterLogitsArgs& args, Queue& queue) {
                                  {args.x->f32(), args.x->shape[1], e, two_layers ? all : e}};
   // A task is a block of tokens, or with few tokens a few rows of weights against one.
   const bool small = tokens * (e * z.shape[1] + (all - e) * args.x->shape[1]) <= kSmallJob;
-  const int64_t block = small ? tokens : kBlockTokens;
+  const int64_t block = small ? tokens : kRouterBlock;
   const int64_t token_blocks = tokens == 0 ? 0 : (tokens + block - 1) / block;
   const int64_t row_step = small || token_blocks >= pool.threads() ? all : kRouterRows;
   const int64_t row_blocks = (all + row_step - 1) / row_step;

@@ -13,6 +13,7 @@ constexpr int kBlocksPerProcessor = 8;
 
 // One block per (unit, query head), one thread per dimension.
 __global__ void __launch_bounds__(256) fold_chunks(Attention a) {
+  await_inputs();
   const int unit = static_cast<int>(blockIdx.x), head = static_cast<int>(blockIdx.y), d = a.step.head_dim;
   const int token = a.unit_token(unit), i = static_cast<int>(threadIdx.x);
   if (token < 0 || i >= d) return;
@@ -30,9 +31,9 @@ __global__ void __launch_bounds__(256) fold_chunks(Attention a) {
   a.out[(static_cast<int64_t>(token) * a.hq + head) * d + i] = sum * (1.0f / state.total);
 }
 
-simt::Error attend(const Attention& a, DType cache, bool split, int splits, const CudaQueue& queue) {
-  return has_mma(a, cache, queue.compute_capability()) ? attend_mma(a, split, splits, queue.stream())
-                                                       : attend_f32(a, cache, split, splits, queue.stream());
+void attend(const Attention& a, DType cache, bool split, int splits, CudaQueue& queue) {
+  has_mma(a, cache, queue.compute_capability()) ? attend_mma(a, split, splits, queue)
+                                                : attend_f32(a, cache, split, splits, queue);
 }
 
 // All units, as many at a time as the workspace holds.
@@ -45,10 +46,10 @@ void attend_split(Attention a, DType cache, int units, CudaQueue& queue) {
     a.states = reinterpret_cast<float2*>(a.sums + a.units * rows * a.step.head_dim);
     const int blocks = a.units * a.step.kv_heads;
     const int splits = min(a.chunks, max(1, kBlocksPerProcessor * queue.multiprocessors() / blocks));
-    queue.check(attend(a, cache, true, splits, queue));
+    attend(a, cache, true, splits, queue);
     const dim3 grid(static_cast<unsigned>(a.units), static_cast<unsigned>(a.hq));
     const dim3 threads(static_cast<unsigned>((a.step.head_dim + 31) / 32 * 32));
-    queue.check(simt::launch(fold_chunks, {grid, threads, 0, queue.stream()}, a));
+    queue.launch(fold_chunks, {grid, threads}, a);
   }
 }
 
@@ -73,7 +74,7 @@ void attention(const AttentionArgs& args, Queue& queue) {
     return;
   }
   a.few = can_split && a.step.sequences > 1 ? kFewOfSequence : 0;
-  stream.check(attend(a, cache, false, 1, stream));
+  attend(a, cache, false, 1, stream);
   if (a.few > 0) attend_split(a, cache, a.few * a.step.sequences, stream);
 }
 

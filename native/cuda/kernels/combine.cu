@@ -84,6 +84,9 @@ SIMT_HOST_DEVICE size_t row_bytes(int h) {
 
 template <int N>
 __global__ void __launch_bounds__(kThreads) combine_rows(Rows r) {
+  prefetch_weight(r.norm_weight, static_cast<int64_t>(r.h) * 4);
+  prefetch_weight(r.constants, static_cast<int64_t>(r.c) * r.h * 4);
+  await_inputs();
   auto* row = simt::smem<float>();
   auto* partial = row + row_bytes(r.h) / 4;
   auto* count = reinterpret_cast<int*>(partial + kWarps);
@@ -127,8 +130,8 @@ void combine(const CombineArgs& args, Queue& queue) {
   r.k = static_cast<int>(args.expert_rows->shape[1]);
   r.eps = args.eps;
   const size_t bytes = row_bytes(r.h) + 2 * kWarps * sizeof(float) + static_cast<size_t>(1 + r.c + r.k) * sizeof(Term);
-  const simt::Launch how = {dim3(static_cast<unsigned>(args.x->shape[0])), dim3(kThreads), bytes, stream.stream()};
-  stream.check(simt::launch(r.h % 4 == 0 ? combine_rows<4> : combine_rows<1>, how, r));
+  const simt::Launch how = {dim3(static_cast<unsigned>(args.x->shape[0])), dim3(kThreads), bytes};
+  stream.launch(r.h % 4 == 0 ? combine_rows<4> : combine_rows<1>, how, r);
 }
 
 }  // namespace moepp::cuda

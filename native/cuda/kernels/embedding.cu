@@ -14,6 +14,7 @@ constexpr int kThreads = 128;
 // N elements at a time: 4 where rows are whole fours, else 1.
 template <class E, int N>
 __global__ void __launch_bounds__(kThreads) embed_rows(const int32_t* tokens, const E* table, int64_t pitch, float* out, int h) {
+  await_inputs();
   const E* row = table + tokens[blockIdx.x] * pitch;
   float* to = out + static_cast<int64_t>(blockIdx.x) * h;
   for (int i = static_cast<int>(threadIdx.x) * N; i < h; i += kThreads * N) {
@@ -24,10 +25,10 @@ __global__ void __launch_bounds__(kThreads) embed_rows(const int32_t* tokens, co
 }
 
 template <class E>
-simt::Error embed(const EmbeddingArgs& args, int64_t pitch, const simt::Launch& how) {
+void embed(const EmbeddingArgs& args, int64_t pitch, const simt::Launch& how, CudaQueue& queue) {
   const auto h = static_cast<int>(args.table->shape[1]);
   const auto kernel = h % 4 == 0 ? embed_rows<E, 4> : embed_rows<E, 1>;
-  return simt::launch(kernel, how, args.tokens->i32(), args.table->as<const E>(), pitch, args.out->f32(), h);
+  queue.launch(kernel, how, args.tokens->i32(), args.table->as<const E>(), pitch, args.out->f32(), h);
 }
 
 }  // namespace
@@ -37,8 +38,8 @@ void embedding(const EmbeddingArgs& args, Queue& queue) {
   const Tensor& table = *args.table;
   // Panels are rows with a pitch on a GPU (weight_layout.h).
   const int64_t pitch = table.layout == Layout::kRows ? table.shape[1] : weight_pitch(table.dtype, table.shape[1]);
-  const simt::Launch how = {dim3(static_cast<unsigned>(args.tokens->shape[0])), dim3(kThreads), 0, stream.stream()};
-  stream.check(table.dtype == DType::kF32 ? embed<float>(args, pitch, how) : embed<simt::bf16>(args, pitch, how));
+  const simt::Launch how = {dim3(static_cast<unsigned>(args.tokens->shape[0])), dim3(kThreads)};
+  table.dtype == DType::kF32 ? embed<float>(args, pitch, how, stream) : embed<simt::bf16>(args, pitch, how, stream);
 }
 
 }  // namespace moepp::cuda

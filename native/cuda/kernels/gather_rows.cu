@@ -12,6 +12,7 @@ constexpr int kThreads = 128;
 
 template <int N>
 __global__ void __launch_bounds__(kThreads) copy_rows(const float* x, const int32_t* rows, float* out, int h) {
+  await_inputs();
   const float* from = x + static_cast<int64_t>(rows[blockIdx.x]) * h;
   float* to = out + static_cast<int64_t>(blockIdx.x) * h;
   for (int i = static_cast<int>(threadIdx.x) * N; i < h; i += kThreads * N) {
@@ -26,8 +27,8 @@ __global__ void __launch_bounds__(kThreads) copy_rows(const float* x, const int3
 void gather_rows(const GatherRowsArgs& args, Queue& queue) {
   CudaQueue& stream = CudaQueue::from(queue);
   const auto h = static_cast<int>(args.x->shape[1]);
-  const simt::Launch how = {dim3(static_cast<unsigned>(args.rows->shape[0])), dim3(kThreads), 0, stream.stream()};
-  stream.check(simt::launch(h % 4 == 0 ? copy_rows<4> : copy_rows<1>, how, args.x->f32(), args.rows->i32(), args.out->f32(), h));
+  const simt::Launch how = {dim3(static_cast<unsigned>(args.rows->shape[0])), dim3(kThreads)};
+  stream.launch(h % 4 == 0 ? copy_rows<4> : copy_rows<1>, how, args.x->f32(), args.rows->i32(), args.out->f32(), h);
 }
 
 }  // namespace moepp::cuda

@@ -27,10 +27,37 @@ Gemm gemm_of(const GroupedGemmArgs& args) {
   return g;
 }
 
-GemmKernel choose_gemm(const Gemm& g, const CudaQueue& queue) {
+namespace {
+
+// Whether to stream the weights past f32 activations, 8 rows of a group at a time (decode.cu), rather than take tiles of 32 rows
+// through tensor cores. Both are bound by reading the weights; the numbers are computed for an H100 of 132 multiprocessors
+// at 1.75 GHz and 3.0 TB/s, none is measured.
+//
+// Streaming 8 rows costs 16 KB of x from L1 (128 bytes a clock) and 512 FMAs per lane for 4 KB of weights: some 160 clocks, so
+// the chip could stream 132 * 1.75 GHz * 25 bytes = 5.9 TB/s, twice what memory gives. A group with more than 8 rows reads its
+// weights again, then from L2 (about 5.5 TB/s).
+//   experts  A mean of 4 rows or less: by a Poisson distribution one group of 50 has more than 8. That is up to 32 tokens with 16
+//            experts and top-2. From there on, tensor cores: 32 rows of a tile are 64 operations per weight, 96 TFLOP/s of some
+//            600.
+//   dense    9 to 32 tokens are 2 to 4 passes, 1.5 to 2.6 times one. A tile of 32 columns keeps 14 KB of weights on their way,
+//   and
+//            3.0 TB/s times 0.7 us take 2.1 MB, 150 tiles: below half a tile per multiprocessor, tiles would take longer (o, 1536
+//            columns: 48 tiles and 0.7 MB).
+// So swapping the operands (weights as the rows of the product) would gain nothing: it makes the padding smaller, 8 rows instead
+// of 16, of products that wait for the weights.
+bool streams_weights(const Gemm& g, const CudaQueue& queue) {
+  constexpr int kPass = 8, kMeanRows = 4, kMostDenseRows = 32, kTileColumns = 32;
   // A token's picks are of different experts, so that no group has more rows than there are tokens.
-  constexpr int kDecodeRows = 8, kNarrowRows = 32;
-  if (g.rows / g.top_k <= kDecodeRows) return GemmKernel::kDecode;
+  if (g.rows / g.top_k <= kPass) return true;
+  if (g.groups > 1) return g.rows <= kMeanRows * g.groups;
+  return g.rows <= kMostDenseRows && 2 * ((g.weight_rows + kTileColumns - 1) / kTileColumns) < queue.multiprocessors();
+}
+
+}  // namespace
+
+GemmKernel choose_gemm(const Gemm& g, const CudaQueue& queue) {
+  constexpr int kNarrowRows = 32;
+  if (streams_weights(g, queue)) return GemmKernel::kDecode;
   if (g.dtype != DType::kBf16 || queue.compute_capability() < 80) return GemmKernel::kF32;
   // On average; and wide tiles must give every multiprocessor one.
   const int64_t wide_tiles = static_cast<int64_t>(g.rows / 128) * (g.weight_rows / 128);

@@ -40,6 +40,8 @@ SIMT_DEVICE float4 scaled(float4 v, float scale, float4 w) {
 // Vector is float4 where rows are whole float4s, else float.
 template <class Vector>
 __global__ void __launch_bounds__(kThreads) rms_norm_rows(Rows rows) {
+  prefetch_weight(rows.weight, static_cast<int64_t>(rows.h) * 4);
+  await_inputs();
   auto* partial = simt::smem<float>();
   auto* row = reinterpret_cast<Vector*>(partial + kWarps);
   const int n = rows.h / static_cast<int>(sizeof(Vector) / sizeof(float));
@@ -76,8 +78,8 @@ void rms_norm(const RmsNormArgs& args, Queue& queue) {
                      h,
                      args.eps};
   const simt::Launch how = {dim3(static_cast<unsigned>(args.x->shape[0])), dim3(kThreads),
-                            (kWarps + static_cast<size_t>(h)) * sizeof(float), stream.stream()};
-  stream.check(h % 4 == 0 ? simt::launch(rms_norm_rows<float4>, how, rows) : simt::launch(rms_norm_rows<float>, how, rows));
+                            (kWarps + static_cast<size_t>(h)) * sizeof(float)};
+  stream.launch(h % 4 == 0 ? rms_norm_rows<float4> : rms_norm_rows<float>, how, rows);
 }
 
 }  // namespace moepp::cuda

@@ -35,6 +35,7 @@ SIMT_DEVICE void rotate(float (&low)[N], float (&high)[N], const float* cosine, 
 // E: the cache's type. A thread takes N dimensions of a head and the N that they are rotated with.
 template <class E, int N>
 __global__ void __launch_bounds__(kThreads) rope_rows(Rope r) {
+  await_inputs();
   const int t = static_cast<int>(blockIdx.x), d = r.step.head_dim, half = d / 2, hkv = r.step.kv_heads;
   const int heads = r.hq + 2 * hkv, pieces = half / N;
   const float* row = r.qkv + static_cast<int64_t>(t) * heads * d;
@@ -64,8 +65,8 @@ __global__ void __launch_bounds__(kThreads) rope_rows(Rope r) {
 }
 
 template <class E>
-simt::Error rope(const Rope& r, const simt::Launch& how) {
-  return simt::launch(r.step.head_dim % 8 == 0 ? rope_rows<E, 4> : rope_rows<E, 1>, how, r);
+void rope(const Rope& r, const simt::Launch& how, CudaQueue& queue) {
+  queue.launch(r.step.head_dim % 8 == 0 ? rope_rows<E, 4> : rope_rows<E, 1>, how, r);
 }
 
 }  // namespace
@@ -74,8 +75,8 @@ void rope_store(const RopeStoreArgs& args, Queue& queue) {
   CudaQueue& stream = CudaQueue::from(queue);
   const Rope r = {kv_step(args),    args.qkv->f32(), args.cosine->f32(),
                   args.sine->f32(), args.q->f32(),   static_cast<int>(args.q->shape[1])};
-  const simt::Launch how = {dim3(static_cast<unsigned>(args.q->shape[0])), dim3(kThreads), 0, stream.stream()};
-  stream.check(args.cache->dtype == DType::kF32 ? rope<float>(r, how) : rope<simt::bf16>(r, how));
+  const simt::Launch how = {dim3(static_cast<unsigned>(args.q->shape[0])), dim3(kThreads)};
+  args.cache->dtype == DType::kF32 ? rope<float>(r, how, stream) : rope<simt::bf16>(r, how, stream);
 }
 
 }  // namespace moepp::cuda

@@ -51,6 +51,7 @@ struct Angles {
 };
 
 __global__ void __launch_bounds__(kThreads) rope_angles(Angles a) {
+  await_inputs();
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   const int t = static_cast<int>(i / a.count), j = static_cast<int>(i % a.count);
   if (t >= a.tokens) return;
@@ -73,8 +74,8 @@ void rope_table(const RopeTableArgs& args, Queue& queue) {
   angles.count = static_cast<int>(args.frequencies->shape[1]);
   angles.divisor = args.position_divisor;
   const int64_t blocks = (args.positions->shape[0] * angles.count + kThreads - 1) / kThreads;
-  const simt::Launch how = {dim3(static_cast<unsigned>(blocks)), dim3(kThreads), 0, stream.stream()};
-  stream.check(simt::launch(rope_angles, how, angles));
+  const simt::Launch how = {dim3(static_cast<unsigned>(blocks)), dim3(kThreads)};
+  stream.launch(rope_angles, how, angles);
 }
 
 }  // namespace moepp::cuda

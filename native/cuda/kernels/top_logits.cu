@@ -126,6 +126,7 @@ SIMT_DEVICE void sort_found(Smem& s, int count) {
 
 template <int N>
 __global__ void __launch_bounds__(kThreads) select_row(Rows rows) {
+  await_inputs();
   auto& s = *simt::smem<Smem>();
   const int64_t r = blockIdx.x;
   const float* row = rows.logits + r * rows.v;
@@ -188,8 +189,8 @@ void top_logits(const TopLogitsArgs& args, Queue& queue) {
                      args.exp_sum != nullptr ? args.exp_sum->f32() : nullptr,
                      static_cast<int>(args.logits->shape[1]),
                      top != nullptr ? static_cast<int>(top->shape[1]) : 0};
-  const simt::Launch how = {dim3(static_cast<unsigned>(args.logits->shape[0])), dim3(kThreads), sizeof(Smem), stream.stream()};
-  stream.check(simt::launch(rows.v % 4 == 0 ? select_row<4> : select_row<1>, how, rows));
+  const simt::Launch how = {dim3(static_cast<unsigned>(args.logits->shape[0])), dim3(kThreads), sizeof(Smem)};
+  stream.launch(rows.v % 4 == 0 ? select_row<4> : select_row<1>, how, rows);
 }
 
 }  // namespace moepp::cuda

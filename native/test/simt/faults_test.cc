@@ -39,6 +39,26 @@ MOEPP_TEST(simt_faults_of_launches) {
   EXPECT_FAULT("the launch gave 16", +[] { simt::smem<double[3]>(); }, {dim3(1), dim3(32), 16});
 }
 
+// A kernel that may start before the one ahead of it has ended must wait for it in every thread, those that leave early too.
+MOEPP_TEST(simt_faults_of_programmatic_launches) {
+  simt::Launch how = {dim3(2), dim3(64)};
+  how.programmatic = true;
+  EXPECT_FAULT(
+      "ends without wait_for_dependencies", +[] {}, how);
+  EXPECT_FAULT(
+      "ends without wait_for_dependencies",
+      +[] {
+        if (blockIdx.x == 1 && threadIdx.x >= 32) return;
+        simt::wait_for_dependencies();
+      },
+      how);
+  for_each_schedule([&] {
+    EXPECT_RUNS(
+        +[] { simt::wait_for_dependencies(); }, how);
+    EXPECT_RUNS(+[] {}, {dim3(2), dim3(64)});
+  });
+}
+
 MOEPP_TEST(simt_faults_of_warps) {
   EXPECT_FAULT(
       "divergent warp",

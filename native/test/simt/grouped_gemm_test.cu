@@ -200,11 +200,21 @@ MOEPP_TEST(simt_choose_gemm) {
     return cuda::choose_gemm(g, queue);
   };
   EXPECT(chosen(1, ampere) == GemmKernel::kDecode && chosen(8, ampere) == GemmKernel::kDecode);
-  EXPECT(chosen(9, ampere) == GemmKernel::kSm80Narrow && chosen(256, ampere) == GemmKernel::kSm80Narrow);
+  EXPECT(chosen(32, ampere) == GemmKernel::kDecode && chosen(32, turing) == GemmKernel::kDecode);  // 4 rows per expert
+  EXPECT(chosen(33, ampere) == GemmKernel::kSm80Narrow && chosen(256, ampere) == GemmKernel::kSm80Narrow);
   EXPECT(chosen(512, ampere) == GemmKernel::kSm80 && chosen(512, hopper) == GemmKernel::kSm90);
   EXPECT(chosen(1, turing) == GemmKernel::kDecode && chosen(512, turing) == GemmKernel::kF32);
+  // Its o_proj and qkv_proj: 48 and 144 tiles of 32 columns.
+  g.top_k = g.groups = 1, g.weight_rows = 1536;
+  const auto dense = [&](int rows, const cuda::CudaQueue& queue) {
+    g.rows = rows;
+    return cuda::choose_gemm(g, queue);
+  };
+  EXPECT(dense(32, hopper) == GemmKernel::kDecode && dense(33, hopper) == GemmKernel::kSm80Narrow);
+  g.weight_rows = 4608;
+  EXPECT(dense(8, hopper) == GemmKernel::kDecode && dense(9, hopper) == GemmKernel::kSm80Narrow);
   g.dtype = DType::kF32;
-  EXPECT(chosen(512, ampere) == GemmKernel::kF32);
+  EXPECT(dense(512, ampere) == GemmKernel::kF32);
 }
 
 }  // namespace moepp::test

@@ -121,8 +121,8 @@ SIMT_DEVICE float folded(float sum, float keep, float o, float add) {
 
 // The launchers of the kernels, in the files of this folder. splits: how many blocks share the chunks of a unit.
 bool has_mma(const Attention& a, DType cache, int compute_capability);
-simt::Error attend_mma(const Attention& a, bool split, int splits, simt::Stream stream);
-simt::Error attend_f32(const Attention& a, DType cache, bool split, int splits, simt::Stream stream);
+void attend_mma(const Attention& a, bool split, int splits, CudaQueue& queue);
+void attend_f32(const Attention& a, DType cache, bool split, int splits, CudaQueue& queue);
 
 // Host: what the workspace must hold to split one unit.
 inline int64_t split_bytes(const Attention& a) {

@@ -201,6 +201,7 @@ SIMT_DEVICE void attend_chunk(const Attention& a, Smem<C>& s, WarpRows<C>& rows,
 
 template <class C>
 __global__ void __launch_bounds__(kThreads, 3) attend(Attention a) {
+  await_inputs();
   auto& s = *simt::smem<Smem<C>>();
   RowBlock block;
   if (!(C::kSplit ? find_split<kRows>(a, &block) : find_whole<kRows>(a, &block))) return;
@@ -224,19 +225,19 @@ __global__ void __launch_bounds__(kThreads, 3) attend(Attention a) {
 }
 
 template <class E, int kDims>
-simt::Error launch(const Attention& a, bool split, int splits, simt::Stream stream) {
+void launch(const Attention& a, bool split, int splits, CudaQueue& queue) {
   using Whole = Config<E, kDims, false>;
   using Split = Config<E, kDims, true>;
-  const simt::Launch how = {attention_grid(a, split, splits, kRows), dim3(kThreads), sizeof(Smem<Whole>), stream};
-  return split ? simt::launch(attend<Split>, how, a) : simt::launch(attend<Whole>, how, a);
+  const simt::Launch how = {attention_grid(a, split, splits, kRows), dim3(kThreads), sizeof(Smem<Whole>)};
+  queue.launch(split ? attend<Split> : attend<Whole>, how, a);
 }
 
 }  // namespace
 
-simt::Error attend_f32(const Attention& a, DType cache, bool split, int splits, simt::Stream stream) {
+void attend_f32(const Attention& a, DType cache, bool split, int splits, CudaQueue& queue) {
   const bool wide = a.step.head_dim > 128;
-  if (cache == DType::kF32) return wide ? launch<float, 8>(a, split, splits, stream) : launch<float, 4>(a, split, splits, stream);
-  return wide ? launch<simt::bf16, 8>(a, split, splits, stream) : launch<simt::bf16, 4>(a, split, splits, stream);
+  if (cache == DType::kF32) return wide ? launch<float, 8>(a, split, splits, queue) : launch<float, 4>(a, split, splits, queue);
+  return wide ? launch<simt::bf16, 8>(a, split, splits, queue) : launch<simt::bf16, 4>(a, split, splits, queue);
 }
 
 }  // namespace moepp::cuda

@@ -249,19 +249,20 @@ SIMT_DEVICE void attend_rows(const Attention& a) {
 template <class C>
 __global__ void __launch_bounds__(C::kThreads, 2) attend(Attention a) {
   static_assert(C::kD % 16 == 0 && C::kSplit == (C::kWarps == 1), "whole steps; a context is split among single warps");
+  await_inputs();
   if constexpr (SIMT_HAS_SM80 != 0) attend_rows<C>(a);
 }
 
 template <int kD>
-simt::Error launch(const Attention& a, bool split, int splits, simt::Stream stream) {
+void launch(const Attention& a, bool split, int splits, CudaQueue& queue) {
   using Whole = Config<kD, 4, false>;
   using Split = Config<kD, 1, true>;
   if (split) {
     const dim3 grid = attention_grid(a, split, splits, Split::kRows);
-    return simt::launch(attend<Split>, {grid, dim3(Split::kThreads), sizeof(Smem<Split>), stream}, a);
+    return queue.launch(attend<Split>, {grid, dim3(Split::kThreads), sizeof(Smem<Split>)}, a);
   }
   const dim3 grid = attention_grid(a, split, splits, Whole::kRows);
-  return simt::launch(attend<Whole>, {grid, dim3(Whole::kThreads), sizeof(Smem<Whole>), stream}, a);
+  queue.launch(attend<Whole>, {grid, dim3(Whole::kThreads), sizeof(Smem<Whole>)}, a);
 }
 
 }  // namespace
@@ -271,18 +272,18 @@ bool has_mma(const Attention& a, DType cache, int compute_capability) {
   return cache == DType::kBf16 && d >= 64 && d <= 128 && d % 16 == 0 && compute_capability >= 80;
 }
 
-simt::Error attend_mma(const Attention& a, bool split, int splits, simt::Stream stream) {
+void attend_mma(const Attention& a, bool split, int splits, CudaQueue& queue) {
   switch (a.step.head_dim) {
     case 64:
-      return launch<64>(a, split, splits, stream);
+      return launch<64>(a, split, splits, queue);
     case 80:
-      return launch<80>(a, split, splits, stream);
+      return launch<80>(a, split, splits, queue);
     case 96:
-      return launch<96>(a, split, splits, stream);
+      return launch<96>(a, split, splits, queue);
     case 112:
-      return launch<112>(a, split, splits, stream);
+      return launch<112>(a, split, splits, queue);
     default:
-      return launch<128>(a, split, splits, stream);
+      return launch<128>(a, split, splits, queue);
   }
 }
 

@@ -86,6 +86,20 @@ SIMT_DEVICE void multiply(const Gemm& g, int group, int warp, int row, int end, 
   }
 }
 
+// Before await_inputs(): asks L2 for this warp's stored rows, so that they are on their way while the kernel before ends. Which
+// they are is known with one group, and with sorted rows of x (down), since the routing was done before the kernel that wrote x;
+// not with token_order (gate_up), whose routing comes from the kernel before.
+SIMT_DEVICE void prefetch_rows(const Gemm& g, int group, int warp, int split, int splits, int element_bytes) {
+  constexpr int kLine = 128;
+  const int64_t row_bytes = static_cast<int64_t>(g.pitch) * element_bytes;
+  const int lines = static_cast<int>((row_bytes + kLine - 1) / kLine);
+  for (int i = split * 32 + static_cast<int>(threadIdx.x) % 32; i < kWeightRows * lines; i += splits * 32) {
+    const int stored = min(stored_row(g, warp, i / lines), g.weight_rows - 1);
+    const int64_t row = static_cast<int64_t>(group) * g.weight_rows + stored;
+    simt::prefetch_l2(static_cast<const char*>(g.weight) + row * row_bytes + i % lines * kLine);
+  }
+}
+
 // Lane i gets the i-th sum over the warp.
 template <int N>
 SIMT_DEVICE float deal(const float (&sum)[N]) {
@@ -112,10 +126,15 @@ SIMT_DEVICE void write(const Gemm& g, int warp, int row, int end, int sums, floa
 template <class C>
 __global__ void __launch_bounds__(kThreads, C::kBlocks) multiply_streamed(const Gemm g, int splits) {
   auto* partial = simt::smem<float>();  // [kWarps][32], with splits
-  const int group = occupied_group(g, static_cast<int>(blockIdx.y));
-  if (group < 0) return;
   const int warp_in_block = static_cast<int>(threadIdx.x) / 32, split = warp_in_block % splits;
   const int warp = static_cast<int>(blockIdx.x) * (kWarps / splits) + warp_in_block / splits;
+  if (SIMT_HAS_SM90 != 0 && g.token_order == nullptr) {
+    const int expected = occupied_group(g, static_cast<int>(blockIdx.y));
+    if (expected >= 0) prefetch_rows(g, expected, warp, split, splits, sizeof(typename C::Weight));
+  }
+  await_inputs();
+  const int group = occupied_group(g, static_cast<int>(blockIdx.y));
+  if (group < 0) return;
   const int end = end_row(g, group);
   for (int row = first_row(g, group); row < end; row += C::kRows) {
     float sum[C::kSums];
@@ -143,9 +162,9 @@ void launch(const Gemm& g, CudaQueue& queue) {
   while (splits < kWarps && warps * splits < 16 * queue.multiprocessors()) splits *= 2;
   const int per_block = kWarps / splits;
   const simt::Launch how = {dim3(static_cast<unsigned>((warps + per_block - 1) / per_block), static_cast<unsigned>(groups)),
-                            dim3(kThreads), kThreads * sizeof(float), queue.stream()};
-  queue.check(g.k % 4 == 0 ? simt::launch(multiply_streamed<Config<Weight, Rows, true>>, how, g, splits)
-                           : simt::launch(multiply_streamed<Config<Weight, Rows, false>>, how, g, splits));
+                            dim3(kThreads), kThreads * sizeof(float)};
+  queue.launch(g.k % 4 == 0 ? multiply_streamed<Config<Weight, Rows, true>> : multiply_streamed<Config<Weight, Rows, false>>, how,
+               g, splits);
 }
 
 template <class Weight>

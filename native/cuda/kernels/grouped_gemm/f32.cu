@@ -97,6 +97,7 @@ SIMT_DEVICE void write(const Gemm& g, const Tile& tile, int row, int column, con
 
 template <class Weight>
 __global__ void __launch_bounds__(kThreads) multiply_f32(const Gemm g) {
+  await_inputs();
   auto& s = *simt::smem<Smem>();
   TileWalk<kRows, kColumns> walk;
   const int row = static_cast<int>(threadIdx.x) / 16 * 8, column = thread_column();
@@ -124,10 +125,8 @@ __global__ void __launch_bounds__(kThreads) multiply_f32(const Gemm g) {
 
 void gemm_f32(const Gemm& g, CudaQueue& queue) {
   const int64_t tiles = most_tiles(g, kRows, kColumns), blocks = 4 * queue.multiprocessors();
-  const simt::Launch how = {dim3(static_cast<unsigned>(tiles < blocks ? tiles : blocks)), dim3(kThreads), sizeof(Smem),
-                            queue.stream()};
-  queue.check(g.dtype == DType::kF32 ? simt::launch(multiply_f32<float>, how, g)
-                                     : simt::launch(multiply_f32<simt::bf16>, how, g));
+  const simt::Launch how = {dim3(static_cast<unsigned>(tiles < blocks ? tiles : blocks)), dim3(kThreads), sizeof(Smem)};
+  queue.launch(g.dtype == DType::kF32 ? multiply_f32<float> : multiply_f32<simt::bf16>, how, g);
 }
 
 }  // namespace moepp::cuda

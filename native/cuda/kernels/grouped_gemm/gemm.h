@@ -34,7 +34,7 @@ Gemm gemm_of(const GroupedGemmArgs& args);
 
 enum class GemmKernel {
   kF32,         // any type and chip
-  kDecode,      // any type and chip, meant for up to 8 rows per group
+  kDecode,      // any type and chip; reads a group's weights once per 8 rows
   kSm80Narrow,  // bf16: mma.sync, tiles of 32 rows
   kSm80,        // bf16: mma.sync, tiles of 128 rows; not for tanh
   kSm90,        // bf16: TMA and wgmma, sm_90a alone; not for tanh

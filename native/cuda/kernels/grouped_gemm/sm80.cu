@@ -141,6 +141,7 @@ SIMT_DEVICE void compute_tile(const Gemm& g, const Tile& tile, Smem<C>& s) {
 template <class C>
 __global__ void __launch_bounds__(kThreads) multiply_mma(const Gemm g) {
 #if SIMT_HAS_SM80
+  await_inputs();
   auto& s = *simt::smem<Smem<C>>();
   TileWalk<C::kRows, C::kColumns> walk;
   Tile tile;
@@ -151,9 +152,8 @@ __global__ void __launch_bounds__(kThreads) multiply_mma(const Gemm g) {
 template <class C>
 void launch(const Gemm& g, CudaQueue& queue, int blocks_per_multiprocessor) {
   const int64_t tiles = most_tiles(g, C::kRows, C::kColumns), blocks = blocks_per_multiprocessor * queue.multiprocessors();
-  const simt::Launch how = {dim3(static_cast<unsigned>(tiles < blocks ? tiles : blocks)), dim3(kThreads), sizeof(Smem<C>),
-                            queue.stream()};
-  queue.check(simt::launch(multiply_mma<C>, how, g));
+  const simt::Launch how = {dim3(static_cast<unsigned>(tiles < blocks ? tiles : blocks)), dim3(kThreads), sizeof(Smem<C>)};
+  queue.launch(multiply_mma<C>, how, g);
 }
 
 template <bool kAligned>

@@ -169,6 +169,7 @@ __global__ void __launch_bounds__(kThreads, 1) multiply_wgmma(const Gemm g, cons
     simt::fence_mbarrier_init();
   }
   __syncthreads();
+  await_inputs();
   if (threadIdx.x < 128) {
     simt::setmaxnreg_dec<kProducerRegisters>();
     produce<C>(g, &weight, s);
@@ -186,9 +187,8 @@ void launch(const Gemm& g, CudaQueue& queue) {
       &weight, {g.weight, simt::Element::kBf16, static_cast<uint64_t>(g.pitch), static_cast<uint64_t>(g.groups) * g.weight_rows,
                 static_cast<uint64_t>(g.pitch) * 2, kDepth, C::kColumns, simt::Swizzle::k128}));
   const int64_t tiles = most_tiles(g, kRows, C::kColumns), blocks = queue.multiprocessors();
-  const simt::Launch how = {dim3(static_cast<unsigned>(tiles < blocks ? tiles : blocks)), dim3(kThreads), sizeof(Smem<C>),
-                            queue.stream()};
-  queue.check(simt::launch(multiply_wgmma<C>, how, g, weight));
+  const simt::Launch how = {dim3(static_cast<unsigned>(tiles < blocks ? tiles : blocks)), dim3(kThreads), sizeof(Smem<C>)};
+  queue.launch(multiply_wgmma<C>, how, g, weight);
 }
 
 // Rounds of tiles, times what one costs.

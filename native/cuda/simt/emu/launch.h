@@ -29,7 +29,7 @@ Error launch(void (*kernel)(Parameters...), const Launch& how, Arguments&&... ar
       const auto* c = static_cast<const Call*>(p);
       std::apply(c->kernel, c->arguments);
     };
-    return static_cast<Error>(emu::run(how.grid, how.block, how.smem_bytes, entry, const_cast<Call*>(&call)));
+    return static_cast<Error>(emu::run(how.grid, how.block, how.smem_bytes, how.programmatic, entry, const_cast<Call*>(&call)));
   });
 }
 

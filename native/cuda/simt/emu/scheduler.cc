@@ -55,6 +55,9 @@ void resume(Thread& thread) {
 void thread_main() {
   fiber_entered(scheduler);
   entry(entry_arg);
+  if (block.programmatic && !current->awaited) {
+    fail({"", 0}, "a thread of a programmatic launch ends without wait_for_dependencies");
+  }
   end_thread_copies();
   release(&block.edges->end);
   current->state = State::kDone;
@@ -79,6 +82,7 @@ bool start_threads() {
     t.index = {i % blockDim.x, i / blockDim.x % blockDim.y, i / (blockDim.x * blockDim.y)};
     t.rank = i;
     t.arrivals = 0;
+    t.awaited = false;
     t.copies.clear();
     t.stores.clear();
     if (!fiber_start(t.fiber, thread_main, t.state == State::kDone)) return false;
@@ -222,6 +226,9 @@ void yield() {
   wait_as(State::kYields, "a spin loop", {"", 0});
 }
 
+void await_dependencies() {
+  current->awaited = true;
+}
 unsigned thread_rank() {
   return current->rank;
 }
@@ -247,11 +254,12 @@ void end_engine(void* before) {
   if (engine != nullptr) tsan_destroy(engine);
 }
 
-int run(dim3 grid, dim3 block_size, size_t smem_bytes, void (*kernel)(void*), void* arg) {
+int run(dim3 grid, dim3 block_size, size_t smem_bytes, bool programmatic, void (*kernel)(void*), void* arg) {
   static std::mutex one_at_a_time;
   const std::lock_guard<std::mutex> lock(one_at_a_time);
   block.threads = block_size.x * block_size.y * block_size.z;
   block.smem_bytes = smem_bytes;
+  block.programmatic = programmatic;
   failed = false;
   if (block.threads == 0 || block.threads > kMaxThreads || block.threads % 32 != 0 || smem_bytes > 227 * 1024) {
     failure = "a block has 32 to 1024 threads, a multiple of 32, and up to 227 KiB of shared memory; asked for " +

@@ -38,6 +38,9 @@ extern Options options;
 // What the last launch that failed died of.
 const std::string& last_failure();
 
+// wait_for_dependencies: a thread of a programmatic launch that ends without it ends the launch with an error.
+void await_dependencies();
+
 unsigned thread_rank();  // in the block
 unsigned char* smem_base();
 size_t smem_bytes();
@@ -106,6 +109,6 @@ void product_wait(unsigned newest);
 void product_waited();  // by each thread, after the meeting
 
 // Runs every block of the grid, one after another; the result is kSuccess or kLaunchFailed.
-int run(dim3 grid, dim3 block, size_t smem_bytes, void (*entry)(void*), void* arg);
+int run(dim3 grid, dim3 block, size_t smem_bytes, bool programmatic, void (*entry)(void*), void* arg);
 
 }  // namespace simt::emu

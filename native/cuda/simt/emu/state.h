@@ -60,6 +60,7 @@ struct Thread {
   int parity;
   Fiber fiber;
   unsigned arrivals;  // entries of `copies` that are arrivals
+  bool awaited;       // the kernels before
   Queue<PendingCopy, 256> copies;
   Queue<PendingBulk, 16> stores;
 };
@@ -103,6 +104,7 @@ struct Block {
   unsigned threads, live;
   unsigned char* smem;
   size_t smem_bytes;
+  bool programmatic;
   Edges* edges;
   unsigned bulk_count, bulk_issued, copies_issued;
   PendingBulk bulks[256];

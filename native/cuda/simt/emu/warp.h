@@ -251,8 +251,11 @@ inline unsigned atomic_add_acq_rel(unsigned* p, unsigned value) {
   return __atomic_fetch_add(p, value, __ATOMIC_ACQ_REL);
 }
 
-// Kernels run one after another here, so there is nothing to wait for: a missing wait is not seen.
-inline void wait_for_dependencies() {}
+// Kernels run one after another here, so there is nothing to wait for: that a thread waits at all is checked, not that it waits
+// early enough.
+inline void wait_for_dependencies() {
+  emu::await_dependencies();
+}
 inline void launch_dependents() {}
 
 }  // namespace simt
