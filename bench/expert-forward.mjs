@@ -1,101 +1,135 @@
-// The paper's headline: how much faster a MoE++ layer is than a vanilla top-2 layer with the same FFN experts, on the same kernels,
-// by tau and tokens of a step. The vanilla layer and one of MoE++ alternate.
+// The paper's headline: how much more throughput the experts of a MoE++ layer have than those of a vanilla top-2 MoE with the same
+// FFN experts, for the paper's models and tau, measured on this project's kernels (bench/ops/expert_forward.cc).
 //
-//   npm run bench -- expert-forward [7b] [--taus=0.1,0.25,0.5,0.75,1] [--tokens=512,2048] [--dtype=bfloat16] [--threads=2]
-//     [--repetitions=15]
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { availableParallelism, tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { openCheckpoint } from '../dist/checkpoint/checkpoint.js'
-import { parseConfig } from '../dist/config.js'
-import { MATRIX_DTYPES } from '../dist/load.js'
-import { hiddenStates, MoeLayer, median } from './one-layer.mjs'
-import { flag, STD, synthetic, syntheticArguments } from './synthetic.mjs'
-import { toBf16 } from './synthetic-random.mjs'
-import { meanLogits, routerRows } from './synthetic-routing.mjs'
-import { config, ffnShare, SHAPES, ZERO_COMPUTATION_EXPERTS } from './synthetic-shapes.mjs'
+//   npm run bench -- expert-forward [--models=0.6b,7b] [--tokens=512] [--curve=1,16,64,512,2048] [--seconds=0.5] [--dtype=bf16]
+//                                   [--device=cpu|cuda] [--isa=avx512] [--threads=2] [--out=build/expert-forward]
+//
+// Prints a table per device and the 7B model's curve over tokens; writes <out>.svg and <out>.json, and the JSON as the last line.
+import { spawnSync } from 'node:child_process'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { arch, cpus } from 'node:os'
+import { dirname, join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { programs, root } from '../scripts/build-native.mjs'
+import { plot } from './expert-forward-plot.mjs'
+import { experts, SHAPES } from './shapes.mjs'
 
-const ROUTER = 'model.layers.0.mlp.moe.gate.wg.weight'
+const TAUS = [0.1, 0.25, 0.5, 0.75, 1]
 
-/** The twin's tensors with the router of a MoE++ layer of `tau` in the place of its own. */
-function withRouter(tensors, shape, tau, folder) {
-  const experts = shape.ffnExperts + ZERO_COMPUTATION_EXPERTS
-  const { rows } = routerRows({
-    hidden: shape.hidden,
-    means: meanLogits({ ffnExperts: shape.ffnExperts, experts, share: ffnShare(shape, tau), seed: 1 }),
-    std: STD,
-    seed: 2,
-  })
-  const file = join(folder, `tau-${tau}.bin`)
-  const values = Uint16Array.from(rows, toBf16)
-  writeFileSync(file, new Uint8Array(values.buffer))
-  const router = {
-    dtype: 'bf16',
-    shape: [experts, shape.hidden],
-    file,
-    byteOffset: 0,
-    byteLength: 2 * values.length,
+/** Gains in percent that the paper reports, by tau: arXiv 2410.07348, the table of expert forward throughput. */
+const PAPER = {
+  '0.6b': [164.5, 92.7, 38.2, 25.2, 19.1],
+  '1b': [111.2, 58.7, 30.1, 22.1, 15.2],
+  '2b': [63.5, 44.3, 28.3, 21.8, 15.7],
+  '7b': [undefined, undefined, undefined, 27.8, undefined],
+}
+
+const { values: options } = parseArgs({
+  options: {
+    models: { type: 'string', default: Object.keys(SHAPES).join() },
+    tokens: { type: 'string', default: '512' },
+    curve: { type: 'string', default: '1,16,64,512,2048' },
+    seconds: { type: 'string', default: '0.5' },
+    dtype: { type: 'string', default: 'bf16' },
+    out: { type: 'string', default: join(root, 'build', 'expert-forward') },
+    device: { type: 'string' },
+    isa: { type: 'string' },
+    threads: { type: 'string' },
+  },
+})
+
+/** Measures one model: a row per device, number of tokens and tau. */
+function measure(model, tokens) {
+  const { hidden, ffn, ffnExperts, constants } = SHAPES[model]
+  const args = [
+    'bench',
+    'expert-forward',
+    `--tokens=${tokens}`,
+    `--tau=${TAUS}`,
+    `--hidden=${hidden}`,
+    `--ffn=${ffn}`,
+  ]
+  args.push(`--ffn-experts=${ffnExperts}`, `--constants=${constants}`)
+  for (const name of ['seconds', 'dtype', 'device', 'isa', 'threads']) {
+    if (options[name] !== undefined) args.push(`--${name}=${options[name]}`)
   }
-  return new Map([...tensors, [ROUTER, router]])
-}
-
-async function timeOf(layer, x) {
-  const started = performance.now()
-  await layer.run(x)
-  return performance.now() - started
-}
-
-const args = process.argv.slice(2)
-const [name] = syntheticArguments(args)
-const list = (flagName, fallback) => (flag(args, flagName) ?? fallback).split(',').map(Number)
-const taus = list('taus', '0.1,0.25,0.5,0.75,1')
-const counts = list('tokens', '512,2048')
-const dtype = flag(args, 'dtype') ?? 'bfloat16'
-const threads = Number(flag(args, 'threads') ?? availableParallelism())
-const repetitions = Number(flag(args, 'repetitions') ?? 15)
-if (!Object.hasOwn(MATRIX_DTYPES, dtype)) {
-  throw new RangeError(`--dtype: expected one of ${Object.keys(MATRIX_DTYPES).join(', ')}, got ${dtype}`)
-}
-
-const directory = synthetic(name, { layers: 1, vanilla: true })
-const shape = { ...SHAPES[name], layers: 1 }
-const { tensors } = await openCheckpoint(directory)
-const inputs = new Map(counts.map(tokens => [tokens, hiddenStates(directory, tokens, shape.hidden)]))
-const settings = { matrix: MATRIX_DTYPES[dtype], threads }
-const vanilla = await MoeLayer.load(parseConfig(config(shape, true), 'vanilla'), tensors, settings)
-const folder = mkdtempSync(join(tmpdir(), 'moepp-expert-forward-'))
-const rows = []
-try {
-  for (const tau of taus) {
-    const layer = await MoeLayer.load(
-      parseConfig(config(shape, false), 'MoE++'),
-      withRouter(tensors, shape, tau, folder),
-      settings,
-    )
-    for (const [tokens, x] of inputs) {
-      const times = { vanilla: [], mixed: [] }
-      for (let i = -2; i < repetitions; i++) {
-        const [plain, mixed] = [await timeOf(vanilla, x), await timeOf(layer, x)]
-        if (i < 0) continue
-        times.vanilla.push(plain)
-        times.mixed.push(mixed)
-      }
-      rows.push({ tau, tokens, ffnExperts: await layer.ffnExperts(x), ...times })
-    }
-    await layer.close()
+  const program = process.env.MOEPP_NATIVE_PROGRAM ?? programs.native // gpu.sh builds its own
+  const result = spawnSync(program, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
+  if (result.error) throw result.error
+  if (result.status !== 0) {
+    console.error(result.stdout.trimEnd())
+    process.exit(result.status ?? 1)
   }
-} finally {
-  rmSync(folder, { recursive: true })
-  await vanilla.close()
+  return result.stdout
+    .trim()
+    .split('\n')
+    .map(line => {
+      const row = JSON.parse(line)
+      const gain = 100 * (row.vanillaSeconds / row.moeppSeconds - 1)
+      return { model, ...row, gain, ideal: ideal(model, row.tau), paper: PAPER[model][TAUS.indexOf(row.tau)] }
+    })
 }
-const percent = ratio => `+${(100 * (ratio - 1)).toFixed(1)} %`
-console.log(`${name}, one layer, ${dtype}, ${threads} threads, medians of ${repetitions}\n`)
-console.log('| tau | tokens | FFN experts/token | vanilla ms | MoE++ ms | gain | ideal for these picks |')
-console.log('|---:|---:|---:|---:|---:|---:|---:|')
-for (const { tau, tokens, ffnExperts, vanilla: plain, mixed } of rows) {
-  const [a, b] = [median(plain), median(mixed)]
+
+/** Percent: a vanilla pick costs a GEMM row, a MoE++ pick only where it is an FFN expert. */
+function ideal(model, tau) {
+  const { ffnExperts } = SHAPES[model]
+  return (100 * (experts(SHAPES[model]) - ffnExperts)) / (tau * ffnExperts)
+}
+
+const percent = value => (value === undefined ? '-' : `${value.toFixed(1)} %`).padStart(10)
+
+function printTable(device, rows) {
   console.log(
-    `| ${tau} | ${tokens} | ${ffnExperts.toFixed(2)} | ${a.toPrecision(4)} | ${b.toPrecision(4)} | ${percent(a / b)} | ${percent(2 / ffnExperts)} |`,
+    `\n${device}, ${options.dtype}, ${rows[0].tokens} tokens: gain in expert forward throughput over vanilla top-2`,
   )
+  console.log('model    tau    measured     ideal     paper    of the picks FFN    MoE++        vanilla')
+  for (const row of rows) {
+    const times = [row.moeppSeconds, row.vanillaSeconds].map(s => `${(1e3 * s).toFixed(3)} ms`.padStart(12))
+    const share = `${(100 * row.ffnShare).toFixed(1)} %`.padStart(12)
+    console.log(
+      `${row.model.padEnd(6)} ${row.tau.toFixed(2).padStart(5)} ${percent(row.gain)} ${percent(row.ideal)} ${percent(row.paper)} ${share}    ${times.join('  ')}`,
+    )
+  }
 }
-console.log(JSON.stringify({ name, dtype, threads, repetitions, rows }))
+
+function printCurve(device, rows) {
+  const tokens = [...new Set(rows.map(row => row.tokens))]
+  console.log(`\n${device}, ${options.dtype}, 7b: gain over the tokens of a step`)
+  console.log(`  tau ${tokens.map(t => `${t}`.padStart(10)).join(' ')}      ideal`)
+  for (const tau of TAUS) {
+    const gains = tokens.map(t => rows.find(row => row.tokens === t && row.tau === tau).gain)
+    console.log(`${tau.toFixed(2).padStart(5)} ${gains.map(percent).join(' ')} ${percent(ideal('7b', tau))}`)
+  }
+}
+
+const models = options.models.split(',')
+for (const model of models) {
+  if (!SHAPES[model]) {
+    console.error(`expert-forward: models: expected some of ${Object.keys(SHAPES).join()}, got ${model}`)
+    process.exit(2)
+  }
+}
+const table = models.flatMap(model => measure(model, options.tokens))
+const curve = models.includes('7b') ? measure('7b', options.curve) : []
+for (const device of new Set(table.map(row => row.device))) {
+  const own = rows => rows.filter(row => row.device === device)
+  for (const tokens of new Set(table.map(row => row.tokens)))
+    printTable(
+      device,
+      own(table).filter(row => row.tokens === tokens),
+    )
+  if (curve.length > 0) printCurve(device, own(curve))
+}
+const document = {
+  bench: 'expert-forward',
+  date: new Date().toISOString().slice(0, 10),
+  machine: `${cpus()[0]?.model ?? arch()}, ${cpus().length} CPUs`,
+  dtype: options.dtype,
+  table,
+  curve,
+}
+mkdirSync(dirname(options.out), { recursive: true })
+writeFileSync(`${options.out}.json`, `${JSON.stringify(document, null, 2)}\n`)
+writeFileSync(`${options.out}.svg`, plot(document))
+console.log(`\n${options.out}.svg, ${options.out}.json`)
+console.log(JSON.stringify(document))

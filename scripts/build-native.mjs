@@ -18,11 +18,10 @@ const defaultWorkFolder = join(root, 'build', 'cmake')
 const isCheckout = existsSync(join(root, 'native', 'test'))
 const packages = createRequire(import.meta.url)
 
-/** The native programs: tests on the CPU, tests of the CUDA kernels under emulation, benches. */
+/** The native programs: tests and benches; tests of the CUDA kernels under emulation. */
 export const programs = {
-  test: join(defaultWorkFolder, 'moepp-native-test'),
+  native: join(defaultWorkFolder, 'moepp-native'),
   simt: join(defaultWorkFolder, 'native', 'test', 'simt', 'moepp-simt-test'),
-  bench: join(defaultWorkFolder, 'moepp-native-bench'),
 }
 
 /** Every file that the native build reads, relative to the root. */

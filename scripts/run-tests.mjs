@@ -28,8 +28,11 @@ let skipped = 0
 let status = 0
 
 if (files.length === 0) {
-  for (const program of [programs.test, programs.simt]) {
-    const native = await runShown(program, [])
+  for (const [program, args] of [
+    [programs.native, ['test', '--cpu']],
+    [programs.simt, []],
+  ]) {
+    const native = await runShown(program, args)
     const counts = /^(\d+) passed, (\d+) failed$/m.exec(native.text)
     passed += Number(counts?.[1] ?? 0)
     failed += Number(counts?.[2] ?? 1)

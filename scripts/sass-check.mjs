@@ -10,7 +10,7 @@
 //
 //   node scripts/sass-check.mjs [--arch sm_80,sm_90a] [--list] [--all-opcodes] [--if-nvcc] [files]
 //
-// Without files: every kernel of native/cuda/kernels; without --arch: every architecture that is built. Prints one line per
+// Without files: every kernel of native/cuda/kernels and bench/ops/cuda; without --arch: every architecture that is built. Prints one line per
 // source, with --list one per kernel and architecture. With --if-nvcc, a machine without nvcc is no failure.
 import { spawn, spawnSync } from 'node:child_process'
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
@@ -248,12 +248,11 @@ function parse(argv) {
     else options.files.push(resolve(argv[i]))
   }
   if (options.files.length > 0) return options
-  const kernels = join(root, 'native', 'cuda', 'kernels')
-  const found = readdirSync(kernels, { recursive: true, encoding: 'utf8' })
-  options.files = found
-    .filter(file => file.endsWith('.cu'))
-    .sort()
-    .map(file => join(kernels, file))
+  for (const folder of ['native/cuda/kernels', 'bench/ops/cuda']) {
+    const found = readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })
+    const sources = found.filter(file => file.endsWith('.cu')).sort()
+    options.files.push(...sources.map(file => join(root, folder, file)))
+  }
   return options
 }
 

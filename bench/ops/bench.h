@@ -1,70 +1,25 @@
-// The frame of the native microbenchmarks. A bench is a function registered by MOEPP_BENCH; it is run once per instruction set
-// and number of threads, and hands each of its rows to Run::row, which refuses to time a kernel whose check failed.
+// The frame of the native microbenchmarks, the same for every device. A bench is a function registered by MOEPP_BENCH; it is run
+// once per device, on the CPU once per instruction set and number of threads, and hands its rows to Run::row, which refuses to
+// time a kernel whose check failed.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
+#include <deque>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
-#include "cpu/isa/isa.h"
-#include "cpu/thread_pool.h"
+#include "device.h"
+#include "sizes.h"
 
 namespace moepp::bench {
 
-// The ceilings: what the pool's threads can do, measured once now (a few milliseconds). On a shared machine both drift within
-// seconds, by a factor for memory, so a row measures its ceiling between its own calls.
-double read_gb_s(const std::string& isa, cpu::ThreadPool& pool);  // reading memory that no cache holds
-double gflop_s(const std::string& isa, cpu::ThreadPool& pool);    // f32 multiply-adds in registers, two operations each
-// The same for 8-bit integers summed in 32 bits: the set's instruction for four products, or for two products of 16 bits and
-// an addition.
-double int8_gop_s(const std::string& isa, cpu::ThreadPool& pool);
-// Products of AMX tiles of bf16 or of bytes; only where the set "amx" is available.
-double tile_gop_s(bool bytes, cpu::ThreadPool& pool);
-
-struct Row {
-  std::string name;   // "linear 1536 -> 4608"
-  std::string dtype;  // of the weights or of the cache
-  int64_t tokens = 0;
-  double bytes = 0.0;  // that one call must read or write, once each; 0 if they do not matter
-  double flops = 0.0;  // that one call must do; 0 likewise
-  bool int8 = false;   // these are operations on 8-bit integers
-};
-
-class Run {
- public:
-  Run(const cpu::Isa& isa, cpu::ThreadPool& pool, double seconds) : isa(isa), pool(pool), seconds_(seconds) {}
-
-  const cpu::Isa& isa;
-  cpu::ThreadPool& pool;
-
-  // Times call(i), i = 0, 1, ..., in turn with the ceiling, for the seconds of the run; prints the medians and,
-  // since other work on the machine can only slow a call down, the best. The ceiling is the time that the row's bytes or its
-  // operations need, whichever is longer. `wrong` says what the check against the reference found; when it is not empty, nothing
-  // is timed and the program fails.
-  void row(const Row& row, const std::string& wrong, const std::function<void(int64_t)>& call);
-  bool failed() const { return failed_; }
-
- private:
-  double seconds_;
-  bool failed_ = false;
-};
-
-struct Bench {
-  const char* name;
-  void (*run)(Run& run);
-};
-
-std::vector<Bench>& registry();
-
-struct Registration {
-  Registration(const char* name, void (*run)(Run&)) { registry().push_back({name, run}); }
-};
-
 double now();  // seconds of a steady clock
 
-// Zeroed memory for benches, aligned to 2 MiB and on huge pages where the system gives them, as the device's own.
+// Zeroed host memory, aligned to 2 MiB and on huge pages where the system gives them, as the device's own.
 class Buffer {
  public:
   explicit Buffer(size_t bytes);
@@ -82,6 +37,152 @@ class Buffer {
   void* data_;
   size_t bytes_;
 };
+
+// Seconds of each of `calls` calls that are put into the queue one behind the other.
+double seconds_of(Device& device, int64_t calls, const std::function<void(int64_t)>& call);
+
+// What a device can do at most, measured now (some milliseconds). On a shared machine it drifts within seconds, by a factor for
+// memory, so a row measures its ceiling between its own calls.
+class Ceiling {
+ public:
+  virtual ~Ceiling() = default;
+  virtual double gb_s() = 0;                  // the CPU reads memory that no cache holds, a GPU copies: bytes read + written
+  virtual double gflop_s(DType weights) = 0;  // multiply-adds in registers, two operations each, for weights of this type
+};
+// Products of AMX tiles of bf16 or of bytes, thousand millions of operations a second; only where the set "amx" is available.
+double tile_gop_s(bool bytes, Queue& queue);
+std::unique_ptr<Ceiling> cpu_ceiling(const std::string& isa, Queue& queue);
+std::unique_ptr<Ceiling> cuda_ceiling(Device& device);  // null in a build without CUDA
+
+struct Options {
+  std::string device, isa, name;  // empty: all
+  int threads = 0;
+  double seconds = 0.5;
+  bool check_only = false;  // nothing is timed
+};
+
+struct Row {
+  std::string name;  // "linear 1536 -> 4608"
+  DType dtype;       // of the weights or of the cache
+  int64_t tokens = 0;
+  double bytes = 0.0;  // that one call must read or write, once each; 0 if they do not matter
+  double flops = 0.0;  // that one call must do; 0 likewise
+};
+
+// Memory that kernels work on and references look at: on a device with memory of its own, two copies.
+class Block;
+
+class Run {
+ public:
+  Run(std::shared_ptr<Device> device, const Sizes& sizes, const Options& options);
+
+  Device& device() { return *device_; }
+  const Kernels& kernels() const { return device_->kernels(); }
+  const Sizes sizes;
+
+  // Runs call(0), and checks what it has computed; then times call(i), i = 0, 1, ..., in turn with the ceiling, and prints the
+  // medians and, since other work on the machine can only slow a call down, the best. call(i) puts one op into the queue. The
+  // ceiling is the time that the row's bytes or its operations need, whichever is longer. When `check` says that something is
+  // wrong, nothing is timed and the program fails.
+  void row(const Row& row, const std::function<std::string()>& check, const std::function<void(int64_t)>& call);
+  bool failed() const { return failed_; }
+
+  // The check of an op whose arguments do not change from call to call.
+  template <class Args, class Check>
+  void row(const Row& what, const Args& args, const Check& check, const std::function<void(int64_t)>& call) {
+    row(
+        what, [&] { return check(on_host(args)); }, call);
+  }
+
+  // The arguments as the references take them: in host memory, after what was put into the queue.
+  template <class Args>
+  Args on_host(Args args) {
+    fetch();
+    args.visit(*this);
+    return args;
+  }
+
+  // Runs call(0) to its end.
+  void once(const std::function<void(int64_t)>& call);
+
+  // The median seconds of each of several kinds of work, which take turns: so many rounds, and for the seconds of the run.
+  std::vector<double> compare(const std::vector<std::function<void(int64_t)>>& calls, int rounds);
+
+  // What visit() calls, for on_host.
+  void in(const char*, const Tensor*& tensor, const char*, DType) { tensor = twin(tensor); }
+  void optional_in(const char*, const Tensor*& tensor, const char*, DType) { tensor = twin(tensor); }
+  void weight(const char*, const Tensor*& tensor, const char*, Layout) { tensor = twin(tensor); }
+  void optional_weight(const char*, const Tensor*& tensor, const char*, Layout) { tensor = twin(tensor); }
+  void out(const char*, Tensor*& tensor, const char*, DType) { tensor = twin(tensor); }
+  void optional_out(const char*, Tensor*& tensor, const char*, DType) { tensor = twin(tensor); }
+  void cache(const char*, const KvView*& cache);
+  template <class T>
+  void attribute(const char*, T&) {}
+
+ private:
+  friend class Block;
+  struct Samples {
+    std::vector<double> times, gb_s, gflop_s;
+  };
+  Samples sample(const Row& row, const std::function<void(int64_t)>& call);
+  void fetch();
+  Tensor* twin(const Tensor* tensor);
+
+  std::shared_ptr<Device> device_;
+  std::unique_ptr<Ceiling> ceiling_;
+  double seconds_;
+  bool check_only_;
+  bool failed_ = false;
+  std::vector<Block*> blocks_;
+  std::deque<Tensor> twins_;
+  std::deque<KvView> twin_caches_;
+  std::deque<Buffer> twin_pages_;
+};
+
+// host_bytes: where the references' order of elements takes another number of bytes.
+class Block {
+ public:
+  Block(Run& run, int64_t bytes, int64_t host_bytes = 0);
+  ~Block();
+  Block(const Block&) = delete;
+  Block& operator=(const Block&) = delete;
+
+  std::byte* device() const { return device_; }
+  std::byte* host() const { return host_.as<std::byte>(); }
+  int64_t bytes() const { return bytes_; }
+  void upload() { upload(host(), 0, bytes_); }
+  void upload(const std::byte* from, int64_t to, int64_t bytes);  // to: bytes from the block's beginning
+  void download();                                                // not where the order of elements differs
+
+ private:
+  friend class Run;
+  Run& run_;
+  int64_t bytes_;
+  bool same_order_;
+  Buffer host_;
+  std::byte* device_;
+};
+
+struct Bench {
+  const char* name;
+  void (*run)(Run& run);
+};
+
+std::vector<Bench>& registry();
+
+struct Registration {
+  Registration(const char* name, void (*run)(Run&)) { registry().push_back({name, run}); }
+};
+
+// The devices that the options name: the CPU once per instruction set and number of threads, then the first GPU.
+struct Target {
+  std::shared_ptr<Device> device;
+  std::string name;  // "avx512, 2 threads"
+};
+std::vector<Target> targets(const Options& options);
+
+// moepp-native bench [options]; see main.cc.
+int run_benches(int argc, char** argv);
 
 }  // namespace moepp::bench
 

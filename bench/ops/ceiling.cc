@@ -1,10 +1,11 @@
 // The ceilings of a processor, measured: multiply-adds of f32 and of 8-bit integers from registers, and reading memory that no
 // cache holds.
-#include "bench.h"
-
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+
+#include "bench.h"
+#include "cpu/thread_pool.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -142,7 +143,7 @@ static const IntegerLoop& integer_loop(const std::string& isa) {
 
 static std::atomic<float> sink;  // keeps the sums alive
 
-double read_gb_s(const std::string& isa, cpu::ThreadPool& pool) {
+static double read_gb_s(const std::string& isa, cpu::ThreadPool& pool) {
   static const Buffer buffer(static_cast<size_t>(kReadWindows * kReadWindow * kReadTask) * sizeof(float));
   static std::atomic<int64_t> window{0};
   const Loops& loop = loops(isa);
@@ -163,12 +164,31 @@ static double operations(int products, float (*multiply_add)(int64_t), cpu::Thre
   return 2e-9 * kChains * products * static_cast<double>(tasks * kRounds) / (now() - start);
 }
 
-double gflop_s(const std::string& isa, cpu::ThreadPool& pool) {
+static double gflop_s(const std::string& isa, cpu::ThreadPool& pool) {
   return operations(loops(isa).lanes, loops(isa).multiply_add, pool);
 }
 
-double int8_gop_s(const std::string& isa, cpu::ThreadPool& pool) {
+static double int8_gop_s(const std::string& isa, cpu::ThreadPool& pool) {
   return operations(integer_loop(isa).products, integer_loop(isa).multiply_add, pool);
+}
+
+namespace {
+
+class CpuCeiling final : public Ceiling {
+ public:
+  CpuCeiling(const std::string& isa, cpu::ThreadPool& pool) : isa_(isa), pool_(pool) {}
+  double gb_s() override { return read_gb_s(isa_, pool_); }
+  double gflop_s(DType weights) override { return is_quantised(weights) ? int8_gop_s(isa_, pool_) : bench::gflop_s(isa_, pool_); }
+
+ private:
+  std::string isa_;
+  cpu::ThreadPool& pool_;
+};
+
+}  // namespace
+
+std::unique_ptr<Ceiling> cpu_ceiling(const std::string& isa, Queue& queue) {
+  return std::make_unique<CpuCeiling>(isa, static_cast<cpu::ThreadPool&>(queue));
 }
 
 }  // namespace moepp::bench

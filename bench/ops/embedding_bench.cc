@@ -1,26 +1,27 @@
-#include "shapes.h"
+#include "arrays.h"
 
 namespace moepp::bench {
 
+// Other tokens in each call: the table lies in memory.
 static void embedding_rows(Run& run, Layout layout) {
-  Buffer table(static_cast<size_t>(kVocabulary * kHidden * 2));
-  test::fill_panels(table.as<char>(), DType::kBf16, Layout::kPanels, 1, kVocabulary, kHidden, 1,
-                    1.0f);  // or rows of the same values
-  const Tensor weight = test::tensor(table.as<char>(), DType::kBf16, {kVocabulary, kHidden}, layout);
-  for (int64_t t : kStepTokens) {
-    Ints tokens({t});
-    Floats out({t, kHidden}, 2);
-    const EmbeddingArgs args = {&tokens.tensor, &weight, &out.tensor};
-    const auto call = [&](int64_t i) {  // other tokens each time: the table lies in memory
-      for (size_t j = 0; j < tokens.data.size(); j++) {
-        tokens.data[j] = static_cast<int32_t>((static_cast<uint64_t>(i) * tokens.data.size() + j) * 40503 % kVocabulary);
-      }
-      run.isa.kernels->embedding(args, run.pool);
-    };
-    call(0);
-    run.row({layout == Layout::kRows ? "embedding 65536 x 1536" : "embedding 65536 x 1536, panels", "bf16", t,
-             static_cast<double>(6 * t * kHidden), 0.0},
-            test::check_embedding(args, test::sample(t, 50)), call);
+  const int64_t h = run.sizes.hidden, v = run.sizes.vocabulary;
+  constexpr int64_t kSteps = 32;
+  Weight table(run, DType::kBf16, layout, {v, h}, 1);
+  for (int64_t t : run.sizes.step_tokens) {
+    Ints tokens(run, {kSteps, t});
+    for (int64_t i = 0; i < kSteps * t; i++) tokens.host()[i] = static_cast<int32_t>(static_cast<uint64_t>(i) * 40503 % v);
+    tokens.upload();
+    Tensor step = test::tensor(tokens.device(), DType::kI32, {t});
+    Floats out(run, {t, h});
+    const EmbeddingArgs args = {&step, &table.tensor, &out.tensor};
+    const std::string name = "embedding " + std::to_string(v) + " x " + std::to_string(h);
+    run.row(
+        {layout == Layout::kRows ? name : name + ", panels", DType::kBf16, t, static_cast<double>(6 * t * h)}, args,
+        [&](const EmbeddingArgs& a) { return test::check_embedding(a, test::sample(t, 50)); },
+        [&](int64_t i) {
+          step.data = tokens.device() + i % kSteps * t;
+          run.kernels().embedding(args, run.device().queue());
+        });
   }
 }
 

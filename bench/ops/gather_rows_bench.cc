@@ -1,16 +1,17 @@
-#include "shapes.h"
+#include "arrays.h"
 
 namespace moepp::bench {
 
 MOEPP_BENCH(gather_rows) {
-  for (int64_t t : kStepTokens) {
-    Floats x({t, kHidden}, 1), out({t, kHidden}, 2);
-    Ints rows({t});
-    for (int64_t i = 0; i < t; i++) rows.data[static_cast<size_t>(i)] = static_cast<int32_t>(t - 1 - i);
+  const int64_t h = run.sizes.hidden;
+  for (int64_t t : run.sizes.step_tokens) {
+    Floats x(run, {t, h}, 1), out(run, {t, h});
+    Ints rows(run, {t});
+    for (int64_t i = 0; i < t; i++) rows.host()[i] = static_cast<int32_t>(t - 1 - i);
+    rows.upload();
     const GatherRowsArgs args = {&x.tensor, &rows.tensor, &out.tensor};
-    const auto call = [&](int64_t) { run.isa.kernels->gather_rows(args, run.pool); };
-    call(0);
-    run.row({"gather_rows 1536", "f32", t, static_cast<double>(8 * t * kHidden), 0.0}, test::check_gather_rows(args), call);
+    run.row({"gather_rows " + std::to_string(h), DType::kF32, t, static_cast<double>(8 * t * h)}, args, &test::check_gather_rows,
+            [&](int64_t) { run.kernels().gather_rows(args, run.device().queue()); });
   }
 }
 

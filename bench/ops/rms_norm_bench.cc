@@ -1,15 +1,16 @@
-#include "shapes.h"
+#include "arrays.h"
 
 namespace moepp::bench {
 
 MOEPP_BENCH(rms_norm) {
-  for (int64_t t : kStepTokens) {
-    Floats x({t, kHidden}, 1), delta({t, kHidden}, 2), weight({kHidden}, 3), sum({t, kHidden}, 4), out({t, kHidden}, 5);
+  const int64_t h = run.sizes.hidden;
+  for (int64_t t : run.sizes.step_tokens) {
+    Floats x(run, {t, h}, 1), delta(run, {t, h}, 2), weight(run, {h}, 3), sum(run, {t, h}), out(run, {t, h});
     const RmsNormArgs args = {&x.tensor, &delta.tensor, &weight.tensor, &sum.tensor, &out.tensor, 1e-6f};
-    const auto call = [&](int64_t) { run.isa.kernels->rms_norm(args, run.pool); };
-    call(0);
-    run.row({"rms_norm with delta, 1536", "f32", t, static_cast<double>(16 * t * kHidden), 0.0},
-            test::check_rms_norm(args, test::sample(t, 50)), call);
+    run.row(
+        {"rms_norm with delta, " + std::to_string(h), DType::kF32, t, static_cast<double>(16 * t * h)}, args,
+        [&](const RmsNormArgs& a) { return test::check_rms_norm(a, test::sample(t, 50)); },
+        [&](int64_t) { run.kernels().rms_norm(args, run.device().queue()); });
   }
 }
 

@@ -1,43 +1,52 @@
 // rope_table and rope_store. The table is made once per step, the store runs once per layer.
 #include <cmath>
 
-#include "../../native/test/paged_step.h"
-#include "shapes.h"
+#include "arrays.h"
 
 namespace moepp::bench {
 
 MOEPP_BENCH(rope_table) {
-  for (int64_t t : kStepTokens) {
-    Ints positions({t}), starts({2});
-    for (int64_t i = 0; i < t; i++) positions.data[static_cast<size_t>(i)] = static_cast<int32_t>(i);
-    starts.data[1] = static_cast<int32_t>(t);
-    Floats frequencies({1, kHeadDim / 2}, 1), cosine({t, kHeadDim / 2}, 2), sine({t, kHeadDim / 2}, 3);
-    for (size_t j = 0; j < kHeadDim / 2; j++) {
-      frequencies.data[j] = std::pow(1e4f, -static_cast<float>(j) / static_cast<float>(kHeadDim / 2));
-    }
+  const int64_t half = run.sizes.head_dim / 2;
+  for (int64_t t : run.sizes.step_tokens) {
+    Ints positions(run, {t}), starts(run, {2});
+    for (int64_t i = 0; i < t; i++) positions.host()[i] = static_cast<int32_t>(i);
+    positions.upload();
+    set(starts, {0, static_cast<int32_t>(t)});
+    Floats frequencies(run, {1, half}), cosine(run, {t, half}), sine(run, {t, half});
+    for (int64_t j = 0; j < half; j++) frequencies.host()[j] = std::pow(1e4f, -static_cast<float>(j) / static_cast<float>(half));
+    frequencies.upload();
     const RopeTableArgs args = {&positions.tensor, &starts.tensor, &frequencies.tensor, &cosine.tensor, &sine.tensor, 1.0f};
-    const auto call = [&](int64_t) { run.isa.kernels->rope_table(args, run.pool); };
-    call(0);
-    run.row({"rope_table 48", "f32", t, static_cast<double>(8 * t * kHeadDim / 2), 0.0},
-            test::check_rope_table(args, test::sample(t, 50)), call);
+    run.row(
+        {"rope_table " + std::to_string(half), DType::kF32, t, static_cast<double>(8 * t * half)}, args,
+        [&](const RopeTableArgs& a) { return test::check_rope_table(a, test::sample(t, 50)); },
+        [&](int64_t) { run.kernels().rope_table(args, run.device().queue()); });
   }
 }
 
 static void rope_store_rows(Run& run, DType dtype) {
-  constexpr int64_t kWidth = 3 * kHeads * kHeadDim;
-  for (int64_t t : kStepTokens) {
-    test::PagedStep step({{0, t}}, kPageSize);
-    KvView kv = {nullptr, dtype, 1, step.pages, kPageSize, kHeads, kHeadDim};
-    Buffer cache(static_cast<size_t>(test::cache_elements(kv) * dtype_size(dtype)));
-    kv.data = cache.as<char>();
-    Floats qkv({t, kWidth}, 1), cosine({t, kHeadDim / 2}, 2), sine({t, kHeadDim / 2}, 3), q({t, kHeads, kHeadDim}, 4);
-    const Tensor positions = step.positions_tensor(), starts = step.starts_tensor(), table = step.page_table_tensor();
-    const RopeStoreArgs args = {&qkv.tensor, &cosine.tensor, &sine.tensor, &positions, &starts, &table, &kv, &q.tensor, 0};
-    const auto call = [&](int64_t) { run.isa.kernels->rope_store(args, run.pool); };
-    call(0);
-    const int64_t row_bytes = 4 * kWidth + 4 * kHeads * kHeadDim + 2 * kHeads * kHeadDim * dtype_size(dtype);
-    run.row({"rope_store 16 x 96", dtype_name(dtype), t, static_cast<double>(t * row_bytes), 0.0},
-            test::check_rope_store(args, test::sample(t, 50)), call);
+  const Sizes& s = run.sizes;
+  const int64_t width = s.heads * s.head_dim;
+  for (int64_t t : s.step_tokens) {
+    const test::PagedStep step({{0, t}}, s.page_size);
+    const PagedInts ints(run, step);
+    const Cache cache(run, {nullptr, dtype, 1, step.pages, s.page_size, s.heads, s.head_dim});
+    Floats qkv(run, {t, 3 * width}, 1), cosine(run, {t, s.head_dim / 2}, 2), sine(run, {t, s.head_dim / 2}, 3);
+    Floats q(run, {t, s.heads, s.head_dim});
+    const RopeStoreArgs args = {&qkv.tensor,
+                                &cosine.tensor,
+                                &sine.tensor,
+                                &ints.positions.tensor,
+                                &ints.starts.tensor,
+                                &ints.page_table.tensor,
+                                &cache.view,
+                                &q.tensor,
+                                0};
+    const int64_t row_bytes = 4 * 4 * width + 2 * width * dtype_size(dtype);
+    run.row(
+        {"rope_store " + std::to_string(s.heads) + " x " + std::to_string(s.head_dim), dtype, t,
+         static_cast<double>(t * row_bytes)},
+        args, [&](const RopeStoreArgs& a) { return test::check_rope_store(a, test::sample(t, 50)); },
+        [&](int64_t) { run.kernels().rope_store(args, run.device().queue()); });
   }
 }
 

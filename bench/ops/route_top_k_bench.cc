@@ -1,12 +1,14 @@
-#include "shapes.h"
+#include "arrays.h"
 
 namespace moepp::bench {
 
 // Bound by neither bytes nor operations: the row shows a time.
 MOEPP_BENCH(route_top_k) {
-  for (int64_t t : kStepTokens) {
-    Floats logits({t, kExperts}, 1), scores({t, 2 * kConstants}, 2), weights({t, kTopK}, 3), coefficients({t, kConstants + 1}, 4);
-    Ints indices({t, kTopK}), offsets({kFfnExperts + 1}), order({t, kTopK}), rows({t, kTopK});
+  const Sizes& s = run.sizes;
+  const int64_t e = s.experts(), k = s.top_k, c = s.constants;
+  for (int64_t t : s.step_tokens) {
+    Floats logits(run, {t, e}, 1), scores(run, {t, 2 * c}, 2), weights(run, {t, k}), coefficients(run, {t, c + 1});
+    Ints indices(run, {t, k}), offsets(run, {s.ffn_experts + 1}), order(run, {t, k}), rows(run, {t, k});
     const RouteTopKArgs args = {&logits.tensor,
                                 &scores.tensor,
                                 &indices.tensor,
@@ -18,11 +20,9 @@ MOEPP_BENCH(route_top_k) {
                                 1.0f,
                                 1.0f,
                                 false};
-    const auto call = [&](int64_t) { run.isa.kernels->route_top_k(args, run.pool); };
-    call(0);
-    run.row({"route_top_k 20, top 2", "f32", t,
-             static_cast<double>(4 * t * (kExperts + 2 * kConstants + 4 * kTopK + kConstants + 1)), 0.0},
-            test::check_route_top_k(args), call);
+    run.row({"route_top_k " + std::to_string(e) + ", top " + std::to_string(k), DType::kF32, t,
+             static_cast<double>(4 * t * (e + 2 * c + 4 * k + c + 1))},
+            args, &test::check_route_top_k, [&](int64_t) { run.kernels().route_top_k(args, run.device().queue()); });
   }
 }
 

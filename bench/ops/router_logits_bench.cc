@@ -1,26 +1,27 @@
-#include "shapes.h"
+#include "arrays.h"
 
 namespace moepp::bench {
 
-// Weights of all 24 layers in turn: a decode step finds them in memory, or in a cache that the layers share.
+// Weights of all layers in turn: a decode step finds them in memory, or in a cache that the layers share.
 MOEPP_BENCH(router_logits) {
-  constexpr int64_t kLayers = 24, kScores = 2 * kConstants;
-  Floats router({kLayers * kExperts, kHidden}, 1), map({kExperts, kExperts}, 2), constant({kLayers * kScores, kHidden}, 3);
-  for (int64_t t : kStepTokens) {
-    Floats x({t, kHidden}, 4), previous({t, kExperts}, 5), logits({t, kExperts}, 6), scores({t, kScores}, 7);
-    Tensor rt = test::tensor(router.data, DType::kF32, {kExperts, kHidden});
-    Tensor ct = test::tensor(constant.data, DType::kF32, {kScores, kHidden});
+  const Sizes& s = run.sizes;
+  const int64_t h = s.hidden, e = s.experts(), scores_of = 2 * s.constants;
+  Floats router(run, {s.layers * e, h}, 1), map(run, {e, e}, 2), constant(run, {s.layers * scores_of, h}, 3);
+  for (int64_t t : s.step_tokens) {
+    Floats x(run, {t, h}, 4), previous(run, {t, e}, 5), logits(run, {t, e}), scores(run, {t, scores_of});
+    Tensor rt = test::tensor(router.device(), DType::kF32, {e, h});
+    Tensor ct = test::tensor(constant.device(), DType::kF32, {scores_of, h});
     const RouterLogitsArgs args = {&x.tensor, nullptr, &previous.tensor, &rt, &map.tensor, &ct, &logits.tensor, &scores.tensor};
-    const auto call = [&](int64_t i) {
-      rt.data = router.data + i % kLayers * kExperts * kHidden;
-      ct.data = constant.data + i % kLayers * kScores * kHidden;
-      run.isa.kernels->router_logits(args, run.pool);
-    };
-    call(0);
-    const double products = static_cast<double>(t * ((kExperts + kScores) * kHidden + kExperts * kExperts));
+    const double products = static_cast<double>(t * ((e + scores_of) * h + e * e));
     run.row(
-        {"router_logits 1536 -> 20 + 4", "f32", t, static_cast<double>(4 * (kExperts + kScores + t) * kHidden), 2.0 * products},
-        test::check_router_logits(args, test::sample(t, 50)), call);
+        {"router_logits " + std::to_string(h) + " -> " + std::to_string(e) + " + " + std::to_string(scores_of), DType::kF32, t,
+         static_cast<double>(4 * (e + scores_of + t) * h), 2.0 * products},
+        args, [&](const RouterLogitsArgs& a) { return test::check_router_logits(a, test::sample(t, 50)); },
+        [&](int64_t i) {
+          rt.data = router.device() + i % s.layers * e * h;
+          ct.data = constant.device() + i % s.layers * scores_of * h;
+          run.kernels().router_logits(args, run.device().queue());
+        });
   }
 }
 

@@ -1,5 +1,6 @@
 // The ceilings of AMX: products of tiles that are never loaded.
 #include "bench.h"
+#include "cpu/thread_pool.h"
 
 #if defined(MOEPP_HAS_AMX)
 #include <immintrin.h>
@@ -42,7 +43,8 @@ MOEPP_TILES static void multiply_tiles(bool bytes) {
   _tile_release();
 }
 
-double tile_gop_s(bool bytes, cpu::ThreadPool& pool) {
+double tile_gop_s(bool bytes, Queue& queue) {
+  auto& pool = static_cast<cpu::ThreadPool&>(queue);
   const int64_t tasks = int64_t{4} * pool.threads();
   const double start = now();
   pool.parallel_for(tasks, [&](int64_t, int) { multiply_tiles(bytes); });
@@ -51,7 +53,7 @@ double tile_gop_s(bool bytes, cpu::ThreadPool& pool) {
 
 #else
 
-double tile_gop_s(bool, cpu::ThreadPool&) {
+double tile_gop_s(bool, Queue&) {
   return 0.0;
 }
 

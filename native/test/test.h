@@ -1,4 +1,4 @@
-// A test is a function registered by MOEPP_TEST; the program runs all of them, or those whose name holds its argument.
+// A test is a function registered by MOEPP_TEST; a program runs all of them, or those whose name holds its argument.
 #pragma once
 
 #include <cstdio>
@@ -15,6 +15,11 @@ struct Test {
 std::vector<Test>& registry();
 // Counts a failure of the running test and prints where.
 void fail(const char* file, int line, const std::string& message);
+
+// Tests whose names begin with simt_ or cuda_ run CUDA kernels.
+enum class Wanted { kAll, kCpu, kGpu };
+// Runs the tests wanted whose names hold `name`; 0 if there are any and all pass.
+int run_tests(const char* name, Wanted wanted);
 
 struct Registration {
   Registration(const char* name, void (*run)()) { registry().push_back({name, run}); }

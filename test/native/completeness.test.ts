@@ -29,7 +29,7 @@ for (const { name, args } of ops) {
     t.match(read('native/ops.h'), new RegExp(`^struct ${args} \\{`, 'm'), 'a contract')
     t.match(references, new RegExp(`\\b${args}\\b|\\b${name}\\b`), 'a reference')
     t.match(tests, new RegExp(`kernels(\\(\\))?(->|\\.)${name}\\(|\\b${args}\\b`), 'a native test')
-    t.match(benches, new RegExp(`kernels(\\(\\))?(->|\\.)${name}\\(`), 'a bench row')
+    t.match(benches, new RegExp(`kernels\\(\\)\\.${name}\\(`), 'a bench row')
     t.match(builder, new RegExp(`'${name}'`), 'a builder function')
   })
 }

@@ -2,7 +2,7 @@
 #include "op_test.h"
 #include "shared_cache.h"
 
-namespace moepp::test {
+namespace moepp::simt_test {
 
 struct AttentionCase {
   int64_t hq, hkv, d, page_size;
@@ -144,4 +144,4 @@ MOEPP_TEST(simt_attention_of_nan) {
   }
 }
 
-}  // namespace moepp::test
+}  // namespace moepp::simt_test

@@ -2,7 +2,7 @@
 
 #include "op_test.h"
 
-namespace moepp::test {
+namespace moepp::simt_test {
 
 // A step of T tokens with random routing; inputs that no token may read are NaN.
 struct CombineData {
@@ -84,4 +84,4 @@ MOEPP_TEST(simt_combine) {
   });
 }
 
-}  // namespace moepp::test
+}  // namespace moepp::simt_test

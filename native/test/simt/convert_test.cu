@@ -3,7 +3,7 @@
 
 #include "device_test.h"
 
-namespace moepp::test {
+namespace moepp::simt_test {
 
 using simt::bf16;
 using simt::f16;
@@ -66,4 +66,4 @@ MOEPP_TEST(simt_pairs_hold_the_first_value_in_the_lower_half) {
   EXPECT(out[2] == 0x3f802000u && out[6] == 0xbf802000u);
 }
 
-}  // namespace moepp::test
+}  // namespace moepp::simt_test

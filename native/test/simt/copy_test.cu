@@ -1,7 +1,7 @@
 // cp.async, ldmatrix, and loads with hints.
 #include "device_test.h"
 
-namespace moepp::test {
+namespace moepp::simt_test {
 
 template <int Bytes>
 static __global__ void copy_chunks(const unsigned char* in, unsigned char* out, int chunks) {
@@ -129,4 +129,4 @@ MOEPP_TEST(simt_hints_change_nothing) {
     EXPECT(out[i].x == 2 * in[i].x && out[i].y == 2 * in[i].y && out[i].z == 2 * in[i].z && out[i].w == 2 * in[i].w);
 }
 
-}  // namespace moepp::test
+}  // namespace moepp::simt_test

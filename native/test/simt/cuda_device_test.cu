@@ -4,7 +4,7 @@
 #include "small_model.h"
 #include "test.h"
 
-namespace moepp::test {
+namespace moepp::simt_test {
 
 static std::unique_ptr<Program> compiled(const std::shared_ptr<Device>& device, const ProgramSpec& spec) {
   std::unique_ptr<Program> program;
@@ -145,4 +145,4 @@ MOEPP_TEST(cuda_device_gives_back) {
 }
 #endif
 
-}  // namespace moepp::test
+}  // namespace moepp::simt_test

@@ -8,7 +8,11 @@
 #include "cuda/simt/simt.h"
 #include "test.h"
 
-namespace moepp::test {
+// A namespace of their own: in one program with the CPU's tests (moepp-native), their helpers and cases have the same names.
+namespace moepp::test {}
+namespace moepp::simt_test {
+
+using namespace test;
 
 // n elements that host and device both see; exactly as many, so that AddressSanitizer sees an overrun.
 template <class T>
@@ -67,10 +71,10 @@ std::string run_kernel(void (*kernel)(Parameters...), const simt::Launch& how, A
   return {};
 }
 
-#define EXPECT_RUNS(...)                                                \
-  do {                                                                  \
-    const std::string text_ = ::moepp::test::run_kernel(__VA_ARGS__);   \
-    if (!text_.empty()) ::moepp::test::fail(__FILE__, __LINE__, text_); \
+#define EXPECT_RUNS(...)                                                   \
+  do {                                                                     \
+    const std::string text_ = ::moepp::simt_test::run_kernel(__VA_ARGS__); \
+    if (!text_.empty()) ::moepp::test::fail(__FILE__, __LINE__, text_);    \
   } while (0)
 
 // The body once per schedule of the emulation; once on a GPU.
@@ -120,4 +124,4 @@ inline int small_integer(size_t i, unsigned seed) {
   return static_cast<int>((mixed >> 13) % 15u) - 7;
 }
 
-}  // namespace moepp::test
+}  // namespace moepp::simt_test

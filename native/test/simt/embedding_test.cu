@@ -1,7 +1,7 @@
 #include "cuda/weight_layout.h"
 #include "op_test.h"
 
-namespace moepp::test {
+namespace moepp::simt_test {
 
 static void expect_embedding(int64_t t, int64_t v, int64_t h, DType dtype, Layout layout) {
   Shared<int32_t> tokens(static_cast<size_t>(t));
@@ -37,4 +37,4 @@ MOEPP_TEST(simt_embedding) {
   }
 }
 
-}  // namespace moepp::test
+}  // namespace moepp::simt_test

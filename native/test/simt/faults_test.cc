@@ -1,7 +1,7 @@
 // What the emulation must refuse, with the words it must say. Faults that a sanitizer finds are in seeded_bugs_test.cc.
 #include "device_test.h"
 
-namespace moepp::test {
+namespace moepp::simt_test {
 
 using simt::kFullMask;
 using simt::Mbarrier;
@@ -280,4 +280,4 @@ MOEPP_TEST(simt_faults_of_wgmma) {
       kGroup);
 }
 
-}  // namespace moepp::test
+}  // namespace moepp::simt_test

@@ -1,6 +1,6 @@
 #include "op_test.h"
 
-namespace moepp::test {
+namespace moepp::simt_test {
 
 MOEPP_TEST(simt_gather_rows) {
   const int64_t shapes[][3] = {{1, 1, 1}, {5, 0, 8}, {5, 3, 7}, {40, 90, 60}, {3, 2, 1536}};  // T, R, H
@@ -16,4 +16,4 @@ MOEPP_TEST(simt_gather_rows) {
   }
 }
 
-}  // namespace moepp::test
+}  // namespace moepp::simt_test

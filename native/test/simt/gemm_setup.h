@@ -9,7 +9,7 @@
 #include "device_test.h"
 #include "reference_gemm.h"
 
-namespace moepp::test {
+namespace moepp::simt_test {
 
 inline const char* kernel_name(cuda::GemmKernel kernel) {
   constexpr const char* names[] = {"f32", "decode", "sm80 narrow", "sm80", "sm90"};
@@ -82,4 +82,4 @@ inline std::vector<float> rounded(const float* x, size_t n) {
   return result;
 }
 
-}  // namespace moepp::test
+}  // namespace moepp::simt_test

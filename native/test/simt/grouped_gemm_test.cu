@@ -2,7 +2,7 @@
 #include "cuda/kernels/kernels.h"
 #include "gemm_setup.h"
 
-namespace moepp::test {
+namespace moepp::simt_test {
 
 using cuda::GemmKernel;
 
@@ -217,4 +217,4 @@ MOEPP_TEST(simt_choose_gemm) {
   EXPECT(dense(512, ampere) == GemmKernel::kF32);
 }
 
-}  // namespace moepp::test
+}  // namespace moepp::simt_test

@@ -2,7 +2,7 @@
 #include "cuda/kernels/kernels.h"
 #include "gemm_setup.h"
 
-namespace moepp::test {
+namespace moepp::simt_test {
 
 using cuda::GemmKernel;
 
@@ -108,4 +108,4 @@ MOEPP_TEST(simt_linear_op) {
   }
 }
 
-}  // namespace moepp::test
+}  // namespace moepp::simt_test

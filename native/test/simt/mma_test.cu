@@ -1,7 +1,7 @@
 // The products, with fragments put together element by element as PTX describes them, and from ldmatrix.
 #include "device_test.h"
 
-namespace moepp::test {
+namespace moepp::simt_test {
 
 // a [16, k] and b [8, k] as whole elements of Bytes each, d [16, 8].
 template <class Value, int Bytes, class Mma>
@@ -109,4 +109,4 @@ MOEPP_TEST(simt_ldmatrix_feeds_mma) {
   });
 }
 
-}  // namespace moepp::test
+}  // namespace moepp::simt_test

@@ -6,7 +6,7 @@
 #include "device_test.h"
 #include "reference.h"
 
-namespace moepp::test {
+namespace moepp::simt_test {
 
 constexpr int kMultiprocessors = 4;
 
@@ -70,4 +70,4 @@ Shared<T> copy_of(const Shared<T>& values) {
   return copy;
 }
 
-}  // namespace moepp::test
+}  // namespace moepp::simt_test

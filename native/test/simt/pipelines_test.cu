@@ -5,7 +5,7 @@
 // SASS * count_best: SHFL !LDL !STL no-spills
 #include "seeded_bugs_run.h"
 
-namespace moepp::test {
+namespace moepp::simt_test {
 
 MOEPP_TEST(simt_tiled_gemm) {
   for_each_schedule([] { EXPECT(run_tiled(tiled_gemm<Bug::kNone>, sizeof(TiledSmem)) == 0); });
@@ -20,4 +20,4 @@ MOEPP_TEST(simt_piped_gemm) {
   for_each_schedule([] { EXPECT(run_piped(piped_gemm<Bug::kNone>) == 0); });
 }
 
-}  // namespace moepp::test
+}  // namespace moepp::simt_test

@@ -4,7 +4,7 @@
 #include "device_test.h"
 #include "reference.h"
 
-namespace moepp::test {
+namespace moepp::simt_test {
 
 struct RmsNormCase {
   int64_t t, h;
@@ -71,4 +71,4 @@ MOEPP_TEST(simt_rms_norm_of_nothing_and_of_nan) {
   EXPECT(std::isnan(out[0]) && !std::isnan(out[40]));
 }
 
-}  // namespace moepp::test
+}  // namespace moepp::simt_test

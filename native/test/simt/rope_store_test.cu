@@ -3,7 +3,7 @@
 #include "paged_step.h"
 #include "shared_cache.h"
 
-namespace moepp::test {
+namespace moepp::simt_test {
 
 struct RopeStoreCase {
   int64_t hq, hkv, d, page_size;
@@ -38,4 +38,4 @@ MOEPP_TEST(simt_rope_store) {
   }
 }
 
-}  // namespace moepp::test
+}  // namespace moepp::simt_test

@@ -1,6 +1,6 @@
 #include "op_test.h"
 
-namespace moepp::test {
+namespace moepp::simt_test {
 
 MOEPP_TEST(simt_rope_table) {
   const int64_t shapes[][2] = {{1, 1}, {5, 10}, {70, 48}, {3, 128}};  // T, D/2
@@ -27,4 +27,4 @@ MOEPP_TEST(simt_rope_table) {
   }
 }
 
-}  // namespace moepp::test
+}  // namespace moepp::simt_test

@@ -2,7 +2,7 @@
 
 #include "op_test.h"
 
-namespace moepp::test {
+namespace moepp::simt_test {
 
 struct RouteFlags {
   float norm_std, input_scale;
@@ -133,4 +133,4 @@ MOEPP_TEST(simt_route_top_k_of_nan_and_infinity) {
   }
 }
 
-}  // namespace moepp::test
+}  // namespace moepp::simt_test

@@ -1,6 +1,6 @@
 #include "op_test.h"
 
-namespace moepp::test {
+namespace moepp::simt_test {
 
 struct RouterCase {
   int64_t t, h, g, e, c;  // g 0: no hidden layer
@@ -43,4 +43,4 @@ MOEPP_TEST(simt_router_logits) {
   }
 }
 
-}  // namespace moepp::test
+}  // namespace moepp::simt_test

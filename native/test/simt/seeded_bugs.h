@@ -4,7 +4,7 @@
 
 #include "cuda/simt/simt.h"
 
-namespace moepp::test {
+namespace moepp::simt_test {
 
 using simt::bf16;
 using simt::Mbarrier;
@@ -236,4 +236,4 @@ __global__ void __launch_bounds__(160) piped_gemm(const __grid_constant__ Tensor
 #endif
 }
 
-}  // namespace moepp::test
+}  // namespace moepp::simt_test

@@ -4,7 +4,7 @@
 #include "device_test.h"
 #include "seeded_bugs.h"
 
-namespace moepp::test {
+namespace moepp::simt_test {
 
 constexpr int kWrongResult = 10, kRefused = 11;  // exit statuses; a sanitizer's are others
 
@@ -83,4 +83,4 @@ inline int run_piped(void (*kernel)(TensorMap, TensorMap, TensorMap, int)) {
   return 0;
 }
 
-}  // namespace moepp::test
+}  // namespace moepp::simt_test

@@ -12,7 +12,7 @@
 #include "device_test.h"
 #include "seeded_bugs_run.h"
 
-namespace moepp::test {
+namespace moepp::simt_test {
 
 namespace {
 
@@ -138,4 +138,4 @@ MOEPP_TEST(simt_seeded_bugs_are_noticed) {
   }
 }
 
-}  // namespace moepp::test
+}  // namespace moepp::simt_test

@@ -5,7 +5,7 @@
 #include "op_test.h"
 #include "paged_step.h"
 
-namespace moepp::test {
+namespace moepp::simt_test {
 
 struct SharedStep {
   int64_t tokens, pages, columns, sequences;
@@ -90,4 +90,4 @@ class SharedCache {
   std::vector<unsigned char> reference_bytes_;
 };
 
-}  // namespace moepp::test
+}  // namespace moepp::simt_test

@@ -1,7 +1,7 @@
 // mbarrier, TMA, bulk copies and wgmma: what sm_90 adds.
 #include "device_test.h"
 
-namespace moepp::test {
+namespace moepp::simt_test {
 
 using simt::bf16;
 using simt::Element;
@@ -239,4 +239,4 @@ MOEPP_TEST(simt_wgmma_multiplies) {
   });
 }
 
-}  // namespace moepp::test
+}  // namespace moepp::simt_test

@@ -1,6 +1,6 @@
 #include "op_test.h"
 
-namespace moepp::test {
+namespace moepp::simt_test {
 
 struct TopData {
   int64_t r, v, k;
@@ -101,4 +101,4 @@ MOEPP_TEST(simt_top_logits_writes_what_is_asked) {
   EXPECT(std::isnan(e.sums[0]));
 }
 
-}  // namespace moepp::test
+}  // namespace moepp::simt_test

@@ -1,7 +1,7 @@
 // Warp collectives, barriers and atomics.
 #include "device_test.h"
 
-namespace moepp::test {
+namespace moepp::simt_test {
 
 // One row of 32 results per question.
 static __global__ void ask_warp(const int* in, int* out) {
@@ -211,4 +211,4 @@ MOEPP_TEST(simt_release_and_acquire) {
   });
 }
 
-}  // namespace moepp::test
+}  // namespace moepp::simt_test

@@ -16,13 +16,15 @@ void fail(const char* file, int line, const std::string& message) {
   std::printf("    %s:%d: %s\n", file, line, message.c_str());
 }
 
-}  // namespace moepp::test
+static bool needs_gpu(const Test& test) {
+  return std::strncmp(test.name, "simt_", 5) == 0 || std::strncmp(test.name, "cuda_", 5) == 0;
+}
 
-int main(int argc, char** argv) {
-  using namespace moepp::test;
+int run_tests(const char* name, Wanted wanted) {
   int passed = 0, failed = 0;
   for (const Test& test : registry()) {
-    if (argc > 1 && std::strstr(test.name, argv[1]) == nullptr) continue;
+    if (std::strstr(test.name, name) == nullptr) continue;
+    if (wanted != Wanted::kAll && needs_gpu(test) != (wanted == Wanted::kGpu)) continue;
     failures = 0;
     test.run();
     std::printf("%s %s\n", failures == 0 ? "ok  " : "FAIL", test.name);
@@ -32,3 +34,5 @@ int main(int argc, char** argv) {
   std::printf("%d passed, %d failed\n", passed, failed);
   return failed == 0 && passed > 0 ? 0 : 1;
 }
+
+}  // namespace moepp::test

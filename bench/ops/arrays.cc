@@ -1,0 +1,140 @@
+#include "arrays.h"
+
+#include <algorithm>
+#include <cstring>
+#include <random>
+#include <thread>
+
+#include "cpu/kv_layout.h"
+#include "cpu/panels.h"
+#include "cuda/weight_layout.h"
+
+namespace moepp::bench {
+
+struct WeightShape {
+  int64_t groups, rows, inputs;
+  explicit WeightShape(std::initializer_list<int64_t> shape)
+      : groups(shape.size() == 3 ? shape.begin()[0] : 1), rows(shape.end()[-2]), inputs(shape.end()[-1]) {}
+};
+
+static int64_t panel_bytes_of(DType dtype, Layout layout, const WeightShape& shape) {
+  if (layout == Layout::kRows) return shape.groups * shape.rows * shape.inputs * dtype_size(dtype);
+  return shape.groups * cpu::panel_count(layout, shape.rows) * cpu::panel_bytes(dtype, shape.inputs);
+}
+
+int64_t Weight::bytes_of(Run& run, DType dtype, Layout layout, std::initializer_list<int64_t> shape) {
+  const WeightShape s(shape);
+  if (run.device().uses_host_memory() || layout == Layout::kRows) return panel_bytes_of(dtype, layout, s);
+  return cuda::weight_bytes(dtype, layout, s.groups, s.rows, s.inputs);
+}
+
+// The weight that `panels` holds, in a GPU's order; groups on threads of their own.
+static void pack_for_gpu(const Tensor& panels, const WeightShape& shape, std::byte* to) {
+  const int64_t group_bytes = cuda::weight_bytes(panels.dtype, panels.layout, 1, shape.rows, shape.inputs);
+  const auto pack = [&](int64_t group) {
+    cuda::pack_weight(panels.dtype, panels.layout, shape.rows, shape.inputs, to + group * group_bytes,
+                      [&](int64_t row, void* at) {
+                        for (int64_t k = 0; k < shape.inputs; k++) {
+                          const auto value = static_cast<float>(test::panel_element(panels, group, row, k));
+                          if (panels.dtype == DType::kF32) {
+                            static_cast<float*>(at)[k] = value;
+                          } else {
+                            static_cast<uint16_t*>(at)[k] = f32_to_bf16(value);
+                          }
+                        }
+                      });
+  };
+  std::vector<std::thread> threads;
+  for (int64_t group = 0; group < shape.groups; group++) threads.emplace_back(pack, group);
+  for (std::thread& thread : threads) thread.join();
+}
+
+Weight::Weight(Run& run, DType dtype, Layout layout, std::initializer_list<int64_t> shape, uint32_t seed, int64_t copies)
+    : tensor(test::tensor(nullptr, dtype, shape, layout)), bytes_(bytes_of(run, dtype, layout, shape)), copies_(copies) {
+  const WeightShape s(shape);
+  const bool same = run.device().uses_host_memory() || layout == Layout::kRows;
+  block_ = std::make_unique<Block>(run, bytes_ * copies, same ? 0 : panel_bytes_of(dtype, layout, s));
+  tensor.data = block_->device();
+  if (layout == Layout::kRows) {
+    // Any bits of a small number will do.
+    std::mt19937 random(seed);
+    auto* halves = reinterpret_cast<uint16_t*>(block_->host());
+    for (int64_t i = 0; i < bytes_ / 2; i++) halves[i] = static_cast<uint16_t>(0x3c00 + random() % 0x400);
+  } else {
+    test::fill_panels(block_->host(), dtype, layout, s.groups, s.rows, s.inputs, seed, 0.05f);
+  }
+  if (same) {
+    for (int64_t c = 1; c < copies; c++) std::memcpy(block_->host() + c * bytes_, block_->host(), static_cast<size_t>(bytes_));
+    block_->upload();
+    return;
+  }
+  const Buffer packed(static_cast<size_t>(bytes_));
+  Tensor panels = tensor;
+  panels.data = block_->host();
+  pack_for_gpu(panels, s, packed.as<std::byte>());
+  for (int64_t c = 0; c < copies; c++) block_->upload(packed.as<std::byte>(), c * bytes_, bytes_);
+}
+
+static int64_t cache_bytes(const KvView& kv) {
+  return kv.layers * kv.pages * cpu::kv_page_elements(kv) * dtype_size(kv.dtype);
+}
+
+// Random elements are a cache in any order.
+Cache::Cache(Run& run, KvView shape) : view(shape), block_(run, cache_bytes(shape)) {
+  view.data = block_.device();
+  std::vector<float> values(1 << 20);
+  test::fill(values.data(), 1 << 20, 1);
+  for (int64_t i = 0; i < block_.bytes() / dtype_size(shape.dtype); i++) {
+    const float value = values[static_cast<size_t>(i) & 0xfffff];
+    if (shape.dtype == DType::kF32) {
+      reinterpret_cast<float*>(block_.host())[i] = value;
+    } else {
+      reinterpret_cast<uint16_t*>(block_.host())[i] = f32_to_bf16(value);
+    }
+  }
+  block_.upload();
+}
+
+void set(Ints& array, const std::vector<int32_t>& values) {
+  std::memcpy(array.host(), values.data(), values.size() * 4);
+  array.upload();
+}
+
+PagedInts::PagedInts(Run& run, const test::PagedStep& step)
+    : positions(run, {step.tokens}), starts(run, {step.sequences() + 1}), page_table(run, {step.sequences(), step.columns}) {
+  set(positions, step.positions);
+  set(starts, step.starts);
+  set(page_table, step.page_table);
+}
+
+Picks draw_picks(int64_t tokens, int64_t k, int64_t ffn_experts, int64_t others, double ffn_share, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::vector<std::vector<int32_t>> of_expert(static_cast<size_t>(ffn_experts));
+  Picks picks;
+  picks.rows.assign(static_cast<size_t>(tokens * k), -1);
+  for (int64_t t = 0; t < tokens; t++) {
+    std::vector<int64_t> chosen;
+    for (int64_t i = 0; i < k; i++) {
+      const bool is_ffn = others == 0 || static_cast<double>(random()) < ffn_share * 0x1p32;
+      int64_t expert;
+      do {
+        expert = is_ffn ? static_cast<int64_t>(random()) % ffn_experts : ffn_experts + static_cast<int64_t>(random()) % others;
+      } while (std::find(chosen.begin(), chosen.end(), expert) != chosen.end());
+      chosen.push_back(expert);
+      if (expert < ffn_experts) of_expert[static_cast<size_t>(expert)].push_back(static_cast<int32_t>(t * k + i));
+    }
+  }
+  picks.offsets.push_back(0);
+  for (const auto& list : of_expert) {
+    for (const int32_t pick : list) {
+      picks.rows[static_cast<size_t>(pick)] = static_cast<int32_t>(picks.order.size());
+      picks.order.push_back(pick);
+    }
+    picks.offsets.push_back(static_cast<int32_t>(picks.order.size()));
+    picks.experts_used += list.empty() ? 0 : 1;
+  }
+  picks.order.resize(static_cast<size_t>(tokens * k));
+  return picks;
+}
+
+}  // namespace moepp::bench

@@ -1,0 +1,294 @@
+// Run: memory, checks and timing over the interface that programs use (native/device.h).
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+#include "bench.h"
+#include "cpu/isa/isa.h"
+#include "cpu/kv_layout.h"
+#include "cpu/thread_pool.h"
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+namespace moepp::bench {
+
+std::vector<Bench>& registry() {
+  static std::vector<Bench> benches;
+  return benches;
+}
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+// A device that fails leaves nothing to measure.
+static void must(const Status& status) {
+  if (status.ok()) return;
+  std::fprintf(stderr, "moepp-native: %s\n", status.message.c_str());
+  std::exit(1);
+}
+
+static constexpr size_t kHugePage = size_t{2} << 20;
+
+Buffer::Buffer(size_t bytes) : bytes_((bytes + kHugePage - 1) / kHugePage * kHugePage) {
+  data_ = ::operator new(bytes_, std::align_val_t{kHugePage});
+#if defined(__linux__)
+  madvise(data_, bytes_, MADV_HUGEPAGE);
+#endif
+  std::memset(data_, 0, bytes_);
+}
+
+Buffer::~Buffer() {
+  ::operator delete(data_, std::align_val_t{kHugePage});
+}
+
+Block::Block(Run& run, int64_t bytes, int64_t host_bytes)
+    : run_(run),
+      bytes_(bytes),
+      same_order_(host_bytes == 0 || run.device().uses_host_memory()),
+      host_(static_cast<size_t>(same_order_ ? bytes : host_bytes)) {
+  if (run.device().uses_host_memory()) {
+    device_ = host();
+  } else {
+    device_ = static_cast<std::byte*>(run.device().allocate(bytes));
+    if (device_ == nullptr) must(Status::error(Code::kOutOfMemory, "the device has no " + std::to_string(bytes) + " bytes left"));
+  }
+  run.blocks_.push_back(this);
+}
+
+Block::~Block() {
+  run_.blocks_.erase(std::find(run_.blocks_.begin(), run_.blocks_.end(), this));
+  if (device_ != host()) run_.device().release(device_, bytes_);
+}
+
+void Block::upload(const std::byte* from, int64_t to, int64_t bytes) {
+  constexpr int64_t kAtOnce = int64_t{16} << 20;
+  if (device_ == host()) return;
+  for (int64_t at = 0; at < bytes; at += kAtOnce) {
+    must(run_.device().begin_step());
+    const Status status =
+        run_.device().upload({{device_ + to + at, const_cast<std::byte*>(from) + at, std::min(kAtOnce, bytes - at)}});
+    must(run_.device().end_step());
+    must(status);
+  }
+}
+
+void Block::download() {
+  if (device_ == host()) return;
+  must(run_.device().begin_step());
+  const Status status = run_.device().download({{device_, host(), bytes_}});
+  must(run_.device().end_step());
+  must(status);
+}
+
+Run::Run(std::shared_ptr<Device> device, const Sizes& sizes, const Options& options)
+    : sizes(sizes), device_(std::move(device)), seconds_(options.seconds), check_only_(options.check_only) {
+  ceiling_ = device_->uses_host_memory() ? cpu_ceiling(device_->info().isa, device_->queue()) : cuda_ceiling(*device_);
+}
+
+void Run::fetch() {
+  for (Block* block : blocks_) {
+    if (block->same_order_) block->download();
+  }
+  twins_.clear();
+  twin_caches_.clear();
+  twin_pages_.clear();
+}
+
+Tensor* Run::twin(const Tensor* tensor) {
+  if (tensor == nullptr) return nullptr;
+  twins_.push_back(*tensor);
+  const auto* data = static_cast<const std::byte*>(tensor->data);
+  for (const Block* block : blocks_) {
+    if (data < block->device() || data >= block->device() + block->bytes()) continue;
+    twins_.back().data = block->host() + (block->same_order_ ? data - block->device() : 0);
+  }
+  return &twins_.back();
+}
+
+// The first layer, in the CPU's order.
+void Run::cache(const char*, const KvView*& cache) {
+  if (device_->uses_host_memory()) return;
+  KvView one = *cache;
+  one.layers = 1;
+  const int64_t s = one.page_size, d = one.head_dim, elements = cpu::kv_page_elements(one), size = dtype_size(one.dtype);
+  Buffer& pages = twin_pages_.emplace_back(static_cast<size_t>(one.pages * elements * size));
+  one.data = pages.as<char>();
+  std::vector<float> page(static_cast<size_t>(elements));  // [Hkv, 2, S, D]
+  for (int64_t p = 0; p < one.pages; p++) {
+    must(device_->read_page(*cache, 0, p, page.data()));
+    for (int64_t i = 0; i < elements; i++) {
+      const int64_t head = i / (2 * s * d), row = i / d % s, column = i % d;
+      const bool is_value = i / (s * d) % 2 == 1;
+      const int64_t to =
+          is_value ? cpu::kv_values(one, 0, p, head) + row * d + column : cpu::kv_keys(one, 0, p, head) + column * s + row;
+      const float value = page[static_cast<size_t>(i)];
+      if (one.dtype == DType::kF32) {
+        pages.as<float>()[to] = value;
+      } else {
+        pages.as<uint16_t>()[to] = f32_to_bf16(value);
+      }
+    }
+  }
+  cache = &twin_caches_.emplace_back(one);
+}
+
+static double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values.empty() ? 0.0 : values[values.size() / 2];
+}
+
+static double best(const std::vector<double>& values, bool highest) {
+  if (values.empty()) return 0.0;
+  return highest ? *std::max_element(values.begin(), values.end()) : *std::min_element(values.begin(), values.end());
+}
+
+// The time that a row took, its rate, and the share of the ceiling: the longer of what its bytes and its operations need.
+static void print_share(const Row& row, double time, double gb_s, double gflop_s) {
+  const double for_bytes = gb_s > 0.0 ? row.bytes / gb_s * 1e-9 : 0.0,
+               for_flops = gflop_s > 0.0 ? row.flops / gflop_s * 1e-9 : 0.0;
+  const bool bytes = for_bytes >= for_flops;
+  const double scale = bytes || gflop_s < 1e4 || is_quantised(row.dtype) ? 1e-9 : 1e-12;
+  std::printf("%10.1f us %7.2f of %6.1f %s %5.1f %%", time * 1e6, (bytes ? row.bytes : row.flops) / time * scale,
+              bytes ? gb_s : gflop_s * scale * 1e9,
+              bytes          ? "GB/s   "
+              : scale < 1e-9 ? "TFLOP/s"
+                             : "GFLOP/s",
+              100.0 * std::max(for_bytes, for_flops) / time);
+}
+
+static void enqueue(Device& device, int64_t calls, const std::function<void(int64_t)>& call) {
+  for (int64_t i = 0; i < calls; i++) call(i);
+  must(device.launched());
+}
+
+// On a GPU the calls are recorded once and replayed, as programs replay steps: no time goes by between kernels.
+class Timer {
+ public:
+  Timer(Device& device, int64_t calls, const std::function<void(int64_t)>& call) : device_(device), calls_(calls), call_(call) {
+    if (device.uses_host_memory()) return;
+    must(device.begin_step());
+    const Status status = device.record(
+        [&] {
+          enqueue(device, calls, call);
+          return Status{};
+        },
+        &recording_);
+    must(device.end_step());
+    must(status);
+    seconds();  // the first replay prepares more
+  }
+
+  double seconds() {
+    if (recording_ == nullptr) {
+      const double start = now();
+      for (int64_t i = 0; i < calls_; i++) call_(next_++);
+      return (now() - start) / static_cast<double>(calls_);
+    }
+    must(device_.begin_step());
+    const double start = now();
+    const Status status = device_.replay(*recording_);
+    must(device_.end_step());
+    must(status);
+    return (now() - start) / static_cast<double>(calls_);
+  }
+
+ private:
+  Device& device_;
+  int64_t calls_, next_ = 0;
+  const std::function<void(int64_t)>& call_;
+  std::unique_ptr<Recording> recording_;
+};
+
+double seconds_of(Device& device, int64_t calls, const std::function<void(int64_t)>& call) {
+  return Timer(device, calls, call).seconds();
+}
+
+Run::Samples Run::sample(const Row& row, const std::function<void(int64_t)>& call) {
+  constexpr double kReplay = 2e-3;  // seconds, long against the wait for its end
+  constexpr int64_t kMostCalls = 256;
+  const bool on_host = device_->uses_host_memory();
+  const double once = on_host ? 0.0 : seconds_of(*device_, 1, call);
+  Timer timer(*device_, on_host ? 1 : std::min<int64_t>(kMostCalls, static_cast<int64_t>(kReplay / once) + 1), call);
+  Samples samples;
+  const double start = now();
+  for (int i = 0; i < 5 || now() - start < seconds_; i++) {
+    if (ceiling_ != nullptr && row.flops > 0.0) samples.gflop_s.push_back(ceiling_->gflop_s(row.dtype));
+    if (ceiling_ != nullptr && row.bytes > 0.0) samples.gb_s.push_back(ceiling_->gb_s());
+    samples.times.push_back(timer.seconds());
+  }
+  return samples;
+}
+
+void Run::once(const std::function<void(int64_t)>& call) {
+  must(device_->begin_step());
+  enqueue(*device_, 1, call);
+  must(device_->end_step());
+}
+
+void Run::row(const Row& row, const std::function<std::string()>& check, const std::function<void(int64_t)>& call) {
+  std::printf("%-40s %-5s %5lld ", row.name.c_str(), dtype_name(row.dtype), static_cast<long long>(row.tokens));
+  once(call);
+  const std::string wrong = check();
+  if (!wrong.empty()) {
+    failed_ = true;
+    std::printf("WRONG: %s\n", wrong.c_str());
+    return;
+  }
+  if (check_only_) {
+    std::printf("right\n");
+    return;
+  }
+  const Samples samples = sample(row, call);
+  print_share(row, median(samples.times), median(samples.gb_s), median(samples.gflop_s));
+  std::printf("   best ");
+  print_share(row, best(samples.times, false), best(samples.gb_s, true), best(samples.gflop_s, true));
+  std::printf("\n");
+  std::fflush(stdout);
+}
+
+// The median of each of several kinds of work, which take turns.
+std::vector<double> Run::compare(const std::vector<std::function<void(int64_t)>>& calls, int rounds) {
+  std::vector<std::unique_ptr<Timer>> timers;
+  for (const auto& call : calls) timers.push_back(std::make_unique<Timer>(*device_, 1, call));
+  std::vector<std::vector<double>> times(calls.size());
+  const double start = now();
+  for (int round = 0; round < rounds || now() - start < seconds_; round++) {
+    for (size_t i = 0; i < calls.size(); i++) times[i].push_back(timers[i]->seconds());
+  }
+  std::vector<double> medians;
+  for (const auto& list : times) medians.push_back(median(list));
+  return medians;
+}
+
+std::vector<Target> targets(const Options& options) {
+  std::vector<Target> found;
+  const auto add_cpu = [&](const char* isa, int threads) {
+    std::shared_ptr<Device> device;
+    must(open_cpu_device(threads, isa, &device));
+    found.push_back({device, std::string(isa) + ", " + std::to_string(threads) + (threads == 1 ? " thread" : " threads")});
+  };
+  for (const cpu::Isa& isa : cpu::available_isas()) {
+    if (options.device == "cuda" || (!options.isa.empty() && options.isa != isa.name)) continue;
+    const int available = cpu::available_threads();
+    if (options.threads > 0) add_cpu(isa.name, options.threads);
+    for (int threads = 1; options.threads == 0; threads = std::min(2 * threads, available)) {
+      add_cpu(isa.name, threads);
+      if (threads >= available) break;
+    }
+  }
+  const bool has_gpu = cuda_info().devices > 0;
+  if (options.device == "cuda" || (has_gpu && options.device.empty() && options.isa.empty() && options.threads == 0)) {
+    std::shared_ptr<Device> device;
+    must(open_cuda_device(0, &device));
+    found.push_back({device, device->info().model + " (" + device->info().isa + ")"});
+  }
+  return found;
+}
+
+}  // namespace moepp::bench
