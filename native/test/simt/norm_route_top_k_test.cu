@@ -1,6 +1,6 @@
 #include "op_test.h"
 
-namespace moepp::test {
+namespace moepp::simt_test {
 
 struct NormRouteCase {
   int64_t t, h, e, c, k;
@@ -119,4 +119,4 @@ MOEPP_TEST(simt_norm_route_top_k_schedules) {
   });
 }
 
-}  // namespace moepp::test
+}  // namespace moepp::simt_test
