@@ -66,6 +66,11 @@ class Device {
   // The name of the byte order of int8 and int4 weights in panels, for files that hold packed ones (packed_weights.h). Weights of
   // another name cannot be used. Empty: the device takes no packed weights.
   virtual std::string packed_layout() const { return {}; }
+  // Bytes of a packed weight; and, on a device that does not use the host's memory, its loading from there.
+  virtual int64_t packed_bytes(const WeightSpec& spec, Layout layout) const { return weight_bytes(spec, layout); }
+  virtual Status load_packed(const WeightSpec& spec, Layout, const std::byte*, void*, const Control&) {
+    return Status::error(Code::kUnsupported, spec.name + " is packed, but " + info().name + " takes no packed weights");
+  }
 
   // Copies one page of every layer.
   virtual Status copy_page(const KvView& cache, int64_t from, int64_t to) = 0;

@@ -21,7 +21,7 @@ Status map_packed(const Device& device, const WeightSpec& spec, Layout layout,
                ", expected int8 or int4 for both");
   if (ref.packed != layout) return bad(std::string("packed in ") + layout_name(ref.packed) + ", expected " + layout_name(layout));
   if (ref.shape != spec.shape) return bad("the packed weight has another shape");
-  const auto bytes = static_cast<uint64_t>(device.weight_bytes(spec, layout));
+  const auto bytes = static_cast<uint64_t>(device.packed_bytes(spec, layout));
   if (ref.byte_length != bytes)
     return bad("packed into " + std::to_string(ref.byte_length) + " bytes, expected " + std::to_string(bytes));
   if (ref.byte_offset % kPackedAlignment != 0)
@@ -41,6 +41,8 @@ Status map_packed(const Device& device, const WeightSpec& spec, Layout layout,
 
 Status write_packed(const std::shared_ptr<Device>& device, const std::string& path, const std::vector<uint8_t>& header,
                     const std::vector<PackedEntry>& entries, const Control& control) {
+  if (!device->uses_host_memory())
+    return Status::error(Code::kUnsupported, path + ": " + device->info().name + " writes no packed weights, expected the CPU");
   OutputFile output(path);
   MOEPP_CHECK(output.opened());
   MOEPP_CHECK(output.write(header.data(), header.size()));

@@ -20,8 +20,15 @@ Status Program::load_weights(const Control& control) {
   for (const auto& weight : weights_) {
     const int64_t bytes = device_->weight_bytes(weight->spec, weight->layout);
     if (is_packed(weight->spec)) {
-      MOEPP_CHECK(map_packed(*device_, weight->spec, weight->layout, &files, &weight->memory));
-      control.add(bytes);
+      Memory packed;
+      MOEPP_CHECK(map_packed(*device_, weight->spec, weight->layout, &files, &packed));
+      if (device_->uses_host_memory()) {
+        weight->memory = std::move(packed);
+        control.add(bytes);
+      } else {
+        MOEPP_CHECK(Memory::allocate(device_, bytes, weight->spec.name, &weight->memory));
+        MOEPP_CHECK(device_->load_packed(weight->spec, weight->layout, packed.data(), weight->memory.data(), control));
+      }
     } else {
       MOEPP_CHECK(Memory::allocate(device_, bytes, weight->spec.name, &weight->memory));
       MOEPP_CHECK(device_->load_weight(weight->spec, weight->layout, weight->memory.data(), control));

@@ -3,14 +3,18 @@
 #include "device.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <mutex>
+#include <system_error>
+#include <thread>
 
 #include "cuda/cuda_queue.h"
 #include "cuda/kernels/kernels.h"
 #include "cuda/kv_layout.cuh"
 #include "cuda/staging.h"
 #include "cuda/weight_layout.h"
+#include "packed_blocks.h"
 #include "stacked_rows.h"
 
 namespace moepp {
@@ -55,6 +59,23 @@ Status failure(simt::Error error, const std::string& device) {
       break;
   }
   return Status::error(Code::kDevice, device + ": " + simt::error_text(error));
+}
+
+// body(i) for i in [first, last), on all processors; without threads that cannot be started.
+template <class Body>
+void parallel_for(int64_t first, int64_t last, const Body& body) {
+  std::atomic<int64_t> next{first};
+  const auto work = [&] {
+    for (int64_t i = next++; i < last; i = next++) body(i);
+  };
+  const int64_t helpers = std::min<int64_t>(std::thread::hardware_concurrency(), last - first) - 1;
+  std::vector<std::thread> threads;
+  try {
+    while (static_cast<int64_t>(threads.size()) < helpers) threads.emplace_back(work);
+  } catch (const std::system_error&) {
+  }
+  work();
+  for (std::thread& thread : threads) thread.join();
 }
 
 #define MOEPP_CUDA_CHECK(call)                                    \
@@ -113,6 +134,19 @@ class CudaDevice final : public Device {
   }
   Status load_weight(const WeightSpec& spec, Layout layout, void* data, const Control& control) override;
 
+  // Files hold int8 and int4 weights as the CPU's panels: they are laid out anew on their way.
+  std::string packed_layout() const override { return cpu::kPackedLayoutName; }
+  int64_t packed_bytes(const WeightSpec& spec, Layout layout) const override {
+    const WeightShape shape(spec);
+    return shape.groups * packed_group_bytes(spec.dtype, layout, shape.rows, shape.inputs);
+  }
+  Status load_packed(const WeightSpec& spec, Layout layout, const std::byte* packed, void* data,
+                     const Control& control) override {
+    MOEPP_CHECK(enter());
+    return spec.dtype == DType::kI8 ? repack<Int8Block>(spec, layout, packed, data, control)
+                                    : repack<Int4Block>(spec, layout, packed, data, control);
+  }
+
   Status copy_page(const KvView& cache, int64_t from, int64_t to) override;
   Status read_page(const KvView& cache, int64_t layer, int64_t page, float* out) override;
 
@@ -154,6 +188,15 @@ class CudaDevice final : public Device {
       inputs = rank >= 1 ? spec.shape[rank - 1] : 1;
     }
   };
+
+  // read_block(row, b, &block) makes block b of a row, counted over all groups, from several threads; false: it holds a NaN or an
+  // infinity.
+  template <class Block, class ReadBlock>
+  Status load_quantised(const WeightSpec& spec, Layout layout, void* data, const Control& control, const ReadBlock& read_block);
+  template <class Block>
+  Status quantise_weight(const WeightSpec& spec, Layout layout, const StackedRows& rows, void* data, const Control& control);
+  template <class Block>
+  Status repack(const WeightSpec& spec, Layout layout, const std::byte* packed, void* data, const Control& control);
 
   std::string name() const { return "cuda:" + std::to_string(index_); }
   int capability() const { return 10 * properties_.major + properties_.minor; }
@@ -243,6 +286,8 @@ Status CudaDevice::load_weight(const WeightSpec& spec, Layout layout, void* data
   StackedRows rows;
   MOEPP_CHECK(StackedRows::open(spec, &rows));
   MOEPP_CHECK(enter());
+  if (spec.dtype == DType::kI8) return quantise_weight<Int8Block>(spec, layout, rows, data, control);
+  if (spec.dtype == DType::kI4) return quantise_weight<Int4Block>(spec, layout, rows, data, control);
   const WeightShape shape(spec);
   const int64_t size = dtype_size(spec.dtype), used = shape.inputs * size;
   const int64_t pitch = layout == Layout::kRows ? used : weight_pitch(spec.dtype, shape.inputs) * size;
@@ -269,6 +314,83 @@ Status CudaDevice::load_weight(const WeightSpec& spec, Layout layout, void* data
   }
   MOEPP_CUDA_CHECK(simt::synchronize(memory_stream_));
   return {};
+}
+
+// A group at a time: the values of a stretch of rows after the other, then the group's words.
+template <class Block, class ReadBlock>
+Status CudaDevice::load_quantised(const WeightSpec& spec, Layout layout, void* data, const Control& control,
+                                  const ReadBlock& read_block) {
+  const WeightShape shape(spec);
+  const int64_t stored = weight_rows(layout, shape.rows), row_bytes = weight_row_bytes(spec.dtype, shape.inputs);
+  const int64_t at_once = std::max<int64_t>(1, kStagingBytes / std::max<int64_t>(1, row_bytes));
+  std::vector<uint32_t> words(static_cast<size_t>(quant_blocks(shape.inputs) * scale_rows(stored)));
+  const auto word_bytes = static_cast<int64_t>(words.size() * sizeof(uint32_t));
+  std::atomic<int64_t> bad_row{-1};
+  auto* target = static_cast<std::byte*>(data);
+  std::byte* staged = nullptr;
+  Staging staging(memory_stream_);
+  for (int64_t group = 0; group < shape.groups; group++) {
+    for (int64_t first = 0; first < stored; first += at_once) {
+      if (control.is_cancelled()) return Status::error(Code::kAborted, "loading was cancelled");
+      const int64_t last = std::min(stored, first + at_once), bytes = (last - first) * row_bytes;
+      MOEPP_CUDA_CHECK(staging.next(bytes, &staged));
+      parallel_for(first, last, [&](int64_t place) {
+        const int64_t row = weight_row_at(layout, shape.rows, place), index = group * shape.rows + row;
+        const auto read = [&](int64_t b, Block* block) {
+          *block = {};
+          return row < 0 || read_block(index, b, block);
+        };
+        auto* values = reinterpret_cast<unsigned char*>(staged + (place - first) * row_bytes);
+        if (!pack_quantised_row<Block>(stored, place, shape.inputs, values, words.data(), read)) bad_row.store(index);
+      });
+      if (bad_row.load() >= 0) {
+        return Status::error(Code::kBadWeights, spec.name + ": row " + std::to_string(bad_row.load()) +
+                                                    " holds a NaN or an infinity, which " + dtype_name(spec.dtype) +
+                                                    " cannot; expected finite values");
+      }
+      MOEPP_CUDA_CHECK(staging.send(target, bytes));
+      target += bytes;
+      control.add(bytes);
+    }
+    MOEPP_CUDA_CHECK(staging.next(word_bytes, &staged));
+    std::memcpy(staged, words.data(), static_cast<size_t>(word_bytes));
+    MOEPP_CUDA_CHECK(staging.send(target, word_bytes));
+    target += word_bytes;
+    control.add(word_bytes);
+  }
+  MOEPP_CUDA_CHECK(simt::synchronize(memory_stream_));
+  return {};
+}
+
+bool quantise(const float* values, Int8Block* block) {
+  return quantise_int8(values, block);
+}
+bool quantise(const float* values, Int4Block* block) {
+  return quantise_int4(values, block);
+}
+
+template <class Block>
+Status CudaDevice::quantise_weight(const WeightSpec& spec, Layout layout, const StackedRows& rows, void* data,
+                                   const Control& control) {
+  return load_quantised<Block>(spec, layout, data, control, [&](int64_t row, int64_t b, Block* block) {
+    const PackRow from = rows.row(row);
+    const int64_t begin = b * kQuantBlock, count = std::min(kQuantBlock, rows.length() - begin);
+    float values[kQuantBlock] = {};
+    convert_elements(from.dtype, from.data + begin * from.stride * dtype_size(from.dtype), from.stride, DType::kF32,
+                     reinterpret_cast<std::byte*>(values), count);
+    return quantise(values, block);
+  });
+}
+
+template <class Block>
+Status CudaDevice::repack(const WeightSpec& spec, Layout layout, const std::byte* packed, void* data, const Control& control) {
+  const WeightShape shape(spec);
+  const int64_t group_bytes = packed_group_bytes(spec.dtype, layout, shape.rows, shape.inputs);
+  return load_quantised<Block>(spec, layout, data, control, [&](int64_t row, int64_t b, Block* block) {
+    const auto* group = reinterpret_cast<const unsigned char*>(packed + row / shape.rows * group_bytes);
+    read_packed_block(group, spec.dtype, layout, shape.rows, shape.inputs, row % shape.rows, b, block);
+    return true;
+  });
 }
 
 Status CudaDevice::copy_page(const KvView& cache, int64_t from, int64_t to) {

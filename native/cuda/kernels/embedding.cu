@@ -1,7 +1,9 @@
 // One block per token copies the token's row, widened to f32. Bound by memory.
 // SASS * embed_rows: LDG STG !LDL !STL registers<=40 no-spills
+// SASS * embed_quantised: LDG STG !LDL !STL registers<=40 no-spills
 #include "cuda/cuda_queue.h"
 #include "cuda/elements.cuh"
+#include "cuda/kernels/grouped_gemm/quantised.cuh"
 #include "cuda/kernels/kernels.h"
 #include "cuda/weight_layout.h"
 
@@ -24,6 +26,24 @@ __global__ void __launch_bounds__(kThreads) embed_rows(const int32_t* tokens, co
   }
 }
 
+// From a table that the output head shares, as one group of weights: its `rows` rows.
+template <class Weight>
+__global__ void __launch_bounds__(kThreads)
+    embed_quantised(const int32_t* tokens, const void* table, int rows, int pitch, float* out, int h) {
+  await_inputs();
+  const QuantisedGroup<Weight> weight(table, 0, rows, pitch);
+  float* to = out + static_cast<int64_t>(blockIdx.x) * h;
+  for (int i = static_cast<int>(threadIdx.x); i < h; i += kThreads) to[i] = weight.value(tokens[blockIdx.x], i);
+}
+
+template <class Weight>
+void embed_quantised_rows(const EmbeddingArgs& args, const simt::Launch& how, CudaQueue& queue) {
+  const Tensor& table = *args.table;
+  const auto rows = static_cast<int>(table.shape[0]), pitch = static_cast<int>(weight_pitch(table.dtype, table.shape[1]));
+  queue.launch(embed_quantised<Weight>, how, args.tokens->i32(), table.as<const void>(), rows, pitch, args.out->f32(),
+               static_cast<int>(table.shape[1]));
+}
+
 template <class E>
 void embed(const EmbeddingArgs& args, int64_t pitch, const simt::Launch& how, CudaQueue& queue) {
   const auto h = static_cast<int>(args.table->shape[1]);
@@ -36,9 +56,11 @@ void embed(const EmbeddingArgs& args, int64_t pitch, const simt::Launch& how, Cu
 void embedding(const EmbeddingArgs& args, Queue& queue) {
   CudaQueue& stream = CudaQueue::from(queue);
   const Tensor& table = *args.table;
+  const simt::Launch how = {dim3(static_cast<unsigned>(args.tokens->shape[0])), dim3(kThreads)};
+  if (table.dtype == DType::kI8) return embed_quantised_rows<Int8Weight>(args, how, stream);
+  if (table.dtype == DType::kI4) return embed_quantised_rows<Int4Weight>(args, how, stream);
   // Panels are rows with a pitch on a GPU (weight_layout.h).
   const int64_t pitch = table.layout == Layout::kRows ? table.shape[1] : weight_pitch(table.dtype, table.shape[1]);
-  const simt::Launch how = {dim3(static_cast<unsigned>(args.tokens->shape[0])), dim3(kThreads)};
   table.dtype == DType::kF32 ? embed<float>(args, pitch, how, stream) : embed<simt::bf16>(args, pitch, how, stream);
 }
 

@@ -58,12 +58,18 @@ bool streams_weights(const Gemm& g, const CudaQueue& queue) {
 GemmKernel choose_gemm(const Gemm& g, const CudaQueue& queue) {
   constexpr int kNarrowRows = 32;
   if (streams_weights(g, queue)) return GemmKernel::kDecode;
-  if (g.dtype != DType::kBf16 || queue.compute_capability() < 80) return GemmKernel::kF32;
+  if (g.dtype == DType::kF32 || queue.compute_capability() < 80) return GemmKernel::kF32;
   // On average; and wide tiles must give every multiprocessor one.
   const int64_t wide_tiles = static_cast<int64_t>(g.rows / 128) * (g.weight_rows / 128);
   const bool wide = g.rows / g.groups > kNarrowRows && wide_tiles >= queue.multiprocessors();
   if (!wide || g.activation == Activation::kTanh) return GemmKernel::kSm80Narrow;
-  return queue.compute_capability() == 90 ? GemmKernel::kSm90 : GemmKernel::kSm80;
+  // wgmma reads weights from shared memory as they are: int8 and int4 ones take mma.sync on Hopper, too.
+  return queue.compute_capability() == 90 && !is_quantised(g.dtype) ? GemmKernel::kSm90 : GemmKernel::kSm80;
+}
+
+static void run_mma(const Gemm& gemm, bool narrow, CudaQueue& queue) {
+  if (is_quantised(gemm.dtype)) return gemm_sm80_quantised(gemm, narrow, queue);
+  gemm_sm80(gemm, narrow, queue);
 }
 
 void run_gemm(const Gemm& gemm, GemmKernel kernel, CudaQueue& queue) {
@@ -74,9 +80,9 @@ void run_gemm(const Gemm& gemm, GemmKernel kernel, CudaQueue& queue) {
     case GemmKernel::kDecode:
       return gemm_decode(gemm, queue);
     case GemmKernel::kSm80Narrow:
-      return gemm_sm80(gemm, true, queue);
+      return run_mma(gemm, true, queue);
     case GemmKernel::kSm80:
-      return gemm_sm80(gemm, false, queue);
+      return run_mma(gemm, false, queue);
     case GemmKernel::kSm90:
       return gemm.k % 4 == 0 ? gemm_sm90(gemm, queue) : gemm_sm80(gemm, false, queue);
   }

@@ -1,4 +1,5 @@
 #include "cuda/weight_layout.h"
+#include "gemm_setup.h"
 #include "op_test.h"
 
 namespace moepp::simt_test {
@@ -33,6 +34,27 @@ MOEPP_TEST(simt_embedding) {
   for (const auto& [t, v, h] : shapes) {
     for (DType dtype : {DType::kF32, DType::kBf16}) {
       for (Layout layout : {Layout::kRows, Layout::kPanels}) expect_embedding(t, v, h, dtype, layout);
+    }
+  }
+}
+
+// A table that is the output head's weight, too: the values themselves.
+MOEPP_TEST(simt_embedding_quantised) {
+  const int64_t shapes[][3] = {{1, 1, 1}, {3, 5, 7}, {9, 33, 60}, {20, 70, 200}, {5, 100, 1536}};  // T, V, H
+  for (const auto& [t, v, h] : shapes) {
+    for (DType dtype : {DType::kI8, DType::kI4}) {
+      const GemmWeight weight(dtype, Layout::kPanels, 1, v, h);
+      Shared<int32_t> tokens(static_cast<size_t>(t));
+      for (int64_t i = 0; i < t; i++) tokens[static_cast<size_t>(i)] = static_cast<int32_t>((i * 31 + v - 1) % v);
+      Shared<float> out = unwritten(t * h);
+      const Tensor kt = whole(tokens, {t}), table = tensor(weight.for_cuda.data, dtype, {v, h}, Layout::kPanels);
+      Tensor ot = whole(out, {t, h});
+      const std::string label = "V " + std::to_string(v) + " H " + std::to_string(h) + " " + dtype_name(dtype);
+      run_op(cuda::embedding, {&kt, &table, &ot}, label);
+      for (int64_t i = 0; i < t * h; i++) {
+        const auto expected = static_cast<float>(panel_element(weight.for_cpu, 0, tokens[static_cast<size_t>(i / h)], i % h));
+        EXPECT_MESSAGE(out[static_cast<size_t>(i)] == expected, label + ": element " + std::to_string(i) + " differs");
+      }
     }
   }
 }

@@ -121,7 +121,7 @@ MOEPP_TEST(simt_grouped_gemm) {
       {33, 3, 5, 100, 130, false, false, 1.0f, Routing::kLastExpert},
   };
   for (const GroupedCase& c : cases) {
-    for (DType dtype : {DType::kF32, DType::kBf16}) {
+    for (DType dtype : kWeightTypes) {
       for (GemmKernel kernel : kernels_for(dtype)) expect_grouped(c, dtype, kernel, 2, 24);
     }
   }
@@ -130,11 +130,11 @@ MOEPP_TEST(simt_grouped_gemm) {
 // Few blocks, so that each walks several tiles; every order of threads and copies.
 MOEPP_TEST(simt_grouped_gemm_in_every_schedule) {
   for_each_schedule([] {
-    for (DType dtype : {DType::kF32, DType::kBf16}) {
+    for (DType dtype : kWeightTypes) {
       for (GemmKernel kernel : kernels_for(dtype)) {
         expect_grouped({37, 2, 3, 68, 70, true, true, 1.0f, Routing::kUneven}, dtype, kernel, 1, 12);
         expect_grouped({20, 2, 3, 67, 21, true, true, 1.0f, Routing::kUneven}, dtype, kernel, 1, 12);
-        if (kernel == GemmKernel::kSm90) {  // the wider of its two tiles
+        if (kernel == GemmKernel::kSm90 || is_quantised(dtype)) {  // the wider of its two tiles; three blocks of k
           expect_grouped({20, 2, 2, 324, 120, true, true, 1.0f, Routing::kUneven}, dtype, kernel, 1, 12);
         }
       }
@@ -144,7 +144,7 @@ MOEPP_TEST(simt_grouped_gemm_in_every_schedule) {
 
 // A row is the same whatever the rows beside it hold, and in every run.
 MOEPP_TEST(simt_grouped_gemm_keeps_rows_apart) {
-  for (DType dtype : {DType::kF32, DType::kBf16}) {
+  for (DType dtype : kWeightTypes) {
     for (GemmKernel kernel : kernels_for(dtype)) {
       if (!runs_on(kernel, queue_for(kernel, 2))) continue;
       GroupedSetup setup({21, 2, 4, 61, 37, true, true, 1.0f, Routing::kUneven}, dtype);
@@ -172,7 +172,7 @@ MOEPP_TEST(simt_grouped_gemm_keeps_rows_apart) {
 // The op itself, with the kernel that it chooses.
 MOEPP_TEST(simt_grouped_gemm_op) {
   for (int64_t tokens : {0, 1, 6, 20}) {
-    for (DType dtype : {DType::kF32, DType::kBf16}) {
+    for (DType dtype : kWeightTypes) {
       GroupedSetup setup({tokens, 2, 4, 64, 24, true, true, 1.0f, Routing::kUneven}, dtype);
       const GroupedGemmArgs args = setup.args(setup.weight.for_cuda);
       cuda::CudaQueue queue = queue_for(GemmKernel::kF32, 2);
@@ -204,6 +204,12 @@ MOEPP_TEST(simt_choose_gemm) {
   EXPECT(chosen(33, ampere) == GemmKernel::kSm80Narrow && chosen(256, ampere) == GemmKernel::kSm80Narrow);
   EXPECT(chosen(512, ampere) == GemmKernel::kSm80 && chosen(512, hopper) == GemmKernel::kSm90);
   EXPECT(chosen(1, turing) == GemmKernel::kDecode && chosen(512, turing) == GemmKernel::kF32);
+  for (DType dtype : {DType::kI8, DType::kI4}) {
+    g.dtype = dtype;
+    EXPECT(chosen(8, hopper) == GemmKernel::kDecode && chosen(33, hopper) == GemmKernel::kSm80Narrow);
+    EXPECT(chosen(512, hopper) == GemmKernel::kSm80 && chosen(512, turing) == GemmKernel::kF32);
+  }
+  g.dtype = DType::kBf16;
   // Its o_proj and qkv_proj: 48 and 144 tiles of 32 columns.
   g.top_k = g.groups = 1, g.weight_rows = 1536;
   const auto dense = [&](int rows, const cuda::CudaQueue& queue) {

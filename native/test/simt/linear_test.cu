@@ -50,18 +50,18 @@ static void expect_linear(const LinearCase& c, DType dtype, GemmKernel kernel, A
 }
 
 MOEPP_TEST(simt_linear) {
-  const LinearCase cases[] = {{0, 8, 8},      {1, 1, 1},      {1, 37, 60},   {2, 60, 37},   {3, 61, 163}, {5, 7, 96},
-                              {8, 129, 64},   {9, 60, 163},   {14, 60, 1},   {23, 64, 64},  {40, 37, 60}, {1, 1536, 40},
-                              {70, 100, 200}, {130, 70, 163}, {20, 700, 40}, {130, 72, 500}};
+  const LinearCase cases[] = {{0, 8, 8},      {1, 1, 1},      {1, 37, 60},   {2, 60, 37},    {3, 61, 163},  {5, 7, 96},
+                              {8, 129, 64},   {9, 60, 163},   {14, 60, 1},   {23, 64, 64},   {40, 37, 60},  {1, 1536, 40},
+                              {70, 100, 200}, {130, 70, 163}, {20, 700, 40}, {130, 72, 500}, {33, 260, 45}, {2, 2052, 9}};
   for (const LinearCase& c : cases) {
-    for (DType dtype : {DType::kF32, DType::kBf16}) {
+    for (DType dtype : kWeightTypes) {
       for (GemmKernel kernel : kernels_for(dtype)) expect_linear(c, dtype, kernel, Activation::kNone);
     }
   }
 }
 
 MOEPP_TEST(simt_linear_tanh) {
-  for (DType dtype : {DType::kF32, DType::kBf16}) {
+  for (DType dtype : kWeightTypes) {
     for (GemmKernel kernel : kernels_for(dtype)) {
       if (kernel == GemmKernel::kSm80 || kernel == GemmKernel::kSm90) continue;
       expect_linear({11, 21, 30}, dtype, kernel, Activation::kTanh);
@@ -72,7 +72,7 @@ MOEPP_TEST(simt_linear_tanh) {
 // Row t of many is the same as row t alone, kernel by kernel.
 MOEPP_TEST(simt_linear_row_alone) {
   const LinearCase c = {35, 83, 50};
-  for (DType dtype : {DType::kF32, DType::kBf16}) {
+  for (DType dtype : kWeightTypes) {
     for (GemmKernel kernel : kernels_for(dtype)) {
       cuda::CudaQueue queue = queue_for(kernel, 2);
       if (!runs_on(kernel, queue)) continue;

@@ -4,7 +4,7 @@
 // several warps of a block share them, each with a part of k (splits); their sums are added in a fixed order. A row's result
 // depends neither on the other rows nor on Rows, only on the shape of the weight and on the device.
 // SASS * multiply_streamed: LDG FFMA SHFL !LDL !STL no-spills
-#include "cuda/kernels/grouped_gemm/tiles.cuh"
+#include "cuda/kernels/grouped_gemm/quantised.cuh"
 #include "cuda/reduce.cuh"
 
 namespace moepp::cuda {
@@ -16,12 +16,13 @@ constexpr int kThreads = 256, kWarps = kThreads / 32, kWeightRows = 4;
 template <class WeightType, int RowCount, bool AlignedX>
 struct Config {
   using Weight = WeightType;
-  static constexpr int kRows = RowCount;                               // 1, 2, 4, 8
-  static constexpr bool kAligned = AlignedX;                           // rows of x are whole float4s
-  static constexpr int kUnit = 16 / sizeof(Weight);                    // weights of one load
-  static constexpr int kSums = kRows * kWeightRows;                    // per warp, at most one per lane
-  static constexpr int kUnroll = kRows == 4 ? 1 : 2;                   // loads in flight: 4 kUnroll per lane
-  static constexpr int kBlocks = kRows == 1 ? 3 : kRows <= 4 ? 2 : 1;  // per multiprocessor, as registers allow
+  static constexpr int kRows = RowCount;             // 1, 2, 4, 8
+  static constexpr bool kAligned = AlignedX;         // rows of x are whole float4s
+  static constexpr int kSums = kRows * kWeightRows;  // per warp, at most one per lane
+  static constexpr bool kQuantised = kIsQuantised<Weight>;
+  // Loads in flight: 4 kUnroll per lane. Blocks per multiprocessor: as registers allow.
+  static constexpr int kUnroll = kQuantised ? (kRows <= 2 ? 1 : 2) : kRows == 4 ? 1 : 2;
+  static constexpr int kBlocks = kRows == 1 ? 3 : kRows <= (kQuantised ? 2 : 4) ? 2 : 1;
 };
 
 // Four weights of a unit, from the first or the second half of bf16 ones.
@@ -54,10 +55,11 @@ SIMT_DEVICE int stored_row(const Gemm& g, int warp, int j) {
 // sum[4 r + j] of this lane's share of k; rows past the last one repeat it.
 template <class C>
 SIMT_DEVICE void multiply(const Gemm& g, int group, int warp, int row, int end, int split, int splits, float (&sum)[C::kSums]) {
+  constexpr int kUnit = 16 / sizeof(typename C::Weight);  // weights of one load
   int x[C::kRows];  // where the rows begin: few rows are far from 2^31 elements, and half as long as a pointer
 #pragma unroll
   for (int r = 0; r < C::kRows; r++) x[r] = source_row(g, min(row + r, end - 1)) * g.k;
-  const int units = g.pitch / C::kUnit;
+  const int units = g.pitch / kUnit;
   const uint4* weight[kWeightRows];
 #pragma unroll
   for (int j = 0; j < kWeightRows; j++) {
@@ -72,13 +74,13 @@ SIMT_DEVICE void multiply(const Gemm& g, int group, int warp, int row, int end, 
 #pragma unroll
     for (int j = 0; j < kWeightRows; j++) packed[j] = simt::load_stream(weight[j] + unit);
 #pragma unroll
-    for (int half = 0; half < C::kUnit / 4; half++) {
+    for (int half = 0; half < kUnit / 4; half++) {
       float4 w[kWeightRows];
 #pragma unroll
       for (int j = 0; j < kWeightRows; j++) w[j] = widen(packed[j], half, typename C::Weight{});
 #pragma unroll
       for (int r = 0; r < C::kRows; r++) {
-        const float4 v = read_x<C::kAligned>(g.x + x[r], unit * C::kUnit + half * 4, g.k);
+        const float4 v = read_x<C::kAligned>(g.x + x[r], unit * kUnit + half * 4, g.k);
 #pragma unroll
         for (int j = 0; j < kWeightRows; j++) sum[r * kWeightRows + j] = add_products(v, w[j], sum[r * kWeightRows + j]);
       }
@@ -89,14 +91,88 @@ SIMT_DEVICE void multiply(const Gemm& g, int group, int warp, int row, int end, 
 // Before await_inputs(): asks L2 for this warp's stored rows, so that they are on their way while the kernel before ends. Which
 // they are is known with one group, and with sorted rows of x (down), since the routing was done before the kernel that wrote x;
 // not with token_order (gate_up), whose routing comes from the kernel before.
-SIMT_DEVICE void prefetch_rows(const Gemm& g, int group, int warp, int split, int splits, int element_bytes) {
+template <class C>
+SIMT_DEVICE void prefetch_rows(const Gemm& g, int group, int warp, int split, int splits) {
   constexpr int kLine = 128;
-  const int64_t row_bytes = static_cast<int64_t>(g.pitch) * element_bytes;
+  int64_t row_bytes = static_cast<int64_t>(g.pitch) * sizeof(typename C::Weight);
+  const void* rows = static_cast<const char*>(g.weight) + group * g.weight_rows * row_bytes;
+  if constexpr (C::kQuantised) {
+    const QuantisedGroup<typename C::Weight> quantised(g.weight, group, g.weight_rows, g.pitch);
+    rows = quantised.values;
+    row_bytes = quantised.row_bytes;
+  }
   const int lines = static_cast<int>((row_bytes + kLine - 1) / kLine);
   for (int i = split * 32 + static_cast<int>(threadIdx.x) % 32; i < kWeightRows * lines; i += splits * 32) {
     const int stored = min(stored_row(g, warp, i / lines), g.weight_rows - 1);
-    const int64_t row = static_cast<int64_t>(group) * g.weight_rows + stored;
-    simt::prefetch_l2(static_cast<const char*>(g.weight) + row * row_bytes + i % lines * kLine);
+    simt::prefetch_l2(static_cast<const char*>(rows) + stored * row_bytes + i % lines * kLine);
+  }
+}
+
+// The words with the scales of block b of the four stored rows of a warp: two and two neighbours (stored_row).
+template <class W>
+SIMT_DEVICE void load_scales(const Gemm& g, const QuantisedGroup<W>& w, int warp, int b, uint32_t (&scales)[kWeightRows]) {
+  const uint32_t* block = w.scales + static_cast<int64_t>(b) * w.scale_rows;
+  const bool swiglu = g.activation == Activation::kSwiglu;
+  const int first = min(stored_row(g, warp, 0), w.scale_rows - (swiglu ? 10 : 4));
+  const uint2 low = __ldg(reinterpret_cast<const uint2*>(block + first));
+  const uint2 high = __ldg(reinterpret_cast<const uint2*>(block + first + (swiglu ? 8 : 2)));
+  scales[0] = low.x, scales[1] = low.y, scales[2] = high.x, scales[3] = high.y;
+}
+
+// Four products, before their scale.
+SIMT_DEVICE float dot(float4 x, const float (&w)[4]) {
+  return fmaf(x.w, w[3], fmaf(x.z, w[2], fmaf(x.y, w[1], x.x * w[0])));
+}
+
+// multiply for int8 and int4 weights: the values are exact, the sum of four products is scaled and added.
+template <class C>
+SIMT_DEVICE void multiply_quantised(const Gemm& g, int group, int warp, int row, int end, int split, int splits,
+                                    float (&sum)[C::kSums]) {
+  using W = typename C::Weight;
+  constexpr int kUnits = W::kBlockBytes / 16, kFours = W::kWordDepth / 16, kDepth = 4 * W::kWordDepth;  // k of 4 units
+  int x[C::kRows];
+#pragma unroll
+  for (int r = 0; r < C::kRows; r++) x[r] = source_row(g, min(row + r, end - 1)) * g.k;
+  const QuantisedGroup<W> w(g.weight, group, g.weight_rows, g.pitch);
+  const int units = w.row_bytes / 16;
+  unsigned weight[kWeightRows];  // where the rows begin, in units: 2^32 of them are 64 GB
+#pragma unroll
+  for (int j = 0; j < kWeightRows; j++) {
+    weight[j] = static_cast<unsigned>(min(stored_row(g, warp, j), g.weight_rows - 1)) * static_cast<unsigned>(units);
+  }
+#pragma unroll
+  for (int i = 0; i < C::kSums; i++) sum[i] = 0.0f;
+#pragma unroll C::kUnroll
+  for (int unit = split * 32 + static_cast<int>(threadIdx.x) % 32; unit < units; unit += splits * 32) {
+    uint32_t packed[kWeightRows][4], scales[kWeightRows];
+#pragma unroll
+    for (int j = 0; j < kWeightRows; j++) {
+      const uint4 v = simt::load_stream(reinterpret_cast<const uint4*>(w.values) + weight[j] + unit);
+      packed[j][0] = v.x, packed[j][1] = v.y, packed[j][2] = v.z, packed[j][3] = v.w;
+    }
+    load_scales(g, w, warp, unit / kUnits, scales);
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      float scale[kWeightRows];
+#pragma unroll
+      for (int j = 0; j < kWeightRows; j++) scale[j] = W::word_scale(scales[j], i);
+#pragma unroll
+      for (int n = 0; n < kFours; n++) {
+        float values[kWeightRows][4];
+#pragma unroll
+        for (int j = 0; j < kWeightRows; j++) W::widen(packed[j][i], n, values[j]);
+        const int k = unit / 4 * kDepth + unit % 4 * 4 + i * W::kWordDepth + n * 16;
+#pragma unroll
+        for (int r = 0; r < C::kRows; r++) {
+          const float4 v = read_x<C::kAligned>(g.x + x[r], k, g.k);
+#pragma unroll
+          for (int j = 0; j < kWeightRows; j++) {
+            float& to = sum[r * kWeightRows + j];
+            to = fmaf(scale[j], dot(v, values[j]), to);
+          }
+        }
+      }
+    }
   }
 }
 
@@ -130,7 +206,7 @@ __global__ void __launch_bounds__(kThreads, C::kBlocks) multiply_streamed(const 
   const int warp = static_cast<int>(blockIdx.x) * (kWarps / splits) + warp_in_block / splits;
   if (SIMT_HAS_SM90 != 0 && g.token_order == nullptr) {
     const int expected = occupied_group(g, static_cast<int>(blockIdx.y));
-    if (expected >= 0) prefetch_rows(g, expected, warp, split, splits, sizeof(typename C::Weight));
+    if (expected >= 0) prefetch_rows<C>(g, expected, warp, split, splits);
   }
   await_inputs();
   const int group = occupied_group(g, static_cast<int>(blockIdx.y));
@@ -138,7 +214,11 @@ __global__ void __launch_bounds__(kThreads, C::kBlocks) multiply_streamed(const 
   const int end = end_row(g, group);
   for (int row = first_row(g, group); row < end; row += C::kRows) {
     float sum[C::kSums];
-    multiply<C>(g, group, warp, row, end, split, splits, sum);
+    if constexpr (C::kQuantised) {
+      multiply_quantised<C>(g, group, warp, row, end, split, splits, sum);
+    } else {
+      multiply<C>(g, group, warp, row, end, split, splits, sum);
+    }
     float total = deal(sum);
     if (splits > 1) {
       const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -180,6 +260,8 @@ void launch_for_rows(const Gemm& g, CudaQueue& queue) {
 
 void gemm_decode(const Gemm& g, CudaQueue& queue) {
   if (g.dtype == DType::kF32) return launch_for_rows<float>(g, queue);
+  if (g.dtype == DType::kI8) return launch_for_rows<Int8Weight>(g, queue);
+  if (g.dtype == DType::kI4) return launch_for_rows<Int4Weight>(g, queue);
   launch_for_rows<simt::bf16>(g, queue);
 }
 

@@ -1,7 +1,9 @@
-// Tiles of 64 x 128 in f32 FMAs, 8 x 8 per thread, for any shape: f32 weights, and bf16 ones where there are no bf16 tensor
+// Tiles of 64 x 128 in f32 FMAs, 8 x 8 per thread, for any shape: f32 weights, and the others where there are no bf16 tensor
 // cores (sm_75). Each output is one chain of FMAs with k ascending, so that a row does not depend on the number of rows.
-// SASS * multiply_f32: FFMA>=1024 LDS !LDL !STL registers<=168 no-spills
-#include "cuda/kernels/grouped_gemm/tiles.cuh"
+// SASS * multiply_f32IfE: FFMA>=1024 LDS !LDL !STL registers<=168 no-spills
+// SASS * multiply_f32I13__nv_bfloat16E: FFMA>=1024 LDS !LDL !STL registers<=168 no-spills
+// SASS * multiply_f32INS0_10Int: FFMA>=1024 LDS !LDL !STL registers<=224 no-spills
+#include "cuda/kernels/grouped_gemm/quantised.cuh"
 
 namespace moepp::cuda {
 
@@ -16,12 +18,22 @@ struct Smem {
   int source[kRows];  // the row of x, or -1
 };
 
-SIMT_DEVICE float widen(float w) {
-  return w;
-}
-SIMT_DEVICE float widen(simt::bf16 w) {
-  return simt::to_float(w);
-}
+// One group's weight, element by element, as f32: exact.
+template <class Weight, bool kQuantised = kIsQuantised<Weight>>
+struct Elements : QuantisedGroup<Weight> {
+  SIMT_DEVICE Elements(const Gemm& g, int group) : QuantisedGroup<Weight>(g.weight, group, g.weight_rows, g.pitch) {}
+};
+template <class Weight>
+struct Elements<Weight, false> {
+  const Weight* from;
+  int pitch;
+
+  SIMT_DEVICE Elements(const Gemm& g, int group)
+      : from(static_cast<const Weight*>(g.weight) + static_cast<int64_t>(group) * g.weight_rows * g.pitch), pitch(g.pitch) {}
+  SIMT_DEVICE float value(int row, int k) const { return widen(from[static_cast<int64_t>(row) * pitch + k]); }
+  static SIMT_DEVICE float widen(float w) { return w; }
+  static SIMT_DEVICE float widen(simt::bf16 w) { return simt::to_float(w); }
+};
 
 // What a thread carries from global to shared memory for one step of k: the elements k + t % 16 of every eighth row.
 constexpr int kLoadRows = kThreads / kDepth;
@@ -31,7 +43,7 @@ struct Slice {
 
   SIMT_DEVICE void load(const Gemm& g, const Tile& tile, const int* source, int k0) {
     const int k = k0 + static_cast<int>(threadIdx.x) % kDepth, first = static_cast<int>(threadIdx.x) / kDepth;
-    const Weight* from = static_cast<const Weight*>(g.weight) + static_cast<int64_t>(tile.group) * g.weight_rows * g.pitch;
+    const Elements<Weight> from(g, tile.group);
 #pragma unroll
     for (int i = 0; i < kRows / kLoadRows; i++) {
       const int row = source[first + i * kLoadRows];
@@ -40,7 +52,7 @@ struct Slice {
 #pragma unroll
     for (int i = 0; i < kColumns / kLoadRows; i++) {
       const int row = tile.column + first + i * kLoadRows;
-      weight[i] = row < g.weight_rows && k < g.k ? widen(from[static_cast<int64_t>(row) * g.pitch + k]) : 0.0f;
+      weight[i] = row < g.weight_rows && k < g.k ? from.value(row, k) : 0.0f;
     }
   }
   SIMT_DEVICE void store(Smem& s) const {
@@ -126,7 +138,11 @@ __global__ void __launch_bounds__(kThreads) multiply_f32(const Gemm g) {
 void gemm_f32(const Gemm& g, CudaQueue& queue) {
   const int64_t tiles = most_tiles(g, kRows, kColumns), blocks = 4 * queue.multiprocessors();
   const simt::Launch how = {dim3(static_cast<unsigned>(tiles < blocks ? tiles : blocks)), dim3(kThreads), sizeof(Smem)};
-  queue.launch(g.dtype == DType::kF32 ? multiply_f32<float> : multiply_f32<simt::bf16>, how, g);
+  const auto kernel = g.dtype == DType::kF32  ? multiply_f32<float>
+                      : g.dtype == DType::kI8 ? multiply_f32<Int8Weight>
+                      : g.dtype == DType::kI4 ? multiply_f32<Int4Weight>
+                                              : multiply_f32<simt::bf16>;
+  queue.launch(kernel, how, g);
 }
 
 }  // namespace moepp::cuda

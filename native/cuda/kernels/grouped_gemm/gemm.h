@@ -4,6 +4,7 @@
 //   weight f32    f32 products, f32 sums
 //   weight bf16   few rows (decode), or before sm_80: f32 activations, f32 sums
 //                 else tensor cores: activations rounded to bf16 when they reach shared memory or registers, f32 sums
+//   int8, int4    the same two, with weights exactly as quantised; unlike on the CPU, activations are never quantised
 // In every kernel a row's result does not depend on the rows beside it, and is the same in every run. The kernel is chosen by
 // what the host knows: the types, the shapes and the chip, never the routing. No kernel here has run on a GPU yet: they are
 // tested under emulation (native/test/simt).
@@ -35,8 +36,8 @@ Gemm gemm_of(const GroupedGemmArgs& args);
 enum class GemmKernel {
   kF32,         // any type and chip
   kDecode,      // any type and chip; reads a group's weights once per 8 rows
-  kSm80Narrow,  // bf16: mma.sync, tiles of 32 rows
-  kSm80,        // bf16: mma.sync, tiles of 128 rows; not for tanh
+  kSm80Narrow,  // bf16, int8, int4: mma.sync, tiles of 32 rows
+  kSm80,        // bf16, int8, int4: mma.sync, tiles of 128 rows; not for tanh
   kSm90,        // bf16: TMA and wgmma, sm_90a alone; not for tanh
 };
 
@@ -47,6 +48,7 @@ void run_gemm(const Gemm& gemm, GemmKernel kernel, CudaQueue& queue);
 void gemm_f32(const Gemm& gemm, CudaQueue& queue);
 void gemm_decode(const Gemm& gemm, CudaQueue& queue);
 void gemm_sm80(const Gemm& gemm, bool narrow, CudaQueue& queue);
+void gemm_sm80_quantised(const Gemm& gemm, bool narrow, CudaQueue& queue);
 void gemm_sm90(const Gemm& gemm, CudaQueue& queue);  // rows of x are whole float4s
 
 }  // namespace moepp::cuda

@@ -2,7 +2,7 @@
 // f32 and is rounded to bf16 on its way from shared memory to registers, which costs half the shared memory's bandwidth of two
 // passes and no memory of its own. Persistent blocks walk the tiles.
 // SASS sm_80,sm_86,sm_89,sm_90a,sm_100,sm_120 multiply_mma: HMMA LDSM LDGSTS !LDL !STL no-spills
-#include "cuda/kernels/grouped_gemm/tiles.cuh"
+#include "cuda/kernels/grouped_gemm/mma_tile.cuh"
 #include "cuda/mma.cuh"
 
 namespace moepp::cuda {
@@ -62,9 +62,6 @@ SIMT_DEVICE void copy_weight(const Gemm& g, const Tile& tile, Smem<C>& s, int st
 }
 
 template <class C>
-using Sums = float[C::kDown][C::kAcross][4];
-
-template <class C>
 SIMT_DEVICE void multiply(const Smem<C>& s, int stage, int row, int column, Sums<C>& sum) {
 #pragma unroll
   for (int k = 0; k < kDepth; k += 16) {
@@ -77,36 +74,6 @@ SIMT_DEVICE void multiply(const Smem<C>& s, int stage, int row, int column, Sums
     for (int i = 0; i < C::kDown; i++) {
 #pragma unroll
       for (int j = 0; j < C::kAcross; j++) simt::mma_bf16(sum[i][j], a[i], b[j]);
-    }
-  }
-}
-
-template <class C>
-SIMT_DEVICE void write(const Gemm& g, const Tile& tile, int row, int column, const Sums<C>& sum) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-#pragma unroll
-  for (int i = 0; i < 2 * C::kDown; i++) {
-    const int r = tile.row + row + i * 8 + lane / 4;
-    if (r >= tile.end) continue;
-    float* out = g.out + static_cast<int64_t>(r) * g.columns;
-    if (g.activation == Activation::kSwiglu) {
-#pragma unroll
-      for (int j = 0; j < C::kAcross; j += 2) {
-        const float *gate = sum[i / 2][j] + i % 2 * 2, *up = sum[i / 2][j + 1] + i % 2 * 2;
-        write_pair(g, out, (tile.column + column) / 2 + j * 4 + lane % 4 * 2, finish_swiglu(g, gate[0], up[0]),
-                   finish_swiglu(g, gate[1], up[1]));
-      }
-    } else {
-#pragma unroll
-      for (int j = 0; j < C::kAcross; j++) {
-        const float* two = sum[i / 2][j] + i % 2 * 2;
-        const int at = tile.column + column + j * 8 + lane % 4 * 2;
-        if (C::kTanh) {
-          write_pair(g, out, at, finish(g, two[0]), finish(g, two[1]));
-        } else {
-          write_pair(g, out, at, g.scale * two[0], g.scale * two[1]);
-        }
-      }
     }
   }
 }
@@ -135,7 +102,7 @@ SIMT_DEVICE void compute_tile(const Gemm& g, const Tile& tile, Smem<C>& s) {
     fill(step + C::kStages - 1);
     multiply<C>(s, step % C::kStages, row, column, sum);
   }
-  write<C>(g, tile, row, column, sum);
+  write_sums<C>(g, tile, row, column, sum);
 }
 
 template <class C>

@@ -68,6 +68,17 @@ SIMT_DEVICE uint32_t pack_bf16(float low, float high) {
 SIMT_DEVICE float2 unpack_bf16(uint32_t pair) {
   return make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u));
 }
+// a b + c of either half, rounded once. PTX: fma.rn.bf16x2 (sm_80).
+SIMT_DEVICE uint32_t fma_bf16x2(uint32_t a, uint32_t b, uint32_t c) {
+#if SIMT_HAS_SM80
+  uint32_t d;
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+  return d;
+#else
+  unsupported();
+  return a;
+#endif
+}
 SIMT_DEVICE uint32_t pack_f16(float low, float high) {
   const __half2 pair = __floats2half2_rn(low, high);
   return *reinterpret_cast<const uint32_t*>(&pair);

@@ -193,6 +193,11 @@ inline uint32_t pack_bf16(float low, float high) {
 inline float2 unpack_bf16(uint32_t pair) {
   return {__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u)};
 }
+// Rounded to f32 on the way: where that is inexact, a tie may go the other way than on a GPU.
+inline uint32_t fma_bf16x2(uint32_t a, uint32_t b, uint32_t c) {
+  const float2 x = unpack_bf16(a), y = unpack_bf16(b), z = unpack_bf16(c);
+  return pack_bf16(fmaf(x.x, y.x, z.x), fmaf(x.y, y.y, z.y));
+}
 inline uint32_t pack_f16(float low, float high) {
   return to_f16(low).bits | static_cast<uint32_t>(to_f16(high).bits) << 16;
 }
