@@ -19,7 +19,6 @@ import { Model, type ModelParts } from './generation/model.js'
 import { resolveSource } from './hub.js'
 import { recordMoepp } from './model/moepp.js'
 import { DeviceRunner, PAGE_SIZE } from './model/runner.js'
-import { hasQuantised } from './model/weights.js'
 import { type LoadOptions, type MatrixType, type ResolvedLoadOptions, resolveLoadOptions } from './options.js'
 import { loadTokenizer, type Tokenizer } from './tokenizer/tokenizer.js'
 
@@ -96,19 +95,11 @@ async function openRunner(
   isa: string | undefined,
 ): Promise<DeviceRunner> {
   const spec = recordMoepp(config, tensors, MATRIX_DTYPES[o.dtype])
-  const unfit = hasQuantised(spec.weights) ? 'int8 and int4 weights run on the CPU only' : undefined
-  if (unfit && o.device !== 'auto' && o.device !== 'cpu') {
-    throw new MoeppError(
-      'ERR_UNSUPPORTED',
-      `device ${o.device}: ${unfit}; use dtype 'bfloat16' or device 'cpu'`,
-    )
-  }
   if (o.device !== 'auto') return load(openDevice(o.device, { threads: o.threads, isa }), config, spec, o)
   const gpu = findGpu()
   let reason: string
   if ('device' in gpu) {
-    const why =
-      unfit ?? tooLarge(gpu.device.info(), weightBytes(spec) + cacheBytes(cacheOf(config, spec, o, true)))
+    const why = tooLarge(gpu.device.info(), weightBytes(spec) + cacheBytes(cacheOf(config, spec, o, true)))
     try {
       if (why === undefined) return await load(gpu.device, config, spec, o)
       gpu.device.close()

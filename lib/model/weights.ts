@@ -1,6 +1,6 @@
 /** The weights of a recorded program: which stored tensors make up each, and in what type the device holds it. */
 import { show } from '../checkpoint/json.js'
-import { isPacked, isQuantised, type PackedRef, type StoredRef } from '../checkpoint/tensor-ref.js'
+import { isPacked, type PackedRef, type StoredRef } from '../checkpoint/tensor-ref.js'
 import { MoeppError } from '../errors.js'
 import type { ProgramBuilder, Weight } from '../program/builder.js'
 
@@ -94,9 +94,4 @@ export class ModelWeights {
     this.#known.set(name, weight)
     return weight
   }
-}
-
-/** Whether some weight is int8 or int4. */
-export function hasQuantised(weights: readonly { readonly dtype: HeldDType | 'f16' }[]): boolean {
-  return weights.some(({ dtype }) => isQuantised(dtype))
 }

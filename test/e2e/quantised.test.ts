@@ -74,13 +74,6 @@ t.test('a bf16 cache, and cached prefixes, as with any dtype', async t => {
   }
 })
 
-t.test('no GPU takes them', async t => {
-  await t.rejects(loadModel(books, { device: 'cuda', dtype: 'int8' }), {
-    code: 'ERR_UNSUPPORTED',
-    message: /int8 and int4 weights run on the CPU only; use dtype 'bfloat16' or device 'cpu'/,
-  })
-})
-
 interface Quality {
   readonly dtype: string
   readonly tokens: number
