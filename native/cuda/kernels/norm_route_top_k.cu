@@ -5,7 +5,7 @@
 // Few tokens are bound by one multiprocessor reading the router: 24 rows of 1536 in f32 are 147 KB, 1.3 us at 64 bytes per clock
 // of 1.75 GHz. Sharing the rows out among blocks would take less, but a round trip between blocks (0.7 us) before the gating
 // more. A block per token reads them once per token, which for 64 tokens is 9.4 MB from L2.
-// SASS * norm_and_route: LDG STG LDS STS FFMA SHFL !LDL !STL registers<=192 no-spills
+// SASS * norm_and_route: LDG STG LDS STS FFMA SHFL !LDL !STL registers<=224 no-spills
 #include "cuda/kernels/kernels.h"
 #include "cuda/kernels/router/gating.cuh"
 #include "cuda/kernels/router/rows.cuh"
@@ -95,8 +95,9 @@ SIMT_DEVICE bool is_last_block(unsigned* finished, int* told) {
   return last;
 }
 
+// One block a multiprocessor: for more, the compiler spilled on sm_100 and sm_120.
 template <class C>
-__global__ void __launch_bounds__(C::kThreads) norm_and_route(NormRoute r) {
+__global__ void __launch_bounds__(C::kThreads, 1) norm_and_route(NormRoute r) {
   constexpr int N = C::kElements, kWarps = C::kThreads / 32;
   prefetch_weight(r.router.router, static_cast<int64_t>(r.router.e) * r.router.h * 4);
   prefetch_weight(r.router.constant, static_cast<int64_t>(r.router.xs) * r.router.h * 4);
