@@ -96,7 +96,8 @@ t.test('quality on held-out text', async t => {
   t.equal(of('int8').tokens, 64 * 256)
   t.equal(change(of('float32')), 0)
   t.ok(of('float32').meanDivergence < 1e-12)
-  t.equal(change(of('bfloat16')), 0, 'the checkpoint is bf16')
+  // The checkpoint is bf16. AMX adds up in another order than f32 weights are, which may turn a close choice of experts.
+  t.ok(Math.abs(change(of('bfloat16'))) < 1e-5, `bfloat16: perplexity changes by ${change(of('bfloat16'))}`)
   t.ok(Math.abs(change(of('int8'))) < 0.001, `int8: perplexity changes by ${change(of('int8'))}`)
   t.ok(of('int8').meanDivergence < 0.002, `int8: KL ${of('int8').meanDivergence}`)
   // int4 has no target; ten times int8's error is what a wrong scale or a swapped half would exceed by far.
