@@ -5,15 +5,6 @@
 #include "../native/test/test.h"
 #include "ops/bench.h"
 
-#if defined(__SANITIZE_ADDRESS__)
-// g++ 12 does not align the fake stacks that would find uses after return as AVX-512 code needs it: aligned stores to them fault
-// (GCC bug 110027).
-extern "C" const char* __asan_default_options();
-extern "C" const char* __asan_default_options() {
-  return "detect_stack_use_after_return=0";
-}
-#endif
-
 static int usage() {
   std::fprintf(stderr,
                "moepp-native test [--cpu | --gpu] [part of a name]\n"
