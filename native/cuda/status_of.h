@@ -1,0 +1,36 @@
+// A call's error as the status that a user understands.
+#pragma once
+
+#include <string>
+
+#include "cuda/simt/simt.h"
+#include "status.h"
+
+namespace moepp::cuda {
+
+inline std::string version_text(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
+inline Status status_of(simt::Error error, const std::string& device) {
+  if (error == simt::kSuccess) return {};
+  simt::clear_error();
+  switch (simt::fault_of(error)) {
+    case simt::Fault::kNoDriver:
+      return Status::error(Code::kNoGpu, device + ": there is no NVIDIA driver on this machine");
+    case simt::Fault::kOldDriver:
+      return Status::error(Code::kDriverTooOld, device + ": the NVIDIA driver supports CUDA " +
+                                                    version_text(simt::driver_version()) + ", this build needs CUDA " +
+                                                    version_text(simt::runtime_version()) + " (driver 580 or newer)");
+    case simt::Fault::kNoDevice:
+      return Status::error(Code::kNoGpu, device + ": " + simt::error_text(error));
+    case simt::Fault::kOutOfMemory:
+      return Status::error(Code::kOutOfMemory, device + ": out of memory");
+    case simt::Fault::kNone:
+    case simt::Fault::kOther:
+      break;
+  }
+  return Status::error(Code::kDevice, device + ": " + simt::error_text(error));
+}
+
+}  // namespace moepp::cuda
