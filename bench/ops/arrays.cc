@@ -5,9 +5,8 @@
 #include <random>
 #include <thread>
 
+#include "../../native/test/pack_for_gpu.h"
 #include "cpu/kv_layout.h"
-#include "cpu/panels.h"
-#include "cuda/weight_layout.h"
 
 namespace moepp::bench {
 
@@ -31,21 +30,10 @@ int64_t Weight::bytes_of(Run& run, DType dtype, Layout layout, std::initializer_
 // The weight that `panels` holds, in a GPU's order; groups on threads of their own.
 static void pack_for_gpu(const Tensor& panels, const WeightShape& shape, std::byte* to) {
   const int64_t group_bytes = cuda::weight_bytes(panels.dtype, panels.layout, 1, shape.rows, shape.inputs);
-  const auto pack = [&](int64_t group) {
-    cuda::pack_weight(panels.dtype, panels.layout, shape.rows, shape.inputs, to + group * group_bytes,
-                      [&](int64_t row, void* at) {
-                        for (int64_t k = 0; k < shape.inputs; k++) {
-                          const auto value = static_cast<float>(test::panel_element(panels, group, row, k));
-                          if (panels.dtype == DType::kF32) {
-                            static_cast<float*>(at)[k] = value;
-                          } else {
-                            static_cast<uint16_t*>(at)[k] = f32_to_bf16(value);
-                          }
-                        }
-                      });
-  };
   std::vector<std::thread> threads;
-  for (int64_t group = 0; group < shape.groups; group++) threads.emplace_back(pack, group);
+  for (int64_t group = 0; group < shape.groups; group++) {
+    threads.emplace_back([&, group] { test::pack_for_gpu(panels, group, to + group * group_bytes); });
+  }
   for (std::thread& thread : threads) thread.join();
 }
 

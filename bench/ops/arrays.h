@@ -55,6 +55,11 @@ class Weight {
   std::unique_ptr<Block> block_;
 };
 
+// How the device's products take activations for int8 and int4 weights.
+inline test::Inputs gemm_inputs(Run& run) {
+  return run.device().uses_host_memory() ? test::Inputs::kQuantised : test::Inputs::kExact;
+}
+
 // A cache full of random keys and values.
 class Cache {
  public:

@@ -88,12 +88,13 @@ class Layer {
   std::string check(Step& step, Routed& routed) {
     const std::vector<int64_t> rows = test::sample(routed.gemm_rows, 5);
     run_.once([&](int64_t) { gate_up(step, routed); });
-    std::string wrong =
-        test::check_grouped_gemm(run_.on_host(gate_up_args(step, routed)), rows, test::sample(run_.sizes.intermediate, 21));
+    std::string wrong = test::check_grouped_gemm(run_.on_host(gate_up_args(step, routed)), rows,
+                                                 test::sample(run_.sizes.intermediate, 21), gemm_inputs(run_));
     if (!wrong.empty()) return "gate_up: " + wrong;
     round_to_bf16(step.hidden);  // which on_host has fetched
     run_.once([&](int64_t) { down(step, routed); });
-    wrong = test::check_grouped_gemm(run_.on_host(down_args(step, routed)), rows, test::sample(run_.sizes.hidden, 21));
+    wrong = test::check_grouped_gemm(run_.on_host(down_args(step, routed)), rows, test::sample(run_.sizes.hidden, 21),
+                                     gemm_inputs(run_));
     if (!wrong.empty()) return "down: " + wrong;
     run_.once([&](int64_t) { run_.kernels().combine(combine_args(step, routed), run_.device().queue()); });
     wrong = test::check_combine(run_.on_host(combine_args(step, routed)), test::sample(step.x.tensor.shape[0], 9));

@@ -26,7 +26,8 @@ static void linear_rows(Run& run, DType dtype, int64_t inputs, int64_t outputs, 
         {"linear " + std::to_string(inputs) + " -> " + std::to_string(outputs), dtype, tokens,
          cached ? 0.0 : static_cast<double>(bytes + 4 * tokens * (inputs + outputs)),
          2.0 * static_cast<double>(tokens * inputs * outputs)},
-        args, [&](const LinearArgs& a) { return test::check_linear(a, sample(tokens, 9), sample(outputs, 41)); },
+        args,
+        [&](const LinearArgs& a) { return test::check_linear(a, sample(tokens, 9), sample(outputs, 41), gemm_inputs(run)); },
         [&](int64_t i) {
           wt.data = weight.copy(i);
           run.kernels().linear(args, run.device().queue());
@@ -88,21 +89,18 @@ static void grouped_rows(Run& run, DType dtype, bool gate_up) {
         {"grouped_gemm " + shape + (gate_up ? ", swiglu" : ""), dtype, tokens,
          calls * (bytes + 4.0 * gemm_rows * static_cast<double>(inputs + columns)),
          calls * 2.0 * gemm_rows * static_cast<double>(inputs * rows)},
-        args, [&](const GroupedGemmArgs& a) { return test::check_grouped_gemm(a, sample(first_rows, 9), sample(columns, 41)); },
+        args,
+        [&](const GroupedGemmArgs& a) {
+          return test::check_grouped_gemm(a, sample(first_rows, 9), sample(columns, 41), gemm_inputs(run));
+        },
         all_steps);
   }
 }
 
-// int8 and int4 are the CPU's until the GPU has kernels for them.
-static bool has(Run& run, DType dtype) {
-  return run.device().uses_host_memory() || !is_quantised(dtype);
-}
-
 static void linear_of(Run& run, DType dtype) {
-  if (has(run, dtype)) linear_rows(run, dtype, run.sizes.hidden, 3 * run.sizes.hidden);
+  linear_rows(run, dtype, run.sizes.hidden, 3 * run.sizes.hidden);
 }
 static void grouped_of(Run& run, DType dtype) {
-  if (!has(run, dtype)) return;
   grouped_rows(run, dtype, true);
   grouped_rows(run, dtype, false);
 }
@@ -120,13 +118,13 @@ MOEPP_BENCH(linear_int8) {
   linear_of(run, DType::kI8);
 }
 MOEPP_BENCH(linear_int8_cached) {
-  if (has(run, DType::kI8)) linear_rows(run, DType::kI8, 512, 1024, true);
+  linear_rows(run, DType::kI8, 512, 1024, true);
 }
 MOEPP_BENCH(linear_int4) {
   linear_of(run, DType::kI4);
 }
 MOEPP_BENCH(linear_int4_cached) {
-  if (has(run, DType::kI4)) linear_rows(run, DType::kI4, 512, 1024, true);
+  linear_rows(run, DType::kI4, 512, 1024, true);
 }
 MOEPP_BENCH(grouped_gemm_bf16) {
   grouped_of(run, DType::kBf16);

@@ -153,7 +153,7 @@ static void print_share(const Row& row, double time, double gb_s, double gflop_s
   const double for_bytes = gb_s > 0.0 ? row.bytes / gb_s * 1e-9 : 0.0,
                for_flops = gflop_s > 0.0 ? row.flops / gflop_s * 1e-9 : 0.0;
   const bool bytes = for_bytes >= for_flops;
-  const double scale = bytes || gflop_s < 1e4 || is_quantised(row.dtype) ? 1e-9 : 1e-12;
+  const double scale = bytes || gflop_s < 1e4 ? 1e-9 : 1e-12;
   std::printf("%10.1f us %7.2f of %6.1f %s %5.1f %%", time * 1e6, (bytes ? row.bytes : row.flops) / time * scale,
               bytes ? gb_s : gflop_s * scale * 1e9,
               bytes          ? "GB/s   "

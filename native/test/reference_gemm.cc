@@ -99,8 +99,8 @@ static Bounded quantised_dot(const float* x, const Tensor& weight, int64_t group
 }
 
 // scale * sum_k x[k] * weight[row][k].
-static Bounded dot(const float* x, const Tensor& weight, int64_t group, int64_t row, double scale) {
-  if (is_quantised(weight.dtype)) return quantised_dot(x, weight, group, row, scale);
+static Bounded dot(const float* x, const Tensor& weight, int64_t group, int64_t row, double scale, Inputs inputs) {
+  if (is_quantised(weight.dtype) && inputs == Inputs::kQuantised) return quantised_dot(x, weight, group, row, scale);
   const int64_t count = weight.shape[weight.rank - 1];
   double sum = 0.0, magnitude = 0.0;
   for (int64_t k = 0; k < count; k++) {
@@ -111,24 +111,24 @@ static Bounded dot(const float* x, const Tensor& weight, int64_t group, int64_t 
   return {scale * sum, scale * sum_error(count, magnitude)};
 }
 
-Bounded linear_element(const LinearArgs& args, int64_t t, int64_t n) {
-  const Bounded sum = dot(args.x->f32() + t * args.x->shape[1], *args.weight, 0, n, 1.0);
+Bounded linear_element(const LinearArgs& args, int64_t t, int64_t n, Inputs inputs) {
+  const Bounded sum = dot(args.x->f32() + t * args.x->shape[1], *args.weight, 0, n, 1.0, inputs);
   if (args.activation == Activation::kNone) return sum;
   // |tanh'| <= 1; the function itself is good to two units in the last place.
   const double value = std::tanh(sum.value);
   return {value, sum.tolerance + 4.0 * kRoundoff * std::abs(value)};
 }
 
-Bounded grouped_gemm_element(const GroupedGemmArgs& args, int64_t r, int64_t n) {
+Bounded grouped_gemm_element(const GroupedGemmArgs& args, int64_t r, int64_t n, Inputs inputs) {
   const Tensor& weight = *args.weight;
   int64_t group = 0;
   while (args.expert_offsets->i32()[group + 1] <= r) group++;
   const int64_t row = args.token_order != nullptr ? args.token_order->i32()[r] / args.token_order->shape[1] : r;
   const float* x = args.x->f32() + row * weight.shape[2];
   const double scale = static_cast<double>(args.input_scale);
-  const Bounded gate = dot(x, weight, group, n, scale);
+  const Bounded gate = dot(x, weight, group, n, scale, inputs);
   if (args.activation == Activation::kNone) return gate;
-  const Bounded up = dot(x, weight, group, weight.shape[1] / 2 + n, scale);
+  const Bounded up = dot(x, weight, group, weight.shape[1] / 2 + n, scale, inputs);
   const double silu = gate.value / (1.0 + std::exp(-gate.value));
   // |silu'| <= 1.1. exp 2 units, its argument none (negation), 1 +, /, and the product: 8 roundoffs. The kernel's exp stops at
   // e^88, below which silu is g / e^88 instead of less.
@@ -148,15 +148,16 @@ static std::string check(const float* out, int64_t stride, const std::vector<int
   return {};
 }
 
-std::string check_linear(const LinearArgs& args, const std::vector<int64_t>& rows, const std::vector<int64_t>& columns) {
+std::string check_linear(const LinearArgs& args, const std::vector<int64_t>& rows, const std::vector<int64_t>& columns,
+                         Inputs inputs) {
   return check(args.out->f32(), args.out->shape[1], rows, columns,
-               [&](int64_t t, int64_t n) { return linear_element(args, t, n); });
+               [&](int64_t t, int64_t n) { return linear_element(args, t, n, inputs); });
 }
 
-std::string check_grouped_gemm(const GroupedGemmArgs& args, const std::vector<int64_t>& rows,
-                               const std::vector<int64_t>& columns) {
+std::string check_grouped_gemm(const GroupedGemmArgs& args, const std::vector<int64_t>& rows, const std::vector<int64_t>& columns,
+                               Inputs inputs) {
   return check(args.out->f32(), args.out->shape[args.out->rank - 1], rows, columns,
-               [&](int64_t r, int64_t n) { return grouped_gemm_element(args, r, n); });
+               [&](int64_t r, int64_t n) { return grouped_gemm_element(args, r, n, inputs); });
 }
 
 std::vector<int64_t> sample(int64_t n, int64_t count) {

@@ -18,14 +18,18 @@ struct QuantisedInputs {
 };
 QuantisedInputs quantise_inputs(const float* x, int64_t count);
 
-Bounded linear_element(const LinearArgs& args, int64_t t, int64_t n);
+// How a product with int8 or int4 weights takes its activations: a CPU quantises them, a GPU does not.
+enum class Inputs { kQuantised, kExact };
+
+Bounded linear_element(const LinearArgs& args, int64_t t, int64_t n, Inputs inputs = Inputs::kQuantised);
 // r < expert_offsets[N].
-Bounded grouped_gemm_element(const GroupedGemmArgs& args, int64_t r, int64_t n);
+Bounded grouped_gemm_element(const GroupedGemmArgs& args, int64_t r, int64_t n, Inputs inputs = Inputs::kQuantised);
 
 // Every row, or no rows but those given; `columns` likewise. What differs, or empty.
-std::string check_linear(const LinearArgs& args, const std::vector<int64_t>& rows, const std::vector<int64_t>& columns);
-std::string check_grouped_gemm(const GroupedGemmArgs& args, const std::vector<int64_t>& rows,
-                               const std::vector<int64_t>& columns);
+std::string check_linear(const LinearArgs& args, const std::vector<int64_t>& rows, const std::vector<int64_t>& columns,
+                         Inputs inputs = Inputs::kQuantised);
+std::string check_grouped_gemm(const GroupedGemmArgs& args, const std::vector<int64_t>& rows, const std::vector<int64_t>& columns,
+                               Inputs inputs = Inputs::kQuantised);
 
 // About `count` of the indices [0, n), evenly spread, the first and the last among them; all of them when n <= count.
 std::vector<int64_t> sample(int64_t n, int64_t count);

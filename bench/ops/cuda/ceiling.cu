@@ -1,5 +1,5 @@
-// The ceilings of a GPU, measured: copying memory that no cache holds, multiply-adds in f32, products on tensor cores by mma.sync
-// and, on Hopper, by wgmma, whose rate mma.sync does not reach there.
+// The ceilings of a GPU, measured: copying memory that no cache holds, multiply-adds in f32, products of bf16 on tensor cores
+// (those of int8 and int4 weights, too) by mma.sync and, on Hopper, by wgmma, whose rate mma.sync does not reach there.
 // SASS * copy_all: LDG STG no-spills
 // SASS * multiply_add: FFMA>=16 no-spills
 // SASS sm_80,sm_86,sm_89,sm_90a,sm_100,sm_120 multiply_tiles: HMMA>=8 no-spills
@@ -114,7 +114,7 @@ class CudaCeiling final : public Ceiling {
 
   double gflop_s(DType weights) override {
     if (memory_ == nullptr) return 0.0;
-    const bool tensor_cores = weights == DType::kBf16 && queue_.compute_capability() >= 80;
+    const bool tensor_cores = weights != DType::kF32 && queue_.compute_capability() >= 80;
     if (tensor_cores && queue_.compute_capability() == 90) return wgmma_gflop_s();
     constexpr int kRounds = SIMT_EMULATED ? 2 : 4096, kBlocks = 4;
     const double seconds = seconds_of(device_, 1, [&](int64_t) {

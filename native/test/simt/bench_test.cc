@@ -33,8 +33,10 @@ MOEPP_TEST(bench_times_replays_and_ceilings) {
 }
 
 MOEPP_TEST(bench_expert_forward) {
-  EXPECT(run(bench::run_expert_forward, {"--device=cuda", "--hidden=64", "--ffn=64", "--ffn-experts=4", "--constants=2",
-                                         "--tokens=1,40", "--tau=0.1,1", "--seconds=0"}) == 0);
+  for (const char* dtype : {"--dtype=bf16", "--dtype=int8", "--dtype=int4"}) {
+    EXPECT(run(bench::run_expert_forward, {"--device=cuda", "--hidden=64", "--ffn=64", "--ffn-experts=4", "--constants=2",
+                                           "--tokens=1,40", "--tau=0.1,1", "--seconds=0", dtype}) == 0);
+  }
 }
 
 }  // namespace moepp::simt_test

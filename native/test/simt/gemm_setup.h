@@ -3,12 +3,9 @@
 
 #include <random>
 
-#include "cpu/panels.h"
 #include "cuda/kernels/grouped_gemm/gemm.h"
-#include "cuda/weight_layout.h"
 #include "device_test.h"
-#include "packed_blocks.h"
-#include "reference_gemm.h"
+#include "pack_for_gpu.h"
 
 namespace moepp::simt_test {
 
@@ -51,10 +48,9 @@ inline void finish(cuda::CudaQueue& queue, const std::string& label) {
 #endif
 }
 
-// A weight in both layouts. The reference knows int8 and int4 weights as the CPU multiplies them, with quantised activations:
-// here it gets their values as an f32 weight, which is exact.
+// A weight in both layouts.
 struct GemmWeight {
-  std::vector<float> panels, values;
+  std::vector<float> panels;
   Shared<unsigned char> rows;
   Tensor for_cpu, for_cuda;
 
@@ -65,51 +61,7 @@ struct GemmWeight {
     for_cpu = tensor(panels.data(), dtype, {groups, outputs, inputs}, layout);
     for_cuda = tensor(rows.data(), dtype, {groups, outputs, inputs}, layout);
     const int64_t group_bytes = cuda::weight_bytes(dtype, layout, 1, outputs, inputs);
-    for (int64_t n = 0; n < groups; n++) {
-      unsigned char* group = rows.data() + n * group_bytes;
-      if (dtype == DType::kI8) pack_group<Int8Block>(n, group);
-      if (dtype == DType::kI4) pack_group<Int4Block>(n, group);
-      if (is_quantised(dtype)) continue;
-      cuda::pack_weight(dtype, layout, outputs, inputs, group, [&](int64_t row, void* to) {
-        for (int64_t k = 0; k < inputs; k++) {
-          const auto value = static_cast<float>(panel_element(for_cpu, n, row, k));
-          if (dtype == DType::kF32) {
-            static_cast<float*>(to)[k] = value;
-          } else {
-            static_cast<uint16_t*>(to)[k] = f32_to_bf16(value);
-          }
-        }
-      });
-    }
-    if (is_quantised(dtype)) use_values();
-  }
-
- private:
-  template <class Block>
-  void pack_group(int64_t n, unsigned char* group) {
-    const int64_t outputs = for_cpu.shape[1], inputs = for_cpu.shape[2];
-    const int64_t bytes = cpu::panel_count(for_cpu.layout, outputs) * cpu::panel_bytes(for_cpu.dtype, inputs);
-    const unsigned char* from = for_cpu.as<const unsigned char>() + n * bytes;
-    cuda::pack_quantised_weight<Block>(for_cpu.layout, outputs, inputs, group, [&](int64_t row, int64_t b, Block* block) {
-      read_packed_block(from, for_cpu.dtype, for_cpu.layout, outputs, inputs, row, b, block);
-      return true;
-    });
-  }
-  void use_values() {
-    const int64_t groups = for_cpu.shape[0], outputs = for_cpu.shape[1], inputs = for_cpu.shape[2];
-    const Layout layout = for_cpu.layout;
-    const int64_t count = cpu::panel_count(layout, outputs), size = cpu::panel_bytes(DType::kF32, inputs) / 4;
-    values.assign(static_cast<size_t>(groups * count * size), 0.0f);
-    for (int64_t panel = 0; panel < groups * count; panel++) {
-      for (int64_t lane = 0; lane < cpu::kPanelRows; lane++) {
-        const int64_t row = cpu::panel_row(layout, outputs, panel % count, lane);
-        for (int64_t k = 0; row >= 0 && k < inputs; k++) {
-          values[static_cast<size_t>(panel * size + cpu::panel_index(DType::kF32, lane, k))] =
-              static_cast<float>(panel_element(for_cpu, panel / count, row, k));
-        }
-      }
-    }
-    for_cpu = tensor(values.data(), DType::kF32, {groups, outputs, inputs}, layout);
+    for (int64_t n = 0; n < groups; n++) pack_for_gpu(for_cpu, n, rows.data() + n * group_bytes);
   }
 };
 

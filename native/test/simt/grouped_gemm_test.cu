@@ -99,7 +99,8 @@ static void expect_grouped(const GroupedCase& c, DType dtype, GemmKernel kernel,
   Tensor x = setup.xt;
   if (rounds_activations(kernel)) x.data = const_cast<float*>(as_bf16.data());
   reference.x = &x;
-  const std::string wrong = check_grouped_gemm(reference, sample(setup.rows(), sampled), sample(c.columns, sampled));
+  const std::string wrong =
+      check_grouped_gemm(reference, sample(setup.rows(), sampled), sample(c.columns, sampled), Inputs::kExact);
   EXPECT_MESSAGE(wrong.empty(), label + wrong);
   for (size_t i = static_cast<size_t>(setup.rows() * c.columns); i < setup.out.size(); i++) {
     EXPECT_MESSAGE(setup.out[i] == GroupedSetup::kUntouched, label + "wrote past the last row");
@@ -184,7 +185,7 @@ MOEPP_TEST(simt_grouped_gemm_op) {
       Tensor x = setup.xt;
       if (rounds_activations(chosen)) x.data = const_cast<float*>(as_bf16.data());
       reference.x = &x;
-      const std::string wrong = check_grouped_gemm(reference, sample(setup.rows(), 40), sample(24, 24));
+      const std::string wrong = check_grouped_gemm(reference, sample(setup.rows(), 40), sample(24, 24), Inputs::kExact);
       EXPECT_MESSAGE(wrong.empty(), describe(chosen, dtype, setup.c) + wrong);
     }
   }

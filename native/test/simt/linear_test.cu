@@ -45,7 +45,8 @@ static void expect_linear(const LinearCase& c, DType dtype, GemmKernel kernel, A
   finish(queue, label);
   Tensor x = setup.xt;
   if (rounds_activations(kernel)) x.data = const_cast<float*>(as_bf16.data());
-  const std::string wrong = check_linear({&x, &panels, &setup.ot, activation}, sample(c.tokens, 24), sample(c.outputs, 24));
+  const std::string wrong =
+      check_linear({&x, &panels, &setup.ot, activation}, sample(c.tokens, 24), sample(c.outputs, 24), Inputs::kExact);
   EXPECT_MESSAGE(wrong.empty(), label + wrong);
 }
 
@@ -103,7 +104,7 @@ MOEPP_TEST(simt_linear_op) {
     cuda::linear({&setup.xt, &packed, &setup.ot, Activation::kTanh}, queue);
     finish(queue, "");
     const std::string wrong =
-        check_linear({&setup.xt, &panels, &setup.ot, Activation::kTanh}, sample(tokens, 40), sample(24, 24));
+        check_linear({&setup.xt, &panels, &setup.ot, Activation::kTanh}, sample(tokens, 40), sample(24, 24), Inputs::kExact);
     EXPECT_MESSAGE(wrong.empty(), wrong);
   }
 }
