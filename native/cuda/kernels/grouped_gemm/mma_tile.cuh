@@ -1,10 +1,53 @@
-// The sums of a warp's part of a tile, as mma.m16n8k16 leaves them, and their way into the output. C has kDown x kAcross
-// fragments per warp, kAcross even, and kTanh: whether the kernel knows that activation.
+// What the kernels with mma.m16n8k16 share: blocks that walk tiles of kRows x kColumns, stages of x, and the sums on their way
+// into the output. Their Config C has these two, kThreads; kAligned: whether rows of x are whole float4s; kDown x kAcross
+// fragments per warp, kAcross even; and kTanh: whether the kernel knows that activation.
 #pragma once
 
 #include "cuda/kernels/grouped_gemm/tiles.cuh"
 
 namespace moepp::cuda {
+
+constexpr int kDepth = 32;  // k of a stage of x
+
+// Persistent blocks, so many for each multiprocessor.
+template <class C>
+simt::Launch persistent(const Gemm& g, const CudaQueue& queue, int per_multiprocessor, size_t smem_bytes) {
+  const int64_t tiles = most_tiles(g, C::kRows, C::kColumns), blocks = per_multiprocessor * queue.multiprocessors();
+  return {dim3(static_cast<unsigned>(tiles < blocks ? tiles : blocks)), dim3(C::kThreads), smem_bytes};
+}
+
+// compute(tile) for this block's tiles.
+template <class C, class Compute>
+SIMT_DEVICE void for_each_tile(const Gemm& g, const Compute& compute) {
+  TileWalk<C::kRows, C::kColumns> walk;
+  Tile tile;
+  for (int64_t number = blockIdx.x; walk.find(g, number, &tile); number += gridDim.x) compute(tile);
+}
+
+// source[i]: the row of x that row i of the tile reads, or -1. All threads; what they read of the tile before is free then.
+template <class C>
+SIMT_DEVICE void find_sources(const Gemm& g, const Tile& tile, int (&source)[C::kRows]) {
+  for (int i = threadIdx.x; i < C::kRows; i += C::kThreads) {
+    source[i] = tile.row + i < tile.end ? source_row(g, tile.row + i) : -1;
+  }
+  __syncthreads();
+}
+
+// k0 .. k0 + kDepth - 1 of the tile's rows of x, in units of 16 bytes where they are aligned so, else element by element.
+// kPlace(row, unit): where a unit lies in the stage, in units.
+template <class C, int (*kPlace)(int, int)>
+SIMT_DEVICE void copy_x(const Gemm& g, const int (&source)[C::kRows], float* stage, int k0) {
+  constexpr int kUnit = C::kAligned ? 4 : 1, kUnits = kDepth / kUnit, kStep = C::kThreads / kUnits;
+  static_assert(C::kRows % kStep == 0, "all threads copy equally many units");
+  const int element = static_cast<int>(threadIdx.x) % kUnits * kUnit, k = k0 + element;
+#pragma unroll C::kAligned ? 8 : 1
+  for (int i = 0; i < C::kRows; i += kStep) {
+    const int row = i + static_cast<int>(threadIdx.x) / kUnits;
+    const bool there = k < g.k && source[row] >= 0;
+    const float* from = there ? g.x + static_cast<int64_t>(source[row]) * g.k + k : g.x;
+    simt::cp_async_zfill<4 * kUnit>(stage + kPlace(row, element / 4) * 4 + element % 4, from, there ? 4 * kUnit : 0);
+  }
+}
 
 template <class C>
 using Sums = float[C::kDown][C::kAcross][4];

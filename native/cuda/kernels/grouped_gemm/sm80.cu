@@ -10,11 +10,9 @@ namespace moepp::cuda {
 // Not an anonymous namespace: what sm_75 does not use would be warned about.
 namespace sm80 {
 
-constexpr int kDepth = 32, kThreads = 128;  // of k per stage
-
 template <int Rows, int Columns, int WarpsDown, int StageCount, bool AlignedX>
 struct Config {
-  static constexpr int kRows = Rows, kColumns = Columns, kWarpsDown = WarpsDown, kWarpsAcross = 4 / WarpsDown;
+  static constexpr int kRows = Rows, kColumns = Columns, kThreads = 128, kWarpsDown = WarpsDown, kWarpsAcross = 4 / WarpsDown;
   static constexpr int kStages = StageCount;
   static constexpr bool kAligned = AlignedX;  // rows of x are whole float4s
   static constexpr int kWarpRows = kRows / kWarpsDown, kWarpColumns = kColumns / kWarpsAcross;
@@ -30,30 +28,15 @@ struct Smem {
   int source[C::kRows];  // the row of x, or -1
 };
 
-// The rows of x in units of 16 bytes where they are aligned so, else element by element.
-template <class C>
-SIMT_DEVICE void copy_x(const Gemm& g, Smem<C>& s, int stage, int k0) {
-  constexpr int kUnit = C::kAligned ? 4 : 1, kUnits = kDepth / kUnit, kStep = kThreads / kUnits;
-  const int element = static_cast<int>(threadIdx.x) % kUnits * kUnit;
-  const bool inside = k0 + element < g.k;
-#pragma unroll C::kAligned ? 8 : 1
-  for (int row = static_cast<int>(threadIdx.x) / kUnits; row < C::kRows; row += kStep) {
-    const int source = s.source[row];
-    const bool there = inside && source >= 0;
-    const float* from = there ? g.x + static_cast<int64_t>(source) * g.k + k0 + element : g.x;
-    float* to = s.x[stage] + swizzled_128(row, element / 4) * 4 + element % 4;
-    simt::cp_async_zfill<4 * kUnit>(to, from, there ? 4 * kUnit : 0);
-  }
-}
-
 template <class C>
 SIMT_DEVICE void copy_weight(const Gemm& g, const Tile& tile, Smem<C>& s, int stage, int k0) {
-  constexpr int kUnits = kDepth / 8, kStep = kThreads / kUnits;
+  constexpr int kUnits = kDepth / 8, kStep = C::kThreads / kUnits;
   const int unit = static_cast<int>(threadIdx.x) % kUnits;
   const bool inside = k0 + unit * 8 < g.pitch;
   const auto* weight = static_cast<const simt::bf16*>(g.weight);
 #pragma unroll
-  for (int row = static_cast<int>(threadIdx.x) / kUnits; row < C::kColumns; row += kStep) {
+  for (int i = 0; i < C::kColumns; i += kStep) {
+    const int row = i + static_cast<int>(threadIdx.x) / kUnits;
     const bool there = inside && tile.column + row < g.weight_rows;
     const int64_t stored = static_cast<int64_t>(tile.group) * g.weight_rows + tile.column + row;
     const simt::bf16* from = there ? weight + stored * g.pitch + k0 + unit * 8 : weight;
@@ -82,13 +65,10 @@ template <class C>
 SIMT_DEVICE void compute_tile(const Gemm& g, const Tile& tile, Smem<C>& s) {
   const int warp = static_cast<int>(threadIdx.x) / 32, steps = (g.k + kDepth - 1) / kDepth;
   const int row = warp / C::kWarpsAcross * C::kWarpRows, column = warp % C::kWarpsAcross * C::kWarpColumns;
-  for (int i = threadIdx.x; i < C::kRows; i += kThreads) {
-    s.source[i] = tile.row + i < tile.end ? source_row(g, tile.row + i) : -1;
-  }
-  __syncthreads();  // also: all are done with the stages of the tile before
+  find_sources<C>(g, tile, s.source);
   const auto fill = [&](int step) {
     if (step < steps) {
-      copy_x<C>(g, s, step % C::kStages, step * kDepth);
+      copy_x<C, swizzled_128>(g, s.source, s.x[step % C::kStages], step * kDepth);
       copy_weight<C>(g, tile, s, step % C::kStages, step * kDepth);
     }
     simt::cp_async_commit();  // an empty group past the end, so that groups count steps
@@ -106,36 +86,32 @@ SIMT_DEVICE void compute_tile(const Gemm& g, const Tile& tile, Smem<C>& s) {
 }
 
 template <class C>
-__global__ void __launch_bounds__(kThreads) multiply_mma(const Gemm g) {
+__global__ void __launch_bounds__(C::kThreads) multiply_mma(const Gemm g) {
 #if SIMT_HAS_SM80
   await_inputs();
   auto& s = *simt::smem<Smem<C>>();
-  TileWalk<C::kRows, C::kColumns> walk;
-  Tile tile;
-  for (int64_t number = blockIdx.x; walk.find(g, number, &tile); number += gridDim.x) compute_tile<C>(g, tile, s);
+  for_each_tile<C>(g, [&](const Tile& tile) { compute_tile<C>(g, tile, s); });
 #endif
 }
 
 template <class C>
-void launch(const Gemm& g, CudaQueue& queue, int blocks_per_multiprocessor) {
-  const int64_t tiles = most_tiles(g, C::kRows, C::kColumns), blocks = blocks_per_multiprocessor * queue.multiprocessors();
-  const simt::Launch how = {dim3(static_cast<unsigned>(tiles < blocks ? tiles : blocks)), dim3(kThreads), sizeof(Smem<C>)};
-  queue.launch(multiply_mma<C>, how, g);
+void launch(const Gemm& g, CudaQueue& queue) {
+  queue.launch(multiply_mma<C>, persistent<C>(g, queue, 2, sizeof(Smem<C>)), g);
 }
 
 template <bool kAligned>
 void launch_for_chip(const Gemm& g, bool narrow, CudaQueue& queue) {
   if (narrow) {
     // Bound by reading the weights: every multiprocessor must take part.
-    if (most_tiles(g, 32, 128) >= queue.multiprocessors()) return launch<Config<32, 128, 1, 4, kAligned>>(g, queue, 2);
-    return launch<Config<32, 32, 2, 8, kAligned>>(g, queue, 2);
+    if (most_tiles(g, 32, 128) >= queue.multiprocessors()) return launch<Config<32, 128, 1, 4, kAligned>>(g, queue);
+    return launch<Config<32, 32, 2, 8, kAligned>>(g, queue);
   }
   // 100 KB of shared memory per multiprocessor (8.6, 8.9, 12.x) hold two blocks of 2 stages; 164 KB and more two of 3.
   const int chip = queue.compute_capability();
   if (chip == 80 || chip == 87 || chip / 10 == 9 || chip / 10 == 10 || chip / 10 == 11) {
-    return launch<Config<128, 128, 2, 3, kAligned>>(g, queue, 2);
+    return launch<Config<128, 128, 2, 3, kAligned>>(g, queue);
   }
-  launch<Config<128, 128, 2, 2, kAligned>>(g, queue, 2);
+  launch<Config<128, 128, 2, 2, kAligned>>(g, queue);
 }
 
 }  // namespace sm80

@@ -13,8 +13,8 @@ namespace moepp::cuda {
 // Not an anonymous namespace: what sm_75 does not use would be warned about.
 namespace quantised {
 
-constexpr int kDepth = 32, kSteps = 4;  // of k per stage of x; stages of a block
-constexpr int kStages = 4;              // of x: step q of a block is in stage q
+constexpr int kSteps = 4;   // of kDepth in a block of 128 k
+constexpr int kStages = 4;  // of x: step q of a block is in stage q
 constexpr int kLineBytes = 64;
 
 template <class WeightType, int Rows, int Columns, int Down, int Across, bool AlignedX>
@@ -45,20 +45,6 @@ SIMT_DEVICE int swizzled(int row, int unit) {
 }
 
 template <class C>
-SIMT_DEVICE void copy_x(const Gemm& g, Smem<C>& s, int step) {
-  constexpr int kUnit = C::kAligned ? 4 : 1, kUnits = kDepth / kUnit, kStep = C::kThreads / kUnits;
-  const int element = static_cast<int>(threadIdx.x) % kUnits * kUnit, k = step * kDepth + element;
-#pragma unroll C::kAligned ? 4 : 1
-  for (int row = static_cast<int>(threadIdx.x) / kUnits; row < C::kRows; row += kStep) {
-    const int source = s.source[row];
-    const bool there = k < g.k && source >= 0;
-    const float* from = there ? g.x + static_cast<int64_t>(source) * g.k + k : g.x;
-    float* to = s.x[step % kStages] + swizzled(row, element / 4) * 4 + element % 4;
-    simt::cp_async_zfill<4 * kUnit>(to, from, there ? 4 * kUnit : 0);
-  }
-}
-
-template <class C>
 using Group = QuantisedGroup<typename C::Weight>;
 
 template <class C>
@@ -66,7 +52,8 @@ SIMT_DEVICE void copy_line(const Gemm& g, const Group<C>& w, const Tile& tile, S
   constexpr int kUnits = kLineBytes / 16, kStep = C::kThreads / kUnits;
   const int unit = static_cast<int>(threadIdx.x) % kUnits;
 #pragma unroll
-  for (int row = static_cast<int>(threadIdx.x) / kUnits; row < C::kColumns; row += kStep) {
+  for (int i = 0; i < C::kColumns; i += kStep) {
+    const int row = i + static_cast<int>(threadIdx.x) / kUnits;
     const bool there = tile.column + row < g.weight_rows;
     const int64_t at = static_cast<int64_t>(tile.column + row) * w.row_bytes + line * kLineBytes + unit * 16;
     simt::cp_async_zfill<16>(s.lines[line % C::kLineStages] + row * kLineBytes + unit * 16, w.values + (there ? at : 0),
@@ -174,15 +161,12 @@ template <class C>
 SIMT_DEVICE void compute_tile(const Gemm& g, const Tile& tile, Smem<C>& s) {
   const int warp = static_cast<int>(threadIdx.x) / 32, blocks = g.pitch / (kSteps * kDepth);
   const int row = warp / C::kWarpsAcross * C::kWarpRows, column = warp % C::kWarpsAcross * C::kWarpColumns;
-  for (int i = threadIdx.x; i < C::kRows; i += C::kThreads) {
-    s.source[i] = tile.row + i < tile.end ? source_row(g, tile.row + i) : -1;
-  }
-  __syncthreads();  // also: all are done with the stages of the tile before
+  find_sources<C>(g, tile, s.source);
   const Group<C> w(g.weight, tile.group, g.weight_rows, g.pitch);
   // Step q of block b: x, the line that begins there, and with the first one the block's scales.
   const auto fill = [&](int b, int q) {
     if (b < blocks) {
-      copy_x<C>(g, s, b * kSteps + q);
+      copy_x<C, swizzled>(g, s.source, s.x[q], (b * kSteps + q) * kDepth);
       if (q % C::kLineSteps == 0) copy_line<C>(g, w, tile, s, b * C::kLines + q / C::kLineSteps);
       if (q == 0) copy_scales<C>(w, tile, s, b);
     }
@@ -215,17 +199,13 @@ __global__ void __launch_bounds__(C::kThreads, C::kBlocks) multiply_quantised_mm
 #if SIMT_HAS_SM80
   await_inputs();
   auto& s = *simt::smem<Smem<C>>();
-  TileWalk<C::kRows, C::kColumns> walk;
-  Tile tile;
-  for (int64_t number = blockIdx.x; walk.find(g, number, &tile); number += gridDim.x) compute_tile<C>(g, tile, s);
+  for_each_tile<C>(g, [&](const Tile& tile) { compute_tile<C>(g, tile, s); });
 #endif
 }
 
 template <class C>
 void launch(const Gemm& g, CudaQueue& queue) {
-  const int64_t tiles = most_tiles(g, C::kRows, C::kColumns), blocks = C::kBlocks * queue.multiprocessors();
-  const simt::Launch how = {dim3(static_cast<unsigned>(tiles < blocks ? tiles : blocks)), dim3(C::kThreads), sizeof(Smem<C>)};
-  queue.launch(multiply_quantised_mma<C>, how, g);
+  queue.launch(multiply_quantised_mma<C>, persistent<C>(g, queue, C::kBlocks, sizeof(Smem<C>)), g);
 }
 
 // Narrow as in sm80.cu. Wide: two sets of sums leave room for one block of 8 warps, whose 90 KB fit every chip.
