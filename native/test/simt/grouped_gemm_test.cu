@@ -207,9 +207,13 @@ MOEPP_TEST(simt_choose_gemm) {
   EXPECT(chosen(1, turing) == GemmKernel::kDecode && chosen(512, turing) == GemmKernel::kF32);
   for (DType dtype : {DType::kI8, DType::kI4}) {
     g.dtype = dtype;
-    EXPECT(chosen(8, hopper) == GemmKernel::kDecode && chosen(33, hopper) == GemmKernel::kSm80Narrow);
+    const int most = dtype == DType::kI8 ? 4 : 2;
+    EXPECT(chosen(most, hopper) == GemmKernel::kDecode && chosen(most + 1, hopper) == GemmKernel::kSm80Narrow);
+    EXPECT(chosen(8, turing) == GemmKernel::kDecode && chosen(33, hopper) == GemmKernel::kSm80Narrow);
     EXPECT(chosen(512, hopper) == GemmKernel::kSm80 && chosen(512, turing) == GemmKernel::kF32);
   }
+  g.weight_rows = 1536;  // down_proj: 12 tiles of 128 columns for each of up to 2 experts a token
+  EXPECT(chosen(5, hopper) == GemmKernel::kDecode && chosen(6, hopper) == GemmKernel::kSm80Narrow);
   g.dtype = DType::kBf16;
   // Its o_proj and qkv_proj: 48 and 144 tiles of 32 columns.
   g.top_k = g.groups = 1, g.weight_rows = 1536;
@@ -220,6 +224,10 @@ MOEPP_TEST(simt_choose_gemm) {
   EXPECT(dense(32, hopper) == GemmKernel::kDecode && dense(33, hopper) == GemmKernel::kSm80Narrow);
   g.weight_rows = 4608;
   EXPECT(dense(8, hopper) == GemmKernel::kDecode && dense(9, hopper) == GemmKernel::kSm80Narrow);
+  g.dtype = DType::kI8;  // 36 tiles of 128 columns
+  EXPECT(dense(24, hopper) == GemmKernel::kDecode && dense(25, hopper) == GemmKernel::kSm80Narrow);
+  g.weight_rows = 65536;
+  EXPECT(dense(4, hopper) == GemmKernel::kDecode && dense(5, hopper) == GemmKernel::kSm80Narrow);
   g.dtype = DType::kF32;
   EXPECT(dense(512, ampere) == GemmKernel::kF32);
 }
