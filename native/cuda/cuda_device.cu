@@ -35,6 +35,9 @@ const Kernels& table() {
   return kernels;
 }
 
+// Compiled for every architecture that the kernels are: where it is missing, so are they.
+__global__ void probe() {}
+
 std::string version_text(int version) {
   return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
 }
@@ -55,6 +58,7 @@ Status failure(simt::Error error, const std::string& device) {
       return Status::error(Code::kNoGpu, device + ": " + simt::error_text(error));
     case simt::Fault::kOutOfMemory:
       return Status::error(Code::kOutOfMemory, device + ": out of memory");
+    case simt::Fault::kNoCode:
     case simt::Fault::kOther:
       break;
   }
@@ -127,6 +131,13 @@ class CudaDevice final : public Device {
     simt::clear_error();
   }
 
+  Status fault() const override {
+    size_t free_bytes = 0, total_bytes = 0;
+    MOEPP_CHECK(enter());
+    MOEPP_CUDA_CHECK(simt::memory_info(&free_bytes, &total_bytes));
+    return {};
+  }
+
   int64_t weight_bytes(const WeightSpec& spec, Layout layout) const override {
     const WeightShape shape(spec);
     return layout == Layout::kRows ? elements_of(spec.shape) * dtype_size(spec.dtype)
@@ -153,11 +164,14 @@ class CudaDevice final : public Device {
   bool uses_host_memory() const override { return false; }
   Status begin_step() override {
     step_.lock();
-    return enter();
+    const Status status = enter();
+    if (!status.ok()) step_.unlock();
+    return status;
   }
   Status upload(const std::vector<Transfer>& pieces) override;
   Status launched() override {
     const simt::Error error = queue_->take_error();
+    if (error == simt::kOutOfResources) return too_little_shared_memory();
     return error == simt::kSuccess ? Status{} : failure(error, name());
   }
   Status download(const std::vector<Transfer>& pieces) override {
@@ -200,6 +214,13 @@ class CudaDevice final : public Device {
 
   std::string name() const { return "cuda:" + std::to_string(index_); }
   int capability() const { return 10 * properties_.major + properties_.minor; }
+  std::string capability_text() const { return std::to_string(properties_.major) + "." + std::to_string(properties_.minor); }
+  Status too_little_shared_memory() const {
+    return Status::error(Code::kUnsupported, name() + ": " + properties_.name + " has " +
+                                                 std::to_string(properties_.block_shared_bytes) +
+                                                 " bytes of shared memory for a block, a model of these sizes needs " +
+                                                 std::to_string(queue_->refused_shared_bytes()));
+  }
   Status enter() const {
     MOEPP_CUDA_CHECK(simt::use_device(index_));
     return {};
@@ -224,10 +245,15 @@ Status CudaDevice::open() {
   MOEPP_CHECK(enter());
   MOEPP_CUDA_CHECK(simt::device_properties(index_, &properties_));
   if (capability() < kOldestCapability) {
-    return Status::error(Code::kGpuTooOld, name() + ": " + properties_.name + " has compute capability " +
-                                               std::to_string(properties_.major) + "." + std::to_string(properties_.minor) +
+    return Status::error(Code::kGpuTooOld, name() + ": " + properties_.name + " has compute capability " + capability_text() +
                                                ", 7.5 or newer is needed");
   }
+  const simt::Error probed = simt::find_code(probe);
+  if (simt::fault_of(probed) == simt::Fault::kNoCode) {
+    return Status::error(Code::kUnsupported, name() + ": " + properties_.name + " has compute capability " + capability_text() +
+                                                 ", for which this build has no kernels (MOEPP_CUDA_ARCHITECTURES)");
+  }
+  MOEPP_CUDA_CHECK(probed);
   MOEPP_CUDA_CHECK(simt::create_stream(&stream_));
   MOEPP_CUDA_CHECK(simt::create_stream(&memory_stream_));
   constexpr size_t kCounterBytes = CudaQueue::kCounters * sizeof(unsigned);
@@ -235,6 +261,7 @@ Status CudaDevice::open() {
   auto* counters = static_cast<std::byte*>(workspace_) + kWorkspaceBytes;
   MOEPP_CUDA_CHECK(simt::clear(counters, kCounterBytes, stream_));
   queue_ = std::make_unique<CudaQueue>(stream_, properties_.multiprocessors, capability());
+  queue_->set_block_shared_bytes(properties_.block_shared_bytes);
   queue_->set_workspace(workspace_, kWorkspaceBytes);
   queue_->set_counters(reinterpret_cast<unsigned*>(counters));
   return {};
