@@ -135,7 +135,8 @@ async function load(
       cache: device.kvCache(shape),
       config,
       matrixType: matrixTypeOf(spec),
-      pages: shape.pages,
+      pages: shape.pages - paddingPages(onGpu),
+      paddingPage: onGpu ? shape.pages - 1 : undefined,
       contextLength: contextLengthOf(config, o),
       maxStepTokens: onGpu ? MOST_GPU_STEP_TOKENS : MOST_CPU_STEP_TOKENS,
       description: describeDevice(device.info(), reason),
@@ -151,6 +152,9 @@ function contextLengthOf(config: ModelConfig, o: ResolvedLoadOptions): number {
   return o.contextLength ?? Math.min(MOST_CONTEXT, Math.max(LEAST_CONTEXT, config.maxPositionEmbeddings))
 }
 
+/** Pages of the cache that no sequence has: see model/padding.ts. */
+const paddingPages = (onGpu: boolean) => (onGpu ? 1 : 0)
+
 function cacheOf(
   config: ModelConfig,
   spec: ProgramSpec,
@@ -160,7 +164,7 @@ function cacheOf(
   const tokens = o.kvCacheTokens ?? Math.max(contextLengthOf(config, o), CACHE_TOKENS)
   return {
     layers: config.layers,
-    pages: Math.ceil(tokens / PAGE_SIZE),
+    pages: Math.ceil(tokens / PAGE_SIZE) + paddingPages(onGpu),
     pageSize: PAGE_SIZE,
     kvHeads: config.kvHeads,
     headDim: config.headDim,

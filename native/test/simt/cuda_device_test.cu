@@ -174,6 +174,38 @@ MOEPP_TEST(cuda_device_lost_while_loading) {
   EXPECT_MESSAGE(status.code == Code::kDevice && status.message.find("was lost") != std::string::npos, status.message);
 }
 
+// A step is recorded when its sizes come again, and forgotten when 64 others were used since.
+MOEPP_TEST(cuda_device_recordings) {
+  const TemporaryFile file(SmallModel::floats());
+  ProgramSpec spec = SmallModel(file.path()).spec;
+  spec.ops.resize(1);                                 // the embedding
+  spec.buffers = {spec.buffers[0], spec.buffers[2]};  // tokens, x0
+  spec.weights.resize(1);
+  spec.outputs = {"x0"};
+  const auto program = compiled(opened(), spec);
+  const auto run = [&](int64_t tokens, int64_t rows) {
+    SmallStep step(*program, tokens, {"x0"});
+    step.step.sizes.rows = rows;
+    const Status status = program->run(step.step);
+    EXPECT_MESSAGE(status.ok(), status.message);
+  };
+  run(64, 1);  // the arena grows no more
+  const int before = simt::emu::made_graphs();
+  const auto made = [&] { return simt::emu::made_graphs() - before; };
+  for (int64_t tokens = 2; tokens <= 64; tokens++) {
+    for (const int64_t rows : {2, 3}) {
+      run(tokens, rows);
+      run(1, 1);
+    }
+  }
+  EXPECT_MESSAGE(made() == 1, std::to_string(made()));  // of one token
+  for (int64_t tokens = 1; tokens <= 64; tokens++) run(tokens, 4);
+  run(1, 1);
+  EXPECT_MESSAGE(made() == 1, std::to_string(made()));
+  run(1, 1);
+  EXPECT_MESSAGE(made() == 2, std::to_string(made()));
+}
+
 // A row of H floats in shared memory is more than a block of Turing has from a hidden size of 16,384 on.
 MOEPP_TEST(cuda_device_shared_memory) {
   const OtherGpu restore;
