@@ -21,7 +21,7 @@ export interface CpuOptions {
   readonly isa: string | undefined
 }
 
-/** @throws MoeppError ERR_UNSUPPORTED, ERR_NO_GPU, ERR_DRIVER_TOO_OLD, ERR_GPU_TOO_OLD */
+/** @throws MoeppError ERR_UNSUPPORTED, ERR_NO_GPU, ERR_DRIVER_TOO_OLD, ERR_GPU_TOO_OLD, ERR_DEVICE */
 export function openDevice(
   name: Exclude<ResolvedLoadOptions['device'], 'auto'>,
   { threads, isa }: Partial<CpuOptions> = {},
@@ -74,7 +74,7 @@ export function describeDevice({ name, model, isa }: DeviceInfo, reason?: string
   return Object.freeze({ name, model, isa, ...(reason !== undefined && { reason }) })
 }
 
-/** Whether a failure to load on a GPU means that the model does not fit. */
-export function isOutOfMemory(error: unknown): error is MoeppError {
-  return error instanceof MoeppError && error.code === 'ERR_OUT_OF_MEMORY'
+/** Whether a failure to load on a GPU is the GPU's: the model does not fit, or the device failed. */
+export function isGpuFailure(error: unknown): error is MoeppError {
+  return error instanceof MoeppError && ['ERR_OUT_OF_MEMORY', 'ERR_DEVICE'].includes(error.code)
 }

@@ -13,7 +13,7 @@ import { checkTensors } from './checkpoint/names.js'
 import { DTYPE_SIZE, type StoredRef, weightSize } from './checkpoint/tensor-ref.js'
 import { type ModelConfig, readConfig, readGenerationConfig } from './config.js'
 import { runWatched } from './control.js'
-import { describeDevice, findGpu, isOutOfMemory, openDevice, tooLarge, warnFallback } from './device.js'
+import { describeDevice, findGpu, isGpuFailure, openDevice, tooLarge, warnFallback } from './device.js'
 import { MoeppError } from './errors.js'
 import { Model, type ModelParts } from './generation/model.js'
 import { resolveSource } from './hub.js'
@@ -40,7 +40,8 @@ const CACHE_DTYPES = { auto: undefined, float32: 'f32', bfloat16: 'bf16' } as co
  *
  * @param source a directory, or a hub id such as `Chat-UniVi/MoE-Plus-Plus-7B`
  * @throws MoeppError ERR_NOT_FOUND, ERR_BAD_FILE, ERR_UNSAFE_FILE, ERR_BAD_CONFIG, ERR_BAD_WEIGHTS, ERR_BAD_TOKENIZER,
- *   ERR_HUB, ERR_UNSUPPORTED, ERR_NO_GPU, ERR_DRIVER_TOO_OLD, ERR_GPU_TOO_OLD, ERR_OUT_OF_MEMORY, ERR_ABORTED; TypeError or RangeError for a wrong option
+ *   ERR_HUB, ERR_UNSUPPORTED, ERR_NO_GPU, ERR_DRIVER_TOO_OLD, ERR_GPU_TOO_OLD, ERR_DEVICE, ERR_OUT_OF_MEMORY, ERR_ABORTED;
+ *   TypeError or RangeError for a wrong option
  */
 export async function loadModel(source: string, options: LoadOptions = {}): Promise<Model> {
   return new Model(await loadParts(source, resolveLoadOptions(options)))
@@ -87,7 +88,7 @@ export const MATRIX_DTYPES = {
   int4: 'int4',
 } as const
 
-/** The model on the device that was asked for; 'auto' is the first GPU if there is one and the model fits, else the CPU. */
+/** The model on the device that was asked for; 'auto' is the first GPU if there is one that the model loads on, else the CPU. */
 async function openRunner(
   config: ModelConfig,
   tensors: ReadonlyMap<string, StoredRef>,
@@ -105,7 +106,7 @@ async function openRunner(
       gpu.device.close()
       reason = why
     } catch (error) {
-      if (!isOutOfMemory(error)) throw error
+      if (!isGpuFailure(error)) throw error
       reason = error.message
     }
   } else {
@@ -134,7 +135,8 @@ async function load(
       cache: device.kvCache(shape),
       config,
       matrixType: matrixTypeOf(spec),
-      pages: shape.pages,
+      pages: shape.pages - paddingPages(onGpu),
+      paddingPage: onGpu ? shape.pages - 1 : undefined,
       contextLength: contextLengthOf(config, o),
       maxStepTokens: onGpu ? MOST_GPU_STEP_TOKENS : MOST_CPU_STEP_TOKENS,
       description: describeDevice(device.info(), reason),
@@ -150,6 +152,9 @@ function contextLengthOf(config: ModelConfig, o: ResolvedLoadOptions): number {
   return o.contextLength ?? Math.min(MOST_CONTEXT, Math.max(LEAST_CONTEXT, config.maxPositionEmbeddings))
 }
 
+/** Pages of the cache that no sequence has: see model/padding.ts. */
+const paddingPages = (onGpu: boolean) => (onGpu ? 1 : 0)
+
 function cacheOf(
   config: ModelConfig,
   spec: ProgramSpec,
@@ -159,7 +164,7 @@ function cacheOf(
   const tokens = o.kvCacheTokens ?? Math.max(contextLengthOf(config, o), CACHE_TOKENS)
   return {
     layers: config.layers,
-    pages: Math.ceil(tokens / PAGE_SIZE),
+    pages: Math.ceil(tokens / PAGE_SIZE) + paddingPages(onGpu),
     pageSize: PAGE_SIZE,
     kvHeads: config.kvHeads,
     headDim: config.headDim,

@@ -79,7 +79,7 @@ export interface ReadProgress {
 /** Options of `loadModel`. */
 export interface LoadOptions {
   /**
-   * Where to run; 'cuda' is 'cuda:0'. 'auto' is the first CUDA device if there is one and the model fits, else the CPU, with a
+   * Where to run; 'cuda' is 'cuda:0'. 'auto' is the first CUDA device if the model loads on it, else the CPU, with a
    * warning if the GPU that is there cannot be used. Default 'auto'.
    */
   device?: 'auto' | 'cpu' | 'cuda' | `cuda:${number}`

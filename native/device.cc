@@ -6,6 +6,7 @@ Status Memory::allocate(std::shared_ptr<Device> device, int64_t bytes, const std
   memory->reset();
   void* data = device->allocate(bytes);
   if (data == nullptr) {
+    MOEPP_CHECK(device->fault());
     const DeviceInfo info = device->info();
     std::string text = what + ": " + std::to_string(bytes) + " bytes could not be allocated on " + info.name;
     if (info.total_bytes > 0)

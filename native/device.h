@@ -58,6 +58,8 @@ class Device {
   // Zeroed memory, aligned to 64 bytes at least; null when there is none.
   virtual void* allocate(int64_t bytes) = 0;
   virtual void release(void* data, int64_t bytes) = 0;
+  // Why nothing works any more; ok while it does. A GPU's fault lasts as long as the process.
+  virtual Status fault() const { return {}; }
 
   // Bytes of a weight in a layout, and its loading from the checkpoint's files into memory of that size.
   virtual int64_t weight_bytes(const WeightSpec& spec, Layout layout) const = 0;
@@ -83,7 +85,8 @@ class Device {
   virtual bool uses_host_memory() const { return true; }
 
   // A step: begin_step and upload, kernels or a replay, launched after each kernel, download, end_step. Uploads lie one behind
-  // the other on the device, in order. Host memory is not touched after end_step, which waits for all of it.
+  // the other on the device, in order. Host memory is not touched after end_step, which waits for all of it. A begin_step that
+  // fails has begun nothing; after any other comes end_step, whatever failed in between.
   virtual Status begin_step() { return {}; }
   virtual Status upload(const std::vector<Transfer>&) { return {}; }
   virtual Status launched() { return {}; }  // the failure of a launch since the last call
@@ -98,7 +101,7 @@ class Device {
 // threads 0: as many as the process may use. isa "": the fastest one.
 Status open_cpu_device(int threads, const std::string& isa, std::shared_ptr<Device>* device);
 
-// kNoGpu, kDriverTooOld, kGpuTooOld; kUnsupported in a build without CUDA.
+// kNoGpu, kDriverTooOld, kGpuTooOld; kUnsupported in a build without CUDA, or without kernels for this GPU.
 Status open_cuda_device(int index, std::shared_ptr<Device>* device);
 
 // What a build knows of CUDA here, without starting anything on a GPU.

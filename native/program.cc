@@ -121,7 +121,7 @@ Status Program::plan_memory() {
     }
   }
   if (arena_bytes > arena_.bytes()) {
-    recordings_.clear();  // they point into the old arena
+    seen_steps_.clear();  // their recordings point into the old arena
     MOEPP_CHECK(Memory::allocate(device_, arena_bytes, "step memory", &arena_));
   }
   for (const Placed& placed : all) placed.tensor->data = arena_.data() + placed.begin;
@@ -172,21 +172,28 @@ bool Program::RecordingKey::operator==(const RecordingKey& other) const {
 }
 
 // Steps of few tokens come again and again with the same sizes, and the time to hand over their kernels one by one would show:
-// they are recorded once and replayed. A step of many tokens is long enough to hide it.
+// they are replayed. A step of many tokens is long enough to hide it. Recording takes longer than one replay saves, so that only
+// sizes that come a second time are recorded: chunks of prompts have sizes of their own. Decoding has few, because it is padded
+// (lib/model/padding.ts).
 Status Program::enqueue_recorded(const Step& step) {
   constexpr int64_t kRecordedTokens = 64;
-  constexpr size_t kRecordings = 64;
+  constexpr size_t kSeenSteps = 64;  // 15 sizes of decoding, at four widths of the page table
   if (step.sizes.tokens > kRecordedTokens) return enqueue(step);
   RecordingKey key = {step.sizes, cache_, {}};
   for (const auto& buffer : buffers_) key.memory.push_back(buffer->tensor.data);
-  const auto found = std::find_if(recordings_.begin(), recordings_.end(), [&](const auto& entry) { return entry.first == key; });
-  if (found != recordings_.end()) return device_->replay(*found->second);
-  std::unique_ptr<Recording> recording;
-  MOEPP_CHECK(device_->record([&] { return enqueue(step); }, &recording));
-  if (recording == nullptr) return {};  // it ran
-  if (recordings_.size() >= kRecordings) recordings_.erase(recordings_.begin());
-  recordings_.emplace_back(std::move(key), std::move(recording));
-  return device_->replay(*recordings_.back().second);
+  const auto seen = std::find_if(seen_steps_.begin(), seen_steps_.end(), [&](const SeenStep& s) { return s.key == key; });
+  if (seen == seen_steps_.end()) {
+    if (seen_steps_.size() >= kSeenSteps) seen_steps_.erase(seen_steps_.begin());
+    seen_steps_.push_back({std::move(key), nullptr});
+    return enqueue(step);
+  }
+  std::rotate(seen, seen + 1, seen_steps_.end());
+  std::unique_ptr<Recording>& recording = seen_steps_.back().recording;
+  if (recording == nullptr) {
+    MOEPP_CHECK(device_->record([&] { return enqueue(step); }, &recording));
+    if (recording == nullptr) return {};  // it ran
+  }
+  return device_->replay(*recording);
 }
 
 Status Program::run_on_device(const Step& step) {

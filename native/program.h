@@ -98,6 +98,10 @@ class Program {
 
     bool operator==(const RecordingKey& other) const;
   };
+  struct SeenStep {
+    RecordingKey key;
+    std::unique_ptr<Recording> recording;  // null until it comes again
+  };
 
   Status load_weights(const Control& control);
   Status bind_step(const Step& step);
@@ -118,7 +122,7 @@ class Program {
   KvView cache_;
   Memory arena_;
   int64_t weight_bytes_ = 0;
-  std::vector<std::pair<RecordingKey, std::unique_ptr<Recording>>> recordings_;  // the oldest first
+  std::vector<SeenStep> seen_steps_;  // of few tokens; the one used last is the last
 };
 
 }  // namespace moepp

@@ -113,9 +113,12 @@ function readClaims(source) {
 /** What a term says that is not so, or undefined. */
 function refute(term, { usage, counts }) {
   if (term === 'no-spills') return usage.spillBytes === 0 ? undefined : `${usage.spillBytes} bytes of spills`
-  const limit = /^registers<=(\d+)$/.exec(term)
-  if (limit)
-    return usage.registers <= Number(limit[1]) ? undefined : `${usage.registers} registers, not ${term}`
+  const limit = /^registers(<?=)(\d+)$/.exec(term)
+  if (limit) {
+    const wanted = Number(limit[2])
+    const holds = limit[1] === '=' ? usage.registers === wanted : usage.registers <= wanted
+    return holds ? undefined : `${usage.registers} registers, not ${term}`
+  }
   const absent = /^!([A-Z]+)$/.exec(term)
   if (absent)
     return counts.has(absent[1]) ? `${counts.get(absent[1])} ${absent[1]}, expected none` : undefined

@@ -13,6 +13,7 @@ import type { MatrixType } from '../options.js'
 import type { TopLogits } from '../sampling/top-logits.js'
 import { RopeFrequencies } from './frequencies.js'
 import { captureNames, TOP_LOGITS, topLogitsOf } from './moepp.js'
+import { padded } from './padding.js'
 
 /** Tokens per page of the KV cache: a multiple of 16; large enough for whole tiles of keys, small enough that short sequences waste little. */
 export const PAGE_SIZE = 64
@@ -24,7 +25,10 @@ export interface RunnerParts {
   readonly config: ModelConfig
   /** What most matrices are held in. */
   readonly matrixType: MatrixType
+  /** Of the cache, for sequences. */
   readonly pages: number
+  /** Another page of it, if steps are to be padded (padding.ts). */
+  readonly paddingPage: number | undefined
   readonly contextLength: number
   readonly maxStepTokens: number
   readonly description: ModelDevice
@@ -62,7 +66,10 @@ export class DeviceRunner implements Runner {
     this.#frequencies = new RopeFrequencies(parts.config)
   }
 
-  async run(step: Step, cancel?: BigInt64Array): Promise<StepResult> {
+  async run(wanted: Step, cancel?: BigInt64Array): Promise<StepResult> {
+    const { paddingPage } = this.#parts
+    const step = paddingPage === undefined ? wanted : padded(wanted, paddingPage)
+    const R = wanted.logitRows.length
     const sequences = step.sequenceStarts.length - 1
     try {
       const {
@@ -91,8 +98,8 @@ export class DeviceRunner implements Runner {
         ...(cancel && { control: cancel }),
       })
       return {
-        ...(logits && { logits: logits as Float32Array }),
-        ...(values && ids && { top: this.#topRows(values as Float32Array, ids as Int32Array, expSums) }),
+        ...(logits && { logits: (logits as Float32Array).subarray(0, R * this.vocabSize) }),
+        ...(values && ids && { top: this.#topRows(R, values as Float32Array, ids as Int32Array, expSums) }),
         captured,
       }
     } catch (error) {
@@ -100,9 +107,14 @@ export class DeviceRunner implements Runner {
     }
   }
 
-  #topRows(values: Float32Array, ids: Int32Array, expSums?: Float32Array | Int32Array): TopLogits[] {
+  #topRows(
+    R: number,
+    values: Float32Array,
+    ids: Int32Array,
+    expSums?: Float32Array | Int32Array,
+  ): TopLogits[] {
     const K = this.topLogits
-    return Array.from({ length: values.length / K }, (_, row) => {
+    return Array.from({ length: R }, (_, row) => {
       const logits = values.subarray(row * K, (row + 1) * K)
       return {
         vocabSize: this.vocabSize,

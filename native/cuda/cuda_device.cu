@@ -32,6 +32,9 @@ const Kernels& table() {
   return kernels;
 }
 
+// Compiled for every architecture that the kernels are: where it is missing, so are they.
+__global__ void probe() {}
+
 class GraphRecording final : public Recording {
  public:
   explicit GraphRecording(simt::Graph graph) : graph_(graph) {}
@@ -75,6 +78,12 @@ class CudaDevice final : public Device {
     simt::clear_error();
   }
 
+  Status fault() const override {
+    size_t free_bytes = 0, total_bytes = 0;
+    MOEPP_CHECK(enter());
+    return check(simt::memory_info(&free_bytes, &total_bytes));
+  }
+
   int64_t weight_bytes(const WeightSpec& spec, Layout layout) const override { return cuda::weight_bytes(spec, layout); }
   Status load_weight(const WeightSpec& spec, Layout layout, void* data, const Control& control) override {
     MOEPP_CHECK(enter());
@@ -96,10 +105,15 @@ class CudaDevice final : public Device {
   bool uses_host_memory() const override { return false; }
   Status begin_step() override {
     step_.lock();
-    return enter();
+    const Status status = enter();
+    if (!status.ok()) step_.unlock();
+    return status;
   }
   Status upload(const std::vector<Transfer>& pieces) override;
-  Status launched() override { return check(queue_->take_error()); }
+  Status launched() override {
+    const simt::Error error = queue_->take_error();
+    return error == simt::kOutOfResources ? too_little_shared_memory() : check(error);
+  }
   Status download(const std::vector<Transfer>& pieces) override {
     for (const Transfer& piece : pieces) {
       MOEPP_CHECK(check(simt::copy_to_host(piece.host, piece.device, static_cast<size_t>(piece.bytes), stream_)));
@@ -120,6 +134,13 @@ class CudaDevice final : public Device {
  private:
   std::string name() const { return "cuda:" + std::to_string(index_); }
   int capability() const { return 10 * properties_.major + properties_.minor; }
+  std::string capability_text() const { return std::to_string(properties_.major) + "." + std::to_string(properties_.minor); }
+  Status too_little_shared_memory() const {
+    return Status::error(Code::kUnsupported, name() + ": " + properties_.name + " has " +
+                                                 std::to_string(properties_.block_shared_bytes) +
+                                                 " bytes of shared memory for a block, a model of these sizes needs " +
+                                                 std::to_string(queue_->refused_shared_bytes()));
+  }
   Status check(simt::Error error) const { return status_of(error, name()); }
   Status enter() const { return check(simt::use_device(index_)); }
 
@@ -142,10 +163,15 @@ Status CudaDevice::open() {
   MOEPP_CHECK(enter());
   MOEPP_CHECK(check(simt::device_properties(index_, &properties_)));
   if (capability() < kOldestCapability) {
-    return Status::error(Code::kGpuTooOld, name() + ": " + properties_.name + " has compute capability " +
-                                               std::to_string(properties_.major) + "." + std::to_string(properties_.minor) +
+    return Status::error(Code::kGpuTooOld, name() + ": " + properties_.name + " has compute capability " + capability_text() +
                                                ", 7.5 or newer is needed");
   }
+  const simt::Error probed = simt::find_code(probe);
+  if (simt::fault_of(probed) == simt::Fault::kNoCode) {
+    return Status::error(Code::kUnsupported, name() + ": " + properties_.name + " has compute capability " + capability_text() +
+                                                 ", for which this build has no kernels (MOEPP_CUDA_ARCHITECTURES)");
+  }
+  MOEPP_CHECK(check(probed));
   MOEPP_CHECK(check(simt::create_stream(&stream_)));
   MOEPP_CHECK(check(simt::create_stream(&memory_stream_)));
   constexpr size_t kCounterBytes = CudaQueue::kCounters * sizeof(unsigned);
@@ -153,6 +179,7 @@ Status CudaDevice::open() {
   auto* counters = static_cast<std::byte*>(workspace_) + kWorkspaceBytes;
   MOEPP_CHECK(check(simt::clear(counters, kCounterBytes, stream_)));
   queue_ = std::make_unique<CudaQueue>(stream_, properties_.multiprocessors, capability());
+  queue_->set_block_shared_bytes(properties_.block_shared_bytes);
   queue_->set_workspace(workspace_, kWorkspaceBytes);
   queue_->set_counters(reinterpret_cast<unsigned*>(counters));
   return {};

@@ -58,8 +58,19 @@ class CudaQueue : public Queue {
   void set_counters(unsigned* counters) { counters_ = counters; }
   unsigned* counters() const { return counters_; }
 
+  // The most shared memory that a block may have. A launch that asks for more fails with kOutOfResources, and for how much is
+  // kept.
+  void set_block_shared_bytes(size_t bytes) { block_shared_bytes_ = bytes; }
+  size_t refused_shared_bytes() const { return refused_shared_bytes_; }
+
+  // Nothing once there is an error: what a kernel would read may not be there.
   template <class... Parameters, class... Arguments>
   void launch(void (*kernel)(Parameters...), simt::Launch how, Arguments&&... arguments) {
+    if (first_error_ != simt::kSuccess) return;
+    if (how.smem_bytes > block_shared_bytes_) {
+      refused_shared_bytes_ = how.smem_bytes;
+      return check(simt::kOutOfResources);
+    }
     how.stream = stream_;
     how.programmatic = SIMT_EMULATED || compute_capability_ >= 90;
     check(simt::launch(kernel, how, static_cast<Arguments&&>(arguments)...));
@@ -82,6 +93,7 @@ class CudaQueue : public Queue {
   int64_t workspace_bytes_ = 0;
   unsigned* counters_ = nullptr;
   simt::Error first_error_ = simt::kSuccess;
+  size_t block_shared_bytes_ = SIZE_MAX, refused_shared_bytes_ = 0;
 };
 
 }  // namespace moepp::cuda

@@ -27,6 +27,7 @@ inline Status status_of(simt::Error error, const std::string& device) {
     case simt::Fault::kOutOfMemory:
       return Status::error(Code::kOutOfMemory, device + ": out of memory");
     case simt::Fault::kNone:
+    case simt::Fault::kNoCode:
     case simt::Fault::kOther:
       break;
   }

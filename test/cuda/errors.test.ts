@@ -43,6 +43,18 @@ const CASES = [
     message: /supports CUDA 12\.4, .* needs CUDA 13/,
     warns: true,
   },
+  {
+    gpu: 'other-gpu',
+    code: 'ERR_UNSUPPORTED',
+    message: /compute capability 11\.0, for which this build has no kernels/,
+    warns: true,
+  },
+  {
+    gpu: 'lost-while-loading',
+    code: 'ERR_DEVICE',
+    message: /cuda:0: the emulated GPU was lost/,
+    warns: true,
+  },
   { gpu: 'old-gpu', code: 'ERR_GPU_TOO_OLD', message: /compute capability 7\.0, 7\.5 or newer/, warns: true },
 ]
 
@@ -91,6 +103,28 @@ t.test('a launch that fails ends the call, not the process', { skip }, async t =
   t.equal(code, 'ERR_DEVICE')
   t.equal(op, 'rope_table')
   t.match(message, /^rope_table: cuda:0: /)
+  t.equal(tokens, 4)
+})
+
+t.test('a GPU that is lost ends every call, not the process', { skip }, async t => {
+  const { value } = await inProcess(
+    'lost',
+    `const model = await loadModel(directory, { device: 'cuda' })
+     const options = { maxNewTokens: 4, ignoreEos: true }
+     const failed = [await code(model.generate('The old man', options)), await code(model.generate('The', options))]
+     await model.close()
+     failed.push(await code(loadModel(directory, { device: 'cuda' })))
+     const other = await loadModel(directory, { device: 'cpu' })
+     const { usage } = await other.generate('The old man', options)
+     await other.close()
+     console.log(JSON.stringify([...failed, usage.generatedTokens]))`,
+  )
+  const tokens = (value as unknown[]).pop()
+  for (const [code, , message] of value as string[][]) {
+    t.equal(code, 'ERR_DEVICE')
+    t.match(message, /cuda:0: the emulated GPU was lost/)
+  }
+  t.equal((value as unknown[]).length, 3)
   t.equal(tokens, 4)
 })
 

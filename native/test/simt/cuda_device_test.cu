@@ -1,4 +1,5 @@
 // The CUDA device behind the interpreter: a small program gives the CPU's numbers, again when it is replayed; failures are typed.
+#include "cuda/cuda_queue.h"
 #include "device_test.h"
 #include "program.h"
 #include "small_model.h"
@@ -26,8 +27,8 @@ MOEPP_TEST(cuda_device_program) {
   std::shared_ptr<Device> cpu;
   EXPECT(open_cpu_device(1, "", &cpu).ok());
   const auto on_cpu = compiled(cpu, model.spec), on_gpu = compiled(opened(), model.spec);
-  // 3 tokens are recorded and then replayed, 70 are not; 5 grow the arena in between, after which 3 are recorded again.
-  for (const int64_t tokens : {3, 3, 5, 70, 3, 3, 70}) {
+  // 3 tokens are recorded the second time and then replayed, 70 are not; they grow the arena, after which 3 are new again.
+  for (const int64_t tokens : {3, 3, 3, 5, 70, 3, 3, 3, 70}) {
     SmallStep want(*on_cpu, tokens, {"sum1"}), got(*on_gpu, tokens, {"sum1"});
     const Status cpu_status = on_cpu->run(want.step), gpu_status = on_gpu->run(got.step);
     EXPECT_MESSAGE(cpu_status.ok(), cpu_status.message);
@@ -49,13 +50,13 @@ MOEPP_TEST(cuda_device_replay_inputs) {
   const TemporaryFile file(SmallModel::floats());
   const SmallModel model(file.path());
   const auto program = compiled(opened(), model.spec), other = compiled(opened(), model.spec);
-  SmallStep first(*program, 2), second(*program, 2), alone(*other, 2);
-  for (SmallStep* step : {&second, &alone}) step->tokens[0] = 30;
-  EXPECT(program->run(first.step).ok());
-  EXPECT(program->run(second.step).ok());
+  SmallStep first(*program, 2), recorded(*program, 2), replayed(*program, 2), alone(*other, 2);
+  for (SmallStep* step : {&recorded, &replayed, &alone}) step->tokens[0] = 30;
+  replayed.tokens[1] = alone.tokens[1] = 31;
+  for (SmallStep* step : {&first, &recorded, &replayed}) EXPECT(program->run(step->step).ok());
   EXPECT(other->run(alone.step).ok());
-  EXPECT(second.results == alone.results);
-  EXPECT(second.results != first.results);
+  EXPECT(replayed.results == alone.results);
+  EXPECT(replayed.results != recorded.results && recorded.results != first.results);
 }
 
 // Wrong integers are found before anything reaches the device.
@@ -93,6 +94,11 @@ MOEPP_TEST(cuda_device_index) {
 }
 
 #if SIMT_EMULATED
+__global__ void count_launch(int* launches) {
+  cuda::await_inputs();
+  if (threadIdx.x == 0) ++*launches;
+}
+
 // Another GPU for as long as this lives.
 struct OtherGpu {
   simt::emu::Gpu before = simt::emu::gpu();
@@ -116,6 +122,10 @@ MOEPP_TEST(cuda_device_failures) {
   opens_with(Code::kNoGpu, "no such device");
   gpu.major = 6;
   opens_with(Code::kGpuTooOld, "compute capability 6.6, 7.5 or newer is needed");
+  gpu.major = 11, gpu.minor = 0, gpu.has_code = false;
+  opens_with(Code::kUnsupported, "compute capability 11.0, for which this build has no kernels");
+  gpu.copies_to_fault = 0;
+  opens_with(Code::kDevice, "the emulated GPU was lost");
   gpu.memory_bytes = 1 << 20;
   opens_with(Code::kOutOfMemory, "out of memory");
 
@@ -128,6 +138,99 @@ MOEPP_TEST(cuda_device_failures) {
   EXPECT_MESSAGE(status.code == Code::kDevice && status.op == "embedding", status.message);
   gpu.broken = false;
   EXPECT(program->run(step.step).ok());  // nothing is left behind
+}
+
+// After a fault every call fails, and returns; so it is when a step of more memory would be needed.
+MOEPP_TEST(cuda_device_lost) {
+  const OtherGpu restore;
+  const TemporaryFile file(SmallModel::floats());
+  const SmallModel model(file.path());
+  const auto device = opened();
+  const auto program = compiled(device, model.spec);
+  std::shared_ptr<KvCache> cache;
+  EXPECT(KvCache::create(device, {nullptr, DType::kF32, 1, 2, 16, 1, 2}, &cache).ok());
+  simt::emu::gpu().kernels_to_fault = 5;
+  for (const int64_t tokens : {4, 4, 4, 80}) {
+    SmallStep step(*program, tokens);
+    const Status status = program->run(step.step);
+    EXPECT_MESSAGE(status.code == Code::kDevice && status.message.find("was lost") != std::string::npos, status.message);
+  }
+  EXPECT(cache->copy_page(0, 1).code == Code::kDevice);
+  std::vector<float> page(2 * 16 * 2);
+  EXPECT(cache->read_page(0, 0, page.data()).code == Code::kDevice);
+  std::unique_ptr<Program> other;
+  EXPECT(Program::compile(device, model.spec, {}, &other).code == Code::kDevice);
+}
+
+// A fault while weights are on their way.
+MOEPP_TEST(cuda_device_lost_while_loading) {
+  const OtherGpu restore;
+  const TemporaryFile file(SmallModel::floats());
+  const SmallModel model(file.path());
+  const auto device = opened();
+  simt::emu::gpu().copies_to_fault = 3;
+  std::unique_ptr<Program> program;
+  const Status status = Program::compile(device, model.spec, {}, &program);
+  EXPECT_MESSAGE(status.code == Code::kDevice && status.message.find("was lost") != std::string::npos, status.message);
+}
+
+// A step is recorded when its sizes come again, and forgotten when 64 others were used since.
+MOEPP_TEST(cuda_device_recordings) {
+  const TemporaryFile file(SmallModel::floats());
+  ProgramSpec spec = SmallModel(file.path()).spec;
+  spec.ops.resize(1);                                 // the embedding
+  spec.buffers = {spec.buffers[0], spec.buffers[2]};  // tokens, x0
+  spec.weights.resize(1);
+  spec.outputs = {"x0"};
+  const auto program = compiled(opened(), spec);
+  const auto run = [&](int64_t tokens, int64_t rows) {
+    SmallStep step(*program, tokens, {"x0"});
+    step.step.sizes.rows = rows;
+    const Status status = program->run(step.step);
+    EXPECT_MESSAGE(status.ok(), status.message);
+  };
+  run(64, 1);  // the arena grows no more
+  const int before = simt::emu::made_graphs();
+  const auto made = [&] { return simt::emu::made_graphs() - before; };
+  for (int64_t tokens = 2; tokens <= 64; tokens++) {
+    for (const int64_t rows : {2, 3}) {
+      run(tokens, rows);
+      run(1, 1);
+    }
+  }
+  EXPECT_MESSAGE(made() == 1, std::to_string(made()));  // of one token
+  for (int64_t tokens = 1; tokens <= 64; tokens++) run(tokens, 4);
+  run(1, 1);
+  EXPECT_MESSAGE(made() == 1, std::to_string(made()));
+  run(1, 1);
+  EXPECT_MESSAGE(made() == 2, std::to_string(made()));
+}
+
+// A row of H floats in shared memory is more than a block of Turing has from a hidden size of 16,384 on.
+MOEPP_TEST(cuda_device_shared_memory) {
+  const OtherGpu restore;
+  simt::emu::Gpu& gpu = simt::emu::gpu();
+  gpu.major = 7, gpu.minor = 5, gpu.block_shared_bytes = 64;
+  const TemporaryFile file(SmallModel::floats());
+  const SmallModel model(file.path());
+  const auto program = compiled(opened(), model.spec);
+  SmallStep step(*program, 4);
+  const Status status = program->run(step.step);
+  EXPECT_MESSAGE(status.code == Code::kUnsupported && status.op == "norm", status.message);
+  EXPECT_MESSAGE(
+      status.message.find("64 bytes of shared memory for a block, a model of these sizes needs 112") != std::string::npos,
+      status.message);
+}
+
+// What is launched after an error could read what was never made.
+MOEPP_TEST(cuda_queue_stops_at_an_error) {
+  cuda::CudaQueue queue(nullptr, 2);
+  Shared<int> ran(1);
+  queue.check(simt::kOutOfMemory);
+  queue.launch(count_launch, {dim3(1), dim3(32)}, ran.data());
+  EXPECT(ran[0] == 0 && queue.take_error() == simt::kOutOfMemory);
+  queue.launch(count_launch, {dim3(1), dim3(32)}, ran.data());
+  EXPECT(ran[0] == 1 && queue.take_error() == simt::kSuccess);
 }
 
 // All that a device and its programs took is given back.

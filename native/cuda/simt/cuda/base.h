@@ -35,7 +35,7 @@ using Error = cudaError_t;
 using TensorMap = CUtensorMap;
 using bf16 = __nv_bfloat16;
 using f16 = __half;
-constexpr Error kSuccess = cudaSuccess;
+constexpr Error kSuccess = cudaSuccess, kOutOfResources = cudaErrorLaunchOutOfResources;
 
 SIMT_DEVICE void unsupported() {
   __trap();

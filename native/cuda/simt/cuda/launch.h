@@ -33,6 +33,13 @@ Error launch(void (*kernel)(Parameters...), const Launch& how, Arguments&&... ar
   return cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
 }
 
+// Whether this build has code of the kernel for the thread's device: Fault::kNoCode if not.
+template <class... Parameters>
+Error find_code(void (*kernel)(Parameters...)) {
+  cudaFuncAttributes attributes;
+  return cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(kernel));
+}
+
 inline const char* error_text(Error error) {
   return cudaGetErrorString(error);
 }

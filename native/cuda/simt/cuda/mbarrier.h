@@ -87,6 +87,8 @@ SIMT_DEVICE void fence_proxy_async() {
 }
 
 // Moves registers between the warpgroups of a block: Count per thread, a multiple of 8 from 24 to 256. By whole warpgroups.
+// setmaxnreg_inc waits until the block's pool has as many, for ever if it never will: the pool is what the block was launched
+// with, registers per thread (known from __launch_bounds__) times threads, and gets what setmaxnreg_dec gives back.
 // PTX: setmaxnreg (sm_90a).
 template <int Count>
 SIMT_DEVICE void setmaxnreg_inc() {

@@ -13,10 +13,11 @@ struct DeviceProperties {
   char name[256];
   int major, minor;  // compute capability
   int multiprocessors;
+  size_t block_shared_bytes;  // the most that a block may have when it asks
 };
 
 // What a failed call means to a user.
-enum class Fault { kNone, kNoDriver, kOldDriver, kNoDevice, kOutOfMemory, kOther };
+enum class Fault { kNone, kNoDriver, kOldDriver, kNoDevice, kNoCode, kOutOfMemory, kOther };
 
 // CUDA versions as 1000 * major + 10 * minor: what the driver supports, 0 without a driver; what this build was made with.
 inline int driver_version() {
@@ -41,6 +42,9 @@ inline Fault fault_of(Error error) {
     case cudaErrorInvalidDevice:
     case cudaErrorDevicesUnavailable:
       return Fault::kNoDevice;
+    case cudaErrorNoKernelImageForDevice:
+    case cudaErrorInvalidDeviceFunction:
+      return Fault::kNoCode;
     case cudaErrorMemoryAllocation:
       return Fault::kOutOfMemory;
     default:
@@ -68,6 +72,7 @@ inline Error device_properties(int index, DeviceProperties* properties) {
   properties->major = all.major;
   properties->minor = all.minor;
   properties->multiprocessors = all.multiProcessorCount;
+  properties->block_shared_bytes = all.sharedMemPerBlockOptin;
   return cudaSuccess;
 }
 inline Error memory_info(size_t* free_bytes, size_t* total_bytes) {

@@ -137,7 +137,7 @@ inline unsigned __byte_perm(unsigned a, unsigned b, unsigned selector) {
 namespace simt {
 
 using Stream = void*;
-enum Error : int { kSuccess = 0, kLaunchFailed = 1, kNoDriver, kNoDevice, kOutOfMemory };
+enum Error : int { kSuccess = 0, kLaunchFailed = 1, kNoDriver, kNoDevice, kOutOfMemory, kOutOfResources, kNoCode, kLost };
 
 struct bf16 {
   uint16_t bits;

@@ -29,8 +29,15 @@ Error launch(void (*kernel)(Parameters...), const Launch& how, Arguments&&... ar
       const auto* c = static_cast<const Call*>(p);
       std::apply(c->kernel, c->arguments);
     };
+    emu::count_down(&emu::gpu().kernels_to_fault);
     return static_cast<Error>(emu::run(how.grid, how.block, how.smem_bytes, how.programmatic, entry, const_cast<Call*>(&call)));
   });
+}
+
+template <class... Parameters>
+Error find_code(void (*)(Parameters...)) {
+  if (emu::is_lost()) return kLost;
+  return emu::gpu().has_code ? kSuccess : kNoCode;
 }
 
 inline const char* error_text(Error error) {
@@ -45,6 +52,12 @@ inline const char* error_text(Error error) {
       return "no such device";
     case kOutOfMemory:
       return "out of memory";
+    case kOutOfResources:
+      return "too many resources requested";
+    case kNoCode:
+      return "no code for this GPU";
+    case kLost:
+      return "the emulated GPU was lost";
   }
   return "?";
 }

@@ -14,6 +14,10 @@ static Gpu named_gpu() {
   if (name == "old-gpu") gpu.major = 7, gpu.minor = 0;
   if (name == "small") gpu.memory_bytes = size_t{64} << 20;
   if (name == "broken") gpu.broken = true;
+  if (name == "other-gpu") gpu.major = 11, gpu.minor = 0, gpu.has_code = false;
+  if (name == "hopper") gpu.major = 9, gpu.minor = 0, gpu.block_shared_bytes = 227 << 10;
+  if (name == "lost") gpu.kernels_to_fault = 100;
+  if (name == "lost-while-loading") gpu.copies_to_fault = 5;
   return gpu;
 }
 
@@ -25,6 +29,11 @@ Gpu& gpu() {
 std::atomic<size_t>& used_bytes() {
   static std::atomic<size_t> bytes{0};
   return bytes;
+}
+
+std::atomic<int>& made_graphs() {
+  static std::atomic<int> graphs{0};
+  return graphs;
 }
 
 }  // namespace simt::emu

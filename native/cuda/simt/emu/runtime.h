@@ -14,15 +14,27 @@ namespace simt {
 namespace emu {
 
 // What a machine with this GPU would answer: tests set it. MOEPP_EMULATED_GPU names one of the settings for tests in JavaScript:
-// no-driver, old-driver, no-device, old-gpu, small (64 MiB of memory), broken (every launch fails).
+// no-driver, old-driver, no-device, old-gpu, other-gpu (no code for it), hopper, small (64 MiB of memory), broken (every launch
+// fails), lost (by the 100th kernel), lost-while-loading (by the 5th copy).
 struct Gpu {
   int devices = 1, major = 8, minor = 6, multiprocessors = 2;
   int driver_version = 13000;
-  size_t memory_bytes = size_t{8} << 30;
-  bool broken = false;
+  size_t memory_bytes = size_t{8} << 30, block_shared_bytes = 99 << 10;
+  bool has_code = true, broken = false;
+  // The last kernel and the last copy before a fault; after it every call fails, as CUDA's do when an error is sticky. Negative:
+  // there is none.
+  int kernels_to_fault = -1, copies_to_fault = -1;
 };
 Gpu& gpu();
 std::atomic<size_t>& used_bytes();
+
+inline bool is_lost() {
+  return gpu().kernels_to_fault == 0 || gpu().copies_to_fault == 0;
+}
+// Work is asynchronous: the call that hands over what brings the fault succeeds, the next one tells.
+inline void count_down(int* to_fault) {
+  if (*to_fault > 0) --*to_fault;
+}
 
 struct StreamState {
   bool capturing = false;
@@ -32,6 +44,7 @@ struct StreamState {
 // Runs `work` now, or keeps it when the stream is being captured.
 template <class Work>
 Error submit(Stream stream, Work work) {
+  if (is_lost()) return kLost;
   auto* state = static_cast<StreamState*>(stream);
   if (state == nullptr || !state->capturing) return work();
   state->recorded.push_back(std::move(work));
@@ -46,9 +59,10 @@ using Graph = std::vector<std::function<Error()>>*;
 struct DeviceProperties {
   char name[256];
   int major, minor, multiprocessors;
+  size_t block_shared_bytes;
 };
 
-enum class Fault { kNone, kNoDriver, kOldDriver, kNoDevice, kOutOfMemory, kOther };
+enum class Fault { kNone, kNoDriver, kOldDriver, kNoDevice, kNoCode, kOutOfMemory, kOther };
 
 inline int driver_version() {
   return emu::gpu().driver_version;
@@ -64,6 +78,8 @@ inline Fault fault_of(Error error) {
       return driver_version() == 0 ? Fault::kNoDriver : Fault::kOldDriver;
     case kNoDevice:
       return Fault::kNoDevice;
+    case kNoCode:
+      return Fault::kNoCode;
     case kOutOfMemory:
       return Fault::kOutOfMemory;
     default:
@@ -73,19 +89,23 @@ inline Fault fault_of(Error error) {
 inline void clear_error() {}
 
 inline Error count_devices(int* count) {
+  if (emu::is_lost()) return kLost;
   if (driver_version() < runtime_version()) return kNoDriver;
   *count = emu::gpu().devices;
   return *count > 0 ? kSuccess : kNoDevice;
 }
 inline Error use_device(int index) {
+  if (emu::is_lost()) return kLost;
   return index >= 0 && index < emu::gpu().devices ? kSuccess : kNoDevice;
 }
 inline Error device_properties(int, DeviceProperties* properties) {
+  if (emu::is_lost()) return kLost;
   const emu::Gpu& gpu = emu::gpu();
-  *properties = {"emulated GPU", gpu.major, gpu.minor, gpu.multiprocessors};
+  *properties = {"emulated GPU", gpu.major, gpu.minor, gpu.multiprocessors, gpu.block_shared_bytes};
   return kSuccess;
 }
 inline Error memory_info(size_t* free_bytes, size_t* total_bytes) {
+  if (emu::is_lost()) return kLost;
   *total_bytes = emu::gpu().memory_bytes;
   *free_bytes = *total_bytes - emu::used_bytes();
   return kSuccess;
@@ -93,6 +113,7 @@ inline Error memory_info(size_t* free_bytes, size_t* total_bytes) {
 
 // The size stands in front of the memory, so that release knows it; 256 bytes keep cudaMalloc's alignment.
 inline Error allocate(void** data, size_t bytes) {
+  if (emu::is_lost()) return kLost;
   constexpr size_t kFront = 256;
   if (bytes > emu::gpu().memory_bytes - emu::used_bytes()) return kOutOfMemory;
   const size_t whole = kFront + (bytes + kFront - 1) / kFront * kFront;
@@ -113,6 +134,7 @@ inline Error release(void* data) {
   return kSuccess;
 }
 inline Error allocate_host(void** data, size_t bytes) {
+  if (emu::is_lost()) return kLost;
   *data = std::malloc(bytes);
   return *data != nullptr ? kSuccess : kOutOfMemory;
 }
@@ -122,6 +144,7 @@ inline Error release_host(void* data) {
 }
 
 inline Error create_stream(Stream* stream) {
+  if (emu::is_lost()) return kLost;
   *stream = new emu::StreamState;
   return kSuccess;
 }
@@ -130,11 +153,13 @@ inline Error destroy_stream(Stream stream) {
   return kSuccess;
 }
 inline Error synchronize(Stream) {
+  if (emu::is_lost()) return kLost;
   return kSuccess;
 }
 
 inline Error copy_to_device(void* target, const void* source, size_t bytes, Stream stream) {
   return emu::submit(stream, [=] {
+    emu::count_down(&emu::gpu().copies_to_fault);
     std::memcpy(target, source, bytes);
     return kSuccess;
   });
@@ -159,6 +184,7 @@ inline Error clear(void* target, size_t bytes, Stream stream) {
 }
 
 inline Error create_event(Event* event) {
+  if (emu::is_lost()) return kLost;
   *event = 0;
   return kSuccess;
 }
@@ -166,24 +192,34 @@ inline Error destroy_event(Event) {
   return kSuccess;
 }
 inline Error record_event(Event, Stream) {
+  if (emu::is_lost()) return kLost;
   return kSuccess;
 }
 inline Error wait_for_event(Event) {
+  if (emu::is_lost()) return kLost;
   return kSuccess;
 }
 
+// Graphs that were ever made.
+namespace emu {
+std::atomic<int>& made_graphs();
+}
+
 inline Error begin_capture(Stream stream) {
+  if (emu::is_lost()) return kLost;
   static_cast<emu::StreamState*>(stream)->capturing = true;
   return kSuccess;
 }
 inline Error end_capture(Stream stream, Graph* graph) {
   auto* state = static_cast<emu::StreamState*>(stream);
   state->capturing = false;
+  emu::made_graphs()++;
   *graph = new std::vector<std::function<Error()>>(std::move(state->recorded));
   state->recorded.clear();
   return kSuccess;
 }
 inline Error launch_graph(Graph graph, Stream) {
+  if (emu::is_lost()) return kLost;
   for (const auto& work : *graph) {
     const Error error = work();
     if (error != kSuccess) return error;

@@ -1,0 +1,50 @@
+/**
+ * A GPU records a step of few tokens once per size and replays it (native/program.cc). The sequences that decode come and go, so
+ * that such a step could have any number of tokens: it is filled up to one of a few. No GPU has shown yet what that gains.
+ */
+import type { Step } from '../engine/runner.js'
+
+/** Steps of more tokens are not recorded. */
+const RECORDED_TOKENS = 64
+
+/** Sizes are multiples of it. Below, each is one of its own: a token more would often read experts that no other needs. */
+const MULTIPLE = 8
+
+/** Tokens that are missing to the next size. */
+function missingTokens(step: Step): number {
+  const T = step.tokens.length
+  const decodes = T === step.sequenceStarts.length - 1
+  if (!decodes || T <= MULTIPLE || T >= RECORDED_TOKENS || step.capture.length > 0) return 0
+  return (MULTIPLE - (T % MULTIPLE)) % MULTIPLE
+}
+
+/**
+ * A step of decoding with as many more tokens, after all others, as its size asks for: each a sequence of its own with a place of
+ * its own on `page`, which no text may have. Their results are the last rows.
+ */
+export function padded(step: Step, page: number): Step {
+  const missing = missingTokens(step)
+  if (missing === 0) return step
+  const B = step.sequenceStarts.length - 1
+  const places = Int32Array.from({ length: missing }, (_, i) => i)
+  const rows = step.logitRows.length > 0 ? places.map(i => step.tokens.length + i) : []
+  return {
+    ...step,
+    tokens: joined(step.tokens, new Int32Array(missing)),
+    positions: joined(step.positions, places),
+    sequenceStarts: joined(
+      step.sequenceStarts,
+      places.map(i => step.tokens.length + i + 1),
+    ),
+    pageTable: joined(step.pageTable, new Int32Array((step.pageTable.length / B) * missing).fill(page)),
+    frequencies: joined(step.frequencies, new Float32Array((step.frequencies.length / B) * missing)),
+    logitRows: joined(step.logitRows, rows),
+  }
+}
+
+function joined<A extends Int32Array | Float32Array>(first: A, more: ArrayLike<number>): A {
+  const all = new (first.constructor as new (length: number) => A)(first.length + more.length)
+  all.set(first)
+  all.set(more, first.length)
+  return all
+}
