@@ -55,7 +55,7 @@ class Weight {
   std::unique_ptr<Block> block_;
 };
 
-// A cache full of random keys and values.
+// A cache full of random keys and values. A device with memory of its own has the only copy.
 class Cache {
  public:
   Cache(Run& run, KvView shape);
@@ -64,6 +64,9 @@ class Cache {
  private:
   Block block_;
 };
+
+// What attention over a cache of this type may do otherwise than the reference.
+test::AttentionErrors attention_errors(Run& run, DType dtype);
 
 // The integers of a step, on the device.
 struct PagedInts {
