@@ -11,6 +11,11 @@
 
 namespace moepp::bench {
 
+void round_to_bf16(Floats& x) {
+  for (int64_t i = 0; i < x.tensor.elements(); i++) x.host()[i] = bf16_to_f32(f32_to_bf16(x.host()[i]));
+  x.upload();
+}
+
 struct WeightShape {
   int64_t groups, rows, inputs;
   explicit WeightShape(std::initializer_list<int64_t> shape)

@@ -37,6 +37,9 @@ class Array {
 using Floats = Array<float>;
 using Ints = Array<int32_t>;
 
+// Makes the host's values such as bf16 holds: tensor cores take activations as bf16, and the references as they are.
+void round_to_bf16(Floats& x);
+
 // `copies` times the same weight [N, O, I], or [O, I] of one group, one behind the other, so that each call can find its own in
 // memory. The references see the first, in the CPU's order.
 class Weight {

@@ -28,7 +28,8 @@ DecodeStep::DecodeStep(Run& run, const DecodeWeights& weights, int64_t batch, in
       context_(context),
       paged_(sequences_of(batch, context), run.sizes.page_size),
       ints_(run, paged_),
-      cache_(run, {nullptr, DType::kBf16, weights.layers, paged_.pages, run.sizes.page_size, run.sizes.heads, run.sizes.head_dim}),
+      cache_(run,
+             {nullptr, DType::kBf16, weights.layers, paged_.pages, run.sizes.page_size, run.sizes.heads, run.sizes.head_dim}),
       moe_(run, batch, weights.layers),
       frequencies_(run, {batch, run.sizes.head_dim / 2}, 21),
       cosine_(run, {batch, run.sizes.head_dim / 2}),
@@ -53,8 +54,8 @@ DecodeStep::DecodeStep(Run& run, const DecodeWeights& weights, int64_t batch, in
   rows_.upload();
   const Kernels& kernels = run.kernels();
   const auto some = [batch] { return sample(batch, 9); };
-  const RopeTableArgs rope = {&ints_.positions.tensor, &ints_.starts.tensor, &frequencies_.tensor, &cosine_.tensor,
-                              &sine_.tensor,           1.0f};
+  const RopeTableArgs rope = {&ints_.positions.tensor, &ints_.starts.tensor, &frequencies_.tensor,
+                              &cosine_.tensor,         &sine_.tensor,        1.0f};
   step_.add("rope_table", kernels.rope_table, rope, [=](const RopeTableArgs& a) { return test::check_rope_table(a, some()); });
   step_.add("embedding", kernels.embedding, EmbeddingArgs{&tokens_.tensor, &weights.table.tensor, &moe_.x.tensor},
             [=](const EmbeddingArgs& a) { return test::check_embedding(a, some()); });
@@ -66,9 +67,8 @@ DecodeStep::DecodeStep(Run& run, const DecodeWeights& weights, int64_t batch, in
     // The first layer has no previous logits; those from the second on are alike.
     add_moe_layer(step_, weights.moe, moe_, layer, moe_.x.tensor, delta_.tensor, layer < 2);
   }
-  step_.add(
-      "gather_rows", kernels.gather_rows, GatherRowsArgs{&moe_.y.tensor, &rows_.tensor, &last_.tensor}, &test::check_gather_rows,
-      &last_);
+  step_.add("gather_rows", kernels.gather_rows, GatherRowsArgs{&moe_.y.tensor, &rows_.tensor, &last_.tensor},
+            &test::check_gather_rows, &last_);
   step_.add("head", kernels.linear, LinearArgs{&last_.tensor, &weights.head.tensor, &logits_.tensor, Activation::kNone},
             [=](const LinearArgs& a) { return test::check_linear(a, some(), sample(a.out->shape[1], 41)); });
   step_.add("top_logits", kernels.top_logits,
@@ -79,15 +79,9 @@ void DecodeStep::add_attention(int64_t layer) {
   const Kernels& kernels = run_.kernels();
   const auto of_layer = static_cast<int32_t>(layer);
   const LinearArgs qkv = {&moe_.y.tensor, step_.copy(weights_.qkv, layer), &qkv_.tensor, Activation::kNone};
-  const RopeStoreArgs store = {&qkv_.tensor,
-                               &cosine_.tensor,
-                               &sine_.tensor,
-                               &ints_.positions.tensor,
-                               &ints_.starts.tensor,
-                               &ints_.page_table.tensor,
-                               &cache_.view,
-                               &q_.tensor,
-                               of_layer};
+  const RopeStoreArgs store = {
+      &qkv_.tensor, &cosine_.tensor, &sine_.tensor, &ints_.positions.tensor, &ints_.starts.tensor, &ints_.page_table.tensor,
+      &cache_.view, &q_.tensor,      of_layer};
   const AttentionArgs attention = {&q_.tensor,
                                    &ints_.positions.tensor,
                                    &ints_.starts.tensor,
@@ -114,14 +108,16 @@ void DecodeStep::add_attention(int64_t layer) {
       [=](const RopeStoreArgs& a) { return test::check_rope_store(a, sample(batch, 9)); }, &q_);
   step_.add(
       "attention", kernels.attention, attention,
-      [this, batch](const AttentionArgs& a) { return test::check_attention(a, sample(batch, 3), attention_errors(run_, DType::kBf16)); },
+      [this, batch](const AttentionArgs& a) {
+        return test::check_attention(a, sample(batch, 3), attention_errors(run_, DType::kBf16));
+      },
       &attended_);
   step_.add("o", kernels.linear, o, check_linear);
 }
 
 std::string DecodeStep::check() {
   const std::string wrong = step_.check();
-  return wrong.empty() ? step_.check_order({&moe_.x, &logits_, &top_, &exp_sum_}) : wrong;
+  return wrong.empty() ? check_order() : wrong;
 }
 
 Row DecodeStep::row() const {
@@ -133,8 +129,7 @@ Row DecodeStep::row() const {
                cache_bytes = 2.0 * static_cast<double>(layers * batch * context_ * width * dtype_size(DType::kBf16)),
                dense = static_cast<double>(layers * 4 * width * s.hidden + s.vocabulary * s.hidden);
   Row row = {"decode, context " + std::to_string(context_) + ", " + std::to_string(layers) + " layers", DType::kBf16, batch};
-  row.bytes =
-      dense_bytes + router_bytes + cache_bytes + static_cast<double>(routed.experts) * expert_bytes(run_, weights_.moe);
+  row.bytes = dense_bytes + router_bytes + cache_bytes + static_cast<double>(routed.experts) * expert_bytes(run_, weights_.moe);
   row.flops = 2.0 * static_cast<double>(batch) * dense + static_cast<double>(routed.rows) * expert_flops(s);
   return row;
 }

@@ -24,7 +24,7 @@ struct Sizes {
 // A model that an emulated GPU runs in a moment.
 inline Sizes tiny_sizes() {
   Sizes sizes;
-  sizes.hidden = 64, sizes.intermediate = 64, sizes.heads = 2, sizes.head_dim = 32, sizes.vocabulary = 320, sizes.layers = 2;
+  sizes.hidden = 64, sizes.intermediate = 64, sizes.heads = 2, sizes.head_dim = 64, sizes.vocabulary = 320, sizes.layers = 2;
   sizes.ffn_experts = 4, sizes.top_logits = 16, sizes.page_size = 16, sizes.cold_bytes = 0, sizes.context = 80;
   sizes.step_tokens = {1, 9};
   sizes.gemm_tokens = {1, 20};

@@ -7,11 +7,6 @@ namespace moepp::bench {
 
 using test::sample;
 
-static void round_to_bf16(Floats& x) {
-  for (int64_t i = 0; i < x.tensor.elements(); i++) x.host()[i] = bf16_to_f32(f32_to_bf16(x.host()[i]));
-  x.upload();
-}
-
 Tensor* Step::rows(const Tensor& tensor, int64_t row, int64_t count) {
   Tensor& part = tensors_.emplace_back(tensor);
   const int64_t bytes = tensor.elements() / tensor.shape[0] * dtype_size(tensor.dtype);
@@ -129,13 +124,13 @@ void add_moe_layer(Step& step, const MoeWeights& w, MoeBuffers& b, int64_t layer
   offsets.rank = 1;
   route.expert_offsets = &offsets;
   route.eps = 1e-6f, route.norm_std = route.input_scale = 1.0f;
-  const GroupedGemmArgs gate_up = {
-      &b.normed.tensor, &offsets, &b.order.tensor, step.copy(w.gate_up, layer), &b.hidden.tensor, 1.0f, Activation::kSwiglu};
-  const GroupedGemmArgs down = {
-      &b.hidden.tensor, &offsets, nullptr, step.copy(w.down, layer), &b.expert_out.tensor, 1.0f, Activation::kNone};
-  const CombineArgs combine = {&b.sum.tensor,     &b.normed.tensor,    &b.expert_out.tensor, &b.coefficients.tensor,
-                               &b.weights.tensor, &b.rows.tensor,      &w.constants.tensor,  &w.norm.tensor,
-                               nullptr,           &b.x.tensor,         &b.y.tensor,          1e-6f};
+  const GroupedGemmArgs gate_up = {&b.normed.tensor, &offsets, &b.order.tensor,    step.copy(w.gate_up, layer),
+                                   &b.hidden.tensor, 1.0f,     Activation::kSwiglu};
+  const GroupedGemmArgs down = {&b.hidden.tensor,     &offsets, nullptr,          step.copy(w.down, layer),
+                                &b.expert_out.tensor, 1.0f,     Activation::kNone};
+  const CombineArgs combine = {&b.sum.tensor,     &b.normed.tensor, &b.expert_out.tensor, &b.coefficients.tensor,
+                               &b.weights.tensor, &b.rows.tensor,   &w.constants.tensor,  &w.norm.tensor,
+                               nullptr,           &b.x.tensor,      &b.y.tensor,          1e-6f};
   const std::string scope = "layer " + std::to_string(layer) + " ";
   if (!checked) {
     step.add(scope + "norm_route_top_k", kernels.norm_route_top_k, route);

@@ -32,8 +32,7 @@ class Step {
   Tensor* copy(const Weight& weight, int64_t i);
 
   void enqueue() const;
-  // Runs the ops one at a time, and checks each; what is wrong, or nothing. Tensor cores take activations as bf16, and the
-  // references as they are: what a GEMM reads is rounded first.
+  // Runs the ops one at a time, and checks each; what is wrong, or nothing. What is `rounded` then is, before the next.
   std::string check();
   // Runs the ops one behind the other, where a kernel may start before the one ahead of it has ended, then one at a time; what of
   // the results has other bits, or nothing.
@@ -74,8 +73,8 @@ struct MoeBuffers {
 
 // norm_route_top_k of x + delta, gate_up with SwiGLU, down, combine: y and the hidden state x of the next layer. Layers above 0
 // add what the map makes of the layer before's logits.
-void add_moe_layer(Step& step, const MoeWeights& weights, MoeBuffers& buffers, int64_t layer, const Tensor& x, const Tensor& delta,
-                   bool checked);
+void add_moe_layer(Step& step, const MoeWeights& weights, MoeBuffers& buffers, int64_t layer, const Tensor& x,
+                   const Tensor& delta, bool checked);
 
 // Bytes of one FFN expert on the run's device, and operations of one token in it.
 double expert_bytes(Run& run, const MoeWeights& weights);
@@ -94,7 +93,9 @@ struct DecodeWeights {
 class DecodeStep {
  public:
   DecodeStep(Run& run, const DecodeWeights& weights, int64_t batch, int64_t context);
+  // Each op against its reference, then their order.
   std::string check();
+  std::string check_order() { return step_.check_order({&moe_.x, &logits_, &top_, &exp_sum_}); }
   void enqueue() const { step_.enqueue(); }
   // What a step must read of weights and cache, and compute. To be called after one has run.
   Row row() const;

@@ -40,7 +40,8 @@ MOEPP_BENCH(decode) {
   for (const int64_t batch : run.sizes.decode_batches) {
     DecodeStep step(run, weights, batch, run.sizes.context / 8);
     run.once([&](int64_t) { step.enqueue(); });
-    run.row(step.row(), [&] { return step.check(); }, [&](int64_t) { step.enqueue(); });
+    run.row(
+        step.row(), [&] { return step.check(); }, [&](int64_t) { step.enqueue(); });
   }
 }
 
