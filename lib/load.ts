@@ -135,6 +135,7 @@ async function load(
       cache: device.kvCache(shape),
       config,
       matrixType: matrixTypeOf(spec),
+      kvCacheDtype: shape.dtype === 'bf16' ? 'bfloat16' : 'float32',
       pages: shape.pages - paddingPages(onGpu),
       paddingPage: onGpu ? shape.pages - 1 : undefined,
       contextLength: contextLengthOf(config, o),
@@ -168,13 +169,16 @@ function cacheOf(
     pageSize: PAGE_SIZE,
     kvHeads: config.kvHeads,
     headDim: config.headDim,
-    dtype: CACHE_DTYPES[o.kvCacheDtype] ?? (onGpu && hasReducedMatrices(spec) ? 'bf16' : 'f32'),
+    dtype: CACHE_DTYPES[o.kvCacheDtype] ?? (roundsMore(spec, onGpu) ? 'bf16' : 'f32'),
   }
 }
 
-/** Matrices below f32: then the GPU's tensor cores round activations to bf16 anyway, and want a bf16 cache. */
-function hasReducedMatrices({ weights }: ProgramSpec): boolean {
-  return weights.some(({ dtype }) => dtype !== 'f32')
+/**
+ * Whether activations are rounded to bf16 or more coarsely in any case, so that a bf16 cache costs next to nothing: to int8 for
+ * quantised matrices on the CPU, to bf16 for all below f32 on a GPU's tensor cores, which want a bf16 cache besides.
+ */
+function roundsMore({ weights }: ProgramSpec, onGpu: boolean): boolean {
+  return weights.some(({ dtype }) => dtype === 'int8' || dtype === 'int4' || (onGpu && dtype === 'bf16'))
 }
 
 /** The type of the FFN experts, which are most of the weights. */

@@ -89,7 +89,7 @@ export interface LoadOptions {
    * has quantised opens as what it is. Default 'auto'.
    */
   dtype?: 'auto' | MatrixType
-  /** Type of the KV cache. 'auto' is float32, but bfloat16 for a bfloat16 model on a GPU. Default 'auto'. */
+  /** Type of the KV cache. 'auto' is bfloat16 for int8 and int4, and for bfloat16 on a GPU; else float32. Default 'auto'. */
   kvCacheDtype?: 'auto' | 'float32' | 'bfloat16'
   /** Longest sequence, >= 1. Default: the model's max_position_embeddings, but 4096 at least and 32768 at most. */
   contextLength?: number

@@ -10,6 +10,11 @@
 
 namespace moepp::bench {
 
+void round_to_bf16(Floats& x) {
+  for (int64_t i = 0; i < x.tensor.elements(); i++) x.host()[i] = bf16_to_f32(f32_to_bf16(x.host()[i]));
+  x.upload();
+}
+
 struct WeightShape {
   int64_t groups, rows, inputs;
   explicit WeightShape(std::initializer_list<int64_t> shape)
@@ -68,19 +73,23 @@ static int64_t cache_bytes(const KvView& kv) {
 }
 
 // Random elements are a cache in any order.
-Cache::Cache(Run& run, KvView shape) : view(shape), block_(run, cache_bytes(shape)) {
+Cache::Cache(Run& run, KvView shape) : view(shape), block_(run, cache_bytes(shape), 1) {
   view.data = block_.device();
-  std::vector<float> values(1 << 20);
-  test::fill(values.data(), 1 << 20, 1);
-  for (int64_t i = 0; i < block_.bytes() / dtype_size(shape.dtype); i++) {
-    const float value = values[static_cast<size_t>(i) & 0xfffff];
-    if (shape.dtype == DType::kF32) {
-      reinterpret_cast<float*>(block_.host())[i] = value;
-    } else {
-      reinterpret_cast<uint16_t*>(block_.host())[i] = f32_to_bf16(value);
-    }
-  }
-  block_.upload();
+  constexpr int64_t kValues = int64_t{1} << 20;
+  std::vector<float> values(kValues);
+  test::fill(values.data(), kValues, 1);
+  std::vector<uint16_t> halves(kValues);
+  for (size_t i = 0; i < halves.size(); i++) halves[i] = f32_to_bf16(values[i]);
+  const auto* bytes =
+      shape.dtype == DType::kF32 ? reinterpret_cast<std::byte*>(values.data()) : reinterpret_cast<std::byte*>(halves.data());
+  const int64_t at_once = kValues * dtype_size(shape.dtype);
+  for (int64_t at = 0; at < block_.bytes(); at += at_once) block_.write(bytes, at, std::min(at_once, block_.bytes() - at));
+}
+
+// On a GPU: chunks of 64 keys, and weights rounded to bf16 for the tensor cores.
+test::AttentionErrors attention_errors(Run& run, DType dtype) {
+  const bool on_gpu = !run.device().uses_host_memory();
+  return {on_gpu ? 64 : 0, on_gpu && dtype == DType::kBf16 ? test::kBf16Roundoff : 0.0};
 }
 
 void set(Ints& array, const std::vector<int32_t>& values) {

@@ -37,6 +37,9 @@ class Array {
 using Floats = Array<float>;
 using Ints = Array<int32_t>;
 
+// Makes the host's values such as bf16 holds: tensor cores take activations as bf16, and the references as they are.
+void round_to_bf16(Floats& x);
+
 // `copies` times the same weight [N, O, I], or [O, I] of one group, one behind the other, so that each call can find its own in
 // memory. The references see the first, in the CPU's order.
 class Weight {
@@ -60,7 +63,7 @@ inline test::Inputs gemm_inputs(Run& run) {
   return run.device().uses_host_memory() ? test::Inputs::kQuantised : test::Inputs::kExact;
 }
 
-// A cache full of random keys and values.
+// A cache full of random keys and values. A device with memory of its own has the only copy.
 class Cache {
  public:
   Cache(Run& run, KvView shape);
@@ -69,6 +72,9 @@ class Cache {
  private:
   Block block_;
 };
+
+// What attention over a cache of this type may do otherwise than the reference.
+test::AttentionErrors attention_errors(Run& run, DType dtype);
 
 // The integers of a step, on the device.
 struct PagedInts {

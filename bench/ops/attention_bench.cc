@@ -14,6 +14,7 @@ static void attention_row(Run& run, const std::string& name, DType dtype, const 
   shape.layers = s.cold_bytes / (test::cache_elements(shape) * dtype_size(dtype)) + 1;
   const Cache cache(run, shape);
   Floats q(run, {step.tokens, s.heads, s.head_dim}, 2), out(run, {step.tokens, s.heads * s.head_dim});
+  round_to_bf16(q);
   AttentionArgs args = {&q.tensor,
                         &ints.positions.tensor,
                         &ints.starts.tensor,
@@ -27,13 +28,13 @@ static void attention_row(Run& run, const std::string& name, DType dtype, const 
     keys += static_cast<double>(one.before + one.tokens);
     pairs += static_cast<double>(one.tokens) * (static_cast<double>(one.before) + static_cast<double>(one.tokens + 1) / 2.0);
   }
-  // On a GPU: chunks of 64 keys, and weights rounded to bf16 for the tensor cores.
-  const bool on_gpu = !run.device().uses_host_memory();
-  const test::AttentionErrors errors = {on_gpu ? 64 : 0, on_gpu && dtype == DType::kBf16 ? test::kBf16Roundoff : 0.0};
   run.row(
       {name, dtype, step.tokens, 2.0 * keys * static_cast<double>(kv_heads * s.head_dim * dtype_size(dtype)),
        4.0 * pairs * static_cast<double>(s.heads * s.head_dim)},
-      args, [&](const AttentionArgs& a) { return test::check_attention(a, test::sample(step.tokens, 3), errors); },
+      args,
+      [&](const AttentionArgs& a) {
+        return test::check_attention(a, test::sample(step.tokens, 3), attention_errors(run, dtype));
+      },
       [&](int64_t i) {
         AttentionArgs of_layer = args;
         of_layer.layer = static_cast<int32_t>(i % shape.layers);

@@ -57,6 +57,7 @@ std::unique_ptr<Ceiling> cuda_ceiling(Device& device);  // null in a build witho
 struct Options {
   std::string device, isa, name;  // empty: all
   int threads = 0;
+  int64_t layers = 0;  // of whole steps; 0: as many as the sizes say
   double seconds = 0.5;
   bool check_only = false;  // nothing is timed
 };
@@ -102,6 +103,9 @@ class Run {
     return args;
   }
 
+  // Brings what the device has written to the host's copies.
+  void fetch();
+
   // Runs call(0) to its end.
   void once(const std::function<void(int64_t)>& call);
 
@@ -125,7 +129,6 @@ class Run {
     std::vector<double> times, gb_s, gflop_s;
   };
   Samples sample(const Row& row, const std::function<void(int64_t)>& call);
-  void fetch();
   Tensor* twin(const Tensor* tensor);
 
   std::shared_ptr<Device> device_;
@@ -152,6 +155,7 @@ class Block {
   int64_t bytes() const { return bytes_; }
   void upload() { upload(host(), 0, bytes_); }
   void upload(const std::byte* from, int64_t to, int64_t bytes);  // to: bytes from the block's beginning
+  void write(const std::byte* from, int64_t to, int64_t bytes);   // to device memory, which the host's may be
   void download();                                                // not where the order of elements differs
 
  private:

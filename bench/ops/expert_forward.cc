@@ -102,12 +102,6 @@ class Layer {
   }
 
  private:
-  // Activations that bf16 holds exactly: tensor cores take them as bf16, and the reference as they are.
-  static void round_to_bf16(Floats& x) {
-    for (int64_t i = 0; i < x.tensor.elements(); i++) x.host()[i] = bf16_to_f32(f32_to_bf16(x.host()[i]));
-    x.upload();
-  }
-
   GroupedGemmArgs gate_up_args(Step& step, Routed& r) {
     return {&step.x.tensor, &r.offsets.tensor, &r.order.tensor, &gate_up_.tensor, &step.hidden.tensor, 1.0f, Activation::kSwiglu};
   }

@@ -5,12 +5,6 @@ namespace moepp::bench {
 
 using test::sample;
 
-// Activations that bf16 holds exactly: tensor cores take them as bf16, and the reference as they are.
-static void round_to_bf16(Floats& x) {
-  for (int64_t i = 0; i < x.tensor.elements(); i++) x.host()[i] = bf16_to_f32(f32_to_bf16(x.host()[i]));
-  x.upload();
-}
-
 // A weight without copies stays in a cache, as those of a small model do.
 static void linear_rows(Run& run, DType dtype, int64_t inputs, int64_t outputs, bool cached = false) {
   const int64_t bytes = Weight::bytes_of(run, dtype, Layout::kPanels, {outputs, inputs});

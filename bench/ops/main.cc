@@ -1,6 +1,7 @@
-// moepp-native bench [--device=cpu|cuda] [--isa=avx512] [--threads=2] [--seconds=0.5] [--check] [--tiny] [name]
+// moepp-native bench [--device=cpu|cuda] [--isa=avx512] [--threads=2] [--seconds=0.5] [--layers=24] [--check] [--tiny] [name]
 // Every bench (or those whose name holds `name`) on every device: the CPU with every instruction set (or one) and 1, 2, 4 ...
-// threads (or one number), and the first GPU. --check checks the kernels and times nothing; --tiny takes small sizes.
+// threads (or one number), and the first GPU. --layers is of whole decode steps: 24 on a GPU, 2 on the CPU, whose
+// weights are in memory once for each. --check checks the kernels and times nothing; --tiny takes small sizes.
 //
 // moepp-native bench expert-forward ... is described in expert_forward.cc.
 #include <algorithm>
@@ -61,6 +62,8 @@ int run_benches(int argc, char** argv) {
       options.threads = std::atoi(value);
     } else if (starts_with(argv[i], "--seconds=", &value)) {
       options.seconds = std::atof(value);
+    } else if (starts_with(argv[i], "--layers=", &value)) {
+      options.layers = std::atoll(value);
     } else if (std::strcmp(argv[i], "--check") == 0) {
       options.check_only = true;
     } else if (std::strcmp(argv[i], "--tiny") == 0) {
@@ -75,7 +78,9 @@ int run_benches(int argc, char** argv) {
   bool ok = true;
   for (const Target& target : targets(options)) {
     print_heading(target, options.check_only);
-    Run run(target.device, tiny ? tiny_sizes() : target.device->uses_host_memory() ? Sizes() : gpu_sizes(), options);
+    Sizes sizes = tiny ? tiny_sizes() : target.device->uses_host_memory() ? Sizes() : gpu_sizes();
+    if (options.layers > 0) sizes.decode_layers = options.layers;
+    Run run(target.device, sizes, options);
     for (const Bench& bench : registry()) {
       if (std::strstr(bench.name, options.name.c_str()) != nullptr) bench.run(run);
     }

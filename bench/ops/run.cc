@@ -78,6 +78,14 @@ void Block::upload(const std::byte* from, int64_t to, int64_t bytes) {
   }
 }
 
+void Block::write(const std::byte* from, int64_t to, int64_t bytes) {
+  if (device_ == host()) {
+    std::memcpy(device_ + to, from, static_cast<size_t>(bytes));
+  } else {
+    upload(from, to, bytes);
+  }
+}
+
 void Block::download() {
   if (device_ == host()) return;
   must(run_.device().begin_step());

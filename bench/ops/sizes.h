@@ -15,6 +15,8 @@ struct Sizes {
   int64_t context = 4096;                   // of the longest decode step
   std::vector<int64_t> step_tokens = {1, 8, 512, 2048};
   std::vector<int64_t> gemm_tokens = {1, 4, 8, 64, 512};
+  int64_t decode_layers = 2;  // of a whole step: more memory than a CPU's machine may have; --layers
+  std::vector<int64_t> decode_batches = {1, 8, 64};
 
   int64_t experts() const { return ffn_experts + constants + 2; }
 };
@@ -22,10 +24,12 @@ struct Sizes {
 // A model that an emulated GPU runs in a moment.
 inline Sizes tiny_sizes() {
   Sizes sizes;
-  sizes.hidden = 64, sizes.intermediate = 64, sizes.heads = 2, sizes.head_dim = 32, sizes.vocabulary = 320, sizes.layers = 2;
+  sizes.hidden = 64, sizes.intermediate = 64, sizes.heads = 2, sizes.head_dim = 64, sizes.vocabulary = 320, sizes.layers = 2;
   sizes.ffn_experts = 4, sizes.top_logits = 16, sizes.page_size = 16, sizes.cold_bytes = 0, sizes.context = 80;
   sizes.step_tokens = {1, 9};
   sizes.gemm_tokens = {1, 20};
+  sizes.decode_layers = 3;
+  sizes.decode_batches = {1, 9};
   return sizes;
 }
 
@@ -34,6 +38,7 @@ inline Sizes gpu_sizes() {
   Sizes sizes;
   sizes.step_tokens = {1, 8, 64, 512, 2048, 8192};
   sizes.gemm_tokens = {1, 8, 64, 512, 2048, 8192, 16384};
+  sizes.decode_layers = sizes.layers;
   return sizes;
 }
 

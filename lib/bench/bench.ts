@@ -62,8 +62,8 @@ export async function bench(options: BenchOptions): Promise<BenchReport> {
   const { runner, config } = await loadParts(options.model, load, options.isa)
   const loadSeconds = (performance.now() - started) / 1000
   try {
-    const { device, weightBytes, matrixType: dtype } = runner.info()
-    const cacheBytes = load.kvCacheDtype === 'bfloat16' ? 2 : 4
+    const { device, weightBytes, matrixType: dtype, kvCacheDtype } = runner.info()
+    const cacheBytes = kvCacheDtype === 'bfloat16' ? 2 : 4
     const measurement = new Measurement({
       sequences: new Sequences(runner, config, maxTokens),
       config,
@@ -84,7 +84,7 @@ export async function bench(options: BenchOptions): Promise<BenchReport> {
       device,
       config,
       dtype,
-      kvCacheDtype: load.kvCacheDtype,
+      kvCacheDtype,
       repetitions: options.repetitions,
       loadSeconds,
       memory: {

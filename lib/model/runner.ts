@@ -25,6 +25,7 @@ export interface RunnerParts {
   readonly config: ModelConfig
   /** What most matrices are held in. */
   readonly matrixType: MatrixType
+  readonly kvCacheDtype: 'float32' | 'bfloat16'
   /** Of the cache, for sequences. */
   readonly pages: number
   /** Another page of it, if steps are to be padded (padding.ts). */
@@ -134,9 +135,14 @@ export class DeviceRunner implements Runner {
   }
 
   /** The device, and the weights on it. */
-  info(): { device: DeviceInfo; weightBytes: number; matrixType: MatrixType } {
-    const { device, program, matrixType } = this.#parts
-    return { device: device.info(), weightBytes: program.info().weightBytes, matrixType }
+  info(): {
+    device: DeviceInfo
+    weightBytes: number
+    matrixType: MatrixType
+    kvCacheDtype: 'float32' | 'bfloat16'
+  } {
+    const { device, program, matrixType, kvCacheDtype } = this.#parts
+    return { device: device.info(), weightBytes: program.info().weightBytes, matrixType, kvCacheDtype }
   }
 
   frequencies(length: number): Float32Array {

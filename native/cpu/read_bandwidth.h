@@ -5,7 +5,8 @@
 
 namespace moepp::cpu {
 
-// Bytes per second that `threads` threads (0: all available) read from 256 MiB that no cache holds; the best of several passes.
+// Bytes per second that `threads` threads (0: all available) read from 256 MiB that no cache holds: the mean over several passes,
+// since a decode step, too, takes memory as it is at the time.
 Status measure_read_bandwidth(int threads, double* bytes_per_second);
 
 }  // namespace moepp::cpu

@@ -242,11 +242,12 @@ inline void run_tiles(Gemm gemm, ThreadPool& pool) {
   gemm.chunk_rows = whole >= kMostRows / 4 * 3 && whole < kMostRows ? whole / kTileSize * kTileSize : kMostRows;
   const int64_t panels = chunk_panels(gemm);
   const int64_t fair = clamp((panels / threads + 1) / 2 * 2, 2, 32);
-  gemm.few_panels =
-      clamp(kFewBytes / (panel_bytes(gemm.dtype, gemm.k) + 1) / 2 * 2, 4, clamp(panels / (threads * 4) / 2 * 2, 4, kKeptPanels));
+  gemm.few = even_ranges(
+      gemm.panels, threads,
+      clamp(kFewBytes / (panel_bytes(gemm.dtype, gemm.k) + 1) / 2 * 2, 4, clamp(panels / (threads * 4) / 2 * 2, 4, kKeptPanels)));
   // Splitting a chunk costs as much as multiplying it by two panels.
   const int64_t most = whole < gemm.chunk_rows ? kKeptPanels : kMostPanels;
-  gemm.many_panels = clamp(panels / (threads * 4) / 2 * 2, fair, most);
+  gemm.many = even_ranges(gemm.panels, threads, clamp(panels / (threads * 4) / 2 * 2, fair, most));
   pool.parallel_for(task_count(gemm), [&gemm, &pool](int64_t task, int thread) {
     char* scratch = reinterpret_cast<char*>(pool.scratch(thread));
     const GemmTask found = find_task(gemm, task);

@@ -238,9 +238,10 @@ void attend_page(AttentionBlock& block, const E* keys, const E* values, const E*
   });
 }
 
-// Keys [first, last) of the context, from nothing; both are borders of chunks.
+// Keys [first, last) of the context, from nothing; both are borders of chunks. after: what will be read next, or null.
 template <class E>
-void attend(AttentionBlock& block, const AttentionArgs& args, const int32_t* pages, int64_t head, int64_t first, int64_t last) {
+void attend(AttentionBlock& block, const AttentionArgs& args, const int32_t* pages, int64_t head, int64_t first, int64_t last,
+            const void* after) {
   const KvView& kv = *args.cache;
   const E* cache = static_cast<const E*>(kv.data);
   for (int64_t r = 0; r < block.rows; r++) {
@@ -254,7 +255,7 @@ void attend(AttentionBlock& block, const AttentionArgs& args, const int32_t* pag
       block.seen[r] = n < 0 ? 0 : n > kv.page_size ? kv.page_size : n;
     }
     const int32_t* page = pages + first / kv.page_size;
-    const E* next = first + kv.page_size < last ? cache + kv_keys(kv, args.layer, page[1], head) : nullptr;
+    const E* next = first + kv.page_size < last ? cache + kv_keys(kv, args.layer, page[1], head) : static_cast<const E*>(after);
     attend_page(block, cache + kv_keys(kv, args.layer, page[0], head), cache + kv_values(kv, args.layer, page[0], head), next);
   }
 }
@@ -353,13 +354,19 @@ struct AttentionWork {
       for (int64_t i = 0; i < block.d; i++) block.q[r * block.d + i] = q[i] * args.scale;
     }
   }
-  void attend_chunk(int64_t chunk) {
+  // The keys of the first page of a chunk.
+  const void* keys_of(int64_t chunk) const {
+    const int32_t* pages = args.page_table->i32() + task.sequence * args.page_table->shape[1];
+    const int64_t first = kv_keys(*args.cache, args.layer, pages[chunk * chunk_keys / block.page_size], task.head);
+    return static_cast<const char*>(args.cache->data) + first * dtype_size(args.cache->dtype);
+  }
+  void attend_chunk(int64_t chunk, const void* after) {
     const int32_t* pages = args.page_table->i32() + task.sequence * args.page_table->shape[1];
     const int64_t first = chunk * chunk_keys, end = first + chunk_keys, all = keys(), last = end < all ? end : all;
     if (args.cache->dtype == DType::kF32) {
-      attend<float>(block, args, pages, task.head, first, last);
+      attend<float>(block, args, pages, task.head, first, last, after);
     } else {
-      attend<uint16_t>(block, args, pages, task.head, first, last);
+      attend<uint16_t>(block, args, pages, task.head, first, last, after);
     }
   }
   void write() const {
@@ -370,10 +377,11 @@ struct AttentionWork {
   }
 };
 
-inline void attend_whole(AttentionWork work) {
+// after: what this thread will read next, or null.
+inline void attend_whole(AttentionWork work, const void* after) {
   work.take_queries();
   for (int64_t chunk = 0; chunk < work.chunks(); chunk++) {
-    work.attend_chunk(chunk);
+    work.attend_chunk(chunk, chunk + 1 < work.chunks() ? work.keys_of(chunk + 1) : after);
     const AttentionBlock& b = work.block;
     for (int64_t r = 0; r < b.rows; r++) {
       if (work.sees(r, chunk)) fold_chunk(work.folded, r, chunk, b.highest[r], b.total[r], b.o + r * b.stride, b.stride);
@@ -390,7 +398,7 @@ inline int64_t partial_floats(int64_t stride) {
 inline void attend_part(AttentionWork work, int64_t chunk, float* partial) {
   if (chunk >= work.chunks()) return;
   work.take_queries();
-  work.attend_chunk(chunk);
+  work.attend_chunk(chunk, nullptr);
   const AttentionBlock& b = work.block;
   const int64_t size = partial_floats(b.stride);
   for (int64_t r = 0; r < b.rows; r++) {
@@ -426,7 +434,10 @@ inline void attention(const AttentionArgs& args, Queue& queue) {
   const bool fits = tasks * chunks * floats * 4 <= static_cast<int64_t>(kJobScratchBytes);
   if (chunks <= 1 || tasks >= 3 * threads || threads == 1 || !fits) {
     pool.parallel_for(tasks, [&](int64_t index, int thread) {
-      attend_whole(AttentionWork(args, plan.group, plan.task(index, blocks), pool.scratch(thread)));
+      std::byte* scratch = pool.scratch(thread);
+      // The threads take tasks in turn, so that this one's next is likely to be `threads` further.
+      const auto work = [&](int64_t i) { return AttentionWork(args, plan.group, plan.task(i, blocks), scratch); };
+      attend_whole(work(index), index + threads < tasks ? work(index + threads).keys_of(0) : nullptr);
     });
     return;
   }

@@ -9,6 +9,8 @@
 //   many rows  x is packed into blocks of rows, [k][rows of the block], so that a tile reads it as one stream; each panel then
 //              meets all blocks while it is in L2, and the next panel is prefetched meanwhile
 
+#include "panel_ranges.inl.h"
+
 constexpr int kPanelVectors = kPanelRows / kLanes;
 
 // The tile of the many-rows path is kTileRows rows by kTileVectors vectors; the sums and two vectors of weights per k must fit
@@ -24,9 +26,6 @@ constexpr int kFewRows = kTileRows < 8 ? kTileRows : 8;
 
 // Bytes of x that the many-rows path packs at a time.
 constexpr int64_t kPackedBytes = static_cast<int64_t>(kScratchBytes);
-// Bytes of weights that make a task of the few-rows path worth handing out.
-constexpr int64_t kStreamBytes = 64 << 10;
-
 struct Gemm {
   const float* x;        // [., k]
   const int32_t* order;  // row r reads x[order[r] / order_divisor], or x[r] when null
@@ -41,8 +40,8 @@ struct Gemm {
   float scale;  // multiplies the sums
   Activation activation;
   // Derived once per call.
-  int64_t chunk_rows;               // rows that one task takes at most
-  int64_t few_panels, many_panels;  // panels that one task takes on either path
+  int64_t chunk_rows;  // rows that one task takes at most
+  Guided few, many;    // panels that one task takes on either path
 
   const float* row(int64_t r) const { return x + (order != nullptr ? order[r] / order_divisor : r) * k; }
 };
@@ -292,20 +291,20 @@ inline void many_rows(const Gemm& gemm, int64_t r, int64_t rows, const Weight* w
   }
 }
 
-// How one group's rows and panels are cut into tasks: chunks of rows, and groups of panels within each.
+// How one group's rows and panels are cut into tasks: chunks of rows, and ranges of panels within each.
 struct Cut {
-  int64_t rows, chunks, panel_groups, panels_each;
-  int64_t tasks() const { return chunks * panel_groups; }
+  int64_t rows, chunks, ranges;
+  const Guided* panels;
+  int64_t tasks() const { return chunks * ranges; }
 };
 
+inline Cut cut_rows(int64_t rows, int64_t chunk_rows, const Guided& panels) {
+  return {rows, (rows + chunk_rows - 1) / chunk_rows, panels.ranges(), &panels};
+}
+
 inline Cut cut_group(const Gemm& gemm, int64_t group) {
-  Cut cut;
-  cut.rows = gemm.offsets[group + 1] - gemm.offsets[group];
-  cut.chunks = (cut.rows + gemm.chunk_rows - 1) / gemm.chunk_rows;
-  const bool few = cut.rows <= kFewRows || gemm.chunk_rows <= kFewRows;
-  cut.panels_each = few ? gemm.few_panels : gemm.many_panels;
-  cut.panel_groups = (gemm.panels + cut.panels_each - 1) / cut.panels_each;
-  return cut;
+  const int64_t rows = gemm.offsets[group + 1] - gemm.offsets[group];
+  return cut_rows(rows, gemm.chunk_rows, rows <= kFewRows || gemm.chunk_rows <= kFewRows ? gemm.few : gemm.many);
 }
 
 // One task: rows [r, r + rows), all of one group, times `panels` panels from w on, the first of which is the group's number
@@ -324,14 +323,12 @@ inline GemmTask find_task(const Gemm& gemm, int64_t task) {
     if (task < cut.tasks()) break;
     task -= cut.tasks();
   }
-  const int64_t chunk = task / cut.panel_groups, first = split(cut.rows, chunk, cut.chunks);
-  const int64_t panel = task % cut.panel_groups * cut.panels_each;
+  const int64_t chunk = task / cut.ranges, first = split(cut.rows, chunk, cut.chunks);
   GemmTask found;
   found.r = gemm.offsets[group] + first;
   found.rows = split(cut.rows, chunk + 1, cut.chunks) - first;
-  found.panel = panel;
-  found.panels = panel + cut.panels_each < gemm.panels ? cut.panels_each : gemm.panels - panel;
-  found.w = gemm.weight + (group * gemm.panels + panel) * panel_bytes(gemm.dtype, gemm.k);
+  cut.panels->range(task % cut.ranges, &found.panel, &found.panels);
+  found.w = gemm.weight + (group * gemm.panels + found.panel) * panel_bytes(gemm.dtype, gemm.k);
   return found;
 }
 
@@ -371,10 +368,10 @@ inline void run_gemm(Gemm gemm, ThreadPool& pool) {
   const int64_t packable = kPackedBytes / (gemm.k > 0 ? gemm.k * 4 : 4);
   const int64_t fair = clamp((rows + threads - 1) / threads, 8 * kTileRows, kPackedBytes);
   gemm.chunk_rows = packable < kTileRows ? kFewRows : fair < packable ? fair : packable;
-  gemm.few_panels = (kStreamBytes / (panel_bytes(gemm.dtype, gemm.k) + 1) / 4 + 1) * 4;
+  gemm.few = streamed_ranges(gemm.panels, threads, panel_bytes(gemm.dtype, gemm.k));
   // Packing a chunk costs as much as multiplying it by one panel, so a task takes 16 panels or more where threads allow.
   const int64_t panels = chunk_panels(gemm);
-  gemm.many_panels = clamp(panels / (threads * 8), clamp(panels / threads, 1, 16), 64);
+  gemm.many = even_ranges(gemm.panels, threads, clamp(panels / (threads * 8), clamp(panels / threads, 1, 16), 64));
   const int64_t tasks = task_count(gemm);
   pool.parallel_for(tasks, [&gemm, &pool](int64_t task, int thread) {
     float* scratch = reinterpret_cast<float*>(pool.scratch(thread));

@@ -24,7 +24,7 @@ constexpr int kQuantTileRows = 4, kQuantTileVectors = 2;
 // From so many rows of a chunk on, an int4 panel is made an int8 panel in the thread's scratch before it meets them.
 constexpr int64_t kExpandRows = 32;
 // How far ahead the only tile of a panel fetches.
-constexpr int64_t kQuantStreamAhead = 2048;  // bytes
+constexpr int64_t kQuantStreamAhead = 4096;  // bytes
 // Bytes of quantised rows that one task takes: they stay in the second-level cache while panels pass.
 constexpr int64_t kQuantChunkBytes = 512 << 10;
 
@@ -34,7 +34,7 @@ struct QuantisedGemm {
   int64_t first, last;  // rows of the pass
   int64_t quantise_tasks, rows_per_task;
   int64_t done = 0;  // quantise tasks that are; shared by the threads
-  int64_t chunk_rows, few_panels, many_panels;
+  int64_t chunk_rows;
 };
 
 // One panel's place for a tile: int8 or int4 blocks from some vector of columns on.
@@ -196,13 +196,8 @@ inline void quantised_rows_times_panels(const QuantisedGemm& q, int64_t r, int64
 inline Cut cut_quantised(const QuantisedGemm& q, int64_t group, int64_t* first) {
   const int64_t begin = q.gemm.offsets[group], end = q.gemm.offsets[group + 1];
   *first = begin > q.first ? begin : q.first;
-  Cut cut;
-  cut.rows = (end < q.last ? end : q.last) - *first;
-  if (cut.rows < 0) cut.rows = 0;
-  cut.chunks = (cut.rows + q.chunk_rows - 1) / q.chunk_rows;
-  cut.panels_each = cut.rows <= kQuantTileRows ? q.few_panels : q.many_panels;
-  cut.panel_groups = (q.gemm.panels + cut.panels_each - 1) / cut.panels_each;
-  return cut;
+  const int64_t last = end < q.last ? end : q.last, rows = last > *first ? last - *first : 0;
+  return cut_rows(rows, q.chunk_rows, rows <= kQuantTileRows ? q.gemm.few : q.gemm.many);
 }
 
 inline void quantised_task(const QuantisedGemm& q, int64_t task, char* scratch) {
@@ -214,10 +209,10 @@ inline void quantised_task(const QuantisedGemm& q, int64_t task, char* scratch) 
     if (task < cut.tasks()) break;
     task -= cut.tasks();
   }
-  const int64_t chunk = task / cut.panel_groups;
+  const int64_t chunk = task / cut.ranges;
   const int64_t first = split(cut.rows, chunk, cut.chunks), count = split(cut.rows, chunk + 1, cut.chunks) - first;
-  const int64_t panel = task % cut.panel_groups * cut.panels_each;
-  const int64_t panels = panel + cut.panels_each < gemm.panels ? cut.panels_each : gemm.panels - panel;
+  int64_t panel, panels;
+  cut.panels->range(task % cut.ranges, &panel, &panels);
   const char* w = gemm.weight + (group * gemm.panels + panel) * panel_bytes(gemm.dtype, gemm.k);
   quantised_rows_times_panels(q, begin + first, count, w, panel, panels, scratch);
 }
@@ -235,7 +230,7 @@ inline void wait_until_quantised(const QuantisedGemm& q) {
 
 // Rows [q.first, q.last), which the job's scratch holds.
 inline void run_quantised_pass(QuantisedGemm& q, ThreadPool& pool) {
-  const Gemm& gemm = q.gemm;
+  Gemm& gemm = q.gemm;
   const int64_t threads = pool.threads(), rows = q.last - q.first, row_bytes = quantised_row_bytes(gemm.k);
   q.rows_per_task = kTaskBytes / (gemm.k * 4 + 1) + 1;
   q.quantise_tasks = (rows + q.rows_per_task - 1) / q.rows_per_task;
@@ -243,13 +238,10 @@ inline void run_quantised_pass(QuantisedGemm& q, ThreadPool& pool) {
   const int64_t cached = kQuantChunkBytes / row_bytes > kQuantTileRows ? kQuantChunkBytes / row_bytes : kQuantTileRows;
   const int64_t fair = clamp((rows + threads - 1) / threads, 8 * kQuantTileRows, rows + 8 * kQuantTileRows);
   q.chunk_rows = fair < cached ? fair : cached;
-  q.few_panels = (kStreamBytes / (panel_bytes(gemm.dtype, gemm.k) + 1) / 4 + 1) * 4;
+  gemm.few = streamed_ranges(gemm.panels, threads, panel_bytes(gemm.dtype, gemm.k));
   int64_t panels = 0;
-  for (int64_t g = 0, first; g < gemm.groups; g++) {
-    q.many_panels = 1;
-    panels += cut_quantised(q, g, &first).chunks * gemm.panels;
-  }
-  q.many_panels = clamp(panels / (threads * 8), clamp(panels / threads, 1, 16), 64);
+  for (int64_t g = 0, first; g < gemm.groups; g++) panels += cut_quantised(q, g, &first).chunks * gemm.panels;
+  gemm.many = even_ranges(gemm.panels, threads, clamp(panels / (threads * 8), clamp(panels / threads, 1, 16), 64));
   int64_t tasks = q.quantise_tasks;
   for (int64_t g = 0, first; g < gemm.groups; g++) tasks += cut_quantised(q, g, &first).tasks();
   pool.parallel_for(tasks, [&q, &pool](int64_t task, int thread) {

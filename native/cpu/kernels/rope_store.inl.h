@@ -31,11 +31,28 @@ inline void place_tokens(const RopeStoreArgs& args, RopeBlock& block) {
   }
 }
 
-inline void rotate_queries(const RopeStoreArgs& args, int64_t t) {
+// Query heads [first, last).
+inline void rotate_queries(const RopeStoreArgs& args, int64_t t, int64_t first, int64_t last) {
   const int64_t hq = args.q->shape[1], d = args.q->shape[2], j = d / 2, width = (hq + 2 * args.cache->kv_heads) * d;
-  for (int64_t head = 0; head < hq; head++) {
+  for (int64_t head = first; head < last; head++) {
     rotate(args.qkv->f32() + t * width + head * d, args.cosine->f32() + t * j, args.sine->f32() + t * j, j,
            args.q->f32() + (t * hq + head) * d);
+  }
+}
+
+// Asks for the lines that a head's keys and values will be written to. A key's elements lie in D lines, which decoding finds in
+// memory; stores wait for them one after the other, prefetches do not.
+template <class E>
+void fetch_head(const RopeStoreArgs& args, const RopeBlock& block, int64_t head) {
+  const KvView& kv = *args.cache;
+  E* cache = static_cast<E*>(kv.data);
+  constexpr int64_t line = 64 / static_cast<int64_t>(sizeof(E));
+  for (int64_t i = 0; i < block.count; i++) {
+    const E* values = cache + kv_values(kv, args.layer, block.page[i], head) + block.row[i] * kv.head_dim;
+    for (int64_t e = 0; e < kv.head_dim; e += line) __builtin_prefetch(values + e, 1);
+    if (i > 0 && block.page[i] == block.page[i - 1] && block.row[i] % line != 0) continue;  // the same lines as the token before
+    const E* keys = cache + kv_keys(kv, args.layer, block.page[i], head) + block.row[i];
+    for (int64_t e = 0; e < kv.head_dim; e++) __builtin_prefetch(keys + e * kv.page_size, 1);
   }
 }
 
@@ -48,6 +65,7 @@ void store_heads(const RopeStoreArgs& args, const RopeBlock& block, int64_t firs
   E* cache = static_cast<E*>(kv.data);
   E* rotated = reinterpret_cast<E*>(block.scratch);
   const int64_t d = kv.head_dim, j = d / 2, hq = args.q->shape[1], width = (hq + 2 * kv.kv_heads) * d;
+  fetch_head<E>(args, block, first);
   for (int64_t i = 0; i < block.count; i++) {
     const int64_t t = block.first + i;
     const float* k = args.qkv->f32() + t * width + hq * d;
@@ -65,6 +83,7 @@ void store_heads(const RopeStoreArgs& args, const RopeBlock& block, int64_t firs
     }
   }
   for (int64_t head = first; head < last; head++) {
+    if (head + 1 < last) fetch_head<E>(args, block, head + 1);
     E* keys[RopeBlock::kTokens];
     for (int64_t i = 0; i < block.count; i++) keys[i] = cache + kv_keys(kv, args.layer, block.page[i], head) + block.row[i];
     const E* from = rotated + (head - first) * RopeBlock::kTokens * d;
@@ -76,22 +95,25 @@ void store_heads(const RopeStoreArgs& args, const RopeBlock& block, int64_t firs
 
 inline void rope_store(const RopeStoreArgs& args, Queue& queue) {
   ThreadPool& pool = static_cast<ThreadPool&>(queue);
-  const int64_t tokens = args.q->shape[0], heads = args.cache->kv_heads, d = args.cache->head_dim;
-  const int64_t at_once = RopeBlock::kKeyBytes / (RopeBlock::kTokens * d * 4);  // heads whose keys fit the scratch
-  pool.parallel_for((tokens + RopeBlock::kTokens - 1) / RopeBlock::kTokens, [&](int64_t task, int thread) {
+  const int64_t tokens = args.q->shape[0], heads = args.cache->kv_heads, d = args.cache->head_dim,
+                group = args.q->shape[1] / heads;
+  const int64_t blocks = (tokens + RopeBlock::kTokens - 1) / RopeBlock::kTokens;
+  // Heads of one task: those whose keys fit the scratch, and fewer where blocks of tokens do not occupy the threads.
+  const int64_t most = RopeBlock::kKeyBytes / (RopeBlock::kTokens * d * 4);
+  const int64_t parts = blocks < pool.threads() ? pool.threads() : 1, fair = (heads + parts - 1) / parts;
+  const int64_t at_once = fair < most ? fair : most, head_tasks = (heads + at_once - 1) / at_once;
+  pool.parallel_for(blocks * head_tasks, [&](int64_t task, int thread) {
     RopeBlock block;
-    block.first = task * RopeBlock::kTokens;
+    block.first = task / head_tasks * RopeBlock::kTokens;
     block.count = block.first + RopeBlock::kTokens < tokens ? RopeBlock::kTokens : tokens - block.first;
     block.scratch = pool.scratch(thread);
+    const int64_t first = task % head_tasks * at_once, last = first + at_once < heads ? first + at_once : heads;
     place_tokens(args, block);
-    for (int64_t i = 0; i < block.count; i++) rotate_queries(args, block.first + i);
-    for (int64_t head = 0; head < heads; head += at_once) {
-      const int64_t last = head + at_once < heads ? head + at_once : heads;
-      if (args.cache->dtype == DType::kF32) {
-        store_heads<float>(args, block, head, last);
-      } else {
-        store_heads<uint16_t>(args, block, head, last);
-      }
+    for (int64_t i = 0; i < block.count; i++) rotate_queries(args, block.first + i, first * group, last * group);
+    if (args.cache->dtype == DType::kF32) {
+      store_heads<float>(args, block, first, last);
+    } else {
+      store_heads<uint16_t>(args, block, first, last);
     }
   });
 }

@@ -26,14 +26,8 @@ inline std::vector<cuda::GemmKernel> kernels_for(DType dtype) {
 constexpr DType kWeightTypes[] = {DType::kF32, DType::kBf16, DType::kI8, DType::kI4};
 // The chip that a kernel is chosen for.
 inline cuda::CudaQueue queue_for(cuda::GemmKernel kernel, int multiprocessors) {
-#if SIMT_EMULATED
-  return cuda::CudaQueue(nullptr, multiprocessors, kernel == cuda::GemmKernel::kSm90 ? 90 : 86);
-#else
-  int major = 0, minor = 0;
-  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
-  cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0);
-  return cuda::CudaQueue(nullptr, multiprocessors, 10 * major + minor);
-#endif
+  const bool hopper = !SIMT_EMULATED || kernel == cuda::GemmKernel::kSm90;
+  return cuda::CudaQueue(nullptr, multiprocessors, hopper ? newest_capability() : 86);
 }
 inline bool runs_on(cuda::GemmKernel kernel, const cuda::CudaQueue& queue) {
   if (kernel == cuda::GemmKernel::kSm90) return queue.compute_capability() == 90;

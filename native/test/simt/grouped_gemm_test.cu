@@ -171,22 +171,27 @@ MOEPP_TEST(simt_grouped_gemm_keeps_rows_apart) {
 }
 
 // The op itself, with the kernel that it chooses.
+static void expect_op(int64_t tokens, DType dtype, int capability) {
+  GroupedSetup setup({tokens, 2, 4, 64, 24, true, true, 1.0f, Routing::kUneven}, dtype);
+  const GroupedGemmArgs args = setup.args(setup.weight.for_cuda);
+  cuda::CudaQueue queue(nullptr, 2, capability);
+  const GemmKernel chosen = cuda::choose_gemm(cuda::gemm_of(args), queue);
+  const std::string label = describe(chosen, dtype, setup.c);
+  cuda::grouped_gemm(args, queue);
+  finish(queue, label);
+  GroupedGemmArgs reference = setup.args(setup.weight.for_cpu);
+  const std::vector<float> as_bf16 = rounded(setup.x.data(), setup.x.size());
+  Tensor x = setup.xt;
+  if (rounds_activations(chosen)) x.data = const_cast<float*>(as_bf16.data());
+  reference.x = &x;
+  const std::string wrong = check_grouped_gemm(reference, sample(setup.rows(), 40), sample(24, 24), Inputs::kExact);
+  EXPECT_MESSAGE(wrong.empty(), label + wrong);
+}
+
 MOEPP_TEST(simt_grouped_gemm_op) {
-  for (int64_t tokens : {0, 1, 6, 20}) {
-    for (DType dtype : kWeightTypes) {
-      GroupedSetup setup({tokens, 2, 4, 64, 24, true, true, 1.0f, Routing::kUneven}, dtype);
-      const GroupedGemmArgs args = setup.args(setup.weight.for_cuda);
-      cuda::CudaQueue queue = queue_for(GemmKernel::kF32, 2);
-      const GemmKernel chosen = cuda::choose_gemm(cuda::gemm_of(args), queue);
-      cuda::grouped_gemm(args, queue);
-      finish(queue, "");
-      GroupedGemmArgs reference = setup.args(setup.weight.for_cpu);
-      const std::vector<float> as_bf16 = rounded(setup.x.data(), setup.x.size());
-      Tensor x = setup.xt;
-      if (rounds_activations(chosen)) x.data = const_cast<float*>(as_bf16.data());
-      reference.x = &x;
-      const std::string wrong = check_grouped_gemm(reference, sample(setup.rows(), 40), sample(24, 24), Inputs::kExact);
-      EXPECT_MESSAGE(wrong.empty(), describe(chosen, dtype, setup.c) + wrong);
+  for (const int capability : compute_capabilities()) {
+    for (const int64_t tokens : {0, 1, 6, 20, 200}) {
+      for (const DType dtype : kWeightTypes) expect_op(tokens, dtype, capability);
     }
   }
 }

@@ -66,7 +66,8 @@ static void expect_norm_route(const NormRouteCase& c) {
   NormRouteInputs in(c);
   NormRouteOutputs fused(c, c.t), apart(c, c.t), uncounted(c, c.t);
   Shared<unsigned> counters(cuda::CudaQueue::kCounters, 0u);
-  cuda::CudaQueue queue(nullptr, kMultiprocessors), bare(nullptr, kMultiprocessors);
+  const int capability = newest_capability();
+  cuda::CudaQueue queue(nullptr, kMultiprocessors, capability), bare(nullptr, kMultiprocessors, capability);
   queue.set_counters(counters.data());
   with_args(c, in, fused, 0, c.t, [&](const NormRouteTopKArgs& args) {
     run_op(cuda::norm_route_top_k, args, queue, label);

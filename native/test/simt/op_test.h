@@ -23,7 +23,7 @@ void run_op(void (*op)(const Args&, Queue&), const Args& args, cuda::CudaQueue& 
 }
 template <class Args>
 void run_op(void (*op)(const Args&, Queue&), const Args& args, const std::string& label) {
-  cuda::CudaQueue queue(nullptr, kMultiprocessors);
+  cuda::CudaQueue queue(nullptr, kMultiprocessors, newest_capability());
   run_op(op, args, queue, label);
 }
 

@@ -22,7 +22,7 @@ static void expect_rms_norm(const RmsNormCase& c, float scale) {
   const Tensor wt = tensor(weight.data(), DType::kF32, {c.h});
   Tensor st = tensor(sum.data(), DType::kF32, {c.t, c.h}), ot = tensor(out.data(), DType::kF32, {c.t, c.h});
   const RmsNormArgs args = {&xt, c.delta ? &dt : nullptr, &wt, c.sum ? &st : nullptr, &ot, 1e-6f};
-  cuda::CudaQueue queue(nullptr, 4);
+  cuda::CudaQueue queue(nullptr, 4, newest_capability());
   cuda::rms_norm(args, queue);
   const simt::Error error = queue.take_error();
   EXPECT_MESSAGE(error == simt::kSuccess, simt::error_text(error));
@@ -59,7 +59,7 @@ MOEPP_TEST(simt_rms_norm_of_nothing_and_of_nan) {
   const Tensor none = tensor(x.data(), DType::kF32, {0, 40}), xt = tensor(x.data(), DType::kF32, {2, 40});
   const Tensor wt = tensor(weight.data(), DType::kF32, {40});
   Tensor nothing = tensor(out.data(), DType::kF32, {0, 40}), ot = tensor(out.data(), DType::kF32, {2, 40});
-  cuda::CudaQueue queue(nullptr, 4);
+  cuda::CudaQueue queue(nullptr, 4, newest_capability());
   cuda::rms_norm({&none, nullptr, &wt, nullptr, &nothing, 1e-6f}, queue);
   EXPECT(out[0] == 5.0f && queue.take_error() == simt::kSuccess);
   const RmsNormArgs args = {&xt, nullptr, &wt, nullptr, &ot, 1e-6f};

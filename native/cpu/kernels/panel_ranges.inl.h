@@ -1,0 +1,43 @@
+// How the panels of a GEMM are handed out to threads.
+
+// Bytes of weights that make a range of streamed panels worth handing out.
+constexpr int64_t kStreamBytes = 64 << 10;
+
+// How the panels of a group are handed out in ranges of at least `least` and at most `most`. While these allow, the
+// first `threads` ranges take half of the panels, the next half of the rest, and so on: so a thread reads long stretches of
+// memory, and all end at about the same time.
+struct Guided {
+  int64_t panels, threads, least, most;
+
+  // Of the ranges of the round that begins at panel `begin`. Even where it can be, as panels are taken two at once.
+  int64_t size(int64_t begin) const {
+    const int64_t fair = (panels - begin) / (2 * threads) / 2 * 2;
+    return fair < least ? least : fair > most ? most : fair;
+  }
+  int64_t ranges() const {
+    int64_t count = 0;
+    for (int64_t begin = 0; begin < panels; begin += size(begin) * threads) {
+      const int64_t left = (panels - begin + size(begin) - 1) / size(begin);
+      count += left < threads ? left : threads;
+    }
+    return count;
+  }
+  void range(int64_t i, int64_t* first, int64_t* count) const {
+    int64_t begin = 0;
+    for (; i >= threads; i -= threads) begin += size(begin) * threads;
+    const int64_t each = size(begin);
+    *first = begin + i * each;
+    *count = *first + each < panels ? each : panels - *first;
+  }
+};
+
+// Ranges of about half of the rest, for weights that are streamed.
+inline Guided streamed_ranges(int64_t panels, int64_t threads, int64_t panel_bytes) {
+  const int64_t least = (kStreamBytes / (panel_bytes + 1) / 2 + 1) * 2;
+  return {panels, threads, least, panels > least ? panels : least};
+}
+
+// Ranges of the same size.
+inline Guided even_ranges(int64_t panels, int64_t threads, int64_t each) {
+  return {panels, threads, each, each};
+}
