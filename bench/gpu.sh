@@ -97,7 +97,9 @@ has_node() {
 
 status=0
 if [ -n "$tests_only" ]; then
-  "$program" test --gpu || status=1
+  "$program" test --gpu
+  status=$?
+  [ $status = 2 ] && exit 2  # CUDA finds no GPU that it can use
   if has_node; then
     typescript_tests || status=1
   else
