@@ -288,7 +288,8 @@ async function compileAll({ files, architectures }, folder) {
 
 const options = parse(process.argv.slice(2))
 if (spawnSync('nvcc', ['--version']).error) {
-  console.log('sass-check: nvcc was not found; nothing was checked')
+  const skipped = 'no CUDA kernel was compiled for GPUs, no machine code was looked at'
+  console.log(`sass-check: ${options.ifNvcc ? 'SKIPPED' : 'failed'}: nvcc was not found; ${skipped}`)
   process.exit(options.ifNvcc ? 0 : 1)
 }
 const folder = mkdtempSync(join(tmpdir(), 'moepp-sass-'))

@@ -1,7 +1,7 @@
 // moepp-native bench [--device=cpu|cuda] [--isa=avx512] [--threads=2] [--seconds=0.5] [--layers=24] [--check] [--tiny] [name]
 // Every bench (or those whose name holds `name`) on every device: the CPU with every instruction set (or one) and 1, 2, 4 ...
-// threads (or one number), and the first GPU. --layers is of whole decode steps: 24 on a GPU, 2 on the CPU, whose
-// weights are in memory once for each. --check checks the kernels and times nothing; --tiny takes small sizes.
+// threads (or one number), and the first GPU. --layers is of whole decode steps: 24 on a GPU, or as many as fit, and
+// 2 on the CPU. --check checks the kernels and times nothing; --tiny takes small sizes.
 //
 // moepp-native bench expert-forward ... is described in expert_forward.cc.
 #include <algorithm>
@@ -48,6 +48,17 @@ static bool starts_with(const char* text, const char* beginning, const char** re
   return std::strncmp(text, beginning, length) == 0;
 }
 
+static Sizes sizes_for(Device& device, bool tiny, const Options& options) {
+  if (tiny) return tiny_sizes();
+  Sizes sizes = device.uses_host_memory() ? Sizes() : gpu_sizes();
+  // 0.62 GB of weights and, for 64 sequences, 0.23 of cache.
+  constexpr int64_t kLayerBytes = 900'000'000;
+  if (!device.uses_host_memory())
+    sizes.decode_layers = std::clamp<int64_t>(device.info().free_bytes / kLayerBytes, 1, sizes.decode_layers);
+  if (options.layers > 0) sizes.decode_layers = options.layers;
+  return sizes;
+}
+
 int run_benches(int argc, char** argv) {
   if (argc > 0 && std::strcmp(argv[0], "expert-forward") == 0) return run_expert_forward(argc - 1, argv + 1);
   Options options;
@@ -78,9 +89,7 @@ int run_benches(int argc, char** argv) {
   bool ok = true;
   for (const Target& target : targets(options)) {
     print_heading(target, options.check_only);
-    Sizes sizes = tiny ? tiny_sizes() : target.device->uses_host_memory() ? Sizes() : gpu_sizes();
-    if (options.layers > 0) sizes.decode_layers = options.layers;
-    Run run(target.device, sizes, options);
+    Run run(target.device, sizes_for(*target.device, tiny, options), options);
     for (const Bench& bench : registry()) {
       if (std::strstr(bench.name, options.name.c_str()) != nullptr) bench.run(run);
     }

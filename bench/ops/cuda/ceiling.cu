@@ -105,7 +105,9 @@ class CudaCeiling final : public Ceiling {
 
   double gb_s() override {
     if (memory_ == nullptr) return 0.0;
-    const double seconds = seconds_of(device_, 1, [&](int64_t) {
+    // So many that the start of the first and the wait for the last do not show.
+    constexpr int64_t kCopies = SIMT_EMULATED ? 1 : 16;
+    const double seconds = seconds_of(device_, kCopies, [&](int64_t) {
       launch(ceiling::copy_all, 8, ceiling::kThreads, 0, reinterpret_cast<const float4*>(memory_),
              reinterpret_cast<float4*>(memory_ + kCopyBytes), kCopyBytes / 16);
     });
@@ -116,13 +118,14 @@ class CudaCeiling final : public Ceiling {
     if (memory_ == nullptr) return 0.0;
     const bool tensor_cores = weights != DType::kF32 && queue_.compute_capability() >= 80;
     if (tensor_cores && queue_.compute_capability() == 90) return wgmma_gflop_s();
-    constexpr int kRounds = SIMT_EMULATED ? 2 : 4096, kBlocks = 4;
+    constexpr int kBlocks = 4;
+    const int rounds = SIMT_EMULATED ? 2 : tensor_cores ? 4096 : 16384;  // a millisecond or so
     const double seconds = seconds_of(device_, 1, [&](int64_t) {
       launch(tensor_cores ? ceiling::multiply_tiles : ceiling::multiply_add, kBlocks, ceiling::kThreads, 0,
-             reinterpret_cast<float*>(memory_), kRounds, -1.0f);
+             reinterpret_cast<float*>(memory_), rounds, -1.0f);
     });
     const double of_thread = tensor_cores ? ceiling::kChains * 4096.0 / 32.0 : 4.0 * ceiling::kChains;
-    return 1e-9 * of_thread * kRounds * kBlocks * ceiling::kThreads * queue_.multiprocessors() / seconds;
+    return 1e-9 * of_thread * rounds * kBlocks * ceiling::kThreads * queue_.multiprocessors() / seconds;
   }
 
  private:

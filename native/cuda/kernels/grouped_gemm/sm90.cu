@@ -65,7 +65,8 @@ struct Held {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
       const bool there = from[i] != nullptr && k + half * 4 < g.k;
-      v[i][half] = there ? *reinterpret_cast<const float4*>(from[i] + k + half * 4) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+      v[i][half] =
+          there ? simt::load_l2(reinterpret_cast<const float4*>(from[i] + k + half * 4)) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     }
   }
   SIMT_DEVICE void store(simt::bf16* tile, int i) const {

@@ -41,6 +41,14 @@ SIMT_DEVICE uint4 load_stream(const uint4* p, uint64_t l2_policy) {
 #endif
 }
 
+// 16 bytes from L2 on, past L1, that an earlier kernel wrote, which may have ended since this one started: for activations that a
+// block reads once. The compiler keeps it behind wait_for_dependencies, and is free otherwise. PTX: ld.global.cg.
+SIMT_DEVICE float4 load_l2(const float4* p) {
+  float4 v;
+  asm volatile("ld.global.cg.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "l"(p));
+  return v;
+}
+
 // Brings the line that holds p into L2. PTX: prefetch.
 SIMT_DEVICE void prefetch_l2(const void* p) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
