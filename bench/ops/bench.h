@@ -49,8 +49,6 @@ class Ceiling {
   virtual double gb_s() = 0;                  // the CPU reads memory that no cache holds, a GPU copies: bytes read + written
   virtual double gflop_s(DType weights) = 0;  // multiply-adds in registers, two operations each, for weights of this type
 };
-// Products of AMX tiles of bf16 or of bytes, thousand millions of operations a second; only where the set "amx" is available.
-double tile_gop_s(bool bytes, Queue& queue);
 std::unique_ptr<Ceiling> cpu_ceiling(const std::string& isa, Queue& queue);
 std::unique_ptr<Ceiling> cuda_ceiling(Device& device);  // null in a build without CUDA
 

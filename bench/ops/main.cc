@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "bench.h"
+#include "cpu/compute_peaks.h"
 #include "expert_forward.h"
 
 namespace moepp::bench {
@@ -33,13 +34,9 @@ static void print_heading(const Target& target, bool check_only) {
   }
   std::printf("\n");
   if (check_only || device.info().isa != "amx") return;
-  double bf16 = 0.0, bytes = 0.0;
-  for (int i = 0; i < 20; i++) {
-    bf16 = std::max(bf16, tile_gop_s(false, device.queue()));
-    bytes = std::max(bytes, tile_gop_s(true, device.queue()));
-  }
-  // A bf16 weight meets the three parts of an f32 activation.
-  std::printf("tiles: %.0f GFLOP/s bf16, a third of it %.0f; %.0f GOP/s int8\n", bf16, bf16 / 3.0, bytes);
+  std::vector<cpu::ComputePeak> peaks;
+  if (!cpu::measure_compute_peaks(device.info().threads, "amx", &peaks).ok()) return;
+  for (const auto& [name, rate] : peaks) std::printf("%s: %.0f GOP/s\n", name, 1e-9 * rate);
 }
 
 static bool starts_with(const char* text, const char* beginning, const char** rest) {

@@ -11,6 +11,8 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+
+#include "tile_products.h"
 #elif defined(__ARM_NEON)
 #include <arm_neon.h>
 #endif
@@ -50,10 +52,12 @@ constexpr int kPasses = 5;
 
 struct Loop {
   const char* name;
-  const char* isas;  // whose kernels use the instruction, each between two spaces
-  int operations;    // of one instruction
+  const char* isas;   // whose kernels use the instruction, each between two spaces
+  double operations;  // of one run
   uint64_t (*run)();
 };
+
+constexpr double kChainSteps = kRounds * kChains;  // instructions of one run of MOEPP_PEAK's loops
 
 #if defined(__x86_64__)
 #define MOEPP_STEP_512(sum, a, b) sum = _mm512_fmadd_ps(a, b, sum)
@@ -69,22 +73,27 @@ MOEPP_PEAK(scalar, , __m128, _mm_set1_ps, MOEPP_STEP_128)
 
 // Another instruction is one line here and one loop above.
 static const Loop kLoops[] = {
-    {"f32_fma", " amx avx512vnni avx512 ", 32, &run_avx512},
-    {"int8_vnni", " amx avx512vnni ", 128, &run_avx512vnni},
-    {"f32_fma", " avxvnni avx2 ", 16, &run_avx2},
-    {"int8_vnni", " avxvnni ", 64, &run_avxvnni},
-    {"f32_fma", " scalar ", 8, &run_scalar},
+    {"f32_fma", " amx avx512vnni avx512 ", 32 * kChainSteps, &run_avx512},
+    {"int8_vnni", " amx avx512vnni ", 128 * kChainSteps, &run_avx512vnni},
+    {"f32_fma", " avxvnni avx2 ", 16 * kChainSteps, &run_avx2},
+    {"int8_vnni", " avxvnni ", 64 * kChainSteps, &run_avxvnni},
+    {"f32_fma", " scalar ", 8 * kChainSteps, &run_scalar},
+#if defined(MOEPP_HAS_AMX)
+    // An f32 activation is three bf16 parts, and a bf16 weight meets each of them.
+    {"bf16_amx", " amx ", bf16_tile_operations() / 3.0, &multiply_bf16_tiles},
+    {"int8_amx", " amx ", int8_tile_operations(), &multiply_int8_tiles},
+#endif
 };
 #elif defined(__ARM_NEON)
 #define MOEPP_SET1_NEON(x) vdupq_n_f32(static_cast<float>(x))
 #define MOEPP_STEP_NEON(sum, a, b) sum = vfmaq_f32(sum, a, b)
 MOEPP_PEAK(neon, , float32x4_t, MOEPP_SET1_NEON, MOEPP_STEP_NEON)
-static const Loop kLoops[] = {{"f32_fma", " neondot neon scalar ", 8, &run_neon}};
+static const Loop kLoops[] = {{"f32_fma", " neondot neon scalar ", 8 * kChainSteps, &run_neon}};
 #else
 #define MOEPP_SET1_SCALAR(x) static_cast<double>(x)
 #define MOEPP_STEP_SCALAR(sum, a, b) sum = sum * a + b
 MOEPP_PEAK(scalar, , double, MOEPP_SET1_SCALAR, MOEPP_STEP_SCALAR)
-static const Loop kLoops[] = {{"f32_fma", " scalar ", 2, &run_scalar}};
+static const Loop kLoops[] = {{"f32_fma", " scalar ", 2 * kChainSteps, &run_scalar}};
 #endif
 
 static double rate_of(const Loop& loop, ThreadPool& pool) {
@@ -95,7 +104,7 @@ static double rate_of(const Loop& loop, ThreadPool& pool) {
     const auto start = std::chrono::steady_clock::now();
     pool.parallel_for(tasks, [&](int64_t, int) { sink.fetch_xor(loop.run(), std::memory_order_relaxed); });
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-    best = std::max(best, static_cast<double>(tasks * kRounds * kChains * loop.operations) / seconds.count());
+    best = std::max(best, static_cast<double>(tasks) * loop.operations / seconds.count());
   }
   return best;
 }

@@ -9,7 +9,7 @@
 namespace moepp::cpu {
 
 struct ComputePeak {
-  const char* name;              // of the instruction: "f32_fma", "int8_vnni"
+  const char* name;              // of the instruction: "f32_fma", "int8_vnni", "bf16_amx" (of f32 activations), "int8_amx"
   double operations_per_second;  // a multiply-add counts as two
 };
 
