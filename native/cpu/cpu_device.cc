@@ -4,6 +4,7 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <new>
 
 #include "../device.h"
 #include "../platform.h"
@@ -19,14 +20,18 @@ namespace moepp {
 namespace cpu {
 namespace {
 
-// One pool for each number of threads, shared by all devices that ask for it.
+// One pool for each number of threads, shared by all devices that ask for it; null without memory for it.
 std::shared_ptr<ThreadPool> shared_pool(int threads) {
   static std::mutex mutex;
   static std::map<int, std::weak_ptr<ThreadPool>> pools;
   const std::lock_guard<std::mutex> lock(mutex);
   std::shared_ptr<ThreadPool> pool = pools[threads].lock();
   if (pool == nullptr) {
-    pool = std::make_shared<ThreadPool>(threads);
+    try {
+      pool = std::make_shared<ThreadPool>(threads);
+    } catch (const std::bad_alloc&) {
+      return nullptr;
+    }
     pools[threads] = pool;
   }
   return pool;
@@ -34,7 +39,7 @@ std::shared_ptr<ThreadPool> shared_pool(int threads) {
 
 class CpuDevice final : public Device {
  public:
-  CpuDevice(int threads, const Isa& isa) : pool_(shared_pool(threads)), isa_(isa) {}
+  CpuDevice(std::shared_ptr<ThreadPool> pool, const Isa& isa) : pool_(std::move(pool)), isa_(isa) {}
 
   DeviceInfo info() const override { return {"cpu", isa_.name, pool_->threads(), processor_model()}; }
   const Kernels& kernels() const override { return *isa_.kernels; }
@@ -155,7 +160,11 @@ Status open_cpu_device(int threads, const std::string& isa, std::shared_ptr<Devi
   std::string names;
   for (const cpu::Isa& candidate : cpu::available_isas()) {
     if (wanted == candidate.name) {
-      *device = std::make_shared<cpu::CpuDevice>(threads > 0 ? threads : cpu::available_threads(), candidate);
+      const int count = threads > 0 ? threads : cpu::available_threads();
+      std::shared_ptr<cpu::ThreadPool> pool = cpu::shared_pool(count);
+      if (pool == nullptr)
+        return Status::error(Code::kOutOfMemory, "what " + std::to_string(count) + " threads work in could not be allocated");
+      *device = std::make_shared<cpu::CpuDevice>(std::move(pool), candidate);
       return {};
     }
     names += std::string(names.empty() ? "" : ", ") + candidate.name;

@@ -3,9 +3,9 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <exception>
 #include <mutex>
 #include <new>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -40,6 +40,10 @@ void pause() {
 #endif
 }
 
+struct AlignedDelete {
+  void operator()(std::byte* data) const { ::operator delete(data, std::align_val_t{64}); }
+};
+
 }  // namespace
 
 struct ThreadPool::State {
@@ -52,7 +56,7 @@ struct ThreadPool::State {
   alignas(64) std::atomic<int> parked{0};
   std::mutex parking;
   std::condition_variable wake;
-  std::byte* scratch = nullptr;
+  std::unique_ptr<std::byte, AlignedDelete> scratch;
   std::vector<std::thread> workers;
 
   bool has_news(uint64_t seen) const {
@@ -131,19 +135,19 @@ struct ThreadPool::State {
 
 ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
   State* state = state_.get();
+  // All that may throw comes before the first worker. Pages that no kernel touches are never backed by memory.
+  const size_t bytes = static_cast<size_t>(threads) * kScratchBytes + kJobScratchBytes;
+  state->scratch.reset(static_cast<std::byte*>(::operator new(bytes, std::align_val_t{64})));
+  state->workers.reserve(static_cast<size_t>(threads) - 1);
   try {
     for (int thread = 1; thread < threads; thread++) state->workers.emplace_back([state, thread] { state->work(thread); });
-  } catch (const std::system_error&) {
+  } catch (const std::exception&) {
     // The system refuses more threads: go on with those that started.
   }
-  // Pages that no kernel touches are never backed by memory.
-  state->scratch = static_cast<std::byte*>(
-      ::operator new((state->workers.size() + 1) * kScratchBytes + kJobScratchBytes, std::align_val_t{64}));
 }
 
 ThreadPool::~ThreadPool() {
   state_->stop();
-  ::operator delete(state_->scratch, std::align_val_t{64});
 }
 
 int ThreadPool::threads() const {
@@ -167,7 +171,7 @@ void ThreadPool::parallel_for(int64_t tasks, void (*run)(const void*, int64_t, i
 }
 
 std::byte* ThreadPool::scratch(int thread) {
-  return state_->scratch + kJobScratchBytes + static_cast<size_t>(thread) * kScratchBytes;
+  return state_->scratch.get() + kJobScratchBytes + static_cast<size_t>(thread) * kScratchBytes;
 }
 
 void ThreadPool::wait_a_little(int pauses) {
@@ -179,7 +183,7 @@ void ThreadPool::wait_a_little(int pauses) {
 }
 
 std::byte* ThreadPool::job_scratch() {
-  return state_->scratch;
+  return state_->scratch.get();
 }
 
 }  // namespace moepp::cpu

@@ -17,7 +17,8 @@ constexpr size_t kJobScratchBytes = size_t{32} << 20;
 
 class ThreadPool final : public Queue {
  public:
-  // threads >= 1, the caller included: threads - 1 workers are started, or as many as the system grants.
+  // threads >= 1, the caller included: threads - 1 workers are started, or as many as the system grants. Throws std::bad_alloc
+  // when there is no memory for what the threads work in.
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
