@@ -1,6 +1,7 @@
 // The CPU as a device: memory, the shared thread pool, and the packing of weights.
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstring>
 #include <map>
 #include <mutex>
@@ -90,6 +91,11 @@ class CpuDevice final : public Device {
   Isa isa_;
 };
 
+// A model that loads shares its threads with models that run: it gives them back so often, for whose turn comes (thread_pool.h).
+constexpr auto kLoadingTurn = std::chrono::milliseconds(10);
+// What a thread loads at a time: 0.2 ms of bf16 rows, 8 ms of int4 panels.
+constexpr int64_t kBatchElements = 256 << 10;
+
 // Packs panels [first, last), counted over all groups, and drops the rows they were made of. Returns the first row that cannot be
 // quantised, or -1.
 int64_t pack_panels(const StackedRows& rows, const WeightSpec& spec, Layout layout, int64_t first, int64_t last,
@@ -126,11 +132,9 @@ Status CpuDevice::load_weight(const WeightSpec& spec, Layout layout, void* data,
   const bool panels = layout != Layout::kRows;
   const int64_t unit_bytes = panels ? panel_bytes(spec.dtype, rows.length()) : rows.length() * dtype_size(spec.dtype);
   const int64_t units = panels ? weight_bytes(spec, layout) / std::max<int64_t>(1, unit_bytes) : rows.count();
-  const int64_t batch = std::max<int64_t>(1, (int64_t{1} << 20) / std::max<int64_t>(1, unit_bytes));
-  std::atomic<int64_t> bad_row{-1};
-  pool_->parallel_for((units + batch - 1) / batch, [&](int64_t task, int) {
-    if (control.is_cancelled() || bad_row.load(std::memory_order_relaxed) >= 0) return;
-    const int64_t first = task * batch, last = std::min(units, first + batch);
+  const int64_t batch = std::max<int64_t>(1, kBatchElements / std::max<int64_t>(1, rows.length() * (panels ? kPanelRows : 1)));
+  std::atomic<int64_t> next{0}, bad_row{-1};
+  const auto load = [&](int64_t first, int64_t last) {
     if (panels) {
       const int64_t bad = pack_panels(rows, spec, layout, first, last, target);
       if (bad >= 0) bad_row.store(bad, std::memory_order_relaxed);
@@ -142,7 +146,19 @@ Status CpuDevice::load_weight(const WeightSpec& spec, Layout layout, void* data,
       rows.drop(first, last);
     }
     control.add((last - first) * unit_bytes);
-  });
+  };
+  const auto has_more = [&] {
+    return next.load(std::memory_order_relaxed) < units && bad_row.load(std::memory_order_relaxed) < 0 && !control.is_cancelled();
+  };
+  while (has_more()) {
+    pool_->parallel_for(pool_->threads(), [&](int64_t, int) {
+      const auto end = std::chrono::steady_clock::now() + kLoadingTurn;
+      do {
+        const int64_t first = next.fetch_add(batch, std::memory_order_relaxed);
+        if (first < units) load(first, std::min(units, first + batch));
+      } while (has_more() && std::chrono::steady_clock::now() < end);
+    });
+  }
   if (control.is_cancelled()) return Status::error(Code::kAborted, "loading was cancelled");
   const int64_t bad = bad_row.load(std::memory_order_relaxed);
   if (bad < 0) return {};
