@@ -4,6 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { cpus, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { type AddonFile, packageRoot, platformName, prebuilds } from './addon-file.js'
+import { readBandwidthOf } from './bench/ceilings.js'
 import { loadBinding } from './binding.js'
 import { findGpu } from './device.js'
 
@@ -88,7 +89,7 @@ function glibcVersion(): string | null {
 }
 
 async function diagnoseCpu(): Promise<CpuDiagnosis> {
-  const { Device, processor, readBandwidth } = loadBinding()
+  const { Device, processor } = loadBinding()
   const { isas, cgroupThreads } = processor()
   const device = new Device('cpu')
   const { isa, threads, model } = device.info()
@@ -100,7 +101,7 @@ async function diagnoseCpu(): Promise<CpuDiagnosis> {
     threads,
     threadsReason: threadsReason(threads, cgroupThreads),
     memoryBytes: totalmem(),
-    readBytesPerSecond: await readBandwidth(threads),
+    readBytesPerSecond: await readBandwidthOf(threads)(),
   }
 }
 
