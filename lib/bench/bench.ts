@@ -14,8 +14,6 @@ export interface BenchOptions {
   readonly workloads: readonly Workload[]
   readonly repetitions: number
   readonly load: LoadOptions
-  /** Instruction set of the CPU, if it is not to be the best. */
-  readonly isa?: string
   readonly signal?: AbortSignal
   /** After each workload. */
   readonly onResult?: (result: BenchResult) => void
@@ -59,7 +57,7 @@ export async function bench(options: BenchOptions): Promise<BenchReport> {
     ...(signal && { signal }),
   })
   const started = performance.now()
-  const { runner, config } = await loadParts(options.model, load, options.isa)
+  const { runner, config } = await loadParts(options.model, load)
   const loadSeconds = (performance.now() - started) / 1000
   try {
     const { device, weightBytes, matrixType: dtype, kvCacheDtype } = runner.info()
