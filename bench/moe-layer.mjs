@@ -5,7 +5,7 @@
 //   npm run bench -- moe-layer [7b] [--taus=0.1,0.25,0.5,0.75,1] [--tokens=512,2048] [--dtype=bfloat16] [--threads=2]
 //     [--repetitions=15]
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { availableParallelism, tmpdir } from 'node:os'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { openCheckpoint } from '../dist/checkpoint/checkpoint.js'
 import { parseConfig } from '../dist/config.js'
@@ -15,6 +15,7 @@ import { flag, STD, synthetic, syntheticArguments } from './synthetic.mjs'
 import { toBf16 } from './synthetic-random.mjs'
 import { meanLogits, routerRows } from './synthetic-routing.mjs'
 import { config, ffnShare, SHAPES, ZERO_COMPUTATION_EXPERTS } from './synthetic-shapes.mjs'
+import { threadsOf } from './threads.mjs'
 
 const ROUTER = 'model.layers.0.mlp.moe.gate.wg.weight'
 
@@ -52,7 +53,7 @@ const list = (flagName, fallback) => (flag(args, flagName) ?? fallback).split(',
 const taus = list('taus', '0.1,0.25,0.5,0.75,1')
 const counts = list('tokens', '512,2048')
 const dtype = flag(args, 'dtype') ?? 'bfloat16'
-const threads = Number(flag(args, 'threads') ?? availableParallelism())
+const threads = threadsOf(args)
 const repetitions = Number(flag(args, 'repetitions') ?? 15)
 if (!Object.hasOwn(MATRIX_DTYPES, dtype)) {
   throw new RangeError(`--dtype: expected one of ${Object.keys(MATRIX_DTYPES).join(', ')}, got ${dtype}`)

@@ -26,7 +26,8 @@ export class MoeLayer {
       },
       { sum: 'y', out: 'normalised' },
     )
-    const device = new (loadBinding().Device)('cpu', { threads })
+    const { Device, fastestIsa } = loadBinding()
+    const device = new Device('cpu', { threads, isa: fastestIsa(matrix === 'exact' ? 'bf16' : matrix) })
     const program = await device.compile(p.finish([sum, logits]))
     return new MoeLayer(device, program, config)
   }
