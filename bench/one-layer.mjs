@@ -15,20 +15,12 @@ export class MoeLayer {
     const shape = ['T', config.hiddenSize]
     const x = p.input('x', 'f32', shape)
     const { logits, route } = routeTokens(p, w, config, 0, { x, previousLogits: undefined })
-    const { sum } = moe(
-      p,
-      w,
-      config,
-      0,
-      {
-        residual: p.input('residual', 'f32', shape),
-        x,
-        route,
-        nextNorm: w.small('model.norm.weight', [config.hiddenSize]),
-      },
-      { sum: 'y', out: 'normalised' },
-    )
-    const device = new (loadBinding().Device)('cpu', { threads })
+    const residual = p.input('residual', 'f32', shape)
+    const nextNorm = w.small('model.norm.weight', [config.hiddenSize])
+    const names = { sum: 'y', out: 'normalised' }
+    const { sum } = moe(p, w, config, 0, { residual, x, route, nextNorm }, names)
+    const { Device, fastestIsa } = loadBinding()
+    const device = new Device('cpu', { threads, isa: fastestIsa(matrix === 'exact' ? 'bf16' : matrix) })
     const program = await device.compile(p.finish([sum, logits]))
     return new MoeLayer(device, program, config)
   }

@@ -9,8 +9,10 @@ import { findGpu } from './device.js'
 
 export interface CpuDiagnosis {
   readonly model: string
-  /** In use. */
+  /** In use for float32 and bfloat16. */
   readonly isa: string
+  /** In use for int8 and int4. */
+  readonly quantisedIsa: string
   /** Those of this build that the processor can run, best first. */
   readonly availableIsas: readonly string[]
   readonly threads: number
@@ -88,7 +90,7 @@ function glibcVersion(): string | null {
 }
 
 async function diagnoseCpu(): Promise<CpuDiagnosis> {
-  const { Device, processor, readBandwidth } = loadBinding()
+  const { Device, fastestIsa, processor, readBandwidth } = loadBinding()
   const { isas, cgroupThreads } = processor()
   const device = new Device('cpu')
   const { isa, threads, model } = device.info()
@@ -96,6 +98,7 @@ async function diagnoseCpu(): Promise<CpuDiagnosis> {
   return {
     model,
     isa,
+    quantisedIsa: fastestIsa('int8'),
     availableIsas: isas,
     threads,
     threadsReason: threadsReason(threads, cgroupThreads),
