@@ -94,7 +94,11 @@ await t.test('npm install --ignore-scripts in an empty folder, PATH holding node
   for (const text of ['LICENSE', 'THIRD_PARTY_NOTICES.md', 'CHANGELOG.md', 'SECURITY.md'])
     t.ok(existsSync(join(installed, text)), `${text} is in the package`)
   const map = JSON.parse(readFileSync(join(installed, 'dist', 'index.js.map'), 'utf8'))
-  t.equal(map.sourcesContent?.length, map.sources.length, 'source maps hold the sources, which are not in the package')
+  t.equal(
+    map.sourcesContent?.length,
+    map.sources.length,
+    'source maps hold the sources, which are not in the package',
+  )
 })
 
 await t.test('the same text as the checkout', async t => {
