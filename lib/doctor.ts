@@ -3,7 +3,14 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { cpus, totalmem } from 'node:os'
 import { join } from 'node:path'
-import { type AddonFile, packageRoot, platformName, prebuilds } from './addon-file.js'
+import {
+  type AddonFile,
+  glibcVersion,
+  namingVariable,
+  packageRoot,
+  platformName,
+  prebuilds,
+} from './addon-file.js'
 import { loadBinding } from './binding.js'
 import { findGpu } from './device.js'
 
@@ -64,7 +71,7 @@ export async function diagnose(): Promise<Diagnosis> {
     version: packageVersion(),
     node: process.versions.node,
     platform: platformName(),
-    glibc: glibcVersion(),
+    glibc: glibcVersion() ?? null,
   }
   try {
     const { path, origin } = loadBinding()
@@ -78,15 +85,13 @@ export async function diagnose(): Promise<Diagnosis> {
 function originReason(origin: AddonFile['origin']): string {
   const own = prebuilds(packageRoot()).some(file => file.startsWith(`${process.platform}-${process.arch}/`))
   const binary = own ? "goes before the package's binary" : 'this package has no binary for the platform'
-  if (origin === 'environment') return 'MOEPP_BINDING names it'
-  return origin === 'local build'
-    ? `built on this machine; ${binary}`
-    : "the package's binary for this platform"
-}
-
-function glibcVersion(): string | null {
-  const { header } = process.report.getReport() as { header?: { glibcVersionRuntime?: string } }
-  return header?.glibcVersionRuntime ?? null
+  const reasons: Record<AddonFile['origin'], string> = {
+    environment: `${namingVariable()} names it`,
+    'local build': `built on this machine; ${binary}`,
+    prebuild: "the package's binary for this platform",
+    'beside node': `found beside the node program; ${binary}`,
+  }
+  return reasons[origin]
 }
 
 async function diagnoseCpu(): Promise<CpuDiagnosis> {
