@@ -43,10 +43,11 @@ DeviceObject::DeviceObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
   int index = -1;
   if (name == "cpu") {
     const Napi::Value isa = options.Get("isa");
-    status = open_cpu_device(static_cast<int>(integer_of(options, "threads", 0)),
-                             isa.IsUndefined() ? std::string() : std::string(isa.ToString()), &device_);
+    const int threads = static_cast<int>(integer_of(options, "threads", 0));
+    const std::string isa_name = isa.IsUndefined() ? std::string() : std::string(isa.ToString());
+    status = status_of([&] { return open_cpu_device(threads, isa_name, &device_); });
   } else if (is_cuda_name(name, &index)) {
-    status = open_cuda_device(index, &device_);
+    status = status_of([&] { return open_cuda_device(index, &device_); });
   }
   if (!status.ok()) throw to_error(info.Env(), status);
 }

@@ -13,6 +13,18 @@
 
 namespace moepp::binding {
 
+// What `work` returns, or the status of what it throws: no exception but node-addon-api's own may reach Node.
+template <class Work>
+Status status_of(const Work& work) {
+  try {
+    return work();
+  } catch (const std::bad_alloc&) {
+    return Status::error(Code::kOutOfMemory, "out of memory");
+  } catch (const std::exception& error) {
+    return Status::error(Code::kDevice, error.what());
+  }
+}
+
 // Runs `work` on a thread of libuv's pool, then settles the promise on the main thread: with what `finish` returns, or
 // rejected with the error of the status. `finish` runs on the main thread in both cases.
 class PromiseWorker : public Napi::AsyncWorker {
@@ -31,15 +43,7 @@ class PromiseWorker : public Napi::AsyncWorker {
   PromiseWorker(Napi::Env env, Work work, Finish finish)
       : AsyncWorker(env), work_(std::move(work)), finish_(std::move(finish)), deferred_(Napi::Promise::Deferred::New(env)) {}
 
-  void Execute() override {
-    try {
-      status_ = work_();
-    } catch (const std::bad_alloc&) {
-      status_ = Status::error(Code::kOutOfMemory, "out of memory");
-    } catch (const std::exception& error) {
-      status_ = Status::error(Code::kDevice, error.what());
-    }
-  }
+  void Execute() override { status_ = status_of(work_); }
 
   // Also called while a worker thread is torn down, when no JavaScript can run: then there is nobody left to tell.
   void OnOK() override {

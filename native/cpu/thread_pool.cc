@@ -3,9 +3,9 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <exception>
 #include <mutex>
 #include <new>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -40,10 +40,37 @@ void pause() {
 #endif
 }
 
+// A lock that is taken in the order in which it was asked for: who runs one job after the other does not keep others out. Without
+// contention it is two atomic additions and asks nothing of the system.
+class Turns {
+ public:
+  void lock() {
+    const uint64_t ticket = next_.fetch_add(1, std::memory_order_seq_cst);
+    if (serving_.load(std::memory_order_seq_cst) == ticket) return;
+    std::unique_lock<std::mutex> lock(waiting_);
+    turn_.wait(lock, [&] { return serving_.load(std::memory_order_acquire) == ticket; });
+  }
+  void unlock() {
+    const uint64_t served = serving_.fetch_add(1, std::memory_order_seq_cst) + 1;
+    if (next_.load(std::memory_order_seq_cst) == served) return;  // who takes a ticket after this look sees its number served
+    { std::lock_guard<std::mutex> lock(waiting_); }               // a caller between its last look and its wait holds the mutex
+    turn_.notify_all();
+  }
+
+ private:
+  std::atomic<uint64_t> next_{0}, serving_{0};
+  std::mutex waiting_;
+  std::condition_variable turn_;
+};
+
+struct AlignedDelete {
+  void operator()(std::byte* data) const { ::operator delete(data, std::align_val_t{64}); }
+};
+
 }  // namespace
 
 struct ThreadPool::State {
-  std::mutex callers;  // held for a whole job
+  Turns callers;  // one has the turn for a whole job
   void (*run)(const void*, int64_t, int) = nullptr;
   const void* context = nullptr;
   int64_t tasks = 0;
@@ -52,7 +79,7 @@ struct ThreadPool::State {
   alignas(64) std::atomic<int> parked{0};
   std::mutex parking;
   std::condition_variable wake;
-  std::byte* scratch = nullptr;
+  std::unique_ptr<std::byte, AlignedDelete> scratch;
   std::vector<std::thread> workers;
 
   bool has_news(uint64_t seen) const {
@@ -131,19 +158,19 @@ struct ThreadPool::State {
 
 ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
   State* state = state_.get();
+  // All that may throw comes before the first worker. Pages that no kernel touches are never backed by memory.
+  const size_t bytes = static_cast<size_t>(threads) * kScratchBytes + kJobScratchBytes;
+  state->scratch.reset(static_cast<std::byte*>(::operator new(bytes, std::align_val_t{64})));
+  state->workers.reserve(static_cast<size_t>(threads) - 1);
   try {
     for (int thread = 1; thread < threads; thread++) state->workers.emplace_back([state, thread] { state->work(thread); });
-  } catch (const std::system_error&) {
+  } catch (const std::exception&) {
     // The system refuses more threads: go on with those that started.
   }
-  // Pages that no kernel touches are never backed by memory.
-  state->scratch = static_cast<std::byte*>(
-      ::operator new((state->workers.size() + 1) * kScratchBytes + kJobScratchBytes, std::align_val_t{64}));
 }
 
 ThreadPool::~ThreadPool() {
   state_->stop();
-  ::operator delete(state_->scratch, std::align_val_t{64});
 }
 
 int ThreadPool::threads() const {
@@ -153,7 +180,7 @@ int ThreadPool::threads() const {
 void ThreadPool::parallel_for(int64_t tasks, void (*run)(const void*, int64_t, int), const void* context) {
   if (tasks <= 0) return;
   State& state = *state_;
-  std::lock_guard<std::mutex> lock(state.callers);
+  const std::lock_guard<Turns> turn(state.callers);
   if (tasks == 1 || state.workers.empty()) {
     for (int64_t task = 0; task < tasks; task++) run(context, task, 0);
     return;
@@ -167,7 +194,7 @@ void ThreadPool::parallel_for(int64_t tasks, void (*run)(const void*, int64_t, i
 }
 
 std::byte* ThreadPool::scratch(int thread) {
-  return state_->scratch + kJobScratchBytes + static_cast<size_t>(thread) * kScratchBytes;
+  return state_->scratch.get() + kJobScratchBytes + static_cast<size_t>(thread) * kScratchBytes;
 }
 
 void ThreadPool::wait_a_little(int pauses) {
@@ -179,7 +206,7 @@ void ThreadPool::wait_a_little(int pauses) {
 }
 
 std::byte* ThreadPool::job_scratch() {
-  return state_->scratch;
+  return state_->scratch.get();
 }
 
 }  // namespace moepp::cpu

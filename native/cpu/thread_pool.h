@@ -17,7 +17,8 @@ constexpr size_t kJobScratchBytes = size_t{32} << 20;
 
 class ThreadPool final : public Queue {
  public:
-  // threads >= 1, the caller included: threads - 1 workers are started, or as many as the system grants.
+  // threads >= 1, the caller included: threads - 1 workers are started, or as many as the system grants. Throws std::bad_alloc
+  // when there is no memory for what the threads work in.
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -26,7 +27,8 @@ class ThreadPool final : public Queue {
   int threads() const;
 
   // Calls run(context, task, thread) once for every task in [0, tasks), thread in [0, threads()), and returns when all are
-  // done. Tasks are handed out in ascending order, one at a time. Jobs of several callers are done one after another.
+  // done. Tasks are handed out in ascending order, one at a time. Jobs of several callers are done one after another,
+  // in the order in which they were asked for.
   // run must not throw, and must not start another job.
   void parallel_for(int64_t tasks, void (*run)(const void* context, int64_t task, int thread), const void* context);
 

@@ -4,11 +4,10 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
-#include <system_error>
-#include <thread>
 
 #include "cuda/staging.h"
 #include "cuda/weight_layout.h"
+#include "host_threads.h"
 #include "packed_blocks.h"
 #include "stacked_rows.h"
 
@@ -31,23 +30,6 @@ struct WeightShape {
 
 int64_t rows_at_once(int64_t row_bytes) {
   return std::max<int64_t>(1, kStagingBytes / std::max<int64_t>(1, row_bytes));
-}
-
-// body(i) for i in [first, last), on all processors; without threads that cannot be started.
-template <class Body>
-void parallel_for(int64_t first, int64_t last, const Body& body) {
-  std::atomic<int64_t> next{first};
-  const auto work = [&] {
-    for (int64_t i = next++; i < last; i = next++) body(i);
-  };
-  const int64_t helpers = std::min<int64_t>(std::thread::hardware_concurrency(), last - first) - 1;
-  std::vector<std::thread> threads;
-  try {
-    while (static_cast<int64_t>(threads.size()) < helpers) threads.emplace_back(work);
-  } catch (const std::system_error&) {
-  }
-  work();
-  for (std::thread& thread : threads) thread.join();
 }
 
 // f32 and bf16, a stretch of rows at a time.
@@ -94,6 +76,7 @@ Status load_blocks(const Loading& to, const ReadBlock& read_block) {
   auto* target = static_cast<std::byte*>(to.data);
   std::byte* staged = nullptr;
   Staging staging(to.stream);
+  HostThreads pool(available_threads());
   const auto send = [&](int64_t bytes) {
     MOEPP_CHECK(to.check(staging.send(target, bytes)));
     target += bytes;
@@ -105,7 +88,8 @@ Status load_blocks(const Loading& to, const ReadBlock& read_block) {
       MOEPP_CHECK(to.cancelled());
       const int64_t last = std::min(stored, first + at_once), bytes = (last - first) * row_bytes;
       MOEPP_CHECK(to.check(staging.next(bytes, &staged)));
-      parallel_for(first, last, [&](int64_t place) {
+      pool.parallel_for(last - first, [&](int64_t task, int) {
+        const int64_t place = first + task;
         const int64_t row = weight_row_at(to.layout, shape.rows, place), index = group * shape.rows + row;
         const auto read = [&](int64_t b, Block* block) {
           *block = {};

@@ -1,8 +1,5 @@
-// What AMX tiles could get wrong and the tests of all instruction sets would not see: the ends of buffers (no sanitizer watches
-// tile loads), values that do not split into three bf16, and tiles left configured.
-#include <sys/mman.h>
-#include <unistd.h>
-
+// What AMX tiles could get wrong and the tests of all instruction sets would not see: values that do not split into three bf16,
+// and tiles left configured.
 #include <cfloat>
 #include <vector>
 
@@ -17,53 +14,6 @@ namespace moepp::test {
 
 using cpu::Isa;
 using cpu::ThreadPool;
-
-// n elements that end where a page begins that nobody may touch.
-template <class T>
-class Fenced {
- public:
-  explicit Fenced(int64_t n) {
-    const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE)), bytes = static_cast<size_t>(n) * sizeof(T);
-    const size_t usable = (bytes + page - 1) / page * page;
-    mapped_ = usable + page;
-    base_ = static_cast<char*>(mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-    mprotect(base_ + usable, page, PROT_NONE);
-    data_ = reinterpret_cast<T*>(base_ + usable - bytes);
-  }
-  ~Fenced() { munmap(base_, mapped_); }
-  Fenced(const Fenced&) = delete;
-  Fenced& operator=(const Fenced&) = delete;
-  T* data() { return data_; }
-
- private:
-  char* base_;
-  size_t mapped_;
-  T* data_;
-};
-
-MOEPP_TEST(linear_stays_within_its_buffers) {
-  ThreadPool two(2);
-  for (const Isa& isa : cpu::available_isas()) {
-    for (int64_t inputs : {1, 2, 15, 31, 32, 33, 63, 64, 65, 96, 1543}) {
-      for (int64_t outputs : {1, 32, 33, 64, 65, 97, 129}) {
-        const int64_t bytes = cpu::panel_count(Layout::kPanels, outputs) * cpu::panel_bytes(DType::kBf16, inputs);
-        Fenced<char> weight(bytes);
-        fill_panels(weight.data(), DType::kBf16, Layout::kPanels, 1, outputs, inputs, 5, 1.0f);
-        for (int64_t tokens : {1, 2, 15, 16, 17, 33, 130}) {
-          Fenced<float> x(tokens * inputs), out(tokens * outputs);
-          fill(x.data(), tokens * inputs, 6);
-          const Tensor xt = tensor(x.data(), DType::kF32, {tokens, inputs});
-          const Tensor wt = tensor(weight.data(), DType::kBf16, {outputs, inputs}, Layout::kPanels);
-          Tensor ot = tensor(out.data(), DType::kF32, {tokens, outputs});
-          const LinearArgs args = {&xt, &wt, &ot, Activation::kNone};
-          isa.kernels->linear(args, two);
-          const std::string wrong = check_linear(args, sample(tokens, 2), sample(outputs, 2));
-          EXPECT_MESSAGE(wrong.empty(), std::string(isa.name) + ": " + wrong);
-        }
-      }
-    }
-  }
-}
 
 static const Isa* amx() {
   for (const Isa& isa : cpu::available_isas()) {

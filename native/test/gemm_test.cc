@@ -83,6 +83,26 @@ MOEPP_TEST(linear_matches_reference) {
   }
 }
 
+// More threads than this machine has processors, than there are panels, and not a divisor of either.
+MOEPP_TEST(linear_has_the_same_bits_with_many_threads) {
+  ThreadPool one(1), five(5), sixteen(16);
+  for (const Isa& isa : cpu::available_isas()) {
+    for (DType dtype : {DType::kF32, DType::kBf16, DType::kI8, DType::kI4}) {
+      for (const LinearCase& c : {LinearCase{1, 300, 2000}, {3, 61, 75}, {13, 64, 520}, {70, 300, 200}, {250, 70, 163}}) {
+        LinearSetup setup(c, dtype);
+        isa.kernels->linear(setup.args(Activation::kNone), one);
+        const std::vector<float> expected(setup.out.data(), setup.out.data() + setup.out.size());
+        for (ThreadPool* pool : {&five, &sixteen}) {
+          fill(setup.out.data(), setup.out.size(), 3);
+          isa.kernels->linear(setup.args(Activation::kNone), *pool);
+          EXPECT_MESSAGE(same_bits(expected.data(), setup.out.data(), expected.size() * 4),
+                         describe(isa, dtype, c) + std::to_string(pool->threads()) + " threads differ");
+        }
+      }
+    }
+  }
+}
+
 MOEPP_TEST(linear_keeps_rows_apart) {
   ThreadPool two(2);
   for (const Isa& isa : cpu::available_isas()) {

@@ -142,6 +142,25 @@ MOEPP_TEST(grouped_gemm_matches_reference) {
   }
 }
 
+MOEPP_TEST(grouped_gemm_has_the_same_bits_with_many_threads) {
+  ThreadPool one(1), five(5), sixteen(16);
+  for (const Isa& isa : cpu::available_isas()) {
+    for (DType dtype : {DType::kF32, DType::kBf16, DType::kI8, DType::kI4}) {
+      for (const GroupedCase& c : {kCases[4], kCases[8], kCases[10], kCases[11]}) {
+        GroupedSetup setup(c, dtype);
+        isa.kernels->grouped_gemm(setup.args(), one);
+        const std::vector<float> expected(setup.out.data(), setup.out.data() + setup.rows() * c.columns);
+        for (ThreadPool* pool : {&five, &sixteen}) {
+          fill(setup.out.data(), setup.out.size(), 5);
+          isa.kernels->grouped_gemm(setup.args(), *pool);
+          EXPECT_MESSAGE(same_bits(expected.data(), setup.out.data(), expected.size() * 4),
+                         describe(isa, dtype, c) + std::to_string(pool->threads()) + " threads differ");
+        }
+      }
+    }
+  }
+}
+
 MOEPP_TEST(grouped_gemm_keeps_rows_apart) {
   ThreadPool two(2);
   for (const Isa& isa : cpu::available_isas()) {

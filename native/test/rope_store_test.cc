@@ -18,7 +18,8 @@ static int64_t changed(const Guarded<unsigned char>& cache, const std::vector<un
   return count;
 }
 
-static void run_rope_store(const Backend& backend, const RopeStoreCase& c, DType dtype) {
+// The cache and the queries that come of it.
+static std::vector<unsigned char> run_rope_store(const Backend& backend, const RopeStoreCase& c, DType dtype) {
   PagedStep step(c.sequences, c.page_size);
   const int64_t t = step.tokens, width = (c.hq + 2 * c.hkv) * c.d;
   KvView kv = {nullptr, dtype, 2, step.pages, c.page_size, c.hkv, c.d};
@@ -40,19 +41,39 @@ static void run_rope_store(const Backend& backend, const RopeStoreCase& c, DType
   expect_intact(label, cache);
   // Poison is a NaN, which no token's element is: each element written has changed.
   EXPECT_MESSAGE(changed(cache, before, size) == t * c.hkv * 2 * c.d, label + ": touched another token's element");
+  std::vector<unsigned char> bytes(cache.data(), cache.data() + cache.size());
+  const auto* queries = reinterpret_cast<const unsigned char*>(q.data());
+  bytes.insert(bytes.end(), queries, queries + 4 * q.size());
+  return bytes;
 }
 
+static const RopeStoreCase kCases[] = {{1, 1, 2, 16, {{0, 1}}},
+                                       {3, 3, 20, 16, {{0, 5}, {15, 3}, {0, 0}, {31, 1}}},
+                                       {4, 2, 48, 32, {{30, 40}, {0, 17}}},
+                                       {16, 16, 96, 64, {{100, 1}, {63, 1}, {64, 1}}},
+                                       {2, 1, 256, 16, {{7, 33}}}};
+
 MOEPP_TEST(rope_store) {
-  const RopeStoreCase cases[] = {{1, 1, 2, 16, {{0, 1}}},
-                                 {3, 3, 20, 16, {{0, 5}, {15, 3}, {0, 0}, {31, 1}}},
-                                 {4, 2, 48, 32, {{30, 40}, {0, 17}}},
-                                 {16, 16, 96, 64, {{100, 1}, {63, 1}, {64, 1}}},
-                                 {2, 1, 256, 16, {{7, 33}}}};
   for_each_backend([&](const Backend& backend) {
-    for (const RopeStoreCase& c : cases) {
+    for (const RopeStoreCase& c : kCases) {
       for (DType dtype : {DType::kF32, DType::kBf16}) run_rope_store(backend, c, dtype);
     }
   });
+}
+
+MOEPP_TEST(rope_store_has_the_same_bits_with_many_threads) {
+  cpu::ThreadPool one(1), five(5), sixteen(16);
+  for (const cpu::Isa& isa : cpu::available_isas()) {
+    for (const RopeStoreCase& c : kCases) {
+      for (DType dtype : {DType::kF32, DType::kBf16}) {
+        const std::vector<unsigned char> expected = run_rope_store({*isa.kernels, one, isa.name}, c, dtype);
+        for (cpu::ThreadPool* pool : {&five, &sixteen}) {
+          EXPECT_MESSAGE(run_rope_store({*isa.kernels, *pool, isa.name}, c, dtype) == expected,
+                         std::string(isa.name) + ": " + std::to_string(pool->threads()) + " threads differ");
+        }
+      }
+    }
+  }
 }
 
 }  // namespace moepp::test

@@ -82,6 +82,33 @@ MOEPP_TEST(thread_pool_serves_concurrent_callers) {
   EXPECT(overlaps == 0);
 }
 
+// A caller with one job does not wait for more of another's long series than the job that runs, and the next if that one asked
+// before. Of 21 times most must be so: the system may stop this thread just before it asks.
+MOEPP_TEST(thread_pool_takes_callers_in_turn) {
+  ThreadPool pool(2);
+  std::atomic<bool> ended{false};
+  std::atomic<int> started{0};
+  std::thread series([&] {
+    while (!ended) {
+      pool.parallel_for(2, [&](int64_t task, int) {
+        if (task == 0) started++;
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      });
+    }
+  });
+  while (started < 3) std::this_thread::yield();
+  int prompt = 0;
+  for (int call = 0; call < 21; call++) {
+    const int before = started;
+    int within = 0;
+    pool.parallel_for(1, [&](int64_t, int) { within = started; });
+    if (within - before <= 1) prompt++;
+  }
+  ended = true;
+  series.join();
+  EXPECT_MESSAGE(prompt > 10, std::to_string(prompt) + " of 21 callers had the next turn");
+}
+
 MOEPP_TEST(thread_pool_is_destroyed_right_after_a_job) {
   for (int round = 0; round < 300; round++) {
     ThreadPool outer(2);

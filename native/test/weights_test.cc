@@ -1,9 +1,12 @@
 // Stored tensors: references into files are checked before a byte is read, whatever they claim.
 #include "weights.h"
 
+#include <atomic>
 #include <fstream>
 #include <iterator>
+#include <thread>
 
+#include "cpu/thread_pool.h"
 #include "small_model.h"
 #include "test.h"
 
@@ -102,6 +105,43 @@ MOEPP_TEST(weights_write_what_they_read) {
     }
   }
   unlink(path.c_str());
+}
+
+// Loading one large weight lets others' jobs through, again and again.
+MOEPP_TEST(weights_load_in_turns) {
+  constexpr int64_t kOutputs = 8192, kInputs = 1024;
+  const TemporaryFile file(kOutputs * kInputs);
+  WeightSpec spec;
+  spec.name = "weight";
+  spec.dtype = DType::kI4;
+  spec.shape = {kOutputs, kInputs};
+  TensorRef part = reference(file.path());
+  part.shape = spec.shape;
+  part.strides = {kInputs, 1};
+  part.byte_length = kOutputs * kInputs * 4;
+  spec.parts = {part};
+  std::shared_ptr<Device> device;
+  EXPECT(open_cpu_device(2, "scalar", &device).ok());
+  std::vector<std::byte> packed(static_cast<size_t>(device->weight_bytes(spec, Layout::kPanels)));
+  std::atomic<int64_t> done{0};
+  std::atomic<bool> loaded{false};
+  Control control;
+  control.done_bytes = &done;
+  std::thread loading([&] {
+    EXPECT(device->load_weight(spec, Layout::kPanels, packed.data(), control).ok());
+    loaded = true;
+  });
+  int turns = 0;
+  int64_t before = 0;
+  while (!loaded) {  // a turn counts when something was loaded since the one before, and something remains
+    static_cast<cpu::ThreadPool&>(device->queue()).parallel_for(1, [&](int64_t, int) {
+      if (done > before && done < static_cast<int64_t>(packed.size())) turns++;
+      before = done;
+    });
+  }
+  loading.join();
+  EXPECT(done == static_cast<int64_t>(packed.size()));
+  EXPECT_MESSAGE(turns >= 4, std::to_string(turns) + " turns");
 }
 
 }  // namespace moepp::test

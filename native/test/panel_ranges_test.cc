@@ -1,0 +1,34 @@
+// How a GEMM hands out its panels: each exactly once, in ascending ranges, whatever the number of panels and threads.
+#include <cstdint>
+
+#include "test.h"
+
+namespace moepp::test {
+
+namespace {
+#include "cpu/kernels/panel_ranges.inl.h"
+}
+
+static bool covers(const Guided& guided) {
+  int64_t next = 0;
+  for (int64_t i = 0; i < guided.ranges(); i++) {
+    int64_t first = -1, count = 0;
+    guided.range(i, &first, &count);
+    if (first != next || count < 1 || count > guided.most) return false;
+    next = first + count;
+  }
+  return next == guided.panels;
+}
+
+MOEPP_TEST(panel_ranges_hold_every_panel_once) {
+  for (int64_t threads : {1, 2, 3, 5, 16, 64}) {
+    for (int64_t panels = 1; panels <= 300; panels++) {
+      const std::string label = std::to_string(panels) + " panels, " + std::to_string(threads) + " threads";
+      for (int64_t bytes : {100, 2176, 8320, 1 << 20}) EXPECT_MESSAGE(covers(streamed_ranges(panels, threads, bytes)), label);
+      for (int64_t each : {1, 2, 7, 16, 64}) EXPECT_MESSAGE(covers(even_ranges(panels, threads, each)), label);
+      EXPECT_MESSAGE(covers({panels, threads, 2, 10}), label);
+    }
+  }
+}
+
+}  // namespace moepp::test

@@ -1,0 +1,29 @@
+/** A process that may not have the memory of its threads gets an error, not an end. */
+import { execFileSync } from 'node:child_process'
+import { join } from 'node:path'
+import t from 'tap'
+import { packageRoot } from '../../lib/addon-file.js'
+
+/** What 1024 threads work in is 2 GiB and more; Node itself needs less than one. */
+const LIMIT_KIB = 2 * 1024 * 1024
+
+t.test('a device without memory for its threads', { skip: process.platform !== 'linux' }, async t => {
+  const script = `
+    import { loadBinding } from ${JSON.stringify(join(packageRoot(), 'dist', 'binding.js'))}
+    const { Device } = loadBinding()
+    for (const options of [{ threads: 1024 }, { threads: 1024, isa: 'scalar' }, { threads: 1, isa: 'scalar' }]) {
+      try {
+        console.log(new Device('cpu', options).info().threads)
+      } catch ({ code, message }) {
+        console.log(code, message)
+      }
+    }
+  `
+  const output = execFileSync(
+    'sh',
+    ['-c', `ulimit -v ${LIMIT_KIB} && exec "$0" --input-type=module -e "$1"`, process.execPath, script],
+    { encoding: 'utf8' },
+  )
+  const refused = 'ERR_OUT_OF_MEMORY what 1024 threads work in could not be allocated\n'
+  t.equal(output, `${refused}${refused}1\n`)
+})
