@@ -163,11 +163,15 @@ export interface Binding {
     dtypes: readonly DType[],
     control?: Control,
   ): Promise<void>
-  /** Bytes per second that so many threads read from memory, measured now. */
-  readBandwidth(threads: number): Promise<number>
+  /**
+   * A function that measures the bytes per second that so many threads read from memory. As long as it lives it keeps the memory
+   * that it reads: `mostBytes`, or what is more than caches hold.
+   */
+  readBandwidth(threads: number, mostBytes: number): () => Promise<number>
   /**
    * Operations per second, a multiply-add counting as two, of each multiply-add instruction that kernels of `isa` may use
-   * and this processor has: `f32_fma`, `int8_vnni`, `bf16_amx`, `int8_amx`. By so many threads at once, measured now.
+   * and this processor has: `f32_fma`, `int8_madd`, `int8_dot`, `int8_vnni`, `bf16_amx`, `int8_amx`. By so many threads at once,
+   * measured now.
    */
   computePeaks(threads: number, isa: string): Promise<Readonly<Record<string, number>>>
   processor(): ProcessorInfo

@@ -11,6 +11,7 @@ import {
   platformName,
   prebuilds,
 } from './addon-file.js'
+import { readBandwidthOf } from './bench/ceilings.js'
 import { loadBinding } from './binding.js'
 import { findGpu } from './device.js'
 
@@ -95,7 +96,7 @@ function originReason(origin: AddonFile['origin']): string {
 }
 
 async function diagnoseCpu(): Promise<CpuDiagnosis> {
-  const { Device, fastestIsa, processor, readBandwidth } = loadBinding()
+  const { Device, fastestIsa, processor } = loadBinding()
   const { isas, cgroupThreads } = processor()
   const device = new Device('cpu')
   const { isa, threads, model } = device.info()
@@ -108,7 +109,7 @@ async function diagnoseCpu(): Promise<CpuDiagnosis> {
     threads,
     threadsReason: threadsReason(threads, cgroupThreads),
     memoryBytes: totalmem(),
-    readBytesPerSecond: await readBandwidth(threads),
+    readBytesPerSecond: await readBandwidthOf(threads)(),
   }
 }
 

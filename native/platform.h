@@ -53,6 +53,9 @@ class OutputFile {
 void* allocate_pages(int64_t bytes);
 void release_pages(void* data, int64_t bytes);
 
+// Bytes of the largest cache that the system tells of, or 0.
+int64_t last_level_cache_bytes();
+
 // What the processor calls itself, or "unknown".
 std::string processor_model();
 

@@ -114,6 +114,14 @@ void release_pages(void* data, int64_t bytes) {
   munmap(data, static_cast<size_t>(std::max<int64_t>(bytes, 1)));
 }
 
+int64_t last_level_cache_bytes() {
+#ifdef _SC_LEVEL3_CACHE_SIZE
+  return std::max<int64_t>(0, sysconf(_SC_LEVEL3_CACHE_SIZE));
+#else
+  return 0;
+#endif
+}
+
 std::string processor_model() {
 #if defined(__APPLE__)
   char name[256];

@@ -110,6 +110,10 @@ void release_pages(void* data, int64_t bytes) {
   VirtualFree(data, 0, MEM_RELEASE);
 }
 
+int64_t last_level_cache_bytes() {
+  return 0;
+}
+
 std::string processor_model() {
   char name[256] = "";
   DWORD size = sizeof(name);

@@ -19,6 +19,8 @@ namespace moepp::bench {
 
 double now();  // seconds of a steady clock
 
+void must(const Status& status);  // ends the process where it is not ok
+
 // Zeroed host memory, aligned to 2 MiB and on huge pages where the system gives them, as the device's own.
 class Buffer {
  public:

@@ -27,7 +27,7 @@ double now() {
 }
 
 // A device that fails leaves nothing to measure.
-static void must(const Status& status) {
+void must(const Status& status) {
   if (status.ok()) return;
   std::fprintf(stderr, "moepp-native: %s\n", status.message.c_str());
   std::exit(1);

@@ -14,16 +14,22 @@ export type MeasureCeilings = () => Promise<Ceilings | null>
 const INSTRUCTIONS: Readonly<Record<string, readonly string[]>> = {
   float32: ['f32_fma'],
   bfloat16: ['f32_fma', 'bf16_amx'],
-  int8: ['f32_fma', 'int8_vnni', 'int8_amx'],
-  int4: ['f32_fma', 'int8_vnni', 'int8_amx'],
+  int8: ['f32_fma', 'int8_madd', 'int8_dot', 'int8_vnni', 'int8_amx'],
+  int4: ['f32_fma', 'int8_madd', 'int8_dot', 'int8_vnni', 'int8_amx'],
+}
+
+/** Measures the bytes per second that so many threads read, from at most a quarter of the memory that is free now. */
+export function readBandwidthOf(threads: number): () => Promise<number> {
+  return loadBinding().readBandwidth(threads, Math.floor(process.availableMemory() / 4))
 }
 
 /** null for a device whose ceilings cannot be measured here. */
 export function ceilingsOf({ name, threads, isa }: DeviceInfo): MeasureCeilings {
   if (name !== 'cpu') return async () => null
-  const { readBandwidth, computePeaks } = loadBinding()
+  const readBandwidth = readBandwidthOf(threads)
+  const { computePeaks } = loadBinding()
   return async () => ({
-    readBandwidth: await readBandwidth(threads),
+    readBandwidth: await readBandwidth(),
     peaks: await computePeaks(threads, isa),
   })
 }

@@ -36,13 +36,30 @@ static Napi::Value write_tensors_async(const Napi::CallbackInfo& info) {
       [kept](Napi::Env finished, const Status&) -> Napi::Value { return finished.Undefined(); });
 }
 
-// readBandwidth(threads) -> Promise<number>: bytes per second that the threads read from memory.
-static Napi::Value read_bandwidth_async(const Napi::CallbackInfo& info) {
+constexpr int64_t kBytesRead = int64_t{2} << 30;  // of a measurement: 0.2 s of two cores' memory
+
+// readBandwidth(threads, mostBytes) -> () => Promise<number>: bytes per second that the threads read from memory, of which the
+// function keeps so much as long as it lives.
+static Napi::Value read_bandwidth(const Napi::CallbackInfo& info) {
+  struct Reader {
+    cpu::ThreadPool pool;
+    cpu::ReadBandwidth bandwidth;
+    Reader(int threads, int64_t most) : pool(threads), bandwidth(most) {}
+  };
   const int threads = info[0].ToNumber().Int32Value();
-  auto rate = std::make_shared<double>(0);
-  return PromiseWorker::start(
-      info.Env(), [threads, rate] { return cpu::measure_read_bandwidth(threads, rate.get()); },
-      [rate](Napi::Env env, const Status&) -> Napi::Value { return Napi::Number::New(env, *rate); });
+  const int64_t most = info[1].ToNumber().Int64Value();
+  std::shared_ptr<Reader> reader;
+  const Status status = status_of([&] {
+    reader = std::make_shared<Reader>(threads > 0 ? threads : cpu::available_threads(), most);
+    return Status{};
+  });
+  if (!status.ok()) throw to_error(info.Env(), status);
+  return Napi::Function::New(info.Env(), [reader](const Napi::CallbackInfo& call) -> Napi::Value {
+    auto rate = std::make_shared<double>(0);
+    return PromiseWorker::start(
+        call.Env(), [reader, rate] { return reader->bandwidth.measure(kBytesRead, reader->pool, rate.get()); },
+        [rate](Napi::Env env, const Status&) -> Napi::Value { return Napi::Number::New(env, *rate); });
+  });
 }
 
 // computePeaks(threads, isa) -> Promise<object>: operations per second of each kind of multiply-add, by its name.
@@ -98,7 +115,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("Program", program);
   exports.Set("KvCache", kv_cache);
   exports.Set("writeTensors", Napi::Function::New<write_tensors_async>(env, "writeTensors"));
-  exports.Set("readBandwidth", Napi::Function::New<read_bandwidth_async>(env, "readBandwidth"));
+  exports.Set("readBandwidth", Napi::Function::New<read_bandwidth>(env, "readBandwidth"));
   exports.Set("cuda", Napi::Function::New<cuda>(env, "cuda"));
   exports.Set("computePeaks", Napi::Function::New<compute_peaks_async>(env, "computePeaks"));
   exports.Set("fastestIsa", Napi::Function::New<fastest_isa>(env, "fastestIsa"));

@@ -57,6 +57,7 @@ t.test('a share is of the fastest instruction that the dtype may use', async t =
   t.same(peakFor('float32', peaks), { name: 'f32_fma', rate: 100 })
   t.same(peakFor('bfloat16', peaks), { name: 'bf16_amx', rate: 800 })
   t.same(peakFor('int8', peaks), { name: 'int8_vnni', rate: 400 })
+  t.same(peakFor('int4', { f32_fma: 100, int8_madd: 150 }), { name: 'int8_madd', rate: 150 })
   t.same(peakFor('int4', { f32_fma: 100 }), { name: 'f32_fma', rate: 100 })
 })
 
@@ -66,6 +67,10 @@ t.test('compute peaks of each instruction set', async t => {
     const peaks = await computePeaks(1, isa)
     for (const [name, rate] of Object.entries(peaks)) t.ok(rate > 1e8, `${isa} ${name} ${rate}`)
     t.ok(peaks.f32_fma, `${isa} has f32_fma`)
+    t.ok(
+      Object.keys(peaks).some(name => name.startsWith('int8_')),
+      `${isa} has one of 8-bit integers`,
+    )
   }
   await t.rejects(computePeaks(1, 'mmx'), { code: 'ERR_UNSUPPORTED', message: /isa is mmx/ })
 })
