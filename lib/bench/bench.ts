@@ -144,6 +144,8 @@ interface MeasurementParts {
 class Measurement {
   readonly #parts: MeasurementParts
   #peakBytes = 0
+  /** What measuring the ceilings holds from its first time on. */
+  #ceilingBytes: number | undefined
 
   constructor(parts: MeasurementParts) {
     this.#parts = parts
@@ -164,7 +166,7 @@ class Measurement {
     const samples: number[] = []
     const majorPageFaults: number[] = []
     const ceilings: Ceilings[] = []
-    let before = await this.#parts.ceilings()
+    let before = await this.#measureCeilings()
     for (let i = 0; i < repetitions; i++) {
       const faults = majorFaults()
       const started = performance.now()
@@ -174,7 +176,7 @@ class Measurement {
       majorPageFaults.push(majorFaults() - faults)
       this.#noteMemory()
       samples.push((batch * tokens) / seconds)
-      const after = await this.#parts.ceilings()
+      const after = await this.#measureCeilings()
       const between = before && after && meanCeilings([before, after])
       if (between) ceilings.push(between)
       before = after
@@ -232,7 +234,14 @@ class Measurement {
   #noteMemory(): void {
     const isFirst = this.#peakBytes === 0
     const bytes = isFirst ? process.resourceUsage().maxRSS * 1024 : process.memoryUsage.rss()
-    this.#peakBytes = Math.max(this.#peakBytes, bytes)
+    this.#peakBytes = Math.max(this.#peakBytes, bytes - (this.#ceilingBytes ?? 0))
+  }
+
+  async #measureCeilings(): Promise<Ceilings | null> {
+    const before = process.memoryUsage.rss()
+    const ceilings = await this.#parts.ceilings()
+    this.#ceilingBytes ??= Math.max(0, process.memoryUsage.rss() - before)
+    return ceilings
   }
 }
 
