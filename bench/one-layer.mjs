@@ -1,7 +1,7 @@
 // One MoE layer of a synthetic checkpoint as a program of its own: router, routing, FFN experts, combination. The RMSNorm that
 // follows in the model is in it, because it is part of the last op.
 import { loadBinding } from '../dist/binding.js'
-import { moe } from '../dist/model/moe.js'
+import { moe, routeTokens } from '../dist/model/moe.js'
 import { ModelWeights } from '../dist/model/weights.js'
 import { ProgramBuilder } from '../dist/program/builder.js'
 import { Checkpoint } from './safetensors.mjs'
@@ -13,20 +13,14 @@ export class MoeLayer {
     const p = new ProgramBuilder()
     const w = new ModelWeights(p, tensors, matrix)
     const shape = ['T', config.hiddenSize]
-    const { sum, logits } = moe(
-      p,
-      w,
-      config,
-      0,
-      {
-        residual: p.input('residual', 'f32', shape),
-        x: p.input('x', 'f32', shape),
-        previousLogits: undefined,
-        nextNorm: w.small('model.norm.weight', [config.hiddenSize]),
-      },
-      { sum: 'y', out: 'normalised' },
-    )
-    const device = new (loadBinding().Device)('cpu', { threads })
+    const x = p.input('x', 'f32', shape)
+    const { logits, route } = routeTokens(p, w, config, 0, { x, previousLogits: undefined })
+    const residual = p.input('residual', 'f32', shape)
+    const nextNorm = w.small('model.norm.weight', [config.hiddenSize])
+    const names = { sum: 'y', out: 'normalised' }
+    const { sum } = moe(p, w, config, 0, { residual, x, route, nextNorm }, names)
+    const { Device, fastestIsa } = loadBinding()
+    const device = new Device('cpu', { threads, isa: fastestIsa(matrix === 'exact' ? 'bf16' : matrix) })
     const program = await device.compile(p.finish([sum, logits]))
     return new MoeLayer(device, program, config)
   }

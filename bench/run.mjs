@@ -1,12 +1,11 @@
 // npm run bench: the native microbenchmarks; `npm run bench -- end-to-end` the whole model, `expert-forward` the paper's headline,
-// `moe-layer` the same of a whole layer, `quality` what quantised weights cost in quality; anything else is handed to the native
-// program (bench/ops/main.cc), `npm run bench -- --threads=2 grouped`. That is a CPU build, unless MOEPP_CUDA is ON.
+// `quality` what quantised weights cost in quality; anything else is handed to the native program (bench/ops/main.cc), `npm run bench -- --threads=2 grouped`. That is a CPU build, unless MOEPP_CUDA is ON.
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { programs, root } from '../scripts/build-native.mjs'
 
 const [first, ...rest] = process.argv.slice(2)
-const scripts = ['end-to-end', 'expert-forward', 'moe-layer', 'quality']
+const scripts = ['end-to-end', 'expert-forward', 'quality']
 if (!scripts.includes(first) && !process.env.MOEPP_CUDA) {
   const asked = spawnSync('nvidia-smi', ['--query-gpu=compute_cap', '--format=csv,noheader'], {
     encoding: 'utf8',

@@ -1,12 +1,30 @@
-# Everything that differs between compilers and operating systems; no other CMake file names one.
+# What differs between operating systems, and how each compiler takes its flags; no other CMake file names a system.
 #
+# Sets moepp_flags, moepp_o3, moepp_flag_prefix, moepp_system_has_amx, moepp_cuda_folders and moepp_link_addon().
 # g++ and clang build on Linux and macOS. On Windows the compiler is clang-cl (the kernels use the vector types that g++ and clang
-# share, which MSVC has not); that part has not been built yet.
+# share, which MSVC has not). Only Linux on x86-64 has been built so far.
 
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 set(CMAKE_CXX_VISIBILITY_PRESET hidden)
 set(CMAKE_VISIBILITY_INLINES_HIDDEN ON)
 set(CMAKE_CUDA_VISIBILITY_PRESET hidden)
+
+# What Node 22 and newer need; else the addon asks for the system that it was built on.
+if(APPLE AND NOT CMAKE_OSX_DEPLOYMENT_TARGET)
+  set(CMAKE_OSX_DEPLOYMENT_TARGET 13.5)
+endif()
+
+# The AMX tiles: a process asks the system for them, and only Linux's way is known here (native/cpu/isa/amx_available.cc).
+set(moepp_system_has_amx OFF)
+if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
+  set(moepp_system_has_amx ON)
+endif()
+
+# Where a CUDA toolkit lies that is not on the PATH.
+set(moepp_cuda_folders)
+if(UNIX)
+  set(moepp_cuda_folders /usr/local/cuda)
+endif()
 
 if(MSVC AND NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
   message(FATAL_ERROR "moepp: on Windows the compiler must be clang-cl: cmake -T ClangCL, or CXX=clang-cl with Ninja")
@@ -18,9 +36,11 @@ target_include_directories(moepp_flags INTERFACE native)
 if(MSVC)
   target_compile_options(moepp_flags INTERFACE /W4 $<$<BOOL:${MOEPP_WERROR}>:/WX> /EHsc -Wno-unused-parameter /clang:-ffp-contract=off /clang:-fno-math-errno)
   set(CMAKE_MSVC_RUNTIME_LIBRARY "MultiThreaded$<$<CONFIG:Debug>:Debug>")
+  set(moepp_flag_prefix /clang:)  # clang-cl takes some of clang's own flags with it alone
   set(moepp_o3 /clang:-O3)
 else()
   target_compile_options(moepp_flags INTERFACE -Wall -Wextra $<$<BOOL:${MOEPP_WERROR}>:-Werror> -Wno-unused-parameter -Wno-psabi -ffp-contract=off -fno-math-errno)
+  set(moepp_flag_prefix)
   set(moepp_o3 -O3)
 endif()
 if(MOEPP_SANITIZE)

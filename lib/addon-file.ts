@@ -3,13 +3,16 @@
 import { createHash } from 'node:crypto'
 import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { dirname, join } from 'node:path'
+import { dirname, isAbsolute, join, relative, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 export interface AddonFile {
   readonly path: string
-  /** Named by MOEPP_BINDING; built on this machine; or one of the package's binaries. */
-  readonly origin: 'environment' | 'local build' | 'prebuild'
+  /**
+   * Named by MOEPP_BINDING, or in the folder that MOEPP_PREBUILD names; built on this machine; one of the package's binaries; or in a
+   * folder `prebuilds` beside the node program, where node-gyp-build looks last.
+   */
+  readonly origin: 'environment' | 'local build' | 'prebuild' | 'beside node'
 }
 
 /** The package's root: the nearest folder above this file that holds package.json. */
@@ -19,10 +22,24 @@ export function packageRoot(): string {
   return folder
 }
 
-/** The C library of a Linux system; as node-gyp-build sees it. */
+/** The version of the glibc that this process runs on; undefined where the C library is another. */
+export function glibcVersion(): string | undefined {
+  // With the network, a report looks up the names of all that this process is connected to. Node 20 has no such option.
+  const report = process.report as typeof process.report & { excludeNetwork?: boolean | undefined }
+  const { excludeNetwork } = report
+  report.excludeNetwork = true
+  try {
+    const { header } = report.getReport() as { header?: { glibcVersionRuntime?: string } }
+    return header?.glibcVersionRuntime
+  } finally {
+    report.excludeNetwork = excludeNetwork
+  }
+}
+
+/** The C library of a Linux system. */
 export function libc(): 'glibc' | 'musl' | undefined {
   if (process.platform !== 'linux') return undefined
-  return existsSync('/etc/alpine-release') ? 'musl' : 'glibc'
+  return glibcVersion() === undefined ? 'musl' : 'glibc'
 }
 
 /** `linux-x64 (glibc)` */
@@ -45,7 +62,7 @@ export function prebuilds(root: string): string[] {
 }
 
 /**
- * `MOEPP_BINDING` if set, else a local build, else the package's binary for this platform.
+ * `MOEPP_BINDING` if set, else what node-gyp-build finds: a local build, else the package's binary for this platform.
  * @throws Error saying that there is none, and what to do.
  */
 export function findAddon(root: string): AddonFile {
@@ -59,7 +76,24 @@ export function findAddon(root: string): AddonFile {
     const has = there.length > 0 ? `has ${there.join(', ')}` : 'has no binaries at all'
     throw new Error(`there is none: this package ${has}. ${howToBuild(root)}`, { cause })
   }
-  return { path, origin: path.startsWith(join(root, 'build')) ? 'local build' : 'prebuild' }
+  return { path, origin: originOf(path, root) }
+}
+
+/** Why node-gyp-build took this file: it looks into the folder that MOEPP_PREBUILD names, else into `root`, then beside node. */
+export function originOf(path: string, root: string): AddonFile['origin'] {
+  const isIn = (folder: string) => {
+    const way = relative(folder, path)
+    return !isAbsolute(way) && way.split(/[\\/]/)[0] !== '..'
+  }
+  if (isIn(join(root, 'build'))) return 'local build'
+  if (isIn(join(root, 'prebuilds'))) return 'prebuild'
+  const named = process.env.MOEPP_PREBUILD
+  return named && isIn(resolve(named)) ? 'environment' : 'beside node'
+}
+
+/** The environment's variable that names the addon. */
+export function namingVariable(): 'MOEPP_BINDING' | 'MOEPP_PREBUILD' {
+  return process.env.MOEPP_BINDING ? 'MOEPP_BINDING' : 'MOEPP_PREBUILD'
 }
 
 /**
@@ -88,7 +122,12 @@ export function explainFailure({ path, origin }: AddonFile, root: string, words:
   if (platform !== undefined && platform !== here)
     hints.push(`It is a file for ${platform}, and this is ${here}.`)
   else if (version !== undefined) hints.push(`It needs ${version}, and this system's C library is older.`)
-  if (origin === 'environment') hints.push('MOEPP_BINDING names it.')
+  const made = /\.(glibc|musl)\.node$/.exec(path)?.[1]
+  const library = libc()
+  if (made !== undefined && library !== undefined && made !== library)
+    hints.push(`It is a file for ${made}, and this system's C library is ${library}.`)
+  if (origin === 'environment') hints.push(`${namingVariable()} names it.`)
+  if (origin === 'beside node') hints.push('It lies beside the node program, not in this package.')
   if (origin === 'local build' && prebuilds(root).length > 0)
     hints.push("It was built here and goes before the package's own: remove it to use that.")
   const firstLine = words.split('\n')[0]!.trim()

@@ -70,6 +70,8 @@ export interface RunOptions {
   /** Every input of the program, Int32Array or Float32Array. They must not change until the run has ended. */
   readonly inputs: Readonly<Record<string, Int32Array | Float32Array>>
   readonly cache?: NativeKvCache
+  /** [from, to] of pages of the cache, one pair behind the other: every layer is copied, in this order, before the ops run. */
+  readonly copies?: Int32Array
   /** Further buffers to return. */
   readonly capture?: readonly string[]
   readonly control?: Control
@@ -96,8 +98,6 @@ export interface KvCacheOptions {
 }
 
 export interface NativeKvCache {
-  /** Copies one page of every layer. Not while a run is in flight. */
-  copyPage(from: number, to: number): void
   /** One page of one layer as [Hkv, 2, S, D], keys then values of each head. Not while a run is in flight. */
   readPage(layer: number, page: number): Float32Array
   close(): void
@@ -170,10 +170,13 @@ export interface Binding {
   readBandwidth(threads: number, mostBytes: number): () => Promise<number>
   /**
    * Operations per second, a multiply-add counting as two, of each multiply-add instruction that kernels of `isa` may use
-   * and this processor has: `f32_fma`, `int8_madd`, `int8_vnni`. By so many threads at once, measured now.
+   * and this processor has: `f32_fma`, `int8_madd`, `int8_dot`, `int8_vnni`, `bf16_amx`, `int8_amx`. By so many threads at once,
+   * measured now.
    */
   computePeaks(threads: number, isa: string): Promise<Readonly<Record<string, number>>>
   processor(): ProcessorInfo
+  /** The instruction set that multiplies fastest here with such weights, by a measurement of some milliseconds at the first call. */
+  fastestIsa(weights: WeightDType): string
   /** Asks the driver; starts nothing on a GPU. */
   cuda(): CudaInfo
   /** The file that was loaded. */

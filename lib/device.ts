@@ -1,5 +1,6 @@
 /** Which device a model runs on. */
 import { type DeviceInfo, fromNative, loadBinding, type NativeDevice } from './binding.js'
+import { PACKED_LAYOUT } from './checkpoint/packed.js'
 import { MoeppError } from './errors.js'
 import type { ResolvedLoadOptions } from './options.js'
 
@@ -17,7 +18,7 @@ export interface ModelDevice {
 
 export interface CpuOptions {
   readonly threads: number | undefined
-  /** Default: the best. */
+  /** Default: the fastest for bf16. */
   readonly isa: string | undefined
 }
 
@@ -32,6 +33,20 @@ export function openDevice(
   } catch (error) {
     throw fromNative(error)
   }
+}
+
+/**
+ * Packed weights are sized and written here, and read by the addon: both must mean the same bytes. A device that takes none has
+ * no layout, and says so itself.
+ * @throws MoeppError ERR_UNSUPPORTED
+ */
+export function checkPackedLayout({ packedLayout }: DeviceInfo): void {
+  if (packedLayout === PACKED_LAYOUT || packedLayout === '') return
+  throw new MoeppError(
+    'ERR_UNSUPPORTED',
+    `the native addon packs weights as "${packedLayout}", this version of moepp as "${PACKED_LAYOUT}": they are of different ` +
+      `versions. ${loadBinding().path} is the addon; install moepp again, or build it again if it was built here`,
+  )
 }
 
 /** What 'auto' found: a GPU, or why there is none to use. `expected`: nobody could have hoped for one. */

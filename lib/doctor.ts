@@ -3,15 +3,24 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { cpus, totalmem } from 'node:os'
 import { join } from 'node:path'
-import { type AddonFile, packageRoot, platformName, prebuilds } from './addon-file.js'
+import {
+  type AddonFile,
+  glibcVersion,
+  namingVariable,
+  packageRoot,
+  platformName,
+  prebuilds,
+} from './addon-file.js'
 import { readBandwidthOf } from './bench/ceilings.js'
 import { loadBinding } from './binding.js'
 import { findGpu } from './device.js'
 
 export interface CpuDiagnosis {
   readonly model: string
-  /** In use. */
+  /** In use for float32 and bfloat16. */
   readonly isa: string
+  /** In use for int8 and int4. */
+  readonly quantisedIsa: string
   /** Those of this build that the processor can run, best first. */
   readonly availableIsas: readonly string[]
   readonly threads: number
@@ -63,7 +72,7 @@ export async function diagnose(): Promise<Diagnosis> {
     version: packageVersion(),
     node: process.versions.node,
     platform: platformName(),
-    glibc: glibcVersion(),
+    glibc: glibcVersion() ?? null,
   }
   try {
     const { path, origin } = loadBinding()
@@ -77,19 +86,17 @@ export async function diagnose(): Promise<Diagnosis> {
 function originReason(origin: AddonFile['origin']): string {
   const own = prebuilds(packageRoot()).some(file => file.startsWith(`${process.platform}-${process.arch}/`))
   const binary = own ? "goes before the package's binary" : 'this package has no binary for the platform'
-  if (origin === 'environment') return 'MOEPP_BINDING names it'
-  return origin === 'local build'
-    ? `built on this machine; ${binary}`
-    : "the package's binary for this platform"
-}
-
-function glibcVersion(): string | null {
-  const { header } = process.report.getReport() as { header?: { glibcVersionRuntime?: string } }
-  return header?.glibcVersionRuntime ?? null
+  const reasons: Record<AddonFile['origin'], string> = {
+    environment: `${namingVariable()} names it`,
+    'local build': `built on this machine; ${binary}`,
+    prebuild: "the package's binary for this platform",
+    'beside node': `found beside the node program; ${binary}`,
+  }
+  return reasons[origin]
 }
 
 async function diagnoseCpu(): Promise<CpuDiagnosis> {
-  const { Device, processor } = loadBinding()
+  const { Device, fastestIsa, processor } = loadBinding()
   const { isas, cgroupThreads } = processor()
   const device = new Device('cpu')
   const { isa, threads, model } = device.info()
@@ -97,6 +104,7 @@ async function diagnoseCpu(): Promise<CpuDiagnosis> {
   return {
     model,
     isa,
+    quantisedIsa: fastestIsa('int8'),
     availableIsas: isas,
     threads,
     threadsReason: threadsReason(threads, cgroupThreads),

@@ -4,16 +4,25 @@ import { join } from 'node:path'
 import {
   fromNative,
   type KvCacheOptions,
+  loadBinding,
   type NativeDevice,
   type NativeProgram,
   type ProgramSpec,
 } from './binding.js'
 import { openCheckpoint } from './checkpoint/checkpoint.js'
 import { checkTensors } from './checkpoint/names.js'
-import { DTYPE_SIZE, type StoredRef, weightSize } from './checkpoint/tensor-ref.js'
+import { DTYPE_SIZE, isPacked, isQuantised, type StoredRef, weightSize } from './checkpoint/tensor-ref.js'
 import { type ModelConfig, readConfig, readGenerationConfig } from './config.js'
 import { runWatched } from './control.js'
-import { describeDevice, findGpu, isGpuFailure, openDevice, tooLarge, warnFallback } from './device.js'
+import {
+  checkPackedLayout,
+  describeDevice,
+  findGpu,
+  isGpuFailure,
+  openDevice,
+  tooLarge,
+  warnFallback,
+} from './device.js'
 import { MoeppError } from './errors.js'
 import { Model, type ModelParts } from './generation/model.js'
 import { resolveSource } from './hub.js'
@@ -47,11 +56,10 @@ export async function loadModel(source: string, options: LoadOptions = {}): Prom
   return new Model(await loadParts(source, resolveLoadOptions(options)))
 }
 
-/** What a Model is made of. `isa` is the CPU's instruction set, if it is not to be the best. */
+/** What a Model is made of. */
 export async function loadParts(
   source: string,
   o: ResolvedLoadOptions,
-  isa?: string,
 ): Promise<ModelParts & { readonly runner: DeviceRunner }> {
   const directory = await resolveSource(source, o)
   const config = await readConfig(directory)
@@ -61,7 +69,7 @@ export async function loadParts(
   const tokenizer = await optionalTokenizer(directory, config)
   if (o.signal?.aborted)
     throw new MoeppError('ERR_ABORTED', 'loading was aborted', { cause: o.signal.reason })
-  const runner = await openRunner(config, tensors, o, isa)
+  const runner = await openRunner(config, tensors, o)
   return { runner, config, generation, ...(tokenizer && { tokenizer }) }
 }
 
@@ -93,10 +101,10 @@ async function openRunner(
   config: ModelConfig,
   tensors: ReadonlyMap<string, StoredRef>,
   o: ResolvedLoadOptions,
-  isa: string | undefined,
 ): Promise<DeviceRunner> {
   const spec = recordMoepp(config, tensors, MATRIX_DTYPES[o.dtype])
-  if (o.device !== 'auto') return load(openDevice(o.device, { threads: o.threads, isa }), config, spec, o)
+  if (o.device === 'cpu') return load(openCpu(spec, o), config, spec, o)
+  if (o.device !== 'auto') return load(openDevice(o.device), config, spec, o)
   const gpu = findGpu()
   let reason: string
   if ('device' in gpu) {
@@ -113,7 +121,17 @@ async function openRunner(
     reason = gpu.reason
   }
   if (!('expected' in gpu && gpu.expected)) warnFallback(reason)
-  return load(openDevice('cpu', { threads: o.threads, isa }), config, spec, o, reason)
+  return load(openCpu(spec, o), config, spec, o, reason)
+}
+
+/** With the instruction set that was named, or the fastest for these weights. */
+function openCpu(spec: ProgramSpec, { threads, isa }: ResolvedLoadOptions): NativeDevice {
+  const fastest = () => loadBinding().fastestIsa(holdsQuantised(spec) ? 'int8' : 'bf16')
+  return openDevice('cpu', { threads, isa: isa === 'auto' ? fastest() : isa })
+}
+
+function holdsQuantised({ weights }: ProgramSpec): boolean {
+  return weights.some(({ dtype }) => isQuantised(dtype))
 }
 
 /** Closes the device if anything fails. */
@@ -127,6 +145,7 @@ async function load(
   let program: NativeProgram | undefined
   try {
     const onGpu = device.info().name !== 'cpu'
+    if (spec.weights.some(({ parts }) => parts.some(isPacked))) checkPackedLayout(device.info())
     program = await compile(device, spec, o)
     const shape = cacheOf(config, spec, o, onGpu)
     return new DeviceRunner({
@@ -177,8 +196,8 @@ function cacheOf(
  * Whether activations are rounded to bf16 or more coarsely in any case, so that a bf16 cache costs next to nothing: to int8 for
  * quantised matrices on the CPU, to bf16 for all below f32 on a GPU's tensor cores, which want a bf16 cache besides.
  */
-function roundsMore({ weights }: ProgramSpec, onGpu: boolean): boolean {
-  return weights.some(({ dtype }) => dtype === 'int8' || dtype === 'int4' || (onGpu && dtype === 'bf16'))
+function roundsMore(spec: ProgramSpec, onGpu: boolean): boolean {
+  return holdsQuantised(spec) || (onGpu && spec.weights.some(({ dtype }) => dtype === 'bf16'))
 }
 
 /** The type of the FFN experts, which are most of the weights. */

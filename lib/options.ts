@@ -3,6 +3,7 @@
  * passed into a complete, frozen record. An unknown option or a wrong value is a TypeError or RangeError that names it.
  */
 
+import { loadBinding } from './binding.js'
 import { MoeppError } from './errors.js'
 import type { DownloadProgress } from './hub.js'
 import { randomSeed } from './sampling/rng.js'
@@ -93,6 +94,12 @@ export interface LoadOptions {
   kvCacheDtype?: 'auto' | 'float32' | 'bfloat16'
   /** Longest sequence, >= 1. Default: the model's max_position_embeddings, but 4096 at least and 32768 at most. */
   contextLength?: number
+  /**
+   * Instruction set of the CPU's kernels, one that `moepp doctor` lists. Sets differ in the last bits of results: name one where
+   * another run, or another machine, must give the same. It asks for the CPU: with 'auto' as the device no GPU is taken.
+   * Default 'auto': the fastest for `dtype`, by a short measurement.
+   */
+  isa?: 'auto' | Isa
   /** CPU threads, 1 to 1024. Default: what the machine and its control group allow. */
   threads?: number
   /** Tokens that the KV cache holds, of all sequences together, >= 1. Default: the context length, but 8192 at least. */
@@ -113,12 +120,17 @@ export interface LoadOptions {
 /** Types of the matrices on a device. */
 export type MatrixType = 'float32' | 'bfloat16' | 'int8' | 'int4'
 
+/** Instruction sets that a build may hold, and a processor may have. */
+export type Isa = 'amx' | 'avx512vnni' | 'avx512' | 'avxvnni' | 'avx2' | 'neondot' | 'neon' | 'scalar'
+
 /** LoadOptions, checked; what is undefined is left to the part that knows the model, the device or the hub. */
 export interface ResolvedLoadOptions
-  extends Readonly<Omit<LoadOptions, 'device' | 'dtype' | 'kvCacheDtype'>> {
+  extends Readonly<Omit<LoadOptions, 'device' | 'dtype' | 'kvCacheDtype' | 'isa'>> {
   readonly device: 'auto' | 'cpu' | `cuda:${number}`
   readonly dtype: 'auto' | MatrixType
   readonly kvCacheDtype: 'auto' | 'float32' | 'bfloat16'
+  /** If it is not 'auto', the device is 'cpu'. */
+  readonly isa: 'auto' | Isa
 }
 
 export interface GenerateContext {
@@ -160,6 +172,7 @@ const loadChecks = {
   dtype: oneOf('auto', 'float32', 'bfloat16', 'int8', 'int4'),
   kvCacheDtype: oneOf('auto', 'float32', 'bfloat16'),
   contextLength: integer(1),
+  isa,
   threads: integer(1, 1024),
   kvCacheTokens: integer(1),
   onProgress,
@@ -238,9 +251,14 @@ function checkCheckpoint(
 
 export function resolveLoadOptions(options: LoadOptions): ResolvedLoadOptions {
   const given = checkAll(options, loadChecks, { vocabSize: 0 })
+  const { device = 'auto', isa = 'auto' } = given
+  if (isa !== 'auto' && device.startsWith('cuda')) {
+    throw new RangeError(`isa: is of the CPU, expected "auto" with device ${show(device)}, got ${show(isa)}`)
+  }
   return Object.freeze<ResolvedLoadOptions>({
     ...given,
-    device: given.device ?? 'auto',
+    device: isa === 'auto' ? device : 'cpu',
+    isa,
     dtype: given.dtype ?? 'auto',
     kvCacheDtype: given.kvCacheDtype ?? 'auto',
   })
@@ -389,6 +407,12 @@ function device(value: unknown, name: string): ResolvedLoadOptions['device'] {
     throw wrong(name, 'one of "auto", "cpu", "cuda", "cuda:N"', value, 'string')
   }
   return value as ResolvedLoadOptions['device']
+}
+
+/** One of the sets that this build has and this processor can run. */
+function isa(value: unknown, name: string): 'auto' | Isa {
+  if (value === 'auto') return value
+  return oneOf('auto', ...(loadBinding().processor().isas as Isa[]))(value, name)
 }
 
 /** The value is a secret: no message shows it. */

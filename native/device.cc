@@ -75,7 +75,7 @@ Status KvCache::create(std::shared_ptr<Device> device, KvView shape, std::shared
 
 Status KvCache::copy_page(int64_t from, int64_t to) {
   if (from < 0 || from >= view_.pages || to < 0 || to >= view_.pages) {
-    return Status::error(Code::kBadProgram, "copyPage: pages " + std::to_string(from) + " and " + std::to_string(to) +
+    return Status::error(Code::kBadProgram, "copies: pages " + std::to_string(from) + " and " + std::to_string(to) +
                                                 " must be below " + std::to_string(view_.pages));
   }
   return device_->copy_page(view_, from, to);

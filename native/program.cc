@@ -139,11 +139,21 @@ Status Program::check_inputs() {
   return {};
 }
 
+Status Program::copy_pages(const Step& step) {
+  if (!step.copies.empty() && !step.cache) return Status::error(Code::kBadProgram, "copying pages needs a kv cache");
+  for (const PageCopy& copy : step.copies) {
+    if (step.control.is_cancelled()) return Status::error(Code::kAborted, "the run was cancelled");
+    MOEPP_CHECK(step.cache->copy_page(copy.from, copy.to));
+  }
+  return {};
+}
+
 Status Program::run(const Step& step) {
   if (step.sizes.tokens < 1) return Status::error(Code::kBadProgram, "a step needs at least one token");
   MOEPP_CHECK(bind_step(step));
   MOEPP_CHECK(check_inputs());
   MOEPP_CHECK(plan_memory());
+  MOEPP_CHECK(copy_pages(step));
   return device_->uses_host_memory() ? enqueue(step) : run_on_device(step);
 }
 

@@ -26,11 +26,17 @@ struct HostBuffer {
   int64_t bytes = 0;
 };
 
+// Of a page of the KV cache, every layer.
+struct PageCopy {
+  int64_t from, to;
+};
+
 struct Step {
   Sizes sizes;
   std::map<std::string, HostBuffer> inputs;   // every buffer that no op writes
   std::map<std::string, HostBuffer> results;  // the outputs and the captured buffers
   std::shared_ptr<KvCache> cache;             // null when no op needs one
+  std::vector<PageCopy> copies;               // done in order, before the ops
   Control control;
 };
 
@@ -107,6 +113,7 @@ class Program {
   Status bind_step(const Step& step);
   Status check_inputs();
   Status plan_memory();
+  Status copy_pages(const Step& step);
   Status run_on_device(const Step& step);
   Status enqueue(const Step& step);
   Status enqueue_recorded(const Step& step);

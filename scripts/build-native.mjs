@@ -1,13 +1,15 @@
-// Builds native/ with CMake, through cmake-js when it is installed (a checkout), else with plain cmake (an installed package), and
-// copies the addon to build/Release, where node-gyp-build looks first.
+// Builds native/ with CMake, in a checkout through cmake-js, in an installed package with plain cmake, and copies the addon to
+// build/Release, where node-gyp-build looks first.
 //
 //   node scripts/build-native.mjs [--tests] [--debug] [--list-sources]
 //
-// Environment: MOEPP_CUDA=AUTO|ON|OFF (here AUTO: the CUDA kernels too, where there is an nvcc; `npm run build` and `npm test`
-// default to OFF, because compiling the kernels for every architecture takes minutes), MOEPP_CUDA_ARCHITECTURES="90a-real;120".
+// Environment: MOEPP_CUDA=AUTO|ON|OFF (here AUTO: the CUDA kernels too, where there is an nvcc 13; `npm run build` and `npm test`
+// default to OFF, because compiling the kernels for every architecture takes minutes), MOEPP_CUDA_ARCHITECTURES="90a-real;120",
+// MOEPP_WERROR=ON|OFF (whether warnings are errors: ON in a checkout).
 import { spawnSync } from 'node:child_process'
 import { copyFileSync, existsSync, mkdirSync, readdirSync, renameSync } from 'node:fs'
 import { createRequire } from 'node:module'
+import { availableParallelism } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -93,21 +95,24 @@ function requireTools() {
   process.exit(1)
 }
 
-/** The path of cmake-js, in a checkout that has it. */
+/** The path of cmake-js, in a checkout that has it. That of an installed package's neighbour is not ours. */
 function cmakeJs() {
-  return isInstalled('cmake-js')
+  return isCheckout && isInstalled('cmake-js')
     ? join(dirname(packages.resolve('cmake-js/package.json')), 'bin', 'cmake-js')
     : undefined
 }
 
 function runCmake(definitions, config, workFolder) {
   const tool = cmakeJs()
+  // Without a number, make starts every job at once.
+  const jobs = String(availableParallelism())
   if (tool) {
     const defined = Object.entries(definitions).map(([name, value]) => `--CD${name}=${value}`)
     const toolset = process.platform === 'win32' ? ['-T', 'ClangCL'] : []
+    const folders = ['-O', workFolder, '-B', config]
     // `build` alone configures only the first time, and would ignore changed definitions.
     for (const command of ['configure', 'build'])
-      run(process.execPath, [tool, command, '-O', workFolder, '-B', config, ...toolset, ...defined])
+      run(process.execPath, [tool, command, ...folders, '-p', jobs, ...toolset, ...defined])
     return
   }
   const defined = Object.entries(definitions).map(([name, value]) => `-D${name}=${value}`)
@@ -121,7 +126,7 @@ function runCmake(definitions, config, workFolder) {
     ...['-S', root, '-B', workFolder, ...(first ? generator : [])],
     ...[`-DCMAKE_BUILD_TYPE=${config}`, ...output, ...defined],
   ])
-  run('cmake', ['--build', workFolder, '--config', config, '--parallel'])
+  run('cmake', ['--build', workFolder, '--config', config, '--parallel', jobs])
 }
 
 /**
@@ -138,8 +143,10 @@ export function buildNative({
   const definitions = {
     MOEPP_NATIVE: tests ? 'ON' : 'OFF',
     MOEPP_SIMT: tests ? 'ON' : 'OFF',
-    MOEPP_WERROR: isCheckout ? 'ON' : 'OFF',
+    MOEPP_WERROR: process.env.MOEPP_WERROR || (isCheckout ? 'ON' : 'OFF'),
     MOEPP_CUDA: cuda,
+    // CMake asks this one for headers: the PATH may hold another, or none.
+    NODE_EXECUTABLE: process.execPath.replaceAll('\\', '/'),
   }
   const architectures = process.env.MOEPP_CUDA_ARCHITECTURES
   if (architectures) definitions.MOEPP_CUDA_ARCHITECTURES = architectures

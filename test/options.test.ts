@@ -1,6 +1,8 @@
 import t from 'tap'
+import { loadBinding } from '../lib/binding.js'
 import {
   type GenerateOptions,
+  type Isa,
   type LoadOptions,
   resolveGenerateOptions,
   resolveLoadOptions,
@@ -183,7 +185,7 @@ t.test("a wrong value of the checkpoint's is ERR_BAD_CONFIG", async t => {
 })
 
 t.test('load options: defaults and accepted values', async t => {
-  t.same(resolveLoadOptions({}), { device: 'auto', dtype: 'auto', kvCacheDtype: 'auto' })
+  t.same(resolveLoadOptions({}), { device: 'auto', dtype: 'auto', kvCacheDtype: 'auto', isa: 'auto' })
   t.equal(resolveLoadOptions({ device: 'cuda' }).device, 'cuda:0')
   t.equal(resolveLoadOptions({ device: 'cuda:3' }).device, 'cuda:3')
   t.equal(resolveLoadOptions({ kvCacheDtype: 'auto' }).kvCacheDtype, 'auto')
@@ -192,6 +194,7 @@ t.test('load options: defaults and accepted values', async t => {
     dtype: 'bfloat16',
     kvCacheDtype: 'bfloat16',
     contextLength: 128,
+    isa: 'scalar',
     threads: 2,
     kvCacheTokens: 4096,
     onProgress: () => {},
@@ -206,7 +209,19 @@ t.test('load options: defaults and accepted values', async t => {
   t.ok(Object.isFrozen(options))
 })
 
+t.test('naming an instruction set asks for the CPU', async t => {
+  for (const isa of loadBinding().processor().isas as Isa[]) {
+    for (const device of [undefined, 'auto', 'cpu'] as const)
+      t.match(resolveLoadOptions({ isa, ...(device && { device }) }), { isa, device: 'cpu' })
+  }
+  t.match(resolveLoadOptions({ isa: 'auto', device: 'cuda' }), { isa: 'auto', device: 'cuda:0' })
+})
+
 t.test('load options: wrong values', async t => {
+  const isas = loadBinding()
+    .processor()
+    .isas.map(isa => `"${isa}"`)
+    .join(', ')
   const devices = 'device: expected one of "auto", "cpu", "cuda", "cuda:N", got'
   const table: [options: object, name: 'TypeError' | 'RangeError', message: string][] = [
     [{ device: 'gpu' }, 'RangeError', `${devices} "gpu"`],
@@ -219,6 +234,13 @@ t.test('load options: wrong values', async t => {
     ],
     [{ kvCacheDtype: 1 }, 'TypeError', 'kvCacheDtype: expected one of "auto", "float32", "bfloat16", got 1'],
     [{ contextLength: 0 }, 'RangeError', 'contextLength: expected an integer >= 1, got 0'],
+    [{ isa: 'mmx' }, 'RangeError', `isa: expected one of "auto", ${isas}, got "mmx"`],
+    [{ isa: 2 }, 'TypeError', `isa: expected one of "auto", ${isas}, got 2`],
+    [
+      { isa: 'scalar', device: 'cuda' },
+      'RangeError',
+      'isa: is of the CPU, expected "auto" with device "cuda:0", got "scalar"',
+    ],
     [{ threads: 1.5 }, 'RangeError', 'threads: expected an integer from 1 to 1024, got 1.5'],
     [{ kvCacheTokens: '1' }, 'TypeError', 'kvCacheTokens: expected an integer >= 1, got "1"'],
     [{ onProgress: 1 }, 'TypeError', 'onProgress: expected a function, got 1'],

@@ -2,13 +2,14 @@
 //
 //   node bench/compare/llama.mjs [7b] [--layers=24] [--dtype=int8] [--threads=2] [--repetitions=5] [--tau=0.75]
 //     [--prefill=512] [--decode=64] [--moepp-dtype=...]
-import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { getLlama, LlamaLogLevel } from 'node-llama-cpp'
 import { Sequences, tokenAt } from '../../dist/bench/sequences.js'
 import { loadParts } from '../../dist/load.js'
 import { resolveLoadOptions } from '../../dist/options.js'
 import { flag, synthetic, syntheticArguments } from '../synthetic.mjs'
+import { threadsOf } from '../threads.mjs'
+import { countSame, requireAgreement } from './agreement.mjs'
 import { vanillaGguf } from './vanilla-gguf.mjs'
 
 const GGUF_TYPES = { bfloat16: 'BF16', int8: 'Q8_0', int4: 'Q4_0' }
@@ -27,7 +28,7 @@ function readArguments(args) {
     synthetic,
     dtype,
     moeppDtype: flag(args, 'moepp-dtype') ?? dtype,
-    threads: Number(flag(args, 'threads') ?? availableParallelism()),
+    threads: threadsOf(args),
     repetitions: Number(flag(args, 'repetitions') ?? 5),
     prefill: Number(flag(args, 'prefill') ?? 512),
     decode: Number(flag(args, 'decode') ?? 64),
@@ -140,11 +141,9 @@ async function alternate(sides, { repetitions, prefill, decode }) {
   return rates
 }
 
-/** Share of positions at which both sides hold the same token for the likeliest. */
+/** Positions at which both sides hold the same token for the likeliest. */
 async function agreement(a, b, tokens) {
-  const [first, second] = [await a.decode(32, tokens), await b.decode(32, tokens)]
-  const same = first.likeliest.filter((token, i) => token === second.likeliest[i]).length
-  return `${same} of ${tokens}`
+  return countSame((await a.decode(32, tokens)).likeliest, (await b.decode(32, tokens)).likeliest)
 }
 
 const cell = values => median(values).toPrecision(3)
@@ -193,8 +192,10 @@ async function main() {
     console.error(`loading ${kind}`)
     const moepp = await Moepp.load(directory, options)
     if (kind === 'vanilla') {
-      document.agreement = await agreement(moepp, peers['llama.cpp'], options.decode)
+      const same = await agreement(moepp, peers['llama.cpp'], options.decode)
+      document.agreement = `${same} of ${options.decode}`
       console.log(`the same likeliest next token at ${document.agreement} positions (vanilla, llama.cpp)`)
+      requireAgreement(same, options.decode, [dtype, moeppDtype])
     }
     document.rates[kind] = await alternate({ moepp, ...peers }, options)
     await moepp.close()

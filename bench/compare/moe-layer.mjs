@@ -2,7 +2,6 @@
 //
 //   node bench/compare/moe-layer.mjs [7b] [--tokens=512] [--threads=2] [--repetitions=20] [--tau=0.75]
 import { closeSync, existsSync, openSync, renameSync, writeFileSync, writeSync } from 'node:fs'
-import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { InferenceSession, Tensor } from 'onnxruntime-node'
@@ -12,6 +11,7 @@ import { hiddenStates, MoeLayer, median } from '../one-layer.mjs'
 import { Checkpoint } from '../safetensors.mjs'
 import { flag, synthetic, syntheticArguments } from '../synthetic.mjs'
 import { widen } from '../synthetic-random.mjs'
+import { threadsOf } from '../threads.mjs'
 import { onnxModel } from './onnx.mjs'
 
 const LAYER = 'model.layers.0'
@@ -126,7 +126,7 @@ function largestDifference(a, b) {
 const args = process.argv.slice(2)
 const [name, options] = syntheticArguments(args)
 const tokens = Number(flag(args, 'tokens') ?? 512)
-const threads = Number(flag(args, 'threads') ?? availableParallelism())
+const threads = threadsOf(args)
 const repetitions = Number(flag(args, 'repetitions') ?? 20)
 const vanillaDirectory = synthetic(name, { layers: 1, ...options, vanilla: true })
 const mixedDirectory = synthetic(name, { layers: 1, ...options, vanilla: false })

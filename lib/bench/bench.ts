@@ -4,7 +4,7 @@ import type { ModelConfig } from '../config.js'
 import { loadParts } from '../load.js'
 import { PAGE_SIZE } from '../model/runner.js'
 import { type LoadOptions, resolveLoadOptions } from '../options.js'
-import { type Ceilings, ceilingsOf, type MeasureCeilings, meanCeilings, peakFor } from './ceilings.js'
+import { type Ceilings, ceilingsOf, type MeasureCeilings, mean, meanCeilings, peakFor } from './ceilings.js'
 import { Sequences } from './sequences.js'
 import { bytesOfStep, operationsOfPrefill, WEIGHT_BYTES, type WeightBytes } from './work.js'
 import { sequenceTokens, type Workload } from './workload.js'
@@ -14,8 +14,6 @@ export interface BenchOptions {
   readonly workloads: readonly Workload[]
   readonly repetitions: number
   readonly load: LoadOptions
-  /** Instruction set of the CPU, if it is not to be the best. */
-  readonly isa?: string
   readonly signal?: AbortSignal
   /** After each workload. */
   readonly onResult?: (result: BenchResult) => void
@@ -32,6 +30,10 @@ export interface BenchResult {
   readonly ffnExpertsPerToken: number
   /** Bytes that must be read (decode) or operations that must be computed (prefill), per token. */
   readonly workPerToken: number
+  /** Pages that the process had to wait for the disk for, in each repetition. With any, the disk is measured too. */
+  readonly majorPageFaults: readonly number[]
+  /** All that was measured of the machine, means over the repetitions. null where unknown. */
+  readonly ceilings: Ceilings | null
   /** What the machine can do of it, and how much of that was reached: means over the repetitions. null where unknown. */
   readonly ceiling: { readonly name: string; readonly rate: number; readonly share: number } | null
 }
@@ -44,13 +46,26 @@ export interface BenchReport {
   readonly kvCacheDtype: string
   readonly repetitions: number
   readonly loadSeconds: number
-  readonly memory: { readonly peakBytes: number; readonly weightBytes: number; readonly kvCacheBytes: number }
+  /** From the start of loading to the token after a prompt of 32. */
+  readonly firstTokenSeconds: number
+  readonly memory: {
+    readonly peakBytes: number
+    readonly weightBytes: number
+    /** Of the pages that the tests touch. */
+    readonly kvCacheBytes: number
+    /** Peak by weights and cache together. */
+    readonly ratio: number
+  }
   readonly results: readonly BenchResult[]
 }
 
+/** The token after a short prompt. */
+const FIRST_TOKEN: Workload = { name: 'first token', kind: 'decode', tokens: 1, context: 32, batch: 1 }
+
 export async function bench(options: BenchOptions): Promise<BenchReport> {
   const { workloads, signal } = options
-  const maxTokens = Math.max(...workloads.map(sequenceTokens))
+  const all = [FIRST_TOKEN, ...workloads]
+  const maxTokens = Math.max(...all.map(sequenceTokens))
   const pagesEach = Math.ceil(maxTokens / PAGE_SIZE)
   const load = resolveLoadOptions({
     ...options.load,
@@ -59,13 +74,18 @@ export async function bench(options: BenchOptions): Promise<BenchReport> {
     ...(signal && { signal }),
   })
   const started = performance.now()
-  const { runner, config } = await loadParts(options.model, load, options.isa)
-  const loadSeconds = (performance.now() - started) / 1000
+  const { runner, config } = await loadParts(options.model, load)
+  const secondsSince = () => (performance.now() - started) / 1000
+  const loadSeconds = secondsSince()
   try {
+    const sequences = new Sequences(runner, config, maxTokens)
+    await sequences.fill(1, FIRST_TOKEN.context, signal)
+    await sequences.decode(1, FIRST_TOKEN.context, FIRST_TOKEN.tokens, signal)
+    const firstTokenSeconds = secondsSince()
     const { device, weightBytes, matrixType: dtype, kvCacheDtype } = runner.info()
     const cacheBytes = kvCacheDtype === 'bfloat16' ? 2 : 4
     const measurement = new Measurement({
-      sequences: new Sequences(runner, config, maxTokens),
+      sequences,
       config,
       dtype,
       weights: WEIGHT_BYTES[dtype]!,
@@ -80,6 +100,8 @@ export async function bench(options: BenchOptions): Promise<BenchReport> {
       results.push(result)
       options.onResult?.(result)
     }
+    const kvCacheBytes = usedCache(all, config) * cacheBytes
+    const { peakBytes } = measurement
     return {
       device,
       config,
@@ -87,11 +109,8 @@ export async function bench(options: BenchOptions): Promise<BenchReport> {
       kvCacheDtype,
       repetitions: options.repetitions,
       loadSeconds,
-      memory: {
-        peakBytes: measurement.peakBytes,
-        weightBytes,
-        kvCacheBytes: usedCache(workloads, config) * cacheBytes,
-      },
+      firstTokenSeconds,
+      memory: { peakBytes, weightBytes, kvCacheBytes, ratio: peakBytes / (weightBytes + kvCacheBytes) },
       results,
     }
   } finally {
@@ -125,6 +144,8 @@ interface MeasurementParts {
 class Measurement {
   readonly #parts: MeasurementParts
   #peakBytes = 0
+  /** What measuring the ceilings holds from its first time on. */
+  #ceilingBytes: number | undefined
 
   constructor(parts: MeasurementParts) {
     this.#parts = parts
@@ -143,18 +164,21 @@ class Measurement {
       kind === 'prefill' ? await this.#prefillWork(workload) : await this.#decodeWork(workload)
     this.#noteMemory()
     const samples: number[] = []
-    const shares: { name: string; rate: number; share: number }[] = []
-    let before = await this.#parts.ceilings()
+    const majorPageFaults: number[] = []
+    const ceilings: Ceilings[] = []
+    let before = await this.#measureCeilings()
     for (let i = 0; i < repetitions; i++) {
+      const faults = majorFaults()
       const started = performance.now()
       if (kind === 'prefill') await sequences.prefill(batch, tokens, signal)
       else await sequences.decode(batch, context, tokens, signal)
       const seconds = (performance.now() - started) / 1000
+      majorPageFaults.push(majorFaults() - faults)
       this.#noteMemory()
       samples.push((batch * tokens) / seconds)
-      const after = await this.#parts.ceilings()
-      const between = meanCeilings(before, after)
-      if (between) shares.push(this.#share(kind, work / seconds, between))
+      const after = await this.#measureCeilings()
+      const between = before && after && meanCeilings([before, after])
+      if (between) ceilings.push(between)
       before = after
     }
     const all = batch * tokens
@@ -165,23 +189,28 @@ class Measurement {
       sd: deviation(samples),
       ffnExpertsPerToken: picks / (all * this.#parts.config.layers),
       workPerToken: work / all,
-      ceiling:
-        shares.length > 0
-          ? {
-              name: shares[0]!.name,
-              rate: mean(shares.map(({ rate }) => rate)),
-              share: mean(shares.map(({ share }) => share)),
-            }
-          : null,
+      majorPageFaults,
+      ceilings: meanCeilings(ceilings),
+      ceiling: this.#reached(
+        kind,
+        samples.map(rate => (rate * work) / all),
+        ceilings,
+      ),
     }
   }
 
-  #share(kind: Workload['kind'], reached: number, ceilings: Ceilings) {
-    const { name, rate } =
-      kind === 'prefill'
-        ? peakFor(this.#parts.dtype, ceilings.peaks)
-        : { name: 'read', rate: ceilings.readBandwidth }
-    return { name, rate, share: reached / rate }
+  /** `rates`, of the work by seconds, against what the machine could do meanwhile. */
+  #reached(kind: Workload['kind'], rates: readonly number[], ceilings: readonly Ceilings[]) {
+    const limits = ceilings.map(({ readBandwidth, peaks }) =>
+      kind === 'prefill' ? peakFor(this.#parts.dtype, peaks) : { name: 'read', rate: readBandwidth },
+    )
+    const [first] = limits
+    if (!first) return null
+    return {
+      name: first.name,
+      rate: mean(limits.map(({ rate }) => rate)),
+      share: mean(limits.map(({ rate }, i) => rates[i]! / rate)),
+    }
   }
 
   async #prefillWork({ batch, tokens }: Workload) {
@@ -205,12 +234,20 @@ class Measurement {
   #noteMemory(): void {
     const isFirst = this.#peakBytes === 0
     const bytes = isFirst ? process.resourceUsage().maxRSS * 1024 : process.memoryUsage.rss()
-    this.#peakBytes = Math.max(this.#peakBytes, bytes)
+    this.#peakBytes = Math.max(this.#peakBytes, bytes - (this.#ceilingBytes ?? 0))
+  }
+
+  async #measureCeilings(): Promise<Ceilings | null> {
+    const before = process.memoryUsage.rss()
+    const ceilings = await this.#parts.ceilings()
+    this.#ceilingBytes ??= Math.max(0, process.memoryUsage.rss() - before)
+    return ceilings
   }
 }
 
-export function mean(values: readonly number[]): number {
-  return values.reduce((sum, value) => sum + value, 0) / values.length
+/** Of this process, so far. Windows counts all faults together, which says nothing of the disk. */
+function majorFaults(): number {
+  return process.platform === 'win32' ? 0 : process.resourceUsage().majorPageFault
 }
 
 /** Of a sample: divided by n - 1. */

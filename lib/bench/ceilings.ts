@@ -41,9 +41,17 @@ export function peakFor(dtype: string, peaks: Ceilings['peaks']): { name: string
   return { name, rate: peaks[name]! }
 }
 
-/** Between two measurements. */
-export function meanCeilings(a: Ceilings | null, b: Ceilings | null): Ceilings | null {
-  if (!a || !b) return null
-  const peaks = Object.entries(a.peaks).map(([name, rate]) => [name, (rate + (b.peaks[name] ?? rate)) / 2])
-  return { readBandwidth: (a.readBandwidth + b.readBandwidth) / 2, peaks: Object.fromEntries(peaks) }
+/** Of several measurements; null if there are none. */
+export function meanCeilings(measured: readonly Ceilings[]): Ceilings | null {
+  const [first] = measured
+  if (!first) return null
+  const peaks = Object.keys(first.peaks).map(name => [name, mean(measured.map(({ peaks }) => peaks[name]!))])
+  return {
+    readBandwidth: mean(measured.map(({ readBandwidth }) => readBandwidth)),
+    peaks: Object.fromEntries(peaks),
+  }
+}
+
+export function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length
 }

@@ -146,6 +146,7 @@ export class Sequences {
       sequenceStarts: Int32Array.from(starts),
       pageTable,
       frequencies,
+      copies: new Int32Array(),
       logitRows: Int32Array.from(logitRows),
       wanted: GREEDY,
       capture,

@@ -9,7 +9,7 @@ import { basename, join, resolve, sep } from 'node:path'
 import { fromNative, loadBinding, type PackedEntry } from '../binding.js'
 import { type ModelConfig, readConfig } from '../config.js'
 import { runWatched } from '../control.js'
-import { openDevice } from '../device.js'
+import { checkPackedLayout, openDevice } from '../device.js'
 import { MoeppError } from '../errors.js'
 import { recordMoepp } from '../model/moepp.js'
 import type { MatrixType } from '../options.js'
@@ -214,6 +214,7 @@ async function writeWeights(
 ): Promise<void> {
   const { writeTensors } = loadBinding()
   const device = files.some(file => file.tensors.some(isPackedOutput)) ? openDevice('cpu') : undefined
+  if (device) checkPackedLayout(device.info())
   const totalBytes = files.reduce((sum, file) => sum + file.byteLength, 0)
   const written = runWatched(
     async control => {

@@ -3,21 +3,21 @@
 import { basename } from 'node:path'
 import type { BenchReport, BenchResult } from '../bench/bench.js'
 import { packageVersion } from '../doctor.js'
-import { formatBytes, formatRatio, formatTable } from './format.js'
+import { formatBytes, formatCount, formatRatio, formatTable } from './format.js'
 
 const HEADINGS = ['test', 'tokens/s', '±', 'FFN experts/token', 'share', 'of the ceiling']
 
 export function benchTable(model: string, report: BenchReport): string {
   const rows = [HEADINGS, ...report.results.map(cells)]
   const table = formatTable(rows, ['left', 'right', 'right', 'right', 'right', 'left'])
-  return `${about(model, report).join('\n')}\n\n${table}`
+  return [about(model, report).join('\n'), table, ...warnings(report)].join('\n\n')
 }
 
 export function benchMarkdown(model: string, report: BenchReport): string {
   const line = (columns: readonly string[]) => `| ${columns.join(' | ')} |`
   const rows = [line(HEADINGS), line(HEADINGS.map((_, i) => (i === 0 ? '---' : '---:')))]
   for (const result of report.results) rows.push(line(cells(result)))
-  return `${about(model, report).join('  \n')}\n\n${rows.join('\n')}`
+  return [about(model, report).join('  \n'), rows.join('\n'), ...warnings(report)].join('\n\n')
 }
 
 export function benchJson(model: string, report: BenchReport): object {
@@ -38,11 +38,24 @@ export function benchJson(model: string, report: BenchReport): object {
 
 function about(model: string, { device, config, memory, ...report }: BenchReport): string[] {
   const { layers, hiddenSize, intermediateSize, ffnExperts } = config
+  const { peakBytes, weightBytes, kvCacheBytes, ratio } = memory
+  const seconds = (n: number) => `${n.toFixed(1)} s`
   return [
     `${device.model}, ${device.name}, ${device.isa}, ${device.threads} threads; moepp ${packageVersion()}`,
     `${basename(model)}: ${layers} layers, hidden ${hiddenSize}, ${ffnExperts} FFN experts of ${intermediateSize}; ${report.dtype}, KV cache ${report.kvCacheDtype}`,
-    `loaded in ${report.loadSeconds.toFixed(1)} s; peak memory ${formatBytes(memory.peakBytes)} (weights ${formatBytes(memory.weightBytes)}, KV cache ${formatBytes(memory.kvCacheBytes)}); ${report.repetitions} repetitions`,
+    `loaded in ${seconds(report.loadSeconds)}, first token after ${seconds(report.firstTokenSeconds)}; ${report.repetitions} repetitions`,
+    `peak memory ${formatBytes(peakBytes)}, ${formatRatio(ratio)} times weights (${formatBytes(weightBytes)}) and KV cache (${formatBytes(kvCacheBytes)})`,
   ]
+}
+
+/** Of tests that waited for the disk. */
+function warnings({ results }: BenchReport): string[] {
+  const faults = results
+    .map(({ workload, majorPageFaults }) => ({ name: workload.name, pages: Math.max(...majorPageFaults) }))
+    .filter(({ pages }) => pages > 0)
+  if (faults.length === 0) return []
+  const tests = faults.map(({ name, pages }) => `${name} (up to ${formatCount(pages)} pages)`).join(', ')
+  return [`Warning: the process read pages from disk during ${tests}: the disk was measured too.`]
 }
 
 function cells({ workload, mean, sd, ffnExpertsPerToken, ceiling }: BenchResult): string[] {

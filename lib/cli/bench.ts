@@ -16,7 +16,6 @@ type BenchFlags = LoadOptions & {
   readonly model: string
   readonly tests?: string
   readonly repetitions: number
-  readonly isa?: string
   readonly output: 'table' | 'markdown' | 'json'
 }
 
@@ -26,7 +25,6 @@ export const benchCommand: CreateCommand = (output, setExitCode) => {
     .requiredOption('--model <model>', MODEL_ARGUMENT)
     .option('--tests <names>', 'what to measure, by commas (default: see below)')
     .addOption(new Option('--repetitions <n>', 'measurements of each test').argParser(parseCount).default(5))
-    .option('--isa <name>', 'instruction set of the CPU (default: the best)')
     .addOption(
       new Option('-o, --output <format>', 'form of the result')
         .choices(['table', 'markdown', 'json'])
@@ -34,7 +32,7 @@ export const benchCommand: CreateCommand = (output, setExitCode) => {
     )
     .addHelpText('after', EXPLANATION)
     .action((flags: BenchFlags) => runWork(output, setExitCode, work => runBench(flags, output, work)))
-  addLoadOptions(command, ['device', 'dtype', 'kvCacheDtype', 'threads'])
+  addLoadOptions(command, ['device', 'dtype', 'kvCacheDtype', 'isa', 'threads'])
   return addHubOptions(command)
 }
 
@@ -58,7 +56,6 @@ async function runBench(flags: BenchFlags, output: Output, { progress, interrupt
     workloads,
     repetitions: flags.repetitions,
     load,
-    ...(flags.isa && { isa: flags.isa }),
     signal,
     onResult: result => {
       progress.stop()

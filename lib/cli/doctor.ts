@@ -1,7 +1,7 @@
 /** `moepp doctor`: prints what moepp runs on, and why. */
 
 import { Command } from 'commander'
-import { type CudaDiagnosis, type Diagnosis, diagnose } from '../doctor.js'
+import { type CpuDiagnosis, type CudaDiagnosis, type Diagnosis, diagnose } from '../doctor.js'
 import type { CreateCommand } from './command.js'
 import { formatBytes, formatTable } from './format.js'
 
@@ -24,16 +24,21 @@ function describe({ version, node, platform, glibc, addon, cpu, cuda }: Diagnosi
   ]
   if ('reason' in addon) rows.push(['', addon.reason])
   if (cpu) {
-    const others = cpu.availableIsas.filter(isa => isa !== cpu.isa)
     rows.push(
       ['processor', cpu.model],
-      ['instruction set', others.length > 0 ? `${cpu.isa}; ${others.join(', ')} would run too` : cpu.isa],
+      ['instruction set', describeIsas(cpu)],
       ['threads', `${cpu.threads}: ${cpu.threadsReason}`],
       ['memory', `${formatBytes(cpu.memoryBytes)}, read at ${formatBytes(cpu.readBytesPerSecond)}/s`],
     )
   }
   if (cuda) rows.push(...describeCuda(cuda))
   return formatTable(rows, ['left', 'left'])
+}
+
+function describeIsas({ isa, quantisedIsa, availableIsas }: CpuDiagnosis): string {
+  const used = isa === quantisedIsa ? isa : `${isa}; ${quantisedIsa} for int8 and int4`
+  const others = availableIsas.filter(each => each !== isa && each !== quantisedIsa)
+  return others.length > 0 ? `${used}; ${others.join(', ')} would run too` : used
 }
 
 function describeCuda({ built, runtimeVersion, driver, driverCuda, gpus, used, reason }: CudaDiagnosis) {

@@ -62,14 +62,14 @@ const LOAD_FLAGS: Readonly<Record<Exclude<keyof LoadOptions, NotFlags | HubOptio
     ]),
   ],
   kvCacheDtype: [
-    new Option('--kv-cache-dtype <type>', 'type of the KV cache (default: auto)').choices([
-      'auto',
-      'float32',
-      'bfloat16',
-    ]),
+    new Option(
+      '--kv-cache-dtype <type>',
+      'type of the KV cache; auto: bfloat16 for int8, int4, and bfloat16 on a GPU (default: auto)',
+    ).choices(['auto', 'float32', 'bfloat16']),
   ],
   contextLength: [number('--context-length <n>', 'longest sequence in tokens (default: what the model has)')],
-  threads: [number('--threads <n>', 'CPU threads (default: one for each processor)')],
+  isa: [new Option('--isa <name>', "the CPU's instruction set (default: auto, the fastest for the type)")],
+  threads: [number('--threads <n>', 'CPU threads (default: what the machine and its control group allow)')],
   kvCacheTokens: [number('--kv-cache-tokens <n>', 'tokens that the KV cache holds (default: chosen)')],
 }
 

@@ -102,12 +102,12 @@ export class Engine {
 
   #plan(): PlannedStep | undefined {
     try {
-      const planned = buildStep(this.#scheduler.plan(), this.#runner)
+      const planned = buildStep(this.#scheduler.plan(), this.#scheduler.copies(), this.#runner)
       const now = performance.now()
       for (const { sequence } of planned.chunks) sequence.startedAt ??= now
       return planned
     } catch (error) {
-      // Copying a page failed, or frequencies could not be made: nothing that concerns one sequence alone.
+      // Frequencies could not be made: nothing that concerns one sequence alone.
       for (const sequence of this.#scheduler.sequences) this.#fail(sequence, error)
       return undefined
     }
@@ -118,7 +118,9 @@ export class Engine {
     const flight: Flight = { wanted, control: new BigInt64Array(2) }
     this.#flight = flight
     try {
-      return await this.#runner.run(step, flight.control)
+      const result = await this.#runner.run(step, flight.control)
+      this.#scheduler.recordCopies()
+      return result
     } catch (error) {
       for (const sequence of [...wanted]) this.#fail(sequence, error)
       return undefined

@@ -3,8 +3,8 @@
  *
  * The pages that hold computed tokens form a tree: a page's path from the root is the whole text before and in it. Two
  * sequences that begin alike share the full pages of their common beginning. A page that agrees only in its first tokens
- * is copied, and the copy is written on. A sequence's last, unfinished page is its own, so that nobody ever writes
- * to a page that others read. Pages that no sequence uses stay in the tree until their room is needed.
+ * is copied by the next step, and the copy is written on. A sequence's last, unfinished page is its own, so that nobody
+ * ever writes to a page that others read. Pages that no sequence uses stay in the tree until their room is needed.
  *
  * Keys are rotated by their token's frequencies, so a token counts as the same only with the same frequencies object.
  */
@@ -29,7 +29,7 @@ export interface Page {
   users: number
 }
 
-/** The pages of a sequence, and how many of its tokens they hold already. */
+/** The pages of a sequence, and how many of its tokens they hold, or will when the next step has made its copies. */
 export interface OpenedPages {
   readonly pages: Page[]
   readonly computed: number
@@ -43,9 +43,17 @@ interface Match {
   readonly partialTokens: number
 }
 
+/** The first tokens of a sequence's page, to be copied from another, which is held until then. */
+interface Copy {
+  readonly source: Page
+  readonly pages: Page[]
+  readonly row: TokenRow
+  readonly from: number
+  readonly to: number
+}
+
 export class KvPages {
   readonly pageSize: number
-  readonly #copyPage: (from: number, to: number) => void
   readonly #free: number[]
   /** First pages of texts. */
   readonly #roots = new Set<Page>()
@@ -54,10 +62,11 @@ export class KvPages {
    * before it and gives them up later, so a page always comes after all that continue it.
    */
   readonly #unused = new Set<Page>()
+  /** By the page to be written. */
+  readonly #copies = new Map<Page, Copy>()
 
-  constructor(runner: Pick<Runner, 'pages' | 'pageSize' | 'copyPage'>) {
+  constructor(runner: Pick<Runner, 'pages' | 'pageSize'>) {
     this.pageSize = runner.pageSize
-    this.#copyPage = (from, to) => runner.copyPage(from, to)
     this.#free = Array.from({ length: runner.pages }, (_, i) => runner.pages - 1 - i)
   }
 
@@ -95,18 +104,25 @@ export class KvPages {
     for (let i = 0; i < needed; i++) pages.push(this.#take())
     let computed = shared * this.pageSize
     if (source) {
-      try {
-        this.#copyPage(source.index, pages[shared]!.index)
-      } catch (error) {
-        this.close(pages)
-        throw error
-      } finally {
-        this.#release(source)
-      }
-      this.record(pages, row, computed, computed + partialTokens)
-      computed += partialTokens
+      const to = computed + partialTokens
+      this.#copies.set(pages[shared]!, { source, pages, row, from: computed, to })
+      computed = to
     }
     return { pages, computed }
+  }
+
+  /** What the next step must copy: see Step. A step that fails leaves it to the one after. */
+  copies(): Int32Array {
+    return Int32Array.from([...this.#copies].flatMap(([page, { source }]) => [source.index, page.index]))
+  }
+
+  /** Notes that a step has made the copies. */
+  recordCopies(): void {
+    for (const { source, pages, row, from, to } of this.#copies.values()) {
+      this.record(pages, row, from, to)
+      this.#release(source)
+    }
+    this.#copies.clear()
   }
 
   /** Adds a page at the end; false if none is left. */
@@ -185,6 +201,11 @@ export class KvPages {
   #release(page: Page): void {
     page.users--
     if (page.users > 0) return
+    const copy = this.#copies.get(page)
+    if (copy) {
+      this.#copies.delete(page)
+      this.#release(copy.source)
+    }
     const isUnfinished = page.tokens.length < this.pageSize
     if (page.tokens.length === 0 || (isUnfinished && this.#covering(page))) this.#discard(page)
     else this.#unused.add(page)

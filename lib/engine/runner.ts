@@ -19,6 +19,8 @@ export interface Step {
   readonly pageTable: Int32Array
   /** [B, D/2] rotary frequencies of each sequence. */
   readonly frequencies: Float32Array
+  /** [from, to] of pages to copy before the step, one pair behind the other, in this order. */
+  readonly copies: Int32Array
   /** [R] the tokens of the step whose logits are wanted, ascending. R may be 0. */
   readonly logitRows: Int32Array
   /** What of these logits; nothing if R is 0. */
@@ -62,8 +64,6 @@ export interface Runner {
   readonly captureNames: readonly string[]
   /** Runs one step; one at a time. `cancel` (see binding.ts, Control) ends it early with ERR_ABORTED. */
   run(step: Step, cancel?: BigInt64Array): Promise<StepResult>
-  /** Copies one page of the KV cache, every layer. Never while a step runs. */
-  copyPage(from: number, to: number): void
   /**
    * Rotary frequencies [D/2] of a sequence of `length` tokens (a prompt: its full length, also while it is computed in
    * chunks; decode: the position + 1). Equal lengths give the same object; pages computed with different objects hold

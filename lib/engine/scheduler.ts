@@ -64,6 +64,16 @@ export class Scheduler {
     return [...chunks, ...sharePrefill(prefilling, this.#maxStepTokens - decoding.length)]
   }
 
+  /** The copies that the planned step must make. */
+  copies(): Int32Array {
+    return this.#pages.copies()
+  }
+
+  /** Notes that a step has run, before `complete` for each of its chunks. */
+  recordCopies(): void {
+    this.#pages.recordCopies()
+  }
+
   /** Notes that a step has computed a chunk. */
   complete({ sequence, from, to }: Chunk): void {
     this.#pages.record(sequence.pages, sequence, from, to)

@@ -28,7 +28,7 @@ interface Span extends Chunk {
 /** The page table grows by so many columns, so that many steps of decoding have the same sizes: a GPU records such a step once. */
 const COLUMNS_AT_ONCE = 4
 
-export function buildStep(chunks: readonly Chunk[], runner: Runner): PlannedStep {
+export function buildStep(chunks: readonly Chunk[], copies: Int32Array, runner: Runner): PlannedStep {
   if (chunks.length === 0) throw new Error('buildStep: a step needs at least one token')
   const spans = chunks.flatMap(spansOf)
   const T = chunks.reduce((n, { from, to }) => n + to - from, 0)
@@ -54,7 +54,17 @@ export function buildStep(chunks: readonly Chunk[], runner: Runner): PlannedStep
   const logitRows = logitRowsOf(placed)
   const capture = captureOf(chunks, runner)
   const wanted = wantedOf(placed)
-  const step = { tokens, positions, sequenceStarts, pageTable, frequencies, logitRows, wanted, capture }
+  const step = {
+    tokens,
+    positions,
+    sequenceStarts,
+    pageTable,
+    frequencies,
+    copies,
+    logitRows,
+    wanted,
+    capture,
+  }
   return { step, chunks: placed }
 }
 

@@ -95,6 +95,7 @@ export class DeviceRunner implements Runner {
           logit_rows: step.logitRows,
         },
         cache: this.#parts.cache,
+        copies: step.copies,
         capture: [...step.capture, ...logitBuffers(step.wanted)],
         ...(cancel && { control: cancel }),
       })
@@ -124,14 +125,6 @@ export class DeviceRunner implements Runner {
         ...(expSums && { logSumExp: logits[0]! + Math.log(expSums[row]!) }),
       }
     })
-  }
-
-  copyPage(from: number, to: number): void {
-    try {
-      this.#parts.cache.copyPage(from, to)
-    } catch (error) {
-      throw fromNative(error)
-    }
   }
 
   /** The device, and the weights on it. */

@@ -88,6 +88,11 @@ static Napi::Value processor(const Napi::CallbackInfo& info) {
   return result;
 }
 
+// fastestIsa(dtype) -> string: the instruction set that multiplies fastest here with weights of the dtype.
+static Napi::Value fastest_isa(const Napi::CallbackInfo& info) {
+  return Napi::String::New(info.Env(), cpu::fastest_isa(to_dtype(info[0])).name);
+}
+
 // cuda() -> { built, runtimeVersion, driverVersion, devices, problem }: versions as 1000 * major + 10 * minor, 0 for none.
 static Napi::Value cuda(const Napi::CallbackInfo& info) {
   const CudaInfo about = cuda_info();
@@ -113,6 +118,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("readBandwidth", Napi::Function::New<read_bandwidth>(env, "readBandwidth"));
   exports.Set("cuda", Napi::Function::New<cuda>(env, "cuda"));
   exports.Set("computePeaks", Napi::Function::New<compute_peaks_async>(env, "computePeaks"));
+  exports.Set("fastestIsa", Napi::Function::New<fastest_isa>(env, "fastestIsa"));
   exports.Set("processor", Napi::Function::New<processor>(env, "processor"));
   return exports;
 }

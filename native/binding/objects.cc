@@ -177,17 +177,10 @@ static T take(const Napi::CallbackInfo& info) {
 
 Napi::Function KvCacheObject::define(Napi::Env env) {
   return DefineClass(env, "KvCache",
-                     {InstanceMethod<&KvCacheObject::copy_page>("copyPage"),
-                      InstanceMethod<&KvCacheObject::read_page>("readPage"), InstanceMethod<&KvCacheObject::close>("close")});
+                     {InstanceMethod<&KvCacheObject::read_page>("readPage"), InstanceMethod<&KvCacheObject::close>("close")});
 }
 
 KvCacheObject::KvCacheObject(const Napi::CallbackInfo& info) : ObjectWrap(info), cache_(take<std::shared_ptr<KvCache>>(info)) {}
-
-void KvCacheObject::copy_page(const Napi::CallbackInfo& info) {
-  if (cache_ == nullptr) throw to_error(info.Env(), Status::error(Code::kClosed, "the kv cache is closed"));
-  const Status status = cache_->copy_page(info[0].ToNumber().Int64Value(), info[1].ToNumber().Int64Value());
-  if (!status.ok()) throw to_error(info.Env(), status);
-}
 
 Napi::Value KvCacheObject::read_page(const Napi::CallbackInfo& info) {
   if (cache_ == nullptr) throw to_error(info.Env(), Status::error(Code::kClosed, "the kv cache is closed"));
@@ -265,7 +258,20 @@ static void add_result(const Program& program, const std::string& name, Napi::Ob
   step->results[name] = {buffer.Data(), static_cast<int64_t>(count * 4)};
 }
 
-// run({ sizes, inputs, cache?, capture?, control? }) -> Promise<{ [buffer]: typed array }>
+// [from, to] of each page to be copied, one behind the other.
+static std::vector<PageCopy> to_page_copies(const Napi::Value& value) {
+  if (value.IsUndefined()) return {};
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_int32_array ||
+      value.As<Napi::Int32Array>().ElementLength() % 2 != 0) {
+    throw Napi::TypeError::New(value.Env(), "copies must be an Int32Array of pairs");
+  }
+  const Napi::Int32Array pages = value.As<Napi::Int32Array>();
+  std::vector<PageCopy> copies;
+  for (size_t i = 0; i < pages.ElementLength(); i += 2) copies.push_back({pages[i], pages[i + 1]});
+  return copies;
+}
+
+// run({ sizes, inputs, cache?, copies?, capture?, control? }) -> Promise<{ [buffer]: typed array }>
 Napi::Value ProgramObject::run(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   if (closed_) throw to_error(env, Status::error(Code::kClosed, "the program is closed"));
@@ -286,6 +292,7 @@ Napi::Value ProgramObject::run(const Napi::CallbackInfo& info) {
     step->cache = KvCacheObject::Unwrap(cache.As<Napi::Object>())->cache();
     if (step->cache == nullptr) throw to_error(env, Status::error(Code::kClosed, "the kv cache is closed"));
   }
+  step->copies = to_page_copies(options.Get("copies"));
   Napi::Object results = Napi::Object::New(env);
   for (const std::string& name : program_->outputs()) add_result(*program_, name, results, step.get());
   if (options.Get("capture").IsArray()) {

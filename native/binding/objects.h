@@ -41,7 +41,6 @@ class KvCacheObject : public Napi::ObjectWrap<KvCacheObject> {
   const std::shared_ptr<KvCache>& cache() const { return cache_; }
 
  private:
-  void copy_page(const Napi::CallbackInfo& info);
   Napi::Value read_page(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
 

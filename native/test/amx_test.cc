@@ -114,9 +114,13 @@ MOEPP_TEST(amx_releases_tiles) {
 
 // A device that is told no set takes one that exists, and the same each time; one that is told takes that.
 MOEPP_TEST(isa_is_measured_or_pinned) {
+  for (const DType weights : {DType::kF32, DType::kBf16, DType::kI8, DType::kI4}) {
+    const Isa& chosen = cpu::fastest_isa(weights);
+    EXPECT(&chosen == &cpu::fastest_isa(weights));
+    if (cpu::available_isas().size() > 1) EXPECT(chosen.name != std::string("scalar"));
+  }
+  EXPECT(&cpu::fastest_isa(DType::kI8) == &cpu::fastest_isa(DType::kI4));
   const std::string fastest = cpu::fastest_isa().name;
-  EXPECT(fastest == cpu::fastest_isa().name);
-  if (cpu::available_isas().size() > 1) EXPECT(fastest != "scalar");
   std::shared_ptr<Device> device;
   EXPECT(open_cpu_device(1, "", &device).ok() && device->info().isa == fastest);
   for (const Isa& isa : cpu::available_isas())

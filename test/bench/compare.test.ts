@@ -44,6 +44,16 @@ t.test('Q8_0 and Q4_0 blocks are within half a step', async t => {
   }
 })
 
+t.test('two sides that disagree in bf16 are not compared', async t => {
+  const { countSame, requireAgreement } = await load('agreement.mjs')
+  t.equal(countSame([1, 2, 3], [1, 4, 3]), 2)
+  t.throws(() => countSame([1], []), /expected as many/)
+  const bf16 = ['bfloat16', 'bfloat16']
+  requireAgreement(90, 100, bf16)
+  t.throws(() => requireAgreement(89, 100, bf16), /89 of 100 positions, expected 90 %/)
+  requireAgreement(0, 100, ['bfloat16', 'int8'])
+})
+
 t.test('halves of a head become neighbours', async t => {
   const rows = Uint16Array.from([0, 1, 2, 3, 10, 11, 12, 13].flatMap(row => [row, row]))
   t.same(

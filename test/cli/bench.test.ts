@@ -1,4 +1,6 @@
 import t from 'tap'
+import type { BenchReport, BenchResult } from '../../lib/bench/bench.js'
+import { benchMarkdown, benchTable } from '../../lib/cli/bench-report.js'
 import { BOOKS, runCli } from './run-cli.js'
 
 const TESTS = ['--tests', 'pp32,pp16x2,tg4@8x3', '--repetitions', '2']
@@ -15,19 +17,29 @@ t.test('bench -o json', async t => {
     device: { name: 'cpu' },
   })
   t.ok(report.loadSeconds > 0)
-  t.ok(report.memory.peakBytes > report.memory.weightBytes)
+  t.ok(report.firstTokenSeconds > report.loadSeconds)
+  const { peakBytes, weightBytes, kvCacheBytes, ratio } = report.memory
+  t.ok(peakBytes > weightBytes)
+  t.equal(ratio, peakBytes / (weightBytes + kvCacheBytes))
   t.ok(report.memory.weightBytes > 7e6)
   t.same(
     report.results.map((result: { name: string }) => result.name),
     ['pp32', 'pp16x2', 'tg4@8x3'],
   )
-  for (const { name, samples, mean, sd, ffnExpertsPerToken, ceiling } of report.results) {
+  for (const result of report.results) {
+    const { name, samples, mean, sd, ffnExpertsPerToken, majorPageFaults, ceilings, ceiling } = result
     t.equal(samples.length, 2, name)
     t.ok(Math.abs(mean - (samples[0] + samples[1]) / 2) < 1e-6 * mean)
     t.ok(Math.abs(sd - Math.abs(samples[0] - samples[1]) / Math.SQRT2) < 1e-6 * mean)
     t.ok(ffnExpertsPerToken > 0 && ffnExpertsPerToken <= 2)
     t.match(ceiling.name, name.startsWith('tg') ? /^read$/ : /^(f32_fma|bf16_amx)$/)
     t.ok(ceiling.share > 0)
+    t.equal(majorPageFaults.length, 2)
+    const { readBandwidth, peaks } = ceilings
+    t.ok(readBandwidth > 1e8 && Object.values<number>(peaks).every(rate => rate > 1e8), 'all of them')
+    t.ok(peaks.f32_fma)
+    const limit = name.startsWith('tg') ? readBandwidth : peaks[ceiling.name]
+    t.ok(Math.abs(ceiling.rate - limit) < 1e-6 * limit)
   }
 })
 
@@ -36,11 +48,42 @@ t.test('bench as table and markdown', async t => {
   t.equal(table.code, 0)
   t.match(table.stdout, /^ {2}test +tokens\/s .*\n {2}pp32 +[\d.e+]+ .* (f32_fma|bf16_amx)\n/m)
   t.match(table.stdout, /^ {2}tg4@8x3 +.* % +[\d.]+ GB\/s read$/m)
+  t.match(table.stdout, /^loaded in [\d.]+ s, first token after [\d.]+ s; 2 repetitions$/m)
+  t.match(table.stdout, /^peak memory [\d.]+ MB, [\d.]+ times weights \(/m)
   t.match(table.stderr, /^moepp: pp32: [\d,.]+ tokens\/s$/m)
   const markdown = await runCli(['bench', '--model', BOOKS, '-o', 'markdown', '--isa', 'scalar', ...TESTS])
   t.equal(markdown.code, 0)
   t.match(markdown.stdout, /^\| test \| tokens\/s \|.*\n\| --- \|.*\n\| pp32 \| [\d.e+]+ \|/m)
   t.match(markdown.stdout, /, scalar, /)
+})
+
+t.test('a test that waited for the disk is named', t => {
+  const result = (name: string, majorPageFaults: number[]) => ({
+    workload: { name, kind: 'prefill', tokens: 1, context: 0, batch: 1 } as const,
+    samples: [1, 1],
+    mean: 1,
+    sd: 0,
+    ffnExpertsPerToken: 1,
+    workPerToken: 1,
+    majorPageFaults,
+    ceilings: null,
+    ceiling: null,
+  })
+  const report = (...results: BenchResult[]) =>
+    ({
+      device: { name: 'cpu', isa: 'scalar', threads: 1, model: 'none' },
+      config: {},
+      memory: { peakBytes: 1, weightBytes: 1, kvCacheBytes: 0, ratio: 1 },
+      loadSeconds: 1,
+      firstTokenSeconds: 1,
+      results,
+    }) as unknown as BenchReport
+  const [quiet, loud] = [result('pp1', [0, 0]), result('tg1', [7, 1200])]
+  for (const render of [benchTable, benchMarkdown]) {
+    t.match(render('m', report(quiet, loud)), /\n\nWarning: .* from disk during tg1 \(up to 1,200 pages\):/)
+    t.notMatch(render('m', report(quiet)), /Warning/)
+  }
+  t.end()
 })
 
 t.test('what is wrong is named before the model is loaded', async t => {

@@ -16,6 +16,7 @@ t.test('doctor --json', async t => {
   t.equal(addon.origin, 'local build')
   t.match(addon.reason, /built on this machine/)
   t.ok(cpu.availableIsas.includes(cpu.isa))
+  t.ok(cpu.availableIsas.includes(cpu.quantisedIsa))
   t.equal(cpu.availableIsas.at(-1), 'scalar')
   t.ok(cpu.threads >= 1)
   t.ok(cpu.readBytesPerSecond > 1e8, `${cpu.readBytesPerSecond} bytes per second`)

@@ -75,6 +75,14 @@ t.test('a wrong command line is exit code 2 and one message', async t => {
       ['generate', ...model, '--threads', '0'],
       /^moepp: --threads: expected an integer from 1 to 1024, got 0\n$/,
     ],
+    [
+      ['generate', ...model, '--isa', 'mmx'],
+      /^moepp: --isa: expected one of "auto", .*"scalar", got "mmx"\n$/,
+    ],
+    [
+      ['bench', ...model, '--isa', 'scalar', '--device', 'cuda'],
+      /^moepp: --isa: is of the CPU, expected "auto" with device "cuda:0", got "scalar"\n$/,
+    ],
     [['generate', ...model, '--device', 'tpu'], /^moepp: --device: expected one of/],
     [
       ['generate', ...model, '--dtype', 'int2'],

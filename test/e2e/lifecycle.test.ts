@@ -254,9 +254,9 @@ t.test('native objects refuse wrong use', async t => {
     /pageSize/,
   )
   const cache = device.kvCache({ layers: 1, pages: 2, pageSize: 16, kvHeads: 1, headDim: 8, dtype: 'bf16' })
-  t.throws(() => cache.copyPage(0, 2), /below 2/)
+  t.throws(() => cache.readPage(0, 2), /no page 2/)
   cache.close()
-  t.throws(() => cache.copyPage(0, 1), { code: 'ERR_CLOSED' })
+  t.throws(() => cache.readPage(0, 1), { code: 'ERR_CLOSED' })
   device.close()
   t.throws(() => device.info(), { code: 'ERR_CLOSED' })
 })

@@ -4,9 +4,8 @@ import { join } from 'node:path'
 import t from 'tap'
 import { loadBinding } from '../../lib/binding.js'
 import { convertCheckpoint } from '../../lib/checkpoint/convert.js'
-import { Model } from '../../lib/generation/model.js'
-import { loadModel, loadParts } from '../../lib/load.js'
-import { resolveLoadOptions } from '../../lib/options.js'
+import { loadModel } from '../../lib/load.js'
+import type { Isa } from '../../lib/options.js'
 import { golden, root } from '../support/golden.js'
 
 const books = join(root, 'models', 'books-7m')
@@ -40,8 +39,9 @@ t.test(
             [source, { dtype }],
             [packed, {}],
           ] as const) {
-            const resolved = resolveLoadOptions({ device: 'cpu', threads: 2, ...options })
-            await using model = new Model(await loadParts(directory, resolved, isa))
+            const given = { threads: 2, isa: isa as Isa, ...options }
+            await using model = await loadModel(directory, given)
+            t.equal(model.device.isa, isa)
             const { vocabSize } = model.config
             const prompt = [1, ...Array.from({ length: 70 }, (_, i) => 3 + ((i * 7919) % (vocabSize - 3)))]
             const { logits } = await model.forward(prompt)

@@ -234,18 +234,55 @@ t.test('an error of a step or a consumer rejects those concerned; the engine goe
   t.same(stays.got, (await alone(wish)).got)
 })
 
-t.test('an error of copyPage rejects everybody and leaves the engine usable', async t => {
-  class Fragile extends FakeRunner {
-    override copyPage(): void {
-      throw new MoeppError('ERR_DEVICE', 'no copy')
+t.test('a step copies a page before it writes to it', async t => {
+  const runner = new FakeRunner({ pageSize: 8, pages: 8 })
+  const engine = new Engine(runner)
+  await submit(engine, { tokens: range(1, 7), newTokens: 1 }).done
+  const wish = { tokens: [1, 2, 3, 40, 41], newTokens: 3 }
+  const second = submit(engine, wish)
+  t.match(await second.done, { cachedTokens: 3 })
+  t.same(second.got, (await alone(wish)).got)
+  const copying = runner.steps.filter(step => step.copies.length > 0)
+  t.equal(copying.length, 1)
+  const { copies, positions, pageTable } = copying[0]!
+  t.equal(copies.length, 2)
+  t.not(copies[0], copies[1])
+  t.same([...positions], [3, 4], 'what the copy does not have')
+  t.equal(pageTable[0], copies[1], 'is written to it')
+})
+
+t.test('copies of a step that fails or is cancelled are dropped with their sequences', async t => {
+  let underWay = () => {}
+  const runner = new FakeRunner({
+    pageSize: 8,
+    pages: 8,
+    maxStepTokens: 8,
+    delay: async () => {
+      underWay()
+      await setImmediate()
+    },
+  })
+  const engine = new Engine(runner)
+  await submit(engine, { tokens: range(1, 7), newTokens: 1 }).done
+  const wish = { tokens: [1, 2, 3, 40, 41], newTokens: 3 }
+  const expected = (await alone(wish)).got
+  // More often than there are pages, each of which would be lost.
+  for (const i of range(0, 20)) {
+    if (i % 2 === 0) {
+      runner.failures.push(new MoeppError('ERR_DEVICE', 'no step'))
+      await t.rejects(submit(engine, wish).done, { code: 'ERR_DEVICE' })
+      continue
     }
+    const { done, cancel } = submit(engine, wish)
+    underWay = cancel
+    t.match(await done, { cancelled: true })
+    underWay = () => {}
   }
-  const engine = new Engine(new Fragile({ pages: 8 }))
-  const wish = { tokens: range(1, 7), newTokens: 1 }
-  await submit(engine, wish).done
-  for (const _ of range(0, 5)) await t.rejects(submit(engine, wish).done, { code: 'ERR_DEVICE' })
-  const other = { tokens: range(20, 50), newTokens: 1 }
-  await submit(engine, other).done
+  t.equal(runner.steps.filter(step => step.copies.length === 2).length, 20, 'each would have copied')
+  t.equal(runner.copies, 0)
+  const again = submit(engine, wish)
+  t.match(await again.done, { cachedTokens: 3 })
+  t.same(again.got, expected)
 })
 
 t.test('close rejects what is pending, after which the runner is closed', async t => {

@@ -94,14 +94,6 @@ export class FakeRunner implements Runner {
     }
   }
 
-  copyPage(from: number, to: number): void {
-    if (this.#isRunning) throw new Error('copyPage while a step runs')
-    this.copies++
-    for (let i = 0; i < this.pageSize; i++) {
-      this.#places[to * this.pageSize + i] = this.#places[from * this.pageSize + i]
-    }
-  }
-
   frequencies(length: number): Float32Array {
     const id = Math.max(0, length - (this.#options.sharedFrequencies ?? Number.POSITIVE_INFINITY))
     let frequencies = this.#frequencies.get(id)
@@ -130,6 +122,7 @@ export class FakeRunner implements Runner {
       frequencies.length === 2 * B &&
       pageTable.length % B === 0 &&
       pageTable.every(page => page >= 0 && page < this.pages) &&
+      this.#areCopies(step.copies) &&
       tokens.every(token => token >= 0 && token < this.vocabSize) &&
       positions.every(position => position >= 0 && position < this.contextLength) &&
       logitRows.every((row, i) => row < T && (i === 0 || row > logitRows[i - 1]!)) &&
@@ -138,7 +131,29 @@ export class FakeRunner implements Runner {
     if (!isSound) throw new Error('the step contradicts itself')
   }
 
+  /** Pairs of pages, of which none is written twice, or read after it is written. */
+  #areCopies(copies: Int32Array): boolean {
+    const written = copies.filter((_, i) => i % 2 === 1)
+    const read = copies.filter((_, i) => i % 2 === 0)
+    return (
+      written.length === read.length &&
+      new Set(written).size === written.length &&
+      read.every(page => !written.includes(page)) &&
+      copies.every(page => page >= 0 && page < this.pages)
+    )
+  }
+
+  #copyPages({ copies }: Step): void {
+    for (let i = 0; i < copies.length; i += 2) {
+      this.copies++
+      const from = copies[i]! * this.pageSize
+      const to = copies[i + 1]! * this.pageSize
+      for (let s = 0; s < this.pageSize; s++) this.#places[to + s] = this.#places[from + s]
+    }
+  }
+
   #compute(step: Step): StepResult {
+    this.#copyPages(step)
     const { tokens, positions, sequenceStarts, logitRows } = step
     const hashes: number[] = []
     const written = new Set<number>()
@@ -169,9 +184,14 @@ export class FakeRunner implements Runner {
 
   /** A step that ends early may have written any part of what it was to write. */
   #spoil(step: Step): void {
+    const bad = { token: -1, frequency: -1, hash: -1 }
+    for (let i = 1; i < step.copies.length; i += 2) {
+      const page = step.copies[i]! * this.pageSize
+      this.#places.fill(bad, page, page + this.pageSize)
+    }
     for (let b = 0; b < step.sequenceStarts.length - 1; b++) {
       for (let t = step.sequenceStarts[b]!; t < step.sequenceStarts[b + 1]!; t++) {
-        this.#places[this.#placeOf(step, b, step.positions[t]!)] = { token: -1, frequency: -1, hash: -1 }
+        this.#places[this.#placeOf(step, b, step.positions[t]!)] = bad
       }
     }
   }

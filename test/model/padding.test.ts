@@ -11,6 +11,7 @@ function decoding(B: number, M = 4): Step {
     sequenceStarts: Int32Array.from({ length: B + 1 }, (_, b) => b),
     pageTable: Int32Array.from({ length: B * M }, (_, i) => i),
     frequencies: new Float32Array(2 * B).fill(0.5),
+    copies: new Int32Array(),
     logitRows: Int32Array.from({ length: B }, (_, b) => b),
     wanted: { whole: false, top: true, logSumExp: false },
     capture: [],

@@ -1,4 +1,4 @@
-/** Every op of the list has a kernel source, a reference, a native test, a bench row and a builder function. */
+/** Every op of the list has its kernels, a reference, tests on both devices, a bench row and a builder function. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
@@ -20,15 +20,18 @@ t.ok(ops.length >= 11, 'the list was read')
 
 const references = all('native/test', /^reference.*\.h$/)
 const tests = all('native/test', /_test\.cc$/)
+const cudaTests = all('native/test/simt', /_test\.cu$/)
 const benches = all('bench/ops', /\.cc$/)
 const builder = read('lib/program/ops.ts')
 
 for (const { name, args } of ops) {
   t.test(name, async t => {
     t.ok(existsSync(join(root, 'native/cpu/kernels', `${name}.inl.h`)), 'a CPU kernel')
+    t.ok(existsSync(join(root, 'native/cuda/kernels', `${name}.cu`)), 'a CUDA kernel')
     t.match(read('native/ops.h'), new RegExp(`^struct ${args} \\{`, 'm'), 'a contract')
     t.match(references, new RegExp(`\\b${args}\\b|\\b${name}\\b`), 'a reference')
     t.match(tests, new RegExp(`kernels(\\(\\))?(->|\\.)${name}\\(|\\b${args}\\b`), 'a native test')
+    t.match(cudaTests, new RegExp(`\\bcuda::${name}\\b`), 'a test of the CUDA kernel')
     t.match(benches, new RegExp(`kernels\\(\\)\\.${name}\\(`), 'a bench row')
     t.match(builder, new RegExp(`'${name}'`), 'a builder function')
   })

@@ -3,15 +3,43 @@ import { createHash } from 'node:crypto'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { type AddonFile, checkWhole, explainFailure, platformOf } from '../../lib/addon-file.js'
+import {
+  type AddonFile,
+  checkWhole,
+  explainFailure,
+  findAddon,
+  glibcVersion,
+  libc,
+  originOf,
+  platformOf,
+} from '../../lib/addon-file.js'
 import { root } from '../support/golden.js'
 import { compareVersions, readSharedLibrary } from './elf.js'
-import { checkRequirements } from './requirements.js'
+import { checkRequirements, requirementFaults } from './requirements.js'
 
 const skip = process.platform !== 'linux' && 'ELF is a format of Linux'
 
 t.test('the local build needs the C library alone, and no recent one', { skip }, async t => {
   checkRequirements(t, readSharedLibrary(readFileSync(join(root, 'build', 'Release', 'moepp.node'))))
+})
+
+t.test('what a binary must not need or show', async t => {
+  const right = {
+    needed: ['libc.so.6', 'libm.so.6'],
+    versions: ['GLIBC_2.2.5', 'GLIBC_2.28'],
+    exports: ['napi_register_module_v1', 'node_api_module_get_api_version_v1'],
+    stripped: true,
+  }
+  const faults = (change: Partial<typeof right>) => requirementFaults({ ...right, ...change }, 'GLIBC_2.28')
+  t.same(faults({}), [])
+  t.same(faults({ needed: ['libc.so.6', 'libpthread.so.0'] }), [], 'a part of an old glibc')
+  t.same(faults({ versions: ['GLIBC_2.29', 'GLIBC_2.4'] }), ['needs GLIBC_2.29, at most GLIBC_2.28'])
+  for (const version of ['GLIBC_ABI_DT_RELR', 'GLIBC_PRIVATE', 'GLIBCXX_3.4', 'GCC_3.0'])
+    t.same(faults({ versions: ['GLIBC_2.17', version] }), [`needs ${version}`])
+  t.same(faults({ versions: [] }), ['names no version of glibc'])
+  t.same(faults({ needed: ['libstdc++.so.6'] }), ['needs libstdc++.so.6'])
+  t.same(faults({ exports: [...right.exports, '_ZdlPv'] }), ['shows _ZdlPv'])
+  t.same(faults({ exports: right.exports.slice(1) }), ['lacks napi_register_module_v1'])
 })
 
 t.test('the ELF reader sees what node itself needs', { skip }, async t => {
@@ -41,6 +69,44 @@ t.test('a damaged prebuild is found before it is loaded', async t => {
     /moepp\.node is damaged: .*expected [0-9a-f]{64}\. .*install it again/,
   )
   t.doesNotThrow(() => checkWhole({ path, origin: 'local build' }, '/package'))
+})
+
+t.test('where the addon came from', async t => {
+  const folder = t.testdir()
+  const root = join(folder, 'moepp')
+  const other = join(folder, 'other')
+  for (const at of [root, other]) mkdirSync(join(at, 'build', 'Release'), { recursive: true })
+  writeFileSync(join(root, 'package.json'), '{"name":"moepp"}')
+  for (const at of [root, other]) writeFileSync(join(at, 'build', 'Release', 'moepp.node'), '')
+  const { MOEPP_BINDING, MOEPP_PREBUILD } = process.env
+  t.teardown(() => {
+    for (const [name, value] of Object.entries({ MOEPP_BINDING, MOEPP_PREBUILD }))
+      if (value === undefined) delete process.env[name]
+      else process.env[name] = value
+  })
+  delete process.env.MOEPP_BINDING
+  delete process.env.MOEPP_PREBUILD
+  const built = { path: join(root, 'build', 'Release', 'moepp.node'), origin: 'local build' as const }
+  t.same(findAddon(root), built)
+  t.equal(originOf(join(root, 'prebuilds', 'linux-x64', 'moepp.node'), root), 'prebuild')
+  t.equal(originOf(join(root, 'builds', 'moepp.node'), root), 'beside node', 'no folder of the package')
+  t.equal(originOf(join(folder, 'prebuilds', 'linux-x64', 'sharp.node'), root), 'beside node')
+  process.env.MOEPP_PREBUILD = other
+  const named = { path: join(other, 'build', 'Release', 'moepp.node'), origin: 'environment' as const }
+  t.same(findAddon(root), named, "node-gyp-build's own variable")
+  t.match(explainFailure(named, root, 'no'), /MOEPP_PREBUILD names it/)
+  process.env.MOEPP_BINDING = '/x.node'
+  t.same(findAddon(root), { path: '/x.node', origin: 'environment' })
+  t.match(explainFailure(findAddon(root), root, 'no'), /MOEPP_BINDING names it/)
+})
+
+t.test('the C library is the one that this process runs on', { skip }, async t => {
+  const { header } = process.report.getReport() as { header: { glibcVersionRuntime?: string } }
+  t.equal(glibcVersion(), header.glibcVersionRuntime)
+  const [here, elsewhere] = libc() === 'glibc' ? ['glibc', 'musl'] : ['musl', 'glibc']
+  const text = (made: string) => explainFailure({ path: `/x.${made}.node`, origin: 'prebuild' }, '/', 'no')
+  t.match(text(elsewhere), `It is a file for ${elsewhere}, and this system's C library is ${here}.`)
+  t.notMatch(text(here), 'C library')
 })
 
 t.test('the platform of a file', async t => {
@@ -77,7 +143,7 @@ t.test('what to do about a file that does not load', async t => {
   t.match(text, /built here and goes before the package's own/)
   t.match(text, `node ${join(folder, 'scripts', 'build-native.mjs')}`)
   t.match(
-    explainFailure({ path: '/x.node', origin: 'environment' }, folder, 'no'),
-    /^\/x\.node: no\. MOEPP_BINDING/,
+    explainFailure({ path: '/x.node', origin: 'beside node' }, folder, 'no'),
+    /^\/x\.node: no\. It lies beside the node program/,
   )
 })

@@ -87,8 +87,18 @@ await t.test('npm install --ignore-scripts in an empty folder, PATH holding node
   await runNpm(['install', tarball, ...settings], { cwd: consumer, env: environment })
   server.close()
   t.ok(existsSync(join(installed, 'package.json')))
-  for (const left of ['lib', 'test', 'native/test', 'models', 'bench', 'build'])
+  for (const left of ['lib', 'test', 'native/test', 'native/cuda/simt/emu', 'models', 'bench', 'build'])
     t.notOk(existsSync(join(installed, left)), `${left} is not in the package`)
+  // npm alone honours "gypfile": false: yarn 1 and pnpm would run node-gyp for a package that has this file.
+  t.notOk(existsSync(join(installed, 'binding.gyp')), 'no other package manager builds it')
+  for (const text of ['LICENSE', 'THIRD_PARTY_NOTICES.md', 'CHANGELOG.md', 'SECURITY.md'])
+    t.ok(existsSync(join(installed, text)), `${text} is in the package`)
+  const map = JSON.parse(readFileSync(join(installed, 'dist', 'index.js.map'), 'utf8'))
+  t.equal(
+    map.sourcesContent?.length,
+    map.sources.length,
+    'source maps hold the sources, which are not in the package',
+  )
 })
 
 await t.test('the same text as the checkout', async t => {

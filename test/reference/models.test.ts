@@ -1,11 +1,12 @@
 /**
- * Every model case of the golden data through the public interface: logits, hidden states, routing and the greedy
- * continuation, alone and as a ragged batch. Only real positions are compared: a batch here has no padding.
+ * Every model case of the golden data through the public interface, on every instruction set: logits, hidden states, routing
+ * and the greedy continuation, alone and as a ragged batch. Only real positions are compared: a batch here has no padding.
  */
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { loadModel } from '../../lib/index.js'
+import type { Isa } from '../../lib/options.js'
 import {
   difference,
   golden,
@@ -15,6 +16,7 @@ import {
   type Tolerance,
   type Values,
 } from '../support/golden.js'
+import { devices } from '../support/one-program.js'
 
 interface ModelCase {
   readonly batch: {
@@ -27,8 +29,8 @@ interface ModelCase {
 
 /** As in test/support/one-program.ts. A GPU rounds activations to bf16 where the weights are; the golden data is f32 compute. */
 const onGpu = process.env.MOEPP_TEST_DEVICE !== undefined
-const load = (directory: string) =>
-  loadModel(directory, onGpu ? { device: 'cuda:0', dtype: 'float32' } : { device: 'cpu' })
+const load = (directory: string, device: string) =>
+  loadModel(directory, onGpu ? { device: 'cuda:0', dtype: 'float32' } : { isa: device as Isa })
 
 const folder = join(golden, 'cases')
 const names = readdirSync(folder)
@@ -46,8 +48,8 @@ function realPart(values: Values, lead: readonly number[], b: number, start: num
   return values.data.subarray(first, ((outer * B + b) * T + T) * width)
 }
 
-for (const name of names) {
-  t.test(name, async t => {
+for (const [name, device] of names.flatMap(name => devices().map(device => [name, device] as const))) {
+  t.test(`${name} on ${device}`, async t => {
     const { batch, tolerance } = readJson<ModelCase>(join(folder, name, 'case.json'))
     const data = await readGolden(join(folder, name, 'expected.safetensors'))
     const ids = data.values('input_ids')
@@ -56,7 +58,7 @@ for (const name of names) {
       .map((length, b) => ({ b, length, start: T - length }))
       .filter(row => row.length === T || !LONGEST_ROW_ONLY.has(name))
     const prompts = rows.map(row => Array.from(realPart(ids, [], row.b, row.start)))
-    await using model = await load(join(folder, name))
+    await using model = await load(join(folder, name), device)
     const layers = data.values('moe_output').shape[0]!
     const capture = ['layers.*.*', 'hidden_states.*', 'final_hidden']
 

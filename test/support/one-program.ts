@@ -19,16 +19,7 @@ const gpu = process.env.MOEPP_TEST_DEVICE
 
 /** What the tests run on: every instruction set of this machine, the best first; or the CUDA device alone. */
 export function devices(): string[] {
-  if (gpu) return [gpu]
-  const { Device } = loadBinding()
-  return ['avx512', 'avx2', 'neon', 'scalar'].filter(isa => {
-    try {
-      new Device('cpu', { isa }).close()
-      return true
-    } catch {
-      return false
-    }
-  })
+  return gpu ? [gpu] : [...loadBinding().processor().isas]
 }
 
 /** Runs `runs`, one after another, on the program that `record` records; its buffers are the outputs. */

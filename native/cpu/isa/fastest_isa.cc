@@ -6,6 +6,7 @@
 #include <limits>
 #include <vector>
 
+#include "../../platform.h"
 #include "../panels.h"
 #include "../thread_pool.h"
 #include "isa.h"
@@ -14,36 +15,49 @@ namespace moepp::cpu {
 
 namespace {
 
-// Large enough for the many-rows paths, small enough for a second-level cache: some milliseconds for all sets.
-constexpr int64_t kRows = 64, kInputs = 512, kOutputs = 256;
+// Small enough for a second-level cache: some milliseconds for all sets.
+constexpr int64_t kInputs = 512, kOutputs = 256;
+// A decode step's one row, and a prefill's: enough for the many-rows paths.
+constexpr int64_t kDecodeRows = 1, kPrefillRows = 64;
 constexpr int kCalls = 4;  // the best counts: the first meets cold caches, and others may meet other work on the core
 
-// A later set must be faster than the first by this factor. Sets differ in the last bits of results, so that a choice within the
-// noise of a measurement would make runs of one machine differ.
+// A later set must be faster than the first by this factor, as the geometric mean of decode and prefill. Sets differ in the last
+// bits of results, so that a choice within the noise of a measurement would make runs of one machine differ.
 constexpr double kMargin = 1.25;
 
+// One linear with weights of a dtype, [kOutputs, kInputs] in panels.
 class Product {
  public:
-  Product() {
-    const float value = 0.01f;
-    uint32_t bits;
-    std::memcpy(&bits, &value, 4);
-    std::fill(weight_.begin(), weight_.end(), static_cast<uint16_t>(bits >> 16));
-    x_.data = x_values_.data();
-    x_.rank = 2;
-    x_.shape[0] = kRows;
-    x_.shape[1] = kInputs;
-    w_ = x_;
-    w_.data = weight_.data();
-    w_.dtype = DType::kBf16;
+  explicit Product(DType dtype)
+      : weight_bytes_(panel_count(Layout::kPanels, kOutputs) * panel_bytes(dtype, kInputs)),
+        weight_(static_cast<std::byte*>(allocate_pages(weight_bytes_))) {
+    if (weight_ != nullptr && dtype == DType::kBf16) {  // zeros are as good for integers
+      const uint16_t value = 0x3c24;                    // 0.01
+      for (int64_t at = 0; at < weight_bytes_; at += 2) std::memcpy(weight_ + at, &value, 2);
+    }
+    w_.data = weight_;
+    w_.dtype = dtype;
     w_.layout = Layout::kPanels;
-    w_.shape[0] = kOutputs;
-    out_ = x_;
+    x_.data = x_values_.data();
     out_.data = out_values_.data();
-    out_.shape[1] = kOutputs;
+    w_.rank = x_.rank = out_.rank = 2;
+    w_.shape[0] = out_.shape[1] = kOutputs;
+    w_.shape[1] = x_.shape[1] = kInputs;
   }
+  ~Product() {
+    if (weight_ != nullptr) release_pages(weight_, weight_bytes_);
+  }
+  Product(const Product&) = delete;
+  Product& operator=(const Product&) = delete;
 
-  double seconds(const Isa& isa) {
+  bool has_memory() const { return weight_ != nullptr; }
+
+  // Seconds of decode times seconds of prefill: ratios of it are squares of geometric means.
+  double cost(const Isa& isa) { return seconds(isa, kDecodeRows) * seconds(isa, kPrefillRows); }
+
+ private:
+  double seconds(const Isa& isa, int64_t rows) {
+    x_.shape[0] = out_.shape[0] = rows;
     const LinearArgs args = {&x_, &w_, &out_, Activation::kNone};
     double best = std::numeric_limits<double>::infinity();
     for (int call = 0; call < kCalls; call++) {
@@ -54,34 +68,38 @@ class Product {
     return best;
   }
 
- private:
   ThreadPool pool_{1};
-  std::vector<float> x_values_ = std::vector<float>(static_cast<size_t>(kRows * kInputs), 0.5f);
-  std::vector<float> out_values_ = std::vector<float>(static_cast<size_t>(kRows * kOutputs));
-  std::vector<uint16_t> weight_ =
-      std::vector<uint16_t>(static_cast<size_t>(panel_count(Layout::kPanels, kOutputs) * panel_bytes(DType::kBf16, kInputs) / 2));
+  std::vector<float> x_values_ = std::vector<float>(static_cast<size_t>(kPrefillRows * kInputs), 0.5f);
+  std::vector<float> out_values_ = std::vector<float>(static_cast<size_t>(kPrefillRows * kOutputs));
+  int64_t weight_bytes_;
+  std::byte* weight_;
   Tensor x_, w_, out_;
 };
 
-const Isa* measure() {
+const Isa* measure(DType dtype) {
   const std::vector<Isa>& isas = available_isas();
   const Isa* best = &isas.front();
   if (isas.size() <= 2) return best;  // scalar is no rival
-  Product product;
-  double best_seconds = product.seconds(*best);
+  Product product(dtype);
+  if (!product.has_memory()) return best;
+  double best_cost = product.cost(*best);
   for (size_t i = 1; i + 1 < isas.size(); i++) {
-    const double seconds = product.seconds(isas[i]);
-    if (seconds * kMargin >= best_seconds) continue;
+    const double cost = product.cost(isas[i]);
+    if (cost * kMargin * kMargin >= best_cost) continue;
     best = &isas[i];
-    best_seconds = seconds;
+    best_cost = cost;
   }
   return best;
 }
 
 }  // namespace
 
-const Isa& fastest_isa() {
-  static const Isa* const fastest = measure();
+const Isa& fastest_isa(DType weights) {
+  if (is_quantised(weights)) {
+    static const Isa* const fastest = measure(DType::kI8);  // int4 weights use the same instructions
+    return *fastest;
+  }
+  static const Isa* const fastest = measure(DType::kBf16);
   return *fastest;
 }
 

@@ -21,10 +21,6 @@ namespace moepp::cpu::MOEPP_ISA {
 #include "../simd.h"
 #include "../simd_int8.h"
 
-#include "../kernels/attention.inl.h"
-#include "../kernels/combine.inl.h"
-#include "../kernels/embedding.inl.h"
-#include "../kernels/gather_rows.inl.h"
 #include "../kernels/gemm.inl.h"
 #include "../kernels/quantised_rows.inl.h"
 #include "../kernels/rows.inl.h"
@@ -39,15 +35,8 @@ inline void run_any_gemm(const Gemm& gemm, ThreadPool& pool) {
   }
 }
 
-#include "../kernels/grouped_gemm.inl.h"
-#include "../kernels/linear.inl.h"
-#include "../kernels/norm_route_top_k.inl.h"
-#include "../kernels/rms_norm.inl.h"
-#include "../kernels/rope_store.inl.h"
-#include "../kernels/rope_table.inl.h"
-#include "../kernels/route_top_k.inl.h"
-#include "../kernels/router_logits.inl.h"
-#include "../kernels/top_logits.inl.h"
+// The kernel of every op, in ops.inc's order: CMakeLists.txt makes this file.
+#include "op_kernels.inl.h"
 
 const Kernels& kernels() {
   static constexpr Kernels table = {

@@ -1,0 +1,80 @@
+/** Packed checkpoints whose files, or whose addon, are not what they were when they were looked at. */
+import { truncateSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import { type Binding, type DeviceInfo, loadBinding } from '../../lib/binding.js'
+import { openCheckpoint } from '../../lib/checkpoint/checkpoint.js'
+import { convertCheckpoint } from '../../lib/checkpoint/convert.js'
+import { loadModel } from '../../lib/load.js'
+import { golden } from '../support/golden.js'
+
+const SOURCE = join(golden, 'cases', 'tied-bin')
+
+/** Runs `act` with another Device in the addon's place. */
+async function withDevice<T>(Device: Binding['Device'], act: () => Promise<T>): Promise<T> {
+  const binding = loadBinding() as { Device: Binding['Device'] }
+  const real = binding.Device
+  binding.Device = Device
+  try {
+    return await act()
+  } finally {
+    binding.Device = real
+  }
+}
+
+t.test('a file that is cut off after its header was read', async t => {
+  const { Device } = loadBinding()
+  for (const dtype of ['int8', 'int4'] as const) {
+    const directory = join(t.testdir(), dtype)
+    await convertCheckpoint(SOURCE, directory, { dtype })
+    const load = () => loadModel(directory, { device: 'cpu' })
+    await (await load()).close()
+    // Loaded first.
+    const name = 'model.embed_tokens.weight'
+    const { file, byteOffset, byteLength } = (await openCheckpoint(directory)).packed.get(name)!
+    // The device is opened after the headers were read, and before the weights are.
+    class Cutting extends Device {
+      constructor(...args: ConstructorParameters<typeof Device>) {
+        truncateSync(file, byteOffset + byteLength - 1)
+        super(...args)
+      }
+    }
+    await t.rejects(
+      withDevice(Cutting, load),
+      { name: 'MoeppError', code: 'ERR_BAD_FILE', message: new RegExp(`^${name}: bytes .* past the end`) },
+      dtype,
+    )
+    await t.rejects(load(), { name: 'MoeppError', code: 'ERR_BAD_FILE' }, 'and is found at once later')
+  }
+})
+
+t.test('an addon of another layout', async t => {
+  const { Device, path } = loadBinding()
+  class Other extends Device {
+    override info(): DeviceInfo {
+      return { ...super.info(), packedLayout: 'panels64-v9' }
+    }
+  }
+  const packed = join(t.testdir(), 'int8')
+  const convert = (target: string) => convertCheckpoint(SOURCE, target, { dtype: 'int8' })
+  await convert(packed)
+  const refused = {
+    name: 'MoeppError',
+    code: 'ERR_UNSUPPORTED',
+    message: /"panels64-v9", this version of moepp as "panels32-.*install moepp again/,
+  }
+  const load = (directory: string) => loadModel(directory, { device: 'cpu' })
+  await t.rejects(
+    withDevice(Other, () => load(packed)),
+    refused,
+  )
+  await t.rejects(
+    withDevice(Other, () => load(packed)),
+    { message: new RegExp(path.replaceAll(/[^\w]/g, '.')) },
+  )
+  await t.rejects(
+    withDevice(Other, () => convert(`${packed}-again`)),
+    refused,
+  )
+  await (await withDevice(Other, () => load(SOURCE))).close()
+})
