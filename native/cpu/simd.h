@@ -279,6 +279,18 @@ inline void store_n(uint16_t* p, Vf a, int n) {
   store_bf16_n(p, a, n);
 }
 
+// Without this after each product GCC 12 moves a tile's sums through memory in the 6 x 2 tiles of AVX2: GEMM of 512 rows 67 % of
+// the f32 ceiling, 94 % with it (2-core AMD EPYC, Zen 5).
+inline void keep_in_register(Vf& a) {
+#if defined(__AVX512F__)
+  __asm__ volatile("" : "+v"(a.v));
+#elif defined(__x86_64__)
+  __asm__ volatile("" : "+x"(a.v));
+#elif defined(__ARM_NEON)
+  __asm__ volatile("" : "+w"(a.v));
+#endif
+}
+
 // Any lane of a vector whose lanes are all equal.
 inline float lane0(Vf a) {
   float x;
@@ -310,4 +322,20 @@ inline Vf exp(Vf x) {
 // The same for one value, by the same steps.
 inline float exp(float x) {
   return lane0(exp(set1(x)));
+}
+
+// 2^x for x <= 0 within 1.2 units in the last place, or NaN; 0 below -150. Source: Cephes, exp2f.
+inline Vf exp2_nonpositive(Vf x) {
+  x = max(set1(-152.0f), x);
+  const Vf n = round(x), r = x - n;
+  Vf p = set1(1.535336188319500e-4f);
+  p = fma(p, r, set1(1.339887440266574e-3f));
+  p = fma(p, r, set1(9.618437357674640e-3f));
+  p = fma(p, r, set1(5.550332471162809e-2f));
+  p = fma(p, r, set1(2.402264791363012e-1f));
+  p = fma(p, r, set1(6.931472028550421e-1f));
+  return scale_by_power_of_2(fma(p, r, set1(1.0f)), n);
+}
+inline float exp2_nonpositive(float x) {
+  return lane0(exp2_nonpositive(set1(x)));
 }

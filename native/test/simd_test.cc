@@ -60,6 +60,26 @@ MOEPP_TEST(simd_exp_over_all_f32) {
   }
 }
 
+MOEPP_TEST(simd_exp2_over_f32_to_zero) {
+  for (const cpu::Isa& isa : cpu::available_isas()) {
+    const SimdChecks& checks = *checks_of(isa.name);
+    constexpr int64_t kBatch = 1 << 16;
+    std::vector<float> x(kBatch), y(kBatch);
+    double worst = 0.0;
+    for (uint64_t bits = 0x80000000u; bits <= 0xff800000u;) {  // -0 to minus infinity
+      for (float& value : x) value = from_bits(static_cast<uint32_t>(std::min<uint64_t>(bits, 0xff800000u))), bits += 977;
+      checks.exp2_nonpositive(x.data(), y.data(), kBatch);
+      for (size_t i = 0; i < x.size(); i++) worst = std::max(worst, units(std::exp2(static_cast<double>(x[i])), y[i]));
+    }
+    EXPECT_MESSAGE(worst < 1.2, std::string(isa.name) + ": off by " + std::to_string(worst) + " units");
+    const std::vector<float> ends = {0.0f, -0.0f, -1.0f, -INFINITY};
+    std::copy(ends.begin(), ends.end(), x.begin());
+    x[4] = NAN;
+    checks.exp2_nonpositive(x.data(), y.data(), kBatch);
+    EXPECT_MESSAGE(y[0] == 1.0f && y[1] == 1.0f && y[2] == 0.5f && y[3] == 0.0f && std::isnan(y[4]), isa.name);
+  }
+}
+
 MOEPP_TEST(simd_exp_is_exact_at_the_ends) {
   for (const cpu::Isa& isa : cpu::available_isas()) {
     const SimdChecks& checks = *checks_of(isa.name);

@@ -79,18 +79,6 @@ inline Vf weights_at(const uint16_t* w, int64_t panel_stride, int v, int s) {
   return s == 0 ? even : odd;
 }
 
-// Without this GCC 12 moves sums through memory in the 6 x 2 tile of AVX2: 67 % of the f32 ceiling at 512 rows, 94 % with it
-// (2-core AMD EPYC, Zen 5).
-inline void keep_in_register(Vf& a) {
-#if defined(__AVX512F__)
-  __asm__ volatile("" : "+v"(a.v));
-#elif defined(__x86_64__)
-  __asm__ volatile("" : "+x"(a.v));
-#elif defined(__ARM_NEON)
-  __asm__ volatile("" : "+w"(a.v));
-#endif
-}
-
 // sum[i][v] += x[i] * w[v] for one k.
 template <int kRows, int kVectors, class X, class Weight>
 inline void multiply_k(const X& x, int64_t k, const Weight* w, int64_t panel_stride, int s, Vf (&sum)[kRows][kVectors]) {
@@ -107,8 +95,13 @@ inline void multiply_k(const X& x, int64_t k, const Weight* w, int64_t panel_str
 struct Prefetch {
   const char* next;
   int64_t bytes;
+  int64_t stride = 64;  // from one line that is fetched to the next
 };
 constexpr int64_t kStreamAhead = 4096;  // bytes
+// A loop that multiplies each line with few rows reads ahead of itself, and the processor's prefetchers follow it: they only want
+// to be told of the next page of memory in time. Fetching every line into the first level takes the buffers that they need.
+constexpr int kLightRows = 4;
+constexpr int64_t kSparse = 1024;  // bytes from one line that such a loop fetches, into the second level, to the next
 
 // tile[i][.] = sum over k of x[i][k] * w[k][.], kVectors vectors wide. `w` may start inside a panel; past a panel's end the
 // vectors go on in the next panel.
@@ -133,8 +126,12 @@ __attribute__((noinline)) void multiply(const X x, const Weight* w, int64_t pane
       MOEPP_UNROLL for (int v = 0; v < kVectors; v += kPanelVectors) {
         const char* line =
             reinterpret_cast<const char*>(vector_of<kVectors>(w, panel_stride, v)) + (k < last ? kStreamAhead : beyond);
-        __builtin_prefetch(line);
-        __builtin_prefetch(line + 64);
+        if (kRows > kLightRows) {
+          __builtin_prefetch(line);
+          __builtin_prefetch(line + 64);
+        } else if (k / step % (kSparse / (kPanelRows * 4)) == 0) {
+          __builtin_prefetch(line, 0, 2);
+        }
       }
     } else {
       __builtin_prefetch(next, 0, 2);

@@ -64,7 +64,7 @@ __attribute__((noinline)) void multiply_quantised(QuantPanel panel, int vector, 
   const uint8_t* w = reinterpret_cast<const uint8_t*>(panel.w) + vector * kLanes * 4;
   const uint16_t* w_scales = reinterpret_cast<const uint16_t*>(panel.w + value_bytes) + vector * kLanes;
   const char* ahead = prefetch.next;
-  const int64_t per_pair = prefetch.bytes / (panel.blocks * pairs);
+  const int64_t per_pair = prefetch.bytes / (panel.blocks * pairs), per_group = prefetch.bytes / (panel.blocks * kInt4Groups);
   tile += vector * kLanes;
   for (int64_t b = 0; b < panel.blocks; b++) {
     Sums sum[kRows][kVectors];
@@ -72,13 +72,19 @@ __attribute__((noinline)) void multiply_quantised(QuantPanel panel, int vector, 
       MOEPP_UNROLL for (int v = 0; v < kVectors; v++) sum[i][v] = set_sums(kBiasedWeights ? corrections[i * words + b] : 0);
     }
     for (int group = 0; group < kInt4Groups; group++) {
+      if (!kInt4) {
+        for (int64_t line = 0; line < per_group; line += prefetch.stride) __builtin_prefetch(ahead + line, 0, 2);
+        ahead += per_group;
+      }
       Int4Scale scale[kVectors];
       if (kInt4) {
         MOEPP_UNROLL for (int v = 0; v < kVectors; v++) scale[v] = int4_scale(load_int4_scales(w_scales + v * kLanes), group);
       }
       for (int pair = 0; pair < pairs / kInt4Groups; pair++) {
-        MOEPP_UNROLL for (int line = 0; line < value_bytes / pairs; line += 64) __builtin_prefetch(ahead + line);
-        ahead += per_pair;
+        if (kInt4) {
+          MOEPP_UNROLL for (int line = 0; line < value_bytes / pairs; line += 64) __builtin_prefetch(ahead + line);
+          ahead += per_pair;
+        }
         Words raw[kVectors];
         if (kInt4) {
           MOEPP_UNROLL for (int v = 0; v < kVectors; v++) raw[v] = load_words(w + v * kLanes * 4);
@@ -180,8 +186,8 @@ inline void quantised_rows_times_panels(const QuantisedGemm& q, int64_t r, int64
     for (int64_t t = 0; t < tiles; t++) {
       const int64_t first = split(count, t, tiles), n = split(count, t + 1, tiles) - first;
       // The only tile of a panel streams it from memory; of several, each fetches its share of the next panel.
-      const Prefetch prefetch =
-          tiles == 1 ? Prefetch{w + kQuantStreamAhead, bytes} : Prefetch{w + bytes + bytes * t / tiles, bytes / tiles};
+      const Prefetch prefetch = tiles == 1 ? Prefetch{w + kQuantStreamAhead, bytes, kSparse}
+                                           : Prefetch{w + bytes + bytes * t / tiles, bytes / tiles, 64};
       if (int4 && !expand) {
         quantised_tile<kQuantTileRows, true>(gemm, {w, blocks}, rows + first * row_bytes, r + first, n, panel + p, prefetch);
       } else {

@@ -16,6 +16,10 @@ static void exp_all(const float* x, float* y, int64_t n) {
   for (int64_t i = 0; i < n; i += kLanes) store(y + i, exp(load(x + i)));
 }
 
+static void exp2_nonpositive_all(const float* x, float* y, int64_t n) {
+  for (int64_t i = 0; i < n; i += kLanes) store(y + i, exp2_nonpositive(load(x + i)));
+}
+
 static float exp_one(float x) {
   return exp(x);
 }
@@ -59,6 +63,6 @@ static void bf16_loads(const uint16_t* p, int n, float* out) {
   store(out + 3 * kLanes, odd);
 }
 
-const SimdChecks checks = {kLanes, &exp_all, &exp_one, &narrow_all, &operations, &bf16_loads};
+const SimdChecks checks = {kLanes, &exp_all, &exp_one, &exp2_nonpositive_all, &narrow_all, &operations, &bf16_loads};
 
 }  // namespace moepp::test::MOEPP_ISA
