@@ -121,7 +121,16 @@ export interface LoadOptions {
 export type MatrixType = 'float32' | 'bfloat16' | 'int8' | 'int4'
 
 /** Instruction sets that a build may hold, and a processor may have. */
-export type Isa = 'amx' | 'avx512vnni' | 'avx512' | 'avxvnni' | 'avx2' | 'neondot' | 'neon' | 'scalar'
+export type Isa =
+  | 'amx'
+  | 'avx512bf16'
+  | 'avx512vnni'
+  | 'avx512'
+  | 'avxvnni'
+  | 'avx2'
+  | 'neondot'
+  | 'neon'
+  | 'scalar'
 
 /** LoadOptions, checked; what is undefined is left to the part that knows the model, the device or the hub. */
 export interface ResolvedLoadOptions

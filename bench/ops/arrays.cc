@@ -88,8 +88,12 @@ Cache::Cache(Run& run, KvView shape) : view(shape), block_(run, cache_bytes(shap
 
 // On a GPU: chunks of 64 keys, and weights rounded to bf16 for the tensor cores.
 test::AttentionErrors attention_errors(Run& run, DType dtype) {
-  const bool on_gpu = !run.device().uses_host_memory();
-  return {on_gpu ? 64 : 0, on_gpu && dtype == DType::kBf16 ? test::kBf16Roundoff : 0.0};
+  if (!run.device().uses_host_memory()) return {64, dtype == DType::kBf16 ? test::kBf16Roundoff : 0.0};
+  const std::string name = run.device().info().isa;
+  for (const cpu::Isa& isa : cpu::available_isas()) {
+    if (isa.name == name) return test::cpu_attention_errors(isa, dtype);
+  }
+  return {};
 }
 
 void set(Ints& array, const std::vector<int32_t>& values) {

@@ -30,7 +30,7 @@ static void attention_row(Run& run, const std::string& name, DType dtype, const 
   }
   run.row(
       {name, dtype, step.tokens, 2.0 * keys * static_cast<double>(kv_heads * s.head_dim * dtype_size(dtype)),
-       4.0 * pairs * static_cast<double>(s.heads * s.head_dim)},
+       4.0 * pairs * static_cast<double>(s.heads * s.head_dim), dtype == DType::kBf16 ? "bf16_dot" : ""},
       args,
       [&](const AttentionArgs& a) {
         return test::check_attention(a, test::sample(step.tokens, 3), attention_errors(run, dtype));

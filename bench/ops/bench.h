@@ -48,8 +48,9 @@ double seconds_of(Device& device, int64_t calls, const std::function<void(int64_
 class Ceiling {
  public:
   virtual ~Ceiling() = default;
-  virtual double gb_s() = 0;                  // the CPU reads memory that no cache holds, a GPU copies: bytes read + written
-  virtual double gflop_s(DType weights) = 0;  // multiply-adds in registers, two operations each, for weights of this type
+  virtual double gb_s() = 0;  // the CPU reads memory that no cache holds, a GPU copies: bytes read + written
+  // Multiply-adds in registers, two operations each: the fastest of those for weights of this type, and of `also` on a CPU.
+  virtual double gflop_s(DType weights, const char* also = "") = 0;
 };
 std::unique_ptr<Ceiling> cpu_ceiling(const std::string& isa, Queue& queue);
 std::unique_ptr<Ceiling> cuda_ceiling(Device& device);  // null in a build without CUDA
@@ -66,8 +67,9 @@ struct Row {
   std::string name;  // "linear 1536 -> 4608"
   DType dtype;       // of the weights or of the cache
   int64_t tokens = 0;
-  double bytes = 0.0;  // that one call must read or write, once each; 0 if they do not matter
-  double flops = 0.0;  // that one call must do; 0 likewise
+  double bytes = 0.0;     // that one call must read or write, once each; 0 if they do not matter
+  double flops = 0.0;     // that one call must do; 0 likewise
+  const char* also = "";  // an instruction that it may use beside those for `dtype` (cpu/compute_peaks.h)
 };
 
 // Memory that kernels work on and references look at: on a device with memory of its own, two copies.

@@ -133,8 +133,8 @@ void Run::cache(const char*, const KvView*& cache) {
     for (int64_t i = 0; i < elements; i++) {
       const int64_t head = i / (2 * s * d), row = i / d % s, column = i % d;
       const bool is_value = i / (s * d) % 2 == 1;
-      const int64_t to =
-          is_value ? cpu::kv_values(one, 0, p, head) + row * d + column : cpu::kv_keys(one, 0, p, head) + column * s + row;
+      const int64_t to = is_value ? cpu::kv_values(one, 0, p, head) + cpu::kv_value(one, row, column)
+                                  : cpu::kv_keys(one, 0, p, head) + cpu::kv_key(one, row, column);
       const float value = page[static_cast<size_t>(i)];
       if (one.dtype == DType::kF32) {
         pages.as<float>()[to] = value;
@@ -226,7 +226,7 @@ Run::Samples Run::sample(const Row& row, const std::function<void(int64_t)>& cal
   Samples samples;
   const double start = now();
   for (int i = 0; i < 5 || now() - start < seconds_; i++) {
-    if (ceiling_ != nullptr && row.flops > 0.0) samples.gflop_s.push_back(ceiling_->gflop_s(row.dtype));
+    if (ceiling_ != nullptr && row.flops > 0.0) samples.gflop_s.push_back(ceiling_->gflop_s(row.dtype, row.also));
     if (ceiling_ != nullptr && row.bytes > 0.0) samples.gb_s.push_back(ceiling_->gb_s());
     samples.times.push_back(timer.seconds());
   }

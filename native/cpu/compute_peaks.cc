@@ -54,6 +54,7 @@ constexpr double kChainSteps = kRounds * kChains;  // instructions of one run of
 #if defined(__x86_64__)
 #define MOEPP_STEP_512(sum, a, b) sum = _mm512_fmadd_ps(a, b, sum)
 #define MOEPP_STEP_VNNI_512(sum, a, b) __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b))
+#define MOEPP_STEP_BF16_512(sum, a, b) __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b))
 #define MOEPP_STEP_256(sum, a, b) sum = _mm256_fmadd_ps(a, b, sum)
 #define MOEPP_STEP_VNNI_256(sum, a, b) __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b))
 #define MOEPP_STEP_128(sum, a, b) sum = _mm_add_ps(_mm_mul_ps(sum, a), b)
@@ -70,6 +71,7 @@ constexpr double kChainSteps = kRounds * kChains;  // instructions of one run of
   __asm__("pmaddwd %2, %1\n\tpaddd %1, %0" : "+x"(sum), "+x"(pairs) : "x"(b))
 MOEPP_PEAK(avx512, __attribute__((target("avx512f"))), __m512, _mm512_set1_ps, MOEPP_STEP_512)
 MOEPP_PEAK(avx512vnni, __attribute__((target("avx512f"))), __m512i, _mm512_set1_epi32, MOEPP_STEP_VNNI_512)
+MOEPP_PEAK(avx512bf16, __attribute__((target("avx512f"))), __m512i, _mm512_set1_epi32, MOEPP_STEP_BF16_512)
 MOEPP_PEAK(avx2, __attribute__((target("avx2,fma"))), __m256, _mm256_set1_ps, MOEPP_STEP_256)
 MOEPP_PEAK(avxvnni, __attribute__((target("avx2"))), __m256i, _mm256_set1_epi32, MOEPP_STEP_VNNI_256)
 MOEPP_PEAK(scalar, , __m128, _mm_set1_ps, MOEPP_STEP_128)
@@ -79,8 +81,9 @@ MOEPP_PEAK(scalar_madd, , __m128i, _mm_set1_epi32, MOEPP_STEP_MADD_128)
 
 // Another instruction is one line here and one loop above.
 static const PeakLoop kLoops[] = {
-    {"f32_fma", " amx avx512vnni avx512 ", 32 * kChainSteps, &run_avx512},
-    {"int8_vnni", " amx avx512vnni ", 128 * kChainSteps, &run_avx512vnni},
+    {"f32_fma", " amx avx512bf16 avx512vnni avx512 ", 32 * kChainSteps, &run_avx512},
+    {"int8_vnni", " amx avx512bf16 avx512vnni ", 128 * kChainSteps, &run_avx512vnni},
+    {"bf16_dot", " avx512bf16 ", 64 * kChainSteps, &run_avx512bf16},
     {"int8_madd", " avx512 ", 64 * kChainSteps, &run_avx512_madd},
     {"f32_fma", " avxvnni avx2 ", 16 * kChainSteps, &run_avx2},
     {"int8_vnni", " avxvnni ", 64 * kChainSteps, &run_avxvnni},

@@ -78,8 +78,8 @@ class CpuDevice final : public Device {
       const int64_t keys = kv_keys(cache, layer, page, head), values = kv_values(cache, layer, page, head);
       for (int64_t s = 0; s < size; s++) {
         for (int64_t d = 0; d < head_dim; d++) {
-          out[((head * 2 + 0) * size + s) * head_dim + d] = value(keys + d * size + s);
-          out[((head * 2 + 1) * size + s) * head_dim + d] = value(values + s * head_dim + d);
+          out[((head * 2 + 0) * size + s) * head_dim + d] = value(keys + kv_key(cache, s, d));
+          out[((head * 2 + 1) * size + s) * head_dim + d] = value(values + kv_value(cache, s, d));
         }
       }
     }

@@ -11,7 +11,7 @@
 namespace moepp::test {
 
 struct Backend {
-  const Kernels& kernels;
+  const cpu::Isa& isa;
   cpu::ThreadPool& pool;
   std::string name;  // "avx2, 2 threads"
 };
@@ -21,7 +21,7 @@ void for_each_backend(const Body& body) {
   for (int threads : {1, 2}) {
     cpu::ThreadPool pool(threads);
     for (const cpu::Isa& isa : cpu::available_isas()) {
-      body(Backend{*isa.kernels, pool, std::string(isa.name) + ", " + std::to_string(threads) + " threads"});
+      body(Backend{isa, pool, std::string(isa.name) + ", " + std::to_string(threads) + " threads"});
     }
   }
 }

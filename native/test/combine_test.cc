@@ -64,7 +64,7 @@ static void run_combine(const Backend& backend, CombineData& d, int64_t first, i
                             &out,
                             1e-5f};
   const std::string label = backend.name + " T " + std::to_string(d.t) + " H " + std::to_string(d.h);
-  backend.kernels.combine(args, backend.pool);
+  backend.isa.kernels->combine(args, backend.pool);
   expect_no_difference(label, check_combine(args, all(count)));
   expect_intact(label, d.moe);
   expect_intact(label, d.sum);

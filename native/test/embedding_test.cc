@@ -37,7 +37,7 @@ MOEPP_TEST(embedding) {
           Tensor ot = whole(out, {t, h});
           const EmbeddingArgs args = {&kt, &wt, &ot};
           const std::string label = backend.name + " H " + std::to_string(h) + " " + dtype_name(dtype);
-          backend.kernels.embedding(args, backend.pool);
+          backend.isa.kernels->embedding(args, backend.pool);
           expect_no_difference(label, check_embedding(args, all(t)));
           expect_intact(label, out);
         }

@@ -13,7 +13,7 @@ MOEPP_TEST(gather_rows) {
       const Tensor xt = whole(x, {t, h}), rt = whole(rows, {r});
       Tensor ot = whole(out, {r, h});
       const GatherRowsArgs args = {&xt, &rt, &ot};
-      backend.kernels.gather_rows(args, backend.pool);
+      backend.isa.kernels->gather_rows(args, backend.pool);
       expect_no_difference(backend.name, check_gather_rows(args));
       expect_intact(backend.name, out);
     }

@@ -95,13 +95,13 @@ MOEPP_TEST(norm_route_top_k) {
       NormRouteInputs in(c);
       NormRouteOutputs fused(c, c.t), apart(c, c.t);
       with_args(c, in, fused, 0, c.t, [&](const NormRouteTopKArgs& args) {
-        backend.kernels.norm_route_top_k(args, backend.pool);
+        backend.isa.kernels->norm_route_top_k(args, backend.pool);
         expect_no_difference(label, check_norm_route_top_k(args, all(c.t)));
       });
       with_args(c, in, apart, 0, c.t, [&](const NormRouteTopKArgs& args) {
-        backend.kernels.rms_norm(args.norm(), backend.pool);
-        backend.kernels.router_logits(args.router_logits(), backend.pool);
-        backend.kernels.route_top_k(args.route(), backend.pool);
+        backend.isa.kernels->rms_norm(args.norm(), backend.pool);
+        backend.isa.kernels->router_logits(args.router_logits(), backend.pool);
+        backend.isa.kernels->route_top_k(args.route(), backend.pool);
       });
       fused.each([&](const auto& values) { expect_intact(label, values); });
       const auto same = [&](const auto& a, const auto& b, int64_t from, int64_t n) {
@@ -119,7 +119,7 @@ MOEPP_TEST(norm_route_top_k) {
       for (int64_t t : {int64_t{0}, c.t / 2, c.t - 1}) {
         NormRouteOutputs alone(c, 1);
         with_args(c, in, alone, t, 1,
-                  [&](const NormRouteTopKArgs& args) { backend.kernels.norm_route_top_k(args, backend.pool); });
+                  [&](const NormRouteTopKArgs& args) { backend.isa.kernels->norm_route_top_k(args, backend.pool); });
         same(alone.out, fused.out, t * c.h, c.h);
         same(alone.logits, fused.logits, t * c.e, c.e);
         same(alone.scores, fused.scores, t * 2 * c.c, 2 * c.c);

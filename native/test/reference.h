@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "compare.h"
+#include "cpu/isa/isa.h"
 #include "ops.h"
 
 namespace moepp::test {
@@ -20,11 +21,12 @@ std::string check_rope_table(const RopeTableArgs& args, const Tokens& tokens);
 // q, and the keys and values of the tokens; what else the cache holds is not looked at.
 std::string check_rope_store(const RopeStoreArgs& args, const Tokens& tokens);
 // What a kernel of attention may do otherwise: keys between two changes of the running maximum (0: a page of them), and the
-// rounding of its weights before they are summed.
+// rounding of its weights before they are summed, and of its queries.
 struct AttentionErrors {
   int64_t keys = 0;
-  double weight_roundoff = 0.0;
+  double weight_roundoff = 0.0, query_roundoff = 0.0;
 };
+AttentionErrors cpu_attention_errors(const cpu::Isa& isa, DType cache);
 std::string check_attention(const AttentionArgs& args, const Tokens& tokens, const AttentionErrors& errors = {});
 std::string check_router_logits(const RouterLogitsArgs& args, const Tokens& tokens);
 // All tokens: the rows of a token depend on the others.

@@ -23,10 +23,10 @@ double cache_element(const KvView& cache, int64_t index) {
 
 // Where the cache keeps dimension i of the key (or value) of the position: an index into it.
 static int64_t key_index(const KvView& kv, int64_t layer, const int32_t* pages, int64_t position, int64_t head, int64_t i) {
-  return cpu::kv_keys(kv, layer, pages[position / kv.page_size], head) + i * kv.page_size + position % kv.page_size;
+  return cpu::kv_keys(kv, layer, pages[position / kv.page_size], head) + cpu::kv_key(kv, position % kv.page_size, i);
 }
 static int64_t value_index(const KvView& kv, int64_t layer, const int32_t* pages, int64_t position, int64_t head, int64_t i) {
-  return cpu::kv_values(kv, layer, pages[position / kv.page_size], head) + position % kv.page_size * kv.head_dim + i;
+  return cpu::kv_values(kv, layer, pages[position / kv.page_size], head) + cpu::kv_value(kv, position % kv.page_size, i);
 }
 
 std::string check_rope_table(const RopeTableArgs& args, const Tokens& tokens) {
@@ -90,6 +90,11 @@ std::string check_rope_store(const RopeStoreArgs& args, const Tokens& tokens) {
   return {};
 }
 
+AttentionErrors cpu_attention_errors(const cpu::Isa& isa, DType cache) {
+  const bool rounds = isa.rounds_attention && cache == DType::kBf16;
+  return {0, rounds ? kBf16Roundoff : 0.0, rounds ? kBf16Roundoff : 0.0};
+}
+
 // One row: the softmax over all its keys at once, where the kernel goes page by page. Errors, to first order (the factor 1.01
 // covers the rest): a key's weight is off by its score's error, the rounding of score - highest, two units of exp, and four
 // roundings for each time that the running maximum changes; the weighted sum by a sum's error, and so is the total.
@@ -110,7 +115,7 @@ static std::vector<Bounded> attend(const AttentionArgs& args, int64_t t, int64_t
       weights[s] += product;
       magnitude += std::abs(product);
     }
-    errors[s] = sum_error(d + 1, magnitude);
+    errors[s] = sum_error(d + 3, magnitude) + kernel.query_roundoff * magnitude;
     highest = std::max(highest, weights[s]);
     lowest = std::min(lowest, weights[s]);
   }

@@ -15,7 +15,8 @@ static void expect_rows_alone(const Backend& backend, const std::string& label, 
     const Tensor x = rows_of(*args.x, t, 1), delta = args.delta != nullptr ? rows_of(*args.delta, t, 1) : Tensor{};
     Guarded<float> out(h);
     Tensor ot = whole(out, {1, h});
-    backend.kernels.rms_norm({&x, args.delta != nullptr ? &delta : nullptr, args.weight, nullptr, &ot, args.eps}, backend.pool);
+    backend.isa.kernels->rms_norm({&x, args.delta != nullptr ? &delta : nullptr, args.weight, nullptr, &ot, args.eps},
+                                  backend.pool);
     EXPECT_MESSAGE(same_bits(out.data(), args.out->f32() + t * h, static_cast<size_t>(h) * 4), label + ": a row alone differs");
     expect_intact(label, out);
   }
@@ -34,7 +35,7 @@ MOEPP_TEST(rms_norm) {
         Tensor st = whole(sum, {c.t, c.h}), ot = whole(out, {c.t, c.h});
         const RmsNormArgs args = {&xt, c.delta ? &dt : nullptr, &wt, c.sum ? &st : nullptr, &ot, 1e-6f};
         const std::string label = backend.name + " T " + std::to_string(c.t) + " H " + std::to_string(c.h);
-        backend.kernels.rms_norm(args, backend.pool);
+        backend.isa.kernels->rms_norm(args, backend.pool);
         expect_no_difference(label, check_rms_norm(args, all(c.t)));
         expect_intact(label, out);
         expect_intact(label, sum);
@@ -50,10 +51,10 @@ MOEPP_TEST(rms_norm_of_nothing_and_of_nan) {
     x[5] = NAN;
     const Tensor xt = whole(x, {2, 40}), wt = whole(weight, {40}), none = rows_of(xt, 0, 0);
     Tensor ot = whole(out, {2, 40}), nothing = rows_of(ot, 0, 0);
-    backend.kernels.rms_norm({&none, nullptr, &wt, nullptr, &nothing, 1e-6f}, backend.pool);
+    backend.isa.kernels->rms_norm({&none, nullptr, &wt, nullptr, &nothing, 1e-6f}, backend.pool);
     EXPECT_MESSAGE(out.poisoned(0, 80), backend.name);
     const RmsNormArgs args = {&xt, nullptr, &wt, nullptr, &ot, 1e-6f};
-    backend.kernels.rms_norm(args, backend.pool);
+    backend.isa.kernels->rms_norm(args, backend.pool);
     expect_no_difference(backend.name, check_rms_norm(args, all(2)));
     EXPECT_MESSAGE(std::isnan(out[0]) && !std::isnan(out[40]), backend.name);
   });

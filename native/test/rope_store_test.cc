@@ -35,7 +35,7 @@ static std::vector<unsigned char> run_rope_store(const Backend& backend, const R
   const RopeStoreArgs args = {&xt, &ct, &st, &pt, &bt, &mt, &kv, &qt, 1};
   const std::string label =
       backend.name + " D " + std::to_string(c.d) + " S " + std::to_string(c.page_size) + " " + dtype_name(dtype);
-  backend.kernels.rope_store(args, backend.pool);
+  backend.isa.kernels->rope_store(args, backend.pool);
   expect_no_difference(label, check_rope_store(args, all(t)));
   expect_intact(label, q);
   expect_intact(label, cache);
@@ -66,9 +66,9 @@ MOEPP_TEST(rope_store_has_the_same_bits_with_many_threads) {
   for (const cpu::Isa& isa : cpu::available_isas()) {
     for (const RopeStoreCase& c : kCases) {
       for (DType dtype : {DType::kF32, DType::kBf16}) {
-        const std::vector<unsigned char> expected = run_rope_store({*isa.kernels, one, isa.name}, c, dtype);
+        const std::vector<unsigned char> expected = run_rope_store({isa, one, isa.name}, c, dtype);
         for (cpu::ThreadPool* pool : {&five, &sixteen}) {
-          EXPECT_MESSAGE(run_rope_store({*isa.kernels, *pool, isa.name}, c, dtype) == expected,
+          EXPECT_MESSAGE(run_rope_store({isa, *pool, isa.name}, c, dtype) == expected,
                          std::string(isa.name) + ": " + std::to_string(pool->threads()) + " threads differ");
         }
       }

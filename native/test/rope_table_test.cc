@@ -20,7 +20,7 @@ MOEPP_TEST(rope_table) {
         const Tensor pt = whole(positions, {t}), st = whole(starts, {4}), ft = whole(frequencies, {3, count});
         Tensor ct = whole(cosine, {t, count}), nt = whole(sine, {t, count});
         const RopeTableArgs args = {&pt, &st, &ft, &ct, &nt, divisor};
-        backend.kernels.rope_table(args, backend.pool);
+        backend.isa.kernels->rope_table(args, backend.pool);
         expect_no_difference(backend.name, check_rope_table(args, all(t)));
         expect_intact(backend.name, cosine);
         expect_intact(backend.name, sine);

@@ -39,7 +39,7 @@ struct RouteData {
     Tensor ct = rows_of(whole(coefficients, {t, c + 1}), first, count), ot = whole(offsets, {e - c - 1});
     Tensor tt = rows_of(whole(order, {t, k}), first, count), rt = rows_of(whole(rows, {t, k}), first, count);
     const RouteTopKArgs args = {&lt, &st, &it, &wt, &ct, &ot, &tt, &rt, flags.norm_std, flags.input_scale, flags.mixtral};
-    backend.kernels.route_top_k(args, backend.pool);
+    backend.isa.kernels->route_top_k(args, backend.pool);
     for (const auto* ints : {&indices, &offsets, &order, &rows}) expect_intact(backend.name, *ints);
     expect_intact(backend.name, weights);
     expect_intact(backend.name, coefficients);

@@ -27,7 +27,7 @@ MOEPP_TEST(router_logits) {
             &x1, c.g > 0 ? &h1 : nullptr, c.residual ? &p1 : nullptr, &rt, c.residual ? &mt : nullptr, &ct, &lt, &st};
         const std::string label =
             backend.name + " T " + std::to_string(count) + " H " + std::to_string(c.h) + " E " + std::to_string(c.e);
-        backend.kernels.router_logits(args, backend.pool);
+        backend.isa.kernels->router_logits(args, backend.pool);
         expect_no_difference(label, check_router_logits(args, all(count)));
         expect_intact(label, logits);
         expect_intact(label, scores);

@@ -19,7 +19,7 @@ struct TopData {
     Tensor tt = rows_of(whole(top, {r, k}), first, count), it = rows_of(whole(indices, {r, k}), first, count);
     Tensor st = rows_of(whole(sums, {r}), first, count);
     const TopLogitsArgs args = {&lt, with_top ? &tt : nullptr, with_top ? &it : nullptr, with_sum ? &st : nullptr};
-    backend.kernels.top_logits(args, backend.pool);
+    backend.isa.kernels->top_logits(args, backend.pool);
     expect_intact(backend.name, top);
     expect_intact(backend.name, indices);
     expect_intact(backend.name, sums);

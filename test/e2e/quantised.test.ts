@@ -18,6 +18,7 @@ function bits(values: Float32Array): Buffer {
 /** Instruction sets whose vectors are equally wide: the f32 sums of attention and norms differ between widths, in any dtype. */
 const WIDTH: Readonly<Record<string, string>> = {
   amx: 'avx512',
+  avx512bf16: 'avx512',
   avx512vnni: 'avx512',
   avxvnni: 'avx2',
   neondot: 'neon',
@@ -35,11 +36,12 @@ t.test(
         const byWidth = new Map<string, Buffer>()
         let ids: number[] | undefined
         for (const isa of isas) {
-          for (const [directory, options] of [
-            [source, { dtype }],
-            [packed, {}],
+          for (const [directory, options, kvCacheDtype] of [
+            [source, { dtype }, 'float32'],
+            [packed, {}, 'float32'],
+            [packed, {}, 'bfloat16'],
           ] as const) {
-            const given = { threads: 2, isa: isa as Isa, ...options }
+            const given = { threads: 2, isa: isa as Isa, kvCacheDtype, ...options }
             await using model = await loadModel(directory, given)
             t.equal(model.device.isa, isa)
             const { vocabSize } = model.config
@@ -49,11 +51,14 @@ t.test(
               maxNewTokens: 24,
               ignoreEos: true,
             })
-            const where = `${directory}, ${dtype}, ${isa}`
-            const width = WIDTH[isa] ?? isa
+            const where = `${directory}, ${dtype}, ${isa}, cache ${kvCacheDtype}`
+            // Over a bf16 cache avx512bf16 rounds queries and weights of attention.
+            const alone = isa === 'avx512bf16' && kvCacheDtype === 'bfloat16'
+            const width = `${alone ? isa : (WIDTH[isa] ?? isa)}, ${kvCacheDtype}`
             const expected = byWidth.get(width)
             if (expected) t.ok(bits(logits).equals(expected), `${where}: logits`)
             byWidth.set(width, bits(logits))
+            if (alone) continue // and the small model of random weights chooses between close logits
             if (ids) t.same(tokenIds, ids, `${where}: greedy ids`)
             ids = tokenIds
           }

@@ -114,7 +114,7 @@ class CudaCeiling final : public Ceiling {
     return 2e-9 * static_cast<double>(kCopyBytes) / seconds;
   }
 
-  double gflop_s(DType weights) override {
+  double gflop_s(DType weights, const char*) override {
     if (memory_ == nullptr) return 0.0;
     const bool tensor_cores = weights != DType::kF32 && queue_.compute_capability() >= 80;
     if (tensor_cores && queue_.compute_capability() == 90) return wgmma_gflop_s();

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstdint>
 #include <cstring>
+#include <initializer_list>
 #include <limits>
 #include <vector>
 
@@ -21,9 +22,21 @@ constexpr int64_t kInputs = 512, kOutputs = 256;
 constexpr int64_t kDecodeRows = 1, kPrefillRows = 64;
 constexpr int kCalls = 4;  // the best counts: the first meets cold caches, and others may meet other work on the core
 
-// A later set must be faster than the first by this factor, as the geometric mean of decode and prefill. Sets differ in the last
-// bits of results, so that a choice within the noise of a measurement would make runs of one machine differ.
-constexpr double kMargin = 1.25;
+// A later set must be faster than the first by this factor, as the product over decode, prefill and attention. Sets differ in the
+// last bits of results, so that a choice within the noise of a measurement would make runs of one machine differ.
+constexpr double kMargin = 1.5;
+
+// The best of some calls, in seconds.
+template <class Call>
+double seconds_of(const Call& call) {
+  double best = std::numeric_limits<double>::infinity();
+  for (int i = 0; i < kCalls; i++) {
+    const auto start = std::chrono::steady_clock::now();
+    call();
+    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  return best;
+}
 
 // One linear with weights of a dtype, [kOutputs, kInputs] in panels.
 class Product {
@@ -52,20 +65,14 @@ class Product {
 
   bool has_memory() const { return weight_ != nullptr; }
 
-  // Seconds of decode times seconds of prefill: ratios of it are squares of geometric means.
+  // Seconds of decode times seconds of prefill.
   double cost(const Isa& isa) { return seconds(isa, kDecodeRows) * seconds(isa, kPrefillRows); }
 
  private:
   double seconds(const Isa& isa, int64_t rows) {
     x_.shape[0] = out_.shape[0] = rows;
     const LinearArgs args = {&x_, &w_, &out_, Activation::kNone};
-    double best = std::numeric_limits<double>::infinity();
-    for (int call = 0; call < kCalls; call++) {
-      const auto start = std::chrono::steady_clock::now();
-      isa.kernels->linear(args, pool_);
-      best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-    }
-    return best;
+    return seconds_of([&] { isa.kernels->linear(args, pool_); });
   }
 
   ThreadPool pool_{1};
@@ -76,16 +83,55 @@ class Product {
   Tensor x_, w_, out_;
 };
 
+// One head's attention over a bf16 cache: a prefill's last rows.
+class BriefAttention {
+ public:
+  BriefAttention() {
+    for (int64_t t = 0; t < kRows; t++) positions_[t] = static_cast<int32_t>(kKeys - kRows + t);
+    cache_ = {pages_.data(), DType::kBf16, 1, kKeys / kPage, kPage, 1, kDim};
+    describe(q_, q_values_.data(), DType::kF32, {kRows, 1, kDim});
+    describe(out_, out_values_.data(), DType::kF32, {kRows, kDim});
+    describe(positions_tensor_, positions_, DType::kI32, {kRows});
+    describe(starts_tensor_, starts_, DType::kI32, {2});
+    describe(table_tensor_, table_, DType::kI32, {1, kKeys / kPage});
+  }
+  BriefAttention(const BriefAttention&) = delete;
+  BriefAttention& operator=(const BriefAttention&) = delete;
+
+  double seconds(const Isa& isa) {
+    const AttentionArgs args = {&q_, &positions_tensor_, &starts_tensor_, &table_tensor_, &cache_, &out_, 0, 0.125f};
+    return seconds_of([&] { isa.kernels->attention(args, pool_); });
+  }
+
+ private:
+  static constexpr int64_t kRows = 64, kKeys = 256, kPage = 64, kDim = 64;
+
+  static void describe(Tensor& tensor, void* data, DType dtype, std::initializer_list<int64_t> shape) {
+    tensor.data = data;
+    tensor.dtype = dtype;
+    for (int64_t size : shape) tensor.shape[tensor.rank++] = size;
+  }
+
+  ThreadPool pool_{1};
+  std::vector<uint16_t> pages_ = std::vector<uint16_t>(static_cast<size_t>(2 * kKeys * kDim));
+  std::vector<float> q_values_ = std::vector<float>(static_cast<size_t>(kRows * kDim), 0.5f), out_values_ = q_values_;
+  int32_t positions_[kRows], starts_[2] = {0, kRows}, table_[kKeys / kPage] = {0, 1, 2, 3};
+  KvView cache_;
+  Tensor q_, out_, positions_tensor_, starts_tensor_, table_tensor_;
+};
+
 const Isa* measure(DType dtype) {
   const std::vector<Isa>& isas = available_isas();
   const Isa* best = &isas.front();
   if (isas.size() <= 2) return best;  // scalar is no rival
   Product product(dtype);
   if (!product.has_memory()) return best;
-  double best_cost = product.cost(*best);
+  BriefAttention attention;
+  const auto cost_of = [&](const Isa& isa) { return product.cost(isa) * attention.seconds(isa); };
+  double best_cost = cost_of(*best);
   for (size_t i = 1; i + 1 < isas.size(); i++) {
-    const double cost = product.cost(isas[i]);
-    if (cost * kMargin * kMargin >= best_cost) continue;
+    const double cost = cost_of(isas[i]);
+    if (cost * kMargin >= best_cost) continue;
     best = &isas[i];
     best_cost = cost;
   }

@@ -37,6 +37,9 @@ const std::vector<Isa>& available_isas() {
 #if defined(MOEPP_HAS_AMX)
       if (amx::available() && __builtin_cpu_supports("avx512vnni")) found.push_back({"amx", &amx::kernels()});
 #endif
+      if (__builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni")) {
+        found.push_back({"avx512bf16", &avx512bf16::kernels(), true});
+      }
       if (__builtin_cpu_supports("avx512vnni")) found.push_back({"avx512vnni", &avx512vnni::kernels()});
       found.push_back({"avx512", &avx512::kernels()});
     }

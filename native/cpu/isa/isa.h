@@ -22,6 +22,9 @@ const Kernels& kernels();
 namespace avx512vnni {
 const Kernels& kernels();
 }
+namespace avx512bf16 {
+const Kernels& kernels();
+}
 namespace amx {
 const Kernels& kernels();
 // Whether the processor has AMX with bf16 and int8, and the system lets this process use it; asks the system for that once.
@@ -35,8 +38,9 @@ const Kernels& kernels();
 }
 
 struct Isa {
-  const char* name;  // "scalar", "avx2", "avxvnni", "avx512", "avx512vnni", "amx", "neon", "neondot"
+  const char* name;  // "scalar", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512bf16", "amx", "neon", "neondot"
   const Kernels* kernels;
+  bool rounds_attention = false;  // over a bf16 cache, queries and the keys' weights are rounded to bf16
 };
 
 // The sets that this processor can run, as a rule best first; "scalar" is always last.

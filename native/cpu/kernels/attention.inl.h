@@ -1,7 +1,9 @@
+#include "attention_cache.inl.h"
+#include "attention_page.inl.h"
 #include "rows.inl.h"
 
 // Softmax attention over the pages of one sequence, with running statistics: per query row the highest score so far (m), the
-// sum of e^(score - m) (l), and the values' sum weighted likewise (o). A row's steps are the same whatever rows share its tile:
+// sum of 2^(score - m) (l), and the values' sum weighted likewise (o). A row's steps are the same whatever rows share its tile:
 // per page all scores (each a sum over d in ascending order), then m, l, then o over the keys in ascending order.
 //
 // A row is one (token, query head) pair. The rows of one key/value head in one sequence are numbered token by token, so that a
@@ -12,251 +14,33 @@
 // of one block can be given to several threads, where there are fewer blocks than threads (decoding, few key/value heads),
 // without a change of the result's bits.
 
-constexpr int kAttentionRows = 6;  // rows of a register tile
-#if defined(__AVX512F__) || defined(__ARM_NEON)
-constexpr int kAttentionVectors = 4;  // 6 x 4 sums in 32 registers
-#else
-constexpr int kAttentionVectors = 2;  // 6 x 2 sums in 16 registers
-#endif
-constexpr int64_t kBlockRows = 4 * kAttentionRows;
-
 constexpr int64_t kChunkKeys = 512;
 
-template <int N>
-struct Count {
-  static constexpr int value = N;
-};
-
-// The rows of one task. q, o and the scores lie in the thread's scratch.
-struct AttentionBlock {
-  int64_t d, stride, page_size;  // o's rows are padded to whole vectors: stride floats
-  float* q;                      // [rows, D], scaled
-  float* o;                      // [rows, stride]
-  float* scores;                 // [rows, S], of the page at hand
-  int64_t rows;
-  int64_t limit[kBlockRows];  // keys that the row sees
-  int64_t seen[kBlockRows];   // of those, keys in the page at hand: its first ones
-  float highest[kBlockRows], total[kBlockRows];
-  float correction[kBlockRows];  // what o must be multiplied with before it takes the page at hand
-};
-
-// What a loop over rows of memory asks the caches for meanwhile: the same number of bytes further on in each turn. Without it the
-// first touch of each page of keys or values waits for memory, and decoding reached only 58 % of the read bandwidth.
-struct Ahead {
-  const char* next = nullptr;  // null: nothing
-  int64_t bytes = 0;           // per turn
-
-  void turn() {
-    if (next == nullptr) return;
-    for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(next + i);
-    next += bytes;
-  }
-};
-
-// scores[r][s] = q[r] . keys[:][s] for R rows and G vectors of keys.
-template <int R, int G, class E>
-void score_vectors(const float* q, int64_t d, const E* keys, int64_t page_size, float* scores, Ahead ahead) {
-  Vf sums[R][G];
-  MOEPP_UNROLL
-  for (int r = 0; r < R; r++) {
-    MOEPP_UNROLL
-    for (int g = 0; g < G; g++) sums[r][g] = set1(0.0f);
-  }
-  for (int64_t i = 0; i < d; i++) {
-    Vf key[G];
-    MOEPP_UNROLL
-    for (int g = 0; g < G; g++) key[g] = load(keys + i * page_size + g * kLanes);
-    MOEPP_UNROLL
-    for (int r = 0; r < R; r++) {
-      const Vf value = set1(q[r * d + i]);
-      MOEPP_UNROLL
-      for (int g = 0; g < G; g++) sums[r][g] = fma(value, key[g], sums[r][g]);
-    }
-    ahead.turn();
-  }
-  MOEPP_UNROLL
-  for (int r = 0; r < R; r++) {
-    MOEPP_UNROLL
-    for (int g = 0; g < G; g++) store(scores + r * page_size + g * kLanes, sums[r][g]);
-  }
-}
-
-// The scores of R rows with the first n keys of a page: whole vectors of them, which S, a multiple of 16, has room for.
-template <int R, class E>
-void score_rows(const AttentionBlock& block, int64_t row, const E* keys, int64_t n, Ahead ahead) {
-  constexpr int kWide = kAttentionVectors * kLanes;
-  const float* q = block.q + row * block.d;
-  float* scores = block.scores + row * block.page_size;
-  int64_t s = 0;
-  for (; s + kWide - kLanes < n && s + kWide <= block.page_size; s += kWide) {
-    score_vectors<R, kAttentionVectors>(q, block.d, keys + s, block.page_size, scores + s, ahead);
-    ahead.next = nullptr;
-  }
-  for (; s + kLanes < n && s + 2 * kLanes <= block.page_size; s += 2 * kLanes) {
-    score_vectors<R, 2>(q, block.d, keys + s, block.page_size, scores + s, ahead);
-    ahead.next = nullptr;
-  }
-  for (; s < n; s += kLanes) {
-    score_vectors<R, 1>(q, block.d, keys + s, block.page_size, scores + s, ahead);
-    ahead.next = nullptr;
-  }
-}
-
-// Turns the n scores of one row into e^(score - m), and brings m, l and the correction up to date.
-inline void soften_row(AttentionBlock& block, int64_t row, float* scores, int64_t n) {
-  const int64_t whole = n / kLanes * kLanes;
-  const int rest = static_cast<int>(n - whole);
-  float top = block.highest[row];
-  if (whole > 0) {
-    Vf tops = load(scores);
-    for (int64_t s = kLanes; s < whole; s += kLanes) tops = max(tops, load(scores + s));
-    const float here = highest(tops);
-    top = here > top ? here : top;
-  }
-  for (int64_t s = whole; s < n; s++) top = scores[s] > top ? scores[s] : top;
-  const Vf shift = set1(top);
-  Vf total = set1(0.0f);
-  for (int64_t s = 0; s < whole; s += kLanes) {
-    const Vf weight = exp(load(scores + s) - shift);
-    store(scores + s, weight);
-    total = total + weight;
-  }
-  if (rest > 0) {
-    const Vf weight = exp(load_n(scores + whole, rest) - shift);
-    store_n(scores + whole, weight, rest);
-    total = total + first_n(weight, rest);
-  }
-  const float correction = top == block.highest[row] ? 1.0f : exp(block.highest[row] - top);
-  block.correction[row] = correction;
-  block.highest[row] = top;
-  block.total[row] = block.total[row] * correction + sum(total);
-}
-
-// o[r] = o[r] * correction[r] + sum over keys [first, last) of weight * value, for R rows and G vectors of dimensions from i on;
-// with G = 0, for the lanes of the last, partial vector.
-template <int R, int G, class E>
-void add_value_vectors(const AttentionBlock& block, int64_t row, const E* values, int64_t i, int64_t first, int64_t last,
-                       Ahead ahead) {
-  constexpr int kCount = G == 0 ? 1 : G;
-  const int lanes = static_cast<int>(block.d - i);
-  const float* weights = block.scores + row * block.page_size;
-  float* o = block.o + row * block.stride + i;
-  Vf sums[R][kCount];
-  MOEPP_UNROLL
-  for (int r = 0; r < R; r++) {
-    MOEPP_UNROLL
-    for (int g = 0; g < kCount; g++) sums[r][g] = load(o + r * block.stride + g * kLanes) * set1(block.correction[row + r]);
-  }
-  for (int64_t s = first; s < last; s++) {
-    Vf value[kCount];
-    MOEPP_UNROLL
-    for (int g = 0; g < kCount; g++) {
-      const E* from = values + s * block.d + i + g * kLanes;
-      value[g] = G == 0 ? load_n(from, lanes) : load(from);
-    }
-    MOEPP_UNROLL
-    for (int r = 0; r < R; r++) {
-      const Vf weight = set1(weights[r * block.page_size + s]);
-      MOEPP_UNROLL
-      for (int g = 0; g < kCount; g++) sums[r][g] = fma(weight, value[g], sums[r][g]);
-    }
-    ahead.turn();
-  }
-  MOEPP_UNROLL
-  for (int r = 0; r < R; r++) {
-    MOEPP_UNROLL
-    for (int g = 0; g < kCount; g++) store(o + r * block.stride + g * kLanes, sums[r][g]);
-  }
-}
-
-// All dimensions of R rows.
-template <int R, class E>
-void add_values(AttentionBlock& block, int64_t row, const E* values, int64_t first, int64_t last, Ahead ahead) {
-  constexpr int kWide = R <= 2 ? 6 : kAttentionVectors;  // few rows need more vectors, to have enough sums under way
-  int64_t i = 0;
-  const auto add = [&](auto vectors) {
-    constexpr int kCount = decltype(vectors)::value;
-    for (; i + kCount * kLanes <= block.d; i += kCount * kLanes) {
-      add_value_vectors<R, kCount>(block, row, values, i, first, last, ahead);
-      ahead.next = nullptr;
-    }
-  };
-  add(Count<kWide>());
-  if (kWide > 4) add(Count<4>());
-  if (kWide > 2) add(Count<2>());
-  add(Count<1>());
-  if (i < block.d) add_value_vectors<R, 0>(block, row, values, i, first, last, ahead);
-  for (int r = 0; r < R; r++) block.correction[row + r] = 1.0f;
-}
-
-// body(row, Count<R>()) for tiles that cover the block's rows.
-template <class Body>
-void for_tiles(const AttentionBlock& block, const Body& body) {
-  int64_t row = 0;
-  for (; row + kAttentionRows <= block.rows; row += kAttentionRows) body(row, Count<kAttentionRows>());
-  for (; row + 4 <= block.rows; row += 4) body(row, Count<4>());
-  for (; row + 2 <= block.rows; row += 2) body(row, Count<2>());
-  for (; row < block.rows; row++) body(row, Count<1>());
-}
-
-inline int64_t least_seen(const AttentionBlock& block, int64_t row, int rows) {
-  int64_t least = block.seen[row];
-  for (int r = 1; r < rows; r++) least = block.seen[row + r] < least ? block.seen[row + r] : least;
-  return least;
-}
-inline int64_t most_seen(const AttentionBlock& block, int64_t row, int rows) {
-  int64_t most = block.seen[row];
-  for (int r = 1; r < rows; r++) most = block.seen[row + r] > most ? block.seen[row + r] : most;
-  return most;
-}
-
-// One page: first every row's scores, then every row's sums, so that the keys, then the values stay in the first-level cache.
-// next: the keys of the page after this one, or null.
-template <class E>
-void attend_page(AttentionBlock& block, const E* keys, const E* values, const E* next) {
-  const int64_t key_bytes = block.page_size * static_cast<int64_t>(sizeof(E)),
-                value_bytes = block.d * static_cast<int64_t>(sizeof(E));
-  for_tiles(block, [&](int64_t row, auto tile) {
-    constexpr int kRows = decltype(tile)::value;
-    const int64_t most = most_seen(block, row, kRows);
-    if (most == 0) return;
-    score_rows<kRows>(block, row, keys, most, {row == 0 ? reinterpret_cast<const char*>(values) : nullptr, key_bytes});
-    for (int64_t r = row; r < row + kRows; r++) {
-      if (block.seen[r] > 0) soften_row(block, r, block.scores + r * block.page_size, block.seen[r]);
-    }
-  });
-  // The keys that all rows of a tile see, then those that only some do: each row still takes its keys in ascending order. A value
-  // that a row does not see is never multiplied: it may be anything.
-  for_tiles(block, [&](int64_t row, auto tile) {
-    constexpr int kRows = decltype(tile)::value;
-    const int64_t least = least_seen(block, row, kRows);
-    const Ahead ahead = {row == 0 ? reinterpret_cast<const char*>(next) : nullptr, value_bytes};
-    if (least > 0) add_values<kRows>(block, row, values, 0, least, ahead);
-    for (int64_t r = row; r < row + kRows; r++) {
-      if (block.seen[r] > least) add_values<1>(block, r, values, least, block.seen[r], Ahead());
-    }
-  });
-}
+#if defined(__AVX512BF16__)
+using HalfCache = Bf16PairCache;
+#else
+using HalfCache = Bf16Cache;
+#endif
 
 // Keys [first, last) of the context, from nothing; both are borders of chunks. after: what will be read next, or null.
-template <class E>
+template <class Cache>
 void attend(AttentionBlock& block, const AttentionArgs& args, const int32_t* pages, int64_t head, int64_t first, int64_t last,
             const void* after) {
   const KvView& kv = *args.cache;
-  const E* cache = static_cast<const E*>(kv.data);
-  for (int64_t r = 0; r < block.rows; r++) {
-    for (int64_t i = 0; i < block.stride; i++) block.o[r * block.stride + i] = 0.0f;
-    block.highest[r] = -__builtin_inff();
-    block.total[r] = 0.0f;
-  }
+  const auto* cache = static_cast<const typename Cache::Element*>(kv.data);
+  for (int64_t i = 0; i < block.rows * block.stride; i++) block.o[i] = 0.0f;
+  for (int64_t i = 0; i < block.rows * kLanes; i++) block.total[i] = 0.0f;
+  for (int64_t r = 0; r < block.rows; r++) block.highest[r] = -__builtin_inff();
   for (; first < last; first += kv.page_size) {
     for (int64_t r = 0; r < block.rows; r++) {
       const int64_t n = block.limit[r] - first;
       block.seen[r] = n < 0 ? 0 : n > kv.page_size ? kv.page_size : n;
     }
     const int32_t* page = pages + first / kv.page_size;
-    const E* next = first + kv.page_size < last ? cache + kv_keys(kv, args.layer, page[1], head) : static_cast<const E*>(after);
-    attend_page(block, cache + kv_keys(kv, args.layer, page[0], head), cache + kv_values(kv, args.layer, page[0], head), next);
+    const bool more = first + kv.page_size < last;
+    const auto* next = more ? cache + kv_keys(kv, args.layer, page[1], head) : static_cast<decltype(cache)>(after);
+    attend_page<Cache>(block, cache + kv_keys(kv, args.layer, page[0], head), cache + kv_values(kv, args.layer, page[0], head),
+                       next);
   }
 }
 
@@ -276,8 +60,8 @@ inline void fold_chunk(Folded& folded, int64_t r, int64_t chunk, float highest, 
     return;
   }
   const float top = highest > folded.highest[r] ? highest : folded.highest[r];
-  const float keep = top == folded.highest[r] ? 1.0f : exp(folded.highest[r] - top);
-  const float add = top == highest ? 1.0f : exp(highest - top);
+  const float keep = top == folded.highest[r] ? 1.0f : exp2_nonpositive(folded.highest[r] - top);
+  const float add = top == highest ? 1.0f : exp2_nonpositive(highest - top);
   for (int64_t i = 0; i < stride; i += kLanes) store(into + i, fma(load(o + i), set1(add), load(into + i) * set1(keep)));
   folded.highest[r] = top;
   folded.total[r] = folded.total[r] * keep + total * add;
@@ -348,10 +132,14 @@ struct AttentionWork {
   int64_t chunks() const { return (keys() + chunk_keys - 1) / chunk_keys; }
   bool sees(int64_t r, int64_t chunk) const { return block.limit[r] > chunk * chunk_keys; }
 
-  void take_queries() {
+  void take_queries() { args.cache->dtype == DType::kF32 ? take_queries_for<F32Cache>() : take_queries_for<HalfCache>(); }
+  template <class Cache>
+  void take_queries_for() {
+    auto* to = reinterpret_cast<typename Cache::Factor*>(block.q);
+    const float scale = args.scale * 1.44269504088896341f;  // log2(e)
     for (int64_t r = 0; r < block.rows; r++) {
       const float* q = args.q->f32() + row_offset(r);
-      for (int64_t i = 0; i < block.d; i++) block.q[r * block.d + i] = q[i] * args.scale;
+      for (int64_t i = 0; i < block.d; i++) to[r * block.d + i] = Cache::to_factor(q[i] * scale);
     }
   }
   // The keys of the first page of a chunk.
@@ -364,9 +152,9 @@ struct AttentionWork {
     const int32_t* pages = args.page_table->i32() + task.sequence * args.page_table->shape[1];
     const int64_t first = chunk * chunk_keys, end = first + chunk_keys, all = keys(), last = end < all ? end : all;
     if (args.cache->dtype == DType::kF32) {
-      attend<float>(block, args, pages, task.head, first, last, after);
+      attend<F32Cache>(block, args, pages, task.head, first, last, after);
     } else {
-      attend<uint16_t>(block, args, pages, task.head, first, last, after);
+      attend<HalfCache>(block, args, pages, task.head, first, last, after);
     }
   }
   void write() const {
@@ -384,7 +172,7 @@ inline void attend_whole(AttentionWork work, const void* after) {
     work.attend_chunk(chunk, chunk + 1 < work.chunks() ? work.keys_of(chunk + 1) : after);
     const AttentionBlock& b = work.block;
     for (int64_t r = 0; r < b.rows; r++) {
-      if (work.sees(r, chunk)) fold_chunk(work.folded, r, chunk, b.highest[r], b.total[r], b.o + r * b.stride, b.stride);
+      if (work.sees(r, chunk)) fold_chunk(work.folded, r, chunk, b.highest[r], b.sum(r), b.o + r * b.stride, b.stride);
     }
   }
   work.write();
@@ -404,7 +192,7 @@ inline void attend_part(AttentionWork work, int64_t chunk, float* partial) {
   for (int64_t r = 0; r < b.rows; r++) {
     float* row = partial + r * size;
     row[0] = b.highest[r];
-    row[1] = b.total[r];
+    row[1] = b.sum(r);
     for (int64_t i = 0; i < b.stride; i += kLanes) store(row + kLanes + i, load(b.o + r * b.stride + i));
   }
 }

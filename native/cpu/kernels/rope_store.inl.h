@@ -18,6 +18,9 @@ struct RopeBlock {
   int64_t first, count;
   int64_t page[kTokens], row[kTokens];
   std::byte* scratch;
+
+  // Whether token i and the next share a pair of rows.
+  bool beside(int64_t i) const { return i + 1 < count && row[i] % 2 == 0 && row[i + 1] == row[i] + 1 && page[i + 1] == page[i]; }
 };
 
 inline void place_tokens(const RopeStoreArgs& args, RopeBlock& block) {
@@ -40,19 +43,48 @@ inline void rotate_queries(const RopeStoreArgs& args, int64_t t, int64_t first, 
   }
 }
 
-// Asks for the lines that a head's keys and values will be written to. A key's elements lie in D lines, which decoding finds in
+// A page's elements come in words of four bytes: keys [words of D][S], values [words of S][D]; one f32 or two bf16 (kv_layout.h).
+typedef uint32_t __attribute__((may_alias)) CacheWord;
+template <class E>
+constexpr int64_t kInWord = 4 / static_cast<int64_t>(sizeof(E));
+
+// Asks for the lines that a head's keys and values will be written to. A key's words lie in a line each, which decoding finds in
 // memory; stores wait for them one after the other, prefetches do not.
 template <class E>
 void fetch_head(const RopeStoreArgs& args, const RopeBlock& block, int64_t head) {
   const KvView& kv = *args.cache;
-  E* cache = static_cast<E*>(kv.data);
-  constexpr int64_t line = 64 / static_cast<int64_t>(sizeof(E));
+  const E* cache = static_cast<const E*>(kv.data);
+  constexpr int64_t line = 16;  // words
   for (int64_t i = 0; i < block.count; i++) {
-    const E* values = cache + kv_values(kv, args.layer, block.page[i], head) + block.row[i] * kv.head_dim;
-    for (int64_t e = 0; e < kv.head_dim; e += line) __builtin_prefetch(values + e, 1);
+    const E* values = cache + kv_values(kv, args.layer, block.page[i], head);
+    for (int64_t e = 0; e < kv.head_dim; e += line) __builtin_prefetch(values + kv_value(kv, block.row[i], e), 1);
     if (i > 0 && block.page[i] == block.page[i - 1] && block.row[i] % line != 0) continue;  // the same lines as the token before
-    const E* keys = cache + kv_keys(kv, args.layer, block.page[i], head) + block.row[i];
-    for (int64_t e = 0; e < kv.head_dim; e++) __builtin_prefetch(keys + e * kv.page_size, 1);
+    const E* keys = cache + kv_keys(kv, args.layer, block.page[i], head);
+    for (int64_t e = 0; e < kv.head_dim; e += kInWord<E>) __builtin_prefetch(keys + kv_key(kv, block.row[i], e), 1);
+  }
+}
+
+// The values of one head of a token, and where bf16 keeps the next token's beside them, of that token, too.
+inline void store_values(float* to, const float* v, const float*, int64_t d) {
+  for (int64_t e = 0; e < d; e += kLanes) {
+    const int n = d - e < kLanes ? static_cast<int>(d - e) : kLanes;
+    store_n(to + e, load_n(v + e, n), n);
+  }
+}
+inline void store_values(uint16_t* to, const float* v, const float* next, int64_t d) {
+  for (int64_t e = 0; e < d; e += kLanes) {
+    const int n = d - e < kLanes ? static_cast<int>(d - e) : kLanes;
+    uint16_t here[kLanes], beside[kLanes];
+    store(here, load_n(v + e, n));
+    if (next == nullptr) {
+      for (int i = 0; i < n; i++) to[2 * (e + i)] = here[i];
+      continue;
+    }
+    store(beside, load_n(next + e, n));
+    for (int i = 0; i < n; i++) {
+      const uint16_t pair[2] = {here[i], beside[i]};
+      __builtin_memcpy(to + 2 * (e + i), pair, 4);
+    }
   }
 }
 
@@ -73,22 +105,24 @@ void store_heads(const RopeStoreArgs& args, const RopeBlock& block, int64_t firs
       rotate(k + head * d, args.cosine->f32() + t * j, args.sine->f32() + t * j, j,
              rotated + ((head - first) * RopeBlock::kTokens + i) * d);
     }
+    if (kInWord<E> == 2 && i > 0 && block.beside(i - 1)) continue;  // stored with the token before
     const float* v = k + kv.kv_heads * d;
+    const float* next = kInWord<E> == 2 && block.beside(i) ? v + width : nullptr;
     for (int64_t head = first; head < last; head++) {
-      E* values = cache + kv_values(kv, args.layer, block.page[i], head) + block.row[i] * d;
-      for (int64_t e = 0; e < d; e += kLanes) {
-        const int n = d - e < kLanes ? static_cast<int>(d - e) : kLanes;
-        store_n(values + e, load_n(v + head * d + e, n), n);
-      }
+      E* values = cache + kv_values(kv, args.layer, block.page[i], head) + kv_value(kv, block.row[i], 0);
+      store_values(values, v + head * d, next == nullptr ? nullptr : next + head * d, d);
     }
   }
+  const int64_t words = d / kInWord<E>;
   for (int64_t head = first; head < last; head++) {
     if (head + 1 < last) fetch_head<E>(args, block, head + 1);
-    E* keys[RopeBlock::kTokens];
-    for (int64_t i = 0; i < block.count; i++) keys[i] = cache + kv_keys(kv, args.layer, block.page[i], head) + block.row[i];
-    const E* from = rotated + (head - first) * RopeBlock::kTokens * d;
-    for (int64_t e = 0; e < d; e++) {
-      for (int64_t i = 0; i < block.count; i++) keys[i][e * kv.page_size] = from[i * d + e];
+    CacheWord* keys[RopeBlock::kTokens];
+    for (int64_t i = 0; i < block.count; i++) {
+      keys[i] = reinterpret_cast<CacheWord*>(cache + kv_keys(kv, args.layer, block.page[i], head)) + block.row[i];
+    }
+    const auto* from = reinterpret_cast<const CacheWord*>(rotated + (head - first) * RopeBlock::kTokens * d);
+    for (int64_t w = 0; w < words; w++) {
+      for (int64_t i = 0; i < block.count; i++) keys[i][w * kv.page_size] = from[i * words + w];
     }
   }
 }

@@ -82,8 +82,8 @@ class SharedCache {
            i;
   }
   int64_t reference_index(int64_t layer, int64_t page, int64_t head, bool value, int64_t s, int64_t i) const {
-    return value ? cpu::kv_values(reference, layer, page, head) + s * reference.head_dim + i
-                 : cpu::kv_keys(reference, layer, page, head) + i * reference.page_size + s;
+    return value ? cpu::kv_values(reference, layer, page, head) + cpu::kv_value(reference, s, i)
+                 : cpu::kv_keys(reference, layer, page, head) + cpu::kv_key(reference, s, i);
   }
   int64_t size_, elements_;
   Shared<unsigned char> device_bytes_;

@@ -1,0 +1,77 @@
+#pragma once
+
+// How attention multiplies with a cache's elements. A step takes kStep neighbouring dimensions of keys, or kStep neighbouring
+// keys' values; in memory a step's elements lie side by side (kv_layout.h). Within a step, part p takes element p of each
+// kStep; a step has kParts parts. Factors are what keys and values are multiplied with: the queries, then the keys' weights.
+
+struct F32Cache {
+  using Element = float;
+  using Factor = float;
+  static constexpr int kStep = 1, kParts = 1;
+
+  static Vf part(const float* from, int) { return load(from); }
+  static Vf part_n(const float* from, int, int n) { return load_n(from, n); }
+  static Vf first_of_step(Vf part) { return part; }
+  static Vf factor(const float* row, int64_t step, int) { return set1(row[step]); }
+  static Vf multiply_add(Vf factor, Vf elements, Vf sum) { return fma(factor, elements, sum); }
+  static float to_factor(float x) { return x; }
+  // The n weights of the scores from s on, which they replace: as factors, from the row's start on. Returns what they became.
+  static Vf store_weights(float* row, int64_t s, Vf weights, int n) {
+    store_n(row + s, weights, n);
+    return weights;
+  }
+};
+
+// bf16 elements, exact f32 products.
+struct Bf16Cache {
+  using Element = uint16_t;
+  using Factor = float;
+  static constexpr int kStep = 2, kParts = 2;
+
+  static Vf part(const uint16_t* from, int p) {
+    Vf even, odd;
+    load_bf16_pairs(from, &even, &odd);
+    return p == 0 ? even : odd;
+  }
+  static Vf part_n(const uint16_t* from, int p, int n) {
+    uint16_t pairs[2 * kLanes] = {};
+    for (int i = 0; i < 2 * n; i++) pairs[i] = from[i];
+    return part(pairs, p);
+  }
+  static Vf first_of_step(Vf part) { return part; }
+  static Vf factor(const float* row, int64_t step, int p) { return set1(row[2 * step + p]); }
+  static Vf multiply_add(Vf factor, Vf elements, Vf sum) { return fma(factor, elements, sum); }
+  static float to_factor(float x) { return x; }
+  static Vf store_weights(float* row, int64_t s, Vf weights, int n) { return F32Cache::store_weights(row, s, weights, n); }
+};
+
+#if defined(__AVX512BF16__)
+// bf16 elements and bf16 factors: vdpbf16ps adds the products of a pair to an f32 sum, in one instruction.
+struct Bf16PairCache {
+  using Element = uint16_t;
+  using Factor = uint16_t;
+  static constexpr int kStep = 2, kParts = 1;
+
+  static Vf part(const uint16_t* from, int) { return {_mm512_loadu_ps(from)}; }
+  static Vf part_n(const uint16_t* from, int, int n) { return {_mm512_maskz_loadu_ps(first_lanes(n), from)}; }
+  static Vf first_of_step(Vf part) {
+    return {_mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(part.v), _mm512_set1_epi32(0xffff)))};
+  }
+  static Vf factor(const uint16_t* row, int64_t step, int) {
+    int32_t pair;
+    __builtin_memcpy(&pair, row + 2 * step, 4);
+    return {_mm512_castsi512_ps(_mm512_set1_epi32(pair))};
+  }
+  static Vf multiply_add(Vf factor, Vf elements, Vf sum) {
+    __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum.v) : "v"(factor.v), "v"(elements.v));
+    return sum;
+  }
+  static uint16_t to_factor(float x) { return f32_to_bf16(x); }
+  // A factor is half as long as a score, so none is overwritten that is still to come. Zeros fill the last pair.
+  static Vf store_weights(uint16_t* row, int64_t s, Vf weights, int n) {
+    const __m256i rounded = (__m256i)_mm512_cvtneps_pbh(first_n(weights, n).v);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(row + s), rounded);
+    return widen(rounded);
+  }
+};
+#endif

@@ -1,0 +1,270 @@
+#pragma once
+
+// What attention does with one page of keys and values: the scores of a block of rows, their weights, the weighted sums.
+
+constexpr int kAttentionRows = 6;  // rows of a register tile
+#if defined(__AVX512F__) || defined(__ARM_NEON)
+constexpr int kAttentionVectors = 4;  // 6 x 4 sums in 32 registers
+#else
+constexpr int kAttentionVectors = 2;  // 6 x 2 sums in 16 registers
+#endif
+constexpr int64_t kBlockRows = 4 * kAttentionRows;
+
+template <int N>
+struct Count {
+  static constexpr int value = N;
+};
+
+// The rows of one task. q, o and the scores lie in the thread's scratch. Scores are in powers of 2: q is scaled by log2(e), too.
+struct AttentionBlock {
+  int64_t d, stride, page_size;  // o's rows are padded to whole vectors: stride floats
+  float* q;                      // [rows, D], as factors
+  float* o;                      // [rows, stride]
+  float* scores;                 // [rows, S], of the page at hand, then the weights as factors
+  int64_t rows;
+  int64_t limit[kBlockRows];  // keys that the row sees
+  int64_t seen[kBlockRows];   // of those, keys in the page at hand: its first ones
+  float highest[kBlockRows];
+  float total[kBlockRows * kLanes];  // of each row in kLanes parts
+  float correction[kBlockRows];      // what o must be multiplied with before it takes the page at hand
+
+  float sum(int64_t row) const { return MOEPP_ISA::sum(load(total + row * kLanes)); }
+};
+
+// What a loop over rows of memory asks the second-level cache for meanwhile: a line of every 512 bytes, kAheadBytes further on;
+// the processor's own prefetcher brings those in between. A page's keys and values are one run of memory, after which comes
+// another.
+constexpr int64_t kAheadBytes = 4096;
+struct Ahead {
+  const char* from = nullptr;  // null: nothing
+  int64_t left = 0;            // bytes of the run from there on
+  const char* then = nullptr;  // the next run, or null
+  int64_t row_bytes = 0;       // per turn
+
+  Ahead() = default;
+  Ahead(const void* row, int64_t run_bytes, const void* then, int64_t row_bytes)
+      : from(static_cast<const char*>(row) + kAheadBytes),
+        left(run_bytes - kAheadBytes),
+        then(static_cast<const char*>(then)),
+        row_bytes(row_bytes) {}
+
+  void turn() {
+    if (from == nullptr) return;
+    if (left <= 0) {
+      from = then == nullptr ? nullptr : then - left;
+      left = INT64_MAX;
+      if (from == nullptr) return;
+    }
+    if (left / 512 != (left - row_bytes) / 512) __builtin_prefetch(from, 0, 2);
+    from += row_bytes;
+    left -= row_bytes;
+  }
+};
+
+// sums[r][g] += a step's factors of R rows times its elements of G vectors; with G = 0, of the first `lanes` lanes of one vector.
+// kWhole: all of the step, or its first element alone.
+template <class Cache, int R, int G, bool kWhole, int N>
+__attribute__((always_inline)) inline void attention_step(const typename Cache::Factor* factors, int64_t row_stride, int64_t step,
+                                                          const typename Cache::Element* from, int lanes, Vf (&sums)[R][N]) {
+  MOEPP_UNROLL
+  for (int p = 0; p < (kWhole ? Cache::kParts : 1); p++) {
+    // There are no registers to hold two parts: the second is loaded again, which the empty statement enforces.
+    if (p > 0) __asm__ volatile("" ::: "memory");
+    Vf elements[N];
+    MOEPP_UNROLL
+    for (int g = 0; g < N; g++) {
+      const typename Cache::Element* vector = from + g * kLanes * Cache::kStep;
+      elements[g] = G == 0 ? Cache::part_n(vector, p, lanes) : Cache::part(vector, p);
+      if (!kWhole) elements[g] = Cache::first_of_step(elements[g]);
+    }
+    MOEPP_UNROLL
+    for (int r = 0; r < R; r++) {
+      const Vf factor = Cache::factor(factors + r * row_stride, step, p);
+      MOEPP_UNROLL
+      for (int g = 0; g < N; g++) sums[r][g] = Cache::multiply_add(factor, elements[g], sums[r][g]);
+      MOEPP_UNROLL
+      for (int g = 0; g < N; g++) keep_in_register(sums[r][g]);
+    }
+  }
+}
+
+// scores[r][s] = q[r] . keys[:][s] for R rows and G vectors of keys.
+template <class Cache, int R, int G>
+void score_vectors(const typename Cache::Factor* q, int64_t d, const typename Cache::Element* keys, int64_t page_size,
+                   float* scores, Ahead ahead) {
+  Vf sums[R][G];
+  MOEPP_UNROLL
+  for (int r = 0; r < R; r++) {
+    MOEPP_UNROLL
+    for (int g = 0; g < G; g++) sums[r][g] = set1(0.0f);
+  }
+  for (int64_t step = 0; step < d / Cache::kStep; step++) {
+    attention_step<Cache, R, G, true>(q, d, step, keys + step * page_size * Cache::kStep, kLanes, sums);
+    ahead.turn();
+  }
+  MOEPP_UNROLL
+  for (int r = 0; r < R; r++) {
+    MOEPP_UNROLL
+    for (int g = 0; g < G; g++) store(scores + r * page_size + g * kLanes, sums[r][g]);
+  }
+}
+
+// The scores of R rows with the first n keys of a page: whole vectors of them, which S, a multiple of 16, has room for.
+template <class Cache, int R>
+void score_rows(const AttentionBlock& block, int64_t row, const typename Cache::Element* keys, int64_t n, Ahead ahead) {
+  const auto* q = reinterpret_cast<const typename Cache::Factor*>(block.q) + row * block.d;
+  float* scores = block.scores + row * block.page_size;
+  int64_t s = 0;
+  const auto score = [&](auto vectors) {
+    constexpr int kCount = decltype(vectors)::value;
+    for (; s + (kCount - 1) * kLanes < n && s + kCount * kLanes <= block.page_size; s += kCount * kLanes) {
+      score_vectors<Cache, R, kCount>(q, block.d, keys + s * Cache::kStep, block.page_size, scores + s, ahead);
+      ahead.from = nullptr;
+    }
+  };
+  score(Count<kAttentionVectors>());
+  if (kAttentionVectors > 2) score(Count<2>());
+  score(Count<1>());
+}
+
+inline float highest_score(const float* scores, int64_t n) {
+  const int64_t whole = n / kLanes * kLanes;
+  float top = -__builtin_inff();
+  if (whole > 0) {
+    Vf tops = load(scores);
+    for (int64_t s = kLanes; s < whole; s += kLanes) tops = max(tops, load(scores + s));
+    top = highest(tops);
+  }
+  for (int64_t s = whole; s < n; s++) top = scores[s] > top ? scores[s] : top;
+  return top;
+}
+
+// Turns the scores of a page into weights, 2^(score - m), and brings m, l and the correction up to date.
+template <class Cache>
+void soften(AttentionBlock& block) {
+  float tops[kBlockRows];
+  for (int64_t r = 0; r < block.rows; r++) tops[r] = highest_score(block.scores + r * block.page_size, block.seen[r]);
+  for (int64_t r = 0; r < block.rows; r += kLanes) {
+    const int n = block.rows - r < kLanes ? static_cast<int>(block.rows - r) : kLanes;
+    const Vf before = load_n(block.highest + r, n), top = max(load_n(tops + r, n), before);
+    store_n(block.correction + r, exp2_nonpositive(before - top), n);
+    store_n(block.highest + r, top, n);
+  }
+  for (int64_t r = 0; r < block.rows; r++) {
+    const int64_t n = block.seen[r];
+    if (n == 0) continue;
+    float* scores = block.scores + r * block.page_size;
+    auto* factors = reinterpret_cast<typename Cache::Factor*>(scores);
+    const Vf shift = set1(block.highest[r]);
+    float* parts = block.total + r * kLanes;
+    Vf total = load(parts) * set1(block.correction[r]);
+    int64_t s = 0;
+    for (; s + kLanes <= n; s += kLanes) {
+      total = total + Cache::store_weights(factors, s, exp2_nonpositive(load(scores + s) - shift), kLanes);
+    }
+    if (s < n) {
+      const int rest = static_cast<int>(n - s);
+      const Vf weights = first_n(exp2_nonpositive(load_n(scores + s, rest) - shift), rest);
+      total = total + Cache::store_weights(factors, s, weights, rest);
+    }
+    store(parts, total);
+  }
+}
+
+// o[r] = o[r] * correction[r] + sum over keys [first, last) of weight * value, for R rows and G vectors of dimensions from i on;
+// with G = 0, for the lanes of the last, partial vector. `first` is the first key of a step.
+template <class Cache, int R, int G>
+void add_value_vectors(const AttentionBlock& block, int64_t row, const typename Cache::Element* values, int64_t i, int64_t first,
+                       int64_t last, Ahead ahead) {
+  constexpr int kCount = G == 0 ? 1 : G;
+  const int lanes = static_cast<int>(block.d - i);
+  const auto* weights = reinterpret_cast<const typename Cache::Factor*>(block.scores + row * block.page_size);
+  const int64_t row_stride = block.page_size * static_cast<int64_t>(sizeof(float) / sizeof(*weights));
+  float* o = block.o + row * block.stride + i;
+  Vf sums[R][kCount];
+  MOEPP_UNROLL
+  for (int r = 0; r < R; r++) {
+    MOEPP_UNROLL
+    for (int g = 0; g < kCount; g++) sums[r][g] = load(o + r * block.stride + g * kLanes) * set1(block.correction[row + r]);
+  }
+  int64_t step = first / Cache::kStep;
+  const auto from = [&] { return values + (step * block.d + i) * Cache::kStep; };
+  for (; step < last / Cache::kStep; step++) {
+    attention_step<Cache, R, G, true>(weights, row_stride, step, from(), lanes, sums);
+    ahead.turn();
+  }
+  if (last % Cache::kStep != 0) attention_step<Cache, R, G, false>(weights, row_stride, step, from(), lanes, sums);
+  MOEPP_UNROLL
+  for (int r = 0; r < R; r++) {
+    MOEPP_UNROLL
+    for (int g = 0; g < kCount; g++) store(o + r * block.stride + g * kLanes, sums[r][g]);
+  }
+}
+
+// All dimensions of R rows.
+template <class Cache, int R>
+void add_values(AttentionBlock& block, int64_t row, const typename Cache::Element* values, int64_t first, int64_t last,
+                Ahead ahead) {
+  constexpr int kWide = R <= 2 ? 6 : kAttentionVectors;  // few rows need more vectors, to have enough sums under way
+  int64_t i = 0;
+  const auto add = [&](auto vectors) {
+    constexpr int kCount = decltype(vectors)::value;
+    for (; i + kCount * kLanes <= block.d; i += kCount * kLanes) {
+      add_value_vectors<Cache, R, kCount>(block, row, values, i, first, last, ahead);
+      ahead.from = nullptr;
+    }
+  };
+  add(Count<kWide>());
+  if (kWide > 4) add(Count<4>());
+  if (kWide > 2) add(Count<2>());
+  add(Count<1>());
+  if (i < block.d) add_value_vectors<Cache, R, 0>(block, row, values, i, first, last, ahead);
+  for (int r = 0; r < R; r++) block.correction[row + r] = 1.0f;
+}
+
+// body(row, Count<R>()) for tiles that cover the block's rows.
+template <class Body>
+void for_tiles(const AttentionBlock& block, const Body& body) {
+  int64_t row = 0;
+  for (; row + kAttentionRows <= block.rows; row += kAttentionRows) body(row, Count<kAttentionRows>());
+  for (; row + 4 <= block.rows; row += 4) body(row, Count<4>());
+  for (; row + 2 <= block.rows; row += 2) body(row, Count<2>());
+  for (; row < block.rows; row++) body(row, Count<1>());
+}
+
+inline int64_t least_seen(const AttentionBlock& block, int64_t row, int rows) {
+  int64_t least = block.seen[row];
+  for (int r = 1; r < rows; r++) least = block.seen[row + r] < least ? block.seen[row + r] : least;
+  return least;
+}
+inline int64_t most_seen(const AttentionBlock& block, int64_t row, int rows) {
+  int64_t most = block.seen[row];
+  for (int r = 1; r < rows; r++) most = block.seen[row + r] > most ? block.seen[row + r] : most;
+  return most;
+}
+
+// One page: first every row's scores, then every row's sums, so that the keys, then the values stay in the first-level cache.
+// next: the keys of the page after this one, or null.
+template <class Cache>
+void attend_page(AttentionBlock& block, const typename Cache::Element* keys, const typename Cache::Element* values,
+                 const typename Cache::Element* next) {
+  constexpr int64_t kStepBytes = Cache::kStep * static_cast<int64_t>(sizeof(typename Cache::Element));
+  const int64_t half = block.d * block.page_size * static_cast<int64_t>(sizeof(typename Cache::Element));  // keys, or values
+  for_tiles(block, [&](int64_t row, auto tile) {
+    constexpr int kRows = decltype(tile)::value;
+    const Ahead ahead = row > 0 ? Ahead() : Ahead(keys, 2 * half, next, block.page_size * kStepBytes);
+    score_rows<Cache, kRows>(block, row, keys, most_seen(block, row, kRows), ahead);
+  });
+  soften<Cache>(block);
+  // The steps that all rows of a tile see whole, then what only some do: each row still takes its keys in ascending order. A
+  // value that a row does not see is never multiplied: it may be anything.
+  for_tiles(block, [&](int64_t row, auto tile) {
+    constexpr int kRows = decltype(tile)::value;
+    const int64_t common = least_seen(block, row, kRows) / Cache::kStep * Cache::kStep;
+    const Ahead ahead = row > 0 ? Ahead() : Ahead(values, half, next, block.d * kStepBytes);
+    if (common > 0) add_values<Cache, kRows>(block, row, values, 0, common, ahead);
+    for (int64_t r = row; r < row + kRows; r++) {
+      if (block.seen[r] > common) add_values<Cache, 1>(block, r, values, common, block.seen[r], Ahead());
+    }
+  });
+}
