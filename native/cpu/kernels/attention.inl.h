@@ -124,6 +124,16 @@ struct AttentionWork {
     const int64_t index = task.first + r;
     return ((start() + index / group) * args.q->shape[1] + task.head * group + index % group) * block.d;
   }
+  // Asks the second-level cache for the queries, and for where their results go: rows that lie far apart.
+  void fetch_rows() const {
+    for (int64_t r = 0; r < block.rows; r++) {
+      const float *q = args.q->f32() + row_offset(r), *out = args.out->f32() + row_offset(r);
+      for (int64_t i = 0; i < block.d; i += 16) {
+        __builtin_prefetch(q + i, 0, 2);
+        __builtin_prefetch(out + i, 1, 2);
+      }
+    }
+  }
   int64_t keys() const {
     int64_t most = 0;
     for (int64_t r = 0; r < block.rows; r++) most = block.limit[r] > most ? block.limit[r] : most;
@@ -165,9 +175,11 @@ struct AttentionWork {
   }
 };
 
-// after: what this thread will read next, or null.
-inline void attend_whole(AttentionWork work, const void* after) {
+// next: what this thread is likely to do next, or null.
+inline void attend_whole(AttentionWork work, const AttentionWork* next) {
   work.take_queries();
+  if (next != nullptr) next->fetch_rows();
+  const void* after = next == nullptr ? nullptr : next->keys_of(0);
   for (int64_t chunk = 0; chunk < work.chunks(); chunk++) {
     work.attend_chunk(chunk, chunk + 1 < work.chunks() ? work.keys_of(chunk + 1) : after);
     const AttentionBlock& b = work.block;
@@ -225,7 +237,12 @@ inline void attention(const AttentionArgs& args, Queue& queue) {
       std::byte* scratch = pool.scratch(thread);
       // The threads take tasks in turn, so that this one's next is likely to be `threads` further.
       const auto work = [&](int64_t i) { return AttentionWork(args, plan.group, plan.task(i, blocks), scratch); };
-      attend_whole(work(index), index + threads < tasks ? work(index + threads).keys_of(0) : nullptr);
+      if (index + threads < tasks) {
+        const AttentionWork next = work(index + threads);
+        attend_whole(work(index), &next);
+      } else {
+        attend_whole(work(index), nullptr);
+      }
     });
     return;
   }

@@ -15,10 +15,12 @@ struct F32Cache {
   static Vf factor(const float* row, int64_t step, int) { return set1(row[step]); }
   static Vf multiply_add(Vf factor, Vf elements, Vf sum) { return fma(factor, elements, sum); }
   static float to_factor(float x) { return x; }
-  // The n weights of the scores from s on, which they replace: as factors, from the row's start on. Returns what they became.
-  static Vf store_weights(float* row, int64_t s, Vf weights, int n) {
-    store_n(row + s, weights, n);
-    return weights;
+  // The weights of the scores s .. s + 2 kLanes, which they replace: as factors, from the row's start on; of the two vectors the
+  // first n lanes count, and the others are 0. Returns total + what they became.
+  static Vf store_weights(float* row, int64_t s, Vf first, Vf second, int n, Vf total) {
+    store_n(row + s, first, n < kLanes ? n : kLanes);
+    store_n(row + s + kLanes, second, n < kLanes ? 0 : n - kLanes);
+    return total + first + second;
   }
 };
 
@@ -42,7 +44,9 @@ struct Bf16Cache {
   static Vf factor(const float* row, int64_t step, int p) { return set1(row[2 * step + p]); }
   static Vf multiply_add(Vf factor, Vf elements, Vf sum) { return fma(factor, elements, sum); }
   static float to_factor(float x) { return x; }
-  static Vf store_weights(float* row, int64_t s, Vf weights, int n) { return F32Cache::store_weights(row, s, weights, n); }
+  static Vf store_weights(float* row, int64_t s, Vf first, Vf second, int n, Vf total) {
+    return F32Cache::store_weights(row, s, first, second, n, total);
+  }
 };
 
 #if defined(__AVX512BF16__)
@@ -67,11 +71,11 @@ struct Bf16PairCache {
     return sum;
   }
   static uint16_t to_factor(float x) { return f32_to_bf16(x); }
-  // A factor is half as long as a score, so none is overwritten that is still to come. Zeros fill the last pair.
-  static Vf store_weights(uint16_t* row, int64_t s, Vf weights, int n) {
-    const __m256i rounded = (__m256i)_mm512_cvtneps_pbh(first_n(weights, n).v);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(row + s), rounded);
-    return widen(rounded);
+  // A factor is half as long as a score, so none is overwritten that is still to come.
+  static Vf store_weights(uint16_t* row, int64_t s, Vf first, Vf second, int, Vf total) {
+    const __m512i rounded = (__m512i)_mm512_cvtne2ps_pbh(second.v, first.v);
+    _mm512_storeu_si512(row + s, rounded);
+    return multiply_add({_mm512_castsi512_ps(_mm512_set1_epi32(0x3f803f80))}, {_mm512_castsi512_ps(rounded)}, total);  // ones
   }
 };
 #endif

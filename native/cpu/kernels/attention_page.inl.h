@@ -159,13 +159,16 @@ void soften(AttentionBlock& block) {
     float* parts = block.total + r * kLanes;
     Vf total = load(parts) * set1(block.correction[r]);
     int64_t s = 0;
-    for (; s + kLanes <= n; s += kLanes) {
-      total = total + Cache::store_weights(factors, s, exp2_nonpositive(load(scores + s) - shift), kLanes);
+    for (; s + 2 * kLanes <= n; s += 2 * kLanes) {
+      const Vf first = load(scores + s), second = load(scores + s + kLanes);
+      total =
+          Cache::store_weights(factors, s, exp2_nonpositive(first - shift), exp2_nonpositive(second - shift), 2 * kLanes, total);
     }
     if (s < n) {
-      const int rest = static_cast<int>(n - s);
-      const Vf weights = first_n(exp2_nonpositive(load_n(scores + s, rest) - shift), rest);
-      total = total + Cache::store_weights(factors, s, weights, rest);
+      const int rest = static_cast<int>(n - s), in_first = rest < kLanes ? rest : kLanes, in_second = rest - in_first;
+      const Vf first = first_n(exp2_nonpositive(load_n(scores + s, in_first) - shift), in_first);
+      const Vf second = first_n(exp2_nonpositive(load_n(scores + s + kLanes, in_second) - shift), in_second);
+      total = Cache::store_weights(factors, s, first, second, rest, total);
     }
     store(parts, total);
   }
