@@ -35,6 +35,8 @@ inline Words load_pairs_16(const uint16_t* p) {  // kLanes values, each twice
 }
 inline Words shift_right_16(Words a, int n) { return {_mm512_srli_epi16(a.v, static_cast<unsigned>(n))}; }
 inline Words set_16(int x) { return {_mm512_set1_epi16(static_cast<int16_t>(x))}; }
+inline Sums low_bits(Words a, int bits) { return {_mm512_and_si512(a.v, _mm512_set1_epi32(bits))}; }
+inline Sums add_product_16(Sums a, Sums b, Sums c) { return {_mm512_add_epi32(a.v, _mm512_madd_epi16(b.v, c.v))}; }
 inline Words and_words(Words a, Words b) { return {_mm512_and_si512(a.v, b.v)}; }
 // Integers of kLanes floats within -128 .. 127.
 inline void store_int8(int8_t* p, Vf a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a.v))); }
@@ -79,6 +81,8 @@ inline Words load_pairs_16(const uint16_t* p) {
 }
 inline Words shift_right_16(Words a, int n) { return {_mm256_srli_epi16(a.v, n)}; }
 inline Words set_16(int x) { return {_mm256_set1_epi16(static_cast<int16_t>(x))}; }
+inline Sums low_bits(Words a, int bits) { return {_mm256_and_si256(a.v, _mm256_set1_epi32(bits))}; }
+inline Sums add_product_16(Sums a, Sums b, Sums c) { return {_mm256_add_epi32(a.v, _mm256_madd_epi16(b.v, c.v))}; }
 inline Words and_words(Words a, Words b) { return {_mm256_and_si256(a.v, b.v)}; }
 inline void store_int8(int8_t* p, Vf a) {
   const __m256i v = _mm256_cvtps_epi32(a.v);
@@ -128,6 +132,8 @@ inline Words load_pairs_16(const uint16_t* p) {
 }
 inline Words shift_right_16(Words a, int n) { return {vreinterpretq_u8_u16(vshlq_u16(vreinterpretq_u16_u8(a.v), vdupq_n_s16(static_cast<int16_t>(-n))))}; }
 inline Words set_16(int x) { return {vreinterpretq_u8_u16(vdupq_n_u16(static_cast<uint16_t>(x)))}; }
+inline Sums low_bits(Words a, int bits) { return {vandq_s32(vreinterpretq_s32_u8(a.v), vdupq_n_s32(bits))}; }
+inline Sums add_product_16(Sums a, Sums b, Sums c) { return {vmlaq_s32(a.v, b.v, vshrq_n_s32(vshlq_n_s32(c.v, 16), 16))}; }
 inline Words and_words(Words a, Words b) { return {vandq_u8(a.v, b.v)}; }
 inline void store_int8(int8_t* p, Vf a) {
   const int16x4_t halves = vmovn_s32(vcvtnq_s32_f32(a.v));
@@ -175,6 +181,8 @@ inline Words load_pairs_16(const uint16_t* p) {
 inline Words shift_right_16(Words a, int n) { return {reinterpret_cast<FourWords>(reinterpret_cast<EightHalves>(a.v) >> static_cast<uint16_t>(n))}; }
 inline Words set_16(int x) { const uint32_t w = static_cast<uint32_t>(x & 0xffff) * 0x10001u; return {FourWords{w, w, w, w}}; }
 inline Words and_words(Words a, Words b) { return {a.v & b.v}; }
+inline Sums low_bits(Words a, int bits) { return {reinterpret_cast<FourSums>(a.v) & bits}; }
+inline Sums add_product_16(Sums a, Sums b, Sums c) { return {a.v + b.v * (c.v << 16 >> 16)}; }
 inline void store_int8(int8_t* p, Vf a) { for (int i = 0; i < 4; i++) p[i] = static_cast<int8_t>(static_cast<int32_t>(a.v[i])); }
 inline int32_t word_of(const int8_t* p) { int32_t w; __builtin_memcpy(&w, p, 4); return w; }
 
@@ -203,6 +211,13 @@ inline Sums dot(Sums a, Weights w, Inputs x) {
 }
 #endif
 
+#endif
+
+// Weights that are small and not biased: the halves of int4's bytes.
+#if defined(__ARM_NEON)
+inline Weights prepare_halves(Words a) { return {vreinterpretq_s8_u8(a.v)}; }
+#else
+inline Weights prepare_halves(Words a) { return prepare(a); }
 #endif
 // clang-format on
 
@@ -236,4 +251,17 @@ inline Int4Scale int4_scale(Int4Scales scales, int group) {
 }
 inline Words int4_words(Words halves, Int4Scale scale) {
   return multiply_add_16(halves, scale.multiplier, scale.offset);
+}
+
+// The same of the sums of a group of 32 k: multiplier * (sum of half * x - zero * (sum of x)). What is in the parentheses is at
+// most 32 * 8 * 127, 16 bits with the sign.
+struct Int4GroupScale {
+  Sums multiplier, minus_zero;  // in the lower halves, and the upper are 0
+};
+inline Int4GroupScale int4_group_scale(Int4Scales scales, int group) {
+  const Words multipliers = shift_right_16(scales.multipliers, 4 * group), flags = shift_right_16(scales.flags, group);
+  return {low_bits(multipliers, 15), add_product_16(set_sums(0xfff8), low_bits(flags, 1), set_sums(1))};  // -8, or -7
+}
+inline Sums int4_sums(Sums total, Int4GroupScale scale, Sums halves, Sums inputs) {
+  return add_product_16(total, add_product_16(halves, inputs, scale.minus_zero), scale.multiplier);
 }

@@ -23,6 +23,8 @@ constexpr int kQuantTileRows = 4, kQuantTileVectors = 2;
 
 // From so many rows of a chunk on, an int4 panel is made an int8 panel in the thread's scratch before it meets them.
 constexpr int64_t kExpandRows = 32;
+// Up to so many rows of int4 it is cheaper to scale the sums of groups than the weights.
+constexpr int kInt4FewRows = 3;
 // How far ahead the only tile of a panel fetches.
 constexpr int64_t kQuantStreamAhead = 4096;  // bytes
 // Bytes of quantised rows that one task takes: they stay in the second-level cache while panels pass.
@@ -118,6 +120,73 @@ __attribute__((noinline)) void multiply_quantised(QuantPanel panel, int vector, 
   }
 }
 
+// The same of int4 for a few rows: the halves are multiplied as they are, and what makes weights of them is done to the sums of
+// each group of 32 k. The same integers come out.
+template <int kRows, int kVectors>
+__attribute__((noinline)) void multiply_int4_few(QuantPanel panel, int vector, const char* rows, int64_t row_bytes,
+                                                 Prefetch prefetch, float* tile) {
+  constexpr int64_t pairs_in_group = kInt4Group / 8, group_bytes = kInt4Values / kInt4Groups;
+  const int8_t* x = reinterpret_cast<const int8_t*>(rows);
+  const float* scales = reinterpret_cast<const float*>(rows + panel.blocks * kQuantBlock);
+  const int32_t* group_sums = reinterpret_cast<const int32_t*>(rows + panel.blocks * (kQuantBlock + 8));
+  const int64_t words = row_bytes / 4;  // from one row's scale to the next row's
+  const uint8_t* w = reinterpret_cast<const uint8_t*>(panel.w) + vector * kLanes * 4;
+  const char* ahead = prefetch.next;
+  const int64_t per_group = prefetch.bytes / (panel.blocks * kInt4Groups);
+  tile += vector * kLanes;
+  for (int64_t b = 0; b < panel.blocks; b++) {
+    const uint16_t* w_scales = reinterpret_cast<const uint16_t*>(panel.w + b * kInt4BlockBytes + kInt4Values) + vector * kLanes;
+    Sums total[kRows][kVectors];
+    MOEPP_UNROLL for (int i = 0; i < kRows; i++) {
+      MOEPP_UNROLL for (int v = 0; v < kVectors; v++) total[i][v] = set_sums(0);
+    }
+    for (int group = 0; group < kInt4Groups; group++) {
+      if (kRows == 1) {
+        __builtin_prefetch(ahead, 0, 2);
+      } else {
+        for (int64_t line = 0; line < per_group; line += 64) __builtin_prefetch(ahead + line);
+      }
+      ahead += per_group;
+      Sums sum[kRows][kVectors];
+      MOEPP_UNROLL for (int i = 0; i < kRows; i++) {
+        MOEPP_UNROLL for (int v = 0; v < kVectors; v++) sum[i][v] = set_sums(0);
+      }
+      MOEPP_UNROLL for (int pair = 0; pair < pairs_in_group; pair++) {
+        Words raw[kVectors];
+        MOEPP_UNROLL for (int v = 0; v < kVectors; v++) raw[v] = load_words(w + (pair * kPanelRows + v * kLanes) * 4);
+        MOEPP_UNROLL for (int quad = 0; quad < 2; quad++) {
+          Weights ready[kVectors];
+          MOEPP_UNROLL for (int v = 0; v < kVectors; v++) {
+            ready[v] = prepare_halves(quad == 0 ? low_halves(raw[v]) : high_halves(raw[v]));
+          }
+          MOEPP_UNROLL for (int i = 0; i < kRows; i++) {
+            const Inputs in = broadcast(x + i * row_bytes + 8 * pair + 4 * quad);
+            MOEPP_UNROLL for (int v = 0; v < kVectors; v++) sum[i][v] = dot(sum[i][v], ready[v], in);
+          }
+        }
+      }
+      w += group_bytes;
+      x += kInt4Group;
+      MOEPP_UNROLL for (int v = 0; v < kVectors; v++) {
+        const Int4GroupScale scale = int4_group_scale(load_int4_scales(w_scales + v * kLanes), group);
+        MOEPP_UNROLL for (int i = 0; i < kRows; i++) {
+          const Sums inputs = set_sums(group_sums[i * words + b * kInt4Groups + group]);
+          total[i][v] = int4_sums(total[i][v], scale, sum[i][v], inputs);
+        }
+      }
+    }
+    w += kInt4BlockBytes - kInt4Values;
+    MOEPP_UNROLL for (int v = 0; v < kVectors; v++) {
+      const Vf w_scale = load_scales<true>(w_scales + v * kLanes);
+      MOEPP_UNROLL for (int i = 0; i < kRows; i++) {
+        float* to = tile + i * kPanelRows + v * kLanes;
+        const Vf before = b == 0 ? set1(0.0f) : load(to);
+        store(to, exact_fma(to_float(total[i][v]), w_scale * set1(scales[i * words + b]), before));
+      }
+    }
+  }
+}
+
 // Vectors of a tile of so many rows: those of a whole panel where they fit.
 constexpr int quant_vectors(int rows) {
   return rows * kPanelVectors <= kQuantTileRows * kQuantTileVectors ? kPanelVectors : kQuantTileVectors;
@@ -131,7 +200,11 @@ inline void quantised_tile(const Gemm& gemm, QuantPanel panel, const char* rows,
     alignas(64) float tile[kRows * kPanelRows];
     prefetch.bytes = prefetch.bytes * vectors / kPanelVectors;
     for (int v = 0; v < kPanelVectors; v += vectors) {
-      multiply_quantised<kRows, vectors, kInt4>(panel, v, rows, quantised_row_bytes(gemm.k), prefetch, tile);
+      if constexpr (kInt4 && kRows <= kInt4FewRows) {
+        multiply_int4_few<kRows, vectors>(panel, v, rows, quantised_row_bytes(gemm.k), prefetch, tile);
+      } else {
+        multiply_quantised<kRows, vectors, kInt4>(panel, v, rows, quantised_row_bytes(gemm.k), prefetch, tile);
+      }
       prefetch.next += prefetch.bytes;
     }
     for (int i = 0; i < kRows; i++) finish_row(gemm, tile + i * kPanelRows, r + i, panel_index);
