@@ -135,7 +135,12 @@ __attribute__((noinline)) void multiply_int4_few(QuantPanel panel, int vector, c
   const int64_t per_group = prefetch.bytes / (panel.blocks * kInt4Groups);
   tile += vector * kLanes;
   for (int64_t b = 0; b < panel.blocks; b++) {
-    const uint16_t* w_scales = reinterpret_cast<const uint16_t*>(panel.w + b * kInt4BlockBytes + kInt4Values) + vector * kLanes;
+    const char* block_scales = panel.w + b * kInt4BlockBytes + kInt4Values;
+    const uint16_t* w_scales = reinterpret_cast<const uint16_t*>(block_scales) + vector * kLanes;
+    if (kRows == 1) {  // a block's scales are read before its values, and stand behind them
+      __builtin_prefetch(block_scales + 2 * kInt4BlockBytes);
+      __builtin_prefetch(block_scales + 2 * kInt4BlockBytes + 64);
+    }
     Sums total[kRows][kVectors];
     MOEPP_UNROLL for (int i = 0; i < kRows; i++) {
       MOEPP_UNROLL for (int v = 0; v < kVectors; v++) total[i][v] = set_sums(0);
