@@ -6,6 +6,19 @@
 import { loadBinding } from './binding.js'
 import { MoeppError } from './errors.js'
 import type { DownloadProgress } from './hub.js'
+import {
+  boolean,
+  type Check,
+  type Checked,
+  checkAll,
+  integer,
+  number,
+  oneOf,
+  show,
+  signal,
+  text,
+  wrong,
+} from './option-checks.js'
 import { randomSeed } from './sampling/rng.js'
 
 /** Options of `generate` and `stream`. An option that is undefined counts as not given. */
@@ -146,11 +159,6 @@ export interface GenerateContext {
   readonly vocabSize: number
 }
 
-/** Checks one option's value and returns its resolved form. `name` starts every error message. */
-type Check<T> = (value: unknown, name: string, context: GenerateContext) => T
-type Checks = Readonly<Record<string, Check<unknown>>>
-type Checked<C extends Checks> = { [K in keyof C]?: ReturnType<C[K]> }
-
 const generateChecks = {
   maxNewTokens: integer(1),
   minNewTokens: integer(0),
@@ -174,7 +182,7 @@ const generateChecks = {
   addSpecialTokens: boolean,
   signal,
   routing: boolean,
-} satisfies Record<keyof GenerateOptions, Check<unknown>>
+} satisfies Record<keyof GenerateOptions, Check<unknown, GenerateContext>>
 
 const loadChecks = {
   device,
@@ -190,7 +198,7 @@ const loadChecks = {
   token,
   endpoint,
   cacheDir: text,
-} satisfies Record<keyof LoadOptions, Check<unknown>>
+} satisfies Record<keyof LoadOptions, Check<unknown, undefined>>
 
 /**
  * The call's options over the checkpoint's (its generation_config.json) over the library's defaults.
@@ -259,7 +267,7 @@ function checkCheckpoint(
 }
 
 export function resolveLoadOptions(options: LoadOptions): ResolvedLoadOptions {
-  const given = checkAll(options, loadChecks, { vocabSize: 0 })
+  const given = checkAll(options, loadChecks, undefined)
   const { device = 'auto', isa = 'auto' } = given
   if (isa !== 'auto' && device.startsWith('cuda')) {
     throw new RangeError(`isa: is of the CPU, expected "auto" with device ${show(device)}, got ${show(isa)}`)
@@ -271,98 +279,6 @@ export function resolveLoadOptions(options: LoadOptions): ResolvedLoadOptions {
     dtype: given.dtype ?? 'auto',
     kvCacheDtype: given.kvCacheDtype ?? 'auto',
   })
-}
-
-function checkAll<C extends Checks>(options: unknown, checks: C, context: GenerateContext): Checked<C> {
-  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
-    throw new TypeError(`options: expected an object, got ${show(options)}`)
-  }
-  const checked: Record<string, unknown> = {}
-  for (const [name, value] of Object.entries(options)) {
-    if (!Object.hasOwn(checks, name)) throw unknownOption(name, Object.keys(checks))
-    if (value !== undefined) checked[name] = checks[name]!(value, name, context)
-  }
-  return checked as Checked<C>
-}
-
-function unknownOption(name: string, known: readonly string[]): TypeError {
-  const spelled = (text: string) => text.replaceAll(/[_-]/g, '').toLowerCase()
-  const nearest = known
-    .map(candidate => ({ candidate, distance: editDistance(spelled(name), spelled(candidate)) }))
-    .reduce((a, b) => (b.distance < a.distance ? b : a))
-  const close = nearest.distance <= Math.max(1, Math.floor(nearest.candidate.length / 3))
-  const list = close ? `did you mean ${nearest.candidate}?` : `expected one of ${known.join(', ')}`
-  return new TypeError(`unknown option ${show(name)}: ${list}`)
-}
-
-/** Levenshtein's distance: insertions, deletions and replacements that make `a` into `b`. */
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, j) => j)
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i]
-    for (let j = 1; j <= b.length; j++) {
-      const replaced = row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)
-      next.push(Math.min(replaced, row[j]! + 1, next[j - 1]! + 1))
-    }
-    row = next
-  }
-  return row[b.length]!
-}
-
-/** A value as an error message shows it: short, and with its type visible. */
-function show(value: unknown): string {
-  if (typeof value === 'string') return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}...` : value)
-  if (Array.isArray(value)) return 'an array'
-  if (typeof value === 'object' && value !== null) return 'an object'
-  if (typeof value === 'function' || typeof value === 'bigint') return `a ${typeof value}`
-  return String(value)
-}
-
-/** `got` is a TypeError if its type is wrong, a RangeError if its value is. */
-function wrong(name: string, expected: string, got: unknown, type: 'number' | 'string'): Error {
-  const message = `${name}: expected ${expected}, got ${show(got)}`
-  return typeof got === type ? new RangeError(message) : new TypeError(message)
-}
-
-/** A safe integer from `least` to `most`. */
-function integer(least: number, most = Number.MAX_SAFE_INTEGER) {
-  const range = most === Number.MAX_SAFE_INTEGER ? `>= ${least}` : `from ${least} to ${most}`
-  const expected = least === Number.MIN_SAFE_INTEGER ? 'a safe integer' : `an integer ${range}`
-  return (value: unknown, name: string): number => {
-    const within = Number.isSafeInteger(value) && (value as number) >= least && (value as number) <= most
-    if (!within) throw wrong(name, expected, value, 'number')
-    return value as number
-  }
-}
-
-function number({ least = -Infinity, above = -Infinity, most = Infinity }) {
-  const lower = above === -Infinity ? `>= ${least}` : `> ${above}`
-  const expected = most === Infinity ? `a finite number ${lower}` : `a number ${lower} and <= ${most}`
-  return (value: unknown, name: string): number => {
-    const x = Number.isFinite(value) ? (value as number) : Number.NaN
-    if (!(x >= least && x > above && x <= most)) throw wrong(name, expected, value, 'number')
-    return x
-  }
-}
-
-function boolean(value: unknown, name: string): boolean {
-  if (typeof value !== 'boolean') throw new TypeError(`${name}: expected true or false, got ${show(value)}`)
-  return value
-}
-
-function oneOf<const T extends string>(...values: T[]) {
-  return (value: unknown, name: string): T => {
-    if (!values.includes(value as T))
-      throw wrong(name, `one of ${values.map(show).join(', ')}`, value, 'string')
-    return value as T
-  }
-}
-
-/** A string that is not empty. */
-function text(value: unknown, name: string): string {
-  if (typeof value !== 'string' || value === '')
-    throw wrong(name, 'a string that is not empty', value, 'string')
-  return value
 }
 
 function tokenId(value: unknown, name: string, { vocabSize }: GenerateContext): number {
@@ -398,11 +314,6 @@ function stop(value: unknown, name: string): readonly string[] {
 function stopTokenIds(value: unknown, name: string, context: GenerateContext): readonly number[] {
   if (!Array.isArray(value)) throw new TypeError(`${name}: expected an array of ids, got ${show(value)}`)
   return Object.freeze([...new Set(value.map((id, i) => tokenId(id, `${name}[${i}]`, context)))])
-}
-
-function signal(value: unknown, name: string): AbortSignal {
-  if (value instanceof AbortSignal) return value
-  throw new TypeError(`${name}: expected an AbortSignal, got ${show(value)}`)
 }
 
 function onProgress(value: unknown, name: string): (progress: LoadProgress) => void {
