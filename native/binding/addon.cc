@@ -88,7 +88,7 @@ static Napi::Value processor(const Napi::CallbackInfo& info) {
   return result;
 }
 
-// fastestIsa(dtype) -> string: the instruction set that multiplies fastest here with weights of the dtype.
+// fastestIsa(dtype) -> string: the instruction set that is fastest here with weights of the dtype.
 static Napi::Value fastest_isa(const Napi::CallbackInfo& info) {
   return Napi::String::New(info.Env(), cpu::fastest_isa(to_dtype(info[0])).name);
 }

@@ -91,6 +91,8 @@ static const AttentionCase kCases[] = {{1, 1, 2, 16, {{0, 1}}},
                                        {2, 1, 256, 16, {{7, 33}}},
                                        {2, 2, 128, 128, {{200, 29}}},
                                        {4, 1, 32, 32, {{1100, 3}, {600, 1}, {511, 2}}},
+                                       {2, 1, 96, 80, {{0, 70}, {300, 9}}},
+                                       {1, 1, 32, 112, {{95, 40}}},
                                        {1, 1, 20, 48, {{2000, 1}}, 40.0f}};
 
 MOEPP_TEST(attention) {
@@ -103,15 +105,17 @@ MOEPP_TEST(attention) {
 
 // The number of threads, through which blocks of rows are sized, does not show in the result.
 MOEPP_TEST(attention_does_not_depend_on_threads) {
-  AttentionData data({2, 2, 96, 64, {{0, 100}, {70, 30}}}, DType::kF32);
-  for (const cpu::Isa& isa : cpu::available_isas()) {
-    std::vector<float> first;
-    for (int threads : {1, 2, 5, 16}) {
-      cpu::ThreadPool pool(threads);
-      Guarded<float> out(data.step.tokens * 2 * 96);
-      expect_no_difference(isa.name, data.run({isa, pool, isa.name}, out, -1, 0, data.step.tokens));
-      if (threads == 1) first.assign(out.data(), out.data() + out.size());
-      EXPECT_MESSAGE(same_bits(first.data(), out.data(), first.size() * 4), isa.name);
+  for (DType dtype : {DType::kF32, DType::kBf16}) {
+    AttentionData data({2, 2, 96, 64, {{0, 100}, {70, 30}}}, dtype);
+    for (const cpu::Isa& isa : cpu::available_isas()) {
+      std::vector<float> first;
+      for (int threads : {1, 2, 5, 16}) {
+        cpu::ThreadPool pool(threads);
+        Guarded<float> out(data.step.tokens * 2 * 96);
+        expect_no_difference(isa.name, data.run({isa, pool, isa.name}, out, -1, 0, data.step.tokens));
+        if (threads == 1) first.assign(out.data(), out.data() + out.size());
+        EXPECT_MESSAGE(same_bits(first.data(), out.data(), first.size() * 4), isa.name);
+      }
     }
   }
 }
@@ -136,11 +140,27 @@ MOEPP_TEST(attention_split_does_not_depend_on_threads) {
 // A NaN in a key that a token sees makes that token NaN, and no other.
 MOEPP_TEST(attention_of_nan) {
   for_each_backend([](const Backend& backend) {
-    AttentionData data({1, 1, 32, 16, {{0, 24}, {0, 1}}}, DType::kF32);
-    data.set(cpu::kv_keys(data.kv, 1, data.step.page_table[1], 0) + 4, NAN);  // position 20
-    Guarded<float> out(25 * 32);
-    expect_no_difference(backend.name, data.run(backend, out, -1, 0, 25));
-    EXPECT_MESSAGE(!std::isnan(out[19 * 32]) && std::isnan(out[20 * 32]) && !std::isnan(out[24 * 32]), backend.name);
+    for (DType dtype : {DType::kF32, DType::kBf16}) {
+      AttentionData data({1, 1, 32, 16, {{0, 24}, {0, 1}}}, dtype);
+      data.set(cpu::kv_keys(data.kv, 1, data.step.page_table[1], 0) + cpu::kv_key(data.kv, 4, 0), NAN);  // position 20
+      Guarded<float> out(25 * 32);
+      expect_no_difference(backend.name, data.run(backend, out, -1, 0, 25));
+      EXPECT_MESSAGE(!std::isnan(out[19 * 32]) && std::isnan(out[20 * 32]) && !std::isnan(out[24 * 32]), backend.name);
+    }
+  });
+}
+
+// Likewise in a value, though in bf16 it lies beside the last one that the token before sees.
+MOEPP_TEST(attention_of_nan_beside_a_value) {
+  for_each_backend([](const Backend& backend) {
+    for (DType dtype : {DType::kF32, DType::kBf16}) {
+      AttentionData data({2, 1, 40, 16, {{0, 24}}}, dtype);
+      data.set(cpu::kv_values(data.kv, 1, data.step.page_table[1], 0) + cpu::kv_value(data.kv, 5, 39), NAN);  // position 21
+      Guarded<float> out(24 * 80);
+      expect_no_difference(backend.name, data.run(backend, out, -1, 0, 24));
+      EXPECT_MESSAGE(!std::isnan(out[20 * 80 + 39]) && std::isnan(out[21 * 80 + 39]) && !std::isnan(out[21 * 80 + 38]),
+                     backend.name);
+    }
   });
 }
 

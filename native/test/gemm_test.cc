@@ -164,4 +164,38 @@ MOEPP_TEST(linear_tanh) {
   }
 }
 
+// The largest sums that int4 has: every half 0 or 15, every multiplier 15, either zero, every input the largest. The paths of one
+// row, of a few, of more and of many give the same bits.
+MOEPP_TEST(linear_of_extreme_int4) {
+  ThreadPool pool(1);
+  constexpr int64_t kInputs = 160, kOutputs = 32;
+  for (const int halves : {0x00, 0xff}) {
+    for (const uint16_t flags : {0, 15}) {
+      LinearSetup setup({40, kInputs, kOutputs}, DType::kI4);
+      auto* panel = reinterpret_cast<unsigned char*>(setup.weight.data());
+      for (int64_t b = 0; b < quant_blocks(kInputs); b++, panel += cpu::kInt4BlockBytes) {
+        std::memset(panel, halves, cpu::kInt4Values);
+        for (int64_t lane = 0; lane < cpu::kPanelRows; lane++) {
+          const uint16_t scale[2] = {static_cast<uint16_t>(0x3c00 | flags), 0xffff};
+          std::memcpy(panel + cpu::kInt4Values + 2 * lane, &scale[0], 2);
+          std::memcpy(panel + cpu::kInt4Values + 2 * (cpu::kPanelRows + lane), &scale[1], 2);
+        }
+      }
+      for (int64_t i = 0; i < setup.x.size(); i++) setup.x[i] = i / kInputs % 2 == 0 ? 3.0f : -3.0f;
+      for (const Isa& isa : cpu::available_isas()) {
+        std::vector<float> expected;
+        for (const int64_t rows : {40, 13, 8, 4, 3, 2, 1}) {
+          setup.xt.shape[0] = setup.ot.shape[0] = rows;
+          isa.kernels->linear(setup.args(Activation::kNone), pool);
+          const std::string label = std::string(isa.name) + ", " + std::to_string(rows) + " rows";
+          const std::string wrong = check_linear(setup.args(Activation::kNone), sample(rows, 4), sample(kOutputs, 4));
+          EXPECT_MESSAGE(wrong.empty(), label + ": " + wrong);
+          if (expected.empty()) expected.assign(setup.out.data(), setup.out.data() + rows * kOutputs);
+          EXPECT_MESSAGE(same_bits(expected.data(), setup.out.data(), static_cast<size_t>(rows * kOutputs) * 4), label);
+        }
+      }
+    }
+  }
+}
+
 }  // namespace moepp::test

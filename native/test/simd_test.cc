@@ -11,10 +11,10 @@ namespace moepp::test {
 
 static const SimdChecks* checks_of(const std::string& isa) {
 #if defined(__x86_64__)
-  if (isa == "avx512" || isa == "amx") return &avx512::checks;
-  if (isa == "avx2") return &avx2::checks;
+  if (isa == "amx" || isa.rfind("avx512", 0) == 0) return &avx512::checks;
+  if (isa == "avx2" || isa == "avxvnni") return &avx2::checks;
 #elif defined(__ARM_NEON)
-  if (isa == "neon") return &neon::checks;
+  if (isa == "neon" || isa == "neondot") return &neon::checks;
 #endif
   return &scalar::checks;
 }

@@ -22,8 +22,8 @@ constexpr int64_t kInputs = 512, kOutputs = 256;
 constexpr int64_t kDecodeRows = 1, kPrefillRows = 64;
 constexpr int kCalls = 4;  // the best counts: the first meets cold caches, and others may meet other work on the core
 
-// A later set must be faster than the first by this factor, as the product over decode, prefill and attention. Sets differ in the
-// last bits of results, so that a choice within the noise of a measurement would make runs of one machine differ.
+// A later set must be faster than the best before by this factor, as the product over decode, prefill and attention. Sets differ
+// in the last bits of results, so that a choice within the noise of a measurement would make runs of one machine differ.
 constexpr double kMargin = 1.5;
 
 // The best of some calls, in seconds.
@@ -127,7 +127,8 @@ const Isa* measure(DType dtype) {
   Product product(dtype);
   if (!product.has_memory()) return best;
   BriefAttention attention;
-  const auto cost_of = [&](const Isa& isa) { return product.cost(isa) * attention.seconds(isa); };
+  // Quantised models alone have a bf16 cache unless one is asked for.
+  const auto cost_of = [&](const Isa& isa) { return product.cost(isa) * (is_quantised(dtype) ? attention.seconds(isa) : 1.0); };
   double best_cost = cost_of(*best);
   for (size_t i = 1; i + 1 < isas.size(); i++) {
     const double cost = cost_of(isas[i]);

@@ -46,8 +46,8 @@ struct Isa {
 // The sets that this processor can run, as a rule best first; "scalar" is always last.
 const std::vector<Isa>& available_isas();
 
-// The one that multiplies fastest here with weights of a dtype, by a measurement of some milliseconds at the first call: one for
-// int8 and int4, one for f32 and bf16.
+// The one whose products, and for int8 and int4 attention, are fastest here with weights of a dtype, by a measurement of some
+// milliseconds at the first call: one for int8 and int4, one for f32 and bf16.
 const Isa& fastest_isa(DType weights = DType::kBf16);
 
 }  // namespace moepp::cpu

@@ -4,7 +4,8 @@
 
 // Softmax attention over the pages of one sequence, with running statistics: per query row the highest score so far (m), the
 // sum of 2^(score - m) (l), and the values' sum weighted likewise (o). A row's steps are the same whatever rows share its tile:
-// per page all scores (each a sum over d in ascending order), then m, l, then o over the keys in ascending order.
+// per page all scores (each a sum over d in ascending order), then m, l, then o over the keys in ascending order, d and keys one
+// step (attention_cache.inl.h) at a time.
 //
 // A row is one (token, query head) pair. The rows of one key/value head in one sequence are numbered token by token, so that a
 // block of rows holds consecutive tokens, or the query heads that share the key/value head, or both: either way each page is

@@ -25,9 +25,8 @@ struct F32Cache {
 };
 
 // bf16 elements, exact f32 products.
-struct Bf16Cache {
+struct Bf16Cache : F32Cache {
   using Element = uint16_t;
-  using Factor = float;
   static constexpr int kStep = 2, kParts = 2;
 
   static Vf part(const uint16_t* from, int p) {
@@ -40,17 +39,12 @@ struct Bf16Cache {
     for (int i = 0; i < 2 * n; i++) pairs[i] = from[i];
     return part(pairs, p);
   }
-  static Vf first_of_step(Vf part) { return part; }
   static Vf factor(const float* row, int64_t step, int p) { return set1(row[2 * step + p]); }
-  static Vf multiply_add(Vf factor, Vf elements, Vf sum) { return fma(factor, elements, sum); }
-  static float to_factor(float x) { return x; }
-  static Vf store_weights(float* row, int64_t s, Vf first, Vf second, int n, Vf total) {
-    return F32Cache::store_weights(row, s, first, second, n, total);
-  }
 };
 
 #if defined(__AVX512BF16__)
-// bf16 elements and bf16 factors: vdpbf16ps adds the products of a pair to an f32 sum, in one instruction.
+// bf16 elements and bf16 factors: vdpbf16ps adds the odd elements' product to an f32 sum, then the even ones', each rounded once.
+// Elements, factors and sums below 2^-126 count as zero.
 struct Bf16PairCache {
   using Element = uint16_t;
   using Factor = uint16_t;

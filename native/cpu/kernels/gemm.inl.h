@@ -95,7 +95,6 @@ inline void multiply_k(const X& x, int64_t k, const Weight* w, int64_t panel_str
 struct Prefetch {
   const char* next;
   int64_t bytes;
-  int64_t stride = 64;  // from one line that is fetched to the next
 };
 constexpr int64_t kStreamAhead = 4096;  // bytes
 // A loop that multiplies each line with few rows reads ahead of itself, and the processor's prefetchers follow it: they only want
