@@ -35,6 +35,9 @@ constexpr int kInt4FewRows = 0;
 #endif
 // How far ahead the only tile of a panel fetches.
 constexpr int64_t kQuantStreamAhead = 4096;  // bytes
+// How much further one line of each KiB is fetched. A mapped file lies in pages of 4 KiB, whose entries in the page tables so
+// come in time, too: one thread reads 75 % of its ceiling from them instead of 68 %, and the same from huge pages (Zen 4).
+constexpr int64_t kSparseBeyond = 12 << 10;
 // Bytes of quantised rows that one task takes: they stay in the second-level cache while panels pass.
 constexpr int64_t kQuantChunkBytes = 512 << 10;
 
@@ -84,8 +87,11 @@ __attribute__((noinline)) void multiply_quantised(QuantPanel panel, int vector, 
     }
     for (int group = 0; group < kInt4Groups; group++) {
       if (!kInt4) {
-        // The only tile of a panel leaves the lines in between to the processor's prefetchers (gemm.inl.h).
-        for (int64_t line = 0; line < (sparse ? 1 : per_group); line += 64) __builtin_prefetch(ahead + line, 0, 2);
+        if (sparse) {  // the only tile of a panel leaves the lines in between to the processor's prefetchers (gemm.inl.h)
+          __builtin_prefetch(ahead + kSparseBeyond, 0, 2);
+        } else {
+          for (int64_t line = 0; line < per_group; line += 64) __builtin_prefetch(ahead + line, 0, 2);
+        }
         ahead += per_group;
       }
       Int4Scale scale[kVectors];
@@ -157,7 +163,7 @@ __attribute__((noinline)) void multiply_int4_few(QuantPanel panel, int vector, c
     }
     for (int group = 0; group < kInt4Groups; group++) {
       if (kRows == 1) {
-        __builtin_prefetch(ahead, 0, 2);
+        __builtin_prefetch(ahead + kSparseBeyond, 0, 2);
       } else {
         for (int64_t line = 0; line < per_group; line += 64) __builtin_prefetch(ahead + line);
       }
