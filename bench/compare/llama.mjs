@@ -41,7 +41,7 @@ class Moepp {
     const contextLength = Math.max(prefill, ...CONTEXTS.map(context => context + decode))
     const options = { device: 'cpu', dtype: moeppDtype, threads, contextLength, kvCacheTokens: contextLength }
     const { runner, config } = await loadParts(directory, resolveLoadOptions(options))
-    return new Moepp(runner, new Sequences(runner, config, contextLength))
+    return new Moepp(runner, new Sequences(runner, config, [contextLength]))
   }
 
   constructor(runner, sequences) {

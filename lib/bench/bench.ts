@@ -65,12 +65,12 @@ const FIRST_TOKEN: Workload = { name: 'first token', kind: 'decode', tokens: 1, 
 export async function bench(options: BenchOptions): Promise<BenchReport> {
   const { workloads, signal } = options
   const all = [FIRST_TOKEN, ...workloads]
-  const maxTokens = Math.max(...all.map(sequenceTokens))
-  const pagesEach = Math.ceil(maxTokens / PAGE_SIZE)
+  const maxTokens = longestOf(all)
+  const cacheTokens = maxTokens.reduce((sum, tokens) => sum + Math.ceil(tokens / PAGE_SIZE), 0) * PAGE_SIZE
   const load = resolveLoadOptions({
     ...options.load,
-    contextLength: maxTokens,
-    kvCacheTokens: Math.max(...workloads.map(({ batch }) => batch)) * pagesEach * PAGE_SIZE,
+    contextLength: Math.max(...maxTokens),
+    kvCacheTokens: cacheTokens,
     ...(signal && { signal }),
   })
   const started = performance.now()
@@ -100,7 +100,8 @@ export async function bench(options: BenchOptions): Promise<BenchReport> {
       results.push(result)
       options.onResult?.(result)
     }
-    const kvCacheBytes = usedCache(all, config) * cacheBytes
+    const { layers, kvHeads, headDim } = config
+    const kvCacheBytes = cacheTokens * layers * 2 * kvHeads * headDim * cacheBytes
     const { peakBytes } = measurement
     return {
       device,
@@ -118,16 +119,13 @@ export async function bench(options: BenchOptions): Promise<BenchReport> {
   }
 }
 
-/** Elements of the cache pages that the workloads touch. */
-function usedCache(workloads: readonly Workload[], { layers, kvHeads, headDim }: ModelConfig): number {
-  const longest = new Map<number, number>()
+/** Of each sequence, the most tokens that a workload has it grow to. */
+function longestOf(workloads: readonly Workload[]): number[] {
+  const longest: number[] = []
   for (const workload of workloads) {
-    for (let b = 0; b < workload.batch; b++) {
-      longest.set(b, Math.max(longest.get(b) ?? 0, sequenceTokens(workload)))
-    }
+    for (let b = 0; b < workload.batch; b++) longest[b] = Math.max(longest[b] ?? 0, sequenceTokens(workload))
   }
-  const pages = [...longest.values()].reduce((sum, tokens) => sum + Math.ceil(tokens / PAGE_SIZE), 0)
-  return pages * PAGE_SIZE * layers * 2 * kvHeads * headDim
+  return longest
 }
 
 interface MeasurementParts {

@@ -19,15 +19,18 @@ interface Part {
 export class Sequences {
   readonly #runner: Runner
   readonly #config: ModelConfig
-  readonly #pagesEach: number
+  /** Of each sequence, and where the next would begin: pages lie close together, since the system hands out 2 MB at once. */
+  readonly #firstPages: number[] = [0]
   /** Tokens of each sequence that the cache holds. */
   readonly #cached = new Map<number, number>()
 
-  /** Each sequence may grow to `maxTokens`. */
-  constructor(runner: Runner, config: ModelConfig, maxTokens: number) {
+  /** Sequence b may grow to `maxTokens[b]`. */
+  constructor(runner: Runner, config: ModelConfig, maxTokens: readonly number[]) {
     this.#runner = runner
     this.#config = config
-    this.#pagesEach = Math.ceil(maxTokens / runner.pageSize)
+    for (const tokens of maxTokens) {
+      this.#firstPages.push(this.#firstPages.at(-1)! + Math.ceil(tokens / runner.pageSize))
+    }
   }
 
   /** Computes the first `tokens` tokens of each of `batch` sequences, in steps of as many tokens as the engine takes. */
@@ -133,8 +136,8 @@ export class Sequences {
         tokens[starts[i]! + p - from] = tokenAt(sequence, p, this.#config.vocabSize)
         positions[starts[i]! + p - from] = p
       }
-      const first = sequence * this.#pagesEach
-      for (let page = 0; page < Math.min(pages, this.#pagesEach); page++) {
+      const first = this.#firstPages[sequence]!
+      for (let page = 0; page < Math.min(pages, this.#firstPages[sequence + 1]! - first); page++) {
         pageTable[i * pages + page] = first + page
       }
       frequencies.set(this.#runner.frequencies(length), i * half)
