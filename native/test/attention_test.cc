@@ -103,15 +103,14 @@ MOEPP_TEST(attention) {
   });
 }
 
-// The number of threads, through which blocks of rows are sized, does not show in the result.
-MOEPP_TEST(attention_does_not_depend_on_threads) {
+static void expect_same_bits_with_any_threads(const AttentionCase& c) {
   for (DType dtype : {DType::kF32, DType::kBf16}) {
-    AttentionData data({2, 2, 96, 64, {{0, 100}, {70, 30}}}, dtype);
+    AttentionData data(c, dtype);
     for (const cpu::Isa& isa : cpu::available_isas()) {
       std::vector<float> first;
       for (int threads : {1, 2, 5, 16}) {
         cpu::ThreadPool pool(threads);
-        Guarded<float> out(data.step.tokens * 2 * 96);
+        Guarded<float> out(data.step.tokens * c.hq * c.d);
         expect_no_difference(isa.name, data.run({isa, pool, isa.name}, out, -1, 0, data.step.tokens));
         if (threads == 1) first.assign(out.data(), out.data() + out.size());
         EXPECT_MESSAGE(same_bits(first.data(), out.data(), first.size() * 4), isa.name);
@@ -120,21 +119,14 @@ MOEPP_TEST(attention_does_not_depend_on_threads) {
   }
 }
 
+// The number of threads, through which blocks of rows are sized, does not show in the result.
+MOEPP_TEST(attention_does_not_depend_on_threads) {
+  expect_same_bits_with_any_threads({2, 2, 96, 64, {{0, 100}, {70, 30}}});
+}
+
 // Long contexts of few heads are cut into chunks for several threads: the bits stay.
 MOEPP_TEST(attention_split_does_not_depend_on_threads) {
-  for (DType dtype : {DType::kF32, DType::kBf16}) {
-    AttentionData data({6, 1, 40, 32, {{1500, 1}, {20, 1}, {700, 3}}}, dtype);
-    for (const cpu::Isa& isa : cpu::available_isas()) {
-      std::vector<float> first;
-      for (int threads : {1, 2, 5, 16}) {
-        cpu::ThreadPool pool(threads);
-        Guarded<float> out(data.step.tokens * 6 * 40);
-        expect_no_difference(isa.name, data.run({isa, pool, isa.name}, out, -1, 0, data.step.tokens));
-        if (threads == 1) first.assign(out.data(), out.data() + out.size());
-        EXPECT_MESSAGE(same_bits(first.data(), out.data(), first.size() * 4), isa.name);
-      }
-    }
-  }
+  expect_same_bits_with_any_threads({6, 1, 40, 32, {{1500, 1}, {20, 1}, {700, 3}}});
 }
 
 // A NaN in a key that a token sees makes that token NaN, and no other.

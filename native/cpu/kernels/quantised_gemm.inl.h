@@ -64,6 +64,20 @@ inline Vf load_scales(const uint16_t* p) {
   return load(scales);
 }
 
+// Adds the sums of block b to the tile. scales: of the first row's blocks; words: from one row's to the next.
+template <bool kInt4, int kRows, int kVectors>
+__attribute__((always_inline)) inline void add_block(const Sums (&sum)[kRows][kVectors], const uint16_t* w_scales,
+                                                     const float* scales, int64_t words, int64_t b, float* tile) {
+  MOEPP_UNROLL for (int v = 0; v < kVectors; v++) {
+    const Vf w_scale = load_scales<kInt4>(w_scales + v * kLanes);
+    MOEPP_UNROLL for (int i = 0; i < kRows; i++) {
+      float* to = tile + i * kPanelRows + v * kLanes;
+      const Vf before = b == 0 ? set1(0.0f) : load(to);
+      store(to, exact_fma(to_float(sum[i][v]), w_scale * set1(scales[i * words + b]), before));
+    }
+  }
+}
+
 // Sums of kRows rows and kVectors vectors of columns from vector `vector` of the panel on, to tile[i][vector ..].
 template <int kRows, int kVectors, bool kInt4>
 __attribute__((noinline)) void multiply_quantised(QuantPanel panel, int vector, const char* rows, int64_t row_bytes,
@@ -124,14 +138,7 @@ __attribute__((noinline)) void multiply_quantised(QuantPanel panel, int vector, 
       }
     }
     w += bytes - value_bytes;
-    MOEPP_UNROLL for (int v = 0; v < kVectors; v++) {
-      const Vf w_scale = load_scales<kInt4>(w_scales + v * kLanes);
-      MOEPP_UNROLL for (int i = 0; i < kRows; i++) {
-        float* to = tile + i * kPanelRows + v * kLanes;
-        const Vf before = b == 0 ? set1(0.0f) : load(to);
-        store(to, exact_fma(to_float(sum[i][v]), w_scale * set1(scales[i * words + b]), before));
-      }
-    }
+    add_block<kInt4>(sum, w_scales, scales, words, b, tile);
     w_scales += bytes / 2;
   }
 }
@@ -197,14 +204,7 @@ __attribute__((noinline)) void multiply_int4_few(QuantPanel panel, int vector, c
       }
     }
     w += kInt4BlockBytes - kInt4Values;
-    MOEPP_UNROLL for (int v = 0; v < kVectors; v++) {
-      const Vf w_scale = load_scales<true>(w_scales + v * kLanes);
-      MOEPP_UNROLL for (int i = 0; i < kRows; i++) {
-        float* to = tile + i * kPanelRows + v * kLanes;
-        const Vf before = b == 0 ? set1(0.0f) : load(to);
-        store(to, exact_fma(to_float(total[i][v]), w_scale * set1(scales[i * words + b]), before));
-      }
-    }
+    add_block<true>(total, w_scales, scales, words, b, tile);
   }
 }
 
