@@ -1,3 +1,6 @@
+#include <atomic>
+#include <thread>
+
 #include "backends.h"
 #include "paged_step.h"
 #include "reference.h"
@@ -127,6 +130,30 @@ MOEPP_TEST(attention_does_not_depend_on_threads) {
 // Long contexts of few heads are cut into chunks for several threads: the bits stay.
 MOEPP_TEST(attention_split_does_not_depend_on_threads) {
   expect_same_bits_with_any_threads({6, 1, 40, 32, {{1500, 1}, {20, 1}, {700, 3}}});
+}
+
+// Another caller of the pool has its turn between any two jobs, and writes to all that a job's tasks may share.
+MOEPP_TEST(attention_split_beside_another_caller) {
+  AttentionData data({6, 1, 40, 32, {{1500, 1}, {20, 1}, {700, 3}}}, DType::kF32);
+  cpu::ThreadPool pool(3);
+  for (const cpu::Isa& isa : cpu::available_isas()) {
+    const Backend backend = {isa, pool, isa.name};
+    Guarded<float> out(data.step.tokens * 6 * 40);
+    expect_no_difference(backend.name, data.run(backend, out, -1, 0, data.step.tokens));
+    const std::vector<float> alone(out.data(), out.data() + out.size());
+    std::atomic<bool> done{false};
+    std::thread other([&] {
+      while (!done) pool.parallel_for(1, [&](int64_t, int) { std::memset(pool.job_scratch(), 0x7f, size_t{1} << 20); });
+    });
+    int wrong = 0;
+    for (int i = 0; i < 50; i++) {
+      const std::string text = data.run(backend, out, -1, 0, data.step.tokens);
+      wrong += text.empty() && same_bits(alone.data(), out.data(), alone.size() * 4) ? 0 : 1;
+    }
+    done = true;
+    other.join();
+    EXPECT_MESSAGE(wrong == 0, backend.name + ": " + std::to_string(wrong) + " of 50 differ");
+  }
 }
 
 // A NaN in a key that a token sees makes that token NaN, and no other.

@@ -10,7 +10,7 @@ import { convertCheckpoint } from '../../lib/checkpoint/convert.js'
 import { inspectCheckpoint } from '../../lib/checkpoint/inspect.js'
 import { modelTensors } from '../../lib/checkpoint/names.js'
 import { parseConfig } from '../../lib/config.js'
-import { loadModel } from '../../lib/index.js'
+import { loadModel, type Model } from '../../lib/index.js'
 import { safetensorsBytes } from '../checkpoint/files.js'
 import { golden, readJson, root } from '../support/golden.js'
 
@@ -32,6 +32,25 @@ t.test('two models at once', async t => {
   await one.close()
   t.same((await two.generate('It was', options)).tokenIds, alone[1]!.tokenIds, 'the other is not closed')
   await two.close()
+})
+
+// Their steps take turns on one pool of threads, op by op. A long context is shared out among threads.
+t.test('two models at once, with long contexts', async t => {
+  for (const dtypes of [
+    ['bfloat16', 'bfloat16'],
+    ['int8', 'bfloat16'],
+  ] as const) {
+    const models = await Promise.all(dtypes.map(dtype => loadModel(books, { device: 'cpu', dtype })))
+    const prompt = Array.from({ length: 700 }, (_, i) => 3 + i)
+    const run = (model: Model) => model.generate(prompt, { maxNewTokens: 40, ignoreEos: true })
+    const alone: Awaited<ReturnType<typeof run>>[] = []
+    for (const model of models) alone.push(await run(model))
+    for (let round = 0; round < 4; round++) {
+      const together = await Promise.all(models.map(run))
+      for (const [i, { tokenIds }] of together.entries()) t.same(tokenIds, alone[i]!.tokenIds, `${dtypes[i]}`)
+    }
+    for (const model of models) await model.close()
+  }
 })
 
 /** Runs a script as an ES module in a worker of this process; resolves to its exit code. */

@@ -221,6 +221,9 @@ inline void fold_parts(AttentionWork work, int64_t block_rows, const float* part
   work.write();
 }
 
+// Tasks whose keys are shared out among threads: fewer than three for each thread, so that this is no limit on most machines.
+constexpr int64_t kMostSplit = 512;
+
 inline void attention(const AttentionArgs& args, Queue& queue) {
   ThreadPool& pool = static_cast<ThreadPool&>(queue);
   const int64_t hkv = args.cache->kv_heads, threads = pool.threads();
@@ -232,7 +235,7 @@ inline void attention(const AttentionArgs& args, Queue& queue) {
   const int64_t chunk_keys = kChunkKeys / args.cache->page_size * args.cache->page_size;
   const int64_t chunks = (keys + chunk_keys - 1) / chunk_keys;
   const int64_t floats = plan.block_rows * partial_floats((args.q->shape[2] + kLanes - 1) / kLanes * kLanes);
-  const bool fits = tasks * chunks * floats * 4 <= static_cast<int64_t>(kJobScratchBytes);
+  const bool fits = tasks <= kMostSplit && tasks * chunks * floats * 4 <= static_cast<int64_t>(kJobScratchBytes);
   if (chunks <= 1 || tasks >= 3 * threads || threads == 1 || !fits) {
     pool.parallel_for(tasks, [&](int64_t index, int thread) {
       std::byte* scratch = pool.scratch(thread);
@@ -247,13 +250,15 @@ inline void attention(const AttentionArgs& args, Queue& queue) {
     });
     return;
   }
+  // One job, as its scratch is another's when it ends: who leaves the last of a task's parts folds them.
   float* partials = reinterpret_cast<float*>(pool.job_scratch());
+  int32_t parts_done[kMostSplit] = {};
   pool.parallel_for(tasks * chunks, [&](int64_t index, int thread) {
-    const AttentionTask task = plan.task(index / chunks, blocks);
-    attend_part(AttentionWork(args, plan.group, task, pool.scratch(thread)), index % chunks, partials + index * floats);
-  });
-  pool.parallel_for(tasks, [&](int64_t index, int thread) {
-    const AttentionTask task = plan.task(index, blocks);
-    fold_parts(AttentionWork(args, plan.group, task, pool.scratch(thread)), plan.block_rows, partials + index * chunks * floats);
+    const int64_t of = index / chunks;
+    const AttentionWork work(args, plan.group, plan.task(of, blocks), pool.scratch(thread));
+    attend_part(work, index % chunks, partials + index * floats);
+    if (__atomic_add_fetch(parts_done + of, 1, __ATOMIC_ACQ_REL) == chunks) {
+      fold_parts(work, plan.block_rows, partials + of * chunks * floats);
+    }
   });
 }
