@@ -1,7 +1,8 @@
-// What quantised weights cost in quality: the bundled model on its held-out text, against float32.
+// What quantised weights and rounded activations cost in quality: the bundled model on its held-out text, against float32.
 //
-//   npm run bench -- quality [--windows=338] [--dtypes=bfloat16,int8,int4]
+//   npm run bench -- quality [--windows=338] [--dtypes=bfloat16,rounded,int8,int4]
 //
+// rounded is bfloat16 with activationDtype 'bfloat16'.
 // Protocol of the model card: the text is cut into windows of 256 ids, each predicted after BOS alone. Perplexity is over the ids of
 // the windows; the Kullback-Leibler divergence is of the distribution at each position from float32's, in nats.
 import { readFileSync } from 'node:fs'
@@ -105,7 +106,7 @@ function percent(share, digits) {
 async function main() {
   const { loadModel } = await import('../dist/index.js')
   const args = process.argv.slice(2)
-  const dtypes = (flag(args, 'dtypes') ?? 'bfloat16,int8,int4').split(',')
+  const dtypes = (flag(args, 'dtypes') ?? 'bfloat16,rounded,int8,int4').split(',')
   const reference = await loadModel(BOOKS, { device: 'cpu', dtype: 'float32' })
   const windows = heldOutWindows(
     reference.tokenizer,
@@ -114,7 +115,8 @@ async function main() {
   const results = []
   console.log(`| ${COLUMNS.map(([title]) => title).join(' | ')} |\n|${'---|'.repeat(COLUMNS.length)}`)
   for (const dtype of ['float32', ...dtypes]) {
-    const model = await loadModel(BOOKS, { device: 'cpu', dtype })
+    const types = dtype === 'rounded' ? { dtype: 'bfloat16', activationDtype: 'bfloat16' } : { dtype }
+    const model = await loadModel(BOOKS, { device: 'cpu', ...types })
     const result = { dtype, ...(await measureQuality(reference, model, windows)) }
     await model.close()
     results.push(result)

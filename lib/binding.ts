@@ -175,8 +175,11 @@ export interface Binding {
    */
   computePeaks(threads: number, isa: string): Promise<Readonly<Record<string, number>>>
   processor(): ProcessorInfo
-  /** The instruction set that multiplies fastest here with such weights, by a measurement of some milliseconds at the first call. */
-  fastestIsa(weights: WeightDType): string
+  /**
+   * The instruction set that multiplies fastest here with such weights, by a measurement of some milliseconds at the first call.
+   * @param mayRoundX what meets bf16 weights may be rounded to bf16
+   */
+  fastestIsa(weights: WeightDType, mayRoundX?: boolean): string
   /** Asks the driver; starts nothing on a GPU. */
   cuda(): CudaInfo
   /** The file that was loaded. */

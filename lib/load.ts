@@ -102,7 +102,8 @@ async function openRunner(
   tensors: ReadonlyMap<string, StoredRef>,
   o: ResolvedLoadOptions,
 ): Promise<DeviceRunner> {
-  const spec = recordMoepp(config, tensors, MATRIX_DTYPES[o.dtype])
+  const spec = recordMoepp(config, tensors, MATRIX_DTYPES[o.dtype], o.activationDtype === 'bfloat16')
+  checkActivationDtype(spec, o)
   if (o.device === 'cpu') return load(openCpu(spec, o), config, spec, o)
   if (o.device !== 'auto') return load(openDevice(o.device), config, spec, o)
   const gpu = findGpu()
@@ -124,9 +125,20 @@ async function openRunner(
   return load(openCpu(spec, o), config, spec, o, reason)
 }
 
+/** Matrices in bf16 alone are multiplied with what may be rounded to bf16. */
+function checkActivationDtype(spec: ProgramSpec, { activationDtype }: ResolvedLoadOptions): void {
+  const held = matrixTypeOf(spec)
+  if (activationDtype === 'auto' || held === activationDtype) return
+  throw new MoeppError(
+    'ERR_UNSUPPORTED',
+    `activationDtype: "${activationDtype}" is for matrices in bfloat16, expected "auto" for this model, whose are ${held}`,
+  )
+}
+
 /** With the instruction set that was named, or the fastest for these weights. */
-function openCpu(spec: ProgramSpec, { threads, isa }: ResolvedLoadOptions): NativeDevice {
-  const fastest = () => loadBinding().fastestIsa(holdsQuantised(spec) ? 'int8' : 'bf16')
+function openCpu(spec: ProgramSpec, { threads, isa, activationDtype }: ResolvedLoadOptions): NativeDevice {
+  const fastest = () =>
+    loadBinding().fastestIsa(holdsQuantised(spec) ? 'int8' : 'bf16', activationDtype === 'bfloat16')
   return openDevice('cpu', { threads, isa: isa === 'auto' ? fastest() : isa })
 }
 
@@ -155,6 +167,7 @@ async function load(
       config,
       matrixType: matrixTypeOf(spec),
       kvCacheDtype: shape.dtype === 'bf16' ? 'bfloat16' : 'float32',
+      activationDtype: o.activationDtype,
       pages: shape.pages - paddingPages(onGpu),
       paddingPage: onGpu ? shape.pages - 1 : undefined,
       contextLength: contextLengthOf(config, o),
@@ -188,16 +201,18 @@ function cacheOf(
     pageSize: PAGE_SIZE,
     kvHeads: config.kvHeads,
     headDim: config.headDim,
-    dtype: CACHE_DTYPES[o.kvCacheDtype] ?? (roundsMore(spec, onGpu) ? 'bf16' : 'f32'),
+    dtype: CACHE_DTYPES[o.kvCacheDtype] ?? (roundsMore(spec, o, onGpu) ? 'bf16' : 'f32'),
   }
 }
 
 /**
- * Whether activations are rounded to bf16 or more coarsely in any case, so that a bf16 cache costs next to nothing: to int8 for
- * quantised matrices on the CPU, to bf16 for all below f32 on a GPU's tensor cores, which want a bf16 cache besides.
+ * Whether activations are rounded to bf16 or more coarsely in any case, so that a bf16 cache costs next to nothing: where it was
+ * asked for, to int8 for quantised matrices on the CPU, to bf16 for all below f32 on a GPU's tensor cores, which want a bf16 cache
+ * besides.
  */
-function roundsMore(spec: ProgramSpec, onGpu: boolean): boolean {
-  return holdsQuantised(spec) || (onGpu && spec.weights.some(({ dtype }) => dtype === 'bf16'))
+function roundsMore(spec: ProgramSpec, o: ResolvedLoadOptions, onGpu: boolean): boolean {
+  const asked = o.activationDtype === 'bfloat16'
+  return asked || holdsQuantised(spec) || (onGpu && spec.weights.some(({ dtype }) => dtype === 'bf16'))
 }
 
 /** The type of the FFN experts, which are most of the weights. */

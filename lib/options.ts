@@ -103,7 +103,16 @@ export interface LoadOptions {
    * has quantised opens as what it is. Default 'auto'.
    */
   dtype?: 'auto' | MatrixType
-  /** Type of the KV cache. 'auto' is bfloat16 for int8 and int4, and for bfloat16 on a GPU; else float32. Default 'auto'. */
+  /**
+   * Type of what is multiplied with matrices in bfloat16. 'bfloat16' lets it be rounded to that, as other engines do, where the
+   * CPU then multiplies faster (instruction set avx512bf16); the KV cache is bfloat16, too, unless `kvCacheDtype` says otherwise.
+   * 'auto' keeps it float32 on the CPU, so that products are exact; a GPU rounds for many tokens in any case. Default 'auto'.
+   */
+  activationDtype?: 'auto' | 'bfloat16'
+  /**
+   * Type of the KV cache. 'auto' is bfloat16 for int8 and int4, for bfloat16 on a GPU, and with `activationDtype: 'bfloat16'`; else
+   * float32. Default 'auto'.
+   */
   kvCacheDtype?: 'auto' | 'float32' | 'bfloat16'
   /** Longest sequence, >= 1. Default: the model's max_position_embeddings, but 4096 at least and 32768 at most. */
   contextLength?: number
@@ -147,9 +156,10 @@ export type Isa =
 
 /** LoadOptions, checked; what is undefined is left to the part that knows the model, the device or the hub. */
 export interface ResolvedLoadOptions
-  extends Readonly<Omit<LoadOptions, 'device' | 'dtype' | 'kvCacheDtype' | 'isa'>> {
+  extends Readonly<Omit<LoadOptions, 'device' | 'dtype' | 'activationDtype' | 'kvCacheDtype' | 'isa'>> {
   readonly device: 'auto' | 'cpu' | `cuda:${number}`
   readonly dtype: 'auto' | MatrixType
+  readonly activationDtype: 'auto' | 'bfloat16'
   readonly kvCacheDtype: 'auto' | 'float32' | 'bfloat16'
   /** If it is not 'auto', the device is 'cpu'. */
   readonly isa: 'auto' | Isa
@@ -187,6 +197,7 @@ const generateChecks = {
 const loadChecks = {
   device,
   dtype: oneOf('auto', 'float32', 'bfloat16', 'int8', 'int4'),
+  activationDtype: oneOf('auto', 'bfloat16'),
   kvCacheDtype: oneOf('auto', 'float32', 'bfloat16'),
   contextLength: integer(1),
   isa,
@@ -277,6 +288,7 @@ export function resolveLoadOptions(options: LoadOptions): ResolvedLoadOptions {
     device: isa === 'auto' ? device : 'cpu',
     isa,
     dtype: given.dtype ?? 'auto',
+    activationDtype: given.activationDtype ?? 'auto',
     kvCacheDtype: given.kvCacheDtype ?? 'auto',
   })
 }

@@ -70,12 +70,16 @@ struct RmsNormArgs {
 // not depend on the number of rows; with bf16 weights AMX sums in an order of its own, the same for every row (README.md). With
 // int8 and int4 weights, the CPU quantises x to int8 by blocks of 128 k first, and the sum is over blocks, ascending, of exact
 // integer sums times the scales (cpu/kernels/quantised_gemm.inl.h); a GPU does not (cuda/kernels/grouped_gemm/gemm.h). activation
-// is none or tanh.
+// is none or tanh. may_round_x: with bf16 weights, a set that multiplies pairs of bf16 (cpu/isa/isa.h) rounds x to bf16, if I is
+// at most kMostRoundedInputs, and sums pairs of k in ascending order; elsewhere it changes nothing.
+constexpr int64_t kMostRoundedInputs = 65536;
+
 struct LinearArgs {
   const Tensor* x;       // [T, I] f32
   const Tensor* weight;  // [O, I] f32 | bf16 | int8 | int4, panels
   Tensor* out;           // [T, O] f32
   Activation activation;
+  bool may_round_x = false;
 
   template <class Visitor>
   void visit(Visitor& v) {
@@ -83,6 +87,7 @@ struct LinearArgs {
     v.weight("weight", weight, "O I", Layout::kPanels);
     v.out("out", out, "T O", DType::kF32);
     v.attribute("activation", activation);
+    v.attribute("may_round_x", may_round_x);
   }
 };
 
@@ -286,9 +291,9 @@ struct NormRouteTopKArgs {
   }
 };
 
-// For each row r of expert n: g = input_scale * weight[n] x[row], summed as linear does; out[r] = g, or with swiglu, where g is
-// F gate columns, then F up columns: out[r][f] = silu(g[f]) * g[F + f]. row is token_order[r] / K with token_order, else r.
-// Rows from expert_offsets[N] on are neither read nor written.
+// For each row r of expert n: g = input_scale * weight[n] x[row], summed and rounded as linear does; out[r] = g, or with swiglu,
+// where g is F gate columns, then F up columns: out[r][f] = silu(g[f]) * g[F + f]. row is token_order[r] / K with token_order,
+// else r. Rows from expert_offsets[N] on are neither read nor written.
 struct GroupedGemmArgs {
   const Tensor* x;               // [T, I] f32 with token_order; [T, K, I] without
   const Tensor* expert_offsets;  // [N+1] i32
@@ -297,11 +302,13 @@ struct GroupedGemmArgs {
   Tensor* out;                   // [T, K, O] f32, or [T, K, F]
   float input_scale;
   Activation activation;  // none | swiglu
+  bool may_round_x = false;
 
   template <class Visitor>
   void visit(Visitor& v) {
     v.attribute("input_scale", input_scale);
     v.attribute("activation", activation);
+    v.attribute("may_round_x", may_round_x);
     const bool swiglu = activation == Activation::kSwiglu;
     v.optional_in("token_order", token_order, "T K", DType::kI32);
     v.in("x", x, token_order ? "T I" : "T K I", DType::kF32);

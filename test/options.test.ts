@@ -185,13 +185,20 @@ t.test("a wrong value of the checkpoint's is ERR_BAD_CONFIG", async t => {
 })
 
 t.test('load options: defaults and accepted values', async t => {
-  t.same(resolveLoadOptions({}), { device: 'auto', dtype: 'auto', kvCacheDtype: 'auto', isa: 'auto' })
+  t.same(resolveLoadOptions({}), {
+    device: 'auto',
+    dtype: 'auto',
+    activationDtype: 'auto',
+    kvCacheDtype: 'auto',
+    isa: 'auto',
+  })
   t.equal(resolveLoadOptions({ device: 'cuda' }).device, 'cuda:0')
   t.equal(resolveLoadOptions({ device: 'cuda:3' }).device, 'cuda:3')
   t.equal(resolveLoadOptions({ kvCacheDtype: 'auto' }).kvCacheDtype, 'auto')
   const given: LoadOptions = {
     device: 'cpu',
     dtype: 'bfloat16',
+    activationDtype: 'bfloat16',
     kvCacheDtype: 'bfloat16',
     contextLength: 128,
     isa: 'scalar',
@@ -231,6 +238,11 @@ t.test('load options: wrong values', async t => {
       { dtype: 'float16' },
       'RangeError',
       'dtype: expected one of "auto", "float32", "bfloat16", "int8", "int4", got "float16"',
+    ],
+    [
+      { activationDtype: 'int8' },
+      'RangeError',
+      'activationDtype: expected one of "auto", "bfloat16", got "int8"',
     ],
     [{ kvCacheDtype: 1 }, 'TypeError', 'kvCacheDtype: expected one of "auto", "float32", "bfloat16", got 1'],
     [{ contextLength: 0 }, 'RangeError', 'contextLength: expected an integer >= 1, got 0'],

@@ -1,7 +1,7 @@
 // moepp and llama.cpp on the same vanilla twin, and MoE++ beside them, in one run, alternating. README.md of bench/ says more.
 //
 //   node bench/compare/llama.mjs [7b] [--layers=24] [--dtype=int8] [--threads=2] [--repetitions=5] [--tau=0.75]
-//     [--prefill=512] [--decode=64] [--moepp-dtype=...]
+//     [--prefill=512] [--decode=64] [--moepp-dtype=...] [--activation-dtype=bfloat16]
 import { fileURLToPath } from 'node:url'
 import { getLlama, LlamaLogLevel } from 'node-llama-cpp'
 import { Sequences, tokenAt } from '../../dist/bench/sequences.js'
@@ -28,6 +28,7 @@ function readArguments(args) {
     synthetic,
     dtype,
     moeppDtype: flag(args, 'moepp-dtype') ?? dtype,
+    activationDtype: flag(args, 'activation-dtype') ?? 'auto',
     threads: threadsOf(args),
     repetitions: Number(flag(args, 'repetitions') ?? 5),
     prefill: Number(flag(args, 'prefill') ?? 512),
@@ -37,9 +38,10 @@ function readArguments(args) {
 
 /** One side: prefill and decode of the same fixed tokens, in milliseconds, and the likeliest tokens of a decode. */
 class Moepp {
-  static async load(directory, { moeppDtype, threads, prefill, decode }) {
+  static async load(directory, { moeppDtype, activationDtype, threads, prefill, decode }) {
     const contextLength = Math.max(prefill, ...CONTEXTS.map(context => context + decode))
-    const options = { device: 'cpu', dtype: moeppDtype, threads, contextLength, kvCacheTokens: contextLength }
+    const types = { dtype: moeppDtype, activationDtype }
+    const options = { device: 'cpu', ...types, threads, contextLength, kvCacheTokens: contextLength }
     const { runner, config } = await loadParts(directory, resolveLoadOptions(options))
     return new Moepp(runner, new Sequences(runner, config, [contextLength]))
   }
@@ -150,7 +152,7 @@ const cell = values => median(values).toPrecision(3)
 
 async function main() {
   const options = readArguments(process.argv.slice(2))
-  const { name, dtype, moeppDtype, threads, repetitions } = options
+  const { name, dtype, moeppDtype, activationDtype, threads, repetitions } = options
   const path = vanillaGguf(
     name,
     options.synthetic.layers ? { layers: options.synthetic.layers } : {},
@@ -184,6 +186,7 @@ async function main() {
     layers: options.synthetic.layers,
     dtype,
     moeppDtype,
+    activationDtype,
     threads,
     repetitions,
     rates: {},
@@ -204,9 +207,10 @@ async function main() {
   await model.dispose()
 }
 
-function print({ name, layers, dtype, moeppDtype, threads, repetitions, rates, ...rest }, type) {
+function print(document, type) {
+  const { name, layers, moeppDtype, activationDtype, threads, repetitions, rates } = document
   console.log(
-    `${name}${layers ? `, ${layers} layers` : ''}; moepp ${moeppDtype}, llama.cpp ${type}; ${threads} threads, medians of ${repetitions}\n`,
+    `${name}${layers ? `, ${layers} layers` : ''}; moepp ${moeppDtype}, activations ${activationDtype}, llama.cpp ${type}; ${threads} threads, medians of ${repetitions}\n`,
   )
   console.log('| test | moepp runs | moepp | llama.cpp | with flash attention | ratio to the better |')
   console.log('|---|---|---:|---:|---:|---:|')
@@ -221,9 +225,7 @@ function print({ name, layers, dtype, moeppDtype, threads, repetitions, rates, .
       )
     }
   }
-  console.log(
-    JSON.stringify({ name, layers, dtype, moeppDtype, threads, repetitions, ratios, rates, ...rest }),
-  )
+  console.log(JSON.stringify({ ...document, ratios }))
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) await main()

@@ -3,10 +3,19 @@
 
 namespace moepp::bench {
 
+using test::GemmKind;
 using test::sample;
 
+static std::string rounded(const GemmKind& kind) {
+  return kind.may_round_x ? ", x rounded" : "";
+}
+static const char* instruction(const GemmKind& kind) {
+  return kind.may_round_x ? "bf16_dot" : "";
+}
+
 // A weight without copies stays in a cache, as those of a small model do.
-static void linear_rows(Run& run, DType dtype, int64_t inputs, int64_t outputs, bool cached = false) {
+static void linear_rows(Run& run, const GemmKind& kind, int64_t inputs, int64_t outputs, bool cached = false) {
+  const DType dtype = kind.dtype;
   const int64_t bytes = Weight::bytes_of(run, dtype, Layout::kPanels, {outputs, inputs});
   const int64_t copies = cached ? 1 : run.sizes.cold_bytes / bytes + 1;
   Weight weight(run, dtype, Layout::kPanels, {outputs, inputs}, 1, copies);
@@ -14,12 +23,12 @@ static void linear_rows(Run& run, DType dtype, int64_t inputs, int64_t outputs, 
   for (int64_t tokens : run.sizes.gemm_tokens) {
     Floats x(run, {tokens, inputs}, 2), out(run, {tokens, outputs});
     round_to_bf16(x);
-    const LinearArgs args = {&x.tensor, &wt, &out.tensor, Activation::kNone};
+    const LinearArgs args = {&x.tensor, &wt, &out.tensor, Activation::kNone, kind.may_round_x};
     wt.data = weight.copy(0);
     run.row(
-        {"linear " + std::to_string(inputs) + " -> " + std::to_string(outputs), dtype, tokens,
+        {"linear " + std::to_string(inputs) + " -> " + std::to_string(outputs) + rounded(kind), dtype, tokens,
          cached ? 0.0 : static_cast<double>(bytes + 4 * tokens * (inputs + outputs)),
-         2.0 * static_cast<double>(tokens * inputs * outputs)},
+         2.0 * static_cast<double>(tokens * inputs * outputs), instruction(kind)},
         args,
         [&](const LinearArgs& a) { return test::check_linear(a, sample(tokens, 9), sample(outputs, 41), gemm_inputs(run)); },
         [&](int64_t i) {
@@ -32,7 +41,8 @@ static void linear_rows(Run& run, DType dtype, int64_t inputs, int64_t outputs, 
 // The gate-up projection [hidden -> 2 x FFN] with the gather and SwiGLU, or the down projection [FFN -> hidden]. Routing as a
 // router that spreads tokens evenly draws it; calls take the routings of several steps in turn, so that a decode step finds its
 // experts in memory.
-static void grouped_rows(Run& run, DType dtype, bool gate_up) {
+static void grouped_rows(Run& run, const GemmKind& kind, bool gate_up) {
+  const DType dtype = kind.dtype;
   const Sizes& s = run.sizes;
   const int64_t inputs = gate_up ? s.hidden : s.intermediate, columns = gate_up ? s.intermediate : s.hidden;
   const int64_t rows = gate_up ? 2 * columns : columns, k = s.top_k, n = s.ffn_experts;
@@ -68,7 +78,8 @@ static void grouped_rows(Run& run, DType dtype, bool gate_up) {
                                   &weight.tensor,
                                   &out.tensor,
                                   1.0f,
-                                  gate_up ? Activation::kSwiglu : Activation::kNone};
+                                  gate_up ? Activation::kSwiglu : Activation::kNone,
+                                  kind.may_round_x};
     const std::string shape = std::to_string(inputs) + " -> " + (gate_up ? "2 x " : "") + std::to_string(columns);
     // A call of the row is one after the other of the steps: they differ in what they read.
     const auto all_steps = [&](int64_t) {
@@ -80,9 +91,9 @@ static void grouped_rows(Run& run, DType dtype, bool gate_up) {
     };
     const double calls = static_cast<double>(steps);
     run.row(
-        {"grouped_gemm " + shape + (gate_up ? ", swiglu" : ""), dtype, tokens,
+        {"grouped_gemm " + shape + (gate_up ? ", swiglu" : "") + rounded(kind), dtype, tokens,
          calls * (bytes + 4.0 * gemm_rows * static_cast<double>(inputs + columns)),
-         calls * 2.0 * gemm_rows * static_cast<double>(inputs * rows)},
+         calls * 2.0 * gemm_rows * static_cast<double>(inputs * rows), instruction(kind)},
         args,
         [&](const GroupedGemmArgs& a) {
           return test::check_grouped_gemm(a, sample(first_rows, 9), sample(columns, 41), gemm_inputs(run));
@@ -91,46 +102,52 @@ static void grouped_rows(Run& run, DType dtype, bool gate_up) {
   }
 }
 
-static void linear_of(Run& run, DType dtype) {
-  linear_rows(run, dtype, run.sizes.hidden, 3 * run.sizes.hidden);
+static void linear_of(Run& run, const GemmKind& kind) {
+  linear_rows(run, kind, run.sizes.hidden, 3 * run.sizes.hidden);
 }
-static void grouped_of(Run& run, DType dtype) {
-  grouped_rows(run, dtype, true);
-  grouped_rows(run, dtype, false);
+static void grouped_of(Run& run, const GemmKind& kind) {
+  grouped_rows(run, kind, true);
+  grouped_rows(run, kind, false);
 }
 
 MOEPP_BENCH(linear_bf16) {
-  linear_of(run, DType::kBf16);
+  linear_of(run, {DType::kBf16});
 }
 MOEPP_BENCH(linear_bf16_cached) {
-  linear_rows(run, DType::kBf16, 512, 1024, true);
+  linear_rows(run, {DType::kBf16}, 512, 1024, true);
+}
+MOEPP_BENCH(linear_bf16_rounded) {
+  linear_of(run, {DType::kBf16, true});
 }
 MOEPP_BENCH(linear_f32) {
-  linear_of(run, DType::kF32);
+  linear_of(run, {DType::kF32});
 }
 MOEPP_BENCH(linear_int8) {
-  linear_of(run, DType::kI8);
+  linear_of(run, {DType::kI8});
 }
 MOEPP_BENCH(linear_int8_cached) {
-  linear_rows(run, DType::kI8, 512, 1024, true);
+  linear_rows(run, {DType::kI8}, 512, 1024, true);
 }
 MOEPP_BENCH(linear_int4) {
-  linear_of(run, DType::kI4);
+  linear_of(run, {DType::kI4});
 }
 MOEPP_BENCH(linear_int4_cached) {
-  linear_rows(run, DType::kI4, 512, 1024, true);
+  linear_rows(run, {DType::kI4}, 512, 1024, true);
 }
 MOEPP_BENCH(grouped_gemm_bf16) {
-  grouped_of(run, DType::kBf16);
+  grouped_of(run, {DType::kBf16});
+}
+MOEPP_BENCH(grouped_gemm_bf16_rounded) {
+  grouped_of(run, {DType::kBf16, true});
 }
 MOEPP_BENCH(grouped_gemm_f32) {
-  grouped_of(run, DType::kF32);
+  grouped_of(run, {DType::kF32});
 }
 MOEPP_BENCH(grouped_gemm_int8) {
-  grouped_of(run, DType::kI8);
+  grouped_of(run, {DType::kI8});
 }
 MOEPP_BENCH(grouped_gemm_int4) {
-  grouped_of(run, DType::kI4);
+  grouped_of(run, {DType::kI4});
 }
 
 }  // namespace moepp::bench

@@ -44,6 +44,8 @@ export interface BenchReport {
   /** Of the matrices on the device. */
   readonly dtype: string
   readonly kvCacheDtype: string
+  /** As asked for. */
+  readonly activationDtype: string
   readonly repetitions: number
   readonly loadSeconds: number
   /** From the start of loading to the token after a prompt of 32. */
@@ -82,12 +84,12 @@ export async function bench(options: BenchOptions): Promise<BenchReport> {
     await sequences.fill(1, FIRST_TOKEN.context, signal)
     await sequences.decode(1, FIRST_TOKEN.context, FIRST_TOKEN.tokens, signal)
     const firstTokenSeconds = secondsSince()
-    const { device, weightBytes, matrixType: dtype, kvCacheDtype } = runner.info()
+    const { device, weightBytes, matrixType: dtype, kvCacheDtype, activationDtype } = runner.info()
     const cacheBytes = kvCacheDtype === 'bfloat16' ? 2 : 4
     const measurement = new Measurement({
       sequences,
       config,
-      dtype,
+      products: activationDtype === 'bfloat16' ? 'rounded' : dtype,
       weights: WEIGHT_BYTES[dtype]!,
       cacheBytes,
       ceilings: ceilingsOf(device),
@@ -108,6 +110,7 @@ export async function bench(options: BenchOptions): Promise<BenchReport> {
       config,
       dtype,
       kvCacheDtype,
+      activationDtype,
       repetitions: options.repetitions,
       loadSeconds,
       firstTokenSeconds,
@@ -131,7 +134,8 @@ function longestOf(workloads: readonly Workload[]): number[] {
 interface MeasurementParts {
   readonly sequences: Sequences
   readonly config: ModelConfig
-  readonly dtype: string
+  /** A key of ceilings.ts' instructions. */
+  readonly products: string
   readonly weights: WeightBytes
   readonly cacheBytes: number
   readonly ceilings: MeasureCeilings
@@ -200,7 +204,7 @@ class Measurement {
   /** `rates`, of the work by seconds, against what the machine could do meanwhile. */
   #reached(kind: Workload['kind'], rates: readonly number[], ceilings: readonly Ceilings[]) {
     const limits = ceilings.map(({ readBandwidth, peaks }) =>
-      kind === 'prefill' ? peakFor(this.#parts.dtype, peaks) : { name: 'read', rate: readBandwidth },
+      kind === 'prefill' ? peakFor(this.#parts.products, peaks) : { name: 'read', rate: readBandwidth },
     )
     const [first] = limits
     if (!first) return null

@@ -10,10 +10,14 @@ export interface Ceilings {
 
 export type MeasureCeilings = () => Promise<Ceilings | null>
 
-/** Instructions that the kernels of a dtype may use. A share is of the fastest of them that the processor has. */
+/**
+ * Instructions that the kernels of a dtype may use, 'rounded' those of bfloat16 with rounded activations. A share is of the fastest of
+ * them that the processor has.
+ */
 const INSTRUCTIONS: Readonly<Record<string, readonly string[]>> = {
   float32: ['f32_fma'],
   bfloat16: ['f32_fma', 'bf16_amx'],
+  rounded: ['f32_fma', 'bf16_dot', 'bf16_amx'],
   int8: ['f32_fma', 'int8_madd', 'int8_dot', 'int8_vnni', 'int8_amx'],
   int4: ['f32_fma', 'int8_madd', 'int8_dot', 'int8_vnni', 'int8_amx'],
 }
@@ -34,9 +38,9 @@ export function ceilingsOf({ name, threads, isa }: DeviceInfo): MeasureCeilings 
   })
 }
 
-/** The fastest instruction for `dtype`. */
-export function peakFor(dtype: string, peaks: Ceilings['peaks']): { name: string; rate: number } {
-  const names = (INSTRUCTIONS[dtype] ?? ['f32_fma']).filter(name => peaks[name] !== undefined)
+/** The fastest instruction for products of this kind. */
+export function peakFor(products: string, peaks: Ceilings['peaks']): { name: string; rate: number } {
+  const names = (INSTRUCTIONS[products] ?? ['f32_fma']).filter(name => peaks[name] !== undefined)
   const name = names.reduce((best, each) => (peaks[each]! > peaks[best]! ? each : best), 'f32_fma')
   return { name, rate: peaks[name]! }
 }

@@ -32,7 +32,7 @@ export const benchCommand: CreateCommand = (output, setExitCode) => {
     )
     .addHelpText('after', EXPLANATION)
     .action((flags: BenchFlags) => runWork(output, setExitCode, work => runBench(flags, output, work)))
-  addLoadOptions(command, ['device', 'dtype', 'kvCacheDtype', 'isa', 'threads'])
+  addLoadOptions(command, ['device', 'dtype', 'activationDtype', 'kvCacheDtype', 'isa', 'threads'])
   return addHubOptions(command)
 }
 

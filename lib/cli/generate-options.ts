@@ -61,10 +61,16 @@ const LOAD_FLAGS: Readonly<Record<Exclude<keyof LoadOptions, NotFlags | HubOptio
       'int4',
     ]),
   ],
+  activationDtype: [
+    new Option(
+      '--activation-dtype <type>',
+      'bfloat16: round what meets matrices in bfloat16, where the CPU is then faster (default: auto, exact)',
+    ).choices(['auto', 'bfloat16']),
+  ],
   kvCacheDtype: [
     new Option(
       '--kv-cache-dtype <type>',
-      'type of the KV cache; auto: bfloat16 for int8, int4, and bfloat16 on a GPU (default: auto)',
+      'type of the KV cache; auto: bfloat16 where activations are rounded, else float32 (default: auto)',
     ).choices(['auto', 'float32', 'bfloat16']),
   ],
   contextLength: [number('--context-length <n>', 'longest sequence in tokens (default: what the model has)')],

@@ -32,15 +32,19 @@ export const TOP_LOGITS = {
   expSum: 'top_logits.exp_sum',
 } as const
 
-/** Records the model of `config` on the stored `tensors`; its matrices are held as `dtype`. */
+/**
+ * Records the model of `config` on the stored `tensors`; its matrices are held as `dtype`, and what meets those in bf16 may be
+ * rounded to bf16 if `mayRoundX`.
+ */
 export function recordMoepp(
   config: ModelConfig,
   tensors: ReadonlyMap<string, StoredRef>,
   dtype: MatrixDType,
+  mayRoundX = false,
 ): ProgramSpec {
   const c = config
   const p = new ProgramBuilder()
-  const w = new ModelWeights(p, tensors, dtype)
+  const w = new ModelWeights(p, tensors, dtype, mayRoundX)
   const step: StepBuffers = {
     positions: p.input('positions', 'i32', ['T']),
     sequenceStarts: p.input('sequence_starts', 'i32', ['B+1']),

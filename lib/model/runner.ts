@@ -26,6 +26,8 @@ export interface RunnerParts {
   /** What most matrices are held in. */
   readonly matrixType: MatrixType
   readonly kvCacheDtype: 'float32' | 'bfloat16'
+  /** As asked for. */
+  readonly activationDtype: 'auto' | 'bfloat16'
   /** Of the cache, for sequences. */
   readonly pages: number
   /** Another page of it, if steps are to be padded (padding.ts). */
@@ -133,9 +135,11 @@ export class DeviceRunner implements Runner {
     weightBytes: number
     matrixType: MatrixType
     kvCacheDtype: 'float32' | 'bfloat16'
+    activationDtype: 'auto' | 'bfloat16'
   } {
-    const { device, program, matrixType, kvCacheDtype } = this.#parts
-    return { device: device.info(), weightBytes: program.info().weightBytes, matrixType, kvCacheDtype }
+    const { device, program, matrixType, kvCacheDtype, activationDtype } = this.#parts
+    const { weightBytes } = program.info()
+    return { device: device.info(), weightBytes, matrixType, kvCacheDtype, activationDtype }
   }
 
   frequencies(length: number): Float32Array {

@@ -1,4 +1,5 @@
 /** The weights of a recorded program: which stored tensors make up each, and in what type the device holds it. */
+import type { WeightSpec } from '../binding.js'
 import { show } from '../checkpoint/json.js'
 import { isPacked, type PackedRef, type StoredRef } from '../checkpoint/tensor-ref.js'
 import { MoeppError } from '../errors.js'
@@ -15,13 +16,23 @@ export class ModelWeights {
   readonly #builder: ProgramBuilder
   readonly #tensors: ReadonlyMap<string, StoredRef>
   readonly #dtype: MatrixDType
+  readonly #mayRoundX: boolean
   readonly #known = new Map<string, Weight>()
 
-  /** @param dtype of the matrices; the small tensors stay f32, as upstream computes them. */
-  constructor(builder: ProgramBuilder, tensors: ReadonlyMap<string, StoredRef>, dtype: MatrixDType) {
+  /**
+   * @param dtype of the matrices; the small tensors stay f32, as upstream computes them
+   * @param mayRoundX what meets a matrix in bf16 may be rounded to bf16
+   */
+  constructor(
+    builder: ProgramBuilder,
+    tensors: ReadonlyMap<string, StoredRef>,
+    dtype: MatrixDType,
+    mayRoundX = false,
+  ) {
     this.#builder = builder
     this.#tensors = tensors
     this.#dtype = dtype
+    this.#mayRoundX = mayRoundX
   }
 
   /** A matrix of attention, or the head; several stored tensors are set one below the other. */
@@ -87,10 +98,11 @@ export class ModelWeights {
     })
   }
 
-  #declare(name: string, spec: () => Parameters<ProgramBuilder['weight']>[0]): Weight {
+  #declare(name: string, specOf: () => WeightSpec): Weight {
     const known = this.#known.get(name)
     if (known) return known
-    const weight = this.#builder.weight(spec())
+    const spec = specOf()
+    const weight = this.#builder.weight(spec, this.#mayRoundX && spec.dtype === 'bf16')
     this.#known.set(name, weight)
     return weight
   }

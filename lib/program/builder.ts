@@ -14,6 +14,8 @@ export interface Weight {
   readonly kind: 'weight'
   readonly name: string
   readonly shape: readonly number[]
+  /** What is multiplied with it may be rounded to bf16: may_round_x of native/ops.h. */
+  readonly mayRoundX: boolean
 }
 
 /** What an op writes: the buffer's last name, its shape, and its dtype (f32 unless given). */
@@ -34,9 +36,9 @@ export class ProgramBuilder {
     return { kind: 'buffer', name, dtype, shape }
   }
 
-  weight(spec: WeightSpec): Weight {
+  weight(spec: WeightSpec, mayRoundX = false): Weight {
     this.#weights.push(spec)
-    return { kind: 'weight', name: spec.name, shape: spec.shape }
+    return { kind: 'weight', name: spec.name, shape: spec.shape, mayRoundX }
   }
 
   /** Appends an op; its output buffers are named as `outputs` says and returned by field. */

@@ -14,6 +14,7 @@ export const SWIGLU = ACTIVATION.swiglu
 type Label = string
 
 const size = (tensor: Weight, axis: number): number => tensor.shape[axis]!
+const mayRoundX = (weight: Weight) => ({ may_round_x: Number(weight.mayRoundX) })
 const dimension = (tensor: Buffer, axis: number): Dimension => tensor.shape[axis]!
 
 /** The tensors that every op over pages reads. */
@@ -61,7 +62,8 @@ export function linear(
 ): Buffer {
   const { x, weight, activation = 'none' } = args
   const out = { name, shape: [dimension(x, 0), size(weight, 0)] }
-  return p.op('linear', label, { x, weight }, { out }, { activation: ACTIVATION[activation] }).out
+  const attributes = { activation: ACTIVATION[activation], ...mayRoundX(weight) }
+  return p.op('linear', label, { x, weight }, { out }, attributes).out
 }
 
 export interface Rotary {
@@ -281,7 +283,7 @@ export function groupedSwiglu(
     label,
     { x, expert_offsets: route.expertOffsets, token_order: route.tokenOrder, weight },
     { out: { name: `${label}.out`, shape: [...route.tokenOrder.shape, size(weight, 1) / 2] } },
-    { input_scale: inputScale, activation: ACTIVATION.swiglu },
+    { input_scale: inputScale, activation: ACTIVATION.swiglu, ...mayRoundX(weight) },
   ).out
 }
 
@@ -297,7 +299,7 @@ export function groupedGemm(
     label,
     { x, expert_offsets: route.expertOffsets, weight },
     { out: { name: `${label}.out`, shape: [...route.tokenOrder.shape, size(weight, 1)] } },
-    { input_scale: 1, activation: ACTIVATION.none },
+    { input_scale: 1, activation: ACTIVATION.none, ...mayRoundX(weight) },
   ).out
 }
 

@@ -88,9 +88,9 @@ static Napi::Value processor(const Napi::CallbackInfo& info) {
   return result;
 }
 
-// fastestIsa(dtype) -> string: the instruction set that is fastest here with weights of the dtype.
+// fastestIsa(dtype, mayRoundX) -> string: the instruction set that is fastest here with weights of the dtype.
 static Napi::Value fastest_isa(const Napi::CallbackInfo& info) {
-  return Napi::String::New(info.Env(), cpu::fastest_isa(to_dtype(info[0])).name);
+  return Napi::String::New(info.Env(), cpu::fastest_isa(to_dtype(info[0]), info[1].ToBoolean()).name);
 }
 
 // cuda() -> { built, runtimeVersion, driverVersion, devices, problem }: versions as 1000 * major + 10 * minor, 0 for none.

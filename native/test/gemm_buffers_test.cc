@@ -52,7 +52,8 @@ class Fenced {
 MOEPP_TEST(linear_stays_within_its_buffers) {
   ThreadPool two(2);
   for (const Isa& isa : cpu::available_isas()) {
-    for (DType dtype : {DType::kF32, DType::kBf16, DType::kI8, DType::kI4}) {
+    for (const GemmKind& kind : kGemmKinds) {
+      const DType dtype = kind.dtype;
       for (int64_t inputs : {1, 2, 15, 31, 32, 33, 63, 64, 65, 96, 129, 1543}) {
         for (int64_t outputs : {1, 32, 33, 64, 65, 97, 129}) {
           Fenced<char> weight(cpu::panel_count(Layout::kPanels, outputs) * cpu::panel_bytes(dtype, inputs));
@@ -63,10 +64,10 @@ MOEPP_TEST(linear_stays_within_its_buffers) {
             const Tensor xt = tensor(x.data(), DType::kF32, {tokens, inputs});
             const Tensor wt = tensor(weight.data(), dtype, {outputs, inputs}, Layout::kPanels);
             Tensor ot = tensor(out.data(), DType::kF32, {tokens, outputs});
-            const LinearArgs args = {&xt, &wt, &ot, Activation::kNone};
+            const LinearArgs args = {&xt, &wt, &ot, Activation::kNone, kind.may_round_x};
             isa.kernels->linear(args, two);
-            const std::string wrong = check_linear(args, sample(tokens, 2), sample(outputs, 2));
-            EXPECT_MESSAGE(wrong.empty() && out.intact(), std::string(isa.name) + " " + dtype_name(dtype) + ": " + wrong);
+            const std::string wrong = check_linear(args, sample(tokens, 2), sample(outputs, 2), kind.inputs(isa));
+            EXPECT_MESSAGE(wrong.empty() && out.intact(), std::string(isa.name) + " " + kind.name() + ": " + wrong);
           }
         }
       }

@@ -18,32 +18,60 @@ struct LinearCase {
 
 // 1, odd, not a multiple of a vector or of a panel, each count of rows that has a tile of its own, large.
 static const LinearCase kCases[] = {
-    {0, 8, 8},    {1, 1, 1},    {1, 37, 60},    {2, 60, 37},    {3, 61, 163},   {4, 64, 32},     {5, 7, 96},      {6, 33, 129},
-    {7, 128, 31}, {8, 129, 64}, {9, 60, 163},   {10, 5, 33},    {11, 2, 40},    {12, 3, 300},    {13, 61, 65},    {14, 60, 1},
-    {23, 64, 64}, {40, 37, 60}, {1, 1536, 520}, {70, 300, 200}, {250, 70, 163}, {200, 6000, 40}, {13, 50001, 33}, {512, 64, 48},
+    {0, 8, 8},
+    {1, 1, 1},
+    {1, 37, 60},
+    {2, 60, 37},
+    {3, 61, 163},
+    {4, 64, 32},
+    {5, 7, 96},
+    {6, 33, 129},
+    {7, 128, 31},
+    {8, 129, 64},
+    {9, 60, 163},
+    {10, 5, 33},
+    {11, 2, 40},
+    {12, 3, 300},
+    {13, 61, 65},
+    {14, 60, 1},
+    {23, 64, 64},
+    {40, 37, 60},
+    {1, 1536, 520},
+    {70, 300, 200},
+    {250, 70, 163},
+    {200, 6000, 40},
+    {13, 50001, 33},
+    {512, 64, 48},
+    {9, kMostRoundedInputs, 2},
+    {9, kMostRoundedInputs + 1, 2},
 };
 
 struct LinearSetup {
   LinearCase shape;
+  GemmKind kind;
   Guarded<float> x, weight, out;
   Tensor xt, wt, ot;
 
-  LinearSetup(LinearCase c, DType dtype)
+  LinearSetup(LinearCase c, const GemmKind& kind)
       : shape(c),
+        kind(kind),
         x(c.tokens * c.inputs),
-        weight(cpu::panel_count(Layout::kPanels, c.outputs) * cpu::panel_bytes(dtype, c.inputs) / 4),
+        weight(cpu::panel_count(Layout::kPanels, c.outputs) * cpu::panel_bytes(kind.dtype, c.inputs) / 4),
         out(c.tokens * c.outputs) {
     fill(x.data(), x.size(), 1);
-    fill_panels(weight.data(), dtype, Layout::kPanels, 1, c.outputs, c.inputs, 2, 1.0f);
+    fill_panels(weight.data(), kind.dtype, Layout::kPanels, 1, c.outputs, c.inputs, 2, 1.0f);
     xt = tensor(x.data(), DType::kF32, {c.tokens, c.inputs});
-    wt = tensor(weight.data(), dtype, {c.outputs, c.inputs}, Layout::kPanels);
+    wt = tensor(weight.data(), kind.dtype, {c.outputs, c.inputs}, Layout::kPanels);
     ot = tensor(out.data(), DType::kF32, {c.tokens, c.outputs});
   }
-  LinearArgs args(Activation activation) { return {&xt, &wt, &ot, activation}; }
+  LinearArgs args(Activation activation) { return {&xt, &wt, &ot, activation, kind.may_round_x}; }
+  std::string check(const Isa& isa, const LinearArgs& args, int64_t rows, int64_t columns) const {
+    return check_linear(args, sample(args.x->shape[0], rows), sample(shape.outputs, columns), kind.inputs(isa));
+  }
 };
 
-static std::string describe(const Isa& isa, DType dtype, const LinearCase& c) {
-  return std::string(isa.name) + " " + dtype_name(dtype) + " T=" + std::to_string(c.tokens) + " I=" + std::to_string(c.inputs) +
+static std::string describe(const Isa& isa, const GemmKind& kind, const LinearCase& c) {
+  return std::string(isa.name) + " " + kind.name() + " T=" + std::to_string(c.tokens) + " I=" + std::to_string(c.inputs) +
          " O=" + std::to_string(c.outputs) + ": ";
 }
 
@@ -52,31 +80,31 @@ static std::vector<float> alone(const Isa& isa, ThreadPool& pool, LinearSetup& s
   std::vector<float> out(static_cast<size_t>(setup.shape.outputs));
   const Tensor x = tensor(setup.x.data() + t * setup.shape.inputs, DType::kF32, {1, setup.shape.inputs});
   Tensor o = tensor(out.data(), DType::kF32, {1, setup.shape.outputs});
-  isa.kernels->linear({&x, &setup.wt, &o, Activation::kNone}, pool);
+  isa.kernels->linear({&x, &setup.wt, &o, Activation::kNone, setup.kind.may_round_x}, pool);
   return out;
 }
 
 MOEPP_TEST(linear_matches_reference) {
   ThreadPool one(1), two(2);
   for (const Isa& isa : cpu::available_isas()) {
-    for (DType dtype : {DType::kF32, DType::kBf16, DType::kI8, DType::kI4}) {
+    for (const GemmKind& kind : kGemmKinds) {
       for (const LinearCase& c : kCases) {
-        LinearSetup setup(c, dtype);
+        LinearSetup setup(c, kind);
         const LinearArgs args = setup.args(Activation::kNone);
         isa.kernels->linear(args, one);
         EXPECT(setup.out.margins_intact());
         const int64_t few = c.inputs > 1000 ? 12 : 60;
-        const std::string wrong = check_linear(args, sample(c.tokens, few), sample(c.outputs, few));
-        EXPECT_MESSAGE(wrong.empty(), describe(isa, dtype, c) + wrong);
+        const std::string wrong = setup.check(isa, args, few, few);
+        EXPECT_MESSAGE(wrong.empty(), describe(isa, kind, c) + wrong);
 
         const std::vector<float> before(setup.out.data(), setup.out.data() + setup.out.size());
         isa.kernels->linear(args, two);
         EXPECT_MESSAGE(same_bits(before.data(), setup.out.data(), before.size() * 4),
-                       describe(isa, dtype, c) + "two threads differ");
+                       describe(isa, kind, c) + "two threads differ");
         for (int64_t t : sample(c.tokens, 25)) {
           const std::vector<float> row = alone(isa, one, setup, t);
           EXPECT_MESSAGE(same_bits(row.data(), setup.out.data() + t * c.outputs, row.size() * 4),
-                         describe(isa, dtype, c) + "row " + std::to_string(t) + " alone differs");
+                         describe(isa, kind, c) + "row " + std::to_string(t) + " alone differs");
         }
       }
     }
@@ -87,16 +115,16 @@ MOEPP_TEST(linear_matches_reference) {
 MOEPP_TEST(linear_has_the_same_bits_with_many_threads) {
   ThreadPool one(1), five(5), sixteen(16);
   for (const Isa& isa : cpu::available_isas()) {
-    for (DType dtype : {DType::kF32, DType::kBf16, DType::kI8, DType::kI4}) {
+    for (const GemmKind& kind : kGemmKinds) {
       for (const LinearCase& c : {LinearCase{1, 300, 2000}, {3, 61, 75}, {13, 64, 520}, {70, 300, 200}, {250, 70, 163}}) {
-        LinearSetup setup(c, dtype);
+        LinearSetup setup(c, kind);
         isa.kernels->linear(setup.args(Activation::kNone), one);
         const std::vector<float> expected(setup.out.data(), setup.out.data() + setup.out.size());
         for (ThreadPool* pool : {&five, &sixteen}) {
           fill(setup.out.data(), setup.out.size(), 3);
           isa.kernels->linear(setup.args(Activation::kNone), *pool);
           EXPECT_MESSAGE(same_bits(expected.data(), setup.out.data(), expected.size() * 4),
-                         describe(isa, dtype, c) + std::to_string(pool->threads()) + " threads differ");
+                         describe(isa, kind, c) + std::to_string(pool->threads()) + " threads differ");
         }
       }
     }
@@ -106,9 +134,9 @@ MOEPP_TEST(linear_has_the_same_bits_with_many_threads) {
 MOEPP_TEST(linear_keeps_rows_apart) {
   ThreadPool two(2);
   for (const Isa& isa : cpu::available_isas()) {
-    for (DType dtype : {DType::kF32, DType::kBf16, DType::kI8, DType::kI4}) {
+    for (const GemmKind& kind : kGemmKinds) {
       for (int64_t tokens : {3, 8, 29}) {
-        LinearSetup setup({tokens, 61, 75}, dtype);
+        LinearSetup setup({tokens, 61, 75}, kind);
         const LinearArgs args = setup.args(Activation::kNone);
         isa.kernels->linear(args, two);
         const std::vector<float> before(setup.out.data(), setup.out.data() + setup.out.size());
@@ -118,7 +146,7 @@ MOEPP_TEST(linear_keeps_rows_apart) {
         isa.kernels->linear(args, two);
         for (int64_t t = 0; t < tokens; t++) {
           if (t == bad || t == bad + 1) {
-            const std::string wrong = check_linear(args, {t}, sample(75, 75));
+            const std::string wrong = check_linear(args, {t}, sample(75, 75), kind.inputs(isa));
             EXPECT_MESSAGE(wrong.empty(), wrong);
           } else {
             EXPECT(same_bits(before.data() + t * 75, setup.out.data() + t * 75, 75 * 4));
@@ -134,7 +162,7 @@ MOEPP_TEST(linear_tanh) {
   ThreadPool one(1);
   for (const Isa& isa : cpu::available_isas()) {
     constexpr int64_t kTokens = 20000;
-    LinearSetup setup({kTokens, 1, 1}, DType::kF32);
+    LinearSetup setup({kTokens, 1, 1}, {DType::kF32});
     setup.weight[0] = 1.0f;
     for (int64_t t = 0; t < kTokens; t++) {
       setup.x[t] =
@@ -154,11 +182,11 @@ MOEPP_TEST(linear_tanh) {
     }
     EXPECT_MESSAGE(worst <= 4.0 * kRoundoff, std::to_string(worst / (2.0 * kRoundoff)) + " units in the last place");
 
-    for (DType dtype : {DType::kBf16, DType::kI8, DType::kI4}) {
-      LinearSetup wide({30, 61, 75}, dtype);
+    for (const GemmKind& kind : kGemmKinds) {
+      LinearSetup wide({30, 61, 75}, kind);
       const LinearArgs args = wide.args(Activation::kTanh);
       isa.kernels->linear(args, one);
-      const std::string wrong = check_linear(args, sample(30, 30), sample(75, 75));
+      const std::string wrong = wide.check(isa, args, 30, 75);
       EXPECT_MESSAGE(wrong.empty(), std::string(isa.name) + ": " + wrong);
     }
   }
@@ -171,7 +199,7 @@ MOEPP_TEST(linear_of_extreme_int4) {
   constexpr int64_t kInputs = 160, kOutputs = 32;
   for (const int halves : {0x00, 0xff}) {
     for (const uint16_t flags : {0, 15}) {
-      LinearSetup setup({40, kInputs, kOutputs}, DType::kI4);
+      LinearSetup setup({40, kInputs, kOutputs}, {DType::kI4});
       auto* panel = reinterpret_cast<unsigned char*>(setup.weight.data());
       for (int64_t b = 0; b < quant_blocks(kInputs); b++, panel += cpu::kInt4BlockBytes) {
         std::memset(panel, halves, cpu::kInt4Values);
@@ -188,7 +216,7 @@ MOEPP_TEST(linear_of_extreme_int4) {
           setup.xt.shape[0] = setup.ot.shape[0] = rows;
           isa.kernels->linear(setup.args(Activation::kNone), pool);
           const std::string label = std::string(isa.name) + ", " + std::to_string(rows) + " rows";
-          const std::string wrong = check_linear(setup.args(Activation::kNone), sample(rows, 4), sample(kOutputs, 4));
+          const std::string wrong = setup.check(isa, setup.args(Activation::kNone), 4, 4);
           EXPECT_MESSAGE(wrong.empty(), label + ": " + wrong);
           if (expected.empty()) expected.assign(setup.out.data(), setup.out.data() + rows * kOutputs);
           EXPECT_MESSAGE(same_bits(expected.data(), setup.out.data(), static_cast<size_t>(rows * kOutputs) * 4), label);

@@ -32,27 +32,29 @@ static const GroupedCase kCases[] = {
 
 struct GroupedSetup {
   GroupedCase c;
+  GemmKind kind;
   int64_t weight_rows;
   Layout layout;
   Guarded<float> x, weight, out;
   std::vector<int32_t> offsets, order;
   Tensor xt, offsets_t, order_t, wt, ot;
 
-  GroupedSetup(const GroupedCase& c, DType dtype)
+  GroupedSetup(const GroupedCase& c, const GemmKind& kind)
       : c(c),
+        kind(kind),
         weight_rows(c.swiglu ? 2 * c.columns : c.columns),
         layout(c.swiglu ? Layout::kGateUpPanels : Layout::kPanels),
         x((c.gather ? 1 : c.top_k) * c.tokens * c.inputs),
-        weight(c.experts * cpu::panel_count(layout, weight_rows) * cpu::panel_bytes(dtype, c.inputs) / 4),
+        weight(c.experts * cpu::panel_count(layout, weight_rows) * cpu::panel_bytes(kind.dtype, c.inputs) / 4),
         out(c.tokens * c.top_k * c.columns) {
     fill(x.data(), x.size(), 3);
-    fill_panels(weight.data(), dtype, layout, c.experts, weight_rows, c.inputs, 4, 1.0f);
+    fill_panels(weight.data(), kind.dtype, layout, c.experts, weight_rows, c.inputs, 4, 1.0f);
     route();
     xt = c.gather ? tensor(x.data(), DType::kF32, {c.tokens, c.inputs})
                   : tensor(x.data(), DType::kF32, {c.tokens, c.top_k, c.inputs});
     offsets_t = tensor(offsets.data(), DType::kI32, {c.experts + 1});
     order_t = tensor(order.data(), DType::kI32, {c.tokens, c.top_k});
-    wt = tensor(weight.data(), dtype, {c.experts, weight_rows, c.inputs}, layout);
+    wt = tensor(weight.data(), kind.dtype, {c.experts, weight_rows, c.inputs}, layout);
     ot = tensor(out.data(), DType::kF32, {c.tokens, c.top_k, c.columns});
   }
 
@@ -80,12 +82,13 @@ struct GroupedSetup {
             &wt,
             &ot,
             c.input_scale,
-            c.swiglu ? Activation::kSwiglu : Activation::kNone};
+            c.swiglu ? Activation::kSwiglu : Activation::kNone,
+            kind.may_round_x};
   }
 };
 
-static std::string describe(const Isa& isa, DType dtype, const GroupedCase& c) {
-  return std::string(isa.name) + " " + dtype_name(dtype) + " T=" + std::to_string(c.tokens) + " K=" + std::to_string(c.top_k) +
+static std::string describe(const Isa& isa, const GemmKind& kind, const GroupedCase& c) {
+  return std::string(isa.name) + " " + kind.name() + " T=" + std::to_string(c.tokens) + " K=" + std::to_string(c.top_k) +
          " N=" + std::to_string(c.experts) + " I=" + std::to_string(c.inputs) + " F=" + std::to_string(c.columns) + ": ";
 }
 
@@ -116,26 +119,26 @@ static std::vector<float> alone(const Isa& isa, ThreadPool& pool, GroupedSetup& 
 MOEPP_TEST(grouped_gemm_matches_reference) {
   ThreadPool one(1), two(2);
   for (const Isa& isa : cpu::available_isas()) {
-    for (DType dtype : {DType::kF32, DType::kBf16, DType::kI8, DType::kI4}) {
+    for (const GemmKind& kind : kGemmKinds) {
       for (const GroupedCase& c : kCases) {
-        GroupedSetup setup(c, dtype);
+        GroupedSetup setup(c, kind);
         const GroupedGemmArgs args = setup.args();
         isa.kernels->grouped_gemm(args, one);
         EXPECT(setup.out.margins_intact());
         EXPECT_MESSAGE(setup.out.poisoned(setup.rows() * c.columns, setup.out.size()),
-                       describe(isa, dtype, c) + "rows past the last expert were written");
+                       describe(isa, kind, c) + "rows past the last expert were written");
         const int64_t few = c.inputs > 1000 ? 12 : 40;
-        const std::string wrong = check_grouped_gemm(args, sample(setup.rows(), few), sample(c.columns, few));
-        EXPECT_MESSAGE(wrong.empty(), describe(isa, dtype, c) + wrong);
+        const std::string wrong = check_grouped_gemm(args, sample(setup.rows(), few), sample(c.columns, few), kind.inputs(isa));
+        EXPECT_MESSAGE(wrong.empty(), describe(isa, kind, c) + wrong);
 
         const std::vector<float> before(setup.out.data(), setup.out.data() + setup.out.size());
         isa.kernels->grouped_gemm(args, two);
         EXPECT_MESSAGE(same_bits(before.data(), setup.out.data(), before.size() * 4),
-                       describe(isa, dtype, c) + "two threads differ");
+                       describe(isa, kind, c) + "two threads differ");
         for (int64_t r : sample(setup.rows(), 25)) {
           const std::vector<float> row = alone(isa, one, setup, r);
           EXPECT_MESSAGE(same_bits(row.data(), setup.out.data() + r * c.columns, row.size() * 4),
-                         describe(isa, dtype, c) + "row " + std::to_string(r) + " alone differs");
+                         describe(isa, kind, c) + "row " + std::to_string(r) + " alone differs");
         }
       }
     }
@@ -145,16 +148,16 @@ MOEPP_TEST(grouped_gemm_matches_reference) {
 MOEPP_TEST(grouped_gemm_has_the_same_bits_with_many_threads) {
   ThreadPool one(1), five(5), sixteen(16);
   for (const Isa& isa : cpu::available_isas()) {
-    for (DType dtype : {DType::kF32, DType::kBf16, DType::kI8, DType::kI4}) {
+    for (const GemmKind& kind : kGemmKinds) {
       for (const GroupedCase& c : {kCases[4], kCases[8], kCases[10], kCases[11]}) {
-        GroupedSetup setup(c, dtype);
+        GroupedSetup setup(c, kind);
         isa.kernels->grouped_gemm(setup.args(), one);
         const std::vector<float> expected(setup.out.data(), setup.out.data() + setup.rows() * c.columns);
         for (ThreadPool* pool : {&five, &sixteen}) {
           fill(setup.out.data(), setup.out.size(), 5);
           isa.kernels->grouped_gemm(setup.args(), *pool);
           EXPECT_MESSAGE(same_bits(expected.data(), setup.out.data(), expected.size() * 4),
-                         describe(isa, dtype, c) + std::to_string(pool->threads()) + " threads differ");
+                         describe(isa, kind, c) + std::to_string(pool->threads()) + " threads differ");
         }
       }
     }
@@ -164,8 +167,8 @@ MOEPP_TEST(grouped_gemm_has_the_same_bits_with_many_threads) {
 MOEPP_TEST(grouped_gemm_keeps_rows_apart) {
   ThreadPool two(2);
   for (const Isa& isa : cpu::available_isas()) {
-    for (DType dtype : {DType::kF32, DType::kBf16, DType::kI8, DType::kI4}) {
-      GroupedSetup setup({60, 1, 4, 61, 37, true, true, 1.0f, 1.0}, dtype);
+    for (const GemmKind& kind : kGemmKinds) {
+      GroupedSetup setup({60, 1, 4, 61, 37, true, true, 1.0f, 1.0}, kind);
       const GroupedGemmArgs args = setup.args();
       isa.kernels->grouped_gemm(args, two);
       const std::vector<float> before(setup.out.data(), setup.out.data() + setup.out.size());
@@ -175,7 +178,7 @@ MOEPP_TEST(grouped_gemm_keeps_rows_apart) {
       for (int64_t r = 0; r < setup.rows(); r++) {
         const int32_t token = setup.order[static_cast<size_t>(r)];
         if (token == 7 || token == 20) {
-          const std::string wrong = check_grouped_gemm(args, {r}, sample(37, 37));
+          const std::string wrong = check_grouped_gemm(args, {r}, sample(37, 37), kind.inputs(isa));
           EXPECT_MESSAGE(wrong.empty(), wrong);
         } else {
           EXPECT(same_bits(before.data() + r * 37, setup.out.data() + r * 37, 37 * 4));

@@ -91,7 +91,7 @@ std::string check_rope_store(const RopeStoreArgs& args, const Tokens& tokens) {
 }
 
 AttentionErrors cpu_attention_errors(const cpu::Isa& isa, DType cache) {
-  const bool rounds = isa.rounds_attention && cache == DType::kBf16;
+  const bool rounds = isa.multiplies_pairs && cache == DType::kBf16;
   return {0, rounds ? kBf16Roundoff : 0.0, rounds ? kBf16Roundoff : 0.0};
 }
 

@@ -104,7 +104,8 @@ static Bounded dot(const float* x, const Tensor& weight, int64_t group, int64_t 
   const int64_t count = weight.shape[weight.rank - 1];
   double sum = 0.0, magnitude = 0.0;
   for (int64_t k = 0; k < count; k++) {
-    const double product = static_cast<double>(x[k]) * panel_element(weight, group, row, k);
+    const float input = inputs == Inputs::kRounded ? bf16_to_f32(f32_to_bf16(x[k])) : x[k];
+    const double product = static_cast<double>(input) * panel_element(weight, group, row, k);
     sum += product;
     magnitude += std::abs(product);
   }

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "compare.h"
+#include "cpu/isa/isa.h"
 #include "ops.h"
 
 namespace moepp::test {
@@ -18,8 +19,19 @@ struct QuantisedInputs {
 };
 QuantisedInputs quantise_inputs(const float* x, int64_t count);
 
-// How a product with int8 or int4 weights takes its activations: a CPU quantises them, a GPU does not.
-enum class Inputs { kQuantised, kExact };
+// How a product takes its activations. As its op asks: a CPU quantises them for int8 and int4 weights, and with kRounded it
+// rounds them to bf16 for bf16 weights whose op lets it; a GPU takes them exactly.
+enum class Inputs { kQuantised, kRounded, kExact };
+
+// The kinds of products that linear and grouped_gemm are tested with: a weight's type, and whether the op lets x be rounded.
+struct GemmKind {
+  DType dtype;
+  bool may_round_x = false;
+
+  Inputs inputs(const cpu::Isa& isa) const { return may_round_x && isa.multiplies_pairs ? Inputs::kRounded : Inputs::kQuantised; }
+  std::string name() const { return std::string(dtype_name(dtype)) + (may_round_x ? ", x may be rounded," : ""); }
+};
+constexpr GemmKind kGemmKinds[] = {{DType::kF32}, {DType::kBf16}, {DType::kBf16, true}, {DType::kI8}, {DType::kI4}};
 
 Bounded linear_element(const LinearArgs& args, int64_t t, int64_t n, Inputs inputs = Inputs::kQuantised);
 // r < expert_offsets[N].

@@ -55,7 +55,7 @@ class SmallModel {
     buffer("last", DType::kF32, {kRows, h});
     op("gather_rows", "gather", {{"x", y}, {"rows", "rows"}, {"out", "last"}});
     buffer("logits", DType::kF32, {kRows, kVocabulary});
-    op("linear", "head", {{"x", "last"}, {"weight", "table"}, {"out", "logits"}}, {{"activation", 0}});
+    op("linear", "head", {{"x", "last"}, {"weight", "table"}, {"out", "logits"}}, {{"activation", 0}, {"may_round_x", 0}});
     spec.outputs = {"logits"};
   }
 
@@ -72,7 +72,8 @@ class SmallModel {
       return name + layer;
     };
     const std::string mixed = made("mixed", DType::kF32, {kTokens, h});
-    op("linear", "linear" + layer, {{"x", in_y}, {"weight", weight("w" + layer, {h, h})}, {"out", mixed}}, {{"activation", 1}});
+    op("linear", "linear" + layer, {{"x", in_y}, {"weight", weight("w" + layer, {h, h})}, {"out", mixed}},
+       {{"activation", 1}, {"may_round_x", 0}});
     const std::string sum = made("sum", DType::kF32, {kTokens, h}), z = made("z", DType::kF32, {kTokens, h});
     std::map<std::string, std::string> router = {{"router", weight("router" + layer, {kExperts, h})},
                                                  {"constant_router", weight("constant_router" + layer, {4, h})},
@@ -112,13 +113,13 @@ class SmallModel {
         {"token_order", "order" + layer},
         {"weight", weight("gate_up" + layer, {kFfnExperts, 2 * kFfn, h})},
         {"out", up}},
-       {{"input_scale", 2}, {"activation", 2}});
+       {{"input_scale", 2}, {"activation", 2}, {"may_round_x", 0}});
     op("grouped_gemm", "down" + layer,
        {{"x", up},
         {"expert_offsets", "offsets" + layer},
         {"weight", weight("down_proj" + layer, {kFfnExperts, h, kFfn})},
         {"out", down}},
-       {{"input_scale", 1}, {"activation", 0}});
+       {{"input_scale", 1}, {"activation", 0}, {"may_round_x", 0}});
     const std::string out = made("next", DType::kF32, {kTokens, h});
     op("combine", "combine" + layer,
        {{"residual", sum},

@@ -93,7 +93,7 @@ interface Quality {
 
 t.test('quality on held-out text', async t => {
   const script = join(root, 'bench', 'quality.mjs')
-  const args = [script, '--windows=64', '--dtypes=bfloat16,int8,int4']
+  const args = [script, '--windows=64', '--dtypes=bfloat16,rounded,int8,int4']
   const output = execFileSync(process.execPath, args, {
     encoding: 'utf8',
     env: { ...process.env, NODE_OPTIONS: '' },
@@ -106,6 +106,12 @@ t.test('quality on held-out text', async t => {
   t.ok(of('float32').meanDivergence < 1e-12)
   // The checkpoint is bf16. AMX adds up in another order than f32 weights are, which may turn a close choice of experts.
   t.ok(Math.abs(change(of('bfloat16'))) < 1e-5, `bfloat16: perplexity changes by ${change(of('bfloat16'))}`)
+  // Rounded activations and a bf16 cache: a sixteenth of int8's error in each element.
+  t.ok(Math.abs(change(of('rounded'))) < 0.001, `rounded: perplexity changes by ${change(of('rounded'))}`)
+  t.ok(
+    of('rounded').meanDivergence < of('int8').meanDivergence,
+    `rounded: KL ${of('rounded').meanDivergence}`,
+  )
   t.ok(Math.abs(change(of('int8'))) < 0.001, `int8: perplexity changes by ${change(of('int8'))}`)
   t.ok(of('int8').meanDivergence < 0.002, `int8: KL ${of('int8').meanDivergence}`)
   // int4 has no target; ten times int8's error is what a wrong scale or a swapped half would exceed by far.

@@ -20,7 +20,7 @@ function linear(weight: WeightSpec): ProgramSpec {
         op: 'linear',
         label: 'linear',
         tensors: { x: 'x', weight: weight.name, out: 'y' },
-        attributes: { activation: 0 },
+        attributes: { activation: 0, may_round_x: 0 },
       },
     ],
     outputs: ['y'],

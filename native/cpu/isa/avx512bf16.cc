@@ -1,4 +1,5 @@
-// avx512vnni's kernels, but attention over a bf16 cache by vdpbf16ps: queries and weights are rounded to bf16, too.
+// avx512vnni's kernels, but by vdpbf16ps: attention over a bf16 cache, whose queries and weights are rounded to bf16, too, and
+// products with bf16 weights where an op lets x be rounded.
 //
 // Like isa.inl.h, this file uses no standard-library templates.
 #define MOEPP_ISA avx512bf16
@@ -9,6 +10,7 @@
 
 #include "../../kernels.h"
 #include "../kv_layout.h"
+#include "../panels.h"
 #include "../thread_pool.h"
 #include "isa.h"
 
@@ -17,11 +19,34 @@ namespace moepp::cpu::avx512bf16 {
 #include "../simd.h"
 
 #include "../kernels/attention.inl.h"
+#include "../kernels/gemm.inl.h"
+
+inline void run_any_gemm(const Gemm& gemm, ThreadPool& pool) {
+  run_gemm(gemm, pool);
+}
+
+#include "../kernels/grouped_gemm.inl.h"
+#include "../kernels/linear.inl.h"
+
+template <class Args>
+static bool rounds(const Args& args) {
+  return args.may_round_x && args.weight->dtype == DType::kBf16;
+}
+
+static void any_linear(const LinearArgs& args, Queue& queue) {
+  rounds(args) ? linear(args, queue) : avx512vnni::kernels().linear(args, queue);
+}
+
+static void any_grouped_gemm(const GroupedGemmArgs& args, Queue& queue) {
+  rounds(args) ? grouped_gemm(args, queue) : avx512vnni::kernels().grouped_gemm(args, queue);
+}
 
 const Kernels& kernels() {
   static const Kernels table = [] {
     Kernels changed = avx512vnni::kernels();
     changed.attention = &attention;
+    changed.linear = &any_linear;
+    changed.grouped_gemm = &any_grouped_gemm;
     return changed;
   }();
   return table;

@@ -41,8 +41,9 @@ double seconds_of(const Call& call) {
 // One linear with weights of a dtype, [kOutputs, kInputs] in panels.
 class Product {
  public:
-  explicit Product(DType dtype)
-      : weight_bytes_(panel_count(Layout::kPanels, kOutputs) * panel_bytes(dtype, kInputs)),
+  Product(DType dtype, bool may_round_x)
+      : may_round_x_(may_round_x),
+        weight_bytes_(panel_count(Layout::kPanels, kOutputs) * panel_bytes(dtype, kInputs)),
         weight_(static_cast<std::byte*>(allocate_pages(weight_bytes_))) {
     if (weight_ != nullptr && dtype == DType::kBf16) {  // zeros are as good for integers
       const uint16_t value = 0x3c24;                    // 0.01
@@ -71,13 +72,14 @@ class Product {
  private:
   double seconds(const Isa& isa, int64_t rows) {
     x_.shape[0] = out_.shape[0] = rows;
-    const LinearArgs args = {&x_, &w_, &out_, Activation::kNone};
+    const LinearArgs args = {&x_, &w_, &out_, Activation::kNone, may_round_x_};
     return seconds_of([&] { isa.kernels->linear(args, pool_); });
   }
 
   ThreadPool pool_{1};
   std::vector<float> x_values_ = std::vector<float>(static_cast<size_t>(kPrefillRows * kInputs), 0.5f);
   std::vector<float> out_values_ = std::vector<float>(static_cast<size_t>(kPrefillRows * kOutputs));
+  bool may_round_x_;
   int64_t weight_bytes_;
   std::byte* weight_;
   Tensor x_, w_, out_;
@@ -120,18 +122,21 @@ class BriefAttention {
   Tensor q_, out_, positions_tensor_, starts_tensor_, table_tensor_;
 };
 
-const Isa* measure(DType dtype) {
+const Isa* measure(DType dtype, bool may_round_x = false) {
   const std::vector<Isa>& isas = available_isas();
   const Isa* best = &isas.front();
   if (isas.size() <= 2) return best;  // scalar is no rival
-  Product product(dtype);
+  Product product(dtype, may_round_x);
   if (!product.has_memory()) return best;
   BriefAttention attention;
-  // Quantised models alone have a bf16 cache unless one is asked for.
-  const auto cost_of = [&](const Isa& isa) { return product.cost(isa) * (is_quantised(dtype) ? attention.seconds(isa) : 1.0); };
+  const bool bf16_cache = is_quantised(dtype) || may_round_x;
+  const auto cost_of = [&](const Isa& isa) { return product.cost(isa) * (bf16_cache ? attention.seconds(isa) : 1.0); };
   double best_cost = cost_of(*best);
   for (size_t i = 1; i + 1 < isas.size(); i++) {
     const double cost = cost_of(isas[i]);
+    if (cost * kMargin >= best_cost) continue;
+    // Other work may have had the core while the best before was measured.
+    best_cost = std::min(best_cost, cost_of(*best));
     if (cost * kMargin >= best_cost) continue;
     best = &isas[i];
     best_cost = cost;
@@ -141,9 +146,13 @@ const Isa* measure(DType dtype) {
 
 }  // namespace
 
-const Isa& fastest_isa(DType weights) {
+const Isa& fastest_isa(DType weights, bool may_round_x) {
   if (is_quantised(weights)) {
     static const Isa* const fastest = measure(DType::kI8);  // int4 weights use the same instructions
+    return *fastest;
+  }
+  if (may_round_x) {
+    static const Isa* const fastest = measure(DType::kBf16, true);
     return *fastest;
   }
   static const Isa* const fastest = measure(DType::kBf16);

@@ -40,14 +40,17 @@ const Kernels& kernels();
 struct Isa {
   const char* name;  // "scalar", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512bf16", "amx", "neon", "neondot"
   const Kernels* kernels;
-  bool rounds_attention = false;  // over a bf16 cache, queries and the keys' weights are rounded to bf16
+  // Multiplies pairs of bf16: over a bf16 cache, queries and the keys' weights are rounded to bf16, and with bf16 weights, x
+  // where an op lets it (ops.h).
+  bool multiplies_pairs = false;
 };
 
 // The sets that this processor can run, as a rule best first; "scalar" is always last.
 const std::vector<Isa>& available_isas();
 
-// The one whose products, and for int8 and int4 attention, are fastest here with weights of a dtype, by a measurement of some
-// milliseconds at the first call: one for int8 and int4, one for f32 and bf16.
-const Isa& fastest_isa(DType weights = DType::kBf16);
+// The one whose products, and for a bf16 cache attention, are fastest here with weights of a dtype, by a measurement of some
+// milliseconds at the first call: one for int8 and int4; one for f32 and bf16; one for bf16 weights whose ops may round x. int8,
+// int4 and the last are taken to have a bf16 cache.
+const Isa& fastest_isa(DType weights = DType::kBf16, bool may_round_x = false);
 
 }  // namespace moepp::cpu

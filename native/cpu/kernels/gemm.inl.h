@@ -2,10 +2,11 @@
 //
 // Every element of the output is one chain of f32 fma over k = 0, 1, 2 ..., whatever the number of rows, the tile it lies in,
 // the thread that computes it or the path taken. So a token's row has the same bits in prefill, in decode and in any batch.
-// bf16 weights are widened exactly, in registers: one shift or mask per vector, which hides behind the fma.
+// bf16 weights are widened exactly, in registers: one shift or mask per vector, which hides behind the fma. Where an op lets x be
+// rounded (ops.h) and the set has vdpbf16ps, x is rounded to bf16 instead, and the chain is over pairs of k, two products each.
 //
 // Two paths:
-//   few rows   (decode) the weights are streamed once, straight from memory; x is read where it lies
+//   few rows   (decode) the weights are streamed once, straight from memory; x is read where it lies, or rounded first
 //   many rows  x is packed into blocks of rows, [k][rows of the block], so that a tile reads it as one stream; each panel then
 //              meets all blocks while it is in L2, and the next panel is prefetched meanwhile
 
@@ -39,12 +40,54 @@ struct Gemm {
   int64_t columns;
   float scale;  // multiplies the sums
   Activation activation;
+  bool may_round_x;
   // Derived once per call.
+  bool round_x;        // to bf16
   int64_t chunk_rows;  // rows that one task takes at most
   Guided few, many;    // panels that one task takes on either path
 
   const float* row(int64_t r) const { return x + (order != nullptr ? order[r] / order_divisor : r) * k; }
 };
+
+// Two consecutive k of one row, bf16: of weights, or of x rounded. A panel of bf16 weights [K/2][32][2] is one of f32's form,
+// [K/2][32], of such pairs.
+struct Pair {
+  uint16_t even, odd;
+};
+
+template <class Weight>
+constexpr int kElementK = 1;  // k of one element
+template <>
+constexpr int kElementK<Pair> = 2;
+
+template <class Weight>
+inline int64_t elements(int64_t k) {
+  return (k + kElementK<Weight> - 1) / kElementK<Weight>;
+}
+
+// How much of x meets an element of weights, and how.
+template <class Weight>
+struct Factor {
+  using Type = float;
+  static Vf spread(float x) { return set1(x); }
+  static Vf multiply_add(Vf factor, Vf weights, Vf sum) { return fma(factor, weights, sum); }
+};
+#if defined(__AVX512BF16__)
+template <>
+struct Factor<Pair> {
+  using Type = Pair;
+  static Vf spread(Pair x) {
+    int32_t bits;
+    __builtin_memcpy(&bits, &x, 4);
+    return {_mm512_castsi512_ps(_mm512_set1_epi32(bits))};
+  }
+  // The odd product is added first, then the even one, each rounded once; what is below 2^-126 counts as zero.
+  static Vf multiply_add(Vf factor, Vf weights, Vf sum) {
+    __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum.v) : "v"(factor.v), "v"(weights.v));
+    return sum;
+  }
+};
+#endif
 
 // Where a tile finds x[row i][k].
 template <int kRows>
@@ -52,13 +95,14 @@ struct RowsInPlace {
   const float* row[kRows];
   float at(int i, int64_t k) const { return row[i][k]; }
 };
-template <int kRows>
+template <int kRows, class Element>
 struct RowsPacked {
-  const float* block;
-  float at(int i, int64_t k) const { return block[k * kRows + i]; }
+  const Element* block;
+  Element at(int i, int64_t k) const { return block[k * kRows + i]; }
 };
 
-// One step is what one vector load of weights covers: one k of f32, two of bf16. Both are 32 times as many elements of a panel.
+// One step is what one vector load of weights covers: one element of f32 or of pairs, two of bf16. All are 32 times as many
+// elements of a panel.
 template <class Weight>
 constexpr int kStep = sizeof(Weight) == 2 ? 2 : 1;
 
@@ -67,10 +111,10 @@ inline const Weight* vector_of(const Weight* w, int64_t panel_stride, int v) {
   return w + v / kPanelVectors * panel_stride + v % kPanelVectors * kLanes * kStep<Weight>;
 }
 
-// Vector v of the step's k number s.
-template <int kVectors>
-inline Vf weights_at(const float* w, int64_t panel_stride, int v, int) {
-  return load(vector_of<kVectors>(w, panel_stride, v));
+// Vector v of the step's element number s.
+template <int kVectors, class Weight>
+inline Vf weights_at(const Weight* w, int64_t panel_stride, int v, int) {
+  return load(reinterpret_cast<const float*>(vector_of<kVectors>(w, panel_stride, v)));
 }
 template <int kVectors>
 inline Vf weights_at(const uint16_t* w, int64_t panel_stride, int v, int s) {
@@ -79,14 +123,14 @@ inline Vf weights_at(const uint16_t* w, int64_t panel_stride, int v, int s) {
   return s == 0 ? even : odd;
 }
 
-// sum[i][v] += x[i] * w[v] for one k.
+// sum[i][v] += x[i] * w[v] for one element's k.
 template <int kRows, int kVectors, class X, class Weight>
 inline void multiply_k(const X& x, int64_t k, const Weight* w, int64_t panel_stride, int s, Vf (&sum)[kRows][kVectors]) {
   Vf b[kVectors];
   MOEPP_UNROLL for (int v = 0; v < kVectors; v++) b[v] = weights_at<kVectors>(w, panel_stride, v, s);
   MOEPP_UNROLL for (int i = 0; i < kRows; i++) {
-    const Vf a = set1(x.at(i, k + s));
-    MOEPP_UNROLL for (int v = 0; v < kVectors; v++) sum[i][v] = fma(a, b[v], sum[i][v]);
+    const Vf a = Factor<Weight>::spread(x.at(i, k + s));
+    MOEPP_UNROLL for (int v = 0; v < kVectors; v++) sum[i][v] = Factor<Weight>::multiply_add(a, b[v], sum[i][v]);
     MOEPP_UNROLL for (int v = 0; v < kVectors; v++) keep_in_register(sum[i][v]);
   }
 }
@@ -99,7 +143,10 @@ struct Prefetch {
 constexpr int64_t kStreamAhead = 4096;  // bytes
 // A loop that multiplies each line with few rows reads ahead of itself, and the processor's prefetchers follow it: they only want
 // to be told of the next page of memory in time. Fetching every line into the first level takes the buffers that they need.
+template <class Weight>
 constexpr int kLightRows = 4;
+template <>
+constexpr int kLightRows<Pair> = 6;
 constexpr int64_t kSparse = 1024;  // bytes from one line that such a loop fetches, into the second level, to the next
 
 // tile[i][.] = sum over k of x[i][k] * w[k][.], kVectors vectors wide. `w` may start inside a panel; past a panel's end the
@@ -125,7 +172,7 @@ __attribute__((noinline)) void multiply(const X x, const Weight* w, int64_t pane
       MOEPP_UNROLL for (int v = 0; v < kVectors; v += kPanelVectors) {
         const char* line =
             reinterpret_cast<const char*>(vector_of<kVectors>(w, panel_stride, v)) + (k < last ? kStreamAhead : beyond);
-        if (kRows > kLightRows) {
+        if (kRows > kLightRows<Weight>) {
           __builtin_prefetch(line);
           __builtin_prefetch(line + 64);
         } else if (k / step % (kSparse / (kPanelRows * 4)) == 0) {
@@ -205,8 +252,8 @@ inline void multiply_panels(const Gemm& gemm, const X& x, int64_t r, const Weigh
   for (; p + at_once <= panels; p += at_once) {
     for (int v = 0; v < wide; v += kVectors) {
       const Prefetch part = {prefetch.next + p * bytes + prefetch.bytes * v / wide, prefetch.bytes * kVectors / wide};
-      multiply<kRows, kVectors, kStream>(x, w + p * panel_stride + v * kLanes * kStep<Weight>, panel_stride, gemm.k, part,
-                                         tile + v * kLanes, wide * kLanes);
+      multiply<kRows, kVectors, kStream>(x, w + p * panel_stride + v * kLanes * kStep<Weight>, panel_stride,
+                                         elements<Weight>(gemm.k), part, tile + v * kLanes, wide * kLanes);
     }
     for (int i = 0; i < kRows; i++) {
       for (int j = 0; j < at_once; j++) finish_row(gemm, tile + (i * at_once + j) * kPanelRows, r + i, panel + p + j);
@@ -219,43 +266,12 @@ inline void multiply_panels(const Gemm& gemm, const X& x, int64_t r, const Weigh
   }
 }
 
-// Vectors of a few-rows tile: as many as leave registers for the weights and x, at most two panels.
-constexpr int few_rows_vectors(int rows) {
-  int vectors = 1;
-  while (vectors < 2 * kPanelVectors && 2 * vectors * (rows + 1) + 2 <= kRegisters) vectors *= 2;
-  return vectors;
-}
-
-template <int kRows, class Weight>
-inline void few_rows(const Gemm& gemm, int64_t r, int64_t rows, const Weight* w, int64_t panel, int64_t panels) {
-  if (rows == kRows) {
-    RowsInPlace<kRows> x;
-    for (int i = 0; i < kRows; i++) x.row[i] = gemm.row(r + i);
-    // A panel that takes several passes comes from memory in the first only: so each pass prefetches its share of the next panel.
-    constexpr int vectors = few_rows_vectors(kRows);
-    const int64_t bytes = panel_bytes(gemm.dtype, gemm.k);
-    const Prefetch prefetch = {reinterpret_cast<const char*>(w) + bytes, bytes};
-    multiply_panels<kRows, vectors, vectors >= kPanelVectors>(gemm, x, r, w, panel, panels, prefetch);
-  } else if constexpr (kRows > 1) {
-    few_rows<kRows - 1>(gemm, r, rows, w, panel, panels);
-  }
-}
-
-template <int kRows, class Weight>
-inline void packed_block(const Gemm& gemm, const float* block, int64_t r, int64_t rows, const Weight* w, int64_t panel,
-                         Prefetch prefetch) {
-  if (rows == kRows) {
-    multiply_panels<kRows, kTileVectors, false>(gemm, RowsPacked<kRows>{block}, r, w, panel, 1, prefetch);
-  } else if constexpr (kRows > kTileRows / 2) {  // blocks are as even as can be: none is smaller
-    packed_block<kRows - 1>(gemm, block, r, rows, w, panel, prefetch);
-  }
-}
-
 // Part `part` of `parts` of [0, n), as even as can be.
 inline int64_t split(int64_t n, int64_t part, int64_t parts) {
   return n * part / parts;
 }
 
+// Rows [r, r + rows) as [k][rows].
 inline void pack_rows(const Gemm& gemm, int64_t r, int64_t rows, float* block) {
   constexpr int64_t kLine = 16;  // floats of one cache line
   const float* row[kTileRows];
@@ -268,12 +284,70 @@ inline void pack_rows(const Gemm& gemm, int64_t r, int64_t rows, float* block) {
   }
 }
 
+// The same as pairs, rounded; [k/2][rows].
+inline void pack_rows(const Gemm& gemm, int64_t r, int64_t rows, Pair* block) {
+  for (int64_t k = 0; k < gemm.k; k += kLanes) {
+    const int count = static_cast<int>(k + kLanes < gemm.k ? kLanes : gemm.k - k);
+    for (int64_t i = 0; i < rows; i++) {
+      Pair pairs[kLanes / 2] = {};
+      store_bf16_n(reinterpret_cast<uint16_t*>(pairs), load_n(gemm.row(r + i) + k, count), count);
+      for (int64_t j = 0; j < (count + 1) / 2; j++) block[(k / 2 + j) * rows + i] = pairs[j];
+    }
+  }
+}
+
+// Vectors of a few-rows tile: as many as leave registers for the weights and x, at most two panels.
+constexpr int few_rows_vectors(int rows) {
+  int vectors = 1;
+  while (vectors < 2 * kPanelVectors && 2 * vectors * (rows + 1) + 2 <= kRegisters) vectors *= 2;
+  return vectors;
+}
+
+template <int kRows>
+inline RowsInPlace<kRows> few_rows_of(const Gemm& gemm, int64_t r, float*) {
+  RowsInPlace<kRows> x;
+  for (int i = 0; i < kRows; i++) x.row[i] = gemm.row(r + i);
+  return x;
+}
+template <int kRows>
+inline RowsPacked<kRows, Pair> few_rows_of(const Gemm& gemm, int64_t r, Pair* scratch) {
+  pack_rows(gemm, r, kRows, scratch);
+  return {scratch};
+}
+
+template <int kRows, class Weight>
+inline void few_rows(const Gemm& gemm, int64_t r, int64_t rows, const Weight* w, int64_t panel, int64_t panels,
+                     typename Factor<Weight>::Type* scratch) {
+  if (rows == kRows) {
+    const auto x = few_rows_of<kRows>(gemm, r, scratch);
+    // A panel that takes several passes comes from memory in the first only: so each pass prefetches its share of the next panel.
+    constexpr int vectors = few_rows_vectors(kRows);
+    const int64_t bytes = panel_bytes(gemm.dtype, gemm.k);
+    const Prefetch prefetch = {reinterpret_cast<const char*>(w) + bytes, bytes};
+    multiply_panels<kRows, vectors, vectors >= kPanelVectors>(gemm, x, r, w, panel, panels, prefetch);
+  } else if constexpr (kRows > 1) {
+    few_rows<kRows - 1>(gemm, r, rows, w, panel, panels, scratch);
+  }
+}
+
+template <int kRows, class Weight>
+inline void packed_block(const Gemm& gemm, const typename Factor<Weight>::Type* block, int64_t r, int64_t rows, const Weight* w,
+                         int64_t panel, Prefetch prefetch) {
+  if (rows == kRows) {
+    const RowsPacked<kRows, typename Factor<Weight>::Type> x = {block};
+    multiply_panels<kRows, kTileVectors, false>(gemm, x, r, w, panel, 1, prefetch);
+  } else if constexpr (kRows > kTileRows / 2) {  // blocks are as even as can be: none is smaller
+    packed_block<kRows - 1>(gemm, block, r, rows, w, panel, prefetch);
+  }
+}
+
 template <class Weight>
-inline void many_rows(const Gemm& gemm, int64_t r, int64_t rows, const Weight* w, int64_t panel, int64_t panels, float* packed) {
-  const int64_t blocks = (rows + kTileRows - 1) / kTileRows;
+inline void many_rows(const Gemm& gemm, int64_t r, int64_t rows, const Weight* w, int64_t panel, int64_t panels,
+                      typename Factor<Weight>::Type* packed) {
+  const int64_t blocks = (rows + kTileRows - 1) / kTileRows, length = elements<Weight>(gemm.k);
   for (int64_t b = 0; b < blocks; b++) {
     const int64_t first = split(rows, b, blocks);
-    pack_rows(gemm, r + first, split(rows, b + 1, blocks) - first, packed + first * gemm.k);
+    pack_rows(gemm, r + first, split(rows, b + 1, blocks) - first, packed + first * length);
   }
   const int64_t bytes = panel_bytes(gemm.dtype, gemm.k);
   for (int64_t p = 0; p < panels; p++) {
@@ -281,7 +355,7 @@ inline void many_rows(const Gemm& gemm, int64_t r, int64_t rows, const Weight* w
     for (int64_t b = 0; b < blocks; b++) {
       const int64_t first = split(rows, b, blocks);
       const Prefetch prefetch = {here + bytes + bytes * b / blocks, bytes / blocks};
-      packed_block<kTileRows>(gemm, packed + first * gemm.k, r + first, split(rows, b + 1, blocks) - first,
+      packed_block<kTileRows>(gemm, packed + first * length, r + first, split(rows, b + 1, blocks) - first,
                               reinterpret_cast<const Weight*>(here), panel + p, prefetch);
     }
   }
@@ -329,12 +403,13 @@ inline GemmTask find_task(const Gemm& gemm, int64_t task) {
 }
 
 template <class Weight>
-inline void gemm_task(const Gemm& gemm, const GemmTask& task, float* scratch) {
+inline void gemm_task(const Gemm& gemm, const GemmTask& task, std::byte* scratch) {
   const Weight* w = reinterpret_cast<const Weight*>(task.w);
+  auto* packed = reinterpret_cast<typename Factor<Weight>::Type*>(scratch);
   if (task.rows <= kFewRows) {
-    few_rows<kFewRows>(gemm, task.r, task.rows, w, task.panel, task.panels);
+    few_rows<kFewRows>(gemm, task.r, task.rows, w, task.panel, task.panels, packed);
   } else {
-    many_rows(gemm, task.r, task.rows, w, task.panel, task.panels, scratch);
+    many_rows(gemm, task.r, task.rows, w, task.panel, task.panels, packed);
   }
 }
 
@@ -357,11 +432,19 @@ inline int64_t task_count(const Gemm& gemm) {
   return tasks;
 }
 
+#if defined(__AVX512BF16__)
+constexpr bool kMultipliesPairs = true;
+#else
+constexpr bool kMultipliesPairs = false;
+#endif
+static_assert(kMostRoundedInputs * 2 * kTileRows <= kPackedBytes, "a tile's rows fit a thread's scratch");
+
 // Fills in the derived fields and does the work.
 inline void run_gemm(Gemm gemm, ThreadPool& pool) {
   const int64_t threads = pool.threads(), rows = gemm.offsets[gemm.groups] - gemm.offsets[0];
   // Large chunks read the weights fewer times, small ones give every thread work.
-  const int64_t packable = kPackedBytes / (gemm.k > 0 ? gemm.k * 4 : 4);
+  gemm.round_x = kMultipliesPairs && gemm.may_round_x && gemm.dtype == DType::kBf16 && gemm.k <= kMostRoundedInputs;
+  const int64_t packable = kPackedBytes / (gemm.k > 0 ? gemm.k * (gemm.round_x ? 2 : 4) : 4);
   const int64_t fair = clamp((rows + threads - 1) / threads, 8 * kTileRows, kPackedBytes);
   gemm.chunk_rows = packable < kTileRows ? kFewRows : fair < packable ? fair : packable;
   gemm.few = streamed_ranges(gemm.panels, threads, panel_bytes(gemm.dtype, gemm.k));
@@ -370,12 +453,15 @@ inline void run_gemm(Gemm gemm, ThreadPool& pool) {
   gemm.many = even_ranges(gemm.panels, threads, clamp(panels / (threads * 8), clamp(panels / threads, 1, 16), 64));
   const int64_t tasks = task_count(gemm);
   pool.parallel_for(tasks, [&gemm, &pool](int64_t task, int thread) {
-    float* scratch = reinterpret_cast<float*>(pool.scratch(thread));
     const GemmTask found = find_task(gemm, task);
     if (gemm.dtype == DType::kF32) {
-      gemm_task<float>(gemm, found, scratch);
+      gemm_task<float>(gemm, found, pool.scratch(thread));
+#if defined(__AVX512BF16__)
+    } else if (gemm.round_x) {
+      gemm_task<Pair>(gemm, found, pool.scratch(thread));
+#endif
     } else {
-      gemm_task<uint16_t>(gemm, found, scratch);
+      gemm_task<uint16_t>(gemm, found, pool.scratch(thread));
     }
   });
 }
