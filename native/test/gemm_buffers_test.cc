@@ -66,7 +66,7 @@ MOEPP_TEST(linear_stays_within_its_buffers) {
             Tensor ot = tensor(out.data(), DType::kF32, {tokens, outputs});
             const LinearArgs args = {&xt, &wt, &ot, Activation::kNone, kind.may_round_x};
             isa.kernels->linear(args, two);
-            const std::string wrong = check_linear(args, sample(tokens, 2), sample(outputs, 2), kind.inputs(isa));
+            const std::string wrong = check_linear(args, sample(tokens, 2), sample(outputs, 2), kind.inputs(isa, inputs));
             EXPECT_MESSAGE(wrong.empty() && out.intact(), std::string(isa.name) + " " + kind.name() + ": " + wrong);
           }
         }

@@ -66,7 +66,7 @@ struct LinearSetup {
   }
   LinearArgs args(Activation activation) { return {&xt, &wt, &ot, activation, kind.may_round_x}; }
   std::string check(const Isa& isa, const LinearArgs& args, int64_t rows, int64_t columns) const {
-    return check_linear(args, sample(args.x->shape[0], rows), sample(shape.outputs, columns), kind.inputs(isa));
+    return check_linear(args, sample(args.x->shape[0], rows), sample(shape.outputs, columns), kind.inputs(isa, shape.inputs));
   }
 };
 
@@ -146,7 +146,7 @@ MOEPP_TEST(linear_keeps_rows_apart) {
         isa.kernels->linear(args, two);
         for (int64_t t = 0; t < tokens; t++) {
           if (t == bad || t == bad + 1) {
-            const std::string wrong = check_linear(args, {t}, sample(75, 75), kind.inputs(isa));
+            const std::string wrong = check_linear(args, {t}, sample(75, 75), kind.inputs(isa, 61));
             EXPECT_MESSAGE(wrong.empty(), wrong);
           } else {
             EXPECT(same_bits(before.data() + t * 75, setup.out.data() + t * 75, 75 * 4));

@@ -128,7 +128,8 @@ MOEPP_TEST(grouped_gemm_matches_reference) {
         EXPECT_MESSAGE(setup.out.poisoned(setup.rows() * c.columns, setup.out.size()),
                        describe(isa, kind, c) + "rows past the last expert were written");
         const int64_t few = c.inputs > 1000 ? 12 : 40;
-        const std::string wrong = check_grouped_gemm(args, sample(setup.rows(), few), sample(c.columns, few), kind.inputs(isa));
+        const std::string wrong =
+            check_grouped_gemm(args, sample(setup.rows(), few), sample(c.columns, few), kind.inputs(isa, c.inputs));
         EXPECT_MESSAGE(wrong.empty(), describe(isa, kind, c) + wrong);
 
         const std::vector<float> before(setup.out.data(), setup.out.data() + setup.out.size());
@@ -178,7 +179,7 @@ MOEPP_TEST(grouped_gemm_keeps_rows_apart) {
       for (int64_t r = 0; r < setup.rows(); r++) {
         const int32_t token = setup.order[static_cast<size_t>(r)];
         if (token == 7 || token == 20) {
-          const std::string wrong = check_grouped_gemm(args, {r}, sample(37, 37), kind.inputs(isa));
+          const std::string wrong = check_grouped_gemm(args, {r}, sample(37, 37), kind.inputs(isa, 61));
           EXPECT_MESSAGE(wrong.empty(), wrong);
         } else {
           EXPECT(same_bits(before.data() + r * 37, setup.out.data() + r * 37, 37 * 4));

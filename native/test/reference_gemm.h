@@ -28,7 +28,10 @@ struct GemmKind {
   DType dtype;
   bool may_round_x = false;
 
-  Inputs inputs(const cpu::Isa& isa) const { return may_round_x && isa.multiplies_pairs ? Inputs::kRounded : Inputs::kQuantised; }
+  // Of k inputs.
+  Inputs inputs(const cpu::Isa& isa, int64_t k) const {
+    return may_round_x && isa.multiplies_pairs && k <= kMostRoundedInputs ? Inputs::kRounded : Inputs::kQuantised;
+  }
   std::string name() const { return std::string(dtype_name(dtype)) + (may_round_x ? ", x may be rounded," : ""); }
 };
 constexpr GemmKind kGemmKinds[] = {{DType::kF32}, {DType::kBf16}, {DType::kBf16, true}, {DType::kI8}, {DType::kI4}};

@@ -30,7 +30,8 @@ inline void run_any_gemm(const Gemm& gemm, ThreadPool& pool) {
 
 template <class Args>
 static bool rounds(const Args& args) {
-  return args.may_round_x && args.weight->dtype == DType::kBf16;
+  const Tensor& weight = *args.weight;
+  return args.may_round_x && weight.dtype == DType::kBf16 && weight.shape[weight.rank - 1] <= kMostRoundedInputs;
 }
 
 static void any_linear(const LinearArgs& args, Queue& queue) {

@@ -2,8 +2,8 @@
 //
 // Every element of the output is one chain of f32 fma over k = 0, 1, 2 ..., whatever the number of rows, the tile it lies in,
 // the thread that computes it or the path taken. So a token's row has the same bits in prefill, in decode and in any batch.
-// bf16 weights are widened exactly, in registers: one shift or mask per vector, which hides behind the fma. Where an op lets x be
-// rounded (ops.h) and the set has vdpbf16ps, x is rounded to bf16 instead, and the chain is over pairs of k, two products each.
+// bf16 weights are widened exactly, in registers: one shift or mask per vector, which hides behind the fma. In the set
+// avx512bf16 x is rounded to bf16 instead, where an op lets it be, and the chain is over pairs of k, two products each.
 //
 // Two paths:
 //   few rows   (decode) the weights are streamed once, straight from memory; x is read where it lies, or rounded first
@@ -40,9 +40,7 @@ struct Gemm {
   int64_t columns;
   float scale;  // multiplies the sums
   Activation activation;
-  bool may_round_x;
   // Derived once per call.
-  bool round_x;        // to bf16
   int64_t chunk_rows;  // rows that one task takes at most
   Guided few, many;    // panels that one task takes on either path
 
@@ -73,6 +71,9 @@ struct Factor {
   static Vf multiply_add(Vf factor, Vf weights, Vf sum) { return fma(factor, weights, sum); }
 };
 #if defined(__AVX512BF16__)
+constexpr bool kRoundsX = true;  // this set's GEMM is for bf16 weights and rounded x alone, all else is its base's
+static_assert(kMostRoundedInputs * 2 * kTileRows <= kPackedBytes, "a tile's rows fit a thread's scratch");
+
 template <>
 struct Factor<Pair> {
   using Type = Pair;
@@ -87,6 +88,8 @@ struct Factor<Pair> {
     return sum;
   }
 };
+#else
+constexpr bool kRoundsX = false;
 #endif
 
 // Where a tile finds x[row i][k].
@@ -432,19 +435,11 @@ inline int64_t task_count(const Gemm& gemm) {
   return tasks;
 }
 
-#if defined(__AVX512BF16__)
-constexpr bool kMultipliesPairs = true;
-#else
-constexpr bool kMultipliesPairs = false;
-#endif
-static_assert(kMostRoundedInputs * 2 * kTileRows <= kPackedBytes, "a tile's rows fit a thread's scratch");
-
 // Fills in the derived fields and does the work.
 inline void run_gemm(Gemm gemm, ThreadPool& pool) {
   const int64_t threads = pool.threads(), rows = gemm.offsets[gemm.groups] - gemm.offsets[0];
   // Large chunks read the weights fewer times, small ones give every thread work.
-  gemm.round_x = kMultipliesPairs && gemm.may_round_x && gemm.dtype == DType::kBf16 && gemm.k <= kMostRoundedInputs;
-  const int64_t packable = kPackedBytes / (gemm.k > 0 ? gemm.k * (gemm.round_x ? 2 : 4) : 4);
+  const int64_t packable = kPackedBytes / (gemm.k > 0 ? gemm.k * (kRoundsX ? 2 : 4) : 4);
   const int64_t fair = clamp((rows + threads - 1) / threads, 8 * kTileRows, kPackedBytes);
   gemm.chunk_rows = packable < kTileRows ? kFewRows : fair < packable ? fair : packable;
   gemm.few = streamed_ranges(gemm.panels, threads, panel_bytes(gemm.dtype, gemm.k));
@@ -454,14 +449,14 @@ inline void run_gemm(Gemm gemm, ThreadPool& pool) {
   const int64_t tasks = task_count(gemm);
   pool.parallel_for(tasks, [&gemm, &pool](int64_t task, int thread) {
     const GemmTask found = find_task(gemm, task);
+#if defined(__AVX512BF16__)
+    gemm_task<Pair>(gemm, found, pool.scratch(thread));
+#else
     if (gemm.dtype == DType::kF32) {
       gemm_task<float>(gemm, found, pool.scratch(thread));
-#if defined(__AVX512BF16__)
-    } else if (gemm.round_x) {
-      gemm_task<Pair>(gemm, found, pool.scratch(thread));
-#endif
     } else {
       gemm_task<uint16_t>(gemm, found, pool.scratch(thread));
     }
+#endif
   });
 }

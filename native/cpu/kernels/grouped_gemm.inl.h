@@ -16,6 +16,5 @@ inline void grouped_gemm(const GroupedGemmArgs& args, Queue& queue) {
   gemm.columns = swiglu ? weight.shape[1] / 2 : weight.shape[1];
   gemm.scale = args.input_scale;
   gemm.activation = args.activation;
-  gemm.may_round_x = args.may_round_x;
   run_any_gemm(gemm, static_cast<ThreadPool&>(queue));
 }

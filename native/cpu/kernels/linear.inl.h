@@ -13,6 +13,5 @@ inline void linear(const LinearArgs& args, Queue& queue) {
   gemm.columns = args.weight->shape[0];
   gemm.scale = 1.0f;
   gemm.activation = args.activation;
-  gemm.may_round_x = args.may_round_x;
   run_any_gemm(gemm, static_cast<ThreadPool&>(queue));
 }
