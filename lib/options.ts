@@ -119,10 +119,13 @@ export interface LoadOptions {
   /**
    * Instruction set of the CPU's kernels, one that `moepp doctor` lists. Sets differ in the last bits of results: name one where
    * another run, or another machine, must give the same. It asks for the CPU: with 'auto' as the device no GPU is taken.
-   * Default 'auto': the fastest for `dtype`, by a short measurement.
+   * Default 'auto': the first of that list, unless a short measurement with `dtype` finds another clearly faster.
    */
   isa?: 'auto' | Isa
-  /** CPU threads, 1 to 1024. Default: what the machine and its control group allow. */
+  /**
+   * CPU threads, 1 to 1024; models with the same number share one pool. More than there are cores is slower. Default: what the
+   * machine and its control group allow.
+   */
   threads?: number
   /** Tokens that the KV cache holds, of all sequences together, >= 1. Default: the context length, but 8192 at least. */
   kvCacheTokens?: number

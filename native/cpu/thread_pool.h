@@ -1,4 +1,5 @@
-// The threads of the CPU device. One pool serves the whole process; each parallel_for is one job, and the caller works too.
+// The threads of the CPU device. One pool of a size serves the whole process; each parallel_for is one job, and the caller works
+// too.
 #pragma once
 
 #include <cstddef>
