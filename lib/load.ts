@@ -131,7 +131,7 @@ function checkActivationDtype(spec: ProgramSpec, { activationDtype }: ResolvedLo
   if (activationDtype === 'auto' || held === activationDtype) return
   throw new MoeppError(
     'ERR_UNSUPPORTED',
-    `activationDtype: "${activationDtype}" is for matrices in bfloat16, expected "auto" for this model, whose are ${held}`,
+    `activationDtype: expected "auto" for matrices in ${held}, got "${activationDtype}", which is for those in bfloat16`,
   )
 }
 

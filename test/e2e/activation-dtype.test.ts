@@ -71,7 +71,7 @@ t.test('it is for matrices in bfloat16', async t => {
   for (const dtype of ['float32', 'int8', 'int4'] as const) {
     await t.rejects(loadModel(books, { dtype, activationDtype: 'bfloat16' }), {
       code: 'ERR_UNSUPPORTED',
-      message: `activationDtype: "bfloat16" is for matrices in bfloat16, expected "auto" for this model, whose are ${dtype}`,
+      message: `activationDtype: expected "auto" for matrices in ${dtype}, got "bfloat16", which is for those in bfloat16`,
     })
   }
   const f32 = join(golden, 'cases', 'gqa')
