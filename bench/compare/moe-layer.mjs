@@ -1,17 +1,19 @@
 // One MoE layer in f32 against onnxruntime's MoE op, alternating in one run. README.md of bench/ says more.
 //
 //   node bench/compare/moe-layer.mjs [7b] [--tokens=512] [--threads=2] [--repetitions=20] [--tau=0.75]
+//     [--folder=.cache/synthetic]
 import { closeSync, existsSync, openSync, renameSync, writeFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { InferenceSession, Tensor } from 'onnxruntime-node'
 import { openCheckpoint } from '../../dist/checkpoint/checkpoint.js'
 import { readConfig } from '../../dist/config.js'
+import { count, readArguments } from '../arguments.mjs'
 import { hiddenStates, MoeLayer, median } from '../one-layer.mjs'
 import { Checkpoint } from '../safetensors.mjs'
-import { flag, synthetic, syntheticArguments } from '../synthetic.mjs'
+import { SYNTHETIC, synthetic } from '../synthetic.mjs'
 import { widen } from '../synthetic-random.mjs'
-import { threadsOf } from '../threads.mjs'
+import { availableThreads } from '../threads.mjs'
 import { onnxModel } from './onnx.mjs'
 
 const LAYER = 'model.layers.0'
@@ -123,13 +125,13 @@ function largestDifference(a, b) {
   return { difference, largest }
 }
 
-const args = process.argv.slice(2)
-const [name, options] = syntheticArguments(args)
-const tokens = Number(flag(args, 'tokens') ?? 512)
-const threads = threadsOf(args)
-const repetitions = Number(flag(args, 'repetitions') ?? 20)
-const vanillaDirectory = synthetic(name, { layers: 1, ...options, vanilla: true })
-const mixedDirectory = synthetic(name, { layers: 1, ...options, vanilla: false })
+const { shape, tau, folder } = SYNTHETIC
+const kinds = { shape, tau, folder, tokens: count, threads: count, repetitions: count }
+const { shape: name = '7b', ...options } = readArguments(process.argv.slice(2), kinds, 'shape')
+const { tokens = 512, threads = availableThreads(), repetitions = 20 } = options
+const checkpoint = { layers: 1, tau: options.tau, folder: options.folder }
+const vanillaDirectory = synthetic(name, { ...checkpoint, vanilla: true })
+const mixedDirectory = synthetic(name, checkpoint)
 const config = await readConfig(vanillaDirectory)
 const { hiddenSize: H, intermediateSize: F } = config
 const x = hiddenStates(vanillaDirectory, tokens, H)
