@@ -3,7 +3,6 @@
 //   node bench/compare/llama.mjs [7b] [--layers=24] [--dtype=int8] [--threads=2] [--repetitions=5] [--tau=0.75]
 //     [--prefill=512] [--decode=64] [--moepp-dtype=...] [--activation-dtype=bfloat16] [--folder=.cache/synthetic]
 import { fileURLToPath } from 'node:url'
-import { getLlama, LlamaLogLevel } from 'node-llama-cpp'
 import { Sequences, tokenAt } from '../../dist/bench/sequences.js'
 import { loadParts } from '../../dist/load.js'
 import { resolveLoadOptions } from '../../dist/options.js'
@@ -11,6 +10,7 @@ import { count, oneOf, readArguments } from '../arguments.mjs'
 import { SYNTHETIC, synthetic } from '../synthetic.mjs'
 import { availableThreads } from '../threads.mjs'
 import { countSame, requireAgreement } from './agreement.mjs'
+import { load } from './packages.mjs'
 import { vanillaGguf } from './vanilla-gguf.mjs'
 
 const GGUF_TYPES = { bfloat16: 'BF16', int8: 'Q8_0', int4: 'Q4_0' }
@@ -157,6 +157,7 @@ const cell = values => median(values).toPrecision(3)
 
 async function main() {
   const options = readOptions(process.argv.slice(2))
+  const { getLlama, LlamaLogLevel } = await load('node-llama-cpp')
   const { name, dtype, moeppDtype, activationDtype, threads, repetitions } = options
   const { layers, folder } = options.synthetic
   const path = vanillaGguf(name, { layers, folder }, GGUF_TYPES[dtype])

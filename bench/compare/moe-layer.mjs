@@ -5,7 +5,6 @@
 import { closeSync, existsSync, openSync, renameSync, writeFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
-import { InferenceSession, Tensor } from 'onnxruntime-node'
 import { openCheckpoint } from '../../dist/checkpoint/checkpoint.js'
 import { readConfig } from '../../dist/config.js'
 import { count, readArguments } from '../arguments.mjs'
@@ -15,6 +14,7 @@ import { SYNTHETIC, synthetic } from '../synthetic.mjs'
 import { widen } from '../synthetic-random.mjs'
 import { availableThreads } from '../threads.mjs'
 import { onnxModel } from './onnx.mjs'
+import { load } from './packages.mjs'
 
 const LAYER = 'model.layers.0'
 /** Long enough that the other side's threads have stopped spinning. */
@@ -111,7 +111,7 @@ class Onnx {
 }
 
 /** The layer of a checkpoint. */
-async function load(directory, threads) {
+async function loadLayer(directory, threads) {
   const { tensors } = await openCheckpoint(directory)
   return MoeLayer.load(await readConfig(directory), tensors, { matrix: 'f32', threads })
 }
@@ -129,6 +129,7 @@ const { shape, tau, folder } = SYNTHETIC
 const kinds = { shape, tau, folder, tokens: count, threads: count, repetitions: count }
 const { shape: name = '7b', ...options } = readArguments(process.argv.slice(2), kinds, 'shape')
 const { tokens = 512, threads = availableThreads(), repetitions = 20 } = options
+const { InferenceSession, Tensor } = await load('onnxruntime-node')
 const checkpoint = { layers: 1, tau: options.tau, folder: options.folder }
 const vanillaDirectory = synthetic(name, { ...checkpoint, vanilla: true })
 const mixedDirectory = synthetic(name, checkpoint)
@@ -138,8 +139,8 @@ const x = hiddenStates(vanillaDirectory, tokens, H)
 
 const sides = {
   onnxruntime: await Onnx.load(writeOnnx(vanillaDirectory, config, tokens), threads),
-  'moepp, vanilla': await load(vanillaDirectory, threads),
-  'moepp, MoE++': await load(mixedDirectory, threads),
+  'moepp, vanilla': await loadLayer(vanillaDirectory, threads),
+  'moepp, MoE++': await loadLayer(mixedDirectory, threads),
 }
 const { difference, largest } = largestDifference(
   await sides['moepp, vanilla'].run(x),

@@ -85,6 +85,10 @@ const WRONG: readonly Wrong[] = [
     ['--curve=1,,2'],
     "--curve: expected an integer >= 1, or several by commas, got '1,,2'\n",
   ],
+  ['compare/llama.mjs', ['--dtype=int2'], "--dtype: expected one of bfloat16, int8, int4, got 'int2'\n"],
+  ['compare/llama.mjs', ['--prefill', '0'], INTEGER('prefill', "'0'")],
+  ['compare/moe-layer.mjs', ['--tokens=1e3'], INTEGER('tokens', "'1e3'")],
+  ['compare/moe-layer.mjs', ['--layers=2'], "Unknown option '--layers'; the options are --shape, --tau, "],
   ['compare/vanilla-gguf.mjs', ['--type=Q5_0'], '--type: expected one of F32, BF16, Q8_0, Q4_0, got '],
 ]
 
