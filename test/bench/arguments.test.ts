@@ -1,6 +1,6 @@
 /** The command lines of the benches: what is wrong is said in one line, before anything is made or measured. */
 import { spawnSync } from 'node:child_process'
-import { readdirSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { root } from '../support/golden.js'
@@ -140,3 +140,21 @@ t.test('end-to-end takes its own options and hands the rest on', async t => {
   )
   t.match(run('end-to-end.mjs', '--help').stdout, /^Usage: moepp bench /)
 })
+
+const { programs } = await import(join(root, 'scripts', 'build-native.mjs' as string))
+
+t.test(
+  'moepp-native bench',
+  { skip: !existsSync(programs.native) && 'moepp-native is not built' },
+  async t => {
+    const bench = (option: string) => spawnSync(programs.native, ['bench', option], { encoding: 'utf8' })
+    const help = bench('--help')
+    t.equal(help.status, 0)
+    t.equal(help.stderr, '')
+    for (const name of ['device', 'isa', 'threads', 'seconds', 'layers', 'check', 'tiny'])
+      t.match(help.stdout, new RegExp(`^  --${name}\\b`, 'm'))
+    const wrong = bench('--hlp')
+    t.equal(wrong.status, 2)
+    t.equal(wrong.stderr, 'moepp-native bench: there is no option --hlp (--help lists them)\n')
+  },
+)
