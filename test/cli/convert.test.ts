@@ -182,12 +182,33 @@ t.test('a target that is there already', async t => {
   t.equal(readFileSync(join(folder, 'full', 'notes.txt'), 'utf8'), 'mine')
   await convert('empty')
   await t.rejects(convert('empty'), { code: 'ERR_CANNOT_WRITE' })
-  await writeFile(join(folder, 'empty', 'old.txt'), 'of the checkpoint that is replaced')
+  await convert('empty', { force: true, maxShardBytes: 1e5 })
   await convert('empty', { force: true, dtype: 'bfloat16' })
-  t.notOk(existsSync(join(folder, 'empty', 'old.txt')))
+  t.same((await readdir(join(folder, 'empty'))).sort(), ['config.json', 'model.safetensors'])
   t.equal(readJson<{ torch_dtype: string }>(join(folder, 'empty', 'config.json')).torch_dtype, 'bfloat16')
   await convert('made/on/the/way')
   t.same((await readdir(folder)).sort(), ['empty', 'file', 'full', 'made'], 'nothing else is left')
+})
+
+t.test('what a conversion did not write is not removed', async t => {
+  const folder = t.testdir()
+  const target = join(folder, 'target')
+  const convert = () => convertCheckpoint(join(CASES, 'gqa'), target, { force: true })
+  const refused = (names: string) => ({
+    code: 'ERR_CANNOT_WRITE',
+    message: `${target}: holds ${names}, which no conversion writes, so that it is not replaced`,
+  })
+  await convert()
+  await writeFile(join(target, 'notes.txt'), 'mine')
+  await t.rejects(convert(), refused('notes.txt'))
+  await mkdir(join(target, '.git'))
+  await mkdir(join(target, 'tokenizer.json'))
+  await t.rejects(convert(), refused('.git/, notes.txt, tokenizer.json/'))
+  await writeFile(join(target, 'model-1-of-2.safetensors'), 'not a name of ours')
+  await writeFile(join(target, 'pytorch_model.bin'), 'of the original')
+  await t.rejects(convert(), refused('.git/, model-1-of-2.safetensors, notes.txt and 2 more'))
+  t.equal(readFileSync(join(target, 'notes.txt'), 'utf8'), 'mine')
+  t.same(await readdir(folder), ['target'], 'nothing else is left')
 })
 
 t.test('the source is not replaced', async t => {
