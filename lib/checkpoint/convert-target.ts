@@ -1,6 +1,6 @@
 /** Where a conversion may write, and what it may replace: only what another one has written. */
 
-import { readdir, realpath } from 'node:fs/promises'
+import { lstat, readdir, realpath } from 'node:fs/promises'
 import { basename, resolve, sep } from 'node:path'
 import { MoeppError } from '../errors.js'
 import { WEIGHT_FILES } from './checkpoint.js'
@@ -24,8 +24,19 @@ const MOST_NAMES = 3
  * @throws MoeppError ERR_CANNOT_WRITE
  */
 export async function checkTarget(source: string, target: string, force: boolean): Promise<void> {
+  // An empty path would be that of the working directory.
+  if (target === '') throw new MoeppError('ERR_CANNOT_WRITE', 'the path of the directory to make is empty')
+  await refuseLink(target)
   await refuseOverlap(source, target)
   if (force) await refuseOthers(target)
+}
+
+/** It is the link that would be replaced, not what it leads to. */
+async function refuseLink(target: string): Promise<void> {
+  // Resolved, because a slash at the end would lead through the link.
+  const stats = await lstat(resolve(target)).catch(() => undefined)
+  if (!stats?.isSymbolicLink()) return
+  throw new MoeppError('ERR_CANNOT_WRITE', `${target}: is a symbolic link, name the directory itself`)
 }
 
 /** The old files are read until the end, and --force removes what is at the target. */
