@@ -1,17 +1,18 @@
 // `moepp bench` on a whole model of real size with random weights.
 //
-//   npm run bench -- end-to-end [--shape=7b] [--vanilla] [--tau=0.75] [--layers=24] [options of moepp bench]
+//   npm run bench -- end-to-end [--shape=7b] [--vanilla] [--tau=0.75] [--layers=24] [--folder=.cache/synthetic]
+//                               [options of moepp bench]
 //
-// With --model it is `moepp bench` itself.
+// With --model, or --help, it is `moepp bench` itself.
 import { run } from '../dist/cli/run.js'
-import { flag, synthetic, syntheticArguments } from './synthetic.mjs'
-
-const OWN = /^--(shape=|vanilla$|tau=|layers=)/
+import { readArguments, splitArguments } from './arguments.mjs'
+import { SYNTHETIC, synthetic } from './synthetic.mjs'
 
 const args = process.argv.slice(2)
-const own = args.filter(argument => OWN.test(argument))
-const rest = args.filter(argument => !OWN.test(argument))
-const hasModel = rest.some(argument => /^--model(=|$)/.test(argument))
-const shape = flag(own, 'shape') ?? '7b'
-const model = hasModel ? [] : ['--model', synthetic(...syntheticArguments([shape, ...own]))]
-process.exitCode = await run(['bench', ...model, ...rest])
+const [own, rest] = splitArguments(args, SYNTHETIC)
+if (rest.some(argument => /^(--model(=.*)?|--help|-h)$/s.test(argument))) {
+  process.exitCode = await run(['bench', ...args])
+} else {
+  const { shape, ...options } = readArguments(own, SYNTHETIC)
+  process.exitCode = await run(['bench', '--model', synthetic(shape, options), ...rest])
+}

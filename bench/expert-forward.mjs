@@ -9,8 +9,8 @@ import { spawnSync } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { arch, cpus } from 'node:os'
 import { dirname, join } from 'node:path'
-import { parseArgs } from 'node:util'
 import { programs, root } from '../scripts/build-native.mjs'
+import { count, listOf, oneOf, positive, readArguments, text } from './arguments.mjs'
 import { plot } from './expert-forward-plot.mjs'
 import { experts, SHAPES } from './shapes.mjs'
 
@@ -24,19 +24,25 @@ const PAPER = {
   '7b': [undefined, undefined, undefined, 27.8, undefined],
 }
 
-const { values: options } = parseArgs({
-  options: {
-    models: { type: 'string', default: Object.keys(SHAPES).join() },
-    tokens: { type: 'string', default: '512' },
-    curve: { type: 'string', default: '1,16,64,512,2048' },
-    seconds: { type: 'string', default: '0.5' },
-    dtype: { type: 'string', default: 'bf16' },
-    out: { type: 'string', default: join(root, 'build', 'expert-forward') },
-    device: { type: 'string' },
-    isa: { type: 'string' },
-    threads: { type: 'string' },
-  },
-})
+const options = {
+  models: Object.keys(SHAPES),
+  tokens: [512],
+  curve: [1, 16, 64, 512, 2048],
+  seconds: 0.5,
+  dtype: 'bf16',
+  out: join(root, 'build', 'expert-forward'),
+  ...readArguments(process.argv.slice(2), {
+    models: listOf(oneOf(Object.keys(SHAPES))),
+    tokens: listOf(count),
+    curve: listOf(count),
+    seconds: positive,
+    dtype: oneOf(['bf16', 'f32', 'int8', 'int4']),
+    out: text,
+    device: oneOf(['cpu', 'cuda']),
+    isa: text,
+    threads: count,
+  }),
+}
 
 /** Measures one model: a row per device, number of tokens and tau. */
 function measure(model, tokens) {
@@ -102,15 +108,8 @@ function printCurve(device, rows) {
   }
 }
 
-const models = options.models.split(',')
-for (const model of models) {
-  if (!SHAPES[model]) {
-    console.error(`expert-forward: models: expected some of ${Object.keys(SHAPES).join()}, got ${model}`)
-    process.exit(2)
-  }
-}
-const table = models.flatMap(model => measure(model, options.tokens))
-const curve = models.includes('7b') ? measure('7b', options.curve) : []
+const table = options.models.flatMap(model => measure(model, options.tokens))
+const curve = options.models.includes('7b') ? measure('7b', options.curve) : []
 for (const device of new Set(table.map(row => row.device))) {
   const own = rows => rows.filter(row => row.device === device)
   for (const tokens of new Set(table.map(row => row.tokens)))

@@ -8,7 +8,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { flag } from './synthetic.mjs'
+import { count, listOf, oneOf, readArguments } from './arguments.mjs'
 
 export const BOOKS = fileURLToPath(new URL('../models/books-7m/', import.meta.url))
 const WINDOW = 256
@@ -103,18 +103,16 @@ function percent(share, digits) {
   return `${(100 * share).toFixed(digits)} %`
 }
 
+const DTYPES = ['bfloat16', 'rounded', 'int8', 'int4']
+
 async function main() {
+  const options = readArguments(process.argv.slice(2), { windows: count, dtypes: listOf(oneOf(DTYPES)) })
   const { loadModel } = await import('../dist/index.js')
-  const args = process.argv.slice(2)
-  const dtypes = (flag(args, 'dtypes') ?? 'bfloat16,rounded,int8,int4').split(',')
   const reference = await loadModel(BOOKS, { device: 'cpu', dtype: 'float32' })
-  const windows = heldOutWindows(
-    reference.tokenizer,
-    Number(flag(args, 'windows') ?? Number.POSITIVE_INFINITY),
-  )
+  const windows = heldOutWindows(reference.tokenizer, options.windows)
   const results = []
   console.log(`| ${COLUMNS.map(([title]) => title).join(' | ')} |\n|${'---|'.repeat(COLUMNS.length)}`)
-  for (const dtype of ['float32', ...dtypes]) {
+  for (const dtype of ['float32', ...(options.dtypes ?? DTYPES)]) {
     const types = dtype === 'rounded' ? { dtype: 'bfloat16', activationDtype: 'bfloat16' } : { dtype }
     const model = await loadModel(BOOKS, { device: 'cpu', ...types })
     const result = { dtype, ...(await measureQuality(reference, model, windows)) }

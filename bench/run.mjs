@@ -1,12 +1,19 @@
 // npm run bench: the native microbenchmarks; `npm run bench -- end-to-end` the whole model, `expert-forward` the paper's headline,
-// `quality` what quantised weights cost in quality; anything else is handed to the native program (bench/ops/main.cc), `npm run bench -- --threads=2 grouped`. That is a CPU build, unless MOEPP_CUDA is ON.
+// `quality` what quantised weights cost in quality; anything else is handed to the native program (bench/ops/main.cc), `npm run bench --
+// --threads=2 grouped`. Builds what the bench needs first: for the CPU, unless MOEPP_CUDA is ON.
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
-import { programs, root } from '../scripts/build-native.mjs'
+import { programs, root, run } from '../scripts/build-native.mjs'
 
+/** The benches that are scripts, and what scripts/setup.mjs is to build for them besides the addon. */
+const scripts = new Map([
+  ['end-to-end', []],
+  ['expert-forward', ['--bench']],
+  ['quality', []],
+])
 const [first, ...rest] = process.argv.slice(2)
-const scripts = ['end-to-end', 'expert-forward', 'quality']
-if (!scripts.includes(first) && !process.env.MOEPP_CUDA) {
+run(process.execPath, [join(root, 'scripts', 'setup.mjs'), ...(scripts.get(first) ?? ['--bench'])])
+if (!scripts.has(first) && !process.env.MOEPP_CUDA) {
   const asked = spawnSync('nvidia-smi', ['--query-gpu=compute_cap', '--format=csv,noheader'], {
     encoding: 'utf8',
   })
@@ -20,7 +27,7 @@ if (!scripts.includes(first) && !process.env.MOEPP_CUDA) {
     console.error(`moepp: the CPU alone; for the GPU too: ${settings} npm run bench, or bench/gpu.sh`)
   }
 }
-const [command, args] = scripts.includes(first)
+const [command, args] = scripts.has(first)
   ? [process.execPath, [join(root, 'bench', `${first}.mjs`), ...rest]]
   : [programs.native, ['bench', ...process.argv.slice(2)]]
 const result = spawnSync(command, args, { stdio: 'inherit' })

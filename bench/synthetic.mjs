@@ -19,6 +19,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { check, count, fraction, oneOf, present, readArguments, text } from './arguments.mjs'
 import { fromBf16, normalBlock, normalFrom, randomFrom, scaledBlock, toBf16 } from './synthetic-random.mjs'
 import { ANCHOR, meanLogits, routerRows } from './synthetic-routing.mjs'
 import { config, ffnShare, SHAPES, tensors, ZERO_COMPUTATION_EXPERTS } from './synthetic-shapes.mjs'
@@ -33,15 +34,24 @@ export const STD = 2 ** -6
 const EMBEDDING = 64
 const ADDED = 1 / 8
 
+/** What a checkpoint is made of, as options of a command line. */
+export const SYNTHETIC = {
+  shape: oneOf(Object.keys(SHAPES)),
+  layers: count,
+  tau: fraction,
+  vanilla: present,
+  folder: text,
+}
+
 /** Makes the checkpoint unless it is there, and returns its directory. */
 export function synthetic(
   name = '7b',
   { layers, tau = 0.75, vanilla = false, seed = 1, folder = CACHE } = {},
 ) {
-  if (!Object.hasOwn(SHAPES, name)) {
-    throw new RangeError(`shape ${name}: expected one of ${Object.keys(SHAPES).join(', ')}`)
-  }
-  const shape = { ...SHAPES[name], layers: layers ?? SHAPES[name].layers }
+  const shape = { ...SHAPES[check('shape', name, SYNTHETIC.shape)] }
+  if (layers !== undefined) shape.layers = check('layers', layers, count)
+  check('tau', tau, fraction)
+  check('seed', seed, count)
   const kind = vanilla ? 'vanilla' : `tau${tau}`
   const directory = join(folder, `${name}-${kind}-${shape.layers}-layers-seed${seed}-f${FORMAT}`)
   if (existsSync(directory)) return directory
@@ -156,29 +166,7 @@ function writeValues(file, values) {
   for (let done = 0; done < bytes.length; ) done += writeSync(file, bytes, done)
 }
 
-/** `--name=value` of the command line. */
-export function flag(args, name) {
-  const given = args.find(argument => argument.startsWith(`--${name}=`))
-  return given?.slice(name.length + 3)
-}
-
-/** The arguments of this program as those of `synthetic`. */
-export function syntheticArguments(args) {
-  const name = args.find(argument => !argument.startsWith('--')) ?? '7b'
-  const layers = flag(args, 'layers')
-  const tau = flag(args, 'tau')
-  const folder = flag(args, 'folder')
-  return [
-    name,
-    {
-      ...(layers && { layers: Number(layers) }),
-      ...(tau && { tau: Number(tau) }),
-      ...(folder && { folder }),
-      vanilla: args.includes('--vanilla'),
-    },
-  ]
-}
-
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  console.log(synthetic(...syntheticArguments(process.argv.slice(2))))
+  const { shape, ...options } = readArguments(process.argv.slice(2), SYNTHETIC, 'shape')
+  console.log(synthetic(shape, options))
 }

@@ -44,7 +44,7 @@ export type MoeppErrorCode =
   | 'ERR_NO_BINDING'
   /** The hub or the network answered with an error. */
   | 'ERR_HUB'
-  /** A device failed while running. */
+  /** A device failed while running, or computed no finite numbers, which damaged or too large weights lead to as well. */
   | 'ERR_DEVICE'
 
 export class MoeppError extends Error {

@@ -1,7 +1,7 @@
 // Builds native/ with CMake, in a checkout through cmake-js, in an installed package with plain cmake, and copies the addon to
 // build/Release, where node-gyp-build looks first.
 //
-//   node scripts/build-native.mjs [--tests] [--debug] [--list-sources]
+//   node scripts/build-native.mjs [--bench | --tests] [--debug] [--list-sources]
 //
 // Environment: MOEPP_CUDA=AUTO|ON|OFF (here AUTO: the CUDA kernels too, where there is an nvcc 13; `npm run build` and `npm test`
 // default to OFF, because compiling the kernels for every architecture takes minutes), MOEPP_CUDA_ARCHITECTURES="90a-real;120",
@@ -19,6 +19,9 @@ const defaultWorkFolder = join(root, 'build', 'cmake')
 /** An installed package has no tests. */
 const isCheckout = existsSync(join(root, 'native', 'test'))
 const packages = createRequire(import.meta.url)
+
+/** How much is built, each with all before it: the addon; the native program; tests of the CUDA kernels under emulation. */
+export const LEVELS = ['addon', 'bench', 'tests']
 
 /** The native programs: tests and benches; tests of the CUDA kernels under emulation. */
 export const programs = {
@@ -129,11 +132,14 @@ function runCmake(definitions, config, workFolder) {
   run('cmake', ['--build', workFolder, '--config', config, '--parallel', jobs])
 }
 
-/**
- * Builds the addon into `outFolder`. `cuda` is AUTO, ON or OFF; `tests` adds the native programs.
- */
+/** The level of a command line: --bench, --tests or neither. */
+export function levelOf(args) {
+  return LEVELS.findLast(level => args.includes(`--${level}`)) ?? 'addon'
+}
+
+/** Builds the addon into `outFolder`, and what else `level` has. `cuda` is AUTO, ON or OFF. */
 export function buildNative({
-  tests = false,
+  level = 'addon',
   config = 'Release',
   cuda = cudaChoice('AUTO'),
   workFolder = defaultWorkFolder,
@@ -141,8 +147,8 @@ export function buildNative({
 } = {}) {
   requireTools()
   const definitions = {
-    MOEPP_NATIVE: tests ? 'ON' : 'OFF',
-    MOEPP_SIMT: tests ? 'ON' : 'OFF',
+    MOEPP_NATIVE: level === 'addon' ? 'OFF' : 'ON',
+    MOEPP_SIMT: level === 'tests' ? 'ON' : 'OFF',
     MOEPP_WERROR: process.env.MOEPP_WERROR || (isCheckout ? 'ON' : 'OFF'),
     MOEPP_CUDA: cuda,
     // CMake asks this one for headers: the PATH may hold another, or none.
@@ -163,7 +169,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
     console.log(nativeSources().join('\n'))
   } else {
     const config = process.argv.includes('--debug') ? 'Debug' : 'Release'
-    buildNative({ tests: process.argv.includes('--tests'), config })
+    buildNative({ level: levelOf(process.argv), config })
     console.error(`moepp: built ${join('build', config, 'moepp.node')}`)
   }
 }

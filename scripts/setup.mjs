@@ -1,16 +1,25 @@
 // Brings a checkout to a runnable state and does only what is not done yet: packages, the native addon, the JavaScript.
 // It uses nothing but Node, because a fresh clone has nothing else.
 //
-//   node scripts/setup.mjs [--tests] [--no-native]
+//   node scripts/setup.mjs [--bench | --tests | --no-native]
 //
-// --tests builds the native test and bench programs as well, --no-native nothing native. The addon is a CPU build unless
-// MOEPP_CUDA is ON or AUTO (build-native.mjs): the CUDA kernels of seven architectures take minutes.
+// --bench builds moepp-native as well, --tests the tests under emulation too, --no-native nothing native. The addon is a CPU build
+// unless MOEPP_CUDA is ON or AUTO (build-native.mjs): the CUDA kernels of seven architectures take minutes.
 import { createHash } from 'node:crypto'
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { buildNative, cudaChoice, nativeSources, programs, root, run } from './build-native.mjs'
+import {
+  buildNative,
+  cudaChoice,
+  LEVELS,
+  levelOf,
+  nativeSources,
+  programs,
+  root,
+  run,
+} from './build-native.mjs'
 
-const tests = process.argv.includes('--tests')
+const level = levelOf(process.argv)
 const native = !process.argv.includes('--no-native')
 
 /**
@@ -59,22 +68,22 @@ unlessCurrent(
 
 const addon = join(root, 'build', 'Release', 'moepp.node')
 const nativeFiles = [...nativeSources(), 'scripts/build-native.mjs', 'package.json']
-const products = tests ? [addon, ...Object.values(programs)] : [addon]
+const products = {
+  addon: [addon],
+  bench: [addon, programs.native],
+  tests: [addon, ...Object.values(programs)],
+}[level]
 const cuda = cudaChoice('OFF')
 const device = `cuda=${cuda} ${process.env.MOEPP_CUDA_ARCHITECTURES ?? ''}`
 const build = () => {
   console.error('moepp: building the native addon')
-  buildNative({ tests, cuda })
+  buildNative({ level, cuda })
 }
-if (native)
-  unlessCurrent(
-    'native',
-    nativeFiles,
-    products,
-    build,
-    tests ? `tests ${device}` : device,
-    tests ? [] : [`tests ${device}`],
-  )
+if (native) {
+  const levels = LEVELS.slice(LEVELS.indexOf(level))
+  const [request, ...covering] = levels.map(each => `${each} ${device}`)
+  unlessCurrent('native', nativeFiles, products, build, request, covering)
+}
 
 const typescript = readdirSync(join(root, 'lib'), { recursive: true })
   .filter(file => /\.c?ts$/.test(file))

@@ -1,15 +1,16 @@
 // moepp and llama.cpp on the same vanilla twin, and MoE++ beside them, in one run, alternating. README.md of bench/ says more.
 //
 //   node bench/compare/llama.mjs [7b] [--layers=24] [--dtype=int8] [--threads=2] [--repetitions=5] [--tau=0.75]
-//     [--prefill=512] [--decode=64] [--moepp-dtype=...] [--activation-dtype=bfloat16]
+//     [--prefill=512] [--decode=64] [--moepp-dtype=...] [--activation-dtype=bfloat16] [--folder=.cache/synthetic]
 import { fileURLToPath } from 'node:url'
-import { getLlama, LlamaLogLevel } from 'node-llama-cpp'
 import { Sequences, tokenAt } from '../../dist/bench/sequences.js'
 import { loadParts } from '../../dist/load.js'
 import { resolveLoadOptions } from '../../dist/options.js'
-import { flag, synthetic, syntheticArguments } from '../synthetic.mjs'
-import { threadsOf } from '../threads.mjs'
+import { count, oneOf, readArguments } from '../arguments.mjs'
+import { SYNTHETIC, synthetic } from '../synthetic.mjs'
+import { availableThreads } from '../threads.mjs'
 import { countSame, requireAgreement } from './agreement.mjs'
+import { load } from './packages.mjs'
 import { vanillaGguf } from './vanilla-gguf.mjs'
 
 const GGUF_TYPES = { bfloat16: 'BF16', int8: 'Q8_0', int4: 'Q4_0' }
@@ -17,23 +18,27 @@ const CONTEXTS = [32, 512]
 
 const median = values => values.toSorted((a, b) => a - b)[values.length >> 1]
 
-function readArguments(args) {
-  const [name, synthetic] = syntheticArguments(args)
-  const dtype = flag(args, 'dtype') ?? 'int8'
-  if (!Object.hasOwn(GGUF_TYPES, dtype)) {
-    throw new RangeError(`--dtype: expected one of ${Object.keys(GGUF_TYPES).join(', ')}, got ${dtype}`)
-  }
-  return {
-    name,
-    synthetic,
-    dtype,
-    moeppDtype: flag(args, 'moepp-dtype') ?? dtype,
-    activationDtype: flag(args, 'activation-dtype') ?? 'auto',
-    threads: threadsOf(args),
-    repetitions: Number(flag(args, 'repetitions') ?? 5),
-    prefill: Number(flag(args, 'prefill') ?? 512),
-    decode: Number(flag(args, 'decode') ?? 64),
-  }
+const { shape, layers, tau, folder } = SYNTHETIC
+const KINDS = {
+  shape,
+  layers,
+  tau,
+  folder,
+  dtype: oneOf(Object.keys(GGUF_TYPES)),
+  'moepp-dtype': oneOf(['float32', 'bfloat16', 'int8', 'int4']),
+  'activation-dtype': oneOf(['auto', 'bfloat16']),
+  threads: count,
+  repetitions: count,
+  prefill: count,
+  decode: count,
+}
+
+function readOptions(args) {
+  const { shape: name = '7b', layers, tau, folder, ...given } = readArguments(args, KINDS, 'shape')
+  const { dtype = 'int8', threads = availableThreads(), repetitions = 5, prefill = 512, decode = 64 } = given
+  const { 'moepp-dtype': moeppDtype = dtype, 'activation-dtype': activationDtype = 'auto' } = given
+  const options = { name, synthetic: { layers, tau, folder }, dtype, moeppDtype, activationDtype }
+  return { ...options, threads, repetitions, prefill, decode }
 }
 
 /** One side: prefill and decode of the same fixed tokens, in milliseconds, and the likeliest tokens of a decode. */
@@ -151,13 +156,11 @@ async function agreement(a, b, tokens) {
 const cell = values => median(values).toPrecision(3)
 
 async function main() {
-  const options = readArguments(process.argv.slice(2))
+  const options = readOptions(process.argv.slice(2))
+  const { getLlama, LlamaLogLevel } = await load('node-llama-cpp')
   const { name, dtype, moeppDtype, activationDtype, threads, repetitions } = options
-  const path = vanillaGguf(
-    name,
-    options.synthetic.layers ? { layers: options.synthetic.layers } : {},
-    GGUF_TYPES[dtype],
-  )
+  const { layers, folder } = options.synthetic
+  const path = vanillaGguf(name, { layers, folder }, GGUF_TYPES[dtype])
   const directories = {
     vanilla: synthetic(name, { ...options.synthetic, vanilla: true }),
     'MoE++': synthetic(name, { ...options.synthetic, vanilla: false }),
@@ -183,7 +186,7 @@ async function main() {
   }
   const document = {
     name,
-    layers: options.synthetic.layers,
+    layers,
     dtype,
     moeppDtype,
     activationDtype,

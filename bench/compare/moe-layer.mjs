@@ -1,18 +1,20 @@
 // One MoE layer in f32 against onnxruntime's MoE op, alternating in one run. README.md of bench/ says more.
 //
 //   node bench/compare/moe-layer.mjs [7b] [--tokens=512] [--threads=2] [--repetitions=20] [--tau=0.75]
+//     [--folder=.cache/synthetic]
 import { closeSync, existsSync, openSync, renameSync, writeFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
-import { InferenceSession, Tensor } from 'onnxruntime-node'
 import { openCheckpoint } from '../../dist/checkpoint/checkpoint.js'
 import { readConfig } from '../../dist/config.js'
+import { count, readArguments } from '../arguments.mjs'
 import { hiddenStates, MoeLayer, median } from '../one-layer.mjs'
 import { Checkpoint } from '../safetensors.mjs'
-import { flag, synthetic, syntheticArguments } from '../synthetic.mjs'
+import { SYNTHETIC, synthetic } from '../synthetic.mjs'
 import { widen } from '../synthetic-random.mjs'
-import { threadsOf } from '../threads.mjs'
+import { availableThreads } from '../threads.mjs'
 import { onnxModel } from './onnx.mjs'
+import { load } from './packages.mjs'
 
 const LAYER = 'model.layers.0'
 /** Long enough that the other side's threads have stopped spinning. */
@@ -109,7 +111,7 @@ class Onnx {
 }
 
 /** The layer of a checkpoint. */
-async function load(directory, threads) {
+async function loadLayer(directory, threads) {
   const { tensors } = await openCheckpoint(directory)
   return MoeLayer.load(await readConfig(directory), tensors, { matrix: 'f32', threads })
 }
@@ -123,21 +125,22 @@ function largestDifference(a, b) {
   return { difference, largest }
 }
 
-const args = process.argv.slice(2)
-const [name, options] = syntheticArguments(args)
-const tokens = Number(flag(args, 'tokens') ?? 512)
-const threads = threadsOf(args)
-const repetitions = Number(flag(args, 'repetitions') ?? 20)
-const vanillaDirectory = synthetic(name, { layers: 1, ...options, vanilla: true })
-const mixedDirectory = synthetic(name, { layers: 1, ...options, vanilla: false })
+const { shape, tau, folder } = SYNTHETIC
+const kinds = { shape, tau, folder, tokens: count, threads: count, repetitions: count }
+const { shape: name = '7b', ...options } = readArguments(process.argv.slice(2), kinds, 'shape')
+const { tokens = 512, threads = availableThreads(), repetitions = 20 } = options
+const { InferenceSession, Tensor } = await load('onnxruntime-node')
+const checkpoint = { layers: 1, tau: options.tau, folder: options.folder }
+const vanillaDirectory = synthetic(name, { ...checkpoint, vanilla: true })
+const mixedDirectory = synthetic(name, checkpoint)
 const config = await readConfig(vanillaDirectory)
 const { hiddenSize: H, intermediateSize: F } = config
 const x = hiddenStates(vanillaDirectory, tokens, H)
 
 const sides = {
   onnxruntime: await Onnx.load(writeOnnx(vanillaDirectory, config, tokens), threads),
-  'moepp, vanilla': await load(vanillaDirectory, threads),
-  'moepp, MoE++': await load(mixedDirectory, threads),
+  'moepp, vanilla': await loadLayer(vanillaDirectory, threads),
+  'moepp, MoE++': await loadLayer(mixedDirectory, threads),
 }
 const { difference, largest } = largestDifference(
   await sides['moepp, vanilla'].run(x),

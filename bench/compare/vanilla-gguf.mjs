@@ -1,6 +1,8 @@
 // The vanilla twin of a synthetic checkpoint as a GGUF file: the same weights, so that both sides compute the same function.
 //
-//   node bench/compare/vanilla-gguf.mjs [7b | 2b | 1b | 0.6b] [--type=BF16 | Q8_0 | Q4_0] [--layers=24]     prints the file
+//   node bench/compare/vanilla-gguf.mjs [7b | 2b | 1b | 0.6b] [--type=BF16 | Q8_0 | Q4_0] [--layers=24] [--folder=.cache/synthetic]
+//
+// prints the file.
 //
 // It is llama.cpp's architecture `llama` with experts, as Mixtral's files have it: RMSNorm, RoPE, softmax over the experts,
 // the two largest renormalised, SwiGLU. All matrices are of the one type, embedding and head too (llama.cpp's own Q4_0 files
@@ -9,17 +11,18 @@
 import { existsSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { check, oneOf, readArguments } from '../arguments.mjs'
 import { Checkpoint } from '../safetensors.mjs'
-import { flag, synthetic, syntheticArguments } from '../synthetic.mjs'
+import { SYNTHETIC, synthetic } from '../synthetic.mjs'
 import { ZERO_COMPUTATION_EXPERTS } from '../synthetic-shapes.mjs'
 import { ENCODERS } from './ggml-types.mjs'
 import { f32, floats, integers, string, strings, TYPES, u32, writeGguf } from './gguf.mjs'
 
+const TYPE = oneOf(Object.keys(ENCODERS))
+
 /** Makes the file unless it is there, and returns its path. */
 export function vanillaGguf(name, options, type) {
-  if (!Object.hasOwn(ENCODERS, type)) {
-    throw new RangeError(`type ${type}: expected one of ${Object.keys(ENCODERS).join(', ')}`)
-  }
+  check('type', type, TYPE)
   const directory = synthetic(name, { ...options, vanilla: true })
   const path = join(directory, `${type}.gguf`)
   if (existsSync(path)) return path
@@ -141,7 +144,8 @@ export function interleaveHalves(values, columns, headDim) {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const args = process.argv.slice(2)
-  const [name, { layers }] = syntheticArguments(args)
-  console.log(vanillaGguf(name, { ...(layers && { layers }) }, flag(args, 'type') ?? 'BF16'))
+  const { shape, layers, folder } = SYNTHETIC
+  const kinds = { shape, layers, folder, type: TYPE }
+  const { shape: name, type = 'BF16', ...options } = readArguments(process.argv.slice(2), kinds, 'shape')
+  console.log(vanillaGguf(name, options, type))
 }

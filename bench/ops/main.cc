@@ -1,9 +1,4 @@
-// moepp-native bench [--device=cpu|cuda] [--isa=avx512] [--threads=2] [--seconds=0.5] [--layers=24] [--check] [--tiny] [name]
-// Every bench (or those whose name holds `name`) on every device: the CPU with every instruction set (or one) and 1, 2, 4 ...
-// threads (or one number), and the first GPU. --layers is of whole decode steps: 24 on a GPU, or as many as fit, and
-// 2 on the CPU. --check checks the kernels and times nothing; --tiny takes small sizes.
-//
-// moepp-native bench expert-forward ... is described in expert_forward.cc.
+// moepp-native bench: kHelp says what it does.
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -13,6 +8,24 @@
 #include "expert_forward.h"
 
 namespace moepp::bench {
+
+static const char kHelp[] =
+    R"(moepp-native bench [options] [name]
+
+Every bench, or those whose names hold `name`, on every device: the CPU with every instruction set and 1, 2, 4 ... threads, and the
+first GPU.
+
+  --device=cpu|cuda  one device
+  --isa=avx512       one instruction set of the CPU
+  --threads=2        one number of threads of the CPU
+  --seconds=0.5      to time a row for
+  --layers=24        of whole decode steps; otherwise 24 on a GPU, or as many as fit, and 2 on the CPU
+  --check            check the kernels, time nothing
+  --tiny             small sizes
+  --help             this
+
+moepp-native bench expert-forward ... is described in bench/ops/expert_forward.cc.
+)";
 
 // The best of 0.3 s: one sample alone meets cold pages and sleeping workers.
 static double best_of(const std::function<double()>& measure) {
@@ -76,8 +89,11 @@ int run_benches(int argc, char** argv) {
       options.check_only = true;
     } else if (std::strcmp(argv[i], "--tiny") == 0) {
       tiny = true;
+    } else if (std::strcmp(argv[i], "--help") == 0) {
+      std::fputs(kHelp, stdout);
+      return 0;
     } else if (argv[i][0] == '-') {
-      std::fprintf(stderr, "moepp-native bench: there is no option %s\n", argv[i]);
+      std::fprintf(stderr, "moepp-native bench: there is no option %s (--help lists them)\n", argv[i]);
       return 2;
     } else {
       options.name = argv[i];

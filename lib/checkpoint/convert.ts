@@ -4,8 +4,7 @@
  */
 
 import { existsSync } from 'node:fs'
-import { readdir, realpath } from 'node:fs/promises'
-import { basename, join, resolve, sep } from 'node:path'
+import { join } from 'node:path'
 import { fromNative, loadBinding, type PackedEntry } from '../binding.js'
 import { type ModelConfig, readConfig } from '../config.js'
 import { runWatched } from '../control.js'
@@ -15,8 +14,9 @@ import { recordMoepp } from '../model/moepp.js'
 import type { MatrixType } from '../options.js'
 import { SWIGLU } from '../program/ops.js'
 import { loadTokenizer } from '../tokenizer/tokenizer.js'
-import { openCheckpoint, WEIGHT_FILES } from './checkpoint.js'
+import { openCheckpoint } from './checkpoint.js'
 import { withTorchDtype } from './config-text.js'
+import { COPIED_FILES, checkTarget } from './convert-target.js'
 import { readText } from './input-file.js'
 import { checkTensors, weightOf } from './names.js'
 import { modelParameters, parameterKind } from './parameters.js'
@@ -38,16 +38,6 @@ export const DEFAULT_SHARD_BYTES = 5e9
 
 const MAX_TEXT_BYTES = 100_000_000
 
-/** Copied as they are, where the checkpoint has them. tokenizer.json is one of them, or is made from tokenizer.model. */
-const COPIED_FILES = [
-  'generation_config.json',
-  'tokenizer.json',
-  'tokenizer_config.json',
-  'special_tokens_map.json',
-  'added_tokens.json',
-  'chat_template.jinja',
-]
-
 export interface ConvertOptions {
   /**
    * Type of the stored matrices; 'auto' leaves every tensor's. With 'bfloat16' norms, router and constants keep their
@@ -58,7 +48,7 @@ export interface ConvertOptions {
   readonly dtype?: 'auto' | MatrixType
   /** Default DEFAULT_SHARD_BYTES. */
   readonly maxShardBytes?: number
-  /** Replace a checkpoint that is at the target already. Default false. */
+  /** Replace what an earlier conversion wrote to the target, where nothing else lies there. Default false. */
   readonly force?: boolean
   readonly onProgress?: (doneBytes: number, totalBytes: number) => void
   /** Ends the conversion early; nothing is left of it. */
@@ -89,8 +79,7 @@ export async function convertCheckpoint(
   options: ConvertOptions = {},
 ): Promise<ConvertResult> {
   options.signal?.throwIfAborted()
-  await refuseOverlap(source, target)
-  if (options.force) await refuseOtherDirectory(target)
+  await checkTarget(source, target, options.force ?? false)
   const dtype = options.dtype ?? 'auto'
   const config = await readConfig(source)
   const checkpoint = await openCheckpoint(source)
@@ -252,26 +241,4 @@ function packedEntries(tensors: readonly OutputTensor[], start: number): PackedE
       byteOffset,
     }
   })
-}
-
-/** The old files are read until the end, and --force removes what is at the target. */
-async function refuseOverlap(source: string, target: string): Promise<void> {
-  const from = await realpath(source).catch(() => resolve(source))
-  const to = await realpath(target).catch(() => resolve(target))
-  if (from !== to && !from.startsWith(to + sep)) return
-  throw new MoeppError(
-    'ERR_CANNOT_WRITE',
-    `${target}: holds the checkpoint that is converted, ${basename(from)}`,
-  )
-}
-
-/** Only a checkpoint is ever replaced: a slip of the hand must not remove a home directory. */
-async function refuseOtherDirectory(target: string): Promise<void> {
-  const names = await readdir(target).catch((error: NodeJS.ErrnoException): string[] => {
-    if (error.code === 'ENOENT') return []
-    throw new MoeppError('ERR_CANNOT_WRITE', `${target}: is not a directory`, { cause: error })
-  })
-  if (names.length === 0) return
-  if (names.includes('config.json') && WEIGHT_FILES.some(file => names.includes(file.name))) return
-  throw new MoeppError('ERR_CANNOT_WRITE', `${target}: is not a checkpoint, so that it is not replaced`)
 }

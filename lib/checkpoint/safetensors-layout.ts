@@ -67,6 +67,11 @@ export function shardIndex(files: readonly OutputFile[]): string {
   return `${JSON.stringify({ metadata: { total_size: totalSize }, weight_map: weightMap }, null, 2)}\n`
 }
 
+/** Whether a conversion may give this name to a file of weights or to their index. */
+export function isOutputName(name: string): boolean {
+  return /^model(-\d{5,}-of-\d{5,})?\.safetensors$|^model\.safetensors\.index\.json$/.test(name)
+}
+
 function shardName(index: number, count: number): string {
   if (count === 1) return 'model.safetensors'
   const padded = (n: number) => String(n).padStart(5, '0')

@@ -73,6 +73,6 @@ function progressLine({ workload, mean }: BenchResult): string {
 
 function parseCount(text: string): number {
   const value = Number(text)
-  if (!Number.isInteger(value) || value < 1) throw new InvalidArgumentError('Expected a number from 1.')
-  return value
+  if (/^\d+$/.test(text) && value >= 1 && Number.isSafeInteger(value)) return value
+  throw new InvalidArgumentError('Expected an integer from 1.')
 }

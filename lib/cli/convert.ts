@@ -30,7 +30,10 @@ export const convertCommand: CreateCommand = (output, setExitCode) => {
       parseSize,
       DEFAULT_SHARD_BYTES,
     )
-    .option('--force', 'replace a checkpoint that is there already')
+    .option(
+      '--force',
+      'replace what an earlier conversion wrote there; refused where other files lie beside it',
+    )
     .addHelpText('after', EXAMPLES)
     .action((model: string, target: string, flags: ConvertFlags) =>
       runWork(output, setExitCode, async ({ progress, interrupt }) => {

@@ -41,8 +41,10 @@ export function checkLargest(logit: number, id: number, count: number): void {
   if (logit === -Infinity) throw badLogits(`all ${count} logits are -Infinity`)
 }
 
+/** Values are not looked at when weights are loaded, so that these may be the cause as well as the device. */
 function badLogits(what: string): MoeppError {
-  return new MoeppError('ERR_DEVICE', `logits: ${what}, expected finite numbers`)
+  const causes = 'the weights are damaged or too large, or the device failed'
+  return new MoeppError('ERR_DEVICE', `logits: ${what}, expected finite numbers: ${causes}`)
 }
 
 /** log(sum(exp(logits))) in f64. */

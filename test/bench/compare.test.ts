@@ -1,4 +1,5 @@
 /** What bench/compare writes for other programs, checked without them. */
+import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
@@ -95,4 +96,19 @@ t.test('a GGUF file', async t => {
   t.equal(file.length, data + 64)
   const short = { name: 'c', type: 'F32', shape: [3], content }
   t.throws(() => writeGguf(path, {}, [short]), /c: 8 bytes, expected 12/)
+})
+
+t.test('a package that is not installed is one line with the command that does it', async t => {
+  const { status, stderr } = spawnSync(
+    process.execPath,
+    [
+      ...['--input-type=module', '--eval'],
+      "import { load } from './bench/compare/packages.mjs'; await load('moepp-no-such-package')",
+    ],
+    { cwd: root, encoding: 'utf8', env: { ...process.env, NODE_OPTIONS: '' } },
+  )
+  t.equal(stderr, 'moepp-no-such-package is not installed: npm ci --prefix bench/compare\n')
+  t.equal(status, 1)
+  const { load: loadPackage } = await load('packages.mjs')
+  t.ok((await loadPackage('pbf')).PbfWriter)
 })

@@ -89,7 +89,9 @@ t.test('a test that waited for the disk is named', t => {
 t.test('what is wrong is named before the model is loaded', async t => {
   const wrong = [
     [['--tests', 'pp512@3'], /--tests: expected names like pp512/],
-    [['--repetitions', '0'], /Expected a number from 1/],
+    ...['0', '0x1', '1e0', '1.5', '', ' 1', '99999999999999999999'].map(
+      text => [['--repetitions', text], /argument '.*' is invalid. Expected an integer from 1.$/m] as const,
+    ),
     [['--threads', '0'], /--threads: expected/],
     [['-o', 'csv'], /table, markdown, json/],
   ] as const

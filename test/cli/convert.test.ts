@@ -1,5 +1,5 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
-import { cp, mkdir, readdir, rename, writeFile } from 'node:fs/promises'
+import { cp, mkdir, readdir, readlink, realpath, rename, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { openCheckpoint } from '../../lib/checkpoint/checkpoint.js'
@@ -182,12 +182,63 @@ t.test('a target that is there already', async t => {
   t.equal(readFileSync(join(folder, 'full', 'notes.txt'), 'utf8'), 'mine')
   await convert('empty')
   await t.rejects(convert('empty'), { code: 'ERR_CANNOT_WRITE' })
-  await writeFile(join(folder, 'empty', 'old.txt'), 'of the checkpoint that is replaced')
+  await convert('empty', { force: true, maxShardBytes: 1e5 })
   await convert('empty', { force: true, dtype: 'bfloat16' })
-  t.notOk(existsSync(join(folder, 'empty', 'old.txt')))
+  t.same((await readdir(join(folder, 'empty'))).sort(), ['config.json', 'model.safetensors'])
   t.equal(readJson<{ torch_dtype: string }>(join(folder, 'empty', 'config.json')).torch_dtype, 'bfloat16')
   await convert('made/on/the/way')
   t.same((await readdir(folder)).sort(), ['empty', 'file', 'full', 'made'], 'nothing else is left')
+})
+
+t.test('what a conversion did not write is not removed', async t => {
+  const folder = t.testdir()
+  const target = join(folder, 'target')
+  const convert = () => convertCheckpoint(join(CASES, 'gqa'), target, { force: true })
+  const refused = (names: string) => ({
+    code: 'ERR_CANNOT_WRITE',
+    message: `${target}: holds ${names}, which no conversion writes, so that it is not replaced`,
+  })
+  await convert()
+  await writeFile(join(target, 'notes.txt'), 'mine')
+  await t.rejects(convert(), refused('notes.txt'))
+  await mkdir(join(target, '.git'))
+  await mkdir(join(target, 'tokenizer.json'))
+  await t.rejects(convert(), refused('.git/, notes.txt, tokenizer.json/'))
+  await writeFile(join(target, 'model-1-of-2.safetensors'), 'not a name of ours')
+  await writeFile(join(target, 'pytorch_model.bin'), 'of the original')
+  await t.rejects(convert(), refused('.git/, model-1-of-2.safetensors, notes.txt and 2 more'))
+  t.equal(readFileSync(join(target, 'notes.txt'), 'utf8'), 'mine')
+  t.same(await readdir(folder), ['target'], 'nothing else is left')
+})
+
+t.test('a target that is a symbolic link, or no path', async t => {
+  const folder = t.testdir({ empty: {}, work: { 'notes.txt': 'mine' } })
+  const linked = join(folder, 'linked')
+  await convertCheckpoint(join(CASES, 'gqa'), linked)
+  for (const name of ['empty', 'linked', 'nowhere']) {
+    const link = join(folder, `link-${name}`)
+    await symlink(name, link)
+    for (const target of [link, `${link}/`]) {
+      for (const force of [false, true]) {
+        await t.rejects(convertCheckpoint(join(CASES, 'gqa'), target, { force }), {
+          code: 'ERR_CANNOT_WRITE',
+          message: `${target}: is a symbolic link, name the directory itself`,
+        })
+      }
+    }
+    t.equal(await readlink(link), name)
+  }
+  t.same((await readdir(linked)).sort(), ['config.json', 'model.safetensors'])
+  const before = process.cwd()
+  process.chdir(linked)
+  t.teardown(() => process.chdir(before))
+  for (const force of [false, true]) {
+    await t.rejects(convertCheckpoint(join(CASES, 'gqa'), '', { force }), {
+      code: 'ERR_CANNOT_WRITE',
+      message: 'the path of the directory to make is empty',
+    })
+  }
+  t.equal(await realpath('.'), await realpath(linked), 'the working directory is still there')
 })
 
 t.test('the source is not replaced', async t => {

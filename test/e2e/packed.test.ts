@@ -1,5 +1,5 @@
 /** Packed checkpoints whose files, or whose addon, are not what they were when they were looked at. */
-import { truncateSync } from 'node:fs'
+import { closeSync, openSync, truncateSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { type Binding, type DeviceInfo, loadBinding } from '../../lib/binding.js'
@@ -46,6 +46,26 @@ t.test('a file that is cut off after its header was read', async t => {
     )
     await t.rejects(load(), { name: 'MoeppError', code: 'ERR_BAD_FILE' }, 'and is found at once later')
   }
+})
+
+t.test('scales that are no numbers are found where their logits are used', async t => {
+  const directory = join(t.testdir(), 'int8')
+  await convertCheckpoint(SOURCE, directory, { dtype: 'int8' })
+  const { file, byteOffset, byteLength } = (await openCheckpoint(directory)).packed.values().next().value!
+  const descriptor = openSync(file, 'r+')
+  writeSync(descriptor, Buffer.alloc(byteLength, 0xff), 0, byteLength, byteOffset)
+  closeSync(descriptor)
+  await using model = await loadModel(directory, { device: 'cpu' })
+  const refused = {
+    name: 'MoeppError',
+    code: 'ERR_DEVICE',
+    message:
+      /^logits: the logit of token \d+ is NaN, .*: the weights are damaged or too large, or the device failed$/,
+  }
+  await t.rejects(model.generate([1, 2, 3], { maxNewTokens: 2 }), refused)
+  await t.rejects(model.score([1, 2], [3]), refused)
+  const { logits } = await model.forward([1, 2, 3])
+  t.ok(logits.some(Number.isNaN))
 })
 
 t.test('an addon of another layout', async t => {
