@@ -296,6 +296,8 @@ std::vector<Target> targets(const Options& options) {
     must(open_cuda_device(0, &device));
     found.push_back({device, device->info().model + " (" + device->info().isa + ")"});
   }
+  if (found.empty())
+    must(Status::error(Code::kUnsupported, "isa is " + options.isa + ", expected one that this processor can run"));
   return found;
 }
 

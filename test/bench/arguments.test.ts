@@ -147,12 +147,17 @@ t.test(
   'moepp-native bench',
   { skip: !existsSync(programs.native) && 'moepp-native is not built' },
   async t => {
-    const bench = (option: string) => spawnSync(programs.native, ['bench', option], { encoding: 'utf8' })
+    const bench = (...args: string[]) => spawnSync(programs.native, ['bench', ...args], { encoding: 'utf8' })
     const help = bench('--help')
     t.equal(help.status, 0)
     t.equal(help.stderr, '')
     for (const name of ['device', 'isa', 'threads', 'seconds', 'layers', 'check', 'tiny'])
       t.match(help.stdout, new RegExp(`^  --${name}\\b`, 'm'))
+    for (const what of [[], ['expert-forward']]) {
+      const { status, stderr } = bench(...what, '--isa=mmx')
+      t.equal(status, 1)
+      t.equal(stderr, 'moepp-native: isa is mmx, expected one that this processor can run\n')
+    }
     const wrong = bench('--hlp')
     t.equal(wrong.status, 2)
     t.equal(wrong.stderr, 'moepp-native bench: there is no option --hlp (--help lists them)\n')
