@@ -8,7 +8,8 @@
 static int usage() {
   std::fprintf(stderr,
                "moepp-native test [--cpu | --gpu] [part of a name]\n"
-               "moepp-native bench [--device=cpu|cuda] [--isa=avx512] [--threads=2] [--seconds=0.5] [--layers=24] [--check] [--tiny] [part of a name]\n"
+               "moepp-native bench [--device=cpu|cuda] [--isa=avx512] [--threads=2] [--seconds=0.5] [--layers=24] [--check] "
+               "[--tiny] [part of a name]\n"
                "moepp-native bench expert-forward ... (bench/ops/expert_forward.cc)\n");
   return 2;
 }

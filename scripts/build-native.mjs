@@ -31,7 +31,8 @@ export const programs = {
 
 /** Every file that the native build reads, relative to the root. */
 export function nativeSources() {
-  const sources = ['CMakeLists.txt']
+  // A package has no bench/.
+  const sources = ['CMakeLists.txt', 'bench/main.cc'].filter(file => existsSync(join(root, file)))
   for (const folder of ['cmake', 'native', 'bench/ops']) {
     if (!existsSync(join(root, folder))) continue
     for (const file of readdirSync(join(root, folder), { recursive: true })) {
