@@ -66,14 +66,15 @@ struct RmsNormArgs {
   }
 };
 
+// Inputs of a product that may be rounded: see LinearArgs.
+constexpr int64_t kMostRoundedInputs = 65536;
+
 // out[t][n] = activation(sum_k x[t][k] * weight[n][k]); f32 products and sums over k in ascending order, so that a row does
 // not depend on the number of rows; with bf16 weights AMX sums in an order of its own, the same for every row (README.md). With
 // int8 and int4 weights, the CPU quantises x to int8 by blocks of 128 k first, and the sum is over blocks, ascending, of exact
 // integer sums times the scales (cpu/kernels/quantised_gemm.inl.h); a GPU does not (cuda/kernels/grouped_gemm/gemm.h). activation
 // is none or tanh. may_round_x: with bf16 weights, a set that multiplies pairs of bf16 (cpu/isa/isa.h) rounds x to bf16, if I is
 // at most kMostRoundedInputs, and sums pairs of k in ascending order; elsewhere it changes nothing.
-constexpr int64_t kMostRoundedInputs = 65536;
-
 struct LinearArgs {
   const Tensor* x;       // [T, I] f32
   const Tensor* weight;  // [O, I] f32 | bf16 | int8 | int4, panels

@@ -43,8 +43,7 @@ struct Bf16Cache : F32Cache {
 };
 
 #if defined(__AVX512BF16__)
-// bf16 elements and bf16 factors: vdpbf16ps adds the odd elements' product to an f32 sum, then the even ones', each rounded once.
-// Elements, factors and sums below 2^-126 count as zero.
+// bf16 elements and bf16 factors.
 struct Bf16PairCache {
   using Element = uint16_t;
   using Factor = uint16_t;
@@ -55,15 +54,8 @@ struct Bf16PairCache {
   static Vf first_of_step(Vf part) {
     return {_mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(part.v), _mm512_set1_epi32(0xffff)))};
   }
-  static Vf factor(const uint16_t* row, int64_t step, int) {
-    int32_t pair;
-    __builtin_memcpy(&pair, row + 2 * step, 4);
-    return {_mm512_castsi512_ps(_mm512_set1_epi32(pair))};
-  }
-  static Vf multiply_add(Vf factor, Vf elements, Vf sum) {
-    __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum.v) : "v"(factor.v), "v"(elements.v));
-    return sum;
-  }
+  static Vf factor(const uint16_t* row, int64_t step, int) { return set1_pair(row + 2 * step); }
+  static Vf multiply_add(Vf factor, Vf elements, Vf sum) { return add_pair_products(factor, elements, sum); }
   static uint16_t to_factor(float x) { return f32_to_bf16(x); }
   // A factor is half as long as a score, so none is overwritten that is still to come.
   static Vf store_weights(uint16_t* row, int64_t s, Vf first, Vf second, int, Vf total) {

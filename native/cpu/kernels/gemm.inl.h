@@ -77,16 +77,8 @@ static_assert(kMostRoundedInputs * 2 * kTileRows <= kPackedBytes, "a tile's rows
 template <>
 struct Factor<Pair> {
   using Type = Pair;
-  static Vf spread(Pair x) {
-    int32_t bits;
-    __builtin_memcpy(&bits, &x, 4);
-    return {_mm512_castsi512_ps(_mm512_set1_epi32(bits))};
-  }
-  // The odd product is added first, then the even one, each rounded once; what is below 2^-126 counts as zero.
-  static Vf multiply_add(Vf factor, Vf weights, Vf sum) {
-    __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum.v) : "v"(factor.v), "v"(weights.v));
-    return sum;
-  }
+  static Vf spread(Pair x) { return set1_pair(&x); }
+  static Vf multiply_add(Vf factor, Vf weights, Vf sum) { return add_pair_products(factor, weights, sum); }
 };
 #else
 constexpr bool kRoundsX = false;
