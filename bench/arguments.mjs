@@ -1,7 +1,11 @@
-// The command lines of the benches: node:util's parseArgs, and what the values may be. `--layers=2` and `--layers 2` are the same.
+// The command lines of the benches: node:util's parseArgs, and what the values may be. `--layers=2`
+// and `--layers 2` are the same.
 import { inspect, parseArgs } from 'node:util'
 
-/** Kinds of values: what is expected, and whether a value is of the kind; `parse` makes it of a text. */
+/**
+ * Kinds of values: what is expected, and whether a value is of the kind; `parse` makes it of a
+ * text.
+ */
 export const text = { expected: 'a text', accepts: value => value !== '', parse: text => text }
 export const count = {
   expected: 'an integer >= 1',
@@ -37,15 +41,18 @@ function numberOf(text) {
   return /^\d*\.?\d+$/.test(text) ? Number(text) : text
 }
 
-/** The value, or a RangeError that names it, what was expected and, where it is another text, what was given. */
+/**
+ * The value, or a RangeError that names it, what was expected and, where it is another text, what
+ * was given.
+ */
 export function check(name, value, { expected, accepts }, given = value) {
   if (accepts(value)) return value
   throw new RangeError(`${name}: expected ${expected}, got ${inspect(given)}`)
 }
 
 /**
- * The values of the options in `args`, whose kinds are `kinds`; the value of option `word` may stand alone. What is wrong ends the
- * program with one line and status 2.
+ * The values of the options in `args`, whose kinds are `kinds`; the value of option `word` may
+ * stand alone. What is wrong ends the program with one line and status 2.
  */
 export function readArguments(args, kinds, word) {
   try {
@@ -69,7 +76,8 @@ function parse(args, kinds, word) {
     if (words.length > 0) values[word] = words.join(' ')
     return values
   } catch (error) {
-    // The first sentence says what is wrong, the others how such a thing could be passed nevertheless.
+    // The first sentence says what is wrong, the others how such a thing could be passed
+    // nevertheless.
     const [what] = error.message.split(/\.\s/)
     const names = Object.keys(kinds).map(name => `--${name}`)
     throw new RangeError(`${what}; the options are ${names.join(', ')}`, { cause: error })
@@ -77,7 +85,9 @@ function parse(args, kinds, word) {
 }
 
 function optionsOf(kinds) {
-  return Object.fromEntries(Object.entries(kinds).map(([name, { type = 'string' }]) => [name, { type }]))
+  return Object.fromEntries(
+    Object.entries(kinds).map(([name, { type = 'string' }]) => [name, { type }]),
+  )
 }
 
 /** The arguments that are options of `kinds`, with their values, and the others. */

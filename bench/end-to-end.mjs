@@ -1,6 +1,7 @@
 // `moepp bench` on a whole model of real size with random weights.
 //
-//   npm run bench -- end-to-end [--shape=7b] [--vanilla] [--tau=0.75] [--layers=24] [--folder=.cache/synthetic]
+//   npm run bench -- end-to-end [--shape=7b] [--vanilla] [--tau=0.75] [--layers=24]
+//   [--folder=.cache/synthetic]
 //                               [options of moepp bench]
 //
 // With --model, or --help, it is `moepp bench` itself.

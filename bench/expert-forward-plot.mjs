@@ -1,4 +1,5 @@
-// The plot of expert-forward: one panel per model, measured, ideal and paper over tau; then the 7B curve over tokens. Plain SVG.
+// The plot of expert-forward: one panel per model, measured, ideal and paper over tau; then the 7B
+// curve over tokens. Plain SVG.
 
 const WIDTH = 320
 const HEIGHT = 240
@@ -6,7 +7,10 @@ const MARGIN = { left: 52, right: 14, top: 30, bottom: 40 }
 const COLOURS = { measured: '#1664c0', ideal: '#999999', paper: '#d0711c' }
 const CURVE_COLOURS = ['#0b3d91', '#1664c0', '#3f9ad9', '#d0711c', '#a03c12']
 
-/** Gains span 15 to 500 %: the axis is logarithmic in the throughput ratio, so that equal factors look equal. */
+/**
+ * Gains span 15 to 500 %: the axis is logarithmic in the throughput ratio, so that equal factors
+ * look equal.
+ */
 const LARGEST = 8
 const SMALLEST = 0.8
 
@@ -106,7 +110,11 @@ export function plot({ machine, date, dtype, table, curve }) {
   const columns = Math.max(...grid.map(row => row.length))
   const rowHeight = HEIGHT + 22
   const body = grid.map((row, r) => {
-    const heading = text([8, r * rowHeight + 36], `${devices[r]}`, 'font-weight="bold" font-size="13"')
+    const heading = text(
+      [8, r * rowHeight + 36],
+      `${devices[r]}`,
+      'font-weight="bold" font-size="13"',
+    )
     const panels = row.map(
       (panel, c) => `<g transform="translate(${c * WIDTH},${r * rowHeight + 42})">${panel}</g>`,
     )

@@ -1,10 +1,14 @@
-// The paper's headline: how much more throughput the experts of a MoE++ layer have than those of a vanilla top-2 MoE with the same
-// FFN experts, for the paper's models and tau, measured on this project's kernels (bench/ops/expert_forward.cc).
+// The paper's headline: how much more throughput the experts of a MoE++ layer have than those of a
+// vanilla top-2 MoE with the same FFN experts, for the paper's models and tau, measured on this
+// project's kernels (bench/ops/expert_forward.cc).
 //
-//   npm run bench -- expert-forward [--models=0.6b,7b] [--tokens=512] [--curve=1,16,64,512,2048] [--seconds=0.5] [--dtype=bf16]
-//                                   [--device=cpu|cuda] [--isa=avx512] [--threads=2] [--out=build/expert-forward]
+//   npm run bench -- expert-forward [--models=0.6b,7b] [--tokens=512] [--curve=1,16,64,512,2048]
+//   [--seconds=0.5] [--dtype=bf16]
+//                                   [--device=cpu|cuda] [--isa=avx512] [--threads=2]
+//                                   [--out=build/expert-forward]
 //
-// Prints a table per device and the 7B model's curve over tokens; writes <out>.svg and <out>.json, and the JSON as the last line.
+// Prints a table per device and the 7B model's curve over tokens; writes <out>.svg and <out>.json,
+// and the JSON as the last line.
 import { spawnSync } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { arch, cpus } from 'node:os'
@@ -16,7 +20,10 @@ import { experts, SHAPES } from './shapes.mjs'
 
 const TAUS = [0.1, 0.25, 0.5, 0.75, 1]
 
-/** Gains in percent that the paper reports, by tau: arXiv 2410.07348, the table of expert forward throughput. */
+/**
+ * Gains in percent that the paper reports, by tau: arXiv 2410.07348, the table of expert forward
+ * throughput.
+ */
 const PAPER = {
   '0.6b': [164.5, 92.7, 38.2, 25.2, 19.1],
   '1b': [111.2, 58.7, 30.1, 22.1, 15.2],
@@ -60,7 +67,10 @@ function measure(model, tokens) {
     if (options[name] !== undefined) args.push(`--${name}=${options[name]}`)
   }
   const program = process.env.MOEPP_NATIVE_PROGRAM ?? programs.native // gpu.sh builds its own
-  const result = spawnSync(program, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
+  const result = spawnSync(program, args, {
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
   if (result.error) throw result.error
   if (result.status !== 0) {
     console.error(result.stdout.trimEnd())
@@ -72,7 +82,13 @@ function measure(model, tokens) {
     .map(line => {
       const row = JSON.parse(line)
       const gain = 100 * (row.vanillaSeconds / row.moeppSeconds - 1)
-      return { model, ...row, gain, ideal: ideal(model, row.tau), paper: PAPER[model][TAUS.indexOf(row.tau)] }
+      return {
+        model,
+        ...row,
+        gain,
+        ideal: ideal(model, row.tau),
+        paper: PAPER[model][TAUS.indexOf(row.tau)],
+      }
     })
 }
 
@@ -88,9 +104,13 @@ function printTable(device, rows) {
   console.log(
     `\n${device}, ${options.dtype}, ${rows[0].tokens} tokens: gain in expert forward throughput over vanilla top-2`,
   )
-  console.log('model    tau    measured     ideal     paper    of the picks FFN    MoE++        vanilla')
+  console.log(
+    'model    tau    measured     ideal     paper    of the picks FFN    MoE++        vanilla',
+  )
   for (const row of rows) {
-    const times = [row.moeppSeconds, row.vanillaSeconds].map(s => `${(1e3 * s).toFixed(3)} ms`.padStart(12))
+    const times = [row.moeppSeconds, row.vanillaSeconds].map(s =>
+      `${(1e3 * s).toFixed(3)} ms`.padStart(12),
+    )
     const share = `${(100 * row.ffnShare).toFixed(1)} %`.padStart(12)
     console.log(
       `${row.model.padEnd(6)} ${row.tau.toFixed(2).padStart(5)} ${percent(row.gain)} ${percent(row.ideal)} ${percent(row.paper)} ${share}    ${times.join('  ')}`,
@@ -104,7 +124,9 @@ function printCurve(device, rows) {
   console.log(`  tau ${tokens.map(t => `${t}`.padStart(10)).join(' ')}      ideal`)
   for (const tau of TAUS) {
     const gains = tokens.map(t => rows.find(row => row.tokens === t && row.tau === tau).gain)
-    console.log(`${tau.toFixed(2).padStart(5)} ${gains.map(percent).join(' ')} ${percent(ideal('7b', tau))}`)
+    console.log(
+      `${tau.toFixed(2).padStart(5)} ${gains.map(percent).join(' ')} ${percent(ideal('7b', tau))}`,
+    )
   }
 }
 

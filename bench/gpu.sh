@@ -1,12 +1,14 @@
-#!/usr/bin/env bash
-# All that a machine with an NVIDIA GPU can say of the CUDA kernels, in one report: builds moepp-native for the card (needs nvcc,
-# CMake, a C++17 compiler), runs the GPU tests, compute-sanitizer on them where it is installed, then the benches, and ends with the
-# table of targets. Where Node is, the addon is built for the card too, and whole models are tested from TypeScript.
+# !/usr/bin/env bash All that a machine with an NVIDIA GPU can say of the CUDA kernels, in one
+# report: builds moepp-native for the card (needs nvcc, CMake, a C++17 compiler), runs the GPU
+# tests, compute-sanitizer on them where it is installed, then the benches, and ends with the table
+# of targets. Where Node is, the addon is built for the card too, and whole models are tested from
+# TypeScript.
 #
 #   bench/gpu.sh [--tests] [report]     --tests: build and test, no report
 #   bench/gpu.sh --table report         the table of targets, from a report
 #
-# The report is build/gpu-<card>.txt unless named. Exit status: 0 all is right; 1 something failed; 2 there is no GPU or no nvcc.
+# The report is build/gpu-<card>.txt unless named. Exit status: 0 all is right; 1 something failed;
+# 2 there is no GPU or no nvcc.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -22,7 +24,8 @@ for argument in "$@"; do
   esac
 done
 
-# A row of the benches in the report: its time, rate, ceiling and share; or its rate alone, where a row is of several steps.
+# A row of the benches in the report: its time, rate, ceiling and share; or its rate alone, where a
+# row is of several steps.
 row() { # beginning of its name, dtype, tokens
   grep -E "^$1[^|]* +$2 +$3 +[0-9.]+ us" "$report" | head -n 1 |
     sed -E 's/^.* ([0-9.]+) us +([0-9.]+) of +([0-9.]+) ([A-Z]+\/s) +([0-9.]+) %   best .*/\1 us, \2 of \3 \4 (\5 %)/'
@@ -85,7 +88,8 @@ cmake -S . -B "$build" -DCMAKE_BUILD_TYPE=Release -DMOEPP_ADDON=OFF -DMOEPP_NATI
   -DMOEPP_CUDA_ARCHITECTURES="$architecture" >/dev/null || exit 1
 cmake --build "$build" --target moepp-native --parallel || exit 1
 
-# generate, golden models and layers, int8 and int4 on the card, through the addon; build/Release/moepp.node is built for it.
+# generate, golden models and layers, int8 and int4 on the card, through the addon;
+# build/Release/moepp.node is built for it.
 typescript_tests() {
   MOEPP_CUDA=ON MOEPP_CUDA_ARCHITECTURES=$architecture node scripts/setup.mjs &&
     MOEPP_TEST_GPU=1 node scripts/run-tests.mjs test/cuda/*.test.ts

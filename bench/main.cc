@@ -1,4 +1,5 @@
-// moepp-native test|bench: the native tests and benchmarks in one program, for machines that have no Node.
+// moepp-native test|bench: the native tests and benchmarks in one program, for machines that have
+// no Node.
 #include <cstdio>
 #include <cstring>
 
@@ -8,7 +9,8 @@
 static int usage() {
   std::fprintf(stderr,
                "moepp-native test [--cpu | --gpu] [part of a name]\n"
-               "moepp-native bench [--device=cpu|cuda] [--isa=avx512] [--threads=2] [--seconds=0.5] [--layers=24] [--check] "
+               "moepp-native bench [--device=cpu|cuda] [--isa=avx512] [--threads=2] "
+               "[--seconds=0.5] [--layers=24] [--check] "
                "[--tiny] [part of a name]\n"
                "moepp-native bench expert-forward ... (bench/ops/expert_forward.cc)\n");
   return 2;
@@ -34,7 +36,8 @@ static int run_tests(int argc, char** argv) {
   if (wanted == Wanted::kGpu && !has_gpu) {
     const moepp::CudaInfo info = moepp::cuda_info();
     std::fprintf(stderr, "moepp-native: nothing was tested: %s\n",
-                 info.built ? info.problem.c_str() : "this build has no CUDA device (configure with -DMOEPP_CUDA=ON)");
+                 info.built ? info.problem.c_str()
+                            : "this build has no CUDA device (configure with -DMOEPP_CUDA=ON)");
     return 2;
   }
   return moepp::test::run_tests(name, wanted);
@@ -42,6 +45,7 @@ static int run_tests(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   if (argc > 1 && std::strcmp(argv[1], "test") == 0) return run_tests(argc - 2, argv + 2);
-  if (argc > 1 && std::strcmp(argv[1], "bench") == 0) return moepp::bench::run_benches(argc - 2, argv + 2);
+  if (argc > 1 && std::strcmp(argv[1], "bench") == 0)
+    return moepp::bench::run_benches(argc - 2, argv + 2);
   return usage();
 }

@@ -1,5 +1,5 @@
-// One MoE layer of a synthetic checkpoint as a program of its own: router, routing, FFN experts, combination. The RMSNorm that
-// follows in the model is in it, because it is part of the last op.
+// One MoE layer of a synthetic checkpoint as a program of its own: router, routing, FFN experts,
+// combination. The RMSNorm that follows in the model is in it, because it is part of the last op.
 import { loadBinding } from '../dist/binding.js'
 import { moe, routeTokens } from '../dist/model/moe.js'
 import { ModelWeights } from '../dist/model/weights.js'
@@ -20,7 +20,10 @@ export class MoeLayer {
     const names = { sum: 'y', out: 'normalised' }
     const { sum } = moe(p, w, config, 0, { residual, x, route, nextNorm }, names)
     const { Device, fastestIsa } = loadBinding()
-    const device = new Device('cpu', { threads, isa: fastestIsa(matrix === 'exact' ? 'bf16' : matrix) })
+    const device = new Device('cpu', {
+      threads,
+      isa: fastestIsa(matrix === 'exact' ? 'bf16' : matrix),
+    })
     const program = await device.compile(p.finish([sum, logits]))
     return new MoeLayer(device, program, config)
   }
@@ -52,7 +55,10 @@ export class MoeLayer {
   }
 }
 
-/** The hidden states of `tokens` tokens before the first MoE layer, without its attention: normalised embeddings. */
+/**
+ * The hidden states of `tokens` tokens before the first MoE layer, without its attention:
+ * normalised embeddings.
+ */
 export function hiddenStates(directory, tokens, H) {
   const checkpoint = new Checkpoint(directory)
   const x = new Float32Array(tokens * H)

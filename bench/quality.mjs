@@ -1,10 +1,12 @@
-// What quantised weights and rounded activations cost in quality: the bundled model on its held-out text, against float32.
+// What quantised weights and rounded activations cost in quality: the bundled model on its held-out
+// text, against float32.
 //
 //   npm run bench -- quality [--windows=338] [--dtypes=bfloat16,rounded,int8,int4]
 //
-// rounded is bfloat16 with activationDtype 'bfloat16'.
-// Protocol of the model card: the text is cut into windows of 256 ids, each predicted after BOS alone. Perplexity is over the ids of
-// the windows; the Kullback-Leibler divergence is of the distribution at each position from float32's, in nats.
+// rounded is bfloat16 with activationDtype 'bfloat16'. Protocol of the model card: the text is cut
+// into windows of 256 ids, each predicted after BOS alone. Perplexity is over the ids of the
+// windows; the Kullback-Leibler divergence is of the distribution at each position from float32's,
+// in nats.
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -16,7 +18,9 @@ const BOS = 1
 
 /** The first `count` windows of the held-out text, or all. */
 export function heldOutWindows(tokenizer, count = Number.POSITIVE_INFINITY) {
-  const ids = tokenizer.encode(readFileSync(join(BOOKS, 'heldout.txt'), 'utf8'), { addSpecialTokens: false })
+  const ids = tokenizer.encode(readFileSync(join(BOOKS, 'heldout.txt'), 'utf8'), {
+    addSpecialTokens: false,
+  })
   const windows = Math.min(count, Math.floor(ids.length / WINDOW))
   return Array.from({ length: windows }, (_, w) => ids.slice(WINDOW * w, WINDOW * (w + 1)))
 }
@@ -53,7 +57,8 @@ export async function measureQuality(reference, model, windows) {
       const name = `layers.${layer}.expert_indices`
       const [a, b] = [expected.captured[name], got.captured[name]]
       for (let i = 0; i < b.length; i += 2) {
-        const same = (a[i] === b[i] && a[i + 1] === b[i + 1]) || (a[i] === b[i + 1] && a[i + 1] === b[i])
+        const same =
+          (a[i] === b[i] && a[i + 1] === b[i + 1]) || (a[i] === b[i + 1] && a[i + 1] === b[i])
         sameSets[layer] += same ? 1 : 0
         sums.ffnPicks += (b[i] < ffnExperts ? 1 : 0) + (b[i + 1] < ffnExperts ? 1 : 0)
       }
@@ -95,7 +100,10 @@ const COLUMNS = [
   ['mean KL', q => q.meanDivergence.toExponential(2)],
   ['99 % KL', q => q.divergence99.toExponential(2)],
   ['top-1 agreement', q => percent(q.top1Agreement, 2)],
-  ['routing agreement by layer', q => q.routingAgreement.map(share => percent(share, 2)).join(', ')],
+  [
+    'routing agreement by layer',
+    q => q.routingAgreement.map(share => percent(share, 2)).join(', '),
+  ],
   ['FFN experts per token', q => q.ffnExpertsPerToken.toFixed(4)],
 ]
 
@@ -106,14 +114,20 @@ function percent(share, digits) {
 const DTYPES = ['bfloat16', 'rounded', 'int8', 'int4']
 
 async function main() {
-  const options = readArguments(process.argv.slice(2), { windows: count, dtypes: listOf(oneOf(DTYPES)) })
+  const options = readArguments(process.argv.slice(2), {
+    windows: count,
+    dtypes: listOf(oneOf(DTYPES)),
+  })
   const { loadModel } = await import('../dist/index.js')
   const reference = await loadModel(BOOKS, { device: 'cpu', dtype: 'float32' })
   const windows = heldOutWindows(reference.tokenizer, options.windows)
   const results = []
-  console.log(`| ${COLUMNS.map(([title]) => title).join(' | ')} |\n|${'---|'.repeat(COLUMNS.length)}`)
+  console.log(
+    `| ${COLUMNS.map(([title]) => title).join(' | ')} |\n|${'---|'.repeat(COLUMNS.length)}`,
+  )
   for (const dtype of ['float32', ...(options.dtypes ?? DTYPES)]) {
-    const types = dtype === 'rounded' ? { dtype: 'bfloat16', activationDtype: 'bfloat16' } : { dtype }
+    const types =
+      dtype === 'rounded' ? { dtype: 'bfloat16', activationDtype: 'bfloat16' } : { dtype }
     const model = await loadModel(BOOKS, { device: 'cpu', ...types })
     const result = { dtype, ...(await measureQuality(reference, model, windows)) }
     await model.close()

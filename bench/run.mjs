@@ -1,11 +1,14 @@
-// npm run bench: the native microbenchmarks; `npm run bench -- end-to-end` the whole model, `expert-forward` the paper's headline,
+// npm run bench: the native microbenchmarks; `npm run bench -- end-to-end` the whole model,
+// `expert-forward` the paper's headline,
 // `quality` what quantised weights cost in quality; anything else is handed to the native program (bench/ops/main.cc), `npm run bench --
 // --threads=2 grouped`. Builds what the bench needs first: for the CPU, unless MOEPP_CUDA is ON.
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { programs, root, run } from '../scripts/build-native.mjs'
 
-/** The benches that are scripts, and what scripts/setup.mjs is to build for them besides the addon. */
+/**
+ * The benches that are scripts, and what scripts/setup.mjs is to build for them besides the addon.
+ */
 const scripts = new Map([
   ['end-to-end', []],
   ['expert-forward', ['--bench']],
@@ -24,7 +27,9 @@ if (!scripts.has(first) && !process.env.MOEPP_CUDA) {
   if (capability) {
     const architecture = capability === '90' ? '90a-real' : `${capability}-real`
     const settings = `MOEPP_CUDA=ON MOEPP_CUDA_ARCHITECTURES=${architecture}`
-    console.error(`moepp: the CPU alone; for the GPU too: ${settings} npm run bench, or bench/gpu.sh`)
+    console.error(
+      `moepp: the CPU alone; for the GPU too: ${settings} npm run bench, or bench/gpu.sh`,
+    )
   }
 }
 const [command, args] = scripts.has(first)

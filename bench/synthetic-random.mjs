@@ -49,7 +49,10 @@ export function widen(values) {
   return new Float32Array(wide.buffer)
 }
 
-/** A prime: rows of any length begin at another place of the block each, so that no two rows of the model are alike. */
+/**
+ * A prime: rows of any length begin at another place of the block each, so that no two rows of the
+ * model are alike.
+ */
 const BLOCK_VALUES = 8388593
 
 /** Normal bf16 values with standard deviation `std`: what all large matrices are cut from. */

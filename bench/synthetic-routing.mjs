@@ -1,25 +1,30 @@
-// Routers that choose as a trained model's do. Random router rows alone choose all experts equally often; here each expert's logit
-// gets an offset besides, and the offsets are solved for so that the wanted share of the picks is of FFN experts.
+// Routers that choose as a trained model's do. Random router rows alone choose all experts equally
+// often; here each expert's logit gets an offset besides, and the offsets are solved for so that
+// the wanted share of the picks is of FFN experts.
 //
-// The offset comes from a fixed direction of the hidden state: element 0 of every embedding is the same number, no matrix writes
-// to that element, and the column 0 of a router holds its offsets. With FFN experts and attention small beside the embedding, the
-// normalised hidden state is ANCHOR there and normal elsewhere in every layer, so a logit over tokens is normal with the mean
-// that we choose and the length of the router's row as deviation. A copy expert adds a multiple of the hidden state
-// itself, which the norm takes out again.
+// The offset comes from a fixed direction of the hidden state: element 0 of every embedding is the
+// same number, no matrix writes to that element, and the column 0 of a router holds its offsets.
+// With FFN experts and attention small beside the embedding, the normalised hidden state is ANCHOR
+// there and normal elsewhere in every layer, so a logit over tokens is normal with the mean that we
+// choose and the length of the router's row as deviation. A copy expert adds a multiple of the
+// hidden state itself, which the norm takes out again.
 import { normalFrom, randomFrom } from './synthetic-random.mjs'
 
 /** Element 0 of the hidden state, in deviations of the others. */
 export const ANCHOR = 4
 
-/** Deviation of the experts' mean logits, in deviations of a logit over tokens: loads differ by about a fifth. */
+/**
+ * Deviation of the experts' mean logits, in deviations of a logit over tokens: loads differ by
+ * about a fifth.
+ */
 const SKEW = 0.12
 /** Below any logit of an FFN expert, in the same unit. */
 const NEVER = -20
 const SAMPLES = 8192
 
 /**
- * Mean logits of the experts of one layer, in deviations of a logit: N FFN experts, then the zero-computation ones, which get
- * 1 - share of the picks; none for a share of 1.
+ * Mean logits of the experts of one layer, in deviations of a logit: N FFN experts, then the
+ * zero-computation ones, which get 1 - share of the picks; none for a share of 1.
  */
 export function meanLogits({ ffnExperts: N, experts: E, share, seed }) {
   const random = randomFrom(seed)
@@ -55,8 +60,9 @@ function shareOf(means, noise, ffnExperts) {
 }
 
 /**
- * One layer's router [E, H], and its offsets in column 0. `previousMeans` are the accumulated mean logits of the layer before,
- * which reach this layer through `gateMap` [E, E]: they are taken off again.
+ * One layer's router [E, H], and its offsets in column 0. `previousMeans` are the accumulated mean
+ * logits of the layer before, which reach this layer through `gateMap` [E, E]: they are taken off
+ * again.
  */
 export function routerRows({ hidden, means, previousMeans, gateMap, std, seed }) {
   const normal = normalFrom(randomFrom(seed))
@@ -78,7 +84,10 @@ export function routerRows({ hidden, means, previousMeans, gateMap, std, seed })
   return { rows, means: wanted }
 }
 
-/** Takes off `row` what it has in the direction of `other`: orthogonal rows give independent logits, as the means expect. */
+/**
+ * Takes off `row` what it has in the direction of `other`: orthogonal rows give independent logits,
+ * as the means expect.
+ */
 function takeOff(row, other) {
   const factor = dot(row, other) / dot(other, other)
   for (let h = 0; h < row.length; h++) row[h] -= factor * other[h]

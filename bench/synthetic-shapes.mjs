@@ -8,13 +8,16 @@ export const SHAPES = {
 }
 
 /**
- * Of every checkpoint: two constant experts, copy, zero. The format has no others. The paper's 2B model has four more constant
- * experts, which its checkpoint here lacks; the share of FFN picks is that of all eight, and a constant vector costs nothing beside an
- * FFN expert.
+ * Of every checkpoint: two constant experts, copy, zero. The format has no others. The paper's 2B
+ * model has four more constant experts, which its checkpoint here lacks; the share of FFN picks is
+ * that of all eight, and a constant vector costs nothing beside an FFN expert.
  */
 export const ZERO_COMPUTATION_EXPERTS = 4
 
-/** Share of the picks that go to FFN experts in a model trained with `tau` (the paper's section 3.4). */
+/**
+ * Share of the picks that go to FFN experts in a model trained with `tau` (the paper's section
+ * 3.4).
+ */
 export function ffnShare(shape, tau) {
   const { ffnExperts } = shape
   return (tau * ffnExperts) / (tau * ffnExperts + experts(shape) - ffnExperts)
@@ -27,7 +30,8 @@ export function* tensors({ hidden: H, ffn: F, layers, vocab, ffnExperts: N }) {
   for (let i = 0; i < layers; i++) {
     const layer = `model.layers.${i}`
     yield [`${layer}.input_layernorm.weight`, [H]]
-    for (const name of ['q', 'k', 'v', 'o']) yield [`${layer}.self_attn.${name}_proj.weight`, [H, H]]
+    for (const name of ['q', 'k', 'v', 'o'])
+      yield [`${layer}.self_attn.${name}_proj.weight`, [H, H]]
     yield [`${layer}.post_attention_layernorm.weight`, [H]]
     yield [`${layer}.mlp.moe.gate.wg.weight`, [E, H]]
     yield [`${layer}.mlp.moe.gate.gate_map.weight`, [E, E]]
@@ -45,7 +49,10 @@ export function* tensors({ hidden: H, ffn: F, layers, vocab, ffnExperts: N }) {
   yield ['lm_head.weight', [vocab, H]]
 }
 
-/** config.json: the released model's flags, or for the vanilla twin those that make it a plain top-2 mixture. */
+/**
+ * config.json: the released model's flags, or for the vanilla twin those that make it a plain top-2
+ * mixture.
+ */
 export function config(shape, vanilla) {
   return {
     architectures: ['MoeForCausalLM'],

@@ -1,12 +1,15 @@
-// Full-size checkpoints with random weights, so that speed is measured at real size without a download. The same arguments give
-// the same bytes everywhere.
+// Full-size checkpoints with random weights, so that speed is measured at real size without a
+// download. The same arguments give the same bytes everywhere.
 //
-//   node bench/synthetic.mjs [7b | 2b | 1b | 0.6b] [--vanilla] [--tau=0.75] [--layers=24] [--folder=.cache/synthetic]
+//   node bench/synthetic.mjs [7b | 2b | 1b | 0.6b] [--vanilla] [--tau=0.75] [--layers=24]
+//   [--folder=.cache/synthetic]
 //
 // prints the directory.
 //
-// --vanilla writes the twin: the same FFN experts, top-2 over them alone. Its four zero-computation experts are there, because a
-// MoE++ checkpoint has them, but their logits are so low that no token ever chooses one; neither gating residual nor logits norm.
+// --vanilla writes the twin: the same FFN experts, top-2 over them alone. Its four zero-computation
+//   experts are there, because a
+// MoE++ checkpoint has them, but their logits are so low that no token ever chooses one; neither
+// gating residual nor logits norm.
 import {
   closeSync,
   existsSync,
@@ -20,7 +23,14 @@ import {
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { check, count, fraction, oneOf, present, readArguments, text } from './arguments.mjs'
-import { fromBf16, normalBlock, normalFrom, randomFrom, scaledBlock, toBf16 } from './synthetic-random.mjs'
+import {
+  fromBf16,
+  normalBlock,
+  normalFrom,
+  randomFrom,
+  scaledBlock,
+  toBf16,
+} from './synthetic-random.mjs'
 import { ANCHOR, meanLogits, routerRows } from './synthetic-routing.mjs'
 import { config, ffnShare, SHAPES, tensors, ZERO_COMPUTATION_EXPERTS } from './synthetic-shapes.mjs'
 
@@ -30,7 +40,10 @@ const FORMAT = 3
 
 /** Standard deviation of the weights. */
 export const STD = 2 ** -6
-/** The embedding is large and what a layer adds is small, so that a token's own embedding decides its routing in every layer. */
+/**
+ * The embedding is large and what a layer adds is small, so that a token's own embedding decides
+ * its routing in every layer.
+ */
 const EMBEDDING = 64
 const ADDED = 1 / 8
 
@@ -58,7 +71,13 @@ export function synthetic(
   const partial = `${directory}.partial`
   rmSync(partial, { recursive: true, force: true })
   mkdirSync(partial, { recursive: true })
-  writeTensors(join(partial, 'model.safetensors'), shape, vanilla ? 1 : ffnShare(shape, tau), vanilla, seed)
+  writeTensors(
+    join(partial, 'model.safetensors'),
+    shape,
+    vanilla ? 1 : ffnShare(shape, tau),
+    vanilla,
+    seed,
+  )
   writeFileSync(join(partial, 'config.json'), JSON.stringify(config(shape, vanilla), null, 2))
   renameSync(partial, directory)
   return directory
@@ -102,7 +121,8 @@ class Content {
   write(file, name, sizes, from) {
     const columns = sizes.at(-1)
     const count = sizes.reduce((a, b) => a * b, 1)
-    if (name.includes('norm.weight')) return writeValues(file, new Uint16Array(count).fill(toBf16(1)))
+    if (name.includes('norm.weight'))
+      return writeValues(file, new Uint16Array(count).fill(toBf16(1)))
     if (name.endsWith('embed_tokens.weight')) return this.#writeEmbedding(file, sizes, from)
     if (name.endsWith('gate.wg.weight')) return this.#writeRouter(file)
     if (name.endsWith('gate_map.weight')) return writeValues(file, this.gateMap)
@@ -132,7 +152,8 @@ class Content {
       const some = Math.min(1024, rows - row)
       const values = new Uint16Array(some * columns)
       for (let i = 0; i < values.length; i++) {
-        values[i] = i % columns === 0 ? anchor : this.large[(from + row * columns + i) % this.large.length]
+        values[i] =
+          i % columns === 0 ? anchor : this.large[(from + row * columns + i) % this.large.length]
       }
       writeValues(file, values)
       row += some
@@ -145,7 +166,9 @@ class Content {
     const E = N + ZERO_COMPUTATION_EXPERTS
     const seed = this.seed * 1000 + this.layer
     const normal = normalFrom(randomFrom(seed + 500_000))
-    this.gateMap = Uint16Array.from({ length: E * E }, () => (this.vanilla ? 0 : toBf16(STD * normal())))
+    this.gateMap = Uint16Array.from({ length: E * E }, () =>
+      this.vanilla ? 0 : toBf16(STD * normal()),
+    )
     const { rows, means } = routerRows({
       hidden,
       means: meanLogits({ ffnExperts: N, experts: E, share: this.share, seed: seed + 700_000 }),

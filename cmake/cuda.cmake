@@ -1,4 +1,5 @@
-# Decides whether the CUDA kernels are built: moepp_have_cuda. An nvcc is enough; no GPU, driver or CUDA library is needed.
+# Decides whether the CUDA kernels are built: moepp_have_cuda. An nvcc is enough; no GPU, driver or
+# CUDA library is needed.
 set(MOEPP_CUDA OFF CACHE STRING "Build the CUDA kernels with nvcc: AUTO (where there is a recent one), ON or OFF")
 set_property(CACHE MOEPP_CUDA PROPERTY STRINGS AUTO ON OFF)
 set(moepp_oldest_nvcc 13.0)  # the one that the kernels were compiled with; older ones lack flags and architectures that are used

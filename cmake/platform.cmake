@@ -1,8 +1,10 @@
-# What differs between operating systems, and how each compiler takes its flags; no other CMake file names a system.
+# What differs between operating systems, and how each compiler takes its flags; no other CMake file
+# names a system.
 #
-# Sets moepp_flags, moepp_o3, moepp_flag_prefix, moepp_system_has_amx, moepp_cuda_folders and moepp_link_addon().
-# g++ and clang build on Linux and macOS. On Windows the compiler is clang-cl (the kernels use the vector types that g++ and clang
-# share, which MSVC has not). Only Linux on x86-64 has been built so far.
+# Sets moepp_flags, moepp_o3, moepp_flag_prefix, moepp_system_has_amx, moepp_cuda_folders and
+# moepp_link_addon(). g++ and clang build on Linux and macOS. On Windows the compiler is clang-cl
+# (the kernels use the vector types that g++ and clang share, which MSVC has not). Only Linux on
+# x86-64 has been built so far.
 
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 set(CMAKE_CXX_VISIBILITY_PRESET hidden)
@@ -14,7 +16,8 @@ if(APPLE AND NOT CMAKE_OSX_DEPLOYMENT_TARGET)
   set(CMAKE_OSX_DEPLOYMENT_TARGET 13.5)
 endif()
 
-# The AMX tiles: a process asks the system for them, and only Linux's way is known here (native/cpu/isa/amx_available.cc).
+# The AMX tiles: a process asks the system for them, and only Linux's way is known here
+# (native/cpu/isa/amx_available.cc).
 set(moepp_system_has_amx OFF)
 if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
   set(moepp_system_has_amx ON)
@@ -30,7 +33,8 @@ if(MSVC AND NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
   message(FATAL_ERROR "moepp: on Windows the compiler must be clang-cl: cmake -T ClangCL, or CXX=clang-cl with Ninja")
 endif()
 
-# Warnings are errors, but for who builds an installed package with a compiler that we do not know; products and sums are fused only where the source says fma.
+# Warnings are errors, but for who builds an installed package with a compiler that we do not know;
+# products and sums are fused only where the source says fma.
 add_library(moepp_flags INTERFACE)
 target_include_directories(moepp_flags INTERFACE native)
 if(MSVC)
@@ -50,8 +54,9 @@ if(MOEPP_SANITIZE)
   target_link_options(moepp_flags INTERFACE -fsanitize=${MOEPP_SANITIZE})
 endif()
 
-# How a Node addon is linked: it finds Node's functions in the process that loads it, brings its own C++ library, and shows
-# nothing but its two entry points, so that it cannot mix with another addon's C++ library, nor with a second copy of itself.
+# How a Node addon is linked: it finds Node's functions in the process that loads it, brings its own
+# C++ library, and shows nothing but its two entry points, so that it cannot mix with another
+# addon's C++ library, nor with a second copy of itself.
 function(moepp_link_addon target)
   set_target_properties(${target} PROPERTIES PREFIX "" SUFFIX ".node")
   if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
@@ -64,7 +69,8 @@ function(moepp_link_addon target)
   elseif(APPLE)
     target_link_options(${target} PRIVATE -undefined dynamic_lookup -Wl,-dead_strip)
   elseif(WIN32)
-    # cmake-js names the list of Node's functions and the import library to be made of it; a plain run asks Node for the list.
+    # cmake-js names the list of Node's functions and the import library to be made of it; a plain
+    # run asks Node for the list.
     if(NOT CMAKE_JS_NODELIB_DEF)
       execute_process(
         COMMAND ${NODE_EXECUTABLE} -p "require('node-api-headers').def_paths.node_api_def"

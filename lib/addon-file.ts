@@ -1,4 +1,6 @@
-/** Where the native addon's file is, whether it is whole, and what to tell whom it does not load. */
+/**
+ * Where the native addon's file is, whether it is whole, and what to tell whom it does not load.
+ */
 
 import { createHash } from 'node:crypto'
 import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync } from 'node:fs'
@@ -9,8 +11,9 @@ import { fileURLToPath } from 'node:url'
 export interface AddonFile {
   readonly path: string
   /**
-   * Named by MOEPP_BINDING, or in the folder that MOEPP_PREBUILD names; built on this machine; one of the package's binaries; or in a
-   * folder `prebuilds` beside the node program, where node-gyp-build looks last.
+   * Named by MOEPP_BINDING, or in the folder that MOEPP_PREBUILD names; built on this machine; one
+   * of the package's binaries; or in a folder `prebuilds` beside the node program, where
+   * node-gyp-build looks last.
    */
   readonly origin: 'environment' | 'local build' | 'prebuild' | 'beside node'
 }
@@ -18,13 +21,15 @@ export interface AddonFile {
 /** The package's root: the nearest folder above this file that holds package.json. */
 export function packageRoot(): string {
   let folder = dirname(fileURLToPath(import.meta.url))
-  while (!existsSync(join(folder, 'package.json')) && folder !== dirname(folder)) folder = dirname(folder)
+  while (!existsSync(join(folder, 'package.json')) && folder !== dirname(folder))
+    folder = dirname(folder)
   return folder
 }
 
 /** The version of the glibc that this process runs on; undefined where the C library is another. */
 export function glibcVersion(): string | undefined {
-  // With the network, a report looks up the names of all that this process is connected to. Node 20 has no such option.
+  // With the network, a report looks up the names of all that this process is connected to. Node 20
+  // has no such option.
   const report = process.report as typeof process.report & { excludeNetwork?: boolean | undefined }
   const { excludeNetwork } = report
   report.excludeNetwork = true
@@ -79,7 +84,10 @@ export function findAddon(root: string): AddonFile {
   return { path, origin: originOf(path, root) }
 }
 
-/** Why node-gyp-build took this file: it looks into the folder that MOEPP_PREBUILD names, else into `root`, then beside node. */
+/**
+ * Why node-gyp-build took this file: it looks into the folder that MOEPP_PREBUILD names, else into
+ * `root`, then beside node.
+ */
 export function originOf(path: string, root: string): AddonFile['origin'] {
   const isIn = (folder: string) => {
     const way = relative(folder, path)
@@ -97,8 +105,8 @@ export function namingVariable(): 'MOEPP_BINDING' | 'MOEPP_PREBUILD' {
 }
 
 /**
- * Compares a prebuild with the SHA-256 that was recorded when it was built: the system's loader reads beyond the end of a file that
- * was cut off, and the process dies.
+ * Compares a prebuild with the SHA-256 that was recorded when it was built: the system's loader
+ * reads beyond the end of a file that was cut off, and the process dies.
  * @throws Error when the file is damaged.
  */
 export function checkWhole({ path, origin }: AddonFile, root: string): void {
@@ -121,7 +129,8 @@ export function explainFailure({ path, origin }: AddonFile, root: string, words:
   const version = /version `(GLIBC_[\d.]+)' not found/.exec(words)?.[1]
   if (platform !== undefined && platform !== here)
     hints.push(`It is a file for ${platform}, and this is ${here}.`)
-  else if (version !== undefined) hints.push(`It needs ${version}, and this system's C library is older.`)
+  else if (version !== undefined)
+    hints.push(`It needs ${version}, and this system's C library is older.`)
   const made = /\.(glibc|musl)\.node$/.exec(path)?.[1]
   const library = libc()
   if (made !== undefined && library !== undefined && made !== library)
@@ -161,7 +170,8 @@ export function platformOf(path: string): string | undefined {
   } catch {
     return undefined
   }
-  if (head.readUInt32BE(0) === 0x7f454c46) return `linux-${elfMachines.get(head.readUInt16LE(18)) ?? 'other'}`
+  if (head.readUInt32BE(0) === 0x7f454c46)
+    return `linux-${elfMachines.get(head.readUInt16LE(18)) ?? 'other'}`
   // Mach-O, 64 bits: the processor's type follows.
   if (head.readUInt32LE(0) === 0xfeedfacf)
     return `darwin-${head.readUInt32LE(4) === 0x0100000c ? 'arm64' : 'x64'}`

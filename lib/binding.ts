@@ -1,4 +1,7 @@
-/** Finds and loads the native addon, and gives types to everything in it. The only file that loads the `.node` file. */
+/**
+ * Finds and loads the native addon, and gives types to everything in it. The only file that loads
+ * the `.node` file.
+ */
 import { createRequire } from 'node:module'
 import { resolve } from 'node:path'
 import {
@@ -9,10 +12,19 @@ import {
   packageRoot,
   platformName,
 } from './addon-file.js'
-import type { DType, PanelOrder, StoredRef, TensorRef, WeightDType } from './checkpoint/tensor-ref.js'
+import type {
+  DType,
+  PanelOrder,
+  StoredRef,
+  TensorRef,
+  WeightDType,
+} from './checkpoint/tensor-ref.js'
 import { MoeppError, type MoeppErrorCode } from './errors.js'
 
-/** A size, or a size known only when a step runs: T tokens, R logit rows, B sequences, M pages per sequence. */
+/**
+ * A size, or a size known only when a step runs: T tokens, R logit rows, B sequences, M pages per
+ * sequence.
+ */
 export type Dimension = number | 'T' | 'R' | 'B' | 'B+1' | 'M'
 
 export interface BufferSpec {
@@ -29,11 +41,17 @@ export interface WeightSpec {
   /** On the device; the stored parts are converted. */
   readonly dtype: WeightDType
   readonly shape: readonly number[]
-  /** Stored tensors, one below the other along the first axis, or one packed weight. `name` is for errors. */
+  /**
+   * Stored tensors, one below the other along the first axis, or one packed weight. `name` is for
+   * errors.
+   */
   readonly parts: readonly (StoredRef & { readonly name: string })[]
 }
 
-/** A weight to be written in the layout of the op that reads it: int8 and int4 in panels, f32 and bf16 in rows. */
+/**
+ * A weight to be written in the layout of the op that reads it: int8 and int4 in panels, f32 and
+ * bf16 in rows.
+ */
 export interface PackedEntry {
   readonly weight: WeightSpec
   readonly layout: WeightLayout
@@ -62,15 +80,24 @@ export interface ProgramSpec {
 
 export type Sizes = Readonly<Record<'T' | 'R' | 'B' | 'M', number>>
 
-/** [bytes done, cancelled]: native adds to the first while it works; set the second to 1n to end the call. */
+/**
+ * [bytes done, cancelled]: native adds to the first while it works; set the second to 1n to end the
+ * call.
+ */
 export type Control = BigInt64Array
 
 export interface RunOptions {
   readonly sizes: Sizes
-  /** Every input of the program, Int32Array or Float32Array. They must not change until the run has ended. */
+  /**
+   * Every input of the program, Int32Array or Float32Array. They must not change until the run has
+   * ended.
+   */
   readonly inputs: Readonly<Record<string, Int32Array | Float32Array>>
   readonly cache?: NativeKvCache
-  /** [from, to] of pages of the cache, one pair behind the other: every layer is copied, in this order, before the ops run. */
+  /**
+   * [from, to] of pages of the cache, one pair behind the other: every layer is copied, in this
+   * order, before the ops run.
+   */
   readonly copies?: Int32Array
   /** Further buffers to return. */
   readonly capture?: readonly string[]
@@ -98,7 +125,10 @@ export interface KvCacheOptions {
 }
 
 export interface NativeKvCache {
-  /** One page of one layer as [Hkv, 2, S, D], keys then values of each head. Not while a run is in flight. */
+  /**
+   * One page of one layer as [Hkv, 2, S, D], keys then values of each head. Not while a run is in
+   * flight.
+   */
   readPage(layer: number, page: number): Float32Array
   close(): void
 }
@@ -108,7 +138,10 @@ export interface DeviceInfo {
   readonly isa: string
   readonly threads: number
   readonly model: string
-  /** The name of the byte order of packed weights; a file of another name cannot be used. Empty: the device takes none. */
+  /**
+   * The name of the byte order of packed weights; a file of another name cannot be used. Empty: the
+   * device takes none.
+   */
   readonly packedLayout: string
   /** Of a device with memory of its own, now; else 0. */
   readonly freeBytes: number
@@ -134,8 +167,8 @@ export interface NativeDevice {
   /** Bytes of a weight in a layout on this device. */
   weightBytes(weight: WeightSpec, layout: WeightLayout): number
   /**
-   * Writes `header`, then each weight as this device lays it out (quantised, if its dtype says so) at its place, in ascending
-   * order, with zeros between them; fails when the file exists.
+   * Writes `header`, then each weight as this device lays it out (quantised, if its dtype says so)
+   * at its place, in ascending order, with zeros between them; fails when the file exists.
    */
   writePacked(
     path: string,
@@ -164,19 +197,20 @@ export interface Binding {
     control?: Control,
   ): Promise<void>
   /**
-   * A function that measures the bytes per second that so many threads read from memory. As long as it lives it keeps the memory
-   * that it reads: `mostBytes`, or what is more than caches hold.
+   * A function that measures the bytes per second that so many threads read from memory. As long as
+   * it lives it keeps the memory that it reads: `mostBytes`, or what is more than caches hold.
    */
   readBandwidth(threads: number, mostBytes: number): () => Promise<number>
   /**
-   * Operations per second, a multiply-add counting as two, of each multiply-add instruction that kernels of `isa` may use
-   * and this processor has: `f32_fma`, `bf16_dot`, `int8_madd`, `int8_dot`, `int8_vnni`, `bf16_amx`, `int8_amx`. By so many threads
-   * at once, measured now.
+   * Operations per second, a multiply-add counting as two, of each multiply-add instruction that
+   * kernels of `isa` may use and this processor has: `f32_fma`, `bf16_dot`, `int8_madd`,
+   * `int8_dot`, `int8_vnni`, `bf16_amx`, `int8_amx`. By so many threads at once, measured now.
    */
   computePeaks(threads: number, isa: string): Promise<Readonly<Record<string, number>>>
   processor(): ProcessorInfo
   /**
-   * The instruction set that multiplies fastest here with such weights, by a measurement of some milliseconds at the first call.
+   * The instruction set that multiplies fastest here with such weights, by a measurement of some
+   * milliseconds at the first call.
    * @param mayRoundX what meets bf16 weights may be rounded to bf16
    */
   fastestIsa(weights: WeightDType, mayRoundX?: boolean): string
@@ -190,7 +224,8 @@ export interface Binding {
 let loaded: Binding | undefined
 
 /**
- * Loads the addon once: `MOEPP_BINDING` if set, else a local build, else the prebuilt binary for this platform.
+ * Loads the addon once: `MOEPP_BINDING` if set, else a local build, else the prebuilt binary for
+ * this platform.
  * @throws MoeppError ERR_NO_BINDING, naming what was tried and what to do.
  */
 export function loadBinding(): Binding {
@@ -200,13 +235,17 @@ export function loadBinding(): Binding {
   try {
     file = findAddon(root)
     checkWhole(file, root)
-    const addon = createRequire(import.meta.url)(resolve(file.path)) as Omit<Binding, keyof AddonFile>
+    const addon = createRequire(import.meta.url)(resolve(file.path)) as Omit<
+      Binding,
+      keyof AddonFile
+    >
     loaded = { ...addon, ...file }
     return loaded
   } catch (cause) {
     const words = cause instanceof Error ? cause.message : String(cause)
     // Node's own errors have a code: the file was found and did not load.
-    const why = file && cause instanceof Error && 'code' in cause ? explainFailure(file, root, words) : words
+    const why =
+      file && cause instanceof Error && 'code' in cause ? explainFailure(file, root, words) : words
     throw new MoeppError(
       'ERR_NO_BINDING',
       `the native addon for ${platformName()} could not be loaded: ${why}`,

@@ -1,8 +1,10 @@
 /**
- * config.json and generation_config.json, checked. A key or value that would change what the model computes, and that
- * moepp does not compute exactly so, is refused by name: a wrong number is worse than an error.
+ * config.json and generation_config.json, checked. A key or value that would change what the model
+ * computes, and that moepp does not compute exactly so, is refused by name: a wrong number is worse
+ * than an error.
  *
- * Names and defaults are those of upstream's MoeConfig, which are not the released 7B model's values.
+ * Names and defaults are those of upstream's MoeConfig, which are not the released 7B model's
+ * values.
  */
 
 import { existsSync } from 'node:fs'
@@ -45,13 +47,19 @@ export interface ModelConfig {
   /** Router logits are scaled to the standard deviation gateNormStd. */
   readonly logitsNorm: boolean
   readonly gateNormStd: number
-  /** What the experts' input (not the router's) is multiplied by: upstream doubles it unless told not to. */
+  /**
+   * What the experts' input (not the router's) is multiplied by: upstream doubles it unless told
+   * not to.
+   */
   readonly inputScale: 1 | 2
   readonly padTokenId: number | null
   readonly bosTokenId: number | null
   /** Generation ends at any of these; config.json holds one, a list or null. */
   readonly eosTokenIds: readonly number[]
-  /** Type that the weights are said to be stored in; null if config.json does not say. The files decide. */
+  /**
+   * Type that the weights are said to be stored in; null if config.json does not say. The files
+   * decide.
+   */
   readonly torchDtype: DType | null
 }
 
@@ -73,7 +81,10 @@ export interface GenerationConfig {
   readonly numReturnSequences?: number
 }
 
-/** Keys that transformers writes into every config.json and that have no part in this model's computation. */
+/**
+ * Keys that transformers writes into every config.json and that have no part in this model's
+ * computation.
+ */
 const IGNORED_KEYS: ReadonlySet<string> = new Set(
   `
   architectures auto_map transformers_version _name_or_path name_or_path _commit_hash _attn_implementation
@@ -113,7 +124,10 @@ export async function readConfig(directory: string): Promise<ModelConfig> {
   return parseConfig(parseJson(await readText(path, MAX_CONFIG_BYTES), path), path)
 }
 
-/** Reads and checks a model directory's generation_config.json; without that file there are no presets. */
+/**
+ * Reads and checks a model directory's generation_config.json; without that file there are no
+ * presets.
+ */
 export async function readGenerationConfig(directory: string): Promise<GenerationConfig> {
   const path = join(directory, 'generation_config.json')
   if (!existsSync(path)) return {}
@@ -149,7 +163,9 @@ export function parseConfig(json: unknown, where: string): ModelConfig {
   return config
 }
 
-/** Checks a parsed generation_config.json. Keys that moepp's generation does not have are ignored. */
+/**
+ * Checks a parsed generation_config.json. Keys that moepp's generation does not have are ignored.
+ */
 export function parseGenerationConfig(json: unknown, where: string): GenerationConfig {
   const fields = new Fields(json, where)
   const share = { from: 0, to: 1 }
@@ -163,11 +179,17 @@ export function parseGenerationConfig(json: unknown, where: string): GenerationC
     topP: fields.given('top_p', key => fields.number(key, 1, share)),
     minP: fields.given('min_p', key => fields.number(key, 0, share)),
     typicalP: fields.given('typical_p', key => fields.number(key, 1, { above: 0, to: 1 })),
-    repetitionPenalty: fields.given('repetition_penalty', key => fields.number(key, 1, { above: 0 })),
-    noRepeatNgramSize: fields.given('no_repeat_ngram_size', key => fields.integer(key, 0, { from: 0 })),
+    repetitionPenalty: fields.given('repetition_penalty', key =>
+      fields.number(key, 1, { above: 0 }),
+    ),
+    noRepeatNgramSize: fields.given('no_repeat_ngram_size', key =>
+      fields.integer(key, 0, { from: 0 }),
+    ),
     maxNewTokens: fields.given('max_new_tokens', key => fields.integer(key, 1, { from: 1 })),
     minNewTokens: fields.given('min_new_tokens', key => fields.integer(key, 0, { from: 0 })),
-    numReturnSequences: fields.given('num_return_sequences', key => fields.integer(key, 1, { from: 1 })),
+    numReturnSequences: fields.given('num_return_sequences', key =>
+      fields.integer(key, 1, { from: 1 }),
+    ),
   }
   return Object.fromEntries(Object.entries(read).filter(([, value]) => value !== undefined))
 }
@@ -200,10 +222,14 @@ function parseSizes(fields: Fields): Sizes {
     )
   }
   if (headDim > MAX_HEAD_DIM) {
-    throw fields.bad(`hidden_size / num_attention_heads is ${headDim}, expected at most ${MAX_HEAD_DIM}`)
+    throw fields.bad(
+      `hidden_size / num_attention_heads is ${headDim}, expected at most ${MAX_HEAD_DIM}`,
+    )
   }
   if (heads % kvHeads !== 0) {
-    throw fields.bad(`num_attention_heads ${heads} is not a multiple of num_key_value_heads ${kvHeads}`)
+    throw fields.bad(
+      `num_attention_heads ${heads} is not a multiple of num_key_value_heads ${kvHeads}`,
+    )
   }
   const experts = parseExperts(fields)
   return {
@@ -237,10 +263,13 @@ function parseExperts(fields: Fields): number {
 }
 
 /**
- * pretraining_tp slices the attention's and the output head's matrices, which changes only the order of summation,
- * if the slices are whole. Otherwise upstream drops logits or fails.
+ * pretraining_tp slices the attention's and the output head's matrices, which changes only the
+ * order of summation, if the slices are whole. Otherwise upstream drops logits or fails.
  */
-function checkTensorParallel(fields: Fields, { vocabSize, hiddenSize, kvHeads, headDim }: Sizes): void {
+function checkTensorParallel(
+  fields: Fields,
+  { vocabSize, hiddenSize, kvHeads, headDim }: Sizes,
+): void {
   const slices = fields.integer('pretraining_tp', 1, { from: 1 })
   const sliced = {
     vocab_size: vocabSize,
@@ -248,13 +277,14 @@ function checkTensorParallel(fields: Fields, { vocabSize, hiddenSize, kvHeads, h
     'num_key_value_heads * head_dim': kvHeads * headDim,
   }
   for (const [name, size] of Object.entries(sliced)) {
-    if (size % slices !== 0) throw fields.bad(`pretraining_tp ${slices} does not divide ${name} ${size}`)
+    if (size % slices !== 0)
+      throw fields.bad(`pretraining_tp ${slices} does not divide ${name} ${size}`)
   }
 }
 
 /**
- * Upstream refuses a factor that Python reads as an integer (`2`, not `2.0`). JSON.parse cannot tell the two apart and
- * they mean the same, so both are accepted.
+ * Upstream refuses a factor that Python reads as an integer (`2`, not `2.0`). JSON.parse cannot
+ * tell the two apart and they mean the same, so both are accepted.
  */
 function parseRopeScaling(fields: Fields): RopeScaling | null {
   const value = fields.take('rope_scaling')
@@ -287,7 +317,9 @@ interface Range {
   readonly to?: number
 }
 
-/** A JSON object's fields, each checked as it is read; knows afterwards which were never asked for. */
+/**
+ * A JSON object's fields, each checked as it is read; knows afterwards which were never asked for.
+ */
 class Fields {
   private readonly object: Record<string, unknown>
   private readonly read = new Set<string>()
@@ -323,11 +355,16 @@ class Fields {
   boolean(key: string, absent: boolean): boolean {
     const value = this.take(key)
     if (value === undefined) return absent
-    if (typeof value !== 'boolean') throw this.bad(`${key} is ${show(value)}, expected true or false`)
+    if (typeof value !== 'boolean')
+      throw this.bad(`${key} is ${show(value)}, expected true or false`)
     return value
   }
 
-  number(key: string, absent: number, { from = -Infinity, above = -Infinity, to = Infinity }: Range): number {
+  number(
+    key: string,
+    absent: number,
+    { from = -Infinity, above = -Infinity, to = Infinity }: Range,
+  ): number {
     const value = this.take(key)
     if (value === undefined) return absent
     if (

@@ -1,4 +1,7 @@
-/** Long native calls: their progress reported now and then, and their end when a signal or the caller asks for it. */
+/**
+ * Long native calls: their progress reported now and then, and their end when a signal or the
+ * caller asks for it.
+ */
 import { type Control, fromNative } from './binding.js'
 import { MoeppError } from './errors.js'
 
@@ -15,7 +18,8 @@ export interface Watched<T> {
 
 /**
  * Runs a native call that takes a Control.
- * @throws what the call or `onProgress` throws; MoeppError ERR_ABORTED, with the signal's reason as cause, when it aborts
+ * @throws what the call or `onProgress` throws; MoeppError ERR_ABORTED, with the signal's reason as
+ *   cause, when it aborts
  */
 export async function runWatched<T>(
   call: (control: Control) => Promise<T>,
@@ -27,7 +31,8 @@ export async function runWatched<T>(
     failure ??= { error }
     control[1] = 1n
   }
-  const abort = () => end(new MoeppError('ERR_ABORTED', 'the call was aborted', { cause: signal?.reason }))
+  const abort = () =>
+    end(new MoeppError('ERR_ABORTED', 'the call was aborted', { cause: signal?.reason }))
   const report = () => {
     try {
       onProgress?.(Number(control[0]))

@@ -22,7 +22,9 @@ export interface CpuOptions {
   readonly isa: string | undefined
 }
 
-/** @throws MoeppError ERR_UNSUPPORTED, ERR_NO_GPU, ERR_DRIVER_TOO_OLD, ERR_GPU_TOO_OLD, ERR_DEVICE */
+/**
+ * @throws MoeppError ERR_UNSUPPORTED, ERR_NO_GPU, ERR_DRIVER_TOO_OLD, ERR_GPU_TOO_OLD, ERR_DEVICE
+ */
 export function openDevice(
   name: Exclude<ResolvedLoadOptions['device'], 'auto'>,
   { threads, isa }: Partial<CpuOptions> = {},
@@ -36,8 +38,8 @@ export function openDevice(
 }
 
 /**
- * Packed weights are sized and written here, and read by the addon: both must mean the same bytes. A device that takes none has
- * no layout, and says so itself.
+ * Packed weights are sized and written here, and read by the addon: both must mean the same bytes.
+ * A device that takes none has no layout, and says so itself.
  * @throws MoeppError ERR_UNSUPPORTED
  */
 export function checkPackedLayout({ packedLayout }: DeviceInfo): void {
@@ -49,7 +51,10 @@ export function checkPackedLayout({ packedLayout }: DeviceInfo): void {
   )
 }
 
-/** What 'auto' found: a GPU, or why there is none to use. `expected`: nobody could have hoped for one. */
+/**
+ * What 'auto' found: a GPU, or why there is none to use. `expected`: nobody could have hoped for
+ * one.
+ */
 export type FoundGpu =
   | { readonly device: NativeDevice }
   | { readonly reason: string; readonly expected: boolean }
@@ -70,14 +75,20 @@ export function findGpu(): FoundGpu {
 /** Memory on a GPU beside weights and cache: workspace, a step's buffers, the driver's own. */
 const RESERVE_BYTES = 512 * 2 ** 20
 
-/** Why so many bytes of weights and cache do not fit on the device; undefined if they do, or if it shares the host's memory. */
+/**
+ * Why so many bytes of weights and cache do not fit on the device; undefined if they do, or if it
+ * shares the host's memory.
+ */
 export function tooLarge(info: DeviceInfo, bytes: number): string | undefined {
   if (info.totalBytes === 0 || bytes + RESERVE_BYTES <= info.freeBytes) return undefined
   const gib = (n: number) => `${(n / 2 ** 30).toFixed(1)} GiB`
   return `${info.name} (${info.model}) has ${gib(info.freeBytes)} of ${gib(info.totalBytes)} free, the model needs ${gib(bytes + RESERVE_BYTES)}`
 }
 
-/** Says in one line why a GPU that is there is not used: a Node warning, which programs can catch or silence. */
+/**
+ * Says in one line why a GPU that is there is not used: a Node warning, which programs can catch or
+ * silence.
+ */
 export function warnFallback(reason: string): void {
   process.emitWarning(`the model runs on the CPU: ${reason}`, {
     type: 'MoeppWarning',
@@ -89,7 +100,9 @@ export function describeDevice({ name, model, isa }: DeviceInfo, reason?: string
   return Object.freeze({ name, model, isa, ...(reason !== undefined && { reason }) })
 }
 
-/** Whether a failure to load on a GPU is the GPU's: the model does not fit, or the device failed. */
+/**
+ * Whether a failure to load on a GPU is the GPU's: the model does not fit, or the device failed.
+ */
 export function isGpuFailure(error: unknown): error is MoeppError {
   return error instanceof MoeppError && ['ERR_OUT_OF_MEMORY', 'ERR_DEVICE'].includes(error.code)
 }

@@ -84,8 +84,12 @@ export async function diagnose(): Promise<Diagnosis> {
 }
 
 function originReason(origin: AddonFile['origin']): string {
-  const own = prebuilds(packageRoot()).some(file => file.startsWith(`${process.platform}-${process.arch}/`))
-  const binary = own ? "goes before the package's binary" : 'this package has no binary for the platform'
+  const own = prebuilds(packageRoot()).some(file =>
+    file.startsWith(`${process.platform}-${process.arch}/`),
+  )
+  const binary = own
+    ? "goes before the package's binary"
+    : 'this package has no binary for the platform'
   const reasons: Record<AddonFile['origin'], string> = {
     environment: `${namingVariable()} names it`,
     'local build': `built on this machine; ${binary}`,
@@ -116,11 +120,15 @@ async function diagnoseCpu(): Promise<CpuDiagnosis> {
 function threadsReason(threads: number, cgroupThreads: number): string {
   const processors = cpus().length
   if (threads >= processors) return `all ${processors} processors`
-  if (threads === cgroupThreads) return `the control group allows ${threads} of ${processors} processors`
+  if (threads === cgroupThreads)
+    return `the control group allows ${threads} of ${processors} processors`
   return `the process may run on ${threads} of ${processors} processors`
 }
 
-/** What the addon and the driver say, and the device that loadModel would take: it is opened, and closed again. */
+/**
+ * What the addon and the driver say, and the device that loadModel would take: it is opened, and
+ * closed again.
+ */
 function diagnoseCuda(): CudaDiagnosis {
   const { built, runtimeVersion, driverVersion } = loadBinding().cuda()
   const { driver, gpus } = systemGpus()
@@ -145,9 +153,13 @@ function cudaVersion(version: number): string | null {
   return version === 0 ? null : `${Math.floor(version / 1000)}.${Math.floor((version % 1000) / 10)}`
 }
 
-/** From the files that NVIDIA's kernel driver shows: they are there even when the addon has no use for them. */
+/**
+ * From the files that NVIDIA's kernel driver shows: they are there even when the addon has no use
+ * for them.
+ */
 function systemGpus(root = '/proc/driver/nvidia'): { driver: string | null; gpus: string[] } {
-  const driver = /Kernel Module.*?\s(\d+\.[\d.]+)\s/.exec(readOrEmpty(join(root, 'version')))?.[1] ?? null
+  const driver =
+    /Kernel Module.*?\s(\d+\.[\d.]+)\s/.exec(readOrEmpty(join(root, 'version')))?.[1] ?? null
   return { driver, gpus: driver === null ? [] : gpuModels(join(root, 'gpus')) }
 }
 

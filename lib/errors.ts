@@ -1,8 +1,9 @@
 /**
  * Every error that moepp raises on purpose.
  *
- * A wrong option or argument is a `TypeError` or `RangeError` that names it. All else (files, checkpoints, devices,
- * limits, lifecycle) is a `MoeppError` with one of the codes below. Both say what, where, expected and got.
+ * A wrong option or argument is a `TypeError` or `RangeError` that names it. All else (files,
+ * checkpoints, devices, limits, lifecycle) is a `MoeppError` with one of the codes below. Both say
+ * what, where, expected and got.
  */
 
 export type MoeppErrorCode =
@@ -12,7 +13,10 @@ export type MoeppErrorCode =
   | 'ERR_BAD_FILE'
   /** A file or directory could not be written, or is there already. */
   | 'ERR_CANNOT_WRITE'
-  /** A file asks for something outside what moepp accepts from untrusted input (a pickle's global, say). */
+  /**
+   * A file asks for something outside what moepp accepts from untrusted input (a pickle's global,
+   * say).
+   */
   | 'ERR_UNSAFE_FILE'
   /** config.json holds a value or a key that cannot be run exactly. */
   | 'ERR_BAD_CONFIG'
@@ -44,7 +48,10 @@ export type MoeppErrorCode =
   | 'ERR_NO_BINDING'
   /** The hub or the network answered with an error. */
   | 'ERR_HUB'
-  /** A device failed while running, or computed no finite numbers, which damaged or too large weights lead to as well. */
+  /**
+   * A device failed while running, or computed no finite numbers, which damaged or too large
+   * weights lead to as well.
+   */
   | 'ERR_DEVICE'
 
 export class MoeppError extends Error {
@@ -53,7 +60,11 @@ export class MoeppError extends Error {
   /** Label of the op that failed, `layers.3.moe.gate_up`, when there is one. */
   declare readonly op?: string
 
-  constructor(code: MoeppErrorCode, message: string, options: { op?: string; cause?: unknown } = {}) {
+  constructor(
+    code: MoeppErrorCode,
+    message: string,
+    options: { op?: string; cause?: unknown } = {},
+  ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause })
     this.code = code
     if (options.op !== undefined) this.op = options.op

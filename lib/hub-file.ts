@@ -1,6 +1,6 @@
 /**
- * One file of a hub repository into the cache: fetched with ranges, so that it goes on where it stopped, and checked
- * against the hash that the hub lists.
+ * One file of a hub repository into the cache: fetched with ranges, so that it goes on where it
+ * stopped, and checked against the hash that the hub lists.
  */
 
 import { createHash, type Hash, randomUUID } from 'node:crypto'
@@ -140,17 +140,21 @@ async function fetchRest(
     const fresh = chunk.subarray(Math.min(chunk.length, Math.max(0, start - position)))
     position += chunk.length
     if (position > file.size) {
-      throw hubError(repository, `${file.path}: the hub sends more than the ${file.size} bytes that it lists`)
+      throw hubError(
+        repository,
+        `${file.path}: the hub sends more than the ${file.size} bytes that it lists`,
+      )
     }
     await part.write(fresh)
     report(part.length)
   }
-  if (position < file.size) throw new Interrupted(`${file.path} ends at byte ${position} of ${file.size}`)
+  if (position < file.size)
+    throw new Interrupted(`${file.path} ends at byte ${position} of ${file.size}`)
 }
 
 /**
- * The beginning of a file, and its hash so far. Bytes are written at their position and never taken back: two processes
- * that fetch the same file write the same bytes.
+ * The beginning of a file, and its hash so far. Bytes are written at their position and never taken
+ * back: two processes that fetch the same file write the same bytes.
  */
 class Part {
   private constructor(
@@ -176,7 +180,12 @@ class Part {
 
   async write(bytes: Uint8Array): Promise<void> {
     for (let done = 0; done < bytes.length; ) {
-      const { bytesWritten } = await this.handle.write(bytes, done, bytes.length - done, this.written + done)
+      const { bytesWritten } = await this.handle.write(
+        bytes,
+        done,
+        bytes.length - done,
+        this.written + done,
+      )
       done += bytesWritten
     }
     this.hash.update(bytes)
@@ -215,6 +224,10 @@ export function isConnectionError(error: unknown): error is TypeError {
   return error instanceof TypeError && ['fetch failed', 'terminated'].includes(error.message)
 }
 
-export function hubError({ name, endpoint }: Repository, message: string, cause?: unknown): MoeppError {
+export function hubError(
+  { name, endpoint }: Repository,
+  message: string,
+  cause?: unknown,
+): MoeppError {
   return new MoeppError('ERR_HUB', `${name} at ${endpoint}: ${message}`, { cause })
 }

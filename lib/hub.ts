@@ -1,9 +1,11 @@
 /**
- * Where a model's files are: a local directory, or the cache of the Hugging Face hub, filled if need be.
+ * Where a model's files are: a local directory, or the cache of the Hugging Face hub, filled if
+ * need be.
  *
- * The cache has Hugging Face's own layout (`models--OWNER--NAME/{blobs,refs,snapshots}`), so that its other tools share
- * it. The hub library lists files but downloads them anew after an interruption and does not check them; files here are
- * fetched with ranges, go on where they stopped, and are checked against the hash that the hub lists.
+ * The cache has Hugging Face's own layout (`models--OWNER--NAME/{blobs,refs,snapshots}`), so that
+ * its other tools share it. The hub library lists files but downloads them anew after an
+ * interruption and does not check them; files here are fetched with ranges, go on where they
+ * stopped, and are checked against the hash that the hub lists.
  */
 
 import { mkdir, readFile, stat, writeFile } from 'node:fs/promises'
@@ -56,9 +58,17 @@ export interface HubOptions {
   readonly signal?: AbortSignal | undefined
 }
 
-/** What a model needs besides its weights; fetched first, so that a snapshot with weights is whole. */
+/**
+ * What a model needs besides its weights; fetched first, so that a snapshot with weights is whole.
+ */
 const SMALL_FILES = [
-  ...['config.json', 'generation_config.json', 'tokenizer.json', 'tokenizer.model', 'tokenizer_config.json'],
+  ...[
+    'config.json',
+    'generation_config.json',
+    'tokenizer.json',
+    'tokenizer.model',
+    'tokenizer_config.json',
+  ],
   ...['special_tokens_map.json', 'added_tokens.json', 'chat_template.jinja'],
 ]
 
@@ -67,8 +77,9 @@ const MAX_LISTED_FILES = 100_000
 const MAX_INDEX_BYTES = 100_000_000
 
 /**
- * The directory of a model's files. An existing directory is returned as it is; `owner/name` is downloaded into the
- * cache, as far as it is not there yet. Without a connection the cache's last whole snapshot serves.
+ * The directory of a model's files. An existing directory is returned as it is; `owner/name` is
+ * downloaded into the cache, as far as it is not there yet. Without a connection the cache's last
+ * whole snapshot serves.
  */
 export async function resolveSource(source: string, options: HubOptions = {}): Promise<string> {
   if (typeof source !== 'string')
@@ -76,10 +87,16 @@ export async function resolveSource(source: string, options: HubOptions = {}): P
   const info = await stat(source).catch(() => undefined)
   if (info?.isDirectory()) return source
   if (info !== undefined) {
-    throw new MoeppError('ERR_NOT_FOUND', `${source}: a file, expected the directory that holds the model`)
+    throw new MoeppError(
+      'ERR_NOT_FOUND',
+      `${source}: a file, expected the directory that holds the model`,
+    )
   }
   if (!HUB_ID.test(source) || source.includes('..')) {
-    throw new MoeppError('ERR_NOT_FOUND', `${source}: no such directory, and not a hub id (owner/name)`)
+    throw new MoeppError(
+      'ERR_NOT_FOUND',
+      `${source}: no such directory, and not a hub id (owner/name)`,
+    )
   }
   const repository = await describeRepository(source, options)
   try {
@@ -93,8 +110,14 @@ export async function resolveSource(source: string, options: HubOptions = {}): P
 async function describeRepository(name: string, options: HubOptions): Promise<Repository> {
   const { env } = process
   const revision = options.revision ?? 'main'
-  if (!/^[\w.+/-]+$/.test(revision) || revision.startsWith('/') || revision.split('/').includes('..')) {
-    throw new TypeError(`revision: expected a branch, tag or commit, got ${JSON.stringify(revision)}`)
+  if (
+    !/^[\w.+/-]+$/.test(revision) ||
+    revision.startsWith('/') ||
+    revision.split('/').includes('..')
+  ) {
+    throw new TypeError(
+      `revision: expected a branch, tag or commit, got ${JSON.stringify(revision)}`,
+    )
   }
   const endpoint = (options.endpoint ?? (env.HF_ENDPOINT || HUB_URL)).replace(/\/+$/, '')
   const token = options.token ?? (env.HF_TOKEN?.trim() || (await storedToken()))
@@ -119,8 +142,8 @@ async function storedToken(): Promise<string | undefined> {
 
 /**
  * `fetch` with the token and the signal. The library's own token option insists on the prefix of huggingface.co's
- * tokens, which other hubs do not have. The token goes to the hub's own address only: a page link of the listing may
- * point anywhere.
+ * tokens, which other hubs do not have. The token goes to the hub's own address only: a page link
+ * of the listing may point anywhere.
  */
 function hubFetch(
   endpoint: string,
@@ -131,18 +154,25 @@ function hubFetch(
   return (input, init) => {
     const headers = new Headers(init?.headers)
     const url = new URL(input instanceof Request ? input.url : input)
-    if (token !== undefined && url.origin === origin) headers.set('Authorization', `Bearer ${token}`)
+    if (token !== undefined && url.origin === origin)
+      headers.set('Authorization', `Bearer ${token}`)
     return fetch(input, { ...init, headers, ...(signal && { signal }) })
   }
 }
 
-async function downloadModel(repository: Repository, onProgress: HubOptions['onProgress']): Promise<string> {
-  const offline = ['1', 'true', 'yes', 'on'].includes((process.env.HF_HUB_OFFLINE ?? '').toLowerCase())
+async function downloadModel(
+  repository: Repository,
+  onProgress: HubOptions['onProgress'],
+): Promise<string> {
+  const offline = ['1', 'true', 'yes', 'on'].includes(
+    (process.env.HF_HUB_OFFLINE ?? '').toLowerCase(),
+  )
   if (offline || COMMIT.test(repository.revision)) {
     // A commit never changes: a whole snapshot of it needs no connection.
     const cached = await cachedSnapshot(repository)
     if (cached !== undefined) return cached
-    if (offline) throw hubError(repository, 'not in the cache, and HF_HUB_OFFLINE forbids to fetch it')
+    if (offline)
+      throw hubError(repository, 'not in the cache, and HF_HUB_OFFLINE forbids to fetch it')
   }
   let commit: string
   let listed: Map<string, HubFile>
@@ -151,7 +181,9 @@ async function downloadModel(repository: Repository, onProgress: HubOptions['onP
     listed = await list(repository, commit)
   } catch (error) {
     const cached =
-      isTransient(error) && !repository.signal?.aborted ? await cachedSnapshot(repository) : undefined
+      isTransient(error) && !repository.signal?.aborted
+        ? await cachedSnapshot(repository)
+        : undefined
     if (cached !== undefined) return cached
     throw error
   }
@@ -163,7 +195,12 @@ async function downloadModel(repository: Repository, onProgress: HubOptions['onP
     const before = doneBytes
     const report = (bytes: number, done: number) => {
       doneBytes = before + bytes
-      const counts = { doneBytes, totalBytes, filesDone: filesDone + done, filesTotal: files.length }
+      const counts = {
+        doneBytes,
+        totalBytes,
+        filesDone: filesDone + done,
+        filesTotal: files.length,
+      }
       onProgress?.({ stage: 'download', file: file.path, ...counts })
     }
     await download(repository, commit, file, bytes => report(bytes, 0))
@@ -180,13 +217,25 @@ async function downloadModel(repository: Repository, onProgress: HubOptions['onP
 
 async function resolveCommit({ name, endpoint, revision, fetch }: Repository): Promise<string> {
   if (COMMIT.test(revision)) return revision
-  const { sha } = await modelInfo({ name, revision, hubUrl: endpoint, fetch, additionalFields: ['sha'] })
+  const { sha } = await modelInfo({
+    name,
+    revision,
+    hubUrl: endpoint,
+    fetch,
+    additionalFields: ['sha'],
+  })
   if (typeof sha === 'string' && COMMIT.test(sha)) return sha
   throw new MoeppError('ERR_HUB', `${name}: the hub at ${endpoint} gave no commit for ${revision}`)
 }
 
-/** The files in the repository's first folder. Names and hashes become paths here, so odd ones are left out. */
-async function list({ name, endpoint, fetch }: Repository, commit: string): Promise<Map<string, HubFile>> {
+/**
+ * The files in the repository's first folder. Names and hashes become paths here, so odd ones are
+ * left out.
+ */
+async function list(
+  { name, endpoint, fetch }: Repository,
+  commit: string,
+): Promise<Map<string, HubFile>> {
   const files = new Map<string, HubFile>()
   let seen = 0
   for await (const entry of listFiles({
@@ -224,7 +273,8 @@ async function chooseFiles(
   const small = SMALL_FILES.filter(path => listed.has(path)).map(find)
   if (!weights.isIndex) return [...small, find(weights.name)]
   const index = find(weights.name)
-  if (index.size > MAX_INDEX_BYTES) throw hubError(repository, `${index.path} takes ${index.size} bytes`)
+  if (index.size > MAX_INDEX_BYTES)
+    throw hubError(repository, `${index.path} takes ${index.size} bytes`)
   const path = await download(repository, commit, index, () => {})
   const shards = new Set(parseShardIndex(await readFile(path, 'utf8'), path).values())
   return [...small, index, ...[...shards].map(find)]

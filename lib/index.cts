@@ -1,6 +1,7 @@
 /**
- * The package for CommonJS: the same module, which Node requires since 20.19. It exists for TypeScript, which lets CommonJS sources
- * import the types of an ES module with `module: nodenext` alone.
+ * The package for CommonJS: the same module, which Node requires since 20.19. It exists for
+ * TypeScript, which lets CommonJS sources import the types of an ES module with `module: nodenext`
+ * alone.
  */
 type Module = typeof import('./index.js', { with: { 'resolution-mode': 'import' }})
 

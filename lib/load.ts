@@ -11,7 +11,13 @@ import {
 } from './binding.js'
 import { openCheckpoint } from './checkpoint/checkpoint.js'
 import { checkTensors } from './checkpoint/names.js'
-import { DTYPE_SIZE, isPacked, isQuantised, type StoredRef, weightSize } from './checkpoint/tensor-ref.js'
+import {
+  DTYPE_SIZE,
+  isPacked,
+  isQuantised,
+  type StoredRef,
+  weightSize,
+} from './checkpoint/tensor-ref.js'
 import { type ModelConfig, readConfig, readGenerationConfig } from './config.js'
 import { runWatched } from './control.js'
 import {
@@ -28,17 +34,30 @@ import { Model, type ModelParts } from './generation/model.js'
 import { resolveSource } from './hub.js'
 import { recordMoepp } from './model/moepp.js'
 import { DeviceRunner, PAGE_SIZE } from './model/runner.js'
-import { type LoadOptions, type MatrixType, type ResolvedLoadOptions, resolveLoadOptions } from './options.js'
+import {
+  type LoadOptions,
+  type MatrixType,
+  type ResolvedLoadOptions,
+  resolveLoadOptions,
+} from './options.js'
 import { loadTokenizer, type Tokenizer } from './tokenizer/tokenizer.js'
 
-/** Tokens that a sequence may hold unless `contextLength` says otherwise: the model's positions, within these. */
+/**
+ * Tokens that a sequence may hold unless `contextLength` says otherwise: the model's positions,
+ * within these.
+ */
 const LEAST_CONTEXT = 4096
 const MOST_CONTEXT = 32768
 
-/** Tokens of the KV cache unless `kvCacheTokens` says otherwise. The CPU takes its memory only as it is used. */
+/**
+ * Tokens of the KV cache unless `kvCacheTokens` says otherwise. The CPU takes its memory only as it
+ * is used.
+ */
 const CACHE_TOKENS = 8192
 
-/** Tokens of one step: enough for the GEMMs to reach their rate, few enough that a step is short. */
+/**
+ * Tokens of one step: enough for the GEMMs to reach their rate, few enough that a step is short.
+ */
 const MOST_CPU_STEP_TOKENS = 512
 const MOST_GPU_STEP_TOKENS = 2048
 
@@ -48,8 +67,10 @@ const CACHE_DTYPES = { auto: undefined, float32: 'f32', bfloat16: 'bf16' } as co
  * Loads a model.
  *
  * @param source a directory, or a hub id such as `Chat-UniVi/MoE-Plus-Plus-7B`
- * @throws MoeppError ERR_NOT_FOUND, ERR_BAD_FILE, ERR_UNSAFE_FILE, ERR_BAD_CONFIG, ERR_BAD_WEIGHTS, ERR_BAD_TOKENIZER,
- *   ERR_HUB, ERR_UNSUPPORTED, ERR_NO_GPU, ERR_DRIVER_TOO_OLD, ERR_GPU_TOO_OLD, ERR_DEVICE, ERR_OUT_OF_MEMORY, ERR_ABORTED;
+ * @throws MoeppError ERR_NOT_FOUND, ERR_BAD_FILE, ERR_UNSAFE_FILE, ERR_BAD_CONFIG, ERR_BAD_WEIGHTS,
+ *   ERR_BAD_TOKENIZER,
+ *   ERR_HUB, ERR_UNSUPPORTED, ERR_NO_GPU, ERR_DRIVER_TOO_OLD, ERR_GPU_TOO_OLD, ERR_DEVICE,
+ *   ERR_OUT_OF_MEMORY, ERR_ABORTED;
  *   TypeError or RangeError for a wrong option
  */
 export async function loadModel(source: string, options: LoadOptions = {}): Promise<Model> {
@@ -74,7 +95,10 @@ export async function loadParts(
 }
 
 /** A checkpoint without tokenizer files takes and gives token ids only. */
-async function optionalTokenizer(directory: string, config: ModelConfig): Promise<Tokenizer | undefined> {
+async function optionalTokenizer(
+  directory: string,
+  config: ModelConfig,
+): Promise<Tokenizer | undefined> {
   const files = ['tokenizer.json', 'tokenizer.model']
   if (!files.some(file => existsSync(join(directory, file)))) return undefined
   const tokenizer = await loadTokenizer(directory)
@@ -96,20 +120,31 @@ export const MATRIX_DTYPES = {
   int4: 'int4',
 } as const
 
-/** The model on the device that was asked for; 'auto' is the first GPU if there is one that the model loads on, else the CPU. */
+/**
+ * The model on the device that was asked for; 'auto' is the first GPU if there is one that the
+ * model loads on, else the CPU.
+ */
 async function openRunner(
   config: ModelConfig,
   tensors: ReadonlyMap<string, StoredRef>,
   o: ResolvedLoadOptions,
 ): Promise<DeviceRunner> {
-  const spec = recordMoepp(config, tensors, MATRIX_DTYPES[o.dtype], o.activationDtype === 'bfloat16')
+  const spec = recordMoepp(
+    config,
+    tensors,
+    MATRIX_DTYPES[o.dtype],
+    o.activationDtype === 'bfloat16',
+  )
   checkActivationDtype(spec, o)
   if (o.device === 'cpu') return load(openCpu(spec, o), config, spec, o)
   if (o.device !== 'auto') return load(openDevice(o.device), config, spec, o)
   const gpu = findGpu()
   let reason: string
   if ('device' in gpu) {
-    const why = tooLarge(gpu.device.info(), weightBytes(spec) + cacheBytes(cacheOf(config, spec, o, true)))
+    const why = tooLarge(
+      gpu.device.info(),
+      weightBytes(spec) + cacheBytes(cacheOf(config, spec, o, true)),
+    )
     try {
       if (why === undefined) return await load(gpu.device, config, spec, o)
       gpu.device.close()
@@ -136,7 +171,10 @@ function checkActivationDtype(spec: ProgramSpec, { activationDtype }: ResolvedLo
 }
 
 /** With the instruction set that was named, or the fastest for these weights. */
-function openCpu(spec: ProgramSpec, { threads, isa, activationDtype }: ResolvedLoadOptions): NativeDevice {
+function openCpu(
+  spec: ProgramSpec,
+  { threads, isa, activationDtype }: ResolvedLoadOptions,
+): NativeDevice {
   const fastest = () =>
     loadBinding().fastestIsa(holdsQuantised(spec) ? 'int8' : 'bf16', activationDtype === 'bfloat16')
   return openDevice('cpu', { threads, isa: isa === 'auto' ? fastest() : isa })
@@ -182,7 +220,9 @@ async function load(
 }
 
 function contextLengthOf(config: ModelConfig, o: ResolvedLoadOptions): number {
-  return o.contextLength ?? Math.min(MOST_CONTEXT, Math.max(LEAST_CONTEXT, config.maxPositionEmbeddings))
+  return (
+    o.contextLength ?? Math.min(MOST_CONTEXT, Math.max(LEAST_CONTEXT, config.maxPositionEmbeddings))
+  )
 }
 
 /** Pages of the cache that no sequence has: see model/padding.ts. */
@@ -206,13 +246,15 @@ function cacheOf(
 }
 
 /**
- * Whether activations are rounded to bf16 or more coarsely in any case, so that a bf16 cache costs next to nothing: where it was
- * asked for, to int8 for quantised matrices on the CPU, to bf16 for all below f32 on a GPU's tensor cores, which want a bf16 cache
- * besides.
+ * Whether activations are rounded to bf16 or more coarsely in any case, so that a bf16 cache costs
+ * next to nothing: where it was asked for, to int8 for quantised matrices on the CPU, to bf16 for
+ * all below f32 on a GPU's tensor cores, which want a bf16 cache besides.
  */
 function roundsMore(spec: ProgramSpec, o: ResolvedLoadOptions, onGpu: boolean): boolean {
   const asked = o.activationDtype === 'bfloat16'
-  return asked || holdsQuantised(spec) || (onGpu && spec.weights.some(({ dtype }) => dtype === 'bf16'))
+  return (
+    asked || holdsQuantised(spec) || (onGpu && spec.weights.some(({ dtype }) => dtype === 'bf16'))
+  )
 }
 
 /** The type of the FFN experts, which are most of the weights. */
@@ -234,12 +276,17 @@ function cacheBytes({ layers, pages, pageSize, kvHeads, headDim, dtype }: KvCach
 }
 
 /** Compiles off the main thread, with progress and cancellation. */
-function compile(device: NativeDevice, spec: ProgramSpec, o: ResolvedLoadOptions): Promise<NativeProgram> {
+function compile(
+  device: NativeDevice,
+  spec: ProgramSpec,
+  o: ResolvedLoadOptions,
+): Promise<NativeProgram> {
   const totalBytes = weightBytes(spec)
   return runWatched(control => device.compile(spec, control), {
     signal: o.signal,
     // Panels are padded, so that native counts a little more than the weights have.
-    onProgress: done => o.onProgress?.({ stage: 'load', doneBytes: Math.min(done, totalBytes), totalBytes }),
+    onProgress: done =>
+      o.onProgress?.({ stage: 'load', doneBytes: Math.min(done, totalBytes), totalBytes }),
     discard: program => program.close(),
   })
 }

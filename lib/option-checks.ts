@@ -1,6 +1,6 @@
 /**
- * Checks of option values, whatever the options are: each takes a value, returns it typed, or throws a TypeError or RangeError that
- * says the option, what was expected and what was got.
+ * Checks of option values, whatever the options are: each takes a value, returns it typed, or
+ * throws a TypeError or RangeError that says the option, what was expected and what was got.
  */
 
 /** Checks one option's value and returns its resolved form. `name` starts every error message. */
@@ -51,7 +51,8 @@ function editDistance(a: string, b: string): number {
 
 /** A value as an error message shows it: short, and with its type visible. */
 export function show(value: unknown): string {
-  if (typeof value === 'string') return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}...` : value)
+  if (typeof value === 'string')
+    return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}...` : value)
   if (Array.isArray(value)) return 'an array'
   if (typeof value === 'object' && value !== null) return 'an object'
   if (typeof value === 'function' || typeof value === 'bigint') return `a ${typeof value}`
@@ -59,7 +60,12 @@ export function show(value: unknown): string {
 }
 
 /** `got` is a TypeError if its type is wrong, a RangeError if its value is. */
-export function wrong(name: string, expected: string, got: unknown, type: 'number' | 'string'): Error {
+export function wrong(
+  name: string,
+  expected: string,
+  got: unknown,
+  type: 'number' | 'string',
+): Error {
   const message = `${name}: expected ${expected}, got ${show(got)}`
   return typeof got === type ? new RangeError(message) : new TypeError(message)
 }
@@ -69,7 +75,8 @@ export function integer(least: number, most = Number.MAX_SAFE_INTEGER) {
   const range = most === Number.MAX_SAFE_INTEGER ? `>= ${least}` : `from ${least} to ${most}`
   const expected = least === Number.MIN_SAFE_INTEGER ? 'a safe integer' : `an integer ${range}`
   return (value: unknown, name: string): number => {
-    const within = Number.isSafeInteger(value) && (value as number) >= least && (value as number) <= most
+    const within =
+      Number.isSafeInteger(value) && (value as number) >= least && (value as number) <= most
     if (!within) throw wrong(name, expected, value, 'number')
     return value as number
   }
@@ -77,7 +84,8 @@ export function integer(least: number, most = Number.MAX_SAFE_INTEGER) {
 
 export function number({ least = -Infinity, above = -Infinity, most = Infinity }) {
   const lower = above === -Infinity ? `>= ${least}` : `> ${above}`
-  const expected = most === Infinity ? `a finite number ${lower}` : `a number ${lower} and <= ${most}`
+  const expected =
+    most === Infinity ? `a finite number ${lower}` : `a number ${lower} and <= ${most}`
   return (value: unknown, name: string): number => {
     const x = Number.isFinite(value) ? (value as number) : Number.NaN
     if (!(x >= least && x > above && x <= most)) throw wrong(name, expected, value, 'number')
@@ -86,7 +94,8 @@ export function number({ least = -Infinity, above = -Infinity, most = Infinity }
 }
 
 export function boolean(value: unknown, name: string): boolean {
-  if (typeof value !== 'boolean') throw new TypeError(`${name}: expected true or false, got ${show(value)}`)
+  if (typeof value !== 'boolean')
+    throw new TypeError(`${name}: expected true or false, got ${show(value)}`)
   return value
 }
 

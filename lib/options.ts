@@ -1,6 +1,7 @@
 /**
- * The options of generation and loading: their names, ranges and defaults, and the checks that turn what a caller
- * passed into a complete, frozen record. An unknown option or a wrong value is a TypeError or RangeError that names it.
+ * The options of generation and loading: their names, ranges and defaults, and the checks that turn
+ * what a caller passed into a complete, frozen record. An unknown option or a wrong value is a
+ * TypeError or RangeError that names it.
  */
 
 import { loadBinding } from './binding.js'
@@ -27,19 +28,31 @@ export interface GenerateOptions {
   maxNewTokens?: number
   /** Tokens that end the sequence are banned until this many are generated, >= 0. Default 0. */
   minNewTokens?: number
-  /** Draw from the distribution instead of taking the likeliest token. Default: whether the call gives a temperature. */
+  /**
+   * Draw from the distribution instead of taking the likeliest token. Default: whether the call
+   * gives a temperature.
+   */
   doSample?: boolean
   /** Divides the logits, >= 0. 0 is greedy. Default 1. */
   temperature?: number
   /** Draw from the topK likeliest tokens; 0 turns it off. Default 50. */
   topK?: number
-  /** Draw from the smallest set of likeliest tokens with this probability together, 0 to 1. Default 1: off. */
+  /**
+   * Draw from the smallest set of likeliest tokens with this probability together, 0 to 1. Default
+   * 1: off.
+   */
   topP?: number
-  /** Draw from the tokens with at least this share of the largest probability, 0 to 1. Default 0: off. */
+  /**
+   * Draw from the tokens with at least this share of the largest probability, 0 to 1. Default 0:
+   * off.
+   */
   minP?: number
   /** Locally typical sampling: the probability mass to keep, above 0 up to 1. Default 1: off. */
   typicalP?: number
-  /** Divides the positive and multiplies the negative logits of tokens in prompt and text, > 0. Default 1: off. */
+  /**
+   * Divides the positive and multiplies the negative logits of tokens in prompt and text, > 0.
+   * Default 1: off.
+   */
   repetitionPenalty?: number
   /** Taken from a token's logit once for each time it was generated, -2 to 2. Default 0. */
   frequencyPenalty?: number
@@ -57,11 +70,17 @@ export interface GenerateOptions {
   ignoreEos?: boolean
   /** Same seed, same text. A safe integer. Default: random. */
   seed?: number
-  /** Report log-probabilities, with this many alternatives per token, 0 to the vocabulary's size. Default: do not. */
+  /**
+   * Report log-probabilities, with this many alternatives per token, 0 to the vocabulary's size.
+   * Default: do not.
+   */
   logprobs?: number
   /** Texts to generate for the prompt, >= 1; each has random numbers of its own. Default 1. */
   numReturnSequences?: number
-  /** Add the tokenizer's begin and end tokens to the prompt. Default: what the checkpoint's tokenizer_config says. */
+  /**
+   * Add the tokenizer's begin and end tokens to the prompt. Default: what the checkpoint's
+   * tokenizer_config says.
+   */
   addSpecialTokens?: boolean
   /** Ends the generation early. */
   signal?: AbortSignal
@@ -72,7 +91,9 @@ export interface GenerateOptions {
 /** GenerateOptions, checked, with every default filled in. */
 export interface ResolvedOptions
   extends Readonly<
-    Required<Omit<GenerateOptions, 'logitBias' | 'stop' | 'logprobs' | 'addSpecialTokens' | 'signal'>>
+    Required<
+      Omit<GenerateOptions, 'logitBias' | 'stop' | 'logprobs' | 'addSpecialTokens' | 'signal'>
+    >
   > {
   readonly logitBias: ReadonlyMap<number, number>
   readonly stop: readonly string[]
@@ -81,7 +102,10 @@ export interface ResolvedOptions
   readonly signal: AbortSignal | undefined
 }
 
-/** Progress of loadModel: bytes of all files together, first fetched from the hub, then read into the device. */
+/**
+ * Progress of loadModel: bytes of all files together, first fetched from the hub, then read into
+ * the device.
+ */
 export type LoadProgress = DownloadProgress | ReadProgress
 
 export interface ReadProgress {
@@ -93,41 +117,50 @@ export interface ReadProgress {
 /** Options of `loadModel`. */
 export interface LoadOptions {
   /**
-   * Where to run; 'cuda' is 'cuda:0'. 'auto' is the first CUDA device if the model loads on it, else the CPU, with a
-   * warning if the GPU that is there cannot be used. Default 'auto'.
+   * Where to run; 'cuda' is 'cuda:0'. 'auto' is the first CUDA device if the model loads on it,
+   * else the CPU, with a warning if the GPU that is there cannot be used. Default 'auto'.
    */
   device?: 'auto' | 'cpu' | 'cuda' | `cuda:${number}`
   /**
-   * Type of the weights on the device. 'auto' takes the checkpoint's, where the device has it. 'int8' and 'int4' quantise while
-   * loading: 'int8' all matrices, 'int4' the FFN experts, with attention and head in int8. A checkpoint that `moepp convert`
-   * has quantised opens as what it is. Default 'auto'.
+   * Type of the weights on the device. 'auto' takes the checkpoint's, where the device has it.
+   * 'int8' and 'int4' quantise while loading: 'int8' all matrices, 'int4' the FFN experts, with
+   * attention and head in int8. A checkpoint that `moepp convert` has quantised opens as what it
+   * is. Default 'auto'.
    */
   dtype?: 'auto' | MatrixType
   /**
-   * Type of what is multiplied with matrices in bfloat16. 'bfloat16' lets it be rounded to that, as other engines do, where the
-   * CPU then multiplies faster (instruction set avx512bf16); the KV cache is bfloat16, too, unless `kvCacheDtype` says otherwise.
-   * 'auto' keeps it float32 on the CPU, so that products are exact; a GPU rounds for many tokens in any case. Default 'auto'.
+   * Type of what is multiplied with matrices in bfloat16. 'bfloat16' lets it be rounded to that, as
+   * other engines do, where the CPU then multiplies faster (instruction set avx512bf16); the KV
+   * cache is bfloat16, too, unless `kvCacheDtype` says otherwise. 'auto' keeps it float32 on the
+   * CPU, so that products are exact; a GPU rounds for many tokens in any case. Default 'auto'.
    */
   activationDtype?: 'auto' | 'bfloat16'
   /**
-   * Type of the KV cache. 'auto' is bfloat16 for int8 and int4, for bfloat16 on a GPU, and with `activationDtype: 'bfloat16'`; else
-   * float32. Default 'auto'.
+   * Type of the KV cache. 'auto' is bfloat16 for int8 and int4, for bfloat16 on a GPU, and with
+   * `activationDtype: 'bfloat16'`; else float32. Default 'auto'.
    */
   kvCacheDtype?: 'auto' | 'float32' | 'bfloat16'
-  /** Longest sequence, >= 1. Default: the model's max_position_embeddings, but 4096 at least and 32768 at most. */
+  /**
+   * Longest sequence, >= 1. Default: the model's max_position_embeddings, but 4096 at least and
+   * 32768 at most.
+   */
   contextLength?: number
   /**
-   * Instruction set of the CPU's kernels, one that `moepp doctor` lists. Sets differ in the last bits of results: name one where
-   * another run, or another machine, must give the same. It asks for the CPU: with 'auto' as the device no GPU is taken.
-   * Default 'auto': the first of that list, unless a short measurement with `dtype` finds another clearly faster.
+   * Instruction set of the CPU's kernels, one that `moepp doctor` lists. Sets differ in the last
+   * bits of results: name one where another run, or another machine, must give the same. It asks
+   * for the CPU: with 'auto' as the device no GPU is taken. Default 'auto': the first of that list,
+   * unless a short measurement with `dtype` finds another clearly faster.
    */
   isa?: 'auto' | Isa
   /**
-   * CPU threads, 1 to 1024; models with the same number share one pool. More than there are cores is slower. Default: what the
-   * machine and its control group allow.
+   * CPU threads, 1 to 1024; models with the same number share one pool. More than there are cores
+   * is slower. Default: what the machine and its control group allow.
    */
   threads?: number
-  /** Tokens that the KV cache holds, of all sequences together, >= 1. Default: the context length, but 8192 at least. */
+  /**
+   * Tokens that the KV cache holds, of all sequences together, >= 1. Default: the context length,
+   * but 8192 at least.
+   */
   kvCacheTokens?: number
   onProgress?: (progress: LoadProgress) => void
   /** Ends the load early. */
@@ -157,9 +190,14 @@ export type Isa =
   | 'neon'
   | 'scalar'
 
-/** LoadOptions, checked; what is undefined is left to the part that knows the model, the device or the hub. */
+/**
+ * LoadOptions, checked; what is undefined is left to the part that knows the model, the device or
+ * the hub.
+ */
 export interface ResolvedLoadOptions
-  extends Readonly<Omit<LoadOptions, 'device' | 'dtype' | 'activationDtype' | 'kvCacheDtype' | 'isa'>> {
+  extends Readonly<
+    Omit<LoadOptions, 'device' | 'dtype' | 'activationDtype' | 'kvCacheDtype' | 'isa'>
+  > {
   readonly device: 'auto' | 'cpu' | `cuda:${number}`
   readonly dtype: 'auto' | MatrixType
   readonly activationDtype: 'auto' | 'bfloat16'
@@ -215,8 +253,8 @@ const loadChecks = {
 } satisfies Record<keyof LoadOptions, Check<unknown, undefined>>
 
 /**
- * The call's options over the checkpoint's (its generation_config.json) over the library's defaults.
- * A wrong value of the checkpoint's is ERR_BAD_CONFIG.
+ * The call's options over the checkpoint's (its generation_config.json) over the library's
+ * defaults. A wrong value of the checkpoint's is ERR_BAD_CONFIG.
  */
 export function resolveGenerateOptions(
   call: GenerateOptions,
@@ -261,11 +299,15 @@ export function resolveGenerateOptions(
 }
 
 /** Whether to sample: what the call says, else what the checkpoint says. */
-function samples(call: Checked<typeof generateChecks>, checkpoint: Checked<typeof generateChecks>): boolean {
+function samples(
+  call: Checked<typeof generateChecks>,
+  checkpoint: Checked<typeof generateChecks>,
+): boolean {
   if (call.temperature === 0) return false
   if (call.doSample !== undefined) return call.doSample
   if (call.temperature !== undefined) return true
-  // As in Hugging Face, a generation_config.json with a temperature but without do_sample is greedy.
+  // As in Hugging Face, a generation_config.json with a temperature but without do_sample is
+  // greedy.
   return checkpoint.temperature !== 0 && checkpoint.doSample === true
 }
 
@@ -276,7 +318,9 @@ function checkCheckpoint(
   try {
     return checkAll(checkpoint, generateChecks, context)
   } catch (cause) {
-    throw new MoeppError('ERR_BAD_CONFIG', `generation_config.json: ${(cause as Error).message}`, { cause })
+    throw new MoeppError('ERR_BAD_CONFIG', `generation_config.json: ${(cause as Error).message}`, {
+      cause,
+    })
   }
 }
 
@@ -284,7 +328,9 @@ export function resolveLoadOptions(options: LoadOptions): ResolvedLoadOptions {
   const given = checkAll(options, loadChecks, undefined)
   const { device = 'auto', isa = 'auto' } = given
   if (isa !== 'auto' && device.startsWith('cuda')) {
-    throw new RangeError(`isa: is of the CPU, expected "auto" with device ${show(device)}, got ${show(isa)}`)
+    throw new RangeError(
+      `isa: is of the CPU, expected "auto" with device ${show(device)}, got ${show(isa)}`,
+    )
   }
   return Object.freeze<ResolvedLoadOptions>({
     ...given,
@@ -300,18 +346,30 @@ function tokenId(value: unknown, name: string, { vocabSize }: GenerateContext): 
   return integer(0, vocabSize - 1)(value, name)
 }
 
-function logitBias(value: unknown, name: string, context: GenerateContext): ReadonlyMap<number, number> {
+function logitBias(
+  value: unknown,
+  name: string,
+  context: GenerateContext,
+): ReadonlyMap<number, number> {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw new TypeError(`${name}: expected an object or Map from token id to number, got ${show(value)}`)
+    throw new TypeError(
+      `${name}: expected an object or Map from token id to number, got ${show(value)}`,
+    )
   }
   const entries: Iterable<[unknown, unknown]> = value instanceof Map ? value : Object.entries(value)
   const biases = new Map<number, number>()
   for (const [key, bias] of entries) {
-    // Keys of an object are strings; anything but an integer's plain spelling is as wrong as a word.
+    // Keys of an object are strings; anything but an integer's plain spelling is as wrong as a
+    // word.
     const id = typeof key === 'string' && /^(0|[1-9]\d*)$/.test(key) ? Number(key) : key
     const checkedId = tokenId(id, `${name}: token id`, context)
     if (typeof bias !== 'number' || !((bias >= -100 && bias <= 100) || bias === -Infinity)) {
-      throw wrong(`${name}[${checkedId}]`, 'a number >= -100 and <= 100, or -Infinity', bias, 'number')
+      throw wrong(
+        `${name}[${checkedId}]`,
+        'a number >= -100 and <= 100, or -Infinity',
+        bias,
+        'number',
+      )
     }
     biases.set(checkedId, bias)
   }
@@ -327,12 +385,14 @@ function stop(value: unknown, name: string): readonly string[] {
 }
 
 function stopTokenIds(value: unknown, name: string, context: GenerateContext): readonly number[] {
-  if (!Array.isArray(value)) throw new TypeError(`${name}: expected an array of ids, got ${show(value)}`)
+  if (!Array.isArray(value))
+    throw new TypeError(`${name}: expected an array of ids, got ${show(value)}`)
   return Object.freeze([...new Set(value.map((id, i) => tokenId(id, `${name}[${i}]`, context)))])
 }
 
 function onProgress(value: unknown, name: string): (progress: LoadProgress) => void {
-  if (typeof value !== 'function') throw new TypeError(`${name}: expected a function, got ${show(value)}`)
+  if (typeof value !== 'function')
+    throw new TypeError(`${name}: expected a function, got ${show(value)}`)
   return value as (progress: LoadProgress) => void
 }
 

@@ -11,7 +11,9 @@ static std::string relation(const RmsNormArgs& a) {
 }
 
 static std::string relation(const LinearArgs& a) {
-  return a.activation == Activation::kNone || a.activation == Activation::kTanh ? "" : "activation must be none or tanh";
+  return a.activation == Activation::kNone || a.activation == Activation::kTanh
+             ? ""
+             : "activation must be none or tanh";
 }
 
 static std::string relation(const RopeTableArgs& a) {
@@ -22,35 +24,47 @@ static std::string relation(const RopeStoreArgs& a) {
   const int64_t head_dim = size(a.q, 2), heads = size(a.q, 1), columns = size(a.qkv, 1);
   if (head_dim < 2 || head_dim % 2 != 0 || head_dim > 256)
     return "the head dim " + std::to_string(head_dim) + " must be even and at most 256";
-  if (size(a.cosine, 1) * 2 != head_dim) return "cosine and sine must have half of the head dim " + std::to_string(head_dim);
+  if (size(a.cosine, 1) * 2 != head_dim)
+    return "cosine and sine must have half of the head dim " + std::to_string(head_dim);
   const int64_t kv_columns = columns - heads * head_dim;
-  if (kv_columns <= 0 || kv_columns % (2 * head_dim) != 0) return "qkv must hold the query heads and as many key as value heads";
-  if (heads % (kv_columns / (2 * head_dim)) != 0) return "the query heads must be a multiple of the key/value heads";
+  if (kv_columns <= 0 || kv_columns % (2 * head_dim) != 0)
+    return "qkv must hold the query heads and as many key as value heads";
+  if (heads % (kv_columns / (2 * head_dim)) != 0)
+    return "the query heads must be a multiple of the key/value heads";
   if (a.layer < 0) return "layer must not be negative";
   return {};
 }
 
 static std::string relation(const AttentionArgs& a) {
-  if (size(a.q, 2) < 2 || size(a.q, 2) % 2 != 0 || size(a.q, 2) > 256) return "the head dim must be even and at most 256";
+  if (size(a.q, 2) < 2 || size(a.q, 2) % 2 != 0 || size(a.q, 2) > 256)
+    return "the head dim must be even and at most 256";
   if (size(a.out, 1) != size(a.q, 1) * size(a.q, 2)) return "out must be [T, Hq * D]";
   return a.layer < 0 ? "layer must not be negative" : "";
 }
 
 static std::string relation(const RouterLogitsArgs& a) {
-  if ((a.previous_logits == nullptr) != (a.residual_map == nullptr)) return "previous_logits and residual_map come together";
-  return size(a.constant_router, 0) % 2 == 0 ? "" : "constant_router must have two rows for each constant expert";
+  if ((a.previous_logits == nullptr) != (a.residual_map == nullptr))
+    return "previous_logits and residual_map come together";
+  return size(a.constant_router, 0) % 2 == 0
+             ? ""
+             : "constant_router must have two rows for each constant expert";
 }
 
 static std::string relation(const RouteTopKArgs& a) {
-  const int64_t experts = size(a.logits, 1), scores = size(a.constant_scores, 1), chosen = size(a.expert_indices, 1);
+  const int64_t experts = size(a.logits, 1), scores = size(a.constant_scores, 1),
+                chosen = size(a.expert_indices, 1);
   const int64_t ffn = size(a.expert_offsets, 0) - 1;
   if (scores % 2 != 0 || size(a.coefficients, 1) != scores / 2 + 1)
     return "coefficients must be [T, C+1] for constant_scores [T, 2C]";
   if (a.expert_offsets->rank != 1 || ffn < 0 || experts != ffn + scores / 2 + 2) {
-    return "the " + std::to_string(experts) + " experts must be N FFN (expert_offsets [N+1]), C constant, copy and zero";
+    return "the " + std::to_string(experts) +
+           " experts must be N FFN (expert_offsets [N+1]), C constant, copy and zero";
   }
-  if (experts > 256 || chosen < 1 || chosen > 8 || chosen > experts) return "top-k takes 1 to 8 of at most 256 experts";
-  return a.input_scale > 0 && a.norm_std >= 0 ? "" : "input_scale must be positive and norm_std not negative";
+  if (experts > 256 || chosen < 1 || chosen > 8 || chosen > experts)
+    return "top-k takes 1 to 8 of at most 256 experts";
+  return a.input_scale > 0 && a.norm_std >= 0
+             ? ""
+             : "input_scale must be positive and norm_std not negative";
 }
 
 static std::string relation(const NormRouteTopKArgs& a) {
@@ -59,19 +73,23 @@ static std::string relation(const NormRouteTopKArgs& a) {
 }
 
 static std::string relation(const GroupedGemmArgs& a) {
-  if (a.activation != Activation::kNone && a.activation != Activation::kSwiglu) return "activation must be none or swiglu";
+  if (a.activation != Activation::kNone && a.activation != Activation::kSwiglu)
+    return "activation must be none or swiglu";
   if (a.expert_offsets->rank != 1 || size(a.expert_offsets, 0) != size(a.weight, 0) + 1)
     return "expert_offsets must be [N+1] for weight [N, ...]";
   return {};
 }
 
 static std::string relation(const CombineArgs& a) {
-  return size(a.coefficients, 1) == size(a.constants, 0) + 1 ? "" : "coefficients must be [T, C+1] for constants [C, H]";
+  return size(a.coefficients, 1) == size(a.constants, 0) + 1
+             ? ""
+             : "coefficients must be [T, C+1] for constants [C, H]";
 }
 
 static std::string relation(const TopLogitsArgs& a) {
   for (const Tensor* top : {a.top_logits, a.top_indices}) {
-    if (top != nullptr && (size(top, 1) < 1 || size(top, 1) > 256 || size(top, 1) > size(a.logits, 1)))
+    if (top != nullptr &&
+        (size(top, 1) < 1 || size(top, 1) > 256 || size(top, 1) > size(a.logits, 1)))
       return "the largest logits are 1 to 256, and no more than there are";
   }
   return {};
@@ -95,8 +113,8 @@ std::string DataChecker::out_of_range(const char* what, const Tensor* tensor, in
   const int32_t* values = tensor->i32();
   for (int64_t i = 0; i < tensor->elements(); i++) {
     if (values[i] < 0 || values[i] >= limit) {
-      return std::string(what) + "[" + std::to_string(i) + "] is " + std::to_string(values[i]) + ", expected 0 to " +
-             std::to_string(limit - 1);
+      return std::string(what) + "[" + std::to_string(i) + "] is " + std::to_string(values[i]) +
+             ", expected 0 to " + std::to_string(limit - 1);
     }
   }
   return {};
@@ -114,8 +132,10 @@ std::string DataChecker::bad_starts(const Tensor* sequence_starts, int64_t token
   return {};
 }
 
-std::string DataChecker::bad_pages(const Tensor* positions, const Tensor* starts, const Tensor* page_table, const KvView& cache) {
-  if (starts->shape[0] != page_table->shape[0] + 1) return "page_table must have one row for each sequence";
+std::string DataChecker::bad_pages(const Tensor* positions, const Tensor* starts,
+                                   const Tensor* page_table, const KvView& cache) {
+  if (starts->shape[0] != page_table->shape[0] + 1)
+    return "page_table must have one row for each sequence";
   const std::string bad = bad_starts(starts, positions->shape[0]);
   if (!bad.empty() || !first_time(positions, page_table)) return bad;
   const int64_t columns = page_table->shape[1];
@@ -124,16 +144,16 @@ std::string DataChecker::bad_pages(const Tensor* positions, const Tensor* starts
     for (int32_t t = starts->i32()[b]; t < starts->i32()[b + 1]; t++) {
       const int64_t position = positions->i32()[t];
       if (position < 0 || position / cache.page_size >= columns) {
-        return "positions[" + std::to_string(t) + "] is " + std::to_string(position) + ", expected 0 to " +
-               std::to_string(columns * cache.page_size - 1);
+        return "positions[" + std::to_string(t) + "] is " + std::to_string(position) +
+               ", expected 0 to " + std::to_string(columns * cache.page_size - 1);
       }
       if (position / cache.page_size >= pages) pages = position / cache.page_size + 1;
     }
     for (int64_t m = 0; m < pages; m++) {
       const int32_t page = page_table->i32()[b * columns + m];
       if (page < 0 || page >= cache.pages) {
-        return "page_table[" + std::to_string(b) + "][" + std::to_string(m) + "] is " + std::to_string(page) +
-               ", expected 0 to " + std::to_string(cache.pages - 1);
+        return "page_table[" + std::to_string(b) + "][" + std::to_string(m) + "] is " +
+               std::to_string(page) + ", expected 0 to " + std::to_string(cache.pages - 1);
       }
     }
   }
@@ -145,22 +165,27 @@ std::string DataChecker::fault_of(const EmbeddingArgs& a) {
 }
 
 std::string DataChecker::fault_of(const RopeTableArgs& a) {
-  if (a.sequence_starts->shape[0] != a.frequencies->shape[0] + 1) return "frequencies must have one row for each sequence";
+  if (a.sequence_starts->shape[0] != a.frequencies->shape[0] + 1)
+    return "frequencies must have one row for each sequence";
   return bad_starts(a.sequence_starts, a.positions->shape[0]);
 }
 
 std::string DataChecker::fault_of(const RopeStoreArgs& a) {
-  const int64_t head_dim = a.q->shape[2], kv_heads = (a.qkv->shape[1] / head_dim - a.q->shape[1]) / 2;
-  if (a.cache->head_dim != head_dim || a.cache->kv_heads != kv_heads || a.layer >= a.cache->layers) {
-    return "the kv cache has " + std::to_string(a.cache->layers) + " layers of " + std::to_string(a.cache->kv_heads) +
-           " heads of " + std::to_string(a.cache->head_dim) + ", expected layer " + std::to_string(a.layer) + " of " +
-           std::to_string(kv_heads) + " heads of " + std::to_string(head_dim);
+  const int64_t head_dim = a.q->shape[2],
+                kv_heads = (a.qkv->shape[1] / head_dim - a.q->shape[1]) / 2;
+  if (a.cache->head_dim != head_dim || a.cache->kv_heads != kv_heads ||
+      a.layer >= a.cache->layers) {
+    return "the kv cache has " + std::to_string(a.cache->layers) + " layers of " +
+           std::to_string(a.cache->kv_heads) + " heads of " + std::to_string(a.cache->head_dim) +
+           ", expected layer " + std::to_string(a.layer) + " of " + std::to_string(kv_heads) +
+           " heads of " + std::to_string(head_dim);
   }
   return bad_pages(a.positions, a.sequence_starts, a.page_table, *a.cache);
 }
 
 std::string DataChecker::fault_of(const AttentionArgs& a) {
-  if (a.cache->head_dim != a.q->shape[2] || a.layer >= a.cache->layers || a.q->shape[1] % a.cache->kv_heads != 0) {
+  if (a.cache->head_dim != a.q->shape[2] || a.layer >= a.cache->layers ||
+      a.q->shape[1] % a.cache->kv_heads != 0) {
     return "the kv cache does not fit the query heads or the layer";
   }
   return bad_pages(a.positions, a.sequence_starts, a.page_table, *a.cache);
@@ -175,12 +200,14 @@ std::string DataChecker::fault_of(const GroupedGemmArgs& a) {
   if (is_input_(a.expert_offsets)) {
     const int32_t* offsets = a.expert_offsets->i32();
     const int64_t experts = a.weight->shape[0];
-    if (offsets[0] != 0 || offsets[experts] > picks) return "expert_offsets must go from 0 to at most " + std::to_string(picks);
+    if (offsets[0] != 0 || offsets[experts] > picks)
+      return "expert_offsets must go from 0 to at most " + std::to_string(picks);
     for (int64_t n = 0; n < experts; n++) {
       if (offsets[n + 1] < offsets[n]) return "expert_offsets must not descend";
     }
   }
-  return a.token_order == nullptr ? std::string() : out_of_range("token_order", a.token_order, picks);
+  return a.token_order == nullptr ? std::string()
+                                  : out_of_range("token_order", a.token_order, picks);
 }
 
 std::string DataChecker::fault_of(const CombineArgs& a) {
@@ -189,7 +216,8 @@ std::string DataChecker::fault_of(const CombineArgs& a) {
   for (int64_t i = 0; i < picks; i++) {
     const int32_t row = a.expert_rows->i32()[i];
     if (row < -1 || row >= picks)
-      return "expert_rows[" + std::to_string(i) + "] is " + std::to_string(row) + ", expected -1 to " + std::to_string(picks - 1);
+      return "expert_rows[" + std::to_string(i) + "] is " + std::to_string(row) +
+             ", expected -1 to " + std::to_string(picks - 1);
   }
   return {};
 }

@@ -1,5 +1,5 @@
-// What shapes alone do not say: relations between the sizes of one op, and the integers that a step brings. A kernel may
-// trust both.
+// What shapes alone do not say: relations between the sizes of one op, and the integers that a step
+// brings. A kernel may trust both.
 #pragma once
 
 #include <functional>
@@ -14,10 +14,12 @@ namespace moepp {
 // The broken relation in words, or "". Shapes may hold Symbols.
 std::string broken_relation(const AnyArgs& args);
 
-// Checks the integer inputs of one step. Buffers that ops write are trusted; pairs already seen are not checked again.
+// Checks the integer inputs of one step. Buffers that ops write are trusted; pairs already seen are
+// not checked again.
 class DataChecker {
  public:
-  explicit DataChecker(std::function<bool(const Tensor*)> is_input) : is_input_(std::move(is_input)) {}
+  explicit DataChecker(std::function<bool(const Tensor*)> is_input)
+      : is_input_(std::move(is_input)) {}
 
   // The fault in words, or "".
   std::string fault(const AnyArgs& args);
@@ -38,7 +40,8 @@ class DataChecker {
   // Every element of an integer input lies in [0, limit).
   std::string out_of_range(const char* what, const Tensor* tensor, int64_t limit);
   std::string bad_starts(const Tensor* sequence_starts, int64_t tokens);
-  std::string bad_pages(const Tensor* positions, const Tensor* starts, const Tensor* page_table, const KvView& cache);
+  std::string bad_pages(const Tensor* positions, const Tensor* starts, const Tensor* page_table,
+                        const KvView& cache);
   bool first_time(const void* a, const void* b) { return seen_.insert({a, b}).second; }
 
   std::function<bool(const Tensor*)> is_input_;

@@ -1,4 +1,5 @@
-// Program::compile: binds every op's fields to buffers and weights, and checks names, shapes, dtypes and order.
+// Program::compile: binds every op's fields to buffers and weights, and checks names, shapes,
+// dtypes and order.
 #include "check_data.h"
 #include "program.h"
 #include "quantise.h"
@@ -35,7 +36,8 @@ static std::string shape_text(const Shape& shape) {
 // Letters of one op and the sizes they were bound to. Sizes may be Symbols.
 class Letters {
  public:
-  // Binds or compares each letter of `pattern` with `shape`; what was expected goes to *expected when they differ.
+  // Binds or compares each letter of `pattern` with `shape`; what was expected goes to *expected
+  // when they differ.
   bool match(const char* pattern, const Shape& shape, std::string* expected) {
     Shape wanted;
     std::vector<std::string> words;
@@ -105,8 +107,9 @@ class Compiler {
     for (const BufferSpec& spec : spec_.buffers) {
       MOEPP_CHECK(check_declaration(spec.name, spec.shape));
       if (is_quantised(spec.dtype))
-        return Status::error(Code::kBadProgram,
-                             "buffer " + spec.name + " is " + dtype_name(spec.dtype) + ", expected f32 or i32");
+        return Status::error(
+            Code::kBadProgram,
+            "buffer " + spec.name + " is " + dtype_name(spec.dtype) + ", expected f32 or i32");
       auto buffer = std::make_unique<Program::Buffer>();
       buffer->name = spec.name;
       buffer->dtype = spec.dtype;
@@ -132,12 +135,14 @@ class Compiler {
     if (program_.buffer_index_.count(name) || weight_index_.count(name))
       return Status::error(Code::kBadProgram, name + " is declared twice");
     if (shape.empty() || shape.size() > kMaxRank) {
-      return Status::error(Code::kBadProgram, name + ": shape " + shape_text(shape) + " must have 1 to 4 dimensions");
+      return Status::error(Code::kBadProgram,
+                           name + ": shape " + shape_text(shape) + " must have 1 to 4 dimensions");
     }
     int64_t product = 1;
     for (const int64_t size : shape) {
       if (size < kPages || (size >= 0 && __builtin_mul_overflow(product, size, &product))) {
-        return Status::error(Code::kBadProgram, name + ": shape " + shape_text(shape) + " is not usable");
+        return Status::error(Code::kBadProgram,
+                             name + ": shape " + shape_text(shape) + " is not usable");
       }
     }
     return {};
@@ -166,11 +171,15 @@ class Compiler::Binder {
         instruction_(instruction),
         index_(static_cast<int>(program_.instructions_.size())) {}
 
-  void in(const char* field, const Tensor*& target, const char* shape, DType dtype) { input(field, target, shape, dtype, false); }
+  void in(const char* field, const Tensor*& target, const char* shape, DType dtype) {
+    input(field, target, shape, dtype, false);
+  }
   void optional_in(const char* field, const Tensor*& target, const char* shape, DType dtype) {
     input(field, target, shape, dtype, true);
   }
-  void out(const char* field, Tensor*& target, const char* shape, DType dtype) { output(field, target, shape, dtype, false); }
+  void out(const char* field, Tensor*& target, const char* shape, DType dtype) {
+    output(field, target, shape, dtype, false);
+  }
   void optional_out(const char* field, Tensor*& target, const char* shape, DType dtype) {
     output(field, target, shape, dtype, true);
   }
@@ -188,17 +197,23 @@ class Compiler::Binder {
   }
 
   void attribute(const char* field, float& target) { target = static_cast<float>(number(field)); }
-  void attribute(const char* field, int32_t& target) { target = static_cast<int32_t>(number(field)); }
+  void attribute(const char* field, int32_t& target) {
+    target = static_cast<int32_t>(number(field));
+  }
   void attribute(const char* field, bool& target) { target = number(field) != 0; }
-  void attribute(const char* field, Activation& target) { target = static_cast<Activation>(static_cast<int32_t>(number(field))); }
+  void attribute(const char* field, Activation& target) {
+    target = static_cast<Activation>(static_cast<int32_t>(number(field)));
+  }
 
   Status finish() {
-    if (used_ != op_.tensors.size() + op_.attributes.size()) fail("has a field that " + op_.op + " does not know");
+    if (used_ != op_.tensors.size() + op_.attributes.size())
+      fail("has a field that " + op_.op + " does not know");
     return status_;
   }
 
  private:
-  void input(const char* field, const Tensor*& target, const char* shape, DType dtype, bool optional) {
+  void input(const char* field, const Tensor*& target, const char* shape, DType dtype,
+             bool optional) {
     target = nullptr;
     const int index = find(field, program_.buffer_index_, "buffer", optional);
     if (index < 0) return;
@@ -226,16 +241,18 @@ class Compiler::Binder {
     target = &buffer.tensor;
   }
 
-  void constant(const char* field, const Tensor*& target, const char* shape, Layout layout, bool optional) {
+  void constant(const char* field, const Tensor*& target, const char* shape, Layout layout,
+                bool optional) {
     target = nullptr;
     const int index = find(field, compiler_.weight_index_, "weight", optional);
     if (index < 0) return;
     Program::Weight& weight = *program_.weights_[index];
-    // The embedding takes rows or panels, of any weight's dtype, so that an output head that shares the table decides. Other
-    // vectors and small matrices in rows are f32.
+    // The embedding takes rows or panels, of any weight's dtype, so that an output head that shares
+    // the table decides. Other vectors and small matrices in rows are f32.
     const bool flexible = op_.op == "embedding";
     const DType dtype = weight.spec.dtype;
-    const bool narrow = (dtype == DType::kBf16 || is_quantised(dtype)) && (flexible || layout != Layout::kRows);
+    const bool narrow =
+        (dtype == DType::kBf16 || is_quantised(dtype)) && (flexible || layout != Layout::kRows);
     check(field, weight.spec.name, weight.spec.shape, dtype, shape, narrow ? dtype : DType::kF32);
     if (!weight.used || (weight.flexible && !flexible)) {
       weight.layout = layout;
@@ -247,17 +264,20 @@ class Compiler::Binder {
     target = &weight.tensor;
   }
 
-  // Integers that an op wrote are trusted as indices. So a field may read only the output of its own name, and all such
-  // fields of an op must come from one and the same op.
+  // Integers that an op wrote are trusted as indices. So a field may read only the output of its
+  // own name, and all such fields of an op must come from one and the same op.
   void check_route(const char* field, const Program::Buffer& buffer) {
-    if (buffer.written_as != field) return fail(std::string(field) + ": " + buffer.name + " was written as " + buffer.written_as);
+    if (buffer.written_as != field)
+      return fail(std::string(field) + ": " + buffer.name + " was written as " + buffer.written_as);
     if (route_writer_ >= 0 && route_writer_ != buffer.writer)
       return fail(std::string(field) + " and another field come from different ops");
     route_writer_ = buffer.writer;
   }
 
-  // The index of what the recorded op names for a field; -1, with an error unless optional, when it names nothing.
-  int find(const char* field, const std::map<std::string, int>& index, const char* kind, bool optional) {
+  // The index of what the recorded op names for a field; -1, with an error unless optional, when it
+  // names nothing.
+  int find(const char* field, const std::map<std::string, int>& index, const char* kind,
+           bool optional) {
     const auto name = op_.tensors.find(field);
     if (name == op_.tensors.end()) {
       if (!optional) fail(std::string(field) + " is missing");
@@ -282,17 +302,18 @@ class Compiler::Binder {
     return found->second;
   }
 
-  void check(const char* field, const std::string& name, const Shape& shape, DType dtype, const char* pattern,
-             DType expected_dtype) {
+  void check(const char* field, const std::string& name, const Shape& shape, DType dtype,
+             const char* pattern, DType expected_dtype) {
     std::string expected;
     const bool same = letters_.match(pattern, shape, &expected);
     if (same && dtype == expected_dtype) return;
-    fail(std::string(field) + " (" + name + ") is " + shape_text(shape) + " " + dtype_name(dtype) + ", expected " + expected +
-         " " + dtype_name(expected_dtype));
+    fail(std::string(field) + " (" + name + ") is " + shape_text(shape) + " " + dtype_name(dtype) +
+         ", expected " + expected + " " + dtype_name(expected_dtype));
   }
 
   void fail(std::string message) {
-    if (status_.ok()) status_ = Status::error(Code::kBadProgram, op_.label + ": " + std::move(message), op_.label);
+    if (status_.ok())
+      status_ = Status::error(Code::kBadProgram, op_.label + ": " + std::move(message), op_.label);
   }
 
   Compiler& compiler_;
@@ -322,15 +343,18 @@ Status Compiler::add(const OpSpec& op) {
   }
 #include "ops.inc"
 #undef MOEPP_OP
-  if (!known) return Status::error(Code::kBadProgram, op.label + ": there is no op named " + op.op, op.label);
+  if (!known)
+    return Status::error(Code::kBadProgram, op.label + ": there is no op named " + op.op, op.label);
   if (!supported) {
-    return Status::error(Code::kUnsupported, op.label + ": " + program_.device_->info().name + " has no kernel for " + op.op,
-                         op.label);
+    return Status::error(
+        Code::kUnsupported,
+        op.label + ": " + program_.device_->info().name + " has no kernel for " + op.op, op.label);
   }
   Binder binder(*this, op, *instruction);
   std::visit(
       [&](auto& args) {
-        if constexpr (!std::is_same_v<std::decay_t<decltype(args)>, std::monostate>) args.visit(binder);
+        if constexpr (!std::is_same_v<std::decay_t<decltype(args)>, std::monostate>)
+          args.visit(binder);
       },
       instruction->args);
   MOEPP_CHECK(binder.finish());
@@ -348,18 +372,24 @@ Status Compiler::check_whole() {
     }
   }
   for (const auto& weight : program_.weights_) {
-    if (!weight->used) return Status::error(Code::kBadProgram, "weight " + weight->spec.name + ": no op reads it");
+    if (!weight->used)
+      return Status::error(Code::kBadProgram, "weight " + weight->spec.name + ": no op reads it");
     for (const int64_t size : weight->spec.shape) {
-      if (size < 0) return Status::error(Code::kBadProgram, "weight " + weight->spec.name + ": its shape must be known");
+      if (size < 0)
+        return Status::error(Code::kBadProgram,
+                             "weight " + weight->spec.name + ": its shape must be known");
     }
     if (is_quantised(weight->spec.dtype) && weight->layout == Layout::kRows) {
-      return Status::error(Code::kBadProgram, "weight " + weight->spec.name + " is " + dtype_name(weight->spec.dtype) +
-                                                  ", but no linear or grouped_gemm reads it; expected f32 or bf16");
+      return Status::error(Code::kBadProgram,
+                           "weight " + weight->spec.name + " is " + dtype_name(weight->spec.dtype) +
+                               ", but no linear or grouped_gemm reads it; expected f32 or bf16");
     }
-    if (is_quantised(weight->spec.dtype) && (weight->spec.shape.back() < 1 || weight->spec.shape.back() > kMostQuantisedInputs)) {
-      return Status::error(Code::kBadProgram, "weight " + weight->spec.name + " is " + shape_text(weight->spec.shape) + " " +
-                                                  dtype_name(weight->spec.dtype) + ", expected rows of 1 to " +
-                                                  std::to_string(kMostQuantisedInputs) + " elements");
+    if (is_quantised(weight->spec.dtype) &&
+        (weight->spec.shape.back() < 1 || weight->spec.shape.back() > kMostQuantisedInputs)) {
+      return Status::error(Code::kBadProgram,
+                           "weight " + weight->spec.name + " is " + shape_text(weight->spec.shape) +
+                               " " + dtype_name(weight->spec.dtype) + ", expected rows of 1 to " +
+                               std::to_string(kMostQuantisedInputs) + " elements");
     }
   }
   for (const auto& buffer : program_.buffers_) {
@@ -369,8 +399,8 @@ Status Compiler::check_whole() {
   return {};
 }
 
-Status Program::compile(std::shared_ptr<Device> device, const ProgramSpec& spec, const Control& control,
-                        std::unique_ptr<Program>* program) {
+Status Program::compile(std::shared_ptr<Device> device, const ProgramSpec& spec,
+                        const Control& control, std::unique_ptr<Program>* program) {
   auto compiled = std::make_unique<Program>();
   compiled->device_ = std::move(device);
   MOEPP_CHECK(Compiler(*compiled, spec).compile());

@@ -2,15 +2,18 @@
 
 namespace moepp {
 
-Status Memory::allocate(std::shared_ptr<Device> device, int64_t bytes, const std::string& what, Memory* memory) {
+Status Memory::allocate(std::shared_ptr<Device> device, int64_t bytes, const std::string& what,
+                        Memory* memory) {
   memory->reset();
   void* data = device->allocate(bytes);
   if (data == nullptr) {
     MOEPP_CHECK(device->fault());
     const DeviceInfo info = device->info();
-    std::string text = what + ": " + std::to_string(bytes) + " bytes could not be allocated on " + info.name;
+    std::string text =
+        what + ": " + std::to_string(bytes) + " bytes could not be allocated on " + info.name;
     if (info.total_bytes > 0)
-      text += ", where " + std::to_string(info.free_bytes) + " of " + std::to_string(info.total_bytes) + " are free";
+      text += ", where " + std::to_string(info.free_bytes) + " of " +
+              std::to_string(info.total_bytes) + " are free";
     return Status::error(Code::kOutOfMemory, text);
   }
   memory->device_ = std::move(device);
@@ -55,15 +58,18 @@ static int64_t checked_product(std::initializer_list<int64_t> factors) {
   return product;
 }
 
-Status KvCache::create(std::shared_ptr<Device> device, KvView shape, std::shared_ptr<KvCache>* cache) {
-  if (shape.layers < 1 || shape.pages < 1 || shape.page_size < 16 || shape.page_size > 256 || shape.page_size % 16 != 0 ||
-      shape.kv_heads < 1 || shape.head_dim < 2) {
+Status KvCache::create(std::shared_ptr<Device> device, KvView shape,
+                       std::shared_ptr<KvCache>* cache) {
+  if (shape.layers < 1 || shape.pages < 1 || shape.page_size < 16 || shape.page_size > 256 ||
+      shape.page_size % 16 != 0 || shape.kv_heads < 1 || shape.head_dim < 2) {
     return Status::error(Code::kBadProgram,
-                         "kv cache: layers, pages, kvHeads must be at least 1, headDim 2, pageSize a multiple of 16 up to 256");
+                         "kv cache: layers, pages, kvHeads must be at least 1, headDim 2, pageSize "
+                         "a multiple of 16 up to 256");
   }
-  const int64_t bytes =
-      checked_product({shape.layers, shape.pages, shape.page_size, shape.kv_heads, shape.head_dim, 2, dtype_size(shape.dtype)});
-  if (bytes < 0) return Status::error(Code::kOutOfMemory, "kv cache: its size does not fit in 64 bits");
+  const int64_t bytes = checked_product({shape.layers, shape.pages, shape.page_size, shape.kv_heads,
+                                         shape.head_dim, 2, dtype_size(shape.dtype)});
+  if (bytes < 0)
+    return Status::error(Code::kOutOfMemory, "kv cache: its size does not fit in 64 bits");
   auto created = std::make_shared<KvCache>();
   MOEPP_CHECK(Memory::allocate(device, bytes, "kv cache", &created->memory_));
   created->device_ = std::move(device);
@@ -75,16 +81,17 @@ Status KvCache::create(std::shared_ptr<Device> device, KvView shape, std::shared
 
 Status KvCache::copy_page(int64_t from, int64_t to) {
   if (from < 0 || from >= view_.pages || to < 0 || to >= view_.pages) {
-    return Status::error(Code::kBadProgram, "copies: pages " + std::to_string(from) + " and " + std::to_string(to) +
-                                                " must be below " + std::to_string(view_.pages));
+    return Status::error(Code::kBadProgram, "copies: pages " + std::to_string(from) + " and " +
+                                                std::to_string(to) + " must be below " +
+                                                std::to_string(view_.pages));
   }
   return device_->copy_page(view_, from, to);
 }
 
 Status KvCache::read_page(int64_t layer, int64_t page, float* out) {
   if (layer < 0 || layer >= view_.layers || page < 0 || page >= view_.pages) {
-    return Status::error(Code::kBadProgram,
-                         "readPage: there is no page " + std::to_string(page) + " of layer " + std::to_string(layer));
+    return Status::error(Code::kBadProgram, "readPage: there is no page " + std::to_string(page) +
+                                                " of layer " + std::to_string(layer));
   }
   return device_->read_page(view_, layer, page, out);
 }

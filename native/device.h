@@ -19,7 +19,9 @@ struct Control {
   std::atomic<int64_t>* done_bytes = nullptr;
   const std::atomic<int64_t>* cancelled = nullptr;
 
-  bool is_cancelled() const { return cancelled != nullptr && cancelled->load(std::memory_order_relaxed) != 0; }
+  bool is_cancelled() const {
+    return cancelled != nullptr && cancelled->load(std::memory_order_relaxed) != 0;
+  }
   void add(int64_t bytes) const {
     if (done_bytes != nullptr) done_bytes->fetch_add(bytes, std::memory_order_relaxed);
   }
@@ -61,32 +63,42 @@ class Device {
   // Why nothing works any more; ok while it does. A GPU's fault lasts as long as the process.
   virtual Status fault() const { return {}; }
 
-  // Bytes of a weight in a layout, and its loading from the checkpoint's files into memory of that size.
+  // Bytes of a weight in a layout, and its loading from the checkpoint's files into memory of that
+  // size.
   virtual int64_t weight_bytes(const WeightSpec& spec, Layout layout) const = 0;
-  virtual Status load_weight(const WeightSpec& spec, Layout layout, void* data, const Control& control) = 0;
+  virtual Status load_weight(const WeightSpec& spec, Layout layout, void* data,
+                             const Control& control) = 0;
 
-  // The name of the byte order of int8 and int4 weights in panels, for files that hold packed ones (packed_weights.h). Weights of
-  // another name cannot be used. Empty: the device takes no packed weights.
+  // The name of the byte order of int8 and int4 weights in panels, for files that hold packed ones
+  // (packed_weights.h). Weights of another name cannot be used. Empty: the device takes no packed
+  // weights.
   virtual std::string packed_layout() const { return {}; }
-  // Bytes of a packed weight; and, on a device that does not use the host's memory, its loading from there.
-  virtual int64_t packed_bytes(const WeightSpec& spec, Layout layout) const { return weight_bytes(spec, layout); }
-  virtual Status load_packed(const WeightSpec& spec, Layout, const std::byte*, void*, const Control&) {
-    return Status::error(Code::kUnsupported, spec.name + " is packed, but " + info().name + " takes no packed weights");
+  // Bytes of a packed weight; and, on a device that does not use the host's memory, its loading
+  // from there.
+  virtual int64_t packed_bytes(const WeightSpec& spec, Layout layout) const {
+    return weight_bytes(spec, layout);
+  }
+  virtual Status load_packed(const WeightSpec& spec, Layout, const std::byte*, void*,
+                             const Control&) {
+    return Status::error(Code::kUnsupported,
+                         spec.name + " is packed, but " + info().name + " takes no packed weights");
   }
 
   // Copies one page of every layer.
   virtual Status copy_page(const KvView& cache, int64_t from, int64_t to) = 0;
 
-  // One page of one layer as f32 [Hkv, 2, S, D], keys then values of each head: how tests look into the cache.
+  // One page of one layer as f32 [Hkv, 2, S, D], keys then values of each head: how tests look into
+  // the cache.
   virtual Status read_page(const KvView& cache, int64_t layer, int64_t page, float* out) = 0;
 
-  // Whether kernels work in host memory: then a step's inputs and results stay where the caller has them, kernels have ended when
-  // they return, and nothing below is called.
+  // Whether kernels work in host memory: then a step's inputs and results stay where the caller has
+  // them, kernels have ended when they return, and nothing below is called.
   virtual bool uses_host_memory() const { return true; }
 
-  // A step: begin_step and upload, kernels or a replay, launched after each kernel, download, end_step. Uploads lie one behind
-  // the other on the device, in order. Host memory is not touched after end_step, which waits for all of it. A begin_step that
-  // fails has begun nothing; after any other comes end_step, whatever failed in between.
+  // A step: begin_step and upload, kernels or a replay, launched after each kernel, download,
+  // end_step. Uploads lie one behind the other on the device, in order. Host memory is not touched
+  // after end_step, which waits for all of it. A begin_step that fails has begun nothing; after any
+  // other comes end_step, whatever failed in between.
   virtual Status begin_step() { return {}; }
   virtual Status upload(const std::vector<Transfer>&) { return {}; }
   virtual Status launched() { return {}; }  // the failure of a launch since the last call
@@ -94,14 +106,17 @@ class Device {
   virtual Status end_step() { return {}; }
 
   // Records what `enqueue` puts into the queue instead of running it.
-  virtual Status record(const std::function<Status()>& enqueue, std::unique_ptr<Recording>*) { return enqueue(); }
+  virtual Status record(const std::function<Status()>& enqueue, std::unique_ptr<Recording>*) {
+    return enqueue();
+  }
   virtual Status replay(const Recording&) { return {}; }
 };
 
 // threads 0: as many as the process may use. isa "": the fastest one.
 Status open_cpu_device(int threads, const std::string& isa, std::shared_ptr<Device>* device);
 
-// kNoGpu, kDriverTooOld, kGpuTooOld; kUnsupported in a build without CUDA, or without kernels for this GPU.
+// kNoGpu, kDriverTooOld, kGpuTooOld; kUnsupported in a build without CUDA, or without kernels for
+// this GPU.
 Status open_cuda_device(int index, std::shared_ptr<Device>* device);
 
 // What a build knows of CUDA here, without starting anything on a GPU.
@@ -117,7 +132,8 @@ CudaInfo cuda_info();
 class Memory {
  public:
   Memory() = default;
-  static Status allocate(std::shared_ptr<Device> device, int64_t bytes, const std::string& what, Memory* memory);
+  static Status allocate(std::shared_ptr<Device> device, int64_t bytes, const std::string& what,
+                         Memory* memory);
   // Host memory that is not to be written and lives as long as `owner`.
   static Memory shared(std::shared_ptr<const void> owner, const std::byte* data, int64_t bytes);
   ~Memory() { reset(); }
@@ -137,10 +153,12 @@ class Memory {
   int64_t bytes_ = 0;
 };
 
-// The KV cache of one model on one device: bytes only; which page is whose is decided in TypeScript.
+// The KV cache of one model on one device: bytes only; which page is whose is decided in
+// TypeScript.
 class KvCache {
  public:
-  static Status create(std::shared_ptr<Device> device, KvView shape, std::shared_ptr<KvCache>* cache);
+  static Status create(std::shared_ptr<Device> device, KvView shape,
+                       std::shared_ptr<KvCache>* cache);
   const KvView& view() const { return view_; }
   Status copy_page(int64_t from, int64_t to);
   Status read_page(int64_t layer, int64_t page, float* out);

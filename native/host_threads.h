@@ -1,4 +1,5 @@
-// The host's threads for what a device of another kind prepares there: how many this process may use, and a pool of them.
+// The host's threads for what a device of another kind prepares there: how many this process may
+// use, and a pool of them.
 #pragma once
 
 #include "cpu/thread_pool.h"

@@ -1,4 +1,5 @@
-// A device's table of kernels: one function pointer per line of ops.inc; null means that the device lacks the op.
+// A device's table of kernels: one function pointer per line of ops.inc; null means that the device
+// lacks the op.
 #pragma once
 
 #include "ops.h"

@@ -1,28 +1,32 @@
-// One plain struct of arguments per op, with its contract. A kernel is a function of its arguments and a queue.
+// One plain struct of arguments per op, with its contract. A kernel is a function of its arguments
+// and a queue.
 //
 // Dimension letters, the same everywhere:
 //   T  tokens of the step            H  hidden size                D   head dim
 //   B  sequences of the step         F  FFN expert intermediate    Hq  query heads
 //   R  rows whose logits are wanted  E  experts, all kinds         Hkv key/value heads
-//   V  vocabulary                    N  FFN experts                S   tokens per page of the KV cache
-//   K  experts chosen per token      C  constant experts           M   pages per sequence (columns of the page table)
+//   V  vocabulary                    N  FFN experts                S   tokens per page of the KV
+//   cache K  experts chosen per token      C  constant experts           M   pages per sequence
+//   (columns of the page table)
 // Experts are ordered FFN (N), constant (C), copy (1), zero (1): E = N + C + 2.
 //
-// visit() declares each field once: its name, direction, shape and type. The checker, the reader of recorded programs
-// and the memory planner are visitors (program.cc), so no field is described twice. In a shape, a letter is bound by
-// the first field that shows it and must agree in the others; "2F" is twice F, "_" is anything. The words mean:
+// visit() declares each field once: its name, direction, shape and type. The checker, the reader of
+// recorded programs and the memory planner are visitors (program.cc), so no field is described
+// twice. In a shape, a letter is bound by the first field that shows it and must agree in the
+// others; "2F" is twice F, "_" is anything. The words mean:
 //   in, optional_in    read; an optional one may be absent (null)
 //   out                written whole
-//   optional_out       written whole unless null; null when no op reads it and no capture asks for it
-//   weight             constant for the program's life, in the layout named
-//   cache              the KV cache, read and written by page
+//   optional_out       written whole unless null; null when no op reads it and no capture asks for
+//   it weight             constant for the program's life, in the layout named cache the KV cache,
+//   read and written by page
 #pragma once
 
 #include "tensor.h"
 
 namespace moepp {
 
-// The KV cache of all layers. The order of bytes within a page is the device's affair (cpu/kv_layout.h).
+// The KV cache of all layers. The order of bytes within a page is the device's affair
+// (cpu/kv_layout.h).
 struct KvView {
   void* data = nullptr;
   DType dtype = DType::kF32;  // f32 | bf16
@@ -34,7 +38,8 @@ enum class Activation : int32_t { kNone = 0, kTanh = 1, kSwiglu = 2 };
 // out[t] = table[tokens[t]].
 struct EmbeddingArgs {
   const Tensor* tokens;  // [T] i32, each in [0, V)
-  const Tensor* table;   // [V, H] f32 | bf16; rows, or panels - then int8 and int4, too - when the output head shares it
+  const Tensor* table;   // [V, H] f32 | bf16; rows, or panels - then int8 and int4, too - when the
+                         // output head shares it
   Tensor* out;           // [T, H] f32
 
   template <class Visitor>
@@ -45,8 +50,8 @@ struct EmbeddingArgs {
   }
 };
 
-// sum[t] = x[t] + delta[t] (x alone without delta); out[t] = sum[t] / sqrt(mean(sum[t]^2) + eps) * weight. f32 throughout.
-// Source: MoE++ reference model, RMSNorm and the residual additions.
+// sum[t] = x[t] + delta[t] (x alone without delta); out[t] = sum[t] / sqrt(mean(sum[t]^2) + eps) *
+// weight. f32 throughout. Source: MoE++ reference model, RMSNorm and the residual additions.
 struct RmsNormArgs {
   const Tensor* x;       // [T, H] f32
   const Tensor* delta;   // [T, H] f32 or null
@@ -69,12 +74,14 @@ struct RmsNormArgs {
 // Inputs of a product that may be rounded: see LinearArgs.
 constexpr int64_t kMostRoundedInputs = 65536;
 
-// out[t][n] = activation(sum_k x[t][k] * weight[n][k]); f32 products and sums over k in ascending order, so that a row does
-// not depend on the number of rows; with bf16 weights AMX sums in an order of its own, the same for every row (README.md). With
-// int8 and int4 weights, the CPU quantises x to int8 by blocks of 128 k first, and the sum is over blocks, ascending, of exact
-// integer sums times the scales (cpu/kernels/quantised_gemm.inl.h); a GPU does not (cuda/kernels/grouped_gemm/gemm.h). activation
-// is none or tanh. may_round_x: with bf16 weights, a set that multiplies pairs of bf16 (cpu/isa/isa.h) rounds x to bf16, if I is
-// at most kMostRoundedInputs, and sums pairs of k in ascending order; elsewhere it changes nothing.
+// out[t][n] = activation(sum_k x[t][k] * weight[n][k]); f32 products and sums over k in ascending
+// order, so that a row does not depend on the number of rows; with bf16 weights AMX sums in an
+// order of its own, the same for every row (README.md). With int8 and int4 weights, the CPU
+// quantises x to int8 by blocks of 128 k first, and the sum is over blocks, ascending, of exact
+// integer sums times the scales (cpu/kernels/quantised_gemm.inl.h); a GPU does not
+// (cuda/kernels/grouped_gemm/gemm.h). activation is none or tanh. may_round_x: with bf16 weights, a
+// set that multiplies pairs of bf16 (cpu/isa/isa.h) rounds x to bf16, if I is at most
+// kMostRoundedInputs, and sums pairs of k in ascending order; elsewhere it changes nothing.
 struct LinearArgs {
   const Tensor* x;       // [T, I] f32
   const Tensor* weight;  // [O, I] f32 | bf16 | int8 | int4, panels
@@ -92,11 +99,13 @@ struct LinearArgs {
   }
 };
 
-// cosine[t][j], sine[t][j] of the f32 angle (position[t] / position_divisor) * frequencies[b][j], for the sequence b of t.
-// Source: MoE++ reference model, rotary embeddings; "linear" scaling sets the divisor, "ntk" and "dynamic" the frequencies.
+// cosine[t][j], sine[t][j] of the f32 angle (position[t] / position_divisor) * frequencies[b][j],
+// for the sequence b of t. Source: MoE++ reference model, rotary embeddings; "linear" scaling sets
+// the divisor, "ntk" and "dynamic" the frequencies.
 struct RopeTableArgs {
   const Tensor* positions;        // [T] i32
-  const Tensor* sequence_starts;  // [B+1] i32: sequence b has the tokens sequence_starts[b] .. sequence_starts[b+1]-1
+  const Tensor* sequence_starts;  // [B+1] i32: sequence b has the tokens sequence_starts[b] ..
+                                  // sequence_starts[b+1]-1
   const Tensor* frequencies;      // [B, J] f32, J = D/2
   Tensor* cosine;                 // [T, J] f32
   Tensor* sine;                   // [T, J] f32
@@ -113,8 +122,9 @@ struct RopeTableArgs {
   }
 };
 
-// Splits qkv into heads, rotates q and k (dimension j with j + D/2), writes q out, and k and v into the cache: token t of
-// sequence b at position p goes to page page_table[b][p / S], row p % S, of the given layer.
+// Splits qkv into heads, rotates q and k (dimension j with j + D/2), writes q out, and k and v into
+// the cache: token t of sequence b at position p goes to page page_table[b][p / S], row p % S, of
+// the given layer.
 struct RopeStoreArgs {
   const Tensor* qkv;              // [T, (Hq + 2 Hkv) D] f32: all q heads, all k heads, all v heads
   const Tensor* cosine;           // [T, J] f32, J = D/2
@@ -140,9 +150,10 @@ struct RopeStoreArgs {
   }
 };
 
-// out[t][h] = sum_s softmax_s(scale * q[t][h] . k[s]) v[s] over the keys s = 0 .. position[t] of t's sequence; query head h
-// reads key/value head h / (Hq / Hkv). Keys are taken in blocks of a fixed size (the CPU: a page; CUDA: 64 keys), in
-// ascending order, so that a row does not depend on the other rows of the step. f32 statistics and sums.
+// out[t][h] = sum_s softmax_s(scale * q[t][h] . k[s]) v[s] over the keys s = 0 .. position[t] of
+// t's sequence; query head h reads key/value head h / (Hq / Hkv). Keys are taken in blocks of a
+// fixed size (the CPU: a page; CUDA: 64 keys), in ascending order, so that a row does not depend on
+// the other rows of the step. f32 statistics and sums.
 struct AttentionArgs {
   const Tensor* q;                // [T, Hq, D] f32
   const Tensor* positions;        // [T] i32
@@ -166,9 +177,10 @@ struct AttentionArgs {
   }
 };
 
-// logits[t] = router z[t] + residual_map previous_logits[t], where z is hidden if given (the two-layer router), else x.
-// constant_scores[t][2c + j] = constant_router[2c + j] . x[t]: what each constant expert's own softmax is fed. f32.
-// Source: paper, gating residuals; MoE++ reference model, Router and ConstantExpert.
+// logits[t] = router z[t] + residual_map previous_logits[t], where z is hidden if given (the
+// two-layer router), else x. constant_scores[t][2c + j] = constant_router[2c + j] . x[t]: what each
+// constant expert's own softmax is fed. f32. Source: paper, gating residuals; MoE++ reference
+// model, Router and ConstantExpert.
 struct RouterLogitsArgs {
   const Tensor* x;                // [T, H] f32, normalised
   const Tensor* hidden;           // [T, G] f32 or null
@@ -192,15 +204,18 @@ struct RouterLogitsArgs {
   }
 };
 
-// Top-K gating. With z = logits * (norm_std / unbiased std of the logits), or z = logits when norm_std is 0:
-//   plain:   w = softmax(z) over all E at the K largest; the zero expert's w becomes 0; then w /= sum of the K
-//   mixtral: w = softmax over the K largest z; the zero expert keeps its w
-// Equal logits: the lower index first. A standard deviation of 0 leaves z = logits; if only the zero expert has weight, the
-// other picks share 1 equally (upstream gives NaN in both). Indices are valid and distinct whatever the logits hold.
-// Zero-computation picks collapse to coefficients: with a = softmax(input_scale * scores of constant expert c),
+// Top-K gating. With z = logits * (norm_std / unbiased std of the logits), or z = logits when
+// norm_std is 0:
+//   plain:   w = softmax(z) over all E at the K largest; the zero expert's w becomes 0; then w /=
+//   sum of the K mixtral: w = softmax over the K largest z; the zero expert keeps its w
+// Equal logits: the lower index first. A standard deviation of 0 leaves z = logits; if only the
+// zero expert has weight, the other picks share 1 equally (upstream gives NaN in both). Indices are
+// valid and distinct whatever the logits hold. Zero-computation picks collapse to coefficients:
+// with a = softmax(input_scale * scores of constant expert c),
 //   coefficients[t] = {cx, c_1 .. c_C}: cx = input_scale * (w_copy + sum_c w_c a_0), c_c = w_c a_1.
-// FFN picks are sorted by expert, stable in t: token_order[r] = t * K + k for r in [expert_offsets[n], expert_offsets[n+1]).
-// Source: paper, equations for the router and the zero-computation experts; MoE++ reference model, top-k gating.
+// FFN picks are sorted by expert, stable in t: token_order[r] = t * K + k for r in
+// [expert_offsets[n], expert_offsets[n+1]). Source: paper, equations for the router and the
+// zero-computation experts; MoE++ reference model, top-k gating.
 struct RouteTopKArgs {
   const Tensor* logits;           // [T, E] f32
   const Tensor* constant_scores;  // [T, X] f32, X = 2C
@@ -208,8 +223,8 @@ struct RouteTopKArgs {
   Tensor* expert_weights;         // [T, K] f32, as used, zero expert included
   Tensor* coefficients;           // [T, C+1] f32
   Tensor* expert_offsets;         // [N+1] i32
-  Tensor* token_order;            // [T, K] i32, flat; entries from expert_offsets[N] on are not written
-  Tensor* expert_rows;            // [T, K] i32: the r of a pick, or -1 for a zero-computation pick
+  Tensor* token_order;  // [T, K] i32, flat; entries from expert_offsets[N] on are not written
+  Tensor* expert_rows;  // [T, K] i32: the r of a pick, or -1 for a zero-computation pick
   float norm_std;
   float input_scale;  // 1, or 2 when experts are fed twice the input
   bool mixtral;
@@ -230,9 +245,9 @@ struct RouteTopKArgs {
   }
 };
 
-// Everything between attention and the experts of a layer with a one-layer router, in one pass over the hidden state: rms_norm of
-// x + delta, router_logits of the normalised rows, route_top_k of the logits. Each output is what those three ops give, on the
-// CPU bit by bit.
+// Everything between attention and the experts of a layer with a one-layer router, in one pass over
+// the hidden state: rms_norm of x + delta, router_logits of the normalised rows, route_top_k of the
+// logits. Each output is what those three ops give, on the CPU bit by bit.
 struct NormRouteTopKArgs {
   const Tensor* x;                // [T, H] f32
   const Tensor* delta;            // [T, H] f32
@@ -259,11 +274,13 @@ struct NormRouteTopKArgs {
   // The three ops.
   RmsNormArgs norm() const { return {x, delta, norm_weight, sum, out, eps}; }
   RouterLogitsArgs router_logits() const {
-    return {out, nullptr, previous_logits, router, residual_map, constant_router, logits, constant_scores};
+    return {out,          nullptr,         previous_logits, router,
+            residual_map, constant_router, logits,          constant_scores};
   }
   RouteTopKArgs route() const {
-    return {logits,      constant_scores, expert_indices, expert_weights, coefficients, expert_offsets,
-            token_order, expert_rows,     norm_std,       input_scale,    mixtral};
+    return {logits,       constant_scores, expert_indices, expert_weights,
+            coefficients, expert_offsets,  token_order,    expert_rows,
+            norm_std,     input_scale,     mixtral};
   }
 
   template <class Visitor>
@@ -292,15 +309,17 @@ struct NormRouteTopKArgs {
   }
 };
 
-// For each row r of expert n: g = input_scale * weight[n] x[row], summed and rounded as linear does; out[r] = g, or with swiglu,
-// where g is F gate columns, then F up columns: out[r][f] = silu(g[f]) * g[F + f]. row is token_order[r] / K with token_order,
-// else r. Rows from expert_offsets[N] on are neither read nor written.
+// For each row r of expert n: g = input_scale * weight[n] x[row], summed and rounded as linear
+// does; out[r] = g, or with swiglu, where g is F gate columns, then F up columns: out[r][f] =
+// silu(g[f]) * g[F + f]. row is token_order[r] / K with token_order, else r. Rows from
+// expert_offsets[N] on are neither read nor written.
 struct GroupedGemmArgs {
   const Tensor* x;               // [T, I] f32 with token_order; [T, K, I] without
   const Tensor* expert_offsets;  // [N+1] i32
   const Tensor* token_order;     // [T, K] i32 or null
-  const Tensor* weight;          // [N, O, I] f32 | bf16 | int8 | int4; panels, or gate-up panels of [N, 2F, I] with swiglu
-  Tensor* out;                   // [T, K, O] f32, or [T, K, F]
+  const Tensor* weight;  // [N, O, I] f32 | bf16 | int8 | int4; panels, or gate-up panels of [N, 2F,
+                         // I] with swiglu
+  Tensor* out;           // [T, K, O] f32, or [T, K, F]
   float input_scale;
   Activation activation;  // none | swiglu
   bool may_round_x = false;
@@ -314,14 +333,17 @@ struct GroupedGemmArgs {
     v.optional_in("token_order", token_order, "T K", DType::kI32);
     v.in("x", x, token_order ? "T I" : "T K I", DType::kF32);
     v.in("expert_offsets", expert_offsets, "_", DType::kI32);
-    v.weight("weight", weight, swiglu ? "N 2F I" : "N F I", swiglu ? Layout::kGateUpPanels : Layout::kPanels);
+    v.weight("weight", weight, swiglu ? "N 2F I" : "N F I",
+             swiglu ? Layout::kGateUpPanels : Layout::kPanels);
     v.out("out", out, "T K F", DType::kF32);
   }
 };
 
 // moe_output[t] = coefficients[t][0] * x[t] + sum_c coefficients[t][1 + c] * constants[c]
-//                 + sum over FFN picks k, ascending, of expert_weights[t][k] * expert_out[expert_rows[t][k]];
-// sum = residual + moe_output; out = RMSNorm(sum; norm_weight). A coefficient of 0 adds nothing (not 0 * infinity).
+//                 + sum over FFN picks k, ascending, of expert_weights[t][k] *
+//                 expert_out[expert_rows[t][k]];
+// sum = residual + moe_output; out = RMSNorm(sum; norm_weight). A coefficient of 0 adds nothing
+// (not 0 * infinity).
 struct CombineArgs {
   const Tensor* residual;        // [T, H] f32
   const Tensor* x;               // [T, H] f32, the layer's normalised input
@@ -368,11 +390,13 @@ struct GatherRowsArgs {
 };
 
 // What sampling needs of a row of logits, so that the row itself can stay on the device:
-//   top_logits[r]   the K largest, descending; equal ones in ascending order of index. A NaN counts as larger than every number.
-//   top_indices[r]  where they are
-//   exp_sum[r]      sum_v exp(logits[r][v] - top_logits[r][0]) >= 1, so that the logarithm of the sum of all exponentials is
-//                   top_logits[r][0] + log(exp_sum[r]). NaN where a logit is NaN or +infinity, or all are -infinity. Each
-//                   exponential within 2 units in the last place of its f32 argument's, their sum within 2^-22 of its own.
+//   top_logits[r]   the K largest, descending; equal ones in ascending order of index. A NaN counts
+//   as larger than every number. top_indices[r]  where they are exp_sum[r]      sum_v
+//   exp(logits[r][v] - top_logits[r][0]) >= 1, so that the logarithm of the sum of all exponentials
+//   is
+//                   top_logits[r][0] + log(exp_sum[r]). NaN where a logit is NaN or +infinity, or
+//                   all are -infinity. Each exponential within 2 units in the last place of its f32
+//                   argument's, their sum within 2^-22 of its own.
 struct TopLogitsArgs {
   const Tensor* logits;  // [R, V] f32
   Tensor* top_logits;    // [R, K] f32 or null, 1 <= K <= min(V, 256)

@@ -1,5 +1,6 @@
-// The blocks of an int8 or int4 weight that is stored as the CPU's panels, for devices with another layout: the inverse of
-// cpu/pack.cc. A file of packed weights holds such panels (cpu/panels.h, kPackedLayoutName).
+// The blocks of an int8 or int4 weight that is stored as the CPU's panels, for devices with another
+// layout: the inverse of cpu/pack.cc. A file of packed weights holds such panels (cpu/panels.h,
+// kPackedLayoutName).
 #pragma once
 
 #include "cpu/panels.h"
@@ -16,7 +17,8 @@ static inline int64_t packed_group_bytes(DType dtype, Layout layout, int64_t row
 struct PanelPlace {
   int64_t panel, lane;
 
-  PanelPlace(Layout layout, int64_t rows, int64_t row) : panel(row / cpu::kPanelRows), lane(row % cpu::kPanelRows) {
+  PanelPlace(Layout layout, int64_t rows, int64_t row)
+      : panel(row / cpu::kPanelRows), lane(row % cpu::kPanelRows) {
     if (layout != Layout::kGateUpPanels) return;
     const int64_t columns = rows / 2, column = row % columns;
     panel = column / cpu::kGateUpColumns;
@@ -25,21 +27,24 @@ struct PanelPlace {
 };
 
 // Block b of lane `lane` of a panel.
-static inline void read_panel_block(const unsigned char* panel, int64_t lane, int64_t b, Int8Block* block) {
+static inline void read_panel_block(const unsigned char* panel, int64_t lane, int64_t b,
+                                    Int8Block* block) {
   const unsigned char* at = panel + b * cpu::kInt8BlockBytes;
   for (int64_t k = 0; k < kQuantBlock; k++) {
     block->q[k] = static_cast<int8_t>(at[(k / 4 * cpu::kPanelRows + lane) * 4 + k % 4] - 128);
   }
   std::memcpy(&block->scale, at + cpu::kInt8Values + 2 * lane, 2);
 }
-static inline void read_panel_block(const unsigned char* panel, int64_t lane, int64_t b, Int4Block* block) {
+static inline void read_panel_block(const unsigned char* panel, int64_t lane, int64_t b,
+                                    Int4Block* block) {
   const unsigned char* at = panel + b * cpu::kInt4BlockBytes;
   uint16_t scale, multipliers;
   std::memcpy(&scale, at + cpu::kInt4Values + 2 * lane, 2);
   std::memcpy(&multipliers, at + cpu::kInt4Values + 2 * (cpu::kPanelRows + lane), 2);
   block->scale = scale & cpu::kInt4ScaleMask;
   for (int64_t k = 0; k < kQuantBlock; k++) {
-    const int byte = at[(k / 8 * cpu::kPanelRows + lane) * 4 + k % 4], half = k % 8 < 4 ? byte & 15 : byte >> 4;
+    const int byte = at[(k / 8 * cpu::kPanelRows + lane) * 4 + k % 4],
+              half = k % 8 < 4 ? byte & 15 : byte >> 4;
     const bool mirrored = (scale >> (k / kInt4Group) & 1) != 0;
     block->q[k] = static_cast<int8_t>(mirrored ? 7 - half : half - 8);
   }
@@ -51,8 +56,8 @@ static inline void read_panel_block(const unsigned char* panel, int64_t lane, in
 
 // Block b of a row of the group [rows, k] whose panels begin at `panels`.
 template <class Block>
-void read_packed_block(const unsigned char* panels, DType dtype, Layout layout, int64_t rows, int64_t k, int64_t row, int64_t b,
-                       Block* block) {
+void read_packed_block(const unsigned char* panels, DType dtype, Layout layout, int64_t rows,
+                       int64_t k, int64_t row, int64_t b, Block* block) {
   const PanelPlace place(layout, rows, row);
   read_panel_block(panels + place.panel * cpu::panel_bytes(dtype, k), place.lane, b, block);
 }

@@ -1,9 +1,10 @@
-// int8 and int4 weights that a file holds as the device wants them in memory: such a weight is a range of the file, used from a
-// mapping of it, so that opening a model reads nothing and copies nothing.
+// int8 and int4 weights that a file holds as the device wants them in memory: such a weight is a
+// range of the file, used from a mapping of it, so that opening a model reads nothing and copies
+// nothing.
 //
-// The range is the whole weight in its panels (for the CPU: cpu/panels.h), at a multiple of 64 bytes in the file. The same on all
-// instruction sets of a device; Device::packed_layout() is the name of the byte order, which a file must state and its reader
-// compare.
+// The range is the whole weight in its panels (for the CPU: cpu/panels.h), at a multiple of 64
+// bytes in the file. The same on all instruction sets of a device; Device::packed_layout() is the
+// name of the byte order, which a file must state and its reader compare.
 #pragma once
 
 #include <map>
@@ -22,7 +23,8 @@ constexpr uint64_t kPackedAlignment = 64;  // bytes
 // Whether the weight's one part is packed.
 bool is_packed(const WeightSpec& spec);
 
-// Maps a packed weight, after checking that its range is what the device expects. The memory keeps the mapping.
+// Maps a packed weight, after checking that its range is what the device expects. The memory keeps
+// the mapping.
 Status map_packed(const Device& device, const WeightSpec& spec, Layout layout,
                   std::map<std::string, std::shared_ptr<MappedFile>>* files, Memory* memory);
 
@@ -33,9 +35,11 @@ struct PackedEntry {
   uint64_t byte_offset = 0;
 };
 
-// Writes a file: `header`, then each weight as the device lays it out (quantised, if its dtype says so), in ascending order of
-// byte_offset, with zeros between them; synced to disk. Fails when the file exists. Holds one weight in memory at a time.
-Status write_packed(const std::shared_ptr<Device>& device, const std::string& path, const std::vector<uint8_t>& header,
-                    const std::vector<PackedEntry>& entries, const Control& control);
+// Writes a file: `header`, then each weight as the device lays it out (quantised, if its dtype says
+// so), in ascending order of byte_offset, with zeros between them; synced to disk. Fails when the
+// file exists. Holds one weight in memory at a time.
+Status write_packed(const std::shared_ptr<Device>& device, const std::string& path,
+                    const std::vector<uint8_t>& header, const std::vector<PackedEntry>& entries,
+                    const Control& control);
 
 }  // namespace moepp

@@ -1,6 +1,6 @@
-// What the operating system gives: mapped files, files to write, memory. Implemented in platform_posix.cc (Linux, macOS) and
-// platform_windows.cc; nothing else in native/ but the count of threads (cpu/available_threads.cc) asks the system for anything.
-// Paths are UTF-8.
+// What the operating system gives: mapped files, files to write, memory. Implemented in
+// platform_posix.cc (Linux, macOS) and platform_windows.cc; nothing else in native/ but the count
+// of threads (cpu/available_threads.cc) asks the system for anything. Paths are UTF-8.
 #pragma once
 
 #include <cstddef>
@@ -12,7 +12,8 @@
 
 namespace moepp {
 
-// A file mapped for reading. Its pages are the kernel's, and are given back as soon as drop() says that they are done with.
+// A file mapped for reading. Its pages are the kernel's, and are given back as soon as drop() says
+// that they are done with.
 class MappedFile {
  public:
   static Status open(const std::string& path, std::shared_ptr<MappedFile>* file);
@@ -48,8 +49,8 @@ class OutputFile {
   Status opened_;
 };
 
-// Zeroed memory on pages of its own, backed only where it is touched and by huge pages where the system gives them; null when
-// there is none. Release it with the same number of bytes.
+// Zeroed memory on pages of its own, backed only where it is touched and by huge pages where the
+// system gives them; null when there is none. Release it with the same number of bytes.
 void* allocate_pages(int64_t bytes);
 void release_pages(void* data, int64_t bytes);
 

@@ -55,7 +55,8 @@ MappedFile::~MappedFile() {
 void MappedFile::drop(uint64_t offset, uint64_t bytes) const {
   const uint64_t page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
   const uint64_t begin = offset / page * page;
-  if (bytes > 0) madvise(const_cast<std::byte*>(data_) + begin, offset + bytes - begin, MADV_DONTNEED);
+  if (bytes > 0)
+    madvise(const_cast<std::byte*>(data_) + begin, offset + bytes - begin, MADV_DONTNEED);
 }
 
 void MappedFile::keep(uint64_t offset, uint64_t bytes) const {
@@ -71,7 +72,8 @@ static Status cannot_write(const std::string& path) {
 }
 
 OutputFile::OutputFile(std::string path)
-    : path_(std::move(path)), handle_(::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644)) {
+    : path_(std::move(path)),
+      handle_(::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644)) {
   if (handle_ < 0) opened_ = cannot_write(path_);
 }
 
@@ -86,7 +88,8 @@ Status OutputFile::opened() const {
 Status OutputFile::write(const void* data, size_t bytes) {
   const auto* at = static_cast<const std::byte*>(data);
   while (bytes > 0) {
-    const ssize_t written = ::write(static_cast<int>(handle_), at, std::min(bytes, size_t{1} << 30));
+    const ssize_t written =
+        ::write(static_cast<int>(handle_), at, std::min(bytes, size_t{1} << 30));
     if (written < 0 && errno == EINTR) continue;
     if (written <= 0) return cannot_write(path_);
     at += written;
@@ -100,8 +103,8 @@ Status OutputFile::sync() {
 }
 
 void* allocate_pages(int64_t bytes) {
-  void* data = mmap(nullptr, static_cast<size_t>(std::max<int64_t>(bytes, 1)), PROT_READ | PROT_WRITE,
-                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* data = mmap(nullptr, static_cast<size_t>(std::max<int64_t>(bytes, 1)),
+                    PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (data == MAP_FAILED) return nullptr;
 #ifdef MADV_HUGEPAGE
   constexpr int64_t kHugePage = int64_t{2} << 20;
@@ -126,11 +129,13 @@ std::string processor_model() {
 #if defined(__APPLE__)
   char name[256];
   size_t size = sizeof(name);
-  return sysctlbyname("machdep.cpu.brand_string", name, &size, nullptr, 0) == 0 ? std::string(name) : "unknown";
+  return sysctlbyname("machdep.cpu.brand_string", name, &size, nullptr, 0) == 0 ? std::string(name)
+                                                                                : "unknown";
 #else
   std::ifstream file("/proc/cpuinfo");
   for (std::string line; std::getline(file, line);) {
-    if (line.rfind("model name", 0) == 0) return line.substr(std::min(line.size(), line.find(':') + 2));
+    if (line.rfind("model name", 0) == 0)
+      return line.substr(std::min(line.size(), line.find(':') + 2));
   }
   return "unknown";
 #endif

@@ -14,7 +14,8 @@ namespace moepp {
 
 static std::wstring wide(const std::string& utf8) {
   const int length = static_cast<int>(utf8.size());
-  std::wstring text(static_cast<size_t>(MultiByteToWideChar(CP_UTF8, 0, utf8.data(), length, nullptr, 0)), L'\0');
+  std::wstring text(
+      static_cast<size_t>(MultiByteToWideChar(CP_UTF8, 0, utf8.data(), length, nullptr, 0)), L'\0');
   MultiByteToWideChar(CP_UTF8, 0, utf8.data(), length, text.data(), static_cast<int>(text.size()));
   return text;
 }
@@ -23,11 +24,14 @@ static std::string error_text() {
   return "Windows error " + std::to_string(GetLastError());
 }
 
-// The view keeps the file open: neither the handle of the file nor that of the mapping is needed once it exists.
+// The view keeps the file open: neither the handle of the file nor that of the mapping is needed
+// once it exists.
 Status MappedFile::open(const std::string& path, std::shared_ptr<MappedFile>* file) {
-  const HANDLE handle = CreateFileW(wide(path).c_str(), GENERIC_READ, FILE_SHARE_READ | FILE_SHARE_DELETE, nullptr, OPEN_EXISTING,
-                                    FILE_ATTRIBUTE_NORMAL | FILE_FLAG_SEQUENTIAL_SCAN, nullptr);
-  if (handle == INVALID_HANDLE_VALUE) return Status::error(Code::kNotFound, path + " cannot be opened: " + error_text());
+  const HANDLE handle =
+      CreateFileW(wide(path).c_str(), GENERIC_READ, FILE_SHARE_READ | FILE_SHARE_DELETE, nullptr,
+                  OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL | FILE_FLAG_SEQUENTIAL_SCAN, nullptr);
+  if (handle == INVALID_HANDLE_VALUE)
+    return Status::error(Code::kNotFound, path + " cannot be opened: " + error_text());
   LARGE_INTEGER size{};
   if (GetFileType(handle) != FILE_TYPE_DISK || !GetFileSizeEx(handle, &size)) {
     CloseHandle(handle);
@@ -37,7 +41,8 @@ Status MappedFile::open(const std::string& path, std::shared_ptr<MappedFile>* fi
   opened->size_ = static_cast<uint64_t>(size.QuadPart);
   if (opened->size_ > 0) {
     const HANDLE mapping = CreateFileMappingW(handle, nullptr, PAGE_READONLY, 0, 0, nullptr);
-    const void* data = mapping == nullptr ? nullptr : MapViewOfFile(mapping, FILE_MAP_READ, 0, 0, 0);
+    const void* data =
+        mapping == nullptr ? nullptr : MapViewOfFile(mapping, FILE_MAP_READ, 0, 0, 0);
     const std::string text = error_text();
     if (mapping != nullptr) CloseHandle(mapping);
     if (data == nullptr) {
@@ -55,7 +60,8 @@ MappedFile::~MappedFile() {
   if (data_ != nullptr) UnmapViewOfFile(data_);
 }
 
-// Unlocking pages that are not locked takes them out of the working set (and reports failure, which means nothing here).
+// Unlocking pages that are not locked takes them out of the working set (and reports failure, which
+// means nothing here).
 void MappedFile::drop(uint64_t offset, uint64_t bytes) const {
   if (bytes > 0) VirtualUnlock(const_cast<std::byte*>(data_) + offset, static_cast<SIZE_T>(bytes));
 }
@@ -72,8 +78,8 @@ static HANDLE as_handle(intptr_t handle) {
 
 OutputFile::OutputFile(std::string path)
     : path_(std::move(path)),
-      handle_(reinterpret_cast<intptr_t>(
-          CreateFileW(wide(path_).c_str(), GENERIC_WRITE, 0, nullptr, CREATE_NEW, FILE_ATTRIBUTE_NORMAL, nullptr))) {
+      handle_(reinterpret_cast<intptr_t>(CreateFileW(wide(path_).c_str(), GENERIC_WRITE, 0, nullptr,
+                                                     CREATE_NEW, FILE_ATTRIBUTE_NORMAL, nullptr))) {
   if (as_handle(handle_) == INVALID_HANDLE_VALUE) opened_ = cannot_write(path_);
 }
 
@@ -90,7 +96,8 @@ Status OutputFile::write(const void* data, size_t bytes) {
   while (bytes > 0) {
     DWORD written = 0;
     const DWORD part = static_cast<DWORD>(std::min(bytes, size_t{1} << 30));
-    if (!WriteFile(as_handle(handle_), at, part, &written, nullptr) || written == 0) return cannot_write(path_);
+    if (!WriteFile(as_handle(handle_), at, part, &written, nullptr) || written == 0)
+      return cannot_write(path_);
     at += written;
     bytes -= written;
   }
@@ -101,9 +108,11 @@ Status OutputFile::sync() {
   return FlushFileBuffers(as_handle(handle_)) ? Status{} : cannot_write(path_);
 }
 
-// Committed memory: Windows counts it at once, and backs it where it is touched. Its large pages need a privilege.
+// Committed memory: Windows counts it at once, and backs it where it is touched. Its large pages
+// need a privilege.
 void* allocate_pages(int64_t bytes) {
-  return VirtualAlloc(nullptr, static_cast<SIZE_T>(std::max<int64_t>(bytes, 1)), MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE);
+  return VirtualAlloc(nullptr, static_cast<SIZE_T>(std::max<int64_t>(bytes, 1)),
+                      MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE);
 }
 
 void release_pages(void* data, int64_t bytes) {
@@ -117,8 +126,9 @@ int64_t last_level_cache_bytes() {
 std::string processor_model() {
   char name[256] = "";
   DWORD size = sizeof(name);
-  const LSTATUS status = RegGetValueA(HKEY_LOCAL_MACHINE, "HARDWARE\\DESCRIPTION\\System\\CentralProcessor\\0",
-                                      "ProcessorNameString", RRF_RT_REG_SZ, nullptr, name, &size);
+  const LSTATUS status =
+      RegGetValueA(HKEY_LOCAL_MACHINE, "HARDWARE\\DESCRIPTION\\System\\CentralProcessor\\0",
+                   "ProcessorNameString", RRF_RT_REG_SZ, nullptr, name, &size);
   return status == ERROR_SUCCESS ? std::string(name) : "unknown";
 }
 

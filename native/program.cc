@@ -27,11 +27,13 @@ Status Program::load_weights(const Control& control) {
         control.add(bytes);
       } else {
         MOEPP_CHECK(Memory::allocate(device_, bytes, weight->spec.name, &weight->memory));
-        MOEPP_CHECK(device_->load_packed(weight->spec, weight->layout, packed.data(), weight->memory.data(), control));
+        MOEPP_CHECK(device_->load_packed(weight->spec, weight->layout, packed.data(),
+                                         weight->memory.data(), control));
       }
     } else {
       MOEPP_CHECK(Memory::allocate(device_, bytes, weight->spec.name, &weight->memory));
-      MOEPP_CHECK(device_->load_weight(weight->spec, weight->layout, weight->memory.data(), control));
+      MOEPP_CHECK(
+          device_->load_weight(weight->spec, weight->layout, weight->memory.data(), control));
     }
     weight->tensor.data = weight->memory.data();
     weight->tensor.layout = weight->layout;
@@ -40,7 +42,8 @@ Status Program::load_weights(const Control& control) {
   return {};
 }
 
-bool Program::describe(const std::string& name, const Sizes& sizes, DType* dtype, Shape* shape) const {
+bool Program::describe(const std::string& name, const Sizes& sizes, DType* dtype,
+                       Shape* shape) const {
   const auto found = buffer_index_.find(name);
   if (found == buffer_index_.end()) return false;
   *dtype = buffers_[found->second]->dtype;
@@ -59,13 +62,15 @@ Status Program::bind_step(const Step& step) {
     const auto& given = is_input ? step.inputs : step.results;
     const auto found = given.find(buffer->name);
     if (found == given.end()) {
-      if (is_input && buffer->last_reader >= 0) return Status::error(Code::kBadProgram, "input " + buffer->name + " is missing");
+      if (is_input && buffer->last_reader >= 0)
+        return Status::error(Code::kBadProgram, "input " + buffer->name + " is missing");
       continue;
     }
     const int64_t bytes = tensor.elements() * dtype_size(tensor.dtype);
     if (found->second.bytes != bytes) {
-      return Status::error(Code::kBadProgram, buffer->name + " has " + std::to_string(found->second.bytes) + " bytes, expected " +
-                                                  std::to_string(bytes));
+      return Status::error(Code::kBadProgram, buffer->name + " has " +
+                                                  std::to_string(found->second.bytes) +
+                                                  " bytes, expected " + std::to_string(bytes));
     }
     tensor.data = buffer->host = found->second.data;
   }
@@ -76,13 +81,14 @@ Status Program::bind_step(const Step& step) {
     }
   }
   cache_ = step.cache ? step.cache->view() : KvView{};
-  if (needs_cache_ && !step.cache) return Status::error(Code::kBadProgram, "the program needs a kv cache");
+  if (needs_cache_ && !step.cache)
+    return Status::error(Code::kBadProgram, "the program needs a kv cache");
   return {};
 }
 
-// Places buffers in the arena: each from the op that writes it to the last that reads it, in the first gap that is large enough.
-// On a device with memory of its own, inputs and results come first, for the whole step; elsewhere they lie in the caller's
-// memory.
+// Places buffers in the arena: each from the op that writes it to the last that reads it, in the
+// first gap that is large enough. On a device with memory of its own, inputs and results come
+// first, for the whole step; elsewhere they lie in the caller's memory.
 Status Program::plan_memory() {
   struct Placed {
     int64_t begin, end;
@@ -92,7 +98,9 @@ Status Program::plan_memory() {
   std::vector<Placed> live, all;
   int64_t arena_bytes = 0;
   const bool on_host = device_->uses_host_memory();
-  const auto bytes_of = [](const Buffer& buffer) { return aligned(buffer.tensor.elements() * dtype_size(buffer.tensor.dtype)); };
+  const auto bytes_of = [](const Buffer& buffer) {
+    return aligned(buffer.tensor.elements() * dtype_size(buffer.tensor.dtype));
+  };
   if (!on_host) {
     for (const bool inputs : {true, false}) {
       for (const auto& buffer : buffers_) {
@@ -105,7 +113,9 @@ Status Program::plan_memory() {
   const int64_t first = arena_bytes;
   for (size_t i = 0; i < instructions_.size(); i++) {
     const int op = static_cast<int>(i);
-    live.erase(std::remove_if(live.begin(), live.end(), [&](const Placed& p) { return p.last_use < op; }), live.end());
+    live.erase(
+        std::remove_if(live.begin(), live.end(), [&](const Placed& p) { return p.last_use < op; }),
+        live.end());
     for (const int index : instructions_[i]->writes) {
       Buffer& buffer = *buffers_[index];
       if (buffer.host != nullptr) continue;                     // a result
@@ -114,7 +124,8 @@ Status Program::plan_memory() {
       int64_t begin = first;
       auto place = live.begin();
       for (; place != live.end() && place->begin - begin < bytes; ++place) begin = place->end;
-      const Placed placed = {begin, begin + bytes, std::max(buffer.last_reader, op), &buffer.tensor};
+      const Placed placed = {begin, begin + bytes, std::max(buffer.last_reader, op),
+                             &buffer.tensor};
       live.insert(place, placed);  // live stays sorted by begin
       all.push_back(placed);
       arena_bytes = std::max(arena_bytes, placed.end);
@@ -130,17 +141,21 @@ Status Program::plan_memory() {
 
 // Checks the integers that the step brings, while the inputs are still in the caller's memory.
 Status Program::check_inputs() {
-  DataChecker checker(
-      [this](const Tensor* tensor) { return std::find(inputs_.begin(), inputs_.end(), tensor) != inputs_.end(); });
+  DataChecker checker([this](const Tensor* tensor) {
+    return std::find(inputs_.begin(), inputs_.end(), tensor) != inputs_.end();
+  });
   for (const auto& instruction : instructions_) {
     const std::string fault = checker.fault(instruction->args);
-    if (!fault.empty()) return Status::error(Code::kBadProgram, instruction->label + ": " + fault, instruction->label);
+    if (!fault.empty())
+      return Status::error(Code::kBadProgram, instruction->label + ": " + fault,
+                           instruction->label);
   }
   return {};
 }
 
 Status Program::copy_pages(const Step& step) {
-  if (!step.copies.empty() && !step.cache) return Status::error(Code::kBadProgram, "copying pages needs a kv cache");
+  if (!step.copies.empty() && !step.cache)
+    return Status::error(Code::kBadProgram, "copying pages needs a kv cache");
   for (const PageCopy& copy : step.copies) {
     if (step.control.is_cancelled()) return Status::error(Code::kAborted, "the run was cancelled");
     MOEPP_CHECK(step.cache->copy_page(copy.from, copy.to));
@@ -149,7 +164,8 @@ Status Program::copy_pages(const Step& step) {
 }
 
 Status Program::run(const Step& step) {
-  if (step.sizes.tokens < 1) return Status::error(Code::kBadProgram, "a step needs at least one token");
+  if (step.sizes.tokens < 1)
+    return Status::error(Code::kBadProgram, "a step needs at least one token");
   MOEPP_CHECK(bind_step(step));
   MOEPP_CHECK(check_inputs());
   MOEPP_CHECK(plan_memory());
@@ -160,7 +176,8 @@ Status Program::run(const Step& step) {
 Status Program::enqueue(const Step& step) {
   const Kernels& kernels = device_->kernels();
   for (const auto& instruction : instructions_) {
-    if (step.control.is_cancelled()) return Status::error(Code::kAborted, "the run was cancelled", instruction->label);
+    if (step.control.is_cancelled())
+      return Status::error(Code::kAborted, "the run was cancelled", instruction->label);
     if (instruction->is_idle()) continue;
     instruction->invoke(instruction->args, kernels, device_->queue());
     Status status = device_->launched();
@@ -175,15 +192,17 @@ Status Program::enqueue(const Step& step) {
 
 bool Program::RecordingKey::operator==(const RecordingKey& other) const {
   const auto numbers = [](const RecordingKey& k) {
-    return std::make_tuple(k.sizes.tokens, k.sizes.rows, k.sizes.sequences, k.sizes.pages, k.cache.data, k.cache.dtype,
-                           k.cache.layers, k.cache.pages, k.cache.page_size, k.cache.kv_heads, k.cache.head_dim);
+    return std::make_tuple(k.sizes.tokens, k.sizes.rows, k.sizes.sequences, k.sizes.pages,
+                           k.cache.data, k.cache.dtype, k.cache.layers, k.cache.pages,
+                           k.cache.page_size, k.cache.kv_heads, k.cache.head_dim);
   };
   return numbers(*this) == numbers(other) && memory == other.memory;
 }
 
-// Steps of few tokens come again and again with the same sizes, and the time to hand over their kernels one by one would show:
-// they are replayed. A step of many tokens is long enough to hide it. Recording takes longer than one replay saves, so that only
-// sizes that come a second time are recorded: chunks of prompts have sizes of their own. Decoding has few, because it is padded
+// Steps of few tokens come again and again with the same sizes, and the time to hand over their
+// kernels one by one would show: they are replayed. A step of many tokens is long enough to hide
+// it. Recording takes longer than one replay saves, so that only sizes that come a second time are
+// recorded: chunks of prompts have sizes of their own. Decoding has few, because it is padded
 // (lib/model/padding.ts).
 Status Program::enqueue_recorded(const Step& step) {
   constexpr int64_t kRecordedTokens = 64;
@@ -191,7 +210,8 @@ Status Program::enqueue_recorded(const Step& step) {
   if (step.sizes.tokens > kRecordedTokens) return enqueue(step);
   RecordingKey key = {step.sizes, cache_, {}};
   for (const auto& buffer : buffers_) key.memory.push_back(buffer->tensor.data);
-  const auto seen = std::find_if(seen_steps_.begin(), seen_steps_.end(), [&](const SeenStep& s) { return s.key == key; });
+  const auto seen = std::find_if(seen_steps_.begin(), seen_steps_.end(),
+                                 [&](const SeenStep& s) { return s.key == key; });
   if (seen == seen_steps_.end()) {
     if (seen_steps_.size() >= kSeenSteps) seen_steps_.erase(seen_steps_.begin());
     seen_steps_.push_back({std::move(key), nullptr});
@@ -217,7 +237,8 @@ Status Program::run_on_device(const Step& step) {
   Status status = device_->upload(inputs);
   if (status.ok()) status = enqueue_recorded(step);
   if (status.ok()) status = device_->download(results);
-  const Status end = device_->end_step();  // whatever happened: nothing may be in flight when memory goes
+  const Status end =
+      device_->end_step();  // whatever happened: nothing may be in flight when memory goes
   return status.ok() ? end : status;
 }
 

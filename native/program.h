@@ -1,4 +1,5 @@
-// The only interpreter: checks a recorded program once, loads its weights, then runs it step by step.
+// The only interpreter: checks a recorded program once, loads its weights, then runs it step by
+// step.
 #pragma once
 
 #include <cstdint>
@@ -43,8 +44,8 @@ struct Step {
 class Program {
  public:
   // Checks names, shapes and dtypes of everything, then loads the weights.
-  static Status compile(std::shared_ptr<Device> device, const ProgramSpec& spec, const Control& control,
-                        std::unique_ptr<Program>* program);
+  static Status compile(std::shared_ptr<Device> device, const ProgramSpec& spec,
+                        const Control& control, std::unique_ptr<Program>* program);
 
   // Runs one step. Not reentrant: the caller holds off a second run.
   Status run(const Step& step);
@@ -96,7 +97,8 @@ class Program {
     }
   };
 
-  // What two steps must share for a recording of one to serve the other: everything that the ops' arguments hold.
+  // What two steps must share for a recording of one to serve the other: everything that the ops'
+  // arguments hold.
   struct RecordingKey {
     Sizes sizes;
     KvView cache;

@@ -6,7 +6,8 @@
 
 namespace moepp {
 
-// Four values at once, on every processor, and sums in one fixed order: the choice among candidates is the same everywhere.
+// Four values at once, on every processor, and sums in one fixed order: the choice among candidates
+// is the same everywhere.
 typedef float Four __attribute__((vector_size(16)));
 constexpr int64_t kFours = kInt4Group / 4;
 
@@ -64,7 +65,8 @@ static void quantise(const float* values, float scale, float low, float high, in
   const Four inverse = four(1.0f / scale);
   for (int64_t i = 0; i < kFours; i++) {
     const Four rounded = bounded(round_to_integer(load(values + 4 * i) * inverse), low, high);
-    for (int j = 0; j < 4; j++) q[4 * i + j] = static_cast<int8_t>(static_cast<int32_t>(rounded[j]));
+    for (int j = 0; j < 4; j++)
+      q[4 * i + j] = static_cast<int8_t>(static_cast<int32_t>(rounded[j]));
   }
 }
 
@@ -104,8 +106,9 @@ struct Int4Candidate {
   float most;     // of |values|
 };
 
-// The multiplier with the least error, and that error: of those from the largest value / kWidest down, whose scales reach 0.73
-// of that. The first of equal ones. Without branches, since nobody can foretell the best.
+// The multiplier with the least error, and that error: of those from the largest value / kWidest
+// down, whose scales reach 0.73 of that. The first of equal ones. Without branches, since nobody
+// can foretell the best.
 constexpr float kWidest = 7.3f;
 constexpr int kMultipliers = 5;
 static inline int best_multiplier(const Int4Candidate& group, float scale, float* error) {
@@ -124,7 +127,8 @@ static inline int best_multiplier(const Int4Candidate& group, float scale, float
   return high > best ? high - best : 1;
 }
 
-// The next value with four significant bits at or above x > 0, and the one below such a value: the low 20 bits of the f32 are 0.
+// The next value with four significant bits at or above x > 0, and the one below such a value: the
+// low 20 bits of the f32 are 0.
 static float four_bits_above(float x) {
   uint32_t bits;
   std::memcpy(&bits, &x, 4);
@@ -161,7 +165,8 @@ bool quantise_int4(const float* values, Int4Block* block) {
   *block = {};
   int best[kInt4Groups] = {1, 1, 1, 1};
   if (all >= kSmallestQuantised) {
-    // The least scale at which the widest group fits, and the one 7 to 12 % below; a third gains 0.2 % and costs 40 % more.
+    // The least scale at which the widest group fits, and the one 7 to 12 % below; a third gains
+    // 0.2 % and costs 40 % more.
     constexpr int kScales = 2;
     float scale = four_bits_above(all / kWidest / 15.0f), chosen = scale, smallest = HUGE_VALF;
     for (int i = 0; i < kScales; i++, scale = four_bits_below(scale)) {
@@ -179,10 +184,12 @@ bool quantise_int4(const float* values, Int4Block* block) {
     }
     block->scale = f32_to_bf16(chosen);
     for (int64_t j = 0; j < kInt4Groups; j++) {
-      quantise(groups[j].values, static_cast<float>(best[j]) * chosen, -8.0f, 7.0f, block->q + j * kInt4Group);
+      quantise(groups[j].values, static_cast<float>(best[j]) * chosen, -8.0f, 7.0f,
+               block->q + j * kInt4Group);
     }
   }
-  for (int64_t j = 0; j < kInt4Groups; j++) block->multiplier[j] = static_cast<int8_t>(groups[j].mirrored ? -best[j] : best[j]);
+  for (int64_t j = 0; j < kInt4Groups; j++)
+    block->multiplier[j] = static_cast<int8_t>(groups[j].mirrored ? -best[j] : best[j]);
   return true;
 }
 

@@ -1,4 +1,5 @@
-// A recorded program, as TypeScript hands it over: named buffers, weights, and a list of ops over them.
+// A recorded program, as TypeScript hands it over: named buffers, weights, and a list of ops over
+// them.
 #pragma once
 
 #include <cstdint>
@@ -57,7 +58,8 @@ struct TensorRef {
   std::vector<int64_t> strides;  // in elements
   std::string file;
   uint64_t byte_offset = 0, byte_length = 0;
-  // kPanels, kGateUpPanels: the bytes are a whole int8 or int4 weight as Device::packed_layout() names it, used where they are.
+  // kPanels, kGateUpPanels: the bytes are a whole int8 or int4 weight as Device::packed_layout()
+  // names it, used where they are.
   Layout packed = Layout::kRows;
 
   bool is_packed() const { return packed != Layout::kRows; }

@@ -16,24 +16,29 @@ Status StackedRows::open(const WeightSpec& spec, StackedRows* rows) {
   std::map<std::string, std::shared_ptr<MappedFile>> files;
   for (const TensorRef& ref : spec.parts) {
     if (ref.shape.empty() || ref.shape.back() != rows->length_) {
-      return Status::error(Code::kBadWeights, ref.name + ": its rows do not have " + std::to_string(rows->length_) + " elements");
+      return Status::error(Code::kBadWeights, ref.name + ": its rows do not have " +
+                                                  std::to_string(rows->length_) + " elements");
     }
     SourceTensor source;
     MOEPP_CHECK(SourceTensor::open(ref, &files, &source));
-    rows->first_rows_.push_back(rows->first_rows_.back() + elements_of(ref.shape) / std::max<int64_t>(1, rows->length_));
+    rows->first_rows_.push_back(rows->first_rows_.back() +
+                                elements_of(ref.shape) / std::max<int64_t>(1, rows->length_));
     rows->parts_.push_back(std::move(source));
   }
   if (rows->count() * rows->length_ != elements_of(spec.shape)) {
-    return Status::error(Code::kBadWeights, spec.name + ": its parts have " + std::to_string(rows->count()) + " rows of " +
-                                                std::to_string(rows->length_) + ", expected " +
-                                                std::to_string(elements_of(spec.shape)) + " elements");
+    return Status::error(Code::kBadWeights,
+                         spec.name + ": its parts have " + std::to_string(rows->count()) +
+                             " rows of " + std::to_string(rows->length_) + ", expected " +
+                             std::to_string(elements_of(spec.shape)) + " elements");
   }
   return {};
 }
 
 PackRow StackedRows::row(int64_t index) const {
   const size_t part =
-      static_cast<size_t>(std::upper_bound(first_rows_.begin(), first_rows_.end(), index) - first_rows_.begin()) - 1;
+      static_cast<size_t>(std::upper_bound(first_rows_.begin(), first_rows_.end(), index) -
+                          first_rows_.begin()) -
+      1;
   const SourceTensor& source = parts_[part];
   const size_t rank = source.shape.size();
   int64_t element = 0, rest = index - first_rows_[part];
@@ -46,8 +51,10 @@ PackRow StackedRows::row(int64_t index) const {
 
 void StackedRows::drop(int64_t first, int64_t last) const {
   for (size_t part = 0; part < parts_.size(); part++) {
-    const int64_t begin = std::max(first, first_rows_[part]), end = std::min(last, first_rows_[part + 1]);
-    if (begin < end) parts_[part].drop((begin - first_rows_[part]) * length_, (end - begin) * length_);
+    const int64_t begin = std::max(first, first_rows_[part]),
+                  end = std::min(last, first_rows_[part + 1]);
+    if (begin < end)
+      parts_[part].drop((begin - first_rows_[part]) * length_, (end - begin) * length_);
   }
 }
 

@@ -1,4 +1,5 @@
-// A weight as it is stored: the rows of its parts, one below the other, wherever they lie and in whatever type.
+// A weight as it is stored: the rows of its parts, one below the other, wherever they lie and in
+// whatever type.
 #pragma once
 
 #include <cstddef>
@@ -8,7 +9,8 @@
 
 namespace moepp {
 
-// One row of a stored weight: element k is at data + k * stride * dtype_size(dtype). Without data, a row of zeros.
+// One row of a stored weight: element k is at data + k * stride * dtype_size(dtype). Without data,
+// a row of zeros.
 struct PackRow {
   const std::byte* data = nullptr;
   DType dtype = DType::kF32;  // f32, bf16 or f16

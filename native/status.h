@@ -67,7 +67,9 @@ struct Status {
   std::string op;  // label of the op that failed, or empty
 
   bool ok() const { return code == Code::kOk; }
-  static Status error(Code code, std::string message, std::string op = {}) { return {code, std::move(message), std::move(op)}; }
+  static Status error(Code code, std::string message, std::string op = {}) {
+    return {code, std::move(message), std::move(op)};
+  }
 };
 
 }  // namespace moepp

@@ -1,11 +1,12 @@
-// Builds native/ with CMake, in a checkout through cmake-js, in an installed package with plain cmake, and copies the addon to
-// build/Release, where node-gyp-build looks first.
+// Builds native/ with CMake, in a checkout through cmake-js, in an installed package with plain
+// cmake, and copies the addon to build/Release, where node-gyp-build looks first.
 //
 //   node scripts/build-native.mjs [--bench | --tests] [--debug] [--list-sources]
 //
-// Environment: MOEPP_CUDA=AUTO|ON|OFF (here AUTO: the CUDA kernels too, where there is an nvcc 13; `npm run build` and `npm test`
-// default to OFF, because compiling the kernels for every architecture takes minutes), MOEPP_CUDA_ARCHITECTURES="90a-real;120",
-// MOEPP_WERROR=ON|OFF (whether warnings are errors: ON in a checkout).
+// Environment: MOEPP_CUDA=AUTO|ON|OFF (here AUTO: the CUDA kernels too, where there is an nvcc 13;
+// `npm run build` and `npm test` default to OFF, because compiling the kernels for every
+// architecture takes minutes), MOEPP_CUDA_ARCHITECTURES="90a-real;120", MOEPP_WERROR=ON|OFF
+// (whether warnings are errors: ON in a checkout).
 import { spawnSync } from 'node:child_process'
 import { copyFileSync, existsSync, mkdirSync, readdirSync, renameSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -20,7 +21,10 @@ const defaultWorkFolder = join(root, 'build', 'cmake')
 const isCheckout = existsSync(join(root, 'native', 'test'))
 const packages = createRequire(import.meta.url)
 
-/** How much is built, each with all before it: the addon; the native program; tests of the CUDA kernels under emulation. */
+/**
+ * How much is built, each with all before it: the addon; the native program; tests of the CUDA
+ * kernels under emulation.
+ */
 export const LEVELS = ['addon', 'bench', 'tests']
 
 /** The native programs: tests and benches; tests of the CUDA kernels under emulation. */
@@ -81,9 +85,12 @@ function requireTools() {
   if (!version || Number(version[1]) * 1000 + Number(version[2]) < 3024)
     missing.push(`CMake 3.24 or newer${version ? ` (there is ${version[1]}.${version[2]})` : ''}`)
   const compilers =
-    process.platform === 'win32' ? ['clang-cl'] : [process.env.CXX, 'c++', 'g++', 'clang++'].filter(Boolean)
+    process.platform === 'win32'
+      ? ['clang-cl']
+      : [process.env.CXX, 'c++', 'g++', 'clang++'].filter(Boolean)
   if (!compilers.some(exists)) missing.push(`a C++17 compiler (${compilers.join(', ')})`)
-  if (!exists('ninja') && !exists('make') && process.platform !== 'win32') missing.push('ninja or make')
+  if (!exists('ninja') && !exists('make') && process.platform !== 'win32')
+    missing.push('ninja or make')
   const headers = ['node-addon-api', 'node-api-headers'].filter(name => !isInstalled(name))
   if (headers.length > 0) missing.push(`the npm packages ${headers.join(' and ')}`)
   if (missing.length === 0) return
@@ -99,7 +106,10 @@ function requireTools() {
   process.exit(1)
 }
 
-/** The path of cmake-js, in a checkout that has it. That of an installed package's neighbour is not ours. */
+/**
+ * The path of cmake-js, in a checkout that has it. That of an installed package's neighbour is not
+ * ours.
+ */
 function cmakeJs() {
   return isCheckout && isInstalled('cmake-js')
     ? join(dirname(packages.resolve('cmake-js/package.json')), 'bin', 'cmake-js')
@@ -122,10 +132,13 @@ function runCmake(definitions, config, workFolder) {
   const defined = Object.entries(definitions).map(([name, value]) => `-D${name}=${value}`)
   // Once chosen, a generator cannot change.
   const first = !existsSync(join(workFolder, 'CMakeCache.txt'))
-  const generator = process.platform === 'win32' ? ['-T', 'ClangCL'] : exists('ninja') ? ['-G', 'Ninja'] : []
+  const generator =
+    process.platform === 'win32' ? ['-T', 'ClangCL'] : exists('ninja') ? ['-G', 'Ninja'] : []
   // Visual Studio makes a folder for each configuration by itself.
   const output =
-    process.platform === 'win32' ? [] : [`-DCMAKE_LIBRARY_OUTPUT_DIRECTORY=${join(workFolder, config)}`]
+    process.platform === 'win32'
+      ? []
+      : [`-DCMAKE_LIBRARY_OUTPUT_DIRECTORY=${join(workFolder, config)}`]
   run('cmake', [
     ...['-S', root, '-B', workFolder, ...(first ? generator : [])],
     ...[`-DCMAKE_BUILD_TYPE=${config}`, ...output, ...defined],

@@ -16,16 +16,22 @@ const faults = []
 if (tag !== `v${manifest.version}`)
   faults.push(`the tag is ${tag}, and package.json has the version ${manifest.version}`)
 
-// npm compares it with where the workflow runs, and refuses provenance that does not match, after everything was built.
+// npm compares it with where the workflow runs, and refuses provenance that does not match, after
+// everything was built.
 const address = manifest.repository?.url ?? manifest.repository ?? ''
-const named = /^(?:github:|(?:git\+)?https:\/\/github\.com\/)([^/]+\/[^/]+?)(?:\.git)?$/.exec(address)?.[1]
+const named = /^(?:github:|(?:git\+)?https:\/\/github\.com\/)([^/]+\/[^/]+?)(?:\.git)?$/.exec(
+  address,
+)?.[1]
 if (named !== repository)
-  faults.push(`package.json has the repository ${JSON.stringify(address)}, and this is ${repository}`)
+  faults.push(
+    `package.json has the repository ${JSON.stringify(address)}, and this is ${repository}`,
+  )
 
 const changes = readFileSync(join(folder, 'CHANGELOG.md'), 'utf8')
 const heading = changes.split('\n').find(line => line.startsWith(`## ${manifest.version}`))
 if (heading === undefined) faults.push(`CHANGELOG.md has no entry for ${manifest.version}`)
-else if (heading.includes('unreleased')) faults.push(`CHANGELOG.md calls ${manifest.version} unreleased`)
+else if (heading.includes('unreleased'))
+  faults.push(`CHANGELOG.md calls ${manifest.version} unreleased`)
 
 for (const fault of faults) console.error(`moepp: not to be published: ${fault}`)
 process.exit(faults.length === 0 ? 0 : 1)

@@ -1,11 +1,13 @@
-// Formats the native sources with the pinned clang-format; with --check, lists those that differ and fails.
+// Formats the native sources with the pinned clang-format; with --check, lists those that differ
+// and fails.
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { nativeSources, root, run } from './build-native.mjs'
 
 const { arch, platform } = process
-const folder = { darwin: 'darwin_x64', linux: `linux_${arch}`, win32: 'win32' }[platform] ?? platform
+const folder =
+  { darwin: 'darwin_x64', linux: `linux_${arch}`, win32: 'win32' }[platform] ?? platform
 const program = join(root, 'node_modules', 'clang-format', 'bin', folder, 'clang-format')
 const files = nativeSources().filter(file => /\.(cc|cu|h|cuh)$/.test(file))
 

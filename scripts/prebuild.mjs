@@ -1,5 +1,6 @@
-// Builds the addon for this platform into prebuilds/, stripped, where node-gyp-build finds it in an installed package. In a folder
-// of its own (build/prebuild), so that a developer's build stays what it is. The environment is build-native.mjs's.
+// Builds the addon for this platform into prebuilds/, stripped, where node-gyp-build finds it in an
+// installed package. In a folder of its own (build/prebuild), so that a developer's build stays
+// what it is. The environment is build-native.mjs's.
 import { createHash } from 'node:crypto'
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
@@ -34,7 +35,10 @@ prebuildify(options, error => {
     const path = join(product, file)
     const bytes = readFileSync(path)
     // Compared before the file is loaded (lib/addon-file.ts).
-    writeFileSync(`${path}.sha256`, `${createHash('sha256').update(bytes).digest('hex')}  ${file}\n`)
+    writeFileSync(
+      `${path}.sha256`,
+      `${createHash('sha256').update(bytes).digest('hex')}  ${file}\n`,
+    )
     console.log(`${relative(root, path)}: ${bytes.length} bytes`)
   }
 })

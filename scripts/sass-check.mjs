@@ -1,17 +1,21 @@
-// Compiles CUDA kernels and looks at the machine code: registers and spills as ptxas tells them, and the instructions that are
-// in it, counted from the cubin (no cuobjdump needed). A source says what must hold in comments:
+// Compiles CUDA kernels and looks at the machine code: registers and spills as ptxas tells them,
+// and the instructions that are in it, counted from the cubin (no cuobjdump needed). A source says
+// what must hold in comments:
 //
 //   // SASS sm_80,sm_90a gemm_kernel: HMMA LDSM LDGSTS !LDL !STL registers<=128 no-spills
 //
-// for every kernel whose mangled name holds the word before the colon, on the architectures named (or * for all). HMMA>=16
-// asks for that many. Fails when a source does not compile without warnings, when a claim does not hold or names a kernel that
-// is not there, and when no claim speaks of a kernel. Every kernel of native/cuda/kernels must hold the instructions of
-// await_inputs (native/cuda/cuda_queue.h) where the architecture has them, since each is launched programmatically.
+// for every kernel whose mangled name holds the word before the colon, on the architectures named
+// (or * for all). HMMA>=16 asks for that many. Fails when a source does not compile without
+// warnings, when a claim does not hold or names a kernel that is not there, and when no claim
+// speaks of a kernel. Every kernel of native/cuda/kernels must hold the instructions of
+// await_inputs (native/cuda/cuda_queue.h) where the architecture has them, since each is launched
+// programmatically.
 //
 //   node scripts/sass-check.mjs [--arch sm_80,sm_90a] [--list] [--all-opcodes] [--if-nvcc] [files]
 //
-// Without files: every kernel of native/cuda/kernels and bench/ops/cuda; without --arch: every architecture that is built. Prints one line per
-// source, with --list one per kernel and architecture. With --if-nvcc, a machine without nvcc is no failure.
+// Without files: every kernel of native/cuda/kernels and bench/ops/cuda; without --arch: every
+// architecture that is built. Prints one line per source, with --list one per kernel and
+// architecture. With --if-nvcc, a machine without nvcc is no failure.
 import { spawn, spawnSync } from 'node:child_process'
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
@@ -21,8 +25,9 @@ import { fileURLToPath } from 'node:url'
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '..')
 
 /**
- * The lower nine bits of an instruction's opcode; the three above them say where the operands come from. NVIDIA does not
- * publish them: each was found by compiling one instruction (Turing to Blackwell agree).
+ * The lower nine bits of an instruction's opcode; the three above them say where the operands come
+ * from. NVIDIA does not publish them: each was found by compiling one instruction (Turing to
+ * Blackwell agree).
  */
 const opcodes = new Map([
   [0x03c, 'HMMA'],
@@ -50,7 +55,10 @@ const opcodes = new Map([
   [0x02d, 'PREEXIT'], // griddepcontrol.launch_dependents
 ])
 
-/** Opcode counts per kernel of a cubin, an ELF file with one .text section per kernel. Since Volta an instruction is 16 bytes. */
+/**
+ * Opcode counts per kernel of a cubin, an ELF file with one .text section per kernel. Since Volta
+ * an instruction is 16 bytes.
+ */
 function countOpcodes(cubin) {
   const bytes = readFileSync(cubin)
   const headers = Number(bytes.readBigUInt64LE(40))
@@ -90,7 +98,9 @@ function readUsage(text) {
       current = { registers: 0, spillBytes: 0, stackBytes: 0 }
       usage.set(entry[1], current)
     }
-    const stack = /(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads/.exec(line)
+    const stack = /(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads/.exec(
+      line,
+    )
     if (stack && current) {
       current.stackBytes = Number(stack[1])
       current.spillBytes = Number(stack[2]) + Number(stack[3])
@@ -105,14 +115,19 @@ function readUsage(text) {
 function readClaims(source) {
   const claims = []
   for (const match of readFileSync(source, 'utf8').matchAll(/^\s*\/\/ SASS (\S+) (\S+): (.+)$/gm)) {
-    claims.push({ architectures: match[1].split(','), kernel: match[2], terms: match[3].trim().split(/\s+/) })
+    claims.push({
+      architectures: match[1].split(','),
+      kernel: match[2],
+      terms: match[3].trim().split(/\s+/),
+    })
   }
   return claims
 }
 
 /** What a term says that is not so, or undefined. */
 function refute(term, { usage, counts }) {
-  if (term === 'no-spills') return usage.spillBytes === 0 ? undefined : `${usage.spillBytes} bytes of spills`
+  if (term === 'no-spills')
+    return usage.spillBytes === 0 ? undefined : `${usage.spillBytes} bytes of spills`
   const limit = /^registers(<?=)(\d+)$/.exec(term)
   if (limit) {
     const wanted = Number(limit[2])
@@ -121,9 +136,12 @@ function refute(term, { usage, counts }) {
   }
   const absent = /^!([A-Z]+)$/.exec(term)
   if (absent)
-    return counts.has(absent[1]) ? `${counts.get(absent[1])} ${absent[1]}, expected none` : undefined
+    return counts.has(absent[1])
+      ? `${counts.get(absent[1])} ${absent[1]}, expected none`
+      : undefined
   const present = /^([A-Z]+)(?:>=(\d+))?$/.exec(term)
-  if (!present || ![...opcodes.values()].includes(present[1])) return `the claim ${term} is not understood`
+  if (!present || ![...opcodes.values()].includes(present[1]))
+    return `the claim ${term} is not understood`
   const count = counts.get(present[1]) ?? 0
   return count >= Number(present[2] ?? 1)
     ? undefined
@@ -161,10 +179,16 @@ function runQuietly(command, args) {
   })
 }
 
-/** The kernels of one source on one architecture: {name, usage, counts}. Throws when it does not compile. */
+/**
+ * The kernels of one source on one architecture: {name, usage, counts}. Throws when it does not
+ * compile.
+ */
 async function compile(source, architecture, folder) {
   const number = architecture.replace('sm_', '')
-  const cubin = join(folder, `${relative(root, source).replaceAll(/[\\/]/g, '_')}.${architecture}.cubin`)
+  const cubin = join(
+    folder,
+    `${relative(root, source).replaceAll(/[\\/]/g, '_')}.${architecture}.cubin`,
+  )
   const target = `arch=compute_${number},code=${architecture}`
   const include = ['native', 'native/test'].flatMap(path => ['-I', join(root, path)])
   const { status, text } = await runQuietly('nvcc', [
@@ -185,8 +209,8 @@ async function compile(source, architecture, folder) {
 }
 
 /**
- * What every kernel that CudaQueue launches holds since sm_90, whatever its source claims; but for a kernel that its claims give to
- * other architectures alone: there it is empty.
+ * What every kernel that CudaQueue launches holds since sm_90, whatever its source claims; but for
+ * a kernel that its claims give to other architectures alone: there it is empty.
  */
 function impliedTerms(source, architecture) {
   const launched = source.startsWith(join(root, 'native', 'cuda', 'kernels'))
@@ -210,10 +234,14 @@ function refuteClaims(claims, implied, kernels, architecture) {
     }
   }
   for (const one of kernels) {
-    if (!claimed.has(one.name)) wrong.push(`${architecture} ${shortName(one.name)}: no claim speaks of it`)
+    if (!claimed.has(one.name))
+      wrong.push(`${architecture} ${shortName(one.name)}: no claim speaks of it`)
     const elsewhere = claims
       .filter(({ kernel }) => one.name.includes(kernel))
-      .every(({ architectures }) => !architectures.includes('*') && !architectures.includes(architecture))
+      .every(
+        ({ architectures }) =>
+          !architectures.includes('*') && !architectures.includes(architecture),
+      )
     for (const term of elsewhere ? [] : implied) {
       const text = refute(term, one)
       if (text) wrong.push(`${architecture} ${shortName(one.name)}: ${text}, as in await_inputs`)
@@ -265,9 +293,14 @@ function parse(argv) {
   return options
 }
 
-/** Compiles every source for every architecture, as many at a time as there are processors: results by source. */
+/**
+ * Compiles every source for every architecture, as many at a time as there are processors: results
+ * by source.
+ */
 async function compileAll({ files, architectures }, folder) {
-  const jobs = files.flatMap(source => architectures.map(architecture => ({ source, architecture })))
+  const jobs = files.flatMap(source =>
+    architectures.map(architecture => ({ source, architecture })),
+  )
   const results = new Map(files.map(source => [source, []]))
   let next = 0
   const worker = async () => {
@@ -289,7 +322,9 @@ async function compileAll({ files, architectures }, folder) {
 const options = parse(process.argv.slice(2))
 if (spawnSync('nvcc', ['--version']).error) {
   const skipped = 'no CUDA kernel was compiled for GPUs, no machine code was looked at'
-  console.log(`sass-check: ${options.ifNvcc ? 'SKIPPED' : 'failed'}: nvcc was not found; ${skipped}`)
+  console.log(
+    `sass-check: ${options.ifNvcc ? 'SKIPPED' : 'failed'}: nvcc was not found; ${skipped}`,
+  )
   process.exit(options.ifNvcc ? 0 : 1)
 }
 const folder = mkdtempSync(join(tmpdir(), 'moepp-sass-'))
@@ -305,7 +340,12 @@ try {
     for (const { architecture, kernels, error } of results) {
       const texts = error
         ? [error]
-        : refuteClaims(readClaims(source), impliedTerms(source, architecture), kernels, architecture)
+        : refuteClaims(
+            readClaims(source),
+            impliedTerms(source, architecture),
+            kernels,
+            architecture,
+          )
       for (const text of texts) wrong.push(`${relative(root, source)}: ${text}`)
       if (!options.list) continue
       for (const kernel of kernels)

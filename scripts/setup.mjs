@@ -1,12 +1,22 @@
-// Brings a checkout to a runnable state and does only what is not done yet: packages, the native addon, the JavaScript.
-// It uses nothing but Node, because a fresh clone has nothing else.
+// Brings a checkout to a runnable state and does only what is not done yet: packages, the native
+// addon, the JavaScript. It uses nothing but Node, because a fresh clone has nothing else.
 //
 //   node scripts/setup.mjs [--bench | --tests | --no-native]
 //
-// --bench builds moepp-native as well, --tests the tests under emulation too, --no-native nothing native. The addon is a CPU build
-// unless MOEPP_CUDA is ON or AUTO (build-native.mjs): the CUDA kernels of seven architectures take minutes.
+// --bench builds moepp-native as well, --tests the tests under emulation too, --no-native nothing
+//   native. The addon is a CPU build
+// unless MOEPP_CUDA is ON or AUTO (build-native.mjs): the CUDA kernels of seven architectures take
+// minutes.
 import { createHash } from 'node:crypto'
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { dirname, join } from 'node:path'
 import {
   buildNative,
@@ -23,8 +33,8 @@ const level = levelOf(process.argv)
 const native = !process.argv.includes('--no-native')
 
 /**
- * Runs `work` unless the files' contents are those of its last success and all `products` exist. That success was for `request`, or
- * for one of `covering`, which make all that `request` makes.
+ * Runs `work` unless the files' contents are those of its last success and all `products` exist.
+ * That success was for `request`, or for one of `covering`, which make all that `request` makes.
  */
 function unlessCurrent(name, files, products, work, request = '', covering = []) {
   const hash = createHash('sha256')
@@ -35,7 +45,11 @@ function unlessCurrent(name, files, products, work, request = '', covering = [])
   const digest = hash.digest('hex')
   const stamp = join(root, 'build', 'stamps', name)
   const found = existsSync(stamp) ? readFileSync(stamp, 'utf8') : ''
-  if (products.every(existsSync) && [request, ...covering].some(made => found === `${digest} ${made}`)) return
+  if (
+    products.every(existsSync) &&
+    [request, ...covering].some(made => found === `${digest} ${made}`)
+  )
+    return
   rmSync(stamp, { force: true })
   work()
   mkdirSync(dirname(stamp), { recursive: true })
@@ -56,7 +70,8 @@ unlessCurrent(
     console.error('moepp: installing packages')
     // npm itself may run this script; its settings for that run must not leak into the install.
     const env = { ...process.env }
-    for (const key of Object.keys(env)) if (/^npm_(lifecycle|package|command)/.test(key)) delete env[key]
+    for (const key of Object.keys(env))
+      if (/^npm_(lifecycle|package|command)/.test(key)) delete env[key]
     run('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'], {
       env,
       stdio: ['ignore', 2, 2],

@@ -1,8 +1,10 @@
-// Tests the package as its users get it: packs it, installs the tarball in an empty folder, and runs it there.
+// Tests the package as its users get it: packs it, installs the tarball in an empty folder, and
+// runs it there.
 //
 //   node scripts/test-package.mjs [tarball]
 //
-// Without a tarball: makes the prebuild for this platform (a CPU build unless MOEPP_CUDA is ON or AUTO) and packs the checkout.
+// Without a tarball: makes the prebuild for this platform (a CPU build unless MOEPP_CUDA is ON or
+// AUTO) and packs the checkout.
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, realpathSync, rmSync } from 'node:fs'
 import { delimiter, dirname, join, resolve } from 'node:path'
@@ -30,11 +32,15 @@ function pack() {
   mkdirSync(folder, { recursive: true })
   const env = { ...process.env, MOEPP_CUDA: process.env.MOEPP_CUDA || 'OFF' }
   run(process.execPath, [join(root, 'scripts', 'prebuild.mjs')], { env })
-  const packed = spawnSync(process.execPath, [npmProgram(), 'pack', '--json', '--pack-destination', folder], {
-    cwd: root,
-    encoding: 'utf8',
-    stdio: ['ignore', 'pipe', 'inherit'],
-  })
+  const packed = spawnSync(
+    process.execPath,
+    [npmProgram(), 'pack', '--json', '--pack-destination', folder],
+    {
+      cwd: root,
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'inherit'],
+    },
+  )
   if (packed.status !== 0) process.exit(packed.status ?? 1)
   return join(folder, JSON.parse(packed.stdout)[0].filename)
 }

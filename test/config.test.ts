@@ -1,7 +1,12 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { parseConfig, parseGenerationConfig, readConfig, readGenerationConfig } from '../lib/config.js'
+import {
+  parseConfig,
+  parseGenerationConfig,
+  readConfig,
+  readGenerationConfig,
+} from '../lib/config.js'
 
 /** The released 7B model's config.json. */
 const RELEASED = {
@@ -102,7 +107,10 @@ t.test("an empty config.json: upstream's defaults", async t => {
 t.test('the expert inputs are doubled unless either flag says otherwise', async t => {
   const scale = (mixtral: boolean, noMul: boolean) =>
     parse({ moe_use_mixtral_gating: mixtral, moe_feature_no_mul_topk: noMul }).inputScale
-  t.strictSame([scale(false, false), scale(false, true), scale(true, false), scale(true, true)], [2, 1, 1, 1])
+  t.strictSame(
+    [scale(false, false), scale(false, true), scale(true, false), scale(true, true)],
+    [2, 1, 1, 1],
+  )
 })
 
 t.test('other accepted values', async t => {
@@ -110,15 +118,22 @@ t.test('other accepted values', async t => {
     type: 'ntk',
     factor: 8.5,
   })
-  t.strictSame(parse(JSON.parse('{"rope_scaling": {"type": "linear", "factor": 2.0}}')).ropeScaling, {
-    type: 'linear',
-    factor: 2,
-  })
+  t.strictSame(
+    parse(JSON.parse('{"rope_scaling": {"type": "linear", "factor": 2.0}}')).ropeScaling,
+    {
+      type: 'linear',
+      factor: 2,
+    },
+  )
   t.strictSame(parse({ rope_scaling: null }).ropeScaling, null)
   t.equal(parse({ num_key_value_heads: null }).kvHeads, 16)
   t.equal(parse({ num_key_value_heads: 4 }).kvHeads, 4)
   t.equal(parse({ num_experts: [4] }).ffnExperts, 0)
-  t.equal(parse({ num_experts: [12, 8] }).experts, 12, 'the first entry is used for every layer, as upstream')
+  t.equal(
+    parse({ num_experts: [12, 8] }).experts,
+    12,
+    'the first entry is used for every layer, as upstream',
+  )
   t.equal(parse({ pretraining_tp: 4 }).heads, 16)
   t.strictSame(parse({ eos_token_id: [2, 7] }).eosTokenIds, [2, 7])
   t.strictSame(parse({ eos_token_id: null }).eosTokenIds, [])
@@ -150,8 +165,14 @@ const REFUSED: [changes: Record<string, unknown>, message: RegExp][] = [
     { rope_scaling: { type: 'yarn', factor: 2 } },
     /rope_scaling\.type is "yarn", expected linear, dynamic, ntk/,
   ],
-  [{ rope_scaling: { rope_type: 'linear', factor: 2 } }, /rope_scaling has the unknown key "rope_type"/],
-  [{ rope_scaling: { type: 'linear', factor: 1 } }, /rope_scaling\.factor is 1, expected a number above 1/],
+  [
+    { rope_scaling: { rope_type: 'linear', factor: 2 } },
+    /rope_scaling has the unknown key "rope_type"/,
+  ],
+  [
+    { rope_scaling: { type: 'linear', factor: 1 } },
+    /rope_scaling\.factor is 1, expected a number above 1/,
+  ],
   [{ rope_scaling: { type: 'linear', factor: '2' } }, /rope_scaling\.factor is "2"/],
   [{ rope_scaling: { type: 'linear' } }, /rope_scaling\.factor is nothing/],
   [{ rope_scaling: 'linear' }, /rope_scaling\.type is nothing/],
@@ -197,7 +218,13 @@ t.test('generation_config.json', async t => {
         temperature: 0.7,
         top_k: 40,
       },
-      ...{ top_p: 0.9, min_p: 0.05, typical_p: 0.95, repetition_penalty: 1.1, no_repeat_ngram_size: 3 },
+      ...{
+        top_p: 0.9,
+        min_p: 0.05,
+        typical_p: 0.95,
+        repetition_penalty: 1.1,
+        no_repeat_ngram_size: 3,
+      },
       ...{
         max_new_tokens: 64,
         min_new_tokens: 1,
@@ -233,12 +260,18 @@ t.test('reading from a directory', async t => {
   const root = t.testdir({})
   const directory = join(root, 'model')
   mkdirSync(directory)
-  await t.rejects(readConfig(directory), { code: 'ERR_NOT_FOUND', message: /config\.json: no such file/ })
+  await t.rejects(readConfig(directory), {
+    code: 'ERR_NOT_FOUND',
+    message: /config\.json: no such file/,
+  })
   t.strictSame(await readGenerationConfig(directory), {}, 'generation_config.json may be missing')
   writeFileSync(join(directory, 'config.json'), JSON.stringify(RELEASED))
   writeFileSync(join(directory, 'generation_config.json'), '{"top_k": 5}')
   t.equal((await readConfig(directory)).experts, 20)
   t.strictSame(await readGenerationConfig(directory), { topK: 5 })
   writeFileSync(join(directory, 'config.json'), '{"vocab_size": 1, "vocab_size": 2}')
-  await t.rejects(readConfig(directory), { code: 'ERR_BAD_FILE', message: /"vocab_size" occurs twice/ })
+  await t.rejects(readConfig(directory), {
+    code: 'ERR_BAD_FILE',
+    message: /"vocab_size" occurs twice/,
+  })
 })

@@ -3,7 +3,10 @@ import { MoeppError } from '../lib/errors.js'
 
 t.test('a MoeppError carries its code, op and cause', async t => {
   const cause = new Error('disk')
-  const error = new MoeppError('ERR_BAD_FILE', 'model.safetensors: truncated', { op: 'layers.0.moe', cause })
+  const error = new MoeppError('ERR_BAD_FILE', 'model.safetensors: truncated', {
+    op: 'layers.0.moe',
+    cause,
+  })
   t.equal(error.name, 'MoeppError')
   t.equal(error.code, 'ERR_BAD_FILE')
   t.equal(error.op, 'layers.0.moe')

@@ -1,6 +1,6 @@
 /**
- * A hub on 127.0.0.1, as far as moepp asks: the revision, the listing in pages, files with ranges. Large files are
- * redirected to a second address, as the real hub sends them to its storage.
+ * A hub on 127.0.0.1, as far as moepp asks: the revision, the listing in pages, files with ranges.
+ * Large files are redirected to a second address, as the real hub sends them to its storage.
  */
 
 import { createHash } from 'node:crypto'
@@ -30,7 +30,10 @@ export class FakeHub {
   token: string | undefined
   /** Answers every request with this status. */
   status: number | undefined
-  /** Of the next response with this file, so many bytes, then the connection breaks. Used up by that response. */
+  /**
+   * Of the next response with this file, so many bytes, then the connection breaks. Used up by that
+   * response.
+   */
   readonly breakAfter = new Map<string, number>()
   /** Content sent in place of the file's; what is listed stays. */
   readonly forged = new Map<string, Buffer>()
@@ -86,8 +89,10 @@ export class FakeHub {
     if (this.status !== undefined) fail(response, this.status)
     else if (this.token !== undefined && request.headers.authorization !== `Bearer ${this.token}`)
       fail(response, 401)
-    else if (sha) json(response, { _id: '1', id: 'acme/model', sha, lastModified: '2024-01-01T00:00:00Z' })
-    else if (pathname === `/api/models/acme/model/tree/${COMMIT}`) this.listPage(searchParams, response)
+    else if (sha)
+      json(response, { _id: '1', id: 'acme/model', sha, lastModified: '2024-01-01T00:00:00Z' })
+    else if (pathname === `/api/models/acme/model/tree/${COMMIT}`)
+      this.listPage(searchParams, response)
     else if (path === undefined || !this.files.has(path)) fail(response, 404)
     else if (isLarge(path)) {
       response
@@ -104,8 +109,11 @@ export class FakeHub {
   /** Four entries a page. */
   private listPage(query: URLSearchParams, response: ServerResponse): void {
     const start = Number(query.get('cursor') ?? 0)
-    const entries = [...this.files].slice(start, start + 4).map(([path, bytes]) => listed(path, bytes))
-    if (start === 0) entries.push({ type: 'directory', path: 'figures', oid: 'b'.repeat(40), size: 0 })
+    const entries = [...this.files]
+      .slice(start, start + 4)
+      .map(([path, bytes]) => listed(path, bytes))
+    if (start === 0)
+      entries.push({ type: 'directory', path: 'figures', oid: 'b'.repeat(40), size: 0 })
     if (start + 4 < this.files.size) {
       const next = `${this.endpoint}/api/models/acme/model/tree/${COMMIT}?cursor=${start + 4}`
       response.setHeader('Link', `<${next}>; rel="next"`)
@@ -115,12 +123,16 @@ export class FakeHub {
 
   private send(path: string, request: IncomingMessage, response: ServerResponse): void {
     const bytes = this.forged.get(path) ?? this.files.get(path)!
-    const from = this.ignoresRanges ? undefined : /^bytes=(\d+)-/.exec(request.headers.range ?? '')?.[1]
+    const from = this.ignoresRanges
+      ? undefined
+      : /^bytes=(\d+)-/.exec(request.headers.range ?? '')?.[1]
     const body = bytes.subarray(Number(from ?? 0))
     response.writeHead(from === undefined ? 200 : 206, {
       'Content-Length': body.length,
       ETag: `"${createHash('sha256').update(bytes).digest('hex')}"`,
-      ...(from !== undefined && { 'Content-Range': `bytes ${from}-${bytes.length - 1}/${bytes.length}` }),
+      ...(from !== undefined && {
+        'Content-Range': `bytes ${from}-${bytes.length - 1}/${bytes.length}`,
+      }),
     })
     const limit = this.breakAfter.get(path)
     this.breakAfter.delete(path)

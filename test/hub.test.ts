@@ -25,13 +25,23 @@ const NEEDED = [
     'tokenizer_config.json',
     'special_tokens_map.json',
   ],
-  ...['pytorch_model.bin.index.json', 'pytorch_model-00001-of-00002.bin', 'pytorch_model-00002-of-00002.bin'],
+  ...[
+    'pytorch_model.bin.index.json',
+    'pytorch_model-00001-of-00002.bin',
+    'pytorch_model-00002-of-00002.bin',
+  ],
 ].sort()
 const SHARD = 'pytorch_model-00001-of-00002.bin'
 const OTHER_SHARD = 'pytorch_model-00002-of-00002.bin'
 
-const books = readdirSync(BOOKS).map((name): [string, Buffer] => [name, readFileSync(join(BOOKS, name))])
-const neededBytes = books.reduce((sum, [name, bytes]) => sum + (NEEDED.includes(name) ? bytes.length : 0), 0)
+const books = readdirSync(BOOKS).map((name): [string, Buffer] => [
+  name,
+  readFileSync(join(BOOKS, name)),
+])
+const neededBytes = books.reduce(
+  (sum, [name, bytes]) => sum + (NEEDED.includes(name) ? bytes.length : 0),
+  0,
+)
 const root = t.testdir({})
 let caches = 0
 
@@ -98,13 +108,20 @@ t.test('a fresh download holds what is needed, in the layout of the hub cache', 
   for (const name of NEEDED)
     t.ok(readFileSync(join(path, name)).equals(readFileSync(join(BOOKS, name))), name)
   if (lstatSync(join(path, SHARD)).isSymbolicLink()) {
-    t.match(readlinkSync(join(path, SHARD)).replaceAll('\\', '/'), /^\.\.\/\.\.\/blobs\/[0-9a-f]{64}$/)
+    t.match(
+      readlinkSync(join(path, SHARD)).replaceAll('\\', '/'),
+      /^\.\.\/\.\.\/blobs\/[0-9a-f]{64}$/,
+    )
   }
   t.equal(readFileSync(join(cacheDir, 'models--acme--model', 'refs', 'main'), 'utf8'), COMMIT)
   t.equal(hub.bytesSent, neededBytes)
   checkTensors(await readConfig(path), await openCheckpoint(path))
 
-  t.match(progress.at(-1), { filesDone: NEEDED.length, filesTotal: NEEDED.length, doneBytes: neededBytes })
+  t.match(progress.at(-1), {
+    filesDone: NEEDED.length,
+    filesTotal: NEEDED.length,
+    doneBytes: neededBytes,
+  })
   t.ok(
     progress.every(report => report.totalBytes === neededBytes && NEEDED.includes(report.file)),
     'the total is known from the start',
@@ -128,7 +145,10 @@ t.test('what is cached is not fetched again', async t => {
 })
 
 t.test('safetensors are preferred to .bin', async t => {
-  const { hub, load } = await setUp(t, [...smallModel(), ['model.safetensors', Buffer.from('safe')]])
+  const { hub, load } = await setUp(t, [
+    ...smallModel(),
+    ['model.safetensors', Buffer.from('safe')],
+  ])
   t.strictSame(readdirSync(await load()).sort(), ['config.json', 'model.safetensors'])
   t.notOk(hub.sent.has('pytorch_model.bin'))
 })
@@ -139,7 +159,9 @@ t.test('a connection that breaks is taken up where it broke, in the same call', 
   const path = await load()
   t.equal(hub.bytesSent, neededBytes, 'no byte was sent twice')
   t.strictSame(
-    hub.requests.filter(({ url, on }) => on === 'storage' && url.endsWith(SHARD)).map(({ range }) => range),
+    hub.requests
+      .filter(({ url, on }) => on === 'storage' && url.endsWith(SHARD))
+      .map(({ range }) => range),
     [undefined, 'bytes=1000000-'],
   )
   t.ok(readFileSync(join(path, SHARD)).equals(readFileSync(join(BOOKS, SHARD))))
@@ -151,7 +173,10 @@ t.test('an aborted download is taken up by the next call', async t => {
   const onProgress = ({ file, doneBytes }: DownloadProgress) => {
     if (file === SHARD && doneBytes > 2_000_000) abort.abort()
   }
-  await t.rejects(load({ signal: abort.signal, onProgress }), { name: 'MoeppError', code: 'ERR_ABORTED' })
+  await t.rejects(load({ signal: abort.signal, onProgress }), {
+    name: 'MoeppError',
+    code: 'ERR_ABORTED',
+  })
   const partial = readdirSync(blobs).filter(name => name.endsWith('.incomplete'))
   t.equal(partial.length, 1)
   const kept = lstatSync(join(blobs, partial[0]!)).size
@@ -159,7 +184,11 @@ t.test('an aborted download is taken up by the next call', async t => {
   hub.forget()
   const path = await load()
   t.ok(readFileSync(join(path, SHARD)).equals(readFileSync(join(BOOKS, SHARD))))
-  t.equal(hub.sent.get(SHARD), readFileSync(join(BOOKS, SHARD)).length - kept, 'only the rest was sent')
+  t.equal(
+    hub.sent.get(SHARD),
+    readFileSync(join(BOOKS, SHARD)).length - kept,
+    'only the rest was sent',
+  )
   t.notOk(hub.sent.has('config.json'))
   t.strictSame(
     readdirSync(blobs).filter(name => name.endsWith('.incomplete')),
@@ -212,7 +241,10 @@ t.test('settings from the environment', async t => {
   set('HF_ENDPOINT', `${hub.endpoint}/`)
   set('HF_TOKEN', hub.token)
   const home = join(root, 'home')
-  t.equal(await resolveSource('acme/model'), join(home, 'hub', 'models--acme--model', 'snapshots', COMMIT))
+  t.equal(
+    await resolveSource('acme/model'),
+    join(home, 'hub', 'models--acme--model', 'snapshots', COMMIT),
+  )
 
   delete process.env.HF_TOKEN
   hub.token = 'stored'
@@ -224,7 +256,10 @@ t.test('settings from the environment', async t => {
   hub.forget()
   await resolveSource('acme/model')
   t.equal(hub.requests.length, 0)
-  await t.rejects(resolveSource('acme/other'), hubError(/not in the cache, and HF_HUB_OFFLINE forbids/))
+  await t.rejects(
+    resolveSource('acme/other'),
+    hubError(/not in the cache, and HF_HUB_OFFLINE forbids/),
+  )
   process.env.HF_HUB_OFFLINE = ''
 })
 
@@ -270,8 +305,14 @@ t.test('errors of the hub', async t => {
 
 t.test('repositories that hold no model', async t => {
   const without = (name: string) => smallModel().filter(([path]) => path !== name)
-  await t.rejects((await setUp(t, without('config.json'))).load(), hubError(/does not hold config\.json/))
-  await t.rejects((await setUp(t, without('pytorch_model.bin'))).load(), hubError(/holds no weights/))
+  await t.rejects(
+    (await setUp(t, without('config.json'))).load(),
+    hubError(/does not hold config\.json/),
+  )
+  await t.rejects(
+    (await setUp(t, without('pytorch_model.bin'))).load(),
+    hubError(/holds no weights/),
+  )
   const index = (shard: string): [string, Buffer] => [
     'pytorch_model.bin.index.json',
     Buffer.from(JSON.stringify({ weight_map: { a: shard } })),
@@ -295,19 +336,31 @@ t.test('content that is not what the hub lists', async t => {
   hub.forged.set('pytorch_model.bin', Buffer.concat([weights, weights]))
   await t.rejects(load(), hubError(/sends more than the 33 bytes that it lists/))
   hub.forged.set('pytorch_model.bin', weights.subarray(0, 10))
-  await t.rejects(load(), hubError(/pytorch_model\.bin ends at byte 10 of 33|asked for byte 10|status 416/))
+  await t.rejects(
+    load(),
+    hubError(/pytorch_model\.bin ends at byte 10 of 33|asked for byte 10|status 416/),
+  )
   t.strictSame(
     readdirSync(blobs).filter(name => name.length === 64),
     [],
     'nothing wrong is in the cache',
   )
   hub.forged.clear()
-  t.ok(readFileSync(join(await load(), 'pytorch_model.bin')).equals(weights), 'and a good hub makes it whole')
+  t.ok(
+    readFileSync(join(await load(), 'pytorch_model.bin')).equals(weights),
+    'and a good hub makes it whole',
+  )
   hub.forged.set('config.json', Buffer.from('{ }'))
-  const other = resolveSource('acme/model', { endpoint: hub.endpoint, cacheDir: join(root, 'small') })
+  const other = resolveSource('acme/model', {
+    endpoint: hub.endpoint,
+    cacheDir: join(root, 'small'),
+  })
   await t.rejects(other, hubError(/config\.json: the hub sends more than the 2 bytes/))
   hub.forged.set('config.json', Buffer.from('[]'))
-  const again = resolveSource('acme/model', { endpoint: hub.endpoint, cacheDir: join(root, 'small') })
+  const again = resolveSource('acme/model', {
+    endpoint: hub.endpoint,
+    cacheDir: join(root, 'small'),
+  })
   await t.rejects(
     again,
     hubError(/config\.json has the hash [0-9a-f]{40}/),
@@ -319,7 +372,8 @@ t.test('two downloads of the same model at once', async t => {
   const { load } = await setUp(t)
   const [one, two] = await Promise.all([load(), load()])
   t.equal(one, two)
-  for (const name of NEEDED) t.ok(readFileSync(join(one, name)).equals(readFileSync(join(BOOKS, name))), name)
+  for (const name of NEEDED)
+    t.ok(readFileSync(join(one, name)).equals(readFileSync(join(BOOKS, name))), name)
 })
 
 t.test('an error of the progress callback is the caller’s', async t => {

@@ -9,7 +9,8 @@ import {
 } from '../lib/options.js'
 
 const context = { vocabSize: 100 }
-const resolve = (call: object, checkpoint: object = {}) => resolveGenerateOptions(call, checkpoint, context)
+const resolve = (call: object, checkpoint: object = {}) =>
+  resolveGenerateOptions(call, checkpoint, context)
 
 t.test('defaults are those of Hugging Face', async t => {
   const { seed, ...rest } = resolve({})
@@ -40,7 +41,10 @@ t.test('defaults are those of Hugging Face', async t => {
 })
 
 t.test("the call's options come before the checkpoint's, those before the defaults", async t => {
-  const options = resolve({ topK: 5, topP: undefined }, { topK: 9, topP: 0.5, repetitionPenalty: 1.1 })
+  const options = resolve(
+    { topK: 5, topP: undefined },
+    { topK: 9, topP: 0.5, repetitionPenalty: 1.1 },
+  )
   t.match(options, { topK: 5, topP: 0.5, repetitionPenalty: 1.1, minP: 0 })
 })
 
@@ -69,9 +73,18 @@ t.test('greedy unless doSample or a temperature is given', async t => {
 })
 
 t.test('the resolved record is frozen and apart from what was passed', async t => {
-  const call = { stop: ['a', 'b', 'a'], stopTokenIds: [3, 3, 4], logitBias: { 5: 1, 6: -Infinity }, seed: -5 }
+  const call = {
+    stop: ['a', 'b', 'a'],
+    stopTokenIds: [3, 3, 4],
+    logitBias: { 5: 1, 6: -Infinity },
+    seed: -5,
+  }
   const options = resolve(call)
-  t.ok(Object.isFrozen(options) && Object.isFrozen(options.stop) && Object.isFrozen(options.stopTokenIds))
+  t.ok(
+    Object.isFrozen(options) &&
+      Object.isFrozen(options.stop) &&
+      Object.isFrozen(options.stopTokenIds),
+  )
   call.stop.push('c')
   t.same(options.stop, ['a', 'b'])
   t.same(options.stopTokenIds, [3, 4])
@@ -103,15 +116,27 @@ t.test('wrong values are errors that say the option, expected and got', async t 
     [[], 'TypeError', 'options: expected an object, got an array'],
     ['x', 'TypeError', 'options: expected an object, got "x"'],
     [{ temprature: 1 }, 'TypeError', 'unknown option "temprature": did you mean temperature?'],
-    [{ max_new_tokens: 1 }, 'TypeError', 'unknown option "max_new_tokens": did you mean maxNewTokens?'],
+    [
+      { max_new_tokens: 1 },
+      'TypeError',
+      'unknown option "max_new_tokens": did you mean maxNewTokens?',
+    ],
     [{ top_p: undefined }, 'TypeError', 'unknown option "top_p": did you mean topP?'],
     [{ maxNewTokens: 0 }, 'RangeError', 'maxNewTokens: expected an integer >= 1, got 0'],
     [{ maxNewTokens: '9' }, 'TypeError', 'maxNewTokens: expected an integer >= 1, got "9"'],
     [{ maxNewTokens: null }, 'TypeError', 'maxNewTokens: expected an integer >= 1, got null'],
     [{ minNewTokens: 1.5 }, 'RangeError', 'minNewTokens: expected an integer >= 0, got 1.5'],
     [{ doSample: 1 }, 'TypeError', 'doSample: expected true or false, got 1'],
-    [{ temperature: Number.NaN }, 'RangeError', 'temperature: expected a finite number >= 0, got NaN'],
-    [{ temperature: Infinity }, 'RangeError', 'temperature: expected a finite number >= 0, got Infinity'],
+    [
+      { temperature: Number.NaN },
+      'RangeError',
+      'temperature: expected a finite number >= 0, got NaN',
+    ],
+    [
+      { temperature: Infinity },
+      'RangeError',
+      'temperature: expected a finite number >= 0, got Infinity',
+    ],
     [{ temperature: -1 }, 'RangeError', 'temperature: expected a finite number >= 0, got -1'],
     [{ temperature: {} }, 'TypeError', 'temperature: expected a finite number >= 0, got an object'],
     [{ topK: -1 }, 'RangeError', 'topK: expected an integer >= 0, got -1'],
@@ -119,15 +144,35 @@ t.test('wrong values are errors that say the option, expected and got', async t 
     [{ topP: 1.01 }, 'RangeError', 'topP: expected a number >= 0 and <= 1, got 1.01'],
     [{ minP: -0.1 }, 'RangeError', 'minP: expected a number >= 0 and <= 1, got -0.1'],
     [{ typicalP: 0 }, 'RangeError', 'typicalP: expected a number > 0 and <= 1, got 0'],
-    [{ repetitionPenalty: 0 }, 'RangeError', 'repetitionPenalty: expected a finite number > 0, got 0'],
-    [{ frequencyPenalty: 2.1 }, 'RangeError', 'frequencyPenalty: expected a number >= -2 and <= 2, got 2.1'],
-    [{ presencePenalty: -3 }, 'RangeError', 'presencePenalty: expected a number >= -2 and <= 2, got -3'],
-    [{ noRepeatNgramSize: -2 }, 'RangeError', 'noRepeatNgramSize: expected an integer >= 0, got -2'],
+    [
+      { repetitionPenalty: 0 },
+      'RangeError',
+      'repetitionPenalty: expected a finite number > 0, got 0',
+    ],
+    [
+      { frequencyPenalty: 2.1 },
+      'RangeError',
+      'frequencyPenalty: expected a number >= -2 and <= 2, got 2.1',
+    ],
+    [
+      { presencePenalty: -3 },
+      'RangeError',
+      'presencePenalty: expected a number >= -2 and <= 2, got -3',
+    ],
+    [
+      { noRepeatNgramSize: -2 },
+      'RangeError',
+      'noRepeatNgramSize: expected an integer >= 0, got -2',
+    ],
     [{ seed: 2 ** 53 }, 'RangeError', 'seed: expected a safe integer, got 9007199254740992'],
     [{ seed: 0.5 }, 'RangeError', 'seed: expected a safe integer, got 0.5'],
     [{ logprobs: 101 }, 'RangeError', 'logprobs: expected an integer from 0 to 100, got 101'],
     [{ logprobs: true }, 'TypeError', 'logprobs: expected an integer from 0 to 100, got true'],
-    [{ numReturnSequences: 0 }, 'RangeError', 'numReturnSequences: expected an integer >= 1, got 0'],
+    [
+      { numReturnSequences: 0 },
+      'RangeError',
+      'numReturnSequences: expected an integer >= 1, got 0',
+    ],
     [{ addSpecialTokens: 'no' }, 'TypeError', 'addSpecialTokens: expected true or false, got "no"'],
     [{ signal: {} }, 'TypeError', 'signal: expected an AbortSignal, got an object'],
     [{ stop: '' }, 'RangeError', 'stop: expected a string that is not empty, got ""'],
@@ -135,7 +180,11 @@ t.test('wrong values are errors that say the option, expected and got', async t 
     [{ stop: [7] }, 'TypeError', 'stop[0]: expected a string that is not empty, got 7'],
     [{ stop: 7 }, 'TypeError', 'stop: expected a string or an array of strings, got 7'],
     [{ stopTokenIds: 7 }, 'TypeError', 'stopTokenIds: expected an array of ids, got 7'],
-    [{ stopTokenIds: [1, 100] }, 'RangeError', 'stopTokenIds[1]: expected an integer from 0 to 99, got 100'],
+    [
+      { stopTokenIds: [1, 100] },
+      'RangeError',
+      'stopTokenIds[1]: expected an integer from 0 to 99, got 100',
+    ],
     [
       { logitBias: [1] },
       'TypeError',
@@ -244,7 +293,11 @@ t.test('load options: wrong values', async t => {
       'RangeError',
       'activationDtype: expected one of "auto", "bfloat16", got "int8"',
     ],
-    [{ kvCacheDtype: 1 }, 'TypeError', 'kvCacheDtype: expected one of "auto", "float32", "bfloat16", got 1'],
+    [
+      { kvCacheDtype: 1 },
+      'TypeError',
+      'kvCacheDtype: expected one of "auto", "float32", "bfloat16", got 1',
+    ],
     [{ contextLength: 0 }, 'RangeError', 'contextLength: expected an integer >= 1, got 0'],
     [{ isa: 'mmx' }, 'RangeError', `isa: expected one of "auto", ${isas}, got "mmx"`],
     [{ isa: 2 }, 'TypeError', `isa: expected one of "auto", ${isas}, got 2`],
@@ -259,7 +312,11 @@ t.test('load options: wrong values', async t => {
     [{ signal: 1 }, 'TypeError', 'signal: expected an AbortSignal, got 1'],
     [{ revision: '' }, 'RangeError', 'revision: expected a string that is not empty, got ""'],
     [{ cacheDir: 1 }, 'TypeError', 'cacheDir: expected a string that is not empty, got 1'],
-    [{ endpoint: 'file:///x' }, 'RangeError', 'endpoint: expected an http or https address, got "file:///x"'],
+    [
+      { endpoint: 'file:///x' },
+      'RangeError',
+      'endpoint: expected an http or https address, got "file:///x"',
+    ],
     [{ endpoint: 'hub' }, 'RangeError', 'endpoint: expected an http or https address, got "hub"'],
     [{ thread: 2 }, 'TypeError', 'unknown option "thread": did you mean threads?'],
     [{ cache_dir: 'x' }, 'TypeError', 'unknown option "cache_dir": did you mean cacheDir?'],

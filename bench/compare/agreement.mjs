@@ -9,7 +9,10 @@ export function countSame(a, b) {
   return a.filter((token, i) => token === b[i]).length
 }
 
-/** Ends a comparison of two functions, whose times say nothing; quantised sides round differently, and are not held to it. */
+/**
+ * Ends a comparison of two functions, whose times say nothing; quantised sides round differently,
+ * and are not held to it.
+ */
 export function requireAgreement(same, tokens, dtypes) {
   if (dtypes.some(dtype => dtype !== 'bfloat16') || same >= LEAST_SHARE * tokens) return
   throw new Error(

@@ -1,4 +1,5 @@
-// bf16 values as bytes of the tensor types of GGUF files. Source of the two block formats: ggml's reference quantisers.
+// bf16 values as bytes of the tensor types of GGUF files. Source of the two block formats: ggml's
+// reference quantisers.
 import { widen } from '../synthetic-random.mjs'
 
 const float = new Float32Array(1)
@@ -48,7 +49,10 @@ function toQ8(values) {
   return bytes
 }
 
-/** 32 values as an f16 scale, the value of largest magnitude / -8, and 16 bytes: value i low, value i + 16 high, each + 8. */
+/**
+ * 32 values as an f16 scale, the value of largest magnitude / -8, and 16 bytes: value i low, value
+ * i + 16 high, each + 8.
+ */
 function toQ4(values) {
   const x = widen(values)
   const blocks = x.length / 32

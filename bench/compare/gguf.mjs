@@ -1,5 +1,6 @@
-// Writes GGUF files (version 3), the format of llama.cpp: a header of typed key-value pairs and tensor descriptions, then the
-// tensors' bytes, each aligned. Source: the format's description in ggml's docs/gguf.md.
+// Writes GGUF files (version 3), the format of llama.cpp: a header of typed key-value pairs and
+// tensor descriptions, then the tensors' bytes, each aligned. Source: the format's description in
+// ggml's docs/gguf.md.
 import { closeSync, openSync, writeSync } from 'node:fs'
 
 const ALIGNMENT = 32
@@ -79,8 +80,8 @@ function bytesOf({ type, shape }) {
 }
 
 /**
- * Writes a file. `tensors` are {name, type, shape (rows first), content}; `content()` yields the tensor's bytes in pieces, so
- * that no tensor need be in memory.
+ * Writes a file. `tensors` are {name, type, shape (rows first), content}; `content()` yields the
+ * tensor's bytes in pieces, so that no tensor need be in memory.
  */
 export function writeGguf(path, metadata, tensors) {
   const header = new Bytes()
@@ -114,7 +115,8 @@ export function writeGguf(path, metadata, tensors) {
         writeAll(file, bytes)
         written += bytes.length
       }
-      if (written !== expected) throw new Error(`${tensor.name}: ${written} bytes, expected ${expected}`)
+      if (written !== expected)
+        throw new Error(`${tensor.name}: ${written} bytes, expected ${expected}`)
       writeAll(file, Buffer.alloc(aligned(expected) - expected))
     }
   } finally {

@@ -1,7 +1,10 @@
-// moepp and llama.cpp on the same vanilla twin, and MoE++ beside them, in one run, alternating. README.md of bench/ says more.
+// moepp and llama.cpp on the same vanilla twin, and MoE++ beside them, in one run, alternating.
+// README.md of bench/ says more.
 //
-//   node bench/compare/llama.mjs [7b] [--layers=24] [--dtype=int8] [--threads=2] [--repetitions=5] [--tau=0.75]
-//     [--prefill=512] [--decode=64] [--moepp-dtype=...] [--activation-dtype=bfloat16] [--folder=.cache/synthetic]
+//   node bench/compare/llama.mjs [7b] [--layers=24] [--dtype=int8] [--threads=2] [--repetitions=5]
+//   [--tau=0.75]
+//     [--prefill=512] [--decode=64] [--moepp-dtype=...] [--activation-dtype=bfloat16]
+//     [--folder=.cache/synthetic]
 import { fileURLToPath } from 'node:url'
 import { Sequences, tokenAt } from '../../dist/bench/sequences.js'
 import { loadParts } from '../../dist/load.js'
@@ -35,18 +38,33 @@ const KINDS = {
 
 function readOptions(args) {
   const { shape: name = '7b', layers, tau, folder, ...given } = readArguments(args, KINDS, 'shape')
-  const { dtype = 'int8', threads = availableThreads(), repetitions = 5, prefill = 512, decode = 64 } = given
+  const {
+    dtype = 'int8',
+    threads = availableThreads(),
+    repetitions = 5,
+    prefill = 512,
+    decode = 64,
+  } = given
   const { 'moepp-dtype': moeppDtype = dtype, 'activation-dtype': activationDtype = 'auto' } = given
   const options = { name, synthetic: { layers, tau, folder }, dtype, moeppDtype, activationDtype }
   return { ...options, threads, repetitions, prefill, decode }
 }
 
-/** One side: prefill and decode of the same fixed tokens, in milliseconds, and the likeliest tokens of a decode. */
+/**
+ * One side: prefill and decode of the same fixed tokens, in milliseconds, and the likeliest tokens
+ * of a decode.
+ */
 class Moepp {
   static async load(directory, { moeppDtype, activationDtype, threads, prefill, decode }) {
     const contextLength = Math.max(prefill, ...CONTEXTS.map(context => context + decode))
     const types = { dtype: moeppDtype, activationDtype }
-    const options = { device: 'cpu', ...types, threads, contextLength, kvCacheTokens: contextLength }
+    const options = {
+      device: 'cpu',
+      ...types,
+      threads,
+      contextLength,
+      kvCacheTokens: contextLength,
+    }
     const { runner, config } = await loadParts(directory, resolveLoadOptions(options))
     return new Moepp(runner, new Sequences(runner, config, [contextLength]))
   }
@@ -99,7 +117,10 @@ class Llama {
     return Array.from({ length: to - from }, (_, i) => tokenAt(0, from + i, this.vocabSize))
   }
 
-  /** A generator gives the likeliest token after all before it, and takes the token that is to come instead. */
+  /**
+   * A generator gives the likeliest token after all before it, and takes the token that is to come
+   * instead.
+   */
   async #start(tokens) {
     await this.sequence.clearHistory()
     return this.sequence.evaluate(this.#tokens(0, tokens), { temperature: 0, yieldEogToken: true })
@@ -200,7 +221,9 @@ async function main() {
     if (kind === 'vanilla') {
       const same = await agreement(moepp, peers['llama.cpp'], options.decode)
       document.agreement = `${same} of ${options.decode}`
-      console.log(`the same likeliest next token at ${document.agreement} positions (vanilla, llama.cpp)`)
+      console.log(
+        `the same likeliest next token at ${document.agreement} positions (vanilla, llama.cpp)`,
+      )
       requireAgreement(same, options.decode, [dtype, moeppDtype])
     }
     document.rates[kind] = await alternate({ moepp, ...peers }, options)
@@ -215,7 +238,9 @@ function print(document, type) {
   console.log(
     `${name}${layers ? `, ${layers} layers` : ''}; moepp ${moeppDtype}, activations ${activationDtype}, llama.cpp ${type}; ${threads} threads, medians of ${repetitions}\n`,
   )
-  console.log('| test | moepp runs | moepp | llama.cpp | with flash attention | ratio to the better |')
+  console.log(
+    '| test | moepp runs | moepp | llama.cpp | with flash attention | ratio to the better |',
+  )
   console.log('|---|---|---:|---:|---:|---:|')
   const ratios = {}
   for (const [kind, tests] of Object.entries(rates)) {

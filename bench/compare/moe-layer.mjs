@@ -1,6 +1,8 @@
-// One MoE layer in f32 against onnxruntime's MoE op, alternating in one run. README.md of bench/ says more.
+// One MoE layer in f32 against onnxruntime's MoE op, alternating in one run. README.md of bench/
+// says more.
 //
-//   node bench/compare/moe-layer.mjs [7b] [--tokens=512] [--threads=2] [--repetitions=20] [--tau=0.75]
+//   node bench/compare/moe-layer.mjs [7b] [--tokens=512] [--threads=2] [--repetitions=20]
+//   [--tau=0.75]
 //     [--folder=.cache/synthetic]
 import { closeSync, existsSync, openSync, renameSync, writeFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
@@ -21,8 +23,9 @@ const LAYER = 'model.layers.0'
 const PAUSE_MS = 30
 
 /**
- * Writes layer 0 of the vanilla twin as a graph of the router's product and the MoE op, unless it is there. SwiGLU as the twin has
- * it is the op's `swiglu` with alpha 1, beta 0 and no limit; it takes gate and up rows alternating.
+ * Writes layer 0 of the vanilla twin as a graph of the router's product and the MoE op, unless it
+ * is there. SwiGLU as the twin has it is the op's `swiglu` with alpha 1, beta 0 and no limit; it
+ * takes gate and up rows alternating.
  */
 function writeOnnx(directory, config, tokens) {
   const { hiddenSize: H, intermediateSize: F, ffnExperts: N } = config
@@ -71,7 +74,8 @@ function writeWeights(path, checkpoint, N, F, H) {
     for (let done = 0; done < bytes.length; ) done += writeSync(file, bytes, done)
   }
   try {
-    for (const piece of checkpoint.rows(`${LAYER}.mlp.moe.gate.wg.weight`, 0, N)) write(widen(piece))
+    for (const piece of checkpoint.rows(`${LAYER}.mlp.moe.gate.wg.weight`, 0, N))
+      write(widen(piece))
     for (let e = 0; e < N; e++) {
       const rows = widen(checkpoint.values(`${LAYER}.mlp.moe.experts.experts.${e}.up_proj.weight`))
       const alternating = new Float32Array(rows.length)
@@ -93,7 +97,9 @@ function writeWeights(path, checkpoint, N, F, H) {
 
 class Onnx {
   static async load(path, threads) {
-    return new Onnx(await InferenceSession.create(path, { intraOpNumThreads: threads, interOpNumThreads: 1 }))
+    return new Onnx(
+      await InferenceSession.create(path, { intraOpNumThreads: threads, interOpNumThreads: 1 }),
+    )
   }
 
   constructor(session) {
@@ -169,8 +175,12 @@ const experts = {
   'moepp, vanilla': await sides['moepp, vanilla'].ffnExperts(x),
   'moepp, MoE++': await sides['moepp, MoE++'].ffnExperts(x),
 }
-console.log(`${name}, one layer, ${tokens} tokens, f32, ${threads} threads, medians of ${repetitions}\n`)
-console.log('| | FFN experts/token | ms | GFLOP/s | time against onnxruntime |\n|---|---:|---:|---:|---:|')
+console.log(
+  `${name}, one layer, ${tokens} tokens, f32, ${threads} threads, medians of ${repetitions}\n`,
+)
+console.log(
+  '| | FFN experts/token | ms | GFLOP/s | time against onnxruntime |\n|---|---:|---:|---:|---:|',
+)
 for (const [side, values] of Object.entries(times)) {
   const ms = median(values)
   const operations = 2 * tokens * experts[side] * 3 * H * F

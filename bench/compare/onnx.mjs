@@ -1,4 +1,5 @@
-// Writes ONNX files with the weights beside them: the few fields of onnx.proto that a graph of plain nodes needs.
+// Writes ONNX files with the weights beside them: the few fields of onnx.proto that a graph of
+// plain nodes needs.
 import { PbfWriter } from 'pbf'
 
 const FLOAT = 1
@@ -31,7 +32,11 @@ function writeInitializer({ name, shape, file, offset }, pbf) {
   pbf.writeVarintField(2, FLOAT)
   pbf.writeStringField(8, name)
   const length = 4 * shape.reduce((a, b) => a * b, 1)
-  for (const entry of Object.entries({ location: file, offset: String(offset), length: String(length) })) {
+  for (const entry of Object.entries({
+    location: file,
+    offset: String(offset),
+    length: String(length),
+  })) {
     message(
       pbf,
       13,
@@ -72,8 +77,8 @@ function writeOpset({ domain, version }, pbf) {
 }
 
 /**
- * The bytes of a model of f32 tensors. nodes: {op, domain?, inputs, output, attributes?}; initializers: {name, shape, file,
- * offset}; inputs and outputs: {name, shape}.
+ * The bytes of a model of f32 tensors. nodes: {op, domain?, inputs, output, attributes?};
+ * initializers: {name, shape, file, offset}; inputs and outputs: {name, shape}.
  */
 export function onnxModel(graph) {
   const pbf = new PbfWriter()

@@ -5,7 +5,8 @@ export async function load(name) {
   try {
     return await import(name)
   } catch (error) {
-    const isMissing = error.code === 'ERR_MODULE_NOT_FOUND' && error.message.includes(`package '${name}'`)
+    const isMissing =
+      error.code === 'ERR_MODULE_NOT_FOUND' && error.message.includes(`package '${name}'`)
     if (!isMissing) throw error
     console.error(`${name} is not installed: npm ci --prefix bench/compare`)
     process.exit(1)

@@ -1,13 +1,16 @@
-// The vanilla twin of a synthetic checkpoint as a GGUF file: the same weights, so that both sides compute the same function.
+// The vanilla twin of a synthetic checkpoint as a GGUF file: the same weights, so that both sides
+// compute the same function.
 //
-//   node bench/compare/vanilla-gguf.mjs [7b | 2b | 1b | 0.6b] [--type=BF16 | Q8_0 | Q4_0] [--layers=24] [--folder=.cache/synthetic]
+//   node bench/compare/vanilla-gguf.mjs [7b | 2b | 1b | 0.6b] [--type=BF16 | Q8_0 | Q4_0]
+//   [--layers=24] [--folder=.cache/synthetic]
 //
 // prints the file.
 //
-// It is llama.cpp's architecture `llama` with experts, as Mixtral's files have it: RMSNorm, RoPE, softmax over the experts,
-// the two largest renormalised, SwiGLU. All matrices are of the one type, embedding and head too (llama.cpp's own Q4_0 files
-// keep a larger head); norms and router are F32. llama.cpp rotates neighbouring elements where MoE++ rotates halves, so the rows
-// of q and k are reordered within each head.
+// It is llama.cpp's architecture `llama` with experts, as Mixtral's files have it: RMSNorm, RoPE,
+// softmax over the experts, the two largest renormalised, SwiGLU. All matrices are of the one type,
+// embedding and head too (llama.cpp's own Q4_0 files keep a larger head); norms and router are F32.
+// llama.cpp rotates neighbouring elements where MoE++ rotates halves, so the rows of q and k are
+// reordered within each head.
 import { existsSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -62,9 +65,15 @@ function metadata(config, type) {
   ])
 }
 
-/** A SentencePiece vocabulary as small as it may be: three control pieces, the bytes, and pieces that no text has. */
+/**
+ * A SentencePiece vocabulary as small as it may be: three control pieces, the bytes, and pieces
+ * that no text has.
+ */
 function vocabulary(size) {
-  const bytes = Array.from({ length: 256 }, (_, i) => `<0x${i.toString(16).toUpperCase().padStart(2, '0')}>`)
+  const bytes = Array.from(
+    { length: 256 },
+    (_, i) => `<0x${i.toString(16).toUpperCase().padStart(2, '0')}>`,
+  )
   const rest = Array.from({ length: size - 259 }, (_, i) => `piece${i}`)
   const types = [2, 3, 3, ...bytes.map(() => 6), ...rest.map(() => 1)]
   return {
@@ -96,7 +105,9 @@ function tensors(checkpoint, type) {
     name,
     type,
     shape: [H, H],
-    content: encoded(type, () => [interleaveHalves(checkpoint.values(source), H, H / c.num_attention_heads)]),
+    content: encoded(type, () => [
+      interleaveHalves(checkpoint.values(source), H, H / c.num_attention_heads),
+    ]),
   })
   const stacked = (name, shape, layer, part, from, to) => ({
     name,
@@ -146,6 +157,10 @@ export function interleaveHalves(values, columns, headDim) {
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const { shape, layers, folder } = SYNTHETIC
   const kinds = { shape, layers, folder, type: TYPE }
-  const { shape: name, type = 'BF16', ...options } = readArguments(process.argv.slice(2), kinds, 'shape')
+  const {
+    shape: name,
+    type = 'BF16',
+    ...options
+  } = readArguments(process.argv.slice(2), kinds, 'shape')
   console.log(vanillaGguf(name, options, type))
 }

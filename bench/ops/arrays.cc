@@ -11,53 +11,67 @@
 namespace moepp::bench {
 
 void round_to_bf16(Floats& x) {
-  for (int64_t i = 0; i < x.tensor.elements(); i++) x.host()[i] = bf16_to_f32(f32_to_bf16(x.host()[i]));
+  for (int64_t i = 0; i < x.tensor.elements(); i++)
+    x.host()[i] = bf16_to_f32(f32_to_bf16(x.host()[i]));
   x.upload();
 }
 
 struct WeightShape {
   int64_t groups, rows, inputs;
   explicit WeightShape(std::initializer_list<int64_t> shape)
-      : groups(shape.size() == 3 ? shape.begin()[0] : 1), rows(shape.end()[-2]), inputs(shape.end()[-1]) {}
+      : groups(shape.size() == 3 ? shape.begin()[0] : 1),
+        rows(shape.end()[-2]),
+        inputs(shape.end()[-1]) {}
 };
 
 static int64_t panel_bytes_of(DType dtype, Layout layout, const WeightShape& shape) {
   if (layout == Layout::kRows) return shape.groups * shape.rows * shape.inputs * dtype_size(dtype);
-  return shape.groups * cpu::panel_count(layout, shape.rows) * cpu::panel_bytes(dtype, shape.inputs);
+  return shape.groups * cpu::panel_count(layout, shape.rows) *
+         cpu::panel_bytes(dtype, shape.inputs);
 }
 
-int64_t Weight::bytes_of(Run& run, DType dtype, Layout layout, std::initializer_list<int64_t> shape) {
+int64_t Weight::bytes_of(Run& run, DType dtype, Layout layout,
+                         std::initializer_list<int64_t> shape) {
   const WeightShape s(shape);
-  if (run.device().uses_host_memory() || layout == Layout::kRows) return panel_bytes_of(dtype, layout, s);
+  if (run.device().uses_host_memory() || layout == Layout::kRows)
+    return panel_bytes_of(dtype, layout, s);
   return cuda::weight_bytes(dtype, layout, s.groups, s.rows, s.inputs);
 }
 
 // The weight that `panels` holds, in a GPU's order; groups on threads of their own.
 static void pack_for_gpu(const Tensor& panels, const WeightShape& shape, std::byte* to) {
-  const int64_t group_bytes = cuda::weight_bytes(panels.dtype, panels.layout, 1, shape.rows, shape.inputs);
+  const int64_t group_bytes =
+      cuda::weight_bytes(panels.dtype, panels.layout, 1, shape.rows, shape.inputs);
   std::vector<std::thread> threads;
   for (int64_t group = 0; group < shape.groups; group++) {
-    threads.emplace_back([&, group] { test::pack_for_gpu(panels, group, to + group * group_bytes); });
+    threads.emplace_back(
+        [&, group] { test::pack_for_gpu(panels, group, to + group * group_bytes); });
   }
   for (std::thread& thread : threads) thread.join();
 }
 
-Weight::Weight(Run& run, DType dtype, Layout layout, std::initializer_list<int64_t> shape, uint32_t seed, int64_t copies)
-    : tensor(test::tensor(nullptr, dtype, shape, layout)), bytes_(bytes_of(run, dtype, layout, shape)), copies_(copies) {
+Weight::Weight(Run& run, DType dtype, Layout layout, std::initializer_list<int64_t> shape,
+               uint32_t seed, int64_t copies)
+    : tensor(test::tensor(nullptr, dtype, shape, layout)),
+      bytes_(bytes_of(run, dtype, layout, shape)),
+      copies_(copies) {
   const WeightShape s(shape);
   const bool same = run.device().uses_host_memory() || layout == Layout::kRows;
-  block_ = std::make_unique<Block>(run, bytes_ * copies, same ? 0 : panel_bytes_of(dtype, layout, s));
+  block_ =
+      std::make_unique<Block>(run, bytes_ * copies, same ? 0 : panel_bytes_of(dtype, layout, s));
   tensor.data = block_->device();
   if (layout == Layout::kRows) {
     // Any bits of a small number will do.
     std::mt19937 random(seed);
     auto* halves = reinterpret_cast<uint16_t*>(block_->host());
-    for (int64_t i = 0; i < bytes_ / 2; i++) halves[i] = static_cast<uint16_t>(0x3c00 + random() % 0x400);
+    for (int64_t i = 0; i < bytes_ / 2; i++)
+      halves[i] = static_cast<uint16_t>(0x3c00 + random() % 0x400);
   } else {
     test::fill_panels(block_->host(), dtype, layout, s.groups, s.rows, s.inputs, seed, 0.05f);
   }
   if (same) {
-    for (int64_t c = 1; c < copies; c++) std::memcpy(block_->host() + c * bytes_, block_->host(), static_cast<size_t>(bytes_));
+    for (int64_t c = 1; c < copies; c++)
+      std::memcpy(block_->host() + c * bytes_, block_->host(), static_cast<size_t>(bytes_));
     block_->upload();
     return;
   }
@@ -80,15 +94,17 @@ Cache::Cache(Run& run, KvView shape) : view(shape), block_(run, cache_bytes(shap
   test::fill(values.data(), kValues, 1);
   std::vector<uint16_t> halves(kValues);
   for (size_t i = 0; i < halves.size(); i++) halves[i] = f32_to_bf16(values[i]);
-  const auto* bytes =
-      shape.dtype == DType::kF32 ? reinterpret_cast<std::byte*>(values.data()) : reinterpret_cast<std::byte*>(halves.data());
+  const auto* bytes = shape.dtype == DType::kF32 ? reinterpret_cast<std::byte*>(values.data())
+                                                 : reinterpret_cast<std::byte*>(halves.data());
   const int64_t at_once = kValues * dtype_size(shape.dtype);
-  for (int64_t at = 0; at < block_.bytes(); at += at_once) block_.write(bytes, at, std::min(at_once, block_.bytes() - at));
+  for (int64_t at = 0; at < block_.bytes(); at += at_once)
+    block_.write(bytes, at, std::min(at_once, block_.bytes() - at));
 }
 
 // On a GPU: chunks of 64 keys, and weights rounded to bf16 for the tensor cores.
 test::AttentionErrors attention_errors(Run& run, DType dtype) {
-  if (!run.device().uses_host_memory()) return {64, dtype == DType::kBf16 ? test::kBf16Roundoff : 0.0};
+  if (!run.device().uses_host_memory())
+    return {64, dtype == DType::kBf16 ? test::kBf16Roundoff : 0.0};
   const std::string name = run.device().info().isa;
   for (const cpu::Isa& isa : cpu::available_isas()) {
     if (isa.name == name) return test::cpu_attention_errors(isa, dtype);
@@ -102,13 +118,16 @@ void set(Ints& array, const std::vector<int32_t>& values) {
 }
 
 PagedInts::PagedInts(Run& run, const test::PagedStep& step)
-    : positions(run, {step.tokens}), starts(run, {step.sequences() + 1}), page_table(run, {step.sequences(), step.columns}) {
+    : positions(run, {step.tokens}),
+      starts(run, {step.sequences() + 1}),
+      page_table(run, {step.sequences(), step.columns}) {
   set(positions, step.positions);
   set(starts, step.starts);
   set(page_table, step.page_table);
 }
 
-Picks draw_picks(int64_t tokens, int64_t k, int64_t ffn_experts, int64_t others, double ffn_share, uint32_t seed) {
+Picks draw_picks(int64_t tokens, int64_t k, int64_t ffn_experts, int64_t others, double ffn_share,
+                 uint32_t seed) {
   std::mt19937 random(seed);
   std::vector<std::vector<int32_t>> of_expert(static_cast<size_t>(ffn_experts));
   Picks picks;
@@ -119,10 +138,12 @@ Picks draw_picks(int64_t tokens, int64_t k, int64_t ffn_experts, int64_t others,
       const bool is_ffn = others == 0 || static_cast<double>(random()) < ffn_share * 0x1p32;
       int64_t expert;
       do {
-        expert = is_ffn ? static_cast<int64_t>(random()) % ffn_experts : ffn_experts + static_cast<int64_t>(random()) % others;
+        expert = is_ffn ? static_cast<int64_t>(random()) % ffn_experts
+                        : ffn_experts + static_cast<int64_t>(random()) % others;
       } while (std::find(chosen.begin(), chosen.end(), expert) != chosen.end());
       chosen.push_back(expert);
-      if (expert < ffn_experts) of_expert[static_cast<size_t>(expert)].push_back(static_cast<int32_t>(t * k + i));
+      if (expert < ffn_experts)
+        of_expert[static_cast<size_t>(expert)].push_back(static_cast<int32_t>(t * k + i));
     }
   }
   picks.offsets.push_back(0);

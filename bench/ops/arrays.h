@@ -1,4 +1,5 @@
-// What kernels work on: arrays of f32 and i32, weights, KV caches, in whatever order the run's device wants them.
+// What kernels work on: arrays of f32 and i32, weights, KV caches, in whatever order the run's
+// device wants them.
 #pragma once
 
 #include <initializer_list>
@@ -16,12 +17,14 @@ class Array {
  public:
   // Zeros on host and device.
   Array(Run& run, std::initializer_list<int64_t> shape)
-      : tensor(test::tensor(nullptr, std::is_same<T, float>::value ? DType::kF32 : DType::kI32, shape)),
+      : tensor(test::tensor(nullptr, std::is_same<T, float>::value ? DType::kF32 : DType::kI32,
+                            shape)),
         block_(run, 4 * tensor.elements()) {
     tensor.data = block_.device();
   }
   // The values of a fixed sequence.
-  Array(Run& run, std::initializer_list<int64_t> shape, uint32_t seed, float scale = 1.0f) : Array(run, shape) {
+  Array(Run& run, std::initializer_list<int64_t> shape, uint32_t seed, float scale = 1.0f)
+      : Array(run, shape) {
     test::fill(host(), tensor.elements(), seed, scale);
     upload();
   }
@@ -37,21 +40,24 @@ class Array {
 using Floats = Array<float>;
 using Ints = Array<int32_t>;
 
-// Makes the host's values such as bf16 holds: tensor cores take activations as bf16, and the references as they are.
+// Makes the host's values such as bf16 holds: tensor cores take activations as bf16, and the
+// references as they are.
 void round_to_bf16(Floats& x);
 
-// `copies` times the same weight [N, O, I], or [O, I] of one group, one behind the other, so that each call can find its own in
-// memory. The references see the first, in the CPU's order.
+// `copies` times the same weight [N, O, I], or [O, I] of one group, one behind the other, so that
+// each call can find its own in memory. The references see the first, in the CPU's order.
 class Weight {
  public:
-  Weight(Run& run, DType dtype, Layout layout, std::initializer_list<int64_t> shape, uint32_t seed, int64_t copies = 1);
+  Weight(Run& run, DType dtype, Layout layout, std::initializer_list<int64_t> shape, uint32_t seed,
+         int64_t copies = 1);
 
   Tensor tensor;  // the first copy
   int64_t bytes() const { return bytes_; }
   void* copy(int64_t i) const { return block_->device() + i % copies_ * bytes_; }
 
   // Bytes of one such weight on the run's device.
-  static int64_t bytes_of(Run& run, DType dtype, Layout layout, std::initializer_list<int64_t> shape);
+  static int64_t bytes_of(Run& run, DType dtype, Layout layout,
+                          std::initializer_list<int64_t> shape);
 
  private:
   int64_t bytes_, copies_;
@@ -82,13 +88,17 @@ struct PagedInts {
   Ints positions, starts, page_table;
 };
 
-// Picks of `k` different experts for each of `tokens` tokens, sorted by expert as route_top_k sorts them.
+// Picks of `k` different experts for each of `tokens` tokens, sorted by expert as route_top_k sorts
+// them.
 struct Picks {
-  std::vector<int32_t> offsets, order, rows;  // [N+1]; [T, K], flat; [T, K], -1 for an expert without a GEMM
+  std::vector<int32_t> offsets, order,
+      rows;  // [N+1]; [T, K], flat; [T, K], -1 for an expert without a GEMM
   int64_t experts_used = 0;
 };
-// Each pick is an FFN expert with probability `ffn_share`, or always without others; a token's picks differ.
-Picks draw_picks(int64_t tokens, int64_t k, int64_t ffn_experts, int64_t others, double ffn_share, uint32_t seed);
+// Each pick is an FFN expert with probability `ffn_share`, or always without others; a token's
+// picks differ.
+Picks draw_picks(int64_t tokens, int64_t k, int64_t ffn_experts, int64_t others, double ffn_share,
+                 uint32_t seed);
 
 void set(Ints& array, const std::vector<int32_t>& values);
 

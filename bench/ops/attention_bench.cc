@@ -4,16 +4,18 @@
 
 namespace moepp::bench {
 
-// A cache of as many layers as exceed every cache of the processor; calls take one layer after the other, as a step does.
-static void attention_row(Run& run, const std::string& name, DType dtype, const std::vector<test::SequenceSpec>& sequences,
-                          int64_t kv_heads) {
+// A cache of as many layers as exceed every cache of the processor; calls take one layer after the
+// other, as a step does.
+static void attention_row(Run& run, const std::string& name, DType dtype,
+                          const std::vector<test::SequenceSpec>& sequences, int64_t kv_heads) {
   const Sizes& s = run.sizes;
   const test::PagedStep step(sequences, s.page_size);
   const PagedInts ints(run, step);
   KvView shape = {nullptr, dtype, 1, step.pages, s.page_size, kv_heads, s.head_dim};
   shape.layers = s.cold_bytes / (test::cache_elements(shape) * dtype_size(dtype)) + 1;
   const Cache cache(run, shape);
-  Floats q(run, {step.tokens, s.heads, s.head_dim}, 2), out(run, {step.tokens, s.heads * s.head_dim});
+  Floats q(run, {step.tokens, s.heads, s.head_dim}, 2),
+      out(run, {step.tokens, s.heads * s.head_dim});
   round_to_bf16(q);
   AttentionArgs args = {&q.tensor,
                         &ints.positions.tensor,
@@ -26,11 +28,14 @@ static void attention_row(Run& run, const std::string& name, DType dtype, const 
   double keys = 0.0, pairs = 0.0;
   for (const test::SequenceSpec& one : sequences) {
     keys += static_cast<double>(one.before + one.tokens);
-    pairs += static_cast<double>(one.tokens) * (static_cast<double>(one.before) + static_cast<double>(one.tokens + 1) / 2.0);
+    pairs += static_cast<double>(one.tokens) *
+             (static_cast<double>(one.before) + static_cast<double>(one.tokens + 1) / 2.0);
   }
   run.row(
-      {name, dtype, step.tokens, 2.0 * keys * static_cast<double>(kv_heads * s.head_dim * dtype_size(dtype)),
-       4.0 * pairs * static_cast<double>(s.heads * s.head_dim), dtype == DType::kBf16 ? "bf16_dot" : ""},
+      {name, dtype, step.tokens,
+       2.0 * keys * static_cast<double>(kv_heads * s.head_dim * dtype_size(dtype)),
+       4.0 * pairs * static_cast<double>(s.heads * s.head_dim),
+       dtype == DType::kBf16 ? "bf16_dot" : ""},
       args,
       [&](const AttentionArgs& a) {
         return test::check_attention(a, test::sample(step.tokens, 3), attention_errors(run, dtype));
@@ -46,15 +51,19 @@ static void attention_rows(Run& run, DType dtype) {
   const Sizes& s = run.sizes;
   const int64_t whole = s.context;
   const auto decode = [&](int64_t batch, int64_t context, int64_t kv_heads) {
-    const std::string name = "attention decode, " + (batch > 1 ? std::to_string(batch) + " x " : std::string()) + "context " +
-                             std::to_string(context) + (kv_heads == 1 ? ", one kv head" : "");
-    attention_row(run, name, dtype, std::vector<test::SequenceSpec>(static_cast<size_t>(batch), {context - 1, 1}), kv_heads);
+    const std::string name =
+        "attention decode, " + (batch > 1 ? std::to_string(batch) + " x " : std::string()) +
+        "context " + std::to_string(context) + (kv_heads == 1 ? ", one kv head" : "");
+    attention_row(run, name, dtype,
+                  std::vector<test::SequenceSpec>(static_cast<size_t>(batch), {context - 1, 1}),
+                  kv_heads);
   };
   decode(1, whole / 8, s.heads);
   decode(1, whole, s.heads);
   decode(8, whole / 4, s.heads);
   decode(1, 4 * whole, 1);
-  attention_row(run, "attention 8 tokens after " + std::to_string(whole / 4), dtype, {{whole / 4, 8}}, s.heads);
+  attention_row(run, "attention 8 tokens after " + std::to_string(whole / 4), dtype,
+                {{whole / 4, 8}}, s.heads);
   attention_row(run, "attention prefill", dtype, {{0, whole / 8}}, s.heads);
   attention_row(run, "attention prefill", dtype, {{0, whole / 2}}, s.heads);
 }

@@ -1,6 +1,7 @@
-// The frame of the native microbenchmarks, the same for every device. A bench is a function registered by MOEPP_BENCH; it is run
-// once per device, on the CPU once per instruction set and number of threads, and hands its rows to Run::row, which refuses to
-// time a kernel whose check failed.
+// The frame of the native microbenchmarks, the same for every device. A bench is a function
+// registered by MOEPP_BENCH; it is run once per device, on the CPU once per instruction set and
+// number of threads, and hands its rows to Run::row, which refuses to time a kernel whose check
+// failed.
 #pragma once
 
 #include <cstddef>
@@ -21,7 +22,8 @@ double now();  // seconds of a steady clock
 
 void must(const Status& status);  // ends the process where it is not ok
 
-// Zeroed host memory, aligned to 2 MiB and on huge pages where the system gives them, as the device's own.
+// Zeroed host memory, aligned to 2 MiB and on huge pages where the system gives them, as the
+// device's own.
 class Buffer {
  public:
   explicit Buffer(size_t bytes);
@@ -43,13 +45,15 @@ class Buffer {
 // Seconds of each of `calls` calls that are put into the queue one behind the other.
 double seconds_of(Device& device, int64_t calls, const std::function<void(int64_t)>& call);
 
-// What a device can do at most, measured now (some milliseconds). On a shared machine it drifts within seconds, by a factor for
-// memory, so a row measures its ceiling between its own calls.
+// What a device can do at most, measured now (some milliseconds). On a shared machine it drifts
+// within seconds, by a factor for memory, so a row measures its ceiling between its own calls.
 class Ceiling {
  public:
   virtual ~Ceiling() = default;
-  virtual double gb_s() = 0;  // the CPU reads memory that no cache holds, a GPU copies: bytes read + written
-  // Multiply-adds in registers, two operations each: the fastest of those for weights of this type, and of `also` on a CPU.
+  virtual double
+  gb_s() = 0;  // the CPU reads memory that no cache holds, a GPU copies: bytes read + written
+  // Multiply-adds in registers, two operations each: the fastest of those for weights of this type,
+  // and of `also` on a CPU.
   virtual double gflop_s(DType weights, const char* also = "") = 0;
 };
 std::unique_ptr<Ceiling> cpu_ceiling(const std::string& isa, Queue& queue);
@@ -67,12 +71,14 @@ struct Row {
   std::string name;  // "linear 1536 -> 4608"
   DType dtype;       // of the weights or of the cache
   int64_t tokens = 0;
-  double bytes = 0.0;     // that one call must read or write, once each; 0 if they do not matter
-  double flops = 0.0;     // that one call must do; 0 likewise
-  const char* also = "";  // an instruction that it may use beside those for `dtype` (cpu/compute_peaks.h)
+  double bytes = 0.0;  // that one call must read or write, once each; 0 if they do not matter
+  double flops = 0.0;  // that one call must do; 0 likewise
+  const char* also =
+      "";  // an instruction that it may use beside those for `dtype` (cpu/compute_peaks.h)
 };
 
-// Memory that kernels work on and references look at: on a device with memory of its own, two copies.
+// Memory that kernels work on and references look at: on a device with memory of its own, two
+// copies.
 class Block;
 
 class Run {
@@ -83,16 +89,19 @@ class Run {
   const Kernels& kernels() const { return device_->kernels(); }
   const Sizes sizes;
 
-  // Runs call(0), and checks what it has computed; then times call(i), i = 0, 1, ..., in turn with the ceiling, and prints the
-  // medians and, since other work on the machine can only slow a call down, the best. call(i) puts one op into the queue. The
-  // ceiling is the time that the row's bytes or its operations need, whichever is longer. When `check` says that something is
-  // wrong, nothing is timed and the program fails.
-  void row(const Row& row, const std::function<std::string()>& check, const std::function<void(int64_t)>& call);
+  // Runs call(0), and checks what it has computed; then times call(i), i = 0, 1, ..., in turn with
+  // the ceiling, and prints the medians and, since other work on the machine can only slow a call
+  // down, the best. call(i) puts one op into the queue. The ceiling is the time that the row's
+  // bytes or its operations need, whichever is longer. When `check` says that something is wrong,
+  // nothing is timed and the program fails.
+  void row(const Row& row, const std::function<std::string()>& check,
+           const std::function<void(int64_t)>& call);
   bool failed() const { return failed_; }
 
   // The check of an op whose arguments do not change from call to call.
   template <class Args, class Check>
-  void row(const Row& what, const Args& args, const Check& check, const std::function<void(int64_t)>& call) {
+  void row(const Row& what, const Args& args, const Check& check,
+           const std::function<void(int64_t)>& call) {
     row(
         what, [&] { return check(on_host(args)); }, call);
   }
@@ -111,14 +120,19 @@ class Run {
   // Runs call(0) to its end.
   void once(const std::function<void(int64_t)>& call);
 
-  // The median seconds of each of several kinds of work, which take turns: so many rounds, and for the seconds of the run.
+  // The median seconds of each of several kinds of work, which take turns: so many rounds, and for
+  // the seconds of the run.
   std::vector<double> compare(const std::vector<std::function<void(int64_t)>>& calls, int rounds);
 
   // What visit() calls, for on_host.
   void in(const char*, const Tensor*& tensor, const char*, DType) { tensor = twin(tensor); }
-  void optional_in(const char*, const Tensor*& tensor, const char*, DType) { tensor = twin(tensor); }
+  void optional_in(const char*, const Tensor*& tensor, const char*, DType) {
+    tensor = twin(tensor);
+  }
   void weight(const char*, const Tensor*& tensor, const char*, Layout) { tensor = twin(tensor); }
-  void optional_weight(const char*, const Tensor*& tensor, const char*, Layout) { tensor = twin(tensor); }
+  void optional_weight(const char*, const Tensor*& tensor, const char*, Layout) {
+    tensor = twin(tensor);
+  }
   void out(const char*, Tensor*& tensor, const char*, DType) { tensor = twin(tensor); }
   void optional_out(const char*, Tensor*& tensor, const char*, DType) { tensor = twin(tensor); }
   void cache(const char*, const KvView*& cache);
@@ -156,9 +170,11 @@ class Block {
   std::byte* host() const { return host_.as<std::byte>(); }
   int64_t bytes() const { return bytes_; }
   void upload() { upload(host(), 0, bytes_); }
-  void upload(const std::byte* from, int64_t to, int64_t bytes);  // to: bytes from the block's beginning
-  void write(const std::byte* from, int64_t to, int64_t bytes);   // to device memory, which the host's may be
-  void download();                                                // not where the order of elements differs
+  void upload(const std::byte* from, int64_t to,
+              int64_t bytes);  // to: bytes from the block's beginning
+  void write(const std::byte* from, int64_t to,
+             int64_t bytes);  // to device memory, which the host's may be
+  void download();            // not where the order of elements differs
 
  private:
   friend class Run;
@@ -180,7 +196,8 @@ struct Registration {
   Registration(const char* name, void (*run)(Run&)) { registry().push_back({name, run}); }
 };
 
-// The devices that the options name: the CPU once per instruction set and number of threads, then the first GPU.
+// The devices that the options name: the CPU once per instruction set and number of threads, then
+// the first GPU.
 struct Target {
   std::shared_ptr<Device> device;
   std::string name;  // "avx512, 2 threads"

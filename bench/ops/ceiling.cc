@@ -11,17 +11,19 @@ namespace moepp::bench {
 namespace {
 
 constexpr int64_t kRead = int64_t{32} << 20, kMostMemory = int64_t{2} << 30;  // bytes
-constexpr int64_t kRuns = 8;                                                  // of a loop by each thread
+constexpr int64_t kRuns = 8;  // of a loop by each thread
 
 bool may_use(DType weights, const char* instruction) {
   if (std::strcmp(instruction, "bf16_dot") == 0) return false;  // attention alone
   return std::strncmp(instruction, "f32_", 4) == 0 ||
-         (weights != DType::kF32 && std::strncmp(instruction, is_quantised(weights) ? "int8_" : "bf16_", 5) == 0);
+         (weights != DType::kF32 &&
+          std::strncmp(instruction, is_quantised(weights) ? "int8_" : "bf16_", 5) == 0);
 }
 
 class CpuCeiling final : public Ceiling {
  public:
-  CpuCeiling(const std::string& isa, cpu::ThreadPool& pool) : loops_(cpu::peak_loops(isa)), pool_(pool) {}
+  CpuCeiling(const std::string& isa, cpu::ThreadPool& pool)
+      : loops_(cpu::peak_loops(isa)), pool_(pool) {}
 
   double gb_s() override {
     static cpu::ReadBandwidth memory(kMostMemory);  // for all runs

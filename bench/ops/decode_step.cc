@@ -7,14 +7,17 @@ namespace moepp::bench {
 
 using test::sample;
 
-// Rows of the embedding table that steps read: far fewer than a vocabulary, for a step reads one for each token.
+// Rows of the embedding table that steps read: far fewer than a vocabulary, for a step reads one
+// for each token.
 static constexpr int64_t kTableRows = 1024;
 
 DecodeWeights::DecodeWeights(Run& run, int64_t layers)
     : layers(layers),
       moe(run, layers),
-      qkv(run, DType::kBf16, Layout::kPanels, {3 * run.sizes.heads * run.sizes.head_dim, run.sizes.hidden}, 11, layers),
-      o(run, DType::kBf16, Layout::kPanels, {run.sizes.hidden, run.sizes.heads * run.sizes.head_dim}, 12, layers),
+      qkv(run, DType::kBf16, Layout::kPanels,
+          {3 * run.sizes.heads * run.sizes.head_dim, run.sizes.hidden}, 11, layers),
+      o(run, DType::kBf16, Layout::kPanels,
+        {run.sizes.hidden, run.sizes.heads * run.sizes.head_dim}, 12, layers),
       head(run, DType::kBf16, Layout::kPanels, {run.sizes.vocabulary, run.sizes.hidden}, 13),
       table(run, {kTableRows, run.sizes.hidden}, 14) {}
 
@@ -28,8 +31,8 @@ DecodeStep::DecodeStep(Run& run, const DecodeWeights& weights, int64_t batch, in
       context_(context),
       paged_(sequences_of(batch, context), run.sizes.page_size),
       ints_(run, paged_),
-      cache_(run,
-             {nullptr, DType::kBf16, weights.layers, paged_.pages, run.sizes.page_size, run.sizes.heads, run.sizes.head_dim}),
+      cache_(run, {nullptr, DType::kBf16, weights.layers, paged_.pages, run.sizes.page_size,
+                   run.sizes.heads, run.sizes.head_dim}),
       moe_(run, batch, weights.layers),
       frequencies_(run, {batch, run.sizes.head_dim / 2}, 21),
       cosine_(run, {batch, run.sizes.head_dim / 2}),
@@ -56,32 +59,48 @@ DecodeStep::DecodeStep(Run& run, const DecodeWeights& weights, int64_t batch, in
   const auto some = [batch] { return sample(batch, 9); };
   const RopeTableArgs rope = {&ints_.positions.tensor, &ints_.starts.tensor, &frequencies_.tensor,
                               &cosine_.tensor,         &sine_.tensor,        1.0f};
-  step_.add("rope_table", kernels.rope_table, rope, [=](const RopeTableArgs& a) { return test::check_rope_table(a, some()); });
-  step_.add("embedding", kernels.embedding, EmbeddingArgs{&tokens_.tensor, &weights.table.tensor, &moe_.x.tensor},
+  step_.add("rope_table", kernels.rope_table, rope,
+            [=](const RopeTableArgs& a) { return test::check_rope_table(a, some()); });
+  step_.add("embedding", kernels.embedding,
+            EmbeddingArgs{&tokens_.tensor, &weights.table.tensor, &moe_.x.tensor},
             [=](const EmbeddingArgs& a) { return test::check_embedding(a, some()); });
-  const RmsNormArgs norm = {&moe_.x.tensor, nullptr, &weights.moe.norm.tensor, nullptr, &moe_.y.tensor, 1e-6f};
+  const RmsNormArgs norm = {&moe_.x.tensor, nullptr,        &weights.moe.norm.tensor,
+                            nullptr,        &moe_.y.tensor, 1e-6f};
   step_.add(
-      "rms_norm", kernels.rms_norm, norm, [=](const RmsNormArgs& a) { return test::check_rms_norm(a, some()); }, &moe_.y);
+      "rms_norm", kernels.rms_norm, norm,
+      [=](const RmsNormArgs& a) { return test::check_rms_norm(a, some()); }, &moe_.y);
   for (int64_t layer = 0; layer < weights.layers; layer++) {
     add_attention(layer);
     // The first layer has no previous logits; those from the second on are alike.
     add_moe_layer(step_, weights.moe, moe_, layer, moe_.x.tensor, delta_.tensor, layer < 2);
   }
-  step_.add("gather_rows", kernels.gather_rows, GatherRowsArgs{&moe_.y.tensor, &rows_.tensor, &last_.tensor},
-            &test::check_gather_rows, &last_);
-  step_.add("head", kernels.linear, LinearArgs{&last_.tensor, &weights.head.tensor, &logits_.tensor, Activation::kNone},
-            [=](const LinearArgs& a) { return test::check_linear(a, some(), sample(a.out->shape[1], 41)); });
+  step_.add("gather_rows", kernels.gather_rows,
+            GatherRowsArgs{&moe_.y.tensor, &rows_.tensor, &last_.tensor}, &test::check_gather_rows,
+            &last_);
+  step_.add("head", kernels.linear,
+            LinearArgs{&last_.tensor, &weights.head.tensor, &logits_.tensor, Activation::kNone},
+            [=](const LinearArgs& a) {
+              return test::check_linear(a, some(), sample(a.out->shape[1], 41));
+            });
   step_.add("top_logits", kernels.top_logits,
-            TopLogitsArgs{&logits_.tensor, &top_.tensor, &top_indices_.tensor, &exp_sum_.tensor}, &test::check_top_logits);
+            TopLogitsArgs{&logits_.tensor, &top_.tensor, &top_indices_.tensor, &exp_sum_.tensor},
+            &test::check_top_logits);
 }
 
 void DecodeStep::add_attention(int64_t layer) {
   const Kernels& kernels = run_.kernels();
   const auto of_layer = static_cast<int32_t>(layer);
-  const LinearArgs qkv = {&moe_.y.tensor, step_.copy(weights_.qkv, layer), &qkv_.tensor, Activation::kNone};
-  const RopeStoreArgs store = {
-      &qkv_.tensor, &cosine_.tensor, &sine_.tensor, &ints_.positions.tensor, &ints_.starts.tensor, &ints_.page_table.tensor,
-      &cache_.view, &q_.tensor,      of_layer};
+  const LinearArgs qkv = {&moe_.y.tensor, step_.copy(weights_.qkv, layer), &qkv_.tensor,
+                          Activation::kNone};
+  const RopeStoreArgs store = {&qkv_.tensor,
+                               &cosine_.tensor,
+                               &sine_.tensor,
+                               &ints_.positions.tensor,
+                               &ints_.starts.tensor,
+                               &ints_.page_table.tensor,
+                               &cache_.view,
+                               &q_.tensor,
+                               of_layer};
   const AttentionArgs attention = {&q_.tensor,
                                    &ints_.positions.tensor,
                                    &ints_.starts.tensor,
@@ -90,7 +109,8 @@ void DecodeStep::add_attention(int64_t layer) {
                                    &attended_.tensor,
                                    of_layer,
                                    1.0f / std::sqrt(static_cast<float>(run_.sizes.head_dim))};
-  const LinearArgs o = {&attended_.tensor, step_.copy(weights_.o, layer), &delta_.tensor, Activation::kNone};
+  const LinearArgs o = {&attended_.tensor, step_.copy(weights_.o, layer), &delta_.tensor,
+                        Activation::kNone};
   if (layer > 0) {
     step_.add("qkv", kernels.linear, qkv);
     step_.add("rope_store", kernels.rope_store, store);
@@ -124,13 +144,20 @@ Row DecodeStep::row() const {
   const Sizes& s = run_.sizes;
   const int64_t batch = paged_.tokens, layers = weights_.layers, width = s.heads * s.head_dim;
   const MoeBuffers::Routed routed = moe_.routed(run_);
-  const double dense_bytes = static_cast<double>(layers * (weights_.qkv.bytes() + weights_.o.bytes()) + weights_.head.bytes()),
-               router_bytes = 4.0 * static_cast<double>(layers * (s.experts() + 2 * s.constants) * s.hidden),
-               cache_bytes = 2.0 * static_cast<double>(layers * batch * context_ * width * dtype_size(DType::kBf16)),
+  const double dense_bytes = static_cast<double>(
+                   layers * (weights_.qkv.bytes() + weights_.o.bytes()) + weights_.head.bytes()),
+               router_bytes =
+                   4.0 * static_cast<double>(layers * (s.experts() + 2 * s.constants) * s.hidden),
+               cache_bytes = 2.0 * static_cast<double>(layers * batch * context_ * width *
+                                                       dtype_size(DType::kBf16)),
                dense = static_cast<double>(layers * 4 * width * s.hidden + s.vocabulary * s.hidden);
-  Row row = {"decode, context " + std::to_string(context_) + ", " + std::to_string(layers) + " layers", DType::kBf16, batch};
-  row.bytes = dense_bytes + router_bytes + cache_bytes + static_cast<double>(routed.experts) * expert_bytes(run_, weights_.moe);
-  row.flops = 2.0 * static_cast<double>(batch) * dense + static_cast<double>(routed.rows) * expert_flops(s);
+  Row row = {
+      "decode, context " + std::to_string(context_) + ", " + std::to_string(layers) + " layers",
+      DType::kBf16, batch};
+  row.bytes = dense_bytes + router_bytes + cache_bytes +
+              static_cast<double>(routed.experts) * expert_bytes(run_, weights_.moe);
+  row.flops =
+      2.0 * static_cast<double>(batch) * dense + static_cast<double>(routed.rows) * expert_flops(s);
   return row;
 }
 

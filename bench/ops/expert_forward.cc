@@ -1,11 +1,15 @@
-// The paper's headline: the throughput of one layer's experts in MoE++ over a vanilla MoE with the same FFN experts and top-2, on
-// the same kernels: gate-up GEMM with the gather, down GEMM, combine. bench/expert-forward.mjs runs it for the paper's models.
+// The paper's headline: the throughput of one layer's experts in MoE++ over a vanilla MoE with the
+// same FFN experts and top-2, on the same kernels: gate-up GEMM with the gather, down GEMM,
+// combine. bench/expert-forward.mjs runs it for the paper's models.
 //
-//   moepp-native bench expert-forward --hidden=1536 --ffn=4096 --ffn-experts=16 --constants=2 --tau=0.1,0.75 --tokens=1,512
-//                                     [--dtype=bf16|f32|int8|int4] [--device=] [--isa=] [--threads=] [--seconds=0.5] [--check]
+//   moepp-native bench expert-forward --hidden=1536 --ffn=4096 --ffn-experts=16 --constants=2
+//   --tau=0.1,0.75 --tokens=1,512
+//                                     [--dtype=bf16|f32|int8|int4] [--device=] [--isa=]
+//                                     [--threads=] [--seconds=0.5] [--check]
 //
-// A pick is an FFN expert with probability tau N / (tau N + Z), with N FFN and Z zero-computation experts. In vanilla all are,
-// and nothing is left for the combine but their sum. The two take turns. One line of JSON per device, number of tokens and tau.
+// A pick is an FFN expert with probability tau N / (tau N + Z), with N FFN and Z zero-computation
+// experts. In vanilla all are, and nothing is left for the combine but their sum. The two take
+// turns. One line of JSON per device, number of tokens and tau.
 #include "expert_forward.h"
 
 #include <algorithm>
@@ -37,7 +41,8 @@ struct Routed {
         rows(run, {t, run.sizes.top_k}),
         coefficients(run, {t, run.sizes.constants + 1}) {
     const Sizes& s = run.sizes;
-    const Picks picks = draw_picks(t, s.top_k, s.ffn_experts, vanilla ? 0 : s.experts() - s.ffn_experts, share, seed);
+    const Picks picks = draw_picks(t, s.top_k, s.ffn_experts,
+                                   vanilla ? 0 : s.experts() - s.ffn_experts, share, seed);
     set(offsets, picks.offsets);
     set(order, picks.order);
     set(rows, picks.rows);
@@ -58,8 +63,10 @@ class Layer {
  public:
   Layer(Run& run, DType dtype)
       : run_(run),
-        gate_up_(run, dtype, Layout::kGateUpPanels, {run.sizes.ffn_experts, 2 * run.sizes.intermediate, run.sizes.hidden}, 1),
-        down_(run, dtype, Layout::kPanels, {run.sizes.ffn_experts, run.sizes.hidden, run.sizes.intermediate}, 2),
+        gate_up_(run, dtype, Layout::kGateUpPanels,
+                 {run.sizes.ffn_experts, 2 * run.sizes.intermediate, run.sizes.hidden}, 1),
+        down_(run, dtype, Layout::kPanels,
+              {run.sizes.ffn_experts, run.sizes.hidden, run.sizes.intermediate}, 2),
         constants_(run, {run.sizes.constants, run.sizes.hidden}, 3),
         norm_(run, {run.sizes.hidden}, 4) {}
 
@@ -88,25 +95,33 @@ class Layer {
   std::string check(Step& step, Routed& routed) {
     const std::vector<int64_t> rows = test::sample(routed.gemm_rows, 5);
     run_.once([&](int64_t) { gate_up(step, routed); });
-    std::string wrong = test::check_grouped_gemm(run_.on_host(gate_up_args(step, routed)), rows,
-                                                 test::sample(run_.sizes.intermediate, 21), gemm_inputs(run_));
+    std::string wrong =
+        test::check_grouped_gemm(run_.on_host(gate_up_args(step, routed)), rows,
+                                 test::sample(run_.sizes.intermediate, 21), gemm_inputs(run_));
     if (!wrong.empty()) return "gate_up: " + wrong;
     round_to_bf16(step.hidden);  // which on_host has fetched
     run_.once([&](int64_t) { down(step, routed); });
-    wrong = test::check_grouped_gemm(run_.on_host(down_args(step, routed)), rows, test::sample(run_.sizes.hidden, 21),
-                                     gemm_inputs(run_));
+    wrong = test::check_grouped_gemm(run_.on_host(down_args(step, routed)), rows,
+                                     test::sample(run_.sizes.hidden, 21), gemm_inputs(run_));
     if (!wrong.empty()) return "down: " + wrong;
-    run_.once([&](int64_t) { run_.kernels().combine(combine_args(step, routed), run_.device().queue()); });
-    wrong = test::check_combine(run_.on_host(combine_args(step, routed)), test::sample(step.x.tensor.shape[0], 9));
+    run_.once([&](int64_t) {
+      run_.kernels().combine(combine_args(step, routed), run_.device().queue());
+    });
+    wrong = test::check_combine(run_.on_host(combine_args(step, routed)),
+                                test::sample(step.x.tensor.shape[0], 9));
     return wrong.empty() ? wrong : "combine: " + wrong;
   }
 
  private:
   GroupedGemmArgs gate_up_args(Step& step, Routed& r) {
-    return {&step.x.tensor, &r.offsets.tensor, &r.order.tensor, &gate_up_.tensor, &step.hidden.tensor, 1.0f, Activation::kSwiglu};
+    return {&step.x.tensor,     &r.offsets.tensor,   &r.order.tensor,
+            &gate_up_.tensor,   &step.hidden.tensor, 1.0f,
+            Activation::kSwiglu};
   }
   GroupedGemmArgs down_args(Step& step, Routed& r) {
-    return {&step.hidden.tensor, &r.offsets.tensor, nullptr, &down_.tensor, &step.expert_out.tensor, 1.0f, Activation::kNone};
+    return {&step.hidden.tensor, &r.offsets.tensor,       nullptr,
+            &down_.tensor,       &step.expert_out.tensor, 1.0f,
+            Activation::kNone};
   }
   CombineArgs combine_args(Step& step, Routed& r) {
     return {&step.residual.tensor,  &step.x.tensor,       &step.expert_out.tensor,
@@ -114,22 +129,30 @@ class Layer {
             &constants_.tensor,     &norm_.tensor,        nullptr,
             &step.sum.tensor,       &step.out.tensor,     1e-6f};
   }
-  void gate_up(Step& step, Routed& r) { run_.kernels().grouped_gemm(gate_up_args(step, r), run_.device().queue()); }
-  void down(Step& step, Routed& r) { run_.kernels().grouped_gemm(down_args(step, r), run_.device().queue()); }
+  void gate_up(Step& step, Routed& r) {
+    run_.kernels().grouped_gemm(gate_up_args(step, r), run_.device().queue());
+  }
+  void down(Step& step, Routed& r) {
+    run_.kernels().grouped_gemm(down_args(step, r), run_.device().queue());
+  }
 
   Run& run_;
   Weight gate_up_, down_;
   Floats constants_, norm_;
 };
 
-// Several routings, of which each measured piece of work takes all: decode steps differ in the experts that they read.
-static bool measure(Run& run, Layer& layer, const std::string& device, const ExpertOptions& options, int64_t tokens) {
+// Several routings, of which each measured piece of work takes all: decode steps differ in the
+// experts that they read.
+static bool measure(Run& run, Layer& layer, const std::string& device, const ExpertOptions& options,
+                    int64_t tokens) {
   const Sizes& s = options.sizes;
-  const auto n = static_cast<double>(s.ffn_experts), z = static_cast<double>(s.experts() - s.ffn_experts);
+  const auto n = static_cast<double>(s.ffn_experts),
+             z = static_cast<double>(s.experts() - s.ffn_experts);
   const uint32_t routings = tokens < 64 ? 16 : tokens < 512 ? 8 : 2;
   Layer::Step step(run, tokens);
   std::vector<std::unique_ptr<Routed>> vanilla;
-  for (uint32_t i = 0; i < routings; i++) vanilla.push_back(std::make_unique<Routed>(run, tokens, 1.0, true, 100 + i));
+  for (uint32_t i = 0; i < routings; i++)
+    vanilla.push_back(std::make_unique<Routed>(run, tokens, 1.0, true, 100 + i));
   for (const double tau : options.taus) {
     std::vector<std::unique_ptr<Routed>> mixed;
     double share = 0.0;
@@ -151,8 +174,10 @@ static bool measure(Run& run, Layer& layer, const std::string& device, const Exp
     std::vector<double> seconds = {0.0, 0.0};
     if (!options.common.check_only) seconds = run.compare({all(mixed), all(vanilla)}, 3);
     std::printf(
-        "{\"device\":\"%s\",\"tokens\":%lld,\"tau\":%g,\"ffnShare\":%.4f,\"moeppSeconds\":%.9f,\"vanillaSeconds\":%.9f}\n",
-        device.c_str(), static_cast<long long>(tokens), tau, share, seconds[0] / routings, seconds[1] / routings);
+        "{\"device\":\"%s\",\"tokens\":%lld,\"tau\":%g,\"ffnShare\":%.4f,\"moeppSeconds\":%.9f,"
+        "\"vanillaSeconds\":%.9f}\n",
+        device.c_str(), static_cast<long long>(tokens), tau, share, seconds[0] / routings,
+        seconds[1] / routings);
     std::fflush(stdout);
   }
   return true;
@@ -167,7 +192,8 @@ static std::vector<double> numbers(const std::string& text) {
 
 static bool parse(const std::string& argument, ExpertOptions* options) {
   const size_t equals = argument.find('=');
-  const std::string name = argument.substr(0, equals), value = equals == std::string::npos ? "" : argument.substr(equals + 1);
+  const std::string name = argument.substr(0, equals),
+                    value = equals == std::string::npos ? "" : argument.substr(equals + 1);
   Sizes& s = options->sizes;
   if (name == "--hidden") {
     s.hidden = std::atoll(value.c_str());
@@ -213,7 +239,8 @@ int run_expert_forward(int argc, char** argv) {
   for (const Target& target : targets(options.common)) {
     Run run(target.device, options.sizes, options.common);
     Layer layer(run, options.dtype);
-    for (const double tokens : options.tokens) ok = ok && measure(run, layer, target.name, options, static_cast<int64_t>(tokens));
+    for (const double tokens : options.tokens)
+      ok = ok && measure(run, layer, target.name, options, static_cast<int64_t>(tokens));
   }
   return ok ? 0 : 1;
 }

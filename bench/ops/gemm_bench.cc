@@ -1,4 +1,5 @@
-// linear and grouped_gemm on the shapes of the model: the projections of attention and the FFN experts.
+// linear and grouped_gemm on the shapes of the model: the projections of attention and the FFN
+// experts.
 #include "arrays.h"
 
 namespace moepp::bench {
@@ -14,7 +15,8 @@ static const char* instruction(const GemmKind& kind) {
 }
 
 // A weight without copies stays in a cache, as those of a small model do.
-static void linear_rows(Run& run, const GemmKind& kind, int64_t inputs, int64_t outputs, bool cached = false) {
+static void linear_rows(Run& run, const GemmKind& kind, int64_t inputs, int64_t outputs,
+                        bool cached = false) {
   const DType dtype = kind.dtype;
   const int64_t bytes = Weight::bytes_of(run, dtype, Layout::kPanels, {outputs, inputs});
   const int64_t copies = cached ? 1 : run.sizes.cold_bytes / bytes + 1;
@@ -26,11 +28,13 @@ static void linear_rows(Run& run, const GemmKind& kind, int64_t inputs, int64_t 
     const LinearArgs args = {&x.tensor, &wt, &out.tensor, Activation::kNone, kind.may_round_x};
     wt.data = weight.copy(0);
     run.row(
-        {"linear " + std::to_string(inputs) + " -> " + std::to_string(outputs) + rounded(kind), dtype, tokens,
-         cached ? 0.0 : static_cast<double>(bytes + 4 * tokens * (inputs + outputs)),
+        {"linear " + std::to_string(inputs) + " -> " + std::to_string(outputs) + rounded(kind),
+         dtype, tokens, cached ? 0.0 : static_cast<double>(bytes + 4 * tokens * (inputs + outputs)),
          2.0 * static_cast<double>(tokens * inputs * outputs), instruction(kind)},
         args,
-        [&](const LinearArgs& a) { return test::check_linear(a, sample(tokens, 9), sample(outputs, 41), gemm_inputs(run)); },
+        [&](const LinearArgs& a) {
+          return test::check_linear(a, sample(tokens, 9), sample(outputs, 41), gemm_inputs(run));
+        },
         [&](int64_t i) {
           wt.data = weight.copy(i);
           run.kernels().linear(args, run.device().queue());
@@ -38,13 +42,14 @@ static void linear_rows(Run& run, const GemmKind& kind, int64_t inputs, int64_t 
   }
 }
 
-// The gate-up projection [hidden -> 2 x FFN] with the gather and SwiGLU, or the down projection [FFN -> hidden]. Routing as a
-// router that spreads tokens evenly draws it; calls take the routings of several steps in turn, so that a decode step finds its
-// experts in memory.
+// The gate-up projection [hidden -> 2 x FFN] with the gather and SwiGLU, or the down projection
+// [FFN -> hidden]. Routing as a router that spreads tokens evenly draws it; calls take the routings
+// of several steps in turn, so that a decode step finds its experts in memory.
 static void grouped_rows(Run& run, const GemmKind& kind, bool gate_up) {
   const DType dtype = kind.dtype;
   const Sizes& s = run.sizes;
-  const int64_t inputs = gate_up ? s.hidden : s.intermediate, columns = gate_up ? s.intermediate : s.hidden;
+  const int64_t inputs = gate_up ? s.hidden : s.intermediate,
+                columns = gate_up ? s.intermediate : s.hidden;
   const int64_t rows = gate_up ? 2 * columns : columns, k = s.top_k, n = s.ffn_experts;
   const Layout layout = gate_up ? Layout::kGateUpPanels : Layout::kPanels;
   Weight weight(run, dtype, layout, {n, rows, inputs}, 3);
@@ -56,7 +61,8 @@ static void grouped_rows(Run& run, const GemmKind& kind, bool gate_up) {
     int64_t first_rows = 0;
     for (int64_t i = 0, seed = 5; i < steps; seed++) {
       const double ffn_share = static_cast<double>(n) / static_cast<double>(s.experts());
-      const Picks picks = draw_picks(tokens, k, n, s.experts() - n, ffn_share, static_cast<uint32_t>(seed));
+      const Picks picks =
+          draw_picks(tokens, k, n, s.experts() - n, ffn_share, static_cast<uint32_t>(seed));
       if (picks.experts_used == 0) continue;
       if (i == 0) first_rows = picks.offsets.back();
       std::copy(picks.offsets.begin(), picks.offsets.end(), offsets.host() + i * (n + 1));
@@ -67,7 +73,8 @@ static void grouped_rows(Run& run, const GemmKind& kind, bool gate_up) {
     }
     offsets.upload();
     order.upload();
-    std::unique_ptr<Floats> x(gate_up ? new Floats(run, {tokens, inputs}, 4) : new Floats(run, {tokens, k, inputs}, 4));
+    std::unique_ptr<Floats> x(gate_up ? new Floats(run, {tokens, inputs}, 4)
+                                      : new Floats(run, {tokens, k, inputs}, 4));
     round_to_bf16(*x);
     Floats out(run, {tokens, k, columns});
     Tensor offsets_of = test::tensor(offsets.device(), DType::kI32, {n + 1});
@@ -80,7 +87,8 @@ static void grouped_rows(Run& run, const GemmKind& kind, bool gate_up) {
                                   1.0f,
                                   gate_up ? Activation::kSwiglu : Activation::kNone,
                                   kind.may_round_x};
-    const std::string shape = std::to_string(inputs) + " -> " + (gate_up ? "2 x " : "") + std::to_string(columns);
+    const std::string shape =
+        std::to_string(inputs) + " -> " + (gate_up ? "2 x " : "") + std::to_string(columns);
     // A call of the row is one after the other of the steps: they differ in what they read.
     const auto all_steps = [&](int64_t) {
       for (int64_t i = steps - 1; i >= 0; i--) {
@@ -96,7 +104,8 @@ static void grouped_rows(Run& run, const GemmKind& kind, bool gate_up) {
          calls * 2.0 * gemm_rows * static_cast<double>(inputs * rows), instruction(kind)},
         args,
         [&](const GroupedGemmArgs& a) {
-          return test::check_grouped_gemm(a, sample(first_rows, 9), sample(columns, 41), gemm_inputs(run));
+          return test::check_grouped_gemm(a, sample(first_rows, 9), sample(columns, 41),
+                                          gemm_inputs(run));
         },
         all_steps);
   }

@@ -38,12 +38,17 @@ static void print_heading(const Target& target, bool check_only) {
   std::printf("\n%s", target.name.c_str());
   Device& device = *target.device;
   const bool on_host = device.uses_host_memory();
-  const auto ceiling = on_host ? cpu_ceiling(device.info().isa, device.queue()) : cuda_ceiling(device);
+  const auto ceiling =
+      on_host ? cpu_ceiling(device.info().isa, device.queue()) : cuda_ceiling(device);
   if (!check_only && ceiling != nullptr) {
-    std::printf(": %.1f GB/s %s, %.0f GFLOP/s f32", best_of([&] { return ceiling->gb_s(); }), on_host ? "read" : "copied",
+    std::printf(": %.1f GB/s %s, %.0f GFLOP/s f32", best_of([&] { return ceiling->gb_s(); }),
+                on_host ? "read" : "copied",
                 best_of([&] { return ceiling->gflop_s(DType::kF32); }));
-    if (on_host) std::printf(", %.0f GOP/s int8", best_of([&] { return ceiling->gflop_s(DType::kI8); }));
-    if (!on_host) std::printf(", %.0f TFLOP/s bf16", 1e-3 * best_of([&] { return ceiling->gflop_s(DType::kBf16); }));
+    if (on_host)
+      std::printf(", %.0f GOP/s int8", best_of([&] { return ceiling->gflop_s(DType::kI8); }));
+    if (!on_host)
+      std::printf(", %.0f TFLOP/s bf16",
+                  1e-3 * best_of([&] { return ceiling->gflop_s(DType::kBf16); }));
   }
   std::printf("\n");
   if (check_only || device.info().isa != "amx") return;
@@ -64,13 +69,15 @@ static Sizes sizes_for(Device& device, bool tiny, const Options& options) {
   // 0.62 GB of weights and, for 64 sequences, 0.23 of cache.
   constexpr int64_t kLayerBytes = 900'000'000;
   if (!device.uses_host_memory())
-    sizes.decode_layers = std::clamp<int64_t>(device.info().free_bytes / kLayerBytes, 1, sizes.decode_layers);
+    sizes.decode_layers =
+        std::clamp<int64_t>(device.info().free_bytes / kLayerBytes, 1, sizes.decode_layers);
   if (options.layers > 0) sizes.decode_layers = options.layers;
   return sizes;
 }
 
 int run_benches(int argc, char** argv) {
-  if (argc > 0 && std::strcmp(argv[0], "expert-forward") == 0) return run_expert_forward(argc - 1, argv + 1);
+  if (argc > 0 && std::strcmp(argv[0], "expert-forward") == 0)
+    return run_expert_forward(argc - 1, argv + 1);
   Options options;
   bool tiny = false;
   for (int i = 0; i < argc; i++) {
@@ -93,7 +100,8 @@ int run_benches(int argc, char** argv) {
       std::fputs(kHelp, stdout);
       return 0;
     } else if (argv[i][0] == '-') {
-      std::fprintf(stderr, "moepp-native bench: there is no option %s (--help lists them)\n", argv[i]);
+      std::fprintf(stderr, "moepp-native bench: there is no option %s (--help lists them)\n",
+                   argv[i]);
       return 2;
     } else {
       options.name = argv[i];

@@ -7,25 +7,33 @@
 
 namespace moepp::bench {
 
-static void pack_all(const Buffer& source, const Buffer& target, DType from, DType to, int64_t rows, int64_t k, Queue& queue) {
-  static_cast<cpu::ThreadPool&>(queue).parallel_for(rows / cpu::kPanelRows, [&](int64_t panel, int) {
-    PackRow lanes[cpu::kPanelRows];
-    for (int64_t lane = 0; lane < cpu::kPanelRows; lane++) {
-      lanes[lane] = {source.as<std::byte>() + (panel * cpu::kPanelRows + lane) * k * dtype_size(from), from, 1};
-    }
-    cpu::pack_panel(target.as<std::byte>() + panel * cpu::panel_bytes(to, k), to, lanes, k);
-  });
+static void pack_all(const Buffer& source, const Buffer& target, DType from, DType to, int64_t rows,
+                     int64_t k, Queue& queue) {
+  static_cast<cpu::ThreadPool&>(queue).parallel_for(
+      rows / cpu::kPanelRows, [&](int64_t panel, int) {
+        PackRow lanes[cpu::kPanelRows];
+        for (int64_t lane = 0; lane < cpu::kPanelRows; lane++) {
+          lanes[lane] = {
+              source.as<std::byte>() + (panel * cpu::kPanelRows + lane) * k * dtype_size(from),
+              from, 1};
+        }
+        cpu::pack_panel(target.as<std::byte>() + panel * cpu::panel_bytes(to, k), to, lanes, k);
+      });
 }
 
 // The last panel, for rows that have the panel's dtype.
-static std::string check(const Buffer& source, const Buffer& target, DType dtype, int64_t rows, int64_t k) {
+static std::string check(const Buffer& source, const Buffer& target, DType dtype, int64_t rows,
+                         int64_t k) {
   const int64_t size = dtype_size(dtype);
-  const std::byte* panel = target.as<std::byte>() + (rows / cpu::kPanelRows - 1) * cpu::panel_bytes(dtype, k);
+  const std::byte* panel =
+      target.as<std::byte>() + (rows / cpu::kPanelRows - 1) * cpu::panel_bytes(dtype, k);
   for (int64_t lane = 0; lane < cpu::kPanelRows; lane++) {
     const std::byte* row = source.as<std::byte>() + (rows - cpu::kPanelRows + lane) * k * size;
     for (int64_t at = 0; at < k; at++) {
-      if (!test::same_bits(panel + cpu::panel_index(dtype, lane, at) * size, row + at * size, static_cast<size_t>(size))) {
-        return "element [" + std::to_string(lane) + ", " + std::to_string(at) + "] of the last panel";
+      if (!test::same_bits(panel + cpu::panel_index(dtype, lane, at) * size, row + at * size,
+                           static_cast<size_t>(size))) {
+        return "element [" + std::to_string(lane) + ", " + std::to_string(at) +
+               "] of the last panel";
       }
     }
   }
@@ -41,14 +49,19 @@ MOEPP_BENCH(pack_panel) {
                             {DType::kBf16, DType::kF32},
                             {DType::kF16, DType::kBf16}};
   for (const auto& [from, to] : pairs) {
-    const int64_t source_bytes = kRows * kColumns * dtype_size(from), target_bytes = kRows * kColumns * dtype_size(to);
-    const Buffer source(static_cast<size_t>(source_bytes)), target(static_cast<size_t>(target_bytes));
-    for (int64_t i = 0; i < source_bytes / 2; i++) source.as<uint16_t>()[i] = static_cast<uint16_t>(i % 16381);
+    const int64_t source_bytes = kRows * kColumns * dtype_size(from),
+                  target_bytes = kRows * kColumns * dtype_size(to);
+    const Buffer source(static_cast<size_t>(source_bytes)),
+        target(static_cast<size_t>(target_bytes));
+    for (int64_t i = 0; i < source_bytes / 2; i++)
+      source.as<uint16_t>()[i] = static_cast<uint16_t>(i % 16381);
     run.row(
         {std::string("pack_panel 65536 x 1536 from ") + dtype_name(from), to, 0,
          static_cast<double>(source_bytes + target_bytes)},
         [&] { return from == to ? check(source, target, to, kRows, kColumns) : std::string(); },
-        [&](int64_t) { pack_all(source, target, from, to, kRows, kColumns, run.device().queue()); });
+        [&](int64_t) {
+          pack_all(source, target, from, to, kRows, kColumns, run.device().queue());
+        });
   }
 }
 

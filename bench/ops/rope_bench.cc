@@ -13,11 +13,14 @@ MOEPP_BENCH(rope_table) {
     positions.upload();
     set(starts, {0, static_cast<int32_t>(t)});
     Floats frequencies(run, {1, half}), cosine(run, {t, half}), sine(run, {t, half});
-    for (int64_t j = 0; j < half; j++) frequencies.host()[j] = std::pow(1e4f, -static_cast<float>(j) / static_cast<float>(half));
+    for (int64_t j = 0; j < half; j++)
+      frequencies.host()[j] = std::pow(1e4f, -static_cast<float>(j) / static_cast<float>(half));
     frequencies.upload();
-    const RopeTableArgs args = {&positions.tensor, &starts.tensor, &frequencies.tensor, &cosine.tensor, &sine.tensor, 1.0f};
+    const RopeTableArgs args = {&positions.tensor, &starts.tensor, &frequencies.tensor,
+                                &cosine.tensor,    &sine.tensor,   1.0f};
     run.row(
-        {"rope_table " + std::to_string(half), DType::kF32, t, static_cast<double>(8 * t * half)}, args,
+        {"rope_table " + std::to_string(half), DType::kF32, t, static_cast<double>(8 * t * half)},
+        args,
         [&](const RopeTableArgs& a) { return test::check_rope_table(a, test::sample(t, 50)); },
         [&](int64_t) { run.kernels().rope_table(args, run.device().queue()); });
   }
@@ -30,7 +33,8 @@ static void rope_store_rows(Run& run, DType dtype) {
     const test::PagedStep step({{0, t}}, s.page_size);
     const PagedInts ints(run, step);
     const Cache cache(run, {nullptr, dtype, 1, step.pages, s.page_size, s.heads, s.head_dim});
-    Floats qkv(run, {t, 3 * width}, 1), cosine(run, {t, s.head_dim / 2}, 2), sine(run, {t, s.head_dim / 2}, 3);
+    Floats qkv(run, {t, 3 * width}, 1), cosine(run, {t, s.head_dim / 2}, 2),
+        sine(run, {t, s.head_dim / 2}, 3);
     Floats q(run, {t, s.heads, s.head_dim});
     const RopeStoreArgs args = {&qkv.tensor,
                                 &cosine.tensor,
@@ -45,7 +49,8 @@ static void rope_store_rows(Run& run, DType dtype) {
     run.row(
         {"rope_store " + std::to_string(s.heads) + " x " + std::to_string(s.head_dim), dtype, t,
          static_cast<double>(t * row_bytes)},
-        args, [&](const RopeStoreArgs& a) { return test::check_rope_store(a, test::sample(t, 50)); },
+        args,
+        [&](const RopeStoreArgs& a) { return test::check_rope_store(a, test::sample(t, 50)); },
         [&](int64_t) { run.kernels().rope_store(args, run.device().queue()); });
   }
 }

@@ -56,7 +56,9 @@ Block::Block(Run& run, int64_t bytes, int64_t host_bytes)
     device_ = host();
   } else {
     device_ = static_cast<std::byte*>(run.device().allocate(bytes));
-    if (device_ == nullptr) must(Status::error(Code::kOutOfMemory, "the device has no " + std::to_string(bytes) + " bytes left"));
+    if (device_ == nullptr)
+      must(Status::error(Code::kOutOfMemory,
+                         "the device has no " + std::to_string(bytes) + " bytes left"));
   }
   run.blocks_.push_back(this);
 }
@@ -71,8 +73,8 @@ void Block::upload(const std::byte* from, int64_t to, int64_t bytes) {
   if (device_ == host()) return;
   for (int64_t at = 0; at < bytes; at += kAtOnce) {
     must(run_.device().begin_step());
-    const Status status =
-        run_.device().upload({{device_ + to + at, const_cast<std::byte*>(from) + at, std::min(kAtOnce, bytes - at)}});
+    const Status status = run_.device().upload(
+        {{device_ + to + at, const_cast<std::byte*>(from) + at, std::min(kAtOnce, bytes - at)}});
     must(run_.device().end_step());
     must(status);
   }
@@ -95,8 +97,12 @@ void Block::download() {
 }
 
 Run::Run(std::shared_ptr<Device> device, const Sizes& sizes, const Options& options)
-    : sizes(sizes), device_(std::move(device)), seconds_(options.seconds), check_only_(options.check_only) {
-  ceiling_ = device_->uses_host_memory() ? cpu_ceiling(device_->info().isa, device_->queue()) : cuda_ceiling(*device_);
+    : sizes(sizes),
+      device_(std::move(device)),
+      seconds_(options.seconds),
+      check_only_(options.check_only) {
+  ceiling_ = device_->uses_host_memory() ? cpu_ceiling(device_->info().isa, device_->queue())
+                                         : cuda_ceiling(*device_);
 }
 
 void Run::fetch() {
@@ -124,7 +130,8 @@ void Run::cache(const char*, const KvView*& cache) {
   if (device_->uses_host_memory()) return;
   KvView one = *cache;
   one.layers = 1;
-  const int64_t s = one.page_size, d = one.head_dim, elements = cpu::kv_page_elements(one), size = dtype_size(one.dtype);
+  const int64_t s = one.page_size, d = one.head_dim, elements = cpu::kv_page_elements(one),
+                size = dtype_size(one.dtype);
   Buffer& pages = twin_pages_.emplace_back(static_cast<size_t>(one.pages * elements * size));
   one.data = pages.as<char>();
   std::vector<float> page(static_cast<size_t>(elements));  // [Hkv, 2, S, D]
@@ -133,8 +140,9 @@ void Run::cache(const char*, const KvView*& cache) {
     for (int64_t i = 0; i < elements; i++) {
       const int64_t head = i / (2 * s * d), row = i / d % s, column = i % d;
       const bool is_value = i / (s * d) % 2 == 1;
-      const int64_t to = is_value ? cpu::kv_values(one, 0, p, head) + cpu::kv_value(one, row, column)
-                                  : cpu::kv_keys(one, 0, p, head) + cpu::kv_key(one, row, column);
+      const int64_t to = is_value
+                             ? cpu::kv_values(one, 0, p, head) + cpu::kv_value(one, row, column)
+                             : cpu::kv_keys(one, 0, p, head) + cpu::kv_key(one, row, column);
       const float value = page[static_cast<size_t>(i)];
       if (one.dtype == DType::kF32) {
         pages.as<float>()[to] = value;
@@ -153,17 +161,19 @@ static double median(std::vector<double> values) {
 
 static double best(const std::vector<double>& values, bool highest) {
   if (values.empty()) return 0.0;
-  return highest ? *std::max_element(values.begin(), values.end()) : *std::min_element(values.begin(), values.end());
+  return highest ? *std::max_element(values.begin(), values.end())
+                 : *std::min_element(values.begin(), values.end());
 }
 
-// The time that a row took, its rate, and the share of the ceiling: the longer of what its bytes and its operations need.
+// The time that a row took, its rate, and the share of the ceiling: the longer of what its bytes
+// and its operations need.
 static void print_share(const Row& row, double time, double gb_s, double gflop_s) {
   const double for_bytes = gb_s > 0.0 ? row.bytes / gb_s * 1e-9 : 0.0,
                for_flops = gflop_s > 0.0 ? row.flops / gflop_s * 1e-9 : 0.0;
   const bool bytes = for_bytes >= for_flops;
   const double scale = bytes || gflop_s < 1e4 ? 1e-9 : 1e-12;
-  std::printf("%10.1f us %7.2f of %6.1f %s %5.1f %%", time * 1e6, (bytes ? row.bytes : row.flops) / time * scale,
-              bytes ? gb_s : gflop_s * scale * 1e9,
+  std::printf("%10.1f us %7.2f of %6.1f %s %5.1f %%", time * 1e6,
+              (bytes ? row.bytes : row.flops) / time * scale, bytes ? gb_s : gflop_s * scale * 1e9,
               bytes          ? "GB/s   "
               : scale < 1e-9 ? "TFLOP/s"
                              : "GFLOP/s",
@@ -175,10 +185,12 @@ static void enqueue(Device& device, int64_t calls, const std::function<void(int6
   must(device.launched());
 }
 
-// On a GPU the calls are recorded once and replayed, as programs replay steps: no time goes by between kernels.
+// On a GPU the calls are recorded once and replayed, as programs replay steps: no time goes by
+// between kernels.
 class Timer {
  public:
-  Timer(Device& device, int64_t calls, const std::function<void(int64_t)>& call) : device_(device), calls_(calls), call_(call) {
+  Timer(Device& device, int64_t calls, const std::function<void(int64_t)>& call)
+      : device_(device), calls_(calls), call_(call) {
     if (device.uses_host_memory()) return;
     must(device.begin_step());
     const Status status = device.record(
@@ -222,11 +234,14 @@ Run::Samples Run::sample(const Row& row, const std::function<void(int64_t)>& cal
   constexpr int64_t kMostCalls = 256;
   const bool on_host = device_->uses_host_memory();
   const double once = on_host ? 0.0 : seconds_of(*device_, 1, call);
-  Timer timer(*device_, on_host ? 1 : std::min<int64_t>(kMostCalls, static_cast<int64_t>(kReplay / once) + 1), call);
+  Timer timer(*device_,
+              on_host ? 1 : std::min<int64_t>(kMostCalls, static_cast<int64_t>(kReplay / once) + 1),
+              call);
   Samples samples;
   const double start = now();
   for (int i = 0; i < 5 || now() - start < seconds_; i++) {
-    if (ceiling_ != nullptr && row.flops > 0.0) samples.gflop_s.push_back(ceiling_->gflop_s(row.dtype, row.also));
+    if (ceiling_ != nullptr && row.flops > 0.0)
+      samples.gflop_s.push_back(ceiling_->gflop_s(row.dtype, row.also));
     if (ceiling_ != nullptr && row.bytes > 0.0) samples.gb_s.push_back(ceiling_->gb_s());
     samples.times.push_back(timer.seconds());
   }
@@ -239,8 +254,10 @@ void Run::once(const std::function<void(int64_t)>& call) {
   must(device_->end_step());
 }
 
-void Run::row(const Row& row, const std::function<std::string()>& check, const std::function<void(int64_t)>& call) {
-  std::printf("%-40s %-5s %5lld ", row.name.c_str(), dtype_name(row.dtype), static_cast<long long>(row.tokens));
+void Run::row(const Row& row, const std::function<std::string()>& check,
+              const std::function<void(int64_t)>& call) {
+  std::printf("%-40s %-5s %5lld ", row.name.c_str(), dtype_name(row.dtype),
+              static_cast<long long>(row.tokens));
   once(call);
   const std::string wrong = check();
   if (!wrong.empty()) {
@@ -255,13 +272,15 @@ void Run::row(const Row& row, const std::function<std::string()>& check, const s
   const Samples samples = sample(row, call);
   print_share(row, median(samples.times), median(samples.gb_s), median(samples.gflop_s));
   std::printf("   best ");
-  print_share(row, best(samples.times, false), best(samples.gb_s, true), best(samples.gflop_s, true));
+  print_share(row, best(samples.times, false), best(samples.gb_s, true),
+              best(samples.gflop_s, true));
   std::printf("\n");
   std::fflush(stdout);
 }
 
 // The median of each of several kinds of work, which take turns.
-std::vector<double> Run::compare(const std::vector<std::function<void(int64_t)>>& calls, int rounds) {
+std::vector<double> Run::compare(const std::vector<std::function<void(int64_t)>>& calls,
+                                 int rounds) {
   std::vector<std::unique_ptr<Timer>> timers;
   for (const auto& call : calls) timers.push_back(std::make_unique<Timer>(*device_, 1, call));
   std::vector<std::vector<double>> times(calls.size());
@@ -279,7 +298,8 @@ std::vector<Target> targets(const Options& options) {
   const auto add_cpu = [&](const char* isa, int threads) {
     std::shared_ptr<Device> device;
     must(open_cpu_device(threads, isa, &device));
-    found.push_back({device, std::string(isa) + ", " + std::to_string(threads) + (threads == 1 ? " thread" : " threads")});
+    found.push_back({device, std::string(isa) + ", " + std::to_string(threads) +
+                                 (threads == 1 ? " thread" : " threads")});
   };
   for (const cpu::Isa& isa : cpu::available_isas()) {
     if (options.device == "cuda" || (!options.isa.empty() && options.isa != isa.name)) continue;
@@ -291,13 +311,15 @@ std::vector<Target> targets(const Options& options) {
     }
   }
   const bool has_gpu = cuda_info().devices > 0;
-  if (options.device == "cuda" || (has_gpu && options.device.empty() && options.isa.empty() && options.threads == 0)) {
+  if (options.device == "cuda" ||
+      (has_gpu && options.device.empty() && options.isa.empty() && options.threads == 0)) {
     std::shared_ptr<Device> device;
     must(open_cuda_device(0, &device));
     found.push_back({device, device->info().model + " (" + device->info().isa + ")"});
   }
   if (found.empty())
-    must(Status::error(Code::kUnsupported, "isa is " + options.isa + ", expected one that this processor can run"));
+    must(Status::error(Code::kUnsupported,
+                       "isa is " + options.isa + ", expected one that this processor can run"));
   return found;
 }
 

@@ -8,14 +8,16 @@ namespace moepp::bench {
 
 // MoE++ 7B.
 struct Sizes {
-  int64_t hidden = 1536, intermediate = 4096, heads = 16, head_dim = 96, vocabulary = 65536, layers = 24;
+  int64_t hidden = 1536, intermediate = 4096, heads = 16, head_dim = 96, vocabulary = 65536,
+          layers = 24;
   int64_t ffn_experts = 16, constants = 2, top_k = 2, top_logits = 256;
   int64_t page_size = 64;
   int64_t cold_bytes = int64_t{384} << 20;  // more than any cache holds
   int64_t context = 4096;                   // of the longest decode step
   std::vector<int64_t> step_tokens = {1, 8, 512, 2048};
   std::vector<int64_t> gemm_tokens = {1, 4, 8, 64, 512};
-  int64_t decode_layers = 2;  // of a whole step: more memory than a CPU's machine may have; --layers
+  int64_t decode_layers =
+      2;  // of a whole step: more memory than a CPU's machine may have; --layers
   std::vector<int64_t> decode_batches = {1, 8, 64};
 
   int64_t experts() const { return ffn_experts + constants + 2; }
@@ -24,8 +26,10 @@ struct Sizes {
 // A model that an emulated GPU runs in a moment.
 inline Sizes tiny_sizes() {
   Sizes sizes;
-  sizes.hidden = 64, sizes.intermediate = 64, sizes.heads = 2, sizes.head_dim = 64, sizes.vocabulary = 320, sizes.layers = 2;
-  sizes.ffn_experts = 4, sizes.top_logits = 16, sizes.page_size = 16, sizes.cold_bytes = 0, sizes.context = 80;
+  sizes.hidden = 64, sizes.intermediate = 64, sizes.heads = 2, sizes.head_dim = 64,
+  sizes.vocabulary = 320, sizes.layers = 2;
+  sizes.ffn_experts = 4, sizes.top_logits = 16, sizes.page_size = 16, sizes.cold_bytes = 0,
+  sizes.context = 80;
   sizes.step_tokens = {1, 9};
   sizes.gemm_tokens = {1, 20};
   sizes.decode_layers = 3;

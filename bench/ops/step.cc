@@ -39,24 +39,27 @@ std::string Step::check_order(const std::vector<const Floats*>& results) {
   std::vector<std::vector<float>> together;
   run.once([&](int64_t) { enqueue(); });
   run.fetch();
-  for (const Floats* result : results) together.emplace_back(result->host(), result->host() + result->tensor.elements());
+  for (const Floats* result : results)
+    together.emplace_back(result->host(), result->host() + result->tensor.elements());
   for (const Op& op : ops_) run.once([&](int64_t) { op.enqueue(); });
   run.fetch();
   for (size_t i = 0; i < results.size(); i++) {
     const float *one = results[i]->host(), *other = together[i].data();
     for (size_t j = 0; j < together[i].size(); j++) {
       if (std::memcmp(one + j, other + j, sizeof(float)) == 0) continue;
-      return "result " + std::to_string(i) + "[" + std::to_string(j) + "] is " + std::to_string(other[j]) +
-             " with the ops one behind the other, " + std::to_string(one[j]) + " with one at a time";
+      return "result " + std::to_string(i) + "[" + std::to_string(j) + "] is " +
+             std::to_string(other[j]) + " with the ops one behind the other, " +
+             std::to_string(one[j]) + " with one at a time";
     }
   }
   return {};
 }
 
 MoeWeights::MoeWeights(Run& run, int64_t layers)
-    : gate_up(run, DType::kBf16, Layout::kGateUpPanels, {run.sizes.ffn_experts, 2 * run.sizes.intermediate, run.sizes.hidden}, 1,
-              layers),
-      down(run, DType::kBf16, Layout::kPanels, {run.sizes.ffn_experts, run.sizes.hidden, run.sizes.intermediate}, 2, layers),
+    : gate_up(run, DType::kBf16, Layout::kGateUpPanels,
+              {run.sizes.ffn_experts, 2 * run.sizes.intermediate, run.sizes.hidden}, 1, layers),
+      down(run, DType::kBf16, Layout::kPanels,
+           {run.sizes.ffn_experts, run.sizes.hidden, run.sizes.intermediate}, 2, layers),
       norm(run, {run.sizes.hidden}, 3),
       router(run, {layers * run.sizes.experts(), run.sizes.hidden}, 4),
       map(run, {run.sizes.experts(), run.sizes.experts()}, 5, 0.1f),
@@ -94,7 +97,8 @@ MoeBuffers::Routed MoeBuffers::routed(Run& run) const {
 }
 
 double expert_bytes(Run& run, const MoeWeights& weights) {
-  return static_cast<double>(weights.gate_up.bytes() + weights.down.bytes()) / static_cast<double>(run.sizes.ffn_experts);
+  return static_cast<double>(weights.gate_up.bytes() + weights.down.bytes()) /
+         static_cast<double>(run.sizes.ffn_experts);
 }
 
 double expert_flops(const Sizes& sizes) {
@@ -103,34 +107,42 @@ double expert_flops(const Sizes& sizes) {
 
 static std::string check_gemm(const GroupedGemmArgs& args) {
   const int64_t groups = args.weight->shape[0], columns = args.out->shape[2];
-  return test::check_grouped_gemm(args, sample(args.expert_offsets->as<int32_t>()[groups], 5), sample(columns, 21));
+  return test::check_grouped_gemm(args, sample(args.expert_offsets->as<int32_t>()[groups], 5),
+                                  sample(columns, 21));
 }
 
-void add_moe_layer(Step& step, const MoeWeights& w, MoeBuffers& b, int64_t layer, const Tensor& x, const Tensor& delta,
-                   bool checked) {
+void add_moe_layer(Step& step, const MoeWeights& w, MoeBuffers& b, int64_t layer, const Tensor& x,
+                   const Tensor& delta, bool checked) {
   const Sizes& s = step.run.sizes;
   const Kernels& kernels = step.run.kernels();
   const int64_t e = s.experts(), constant_rows = 2 * s.constants;
-  Floats &logits = layer % 2 == 0 ? b.logits : b.previous, &previous = layer % 2 == 0 ? b.previous : b.logits;
+  Floats &logits = layer % 2 == 0 ? b.logits : b.previous,
+         &previous = layer % 2 == 0 ? b.previous : b.logits;
   NormRouteTopKArgs route = {};
-  route.x = step.rows(x, 0, b.tokens), route.delta = step.rows(delta, 0, b.tokens), route.norm_weight = &w.norm.tensor;
+  route.x = step.rows(x, 0, b.tokens), route.delta = step.rows(delta, 0, b.tokens),
+  route.norm_weight = &w.norm.tensor;
   route.router = step.rows(w.router.tensor, layer * e, e);
   route.constant_router = step.rows(w.constant_router.tensor, layer * constant_rows, constant_rows);
   if (layer > 0) route.previous_logits = &previous.tensor, route.residual_map = &w.map.tensor;
   route.sum = &b.sum.tensor, route.out = &b.normed.tensor, route.logits = &logits.tensor;
-  route.constant_scores = &b.scores.tensor, route.expert_indices = &b.indices.tensor, route.expert_weights = &b.weights.tensor;
-  route.coefficients = &b.coefficients.tensor, route.token_order = &b.order.tensor, route.expert_rows = &b.rows.tensor;
+  route.constant_scores = &b.scores.tensor, route.expert_indices = &b.indices.tensor,
+  route.expert_weights = &b.weights.tensor;
+  route.coefficients = &b.coefficients.tensor, route.token_order = &b.order.tensor,
+  route.expert_rows = &b.rows.tensor;
   Tensor& offsets = *step.rows(b.offsets.tensor, layer, s.ffn_experts + 1);
   offsets.rank = 1;
   route.expert_offsets = &offsets;
   route.eps = 1e-6f, route.norm_std = route.input_scale = 1.0f;
-  const GroupedGemmArgs gate_up = {&b.normed.tensor, &offsets, &b.order.tensor,    step.copy(w.gate_up, layer),
-                                   &b.hidden.tensor, 1.0f,     Activation::kSwiglu};
-  const GroupedGemmArgs down = {&b.hidden.tensor,     &offsets, nullptr,          step.copy(w.down, layer),
-                                &b.expert_out.tensor, 1.0f,     Activation::kNone};
-  const CombineArgs combine = {&b.sum.tensor,     &b.normed.tensor, &b.expert_out.tensor, &b.coefficients.tensor,
-                               &b.weights.tensor, &b.rows.tensor,   &w.constants.tensor,  &w.norm.tensor,
-                               nullptr,           &b.x.tensor,      &b.y.tensor,          1e-6f};
+  const GroupedGemmArgs gate_up = {
+      &b.normed.tensor, &offsets, &b.order.tensor,    step.copy(w.gate_up, layer),
+      &b.hidden.tensor, 1.0f,     Activation::kSwiglu};
+  const GroupedGemmArgs down = {
+      &b.hidden.tensor,     &offsets, nullptr,          step.copy(w.down, layer),
+      &b.expert_out.tensor, 1.0f,     Activation::kNone};
+  const CombineArgs combine = {
+      &b.sum.tensor,     &b.normed.tensor, &b.expert_out.tensor, &b.coefficients.tensor,
+      &b.weights.tensor, &b.rows.tensor,   &w.constants.tensor,  &w.norm.tensor,
+      nullptr,           &b.x.tensor,      &b.y.tensor,          1e-6f};
   const std::string scope = "layer " + std::to_string(layer) + " ";
   if (!checked) {
     step.add(scope + "norm_route_top_k", kernels.norm_route_top_k, route);
@@ -142,11 +154,13 @@ void add_moe_layer(Step& step, const MoeWeights& w, MoeBuffers& b, int64_t layer
   const auto some = [t = b.tokens] { return sample(t, 9); };
   step.add(
       scope + "norm_route_top_k", kernels.norm_route_top_k, route,
-      [=](const NormRouteTopKArgs& a) { return test::check_norm_route_top_k(a, some()); }, &b.normed);
+      [=](const NormRouteTopKArgs& a) { return test::check_norm_route_top_k(a, some()); },
+      &b.normed);
   step.add(scope + "gate_up", kernels.grouped_gemm, gate_up, &check_gemm, &b.hidden);
   step.add(scope + "down", kernels.grouped_gemm, down, &check_gemm);
   step.add(
-      scope + "combine", kernels.combine, combine, [=](const CombineArgs& a) { return test::check_combine(a, some()); }, &b.y);
+      scope + "combine", kernels.combine, combine,
+      [=](const CombineArgs& a) { return test::check_combine(a, some()); }, &b.y);
 }
 
 }  // namespace moepp::bench

@@ -1,4 +1,5 @@
-// Whole layers and decode steps as lists of ops, in the order in which programs run them (lib/model), on random weights.
+// Whole layers and decode steps as lists of ops, in the order in which programs run them
+// (lib/model), on random weights.
 #pragma once
 
 #include <deque>
@@ -14,17 +15,18 @@ class Step {
   Step(const Step&) = delete;
   Step& operator=(const Step&) = delete;
 
-  // `check` compares the op's arguments, in host memory, with its reference; null where that is not wanted. `rounded`: the op's
-  // output that a GEMM reads.
+  // `check` compares the op's arguments, in host memory, with its reference; null where that is not
+  // wanted. `rounded`: the op's output that a GEMM reads.
   template <class Args, class Check>
-  void add(const std::string& name, void (*kernel)(const Args&, Queue&), const Args& args, const Check& check,
-           Floats* rounded = nullptr) {
+  void add(const std::string& name, void (*kernel)(const Args&, Queue&), const Args& args,
+           const Check& check, Floats* rounded = nullptr) {
     ops_.push_back({name, [this, kernel, args] { kernel(args, run.device().queue()); },
                     [this, check, args] { return check(run.on_host(args)); }, rounded});
   }
   template <class Args>
   void add(const std::string& name, void (*kernel)(const Args&, Queue&), const Args& args) {
-    ops_.push_back({name, [this, kernel, args] { kernel(args, run.device().queue()); }, nullptr, nullptr});
+    ops_.push_back(
+        {name, [this, kernel, args] { kernel(args, run.device().queue()); }, nullptr, nullptr});
   }
   // Rows [row, row + count) of a tensor; it lives as long as the step.
   Tensor* rows(const Tensor& tensor, int64_t row, int64_t count);
@@ -32,10 +34,11 @@ class Step {
   Tensor* copy(const Weight& weight, int64_t i);
 
   void enqueue() const;
-  // Runs the ops one at a time, and checks each; what is wrong, or nothing. What is `rounded` then is, before the next.
+  // Runs the ops one at a time, and checks each; what is wrong, or nothing. What is `rounded` then
+  // is, before the next.
   std::string check();
-  // Runs the ops one behind the other, where a kernel may start before the one ahead of it has ended, then one at a time; what of
-  // the results has other bits, or nothing.
+  // Runs the ops one behind the other, where a kernel may start before the one ahead of it has
+  // ended, then one at a time; what of the results has other bits, or nothing.
   std::string check_order(const std::vector<const Floats*>& results);
 
   Run& run;
@@ -51,7 +54,8 @@ class Step {
   std::deque<Tensor> tensors_;
 };
 
-// bf16 weights of the MoE layers. Experts differ between layers in nothing but where they lie; routers differ.
+// bf16 weights of the MoE layers. Experts differ between layers in nothing but where they lie;
+// routers differ.
 struct MoeWeights {
   MoeWeights(Run& run, int64_t layers);
   Weight gate_up, down;
@@ -71,10 +75,10 @@ struct MoeBuffers {
   Routed routed(Run& run) const;
 };
 
-// norm_route_top_k of x + delta, gate_up with SwiGLU, down, combine: y and the hidden state x of the next layer. Layers above 0
-// add what the map makes of the layer before's logits.
-void add_moe_layer(Step& step, const MoeWeights& weights, MoeBuffers& buffers, int64_t layer, const Tensor& x,
-                   const Tensor& delta, bool checked);
+// norm_route_top_k of x + delta, gate_up with SwiGLU, down, combine: y and the hidden state x of
+// the next layer. Layers above 0 add what the map makes of the layer before's logits.
+void add_moe_layer(Step& step, const MoeWeights& weights, MoeBuffers& buffers, int64_t layer,
+                   const Tensor& x, const Tensor& delta, bool checked);
 
 // Bytes of one FFN expert on the run's device, and operations of one token in it.
 double expert_bytes(Run& run, const MoeWeights& weights);
@@ -89,7 +93,8 @@ struct DecodeWeights {
   Floats table;
 };
 
-// One new token for each of `batch` sequences, after which each has `context`: from the embedding to the top logits.
+// One new token for each of `batch` sequences, after which each has `context`: from the embedding
+// to the top logits.
 class DecodeStep {
  public:
   DecodeStep(Run& run, const DecodeWeights& weights, int64_t batch, int64_t context);

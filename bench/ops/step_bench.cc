@@ -3,8 +3,8 @@
 
 namespace moepp::bench {
 
-// norm_route_top_k, gate_up, down and combine as one recorded step. Calls take the hidden states of several steps in turn, so
-// that a decode step finds its experts in memory.
+// norm_route_top_k, gate_up, down and combine as one recorded step. Calls take the hidden states of
+// several steps in turn, so that a decode step finds its experts in memory.
 MOEPP_BENCH(moe_layer) {
   const Sizes& s = run.sizes;
   const int64_t h = s.hidden;
@@ -17,15 +17,18 @@ MOEPP_BENCH(moe_layer) {
     double experts = 0.0, rows = 0.0;  // of a call on average
     for (int64_t i = 0; i < steps; i++) {
       Step& layer = layers.emplace_back(run);
-      add_moe_layer(layer, weights, buffers, 0, *layer.rows(x.tensor, i * t, t), delta.tensor, true);
+      add_moe_layer(layer, weights, buffers, 0, *layer.rows(x.tensor, i * t, t), delta.tensor,
+                    true);
       run.once([&](int64_t) { layer.enqueue(); });
       const MoeBuffers::Routed routed = buffers.routed(run);
       experts += static_cast<double>(routed.experts) / static_cast<double>(steps);
       rows += static_cast<double>(routed.rows) / static_cast<double>(steps);
     }
     run.row(
-        {"moe_layer " + std::to_string(h) + ", " + std::to_string(s.ffn_experts) + " x " + std::to_string(s.intermediate),
-         DType::kBf16, t, experts * expert_bytes(run, weights) + static_cast<double>(16 * t * h), rows * expert_flops(s)},
+        {"moe_layer " + std::to_string(h) + ", " + std::to_string(s.ffn_experts) + " x " +
+             std::to_string(s.intermediate),
+         DType::kBf16, t, experts * expert_bytes(run, weights) + static_cast<double>(16 * t * h),
+         rows * expert_flops(s)},
         [&] {
           const std::string wrong = layers[0].check();
           return wrong.empty() ? layers[0].check_order({&buffers.x, &buffers.y}) : wrong;

@@ -1,10 +1,20 @@
-/** Measures a model's speed as llama-bench does: prefill and decode of fixed tokens, repeated, with the ceilings between. */
+/**
+ * Measures a model's speed as llama-bench does: prefill and decode of fixed tokens, repeated, with
+ * the ceilings between.
+ */
 import type { DeviceInfo } from '../binding.js'
 import type { ModelConfig } from '../config.js'
 import { loadParts } from '../load.js'
 import { PAGE_SIZE } from '../model/runner.js'
 import { type LoadOptions, resolveLoadOptions } from '../options.js'
-import { type Ceilings, ceilingsOf, type MeasureCeilings, mean, meanCeilings, peakFor } from './ceilings.js'
+import {
+  type Ceilings,
+  ceilingsOf,
+  type MeasureCeilings,
+  mean,
+  meanCeilings,
+  peakFor,
+} from './ceilings.js'
 import { Sequences } from './sequences.js'
 import { bytesOfStep, operationsOfPrefill, WEIGHT_BYTES, type WeightBytes } from './work.js'
 import { sequenceTokens, type Workload } from './workload.js'
@@ -30,11 +40,17 @@ export interface BenchResult {
   readonly ffnExpertsPerToken: number
   /** Bytes that must be read (decode) or operations that must be computed (prefill), per token. */
   readonly workPerToken: number
-  /** Pages that the process had to wait for the disk for, in each repetition. With any, the disk is measured too. */
+  /**
+   * Pages that the process had to wait for the disk for, in each repetition. With any, the disk is
+   * measured too.
+   */
   readonly majorPageFaults: readonly number[]
   /** All that was measured of the machine, means over the repetitions. null where unknown. */
   readonly ceilings: Ceilings | null
-  /** What the machine can do of it, and how much of that was reached: means over the repetitions. null where unknown. */
+  /**
+   * What the machine can do of it, and how much of that was reached: means over the repetitions.
+   * null where unknown.
+   */
   readonly ceiling: { readonly name: string; readonly rate: number; readonly share: number } | null
 }
 
@@ -62,13 +78,20 @@ export interface BenchReport {
 }
 
 /** The token after a short prompt. */
-const FIRST_TOKEN: Workload = { name: 'first token', kind: 'decode', tokens: 1, context: 32, batch: 1 }
+const FIRST_TOKEN: Workload = {
+  name: 'first token',
+  kind: 'decode',
+  tokens: 1,
+  context: 32,
+  batch: 1,
+}
 
 export async function bench(options: BenchOptions): Promise<BenchReport> {
   const { workloads, signal } = options
   const all = [FIRST_TOKEN, ...workloads]
   const maxTokens = longestOf(all)
-  const cacheTokens = maxTokens.reduce((sum, tokens) => sum + Math.ceil(tokens / PAGE_SIZE), 0) * PAGE_SIZE
+  const cacheTokens =
+    maxTokens.reduce((sum, tokens) => sum + Math.ceil(tokens / PAGE_SIZE), 0) * PAGE_SIZE
   const load = resolveLoadOptions({
     ...options.load,
     contextLength: Math.max(...maxTokens),
@@ -114,7 +137,12 @@ export async function bench(options: BenchOptions): Promise<BenchReport> {
       repetitions: options.repetitions,
       loadSeconds,
       firstTokenSeconds,
-      memory: { peakBytes, weightBytes, kvCacheBytes, ratio: peakBytes / (weightBytes + kvCacheBytes) },
+      memory: {
+        peakBytes,
+        weightBytes,
+        kvCacheBytes,
+        ratio: peakBytes / (weightBytes + kvCacheBytes),
+      },
       results,
     }
   } finally {
@@ -126,7 +154,8 @@ export async function bench(options: BenchOptions): Promise<BenchReport> {
 function longestOf(workloads: readonly Workload[]): number[] {
   const longest: number[] = []
   for (const workload of workloads) {
-    for (let b = 0; b < workload.batch; b++) longest[b] = Math.max(longest[b] ?? 0, sequenceTokens(workload))
+    for (let b = 0; b < workload.batch; b++)
+      longest[b] = Math.max(longest[b] ?? 0, sequenceTokens(workload))
   }
   return longest
 }
@@ -153,7 +182,9 @@ class Measurement {
     this.#parts = parts
   }
 
-  /** Most memory that the process held for the model: what measuring the ceilings takes is left out. */
+  /**
+   * Most memory that the process held for the model: what measuring the ceilings takes is left out.
+   */
   get peakBytes(): number {
     return this.#peakBytes
   }
@@ -204,7 +235,9 @@ class Measurement {
   /** `rates`, of the work by seconds, against what the machine could do meanwhile. */
   #reached(kind: Workload['kind'], rates: readonly number[], ceilings: readonly Ceilings[]) {
     const limits = ceilings.map(({ readBandwidth, peaks }) =>
-      kind === 'prefill' ? peakFor(this.#parts.products, peaks) : { name: 'read', rate: readBandwidth },
+      kind === 'prefill'
+        ? peakFor(this.#parts.products, peaks)
+        : { name: 'read', rate: readBandwidth },
     )
     const [first] = limits
     if (!first) return null
@@ -218,7 +251,10 @@ class Measurement {
   async #prefillWork({ batch, tokens }: Workload) {
     const { sequences, config, signal } = this.#parts
     const routing = await sequences.prefillRouting(batch, tokens, signal)
-    return { work: operationsOfPrefill(config, batch * tokens, routing, batch), picks: routing.picks }
+    return {
+      work: operationsOfPrefill(config, batch * tokens, routing, batch),
+      picks: routing.picks,
+    }
   }
 
   async #decodeWork({ batch, context, tokens }: Workload) {
@@ -232,7 +268,10 @@ class Measurement {
     return { work, picks: routings.reduce((sum, { picks }) => sum + picks, 0) }
   }
 
-  /** The first time, before any ceiling, the process's high-water mark is the model's alone; later it is sampled. */
+  /**
+   * The first time, before any ceiling, the process's high-water mark is the model's alone; later
+   * it is sampled.
+   */
   #noteMemory(): void {
     const isFirst = this.#peakBytes === 0
     const bytes = isFirst ? process.resourceUsage().maxRSS * 1024 : process.memoryUsage.rss()
@@ -256,5 +295,7 @@ function majorFaults(): number {
 export function deviation(values: readonly number[]): number {
   if (values.length < 2) return 0
   const middle = mean(values)
-  return Math.sqrt(values.reduce((sum, value) => sum + (value - middle) ** 2, 0) / (values.length - 1))
+  return Math.sqrt(
+    values.reduce((sum, value) => sum + (value - middle) ** 2, 0) / (values.length - 1),
+  )
 }

@@ -11,8 +11,8 @@ export interface Ceilings {
 export type MeasureCeilings = () => Promise<Ceilings | null>
 
 /**
- * Instructions that the kernels of a dtype may use, 'rounded' those of bfloat16 with rounded activations. A share is of the fastest of
- * them that the processor has.
+ * Instructions that the kernels of a dtype may use, 'rounded' those of bfloat16 with rounded
+ * activations. A share is of the fastest of them that the processor has.
  */
 const INSTRUCTIONS: Readonly<Record<string, readonly string[]>> = {
   float32: ['f32_fma'],
@@ -22,7 +22,10 @@ const INSTRUCTIONS: Readonly<Record<string, readonly string[]>> = {
   int4: ['f32_fma', 'int8_madd', 'int8_dot', 'int8_vnni', 'int8_amx'],
 }
 
-/** Measures the bytes per second that so many threads read, from at most a quarter of the memory that is free now. */
+/**
+ * Measures the bytes per second that so many threads read, from at most a quarter of the memory
+ * that is free now.
+ */
 export function readBandwidthOf(threads: number): () => Promise<number> {
   return loadBinding().readBandwidth(threads, Math.floor(process.availableMemory() / 4))
 }
@@ -39,7 +42,10 @@ export function ceilingsOf({ name, threads, isa }: DeviceInfo): MeasureCeilings 
 }
 
 /** The fastest instruction for products of this kind. */
-export function peakFor(products: string, peaks: Ceilings['peaks']): { name: string; rate: number } {
+export function peakFor(
+  products: string,
+  peaks: Ceilings['peaks'],
+): { name: string; rate: number } {
   const names = (INSTRUCTIONS[products] ?? ['f32_fma']).filter(name => peaks[name] !== undefined)
   const name = names.reduce((best, each) => (peaks[each]! > peaks[best]! ? each : best), 'f32_fma')
   return { name, rate: peaks[name]! }
@@ -49,7 +55,10 @@ export function peakFor(products: string, peaks: Ceilings['peaks']): { name: str
 export function meanCeilings(measured: readonly Ceilings[]): Ceilings | null {
   const [first] = measured
   if (!first) return null
-  const peaks = Object.keys(first.peaks).map(name => [name, mean(measured.map(({ peaks }) => peaks[name]!))])
+  const peaks = Object.keys(first.peaks).map(name => [
+    name,
+    mean(measured.map(({ peaks }) => peaks[name]!)),
+  ])
   return {
     readBandwidth: mean(measured.map(({ readBandwidth }) => readBandwidth)),
     peaks: Object.fromEntries(peaks),

@@ -1,12 +1,15 @@
 /**
- * Sequences of fixed tokens, computed step by step straight on the runner: no sampling, no scheduling, so that what is
- * measured is the step. Token p of sequence b is always the same, so routing is too, whatever the dtype.
+ * Sequences of fixed tokens, computed step by step straight on the runner: no sampling, no
+ * scheduling, so that what is measured is the step. Token p of sequence b is always the same, so
+ * routing is too, whatever the dtype.
  */
 import type { ModelConfig } from '../config.js'
 import type { Runner, Step, StepResult } from '../engine/runner.js'
 import type { StepRouting } from './work.js'
 
-/** A stretch of one sequence in a step; the logits of its last token are wanted if `logits` is set. */
+/**
+ * A stretch of one sequence in a step; the logits of its last token are wanted if `logits` is set.
+ */
 interface Part {
   readonly sequence: number
   readonly from: number
@@ -19,7 +22,10 @@ interface Part {
 export class Sequences {
   readonly #runner: Runner
   readonly #config: ModelConfig
-  /** Of each sequence, and where the next would begin: pages lie close together, since the system hands out 2 MB at once. */
+  /**
+   * Of each sequence, and where the next would begin: pages lie close together, since the system
+   * hands out 2 MB at once.
+   */
   readonly #firstPages: number[] = [0]
   /** Tokens of each sequence that the cache holds. */
   readonly #cached = new Map<number, number>()
@@ -33,21 +39,27 @@ export class Sequences {
     }
   }
 
-  /** Computes the first `tokens` tokens of each of `batch` sequences, in steps of as many tokens as the engine takes. */
+  /**
+   * Computes the first `tokens` tokens of each of `batch` sequences, in steps of as many tokens as
+   * the engine takes.
+   */
   async prefill(batch: number, tokens: number, signal?: AbortSignal): Promise<void> {
     for (const parts of this.#prefillSteps(batch, tokens)) await this.#run(parts, [], signal)
     for (let b = 0; b < batch; b++) this.#cached.set(b, Math.max(tokens, this.#cached.get(b) ?? 0))
   }
 
-  /** Makes sure that the cache holds `context` tokens of each sequence, and no more than it must compute. */
+  /**
+   * Makes sure that the cache holds `context` tokens of each sequence, and no more than it must
+   * compute.
+   */
   async fill(batch: number, context: number, signal?: AbortSignal): Promise<void> {
     const filled = Math.min(...Array.from({ length: batch }, (_, b) => this.#cached.get(b) ?? 0))
     if (filled < context) await this.prefill(batch, context, signal)
   }
 
   /**
-   * Computes `tokens` more tokens of each sequence after `context`, one of each in a step. `onLikeliest` gets the likeliest next
-   * token of each sequence after every step.
+   * Computes `tokens` more tokens of each sequence after `context`, one of each in a step.
+   * `onLikeliest` gets the likeliest next token of each sequence after every step.
    */
   async decode(
     batch: number,
@@ -65,7 +77,8 @@ export class Sequences {
   /** As prefill, and tells where the tokens went. */
   async prefillRouting(batch: number, tokens: number, signal?: AbortSignal): Promise<StepRouting> {
     const routings: StepRouting[] = []
-    for (const parts of this.#prefillSteps(batch, tokens)) routings.push(await this.#routing(parts, signal))
+    for (const parts of this.#prefillSteps(batch, tokens))
+      routings.push(await this.#routing(parts, signal))
     return {
       picks: routings.reduce((sum, { picks }) => sum + picks, 0),
       touched: routings.reduce((sum, { touched }) => sum + touched, 0),
@@ -117,7 +130,11 @@ export class Sequences {
     return { picks, touched }
   }
 
-  #run(parts: readonly Part[], capture: readonly string[], signal?: AbortSignal): Promise<StepResult> {
+  #run(
+    parts: readonly Part[],
+    capture: readonly string[],
+    signal?: AbortSignal,
+  ): Promise<StepResult> {
     signal?.throwIfAborted()
     return this.#runner.run(this.#step(parts, capture))
   }
@@ -170,7 +187,10 @@ function decodeParts(batch: number, position: number): Part[] {
   }))
 }
 
-/** A token of the vocabulary for each place of each sequence, as if drawn at random: the finaliser of MurmurHash3. */
+/**
+ * A token of the vocabulary for each place of each sequence, as if drawn at random: the finaliser
+ * of MurmurHash3.
+ */
 export function tokenAt(sequence: number, position: number, vocabSize: number): number {
   let h = (sequence + 1) * 0x10001 + position
   h = Math.imul(h ^ (h >>> 16), 0x85ebca6b)

@@ -1,4 +1,7 @@
-/** What a step has to do: bytes that it must read, operations that it must compute. Ceilings divided by these are ideal rates. */
+/**
+ * What a step has to do: bytes that it must read, operations that it must compute. Ceilings divided
+ * by these are ideal rates.
+ */
 import { rowsBytes } from '../checkpoint/tensor-ref.js'
 import type { ModelConfig } from '../config.js'
 
@@ -39,7 +42,8 @@ function expertWeights({ hiddenSize, intermediateSize }: ModelConfig): number {
 }
 
 /**
- * Bytes that a step must read from memory: each weight that its tokens need, once, and the cached keys and values of
+ * Bytes that a step must read from memory: each weight that its tokens need, once, and the cached
+ * keys and values of
  * `cachedTokens` positions. The embedding is not streamed: a token reads one row.
  */
 export function bytesOfStep(
@@ -59,8 +63,9 @@ export function bytesOfStep(
 }
 
 /**
- * Operations of a prefill's matrix products, a multiply-add counting as two: T tokens through attention's and the experts'
- * matrices, `logitRows` through the head. Attention's scores and sums are left out.
+ * Operations of a prefill's matrix products, a multiply-add counting as two: T tokens through
+ * attention's and the experts' matrices, `logitRows` through the head. Attention's scores and sums
+ * are left out.
  */
 export function operationsOfPrefill(
   c: ModelConfig,

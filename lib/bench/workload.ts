@@ -20,8 +20,8 @@ export const DEFAULT_WORKLOADS =
 const MOST_TOKENS = 1 << 20
 
 /**
- * Workloads by commas: `pp512` a prompt of 512 tokens, `tg128@32` 128 tokens one at a time after 32, either with `x4` for
- * four sequences at once.
+ * Workloads by commas: `pp512` a prompt of 512 tokens, `tg128@32` 128 tokens one at a time after
+ * 32, either with `x4` for four sequences at once.
  * @throws RangeError that names what is wrong
  */
 export function parseWorkloads(text: string): Workload[] {
@@ -29,7 +29,8 @@ export function parseWorkloads(text: string): Workload[] {
 }
 
 function parseWorkload(name: string): Workload {
-  const [, kind, tokens, context, batch] = /^(pp|tg)(\d{1,7})(?:@(\d{1,7}))?(?:x(\d{1,4}))?$/.exec(name) ?? []
+  const [, kind, tokens, context, batch] =
+    /^(pp|tg)(\d{1,7})(?:@(\d{1,7}))?(?:x(\d{1,4}))?$/.exec(name) ?? []
   const workload: Workload = {
     name,
     kind: kind === 'pp' ? 'prefill' : 'decode',
@@ -41,7 +42,9 @@ function parseWorkload(name: string): Workload {
   const { tokens: T, batch: B } = workload
   const tooFew = T < 1 || B < 1 || (kind === 'tg' && workload.context < 1)
   if (kind === undefined || tooFew || (kind === 'pp' && context !== undefined)) {
-    throw new RangeError(`tests: expected names like pp512, pp128x4, tg128@32 or tg128@512x16, got "${name}"`)
+    throw new RangeError(
+      `tests: expected names like pp512, pp128x4, tg128@32 or tg128@512x16, got "${name}"`,
+    )
   }
   if (sequenceTokens(workload) * B > MOST_TOKENS) {
     throw new RangeError(`tests: ${name} has more than ${MOST_TOKENS} tokens`)

@@ -47,12 +47,13 @@ export async function openCheckpoint(directory: string): Promise<Checkpoint> {
 }
 
 /**
- * The weight map of an index file: tensor name to shard. A shard is a plain file name, so that an index cannot reach
- * outside of its directory.
+ * The weight map of an index file: tensor name to shard. A shard is a plain file name, so that an
+ * index cannot reach outside of its directory.
  */
 export function parseShardIndex(text: string, where: string): ReadonlyMap<string, string> {
   const { weight_map: weightMap } = parseJsonObject(text, where)
-  if (!isObject(weightMap)) throw new MoeppError('ERR_BAD_FILE', `${where}: weight_map is not an object`)
+  if (!isObject(weightMap))
+    throw new MoeppError('ERR_BAD_FILE', `${where}: weight_map is not an object`)
   const shards = new Map<string, string>()
   for (const [tensor, shard] of Object.entries(weightMap)) {
     if (typeof shard !== 'string' || !isPlainFileName(shard)) {
@@ -81,7 +82,11 @@ async function findWeightFile(root: string): Promise<WeightFile> {
   throw new MoeppError('ERR_NOT_FOUND', `${root}: ${why}`)
 }
 
-async function openShards(root: string, index: string, format: CheckpointFormat): Promise<Checkpoint> {
+async function openShards(
+  root: string,
+  index: string,
+  format: CheckpointFormat,
+): Promise<Checkpoint> {
   const where = join(root, index)
   const weightMap = parseShardIndex(await readText(where, MAX_INDEX_BYTES), where)
   const shards = new Map<string, TensorFile>()

@@ -1,4 +1,7 @@
-/** Edits config.json as text. Parsing and writing it again would turn `2.0` into `2`, which upstream refuses as a factor. */
+/**
+ * Edits config.json as text. Parsing and writing it again would turn `2.0` into `2`, which upstream
+ * refuses as a factor.
+ */
 
 import { isDeepStrictEqual } from 'node:util'
 import { MoeppError } from '../errors.js'
@@ -10,7 +13,10 @@ export function withTorchDtype(text: string, value: string, where: string): stri
   const keys = ['dtype', 'torch_dtype'].filter(key => Object.hasOwn(before, key))
   let edited = text
   for (const key of keys) {
-    edited = edited.replace(new RegExp(`(?<!\\\\)("${key}"\\s*:\\s*)(null|"[^"\\\\]*")`), `$1"${value}"`)
+    edited = edited.replace(
+      new RegExp(`(?<!\\\\)("${key}"\\s*:\\s*)(null|"[^"\\\\]*")`),
+      `$1"${value}"`,
+    )
   }
   if (keys.length === 0) {
     const separator = Object.keys(before).length > 0 ? ',' : ''

@@ -6,7 +6,10 @@ import { MoeppError } from '../errors.js'
 import { WEIGHT_FILES } from './checkpoint.js'
 import { isOutputName } from './safetensors-layout.js'
 
-/** Copied as they are, where the checkpoint has them. tokenizer.json is one of them, or is made from tokenizer.model. */
+/**
+ * Copied as they are, where the checkpoint has them. tokenizer.json is one of them, or is made from
+ * tokenizer.model.
+ */
 export const COPIED_FILES = [
   'generation_config.json',
   'tokenizer.json',
@@ -25,7 +28,8 @@ const MOST_NAMES = 3
  */
 export async function checkTarget(source: string, target: string, force: boolean): Promise<void> {
   // An empty path would be that of the working directory.
-  if (target === '') throw new MoeppError('ERR_CANNOT_WRITE', 'the path of the directory to make is empty')
+  if (target === '')
+    throw new MoeppError('ERR_CANNOT_WRITE', 'the path of the directory to make is empty')
   await refuseLink(target)
   await refuseOverlap(source, target)
   if (force) await refuseOthers(target)
@@ -36,7 +40,10 @@ async function refuseLink(target: string): Promise<void> {
   // Resolved, because a slash at the end would lead through the link.
   const stats = await lstat(resolve(target)).catch(() => undefined)
   if (!stats?.isSymbolicLink()) return
-  throw new MoeppError('ERR_CANNOT_WRITE', `${target}: is a symbolic link, name the directory itself`)
+  throw new MoeppError(
+    'ERR_CANNOT_WRITE',
+    `${target}: is a symbolic link, name the directory itself`,
+  )
 }
 
 /** The old files are read until the end, and --force removes what is at the target. */
@@ -50,16 +57,24 @@ async function refuseOverlap(source: string, target: string): Promise<void> {
   )
 }
 
-/** A slip of the hand must not remove a home directory, nor what somebody has put beside a checkpoint. */
+/**
+ * A slip of the hand must not remove a home directory, nor what somebody has put beside a
+ * checkpoint.
+ */
 async function refuseOthers(target: string): Promise<void> {
-  const entries = await readdir(target, { withFileTypes: true }).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return []
-    throw new MoeppError('ERR_CANNOT_WRITE', `${target}: is not a directory`, { cause: error })
-  })
+  const entries = await readdir(target, { withFileTypes: true }).catch(
+    (error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return []
+      throw new MoeppError('ERR_CANNOT_WRITE', `${target}: is not a directory`, { cause: error })
+    },
+  )
   if (entries.length === 0) return
   const names = entries.map(entry => entry.name)
   if (!names.includes('config.json') || !WEIGHT_FILES.some(file => names.includes(file.name))) {
-    throw new MoeppError('ERR_CANNOT_WRITE', `${target}: is not a checkpoint, so that it is not replaced`)
+    throw new MoeppError(
+      'ERR_CANNOT_WRITE',
+      `${target}: is not a checkpoint, so that it is not replaced`,
+    )
   }
   const others = entries
     .filter(entry => entry.isDirectory() || !isWritten(entry.name))

@@ -1,6 +1,6 @@
 /**
- * Any supported checkpoint to one safetensors directory with tokenizer.json. The tensors' bytes go from the old files to
- * the new ones in native code.
+ * Any supported checkpoint to one safetensors directory with tokenizer.json. The tensors' bytes go
+ * from the old files to the new ones in native code.
  */
 
 import { existsSync } from 'node:fs'
@@ -40,15 +40,19 @@ const MAX_TEXT_BYTES = 100_000_000
 
 export interface ConvertOptions {
   /**
-   * Type of the stored matrices; 'auto' leaves every tensor's. With 'bfloat16' norms, router and constants keep their
-   * type, because they are computed with in float32: the result then gives the same logits as the original loaded in
-   * bfloat16. With 'int8' and 'int4' the matrices are quantised as loading does it, and packed as the CPU's kernels read
-   * them: the result opens by mapping, and no other program reads it. Default 'auto'.
+   * Type of the stored matrices; 'auto' leaves every tensor's. With 'bfloat16' norms, router and
+   * constants keep their type, because they are computed with in float32: the result then gives the
+   * same logits as the original loaded in bfloat16. With 'int8' and 'int4' the matrices are
+   * quantised as loading does it, and packed as the CPU's kernels read them: the result opens by
+   * mapping, and no other program reads it. Default 'auto'.
    */
   readonly dtype?: 'auto' | MatrixType
   /** Default DEFAULT_SHARD_BYTES. */
   readonly maxShardBytes?: number
-  /** Replace what an earlier conversion wrote to the target, where nothing else lies there. Default false. */
+  /**
+   * Replace what an earlier conversion wrote to the target, where nothing else lies there. Default
+   * false.
+   */
   readonly force?: boolean
   readonly onProgress?: (doneBytes: number, totalBytes: number) => void
   /** Ends the conversion early; nothing is left of it. */
@@ -71,7 +75,8 @@ export interface ConvertResult {
 /**
  * Converts the checkpoint in `source` to the directory `target`, which appears whole or not at all.
  *
- * @throws MoeppError ERR_CANNOT_WRITE when the target exists or cannot be written, ERR_ABORTED, and what loading throws
+ * @throws MoeppError ERR_CANNOT_WRITE when the target exists or cannot be written, ERR_ABORTED, and
+ *   what loading throws
  */
 export async function convertCheckpoint(
   source: string,
@@ -130,7 +135,8 @@ function outputTensors(
   parameters: ReadonlyMap<string, TensorRef>,
   dtype: ConvertDType,
 ): OutputTensor[] {
-  const packed = dtype === 'int8' || dtype === 'int4' ? packedOutputs(config, checked, dtype) : new Map()
+  const packed =
+    dtype === 'int8' || dtype === 'int4' ? packedOutputs(config, checked, dtype) : new Map()
   const tensors = new Map<string, OutputTensor>()
   for (const [name, ref] of parameters) {
     const weight: PackedOutput | undefined = packed.get(weightOf(name))
@@ -147,7 +153,9 @@ function packedOutputs(
   dtype: 'int8' | 'int4',
 ): Map<string, PackedOutput> {
   const { weights, ops } = recordMoepp(config, tensors, dtype)
-  const gateUp = new Set(ops.filter(op => op.attributes.activation === SWIGLU).map(op => op.tensors.weight))
+  const gateUp = new Set(
+    ops.filter(op => op.attributes.activation === SWIGLU).map(op => op.tensors.weight),
+  )
   const packed = new Map<string, PackedOutput>()
   for (const { name, dtype: held, shape, parts } of weights) {
     if (!isQuantised(held)) continue
@@ -202,7 +210,9 @@ async function writeWeights(
   { signal, onProgress }: ConvertOptions,
 ): Promise<void> {
   const { writeTensors } = loadBinding()
-  const device = files.some(file => file.tensors.some(isPackedOutput)) ? openDevice('cpu') : undefined
+  const device = files.some(file => file.tensors.some(isPackedOutput))
+    ? openDevice('cpu')
+    : undefined
   if (device) checkPackedLayout(device.info())
   const totalBytes = files.reduce((sum, file) => sum + file.byteLength, 0)
   const written = runWatched(

@@ -1,6 +1,6 @@
 /**
- * A file that is read in pieces at given positions. Checkpoints are larger than memory, and their headers lie:
- * every read is checked against the file's size before anything is allocated.
+ * A file that is read in pieces at given positions. Checkpoints are larger than memory, and their
+ * headers lie: every read is checked against the file's size before anything is allocated.
  */
 
 import { type FileHandle, open, stat } from 'node:fs/promises'
@@ -43,13 +43,16 @@ export class InputFile {
   /** Exactly `length` bytes from `offset`; `what` names them in the error. */
   async read(offset: number, length: number, what: string): Promise<Buffer> {
     if (offset < 0 || length < 0 || offset + length > this.size) {
-      throw this.bad(`${what} takes bytes ${offset} to ${offset + length}, the file has ${this.size}`)
+      throw this.bad(
+        `${what} takes bytes ${offset} to ${offset + length}, the file has ${this.size}`,
+      )
     }
     const buffer = Buffer.alloc(length)
     let done = 0
     while (done < length) {
       const { bytesRead } = await this.handle.read(buffer, done, length - done, offset + done)
-      if (bytesRead === 0) throw this.bad(`${what} ends early: the file became shorter while it was read`)
+      if (bytesRead === 0)
+        throw this.bad(`${what} ends early: the file became shorter while it was read`)
       done += bytesRead
     }
     return buffer
@@ -89,6 +92,7 @@ export function decodeUtf8(bytes: Uint8Array, where: string): string {
 function notReadable(path: string, error: unknown): MoeppError {
   if (error instanceof MoeppError) return error
   const code = (error as NodeJS.ErrnoException).code
-  const why = code === 'ENOENT' || code === 'ENOTDIR' ? 'no such file' : `cannot be read (${code ?? error})`
+  const why =
+    code === 'ENOENT' || code === 'ENOTDIR' ? 'no such file' : `cannot be read (${code ?? error})`
   return new MoeppError('ERR_NOT_FOUND', `${path}: ${why}`, { cause: error })
 }

@@ -2,7 +2,12 @@
 
 import { stat } from 'node:fs/promises'
 import { basename } from 'node:path'
-import { type GenerationConfig, type ModelConfig, readConfig, readGenerationConfig } from '../config.js'
+import {
+  type GenerationConfig,
+  type ModelConfig,
+  readConfig,
+  readGenerationConfig,
+} from '../config.js'
 import type { MatrixType } from '../options.js'
 import { type CheckpointFormat, openCheckpoint } from './checkpoint.js'
 import { checkTensors } from './names.js'
@@ -69,19 +74,30 @@ export async function inspectCheckpoint(directory: string): Promise<Inspection> 
     ffnExpertsPerToken,
     parameters: Math.round(activeParameters(config, ffnExpertsPerToken)),
   })
-  const stored = [...checkpoint.tensors.keys(), ...checkpoint.packed.keys(), ...checkpoint.unusable.keys()]
+  const stored = [
+    ...checkpoint.tensors.keys(),
+    ...checkpoint.packed.keys(),
+    ...checkpoint.unusable.keys(),
+  ]
   return {
     directory: checkpoint.directory,
     format: checkpoint.format,
     files: await Promise.all(
-      checkpoint.files.map(async file => ({ name: basename(file), bytes: (await stat(file)).size })),
+      checkpoint.files.map(async file => ({
+        name: basename(file),
+        bytes: (await stat(file)).size,
+      })),
     ),
     config,
     generationConfig: await readGenerationConfig(directory),
     parameters: {
       total: totalParameters(byKind),
       byKind,
-      activePerToken: { least: active(0), even: active(evenFfnExperts(config)), most: active(config.topK) },
+      activePerToken: {
+        least: active(0),
+        even: active(evenFfnExperts(config)),
+        most: active(config.topK),
+      },
     },
     memory: {
       weightBytes: weightBytesByType(config, checked),

@@ -1,6 +1,7 @@
 /**
- * JSON of files that are not trusted. JSON.parse keeps the last of two equal keys and says nothing, so a file could
- * show one tensor to a checker and another to the loader: duplicates are refused here.
+ * JSON of files that are not trusted. JSON.parse keeps the last of two equal keys and says nothing,
+ * so a file could show one tensor to a checker and another to the loader: duplicates are refused
+ * here.
  */
 
 import { MoeppError } from '../errors.js'
@@ -16,7 +17,10 @@ export function parseJson(text: string, where: string): unknown {
   }
   const duplicate = duplicateKey(text)
   if (duplicate !== undefined) {
-    throw new MoeppError('ERR_BAD_FILE', `${where}: the key ${show(duplicate)} occurs twice in one object`)
+    throw new MoeppError(
+      'ERR_BAD_FILE',
+      `${where}: the key ${show(duplicate)} occurs twice in one object`,
+    )
   }
   return value
 }
@@ -46,9 +50,9 @@ export function show(value: unknown): string {
 }
 
 /**
- * The first key that an object of `text` holds twice. The text is valid JSON by now, so that a string followed by a
- * colon is a key, and a bracket outside of a string is structure. A loop over characters and not a regular
- * expression: those need stack in proportion to a string's length.
+ * The first key that an object of `text` holds twice. The text is valid JSON by now, so that a
+ * string followed by a colon is a key, and a bracket outside of a string is structure. A loop over
+ * characters and not a regular expression: those need stack in proportion to a string's length.
  */
 function duplicateKey(text: string): string | undefined {
   const open: (Set<string> | undefined)[] = []

@@ -1,4 +1,7 @@
-/** The names and shapes of a MoE++ checkpoint's tensors, and the check of a checkpoint against its configuration. */
+/**
+ * The names and shapes of a MoE++ checkpoint's tensors, and the check of a checkpoint against its
+ * configuration.
+ */
 
 import type { ModelConfig } from '../config.js'
 import { MoeppError } from '../errors.js'
@@ -12,8 +15,8 @@ export interface ExpectedTensor {
 }
 
 /**
- * Every tensor that the model reads, in the order of the forward pass. Matrices are [out, in]. A generator, because a
- * configuration may claim any number of layers.
+ * Every tensor that the model reads, in the order of the forward pass. Matrices are [out, in]. A
+ * generator, because a configuration may claim any number of layers.
  */
 export function* modelTensors(config: ModelConfig): Generator<ExpectedTensor> {
   const { vocabSize, hiddenSize, layers } = config
@@ -31,8 +34,8 @@ export function* modelTensors(config: ModelConfig): Generator<ExpectedTensor> {
 }
 
 /**
- * The weight of the recorded model that holds a tensor: attention's projections are one weight, and so are the experts'
- * matrices. A packed checkpoint stores it whole, under this name.
+ * The weight of the recorded model that holds a tensor: attention's projections are one weight, and
+ * so are the experts' matrices. A packed checkpoint stores it whole, under this name.
  */
 export function weightOf(tensor: string): string {
   return tensor
@@ -41,12 +44,15 @@ export function weightOf(tensor: string): string {
 }
 
 /**
- * The references of the model's tensors, in the order of modelTensors; of packed weights by the weight's name, their shapes not
- * yet compared. Throws ERR_BAD_WEIGHTS for the first that is
- * missing, of another shape or of an element type that moepp does not compute with. Names that the model does not
- * have (`rotary_emb.inv_freq` of older checkpoints) are left out.
+ * The references of the model's tensors, in the order of modelTensors; of packed weights by the
+ * weight's name, their shapes not yet compared. Throws ERR_BAD_WEIGHTS for the first that is
+ * missing, of another shape or of an element type that moepp does not compute with. Names that the
+ * model does not have (`rotary_emb.inv_freq` of older checkpoints) are left out.
  */
-export function checkTensors(config: ModelConfig, checkpoint: Checkpoint): ReadonlyMap<string, StoredRef> {
+export function checkTensors(
+  config: ModelConfig,
+  checkpoint: Checkpoint,
+): ReadonlyMap<string, StoredRef> {
   const checked = new Map<string, StoredRef>()
   for (const { name, shape } of modelTensors(config)) {
     const packed = checkpoint.packed.get(weightOf(name))
@@ -56,7 +62,10 @@ export function checkTensors(config: ModelConfig, checkpoint: Checkpoint): Reado
     }
     const tensor = checkpoint.tensors.get(name)
     if (tensor === undefined) throw missing(checkpoint, name)
-    if (tensor.shape.length !== shape.length || tensor.shape.some((size, axis) => size !== shape[axis])) {
+    if (
+      tensor.shape.length !== shape.length ||
+      tensor.shape.some((size, axis) => size !== shape[axis])
+    ) {
       throw new MoeppError(
         'ERR_BAD_WEIGHTS',
         `${name}: weight is ${show(tensor.shape)} ${tensor.dtype}, expected ${show(shape)} (${tensor.file})`,
@@ -69,7 +78,8 @@ export function checkTensors(config: ModelConfig, checkpoint: Checkpoint): Reado
 
 function missing({ directory, unusable }: Checkpoint, name: string): MoeppError {
   const dtype = unusable.get(name)
-  if (dtype === undefined) return new MoeppError('ERR_BAD_WEIGHTS', `${name}: missing in ${directory}`)
+  if (dtype === undefined)
+    return new MoeppError('ERR_BAD_WEIGHTS', `${name}: missing in ${directory}`)
   return new MoeppError(
     'ERR_BAD_WEIGHTS',
     `${name}: weight is of type ${dtype}, expected float32, float16 or bfloat16 (${directory})`,
@@ -84,7 +94,11 @@ function* attentionTensors(prefix: string, config: ModelConfig): Generator<Expec
   yield { name: `${prefix}.o_proj.weight`, shape: [hiddenSize, heads * headDim] }
 }
 
-function* routerTensors(prefix: string, layer: number, config: ModelConfig): Generator<ExpectedTensor> {
+function* routerTensors(
+  prefix: string,
+  layer: number,
+  config: ModelConfig,
+): Generator<ExpectedTensor> {
   const { hiddenSize, experts, twoLayerRouter } = config
   if (twoLayerRouter) {
     yield { name: `${prefix}.wg.0.weight`, shape: [8 * experts, hiddenSize] }

@@ -1,12 +1,15 @@
 /**
- * Packed weights in a safetensors file: int8 and int4 matrices in the very bytes that the CPU's kernels read, so that they are
- * used from the mapped file. Each is a U8 tensor of one dimension under the name of the weight, aligned to 64 bytes within the
- * file. What the bytes are is said in the file's metadata:
+ * Packed weights in a safetensors file: int8 and int4 matrices in the very bytes that the CPU's
+ * kernels read, so that they are used from the mapped file. Each is a U8 tensor of one dimension
+ * under the name of the weight, aligned to 64 bytes within the file. What the bytes are is said in
+ * the file's metadata:
  *
  *     "moepp_layout": "panels32-i8g128-i4g32x128-v1"
- *     "moepp_packed": "{NAME: {\"dtype\": \"int8\", \"shape\": [rows, inputs], \"packed\": \"panels\"}, ...}"
+ *     "moepp_packed": "{NAME: {\"dtype\": \"int8\", \"shape\": [rows, inputs], \"packed\":
+ *     \"panels\"}, ...}"
  *
- * native/cpu/panels.h describes the layout. Whatever the bytes hold, kernels stay within them; only the numbers can be wrong.
+ * native/cpu/panels.h describes the layout. Whatever the bytes hold, kernels stay within them; only
+ * the numbers can be wrong.
  */
 
 import type { InputFile } from './input-file.js'
@@ -17,7 +20,10 @@ import { type PackedRef, type PanelOrder, type QuantisedDType, rowsBytes } from 
 /** native/cpu/panels.h, kPackedLayoutName; what Device.info() of the CPU says. */
 export const PACKED_LAYOUT = 'panels32-i8g128-i4g32x128-v1'
 
-/** Every packed weight begins at a multiple of this within its file: the kernels' vectors are aligned. */
+/**
+ * Every packed weight begins at a multiple of this within its file: the kernels' vectors are
+ * aligned.
+ */
 export const PACKED_ALIGNMENT = 64
 
 const LAYOUT_KEY = 'moepp_layout'
@@ -31,7 +37,10 @@ const PANEL_ROWS = 32
 export type PackedWeight = Pick<PackedRef, 'dtype' | 'shape' | 'packed'>
 
 /** Bytes of a packed weight, panels padded to 32 rows; undefined if they are too many to count. */
-export function packedBytes({ dtype, shape }: Pick<PackedWeight, 'dtype' | 'shape'>): number | undefined {
+export function packedBytes({
+  dtype,
+  shape,
+}: Pick<PackedWeight, 'dtype' | 'shape'>): number | undefined {
   const inputs = shape.at(-1)!
   const rows = shape.at(-2)!
   const experts = shape.length === 3 ? shape[0]! : 1
@@ -39,7 +48,10 @@ export function packedBytes({ dtype, shape }: Pick<PackedWeight, 'dtype' | 'shap
 }
 
 export function packedMetadata(weights: ReadonlyMap<string, PackedWeight>): Record<string, string> {
-  const said = [...weights].map(([name, { dtype, shape, packed }]) => [name, { dtype, shape, packed }])
+  const said = [...weights].map(([name, { dtype, shape, packed }]) => [
+    name,
+    { dtype, shape, packed },
+  ])
   return { [LAYOUT_KEY]: PACKED_LAYOUT, [WEIGHTS_KEY]: JSON.stringify(Object.fromEntries(said)) }
 }
 
@@ -59,7 +71,9 @@ export function parsePackedMetadata(
     )
   }
   if (text === undefined) throw file.bad(`metadata has ${LAYOUT_KEY}, but no ${WEIGHTS_KEY}`)
-  for (const [name, value] of Object.entries(parseJsonObject(text, `${file.path}: ${WEIGHTS_KEY}`))) {
+  for (const [name, value] of Object.entries(
+    parseJsonObject(text, `${file.path}: ${WEIGHTS_KEY}`),
+  )) {
     weights.set(name, parseWeight(file, name, value))
   }
   return weights
@@ -69,7 +83,8 @@ function parseWeight(file: InputFile, name: string, value: unknown): PackedWeigh
   const bad = (message: string) => file.bad(`packed weight ${show(name)}: ${message}`)
   if (!isObject(value)) throw bad(`expected an object, got ${show(value)}`)
   const { dtype, shape, packed } = value
-  if (dtype !== 'int8' && dtype !== 'int4') throw bad(`dtype is ${show(dtype)}, expected "int8" or "int4"`)
+  if (dtype !== 'int8' && dtype !== 'int4')
+    throw bad(`dtype is ${show(dtype)}, expected "int8" or "int4"`)
   if (packed !== 'panels' && packed !== 'gateUpPanels') {
     throw bad(`packed is ${show(packed)}, expected "panels" or "gateUpPanels"`)
   }
@@ -79,7 +94,9 @@ function parseWeight(file: InputFile, name: string, value: unknown): PackedWeigh
   if (shape.at(-1)! > MAX_INPUTS)
     throw bad(`rows have ${shape.at(-1)} elements, expected at most ${MAX_INPUTS}`)
   if (packed === 'gateUpPanels' && (shape.length !== 3 || shape[1]! % 2 !== 0)) {
-    throw bad(`shape is ${show(shape)}, expected [experts, 2 * columns, inputs] packed as "gateUpPanels"`)
+    throw bad(
+      `shape is ${show(shape)}, expected [experts, 2 * columns, inputs] packed as "gateUpPanels"`,
+    )
   }
   return { dtype: dtype satisfies QuantisedDType, shape, packed: packed satisfies PanelOrder }
 }

@@ -23,8 +23,8 @@ export type ParameterKind = (typeof PARAMETER_KINDS)[number]
 export type ParameterCounts = Readonly<Record<ParameterKind, number>>
 
 /**
- * Stored by every MoE++ checkpoint and part of its size, but never read: layer 0 has no layer before it whose logits
- * the map could take.
+ * Stored by every MoE++ checkpoint and part of its size, but never read: layer 0 has no layer
+ * before it whose logits the map could take.
  */
 export const UNREAD_PARAMETER = 'model.layers.0.mlp.moe.gate.gate_map.weight'
 
@@ -38,8 +38,14 @@ export function parameterKind(name: string): ParameterKind {
   return name.includes('.experts.') ? 'constantExperts' : 'norms'
 }
 
-/** The checkpoint's tensors and packed weights that belong to the model, in the order of the forward pass. */
-export function modelParameters(config: ModelConfig, checkpoint: Checkpoint): Map<string, StoredRef> {
+/**
+ * The checkpoint's tensors and packed weights that belong to the model, in the order of the forward
+ * pass.
+ */
+export function modelParameters(
+  config: ModelConfig,
+  checkpoint: Checkpoint,
+): Map<string, StoredRef> {
   const parameters = new Map<string, StoredRef>()
   const names = [...modelTensors(config)].map(({ name }) => name)
   for (const name of [...names, UNREAD_PARAMETER]) {
@@ -53,7 +59,10 @@ export function modelParameters(config: ModelConfig, checkpoint: Checkpoint): Ma
 }
 
 export function countParameters(parameters: ReadonlyMap<string, StoredRef>): ParameterCounts {
-  const counts = Object.fromEntries(PARAMETER_KINDS.map(kind => [kind, 0])) as Record<ParameterKind, number>
+  const counts = Object.fromEntries(PARAMETER_KINDS.map(kind => [kind, 0])) as Record<
+    ParameterKind,
+    number
+  >
   for (const [name, { shape }] of parameters) counts[parameterKind(name)] += elementCount(shape)!
   return counts
 }
@@ -63,9 +72,10 @@ export function totalParameters(counts: ParameterCounts): number {
 }
 
 /**
- * Parameters that one token reads when `ffnExpertsPerLayer` of its picks are FFN experts, on average over the layers:
- * one row of the embedding, all of the rest except for the FFN experts that were not picked. Constant experts count
- * whole, for their scores are computed for every token.
+ * Parameters that one token reads when `ffnExpertsPerLayer` of its picks are FFN experts, on
+ * average over the layers: one row of the embedding, all of the rest except for the FFN experts
+ * that were not picked. Constant experts count whole, for their scores are computed for every
+ * token.
  */
 export function activeParameters(config: ModelConfig, ffnExpertsPerLayer: number): number {
   const { hiddenSize, vocabSize, layers, intermediateSize, tieWordEmbeddings } = config
@@ -77,18 +87,27 @@ export function activeParameters(config: ModelConfig, ffnExpertsPerLayer: number
   return active + layers * ffnExpertsPerLayer * 3 * hiddenSize * intermediateSize
 }
 
-/** FFN experts per token and layer if the router picked all experts equally often. Text and training decide the real figure. */
+/**
+ * FFN experts per token and layer if the router picked all experts equally often. Text and training
+ * decide the real figure.
+ */
 export function evenFfnExperts({ topK, ffnExperts, experts }: ModelConfig): number {
   return (topK * ffnExperts) / experts
 }
 
-/** Bytes of the weights on a device that holds the matrices as `dtype`; the small tensors are f32 everywhere. */
+/**
+ * Bytes of the weights on a device that holds the matrices as `dtype`; the small tensors are f32
+ * everywhere.
+ */
 export function weightBytes(
   config: ModelConfig,
   tensors: ReadonlyMap<string, StoredRef>,
   dtype: MatrixDType,
 ): number {
-  return recordMoepp(config, tensors, dtype).weights.reduce((bytes, weight) => bytes + weightSize(weight), 0)
+  return recordMoepp(config, tensors, dtype).weights.reduce(
+    (bytes, weight) => bytes + weightSize(weight),
+    0,
+  )
 }
 
 /** Bytes of the keys and values of so many tokens. */

@@ -1,7 +1,8 @@
 /**
- * An interpreter for the pickles of torch checkpoints. A pickle is a program, and Python runs whatever it names. This
- * one knows only the opcodes that a state dict is written with and only the globals that its caller lists; everything
- * else is refused by name. It calls nothing but the caller's hooks, is not recursive, and bounds what it allocates.
+ * An interpreter for the pickles of torch checkpoints. A pickle is a program, and Python runs
+ * whatever it names. This one knows only the opcodes that a state dict is written with and only the
+ * globals that its caller lists; everything else is refused by name. It calls nothing but the
+ * caller's hooks, is not recursive, and bounds what it allocates.
  *
  * Source: Python's Lib/pickletools.py describes every opcode; torch writes protocol 2.
  */
@@ -10,20 +11,29 @@ import { MoeppError } from '../errors.js'
 import { decodeUtf8, type InputFile } from './input-file.js'
 import { show } from './json.js'
 
-/** What the pickle's author may name, and what becomes of it. Hooks may run more than once for one pickle. */
+/**
+ * What the pickle's author may name, and what becomes of it. Hooks may run more than once for one
+ * pickle.
+ */
 export interface PickleHooks {
   /** `module.name` of every class and function that may be named. */
   readonly globals: ReadonlySet<string>
   /** The value of calling `callee`; throws `bad(why)` if the arguments are wrong. */
   call(callee: string, args: readonly unknown[], bad: BadPickle): object
-  /** The value that stands for something stored outside of the pickle; throws `bad(why)` if there is none. */
+  /**
+   * The value that stands for something stored outside of the pickle; throws `bad(why)` if there is
+   * none.
+   */
   persistent(id: unknown, bad: BadPickle): object
 }
 
 /** Makes the error that says where in which pickle something is wrong. */
 export type BadPickle = (message: string) => MoeppError
 
-/** A tuple. Lists and dicts have classes of their own: the opcodes that fill them must not reach another value. */
+/**
+ * A tuple. Lists and dicts have classes of their own: the opcodes that fill them must not reach
+ * another value.
+ */
 export class PickleTuple {
   constructor(readonly items: readonly unknown[]) {}
 }
@@ -52,8 +62,8 @@ const FIRST_READ_BYTES = 16_384
 class OutOfBytes extends Error {}
 
 /**
- * Interprets the pickle that begins at `offset` and ends before `limit`. Its length is not known beforehand: a start
- * is read, and four times as much whenever that ends too early.
+ * Interprets the pickle that begins at `offset` and ends before `limit`. Its length is not known
+ * beforehand: a start is read, and four times as much whenever that ends too early.
  */
 export async function readPickle(
   file: InputFile,
@@ -98,9 +108,11 @@ class PickleMachine {
       const opcode = this.byte()
       if (opcode === STOP) break
       const operation = OPERATIONS.get(opcode)
-      if (operation === undefined) throw this.unsafe(`opcode 0x${opcode.toString(16).padStart(2, '0')}`)
+      if (operation === undefined)
+        throw this.unsafe(`opcode 0x${opcode.toString(16).padStart(2, '0')}`)
       operation(this)
-      if (this.stack.length > MAX_STACK) throw this.bad(`more than ${MAX_STACK} values on the stack`)
+      if (this.stack.length > MAX_STACK)
+        throw this.bad(`more than ${MAX_STACK} values on the stack`)
     }
     const value = this.pop()
     if (this.stack.length + this.marks.length > 0) throw this.bad('values are left on the stack')
@@ -152,7 +164,8 @@ class PickleMachine {
   }
 
   pop(): unknown {
-    if (this.stack.length <= (this.marks.at(-1) ?? 0)) throw this.bad('a value is missing on the stack')
+    if (this.stack.length <= (this.marks.at(-1) ?? 0))
+      throw this.bad('a value is missing on the stack')
     return this.stack.pop()
   }
 
@@ -203,8 +216,10 @@ class PickleMachine {
 
   reduce(): void {
     const [callee, args] = this.popMany(2)
-    if (!(callee instanceof PickleGlobal)) throw this.unsafe('a call of something that is not a global')
-    if (!(args instanceof PickleTuple)) throw this.bad(`the arguments of ${callee.name} are not a tuple`)
+    if (!(callee instanceof PickleGlobal))
+      throw this.unsafe('a call of something that is not a global')
+    if (!(args instanceof PickleTuple))
+      throw this.bad(`the arguments of ${callee.name} are not a tuple`)
     this.pushObject(this.hooks.call(callee.name, args.items, this.bad))
   }
 
@@ -219,7 +234,8 @@ class PickleMachine {
 
   setItems(items: readonly unknown[]): void {
     const target = this.pop()
-    if (!(target instanceof PickleDict)) throw this.unsafe('setting items of something that is not a dict')
+    if (!(target instanceof PickleDict))
+      throw this.unsafe('setting items of something that is not a dict')
     if (items.length % 2 !== 0) throw this.bad('a dict key has no value')
     this.countObjects(items.length)
     for (let index = 0; index < items.length; index += 2) {
@@ -234,7 +250,8 @@ class PickleMachine {
 
   appendItems(items: readonly unknown[]): void {
     const target = this.pop()
-    if (!(target instanceof PickleList)) throw this.unsafe('appending to something that is not a list')
+    if (!(target instanceof PickleList))
+      throw this.unsafe('appending to something that is not a list')
     this.countObjects(items.length)
     for (const item of items) target.items.push(item)
     this.push(target)
@@ -295,7 +312,8 @@ const OPERATIONS: ReadonlyMap<number, (machine: PickleMachine) => void> = new Ma
 /** A two's complement integer; a number where a double holds it exactly, else a bigint. */
 function littleEndianInteger(bytes: Uint8Array): number | bigint {
   let value = 0n
-  for (let index = bytes.length - 1; index >= 0; index--) value = (value << 8n) | BigInt(bytes[index]!)
+  for (let index = bytes.length - 1; index >= 0; index--)
+    value = (value << 8n) | BigInt(bytes[index]!)
   value = BigInt.asIntN(8 * bytes.length, value)
   return Number.isSafeInteger(Number(value)) ? Number(value) : value
 }

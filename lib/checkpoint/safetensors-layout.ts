@@ -1,4 +1,7 @@
-/** The files of a safetensors checkpoint to be written: which tensor goes where, each file's header, the shard index. */
+/**
+ * The files of a safetensors checkpoint to be written: which tensor goes where, each file's header,
+ * the shard index.
+ */
 
 import { PACKED_ALIGNMENT, type PackedWeight, packedBytes, packedMetadata } from './packed.js'
 import { elementCount } from './tensor-file.js'
@@ -36,8 +39,8 @@ export interface OutputFile {
 const DTYPE_NAME: Readonly<Record<DType, string>> = { f32: 'F32', bf16: 'BF16', f16: 'F16' }
 
 /**
- * One file `model.safetensors`, or shards of at most `maxShardBytes` of tensors each, filled in order. A tensor that is
- * larger than that gets a shard of its own.
+ * One file `model.safetensors`, or shards of at most `maxShardBytes` of tensors each, filled in
+ * order. A tensor that is larger than that gets a shard of its own.
  */
 export function layOut(tensors: readonly OutputTensor[], maxShardBytes: number): OutputFile[] {
   const shards: OutputTensor[][] = [[]]
@@ -52,8 +55,8 @@ export function layOut(tensors: readonly OutputTensor[], maxShardBytes: number):
     filled += size
   }
   return shards.map((shard, i) => {
-    // Wider types first, so that every tensor is aligned to its element, whatever lies before it; packed weights, which take
-    // multiples of their alignment, before all.
+    // Wider types first, so that every tensor is aligned to its element, whatever lies before it;
+    // packed weights, which take multiples of their alignment, before all.
     const ordered = [...shard].sort((a, b) => alignment(b) - alignment(a))
     return { name: shardName(i, shards.length), tensors: ordered, ...encodeHeader(ordered) }
   })
@@ -62,7 +65,9 @@ export function layOut(tensors: readonly OutputTensor[], maxShardBytes: number):
 /** The content of model.safetensors.index.json, as Hugging Face writes it. */
 export function shardIndex(files: readonly OutputFile[]): string {
   const totalSize = files.reduce((sum, file) => sum + file.byteLength, 0)
-  const entries = files.flatMap(({ name, tensors }) => tensors.map(tensor => [tensor.name, name] as const))
+  const entries = files.flatMap(({ name, tensors }) =>
+    tensors.map(tensor => [tensor.name, name] as const),
+  )
   const weightMap = Object.fromEntries(entries.sort(([a], [b]) => (a < b ? -1 : 1)))
   return `${JSON.stringify({ metadata: { total_size: totalSize }, weight_map: weightMap }, null, 2)}\n`
 }
@@ -95,9 +100,13 @@ function described(tensor: OutputTensor): { dtype: string; shape: readonly numbe
     : { dtype: DTYPE_NAME[tensor.dtype], shape: tensor.ref.shape }
 }
 
-function encodeHeader(tensors: readonly OutputTensor[]): { header: Uint8Array; byteLength: number } {
+function encodeHeader(tensors: readonly OutputTensor[]): {
+  header: Uint8Array
+  byteLength: number
+} {
   const packed = new Map(tensors.filter(isPackedOutput).map(tensor => [tensor.name, tensor]))
-  // transformers refuses a file that does not say which framework wrote it; it has no use for packed weights.
+  // transformers refuses a file that does not say which framework wrote it; it has no use for
+  // packed weights.
   const metadata = packed.size > 0 ? packedMetadata(packed) : { format: 'pt' }
   const entries: [string, unknown][] = [['__metadata__', metadata]]
   let end = 0
@@ -107,7 +116,8 @@ function encodeHeader(tensors: readonly OutputTensor[]): { header: Uint8Array; b
     entries.push([tensor.name, { ...described(tensor), data_offsets: [begin, end] }])
   }
   const json = Buffer.from(JSON.stringify(Object.fromEntries(entries)))
-  // Padded with spaces, as the format's own writer does to a multiple of 8: the tensors begin aligned.
+  // Padded with spaces, as the format's own writer does to a multiple of 8: the tensors begin
+  // aligned.
   const unit = packed.size > 0 ? PACKED_ALIGNMENT : 8
   const header = Buffer.alloc(Math.ceil((8 + json.length) / unit) * unit, ' ')
   header.writeBigUInt64LE(BigInt(header.length - 8))

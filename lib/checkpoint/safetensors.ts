@@ -1,11 +1,14 @@
 /**
- * The header of a safetensors file: an 8-byte little-endian length, that many bytes of JSON, then the tensors' bytes.
+ * The header of a safetensors file: an 8-byte little-endian length, that many bytes of JSON, then
+ * the tensors' bytes.
  *
- *     {"__metadata__": {text: text}, NAME: {"dtype": "BF16", "shape": [2, 3], "data_offsets": [begin, end]}, ...}
+ *     {"__metadata__": {text: text}, NAME: {"dtype": "BF16", "shape": [2, 3], "data_offsets":
+ *     [begin, end]}, ...}
  *
- * Offsets count from the end of the header. Source: the format's description at github.com/huggingface/safetensors;
- * like its own reader this one wants the tensors to cover the file exactly, without gap or overlap. Packed weights are U8
- * tensors that the metadata tells more about (packed.ts).
+ * Offsets count from the end of the header. Source: the format's description at
+ * github.com/huggingface/safetensors; like its own reader this one wants the tensors to cover the
+ * file exactly, without gap or overlap. Packed weights are U8 tensors that the metadata tells more
+ * about (packed.ts).
  */
 
 import { decodeUtf8, InputFile } from './input-file.js'
@@ -123,14 +126,22 @@ function packedRefs(
   for (const [name, weight] of weights) {
     const entry = byName.get(name)
     if (entry?.dtype !== 'U8') {
-      throw file.bad(`packed weight ${show(name)}: the tensor is ${entry?.dtype ?? 'missing'}, expected U8`)
+      throw file.bad(
+        `packed weight ${show(name)}: the tensor is ${entry?.dtype ?? 'missing'}, expected U8`,
+      )
     }
-    packed.set(name, packedRef(file, name, weight, dataOffset + entry.begin, entry.end - entry.begin))
+    packed.set(
+      name,
+      packedRef(file, name, weight, dataOffset + entry.begin, entry.end - entry.begin),
+    )
   }
   return packed
 }
 
-/** Every byte after the header belongs to one tensor: no hidden content, and no two tensors share bytes. */
+/**
+ * Every byte after the header belongs to one tensor: no hidden content, and no two tensors share
+ * bytes.
+ */
 function checkCoverage(file: InputFile, entries: readonly Entry[], dataLength: number): void {
   const ordered = [...entries].sort((a, b) => a.begin - b.begin || a.end - b.end)
   let covered = 0

@@ -1,7 +1,7 @@
 /**
- * A directory that appears whole or not at all. Its files are written into a hidden sibling, synced to disk, and the
- * sibling is renamed to the target's name. What a killed process leaves behind has a name that tells who made it; the
- * next use for the same target removes it.
+ * A directory that appears whole or not at all. Its files are written into a hidden sibling, synced
+ * to disk, and the sibling is renamed to the target's name. What a killed process leaves behind has
+ * a name that tells who made it; the next use for the same target removes it.
  */
 
 import { randomBytes } from 'node:crypto'
@@ -24,7 +24,9 @@ export class StagedDirectory {
     // The parent's real path: a rename must not cross file systems.
     const given = resolve(target)
     await attempt(`${dirname(given)}: cannot be made`, () => makeDirectory(dirname(given)))
-    const parent = await attempt(`${dirname(given)}: cannot be used`, () => realpath(dirname(given)))
+    const parent = await attempt(`${dirname(given)}: cannot be used`, () =>
+      realpath(dirname(given)),
+    )
     const path = join(parent, basename(given))
     await attempt(`${path}: cannot be made`, () => removeStale(path))
     if (!replace) await refuseExisting(path)
@@ -47,7 +49,10 @@ export class StagedDirectory {
     })
   }
 
-  /** Gives the directory its name. Files in it that `write` did not make must have been synced already. */
+  /**
+   * Gives the directory its name. Files in it that `write` did not make must have been synced
+   * already.
+   */
   async commit(): Promise<void> {
     await syncDirectory(this.path)
     if (this.replace && (await exists(this.target))) await this.swap()
@@ -60,7 +65,10 @@ export class StagedDirectory {
     await rm(this.path, { recursive: true, force: true })
   }
 
-  /** Two renames, for there is no single one that exchanges directories. removeStale undoes the first alone. */
+  /**
+   * Two renames, for there is no single one that exchanges directories. removeStale undoes the
+   * first alone.
+   */
   private async swap(): Promise<void> {
     const old = siblingName(this.target, 'old')
     await attempt(`${this.target}: cannot be replaced`, () => rename(this.target, old))
@@ -96,7 +104,8 @@ async function removeStale(target: string): Promise<void> {
   const prefix = siblingPrefix(target)
   for (const name of await readdir(folder)) {
     if (!name.startsWith(prefix)) continue
-    const [, role, owner, pid] = /^(new|old)-(.+)-(\d+)-[0-9a-f]{8}$/.exec(name.slice(prefix.length)) ?? []
+    const [, role, owner, pid] =
+      /^(new|old)-(.+)-(\d+)-[0-9a-f]{8}$/.exec(name.slice(prefix.length)) ?? []
     if (owner !== host() || isAlive(Number(pid))) continue
     const path = join(folder, name)
     // Killed between the two renames of a swap: the old directory is the only whole one.
@@ -126,7 +135,10 @@ async function refuseExisting(target: string): Promise<void> {
   throw new MoeppError('ERR_CANNOT_WRITE', `${target}: exists already`)
 }
 
-/** Like mkdir's own option `recursive`, which never returns where a file system refuses with ENOENT (/proc does). */
+/**
+ * Like mkdir's own option `recursive`, which never returns where a file system refuses with ENOENT
+ * (/proc does).
+ */
 async function makeDirectory(path: string): Promise<void> {
   try {
     await mkdir(path)

@@ -1,13 +1,19 @@
 /**
- * The pickle of a torch state dict: a dict from name to tensor, each tensor a view (offset, shape, strides) of a
- * storage whose bytes lie elsewhere in the file.
+ * The pickle of a torch state dict: a dict from name to tensor, each tensor a view (offset, shape,
+ * strides) of a storage whose bytes lie elsewhere in the file.
  *
  * Source: torch/_utils.py _rebuild_tensor_v2; torch/serialization.py persistent_id.
  */
 
 import type { InputFile } from './input-file.js'
 import { show } from './json.js'
-import { type BadPickle, PickleDict, PickleGlobal, type PickleHooks, PickleTuple } from './pickle.js'
+import {
+  type BadPickle,
+  PickleDict,
+  PickleGlobal,
+  type PickleHooks,
+  PickleTuple,
+} from './pickle.js'
 import { elementCount, isContiguous, isSize, isSizes, reach } from './tensor-file.js'
 import { DTYPE_SIZE, type DType, type TensorRef } from './tensor-ref.js'
 
@@ -105,12 +111,16 @@ export const STATE_DICT_HOOKS: PickleHooks = {
     if (typeof key !== 'string') throw bad(`a storage has the key ${show(key)}, expected a text`)
     if (!isSize(length)) throw bad(`storage ${show(key)} has ${show(length)} elements`)
     // The legacy format's sixth member. torch has not written any but None since 0.4.
-    if (items.length === 6 && view !== null) throw bad(`storage ${show(key)} is a view of another storage`)
+    if (items.length === 6 && view !== null)
+      throw bad(`storage ${show(key)} is a view of another storage`)
     return new Storage(type.name, key, length)
   },
 }
 
-/** The tensors of a state dict by name. Values that are no tensors have no place in a model and are left out. */
+/**
+ * The tensors of a state dict by name. Values that are no tensors have no place in a model and are
+ * left out.
+ */
 export function stateDictTensors(value: unknown, file: InputFile): Map<string, StoredTensor> {
   if (!(value instanceof PickleDict)) throw file.bad('the pickle is not a state dict')
   const tensors = new Map<string, StoredTensor>()
@@ -132,9 +142,12 @@ function rebuildTensor(args: readonly unknown[], bad: BadPickle): StoredTensor {
     throw bad(`a tensor has offset ${show(offset)}, shape ${show(shape)}, strides ${show(strides)}`)
   }
   const count = elementCount(shape)
-  // A stride of 0 lets a few bytes pose as a tensor of any size, which the loader would then allocate.
+  // A stride of 0 lets a few bytes pose as a tensor of any size, which the loader would then
+  // allocate.
   if (count === undefined || count > storage.length) {
-    throw bad(`a tensor of shape ${show(shape)} has more elements than its storage, ${storage.length}`)
+    throw bad(
+      `a tensor of shape ${show(shape)} has more elements than its storage, ${storage.length}`,
+    )
   }
   const end = offset + reach(shape, strides)
   if (end > storage.length) {

@@ -1,4 +1,7 @@
-/** What the readers of both file formats share: their result, and arithmetic on sizes that a file claims. */
+/**
+ * What the readers of both file formats share: their result, and arithmetic on sizes that a file
+ * claims.
+ */
 
 import type { PackedRef, TensorRef } from './tensor-ref.js'
 
@@ -7,8 +10,9 @@ export interface TensorFile {
   /** Packed weights, by the weight's name. */
   readonly packed: ReadonlyMap<string, PackedRef>
   /**
-   * Tensors of element types that moepp does not compute with: name to stored type (`I64`, `torch.LongStorage`).
-   * Old checkpoints carry such buffers; they matter only where the model needs the name.
+   * Tensors of element types that moepp does not compute with: name to stored type (`I64`,
+   * `torch.LongStorage`). Old checkpoints carry such buffers; they matter only where the model
+   * needs the name.
    */
   readonly unusable: ReadonlyMap<string, string>
 }
@@ -23,8 +27,8 @@ export function isSize(value: unknown): value is number {
 }
 
 /**
- * The product of sizes; undefined if it is above 2^53 - 1. A later 0 does not excuse a product that is too large:
- * native code multiplies in the same order.
+ * The product of sizes; undefined if it is above 2^53 - 1. A later 0 does not excuse a product that
+ * is too large: native code multiplies in the same order.
  */
 export function elementCount(shape: readonly number[]): number | undefined {
   let count = 1
@@ -36,15 +40,18 @@ export function elementCount(shape: readonly number[]): number | undefined {
 }
 
 /**
- * Elements from the first to one past the last that shape and strides reach; 0 if the shape is empty. Above 2^53 the
- * sum is not exact, but still larger than any file.
+ * Elements from the first to one past the last that shape and strides reach; 0 if the shape is
+ * empty. Above 2^53 the sum is not exact, but still larger than any file.
  */
 export function reach(shape: readonly number[], strides: readonly number[]): number {
   if (shape.includes(0)) return 0
   return shape.reduce((sum, size, axis) => sum + (size - 1) * strides[axis]!, 1)
 }
 
-/** Whether the strides are those of a row-major tensor without gaps. Strides of axes of size 1 do not matter. */
+/**
+ * Whether the strides are those of a row-major tensor without gaps. Strides of axes of size 1 do
+ * not matter.
+ */
 export function isContiguous(shape: readonly number[], strides: readonly number[]): boolean {
   let expected = 1
   for (let axis = shape.length - 1; axis >= 0; axis--) {

@@ -1,12 +1,15 @@
 /**
- * Where one stored tensor lies. safetensors and torch `.bin` both reduce to this; the native side maps `file` and
- * reads the bytes, which never enter V8.
+ * Where one stored tensor lies. safetensors and torch `.bin` both reduce to this; the native side
+ * maps `file` and reads the bytes, which never enter V8.
  */
 
 /** Element types of stored tensors, and of the weights on a device. */
 export type DType = 'f32' | 'bf16' | 'f16'
 
-/** What a matrix is quantised to: integers, and scales for blocks of each row. native/quantise.h has the numbers. */
+/**
+ * What a matrix is quantised to: integers, and scales for blocks of each row. native/quantise.h has
+ * the numbers.
+ */
 export type QuantisedDType = 'int8' | 'int4'
 export type WeightDType = DType | QuantisedDType
 
@@ -24,10 +27,16 @@ export interface TensorRef {
   readonly byteLength: number
 }
 
-/** The order of a packed weight's rows: `gateUpPanels` sets each 16 gate rows beside the up rows of the same columns. */
+/**
+ * The order of a packed weight's rows: `gateUpPanels` sets each 16 gate rows beside the up rows of
+ * the same columns.
+ */
 export type PanelOrder = 'panels' | 'gateUpPanels'
 
-/** Where one packed weight lies: a whole matrix, or all experts' matrices, as the CPU's kernels read it (packed.ts). */
+/**
+ * Where one packed weight lies: a whole matrix, or all experts' matrices, as the CPU's kernels read
+ * it (packed.ts).
+ */
 export interface PackedRef {
   readonly dtype: QuantisedDType
   /** Of the weight: [rows, inputs], or [experts, rows, inputs]. */
@@ -52,9 +61,14 @@ export function isQuantised(dtype: WeightDType): dtype is QuantisedDType {
 
 export const DTYPE_SIZE: Readonly<Record<DType, number>> = { f32: 4, bf16: 2, f16: 2 }
 
-/** Of a row: one scale, and in int4 its multipliers, stand for so many consecutive values; the last block is padded. */
+/**
+ * Of a row: one scale, and in int4 its multipliers, stand for so many consecutive values; the last
+ * block is padded.
+ */
 const QUANTISED_BLOCK = 128
-/** Bytes of one block of one row: its values, its scale (bf16), in int4 four multipliers of 4 bits. */
+/**
+ * Bytes of one block of one row: its values, its scale (bf16), in int4 four multipliers of 4 bits.
+ */
 const BLOCK_BYTES: Readonly<Record<QuantisedDType, number>> = { int8: 128 + 2, int4: 64 + 2 + 2 }
 
 /** Bytes of so many rows of `inputs` values each, scales included. */

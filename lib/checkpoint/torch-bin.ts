@@ -1,8 +1,9 @@
 /**
- * The two formats of `torch.save`. Since torch 1.6 a zip of stored entries under one folder: `data.pkl` (the state
- * dict), `data/KEY` (a storage's bytes), `byteorder`. Before that, five pickles in a row (a magic number, a protocol
- * number, facts about the machine, the state dict, the storages' keys) and then, in the keys' order, each storage as
- * an 8-byte element count and its bytes.
+ * The two formats of `torch.save`. Since torch 1.6 a zip of stored entries under one folder:
+ * `data.pkl` (the state dict), `data/KEY` (a storage's bytes), `byteorder`. Before that, five
+ * pickles in a row (a magic number, a protocol number, facts about the machine, the state dict, the
+ * storages' keys) and then, in the keys' order, each storage as an 8-byte element count and its
+ * bytes.
  *
  * Source: torch/serialization.py.
  */
@@ -10,7 +11,12 @@
 import { InputFile } from './input-file.js'
 import { show } from './json.js'
 import { PickleDict, type PickleHooks, PickleList, readPickle } from './pickle.js'
-import { STATE_DICT_HOOKS, type Storage, type StoredTensor, stateDictTensors } from './state-dict.js'
+import {
+  STATE_DICT_HOOKS,
+  type Storage,
+  type StoredTensor,
+  stateDictTensors,
+} from './state-dict.js'
 import type { TensorFile } from './tensor-file.js'
 import type { TensorRef } from './tensor-ref.js'
 import { readZipDirectory, type ZipEntry, zipDataOffset } from './zip.js'
@@ -47,7 +53,12 @@ async function readZip(file: InputFile): Promise<TensorFile> {
 
   const pickle = entries.get(`${folder}/data.pkl`)!
   const pickleOffset = await zipDataOffset(file, pickle)
-  const { value } = await readPickle(file, pickleOffset, pickleOffset + pickle.size, STATE_DICT_HOOKS)
+  const { value } = await readPickle(
+    file,
+    pickleOffset,
+    pickleOffset + pickle.size,
+    STATE_DICT_HOOKS,
+  )
 
   const offsets = new Map<string, number>()
   return toTensorFile(file, stateDictTensors(value, file), async storage => {
@@ -88,7 +99,8 @@ async function readLegacy(file: InputFile): Promise<TensorFile> {
     return value
   }
   const magic = await next(NO_GLOBALS)
-  if (magic !== LEGACY_MAGIC) throw file.bad('a pickle, but not one that torch.save wrote (magic number)')
+  if (magic !== LEGACY_MAGIC)
+    throw file.bad('a pickle, but not one that torch.save wrote (magic number)')
   const protocol = await next(NO_GLOBALS)
   if (protocol !== LEGACY_PROTOCOL)
     throw file.bad(`torch protocol ${show(protocol)}, expected ${LEGACY_PROTOCOL}`)
@@ -98,7 +110,8 @@ async function readLegacy(file: InputFile): Promise<TensorFile> {
   }
   const tensors = stateDictTensors(await next(STATE_DICT_HOOKS), file)
   const keys = await next(NO_GLOBALS)
-  if (!(keys instanceof PickleList)) throw file.bad('the fifth pickle is not the list of storage keys')
+  if (!(keys instanceof PickleList))
+    throw file.bad('the fifth pickle is not the list of storage keys')
 
   const offsets = await layOutStorages(file, at, keys.items, storagesByKey(file, tensors))
   return toTensorFile(file, tensors, async storage => {
@@ -108,7 +121,10 @@ async function readLegacy(file: InputFile): Promise<TensorFile> {
   })
 }
 
-function storagesByKey(file: InputFile, tensors: ReadonlyMap<string, StoredTensor>): Map<string, Storage> {
+function storagesByKey(
+  file: InputFile,
+  tensors: ReadonlyMap<string, StoredTensor>,
+): Map<string, Storage> {
   const storages = new Map<string, Storage>()
   for (const { storage } of tensors.values()) {
     const known = storages.get(storage.key) ?? storage
@@ -133,13 +149,16 @@ async function layOutStorages(
     const storage = typeof key === 'string' ? storages.get(key) : undefined
     if (storage === undefined) throw file.bad(`storage ${show(key)} belongs to no tensor`)
     if (offsets.has(storage.key)) throw file.bad(`storage ${show(key)} is listed twice`)
-    const length = (await file.read(at, 8, `the element count of storage ${show(key)}`)).readBigInt64LE()
+    const length = (
+      await file.read(at, 8, `the element count of storage ${show(key)}`)
+    ).readBigInt64LE()
     if (length !== BigInt(storage.length)) {
       throw file.bad(`storage ${show(key)} has ${length} elements, expected ${storage.length}`)
     }
     offsets.set(storage.key, at + 8)
     at += 8 + storage.byteLength
-    if (at > file.size) throw file.bad(`storage ${show(key)} ends at byte ${at}, the file has ${file.size}`)
+    if (at > file.size)
+      throw file.bad(`storage ${show(key)} ends at byte ${at}, the file has ${file.size}`)
   }
   if (at !== file.size) throw file.bad(`the storages end at byte ${at}, the file has ${file.size}`)
   return offsets

@@ -1,6 +1,7 @@
 /**
- * Where the entries of a zip file lie, read from its central directory. Only what torch writes: entries are stored,
- * not compressed, so that a tensor's bytes can be mapped where they are. 64-bit sizes and offsets are read.
+ * Where the entries of a zip file lie, read from its central directory. Only what torch writes:
+ * entries are stored, not compressed, so that a tensor's bytes can be mapped where they are. 64-bit
+ * sizes and offsets are read.
  *
  * Source: the .ZIP File Format Specification (APPNOTE.TXT) 6.3, sections 4.3 and 4.5.3.
  */
@@ -35,9 +36,12 @@ const SEE_ZIP64 = 0xffffffff
 /** The entries by name, none overlapping another. */
 export async function readZipDirectory(file: InputFile): Promise<ReadonlyMap<string, ZipEntry>> {
   const { count, size, offset, endOffset } = await findDirectory(file)
-  if (offset + size > endOffset) throw file.bad('the zip directory does not lie before its end record')
+  if (offset + size > endOffset)
+    throw file.bad('the zip directory does not lie before its end record')
   if (size > MAX_DIRECTORY_BYTES) {
-    throw file.bad(`the zip directory takes ${size} bytes, at most ${MAX_DIRECTORY_BYTES} are accepted`)
+    throw file.bad(
+      `the zip directory takes ${size} bytes, at most ${MAX_DIRECTORY_BYTES} are accepted`,
+    )
   }
   const directory = await file.read(offset, size, 'the zip directory')
   const parsed: Omit<ZipEntry, 'limit'>[] = []
@@ -61,7 +65,8 @@ export async function zipDataOffset(file: InputFile, entry: ZipEntry): Promise<n
     LOCAL_HEADER_BYTES,
     `the header of zip entry ${show(entry.name)}`,
   )
-  if (header.readUInt32LE(0) !== LOCAL_HEADER) throw bad(`no local header at byte ${entry.headerOffset}`)
+  if (header.readUInt32LE(0) !== LOCAL_HEADER)
+    throw bad(`no local header at byte ${entry.headerOffset}`)
   if (header.readUInt16LE(6) & ENCRYPTED || header.readUInt16LE(8) !== 0) {
     throw bad('its local header says that it is compressed or encrypted')
   }
@@ -105,7 +110,9 @@ async function findDirectory(file: InputFile): Promise<Directory> {
   }
 }
 
-/** The last end record whose comment reaches exactly to the end of the file; -1 if there is none. */
+/**
+ * The last end record whose comment reaches exactly to the end of the file; -1 if there is none.
+ */
 function findEndRecord(tail: Buffer): number {
   for (let at = tail.length - END_BYTES; at >= 0; at--) {
     if (tail.readUInt32LE(at) !== END) continue
@@ -114,12 +121,17 @@ function findEndRecord(tail: Buffer): number {
   return -1
 }
 
-async function readEnd64(file: InputFile, offset: number, locatorOffset: number): Promise<Directory> {
+async function readEnd64(
+  file: InputFile,
+  offset: number,
+  locatorOffset: number,
+): Promise<Directory> {
   if (offset + END64_BYTES > locatorOffset)
     throw file.bad('the 64-bit zip end record does not lie before its locator')
   const end = await file.read(offset, END64_BYTES, 'the 64-bit zip end record')
   if (end.readUInt32LE(0) !== END64) throw file.bad(`no 64-bit zip end record at byte ${offset}`)
-  if (end.readUInt32LE(16) !== 0 || end.readUInt32LE(20) !== 0) throw file.bad('a zip of several disks')
+  if (end.readUInt32LE(16) !== 0 || end.readUInt32LE(20) !== 0)
+    throw file.bad('a zip of several disks')
   return {
     count: toSize(file, end.readBigUInt64LE(32)),
     size: toSize(file, end.readBigUInt64LE(40)),
@@ -129,7 +141,10 @@ async function readEnd64(file: InputFile, offset: number, locatorOffset: number)
 }
 
 function parseEntry(file: InputFile, directory: Buffer, at: number) {
-  if (at + DIRECTORY_ENTRY_BYTES > directory.length || directory.readUInt32LE(at) !== DIRECTORY_ENTRY) {
+  if (
+    at + DIRECTORY_ENTRY_BYTES > directory.length ||
+    directory.readUInt32LE(at) !== DIRECTORY_ENTRY
+  ) {
     throw file.bad(`the zip directory is broken at its byte ${at}`)
   }
   const nameEnd = at + DIRECTORY_ENTRY_BYTES + directory.readUInt16LE(at + 28)
@@ -137,7 +152,8 @@ function parseEntry(file: InputFile, directory: Buffer, at: number) {
   const next = extraEnd + directory.readUInt16LE(at + 32)
   if (next > directory.length) throw file.bad(`the zip directory is broken at its byte ${at}`)
   const name = directory.toString('utf8', at + DIRECTORY_ENTRY_BYTES, nameEnd)
-  if (directory.readUInt16LE(at + 8) & ENCRYPTED) throw file.bad(`zip entry ${show(name)} is encrypted`)
+  if (directory.readUInt16LE(at + 8) & ENCRYPTED)
+    throw file.bad(`zip entry ${show(name)} is encrypted`)
   const method = directory.readUInt16LE(at + 10)
   if (method !== 0)
     throw file.bad(`zip entry ${show(name)} is compressed (method ${method}), expected stored`)
@@ -148,7 +164,8 @@ function parseEntry(file: InputFile, directory: Buffer, at: number) {
   const size = field(directory.readUInt32LE(at + 24))
   const storedSize = field(directory.readUInt32LE(at + 20))
   const headerOffset = field(directory.readUInt32LE(at + 42))
-  if (size !== storedSize) throw file.bad(`zip entry ${show(name)} has ${storedSize} bytes for ${size}`)
+  if (size !== storedSize)
+    throw file.bad(`zip entry ${show(name)} has ${storedSize} bytes for ${size}`)
   return { entry: { name, size, headerOffset }, next }
 }
 
@@ -156,7 +173,8 @@ function parseEntry(file: InputFile, directory: Buffer, at: number) {
 function zip64Fields(extra: Buffer): (file: InputFile, name: string) => number {
   let field: Buffer = Buffer.alloc(0)
   for (let at = 0; at + 4 <= extra.length; at += 4 + extra.readUInt16LE(at + 2)) {
-    if (extra.readUInt16LE(at) === 1) field = extra.subarray(at + 4, at + 4 + extra.readUInt16LE(at + 2))
+    if (extra.readUInt16LE(at) === 1)
+      field = extra.subarray(at + 4, at + 4 + extra.readUInt16LE(at + 2))
   }
   let at = 0
   return (file, name) => {

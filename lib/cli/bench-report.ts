@@ -51,10 +51,15 @@ function about(model: string, { device, config, memory, ...report }: BenchReport
 /** Of tests that waited for the disk. */
 function warnings({ results }: BenchReport): string[] {
   const faults = results
-    .map(({ workload, majorPageFaults }) => ({ name: workload.name, pages: Math.max(...majorPageFaults) }))
+    .map(({ workload, majorPageFaults }) => ({
+      name: workload.name,
+      pages: Math.max(...majorPageFaults),
+    }))
     .filter(({ pages }) => pages > 0)
   if (faults.length === 0) return []
-  const tests = faults.map(({ name, pages }) => `${name} (up to ${formatCount(pages)} pages)`).join(', ')
+  const tests = faults
+    .map(({ name, pages }) => `${name} (up to ${formatCount(pages)} pages)`)
+    .join(', ')
   return [`Warning: the process read pages from disk during ${tests}: the disk was measured too.`]
 }
 

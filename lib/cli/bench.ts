@@ -24,14 +24,18 @@ export const benchCommand: CreateCommand = (output, setExitCode) => {
     .description('Measures prefill and decode, and their share of what this machine can do.')
     .requiredOption('--model <model>', MODEL_ARGUMENT)
     .option('--tests <names>', 'what to measure, by commas (default: see below)')
-    .addOption(new Option('--repetitions <n>', 'measurements of each test').argParser(parseCount).default(5))
+    .addOption(
+      new Option('--repetitions <n>', 'measurements of each test').argParser(parseCount).default(5),
+    )
     .addOption(
       new Option('-o, --output <format>', 'form of the result')
         .choices(['table', 'markdown', 'json'])
         .default('table'),
     )
     .addHelpText('after', EXPLANATION)
-    .action((flags: BenchFlags) => runWork(output, setExitCode, work => runBench(flags, output, work)))
+    .action((flags: BenchFlags) =>
+      runWork(output, setExitCode, work => runBench(flags, output, work)),
+    )
   addLoadOptions(command, ['device', 'dtype', 'activationDtype', 'kvCacheDtype', 'isa', 'threads'])
   return addHubOptions(command)
 }
@@ -46,7 +50,11 @@ Examples:
   $ moepp bench --model Chat-UniVi/MoE-Plus-Plus-7B --tests pp512,tg128@32 -o markdown
 `
 
-async function runBench(flags: BenchFlags, output: Output, { progress, interrupt }: Work): Promise<void> {
+async function runBench(
+  flags: BenchFlags,
+  output: Output,
+  { progress, interrupt }: Work,
+): Promise<void> {
   const signal = AbortSignal.any([interrupt.signal, output.closed])
   const load = { ...loadOptions(flags), onProgress: showProgress(progress) }
   checkUsage(() => resolveLoadOptions(load))
@@ -63,7 +71,8 @@ async function runBench(flags: BenchFlags, output: Output, { progress, interrupt
     },
   })
   if (flags.output === 'json') await output.writeJson(benchJson(flags.model, report))
-  else if (flags.output === 'markdown') await output.write(`${benchMarkdown(flags.model, report)}\n`)
+  else if (flags.output === 'markdown')
+    await output.write(`${benchMarkdown(flags.model, report)}\n`)
   else await output.write(`${benchTable(flags.model, report)}\n`)
 }
 

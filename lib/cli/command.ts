@@ -14,8 +14,8 @@ export interface Work {
 }
 
 /**
- * Runs a command's work with a progress bar and Ctrl-C. What fails after Ctrl-C or because nobody reads the output any
- * more is not an error, but the end that was asked for.
+ * Runs a command's work with a progress bar and Ctrl-C. What fails after Ctrl-C or because nobody
+ * reads the output any more is not an error, but the end that was asked for.
  */
 export async function runWork(
   output: Output,

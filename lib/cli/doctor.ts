@@ -7,7 +7,9 @@ import { formatBytes, formatTable } from './format.js'
 
 export const doctorCommand: CreateCommand = (output, setExitCode) =>
   new Command('doctor')
-    .description('Shows what models run on here, and why: processor, threads, memory bandwidth, GPU.')
+    .description(
+      'Shows what models run on here, and why: processor, threads, memory bandwidth, GPU.',
+    )
     .option('--json', 'print one JSON document')
     .action(async ({ json }: { json?: true }) => {
       const diagnosis = await diagnose()
@@ -28,7 +30,10 @@ function describe({ version, node, platform, glibc, addon, cpu, cuda }: Diagnosi
       ['processor', cpu.model],
       ['instruction set', describeIsas(cpu)],
       ['threads', `${cpu.threads}: ${cpu.threadsReason}`],
-      ['memory', `${formatBytes(cpu.memoryBytes)}, read at ${formatBytes(cpu.readBytesPerSecond)}/s`],
+      [
+        'memory',
+        `${formatBytes(cpu.memoryBytes)}, read at ${formatBytes(cpu.readBytesPerSecond)}/s`,
+      ],
     )
   }
   if (cuda) rows.push(...describeCuda(cuda))
@@ -41,7 +46,15 @@ function describeIsas({ isa, quantisedIsa, availableIsas }: CpuDiagnosis): strin
   return others.length > 0 ? `${used}; ${others.join(', ')} would run too` : used
 }
 
-function describeCuda({ built, runtimeVersion, driver, driverCuda, gpus, used, reason }: CudaDiagnosis) {
+function describeCuda({
+  built,
+  runtimeVersion,
+  driver,
+  driverCuda,
+  gpus,
+  used,
+  reason,
+}: CudaDiagnosis) {
   const supports = driverCuda === null ? '' : `supports CUDA ${driverCuda}`
   return [
     [

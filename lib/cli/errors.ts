@@ -9,7 +9,10 @@ export class UsageError extends Error {}
 const EXIT_FAILURE = 1
 const EXIT_USAGE = 2
 
-/** Runs a check of options that speaks of `topK`; what it throws becomes a UsageError that speaks of `--top-k`. */
+/**
+ * Runs a check of options that speaks of `topK`; what it throws becomes a UsageError that speaks of
+ * `--top-k`.
+ */
 export function checkUsage<T>(check: () => T): T {
   try {
     return check()
@@ -37,7 +40,8 @@ export function reportError(error: unknown, verbose: boolean): number {
 
 function describe(error: unknown): string {
   if (error instanceof MoeppError) {
-    const place = error.op === undefined || error.message.startsWith(error.op) ? '' : ` (in ${error.op})`
+    const place =
+      error.op === undefined || error.message.startsWith(error.op) ? '' : ` (in ${error.op})`
     return `${error.code}: ${error.message}${place}`
   }
   return error instanceof Error ? error.message : String(error)

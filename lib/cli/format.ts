@@ -32,7 +32,10 @@ export function formatDuration(seconds: number): string {
 
 export type Align = 'left' | 'right'
 
-/** Rows as lines of aligned columns, indented by two spaces. The last column is not padded when it is on the left. */
+/**
+ * Rows as lines of aligned columns, indented by two spaces. The last column is not padded when it
+ * is on the left.
+ */
 export function formatTable(rows: readonly (readonly string[])[], align: readonly Align[]): string {
   const widths = align.map((_, column) => Math.max(...rows.map(row => (row[column] ?? '').length)))
   return rows

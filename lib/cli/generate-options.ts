@@ -9,17 +9,31 @@ type NotFlags = 'signal' | 'onProgress'
 /** Hub options are in source.ts. */
 type HubOption = 'revision' | 'token' | 'endpoint' | 'cacheDir'
 
-const GENERATE_FLAGS: Readonly<Record<Exclude<keyof GenerateOptions, NotFlags>, readonly Option[]>> = {
+const GENERATE_FLAGS: Readonly<
+  Record<Exclude<keyof GenerateOptions, NotFlags>, readonly Option[]>
+> = {
   maxNewTokens: [number('--max-new-tokens <n>', 'most tokens to generate (default: 256)')],
-  minNewTokens: [number('--min-new-tokens <n>', 'tokens before which the text may not end (default: 0)')],
+  minNewTokens: [
+    number('--min-new-tokens <n>', 'tokens before which the text may not end (default: 0)'),
+  ],
   doSample: [
     new Option('--do-sample', 'draw tokens at random (default: if a temperature is given)'),
     new Option('--no-do-sample', 'always take the likeliest token'),
   ],
   temperature: [number('--temperature <t>', 'divides the logits; 0 is greedy (default: 1)')],
   topK: [number('--top-k <n>', 'draw from the n likeliest tokens; 0 is off (default: 50)')],
-  topP: [number('--top-p <p>', 'draw from the likeliest tokens with this probability together (default: 1)')],
-  minP: [number('--min-p <p>', 'draw from tokens with this share of the largest probability (default: 0)')],
+  topP: [
+    number(
+      '--top-p <p>',
+      'draw from the likeliest tokens with this probability together (default: 1)',
+    ),
+  ],
+  minP: [
+    number(
+      '--min-p <p>',
+      'draw from tokens with this share of the largest probability (default: 0)',
+    ),
+  ],
   typicalP: [number('--typical-p <p>', 'probability mass kept by typical sampling (default: 1)')],
   repetitionPenalty: [
     number('--repetition-penalty <x>', 'above 1 repeats less, prompt included (default: 1)'),
@@ -28,17 +42,29 @@ const GENERATE_FLAGS: Readonly<Record<Exclude<keyof GenerateOptions, NotFlags>, 
     number('--frequency-penalty <x>', 'taken once for each earlier occurrence (default: 0)'),
   ],
   presencePenalty: [number('--presence-penalty <x>', 'taken if the token occurred (default: 0)')],
-  noRepeatNgramSize: [number('--no-repeat-ngram-size <n>', 'no n-gram of this size twice (default: 0, off)')],
-  logitBias: [
-    new Option('--logit-bias <id=x>', "added to a token's logit; may be repeated").argParser(parseBias),
+  noRepeatNgramSize: [
+    number('--no-repeat-ngram-size <n>', 'no n-gram of this size twice (default: 0, off)'),
   ],
-  stop: [new Option('--stop <text>', 'text that ends the generation; may be repeated').argParser(collect)],
+  logitBias: [
+    new Option('--logit-bias <id=x>', "added to a token's logit; may be repeated").argParser(
+      parseBias,
+    ),
+  ],
+  stop: [
+    new Option('--stop <text>', 'text that ends the generation; may be repeated').argParser(
+      collect,
+    ),
+  ],
   stopTokenIds: [
-    new Option('--stop-token-ids <ids>', 'token ids that end the generation, by commas').argParser(parseIds),
+    new Option('--stop-token-ids <ids>', 'token ids that end the generation, by commas').argParser(
+      parseIds,
+    ),
   ],
   ignoreEos: [new Option('--ignore-eos', 'go on after the end-of-sequence token')],
   seed: [number('--seed <n>', 'same seed, same text (default: random)')],
-  logprobs: [number('--logprobs <n>', 'with --json: log-probabilities, and n alternatives per token')],
+  logprobs: [
+    number('--logprobs <n>', 'with --json: log-probabilities, and n alternatives per token'),
+  ],
   numReturnSequences: [number('--num-return-sequences <n>', 'texts to generate (default: 1)')],
   addSpecialTokens: [
     new Option(
@@ -50,7 +76,9 @@ const GENERATE_FLAGS: Readonly<Record<Exclude<keyof GenerateOptions, NotFlags>, 
   routing: [new Option('--routing', 'with --json: experts and expert weights of each token')],
 }
 
-const LOAD_FLAGS: Readonly<Record<Exclude<keyof LoadOptions, NotFlags | HubOption>, readonly Option[]>> = {
+const LOAD_FLAGS: Readonly<
+  Record<Exclude<keyof LoadOptions, NotFlags | HubOption>, readonly Option[]>
+> = {
   device: [new Option('--device <name>', 'auto, cpu, cuda or cuda:N (default: auto)')],
   dtype: [
     new Option('--dtype <type>', 'type of the weights (default: auto)').choices([
@@ -73,10 +101,21 @@ const LOAD_FLAGS: Readonly<Record<Exclude<keyof LoadOptions, NotFlags | HubOptio
       'type of the KV cache; auto: bfloat16 where activations are rounded, else float32 (default: auto)',
     ).choices(['auto', 'float32', 'bfloat16']),
   ],
-  contextLength: [number('--context-length <n>', 'longest sequence in tokens (default: what the model has)')],
-  isa: [new Option('--isa <name>', "the CPU's instruction set (default: auto, the fastest for the type)")],
-  threads: [number('--threads <n>', 'CPU threads (default: what the machine and its control group allow)')],
-  kvCacheTokens: [number('--kv-cache-tokens <n>', 'tokens that the KV cache holds (default: chosen)')],
+  contextLength: [
+    number('--context-length <n>', 'longest sequence in tokens (default: what the model has)'),
+  ],
+  isa: [
+    new Option(
+      '--isa <name>',
+      "the CPU's instruction set (default: auto, the fastest for the type)",
+    ),
+  ],
+  threads: [
+    number('--threads <n>', 'CPU threads (default: what the machine and its control group allow)'),
+  ],
+  kvCacheTokens: [
+    number('--kv-cache-tokens <n>', 'tokens that the KV cache holds (default: chosen)'),
+  ],
 }
 
 /** Options of loading: all of them, or those of `names`. */
@@ -122,7 +161,8 @@ function number(flags: string, description: string): Option {
 /** The range is the option's own check. */
 function parseNumber(text: string): number {
   const value = Number(text)
-  if (text.trim() === '' || Number.isNaN(value)) throw new InvalidArgumentError('Expected a number.')
+  if (text.trim() === '' || Number.isNaN(value))
+    throw new InvalidArgumentError('Expected a number.')
   return value
 }
 
@@ -134,8 +174,12 @@ function collect(text: string, before: readonly string[] = []): string[] {
   return [...before, text]
 }
 
-function parseBias(text: string, before: ReadonlyMap<number, number> = new Map()): Map<number, number> {
+function parseBias(
+  text: string,
+  before: ReadonlyMap<number, number> = new Map(),
+): Map<number, number> {
   const [, id, bias] = /^(\d+)=(.+)$/.exec(text) ?? []
-  if (id === undefined) throw new InvalidArgumentError('Expected a token id and a number, like 13=-2.5.')
+  if (id === undefined)
+    throw new InvalidArgumentError('Expected a token id and a number, like 13=-2.5.')
   return new Map([...before, [Number(id), parseNumber(bias!)]])
 }

@@ -4,8 +4,14 @@ import type { ModelConfig } from '../config.js'
 import type { GenerateResult, Routing } from '../generation/results.js'
 import { formatCount, formatRatio } from './format.js'
 
-/** `moepp: 4 prompt tokens at 812 tokens/s, 128 generated at 903 tokens/s, 1.06 of 2 FFN experts per token`. */
-export function figuresLine(results: readonly GenerateResult[], { topK }: Pick<ModelConfig, 'topK'>): string {
+/**
+ * `moepp: 4 prompt tokens at 812 tokens/s, 128 generated at 903 tokens/s, 1.06 of 2 FFN experts per
+ * token`.
+ */
+export function figuresLine(
+  results: readonly GenerateResult[],
+  { topK }: Pick<ModelConfig, 'topK'>,
+): string {
   const sum = (value: (result: GenerateResult) => number) =>
     results.reduce((all, each) => all + value(each), 0)
   const most = (value: (result: GenerateResult) => number) => Math.max(...results.map(value))
@@ -29,7 +35,10 @@ export function figuresLine(results: readonly GenerateResult[], { topK }: Pick<M
   return `moepp: ${parts.join(', ')}`
 }
 
-/** One document: the result, or for several `results`. Per-layer routing only `withRouting`: it is long. */
+/**
+ * One document: the result, or for several `results`. Per-layer routing only `withRouting`: it is
+ * long.
+ */
 export function jsonDocument(
   model: string,
   prompt: string,

@@ -88,7 +88,9 @@ async function generate(
   if (!output.closed.aborted) process.stderr.write(`${figuresLine(results, model.config)}\n`)
 }
 
-/** Without the line break that `echo` and editors put at the end: it would be a part of the prompt. */
+/**
+ * Without the line break that `echo` and editors put at the end: it would be a part of the prompt.
+ */
 async function readPrompt(): Promise<string> {
   return (await text(process.stdin)).replace(/\r?\n$/, '')
 }

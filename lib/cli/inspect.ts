@@ -15,7 +15,9 @@ interface InspectFlags extends HubFlags {
 
 export const inspectCommand: CreateCommand = (output, setExitCode) => {
   const command = new Command('inspect')
-    .description('Shows configuration, parameters and memory needs of a checkpoint; reads headers only.')
+    .description(
+      'Shows configuration, parameters and memory needs of a checkpoint; reads headers only.',
+    )
     .argument('<model>', MODEL_ARGUMENT)
     .option('--tensors', 'list the tensors: name, type, shape, file')
     .option('--json', 'print one JSON document, tensors included')
@@ -60,7 +62,12 @@ function describe(inspection: Inspection, withTensors: boolean): string {
     `Memory\n${memoryTable(inspection)}`,
   ]
   if (withTensors) {
-    const rows = tensors.map(({ name, dtype, shape, file }) => [name, dtype, `[${shape.join(', ')}]`, file])
+    const rows = tensors.map(({ name, dtype, shape, file }) => [
+      name,
+      dtype,
+      `[${shape.join(', ')}]`,
+      file,
+    ])
     parts.push(`Tensors\n${formatTable(rows, ['left', 'left', 'left', 'left'])}`)
   }
   if (otherTensors.length > 0) {
@@ -91,10 +98,19 @@ function configTable(c: ModelConfig): string {
       `${c.experts}: ${c.ffnExperts} FFN of ${formatCount(c.intermediateSize)}, 2 constant, 1 copy, 1 zero; a token picks ${c.topK}`,
     ],
     ['router', router.join(', ')],
-    ['vocabulary', `${formatCount(c.vocabSize)}${c.tieWordEmbeddings ? ', head tied to the embedding' : ''}`],
-    ['positions', `${formatCount(c.maxPositionEmbeddings)}, RoPE base ${formatCount(c.ropeTheta)}${scaling}`],
+    [
+      'vocabulary',
+      `${formatCount(c.vocabSize)}${c.tieWordEmbeddings ? ', head tied to the embedding' : ''}`,
+    ],
+    [
+      'positions',
+      `${formatCount(c.maxPositionEmbeddings)}, RoPE base ${formatCount(c.ropeTheta)}${scaling}`,
+    ],
     ['RMSNorm epsilon', c.rmsNormEps.toExponential()],
-    ['special tokens', `begin ${c.bosTokenId ?? 'none'}, end ${end}, pad ${c.padTokenId ?? 'none'}`],
+    [
+      'special tokens',
+      `begin ${c.bosTokenId ?? 'none'}, end ${end}, pad ${c.padTokenId ?? 'none'}`,
+    ],
   ]
   return formatTable(rows, ['left', 'left'])
 }
@@ -123,7 +139,9 @@ function activeTable({ parameters: { activePerToken } }: Inspection): string {
 }
 
 function memoryTable({ memory: { weightBytes, kvCacheBytesPer1024Tokens } }: Inspection): string {
-  const types = [...new Set([...Object.keys(weightBytes), ...Object.keys(kvCacheBytesPer1024Tokens)])]
+  const types = [
+    ...new Set([...Object.keys(weightBytes), ...Object.keys(kvCacheBytesPer1024Tokens)]),
+  ]
   const row = (name: string, bytes: Readonly<Record<string, number>>) => [
     name,
     ...types.map(type => (bytes[type] === undefined ? '-' : formatBytes(bytes[type]))),

@@ -3,8 +3,8 @@
 import { once } from 'node:events'
 
 /**
- * A reader that has seen enough (`moepp generate | head`) is no failure: what writes is ended by `closed`, quietly. Any
- * other failure of standard output is thrown by the next write.
+ * A reader that has seen enough (`moepp generate | head`) is no failure: what writes is ended by
+ * `closed`, quietly. Any other failure of standard output is thrown by the next write.
  */
 export class Output {
   readonly #closed = new AbortController()

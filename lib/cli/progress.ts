@@ -1,4 +1,7 @@
-/** A progress bar on standard error: on a terminal only, and only for what takes longer than a second. */
+/**
+ * A progress bar on standard error: on a terminal only, and only for what takes longer than a
+ * second.
+ */
 
 import { SingleBar } from 'cli-progress'
 import { formatBytes, formatDuration } from './format.js'
@@ -10,7 +13,10 @@ export class Progress implements Disposable {
   #startedMs = 0
   #bar: SingleBar | undefined
 
-  /** `stage` names the work and, when it changes, begins a new bar; `detail` is shown behind the figures. */
+  /**
+   * `stage` names the work and, when it changes, begins a new bar; `detail` is shown behind the
+   * figures.
+   */
   update(stage: string, doneBytes: number, totalBytes: number, detail = ''): void {
     if (!process.stderr.isTTY) return
     if (stage !== this.#stage) {

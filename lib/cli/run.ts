@@ -10,7 +10,10 @@ import { generateCommand } from './generate.js'
 import { inspectCommand } from './inspect.js'
 import { Output } from './output.js'
 
-/** Runs one command line and returns the exit code: 0, 1 for a failure, 2 for a wrong command line, 128 + n after a signal. */
+/**
+ * Runs one command line and returns the exit code: 0, 1 for a failure, 2 for a wrong command line,
+ * 128 + n after a signal.
+ */
 export async function run(args: readonly string[]): Promise<number> {
   const output = new Output(process.stdout)
   const exit = { code: 0 }

@@ -1,8 +1,9 @@
 /**
  * The loop that turns sequences into steps of a runner, all callers together.
  *
- * It runs while there are sequences and is nothing but a few objects otherwise: no timer, no pending work that would keep
- * a process alive. Between two steps it hands the logits to the sequences' consumers, and lets other events in between.
+ * It runs while there are sequences and is nothing but a few objects otherwise: no timer, no
+ * pending work that would keep a process alive. Between two steps it hands the logits to the
+ * sequences' consumers, and lets other events in between.
  */
 import { MoeppError } from '../errors.js'
 import type { TopLogits } from '../sampling/top-logits.js'
@@ -39,7 +40,10 @@ export class Engine {
     this.#scheduler = new Scheduler(new KvPages(runner), runner.maxStepTokens)
   }
 
-  /** Tokens of the longest sequence that can be computed: the context's, if the KV cache has as many. */
+  /**
+   * Tokens of the longest sequence that can be computed: the context's, if the KV cache has as
+   * many.
+   */
   get maxTokens(): number {
     return Math.min(this.#runner.contextLength, this.#runner.pages * this.#runner.pageSize)
   }
@@ -54,8 +58,8 @@ export class Engine {
   }
 
   /**
-   * Begins a sequence. All that are submitted before the event loop goes on are planned together. The tokens must be
-   * ids of the vocabulary, and the sequence must never grow beyond maxTokens.
+   * Begins a sequence. All that are submitted before the event loop goes on are planned together.
+   * The tokens must be ids of the vocabulary, and the sequence must never grow beyond maxTokens.
    */
   submit(request: SequenceRequest): Submission {
     if (this.isClosed) throw new MoeppError('ERR_CLOSED', 'the model is closed')
@@ -95,7 +99,8 @@ export class Engine {
     const planned = this.#plan()
     const result = planned && (await this.#run(planned))
     if (planned && result) {
-      for (const chunk of planned.chunks) await this.#deliver(chunk, planned.step.tokens.length, result)
+      for (const chunk of planned.chunks)
+        await this.#deliver(chunk, planned.step.tokens.length, result)
     }
     await this.#slice.pauseIfOver()
   }
@@ -141,7 +146,10 @@ export class Engine {
         await this.#slice.pauseIfOver()
         if (sequence.ended) return
         const isLast = position === sequence.tokens.length - 1
-        const token = sequence.request.consumer.next(position, this.#logitsAt(chunk, position, result))
+        const token = sequence.request.consumer.next(
+          position,
+          this.#logitsAt(chunk, position, result),
+        )
         sequence.nextLogits = position + 1
         if (!isLast) continue
         if (token === undefined) this.#take(sequence)?.resolve(sequence.report(false))
@@ -152,7 +160,9 @@ export class Engine {
     }
   }
 
-  /** The chunk; without its last token if that must be computed again, for its whole row of logits. */
+  /**
+   * The chunk; without its last token if that must be computed again, for its whole row of logits.
+   */
   #usablePart(chunk: PlacedChunk, result: StepResult): PlacedChunk {
     const { sequence, logitsFrom, to } = chunk
     if (chunk.top === undefined || logitsFrom === to || to < sequence.tokens.length) return chunk
@@ -173,7 +183,9 @@ export class Engine {
     this.#take(sequence)?.reject(error)
   }
 
-  /** Takes a sequence out, if it has not ended yet. A step that nobody else waits for is cancelled. */
+  /**
+   * Takes a sequence out, if it has not ended yet. A step that nobody else waits for is cancelled.
+   */
   #take(sequence: Sequence): Promised | undefined {
     const promised = this.#promised.get(sequence)
     if (!promised) return undefined

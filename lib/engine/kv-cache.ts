@@ -1,12 +1,14 @@
 /**
  * Which page of the KV cache holds what. The bytes are the device's; this is the bookkeeping.
  *
- * The pages that hold computed tokens form a tree: a page's path from the root is the whole text before and in it. Two
- * sequences that begin alike share the full pages of their common beginning. A page that agrees only in its first tokens
- * is copied by the next step, and the copy is written on. A sequence's last, unfinished page is its own, so that nobody
- * ever writes to a page that others read. Pages that no sequence uses stay in the tree until their room is needed.
+ * The pages that hold computed tokens form a tree: a page's path from the root is the whole text
+ * before and in it. Two sequences that begin alike share the full pages of their common beginning.
+ * A page that agrees only in its first tokens is copied by the next step, and the copy is written
+ * on. A sequence's last, unfinished page is its own, so that nobody ever writes to a page that
+ * others read. Pages that no sequence uses stay in the tree until their room is needed.
  *
- * Keys are rotated by their token's frequencies, so a token counts as the same only with the same frequencies object.
+ * Keys are rotated by their token's frequencies, so a token counts as the same only with the same
+ * frequencies object.
  */
 import type { Runner } from './runner.js'
 
@@ -22,14 +24,20 @@ export interface Page {
   /** Tokens that are computed, at most pageSize. */
   readonly tokens: number[]
   readonly frequencies: Float32Array[]
-  /** The page before it in the text; undefined at the start of a text, and before the page holds any token. */
+  /**
+   * The page before it in the text; undefined at the start of a text, and before the page holds any
+   * token.
+   */
   parent: Page | undefined
   readonly children: Set<Page>
   /** Sequences that hold it. */
   users: number
 }
 
-/** The pages of a sequence, and how many of its tokens they hold, or will when the next step has made its copies. */
+/**
+ * The pages of a sequence, and how many of its tokens they hold, or will when the next step has
+ * made its copies.
+ */
 export interface OpenedPages {
   readonly pages: Page[]
   readonly computed: number
@@ -58,8 +66,9 @@ export class KvPages {
   /** First pages of texts. */
   readonly #roots = new Set<Page>()
   /**
-   * Pages in the tree that no sequence holds, in the order in which they were given up. Whoever holds a page holds those
-   * before it and gives them up later, so a page always comes after all that continue it.
+   * Pages in the tree that no sequence holds, in the order in which they were given up. Whoever
+   * holds a page holds those before it and gives them up later, so a page always comes after all
+   * that continue it.
    */
   readonly #unused = new Set<Page>()
   /** By the page to be written. */
@@ -82,14 +91,15 @@ export class KvPages {
   }
 
   /**
-   * Pages for all tokens of `row`, the first ones with what the cache has of the first `reusable` tokens. Undefined if
-   * that would leave fewer than `spare` pages available.
+   * Pages for all tokens of `row`, the first ones with what the cache has of the first `reusable`
+   * tokens. Undefined if that would leave fewer than `spare` pages available.
    */
   open(row: TokenRow, reusable: number, spare: number): OpenedPages | undefined {
     const { pages, partial, partialTokens } = this.#match(row, reusable)
     const needed = Math.ceil(row.tokens.length / this.pageSize) - pages.length
     for (const page of pages) this.#hold(page)
-    // Held while pages are taken, so that it is not evicted; but if only its own room is left, it goes.
+    // Held while pages are taken, so that it is not evicted; but if only its own room is left, it
+    // goes.
     let source = partial
     if (source) this.#hold(source)
     if (source && this.available < needed + spare) {
@@ -113,7 +123,9 @@ export class KvPages {
 
   /** What the next step must copy: see Step. A step that fails leaves it to the one after. */
   copies(): Int32Array {
-    return Int32Array.from([...this.#copies].flatMap(([page, { source }]) => [source.index, page.index]))
+    return Int32Array.from(
+      [...this.#copies].flatMap(([page, { source }]) => [source.index, page.index]),
+    )
   }
 
   /** Notes that a step has made the copies. */
@@ -132,7 +144,10 @@ export class KvPages {
     return true
   }
 
-  /** Notes that the tokens `from` .. `to` - 1 of `row` are computed. May replace a page by an equal one. */
+  /**
+   * Notes that the tokens `from` .. `to` - 1 of `row` are computed. May replace a page by an equal
+   * one.
+   */
   record(pages: Page[], row: TokenRow, from: number, to: number): void {
     for (let position = from; position < to; position++) {
       const at = Math.floor(position / this.pageSize)
@@ -150,7 +165,10 @@ export class KvPages {
     }
   }
 
-  /** Gives up a sequence's pages. Those with computed tokens stay for others until their room is needed. */
+  /**
+   * Gives up a sequence's pages. Those with computed tokens stay for others until their room is
+   * needed.
+   */
   close(pages: readonly Page[]): void {
     for (const page of [...pages].reverse()) this.#release(page)
   }
@@ -169,7 +187,8 @@ export class KvPages {
         bestTokens = tokens
         if (tokens === this.pageSize) break
       }
-      if (!best || bestTokens < this.pageSize) return { pages, partial: best, partialTokens: bestTokens }
+      if (!best || bestTokens < this.pageSize)
+        return { pages, partial: best, partialTokens: bestTokens }
       pages.push(best)
       siblings = best.children
     }
@@ -231,7 +250,9 @@ export class KvPages {
   }
 }
 
-/** How many tokens of `page`, from its first and at most `limit`, equal those of `row` from `start`. */
+/**
+ * How many tokens of `page`, from its first and at most `limit`, equal those of `row` from `start`.
+ */
 function commonTokens(page: TokenRow, row: TokenRow, start: number, limit: number): number {
   const most = Math.min(page.tokens.length, limit)
   let n = 0

@@ -10,12 +10,15 @@ export interface Step {
   /** [T] place of each token in its sequence, from 0. */
   readonly positions: Int32Array
   /**
-   * [B+1]: sequence b has the tokens sequenceStarts[b] .. sequenceStarts[b+1] - 1. One sequence of the engine may be
-   * several neighbours here, with the same pages and other frequencies: every layer stores the keys of the whole step
-   * before it reads any.
+   * [B+1]: sequence b has the tokens sequenceStarts[b] .. sequenceStarts[b+1] - 1. One sequence of
+   * the engine may be several neighbours here, with the same pages and other frequencies: every
+   * layer stores the keys of the whole step before it reads any.
    */
   readonly sequenceStarts: Int32Array
-  /** [B, M] pages of each sequence in order; entries past its last page are not read and may be anything. */
+  /**
+   * [B, M] pages of each sequence in order; entries past its last page are not read and may be
+   * anything.
+   */
   readonly pageTable: Int32Array
   /** [B, D/2] rotary frequencies of each sequence. */
   readonly frequencies: Float32Array
@@ -62,12 +65,15 @@ export interface Runner {
   readonly maxStepTokens: number
   /** Names that `Step.capture` may hold. */
   readonly captureNames: readonly string[]
-  /** Runs one step; one at a time. `cancel` (see binding.ts, Control) ends it early with ERR_ABORTED. */
+  /**
+   * Runs one step; one at a time. `cancel` (see binding.ts, Control) ends it early with
+   * ERR_ABORTED.
+   */
   run(step: Step, cancel?: BigInt64Array): Promise<StepResult>
   /**
-   * Rotary frequencies [D/2] of a sequence of `length` tokens (a prompt: its full length, also while it is computed in
-   * chunks; decode: the position + 1). Equal lengths give the same object; pages computed with different objects hold
-   * different keys and must not be shared.
+   * Rotary frequencies [D/2] of a sequence of `length` tokens (a prompt: its full length, also
+   * while it is computed in chunks; decode: the position + 1). Equal lengths give the same object;
+   * pages computed with different objects hold different keys and must not be shared.
    */
   frequencies(length: number): Float32Array
   close(): Promise<void>

@@ -1,10 +1,11 @@
 /**
  * Decides what the next step computes.
  *
- * A step holds the next token of every sequence that generates, and in the room that is left pieces of prompts. At most
- * half of that room goes to the oldest unfinished prompt while others wait, so that a long prompt is never stuck and
- * never in the way. Sequences are admitted in the order of their arrival, as soon as there are pages for all of their
- * tokens. When pages run out, the youngest sequence gives up its own and is computed again later.
+ * A step holds the next token of every sequence that generates, and in the room that is left pieces
+ * of prompts. At most half of that room goes to the oldest unfinished prompt while others wait, so
+ * that a long prompt is never stuck and never in the way. Sequences are admitted in the order of
+ * their arrival, as soon as there are pages for all of their tokens. When pages run out, the
+ * youngest sequence gives up its own and is computed again later.
  */
 import type { KvPages } from './kv-cache.js'
 import type { Sequence } from './sequence.js'
@@ -44,7 +45,10 @@ export class Scheduler {
     this.#waiting.push(sequence)
   }
 
-  /** Takes a sequence out and frees its pages. A step that uses them may be under way, but not `plan`. */
+  /**
+   * Takes a sequence out and frees its pages. A step that uses them may be under way, but not
+   * `plan`.
+   */
   remove(sequence: Sequence): void {
     for (const list of [this.#waiting, this.#running]) {
       const at = list.indexOf(sequence)
@@ -54,7 +58,10 @@ export class Scheduler {
     sequence.pages = []
   }
 
-  /** The next step's chunks, one per sequence; none only if there are no sequences. Not while a step is under way. */
+  /**
+   * The next step's chunks, one per sequence; none only if there are no sequences. Not while a step
+   * is under way.
+   */
   plan(): Chunk[] {
     const hadToPreempt = this.#growRunning()
     if (!hadToPreempt) this.#admit()
@@ -80,7 +87,10 @@ export class Scheduler {
     sequence.computed = to
   }
 
-  /** Gives every running sequence a page for each of its tokens, at the cost of the youngest if need be. */
+  /**
+   * Gives every running sequence a page for each of its tokens, at the cost of the youngest if need
+   * be.
+   */
   #growRunning(): boolean {
     let hadToPreempt = false
     for (const sequence of [...this.#running]) {
@@ -104,13 +114,18 @@ export class Scheduler {
 
   #admit(): void {
     let at = 0
-    while (at < this.#waiting.length && this.#running.length < this.#maxRunning && this.#hasRoomForPrompt()) {
+    while (
+      at < this.#waiting.length &&
+      this.#running.length < this.#maxRunning &&
+      this.#hasRoomForPrompt()
+    ) {
       const sequence = this.#waiting[at]!
       if (this.#shouldWaitForPrefix(sequence)) {
         at++
         continue
       }
-      // A page for each running sequence is left, or the next steps would preempt what is admitted now.
+      // A page for each running sequence is left, or the next steps would preempt what is admitted
+      // now.
       const opened = this.#pages.open(sequence, sequence.reusable, this.#running.length)
       if (!opened) return
       this.#waiting.splice(at, 1)
@@ -136,8 +151,9 @@ export class Scheduler {
   }
 
   /**
-   * Whether a running sequence is about to compute what this one begins with. Waiting for it must save a page or half of
-   * the work: that prompts share their first token is no reason to compute them one after the other.
+   * Whether a running sequence is about to compute what this one begins with. Waiting for it must
+   * save a page or half of the work: that prompts share their first token is no reason to compute
+   * them one after the other.
    */
   #shouldWaitForPrefix(sequence: Sequence): boolean {
     let coming = 0
@@ -147,15 +163,24 @@ export class Scheduler {
     if (coming === 0) return false
     const cached = this.#pages.cachedTokens(sequence, sequence.reusable)
     const saved = coming - cached
-    return saved > 0 && saved >= Math.min(this.#pages.pageSize, (sequence.tokens.length - cached) / 2)
+    return (
+      saved > 0 && saved >= Math.min(this.#pages.pageSize, (sequence.tokens.length - cached) / 2)
+    )
   }
 }
 
 function chunkOf(sequence: Sequence, tokens: number): Chunk {
-  return { sequence, from: sequence.computed, to: sequence.computed + Math.min(tokens, sequence.remaining) }
+  return {
+    sequence,
+    from: sequence.computed,
+    to: sequence.computed + Math.min(tokens, sequence.remaining),
+  }
 }
 
-/** Shares out the room for prompts: half to the oldest, the rest to the shortest, what they leave to the oldest. */
+/**
+ * Shares out the room for prompts: half to the oldest, the rest to the shortest, what they leave to
+ * the oldest.
+ */
 function sharePrefill(prefilling: readonly Sequence[], room: number): Chunk[] {
   const [oldest, ...others] = prefilling
   if (!oldest) return []

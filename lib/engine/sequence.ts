@@ -6,17 +6,22 @@ import type { Page } from './kv-cache.js'
 /** Who asked for a sequence: takes what the steps compute for it and says how it goes on. */
 export interface SequenceConsumer {
   /**
-   * The logits [V] after the token at `position`: called for every position from `logitsFrom` on, in order. At the last
-   * position it returns the token that follows, or undefined, which ends the sequence; elsewhere nothing is expected.
-   * The row is valid during the call only. What it throws ends the sequence and no other.
+   * The logits [V] after the token at `position`: called for every position from `logitsFrom` on,
+   * in order. At the last position it returns the token that follows, or undefined, which ends the
+   * sequence; elsewhere nothing is expected. The row is valid during the call only. What it throws
+   * ends the sequence and no other.
    */
   next(position: number, logits: Float32Array | TopLogits): number | undefined
   /**
-   * Whether `next` can do with these largest logits of the last position, if the request says `top`. Once it cannot, the
-   * last token is computed again for its whole row, and rows are whole from then on.
+   * Whether `next` can do with these largest logits of the last position, if the request says
+   * `top`. Once it cannot, the last token is computed again for its whole row, and rows are whole
+   * from then on.
    */
   suffices?(top: TopLogits): boolean
-  /** Captured rows of the next tokens, in order, valid during the call only. Comes before `next` for these tokens. */
+  /**
+   * Captured rows of the next tokens, in order, valid during the call only. Comes before `next` for
+   * these tokens.
+   */
   captured?(name: string, rows: Int32Array | Float32Array): void
 }
 
@@ -25,7 +30,10 @@ export interface SequenceRequest {
   readonly tokens: readonly number[]
   /** First position whose logits are wanted, at most the prompt's last. */
   readonly logitsFrom: number
-  /** Largest logits instead of whole rows, as far as the consumer says that they suffice. Default: whole rows. */
+  /**
+   * Largest logits instead of whole rows, as far as the consumer says that they suffice. Default:
+   * whole rows.
+   */
   readonly top?: 'logits' | 'logits and logSumExp'
   /** Buffers wanted of every token. */
   readonly capture: readonly string[]
@@ -35,7 +43,10 @@ export interface SequenceRequest {
 export interface SequenceReport {
   /** Tokens of the prompt that an earlier sequence had computed. */
   readonly cachedTokens: number
-  /** Milliseconds of performance.now(); `startedAt` is that of the first step, or undefined if there was none. */
+  /**
+   * Milliseconds of performance.now(); `startedAt` is that of the first step, or undefined if there
+   * was none.
+   */
   readonly submittedAt: number
   readonly startedAt: number | undefined
   /** Whether `cancel` ended it. */
@@ -44,7 +55,10 @@ export interface SequenceReport {
 
 /** A sequence in the hands of the engine, as its owner sees it. */
 export interface Submission {
-  /** Rejects if a step or the consumer failed, or the engine was closed. A cancelled sequence resolves. */
+  /**
+   * Rejects if a step or the consumer failed, or the engine was closed. A cancelled sequence
+   * resolves.
+   */
   readonly done: Promise<SequenceReport>
   /** Ends it at once. */
   cancel(): void
@@ -54,8 +68,8 @@ export class Sequence {
   readonly request: SequenceRequest
   readonly tokens: number[]
   /**
-   * Rotary frequencies of each token: the prompt has those of its full length, a generated token those of the length
-   * that it made. They stay the same when the sequence is computed again.
+   * Rotary frequencies of each token: the prompt has those of its full length, a generated token
+   * those of the length that it made. They stay the same when the sequence is computed again.
    */
   readonly frequencies: Float32Array[]
   /** Pages of the KV cache, in order; none while it waits. */
@@ -95,11 +109,13 @@ export class Sequence {
   }
 
   /**
-   * Tokens from the start whose keys may come from somewhere else, because nothing but their keys is wanted. Below the
-   * length: the logits of the last token always are.
+   * Tokens from the start whose keys may come from somewhere else, because nothing but their keys
+   * is wanted. Below the length: the logits of the last token always are.
    */
   get reusable(): number {
-    return this.request.capture.length > 0 ? Math.min(this.nextLogits, this.recorded) : this.nextLogits
+    return this.request.capture.length > 0
+      ? Math.min(this.nextLogits, this.recorded)
+      : this.nextLogits
   }
 
   report(cancelled: boolean): SequenceReport {

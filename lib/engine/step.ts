@@ -25,10 +25,17 @@ interface Span extends Chunk {
   readonly frequencies: Float32Array
 }
 
-/** The page table grows by so many columns, so that many steps of decoding have the same sizes: a GPU records such a step once. */
+/**
+ * The page table grows by so many columns, so that many steps of decoding have the same sizes: a
+ * GPU records such a step once.
+ */
 const COLUMNS_AT_ONCE = 4
 
-export function buildStep(chunks: readonly Chunk[], copies: Int32Array, runner: Runner): PlannedStep {
+export function buildStep(
+  chunks: readonly Chunk[],
+  copies: Int32Array,
+  runner: Runner,
+): PlannedStep {
   if (chunks.length === 0) throw new Error('buildStep: a step needs at least one token')
   const spans = chunks.flatMap(spansOf)
   const T = chunks.reduce((n, { from, to }) => n + to - from, 0)
@@ -85,7 +92,10 @@ function wantedOf(chunks: readonly PlacedChunk[]): WantedLogits {
   }
 }
 
-/** The names that any sequence wants, in the order of the runner's, so that the same wishes make the same step. */
+/**
+ * The names that any sequence wants, in the order of the runner's, so that the same wishes make the
+ * same step.
+ */
 function captureOf(chunks: readonly Chunk[], runner: Runner): readonly string[] {
   const wanted = new Set(chunks.flatMap(({ sequence }) => sequence.request.capture))
   return wanted.size === 0 ? [] : runner.captureNames.filter(name => wanted.has(name))
@@ -103,7 +113,10 @@ function place(chunks: readonly Chunk[]): PlacedChunk[] {
   })
 }
 
-/** One span, unless a sequence that was preempted computes tokens again that had frequencies of their own. */
+/**
+ * One span, unless a sequence that was preempted computes tokens again that had frequencies of
+ * their own.
+ */
 function spansOf({ sequence, from, to }: Chunk): Span[] {
   const spans: Span[] = []
   let start = from

@@ -1,7 +1,10 @@
-/** Captured buffers: which ones a caller names, and their rows as they arrive from several steps. */
+/**
+ * Captured buffers: which ones a caller names, and their rows as they arrive from several steps.
+ */
 
 /**
- * The names that `patterns` mean, in the order of `names`. `*` stands for one part of a name: `layers.*.router_logits`.
+ * The names that `patterns` mean, in the order of `names`. `*` stands for one part of a name:
+ * `layers.*.router_logits`.
  * @throws TypeError, RangeError for a pattern that names nothing
  */
 export function captureNames(patterns: unknown, names: readonly string[]): string[] {
@@ -27,7 +30,10 @@ export function captureNames(patterns: unknown, names: readonly string[]): strin
   return names.filter(name => wanted.has(name))
 }
 
-/** The names with their numbers as ranges, `layers.{0..31}.router_logits`, so that a message stays readable. */
+/**
+ * The names with their numbers as ranges, `layers.{0..31}.router_logits`, so that a message stays
+ * readable.
+ */
 function families(names: readonly string[]): string[] {
   const numbers = new Map<string, number[]>()
   for (const name of names) {

@@ -6,8 +6,13 @@ export interface Job<T> {
   cancel(): void
 }
 
-/** The results of all jobs, in order. The signal cancels them all, and so does the failure of one. */
-export async function settleAll<T>(jobs: readonly Job<T>[], signal: AbortSignal | undefined): Promise<T[]> {
+/**
+ * The results of all jobs, in order. The signal cancels them all, and so does the failure of one.
+ */
+export async function settleAll<T>(
+  jobs: readonly Job<T>[],
+  signal: AbortSignal | undefined,
+): Promise<T[]> {
   const cancelAll = () => {
     for (const job of jobs) job.cancel()
   }

@@ -39,9 +39,9 @@ export interface ModelParts {
 
 export interface ForwardOptions {
   /**
-   * Buffers to return, by name: `layers.3.router_logits`, with `*` for one part of a name. Those of layers are
-   * router_logits [T, E], expert_indices and expert_weights [T, K], moe_output [T, H]; and hidden_states.0 (embeddings)
-   * to hidden_states.L, final_hidden [T, H].
+   * Buffers to return, by name: `layers.3.router_logits`, with `*` for one part of a name. Those of
+   * layers are router_logits [T, E], expert_indices and expert_weights [T, K], moe_output [T, H];
+   * and hidden_states.0 (embeddings) to hidden_states.L, final_hidden [T, H].
    */
   capture?: readonly string[]
   signal?: AbortSignal
@@ -90,11 +90,14 @@ export class Model {
   }
 
   /**
-   * Continues a prompt, or each of an array of prompts. The results come in order, `numReturnSequences` of them for each
-   * prompt, one after the other; one result and no array for one prompt, unless numReturnSequences is given.
+   * Continues a prompt, or each of an array of prompts. The results come in order,
+   * `numReturnSequences` of them for each prompt, one after the other; one result and no array for
+   * one prompt, unless numReturnSequences is given.
    *
-   * A prompt in a batch gives what it gives alone, with a seed too. Without a seed, each prompt has one of its own.
-   * @throws MoeppError ERR_BAD_PROMPT, ERR_BAD_TOKENIZER, ERR_CLOSED, ERR_DEVICE; TypeError or RangeError for a wrong
+   * A prompt in a batch gives what it gives alone, with a seed too. Without a seed, each prompt has
+   * one of its own.
+   * @throws MoeppError ERR_BAD_PROMPT, ERR_BAD_TOKENIZER, ERR_CLOSED, ERR_DEVICE; TypeError or
+   *   RangeError for a wrong
    *   argument
    */
   generate(
@@ -120,7 +123,8 @@ export class Model {
       await slice.pauseIfOver()
       const ids = this.#promptIds(each, name(i), resolved)
       const own = options.seed === undefined ? { ...resolved, seed: randomSeed() } : resolved
-      for (let n = 0; n < resolved.numReturnSequences; n++) generations.push(this.#generation(ids, own, n))
+      for (let n = 0; n < resolved.numReturnSequences; n++)
+        generations.push(this.#generation(ids, own, n))
     }
     const results = await settleAll(
       generations.map(generation => generation.start(this.#engine)),
@@ -130,7 +134,8 @@ export class Model {
   }
 
   /**
-   * Continues one prompt, piece by piece. Leaving the loop ends the work at once; an abort ends the loop.
+   * Continues one prompt, piece by piece. Leaving the loop ends the work at once; an abort ends the
+   * loop.
    * @throws as generate: for wrong arguments at once, for all else while it is read
    */
   stream(prompt: Prompt, options: GenerateOptions = {}): GenerationStream {
@@ -139,7 +144,9 @@ export class Model {
     const { prompts, isBatch } = splitBatch(prompt, 'prompt')
     if (isBatch) throw new TypeError('prompt: expected one prompt to stream, got several')
     if (resolved.numReturnSequences > 1) {
-      throw new RangeError(`numReturnSequences: expected 1 for a stream, got ${resolved.numReturnSequences}`)
+      throw new RangeError(
+        `numReturnSequences: expected 1 for a stream, got ${resolved.numReturnSequences}`,
+      )
     }
     const ids = this.#promptIds(prompts[0], 'prompt', resolved)
     return new GenerationStream(
@@ -149,7 +156,8 @@ export class Model {
   }
 
   /**
-   * Logits of every position of a text, given as token ids, and captured buffers. An array of texts gives an array.
+   * Logits of every position of a text, given as token ids, and captured buffers. An array of texts
+   * gives an array.
    * @throws as generate; MoeppError ERR_ABORTED if the signal aborts
    */
   forward(tokens: TokenIds, options?: ForwardOptions): Promise<ForwardResult>
@@ -176,18 +184,27 @@ export class Model {
   }
 
   /**
-   * Probability of each token of a continuation. Two texts are cut into tokens as one; the continuation's are those after
-   * the tokens that the prompt alone begins with too. (As in lm-evaluation-harness, but where a token reaches from one
-   * into the other, it is the continuation's.) Token ids are taken as they are; a text and ids are cut on their own.
+   * Probability of each token of a continuation. Two texts are cut into tokens as one; the
+   * continuation's are those after the tokens that the prompt alone begins with too. (As in
+   * lm-evaluation-harness, but where a token reaches from one into the other, it is the
+   * continuation's.) Token ids are taken as they are; a text and ids are cut on their own.
    * @throws as generate; MoeppError ERR_ABORTED if the signal aborts
    */
-  async score(prompt: Prompt, continuation: Prompt, options: ScoreOptions = {}): Promise<ScoreResult> {
+  async score(
+    prompt: Prompt,
+    continuation: Prompt,
+    options: ScoreOptions = {},
+  ): Promise<ScoreResult> {
     this.#checkOpen()
     const signal = checkOptions(options, ['addSpecialTokens', 'signal'])
     const ids = this.#scoredIds(prompt, continuation, options.addSpecialTokens)
     if (ids.prompt.length === 0) throw emptyPrompt('prompt')
     if (ids.continuation.length === 0) throw emptyPrompt('continuation')
-    checkLength(ids.prompt.length + ids.continuation.length - 1, 'prompt and continuation', this.#prompts)
+    checkLength(
+      ids.prompt.length + ids.continuation.length - 1,
+      'prompt and continuation',
+      this.#prompts,
+    )
     if (signal?.aborted) throw aborted(signal)
     const job = new Scoring(ids.prompt, ids.continuation).start(this.#engine, signal)
     const [result] = await settleAll([job], signal)
@@ -223,7 +240,9 @@ export class Model {
     stream: number,
     onChunk?: (chunk: GenerateChunk) => void,
   ): TextGeneration {
-    const ends = options.ignoreEos ? options.stopTokenIds : [...this.#eosTokenIds, ...options.stopTokenIds]
+    const ends = options.ignoreEos
+      ? options.stopTokenIds
+      : [...this.#eosTokenIds, ...options.stopTokenIds]
     return new TextGeneration({
       promptIds: ids,
       options,
@@ -262,10 +281,13 @@ function checkOptions(
   options: { signal?: AbortSignal; addSpecialTokens?: boolean },
   known: readonly string[],
 ): AbortSignal | undefined {
-  if (typeof options !== 'object' || options === null) throw new TypeError('options: expected an object')
+  if (typeof options !== 'object' || options === null)
+    throw new TypeError('options: expected an object')
   const unknown = Object.keys(options).find(name => !known.includes(name))
   if (unknown !== undefined) {
-    throw new TypeError(`unknown option ${JSON.stringify(unknown)}: expected one of ${known.join(', ')}`)
+    throw new TypeError(
+      `unknown option ${JSON.stringify(unknown)}: expected one of ${known.join(', ')}`,
+    )
   }
   const { signal, addSpecialTokens } = options
   if (signal !== undefined && !(signal instanceof AbortSignal)) {

@@ -24,7 +24,10 @@ export interface Prompts {
   name(i: number): string
 }
 
-/** Tells one prompt from several: an array of texts or of arrays is a batch, an array of numbers is one prompt. */
+/**
+ * Tells one prompt from several: an array of texts or of arrays is a batch, an array of numbers is
+ * one prompt.
+ */
 export function splitBatch(value: unknown, name: string): Prompts {
   const isBatch = Array.isArray(value) && value.length > 0 && typeof value[0] !== 'number'
   if (!isBatch) return { prompts: [value], isBatch, name: () => name }
@@ -67,7 +70,9 @@ export function checkTokenIds(ids: unknown, name: string, vocabSize: number): nu
       throw new TypeError(`${name}[${i}]: expected a token id, got ${typeOf(id)}`)
     }
     if (!Number.isInteger(id) || id < 0 || id >= vocabSize) {
-      throw new RangeError(`${name}[${i}]: expected a token id from 0 to ${vocabSize - 1}, got ${id}`)
+      throw new RangeError(
+        `${name}[${i}]: expected a token id from 0 to ${vocabSize - 1}, got ${id}`,
+      )
     }
     return id
   })
@@ -77,7 +82,9 @@ export function checkLength(tokens: number, name: string, context: PromptContext
   const { contextLength, maxTokens } = context
   if (tokens <= maxTokens) return
   const limit =
-    maxTokens < contextLength ? `the KV cache holds ${maxTokens}` : `the context holds ${contextLength}`
+    maxTokens < contextLength
+      ? `the KV cache holds ${maxTokens}`
+      : `the context holds ${contextLength}`
   throw new MoeppError('ERR_BAD_PROMPT', `${name}: has ${tokens} tokens, but ${limit}`)
 }
 

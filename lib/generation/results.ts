@@ -23,7 +23,10 @@ export interface Timings {
 }
 
 export interface LayerRouting {
-  /** [T, K] experts that each token chose. Those from config.ffnExperts on do without a feed-forward network. */
+  /**
+   * [T, K] experts that each token chose. Those from config.ffnExperts on do without a feed-forward
+   * network.
+   */
   readonly expertIndices: Int32Array
   /** [T, K] their weights, before zero-computation experts are taken out. */
   readonly expertWeights: Float32Array
@@ -38,13 +41,16 @@ export interface Routing {
   readonly ffnExpertsPerToken: number
 }
 
-/** 'stop': an end token or stop string; 'length': maxNewTokens or the context is reached; 'abort': the signal. */
+/**
+ * 'stop': an end token or stop string; 'length': maxNewTokens or the context is reached; 'abort':
+ * the signal.
+ */
 export type FinishReason = 'stop' | 'length' | 'abort'
 
 export interface GenerateResult {
   /**
-   * The text that continues the prompt's: after "The old", " man", with its space. Without end tokens, the stop string
-   * and what follows it.
+   * The text that continues the prompt's: after "The old", " man", with its space. Without end
+   * tokens, the stop string and what follows it.
    */
   readonly text: string
   /** The new tokens: as in Hugging Face, with the end token, or the tokens of the stop string. */

@@ -4,7 +4,10 @@ import type { CaptureRecorder } from './capture.js'
 import type { Routing } from './results.js'
 
 export function routingNames(config: Pick<ModelConfig, 'layers'>): string[] {
-  return Array.from({ length: config.layers }, (_, layer) => [indicesOf(layer), weightsOf(layer)]).flat()
+  return Array.from({ length: config.layers }, (_, layer) => [
+    indicesOf(layer),
+    weightsOf(layer),
+  ]).flat()
 }
 
 /** The statistics of what was captured under `routingNames`. */

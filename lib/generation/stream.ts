@@ -10,10 +10,12 @@ interface Reader {
 }
 
 /**
- * The chunks of one text, to be read once. The work starts with the first read, does not wait for a slow reader, and ends
- * when the reader leaves the loop. An abort ends the loop.
+ * The chunks of one text, to be read once. The work starts with the first read, does not wait for a
+ * slow reader, and ends when the reader leaves the loop. An abort ends the loop.
  */
-export class GenerationStream implements AsyncIterableIterator<GenerateChunk, undefined, undefined> {
+export class GenerationStream
+  implements AsyncIterableIterator<GenerateChunk, undefined, undefined>
+{
   readonly #start: Start
   readonly #signal: AbortSignal | undefined
   #job: Job<GenerateResult> | undefined

@@ -1,4 +1,7 @@
-/** The generation of one text: takes logits, gives tokens, and turns them into text until something ends it. */
+/**
+ * The generation of one text: takes logits, gives tokens, and turns them into text until something
+ * ends it.
+ */
 import type { ModelConfig } from '../config.js'
 import type { Engine } from '../engine/engine.js'
 import type { SequenceConsumer, SequenceReport } from '../engine/sequence.js'
@@ -51,7 +54,9 @@ export class TextGeneration implements SequenceConsumer {
     if (options.routing) this.#routing = new CaptureRecorder()
   }
 
-  /** Hands it to the engine. An aborted signal, or a prompt that fills the context, ends it before. */
+  /**
+   * Hands it to the engine. An aborted signal, or a prompt that fills the context, ends it before.
+   */
   start(engine: Engine): Job<GenerateResult> {
     const { promptIds, options, config } = this.#parts
     if (options.signal?.aborted) return this.#endedEarly('abort')

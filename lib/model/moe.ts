@@ -1,4 +1,7 @@
-/** One MoE++ layer: router with gating residual, zero-computation experts, FFN experts. MODEL.md, "The MoE layer". */
+/**
+ * One MoE++ layer: router with gating residual, zero-computation experts, FFN experts. MODEL.md,
+ * "The MoE layer".
+ */
 import type { ModelConfig } from '../config.js'
 import type { Buffer, ProgramBuilder, Weight } from '../program/builder.js'
 import {
@@ -60,7 +63,10 @@ export function moe(
   )
 }
 
-/** sum = x + delta, the RMSNorm `out` that the router and the experts read, and where they send each token. */
+/**
+ * sum = x + delta, the RMSNorm `out` that the router and the experts read, and where they send each
+ * token.
+ */
 export function normRouteTokens(
   p: ProgramBuilder,
   w: ModelWeights,
@@ -70,7 +76,9 @@ export function normRouteTokens(
 ): { sum: Buffer; out: Buffer; logits: Buffer; route: Route } {
   const scope = `layers.${layer}`
   const norm = `${scope}.post_attention_norm`
-  const normWeight = w.small(`model.layers.${layer}.post_attention_layernorm.weight`, [c.hiddenSize])
+  const normWeight = w.small(`model.layers.${layer}.post_attention_layernorm.weight`, [
+    c.hiddenSize,
+  ])
   if (c.twoLayerRouter) {
     const { x, delta, previousLogits } = input
     const middle = addRmsNorm(p, norm, { x, delta, weight: normWeight, eps: c.rmsNormEps })
@@ -102,7 +110,10 @@ export function routeTokens(
   const hidden = c.twoLayerRouter
     ? linear(p, `${scope}.router_hidden`, {
         x: input.x,
-        weight: w.small(`model.layers.${layer}.mlp.moe.gate.wg.0.weight`, [8 * c.experts, c.hiddenSize]),
+        weight: w.small(`model.layers.${layer}.mlp.moe.gate.wg.0.weight`, [
+          8 * c.experts,
+          c.hiddenSize,
+        ]),
         activation: 'tanh',
       })
     : undefined
@@ -125,7 +136,12 @@ function gatingOf(c: ModelConfig): Gating {
   }
 }
 
-function routerWeights(w: ModelWeights, c: ModelConfig, layer: number, previousLogits: Buffer | undefined) {
+function routerWeights(
+  w: ModelWeights,
+  c: ModelConfig,
+  layer: number,
+  previousLogits: Buffer | undefined,
+) {
   const gate = `model.layers.${layer}.mlp.moe.gate`
   const experts = `model.layers.${layer}.mlp.moe.experts.experts`
   return {

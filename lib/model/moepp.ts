@@ -1,4 +1,7 @@
-/** The whole model as a recorded program. MODEL.md gives the mathematics; the buffers' names are those of `forward`'s capture. */
+/**
+ * The whole model as a recorded program. MODEL.md gives the mathematics; the buffers' names are
+ * those of `forward`'s capture.
+ */
 import type { ProgramSpec } from '../binding.js'
 import type { StoredRef } from '../checkpoint/tensor-ref.js'
 import type { ModelConfig } from '../config.js'
@@ -18,7 +21,10 @@ import {
 import { moe, normRouteTokens } from './moe.js'
 import { type MatrixDType, ModelWeights } from './weights.js'
 
-/** Logits that sampling gets instead of a whole row: more than the default topK keeps, also where penalties lower many. */
+/**
+ * Logits that sampling gets instead of a whole row: more than the default topK keeps, also where
+ * penalties lower many.
+ */
 const MOST_TOP_LOGITS = 256
 
 export function topLogitsOf(config: ModelConfig): number {
@@ -33,8 +39,8 @@ export const TOP_LOGITS = {
 } as const
 
 /**
- * Records the model of `config` on the stored `tensors`; its matrices are held as `dtype`, and what meets those in bf16 may be
- * rounded to bf16 if `mayRoundX`.
+ * Records the model of `config` on the stored `tensors`; its matrices are held as `dtype`, and what
+ * meets those in bf16 may be rounded to bf16 if `mayRoundX`.
  */
 export function recordMoepp(
   config: ModelConfig,

@@ -1,13 +1,17 @@
 /**
- * A GPU records a step of few tokens once per size and replays it (native/program.cc). The sequences that decode come and go, so
- * that such a step could have any number of tokens: it is filled up to one of a few. No GPU has shown yet what that gains.
+ * A GPU records a step of few tokens once per size and replays it (native/program.cc). The
+ * sequences that decode come and go, so that such a step could have any number of tokens: it is
+ * filled up to one of a few. No GPU has shown yet what that gains.
  */
 import type { Step } from '../engine/runner.js'
 
 /** Steps of more tokens are not recorded. */
 const RECORDED_TOKENS = 64
 
-/** Sizes are multiples of it. Below, each is one of its own: a token more would often read experts that no other needs. */
+/**
+ * Sizes are multiples of it. Below, each is one of its own: a token more would often read experts
+ * that no other needs.
+ */
 const MULTIPLE = 8
 
 /** Tokens that are missing to the next size. */
@@ -19,8 +23,9 @@ function missingTokens(step: Step): number {
 }
 
 /**
- * A step of decoding with as many more tokens, after all others, as its size asks for: each a sequence of its own with a place of
- * its own on `page`, which no text may have. Their results are the last rows.
+ * A step of decoding with as many more tokens, after all others, as its size asks for: each a
+ * sequence of its own with a place of its own on `page`, which no text may have. Their results are
+ * the last rows.
  */
 export function padded(step: Step, page: number): Step {
   const missing = missingTokens(step)
@@ -36,8 +41,14 @@ export function padded(step: Step, page: number): Step {
       step.sequenceStarts,
       places.map(i => step.tokens.length + i + 1),
     ),
-    pageTable: joined(step.pageTable, new Int32Array((step.pageTable.length / B) * missing).fill(page)),
-    frequencies: joined(step.frequencies, new Float32Array((step.frequencies.length / B) * missing)),
+    pageTable: joined(
+      step.pageTable,
+      new Int32Array((step.pageTable.length / B) * missing).fill(page),
+    ),
+    frequencies: joined(
+      step.frequencies,
+      new Float32Array((step.frequencies.length / B) * missing),
+    ),
     logitRows: joined(step.logitRows, rows),
   }
 }

@@ -15,7 +15,10 @@ import { RopeFrequencies } from './frequencies.js'
 import { captureNames, TOP_LOGITS, topLogitsOf } from './moepp.js'
 import { padded } from './padding.js'
 
-/** Tokens per page of the KV cache: a multiple of 16; large enough for whole tiles of keys, small enough that short sequences waste little. */
+/**
+ * Tokens per page of the KV cache: a multiple of 16; large enough for whole tiles of keys, small
+ * enough that short sequences waste little.
+ */
 export const PAGE_SIZE = 64
 
 export interface RunnerParts {
@@ -103,7 +106,8 @@ export class DeviceRunner implements Runner {
       })
       return {
         ...(logits && { logits: (logits as Float32Array).subarray(0, R * this.vocabSize) }),
-        ...(values && ids && { top: this.#topRows(R, values as Float32Array, ids as Int32Array, expSums) }),
+        ...(values &&
+          ids && { top: this.#topRows(R, values as Float32Array, ids as Int32Array, expSums) }),
         captured,
       }
     } catch (error) {

@@ -1,4 +1,7 @@
-/** The weights of a recorded program: which stored tensors make up each, and in what type the device holds it. */
+/**
+ * The weights of a recorded program: which stored tensors make up each, and in what type the device
+ * holds it.
+ */
 import type { WeightSpec } from '../binding.js'
 import { show } from '../checkpoint/json.js'
 import { isPacked, type PackedRef, type StoredRef } from '../checkpoint/tensor-ref.js'
@@ -7,8 +10,9 @@ import type { ProgramBuilder, Weight } from '../program/builder.js'
 
 type HeldDType = 'f32' | 'bf16' | 'int8' | 'int4'
 /**
- * How the matrices are held. 'exact': bf16 for each matrix that is stored in bf16, as it is for each that is packed, f32, in
- * which f16 is exact too, for all others. 'int4': the FFN experts, and int8 for attention and head.
+ * How the matrices are held. 'exact': bf16 for each matrix that is stored in bf16, as it is for
+ * each that is packed, f32, in which f16 is exact too, for all others. 'int4': the FFN experts, and
+ * int8 for attention and head.
  */
 export type MatrixDType = HeldDType | 'exact'
 
@@ -45,9 +49,13 @@ export class ModelWeights {
     return this.#matrix(name, this.#dtype, shape, stored)
   }
 
-  /** The embedding, where the head does not share it: a token reads one row, so that fewer bits would save memory alone. */
+  /**
+   * The embedding, where the head does not share it: a token reads one row, so that fewer bits
+   * would save memory alone.
+   */
   table(name: string, shape: readonly number[]): Weight {
-    const dtype = this.#dtype === 'f32' || this.#dtype === 'bf16' ? this.#dtype : this.#exact([name])
+    const dtype =
+      this.#dtype === 'f32' || this.#dtype === 'bf16' ? this.#dtype : this.#exact([name])
     return this.#fromTensors(name, dtype, shape, [name])
   }
 
@@ -60,14 +68,27 @@ export class ModelWeights {
     return stored.every(part => this.#tensors.get(part)?.dtype === 'bf16') ? 'bf16' : 'f32'
   }
 
-  #matrix(name: string, dtype: MatrixDType, shape: readonly number[], stored: readonly string[]): Weight {
+  #matrix(
+    name: string,
+    dtype: MatrixDType,
+    shape: readonly number[],
+    stored: readonly string[],
+  ): Weight {
     const packed = this.#tensors.get(name)
     if (packed && isPacked(packed)) return this.#fromPacked(name, dtype, shape, packed)
     return this.#fromTensors(name, dtype === 'exact' ? this.#exact(stored) : dtype, shape, stored)
   }
 
-  #fromPacked(name: string, dtype: MatrixDType, shape: readonly number[], packed: PackedRef): Weight {
-    if (packed.shape.length !== shape.length || packed.shape.some((size, axis) => size !== shape[axis])) {
+  #fromPacked(
+    name: string,
+    dtype: MatrixDType,
+    shape: readonly number[],
+    packed: PackedRef,
+  ): Weight {
+    if (
+      packed.shape.length !== shape.length ||
+      packed.shape.some((size, axis) => size !== shape[axis])
+    ) {
       throw new MoeppError(
         'ERR_BAD_WEIGHTS',
         `${name}: weight is ${show(packed.shape)} ${packed.dtype}, expected ${show(shape)} (${packed.file})`,
@@ -80,10 +101,20 @@ export class ModelWeights {
           'checkpoint that this one was converted from',
       )
     }
-    return this.#declare(name, () => ({ name, dtype: packed.dtype, shape, parts: [{ name, ...packed }] }))
+    return this.#declare(name, () => ({
+      name,
+      dtype: packed.dtype,
+      shape,
+      parts: [{ name, ...packed }],
+    }))
   }
 
-  #fromTensors(name: string, dtype: HeldDType, shape: readonly number[], stored: readonly string[]): Weight {
+  #fromTensors(
+    name: string,
+    dtype: HeldDType,
+    shape: readonly number[],
+    stored: readonly string[],
+  ): Weight {
     return this.#declare(name, () => {
       const parts = stored.map(part => {
         const tensor = this.#tensors.get(part)

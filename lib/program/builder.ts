@@ -1,4 +1,7 @@
-/** Records a model as a plain list of ops over named buffers. Native checks and runs it; nothing is computed here. */
+/**
+ * Records a model as a plain list of ops over named buffers. Native checks and runs it; nothing is
+ * computed here.
+ */
 import type { BufferSpec, Dimension, OpSpec, ProgramSpec, WeightSpec } from '../binding.js'
 
 /** A buffer of the program. Every one is written by one op, or is an input of the step. */

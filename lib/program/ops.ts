@@ -1,6 +1,6 @@
 /**
- * One typed function per op of native/ops.inc, by its name in camelCase. Contracts: native/ops.h. Sizes that an op does
- * not get as arguments follow from the shapes of its inputs.
+ * One typed function per op of native/ops.inc, by its name in camelCase. Contracts: native/ops.h.
+ * Sizes that an op does not get as arguments follow from the shapes of its inputs.
  */
 import type { Dimension } from '../binding.js'
 import type { Buffer, ProgramBuilder, Weight } from './builder.js'
@@ -24,7 +24,11 @@ export interface StepBuffers {
   readonly pageTable: Buffer
 }
 
-export function embedding(p: ProgramBuilder, name: string, args: { tokens: Buffer; table: Weight }): Buffer {
+export function embedding(
+  p: ProgramBuilder,
+  name: string,
+  args: { tokens: Buffer; table: Weight },
+): Buffer {
   return p.op('embedding', name, args, {
     out: { name, shape: [dimension(args.tokens, 0), size(args.table, 1)] },
   }).out
@@ -37,7 +41,13 @@ export function rmsNorm(
   args: { x: Buffer; weight: Weight; eps: number },
 ): Buffer {
   const { eps, ...inputs } = args
-  return p.op('rms_norm', label, inputs, { out: { name: `${label}.out`, shape: args.x.shape } }, { eps }).out
+  return p.op(
+    'rms_norm',
+    label,
+    inputs,
+    { out: { name: `${label}.out`, shape: args.x.shape } },
+    { eps },
+  ).out
 }
 
 /** sum = x + delta; out = RMSNorm(sum). */
@@ -80,7 +90,11 @@ export function ropeTable(
   return p.op(
     'rope_table',
     label,
-    { positions: args.positions, sequence_starts: args.sequenceStarts, frequencies: args.frequencies },
+    {
+      positions: args.positions,
+      sequence_starts: args.sequenceStarts,
+      frequencies: args.frequencies,
+    },
     { cosine: { name: `${label}.cosine`, shape }, sine: { name: `${label}.sine`, shape } },
     { position_divisor: args.positionDivisor },
   )
@@ -90,7 +104,14 @@ export function ropeTable(
 export function ropeStore(
   p: ProgramBuilder,
   label: Label,
-  args: { qkv: Buffer; rotary: Rotary; step: StepBuffers; layer: number; heads: number; headDim: number },
+  args: {
+    qkv: Buffer
+    rotary: Rotary
+    step: StepBuffers
+    layer: number
+    heads: number
+    headDim: number
+  },
 ): Buffer {
   const { qkv, rotary, step, layer } = args
   return p.op(
@@ -118,7 +139,12 @@ export function attention(
   return p.op(
     'attention',
     label,
-    { q, positions: step.positions, sequence_starts: step.sequenceStarts, page_table: step.pageTable },
+    {
+      q,
+      positions: step.positions,
+      sequence_starts: step.sequenceStarts,
+      page_table: step.pageTable,
+    },
     {
       out: {
         name: `${label}.out`,
@@ -129,7 +155,10 @@ export function attention(
   ).out
 }
 
-/** The accumulated router logits [T, E] under `name`, and the scores [T, 2C] of the constant experts. */
+/**
+ * The accumulated router logits [T, E] under `name`, and the scores [T, 2C] of the constant
+ * experts.
+ */
 export function routerLogits(
   p: ProgramBuilder,
   label: Label,
@@ -146,7 +175,10 @@ export function routerLogits(
   const tokens = dimension(args.x, 0)
   const outputs = {
     logits: { name, shape: [tokens, size(args.router, 0)] },
-    constant_scores: { name: `${label}.constant_scores`, shape: [tokens, size(args.constantRouter, 0)] },
+    constant_scores: {
+      name: `${label}.constant_scores`,
+      shape: [tokens, size(args.constantRouter, 0)],
+    },
   }
   const written = p.op(
     'router_logits',
@@ -189,7 +221,11 @@ function routeOutputs(scope: Label, tokens: Dimension, constants: number, gating
     expert_indices: { name: `${scope}.expert_indices`, shape: picks, dtype: 'i32' },
     expert_weights: { name: `${scope}.expert_weights`, shape: picks },
     coefficients: { name: `${scope}.coefficients`, shape: [tokens, constants + 1] },
-    expert_offsets: { name: `${scope}.expert_offsets`, shape: [gating.ffnExperts + 1], dtype: 'i32' },
+    expert_offsets: {
+      name: `${scope}.expert_offsets`,
+      shape: [gating.ffnExperts + 1],
+      dtype: 'i32',
+    },
     token_order: { name: `${scope}.token_order`, shape: picks, dtype: 'i32' },
     expert_rows: { name: `${scope}.expert_rows`, shape: picks, dtype: 'i32' },
   } as const
@@ -227,7 +263,10 @@ export function routeTopK(
   return routeOf(written)
 }
 
-/** addRmsNorm, routerLogits of its `out` and routeTopK in one: a one-layer router. Outputs have the names that those give them. */
+/**
+ * addRmsNorm, routerLogits of its `out` and routeTopK in one: a one-layer router. Outputs have the
+ * names that those give them.
+ */
 export function normRouteTopK(
   p: ProgramBuilder,
   scope: Label,
@@ -271,7 +310,10 @@ export function normRouteTopK(
   return { sum: written.sum, out: written.out, logits: written.logits, route: routeOf(written) }
 }
 
-/** silu(gate x) * (up x) of each token's FFN experts; weight [N, 2F, H] gives [T, K, F], rows sorted by expert. */
+/**
+ * silu(gate x) * (up x) of each token's FFN experts; weight [N, 2F, H] gives [T, K, F], rows sorted
+ * by expert.
+ */
 export function groupedSwiglu(
   p: ProgramBuilder,
   label: Label,
@@ -303,7 +345,10 @@ export function groupedGemm(
   ).out
 }
 
-/** The MoE layer's output (captured as `scope`.moe_output), its sum with the residual under `sumName`, and that sum's RMSNorm. */
+/**
+ * The MoE layer's output (captured as `scope`.moe_output), its sum with the residual under
+ * `sumName`, and that sum's RMSNorm.
+ */
 export function combine(
   p: ProgramBuilder,
   scope: Label,
@@ -342,12 +387,19 @@ export function combine(
   return { sum: written.sum, out: written.out }
 }
 
-export function gatherRows(p: ProgramBuilder, label: Label, args: { x: Buffer; rows: Buffer }): Buffer {
+export function gatherRows(
+  p: ProgramBuilder,
+  label: Label,
+  args: { x: Buffer; rows: Buffer },
+): Buffer {
   const shape = [dimension(args.rows, 0), dimension(args.x, 1)]
   return p.op('gather_rows', label, args, { out: { name: `${label}.out`, shape } }).out
 }
 
-/** The `count` largest logits of each row, where they are, and the sum of the row's exponentials: each costs only when captured. */
+/**
+ * The `count` largest logits of each row, where they are, and the sum of the row's exponentials:
+ * each costs only when captured.
+ */
 export function topLogits(
   p: ProgramBuilder,
   label: Label,

@@ -1,6 +1,6 @@
 /**
- * The tokens that a step may draw from, narrowed by topK, topP, minP and typicalP as Hugging Face's logits warpers
- * define them, without sorting the vocabulary. Tokens stay in ascending order of id.
+ * The tokens that a step may draw from, narrowed by topK, topP, minP and typicalP as Hugging Face's
+ * logits warpers define them, without sorting the vocabulary. Tokens stay in ascending order of id.
  */
 
 import { findCrossing } from './crossing.js'
@@ -8,9 +8,9 @@ import { argmax, kthLargest } from './logprobs.js'
 import type { KnownLogits } from './top-logits.js'
 
 /**
- * Up to this k a heap finds the k-th largest logit, above it a quickselect.
- * Measured on a 2-core AMD EPYC with Node 20, a whole step over 65536 normal logits, heap and quickselect in ms:
- * k 50: 0.16, 1.44; k 2048: 0.76, 1.48; k 4096: 1.27, 1.54; k 8192: 2.09, 1.73.
+ * Up to this k a heap finds the k-th largest logit, above it a quickselect. Measured on a 2-core
+ * AMD EPYC with Node 20, a whole step over 65536 normal logits, heap and quickselect in ms: k 50:
+ * 0.16, 1.44; k 2048: 0.76, 1.48; k 4096: 1.27, 1.54; k 8192: 2.09, 1.73.
  */
 const HEAP_LIMIT = 2048
 
@@ -19,7 +19,10 @@ export class Candidates {
   count = 0
   /** Token ids, ascending. */
   ids = new Int32Array(0)
-  /** (logit - largest logit) / temperature; at most 0, so that no logit or temperature overflows its exponential. */
+  /**
+   * (logit - largest logit) / temperature; at most 0, so that no logit or temperature overflows its
+   * exponential.
+   */
   #scores = new Float64Array(0)
   /** exp(score): probabilities up to a common factor. The likeliest token has 1. */
   weights = new Float64Array(0)
@@ -28,8 +31,9 @@ export class Candidates {
   #masses = new Float64Array(0)
 
   /**
-   * Starts over with the tokens whose logit is at least the topK-th largest (ties with it stay, as in TopKLogitsWarper;
-   * topK 0 means all) and above -Infinity. Throws ERR_DEVICE on NaN or +Infinity. temperature > 0.
+   * Starts over with the tokens whose logit is at least the topK-th largest (ties with it stay, as
+   * in TopKLogitsWarper; topK 0 means all) and above -Infinity. Throws ERR_DEVICE on NaN or
+   * +Infinity. temperature > 0.
    */
   fill({ logits, ids }: KnownLogits, topK: number, temperature: number): void {
     this.#reserve(logits.length)
@@ -57,14 +61,15 @@ export class Candidates {
   }
 
   /**
-   * Keeps the smallest set of likeliest tokens with a probability of at least topP together, the token that crosses
-   * topP included, and one token at least. Of tied tokens that are not all needed, the lower ids stay.
-   * Source: TopPLogitsWarper.
+   * Keeps the smallest set of likeliest tokens with a probability of at least topP together, the
+   * token that crosses topP included, and one token at least. Of tied tokens that are not all
+   * needed, the lower ids stay. Source: TopPLogitsWarper.
    */
   keepTopP(topP: number): void {
     const total = this.totalWeight()
-    // Tokens lighter than this cannot reach the set: all that are as light or lighter have less than 1 - topP together.
-    // On a model's logits that leaves few to select from. Half of the bound, so that rounding cannot matter.
+    // Tokens lighter than this cannot reach the set: all that are as light or lighter have less
+    // than 1 - topP together. On a model's logits that leaves few to select from. Half of the
+    // bound, so that rounding cannot matter.
     const floor = (0.5 * (1 - topP) * total) / this.count
     let heavy = 0
     for (let i = 0; i < this.count; i++) {
@@ -84,14 +89,17 @@ export class Candidates {
     })
   }
 
-  /** Keeps the tokens with a probability of at least minP times the largest. Source: MinPLogitsWarper. */
+  /**
+   * Keeps the tokens with a probability of at least minP times the largest. Source:
+   * MinPLogitsWarper.
+   */
   keepMinP(minP: number): void {
     this.#keep(i => this.weights[i]! >= minP)
   }
 
   /**
-   * Keeps the tokens whose information -log p is nearest to the entropy, until their probability reaches typicalP;
-   * tokens as near as the last one stay. Source: TypicalLogitsWarper.
+   * Keeps the tokens whose information -log p is nearest to the entropy, until their probability
+   * reaches typicalP; tokens as near as the last one stay. Source: TypicalLogitsWarper.
    */
   keepTypicalP(typicalP: number): void {
     const total = this.totalWeight()

@@ -1,17 +1,23 @@
 /**
- * Selection by mass, the question that topP and typicalP share: with items in ascending order of a key, at which key
- * does the running sum of their masses reach a target? Answered by a quickselect that weighs its parts, in O(n)
- * expected, where Hugging Face sorts the vocabulary.
+ * Selection by mass, the question that topP and typicalP share: with items in ascending order of a
+ * key, at which key does the running sum of their masses reach a target? Answered by a quickselect
+ * that weighs its parts, in O(n) expected, where Hugging Face sorts the vocabulary.
  */
 
 export interface Crossing {
-  /** Smallest key at which the mass of the items up to and including it is >= target; else the largest key. */
+  /**
+   * Smallest key at which the mass of the items up to and including it is >= target; else the
+   * largest key.
+   */
   readonly key: number
   /** Mass of the items with smaller keys; < target. */
   readonly massBefore: number
 }
 
-/** Reorders the first `count` >= 1 items of both arrays, together. Keys are not NaN; masses are >= 0; target > 0. */
+/**
+ * Reorders the first `count` >= 1 items of both arrays, together. Keys are not NaN; masses are >=
+ * 0; target > 0.
+ */
 export function findCrossing(
   keys: Float64Array,
   masses: Float64Array,
@@ -23,8 +29,8 @@ export function findCrossing(
   let massBefore = 0
   for (;;) {
     const pivot = medianOfThree(keys[from]!, keys[(from + to) >>> 1]!, keys[to - 1]!)
-    // [from, less) lies below the pivot, [less, at) equals it, [greater, to) lies above. Three parts and not two, so
-    // that a vocabulary of ties costs one round.
+    // [from, less) lies below the pivot, [less, at) equals it, [greater, to) lies above. Three
+    // parts and not two, so that a vocabulary of ties costs one round.
     let less = from
     let at = from
     let greater = to

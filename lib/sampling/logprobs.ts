@@ -1,4 +1,7 @@
-/** Log-probabilities of a row of logits, for scoring and for the `logprobs` option: log-softmax, summed in f64. */
+/**
+ * Log-probabilities of a row of logits, for scoring and for the `logprobs` option: log-softmax,
+ * summed in f64.
+ */
 
 import { MoeppError } from '../errors.js'
 import type { TopLogits } from './top-logits.js'
@@ -15,7 +18,8 @@ export interface TokenLogprobs extends TokenLogprob {
 }
 
 /**
- * Index of the largest logit, the lowest one on ties. Throws ERR_DEVICE where no distribution exists: a NaN, a
+ * Index of the largest logit, the lowest one on ties. Throws ERR_DEVICE where no distribution
+ * exists: a NaN, a
  * +Infinity, or no logit above -Infinity. Everything else in this folder calls it first and so need not check.
  */
 export function argmax(logits: Float32Array): number {
@@ -23,7 +27,8 @@ export function argmax(logits: Float32Array): number {
   let at = -1
   for (let id = 0; id < logits.length; id++) {
     const x = logits[id]!
-    // Written so that NaN, for which every comparison is false, enters too: one comparison per token.
+    // Written so that NaN, for which every comparison is false, enters too: one comparison per
+    // token.
     if (!(x <= best)) {
       best = x
       at = id
@@ -34,14 +39,20 @@ export function argmax(logits: Float32Array): number {
   return at
 }
 
-/** Throws ERR_DEVICE if a row of `count` logits, whose largest is that of token `id`, is no distribution. NaN counts as largest. */
+/**
+ * Throws ERR_DEVICE if a row of `count` logits, whose largest is that of token `id`, is no
+ * distribution. NaN counts as largest.
+ */
 export function checkLargest(logit: number, id: number, count: number): void {
   if (Number.isNaN(logit)) throw badLogits(`the logit of token ${id} is NaN`)
   if (logit === Infinity) throw badLogits(`the logit of token ${id} is Infinity`)
   if (logit === -Infinity) throw badLogits(`all ${count} logits are -Infinity`)
 }
 
-/** Values are not looked at when weights are loaded, so that these may be the cause as well as the device. */
+/**
+ * Values are not looked at when weights are loaded, so that these may be the cause as well as the
+ * device.
+ */
 function badLogits(what: string): MoeppError {
   const causes = 'the weights are damaged or too large, or the device failed'
   return new MoeppError('ERR_DEVICE', `logits: ${what}, expected finite numbers: ${causes}`)
@@ -64,25 +75,43 @@ export function logSoftmaxAt(logits: Float32Array, ids: ArrayLike<number>): Floa
 function logitOf(logits: Float32Array, tokenId: number): number {
   const logit = logits[tokenId]
   if (logit === undefined) {
-    throw new RangeError(`tokenId: expected an integer from 0 to ${logits.length - 1}, got ${tokenId}`)
+    throw new RangeError(
+      `tokenId: expected an integer from 0 to ${logits.length - 1}, got ${tokenId}`,
+    )
   }
   return logit
 }
 
 /** Log-probability of a token and of the `alternatives` likeliest ones, lower ids first on ties. */
-export function tokenLogprobs(logits: Float32Array, tokenId: number, alternatives: number): TokenLogprobs {
+export function tokenLogprobs(
+  logits: Float32Array,
+  tokenId: number,
+  alternatives: number,
+): TokenLogprobs {
   const normalizer = logSumExp(logits)
   const logprob = logitOf(logits, tokenId) - normalizer
-  const top = largestIds(logits, alternatives).map(id => ({ tokenId: id, logprob: logits[id]! - normalizer }))
+  const top = largestIds(logits, alternatives).map(id => ({
+    tokenId: id,
+    logprob: logits[id]! - normalizer,
+  }))
   return { tokenId, logprob, top }
 }
 
-/** The same from the largest logits of a row and its logSumExp. The token and the alternatives must be among them. */
+/**
+ * The same from the largest logits of a row and its logSumExp. The token and the alternatives must
+ * be among them.
+ */
 export function topLogprobs(top: TopLogits, tokenId: number, alternatives: number): TokenLogprobs {
   const normalizer = top.logSumExp!
-  const at = (place: number) => ({ tokenId: top.ids[place]!, logprob: top.logits[place]! - normalizer })
+  const at = (place: number) => ({
+    tokenId: top.ids[place]!,
+    logprob: top.logits[place]! - normalizer,
+  })
   const count = Math.min(alternatives, top.ids.length)
-  return { ...at(top.ids.indexOf(tokenId)), top: Array.from({ length: count }, (_, place) => at(place)) }
+  return {
+    ...at(top.ids.indexOf(tokenId)),
+    top: Array.from({ length: count }, (_, place) => at(place)),
+  }
 }
 
 /** Ids of the `count` largest logits, largest first, lower ids first on ties. */
@@ -101,7 +130,10 @@ function largestIds(logits: Float32Array, count: number): number[] {
   return above.concat(tied.slice(0, wanted - above.length))
 }
 
-/** The k-th largest logit: a heap of the k largest so far, its root the smallest of them. 1 <= k <= logits.length. */
+/**
+ * The k-th largest logit: a heap of the k largest so far, its root the smallest of them. 1 <= k <=
+ * logits.length.
+ */
 export function kthLargest(logits: Float32Array, k: number): number {
   const heap = new Float32Array(k).fill(-Infinity)
   let smallest = -Infinity

@@ -1,8 +1,9 @@
 /**
- * Which tokens would complete an n-gram that a sequence already holds (NoRepeatNGramLogitsProcessor of Hugging Face).
+ * Which tokens would complete an n-gram that a sequence already holds (NoRepeatNGramLogitsProcessor
+ * of Hugging Face).
  *
- * A hash table from n - 1 tokens to the distinct tokens that followed them: appending a token and asking for the
- * continuations both cost O(n), whatever the length of the sequence.
+ * A hash table from n - 1 tokens to the distinct tokens that followed them: appending a token and
+ * asking for the continuations both cost O(n), whatever the length of the sequence.
  */
 
 interface Prefix {
@@ -58,7 +59,8 @@ export class NgramIndex {
   #find(hash: number): Prefix | undefined {
     return this.#prefixes.get(hash)?.find(prefix => {
       for (let back = 1; back <= this.#prefixLength; back++) {
-        if (this.#tokens[prefix.end - back] !== this.#tokens[this.#tokens.length - back]) return false
+        if (this.#tokens[prefix.end - back] !== this.#tokens[this.#tokens.length - back])
+          return false
       }
       return true
     })

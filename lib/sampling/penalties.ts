@@ -1,9 +1,9 @@
 /**
- * The options that change logits before sampling, in the order in which they apply: logitBias, repetitionPenalty,
- * frequencyPenalty and presencePenalty, noRepeatNgramSize, minNewTokens.
+ * The options that change logits before sampling, in the order in which they apply: logitBias,
+ * repetitionPenalty, frequencyPenalty and presencePenalty, noRepeatNgramSize, minNewTokens.
  *
- * Each step touches the tokens that a rule names and no others. It writes to the caller's row and keeps what it
- * overwrote, so that `restore` costs as little and nobody copies a vocabulary.
+ * Each step touches the tokens that a rule names and no others. It writes to the caller's row and
+ * keeps what it overwrote, so that `restore` costs as little and nobody copies a vocabulary.
  */
 
 import type { ResolvedOptions } from '../options.js'
@@ -29,7 +29,8 @@ export class Penalties {
   readonly #endTokenIds: readonly number[]
   readonly #ngrams: NgramIndex | undefined
   readonly #countsTokens: boolean
-  // Distinct tokens in order of appearance, and how often each was generated: 0 for tokens of the prompt alone.
+  // Distinct tokens in order of appearance, and how often each was generated: 0 for tokens of the
+  // prompt alone.
   readonly #seenIds: number[] = []
   readonly #generatedCounts: number[] = []
   readonly #placeOf = new Map<number, number>()
@@ -39,12 +40,18 @@ export class Penalties {
   readonly #changedLogits: number[] = []
 
   /** @param endTokenIds the tokens that end the sequence, which minNewTokens holds back */
-  constructor(options: PenaltyOptions, promptIds: ArrayLike<number>, endTokenIds: Iterable<number>) {
+  constructor(
+    options: PenaltyOptions,
+    promptIds: ArrayLike<number>,
+    endTokenIds: Iterable<number>,
+  ) {
     this.#options = options
     this.#endTokenIds = [...endTokenIds]
     if (options.noRepeatNgramSize > 0) this.#ngrams = new NgramIndex(options.noRepeatNgramSize)
     this.#countsTokens =
-      options.repetitionPenalty !== 1 || options.frequencyPenalty !== 0 || options.presencePenalty !== 0
+      options.repetitionPenalty !== 1 ||
+      options.frequencyPenalty !== 0 ||
+      options.presencePenalty !== 0
     for (let i = 0; i < promptIds.length; i++) {
       const id = promptIds[i]!
       // Frequency and presence count generated tokens only.

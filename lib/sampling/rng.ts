@@ -1,9 +1,10 @@
 /**
  * Random numbers for sampling: Philox4x32-10, a counter-based generator.
  *
- * Number `step` of stream `stream` of a seed is a pure function of the three, so a sequence draws the same numbers
- * whatever else runs beside it, and needs no generator state when it is paused, resumed or recomputed.
- * Source: Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011.
+ * Number `step` of stream `stream` of a seed is a pure function of the three, so a sequence draws
+ * the same numbers whatever else runs beside it, and needs no generator state when it is paused,
+ * resumed or recomputed. Source: Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC
+ * 2011.
  */
 
 import { randomBytes } from 'node:crypto'
@@ -16,7 +17,9 @@ const WEYL_1 = 0xbb67ae85
 
 export type Block = readonly [number, number, number, number]
 
-/** High 32 bits of the 64-bit product of two unsigned 32-bit numbers; Math.imul gives the low ones. */
+/**
+ * High 32 bits of the 64-bit product of two unsigned 32-bit numbers; Math.imul gives the low ones.
+ */
 function multiplyHigh(a: number, b: number): number {
   const aLow = a & 0xffff
   const aHigh = a >>> 16

@@ -1,6 +1,6 @@
 /**
- * Chooses the next token of one sequence: penalties, temperature, topK, topP, minP, typicalP, then one draw, in the
- * order of Hugging Face's logits processors.
+ * Chooses the next token of one sequence: penalties, temperature, topK, topP, minP, typicalP, then
+ * one draw, in the order of Hugging Face's logits processors.
  */
 
 import type { ResolvedOptions } from '../options.js'
@@ -36,17 +36,26 @@ export interface SamplerSequence {
 
 export interface Sample {
   readonly tokenId: number
-  /** Present if the option `logprobs` was given. Of the model's own distribution, before every sampling option. */
+  /**
+   * Present if the option `logprobs` was given. Of the model's own distribution, before every
+   * sampling option.
+   */
   readonly logprobs?: TokenLogprobs
 }
 
-/** What a step draws from: the tokens left, in ascending order, and their probabilities, which sum to 1. */
+/**
+ * What a step draws from: the tokens left, in ascending order, and their probabilities, which sum
+ * to 1.
+ */
 export interface Distribution {
   readonly tokenIds: Int32Array
   readonly probabilities: Float64Array
 }
 
-/** One for all samplers of a thread: a step uses it without yielding, and it is 36 bytes per token of the vocabulary. */
+/**
+ * One for all samplers of a thread: a step uses it without yielding, and it is 36 bytes per token
+ * of the vocabulary.
+ */
 const candidates = new Candidates()
 
 export class Sampler {
@@ -62,17 +71,22 @@ export class Sampler {
   }
 
   /**
-   * Whether `sample` may be given the `count` largest logits instead of all: what `suffices` says of each row. Else the
-   * options need the whole distribution, or logits that a penalty or bias may raise from anywhere.
+   * Whether `sample` may be given the `count` largest logits instead of all: what `suffices` says
+   * of each row. Else the options need the whole distribution, or logits that a penalty or bias may
+   * raise from anywhere.
    */
   takesTop(count: number): boolean {
     const { doSample, topK, logprobs } = this.#options
-    return this.#penalties.onlyLower && (logprobs ?? 0) <= count && (!doSample || (topK >= 1 && topK < count))
+    return (
+      this.#penalties.onlyLower &&
+      (logprobs ?? 0) <= count &&
+      (!doSample || (topK >= 1 && topK < count))
+    )
   }
 
   /**
-   * Whether `top` gives the very token that the whole row would: if as many tokens as are needed stay above all that are
-   * not known, the largest of which equals the smallest one known at most.
+   * Whether `top` gives the very token that the whole row would: if as many tokens as are needed
+   * stay above all that are not known, the largest of which equals the smallest one known at most.
    */
   suffices(top: TopLogits): boolean {
     const count = top.ids.length
@@ -88,9 +102,10 @@ export class Sampler {
   }
 
   /**
-   * Chooses the next token from the logits [V] of the last one, or from the largest of them if they suffice, and counts
-   * it as generated. The row holds the same values afterwards. Throws ERR_DEVICE if the logits are no distribution, a
-   * RangeError if the options ban every token; the sampler is then unchanged.
+   * Chooses the next token from the logits [V] of the last one, or from the largest of them if they
+   * suffice, and counts it as generated. The row holds the same values afterwards. Throws
+   * ERR_DEVICE if the logits are no distribution, a RangeError if the options ban every token; the
+   * sampler is then unchanged.
    */
   sample(logits: Float32Array | TopLogits): Sample {
     const known = this.#known(logits)
@@ -125,7 +140,8 @@ export class Sampler {
     checkTop(logits)
     const { doSample, topK } = this.#options
     const count = logits.ids.length
-    if (this.#penalties.active || (doSample && (topK === 0 || topK >= count))) return largest(logits, count)
+    if (this.#penalties.active || (doSample && (topK === 0 || topK >= count)))
+      return largest(logits, count)
     let needed = doSample ? topK : 1
     while (doSample && needed < count && logits.logits[needed] === logits.logits[topK - 1]) needed++
     return largest(logits, needed)

@@ -1,6 +1,7 @@
 /**
- * The largest logits of a row, in place of the row: what most options need to choose the same token. The device selects
- * them (native/ops.h, top_logits), so that a vocabulary's logits need not leave it.
+ * The largest logits of a row, in place of the row: what most options need to choose the same
+ * token. The device selects them (native/ops.h, top_logits), so that a vocabulary's logits need not
+ * leave it.
  */
 import { checkLargest } from './logprobs.js'
 
@@ -12,13 +13,16 @@ export interface TopLogits {
   /** Their tokens; of equal logits the lower id first. */
   readonly ids: Int32Array
   /**
-   * log(sum(exp(logits))) of the whole row, if it was asked for: off by at most 2^-20 + 2^-24 times the mean distance of a
-   * token's logit from the largest.
+   * log(sum(exp(logits))) of the whole row, if it was asked for: off by at most 2^-20 + 2^-24 times
+   * the mean distance of a token's logit from the largest.
    */
   readonly logSumExp?: number
 }
 
-/** What is known of a row of logits: `logits[i]` is that of token `ids[i]`. The ids ascend; without them i is the token. */
+/**
+ * What is known of a row of logits: `logits[i]` is that of token `ids[i]`. The ids ascend; without
+ * them i is the token.
+ */
 export interface KnownLogits {
   readonly logits: Float32Array
   readonly ids?: Int32Array

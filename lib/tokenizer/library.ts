@@ -1,6 +1,7 @@
 /**
- * What moepp uses of @huggingface/tokenizers 0.2.0. Its own type files import each other without file extensions, which
- * TypeScript does not resolve under nodenext, so the types are written down here.
+ * What moepp uses of @huggingface/tokenizers 0.2.0. Its own type files import each other without
+ * file extensions, which TypeScript does not resolve under nodenext, so the types are written down
+ * here.
  */
 
 import * as library from '@huggingface/tokenizers'

@@ -1,6 +1,6 @@
 /**
- * Reads the fields of a protobuf message, and nothing past its end. No groups, which sentencepiece's schema has not.
- * Source: protobuf.dev/programming-guides/encoding.
+ * Reads the fields of a protobuf message, and nothing past its end. No groups, which
+ * sentencepiece's schema has not. Source: protobuf.dev/programming-guides/encoding.
  */
 
 /** How a field's value is written: the low three bits of its tag. */
@@ -15,7 +15,10 @@ export interface Field {
   readonly value: number | Uint8Array
 }
 
-/** @throws RangeError for bytes that are no message, with the field's start; the fields before are given first. */
+/**
+ * @throws RangeError for bytes that are no message, with the field's start; the fields before are
+ * given first.
+ */
 export function* readFields(bytes: Uint8Array): Generator<Field> {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   for (let start = 0; start < bytes.length; ) {
@@ -31,7 +34,9 @@ export function* readFields(bytes: Uint8Array): Generator<Field> {
     if (number <= 0) throw malformed(`field number ${number}`)
     const until = (end: number) => {
       if (end > bytes.length)
-        throw new RangeError(`field ${number} at byte ${start} ends at ${end}, expected <= ${bytes.length}`)
+        throw new RangeError(
+          `field ${number} at byte ${start} ends at ${end}, expected <= ${bytes.length}`,
+        )
       return end
     }
     let at = tag.end
@@ -59,7 +64,9 @@ export function* readFields(bytes: Uint8Array): Generator<Field> {
   }
 }
 
-/** Seven bits a byte, least first, at most ten bytes; undefined when the bytes end before it does. */
+/**
+ * Seven bits a byte, least first, at most ten bytes; undefined when the bytes end before it does.
+ */
 function readVarint(bytes: Uint8Array, at: number): { value: number; end: number } | undefined {
   let value = 0
   for (let i = 0; i < 7; i++) {

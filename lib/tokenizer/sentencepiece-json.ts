@@ -1,13 +1,20 @@
 /**
- * A SentencePiece model as a Hugging Face tokenizer.json, and back. The form is that of a Llama tokenizer, which other
- * libraries read. It has no place for scores, though, and ranks in a list of merges cannot stand for them: pieces of
- * equal score merge leftmost first, whatever their order in the list (`aba` is `ab a`, `bab` is `ba b`). So `model`
- * gets one more key, `sentencepiece`, which other readers pass over.
+ * A SentencePiece model as a Hugging Face tokenizer.json, and back. The form is that of a Llama
+ * tokenizer, which other libraries read. It has no place for scores, though, and ranks in a list of
+ * merges cannot stand for them: pieces of equal score merge leftmost first, whatever their order in
+ * the list (`aba` is `ab a`, `bab` is `ba b`). So `model` gets one more key, `sentencepiece`, which
+ * other readers pass over.
  */
 
 import { checkPieces, PIECE_TYPE, type Piece, type SentencePieceModel } from './sentencepiece.js'
 import { mergesOf } from './sentencepiece-bpe.js'
-import { type AddedTokenJson, badTokenizer, isRecord, stepsOf, type TokenizerJson } from './tokenizer-json.js'
+import {
+  type AddedTokenJson,
+  badTokenizer,
+  isRecord,
+  stepsOf,
+  type TokenizerJson,
+} from './tokenizer-json.js'
 
 export interface SentencePieceJson {
   /** By token id. */
@@ -24,7 +31,10 @@ export interface ConvertOptions {
   readonly added: readonly AddedTokenJson[]
 }
 
-export function sentencePieceToJson(model: SentencePieceModel, options: ConvertOptions): TokenizerJson {
+export function sentencePieceToJson(
+  model: SentencePieceModel,
+  options: ConvertOptions,
+): TokenizerJson {
   const { pieces, addDummyPrefix, byteFallback, unkTokenId, unkSurface } = model
   const vocab = Object.fromEntries(pieces.map(({ text }, id) => [text, id]))
   const isListed = (text: string) => Object.hasOwn(vocab, text)
@@ -42,7 +52,10 @@ export function sentencePieceToJson(model: SentencePieceModel, options: ConvertO
     truncation: null,
     padding: null,
     added_tokens: [...pieces.flatMap(addedToken), ...options.added],
-    normalizer: { type: 'Sequence', normalizers: addDummyPrefix ? [prepend, spaceToMark] : [spaceToMark] },
+    normalizer: {
+      type: 'Sequence',
+      normalizers: addDummyPrefix ? [prepend, spaceToMark] : [spaceToMark],
+    },
     pre_tokenizer: null,
     post_processor: template(options),
     decoder: {
@@ -72,8 +85,14 @@ export function sentencePieceToJson(model: SentencePieceModel, options: ConvertO
   }
 }
 
-/** The model that a tokenizer.json with the key `sentencepiece` was made from; undefined without the key. */
-export function sentencePieceFromJson(json: TokenizerJson, file: string): SentencePieceModel | undefined {
+/**
+ * The model that a tokenizer.json with the key `sentencepiece` was made from; undefined without the
+ * key.
+ */
+export function sentencePieceFromJson(
+  json: TokenizerJson,
+  file: string,
+): SentencePieceModel | undefined {
   const extra = json.model.sentencepiece
   if (extra === undefined) return undefined
   if (!isRecord(extra) || !Array.isArray(extra.scores) || !Array.isArray(extra.types)) {
@@ -86,7 +105,12 @@ export function sentencePieceFromJson(json: TokenizerJson, file: string): Senten
   const entries = Object.entries(json.model.vocab)
   if (scores.length !== entries.length || types.length !== entries.length) {
     const got = `${scores.length} and ${types.length}`
-    throw badTokenizer(file, 'model.sentencepiece.scores and .types', `${entries.length} entries each`, got)
+    throw badTokenizer(
+      file,
+      'model.sentencepiece.scores and .types',
+      `${entries.length} entries each`,
+      got,
+    )
   }
   const pieces: (Piece | undefined)[] = new Array(entries.length)
   for (const [text, id] of entries) pieces[id] = { text, score: scores[id], type: types[id] }
@@ -98,7 +122,9 @@ export function sentencePieceFromJson(json: TokenizerJson, file: string): Senten
     pieces: listed,
     unkTokenId: checkPieces(listed, byteFallback, `${file}: model.sentencepiece`),
     unkSurface: extra.unk_surface,
-    addDummyPrefix: stepsOf(json.normalizer, 'normalizers', file).some(step => step.type === 'Prepend'),
+    addDummyPrefix: stepsOf(json.normalizer, 'normalizers', file).some(
+      step => step.type === 'Prepend',
+    ),
     byteFallback,
   }
 }
@@ -106,7 +132,17 @@ export function sentencePieceFromJson(json: TokenizerJson, file: string): Senten
 function addedToken({ text, type }: Piece, id: number): AddedTokenJson[] {
   const special = type === PIECE_TYPE.control || type === PIECE_TYPE.unknown
   if (!special && type !== PIECE_TYPE.userDefined) return []
-  return [{ id, content: text, single_word: false, lstrip: false, rstrip: false, normalized: false, special }]
+  return [
+    {
+      id,
+      content: text,
+      single_word: false,
+      lstrip: false,
+      rstrip: false,
+      normalized: false,
+      special,
+    },
+  ]
 }
 
 function template({ bos, eos }: ConvertOptions): TokenizerJson['post_processor'] {

@@ -1,6 +1,7 @@
 /**
- * Reads a SentencePiece `tokenizer.model` (a protobuf ModelProto) and accepts the kind that moepp encodes exactly: BPE
- * with the identity normaliser, as LlamaTokenizer has it. Any other kind is an error that names the setting.
+ * Reads a SentencePiece `tokenizer.model` (a protobuf ModelProto) and accepts the kind that moepp
+ * encodes exactly: BPE with the identity normaliser, as LlamaTokenizer has it. Any other kind is an
+ * error that names the setting.
  *
  * Source of the format and its defaults: google/sentencepiece, src/sentencepiece_model.proto.
  */
@@ -9,7 +10,14 @@ import { MoeppError } from '../errors.js'
 import { readFields, WIRE_TYPE } from './protobuf.js'
 
 /** ModelProto.SentencePiece.Type */
-export const PIECE_TYPE = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const
+export const PIECE_TYPE = {
+  normal: 1,
+  unknown: 2,
+  control: 3,
+  userDefined: 4,
+  unused: 5,
+  byte: 6,
+} as const
 
 export interface Piece {
   readonly text: string
@@ -32,7 +40,10 @@ export interface SentencePieceModel {
 }
 
 export const MAX_PIECES = 1 << 20
-/** In UTF-16 code units. SentencePiece's trainer stops at 16 characters; the bound keeps loading linear. */
+/**
+ * In UTF-16 code units. SentencePiece's trainer stops at 16 characters; the bound keeps loading
+ * linear.
+ */
 export const MAX_PIECE_LENGTH = 512
 const BYTE_PIECE = /^<0x([0-9A-F]{2})>$/
 const MODEL_TYPES = ['unknown', 'unigram', 'bpe', 'word', 'char']
@@ -45,7 +56,12 @@ export function byteOfPiece(text: string): number | undefined {
 
 /** `file` is the name that errors carry. */
 export function parseSentencePiece(bytes: Uint8Array, file: string): SentencePieceModel {
-  const model = readMessage(bytes, `${file}: ModelProto`, { 1: BYTES, 2: BYTES, 3: BYTES, 5: BYTES })
+  const model = readMessage(bytes, `${file}: ModelProto`, {
+    1: BYTES,
+    2: BYTES,
+    3: BYTES,
+    5: BYTES,
+  })
   const trainer = readMessage(model.bytes(2), `${file}: trainer_spec`, {
     3: VARINT,
     24: VARINT,
@@ -59,13 +75,20 @@ export function parseSentencePiece(bytes: Uint8Array, file: string): SentencePie
   const kind = trainer.number(3, 1)
   refuseUnless(kind === 2, file, 'model_type', MODEL_TYPES[kind] ?? String(kind), 'bpe')
   const charsmap = normalizer.bytes(2).length || denormalizer.bytes(2).length
-  refuseUnless(charsmap === 0, file, 'precompiled_charsmap', `${charsmap} bytes`, 'none (the identity)')
+  refuseUnless(
+    charsmap === 0,
+    file,
+    'precompiled_charsmap',
+    `${charsmap} bytes`,
+    'none (the identity)',
+  )
   refuseUnless(!normalizer.flag(4, true), file, 'remove_extra_whitespaces', 'true', 'false')
   refuseUnless(normalizer.flag(5, true), file, 'escape_whitespaces', 'false', 'true')
   refuseUnless(!trainer.flag(24, false), file, 'treat_whitespace_as_suffix', 'true', 'false')
 
   const records = model.all(1)
-  if (records.length > MAX_PIECES) throw bad(file, `has ${records.length} pieces, expected <= ${MAX_PIECES}`)
+  if (records.length > MAX_PIECES)
+    throw bad(file, `has ${records.length} pieces, expected <= ${MAX_PIECES}`)
   const pieces = records.map((record, id) => parsePiece(record, `${file}: piece ${id}`))
   const byteFallback = trainer.flag(35, false)
   const unkTokenId = checkPieces(pieces, byteFallback, file)
@@ -78,8 +101,15 @@ export function parseSentencePiece(bytes: Uint8Array, file: string): SentencePie
   }
 }
 
-/** Checks what encoding and decoding rely on, and returns the unknown piece's id. Errors begin with `where`. */
-export function checkPieces(pieces: readonly Piece[], byteFallback: boolean, where: string): number {
+/**
+ * Checks what encoding and decoding rely on, and returns the unknown piece's id. Errors begin with
+ * `where`.
+ */
+export function checkPieces(
+  pieces: readonly Piece[],
+  byteFallback: boolean,
+  where: string,
+): number {
   const seen = new Set<string>()
   let unkTokenId = -1
   let byteCount = 0
@@ -87,20 +117,27 @@ export function checkPieces(pieces: readonly Piece[], byteFallback: boolean, whe
     const fail = (problem: string) => bad(where, `piece ${id} (${JSON.stringify(text)}) ${problem}`)
     if (text === '') throw bad(where, `piece ${id} is empty, expected text`)
     if (text.length > MAX_PIECE_LENGTH) {
-      throw bad(where, `piece ${id} is ${text.length} long, expected <= ${MAX_PIECE_LENGTH} UTF-16 units`)
+      throw bad(
+        where,
+        `piece ${id} is ${text.length} long, expected <= ${MAX_PIECE_LENGTH} UTF-16 units`,
+      )
     }
     if (seen.has(text)) throw fail('occurs twice')
     seen.add(text)
     if (!Number.isFinite(score)) throw fail(`has score ${score}, expected a finite number`)
-    if (!Number.isInteger(type) || type < 1 || type > 6) throw fail(`has type ${type}, expected 1 to 6`)
-    // SentencePiece splits an unused piece again as it happened to be merged; that order is not reproduced here.
-    if (type === PIECE_TYPE.unused) throw fail('is of type unused, which cannot be reproduced exactly')
+    if (!Number.isInteger(type) || type < 1 || type > 6)
+      throw fail(`has type ${type}, expected 1 to 6`)
+    // SentencePiece splits an unused piece again as it happened to be merged; that order is not
+    // reproduced here.
+    if (type === PIECE_TYPE.unused)
+      throw fail('is of type unused, which cannot be reproduced exactly')
     if (type === PIECE_TYPE.unknown) {
       if (unkTokenId !== -1) throw fail(`is a second unknown piece; the first is ${unkTokenId}`)
       unkTokenId = id
     }
     if (type === PIECE_TYPE.byte) {
-      if (byteOfPiece(text) === undefined) throw fail('is of type byte, expected a name like <0x0A>')
+      if (byteOfPiece(text) === undefined)
+        throw fail('is of type byte, expected a name like <0x0A>')
       byteCount++
     }
   }
@@ -115,13 +152,20 @@ export function checkPieces(pieces: readonly Piece[], byteFallback: boolean, whe
 
 function parsePiece(bytes: Uint8Array, where: string): Piece {
   const fields = readMessage(bytes, where, { 1: BYTES, 2: FLOAT, 3: VARINT })
-  return { text: fields.text(1, ''), score: fields.number(2, 0), type: fields.number(3, PIECE_TYPE.normal) }
+  return {
+    text: fields.text(1, ''),
+    score: fields.number(2, 0),
+    type: fields.number(3, PIECE_TYPE.normal),
+  }
 }
 
 /** Wire types. */
 const { varint: VARINT, bytes: BYTES, fixed32: FLOAT } = WIRE_TYPE
 
-/** The fields of one message; of a field that is given several times the last counts, as protobuf has it. */
+/**
+ * The fields of one message; of a field that is given several times the last counts, as protobuf
+ * has it.
+ */
 class Fields {
   readonly #where: string
   readonly #values: ReadonlyMap<number, (number | Uint8Array)[]>
@@ -162,7 +206,11 @@ class Fields {
 const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
 /** Reads a message whose known fields have these wire types. Other fields are passed over. */
-function readMessage(bytes: Uint8Array, where: string, wireTypes: Readonly<Record<number, number>>): Fields {
+function readMessage(
+  bytes: Uint8Array,
+  where: string,
+  wireTypes: Readonly<Record<number, number>>,
+): Fields {
   const values = new Map<number, (number | Uint8Array)[]>()
   try {
     for (const { number, wireType, start, value } of readFields(bytes)) {
@@ -182,9 +230,18 @@ function readMessage(bytes: Uint8Array, where: string, wireTypes: Readonly<Recor
   return new Fields(where, values)
 }
 
-function refuseUnless(accepted: boolean, file: string, setting: string, got: string, expected: string): void {
+function refuseUnless(
+  accepted: boolean,
+  file: string,
+  setting: string,
+  got: string,
+  expected: string,
+): void {
   if (!accepted) {
-    throw bad(file, `${setting} is ${got}, expected ${expected}: this kind cannot be reproduced exactly`)
+    throw bad(
+      file,
+      `${setting} is ${got}, expected ${expected}: this kind cannot be reproduced exactly`,
+    )
   }
 }
 

@@ -1,9 +1,10 @@
 /**
- * Ends a text at the first of some stop strings, as the text arrives in chunks. What may be the beginning of a stop
- * string is held back, so that no part of one is ever given out.
+ * Ends a text at the first of some stop strings, as the text arrives in chunks. What may be the
+ * beginning of a stop string is held back, so that no part of one is ever given out.
  *
- * The stop string that is complete first counts; of those that end at one place, the longest. Where the chunks are cut
- * makes no difference. Each character costs O(1), amortised, however many stop strings there are: Aho-Corasick.
+ * The stop string that is complete first counts; of those that end at one place, the longest. Where
+ * the chunks are cut makes no difference. Each character costs O(1), amortised, however many stop
+ * strings there are: Aho-Corasick.
  */
 
 interface Node {
@@ -32,7 +33,8 @@ export class StopStrings {
   constructor(stop: string | readonly string[]) {
     const stops = typeof stop === 'string' ? [stop] : stop
     for (const [i, text] of stops.entries()) {
-      if (typeof text !== 'string') throw new TypeError(`stop[${i}]: expected a string, got ${typeof text}`)
+      if (typeof text !== 'string')
+        throw new TypeError(`stop[${i}]: expected a string, got ${typeof text}`)
       if (text === '') throw new RangeError(`stop[${i}]: expected a text, got ''`)
     }
     this.#root = automaton(stops)
@@ -88,14 +90,20 @@ function automaton(stops: readonly string[]): Node {
     for (const character of text) {
       let next = node.next.get(character)
       if (!next) {
-        next = { length: node.length + character.length, next: new Map(), fail: root, stop: undefined }
+        next = {
+          length: node.length + character.length,
+          next: new Map(),
+          fail: root,
+          stop: undefined,
+        }
         node.next.set(character, next)
       }
       node = next
     }
     node.stop = text
   }
-  // Breadth first: a node's fail link is shorter than the node, so it is complete when the node needs it.
+  // Breadth first: a node's fail link is shorter than the node, so it is complete when the node
+  // needs it.
   const queue = [...root.next.values()]
   for (const node of queue) {
     for (const [character, next] of node.next) {

@@ -1,18 +1,19 @@
 /**
- * Decoding, token by token. This is the only decoder: the whole text of some ids is the concatenation of what a stream
- * gives for them, so that streaming and decoding cannot differ.
+ * Decoding, token by token. This is the only decoder: the whole text of some ids is the
+ * concatenation of what a stream gives for them, so that streaming and decoding cannot differ.
  *
- * It decodes as SentencePiece does. The decoders of @huggingface/tokenizers need all ids at once, give one U+FFFD for
- * several bytes that make no character, and drop a byte order mark.
+ * It decodes as SentencePiece does. The decoders of @huggingface/tokenizers need all ids at once,
+ * give one U+FFFD for several bytes that make no character, and drop a byte order mark.
  */
 
 import type { PieceTable } from './piece-table.js'
 
 export interface TextStreamOptions {
   /**
-   * Ids that were there before. The stream then gives the text that continues theirs: decode(prompt and new ids) less
-   * decode(prompt). So the first piece keeps its leading space, unless the prompt has no visible text at all. If the
-   * prompt ends inside of a character whose last bytes are pushed, the stream gives the whole character.
+   * Ids that were there before. The stream then gives the text that continues theirs: decode(prompt
+   * and new ids) less decode(prompt). So the first piece keeps its leading space, unless the prompt
+   * has no visible text at all. If the prompt ends inside of a character whose last bytes are
+   * pushed, the stream gives the whole character.
    */
   readonly prompt?: readonly number[]
   /** Whether special tokens give no text. Default true. */
@@ -29,14 +30,19 @@ export class TextStream {
   /** How many of the held bytes are the prompt's. */
   #heldOfPrompt = 0
 
-  constructor(table: PieceTable, { prompt = [], skipSpecialTokens = true }: TextStreamOptions = {}) {
+  constructor(
+    table: PieceTable,
+    { prompt = [], skipSpecialTokens = true }: TextStreamOptions = {},
+  ) {
     this.#table = table
     this.#skipSpecialTokens = skipSpecialTokens
     for (const id of prompt) this.push(id)
     this.#heldOfPrompt = this.#held.length
   }
 
-  /** The text that is certain after this token: whole characters. An id without a piece gives none. */
+  /**
+   * The text that is certain after this token: whole characters. An id without a piece gives none.
+   */
   push(id: number): string {
     const { texts, bytes, prefixed, special, dropsFirstSpace } = this.#table
     const text = texts[id]
@@ -78,7 +84,10 @@ export class TextStream {
 
 const UTF8 = new TextDecoder('utf-8', { ignoreBOM: true })
 
-/** Length of the character that the bytes begin with; 0 if it is not complete, -1 if no byte could complete it. */
+/**
+ * Length of the character that the bytes begin with; 0 if it is not complete, -1 if no byte could
+ * complete it.
+ */
 function characterLength(bytes: readonly number[]): number {
   const first = bytes[0]!
   if (first < 0x80) return 1

@@ -1,6 +1,7 @@
 /**
- * What a checkpoint says about its tokenizer outside of the tokenizer's own file: tokenizer_config.json,
- * special_tokens_map.json, added_tokens.json and chat_template.jinja. All of them may be absent.
+ * What a checkpoint says about its tokenizer outside of the tokenizer's own file:
+ * tokenizer_config.json, special_tokens_map.json, added_tokens.json and chat_template.jinja. All of
+ * them may be absent.
  */
 
 import { readFile, stat } from 'node:fs/promises'
@@ -14,7 +15,10 @@ export type Role = (typeof ROLES)[number]
 export interface TokenizerConfig {
   readonly addBosToken: boolean | undefined
   readonly addEosToken: boolean | undefined
-  /** False only where Hugging Face's LlamaTokenizer would obey it: add_prefix_space false and legacy false. */
+  /**
+   * False only where Hugging Face's LlamaTokenizer would obey it: add_prefix_space false and legacy
+   * false.
+   */
   readonly addPrefixSpace: boolean
   /** Content of the token in each role; null: there is none; undefined: not said. */
   readonly roles: Readonly<Record<Role, string | null | undefined>>
@@ -45,7 +49,8 @@ export async function readTokenizerConfig(directory: string): Promise<TokenizerC
     addPrefixSpace: legacy || (flag(config, 'add_prefix_space') ?? true),
     roles: Object.fromEntries(roles) as TokenizerConfig['roles'],
     addedTokens: addedTokens(config, map, added),
-    chatTemplate: template === undefined ? chatTemplate(config.chat_template) : decodeText(template),
+    chatTemplate:
+      template === undefined ? chatTemplate(config.chat_template) : decodeText(template),
   }
 }
 
@@ -72,7 +77,9 @@ export function parseJson(bytes: Uint8Array, file: string): unknown {
   try {
     return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes))
   } catch (cause) {
-    throw new MoeppError('ERR_BAD_TOKENIZER', `${file}: is not JSON: ${(cause as Error).message}`, { cause })
+    throw new MoeppError('ERR_BAD_TOKENIZER', `${file}: is not JSON: ${(cause as Error).message}`, {
+      cause,
+    })
   }
 }
 
@@ -94,7 +101,11 @@ function flag(config: Record<string, unknown>, key: string): boolean | undefined
 }
 
 /** Tokens are written as their content or as an object with it. */
-function roleOf(record: Record<string, unknown>, role: string, file: string): string | null | undefined {
+function roleOf(
+  record: Record<string, unknown>,
+  role: string,
+  file: string,
+): string | null | undefined {
   const value = Object.hasOwn(record, role) ? record[role] : undefined
   const content = isRecord(value) ? value.content : value
   if (content === undefined && value === undefined) return undefined
@@ -113,11 +124,13 @@ function addedTokens(
   ])
   const tokens = new Map<number, AddedTokenJson>()
   for (const [content, id] of Object.entries(added)) {
-    if (!Number.isInteger(id)) throw badTokenizer(ADDED_FILE, JSON.stringify(content), 'a token id', id)
+    if (!Number.isInteger(id))
+      throw badTokenizer(ADDED_FILE, JSON.stringify(content), 'a token id', id)
     tokens.set(id as number, { id: id as number, content, special: named.includes(content) })
   }
   const described = config.added_tokens_decoder ?? {}
-  if (!isRecord(described)) throw badTokenizer(CONFIG_FILE, 'added_tokens_decoder', 'an object', described)
+  if (!isRecord(described))
+    throw badTokenizer(CONFIG_FILE, 'added_tokens_decoder', 'an object', described)
   for (const [key, token] of Object.entries(described)) {
     const where = `added_tokens_decoder[${key}]`
     if (!/^\d{1,9}$/.test(key)) throw badTokenizer(CONFIG_FILE, where, 'a token id as its key', key)

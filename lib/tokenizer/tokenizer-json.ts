@@ -1,4 +1,7 @@
-/** The parts of a Hugging Face tokenizer.json that moepp runs, and the checks that a file passes before it is used. */
+/**
+ * The parts of a Hugging Face tokenizer.json that moepp runs, and the checks that a file passes
+ * before it is used.
+ */
 
 import { MoeppError } from '../errors.js'
 import { MAX_PIECE_LENGTH, MAX_PIECES } from './sentencepiece.js'
@@ -34,8 +37,16 @@ export interface TokenizerJson {
   readonly [key: string]: unknown
 }
 
-export function badTokenizer(file: string, where: string, expected: string, got: unknown): MoeppError {
-  return new MoeppError('ERR_BAD_TOKENIZER', `${file}: ${where} is ${shown(got)}, expected ${expected}`)
+export function badTokenizer(
+  file: string,
+  where: string,
+  expected: string,
+  got: unknown,
+): MoeppError {
+  return new MoeppError(
+    'ERR_BAD_TOKENIZER',
+    `${file}: ${where} is ${shown(got)}, expected ${expected}`,
+  )
 }
 
 export function isRecord(value: unknown): value is Record<string, unknown> {
@@ -77,7 +88,11 @@ function checkModel(model: unknown, file: string): BpeJson {
   const { vocab, merges, unk_token: unk } = model
   if (!isRecord(vocab)) throw badTokenizer(file, 'model.vocab', 'an object', vocab)
   checkVocab(vocab, file)
-  if (unk !== undefined && unk !== null && !(typeof unk === 'string' && Object.hasOwn(vocab, unk))) {
+  if (
+    unk !== undefined &&
+    unk !== null &&
+    !(typeof unk === 'string' && Object.hasOwn(vocab, unk))
+  ) {
     throw badTokenizer(file, 'model.unk_token', 'a piece of the vocabulary', unk)
   }
   if (!Array.isArray(merges)) throw badTokenizer(file, 'model.merges', 'an array', merges)
@@ -93,7 +108,8 @@ function checkVocab(vocab: Record<string, unknown>, file: string): void {
   const ids = new Set<unknown>()
   for (const [piece, id] of entries) {
     checkId(id, `model.vocab[${shown(piece)}]`, file)
-    if (ids.has(id)) throw badTokenizer(file, `model.vocab[${shown(piece)}]`, 'an id of its own', id)
+    if (ids.has(id))
+      throw badTokenizer(file, `model.vocab[${shown(piece)}]`, 'an id of its own', id)
     if (piece.length > MAX_PIECE_LENGTH) {
       throw badTokenizer(file, `the length of piece ${id}`, `<= ${MAX_PIECE_LENGTH}`, piece.length)
     }
@@ -112,7 +128,8 @@ function checkMerges(merges: unknown[], vocab: Record<string, unknown>, file: st
   const asPairs = Array.isArray(merges[0])
   for (const [i, merge] of merges.entries()) {
     const parts = asPairs ? merge : typeof merge === 'string' ? merge.split(' ') : undefined
-    const isPair = Array.isArray(parts) && parts.length === 2 && parts.every(part => typeof part === 'string')
+    const isPair =
+      Array.isArray(parts) && parts.length === 2 && parts.every(part => typeof part === 'string')
     if (!isPair || !parts.every(part => Object.hasOwn(vocab, part))) {
       throw badTokenizer(file, `model.merges[${i}]`, 'two pieces of the vocabulary', merge)
     }
@@ -135,7 +152,8 @@ function checkAddedTokens(tokens: unknown, vocab: Readonly<Record<string, number
     }
     for (const key of ['single_word', 'lstrip', 'rstrip', 'normalized', 'special']) {
       const value = token[key] ?? false
-      if (typeof value !== 'boolean') throw badTokenizer(file, `${where}.${key}`, 'a boolean', value)
+      if (typeof value !== 'boolean')
+        throw badTokenizer(file, `${where}.${key}`, 'a boolean', value)
     }
     // The library ignores single_word.
     if (token.single_word && !token.special)
@@ -173,7 +191,8 @@ export function stepsOf(step: StepJson | null, key: string, file: string): StepJ
 
 function checkNormalizer(step: StepJson, where: string, file: string): void {
   if (step.type === 'Prepend') {
-    if (typeof step.prepend !== 'string') throw badTokenizer(file, `${where}.prepend`, 'a text', step.prepend)
+    if (typeof step.prepend !== 'string')
+      throw badTokenizer(file, `${where}.prepend`, 'a text', step.prepend)
   } else if (step.type === 'Replace') {
     const { pattern, content } = step
     if (!isRecord(pattern) || typeof pattern.String !== 'string' || pattern.String === '') {
@@ -194,27 +213,48 @@ function checkPreTokenizer({ pre_tokenizer: step, model }: TokenizerJson, file: 
   if (step === null) return
   if (step.type !== 'Metaspace')
     throw badTokenizer(file, 'pre_tokenizer.type', "null or 'Metaspace'", step.type)
-  const { replacement, prepend_scheme: scheme, add_prefix_space: prefix, split, str_rep: escaped } = step
+  const {
+    replacement,
+    prepend_scheme: scheme,
+    add_prefix_space: prefix,
+    split,
+    str_rep: escaped,
+  } = step
   if (replacement !== '\u2581' || (escaped ?? '\u2581') !== '\u2581') {
     throw badTokenizer(file, 'pre_tokenizer.replacement', '"\u2581"', replacement)
   }
-  if (scheme === undefined ? prefix === false : !['always', 'first', 'never'].includes(scheme as string)) {
+  if (
+    scheme === undefined
+      ? prefix === false
+      : !['always', 'first', 'never'].includes(scheme as string)
+  ) {
     throw badTokenizer(file, 'pre_tokenizer.prepend_scheme', "'always', 'first' or 'never'", scheme)
   }
-  // The library does not split in front of each U+2581, which is the same unless a merge crosses such a place.
+  // The library does not split in front of each U+2581, which is the same unless a merge crosses
+  // such a place.
   const crossing = Object.keys(model.vocab).find(piece => piece.indexOf('\u2581', 1) !== -1)
   if (split !== false && crossing !== undefined) {
-    throw badTokenizer(file, 'pre_tokenizer.split', `false with a piece like ${shown(crossing)}`, split)
+    throw badTokenizer(
+      file,
+      'pre_tokenizer.split',
+      `false with a piece like ${shown(crossing)}`,
+      split,
+    )
   }
 }
 
-/** Decoding is SentencePiece's, see text-stream.ts: the decoder has to be the one that stands for it. */
+/**
+ * Decoding is SentencePiece's, see text-stream.ts: the decoder has to be the one that stands for
+ * it.
+ */
 function checkDecoder({ decoder, model }: TokenizerJson, file: string): void {
   const found = stepsOf(decoder, 'decoders', file)
     .map(step => step.type)
     .join(' ')
   if (found === 'Metaspace' && !model.byte_fallback) return
-  const expected = model.byte_fallback ? /^Replace ByteFallback Fuse( Strip)?$/ : /^Replace Fuse( Strip)?$/
+  const expected = model.byte_fallback
+    ? /^Replace ByteFallback Fuse( Strip)?$/
+    : /^Replace Fuse( Strip)?$/
   if (!expected.test(found)) {
     const form = `a Sequence of Replace, ${model.byte_fallback ? 'ByteFallback, ' : ''}Fuse and Strip`
     throw badTokenizer(file, 'decoder', form, found)
@@ -252,7 +292,8 @@ export function idsAround({ post_processor: step }: TokenizerJson, file: string)
     const id = isRecord(item) && isRecord(item.SpecialToken) ? item.SpecialToken.id : undefined
     const token = isRecord(specials) && typeof id === 'string' ? specials[id] : undefined
     const ids = isRecord(token) ? token.ids : undefined
-    if (!Array.isArray(ids)) throw badTokenizer(file, `post_processor.single[${i}]`, 'a known token', item)
+    if (!Array.isArray(ids))
+      throw badTokenizer(file, `post_processor.single[${i}]`, 'a known token', item)
     for (const tokenId of ids) {
       checkId(tokenId, `post_processor.single[${i}]`, file)
       list.push(tokenId)

@@ -4,7 +4,12 @@ import { join } from 'node:path'
 import { MoeppError } from '../errors.js'
 import { LibraryTokenizer } from './library.js'
 import { type PieceTable, pieceTable, type TokenEntry } from './piece-table.js'
-import { byteOfPiece, PIECE_TYPE, parseSentencePiece, type SentencePieceModel } from './sentencepiece.js'
+import {
+  byteOfPiece,
+  PIECE_TYPE,
+  parseSentencePiece,
+  type SentencePieceModel,
+} from './sentencepiece.js'
 import { SentencePieceBpe } from './sentencepiece-bpe.js'
 import { sentencePieceFromJson, sentencePieceToJson } from './sentencepiece-json.js'
 import { TextStream, type TextStreamOptions } from './text-stream.js'
@@ -25,7 +30,10 @@ import {
 } from './tokenizer-json.js'
 
 export interface EncodeOptions {
-  /** Put the tokens around the text that the checkpoint asks for (add_bos_token, add_eos_token). Default true. */
+  /**
+   * Put the tokens around the text that the checkpoint asks for (add_bos_token, add_eos_token).
+   * Default true.
+   */
   readonly addSpecialTokens?: boolean
 }
 
@@ -47,12 +55,19 @@ export async function loadTokenizer(directory: string): Promise<Tokenizer> {
   const jsonFile = join(directory, 'tokenizer.json')
   const jsonBytes = await readOptional(jsonFile)
   if (jsonBytes) {
-    return new Tokenizer(checkTokenizerJson(parseJson(jsonBytes, jsonFile), jsonFile), config, jsonFile)
+    return new Tokenizer(
+      checkTokenizerJson(parseJson(jsonBytes, jsonFile), jsonFile),
+      config,
+      jsonFile,
+    )
   }
   const modelFile = join(directory, 'tokenizer.model')
   const modelBytes = await readOptional(modelFile)
   if (!modelBytes) {
-    throw new MoeppError('ERR_NOT_FOUND', `${directory}: has no tokenizer.json and no tokenizer.model`)
+    throw new MoeppError(
+      'ERR_NOT_FOUND',
+      `${directory}: has no tokenizer.json and no tokenizer.model`,
+    )
   }
   const model = parseSentencePiece(modelBytes, modelFile)
   return new Tokenizer(convert(model, config, modelFile), config, modelFile)
@@ -99,17 +114,20 @@ export class Tokenizer {
     this.padTokenId = roleId('pad_token', config, this.#ids, file)
     const unkToken = json.model.unk_token ?? undefined
     this.unkTokenId =
-      unkToken === undefined ? roleId('unk_token', config, this.#ids, file) : this.#ids.get(unkToken)
+      unkToken === undefined
+        ? roleId('unk_token', config, this.#ids, file)
+        : this.#ids.get(unkToken)
     const around = idsAround(json, file)
     this.#before = idsIf(config.addBosToken, this.bosTokenId, around.before, 'bos', file)
     this.#after = idsIf(config.addEosToken, this.eosTokenId, around.after, 'eos', file)
     const unknown = [...this.#before, ...this.#after].find(id => contents[id] === undefined)
-    if (unknown !== undefined) throw badTokenizer(file, 'post_processor', 'known token ids', unknown)
+    if (unknown !== undefined)
+      throw badTokenizer(file, 'post_processor', 'known token ids', unknown)
   }
 
   /**
-   * The ids of a text. Special tokens in it, `<s>` say, are ordinary characters. Half of a surrogate pair, which no
-   * text encoding can hold, is U+FFFD.
+   * The ids of a text. Special tokens in it, `<s>` say, are ordinary characters. Half of a
+   * surrogate pair, which no text encoding can hold, is U+FFFD.
    */
   encode(text: string, options: EncodeOptions = {}): number[] {
     if (typeof text !== 'string') throw new TypeError(`text: expected a string, got ${typeof text}`)
@@ -120,9 +138,10 @@ export class Tokenizer {
   }
 
   /**
-   * The text of ids, as SentencePiece decodes them: the first piece loses the space that encoding put in front, and
-   * each byte that is no part of a character gives one U+FFFD. Ids without a token, beyond vocabSize say, give no text.
-   * clean_up_tokenization_spaces is not obeyed: it would change what the ids say.
+   * The text of ids, as SentencePiece decodes them: the first piece loses the space that encoding
+   * put in front, and each byte that is no part of a character gives one U+FFFD. Ids without a
+   * token, beyond vocabSize say, give no text. clean_up_tokenization_spaces is not obeyed: it would
+   * change what the ids say.
    */
   decode(ids: readonly number[] | Int32Array | Uint32Array, options: DecodeOptions = {}): string {
     checkIds(ids, 'ids')
@@ -174,11 +193,25 @@ function convert(model: SentencePieceModel, config: TokenizerConfig, file: strin
       )
     }
     if (id < pieces.length) continue
-    // Hugging Face cuts the text at these and treats the parts as texts of their own, which SentencePiece never does.
+    // Hugging Face cuts the text at these and treats the parts as texts of their own, which
+    // SentencePiece never does.
     if (!special)
-      throw badTokenizer(file, `added token ${JSON.stringify(content)}`, 'special', 'an ordinary one')
+      throw badTokenizer(
+        file,
+        `added token ${JSON.stringify(content)}`,
+        'special',
+        'an ordinary one',
+      )
     ids.set(content, id)
-    added.push({ id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special })
+    added.push({
+      id,
+      content,
+      single_word: false,
+      lstrip: false,
+      rstrip: false,
+      normalized: false,
+      special,
+    })
   }
   const token = (role: 'bos_token' | 'eos_token', isWanted: boolean) => {
     const id = isWanted ? roleId(role, config, ids, file) : undefined
@@ -197,14 +230,20 @@ function convert(model: SentencePieceModel, config: TokenizerConfig, file: strin
 }
 
 /**
- * The library gets neither decoder nor post-processor, whose work is done here, and no special tokens: it would find
- * them in texts.
+ * The library gets neither decoder nor post-processor, whose work is done here, and no special
+ * tokens: it would find them in texts.
  */
-function libraryTokenizer(json: TokenizerJson, model: SentencePieceModel | undefined): LibraryTokenizer {
+function libraryTokenizer(
+  json: TokenizerJson,
+  model: SentencePieceModel | undefined,
+): LibraryTokenizer {
   const { normalizer, pre_tokenizer, added_tokens: added } = json
   const rest = { normalizer, pre_tokenizer, post_processor: null, decoder: null }
   if (!model) {
-    return new LibraryTokenizer({ ...json, ...rest, added_tokens: added.filter(token => !token.special) }, {})
+    return new LibraryTokenizer(
+      { ...json, ...rest, added_tokens: added.filter(token => !token.special) },
+      {},
+    )
   }
   const placeholder = { type: 'BPE', vocab: {}, merges: [] }
   const library = new LibraryTokenizer({ ...rest, added_tokens: [], model: placeholder }, {})
@@ -218,7 +257,9 @@ function tokenEntries(
   config: TokenizerConfig,
 ): TokenEntry[] {
   const special = new Set(
-    [...json.added_tokens, ...config.addedTokens].filter(token => token.special).map(token => token.content),
+    [...json.added_tokens, ...config.addedTokens]
+      .filter(token => token.special)
+      .map(token => token.content),
   )
   const known = new Set<string>()
   const vocab = Object.entries(json.model.vocab).map(([content, id]): TokenEntry => {
@@ -229,7 +270,10 @@ function tokenEntries(
     return { id, content, byte, special: isControl || special.has(content) }
   })
   const added = json.added_tokens.filter(token => !known.has(token.content))
-  return [...vocab, ...added.map(({ id, content }) => ({ id, content, special: special.has(content) }))]
+  return [
+    ...vocab,
+    ...added.map(({ id, content }) => ({ id, content, special: special.has(content) })),
+  ]
 }
 
 /** LlamaTokenizer's names, where the checkpoint says nothing. */
@@ -251,7 +295,12 @@ function roleId(
   const id = content === undefined || content === null ? undefined : ids.get(content)
   // A pad token outside of the vocabulary is common, and padding is not used.
   if (id === undefined && said && role !== 'pad_token') {
-    throw badTokenizer(file, `${role} ${JSON.stringify(said)}`, 'a token of the vocabulary', undefined)
+    throw badTokenizer(
+      file,
+      `${role} ${JSON.stringify(said)}`,
+      'a token of the vocabulary',
+      undefined,
+    )
   }
   return id
 }
@@ -266,7 +315,8 @@ function idsIf(
 ): readonly number[] {
   if (wanted === undefined) return absent
   if (!wanted) return []
-  if (id === undefined) throw badTokenizer(file, `add_${role}_token`, `false without a ${role}_token`, true)
+  if (id === undefined)
+    throw badTokenizer(file, `add_${role}_token`, `false without a ${role}_token`, true)
   return [id]
 }
 
@@ -279,10 +329,17 @@ function checkIds(ids: ArrayLike<number>, name: string): void {
 
 function checkOptions(options: object, ...known: string[]): void {
   if (typeof options !== 'object' || options === null) {
-    throw new TypeError(`options: expected an object, got ${options === null ? 'null' : typeof options}`)
+    throw new TypeError(
+      `options: expected an object, got ${options === null ? 'null' : typeof options}`,
+    )
   }
   for (const [key, value] of Object.entries(options)) {
-    if (key !== 'prompt' && value !== undefined && typeof value !== 'boolean' && known.includes(key)) {
+    if (
+      key !== 'prompt' &&
+      value !== undefined &&
+      typeof value !== 'boolean' &&
+      known.includes(key)
+    ) {
       throw new TypeError(`${key}: expected a boolean, got ${typeof value}`)
     }
   }

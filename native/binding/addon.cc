@@ -24,22 +24,24 @@ static Napi::Value write_tensors_async(const Napi::CallbackInfo& info) {
   std::vector<DType> dtypes;
   const Napi::Array names = info[3].As<Napi::Array>();
   for (uint32_t i = 0; i < names.Length(); i++) dtypes.push_back(to_dtype(names.Get(i)));
-  if (dtypes.size() != refs.size()) throw Napi::TypeError::New(env, "there must be one dtype for each tensor");
+  if (dtypes.size() != refs.size())
+    throw Napi::TypeError::New(env, "there must be one dtype for each tensor");
   const Control control = to_control(info[4]);
   auto kept =
-      info[4].IsObject() ? std::make_shared<Napi::ObjectReference>(Napi::Persistent(info[4].As<Napi::Object>())) : nullptr;
+      info[4].IsObject()
+          ? std::make_shared<Napi::ObjectReference>(Napi::Persistent(info[4].As<Napi::Object>()))
+          : nullptr;
   return PromiseWorker::start(
       env,
-      [path, bytes = std::move(bytes), refs = std::move(refs), dtypes = std::move(dtypes), control] {
-        return write_tensors(path, bytes, refs, dtypes, control);
-      },
+      [path, bytes = std::move(bytes), refs = std::move(refs), dtypes = std::move(dtypes),
+       control] { return write_tensors(path, bytes, refs, dtypes, control); },
       [kept](Napi::Env finished, const Status&) -> Napi::Value { return finished.Undefined(); });
 }
 
 constexpr int64_t kBytesRead = int64_t{2} << 30;  // of a measurement: 0.2 s of two cores' memory
 
-// readBandwidth(threads, mostBytes) -> () => Promise<number>: bytes per second that the threads read from memory, of which the
-// function keeps so much as long as it lives.
+// readBandwidth(threads, mostBytes) -> () => Promise<number>: bytes per second that the threads
+// read from memory, of which the function keeps so much as long as it lives.
 static Napi::Value read_bandwidth(const Napi::CallbackInfo& info) {
   struct Reader {
     cpu::ThreadPool pool;
@@ -57,43 +59,53 @@ static Napi::Value read_bandwidth(const Napi::CallbackInfo& info) {
   return Napi::Function::New(info.Env(), [reader](const Napi::CallbackInfo& call) -> Napi::Value {
     auto rate = std::make_shared<double>(0);
     return PromiseWorker::start(
-        call.Env(), [reader, rate] { return reader->bandwidth.measure(kBytesRead, reader->pool, rate.get()); },
-        [rate](Napi::Env env, const Status&) -> Napi::Value { return Napi::Number::New(env, *rate); });
+        call.Env(),
+        [reader, rate] { return reader->bandwidth.measure(kBytesRead, reader->pool, rate.get()); },
+        [rate](Napi::Env env, const Status&) -> Napi::Value {
+          return Napi::Number::New(env, *rate);
+        });
   });
 }
 
-// computePeaks(threads, isa) -> Promise<object>: operations per second of each kind of multiply-add, by its name.
+// computePeaks(threads, isa) -> Promise<object>: operations per second of each kind of
+// multiply-add, by its name.
 static Napi::Value compute_peaks_async(const Napi::CallbackInfo& info) {
   const int threads = info[0].ToNumber().Int32Value();
   const std::string isa = info[1].ToString();
   auto peaks = std::make_shared<std::vector<cpu::ComputePeak>>();
   return PromiseWorker::start(
-      info.Env(), [threads, isa, peaks] { return cpu::measure_compute_peaks(threads, isa, peaks.get()); },
+      info.Env(),
+      [threads, isa, peaks] { return cpu::measure_compute_peaks(threads, isa, peaks.get()); },
       [peaks](Napi::Env env, const Status&) -> Napi::Value {
         Napi::Object result = Napi::Object::New(env);
-        for (const cpu::ComputePeak& peak : *peaks) result.Set(peak.name, Napi::Number::New(env, peak.operations_per_second));
+        for (const cpu::ComputePeak& peak : *peaks)
+          result.Set(peak.name, Napi::Number::New(env, peak.operations_per_second));
         return result;
       });
 }
 
-// processor() -> { isas, cgroupThreads }: the instruction sets of this build that the processor can run, best first, and the
-// whole CPUs that the control group allows, 0 without a limit.
+// processor() -> { isas, cgroupThreads }: the instruction sets of this build that the processor can
+// run, best first, and the whole CPUs that the control group allows, 0 without a limit.
 static Napi::Value processor(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Napi::Array isas = Napi::Array::New(env);
-  for (const cpu::Isa& isa : cpu::available_isas()) isas.Set(isas.Length(), Napi::String::New(env, isa.name));
+  for (const cpu::Isa& isa : cpu::available_isas())
+    isas.Set(isas.Length(), Napi::String::New(env, isa.name));
   Napi::Object result = Napi::Object::New(env);
   result.Set("isas", isas);
   result.Set("cgroupThreads", Napi::Number::New(env, cpu::cgroup_threads("")));
   return result;
 }
 
-// fastestIsa(dtype, mayRoundX) -> string: the instruction set that is fastest here with weights of the dtype.
+// fastestIsa(dtype, mayRoundX) -> string: the instruction set that is fastest here with weights of
+// the dtype.
 static Napi::Value fastest_isa(const Napi::CallbackInfo& info) {
-  return Napi::String::New(info.Env(), cpu::fastest_isa(to_dtype(info[0]), info[1].ToBoolean()).name);
+  return Napi::String::New(info.Env(),
+                           cpu::fastest_isa(to_dtype(info[0]), info[1].ToBoolean()).name);
 }
 
-// cuda() -> { built, runtimeVersion, driverVersion, devices, problem }: versions as 1000 * major + 10 * minor, 0 for none.
+// cuda() -> { built, runtimeVersion, driverVersion, devices, problem }: versions as 1000 * major +
+// 10 * minor, 0 for none.
 static Napi::Value cuda(const Napi::CallbackInfo& info) {
   const CudaInfo about = cuda_info();
   Napi::Object result = Napi::Object::New(info.Env());

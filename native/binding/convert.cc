@@ -99,8 +99,10 @@ static TensorRef to_tensor_ref(const Napi::Object& object) {
   ref.shape = shape_of(object);
   ref.file = string_of(object, "file");
   if (!object.Get("packed").IsUndefined()) ref.packed = to_layout(object.Get("packed"));
-  const int64_t offset = integer_of(object, "byteOffset"), length = integer_of(object, "byteLength");
-  if (offset < 0 || length < 0) throw expected(object.Env(), "byteOffset and byteLength", "at least 0");
+  const int64_t offset = integer_of(object, "byteOffset"),
+                length = integer_of(object, "byteLength");
+  if (offset < 0 || length < 0)
+    throw expected(object.Env(), "byteOffset and byteLength", "at least 0");
   ref.byte_offset = static_cast<uint64_t>(offset);
   ref.byte_length = static_cast<uint64_t>(length);
   if (object.Get("strides").IsUndefined()) {
@@ -113,7 +115,8 @@ static TensorRef to_tensor_ref(const Napi::Object& object) {
     }
   } else {
     ref.strides = shape_of(object, "strides");
-    if (ref.strides.size() != ref.shape.size()) throw expected(object.Env(), "strides", "as long as shape");
+    if (ref.strides.size() != ref.shape.size())
+      throw expected(object.Env(), "strides", "as long as shape");
   }
   return ref;
 }
@@ -122,12 +125,14 @@ std::vector<TensorRef> to_tensor_refs(const Napi::Value& value) {
   if (!value.IsArray()) throw expected(value.Env(), "tensors", "an array");
   const Napi::Array array = value.As<Napi::Array>();
   std::vector<TensorRef> refs;
-  for (uint32_t i = 0; i < array.Length(); i++) refs.push_back(to_tensor_ref(to_object(array.Get(i), "tensor")));
+  for (uint32_t i = 0; i < array.Length(); i++)
+    refs.push_back(to_tensor_ref(to_object(array.Get(i), "tensor")));
   return refs;
 }
 
 WeightSpec to_weight_spec(const Napi::Object& object) {
-  return {string_of(object, "name"), to_dtype(object.Get("dtype")), shape_of(object), to_tensor_refs(object.Get("parts"))};
+  return {string_of(object, "name"), to_dtype(object.Get("dtype")), shape_of(object),
+          to_tensor_refs(object.Get("parts"))};
 }
 
 static OpSpec to_op_spec(const Napi::Object& object) {
@@ -156,16 +161,19 @@ ProgramSpec to_program_spec(const Napi::Object& object) {
   const Napi::Array buffers = array_of(object, "buffers");
   for (uint32_t i = 0; i < buffers.Length(); i++) {
     const Napi::Object buffer = to_object(buffers.Get(i), "buffer");
-    spec.buffers.push_back({string_of(buffer, "name"), to_dtype(buffer.Get("dtype")), shape_of(buffer)});
+    spec.buffers.push_back(
+        {string_of(buffer, "name"), to_dtype(buffer.Get("dtype")), shape_of(buffer)});
   }
   const Napi::Array weights = array_of(object, "weights");
   for (uint32_t i = 0; i < weights.Length(); i++) {
     spec.weights.push_back(to_weight_spec(to_object(weights.Get(i), "weight")));
   }
   const Napi::Array ops = array_of(object, "ops");
-  for (uint32_t i = 0; i < ops.Length(); i++) spec.ops.push_back(to_op_spec(to_object(ops.Get(i), "op")));
+  for (uint32_t i = 0; i < ops.Length(); i++)
+    spec.ops.push_back(to_op_spec(to_object(ops.Get(i), "op")));
   const Napi::Array outputs = array_of(object, "outputs");
-  for (uint32_t i = 0; i < outputs.Length(); i++) spec.outputs.push_back(to_string(outputs.Get(i), "output"));
+  for (uint32_t i = 0; i < outputs.Length(); i++)
+    spec.outputs.push_back(to_string(outputs.Get(i), "output"));
   return spec;
 }
 
@@ -178,7 +186,8 @@ Sizes to_sizes(const Napi::Object& object) {
   if (sizes.tokens < 1 || sizes.rows < 0 || sizes.sequences < 1 || sizes.pages < 0) {
     throw expected(object.Env(), "sizes", "T and B at least 1, R and M at least 0");
   }
-  if (sizes.tokens > INT32_MAX || sizes.rows > INT32_MAX || sizes.sequences > INT32_MAX || sizes.pages > INT32_MAX) {
+  if (sizes.tokens > INT32_MAX || sizes.rows > INT32_MAX || sizes.sequences > INT32_MAX ||
+      sizes.pages > INT32_MAX) {
     throw expected(object.Env(), "sizes", "below 2^31");
   }
   return sizes;
@@ -186,11 +195,13 @@ Sizes to_sizes(const Napi::Object& object) {
 
 Control to_control(const Napi::Value& value) {
   if (value.IsUndefined()) return {};
-  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_bigint64_array ||
+  if (!value.IsTypedArray() ||
+      value.As<Napi::TypedArray>().TypedArrayType() != napi_bigint64_array ||
       value.As<Napi::TypedArray>().ElementLength() != 2) {
     throw expected(value.Env(), "control", "a BigInt64Array of 2");
   }
-  static_assert(sizeof(std::atomic<int64_t>) == sizeof(int64_t), "the cells are shared with JavaScript");
+  static_assert(sizeof(std::atomic<int64_t>) == sizeof(int64_t),
+                "the cells are shared with JavaScript");
   auto* cells = reinterpret_cast<std::atomic<int64_t>*>(value.As<Napi::BigInt64Array>().Data());
   return {cells, cells + 1};
 }

@@ -1,4 +1,5 @@
-// JavaScript values to native ones and back. A wrong type throws a TypeError: these are faults of our own TypeScript.
+// JavaScript values to native ones and back. A wrong type throws a TypeError: these are faults of
+// our own TypeScript.
 #pragma once
 
 #include <napi.h>
@@ -26,7 +27,8 @@ std::string string_of(const Napi::Object& object, const char* key);
 int64_t integer_of(const Napi::Object& object, const char* key);
 int64_t integer_of(const Napi::Object& object, const char* key, int64_t absent);
 
-// A BigInt64Array [done bytes, cancelled], or nothing. The array must outlive the use of the result.
+// A BigInt64Array [done bytes, cancelled], or nothing. The array must outlive the use of the
+// result.
 Control to_control(const Napi::Value& value);
 
 }  // namespace moepp::binding

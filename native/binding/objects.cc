@@ -9,7 +9,8 @@
 
 namespace moepp::binding {
 
-// A persistent reference that a std::function can hold: copies share it, and the last one drops it on the main thread.
+// A persistent reference that a std::function can hold: copies share it, and the last one drops it
+// on the main thread.
 static std::shared_ptr<Napi::ObjectReference> keep(const Napi::Value& value) {
   if (!value.IsObject()) return nullptr;
   return std::make_shared<Napi::ObjectReference>(Napi::Persistent(value.As<Napi::Object>()));
@@ -28,16 +29,19 @@ static bool is_cuda_name(const std::string& name, int* index) {
 }
 
 Napi::Function DeviceObject::define(Napi::Env env) {
-  return DefineClass(
-      env, "Device",
-      {InstanceMethod<&DeviceObject::info>("info"), InstanceMethod<&DeviceObject::compile>("compile"),
-       InstanceMethod<&DeviceObject::kv_cache>("kvCache"), InstanceMethod<&DeviceObject::weight_bytes>("weightBytes"),
-       InstanceMethod<&DeviceObject::write_packed>("writePacked"), InstanceMethod<&DeviceObject::close>("close")});
+  return DefineClass(env, "Device",
+                     {InstanceMethod<&DeviceObject::info>("info"),
+                      InstanceMethod<&DeviceObject::compile>("compile"),
+                      InstanceMethod<&DeviceObject::kv_cache>("kvCache"),
+                      InstanceMethod<&DeviceObject::weight_bytes>("weightBytes"),
+                      InstanceMethod<&DeviceObject::write_packed>("writePacked"),
+                      InstanceMethod<&DeviceObject::close>("close")});
 }
 
 // new Device(name, { threads, isa }): "cpu", or "cuda:0" and so on, which takes no options.
 DeviceObject::DeviceObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
-  const Napi::Object options = info[1].IsObject() ? info[1].As<Napi::Object>() : Napi::Object::New(info.Env());
+  const Napi::Object options =
+      info[1].IsObject() ? info[1].As<Napi::Object>() : Napi::Object::New(info.Env());
   const std::string name = info[0].ToString();
   Status status = Status::error(Code::kUnsupported, "there is no device named " + name);
   int index = -1;
@@ -79,11 +83,15 @@ Napi::Value DeviceObject::compile(const Napi::CallbackInfo& info) {
   const auto kept = keep(info[1]);
   auto program = std::make_shared<std::unique_ptr<Program>>();
   return PromiseWorker::start(
-      info.Env(), [device, spec, control, program] { return Program::compile(device, *spec, control, program.get()); },
+      info.Env(),
+      [device, spec, control, program] {
+        return Program::compile(device, *spec, control, program.get());
+      },
       [program, kept](Napi::Env env, const Status& status) -> Napi::Value {
         if (!status.ok()) return env.Undefined();
         auto* shared = new std::shared_ptr<Program>(std::move(*program));
-        return env.GetInstanceData<AddonData>()->program.New({Napi::External<std::shared_ptr<Program>>::New(env, shared)});
+        return env.GetInstanceData<AddonData>()->program.New(
+            {Napi::External<std::shared_ptr<Program>>::New(env, shared)});
       });
 }
 
@@ -115,20 +123,24 @@ static PackedEntry to_packed_entry(const Napi::Value& weight, const Napi::Value&
   const bool rows = entry.layout == Layout::kRows;
   int64_t product = is_quantised(entry.spec.dtype) ? 64 : 4;
   for (const int64_t size : shape) {
-    if (size < (is_quantised(entry.spec.dtype) ? 1 : 0) || __builtin_mul_overflow(product, size, &product))
+    if (size < (is_quantised(entry.spec.dtype) ? 1 : 0) ||
+        __builtin_mul_overflow(product, size, &product))
       throw Napi::TypeError::New(weight.Env(), entry.spec.name + ": its shape is not usable");
   }
   if (shape.empty() || (!rows && shape.size() != 2 && shape.size() != 3))
     throw Napi::TypeError::New(weight.Env(), entry.spec.name + ": panels hold [O, I] or [N, O, I]");
   if (rows && is_quantised(entry.spec.dtype))
-    throw Napi::TypeError::New(weight.Env(), entry.spec.name + ": int8 and int4 weights are in panels");
+    throw Napi::TypeError::New(weight.Env(),
+                               entry.spec.name + ": int8 and int4 weights are in panels");
   return entry;
 }
 
 // weightBytes(weight, layout) -> number
 Napi::Value DeviceObject::weight_bytes(const Napi::CallbackInfo& info) {
   const PackedEntry entry = to_packed_entry(info[0], info[1]);
-  return Napi::Number::New(info.Env(), static_cast<double>(open_device(info.Env())->weight_bytes(entry.spec, entry.layout)));
+  return Napi::Number::New(
+      info.Env(),
+      static_cast<double>(open_device(info.Env())->weight_bytes(entry.spec, entry.layout)));
 }
 
 // writePacked(path, header, [{ weight, layout, byteOffset }], control?) -> Promise<void>
@@ -177,17 +189,21 @@ static T take(const Napi::CallbackInfo& info) {
 
 Napi::Function KvCacheObject::define(Napi::Env env) {
   return DefineClass(env, "KvCache",
-                     {InstanceMethod<&KvCacheObject::read_page>("readPage"), InstanceMethod<&KvCacheObject::close>("close")});
+                     {InstanceMethod<&KvCacheObject::read_page>("readPage"),
+                      InstanceMethod<&KvCacheObject::close>("close")});
 }
 
-KvCacheObject::KvCacheObject(const Napi::CallbackInfo& info) : ObjectWrap(info), cache_(take<std::shared_ptr<KvCache>>(info)) {}
+KvCacheObject::KvCacheObject(const Napi::CallbackInfo& info)
+    : ObjectWrap(info), cache_(take<std::shared_ptr<KvCache>>(info)) {}
 
 Napi::Value KvCacheObject::read_page(const Napi::CallbackInfo& info) {
-  if (cache_ == nullptr) throw to_error(info.Env(), Status::error(Code::kClosed, "the kv cache is closed"));
+  if (cache_ == nullptr)
+    throw to_error(info.Env(), Status::error(Code::kClosed, "the kv cache is closed"));
   const KvView& view = cache_->view();
-  Napi::Float32Array page =
-      Napi::Float32Array::New(info.Env(), static_cast<size_t>(view.kv_heads * 2 * view.page_size * view.head_dim));
-  const Status status = cache_->read_page(info[0].ToNumber().Int64Value(), info[1].ToNumber().Int64Value(), page.Data());
+  Napi::Float32Array page = Napi::Float32Array::New(
+      info.Env(), static_cast<size_t>(view.kv_heads * 2 * view.page_size * view.head_dim));
+  const Status status = cache_->read_page(info[0].ToNumber().Int64Value(),
+                                          info[1].ToNumber().Int64Value(), page.Data());
   if (!status.ok()) throw to_error(info.Env(), status);
   return page;
 }
@@ -199,26 +215,32 @@ void KvCacheObject::close(const Napi::CallbackInfo&) {
 // ---- Program
 
 Napi::Function ProgramObject::define(Napi::Env env) {
-  return DefineClass(env, "Program",
-                     {InstanceMethod<&ProgramObject::run>("run"), InstanceMethod<&ProgramObject::close>("close"),
-                      InstanceMethod<&ProgramObject::info>("info")});
+  return DefineClass(
+      env, "Program",
+      {InstanceMethod<&ProgramObject::run>("run"), InstanceMethod<&ProgramObject::close>("close"),
+       InstanceMethod<&ProgramObject::info>("info")});
 }
 
-ProgramObject::ProgramObject(const Napi::CallbackInfo& info) : ObjectWrap(info), program_(take<std::shared_ptr<Program>>(info)) {}
+ProgramObject::ProgramObject(const Napi::CallbackInfo& info)
+    : ObjectWrap(info), program_(take<std::shared_ptr<Program>>(info)) {}
 
 Napi::Value ProgramObject::info(const Napi::CallbackInfo& info) {
-  if (program_ == nullptr || closed_) throw to_error(info.Env(), Status::error(Code::kClosed, "the program is closed"));
+  if (program_ == nullptr || closed_)
+    throw to_error(info.Env(), Status::error(Code::kClosed, "the program is closed"));
   Napi::Object result = Napi::Object::New(info.Env());
   result.Set("weightBytes", static_cast<double>(program_->weight_bytes()));
-  result.Set("stepBytes",
-             running_ ? info.Env().Undefined() : Napi::Number::New(info.Env(), static_cast<double>(program_->arena_bytes())));
+  result.Set("stepBytes", running_ ? info.Env().Undefined()
+                                   : Napi::Number::New(
+                                         info.Env(), static_cast<double>(program_->arena_bytes())));
   return result;
 }
 
 static HostBuffer host_buffer(const Napi::Value& value, DType dtype, const std::string& name) {
   const napi_typedarray_type wanted = dtype == DType::kI32 ? napi_int32_array : napi_float32_array;
   if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != wanted) {
-    throw Napi::TypeError::New(value.Env(), name + " must be " + (dtype == DType::kI32 ? "an Int32Array" : "a Float32Array"));
+    throw Napi::TypeError::New(
+        value.Env(),
+        name + " must be " + (dtype == DType::kI32 ? "an Int32Array" : "a Float32Array"));
   }
   const Napi::TypedArray array = value.As<Napi::TypedArray>();
   auto* bytes = static_cast<std::byte*>(array.ArrayBuffer().Data());
@@ -233,19 +255,22 @@ static void read_inputs(const Program& program, const Napi::Object& inputs, Step
     DType dtype;
     Shape shape;
     if (!program.describe(name, step->sizes, &dtype, &shape)) {
-      throw to_error(inputs.Env(), Status::error(Code::kBadProgram, "there is no buffer named " + name));
+      throw to_error(inputs.Env(),
+                     Status::error(Code::kBadProgram, "there is no buffer named " + name));
     }
     step->inputs[name] = host_buffer(inputs.Get(name), dtype, name);
   }
 }
 
 // Makes the typed array of one result and adds it to `results`.
-static void add_result(const Program& program, const std::string& name, Napi::Object results, Step* step) {
+static void add_result(const Program& program, const std::string& name, Napi::Object results,
+                       Step* step) {
   DType dtype;
   Shape shape;
   const Napi::Env env = results.Env();
   if (!program.describe(name, step->sizes, &dtype, &shape)) {
-    throw to_error(env, Status::error(Code::kBadProgram, "there is no buffer named " + name + " to capture"));
+    throw to_error(
+        env, Status::error(Code::kBadProgram, "there is no buffer named " + name + " to capture"));
   }
   size_t count = 1;
   for (const int64_t size : shape) count *= static_cast<size_t>(size);
@@ -275,7 +300,8 @@ static std::vector<PageCopy> to_page_copies(const Napi::Value& value) {
 Napi::Value ProgramObject::run(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   if (closed_) throw to_error(env, Status::error(Code::kClosed, "the program is closed"));
-  if (running_) throw to_error(env, Status::error(Code::kBusy, "the program is already running a step"));
+  if (running_)
+    throw to_error(env, Status::error(Code::kBusy, "the program is already running a step"));
   if (!info[0].IsObject()) throw Napi::TypeError::New(env, "step must be an object");
   const Napi::Object options = info[0].As<Napi::Object>();
   auto step = std::make_shared<Step>();
@@ -286,18 +312,22 @@ Napi::Value ProgramObject::run(const Napi::CallbackInfo& info) {
   read_inputs(*program_, options.Get("inputs").As<Napi::Object>(), step.get());
   const Napi::Value cache = options.Get("cache");
   if (!cache.IsUndefined()) {
-    if (!cache.IsObject() || !cache.As<Napi::Object>().InstanceOf(env.GetInstanceData<AddonData>()->kv_cache.Value())) {
+    if (!cache.IsObject() ||
+        !cache.As<Napi::Object>().InstanceOf(env.GetInstanceData<AddonData>()->kv_cache.Value())) {
       throw Napi::TypeError::New(env, "cache must be a KvCache");
     }
     step->cache = KvCacheObject::Unwrap(cache.As<Napi::Object>())->cache();
-    if (step->cache == nullptr) throw to_error(env, Status::error(Code::kClosed, "the kv cache is closed"));
+    if (step->cache == nullptr)
+      throw to_error(env, Status::error(Code::kClosed, "the kv cache is closed"));
   }
   step->copies = to_page_copies(options.Get("copies"));
   Napi::Object results = Napi::Object::New(env);
-  for (const std::string& name : program_->outputs()) add_result(*program_, name, results, step.get());
+  for (const std::string& name : program_->outputs())
+    add_result(*program_, name, results, step.get());
   if (options.Get("capture").IsArray()) {
     const Napi::Array capture = options.Get("capture").As<Napi::Array>();
-    for (uint32_t i = 0; i < capture.Length(); i++) add_result(*program_, capture.Get(i).ToString(), results, step.get());
+    for (uint32_t i = 0; i < capture.Length(); i++)
+      add_result(*program_, capture.Get(i).ToString(), results, step.get());
   }
   running_ = true;
   Ref();

@@ -1,5 +1,5 @@
-// The JavaScript classes of the addon. Each holds native objects by shared pointers: closing or collecting one never pulls
-// memory from under a run.
+// The JavaScript classes of the addon. Each holds native objects by shared pointers: closing or
+// collecting one never pulls memory from under a run.
 #pragma once
 
 #include <napi.h>

@@ -13,7 +13,8 @@
 
 namespace moepp::binding {
 
-// What `work` returns, or the status of what it throws: no exception but node-addon-api's own may reach Node.
+// What `work` returns, or the status of what it throws: no exception but node-addon-api's own may
+// reach Node.
 template <class Work>
 Status status_of(const Work& work) {
   try {
@@ -25,8 +26,9 @@ Status status_of(const Work& work) {
   }
 }
 
-// Runs `work` on a thread of libuv's pool, then settles the promise on the main thread: with what `finish` returns, or
-// rejected with the error of the status. `finish` runs on the main thread in both cases.
+// Runs `work` on a thread of libuv's pool, then settles the promise on the main thread: with what
+// `finish` returns, or rejected with the error of the status. `finish` runs on the main thread in
+// both cases.
 class PromiseWorker : public Napi::AsyncWorker {
  public:
   using Work = std::function<Status()>;
@@ -41,11 +43,15 @@ class PromiseWorker : public Napi::AsyncWorker {
 
  private:
   PromiseWorker(Napi::Env env, Work work, Finish finish)
-      : AsyncWorker(env), work_(std::move(work)), finish_(std::move(finish)), deferred_(Napi::Promise::Deferred::New(env)) {}
+      : AsyncWorker(env),
+        work_(std::move(work)),
+        finish_(std::move(finish)),
+        deferred_(Napi::Promise::Deferred::New(env)) {}
 
   void Execute() override { status_ = status_of(work_); }
 
-  // Also called while a worker thread is torn down, when no JavaScript can run: then there is nobody left to tell.
+  // Also called while a worker thread is torn down, when no JavaScript can run: then there is
+  // nobody left to tell.
   void OnOK() override {
     try {
       settle();

@@ -1,4 +1,5 @@
-// How many threads this process may use. std::from_chars only: strtol and its kin bind to symbols of a recent glibc.
+// How many threads this process may use. std::from_chars only: strtol and its kin bind to symbols
+// of a recent glibc.
 #include <charconv>
 #include <cstdint>
 #include <fstream>
@@ -22,7 +23,8 @@ std::string read_all(const std::string& path) {
   return std::string(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
 }
 
-// The number that starts at *from, which then moves behind it; -1 when there is none ("max", or no such file).
+// The number that starts at *from, which then moves behind it; -1 when there is none ("max", or no
+// such file).
 int64_t read_number(const std::string& text, size_t* from) {
   while (*from < text.size() && text[*from] == ' ') ++*from;
   int64_t value = -1;
@@ -53,7 +55,8 @@ int group_threads(const std::string& directory, bool v2) {
   return quota < period ? 1 : static_cast<int>(quota / period);
 }
 
-// The least of a group and its parents; without the host's view of the path, the mount's root is the container's group.
+// The least of a group and its parents; without the host's view of the path, the mount's root is
+// the container's group.
 int path_threads(const std::string& mount, std::string path, bool v2) {
   int least = 0;
   for (;;) {

@@ -21,7 +21,8 @@ namespace moepp {
 namespace cpu {
 namespace {
 
-// One pool for each number of threads, shared by all devices that ask for it; null without memory for it.
+// One pool for each number of threads, shared by all devices that ask for it; null without memory
+// for it.
 std::shared_ptr<ThreadPool> shared_pool(int threads) {
   static std::mutex mutex;
   static std::map<int, std::weak_ptr<ThreadPool>> pools;
@@ -42,7 +43,9 @@ class CpuDevice final : public Device {
  public:
   CpuDevice(std::shared_ptr<ThreadPool> pool, const Isa& isa) : pool_(std::move(pool)), isa_(isa) {}
 
-  DeviceInfo info() const override { return {"cpu", isa_.name, pool_->threads(), processor_model()}; }
+  DeviceInfo info() const override {
+    return {"cpu", isa_.name, pool_->threads(), processor_model()};
+  }
   const Kernels& kernels() const override { return *isa_.kernels; }
   Queue& queue() override { return *pool_; }
 
@@ -53,10 +56,12 @@ class CpuDevice final : public Device {
     if (layout == Layout::kRows) return elements_of(spec.shape) * dtype_size(spec.dtype);
     const size_t rank = spec.shape.size();
     const int64_t groups = rank == 3 ? spec.shape[0] : 1;
-    return groups * panel_count(layout, spec.shape[rank - 2]) * panel_bytes(spec.dtype, spec.shape[rank - 1]);
+    return groups * panel_count(layout, spec.shape[rank - 2]) *
+           panel_bytes(spec.dtype, spec.shape[rank - 1]);
   }
 
-  Status load_weight(const WeightSpec& spec, Layout layout, void* data, const Control& control) override;
+  Status load_weight(const WeightSpec& spec, Layout layout, void* data,
+                     const Control& control) override;
   std::string packed_layout() const override { return kPackedLayoutName; }
 
   Status copy_page(const KvView& cache, int64_t from, int64_t to) override {
@@ -70,12 +75,14 @@ class CpuDevice final : public Device {
 
   Status read_page(const KvView& cache, int64_t layer, int64_t page, float* out) override {
     const auto value = [&cache](int64_t element) {
-      return cache.dtype == DType::kF32 ? static_cast<const float*>(cache.data)[element]
-                                        : bf16_to_f32(static_cast<const uint16_t*>(cache.data)[element]);
+      return cache.dtype == DType::kF32
+                 ? static_cast<const float*>(cache.data)[element]
+                 : bf16_to_f32(static_cast<const uint16_t*>(cache.data)[element]);
     };
     const int64_t size = cache.page_size, head_dim = cache.head_dim;
     for (int64_t head = 0; head < cache.kv_heads; head++) {
-      const int64_t keys = kv_keys(cache, layer, page, head), values = kv_values(cache, layer, page, head);
+      const int64_t keys = kv_keys(cache, layer, page, head),
+                    values = kv_values(cache, layer, page, head);
       for (int64_t s = 0; s < size; s++) {
         for (int64_t d = 0; d < head_dim; d++) {
           out[((head * 2 + 0) * size + s) * head_dim + d] = value(keys + kv_key(cache, s, d));
@@ -91,16 +98,18 @@ class CpuDevice final : public Device {
   Isa isa_;
 };
 
-// A model that loads shares its threads with models that run: it gives them back so often, for whose turn comes (thread_pool.h).
+// A model that loads shares its threads with models that run: it gives them back so often, for
+// whose turn comes (thread_pool.h).
 constexpr auto kLoadingTurn = std::chrono::milliseconds(10);
 // What a thread loads between two looks at the clock, or one panel where that is more.
 constexpr int64_t kBatchElements = 256 << 10;
 
-// Packs panels [first, last), counted over all groups, and drops the rows they were made of. Returns the first row that cannot be
-// quantised, or -1.
-int64_t pack_panels(const StackedRows& rows, const WeightSpec& spec, Layout layout, int64_t first, int64_t last,
-                    std::byte* target) {
-  const int64_t group_rows = spec.shape[spec.shape.size() - 2], per_group = panel_count(layout, group_rows);
+// Packs panels [first, last), counted over all groups, and drops the rows they were made of.
+// Returns the first row that cannot be quantised, or -1.
+int64_t pack_panels(const StackedRows& rows, const WeightSpec& spec, Layout layout, int64_t first,
+                    int64_t last, std::byte* target) {
+  const int64_t group_rows = spec.shape[spec.shape.size() - 2],
+                per_group = panel_count(layout, group_rows);
   const int64_t bytes = panel_bytes(spec.dtype, rows.length());
   for (int64_t unit = first; unit < last; unit++) {
     const int64_t start = unit / per_group * group_rows, panel = unit % per_group;
@@ -116,7 +125,8 @@ int64_t pack_panels(const StackedRows& rows, const WeightSpec& spec, Layout layo
     const int64_t start = unit / per_group * group_rows, panel = unit % per_group;
     const int64_t panels = std::min(last - unit, per_group - panel);
     const bool halves = layout == Layout::kGateUpPanels;
-    const int64_t width = halves ? kGateUpColumns : kPanelRows, limit = halves ? group_rows / 2 : group_rows;
+    const int64_t width = halves ? kGateUpColumns : kPanelRows,
+                  limit = halves ? group_rows / 2 : group_rows;
     const int64_t from = panel * width, to = std::min((panel + panels) * width, limit);
     rows.drop(start + from, start + to);
     if (halves) rows.drop(start + limit + from, start + limit + to);
@@ -125,14 +135,18 @@ int64_t pack_panels(const StackedRows& rows, const WeightSpec& spec, Layout layo
   return -1;
 }
 
-Status CpuDevice::load_weight(const WeightSpec& spec, Layout layout, void* data, const Control& control) {
+Status CpuDevice::load_weight(const WeightSpec& spec, Layout layout, void* data,
+                              const Control& control) {
   StackedRows rows;
   MOEPP_CHECK(StackedRows::open(spec, &rows));
   auto* target = static_cast<std::byte*>(data);
   const bool panels = layout != Layout::kRows;
-  const int64_t unit_bytes = panels ? panel_bytes(spec.dtype, rows.length()) : rows.length() * dtype_size(spec.dtype);
-  const int64_t units = panels ? weight_bytes(spec, layout) / std::max<int64_t>(1, unit_bytes) : rows.count();
-  const int64_t batch = std::max<int64_t>(1, kBatchElements / std::max<int64_t>(1, rows.length() * (panels ? kPanelRows : 1)));
+  const int64_t unit_bytes =
+      panels ? panel_bytes(spec.dtype, rows.length()) : rows.length() * dtype_size(spec.dtype);
+  const int64_t units =
+      panels ? weight_bytes(spec, layout) / std::max<int64_t>(1, unit_bytes) : rows.count();
+  const int64_t batch = std::max<int64_t>(
+      1, kBatchElements / std::max<int64_t>(1, rows.length() * (panels ? kPanelRows : 1)));
   std::atomic<int64_t> next{0}, bad_row{-1};
   const auto load = [&](int64_t first, int64_t last) {
     if (panels) {
@@ -141,14 +155,16 @@ Status CpuDevice::load_weight(const WeightSpec& spec, Layout layout, void* data,
     } else {
       for (int64_t unit = first; unit < last; unit++) {
         const PackRow row = rows.row(unit);
-        convert_elements(row.dtype, row.data, row.stride, spec.dtype, target + unit * unit_bytes, rows.length());
+        convert_elements(row.dtype, row.data, row.stride, spec.dtype, target + unit * unit_bytes,
+                         rows.length());
       }
       rows.drop(first, last);
     }
     control.add((last - first) * unit_bytes);
   };
   const auto has_more = [&] {
-    return next.load(std::memory_order_relaxed) < units && bad_row.load(std::memory_order_relaxed) < 0 && !control.is_cancelled();
+    return next.load(std::memory_order_relaxed) < units &&
+           bad_row.load(std::memory_order_relaxed) < 0 && !control.is_cancelled();
   };
   while (has_more()) {
     pool_->parallel_for(pool_->threads(), [&](int64_t, int) {
@@ -162,8 +178,10 @@ Status CpuDevice::load_weight(const WeightSpec& spec, Layout layout, void* data,
   if (control.is_cancelled()) return Status::error(Code::kAborted, "loading was cancelled");
   const int64_t bad = bad_row.load(std::memory_order_relaxed);
   if (bad < 0) return {};
-  return Status::error(Code::kBadWeights, spec.name + ": row " + std::to_string(bad) + " holds a NaN or an infinity, which " +
-                                              dtype_name(spec.dtype) + " cannot; expected finite values");
+  return Status::error(Code::kBadWeights, spec.name + ": row " + std::to_string(bad) +
+                                              " holds a NaN or an infinity, which " +
+                                              dtype_name(spec.dtype) +
+                                              " cannot; expected finite values");
 }
 
 }  // namespace
@@ -171,7 +189,8 @@ Status CpuDevice::load_weight(const WeightSpec& spec, Layout layout, void* data,
 
 Status open_cpu_device(int threads, const std::string& isa, std::shared_ptr<Device>* device) {
   if (threads < 0 || threads > 1024)
-    return Status::error(Code::kUnsupported, "threads is " + std::to_string(threads) + ", expected 1 to 1024");
+    return Status::error(Code::kUnsupported,
+                         "threads is " + std::to_string(threads) + ", expected 1 to 1024");
   const std::string wanted = isa.empty() ? cpu::fastest_isa().name : isa;
   std::string names;
   for (const cpu::Isa& candidate : cpu::available_isas()) {
@@ -179,13 +198,15 @@ Status open_cpu_device(int threads, const std::string& isa, std::shared_ptr<Devi
       const int count = threads > 0 ? threads : cpu::available_threads();
       std::shared_ptr<cpu::ThreadPool> pool = cpu::shared_pool(count);
       if (pool == nullptr)
-        return Status::error(Code::kOutOfMemory, "what " + std::to_string(count) + " threads work in could not be allocated");
+        return Status::error(Code::kOutOfMemory, "what " + std::to_string(count) +
+                                                     " threads work in could not be allocated");
       *device = std::make_shared<cpu::CpuDevice>(std::move(pool), candidate);
       return {};
     }
     names += std::string(names.empty() ? "" : ", ") + candidate.name;
   }
-  return Status::error(Code::kUnsupported, "the instruction set " + isa + " is not available, expected one of " + names);
+  return Status::error(Code::kUnsupported, "the instruction set " + isa +
+                                               " is not available, expected one of " + names);
 }
 
 }  // namespace moepp

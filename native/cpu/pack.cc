@@ -8,15 +8,20 @@
 
 namespace moepp::cpu {
 
-// A panel is made of 32-bit words: one f32, or two consecutive k of one bf16 row. In words, packing is a transposition of
-// [32 rows][words] to [words][32 rows].
-constexpr int64_t kBlockWords = 64;  // of one row: four cache lines, which are read whole before the next row's
+// A panel is made of 32-bit words: one f32, or two consecutive k of one bf16 row. In words, packing
+// is a transposition of [32 rows][words] to [words][32 rows].
+constexpr int64_t kBlockWords =
+    64;  // of one row: four cache lines, which are read whole before the next row's
 
 #if defined(__SSE2__)
 // 4 rows by 4 words.
 static void transpose_4x4(const std::byte* const* rows, int64_t word, std::byte* target) {
-  const auto load = [&](int i) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows[i] + 4 * word)); };
-  const auto store = [&](int64_t w, __m128i v) { _mm_storeu_si128(reinterpret_cast<__m128i*>(target + w * kPanelRows * 4), v); };
+  const auto load = [&](int i) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows[i] + 4 * word));
+  };
+  const auto store = [&](int64_t w, __m128i v) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(target + w * kPanelRows * 4), v);
+  };
   const __m128i a = load(0), b = load(1), c = load(2), d = load(3);
   const __m128i ab_low = _mm_unpacklo_epi32(a, b), cd_low = _mm_unpacklo_epi32(c, d);
   const __m128i ab_high = _mm_unpackhi_epi32(a, b), cd_high = _mm_unpackhi_epi32(c, d);
@@ -28,7 +33,8 @@ static void transpose_4x4(const std::byte* const* rows, int64_t word, std::byte*
 #else
 static void transpose_4x4(const std::byte* const* rows, int64_t word, std::byte* target) {
   for (int64_t w = word; w < word + 4; w++) {
-    for (int64_t i = 0; i < 4; i++) std::memcpy(target + (w * kPanelRows + i) * 4, rows[i] + 4 * w, 4);
+    for (int64_t i = 0; i < 4; i++)
+      std::memcpy(target + (w * kPanelRows + i) * 4, rows[i] + 4 * w, 4);
   }
 }
 #endif
@@ -38,18 +44,22 @@ static void transpose(const std::byte* const* rows, int64_t words, std::byte* ta
   const int64_t whole = words / 4 * 4;
   for (int64_t begin = 0; begin < whole; begin += kBlockWords) {
     const int64_t end = std::min(begin + kBlockWords, whole);
-    // 32 streams are more than a processor follows by itself: 8.5 GB/s of bf16 without this, per core (AMD EPYC, Zen 5).
+    // 32 streams are more than a processor follows by itself: 8.5 GB/s of bf16 without this, per
+    // core (AMD EPYC, Zen 5).
     if (end < whole) {
       for (int64_t i = 0; i < kPanelRows; i++) {
-        for (int64_t word = end; word < end + kBlockWords; word += 16) __builtin_prefetch(rows[i] + 4 * word);
+        for (int64_t word = end; word < end + kBlockWords; word += 16)
+          __builtin_prefetch(rows[i] + 4 * word);
       }
     }
     for (int64_t i = 0; i < kPanelRows; i += 4) {
-      for (int64_t word = begin; word < end; word += 4) transpose_4x4(rows + i, word, target + i * 4);
+      for (int64_t word = begin; word < end; word += 4)
+        transpose_4x4(rows + i, word, target + i * 4);
     }
   }
   for (int64_t word = whole; word < words; word++) {
-    for (int64_t i = 0; i < kPanelRows; i++) std::memcpy(target + (word * kPanelRows + i) * 4, rows[i] + 4 * word, 4);
+    for (int64_t i = 0; i < kPanelRows; i++)
+      std::memcpy(target + (word * kPanelRows + i) * 4, rows[i] + 4 * word, 4);
   }
 }
 
@@ -65,7 +75,8 @@ static uint16_t read_u16(const std::byte* from) {
 }
 
 template <class Read>
-static void convert_at(const std::byte* from, int64_t step, int64_t n, DType dtype, std::byte* to, const Read& read) {
+static void convert_at(const std::byte* from, int64_t step, int64_t n, DType dtype, std::byte* to,
+                       const Read& read) {
   if (dtype == DType::kF32) {
     for (int64_t i = 0; i < n; i++) {
       const float value = read(from + i * step);
@@ -80,29 +91,35 @@ static void convert_at(const std::byte* from, int64_t step, int64_t n, DType dty
 }
 
 template <int64_t kSize, class Read>
-static void convert(const PackRow& row, int64_t k, int64_t n, DType dtype, std::byte* to, const Read& read) {
+static void convert(const PackRow& row, int64_t k, int64_t n, DType dtype, std::byte* to,
+                    const Read& read) {
   const std::byte* from = row.data + k * row.stride * kSize;
   if (row.stride == 1) {
-    convert_at(from, kSize, n, dtype, to, read);  // inlined with a constant step, which compilers make vectors of
+    convert_at(from, kSize, n, dtype, to,
+               read);  // inlined with a constant step, which compilers make vectors of
   } else {
     convert_at(from, row.stride * kSize, n, dtype, to, read);
   }
 }
 
-// Elements [k, k + n) of a row, one behind the other in `dtype`. A row that has dtype already is copied, NaN payloads and all.
+// Elements [k, k + n) of a row, one behind the other in `dtype`. A row that has dtype already is
+// copied, NaN payloads and all.
 static void convert_row(const PackRow& row, int64_t k, int64_t n, DType dtype, std::byte* to) {
   const int64_t size = dtype_size(dtype);
   if (row.data == nullptr) {
     std::memset(to, 0, static_cast<size_t>(n * size));
   } else if (row.dtype == dtype) {
     const std::byte* from = row.data + k * row.stride * size;
-    for (int64_t i = 0; i < n; i++) std::memcpy(to + i * size, from + i * row.stride * size, static_cast<size_t>(size));
+    for (int64_t i = 0; i < n; i++)
+      std::memcpy(to + i * size, from + i * row.stride * size, static_cast<size_t>(size));
   } else if (row.dtype == DType::kF32) {
     convert<4>(row, k, n, dtype, to, read_f32);
   } else if (row.dtype == DType::kBf16) {
-    convert<2>(row, k, n, dtype, to, [](const std::byte* from) { return bf16_to_f32(read_u16(from)); });
+    convert<2>(row, k, n, dtype, to,
+               [](const std::byte* from) { return bf16_to_f32(read_u16(from)); });
   } else {
-    convert<2>(row, k, n, dtype, to, [](const std::byte* from) { return f16_to_f32(read_u16(from)); });
+    convert<2>(row, k, n, dtype, to,
+               [](const std::byte* from) { return f16_to_f32(read_u16(from)); });
   }
 }
 
@@ -116,7 +133,8 @@ static void write_words(std::byte (&words)[kQuantBlock], const Int4Block& block)
     const bool mirrored = block.multiplier[pair * 8 / kInt4Group] < 0;
     for (int64_t i = 0; i < 4; i++) {
       const int8_t* q = block.q + pair * 8 + i;
-      words[pair * 4 + i] = static_cast<std::byte>(mirrored ? (7 - q[0]) | (7 - q[4]) << 4 : (q[0] + 8) | (q[4] + 8) << 4);
+      words[pair * 4 + i] = static_cast<std::byte>(mirrored ? (7 - q[0]) | (7 - q[4]) << 4
+                                                            : (q[0] + 8) | (q[4] + 8) << 4);
     }
   }
 }
@@ -136,7 +154,8 @@ static void write_scale(std::byte* scales, const Int4Block& block) {
   for (int64_t j = 0; j < kInt4Groups; j++) {
     const int multiplier = block.multiplier[j];
     flags = static_cast<uint16_t>(flags | (multiplier < 0 ? 1 : 0) << j);
-    multipliers = static_cast<uint16_t>(multipliers | (multiplier < 0 ? -multiplier : multiplier) << (4 * j));
+    multipliers =
+        static_cast<uint16_t>(multipliers | (multiplier < 0 ? -multiplier : multiplier) << (4 * j));
   }
   flags |= block.scale;
   std::memcpy(scales, &flags, 2);
@@ -144,8 +163,8 @@ static void write_scale(std::byte* scales, const Int4Block& block) {
 }
 
 template <class Block>
-static int64_t pack_quantised(std::byte* target, int64_t value_bytes, int64_t block_bytes, const PackRow (&rows)[kPanelRows],
-                              int64_t k) {
+static int64_t pack_quantised(std::byte* target, int64_t value_bytes, int64_t block_bytes,
+                              const PackRow (&rows)[kPanelRows], int64_t k) {
   for (int64_t begin = 0; begin < k; begin += kQuantBlock, target += block_bytes) {
     const int64_t n = std::min(kQuantBlock, k - begin);
     std::byte words[kPanelRows][kQuantBlock];
@@ -165,12 +184,15 @@ static int64_t pack_quantised(std::byte* target, int64_t value_bytes, int64_t bl
 }
 
 int64_t pack_panel(std::byte* target, DType dtype, const PackRow (&rows)[kPanelRows], int64_t k) {
-  if (dtype == DType::kI8) return pack_quantised<Int8Block>(target, kInt8Values, kInt8BlockBytes, rows, k);
-  if (dtype == DType::kI4) return pack_quantised<Int4Block>(target, kInt4Values, kInt4BlockBytes, rows, k);
+  if (dtype == DType::kI8)
+    return pack_quantised<Int8Block>(target, kInt8Values, kInt8BlockBytes, rows, k);
+  if (dtype == DType::kI4)
+    return pack_quantised<Int4Block>(target, kInt4Values, kInt4BlockBytes, rows, k);
   const int64_t per_word = 4 / dtype_size(dtype);
   const std::byte* source[kPanelRows];
-  const bool in_place = std::all_of(
-      rows, rows + kPanelRows, [&](const PackRow& row) { return row.data != nullptr && row.dtype == dtype && row.stride == 1; });
+  const bool in_place = std::all_of(rows, rows + kPanelRows, [&](const PackRow& row) {
+    return row.data != nullptr && row.dtype == dtype && row.stride == 1;
+  });
   int64_t done = 0;
   if (in_place) {
     for (int64_t i = 0; i < kPanelRows; i++) source[i] = rows[i].data;

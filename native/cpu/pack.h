@@ -1,4 +1,5 @@
-// Packing of weights into panels (panels.h), one panel at a time; cpu_device.cc calls it from several threads.
+// Packing of weights into panels (panels.h), one panel at a time; cpu_device.cc calls it from
+// several threads.
 #pragma once
 
 #include <cstddef>
@@ -8,9 +9,10 @@
 
 namespace moepp::cpu {
 
-// Writes the panel of panel_bytes(dtype, k) bytes at `target` from its rows, in the order of panel_row(). f32; bf16, rounded to
-// nearest, ties to even; int8 or int4, quantised (quantise.h). Returns the first lane that holds a NaN or an infinity where
-// dtype has none (int8, int4), or -1; the panel is then unspecified.
+// Writes the panel of panel_bytes(dtype, k) bytes at `target` from its rows, in the order of
+// panel_row(). f32; bf16, rounded to nearest, ties to even; int8 or int4, quantised (quantise.h).
+// Returns the first lane that holds a NaN or an infinity where dtype has none (int8, int4), or -1;
+// the panel is then unspecified.
 int64_t pack_panel(std::byte* target, DType dtype, const PackRow (&rows)[kPanelRows], int64_t k);
 
 }  // namespace moepp::cpu

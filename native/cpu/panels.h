@@ -2,20 +2,27 @@
 //
 // A panel holds 32 rows of a weight [N, K], read by the GEMM as 32 columns of the output:
 //   f32    float[K][32]
-//   bf16   uint16[ceil(K/2)][32][2]: two consecutive k of one row side by side, so that one 512-bit load holds 16 rows and
+//   bf16   uint16[ceil(K/2)][32][2]: two consecutive k of one row side by side, so that one 512-bit
+//   load holds 16 rows and
 //          two k: a shift by 16 gives the f32 of the even k, a mask the f32 of the odd one
 //   int8   ceil(K/128) blocks (quantise.h), each of 4160 bytes:
-//            uint8[32 quads][32 rows][4 k]    q + 128: one 512-bit load is 16 rows by 4 consecutive k, what vpdpbusd takes;
-//                                             16 of them at a stride of 128 bytes are one tile of AMX (16 quads x 16 rows)
+//            uint8[32 quads][32 rows][4 k]    q + 128: one 512-bit load is 16 rows by 4 consecutive
+//            k, what vpdpbusd takes;
+//                                             16 of them at a stride of 128 bytes are one tile of
+//                                             AMX (16 quads x 16 rows)
 //            uint16[32 rows]                  scale, bf16
 //   int4   ceil(K/128) blocks, each of 2176 bytes:
-//            uint8[16 pairs][32 rows][4 k]    low halves are quad 2 * pair, high halves quad 2 * pair + 1; a half h stands for
-//                                             (h - zero) * multiplier[j], j = k / 32 within the block
-//            uint16[32 rows]                  scale, bf16 with four significant bits: in the low four bits, bit j says that
-//                                             zero is 7 (q = 7 - h, multiplier[j] < 0), not 8 (q = h - 8)
+//            uint8[16 pairs][32 rows][4 k]    low halves are quad 2 * pair, high halves quad 2 *
+//            pair + 1; a half h stands for
+//                                             (h - zero) * multiplier[j], j = k / 32 within the
+//                                             block
+//            uint16[32 rows]                  scale, bf16 with four significant bits: in the low
+//            four bits, bit j says that
+//                                             zero is 7 (q = 7 - h, multiplier[j] < 0), not 8 (q =
+//                                             h - 8)
 //            uint16[32 rows]                  |multiplier[j]| in the bits from 4 j on
-// Rows past N, and k past K, are zero (the quantised ones as q = 0). Scales lie behind their values, so that a decode step
-// reads one range from its beginning to its end.
+// Rows past N, and k past K, are zero (the quantised ones as q = 0). Scales lie behind their
+// values, so that a decode step reads one range from its beginning to its end.
 #pragma once
 
 #include "../quantise.h"
@@ -24,14 +31,17 @@
 namespace moepp::cpu {
 
 constexpr int64_t kPanelRows = 32;
-constexpr int64_t kGateUpColumns = kPanelRows / 2;  // output columns of one gate-up panel: 16 gate rows, then 16 up rows
+constexpr int64_t kGateUpColumns =
+    kPanelRows / 2;  // output columns of one gate-up panel: 16 gate rows, then 16 up rows
 
-// The name of everything above that has to do with int8 and int4, for files that hold packed weights. It changes with it.
+// The name of everything above that has to do with int8 and int4, for files that hold packed
+// weights. It changes with it.
 constexpr const char* kPackedLayoutName = "panels32-i8g128-i4g32x128-v1";
 
 // Bytes of one block of an int8 or int4 panel: values; scales; multipliers.
 constexpr int64_t kInt8Values = kPanelRows * kQuantBlock, kInt4Values = kInt8Values / 2;
-constexpr int64_t kInt8BlockBytes = kInt8Values + kPanelRows * 2, kInt4BlockBytes = kInt4Values + kPanelRows * 4;
+constexpr int64_t kInt8BlockBytes = kInt8Values + kPanelRows * 2,
+                  kInt4BlockBytes = kInt4Values + kPanelRows * 4;
 
 constexpr uint16_t kInt4ScaleMask = 0xfff0;  // of an int4 row's scale and flags: the scale
 
@@ -67,18 +77,21 @@ static inline int64_t panel_index(DType dtype, int64_t lane, int64_t k) {
 }
 
 // Element [lane, k] of an int8 or int4 panel. Exact: at most 15 significant bits.
-static inline float quantised_element(DType dtype, const unsigned char* panel, int64_t lane, int64_t k) {
+static inline float quantised_element(DType dtype, const unsigned char* panel, int64_t lane,
+                                      int64_t k) {
   const unsigned char* block = panel + k / kQuantBlock * block_bytes(dtype);
   const int64_t at = k % kQuantBlock, quad = at / 4;
   uint16_t scale, multipliers;
   if (dtype == DType::kI8) {
     std::memcpy(&scale, block + kInt8Values + 2 * lane, 2);
-    return static_cast<float>(block[(quad * kPanelRows + lane) * 4 + at % 4] - 128) * bf16_to_f32(scale);
+    return static_cast<float>(block[(quad * kPanelRows + lane) * 4 + at % 4] - 128) *
+           bf16_to_f32(scale);
   }
   std::memcpy(&scale, block + kInt4Values + 2 * lane, 2);
   std::memcpy(&multipliers, block + kInt4Values + 2 * (kPanelRows + lane), 2);
   const int64_t group = at / kInt4Group;
-  const int byte = block[(quad / 2 * kPanelRows + lane) * 4 + at % 4], half = quad % 2 == 0 ? byte & 15 : byte >> 4;
+  const int byte = block[(quad / 2 * kPanelRows + lane) * 4 + at % 4],
+            half = quad % 2 == 0 ? byte & 15 : byte >> 4;
   const int zero = 8 - (scale >> group & 1), multiplier = multipliers >> (4 * group) & 15;
   return static_cast<float>((half - zero) * multiplier) * bf16_to_f32(scale & kInt4ScaleMask);
 }

@@ -9,11 +9,13 @@
 
 namespace moepp::cpu {
 
-// Memory that no cache holds, and its reading. It is taken, and touched, at the first measurement and kept for the others: 1 GiB
-// takes 0.1 to 1.8 s to touch (two processors of a virtual machine, an EPYC).
+// Memory that no cache holds, and its reading. It is taken, and touched, at the first measurement
+// and kept for the others: 1 GiB takes 0.1 to 1.8 s to touch (two processors of a virtual machine,
+// an EPYC).
 class ReadBandwidth {
  public:
-  // Takes `most` bytes at most; by itself it would take 1 GiB, or four times the last-level cache where that is more.
+  // Takes `most` bytes at most; by itself it would take 1 GiB, or four times the last-level cache
+  // where that is more.
   explicit ReadBandwidth(int64_t most) : most_(most) {}
   ~ReadBandwidth();
   ReadBandwidth(const ReadBandwidth&) = delete;

@@ -1,9 +1,11 @@
-// Vectors of f32 for the kernels, written once per instruction set. A file that includes this is compiled once per set with
-// that set's flags, inside a namespace of its own (isa/*.cc), so that no inline function is shared between sets.
+// Vectors of f32 for the kernels, written once per instruction set. A file that includes this is
+// compiled once per set with that set's flags, inside a namespace of its own (isa/*.cc), so that no
+// inline function is shared between sets.
 //
-// Vf holds kLanes floats. The _n forms touch the first n lanes only (0 <= n <= kLanes); first_n and loads fill the others with
-// zero. max and min return their second argument when the first is a NaN; when the second is a NaN they return it, too.
-// sum and highest take the lanes in a fixed order. bf16 stores round to nearest, ties to even.
+// Vf holds kLanes floats. The _n forms touch the first n lanes only (0 <= n <= kLanes); first_n and
+// loads fill the others with zero. max and min return their second argument when the first is a
+// NaN; when the second is a NaN they return it, too. sum and highest take the lanes in a fixed
+// order. bf16 stores round to nearest, ties to even.
 #if defined(__AVX512F__)
 #include <immintrin.h>
 #elif defined(__AVX2__)
@@ -12,7 +14,8 @@
 #include <arm_neon.h>
 #endif
 
-// Before a loop over an array of vectors with a constant bound: unrolled early, or gcc keeps the array in memory.
+// Before a loop over an array of vectors with a constant bound: unrolled early, or gcc keeps the
+// array in memory.
 #if defined(__clang__)
 #define MOEPP_UNROLL _Pragma("unroll")
 #else
@@ -293,8 +296,8 @@ inline void store_n(uint16_t* p, Vf a, int n) {
   store_bf16_n(p, a, n);
 }
 
-// Without this after each product GCC 12 moves a tile's sums through memory in the 6 x 2 tiles of AVX2: GEMM of 512 rows 67 % of
-// the f32 ceiling, 94 % with it (2-core AMD EPYC, Zen 5).
+// Without this after each product GCC 12 moves a tile's sums through memory in the 6 x 2 tiles of
+// AVX2: GEMM of 512 rows 67 % of the f32 ceiling, 94 % with it (2-core AMD EPYC, Zen 5).
 inline void keep_in_register(Vf& a) {
 #if defined(__AVX512F__)
   __asm__ volatile("" : "+v"(a.v));
@@ -326,7 +329,8 @@ inline Vf exp_minus_1_of_rest(Vf x, Vf* n) {
   return fma(p, r * r, r);
 }
 
-// e^x within one unit in the last place: 0 below -104, infinity above 88.73, subnormal results and NaN as they should be.
+// e^x within one unit in the last place: 0 below -104, infinity above 88.73, subnormal results and
+// NaN as they should be.
 inline Vf exp(Vf x) {
   Vf n;
   const Vf p = exp_minus_1_of_rest(min(set1(89.0f), max(set1(-104.0f), x)), &n);

@@ -13,16 +13,18 @@ namespace moepp::cpu {
 
 namespace {
 
-// An idle worker spins this long, then parks. The ops of a step follow each other within a few microseconds, so within a
-// step nobody parks; a process that waits for its next request burns nothing.
+// An idle worker spins this long, then parks. The ops of a step follow each other within a few
+// microseconds, so within a step nobody parks; a process that waits for its next request burns
+// nothing.
 constexpr auto kSpinTime = std::chrono::microseconds(50);
 constexpr int kPausesPerClockRead = 32;
 constexpr int kPausesBeforeYield = 4096;
 
-// The word that callers and workers agree on: | generation of the job | stopping | open | workers inside |.
-// A worker enters a job only by raising the count while the job is open, and the caller returns only when the job is closed
-// and the count is 0. So a worker that wakes late finds its job closed and never sees the fields of another one, and a short
-// job does not wait for workers to wake.
+// The word that callers and workers agree on: | generation of the job | stopping | open | workers
+// inside |. A worker enters a job only by raising the count while the job is open, and the caller
+// returns only when the job is closed and the count is 0. So a worker that wakes late finds its job
+// closed and never sees the fields of another one, and a short job does not wait for workers to
+// wake.
 constexpr uint64_t kInsideMask = 0xffff;
 constexpr uint64_t kOpen = uint64_t{1} << 16;
 constexpr uint64_t kStopping = uint64_t{1} << 17;
@@ -40,8 +42,9 @@ void pause() {
 #endif
 }
 
-// A lock that is taken in the order in which it was asked for: who runs one job after the other does not keep others out. Without
-// contention it is two atomic additions and asks nothing of the system.
+// A lock that is taken in the order in which it was asked for: who runs one job after the other
+// does not keep others out. Without contention it is two atomic additions and asks nothing of the
+// system.
 class Turns {
  public:
   void lock() {
@@ -52,8 +55,11 @@ class Turns {
   }
   void unlock() {
     const uint64_t served = serving_.fetch_add(1, std::memory_order_seq_cst) + 1;
-    if (next_.load(std::memory_order_seq_cst) == served) return;  // who takes a ticket after this look sees its number served
-    { std::lock_guard<std::mutex> lock(waiting_); }               // a caller between its last look and its wait holds the mutex
+    if (next_.load(std::memory_order_seq_cst) == served)
+      return;  // who takes a ticket after this look sees its number served
+    {
+      std::lock_guard<std::mutex> lock(waiting_);
+    }  // a caller between its last look and its wait holds the mutex
     turn_.notify_all();
   }
 
@@ -96,7 +102,8 @@ struct ThreadPool::State {
       }
     } while (std::chrono::steady_clock::now() - start < kSpinTime);
     std::unique_lock<std::mutex> lock(parking);
-    parked.fetch_add(1, std::memory_order_seq_cst);  // before the last look at the word, which publish() writes first
+    parked.fetch_add(1, std::memory_order_seq_cst);  // before the last look at the word, which
+                                                     // publish() writes first
     wake.wait(lock, [&] { return has_news(seen); });
     parked.fetch_sub(1, std::memory_order_relaxed);
   }
@@ -117,7 +124,9 @@ struct ThreadPool::State {
       if ((now & kStopping) != 0) return;
       seen = generation(now);
       while ((now & kOpen) != 0 && generation(now) == seen) {
-        if (!word.compare_exchange_weak(now, now + 1, std::memory_order_acquire, std::memory_order_acquire)) continue;
+        if (!word.compare_exchange_weak(now, now + 1, std::memory_order_acquire,
+                                        std::memory_order_acquire))
+          continue;
         do_tasks(thread);
         word.fetch_sub(1, std::memory_order_release);
         break;
@@ -135,7 +144,9 @@ struct ThreadPool::State {
   void wake_parked(int64_t wanted) {
     const int waiting = parked.load(std::memory_order_seq_cst);
     if (waiting == 0) return;
-    { std::lock_guard<std::mutex> lock(parking); }  // a worker between its last look and its wait holds the mutex
+    {
+      std::lock_guard<std::mutex> lock(parking);
+    }  // a worker between its last look and its wait holds the mutex
     if (wanted >= waiting) {
       wake.notify_all();
     } else {
@@ -145,7 +156,8 @@ struct ThreadPool::State {
 
   void finish() {
     word.fetch_and(~kOpen, std::memory_order_relaxed);
-    for (int pauses = 0; (word.load(std::memory_order_acquire) & kInsideMask) != 0; pauses++) wait_a_little(pauses);
+    for (int pauses = 0; (word.load(std::memory_order_acquire) & kInsideMask) != 0; pauses++)
+      wait_a_little(pauses);
   }
 
   void stop() {
@@ -158,12 +170,14 @@ struct ThreadPool::State {
 
 ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
   State* state = state_.get();
-  // All that may throw comes before the first worker. Pages that no kernel touches are never backed by memory.
+  // All that may throw comes before the first worker. Pages that no kernel touches are never backed
+  // by memory.
   const size_t bytes = static_cast<size_t>(threads) * kScratchBytes + kJobScratchBytes;
   state->scratch.reset(static_cast<std::byte*>(::operator new(bytes, std::align_val_t{64})));
   state->workers.reserve(static_cast<size_t>(threads) - 1);
   try {
-    for (int thread = 1; thread < threads; thread++) state->workers.emplace_back([state, thread] { state->work(thread); });
+    for (int thread = 1; thread < threads; thread++)
+      state->workers.emplace_back([state, thread] { state->work(thread); });
   } catch (const std::exception&) {
     // The system refuses more threads: go on with those that started.
   }
@@ -177,7 +191,8 @@ int ThreadPool::threads() const {
   return static_cast<int>(state_->workers.size()) + 1;
 }
 
-void ThreadPool::parallel_for(int64_t tasks, void (*run)(const void*, int64_t, int), const void* context) {
+void ThreadPool::parallel_for(int64_t tasks, void (*run)(const void*, int64_t, int),
+                              const void* context) {
   if (tasks <= 0) return;
   State& state = *state_;
   const std::lock_guard<Turns> turn(state.callers);

@@ -1,5 +1,5 @@
-// The threads of the CPU device. One pool of a size serves the whole process; each parallel_for is one job, and the caller works
-// too.
+// The threads of the CPU device. One pool of a size serves the whole process; each parallel_for is
+// one job, and the caller works too.
 #pragma once
 
 #include <cstddef>
@@ -18,8 +18,8 @@ constexpr size_t kJobScratchBytes = size_t{32} << 20;
 
 class ThreadPool final : public Queue {
  public:
-  // threads >= 1, the caller included: threads - 1 workers are started, or as many as the system grants. Throws std::bad_alloc
-  // when there is no memory for what the threads work in.
+  // threads >= 1, the caller included: threads - 1 workers are started, or as many as the system
+  // grants. Throws std::bad_alloc when there is no memory for what the threads work in.
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -27,16 +27,20 @@ class ThreadPool final : public Queue {
 
   int threads() const;
 
-  // Calls run(context, task, thread) once for every task in [0, tasks), thread in [0, threads()), and returns when all are
-  // done. Tasks are handed out in ascending order, one at a time. Jobs of several callers are done one after another,
-  // in the order in which they were asked for.
-  // run must not throw, and must not start another job.
-  void parallel_for(int64_t tasks, void (*run)(const void* context, int64_t task, int thread), const void* context);
+  // Calls run(context, task, thread) once for every task in [0, tasks), thread in [0, threads()),
+  // and returns when all are done. Tasks are handed out in ascending order, one at a time. Jobs of
+  // several callers are done one after another, in the order in which they were asked for. run must
+  // not throw, and must not start another job.
+  void parallel_for(int64_t tasks, void (*run)(const void* context, int64_t task, int thread),
+                    const void* context);
 
   template <class Body>  // body(int64_t task, int thread)
   void parallel_for(int64_t tasks, const Body& body) {
     parallel_for(
-        tasks, [](const void* context, int64_t task, int thread) { (*static_cast<const Body*>(context))(task, thread); },
+        tasks,
+        [](const void* context, int64_t task, int thread) {
+          (*static_cast<const Body*>(context))(task, thread);
+        },
         static_cast<const void*>(&body));
   }
 
@@ -45,7 +49,8 @@ class ThreadPool final : public Queue {
   // kJobScratchBytes for the use of one job's tasks until it ends, in whatever way they share them.
   std::byte* job_scratch();
 
-  // For a task that waits for another thread's: a pause, and after many of them a yield. `pauses` counts from 0.
+  // For a task that waits for another thread's: a pause, and after many of them a yield. `pauses`
+  // counts from 0.
   static void wait_a_little(int pauses);
 
  private:
@@ -53,10 +58,12 @@ class ThreadPool final : public Queue {
   std::unique_ptr<State> state_;
 };
 
-// Threads that this process may use: the cores it may run on, cut to the cgroup's CPU quota (v1 and v2), at least 1.
+// Threads that this process may use: the cores it may run on, cut to the cgroup's CPU quota (v1 and
+// v2), at least 1.
 int available_threads();
 
-// The CPU quota of this process's cgroup and its parents in whole threads, at least 1; 0 without one. root is "" but in tests.
+// The CPU quota of this process's cgroup and its parents in whole threads, at least 1; 0 without
+// one. root is "" but in tests.
 int cgroup_threads(const std::string& root);
 
 }  // namespace moepp::cpu

@@ -1,4 +1,5 @@
-// Products of AMX tiles that are never loaded, to measure their rate; only where the set "amx" is available.
+// Products of AMX tiles that are never loaded, to measure their rate; only where the set "amx" is
+// available.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +10,8 @@ namespace moepp::cpu {
 
 constexpr int64_t kTileRounds = 1 << 14;
 
-// kTileRounds rounds of four products of 16 x 16 sums, each over 32 bf16 or over 64 bytes. Returns 0.
+// kTileRounds rounds of four products of 16 x 16 sums, each over 32 bf16 or over 64 bytes. Returns
+// 0.
 uint64_t multiply_bf16_tiles();
 uint64_t multiply_int8_tiles();
 

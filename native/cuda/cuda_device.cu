@@ -1,5 +1,5 @@
-// An NVIDIA GPU as a device: memory, one stream, copies, recorded steps. Compiled by nvcc, and for tests by the host's compiler
-// with an emulated GPU under it (simt/). It has not run on a GPU yet.
+// An NVIDIA GPU as a device: memory, one stream, copies, recorded steps. Compiled by nvcc, and for
+// tests by the host's compiler with an emulated GPU under it (simt/). It has not run on a GPU yet.
 #include "device.h"
 
 #include <algorithm>
@@ -45,8 +45,9 @@ class GraphRecording final : public Recording {
   simt::Graph graph_;
 };
 
-// CUDA's current device is the calling thread's, and steps run on any thread of a pool: every entry names the device first.
-// One step at a time: programs that share the device share its stream and its workspace.
+// CUDA's current device is the calling thread's, and steps run on any thread of a pool: every entry
+// names the device first. One step at a time: programs that share the device share its stream and
+// its workspace.
 class CudaDevice final : public Device {
  public:
   explicit CudaDevice(int index) : index_(index) {}
@@ -62,7 +63,8 @@ class CudaDevice final : public Device {
   DeviceInfo info() const override {
     DeviceInfo info = {name(), "sm_" + std::to_string(capability()), 1, properties_.name};
     size_t free_bytes = 0, total_bytes = 0;
-    if (simt::use_device(index_) == simt::kSuccess && simt::memory_info(&free_bytes, &total_bytes) == simt::kSuccess) {
+    if (simt::use_device(index_) == simt::kSuccess &&
+        simt::memory_info(&free_bytes, &total_bytes) == simt::kSuccess) {
       info.free_bytes = static_cast<int64_t>(free_bytes);
       info.total_bytes = static_cast<int64_t>(total_bytes);
     }
@@ -84,15 +86,20 @@ class CudaDevice final : public Device {
     return check(simt::memory_info(&free_bytes, &total_bytes));
   }
 
-  int64_t weight_bytes(const WeightSpec& spec, Layout layout) const override { return cuda::weight_bytes(spec, layout); }
-  Status load_weight(const WeightSpec& spec, Layout layout, void* data, const Control& control) override {
+  int64_t weight_bytes(const WeightSpec& spec, Layout layout) const override {
+    return cuda::weight_bytes(spec, layout);
+  }
+  Status load_weight(const WeightSpec& spec, Layout layout, void* data,
+                     const Control& control) override {
     MOEPP_CHECK(enter());
     return cuda::load_weight({spec, layout, data, memory_stream_, name(), control});
   }
 
   // Files hold int8 and int4 weights as the CPU's panels: they are laid out anew on their way.
   std::string packed_layout() const override { return cpu::kPackedLayoutName; }
-  int64_t packed_bytes(const WeightSpec& spec, Layout layout) const override { return cuda::packed_bytes(spec, layout); }
+  int64_t packed_bytes(const WeightSpec& spec, Layout layout) const override {
+    return cuda::packed_bytes(spec, layout);
+  }
   Status load_packed(const WeightSpec& spec, Layout layout, const std::byte* packed, void* data,
                      const Control& control) override {
     MOEPP_CHECK(enter());
@@ -116,7 +123,8 @@ class CudaDevice final : public Device {
   }
   Status download(const std::vector<Transfer>& pieces) override {
     for (const Transfer& piece : pieces) {
-      MOEPP_CHECK(check(simt::copy_to_host(piece.host, piece.device, static_cast<size_t>(piece.bytes), stream_)));
+      MOEPP_CHECK(check(
+          simt::copy_to_host(piece.host, piece.device, static_cast<size_t>(piece.bytes), stream_)));
     }
     return {};
   }
@@ -126,27 +134,33 @@ class CudaDevice final : public Device {
     return check(error);
   }
 
-  Status record(const std::function<Status()>& enqueue, std::unique_ptr<Recording>* recording) override;
+  Status record(const std::function<Status()>& enqueue,
+                std::unique_ptr<Recording>* recording) override;
   Status replay(const Recording& recording) override {
-    return check(simt::launch_graph(static_cast<const GraphRecording&>(recording).graph(), stream_));
+    return check(
+        simt::launch_graph(static_cast<const GraphRecording&>(recording).graph(), stream_));
   }
 
  private:
   std::string name() const { return "cuda:" + std::to_string(index_); }
   int capability() const { return 10 * properties_.major + properties_.minor; }
-  std::string capability_text() const { return std::to_string(properties_.major) + "." + std::to_string(properties_.minor); }
+  std::string capability_text() const {
+    return std::to_string(properties_.major) + "." + std::to_string(properties_.minor);
+  }
   Status too_little_shared_memory() const {
-    return Status::error(Code::kUnsupported, name() + ": " + properties_.name + " has " +
-                                                 std::to_string(properties_.block_shared_bytes) +
-                                                 " bytes of shared memory for a block, a model of these sizes needs " +
-                                                 std::to_string(queue_->refused_shared_bytes()));
+    return Status::error(Code::kUnsupported,
+                         name() + ": " + properties_.name + " has " +
+                             std::to_string(properties_.block_shared_bytes) +
+                             " bytes of shared memory for a block, a model of these sizes needs " +
+                             std::to_string(queue_->refused_shared_bytes()));
   }
   Status check(simt::Error error) const { return status_of(error, name()); }
   Status enter() const { return check(simt::use_device(index_)); }
 
   const int index_;
   simt::DeviceProperties properties_ = {};
-  simt::Stream stream_ = nullptr, memory_stream_ = nullptr;  // of steps; of loading, which may go on beside a step
+  simt::Stream stream_ = nullptr,
+               memory_stream_ = nullptr;  // of steps; of loading, which may go on beside a step
   void* workspace_ = nullptr;
   std::unique_ptr<CudaQueue> queue_;
   HostMemory step_staging_;
@@ -157,25 +171,30 @@ Status CudaDevice::open() {
   int count = 0;
   MOEPP_CHECK(check(simt::count_devices(&count)));
   if (index_ < 0 || index_ >= count) {
-    return Status::error(Code::kNoGpu, name() + ": this machine has " + std::to_string(count) + " CUDA device" +
-                                           (count == 1 ? "" : "s") + ", numbered from 0");
+    return Status::error(Code::kNoGpu, name() + ": this machine has " + std::to_string(count) +
+                                           " CUDA device" + (count == 1 ? "" : "s") +
+                                           ", numbered from 0");
   }
   MOEPP_CHECK(enter());
   MOEPP_CHECK(check(simt::device_properties(index_, &properties_)));
   if (capability() < kOldestCapability) {
-    return Status::error(Code::kGpuTooOld, name() + ": " + properties_.name + " has compute capability " + capability_text() +
+    return Status::error(Code::kGpuTooOld, name() + ": " + properties_.name +
+                                               " has compute capability " + capability_text() +
                                                ", 7.5 or newer is needed");
   }
   const simt::Error probed = simt::find_code(probe);
   if (simt::fault_of(probed) == simt::Fault::kNoCode) {
-    return Status::error(Code::kUnsupported, name() + ": " + properties_.name + " has compute capability " + capability_text() +
-                                                 ", for which this build has no kernels (MOEPP_CUDA_ARCHITECTURES)");
+    return Status::error(Code::kUnsupported,
+                         name() + ": " + properties_.name + " has compute capability " +
+                             capability_text() +
+                             ", for which this build has no kernels (MOEPP_CUDA_ARCHITECTURES)");
   }
   MOEPP_CHECK(check(probed));
   MOEPP_CHECK(check(simt::create_stream(&stream_)));
   MOEPP_CHECK(check(simt::create_stream(&memory_stream_)));
   constexpr size_t kCounterBytes = CudaQueue::kCounters * sizeof(unsigned);
-  MOEPP_CHECK(check(simt::allocate(&workspace_, static_cast<size_t>(kWorkspaceBytes) + kCounterBytes)));
+  MOEPP_CHECK(
+      check(simt::allocate(&workspace_, static_cast<size_t>(kWorkspaceBytes) + kCounterBytes)));
   auto* counters = static_cast<std::byte*>(workspace_) + kWorkspaceBytes;
   MOEPP_CHECK(check(simt::clear(counters, kCounterBytes, stream_)));
   queue_ = std::make_unique<CudaQueue>(stream_, properties_.multiprocessors, capability());
@@ -192,7 +211,8 @@ void* CudaDevice::allocate(int64_t bytes) {
     simt::clear_error();
     return nullptr;
   }
-  if (simt::clear(data, size, memory_stream_) == simt::kSuccess && simt::synchronize(memory_stream_) == simt::kSuccess)
+  if (simt::clear(data, size, memory_stream_) == simt::kSuccess &&
+      simt::synchronize(memory_stream_) == simt::kSuccess)
     return data;
   simt::release(data);
   simt::clear_error();
@@ -208,12 +228,15 @@ Status CudaDevice::upload(const std::vector<Transfer>& pieces) {
   MOEPP_CHECK(check(step_staging_.reserve(bytes)));
   for (const Transfer& piece : pieces) {
     const int64_t at = static_cast<std::byte*>(piece.device) - first;
-    if (piece.bytes > 0) std::memcpy(step_staging_.data() + at, piece.host, static_cast<size_t>(piece.bytes));
+    if (piece.bytes > 0)
+      std::memcpy(step_staging_.data() + at, piece.host, static_cast<size_t>(piece.bytes));
   }
-  return check(simt::copy_to_device(first, step_staging_.data(), static_cast<size_t>(bytes), stream_));
+  return check(
+      simt::copy_to_device(first, step_staging_.data(), static_cast<size_t>(bytes), stream_));
 }
 
-Status CudaDevice::record(const std::function<Status()>& enqueue, std::unique_ptr<Recording>* recording) {
+Status CudaDevice::record(const std::function<Status()>& enqueue,
+                          std::unique_ptr<Recording>* recording) {
   MOEPP_CHECK(check(simt::begin_capture(stream_)));
   const Status status = enqueue();
   simt::Graph graph = nullptr;
@@ -230,8 +253,9 @@ Status CudaDevice::copy_page(const KvView& cache, int64_t from, int64_t to) {
   const auto bytes = static_cast<size_t>(kv_page_elements(cache) * dtype_size(cache.dtype));
   auto* pages = static_cast<std::byte*>(cache.data);
   // The next step is behind it in the stream.
-  return check(simt::copy_pieces(pages + static_cast<size_t>(to) * bytes, pages + static_cast<size_t>(from) * bytes,
-                                 static_cast<size_t>(cache.pages) * bytes, bytes, static_cast<size_t>(cache.layers), stream_));
+  return check(simt::copy_pieces(
+      pages + static_cast<size_t>(to) * bytes, pages + static_cast<size_t>(from) * bytes,
+      static_cast<size_t>(cache.pages) * bytes, bytes, static_cast<size_t>(cache.layers), stream_));
 }
 
 Status CudaDevice::read_page(const KvView& cache, int64_t layer, int64_t page, float* out) {
@@ -239,10 +263,12 @@ Status CudaDevice::read_page(const KvView& cache, int64_t layer, int64_t page, f
   MOEPP_CHECK(enter());
   const int64_t elements = kv_page_elements(cache), size = dtype_size(cache.dtype);
   std::vector<std::byte> bytes(static_cast<size_t>(elements * size));
-  const std::byte* from = static_cast<const std::byte*>(cache.data) + kv_keys(cache, layer, page, 0) * size;
+  const std::byte* from =
+      static_cast<const std::byte*>(cache.data) + kv_keys(cache, layer, page, 0) * size;
   MOEPP_CHECK(check(simt::copy_to_host(bytes.data(), from, bytes.size(), stream_)));
   MOEPP_CHECK(check(simt::synchronize(stream_)));
-  convert_elements(cache.dtype, bytes.data(), 1, DType::kF32, reinterpret_cast<std::byte*>(out), elements);
+  convert_elements(cache.dtype, bytes.data(), 1, DType::kF32, reinterpret_cast<std::byte*>(out),
+                   elements);
   return {};
 }
 

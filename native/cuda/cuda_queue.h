@@ -6,27 +6,31 @@
 
 namespace moepp::cuda {
 
-// How kernels follow one another: every kernel is launched by CudaQueue::launch, and every thread of it calls await_inputs(), at
-// one place, before it reads what another kernel wrote, or writes anything. Since sm_90 its blocks may start while the last
-// blocks of the kernel before are still running (programmatic dependent launch; in a recorded step the edges of the graph are
-// such): what stands before await_inputs() is only arithmetic on arguments, and prefetches of weights. The emulation refuses a
-// thread that ends without it, and scripts/sass-check.mjs a kernel that has no such instruction.
+// How kernels follow one another: every kernel is launched by CudaQueue::launch, and every thread
+// of it calls await_inputs(), at one place, before it reads what another kernel wrote, or writes
+// anything. Since sm_90 its blocks may start while the last blocks of the kernel before are still
+// running (programmatic dependent launch; in a recorded step the edges of the graph are such): what
+// stands before await_inputs() is only arithmetic on arguments, and prefetches of weights. The
+// emulation refuses a thread that ends without it, and scripts/sass-check.mjs a kernel that has no
+// such instruction.
 //
-// The next kernel is let go only after the wait, so that at most one is ahead: when a kernel starts, all but the one before it
-// have ended, and await_inputs() needs to be right about that one alone.
+// The next kernel is let go only after the wait, so that at most one is ahead: when a kernel
+// starts, all but the one before it have ended, and await_inputs() needs to be right about that one
+// alone.
 SIMT_DEVICE void await_inputs() {
   simt::wait_for_dependencies();
   simt::launch_dependents();
 }
 
-// Before await_inputs(): asks L2 for `bytes` of a weight, shared out among the threads of the grid. Nothing where no kernel
-// starts early. Only a hint: a wrong address costs time, not correctness.
+// Before await_inputs(): asks L2 for `bytes` of a weight, shared out among the threads of the grid.
+// Nothing where no kernel starts early. Only a hint: a wrong address costs time, not correctness.
 SIMT_DEVICE void prefetch_weight(const void* data, int64_t bytes) {
 #if SIMT_HAS_SM90
   constexpr int64_t kLine = 128;
   const int64_t thread = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x,
                 threads = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  for (int64_t at = thread * kLine; at < bytes; at += threads * kLine) simt::prefetch_l2(static_cast<const char*>(data) + at);
+  for (int64_t at = thread * kLine; at < bytes; at += threads * kLine)
+    simt::prefetch_l2(static_cast<const char*>(data) + at);
 #endif
 }
 
@@ -34,7 +38,9 @@ class CudaQueue : public Queue {
  public:
   // compute_capability: 10 * major + minor.
   explicit CudaQueue(simt::Stream stream, int multiprocessors, int compute_capability = 80)
-      : stream_(stream), multiprocessors_(multiprocessors), compute_capability_(compute_capability) {}
+      : stream_(stream),
+        multiprocessors_(multiprocessors),
+        compute_capability_(compute_capability) {}
 
   static CudaQueue& from(Queue& queue) { return static_cast<CudaQueue&>(queue); }
 
@@ -42,9 +48,10 @@ class CudaQueue : public Queue {
   int multiprocessors() const { return multiprocessors_; }
   int compute_capability() const { return compute_capability_; }
 
-  // Memory for what kernels of one op leave to each other, aligned to 256 bytes; the next op may overwrite it. No result depends
-  // on its size. attention splits contexts only where it holds one token of the longest context that the page table has room for:
-  // 4 (D + 2) Hq ceil(M S / 64) bytes; with less than that per token of the step it takes several launches. 32 MiB are plenty.
+  // Memory for what kernels of one op leave to each other, aligned to 256 bytes; the next op may
+  // overwrite it. No result depends on its size. attention splits contexts only where it holds one
+  // token of the longest context that the page table has room for: 4 (D + 2) Hq ceil(M S / 64)
+  // bytes; with less than that per token of the step it takes several launches. 32 MiB are plenty.
   void set_workspace(void* data, int64_t bytes) {
     workspace_ = data;
     workspace_bytes_ = bytes;
@@ -52,14 +59,14 @@ class CudaQueue : public Queue {
   void* workspace() const { return workspace_; }
   int64_t workspace_bytes() const { return workspace_bytes_; }
 
-  // Zeros with which the blocks of one kernel find out which of them is the last to finish; a kernel leaves zeros behind. Null:
-  // none.
+  // Zeros with which the blocks of one kernel find out which of them is the last to finish; a
+  // kernel leaves zeros behind. Null: none.
   static constexpr int kCounters = 4096;
   void set_counters(unsigned* counters) { counters_ = counters; }
   unsigned* counters() const { return counters_; }
 
-  // The most shared memory that a block may have. A launch that asks for more fails with kOutOfResources, and for how much is
-  // kept.
+  // The most shared memory that a block may have. A launch that asks for more fails with
+  // kOutOfResources, and for how much is kept.
   void set_block_shared_bytes(size_t bytes) { block_shared_bytes_ = bytes; }
   size_t refused_shared_bytes() const { return refused_shared_bytes_; }
 

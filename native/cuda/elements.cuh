@@ -1,4 +1,5 @@
-// Neighbouring elements of f32 or bf16 as f32: one, or four with one access (16 or 8 bytes, aligned to that).
+// Neighbouring elements of f32 or bf16 as f32: one, or four with one access (16 or 8 bytes, aligned
+// to that).
 #pragma once
 
 #include "cuda/simt/simt.h"
@@ -40,7 +41,8 @@ template <int N>
 SIMT_DEVICE void store_elements(simt::bf16* p, const float (&v)[N]) {
   static_assert(N == 1 || N == 4, "one element or one access");
   if constexpr (N == 4) {
-    *reinterpret_cast<uint2*>(p) = make_uint2(simt::pack_bf16(v[0], v[1]), simt::pack_bf16(v[2], v[3]));
+    *reinterpret_cast<uint2*>(p) =
+        make_uint2(simt::pack_bf16(v[0], v[1]), simt::pack_bf16(v[2], v[3]));
   } else {
     *p = simt::to_bf16(v[0]);
   }

@@ -1,7 +1,7 @@
-// The order of elements in the KV cache on a GPU, and where a token finds its rows. Per layer and page, the heads one after
-// another; a head has its keys [S][D], then its values [S][D]. A row is aligned to 16 bytes where D elements are a multiple of 16
-// bytes. The whole takes the same bytes as on the CPU, and a page of one layer is one piece: Device::copy_page copies it as it
-// is.
+// The order of elements in the KV cache on a GPU, and where a token finds its rows. Per layer and
+// page, the heads one after another; a head has its keys [S][D], then its values [S][D]. A row is
+// aligned to 16 bytes where D elements are a multiple of 16 bytes. The whole takes the same bytes
+// as on the CPU, and a page of one layer is one piece: Device::copy_page copies it as it is.
 #pragma once
 
 #include "cuda/simt/simt.h"
@@ -32,7 +32,8 @@ struct KvStep {
   const int32_t* page_table;       // [B, M]
   int sequences, columns, page_size, kv_heads, head_dim;
 
-  // The sequence of token t: the last that starts at or before it (empty ones start where the next does).
+  // The sequence of token t: the last that starts at or before it (empty ones start where the next
+  // does).
   SIMT_DEVICE int sequence_of(int t) const {
     int low = 0, high = sequences;
     while (high - low > 1) {
@@ -45,10 +46,12 @@ struct KvStep {
     }
     return low;
   }
-  // The element of the layer where the key of a position begins; its value begins value_offset() later.
+  // The element of the layer where the key of a position begins; its value begins value_offset()
+  // later.
   SIMT_DEVICE int64_t key_row(int sequence, int position, int head) const {
     const int page = page_table[static_cast<int64_t>(sequence) * columns + position / page_size];
-    return ((static_cast<int64_t>(page) * kv_heads + head) * 2 * page_size + position % page_size) * head_dim;
+    return ((static_cast<int64_t>(page) * kv_heads + head) * 2 * page_size + position % page_size) *
+           head_dim;
   }
   SIMT_DEVICE int64_t value_offset() const { return static_cast<int64_t>(page_size) * head_dim; }
 };
@@ -56,15 +59,16 @@ struct KvStep {
 template <class Args>
 KvStep kv_step(const Args& args) {
   const KvView& kv = *args.cache;
-  return {static_cast<unsigned char*>(kv.data) + kv_keys(kv, args.layer, 0, 0) * dtype_size(kv.dtype),
-          args.positions->i32(),
-          args.sequence_starts->i32(),
-          args.page_table->i32(),
-          static_cast<int>(args.sequence_starts->shape[0]) - 1,
-          static_cast<int>(args.page_table->shape[1]),
-          static_cast<int>(kv.page_size),
-          static_cast<int>(kv.kv_heads),
-          static_cast<int>(kv.head_dim)};
+  return {
+      static_cast<unsigned char*>(kv.data) + kv_keys(kv, args.layer, 0, 0) * dtype_size(kv.dtype),
+      args.positions->i32(),
+      args.sequence_starts->i32(),
+      args.page_table->i32(),
+      static_cast<int>(args.sequence_starts->shape[0]) - 1,
+      static_cast<int>(args.page_table->shape[1]),
+      static_cast<int>(kv.page_size),
+      static_cast<int>(kv.kv_heads),
+      static_cast<int>(kv.head_dim)};
 }
 
 }  // namespace moepp::cuda

@@ -37,7 +37,8 @@ Status load_floats(const Loading& to, const StackedRows& rows) {
   const DType dtype = to.spec.dtype;
   const WeightShape shape(to.spec);
   const int64_t size = dtype_size(dtype), used = shape.inputs * size;
-  const int64_t pitch = to.layout == Layout::kRows ? used : weight_pitch(dtype, shape.inputs) * size;
+  const int64_t pitch =
+      to.layout == Layout::kRows ? used : weight_pitch(dtype, shape.inputs) * size;
   const int64_t group_rows = weight_rows(to.layout, shape.rows), total = shape.groups * group_rows;
   const int64_t at_once = rows_at_once(pitch);
   Staging staging(to.stream);
@@ -48,7 +49,8 @@ Status load_floats(const Loading& to, const StackedRows& rows) {
     MOEPP_CHECK(to.check(staging.next((last - first) * pitch, &staged)));
     std::byte* at = staged;
     for (int64_t place = first; place < last; place++, at += pitch) {
-      const int64_t group = place / group_rows, row = weight_row_at(to.layout, shape.rows, place % group_rows);
+      const int64_t group = place / group_rows,
+                    row = weight_row_at(to.layout, shape.rows, place % group_rows);
       if (row >= 0) {
         const PackRow source = rows.row(group * shape.rows + row);
         convert_elements(source.dtype, source.data, source.stride, dtype, at, shape.inputs);
@@ -56,19 +58,21 @@ Status load_floats(const Loading& to, const StackedRows& rows) {
       std::memset(row < 0 ? at : at + used, 0, static_cast<size_t>(row < 0 ? pitch : pitch - used));
     }
     if (to.layout != Layout::kGateUpPanels) rows.drop(first, last);
-    MOEPP_CHECK(to.check(staging.send(static_cast<std::byte*>(to.data) + first * pitch, (last - first) * pitch)));
+    MOEPP_CHECK(to.check(
+        staging.send(static_cast<std::byte*>(to.data) + first * pitch, (last - first) * pitch)));
     to.control.add((last - first) * pitch);
   }
   return to.check(simt::synchronize(to.stream));
 }
 
-// int8 and int4, a group at a time: the values of one stretch of rows after the other, then the group's words.
-// read_block(row, b, &block) makes block b of a row, counted over all groups, from several threads; false: it holds a NaN or an
-// infinity.
+// int8 and int4, a group at a time: the values of one stretch of rows after the other, then the
+// group's words. read_block(row, b, &block) makes block b of a row, counted over all groups, from
+// several threads; false: it holds a NaN or an infinity.
 template <class Block, class ReadBlock>
 Status load_blocks(const Loading& to, const ReadBlock& read_block) {
   const WeightShape shape(to.spec);
-  const int64_t stored = weight_rows(to.layout, shape.rows), row_bytes = weight_row_bytes(to.spec.dtype, shape.inputs);
+  const int64_t stored = weight_rows(to.layout, shape.rows),
+                row_bytes = weight_row_bytes(to.spec.dtype, shape.inputs);
   const int64_t at_once = rows_at_once(row_bytes);
   std::vector<uint32_t> words(static_cast<size_t>(quant_blocks(shape.inputs) * scale_rows(stored)));
   const auto word_bytes = static_cast<int64_t>(words.size() * sizeof(uint32_t));
@@ -90,18 +94,21 @@ Status load_blocks(const Loading& to, const ReadBlock& read_block) {
       MOEPP_CHECK(to.check(staging.next(bytes, &staged)));
       pool.parallel_for(last - first, [&](int64_t task, int) {
         const int64_t place = first + task;
-        const int64_t row = weight_row_at(to.layout, shape.rows, place), index = group * shape.rows + row;
+        const int64_t row = weight_row_at(to.layout, shape.rows, place),
+                      index = group * shape.rows + row;
         const auto read = [&](int64_t b, Block* block) {
           *block = {};
           return row < 0 || read_block(index, b, block);
         };
         auto* values = reinterpret_cast<unsigned char*>(staged + (place - first) * row_bytes);
-        if (!pack_quantised_row<Block>(stored, place, shape.inputs, values, words.data(), read)) bad_row.store(index);
+        if (!pack_quantised_row<Block>(stored, place, shape.inputs, values, words.data(), read))
+          bad_row.store(index);
       });
       if (bad_row.load() >= 0) {
-        return Status::error(Code::kBadWeights, to.spec.name + ": row " + std::to_string(bad_row.load()) +
-                                                    " holds a NaN or an infinity, which " + dtype_name(to.spec.dtype) +
-                                                    " cannot; expected finite values");
+        return Status::error(Code::kBadWeights,
+                             to.spec.name + ": row " + std::to_string(bad_row.load()) +
+                                 " holds a NaN or an infinity, which " + dtype_name(to.spec.dtype) +
+                                 " cannot; expected finite values");
       }
       MOEPP_CHECK(send(bytes));
     }
@@ -125,8 +132,8 @@ Status load_quantised(const Loading& to, const StackedRows& rows) {
     const PackRow from = rows.row(row);
     const int64_t begin = b * kQuantBlock, count = std::min(kQuantBlock, rows.length() - begin);
     float values[kQuantBlock] = {};
-    convert_elements(from.dtype, from.data + begin * from.stride * dtype_size(from.dtype), from.stride, DType::kF32,
-                     reinterpret_cast<std::byte*>(values), count);
+    convert_elements(from.dtype, from.data + begin * from.stride * dtype_size(from.dtype),
+                     from.stride, DType::kF32, reinterpret_cast<std::byte*>(values), count);
     return quantise(values, block);
   });
 }
@@ -134,10 +141,13 @@ Status load_quantised(const Loading& to, const StackedRows& rows) {
 template <class Block>
 Status load_panels(const Loading& to, const std::byte* packed) {
   const WeightShape shape(to.spec);
-  const int64_t group_bytes = packed_group_bytes(to.spec.dtype, to.layout, shape.rows, shape.inputs);
+  const int64_t group_bytes =
+      packed_group_bytes(to.spec.dtype, to.layout, shape.rows, shape.inputs);
   return load_blocks<Block>(to, [&](int64_t row, int64_t b, Block* block) {
-    const auto* group = reinterpret_cast<const unsigned char*>(packed + row / shape.rows * group_bytes);
-    read_packed_block(group, to.spec.dtype, to.layout, shape.rows, shape.inputs, row % shape.rows, b, block);
+    const auto* group =
+        reinterpret_cast<const unsigned char*>(packed + row / shape.rows * group_bytes);
+    read_packed_block(group, to.spec.dtype, to.layout, shape.rows, shape.inputs, row % shape.rows,
+                      b, block);
     return true;
   });
 }
@@ -146,8 +156,9 @@ Status load_panels(const Loading& to, const std::byte* packed) {
 
 int64_t weight_bytes(const WeightSpec& spec, Layout layout) {
   const WeightShape shape(spec);
-  return layout == Layout::kRows ? elements_of(spec.shape) * dtype_size(spec.dtype)
-                                 : weight_bytes(spec.dtype, layout, shape.groups, shape.rows, shape.inputs);
+  return layout == Layout::kRows
+             ? elements_of(spec.shape) * dtype_size(spec.dtype)
+             : weight_bytes(spec.dtype, layout, shape.groups, shape.rows, shape.inputs);
 }
 
 int64_t packed_bytes(const WeightSpec& spec, Layout layout) {
@@ -164,7 +175,8 @@ Status load_weight(const Loading& to) {
 }
 
 Status load_packed(const Loading& to, const std::byte* packed) {
-  return to.spec.dtype == DType::kI8 ? load_panels<Int8Block>(to, packed) : load_panels<Int4Block>(to, packed);
+  return to.spec.dtype == DType::kI8 ? load_panels<Int8Block>(to, packed)
+                                     : load_panels<Int4Block>(to, packed);
 }
 
 }  // namespace moepp::cuda

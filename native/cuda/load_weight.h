@@ -1,5 +1,6 @@
-// Weights on their way from the checkpoint's files into a GPU's memory, in the order of weight_layout.h: converted, quantised or
-// laid out anew on the host, 8 MiB at a time, while the 8 MiB before are travelling.
+// Weights on their way from the checkpoint's files into a GPU's memory, in the order of
+// weight_layout.h: converted, quantised or laid out anew on the host, 8 MiB at a time, while the 8
+// MiB before are travelling.
 #pragma once
 
 #include <string>
@@ -23,7 +24,10 @@ struct Loading {
   const Control& control;
 
   Status check(simt::Error error) const { return status_of(error, device); }
-  Status cancelled() const { return control.is_cancelled() ? Status::error(Code::kAborted, "loading was cancelled") : Status{}; }
+  Status cancelled() const {
+    return control.is_cancelled() ? Status::error(Code::kAborted, "loading was cancelled")
+                                  : Status{};
+  }
 };
 
 // From the weight's parts in the checkpoint.

@@ -11,13 +11,15 @@ SIMT_DEVICE void load_a_f32(uint32_t (&a)[4], const float* tile, int row, int k)
 #pragma unroll
   for (int i = 0; i < 4; i++) {
     const int at = k + 2 * c + i / 2 * 8;
-    const float2 pair = *reinterpret_cast<const float2*>(tile + swizzled_128(row + g + i % 2 * 8, at / 4) * 4 + at % 4);
+    const float2 pair = *reinterpret_cast<const float2*>(
+        tile + swizzled_128(row + g + i % 2 * 8, at / 4) * 4 + at % 4);
     a[i] = simt::pack_bf16(pair.x, pair.y);
   }
 }
 
 // b: rows row .. row + 15 (two fragments of 8) and k .. k + 15 of a tile of bf16 with 32 per row.
-SIMT_DEVICE void load_b_pair(uint32_t (&low)[2], uint32_t (&high)[2], const simt::bf16* tile, int row, int k) {
+SIMT_DEVICE void load_b_pair(uint32_t (&low)[2], uint32_t (&high)[2], const simt::bf16* tile,
+                             int row, int k) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int at = swizzled_64(row + lane / 16 * 8 + lane % 8, k / 8 + lane / 8 % 2);
   simt::ldmatrix_x4(low[0], low[1], high[0], high[1], tile + at * 8);

@@ -8,7 +8,8 @@ namespace moepp::cuda {
 template <class T>
 SIMT_DEVICE T warp_sum(T value) {
 #pragma unroll
-  for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(simt::kFullMask, value, distance);
+  for (int distance = 16; distance > 0; distance /= 2)
+    value += __shfl_xor_sync(simt::kFullMask, value, distance);
   return value;
 }
 
@@ -22,7 +23,8 @@ SIMT_DEVICE float warp_max(float value) {
   return value;
 }
 
-// `partial` is Warps floats of shared memory, free to be written until here; a second use needs a barrier before it.
+// `partial` is Warps floats of shared memory, free to be written until here; a second use needs a
+// barrier before it.
 template <int Warps>
 SIMT_DEVICE float block_sum(float value, float* partial) {
   static_assert(Warps <= 32, "one warp adds them up");

@@ -68,7 +68,8 @@ class Staging {
   }
   simt::Error send(void* target, int64_t bytes) {
     Half& half = halves_[turn_];
-    const simt::Error error = simt::copy_to_device(target, half.memory.data(), static_cast<size_t>(bytes), stream_);
+    const simt::Error error =
+        simt::copy_to_device(target, half.memory.data(), static_cast<size_t>(bytes), stream_);
     return error != simt::kSuccess ? error : simt::record_event(half.sent, stream_);
   }
 

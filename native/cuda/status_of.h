@@ -19,9 +19,10 @@ inline Status status_of(simt::Error error, const std::string& device) {
     case simt::Fault::kNoDriver:
       return Status::error(Code::kNoGpu, device + ": there is no NVIDIA driver on this machine");
     case simt::Fault::kOldDriver:
-      return Status::error(Code::kDriverTooOld, device + ": the NVIDIA driver supports CUDA " +
-                                                    version_text(simt::driver_version()) + ", this build needs CUDA " +
-                                                    version_text(simt::runtime_version()) + " (driver 580 or newer)");
+      return Status::error(Code::kDriverTooOld,
+                           device + ": the NVIDIA driver supports CUDA " +
+                               version_text(simt::driver_version()) + ", this build needs CUDA " +
+                               version_text(simt::runtime_version()) + " (driver 580 or newer)");
     case simt::Fault::kNoDevice:
       return Status::error(Code::kNoGpu, device + ": " + simt::error_text(error));
     case simt::Fault::kOutOfMemory:

@@ -1,24 +1,31 @@
-// How a weight [N, O, I] (or [O, I]: N = 1) lies in a GPU's memory: what Layout::kPanels and kGateUpPanels mean here (tensor.h).
+// How a weight [N, O, I] (or [O, I]: N = 1) lies in a GPU's memory: what Layout::kPanels and
+// kGateUpPanels mean here (tensor.h).
 //
-// Row-major, as TMA, cp.async and ldmatrix want it, with each row padded by zeros to a multiple of 16 bytes, so that every row
-// begins aligned whatever I is.
+// Row-major, as TMA, cp.async and ldmatrix want it, with each row padded by zeros to a multiple of
+// 16 bytes, so that every row begins aligned whatever I is.
 //   kPanels        row o of group n is row n * O + o
-//   kGateUpPanels  the 2F rows of a group in blocks of 16: the gate rows of 8 output columns, then the up rows of the same 8. A
-//                  thread that holds an element of a gate's 8 columns in an mma fragment holds its up element in the next, so
-//                  that SwiGLU needs no exchange. F is padded to a multiple of 8; the rows past F are zero.
+//   kGateUpPanels  the 2F rows of a group in blocks of 16: the gate rows of 8 output columns, then
+//   the up rows of the same 8. A
+//                  thread that holds an element of a gate's 8 columns in an mma fragment holds its
+//                  up element in the next, so that SwiGLU needs no exchange. F is padded to a
+//                  multiple of 8; the rows past F are zero.
 //
-// int8 and int4 weights (quantise.h) have rows of whole blocks of 128 k, 128 or 64 bytes each, and one word per row and block
-// beside them, with the scale. A group is the values of its rows, then its words [blocks][rows, rounded up to 4]: a product that
-// takes neighbouring rows block by block loads the words of several rows at once.
-//   values   of 64 bytes each (int8: 64 k, int4: 128 k), as four units of 16 bytes. Of every 16 k, unit c has the four from 4c
-//   on:
-//            what thread c of a quad needs for the same rows in each mma, with 16 bytes at once; and neighbouring threads that
-//            take a unit each read neighbouring activations.
+// int8 and int4 weights (quantise.h) have rows of whole blocks of 128 k, 128 or 64 bytes each, and
+// one word per row and block beside them, with the scale. A group is the values of its rows, then
+// its words [blocks][rows, rounded up to 4]: a product that takes neighbouring rows block by block
+// loads the words of several rows at once.
+//   values   of 64 bytes each (int8: 64 k, int4: 128 k), as four units of 16 bytes. Of every 16 k,
+//   unit c has the four from 4c on:
+//            what thread c of a quad needs for the same rows in each mma, with 16 bytes at once;
+//            and neighbouring threads that take a unit each read neighbouring activations.
 //              int8   word i of a unit: k 16 i + 4 c + 0, 2, 1, 3, lowest byte first, as q + 128
-//              int4   word i of a unit: nibble n has k 32 i + 16 (n / 2 % 2) + 4 c + 2 (n % 2) + n / 4, as q + 8
-//            so that a word is turned into pairs of neighbouring k by a mask each (kernels/grouped_gemm/quantised.cuh).
+//              int4   word i of a unit: nibble n has k 32 i + 16 (n / 2 % 2) + 4 c + 2 (n % 2) + n
+//              / 4, as q + 8
+//            so that a word is turned into pairs of neighbouring k by a mask each
+//            (kernels/grouped_gemm/quantised.cuh).
 //   word     int8   the scale as f32
-//            int4   the scale as f32 in the bits from 20 on, which hold all of it (no sign, three bits of fraction); and
+//            int4   the scale as f32 in the bits from 20 on, which hold all of it (no sign, three
+//            bits of fraction); and
 //                   multiplier[j] + 16 in the five bits from 5 j on
 #pragma once
 
@@ -40,7 +47,9 @@ static inline int64_t weight_pitch(DType dtype, int64_t inputs) {
 
 // Stored rows of one group with `rows` (O, or 2F) rows.
 static inline int64_t weight_rows(Layout layout, int64_t rows) {
-  return layout == Layout::kGateUpPanels ? (rows / 2 + kGateUpRows - 1) / kGateUpRows * kGateUpRows * 2 : rows;
+  return layout == Layout::kGateUpPanels
+             ? (rows / 2 + kGateUpRows - 1) / kGateUpRows * kGateUpRows * 2
+             : rows;
 }
 
 // Bytes of a stored row's values.
@@ -56,10 +65,12 @@ constexpr int64_t scale_rows(int64_t stored) {
 
 static inline int64_t weight_group_bytes(DType dtype, Layout layout, int64_t rows, int64_t inputs) {
   const int64_t stored = weight_rows(layout, rows);
-  return stored * weight_row_bytes(dtype, inputs) + (is_quantised(dtype) ? quant_blocks(inputs) * scale_rows(stored) * 4 : 0);
+  return stored * weight_row_bytes(dtype, inputs) +
+         (is_quantised(dtype) ? quant_blocks(inputs) * scale_rows(stored) * 4 : 0);
 }
 
-static inline int64_t weight_bytes(DType dtype, Layout layout, int64_t groups, int64_t rows, int64_t inputs) {
+static inline int64_t weight_bytes(DType dtype, Layout layout, int64_t groups, int64_t rows,
+                                   int64_t inputs) {
   return groups * weight_group_bytes(dtype, layout, rows, inputs);
 }
 
@@ -75,7 +86,8 @@ static inline int64_t weight_row_at(Layout layout, int64_t rows, int64_t place) 
 static inline uint32_t pack_block(const Int8Block& block, unsigned char* to) {
   constexpr int kPlaces[4] = {0, 2, 1, 3};
   for (int64_t k = 0; k < kQuantBlock; k++) {
-    to[k / 64 * 64 + k / 4 % 4 * 16 + k / 16 % 4 * 4 + kPlaces[k % 4]] = static_cast<unsigned char>(block.q[k] + 128);
+    to[k / 64 * 64 + k / 4 % 4 * 16 + k / 16 % 4 * 4 + kPlaces[k % 4]] =
+        static_cast<unsigned char>(block.q[k] + 128);
   }
   return static_cast<uint32_t>(block.scale) << 16;
 }
@@ -87,15 +99,17 @@ static inline uint32_t pack_block(const Int4Block& block, unsigned char* to) {
     byte = static_cast<unsigned char>(byte | (block.q[k] + 8) << (nibble % 2 * 4));
   }
   uint32_t word = static_cast<uint32_t>(block.scale) << 16;
-  for (int64_t j = 0; j < kInt4Groups; j++) word |= static_cast<uint32_t>(block.multiplier[j] + 16) << (5 * j);
+  for (int64_t j = 0; j < kInt4Groups; j++)
+    word |= static_cast<uint32_t>(block.multiplier[j] + 16) << (5 * j);
   return word;
 }
 
-// Packs stored row `place` of a quantised group: its values to `values`, its words to every scale_rows-th of `words`, from its
-// own on. read_block(b, &block) makes block b; when it returns false, so does this.
+// Packs stored row `place` of a quantised group: its values to `values`, its words to every
+// scale_rows-th of `words`, from its own on. read_block(b, &block) makes block b; when it returns
+// false, so does this.
 template <class Block, class ReadBlock>
-bool pack_quantised_row(int64_t stored, int64_t place, int64_t inputs, unsigned char* values, uint32_t* words,
-                        const ReadBlock& read_block) {
+bool pack_quantised_row(int64_t stored, int64_t place, int64_t inputs, unsigned char* values,
+                        uint32_t* words, const ReadBlock& read_block) {
   constexpr int64_t kBytes = std::is_same_v<Block, Int8Block> ? kQuantBlock : kQuantBlock / 2;
   for (int64_t b = 0; b < quant_blocks(inputs); b++) {
     Block block;
@@ -105,9 +119,11 @@ bool pack_quantised_row(int64_t stored, int64_t place, int64_t inputs, unsigned 
   return true;
 }
 
-// Packs one quantised group. read_block(row, b, &block) makes block b of a row. The first row of which it returns false, or -1.
+// Packs one quantised group. read_block(row, b, &block) makes block b of a row. The first row of
+// which it returns false, or -1.
 template <class Block, class ReadBlock>
-int64_t pack_quantised_weight(Layout layout, int64_t rows, int64_t inputs, void* group, const ReadBlock& read_block) {
+int64_t pack_quantised_weight(Layout layout, int64_t rows, int64_t inputs, void* group,
+                              const ReadBlock& read_block) {
   constexpr DType kType = std::is_same_v<Block, Int8Block> ? DType::kI8 : DType::kI4;
   const int64_t stored = weight_rows(layout, rows), row_bytes = weight_row_bytes(kType, inputs);
   auto* values = static_cast<unsigned char*>(group);
@@ -119,14 +135,17 @@ int64_t pack_quantised_weight(Layout layout, int64_t rows, int64_t inputs, void*
       *block = {};
       return row < 0 || read_block(row, b, block);
     };
-    if (!pack_quantised_row<Block>(stored, place, inputs, values + place * row_bytes, words, read)) return row;
+    if (!pack_quantised_row<Block>(stored, place, inputs, values + place * row_bytes, words, read))
+      return row;
   }
   return -1;
 }
 
-// Packs one group of f32 or bf16. read_row(row, dst) writes the `inputs` elements of a row in `dtype` to dst.
+// Packs one group of f32 or bf16. read_row(row, dst) writes the `inputs` elements of a row in
+// `dtype` to dst.
 template <class ReadRow>
-void pack_weight(DType dtype, Layout layout, int64_t rows, int64_t inputs, void* group, const ReadRow& read_row) {
+void pack_weight(DType dtype, Layout layout, int64_t rows, int64_t inputs, void* group,
+                 const ReadRow& read_row) {
   const auto used = static_cast<size_t>(inputs * dtype_size(dtype));
   const auto pitch = static_cast<size_t>(weight_pitch(dtype, inputs) * dtype_size(dtype));
   auto* at = static_cast<unsigned char*>(group);

@@ -1,5 +1,5 @@
-// What AMX tiles could get wrong and the tests of all instruction sets would not see: values that do not split into three bf16,
-// and tiles left configured.
+// What AMX tiles could get wrong and the tests of all instruction sets would not see: values that
+// do not split into three bf16, and tiles left configured.
 #include <cfloat>
 #include <vector>
 
@@ -42,7 +42,8 @@ static std::vector<float> times(const Isa& isa, std::vector<float> x, float weig
   panel[0] = f32_to_bf16(weight);
   std::vector<float> out(x.size());
   const int64_t tokens = static_cast<int64_t>(x.size());
-  const Tensor xt = tensor(x.data(), DType::kF32, {tokens, 1}), wt = tensor(panel.data(), DType::kBf16, {1, 1}, Layout::kPanels);
+  const Tensor xt = tensor(x.data(), DType::kF32, {tokens, 1}),
+               wt = tensor(panel.data(), DType::kBf16, {1, 1}, Layout::kPanels);
   Tensor ot = tensor(out.data(), DType::kF32, {tokens, 1});
   isa.kernels->linear({&xt, &wt, &ot, Activation::kNone}, one);
   return out;
@@ -52,12 +53,14 @@ MOEPP_TEST(amx_splits_every_f32) {
   const Isa* isa = amx();
   if (isa == nullptr) return;
   std::vector<float> x;
-  for (uint32_t i = 0; i < 200000; i++) x.push_back(from_bits(i * 2654435761u));  // all exponents, all patterns of bits
-  for (float value :
-       {0.0f, -0.0f, FLT_MAX, -FLT_MAX, FLT_MIN, 0x1p-103f, 0x1.fffffep-103f, 1.0f + 0x1p-23f, HUGE_VALF, -HUGE_VALF}) {
+  for (uint32_t i = 0; i < 200000; i++)
+    x.push_back(from_bits(i * 2654435761u));  // all exponents, all patterns of bits
+  for (float value : {0.0f, -0.0f, FLT_MAX, -FLT_MAX, FLT_MIN, 0x1p-103f, 0x1.fffffep-103f,
+                      1.0f + 0x1p-23f, HUGE_VALF, -HUGE_VALF}) {
     x.push_back(value);
   }
-  for (uint32_t nan : {0x7f800001u, 0xff800001u, 0x7f80ffffu, 0x7fc00000u, 0x7fffffffu}) x.push_back(from_bits(nan));
+  for (uint32_t nan : {0x7f800001u, 0xff800001u, 0x7f80ffffu, 0x7fc00000u, 0x7fffffffu})
+    x.push_back(from_bits(nan));
   const std::vector<float> one = times(*isa, x, 1.0f), two = times(*isa, x, 2.0f);
   int64_t wrong = 0;
   for (size_t i = 0; i < x.size(); i++) {
@@ -66,14 +69,18 @@ MOEPP_TEST(amx_splits_every_f32) {
     } else if (std::abs(x[i]) >= 0x1p-103f) {  // the lowest bit of the low part is a normal number
       wrong += bits_of(one[i]) == bits_of(x[i]) && bits_of(two[i]) == bits_of(2.0f * x[i]) ? 0 : 1;
     } else {  // what is below the normal numbers counts as zero, in two of the parts at most
-      wrong += std::abs(one[i] - x[i]) <= 2 * FLT_MIN && std::abs(two[i] - 2.0f * x[i]) <= 4 * FLT_MIN ? 0 : 1;
+      wrong +=
+          std::abs(one[i] - x[i]) <= 2 * FLT_MIN && std::abs(two[i] - 2.0f * x[i]) <= 4 * FLT_MIN
+              ? 0
+              : 1;
     }
   }
-  EXPECT_MESSAGE(wrong == 0, std::to_string(wrong) + " of " + std::to_string(x.size()) + " products are wrong");
+  EXPECT_MESSAGE(wrong == 0,
+                 std::to_string(wrong) + " of " + std::to_string(x.size()) + " products are wrong");
 }
 
-// Sums whose terms are about as small as f32 gets: the usual bound, and what counts as zero: of each term two parts, and of each
-// of the three sums of it the result.
+// Sums whose terms are about as small as f32 gets: the usual bound, and what counts as zero: of
+// each term two parts, and of each of the three sums of it the result.
 MOEPP_TEST(amx_sums_small_terms) {
   const Isa* isa = amx();
   if (isa == nullptr) return;
@@ -112,7 +119,8 @@ MOEPP_TEST(amx_releases_tiles) {
 }
 #endif
 
-// A device that is told no set takes one that exists, and the same each time; one that is told takes that.
+// A device that is told no set takes one that exists, and the same each time; one that is told
+// takes that.
 MOEPP_TEST(isa_is_measured_or_pinned) {
   for (const DType weights : {DType::kF32, DType::kBf16, DType::kI8, DType::kI4}) {
     const Isa& chosen = cpu::fastest_isa(weights);

@@ -37,8 +37,10 @@ struct AttentionData {
           fill(values.data(), 2 * c.d, seed++);
           for (int64_t i = 0; i < c.d; i++) {
             const int64_t page = pages[p / c.page_size], s = p % c.page_size;
-            set(cpu::kv_keys(kv, 1, page, head) + cpu::kv_key(kv, s, i), values[static_cast<size_t>(i)]);
-            set(cpu::kv_values(kv, 1, page, head) + cpu::kv_value(kv, s, i), values[static_cast<size_t>(c.d + i)]);
+            set(cpu::kv_keys(kv, 1, page, head) + cpu::kv_key(kv, s, i),
+                values[static_cast<size_t>(i)]);
+            set(cpu::kv_values(kv, 1, page, head) + cpu::kv_value(kv, s, i),
+                values[static_cast<size_t>(c.d + i)]);
           }
         }
       }
@@ -53,15 +55,18 @@ struct AttentionData {
     }
   }
 
-  // Tokens [first, first + count) of sequence b alone, or of all with b < 0; what the reference says is wrong.
-  std::string run(const Backend& backend, Guarded<float>& out, int64_t b, int64_t first, int64_t count) {
+  // Tokens [first, first + count) of sequence b alone, or of all with b < 0; what the reference
+  // says is wrong.
+  std::string run(const Backend& backend, Guarded<float>& out, int64_t b, int64_t first,
+                  int64_t count) {
     int32_t alone[2] = {0, static_cast<int32_t>(count)};
     const Tensor qt = rows_of(whole(q, {step.tokens, c.hq, c.d}), first, count),
                  pt = rows_of(step.positions_tensor(), first, count);
     const Tensor st = b < 0 ? step.starts_tensor() : tensor(alone, DType::kI32, {2});
     const Tensor mt = b < 0 ? step.page_table_tensor() : rows_of(step.page_table_tensor(), b, 1);
     Tensor ot = whole(out, {count, c.hq, c.d});
-    const AttentionArgs args = {&qt, &pt, &st, &mt, &kv, &ot, 1, 1.0f / std::sqrt(static_cast<float>(c.d))};
+    const AttentionArgs args = {&qt, &pt, &st, &mt,
+                                &kv, &ot, 1,   1.0f / std::sqrt(static_cast<float>(c.d))};
     backend.isa.kernels->attention(args, backend.pool);
     expect_intact(backend.name, out);
     return check_attention(args, all(count), cpu_attention_errors(backend.isa, kv.dtype));
@@ -72,11 +77,12 @@ static void run_attention(const Backend& backend, const AttentionCase& c, DType 
   AttentionData data(c, dtype);
   const int64_t row = c.hq * c.d;
   Guarded<float> out(data.step.tokens * row), one(row);
-  const std::string label =
-      backend.name + " D " + std::to_string(c.d) + " S " + std::to_string(c.page_size) + " " + dtype_name(dtype);
+  const std::string label = backend.name + " D " + std::to_string(c.d) + " S " +
+                            std::to_string(c.page_size) + " " + dtype_name(dtype);
   expect_no_difference(label, data.run(backend, out, -1, 0, data.step.tokens));
   for (int64_t b = 0; b < data.step.sequences(); b++) {  // alone, a token gets the same bits
-    for (int64_t t = data.step.starts[static_cast<size_t>(b)]; t < data.step.starts[static_cast<size_t>(b) + 1]; t++) {
+    for (int64_t t = data.step.starts[static_cast<size_t>(b)];
+         t < data.step.starts[static_cast<size_t>(b) + 1]; t++) {
       data.run(backend, one, b, t, 1);
       EXPECT_MESSAGE(same_bits(one.data(), out.data() + t * row, static_cast<size_t>(row) * 4),
                      label + ": a token alone differs");
@@ -114,7 +120,8 @@ static void expect_same_bits_with_any_threads(const AttentionCase& c) {
       for (int threads : {1, 2, 5, 16}) {
         cpu::ThreadPool pool(threads);
         Guarded<float> out(data.step.tokens * c.hq * c.d);
-        expect_no_difference(isa.name, data.run({isa, pool, isa.name}, out, -1, 0, data.step.tokens));
+        expect_no_difference(isa.name,
+                             data.run({isa, pool, isa.name}, out, -1, 0, data.step.tokens));
         if (threads == 1) first.assign(out.data(), out.data() + out.size());
         EXPECT_MESSAGE(same_bits(first.data(), out.data(), first.size() * 4), isa.name);
       }
@@ -132,7 +139,8 @@ MOEPP_TEST(attention_split_does_not_depend_on_threads) {
   expect_same_bits_with_any_threads({6, 1, 40, 32, {{1500, 1}, {20, 1}, {700, 3}}});
 }
 
-// Another caller of the pool has its turn between any two jobs, and writes to all that a job's tasks may share.
+// Another caller of the pool has its turn between any two jobs, and writes to all that a job's
+// tasks may share.
 MOEPP_TEST(attention_split_beside_another_caller) {
   AttentionData data({6, 1, 40, 32, {{1500, 1}, {20, 1}, {700, 3}}}, DType::kF32);
   cpu::ThreadPool pool(3);
@@ -143,7 +151,9 @@ MOEPP_TEST(attention_split_beside_another_caller) {
     const std::vector<float> alone(out.data(), out.data() + out.size());
     std::atomic<bool> done{false};
     std::thread other([&] {
-      while (!done) pool.parallel_for(1, [&](int64_t, int) { std::memset(pool.job_scratch(), 0x7f, size_t{1} << 20); });
+      while (!done)
+        pool.parallel_for(
+            1, [&](int64_t, int) { std::memset(pool.job_scratch(), 0x7f, size_t{1} << 20); });
     });
     int wrong = 0;
     for (int i = 0; i < 50; i++) {
@@ -161,10 +171,13 @@ MOEPP_TEST(attention_of_nan) {
   for_each_backend([](const Backend& backend) {
     for (DType dtype : {DType::kF32, DType::kBf16}) {
       AttentionData data({1, 1, 32, 16, {{0, 24}, {0, 1}}}, dtype);
-      data.set(cpu::kv_keys(data.kv, 1, data.step.page_table[1], 0) + cpu::kv_key(data.kv, 4, 0), NAN);  // position 20
+      data.set(cpu::kv_keys(data.kv, 1, data.step.page_table[1], 0) + cpu::kv_key(data.kv, 4, 0),
+               NAN);  // position 20
       Guarded<float> out(25 * 32);
       expect_no_difference(backend.name, data.run(backend, out, -1, 0, 25));
-      EXPECT_MESSAGE(!std::isnan(out[19 * 32]) && std::isnan(out[20 * 32]) && !std::isnan(out[24 * 32]), backend.name);
+      EXPECT_MESSAGE(
+          !std::isnan(out[19 * 32]) && std::isnan(out[20 * 32]) && !std::isnan(out[24 * 32]),
+          backend.name);
     }
   });
 }
@@ -174,10 +187,13 @@ MOEPP_TEST(attention_of_nan_beside_a_value) {
   for_each_backend([](const Backend& backend) {
     for (DType dtype : {DType::kF32, DType::kBf16}) {
       AttentionData data({2, 1, 40, 16, {{0, 24}}}, dtype);
-      data.set(cpu::kv_values(data.kv, 1, data.step.page_table[1], 0) + cpu::kv_value(data.kv, 5, 39), NAN);  // position 21
+      data.set(
+          cpu::kv_values(data.kv, 1, data.step.page_table[1], 0) + cpu::kv_value(data.kv, 5, 39),
+          NAN);  // position 21
       Guarded<float> out(24 * 80);
       expect_no_difference(backend.name, data.run(backend, out, -1, 0, 24));
-      EXPECT_MESSAGE(!std::isnan(out[20 * 80 + 39]) && std::isnan(out[21 * 80 + 39]) && !std::isnan(out[21 * 80 + 38]),
+      EXPECT_MESSAGE(!std::isnan(out[20 * 80 + 39]) && std::isnan(out[21 * 80 + 39]) &&
+                         !std::isnan(out[21 * 80 + 38]),
                      backend.name);
     }
   });

@@ -1,5 +1,6 @@
-// The one comparator of the native tests: NaN in the same places, then |actual - expected| <= a tolerance that is computed from
-// the roundoff, the length of the reduction and the operands' magnitude. No tolerance is tuned.
+// The one comparator of the native tests: NaN in the same places, then |actual - expected| <= a
+// tolerance that is computed from the roundoff, the length of the reduction and the operands'
+// magnitude. No tolerance is tuned.
 #pragma once
 
 #include <cmath>
@@ -19,8 +20,8 @@ constexpr double kRoundoff = 0x1p-24;     // of f32, to nearest: half a unit in 
 constexpr double kBf16Roundoff = 0x1p-8;  // of bf16 likewise
 constexpr double kSmallest = 0x1p-126;    // below it f32 loses relative precision
 
-// Bound on the error of a sum of `terms` products in f32, in any order, whose absolute values add up to `magnitude`.
-// Source: Higham, Accuracy and Stability of Numerical Algorithms, 3.1 (gamma_n).
+// Bound on the error of a sum of `terms` products in f32, in any order, whose absolute values add
+// up to `magnitude`. Source: Higham, Accuracy and Stability of Numerical Algorithms, 3.1 (gamma_n).
 inline double sum_error(int64_t terms, double magnitude) {
   const double n = static_cast<double>(terms + 1) * kRoundoff;
   return n / (1.0 - n) * magnitude + static_cast<double>(terms) * kSmallest * kRoundoff;
@@ -37,7 +38,8 @@ inline std::string difference(float actual, const Bounded& expected) {
   if (std::isnan(a) && std::isnan(expected.value)) return {};
   if (a == expected.value || std::abs(a - expected.value) <= expected.tolerance) return {};
   char text[160];
-  std::snprintf(text, sizeof text, "%.9g, expected %.9g +- %.3g", a, expected.value, expected.tolerance);
+  std::snprintf(text, sizeof text, "%.9g, expected %.9g +- %.3g", a, expected.value,
+                expected.tolerance);
   return text;
 }
 
@@ -50,7 +52,9 @@ inline std::string difference(const float* actual, const Bounded* expected, int6
     if (text.empty()) continue;
     if (count++ == 0) first = "[" + std::to_string(i) + "] is " + text;
   }
-  return count == 0 ? std::string() : first + " (" + std::to_string(count) + " of " + std::to_string(n) + " differ)";
+  return count == 0
+             ? std::string()
+             : first + " (" + std::to_string(count) + " of " + std::to_string(n) + " differ)";
 }
 inline std::string difference(const float* actual, const std::vector<Bounded>& expected) {
   return difference(actual, expected.data(), static_cast<int64_t>(expected.size()));
@@ -65,7 +69,8 @@ inline bool same_bits(const void* a, const void* b, size_t bytes) {
 template <class T>
 class Guarded {
  public:
-  explicit Guarded(int64_t n) : n_(n), bytes_((2 * kMargin + static_cast<size_t>(n)) * sizeof(T), kPoison) {}
+  explicit Guarded(int64_t n)
+      : n_(n), bytes_((2 * kMargin + static_cast<size_t>(n)) * sizeof(T), kPoison) {}
   T* data() { return reinterpret_cast<T*>(bytes_.data()) + kMargin; }
   const T* data() const { return reinterpret_cast<const T*>(bytes_.data()) + kMargin; }
   int64_t size() const { return n_; }
@@ -73,7 +78,8 @@ class Guarded {
   const T& operator[](int64_t i) const { return data()[i]; }
 
   bool margins_intact() const {
-    return poisoned(-static_cast<int64_t>(kMargin), 0) && poisoned(n_, n_ + static_cast<int64_t>(kMargin));
+    return poisoned(-static_cast<int64_t>(kMargin), 0) &&
+           poisoned(n_, n_ + static_cast<int64_t>(kMargin));
   }
   // Whether elements [begin, end) were never written (or were written with poison).
   bool poisoned(int64_t begin, int64_t end) const {
@@ -94,10 +100,12 @@ class Guarded {
 // Values of a fixed sequence, the same on every machine, with mean 0 and the given scale.
 inline void fill(float* data, int64_t n, uint32_t seed, float scale = 1.0f) {
   std::mt19937 random(seed);
-  for (int64_t i = 0; i < n; i++) data[i] = scale * (static_cast<float>(random()) * 0x1p-31f - 1.0f);
+  for (int64_t i = 0; i < n; i++)
+    data[i] = scale * (static_cast<float>(random()) * 0x1p-31f - 1.0f);
 }
 
-inline Tensor tensor(void* data, DType dtype, std::initializer_list<int64_t> shape, Layout layout = Layout::kRows) {
+inline Tensor tensor(void* data, DType dtype, std::initializer_list<int64_t> shape,
+                     Layout layout = Layout::kRows) {
   Tensor t;
   t.data = data;
   t.dtype = dtype;

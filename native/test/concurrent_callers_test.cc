@@ -1,4 +1,5 @@
-// Several callers of one pool, as several models are: random ops at the same time give the bits that each gives alone.
+// Several callers of one pool, as several models are: random ops at the same time give the bits
+// that each gives alone.
 #include <functional>
 #include <memory>
 #include <random>
@@ -41,20 +42,24 @@ static std::shared_ptr<std::vector<float>> shared_values(std::mt19937& random, i
   return values;
 }
 
-static std::shared_ptr<std::vector<char>> shared_panels(std::mt19937& random, DType dtype, Layout layout, int64_t groups,
-                                                        int64_t rows, int64_t k) {
+static std::shared_ptr<std::vector<char>> shared_panels(std::mt19937& random, DType dtype,
+                                                        Layout layout, int64_t groups, int64_t rows,
+                                                        int64_t k) {
   auto panels = shared<char>(groups * cpu::panel_count(layout, rows) * cpu::panel_bytes(dtype, k));
-  fill_panels(panels->data(), dtype, layout, groups, rows, k, static_cast<uint32_t>(random()), 1.0f);
+  fill_panels(panels->data(), dtype, layout, groups, rows, k, static_cast<uint32_t>(random()),
+              1.0f);
   return panels;
 }
 
 static CalledOp random_linear(std::mt19937& random) {
   const GemmKind kind = pick_kind(random);
-  const int64_t tokens = pick(random, {1, 2, 7, 9, 33, 200}), k = pick(random, {1, 31, 64, 129, 300});
+  const int64_t tokens = pick(random, {1, 2, 7, 9, 33, 200}),
+                k = pick(random, {1, 31, 64, 129, 300});
   const int64_t outputs = pick(random, {1, 33, 161, 400});
   const auto x = shared_values(random, tokens * k);
   const auto weight = shared_panels(random, kind.dtype, Layout::kPanels, 1, outputs, k);
-  return {"linear " + kind.name() + " T=" + std::to_string(tokens) + " I=" + std::to_string(k) + " O=" + std::to_string(outputs),
+  return {"linear " + kind.name() + " T=" + std::to_string(tokens) + " I=" + std::to_string(k) +
+              " O=" + std::to_string(outputs),
           tokens * outputs, [=](const Isa& isa, ThreadPool& pool, float* results) {
             const Tensor xt = tensor(x->data(), DType::kF32, {tokens, k});
             const Tensor wt = tensor(weight->data(), kind.dtype, {outputs, k}, Layout::kPanels);
@@ -65,30 +70,38 @@ static CalledOp random_linear(std::mt19937& random) {
 
 static CalledOp random_grouped_gemm(std::mt19937& random) {
   const GemmKind kind = pick_kind(random);
-  const int64_t tokens = pick(random, {1, 5, 40, 300}), experts = pick(random, {1, 3, 16}), k = pick(random, {31, 64, 130});
+  const int64_t tokens = pick(random, {1, 5, 40, 300}), experts = pick(random, {1, 3, 16}),
+                k = pick(random, {31, 64, 130});
   const int64_t columns = pick(random, {1, 17, 70});
   const auto x = shared_values(random, tokens * k);
-  const auto weight = shared_panels(random, kind.dtype, Layout::kGateUpPanels, experts, 2 * columns, k);
+  const auto weight =
+      shared_panels(random, kind.dtype, Layout::kGateUpPanels, experts, 2 * columns, k);
   const auto offsets = shared<int32_t>(experts + 1), order = shared<int32_t>(tokens);
   for (int64_t t = 0; t < tokens; t++) {  // token t goes to expert t * experts / tokens
     (*order)[static_cast<size_t>(t)] = static_cast<int32_t>(t);
-    for (int64_t e = t * experts / tokens; e < experts; e++) (*offsets)[static_cast<size_t>(e + 1)]++;
+    for (int64_t e = t * experts / tokens; e < experts; e++)
+      (*offsets)[static_cast<size_t>(e + 1)]++;
   }
-  return {"grouped_gemm " + kind.name() + " T=" + std::to_string(tokens) + " N=" + std::to_string(experts), tokens * columns,
-          [=](const Isa& isa, ThreadPool& pool, float* results) {
+  return {"grouped_gemm " + kind.name() + " T=" + std::to_string(tokens) +
+              " N=" + std::to_string(experts),
+          tokens * columns, [=](const Isa& isa, ThreadPool& pool, float* results) {
             const Tensor xt = tensor(x->data(), DType::kF32, {tokens, k});
             const Tensor offsets_t = tensor(offsets->data(), DType::kI32, {experts + 1});
             const Tensor order_t = tensor(order->data(), DType::kI32, {tokens, 1});
-            const Tensor wt = tensor(weight->data(), kind.dtype, {experts, 2 * columns, k}, Layout::kGateUpPanels);
+            const Tensor wt = tensor(weight->data(), kind.dtype, {experts, 2 * columns, k},
+                                     Layout::kGateUpPanels);
             Tensor ot = tensor(results, DType::kF32, {tokens, 1, columns});
-            isa.kernels->grouped_gemm({&xt, &offsets_t, &order_t, &wt, &ot, 2.0f, Activation::kSwiglu, kind.may_round_x}, pool);
+            isa.kernels->grouped_gemm(
+                {&xt, &offsets_t, &order_t, &wt, &ot, 2.0f, Activation::kSwiglu, kind.may_round_x},
+                pool);
           }};
 }
 
 // Contexts on either side of what is shared out among threads.
 static CalledOp random_attention(std::mt19937& random) {
   const DType dtype = random() % 2 == 0 ? DType::kF32 : DType::kBf16;
-  const int64_t kv_heads = pick(random, {1, 2}), heads = kv_heads * pick(random, {1, 4}), d = pick(random, {6, 40, 96});
+  const int64_t kv_heads = pick(random, {1, 2}), heads = kv_heads * pick(random, {1, 4}),
+                d = pick(random, {6, 40, 96});
   std::vector<SequenceSpec> sequences;
   for (int64_t i = pick(random, {1, 3}); i > 0; i--) {
     sequences.push_back({pick(random, {0, 63, 511, 512, 900, 1500}), pick(random, {1, 1, 7})});
@@ -100,12 +113,14 @@ static CalledOp random_attention(std::mt19937& random) {
   for (size_t i = 0; i < halves->size(); i++) (*halves)[i] = f32_to_bf16((*values)[i]);
   const int64_t tokens = step->tokens;
   const auto q = shared_values(random, tokens * heads * d);
-  return {std::string("attention ") + dtype_name(dtype) + " T=" + std::to_string(tokens) + " D=" + std::to_string(d),
+  return {std::string("attention ") + dtype_name(dtype) + " T=" + std::to_string(tokens) +
+              " D=" + std::to_string(d),
           tokens * heads * d, [=](const Isa& isa, ThreadPool& pool, float* results) {
             KvView kv = shape;
             kv.data = dtype == DType::kF32 ? static_cast<void*>(values->data()) : halves->data();
             const Tensor qt = tensor(q->data(), DType::kF32, {tokens, heads, d});
-            const Tensor pt = step->positions_tensor(), st = step->starts_tensor(), mt = step->page_table_tensor();
+            const Tensor pt = step->positions_tensor(), st = step->starts_tensor(),
+                         mt = step->page_table_tensor();
             Tensor ot = tensor(results, DType::kF32, {tokens, heads, d});
             isa.kernels->attention({&qt, &pt, &st, &mt, &kv, &ot, 0, 0.2f}, pool);
           }};
@@ -120,7 +135,9 @@ struct Caller {
   Caller(const Isa& isa, std::mt19937& random) : isa(isa) {
     ThreadPool alone(1);
     for (int i = 0; i < 6; i++) {
-      ops.push_back(i % 3 == 0 ? random_linear(random) : i % 3 == 1 ? random_grouped_gemm(random) : random_attention(random));
+      ops.push_back(i % 3 == 0   ? random_linear(random)
+                    : i % 3 == 1 ? random_grouped_gemm(random)
+                                 : random_attention(random));
       expected.emplace_back(static_cast<size_t>(ops.back().results));
       ops.back().run(isa, alone, expected.back().data());
     }
@@ -132,7 +149,8 @@ struct Caller {
       const size_t at = i % ops.size();
       std::vector<float> results(expected[at].size());
       ops[at].run(isa, pool, results.data());
-      if (!same_bits(results.data(), expected[at].data(), results.size() * 4)) return isa.name + (" " + ops[at].name);
+      if (!same_bits(results.data(), expected[at].data(), results.size() * 4))
+        return isa.name + (" " + ops[at].name);
     }
     return {};
   }
@@ -144,14 +162,16 @@ MOEPP_TEST(thread_pool_serves_callers_of_any_op) {
     std::mt19937 random(seed);
     ThreadPool pool(static_cast<int>(pick(random, {2, 3, 5, 16})));
     std::vector<Caller> callers;
-    for (int64_t i = pick(random, {2, 3}); i > 0; i--) callers.emplace_back(isas[random() % isas.size()], random);
+    for (int64_t i = pick(random, {2, 3}); i > 0; i--)
+      callers.emplace_back(isas[random() % isas.size()], random);
     std::vector<std::string> wrong(callers.size());
     std::vector<std::thread> threads;
     for (size_t i = 0; i < callers.size(); i++) {
       threads.emplace_back([&, i] { wrong[i] = callers[i].run(pool, 6); });
     }
     for (std::thread& thread : threads) thread.join();
-    for (const std::string& text : wrong) EXPECT_MESSAGE(text.empty(), "seed " + std::to_string(seed) + ": " + text);
+    for (const std::string& text : wrong)
+      EXPECT_MESSAGE(text.empty(), "seed " + std::to_string(seed) + ": " + text);
   }
 }
 

@@ -6,16 +6,19 @@
 namespace moepp::test {
 
 MOEPP_TEST(embedding) {
-  const int64_t shapes[][3] = {{1, 1, 1}, {3, 5, 7}, {9, 33, 60}, {64, 224, 96}, {70, 100, 1536}};  // T, V, H
+  const int64_t shapes[][3] = {
+      {1, 1, 1}, {3, 5, 7}, {9, 33, 60}, {64, 224, 96}, {70, 100, 1536}};  // T, V, H
   for_each_backend([&](const Backend& backend) {
     for (const auto& [t, v, h] : shapes) {
       Guarded<int32_t> tokens(t);
-      for (int64_t i = 0; i < t; i++) tokens[i] = static_cast<int32_t>((i * 31 + v - 1) % v);  // the last row first
+      for (int64_t i = 0; i < t; i++)
+        tokens[i] = static_cast<int32_t>((i * 31 + v - 1) % v);  // the last row first
       for (DType dtype : {DType::kF32, DType::kBf16, DType::kI8, DType::kI4}) {
         for (Layout layout : {Layout::kRows, Layout::kPanels}) {
           if (is_quantised(dtype) && layout == Layout::kRows) continue;
-          const int64_t bytes =
-              layout == Layout::kRows ? v * h * dtype_size(dtype) : cpu::panel_count(layout, v) * cpu::panel_bytes(dtype, h);
+          const int64_t bytes = layout == Layout::kRows
+                                    ? v * h * dtype_size(dtype)
+                                    : cpu::panel_count(layout, v) * cpu::panel_bytes(dtype, h);
           Guarded<unsigned char> table(bytes);
           if (layout == Layout::kPanels) {
             fill_panels(table.data(), dtype, layout, 1, v, h, 1, 1.0f);
@@ -36,7 +39,8 @@ MOEPP_TEST(embedding) {
           const Tensor kt = whole(tokens, {t}), wt = tensor(table.data(), dtype, {v, h}, layout);
           Tensor ot = whole(out, {t, h});
           const EmbeddingArgs args = {&kt, &wt, &ot};
-          const std::string label = backend.name + " H " + std::to_string(h) + " " + dtype_name(dtype);
+          const std::string label =
+              backend.name + " H " + std::to_string(h) + " " + dtype_name(dtype);
           backend.isa.kernels->embedding(args, backend.pool);
           expect_no_difference(label, check_embedding(args, all(t)));
           expect_intact(label, out);

@@ -1,5 +1,5 @@
-// The GEMMs stay within their buffers, whatever the bytes of the weights are. Buffers end where nobody may read: no sanitizer
-// watches tile loads.
+// The GEMMs stay within their buffers, whatever the bytes of the weights are. Buffers end where
+// nobody may read: no sanitizer watches tile loads.
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -25,7 +25,8 @@ class Fenced {
     const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE)), bytes = n_ * sizeof(T);
     const size_t usable = (bytes + page - 1) / page * page;
     mapped_ = usable + 2 * page;
-    base_ = static_cast<char*>(mmap(nullptr, mapped_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    base_ =
+        static_cast<char*>(mmap(nullptr, mapped_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
     mprotect(base_ + page, usable, PROT_READ | PROT_WRITE);
     before_ = usable - bytes;
     data_ = reinterpret_cast<T*>(base_ + page + before_);
@@ -56,7 +57,8 @@ MOEPP_TEST(linear_stays_within_its_buffers) {
       const DType dtype = kind.dtype;
       for (int64_t inputs : {1, 2, 15, 31, 32, 33, 63, 64, 65, 96, 129, 1543}) {
         for (int64_t outputs : {1, 32, 33, 64, 65, 97, 129}) {
-          Fenced<char> weight(cpu::panel_count(Layout::kPanels, outputs) * cpu::panel_bytes(dtype, inputs));
+          Fenced<char> weight(cpu::panel_count(Layout::kPanels, outputs) *
+                              cpu::panel_bytes(dtype, inputs));
           fill_panels(weight.data(), dtype, Layout::kPanels, 1, outputs, inputs, 5, 1.0f);
           for (int64_t tokens : {1, 2, 15, 16, 17, 33, 130}) {
             Fenced<float> x(tokens * inputs), out(tokens * outputs);
@@ -66,8 +68,10 @@ MOEPP_TEST(linear_stays_within_its_buffers) {
             Tensor ot = tensor(out.data(), DType::kF32, {tokens, outputs});
             const LinearArgs args = {&xt, &wt, &ot, Activation::kNone, kind.may_round_x};
             isa.kernels->linear(args, two);
-            const std::string wrong = check_linear(args, sample(tokens, 2), sample(outputs, 2), kind.inputs(isa, inputs));
-            EXPECT_MESSAGE(wrong.empty() && out.intact(), std::string(isa.name) + " " + kind.name() + ": " + wrong);
+            const std::string wrong =
+                check_linear(args, sample(tokens, 2), sample(outputs, 2), kind.inputs(isa, inputs));
+            EXPECT_MESSAGE(wrong.empty() && out.intact(),
+                           std::string(isa.name) + " " + kind.name() + ": " + wrong);
           }
         }
       }
@@ -75,8 +79,8 @@ MOEPP_TEST(linear_stays_within_its_buffers) {
   }
 }
 
-// What no quantising makes and a damaged file may hold: q = -128, multipliers of 0, scales that are negative, infinite or NaN,
-// and rows and k of padding that are not zero.
+// What no quantising makes and a damaged file may hold: q = -128, multipliers of 0, scales that are
+// negative, infinite or NaN, and rows and k of padding that are not zero.
 static void fill_any(void* weight, int64_t bytes) {
   std::mt19937 random(17);
   auto* at = static_cast<unsigned char*>(weight);
@@ -86,10 +90,12 @@ static void fill_any(void* weight, int64_t bytes) {
   }
 }
 
-// NaN in the same places, else the same bits: integers are exact, and so what is made of them is the same on all sets.
+// NaN in the same places, else the same bits: integers are exact, and so what is made of them is
+// the same on all sets.
 static int64_t differing(const float* a, const float* b, int64_t n) {
   int64_t count = 0;
-  for (int64_t i = 0; i < n; i++) count += (std::isnan(a[i]) && std::isnan(b[i])) || same_bits(a + i, b + i, 4) ? 0 : 1;
+  for (int64_t i = 0; i < n; i++)
+    count += (std::isnan(a[i]) && std::isnan(b[i])) || same_bits(a + i, b + i, 4) ? 0 : 1;
   return count;
 }
 
@@ -98,7 +104,8 @@ MOEPP_TEST(linear_takes_any_bytes_as_quantised_weights) {
   for (DType dtype : {DType::kI8, DType::kI4}) {
     for (int64_t inputs : {1, 60, 128, 300}) {
       for (int64_t outputs : {1, 33, 75}) {
-        const int64_t bytes = cpu::panel_count(Layout::kPanels, outputs) * cpu::panel_bytes(dtype, inputs);
+        const int64_t bytes =
+            cpu::panel_count(Layout::kPanels, outputs) * cpu::panel_bytes(dtype, inputs);
         Fenced<char> weight(bytes);
         fill_any(weight.data(), bytes);
         for (int64_t tokens : {1, 3, 12, 33, 70}) {
@@ -113,9 +120,10 @@ MOEPP_TEST(linear_takes_any_bytes_as_quantised_weights) {
             Tensor ot = tensor(out.data(), DType::kF32, {tokens, outputs});
             isa.kernels->linear({&xt, &wt, &ot, Activation::kNone}, two);
             if (expected.empty()) expected.assign(out.data(), out.data() + tokens * outputs);
-            EXPECT_MESSAGE(out.intact() && differing(out.data(), expected.data(), tokens * outputs) == 0,
-                           std::string(isa.name) + " " + dtype_name(dtype) + " T=" + std::to_string(tokens) +
-                               " I=" + std::to_string(inputs) + " O=" + std::to_string(outputs));
+            EXPECT_MESSAGE(
+                out.intact() && differing(out.data(), expected.data(), tokens * outputs) == 0,
+                std::string(isa.name) + " " + dtype_name(dtype) + " T=" + std::to_string(tokens) +
+                    " I=" + std::to_string(inputs) + " O=" + std::to_string(outputs));
           }
         }
       }
@@ -123,20 +131,23 @@ MOEPP_TEST(linear_takes_any_bytes_as_quantised_weights) {
   }
 }
 
-// Two experts, of which the second has all rows, with SwiGLU. Its exponential may differ in the last bits between sets, so what
-// is compared is the set with itself: a row alone.
+// Two experts, of which the second has all rows, with SwiGLU. Its exponential may differ in the
+// last bits between sets, so what is compared is the set with itself: a row alone.
 MOEPP_TEST(grouped_gemm_takes_any_bytes_as_quantised_weights) {
   constexpr int64_t kInputs = 300, kColumns = 37;
   ThreadPool two(2);
   for (DType dtype : {DType::kI8, DType::kI4}) {
-    const int64_t bytes = 2 * cpu::panel_count(Layout::kGateUpPanels, 2 * kColumns) * cpu::panel_bytes(dtype, kInputs);
+    const int64_t bytes = 2 * cpu::panel_count(Layout::kGateUpPanels, 2 * kColumns) *
+                          cpu::panel_bytes(dtype, kInputs);
     Fenced<char> weight(bytes);
     fill_any(weight.data(), bytes);
-    const Tensor wt = tensor(weight.data(), dtype, {2, 2 * kColumns, kInputs}, Layout::kGateUpPanels);
+    const Tensor wt =
+        tensor(weight.data(), dtype, {2, 2 * kColumns, kInputs}, Layout::kGateUpPanels);
     for (const Isa& isa : cpu::available_isas()) {
       const auto run = [&](float* x, float* out, int64_t tokens) {
         int32_t offsets[3] = {0, 0, static_cast<int32_t>(tokens)};
-        const Tensor xt = tensor(x, DType::kF32, {tokens, 1, kInputs}), st = tensor(offsets, DType::kI32, {3});
+        const Tensor xt = tensor(x, DType::kF32, {tokens, 1, kInputs}),
+                     st = tensor(offsets, DType::kI32, {3});
         Tensor ot = tensor(out, DType::kF32, {tokens, 1, kColumns});
         isa.kernels->grouped_gemm({&xt, &st, nullptr, &wt, &ot, 1.0f, Activation::kSwiglu}, two);
       };
@@ -145,8 +156,10 @@ MOEPP_TEST(grouped_gemm_takes_any_bytes_as_quantised_weights) {
         fill(x.data(), tokens * kInputs, 6);
         run(x.data(), out.data(), tokens);
         run(x.data() + (tokens - 1) * kInputs, last.data(), 1);
-        EXPECT_MESSAGE(out.intact() && differing(out.data() + (tokens - 1) * kColumns, last.data(), kColumns) == 0,
-                       std::string(isa.name) + " " + dtype_name(dtype) + " T=" + std::to_string(tokens));
+        EXPECT_MESSAGE(
+            out.intact() &&
+                differing(out.data() + (tokens - 1) * kColumns, last.data(), kColumns) == 0,
+            std::string(isa.name) + " " + dtype_name(dtype) + " T=" + std::to_string(tokens));
       }
     }
   }

@@ -16,7 +16,8 @@ struct LinearCase {
   int64_t tokens, inputs, outputs;
 };
 
-// 1, odd, not a multiple of a vector or of a panel, each count of rows that has a tile of its own, large.
+// 1, odd, not a multiple of a vector or of a panel, each count of rows that has a tile of its own,
+// large.
 static const LinearCase kCases[] = {
     {0, 8, 8},
     {1, 1, 1},
@@ -56,7 +57,8 @@ struct LinearSetup {
       : shape(c),
         kind(kind),
         x(c.tokens * c.inputs),
-        weight(cpu::panel_count(Layout::kPanels, c.outputs) * cpu::panel_bytes(kind.dtype, c.inputs) / 4),
+        weight(cpu::panel_count(Layout::kPanels, c.outputs) *
+               cpu::panel_bytes(kind.dtype, c.inputs) / 4),
         out(c.tokens * c.outputs) {
     fill(x.data(), x.size(), 1);
     fill_panels(weight.data(), kind.dtype, Layout::kPanels, 1, c.outputs, c.inputs, 2, 1.0f);
@@ -66,19 +68,21 @@ struct LinearSetup {
   }
   LinearArgs args(Activation activation) { return {&xt, &wt, &ot, activation, kind.may_round_x}; }
   std::string check(const Isa& isa, const LinearArgs& args, int64_t rows, int64_t columns) const {
-    return check_linear(args, sample(args.x->shape[0], rows), sample(shape.outputs, columns), kind.inputs(isa, shape.inputs));
+    return check_linear(args, sample(args.x->shape[0], rows), sample(shape.outputs, columns),
+                        kind.inputs(isa, shape.inputs));
   }
 };
 
 static std::string describe(const Isa& isa, const GemmKind& kind, const LinearCase& c) {
-  return std::string(isa.name) + " " + kind.name() + " T=" + std::to_string(c.tokens) + " I=" + std::to_string(c.inputs) +
-         " O=" + std::to_string(c.outputs) + ": ";
+  return std::string(isa.name) + " " + kind.name() + " T=" + std::to_string(c.tokens) +
+         " I=" + std::to_string(c.inputs) + " O=" + std::to_string(c.outputs) + ": ";
 }
 
 // Row t alone, with the same weights.
 static std::vector<float> alone(const Isa& isa, ThreadPool& pool, LinearSetup& setup, int64_t t) {
   std::vector<float> out(static_cast<size_t>(setup.shape.outputs));
-  const Tensor x = tensor(setup.x.data() + t * setup.shape.inputs, DType::kF32, {1, setup.shape.inputs});
+  const Tensor x =
+      tensor(setup.x.data() + t * setup.shape.inputs, DType::kF32, {1, setup.shape.inputs});
   Tensor o = tensor(out.data(), DType::kF32, {1, setup.shape.outputs});
   isa.kernels->linear({&x, &setup.wt, &o, Activation::kNone, setup.kind.may_round_x}, pool);
   return out;
@@ -111,20 +115,23 @@ MOEPP_TEST(linear_matches_reference) {
   }
 }
 
-// More threads than this machine has processors, than there are panels, and not a divisor of either.
+// More threads than this machine has processors, than there are panels, and not a divisor of
+// either.
 MOEPP_TEST(linear_has_the_same_bits_with_many_threads) {
   ThreadPool one(1), five(5), sixteen(16);
   for (const Isa& isa : cpu::available_isas()) {
     for (const GemmKind& kind : kGemmKinds) {
-      for (const LinearCase& c : {LinearCase{1, 300, 2000}, {3, 61, 75}, {13, 64, 520}, {70, 300, 200}, {250, 70, 163}}) {
+      for (const LinearCase& c :
+           {LinearCase{1, 300, 2000}, {3, 61, 75}, {13, 64, 520}, {70, 300, 200}, {250, 70, 163}}) {
         LinearSetup setup(c, kind);
         isa.kernels->linear(setup.args(Activation::kNone), one);
         const std::vector<float> expected(setup.out.data(), setup.out.data() + setup.out.size());
         for (ThreadPool* pool : {&five, &sixteen}) {
           fill(setup.out.data(), setup.out.size(), 3);
           isa.kernels->linear(setup.args(Activation::kNone), *pool);
-          EXPECT_MESSAGE(same_bits(expected.data(), setup.out.data(), expected.size() * 4),
-                         describe(isa, kind, c) + std::to_string(pool->threads()) + " threads differ");
+          EXPECT_MESSAGE(
+              same_bits(expected.data(), setup.out.data(), expected.size() * 4),
+              describe(isa, kind, c) + std::to_string(pool->threads()) + " threads differ");
         }
       }
     }
@@ -157,7 +164,8 @@ MOEPP_TEST(linear_keeps_rows_apart) {
   }
 }
 
-// With one input and the weight 1, out = tanh(x): to two units in the last place, infinities and NaN included.
+// With one input and the weight 1, out = tanh(x): to two units in the last place, infinities and
+// NaN included.
 MOEPP_TEST(linear_tanh) {
   ThreadPool one(1);
   for (const Isa& isa : cpu::available_isas()) {
@@ -165,8 +173,8 @@ MOEPP_TEST(linear_tanh) {
     LinearSetup setup({kTokens, 1, 1}, {DType::kF32});
     setup.weight[0] = 1.0f;
     for (int64_t t = 0; t < kTokens; t++) {
-      setup.x[t] =
-          t % 2 == 0 ? static_cast<float>(t - kTokens / 2) * 1e-3f : std::ldexp(setup.x[t], static_cast<int>(t % 130) - 126);
+      setup.x[t] = t % 2 == 0 ? static_cast<float>(t - kTokens / 2) * 1e-3f
+                              : std::ldexp(setup.x[t], static_cast<int>(t % 130) - 126);
     }
     setup.x[0] = HUGE_VALF;
     setup.x[1] = -HUGE_VALF;
@@ -175,12 +183,16 @@ MOEPP_TEST(linear_tanh) {
     double worst = 0.0;
     for (int64_t t = 0; t < kTokens; t++) {
       const double expected = std::tanh(static_cast<double>(setup.x[t]));
-      const std::string wrong = difference(setup.out[t], {expected, 4.0 * kRoundoff * std::abs(expected) + 0x1p-149});
-      EXPECT_MESSAGE(wrong.empty(), std::string(isa.name) + " tanh(" + std::to_string(setup.x[t]) + ") is " + wrong);
+      const std::string wrong =
+          difference(setup.out[t], {expected, 4.0 * kRoundoff * std::abs(expected) + 0x1p-149});
+      EXPECT_MESSAGE(wrong.empty(), std::string(isa.name) + " tanh(" + std::to_string(setup.x[t]) +
+                                        ") is " + wrong);
       if (std::abs(expected) > kSmallest)
-        worst = std::fmax(worst, std::abs(static_cast<double>(setup.out[t]) - expected) / std::abs(expected));
+        worst = std::fmax(
+            worst, std::abs(static_cast<double>(setup.out[t]) - expected) / std::abs(expected));
     }
-    EXPECT_MESSAGE(worst <= 4.0 * kRoundoff, std::to_string(worst / (2.0 * kRoundoff)) + " units in the last place");
+    EXPECT_MESSAGE(worst <= 4.0 * kRoundoff,
+                   std::to_string(worst / (2.0 * kRoundoff)) + " units in the last place");
 
     for (const GemmKind& kind : kGemmKinds) {
       LinearSetup wide({30, 61, 75}, kind);
@@ -192,8 +204,8 @@ MOEPP_TEST(linear_tanh) {
   }
 }
 
-// The largest sums that int4 has: every half 0 or 15, every multiplier 15, either zero, every input the largest. The paths of one
-// row, of a few, of more and of many give the same bits.
+// The largest sums that int4 has: every half 0 or 15, every multiplier 15, either zero, every input
+// the largest. The paths of one row, of a few, of more and of many give the same bits.
 MOEPP_TEST(linear_of_extreme_int4) {
   ThreadPool pool(1);
   constexpr int64_t kInputs = 160, kOutputs = 32;
@@ -218,8 +230,11 @@ MOEPP_TEST(linear_of_extreme_int4) {
           const std::string label = std::string(isa.name) + ", " + std::to_string(rows) + " rows";
           const std::string wrong = setup.check(isa, setup.args(Activation::kNone), 4, 4);
           EXPECT_MESSAGE(wrong.empty(), label + ": " + wrong);
-          if (expected.empty()) expected.assign(setup.out.data(), setup.out.data() + rows * kOutputs);
-          EXPECT_MESSAGE(same_bits(expected.data(), setup.out.data(), static_cast<size_t>(rows * kOutputs) * 4), label);
+          if (expected.empty())
+            expected.assign(setup.out.data(), setup.out.data() + rows * kOutputs);
+          EXPECT_MESSAGE(same_bits(expected.data(), setup.out.data(),
+                                   static_cast<size_t>(rows * kOutputs) * 4),
+                         label);
         }
       }
     }

@@ -1,4 +1,5 @@
-// grouped_gemm: against the f64 reference for many routings, and bit for bit across batches, threads and neighbours.
+// grouped_gemm: against the f64 reference for many routings, and bit for bit across batches,
+// threads and neighbours.
 #include <random>
 #include <vector>
 
@@ -45,7 +46,8 @@ struct GroupedSetup {
         weight_rows(c.swiglu ? 2 * c.columns : c.columns),
         layout(c.swiglu ? Layout::kGateUpPanels : Layout::kPanels),
         x((c.gather ? 1 : c.top_k) * c.tokens * c.inputs),
-        weight(c.experts * cpu::panel_count(layout, weight_rows) * cpu::panel_bytes(kind.dtype, c.inputs) / 4),
+        weight(c.experts * cpu::panel_count(layout, weight_rows) *
+               cpu::panel_bytes(kind.dtype, c.inputs) / 4),
         out(c.tokens * c.top_k * c.columns) {
     fill(x.data(), x.size(), 3);
     fill_panels(weight.data(), kind.dtype, layout, c.experts, weight_rows, c.inputs, 4, 1.0f);
@@ -72,7 +74,8 @@ struct GroupedSetup {
       order.insert(order.end(), expert.begin(), expert.end());
       offsets.push_back(static_cast<int32_t>(order.size()));
     }
-    order.resize(static_cast<size_t>(c.tokens * c.top_k), INT32_MAX);  // entries past the last offset are not read
+    order.resize(static_cast<size_t>(c.tokens * c.top_k),
+                 INT32_MAX);  // entries past the last offset are not read
   }
   int64_t rows() const { return offsets.back(); }
   GroupedGemmArgs args() {
@@ -88,8 +91,9 @@ struct GroupedSetup {
 };
 
 static std::string describe(const Isa& isa, const GemmKind& kind, const GroupedCase& c) {
-  return std::string(isa.name) + " " + kind.name() + " T=" + std::to_string(c.tokens) + " K=" + std::to_string(c.top_k) +
-         " N=" + std::to_string(c.experts) + " I=" + std::to_string(c.inputs) + " F=" + std::to_string(c.columns) + ": ";
+  return std::string(isa.name) + " " + kind.name() + " T=" + std::to_string(c.tokens) +
+         " K=" + std::to_string(c.top_k) + " N=" + std::to_string(c.experts) +
+         " I=" + std::to_string(c.inputs) + " F=" + std::to_string(c.columns) + ": ";
 }
 
 // Row r alone: one token that goes to the expert of r and to no other.
@@ -103,9 +107,11 @@ static std::vector<float> alone(const Isa& isa, ThreadPool& pool, GroupedSetup& 
   }
   int32_t order = 0;
   const int64_t row = c.gather ? setup.order[static_cast<size_t>(r)] / c.top_k : r;
-  const Tensor x = c.gather ? tensor(setup.x.data() + row * c.inputs, DType::kF32, {1, c.inputs})
-                            : tensor(setup.x.data() + row * c.inputs, DType::kF32, {1, 1, c.inputs});
-  const Tensor offsets_t = tensor(offsets.data(), DType::kI32, {c.experts + 1}), order_t = tensor(&order, DType::kI32, {1, 1});
+  const Tensor x = c.gather
+                       ? tensor(setup.x.data() + row * c.inputs, DType::kF32, {1, c.inputs})
+                       : tensor(setup.x.data() + row * c.inputs, DType::kF32, {1, 1, c.inputs});
+  const Tensor offsets_t = tensor(offsets.data(), DType::kI32, {c.experts + 1}),
+               order_t = tensor(&order, DType::kI32, {1, 1});
   Tensor o = tensor(out.data(), DType::kF32, {1, 1, c.columns});
   GroupedGemmArgs args = setup.args();
   args.x = &x;
@@ -128,8 +134,8 @@ MOEPP_TEST(grouped_gemm_matches_reference) {
         EXPECT_MESSAGE(setup.out.poisoned(setup.rows() * c.columns, setup.out.size()),
                        describe(isa, kind, c) + "rows past the last expert were written");
         const int64_t few = c.inputs > 1000 ? 12 : 40;
-        const std::string wrong =
-            check_grouped_gemm(args, sample(setup.rows(), few), sample(c.columns, few), kind.inputs(isa, c.inputs));
+        const std::string wrong = check_grouped_gemm(
+            args, sample(setup.rows(), few), sample(c.columns, few), kind.inputs(isa, c.inputs));
         EXPECT_MESSAGE(wrong.empty(), describe(isa, kind, c) + wrong);
 
         const std::vector<float> before(setup.out.data(), setup.out.data() + setup.out.size());
@@ -153,12 +159,14 @@ MOEPP_TEST(grouped_gemm_has_the_same_bits_with_many_threads) {
       for (const GroupedCase& c : {kCases[4], kCases[8], kCases[10], kCases[11]}) {
         GroupedSetup setup(c, kind);
         isa.kernels->grouped_gemm(setup.args(), one);
-        const std::vector<float> expected(setup.out.data(), setup.out.data() + setup.rows() * c.columns);
+        const std::vector<float> expected(setup.out.data(),
+                                          setup.out.data() + setup.rows() * c.columns);
         for (ThreadPool* pool : {&five, &sixteen}) {
           fill(setup.out.data(), setup.out.size(), 5);
           isa.kernels->grouped_gemm(setup.args(), *pool);
-          EXPECT_MESSAGE(same_bits(expected.data(), setup.out.data(), expected.size() * 4),
-                         describe(isa, kind, c) + std::to_string(pool->threads()) + " threads differ");
+          EXPECT_MESSAGE(
+              same_bits(expected.data(), setup.out.data(), expected.size() * 4),
+              describe(isa, kind, c) + std::to_string(pool->threads()) + " threads differ");
         }
       }
     }
@@ -179,7 +187,8 @@ MOEPP_TEST(grouped_gemm_keeps_rows_apart) {
       for (int64_t r = 0; r < setup.rows(); r++) {
         const int32_t token = setup.order[static_cast<size_t>(r)];
         if (token == 7 || token == 20) {
-          const std::string wrong = check_grouped_gemm(args, {r}, sample(37, 37), kind.inputs(isa, 61));
+          const std::string wrong =
+              check_grouped_gemm(args, {r}, sample(37, 37), kind.inputs(isa, 61));
           EXPECT_MESSAGE(wrong.empty(), wrong);
         } else {
           EXPECT(same_bits(before.data() + r * 37, setup.out.data() + r * 37, 37 * 4));

@@ -28,7 +28,8 @@ struct NormRouteOutputs {
   // For each float output, then each of integers.
   template <class Body>
   void each(const Body& body) {
-    for (Guarded<float>* values : {&sum, &out, &logits, &scores, &weights, &coefficients}) body(*values);
+    for (Guarded<float>* values : {&sum, &out, &logits, &scores, &weights, &coefficients})
+      body(*values);
     for (Guarded<int32_t>* values : {&indices, &offsets, &order, &rows}) body(*values);
   }
 };
@@ -48,16 +49,21 @@ struct NormRouteInputs {
 
 // Runs body(args) for the tokens [first, first + count).
 template <class Body>
-static void with_args(const NormRouteCase& c, NormRouteInputs& in, NormRouteOutputs& outputs, int64_t first, int64_t count,
-                      const Body& body) {
-  const Tensor x = rows_of(whole(in.x, {c.t, c.h}), first, count), delta = rows_of(whole(in.delta, {c.t, c.h}), first, count);
-  const Tensor previous = rows_of(whole(in.previous, {c.t, c.e}), first, count), weight = whole(in.weight, {c.h});
+static void with_args(const NormRouteCase& c, NormRouteInputs& in, NormRouteOutputs& outputs,
+                      int64_t first, int64_t count, const Body& body) {
+  const Tensor x = rows_of(whole(in.x, {c.t, c.h}), first, count),
+               delta = rows_of(whole(in.delta, {c.t, c.h}), first, count);
+  const Tensor previous = rows_of(whole(in.previous, {c.t, c.e}), first, count),
+               weight = whole(in.weight, {c.h});
   const Tensor router = whole(in.router, {c.e, c.h}), map = whole(in.map, {c.e, c.e});
   const Tensor constant = whole(in.constant, {2 * c.c, c.h});
   Tensor sum = whole(outputs.sum, {count, c.h}), out = whole(outputs.out, {count, c.h});
-  Tensor logits = whole(outputs.logits, {count, c.e}), scores = whole(outputs.scores, {count, 2 * c.c});
-  Tensor indices = whole(outputs.indices, {count, c.k}), weights = whole(outputs.weights, {count, c.k});
-  Tensor coefficients = whole(outputs.coefficients, {count, c.c + 1}), offsets = whole(outputs.offsets, {c.e - c.c - 1});
+  Tensor logits = whole(outputs.logits, {count, c.e}),
+         scores = whole(outputs.scores, {count, 2 * c.c});
+  Tensor indices = whole(outputs.indices, {count, c.k}),
+         weights = whole(outputs.weights, {count, c.k});
+  Tensor coefficients = whole(outputs.coefficients, {count, c.c + 1}),
+         offsets = whole(outputs.offsets, {c.e - c.c - 1});
   Tensor order = whole(outputs.order, {count, c.k}), rows = whole(outputs.rows, {count, c.k});
   const NormRouteTopKArgs args = {&x,
                                   &delta,
@@ -85,13 +91,15 @@ static void with_args(const NormRouteCase& c, NormRouteInputs& in, NormRouteOutp
 
 // The fused op gives the bits of the three ops, and a token alone those that it has among others.
 MOEPP_TEST(norm_route_top_k) {
-  const NormRouteCase cases[] = {
-      {1, 1, 4, 1, 1, false, true},     {3, 60, 9, 2, 2, true, true},    {7, 37, 7, 2, 3, false, false},
-      {1, 1536, 20, 2, 2, true, true},  {5, 1536, 20, 2, 2, true, true}, {70, 300, 20, 2, 2, true, true},
-      {67, 100, 12, 3, 8, true, false}, {33, 48, 256, 2, 4, true, true}, {34, 20, 5, 0, 2, false, true}};
+  const NormRouteCase cases[] = {{1, 1, 4, 1, 1, false, true},     {3, 60, 9, 2, 2, true, true},
+                                 {7, 37, 7, 2, 3, false, false},   {1, 1536, 20, 2, 2, true, true},
+                                 {5, 1536, 20, 2, 2, true, true},  {70, 300, 20, 2, 2, true, true},
+                                 {67, 100, 12, 3, 8, true, false}, {33, 48, 256, 2, 4, true, true},
+                                 {34, 20, 5, 0, 2, false, true}};
   for_each_backend([&](const Backend& backend) {
     for (const NormRouteCase& c : cases) {
-      const std::string label = backend.name + " T " + std::to_string(c.t) + " H " + std::to_string(c.h);
+      const std::string label =
+          backend.name + " T " + std::to_string(c.t) + " H " + std::to_string(c.h);
       NormRouteInputs in(c);
       NormRouteOutputs fused(c, c.t), apart(c, c.t);
       with_args(c, in, fused, 0, c.t, [&](const NormRouteTopKArgs& args) {
@@ -118,8 +126,9 @@ MOEPP_TEST(norm_route_top_k) {
       same(fused.order, apart.order, 0, apart.offsets[c.e - c.c - 2]);
       for (int64_t t : {int64_t{0}, c.t / 2, c.t - 1}) {
         NormRouteOutputs alone(c, 1);
-        with_args(c, in, alone, t, 1,
-                  [&](const NormRouteTopKArgs& args) { backend.isa.kernels->norm_route_top_k(args, backend.pool); });
+        with_args(c, in, alone, t, 1, [&](const NormRouteTopKArgs& args) {
+          backend.isa.kernels->norm_route_top_k(args, backend.pool);
+        });
         same(alone.out, fused.out, t * c.h, c.h);
         same(alone.logits, fused.logits, t * c.e, c.e);
         same(alone.scores, fused.scores, t * 2 * c.c, 2 * c.c);

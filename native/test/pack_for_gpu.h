@@ -1,4 +1,5 @@
-// What the references see as the CPU's panels, in the order in which a GPU has it (cuda/weight_layout.h).
+// What the references see as the CPU's panels, in the order in which a GPU has it
+// (cuda/weight_layout.h).
 #pragma once
 
 #include "cuda/weight_layout.h"
@@ -10,12 +11,13 @@ namespace moepp::test {
 template <class Block>
 void pack_blocks_for_gpu(const Tensor& panels, int64_t group, void* to) {
   const int64_t rows = panels.shape[panels.rank - 2], inputs = panels.shape[panels.rank - 1];
-  const unsigned char* from =
-      panels.as<const unsigned char>() + group * packed_group_bytes(panels.dtype, panels.layout, rows, inputs);
-  cuda::pack_quantised_weight<Block>(panels.layout, rows, inputs, to, [&](int64_t row, int64_t b, Block* block) {
-    read_packed_block(from, panels.dtype, panels.layout, rows, inputs, row, b, block);
-    return true;
-  });
+  const unsigned char* from = panels.as<const unsigned char>() +
+                              group * packed_group_bytes(panels.dtype, panels.layout, rows, inputs);
+  cuda::pack_quantised_weight<Block>(
+      panels.layout, rows, inputs, to, [&](int64_t row, int64_t b, Block* block) {
+        read_packed_block(from, panels.dtype, panels.layout, rows, inputs, row, b, block);
+        return true;
+      });
 }
 
 // One group of a weight.

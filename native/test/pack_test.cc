@@ -1,4 +1,5 @@
-// Panels against their description in panels.h, element by element, from every source dtype, with strides and padding.
+// Panels against their description in panels.h, element by element, from every source dtype, with
+// strides and padding.
 #include <vector>
 
 #include "compare.h"
@@ -9,14 +10,16 @@ namespace moepp::test {
 
 using namespace moepp::cpu;
 
-// A stored weight [rows, k] in one dtype, row-major or transposed, at an odd byte address as a file may have it.
+// A stored weight [rows, k] in one dtype, row-major or transposed, at an odd byte address as a file
+// may have it.
 struct Stored {
   DType dtype;
   int64_t rows, k;
   bool transposed;
   std::vector<std::byte> bytes;
 
-  Stored(DType dtype, int64_t rows, int64_t k, bool transposed) : dtype(dtype), rows(rows), k(k), transposed(transposed) {
+  Stored(DType dtype, int64_t rows, int64_t k, bool transposed)
+      : dtype(dtype), rows(rows), k(k), transposed(transposed) {
     bytes.resize(static_cast<size_t>(rows * k * dtype_size(dtype)) + 1);
     std::vector<float> values(static_cast<size_t>(rows * k));
     fill(values.data(), rows * k, 7);
@@ -50,13 +53,15 @@ static bool same(float actual, float expected) {
   return (std::isnan(actual) && std::isnan(expected)) || same_bits(&actual, &expected, 4);
 }
 
-static void check_pack(DType from, DType to, Layout layout, int64_t rows, int64_t k, bool transposed) {
+static void check_pack(DType from, DType to, Layout layout, int64_t rows, int64_t k,
+                       bool transposed) {
   Stored stored(from, rows, k, transposed);
   const int64_t bytes = panel_bytes(to, k);
   int64_t wrong = 0;
   for (int64_t panel = 0; panel < panel_count(layout, rows); panel++) {
     PackRow lanes[kPanelRows];
-    for (int64_t lane = 0; lane < kPanelRows; lane++) lanes[lane] = stored.row(panel_row(layout, rows, panel, lane));
+    for (int64_t lane = 0; lane < kPanelRows; lane++)
+      lanes[lane] = stored.row(panel_row(layout, rows, panel, lane));
     Guarded<uint32_t> packed(bytes / 4);
     pack_panel(reinterpret_cast<std::byte*>(packed.data()), to, lanes, k);
     EXPECT(packed.margins_intact());
@@ -75,8 +80,9 @@ static void check_pack(DType from, DType to, Layout layout, int64_t rows, int64_
       }
     }
   }
-  EXPECT_MESSAGE(wrong == 0, std::string(dtype_name(from)) + " to " + dtype_name(to) + " [" + std::to_string(rows) + ", " +
-                                 std::to_string(k) + "]: " + std::to_string(wrong) + " elements are wrong");
+  EXPECT_MESSAGE(wrong == 0, std::string(dtype_name(from)) + " to " + dtype_name(to) + " [" +
+                                 std::to_string(rows) + ", " + std::to_string(k) +
+                                 "]: " + std::to_string(wrong) + " elements are wrong");
 }
 
 MOEPP_TEST(pack_panel) {
@@ -84,8 +90,10 @@ MOEPP_TEST(pack_panel) {
     for (DType to : {DType::kF32, DType::kBf16}) {
       for (bool transposed : {false, true}) {
         for (int64_t k : {1, 2, 3, 4, 7, 8, 60, 127, 129, 260, 1027}) {
-          for (int64_t rows : {1, 31, 32, 33, 163}) check_pack(from, to, Layout::kPanels, rows, k, transposed);
-          for (int64_t rows : {2, 32, 64, 74}) check_pack(from, to, Layout::kGateUpPanels, rows, k, transposed);
+          for (int64_t rows : {1, 31, 32, 33, 163})
+            check_pack(from, to, Layout::kPanels, rows, k, transposed);
+          for (int64_t rows : {2, 32, 64, 74})
+            check_pack(from, to, Layout::kGateUpPanels, rows, k, transposed);
         }
       }
     }

@@ -15,16 +15,18 @@ static std::shared_ptr<Device> cpu(const std::string& isa = "") {
   return device;
 }
 
-// The model's weights that GEMMs read, in `dtype`, packed into `path`; their references in `packed`.
-static Status pack_model(const SmallModel& model, DType dtype, const std::string& path, ProgramSpec* loaded,
-                         ProgramSpec* packed) {
+// The model's weights that GEMMs read, in `dtype`, packed into `path`; their references in
+// `packed`.
+static Status pack_model(const SmallModel& model, DType dtype, const std::string& path,
+                         ProgramSpec* loaded, ProgramSpec* packed) {
   *loaded = model.spec;
   std::vector<PackedEntry> entries;
   uint64_t at = 100;  // the header's 100 bytes
   const std::shared_ptr<Device> device = cpu();
   for (WeightSpec& weight : loaded->weights) {
     const bool gate_up = weight.name.rfind("gate_up", 0) == 0;
-    const bool panels = gate_up || weight.name == "table" || weight.name[0] == 'w' || weight.name.rfind("down", 0) == 0;
+    const bool panels = gate_up || weight.name == "table" || weight.name[0] == 'w' ||
+                        weight.name.rfind("down", 0) == 0;
     if (!panels) continue;
     weight.dtype = dtype;
     at = (at + 63) / 64 * 64;
@@ -49,7 +51,8 @@ static Status pack_model(const SmallModel& model, DType dtype, const std::string
   return write_packed(device, path, std::vector<uint8_t>(100, 7), entries, {});
 }
 
-static std::vector<float> logits(const std::string& isa, const ProgramSpec& spec, const std::string& unlinked = "") {
+static std::vector<float> logits(const std::string& isa, const ProgramSpec& spec,
+                                 const std::string& unlinked = "") {
   std::unique_ptr<Program> program;
   const Status status = Program::compile(cpu(isa), spec, {}, &program);
   EXPECT_MESSAGE(status.ok(), status.message);
@@ -70,7 +73,8 @@ MOEPP_TEST(packed_weights_are_what_loading_makes) {
     EXPECT_MESSAGE(status.ok(), status.message);
     EXPECT(!pack_model(model, dtype, path, &loaded, &packed).ok());  // it exists
     for (const std::string isa : {"scalar", ""}) {
-      const std::vector<float> expected = logits(isa, loaded), mapped = logits(isa, packed, isa.empty() ? path : "");
+      const std::vector<float> expected = logits(isa, loaded),
+                               mapped = logits(isa, packed, isa.empty() ? path : "");
       EXPECT(!mapped.empty() && same_bits(expected.data(), mapped.data(), expected.size() * 4));
     }
   }
@@ -92,15 +96,20 @@ MOEPP_TEST(packed_weights_are_checked) {
     EXPECT_MESSAGE(!status.ok() && status.message.find(words) != std::string::npos,
                    "expected '" + words + "', got '" + status.message + "'");
   };
-  refused("w1: packed into 4159 bytes, expected 4160", [](WeightSpec&, TensorRef& ref) { ref.byte_length--; });
+  refused("w1: packed into 4159 bytes, expected 4160",
+          [](WeightSpec&, TensorRef& ref) { ref.byte_length--; });
   refused("expected a multiple of 64", [](WeightSpec&, TensorRef& ref) { ref.byte_offset += 32; });
-  refused("lie past the end", [](WeightSpec&, TensorRef& ref) { ref.byte_offset += uint64_t{1} << 40; });
+  refused("lie past the end",
+          [](WeightSpec&, TensorRef& ref) { ref.byte_offset += uint64_t{1} << 40; });
   refused("w1: packed in gate-up panels, expected panels",
           [](WeightSpec&, TensorRef& ref) { ref.packed = Layout::kGateUpPanels; });
-  refused("w1: packed as int8 for a weight of int4", [](WeightSpec& weight, TensorRef&) { weight.dtype = DType::kI4; });
-  refused("w1: packed as int8 for a weight of f32", [](WeightSpec& weight, TensorRef&) { weight.dtype = DType::kF32; });
+  refused("w1: packed as int8 for a weight of int4",
+          [](WeightSpec& weight, TensorRef&) { weight.dtype = DType::kI4; });
+  refused("w1: packed as int8 for a weight of f32",
+          [](WeightSpec& weight, TensorRef&) { weight.dtype = DType::kF32; });
   refused("another shape", [](WeightSpec&, TensorRef& ref) { ref.shape = {20, 19}; });
-  refused("must be the only part", [](WeightSpec& weight, TensorRef&) { weight.parts.push_back(weight.parts[0]); });
+  refused("must be the only part",
+          [](WeightSpec& weight, TensorRef&) { weight.parts.push_back(weight.parts[0]); });
   refused("cannot be opened", [](WeightSpec&, TensorRef& ref) { ref.file += ".missing"; });
   unlink(path.c_str());
 }

@@ -1,4 +1,5 @@
-// A step of several sequences over a paged KV cache, for the tests of rope_store and attention and for the benches.
+// A step of several sequences over a paged KV cache, for the tests of rope_store and attention and
+// for the benches.
 #pragma once
 
 #include <algorithm>
@@ -22,7 +23,8 @@ struct PagedStep {
   PagedStep(const std::vector<SequenceSpec>& sequences, int64_t page_size) {
     starts.push_back(0);
     for (const SequenceSpec& s : sequences) {
-      for (int64_t i = 0; i < s.tokens; i++) positions.push_back(static_cast<int32_t>(s.before + i));
+      for (int64_t i = 0; i < s.tokens; i++)
+        positions.push_back(static_cast<int32_t>(s.before + i));
       tokens += s.tokens;
       starts.push_back(static_cast<int32_t>(tokens));
       const int64_t count = (s.before + s.tokens + page_size - 1) / page_size;
@@ -36,14 +38,17 @@ struct PagedStep {
     size_t next = 0;
     for (size_t b = 0; b < sequences.size(); b++) {
       const int64_t count = (sequences[b].before + sequences[b].tokens + page_size - 1) / page_size;
-      for (int64_t i = 0; i < count; i++) page_table[b * static_cast<size_t>(columns) + static_cast<size_t>(i)] = order[next++];
+      for (int64_t i = 0; i < count; i++)
+        page_table[b * static_cast<size_t>(columns) + static_cast<size_t>(i)] = order[next++];
     }
   }
 
   int64_t sequences() const { return static_cast<int64_t>(starts.size()) - 1; }
   Tensor positions_tensor() { return tensor(positions.data(), DType::kI32, {tokens}); }
   Tensor starts_tensor() { return tensor(starts.data(), DType::kI32, {sequences() + 1}); }
-  Tensor page_table_tensor() { return tensor(page_table.data(), DType::kI32, {sequences(), columns}); }
+  Tensor page_table_tensor() {
+    return tensor(page_table.data(), DType::kI32, {sequences(), columns});
+  }
 };
 
 inline int64_t cache_elements(const KvView& kv) {

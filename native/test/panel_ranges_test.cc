@@ -1,4 +1,5 @@
-// How a GEMM hands out its panels: each exactly once, in ascending ranges, whatever the number of panels and threads.
+// How a GEMM hands out its panels: each exactly once, in ascending ranges, whatever the number of
+// panels and threads.
 #include <cstdint>
 
 #include "test.h"
@@ -23,9 +24,12 @@ static bool covers(const Guided& guided) {
 MOEPP_TEST(panel_ranges_hold_every_panel_once) {
   for (int64_t threads : {1, 2, 3, 5, 16, 64}) {
     for (int64_t panels = 1; panels <= 300; panels++) {
-      const std::string label = std::to_string(panels) + " panels, " + std::to_string(threads) + " threads";
-      for (int64_t bytes : {100, 2176, 8320, 1 << 20}) EXPECT_MESSAGE(covers(streamed_ranges(panels, threads, bytes)), label);
-      for (int64_t each : {1, 2, 7, 16, 64}) EXPECT_MESSAGE(covers(even_ranges(panels, threads, each)), label);
+      const std::string label =
+          std::to_string(panels) + " panels, " + std::to_string(threads) + " threads";
+      for (int64_t bytes : {100, 2176, 8320, 1 << 20})
+        EXPECT_MESSAGE(covers(streamed_ranges(panels, threads, bytes)), label);
+      for (int64_t each : {1, 2, 7, 16, 64})
+        EXPECT_MESSAGE(covers(even_ranges(panels, threads, each)), label);
       EXPECT_MESSAGE(covers({panels, threads, 2, 10}), label);
     }
   }

@@ -33,10 +33,14 @@ MOEPP_TEST(program_refuses_what_is_inconsistent) {
     change(spec);
     return spec;
   };
-  expect_refused(changed([](ProgramSpec& s) { s.ops[0].op = "embeding"; }), "embedding: there is no op named embeding");
-  expect_refused(changed([](ProgramSpec& s) { s.ops[1].tensors["x"] = "nothing"; }), "norm: x: there is no buffer named nothing");
-  expect_refused(changed([](ProgramSpec& s) { s.ops[1].tensors.erase("weight"); }), "norm: weight is missing");
-  expect_refused(changed([](ProgramSpec& s) { s.ops[1].attributes.erase("eps"); }), "norm: eps is missing");
+  expect_refused(changed([](ProgramSpec& s) { s.ops[0].op = "embeding"; }),
+                 "embedding: there is no op named embeding");
+  expect_refused(changed([](ProgramSpec& s) { s.ops[1].tensors["x"] = "nothing"; }),
+                 "norm: x: there is no buffer named nothing");
+  expect_refused(changed([](ProgramSpec& s) { s.ops[1].tensors.erase("weight"); }),
+                 "norm: weight is missing");
+  expect_refused(changed([](ProgramSpec& s) { s.ops[1].attributes.erase("eps"); }),
+                 "norm: eps is missing");
   expect_refused(changed([](ProgramSpec& s) { s.ops[1].attributes["epsilon"] = 1; }),
                  "norm: has a field that rms_norm does not know");
   expect_refused(changed([](ProgramSpec& s) {
@@ -45,20 +49,29 @@ MOEPP_TEST(program_refuses_what_is_inconsistent) {
                  "embedding: out (x0) is [T, 21] f32, expected [T, 20] f32");
   expect_refused(changed([](ProgramSpec& s) { s.buffers[2].dtype = DType::kI32; }),
                  "out (x0) is [T, 20] i32, expected [T, 20] f32");
-  expect_refused(changed([](ProgramSpec& s) { s.buffers[2].shape = {kRows, kHidden}; }), "is [R, 20] f32, expected [T, 20] f32");
-  expect_refused(changed([](ProgramSpec& s) { s.buffers.push_back(s.buffers[0]); }), "tokens is declared twice");
-  expect_refused(changed([](ProgramSpec& s) { std::swap(s.ops[0], s.ops[1]); }), "is read before it is written");
+  expect_refused(changed([](ProgramSpec& s) {
+                   s.buffers[2].shape = {kRows, kHidden};
+                 }),
+                 "is [R, 20] f32, expected [T, 20] f32");
+  expect_refused(changed([](ProgramSpec& s) { s.buffers.push_back(s.buffers[0]); }),
+                 "tokens is declared twice");
+  expect_refused(changed([](ProgramSpec& s) { std::swap(s.ops[0], s.ops[1]); }),
+                 "is read before it is written");
   expect_refused(changed([](ProgramSpec& s) { s.ops.push_back(s.ops[1]); }), "is written twice");
-  expect_refused(changed([](ProgramSpec& s) { s.outputs = {"tokens"}; }), "output tokens: no op writes it");
+  expect_refused(changed([](ProgramSpec& s) { s.outputs = {"tokens"}; }),
+                 "output tokens: no op writes it");
   expect_refused(changed([](ProgramSpec& s) {
                    s.weights.push_back({"more", DType::kF32, {1}, {}});
                  }),
                  "weight more: no op reads it");
-  expect_refused(changed([](ProgramSpec& s) { s.weights[0].parts.clear(); }), "table: its parts have 0 rows");
+  expect_refused(changed([](ProgramSpec& s) { s.weights[0].parts.clear(); }),
+                 "table: its parts have 0 rows");
   expect_refused(changed([](ProgramSpec& s) { s.weights[1].dtype = DType::kBf16; }),
                  "weight (norm) is [20] bf16, expected [20] f32");
-  expect_refused(changed([](ProgramSpec& s) { s.weights[0].parts[0].file += ".missing"; }), "cannot be opened");
-  expect_refused(changed([](ProgramSpec& s) { s.weights[0].parts[0].byte_offset = 1u << 30; }), "lie past the end");
+  expect_refused(changed([](ProgramSpec& s) { s.weights[0].parts[0].file += ".missing"; }),
+                 "cannot be opened");
+  expect_refused(changed([](ProgramSpec& s) { s.weights[0].parts[0].byte_offset = 1u << 30; }),
+                 "lie past the end");
 }
 
 MOEPP_TEST(program_checks_the_step) {
@@ -87,17 +100,21 @@ MOEPP_TEST(program_memory_plan_changes_nothing) {
   const SmallModel model(file.path());
   std::unique_ptr<Program> program;
   EXPECT(compile(model.spec, &program).ok());
-  // With every buffer captured, no two share memory: whatever the plan lets overlap would show as a difference.
+  // With every buffer captured, no two share memory: whatever the plan lets overlap would show as a
+  // difference.
   std::vector<std::string> all;
   for (const BufferSpec& buffer : model.spec.buffers) {
-    if (buffer.name != "tokens" && buffer.name != "rows" && buffer.name != "logits") all.push_back(buffer.name);
+    if (buffer.name != "tokens" && buffer.name != "rows" && buffer.name != "logits")
+      all.push_back(buffer.name);
   }
   for (const int64_t tokens : {1, 2, 7, 64, 3}) {
     SmallStep plain(*program, tokens), captured(*program, tokens, all);
     EXPECT(program->run(plain.step).ok());
     EXPECT(program->run(captured.step).ok());
-    EXPECT(same_bits(plain.results["logits"].data(), captured.results["logits"].data(), plain.results["logits"].size() * 4));
-    EXPECT(captured.results["moe_output1"][0] != -12345.0f && captured.results["total2"][0] != -12345.0f);
+    EXPECT(same_bits(plain.results["logits"].data(), captured.results["logits"].data(),
+                     plain.results["logits"].size() * 4));
+    EXPECT(captured.results["moe_output1"][0] != -12345.0f &&
+           captured.results["total2"][0] != -12345.0f);
   }
 }
 
@@ -121,7 +138,8 @@ MOEPP_TEST(program_quantises_while_loading) {
     std::vector<float> first;
     for (const int threads : {1, 2}) {
       std::unique_ptr<Program> program;
-      const Status status = Program::compile(open_device(threads), quantised(model, dtype), {}, &program);
+      const Status status =
+          Program::compile(open_device(threads), quantised(model, dtype), {}, &program);
       EXPECT_MESSAGE(status.ok(), status.message);
       if (!status.ok()) return;
       SmallStep small(*program, 7);
@@ -145,7 +163,8 @@ MOEPP_TEST(program_refuses_what_cannot_be_quantised) {
   };
   expect_refused(changed([](ProgramSpec& s) { s.weights[1].dtype = DType::kI8; }),
                  "weight (norm) is [20] int8, expected [20] f32");
-  expect_refused(changed([](ProgramSpec& s) { s.buffers[2].dtype = DType::kI8; }), "buffer x0 is int8, expected f32 or i32");
+  expect_refused(changed([](ProgramSpec& s) { s.buffers[2].dtype = DType::kI8; }),
+                 "buffer x0 is int8, expected f32 or i32");
   expect_refused(changed([](ProgramSpec& s) {
                    s.ops.pop_back();
                    s.outputs = {"last"};
@@ -155,10 +174,13 @@ MOEPP_TEST(program_refuses_what_cannot_be_quantised) {
   ProgramSpec spec = quantised(model, DType::kI8);
   const float infinite = HUGE_VALF;
   std::FILE* stored = std::fopen(file.path().c_str(), "r+b");
-  std::fseek(stored, static_cast<long>(spec.weights[0].parts[0].byte_offset + 4 * (3 * kHidden + 2)), SEEK_SET);
+  std::fseek(stored,
+             static_cast<long>(spec.weights[0].parts[0].byte_offset + 4 * (3 * kHidden + 2)),
+             SEEK_SET);
   EXPECT(std::fwrite(&infinite, 4, 1, stored) == 1);
   std::fclose(stored);
-  expect_refused(spec, "table: row 3 holds a NaN or an infinity, which int8 cannot; expected finite values");
+  expect_refused(
+      spec, "table: row 3 holds a NaN or an infinity, which int8 cannot; expected finite values");
 }
 
 MOEPP_TEST(program_is_cancelled_between_ops) {
@@ -173,7 +195,8 @@ MOEPP_TEST(program_is_cancelled_between_ops) {
   EXPECT(program->run(small.step).ok());
   std::unique_ptr<Program> never;
   cancelled = 1;
-  EXPECT(Program::compile(open_device(), SmallModel(file.path()).spec, small.step.control, &never).code == Code::kAborted);
+  EXPECT(Program::compile(open_device(), SmallModel(file.path()).spec, small.step.control, &never)
+             .code == Code::kAborted);
 }
 
 // Random changes to a good program: each is refused, or compiles to a program that runs.
@@ -208,7 +231,8 @@ MOEPP_TEST(program_survives_mutations) {
           weight.shape[below(weight.shape.size())] = static_cast<int64_t>(below(45));
           break;
         case 5:
-          weight.parts[0].strides[below(weight.parts[0].strides.size())] = static_cast<int64_t>(below(2000));
+          weight.parts[0].strides[below(weight.parts[0].strides.size())] =
+              static_cast<int64_t>(below(2000));
           break;
         case 6:
           weight.parts[0].byte_offset = below(200000);

@@ -1,4 +1,5 @@
-// Quantised weights: the numbers (quantise.h), their packing, and the promises of the GEMMs over them.
+// Quantised weights: the numbers (quantise.h), their packing, and the promises of the GEMMs over
+// them.
 #include "quantise.h"
 
 #include <algorithm>
@@ -14,7 +15,8 @@ namespace moepp::test {
 
 using namespace moepp::cpu;
 
-// Blocks of 128 of several kinds: normal, uniform, heavy tails, one outlier, of magnitudes far apart, tiny, zero, huge.
+// Blocks of 128 of several kinds: normal, uniform, heavy tails, one outlier, of magnitudes far
+// apart, tiny, zero, huge.
 static std::vector<std::vector<float>> blocks() {
   std::mt19937 random(11);
   std::normal_distribution<float> normal(0.0f, 0.02f);
@@ -58,17 +60,21 @@ MOEPP_TEST(quantise_int8_rounds_to_nearest) {
     for (const float value : values) most = std::max(most, std::fabs(value));
     EXPECT(block.scale == (most < 0x1p-100f ? 0 : f32_to_bf16(most / 127.0f)));
     for (size_t i = 0; i < 128; i++) {
-      const double value = static_cast<double>(values[i]), error = std::abs(value - block.q[i] * step);
+      const double value = static_cast<double>(values[i]),
+                   error = std::abs(value - block.q[i] * step);
       EXPECT(block.q[i] >= -127);
-      // bf16 rounds the scale by at most 2^-9, so that the largest value is at most 127.25 steps: nothing is cut off.
-      EXPECT(step == 0.0 ? block.q[i] == 0 && std::abs(value) < 0x1p-100 : error <= step / 2 * (1.0 + 4.0 * kRoundoff * 127.0));
+      // bf16 rounds the scale by at most 2^-9, so that the largest value is at most 127.25 steps:
+      // nothing is cut off.
+      EXPECT(step == 0.0 ? block.q[i] == 0 && std::abs(value) < 0x1p-100
+                         : error <= step / 2 * (1.0 + 4.0 * kRoundoff * 127.0));
     }
   }
 }
 
 static double squared_error(const float* values, const int8_t* q, double step) {
   double error = 0.0;
-  for (int64_t i = 0; i < 32; i++) error += std::pow(static_cast<double>(values[i]) - q[i] * step, 2);
+  for (int64_t i = 0; i < 32; i++)
+    error += std::pow(static_cast<double>(values[i]) - q[i] * step, 2);
   return error;
 }
 
@@ -79,8 +85,9 @@ static double plain_int4_error(const float* values) {
   const double step = static_cast<double>(bf16_to_f32(f32_to_bf16(most / 7.0f)));
   int8_t q[32];
   for (int64_t i = 0; i < 32; i++) {
-    q[i] = static_cast<int8_t>(
-        std::min(7.0, std::max(-8.0, step > 0.0 ? std::nearbyint(static_cast<double>(values[i]) / step) : 0.0)));
+    q[i] = static_cast<int8_t>(std::min(
+        7.0,
+        std::max(-8.0, step > 0.0 ? std::nearbyint(static_cast<double>(values[i]) / step) : 0.0)));
   }
   return squared_error(values, q, step);
 }
@@ -101,16 +108,19 @@ MOEPP_TEST(quantise_int4_searches_its_scales) {
         EXPECT(block.q[i] >= -8 && block.q[i] <= 7);
         EXPECT(scale == 0.0f ? block.q[i] == 0
                              : std::abs(value - block.q[i] * static_cast<double>(step)) <=
-                                   largest_error(step > 0.0f ? value : -value, std::abs(static_cast<double>(step)), -8, 7));
+                                   largest_error(step > 0.0f ? value : -value,
+                                                 std::abs(static_cast<double>(step)), -8, 7));
       }
       if (index < 40) {
-        searched += squared_error(values.data() + 32 * j, block.q + 32 * j, static_cast<double>(step));
+        searched +=
+            squared_error(values.data() + 32 * j, block.q + 32 * j, static_cast<double>(step));
         plain += plain_int4_error(values.data() + 32 * j);
       }
     }
     index++;
   }
-  EXPECT_MESSAGE(searched < 0.8 * plain, "the search reaches " + std::to_string(searched / plain) + " of the plain error");
+  EXPECT_MESSAGE(searched < 0.8 * plain,
+                 "the search reaches " + std::to_string(searched / plain) + " of the plain error");
 }
 
 MOEPP_TEST(quantise_refuses_what_is_not_finite) {
@@ -134,16 +144,23 @@ struct Packed {
   Tensor tensor_;
 
   Packed(DType dtype, Layout layout, int64_t rows, int64_t k)
-      : rows(rows), k(k), values(static_cast<size_t>(rows * k)), bytes(panel_count(layout, rows) * panel_bytes(dtype, k) + 64) {
+      : rows(rows),
+        k(k),
+        values(static_cast<size_t>(rows * k)),
+        bytes(panel_count(layout, rows) * panel_bytes(dtype, k) + 64) {
     fill(values.data(), rows * k, 5);
-    unsigned char* first = bytes.data() + (64 - reinterpret_cast<uintptr_t>(bytes.data()) % 64) % 64;
+    unsigned char* first =
+        bytes.data() + (64 - reinterpret_cast<uintptr_t>(bytes.data()) % 64) % 64;
     for (int64_t panel = 0; panel < panel_count(layout, rows); panel++) {
       PackRow lanes[kPanelRows];
       for (int64_t lane = 0; lane < kPanelRows; lane++) {
         const int64_t row = panel_row(layout, rows, panel, lane);
-        if (row >= 0) lanes[lane] = {reinterpret_cast<const std::byte*>(values.data() + row * k), DType::kF32, 1};
+        if (row >= 0)
+          lanes[lane] = {reinterpret_cast<const std::byte*>(values.data() + row * k), DType::kF32,
+                         1};
       }
-      EXPECT(pack_panel(reinterpret_cast<std::byte*>(first + panel * panel_bytes(dtype, k)), dtype, lanes, k) == -1);
+      EXPECT(pack_panel(reinterpret_cast<std::byte*>(first + panel * panel_bytes(dtype, k)), dtype,
+                        lanes, k) == -1);
     }
     EXPECT(bytes.margins_intact());
     tensor_ = tensor(first, dtype, {rows, k}, layout);
@@ -166,15 +183,17 @@ MOEPP_TEST(quantise_packs_every_element) {
               Int4Block int4;
               EXPECT(quantise_int8(values, &int8) && quantise_int4(values, &int4));
               for (int64_t i = 0; i < n; i++) {
-                const double expected = dtype == DType::kI8
-                                            ? int8.q[i] * static_cast<double>(bf16_to_f32(int8.scale))
-                                            : int4.q[i] * int4.multiplier[i / 32] * static_cast<double>(bf16_to_f32(int4.scale));
+                const double expected =
+                    dtype == DType::kI8 ? int8.q[i] * static_cast<double>(bf16_to_f32(int8.scale))
+                                        : int4.q[i] * int4.multiplier[i / 32] *
+                                              static_cast<double>(bf16_to_f32(int4.scale));
                 wrong += panel_element(packed.tensor_, 0, row, b * 128 + i) == expected ? 0 : 1;
               }
             }
           }
-          EXPECT_MESSAGE(wrong == 0, std::string(dtype_name(dtype)) + " [" + std::to_string(rows) + ", " + std::to_string(k) +
-                                         "]: " + std::to_string(wrong) + " elements are wrong");
+          EXPECT_MESSAGE(wrong == 0, std::string(dtype_name(dtype)) + " [" + std::to_string(rows) +
+                                         ", " + std::to_string(k) + "]: " + std::to_string(wrong) +
+                                         " elements are wrong");
         }
       }
     }
@@ -185,14 +204,16 @@ MOEPP_TEST(quantise_names_the_row_that_is_not_finite) {
   std::vector<float> values(40, 1.0f), bad(40, 1.0f);
   bad[39] = HUGE_VALF;
   PackRow lanes[kPanelRows];
-  for (PackRow& lane : lanes) lane = {reinterpret_cast<const std::byte*>(values.data()), DType::kF32, 1};
+  for (PackRow& lane : lanes)
+    lane = {reinterpret_cast<const std::byte*>(values.data()), DType::kF32, 1};
   lanes[7].data = reinterpret_cast<const std::byte*>(bad.data());
   std::vector<std::byte> panel(static_cast<size_t>(panel_bytes(DType::kI8, 40)));
   EXPECT(pack_panel(panel.data(), DType::kI8, lanes, 40) == 7);
   EXPECT(pack_panel(panel.data(), DType::kI4, lanes, 40) == 7);
 }
 
-static std::vector<float> run_linear(const Isa& isa, ThreadPool& pool, const std::vector<float>& x, const Tensor& weight) {
+static std::vector<float> run_linear(const Isa& isa, ThreadPool& pool, const std::vector<float>& x,
+                                     const Tensor& weight) {
   const int64_t k = weight.shape[1], tokens = static_cast<int64_t>(x.size()) / k;
   std::vector<float> out(static_cast<size_t>(tokens * weight.shape[0]));
   const Tensor xt = tensor(const_cast<float*>(x.data()), DType::kF32, {tokens, k});
@@ -206,7 +227,8 @@ MOEPP_TEST(quantised_linear_has_the_same_bits_on_every_instruction_set) {
   ThreadPool one(1), two(2);
   for (DType dtype : {DType::kI8, DType::kI4}) {
     for (const auto& [rows, k] : {std::pair<int64_t, int64_t>{75, 300}, {33, 61}, {40, 1536}}) {
-      std::vector<unsigned char> bytes(static_cast<size_t>(panel_count(Layout::kPanels, rows) * panel_bytes(dtype, k)));
+      std::vector<unsigned char> bytes(
+          static_cast<size_t>(panel_count(Layout::kPanels, rows) * panel_bytes(dtype, k)));
       fill_panels(bytes.data(), dtype, Layout::kPanels, 1, rows, k, 3, 1.0f);
       const Tensor weight = tensor(bytes.data(), dtype, {rows, k}, Layout::kPanels);
       std::vector<float> all(static_cast<size_t>(130 * k));
@@ -217,14 +239,16 @@ MOEPP_TEST(quantised_linear_has_the_same_bits_on_every_instruction_set) {
         for (const Isa& isa : available_isas()) {
           const std::vector<float> out = run_linear(isa, two, x, weight);
           EXPECT_MESSAGE(same_bits(out.data(), expected.data(), out.size() * 4),
-                         std::string(isa.name) + " " + dtype_name(dtype) + " T=" + std::to_string(tokens) + " differs");
+                         std::string(isa.name) + " " + dtype_name(dtype) +
+                             " T=" + std::to_string(tokens) + " differs");
         }
       }
     }
   }
 }
 
-// Against the product of what was not quantised: each weight is off by at most its step's error, each input by half a step.
+// Against the product of what was not quantised: each weight is off by at most its step's error,
+// each input by half a step.
 MOEPP_TEST(quantised_linear_is_near_the_unquantised_product) {
   ThreadPool one(1);
   constexpr int64_t kRows = 70, kInputs = 400, kTokens = 14;
@@ -240,29 +264,37 @@ MOEPP_TEST(quantised_linear_is_near_the_unquantised_product) {
           double exact = 0.0, bound = 0.0;
           for (int64_t k = 0; k < kInputs; k++) {
             const double input = static_cast<double>(x[static_cast<size_t>(t * kInputs + k)]);
-            const double value = static_cast<double>(packed.values[static_cast<size_t>(n * kInputs + k)]);
-            const double stored = panel_element(packed.tensor_, 0, n, k), off = std::abs(value - stored);
-            const float input_step = quantise_inputs(&x[static_cast<size_t>(t * kInputs + k / 128 * 128)],
-                                                     std::min<int64_t>(128, kInputs - k / 128 * 128))
-                                         .scale;
+            const double value =
+                static_cast<double>(packed.values[static_cast<size_t>(n * kInputs + k)]);
+            const double stored = panel_element(packed.tensor_, 0, n, k),
+                         off = std::abs(value - stored);
+            const float input_step =
+                quantise_inputs(&x[static_cast<size_t>(t * kInputs + k / 128 * 128)],
+                                std::min<int64_t>(128, kInputs - k / 128 * 128))
+                    .scale;
             exact += input * value;
-            bound += std::abs(input) * off + std::abs(stored) * static_cast<double>(input_step) * 0.5001;
+            bound +=
+                std::abs(input) * off + std::abs(stored) * static_cast<double>(input_step) * 0.5001;
           }
-          const double difference = static_cast<double>(out[static_cast<size_t>(t * kRows + n)]) - exact;
+          const double difference =
+              static_cast<double>(out[static_cast<size_t>(t * kRows + n)]) - exact;
           EXPECT_MESSAGE(std::abs(difference) <= bound + sum_error(8, bound + std::abs(exact)),
-                         std::string(isa.name) + " " + dtype_name(dtype) + " is off by " + std::to_string(difference) +
-                             ", allowed " + std::to_string(bound));
+                         std::string(isa.name) + " " + dtype_name(dtype) + " is off by " +
+                             std::to_string(difference) + ", allowed " + std::to_string(bound));
           error += difference * difference;
           size += exact * exact;
         }
       }
-      // Uniform weights and inputs: a step is 2 / 254 (int8) or 2 / 15 of the range, its rounding error the root of 1/12 of that,
-      // a value the root of 1/3 of half the range. Twice that covers the spread of 980 outputs.
-      const double inputs_error = 1.0 / 254.0, weights_error = dtype == DType::kI8 ? 1.0 / 254.0 : 1.0 / 15.0;
-      const double expected = std::sqrt(inputs_error * inputs_error + weights_error * weights_error);
-      EXPECT_MESSAGE(
-          std::sqrt(error / size) <= 2.0 * expected,
-          std::string(isa.name) + " " + dtype_name(dtype) + ": relative error " + std::to_string(std::sqrt(error / size)));
+      // Uniform weights and inputs: a step is 2 / 254 (int8) or 2 / 15 of the range, its rounding
+      // error the root of 1/12 of that, a value the root of 1/3 of half the range. Twice that
+      // covers the spread of 980 outputs.
+      const double inputs_error = 1.0 / 254.0,
+                   weights_error = dtype == DType::kI8 ? 1.0 / 254.0 : 1.0 / 15.0;
+      const double expected =
+          std::sqrt(inputs_error * inputs_error + weights_error * weights_error);
+      EXPECT_MESSAGE(std::sqrt(error / size) <= 2.0 * expected,
+                     std::string(isa.name) + " " + dtype_name(dtype) + ": relative error " +
+                         std::to_string(std::sqrt(error / size)));
     }
   }
 }

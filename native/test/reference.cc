@@ -19,7 +19,8 @@ static double value(const float* p, int64_t i) {
 }
 
 static std::string at(const char* field, int64_t row, const std::string& difference) {
-  return difference.empty() ? difference : std::string(field) + "[" + std::to_string(row) + "]" + difference;
+  return difference.empty() ? difference
+                            : std::string(field) + "[" + std::to_string(row) + "]" + difference;
 }
 
 std::string check_embedding(const EmbeddingArgs& args, const Tokens& tokens) {
@@ -38,7 +39,8 @@ std::string check_embedding(const EmbeddingArgs& args, const Tokens& tokens) {
         index = row / cpu::kPanelRows * cpu::panel_bytes(table.dtype, h) / dtype_size(table.dtype) +
                 cpu::panel_index(table.dtype, row % cpu::kPanelRows, i);
       }
-      const float element = table.dtype == DType::kF32 ? table.f32()[index] : bf16_to_f32(table.as<uint16_t>()[index]);
+      const float element = table.dtype == DType::kF32 ? table.f32()[index]
+                                                       : bf16_to_f32(table.as<uint16_t>()[index]);
       expected.push_back({static_cast<double>(element), 0.0});
     }
     const std::string text = at("out", t, difference(args.out->f32() + t * h, expected));
@@ -47,8 +49,10 @@ std::string check_embedding(const EmbeddingArgs& args, const Tokens& tokens) {
   return {};
 }
 
-// out = sum / sqrt(mean(sum^2) + eps) * weight, for one row of sums that are known to within a tolerance each.
-static std::vector<Bounded> normalise(const std::vector<Bounded>& sum, const float* weight, double eps) {
+// out = sum / sqrt(mean(sum^2) + eps) * weight, for one row of sums that are known to within a
+// tolerance each.
+static std::vector<Bounded> normalise(const std::vector<Bounded>& sum, const float* weight,
+                                      double eps) {
   const double h = static_cast<double>(sum.size());
   double squares = 0.0, error = 0.0;  // of the sum of squares
   for (const Bounded& s : sum) {
@@ -57,12 +61,14 @@ static std::vector<Bounded> normalise(const std::vector<Bounded>& sum, const flo
   }
   error += sum_error(static_cast<int64_t>(sum.size()), squares);
   const double under = squares / h + eps, scale = 1.0 / std::sqrt(under);
-  // The square root halves a relative error; division, addition, root and reciprocal add one roundoff each.
+  // The square root halves a relative error; division, addition, root and reciprocal add one
+  // roundoff each.
   const double relative = 0.5 * error / h / under + 4.0 * kRoundoff;
   std::vector<Bounded> out;
   for (size_t i = 0; i < sum.size(); i++) {
     const double w = value(weight, static_cast<int64_t>(i)), y = sum[i].value * scale * w;
-    out.push_back({y, 1.01 * (std::abs(y) * (relative + 2.0 * kRoundoff) + sum[i].tolerance * std::abs(scale * w)) +
+    out.push_back({y, 1.01 * (std::abs(y) * (relative + 2.0 * kRoundoff) +
+                              sum[i].tolerance * std::abs(scale * w)) +
                           4.0 * kSmallest * kRoundoff});
   }
   return out;
@@ -81,7 +87,8 @@ std::string check_rms_norm(const RmsNormArgs& args, const Tokens& tokens) {
       const double s = x + value(args.delta->f32(), t * h + i);
       sum.push_back({s, kRoundoff * std::abs(s)});
     }
-    std::string text = args.sum == nullptr ? "" : at("sum", t, difference(args.sum->f32() + t * h, sum));
+    std::string text =
+        args.sum == nullptr ? "" : at("sum", t, difference(args.sum->f32() + t * h, sum));
     if (text.empty()) {
       const auto out = normalise(sum, args.weight->f32(), static_cast<double>(args.eps));
       text = at("out", t, difference(args.out->f32() + t * h, out));
@@ -92,7 +99,8 @@ std::string check_rms_norm(const RmsNormArgs& args, const Tokens& tokens) {
 }
 
 std::string check_combine(const CombineArgs& args, const Tokens& tokens) {
-  const int64_t h = args.x->shape[1], c = args.coefficients->shape[1] - 1, k = args.expert_rows->shape[1];
+  const int64_t h = args.x->shape[1], c = args.coefficients->shape[1] - 1,
+                k = args.expert_rows->shape[1];
   for (int64_t t : tokens) {
     std::vector<Bounded> moe, sum;
     for (int64_t i = 0; i < h; i++) {
@@ -104,18 +112,24 @@ std::string check_combine(const CombineArgs& args, const Tokens& tokens) {
       const float* coefficients = args.coefficients->f32() + t * (c + 1);
       if (coefficients[0] != 0.0f) add(value(coefficients, 0), value(args.x->f32(), t * h + i));
       for (int64_t j = 0; j < c; j++) {
-        if (coefficients[1 + j] != 0.0f) add(value(coefficients, 1 + j), value(args.constants->f32(), j * h + i));
+        if (coefficients[1 + j] != 0.0f)
+          add(value(coefficients, 1 + j), value(args.constants->f32(), j * h + i));
       }
       for (int64_t j = 0; j < k; j++) {
         const int64_t row = args.expert_rows->i32()[t * k + j];
-        if (row >= 0) add(value(args.expert_weights->f32(), t * k + j), value(args.expert_out->f32(), row * h + i));
+        if (row >= 0)
+          add(value(args.expert_weights->f32(), t * k + j),
+              value(args.expert_out->f32(), row * h + i));
       }
       moe.push_back({m, sum_error(1 + c + k, magnitude)});
       const double s = value(args.residual->f32(), t * h + i) + m;
       sum.push_back({s, moe.back().tolerance + kRoundoff * (std::abs(s) + moe.back().tolerance)});
     }
-    std::string text = args.moe_output == nullptr ? "" : at("moe_output", t, difference(args.moe_output->f32() + t * h, moe));
-    if (text.empty() && args.sum != nullptr) text = at("sum", t, difference(args.sum->f32() + t * h, sum));
+    std::string text = args.moe_output == nullptr
+                           ? ""
+                           : at("moe_output", t, difference(args.moe_output->f32() + t * h, moe));
+    if (text.empty() && args.sum != nullptr)
+      text = at("sum", t, difference(args.sum->f32() + t * h, sum));
     if (text.empty()) {
       const auto out = normalise(sum, args.norm_weight->f32(), static_cast<double>(args.eps));
       text = at("out", t, difference(args.out->f32() + t * h, out));
@@ -128,20 +142,23 @@ std::string check_combine(const CombineArgs& args, const Tokens& tokens) {
 std::string check_gather_rows(const GatherRowsArgs& args) {
   const int64_t h = args.x->shape[1];
   for (int64_t r = 0; r < args.rows->shape[0]; r++) {
-    if (!same_bits(args.out->f32() + r * h, args.x->f32() + args.rows->i32()[r] * h, static_cast<size_t>(h) * 4)) {
+    if (!same_bits(args.out->f32() + r * h, args.x->f32() + args.rows->i32()[r] * h,
+                   static_cast<size_t>(h) * 4)) {
       return "out[" + std::to_string(r) + "] differs";
     }
   }
   return {};
 }
 
-// Relative to the exact sum: 2 units in the last place for each exponential, and the rounding of its argument; 2^-22 for the sum.
+// Relative to the exact sum: 2 units in the last place for each exponential, and the rounding of
+// its argument; 2^-22 for the sum.
 static Bounded expected_exp_sum(const float* logits, int64_t v, double largest) {
   double total = 0.0, error = 0.0;
   for (int64_t i = 0; i < v; i++) {
     const double below = value(logits, i) - largest, e = std::exp(below);
     total += e;
-    if (e > 0.0) error += e * (4.0 * kRoundoff + std::abs(below) * kRoundoff) + kSmallest * kRoundoff;
+    if (e > 0.0)
+      error += e * (4.0 * kRoundoff + std::abs(below) * kRoundoff) + kSmallest * kRoundoff;
   }
   return {total, error + total * 0x1p-22};
 }
@@ -153,20 +170,25 @@ std::string check_top_logits(const TopLogitsArgs& args) {
     const float* logits = args.logits->f32() + r * v;
     std::vector<int32_t> order(static_cast<size_t>(v));
     std::iota(order.begin(), order.end(), 0);
-    const auto rank = [&](int32_t i) { return std::isnan(logits[i]) ? std::pair(1, 0.0f) : std::pair(0, logits[i]); };
-    std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return rank(a) > rank(b); });
+    const auto rank = [&](int32_t i) {
+      return std::isnan(logits[i]) ? std::pair(1, 0.0f) : std::pair(0, logits[i]);
+    };
+    std::stable_sort(order.begin(), order.end(),
+                     [&](int32_t a, int32_t b) { return rank(a) > rank(b); });
     for (int64_t k = 0; top != nullptr && k < top->shape[1]; k++) {
       const int64_t at = r * top->shape[1] + k;
       const int32_t expected = order[static_cast<size_t>(k)];
       const std::string where = "[" + std::to_string(r) + "][" + std::to_string(k) + "]";
       if (args.top_indices != nullptr && args.top_indices->i32()[at] != expected)
-        return "top_indices" + where + " is " + std::to_string(args.top_indices->i32()[at]) + ", expected " +
-               std::to_string(expected);
-      if (args.top_logits != nullptr && !same_bits(args.top_logits->f32() + at, logits + expected, 4))
+        return "top_indices" + where + " is " + std::to_string(args.top_indices->i32()[at]) +
+               ", expected " + std::to_string(expected);
+      if (args.top_logits != nullptr &&
+          !same_bits(args.top_logits->f32() + at, logits + expected, 4))
         return "top_logits" + where;
     }
     if (args.exp_sum == nullptr) continue;
-    const std::string text = difference(args.exp_sum->f32()[r], expected_exp_sum(logits, v, value(logits, order[0])));
+    const std::string text =
+        difference(args.exp_sum->f32()[r], expected_exp_sum(logits, v, value(logits, order[0])));
     if (!text.empty()) return "exp_sum[" + std::to_string(r) + "] is " + text;
   }
   return {};

@@ -1,5 +1,6 @@
-// What every op but the GEMMs (reference_gemm.h) must give: each check computes the op in f64, as plainly as its contract in
-// ops.h reads, with a bound on an f32 kernel's error, and says what differs in the outputs, or nothing.
+// What every op but the GEMMs (reference_gemm.h) must give: each check computes the op in f64, as
+// plainly as its contract in ops.h reads, with a bound on an f32 kernel's error, and says what
+// differs in the outputs, or nothing.
 #pragma once
 
 #include <string>
@@ -20,18 +21,20 @@ std::string check_rms_norm(const RmsNormArgs& args, const Tokens& tokens);
 std::string check_rope_table(const RopeTableArgs& args, const Tokens& tokens);
 // q, and the keys and values of the tokens; what else the cache holds is not looked at.
 std::string check_rope_store(const RopeStoreArgs& args, const Tokens& tokens);
-// What a kernel of attention may do otherwise: keys between two changes of the running maximum (0: a page of them), and the
-// rounding of its weights before they are summed, and of its queries.
+// What a kernel of attention may do otherwise: keys between two changes of the running maximum (0:
+// a page of them), and the rounding of its weights before they are summed, and of its queries.
 struct AttentionErrors {
   int64_t keys = 0;
   double weight_roundoff = 0.0, query_roundoff = 0.0;
 };
 AttentionErrors cpu_attention_errors(const cpu::Isa& isa, DType cache);
-std::string check_attention(const AttentionArgs& args, const Tokens& tokens, const AttentionErrors& errors = {});
+std::string check_attention(const AttentionArgs& args, const Tokens& tokens,
+                            const AttentionErrors& errors = {});
 std::string check_router_logits(const RouterLogitsArgs& args, const Tokens& tokens);
 // All tokens: the rows of a token depend on the others.
 std::string check_route_top_k(const RouteTopKArgs& args);
-// sum and out of the tokens, and what the router and top-k gating make of the `out` and the logits that are there.
+// sum and out of the tokens, and what the router and top-k gating make of the `out` and the logits
+// that are there.
 std::string check_norm_route_top_k(const NormRouteTopKArgs& args, const Tokens& tokens);
 std::string check_combine(const CombineArgs& args, const Tokens& tokens);
 std::string check_gather_rows(const GatherRowsArgs& args);

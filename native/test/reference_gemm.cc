@@ -36,7 +36,8 @@ class QuantisedBlock {
   // In units of the scale; k within the block.
   int64_t value(int64_t lane, int64_t k) const {
     if (int8_) return bytes_[k / 4 * 128 + lane * 4 + k % 4] - 128;
-    const int byte = bytes_[k / 8 * 128 + lane * 4 + k % 4], half = k % 8 < 4 ? byte % 16 : byte / 16;
+    const int byte = bytes_[k / 8 * 128 + lane * 4 + k % 4],
+              half = k % 8 < 4 ? byte % 16 : byte / 16;
     const bool seven = (halves_[lane] >> k / 32) % 2 != 0;
     return (half - (seven ? 7 : 8)) * ((halves_[32 + lane] >> (k / 32 * 4)) % 16);
   }
@@ -53,7 +54,8 @@ static double element_of(const char* panel, DType dtype, int64_t lane, int64_t k
     return static_cast<double>(block.value(lane, k % 128)) * block.scale(lane);
   }
   const int64_t index = cpu::panel_index(dtype, lane, k);
-  if (dtype == DType::kF32) return static_cast<double>(reinterpret_cast<const float*>(panel)[index]);
+  if (dtype == DType::kF32)
+    return static_cast<double>(reinterpret_cast<const float*>(panel)[index]);
   return static_cast<double>(bf16_to_f32(reinterpret_cast<const uint16_t*>(panel)[index]));
 }
 
@@ -62,7 +64,8 @@ double panel_element(const Tensor& weight, int64_t group, int64_t row, int64_t k
   int64_t panel, lane;
   place_of(weight.layout, rows, row, &panel, &lane);
   const int64_t at = group * panel_count(weight.layout, rows) + panel;
-  return element_of(weight.as<char>() + at * panel_bytes(weight.dtype, count), weight.dtype, lane, k);
+  return element_of(weight.as<char>() + at * panel_bytes(weight.dtype, count), weight.dtype, lane,
+                    k);
 }
 
 QuantisedInputs quantise_inputs(const float* x, int64_t count) {
@@ -75,32 +78,43 @@ QuantisedInputs quantise_inputs(const float* x, int64_t count) {
   if (most < 0x1p-100f) return block;
   const float inverse = 127.0f / most;
   block.scale = most / 127.0f;
-  for (int64_t i = 0; i < count; i++) block.q[i] = static_cast<int64_t>(std::nearbyint(x[i] * inverse));
+  for (int64_t i = 0; i < count; i++)
+    block.q[i] = static_cast<int64_t>(std::nearbyint(x[i] * inverse));
   return block;
 }
 
-// The same for int8 and int4 weights: blocks of exact integer sums, times the scales, added up in f32.
-static Bounded quantised_dot(const float* x, const Tensor& weight, int64_t group, int64_t row, double scale) {
-  const int64_t rows = weight.shape[weight.rank - 2], count = weight.shape[weight.rank - 1], blocks = (count + 127) / 128;
+// The same for int8 and int4 weights: blocks of exact integer sums, times the scales, added up in
+// f32.
+static Bounded quantised_dot(const float* x, const Tensor& weight, int64_t group, int64_t row,
+                             double scale) {
+  const int64_t rows = weight.shape[weight.rank - 2], count = weight.shape[weight.rank - 1],
+                blocks = (count + 127) / 128;
   int64_t panel, lane;
   place_of(weight.layout, rows, row, &panel, &lane);
-  const char* at = weight.as<char>() + (group * panel_count(weight.layout, rows) + panel) * panel_bytes(weight.dtype, count);
+  const char* at = weight.as<char>() + (group * panel_count(weight.layout, rows) + panel) *
+                                           panel_bytes(weight.dtype, count);
   double sum = 0.0, magnitude = 0.0;
   for (int64_t b = 0; b < blocks; b++) {
     const QuantisedBlock block(at, weight.dtype, b);
-    const QuantisedInputs inputs = quantise_inputs(x + b * 128, std::min<int64_t>(128, count - b * 128));
+    const QuantisedInputs inputs =
+        quantise_inputs(x + b * 128, std::min<int64_t>(128, count - b * 128));
     int64_t integer = 0;
     for (int64_t k = 0; k < 128; k++) integer += inputs.q[k] * block.value(lane, k);
-    const double product = static_cast<double>(integer) * block.scale(lane) * static_cast<double>(inputs.scale);
+    const double product =
+        static_cast<double>(integer) * block.scale(lane) * static_cast<double>(inputs.scale);
     sum += product;
     magnitude += std::abs(product);
   }
-  return {scale * sum, scale * sum_error(blocks + 2, magnitude)};  // the product of the scales and `scale` round, too
+  return {scale * sum,
+          scale * sum_error(blocks + 2,
+                            magnitude)};  // the product of the scales and `scale` round, too
 }
 
 // scale * sum_k x[k] * weight[row][k].
-static Bounded dot(const float* x, const Tensor& weight, int64_t group, int64_t row, double scale, Inputs inputs) {
-  if (is_quantised(weight.dtype) && inputs == Inputs::kQuantised) return quantised_dot(x, weight, group, row, scale);
+static Bounded dot(const float* x, const Tensor& weight, int64_t group, int64_t row, double scale,
+                   Inputs inputs) {
+  if (is_quantised(weight.dtype) && inputs == Inputs::kQuantised)
+    return quantised_dot(x, weight, group, row, scale);
   const int64_t count = weight.shape[weight.rank - 1];
   double sum = 0.0, magnitude = 0.0;
   for (int64_t k = 0; k < count; k++) {
@@ -124,22 +138,25 @@ Bounded grouped_gemm_element(const GroupedGemmArgs& args, int64_t r, int64_t n, 
   const Tensor& weight = *args.weight;
   int64_t group = 0;
   while (args.expert_offsets->i32()[group + 1] <= r) group++;
-  const int64_t row = args.token_order != nullptr ? args.token_order->i32()[r] / args.token_order->shape[1] : r;
+  const int64_t row =
+      args.token_order != nullptr ? args.token_order->i32()[r] / args.token_order->shape[1] : r;
   const float* x = args.x->f32() + row * weight.shape[2];
   const double scale = static_cast<double>(args.input_scale);
   const Bounded gate = dot(x, weight, group, n, scale, inputs);
   if (args.activation == Activation::kNone) return gate;
   const Bounded up = dot(x, weight, group, weight.shape[1] / 2 + n, scale, inputs);
   const double silu = gate.value / (1.0 + std::exp(-gate.value));
-  // |silu'| <= 1.1. exp 2 units, its argument none (negation), 1 +, /, and the product: 8 roundoffs. The kernel's exp stops at
-  // e^88, below which silu is g / e^88 instead of less.
-  const double silu_error = 1.1 * gate.tolerance + 8.0 * kRoundoff * std::abs(silu) + std::abs(gate.value) * 0x1p-126;
-  return {silu * up.value, silu_error * (std::abs(up.value) + up.tolerance) + std::abs(silu) * up.tolerance + kSmallest};
+  // |silu'| <= 1.1. exp 2 units, its argument none (negation), 1 +, /, and the product: 8
+  // roundoffs. The kernel's exp stops at e^88, below which silu is g / e^88 instead of less.
+  const double silu_error =
+      1.1 * gate.tolerance + 8.0 * kRoundoff * std::abs(silu) + std::abs(gate.value) * 0x1p-126;
+  return {silu * up.value, silu_error * (std::abs(up.value) + up.tolerance) +
+                               std::abs(silu) * up.tolerance + kSmallest};
 }
 
 template <class Element>
-static std::string check(const float* out, int64_t stride, const std::vector<int64_t>& rows, const std::vector<int64_t>& columns,
-                         const Element& element) {
+static std::string check(const float* out, int64_t stride, const std::vector<int64_t>& rows,
+                         const std::vector<int64_t>& columns, const Element& element) {
   for (int64_t r : rows) {
     for (int64_t n : columns) {
       const std::string text = difference(out[r * stride + n], element(r, n));
@@ -149,14 +166,14 @@ static std::string check(const float* out, int64_t stride, const std::vector<int
   return {};
 }
 
-std::string check_linear(const LinearArgs& args, const std::vector<int64_t>& rows, const std::vector<int64_t>& columns,
-                         Inputs inputs) {
+std::string check_linear(const LinearArgs& args, const std::vector<int64_t>& rows,
+                         const std::vector<int64_t>& columns, Inputs inputs) {
   return check(args.out->f32(), args.out->shape[1], rows, columns,
                [&](int64_t t, int64_t n) { return linear_element(args, t, n, inputs); });
 }
 
-std::string check_grouped_gemm(const GroupedGemmArgs& args, const std::vector<int64_t>& rows, const std::vector<int64_t>& columns,
-                               Inputs inputs) {
+std::string check_grouped_gemm(const GroupedGemmArgs& args, const std::vector<int64_t>& rows,
+                               const std::vector<int64_t>& columns, Inputs inputs) {
   return check(args.out->f32(), args.out->shape[args.out->rank - 1], rows, columns,
                [&](int64_t r, int64_t n) { return grouped_gemm_element(args, r, n, inputs); });
 }
@@ -169,8 +186,9 @@ std::vector<int64_t> sample(int64_t n, int64_t count) {
 }
 
 // Every value that a panel may hold is drawn; the largest weights are about `scale`.
-static void fill_quantised(unsigned char* panel, DType dtype, Layout layout, int64_t panels_of_group, int64_t p, int64_t rows,
-                           int64_t k, uint32_t* state, float scale) {
+static void fill_quantised(unsigned char* panel, DType dtype, Layout layout,
+                           int64_t panels_of_group, int64_t p, int64_t rows, int64_t k,
+                           uint32_t* state, float scale) {
   const auto next = [&](uint32_t n) {
     *state = *state * 1664525u + 1013904223u;
     return (*state >> 8) % n;
@@ -181,17 +199,21 @@ static void fill_quantised(unsigned char* panel, DType dtype, Layout layout, int
     std::memset(panel, 0, int8 ? 4160 : 2176);
     for (int64_t lane = 0; lane < 32; lane++) {
       const bool real = cpu::panel_row(layout, rows, p % panels_of_group, lane) >= 0;
-      uint16_t bits = real ? f32_to_bf16(scale / 127.0f * (0.5f + static_cast<float>(next(512)) / 1024.0f)) : uint16_t{0};
+      uint16_t bits =
+          real ? f32_to_bf16(scale / 127.0f * (0.5f + static_cast<float>(next(512)) / 1024.0f))
+               : uint16_t{0};
       if (!int8) {
         bits = static_cast<uint16_t>((bits & 0xfff0u) | (real ? next(16) : 0u));
         for (int j = 0; j < 4; j++)
-          scales[32 + lane] = static_cast<uint16_t>(scales[32 + lane] << 4 | (1 + (real ? next(15) : 0)));
+          scales[32 + lane] =
+              static_cast<uint16_t>(scales[32 + lane] << 4 | (1 + (real ? next(15) : 0)));
       }
       scales[lane] = bits;
       for (int64_t i = 0; i < 128; i++) {
         const bool used = real && b * 128 + i < k;
         if (int8) {
-          panel[i / 4 * 128 + lane * 4 + i % 4] = static_cast<unsigned char>(used ? 1 + next(255) : 128);
+          panel[i / 4 * 128 + lane * 4 + i % 4] =
+              static_cast<unsigned char>(used ? 1 + next(255) : 128);
         } else {
           const uint32_t zero = 8 - (bits >> i / 32 & 1u);
           unsigned char& byte = panel[i / 8 * 128 + lane * 4 + i % 4];
@@ -202,20 +224,23 @@ static void fill_quantised(unsigned char* panel, DType dtype, Layout layout, int
   }
 }
 
-void fill_panels(void* dst, DType dtype, Layout layout, int64_t groups, int64_t rows, int64_t k, uint32_t seed, float scale) {
+void fill_panels(void* dst, DType dtype, Layout layout, int64_t groups, int64_t rows, int64_t k,
+                 uint32_t seed, float scale) {
   uint32_t state = seed * 2654435761u + 1u;
   char* panel = static_cast<char*>(dst);
   for (int64_t p = 0; p < groups * panel_count(layout, rows); p++, panel += panel_bytes(dtype, k)) {
     if (is_quantised(dtype)) {
-      fill_quantised(reinterpret_cast<unsigned char*>(panel), dtype, layout, panel_count(layout, rows), p, rows, k, &state,
-                     scale);
+      fill_quantised(reinterpret_cast<unsigned char*>(panel), dtype, layout,
+                     panel_count(layout, rows), p, rows, k, &state, scale);
       continue;
     }
     for (int64_t at = 0; at < (dtype == DType::kF32 ? k : (k + 1) / 2 * 2); at++) {
       for (int64_t lane = 0; lane < 32; lane++) {
         state = state * 1664525u + 1013904223u;
-        const bool real = at < k && cpu::panel_row(layout, rows, p % panel_count(layout, rows), lane) >= 0;
-        const float value = real ? scale * (static_cast<float>(state >> 8) * 0x1p-23f - 1.0f) : 0.0f;
+        const bool real =
+            at < k && cpu::panel_row(layout, rows, p % panel_count(layout, rows), lane) >= 0;
+        const float value =
+            real ? scale * (static_cast<float>(state >> 8) * 0x1p-23f - 1.0f) : 0.0f;
         const int64_t index = cpu::panel_index(dtype, lane, at);
         if (dtype == DType::kF32) {
           reinterpret_cast<float*>(panel)[index] = value;

@@ -10,14 +10,17 @@ MOEPP_TEST(rope_table) {
       for (float divisor : {1.0f, 2.5f}) {
         // Three sequences, the second empty; large positions; a base of its own for each sequence.
         Guarded<int32_t> positions(t), starts(4);
-        for (int64_t i = 0; i < t; i++) positions[i] = static_cast<int32_t>(i % 2 == 0 ? i : 100000 + i);
-        starts[0] = 0, starts[1] = starts[2] = static_cast<int32_t>((t + 1) / 2), starts[3] = static_cast<int32_t>(t);
+        for (int64_t i = 0; i < t; i++)
+          positions[i] = static_cast<int32_t>(i % 2 == 0 ? i : 100000 + i);
+        starts[0] = 0, starts[1] = starts[2] = static_cast<int32_t>((t + 1) / 2),
+        starts[3] = static_cast<int32_t>(t);
         Guarded<float> frequencies(3 * count), cosine(t * count), sine(t * count);
         for (int64_t i = 0; i < 3 * count; i++) {
-          frequencies[i] =
-              std::pow(1e4f * static_cast<float>(1 + i / count), -static_cast<float>(i % count) / static_cast<float>(count));
+          frequencies[i] = std::pow(1e4f * static_cast<float>(1 + i / count),
+                                    -static_cast<float>(i % count) / static_cast<float>(count));
         }
-        const Tensor pt = whole(positions, {t}), st = whole(starts, {4}), ft = whole(frequencies, {3, count});
+        const Tensor pt = whole(positions, {t}), st = whole(starts, {4}),
+                     ft = whole(frequencies, {3, count});
         Tensor ct = whole(cosine, {t, count}), nt = whole(sine, {t, count});
         const RopeTableArgs args = {&pt, &st, &ft, &ct, &nt, divisor};
         backend.isa.kernels->rope_table(args, backend.pool);

@@ -9,24 +9,37 @@ struct RouterCase {
 };
 
 MOEPP_TEST(router_logits) {
-  const RouterCase cases[] = {{1, 1, 0, 4, 1, false},    {3, 60, 0, 9, 2, true},      {2, 48, 64, 8, 2, true},
-                              {7, 37, 5, 7, 2, false},   {1, 1536, 0, 20, 2, true},   {2, 1536, 0, 20, 2, true},
-                              {5, 1536, 0, 20, 2, true}, {37, 1536, 0, 20, 2, false}, {70, 300, 160, 256, 3, true},
-                              {6, 100, 0, 3, 0, true}};
+  const RouterCase cases[] = {{1, 1, 0, 4, 1, false},       {3, 60, 0, 9, 2, true},
+                              {2, 48, 64, 8, 2, true},      {7, 37, 5, 7, 2, false},
+                              {1, 1536, 0, 20, 2, true},    {2, 1536, 0, 20, 2, true},
+                              {5, 1536, 0, 20, 2, true},    {37, 1536, 0, 20, 2, false},
+                              {70, 300, 160, 256, 3, true}, {6, 100, 0, 3, 0, true}};
   for_each_backend([&](const Backend& backend) {
     for (const RouterCase& c : cases) {
       const int64_t g = c.g > 0 ? c.g : c.h, xs = 2 * c.c;
-      Guarded<float> x = filled(c.t * c.h, 1), hidden = filled(c.t * g, 2), previous = filled(c.t * c.e, 3);
-      Guarded<float> router = filled(c.e * g, 4), map = filled(c.e * c.e, 5), constant = filled(xs * c.h, 6);
-      const Tensor xt = whole(x, {c.t, c.h}), ht = whole(hidden, {c.t, g}), pt = whole(previous, {c.t, c.e});
-      const Tensor rt = whole(router, {c.e, g}), mt = whole(map, {c.e, c.e}), ct = whole(constant, {xs, c.h});
-      const auto run = [&](int64_t first, int64_t count, Guarded<float>& logits, Guarded<float>& scores) {
-        const Tensor x1 = rows_of(xt, first, count), h1 = rows_of(ht, first, count), p1 = rows_of(pt, first, count);
+      Guarded<float> x = filled(c.t * c.h, 1), hidden = filled(c.t * g, 2),
+                     previous = filled(c.t * c.e, 3);
+      Guarded<float> router = filled(c.e * g, 4), map = filled(c.e * c.e, 5),
+                     constant = filled(xs * c.h, 6);
+      const Tensor xt = whole(x, {c.t, c.h}), ht = whole(hidden, {c.t, g}),
+                   pt = whole(previous, {c.t, c.e});
+      const Tensor rt = whole(router, {c.e, g}), mt = whole(map, {c.e, c.e}),
+                   ct = whole(constant, {xs, c.h});
+      const auto run = [&](int64_t first, int64_t count, Guarded<float>& logits,
+                           Guarded<float>& scores) {
+        const Tensor x1 = rows_of(xt, first, count), h1 = rows_of(ht, first, count),
+                     p1 = rows_of(pt, first, count);
         Tensor lt = whole(logits, {count, c.e}), st = whole(scores, {count, xs});
-        const RouterLogitsArgs args = {
-            &x1, c.g > 0 ? &h1 : nullptr, c.residual ? &p1 : nullptr, &rt, c.residual ? &mt : nullptr, &ct, &lt, &st};
-        const std::string label =
-            backend.name + " T " + std::to_string(count) + " H " + std::to_string(c.h) + " E " + std::to_string(c.e);
+        const RouterLogitsArgs args = {&x1,
+                                       c.g > 0 ? &h1 : nullptr,
+                                       c.residual ? &p1 : nullptr,
+                                       &rt,
+                                       c.residual ? &mt : nullptr,
+                                       &ct,
+                                       &lt,
+                                       &st};
+        const std::string label = backend.name + " T " + std::to_string(count) + " H " +
+                                  std::to_string(c.h) + " E " + std::to_string(c.e);
         backend.isa.kernels->router_logits(args, backend.pool);
         expect_no_difference(label, check_router_logits(args, all(count)));
         expect_intact(label, logits);
@@ -37,8 +50,12 @@ MOEPP_TEST(router_logits) {
       for (int64_t t : {int64_t{0}, c.t / 2, c.t - 1}) {  // alone, a row gives the same bits
         Guarded<float> logits1(c.e), scores1(xs);
         run(t, 1, logits1, scores1);
-        EXPECT_MESSAGE(same_bits(logits1.data(), logits.data() + t * c.e, static_cast<size_t>(c.e) * 4), backend.name);
-        EXPECT_MESSAGE(same_bits(scores1.data(), scores.data() + t * xs, static_cast<size_t>(xs) * 4), backend.name);
+        EXPECT_MESSAGE(
+            same_bits(logits1.data(), logits.data() + t * c.e, static_cast<size_t>(c.e) * 4),
+            backend.name);
+        EXPECT_MESSAGE(
+            same_bits(scores1.data(), scores.data() + t * xs, static_cast<size_t>(xs) * 4),
+            backend.name);
       }
     }
   });

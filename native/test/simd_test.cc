@@ -25,7 +25,8 @@ static float from_bits(uint32_t bits) {
   return value;
 }
 
-// Distance of two floats in units of the last place, over all f32: subnormals, and infinity as the step after the largest.
+// Distance of two floats in units of the last place, over all f32: subnormals, and infinity as the
+// step after the largest.
 static double units(double exact, float actual) {
   int exponent;
   std::frexp(exact, &exponent);
@@ -41,7 +42,8 @@ MOEPP_TEST(simd_exp_over_all_f32) {
     double worst = 0.0;
     int64_t wrong = 0;
     for (uint64_t bits = 0; bits < uint64_t{1} << 32;) {
-      for (float& value : x) value = from_bits(static_cast<uint32_t>(bits)), bits += 977;  // every 977th float there is
+      for (float& value : x)
+        value = from_bits(static_cast<uint32_t>(bits)), bits += 977;  // every 977th float there is
       checks.exp(x.data(), y.data(), kBatch);
       for (size_t i = 0; i < x.size(); i++) {
         const double exact = std::exp(static_cast<double>(x[i]));
@@ -55,7 +57,8 @@ MOEPP_TEST(simd_exp_over_all_f32) {
       }
     }
     char text[80];
-    std::snprintf(text, sizeof text, "%s: off by %.3f units, %lld wrong", isa.name, worst, static_cast<long long>(wrong));
+    std::snprintf(text, sizeof text, "%s: off by %.3f units, %lld wrong", isa.name, worst,
+                  static_cast<long long>(wrong));
     EXPECT_MESSAGE(wrong == 0 && worst < 1.0, text);
   }
 }
@@ -67,16 +70,21 @@ MOEPP_TEST(simd_exp2_over_f32_to_zero) {
     std::vector<float> x(kBatch), y(kBatch);
     double worst = 0.0;
     for (uint64_t bits = 0x80000000u; bits <= 0xff800000u;) {  // -0 to minus infinity
-      for (float& value : x) value = from_bits(static_cast<uint32_t>(std::min<uint64_t>(bits, 0xff800000u))), bits += 977;
+      for (float& value : x)
+        value = from_bits(static_cast<uint32_t>(std::min<uint64_t>(bits, 0xff800000u))),
+        bits += 977;
       checks.exp2_nonpositive(x.data(), y.data(), kBatch);
-      for (size_t i = 0; i < x.size(); i++) worst = std::max(worst, units(std::exp2(static_cast<double>(x[i])), y[i]));
+      for (size_t i = 0; i < x.size(); i++)
+        worst = std::max(worst, units(std::exp2(static_cast<double>(x[i])), y[i]));
     }
-    EXPECT_MESSAGE(worst < 1.2, std::string(isa.name) + ": off by " + std::to_string(worst) + " units");
+    EXPECT_MESSAGE(worst < 1.2,
+                   std::string(isa.name) + ": off by " + std::to_string(worst) + " units");
     const std::vector<float> ends = {0.0f, -0.0f, -1.0f, -INFINITY};
     std::copy(ends.begin(), ends.end(), x.begin());
     x[4] = NAN;
     checks.exp2_nonpositive(x.data(), y.data(), kBatch);
-    EXPECT_MESSAGE(y[0] == 1.0f && y[1] == 1.0f && y[2] == 0.5f && y[3] == 0.0f && std::isnan(y[4]), isa.name);
+    EXPECT_MESSAGE(y[0] == 1.0f && y[1] == 1.0f && y[2] == 0.5f && y[3] == 0.0f && std::isnan(y[4]),
+                   isa.name);
   }
 }
 
@@ -85,16 +93,19 @@ MOEPP_TEST(simd_exp_is_exact_at_the_ends) {
     const SimdChecks& checks = *checks_of(isa.name);
     EXPECT_MESSAGE(checks.exp_one(0.0f) == 1.0f && checks.exp_one(-0.0f) == 1.0f, isa.name);
     EXPECT_MESSAGE(checks.exp_one(-INFINITY) == 0.0f && checks.exp_one(-105.0f) == 0.0f, isa.name);
-    EXPECT_MESSAGE(checks.exp_one(INFINITY) == INFINITY && checks.exp_one(89.0f) == INFINITY, isa.name);
+    EXPECT_MESSAGE(checks.exp_one(INFINITY) == INFINITY && checks.exp_one(89.0f) == INFINITY,
+                   isa.name);
     EXPECT_MESSAGE(std::isnan(checks.exp_one(NAN)), isa.name);
   }
 }
 
 MOEPP_TEST(simd_rounds_to_bf16) {
   std::vector<float> x;
-  for (uint64_t bits = 0; bits < uint64_t{1} << 32; bits += 4099) x.push_back(from_bits(static_cast<uint32_t>(bits)));
+  for (uint64_t bits = 0; bits < uint64_t{1} << 32; bits += 4099)
+    x.push_back(from_bits(static_cast<uint32_t>(bits)));
   for (uint32_t upper = 0; upper < 0x10000; upper++) {  // ties, and either side of them
-    for (uint32_t lower : {0u, 0x7fffu, 0x8000u, 0x8001u}) x.push_back(from_bits(upper << 16 | lower));
+    for (uint32_t lower : {0u, 0x7fffu, 0x8000u, 0x8001u})
+      x.push_back(from_bits(upper << 16 | lower));
   }
   x.resize((x.size() + 15) / 16 * 16);
   for (const cpu::Isa& isa : cpu::available_isas()) {
@@ -114,7 +125,8 @@ static float rounded(float x) {
 static std::vector<Bounded> operations_of(const float* a, const float* b, int lanes, int n, int i) {
   const double x = static_cast<double>(a[i]), y = static_cast<double>(b[i]);
   double total = 0.0, magnitude = 0.0;
-  for (int j = 0; j < lanes; j++) total += static_cast<double>(a[j]), magnitude += std::abs(static_cast<double>(a[j]));
+  for (int j = 0; j < lanes; j++)
+    total += static_cast<double>(a[j]), magnitude += std::abs(static_cast<double>(a[j]));
   const double quotient = x / y, power = x * std::exp2(static_cast<double>(rounded(b[i])));
   const double partial = i < n ? x : 0.0;
   unsigned not_below = 0, equal = 0;
@@ -157,10 +169,12 @@ MOEPP_TEST(simd_operations) {
         const std::vector<Bounded> expected = operations_of(a.data(), b.data(), lanes, n, i);
         for (int j = 0; j < count; j++) {
           const std::string text = difference(out[j * lanes + i], expected[static_cast<size_t>(j)]);
-          EXPECT_MESSAGE(text.empty(), std::string(isa.name) + " operation " + std::to_string(j) + ": " + text);
+          EXPECT_MESSAGE(text.empty(),
+                         std::string(isa.name) + " operation " + std::to_string(j) + ": " + text);
         }
       }
-      EXPECT_MESSAGE(same_bits(out.data() + count * lanes, a.data(), static_cast<size_t>(n) * 4) && out.margins_intact(),
+      EXPECT_MESSAGE(same_bits(out.data() + count * lanes, a.data(), static_cast<size_t>(n) * 4) &&
+                         out.margins_intact(),
                      isa.name);
     }
   }
@@ -178,7 +192,8 @@ MOEPP_TEST(simd_loads_bf16) {
       for (int i = 0; i < lanes; i++) {
         const auto at = [&](int index) { return bf16_to_f32(p[static_cast<size_t>(index)]); };
         EXPECT_MESSAGE(out[i] == at(i) && out[lanes + i] == (i < n ? at(i) : 0.0f), isa.name);
-        EXPECT_MESSAGE(out[2 * lanes + i] == at(2 * i) && out[3 * lanes + i] == at(2 * i + 1), isa.name);
+        EXPECT_MESSAGE(out[2 * lanes + i] == at(2 * i) && out[3 * lanes + i] == at(2 * i + 1),
+                       isa.name);
       }
     }
   }

@@ -1,5 +1,5 @@
-// A small recorded program over every kind of op but attention, with weights in a temporary file: what the tests of the
-// interpreter run.
+// A small recorded program over every kind of op but attention, with weights in a temporary file:
+// what the tests of the interpreter run.
 #pragma once
 
 #include <unistd.h>
@@ -37,7 +37,8 @@ class TemporaryFile {
   std::string path_;
 };
 
-constexpr int64_t kHidden = 20, kVocabulary = 37, kExperts = 7, kFfnExperts = 3, kFfn = 12, kChosen = 2;
+constexpr int64_t kHidden = 20, kVocabulary = 37, kExperts = 7, kFfnExperts = 3, kFfn = 12,
+                  kChosen = 2;
 
 class SmallModel {
  public:
@@ -46,16 +47,19 @@ class SmallModel {
     buffer("tokens", DType::kI32, {kTokens});
     buffer("rows", DType::kI32, {kRows});
     buffer("x0", DType::kF32, {kTokens, h});
-    op("embedding", "embedding", {{"tokens", "tokens"}, {"table", weight("table", {kVocabulary, h})}, {"out", "x0"}});
+    op("embedding", "embedding",
+       {{"tokens", "tokens"}, {"table", weight("table", {kVocabulary, h})}, {"out", "x0"}});
     std::string x = "x0", previous;
     buffer("y0", DType::kF32, {kTokens, h});
-    op("rms_norm", "norm", {{"x", x}, {"weight", weight("norm", {h})}, {"out", "y0"}}, {{"eps", 1e-6}});
+    op("rms_norm", "norm", {{"x", x}, {"weight", weight("norm", {h})}, {"out", "y0"}},
+       {{"eps", 1e-6}});
     std::string y = "y0";
     for (int layer = 0; layer < 3; layer++) add_layer(std::to_string(layer), &x, &y, &previous);
     buffer("last", DType::kF32, {kRows, h});
     op("gather_rows", "gather", {{"x", y}, {"rows", "rows"}, {"out", "last"}});
     buffer("logits", DType::kF32, {kRows, kVocabulary});
-    op("linear", "head", {{"x", "last"}, {"weight", "table"}, {"out", "logits"}}, {{"activation", 0}, {"may_round_x", 0}});
+    op("linear", "head", {{"x", "last"}, {"weight", "table"}, {"out", "logits"}},
+       {{"activation", 0}, {"may_round_x", 0}});
     spec.outputs = {"logits"};
   }
 
@@ -72,34 +76,41 @@ class SmallModel {
       return name + layer;
     };
     const std::string mixed = made("mixed", DType::kF32, {kTokens, h});
-    op("linear", "linear" + layer, {{"x", in_y}, {"weight", weight("w" + layer, {h, h})}, {"out", mixed}},
+    op("linear", "linear" + layer,
+       {{"x", in_y}, {"weight", weight("w" + layer, {h, h})}, {"out", mixed}},
        {{"activation", 1}, {"may_round_x", 0}});
-    const std::string sum = made("sum", DType::kF32, {kTokens, h}), z = made("z", DType::kF32, {kTokens, h});
-    std::map<std::string, std::string> router = {{"router", weight("router" + layer, {kExperts, h})},
-                                                 {"constant_router", weight("constant_router" + layer, {4, h})},
-                                                 {"logits", made("router_logits", DType::kF32, {kTokens, kExperts})},
-                                                 {"constant_scores", made("scores", DType::kF32, {kTokens, 4})}};
+    const std::string sum = made("sum", DType::kF32, {kTokens, h}),
+                      z = made("z", DType::kF32, {kTokens, h});
+    std::map<std::string, std::string> router = {
+        {"router", weight("router" + layer, {kExperts, h})},
+        {"constant_router", weight("constant_router" + layer, {4, h})},
+        {"logits", made("router_logits", DType::kF32, {kTokens, kExperts})},
+        {"constant_scores", made("scores", DType::kF32, {kTokens, 4})}};
     if (!previous->empty()) {
       router["previous_logits"] = *previous;
       router["residual_map"] = weight("map" + layer, {kExperts, kExperts});
     }
-    const std::map<std::string, std::string> picks = {{"expert_indices", made("indices", DType::kI32, {kTokens, kChosen})},
-                                                      {"expert_weights", made("weights", DType::kF32, {kTokens, kChosen})},
-                                                      {"coefficients", made("coefficients", DType::kF32, {kTokens, 3})},
-                                                      {"expert_offsets", made("offsets", DType::kI32, {kFfnExperts + 1})},
-                                                      {"token_order", made("order", DType::kI32, {kTokens, kChosen})},
-                                                      {"expert_rows", made("expert_rows", DType::kI32, {kTokens, kChosen})}};
+    const std::map<std::string, std::string> picks = {
+        {"expert_indices", made("indices", DType::kI32, {kTokens, kChosen})},
+        {"expert_weights", made("weights", DType::kF32, {kTokens, kChosen})},
+        {"coefficients", made("coefficients", DType::kF32, {kTokens, 3})},
+        {"expert_offsets", made("offsets", DType::kI32, {kFfnExperts + 1})},
+        {"token_order", made("order", DType::kI32, {kTokens, kChosen})},
+        {"expert_rows", made("expert_rows", DType::kI32, {kTokens, kChosen})}};
     std::map<std::string, double> gating = {{"norm_std", 1}, {"input_scale", 2}, {"mixtral", 0}};
     if (layer == "1") {  // as models with a two-layer router
-      op("rms_norm", "middle" + layer, {{"x", *x}, {"delta", mixed}, {"weight", "norm"}, {"sum", sum}, {"out", z}},
+      op("rms_norm", "middle" + layer,
+         {{"x", *x}, {"delta", mixed}, {"weight", "norm"}, {"sum", sum}, {"out", z}},
          {{"eps", 1e-6}});
       router["x"] = z;
       op("router_logits", "router" + layer, router);
-      std::map<std::string, std::string> route = {{"logits", "router_logits" + layer}, {"constant_scores", "scores" + layer}};
+      std::map<std::string, std::string> route = {{"logits", "router_logits" + layer},
+                                                  {"constant_scores", "scores" + layer}};
       route.insert(picks.begin(), picks.end());
       op("route_top_k", "route" + layer, route, gating);
     } else {
-      router.insert({{"x", *x}, {"delta", mixed}, {"norm_weight", "norm"}, {"sum", sum}, {"out", z}});
+      router.insert(
+          {{"x", *x}, {"delta", mixed}, {"norm_weight", "norm"}, {"sum", sum}, {"out", z}});
       router.insert(picks.begin(), picks.end());
       gating["eps"] = 1e-6;
       op("norm_route_top_k", "route" + layer, router, gating);
@@ -138,7 +149,9 @@ class SmallModel {
     *y = out;
   }
 
-  void buffer(const std::string& name, DType dtype, Shape shape) { spec.buffers.push_back({name, dtype, std::move(shape)}); }
+  void buffer(const std::string& name, DType dtype, Shape shape) {
+    spec.buffers.push_back({name, dtype, std::move(shape)});
+  }
 
   std::string weight(const std::string& name, Shape shape) {
     TensorRef ref;
@@ -156,7 +169,8 @@ class SmallModel {
     return name;
   }
 
-  void op(const std::string& name, const std::string& label, std::map<std::string, std::string> tensors,
+  void op(const std::string& name, const std::string& label,
+          std::map<std::string, std::string> tensors,
           std::map<std::string, double> attributes = {}) {
     spec.ops.push_back({name, label, std::move(tensors), std::move(attributes)});
   }

@@ -1,4 +1,5 @@
-// A test is a function registered by MOEPP_TEST; a program runs all of them, or those whose name holds its argument.
+// A test is a function registered by MOEPP_TEST; a program runs all of them, or those whose name
+// holds its argument.
 #pragma once
 
 #include <cstdio>

@@ -20,7 +20,9 @@ static void run_job(ThreadPool& pool, int64_t tasks) {
   std::vector<std::atomic<int>> busy(static_cast<size_t>(pool.threads()));
   std::atomic<int> bad{0};
   pool.parallel_for(tasks, [&](int64_t task, int thread) {
-    if (thread < 0 || thread >= pool.threads() || busy[static_cast<size_t>(thread)].fetch_add(1) != 0) bad++;
+    if (thread < 0 || thread >= pool.threads() ||
+        busy[static_cast<size_t>(thread)].fetch_add(1) != 0)
+      bad++;
     runs[static_cast<size_t>(task)]++;
     pool.scratch(thread)[task % 64] = std::byte{1};
     busy[static_cast<size_t>(thread)].fetch_sub(1);
@@ -40,7 +42,8 @@ MOEPP_TEST(thread_pool_runs_every_task_once) {
   }
 }
 
-// What tasks wrote is visible to the caller, and what the caller wrote to the tasks of the next job, without other locks.
+// What tasks wrote is visible to the caller, and what the caller wrote to the tasks of the next
+// job, without other locks.
 MOEPP_TEST(thread_pool_orders_memory) {
   ThreadPool pool(4);
   std::vector<int64_t> values(257, 0);
@@ -82,7 +85,8 @@ MOEPP_TEST(thread_pool_serves_concurrent_callers) {
   EXPECT(overlaps == 0);
 }
 
-// Who has just had a turn comes behind all who wait. Of 15 rounds most must be so: the system may stop a thread before it asks.
+// Who has just had a turn comes behind all who wait. Of 15 rounds most must be so: the system may
+// stop a thread before it asks.
 MOEPP_TEST(thread_pool_takes_callers_in_turn) {
   constexpr int kWaiting = 4;
   ThreadPool pool(2);
@@ -106,7 +110,8 @@ MOEPP_TEST(thread_pool_takes_callers_in_turn) {
     for (std::thread& thread : waiting) thread.join();
     EXPECT(served == kWaiting);
   }
-  EXPECT_MESSAGE(last > 10, "in " + std::to_string(last) + " of 15 rounds all who waited came first");
+  EXPECT_MESSAGE(last > 10,
+                 "in " + std::to_string(last) + " of 15 rounds all who waited came first");
 }
 
 MOEPP_TEST(thread_pool_is_destroyed_right_after_a_job) {
@@ -157,7 +162,9 @@ MOEPP_TEST(thread_pool_scratch_is_aligned_and_apart) {
   for (int thread = 0; thread < 3; thread++) {
     EXPECT(reinterpret_cast<uintptr_t>(pool.scratch(thread)) % 64 == 0);
     pool.scratch(thread)[cpu::kScratchBytes - 1] = std::byte{1};
-    if (thread > 0) EXPECT(pool.scratch(thread) - pool.scratch(thread - 1) >= static_cast<ptrdiff_t>(cpu::kScratchBytes));
+    if (thread > 0)
+      EXPECT(pool.scratch(thread) - pool.scratch(thread - 1) >=
+             static_cast<ptrdiff_t>(cpu::kScratchBytes));
   }
 }
 
@@ -166,7 +173,8 @@ static void write_file(const std::filesystem::path& path, const char* text) {
   std::ofstream(path) << text;
 }
 
-static int threads_of(const char* cgroup, std::initializer_list<std::pair<const char*, const char*>> files) {
+static int threads_of(const char* cgroup,
+                      std::initializer_list<std::pair<const char*, const char*>> files) {
   namespace fs = std::filesystem;
   std::string name = (fs::temp_directory_path() / "moepp-cgroup-XXXXXX").string();
   if (mkdtemp(name.data()) == nullptr) return -1;
@@ -183,11 +191,14 @@ MOEPP_TEST(available_threads_honours_cgroups) {
   EXPECT(threads_of("0::/\n", {}) == 0);
   EXPECT(threads_of("0::/\n", {{"cpu.max", "max 100000\n"}}) == 0);
   EXPECT(threads_of("0::/\n", {{"cpu.max", "300000 100000\n"}}) == 3);
-  EXPECT(threads_of("0::/a/b\n", {{"a/cpu.max", "250000 100000\n"}, {"a/b/cpu.max", "800000 100000\n"}}) == 2);
+  EXPECT(threads_of("0::/a/b\n",
+                    {{"a/cpu.max", "250000 100000\n"}, {"a/b/cpu.max", "800000 100000\n"}}) == 2);
   EXPECT(threads_of("0::/host/path\n", {{"cpu.max", "50000 100000\n"}}) == 1);
   EXPECT(threads_of("5:memory:/x\n4:cpu,cpuacct:/x\n",
-                    {{"cpu,cpuacct/x/cpu.cfs_quota_us", "400000\n"}, {"cpu,cpuacct/x/cpu.cfs_period_us", "100000\n"}}) == 4);
-  EXPECT(threads_of("4:cpu:/\n", {{"cpu/cpu.cfs_quota_us", "-1\n"}, {"cpu/cpu.cfs_period_us", "100000\n"}}) == 0);
+                    {{"cpu,cpuacct/x/cpu.cfs_quota_us", "400000\n"},
+                     {"cpu,cpuacct/x/cpu.cfs_period_us", "100000\n"}}) == 4);
+  EXPECT(threads_of("4:cpu:/\n", {{"cpu/cpu.cfs_quota_us", "-1\n"},
+                                  {"cpu/cpu.cfs_period_us", "100000\n"}}) == 0);
 }
 
 }  // namespace moepp::test

@@ -60,7 +60,8 @@ MOEPP_TEST(weights_survive_random_references) {
   for (int round = 0; round < 20000; round++) {
     TensorRef ref = reference(file.path());
     const auto any = [&](int64_t small) {
-      return random() % 8 == 0 ? static_cast<int64_t>(random()) : static_cast<int64_t>(random() % small);
+      return random() % 8 == 0 ? static_cast<int64_t>(random())
+                               : static_cast<int64_t>(random() % small);
     };
     ref.dtype = random() % 2 ? DType::kF32 : DType::kBf16;
     ref.shape = {any(12), any(25)};
@@ -75,7 +76,8 @@ MOEPP_TEST(weights_survive_random_references) {
     const int64_t last = (ref.shape[0] - 1) * ref.strides[0] + (ref.shape[1] - 1) * ref.strides[1];
     std::byte value[4];
     convert_elements(ref.dtype, tensor.data, 1, DType::kF32, value, 1);
-    convert_elements(ref.dtype, tensor.data + last * dtype_size(ref.dtype), 1, DType::kF32, value, 1);
+    convert_elements(ref.dtype, tensor.data + last * dtype_size(ref.dtype), 1, DType::kF32, value,
+                     1);
   }
   EXPECT(accepted > 100);
 }
@@ -83,16 +85,20 @@ MOEPP_TEST(weights_survive_random_references) {
 MOEPP_TEST(weights_write_what_they_read) {
   const TemporaryFile file(1000);
   const std::string path = file.path() + ".out";
-  TensorRef rows = reference(file.path()), transposed = reference(file.path()), unaligned = reference(file.path());
+  TensorRef rows = reference(file.path()), transposed = reference(file.path()),
+            unaligned = reference(file.path());
   transposed.shape = {20, 10};
   transposed.strides = {1, 20};
   unaligned.dtype = DType::kBf16;
   unaligned.byte_offset = 1;  // as in torch's legacy files
   const std::vector<uint8_t> header = {1, 2, 3};
-  EXPECT(write_tensors(path, header, {rows, transposed, unaligned}, {DType::kF32, DType::kBf16, DType::kF32}, {}).ok());
+  EXPECT(write_tensors(path, header, {rows, transposed, unaligned},
+                       {DType::kF32, DType::kBf16, DType::kF32}, {})
+             .ok());
   EXPECT(!write_tensors(path, header, {}, {}, {}).ok());  // it exists
   std::ifstream in(path, std::ios::binary), source(file.path(), std::ios::binary);
-  const std::string written((std::istreambuf_iterator<char>(in)), {}), read((std::istreambuf_iterator<char>(source)), {});
+  const std::string written((std::istreambuf_iterator<char>(in)), {}),
+      read((std::istreambuf_iterator<char>(source)), {});
   EXPECT(written.size() == 3 + 800 + 400 + 800);
   EXPECT(written.substr(3, 800) == read.substr(0, 800));
   for (int i = 0; i < 20; i++) {
@@ -133,7 +139,8 @@ MOEPP_TEST(weights_load_in_turns) {
   });
   int turns = 0;
   int64_t before = 0;
-  while (!loaded) {  // a turn counts when something was loaded since the one before, and something remains
+  while (!loaded) {  // a turn counts when something was loaded since the one before, and something
+                     // remains
     static_cast<cpu::ThreadPool&>(device->queue()).parallel_for(1, [&](int64_t, int) {
       if (done > before && done < static_cast<int64_t>(packed.size())) turns++;
       before = done;
@@ -141,7 +148,8 @@ MOEPP_TEST(weights_load_in_turns) {
   }
   loading.join();
   EXPECT(done == static_cast<int64_t>(packed.size()));
-  EXPECT_MESSAGE(turns >= 1, "no turn while the weight was loaded");  // how many depends on the machine's speed
+  EXPECT_MESSAGE(turns >= 1,
+                 "no turn while the weight was loaded");  // how many depends on the machine's speed
 }
 
 }  // namespace moepp::test

@@ -1,4 +1,7 @@
-/** The command lines of the benches: what is wrong is said in one line, before anything is made or measured. */
+/**
+ * The command lines of the benches: what is wrong is said in one line, before anything is made or
+ * measured.
+ */
 import { spawnSync } from 'node:child_process'
 import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
@@ -12,7 +15,10 @@ const { count, fraction, listOf, oneOf, positive, present, readArguments, splitA
 
 function run(script: string, ...args: string[]) {
   const env = { ...process.env, NODE_OPTIONS: '' }
-  return spawnSync(process.execPath, [join(root, 'bench', script), ...args], { encoding: 'utf8', env })
+  return spawnSync(process.execPath, [join(root, 'bench', script), ...args], {
+    encoding: 'utf8',
+    env,
+  })
 }
 
 t.test('values', async t => {
@@ -36,7 +42,10 @@ t.test('values', async t => {
 
 t.test('options of its own and of another program', async t => {
   const split = (...args: string[]) => splitArguments(args, { layers: count, vanilla: present })
-  t.same(split('--layers=2', '--tests=pp4', '--vanilla'), [['--layers=2', '--vanilla'], ['--tests=pp4']])
+  t.same(split('--layers=2', '--tests=pp4', '--vanilla'), [
+    ['--layers=2', '--vanilla'],
+    ['--tests=pp4'],
+  ])
   t.same(split('-o', 'json', '--layers', '2', '--threads', '1'), [
     ['--layers', '2'],
     ['-o', 'json', '--threads', '1'],
@@ -63,7 +72,11 @@ const WRONG: readonly Wrong[] = [
   ['synthetic.mjs', ['foo'], SHAPE("'foo'")],
   ['synthetic.mjs', ['7b', '1b'], SHAPE("'7b 1b'")],
   ['synthetic.mjs', ['--layer=2'], `Unknown option '--layer'; the options are ${OPTIONS}`],
-  ['synthetic.mjs', ['--layers'], `Option '--layers <value>' argument missing; the options are ${OPTIONS}`],
+  [
+    'synthetic.mjs',
+    ['--layers'],
+    `Option '--layers <value>' argument missing; the options are ${OPTIONS}`,
+  ],
   [
     'synthetic.mjs',
     ['--tau', '--vanilla'],
@@ -85,18 +98,32 @@ const WRONG: readonly Wrong[] = [
     ['--curve=1,,2'],
     "--curve: expected an integer >= 1, or several by commas, got '1,,2'\n",
   ],
-  ['compare/llama.mjs', ['--dtype=int2'], "--dtype: expected one of bfloat16, int8, int4, got 'int2'\n"],
+  [
+    'compare/llama.mjs',
+    ['--dtype=int2'],
+    "--dtype: expected one of bfloat16, int8, int4, got 'int2'\n",
+  ],
   ['compare/llama.mjs', ['--prefill', '0'], INTEGER('prefill', "'0'")],
   ['compare/moe-layer.mjs', ['--tokens=1e3'], INTEGER('tokens', "'1e3'")],
-  ['compare/moe-layer.mjs', ['--layers=2'], "Unknown option '--layers'; the options are --shape, --tau, "],
-  ['compare/vanilla-gguf.mjs', ['--type=Q5_0'], '--type: expected one of F32, BF16, Q8_0, Q4_0, got '],
+  [
+    'compare/moe-layer.mjs',
+    ['--layers=2'],
+    "Unknown option '--layers'; the options are --shape, --tau, ",
+  ],
+  [
+    'compare/vanilla-gguf.mjs',
+    ['--type=Q5_0'],
+    '--type: expected one of F32, BF16, Q8_0, Q4_0, got ',
+  ],
 ]
 
 t.test('what is wrong ends with one line and status 2', async t => {
   for (const [script, args, message] of WRONG) {
     const folder = t.testdir()
     const where =
-      /^(synthetic|compare)/.test(script) && !args.includes('--folder=') ? [`--folder=${folder}`] : []
+      /^(synthetic|compare)/.test(script) && !args.includes('--folder=')
+        ? [`--folder=${folder}`]
+        : []
     const { status, stdout, stderr } = run(script, ...where, ...args)
     t.equal(status, 2, [script, ...args].join(' '))
     t.equal(stdout, '')
@@ -110,7 +137,10 @@ t.test('a checkpoint is not made of wrong sizes either', async t => {
   const { synthetic } = await load('synthetic.mjs')
   const folder = t.testdir()
   const make = (name: string, options: object) => () => synthetic(name, { folder, ...options })
-  t.throws(make('foo', {}), { name: 'RangeError', message: /^shape: expected one of .*, got 'foo'$/ })
+  t.throws(make('foo', {}), {
+    name: 'RangeError',
+    message: /^shape: expected one of .*, got 'foo'$/,
+  })
   for (const layers of ['abc', '2', 0, 1.5, Number.NaN]) {
     t.throws(make('tiny', { layers }), {
       name: 'RangeError',
@@ -132,7 +162,15 @@ t.test('a checkpoint is not made of wrong sizes either', async t => {
 
 t.test('end-to-end takes its own options and hands the rest on', async t => {
   const own = ['--shape=tiny', '--layers', '1', `--folder=${t.testdir()}`]
-  const { stdout, stderr } = run('end-to-end.mjs', '--tests', 'pp4', ...own, '--repetitions=1', '-o', 'json')
+  const { stdout, stderr } = run(
+    'end-to-end.mjs',
+    '--tests',
+    'pp4',
+    ...own,
+    '--repetitions=1',
+    '-o',
+    'json',
+  )
   t.match(
     JSON.parse(stdout),
     { layers: 1, hiddenSize: 192, repetitions: 1, results: [{ name: 'pp4' }] },
@@ -147,7 +185,8 @@ t.test(
   'moepp-native bench',
   { skip: !existsSync(programs.native) && 'moepp-native is not built' },
   async t => {
-    const bench = (...args: string[]) => spawnSync(programs.native, ['bench', ...args], { encoding: 'utf8' })
+    const bench = (...args: string[]) =>
+      spawnSync(programs.native, ['bench', ...args], { encoding: 'utf8' })
     const help = bench('--help')
     t.equal(help.status, 0)
     t.equal(help.stderr, '')

@@ -36,7 +36,10 @@ t.test('Q8_0 and Q4_0 blocks are within half a step', async t => {
   for (let i = 0; i < 64; i++) {
     const [block, at] = [i >> 5, i & 31]
     const step8 = fromF16(q8.readUInt16LE(block * 34))
-    t.ok(Math.abs(q8.readInt8(block * 34 + 2 + at) * step8 - STORED[i]!) <= 0.51 * step8, `Q8_0 ${i}`)
+    t.ok(
+      Math.abs(q8.readInt8(block * 34 + 2 + at) * step8 - STORED[i]!) <= 0.51 * step8,
+      `Q8_0 ${i}`,
+    )
     const step4 = fromF16(q4.readUInt16LE(block * 18))
     const byte = q4[block * 18 + 2 + (at & 15)]!
     const value = ((at < 16 ? byte & 15 : byte >> 4) - 8) * step4

@@ -1,4 +1,7 @@
-/** bench/one-layer.mjs: a layer of a synthetic checkpoint as a program of its own, which bench/compare measures. */
+/**
+ * bench/one-layer.mjs: a layer of a synthetic checkpoint as a program of its own, which
+ * bench/compare measures.
+ */
 import { execFileSync } from 'node:child_process'
 import t from 'tap'
 import { root } from '../support/golden.js'
@@ -27,9 +30,15 @@ for (const kind of ['vanilla', 'mixed']) {
   t.test(`a ${kind} layer runs`, async t => {
     const args = ['--input-type=module', '-e', SCRIPT, kind, t.testdir()]
     const env = { ...process.env, NODE_OPTIONS: '' }
-    const result = JSON.parse(execFileSync(process.execPath, args, { cwd: root, encoding: 'utf8', env }))
+    const result = JSON.parse(
+      execFileSync(process.execPath, args, { cwd: root, encoding: 'utf8', env }),
+    )
     t.ok(result.sameLength && result.finite && result.largest > 0)
     if (kind === 'vanilla') t.equal(result.ffnExperts, 2)
-    else t.ok(result.ffnExperts > 0 && result.ffnExperts < 2, `${result.ffnExperts} FFN experts a token`)
+    else
+      t.ok(
+        result.ffnExperts > 0 && result.ffnExperts < 2,
+        `${result.ffnExperts} FFN experts a token`,
+      )
   })
 }

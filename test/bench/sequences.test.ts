@@ -11,12 +11,17 @@ async function routingOf(model: Model, b: number, from: number, to: number) {
   const tokens = Array.from({ length: to }, (_, p) => tokenAt(b, p, vocabSize))
   const { captured } = await model.forward(tokens, { capture: ['layers.*.expert_indices'] })
   return Array.from({ length: layers }, (_, layer) =>
-    [...captured[`layers.${layer}.expert_indices`]!].slice(2 * from).filter(expert => expert < ffnExperts),
+    [...captured[`layers.${layer}.expert_indices`]!]
+      .slice(2 * from)
+      .filter(expert => expert < ffnExperts),
   )
 }
 
 t.test('steps send the tokens where the model does', async t => {
-  const { runner, config } = await loadParts(BOOKS, resolveLoadOptions({ device: 'cpu', contextLength: 700 }))
+  const { runner, config } = await loadParts(
+    BOOKS,
+    resolveLoadOptions({ device: 'cpu', contextLength: 700 }),
+  )
   const model = await loadModel(BOOKS, { device: 'cpu', contextLength: 700 })
   t.teardown(async () => {
     await runner.close()

@@ -27,13 +27,24 @@ t.test('names of workloads', async t => {
     { name: 'tg8', kind: 'decode', tokens: 8, context: 1, batch: 1 },
   ])
   t.equal(sequenceTokens(parseWorkloads('tg128@512x4')[0]!), 640)
-  for (const wrong of ['', 'pp', 'pp0', 'pp512@32', 'tg128@0', 'tg128x0', 'xx5', 'pp512,', 'pp1048577']) {
+  for (const wrong of [
+    '',
+    'pp',
+    'pp0',
+    'pp512@32',
+    'tg128@0',
+    'tg128x0',
+    'xx5',
+    'pp512,',
+    'pp1048577',
+  ]) {
     t.throws(() => parseWorkloads(wrong), { name: 'RangeError', message: /^tests: / }, wrong)
   }
 })
 
-// By hand: attention 24 * 4 * 1536^2 = 226,492,416 weights; an FFN expert 3 * 1536 * 4096 = 18,874,368; head 100,663,296.
-// 36 experts are 1.5 for each of 24 layers. What is f32: 24 * 4 * (20 * 1536 + 400 + 8 * 1536) bytes.
+// By hand: attention 24 * 4 * 1536^2 = 226,492,416 weights; an FFN expert 3 * 1536 * 4096 =
+// 18,874,368; head 100,663,296. 36 experts are 1.5 for each of 24 layers. What is f32: 24 * 4 * (20
+// * 1536 + 400 + 8 * 1536) bytes.
 const SMALL = 24 * 4 * (20 * 1536 + 400 + 8 * 1536)
 
 t.test('bytes of a decode step', async t => {
@@ -42,7 +53,10 @@ t.test('bytes of a decode step', async t => {
   t.equal(bytes('bfloat16', 0), 2 * (226_492_416 + 36 * 18_874_368 + 100_663_296) + SMALL)
   t.equal(bytes('float32', 0), 4 * (226_492_416 + 36 * 18_874_368 + 100_663_296) + SMALL)
   t.equal(bytes('int8', 0), 1.015625 * (226_492_416 + 36 * 18_874_368 + 100_663_296) + SMALL)
-  t.equal(bytes('int4', 0), 0.53125 * 36 * 18_874_368 + 1.015625 * (226_492_416 + 100_663_296) + SMALL)
+  t.equal(
+    bytes('int4', 0),
+    0.53125 * 36 * 18_874_368 + 1.015625 * (226_492_416 + 100_663_296) + SMALL,
+  )
   // 24 layers of 1536 keys and 1536 values in f32.
   t.equal(bytes('bfloat16', 512) - bytes('bfloat16', 0), 512 * 24 * 2 * 1536 * 4)
 })

@@ -31,7 +31,9 @@ const INDEX = 'model.safetensors.index.json'
 
 t.test('which file holds the weights', async t => {
   const bin = readFileSync(join(CASES, 'tied-bin', 'pytorch_model.bin'))
-  const both = await openCheckpoint(directory({ 'model.safetensors': shard('a'), 'pytorch_model.bin': bin }))
+  const both = await openCheckpoint(
+    directory({ 'model.safetensors': shard('a'), 'pytorch_model.bin': bin }),
+  )
   t.equal(both.format, 'safetensors', 'safetensors first')
   t.strictSame([...both.tensors.keys()], ['a'])
   const single = directory({ 'model.safetensors': shard('a'), [INDEX]: 'not read' })
@@ -63,7 +65,10 @@ t.test('directories that cannot be opened', async t => {
     message: /holds no weights \(model\.safetensors,/,
   })
   const missing = directory({ [INDEX]: index({ a: 'gone.safetensors' }) })
-  await t.rejects(openCheckpoint(missing), { ...notFound, message: /gone\.safetensors: no such file/ })
+  await t.rejects(openCheckpoint(missing), {
+    ...notFound,
+    message: /gone\.safetensors: no such file/,
+  })
 })
 
 t.test('indexes that are wrong', async t => {
@@ -73,7 +78,11 @@ t.test('indexes that are wrong', async t => {
     ['{}', /weight_map is not an object/, 'ERR_BAD_FILE'],
     [index([]), /weight_map is not an object/, 'ERR_BAD_FILE'],
     [index({ b: 'a.safetensors' }), /"b" is not in a\.safetensors/, 'ERR_BAD_FILE'],
-    ['{"weight_map": {"a": "a.safetensors", "a": "b.safetensors"}}', /"a" occurs twice/, 'ERR_BAD_FILE'],
+    [
+      '{"weight_map": {"a": "a.safetensors", "a": "b.safetensors"}}',
+      /"a" occurs twice/,
+      'ERR_BAD_FILE',
+    ],
     [index({ a: 3 }), /"a" is in 3, expected the name of a file/, 'ERR_UNSAFE_FILE'],
   ]
   for (const name of [
@@ -90,7 +99,11 @@ t.test('indexes that are wrong', async t => {
     'a\nb',
     'a'.repeat(300),
   ]) {
-    cases.push([index({ a: name }), /expected the name of a file in the same directory/, 'ERR_UNSAFE_FILE'])
+    cases.push([
+      index({ a: name }),
+      /expected the name of a file in the same directory/,
+      'ERR_UNSAFE_FILE',
+    ])
   }
   for (const [text, message, code] of cases) {
     await t.rejects(
@@ -120,7 +133,13 @@ function checkpointOf(
 ): Checkpoint {
   const tensors = new Map<string, TensorRef>()
   for (const { name, shape } of modelTensors(config)) {
-    tensors.set(name, { dtype: 'f32', shape, file: '/model.safetensors', byteOffset: 0, byteLength: 0 })
+    tensors.set(name, {
+      dtype: 'f32',
+      shape,
+      file: '/model.safetensors',
+      byteOffset: 0,
+      byteLength: 0,
+    })
   }
   change(tensors)
   return {
@@ -134,10 +153,17 @@ function checkpointOf(
 }
 
 t.test('the names of a model', async t => {
-  const names = (changes: object) => [...modelTensors({ ...config, ...changes })].map(({ name }) => name)
-  t.ok(names({}).includes('model.layers.0.mlp.moe.gate.wg.2.weight'), 'the default router has two layers')
+  const names = (changes: object) =>
+    [...modelTensors({ ...config, ...changes })].map(({ name }) => name)
+  t.ok(
+    names({}).includes('model.layers.0.mlp.moe.gate.wg.2.weight'),
+    'the default router has two layers',
+  )
   t.ok(names({ twoLayerRouter: false }).includes('model.layers.1.mlp.moe.gate.wg.weight'))
-  t.notOk(names({}).includes('model.layers.0.mlp.moe.gate.gate_map.weight'), 'never used in layer 0')
+  t.notOk(
+    names({}).includes('model.layers.0.mlp.moe.gate.gate_map.weight'),
+    'never used in layer 0',
+  )
   t.ok(names({}).includes('model.layers.1.mlp.moe.gate.gate_map.weight'))
   t.notOk(names({ tieWordEmbeddings: true }).includes('lm_head.weight'))
   t.ok(names({ tieWordEmbeddings: false }).includes('lm_head.weight'))
@@ -172,7 +198,11 @@ t.test('a checkpoint against its configuration', async t => {
     ],
   ]
   for (const [checkpoint, message] of cases) {
-    t.throws(() => checkTensors(config, checkpoint), { name: 'MoeppError', code: 'ERR_BAD_WEIGHTS', message })
+    t.throws(() => checkTensors(config, checkpoint), {
+      name: 'MoeppError',
+      code: 'ERR_BAD_WEIGHTS',
+      message,
+    })
   }
   const deep = { ...config, layers: 2 ** 31 - 1 }
   t.throws(

@@ -1,6 +1,17 @@
-/** Files for the tests of this folder: where the golden ones are, and builders of small hand-made ones. */
+/**
+ * Files for the tests of this folder: where the golden ones are, and builders of small hand-made
+ * ones.
+ */
 
-import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, readSync, writeFileSync } from 'node:fs'
+import {
+  closeSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { TensorRef } from '../../lib/checkpoint/tensor-ref.js'
@@ -49,12 +60,15 @@ export function readInt32(path: string, name: string): number[] {
   const bytes = readFileSync(path)
   const start = 8 + Number(bytes.readBigUInt64LE())
   const [begin, end] = JSON.parse(bytes.toString('utf8', 8, start))[name].data_offsets
-  return Array.from({ length: (end - begin) / 4 }, (_, i) => bytes.readInt32LE(start + begin + 4 * i))
+  return Array.from({ length: (end - begin) / 4 }, (_, i) =>
+    bytes.readInt32LE(start + begin + 4 * i),
+  )
 }
 
 export function rowMajor(shape: readonly number[]): number[] {
   const strides = shape.map(() => 1)
-  for (let axis = shape.length - 2; axis >= 0; axis--) strides[axis] = strides[axis + 1]! * shape[axis + 1]!
+  for (let axis = shape.length - 2; axis >= 0; axis--)
+    strides[axis] = strides[axis + 1]! * shape[axis + 1]!
   return strides
 }
 
@@ -160,7 +174,13 @@ export function zipBytes(
   return Buffer.concat([...parts, ...directory, endRecords(entries.length, size, offset, zip64)])
 }
 
-function directoryEntry(name: string, size: number, offset: number, zip64: boolean, method: number): Buffer {
+function directoryEntry(
+  name: string,
+  size: number,
+  offset: number,
+  zip64: boolean,
+  method: number,
+): Buffer {
   const extra = Buffer.alloc(zip64 ? 28 : 0)
   if (zip64) {
     extra.writeUInt16LE(1, 0)
@@ -219,7 +239,11 @@ export function torchZip(
 }
 
 /** Writes files into a new directory under `root` and gives back its path. */
-export function directoryWith(root: string, name: string, files: Record<string, Buffer | string>): string {
+export function directoryWith(
+  root: string,
+  name: string,
+  files: Record<string, Buffer | string>,
+): string {
   const directory = join(root, name)
   mkdirSync(directory, { recursive: true })
   for (const [file, bytes] of Object.entries(files)) writeFileSync(join(directory, file), bytes)

@@ -1,6 +1,6 @@
 /**
- * Real files, damaged in reproducible ways: every outcome is a checkpoint or a MoeppError, soon, and without an
- * allocation that the file's size does not justify.
+ * Real files, damaged in reproducible ways: every outcome is a checkpoint or a MoeppError, soon,
+ * and without an allocation that the file's size does not justify.
  */
 
 import { readFileSync, writeFileSync } from 'node:fs'
@@ -49,7 +49,8 @@ for (const [name, source, read] of FORMATS) {
       if (failure) t.fail(`round ${round}: ${failure instanceof Error ? failure.stack : failure}`)
       if (allocations.largest > 2 * original.length)
         t.fail(`round ${round}: ${allocations.largest} bytes at once`)
-      if (performance.now() - started > 2000) t.fail(`round ${round}: ${performance.now() - started} ms`)
+      if (performance.now() - started > 2000)
+        t.fail(`round ${round}: ${performance.now() - started} ms`)
     }
     t.ok(outcomes.refused > ROUNDS / 10, `most damage is noticed: ${JSON.stringify(outcomes)}`)
   })
@@ -80,7 +81,11 @@ function structure(bytes: Buffer, format: string): [start: number, end: number][
   return format === 'torch zip' ? [[0, 8000], tail, tail] : [[0, 14000]]
 }
 
-function mutate(original: Buffer, ranges: [number, number][], random: (below: number) => number): Buffer {
+function mutate(
+  original: Buffer,
+  ranges: [number, number][],
+  random: (below: number) => number,
+): Buffer {
   const place = () => {
     if (random(8) === 0) return random(original.length)
     const [start, end] = ranges[random(ranges.length)]!

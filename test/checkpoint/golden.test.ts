@@ -76,9 +76,13 @@ t.test('views of a .bin: transposed strides and offsets into a shared storage', 
 })
 
 t.test('legacy files: weights are read at the right place', async t => {
-  // The released initialisation has norms of about 1 and matrices far below; a wrong offset would mix them.
+  // The released initialisation has norms of about 1 and matrices far below; a wrong offset would
+  // mix them.
   const { tensors } = await openCheckpoint(join(CASES, 'n12-legacy'))
-  t.ok(tensors.has('model.layers.0.self_attn.rotary_emb.inv_freq'), 'a name that the model does not have')
+  t.ok(
+    tensors.has('model.layers.0.self_attn.rotary_emb.inv_freq'),
+    'a name that the model does not have',
+  )
   const frequencies = readValues(tensors.get('model.layers.0.self_attn.rotary_emb.inv_freq')!)
   const headDim = frequencies.length * 2
   for (const [j, value] of frequencies.entries()) {

@@ -18,7 +18,10 @@ const root = t.testdir({})
 let files = 0
 
 function write(bytes: Buffer): string {
-  return join(directoryWith(root, `file-${files++}`, { 'model.safetensors': bytes }), 'model.safetensors')
+  return join(
+    directoryWith(root, `file-${files++}`, { 'model.safetensors': bytes }),
+    'model.safetensors',
+  )
 }
 
 t.test('the layout is the one that the addon packs', async t => {
@@ -28,7 +31,8 @@ t.test('the layout is the one that the addon packs', async t => {
 })
 
 t.test('sizes, by hand', async t => {
-  // One panel of 32 rows; 128 values of a row and a scale of 2 bytes, or 64 bytes, the scale, and 2 bytes of multipliers.
+  // One panel of 32 rows; 128 values of a row and a scale of 2 bytes, or 64 bytes, the scale, and 2
+  // bytes of multipliers.
   t.equal(packedBytes({ dtype: 'int8', shape: [32, 128] }), 32 * 130)
   t.equal(packedBytes({ dtype: 'int4', shape: [32, 128] }), 32 * 68)
   t.equal(packedBytes({ dtype: 'int8', shape: [33, 129] }), 2 * 32 * 2 * 130)
@@ -43,10 +47,20 @@ t.test('sizes, by hand', async t => {
 const w = { dtype: 'int8', shape: [20, 100], packed: 'panels' } as const
 const tensor = { dtype: 'U8', shape: [4160], data_offsets: [0, 4160] }
 
-/** A file of one packed weight `w`, with changes; the header is padded to a multiple of 64 bytes. */
-function packedFile(metadata: object, tensors: object = { w: tensor }, bytes = 4160, unit = 64): Buffer {
+/**
+ * A file of one packed weight `w`, with changes; the header is padded to a multiple of 64 bytes.
+ */
+function packedFile(
+  metadata: object,
+  tensors: object = { w: tensor },
+  bytes = 4160,
+  unit = 64,
+): Buffer {
   const text = JSON.stringify({ __metadata__: metadata, ...tensors })
-  return safetensorsBytes(text.padEnd(Math.ceil((text.length + 8) / unit) * unit - 8), Buffer.alloc(bytes))
+  return safetensorsBytes(
+    text.padEnd(Math.ceil((text.length + 8) / unit) * unit - 8),
+    Buffer.alloc(bytes),
+  )
 }
 
 const metadata = packedMetadata(new Map([['w', w]]))
@@ -80,11 +94,23 @@ const BAD: [what: string, bytes: Buffer, message: RegExp][] = [
   ['a list', packedFile({ ...metadata, moepp_packed: '[]' }), /expected a JSON object/],
   ['a name twice', packedFile({ ...metadata, moepp_packed: '{"w":1,"w":1}' }), /"w" occurs twice/],
   ['no object', packedFile(said([])), /packed weight "w": expected an object, got \[\]/],
-  ['another dtype', packedFile(said({ ...w, dtype: 'int2' })), /dtype is "int2", expected "int8" or "int4"/],
+  [
+    'another dtype',
+    packedFile(said({ ...w, dtype: 'int2' })),
+    /dtype is "int2", expected "int8" or "int4"/,
+  ],
   ['another order', packedFile(said({ ...w, packed: 'rows' })), /packed is "rows"/],
-  ['one size', packedFile(said({ ...w, shape: [4096] })), /shape is \[4096\], expected 2 or 3 sizes/],
+  [
+    'one size',
+    packedFile(said({ ...w, shape: [4096] })),
+    /shape is \[4096\], expected 2 or 3 sizes/,
+  ],
   ['a size of 0', packedFile(said({ ...w, shape: [0, 20, 100] })), /expected 2 or 3 sizes above 0/],
-  ['a negative size', packedFile(said({ ...w, shape: [-20, 100] })), /expected 2 or 3 sizes above 0/],
+  [
+    'a negative size',
+    packedFile(said({ ...w, shape: [-20, 100] })),
+    /expected 2 or 3 sizes above 0/,
+  ],
   [
     'rows that are too long',
     packedFile(said({ ...w, shape: [1, 2 ** 24 + 1] })),
@@ -100,9 +126,21 @@ const BAD: [what: string, bytes: Buffer, message: RegExp][] = [
     packedFile(said({ ...w, shape: [33, 100] })),
     /\[33, 100\] int8 takes 8320 bytes, the file has 4160/,
   ],
-  ['too many bytes', packedFile(said({ ...w, dtype: 'int4' })), /\[20, 100\] int4 takes 2176 bytes/],
-  ['more than can be counted', packedFile(said({ ...w, shape: [2 ** 52, 100] })), /takes too many bytes/],
-  ['a missing tensor', packedFile(said(w, 'v')), /packed weight "v": the tensor is missing, expected U8/],
+  [
+    'too many bytes',
+    packedFile(said({ ...w, dtype: 'int4' })),
+    /\[20, 100\] int4 takes 2176 bytes/,
+  ],
+  [
+    'more than can be counted',
+    packedFile(said({ ...w, shape: [2 ** 52, 100] })),
+    /takes too many bytes/,
+  ],
+  [
+    'a missing tensor',
+    packedFile(said(w, 'v')),
+    /packed weight "v": the tensor is missing, expected U8/,
+  ],
   [
     'a tensor of another type',
     packedFile(metadata, { w: { ...tensor, dtype: 'I8' } }),
@@ -112,7 +150,10 @@ const BAD: [what: string, bytes: Buffer, message: RegExp][] = [
     'a weight that is not aligned',
     packedFile(
       metadata,
-      { a: { dtype: 'F32', shape: [1], data_offsets: [0, 4] }, w: { ...tensor, data_offsets: [4, 4164] } },
+      {
+        a: { dtype: 'F32', shape: [1], data_offsets: [0, 4] },
+        w: { ...tensor, data_offsets: [4, 4164] },
+      },
       4164,
     ),
     /begins at byte \d+, expected a multiple of 64/,
@@ -145,7 +186,9 @@ t.test('malformed files', async t => {
 
 t.test('metadata of other programs is theirs', async t => {
   const header = { __metadata__: { format: 'pt', constructor: 'x' }, w: tensor }
-  const { packed, unusable } = await readSafetensors(write(safetensorsBytes(header, Buffer.alloc(4160))))
+  const { packed, unusable } = await readSafetensors(
+    write(safetensorsBytes(header, Buffer.alloc(4160))),
+  )
   t.equal(packed.size, 0)
   t.same([...unusable], [['w', 'U8']])
 })
@@ -183,7 +226,10 @@ t.test('a packed checkpoint against its configuration', async t => {
         (_, start, rows) => `${start}${rows - 1}`,
       ),
     ),
-    { code: 'ERR_BAD_WEIGHTS', message: new RegExp(`${o}: weight is \\[\\d+, \\d+\\] int8, expected`) },
+    {
+      code: 'ERR_BAD_WEIGHTS',
+      message: new RegExp(`${o}: weight is \\[\\d+, \\d+\\] int8, expected`),
+    },
   )
   await t.rejects(
     broken('order', header => header.replaceAll('gateUpPanels', 'panels')),

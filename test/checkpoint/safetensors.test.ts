@@ -7,7 +7,10 @@ const root = t.testdir({})
 let files = 0
 
 function write(bytes: Buffer): string {
-  return join(directoryWith(root, `file-${files++}`, { 'model.safetensors': bytes }), 'model.safetensors')
+  return join(
+    directoryWith(root, `file-${files++}`, { 'model.safetensors': bytes }),
+    'model.safetensors',
+  )
 }
 
 const a = { dtype: 'F32', shape: [2, 3], data_offsets: [0, 24] }
@@ -44,7 +47,10 @@ t.test('references of a well-formed file', async t => {
 t.test('empty tensors, trailing spaces, and no tensor at all', async t => {
   const empty = { dtype: 'F32', shape: [0, 5], data_offsets: [0, 0] }
   const padded = `${JSON.stringify({ empty, a })}     `
-  t.equal((await readSafetensors(write(safetensorsBytes(padded, Buffer.alloc(24))))).tensors.size, 2)
+  t.equal(
+    (await readSafetensors(write(safetensorsBytes(padded, Buffer.alloc(24))))).tensors.size,
+    2,
+  )
   t.equal((await readSafetensors(write(safetensorsBytes({})))).tensors.size, 0)
 })
 
@@ -53,7 +59,9 @@ t.test('other element types of the format are kept apart', async t => {
     counts: { dtype: 'I64', shape: [1], data_offsets: [0, 8] },
     half: { dtype: 'F4', shape: [3, 2], data_offsets: [8, 11] },
   }
-  const { tensors, unusable } = await readSafetensors(write(safetensorsBytes(header, Buffer.alloc(11))))
+  const { tensors, unusable } = await readSafetensors(
+    write(safetensorsBytes(header, Buffer.alloc(11))),
+  )
   t.equal(tensors.size, 0)
   t.strictSame(
     [...unusable],
@@ -72,12 +80,20 @@ belowLimit.writeBigUInt64LE(99_000_000n)
 const BAD: [what: string, bytes: Buffer, message: RegExp][] = [
   ['an empty file', Buffer.alloc(0), /the header length takes bytes 0 to 8, the file has 0/],
   ['a header of 2^60 bytes', claim, /claims 1152921504606846976 bytes, at most 100000000/],
-  ['a header longer than the file', belowLimit, /the header takes bytes 8 to 99000008, the file has 16/],
+  [
+    'a header longer than the file',
+    belowLimit,
+    /the header takes bytes 8 to 99000008, the file has 16/,
+  ],
   ['text that is not UTF-8', Buffer.from([1, 0, 0, 0, 0, 0, 0, 0, 0xff]), /not UTF-8/],
   ['broken JSON', safetensorsBytes('{"a": '), /not valid JSON/],
   ['deep nesting', safetensorsBytes('['.repeat(200_000)), /not valid JSON/],
   ['a list', safetensorsBytes('[]'), /expected a JSON object/],
-  ['a tensor that is no object', safetensorsBytes({ a: 3 }), /tensor "a": expected an object, got 3/],
+  [
+    'a tensor that is no object',
+    safetensorsBytes({ a: 3 }),
+    /tensor "a": expected an object, got 3/,
+  ],
   ['metadata that is no object', safetensorsBytes({ __metadata__: [] }), /__metadata__/],
   ['metadata with numbers', safetensorsBytes({ __metadata__: { a: 1 } }), /__metadata__/],
   [
@@ -101,7 +117,11 @@ const BAD: [what: string, bytes: Buffer, message: RegExp][] = [
     /takes 24 bytes.* hold 20/,
   ],
   ['reversed offsets', file({ a: { ...a, data_offsets: [24, 0] } }, 24), /takes 24 bytes/],
-  ['three offsets', file({ a: { ...a, data_offsets: [0, 24, 48] } }, 24), /expected \[begin, end\]/],
+  [
+    'three offsets',
+    file({ a: { ...a, data_offsets: [0, 24, 48] } }, 24),
+    /expected \[begin, end\]/,
+  ],
   [
     'offsets out of range',
     file({ a: { ...a, data_offsets: [0, 24] } }, 23),
@@ -144,7 +164,11 @@ function fileOf(header: string, dataBytes: number): Buffer {
 t.test('malformed files', async t => {
   for (const [what, bytes, message] of BAD) {
     const path = write(bytes)
-    await t.rejects(readSafetensors(path), { name: 'MoeppError', code: 'ERR_BAD_FILE', message }, what)
+    await t.rejects(
+      readSafetensors(path),
+      { name: 'MoeppError', code: 'ERR_BAD_FILE', message },
+      what,
+    )
   }
 })
 

@@ -8,7 +8,10 @@ const root = t.testdir({})
 let files = 0
 
 function write(bytes: Buffer): string {
-  return join(directoryWith(root, `file-${files++}`, { 'pytorch_model.bin': bytes }), 'pytorch_model.bin')
+  return join(
+    directoryWith(root, `file-${files++}`, { 'pytorch_model.bin': bytes }),
+    'pytorch_model.bin',
+  )
 }
 
 function floats(...values: number[]): Buffer {
@@ -19,7 +22,9 @@ const six = floats(1, 2, 3, 4, 5, 6)
 
 /** A zip whose state dict holds one tensor `w` of a storage of six floats. */
 function oneTensor(options: Partial<Parameters<typeof tensor>[0]>): Buffer {
-  return torchZip(pickleBytes(dict(text('w'), tensor({ length: 6, shape: [2, 3], ...options }))), { 0: six })
+  return torchZip(pickleBytes(dict(text('w'), tensor({ length: 6, shape: [2, 3], ...options }))), {
+    0: six,
+  })
 }
 
 t.test('views of one storage', async t => {
@@ -73,7 +78,11 @@ t.test('element types that moepp does not compute with are kept apart', async t 
 })
 
 t.test('a pickle that would run something is refused by name', async t => {
-  const call = Buffer.concat([global('posix', 'system'), tuple(text('touch owned')), Buffer.from('R')])
+  const call = Buffer.concat([
+    global('posix', 'system'),
+    tuple(text('touch owned')),
+    Buffer.from('R'),
+  ])
   const cases: [Buffer, RegExp][] = [
     [call, /posix\.system/],
     [Buffer.concat([global('os', 'system'), tuple(text('true')), Buffer.from('R')]), /os\.system/],
@@ -86,8 +95,14 @@ t.test('a pickle that would run something is refused by name', async t => {
     [Buffer.from([0x81]), /opcode 0x81/],
     [Buffer.from([0x93]), /opcode 0x93/],
     [Buffer.from('iposix\nsystem\n'), /opcode 0x69/],
-    [Buffer.concat([text('f'), tuple(), Buffer.from('R')]), /a call of something that is not a global/],
-    [Buffer.concat([global('torch', 'FloatStorage'), dict(), Buffer.from('b')]), /setting the state/],
+    [
+      Buffer.concat([text('f'), tuple(), Buffer.from('R')]),
+      /a call of something that is not a global/,
+    ],
+    [
+      Buffer.concat([global('torch', 'FloatStorage'), dict(), Buffer.from('b')]),
+      /setting the state/,
+    ],
     [Buffer.concat([text('x'), text('k'), text('v'), Buffer.from('s')]), /setting items/],
     [Buffer.concat([text('x'), text('v'), Buffer.from('a')]), /appending/],
   ]
@@ -121,7 +136,10 @@ t.test('tensors that leave their storage', async t => {
     [{ shape: [2, 2], strides: [5, 1] }, /ends at element 7/],
     [{ shape: [2], strides: [2 ** 31 - 1] }, /ends at element 2147483648/],
     [{ shape: [1000, 1000], strides: [0, 0] }, /more elements than its storage/],
-    [{ shape: Array(9).fill(2 ** 31 - 1), strides: Array(9).fill(1) }, /more elements than its storage/],
+    [
+      { shape: Array(9).fill(2 ** 31 - 1), strides: Array(9).fill(1) },
+      /more elements than its storage/,
+    ],
     [{ offset: -1 }, /a tensor has offset -1/],
     [{ shape: [2, 3], strides: [-3, 1] }, /strides \[-3, 1\]/],
     [{ shape: [2, 3], strides: [1] }, /strides \[1\]/],
@@ -191,11 +209,15 @@ t.test('malformed zips', async t => {
   const good = torchZip(pickle, { 0: six })
   const patched = (at: number, ...bytes: number[]) => {
     const copy = Buffer.from(good)
-    for (const [index, byte] of bytes.entries()) copy[(at < 0 ? copy.length : 0) + at + index] = byte
+    for (const [index, byte] of bytes.entries())
+      copy[(at < 0 ? copy.length : 0) + at + index] = byte
     return copy
   }
   const overlapping = Buffer.from(good)
-  const second = good.indexOf(Buffer.from('PK\x01\x02'), good.indexOf(Buffer.from('PK\x01\x02')) + 4)
+  const second = good.indexOf(
+    Buffer.from('PK\x01\x02'),
+    good.indexOf(Buffer.from('PK\x01\x02')) + 4,
+  )
   overlapping.writeUInt32LE(4, second + 42)
   const cases: [string, Buffer, RegExp][] = [
     ['truncated', good.subarray(0, -30), /no end record/],
@@ -229,7 +251,11 @@ t.test('malformed zips', async t => {
     ['several disks', patched(-18, 1), /several disks/],
     ['overlapping entries', overlapping, /overlaps the next one/],
     ['another name in the local header', patched(30, 0x62), /local header names/],
-    ['a long extra field in the local header', patched(28, 0xff, 0xff), /reaches into the next one/],
+    [
+      'a long extra field in the local header',
+      patched(28, 0xff, 0xff),
+      /reaches into the next one/,
+    ],
   ]
   for (const [what, bytes, message] of cases) {
     await t.rejects(readTorchBin(write(bytes)), { code: 'ERR_BAD_FILE', message }, what)
@@ -252,7 +278,10 @@ t.test('a 64-bit zip whose fields claim 2^60 bytes', async t => {
 
 t.test('files that are something else', async t => {
   for (const bytes of [Buffer.alloc(0), Buffer.from('hello'), Buffer.from([0x80, 4, 0x95])]) {
-    await t.rejects(readTorchBin(write(bytes)), { code: 'ERR_BAD_FILE', message: /neither of the formats/ })
+    await t.rejects(readTorchBin(write(bytes)), {
+      code: 'ERR_BAD_FILE',
+      message: /neither of the formats/,
+    })
   }
   await t.rejects(readTorchBin(write(pickleBytes(integer(3)))), {
     code: 'ERR_BAD_FILE',

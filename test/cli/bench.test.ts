@@ -27,7 +27,8 @@ t.test('bench -o json', async t => {
     ['pp32', 'pp16x2', 'tg4@8x3'],
   )
   for (const result of report.results) {
-    const { name, samples, mean, sd, ffnExpertsPerToken, majorPageFaults, ceilings, ceiling } = result
+    const { name, samples, mean, sd, ffnExpertsPerToken, majorPageFaults, ceilings, ceiling } =
+      result
     t.equal(samples.length, 2, name)
     t.ok(Math.abs(mean - (samples[0] + samples[1]) / 2) < 1e-6 * mean)
     t.ok(Math.abs(sd - Math.abs(samples[0] - samples[1]) / Math.SQRT2) < 1e-6 * mean)
@@ -36,7 +37,10 @@ t.test('bench -o json', async t => {
     t.ok(ceiling.share > 0)
     t.equal(majorPageFaults.length, 2)
     const { readBandwidth, peaks } = ceilings
-    t.ok(readBandwidth > 1e8 && Object.values<number>(peaks).every(rate => rate > 1e8), 'all of them')
+    t.ok(
+      readBandwidth > 1e8 && Object.values<number>(peaks).every(rate => rate > 1e8),
+      'all of them',
+    )
     t.ok(peaks.f32_fma)
     const limit = name.startsWith('tg') ? readBandwidth : peaks[ceiling.name]
     t.ok(Math.abs(ceiling.rate - limit) < 1e-6 * limit)
@@ -51,7 +55,16 @@ t.test('bench as table and markdown', async t => {
   t.match(table.stdout, /^loaded in [\d.]+ s, first token after [\d.]+ s; 2 repetitions$/m)
   t.match(table.stdout, /^peak memory [\d.]+ MB, [\d.]+ times weights \(/m)
   t.match(table.stderr, /^moepp: pp32: [\d,.]+ tokens\/s$/m)
-  const markdown = await runCli(['bench', '--model', BOOKS, '-o', 'markdown', '--isa', 'scalar', ...TESTS])
+  const markdown = await runCli([
+    'bench',
+    '--model',
+    BOOKS,
+    '-o',
+    'markdown',
+    '--isa',
+    'scalar',
+    ...TESTS,
+  ])
   t.equal(markdown.code, 0)
   t.match(markdown.stdout, /^\| test \| tokens\/s \|.*\n\| --- \|.*\n\| pp32 \| [\d.e+]+ \|/m)
   t.match(markdown.stdout, /, scalar, /)
@@ -80,7 +93,10 @@ t.test('a test that waited for the disk is named', t => {
     }) as unknown as BenchReport
   const [quiet, loud] = [result('pp1', [0, 0]), result('tg1', [7, 1200])]
   for (const render of [benchTable, benchMarkdown]) {
-    t.match(render('m', report(quiet, loud)), /\n\nWarning: .* from disk during tg1 \(up to 1,200 pages\):/)
+    t.match(
+      render('m', report(quiet, loud)),
+      /\n\nWarning: .* from disk during tg1 \(up to 1,200 pages\):/,
+    )
     t.notMatch(render('m', report(quiet)), /Warning/)
   }
   t.end()
@@ -90,7 +106,11 @@ t.test('what is wrong is named before the model is loaded', async t => {
   const wrong = [
     [['--tests', 'pp512@3'], /--tests: expected names like pp512/],
     ...['0', '0x1', '1e0', '1.5', '', ' 1', '99999999999999999999'].map(
-      text => [['--repetitions', text], /argument '.*' is invalid. Expected an integer from 1.$/m] as const,
+      text =>
+        [
+          ['--repetitions', text],
+          /argument '.*' is invalid. Expected an integer from 1.$/m,
+        ] as const,
     ),
     [['--threads', '0'], /--threads: expected/],
     [['-o', 'csv'], /table, markdown, json/],

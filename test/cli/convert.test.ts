@@ -1,5 +1,14 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
-import { cp, mkdir, readdir, readlink, realpath, rename, symlink, writeFile } from 'node:fs/promises'
+import {
+  cp,
+  mkdir,
+  readdir,
+  readlink,
+  realpath,
+  rename,
+  symlink,
+  writeFile,
+} from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { openCheckpoint } from '../../lib/checkpoint/checkpoint.js'
@@ -74,7 +83,9 @@ t.test('a tied head is written once', async t => {
 t.test('shards, with an index', async t => {
   const folder = t.testdir()
   const target = join(folder, 'shards')
-  const { files, weightBytes, tensors } = await convertCheckpoint(BOOKS, target, { maxShardBytes: 4e6 })
+  const { files, weightBytes, tensors } = await convertCheckpoint(BOOKS, target, {
+    maxShardBytes: 4e6,
+  })
   const shards = files.filter(name => name.endsWith('.safetensors'))
   t.same(
     shards,
@@ -93,48 +104,59 @@ t.test('shards, with an index', async t => {
   t.equal(single.files.filter(name => name.endsWith('.safetensors')).length, single.tensors)
 })
 
-t.test('packed weights: what loading quantises, in shards too, and nothing else made of them', async t => {
-  const folder = t.testdir()
-  for (const dtype of ['int8', 'int4'] as const) {
-    const target = join(folder, dtype)
-    let [done, total] = [0, 0]
-    const onProgress = (doneBytes: number, totalBytes: number) => ([done, total] = [doneBytes, totalBytes])
-    const result = await convertCheckpoint(BOOKS, target, { dtype, maxShardBytes: 1e6, onProgress })
-    t.equal(total, result.weightBytes)
-    t.ok(done <= total)
-    const { packed, tensors } = await openCheckpoint(target)
-    const ofKind = (kind: RegExp) => [
-      ...new Set([...packed].filter(([name]) => kind.test(name)).map(([, ref]) => ref.dtype)),
-    ]
-    t.same(ofKind(/experts/), [dtype], 'FFN experts')
-    t.same(ofKind(/self_attn|lm_head/), ['int8'], 'attention and head')
-    t.equal(packed.size, 6 * 4 + 1)
-    t.equal(tensors.get('model.embed_tokens.weight')?.dtype, 'bf16')
-    t.ok((await logits(target)).equals(await logits(BOOKS, dtype)))
-    t.ok((await logits(target, dtype)).equals(await logits(BOOKS, dtype)), 'the same dtype')
-    await using converted = await loadModel(target)
-    await using original = await loadModel(BOOKS, { dtype })
-    const options = { maxNewTokens: 48, ignoreEos: true }
-    t.same(
-      (await converted.generate('The old man', options)).tokenIds,
-      (await original.generate('The old man', options)).tokenIds,
-    )
-    const others = (['float32', 'bfloat16', 'int8', 'int4'] as const).filter(other => other !== dtype)
-    for (const other of others) {
-      await t.rejects(loadModel(target, { dtype: other }), {
-        code: 'ERR_UNSUPPORTED',
-        message: /is stored as int[48] and cannot be held as .*use dtype 'auto', or the checkpoint/,
+t.test(
+  'packed weights: what loading quantises, in shards too, and nothing else made of them',
+  async t => {
+    const folder = t.testdir()
+    for (const dtype of ['int8', 'int4'] as const) {
+      const target = join(folder, dtype)
+      let [done, total] = [0, 0]
+      const onProgress = (doneBytes: number, totalBytes: number) =>
+        ([done, total] = [doneBytes, totalBytes])
+      const result = await convertCheckpoint(BOOKS, target, {
+        dtype,
+        maxShardBytes: 1e6,
+        onProgress,
       })
+      t.equal(total, result.weightBytes)
+      t.ok(done <= total)
+      const { packed, tensors } = await openCheckpoint(target)
+      const ofKind = (kind: RegExp) => [
+        ...new Set([...packed].filter(([name]) => kind.test(name)).map(([, ref]) => ref.dtype)),
+      ]
+      t.same(ofKind(/experts/), [dtype], 'FFN experts')
+      t.same(ofKind(/self_attn|lm_head/), ['int8'], 'attention and head')
+      t.equal(packed.size, 6 * 4 + 1)
+      t.equal(tensors.get('model.embed_tokens.weight')?.dtype, 'bf16')
+      t.ok((await logits(target)).equals(await logits(BOOKS, dtype)))
+      t.ok((await logits(target, dtype)).equals(await logits(BOOKS, dtype)), 'the same dtype')
+      await using converted = await loadModel(target)
+      await using original = await loadModel(BOOKS, { dtype })
+      const options = { maxNewTokens: 48, ignoreEos: true }
+      t.same(
+        (await converted.generate('The old man', options)).tokenIds,
+        (await original.generate('The old man', options)).tokenIds,
+      )
+      const others = (['float32', 'bfloat16', 'int8', 'int4'] as const).filter(
+        other => other !== dtype,
+      )
+      for (const other of others) {
+        await t.rejects(loadModel(target, { dtype: other }), {
+          code: 'ERR_UNSUPPORTED',
+          message:
+            /is stored as int[48] and cannot be held as .*use dtype 'auto', or the checkpoint/,
+        })
+      }
+      for (const again of ['auto', 'float32', dtype] as const) {
+        await t.rejects(convertCheckpoint(target, join(folder, 'again'), { dtype: again }), {
+          code: 'ERR_UNSUPPORTED',
+          message: /is stored as int[48] already.*; convert the checkpoint that it was made from/,
+        })
+      }
     }
-    for (const again of ['auto', 'float32', dtype] as const) {
-      await t.rejects(convertCheckpoint(target, join(folder, 'again'), { dtype: again }), {
-        code: 'ERR_UNSUPPORTED',
-        message: /is stored as int[48] already.*; convert the checkpoint that it was made from/,
-      })
-    }
-  }
-  t.same((await readdir(folder)).sort(), ['int4', 'int8'])
-})
+    t.same((await readdir(folder)).sort(), ['int4', 'int8'])
+  },
+)
 
 t.test('an abort while weights are packed leaves nothing', async t => {
   const folder = t.testdir()
@@ -155,7 +177,15 @@ t.test('the tokenizer is the same without its tokenizer.model', async t => {
   t.notOk(existsSync(join(target, 'tokenizer.model')))
   const [before, after] = [await loadTokenizer(BOOKS), await loadTokenizer(target)]
   const heldOut = readFileSync(join(BOOKS, 'heldout.txt'), 'utf8').slice(0, 20_000)
-  for (const text of [heldOut, '', ' ', 'The old man', '  two\n\nlines ', 'naïve 你好 🐛', '<s> 12,345']) {
+  for (const text of [
+    heldOut,
+    '',
+    ' ',
+    'The old man',
+    '  two\n\nlines ',
+    'naïve 你好 🐛',
+    '<s> 12,345',
+  ]) {
     const ids = before.encode(text)
     t.same(after.encode(text), ids)
     t.equal(after.decode(ids), before.decode(ids))
@@ -185,7 +215,10 @@ t.test('a target that is there already', async t => {
   await convert('empty', { force: true, maxShardBytes: 1e5 })
   await convert('empty', { force: true, dtype: 'bfloat16' })
   t.same((await readdir(join(folder, 'empty'))).sort(), ['config.json', 'model.safetensors'])
-  t.equal(readJson<{ torch_dtype: string }>(join(folder, 'empty', 'config.json')).torch_dtype, 'bfloat16')
+  t.equal(
+    readJson<{ torch_dtype: string }>(join(folder, 'empty', 'config.json')).torch_dtype,
+    'bfloat16',
+  )
   await convert('made/on/the/way')
   t.same((await readdir(folder)).sort(), ['empty', 'file', 'full', 'made'], 'nothing else is left')
 })
@@ -260,7 +293,10 @@ t.test('an abort leaves nothing', async t => {
   const target = join(folder, 'target')
   await t.rejects(convertCheckpoint(BOOKS, target, { signal: AbortSignal.abort() }))
   const controller = new AbortController()
-  const converted = convertCheckpoint(BOOKS, target, { signal: controller.signal, maxShardBytes: 1e5 })
+  const converted = convertCheckpoint(BOOKS, target, {
+    signal: controller.signal,
+    maxShardBytes: 1e5,
+  })
   const written = setInterval(() => {
     if (readdirSync(folder).length > 0) controller.abort()
   }, 1)
@@ -285,8 +321,14 @@ t.test(
   'torch_dtype is set in the text of config.json, whose other numbers stay as they are written',
   async t => {
     const set = (text: string) => withTorchDtype(text, 'bfloat16', 'config.json')
-    t.equal(set('{"factor": 2.0, "torch_dtype": "float32"}'), '{"factor": 2.0, "torch_dtype": "bfloat16"}')
-    t.equal(set('{"torch_dtype":null,"dtype":"float32"}'), '{"torch_dtype":"bfloat16","dtype":"bfloat16"}')
+    t.equal(
+      set('{"factor": 2.0, "torch_dtype": "float32"}'),
+      '{"factor": 2.0, "torch_dtype": "bfloat16"}',
+    )
+    t.equal(
+      set('{"torch_dtype":null,"dtype":"float32"}'),
+      '{"torch_dtype":"bfloat16","dtype":"bfloat16"}',
+    )
     t.same(JSON.parse(set('{"a": 1e-06}')), { torch_dtype: 'bfloat16', a: 1e-6 })
     t.same(JSON.parse(set('{ }')), { torch_dtype: 'bfloat16' })
     const nested = '{"x": {"torch_dtype": "a"}, "torch_dtype": "b"}'
@@ -300,7 +342,10 @@ t.test('the command', async t => {
   const first = await runCli(['convert', join(CASES, 'n12-legacy'), target])
   t.equal(first.code, 0)
   t.equal(first.stderr, '', 'no bar without a terminal')
-  t.match(first.stdout, /out: 2 files, 87 tensors, 407 kB\nleft out, no part of the model: .*inv_freq/)
+  t.match(
+    first.stdout,
+    /out: 2 files, 87 tensors, 407 kB\nleft out, no part of the model: .*inv_freq/,
+  )
   const second = await runCli(['convert', join(CASES, 'n12-legacy'), target])
   t.equal(second.code, 1)
   t.match(second.stderr, /^moepp: ERR_CANNOT_WRITE: .*out: exists already\n$/)

@@ -43,7 +43,9 @@ t.test('doctor for people', async t => {
 })
 
 t.test('an addon that cannot be loaded is a finding', async t => {
-  const { code, stdout } = await runCli(['doctor'], { env: { MOEPP_BINDING: '/does/not/exist.node' } })
+  const { code, stdout } = await runCli(['doctor'], {
+    env: { MOEPP_BINDING: '/does/not/exist.node' },
+  })
   t.equal(code, 1)
   t.match(stdout, /addon +.*could not be loaded: .*exist\.node.*MOEPP_BINDING names it/)
 })

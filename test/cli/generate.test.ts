@@ -7,12 +7,23 @@ import type { GenerateResult } from '../../lib/generation/results.js'
 import { readJson } from '../support/golden.js'
 import { BOOKS, finish, runCli, startCli } from './run-cli.js'
 
-const NOTICE = /^moepp: books-7m is a demonstration, a model of 7 million parameters trained on old books\n/
+const NOTICE =
+  /^moepp: books-7m is a demonstration, a model of 7 million parameters trained on old books\n/
 const FIGURES =
   /moepp: 4 prompt tokens at [\d,.]+ tokens\/s, \d+ generated( at [\d,.]+ tokens\/s)?, [0-2](\.\d+)? of 2 FFN experts per token\n$/
 
 t.test('text goes to standard output, notice and figures to standard error', async t => {
-  const args = ['generate', '--model', BOOKS, '--temperature', '0.8', '--seed', '1', '--max-new-tokens', '20']
+  const args = [
+    'generate',
+    '--model',
+    BOOKS,
+    '--temperature',
+    '0.8',
+    '--seed',
+    '1',
+    '--max-new-tokens',
+    '20',
+  ]
   const first = await runCli([...args, 'The old man'])
   t.equal(first.code, 0)
   t.match(first.stdout, /^[^\0]{20,}\n$/)
@@ -30,14 +41,27 @@ t.test('--json gives the reference continuation', async t => {
   const { greedy } = readJson<{ greedy: { prompt: string; prompt_ids: number[]; ids: number[] } }>(
     join(BOOKS, 'reference.json'),
   )
-  const flags = ['--dtype', 'float32', '--max-new-tokens', '64', '--ignore-eos', '--logprobs', '2', '--json']
+  const flags = [
+    '--dtype',
+    'float32',
+    '--max-new-tokens',
+    '64',
+    '--ignore-eos',
+    '--logprobs',
+    '2',
+    '--json',
+  ]
   const { code, stdout } = await runCli(['generate', greedy.prompt, '--model', BOOKS, ...flags])
   t.equal(code, 0)
   const result = JSON.parse(stdout)
   t.same(result.tokenIds, greedy.ids)
   t.equal(result.prompt, greedy.prompt)
   t.equal(result.finishReason, 'length')
-  t.same(result.usage, { promptTokens: greedy.prompt_ids.length, generatedTokens: 64, cachedTokens: 0 })
+  t.same(result.usage, {
+    promptTokens: greedy.prompt_ids.length,
+    generatedTokens: 64,
+    cachedTokens: 0,
+  })
   t.ok(result.timings.decodeTokensPerSecond > 0)
   t.ok(result.ffnExpertsPerToken > 0.5 && result.ffnExpertsPerToken < 2)
   t.equal(result.logprobs.length, 64)
@@ -59,10 +83,15 @@ t.test('several texts', async t => {
   const plain = await runCli([...args, '--max-new-tokens', '5'])
   t.match(plain.stdout, /^\[1\] .*\n\n\[2\] .*\n$/s)
   t.match(plain.stderr, /8 prompt tokens/)
-  const json = JSON.parse((await runCli([...args, '--max-new-tokens', '5', '--json', '--routing'])).stdout)
+  const json = JSON.parse(
+    (await runCli([...args, '--max-new-tokens', '5', '--json', '--routing'])).stdout,
+  )
   t.equal(json.results.length, 2)
   t.equal(json.results[0].routing.layers.length, 6)
-  t.equal(json.results[0].routing.layers[0].expertIndices.length, 2 * json.results[0].routing.tokens)
+  t.equal(
+    json.results[0].routing.layers[0].expertIndices.length,
+    2 * json.results[0].routing.tokens,
+  )
 })
 
 t.test('a reader that leaves is no failure', async t => {
@@ -87,7 +116,14 @@ t.test('Ctrl-C ends the text and still gives the figures', async t => {
 })
 
 t.test('failures of the model are typed', async t => {
-  const long = await runCli(['generate', '--model', BOOKS, '--context-length', '2', 'a long prompt'])
+  const long = await runCli([
+    'generate',
+    '--model',
+    BOOKS,
+    '--context-length',
+    '2',
+    'a long prompt',
+  ])
   t.equal(long.code, 1)
   t.match(long.stderr, /moepp: ERR_BAD_PROMPT: prompt: has \d+ tokens, but the context holds 2\n$/)
   const device = await runCli(['generate', '--model', BOOKS, '--device', 'cuda:99'])
@@ -117,19 +153,22 @@ function result(
   }
 }
 
-t.test('the figures of several results: times of the slowest, experts weighted by tokens', async t => {
-  const results = [result(10, 101, 110, 1), result(10, 51, 55, 1.3)]
-  const expected =
-    'moepp: 20 prompt tokens at 2,000 tokens/s, 152 generated at 1,500 tokens/s, 1.1 of 2 FFN experts per token'
-  t.equal(figuresLine(results, { topK: 2 }), expected)
-  t.equal(
-    figuresLine([result(3, 1, 0, 0)], { topK: 2 }),
-    'moepp: 3 prompt tokens at 300 tokens/s, 1 generated, 0 of 2 FFN experts per token',
-  )
-  t.match(jsonDocument('m', 'p', [results[0]!], false), {
-    model: 'm',
-    prompt: 'p',
-    text: 'x',
-    ffnExpertsPerToken: 1,
-  })
-})
+t.test(
+  'the figures of several results: times of the slowest, experts weighted by tokens',
+  async t => {
+    const results = [result(10, 101, 110, 1), result(10, 51, 55, 1.3)]
+    const expected =
+      'moepp: 20 prompt tokens at 2,000 tokens/s, 152 generated at 1,500 tokens/s, 1.1 of 2 FFN experts per token'
+    t.equal(figuresLine(results, { topK: 2 }), expected)
+    t.equal(
+      figuresLine([result(3, 1, 0, 0)], { topK: 2 }),
+      'moepp: 3 prompt tokens at 300 tokens/s, 1 generated, 0 of 2 FFN experts per token',
+    )
+    t.match(jsonDocument('m', 'p', [results[0]!], false), {
+      model: 'm',
+      prompt: 'p',
+      text: 'x',
+      ffnExpertsPerToken: 1,
+    })
+  },
+)

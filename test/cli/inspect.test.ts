@@ -53,7 +53,9 @@ t.test('the bundled model, as JSON', async t => {
 })
 
 t.test('a tied head counts once, and is read whole', async t => {
-  const { parameters, otherTensors, config } = await inspectCheckpoint(join(golden, 'cases', 'tied-bin'))
+  const { parameters, otherTensors, config } = await inspectCheckpoint(
+    join(golden, 'cases', 'tied-bin'),
+  )
   t.equal(parameters.byKind.head, 0)
   t.same(otherTensors, ['lm_head.weight'])
   const { byKind, total } = parameters

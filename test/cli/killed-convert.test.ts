@@ -1,4 +1,7 @@
-/** Conversions that end in the middle: killed, interrupted, or between the two renames of a replacement. */
+/**
+ * Conversions that end in the middle: killed, interrupted, or between the two renames of a
+ * replacement.
+ */
 import { spawnSync } from 'node:child_process'
 import { existsSync, readdirSync, statSync } from 'node:fs'
 import { mkdir, mkdtemp, open, rename, rm, writeFile } from 'node:fs/promises'
@@ -14,7 +17,10 @@ import { finish, startCli } from './run-cli.js'
 
 const SMALL = join(golden, 'cases', 'gqa')
 
-/** A checkpoint of about 600 MB of zeros, which take no room on the disk: only what is written of them does. */
+/**
+ * A checkpoint of about 600 MB of zeros, which take no room on the disk: only what is written of
+ * them does.
+ */
 async function largeCheckpoint(directory: string): Promise<void> {
   const json = {
     ...{
@@ -93,7 +99,10 @@ t.test('what is left between the renames of a replacement is put back', async t 
   const host = hostname().replaceAll(/[^A-Za-z0-9.]/g, '_')
   await convertCheckpoint(SMALL, target)
   await rename(target, join(folder, `.target.moepp-old-${host}-${deadPid()}-0123abcd`))
-  await t.rejects(convertCheckpoint(SMALL, target), { code: 'ERR_CANNOT_WRITE', message: /exists already/ })
+  await t.rejects(convertCheckpoint(SMALL, target), {
+    code: 'ERR_CANNOT_WRITE',
+    message: /exists already/,
+  })
   t.same(readdirSync(folder), ['target'])
 })
 

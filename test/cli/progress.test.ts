@@ -21,7 +21,9 @@ function program(ms: number): string {
 /** What it prints on a terminal, of which script(1) makes one. */
 async function onTerminal(ms: number): Promise<string> {
   const command = `'${process.execPath}' --input-type=module -e "${program(ms)}"`
-  const child = spawn('script', ['-qec', command, '/dev/null'], { env: { ...process.env, NODE_OPTIONS: '' } })
+  const child = spawn('script', ['-qec', command, '/dev/null'], {
+    env: { ...process.env, NODE_OPTIONS: '' },
+  })
   child.stdin.end()
   return text(child.stdout)
 }
@@ -37,9 +39,13 @@ t.test('nothing for what is quick', { skip: noTerminal }, async t => {
 })
 
 t.test('nothing without a terminal', async t => {
-  const { stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', program(1100)], {
-    env: { ...process.env, NODE_OPTIONS: '' },
-    encoding: 'utf8',
-  })
+  const { stdout, stderr } = spawnSync(
+    process.execPath,
+    ['--input-type=module', '-e', program(1100)],
+    {
+      env: { ...process.env, NODE_OPTIONS: '' },
+      encoding: 'utf8',
+    },
+  )
   t.equal(stdout + stderr, '')
 })

@@ -15,8 +15,8 @@ export interface CliResult {
 }
 
 /**
- * Starts what `npm run build` made, which `npm test` has brought up to date: compiling at each start would take seconds.
- * Without tap's set-up of child processes, which would act on signals.
+ * Starts what `npm run build` made, which `npm test` has brought up to date: compiling at each
+ * start would take seconds. Without tap's set-up of child processes, which would act on signals.
  */
 export function startCli(
   args: readonly string[],

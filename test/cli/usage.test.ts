@@ -1,5 +1,11 @@
 import t from 'tap'
-import { formatBytes, formatCount, formatDuration, formatRatio, formatTable } from '../../lib/cli/format.js'
+import {
+  formatBytes,
+  formatCount,
+  formatDuration,
+  formatRatio,
+  formatTable,
+} from '../../lib/cli/format.js'
 import { packageVersion } from '../../lib/doctor.js'
 import { BOOKS, runCli } from './run-cli.js'
 
@@ -23,7 +29,13 @@ t.test('help of each command', async t => {
     ],
     inspect: ['--tensors', '--json', '--revision <name>', 'Examples:'],
     convert: ['--dtype <type>', '--max-shard-size <size>', '--force', 'Hub options:'],
-    bench: ['--tests <names>', '--repetitions <n>', '--isa <name>', '--dtype <type>', '-o, --output'],
+    bench: [
+      '--tests <names>',
+      '--repetitions <n>',
+      '--isa <name>',
+      '--dtype <type>',
+      '-o, --output',
+    ],
     doctor: ['--json', '--verbose'],
   }
   for (const [command, parts] of Object.entries(expected)) {
@@ -56,8 +68,14 @@ t.test('a wrong command line is exit code 2 and one message', async t => {
       ['generate', ...model, '--top-k', 'many'],
       /^moepp: option '--top-k <n>' argument 'many' is invalid. Expected a number.\n$/,
     ],
-    [['generate', ...model, '--top-k', '1.5'], /^moepp: --top-k: expected an integer >= 0, got 1.5\n$/],
-    [['generate', ...model, '--top-p', '2'], /^moepp: --top-p: expected a number >= 0 and <= 1, got 2\n$/],
+    [
+      ['generate', ...model, '--top-k', '1.5'],
+      /^moepp: --top-k: expected an integer >= 0, got 1.5\n$/,
+    ],
+    [
+      ['generate', ...model, '--top-p', '2'],
+      /^moepp: --top-p: expected a number >= 0 and <= 1, got 2\n$/,
+    ],
     [
       ['generate', ...model, '--temperature', 'NaN'],
       /^moepp: option '--temperature <t>' argument 'NaN' is invalid/,
@@ -88,7 +106,10 @@ t.test('a wrong command line is exit code 2 and one message', async t => {
       ['generate', ...model, '--dtype', 'int2'],
       /^moepp: option '--dtype <type>' argument 'int2' is invalid. Allowed choices/,
     ],
-    [['convert', BOOKS, '/nowhere', '--max-shard-size', '5q'], /Expected a size like 500MB, 5GB or 4GiB.\n$/],
+    [
+      ['convert', BOOKS, '/nowhere', '--max-shard-size', '5q'],
+      /Expected a size like 500MB, 5GB or 4GiB.\n$/,
+    ],
   ]
   for (const [args, message] of cases) {
     const { code, stdout, stderr } = await runCli(args)
@@ -106,7 +127,8 @@ t.test('no command shows help', async t => {
 
 t.test('a failure is exit code 1, its code and message, and a stack only on request', async t => {
   const args = ['inspect', '/does/not/exist']
-  const message = 'moepp: ERR_NOT_FOUND: /does/not/exist: no such directory, and not a hub id (owner/name)\n'
+  const message =
+    'moepp: ERR_NOT_FOUND: /does/not/exist: no such directory, and not a hub id (owner/name)\n'
   t.same(await runCli(args), { code: 1, stdout: '', stderr: message })
   const verbose = await runCli([...args, '--verbose'])
   t.match(verbose.stderr, /^moepp: ERR_NOT_FOUND: .*\nMoeppError: .*\n {4}at /)

@@ -1,4 +1,7 @@
-/** Many texts at once: steps of decoding are padded on a GPU (lib/model/padding.ts), and nobody sees it. */
+/**
+ * Many texts at once: steps of decoding are padded on a GPU (lib/model/padding.ts), and nobody sees
+ * it.
+ */
 import './gpu.js'
 import { join } from 'node:path'
 import t from 'tap'
@@ -7,7 +10,9 @@ import { root } from '../support/golden.js'
 const { loadModel } = await import('../../lib/index.js')
 
 const directory = join(root, 'models', 'books-7m')
-const prompts = 'The old man,She,I have never,In the garden,When,It was,But the sea,Two,Once'.split(',')
+const prompts = 'The old man,She,I have never,In the garden,When,It was,But the sea,Two,Once'.split(
+  ',',
+)
 
 t.test('nine texts are the CPU’s', async t => {
   const texts = async (device: 'cpu' | 'cuda') => {
@@ -24,7 +29,9 @@ t.test('nine texts are the CPU’s', async t => {
   const got = await texts('cuda')
   for (const [i, { tokenIds, logprobs }] of got.entries()) {
     t.same(tokenIds, want[i]!.tokenIds, `the tokens of ${prompts[i]}`)
-    const off = logprobs!.map(({ logprob }, step) => Math.abs(logprob - want[i]!.logprobs![step]!.logprob))
+    const off = logprobs!.map(({ logprob }, step) =>
+      Math.abs(logprob - want[i]!.logprobs![step]!.logprob),
+    )
     t.ok(Math.max(...off) < 6e-4, `log-probabilities of ${prompts[i]} are off by ${off}`) // twice CLOSE of generate.test.ts
   }
 })

@@ -1,4 +1,7 @@
-/** What can be wrong with a GPU: each its own typed error, and 'auto' falls back. On settings of the emulated GPU. */
+/**
+ * What can be wrong with a GPU: each its own typed error, and 'auto' falls back. On settings of the
+ * emulated GPU.
+ */
 
 import { spawn } from 'node:child_process'
 import { join } from 'node:path'
@@ -9,7 +12,10 @@ import { emulatedAddon, onGpu } from './gpu.js'
 
 const skip = onGpu && 'a real GPU is not broken at will'
 
-/** Runs `body` in a process of its own, where `loadModel` and `directory` are known; it prints one JSON value. */
+/**
+ * Runs `body` in a process of its own, where `loadModel` and `directory` are known; it prints one
+ * JSON value.
+ */
 async function inProcess(gpu: string, body: string): Promise<{ value: unknown; stderr: string }> {
   const script = `
     const { loadModel } = await import(${JSON.stringify(join(root, 'dist/index.js'))})
@@ -55,7 +61,12 @@ const CASES = [
     message: /cuda:0: the emulated GPU was lost/,
     warns: true,
   },
-  { gpu: 'old-gpu', code: 'ERR_GPU_TOO_OLD', message: /compute capability 7\.0, 7\.5 or newer/, warns: true },
+  {
+    gpu: 'old-gpu',
+    code: 'ERR_GPU_TOO_OLD',
+    message: /compute capability 7\.0, 7\.5 or newer/,
+    warns: true,
+  },
 ]
 
 for (const { gpu, code, message, warns } of CASES) {
@@ -80,7 +91,10 @@ t.test('a GPU with too little memory', { skip }, async t => {
   )
   const [code, , message] = value as string[]
   t.equal(code, 'ERR_OUT_OF_MEMORY')
-  t.match(message, /kv cache: \d+ bytes could not be allocated on cuda:0, where \d+ of 67108864 are free/)
+  t.match(
+    message,
+    /kv cache: \d+ bytes could not be allocated on cuda:0, where \d+ of 67108864 are free/,
+  )
   const auto = await inProcess('small', automatic)
   const [name, reason] = auto.value as string[]
   t.equal(name, 'cpu')

@@ -1,4 +1,7 @@
-/** The bundled model on the CUDA device, beside the CPU: same text, same numbers, pages, cancellation, recorded steps. */
+/**
+ * The bundled model on the CUDA device, beside the CPU: same text, same numbers, pages,
+ * cancellation, recorded steps.
+ */
 import './gpu.js'
 import { join } from 'node:path'
 import t from 'tap'
@@ -8,10 +11,14 @@ import { difference, readJson, root } from '../support/golden.js'
 const { loadModel } = await import('../../lib/index.js')
 
 const directory = join(root, 'models', 'books-7m')
-const { greedy } = readJson<{ greedy: { prompt: string; ids: number[] } }>(join(directory, 'reference.json'))
+const { greedy } = readJson<{ greedy: { prompt: string; ids: number[] } }>(
+  join(directory, 'reference.json'),
+)
 const small = { contextLength: 256, kvCacheTokens: 512 } satisfies LoadOptions
-const cuda = (options: LoadOptions = {}) => loadModel(directory, { ...small, ...options, device: 'cuda' })
-const cpu = (options: LoadOptions = {}) => loadModel(directory, { ...small, ...options, device: 'cpu' })
+const cuda = (options: LoadOptions = {}) =>
+  loadModel(directory, { ...small, ...options, device: 'cuda' })
+const cpu = (options: LoadOptions = {}) =>
+  loadModel(directory, { ...small, ...options, device: 'cpu' })
 
 t.test('the greedy text of the reference, in float32', async t => {
   await using model = await cuda({ dtype: 'float32' })
@@ -26,13 +33,15 @@ t.test("the CPU's greedy text, in bfloat16", async t => {
   await using onCpu = await cpu({ dtype: 'bfloat16' })
   const options = { maxNewTokens: 24, temperature: 0, ignoreEos: true }
   const prompts = ['The old man', 'Once upon a time, in a house by the sea,']
-  const texts = async (model: Model) => (await model.generate(prompts, options)).map(({ text }) => text)
+  const texts = async (model: Model) =>
+    (await model.generate(prompts, options)).map(({ text }) => text)
   t.same(await texts(onGpu), await texts(onCpu))
 })
 
 /**
- * f32 on both devices: sums in another order, and other exp and sin. Errors of a sum of n products grow like eps sqrt(n); the
- * model's longest sum has 1024 terms, its 8 layers add theirs, and logits reach 20: 2^-24 * 32 * 8 * 20 = 3e-4.
+ * f32 on both devices: sums in another order, and other exp and sin. Errors of a sum of n products
+ * grow like eps sqrt(n); the model's longest sum has 1024 terms, its 8 layers add theirs, and
+ * logits reach 20: 2^-24 * 32 * 8 * 20 = 3e-4.
  */
 const CLOSE = { atol: 3e-4, rtol: 1e-4 }
 

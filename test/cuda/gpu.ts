@@ -1,6 +1,6 @@
 /**
- * What the tests of this folder run on: a GPU under `npm run test:gpu` (MOEPP_TEST_GPU=1), else the emulated one, which is an
- * addon of its own. Import it before anything of lib/.
+ * What the tests of this folder run on: a GPU under `npm run test:gpu` (MOEPP_TEST_GPU=1), else the
+ * emulated one, which is an addon of its own. Import it before anything of lib/.
  */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
@@ -8,7 +8,10 @@ import { join } from 'node:path'
 export const onGpu = process.env.MOEPP_TEST_GPU === '1'
 
 /** The addon whose CUDA device runs on an emulated GPU. */
-export const emulatedAddon = join(import.meta.dirname, '../../build/cmake/Release/moepp_emulated.node')
+export const emulatedAddon = join(
+  import.meta.dirname,
+  '../../build/cmake/Release/moepp_emulated.node',
+)
 
 if (!onGpu) {
   if (!existsSync(emulatedAddon)) throw new Error(`${emulatedAddon} is missing: npm test builds it`)

@@ -1,4 +1,7 @@
-/** A prompt through the kernels for Hopper (TMA, wgmma), beside the CPU. On an emulated GPU of compute capability 9.0. */
+/**
+ * A prompt through the kernels for Hopper (TMA, wgmma), beside the CPU. On an emulated GPU of
+ * compute capability 9.0.
+ */
 import './gpu.js'
 import t from 'tap'
 import { directoryWith } from '../checkpoint/files.js'
@@ -8,7 +11,10 @@ process.env.MOEPP_EMULATED_GPU = 'hopper'
 
 const { loadModel } = await import('../../lib/index.js')
 
-/** Every matrix gives each of the emulated GPU's 2 multiprocessors a tile of 128 x 128: then choose_gemm takes wgmma. */
+/**
+ * Every matrix gives each of the emulated GPU's 2 multiprocessors a tile of 128 x 128: then
+ * choose_gemm takes wgmma.
+ */
 const T = 300
 const V = 128
 const CONFIG = {
@@ -26,8 +32,9 @@ const CONFIG = {
 }
 
 /**
- * From the embedding to the logits six products and attention's two each round their activations to bf16, by at most 2^-9 of each
- * term. The terms of a sum of n = 128 random products are as large together as 0.8 sqrt(n) = 9 times the sum's deviation.
+ * From the embedding to the logits six products and attention's two each round their activations to
+ * bf16, by at most 2^-9 of each term. The terms of a sum of n = 128 random products are as large
+ * together as 0.8 sqrt(n) = 9 times the sum's deviation.
  */
 const MOST_ERROR = 8 * 9 * 2 ** -9
 
@@ -39,7 +46,12 @@ t.test('a prompt in bfloat16', async t => {
   const directory = directoryWith(t.testdir(), 'model', files)
   const ids = new Random(1).ids(T, V)
   const forward = async (device: 'cpu' | 'cuda') => {
-    const options = { device, dtype: 'bfloat16', kvCacheDtype: 'bfloat16', kvCacheTokens: 512 } as const
+    const options = {
+      device,
+      dtype: 'bfloat16',
+      kvCacheDtype: 'bfloat16',
+      kvCacheTokens: 512,
+    } as const
     await using model = await loadModel(directory, options)
     if (device === 'cuda' && !process.env.MOEPP_TEST_GPU) t.equal(model.device.isa, 'sm_90')
     return await model.forward(ids, { capture: ['layers.0.expert_indices'] })
@@ -60,6 +72,9 @@ t.test('a prompt in bfloat16', async t => {
       worst = Math.max(worst, Math.abs(got.logits[v]! - want.logits[v]!) / scale)
     }
   }
-  t.ok(worst > 0 && worst <= MOST_ERROR, `logits off by ${worst} of their deviation, allowed ${MOST_ERROR}`)
+  t.ok(
+    worst > 0 && worst <= MOST_ERROR,
+    `logits off by ${worst} of their deviation, allowed ${MOST_ERROR}`,
+  )
   t.ok(compared >= 0.95 * T, `${compared} of ${T} tokens have the CPU's experts`)
 })

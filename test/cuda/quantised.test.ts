@@ -1,4 +1,7 @@
-/** int8 and int4 on the CUDA device: quantised while loading and from a packed file, and near the model that they stand for. */
+/**
+ * int8 and int4 on the CUDA device: quantised while loading and from a packed file, and near the
+ * model that they stand for.
+ */
 import './gpu.js'
 import { join } from 'node:path'
 import t from 'tap'
@@ -29,7 +32,10 @@ function logProbabilities(logits: Float32Array): number[] {
   return Array.from(logits, x => x - total)
 }
 
-/** Ten times what the CPU's kernels cost on the held-out text (bench/README.md, "Quality"): a few tokens scatter. */
+/**
+ * Ten times what the CPU's kernels cost on the held-out text (bench/README.md, "Quality"): a few
+ * tokens scatter.
+ */
 const MOST_DIVERGENCE = { int8: 0.01, int4: 0.07 }
 
 for (const dtype of ['int8', 'int4'] as const) {
@@ -43,7 +49,9 @@ for (const dtype of ['int8', 'int4'] as const) {
     const V = exact.config.vocabSize
     for (const text of ['The', 'The old man went down to the sea, and his boat was gone.']) {
       const ids = exact.tokenizer!.encode(text)
-      const [want, got, again] = await Promise.all([exact, loaded, mapped].map(model => model.forward(ids)))
+      const [want, got, again] = await Promise.all(
+        [exact, loaded, mapped].map(model => model.forward(ids)),
+      )
       t.same(again!.logits, got!.logits, 'a packed file gives the same bits')
       const kl = divergence(want!.logits, got!.logits, V)
       t.ok(kl > 0 && kl < MOST_DIVERGENCE[dtype], `KL ${kl} over ${ids.length} tokens`)

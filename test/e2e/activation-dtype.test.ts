@@ -55,14 +55,21 @@ t.test('a row does not depend on the rows beside it', async t => {
     const { vocabSize } = model.config
     for (const count of [1, 2, 7, 9, 30]) {
       const part = await model.forward(PROMPT.slice(0, count))
-      t.ok(sameBits(part.logits, logits.subarray(0, count * vocabSize)), `${isa}: the first ${count}`)
+      t.ok(
+        sameBits(part.logits, logits.subarray(0, count * vocabSize)),
+        `${isa}: the first ${count}`,
+      )
     }
     const options = { maxNewTokens: 12, ignoreEos: true }
     const prompts = [PROMPT.slice(0, 5), PROMPT.slice(0, 20), PROMPT]
     const together = await model.generate(prompts, options)
     for (const [i, prompt] of prompts.entries()) {
       await using fresh = await loadModel(books, { isa, threads: 1, activationDtype: 'bfloat16' })
-      t.same((await fresh.generate(prompt, options)).tokenIds, together[i]!.tokenIds, `${isa}: prompt ${i}`)
+      t.same(
+        (await fresh.generate(prompt, options)).tokenIds,
+        together[i]!.tokenIds,
+        `${isa}: prompt ${i}`,
+      )
     }
   }
 })
@@ -77,5 +84,8 @@ t.test('it is for matrices in bfloat16', async t => {
   const f32 = join(golden, 'cases', 'gqa')
   await t.rejects(loadModel(f32, { activationDtype: 'bfloat16' }), { code: 'ERR_UNSUPPORTED' })
   await using model = await loadModel(f32, { dtype: 'bfloat16', activationDtype: 'bfloat16' })
-  t.equal((await model.generate([1, 2, 3], { maxNewTokens: 3, ignoreEos: true })).tokenIds.length, 3)
+  t.equal(
+    (await model.generate([1, 2, 3], { maxNewTokens: 3, ignoreEos: true })).tokenIds.length,
+    3,
+  )
 })

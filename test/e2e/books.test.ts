@@ -1,4 +1,7 @@
-/** The bundled model end to end: its published figures, and that how tokens are computed never changes them. */
+/**
+ * The bundled model end to end: its published figures, and that how tokens are computed never
+ * changes them.
+ */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
@@ -21,7 +24,10 @@ interface Reference {
 const reference = readJson<Reference>(join(directory, 'reference.json'))
 const heldout = readFileSync(join(directory, 'heldout.txt'), 'utf8')
 
-/** Protocol of the model card: windows of 256 ids, each after BOS alone; perplexity over all full windows. */
+/**
+ * Protocol of the model card: windows of 256 ids, each after BOS alone; perplexity over all full
+ * windows.
+ */
 async function perplexity(model: Model): Promise<number> {
   const ids = model.tokenizer!.encode(heldout, { addSpecialTokens: false })
   const windows = Math.floor(ids.length / 256)
@@ -77,7 +83,10 @@ t.test('FFN experts per token', async t => {
 async function decodedLogits(model: Model, ids: readonly number[]): Promise<number[][]> {
   const rows: number[][] = []
   for (let length = 1; length <= ids.length; length++) {
-    const { logprobs } = await model.generate(ids.slice(0, length), { maxNewTokens: 1, logprobs: 20 })
+    const { logprobs } = await model.generate(ids.slice(0, length), {
+      maxNewTokens: 1,
+      logprobs: 20,
+    })
     rows.push(logprobs![0]!.top.flatMap(({ tokenId, logprob }) => [tokenId, logprob]))
   }
   return rows
@@ -92,14 +101,22 @@ for (const dtype of ['auto', 'int8', 'int4'] as const) {
     t.same((await one.forward(ids)).logits, whole.logits, 'one thread is two')
     const V = two.config.vocabSize
     const prefix = await two.forward(ids.slice(0, 41))
-    t.same(prefix.logits, whole.logits.subarray(0, 41 * V), 'a prefix is the beginning of the whole')
+    t.same(
+      prefix.logits,
+      whole.logits.subarray(0, 41 * V),
+      'a prefix is the beginning of the whole',
+    )
     const batch = await two.forward([ids.slice(0, 7), ids, ids.slice(0, 60)])
     t.same(batch[1]!.logits, whole.logits, 'in a batch as alone')
-    // Each call finds the one before in the cache, so that all but the last token come from decode-sized steps.
+    // Each call finds the one before in the cache, so that all but the last token come from
+    // decode-sized steps.
     const stepwise = await decodedLogits(two, ids)
     await using fresh = await loadModel(directory, { dtype })
     for (const length of [1, 2, 31, 32, 33, 64, 65, 97]) {
-      const { logprobs } = await fresh.generate(ids.slice(0, length), { maxNewTokens: 1, logprobs: 20 })
+      const { logprobs } = await fresh.generate(ids.slice(0, length), {
+        maxNewTokens: 1,
+        logprobs: 20,
+      })
       const alone = logprobs![0]!.top.flatMap(({ tokenId, logprob }) => [tokenId, logprob])
       t.same(stepwise[length - 1], alone, `${length} tokens one by one are the prefill`)
     }

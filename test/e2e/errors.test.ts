@@ -1,9 +1,17 @@
-/** What goes wrong through the public interface: each fault is its own typed error that says what, where, expected, got. */
+/**
+ * What goes wrong through the public interface: each fault is its own typed error that says what,
+ * where, expected, got.
+ */
 import { cpSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { loadBinding } from '../../lib/binding.js'
-import { type GenerateOptions, type LoadOptions, loadModel, type MoeppErrorCode } from '../../lib/index.js'
+import {
+  type GenerateOptions,
+  type LoadOptions,
+  loadModel,
+  type MoeppErrorCode,
+} from '../../lib/index.js'
 import { pickled, safetensorsBytes, torchZip } from '../checkpoint/files.js'
 import { golden, readJson, root } from '../support/golden.js'
 
@@ -43,7 +51,11 @@ interface SafetensorsEntry {
 
 const OS_SYSTEM = pickled.dict(
   pickled.text('weight'),
-  Buffer.concat([pickled.global('os', 'system'), pickled.tuple(pickled.text('true')), Buffer.from('R')]),
+  Buffer.concat([
+    pickled.global('os', 'system'),
+    pickled.tuple(pickled.text('true')),
+    Buffer.from('R'),
+  ]),
 )
 
 const UP = 'model.layers.1.mlp.moe.experts.experts.3.up_proj.weight'
@@ -87,7 +99,11 @@ const faults: [string, MoeppErrorCode, RegExp, string, (directory: string) => vo
     'ERR_BAD_FILE',
     /overlap|contiguous|begin/,
     small,
-    d => reheader(d, header => (header['model.norm.weight']!.data_offsets = [...header[UP]!.data_offsets])),
+    d =>
+      reheader(
+        d,
+        header => (header['model.norm.weight']!.data_offsets = [...header[UP]!.data_offsets]),
+      ),
   ],
   [
     'a pickle that calls os.system',
@@ -106,7 +122,13 @@ const faults: [string, MoeppErrorCode, RegExp, string, (directory: string) => vo
     small,
     d => reheader(d, header => header[UP]!.shape.reverse()),
   ],
-  ['an unknown dtype', 'ERR_BAD_FILE', /F12/, small, d => reheader(d, header => (header[UP]!.dtype = 'F12'))],
+  [
+    'an unknown dtype',
+    'ERR_BAD_FILE',
+    /F12/,
+    small,
+    d => reheader(d, header => (header[UP]!.dtype = 'F12')),
+  ],
   [
     'a dtype of no use',
     'ERR_BAD_WEIGHTS',
@@ -160,7 +182,10 @@ for (const [what, code, message, from, change] of faults) {
 }
 
 t.test('a missing directory', async t => {
-  await t.rejects(loadModel('./nowhere/at/all'), { code: 'ERR_NOT_FOUND', message: /nowhere\/at\/all/ })
+  await t.rejects(loadModel('./nowhere/at/all'), {
+    code: 'ERR_NOT_FOUND',
+    message: /nowhere\/at\/all/,
+  })
 })
 
 const wrongLoads: [LoadOptions, RegExp][] = [
@@ -199,7 +224,8 @@ t.test('prompts and options', async t => {
     [{ maxNewToken: 3 } as GenerateOptions, /maxNewTokens/],
     [{ logitBias: { 5000: 1 } }, /logitBias/],
   ]
-  for (const [option, message] of options) await t.rejects(model.generate('The', option), { message })
+  for (const [option, message] of options)
+    await t.rejects(model.generate('The', option), { message })
   t.equal(
     (await model.generate('The', { maxNewTokens: 2 })).tokenIds.length,
     2,
@@ -214,7 +240,11 @@ t.test('an aborted signal', async t => {
   t.equal(before.finishReason, 'abort')
   t.same(before.tokenIds, [])
   const controller = new AbortController()
-  const running = model.generate('The', { maxNewTokens: 4000, ignoreEos: true, signal: controller.signal })
+  const running = model.generate('The', {
+    maxNewTokens: 4000,
+    ignoreEos: true,
+    signal: controller.signal,
+  })
   setTimeout(() => controller.abort(), 30)
   const result = await running
   t.equal(result.finishReason, 'abort')

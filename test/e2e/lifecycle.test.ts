@@ -1,4 +1,7 @@
-/** Models come and go: two at once, workers that exit in the middle, objects that nobody closes, and nothing left behind. */
+/**
+ * Models come and go: two at once, workers that exit in the middle, objects that nobody closes, and
+ * nothing left behind.
+ */
 import { spawn } from 'node:child_process'
 import { readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -24,30 +27,41 @@ t.test('two models at once', async t => {
   ])
   const options = { maxNewTokens: 64, seed: 3, temperature: 0.9 }
   const alone = [await one.generate('The', options), await two.generate('It was', options)]
-  const together = await Promise.all([one.generate('The', options), two.generate('It was', options)])
+  const together = await Promise.all([
+    one.generate('The', options),
+    two.generate('It was', options),
+  ])
   t.same(
     together.map(result => result.tokenIds),
     alone.map(result => result.tokenIds),
   )
   await one.close()
-  t.same((await two.generate('It was', options)).tokenIds, alone[1]!.tokenIds, 'the other is not closed')
+  t.same(
+    (await two.generate('It was', options)).tokenIds,
+    alone[1]!.tokenIds,
+    'the other is not closed',
+  )
   await two.close()
 })
 
-// Their steps take turns on one pool of threads, op by op. A long context is shared out among threads.
+// Their steps take turns on one pool of threads, op by op. A long context is shared out among
+// threads.
 t.test('two models at once, with long contexts', async t => {
   for (const dtypes of [
     ['bfloat16', 'bfloat16'],
     ['int8', 'bfloat16'],
   ] as const) {
-    const models = await Promise.all(dtypes.map(dtype => loadModel(books, { device: 'cpu', dtype })))
+    const models = await Promise.all(
+      dtypes.map(dtype => loadModel(books, { device: 'cpu', dtype })),
+    )
     const prompt = Array.from({ length: 700 }, (_, i) => 3 + i)
     const run = (model: Model) => model.generate(prompt, { maxNewTokens: 40, ignoreEos: true })
     const alone: Awaited<ReturnType<typeof run>>[] = []
     for (const model of models) alone.push(await run(model))
     for (let round = 0; round < 4; round++) {
       const together = await Promise.all(models.map(run))
-      for (const [i, { tokenIds }] of together.entries()) t.same(tokenIds, alone[i]!.tokenIds, `${dtypes[i]}`)
+      for (const [i, { tokenIds }] of together.entries())
+        t.same(tokenIds, alone[i]!.tokenIds, `${dtypes[i]}`)
     }
     for (const model of models) await model.close()
   }
@@ -55,7 +69,9 @@ t.test('two models at once, with long contexts', async t => {
 
 /** Runs a script as an ES module in a worker of this process; resolves to its exit code. */
 function runWorker(script: string, terminateAfterMs?: number): Promise<number> {
-  const worker = new Worker(new URL(`data:text/javascript,${encodeURIComponent(script)}`), { execArgv: [] })
+  const worker = new Worker(new URL(`data:text/javascript,${encodeURIComponent(script)}`), {
+    execArgv: [],
+  })
   return new Promise((resolve, reject) => {
     worker.on('error', reject)
     worker.on('exit', resolve)
@@ -89,7 +105,11 @@ t.test('a worker that exits during a run', async t => {
     t.equal(await runWorker(script, wait), 1, 'terminated')
   }
   await using model = await loadModel(books)
-  t.equal((await model.generate('The', { maxNewTokens: 3 })).tokenIds.length, 3, 'the main thread goes on')
+  t.equal(
+    (await model.generate('The', { maxNewTokens: 3 })).tokenIds.length,
+    3,
+    'the main thread goes on',
+  )
 })
 
 t.test('a worker that exits while a model loads', async t => {
@@ -104,12 +124,18 @@ t.test('a worker that exits while a model loads', async t => {
 })
 
 /** Runs a script as an ES module in a process of its own. */
-function runProcess(script: string): Promise<{ code: number | null; signal: string | null; output: string }> {
-  const child = spawn(process.execPath, ['--expose-gc', '--input-type=module', '-e', script], { cwd: root })
+function runProcess(
+  script: string,
+): Promise<{ code: number | null; signal: string | null; output: string }> {
+  const child = spawn(process.execPath, ['--expose-gc', '--input-type=module', '-e', script], {
+    cwd: root,
+  })
   let output = ''
   child.stdout.on('data', part => (output += part))
   child.stderr.on('data', part => (output += part))
-  return new Promise(resolve => child.on('close', (code, signal) => resolve({ code, signal, output })))
+  return new Promise(resolve =>
+    child.on('close', (code, signal) => resolve({ code, signal, output })),
+  )
 }
 
 t.test('a process that exits during a run', async t => {
@@ -187,8 +213,10 @@ function largeCheckpoint(directory: string): { bytes: number } {
     { ...config, hidden_size: 512, num_attention_heads: 8, num_key_value_heads: 8 },
     'test',
   )
-  const header: Record<string, { dtype: string; shape: readonly number[]; data_offsets: [number, number] }> =
-    {}
+  const header: Record<
+    string,
+    { dtype: string; shape: readonly number[]; data_offsets: [number, number] }
+  > = {}
   let end = 0
   for (const { name, shape } of modelTensors(parsed)) {
     const begin = end
@@ -213,7 +241,9 @@ t.test(
     const directory = t.testdir()
     const { bytes } = largeCheckpoint(directory)
     const packed = join(directory, 'packed')
-    const { weightBytes: packedBytes } = await convertCheckpoint(directory, packed, { dtype: 'int8' })
+    const { weightBytes: packedBytes } = await convertCheckpoint(directory, packed, {
+      dtype: 'int8',
+    })
     const { memory } = await inspectCheckpoint(directory)
     for (const [source, dtype, weightBytes] of [
       [directory, 'float32', bytes],
@@ -263,16 +293,30 @@ t.test('what onProgress throws goes to the caller', async t => {
 t.test('native objects refuse wrong use', async t => {
   const { Device } = loadBinding()
   t.throws(() => new Device('tpu'), { code: 'ERR_UNSUPPORTED' })
-  t.throws(() => new Device('cpu', { isa: 'mmx' }), { code: 'ERR_UNSUPPORTED', message: /mmx.*scalar/ })
+  t.throws(() => new Device('cpu', { isa: 'mmx' }), {
+    code: 'ERR_UNSUPPORTED',
+    message: /mmx.*scalar/,
+  })
   t.throws(() => new Device('cpu', { threads: 5000 }), { code: 'ERR_UNSUPPORTED' })
   const device = new Device('cpu', { threads: 1 })
   t.throws(() => device.compile(null as never), TypeError)
-  t.throws(() => device.compile({ buffers: [], weights: [], ops: [{}], outputs: [] } as never), TypeError)
   t.throws(
-    () => device.kvCache({ layers: 1, pages: 1, pageSize: 7, kvHeads: 1, headDim: 8, dtype: 'f32' }),
+    () => device.compile({ buffers: [], weights: [], ops: [{}], outputs: [] } as never),
+    TypeError,
+  )
+  t.throws(
+    () =>
+      device.kvCache({ layers: 1, pages: 1, pageSize: 7, kvHeads: 1, headDim: 8, dtype: 'f32' }),
     /pageSize/,
   )
-  const cache = device.kvCache({ layers: 1, pages: 2, pageSize: 16, kvHeads: 1, headDim: 8, dtype: 'bf16' })
+  const cache = device.kvCache({
+    layers: 1,
+    pages: 2,
+    pageSize: 16,
+    kvHeads: 1,
+    headDim: 8,
+    dtype: 'bf16',
+  })
   t.throws(() => cache.readPage(0, 2), /no page 2/)
   cache.close()
   t.throws(() => cache.readPage(0, 1), { code: 'ERR_CLOSED' })

@@ -1,4 +1,6 @@
-/** Packed checkpoints whose files, or whose addon, are not what they were when they were looked at. */
+/**
+ * Packed checkpoints whose files, or whose addon, are not what they were when they were looked at.
+ */
 import { closeSync, openSync, truncateSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
@@ -41,17 +43,26 @@ t.test('a file that is cut off after its header was read', async t => {
     }
     await t.rejects(
       withDevice(Cutting, load),
-      { name: 'MoeppError', code: 'ERR_BAD_FILE', message: new RegExp(`^${name}: bytes .* past the end`) },
+      {
+        name: 'MoeppError',
+        code: 'ERR_BAD_FILE',
+        message: new RegExp(`^${name}: bytes .* past the end`),
+      },
       dtype,
     )
-    await t.rejects(load(), { name: 'MoeppError', code: 'ERR_BAD_FILE' }, 'and is found at once later')
+    await t.rejects(
+      load(),
+      { name: 'MoeppError', code: 'ERR_BAD_FILE' },
+      'and is found at once later',
+    )
   }
 })
 
 t.test('scales that are no numbers are found where their logits are used', async t => {
   const directory = join(t.testdir(), 'int8')
   await convertCheckpoint(SOURCE, directory, { dtype: 'int8' })
-  const { file, byteOffset, byteLength } = (await openCheckpoint(directory)).packed.values().next().value!
+  const { file, byteOffset, byteLength } = (await openCheckpoint(directory)).packed.values().next()
+    .value!
   const descriptor = openSync(file, 'r+')
   writeSync(descriptor, Buffer.alloc(byteLength, 0xff), 0, byteLength, byteOffset)
   closeSync(descriptor)

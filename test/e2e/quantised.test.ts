@@ -15,7 +15,10 @@ function bits(values: Float32Array): Buffer {
   return Buffer.from(values.buffer, values.byteOffset, values.byteLength)
 }
 
-/** Instruction sets whose vectors are equally wide: the f32 sums of attention and norms differ between widths, in any dtype. */
+/**
+ * Instruction sets whose vectors are equally wide: the f32 sums of attention and norms differ
+ * between widths, in any dtype.
+ */
 const WIDTH: Readonly<Record<string, string>> = {
   amx: 'avx512',
   avx512bf16: 'avx512',
@@ -46,7 +49,10 @@ t.test(
             await using model = await loadModel(directory, given)
             t.equal(model.device.isa, isa)
             const { vocabSize } = model.config
-            const prompt = [1, ...Array.from({ length: 70 }, (_, i) => 3 + ((i * 7919) % (vocabSize - 3)))]
+            const prompt = [
+              1,
+              ...Array.from({ length: 70 }, (_, i) => 3 + ((i * 7919) % (vocabSize - 3))),
+            ]
             const { logits } = await model.forward(prompt)
             const { tokenIds } = await model.generate(prompt.slice(0, 5), {
               maxNewTokens: 24,
@@ -100,21 +106,30 @@ t.test('quality on held-out text', async t => {
   })
   const { results } = JSON.parse(output.trim().split('\n').at(-1)!) as { results: Quality[] }
   const of = (dtype: string) => results.find(result => result.dtype === dtype)!
-  const change = ({ perplexity, referencePerplexity }: Quality) => perplexity / referencePerplexity - 1
+  const change = ({ perplexity, referencePerplexity }: Quality) =>
+    perplexity / referencePerplexity - 1
   t.equal(of('int8').tokens, 64 * 256)
   t.equal(change(of('float32')), 0)
   t.ok(of('float32').meanDivergence < 1e-12)
-  // The checkpoint is bf16. AMX adds up in another order than f32 weights are, which may turn a close choice of experts.
-  t.ok(Math.abs(change(of('bfloat16'))) < 1e-5, `bfloat16: perplexity changes by ${change(of('bfloat16'))}`)
+  // The checkpoint is bf16. AMX adds up in another order than f32 weights are, which may turn a
+  // close choice of experts.
+  t.ok(
+    Math.abs(change(of('bfloat16'))) < 1e-5,
+    `bfloat16: perplexity changes by ${change(of('bfloat16'))}`,
+  )
   // Rounded activations and a bf16 cache: a sixteenth of int8's error in each element.
-  t.ok(Math.abs(change(of('rounded'))) < 0.001, `rounded: perplexity changes by ${change(of('rounded'))}`)
+  t.ok(
+    Math.abs(change(of('rounded'))) < 0.001,
+    `rounded: perplexity changes by ${change(of('rounded'))}`,
+  )
   t.ok(
     of('rounded').meanDivergence < of('int8').meanDivergence,
     `rounded: KL ${of('rounded').meanDivergence}`,
   )
   t.ok(Math.abs(change(of('int8'))) < 0.001, `int8: perplexity changes by ${change(of('int8'))}`)
   t.ok(of('int8').meanDivergence < 0.002, `int8: KL ${of('int8').meanDivergence}`)
-  // int4 has no target; ten times int8's error is what a wrong scale or a swapped half would exceed by far.
+  // int4 has no target; ten times int8's error is what a wrong scale or a swapped half would exceed
+  // by far.
   t.ok(of('int4').meanDivergence > of('int8').meanDivergence, 'int4 is coarser')
   t.ok(of('int4').meanDivergence < 0.1, `int4: KL ${of('int4').meanDivergence}`)
   for (const { dtype, perplexity, meanDivergence, routingAgreement } of results) {

@@ -63,7 +63,11 @@ t.test(
         if (position >= until) t.equal(row, expected.rows.get(position))
       }
       const again = until > 18 ? 0 : 1
-      t.equal(runner.computedTokens, 11 + 8 + 8 + 2 + again, 'each token once, and one of them twice')
+      t.equal(
+        runner.computedTokens,
+        11 + 8 + 8 + 2 + again,
+        'each token once, and one of them twice',
+      )
       t.same(runner.steps.at(-1)!.wanted, { whole: until <= 18, top: until > 18, logSumExp: false })
     }
   },
@@ -278,7 +282,11 @@ t.test('copies of a step that fails or is cancelled are dropped with their seque
     t.match(await done, { cancelled: true })
     underWay = () => {}
   }
-  t.equal(runner.steps.filter(step => step.copies.length === 2).length, 20, 'each would have copied')
+  t.equal(
+    runner.steps.filter(step => step.copies.length === 2).length,
+    20,
+    'each would have copied',
+  )
   t.equal(runner.copies, 0)
   const again = submit(engine, wish)
   t.match(await again.done, { cachedTokens: 3 })
@@ -321,7 +329,9 @@ t.test('the event loop goes on while a large batch is sampled', async t => {
     while (performance.now() < until);
   }
   const start = performance.now()
-  const all = range(0, 64).map(i => submit(engine, { tokens: [i % 50], newTokens: 10, onToken: busy }))
+  const all = range(0, 64).map(i =>
+    submit(engine, { tokens: [i % 50], newTokens: 10, onToken: busy }),
+  )
   await Promise.all(all.map(({ done }) => done))
   clearInterval(interval)
   const elapsed = performance.now() - start

@@ -1,8 +1,10 @@
 /**
- * A runner without a model, whose logits are a hash of the whole text up to a token, read back from its pages.
+ * A runner without a model, whose logits are a hash of the whole text up to a token, read back from
+ * its pages.
  *
- * Each place of a page holds what keys of a deep layer depend on: the token, its frequencies, its position and everything
- * before it. A page that was computed under another text, written by two at once, or never written is found out.
+ * Each place of a page holds what keys of a deep layer depend on: the token, its frequencies, its
+ * position and everything before it. A page that was computed under another text, written by two at
+ * once, or never written is found out.
  */
 import { setImmediate } from 'node:timers/promises'
 import type { Runner, Step, StepResult } from '../../lib/engine/runner.js'
@@ -15,7 +17,10 @@ export interface FakeOptions {
   pageSize?: number
   pages?: number
   maxStepTokens?: number
-  /** Lengths up to this share one frequencies object, longer ones have one each, as dynamic RoPE does. */
+  /**
+   * Lengths up to this share one frequencies object, longer ones have one each, as dynamic RoPE
+   * does.
+   */
   sharedFrequencies?: number
   /** What a step waits for before it computes. */
   delay?: (step: Step) => Promise<unknown>
@@ -209,7 +214,8 @@ export class FakeRunner implements Runner {
       const place = this.#places[this.#placeOf(step, b, position)]
       if (!place) throw new Error(`position ${position} was never computed`)
       hash = mix(hash, place.token, place.frequency)
-      if (hash !== place.hash) throw new Error(`position ${position} was computed after another text`)
+      if (hash !== place.hash)
+        throw new Error(`position ${position} was computed after another text`)
     }
     return hash
   }
@@ -242,13 +248,19 @@ export function topOf(row: Float32Array, count: number, withSum: boolean): TopLo
 function capture(name: string, hashes: readonly number[]): Int32Array | Float32Array {
   const layer = Number(name.split('.')[1])
   if (name.endsWith('router_logits')) {
-    return Float32Array.from(hashes.flatMap(hash => range(FAKE_EXPERTS, e => mix(hash, layer, e) / 2 ** 32)))
+    return Float32Array.from(
+      hashes.flatMap(hash => range(FAKE_EXPERTS, e => mix(hash, layer, e) / 2 ** 32)),
+    )
   }
   if (name.endsWith('expert_indices')) {
-    return Int32Array.from(hashes.flatMap(hash => range(2, k => mix(hash, layer, 10 + k) % FAKE_EXPERTS)))
+    return Int32Array.from(
+      hashes.flatMap(hash => range(2, k => mix(hash, layer, 10 + k) % FAKE_EXPERTS)),
+    )
   }
   // Some weights are 0, as those of a dropped zero expert.
-  return Float32Array.from(hashes.flatMap(hash => range(2, k => (mix(hash, layer, 20 + k) % 3) / 2)))
+  return Float32Array.from(
+    hashes.flatMap(hash => range(2, k => (mix(hash, layer, 20 + k) % 3) / 2)),
+  )
 }
 
 function range(count: number, value: (i: number) => number): number[] {

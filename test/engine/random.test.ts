@@ -70,7 +70,9 @@ function isBeginning(got: Got, whole: Got): boolean {
   return rows && tokens && captured
 }
 
-async function runLoad(seed: number): Promise<{ wrong: string[]; preempted: boolean; shared: boolean }> {
+async function runLoad(
+  seed: number,
+): Promise<{ wrong: string[]; preempted: boolean; shared: boolean }> {
   const random = new Random(seed)
   const pageSize = 1 + random.below(8)
   const pages = 2 + random.below(20)
@@ -104,7 +106,8 @@ async function runLoad(seed: number): Promise<{ wrong: string[]; preempted: bool
       wantedTokens += wish.tokens.length + got.tokenIds.length - (wish.takesTop ? 0 : 1)
       const isWhole = report.cancelled || got.tokenIds.length === wish.newTokens
       if (!isWhole || !isBeginning(got, whole)) wrong.push(name)
-      if (!report.cancelled && got.rows.size !== whole.rows.size) wrong.push(`${name}: rows are missing`)
+      if (!report.cancelled && got.rows.size !== whole.rows.size)
+        wrong.push(`${name}: rows are missing`)
     } catch (error) {
       if ((error as MoeppError).code !== 'ERR_DEVICE') wrong.push(`${name}: ${error}`)
       if (!isBeginning(got, whole)) wrong.push(name)

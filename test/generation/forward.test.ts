@@ -33,7 +33,9 @@ t.test('captured buffers by name and by pattern', async t => {
   ])
   t.equal(captured['layers.1.router_logits']!.length, tokens.length * config.experts)
   t.ok(captured['layers.0.expert_indices'] instanceof Int32Array)
-  const whole = await fakeModel({ maxStepTokens: 100 }).model.forward(tokens, { capture: ['*.*.*'] })
+  const whole = await fakeModel({ maxStepTokens: 100 }).model.forward(tokens, {
+    capture: ['*.*.*'],
+  })
   t.same(captured['layers.1.router_logits'], whole.captured['layers.1.router_logits'])
   t.equal(Object.keys(whole.captured).length, 6)
   const message =
@@ -43,7 +45,9 @@ t.test('captured buffers by name and by pattern', async t => {
     name: 'RangeError',
     message,
   })
-  await t.rejects(model.forward(tokens, { capture: ['layersX0.router_logits'] }), { name: 'RangeError' })
+  await t.rejects(model.forward(tokens, { capture: ['layersX0.router_logits'] }), {
+    name: 'RangeError',
+  })
   await t.rejects(model.forward(tokens, { capture: 'x' as never }), { name: 'TypeError' })
   await t.rejects(model.forward(tokens, { capture: [3] as never }), { name: 'TypeError' })
   await t.rejects(model.forward(tokens, { captured: [] } as object), { name: 'TypeError' })
@@ -59,7 +63,9 @@ t.test('forward refuses what it cannot compute', async t => {
   const signal = AbortSignal.abort()
   await t.rejects(model.forward(tokens, { signal }), { code: 'ERR_ABORTED' })
   const controller = new AbortController()
-  const pending = t.rejects(model.forward(tokens, { signal: controller.signal }), { code: 'ERR_ABORTED' })
+  const pending = t.rejects(model.forward(tokens, { signal: controller.signal }), {
+    code: 'ERR_ABORTED',
+  })
   controller.abort()
   await pending
   await t.rejects(model.forward(tokens, { signal: 1 } as object), { name: 'TypeError' })
@@ -75,7 +81,8 @@ t.test('score agrees with forward', async t => {
   const score = await model.score(tokens.slice(0, 6), tokens.slice(6))
   t.same(score.tokenIds, tokens.slice(6))
   const expected = [5, 6, 7, 8].map(
-    position => logSoftmaxAt(logits.subarray(position * V, (position + 1) * V), [tokens[position + 1]!])[0]!,
+    position =>
+      logSoftmaxAt(logits.subarray(position * V, (position + 1) * V), [tokens[position + 1]!])[0]!,
   )
   t.same(score.logprobs, expected)
   t.same(score.greedy, [false, false, false, false])

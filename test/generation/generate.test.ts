@@ -83,7 +83,11 @@ t.test('numReturnSequences: one prompt after the other, its first as alone', asy
     texts.slice(0, 2),
   )
   const preset = fakeModel({ generation: { numReturnSequences: 2, maxNewTokens: 3 } }).model
-  t.equal((await preset.generate(PROMPT)).tokenIds.length, 3, "a checkpoint's preset makes no array")
+  t.equal(
+    (await preset.generate(PROMPT)).tokenIds.length,
+    3,
+    "a checkpoint's preset makes no array",
+  )
 })
 
 t.test('the end-of-sequence token ends the text, is in the tokens and not in the text', async t => {
@@ -96,7 +100,10 @@ t.test('the end-of-sequence token ends the text, is in the tokens and not in the
   const more = await model.generate(PROMPT, { ignoreEos: true, maxNewTokens: script.size })
   t.match(more, { finishReason: 'length', text: ' was here never' })
   t.same(more.tokenIds, [...script.values()])
-  const least = await model.generate(PROMPT, { minNewTokens: script.size, maxNewTokens: script.size })
+  const least = await model.generate(PROMPT, {
+    minNewTokens: script.size,
+    maxNewTokens: script.size,
+  })
   t.notOk(least.tokenIds.includes(EOS))
 })
 
@@ -133,7 +140,11 @@ t.test('a stop string across tokens', async t => {
 
 t.test('logprobs: one entry a token, of the distribution before the options', async t => {
   const { model } = fakeModel()
-  const result = await model.generate(PROMPT, { maxNewTokens: 4, logprobs: 3, logitBias: { 77: 100 } })
+  const result = await model.generate(PROMPT, {
+    maxNewTokens: 4,
+    logprobs: 3,
+    logitBias: { 77: 100 },
+  })
   t.same(
     result.logprobs!.map(({ tokenId }) => tokenId),
     result.tokenIds,
@@ -153,7 +164,10 @@ t.test('logprobs: one entry a token, of the distribution before the options', as
 t.test('routing of every token that was computed, though the prompt is cached', async t => {
   const { model } = fakeModel({ maxStepTokens: 3 })
   await model.generate(PROMPT, { maxNewTokens: 4 })
-  const { routing, usage, tokenIds } = await model.generate(PROMPT, { maxNewTokens: 4, routing: true })
+  const { routing, usage, tokenIds } = await model.generate(PROMPT, {
+    maxNewTokens: 4,
+    routing: true,
+  })
   t.equal(usage.cachedTokens, 0)
   const tokens = ids.length + 3
   t.equal(routing!.tokens, tokens)
@@ -203,7 +217,10 @@ t.test('prompts that are none', async t => {
   await t.rejects(model.generate('', { addSpecialTokens: false }), bad)
   t.throws(() => model.stream(''), bad)
   const table: [prompt: unknown, error: { name: string; message?: string | RegExp }][] = [
-    [[1, -1], { name: 'RangeError', message: `prompt[1]: expected a token id from 0 to 2047, got -1` }],
+    [
+      [1, -1],
+      { name: 'RangeError', message: `prompt[1]: expected a token id from 0 to 2047, got -1` },
+    ],
     [[1, 2048], { name: 'RangeError' }],
     [[1.5], { name: 'RangeError' }],
     [[Number.NaN], { name: 'RangeError' }],
@@ -229,7 +246,8 @@ t.test('without a tokenizer: ids in, ids out', async t => {
   await t.rejects(model.generate([1, 5], { stop: 'x' }), bad)
   t.throws(() => model.tokenizer, bad)
   const chunks = []
-  for await (const chunk of model.stream([1, 5], { maxNewTokens: 3 })) chunks.push(chunk.tokenIds.length)
+  for await (const chunk of model.stream([1, 5], { maxNewTokens: 3 }))
+    chunks.push(chunk.tokenIds.length)
   t.same(chunks, [1, 1, 1])
 })
 
@@ -251,7 +269,11 @@ t.test('an abort resolves with what there is', async t => {
     await new Promise(resolve => setTimeout(resolve, 1))
   }
   const slow = fakeModel({ delay }).model
-  const results = await slow.generate([PROMPT, 'She'], { signal, maxNewTokens: 190, ignoreEos: true })
+  const results = await slow.generate([PROMPT, 'She'], {
+    signal,
+    maxNewTokens: 190,
+    ignoreEos: true,
+  })
   for (const { finishReason, tokenIds, text } of results) {
     t.equal(finishReason, 'abort')
     t.ok(tokenIds.length > 0 && tokenIds.length < 190)
@@ -261,7 +283,9 @@ t.test('an abort resolves with what there is', async t => {
 
 t.test('an error of one prompt ends the whole call, and the model goes on', async t => {
   const { model, runner } = fakeModel()
-  const bans = new Map(Array.from({ length: config.vocabSize }, (_, id) => [id, Number.NEGATIVE_INFINITY]))
+  const bans = new Map(
+    Array.from({ length: config.vocabSize }, (_, id) => [id, Number.NEGATIVE_INFINITY]),
+  )
   await t.rejects(model.generate([PROMPT, 'She'], { logitBias: bans }), { name: 'RangeError' })
   runner.failures.push(new Error('broken'))
   await t.rejects(model.generate([PROMPT, 'She']), { message: 'broken' })
@@ -294,5 +318,9 @@ t.test('half a character at the end', async t => {
   const script = continuing(PROMPT, [a!, b!, c!, a!, b!])
   const { model } = fakeModel({ script })
   t.equal((await model.generate(PROMPT, { maxNewTokens: 3 })).text, '€')
-  t.equal((await model.generate(PROMPT, { maxNewTokens: 5 })).text, '€\uFFFD\uFFFD', 'as decoding gives it')
+  t.equal(
+    (await model.generate(PROMPT, { maxNewTokens: 5 })).text,
+    '€\uFFFD\uFFFD',
+    'as decoding gives it',
+  )
 })

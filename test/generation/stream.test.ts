@@ -7,7 +7,9 @@ import { continuing, EOS, fakeModel, pieces, tokenizer } from './fake-model.js'
 const PROMPT = 'The old man'
 const words = (text: string) => tokenizer.encode(text, { addSpecialTokens: false })
 
-async function read(stream: GenerationStream): Promise<{ chunks: GenerateChunk[]; result: GenerateResult }> {
+async function read(
+  stream: GenerationStream,
+): Promise<{ chunks: GenerateChunk[]; result: GenerateResult }> {
   const chunks: GenerateChunk[] = []
   for await (const chunk of stream) chunks.push(chunk)
   return { chunks, result: await stream.result }

@@ -32,7 +32,10 @@ t.test('eleven tokens become sixteen', async t => {
 
 t.test('few sizes', async t => {
   const sizes = Array.from({ length: 70 }, (_, i) => padded(decoding(i + 1), 99).tokens.length)
-  t.same([...new Set(sizes)], [1, 2, 3, 4, 5, 6, 7, 8, 16, 24, 32, 40, 48, 56, 64, 65, 66, 67, 68, 69, 70])
+  t.same(
+    [...new Set(sizes)],
+    [1, 2, 3, 4, 5, 6, 7, 8, 16, 24, 32, 40, 48, 56, 64, 65, 66, 67, 68, 69, 70],
+  )
 })
 
 t.test('what is left as it is', async t => {
@@ -40,5 +43,9 @@ t.test('what is left as it is', async t => {
   const captures = { ...step, capture: ['final_hidden'] }
   const prompt = { ...decoding(1), tokens: new Int32Array(11), positions: new Int32Array(11) }
   for (const same of [captures, prompt]) t.equal(padded(same, 99), same)
-  t.same([...padded({ ...step, logitRows: new Int32Array(0) }, 99).logitRows], [], 'no logits are wanted')
+  t.same(
+    [...padded({ ...step, logitRows: new Int32Array(0) }, 99).logitRows],
+    [],
+    'no logits are wanted',
+  )
 })

@@ -1,4 +1,7 @@
-/** Every op of the list has its kernels, a reference, tests on both devices, a bench row and a builder function. */
+/**
+ * Every op of the list has its kernels, a reference, tests on both devices, a bench row and a
+ * builder function.
+ */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
@@ -11,10 +14,12 @@ const all = (folder: string, pattern: RegExp) =>
     .map(file => read(join(folder, file)))
     .join('\n')
 
-const ops = [...read('native/ops.inc').matchAll(/^MOEPP_OP\((\w+), (\w+)\)/gm)].map(([, name, args]) => ({
-  name: name!,
-  args: args!,
-}))
+const ops = [...read('native/ops.inc').matchAll(/^MOEPP_OP\((\w+), (\w+)\)/gm)].map(
+  ([, name, args]) => ({
+    name: name!,
+    args: args!,
+  }),
+)
 
 t.ok(ops.length >= 11, 'the list was read')
 

@@ -8,7 +8,11 @@ import { root } from '../support/golden.js'
 const skip = process.platform === 'win32' && 'the stand-in for nvcc is a shell script'
 
 /** What CMake says in a project of this file alone, with an nvcc that prints `version`. */
-function configure(t: Test, cuda: string, version: string): { status: number | null; text: string } {
+function configure(
+  t: Test,
+  cuda: string,
+  version: string,
+): { status: number | null; text: string } {
   const folder = t.testdir()
   const nvcc = join(folder, 'bin', 'nvcc')
   mkdirSync(dirname(nvcc))
@@ -32,7 +36,11 @@ message(STATUS "have \${moepp_have_cuda}")
 
 t.test('an nvcc of CUDA 13 or newer makes a build with the CUDA kernels', { skip }, async t => {
   for (const release of ['13.0', '14.2']) {
-    const { status, text } = configure(t, 'AUTO', `Cuda compilation tools, release ${release}, V${release}.1`)
+    const { status, text } = configure(
+      t,
+      'AUTO',
+      `Cuda compilation tools, release ${release}, V${release}.1`,
+    )
     t.equal(status, 0, text)
     t.match(text, /moepp: a build with the CUDA kernels.* have ON/)
   }
@@ -43,7 +51,10 @@ t.test(
   { skip },
   async t => {
     const faults: [string, RegExp][] = [
-      ['Cuda compilation tools, release 12.9, V12.9.41', /nvcc is of CUDA 12\.9, and the kernels need 13\.0/],
+      [
+        'Cuda compilation tools, release 12.9, V12.9.41',
+        /nvcc is of CUDA 12\.9, and the kernels need 13\.0/,
+      ],
       ['no compiler', /nvcc --version names no release/],
     ]
     for (const [version, fault] of faults) {

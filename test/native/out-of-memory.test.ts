@@ -7,8 +7,11 @@ import { packageRoot } from '../../lib/addon-file.js'
 /** What 1024 threads work in is 2 GiB and more; Node itself needs less than one. */
 const LIMIT_KIB = 2 * 1024 * 1024
 
-t.test('a device without memory for its threads', { skip: process.platform !== 'linux' }, async t => {
-  const script = `
+t.test(
+  'a device without memory for its threads',
+  { skip: process.platform !== 'linux' },
+  async t => {
+    const script = `
     import { loadBinding } from ${JSON.stringify(join(packageRoot(), 'dist', 'binding.js'))}
     const { Device } = loadBinding()
     for (const options of [{ threads: 1024 }, { threads: 1024, isa: 'scalar' }, { threads: 1, isa: 'scalar' }]) {
@@ -19,11 +22,17 @@ t.test('a device without memory for its threads', { skip: process.platform !== '
       }
     }
   `
-  const output = execFileSync(
-    'sh',
-    ['-c', `ulimit -v ${LIMIT_KIB} && exec "$0" --input-type=module -e "$1"`, process.execPath, script],
-    { encoding: 'utf8' },
-  )
-  const refused = 'ERR_OUT_OF_MEMORY what 1024 threads work in could not be allocated\n'
-  t.equal(output, `${refused}${refused}1\n`)
-})
+    const output = execFileSync(
+      'sh',
+      [
+        '-c',
+        `ulimit -v ${LIMIT_KIB} && exec "$0" --input-type=module -e "$1"`,
+        process.execPath,
+        script,
+      ],
+      { encoding: 'utf8' },
+    )
+    const refused = 'ERR_OUT_OF_MEMORY what 1024 threads work in could not be allocated\n'
+    t.equal(output, `${refused}${refused}1\n`)
+  },
+)

@@ -62,12 +62,19 @@ t.test('a packed weight is used from its file', async t => {
       parts: [{ ...part, dtype, file, byteOffset: 64, byteLength, packed: 'panels' as const }],
     }
     t.same(await run(packed), await run(weight), dtype)
-    await t.rejects(device.writePacked(file, new Uint8Array(10), [entry]), { code: 'ERR_CANNOT_WRITE' })
-    await t.rejects(run({ ...packed, parts: [{ ...packed.parts[0], byteOffset: 96 }] } as WeightSpec), {
-      code: 'ERR_BAD_WEIGHTS',
-      message: 'w: packed at byte 96, expected a multiple of 64',
+    await t.rejects(device.writePacked(file, new Uint8Array(10), [entry]), {
+      code: 'ERR_CANNOT_WRITE',
     })
-    t.throws(() => device.weightBytes(weight, 'rows'), { message: 'w: int8 and int4 weights are in panels' })
+    await t.rejects(
+      run({ ...packed, parts: [{ ...packed.parts[0], byteOffset: 96 }] } as WeightSpec),
+      {
+        code: 'ERR_BAD_WEIGHTS',
+        message: 'w: packed at byte 96, expected a multiple of 64',
+      },
+    )
+    t.throws(() => device.weightBytes(weight, 'rows'), {
+      message: 'w: int8 and int4 weights are in panels',
+    })
   }
   device.close()
 })

@@ -8,7 +8,10 @@ const D = 8
 const S = 16
 const PAGES = 4
 
-/** One head's queries, keys and values, stored in layer 0: a key's and a value's first element is its x (rotation by 0). */
+/**
+ * One head's queries, keys and values, stored in layer 0: a key's and a value's first element is
+ * its x (rotation by 0).
+ */
 function storing() {
   const p = new ProgramBuilder()
   const step = {
@@ -41,7 +44,14 @@ t.test('copies come first, in order', async t => {
   const { Device } = loadBinding()
   const device = new Device('cpu', { threads: 2 })
   const program = await device.compile(storing())
-  const shape = { layers: 1, pages: PAGES, pageSize: S, kvHeads: 1, headDim: D, dtype: 'f32' } as const
+  const shape = {
+    layers: 1,
+    pages: PAGES,
+    pageSize: S,
+    kvHeads: 1,
+    headDim: D,
+    dtype: 'f32',
+  } as const
   const cache = device.kvCache(shape)
   /** The first elements of a page's keys and values, which must agree. */
   const stored = (page: number) => {
@@ -65,9 +75,12 @@ t.test('copies come first, in order', async t => {
   t.same(stored(0), filled([6, 2, 3, 4, 5]))
 
   const fails = (copies: unknown, more: object) =>
-    t.rejects(async () => program.run({ ...step(0, 0, [1]), copies: copies as Int32Array, cache, ...more }), {
-      message: /copies|copying/,
-    })
+    t.rejects(
+      async () => program.run({ ...step(0, 0, [1]), copies: copies as Int32Array, cache, ...more }),
+      {
+        message: /copies|copying/,
+      },
+    )
   await fails(Int32Array.of(0, PAGES), {})
   await fails(Int32Array.of(-1, 0), {})
   await fails(Int32Array.of(1), {})

@@ -1,4 +1,6 @@
-/** The built addon asks of a system no more than it may, and a file that does not load is explained. */
+/**
+ * The built addon asks of a system no more than it may, and a file that does not load is explained.
+ */
 import { createHash } from 'node:crypto'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -20,7 +22,10 @@ import { checkRequirements, requirementFaults } from './requirements.js'
 const skip = process.platform !== 'linux' && 'ELF is a format of Linux'
 
 t.test('the local build needs the C library alone, and no recent one', { skip }, async t => {
-  checkRequirements(t, readSharedLibrary(readFileSync(join(root, 'build', 'Release', 'moepp.node'))))
+  checkRequirements(
+    t,
+    readSharedLibrary(readFileSync(join(root, 'build', 'Release', 'moepp.node'))),
+  )
 })
 
 t.test('what a binary must not need or show', async t => {
@@ -30,10 +35,13 @@ t.test('what a binary must not need or show', async t => {
     exports: ['napi_register_module_v1', 'node_api_module_get_api_version_v1'],
     stripped: true,
   }
-  const faults = (change: Partial<typeof right>) => requirementFaults({ ...right, ...change }, 'GLIBC_2.28')
+  const faults = (change: Partial<typeof right>) =>
+    requirementFaults({ ...right, ...change }, 'GLIBC_2.28')
   t.same(faults({}), [])
   t.same(faults({ needed: ['libc.so.6', 'libpthread.so.0'] }), [], 'a part of an old glibc')
-  t.same(faults({ versions: ['GLIBC_2.29', 'GLIBC_2.4'] }), ['needs GLIBC_2.29, at most GLIBC_2.28'])
+  t.same(faults({ versions: ['GLIBC_2.29', 'GLIBC_2.4'] }), [
+    'needs GLIBC_2.29, at most GLIBC_2.28',
+  ])
   for (const version of ['GLIBC_ABI_DT_RELR', 'GLIBC_PRIVATE', 'GLIBCXX_3.4', 'GCC_3.0'])
     t.same(faults({ versions: ['GLIBC_2.17', version] }), [`needs ${version}`])
   t.same(faults({ versions: [] }), ['names no version of glibc'])
@@ -61,7 +69,10 @@ t.test('a damaged prebuild is found before it is loaded', async t => {
   const bytes = Buffer.from('any bytes')
   writeFileSync(path, bytes)
   t.doesNotThrow(() => checkWhole(file, '/package'), 'nothing was recorded')
-  writeFileSync(`${path}.sha256`, `${createHash('sha256').update(bytes).digest('hex')}  moepp.node\n`)
+  writeFileSync(
+    `${path}.sha256`,
+    `${createHash('sha256').update(bytes).digest('hex')}  moepp.node\n`,
+  )
   t.doesNotThrow(() => checkWhole(file, '/package'))
   writeFileSync(path, bytes.subarray(1))
   t.throws(
@@ -86,13 +97,23 @@ t.test('where the addon came from', async t => {
   })
   delete process.env.MOEPP_BINDING
   delete process.env.MOEPP_PREBUILD
-  const built = { path: join(root, 'build', 'Release', 'moepp.node'), origin: 'local build' as const }
+  const built = {
+    path: join(root, 'build', 'Release', 'moepp.node'),
+    origin: 'local build' as const,
+  }
   t.same(findAddon(root), built)
   t.equal(originOf(join(root, 'prebuilds', 'linux-x64', 'moepp.node'), root), 'prebuild')
-  t.equal(originOf(join(root, 'builds', 'moepp.node'), root), 'beside node', 'no folder of the package')
+  t.equal(
+    originOf(join(root, 'builds', 'moepp.node'), root),
+    'beside node',
+    'no folder of the package',
+  )
   t.equal(originOf(join(folder, 'prebuilds', 'linux-x64', 'sharp.node'), root), 'beside node')
   process.env.MOEPP_PREBUILD = other
-  const named = { path: join(other, 'build', 'Release', 'moepp.node'), origin: 'environment' as const }
+  const named = {
+    path: join(other, 'build', 'Release', 'moepp.node'),
+    origin: 'environment' as const,
+  }
   t.same(findAddon(root), named, "node-gyp-build's own variable")
   t.match(explainFailure(named, root, 'no'), /MOEPP_PREBUILD names it/)
   process.env.MOEPP_BINDING = '/x.node'
@@ -104,7 +125,8 @@ t.test('the C library is the one that this process runs on', { skip }, async t =
   const { header } = process.report.getReport() as { header: { glibcVersionRuntime?: string } }
   t.equal(glibcVersion(), header.glibcVersionRuntime)
   const [here, elsewhere] = libc() === 'glibc' ? ['glibc', 'musl'] : ['musl', 'glibc']
-  const text = (made: string) => explainFailure({ path: `/x.${made}.node`, origin: 'prebuild' }, '/', 'no')
+  const text = (made: string) =>
+    explainFailure({ path: `/x.${made}.node`, origin: 'prebuild' }, '/', 'no')
   t.match(text(elsewhere), `It is a file for ${elsewhere}, and this system's C library is ${here}.`)
   t.notMatch(text(here), 'C library')
 })
@@ -118,7 +140,11 @@ t.test('the platform of a file', async t => {
     ['mach-o', Buffer.from('cffaedfe0c000001', 'hex'), 'darwin-arm64'],
     [
       'pe',
-      Buffer.concat([Buffer.from('MZ'), Buffer.alloc(58), Buffer.from('4000000050450000648600', 'hex')]),
+      Buffer.concat([
+        Buffer.from('MZ'),
+        Buffer.alloc(58),
+        Buffer.from('4000000050450000648600', 'hex'),
+      ]),
       'win32-x64',
     ],
     ['text', Buffer.from('hello'), undefined],

@@ -9,9 +9,13 @@ const script = join(root, 'scripts', 'check-release.mjs')
 t.test('check-release', async t => {
   const check = (manifest: object, changes: string, tag = 'v1.2.3') => {
     const folder = t.testdir({ 'package.json': JSON.stringify(manifest), 'CHANGELOG.md': changes })
-    const { status, stderr } = spawnSync(process.execPath, [script, tag, 'owner/moepp.js', folder], {
-      encoding: 'utf8',
-    })
+    const { status, stderr } = spawnSync(
+      process.execPath,
+      [script, tag, 'owner/moepp.js', folder],
+      {
+        encoding: 'utf8',
+      },
+    )
     return { status, stderr }
   }
   const manifest = { version: '1.2.3', repository: 'github:owner/moepp.js' }
@@ -23,7 +27,10 @@ t.test('check-release', async t => {
     t.equal(ended.status, 1)
     t.match(ended.stderr, words)
   }
-  fault(check(manifest, changes, 'v1.2.4'), /the tag is v1\.2\.4, and package\.json has the version 1\.2\.3/)
+  fault(
+    check(manifest, changes, 'v1.2.4'),
+    /the tag is v1\.2\.4, and package\.json has the version 1\.2\.3/,
+  )
   fault(check({ version: '1.2.3' }, changes), /the repository "", and this is owner\/moepp\.js/)
   fault(check({ ...manifest, repository: 'github:else/moepp.js' }, changes), /github:else/)
   fault(check(manifest, '## 1.2.2\n'), /CHANGELOG\.md has no entry for 1\.2\.3/)

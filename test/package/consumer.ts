@@ -1,4 +1,7 @@
-/** The programs of a package's user. Each prints the text that the model generates, and nothing else. */
+/**
+ * The programs of a package's user. Each prints the text that the model generates, and nothing
+ * else.
+ */
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 

@@ -1,4 +1,7 @@
-/** What a Linux shared library needs and shows: ELF, 64 bits, little endian. No binutils, which a test machine may lack. */
+/**
+ * What a Linux shared library needs and shows: ELF, 64 bits, little endian. No binutils, which a
+ * test machine may lack.
+ */
 
 interface Section {
   readonly name: string

@@ -9,7 +9,11 @@ import { BOOKS } from '../cli/run-cli.js'
 import { root } from '../support/golden.js'
 
 // They import the package by its name, which here is the checkout itself.
-execFileSync(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', join(root, 'examples')])
+execFileSync(process.execPath, [
+  join(root, 'node_modules/typescript/bin/tsc'),
+  '-p',
+  join(root, 'examples'),
+])
 
 function start(name: string, args: string[], env: NodeJS.ProcessEnv = {}) {
   return spawn(process.execPath, [join(root, 'build', 'examples', `${name}.js`), ...args], {
@@ -39,7 +43,10 @@ t.test('batch', async t => {
   t.ok(results.every(result => result.text.length > 0))
 })
 
-/** One conversation: the first answer is interrupted as soon as it has begun, then a second line is typed. */
+/**
+ * One conversation: the first answer is interrupted as soon as it has begun, then a second line is
+ * typed.
+ */
 async function interruptedChat(): Promise<{ output: string; code: number | null }> {
   const child = start('chat', [BOOKS])
   const ended = exitCode(child)
@@ -63,7 +70,11 @@ t.test('chat: answers are streamed, an interrupt ends one of them', async t => {
     t.equal(code, 0)
     t.match(output, /^> .+/)
     if (!output.includes(' [stopped]\n> ')) continue
-    t.match(output, /\[stopped\]\n> [\s\S]*\n> $/, 'the next line is answered too, if only with its end')
+    t.match(
+      output,
+      /\[stopped\]\n> [\s\S]*\n> $/,
+      'the next line is answered too, if only with its end',
+    )
     return
   }
   t.fail('no answer was stopped')

@@ -1,6 +1,7 @@
 /**
- * The package as its users get it: the tarball, installed in an empty folder without scripts, by and for a process whose PATH holds
- * node alone. `npm run test:package` runs this; a checkout prefers its own build to the binary that is tested here.
+ * The package as its users get it: the tarball, installed in an empty folder without scripts, by
+ * and for a process whose PATH holds node alone. `npm run test:package` runs this; a checkout
+ * prefers its own build to the binary that is tested here.
  */
 
 import type { SpawnOptions } from 'node:child_process'
@@ -50,7 +51,10 @@ cpSync(join(root, 'models', 'books-7m'), model, { recursive: true })
 t.teardown(() => rmSync(scratch, { recursive: true, force: true }))
 
 /** A program of the user's, in the user's folder. */
-const runNode = (args: string[], options: SpawnOptions & { env?: NodeJS.ProcessEnv } = {}): Promise<Ended> =>
+const runNode = (
+  args: string[],
+  options: SpawnOptions & { env?: NodeJS.ProcessEnv } = {},
+): Promise<Ended> =>
   runProcess(process.execPath, args, { cwd: consumer, env: environment, ...options })
 
 /** What the checkout generates, with its own build. */
@@ -61,7 +65,8 @@ process.stdout.write((await model.generate(${JSON.stringify(PROMPT)}, ${JSON.str
 await model.close()
 `
 const { stdout: expected, stderr } = await runNode(['--input-type=module', '-e', checkout])
-if (expected.length < 40) throw new Error(`the checkout generates ${JSON.stringify(expected)}: ${stderr}`)
+if (expected.length < 40)
+  throw new Error(`the checkout generates ${JSON.stringify(expected)}: ${stderr}`)
 
 function same(t: Test, ended: Ended, what = 'the same text'): void {
   t.same(ended, { code: 0, signal: null, stdout: expected, stderr: '' }, what)
@@ -73,33 +78,45 @@ await t.test('the tarball', async t => {
   t.comment(`${bytes} bytes packed`)
 })
 
-await t.test('npm install --ignore-scripts in an empty folder, PATH holding node alone', async t => {
-  const { server, url } = await startRegistry(scratch)
-  const settings = [
-    '--ignore-scripts',
-    '--no-audit',
-    '--no-fund',
-    '--registry',
-    url,
-    '--cache',
-    join(scratch, 'cache'),
-  ]
-  await runNpm(['install', tarball, ...settings], { cwd: consumer, env: environment })
-  server.close()
-  t.ok(existsSync(join(installed, 'package.json')))
-  for (const left of ['lib', 'test', 'native/test', 'native/cuda/simt/emu', 'models', 'bench', 'build'])
-    t.notOk(existsSync(join(installed, left)), `${left} is not in the package`)
-  // npm alone honours "gypfile": false: yarn 1 and pnpm would run node-gyp for a package that has this file.
-  t.notOk(existsSync(join(installed, 'binding.gyp')), 'no other package manager builds it')
-  for (const text of ['LICENSE', 'THIRD_PARTY_NOTICES.md', 'CHANGELOG.md', 'SECURITY.md'])
-    t.ok(existsSync(join(installed, text)), `${text} is in the package`)
-  const map = JSON.parse(readFileSync(join(installed, 'dist', 'index.js.map'), 'utf8'))
-  t.equal(
-    map.sourcesContent?.length,
-    map.sources.length,
-    'source maps hold the sources, which are not in the package',
-  )
-})
+await t.test(
+  'npm install --ignore-scripts in an empty folder, PATH holding node alone',
+  async t => {
+    const { server, url } = await startRegistry(scratch)
+    const settings = [
+      '--ignore-scripts',
+      '--no-audit',
+      '--no-fund',
+      '--registry',
+      url,
+      '--cache',
+      join(scratch, 'cache'),
+    ]
+    await runNpm(['install', tarball, ...settings], { cwd: consumer, env: environment })
+    server.close()
+    t.ok(existsSync(join(installed, 'package.json')))
+    for (const left of [
+      'lib',
+      'test',
+      'native/test',
+      'native/cuda/simt/emu',
+      'models',
+      'bench',
+      'build',
+    ])
+      t.notOk(existsSync(join(installed, left)), `${left} is not in the package`)
+    // npm alone honours "gypfile": false: yarn 1 and pnpm would run node-gyp for a package that has
+    // this file.
+    t.notOk(existsSync(join(installed, 'binding.gyp')), 'no other package manager builds it')
+    for (const text of ['LICENSE', 'THIRD_PARTY_NOTICES.md', 'CHANGELOG.md', 'SECURITY.md'])
+      t.ok(existsSync(join(installed, text)), `${text} is in the package`)
+    const map = JSON.parse(readFileSync(join(installed, 'dist', 'index.js.map'), 'utf8'))
+    t.equal(
+      map.sourcesContent?.length,
+      map.sources.length,
+      'source maps hold the sources, which are not in the package',
+    )
+  },
+)
 
 await t.test('the same text as the checkout', async t => {
   same(t, await runNode(['esm.mjs', model]), 'from an ES module')
@@ -123,7 +140,11 @@ await t.test('two copies in one process', async t => {
 
 for (const resolution of Object.keys(RESOLUTIONS)) {
   await t.test(`TypeScript, moduleResolution ${resolution}`, async t => {
-    const compiled = await runNode([tool('typescript/bin/tsc'), '-p', `tsconfig.${resolution}.json`])
+    const compiled = await runNode([
+      tool('typescript/bin/tsc'),
+      '-p',
+      `tsconfig.${resolution}.json`,
+    ])
     t.same(compiled, { code: 0, signal: null, stdout: '', stderr: '' }, 'compiles')
     same(t, await runNode([join(`out-${resolution}`, 'app.js'), model]), 'runs')
     const commonJs = join(`out-${resolution}`, 'app-commonjs.cjs')
@@ -139,7 +160,13 @@ for (const [format, file] of [
     const source = format === 'esm' ? 'esm.mjs' : 'commonjs.cjs'
     const options = ['--bundle', '--platform=node', '--external:moepp', '--log-level=warning']
     const esbuild = tool('esbuild/bin/esbuild')
-    const bundled = await runNode([esbuild, source, ...options, `--format=${format}`, `--outfile=${file}`])
+    const bundled = await runNode([
+      esbuild,
+      source,
+      ...options,
+      `--format=${format}`,
+      `--outfile=${file}`,
+    ])
     t.same(bundled, { code: 0, signal: null, stdout: '', stderr: '' }, 'bundles')
     same(t, await runNode([file, model]), 'runs')
   })

@@ -1,4 +1,7 @@
-/** Processes as a user starts them: an environment of a few variables, a PATH that holds what it is told to. */
+/**
+ * Processes as a user starts them: an environment of a few variables, a PATH that holds what it is
+ * told to.
+ */
 import { type SpawnOptions, type StdioOptions, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, symlinkSync } from 'node:fs'
@@ -12,7 +15,10 @@ export interface Ended {
   readonly stderr: string
 }
 
-/** The environment is `env` and nothing else: tap adds to that of every process, which `env -i` undoes. */
+/**
+ * The environment is `env` and nothing else: tap adds to that of every process, which `env -i`
+ * undoes.
+ */
 export async function runProcess(
   command: string,
   args: readonly string[],
@@ -25,7 +31,11 @@ export async function runProcess(
       ? spawn(command, args, { ...options, env, stdio })
       : spawn('/usr/bin/env', ['-i', ...variables, command, ...args], { ...options, stdio })
   const exit = once(child, 'exit') as Promise<[number | null, NodeJS.Signals | null]>
-  const [stdout, stderr, [code, signal]] = await Promise.all([text(child.stdout!), text(child.stderr!), exit])
+  const [stdout, stderr, [code, signal]] = await Promise.all([
+    text(child.stdout!),
+    text(child.stderr!),
+    exit,
+  ])
   return { code, signal, stdout, stderr }
 }
 
@@ -37,7 +47,8 @@ export async function runNpm(
   const npm = process.env.MOEPP_NPM
   if (npm === undefined) throw new Error('run npm run test:package')
   const ended = await runProcess(process.execPath, [npm, ...args], { env, ...options })
-  if (ended.code !== 0) throw new Error(`npm ${args.join(' ')} exited with ${ended.code}:\n${ended.stderr}`)
+  if (ended.code !== 0)
+    throw new Error(`npm ${args.join(' ')} exited with ${ended.code}:\n${ended.stderr}`)
   return ended
 }
 

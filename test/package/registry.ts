@@ -1,4 +1,7 @@
-/** A registry of npm packages that serves what the checkout has installed, so that installing needs no network. */
+/**
+ * A registry of npm packages that serves what the checkout has installed, so that installing needs
+ * no network.
+ */
 import { readFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -27,7 +30,14 @@ function productionFolders(): string[] {
 export async function startRegistry(folder: string): Promise<{ server: Server; url: string }> {
   const folders = productionFolders()
   const { stdout } = await runNpm(
-    ['pack', '--json', '--ignore-scripts', '--pack-destination', folder, ...folders.map(path => `./${path}`)],
+    [
+      'pack',
+      '--json',
+      '--ignore-scripts',
+      '--pack-destination',
+      folder,
+      ...folders.map(path => `./${path}`),
+    ],
     { cwd: root },
   )
   const packed = (JSON.parse(stdout) as Packed[]).map((entry, i) => ({
@@ -45,7 +55,8 @@ export async function startRegistry(folder: string): Promise<{ server: Server; u
       response.writeHead(404).end('{}')
       return
     }
-    const tarball = (file: string) => `http://${request.headers.host}/tarballs/${encodeURIComponent(file)}`
+    const tarball = (file: string) =>
+      `http://${request.headers.host}/tarballs/${encodeURIComponent(file)}`
     response.setHeader('content-type', 'application/json')
     response.end(
       JSON.stringify({

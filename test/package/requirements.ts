@@ -1,21 +1,35 @@
-/** What the Linux addon may ask of a system: checked of every build, and of the binary in the packed package. */
+/**
+ * What the Linux addon may ask of a system: checked of every build, and of the binary in the packed
+ * package.
+ */
 import type { Test } from 'tap'
 import { compareVersions, type SharedLibrary } from './elf.js'
 
-/** The newest that a binary may need, Ubuntu 22.04's; where releases are tested, MOEPP_NEWEST_GLIBC says that of their container. */
+/**
+ * The newest that a binary may need, Ubuntu 22.04's; where releases are tested, MOEPP_NEWEST_GLIBC
+ * says that of their container.
+ */
 const newestGlibc = `GLIBC_${process.env.MOEPP_NEWEST_GLIBC || '2.35'}`
 /** Before 2.34 these were libraries of their own; they are parts of every glibc. */
 const PARTS_BEFORE_2_34 = ['libdl.so.2', 'libpthread.so.0', 'librt.so.1']
 const ENTRY_POINTS = ['napi_register_module_v1', 'node_api_module_get_api_version_v1']
 
 export function checkRequirements(t: Test, library: SharedLibrary): void {
-  t.same(requirementFaults(library, newestGlibc), [], `needs the C library alone, ${newestGlibc} or older`)
+  t.same(
+    requirementFaults(library, newestGlibc),
+    [],
+    `needs the C library alone, ${newestGlibc} or older`,
+  )
 }
 
 /** What the library asks for or shows beyond what it may, in words. */
-export function requirementFaults({ needed, versions, exports }: SharedLibrary, limit: string): string[] {
+export function requirementFaults(
+  { needed, versions, exports }: SharedLibrary,
+  limit: string,
+): string[] {
   const isNumbered = (version: string) => /^GLIBC_2\.\d+(\.\d+)?$/.test(version)
-  // Others are of libstdc++ or libgcc, or GLIBC_ABI_DT_RELR, which glibc has from 2.36 on, or GLIBC_PRIVATE.
+  // Others are of libstdc++ or libgcc, or GLIBC_ABI_DT_RELR, which glibc has from 2.36 on, or
+  // GLIBC_PRIVATE.
   const faults = versions.filter(version => !isNumbered(version)).map(version => `needs ${version}`)
   const newest = versions.filter(isNumbered).sort(compareVersions).at(-1)
   if (newest === undefined) return [...faults, 'names no version of glibc']

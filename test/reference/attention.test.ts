@@ -1,4 +1,7 @@
-/** The attention cases of the golden data: a left-padded batch (here ragged, without padding), then one cached step. */
+/**
+ * The attention cases of the golden data: a left-padded batch (here ragged, without padding), then
+ * one cached step.
+ */
 import { join } from 'node:path'
 import t from 'tap'
 import { parseConfig } from '../../lib/config.js'
@@ -31,14 +34,17 @@ for (const name of ['attention_mha', 'attention_gqa']) {
   for (const isa of devices()) {
     for (const dtype of ['f32', 'bf16'] as const) {
       t.test(`${name} on ${isa}, ${dtype} cache`, async t => {
-        const { params, tolerance } = readJson<{ params: Record<string, unknown>; tolerance: Tolerance }>(
-          join(golden, 'layers', `${name}.json`),
-        )
+        const { params, tolerance } = readJson<{
+          params: Record<string, unknown>
+          tolerance: Tolerance
+        }>(join(golden, 'layers', `${name}.json`))
         const data = await readGolden(join(golden, 'layers', `${name}.safetensors`))
         const c = parseConfig(params, name)
         const [B, T, H] = data.values('input').shape as [number, number, number]
         const mask = data.values('attention_mask').data
-        const starts = Array.from({ length: B }, (_, b) => mask.subarray(b * T, b * T + T).indexOf(1))
+        const starts = Array.from({ length: B }, (_, b) =>
+          mask.subarray(b * T, b * T + T).indexOf(1),
+        )
         const lengths = starts.map(start => T - start)
         const offsets = [0]
         for (const length of lengths) offsets.push(offsets.at(-1)! + length)
@@ -83,7 +89,14 @@ for (const name of ['attention_mha', 'attention_gqa']) {
           [prefill, decode],
           {
             isa,
-            cache: { layers: 1, pages: B, pageSize: PAGE, kvHeads: c.kvHeads, headDim: c.headDim, dtype },
+            cache: {
+              layers: 1,
+              pages: B,
+              pageSize: PAGE,
+              kvHeads: c.kvHeads,
+              headDim: c.headDim,
+              dtype,
+            },
           },
           cache => {
             for (let b = 0; b < B; b++) pages.push(cache.readPage(0, b))
@@ -91,7 +104,11 @@ for (const name of ['attention_mha', 'attention_gqa']) {
         )
         if (dtype === 'f32') {
           const want = realRows(data.values('output').data, starts, T, H)
-          t.equal(difference(results[0]!['layers.0.attention.o.out']!, want, tolerance), '', 'output')
+          t.equal(
+            difference(results[0]!['layers.0.attention.o.out']!, want, tolerance),
+            '',
+            'output',
+          )
           const wantStep = data.values('step_output').data
           t.equal(
             difference(results[1]!['layers.0.attention.o.out']!, wantStep, tolerance),
@@ -99,7 +116,8 @@ for (const name of ['attention_mha', 'attention_gqa']) {
             'step_output',
           )
         }
-        // A bf16 cache rounds keys and values to 8 bits; what that does to the output is bounded in the native tests.
+        // A bf16 cache rounds keys and values to 8 bits; what that does to the output is bounded in
+        // the native tests.
         const allowed = dtype === 'f32' ? tolerance : { atol: tolerance.atol, rtol: 2 ** -8 }
         const D = c.headDim
         for (const [index, which] of ['keys', 'values'].entries()) {

@@ -20,7 +20,13 @@ export function configOf(params: Readonly<Record<string, unknown>>): ModelConfig
   const known = Object.entries(params).filter(([key]) => !NOT_CONFIG.has(key))
   const { num_experts: experts, ...rest } = Object.fromEntries(known)
   const config = parseConfig(
-    { num_attention_heads: 2, intermediate_size: 16, ...rest, hidden_size: 32, num_experts: [experts ?? 8] },
+    {
+      num_attention_heads: 2,
+      intermediate_size: 16,
+      ...rest,
+      hidden_size: 32,
+      num_experts: [experts ?? 8],
+    },
     'layer',
   )
   // After the check: an isolated MoE layer has sizes that no heads divide.

@@ -1,4 +1,6 @@
-/** Every isolated layer of the golden data, run as a program of the ops that the model is made of. */
+/**
+ * Every isolated layer of the golden data, run as a program of the ops that the model is made of.
+ */
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
@@ -46,10 +48,18 @@ async function gating(layer: LayerCase, data: Golden, isa: string): Promise<Resu
       })
       return [route.expertIndices, route.expertWeights]
     },
-    [{ sizes: { T: tokens }, inputs: { logits: floats(logits), scores: new Float32Array(4 * tokens) } }],
+    [
+      {
+        sizes: { T: tokens },
+        inputs: { logits: floats(logits), scores: new Float32Array(4 * tokens) },
+      },
+    ],
     { isa },
   )
-  return { topk_indices: result!['gate.expert_indices']!, topk_weights: result!['gate.expert_weights']! }
+  return {
+    topk_indices: result!['gate.expert_indices']!,
+    topk_weights: result!['gate.expert_weights']!,
+  }
 }
 
 async function moeLayer(layer: LayerCase, data: Golden, isa: string): Promise<Results> {
@@ -79,7 +89,10 @@ async function moeLayer(layer: LayerCase, data: Golden, isa: string): Promise<Re
     [
       {
         sizes: { T: tokens },
-        inputs: { x: floats(input), ...(residual && { previous: floats(data.values('gate_residual')) }) },
+        inputs: {
+          x: floats(input),
+          ...(residual && { previous: floats(data.values('gate_residual')) }),
+        },
         capture: [
           'layers.0.moe_output',
           'layers.0.router_logits',
@@ -98,7 +111,10 @@ async function moeLayer(layer: LayerCase, data: Golden, isa: string): Promise<Re
   }
 }
 
-/** Some [H] tensor of the layer, where an op wants one whose value does not matter to the result compared. */
+/**
+ * Some [H] tensor of the layer, where an op wants one whose value does not matter to the result
+ * compared.
+ */
 function anyVector(data: Golden, c: ModelConfig) {
   const name = `experts.experts.${c.ffnExperts}.constant`
   return { name, ...data.tensors.get(name)! }
@@ -131,7 +147,8 @@ async function router(layer: LayerCase, data: Golden, isa: string): Promise<Resu
             ? w.small('wg.2.weight', [c.experts, 8 * c.experts])
             : w.small('wg.weight', [c.experts, c.hiddenSize]),
           residualMap: residual ? w.small('gate_map.weight', [c.experts, c.experts]) : undefined,
-          // No constant expert is stored here: two rows of the router's own matrix stand in, and are not compared.
+          // No constant expert is stored here: two rows of the router's own matrix stand in, and
+          // are not compared.
           constantRouter: constantRows(p, data, c),
         },
         'logits',
@@ -150,7 +167,10 @@ async function router(layer: LayerCase, data: Golden, isa: string): Promise<Resu
     [
       {
         sizes: { T: tokens },
-        inputs: { x: floats(input), ...(residual && { previous: floats(data.values('gate_residual')) }) },
+        inputs: {
+          x: floats(input),
+          ...(residual && { previous: floats(data.values('gate_residual')) }),
+        },
       },
     ],
     { isa },
@@ -166,7 +186,12 @@ function constantRows(p: Parameters<typeof routerLogits>[0], data: Golden, c: Mo
   const name = c.twoLayerRouter ? 'wg.0.weight' : 'wg.weight'
   const stored = data.tensors.get(name)!
   const part = { name, ...stored, shape: [4, c.hiddenSize] }
-  return p.weight({ name: 'constant_router', dtype: 'f32', shape: [4, c.hiddenSize], parts: [part] })
+  return p.weight({
+    name: 'constant_router',
+    dtype: 'f32',
+    shape: [4, c.hiddenSize],
+    parts: [part],
+  })
 }
 
 /** One constant expert that every token picks with weight 1: mixtral gating over one pick. */
@@ -246,9 +271,10 @@ async function ffnExpert(layer: LayerCase, data: Golden, isa: string): Promise<R
     p => {
       const w = new ModelWeights(p, data.tensors, storedDType(data, 'up_proj.weight'))
       const picks = p.input('order', 'i32', ['T', 1])
-      const route = { expertOffsets: p.input('offsets', 'i32', [2]), tokenOrder: picks } as Parameters<
-        typeof groupedGemm
-      >[2]['route']
+      const route = {
+        expertOffsets: p.input('offsets', 'i32', [2]),
+        tokenOrder: picks,
+      } as Parameters<typeof groupedGemm>[2]['route']
       const x = p.input('x', 'f32', ['T', H])
       const hidden = groupedSwiglu(p, 'up', {
         x,
@@ -256,7 +282,13 @@ async function ffnExpert(layer: LayerCase, data: Golden, isa: string): Promise<R
         weight: w.matrix('up_proj.weight', [1, 2 * F, H]),
         inputScale: 1,
       })
-      return [groupedGemm(p, 'down', { x: hidden, route, weight: w.matrix('down_proj.weight', [1, H, F]) })]
+      return [
+        groupedGemm(p, 'down', {
+          x: hidden,
+          route,
+          weight: w.matrix('down_proj.weight', [1, H, F]),
+        }),
+      ]
     },
     [
       {
@@ -293,7 +325,9 @@ async function rmsNormLayer(layer: LayerCase, data: Golden, isa: string): Promis
   return { output: result!['norm.out']! }
 }
 
-/** The table of call k uses the base of the longest call so far, as upstream's module object does. */
+/**
+ * The table of call k uses the base of the longest call so far, as upstream's module object does.
+ */
 async function rope(layer: LayerCase, _data: Golden, isa: string): Promise<Results> {
   const { head_dim: D, calls } = layer.params as { head_dim: number; calls: number[] }
   const c = configOf(layer.params)
@@ -363,7 +397,9 @@ for (const isa of devices()) {
     if (!run) continue // attention has a test of its own; "information" has nothing to compare
     t.test(`${layer.name} on ${isa}`, async t => {
       const data = await readGolden(join(folder, `${layer.name}.safetensors`))
-      const want = byIndex(Object.fromEntries(layer.compare.map(name => [name, data.values(name).data])))
+      const want = byIndex(
+        Object.fromEntries(layer.compare.map(name => [name, data.values(name).data])),
+      )
       const got = byIndex(await run(layer, data, isa))
       for (const name of layer.compare)
         t.equal(difference(got[name]!, want[name]!, layer.tolerance), '', name)

@@ -1,9 +1,9 @@
 /**
- * The whole model in plain TypeScript, written from the specification of the golden data alone and sharing no code
- * with lib/ or native/: one row after another, one operation after another.
+ * The whole model in plain TypeScript, written from the specification of the golden data alone and
+ * sharing no code with lib/ or native/: one row after another, one operation after another.
  *
- * It computes in f64, or rounds the result of every operation to f32. How far the second is from the first says how
- * much a correct f32 implementation may differ from the first.
+ * It computes in f64, or rounds the result of every operation to f32. How far the second is from
+ * the first says how much a correct f32 implementation may differ from the first.
  */
 
 export type Precision = 'f64' | 'f32'
@@ -32,7 +32,8 @@ export interface ReferenceConfig {
 
 /** config.json with the defaults of keys that are left out. */
 export function referenceConfig(json: Readonly<Record<string, unknown>>): ReferenceConfig {
-  const key = <T>(name: string, absent: T): T => (json[name] === undefined ? absent : (json[name] as T))
+  const key = <T>(name: string, absent: T): T =>
+    json[name] === undefined ? absent : (json[name] as T)
   const hidden = key('hidden_size', 4096)
   const heads = key('num_attention_heads', 32)
   const mixtral = key('moe_use_mixtral_gating', false)
@@ -86,7 +87,10 @@ const EXPERT_TIE = 2e-5
 export function hasTie({ routerLogits }: Position): boolean {
   return routerLogits.some(row => {
     const sorted = row.toSorted((a, b) => b - a)
-    return sorted[1]! - sorted[2]! < EXPERT_TIE * Math.max(Math.abs(sorted[0]!), Math.abs(sorted.at(-1)!))
+    return (
+      sorted[1]! - sorted[2]! <
+      EXPERT_TIE * Math.max(Math.abs(sorted[0]!), Math.abs(sorted.at(-1)!))
+    )
   })
 }
 
@@ -100,7 +104,10 @@ export function logprob({ logits }: Position, token: number): number {
   return logits[token]! - Math.log(powers)
 }
 
-/** The product of x and what lies in `matrix` from `at` on. A loop for each precision: most of the time goes here. */
+/**
+ * The product of x and what lies in `matrix` from `at` on. A loop for each precision: most of the
+ * time goes here.
+ */
 function dot(matrix: Row, at: number, x: Row, precision: Precision): number {
   let sum = 0
   if (precision === 'f64') for (let i = 0; i < x.length; i++) sum += matrix[at + i]! * x[i]!
@@ -152,7 +159,8 @@ export class ReferenceSequence {
     this.#r = precision === 'f64' ? exactly : Math.fround
     this.#keys = Array.from({ length: config.layers }, () => [])
     this.#values = Array.from({ length: config.layers }, () => [])
-    this.#base = config.scaling?.type === 'ntk' ? config.theta * config.scaling.factor : config.theta
+    this.#base =
+      config.scaling?.type === 'ntk' ? config.theta * config.scaling.factor : config.theta
     this.#longest = config.maxPositions
   }
 
@@ -272,7 +280,8 @@ export class ReferenceSequence {
       scores[s] = this.#r(dot(keys[s]!, from, q, this.#precision) / scale)
     }
     const shares = this.#softmax(scores)
-    for (let s = 0; s < values.length; s++) addShare(out, shares[s]!, values[s]!, from, this.#precision)
+    for (let s = 0; s < values.length; s++)
+      addShare(out, shares[s]!, values[s]!, from, this.#precision)
   }
 
   #softmax(logits: ArrayLike<number>): Row {
@@ -317,7 +326,8 @@ export class ReferenceSequence {
     const zero = logits.length - 1
     const kept = (expert: number) => (expert === zero ? 0 : shares[expert]!)
     const sum = r(kept(a) + kept(b))
-    // The zero expert's dominance may leave nothing to divide by: its partner then has the whole weight.
+    // The zero expert's dominance may leave nothing to divide by: its partner then has the whole
+    // weight.
     if (sum === 0) return { experts: [a, b], weights: [a === zero ? 0 : 1, b === zero ? 0 : 1] }
     return { experts: [a, b], weights: [r(kept(a) / sum), r(kept(b) / sum)] }
   }
@@ -352,7 +362,9 @@ export class ReferenceSequence {
     if (expert === experts - 2) return u
     if (expert >= experts - 4) {
       const constant = this.#weight(`${prefix}.constant`)
-      const [own, trained] = this.#softmax(product(this.#weight(`${prefix}.wg.weight`), u, this.#precision))
+      const [own, trained] = this.#softmax(
+        product(this.#weight(`${prefix}.wg.weight`), u, this.#precision),
+      )
       return u.map((value, i) => r(r(own! * value) + r(trained! * constant[i]!)))
     }
     const up = product(this.#weight(`${prefix}.up_proj.weight`), u, this.#precision)

@@ -1,6 +1,7 @@
 /**
- * Every model case of the golden data through the public interface, on every instruction set: logits, hidden states, routing
- * and the greedy continuation, alone and as a ragged batch. Only real positions are compared: a batch here has no padding.
+ * Every model case of the golden data through the public interface, on every instruction set:
+ * logits, hidden states, routing and the greedy continuation, alone and as a ragged batch. Only
+ * real positions are compared: a batch here has no padding.
  */
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
@@ -27,7 +28,10 @@ interface ModelCase {
   readonly tolerance: Readonly<Record<string, Tolerance>>
 }
 
-/** As in test/support/one-program.ts. A GPU rounds activations to bf16 where the weights are; the golden data is f32 compute. */
+/**
+ * As in test/support/one-program.ts. A GPU rounds activations to bf16 where the weights are; the
+ * golden data is f32 compute.
+ */
 const onGpu = process.env.MOEPP_TEST_DEVICE !== undefined
 const load = (directory: string, device: string) =>
   loadModel(directory, onGpu ? { device: 'cuda:0', dtype: 'float32' } : { isa: device as Isa })
@@ -35,11 +39,22 @@ const load = (directory: string, device: string) =>
 const folder = join(golden, 'cases')
 const names = readdirSync(folder)
 
-/** In this case the reference's rotary base counts padding columns, which a ragged batch does not have. */
+/**
+ * In this case the reference's rotary base counts padding columns, which a ragged batch does not
+ * have.
+ */
 const LONGEST_ROW_ONLY = new Set(['rope-dynamic-long'])
 
-/** Row b, real positions only, of a [.., B, T, ...] tensor whose axes before B are indexed by `lead`. */
-function realPart(values: Values, lead: readonly number[], b: number, start: number): ArrayLike<number> {
+/**
+ * Row b, real positions only, of a [.., B, T, ...] tensor whose axes before B are indexed by
+ * `lead`.
+ */
+function realPart(
+  values: Values,
+  lead: readonly number[],
+  b: number,
+  start: number,
+): ArrayLike<number> {
   const axis = lead.length
   const [B, T] = [values.shape[axis]!, values.shape[axis + 1]!]
   const width = values.shape.slice(axis + 2).reduce((a, c) => a * c, 1)
@@ -48,7 +63,9 @@ function realPart(values: Values, lead: readonly number[], b: number, start: num
   return values.data.subarray(first, ((outer * B + b) * T + T) * width)
 }
 
-for (const [name, device] of names.flatMap(name => devices().map(device => [name, device] as const))) {
+for (const [name, device] of names.flatMap(name =>
+  devices().map(device => [name, device] as const),
+)) {
   t.test(`${name} on ${device}`, async t => {
     const { batch, tolerance } = readJson<ModelCase>(join(folder, name, 'case.json'))
     const data = await readGolden(join(folder, name, 'expected.safetensors'))

@@ -1,4 +1,7 @@
-/** Small random checkpoints: a valid configuration, weights that keep activations and routing lively, and its files. */
+/**
+ * Small random checkpoints: a valid configuration, weights that keep activations and routing
+ * lively, and its files.
+ */
 import { pickleBytes, pickled, safetensorsBytes, torchZip } from '../checkpoint/files.js'
 import { type ReferenceConfig, referenceConfig, type Weights } from './model-f64.js'
 
@@ -63,7 +66,10 @@ export interface RandomCheckpoint {
 }
 
 /** `forced` keys replace what the seed would choose. */
-export function randomCheckpoint(seed: number, forced: Record<string, unknown> = {}): RandomCheckpoint {
+export function randomCheckpoint(
+  seed: number,
+  forced: Record<string, unknown> = {},
+): RandomCheckpoint {
   const random = new Random(seed)
   const config = { ...randomConfig(random), ...forced }
   const reference = referenceConfig(config)
@@ -75,7 +81,10 @@ export function randomCheckpoint(seed: number, forced: Record<string, unknown> =
     config,
     reference,
     weights: new Map(tensors.map(tensor => [tensor.name, tensor.values])),
-    files: { 'config.json': JSON.stringify(config), ...weightFiles(random, format, [...tensors, ...extra]) },
+    files: {
+      'config.json': JSON.stringify(config),
+      ...weightFiles(random, format, [...tensors, ...extra]),
+    },
     description: `${storage} ${format} ${JSON.stringify(config)}`,
   }
 }
@@ -141,7 +150,8 @@ function withoutDefaults(random: Random, config: Record<string, unknown>): Recor
     if (random.chance(0.5)) delete config.num_key_value_heads
     else config.num_key_value_heads = null
   }
-  if (random.chance(0.3)) Object.assign(config, { model_type: 'MoE++', hidden_act: 'silu', use_cache: true })
+  if (random.chance(0.3))
+    Object.assign(config, { model_type: 'MoE++', hidden_act: 'silu', use_cache: true })
   if (random.chance(0.3)) Object.assign(config, { sliding_window: 64, rotary_percent: 0.5 })
   if (random.chance(0.2)) config.num_experts = [...(config.num_experts as number[]), 77]
   return config
@@ -158,9 +168,15 @@ interface Stored {
   readonly bytes: Buffer
 }
 
-function randomTensors(random: Random, c: ReferenceConfig, storage: StoredType | 'mixed'): Stored[] {
+function randomTensors(
+  random: Random,
+  c: ReferenceConfig,
+  storage: StoredType | 'mixed',
+): Stored[] {
   const tensors: Stored[] = []
-  /** Values of mean 0 and the deviation `scale`; 1 in 30 is tiny, so that subnormal halves occur. */
+  /**
+   * Values of mean 0 and the deviation `scale`; 1 in 30 is tiny, so that subnormal halves occur.
+   */
   const add = (name: string, shape: readonly number[], scale: number, mean = 0) => {
     const type = storage === 'mixed' ? random.pick(['f32', 'f16', 'bf16'] as const) : storage
     const draw = () => (mean + scale * random.normal()) * (random.chance(1 / 30) ? 2 ** -18 : 1)
@@ -210,7 +226,12 @@ function ignoredTensors(random: Random, { layers, headDim }: ReferenceConfig): S
     const name = `model.layers.${layer}.self_attn.rotary_emb.inv_freq`
     extra.push(stored(name, [headDim / 2], 'f32', () => 7))
   }
-  const others = ['model.layers.99.mlp.moe.gate.wg.weight', 'model.steps', 'model.mean', 'model.empty']
+  const others = [
+    'model.layers.99.mlp.moe.gate.wg.weight',
+    'model.steps',
+    'model.mean',
+    'model.empty',
+  ]
   const [layer99, steps, mean, empty] = others as [string, string, string, string]
   extra.push(stored(layer99, [3, 2], 'f16', () => NaN))
   extra.push(stored(steps, [], 'i64', () => 1))
@@ -221,7 +242,12 @@ function ignoredTensors(random: Random, { layers, headDim }: ReferenceConfig): S
 
 const WIDTH = { f32: 4, f16: 2, bf16: 2, f64: 8, i64: 8 } as const
 
-function stored(name: string, shape: readonly number[], type: Stored['type'], draw: () => number): Stored {
+function stored(
+  name: string,
+  shape: readonly number[],
+  type: Stored['type'],
+  draw: () => number,
+): Stored {
   const count = shape.reduce((a, b) => a * b, 1)
   const values = new Float64Array(count)
   const bytes = Buffer.alloc(count * WIDTH[type])
@@ -254,7 +280,8 @@ function shortFloat(value: number, fractionBits: number, bias: number) {
   const floor = Math.floor(scaled)
   const up = scaled - floor > 0.5 || (scaled - floor === 0.5 && floor % 2 === 1)
   const mantissa = floor + (up ? 1 : 0)
-  // A mantissa of 2^(fractionBits + 1) carries into the exponent; below 2^fractionBits the float is subnormal.
+  // A mantissa of 2^(fractionBits + 1) carries into the exponent; below 2^fractionBits the float is
+  // subnormal.
   const bits = sign | (mantissa + ((exponent + bias - 1) << fractionBits))
   return { bits, rounded: (sign ? -1 : 1) * mantissa * unit }
 }
@@ -269,7 +296,8 @@ function weightFiles(
   tensors: readonly Stored[],
 ): Record<string, Buffer | string> {
   const isBin = format.startsWith('bin')
-  const write = (part: readonly Stored[]) => (isBin ? binFile(random, part) : safetensorsFile(random, part))
+  const write = (part: readonly Stored[]) =>
+    isBin ? binFile(random, part) : safetensorsFile(random, part)
   const shuffled = random.shuffled(tensors)
   const name = isBin ? 'pytorch_model' : 'model'
   const ending = isBin ? 'bin' : 'safetensors'
@@ -292,10 +320,16 @@ function weightFiles(
 }
 
 function safetensorsFile(random: Random, tensors: readonly Stored[]): Buffer {
-  const header: Record<string, unknown> = random.chance(0.5) ? { __metadata__: { format: 'pt' } } : {}
+  const header: Record<string, unknown> = random.chance(0.5)
+    ? { __metadata__: { format: 'pt' } }
+    : {}
   let offset = 0
   for (const { name, shape, type, bytes } of tensors) {
-    header[name] = { dtype: type.toUpperCase(), shape, data_offsets: [offset, offset + bytes.length] }
+    header[name] = {
+      dtype: type.toUpperCase(),
+      shape,
+      data_offsets: [offset, offset + bytes.length],
+    }
     offset += bytes.length
   }
   // The format's writers pad the header to 8 bytes; its readers must not need it.
@@ -343,7 +377,12 @@ function transposed(bytes: Buffer, shape: readonly number[], width: number): Buf
   const out = Buffer.alloc(bytes.length)
   for (let r = 0; r < rows; r++) {
     for (let c = 0; c < columns; c++) {
-      bytes.copy(out, (c * rows + r) * width, (r * columns + c) * width, (r * columns + c + 1) * width)
+      bytes.copy(
+        out,
+        (c * rows + r) * width,
+        (r * columns + c) * width,
+        (r * columns + c + 1) * width,
+      )
     }
   }
   return out

@@ -1,14 +1,21 @@
 /**
- * Random small models against the f64 reference, through the public interface: all values of a forward pass, and greedy
- * continuations with their log-probabilities and routing, alone, in ragged batches, and after prompts that begin alike.
+ * Random small models against the f64 reference, through the public interface: all values of a
+ * forward pass, and greedy continuations with their log-probabilities and routing, alone, in ragged
+ * batches, and after prompts that begin alike.
  *
- * Tolerances come from the reference: 16 times the most that its f32 evaluation is off, and a few eps of the largest
- * value. Where two experts or two tokens are too close to tell, the rest of that text is not compared; few may be.
+ * Tolerances come from the reference: 16 times the most that its f32 evaluation is off, and a few
+ * eps of the largest value. Where two experts or two tokens are too close to tell, the rest of that
+ * text is not compared; few may be.
  *
  * MOEPP_RANDOM_MODELS and MOEPP_RANDOM_SEED run a longer campaign.
  */
 import t from 'tap'
-import { type ForwardResult, type GenerateResult, type LoadOptions, loadModel } from '../../lib/index.js'
+import {
+  type ForwardResult,
+  type GenerateResult,
+  type LoadOptions,
+  loadModel,
+} from '../../lib/index.js'
 import { directoryWith } from '../checkpoint/files.js'
 import { logprob, type Position } from './model-f64.js'
 import { Random, randomCheckpoint } from './random-checkpoint.js'
@@ -26,10 +33,17 @@ const COUNT = Number(process.env.MOEPP_RANDOM_MODELS ?? 40)
 const FIRST_SEED = Number(process.env.MOEPP_RANDOM_SEED ?? 1)
 const CORNER_SEED = Number(process.env.MOEPP_RANDOM_SEED ?? 500)
 
-/** What was compared, and what could not be: the bound on the second keeps the first from becoming empty. */
+/**
+ * What was compared, and what could not be: the bound on the second keeps the first from becoming
+ * empty.
+ */
 const counts = { positions: 0, unclearPositions: 0, tokens: 0, unclearTokens: 0 }
 
-function compareForward(reference: Reference, text: Text, { logits, captured }: ForwardResult): string[] {
+function compareForward(
+  reference: Reference,
+  text: Text,
+  { logits, captured }: ForwardResult,
+): string[] {
   const T = text.prompt.length
   const row = (values: ArrayLike<number>, p: number) => {
     const width = values.length / T
@@ -66,7 +80,11 @@ function compareForward(reference: Reference, text: Text, { logits, captured }: 
   return problems
 }
 
-function samePicks({ picks }: Position, got: readonly { experts: readonly number[] }[], p: number): string[] {
+function samePicks(
+  { picks }: Position,
+  got: readonly { experts: readonly number[] }[],
+  p: number,
+): string[] {
   return picks.flatMap(({ experts, weights }, l) => {
     const want = sortedPick(experts, weights, 0).experts
     const same = want.every((expert, k) => got[l]!.experts[k] === expert)
@@ -78,7 +96,8 @@ function compareGenerated(reference: Reference, text: Text, result: GenerateResu
   const problems: string[] = []
   const { steps } = text
   const T = text.prompt.length
-  if (result.tokenIds.length !== steps) problems.push(`${result.tokenIds.length} tokens, expected ${steps}`)
+  if (result.tokenIds.length !== steps)
+    problems.push(`${result.tokenIds.length} tokens, expected ${steps}`)
   const allowed = 2 * reference.tolerance('logits')
   let step = 0
   for (; step < Math.min(steps, text.clear - T + 1); step++) {
@@ -87,7 +106,9 @@ function compareGenerated(reference: Reference, text: Text, result: GenerateResu
     for (const each of top) {
       const want = logprob(text.positions[T + step - 1]!, each.tokenId)
       if (!(Math.abs(each.logprob - want) <= allowed)) {
-        problems.push(`step ${step}: logprob of ${each.tokenId} is ${each.logprob}, expected ${want}`)
+        problems.push(
+          `step ${step}: logprob of ${each.tokenId} is ${each.logprob}, expected ${want}`,
+        )
       }
     }
     const [first, second] = logits.toSorted((a, b) => b - a)
@@ -100,13 +121,15 @@ function compareGenerated(reference: Reference, text: Text, result: GenerateResu
   counts.tokens += step
   counts.unclearTokens += steps - step
   const { layers, tokens } = result.routing!
-  if (tokens !== T + steps - 1) problems.push(`routing of ${tokens} tokens, expected ${T + steps - 1}`)
+  if (tokens !== T + steps - 1)
+    problems.push(`routing of ${tokens} tokens, expected ${T + steps - 1}`)
   for (let p = 0; p < Math.min(text.clear, T + step - 1); p++) {
     const picks = layers.map(layer => sortedPick(layer.expertIndices, layer.expertWeights, p))
     problems.push(...samePicks(text.positions[p]!, picks, p))
     const weights = picks.map(pick => pick.weights)
     const { worst } = distance(weights, rowsOf(text.positions[p]!).weights)
-    if (!(worst <= reference.tolerance('weights'))) problems.push(`position ${p}: weights off by ${worst}`)
+    if (!(worst <= reference.tolerance('weights')))
+      problems.push(`position ${p}: weights off by ${worst}`)
   }
   return problems
 }
@@ -168,12 +191,18 @@ async function checkModel(
   for (const [i, text] of texts.entries()) {
     note(`forward of text ${i}`, compareForward(reference, text, forward[i]!))
     note(`text ${i} with others`, compareGenerated(reference, text, together[i]!))
-    note(`text ${i} alone`, compareGenerated(reference, text, await generate(text.prompt, text.steps)))
+    note(
+      `text ${i} alone`,
+      compareGenerated(reference, text, await generate(text.prompt, text.steps)),
+    )
   }
   for (const [i, text] of later.entries()) {
     const plain = await generate(text.prompt, text.steps, false)
     const result = await generate(text.prompt, text.steps)
-    note(`later text ${i}`, compareGenerated(reference, text, { ...plain, routing: result.routing! }))
+    note(
+      `later text ${i}`,
+      compareGenerated(reference, text, { ...plain, routing: result.routing! }),
+    )
     note(`later text ${i} with routing`, compareGenerated(reference, text, result))
     const again = await model.forward(text.prompt, { capture })
     note(`forward of later text ${i}`, compareForward(reference, text, again))
@@ -285,12 +314,18 @@ for (const [i, { name, config, lengths, steps, options = {} }] of corners.entrie
     const reference = new Reference(checkpoint)
     const { vocab } = checkpoint.reference
     const limit = Math.min(options.contextLength ?? Infinity, options.kvCacheTokens ?? Infinity)
-    const text = (prompt: readonly number[]) => reference.text(prompt, Math.min(steps, limit - prompt.length))
+    const text = (prompt: readonly number[]) =>
+      reference.text(prompt, Math.min(steps, limit - prompt.length))
     const texts = lengths.map(length => text(random.ids(length, vocab)))
     const shared = [1, 2].map(() => sharingPrompt(random, texts, vocab).slice(0, limit - 1))
     const later = shared.map(text)
     const directory = directoryWith(t.testdir(), 'model', checkpoint.files)
-    const problems = await checkModel(directory, reference, { texts: [...texts, texts[0]!], later }, options)
+    const problems = await checkModel(
+      directory,
+      reference,
+      { texts: [...texts, texts[0]!], later },
+      options,
+    )
     t.equal(problems.join('\n'), '')
   })
 }
@@ -300,8 +335,18 @@ t.test('sampled texts have the probabilities of their tokens', async t => {
   const reference = new Reference(checkpoint)
   await using model = await loadModel(directoryWith(t.testdir(), 'model', checkpoint.files))
   const prompt = new Random(7).ids(9, 61)
-  const options = { ignoreEos: true, temperature: 3, seed: 3, maxNewTokens: 20, logprobs: 61, routing: true }
-  const results = await model.generate([prompt, prompt.slice(0, 5)], { ...options, numReturnSequences: 3 })
+  const options = {
+    ignoreEos: true,
+    temperature: 3,
+    seed: 3,
+    maxNewTokens: 20,
+    logprobs: 61,
+    routing: true,
+  }
+  const results = await model.generate([prompt, prompt.slice(0, 5)], {
+    ...options,
+    numReturnSequences: 3,
+  })
   t.equal(results.length, 6)
   t.equal(new Set(results.map(result => `${result.tokenIds}`)).size, 6, 'each is a text of its own')
   for (const [i, result] of results.entries()) {
@@ -309,7 +354,9 @@ t.test('sampled texts have the probabilities of their tokens', async t => {
     t.equal(compareGenerated(reference, text, result).join('\n'), '', `text ${i}`)
     const whole = reference.text([...text.prompt, ...text.tokens.slice(0, -1)], 1)
     const score = await model.score(text.prompt, text.tokens)
-    const wanted = text.tokens.map((token, k) => logprob(whole.positions[text.prompt.length + k - 1]!, token))
+    const wanted = text.tokens.map((token, k) =>
+      logprob(whole.positions[text.prompt.length + k - 1]!, token),
+    )
     const { worst } = distance([score.logprobs], [wanted])
     if (whole.clear >= text.prompt.length + 19)
       t.ok(worst <= 2 * reference.tolerance('logits'), `score off by ${worst}`)

@@ -4,7 +4,14 @@ import type { RandomCheckpoint } from './random-checkpoint.js'
 
 const EPS = 2 ** -23
 
-export const QUANTITIES = ['logits', 'hidden', 'finalHidden', 'moeOutput', 'routerLogits', 'weights'] as const
+export const QUANTITIES = [
+  'logits',
+  'hidden',
+  'finalHidden',
+  'moeOutput',
+  'routerLogits',
+  'weights',
+] as const
 export type Quantity = (typeof QUANTITIES)[number]
 export type Rows = Record<Quantity, readonly ArrayLike<number>[]>
 
@@ -20,7 +27,9 @@ export interface Text {
   readonly clear: number
 }
 
-/** A model's reference, and how far off f32 arithmetic was in all that has been computed with it. */
+/**
+ * A model's reference, and how far off f32 arithmetic was in all that has been computed with it.
+ */
 export class Reference {
   readonly #checkpoint: RandomCheckpoint
   readonly #deviation = new Map<Quantity, number>()
@@ -31,7 +40,10 @@ export class Reference {
   }
 
   tolerance(quantity: Quantity): number {
-    return Math.max(16 * (this.#deviation.get(quantity) ?? 0), 8 * EPS * (this.#magnitude.get(quantity) ?? 0))
+    return Math.max(
+      16 * (this.#deviation.get(quantity) ?? 0),
+      8 * EPS * (this.#magnitude.get(quantity) ?? 0),
+    )
   }
 
   /** A prompt and its continuation, which is greedy unless `given`. */
@@ -69,12 +81,22 @@ export class Reference {
   }
 }
 
-export function rowsOf({ logits, hidden, finalHidden, moeOutput, routerLogits, picks }: Position): Rows {
+export function rowsOf({
+  logits,
+  hidden,
+  finalHidden,
+  moeOutput,
+  routerLogits,
+  picks,
+}: Position): Rows {
   const weights = picks.map(pick => sortedPick(pick.experts, pick.weights, 0).weights)
   return { logits: [logits], hidden, finalHidden: [finalHidden], moeOutput, routerLogits, weights }
 }
 
-/** The two experts of row t and their weights in ascending order of the expert: the order of close ones is not promised. */
+/**
+ * The two experts of row t and their weights in ascending order of the expert: the order of close
+ * ones is not promised.
+ */
 export function sortedPick(experts: ArrayLike<number>, weights: ArrayLike<number>, t: number) {
   const at = experts[2 * t]! <= experts[2 * t + 1]! ? [2 * t, 2 * t + 1] : [2 * t + 1, 2 * t]
   return { experts: at.map(i => experts[i]!), weights: at.map(i => weights[i]!) }

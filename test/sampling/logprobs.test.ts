@@ -16,7 +16,8 @@ t.test('argmax takes the lowest index on ties', async t => {
   t.equal(argmax(Float32Array.of(-0, 0)), 0)
 })
 
-const EXPECTED = ', expected finite numbers: the weights are damaged or too large, or the device failed'
+const EXPECTED =
+  ', expected finite numbers: the weights are damaged or too large, or the device failed'
 
 t.test('logits that are no distribution are a failure of the weights or the device', async t => {
   const bad: [string, Float32Array][] = [

@@ -43,7 +43,11 @@ t.test('apply equals the plain definition, and restore brings the logits back', 
         const raw = Float32Array.from({ length: vocabSize }, () => normal() * 3)
         const logits = raw.slice()
         penalties.apply({ logits })
-        t.same(logits, penalized(raw, options, prompt, generated, endTokenIds), JSON.stringify(call))
+        t.same(
+          logits,
+          penalized(raw, options, prompt, generated, endTokenIds),
+          JSON.stringify(call),
+        )
         if (!penalties.active) t.same(logits, raw)
         penalties.restore({ logits })
         t.same(logits, raw)
@@ -83,7 +87,11 @@ t.test('n-gram continuations equal the plain definition', async t => {
     const index = new NgramIndex(n)
     const tokens: number[] = []
     for (let i = 0; i < 40; i++) {
-      t.same([...index.continuations()].sort(), [...ngramBans(tokens, n)].sort(), `n ${n}: ${tokens}`)
+      t.same(
+        [...index.continuations()].sort(),
+        [...ngramBans(tokens, n)].sort(),
+        `n ${n}: ${tokens}`,
+      )
       tokens.push(below(alphabet))
       index.append(tokens.at(-1)!)
     }
@@ -105,7 +113,8 @@ t.test('prefixes with one hash are told apart', async t => {
 })
 
 t.test('the cost of an n-gram step does not grow with the text', async t => {
-  // Every prefix recurs all the time: a scan of the text per token would need 4e10 comparisons here.
+  // Every prefix recurs all the time: a scan of the text per token would need 4e10 comparisons
+  // here.
   const index = new NgramIndex(3)
   for (let i = 0; i < 200_000; i++) {
     index.append(i % 2)

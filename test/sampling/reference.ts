@@ -1,9 +1,15 @@
-/** What Hugging Face's logits processors and warpers do, the plain way: f64, whole vocabulary, full sorts. */
+/**
+ * What Hugging Face's logits processors and warpers do, the plain way: f64, whole vocabulary, full
+ * sorts.
+ */
 
 import type { ResolvedOptions } from '../../lib/options.js'
 import { uniform } from '../../lib/sampling/rng.js'
 
-/** Deterministic numbers for tests: `next()` in [0, 1), `normal()` standard normal, `below(n)` an integer. */
+/**
+ * Deterministic numbers for tests: `next()` in [0, 1), `normal()` standard normal, `below(n)` an
+ * integer.
+ */
 export function random(seed: number) {
   let step = 0
   const next = () => uniform(seed, 0, step++)

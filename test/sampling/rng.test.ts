@@ -21,7 +21,10 @@ t.test('every part of seed, stream and step gives other numbers', async t => {
     [Number.MAX_SAFE_INTEGER, 0, 0],
     [Number.MIN_SAFE_INTEGER, 0, 0],
   ] as const
-  t.equal(new Set(keys.map(([seed, stream, step]) => uniform(seed, stream, step))).size, keys.length)
+  t.equal(
+    new Set(keys.map(([seed, stream, step]) => uniform(seed, stream, step))).size,
+    keys.length,
+  )
   t.equal(uniform(7, 2, 9), uniform(7, 2, 9))
 })
 

@@ -29,7 +29,8 @@ function difference(logits: Float32Array, call: GenerateOptions): string | undef
   for (let id = 0; id < expected.length; id++) {
     const [a, b] = [got[id]!, expected[id]!]
     if (a > 0 !== b > 0) return `token ${id} has probability ${a}, expected ${b}`
-    // Sums of V terms and one exponential on each side, whose argument |logit| / temperature is rounded too.
+    // Sums of V terms and one exponential on each side, whose argument |logit| / temperature is
+    // rounded too.
     const scale = 1 + Math.abs(logits[id]!) / options.temperature
     if (Math.abs(a - b) > 4 * Number.EPSILON * (logits.length + scale) * b)
       return `token ${id} has ${a}, expected ${b}`
@@ -56,21 +57,26 @@ const single: GenerateOptions[] = [
   { topK: 40, topP: 0.8, minP: 0.02, typicalP: 0.95 },
 ]
 
-t.test('each option alone keeps what the full-sort reference keeps, with its probabilities', async t => {
-  const { normal } = random(10)
-  const wrong: string[] = []
-  for (const call of single) {
-    for (const size of [1, 2, 3, 50, 51, 1000, 5000]) {
-      for (const temperature of [0.2, 1, 3]) {
-        const logits = Float32Array.from({ length: size }, () => normal() * 3)
-        const found = difference(logits, { ...call, temperature })
-        if (found !== undefined)
-          wrong.push(`${JSON.stringify(call)}, ${size} logits, temperature ${temperature}: ${found}`)
+t.test(
+  'each option alone keeps what the full-sort reference keeps, with its probabilities',
+  async t => {
+    const { normal } = random(10)
+    const wrong: string[] = []
+    for (const call of single) {
+      for (const size of [1, 2, 3, 50, 51, 1000, 5000]) {
+        for (const temperature of [0.2, 1, 3]) {
+          const logits = Float32Array.from({ length: size }, () => normal() * 3)
+          const found = difference(logits, { ...call, temperature })
+          if (found !== undefined)
+            wrong.push(
+              `${JSON.stringify(call)}, ${size} logits, temperature ${temperature}: ${found}`,
+            )
+        }
       }
     }
-  }
-  t.same(wrong, [])
-})
+    t.same(wrong, [])
+  },
+)
 
 t.test('random combinations equal the reference', async t => {
   const { next, normal, below } = random(11)
@@ -124,7 +130,10 @@ t.test('logits at the edges', async t => {
     t.same(lone.distribution(only).probabilities, Float64Array.of(1))
     const { sampler } = samplerOf({ doSample: true, seed: 1, temperature: 1e-300, ...call }, 4)
     t.equal(sampler.sample(huge).tokenId, 2)
-    t.equal(samplerOf({ doSample: true, ...call }, 1).sampler.sample(Float32Array.of(-3e38)).tokenId, 0)
+    t.equal(
+      samplerOf({ doSample: true, ...call }, 1).sampler.sample(Float32Array.of(-3e38)).tokenId,
+      0,
+    )
   }
 })
 
@@ -153,22 +162,32 @@ t.test('options that ban every token are named, and the row is restored', async 
     promptIds: [0, 1],
   })
   const logits = Float32Array.of(1, 2, 3)
-  t.throws(() => sampler.sample(logits), { name: 'RangeError', message: /logitBias, noRepeatNgramSize/ })
+  t.throws(() => sampler.sample(logits), {
+    name: 'RangeError',
+    message: /logitBias, noRepeatNgramSize/,
+  })
   t.same(logits, Float32Array.of(1, 2, 3))
 })
 
-t.test('penalties act on the choice: greedy never repeats a banned pair, and waits with the end', async t => {
-  const logits = Float32Array.of(9, 5, 4, 3)
-  const { sampler } = samplerOf({ noRepeatNgramSize: 2, minNewTokens: 3 }, 4, { promptIds: [1] })
-  const tokens = Array.from({ length: 6 }, () => sampler.sample(logits).tokenId)
-  // 0 ends the sequence and is held back three times; pairs (1,1), (1,2), (2,1) are then in the text.
-  t.same(tokens, [1, 2, 1, 0, 0, 1])
-})
+t.test(
+  'penalties act on the choice: greedy never repeats a banned pair, and waits with the end',
+  async t => {
+    const logits = Float32Array.of(9, 5, 4, 3)
+    const { sampler } = samplerOf({ noRepeatNgramSize: 2, minNewTokens: 3 }, 4, { promptIds: [1] })
+    const tokens = Array.from({ length: 6 }, () => sampler.sample(logits).tokenId)
+    // 0 ends the sequence and is held back three times; pairs (1,1), (1,2), (2,1) are then in the
+    // text.
+    t.same(tokens, [1, 2, 1, 0, 0, 1])
+  },
+)
 
 t.test('draws follow the distribution: chi-square with a fixed seed', async t => {
   const { normal } = random(13)
   const logits = Float32Array.from({ length: 60 }, normal)
-  const { sampler } = samplerOf({ doSample: true, seed: 5, topK: 20, topP: 0.95, temperature: 1.3 }, 60)
+  const { sampler } = samplerOf(
+    { doSample: true, seed: 5, topK: 20, topP: 0.95, temperature: 1.3 },
+    60,
+  )
   const { tokenIds, probabilities } = sampler.distribution(logits)
   const draws = 40_000
   const counts = new Map<number, number>()

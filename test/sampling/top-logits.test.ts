@@ -1,4 +1,7 @@
-/** The largest logits of a row give what the whole row gives: the same tokens, distributions, failures, bit for bit. */
+/**
+ * The largest logits of a row give what the whole row gives: the same tokens, distributions,
+ * failures, bit for bit.
+ */
 import t from 'tap'
 import { type GenerateOptions, resolveGenerateOptions } from '../../lib/options.js'
 import { Sampler } from '../../lib/sampling/sampler.js'
@@ -22,7 +25,9 @@ function randomOptions({ next, below }: Random): GenerateOptions {
     ...sometimes({ noRepeatNgramSize: 1 + below(3) }),
     ...sometimes({ minNewTokens: below(6) }),
     ...sometimes({ logprobs: below(20) }),
-    ...sometimes({ logitBias: { [below(20)]: -below(30), [below(20)]: below(4) === 0 ? 3 : -Infinity } }),
+    ...sometimes({
+      logitBias: { [below(20)]: -below(30), [below(20)]: below(4) === 0 ? 3 : -Infinity },
+    }),
   }
 }
 
@@ -68,7 +73,8 @@ t.test('random options over random rows', async t => {
       const got = outcome(() => [top.distribution(given), top.sample(given)])
       if (got !== expected)
         wrong.push(`round ${round}, step ${step}, ${JSON.stringify(call)}: ${got}, not ${expected}`)
-      if (JSON.stringify(largest) !== before) wrong.push(`round ${round}: the largest logits changed`)
+      if (JSON.stringify(largest) !== before)
+        wrong.push(`round ${round}: the largest logits changed`)
     }
   }
   t.same(wrong, [])
@@ -86,7 +92,11 @@ function outcome(step: () => unknown): string {
 
 t.test('rows that are no distribution fail alike', async t => {
   const random = reference.random(21)
-  for (const call of [{ doSample: false }, { temperature: 1, topK: 3 }, { repetitionPenalty: 1.5 }]) {
+  for (const call of [
+    { doSample: false },
+    { temperature: 1, topK: 3 },
+    { repetitionPenalty: 1.5 },
+  ]) {
     for (const bad of [Number.NaN, Infinity]) {
       const row = randomRow(random, 50)
       row[17] = bad
@@ -113,7 +123,9 @@ t.test('which options take the largest logits', async t => {
   t.ok(takes({}))
   t.ok(takes({}, 1))
   t.ok(takes({ temperature: 1, topP: 0.9, minP: 0.1, typicalP: 0.9 }))
-  t.ok(takes({ temperature: 1, repetitionPenalty: 1.2, noRepeatNgramSize: 3, logitBias: { 3: -5 } }))
+  t.ok(
+    takes({ temperature: 1, repetitionPenalty: 1.2, noRepeatNgramSize: 3, logitBias: { 3: -5 } }),
+  )
   t.ok(takes({ logprobs: 64 }))
   t.notOk(takes({ logprobs: 65 }))
   t.notOk(takes({ temperature: 1, topK: 0 }), 'the whole distribution')

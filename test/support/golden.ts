@@ -80,7 +80,10 @@ export interface Tolerance {
   readonly rtol: number
 }
 
-/** The worst value by |got - want| - (atol + rtol |want|), in words when it is above 0, else ''. NaN equals NaN alone. */
+/**
+ * The worst value by |got - want| - (atol + rtol |want|), in words when it is above 0, else ''. NaN
+ * equals NaN alone.
+ */
 export function difference(
   got: ArrayLike<number>,
   want: ArrayLike<number>,
@@ -100,7 +103,10 @@ export function difference(
   return at < 0 ? '' : `[${at}] is ${got[at]}, expected ${want[at]}`
 }
 
-/** Pairs of (index, weight) in ascending order of the index: the order of close picks is not promised. */
+/**
+ * Pairs of (index, weight) in ascending order of the index: the order of close picks is not
+ * promised.
+ */
 export function sortedPicks(indices: ArrayLike<number>, weights: ArrayLike<number>) {
   const ids: number[] = []
   const shares: number[] = []

@@ -17,12 +17,18 @@ export interface OneRun {
 /** The CUDA device that the tests of test/cuda/ run on. */
 const gpu = process.env.MOEPP_TEST_DEVICE
 
-/** What the tests run on: every instruction set of this machine, the best first; or the CUDA device alone. */
+/**
+ * What the tests run on: every instruction set of this machine, the best first; or the CUDA device
+ * alone.
+ */
 export function devices(): string[] {
   return gpu ? [gpu] : [...loadBinding().processor().isas]
 }
 
-/** Runs `runs`, one after another, on the program that `record` records; its buffers are the outputs. */
+/**
+ * Runs `runs`, one after another, on the program that `record` records; its buffers are the
+ * outputs.
+ */
 export async function runProgram(
   record: (p: ProgramBuilder) => readonly Buffer[],
   runs: readonly OneRun[],

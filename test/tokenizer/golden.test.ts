@@ -22,8 +22,15 @@ const refused = new Map([
   ['unigram', /model_type is unigram, expected bpe/],
 ])
 
-/** Texts hold line separators and NUL, which test output does not survive: only what is wrong is listed. */
-function checkCases(t: Tap, tokenizer: Tokenizer, { cases, decode_cases, special_ids: { bos } }: Expected) {
+/**
+ * Texts hold line separators and NUL, which test output does not survive: only what is wrong is
+ * listed.
+ */
+function checkCases(
+  t: Tap,
+  tokenizer: Tokenizer,
+  { cases, decode_cases, special_ids: { bos } }: Expected,
+) {
   const wrong: unknown[] = []
   const expect = (got: unknown, expected: unknown, input: unknown) => {
     if (JSON.stringify(got) !== JSON.stringify(expected)) wrong.push({ input, got, expected })
@@ -77,6 +84,9 @@ for (const name of await readdir(root)) {
     await writeFile(join(copy, 'configured', 'tokenizer.json'), json)
     const configured = await loadTokenizer(join(copy, 'configured'))
     checkCases(t, configured, expected)
-    t.equal(configured.padTokenId, expected.special_ids.pad === -1 ? undefined : expected.special_ids.pad)
+    t.equal(
+      configured.padTokenId,
+      expected.special_ids.pad === -1 ? undefined : expected.special_ids.pad,
+    )
   })
 }

@@ -58,5 +58,6 @@ t.test('no message', async t => {
     ['field 0', [0x00, 0], /field number 0/],
     ['a negative tag', [...Array(9).fill(0xff), 1], /field number -1/],
   ]
-  for (const [name, bytes, message] of cases) t.throws(() => read(new Uint8Array(bytes)), message, name)
+  for (const [name, bytes, message] of cases)
+    t.throws(() => read(new Uint8Array(bytes)), message, name)
 })

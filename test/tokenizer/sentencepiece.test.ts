@@ -6,7 +6,10 @@ import { PIECE_TYPE, type Piece, parseSentencePiece } from '../../lib/tokenizer/
 import { loadTokenizer } from '../../lib/tokenizer/tokenizer.js'
 import { basePieces, type ModelProto, normal, random, writeModel } from './model-proto.js'
 
-/** SentencePiece's BPE as its documentation states it, without any data structure: the truth for the tests below. */
+/**
+ * SentencePiece's BPE as its documentation states it, without any data structure: the truth for the
+ * tests below.
+ */
 function referenceEncode(text: string, pieces: readonly Piece[]): number[] {
   const ofType = (type: number) => pieces.filter(piece => piece.type === type)
   const scores = new Map(ofType(PIECE_TYPE.normal).map(piece => [piece.text, piece.score]))
@@ -34,7 +37,9 @@ function referenceEncode(text: string, pieces: readonly Piece[]): number[] {
     symbols.splice(best, 2, { text: merged, isFrozen: false })
   }
   const ids = new Map(pieces.map((piece, id) => [piece.text, id]))
-  return symbols.flatMap(({ text }) => ids.get(text) ?? [...Buffer.from(text)].map(byte => byte + 3))
+  return symbols.flatMap(
+    ({ text }) => ids.get(text) ?? [...Buffer.from(text)].map(byte => byte + 3),
+  )
 }
 
 function randomText(next: () => number, alphabet: string, length: number): string {
@@ -48,8 +53,11 @@ t.test('random vocabularies with equal scores encode as SentencePiece does', asy
   const wrong: unknown[] = []
   for (let round = 0; round < 60; round++) {
     const alphabet = ['ab', 'ab\u2581', 'aé中😀\u2581'][round % 3]!
-    const texts = new Set(Array.from({ length: 40 }, () => randomText(next, alphabet, 2 + next() * 4)))
-    // Some characters are no piece of their own, and pieces need not be reachable by merges of other pieces.
+    const texts = new Set(
+      Array.from({ length: 40 }, () => randomText(next, alphabet, 2 + next() * 4)),
+    )
+    // Some characters are no piece of their own, and pieces need not be reachable by merges of
+    // other pieces.
     for (const character of alphabet) if (next() < 0.7) texts.add(character)
     const levels = [1, 3, 1000][Math.floor(next() * 3)]!
     const added = [...texts].map((text, i) => ({
@@ -69,7 +77,8 @@ t.test('random vocabularies with equal scores encode as SentencePiece does', asy
         ['model', tokenizer.encode(text, { addSpecialTokens: false })],
         ['json', reloaded.encode(text, { addSpecialTokens: false })],
       ]) {
-        if (JSON.stringify(got) !== JSON.stringify(expected)) wrong.push({ round, name, text, got, expected })
+        if (JSON.stringify(got) !== JSON.stringify(expected))
+          wrong.push({ round, name, text, got, expected })
       }
     }
   }
@@ -77,8 +86,17 @@ t.test('random vocabularies with equal scores encode as SentencePiece does', asy
 })
 
 t.test('equal scores merge leftmost first', async t => {
-  const pieces = [...basePieces, normal('a'), normal('b'), normal('ab'), normal('ba'), normal('\u2581')]
-  const tokenizer = await loadTokenizer(t.testdir({ 'tokenizer.model': Buffer.from(writeModel({ pieces })) }))
+  const pieces = [
+    ...basePieces,
+    normal('a'),
+    normal('b'),
+    normal('ab'),
+    normal('ba'),
+    normal('\u2581'),
+  ]
+  const tokenizer = await loadTokenizer(
+    t.testdir({ 'tokenizer.model': Buffer.from(writeModel({ pieces })) }),
+  )
   const encode = (text: string) =>
     tokenizer.encode(text, { addSpecialTokens: false }).map(id => tokenizer.idToToken(id))
   t.strictSame(encode('aba'), ['\u2581', 'ab', 'a'])
@@ -87,7 +105,10 @@ t.test('equal scores merge leftmost first', async t => {
 
 t.test('pieces with the names of object members', async t => {
   const names = ['__proto__', 'constructor', 'toString', '0', '1']
-  const pieces = [...basePieces, ...names.map(name => ({ ...normal(name), type: PIECE_TYPE.userDefined }))]
+  const pieces = [
+    ...basePieces,
+    ...names.map(name => ({ ...normal(name), type: PIECE_TYPE.userDefined })),
+  ]
   const model = Buffer.from(writeModel({ pieces: [...pieces, normal('\u2581')] }))
   const tokenizer = await loadTokenizer(t.testdir({ 'tokenizer.model': model }))
   const reloaded = await loadTokenizer(
@@ -121,24 +142,60 @@ t.test('kinds and contents that are refused', async t => {
   const cases: [string, ModelProto, RegExp][] = [
     ['unigram', { pieces, trainer: { 3: 1 } }, /model_type is unigram, expected bpe/],
     ['word', { pieces, trainer: { 3: 3 } }, /model_type is word, expected bpe/],
-    ['charsmap', { pieces, charsmap: new Uint8Array(5) }, /precompiled_charsmap is 5 bytes, expected none/],
-    ['extra spaces', { pieces, normalizer: { 4: 1 } }, /remove_extra_whitespaces is true, expected false/],
+    [
+      'charsmap',
+      { pieces, charsmap: new Uint8Array(5) },
+      /precompiled_charsmap is 5 bytes, expected none/,
+    ],
+    [
+      'extra spaces',
+      { pieces, normalizer: { 4: 1 } },
+      /remove_extra_whitespaces is true, expected false/,
+    ],
     ['no escape', { pieces, normalizer: { 5: 0 } }, /escape_whitespaces is false, expected true/],
-    ['suffix', { pieces, trainer: { 24: 1 } }, /treat_whitespace_as_suffix is true, expected false/],
+    [
+      'suffix',
+      { pieces, trainer: { 24: 1 } },
+      /treat_whitespace_as_suffix is true, expected false/,
+    ],
     ['no pieces', { pieces: [] }, /has no unknown piece, expected one/],
     ['twice', { pieces: [...pieces, normal('a')] }, /piece 260 \("a"\) occurs twice/],
     ['empty', { pieces: [...pieces, normal('')] }, /piece 260 is empty/],
-    ['long', { pieces: [...pieces, normal('a'.repeat(513))] }, /piece 260 is 513 long, expected <= 512/],
+    [
+      'long',
+      { pieces: [...pieces, normal('a'.repeat(513))] },
+      /piece 260 is 513 long, expected <= 512/,
+    ],
     ['unused', { pieces: [...pieces, { text: 'b', type: 5 }] }, /is of type unused/],
     ['type 7', { pieces: [...pieces, { text: 'b', type: 7 }] }, /has type 7, expected 1 to 6/],
-    ['NaN', { pieces: [...pieces, normal('b', Number.NaN)] }, /has score NaN, expected a finite number/],
-    ['two unknown', { pieces: [...pieces, { text: 'b', type: 2 }] }, /second unknown piece; the first is 0/],
-    ['byte name', { pieces: [...pieces, { text: '<0x0a>', type: 6 }] }, /expected a name like <0x0A>/],
-    ['bytes', { pieces: pieces.slice(0, 258) }, /has 255 byte pieces, expected 256 with byte_fallback true/],
+    [
+      'NaN',
+      { pieces: [...pieces, normal('b', Number.NaN)] },
+      /has score NaN, expected a finite number/,
+    ],
+    [
+      'two unknown',
+      { pieces: [...pieces, { text: 'b', type: 2 }] },
+      /second unknown piece; the first is 0/,
+    ],
+    [
+      'byte name',
+      { pieces: [...pieces, { text: '<0x0a>', type: 6 }] },
+      /expected a name like <0x0A>/,
+    ],
+    [
+      'bytes',
+      { pieces: pieces.slice(0, 258) },
+      /has 255 byte pieces, expected 256 with byte_fallback true/,
+    ],
     ['no fallback', { pieces, trainer: { 35: 0 } }, /has 256 byte pieces, expected 0/],
   ]
   for (const [name, model, message] of cases) {
-    t.throws(() => parseSentencePiece(writeModel(model), 'x'), { code: 'ERR_BAD_TOKENIZER', message }, name)
+    t.throws(
+      () => parseSentencePiece(writeModel(model), 'x'),
+      { code: 'ERR_BAD_TOKENIZER', message },
+      name,
+    )
   }
   const malformed: [string, number[], RegExp][] = [
     ['empty file', [], /model_type is unigram/],
@@ -177,7 +234,11 @@ t.test('a damaged tokenizer.model loads or is an ERR_BAD_TOKENIZER', async t => 
   const directory = t.testdir()
   const next = random(2)
   const texts = ['a', 'ab', 'ba', '\u2581', '\u2581a', 'é', '中', 'aba']
-  const pieces = [...basePieces, ...texts.map((text, i) => normal(text, -i)), { text: '<|u|>', type: 4 }]
+  const pieces = [
+    ...basePieces,
+    ...texts.map((text, i) => normal(text, -i)),
+    { text: '<|u|>', type: 4 },
+  ]
   const original = writeModel({ pieces })
   let loaded = 0
   const wrong: unknown[] = []
@@ -191,7 +252,8 @@ t.test('a damaged tokenizer.model loads or is an ERR_BAD_TOKENIZER', async t => 
       tokenizer.decode(tokenizer.encode('ab <|u|> aé\n'))
       loaded++
     } catch (error) {
-      if (!(error instanceof MoeppError) || error.code !== 'ERR_BAD_TOKENIZER') wrong.push({ round, error })
+      if (!(error instanceof MoeppError) || error.code !== 'ERR_BAD_TOKENIZER')
+        wrong.push({ round, error })
     }
   }
   t.strictSame(wrong.slice(0, 5), [])

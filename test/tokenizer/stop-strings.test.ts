@@ -9,18 +9,33 @@ function run(stop: string | string[], chunks: string[]) {
 }
 
 t.test('text is held back while it may begin a stop string', async t => {
-  t.strictSame(run('END', ['a', 'E', 'N', 'x']), { pieces: ['a', '', '', 'ENx', ''], stop: undefined })
+  t.strictSame(run('END', ['a', 'E', 'N', 'x']), {
+    pieces: ['a', '', '', 'ENx', ''],
+    stop: undefined,
+  })
   t.strictSame(run('END', ['aEN', 'D', 'b']), { pieces: ['a', '', '', ''], stop: 'END' })
   t.strictSame(run('END', ['EEND']), { pieces: ['E', ''], stop: 'END' })
-  t.strictSame(run('END', ['xEN']), { pieces: ['x', 'EN'], stop: undefined }, 'flush gives what is held')
+  t.strictSame(
+    run('END', ['xEN']),
+    { pieces: ['x', 'EN'], stop: undefined },
+    'flush gives what is held',
+  )
   t.strictSame(run('\n\n', ['a\n', 'b\n', '\nc']), { pieces: ['a', '\nb', '', ''], stop: '\n\n' })
   t.strictSame(run('aab', ['aa', 'aa', 'b']), { pieces: ['', 'aa', '', ''], stop: 'aab' })
   t.strictSame(run('😀!', ['x😀', '😀', '!y']), { pieces: ['x', '😀', '', ''], stop: '😀!' })
 })
 
 t.test('which stop string counts', async t => {
-  t.strictSame(run(['abcd', 'bc'], ['xabcd']), { pieces: ['xa', ''], stop: 'bc' }, 'the first to be complete')
-  t.strictSame(run(['c', 'abc'], ['xabc']), { pieces: ['x', ''], stop: 'abc' }, 'of those the longest')
+  t.strictSame(
+    run(['abcd', 'bc'], ['xabcd']),
+    { pieces: ['xa', ''], stop: 'bc' },
+    'the first to be complete',
+  )
+  t.strictSame(
+    run(['c', 'abc'], ['xabc']),
+    { pieces: ['x', ''], stop: 'abc' },
+    'of those the longest',
+  )
   t.strictSame(run(['ab', 'abc'], ['abc']), { pieces: ['', ''], stop: 'ab' })
   t.strictSame(run([], ['abc']), { pieces: ['abc', ''], stop: undefined }, 'none')
 })
@@ -34,12 +49,16 @@ t.test('after a stop there is no more text', async t => {
 
 t.test('wrong stop strings are errors', async t => {
   t.throws(() => new StopStrings(''), { name: 'RangeError', message: /stop\[0\]/ })
-  t.throws(() => new StopStrings(['a', 1 as unknown as string]), { name: 'TypeError', message: /stop\[1\]/ })
+  t.throws(() => new StopStrings(['a', 1 as unknown as string]), {
+    name: 'TypeError',
+    message: /stop\[1\]/,
+  })
 })
 
 t.test('random texts and cuts', async t => {
   const next = random(4)
-  const word = (length: number) => Array.from({ length }, () => 'ab'[Math.floor(next() * 2)]).join('')
+  const word = (length: number) =>
+    Array.from({ length }, () => 'ab'[Math.floor(next() * 2)]).join('')
   const wrong: unknown[] = []
   for (let round = 0; round < 5000; round++) {
     const stops = Array.from({ length: 1 + next() * 3 }, () => word(1 + next() * 5))

@@ -15,7 +15,9 @@ function referenceBytes(bytes: number[]): string {
   for (let i = 0; i < bytes.length; ) {
     const character = [1, 2, 3, 4]
       .map(length => Buffer.from(bytes.slice(i, i + length)))
-      .find(part => part.toString('utf8').length > 0 && Buffer.from(part.toString('utf8')).equals(part))
+      .find(
+        part => part.toString('utf8').length > 0 && Buffer.from(part.toString('utf8')).equals(part),
+      )
     text += character ? character.toString('utf8') : '\uFFFD'
     i += character ? character.length : 1
   }
@@ -23,7 +25,11 @@ function referenceBytes(bytes: number[]): string {
 }
 
 /** Decoding as the reference data's README states it, all at once. */
-function referenceDecode(tokenizer: Tokenizer, ids: readonly number[], dropsSpace: boolean): string {
+function referenceDecode(
+  tokenizer: Tokenizer,
+  ids: readonly number[],
+  dropsSpace: boolean,
+): string {
   let text = ''
   let isFirst = true
   for (let i = 0; i < ids.length; i++) {
@@ -37,7 +43,11 @@ function referenceDecode(tokenizer: Tokenizer, ids: readonly number[], dropsSpac
       text += referenceBytes(bytes)
       i--
     } else if (ids[i] === tokenizer.unkTokenId) text += ' \u2047 '
-    else text += (isFirst && dropsSpace ? content.replace(/^\u2581/, '') : content).replaceAll('\u2581', ' ')
+    else
+      text += (isFirst && dropsSpace ? content.replace(/^\u2581/, '') : content).replaceAll(
+        '\u2581',
+        ' ',
+      )
     isFirst = false
   }
   return text
@@ -78,7 +88,8 @@ for (const name of names) {
       const stream = tokenizer.stream({ prompt })
       const pieces = ids.slice(prompt.length).map(id => stream.push(id))
       const text = pieces.join('') + stream.flush()
-      // A character that the new ids complete is theirs: the prompt's own text ends in U+FFFD for its bytes.
+      // A character that the new ids complete is theirs: the prompt's own text ends in U+FFFD for
+      // its bytes.
       const shared = [0, 1, 2, 3]
         .map(count => promptText.slice(0, promptText.length - count))
         .find(start => whole.startsWith(start) && /^\uFFFD*$/.test(promptText.slice(start.length)))!
@@ -98,7 +109,8 @@ for (const name of names) {
       const stream = tokenizer.stream()
       const pieces = ids.map(id => stream.push(id))
       const added = decoded.includes('\uFFFD') ? '' : pieces.join('').match(/\uFFFD/)
-      if (added || pieces.join('') + stream.flush() !== decoded) wrong.push({ ids, pieces, decoded })
+      if (added || pieces.join('') + stream.flush() !== decoded)
+        wrong.push({ ids, pieces, decoded })
     }
     t.strictSame(wrong, [])
   })
@@ -108,7 +120,11 @@ const entries = [
   { id: 0, content: '<s>', special: true },
   { id: 1, content: '\u2581a' },
   { id: 2, content: '\u2581' },
-  ...[0xe4, 0xb8, 0xad, 0xf0, 0x9f].map((byte, i) => ({ id: 3 + i, content: `byte ${byte}`, byte })),
+  ...[0xe4, 0xb8, 0xad, 0xf0, 0x9f].map((byte, i) => ({
+    id: 3 + i,
+    content: `byte ${byte}`,
+    byte,
+  })),
 ]
 const table: PieceTable = pieceTable(entries, true)
 
@@ -123,8 +139,16 @@ t.test('the space of the first piece', async t => {
   t.strictSame(pieces([2, 1]), ['', ' a', ''], 'once')
   t.strictSame(pieces([1], { prompt: [0, 1] }), [' a', ''], 'stays behind a prompt')
   t.strictSame(pieces([1], { prompt: [0] }), ['a', ''], 'goes if the prompt has no text')
-  t.strictSame(pieces([0, 1], { skipSpecialTokens: false }), ['<s>', ' a', ''], 'stays behind a visible <s>')
-  t.strictSame(new TextStream(pieceTable(entries, false)).push(1), ' a', 'stays without a dummy prefix')
+  t.strictSame(
+    pieces([0, 1], { skipSpecialTokens: false }),
+    ['<s>', ' a', ''],
+    'stays behind a visible <s>',
+  )
+  t.strictSame(
+    new TextStream(pieceTable(entries, false)).push(1),
+    ' a',
+    'stays without a dummy prefix',
+  )
 })
 
 t.test('bytes are held until a character is whole', async t => {
@@ -133,7 +157,11 @@ t.test('bytes are held until a character is whole', async t => {
   t.strictSame(pieces([3, 4, 1]), ['', '', '\uFFFD\uFFFD a', ''], 'and in front of text')
   t.strictSame(pieces([3, 3, 4, 5]), ['', '\uFFFD', '', '中', ''], 'as soon as it is certain')
   t.strictSame(pieces([6, 7, 3, 4, 5]), ['', '', '\uFFFD\uFFFD', '', '中', ''])
-  t.strictSame(pieces([3, 0, 4, 5]), ['', '\uFFFD', '\uFFFD', '\uFFFD', ''], 'a special token ends the bytes')
+  t.strictSame(
+    pieces([3, 0, 4, 5]),
+    ['', '\uFFFD', '\uFFFD', '\uFFFD', ''],
+    'a special token ends the bytes',
+  )
   t.strictSame(pieces([99, 1]), ['', 'a', ''], 'an id without a token gives no text')
 })
 

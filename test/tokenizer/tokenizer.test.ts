@@ -40,7 +40,10 @@ t.test('the bundled model', async t => {
   ])
   const { greedy } = JSON.parse(await readFile(join(bundled, 'reference.json'), 'utf8'))
   t.equal(tokenizer.decode(greedy.ids), greedy.text)
-  t.equal(tokenizer.decode([...greedy.prompt_ids, ...greedy.ids]), `${greedy.prompt} ${greedy.text}`)
+  t.equal(
+    tokenizer.decode([...greedy.prompt_ids, ...greedy.ids]),
+    `${greedy.prompt} ${greedy.text}`,
+  )
 })
 
 t.test('a long text: fast, and cutting it changes nothing', async t => {
@@ -52,7 +55,9 @@ t.test('a long text: fast, and cutting it changes nothing', async t => {
   t.ok(encodeMs < 3000, `${text.length} characters in ${encodeMs.toFixed()} ms`)
   t.equal(tokenizer.decode(ids), text)
   const [first, ...rest] = text.split('\n')
-  const lines = rest.map(line => tokenizer.encode(`\n${line}`, { addSpecialTokens: false }).slice(1))
+  const lines = rest.map(line =>
+    tokenizer.encode(`\n${line}`, { addSpecialTokens: false }).slice(1),
+  )
   t.strictSame(
     ids,
     [...tokenizer.encode(first!), ...lines.flat()],
@@ -70,12 +75,19 @@ t.test('special tokens as tokenizer_config.json says', async t => {
   t.strictSame(await ids({}), [1, markA], 'the defaults of LlamaTokenizer')
   t.strictSame(await ids({ add_bos_token: false }), [markA])
   t.strictSame(await ids({ add_eos_token: true }), [1, markA, 2])
-  t.strictSame(await ids({ add_prefix_space: false }), [1, markA], 'legacy ignores add_prefix_space')
+  t.strictSame(
+    await ids({ add_prefix_space: false }),
+    [1, markA],
+    'legacy ignores add_prefix_space',
+  )
   t.strictSame(await ids({ add_prefix_space: false, legacy: false }), [1, a])
   t.strictSame(await ids({ bos_token: '</s>' }), [2, markA])
   t.strictSame(await ids({ bos_token: { content: '</s>' } }), [2, markA])
   t.strictSame(await ids({ bos_token: null }), [markA], 'no bos token')
-  await t.rejects(ids({ bos_token: null, add_bos_token: true }), /add_bos_token is true, expected false/)
+  await t.rejects(
+    ids({ bos_token: null, add_bos_token: true }),
+    /add_bos_token is true, expected false/,
+  )
   await t.rejects(
     ids({ bos_token: '[B]' }),
     /bos_token "\[B\]" is undefined, expected a token of the vocabulary/,
@@ -91,7 +103,11 @@ t.test('special tokens as tokenizer_config.json says', async t => {
 
 t.test('roles come from special_tokens_map.json where tokenizer_config.json is silent', async t => {
   const files = {
-    'special_tokens_map.json': { bos_token: '</s>', eos_token: { content: '<s>' }, pad_token: '<s>' },
+    'special_tokens_map.json': {
+      bos_token: '</s>',
+      eos_token: { content: '<s>' },
+      pad_token: '<s>',
+    },
     'tokenizer_config.json': { eos_token: '</s>' },
   }
   const tokenizer = await loadTokenizer(checkpoint(t, files))
@@ -102,7 +118,9 @@ t.test('roles come from special_tokens_map.json where tokenizer_config.json is s
 
 t.test('added tokens', async t => {
   const load = (decoder: object, extra: Files = {}) =>
-    loadTokenizer(checkpoint(t, { 'tokenizer_config.json': { added_tokens_decoder: decoder }, ...extra }))
+    loadTokenizer(
+      checkpoint(t, { 'tokenizer_config.json': { added_tokens_decoder: decoder }, ...extra }),
+    )
   const token = (content: string, special = true) => ({ content, special })
   const tokenizer = await load({
     0: token('<unk>'),
@@ -145,7 +163,10 @@ t.test('the chat template', async t => {
     { name: 'default', template: 'D' },
   ]
   t.equal(await load({ 'tokenizer_config.json': { chat_template: list } }), 'D')
-  t.equal(await load({ 'chat_template.jinja': 'J', 'tokenizer_config.json': { chat_template: 'C' } }), 'J')
+  t.equal(
+    await load({ 'chat_template.jinja': 'J', 'tokenizer_config.json': { chat_template: 'C' } }),
+    'J',
+  )
 })
 
 t.test('texts and arguments', async t => {
@@ -159,15 +180,24 @@ t.test('texts and arguments', async t => {
     'half a surrogate pair',
   )
   t.equal(tokenizer.decode([mark, ab]), 'ab')
-  t.throws(() => tokenizer.encode(5 as unknown as string), { name: 'TypeError', message: /^text: / })
-  t.throws(() => tokenizer.encode('a', { add: true } as object), { name: 'TypeError', message: /^add: / })
+  t.throws(() => tokenizer.encode(5 as unknown as string), {
+    name: 'TypeError',
+    message: /^text: /,
+  })
+  t.throws(() => tokenizer.encode('a', { add: true } as object), {
+    name: 'TypeError',
+    message: /^add: /,
+  })
   t.throws(() => tokenizer.decode([1.5]), {
     name: 'RangeError',
     message: 'ids[0]: expected a token id, got 1.5',
   })
   t.throws(() => tokenizer.decode([-1]), { name: 'RangeError' })
   t.throws(() => tokenizer.decode('1' as unknown as number[]), { name: 'TypeError' })
-  t.throws(() => tokenizer.stream({ prompt: [-1] }), { name: 'RangeError', message: /^prompt\[0\]/ })
+  t.throws(() => tokenizer.stream({ prompt: [-1] }), {
+    name: 'RangeError',
+    message: /^prompt\[0\]/,
+  })
 })
 
 t.test('missing and unreadable files', async t => {
@@ -203,10 +233,12 @@ t.test("another library's tokenizer.json", async t => {
   }
   for (const [name, form] of Object.entries(forms)) {
     const tokenizer = await loadTokenizer(t.testdir({ 'tokenizer.json': JSON.stringify(form) }))
-    const wrong = cases.filter(({ text, ids, decoded }: { text: string; ids: number[]; decoded: string }) => {
-      const got = tokenizer.encode(text, { addSpecialTokens: false })
-      return JSON.stringify(got) !== JSON.stringify(ids) || tokenizer.decode(ids) !== decoded
-    })
+    const wrong = cases.filter(
+      ({ text, ids, decoded }: { text: string; ids: number[]; decoded: string }) => {
+        const got = tokenizer.encode(text, { addSpecialTokens: false })
+        return JSON.stringify(got) !== JSON.stringify(ids) || tokenizer.decode(ids) !== decoded
+      },
+    )
     t.strictSame(wrong, [], name)
     t.equal(tokenizer.encode('a')[0], 1)
   }
@@ -219,16 +251,25 @@ t.test('kinds of tokenizer.json that are refused', async t => {
     [{ model: { ...json.model, dropout: 0.1 } }, /model.dropout is 0.1, expected null/],
     [{ model: { ...json.model, vocab: { a: 0, b: 0 } } }, /an id of its own/],
     [{ model: { ...json.model, vocab: { a: -1 } } }, /a token id from 0/],
-    [{ model: { ...json.model, merges: [['a', 'x']] } }, /merges\[0\] is \["a","x"\], expected two pieces/],
+    [
+      { model: { ...json.model, merges: [['a', 'x']] } },
+      /merges\[0\] is \["a","x"\], expected two pieces/,
+    ],
     [{ model: { ...json.model, merges: [['b', 'b']] } }, /two pieces that make a third/],
     [{ normalizer: { type: 'NFKC' } }, /normalizer 0.type is "NFKC"/],
-    [{ normalizer: { type: 'Precompiled', precompiled_charsmap: '' } }, /normalizer 0.type is "Precompiled"/],
+    [
+      { normalizer: { type: 'Precompiled', precompiled_charsmap: '' } },
+      /normalizer 0.type is "Precompiled"/,
+    ],
     [{ pre_tokenizer: { type: 'ByteLevel' } }, /pre_tokenizer.type is "ByteLevel"/],
     [
       { decoder: { type: 'ByteLevel' } },
       /decoder is "ByteLevel", expected a Sequence of Replace, ByteFallback/,
     ],
-    [{ post_processor: { type: 'RobertaProcessing' } }, /post_processor.type is "RobertaProcessing"/],
+    [
+      { post_processor: { type: 'RobertaProcessing' } },
+      /post_processor.type is "RobertaProcessing"/,
+    ],
     [
       { added_tokens: [{ id: 5, content: '<s>' }] },
       /added_tokens\[0\].id is 5, expected the id of "<s>" alone/,

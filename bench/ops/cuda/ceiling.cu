@@ -1,5 +1,6 @@
-// The ceilings of a GPU, measured: copying memory that no cache holds, multiply-adds in f32, products of bf16 on tensor cores
-// (those of int8 and int4 weights, too) by mma.sync and, on Hopper, by wgmma, whose rate mma.sync does not reach there.
+// The ceilings of a GPU, measured: copying memory that no cache holds, multiply-adds in f32,
+// products of bf16 on tensor cores (those of int8 and int4 weights, too) by mma.sync and, on
+// Hopper, by wgmma, whose rate mma.sync does not reach there.
 // SASS * copy_all: LDG STG no-spills
 // SASS * multiply_add: FFMA>=16 no-spills
 // SASS sm_80,sm_86,sm_89,sm_90a,sm_100,sm_120 multiply_tiles: HMMA>=8 no-spills
@@ -18,14 +19,16 @@ constexpr int kThreads = 256, kChains = 8;
 
 __global__ void __launch_bounds__(kThreads) copy_all(const float4* from, float4* to, int64_t n) {
   const int64_t stride = static_cast<int64_t>(gridDim.x) * kThreads;
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < n; i += stride) to[i] = from[i];
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < n; i += stride)
+    to[i] = from[i];
 }
 
 // The sums go nowhere, but the compiler cannot know: `never` is not 0 for it.
 __global__ void __launch_bounds__(kThreads) multiply_add(float* out, int rounds, float never) {
   float chain[2 * kChains];
 #pragma unroll
-  for (int i = 0; i < 2 * kChains; i++) chain[i] = static_cast<float>(i + static_cast<int>(threadIdx.x));
+  for (int i = 0; i < 2 * kChains; i++)
+    chain[i] = static_cast<float>(i + static_cast<int>(threadIdx.x));
   for (int r = 0; r < rounds; r++) {
 #pragma unroll
     for (int i = 0; i < 2 * kChains; i++) chain[i] = fmaf(chain[i], 0.999f, 1e-3f);
@@ -61,7 +64,8 @@ struct Operands {
   alignas(1024) simt::bf16 a[2][64 * kDepth], b[256 * kDepth];
 };
 
-__global__ void __launch_bounds__(kWgmmaThreads, 1) multiply_warpgroups(float* out, int rounds, float never) {
+__global__ void __launch_bounds__(kWgmmaThreads, 1)
+    multiply_warpgroups(float* out, int rounds, float never) {
 #if SIMT_HAS_SM90A
   auto& operands = *simt::smem<Operands>();
   auto* words = reinterpret_cast<uint32_t*>(&operands);
@@ -77,7 +81,8 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1) multiply_warpgroups(float* o
     simt::wgmma_fence();
 #pragma unroll
     for (int k = 0; k < kDepth; k += 16) {
-      simt::wgmma_bf16<256>(sums, simt::wgmma_descriptor(a + k), simt::wgmma_descriptor(operands.b + k), true);
+      simt::wgmma_bf16<256>(sums, simt::wgmma_descriptor(a + k),
+                            simt::wgmma_descriptor(operands.b + k), true);
     }
     simt::wgmma_commit();
   }
@@ -96,7 +101,8 @@ namespace {
 
 class CudaCeiling final : public Ceiling {
  public:
-  explicit CudaCeiling(Device& device) : device_(device), queue_(cuda::CudaQueue::from(device.queue())) {
+  explicit CudaCeiling(Device& device)
+      : device_(device), queue_(cuda::CudaQueue::from(device.queue())) {
     memory_ = static_cast<std::byte*>(device.allocate(2 * kCopyBytes));
   }
   ~CudaCeiling() override {
@@ -121,11 +127,13 @@ class CudaCeiling final : public Ceiling {
     constexpr int kBlocks = 4;
     const int rounds = SIMT_EMULATED ? 2 : tensor_cores ? 4096 : 16384;  // a millisecond or so
     const double seconds = seconds_of(device_, 1, [&](int64_t) {
-      launch(tensor_cores ? ceiling::multiply_tiles : ceiling::multiply_add, kBlocks, ceiling::kThreads, 0,
-             reinterpret_cast<float*>(memory_), rounds, -1.0f);
+      launch(tensor_cores ? ceiling::multiply_tiles : ceiling::multiply_add, kBlocks,
+             ceiling::kThreads, 0, reinterpret_cast<float*>(memory_), rounds, -1.0f);
     });
-    const double of_thread = tensor_cores ? ceiling::kChains * 4096.0 / 32.0 : 4.0 * ceiling::kChains;
-    return 1e-9 * of_thread * rounds * kBlocks * ceiling::kThreads * queue_.multiprocessors() / seconds;
+    const double of_thread =
+        tensor_cores ? ceiling::kChains * 4096.0 / 32.0 : 4.0 * ceiling::kChains;
+    return 1e-9 * of_thread * rounds * kBlocks * ceiling::kThreads * queue_.multiprocessors() /
+           seconds;
   }
 
  private:
@@ -133,7 +141,8 @@ class CudaCeiling final : public Ceiling {
 
   // blocks: for each multiprocessor.
   template <class... Parameters, class... Arguments>
-  void launch(void (*kernel)(Parameters...), int blocks, int threads, size_t smem_bytes, Arguments... arguments) {
+  void launch(void (*kernel)(Parameters...), int blocks, int threads, size_t smem_bytes,
+              Arguments... arguments) {
     const simt::Launch how = {dim3(static_cast<unsigned>(blocks * queue_.multiprocessors())),
                               dim3(static_cast<unsigned>(threads)), smem_bytes, queue_.stream()};
     queue_.check(simt::launch(kernel, how, arguments...));
@@ -146,7 +155,8 @@ class CudaCeiling final : public Ceiling {
              reinterpret_cast<float*>(memory_), kRounds, -1.0f);
     });
     // Two warpgroups of m64n256k16, four products a round.
-    return 1e-9 * 2.0 * 4.0 * 2.0 * 64.0 * 256.0 * 16.0 * kRounds * queue_.multiprocessors() / seconds;
+    return 1e-9 * 2.0 * 4.0 * 2.0 * 64.0 * 256.0 * 16.0 * kRounds * queue_.multiprocessors() /
+           seconds;
   }
 
   Device& device_;

@@ -7,11 +7,12 @@
 
 namespace moepp::cpu::amx {
 
-// Source: Intel SDM, CPUID leaf 7 (amx-bf16, amx-tile, amx-int8) and XCR0; Linux, Documentation/arch/x86/xstate.rst.
+// Source: Intel SDM, CPUID leaf 7 (amx-bf16, amx-tile, amx-int8) and XCR0; Linux,
+// Documentation/arch/x86/xstate.rst.
 static constexpr unsigned kOsSavesStates = 1u << 27;                         // leaf 1, ecx
 static constexpr unsigned kTileBits = (1u << 22) | (1u << 24) | (1u << 25);  // leaf 7, edx
-static constexpr unsigned kTileStates = (1u << 17) | (1u << 18);             // XCR0: configuration, data
-static constexpr long kRequestState = 0x1023, kTileData = 18;                // arch_prctl
+static constexpr unsigned kTileStates = (1u << 17) | (1u << 18);  // XCR0: configuration, data
+static constexpr long kRequestState = 0x1023, kTileData = 18;     // arch_prctl
 
 static bool processor_has_tiles() {
   unsigned a = 0, b = 0, c = 0, d = 0;
@@ -23,7 +24,8 @@ static bool processor_has_tiles() {
 }
 
 bool available() {
-  static const bool granted = processor_has_tiles() && syscall(SYS_arch_prctl, kRequestState, kTileData) == 0;
+  static const bool granted =
+      processor_has_tiles() && syscall(SYS_arch_prctl, kRequestState, kTileData) == 0;
   return granted;
 }
 

@@ -1,5 +1,5 @@
-// avx512vnni's kernels, but by vdpbf16ps: attention over a bf16 cache, whose queries and weights are rounded to bf16, too, and
-// products with bf16 weights where an op lets x be rounded.
+// avx512vnni's kernels, but by vdpbf16ps: attention over a bf16 cache, whose queries and weights
+// are rounded to bf16, too, and products with bf16 weights where an op lets x be rounded.
 //
 // Like isa.inl.h, this file uses no standard-library templates.
 #define MOEPP_ISA avx512bf16
@@ -31,7 +31,8 @@ inline void run_any_gemm(const Gemm& gemm, ThreadPool& pool) {
 template <class Args>
 static bool rounds(const Args& args) {
   const Tensor& weight = *args.weight;
-  return args.may_round_x && weight.dtype == DType::kBf16 && weight.shape[weight.rank - 1] <= kMostRoundedInputs;
+  return args.may_round_x && weight.dtype == DType::kBf16 &&
+         weight.shape[weight.rank - 1] <= kMostRoundedInputs;
 }
 
 static void any_linear(const LinearArgs& args, Queue& queue) {

@@ -1,4 +1,5 @@
-// The choice of an instruction set by a measurement: which instruction wins differs between chips that report the same features.
+// The choice of an instruction set by a measurement: which instruction wins differs between chips
+// that report the same features.
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
@@ -20,10 +21,12 @@ namespace {
 constexpr int64_t kInputs = 512, kOutputs = 256;
 // A decode step's one row, and a prefill's: enough for the many-rows paths.
 constexpr int64_t kDecodeRows = 1, kPrefillRows = 64;
-constexpr int kCalls = 4;  // the best counts: the first meets cold caches, and others may meet other work on the core
+constexpr int kCalls =
+    4;  // the best counts: the first meets cold caches, and others may meet other work on the core
 
-// A later set must be faster than the best before by this factor, as the product over decode, prefill and attention. Sets differ
-// in the last bits of results, so that a choice within the noise of a measurement would make runs of one machine differ.
+// A later set must be faster than the best before by this factor, as the product over decode,
+// prefill and attention. Sets differ in the last bits of results, so that a choice within the noise
+// of a measurement would make runs of one machine differ.
 constexpr double kMargin = 1.5;
 
 // The best of some calls, in seconds.
@@ -33,7 +36,8 @@ double seconds_of(const Call& call) {
   for (int i = 0; i < kCalls; i++) {
     const auto start = std::chrono::steady_clock::now();
     call();
-    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    best = std::min(
+        best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   }
   return best;
 }
@@ -77,7 +81,8 @@ class Product {
   }
 
   ThreadPool pool_{1};
-  std::vector<float> x_values_ = std::vector<float>(static_cast<size_t>(kPrefillRows * kInputs), 0.5f);
+  std::vector<float> x_values_ =
+      std::vector<float>(static_cast<size_t>(kPrefillRows * kInputs), 0.5f);
   std::vector<float> out_values_ = std::vector<float>(static_cast<size_t>(kPrefillRows * kOutputs));
   bool may_round_x_;
   int64_t weight_bytes_;
@@ -101,14 +106,16 @@ class BriefAttention {
   BriefAttention& operator=(const BriefAttention&) = delete;
 
   double seconds(const Isa& isa) {
-    const AttentionArgs args = {&q_, &positions_tensor_, &starts_tensor_, &table_tensor_, &cache_, &out_, 0, 0.125f};
+    const AttentionArgs args = {
+        &q_, &positions_tensor_, &starts_tensor_, &table_tensor_, &cache_, &out_, 0, 0.125f};
     return seconds_of([&] { isa.kernels->attention(args, pool_); });
   }
 
  private:
   static constexpr int64_t kRows = 64, kKeys = 256, kPage = 64, kDim = 64;
 
-  static void describe(Tensor& tensor, void* data, DType dtype, std::initializer_list<int64_t> shape) {
+  static void describe(Tensor& tensor, void* data, DType dtype,
+                       std::initializer_list<int64_t> shape) {
     tensor.data = data;
     tensor.dtype = dtype;
     for (int64_t size : shape) tensor.shape[tensor.rank++] = size;
@@ -116,7 +123,8 @@ class BriefAttention {
 
   ThreadPool pool_{1};
   std::vector<uint16_t> pages_ = std::vector<uint16_t>(static_cast<size_t>(2 * kKeys * kDim));
-  std::vector<float> q_values_ = std::vector<float>(static_cast<size_t>(kRows * kDim), 0.5f), out_values_ = q_values_;
+  std::vector<float> q_values_ = std::vector<float>(static_cast<size_t>(kRows * kDim), 0.5f),
+                     out_values_ = q_values_;
   int32_t positions_[kRows], starts_[2] = {0, kRows}, table_[kKeys / kPage] = {0, 1, 2, 3};
   KvView cache_;
   Tensor q_, out_, positions_tensor_, starts_tensor_, table_tensor_;
@@ -130,7 +138,9 @@ const Isa* measure(DType dtype, bool may_round_x = false) {
   if (!product.has_memory()) return best;
   BriefAttention attention;
   const bool bf16_cache = is_quantised(dtype) || may_round_x;
-  const auto cost_of = [&](const Isa& isa) { return product.cost(isa) * (bf16_cache ? attention.seconds(isa) : 1.0); };
+  const auto cost_of = [&](const Isa& isa) {
+    return product.cost(isa) * (bf16_cache ? attention.seconds(isa) : 1.0);
+  };
   double best_cost = cost_of(*best);
   for (size_t i = 1; i + 1 < isas.size(); i++) {
     const double cost = cost_of(isas[i]);
@@ -148,7 +158,8 @@ const Isa* measure(DType dtype, bool may_round_x = false) {
 
 const Isa& fastest_isa(DType weights, bool may_round_x) {
   if (is_quantised(weights)) {
-    static const Isa* const fastest = measure(DType::kI8);  // int4 weights use the same instructions
+    static const Isa* const fastest =
+        measure(DType::kI8);  // int4 weights use the same instructions
     return *fastest;
   }
   if (may_round_x) {

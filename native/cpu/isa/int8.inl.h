@@ -1,5 +1,5 @@
-// The kernels of linear and grouped_gemm for int8 and int4 weights once more, for processors that have an instruction for them
-// beyond those of the set MOEPP_BASE. Everything else is the base's.
+// The kernels of linear and grouped_gemm for int8 and int4 weights once more, for processors that
+// have an instruction for them beyond those of the set MOEPP_BASE. Everything else is the base's.
 #if defined(__x86_64__)
 #include <immintrin.h>
 #elif defined(__ARM_NEON)
@@ -31,11 +31,13 @@ inline void run_any_gemm(const Gemm& gemm, ThreadPool& pool) {
 #include "../kernels/linear.inl.h"
 
 static void any_linear(const LinearArgs& args, Queue& queue) {
-  is_quantised(args.weight->dtype) ? linear(args, queue) : MOEPP_BASE::kernels().linear(args, queue);
+  is_quantised(args.weight->dtype) ? linear(args, queue)
+                                   : MOEPP_BASE::kernels().linear(args, queue);
 }
 
 static void any_grouped_gemm(const GroupedGemmArgs& args, Queue& queue) {
-  is_quantised(args.weight->dtype) ? grouped_gemm(args, queue) : MOEPP_BASE::kernels().grouped_gemm(args, queue);
+  is_quantised(args.weight->dtype) ? grouped_gemm(args, queue)
+                                   : MOEPP_BASE::kernels().grouped_gemm(args, queue);
 }
 
 const Kernels& kernels() {

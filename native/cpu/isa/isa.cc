@@ -9,7 +9,8 @@ namespace moepp::cpu {
 
 #if defined(__x86_64__)
 
-// __builtin_cpu_supports of GCC 12 does not know avxvnni: CPUID leaf 7, subleaf 1, bit 4 of eax. It uses what AVX2 uses.
+// __builtin_cpu_supports of GCC 12 does not know avxvnni: CPUID leaf 7, subleaf 1, bit 4 of eax. It
+// uses what AVX2 uses.
 static bool has_avxvnni() {
   unsigned int a = 7, b, c = 1, d;
   __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
@@ -32,15 +33,17 @@ const std::vector<Isa>& available_isas() {
   static const std::vector<Isa> isas = [] {
     std::vector<Isa> found;
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512dq")) {
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
 #if defined(MOEPP_HAS_AMX)
-      if (amx::available() && __builtin_cpu_supports("avx512vnni")) found.push_back({"amx", &amx::kernels()});
+      if (amx::available() && __builtin_cpu_supports("avx512vnni"))
+        found.push_back({"amx", &amx::kernels()});
 #endif
       if (__builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni")) {
         found.push_back({"avx512bf16", &avx512bf16::kernels(), true});
       }
-      if (__builtin_cpu_supports("avx512vnni")) found.push_back({"avx512vnni", &avx512vnni::kernels()});
+      if (__builtin_cpu_supports("avx512vnni"))
+        found.push_back({"avx512vnni", &avx512vnni::kernels()});
       found.push_back({"avx512", &avx512::kernels()});
     }
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {

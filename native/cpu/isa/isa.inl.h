@@ -1,7 +1,8 @@
-// One instruction set's kernels: every <op>.inl.h once, in the namespace of the set, compiled with the set's flags.
+// One instruction set's kernels: every <op>.inl.h once, in the namespace of the set, compiled with
+// the set's flags.
 //
-// No standard-library template is used below this point: the linker keeps one copy of an inline function for the whole
-// program, and that copy may be the one compiled for AVX-512.
+// No standard-library template is used below this point: the linker keeps one copy of an inline
+// function for the whole program, and that copy may be the one compiled for AVX-512.
 #if defined(__x86_64__)
 #include <immintrin.h>
 #elif defined(__ARM_NEON)

@@ -1,24 +1,30 @@
-// Rows times bf16 weight panels by AMX tiles (amx_tiles.inl.h): the work of linear and grouped_gemm on that instruction set.
+// Rows times bf16 weight panels by AMX tiles (amx_tiles.inl.h): the work of linear and grouped_gemm
+// on that instruction set.
 //
-// A panel (panels.h) holds tiles of weights as they are: 16 pairs of k, 128 bytes apart, of 16 columns each. Activations are
-// split and packed into tiles once per task. Each element of the output is, for every 32 k in ascending order, sum += low parts,
-// sum += middle parts, sum += high parts: whatever the number of rows, so that a token's row has the same bits in any batch.
+// A panel (panels.h) holds tiles of weights as they are: 16 pairs of k, 128 bytes apart, of 16
+// columns each. Activations are split and packed into tiles once per task. Each element of the
+// output is, for every 32 k in ascending order, sum += low parts, sum += middle parts, sum += high
+// parts: whatever the number of rows, so that a token's row has the same bits in any batch.
 //
-// One path for all numbers of rows: blocks of at most 16 rows times two panels. Two panels and not more rows, because the three
-// products that share a tile of weights follow each other, and the processor keeps such a tile loaded: with few rows that makes
-// the second and third cheap, and with 16 rows a step loads 7 tiles for 12 products.
+// One path for all numbers of rows: blocks of at most 16 rows times two panels. Two panels and not
+// more rows, because the three products that share a tile of weights follow each other, and the
+// processor keeps such a tile loaded: with few rows that makes the second and third cheap, and with
+// 16 rows a step loads 7 tiles for 12 products.
 
 constexpr int64_t kMostRows = 128;                 // that one task takes
 constexpr int64_t kSplitBytes = int64_t{5} << 17;  // of split activations, in the thread's scratch
 constexpr int64_t kKeptBytes = int64_t{1} << 19;   // of sums between parts of k, likewise
-constexpr int64_t kKeptPanels = kKeptBytes / kSumsBytes / (kMostRows / kTileSize) * 2;  // of one task, when k has parts
-constexpr int64_t kFewBytes = int64_t{3} << 19;                                         // of weights, of a task with few rows
-constexpr int64_t kMostPanels = 128;                                                    // of one task otherwise
+constexpr int64_t kKeptPanels =
+    kKeptBytes / kSumsBytes / (kMostRows / kTileSize) * 2;  // of one task, when k has parts
+constexpr int64_t kFewBytes = int64_t{3} << 19;             // of weights, of a task with few rows
+constexpr int64_t kMostPanels = 128;                        // of one task otherwise
 constexpr int64_t kAhead = 2;  // steps that weights are prefetched before their use
-static_assert(kSplitBytes + kKeptBytes + 2 * kStepBytes <= static_cast<int64_t>(kScratchBytes), "a thread's scratch");
+static_assert(kSplitBytes + kKeptBytes + 2 * kStepBytes <= static_cast<int64_t>(kScratchBytes),
+              "a thread's scratch");
 
-// Weights on their way from memory into the second-level cache: all up to `due`, which moves on with every column of tiles. A few
-// lines at a time, because a first-level cache that waits for many lines of memory does not serve the tiles meanwhile.
+// Weights on their way from memory into the second-level cache: all up to `due`, which moves on
+// with every column of tiles. A few lines at a time, because a first-level cache that waits for
+// many lines of memory does not serve the tiles meanwhile.
 struct Stream {
   const char *next, *due;
   int64_t per_column;  // bytes of one panel
@@ -31,7 +37,8 @@ inline void stream_on(Stream& stream, int64_t panel_stride) {
   }
 }
 
-// A block of rows whose sums are complete. They are written out piece by piece while the next block is multiplied.
+// A block of rows whose sums are complete. They are written out piece by piece while the next block
+// is multiplied.
 struct Finish {
   const char* sums = nullptr;
   int64_t r = 0, panel = 0, panels = 1;  // the first row, the first panel, one or two panels
@@ -40,7 +47,8 @@ struct Finish {
   void advance(const Gemm& gemm, int64_t pieces) {
     for (const int64_t end = done + pieces < count ? done + pieces : count; done < end; done++) {
       const int64_t i = panels == 2 ? done / 2 : done, j = panels == 2 ? done % 2 : 0;
-      finish_row(gemm, reinterpret_cast<const float*>(sums + i * kSumsStride) + j * kPanelRows, r + i, panel + j);
+      finish_row(gemm, reinterpret_cast<const float*>(sums + i * kSumsStride) + j * kPanelRows,
+                 r + i, panel + j);
     }
   }
 };
@@ -52,14 +60,16 @@ struct Block {
   const char* w;         // the first panel at the first k
   int64_t panel_stride;  // bytes to the second panel
   int64_t steps;
-  const char* tail;  // the step after them: one panel's, padded, behind the other's; null if there is none
+  const char*
+      tail;  // the step after them: one panel's, padded, behind the other's; null if there is none
   const char* then;  // where the next block's weights begin
   char* sums;        // 16 rows of up to two panels
   bool first;        // or go on from what sums holds
 };
 
-// Prefetches a column's share of a later step, two lines of either panel in turn: memory serves two streams that advance together
-// better than one after the other, and better when the requests are spread over the step.
+// Prefetches a column's share of a later step, two lines of either panel in turn: memory serves two
+// streams that advance together better than one after the other, and better when the requests are
+// spread over the step.
 template <int kPanels>
 inline void prefetch_column(const char* step, int64_t panel_stride, int column) {
   constexpr int64_t kShare = kStepBytes / (2 * kPanels);
@@ -79,7 +89,8 @@ inline void prefetch_column(const char* step, int64_t panel_stride, int column) 
   _tile_dpbf16ps(sums, 6, 7)
 
 template <int kPanels>
-inline void multiply_step(const Block& block, const char* x, const char* w, int64_t stride, const char* ahead, Stream& stream) {
+inline void multiply_step(const Block& block, const char* x, const char* w, int64_t stride,
+                          const char* ahead, Stream& stream) {
   const int64_t part = block.x_step / kParts;
   _tile_loadd(4, x, kTileLine);
   _tile_loadd(5, x + part, kTileLine);
@@ -116,7 +127,8 @@ inline void load_sums(const Block& block) {
 }
 
 template <int kPanels>
-__attribute__((noinline)) void multiply_block(const Gemm& gemm, const Block& block, Stream& streams, Finish& previous) {
+__attribute__((noinline)) void multiply_block(const Gemm& gemm, const Block& block, Stream& streams,
+                                              Finish& previous) {
   __asm__ volatile("" ::: "memory");  // what was packed is in memory before tiles are loaded
   load_sums(block);
   Stream stream = streams;
@@ -130,7 +142,8 @@ __attribute__((noinline)) void multiply_block(const Gemm& gemm, const Block& blo
     x += block.x_step;
     w += kStepBytes;
   }
-  if (block.tail != nullptr) multiply_step<kPanels>(block, x, block.tail, kStepBytes, block.then, stream);
+  if (block.tail != nullptr)
+    multiply_step<kPanels>(block, x, block.tail, kStepBytes, block.then, stream);
   _tile_stored(0, block.sums, kSumsStride);
   _tile_stored(1, block.sums + kTileLine, kSumsStride);
   if (kPanels == 2) {
@@ -141,8 +154,9 @@ __attribute__((noinline)) void multiply_block(const Gemm& gemm, const Block& blo
   streams = stream;
 }
 
-// How a task's rows and k are cut: blocks of `block_rows` rows (the last may have fewer; its tiles are padded), and parts of k,
-// such that a part of all blocks fits the scratch. Sums between two parts are kept in f32, exactly, so parts change no bit.
+// How a task's rows and k are cut: blocks of `block_rows` rows (the last may have fewer; its tiles
+// are padded), and parts of k, such that a part of all blocks fits the scratch. Sums between two
+// parts are kept in f32, exactly, so parts change no bit.
 struct TileCut {
   int64_t blocks, block_rows, steps, parts;
 };
@@ -152,7 +166,8 @@ inline TileCut cut_tiles(const Gemm& gemm, int64_t rows) {
   cut.blocks = (rows + kTileSize - 1) / kTileSize;
   cut.block_rows = (rows + cut.blocks - 1) / cut.blocks;
   cut.steps = (gemm.k + kTileK - 1) / kTileK;
-  const int64_t most = kSplitBytes / (cut.blocks * cut.block_rows * kParts * kTileLine);  // steps of a part
+  const int64_t most =
+      kSplitBytes / (cut.blocks * cut.block_rows * kParts * kTileLine);  // steps of a part
   cut.parts = cut.steps <= most ? 1 : (cut.steps + most - 1) / most;
   return cut;
 }
@@ -176,23 +191,29 @@ struct TileTask {
   }
 
   void split_part(int64_t first_step, int64_t steps) const {
-    const int64_t k = first_step * kTileK, end = k + steps * kTileK < gemm.k ? k + steps * kTileK : gemm.k;
+    const int64_t k = first_step * kTileK,
+                  end = k + steps * kTileK < gemm.k ? k + steps * kTileK : gemm.k;
     for (int64_t b = 0; b < cut.blocks; b++) {
       const float* rows[kTileSize] = {};
       for (int64_t i = 0; i < rows_of(b); i++) rows[i] = gemm.row(task.r + b * cut.block_rows + i);
-      split_block(rows, cut.block_rows, k, end - k, packed + b * steps * cut.block_rows * kParts * kTileLine);
+      split_block(rows, cut.block_rows, k, end - k,
+                  packed + b * steps * cut.block_rows * kParts * kTileLine);
     }
   }
 
-  // The sums of one block and pair: kept between parts of k; else one of two in turn, since the other may be being written out.
+  // The sums of one block and pair: kept between parts of k; else one of two in turn, since the
+  // other may be being written out.
   char* sums_of(int64_t pair, int64_t block) const {
     const int64_t index = pair * cut.blocks + block;
     return kept + (cut.parts > 1 ? index : index % 2) * kSumsBytes;
   }
 
-  // All blocks of rows times panels [panel, panel + panels), one or two, over steps [first, last) of k.
-  void multiply_pair(int64_t panel, int64_t panels, int64_t first, int64_t last, Finish& previous) const {
-    const int64_t bytes = panel_bytes(gemm.dtype, gemm.k), whole = gemm.k / kTileK, steps = last - first;
+  // All blocks of rows times panels [panel, panel + panels), one or two, over steps [first, last)
+  // of k.
+  void multiply_pair(int64_t panel, int64_t panels, int64_t first, int64_t last,
+                     Finish& previous) const {
+    const int64_t bytes = panel_bytes(gemm.dtype, gemm.k), whole = gemm.k / kTileK,
+                  steps = last - first;
     Block block;
     block.w = task.w + panel * bytes + first * kStepBytes;
     block.panel_stride = bytes;
@@ -203,7 +224,9 @@ struct TileTask {
     }
     block.x_step = kParts * cut.block_rows * kTileLine;
     block.first = first == 0;
-    const char* next = block.w + 2 * bytes;  // the next pair, which is brought into the cache while all blocks meet this one
+    const char* next =
+        block.w +
+        2 * bytes;  // the next pair, which is brought into the cache while all blocks meet this one
     const int64_t columns = cut.blocks * steps * panels * 2;
     Stream stream = {next, next, cut.blocks > 1 ? (steps * kStepBytes + columns - 1) / columns : 0};
     for (int64_t b = 0; b < cut.blocks; b++) {
@@ -216,7 +239,8 @@ struct TileTask {
         multiply_block<1>(gemm, block, stream, previous);
       }
       if (last == cut.steps) {
-        previous = {block.sums, task.r + b * cut.block_rows, task.panel + panel, panels, 0, rows_of(b) * panels};
+        previous = {block.sums, task.r + b * cut.block_rows, task.panel + panel, panels,
+                    0,          rows_of(b) * panels};
       }
     }
   }
@@ -225,9 +249,11 @@ struct TileTask {
     configure_tiles(cut.block_rows);
     Finish previous;
     for (int64_t part = 0; part < cut.parts; part++) {
-      const int64_t first = split(cut.steps, part, cut.parts), last = split(cut.steps, part + 1, cut.parts);
+      const int64_t first = split(cut.steps, part, cut.parts),
+                    last = split(cut.steps, part + 1, cut.parts);
       split_part(first, last - first);
-      for (int64_t p = 0; p < task.panels; p += 2) multiply_pair(p, p + 1 < task.panels ? 2 : 1, first, last, previous);
+      for (int64_t p = 0; p < task.panels; p += 2)
+        multiply_pair(p, p + 1 < task.panels ? 2 : 1, first, last, previous);
     }
     previous.advance(gemm, previous.count);
     _tile_release();
@@ -236,21 +262,30 @@ struct TileTask {
 
 // Fills in the derived fields and does the work.
 inline void run_tiles(Gemm gemm, ThreadPool& pool) {
-  const int64_t threads = pool.threads(), row_bytes = (gemm.k + kTileK - 1) / kTileK * kParts * kTileLine;
-  // Rows whose whole k fits the scratch, unless they are too few to make up for reading the weights.
+  const int64_t threads = pool.threads(),
+                row_bytes = (gemm.k + kTileK - 1) / kTileK * kParts * kTileLine;
+  // Rows whose whole k fits the scratch, unless they are too few to make up for reading the
+  // weights.
   const int64_t whole = kSplitBytes / (row_bytes + 1);
-  gemm.chunk_rows = whole >= kMostRows / 4 * 3 && whole < kMostRows ? whole / kTileSize * kTileSize : kMostRows;
+  gemm.chunk_rows =
+      whole >= kMostRows / 4 * 3 && whole < kMostRows ? whole / kTileSize * kTileSize : kMostRows;
   const int64_t panels = chunk_panels(gemm);
   const int64_t fair = clamp((panels / threads + 1) / 2 * 2, 2, 32);
-  gemm.few = even_ranges(
-      gemm.panels, threads,
-      clamp(kFewBytes / (panel_bytes(gemm.dtype, gemm.k) + 1) / 2 * 2, 4, clamp(panels / (threads * 4) / 2 * 2, 4, kKeptPanels)));
+  gemm.few = even_ranges(gemm.panels, threads,
+                         clamp(kFewBytes / (panel_bytes(gemm.dtype, gemm.k) + 1) / 2 * 2, 4,
+                               clamp(panels / (threads * 4) / 2 * 2, 4, kKeptPanels)));
   // Splitting a chunk costs as much as multiplying it by two panels.
   const int64_t most = whole < gemm.chunk_rows ? kKeptPanels : kMostPanels;
   gemm.many = even_ranges(gemm.panels, threads, clamp(panels / (threads * 4) / 2 * 2, fair, most));
   pool.parallel_for(task_count(gemm), [&gemm, &pool](int64_t task, int thread) {
     char* scratch = reinterpret_cast<char*>(pool.scratch(thread));
     const GemmTask found = find_task(gemm, task);
-    TileTask{gemm, found, cut_tiles(gemm, found.rows), scratch, scratch + kSplitBytes, scratch + kSplitBytes + kKeptBytes}.run();
+    TileTask{gemm,
+             found,
+             cut_tiles(gemm, found.rows),
+             scratch,
+             scratch + kSplitBytes,
+             scratch + kSplitBytes + kKeptBytes}
+        .run();
   });
 }

@@ -1,12 +1,13 @@
 // AMX tiles, and the split of activations into what tiles multiply.
 //
-// A tile has up to 16 rows of 64 bytes. TDPBF16PS adds to tile row i of sums, for 32 k at once, the products of row i of the
-// activations (32 bf16) with a tile of weights (16 pairs of k by 16 columns): f32, products of even k and of odd k each one chain
-// of fma, added, then added to the sum; round to nearest, subnormal operands and results are zero (Intel SDM, TDPBF16PS). Row i
-// does not depend on the tile's other rows.
+// A tile has up to 16 rows of 64 bytes. TDPBF16PS adds to tile row i of sums, for 32 k at once, the
+// products of row i of the activations (32 bf16) with a tile of weights (16 pairs of k by 16
+// columns): f32, products of even k and of odd k each one chain of fma, added, then added to the
+// sum; round to nearest, subnormal operands and results are zero (Intel SDM, TDPBF16PS). Row i does
+// not depend on the tile's other rows.
 //
-// An f32 is the exact sum of three bf16 of its sign: its upper 8 bits, the next 8 and the last 8. Truncation, not rounding: so
-// nothing overflows, and what is left is always exact.
+// An f32 is the exact sum of three bf16 of its sign: its upper 8 bits, the next 8 and the last 8.
+// Truncation, not rounding: so nothing overflows, and what is left is always exact.
 
 constexpr int kTileSize = 16;           // rows of a tile; columns of a tile of f32
 constexpr int64_t kTileK = 32;          // k that one tile of bf16 covers
@@ -14,7 +15,7 @@ constexpr int64_t kTileLine = 64;       // bytes of a tile's row
 constexpr int64_t kParts = 3;           // of an activation
 constexpr int64_t kWeightStride = 128;  // bytes between the rows of a tile of weights, in a panel
 constexpr int64_t kStepBytes = 2048;    // of one panel and one tile step
-constexpr int64_t kSumsStride = 256;    // bytes between the rows of a block of sums, two panels wide
+constexpr int64_t kSumsStride = 256;  // bytes between the rows of a block of sums, two panels wide
 constexpr int64_t kSumsBytes = kTileSize * kSumsStride;
 
 // The shapes of all tiles, as LDTILECFG reads them.
@@ -25,7 +26,8 @@ struct TileShapes {
 };
 static_assert(sizeof(TileShapes) == 64, "the processor reads 64 bytes");
 
-// Tiles 0 to 3: sums of `rows` rows, two panels wide. 4 to 6: activations, the low parts first. 7: weights.
+// Tiles 0 to 3: sums of `rows` rows, two panels wide. 4 to 6: activations, the low parts first. 7:
+// weights.
 inline void configure_tiles(int64_t rows) {
   TileShapes shapes = {};
   shapes.palette = 1;
@@ -37,7 +39,8 @@ inline void configure_tiles(int64_t rows) {
   _tile_loadconfig(&shapes);
 }
 
-// The parts of 16 activations, as f32 whose lower halves are zero. An infinity or NaN is its own high part, the others zero.
+// The parts of 16 activations, as f32 whose lower halves are zero. An infinity or NaN is its own
+// high part, the others zero.
 struct Split {
   __m512i low, middle, high;
 };
@@ -55,22 +58,27 @@ inline Split split_parts(__m512 x) {
 
 // The upper halves of two vectors, one behind the other.
 inline void store_upper_halves(char* line, __m512i first, __m512i second) {
-  alignas(64) static constexpr uint16_t kOdd[32] = {1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31,
-                                                    33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
+  alignas(64) static constexpr uint16_t kOdd[32] = {1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21,
+                                                    23, 25, 27, 29, 31, 33, 35, 37, 39, 41, 43,
+                                                    45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
   _mm512_store_si512(line, _mm512_permutex2var_epi16(first, _mm512_load_si512(kOdd), second));
 }
 
-// Splits `rows` rows (rows[i] may be null: zeros) from k on into tiles: steps of kTileK, each three tiles of kTileLine-byte rows.
-// `count` k are read; what the last step lacks is zero.
-inline void split_block(const float* const* row, int64_t rows, int64_t k, int64_t count, char* packed) {
+// Splits `rows` rows (rows[i] may be null: zeros) from k on into tiles: steps of kTileK, each three
+// tiles of kTileLine-byte rows. `count` k are read; what the last step lacks is zero.
+inline void split_block(const float* const* row, int64_t rows, int64_t k, int64_t count,
+                        char* packed) {
   for (int64_t done = 0; done < count; done += kTileK, packed += kParts * rows * kTileLine) {
     const int64_t left = count - done;
     const __mmask16 first = left >= 16 ? 0xffff : first_lanes(static_cast<int>(left));
-    const __mmask16 second = left >= 32 ? 0xffff : left > 16 ? first_lanes(static_cast<int>(left - 16)) : 0;
+    const __mmask16 second = left >= 32  ? 0xffff
+                             : left > 16 ? first_lanes(static_cast<int>(left - 16))
+                                         : 0;
     for (int64_t i = 0; i < rows; i++) {
       const float* x = row[i] == nullptr ? nullptr : row[i] + k + done;
       const Split a = split_parts(_mm512_maskz_loadu_ps(x == nullptr ? 0 : first, x));
-      const Split b = split_parts(_mm512_maskz_loadu_ps(x == nullptr ? 0 : second, x == nullptr ? x : x + 16));
+      const Split b =
+          split_parts(_mm512_maskz_loadu_ps(x == nullptr ? 0 : second, x == nullptr ? x : x + 16));
       char* line = packed + i * kTileLine;
       store_upper_halves(line, a.low, b.low);
       store_upper_halves(line + rows * kTileLine, a.middle, b.middle);

@@ -2,18 +2,20 @@
 #include "attention_page.inl.h"
 #include "rows.inl.h"
 
-// Softmax attention over the pages of one sequence, with running statistics: per query row the highest score so far (m), the
-// sum of 2^(score - m) (l), and the values' sum weighted likewise (o). A row's steps are the same whatever rows share its tile:
-// per page all scores (each a sum over d in ascending order), then m, l, then o over the keys in ascending order, d and keys one
+// Softmax attention over the pages of one sequence, with running statistics: per query row the
+// highest score so far (m), the sum of 2^(score - m) (l), and the values' sum weighted likewise
+// (o). A row's steps are the same whatever rows share its tile: per page all scores (each a sum
+// over d in ascending order), then m, l, then o over the keys in ascending order, d and keys one
 // step (attention_cache.inl.h) at a time.
 //
-// A row is one (token, query head) pair. The rows of one key/value head in one sequence are numbered token by token, so that a
-// block of rows holds consecutive tokens, or the query heads that share the key/value head, or both: either way each page is
-// loaded from memory once per block. Source: Milakov and Gimelshein, Online normalizer calculation for softmax.
+// A row is one (token, query head) pair. The rows of one key/value head in one sequence are
+// numbered token by token, so that a block of rows holds consecutive tokens, or the query heads
+// that share the key/value head, or both: either way each page is loaded from memory once per
+// block. Source: Milakov and Gimelshein, Online normalizer calculation for softmax.
 //
-// A context is cut into chunks of kChunkKeys, each with m, l and o of its own, which are folded in ascending order. So the chunks
-// of one block can be given to several threads, where there are fewer blocks than threads (decoding, few key/value heads),
-// without a change of the result's bits.
+// A context is cut into chunks of kChunkKeys, each with m, l and o of its own, which are folded in
+// ascending order. So the chunks of one block can be given to several threads, where there are
+// fewer blocks than threads (decoding, few key/value heads), without a change of the result's bits.
 
 constexpr int64_t kChunkKeys = 512;
 
@@ -23,10 +25,11 @@ using HalfCache = Bf16PairCache;
 using HalfCache = Bf16Cache;
 #endif
 
-// Keys [first, last) of the context, from nothing; both are borders of chunks. after: what will be read next, or null.
+// Keys [first, last) of the context, from nothing; both are borders of chunks. after: what will be
+// read next, or null.
 template <class Cache>
-void attend(AttentionBlock& block, const AttentionArgs& args, const int32_t* pages, int64_t head, int64_t first, int64_t last,
-            const void* after) {
+void attend(AttentionBlock& block, const AttentionArgs& args, const int32_t* pages, int64_t head,
+            int64_t first, int64_t last, const void* after) {
   const KvView& kv = *args.cache;
   const auto* cache = static_cast<const typename Cache::Element*>(kv.data);
   for (int64_t i = 0; i < block.rows * block.stride; i++) block.o[i] = 0.0f;
@@ -39,9 +42,10 @@ void attend(AttentionBlock& block, const AttentionArgs& args, const int32_t* pag
     }
     const int32_t* page = pages + first / kv.page_size;
     const bool more = first + kv.page_size < last;
-    const auto* next = more ? cache + kv_keys(kv, args.layer, page[1], head) : static_cast<decltype(cache)>(after);
-    attend_page<Cache>(block, cache + kv_keys(kv, args.layer, page[0], head), cache + kv_values(kv, args.layer, page[0], head),
-                       next);
+    const auto* next =
+        more ? cache + kv_keys(kv, args.layer, page[1], head) : static_cast<decltype(cache)>(after);
+    attend_page<Cache>(block, cache + kv_keys(kv, args.layer, page[0], head),
+                       cache + kv_values(kv, args.layer, page[0], head), next);
   }
 }
 
@@ -52,7 +56,8 @@ struct Folded {
 };
 
 // Takes in one chunk of one row: m, l and o. Every row sees the first chunk.
-inline void fold_chunk(Folded& folded, int64_t r, int64_t chunk, float highest, float total, const float* o, int64_t stride) {
+inline void fold_chunk(Folded& folded, int64_t r, int64_t chunk, float highest, float total,
+                       const float* o, int64_t stride) {
   float* into = folded.o + r * stride;
   if (chunk == 0) {
     for (int64_t i = 0; i < stride; i += kLanes) store(into + i, load(o + i));
@@ -63,12 +68,14 @@ inline void fold_chunk(Folded& folded, int64_t r, int64_t chunk, float highest, 
   const float top = highest > folded.highest[r] ? highest : folded.highest[r];
   const float keep = top == folded.highest[r] ? 1.0f : exp2_nonpositive(folded.highest[r] - top);
   const float add = top == highest ? 1.0f : exp2_nonpositive(highest - top);
-  for (int64_t i = 0; i < stride; i += kLanes) store(into + i, fma(load(o + i), set1(add), load(into + i) * set1(keep)));
+  for (int64_t i = 0; i < stride; i += kLanes)
+    store(into + i, fma(load(o + i), set1(add), load(into + i) * set1(keep)));
   folded.highest[r] = top;
   folded.total[r] = folded.total[r] * keep + total * add;
 }
 
-// Which rows a task takes: rows [first, first + rows) of key/value head `head` in sequence `sequence`.
+// Which rows a task takes: rows [first, first + rows) of key/value head `head` in sequence
+// `sequence`.
 struct AttentionTask {
   int64_t sequence, head, first, rows;
 };
@@ -89,7 +96,8 @@ struct AttentionPlan {
     for (int64_t b = 0; b < args.sequence_starts->shape[0] - 1; b++) count += blocks(b);
     return count;
   }
-  // Head by head, since a head's pages fit a cache; within a head the last block first, since it sees the most keys.
+  // Head by head, since a head's pages fit a cache; within a head the last block first, since it
+  // sees the most keys.
   AttentionTask task(int64_t index, int64_t blocks_per_head) const {
     int64_t left = index % blocks_per_head, b = args.sequence_starts->shape[0] - 2;
     for (; left >= blocks(b); b--) left -= blocks(b);
@@ -107,7 +115,8 @@ struct AttentionWork {
   AttentionBlock block;
   Folded folded;
 
-  AttentionWork(const AttentionArgs& args, int64_t group, const AttentionTask& task, std::byte* scratch)
+  AttentionWork(const AttentionArgs& args, int64_t group, const AttentionTask& task,
+                std::byte* scratch)
       : args(args), task(task), group(group) {
     block.d = args.q->shape[2];
     block.stride = (block.d + kLanes - 1) / kLanes * kLanes;
@@ -118,14 +127,17 @@ struct AttentionWork {
     block.scores = folded.o + kBlockRows * block.stride;
     block.q = block.scores + kBlockRows * block.page_size;
     chunk_keys = kChunkKeys / block.page_size * block.page_size;
-    for (int64_t r = 0; r < task.rows; r++) block.limit[r] = args.positions->i32()[start() + (task.first + r) / group] + 1;
+    for (int64_t r = 0; r < task.rows; r++)
+      block.limit[r] = args.positions->i32()[start() + (task.first + r) / group] + 1;
   }
   int64_t start() const { return args.sequence_starts->i32()[task.sequence]; }
   int64_t row_offset(int64_t r) const {  // of row r in q and out
     const int64_t index = task.first + r;
-    return ((start() + index / group) * args.q->shape[1] + task.head * group + index % group) * block.d;
+    return ((start() + index / group) * args.q->shape[1] + task.head * group + index % group) *
+           block.d;
   }
-  // Asks the second-level cache for the queries, and for where their results go: rows that lie far apart.
+  // Asks the second-level cache for the queries, and for where their results go: rows that lie far
+  // apart.
   void fetch_rows() const {
     for (int64_t r = 0; r < block.rows; r++) {
       const float *q = args.q->f32() + row_offset(r), *out = args.out->f32() + row_offset(r);
@@ -143,7 +155,9 @@ struct AttentionWork {
   int64_t chunks() const { return (keys() + chunk_keys - 1) / chunk_keys; }
   bool sees(int64_t r, int64_t chunk) const { return block.limit[r] > chunk * chunk_keys; }
 
-  void take_queries() { args.cache->dtype == DType::kF32 ? take_queries_for<F32Cache>() : take_queries_for<HalfCache>(); }
+  void take_queries() {
+    args.cache->dtype == DType::kF32 ? take_queries_for<F32Cache>() : take_queries_for<HalfCache>();
+  }
   template <class Cache>
   void take_queries_for() {
     auto* to = reinterpret_cast<typename Cache::Factor*>(block.q);
@@ -156,12 +170,14 @@ struct AttentionWork {
   // The keys of the first page of a chunk.
   const void* keys_of(int64_t chunk) const {
     const int32_t* pages = args.page_table->i32() + task.sequence * args.page_table->shape[1];
-    const int64_t first = kv_keys(*args.cache, args.layer, pages[chunk * chunk_keys / block.page_size], task.head);
+    const int64_t first =
+        kv_keys(*args.cache, args.layer, pages[chunk * chunk_keys / block.page_size], task.head);
     return static_cast<const char*>(args.cache->data) + first * dtype_size(args.cache->dtype);
   }
   void attend_chunk(int64_t chunk, const void* after) {
     const int32_t* pages = args.page_table->i32() + task.sequence * args.page_table->shape[1];
-    const int64_t first = chunk * chunk_keys, end = first + chunk_keys, all = keys(), last = end < all ? end : all;
+    const int64_t first = chunk * chunk_keys, end = first + chunk_keys, all = keys(),
+                  last = end < all ? end : all;
     if (args.cache->dtype == DType::kF32) {
       attend<F32Cache>(block, args, pages, task.head, first, last, after);
     } else {
@@ -171,7 +187,8 @@ struct AttentionWork {
   void write() const {
     for (int64_t r = 0; r < block.rows; r++) {
       float* out = args.out->f32() + row_offset(r);
-      for (int64_t i = 0; i < block.d; i++) out[i] = folded.o[r * block.stride + i] / folded.total[r];
+      for (int64_t i = 0; i < block.d; i++)
+        out[i] = folded.o[r * block.stride + i] / folded.total[r];
     }
   }
 };
@@ -185,7 +202,8 @@ inline void attend_whole(AttentionWork work, const AttentionWork* next) {
     work.attend_chunk(chunk, chunk + 1 < work.chunks() ? work.keys_of(chunk + 1) : after);
     const AttentionBlock& b = work.block;
     for (int64_t r = 0; r < b.rows; r++) {
-      if (work.sees(r, chunk)) fold_chunk(work.folded, r, chunk, b.highest[r], b.sum(r), b.o + r * b.stride, b.stride);
+      if (work.sees(r, chunk))
+        fold_chunk(work.folded, r, chunk, b.highest[r], b.sum(r), b.o + r * b.stride, b.stride);
     }
   }
   work.write();
@@ -206,7 +224,8 @@ inline void attend_part(AttentionWork work, int64_t chunk, float* partial) {
     float* row = partial + r * size;
     row[0] = b.highest[r];
     row[1] = b.sum(r);
-    for (int64_t i = 0; i < b.stride; i += kLanes) store(row + kLanes + i, load(b.o + r * b.stride + i));
+    for (int64_t i = 0; i < b.stride; i += kLanes)
+      store(row + kLanes + i, load(b.o + r * b.stride + i));
   }
 }
 
@@ -215,13 +234,15 @@ inline void fold_parts(AttentionWork work, int64_t block_rows, const float* part
   for (int64_t chunk = 0; chunk < work.chunks(); chunk++) {
     for (int64_t r = 0; r < work.block.rows; r++) {
       const float* row = partials + (chunk * block_rows + r) * size;
-      if (work.sees(r, chunk)) fold_chunk(work.folded, r, chunk, row[0], row[1], row + kLanes, stride);
+      if (work.sees(r, chunk))
+        fold_chunk(work.folded, r, chunk, row[0], row[1], row + kLanes, stride);
     }
   }
   work.write();
 }
 
-// Tasks whose keys are shared out among threads: fewer than three for each thread, so that this is no limit on most machines.
+// Tasks whose keys are shared out among threads: fewer than three for each thread, so that this is
+// no limit on most machines.
 constexpr int64_t kMostSplit = 512;
 
 inline void attention(const AttentionArgs& args, Queue& queue) {
@@ -231,16 +252,21 @@ inline void attention(const AttentionArgs& args, Queue& queue) {
   while (plan.block_rows > kAttentionRows && plan.blocks() * hkv < threads) plan.block_rows /= 2;
   const int64_t blocks = plan.blocks(), tasks = blocks * hkv;
   int64_t keys = 0;
-  for (int64_t t = 0; t < args.q->shape[0]; t++) keys = args.positions->i32()[t] >= keys ? args.positions->i32()[t] + 1 : keys;
+  for (int64_t t = 0; t < args.q->shape[0]; t++)
+    keys = args.positions->i32()[t] >= keys ? args.positions->i32()[t] + 1 : keys;
   const int64_t chunk_keys = kChunkKeys / args.cache->page_size * args.cache->page_size;
   const int64_t chunks = (keys + chunk_keys - 1) / chunk_keys;
-  const int64_t floats = plan.block_rows * partial_floats((args.q->shape[2] + kLanes - 1) / kLanes * kLanes);
-  const bool fits = tasks <= kMostSplit && tasks * chunks * floats * 4 <= static_cast<int64_t>(kJobScratchBytes);
+  const int64_t floats =
+      plan.block_rows * partial_floats((args.q->shape[2] + kLanes - 1) / kLanes * kLanes);
+  const bool fits =
+      tasks <= kMostSplit && tasks * chunks * floats * 4 <= static_cast<int64_t>(kJobScratchBytes);
   if (chunks <= 1 || tasks >= 3 * threads || threads == 1 || !fits) {
     pool.parallel_for(tasks, [&](int64_t index, int thread) {
       std::byte* scratch = pool.scratch(thread);
       // The threads take tasks in turn, so that this one's next is likely to be `threads` further.
-      const auto work = [&](int64_t i) { return AttentionWork(args, plan.group, plan.task(i, blocks), scratch); };
+      const auto work = [&](int64_t i) {
+        return AttentionWork(args, plan.group, plan.task(i, blocks), scratch);
+      };
       if (index + threads < tasks) {
         const AttentionWork next = work(index + threads);
         attend_whole(work(index), &next);
@@ -250,7 +276,8 @@ inline void attention(const AttentionArgs& args, Queue& queue) {
     });
     return;
   }
-  // One job, as its scratch is another's when it ends: who leaves the last of a task's parts folds them.
+  // One job, as its scratch is another's when it ends: who leaves the last of a task's parts folds
+  // them.
   float* partials = reinterpret_cast<float*>(pool.job_scratch());
   int32_t parts_done[kMostSplit] = {};
   pool.parallel_for(tasks * chunks, [&](int64_t index, int thread) {

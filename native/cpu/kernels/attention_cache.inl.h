@@ -1,8 +1,9 @@
 #pragma once
 
-// How attention multiplies with a cache's elements. A step takes kStep neighbouring dimensions of keys, or kStep neighbouring
-// keys' values; in memory a step's elements lie side by side (kv_layout.h). Within a step, part p takes element p of each
-// kStep; a step has kParts parts. Factors are what keys and values are multiplied with: the queries, then the keys' weights.
+// How attention multiplies with a cache's elements. A step takes kStep neighbouring dimensions of
+// keys, or kStep neighbouring keys' values; in memory a step's elements lie side by side
+// (kv_layout.h). Within a step, part p takes element p of each kStep; a step has kParts parts.
+// Factors are what keys and values are multiplied with: the queries, then the keys' weights.
 
 struct F32Cache {
   using Element = float;
@@ -15,8 +16,9 @@ struct F32Cache {
   static Vf factor(const float* row, int64_t step, int) { return set1(row[step]); }
   static Vf multiply_add(Vf factor, Vf elements, Vf sum) { return fma(factor, elements, sum); }
   static float to_factor(float x) { return x; }
-  // The weights of the scores s .. s + 2 kLanes, which they replace: as factors, from the row's start on; of the two vectors the
-  // first n lanes count, and the others are 0. Returns total + what they became.
+  // The weights of the scores s .. s + 2 kLanes, which they replace: as factors, from the row's
+  // start on; of the two vectors the first n lanes count, and the others are 0. Returns total +
+  // what they became.
   static Vf store_weights(float* row, int64_t s, Vf first, Vf second, int n, Vf total) {
     store_n(row + s, first, n < kLanes ? n : kLanes);
     store_n(row + s + kLanes, second, n < kLanes ? 0 : n - kLanes);
@@ -50,18 +52,24 @@ struct Bf16PairCache {
   static constexpr int kStep = 2, kParts = 1;
 
   static Vf part(const uint16_t* from, int) { return {_mm512_loadu_ps(from)}; }
-  static Vf part_n(const uint16_t* from, int, int n) { return {_mm512_maskz_loadu_ps(first_lanes(n), from)}; }
+  static Vf part_n(const uint16_t* from, int, int n) {
+    return {_mm512_maskz_loadu_ps(first_lanes(n), from)};
+  }
   static Vf first_of_step(Vf part) {
-    return {_mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(part.v), _mm512_set1_epi32(0xffff)))};
+    return {_mm512_castsi512_ps(
+        _mm512_and_si512(_mm512_castps_si512(part.v), _mm512_set1_epi32(0xffff)))};
   }
   static Vf factor(const uint16_t* row, int64_t step, int) { return set1_pair(row + 2 * step); }
-  static Vf multiply_add(Vf factor, Vf elements, Vf sum) { return add_pair_products(factor, elements, sum); }
+  static Vf multiply_add(Vf factor, Vf elements, Vf sum) {
+    return add_pair_products(factor, elements, sum);
+  }
   static uint16_t to_factor(float x) { return f32_to_bf16(x); }
   // A factor is half as long as a score, so none is overwritten that is still to come.
   static Vf store_weights(uint16_t* row, int64_t s, Vf first, Vf second, int, Vf total) {
     const __m512i rounded = (__m512i)_mm512_cvtne2ps_pbh(second.v, first.v);
     _mm512_storeu_si512(row + s, rounded);
-    return multiply_add({_mm512_castsi512_ps(_mm512_set1_epi32(0x3f803f80))}, {_mm512_castsi512_ps(rounded)}, total);  // ones
+    return multiply_add({_mm512_castsi512_ps(_mm512_set1_epi32(0x3f803f80))},
+                        {_mm512_castsi512_ps(rounded)}, total);  // ones
   }
 };
 #endif

@@ -1,6 +1,7 @@
 #pragma once
 
-// What attention does with one page of keys and values: the scores of a block of rows, their weights, the weighted sums.
+// What attention does with one page of keys and values: the scores of a block of rows, their
+// weights, the weighted sums.
 
 constexpr int kAttentionRows = 6;  // rows of a register tile
 #if defined(__AVX512F__) || defined(__ARM_NEON)
@@ -15,7 +16,8 @@ struct Count {
   static constexpr int value = N;
 };
 
-// The rows of one task. q, o and the scores lie in the thread's scratch. Scores are in powers of 2: q is scaled by log2(e), too.
+// The rows of one task. q, o and the scores lie in the thread's scratch. Scores are in powers of 2:
+// q is scaled by log2(e), too.
 struct AttentionBlock {
   int64_t d, stride, page_size;  // o's rows are padded to whole vectors: stride floats
   float* q;                      // [rows, D], as factors
@@ -26,14 +28,14 @@ struct AttentionBlock {
   int64_t seen[kBlockRows];   // of those, keys in the page at hand: its first ones
   float highest[kBlockRows];
   float total[kBlockRows * kLanes];  // of each row in kLanes parts
-  float correction[kBlockRows];      // what o must be multiplied with before it takes the page at hand
+  float correction[kBlockRows];  // what o must be multiplied with before it takes the page at hand
 
   float sum(int64_t row) const { return MOEPP_ISA::sum(load(total + row * kLanes)); }
 };
 
-// What a loop over rows of memory asks the second-level cache for meanwhile: a line of every 512 bytes, kAheadBytes further on;
-// the processor's own prefetcher brings those in between. A page's keys and values are one run of memory, after which comes
-// another.
+// What a loop over rows of memory asks the second-level cache for meanwhile: a line of every 512
+// bytes, kAheadBytes further on; the processor's own prefetcher brings those in between. A page's
+// keys and values are one run of memory, after which comes another.
 constexpr int64_t kAheadBytes = 4096;
 struct Ahead {
   const char* from = nullptr;  // null: nothing
@@ -61,14 +63,17 @@ struct Ahead {
   }
 };
 
-// sums[r][g] += a step's factors of R rows times its elements of G vectors; with G = 0, of the first `lanes` lanes of one vector.
-// kWhole: all of the step, or its first element alone.
+// sums[r][g] += a step's factors of R rows times its elements of G vectors; with G = 0, of the
+// first `lanes` lanes of one vector. kWhole: all of the step, or its first element alone.
 template <class Cache, int R, int G, bool kWhole, int N>
-__attribute__((always_inline)) inline void attention_step(const typename Cache::Factor* factors, int64_t row_stride, int64_t step,
-                                                          const typename Cache::Element* from, int lanes, Vf (&sums)[R][N]) {
+__attribute__((always_inline)) inline void attention_step(const typename Cache::Factor* factors,
+                                                          int64_t row_stride, int64_t step,
+                                                          const typename Cache::Element* from,
+                                                          int lanes, Vf (&sums)[R][N]) {
   MOEPP_UNROLL
   for (int p = 0; p < (kWhole ? Cache::kParts : 1); p++) {
-    // There are no registers to hold two parts: the second is loaded again, which the empty statement enforces.
+    // There are no registers to hold two parts: the second is loaded again, which the empty
+    // statement enforces.
     if (p > 0) __asm__ volatile("" ::: "memory");
     Vf elements[N];
     MOEPP_UNROLL
@@ -90,8 +95,8 @@ __attribute__((always_inline)) inline void attention_step(const typename Cache::
 
 // scores[r][s] = q[r] . keys[:][s] for R rows and G vectors of keys.
 template <class Cache, int R, int G>
-void score_vectors(const typename Cache::Factor* q, int64_t d, const typename Cache::Element* keys, int64_t page_size,
-                   float* scores, Ahead ahead) {
+void score_vectors(const typename Cache::Factor* q, int64_t d, const typename Cache::Element* keys,
+                   int64_t page_size, float* scores, Ahead ahead) {
   Vf sums[R][G];
   MOEPP_UNROLL
   for (int r = 0; r < R; r++) {
@@ -99,7 +104,8 @@ void score_vectors(const typename Cache::Factor* q, int64_t d, const typename Ca
     for (int g = 0; g < G; g++) sums[r][g] = set1(0.0f);
   }
   for (int64_t step = 0; step < d / Cache::kStep; step++) {
-    attention_step<Cache, R, G, true>(q, d, step, keys + step * page_size * Cache::kStep, kLanes, sums);
+    attention_step<Cache, R, G, true>(q, d, step, keys + step * page_size * Cache::kStep, kLanes,
+                                      sums);
     ahead.turn();
   }
   MOEPP_UNROLL
@@ -109,16 +115,20 @@ void score_vectors(const typename Cache::Factor* q, int64_t d, const typename Ca
   }
 }
 
-// The scores of R rows with the first n keys of a page: whole vectors of them, which S, a multiple of 16, has room for.
+// The scores of R rows with the first n keys of a page: whole vectors of them, which S, a multiple
+// of 16, has room for.
 template <class Cache, int R>
-void score_rows(const AttentionBlock& block, int64_t row, const typename Cache::Element* keys, int64_t n, Ahead ahead) {
+void score_rows(const AttentionBlock& block, int64_t row, const typename Cache::Element* keys,
+                int64_t n, Ahead ahead) {
   const auto* q = reinterpret_cast<const typename Cache::Factor*>(block.q) + row * block.d;
   float* scores = block.scores + row * block.page_size;
   int64_t s = 0;
   const auto score = [&](auto vectors) {
     constexpr int kCount = decltype(vectors)::value;
-    for (; s + (kCount - 1) * kLanes < n && s + kCount * kLanes <= block.page_size; s += kCount * kLanes) {
-      score_vectors<Cache, R, kCount>(q, block.d, keys + s * Cache::kStep, block.page_size, scores + s, ahead);
+    for (; s + (kCount - 1) * kLanes < n && s + kCount * kLanes <= block.page_size;
+         s += kCount * kLanes) {
+      score_vectors<Cache, R, kCount>(q, block.d, keys + s * Cache::kStep, block.page_size,
+                                      scores + s, ahead);
       ahead.from = nullptr;
     }
   };
@@ -139,11 +149,13 @@ inline float highest_score(const float* scores, int64_t n) {
   return top;
 }
 
-// Turns the scores of a page into weights, 2^(score - m), and brings m, l and the correction up to date.
+// Turns the scores of a page into weights, 2^(score - m), and brings m, l and the correction up to
+// date.
 template <class Cache>
 void soften(AttentionBlock& block) {
   float tops[kBlockRows];
-  for (int64_t r = 0; r < block.rows; r++) tops[r] = highest_score(block.scores + r * block.page_size, block.seen[r]);
+  for (int64_t r = 0; r < block.rows; r++)
+    tops[r] = highest_score(block.scores + r * block.page_size, block.seen[r]);
   for (int64_t r = 0; r < block.rows; r += kLanes) {
     const int n = block.rows - r < kLanes ? static_cast<int>(block.rows - r) : kLanes;
     const Vf before = load_n(block.highest + r, n), top = max(load_n(tops + r, n), before);
@@ -161,34 +173,41 @@ void soften(AttentionBlock& block) {
     int64_t s = 0;
     for (; s + 2 * kLanes <= n; s += 2 * kLanes) {
       const Vf first = load(scores + s), second = load(scores + s + kLanes);
-      total =
-          Cache::store_weights(factors, s, exp2_nonpositive(first - shift), exp2_nonpositive(second - shift), 2 * kLanes, total);
+      total = Cache::store_weights(factors, s, exp2_nonpositive(first - shift),
+                                   exp2_nonpositive(second - shift), 2 * kLanes, total);
     }
     if (s < n) {
-      const int rest = static_cast<int>(n - s), in_first = rest < kLanes ? rest : kLanes, in_second = rest - in_first;
+      const int rest = static_cast<int>(n - s), in_first = rest < kLanes ? rest : kLanes,
+                in_second = rest - in_first;
       const Vf first = first_n(exp2_nonpositive(load_n(scores + s, in_first) - shift), in_first);
-      const Vf second = first_n(exp2_nonpositive(load_n(scores + s + kLanes, in_second) - shift), in_second);
+      const Vf second =
+          first_n(exp2_nonpositive(load_n(scores + s + kLanes, in_second) - shift), in_second);
       total = Cache::store_weights(factors, s, first, second, rest, total);
     }
     store(parts, total);
   }
 }
 
-// o[r] = o[r] * correction[r] + sum over keys [first, last) of weight * value, for R rows and G vectors of dimensions from i on;
-// with G = 0, for the lanes of the last, partial vector. `first` is the first key of a step.
+// o[r] = o[r] * correction[r] + sum over keys [first, last) of weight * value, for R rows and G
+// vectors of dimensions from i on; with G = 0, for the lanes of the last, partial vector. `first`
+// is the first key of a step.
 template <class Cache, int R, int G>
-void add_value_vectors(const AttentionBlock& block, int64_t row, const typename Cache::Element* values, int64_t i, int64_t first,
+void add_value_vectors(const AttentionBlock& block, int64_t row,
+                       const typename Cache::Element* values, int64_t i, int64_t first,
                        int64_t last, Ahead ahead) {
   constexpr int kCount = G == 0 ? 1 : G;
   const int lanes = static_cast<int>(block.d - i);
-  const auto* weights = reinterpret_cast<const typename Cache::Factor*>(block.scores + row * block.page_size);
-  const int64_t row_stride = block.page_size * static_cast<int64_t>(sizeof(float) / sizeof(*weights));
+  const auto* weights =
+      reinterpret_cast<const typename Cache::Factor*>(block.scores + row * block.page_size);
+  const int64_t row_stride =
+      block.page_size * static_cast<int64_t>(sizeof(float) / sizeof(*weights));
   float* o = block.o + row * block.stride + i;
   Vf sums[R][kCount];
   MOEPP_UNROLL
   for (int r = 0; r < R; r++) {
     MOEPP_UNROLL
-    for (int g = 0; g < kCount; g++) sums[r][g] = load(o + r * block.stride + g * kLanes) * set1(block.correction[row + r]);
+    for (int g = 0; g < kCount; g++)
+      sums[r][g] = load(o + r * block.stride + g * kLanes) * set1(block.correction[row + r]);
   }
   int64_t step = first / Cache::kStep;
   const auto from = [&] { return values + (step * block.d + i) * Cache::kStep; };
@@ -196,7 +215,8 @@ void add_value_vectors(const AttentionBlock& block, int64_t row, const typename 
     attention_step<Cache, R, G, true>(weights, row_stride, step, from(), lanes, sums);
     ahead.turn();
   }
-  if (last % Cache::kStep != 0) attention_step<Cache, R, G, false>(weights, row_stride, step, from(), lanes, sums);
+  if (last % Cache::kStep != 0)
+    attention_step<Cache, R, G, false>(weights, row_stride, step, from(), lanes, sums);
   MOEPP_UNROLL
   for (int r = 0; r < R; r++) {
     MOEPP_UNROLL
@@ -206,9 +226,10 @@ void add_value_vectors(const AttentionBlock& block, int64_t row, const typename 
 
 // All dimensions of R rows.
 template <class Cache, int R>
-void add_values(AttentionBlock& block, int64_t row, const typename Cache::Element* values, int64_t first, int64_t last,
-                Ahead ahead) {
-  constexpr int kWide = R <= 2 ? 6 : kAttentionVectors;  // few rows need more vectors, to have enough sums under way
+void add_values(AttentionBlock& block, int64_t row, const typename Cache::Element* values,
+                int64_t first, int64_t last, Ahead ahead) {
+  constexpr int kWide =
+      R <= 2 ? 6 : kAttentionVectors;  // few rows need more vectors, to have enough sums under way
   int64_t i = 0;
   const auto add = [&](auto vectors) {
     constexpr int kCount = decltype(vectors)::value;
@@ -229,7 +250,8 @@ void add_values(AttentionBlock& block, int64_t row, const typename Cache::Elemen
 template <class Body>
 void for_tiles(const AttentionBlock& block, const Body& body) {
   int64_t row = 0;
-  for (; row + kAttentionRows <= block.rows; row += kAttentionRows) body(row, Count<kAttentionRows>());
+  for (; row + kAttentionRows <= block.rows; row += kAttentionRows)
+    body(row, Count<kAttentionRows>());
   for (; row + 4 <= block.rows; row += 4) body(row, Count<4>());
   for (; row + 2 <= block.rows; row += 2) body(row, Count<2>());
   for (; row < block.rows; row++) body(row, Count<1>());
@@ -246,28 +268,33 @@ inline int64_t most_seen(const AttentionBlock& block, int64_t row, int rows) {
   return most;
 }
 
-// One page: first every row's scores, then every row's sums, so that the keys, then the values stay in the first-level cache.
-// next: the keys of the page after this one, or null.
+// One page: first every row's scores, then every row's sums, so that the keys, then the values stay
+// in the first-level cache. next: the keys of the page after this one, or null.
 template <class Cache>
-void attend_page(AttentionBlock& block, const typename Cache::Element* keys, const typename Cache::Element* values,
-                 const typename Cache::Element* next) {
-  constexpr int64_t kStepBytes = Cache::kStep * static_cast<int64_t>(sizeof(typename Cache::Element));
-  const int64_t half = block.d * block.page_size * static_cast<int64_t>(sizeof(typename Cache::Element));  // keys, or values
+void attend_page(AttentionBlock& block, const typename Cache::Element* keys,
+                 const typename Cache::Element* values, const typename Cache::Element* next) {
+  constexpr int64_t kStepBytes =
+      Cache::kStep * static_cast<int64_t>(sizeof(typename Cache::Element));
+  const int64_t half = block.d * block.page_size *
+                       static_cast<int64_t>(sizeof(typename Cache::Element));  // keys, or values
   for_tiles(block, [&](int64_t row, auto tile) {
     constexpr int kRows = decltype(tile)::value;
-    const Ahead ahead = row > 0 ? Ahead() : Ahead(keys, 2 * half, next, block.page_size * kStepBytes);
+    const Ahead ahead =
+        row > 0 ? Ahead() : Ahead(keys, 2 * half, next, block.page_size * kStepBytes);
     score_rows<Cache, kRows>(block, row, keys, most_seen(block, row, kRows), ahead);
   });
   soften<Cache>(block);
-  // The steps that all rows of a tile see whole, then what only some do: each row still takes its keys in ascending order. A
-  // value that a row does not see is never multiplied: it may be anything.
+  // The steps that all rows of a tile see whole, then what only some do: each row still takes its
+  // keys in ascending order. A value that a row does not see is never multiplied: it may be
+  // anything.
   for_tiles(block, [&](int64_t row, auto tile) {
     constexpr int kRows = decltype(tile)::value;
     const int64_t common = least_seen(block, row, kRows) / Cache::kStep * Cache::kStep;
     const Ahead ahead = row > 0 ? Ahead() : Ahead(values, half, next, block.d * kStepBytes);
     if (common > 0) add_values<Cache, kRows>(block, row, values, 0, common, ahead);
     for (int64_t r = row; r < row + kRows; r++) {
-      if (block.seen[r] > common) add_values<Cache, 1>(block, r, values, common, block.seen[r], Ahead());
+      if (block.seen[r] > common)
+        add_values<Cache, 1>(block, r, values, common, block.seen[r], Ahead());
     }
   });
 }

@@ -25,7 +25,8 @@ void combine_vectors(const CombineToken& token, int64_t i, int n, Vf* m) {
   for (int v = 0; v < kCount; v++) m[v] = set1(0.0f);
   if (token.coefficients[0] != 0.0f) add(token.coefficients[0], token.x);
   for (int64_t c = 0; c < token.c; c++) {
-    if (token.coefficients[1 + c] != 0.0f) add(token.coefficients[1 + c], token.constants + c * token.h);
+    if (token.coefficients[1 + c] != 0.0f)
+      add(token.coefficients[1 + c], token.constants + c * token.h);
   }
   for (int64_t k = 0; k < token.k; k++) {
     if (token.rows[k] >= 0) add(token.weights[k], token.expert_out + token.rows[k] * token.h);
@@ -34,7 +35,8 @@ void combine_vectors(const CombineToken& token, int64_t i, int n, Vf* m) {
 
 inline void combine_token(const CombineArgs& args, int64_t t) {
   constexpr int kVectors = 4;
-  const int64_t h = args.x->shape[1], c = args.coefficients->shape[1] - 1, k = args.expert_rows->shape[1];
+  const int64_t h = args.x->shape[1], c = args.coefficients->shape[1] - 1,
+                k = args.expert_rows->shape[1];
   const CombineToken token = {args.x->f32() + t * h,
                               args.coefficients->f32() + t * (c + 1),
                               args.constants->f32(),

@@ -12,7 +12,8 @@ inline void embed_panel_row(const Tensor& table, int64_t row, int64_t h, float* 
   const std::byte* panel = table.as<std::byte>() + row / kPanelRows * panel_bytes(table.dtype, h);
   for (int64_t k = 0; k < h; k++) {
     if (is_quantised(table.dtype)) {
-      out[k] = quantised_element(table.dtype, reinterpret_cast<const unsigned char*>(panel), row % kPanelRows, k);
+      out[k] = quantised_element(table.dtype, reinterpret_cast<const unsigned char*>(panel),
+                                 row % kPanelRows, k);
       continue;
     }
     const int64_t index = panel_index(table.dtype, row % kPanelRows, k);

@@ -1,21 +1,25 @@
 // Rows times weight panels (panels.h), the work of linear and grouped_gemm.
 //
-// Every element of the output is one chain of f32 fma over k = 0, 1, 2 ..., whatever the number of rows, the tile it lies in,
-// the thread that computes it or the path taken. So a token's row has the same bits in prefill, in decode and in any batch.
-// bf16 weights are widened exactly, in registers: one shift or mask per vector, which hides behind the fma. In the set
-// avx512bf16 x is rounded to bf16 instead, where an op lets it be, and the chain is over pairs of k, two products each.
+// Every element of the output is one chain of f32 fma over k = 0, 1, 2 ..., whatever the number of
+// rows, the tile it lies in, the thread that computes it or the path taken. So a token's row has
+// the same bits in prefill, in decode and in any batch. bf16 weights are widened exactly, in
+// registers: one shift or mask per vector, which hides behind the fma. In the set avx512bf16 x is
+// rounded to bf16 instead, where an op lets it be, and the chain is over pairs of k, two products
+// each.
 //
 // Two paths:
-//   few rows   (decode) the weights are streamed once, straight from memory; x is read where it lies, or rounded first
-//   many rows  x is packed into blocks of rows, [k][rows of the block], so that a tile reads it as one stream; each panel then
+//   few rows   (decode) the weights are streamed once, straight from memory; x is read where it
+//   lies, or rounded first many rows  x is packed into blocks of rows, [k][rows of the block], so
+//   that a tile reads it as one stream; each panel then
 //              meets all blocks while it is in L2, and the next panel is prefetched meanwhile
 
 #include "panel_ranges.inl.h"
 
 constexpr int kPanelVectors = kPanelRows / kLanes;
 
-// The tile of the many-rows path is kTileRows rows by kTileVectors vectors; the sums and two vectors of weights per k must fit
-// the registers (32 on AVX-512 and NEON, 16 otherwise), and there must be enough chains to hide the latency of fma.
+// The tile of the many-rows path is kTileRows rows by kTileVectors vectors; the sums and two
+// vectors of weights per k must fit the registers (32 on AVX-512 and NEON, 16 otherwise), and there
+// must be enough chains to hide the latency of fma.
 #if defined(__AVX512F__)
 constexpr int kTileRows = 12, kTileVectors = 2, kRegisters = 32;
 #elif defined(__ARM_NEON)
@@ -31,7 +35,8 @@ struct Gemm {
   const float* x;        // [., k]
   const int32_t* order;  // row r reads x[order[r] / order_divisor], or x[r] when null
   int64_t order_divisor;
-  const int32_t* offsets;  // [groups + 1]: rows offsets[g] .. offsets[g + 1] - 1 meet the weights of group g
+  const int32_t*
+      offsets;  // [groups + 1]: rows offsets[g] .. offsets[g + 1] - 1 meet the weights of group g
   int64_t groups;
   const char* weight;
   DType dtype;
@@ -44,11 +49,13 @@ struct Gemm {
   int64_t chunk_rows;  // rows that one task takes at most
   Guided few, many;    // panels that one task takes on either path
 
-  const float* row(int64_t r) const { return x + (order != nullptr ? order[r] / order_divisor : r) * k; }
+  const float* row(int64_t r) const {
+    return x + (order != nullptr ? order[r] / order_divisor : r) * k;
+  }
 };
 
-// Two consecutive k of one row, bf16: of weights, or of x rounded. A panel of bf16 weights [K/2][32][2] is one of f32's form,
-// [K/2][32], of such pairs.
+// Two consecutive k of one row, bf16: of weights, or of x rounded. A panel of bf16 weights
+// [K/2][32][2] is one of f32's form, [K/2][32], of such pairs.
 struct Pair {
   uint16_t even, odd;
 };
@@ -71,14 +78,18 @@ struct Factor {
   static Vf multiply_add(Vf factor, Vf weights, Vf sum) { return fma(factor, weights, sum); }
 };
 #if defined(__AVX512BF16__)
-constexpr bool kRoundsX = true;  // this set's GEMM is for bf16 weights and rounded x alone, all else is its base's
-static_assert(kMostRoundedInputs * 2 * kTileRows <= kPackedBytes, "a tile's rows fit a thread's scratch");
+constexpr bool kRoundsX =
+    true;  // this set's GEMM is for bf16 weights and rounded x alone, all else is its base's
+static_assert(kMostRoundedInputs * 2 * kTileRows <= kPackedBytes,
+              "a tile's rows fit a thread's scratch");
 
 template <>
 struct Factor<Pair> {
   using Type = Pair;
   static Vf spread(Pair x) { return set1_pair(&x); }
-  static Vf multiply_add(Vf factor, Vf weights, Vf sum) { return add_pair_products(factor, weights, sum); }
+  static Vf multiply_add(Vf factor, Vf weights, Vf sum) {
+    return add_pair_products(factor, weights, sum);
+  }
 };
 #else
 constexpr bool kRoundsX = false;
@@ -96,8 +107,8 @@ struct RowsPacked {
   Element at(int i, int64_t k) const { return block[k * kRows + i]; }
 };
 
-// One step is what one vector load of weights covers: one element of f32 or of pairs, two of bf16. All are 32 times as many
-// elements of a panel.
+// One step is what one vector load of weights covers: one element of f32 or of pairs, two of bf16.
+// All are 32 times as many elements of a panel.
 template <class Weight>
 constexpr int kStep = sizeof(Weight) == 2 ? 2 : 1;
 
@@ -120,35 +131,42 @@ inline Vf weights_at(const uint16_t* w, int64_t panel_stride, int v, int s) {
 
 // sum[i][v] += x[i] * w[v] for one element's k.
 template <int kRows, int kVectors, class X, class Weight>
-inline void multiply_k(const X& x, int64_t k, const Weight* w, int64_t panel_stride, int s, Vf (&sum)[kRows][kVectors]) {
+inline void multiply_k(const X& x, int64_t k, const Weight* w, int64_t panel_stride, int s,
+                       Vf (&sum)[kRows][kVectors]) {
   Vf b[kVectors];
-  MOEPP_UNROLL for (int v = 0; v < kVectors; v++) b[v] = weights_at<kVectors>(w, panel_stride, v, s);
+  MOEPP_UNROLL for (int v = 0; v < kVectors; v++) b[v] =
+      weights_at<kVectors>(w, panel_stride, v, s);
   MOEPP_UNROLL for (int i = 0; i < kRows; i++) {
     const Vf a = Factor<Weight>::spread(x.at(i, k + s));
-    MOEPP_UNROLL for (int v = 0; v < kVectors; v++) sum[i][v] = Factor<Weight>::multiply_add(a, b[v], sum[i][v]);
+    MOEPP_UNROLL for (int v = 0; v < kVectors; v++) sum[i][v] =
+        Factor<Weight>::multiply_add(a, b[v], sum[i][v]);
     MOEPP_UNROLL for (int v = 0; v < kVectors; v++) keep_in_register(sum[i][v]);
   }
 }
 
-// What the tiles of one panel prefetch meanwhile; a tile that streams its panels prefetches those instead.
+// What the tiles of one panel prefetch meanwhile; a tile that streams its panels prefetches those
+// instead.
 struct Prefetch {
   const char* next;
   int64_t bytes;
 };
 constexpr int64_t kStreamAhead = 4096;  // bytes
-// A loop that multiplies each line with few rows reads ahead of itself, and the processor's prefetchers follow it: they only want
-// to be told of the next page of memory in time. Fetching every line into the first level takes the buffers that they need.
+// A loop that multiplies each line with few rows reads ahead of itself, and the processor's
+// prefetchers follow it: they only want to be told of the next page of memory in time. Fetching
+// every line into the first level takes the buffers that they need.
 template <class Weight>
 constexpr int kLightRows = 4;
 template <>
 constexpr int kLightRows<Pair> = 6;
-constexpr int64_t kSparse = 1024;  // bytes from one line that such a loop fetches, into the second level, to the next
+constexpr int64_t kSparse =
+    1024;  // bytes from one line that such a loop fetches, into the second level, to the next
 
-// tile[i][.] = sum over k of x[i][k] * w[k][.], kVectors vectors wide. `w` may start inside a panel; past a panel's end the
-// vectors go on in the next panel.
+// tile[i][.] = sum over k of x[i][k] * w[k][.], kVectors vectors wide. `w` may start inside a
+// panel; past a panel's end the vectors go on in the next panel.
 template <int kRows, int kVectors, bool kStream, class X, class Weight>
-__attribute__((noinline)) void multiply(const X x, const Weight* w, int64_t panel_stride, int64_t k_count, Prefetch prefetch,
-                                        float* tile, int64_t tile_stride) {
+__attribute__((noinline)) void multiply(const X x, const Weight* w, int64_t panel_stride,
+                                        int64_t k_count, Prefetch prefetch, float* tile,
+                                        int64_t tile_stride) {
   constexpr int step = kStep<Weight>;
   Vf sum[kRows][kVectors];
   MOEPP_UNROLL for (int i = 0; i < kRows; i++) {
@@ -159,14 +177,15 @@ __attribute__((noinline)) void multiply(const X x, const Weight* w, int64_t pane
   const char* next = prefetch.next;
   // Past a panel's end the next tile goes on, which is kVectors further.
   const int64_t last = whole - kStreamAhead / (kPanelRows * 4) * step;
-  const int64_t beyond = kStreamAhead + (kVectors > kPanelVectors ? kVectors / kPanelVectors - 1 : 0) * panel_stride *
-                                            static_cast<int64_t>(sizeof(Weight));
+  const int64_t beyond =
+      kStreamAhead + (kVectors > kPanelVectors ? kVectors / kPanelVectors - 1 : 0) * panel_stride *
+                         static_cast<int64_t>(sizeof(Weight));
   int64_t k = 0;
   for (; k < whole; k += step, w += kPanelRows * step) {
     if (kStream) {
       MOEPP_UNROLL for (int v = 0; v < kVectors; v += kPanelVectors) {
-        const char* line =
-            reinterpret_cast<const char*>(vector_of<kVectors>(w, panel_stride, v)) + (k < last ? kStreamAhead : beyond);
+        const char* line = reinterpret_cast<const char*>(vector_of<kVectors>(w, panel_stride, v)) +
+                           (k < last ? kStreamAhead : beyond);
         if (kRows > kLightRows<Weight>) {
           __builtin_prefetch(line);
           __builtin_prefetch(line + 64);
@@ -180,7 +199,8 @@ __attribute__((noinline)) void multiply(const X x, const Weight* w, int64_t pane
     }
     multiply_k(x, k, w, panel_stride, 0, sum);
     if (step == 2) {
-      // There are no registers to hold both k: the second is loaded again, which the empty statement enforces.
+      // There are no registers to hold both k: the second is loaded again, which the empty
+      // statement enforces.
       __asm__ volatile("" ::: "memory");
       multiply_k(x, k, w, panel_stride, 1, sum);
     }
@@ -188,7 +208,8 @@ __attribute__((noinline)) void multiply(const X x, const Weight* w, int64_t pane
   // An odd k of bf16: its partner in the panel is padding, and has no x.
   if (k < k_count) multiply_k(x, k, w, panel_stride, 0, sum);
   MOEPP_UNROLL for (int i = 0; i < kRows; i++) {
-    MOEPP_UNROLL for (int v = 0; v < kVectors; v++) store(tile + i * tile_stride + v * kLanes, sum[i][v]);
+    MOEPP_UNROLL for (int v = 0; v < kVectors; v++)
+        store(tile + i * tile_stride + v * kLanes, sum[i][v]);
   }
 }
 
@@ -200,7 +221,8 @@ inline Vf tanh(Vf x) {
   const Vf p = exp_minus_1_of_rest(y, &n);
   const Vf power = scale_by_power_of_2(one, n);
   const Vf e = fma(power, p, power - one);
-  const Vf bounded = min(one, max(set1(-1.0f), x));  // with x as the second operand, a NaN of x stays
+  const Vf bounded =
+      min(one, max(set1(-1.0f), x));  // with x as the second operand, a NaN of x stays
   return e / (e + set1(2.0f)) + (bounded - bounded);
 }
 
@@ -229,34 +251,40 @@ inline void finish_row(const Gemm& gemm, const float* sums, int64_t r, int64_t p
   float* out = gemm.out + r * gemm.columns + first;
   for (int64_t j = 0; j < width && first + j < gemm.columns; j += kLanes) {
     const Vf value = load(sums + j) * scale;
-    const Vf result = pairs ? swiglu(value, load(sums + kGateUpColumns + j) * scale) : activate(gemm.activation, value);
+    const Vf result = pairs ? swiglu(value, load(sums + kGateUpColumns + j) * scale)
+                            : activate(gemm.activation, value);
     store_columns(out + j, result, gemm.columns - first - j);
   }
 }
 
-// kRows rows from r on times `panels` panels, which stand one behind the other from w on. `prefetch` goes with the first panel;
-// that of the others is as much further.
+// kRows rows from r on times `panels` panels, which stand one behind the other from w on.
+// `prefetch` goes with the first panel; that of the others is as much further.
 template <int kRows, int kVectors, bool kStream, class X, class Weight>
-inline void multiply_panels(const Gemm& gemm, const X& x, int64_t r, const Weight* w, int64_t panel, int64_t panels,
-                            Prefetch prefetch) {
+inline void multiply_panels(const Gemm& gemm, const X& x, int64_t r, const Weight* w, int64_t panel,
+                            int64_t panels, Prefetch prefetch) {
   constexpr int wide = kVectors > kPanelVectors ? kVectors : kPanelVectors;
   constexpr int at_once = wide / kPanelVectors;
-  const int64_t bytes = panel_bytes(gemm.dtype, gemm.k), panel_stride = bytes / static_cast<int64_t>(sizeof(Weight));
+  const int64_t bytes = panel_bytes(gemm.dtype, gemm.k),
+                panel_stride = bytes / static_cast<int64_t>(sizeof(Weight));
   alignas(64) float tile[kRows * wide * kLanes];
   int64_t p = 0;
   for (; p + at_once <= panels; p += at_once) {
     for (int v = 0; v < wide; v += kVectors) {
-      const Prefetch part = {prefetch.next + p * bytes + prefetch.bytes * v / wide, prefetch.bytes * kVectors / wide};
-      multiply<kRows, kVectors, kStream>(x, w + p * panel_stride + v * kLanes * kStep<Weight>, panel_stride,
-                                         elements<Weight>(gemm.k), part, tile + v * kLanes, wide * kLanes);
+      const Prefetch part = {prefetch.next + p * bytes + prefetch.bytes * v / wide,
+                             prefetch.bytes * kVectors / wide};
+      multiply<kRows, kVectors, kStream>(x, w + p * panel_stride + v * kLanes * kStep<Weight>,
+                                         panel_stride, elements<Weight>(gemm.k), part,
+                                         tile + v * kLanes, wide * kLanes);
     }
     for (int i = 0; i < kRows; i++) {
-      for (int j = 0; j < at_once; j++) finish_row(gemm, tile + (i * at_once + j) * kPanelRows, r + i, panel + p + j);
+      for (int j = 0; j < at_once; j++)
+        finish_row(gemm, tile + (i * at_once + j) * kPanelRows, r + i, panel + p + j);
     }
   }
   if constexpr (at_once > 1) {
     if (p < panels) {
-      multiply_panels<kRows, kVectors / 2, kStream>(gemm, x, r, w + p * panel_stride, panel + p, panels - p, prefetch);
+      multiply_panels<kRows, kVectors / 2, kStream>(gemm, x, r, w + p * panel_stride, panel + p,
+                                                    panels - p, prefetch);
     }
   }
 }
@@ -311,23 +339,25 @@ inline RowsPacked<kRows, Pair> few_rows_of(const Gemm& gemm, int64_t r, Pair* sc
 }
 
 template <int kRows, class Weight>
-inline void few_rows(const Gemm& gemm, int64_t r, int64_t rows, const Weight* w, int64_t panel, int64_t panels,
-                     typename Factor<Weight>::Type* scratch) {
+inline void few_rows(const Gemm& gemm, int64_t r, int64_t rows, const Weight* w, int64_t panel,
+                     int64_t panels, typename Factor<Weight>::Type* scratch) {
   if (rows == kRows) {
     const auto x = few_rows_of<kRows>(gemm, r, scratch);
-    // A panel that takes several passes comes from memory in the first only: so each pass prefetches its share of the next panel.
+    // A panel that takes several passes comes from memory in the first only: so each pass
+    // prefetches its share of the next panel.
     constexpr int vectors = few_rows_vectors(kRows);
     const int64_t bytes = panel_bytes(gemm.dtype, gemm.k);
     const Prefetch prefetch = {reinterpret_cast<const char*>(w) + bytes, bytes};
-    multiply_panels<kRows, vectors, vectors >= kPanelVectors>(gemm, x, r, w, panel, panels, prefetch);
+    multiply_panels<kRows, vectors, vectors >= kPanelVectors>(gemm, x, r, w, panel, panels,
+                                                              prefetch);
   } else if constexpr (kRows > 1) {
     few_rows<kRows - 1>(gemm, r, rows, w, panel, panels, scratch);
   }
 }
 
 template <int kRows, class Weight>
-inline void packed_block(const Gemm& gemm, const typename Factor<Weight>::Type* block, int64_t r, int64_t rows, const Weight* w,
-                         int64_t panel, Prefetch prefetch) {
+inline void packed_block(const Gemm& gemm, const typename Factor<Weight>::Type* block, int64_t r,
+                         int64_t rows, const Weight* w, int64_t panel, Prefetch prefetch) {
   if (rows == kRows) {
     const RowsPacked<kRows, typename Factor<Weight>::Type> x = {block};
     multiply_panels<kRows, kTileVectors, false>(gemm, x, r, w, panel, 1, prefetch);
@@ -337,8 +367,8 @@ inline void packed_block(const Gemm& gemm, const typename Factor<Weight>::Type* 
 }
 
 template <class Weight>
-inline void many_rows(const Gemm& gemm, int64_t r, int64_t rows, const Weight* w, int64_t panel, int64_t panels,
-                      typename Factor<Weight>::Type* packed) {
+inline void many_rows(const Gemm& gemm, int64_t r, int64_t rows, const Weight* w, int64_t panel,
+                      int64_t panels, typename Factor<Weight>::Type* packed) {
   const int64_t blocks = (rows + kTileRows - 1) / kTileRows, length = elements<Weight>(gemm.k);
   for (int64_t b = 0; b < blocks; b++) {
     const int64_t first = split(rows, b, blocks);
@@ -350,13 +380,15 @@ inline void many_rows(const Gemm& gemm, int64_t r, int64_t rows, const Weight* w
     for (int64_t b = 0; b < blocks; b++) {
       const int64_t first = split(rows, b, blocks);
       const Prefetch prefetch = {here + bytes + bytes * b / blocks, bytes / blocks};
-      packed_block<kTileRows>(gemm, packed + first * length, r + first, split(rows, b + 1, blocks) - first,
+      packed_block<kTileRows>(gemm, packed + first * length, r + first,
+                              split(rows, b + 1, blocks) - first,
                               reinterpret_cast<const Weight*>(here), panel + p, prefetch);
     }
   }
 }
 
-// How one group's rows and panels are cut into tasks: chunks of rows, and ranges of panels within each.
+// How one group's rows and panels are cut into tasks: chunks of rows, and ranges of panels within
+// each.
 struct Cut {
   int64_t rows, chunks, ranges;
   const Guided* panels;
@@ -369,11 +401,12 @@ inline Cut cut_rows(int64_t rows, int64_t chunk_rows, const Guided& panels) {
 
 inline Cut cut_group(const Gemm& gemm, int64_t group) {
   const int64_t rows = gemm.offsets[group + 1] - gemm.offsets[group];
-  return cut_rows(rows, gemm.chunk_rows, rows <= kFewRows || gemm.chunk_rows <= kFewRows ? gemm.few : gemm.many);
+  return cut_rows(rows, gemm.chunk_rows,
+                  rows <= kFewRows || gemm.chunk_rows <= kFewRows ? gemm.few : gemm.many);
 }
 
-// One task: rows [r, r + rows), all of one group, times `panels` panels from w on, the first of which is the group's number
-// `panel`.
+// One task: rows [r, r + rows), all of one group, times `panels` panels from w on, the first of
+// which is the group's number `panel`.
 struct GemmTask {
   int64_t r, rows, panel, panels;
   const char* w;
@@ -416,7 +449,8 @@ inline int64_t clamp(int64_t x, int64_t low, int64_t high) {
 inline int64_t chunk_panels(const Gemm& gemm) {
   int64_t panels = 0;
   for (int64_t g = 0; g < gemm.groups; g++) {
-    panels += (gemm.offsets[g + 1] - gemm.offsets[g] + gemm.chunk_rows - 1) / gemm.chunk_rows * gemm.panels;
+    panels += (gemm.offsets[g + 1] - gemm.offsets[g] + gemm.chunk_rows - 1) / gemm.chunk_rows *
+              gemm.panels;
   }
   return panels;
 }
@@ -435,9 +469,11 @@ inline void run_gemm(Gemm gemm, ThreadPool& pool) {
   const int64_t fair = clamp((rows + threads - 1) / threads, 8 * kTileRows, kPackedBytes);
   gemm.chunk_rows = packable < kTileRows ? kFewRows : fair < packable ? fair : packable;
   gemm.few = streamed_ranges(gemm.panels, threads, panel_bytes(gemm.dtype, gemm.k));
-  // Packing a chunk costs as much as multiplying it by one panel, so a task takes 16 panels or more where threads allow.
+  // Packing a chunk costs as much as multiplying it by one panel, so a task takes 16 panels or more
+  // where threads allow.
   const int64_t panels = chunk_panels(gemm);
-  gemm.many = even_ranges(gemm.panels, threads, clamp(panels / (threads * 8), clamp(panels / threads, 1, 16), 64));
+  gemm.many = even_ranges(gemm.panels, threads,
+                          clamp(panels / (threads * 8), clamp(panels / threads, 1, 16), 64));
   const int64_t tasks = task_count(gemm);
   pool.parallel_for(tasks, [&gemm, &pool](int64_t task, int thread) {
     const GemmTask found = find_task(gemm, task);

@@ -1,4 +1,5 @@
-// GroupedGemmArgs (ops.h): the rows of each expert are one group; the gather of x happens where a tile reads or packs its rows.
+// GroupedGemmArgs (ops.h): the rows of each expert are one group; the gather of x happens where a
+// tile reads or packs its rows.
 inline void grouped_gemm(const GroupedGemmArgs& args, Queue& queue) {
   const Tensor& weight = *args.weight;
   const bool swiglu = args.activation == Activation::kSwiglu;

@@ -2,8 +2,9 @@
 #include "route_top_k.inl.h"
 #include "router_logits.inl.h"
 
-// The inner functions of the three ops on blocks of tokens, whose rows are still in the cache when the router reads them. With
-// fewer blocks than threads each op shares out its own work: few tokens are bound by the router's weights.
+// The inner functions of the three ops on blocks of tokens, whose rows are still in the cache when
+// the router reads them. With fewer blocks than threads each op shares out its own work: few tokens
+// are bound by the router's weights.
 inline void norm_route_top_k(const NormRouteTopKArgs& args, Queue& queue) {
   ThreadPool& pool = static_cast<ThreadPool&>(queue);
   const RmsNormArgs norm = args.norm();
@@ -19,7 +20,8 @@ inline void norm_route_top_k(const NormRouteTopKArgs& args, Queue& queue) {
   const int64_t rows = args.logits->shape[1] + args.constant_scores->shape[1];
   const RouterInput input = {args.out->f32(), args.out->shape[1], 0, rows};
   pool.parallel_for(blocks, [&](int64_t block, int) {
-    const int64_t first = block * kRouterBlock, last = first + kRouterBlock < tokens ? first + kRouterBlock : tokens;
+    const int64_t first = block * kRouterBlock,
+                  last = first + kRouterBlock < tokens ? first + kRouterBlock : tokens;
     norm_rows(norm, first, last);
     router_rows(router, input, first, last, 0, rows);
     gate_rows(route, first, last);

@@ -3,13 +3,14 @@
 // Bytes of weights that make a range of streamed panels worth handing out.
 constexpr int64_t kStreamBytes = 64 << 10;
 
-// How the panels of a group are handed out in ranges of at least `least` and at most `most`. While these allow, the
-// first `threads` ranges take half of the panels, the next half of the rest, and so on: so a thread reads long stretches of
-// memory, and all end at about the same time.
+// How the panels of a group are handed out in ranges of at least `least` and at most `most`. While
+// these allow, the first `threads` ranges take half of the panels, the next half of the rest, and
+// so on: so a thread reads long stretches of memory, and all end at about the same time.
 struct Guided {
   int64_t panels, threads, least, most;
 
-  // Of the ranges of the round that begins at panel `begin`. Even where it can be, as panels are taken two at once.
+  // Of the ranges of the round that begins at panel `begin`. Even where it can be, as panels are
+  // taken two at once.
   int64_t size(int64_t begin) const {
     const int64_t fair = (panels - begin) / (2 * threads) / 2 * 2;
     return fair < least ? least : fair > most ? most : fair;

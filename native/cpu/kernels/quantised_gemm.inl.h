@@ -1,16 +1,20 @@
-// Rows times int8 or int4 weight panels (panels.h), the work of linear and grouped_gemm for quantised weights.
+// Rows times int8 or int4 weight panels (panels.h), the work of linear and grouped_gemm for
+// quantised weights.
 //
-// The rows are quantised first (quantised_rows.inl.h). Then, for a row, a column, and the blocks b = 0, 1, 2 ... of 128 k:
+// The rows are quantised first (quantised_rows.inl.h). Then, for a row, a column, and the blocks b
+// = 0, 1, 2 ... of 128 k:
 //   sum = fma(float(dot_b), weight scale_b * row scale_b, sum)
-// dot_b is the exact integer sum of the block's products, so every element has the same bits whatever the number of rows, the
-// tile, the thread, the path and the instruction set (what activation functions make of the sums is as exact as the set's fma).
-// An int4 block is an int8 block with its values multiplied out (quantise.h): many rows do that once per panel, fewer in
+// dot_b is the exact integer sum of the block's products, so every element has the same bits
+// whatever the number of rows, the tile, the thread, the path and the instruction set (what
+// activation functions make of the sums is as exact as the set's fma). An int4 block is an int8
+// block with its values multiplied out (quantise.h): many rows do that once per panel, fewer in
 // registers, and very few scale the sums of 32 k instead, which gives the same integers.
 //
-// One job does it all: its first tasks quantise, the others wait until these are done. Tasks are handed out in ascending order
-// and those that quantise wait for nobody, so nobody waits for ever.
+// One job does it all: its first tasks quantise, the others wait until these are done. Tasks are
+// handed out in ascending order and those that quantise wait for nobody, so nobody waits for ever.
 
-// A tile is so many rows by so many vectors of columns: sums, weights and one vector of inputs stay in registers.
+// A tile is so many rows by so many vectors of columns: sums, weights and one vector of inputs stay
+// in registers.
 #if defined(__AVX512F__)
 constexpr int kQuantTileRows = 12, kQuantTileVectors = 2;
 #elif defined(__ARM_NEON)
@@ -21,11 +25,12 @@ constexpr int kQuantTileRows = 6, kQuantTileVectors = 2;
 constexpr int kQuantTileRows = 4, kQuantTileVectors = 2;
 #endif
 
-// From so many rows of a chunk on, an int4 panel is made an int8 panel in the thread's scratch before it meets them.
+// From so many rows of a chunk on, an int4 panel is made an int8 panel in the thread's scratch
+// before it meets them.
 constexpr int64_t kExpandRows = 32;
-// Up to so many rows of int4 it is cheaper to scale the sums of groups than the weights. Measured on a Zen 4 core, weights in
-// cache: 1, 2, 3 rows take 26, 12, 6 % less time with VNNI; 17 % less, 4 % more, 29 % more with AVX-512 alone, AVX2 the like;
-// more without.
+// Up to so many rows of int4 it is cheaper to scale the sums of groups than the weights. Measured
+// on a Zen 4 core, weights in cache: 1, 2, 3 rows take 26, 12, 6 % less time with VNNI; 17 % less,
+// 4 % more, 29 % more with AVX-512 alone, AVX2 the like; more without.
 #if defined(__AVX512VNNI__)
 constexpr int kInt4FewRows = 3;
 #elif defined(__AVX2__) || defined(__ARM_NEON)
@@ -35,10 +40,12 @@ constexpr int kInt4FewRows = 0;
 #endif
 // How far ahead the only tile of a panel fetches.
 constexpr int64_t kQuantStreamAhead = 4096;  // bytes
-// How much further one line of each KiB is fetched. A mapped file lies in pages of 4 KiB, whose entries in the page tables so
-// come in time, too: one thread reads 75 % of its ceiling from them instead of 68 %, and the same from huge pages (Zen 4).
+// How much further one line of each KiB is fetched. A mapped file lies in pages of 4 KiB, whose
+// entries in the page tables so come in time, too: one thread reads 75 % of its ceiling from them
+// instead of 68 %, and the same from huge pages (Zen 4).
 constexpr int64_t kSparseBeyond = 12 << 10;
-// Bytes of quantised rows that one task takes: they stay in the second-level cache while panels pass.
+// Bytes of quantised rows that one task takes: they stay in the second-level cache while panels
+// pass.
 constexpr int64_t kQuantChunkBytes = 512 << 10;
 
 struct QuantisedGemm {
@@ -64,10 +71,12 @@ inline Vf load_scales(const uint16_t* p) {
   return load(scales);
 }
 
-// Adds the sums of block b to the tile. scales: of the first row's blocks; words: from one row's to the next.
+// Adds the sums of block b to the tile. scales: of the first row's blocks; words: from one row's to
+// the next.
 template <bool kInt4, int kRows, int kVectors>
-__attribute__((always_inline)) inline void add_block(const Sums (&sum)[kRows][kVectors], const uint16_t* w_scales,
-                                                     const float* scales, int64_t words, int64_t b, float* tile) {
+__attribute__((always_inline)) inline void add_block(const Sums (&sum)[kRows][kVectors],
+                                                     const uint16_t* w_scales, const float* scales,
+                                                     int64_t words, int64_t b, float* tile) {
   MOEPP_UNROLL for (int v = 0; v < kVectors; v++) {
     const Vf w_scale = load_scales<kInt4>(w_scales + v * kLanes);
     MOEPP_UNROLL for (int i = 0; i < kRows; i++) {
@@ -78,43 +87,54 @@ __attribute__((always_inline)) inline void add_block(const Sums (&sum)[kRows][kV
   }
 }
 
-// Sums of kRows rows and kVectors vectors of columns from vector `vector` of the panel on, to tile[i][vector ..].
+// Sums of kRows rows and kVectors vectors of columns from vector `vector` of the panel on, to
+// tile[i][vector ..].
 template <int kRows, int kVectors, bool kInt4>
-__attribute__((noinline)) void multiply_quantised(QuantPanel panel, int vector, const char* rows, int64_t row_bytes,
-                                                  Prefetch prefetch, float* tile) {
-  constexpr int64_t value_bytes = kInt4 ? kInt4Values : kInt8Values, bytes = kInt4 ? kInt4BlockBytes : kInt8BlockBytes;
+__attribute__((noinline)) void multiply_quantised(QuantPanel panel, int vector, const char* rows,
+                                                  int64_t row_bytes, Prefetch prefetch,
+                                                  float* tile) {
+  constexpr int64_t value_bytes = kInt4 ? kInt4Values : kInt8Values,
+                    bytes = kInt4 ? kInt4BlockBytes : kInt8BlockBytes;
   constexpr int pairs = kQuantBlock / 8;
   const int8_t* x = reinterpret_cast<const int8_t*>(rows);
   const float* scales = reinterpret_cast<const float*>(rows + panel.blocks * kQuantBlock);
-  const int32_t* corrections = reinterpret_cast<const int32_t*>(rows + panel.blocks * (kQuantBlock + 4));
+  const int32_t* corrections =
+      reinterpret_cast<const int32_t*>(rows + panel.blocks * (kQuantBlock + 4));
   const int64_t words = row_bytes / 4;  // from one row's scale to the next row's
   const uint8_t* w = reinterpret_cast<const uint8_t*>(panel.w) + vector * kLanes * 4;
-  const uint16_t* w_scales = reinterpret_cast<const uint16_t*>(panel.w + value_bytes) + vector * kLanes;
+  const uint16_t* w_scales =
+      reinterpret_cast<const uint16_t*>(panel.w + value_bytes) + vector * kLanes;
   const char* ahead = prefetch.next;
-  const int64_t per_pair = prefetch.bytes / (panel.blocks * pairs), per_group = prefetch.bytes / (panel.blocks * kInt4Groups);
+  const int64_t per_pair = prefetch.bytes / (panel.blocks * pairs),
+                per_group = prefetch.bytes / (panel.blocks * kInt4Groups);
   const bool sparse = per_group >= kSparse;
   tile += vector * kLanes;
   for (int64_t b = 0; b < panel.blocks; b++) {
     Sums sum[kRows][kVectors];
     MOEPP_UNROLL for (int i = 0; i < kRows; i++) {
-      MOEPP_UNROLL for (int v = 0; v < kVectors; v++) sum[i][v] = set_sums(kBiasedWeights ? corrections[i * words + b] : 0);
+      MOEPP_UNROLL for (int v = 0; v < kVectors; v++) sum[i][v] =
+          set_sums(kBiasedWeights ? corrections[i * words + b] : 0);
     }
     for (int group = 0; group < kInt4Groups; group++) {
       if (!kInt4) {
-        if (sparse) {  // the only tile of a panel leaves the lines in between to the processor's prefetchers (gemm.inl.h)
+        if (sparse) {  // the only tile of a panel leaves the lines in between to the processor's
+                       // prefetchers (gemm.inl.h)
           __builtin_prefetch(ahead + kSparseBeyond, 0, 2);
         } else {
-          for (int64_t line = 0; line < per_group; line += 64) __builtin_prefetch(ahead + line, 0, 2);
+          for (int64_t line = 0; line < per_group; line += 64)
+            __builtin_prefetch(ahead + line, 0, 2);
         }
         ahead += per_group;
       }
       Int4Scale scale[kVectors];
       if (kInt4) {
-        MOEPP_UNROLL for (int v = 0; v < kVectors; v++) scale[v] = int4_scale(load_int4_scales(w_scales + v * kLanes), group);
+        MOEPP_UNROLL for (int v = 0; v < kVectors; v++) scale[v] =
+            int4_scale(load_int4_scales(w_scales + v * kLanes), group);
       }
       for (int pair = 0; pair < pairs / kInt4Groups; pair++) {
         if (kInt4) {
-          MOEPP_UNROLL for (int line = 0; line < value_bytes / pairs; line += 64) __builtin_prefetch(ahead + line);
+          MOEPP_UNROLL for (int line = 0; line < value_bytes / pairs; line += 64)
+              __builtin_prefetch(ahead + line);
           ahead += per_pair;
         }
         Words raw[kVectors];
@@ -125,13 +145,16 @@ __attribute__((noinline)) void multiply_quantised(QuantPanel panel, int vector, 
         MOEPP_UNROLL for (int quad = 0; quad < 2; quad++) {
           Weights ready[kVectors];
           MOEPP_UNROLL for (int v = 0; v < kVectors; v++) {
-            ready[v] = prepare(!kInt4 ? load_words(w + v * kLanes * 4)
-                                      : int4_words(quad == 0 ? low_halves(raw[v]) : high_halves(raw[v]), scale[v]));
+            ready[v] =
+                prepare(!kInt4 ? load_words(w + v * kLanes * 4)
+                               : int4_words(quad == 0 ? low_halves(raw[v]) : high_halves(raw[v]),
+                                            scale[v]));
           }
           if (!kInt4) w += kPanelRows * 4;
           MOEPP_UNROLL for (int i = 0; i < kRows; i++) {
             const Inputs in = broadcast(x + i * row_bytes + 4 * quad);
-            MOEPP_UNROLL for (int v = 0; v < kVectors; v++) sum[i][v] = dot(sum[i][v], ready[v], in);
+            MOEPP_UNROLL for (int v = 0; v < kVectors; v++) sum[i][v] =
+                dot(sum[i][v], ready[v], in);
           }
         }
         x += 8;
@@ -143,15 +166,17 @@ __attribute__((noinline)) void multiply_quantised(QuantPanel panel, int vector, 
   }
 }
 
-// The same of int4 for a few rows: the halves are multiplied as they are, and what makes weights of them is done to the sums of
-// each group of 32 k. The same integers come out.
+// The same of int4 for a few rows: the halves are multiplied as they are, and what makes weights of
+// them is done to the sums of each group of 32 k. The same integers come out.
 template <int kRows, int kVectors>
-__attribute__((noinline)) void multiply_int4_few(QuantPanel panel, int vector, const char* rows, int64_t row_bytes,
-                                                 Prefetch prefetch, float* tile) {
+__attribute__((noinline)) void multiply_int4_few(QuantPanel panel, int vector, const char* rows,
+                                                 int64_t row_bytes, Prefetch prefetch,
+                                                 float* tile) {
   constexpr int64_t pairs_in_group = kInt4Group / 8, group_bytes = kInt4Values / kInt4Groups;
   const int8_t* x = reinterpret_cast<const int8_t*>(rows);
   const float* scales = reinterpret_cast<const float*>(rows + panel.blocks * kQuantBlock);
-  const int32_t* group_sums = reinterpret_cast<const int32_t*>(rows + panel.blocks * (kQuantBlock + 8));
+  const int32_t* group_sums =
+      reinterpret_cast<const int32_t*>(rows + panel.blocks * (kQuantBlock + 8));
   const int64_t words = row_bytes / 4;  // from one row's scale to the next row's
   const uint8_t* w = reinterpret_cast<const uint8_t*>(panel.w) + vector * kLanes * 4;
   const char* ahead = prefetch.next;
@@ -181,7 +206,8 @@ __attribute__((noinline)) void multiply_int4_few(QuantPanel panel, int vector, c
       }
       MOEPP_UNROLL for (int pair = 0; pair < pairs_in_group; pair++) {
         Words raw[kVectors];
-        MOEPP_UNROLL for (int v = 0; v < kVectors; v++) raw[v] = load_words(w + (pair * kPanelRows + v * kLanes) * 4);
+        MOEPP_UNROLL for (int v = 0; v < kVectors; v++) raw[v] =
+            load_words(w + (pair * kPanelRows + v * kLanes) * 4);
         MOEPP_UNROLL for (int quad = 0; quad < 2; quad++) {
           Weights ready[kVectors];
           MOEPP_UNROLL for (int v = 0; v < kVectors; v++) {
@@ -189,14 +215,16 @@ __attribute__((noinline)) void multiply_int4_few(QuantPanel panel, int vector, c
           }
           MOEPP_UNROLL for (int i = 0; i < kRows; i++) {
             const Inputs in = broadcast(x + i * row_bytes + 8 * pair + 4 * quad);
-            MOEPP_UNROLL for (int v = 0; v < kVectors; v++) sum[i][v] = dot(sum[i][v], ready[v], in);
+            MOEPP_UNROLL for (int v = 0; v < kVectors; v++) sum[i][v] =
+                dot(sum[i][v], ready[v], in);
           }
         }
       }
       w += group_bytes;
       x += kInt4Group;
       MOEPP_UNROLL for (int v = 0; v < kVectors; v++) {
-        const Int4GroupScale scale = int4_group_scale(load_int4_scales(w_scales + v * kLanes), group);
+        const Int4GroupScale scale =
+            int4_group_scale(load_int4_scales(w_scales + v * kLanes), group);
         MOEPP_UNROLL for (int i = 0; i < kRows; i++) {
           const Sums inputs = set_sums(group_sums[i * words + b * kInt4Groups + group]);
           total[i][v] = int4_sums(total[i][v], scale, sum[i][v], inputs);
@@ -210,21 +238,24 @@ __attribute__((noinline)) void multiply_int4_few(QuantPanel panel, int vector, c
 
 // Vectors of a tile of so many rows: those of a whole panel where they fit.
 constexpr int quant_vectors(int rows) {
-  return rows * kPanelVectors <= kQuantTileRows * kQuantTileVectors ? kPanelVectors : kQuantTileVectors;
+  return rows * kPanelVectors <= kQuantTileRows * kQuantTileVectors ? kPanelVectors
+                                                                    : kQuantTileVectors;
 }
 
 template <int kRows, bool kInt4>
-inline void quantised_tile(const Gemm& gemm, QuantPanel panel, const char* rows, int64_t r, int64_t count, int64_t panel_index,
-                           Prefetch prefetch) {
+inline void quantised_tile(const Gemm& gemm, QuantPanel panel, const char* rows, int64_t r,
+                           int64_t count, int64_t panel_index, Prefetch prefetch) {
   if (count == kRows) {
     constexpr int vectors = quant_vectors(kRows);
     alignas(64) float tile[kRows * kPanelRows];
     prefetch.bytes = prefetch.bytes * vectors / kPanelVectors;
     for (int v = 0; v < kPanelVectors; v += vectors) {
       if constexpr (kInt4 && kRows <= kInt4FewRows) {
-        multiply_int4_few<kRows, vectors>(panel, v, rows, quantised_row_bytes(gemm.k), prefetch, tile);
+        multiply_int4_few<kRows, vectors>(panel, v, rows, quantised_row_bytes(gemm.k), prefetch,
+                                          tile);
       } else {
-        multiply_quantised<kRows, vectors, kInt4>(panel, v, rows, quantised_row_bytes(gemm.k), prefetch, tile);
+        multiply_quantised<kRows, vectors, kInt4>(panel, v, rows, quantised_row_bytes(gemm.k),
+                                                  prefetch, tile);
       }
       prefetch.next += prefetch.bytes;
     }
@@ -246,8 +277,10 @@ inline void expand_panel(const char* from, int64_t blocks, char* to) {
         const Int4Scale scale = int4_scale(int4_scales, group);
         for (int pair = group * 4; pair < group * 4 + 4; pair++) {
           const Words raw = load_words(w + (pair * kPanelRows + v * kLanes) * 4);
-          store_words(out + (2 * pair * kPanelRows + v * kLanes) * 4, int4_words(low_halves(raw), scale));
-          store_words(out + ((2 * pair + 1) * kPanelRows + v * kLanes) * 4, int4_words(high_halves(raw), scale));
+          store_words(out + (2 * pair * kPanelRows + v * kLanes) * 4,
+                      int4_words(low_halves(raw), scale));
+          store_words(out + ((2 * pair + 1) * kPanelRows + v * kLanes) * 4,
+                      int4_words(high_halves(raw), scale));
         }
       }
     }
@@ -261,32 +294,39 @@ inline void expand_panel(const char* from, int64_t blocks, char* to) {
 #endif
 
 // Rows [r, r + count) of one group times panels [panel, panel + panels), which begin at w.
-inline void quantised_rows_times_panels(const QuantisedGemm& q, int64_t r, int64_t count, const char* w, int64_t panel,
-                                        int64_t panels, char* scratch) {
+inline void quantised_rows_times_panels(const QuantisedGemm& q, int64_t r, int64_t count,
+                                        const char* w, int64_t panel, int64_t panels,
+                                        char* scratch) {
   const Gemm& gemm = q.gemm;
-  const int64_t bytes = panel_bytes(gemm.dtype, gemm.k), blocks = quant_blocks(gemm.k), row_bytes = quantised_row_bytes(gemm.k);
+  const int64_t bytes = panel_bytes(gemm.dtype, gemm.k), blocks = quant_blocks(gemm.k),
+                row_bytes = quantised_row_bytes(gemm.k);
   const int64_t tiles = (count + kQuantTileRows - 1) / kQuantTileRows;
   const bool int4 = gemm.dtype == DType::kI4;
-  const bool expand = int4 && count >= kExpandRows && blocks * kInt8BlockBytes <= static_cast<int64_t>(kScratchBytes);
+  const bool expand = int4 && count >= kExpandRows &&
+                      blocks * kInt8BlockBytes <= static_cast<int64_t>(kScratchBytes);
   const char* rows = q.rows + (r - q.first) * row_bytes;
   for (int64_t p = 0; p < panels; p++, w += bytes) {
     if (expand) expand_panel(w, blocks, scratch);
 #if defined(__AMX_INT8__)
     if (count >= kInt8FewRows && (!int4 || expand)) {
-      int8_rows_times_panel(gemm, {expand ? scratch : w, blocks}, rows, r, count, panel + p, w + bytes, bytes);
+      int8_rows_times_panel(gemm, {expand ? scratch : w, blocks}, rows, r, count, panel + p,
+                            w + bytes, bytes);
       continue;
     }
 #endif
     for (int64_t t = 0; t < tiles; t++) {
       const int64_t first = split(count, t, tiles), n = split(count, t + 1, tiles) - first;
-      // The only tile of a panel streams it from memory; of several, each fetches its share of the next panel.
-      const Prefetch prefetch =
-          tiles == 1 ? Prefetch{w + kQuantStreamAhead, bytes} : Prefetch{w + bytes + bytes * t / tiles, bytes / tiles};
+      // The only tile of a panel streams it from memory; of several, each fetches its share of the
+      // next panel.
+      const Prefetch prefetch = tiles == 1 ? Prefetch{w + kQuantStreamAhead, bytes}
+                                           : Prefetch{w + bytes + bytes * t / tiles, bytes / tiles};
       if (int4 && !expand) {
-        quantised_tile<kQuantTileRows, true>(gemm, {w, blocks}, rows + first * row_bytes, r + first, n, panel + p, prefetch);
+        quantised_tile<kQuantTileRows, true>(gemm, {w, blocks}, rows + first * row_bytes, r + first,
+                                             n, panel + p, prefetch);
       } else {
-        quantised_tile<kQuantTileRows, false>(gemm, {expand ? scratch : w, blocks}, rows + first * row_bytes, r + first, n,
-                                              panel + p, prefetch);
+        quantised_tile<kQuantTileRows, false>(gemm, {expand ? scratch : w, blocks},
+                                              rows + first * row_bytes, r + first, n, panel + p,
+                                              prefetch);
       }
     }
   }
@@ -310,7 +350,8 @@ inline void quantised_task(const QuantisedGemm& q, int64_t task, char* scratch) 
     task -= cut.tasks();
   }
   const int64_t chunk = task / cut.ranges;
-  const int64_t first = split(cut.rows, chunk, cut.chunks), count = split(cut.rows, chunk + 1, cut.chunks) - first;
+  const int64_t first = split(cut.rows, chunk, cut.chunks),
+                count = split(cut.rows, chunk + 1, cut.chunks) - first;
   int64_t panel, panels;
   cut.panels->range(task % cut.ranges, &panel, &panels);
   const char* w = gemm.weight + (group * gemm.panels + panel) * panel_bytes(gemm.dtype, gemm.k);
@@ -320,28 +361,35 @@ inline void quantised_task(const QuantisedGemm& q, int64_t task, char* scratch) 
 inline void quantise_task(QuantisedGemm& q, int64_t task) {
   const int64_t first = q.first + task * q.rows_per_task;
   const int64_t last = first + q.rows_per_task < q.last ? first + q.rows_per_task : q.last;
-  for (int64_t r = first; r < last; r++) quantise_row(q.gemm.row(r), q.gemm.k, quantised_row(q.rows, r - q.first, q.gemm.k));
+  for (int64_t r = first; r < last; r++)
+    quantise_row(q.gemm.row(r), q.gemm.k, quantised_row(q.rows, r - q.first, q.gemm.k));
   __atomic_fetch_add(&q.done, 1, __ATOMIC_RELEASE);
 }
 
 inline void wait_until_quantised(const QuantisedGemm& q) {
-  for (int pauses = 0; __atomic_load_n(&q.done, __ATOMIC_ACQUIRE) < q.quantise_tasks; pauses++) ThreadPool::wait_a_little(pauses);
+  for (int pauses = 0; __atomic_load_n(&q.done, __ATOMIC_ACQUIRE) < q.quantise_tasks; pauses++)
+    ThreadPool::wait_a_little(pauses);
 }
 
 // Rows [q.first, q.last), which the job's scratch holds.
 inline void run_quantised_pass(QuantisedGemm& q, ThreadPool& pool) {
   Gemm& gemm = q.gemm;
-  const int64_t threads = pool.threads(), rows = q.last - q.first, row_bytes = quantised_row_bytes(gemm.k);
+  const int64_t threads = pool.threads(), rows = q.last - q.first,
+                row_bytes = quantised_row_bytes(gemm.k);
   q.rows_per_task = kTaskBytes / (gemm.k * 4 + 1) + 1;
   q.quantise_tasks = (rows + q.rows_per_task - 1) / q.rows_per_task;
   q.done = 0;
-  const int64_t cached = kQuantChunkBytes / row_bytes > kQuantTileRows ? kQuantChunkBytes / row_bytes : kQuantTileRows;
-  const int64_t fair = clamp((rows + threads - 1) / threads, 8 * kQuantTileRows, rows + 8 * kQuantTileRows);
+  const int64_t cached =
+      kQuantChunkBytes / row_bytes > kQuantTileRows ? kQuantChunkBytes / row_bytes : kQuantTileRows;
+  const int64_t fair =
+      clamp((rows + threads - 1) / threads, 8 * kQuantTileRows, rows + 8 * kQuantTileRows);
   q.chunk_rows = fair < cached ? fair : cached;
   gemm.few = streamed_ranges(gemm.panels, threads, panel_bytes(gemm.dtype, gemm.k));
   int64_t panels = 0;
-  for (int64_t g = 0, first; g < gemm.groups; g++) panels += cut_quantised(q, g, &first).chunks * gemm.panels;
-  gemm.many = even_ranges(gemm.panels, threads, clamp(panels / (threads * 8), clamp(panels / threads, 1, 16), 64));
+  for (int64_t g = 0, first; g < gemm.groups; g++)
+    panels += cut_quantised(q, g, &first).chunks * gemm.panels;
+  gemm.many = even_ranges(gemm.panels, threads,
+                          clamp(panels / (threads * 8), clamp(panels / threads, 1, 16), 64));
   int64_t tasks = q.quantise_tasks;
   for (int64_t g = 0, first; g < gemm.groups; g++) tasks += cut_quantised(q, g, &first).tasks();
   pool.parallel_for(tasks, [&q, &pool](int64_t task, int thread) {
@@ -355,7 +403,8 @@ inline void run_quantised_gemm(const Gemm& gemm, ThreadPool& pool) {
   QuantisedGemm q = {};
   q.gemm = gemm;
   q.rows = reinterpret_cast<char*>(pool.job_scratch());
-  const int64_t most = static_cast<int64_t>(kJobScratchBytes) / quantised_row_bytes(gemm.k), end = gemm.offsets[gemm.groups];
+  const int64_t most = static_cast<int64_t>(kJobScratchBytes) / quantised_row_bytes(gemm.k),
+                end = gemm.offsets[gemm.groups];
   for (q.first = gemm.offsets[0]; q.first < end; q.first = q.last) {
     q.last = q.first + most < end ? q.first + most : end;
     run_quantised_pass(q, pool);

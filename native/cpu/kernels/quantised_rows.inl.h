@@ -1,13 +1,16 @@
 // Rows of activations as int8, for the quantised GEMM: quantised while an op runs, once per row.
 //
-// A row is cut into the blocks of 128 k of the weights (quantise.h), the last padded with zeros. For each block
+// A row is cut into the blocks of 128 k of the weights (quantise.h), the last padded with zeros.
+// For each block
 //   scale = max |x| / 127, q = x * (127 / max |x|) to nearest, ties to even: within -127 .. 127
-// in f32. A block below 2^-100 throughout becomes zeros with scale 0; a block that holds a NaN or an infinity becomes zeros with
-// scale NaN, so that all of the row's outputs are NaN, and those of no other row.
+// in f32. A block below 2^-100 throughout becomes zeros with scale 0; a block that holds a NaN or
+// an infinity becomes zeros with scale NaN, so that all of the row's outputs are NaN, and those of
+// no other row.
 //
-// In memory: int8 q[blocks][128]; float scale[blocks]; int32 correction[blocks] = -128 * sum of the block's q; int32
-// group_sum[blocks][4] of 32 q each; padded to a multiple of 64 bytes. Rows of 4096 k are so no multiple of 4096 bytes apart,
-// which would put them all into the same sets of the first-level cache.
+// In memory: int8 q[blocks][128]; float scale[blocks]; int32 correction[blocks] = -128 * sum of the
+// block's q; int32 group_sum[blocks][4] of 32 q each; padded to a multiple of 64 bytes. Rows of
+// 4096 k are so no multiple of 4096 bytes apart, which would put them all into the same sets of the
+// first-level cache.
 
 struct QuantisedRow {
   int8_t* q;
@@ -28,7 +31,8 @@ inline QuantisedRow quantised_row(char* rows, int64_t r, int64_t k) {
           reinterpret_cast<int32_t*>(row + blocks * (kQuantBlock + 8))};
 }
 
-inline void quantise_block(const float* x, int64_t n, int8_t* q, float* scale, int32_t* correction, int32_t* group_sum) {
+inline void quantise_block(const float* x, int64_t n, int8_t* q, float* scale, int32_t* correction,
+                           int32_t* group_sum) {
   constexpr int kVectors = kQuantBlock / kLanes;
   const Vf zero = set1(0.0f);
   float padded[kQuantBlock];
@@ -63,6 +67,7 @@ inline void quantise_block(const float* x, int64_t n, int8_t* q, float* scale, i
 inline void quantise_row(const float* x, int64_t k, QuantisedRow row) {
   for (int64_t b = 0; b < quant_blocks(k); b++) {
     const int64_t first = b * kQuantBlock, n = k - first < kQuantBlock ? k - first : kQuantBlock;
-    quantise_block(x + first, n, row.q + first, row.scale + b, row.correction + b, row.group_sum + b * kInt4Groups);
+    quantise_block(x + first, n, row.q + first, row.scale + b, row.correction + b,
+                   row.group_sum + b * kInt4Groups);
   }
 }

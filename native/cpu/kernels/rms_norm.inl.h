@@ -1,7 +1,8 @@
 #pragma once
 #include "rows.inl.h"
 
-// Sum of squares of one row, filled by each vector of the row in turn. Two accumulators, since an add takes longer than a load.
+// Sum of squares of one row, filled by each vector of the row in turn. Two accumulators, since an
+// add takes longer than a load.
 struct SumOfSquares {
   Vf even = set1(0.0f), odd = set1(0.0f);
   void add(Vf a, Vf b) {
@@ -9,7 +10,9 @@ struct SumOfSquares {
     odd = fma(b, b, odd);
   }
   void add(Vf a) { even = fma(a, a, even); }
-  float inverse_rms(int64_t h, float eps) const { return 1.0f / __builtin_sqrtf(sum(even + odd) / static_cast<float>(h) + eps); }
+  float inverse_rms(int64_t h, float eps) const {
+    return 1.0f / __builtin_sqrtf(sum(even + odd) / static_cast<float>(h) + eps);
+  }
 };
 
 // out = x * scale * weight; out may be x.

@@ -5,22 +5,27 @@ template <class E>
 void rotate(const float* u, const float* cosine, const float* sine, int64_t j_count, E* out) {
   for (int64_t j = 0; j < j_count; j += kLanes) {
     const int n = j_count - j < kLanes ? static_cast<int>(j_count - j) : kLanes;
-    const Vf a = load_n(u + j, n), b = load_n(u + j_count + j, n), c = load_n(cosine + j, n), s = load_n(sine + j, n);
+    const Vf a = load_n(u + j, n), b = load_n(u + j_count + j, n), c = load_n(cosine + j, n),
+             s = load_n(sine + j, n);
     store_n(out + j, a * c - b * s, n);
     store_n(out + j_count + j, b * c + a * s, n);
   }
 }
 
-// A block of tokens: their place in the cache, and room for their rotated keys [heads][kTokens][D] in the thread's scratch.
+// A block of tokens: their place in the cache, and room for their rotated keys [heads][kTokens][D]
+// in the thread's scratch.
 struct RopeBlock {
-  static constexpr int64_t kTokens = 16;  // what one cache line of a page holds of one dimension, in f32
+  static constexpr int64_t kTokens =
+      16;  // what one cache line of a page holds of one dimension, in f32
   static constexpr int64_t kKeyBytes = 512 * 1024;
   int64_t first, count;
   int64_t page[kTokens], row[kTokens];
   std::byte* scratch;
 
   // Whether token i and the next share a pair of rows.
-  bool beside(int64_t i) const { return i + 1 < count && row[i] % 2 == 0 && row[i + 1] == row[i] + 1 && page[i + 1] == page[i]; }
+  bool beside(int64_t i) const {
+    return i + 1 < count && row[i] % 2 == 0 && row[i + 1] == row[i] + 1 && page[i + 1] == page[i];
+  }
 };
 
 inline void place_tokens(const RopeStoreArgs& args, RopeBlock& block) {
@@ -36,20 +41,23 @@ inline void place_tokens(const RopeStoreArgs& args, RopeBlock& block) {
 
 // Query heads [first, last).
 inline void rotate_queries(const RopeStoreArgs& args, int64_t t, int64_t first, int64_t last) {
-  const int64_t hq = args.q->shape[1], d = args.q->shape[2], j = d / 2, width = (hq + 2 * args.cache->kv_heads) * d;
+  const int64_t hq = args.q->shape[1], d = args.q->shape[2], j = d / 2,
+                width = (hq + 2 * args.cache->kv_heads) * d;
   for (int64_t head = first; head < last; head++) {
-    rotate(args.qkv->f32() + t * width + head * d, args.cosine->f32() + t * j, args.sine->f32() + t * j, j,
-           args.q->f32() + (t * hq + head) * d);
+    rotate(args.qkv->f32() + t * width + head * d, args.cosine->f32() + t * j,
+           args.sine->f32() + t * j, j, args.q->f32() + (t * hq + head) * d);
   }
 }
 
-// A page's elements come in words of four bytes: keys [words of D][S], values [words of S][D]; one f32 or two bf16 (kv_layout.h).
+// A page's elements come in words of four bytes: keys [words of D][S], values [words of S][D]; one
+// f32 or two bf16 (kv_layout.h).
 typedef uint32_t __attribute__((may_alias)) CacheWord;
 template <class E>
 constexpr int64_t kInWord = 4 / static_cast<int64_t>(sizeof(E));
 
-// Asks for the lines that a head's keys and values will be written to. A key's words lie in a line each, which decoding finds in
-// memory; stores wait for them one after the other, prefetches do not.
+// Asks for the lines that a head's keys and values will be written to. A key's words lie in a line
+// each, which decoding finds in memory; stores wait for them one after the other, prefetches do
+// not.
 template <class E>
 void fetch_head(const RopeStoreArgs& args, const RopeBlock& block, int64_t head) {
   const KvView& kv = *args.cache;
@@ -57,14 +65,18 @@ void fetch_head(const RopeStoreArgs& args, const RopeBlock& block, int64_t head)
   constexpr int64_t line = 16;  // words
   for (int64_t i = 0; i < block.count; i++) {
     const E* values = cache + kv_values(kv, args.layer, block.page[i], head);
-    for (int64_t e = 0; e < kv.head_dim; e += line) __builtin_prefetch(values + kv_value(kv, block.row[i], e), 1);
-    if (i > 0 && block.page[i] == block.page[i - 1] && block.row[i] % line != 0) continue;  // the same lines as the token before
+    for (int64_t e = 0; e < kv.head_dim; e += line)
+      __builtin_prefetch(values + kv_value(kv, block.row[i], e), 1);
+    if (i > 0 && block.page[i] == block.page[i - 1] && block.row[i] % line != 0)
+      continue;  // the same lines as the token before
     const E* keys = cache + kv_keys(kv, args.layer, block.page[i], head);
-    for (int64_t e = 0; e < kv.head_dim; e += kInWord<E>) __builtin_prefetch(keys + kv_key(kv, block.row[i], e), 1);
+    for (int64_t e = 0; e < kv.head_dim; e += kInWord<E>)
+      __builtin_prefetch(keys + kv_key(kv, block.row[i], e), 1);
   }
 }
 
-// The values of one head of a token, and where bf16 keeps the next token's beside them, of that token, too.
+// The values of one head of a token, and where bf16 keeps the next token's beside them, of that
+// token, too.
 inline void store_values(float* to, const float* v, const float*, int64_t d) {
   for (int64_t e = 0; e < d; e += kLanes) {
     const int n = d - e < kLanes ? static_cast<int>(d - e) : kLanes;
@@ -88,15 +100,17 @@ inline void store_values(uint16_t* to, const float* v, const float* next, int64_
   }
 }
 
-// Keys and values of heads [first, last). A token's row of qkv is read from end to end, in the order of memory; the keys are
-// transposed afterwards, so that a line of the page is filled at once. (Writing each key straight to its D lines, head by head,
-// took twice as long with 2048 tokens on a Zen 5 core.)
+// Keys and values of heads [first, last). A token's row of qkv is read from end to end, in the
+// order of memory; the keys are transposed afterwards, so that a line of the page is filled at
+// once. (Writing each key straight to its D lines, head by head, took twice as long with 2048
+// tokens on a Zen 5 core.)
 template <class E>
 void store_heads(const RopeStoreArgs& args, const RopeBlock& block, int64_t first, int64_t last) {
   const KvView& kv = *args.cache;
   E* cache = static_cast<E*>(kv.data);
   E* rotated = reinterpret_cast<E*>(block.scratch);
-  const int64_t d = kv.head_dim, j = d / 2, hq = args.q->shape[1], width = (hq + 2 * kv.kv_heads) * d;
+  const int64_t d = kv.head_dim, j = d / 2, hq = args.q->shape[1],
+                width = (hq + 2 * kv.kv_heads) * d;
   fetch_head<E>(args, block, first);
   for (int64_t i = 0; i < block.count; i++) {
     const int64_t t = block.first + i;
@@ -109,7 +123,8 @@ void store_heads(const RopeStoreArgs& args, const RopeBlock& block, int64_t firs
     const float* v = k + kv.kv_heads * d;
     const float* next = kInWord<E> == 2 && block.beside(i) ? v + width : nullptr;
     for (int64_t head = first; head < last; head++) {
-      E* values = cache + kv_values(kv, args.layer, block.page[i], head) + kv_value(kv, block.row[i], 0);
+      E* values =
+          cache + kv_values(kv, args.layer, block.page[i], head) + kv_value(kv, block.row[i], 0);
       store_values(values, v + head * d, next == nullptr ? nullptr : next + head * d, d);
     }
   }
@@ -118,9 +133,11 @@ void store_heads(const RopeStoreArgs& args, const RopeBlock& block, int64_t firs
     if (head + 1 < last) fetch_head<E>(args, block, head + 1);
     CacheWord* keys[RopeBlock::kTokens];
     for (int64_t i = 0; i < block.count; i++) {
-      keys[i] = reinterpret_cast<CacheWord*>(cache + kv_keys(kv, args.layer, block.page[i], head)) + block.row[i];
+      keys[i] = reinterpret_cast<CacheWord*>(cache + kv_keys(kv, args.layer, block.page[i], head)) +
+                block.row[i];
     }
-    const auto* from = reinterpret_cast<const CacheWord*>(rotated + (head - first) * RopeBlock::kTokens * d);
+    const auto* from =
+        reinterpret_cast<const CacheWord*>(rotated + (head - first) * RopeBlock::kTokens * d);
     for (int64_t w = 0; w < words; w++) {
       for (int64_t i = 0; i < block.count; i++) keys[i][w * kv.page_size] = from[i * words + w];
     }
@@ -132,18 +149,23 @@ inline void rope_store(const RopeStoreArgs& args, Queue& queue) {
   const int64_t tokens = args.q->shape[0], heads = args.cache->kv_heads, d = args.cache->head_dim,
                 group = args.q->shape[1] / heads;
   const int64_t blocks = (tokens + RopeBlock::kTokens - 1) / RopeBlock::kTokens;
-  // Heads of one task: those whose keys fit the scratch, and fewer where blocks of tokens do not occupy the threads.
+  // Heads of one task: those whose keys fit the scratch, and fewer where blocks of tokens do not
+  // occupy the threads.
   const int64_t most = RopeBlock::kKeyBytes / (RopeBlock::kTokens * d * 4);
-  const int64_t parts = blocks < pool.threads() ? pool.threads() : 1, fair = (heads + parts - 1) / parts;
+  const int64_t parts = blocks < pool.threads() ? pool.threads() : 1,
+                fair = (heads + parts - 1) / parts;
   const int64_t at_once = fair < most ? fair : most, head_tasks = (heads + at_once - 1) / at_once;
   pool.parallel_for(blocks * head_tasks, [&](int64_t task, int thread) {
     RopeBlock block;
     block.first = task / head_tasks * RopeBlock::kTokens;
-    block.count = block.first + RopeBlock::kTokens < tokens ? RopeBlock::kTokens : tokens - block.first;
+    block.count =
+        block.first + RopeBlock::kTokens < tokens ? RopeBlock::kTokens : tokens - block.first;
     block.scratch = pool.scratch(thread);
-    const int64_t first = task % head_tasks * at_once, last = first + at_once < heads ? first + at_once : heads;
+    const int64_t first = task % head_tasks * at_once,
+                  last = first + at_once < heads ? first + at_once : heads;
     place_tokens(args, block);
-    for (int64_t i = 0; i < block.count; i++) rotate_queries(args, block.first + i, first * group, last * group);
+    for (int64_t i = 0; i < block.count; i++)
+      rotate_queries(args, block.first + i, first * group, last * group);
     if (args.cache->dtype == DType::kF32) {
       store_heads<float>(args, block, first, last);
     } else {

@@ -1,10 +1,12 @@
 #pragma once
 #include "rows.inl.h"
 
-// The K largest logits of one token, the higher first, equal ones in ascending order of index. A NaN counts as minus infinity,
-// so that indices are always K different experts.
+// The K largest logits of one token, the higher first, equal ones in ascending order of index. A
+// NaN counts as minus infinity, so that indices are always K different experts.
 inline void pick_experts(const float* logits, int64_t e, int64_t k, int32_t* picks) {
-  const auto key = [&](int64_t i) { return logits[i] == logits[i] ? logits[i] : -__builtin_inff(); };
+  const auto key = [&](int64_t i) {
+    return logits[i] == logits[i] ? logits[i] : -__builtin_inff();
+  };
   int64_t count = 0;
   for (int64_t i = 0; i < e; i++) {
     const float value = key(i);
@@ -15,8 +17,9 @@ inline void pick_experts(const float* logits, int64_t e, int64_t k, int32_t* pic
   }
 }
 
-// norm_std / unbiased standard deviation of the logits; 1 when there is no normalisation, or nothing to normalise. Two passes in
-// f64: logits of any f32 scale keep their digits and cannot overflow.
+// norm_std / unbiased standard deviation of the logits; 1 when there is no normalisation, or
+// nothing to normalise. Two passes in f64: logits of any f32 scale keep their digits and cannot
+// overflow.
 inline double logit_scale(const float* logits, int64_t e, float norm_std) {
   if (norm_std == 0.0f || e < 2) return 1.0;
   double mean = 0.0, squares = 0.0;
@@ -26,20 +29,23 @@ inline double logit_scale(const float* logits, int64_t e, float norm_std) {
     const double deviation = static_cast<double>(logits[i]) - mean;
     squares += deviation * deviation;
   }
-  return squares == 0.0 ? 1.0 : static_cast<double>(norm_std) / __builtin_sqrt(squares / static_cast<double>(e - 1));
+  return squares == 0.0
+             ? 1.0
+             : static_cast<double>(norm_std) / __builtin_sqrt(squares / static_cast<double>(e - 1));
 }
 
-// The softmax over all E, divided by the sum of the picks, is the softmax over the picks. A NaN among the logits makes the
-// weights NaN, as a softmax over all E does.
-inline void weigh_picks(const RouteTopKArgs& args, const float* logits, int64_t e, int64_t k, const int32_t* picks,
-                        float* weights) {
+// The softmax over all E, divided by the sum of the picks, is the softmax over the picks. A NaN
+// among the logits makes the weights NaN, as a softmax over all E does.
+inline void weigh_picks(const RouteTopKArgs& args, const float* logits, int64_t e, int64_t k,
+                        const int32_t* picks, float* weights) {
   const double scale = logit_scale(logits, e, args.norm_std);
   bool nan = false;
   for (int64_t i = 0; i < e; i++) nan |= logits[i] != logits[i];
   float total = 0.0f;
   int64_t others = 0;
   for (int64_t i = 0; i < k; i++) {
-    const double below = (static_cast<double>(logits[picks[i]]) - static_cast<double>(logits[picks[0]])) * scale;
+    const double below =
+        (static_cast<double>(logits[picks[i]]) - static_cast<double>(logits[picks[0]])) * scale;
     const bool dropped = picks[i] == e - 1 && !args.mixtral;  // the zero expert
     weights[i] = dropped ? 0.0f : exp(static_cast<float>(below));
     total += weights[i];
@@ -71,15 +77,18 @@ inline void collapse_picks(const RouteTopKArgs& args, int64_t t, int64_t e, int6
       continue;
     }
     const float* scores = args.constant_scores->f32() + t * 2 * c + 2 * constant;
-    const float up = static_cast<float>((static_cast<double>(scores[1]) - static_cast<double>(scores[0])) *
-                                        static_cast<double>(args.input_scale));
-    coefficients[0] += weights[i] * (1.0f / (1.0f + exp(up)));  // e^up may be infinity, which is right
+    const float up =
+        static_cast<float>((static_cast<double>(scores[1]) - static_cast<double>(scores[0])) *
+                           static_cast<double>(args.input_scale));
+    coefficients[0] +=
+        weights[i] * (1.0f / (1.0f + exp(up)));  // e^up may be infinity, which is right
     coefficients[1 + constant] = weights[i] * (1.0f / (1.0f + exp(-up)));
   }
   coefficients[0] *= args.input_scale;
 }
 
-// Sorts the FFN picks by expert, in the order of t, then k. While rows are dealt out, offsets[n] is expert n's next row.
+// Sorts the FFN picks by expert, in the order of t, then k. While rows are dealt out, offsets[n] is
+// expert n's next row.
 inline void sort_picks(const RouteTopKArgs& args, int64_t picks, int64_t n) {
   const int32_t* experts = args.expert_indices->i32();
   int32_t* offsets = args.expert_offsets->i32();
@@ -99,7 +108,8 @@ inline void sort_picks(const RouteTopKArgs& args, int64_t picks, int64_t n) {
 
 // The picks of the tokens [first, last), not sorted yet.
 inline void gate_rows(const RouteTopKArgs& args, int64_t first, int64_t last) {
-  const int64_t e = args.logits->shape[1], c = args.constant_scores->shape[1] / 2, k = args.expert_indices->shape[1];
+  const int64_t e = args.logits->shape[1], c = args.constant_scores->shape[1] / 2,
+                k = args.expert_indices->shape[1];
   for (int64_t t = first; t < last; t++) {
     const float* logits = args.logits->f32() + t * e;
     int32_t* picks = args.expert_indices->i32() + t * k;
@@ -111,7 +121,9 @@ inline void gate_rows(const RouteTopKArgs& args, int64_t first, int64_t last) {
 
 inline void route_top_k(const RouteTopKArgs& args, Queue& queue) {
   const int64_t tokens = args.logits->shape[0], e = args.logits->shape[1];
-  constexpr int64_t kBytesPerLogit = 40;  // the work on a logit takes the time of about that many bytes
-  for_row_blocks(queue, tokens, kBytesPerLogit * e, [&](int64_t first, int64_t last) { gate_rows(args, first, last); });
+  constexpr int64_t kBytesPerLogit =
+      40;  // the work on a logit takes the time of about that many bytes
+  for_row_blocks(queue, tokens, kBytesPerLogit * e,
+                 [&](int64_t first, int64_t last) { gate_rows(args, first, last); });
   sort_picks(args, tokens * args.expert_indices->shape[1], args.expert_offsets->shape[0] - 1);
 }

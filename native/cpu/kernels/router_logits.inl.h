@@ -1,8 +1,9 @@
 #pragma once
 #include "rows.inl.h"
 
-// Dot products of a few tokens with a few router rows. Each (token, row) has one vector of partial sums along H, to which the
-// residual map's terms are added, and whose lanes are summed at the end: the same steps whatever else is in the tile.
+// Dot products of a few tokens with a few router rows. Each (token, row) has one vector of partial
+// sums along H, to which the residual map's terms are added, and whose lanes are summed at the end:
+// the same steps whatever else is in the tile.
 
 #if defined(__AVX512F__) || defined(__ARM_NEON)
 constexpr int kRouterTokens = 4;  // 4 x 6 sums in 32 registers
@@ -11,7 +12,8 @@ constexpr int kRouterTokens = 2;  // 2 x 6 sums in 16 registers
 #endif
 constexpr int kRouterRows = 6;
 
-// What the rows [first_row, last_row) are multiplied with. Row r < E is the router's, the others the constant experts'.
+// What the rows [first_row, last_row) are multiplied with. Row r < E is the router's, the others
+// the constant experts'.
 struct RouterInput {
   const float* z;
   int64_t width;  // of z and of the weights
@@ -29,10 +31,12 @@ inline RouterRow router_row(const RouterLogitsArgs& args, int64_t r) {
   const int64_t e = args.logits->shape[1], x = args.constant_scores->shape[1];
   if (r >= e) {
     const int64_t h = args.constant_router->shape[1];
-    return {args.constant_router->f32() + (r - e) * h, nullptr, args.constant_scores->f32() + (r - e), x};
+    return {args.constant_router->f32() + (r - e) * h, nullptr,
+            args.constant_scores->f32() + (r - e), x};
   }
   return {args.router->f32() + r * args.router->shape[1],
-          args.residual_map != nullptr ? args.residual_map->f32() + r * e : nullptr, args.logits->f32() + r, e};
+          args.residual_map != nullptr ? args.residual_map->f32() + r * e : nullptr,
+          args.logits->f32() + r, e};
 }
 
 template <int T, int R>
@@ -65,13 +69,15 @@ void router_tile(const RouterLogitsArgs& args, const RouterInput& input, int64_t
   for (int b = 0; b < R; b++) {
     const Vf weight = load_n(rows[b].weight + i, n);
     MOEPP_UNROLL
-    for (int a = 0; a < T; a++) sums[a][b] = fma(load_n(z + a * input.width + i, n), weight, sums[a][b]);
+    for (int a = 0; a < T; a++)
+      sums[a][b] = fma(load_n(z + a * input.width + i, n), weight, sums[a][b]);
     if (rows[b].residual == nullptr) continue;
     for (int64_t j = 0; j < e; j += kLanes) {
       const int m = e - j < kLanes ? static_cast<int>(e - j) : kLanes;
       const Vf map = load_n(rows[b].residual + j, m);
       MOEPP_UNROLL
-      for (int a = 0; a < T; a++) sums[a][b] = fma(load_n(args.previous_logits->f32() + (t + a) * e + j, m), map, sums[a][b]);
+      for (int a = 0; a < T; a++)
+        sums[a][b] = fma(load_n(args.previous_logits->f32() + (t + a) * e + j, m), map, sums[a][b]);
     }
   }
   MOEPP_UNROLL
@@ -82,25 +88,30 @@ void router_tile(const RouterLogitsArgs& args, const RouterInput& input, int64_t
 }
 
 template <int R>
-void router_tokens(const RouterLogitsArgs& args, const RouterInput& input, int64_t first, int64_t last, int64_t r) {
+void router_tokens(const RouterLogitsArgs& args, const RouterInput& input, int64_t first,
+                   int64_t last, int64_t r) {
   int64_t t = first;
-  for (; t + kRouterTokens <= last; t += kRouterTokens) router_tile<kRouterTokens, R>(args, input, t, r);
+  for (; t + kRouterTokens <= last; t += kRouterTokens)
+    router_tile<kRouterTokens, R>(args, input, t, r);
   for (; t < last; t++) router_tile<1, R>(args, input, t, r);
 }
 
-inline void router_rows(const RouterLogitsArgs& args, const RouterInput& input, int64_t first, int64_t last, int64_t r,
-                        int64_t r_last) {
-  for (; r + kRouterRows <= r_last; r += kRouterRows) router_tokens<kRouterRows>(args, input, first, last, r);
+inline void router_rows(const RouterLogitsArgs& args, const RouterInput& input, int64_t first,
+                        int64_t last, int64_t r, int64_t r_last) {
+  for (; r + kRouterRows <= r_last; r += kRouterRows)
+    router_tokens<kRouterRows>(args, input, first, last, r);
   for (; r + 2 <= r_last; r += 2) router_tokens<2>(args, input, first, last, r);
   if (r < r_last) router_tokens<1>(args, input, first, last, r);
 }
 
-constexpr int64_t kRouterBlock = 16;  // tokens whose inputs stay in the second-level cache while all weights pass
+constexpr int64_t kRouterBlock =
+    16;  // tokens whose inputs stay in the second-level cache while all weights pass
 
 inline void router_logits(const RouterLogitsArgs& args, Queue& queue) {
   constexpr int64_t kSmallJob = 16 * 1024;  // products: a microsecond of one core
   ThreadPool& pool = static_cast<ThreadPool&>(queue);
-  const int64_t tokens = args.x->shape[0], e = args.logits->shape[1], all = e + args.constant_scores->shape[1];
+  const int64_t tokens = args.x->shape[0], e = args.logits->shape[1],
+                all = e + args.constant_scores->shape[1];
   const bool two_layers = args.hidden != nullptr;
   const Tensor& z = two_layers ? *args.hidden : *args.x;
   const RouterInput inputs[2] = {{z.f32(), z.shape[1], 0, two_layers ? e : all},
@@ -112,8 +123,10 @@ inline void router_logits(const RouterLogitsArgs& args, Queue& queue) {
   const int64_t row_step = small || token_blocks >= pool.threads() ? all : kRouterRows;
   const int64_t row_blocks = (all + row_step - 1) / row_step;
   pool.parallel_for(token_blocks * row_blocks, [&](int64_t task, int) {
-    const int64_t first = task / row_blocks * block, last = first + block < tokens ? first + block : tokens;
-    const int64_t row = task % row_blocks * row_step, row_end = row + row_step < all ? row + row_step : all;
+    const int64_t first = task / row_blocks * block,
+                  last = first + block < tokens ? first + block : tokens;
+    const int64_t row = task % row_blocks * row_step,
+                  row_end = row + row_step < all ? row + row_step : all;
     for (const RouterInput& input : inputs) {
       const int64_t r = row > input.first_row ? row : input.first_row,
                     r_last = row_end < input.last_row ? row_end : input.last_row;

@@ -1,9 +1,11 @@
-// Rows of a tensor, shared out among the threads. (Included inside the namespace of an instruction set, like all kernels.)
+// Rows of a tensor, shared out among the threads. (Included inside the namespace of an instruction
+// set, like all kernels.)
 #pragma once
 
 constexpr int64_t kTaskBytes = 32 * 1024;  // below this, waking a thread costs more than it saves
 
-// Calls body(first, last) for blocks of rows that cover [0, rows); row_bytes is what one row reads and writes, about.
+// Calls body(first, last) for blocks of rows that cover [0, rows); row_bytes is what one row reads
+// and writes, about.
 template <class Body>
 void for_row_blocks(Queue& queue, int64_t rows, int64_t row_bytes, const Body& body) {
   const int64_t block = row_bytes >= kTaskBytes ? 1 : kTaskBytes / (row_bytes > 0 ? row_bytes : 1);

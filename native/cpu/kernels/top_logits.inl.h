@@ -8,8 +8,8 @@ inline bool is_larger(float a, float b) {
   return a > b || (a != a && b == b);
 }
 
-// The k largest logits so far, a heap when there are k: its root would go first, the smallest, of equal ones the last.
-// Logits are offered in ascending order of index.
+// The k largest logits so far, a heap when there are k: its root would go first, the smallest, of
+// equal ones the last. Logits are offered in ascending order of index.
 struct Largest {
   float values[kMostTop];
   int32_t indices[kMostTop];
@@ -18,7 +18,8 @@ struct Largest {
   explicit Largest(int64_t wanted) : k(wanted) {}
 
   bool goes_before(int64_t a, int64_t b) const {
-    return is_larger(values[b], values[a]) || (!is_larger(values[a], values[b]) && indices[a] > indices[b]);
+    return is_larger(values[b], values[a]) ||
+           (!is_larger(values[a], values[b]) && indices[a] > indices[b]);
   }
 
   void swap(int64_t a, int64_t b) {
@@ -57,10 +58,12 @@ struct Largest {
   }
 };
 
-// The largest logit, and a number that at least k logits reach: every lane of every group of vectors has a maximum of its own,
-// and the k-th largest of these is it. -infinity where there are too few, or a logit is not finite.
+// The largest logit, and a number that at least k logits reach: every lane of every group of
+// vectors has a maximum of its own, and the k-th largest of these is it. -infinity where there are
+// too few, or a logit is not finite.
 inline float bound_from_below(const float* logits, int64_t v, int64_t k, float* largest) {
-  const int64_t vectors = v / kLanes, groups = vectors < kLaneMaxima / kLanes ? vectors : kLaneMaxima / kLanes;
+  const int64_t vectors = v / kLanes,
+                groups = vectors < kLaneMaxima / kLanes ? vectors : kLaneMaxima / kLanes;
   const Vf lowest = set1(-__builtin_inff());
   float maxima[kLaneMaxima];
   Vf total = lowest, probe = set1(0.0f);
@@ -91,7 +94,8 @@ inline float bound_from_below(const float* logits, int64_t v, int64_t k, float* 
   return of_lanes.values[0];
 }
 
-// sum_v exp(logits[v] - largest). Sums are compensated: as exact as one f32 addition, however many there are.
+// sum_v exp(logits[v] - largest). Sums are compensated: as exact as one f32 addition, however many
+// there are.
 inline float exp_sum(const float* logits, int64_t v, float largest) {
   Vf total = set1(0.0f), lost = total;
   for (int64_t i = 0; i < v; i += kLanes) {
@@ -105,7 +109,8 @@ inline float exp_sum(const float* logits, int64_t v, float largest) {
   store(totals, total);
   store(losses, lost);
   double whole = 0.0;
-  for (int i = 0; i < kLanes; i++) whole += static_cast<double>(totals[i]) - static_cast<double>(losses[i]);
+  for (int i = 0; i < kLanes; i++)
+    whole += static_cast<double>(totals[i]) - static_cast<double>(losses[i]);
   return static_cast<float>(whole);
 }
 
@@ -114,29 +119,36 @@ inline void top_logits(const TopLogitsArgs& args, Queue& queue) {
   const int64_t v = args.logits->shape[1];
   const Tensor* top = args.top_logits != nullptr ? args.top_logits : args.top_indices;
   const int64_t k = top != nullptr ? top->shape[1] : 0;
-  constexpr int64_t kBytesPerLogit = 16;  // the work on a logit takes the time of about that many bytes
-  for_row_blocks(queue, args.logits->shape[0], kBytesPerLogit * v, [&](int64_t first, int64_t last) {
-    for (int64_t r = first; r < last; r++) {
-      const float* logits = args.logits->f32() + r * v;
-      float largest;
-      const float bound = bound_from_below(logits, v, k, &largest);
-      if (args.exp_sum != nullptr) args.exp_sum->f32()[r] = exp_sum(logits, v, largest);
-      if (k == 0) continue;
-      Largest found(k);
-      int64_t i = 0;
-      if (bound > -__builtin_inff()) {
-        for (; i + kLanes <= v; i += kLanes) {
-          for (unsigned lanes = at_least(load(logits + i), set1(bound)); lanes != 0; lanes &= lanes - 1) {
-            const int64_t at = i + __builtin_ctz(lanes);
-            found.offer(logits[at], at);
-          }
-        }
-      }
-      for (; i < v; i++) found.offer(logits[i], i);
-      found.sort();
-      if (args.top_logits != nullptr) __builtin_memcpy(args.top_logits->f32() + r * k, found.values, static_cast<size_t>(k) * 4);
-      if (args.top_indices != nullptr)
-        __builtin_memcpy(args.top_indices->i32() + r * k, found.indices, static_cast<size_t>(k) * 4);
-    }
-  });
+  constexpr int64_t kBytesPerLogit =
+      16;  // the work on a logit takes the time of about that many bytes
+  for_row_blocks(queue, args.logits->shape[0], kBytesPerLogit * v,
+                 [&](int64_t first, int64_t last) {
+                   for (int64_t r = first; r < last; r++) {
+                     const float* logits = args.logits->f32() + r * v;
+                     float largest;
+                     const float bound = bound_from_below(logits, v, k, &largest);
+                     if (args.exp_sum != nullptr)
+                       args.exp_sum->f32()[r] = exp_sum(logits, v, largest);
+                     if (k == 0) continue;
+                     Largest found(k);
+                     int64_t i = 0;
+                     if (bound > -__builtin_inff()) {
+                       for (; i + kLanes <= v; i += kLanes) {
+                         for (unsigned lanes = at_least(load(logits + i), set1(bound)); lanes != 0;
+                              lanes &= lanes - 1) {
+                           const int64_t at = i + __builtin_ctz(lanes);
+                           found.offer(logits[at], at);
+                         }
+                       }
+                     }
+                     for (; i < v; i++) found.offer(logits[i], i);
+                     found.sort();
+                     if (args.top_logits != nullptr)
+                       __builtin_memcpy(args.top_logits->f32() + r * k, found.values,
+                                        static_cast<size_t>(k) * 4);
+                     if (args.top_indices != nullptr)
+                       __builtin_memcpy(args.top_indices->i32() + r * k, found.indices,
+                                        static_cast<size_t>(k) * 4);
+                   }
+                 });
 }

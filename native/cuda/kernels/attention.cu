@@ -1,4 +1,5 @@
-// Chooses how attention is computed (attention/attention.h), and folds the partial results of contexts that were split.
+// Chooses how attention is computed (attention/attention.h), and folds the partial results of
+// contexts that were split.
 // SASS * fold_chunks: LDG MUFU !LDL !STL registers<=64 no-spills
 #include "cuda/kernels/attention/attention.h"
 #include "cuda/kernels/kernels.h"
@@ -14,7 +15,8 @@ constexpr int kBlocksPerProcessor = 8;
 // One block per (unit, query head), one thread per dimension.
 __global__ void __launch_bounds__(256) fold_chunks(Attention a) {
   await_inputs();
-  const int unit = static_cast<int>(blockIdx.x), head = static_cast<int>(blockIdx.y), d = a.step.head_dim;
+  const int unit = static_cast<int>(blockIdx.x), head = static_cast<int>(blockIdx.y),
+            d = a.step.head_dim;
   const int token = a.unit_token(unit), i = static_cast<int>(threadIdx.x);
   if (token < 0 || i >= d) return;
   const int chunks = a.step.positions[token] / kChunk + 1;
@@ -39,13 +41,15 @@ void attend(const Attention& a, DType cache, bool split, int splits, CudaQueue& 
 // All units, as many at a time as the workspace holds.
 void attend_split(Attention a, DType cache, int units, CudaQueue& queue) {
   const int64_t rows = static_cast<int64_t>(a.hq) * a.chunks;
-  const int at_once = static_cast<int>(min(queue.workspace_bytes() / split_bytes(a), static_cast<int64_t>(units)));
+  const int at_once =
+      static_cast<int>(min(queue.workspace_bytes() / split_bytes(a), static_cast<int64_t>(units)));
   for (a.first_unit = 0; a.first_unit < units; a.first_unit += at_once) {
     a.units = min(at_once, units - a.first_unit);
     a.sums = static_cast<float*>(queue.workspace());
     a.states = reinterpret_cast<float2*>(a.sums + a.units * rows * a.step.head_dim);
     const int blocks = a.units * a.step.kv_heads;
-    const int splits = min(a.chunks, max(1, kBlocksPerProcessor * queue.multiprocessors() / blocks));
+    const int splits =
+        min(a.chunks, max(1, kBlocksPerProcessor * queue.multiprocessors() / blocks));
     attend(a, cache, true, splits, queue);
     const dim3 grid(static_cast<unsigned>(a.units), static_cast<unsigned>(a.hq));
     const dim3 threads(static_cast<unsigned>((a.step.head_dim + 31) / 32 * 32));

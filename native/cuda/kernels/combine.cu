@@ -1,5 +1,6 @@
-// One block per token: the row of sums stays in shared memory between the sum and its norm, so each input is read once and each
-// output written once. Terms with a coefficient of 0, and picks without an FFN expert, are not read at all. Bound by memory.
+// One block per token: the row of sums stays in shared memory between the sum and its norm, so each
+// input is read once and each output written once. Terms with a coefficient of 0, and picks without
+// an FFN expert, are not read at all. Bound by memory.
 // SASS * combine_rows: LDG STG LDS STS SHFL !LDL !STL registers<=64 no-spills
 #include "cuda/cuda_queue.h"
 #include "cuda/elements.cuh"
@@ -55,7 +56,8 @@ SIMT_DEVICE int list_terms(const Rows& r, int64_t t, Term* terms) {
 }
 
 template <int N>
-SIMT_DEVICE float sum_terms(const Rows& r, int64_t first, const Term* terms, int count, float* row) {
+SIMT_DEVICE float sum_terms(const Rows& r, int64_t first, const Term* terms, int count,
+                            float* row) {
   float squares = 0.0f;
   for (int i = static_cast<int>(threadIdx.x) * N; i < r.h; i += kThreads * N) {
     float sum[N] = {}, v[N];
@@ -77,7 +79,8 @@ SIMT_DEVICE float sum_terms(const Rows& r, int64_t first, const Term* terms, int
   return squares;
 }
 
-// Shared memory: the row [H, in fours], the block's partial sums, then the number of terms and the terms.
+// Shared memory: the row [H, in fours], the block's partial sums, then the number of terms and the
+// terms.
 SIMT_HOST_DEVICE size_t row_bytes(int h) {
   return (static_cast<size_t>(h) + 3) / 4 * 16;
 }
@@ -98,8 +101,10 @@ __global__ void __launch_bounds__(kThreads) combine_rows(Rows r) {
   }
   __syncthreads();
   const float squares = sum_terms<N>(r, first, terms, *count, row);
-  const float scale = 1.0f / sqrtf(block_sum<kWarps>(squares, partial) / static_cast<float>(r.h) + r.eps);
-  for (int i = static_cast<int>(threadIdx.x) * N; i < r.h; i += kThreads * N) {  // what this thread put there
+  const float scale =
+      1.0f / sqrtf(block_sum<kWarps>(squares, partial) / static_cast<float>(r.h) + r.eps);
+  for (int i = static_cast<int>(threadIdx.x) * N; i < r.h;
+       i += kThreads * N) {  // what this thread put there
     float v[N], w[N];
     load_elements(row + i, v);
     load_elements(r.norm_weight + i, w);
@@ -129,7 +134,8 @@ void combine(const CombineArgs& args, Queue& queue) {
   r.c = static_cast<int>(args.coefficients->shape[1]) - 1;
   r.k = static_cast<int>(args.expert_rows->shape[1]);
   r.eps = args.eps;
-  const size_t bytes = row_bytes(r.h) + 2 * kWarps * sizeof(float) + static_cast<size_t>(1 + r.c + r.k) * sizeof(Term);
+  const size_t bytes = row_bytes(r.h) + 2 * kWarps * sizeof(float) +
+                       static_cast<size_t>(1 + r.c + r.k) * sizeof(Term);
   const simt::Launch how = {dim3(static_cast<unsigned>(args.x->shape[0])), dim3(kThreads), bytes};
   stream.launch(r.h % 4 == 0 ? combine_rows<4> : combine_rows<1>, how, r);
 }

@@ -15,7 +15,8 @@ constexpr int kThreads = 128;
 
 // N elements at a time: 4 where rows are whole fours, else 1.
 template <class E, int N>
-__global__ void __launch_bounds__(kThreads) embed_rows(const int32_t* tokens, const E* table, int64_t pitch, float* out, int h) {
+__global__ void __launch_bounds__(kThreads)
+    embed_rows(const int32_t* tokens, const E* table, int64_t pitch, float* out, int h) {
   await_inputs();
   const E* row = table + tokens[blockIdx.x] * pitch;
   float* to = out + static_cast<int64_t>(blockIdx.x) * h;
@@ -29,26 +30,30 @@ __global__ void __launch_bounds__(kThreads) embed_rows(const int32_t* tokens, co
 // From a table that the output head shares, as one group of weights: its `rows` rows.
 template <class Weight>
 __global__ void __launch_bounds__(kThreads)
-    embed_quantised(const int32_t* tokens, const void* table, int rows, int pitch, float* out, int h) {
+    embed_quantised(const int32_t* tokens, const void* table, int rows, int pitch, float* out,
+                    int h) {
   await_inputs();
   const QuantisedGroup<Weight> weight(table, 0, rows, pitch);
   float* to = out + static_cast<int64_t>(blockIdx.x) * h;
-  for (int i = static_cast<int>(threadIdx.x); i < h; i += kThreads) to[i] = weight.value(tokens[blockIdx.x], i);
+  for (int i = static_cast<int>(threadIdx.x); i < h; i += kThreads)
+    to[i] = weight.value(tokens[blockIdx.x], i);
 }
 
 template <class Weight>
 void embed_quantised_rows(const EmbeddingArgs& args, const simt::Launch& how, CudaQueue& queue) {
   const Tensor& table = *args.table;
-  const auto rows = static_cast<int>(table.shape[0]), pitch = static_cast<int>(weight_pitch(table.dtype, table.shape[1]));
-  queue.launch(embed_quantised<Weight>, how, args.tokens->i32(), table.as<const void>(), rows, pitch, args.out->f32(),
-               static_cast<int>(table.shape[1]));
+  const auto rows = static_cast<int>(table.shape[0]),
+             pitch = static_cast<int>(weight_pitch(table.dtype, table.shape[1]));
+  queue.launch(embed_quantised<Weight>, how, args.tokens->i32(), table.as<const void>(), rows,
+               pitch, args.out->f32(), static_cast<int>(table.shape[1]));
 }
 
 template <class E>
 void embed(const EmbeddingArgs& args, int64_t pitch, const simt::Launch& how, CudaQueue& queue) {
   const auto h = static_cast<int>(args.table->shape[1]);
   const auto kernel = h % 4 == 0 ? embed_rows<E, 4> : embed_rows<E, 1>;
-  queue.launch(kernel, how, args.tokens->i32(), args.table->as<const E>(), pitch, args.out->f32(), h);
+  queue.launch(kernel, how, args.tokens->i32(), args.table->as<const E>(), pitch, args.out->f32(),
+               h);
 }
 
 }  // namespace
@@ -60,8 +65,10 @@ void embedding(const EmbeddingArgs& args, Queue& queue) {
   if (table.dtype == DType::kI8) return embed_quantised_rows<Int8Weight>(args, how, stream);
   if (table.dtype == DType::kI4) return embed_quantised_rows<Int4Weight>(args, how, stream);
   // Panels are rows with a pitch on a GPU (weight_layout.h).
-  const int64_t pitch = table.layout == Layout::kRows ? table.shape[1] : weight_pitch(table.dtype, table.shape[1]);
-  table.dtype == DType::kF32 ? embed<float>(args, pitch, how, stream) : embed<simt::bf16>(args, pitch, how, stream);
+  const int64_t pitch =
+      table.layout == Layout::kRows ? table.shape[1] : weight_pitch(table.dtype, table.shape[1]);
+  table.dtype == DType::kF32 ? embed<float>(args, pitch, how, stream)
+                             : embed<simt::bf16>(args, pitch, how, stream);
 }
 
 }  // namespace moepp::cuda

@@ -1,10 +1,12 @@
-// From attention to the experts in one pass over the hidden state. A block normalises its tokens in shared memory, its warps take
-// the router's rows, and a warp per token gates it. Few tokens, in decode: a block each, and the block that ends last sorts the
-// picks, so that one launch does all. Many: tiles of tokens that share what they load of the router, then a second kernel sorts.
+// From attention to the experts in one pass over the hidden state. A block normalises its tokens in
+// shared memory, its warps take the router's rows, and a warp per token gates it. Few tokens, in
+// decode: a block each, and the block that ends last sorts the picks, so that one launch does all.
+// Many: tiles of tokens that share what they load of the router, then a second kernel sorts.
 //
-// Few tokens are bound by one multiprocessor reading the router: 24 rows of 1536 in f32 are 147 KB, 1.3 us at 64 bytes per clock
-// of 1.75 GHz. Sharing the rows out among blocks would take less, but a round trip between blocks (0.7 us) before the gating
-// more. A block per token reads them once per token, which for 64 tokens is 9.4 MB from L2.
+// Few tokens are bound by one multiprocessor reading the router: 24 rows of 1536 in f32 are 147
+// KB, 1.3 us at 64 bytes per clock of 1.75 GHz. Sharing the rows out among blocks would take less,
+// but a round trip between blocks (0.7 us) before the gating more. A block per token reads them
+// once per token, which for 64 tokens is 9.4 MB from L2.
 // SASS * norm_and_route: LDG STG LDS STS FFMA SHFL !LDL !STL registers<=224 no-spills
 #include "cuda/kernels/kernels.h"
 #include "cuda/kernels/router/gating.cuh"
@@ -31,18 +33,21 @@ struct NormRoute {
 template <int TokenCount, int RowCount, int ElementCount>
 struct Config {
   static constexpr int kTokens = TokenCount, kRows = RowCount;
-  static constexpr int kElements = ElementCount;                // of one load: 4 where rows are whole fours, else 1
-  static constexpr int kThreads = TokenCount == 1 ? 768 : 256;  // a warp for each of 24 rows; for each group of rows
+  static constexpr int kElements =
+      ElementCount;  // of one load: 4 where rows are whole fours, else 1
+  static constexpr int kThreads =
+      TokenCount == 1 ? 768 : 256;  // a warp for each of 24 rows; for each group of rows
 };
 
-// Shared memory: the tokens' rows, normalised [kTokens, H], then partial sums of squares [kTokens, kNormWarps]. The sort starts
-// anew.
+// Shared memory: the tokens' rows, normalised [kTokens, H], then partial sums of squares [kTokens,
+// kNormWarps]. The sort starts anew.
 template <class C>
 size_t tile_bytes(int h) {
   return static_cast<size_t>(C::kTokens) * (static_cast<size_t>(h) + kNormWarps) * sizeof(float);
 }
 
-// sum = x + delta to memory and to `row`; the warp's part of the sum of squares to `partial`. By the first kNormThreads.
+// sum = x + delta to memory and to `row`; the warp's part of the sum of squares to `partial`. By
+// the first kNormThreads.
 template <int N>
 SIMT_DEVICE void add_row(const NormRoute& r, int64_t first, float* row, float* partial) {
   float squares = 0.0f;
@@ -67,7 +72,8 @@ SIMT_DEVICE void add_row(const NormRoute& r, int64_t first, float* row, float* p
 template <int N>
 SIMT_DEVICE void scale_row(const NormRoute& r, int64_t first, float* row, const float* partial) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const float mean = warp_sum(lane < kNormWarps ? partial[lane] : 0.0f) / static_cast<float>(r.router.h);
+  const float mean =
+      warp_sum(lane < kNormWarps ? partial[lane] : 0.0f) / static_cast<float>(r.router.h);
   const float scale = 1.0f / sqrtf(mean + r.eps);
 #pragma unroll 1
   for (int i = static_cast<int>(threadIdx.x) * N; i < r.router.h; i += kNormThreads * N) {
@@ -102,7 +108,8 @@ __global__ void __launch_bounds__(C::kThreads, 1) norm_and_route(NormRoute r) {
   prefetch_weight(r.router.router, static_cast<int64_t>(r.router.e) * r.router.h * 4);
   prefetch_weight(r.router.constant, static_cast<int64_t>(r.router.xs) * r.router.h * 4);
   await_inputs();
-  const int h = r.router.h, first = static_cast<int>(blockIdx.x) * C::kTokens, count = min(C::kTokens, r.router.tokens - first);
+  const int h = r.router.h, first = static_cast<int>(blockIdx.x) * C::kTokens,
+            count = min(C::kTokens, r.router.tokens - first);
   auto* rows = simt::smem<float>();
   auto* partial = rows + C::kTokens * h;
   const int warp = static_cast<int>(threadIdx.x) / 32;
@@ -118,8 +125,10 @@ __global__ void __launch_bounds__(C::kThreads, 1) norm_and_route(NormRoute r) {
     }
   }
   __syncthreads();
-  const int groups = (r.router.e + C::kRows - 1) / C::kRows + (r.router.xs + C::kRows - 1) / C::kRows;
-  for (int group = warp; group < groups; group += kWarps) multiply_group<C>(r.router, row_group<C>(r.router, group), rows, first);
+  const int groups =
+      (r.router.e + C::kRows - 1) / C::kRows + (r.router.xs + C::kRows - 1) / C::kRows;
+  for (int group = warp; group < groups; group += kWarps)
+    multiply_group<C>(r.router, row_group<C>(r.router, group), rows, first);
   __syncthreads();
   for (int a = warp; a < count; a += kWarps) gate_token(r.routing, first + a);
   if (r.sorts && is_last_block(r.finished, simt::smem<int>())) sort_picks(r.routing, 0);
@@ -128,21 +137,25 @@ __global__ void __launch_bounds__(C::kThreads, 1) norm_and_route(NormRoute r) {
 template <class C>
 void launch(const NormRoute& r, CudaQueue& queue) {
   const dim3 grid(static_cast<unsigned>((r.router.tokens + C::kTokens - 1) / C::kTokens));
-  const size_t tile = tile_bytes<C>(r.router.h), sort = r.sorts ? sort_bytes(r.routing.n, C::kThreads) : 0;
+  const size_t tile = tile_bytes<C>(r.router.h),
+               sort = r.sorts ? sort_bytes(r.routing.n, C::kThreads) : 0;
   queue.launch(norm_and_route<C>, {grid, dim3(C::kThreads), tile > sort ? tile : sort}, r);
 }
 
-// The largest tile that gives every multiprocessor one and takes no more shared memory than a block has unasked: the router's
-// rows are read once per tile.
+// The largest tile that gives every multiprocessor one and takes no more shared memory than a block
+// has unasked: the router's rows are read once per tile.
 template <int N>
 void launch_for_tokens(NormRoute& r, CudaQueue& queue) {
-  constexpr size_t kTileBytes = 49 * 1024;  // 8 rows of 1536 and their sums: sm_75 gives up to 64 KB
+  constexpr size_t kTileBytes =
+      49 * 1024;  // 8 rows of 1536 and their sums: sm_75 gives up to 64 KB
   const int tokens = r.router.tokens;
   r.sorts = tokens <= kFewTokens && (tokens == 1 || r.finished != nullptr);
-  if (!r.sorts && tokens >= 8 * queue.multiprocessors() && tile_bytes<Config<8, 4, N>>(r.router.h) <= kTileBytes) {
+  if (!r.sorts && tokens >= 8 * queue.multiprocessors() &&
+      tile_bytes<Config<8, 4, N>>(r.router.h) <= kTileBytes) {
     return launch<Config<8, 4, N>>(r, queue);
   }
-  if (!r.sorts && tokens >= queue.multiprocessors() && tile_bytes<Config<4, 4, N>>(r.router.h) <= kTileBytes) {
+  if (!r.sorts && tokens >= queue.multiprocessors() &&
+      tile_bytes<Config<4, 4, N>>(r.router.h) <= kTileBytes) {
     return launch<Config<4, 4, N>>(r, queue);
   }
   launch<Config<1, 1, N>>(r, queue);

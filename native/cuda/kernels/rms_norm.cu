@@ -1,5 +1,5 @@
-// One block per row. The row of sums stays in shared memory between the two passes, so each input is read once and each output
-// written once: the op is bound by memory.
+// One block per row. The row of sums stays in shared memory between the two passes, so each input
+// is read once and each output written once: the op is bound by memory.
 // SASS * rms_norm_rows: LDG STG LDS STS SHFL !LDL !STL registers<=64 no-spills
 #include "cuda/cuda_queue.h"
 #include "cuda/kernels/kernels.h"
@@ -47,7 +47,8 @@ __global__ void __launch_bounds__(kThreads) rms_norm_rows(Rows rows) {
   const int n = rows.h / static_cast<int>(sizeof(Vector) / sizeof(float));
   const int64_t first = static_cast<int64_t>(blockIdx.x) * rows.h;
   const auto* x = reinterpret_cast<const Vector*>(rows.x + first);
-  const auto* delta = rows.delta != nullptr ? reinterpret_cast<const Vector*>(rows.delta + first) : nullptr;
+  const auto* delta =
+      rows.delta != nullptr ? reinterpret_cast<const Vector*>(rows.delta + first) : nullptr;
   const auto* weight = reinterpret_cast<const Vector*>(rows.weight);
   auto* sum = rows.sum != nullptr ? reinterpret_cast<Vector*>(rows.sum + first) : nullptr;
   auto* out = reinterpret_cast<Vector*>(rows.out + first);
@@ -62,7 +63,8 @@ __global__ void __launch_bounds__(kThreads) rms_norm_rows(Rows rows) {
   }
   const float mean = block_sum<kWarps>(squares, partial) / static_cast<float>(rows.h);
   const float scale = 1.0f / sqrtf(mean + rows.eps);
-  for (int i = threadIdx.x; i < n; i += kThreads) out[i] = scaled(row[i], scale, weight[i]);  // what this thread put there
+  for (int i = threadIdx.x; i < n; i += kThreads)
+    out[i] = scaled(row[i], scale, weight[i]);  // what this thread put there
 }
 
 }  // namespace

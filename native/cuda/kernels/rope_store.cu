@@ -1,4 +1,5 @@
-// One block per token reads the token's row of qkv once, and writes each of its parts once. Bound by memory.
+// One block per token reads the token's row of qkv once, and writes each of its parts once. Bound
+// by memory.
 // SASS * rope_rows: LDG STG !LDL !STL registers<=64 no-spills
 #include "cuda/cuda_queue.h"
 #include "cuda/elements.cuh"
@@ -36,7 +37,8 @@ SIMT_DEVICE void rotate(float (&low)[N], float (&high)[N], const float* cosine, 
 template <class E, int N>
 __global__ void __launch_bounds__(kThreads) rope_rows(Rope r) {
   await_inputs();
-  const int t = static_cast<int>(blockIdx.x), d = r.step.head_dim, half = d / 2, hkv = r.step.kv_heads;
+  const int t = static_cast<int>(blockIdx.x), d = r.step.head_dim, half = d / 2,
+            hkv = r.step.kv_heads;
   const int heads = r.hq + 2 * hkv, pieces = half / N;
   const float* row = r.qkv + static_cast<int64_t>(t) * heads * d;
   const int64_t key_row = r.step.key_row(r.step.sequence_of(t), r.step.positions[t], 0);
@@ -57,7 +59,8 @@ __global__ void __launch_bounds__(kThreads) rope_rows(Rope r) {
     } else {
       const bool value = head >= r.hq + hkv;
       const int kv_head = head - r.hq - (value ? hkv : 0);
-      E* to = keys + (2 * static_cast<int64_t>(kv_head) + (value ? 1 : 0)) * r.step.value_offset() + j;
+      E* to =
+          keys + (2 * static_cast<int64_t>(kv_head) + (value ? 1 : 0)) * r.step.value_offset() + j;
       store_elements(to, low);
       store_elements(to + half, high);
     }

@@ -1,5 +1,5 @@
-// One thread per angle, once per step. Sine and cosine in f64, rounded once: CUDA's sinf and cosf are off by up to two units, and
-// take a table in local memory to reduce large angles.
+// One thread per angle, once per step. Sine and cosine in f64, rounded once: CUDA's sinf and cosf
+// are off by up to two units, and take a table in local memory to reduce large angles.
 // SASS * rope_angles: !LDL !STL registers<=40 no-spills
 #include "cuda/cuda_queue.h"
 #include "cuda/kernels/kernels.h"
@@ -30,7 +30,8 @@ SIMT_DEVICE double cosine_near_zero(double r) {
   return fma(s, p, 1.0);
 }
 
-// angle = quarter pi/2 + r. Two parts of pi/2 (Cody and Waite): exact to 2^-100 for every angle that an i32 position gives.
+// angle = quarter pi/2 + r. Two parts of pi/2 (Cody and Waite): exact to 2^-100 for every angle
+// that an i32 position gives.
 SIMT_DEVICE void sine_cosine(float angle, float* sine, float* cosine) {
   const double quarter = rint(static_cast<double>(angle) * 0.63661977236758134);
   double r = fma(-quarter, 1.5707963267948966, static_cast<double>(angle));
@@ -56,7 +57,8 @@ __global__ void __launch_bounds__(kThreads) rope_angles(Angles a) {
   const int t = static_cast<int>(i / a.count), j = static_cast<int>(i % a.count);
   if (t >= a.tokens) return;
   const float frequency = a.frequencies[static_cast<int64_t>(a.step.sequence_of(t)) * a.count + j];
-  sine_cosine(static_cast<float>(a.step.positions[t]) / a.divisor * frequency, a.sine + i, a.cosine + i);
+  sine_cosine(static_cast<float>(a.step.positions[t]) / a.divisor * frequency, a.sine + i,
+              a.cosine + i);
 }
 
 }  // namespace

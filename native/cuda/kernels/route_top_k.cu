@@ -1,4 +1,5 @@
-// Gating by one warp per token, then the sort (router/gating.cuh). Few tokens: one block does both. Many: two kernels.
+// Gating by one warp per token, then the sort (router/gating.cuh). Few tokens: one block does both.
+// Many: two kernels.
 // SASS * gate_and_sort: SHFL !LDL !STL registers<=64 no-spills
 // SASS * gate_rows: SHFL !LDL !STL no-spills
 // SASS * sort_rows: !LDL !STL registers<=64 no-spills
@@ -10,7 +11,8 @@ namespace moepp::cuda {
 
 namespace {
 
-constexpr int kFewTokens = 64, kMostThreads = 1024;  // gated and sorted by one block, with a thread for each pick
+constexpr int kFewTokens = 64,
+              kMostThreads = 1024;  // gated and sorted by one block, with a thread for each pick
 constexpr int kGateWarps = 8;
 
 __global__ void __launch_bounds__(kMostThreads) gate_and_sort(Routing r) {
@@ -50,10 +52,14 @@ void route_top_k(const RouteTopKArgs& args, Queue& queue) {
   const Routing r = routing_of(args);
   if (r.tokens <= kFewTokens && r.tokens * r.k <= kMostThreads) {
     const unsigned threads = whole_warps(min(kMostThreads, max(r.tokens * max(r.k, 32), 32)));
-    stream.launch(gate_and_sort, {dim3(1), dim3(threads), sort_bytes(r.n, static_cast<int>(threads))}, r);
+    stream.launch(gate_and_sort,
+                  {dim3(1), dim3(threads), sort_bytes(r.n, static_cast<int>(threads))}, r);
     return;
   }
-  stream.launch(gate_rows, {dim3(static_cast<unsigned>((r.tokens + kGateWarps - 1) / kGateWarps)), dim3(kGateWarps * 32)}, r);
+  stream.launch(gate_rows,
+                {dim3(static_cast<unsigned>((r.tokens + kGateWarps - 1) / kGateWarps)),
+                 dim3(kGateWarps * 32)},
+                r);
   sort_tokens(r, stream);
 }
 

@@ -1,5 +1,6 @@
-// The router alone (router/rows.cuh): its input is normalised already, or is the hidden layer of a two-layer router. The warps of
-// a block read the same tokens at the same time, so that x comes from memory once; the weights come from L2.
+// The router alone (router/rows.cuh): its input is normalised already, or is the hidden layer of a
+// two-layer router. The warps of a block read the same tokens at the same time, so that x comes
+// from memory once; the weights come from L2.
 // SASS * router_rows: LDG FFMA SHFL !LDL !STL registers<=192 no-spills
 #include "cuda/cuda_queue.h"
 #include "cuda/kernels/kernels.h"
@@ -14,7 +15,8 @@ constexpr int kMostWarps = 8;
 template <int TokenCount, int RowCount, int ElementCount>
 struct Config {
   static constexpr int kTokens = TokenCount, kRows = RowCount;
-  static constexpr int kElements = ElementCount;  // of one load: 4 where rows of x and hidden are whole fours, else 1
+  static constexpr int kElements =
+      ElementCount;  // of one load: 4 where rows of x and hidden are whole fours, else 1
 };
 
 template <class C>
@@ -35,7 +37,8 @@ void route(const Router& r, CudaQueue& queue) {
   queue.launch(router_rows<C>, {grid, dim3(static_cast<unsigned>(warps) * 32)}, r, groups);
 }
 
-// Few tokens: as many warps as there are dot products. Many: tiles that reuse what they load, as soon as they fill the device.
+// Few tokens: as many warps as there are dot products. Many: tiles that reuse what they load, as
+// soon as they fill the device.
 template <int N>
 void route_tokens(const Router& r, CudaQueue& queue) {
   if (r.tokens >= 8 * 4 * queue.multiprocessors()) return route<Config<8, 4, N>>(r, queue);

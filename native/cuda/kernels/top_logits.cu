@@ -1,6 +1,7 @@
-// One block per row, which it reads twice. Logits become unsigned keys in the order of the contract. In the first pass each
-// thread finds the largest of its keys; at least k logits reach the k-th largest of these, so the second pass collects only few
-// more than k, and sorts them. It sums the exponentials too.
+// One block per row, which it reads twice. Logits become unsigned keys in the order of the
+// contract. In the first pass each thread finds the largest of its keys; at least k logits reach
+// the k-th largest of these, so the second pass collects only few more than k, and sorts them. It
+// sums the exponentials too.
 // SASS * select_row: LDG MUFU SHFL !LDL !STL registers<=64 no-spills
 #include "cuda/cuda_queue.h"
 #include "cuda/elements.cuh"
@@ -30,7 +31,8 @@ struct Smem {
   int count;
 };
 
-// Larger logits have larger keys, NaN the largest; equal ones equal keys, so -0 that of 0. No logit has the key 0.
+// Larger logits have larger keys, NaN the largest; equal ones equal keys, so -0 that of 0. No logit
+// has the key 0.
 SIMT_DEVICE uint32_t key_of(float logit) {
   if (logit != logit) return 0xffffffffu;
   const uint32_t bits = __float_as_uint(logit + 0.0f);
@@ -40,7 +42,8 @@ SIMT_DEVICE float logit_of(uint32_t key) {
   return __uint_as_float((key & 0x80000000u) != 0 ? key ^ 0x80000000u : ~key);
 }
 
-// Different for all logits of a row, and in the order wanted: of equal logits the first has the largest.
+// Different for all logits of a row, and in the order wanted: of equal logits the first has the
+// largest.
 SIMT_DEVICE uint64_t place_of(float logit, int index) {
   return static_cast<uint64_t>(key_of(logit)) << 32 | ~static_cast<uint32_t>(index);
 }
@@ -64,7 +67,8 @@ SIMT_DEVICE void bound_keys(Smem& s, int k) {
     keys[i] = s.maxima[i * 32 + static_cast<int>(threadIdx.x)];
     largest = keys[i] > largest ? keys[i] : largest;
   }
-  const int signed_largest = simt::reduce_max(simt::kFullMask, static_cast<int>(largest ^ 0x80000000u));
+  const int signed_largest =
+      simt::reduce_max(simt::kFullMask, static_cast<int>(largest ^ 0x80000000u));
   uint32_t bound = 0;
   for (int bit = 31; k > 0 && bit >= 0; bit--) {
     const uint32_t candidate = bound | 1u << bit;
@@ -80,7 +84,8 @@ SIMT_DEVICE void bound_keys(Smem& s, int k) {
   }
 }
 
-// Keeps exactly the k first: for rows with so many ties, or so uneven, that the bound is too low. Reads the row 64 times.
+// Keeps exactly the k first: for rows with so many ties, or so uneven, that the bound is too low.
+// Reads the row 64 times.
 template <int N>
 SIMT_DEVICE void find_exactly(Smem& s, const float* row, int v, int k) {
   uint64_t bound = 0;
@@ -89,7 +94,8 @@ SIMT_DEVICE void find_exactly(Smem& s, const float* row, int v, int k) {
     __syncthreads();  // everyone has read the count
     if (threadIdx.x == 0) s.count = 0;
     int count = 0;
-    for_own_logits<N>(row, v, [&](float x, int i) { count += place_of(x, i) >= candidate ? 1 : 0; });
+    for_own_logits<N>(row, v,
+                      [&](float x, int i) { count += place_of(x, i) >= candidate ? 1 : 0; });
     const int of_warp = simt::reduce_add(simt::kFullMask, count);
     __syncthreads();
     if (threadIdx.x % 32 == 0) atomicAdd(&s.count, of_warp);
@@ -189,7 +195,8 @@ void top_logits(const TopLogitsArgs& args, Queue& queue) {
                      args.exp_sum != nullptr ? args.exp_sum->f32() : nullptr,
                      static_cast<int>(args.logits->shape[1]),
                      top != nullptr ? static_cast<int>(top->shape[1]) : 0};
-  const simt::Launch how = {dim3(static_cast<unsigned>(args.logits->shape[0])), dim3(kThreads), sizeof(Smem)};
+  const simt::Launch how = {dim3(static_cast<unsigned>(args.logits->shape[0])), dim3(kThreads),
+                            sizeof(Smem)};
   stream.launch(rows.v % 4 == 0 ? select_row<4> : select_row<1>, how, rows);
 }
 

@@ -1,5 +1,6 @@
-// The one header that kernel sources include. A kernel is compiled twice from the same text: by nvcc for GPUs, and by the host's
-// compiler, where its threads run as fibers (tests alone). README.md lists the rules; cuda/*.h hold each function's contract.
+// The one header that kernel sources include. A kernel is compiled twice from the same text: by
+// nvcc for GPUs, and by the host's compiler, where its threads run as fibers (tests alone).
+// README.md lists the rules; cuda/*.h hold each function's contract.
 #pragma once
 
 #include <cmath>

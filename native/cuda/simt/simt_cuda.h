@@ -1,5 +1,6 @@
-// nvcc's side of simt.h: PTX instructions as functions, one topic per file. The emulation has the same names in emu/.
-// "PTX" in these files is the PTX ISA manual, version 9.0, followed by the section's title.
+// nvcc's side of simt.h: PTX instructions as functions, one topic per file. The emulation has the
+// same names in emu/. "PTX" in these files is the PTX ISA manual, version 9.0, followed by the
+// section's title.
 #pragma once
 
 #include "cuda/simt/cuda/base.h"

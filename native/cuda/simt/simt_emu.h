@@ -1,4 +1,5 @@
-// The host compiler's side of simt.h: the names of simt_cuda.h in plain C++, each CUDA thread a fiber. For tests alone.
+// The host compiler's side of simt.h: the names of simt_cuda.h in plain C++, each CUDA thread a
+// fiber. For tests alone.
 #pragma once
 
 #include "cuda/simt/emu/base.h"

@@ -5,19 +5,22 @@
 
 namespace simt {
 
-// How a tile's rows lie in shared memory: the 16-byte units of a row exchanged by address bits 7 and up, so that a column of
-// units meets every bank. k128: unit ^= (address >> 7) & 7; k64: & 3; k32: & 1. PTX: tensor swizzling modes.
+// How a tile's rows lie in shared memory: the 16-byte units of a row exchanged by address bits 7
+// and up, so that a column of units meets every bank. k128: unit ^= (address >> 7) & 7; k64: & 3;
+// k32: & 1. PTX: tensor swizzling modes.
 enum class Swizzle { kNone, k32, k64, k128 };
 
 enum class Element { kU8, kBf16, kF32 };
 
-// A matrix in global memory and the tile that one copy moves. Elements outside the matrix are read as 0 and not written.
+// A matrix in global memory and the tile that one copy moves. Elements outside the matrix are read
+// as 0 and not written.
 struct TileMap {
   const void* data;  // aligned to 16
   Element element;
   uint64_t columns, rows;
   uint64_t pitch_bytes;            // from row to row, a multiple of 16
-  uint32_t box_columns, box_rows;  // up to 256; a row of the box is a multiple of 16 bytes, at most the swizzle's width
+  uint32_t box_columns, box_rows;  // up to 256; a row of the box is a multiple of 16 bytes, at most
+                                   // the swizzle's width
   Swizzle swizzle;
 };
 

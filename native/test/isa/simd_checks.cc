@@ -63,6 +63,7 @@ static void bf16_loads(const uint16_t* p, int n, float* out) {
   store(out + 3 * kLanes, odd);
 }
 
-const SimdChecks checks = {kLanes, &exp_all, &exp_one, &exp2_nonpositive_all, &narrow_all, &operations, &bf16_loads};
+const SimdChecks checks = {kLanes,      &exp_all,    &exp_one,   &exp2_nonpositive_all,
+                           &narrow_all, &operations, &bf16_loads};
 
 }  // namespace moepp::test::MOEPP_ISA

@@ -1,4 +1,5 @@
-// What simd_test.cc asks of one instruction set's vectors. simd_checks.cc is compiled once per set, with that set's flags.
+// What simd_test.cc asks of one instruction set's vectors. simd_checks.cc is compiled once per set,
+// with that set's flags.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +12,8 @@ struct SimdChecks {
   float (*exp_one)(float x);
   void (*exp2_nonpositive)(const float* x, float* y, int64_t n);  // n a multiple of lanes
   void (*narrow)(const float* x, uint16_t* y, int64_t n);         // to bf16
-  // Runs every operation on the vectors at a and b, with partial loads and stores of n lanes; see simd_test.cc for the order.
+  // Runs every operation on the vectors at a and b, with partial loads and stores of n lanes; see
+  // simd_test.cc for the order.
   void (*operations)(const float* a, const float* b, int n, float* out);
   void (*bf16_loads)(const uint16_t* p, int n, float* out);  // load, load_n, pairs even, pairs odd
 };

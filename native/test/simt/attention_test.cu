@@ -32,11 +32,13 @@ struct AttentionData {
       : c(c),
         path(path),
         step(c.sequences, c.page_size),
-        cache({nullptr, path == Path::kF32 ? DType::kF32 : DType::kBf16, 2, step.pages, c.page_size, c.hkv, c.d}),
+        cache({nullptr, path == Path::kF32 ? DType::kF32 : DType::kBf16, 2, step.pages, c.page_size,
+               c.hkv, c.d}),
         q(filled(step.tokens * c.hq * c.d, 1, c.magnitude)),
         workspace(0) {
     if (rounds()) {
-      for (size_t i = 0; i < q.size(); i++) q[i] = bf16_to_f32(f32_to_bf16(q[i]));  // what the kernel makes of it
+      for (size_t i = 0; i < q.size(); i++)
+        q[i] = bf16_to_f32(f32_to_bf16(q[i]));  // what the kernel makes of it
     }
     std::vector<float> values(static_cast<size_t>(2 * c.d));
     uint32_t seed = 2;
@@ -56,16 +58,19 @@ struct AttentionData {
 
   bool rounds() const { return path == Path::kBf16 && c.d % 16 == 0 && c.d >= 64 && c.d <= 128; }
   void set(int64_t b, int64_t position, int64_t head, bool value, int64_t i, float x) {
-    const int64_t page = step.page_table[static_cast<size_t>(b * step.columns + position / c.page_size)];
+    const int64_t page =
+        step.page_table[static_cast<size_t>(b * step.columns + position / c.page_size)];
     cache.set(1, page, head, value, position % c.page_size, i, x);
   }
   // Room to split `units` tokens over their contexts.
   void give_workspace(int64_t units) {
     const int64_t chunks = (step.columns * c.page_size + cuda::kChunk - 1) / cuda::kChunk;
-    workspace = Shared<unsigned char>(static_cast<size_t>(units * c.hq * chunks * (c.d + 2) * 4), 0xff);
+    workspace =
+        Shared<unsigned char>(static_cast<size_t>(units * c.hq * chunks * (c.d + 2) * 4), 0xff);
   }
 
-  // Tokens [first, first + count) of sequence b alone, or of all with b < 0; what the reference says is wrong.
+  // Tokens [first, first + count) of sequence b alone, or of all with b < 0; what the reference
+  // says is wrong.
   std::string run(Shared<float>& out, int64_t b, int64_t first, int64_t count) {
     Shared<int32_t> alone(2);
     alone[0] = 0, alone[1] = static_cast<int32_t>(count);
@@ -75,11 +80,13 @@ struct AttentionData {
     const Tensor mt = b < 0 ? step.page_table_tensor() : rows_of(step.page_table_tensor(), b, 1);
     Tensor ot = whole(out, {count, c.hq, c.d});
     const float scale = 1.0f / std::sqrt(static_cast<float>(c.d));
-    cuda::CudaQueue queue(nullptr, kMultiprocessors, path == Path::kBf16InF32 ? 75 : newest_capability());
+    cuda::CudaQueue queue(nullptr, kMultiprocessors,
+                          path == Path::kBf16InF32 ? 75 : newest_capability());
     queue.set_workspace(workspace.data(), static_cast<int64_t>(workspace.size()));
     run_op(cuda::attention, {&qt, &pt, &st, &mt, &cache.device, &ot, 1, scale}, queue, "attention");
     const AttentionErrors errors = {cuda::kChunk, rounds() ? kBf16Roundoff : 0.0};
-    return check_attention({&qt, &pt, &st, &mt, &cache.reference, &ot, 1, scale}, all(count), errors);
+    return check_attention({&qt, &pt, &st, &mt, &cache.reference, &ot, 1, scale}, all(count),
+                           errors);
   }
 };
 
@@ -87,15 +94,16 @@ static void expect_attention(const AttentionCase& c, Path path) {
   if (!has(path)) return;
   AttentionData data(c, path);
   const int64_t row = c.hq * c.d;
-  const std::string label =
-      "D " + std::to_string(c.d) + " S " + std::to_string(c.page_size) + " " + kPathNames[static_cast<int>(path)];
+  const std::string label = "D " + std::to_string(c.d) + " S " + std::to_string(c.page_size) + " " +
+                            kPathNames[static_cast<int>(path)];
   Shared<float> out = unwritten(data.step.tokens * row), split = unwritten(data.step.tokens * row);
   expect_no_difference(label, data.run(out, -1, 0, data.step.tokens));  // no workspace: whole
   data.give_workspace(3);                                               // several launches
   expect_no_difference(label + " split", data.run(split, -1, 0, data.step.tokens));
   EXPECT_MESSAGE(same_rows(out, split), label + ": splitting changes the result");
   for (int64_t b = 0; b < data.step.sequences; b++) {  // alone, a token gets the same bits
-    const int32_t first = data.step.starts[static_cast<size_t>(b)], end = data.step.starts[static_cast<size_t>(b) + 1];
+    const int32_t first = data.step.starts[static_cast<size_t>(b)],
+                  end = data.step.starts[static_cast<size_t>(b) + 1];
     for (int64_t t = first; t < end; t += std::max(1, end - first - 1)) {
       Shared<float> one = unwritten(row);
       data.run(one, b, t, 1);
@@ -124,7 +132,8 @@ MOEPP_TEST(simt_attention) {
 
 MOEPP_TEST(simt_attention_schedules) {
   for_each_schedule([] {
-    for (Path path : {Path::kF32, Path::kBf16}) expect_attention({2, 1, 64, 16, {{70, 35}, {130, 1}}}, path);
+    for (Path path : {Path::kF32, Path::kBf16})
+      expect_attention({2, 1, 64, 16, {{70, 35}, {130, 1}}}, path);
   });
 }
 

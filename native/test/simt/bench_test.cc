@@ -1,5 +1,5 @@
-// The native benches on the emulated GPU, at small sizes: every row's check holds, recorded calls replay, the ceilings run. What
-// they measure means nothing here.
+// The native benches on the emulated GPU, at small sizes: every row's check holds, recorded calls
+// replay, the ceilings run. What they measure means nothing here.
 #include "../../../bench/ops/bench.h"
 #include "../../../bench/ops/expert_forward.h"
 #include "cuda/simt/simt.h"
@@ -26,7 +26,8 @@ MOEPP_TEST(bench_times_replays_and_ceilings) {
     options.device = "cuda";
     for (const bench::Target& target : bench::targets(options)) {
       const auto ceiling = bench::cuda_ceiling(*target.device);
-      EXPECT(ceiling->gb_s() > 0.0 && ceiling->gflop_s(DType::kF32) > 0.0 && ceiling->gflop_s(DType::kBf16) > 0.0);
+      EXPECT(ceiling->gb_s() > 0.0 && ceiling->gflop_s(DType::kF32) > 0.0 &&
+             ceiling->gflop_s(DType::kBf16) > 0.0);
     }
   }
   simt::emu::gpu() = before;
@@ -34,8 +35,9 @@ MOEPP_TEST(bench_times_replays_and_ceilings) {
 
 MOEPP_TEST(bench_expert_forward) {
   for (const char* dtype : {"--dtype=bf16", "--dtype=int8", "--dtype=int4"}) {
-    EXPECT(run(bench::run_expert_forward, {"--device=cuda", "--hidden=64", "--ffn=64", "--ffn-experts=4", "--constants=2",
-                                           "--tokens=1,40", "--tau=0.1,1", "--seconds=0", dtype}) == 0);
+    EXPECT(run(bench::run_expert_forward,
+               {"--device=cuda", "--hidden=64", "--ffn=64", "--ffn-experts=4", "--constants=2",
+                "--tokens=1,40", "--tau=0.1,1", "--seconds=0", dtype}) == 0);
   }
 }
 

@@ -7,7 +7,8 @@ namespace moepp::simt_test {
 // A step of T tokens with random routing; inputs that no token may read are NaN.
 struct CombineData {
   int64_t t, h, c, k;
-  Shared<float> residual, x, expert_out, coefficients, weights, constants, norm_weight, moe, sum, out;
+  Shared<float> residual, x, expert_out, coefficients, weights, constants, norm_weight, moe, sum,
+      out;
   Shared<int32_t> rows;
 
   CombineData(int64_t t, int64_t h, int64_t c, int64_t k)
@@ -32,7 +33,8 @@ struct CombineData {
       rows[i] = random() % 3 == 0 ? -1 : used++;
       if (rows[i] < 0) weights[i] = NAN;
     }
-    for (int64_t i = 0; i < used; i++) fill(expert_out.data() + i * h, h, static_cast<uint32_t>(8 + i));
+    for (int64_t i = 0; i < used; i++)
+      fill(expert_out.data() + i * h, h, static_cast<uint32_t>(8 + i));
     for (int64_t i = 0; i < t; i++) {
       if (random() % 2 == 0) continue;
       coefficients[static_cast<size_t>(i * (c + 1))] = 0.0f;  // nothing of x: it may be anything
@@ -41,14 +43,19 @@ struct CombineData {
   }
 };
 
-// Runs rows [first, first + count), with or without the optional outputs, and checks against the reference.
+// Runs rows [first, first + count), with or without the optional outputs, and checks against the
+// reference.
 static void run_combine(CombineData& d, int64_t first, int64_t count, bool optional) {
-  const Tensor residual = rows_of(whole(d.residual, {d.t, d.h}), first, count), x = rows_of(whole(d.x, {d.t, d.h}), first, count);
-  const Tensor expert_out = whole(d.expert_out, {d.t, d.k, d.h}), constants = whole(d.constants, {d.c, d.h});
+  const Tensor residual = rows_of(whole(d.residual, {d.t, d.h}), first, count),
+               x = rows_of(whole(d.x, {d.t, d.h}), first, count);
+  const Tensor expert_out = whole(d.expert_out, {d.t, d.k, d.h}),
+               constants = whole(d.constants, {d.c, d.h});
   const Tensor coefficients = rows_of(whole(d.coefficients, {d.t, d.c + 1}), first, count);
-  const Tensor weights = rows_of(whole(d.weights, {d.t, d.k}), first, count), norm_weight = whole(d.norm_weight, {d.h});
+  const Tensor weights = rows_of(whole(d.weights, {d.t, d.k}), first, count),
+               norm_weight = whole(d.norm_weight, {d.h});
   const Tensor rows = rows_of(whole(d.rows, {d.t, d.k}), first, count);
-  Tensor moe = rows_of(whole(d.moe, {d.t, d.h}), first, count), sum = rows_of(whole(d.sum, {d.t, d.h}), first, count);
+  Tensor moe = rows_of(whole(d.moe, {d.t, d.h}), first, count),
+         sum = rows_of(whole(d.sum, {d.t, d.h}), first, count);
   Tensor out = rows_of(whole(d.out, {d.t, d.h}), first, count);
   const CombineArgs args = {&residual,
                             &x,
@@ -69,7 +76,8 @@ static void run_combine(CombineData& d, int64_t first, int64_t count, bool optio
 
 MOEPP_TEST(simt_combine) {
   for_each_schedule([] {
-    const int64_t shapes[][4] = {{1, 1, 1, 1}, {3, 7, 0, 2}, {5, 60, 2, 2}, {2, 129, 30, 8}, {3, 1536, 2, 2}};
+    const int64_t shapes[][4] = {
+        {1, 1, 1, 1}, {3, 7, 0, 2}, {5, 60, 2, 2}, {2, 129, 30, 8}, {3, 1536, 2, 2}};
     for (const auto& [t, h, c, k] : shapes) {
       CombineData d(t, h, c, k);
       run_combine(d, 0, t, false);

@@ -8,25 +8,31 @@ namespace moepp::simt_test {
 using simt::bf16;
 using simt::f16;
 
-// The values of bf16 and f16 next to each value of the larger type, found by search rather than by bits.
+// The values of bf16 and f16 next to each value of the larger type, found by search rather than by
+// bits.
 static float f16_value(uint16_t bits) {
   const int exponent = bits >> 10 & 31, fraction = bits & 1023;
-  const double magnitude = exponent == 0 ? std::ldexp(fraction, -24) : std::ldexp(1024 + fraction, exponent - 25);
+  const double magnitude =
+      exponent == 0 ? std::ldexp(fraction, -24) : std::ldexp(1024 + fraction, exponent - 25);
   return static_cast<float>(bits & 0x8000 ? -magnitude : magnitude);
 }
 
 MOEPP_TEST(simt_f16_is_rounded_to_nearest_even) {
   for (unsigned bits = 0; bits < 0x7bff; bits++) {  // every finite f16 and its successor
-    const float low = f16_value(static_cast<uint16_t>(bits)), high = f16_value(static_cast<uint16_t>(bits + 1));
+    const float low = f16_value(static_cast<uint16_t>(bits)),
+                high = f16_value(static_cast<uint16_t>(bits + 1));
     const float middle = 0.5f * (low + high);
     const unsigned even = bits % 2 == 0 ? bits : bits + 1;
     EXPECT(simt::bits_of(simt::to_f16(low)) == bits);
     EXPECT(simt::bits_of(simt::to_f16(middle)) == even);
     EXPECT(simt::bits_of(simt::to_f16(std::nextafterf(middle, 0.0f))) == bits);
-    EXPECT(simt::bits_of(simt::to_f16(-std::nextafterf(middle, INFINITY))) == (0x8000u | (bits + 1)));
+    EXPECT(simt::bits_of(simt::to_f16(-std::nextafterf(middle, INFINITY))) ==
+           (0x8000u | (bits + 1)));
   }
-  EXPECT(simt::bits_of(simt::to_f16(65520.0f)) == 0x7c00 && simt::bits_of(simt::to_f16(65519.0f)) == 0x7bff);
-  EXPECT(simt::bits_of(simt::to_f16(-0.0f)) == 0x8000 && std::isnan(simt::to_float(simt::to_f16(NAN))));
+  EXPECT(simt::bits_of(simt::to_f16(65520.0f)) == 0x7c00 &&
+         simt::bits_of(simt::to_f16(65519.0f)) == 0x7bff);
+  EXPECT(simt::bits_of(simt::to_f16(-0.0f)) == 0x8000 &&
+         std::isnan(simt::to_float(simt::to_f16(NAN))));
 }
 
 MOEPP_TEST(simt_bf16_is_rounded_to_nearest_even) {
@@ -37,7 +43,8 @@ MOEPP_TEST(simt_bf16_is_rounded_to_nearest_even) {
   }
   EXPECT(simt::to_float(simt::to_bf16(1.00390625f)) == 1.0f);       // half way: to even
   EXPECT(simt::to_float(simt::to_bf16(1.01171875f)) == 1.015625f);  // half way, up
-  EXPECT(std::isinf(simt::to_float(simt::to_bf16(3.4e38f))) && std::isnan(simt::to_float(simt::to_bf16(NAN))));
+  EXPECT(std::isinf(simt::to_float(simt::to_bf16(3.4e38f))) &&
+         std::isnan(simt::to_float(simt::to_bf16(NAN))));
 }
 
 static __global__ void convert(const float* in, uint32_t* out) {

@@ -1,4 +1,5 @@
-// The CUDA device behind the interpreter: a small program gives the CPU's numbers, again when it is replayed; failures are typed.
+// The CUDA device behind the interpreter: a small program gives the CPU's numbers, again when it is
+// replayed; failures are typed.
 #include "cuda/cuda_queue.h"
 #include "device_test.h"
 #include "program.h"
@@ -7,7 +8,8 @@
 
 namespace moepp::simt_test {
 
-static std::unique_ptr<Program> compiled(const std::shared_ptr<Device>& device, const ProgramSpec& spec) {
+static std::unique_ptr<Program> compiled(const std::shared_ptr<Device>& device,
+                                         const ProgramSpec& spec) {
   std::unique_ptr<Program> program;
   const Status status = Program::compile(device, spec, {}, &program);
   EXPECT_MESSAGE(status.ok(), status.message);
@@ -27,7 +29,8 @@ MOEPP_TEST(cuda_device_program) {
   std::shared_ptr<Device> cpu;
   EXPECT(open_cpu_device(1, "", &cpu).ok());
   const auto on_cpu = compiled(cpu, model.spec), on_gpu = compiled(opened(), model.spec);
-  // 3 tokens are recorded the second time and then replayed, 70 are not; they grow the arena, after which 3 are new again.
+  // 3 tokens are recorded the second time and then replayed, 70 are not; they grow the arena, after
+  // which 3 are new again.
   for (const int64_t tokens : {3, 3, 3, 5, 70, 3, 3, 3, 70}) {
     SmallStep want(*on_cpu, tokens, {"sum1"}), got(*on_gpu, tokens, {"sum1"});
     const Status cpu_status = on_cpu->run(want.step), gpu_status = on_gpu->run(got.step);
@@ -36,10 +39,12 @@ MOEPP_TEST(cuda_device_program) {
     for (const auto& [name, values] : want.results) {
       for (size_t i = 0; i < values.size(); i++) {
         // Three layers of sums of 20 products of the size of 1, in another order.
-        const float value = got.results[name][i], bound = 200.0f * 5.96e-8f * (1.0f + std::fabs(values[i]));
-        EXPECT_MESSAGE(std::fabs(values[i] - value) <= bound, std::to_string(tokens) + " tokens, " + name + "[" +
-                                                                  std::to_string(i) + "] is " + std::to_string(value) +
-                                                                  ", expected " + std::to_string(values[i]));
+        const float value = got.results[name][i],
+                    bound = 200.0f * 5.96e-8f * (1.0f + std::fabs(values[i]));
+        EXPECT_MESSAGE(std::fabs(values[i] - value) <= bound,
+                       std::to_string(tokens) + " tokens, " + name + "[" + std::to_string(i) +
+                           "] is " + std::to_string(value) + ", expected " +
+                           std::to_string(values[i]));
       }
     }
   }
@@ -67,7 +72,8 @@ MOEPP_TEST(cuda_device_checks_inputs) {
   SmallStep step(*program, 4);
   step.tokens[2] = kVocabulary;
   const Status status = program->run(step.step);
-  EXPECT(status.code == Code::kBadProgram && status.message.find("tokens[2] is 37, expected 0 to 36") != std::string::npos);
+  EXPECT(status.code == Code::kBadProgram &&
+         status.message.find("tokens[2] is 37, expected 0 to 36") != std::string::npos);
   step.tokens[2] = 0;
   EXPECT(program->run(step.step).ok());
 }
@@ -111,7 +117,8 @@ MOEPP_TEST(cuda_device_failures) {
   simt::emu::Gpu& gpu = simt::emu::gpu();
   const auto opens_with = [&](Code code, const char* text) {
     const Status status = open_cuda_device(0, &device);
-    EXPECT_MESSAGE(status.code == code && status.message.find(text) != std::string::npos, status.message);
+    EXPECT_MESSAGE(status.code == code && status.message.find(text) != std::string::npos,
+                   status.message);
     gpu = restore.before;
   };
   gpu.driver_version = 0;
@@ -153,7 +160,9 @@ MOEPP_TEST(cuda_device_lost) {
   for (const int64_t tokens : {4, 4, 4, 80}) {
     SmallStep step(*program, tokens);
     const Status status = program->run(step.step);
-    EXPECT_MESSAGE(status.code == Code::kDevice && status.message.find("was lost") != std::string::npos, status.message);
+    EXPECT_MESSAGE(
+        status.code == Code::kDevice && status.message.find("was lost") != std::string::npos,
+        status.message);
   }
   EXPECT(cache->copy_page(0, 1).code == Code::kDevice);
   std::vector<float> page(2 * 16 * 2);
@@ -171,7 +180,9 @@ MOEPP_TEST(cuda_device_lost_while_loading) {
   simt::emu::gpu().copies_to_fault = 3;
   std::unique_ptr<Program> program;
   const Status status = Program::compile(device, model.spec, {}, &program);
-  EXPECT_MESSAGE(status.code == Code::kDevice && status.message.find("was lost") != std::string::npos, status.message);
+  EXPECT_MESSAGE(
+      status.code == Code::kDevice && status.message.find("was lost") != std::string::npos,
+      status.message);
 }
 
 // A step is recorded when its sizes come again, and forgotten when 64 others were used since.
@@ -206,7 +217,8 @@ MOEPP_TEST(cuda_device_recordings) {
   EXPECT_MESSAGE(made() == 2, std::to_string(made()));
 }
 
-// A row of H floats in shared memory is more than a block of Turing has from a hidden size of 16,384 on.
+// A row of H floats in shared memory is more than a block of Turing has from a hidden size of
+// 16,384 on.
 MOEPP_TEST(cuda_device_shared_memory) {
   const OtherGpu restore;
   simt::emu::Gpu& gpu = simt::emu::gpu();
@@ -217,9 +229,10 @@ MOEPP_TEST(cuda_device_shared_memory) {
   SmallStep step(*program, 4);
   const Status status = program->run(step.step);
   EXPECT_MESSAGE(status.code == Code::kUnsupported && status.op == "norm", status.message);
-  EXPECT_MESSAGE(
-      status.message.find("64 bytes of shared memory for a block, a model of these sizes needs 112") != std::string::npos,
-      status.message);
+  EXPECT_MESSAGE(status.message.find(
+                     "64 bytes of shared memory for a block, a model of these sizes needs 112") !=
+                     std::string::npos,
+                 status.message);
 }
 
 // What is launched after an error could read what was never made.

@@ -1,4 +1,5 @@
-// What the tests of this folder share. They are written once and run under the emulation, or compiled by nvcc on a GPU.
+// What the tests of this folder share. They are written once and run under the emulation, or
+// compiled by nvcc on a GPU.
 #pragma once
 
 #include <memory>
@@ -8,13 +9,15 @@
 #include "cuda/simt/simt.h"
 #include "test.h"
 
-// A namespace of their own: in one program with the CPU's tests (moepp-native), their helpers and cases have the same names.
+// A namespace of their own: in one program with the CPU's tests (moepp-native), their helpers and
+// cases have the same names.
 namespace moepp::test {}
 namespace moepp::simt_test {
 
 using namespace test;
 
-// n elements that host and device both see; exactly as many, so that AddressSanitizer sees an overrun.
+// n elements that host and device both see; exactly as many, so that AddressSanitizer sees an
+// overrun.
 template <class T>
 class Shared {
  public:
@@ -61,7 +64,8 @@ class Shared {
 
 // Empty when the kernel ran to its end.
 template <class... Parameters, class... Arguments>
-std::string run_kernel(void (*kernel)(Parameters...), const simt::Launch& how, Arguments&&... arguments) {
+std::string run_kernel(void (*kernel)(Parameters...), const simt::Launch& how,
+                       Arguments&&... arguments) {
   const simt::Error error = simt::launch(kernel, how, static_cast<Arguments&&>(arguments)...);
   if (error != simt::kSuccess) return simt::error_text(error);
 #if !SIMT_EMULATED
@@ -96,8 +100,8 @@ void for_each_schedule(const Body& body) {
 #endif
 }
 
-// 10 * major + minor of the GPUs that the tests stand for: the card's own; the emulation, which has the instructions of all,
-// takes the kernels of Ampere and of Hopper.
+// 10 * major + minor of the GPUs that the tests stand for: the card's own; the emulation, which has
+// the instructions of all, takes the kernels of Ampere and of Hopper.
 inline std::vector<int> compute_capabilities() {
 #if SIMT_EMULATED
   return {80, 90};

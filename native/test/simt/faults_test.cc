@@ -1,4 +1,5 @@
-// What the emulation must refuse, with the words it must say. Faults that a sanitizer finds are in seeded_bugs_test.cc.
+// What the emulation must refuse, with the words it must say. Faults that a sanitizer finds are in
+// seeded_bugs_test.cc.
 #include "device_test.h"
 
 namespace moepp::simt_test {
@@ -7,10 +8,11 @@ using simt::kFullMask;
 using simt::Mbarrier;
 
 // The launch must end with an error that holds `text`, in every schedule.
-#define EXPECT_FAULT(text, ...)                                                                                \
-  for_each_schedule([&] {                                                                                      \
-    const std::string said = run_kernel(__VA_ARGS__);                                                          \
-    if (said.find(text) == std::string::npos) fail(__FILE__, __LINE__, "said '" + said + "', not '" text "'"); \
+#define EXPECT_FAULT(text, ...)                                        \
+  for_each_schedule([&] {                                              \
+    const std::string said = run_kernel(__VA_ARGS__);                  \
+    if (said.find(text) == std::string::npos)                          \
+      fail(__FILE__, __LINE__, "said '" + said + "', not '" text "'"); \
   })
 
 static const simt::Launch kWarp = {dim3(1), dim3(32), 8192}, kGroup = {dim3(1), dim3(128), 65536};
@@ -39,7 +41,8 @@ MOEPP_TEST(simt_faults_of_launches) {
   EXPECT_FAULT("the launch gave 16", +[] { simt::smem<double[3]>(); }, {dim3(1), dim3(32), 16});
 }
 
-// A kernel that may start before the one ahead of it has ended must wait for it in every thread, those that leave early too.
+// A kernel that may start before the one ahead of it has ended must wait for it in every thread,
+// those that leave early too.
 MOEPP_TEST(simt_faults_of_programmatic_launches) {
   simt::Launch how = {dim3(2), dim3(64)};
   how.programmatic = true;
@@ -131,15 +134,20 @@ MOEPP_TEST(simt_faults_of_barriers) {
 MOEPP_TEST(simt_faults_of_copies) {
   static Shared<unsigned char> global(256);
   EXPECT_FAULT(
-      "source is not aligned to 16", +[] { simt::cp_async<16>(simt::smem<char>(), global.data() + 8); }, kWarp);
+      "source is not aligned to 16",
+      +[] { simt::cp_async<16>(simt::smem<char>(), global.data() + 8); }, kWarp);
   EXPECT_FAULT(
-      "destination is not aligned to 8", +[] { simt::cp_async<8>(simt::smem<char>() + 4, global.data()); }, kWarp);
+      "destination is not aligned to 8",
+      +[] { simt::cp_async<8>(simt::smem<char>() + 4, global.data()); }, kWarp);
   EXPECT_FAULT(
-      "not in dynamic shared memory", +[] { simt::cp_async<4>(global.data(), global.data()); }, kWarp);
+      "not in dynamic shared memory", +[] { simt::cp_async<4>(global.data(), global.data()); },
+      kWarp);
   EXPECT_FAULT(
-      "not in dynamic shared memory", +[] { simt::cp_async<4>(simt::smem<char>() + 8192, global.data()); }, kWarp);
+      "not in dynamic shared memory",
+      +[] { simt::cp_async<4>(simt::smem<char>() + 8192, global.data()); }, kWarp);
   EXPECT_FAULT(
-      "17 bytes of 16", +[] { simt::cp_async_zfill<16>(simt::smem<char>(), global.data(), 17); }, kWarp);
+      "17 bytes of 16", +[] { simt::cp_async_zfill<16>(simt::smem<char>(), global.data(), 17); },
+      kWarp);
   EXPECT_FAULT(
       "not aligned to 16",
       +[] {
@@ -167,7 +175,8 @@ MOEPP_TEST(simt_faults_of_mbarriers) {
       },
       kWarp);
   EXPECT_FAULT(
-      "not aligned to 8", +[] { simt::mbar_init(reinterpret_cast<Mbarrier*>(simt::smem<char>() + 4), 1); }, kWarp);
+      "not aligned to 8",
+      +[] { simt::mbar_init(reinterpret_cast<Mbarrier*>(simt::smem<char>() + 4), 1); }, kWarp);
   EXPECT_FAULT(
       "deadlock",
       +[] {
@@ -202,7 +211,8 @@ MOEPP_TEST(simt_faults_of_mbarriers) {
 
 static simt::TensorMap tile_map(const void* data) {
   simt::TensorMap map;
-  EXPECT(simt::make_tensor_map(&map, {data, simt::Element::kBf16, 64, 8, 128, 64, 8, simt::Swizzle::k128}) == simt::kSuccess);
+  EXPECT(simt::make_tensor_map(&map, {data, simt::Element::kBf16, 64, 8, 128, 64, 8,
+                                      simt::Swizzle::k128}) == simt::kSuccess);
   return map;
 }
 
@@ -238,16 +248,22 @@ MOEPP_TEST(simt_faults_of_tma) {
       kWarp, map);
   EXPECT_FAULT(
       "multiples of 16",
-      +[](simt::TensorMap m) { simt::bulk_load(simt::smem<char>() + 1024, m.tile.data, 24, simt::smem<Mbarrier>()); }, kWarp,
-      map);
+      +[](simt::TensorMap m) {
+        simt::bulk_load(simt::smem<char>() + 1024, m.tile.data, 24, simt::smem<Mbarrier>());
+      },
+      kWarp, map);
 
   simt::TensorMap bad;
   using simt::Element;
   using simt::Swizzle;
-  EXPECT(simt::make_tensor_map(&bad, {data.data() + 1, Element::kBf16, 64, 8, 128, 64, 8, Swizzle::k128}) != simt::kSuccess);
-  EXPECT(simt::make_tensor_map(&bad, {data.data(), Element::kBf16, 64, 8, 120, 64, 8, Swizzle::k128}) != simt::kSuccess);
-  EXPECT(simt::make_tensor_map(&bad, {data.data(), Element::kBf16, 64, 8, 128, 128, 8, Swizzle::k128}) != simt::kSuccess);
-  EXPECT(simt::make_tensor_map(&bad, {data.data(), Element::kBf16, 64, 8, 128, 4, 8, Swizzle::kNone}) != simt::kSuccess);
+  EXPECT(simt::make_tensor_map(&bad, {data.data() + 1, Element::kBf16, 64, 8, 128, 64, 8,
+                                      Swizzle::k128}) != simt::kSuccess);
+  EXPECT(simt::make_tensor_map(&bad, {data.data(), Element::kBf16, 64, 8, 120, 64, 8,
+                                      Swizzle::k128}) != simt::kSuccess);
+  EXPECT(simt::make_tensor_map(&bad, {data.data(), Element::kBf16, 64, 8, 128, 128, 8,
+                                      Swizzle::k128}) != simt::kSuccess);
+  EXPECT(simt::make_tensor_map(&bad, {data.data(), Element::kBf16, 64, 8, 128, 4, 8,
+                                      Swizzle::kNone}) != simt::kSuccess);
 }
 
 MOEPP_TEST(simt_faults_of_wgmma) {
@@ -256,7 +272,8 @@ MOEPP_TEST(simt_faults_of_wgmma) {
     float d[32];
     if (fence) simt::wgmma_fence();
     const int mine = same || threadIdx.x < 64 ? offset : offset + 32;
-    simt::wgmma_bf16<64>(d, simt::wgmma_descriptor(tile + mine), simt::wgmma_descriptor(tile + 8192), false);
+    simt::wgmma_bf16<64>(d, simt::wgmma_descriptor(tile + mine),
+                         simt::wgmma_descriptor(tile + 8192), false);
     simt::wgmma_commit();
     if (wait) simt::wgmma_wait<0>();
   };
@@ -267,7 +284,8 @@ MOEPP_TEST(simt_faults_of_wgmma) {
   EXPECT_FAULT("beyond shared memory", +multiply, kGroup, true, 65536 - 4096, true, true);
   EXPECT_FAULT("without wgmma_wait<0>", +multiply, kGroup, true, 0, false, true);
   EXPECT_FAULT("different operands", +multiply, kGroup, true, 0, true, false);
-  EXPECT_FAULT("fewer than 128 threads", +multiply, {dim3(1), dim3(64), 65536}, true, 0, true, true);
+  EXPECT_FAULT("fewer than 128 threads", +multiply, {dim3(1), dim3(64), 65536}, true, 0, true,
+               true);
   EXPECT_FAULT(
       "divergent warpgroup",
       +[] {

@@ -3,11 +3,13 @@
 namespace moepp::simt_test {
 
 MOEPP_TEST(simt_gather_rows) {
-  const int64_t shapes[][3] = {{1, 1, 1}, {5, 0, 8}, {5, 3, 7}, {40, 90, 60}, {3, 2, 1536}};  // T, R, H
+  const int64_t shapes[][3] = {
+      {1, 1, 1}, {5, 0, 8}, {5, 3, 7}, {40, 90, 60}, {3, 2, 1536}};  // T, R, H
   for (const auto& [t, r, h] : shapes) {
     Shared<float> x = filled(t * h, 1), out = unwritten(r * h);
     Shared<int32_t> rows(static_cast<size_t>(r));
-    for (int64_t i = 0; i < r; i++) rows[static_cast<size_t>(i)] = static_cast<int32_t>((t - 1 + 7 * i) % t);
+    for (int64_t i = 0; i < r; i++)
+      rows[static_cast<size_t>(i)] = static_cast<int32_t>((t - 1 + 7 * i) % t);
     const Tensor xt = whole(x, {t, h}), rt = whole(rows, {r});
     Tensor ot = whole(out, {r, h});
     const GatherRowsArgs args = {&xt, &rt, &ot};

@@ -1,4 +1,5 @@
-// The operands of linear and grouped_gemm for the CUDA kernels, and the same for the reference, which knows the CPU's panels.
+// The operands of linear and grouped_gemm for the CUDA kernels, and the same for the reference,
+// which knows the CPU's panels.
 #pragma once
 
 #include <random>
@@ -15,13 +16,16 @@ inline const char* kernel_name(cuda::GemmKernel kernel) {
 }
 // Whether a kernel takes activations as bf16.
 inline bool rounds_activations(cuda::GemmKernel kernel) {
-  return kernel == cuda::GemmKernel::kSm80Narrow || kernel == cuda::GemmKernel::kSm80 || kernel == cuda::GemmKernel::kSm90;
+  return kernel == cuda::GemmKernel::kSm80Narrow || kernel == cuda::GemmKernel::kSm80 ||
+         kernel == cuda::GemmKernel::kSm90;
 }
 inline std::vector<cuda::GemmKernel> kernels_for(DType dtype) {
   using cuda::GemmKernel;
   if (dtype == DType::kF32) return {GemmKernel::kF32, GemmKernel::kDecode};
-  if (is_quantised(dtype)) return {GemmKernel::kF32, GemmKernel::kDecode, GemmKernel::kSm80Narrow, GemmKernel::kSm80};
-  return {GemmKernel::kF32, GemmKernel::kDecode, GemmKernel::kSm80Narrow, GemmKernel::kSm80, GemmKernel::kSm90};
+  if (is_quantised(dtype))
+    return {GemmKernel::kF32, GemmKernel::kDecode, GemmKernel::kSm80Narrow, GemmKernel::kSm80};
+  return {GemmKernel::kF32, GemmKernel::kDecode, GemmKernel::kSm80Narrow, GemmKernel::kSm80,
+          GemmKernel::kSm90};
 }
 constexpr DType kWeightTypes[] = {DType::kF32, DType::kBf16, DType::kI8, DType::kI4};
 // The chip that a kernel is chosen for.
@@ -49,8 +53,10 @@ struct GemmWeight {
   Tensor for_cpu, for_cuda;
 
   GemmWeight(DType dtype, Layout layout, int64_t groups, int64_t outputs, int64_t inputs)
-      : panels(static_cast<size_t>(groups * cpu::panel_count(layout, outputs) * cpu::panel_bytes(dtype, inputs) / 4)),
-        rows(static_cast<size_t>(cuda::weight_bytes(dtype, layout, groups, outputs, inputs)), 0xff) {
+      : panels(static_cast<size_t>(groups * cpu::panel_count(layout, outputs) *
+                                   cpu::panel_bytes(dtype, inputs) / 4)),
+        rows(static_cast<size_t>(cuda::weight_bytes(dtype, layout, groups, outputs, inputs)),
+             0xff) {
     fill_panels(panels.data(), dtype, layout, groups, outputs, inputs, 4, 1.0f);
     for_cpu = tensor(panels.data(), dtype, {groups, outputs, inputs}, layout);
     for_cuda = tensor(rows.data(), dtype, {groups, outputs, inputs}, layout);

@@ -26,11 +26,13 @@ struct GroupedSetup {
   GroupedSetup(const GroupedCase& c, DType dtype)
       : c(c),
         weight_rows(c.swiglu ? 2 * c.columns : c.columns),
-        weight(dtype, c.swiglu ? Layout::kGateUpPanels : Layout::kPanels, c.experts, weight_rows, c.inputs),
+        weight(dtype, c.swiglu ? Layout::kGateUpPanels : Layout::kPanels, c.experts, weight_rows,
+               c.inputs),
         x(static_cast<size_t>((c.gather ? 1 : c.top_k) * c.tokens * c.inputs)),
         out(static_cast<size_t>(c.tokens * c.top_k * c.columns), kUntouched),
         offsets(static_cast<size_t>(c.experts + 1)),
-        order(static_cast<size_t>(c.tokens * c.top_k), INT32_MAX) {  // entries past the last offset are not read
+        order(static_cast<size_t>(c.tokens * c.top_k),
+              INT32_MAX) {  // entries past the last offset are not read
     fill(x.data(), static_cast<int64_t>(x.size()), 3);
     route();
     xt = c.gather ? tensor(x.data(), DType::kF32, {c.tokens, c.inputs})
@@ -78,18 +80,21 @@ struct GroupedSetup {
 };
 
 static std::string describe(GemmKernel kernel, DType dtype, const GroupedCase& c) {
-  return std::string(kernel_name(kernel)) + " " + dtype_name(dtype) + " T=" + std::to_string(c.tokens) +
-         " K=" + std::to_string(c.top_k) + " N=" + std::to_string(c.experts) + " I=" + std::to_string(c.inputs) +
+  return std::string(kernel_name(kernel)) + " " + dtype_name(dtype) +
+         " T=" + std::to_string(c.tokens) + " K=" + std::to_string(c.top_k) +
+         " N=" + std::to_string(c.experts) + " I=" + std::to_string(c.inputs) +
          " F=" + std::to_string(c.columns) + ": ";
 }
 
-static void run_kernel(GroupedSetup& setup, GemmKernel kernel, int multiprocessors, const std::string& label) {
+static void run_kernel(GroupedSetup& setup, GemmKernel kernel, int multiprocessors,
+                       const std::string& label) {
   cuda::CudaQueue queue = queue_for(kernel, multiprocessors);
   cuda::run_gemm(cuda::gemm_of(setup.args(setup.weight.for_cuda)), kernel, queue);
   finish(queue, label);
 }
 
-static void expect_grouped(const GroupedCase& c, DType dtype, GemmKernel kernel, int multiprocessors, int64_t sampled) {
+static void expect_grouped(const GroupedCase& c, DType dtype, GemmKernel kernel,
+                           int multiprocessors, int64_t sampled) {
   if (!runs_on(kernel, queue_for(kernel, multiprocessors))) return;
   GroupedSetup setup(c, dtype);
   const std::string label = describe(kernel, dtype, c);
@@ -99,8 +104,8 @@ static void expect_grouped(const GroupedCase& c, DType dtype, GemmKernel kernel,
   Tensor x = setup.xt;
   if (rounds_activations(kernel)) x.data = const_cast<float*>(as_bf16.data());
   reference.x = &x;
-  const std::string wrong =
-      check_grouped_gemm(reference, sample(setup.rows(), sampled), sample(c.columns, sampled), Inputs::kExact);
+  const std::string wrong = check_grouped_gemm(reference, sample(setup.rows(), sampled),
+                                               sample(c.columns, sampled), Inputs::kExact);
   EXPECT_MESSAGE(wrong.empty(), label + wrong);
   for (size_t i = static_cast<size_t>(setup.rows() * c.columns); i < setup.out.size(); i++) {
     EXPECT_MESSAGE(setup.out[i] == GroupedSetup::kUntouched, label + "wrote past the last row");
@@ -133,10 +138,14 @@ MOEPP_TEST(simt_grouped_gemm_in_every_schedule) {
   for_each_schedule([] {
     for (DType dtype : kWeightTypes) {
       for (GemmKernel kernel : kernels_for(dtype)) {
-        expect_grouped({37, 2, 3, 68, 70, true, true, 1.0f, Routing::kUneven}, dtype, kernel, 1, 12);
-        expect_grouped({20, 2, 3, 67, 21, true, true, 1.0f, Routing::kUneven}, dtype, kernel, 1, 12);
-        if (kernel == GemmKernel::kSm90 || is_quantised(dtype)) {  // the wider of its two tiles; three blocks of k
-          expect_grouped({20, 2, 2, 324, 120, true, true, 1.0f, Routing::kUneven}, dtype, kernel, 1, 12);
+        expect_grouped({37, 2, 3, 68, 70, true, true, 1.0f, Routing::kUneven}, dtype, kernel, 1,
+                       12);
+        expect_grouped({20, 2, 3, 67, 21, true, true, 1.0f, Routing::kUneven}, dtype, kernel, 1,
+                       12);
+        if (kernel == GemmKernel::kSm90 ||
+            is_quantised(dtype)) {  // the wider of its two tiles; three blocks of k
+          expect_grouped({20, 2, 2, 324, 120, true, true, 1.0f, Routing::kUneven}, dtype, kernel, 1,
+                         12);
         }
       }
     }
@@ -163,7 +172,8 @@ MOEPP_TEST(simt_grouped_gemm_keeps_rows_apart) {
         if (token == 7) {
           for (int n = 0; n < 37; n++) EXPECT_MESSAGE(std::isnan(row[n]), label + "lost a NaN");
         } else if (token != 20) {
-          EXPECT_MESSAGE(same_bits(before.data() + r * 37, row, 37 * 4), label + "row " + std::to_string(r) + " differs");
+          EXPECT_MESSAGE(same_bits(before.data() + r * 37, row, 37 * 4),
+                         label + "row " + std::to_string(r) + " differs");
         }
       }
     }
@@ -184,7 +194,8 @@ static void expect_op(int64_t tokens, DType dtype, int capability) {
   Tensor x = setup.xt;
   if (rounds_activations(chosen)) x.data = const_cast<float*>(as_bf16.data());
   reference.x = &x;
-  const std::string wrong = check_grouped_gemm(reference, sample(setup.rows(), 40), sample(24, 24), Inputs::kExact);
+  const std::string wrong =
+      check_grouped_gemm(reference, sample(setup.rows(), 40), sample(24, 24), Inputs::kExact);
   EXPECT_MESSAGE(wrong.empty(), label + wrong);
 }
 
@@ -206,15 +217,19 @@ MOEPP_TEST(simt_choose_gemm) {
     return cuda::choose_gemm(g, queue);
   };
   EXPECT(chosen(1, ampere) == GemmKernel::kDecode && chosen(8, ampere) == GemmKernel::kDecode);
-  EXPECT(chosen(32, ampere) == GemmKernel::kDecode && chosen(32, turing) == GemmKernel::kDecode);  // 4 rows per expert
-  EXPECT(chosen(33, ampere) == GemmKernel::kSm80Narrow && chosen(256, ampere) == GemmKernel::kSm80Narrow);
+  EXPECT(chosen(32, ampere) == GemmKernel::kDecode &&
+         chosen(32, turing) == GemmKernel::kDecode);  // 4 rows per expert
+  EXPECT(chosen(33, ampere) == GemmKernel::kSm80Narrow &&
+         chosen(256, ampere) == GemmKernel::kSm80Narrow);
   EXPECT(chosen(512, ampere) == GemmKernel::kSm80 && chosen(512, hopper) == GemmKernel::kSm90);
   EXPECT(chosen(1, turing) == GemmKernel::kDecode && chosen(512, turing) == GemmKernel::kF32);
   for (DType dtype : {DType::kI8, DType::kI4}) {
     g.dtype = dtype;
     const int most = dtype == DType::kI8 ? 4 : 2;
-    EXPECT(chosen(most, hopper) == GemmKernel::kDecode && chosen(most + 1, hopper) == GemmKernel::kSm80Narrow);
-    EXPECT(chosen(8, turing) == GemmKernel::kDecode && chosen(33, hopper) == GemmKernel::kSm80Narrow);
+    EXPECT(chosen(most, hopper) == GemmKernel::kDecode &&
+           chosen(most + 1, hopper) == GemmKernel::kSm80Narrow);
+    EXPECT(chosen(8, turing) == GemmKernel::kDecode &&
+           chosen(33, hopper) == GemmKernel::kSm80Narrow);
     EXPECT(chosen(512, hopper) == GemmKernel::kSm80 && chosen(512, turing) == GemmKernel::kF32);
   }
   g.weight_rows = 1536;  // down_proj: 12 tiles of 128 columns for each of up to 2 experts a token

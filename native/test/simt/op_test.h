@@ -12,7 +12,8 @@ constexpr int kMultiprocessors = 4;
 
 // Runs the op to its end; an error is a failure.
 template <class Args>
-void run_op(void (*op)(const Args&, Queue&), const Args& args, cuda::CudaQueue& queue, const std::string& label) {
+void run_op(void (*op)(const Args&, Queue&), const Args& args, cuda::CudaQueue& queue,
+            const std::string& label) {
   op(args, queue);
   const simt::Error error = queue.take_error();
   EXPECT_MESSAGE(error == simt::kSuccess, label + ": " + simt::error_text(error));
@@ -52,7 +53,8 @@ inline Tensor whole(Shared<int32_t>& values, std::initializer_list<int64_t> shap
 // The same tensor, but only its rows [row, row + count).
 inline Tensor rows_of(Tensor all, int64_t row, int64_t count) {
   if (all.shape[0] != 0) {
-    all.data = static_cast<char*>(all.data) + row * (all.elements() / all.shape[0]) * dtype_size(all.dtype);
+    all.data = static_cast<char*>(all.data) +
+               row * (all.elements() / all.shape[0]) * dtype_size(all.dtype);
   }
   all.shape[0] = count;
   return all;

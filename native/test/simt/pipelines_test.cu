@@ -1,4 +1,5 @@
-// The kernels of seeded_bugs.h without a bug: whole pipelines, on a GPU too, and in the machine code what they are meant to be.
+// The kernels of seeded_bugs.h without a bug: whole pipelines, on a GPU too, and in the machine
+// code what they are meant to be.
 // SASS sm_80,sm_90a tiled_gemm: HMMA LDSM LDGSTS !LDL !STL registers<=128 no-spills
 // SASS sm_75 tiled_gemm: LDSM FFMA !HMMA !LDGSTS !LDL !STL no-spills
 // SASS sm_90a piped_gemm: HGMMA UTMALDG UTMASTG !HMMA !LDL !STL no-spills

@@ -1,5 +1,6 @@
-// int8 and int4 weights on the CUDA device: the numbers are the CPU's, bit by bit, from a checkpoint or a packed file; a program
-// with them gives what the CPU gives with the same values in f32.
+// int8 and int4 weights on the CUDA device: the numbers are the CPU's, bit by bit, from a
+// checkpoint or a packed file; a program with them gives what the CPU gives with the same values in
+// f32.
 #include <cstdio>
 
 #include "cpu/panels.h"
@@ -24,8 +25,8 @@ static std::shared_ptr<Device> cuda_device() {
 }
 
 // The values of a row, as weight_layout.h describes them: unit by unit, word by word.
-static std::vector<float> row_values(DType dtype, const unsigned char* values, const uint32_t* words, int64_t stride,
-                                     int64_t blocks) {
+static std::vector<float> row_values(DType dtype, const unsigned char* values,
+                                     const uint32_t* words, int64_t stride, int64_t blocks) {
   std::vector<float> row(static_cast<size_t>(blocks * 128));
   for (int64_t b = 0; b < blocks; b++) {
     const uint32_t word = words[b * stride];
@@ -43,9 +44,10 @@ static std::vector<float> row_values(DType dtype, const unsigned char* values, c
         continue;
       }
       for (int64_t n = 2 * byte; n < 2 * byte + 2; n++) {
-        const int q = (n % 2 == 0 ? value & 15 : value >> 4) - 8, multiplier = static_cast<int>(word >> (5 * i) & 31) - 16;
-        row[static_cast<size_t>(b * 128 + 32 * i + 16 * (n / 2 % 2) + 4 * c + 2 * (n % 2) + n / 4)] =
-            static_cast<float>(q * multiplier) * scale;
+        const int q = (n % 2 == 0 ? value & 15 : value >> 4) - 8,
+                  multiplier = static_cast<int>(word >> (5 * i) & 31) - 16;
+        row[static_cast<size_t>(b * 128 + 32 * i + 16 * (n / 2 % 2) + 4 * c + 2 * (n % 2) +
+                                n / 4)] = static_cast<float>(q * multiplier) * scale;
       }
     }
   }
@@ -62,15 +64,17 @@ static WeightSpec weight_of(const std::string& file, DType dtype, const Shape& s
   return {"w", dtype, shape, {ref}};
 }
 
-static std::vector<unsigned char> loaded_on_cuda(const WeightSpec& spec, Layout layout, const std::vector<std::byte>* packed) {
+static std::vector<unsigned char> loaded_on_cuda(const WeightSpec& spec, Layout layout,
+                                                 const std::vector<std::byte>* packed) {
   const auto device = cuda_device();
   const int64_t bytes = device->weight_bytes(spec, layout);
   void* data = device->allocate(bytes);
   std::atomic<int64_t> done{0};
   Control control;
   control.done_bytes = &done;
-  const Status status = packed == nullptr ? device->load_weight(spec, layout, data, control)
-                                          : device->load_packed(spec, layout, packed->data(), data, control);
+  const Status status = packed == nullptr
+                            ? device->load_weight(spec, layout, data, control)
+                            : device->load_packed(spec, layout, packed->data(), data, control);
   EXPECT_MESSAGE(status.ok(), status.message);
   EXPECT(done.load() == bytes);
   std::vector<unsigned char> result(static_cast<size_t>(bytes));
@@ -80,32 +84,40 @@ static std::vector<unsigned char> loaded_on_cuda(const WeightSpec& spec, Layout 
   return result;
 }
 
-static void expect_same_numbers(const std::string& file, DType dtype, Layout layout, const Shape& shape) {
-  const std::string label = std::string(dtype_name(dtype)) + " O=" + std::to_string(shape[1]) + " I=" + std::to_string(shape[2]);
+static void expect_same_numbers(const std::string& file, DType dtype, Layout layout,
+                                const Shape& shape) {
+  const std::string label = std::string(dtype_name(dtype)) + " O=" + std::to_string(shape[1]) +
+                            " I=" + std::to_string(shape[2]);
   const WeightSpec spec = weight_of(file, dtype, shape);
   const auto cpu = cpu_device();
   std::vector<std::byte> panels(static_cast<size_t>(cpu->weight_bytes(spec, layout)));
   EXPECT(cpu->load_weight(spec, layout, panels.data(), {}).ok());
   const std::vector<unsigned char> rows = loaded_on_cuda(spec, layout, nullptr);
-  EXPECT_MESSAGE(rows == loaded_on_cuda(spec, layout, &panels), label + ": a packed weight differs");
+  EXPECT_MESSAGE(rows == loaded_on_cuda(spec, layout, &panels),
+                 label + ": a packed weight differs");
   const int64_t stored = cuda::weight_rows(layout, shape[1]), blocks = quant_blocks(shape[2]);
-  const int64_t row_bytes = blocks * (dtype == DType::kI8 ? 128 : 64), padded = (stored + 3) / 4 * 4;
-  const int64_t group_bytes = stored * row_bytes + blocks * padded * 4, panel_bytes = cpu::panel_bytes(dtype, shape[2]);
+  const int64_t row_bytes = blocks * (dtype == DType::kI8 ? 128 : 64),
+                padded = (stored + 3) / 4 * 4;
+  const int64_t group_bytes = stored * row_bytes + blocks * padded * 4,
+                panel_bytes = cpu::panel_bytes(dtype, shape[2]);
   EXPECT(static_cast<int64_t>(rows.size()) == shape[0] * group_bytes);
   for (int64_t n = 0; n < shape[0]; n++) {
     const unsigned char* group = rows.data() + n * group_bytes;
     for (int64_t panel = 0; panel < cpu::panel_count(layout, shape[1]); panel++) {
-      const auto* from =
-          reinterpret_cast<const unsigned char*>(panels.data()) + (n * cpu::panel_count(layout, shape[1]) + panel) * panel_bytes;
+      const auto* from = reinterpret_cast<const unsigned char*>(panels.data()) +
+                         (n * cpu::panel_count(layout, shape[1]) + panel) * panel_bytes;
       for (int64_t lane = 0; lane < cpu::kPanelRows; lane++) {
         const int64_t row = cpu::panel_row(layout, shape[1], panel, lane), f = shape[1] / 2;
         if (row < 0) continue;
-        const int64_t place = layout == Layout::kPanels ? row : row % f / 8 * 16 + row % f % 8 + row / f * 8;
+        const int64_t place =
+            layout == Layout::kPanels ? row : row % f / 8 * 16 + row % f % 8 + row / f * 8;
         const auto* words = reinterpret_cast<const uint32_t*>(group + stored * row_bytes) + place;
-        const std::vector<float> values = row_values(dtype, group + place * row_bytes, words, padded, blocks);
+        const std::vector<float> values =
+            row_values(dtype, group + place * row_bytes, words, padded, blocks);
         for (int64_t k = 0; k < shape[2]; k++) {
           const float expected = cpu::quantised_element(dtype, from, lane, k);
-          EXPECT_MESSAGE(values[static_cast<size_t>(k)] == expected, label + ": row " + std::to_string(row) + " differs");
+          EXPECT_MESSAGE(values[static_cast<size_t>(k)] == expected,
+                         label + ": row " + std::to_string(row) + " differs");
         }
       }
     }
@@ -136,8 +148,9 @@ MOEPP_TEST(cuda_refuses_what_cannot_be_quantised) {
       void* data = device->allocate(device->weight_bytes(spec, Layout::kPanels));
       const Status status = device->load_weight(spec, Layout::kPanels, data, {});
       EXPECT_MESSAGE(
-          status.code == Code::kBadWeights && status.message == std::string("w: row 17 holds a NaN or an infinity, which ") +
-                                                                    dtype_name(dtype) + " cannot; expected finite values",
+          status.code == Code::kBadWeights &&
+              status.message == std::string("w: row 17 holds a NaN or an infinity, which ") +
+                                    dtype_name(dtype) + " cannot; expected finite values",
           status.message);
       device->release(data, 0);
     }
@@ -151,7 +164,8 @@ static __global__ void make_pairs(uint32_t* bytes, uint32_t* nibbles) {
   for (int m = -15; m <= 15; m++) {
     const uint32_t multiplier = cuda::twice_bf16(static_cast<float>(m)),
                    minus = cuda::twice_bf16(-136.0f * static_cast<float>(m));
-    nibbles[(m + 15) * 256 + static_cast<int>(i)] = cuda::int4_pair((i & 15) | (i >> 4) << 16 | 0xff50ff50u, multiplier, minus);
+    nibbles[(m + 15) * 256 + static_cast<int>(i)] =
+        cuda::int4_pair((i & 15) | (i >> 4) << 16 | 0xff50ff50u, multiplier, minus);
   }
 }
 
@@ -165,12 +179,14 @@ MOEPP_TEST(simt_quantised_pairs_are_exact) {
   for (int i = 0; i < 256; i++) {
     EXPECT(is(bytes[static_cast<size_t>(i)], i - 128, 127 - i));
     for (int m = -15; m <= 15; m++) {
-      EXPECT(is(nibbles[static_cast<size_t>((m + 15) * 256 + i)], (i % 16 - 8) * m, (i / 16 - 8) * m));
+      EXPECT(
+          is(nibbles[static_cast<size_t>((m + 15) * 256 + i)], (i % 16 - 8) * m, (i / 16 - 8) * m));
     }
   }
 }
 
-// A small model's weights in `dtype`, and the same with their values as f32, written over those in `file`.
+// A small model's weights in `dtype`, and the same with their values as f32, written over those in
+// `file`.
 struct QuantisedModel {
   ProgramSpec quantised, values;
 
@@ -180,13 +196,16 @@ struct QuantisedModel {
     std::FILE* stored = std::fopen(file.c_str(), "r+b");
     for (WeightSpec& weight : quantised.weights) {
       const bool gate_up = weight.name.rfind("gate_up", 0) == 0;
-      if (!gate_up && weight.name != "table" && weight.name[0] != 'w' && weight.name.rfind("down", 0) != 0) continue;
+      if (!gate_up && weight.name != "table" && weight.name[0] != 'w' &&
+          weight.name.rfind("down", 0) != 0)
+        continue;
       weight.dtype = dtype;
       const Layout layout = gate_up ? Layout::kGateUpPanels : Layout::kPanels;
       std::vector<unsigned char> panels(static_cast<size_t>(cpu->weight_bytes(weight, layout)));
       EXPECT(cpu->load_weight(weight, layout, panels.data(), {}).ok());
       const int64_t rank = static_cast<int64_t>(weight.shape.size()), k = weight.shape.back();
-      const int64_t rows = weight.shape[static_cast<size_t>(rank - 2)], count = cpu::panel_count(layout, rows);
+      const int64_t rows = weight.shape[static_cast<size_t>(rank - 2)],
+                    count = cpu::panel_count(layout, rows);
       const int64_t panel_total = count * (rank == 3 ? weight.shape[0] : 1);
       for (int64_t unit = 0; unit < panel_total * cpu::kPanelRows; unit++) {
         const int64_t panel = unit / cpu::kPanelRows, lane = unit % cpu::kPanelRows;
@@ -194,10 +213,11 @@ struct QuantisedModel {
         if (row < 0) continue;
         std::vector<float> one(static_cast<size_t>(k));
         for (int64_t i = 0; i < k; i++) {
-          one[static_cast<size_t>(i)] =
-              cpu::quantised_element(dtype, panels.data() + panel * cpu::panel_bytes(dtype, k), lane, i);
+          one[static_cast<size_t>(i)] = cpu::quantised_element(
+              dtype, panels.data() + panel * cpu::panel_bytes(dtype, k), lane, i);
         }
-        const int64_t at = static_cast<int64_t>(weight.parts[0].byte_offset) + (panel / count * rows + row) * k * 4;
+        const int64_t at = static_cast<int64_t>(weight.parts[0].byte_offset) +
+                           (panel / count * rows + row) * k * 4;
         std::fseek(stored, static_cast<long>(at), SEEK_SET);
         EXPECT(std::fwrite(one.data(), 4, one.size(), stored) == one.size());
       }
@@ -221,10 +241,12 @@ static void expect_same_results(DType dtype, const std::vector<int64_t>& token_c
     for (const auto& [name, expected] : want.results) {
       for (size_t i = 0; i < expected.size(); i++) {
         // Three layers of sums of 20 products of the size of 1, in another order.
-        const float value = got.results[name][i], bound = 200.0f * 5.96e-8f * (1.0f + std::fabs(expected[i]));
+        const float value = got.results[name][i],
+                    bound = 200.0f * 5.96e-8f * (1.0f + std::fabs(expected[i]));
         EXPECT_MESSAGE(std::fabs(expected[i] - value) <= bound,
-                       std::string(dtype_name(dtype)) + " " + std::to_string(tokens) + " tokens, " + name + "[" +
-                           std::to_string(i) + "] is " + std::to_string(value) + ", expected " + std::to_string(expected[i]));
+                       std::string(dtype_name(dtype)) + " " + std::to_string(tokens) + " tokens, " +
+                           name + "[" + std::to_string(i) + "] is " + std::to_string(value) +
+                           ", expected " + std::to_string(expected[i]));
       }
     }
   }

@@ -9,8 +9,11 @@ struct RouteFlags {
   bool mixtral;
 };
 
-constexpr RouteFlags kRouteFlags[] = {
-    {1.0f, 1.0f, false}, {0.0f, 1.0f, false}, {0.7f, 2.0f, false}, {0.0f, 1.0f, true}, {2.5f, 1.0f, true}};
+constexpr RouteFlags kRouteFlags[] = {{1.0f, 1.0f, false},
+                                      {0.0f, 1.0f, false},
+                                      {0.7f, 2.0f, false},
+                                      {0.0f, 1.0f, true},
+                                      {2.5f, 1.0f, true}};
 constexpr int32_t kUnwritten = INT32_MIN;
 
 struct RouteData {
@@ -34,30 +37,39 @@ struct RouteData {
 
   // Runs tokens [first, first + count); what the reference says is wrong.
   std::string run(const RouteFlags& flags, int64_t first, int64_t count, bool check = true) {
-    const Tensor lt = rows_of(whole(logits, {t, e}), first, count), st = rows_of(whole(scores, {t, 2 * c}), first, count);
-    Tensor it = rows_of(whole(indices, {t, k}), first, count), wt = rows_of(whole(weights, {t, k}), first, count);
-    Tensor ct = rows_of(whole(coefficients, {t, c + 1}), first, count), ot = whole(offsets, {e - c - 1});
-    Tensor tt = rows_of(whole(order, {t, k}), first, count), rt = rows_of(whole(rows, {t, k}), first, count);
-    const RouteTopKArgs args = {&lt, &st, &it, &wt, &ct, &ot, &tt, &rt, flags.norm_std, flags.input_scale, flags.mixtral};
+    const Tensor lt = rows_of(whole(logits, {t, e}), first, count),
+                 st = rows_of(whole(scores, {t, 2 * c}), first, count);
+    Tensor it = rows_of(whole(indices, {t, k}), first, count),
+           wt = rows_of(whole(weights, {t, k}), first, count);
+    Tensor ct = rows_of(whole(coefficients, {t, c + 1}), first, count),
+           ot = whole(offsets, {e - c - 1});
+    Tensor tt = rows_of(whole(order, {t, k}), first, count),
+           rt = rows_of(whole(rows, {t, k}), first, count);
+    const RouteTopKArgs args = {
+        &lt, &st, &it, &wt, &ct, &ot, &tt, &rt, flags.norm_std, flags.input_scale, flags.mixtral};
     run_op(cuda::route_top_k, args, "route_top_k");
     bool past = false;  // token_order written past the picks
     if (first == 0 && count == t) {
-      for (auto r = static_cast<size_t>(offsets[offsets.size() - 1]); r < order.size(); r++) past |= order[r] != kUnwritten;
+      for (auto r = static_cast<size_t>(offsets[offsets.size() - 1]); r < order.size(); r++)
+        past |= order[r] != kUnwritten;
     }
     EXPECT(!past);
     return check ? check_route_top_k(args) : std::string();
   }
 };
 
-static void expect_routes(int64_t t, int64_t e, int64_t c, int64_t k, const RouteFlags& flags, float scale) {
+static void expect_routes(int64_t t, int64_t e, int64_t c, int64_t k, const RouteFlags& flags,
+                          float scale) {
   RouteData d(t, e, c, k);
   for (int64_t i = 0; i < t * e; i++) {
     float& logit = d.logits[static_cast<size_t>(i)];
     logit = logit * scale + (i % 3 == 0 ? 2.0f * scale : 0.0f);
   }
   // Equal logits: tie after tie.
-  for (int64_t i = 0; i < e; i++) d.logits[static_cast<size_t>((t - 1) * e + i)] = i % 2 == 0 ? scale : -scale;
-  const std::string label = "T " + std::to_string(t) + " E " + std::to_string(e) + " K " + std::to_string(k);
+  for (int64_t i = 0; i < e; i++)
+    d.logits[static_cast<size_t>((t - 1) * e + i)] = i % 2 == 0 ? scale : -scale;
+  const std::string label =
+      "T " + std::to_string(t) + " E " + std::to_string(e) + " K " + std::to_string(k);
   expect_no_difference(label, d.run(flags, 0, t));
   const Shared<float> weights = copy_of(d.weights), coefficients = copy_of(d.coefficients);
   const Shared<int32_t> indices = copy_of(d.indices);
@@ -75,7 +87,8 @@ MOEPP_TEST(simt_route_top_k) {
                                {33, 20, 2, 2}, {40, 9, 2, 8}, {17, 12, 0, 3}, {9, 256, 4, 8}};
   for (const RouteFlags& flags : kRouteFlags) {
     for (const auto& [t, e, c, k] : shapes) {
-      for (float scale : {1.0f, 1e-4f, 1e4f, 1e30f, 1e-30f}) expect_routes(t, e, c, k, flags, scale);
+      for (float scale : {1.0f, 1e-4f, 1e4f, 1e30f, 1e-30f})
+        expect_routes(t, e, c, k, flags, scale);
     }
   }
 }
@@ -92,14 +105,15 @@ MOEPP_TEST(simt_route_top_k_of_nothing) {
   EXPECT(d.rows[0] == kUnwritten);
 }
 
-// All logits equal; the zero expert alone with weight; constant experts far on either side; one expert for all.
+// All logits equal; the zero expert alone with weight; constant experts far on either side; one
+// expert for all.
 MOEPP_TEST(simt_route_top_k_degenerate) {
   for (const RouteFlags& flags : kRouteFlags) {
     for (int64_t k : {1, 2, 3}) {
       RouteData d(6, 8, 2, k);
       for (size_t i = 0; i < 6 * 8; i++) d.logits[i] = 0.0f;
-      d.logits[8 + 7] = 1000.0f;                                    // the zero expert
-      d.logits[2 * 8 + 7] = 50.0f;                                  // the zero expert, the others barely alive
+      d.logits[8 + 7] = 1000.0f;    // the zero expert
+      d.logits[2 * 8 + 7] = 50.0f;  // the zero expert, the others barely alive
       for (size_t i = 0; i < 8; i++) d.logits[3 * 8 + i] = 3.5e8f;  // equal and large
       for (size_t i = 0; i < 8; i++) d.logits[4 * 8 + i] = i < 5 ? -1.0f : 1.0f;
       for (size_t i = 0; i < 8; i++) d.scores[3 * 4 + i] = i % 2 == 0 ? 300.0f : -300.0f;
@@ -108,8 +122,8 @@ MOEPP_TEST(simt_route_top_k_degenerate) {
   }
 }
 
-// Whatever the logits hold, indices are valid and distinct, the sorted picks consistent, and a token of NaNs is alone in its
-// NaNs.
+// Whatever the logits hold, indices are valid and distinct, the sorted picks consistent, and a
+// token of NaNs is alone in its NaNs.
 MOEPP_TEST(simt_route_top_k_of_nan_and_infinity) {
   for (const RouteFlags& flags : kRouteFlags) {
     for (int64_t k : {1, 2, 8}) {
@@ -122,7 +136,8 @@ MOEPP_TEST(simt_route_top_k_of_nan_and_infinity) {
       d.run(flags, 0, 6, false);
       for (int64_t t = 0; t < 6; t++) {
         const std::set<int32_t> picks(d.indices.data() + t * k, d.indices.data() + (t + 1) * k);
-        EXPECT(static_cast<int64_t>(picks.size()) == k && *picks.begin() >= 0 && *picks.rbegin() < 8);
+        EXPECT(static_cast<int64_t>(picks.size()) == k && *picks.begin() >= 0 &&
+               *picks.rbegin() < 8);
       }
       EXPECT(d.offsets[0] == 0 && d.offsets[4] <= 6 * k);
       const Shared<float> weights = copy_of(d.weights);

@@ -1,5 +1,5 @@
-// Three small kernels as real ones are built, each of which can be made with one bug of those that kernels really have.
-// seeded_bugs_test.cc shows which build of the emulation notices which.
+// Three small kernels as real ones are built, each of which can be made with one bug of those that
+// kernels really have. seeded_bugs_test.cc shows which build of the emulation notices which.
 #pragma once
 
 #include "cuda/simt/simt.h"
@@ -57,21 +57,26 @@ SIMT_DEVICE int swizzled_unit(int row, int unit) {
 template <Bug bug>
 SIMT_DEVICE void load_tile(bf16* tile, const bf16* from, int first_row, int rows, int k0, int k) {
   const int row = threadIdx.x / 4, unit = threadIdx.x % 4, column = k0 + unit * 8;
-  const bool inside = (bug == Bug::kNoRowCheck || first_row + row < rows) && (bug == Bug::kNoColumnCheck || column < k);
-  simt::cp_async_zfill<16>(tile + swizzled_unit(row, unit), from + static_cast<int64_t>(first_row + row) * k + column,
+  const bool inside = (bug == Bug::kNoRowCheck || first_row + row < rows) &&
+                      (bug == Bug::kNoColumnCheck || column < k);
+  simt::cp_async_zfill<16>(tile + swizzled_unit(row, unit),
+                           from + static_cast<int64_t>(first_row + row) * k + column,
                            inside ? 16 : 0);
 }
 
 template <Bug bug>
 SIMT_DEVICE void multiply_tile(const bf16* a, const bf16* b, float (&d)[2][4]) {
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, m0 = warp / 2 * 16, n0 = warp % 2 * 16;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, m0 = warp / 2 * 16,
+            n0 = warp % 2 * 16;
 #pragma unroll
   for (int k = 0; k < kDepth / 16; k++) {
     uint32_t fa[4], fb[2][2];
     const int shift = bug == Bug::kMisalignedLdmatrix ? 4 : 0;
-    simt::ldmatrix_x4(fa[0], fa[1], fa[2], fa[3], a + shift + swizzled_unit(m0 + lane % 16, 2 * k + lane / 16));
+    simt::ldmatrix_x4(fa[0], fa[1], fa[2], fa[3],
+                      a + shift + swizzled_unit(m0 + lane % 16, 2 * k + lane / 16));
     const int row = n0 + lane / 16 * 8 + lane % 8, unit = 2 * k + lane / 8 % 2;
-    const bf16* from = bug == Bug::kUnswizzledB ? b + row * kDepth + unit * 8 : b + swizzled_unit(row, unit);
+    const bf16* from =
+        bug == Bug::kUnswizzledB ? b + row * kDepth + unit * 8 : b + swizzled_unit(row, unit);
     simt::ldmatrix_x4(fb[0][0], fb[0][1], fb[1][0], fb[1][1], from);
     simt::mma_bf16(d[0], fa, fb[0]);
     simt::mma_bf16(d[1], fa, fb[1]);
@@ -79,7 +84,8 @@ SIMT_DEVICE void multiply_tile(const bf16* a, const bf16* b, float (&d)[2][4]) {
 }
 
 template <Bug bug>
-__global__ void __launch_bounds__(128) tiled_gemm(const bf16* a, const bf16* b, float* c, int m, int n, int k) {
+__global__ void __launch_bounds__(128)
+    tiled_gemm(const bf16* a, const bf16* b, float* c, int m, int n, int k) {
   auto& s = *simt::smem<TiledSmem>();
   const int m0 = blockIdx.y * kTile, n0 = blockIdx.x * kTile, steps = (k + kDepth - 1) / kDepth;
   auto load = [&](int step) {
@@ -99,12 +105,14 @@ __global__ void __launch_bounds__(128) tiled_gemm(const bf16* a, const bf16* b, 
   }
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   for (int i = 0; i < 8; i++) {
-    const int row = m0 + warp / 2 * 16 + lane / 4 + i / 2 % 2 * 8, column = n0 + warp % 2 * 16 + i / 4 * 8 + lane % 4 * 2 + i % 2;
+    const int row = m0 + warp / 2 * 16 + lane / 4 + i / 2 % 2 * 8,
+              column = n0 + warp % 2 * 16 + i / 4 * 8 + lane % 4 * 2 + i % 2;
     if (row < m && column < n) c[static_cast<int64_t>(row) * n + column] = d[i / 4][i % 4];
   }
 }
 
-// ---- best[t] = the greatest of 64 logits of token t, the lower index first; counts[e] = how many tokens it is best for ----
+// ---- best[t] = the greatest of 64 logits of token t, the lower index first; counts[e] = how many
+// tokens it is best for ----
 constexpr int kChoices = 64;
 struct CountSmem {
   int histogram[kChoices];
@@ -127,7 +135,8 @@ SIMT_DEVICE int best_of_row(const float* row, int lane) {
 }
 
 template <Bug bug>
-__global__ void __launch_bounds__(64) count_best(const float* logits, int tokens, int* best, int* counts) {
+__global__ void __launch_bounds__(64)
+    count_best(const float* logits, int tokens, int* best, int* counts) {
   auto& s = *simt::smem<CountSmem>();
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   if (bug != Bug::kNotCleared) s.histogram[threadIdx.x] = 0;
@@ -155,7 +164,8 @@ __global__ void __launch_bounds__(64) count_best(const float* logits, int tokens
   }
 }
 
-// ---- c [M, 64] = a [M, K] b [64, K]^T: one warp loads by TMA, a warpgroup multiplies and stores by TMA ----
+// ---- c [M, 64] = a [M, K] b [64, K]^T: one warp loads by TMA, a warpgroup multiplies and stores
+// by TMA ----
 constexpr int kPipeStages = 2;
 struct PipedSmem {
   alignas(1024) bf16 a[kPipeStages][64 * 64];
@@ -165,11 +175,13 @@ struct PipedSmem {
 };
 
 template <Bug bug>
-SIMT_DEVICE void load_pipe(PipedSmem& s, const TensorMap* a, const TensorMap* b, int row, int steps) {
+SIMT_DEVICE void load_pipe(PipedSmem& s, const TensorMap* a, const TensorMap* b, int row,
+                           int steps) {
   for (int step = 0; step < steps; step++) {
     const int stage = step % kPipeStages, round = step / kPipeStages;
     simt::mbar_wait(&s.empty[stage], (round + (bug == Bug::kWrongParity ? 0 : 1)) % 2);
-    simt::mbar_arrive_expect_tx(&s.full[stage], bug == Bug::kShortExpect ? sizeof s.a[0] : sizeof s.a[0] + sizeof s.b[0]);
+    simt::mbar_arrive_expect_tx(
+        &s.full[stage], bug == Bug::kShortExpect ? sizeof s.a[0] : sizeof s.a[0] + sizeof s.b[0]);
     simt::tma_load(s.a[stage], a, step * 64, row, &s.full[stage]);
     simt::tma_load(s.b[stage], b, step * 64, 0, &s.full[stage]);
   }
@@ -184,8 +196,8 @@ SIMT_DEVICE void multiply_pipe(PipedSmem& s, int steps, float (&d)[32]) {
 #pragma unroll
     for (int k = 0; k < 4; k++) {
       const int kb = bug == Bug::kDescriptorOff ? (k + 1) % 4 : k;
-      simt::wgmma_bf16<64>(d, simt::wgmma_descriptor(s.a[stage] + 16 * k), simt::wgmma_descriptor(s.b[stage] + 16 * kb),
-                           step + k > 0);
+      simt::wgmma_bf16<64>(d, simt::wgmma_descriptor(s.a[stage] + 16 * k),
+                           simt::wgmma_descriptor(s.b[stage] + 16 * kb), step + k > 0);
     }
     simt::wgmma_commit();
     if (bug == Bug::kFreedEarly) simt::mbar_arrive(&s.empty[stage]);
@@ -201,7 +213,8 @@ SIMT_DEVICE void store_pipe(PipedSmem& s, const TensorMap* c, int row, const flo
   for (int half = 0; half < 2; half++) {
     float* out = s.out[bug == Bug::kStoreRace ? 0 : half];
     for (int i = 0; i < 16; i++) {
-      const int r = t / 32 * 16 + t % 32 / 4 + i / 2 % 2 * 8, column = i / 4 * 8 + t % 4 * 2 + i % 2;
+      const int r = t / 32 * 16 + t % 32 / 4 + i / 2 % 2 * 8,
+                column = i / 4 * 8 + t % 4 * 2 + i % 2;
       out[r * 32 + column] = d[16 * half + i];
     }
     simt::fence_proxy_async();
@@ -215,13 +228,15 @@ SIMT_DEVICE void store_pipe(PipedSmem& s, const TensorMap* c, int row, const flo
 }
 
 template <Bug bug>
-__global__ void __launch_bounds__(160) piped_gemm(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b,
-                                                  const __grid_constant__ TensorMap c, int k) {
+__global__ void __launch_bounds__(160)
+    piped_gemm(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b,
+               const __grid_constant__ TensorMap c, int k) {
 #if SIMT_HAS_SM90A
   auto& s = *simt::smem<PipedSmem>();
   const int steps = (k + 63) / 64, row = blockIdx.x * 64;
   if (threadIdx.x == 0) {
-    for (int i = 0; i < kPipeStages; i++) simt::mbar_init(&s.full[i], 1), simt::mbar_init(&s.empty[i], 128);
+    for (int i = 0; i < kPipeStages; i++)
+      simt::mbar_init(&s.full[i], 1), simt::mbar_init(&s.empty[i], 128);
     simt::fence_mbarrier_init();
   }
   if (bug != Bug::kNoInitBarrier) __syncthreads();

@@ -1,6 +1,7 @@
-// Runs each seeded bug in a process of its own, in every schedule, and looks how it ends: with a wrong result, with an error of
-// the emulation, or stopped by a sanitizer. Correct kernels must pass in silence; each bug must be noticed by the builds that
-// the table names. SIMT_BUG=name moepp-simt-test seeded_bug_child runs one.
+// Runs each seeded bug in a process of its own, in every schedule, and looks how it ends: with a
+// wrong result, with an error of the emulation, or stopped by a sanitizer. Correct kernels must
+// pass in silence; each bug must be noticed by the builds that the table names. SIMT_BUG=name
+// moepp-simt-test seeded_bug_child runs one.
 #include <fcntl.h>
 #include <spawn.h>
 #include <sys/wait.h>
@@ -18,7 +19,8 @@ namespace {
 
 template <Bug bug>
 int tiled() {
-  return run_tiled(tiled_gemm<bug>, bug == Bug::kShortSmem ? sizeof(TiledSmem) - 128 : sizeof(TiledSmem));
+  return run_tiled(tiled_gemm<bug>,
+                   bug == Bug::kShortSmem ? sizeof(TiledSmem) - 128 : sizeof(TiledSmem));
 }
 template <Bug bug>
 int counting() {
@@ -76,8 +78,8 @@ const Seeded kSeeded[] = {
     {"tile overwritten under a TMA store", piped<Bug::kStoreRace>, kEvery},
 };
 
-// The exit status of this program running one bug; its output is dropped unless SIMT_VERBOSE is set. Spawned, not forked: the
-// sanitizers' address space is large to copy.
+// The exit status of this program running one bug; its output is dropped unless SIMT_VERBOSE is
+// set. Spawned, not forked: the sanitizers' address space is large to copy.
 int run_child(const char* name) {
   std::fflush(nullptr);
   const bool verbose = getenv("SIMT_VERBOSE") != nullptr;
@@ -86,13 +88,16 @@ int run_child(const char* name) {
   for (int file : {STDOUT_FILENO, STDERR_FILENO}) {
     if (!verbose) posix_spawn_file_actions_addopen(&actions, file, "/dev/null", O_WRONLY, 0);
   }
-  std::string bug = std::string("SIMT_BUG=") + name, program = "moepp-simt-test", filter = "seeded_bug_child";
+  std::string bug = std::string("SIMT_BUG=") + name, program = "moepp-simt-test",
+              filter = "seeded_bug_child";
   // The first report tells enough.
-  std::string tsan = verbose ? "TSAN_OPTIONS=halt_on_error=0" : "TSAN_OPTIONS=halt_on_error=1:symbolize=0";
+  std::string tsan =
+      verbose ? "TSAN_OPTIONS=halt_on_error=0" : "TSAN_OPTIONS=halt_on_error=1:symbolize=0";
   char* const arguments[] = {program.data(), filter.data(), nullptr};
   char* const environment[] = {bug.data(), tsan.data(), nullptr};
   pid_t child = 0;
-  const int error = posix_spawn(&child, "/proc/self/exe", &actions, nullptr, arguments, environment);
+  const int error =
+      posix_spawn(&child, "/proc/self/exe", &actions, nullptr, arguments, environment);
   posix_spawn_file_actions_destroy(&actions);
   int status = 0;
   if (error != 0 || waitpid(child, &status, 0) != child) return 127;
@@ -132,8 +137,9 @@ MOEPP_TEST(simt_seeded_bugs_are_noticed) {
   for (const Seeded& seeded : kSeeded) {
     const int status = run_child(seeded.name);
     std::printf("    %-36s %s\n", seeded.name, outcome(status));
-    const bool right =
-        seeded.noticed_by == 0 ? status == 0 : (seeded.noticed_by & kThisBuild) == 0 || (status != 0 && status != 127);
+    const bool right = seeded.noticed_by == 0 ? status == 0
+                                              : (seeded.noticed_by & kThisBuild) == 0 ||
+                                                    (status != 0 && status != 127);
     EXPECT_MESSAGE(right, std::string(seeded.name) + ": " + outcome(status));
   }
 }

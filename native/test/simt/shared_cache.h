@@ -1,4 +1,5 @@
-// A step and a KV cache that the device sees, and the same cache as the references read it: in the CPU's order.
+// A step and a KV cache that the device sees, and the same cache as the references read it: in the
+// CPU's order.
 #pragma once
 
 #include "cuda/kv_layout.cuh"
@@ -11,7 +12,8 @@ struct SharedStep {
   int64_t tokens, pages, columns, sequences;
   Shared<int32_t> positions, starts, page_table;
 
-  SharedStep(const std::vector<SequenceSpec>& specs, int64_t page_size) : SharedStep(PagedStep(specs, page_size)) {}
+  SharedStep(const std::vector<SequenceSpec>& specs, int64_t page_size)
+      : SharedStep(PagedStep(specs, page_size)) {}
   explicit SharedStep(const PagedStep& step)
       : tokens(step.tokens),
         pages(step.pages),
@@ -50,16 +52,18 @@ class SharedCache {
   void set(int64_t layer, int64_t page, int64_t head, bool value, int64_t s, int64_t i, float x) {
     const uint16_t half = f32_to_bf16(x);
     const void* bytes = size_ == 4 ? static_cast<const void*>(&x) : &half;
-    std::memcpy(device_bytes_.data() + device_index(layer, page, head, value, s, i) * size_, bytes, static_cast<size_t>(size_));
-    std::memcpy(reference_bytes_.data() + reference_index(layer, page, head, value, s, i) * size_, bytes,
+    std::memcpy(device_bytes_.data() + device_index(layer, page, head, value, s, i) * size_, bytes,
                 static_cast<size_t>(size_));
+    std::memcpy(reference_bytes_.data() + reference_index(layer, page, head, value, s, i) * size_,
+                bytes, static_cast<size_t>(size_));
   }
   // Elements that are not poison.
   int64_t written() const {
     int64_t count = 0;
     for (int64_t i = 0; i < elements_; i++) {
       bool poison = true;
-      for (int64_t b = 0; b < size_; b++) poison &= device_bytes_[static_cast<size_t>(i * size_ + b)] == kPoison;
+      for (int64_t b = 0; b < size_; b++)
+        poison &= device_bytes_[static_cast<size_t>(i * size_ + b)] == kPoison;
       count += poison ? 0 : 1;
     }
     return count;
@@ -67,21 +71,28 @@ class SharedCache {
   void copy_to_reference() {
     const KvView& kv = device;
     for (int64_t i = 0; i < elements_; i++) {
-      const int64_t in_head = i % (2 * kv.page_size * kv.head_dim), head = i / (2 * kv.page_size * kv.head_dim) % kv.kv_heads;
-      const int64_t page = i / cuda::kv_page_elements(kv) % kv.pages, layer = i / cuda::kv_page_elements(kv) / kv.pages;
-      const int64_t to = reference_index(layer, page, head, in_head >= kv.page_size * kv.head_dim,
-                                         in_head / kv.head_dim % kv.page_size, in_head % kv.head_dim);
-      std::memcpy(reference_bytes_.data() + to * size_, device_bytes_.data() + i * size_, static_cast<size_t>(size_));
+      const int64_t in_head = i % (2 * kv.page_size * kv.head_dim),
+                    head = i / (2 * kv.page_size * kv.head_dim) % kv.kv_heads;
+      const int64_t page = i / cuda::kv_page_elements(kv) % kv.pages,
+                    layer = i / cuda::kv_page_elements(kv) / kv.pages;
+      const int64_t to =
+          reference_index(layer, page, head, in_head >= kv.page_size * kv.head_dim,
+                          in_head / kv.head_dim % kv.page_size, in_head % kv.head_dim);
+      std::memcpy(reference_bytes_.data() + to * size_, device_bytes_.data() + i * size_,
+                  static_cast<size_t>(size_));
     }
   }
 
  private:
   static constexpr unsigned char kPoison = 0xff;
-  int64_t device_index(int64_t layer, int64_t page, int64_t head, bool value, int64_t s, int64_t i) const {
-    return (value ? cuda::kv_values(device, layer, page, head) : cuda::kv_keys(device, layer, page, head)) + s * device.head_dim +
-           i;
+  int64_t device_index(int64_t layer, int64_t page, int64_t head, bool value, int64_t s,
+                       int64_t i) const {
+    return (value ? cuda::kv_values(device, layer, page, head)
+                  : cuda::kv_keys(device, layer, page, head)) +
+           s * device.head_dim + i;
   }
-  int64_t reference_index(int64_t layer, int64_t page, int64_t head, bool value, int64_t s, int64_t i) const {
+  int64_t reference_index(int64_t layer, int64_t page, int64_t head, bool value, int64_t s,
+                          int64_t i) const {
     return value ? cpu::kv_values(reference, layer, page, head) + cpu::kv_value(reference, s, i)
                  : cpu::kv_keys(reference, layer, page, head) + cpu::kv_key(reference, s, i);
   }

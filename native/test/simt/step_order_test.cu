@@ -1,6 +1,7 @@
-// Ops that depend on each other, one behind the other in one stream: since sm_90 a kernel starts before the one ahead of it has
-// ended. The bits are those of the same ops one at a time, where nothing overlaps. The emulation knows no overlap: there the test
-// shows that a step's ops are right, for either generation's choice of kernels.
+// Ops that depend on each other, one behind the other in one stream: since sm_90 a kernel starts
+// before the one ahead of it has ended. The bits are those of the same ops one at a time, where
+// nothing overlaps. The emulation knows no overlap: there the test shows that a step's ops are
+// right, for either generation's choice of kernels.
 #include "../../../bench/ops/step.h"
 #include "device_test.h"
 
@@ -16,7 +17,8 @@ static void expect_order(const bench::Sizes& sizes, int rounds) {
   const bench::DecodeWeights weights(run, sizes.decode_layers);
   for (const int64_t batch : {1, 8, 70}) {
     bench::DecodeStep step(run, weights, batch, sizes.context / 8);
-    const std::string label = device->info().isa + ", " + std::to_string(batch) + " tokens: ", wrong = step.check();
+    const std::string label = device->info().isa + ", " + std::to_string(batch) + " tokens: ",
+                      wrong = step.check();
     EXPECT_MESSAGE(wrong.empty(), label + wrong);
     for (int round = 1; round < rounds; round++) {
       const std::string other = step.check_order();

@@ -15,8 +15,9 @@ struct TileSmem {
 };
 
 // Loads one box, hands out shared memory as it lies there, and stores the box elsewhere.
-static __global__ void move_tile(const __grid_constant__ TensorMap from, const __grid_constant__ TensorMap to, int x, int y,
-                                 uint32_t bytes, unsigned char* raw) {
+static __global__ void move_tile(const __grid_constant__ TensorMap from,
+                                 const __grid_constant__ TensorMap to, int x, int y, uint32_t bytes,
+                                 unsigned char* raw) {
 #if SIMT_HAS_SM90
   auto& s = *simt::smem<TileSmem>();
   if (threadIdx.x == 0) {
@@ -40,29 +41,35 @@ static __global__ void move_tile(const __grid_constant__ TensorMap from, const _
 #endif
 }
 
-// A matrix of 20 x 80 bf16 with a pitch of 96; the box of 16 rows begins at (x, y), perhaps outside.
+// A matrix of 20 x 80 bf16 with a pitch of 96; the box of 16 rows begins at (x, y), perhaps
+// outside.
 static void expect_tile(Swizzle swizzle, int box_columns, int x, int y) {
   const int rows = 20, columns = 80, pitch = 96, box_rows = 16, unit = 8;
-  Shared<bf16> from(rows * pitch), to(rows * pitch, simt::to_bf16(-99.0f)), raw(static_cast<size_t>(box_rows * box_columns));
+  Shared<bf16> from(rows * pitch), to(rows * pitch, simt::to_bf16(-99.0f)),
+      raw(static_cast<size_t>(box_rows * box_columns));
   for (size_t i = 0; i < from.size(); i++) from[i] = simt::to_bf16(static_cast<float>(i % 251));
   TensorMap source, target;
-  simt::TileMap tile = {from.data(), Element::kBf16, columns, rows, pitch * 2, static_cast<uint32_t>(box_columns),
+  simt::TileMap tile = {from.data(), Element::kBf16, columns,
+                        rows,        pitch * 2,      static_cast<uint32_t>(box_columns),
                         box_rows,    swizzle};
   EXPECT(simt::make_tensor_map(&source, tile) == simt::kSuccess);
   tile.data = to.data();
   EXPECT(simt::make_tensor_map(&target, tile) == simt::kSuccess);
   EXPECT_RUNS(move_tile, {dim3(1), dim3(64), sizeof(TileSmem)}, source, target, x, y,
-              static_cast<uint32_t>(box_rows * box_columns * 2), reinterpret_cast<unsigned char*>(raw.data()));
+              static_cast<uint32_t>(box_rows * box_columns * 2),
+              reinterpret_cast<unsigned char*>(raw.data()));
   for (int r = 0; r < box_rows; r++) {
     for (int c = 0; c < box_columns; c++) {
       const bool inside = x + c >= 0 && x + c < columns && y + r >= 0 && y + r < rows;
-      // By row, from the pictures in PTX: eight rows of 128 bytes, of 64 bytes in pairs, of 32 bytes in fours.
+      // By row, from the pictures in PTX: eight rows of 128 bytes, of 64 bytes in pairs, of 32
+      // bytes in fours.
       const int flip = swizzle == Swizzle::k128  ? r % 8
                        : swizzle == Swizzle::k64 ? r / 2 % 4
                        : swizzle == Swizzle::k32 ? r / 4 % 2
                                                  : 0;
       const int place = r * box_columns + (c / unit ^ flip) * unit + c % unit;
-      const float expected = inside ? simt::to_float(from[static_cast<size_t>((y + r) * pitch + x + c)]) : 0.0f;
+      const float expected =
+          inside ? simt::to_float(from[static_cast<size_t>((y + r) * pitch + x + c)]) : 0.0f;
       EXPECT(simt::to_float(raw[static_cast<size_t>(place)]) == expected);
     }
   }
@@ -86,7 +93,8 @@ MOEPP_TEST(simt_tma_moves_swizzles_and_fills) {
   });
 }
 
-// A ring of two stages filled by bulk copies, emptied by a warp: parities, expected bytes, arrivals of every consumer.
+// A ring of two stages filled by bulk copies, emptied by a warp: parities, expected bytes, arrivals
+// of every consumer.
 struct RingSmem {
   alignas(16) int stage[2][64];
   Mbarrier full[2], empty[2];
@@ -124,10 +132,12 @@ MOEPP_TEST(simt_mbarriers_turn_phase_by_phase) {
     const size_t steps = 7;
     Shared<int> in(64 * steps), out(64);
     for (size_t i = 0; i < in.size(); i++) in[i] = small_integer(i, 5);
-    EXPECT_RUNS(drain_ring, {dim3(1), dim3(96), sizeof(RingSmem)}, in.data(), static_cast<int>(steps), out.data());
+    EXPECT_RUNS(drain_ring, {dim3(1), dim3(96), sizeof(RingSmem)}, in.data(),
+                static_cast<int>(steps), out.data());
     for (size_t t = 0; t < 64; t++) {
       int sum = 0;
-      for (size_t step = 0; step < steps; step++) sum += static_cast<int>(step + 1) * in[64 * step + 63 - t];
+      for (size_t step = 0; step < steps; step++)
+        sum += static_cast<int>(step + 1) * in[64 * step + 63 - t];
       EXPECT(out[t] == sum);
     }
   });
@@ -170,7 +180,8 @@ MOEPP_TEST(simt_cp_async_arrives_on_an_mbarrier) {
   });
 }
 
-// d [64, N] = a [64, 128] b^T, b [N, 128], in two boxes of 64 along k; the second adds to the first.
+// d [64, N] = a [64, 128] b^T, b [N, 128], in two boxes of 64 along k; the second adds to the
+// first.
 template <int N>
 struct ProductSmem {
   alignas(1024) bf16 a[64 * 64];
@@ -179,7 +190,8 @@ struct ProductSmem {
 };
 template <int N>
 static __global__ void __launch_bounds__(128)
-    multiply_tiles(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, float* d) {
+    multiply_tiles(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b,
+                   float* d) {
 #if SIMT_HAS_SM90A
   auto& s = *simt::smem<ProductSmem<N>>();
   const int t = threadIdx.x;
@@ -199,14 +211,16 @@ static __global__ void __launch_bounds__(128)
     simt::wgmma_fence();
 #pragma unroll
     for (int k = 0; k < 4; k++) {
-      simt::wgmma_bf16<N>(acc, simt::wgmma_descriptor(s.a + 16 * k), simt::wgmma_descriptor(s.b + 16 * k), half + k > 0);
+      simt::wgmma_bf16<N>(acc, simt::wgmma_descriptor(s.a + 16 * k),
+                          simt::wgmma_descriptor(s.b + 16 * k), half + k > 0);
     }
     simt::wgmma_commit();
     simt::wgmma_wait<0>();
     __syncthreads();  // before the tiles are overwritten
   }
   for (int i = 0; i < N / 2; i++) {
-    const int row = t / 32 * 16 + t % 32 / 4 + i / 2 % 2 * 8, column = i / 4 * 8 + t % 4 * 2 + i % 2;
+    const int row = t / 32 * 16 + t % 32 / 4 + i / 2 % 2 * 8,
+              column = i / 4 * 8 + t % 4 * 2 + i % 2;
     d[row * N + column] = acc[i];
   }
 #endif
@@ -216,15 +230,20 @@ template <int N>
 static void expect_tiles() {
   Shared<bf16> a(64 * 128), b(N * 128);
   Shared<float> d(64 * N);
-  for (size_t i = 0; i < a.size(); i++) a[i] = simt::to_bf16(static_cast<float>(small_integer(i, 1)));
-  for (size_t i = 0; i < b.size(); i++) b[i] = simt::to_bf16(static_cast<float>(small_integer(i, 2)));
+  for (size_t i = 0; i < a.size(); i++)
+    a[i] = simt::to_bf16(static_cast<float>(small_integer(i, 1)));
+  for (size_t i = 0; i < b.size(); i++)
+    b[i] = simt::to_bf16(static_cast<float>(small_integer(i, 2)));
   TensorMap ma, mb;
-  EXPECT(simt::make_tensor_map(&ma, {a.data(), Element::kBf16, 128, 64, 256, 64, 64, Swizzle::k128}) == simt::kSuccess);
-  EXPECT(simt::make_tensor_map(&mb, {b.data(), Element::kBf16, 128, N, 256, 64, N, Swizzle::k128}) == simt::kSuccess);
+  EXPECT(simt::make_tensor_map(&ma, {a.data(), Element::kBf16, 128, 64, 256, 64, 64,
+                                     Swizzle::k128}) == simt::kSuccess);
+  EXPECT(simt::make_tensor_map(
+             &mb, {b.data(), Element::kBf16, 128, N, 256, 64, N, Swizzle::k128}) == simt::kSuccess);
   EXPECT_RUNS(multiply_tiles<N>, {dim3(1), dim3(128), sizeof(ProductSmem<N>)}, ma, mb, d.data());
   for (size_t i = 0; i < d.size(); i++) {
     int sum = 0;
-    for (size_t k = 0; k < 128; k++) sum += small_integer(i / N * 128 + k, 1) * small_integer(i % N * 128 + k, 2);
+    for (size_t k = 0; k < 128; k++)
+      sum += small_integer(i / N * 128 + k, 1) * small_integer(i % N * 128 + k, 2);
     EXPECT(d[i] == static_cast<float>(sum));
   }
 }

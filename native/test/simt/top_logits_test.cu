@@ -19,9 +19,11 @@ struct TopData {
   // Runs rows [first, first + count); what the reference says is wrong.
   std::string run(int64_t first, int64_t count, bool with_top = true, bool with_sum = true) {
     const Tensor lt = rows_of(whole(logits, {r, v}), first, count);
-    Tensor tt = rows_of(whole(top, {r, k}), first, count), it = rows_of(whole(indices, {r, k}), first, count);
+    Tensor tt = rows_of(whole(top, {r, k}), first, count),
+           it = rows_of(whole(indices, {r, k}), first, count);
     Tensor st = rows_of(whole(sums, {r}), first, count);
-    const TopLogitsArgs args = {&lt, with_top ? &tt : nullptr, with_top ? &it : nullptr, with_sum ? &st : nullptr};
+    const TopLogitsArgs args = {&lt, with_top ? &tt : nullptr, with_top ? &it : nullptr,
+                                with_sum ? &st : nullptr};
     run_op(cuda::top_logits, args, "top_logits");
     return check_top_logits(args);
   }
@@ -32,8 +34,9 @@ static std::string label_of(const TopData& d) {
 }
 
 MOEPP_TEST(simt_top_logits) {
-  const int64_t shapes[][3] = {{1, 1, 1},      {2, 2, 2},     {3, 15, 4},     {2, 17, 3},     {3, 300, 256},
-                               {2, 1024, 256}, {2, 1025, 64}, {2, 4096, 256}, {1, 16411, 50}, {1, 32000, 256}};
+  const int64_t shapes[][3] = {{1, 1, 1},      {2, 2, 2},      {3, 15, 4},    {2, 17, 3},
+                               {3, 300, 256},  {2, 1024, 256}, {2, 1025, 64}, {2, 4096, 256},
+                               {1, 16411, 50}, {1, 32000, 256}};
   for (const auto& [r, v, k] : shapes) {
     for (float scale : {8.0f, 1e-3f, 3e38f}) {
       TopData d(r, v, k, scale);
@@ -52,13 +55,16 @@ MOEPP_TEST(simt_top_logits_in_every_order) {
   });
 }
 
-// Few different values, so that ties reach beyond the k-th and what is collected; descending and ascending rows; all equal.
+// Few different values, so that ties reach beyond the k-th and what is collected; descending and
+// ascending rows; all equal.
 MOEPP_TEST(simt_top_logits_of_ties_and_of_sorted_rows) {
   for (int64_t v : {40, 3000}) {
     for (int64_t k : {1, 40}) {
       TopData d(5, v, k);
       for (int64_t i = 0; i < v; i++) {
-        const auto at = [&](int64_t row) -> float& { return d.logits[static_cast<size_t>(row * v + i)]; };
+        const auto at = [&](int64_t row) -> float& {
+          return d.logits[static_cast<size_t>(row * v + i)];
+        };
         at(0) = std::floor(at(0));
         at(1) = static_cast<float>(i);
         at(2) = static_cast<float>(v - i);
@@ -73,7 +79,9 @@ MOEPP_TEST(simt_top_logits_of_ties_and_of_sorted_rows) {
 MOEPP_TEST(simt_top_logits_of_nan_and_infinity) {
   for (int64_t v : {9, 2001}) {
     TopData d(7, v, 8);
-    const auto at = [&](int64_t row, int64_t i) -> float& { return d.logits[static_cast<size_t>(row * v + i)]; };
+    const auto at = [&](int64_t row, int64_t i) -> float& {
+      return d.logits[static_cast<size_t>(row * v + i)];
+    };
     at(0, v - 1) = NAN;
     at(1, 3) = at(1, 7) = NAN;
     at(2, 5) = INFINITY;

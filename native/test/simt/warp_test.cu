@@ -79,11 +79,13 @@ MOEPP_TEST(simt_warp_collectives) {
     Shared<int> in(32), out(15 * 32);
     for (size_t i = 0; i < 32; i++) in[i] = small_integer(i, 3);
     EXPECT_RUNS(ask_warp, {dim3(1), dim3(32)}, in.data(), out.data());
-    for (int i = 0; i < 15 * 32; i++) EXPECT(out[static_cast<size_t>(i)] == expected_answer(i / 32, i % 32, in));
+    for (int i = 0; i < 15 * 32; i++)
+      EXPECT(out[static_cast<size_t>(i)] == expected_answer(i / 32, i % 32, in));
   });
 }
 
-// Lanes 0 to 9 and 10 to 31 go separate ways; then the upper half ends, and the rest goes on with the full mask.
+// Lanes 0 to 9 and 10 to 31 go separate ways; then the upper half ends, and the rest goes on with
+// the full mask.
 static __global__ void part_ways(int* out) {
   const int lane = threadIdx.x;
   const unsigned low = 0x3ffu;
@@ -106,7 +108,8 @@ MOEPP_TEST(simt_lanes_may_part_and_end) {
   });
 }
 
-// Producers (warps 0, 1) fill and arrive without waiting; consumers (warps 2, 3) wait, read, and let the next round begin.
+// Producers (warps 0, 1) fill and arrive without waiting; consumers (warps 2, 3) wait, read, and
+// let the next round begin.
 static __global__ void hand_over(int* out, int rounds) {
   int* box = simt::smem<int>();
   const int t = threadIdx.x;
@@ -127,16 +130,20 @@ MOEPP_TEST(simt_named_barriers_count_arrivals) {
   for_each_schedule([] {
     Shared<int> out(64 * 5, -1);
     EXPECT_RUNS(hand_over, {dim3(1), dim3(128), 64 * sizeof(int)}, out.data(), 5);
-    for (size_t i = 0; i < out.size(); i++) EXPECT(out[i] == static_cast<int>(1000 * (i / 64) + 63 - i % 64));
+    for (size_t i = 0; i < out.size(); i++)
+      EXPECT(out[i] == static_cast<int>(1000 * (i / 64) + 63 - i % 64));
   });
 }
 
-// Every block adds its counts; the last one to finish sees the others' (threadfence pattern of the CUDA guide).
-static __global__ void count(const int* values, int n, int* counts, unsigned* finished, int* total, float* sum) {
+// Every block adds its counts; the last one to finish sees the others' (threadfence pattern of the
+// CUDA guide).
+static __global__ void count(const int* values, int n, int* counts, unsigned* finished, int* total,
+                             float* sum) {
   int* histogram = simt::smem<int>();
   if (threadIdx.x < 16) histogram[threadIdx.x] = 0;
   __syncthreads();
-  for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) atomicAdd(&histogram[values[i] + 7], 1);
+  for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x)
+    atomicAdd(&histogram[values[i] + 7], 1);
   __syncthreads();
   if (threadIdx.x < 15) {
     atomicAdd(&counts[threadIdx.x], histogram[threadIdx.x]);
@@ -160,9 +167,10 @@ MOEPP_TEST(simt_atomics_and_the_last_block) {
     Shared<float> sum(1);
     int expected[15] = {};
     for (size_t i = 0; i < n; i++) expected[7 + (values[i] = small_integer(i, 9))]++;
-    EXPECT_RUNS(count, {dim3(3, 2), dim3(64), 16 * sizeof(int)}, values.data(), n, counts.data(), finished.data(), total.data(),
-                sum.data());
-    for (size_t i = 0; i < 15; i++) EXPECT(counts[i] == 2 * expected[i]);  // both rows of blocks count all values
+    EXPECT_RUNS(count, {dim3(3, 2), dim3(64), 16 * sizeof(int)}, values.data(), n, counts.data(),
+                finished.data(), total.data(), sum.data());
+    for (size_t i = 0; i < 15; i++)
+      EXPECT(counts[i] == 2 * expected[i]);  // both rows of blocks count all values
     EXPECT(total[0] == 2 * n);
     EXPECT(*sum.data() == 0.5f * 15 * 6);
   });
@@ -186,7 +194,8 @@ MOEPP_TEST(simt_syncwarp_orders_shared_memory) {
   for_each_schedule([] {
     Shared<int> out(96);
     EXPECT_RUNS(rotate, {dim3(1), dim3(96), 96 * sizeof(int)}, out.data(), 5);
-    for (size_t i = 0; i < 96; i++) EXPECT(out[i] == static_cast<int>(i / 32 * 32 + (i % 32 + 5) % 32));
+    for (size_t i = 0; i < 96; i++)
+      EXPECT(out[i] == static_cast<int>(i / 32 * 32 + (i % 32 + 5) % 32));
   });
 }
 

@@ -1,19 +1,24 @@
-// Attention, as its kernels share it. No kernel here has run on a GPU yet: they are tested under emulation (native/test/simt).
+// Attention, as its kernels share it. No kernel here has run on a GPU yet: they are tested under
+// emulation (native/test/simt).
 //
-// A row is one (token, query head). Its keys are taken in chunks of 64, counted from position 0. A chunk gives a partial result:
-// the highest score m, the sum l of e^(score - m), and the sum o of e^(score - m) v. Partial results are folded one after
-// another, in ascending order:
-//   M' = max(M, m)   L = L e^(M - M') + l e^(m - M')   O = O e^(M - M') + o e^(m - M')   out = O (1 / L)
-// So a row's bits depend neither on the rows beside it nor on who computes a chunk, and there are two ways, chosen by speed:
+// A row is one (token, query head). Its keys are taken in chunks of 64, counted from position 0. A
+// chunk gives a partial result: the highest score m, the sum l of e^(score - m), and the sum o of
+// e^(score - m) v. Partial results are folded one after another, in ascending order:
+//   M' = max(M, m)   L = L e^(M - M') + l e^(m - M')   O = O e^(M - M') + o e^(m - M')   out = O (1
+//   / L)
+// So a row's bits depend neither on the rows beside it nor on who computes a chunk, and there are
+// two ways, chosen by speed:
 //   whole  a block takes some rows and walks through their context, folding as it goes: prefill
-//   split  blocks take single chunks of one token's rows and leave the partial results in the workspace, which a second kernel
+//   split  blocks take single chunks of one token's rows and leave the partial results in the
+//   workspace, which a second kernel
 //          folds: decode, where there are too few rows to fill the device
-// In either, keys and values pass through shared memory, where the rows of a block share them: the query heads of a key/value
-// head, and consecutive tokens. Source: Dao, FlashAttention-2; Milakov and Gimelshein, Online normalizer calculation for softmax.
+// In either, keys and values pass through shared memory, where the rows of a block share them: the
+// query heads of a key/value head, and consecutive tokens. Source: Dao, FlashAttention-2; Milakov
+// and Gimelshein, Online normalizer calculation for softmax.
 //
-// Scores are kept in units of log2(e), for exp2. A bf16 cache with head dims 64 to 128 goes to tensor cores (mma.cu): q and
-// e^(score - m) are rounded to bf16, as keys and values are; products and sums are f32, and l sums the rounded weights. All else
-// is f32 (f32.cu).
+// Scores are kept in units of log2(e), for exp2. A bf16 cache with head dims 64 to 128 goes to
+// tensor cores (mma.cu): q and e^(score - m) are rounded to bf16, as keys and values are; products
+// and sums are f32, and l sums the rounded weights. All else is f32 (f32.cu).
 #pragma once
 
 #include "cuda/cuda_queue.h"
@@ -29,8 +34,8 @@ struct Attention {
   float* out;             // [T, Hq D]
   int tokens, hq, group;  // group: query heads per key/value head
   float scale;            // times log2(e)
-  // Which sequences are split over their context: those with at most `few` tokens, as units of one token. With few = 0 the units
-  // are the tokens of the step, whatever their sequences.
+  // Which sequences are split over their context: those with at most `few` tokens, as units of one
+  // token. With few = 0 the units are the tokens of the step, whatever their sequences.
   int few;
   int first_unit, units;  // of this launch
   int chunks;             // that a row has at most
@@ -41,7 +46,8 @@ struct Attention {
   SIMT_DEVICE int unit_token(int unit) const {
     if (few == 0) return first_unit + unit;
     const int sequence = (first_unit + unit) / few, index = (first_unit + unit) % few;
-    const int start = step.sequence_starts[sequence], count = step.sequence_starts[sequence + 1] - start;
+    const int start = step.sequence_starts[sequence],
+              count = step.sequence_starts[sequence + 1] - start;
     return index < count && count <= few ? start + index : -1;
   }
   SIMT_DEVICE int64_t partial(int unit, int head, int chunk) const {
@@ -49,12 +55,15 @@ struct Attention {
   }
 };
 
-// Rows first .. first + count - 1 of a sequence and a key/value head, numbered token by token, in a token by query head.
+// Rows first .. first + count - 1 of a sequence and a key/value head, numbered token by token, in a
+// token by query head.
 struct RowBlock {
   int sequence, start, first, count;  // start: the sequence's first token
   int unit;                           // when split
 
-  SIMT_DEVICE int token(const Attention& a, int row) const { return start + (first + row) / a.group; }
+  SIMT_DEVICE int token(const Attention& a, int row) const {
+    return start + (first + row) / a.group;
+  }
   SIMT_DEVICE int query_head(const Attention& a, int row) const {
     return static_cast<int>(blockIdx.y) * a.group + (first + row) % a.group;
   }
@@ -63,10 +72,13 @@ struct RowBlock {
     return (static_cast<int64_t>(token(a, row)) * a.hq + query_head(a, row)) * a.step.head_dim;
   }
   // Keys that the row sees; 0 past the last row.
-  SIMT_DEVICE int limit(const Attention& a, int row) const { return row < count ? a.step.positions[token(a, row)] + 1 : 0; }
+  SIMT_DEVICE int limit(const Attention& a, int row) const {
+    return row < count ? a.step.positions[token(a, row)] + 1 : 0;
+  }
 };
 
-// Whole: the last blocks, which see the most keys, are found first. False: nothing for this block to do.
+// Whole: the last blocks, which see the most keys, are found first. False: nothing for this block
+// to do.
 template <int kRows>
 SIMT_DEVICE bool find_whole(const Attention& a, RowBlock* block) {
   int number = static_cast<int>(gridDim.x - 1 - blockIdx.x);
@@ -86,19 +98,24 @@ SIMT_DEVICE bool find_whole(const Attention& a, RowBlock* block) {
 // Split: blockIdx.x counts the blocks of rows of the units.
 template <int kRows>
 SIMT_DEVICE bool find_split(const Attention& a, RowBlock* block) {
-  const int blocks = (a.group + kRows - 1) / kRows, within = static_cast<int>(blockIdx.x) % blocks * kRows;
+  const int blocks = (a.group + kRows - 1) / kRows,
+            within = static_cast<int>(blockIdx.x) % blocks * kRows;
   const int unit = static_cast<int>(blockIdx.x) / blocks, token = a.unit_token(unit);
   if (token < 0) return false;
   const int sequence = a.step.sequence_of(token), start = a.step.sequence_starts[sequence];
-  *block = {sequence, start, (token - start) * a.group + within, min(kRows, a.group - within), unit};
+  *block = {sequence, start, (token - start) * a.group + within, min(kRows, a.group - within),
+            unit};
   return true;
 }
 
 // Where the keys of a chunk begin in the layer; -1 from `limit` on.
-SIMT_DEVICE void find_keys(const Attention& a, const RowBlock& block, int chunk, int limit, int64_t* rows) {
+SIMT_DEVICE void find_keys(const Attention& a, const RowBlock& block, int chunk, int limit,
+                           int64_t* rows) {
   for (int i = threadIdx.x; i < kChunk; i += blockDim.x) {
     const int position = chunk * kChunk + i;
-    rows[i] = position < limit ? a.step.key_row(block.sequence, position, static_cast<int>(blockIdx.y)) : -1;
+    rows[i] = position < limit
+                  ? a.step.key_row(block.sequence, position, static_cast<int>(blockIdx.y))
+                  : -1;
   }
 }
 
@@ -107,7 +124,8 @@ struct RowState {
   float highest = -INFINITY, total = 0.0f;
 };
 
-// Takes a chunk's m and l in; the sums become sum * keep + o * add. A row that sees none of the chunk stays as it is.
+// Takes a chunk's m and l in; the sums become sum * keep + o * add. A row that sees none of the
+// chunk stays as it is.
 SIMT_DEVICE void fold(RowState& state, float m, float l, float* keep, float* add) {
   const float highest = fmaxf(state.highest, m);
   *keep = state.highest == highest ? 1.0f : exp2f(state.highest - highest);
@@ -119,22 +137,27 @@ SIMT_DEVICE float folded(float sum, float keep, float o, float add) {
   return fmaf(sum, keep, o * add);
 }
 
-// The launchers of the kernels, in the files of this folder. splits: how many blocks share the chunks of a unit.
+// The launchers of the kernels, in the files of this folder. splits: how many blocks share the
+// chunks of a unit.
 bool has_mma(const Attention& a, DType cache, int compute_capability);
 void attend_mma(const Attention& a, bool split, int splits, CudaQueue& queue);
 void attend_f32(const Attention& a, DType cache, bool split, int splits, CudaQueue& queue);
 
 // Host: what the workspace must hold to split one unit.
 inline int64_t split_bytes(const Attention& a) {
-  return static_cast<int64_t>(a.hq) * a.chunks * (a.step.head_dim + 2) * static_cast<int64_t>(sizeof(float));
+  return static_cast<int64_t>(a.hq) * a.chunks * (a.step.head_dim + 2) *
+         static_cast<int64_t>(sizeof(float));
 }
 
 // Host: the grid of either way.
 inline dim3 attention_grid(const Attention& a, bool split, int splits, int rows) {
   const auto heads = static_cast<unsigned>(a.step.kv_heads);
-  if (split) return dim3(static_cast<unsigned>(a.units * ((a.group + rows - 1) / rows)), heads, static_cast<unsigned>(splits));
+  if (split)
+    return dim3(static_cast<unsigned>(a.units * ((a.group + rows - 1) / rows)), heads,
+                static_cast<unsigned>(splits));
   const int64_t all = static_cast<int64_t>(a.tokens) * a.group, sequences = a.step.sequences;
-  return dim3(static_cast<unsigned>(all / rows + sequences), heads);  // each sequence may have one block that is not full
+  return dim3(static_cast<unsigned>(all / rows + sequences),
+              heads);  // each sequence may have one block that is not full
 }
 
 }  // namespace moepp::cuda

@@ -1,6 +1,7 @@
-// Attention in f32 FMAs, for a cache of either type and any even head dim up to 256. A block of 4 warps has 16 rows, 4 per warp.
-// Scores: a lane has a key, and walks through the dimensions in ascending order. Sums: a lane has every 32nd dimension, and walks
-// through the keys in ascending order. Keys, then values, pass through one buffer of half a chunk.
+// Attention in f32 FMAs, for a cache of either type and any even head dim up to 256. A block of 4
+// warps has 16 rows, 4 per warp. Scores: a lane has a key, and walks through the dimensions in
+// ascending order. Sums: a lane has every 32nd dimension, and walks through the keys in ascending
+// order. Keys, then values, pass through one buffer of half a chunk.
 // SASS * attend: FFMA LDS MUFU SHFL !LDL !STL registers<=168 no-spills
 #include "cuda/kernels/attention/attention.h"
 #include "cuda/reduce.cuh"
@@ -14,8 +15,9 @@ constexpr int kThreads = 128, kWarpRows = 4, kRows = 16, kHalf = kChunk / 2;
 template <class CacheType, int DimCount, bool SplitContext>
 struct Config {
   using E = CacheType;
-  static constexpr int kDims = DimCount;         // of a lane
-  static constexpr int kPitch = 32 * kDims + 4;  // an odd number of 16-byte units: lanes with a row each meet all banks
+  static constexpr int kDims = DimCount;  // of a lane
+  static constexpr int kPitch =
+      32 * kDims + 4;  // an odd number of 16-byte units: lanes with a row each meet all banks
   static constexpr bool kSplit = SplitContext;
 };
 
@@ -35,7 +37,8 @@ SIMT_DEVICE float2 load_pair(const simt::bf16* p) {
   return simt::unpack_bf16(*reinterpret_cast<const uint32_t*>(p));
 }
 
-// The rows of half a chunk; zeros where no row of the block may see them, and up to a multiple of 4 dimensions.
+// The rows of half a chunk; zeros where no row of the block may see them, and up to a multiple of 4
+// dimensions.
 template <class C>
 SIMT_DEVICE void load_tile(Smem<C>& s, const typename C::E* from, const int64_t* rows, int d) {
   for (int key = static_cast<int>(threadIdx.x) / 32; key < kHalf; key += kThreads / 32) {
@@ -100,8 +103,8 @@ SIMT_DEVICE void score_keys(const Smem<C>& s, int d, float (&scores)[kWarpRows])
 
 // Scores with the lane's two keys become weights; the chunk's m and l are folded in.
 template <class C>
-SIMT_DEVICE void soften(Smem<C>& s, WarpRows<C>& rows, float (&scores)[2][kWarpRows], int first_key, float scale,
-                        float (&keep)[kWarpRows], float (&add)[kWarpRows]) {
+SIMT_DEVICE void soften(Smem<C>& s, WarpRows<C>& rows, float (&scores)[2][kWarpRows], int first_key,
+                        float scale, float (&keep)[kWarpRows], float (&add)[kWarpRows]) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll
   for (int r = 0; r < kWarpRows; r++) {
@@ -110,7 +113,8 @@ SIMT_DEVICE void soften(Smem<C>& s, WarpRows<C>& rows, float (&scores)[2][kWarpR
       if (first_key + half * kHalf + lane >= rows.limit[r]) scores[half][r] = -INFINITY;
     }
     const float highest = warp_max(fmaxf(scores[0][r], scores[1][r]));
-    const float m = highest * scale, shift = highest == -INFINITY ? 0.0f : m;  // nothing seen: weights of 0
+    const float m = highest * scale,
+                shift = highest == -INFINITY ? 0.0f : m;  // nothing seen: weights of 0
     float l = 0.0f;
 #pragma unroll
     for (int half = 0; half < 2; half++) {
@@ -123,16 +127,19 @@ SIMT_DEVICE void soften(Smem<C>& s, WarpRows<C>& rows, float (&scores)[2][kWarpR
   __syncwarp();
 }
 
-// o += weight * value over half a chunk. A value that a row does not see is never multiplied: it may be anything.
+// o += weight * value over half a chunk. A value that a row does not see is never multiplied: it
+// may be anything.
 template <class C>
-SIMT_DEVICE void add_values(const Smem<C>& s, const WarpRows<C>& rows, int first_key, int half, float (&o)[kWarpRows][C::kDims]) {
+SIMT_DEVICE void add_values(const Smem<C>& s, const WarpRows<C>& rows, int first_key, int half,
+                            float (&o)[kWarpRows][C::kDims]) {
   const int lane = static_cast<int>(threadIdx.x) % 32, first = first_key + half * kHalf;
   const int last = min(kHalf, rows.limit_most - first);
   for (int key = 0; key < last; key += 4) {
     float4 weights[kWarpRows];
 #pragma unroll
     for (int r = 0; r < kWarpRows; r++) {
-      weights[r] = *reinterpret_cast<const float4*>(&s.weights[rows.first_row() + r][half * kHalf + key]);
+      weights[r] =
+          *reinterpret_cast<const float4*>(&s.weights[rows.first_row() + r][half * kHalf + key]);
     }
 #pragma unroll
     for (int u = 0; u < 4; u++) {
@@ -142,7 +149,10 @@ SIMT_DEVICE void add_values(const Smem<C>& s, const WarpRows<C>& rows, int first
 #pragma unroll
       for (int r = 0; r < kWarpRows; r++) {
         if (first + key + u >= rows.limit[r]) continue;
-        const float weight = u == 0 ? weights[r].x : u == 1 ? weights[r].y : u == 2 ? weights[r].z : weights[r].w;
+        const float weight = u == 0   ? weights[r].x
+                             : u == 1 ? weights[r].y
+                             : u == 2 ? weights[r].z
+                                      : weights[r].w;
 #pragma unroll
         for (int j = 0; j < C::kDims; j++) o[r][j] = fmaf(weight, v[j], o[r][j]);
       }
@@ -152,7 +162,8 @@ SIMT_DEVICE void add_values(const Smem<C>& s, const WarpRows<C>& rows, int first
 
 // To out, or the partial result of a chunk to the workspace.
 template <class C>
-SIMT_DEVICE void write_rows(const Attention& a, const RowBlock& block, const WarpRows<C>& rows, int chunk) {
+SIMT_DEVICE void write_rows(const Attention& a, const RowBlock& block, const WarpRows<C>& rows,
+                            int chunk) {
   const int lane = static_cast<int>(threadIdx.x) % 32, d = a.step.head_dim;
 #pragma unroll
   for (int r = 0; r < kWarpRows; r++) {
@@ -165,7 +176,8 @@ SIMT_DEVICE void write_rows(const Attention& a, const RowBlock& block, const War
     if (C::kSplit && lane == 0) a.states[partial] = make_float2(state.highest, state.total);
 #pragma unroll
     for (int j = 0; j < C::kDims; j++) {
-      if (lane + 32 * j < d) to[lane + 32 * j] = C::kSplit ? rows.sums[r][j] : rows.sums[r][j] * inverse;
+      if (lane + 32 * j < d)
+        to[lane + 32 * j] = C::kSplit ? rows.sums[r][j] : rows.sums[r][j] * inverse;
     }
   }
 }
@@ -195,7 +207,8 @@ SIMT_DEVICE void attend_chunk(const Attention& a, Smem<C>& s, WarpRows<C>& rows,
 #pragma unroll
   for (int r = 0; r < kWarpRows; r++) {
 #pragma unroll
-    for (int j = 0; j < C::kDims; j++) rows.sums[r][j] = folded(rows.sums[r][j], keep[r], o[r][j], add[r]);
+    for (int j = 0; j < C::kDims; j++)
+      rows.sums[r][j] = folded(rows.sums[r][j], keep[r], o[r][j], add[r]);
   }
 }
 
@@ -212,7 +225,8 @@ __global__ void __launch_bounds__(kThreads, 3) attend(Attention a) {
   int limit = 0;
   for (int i = 0; i < kThreads / 32; i++) limit = max(limit, s.limits[i]);
   const int stride = C::kSplit ? static_cast<int>(gridDim.z) : 1;
-  for (int chunk = C::kSplit ? static_cast<int>(blockIdx.z) : 0; chunk * kChunk < limit; chunk += stride) {
+  for (int chunk = C::kSplit ? static_cast<int>(blockIdx.z) : 0; chunk * kChunk < limit;
+       chunk += stride) {
     __syncthreads();  // the last chunk's rows have been read
     find_keys(a, block, chunk, limit, s.rows);
     attend_chunk(a, s, rows, chunk * kChunk);
@@ -228,7 +242,8 @@ template <class E, int kDims>
 void launch(const Attention& a, bool split, int splits, CudaQueue& queue) {
   using Whole = Config<E, kDims, false>;
   using Split = Config<E, kDims, true>;
-  const simt::Launch how = {attention_grid(a, split, splits, kRows), dim3(kThreads), sizeof(Smem<Whole>)};
+  const simt::Launch how = {attention_grid(a, split, splits, kRows), dim3(kThreads),
+                            sizeof(Smem<Whole>)};
   queue.launch(split ? attend<Split> : attend<Whole>, how, a);
 }
 
@@ -236,8 +251,11 @@ void launch(const Attention& a, bool split, int splits, CudaQueue& queue) {
 
 void attend_f32(const Attention& a, DType cache, bool split, int splits, CudaQueue& queue) {
   const bool wide = a.step.head_dim > 128;
-  if (cache == DType::kF32) return wide ? launch<float, 8>(a, split, splits, queue) : launch<float, 4>(a, split, splits, queue);
-  return wide ? launch<simt::bf16, 8>(a, split, splits, queue) : launch<simt::bf16, 4>(a, split, splits, queue);
+  if (cache == DType::kF32)
+    return wide ? launch<float, 8>(a, split, splits, queue)
+                : launch<float, 4>(a, split, splits, queue);
+  return wide ? launch<simt::bf16, 8>(a, split, splits, queue)
+              : launch<simt::bf16, 4>(a, split, splits, queue);
 }
 
 }  // namespace moepp::cuda

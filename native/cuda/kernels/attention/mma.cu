@@ -1,8 +1,10 @@
-// Attention over a bf16 cache on tensor cores (mma.sync m16n8k16), sm_80 and up. A warp has 16 rows: a chunk's scores and weights
-// stay in its registers, and so do the sums, into which the chunk's are folded 16 dimensions at a time. Keys and values of a
-// chunk have one buffer each: the next keys are copied while values are multiplied, the next values while keys are.
+// Attention over a bf16 cache on tensor cores (mma.sync m16n8k16), sm_80 and up. A warp has 16
+// rows: a chunk's scores and weights stay in its registers, and so do the sums, into which the
+// chunk's are folded 16 dimensions at a time. Keys and values of a chunk have one buffer each: the
+// next keys are copied while values are multiplied, the next values while keys are.
 //
-// An infinite or NaN value of a later token, whose weight is 0 here, makes NaN of the rows before it in the same chunk.
+// An infinite or NaN value of a later token, whose weight is 0 here, makes NaN of the rows before
+// it in the same chunk.
 // SASS sm_80,sm_86,sm_89,sm_90a,sm_100,sm_120 attend: HMMA LDSM LDGSTS MUFU !LDL !STL no-spills
 #include "cuda/kernels/attention/attention.h"
 
@@ -15,7 +17,8 @@ struct Config {
   static constexpr int kD = HeadDim, kSteps = HeadDim / 16;
   static constexpr int kWarps = WarpCount, kThreads = 32 * WarpCount, kRows = 16 * WarpCount;
   static constexpr bool kSplit = SplitContext;
-  // Rows of an odd number of 16-byte units: eight of them, as ldmatrix reads them, meet each bank once.
+  // Rows of an odd number of 16-byte units: eight of them, as ldmatrix reads them, meet each bank
+  // once.
   static constexpr int kPitch = (HeadDim / 8 | 1) * 8;
 };
 
@@ -36,11 +39,13 @@ SIMT_DEVICE void copy_rows(simt::bf16* to, const simt::bf16* from, const int64_t
   for (int i = threadIdx.x; i < kChunk * kUnits; i += C::kThreads) {
     const int key = i / kUnits, unit = i % kUnits;
     const int64_t row = rows[key];
-    simt::cp_async_zfill<16>(to + key * C::kPitch + unit * 8, row < 0 ? from : from + row + unit * 8, row < 0 ? 0 : 16);
+    simt::cp_async_zfill<16>(to + key * C::kPitch + unit * 8,
+                             row < 0 ? from : from + row + unit * 8, row < 0 ? 0 : 16);
   }
 }
 
-// The 16 rows of a warp. A thread has parts of rows g = lane / 4 and g + 8; fragments as in simt/cuda/mma.h.
+// The 16 rows of a warp. A thread has parts of rows g = lane / 4 and g + 8; fragments as in
+// simt/cuda/mma.h.
 template <class C>
 struct WarpRows {
   int limit[2];    // keys that its rows see
@@ -59,8 +64,9 @@ struct WarpRows {
     }
 #pragma unroll 2
     for (int step = 0; step < C::kSteps; step++) {
-      s.q[step][threadIdx.x] = make_uint4(rounded_pair(from[0] + 16 * step), rounded_pair(from[1] + 16 * step),
-                                          rounded_pair(from[0] + 16 * step + 8), rounded_pair(from[1] + 16 * step + 8));
+      s.q[step][threadIdx.x] =
+          make_uint4(rounded_pair(from[0] + 16 * step), rounded_pair(from[1] + 16 * step),
+                     rounded_pair(from[0] + 16 * step + 8), rounded_pair(from[1] + 16 * step + 8));
     }
     limit_most = simt::reduce_max(simt::kFullMask, max(limit[0], limit[1]));
     reset();
@@ -108,8 +114,8 @@ SIMT_DEVICE void score_keys(const Smem<C>& s, float (&scores)[8][4]) {
 
 // Scores become weights, as the fragments that multiply the values; m and l of the chunk.
 template <class C>
-SIMT_DEVICE void soften(const WarpRows<C>& rows, float (&scores)[8][4], int first_key, float scale, uint32_t (&weights)[4][4],
-                        float (&m)[2], float (&l)[2]) {
+SIMT_DEVICE void soften(const WarpRows<C>& rows, float (&scores)[8][4], int first_key, float scale,
+                        uint32_t (&weights)[4][4], float (&m)[2], float (&l)[2]) {
   const int column = first_key + static_cast<int>(threadIdx.x) % 4 * 2;
 #pragma unroll
   for (int i = 0; i < 2; i++) {
@@ -130,8 +136,8 @@ SIMT_DEVICE void soften(const WarpRows<C>& rows, float (&scores)[8][4], int firs
     l[i] = 0.0f;
 #pragma unroll
     for (int n = 0; n < 8; n++) {
-      const uint32_t pair =
-          simt::pack_bf16(exp2f(fmaf(scores[n][2 * i], scale, -shift)), exp2f(fmaf(scores[n][2 * i + 1], scale, -shift)));
+      const uint32_t pair = simt::pack_bf16(exp2f(fmaf(scores[n][2 * i], scale, -shift)),
+                                            exp2f(fmaf(scores[n][2 * i + 1], scale, -shift)));
       const float2 rounded = simt::unpack_bf16(pair);
       l[i] += rounded.x + rounded.y;
       weights[n / 2][n % 2 * 2 + i] = pair;
@@ -143,8 +149,8 @@ SIMT_DEVICE void soften(const WarpRows<C>& rows, float (&scores)[8][4], int firs
 
 // The chunk's sums, folded into the rows'.
 template <class C>
-SIMT_DEVICE void add_values(const Smem<C>& s, WarpRows<C>& rows, const uint32_t (&weights)[4][4], const float (&keep)[2],
-                            const float (&add)[2]) {
+SIMT_DEVICE void add_values(const Smem<C>& s, WarpRows<C>& rows, const uint32_t (&weights)[4][4],
+                            const float (&keep)[2], const float (&add)[2]) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const simt::bf16* from = s.values + lane % 16 * C::kPitch + lane / 16 * 8;
 #pragma unroll
@@ -153,21 +159,24 @@ SIMT_DEVICE void add_values(const Smem<C>& s, WarpRows<C>& rows, const uint32_t 
 #pragma unroll
     for (int j = 0; j < 4; j++) {
       uint32_t low[2], high[2];
-      simt::ldmatrix_x4_trans(low[0], low[1], high[0], high[1], from + j * 16 * C::kPitch + step * 16);
+      simt::ldmatrix_x4_trans(low[0], low[1], high[0], high[1],
+                              from + j * 16 * C::kPitch + step * 16);
       simt::mma_bf16(o[0], weights[j], low);
       simt::mma_bf16(o[1], weights[j], high);
     }
 #pragma unroll
     for (int e = 0; e < 4; e++) {
       rows.sums[2 * step][e] = folded(rows.sums[2 * step][e], keep[e / 2], o[0][e], add[e / 2]);
-      rows.sums[2 * step + 1][e] = folded(rows.sums[2 * step + 1][e], keep[e / 2], o[1][e], add[e / 2]);
+      rows.sums[2 * step + 1][e] =
+          folded(rows.sums[2 * step + 1][e], keep[e / 2], o[1][e], add[e / 2]);
     }
   }
 }
 
 // To out, or the partial result of a chunk to the workspace.
 template <class C>
-SIMT_DEVICE void write_rows(const Attention& a, const RowBlock& block, const WarpRows<C>& rows, int chunk) {
+SIMT_DEVICE void write_rows(const Attention& a, const RowBlock& block, const WarpRows<C>& rows,
+                            int chunk) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll
   for (int i = 0; i < 2; i++) {
@@ -176,12 +185,14 @@ SIMT_DEVICE void write_rows(const Attention& a, const RowBlock& block, const War
     const RowState& state = rows.state[i];
     const float inverse = 1.0f / state.total;
     const int64_t partial = C::kSplit ? a.partial(block.unit, block.query_head(a, row), chunk) : 0;
-    float* to = (C::kSplit ? a.sums + partial * C::kD : a.out + block.query(a, row)) + 2 * (lane % 4);
+    float* to =
+        (C::kSplit ? a.sums + partial * C::kD : a.out + block.query(a, row)) + 2 * (lane % 4);
     if (C::kSplit && lane % 4 == 0) a.states[partial] = make_float2(state.highest, state.total);
 #pragma unroll
     for (int n = 0; n < 2 * C::kSteps; n++) {
       const float x = rows.sums[n][2 * i], y = rows.sums[n][2 * i + 1];
-      *reinterpret_cast<float2*>(to + 8 * n) = C::kSplit ? make_float2(x, y) : make_float2(x * inverse, y * inverse);
+      *reinterpret_cast<float2*>(to + 8 * n) =
+          C::kSplit ? make_float2(x, y) : make_float2(x * inverse, y * inverse);
     }
   }
 }
@@ -248,7 +259,8 @@ SIMT_DEVICE void attend_rows(const Attention& a) {
 // Before sm_80 this is not called (has_mma) and is left empty.
 template <class C>
 __global__ void __launch_bounds__(C::kThreads, 2) attend(Attention a) {
-  static_assert(C::kD % 16 == 0 && C::kSplit == (C::kWarps == 1), "whole steps; a context is split among single warps");
+  static_assert(C::kD % 16 == 0 && C::kSplit == (C::kWarps == 1),
+                "whole steps; a context is split among single warps");
   await_inputs();
   if constexpr (SIMT_HAS_SM80 != 0) attend_rows<C>(a);
 }

@@ -1,8 +1,10 @@
-// Few rows per group: bound by reading the weights, which are streamed once, 16 bytes per lane, past L1; activations stay f32.
+// Few rows per group: bound by reading the weights, which are streamed once, 16 bytes per lane,
+// past L1; activations stay f32.
 //
-// A warp computes 4 stored rows of a weight for up to Rows rows of x at once. Where that gives too few warps to fill the device,
-// several warps of a block share them, each with a part of k (splits); their sums are added in a fixed order. A row's result
-// depends neither on the other rows nor on Rows, only on the shape of the weight and on the device.
+// A warp computes 4 stored rows of a weight for up to Rows rows of x at once. Where that gives too
+// few warps to fill the device, several warps of a block share them, each with a part of k
+// (splits); their sums are added in a fixed order. A row's result depends neither on the other rows
+// nor on Rows, only on the shape of the weight and on the device.
 // SASS * multiply_streamed: LDG FFMA SHFL !LDL !STL no-spills
 #include "cuda/kernels/grouped_gemm/quantised.cuh"
 #include "cuda/reduce.cuh"
@@ -27,26 +29,30 @@ struct Config {
 
 // Four weights of a unit, from the first or the second half of bf16 ones.
 SIMT_DEVICE float4 widen(uint4 unit, int, float) {
-  return make_float4(__uint_as_float(unit.x), __uint_as_float(unit.y), __uint_as_float(unit.z), __uint_as_float(unit.w));
+  return make_float4(__uint_as_float(unit.x), __uint_as_float(unit.y), __uint_as_float(unit.z),
+                     __uint_as_float(unit.w));
 }
 SIMT_DEVICE float4 widen(uint4 unit, int half, simt::bf16) {
-  const float2 low = simt::unpack_bf16(half == 0 ? unit.x : unit.z), high = simt::unpack_bf16(half == 0 ? unit.y : unit.w);
+  const float2 low = simt::unpack_bf16(half == 0 ? unit.x : unit.z),
+               high = simt::unpack_bf16(half == 0 ? unit.y : unit.w);
   return make_float4(low.x, low.y, high.x, high.y);
 }
 
 // Elements k .. k + 3 of a row of x; those past its end are 0.
 template <bool kAligned>
 SIMT_DEVICE float4 read_x(const float* x, int k, int end) {
-  if (kAligned) return k < end ? *reinterpret_cast<const float4*>(x + k) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-  return make_float4(k < end ? x[k] : 0.0f, k + 1 < end ? x[k + 1] : 0.0f, k + 2 < end ? x[k + 2] : 0.0f,
-                     k + 3 < end ? x[k + 3] : 0.0f);
+  if (kAligned)
+    return k < end ? *reinterpret_cast<const float4*>(x + k) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+  return make_float4(k < end ? x[k] : 0.0f, k + 1 < end ? x[k + 1] : 0.0f,
+                     k + 2 < end ? x[k + 2] : 0.0f, k + 3 < end ? x[k + 3] : 0.0f);
 }
 
 SIMT_DEVICE float add_products(float4 x, float4 w, float sum) {
   return fmaf(x.w, w.w, fmaf(x.z, w.z, fmaf(x.y, w.y, fmaf(x.x, w.x, sum))));
 }
 
-// The stored rows of warp number `warp` of the output: with swiglu 2 gate rows and the 2 up rows of the same columns.
+// The stored rows of warp number `warp` of the output: with swiglu 2 gate rows and the 2 up rows of
+// the same columns.
 SIMT_DEVICE int stored_row(const Gemm& g, int warp, int j) {
   if (g.activation != Activation::kSwiglu) return warp * kWeightRows + j;
   return gate_row(warp * 2 + j % 2) + (j < 2 ? 0 : 8);
@@ -54,9 +60,11 @@ SIMT_DEVICE int stored_row(const Gemm& g, int warp, int j) {
 
 // sum[4 r + j] of this lane's share of k; rows past the last one repeat it.
 template <class C>
-SIMT_DEVICE void multiply(const Gemm& g, int group, int warp, int row, int end, int split, int splits, float (&sum)[C::kSums]) {
+SIMT_DEVICE void multiply(const Gemm& g, int group, int warp, int row, int end, int split,
+                          int splits, float (&sum)[C::kSums]) {
   constexpr int kUnit = 16 / sizeof(typename C::Weight);  // weights of one load
-  int x[C::kRows];  // where the rows begin: few rows are far from 2^31 elements, and half as long as a pointer
+  int x[C::kRows];  // where the rows begin: few rows are far from 2^31 elements, and half as long
+                    // as a pointer
 #pragma unroll
   for (int r = 0; r < C::kRows; r++) x[r] = source_row(g, min(row + r, end - 1)) * g.k;
   const int units = g.pitch / kUnit;
@@ -64,12 +72,14 @@ SIMT_DEVICE void multiply(const Gemm& g, int group, int warp, int row, int end, 
 #pragma unroll
   for (int j = 0; j < kWeightRows; j++) {
     const int stored = min(stored_row(g, warp, j), g.weight_rows - 1);
-    weight[j] = static_cast<const uint4*>(g.weight) + (static_cast<int64_t>(group) * g.weight_rows + stored) * units;
+    weight[j] = static_cast<const uint4*>(g.weight) +
+                (static_cast<int64_t>(group) * g.weight_rows + stored) * units;
   }
 #pragma unroll
   for (int i = 0; i < C::kSums; i++) sum[i] = 0.0f;
 #pragma unroll C::kUnroll
-  for (int unit = split * 32 + static_cast<int>(threadIdx.x) % 32; unit < units; unit += splits * 32) {
+  for (int unit = split * 32 + static_cast<int>(threadIdx.x) % 32; unit < units;
+       unit += splits * 32) {
     uint4 packed[kWeightRows];
 #pragma unroll
     for (int j = 0; j < kWeightRows; j++) packed[j] = simt::load_stream(weight[j] + unit);
@@ -82,15 +92,17 @@ SIMT_DEVICE void multiply(const Gemm& g, int group, int warp, int row, int end, 
       for (int r = 0; r < C::kRows; r++) {
         const float4 v = read_x<C::kAligned>(g.x + x[r], unit * kUnit + half * 4, g.k);
 #pragma unroll
-        for (int j = 0; j < kWeightRows; j++) sum[r * kWeightRows + j] = add_products(v, w[j], sum[r * kWeightRows + j]);
+        for (int j = 0; j < kWeightRows; j++)
+          sum[r * kWeightRows + j] = add_products(v, w[j], sum[r * kWeightRows + j]);
       }
     }
   }
 }
 
-// Before await_inputs(): asks L2 for this warp's stored rows, so that they are on their way while the kernel before ends. Which
-// they are is known with one group, and with sorted rows of x (down), since the routing was done before the kernel that wrote x;
-// not with token_order (gate_up), whose routing comes from the kernel before.
+// Before await_inputs(): asks L2 for this warp's stored rows, so that they are on their way while
+// the kernel before ends. Which they are is known with one group, and with sorted rows of x (down),
+// since the routing was done before the kernel that wrote x; not with token_order (gate_up), whose
+// routing comes from the kernel before.
 template <class C>
 SIMT_DEVICE void prefetch_rows(const Gemm& g, int group, int warp, int split, int splits) {
   constexpr int kLine = 128;
@@ -102,15 +114,18 @@ SIMT_DEVICE void prefetch_rows(const Gemm& g, int group, int warp, int split, in
     row_bytes = quantised.row_bytes;
   }
   const int lines = static_cast<int>((row_bytes + kLine - 1) / kLine);
-  for (int i = split * 32 + static_cast<int>(threadIdx.x) % 32; i < kWeightRows * lines; i += splits * 32) {
+  for (int i = split * 32 + static_cast<int>(threadIdx.x) % 32; i < kWeightRows * lines;
+       i += splits * 32) {
     const int stored = min(stored_row(g, warp, i / lines), g.weight_rows - 1);
     simt::prefetch_l2(static_cast<const char*>(rows) + stored * row_bytes + i % lines * kLine);
   }
 }
 
-// The words with the scales of block b of the four stored rows of a warp: two and two neighbours (stored_row).
+// The words with the scales of block b of the four stored rows of a warp: two and two neighbours
+// (stored_row).
 template <class W>
-SIMT_DEVICE void load_scales(const Gemm& g, const QuantisedGroup<W>& w, int warp, int b, uint32_t (&scales)[kWeightRows]) {
+SIMT_DEVICE void load_scales(const Gemm& g, const QuantisedGroup<W>& w, int warp, int b,
+                             uint32_t (&scales)[kWeightRows]) {
   const uint32_t* block = w.scales + static_cast<int64_t>(b) * w.scale_rows;
   const bool swiglu = g.activation == Activation::kSwiglu;
   const int first = min(stored_row(g, warp, 0), w.scale_rows - (swiglu ? 10 : 4));
@@ -124,12 +139,14 @@ SIMT_DEVICE float dot(float4 x, const float (&w)[4]) {
   return fmaf(x.w, w[3], fmaf(x.z, w[2], fmaf(x.y, w[1], x.x * w[0])));
 }
 
-// multiply for int8 and int4 weights: the values are exact, the sum of four products is scaled and added.
+// multiply for int8 and int4 weights: the values are exact, the sum of four products is scaled and
+// added.
 template <class C>
-SIMT_DEVICE void multiply_quantised(const Gemm& g, int group, int warp, int row, int end, int split, int splits,
-                                    float (&sum)[C::kSums]) {
+SIMT_DEVICE void multiply_quantised(const Gemm& g, int group, int warp, int row, int end, int split,
+                                    int splits, float (&sum)[C::kSums]) {
   using W = typename C::Weight;
-  constexpr int kUnits = W::kBlockBytes / 16, kFours = W::kWordDepth / 16, kDepth = 4 * W::kWordDepth;  // k of 4 units
+  constexpr int kUnits = W::kBlockBytes / 16, kFours = W::kWordDepth / 16,
+                kDepth = 4 * W::kWordDepth;  // k of 4 units
   int x[C::kRows];
 #pragma unroll
   for (int r = 0; r < C::kRows; r++) x[r] = source_row(g, min(row + r, end - 1)) * g.k;
@@ -138,16 +155,19 @@ SIMT_DEVICE void multiply_quantised(const Gemm& g, int group, int warp, int row,
   unsigned weight[kWeightRows];  // where the rows begin, in units: 2^32 of them are 64 GB
 #pragma unroll
   for (int j = 0; j < kWeightRows; j++) {
-    weight[j] = static_cast<unsigned>(min(stored_row(g, warp, j), g.weight_rows - 1)) * static_cast<unsigned>(units);
+    weight[j] = static_cast<unsigned>(min(stored_row(g, warp, j), g.weight_rows - 1)) *
+                static_cast<unsigned>(units);
   }
 #pragma unroll
   for (int i = 0; i < C::kSums; i++) sum[i] = 0.0f;
 #pragma unroll C::kUnroll
-  for (int unit = split * 32 + static_cast<int>(threadIdx.x) % 32; unit < units; unit += splits * 32) {
+  for (int unit = split * 32 + static_cast<int>(threadIdx.x) % 32; unit < units;
+       unit += splits * 32) {
     uint32_t packed[kWeightRows][4], scales[kWeightRows];
 #pragma unroll
     for (int j = 0; j < kWeightRows; j++) {
-      const uint4 v = simt::load_stream(reinterpret_cast<const uint4*>(w.values) + weight[j] + unit);
+      const uint4 v =
+          simt::load_stream(reinterpret_cast<const uint4*>(w.values) + weight[j] + unit);
       packed[j][0] = v.x, packed[j][1] = v.y, packed[j][2] = v.z, packed[j][3] = v.w;
     }
     load_scales(g, w, warp, unit / kUnits, scales);
@@ -196,11 +216,13 @@ SIMT_DEVICE void write(const Gemm& g, int warp, int row, int end, int sums, floa
   const int column = swiglu ? warp * 2 + j : warp * kWeightRows + j;
   row += lane / kWeightRows;
   if (lane >= sums || row >= end || column >= g.columns || (swiglu && j >= 2)) return;
-  g.out[static_cast<int64_t>(row) * g.columns + column] = swiglu ? finish_swiglu(g, total, up) : finish(g, total);
+  g.out[static_cast<int64_t>(row) * g.columns + column] =
+      swiglu ? finish_swiglu(g, total, up) : finish(g, total);
 }
 
 template <class C>
-__global__ void __launch_bounds__(kThreads, C::kBlocks) multiply_streamed(const Gemm g, int splits) {
+__global__ void __launch_bounds__(kThreads, C::kBlocks)
+    multiply_streamed(const Gemm g, int splits) {
   auto* partial = simt::smem<float>();  // [kWarps][32], with splits
   const int warp_in_block = static_cast<int>(threadIdx.x) / 32, split = warp_in_block % splits;
   const int warp = static_cast<int>(blockIdx.x) * (kWarps / splits) + warp_in_block / splits;
@@ -235,16 +257,19 @@ __global__ void __launch_bounds__(kThreads, C::kBlocks) multiply_streamed(const 
 template <class Weight, int Rows>
 void launch(const Gemm& g, CudaQueue& queue) {
   const int outputs = g.activation == Activation::kSwiglu ? 2 : kWeightRows;  // columns per warp
-  const int warps = (g.columns + outputs - 1) / outputs, groups = g.groups < g.rows ? g.groups : g.rows;
-  // 16 warps of each multiprocessor keep enough bytes on their way. Only the shape of the weight decides, so that a row's sums
-  // are split alike in every batch.
+  const int warps = (g.columns + outputs - 1) / outputs,
+            groups = g.groups < g.rows ? g.groups : g.rows;
+  // 16 warps of each multiprocessor keep enough bytes on their way. Only the shape of the weight
+  // decides, so that a row's sums are split alike in every batch.
   int splits = 1;
   while (splits < kWarps && warps * splits < 16 * queue.multiprocessors()) splits *= 2;
   const int per_block = kWarps / splits;
-  const simt::Launch how = {dim3(static_cast<unsigned>((warps + per_block - 1) / per_block), static_cast<unsigned>(groups)),
+  const simt::Launch how = {dim3(static_cast<unsigned>((warps + per_block - 1) / per_block),
+                                 static_cast<unsigned>(groups)),
                             dim3(kThreads), kThreads * sizeof(float)};
-  queue.launch(g.k % 4 == 0 ? multiply_streamed<Config<Weight, Rows, true>> : multiply_streamed<Config<Weight, Rows, false>>, how,
-               g, splits);
+  queue.launch(g.k % 4 == 0 ? multiply_streamed<Config<Weight, Rows, true>>
+                            : multiply_streamed<Config<Weight, Rows, false>>,
+               how, g, splits);
 }
 
 template <class Weight>

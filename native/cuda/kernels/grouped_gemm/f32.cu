@@ -1,5 +1,6 @@
-// Tiles of 64 x 128 in f32 FMAs, 8 x 8 per thread, for any shape: f32 weights, and the others where there are no bf16 tensor
-// cores (sm_75). Each output is one chain of FMAs with k ascending, so that a row does not depend on the number of rows.
+// Tiles of 64 x 128 in f32 FMAs, 8 x 8 per thread, for any shape: f32 weights, and the others where
+// there are no bf16 tensor cores (sm_75). Each output is one chain of FMAs with k ascending, so
+// that a row does not depend on the number of rows.
 // SASS * multiply_f32IfE: FFMA>=1024 LDS !LDL !STL registers<=168 no-spills
 // SASS * multiply_f32I13__nv_bfloat16E: FFMA>=1024 LDS !LDL !STL registers<=168 no-spills
 // SASS * multiply_f32INS0_10Int: FFMA>=1024 LDS !LDL !STL registers<=224 no-spills
@@ -21,7 +22,8 @@ struct Smem {
 // One group's weight, element by element, as f32: exact.
 template <class Weight, bool kQuantised = kIsQuantised<Weight>>
 struct Elements : QuantisedGroup<Weight> {
-  SIMT_DEVICE Elements(const Gemm& g, int group) : QuantisedGroup<Weight>(g.weight, group, g.weight_rows, g.pitch) {}
+  SIMT_DEVICE Elements(const Gemm& g, int group)
+      : QuantisedGroup<Weight>(g.weight, group, g.weight_rows, g.pitch) {}
 };
 template <class Weight>
 struct Elements<Weight, false> {
@@ -29,20 +31,26 @@ struct Elements<Weight, false> {
   int pitch;
 
   SIMT_DEVICE Elements(const Gemm& g, int group)
-      : from(static_cast<const Weight*>(g.weight) + static_cast<int64_t>(group) * g.weight_rows * g.pitch), pitch(g.pitch) {}
-  SIMT_DEVICE float value(int row, int k) const { return widen(from[static_cast<int64_t>(row) * pitch + k]); }
+      : from(static_cast<const Weight*>(g.weight) +
+             static_cast<int64_t>(group) * g.weight_rows * g.pitch),
+        pitch(g.pitch) {}
+  SIMT_DEVICE float value(int row, int k) const {
+    return widen(from[static_cast<int64_t>(row) * pitch + k]);
+  }
   static SIMT_DEVICE float widen(float w) { return w; }
   static SIMT_DEVICE float widen(simt::bf16 w) { return simt::to_float(w); }
 };
 
-// What a thread carries from global to shared memory for one step of k: the elements k + t % 16 of every eighth row.
+// What a thread carries from global to shared memory for one step of k: the elements k + t % 16 of
+// every eighth row.
 constexpr int kLoadRows = kThreads / kDepth;
 template <class Weight>
 struct Slice {
   float x[kRows / kLoadRows], weight[kColumns / kLoadRows];
 
   SIMT_DEVICE void load(const Gemm& g, const Tile& tile, const int* source, int k0) {
-    const int k = k0 + static_cast<int>(threadIdx.x) % kDepth, first = static_cast<int>(threadIdx.x) / kDepth;
+    const int k = k0 + static_cast<int>(threadIdx.x) % kDepth,
+              first = static_cast<int>(threadIdx.x) / kDepth;
     const Elements<Weight> from(g, tile.group);
 #pragma unroll
     for (int i = 0; i < kRows / kLoadRows; i++) {
@@ -56,7 +64,8 @@ struct Slice {
     }
   }
   SIMT_DEVICE void store(Smem& s) const {
-    const int k = static_cast<int>(threadIdx.x) % kDepth, first = static_cast<int>(threadIdx.x) / kDepth;
+    const int k = static_cast<int>(threadIdx.x) % kDepth,
+              first = static_cast<int>(threadIdx.x) / kDepth;
 #pragma unroll
     for (int i = 0; i < kRows / kLoadRows; i++) s.x[k][first + i * kLoadRows] = x[i];
 #pragma unroll
@@ -64,14 +73,16 @@ struct Slice {
   }
 };
 
-// A thread has 4 stored rows of a weight and the 4 that come 8 later: with swiglu, gate and up of the same columns.
+// A thread has 4 stored rows of a weight and the 4 that come 8 later: with swiglu, gate and up of
+// the same columns.
 SIMT_DEVICE int thread_column() {
   const int t = static_cast<int>(threadIdx.x) % 16;
   return t / 2 * 16 + t % 2 * 4;
 }
 
 SIMT_DEVICE void read8(float (&v)[8], const float* low, const float* high) {
-  const float4 a = *reinterpret_cast<const float4*>(low), b = *reinterpret_cast<const float4*>(high);
+  const float4 a = *reinterpret_cast<const float4*>(low),
+               b = *reinterpret_cast<const float4*>(high);
   v[0] = a.x, v[1] = a.y, v[2] = a.z, v[3] = a.w, v[4] = b.x, v[5] = b.y, v[6] = b.z, v[7] = b.w;
 }
 
@@ -89,7 +100,8 @@ SIMT_DEVICE void multiply(const Smem& s, int row, int column, float (&sum)[8][8]
   }
 }
 
-SIMT_DEVICE void write(const Gemm& g, const Tile& tile, int row, int column, const float (&sum)[8][8]) {
+SIMT_DEVICE void write(const Gemm& g, const Tile& tile, int row, int column,
+                       const float (&sum)[8][8]) {
   const bool swiglu = g.activation == Activation::kSwiglu;
 #pragma unroll
   for (int i = 0; i < 8; i++) {
@@ -137,7 +149,8 @@ __global__ void __launch_bounds__(kThreads) multiply_f32(const Gemm g) {
 
 void gemm_f32(const Gemm& g, CudaQueue& queue) {
   const int64_t tiles = most_tiles(g, kRows, kColumns), blocks = 4 * queue.multiprocessors();
-  const simt::Launch how = {dim3(static_cast<unsigned>(tiles < blocks ? tiles : blocks)), dim3(kThreads), sizeof(Smem)};
+  const simt::Launch how = {dim3(static_cast<unsigned>(tiles < blocks ? tiles : blocks)),
+                            dim3(kThreads), sizeof(Smem)};
   const auto kernel = g.dtype == DType::kF32  ? multiply_f32<float>
                       : g.dtype == DType::kI8 ? multiply_f32<Int8Weight>
                       : g.dtype == DType::kI4 ? multiply_f32<Int4Weight>

@@ -1,13 +1,16 @@
-// One matrix product for linear and grouped_gemm: the rows of each group times the group's weight. linear is one group.
+// One matrix product for linear and grouped_gemm: the rows of each group times the group's weight.
+// linear is one group.
 //
 // What a product is made of, on a GPU (the CPU keeps f32 throughout):
 //   weight f32    f32 products, f32 sums
 //   weight bf16   few rows (decode), or before sm_80: f32 activations, f32 sums
-//                 else tensor cores: activations rounded to bf16 when they reach shared memory or registers, f32 sums
-//   int8, int4    the same two, with weights exactly as quantised; unlike on the CPU, activations are never quantised
-// In every kernel a row's result does not depend on the rows beside it, and is the same in every run. The kernel is chosen by
-// what the host knows: the types, the shapes and the chip, never the routing. No kernel here has run on a GPU yet: they are
-// tested under emulation (native/test/simt).
+//                 else tensor cores: activations rounded to bf16 when they reach shared memory or
+//                 registers, f32 sums
+//   int8, int4    the same two, with weights exactly as quantised; unlike on the CPU, activations
+//   are never quantised
+// In every kernel a row's result does not depend on the rows beside it, and is the same in every
+// run. The kernel is chosen by what the host knows: the types, the shapes and the chip, never the
+// routing. No kernel here has run on a GPU yet: they are tested under emulation (native/test/simt).
 #pragma once
 
 #include "cuda/cuda_queue.h"
@@ -19,12 +22,13 @@ namespace moepp::cuda {
 struct Gemm {
   const float* x;              // [rows or more, k]
   const int32_t* token_order;  // row r reads x[token_order[r] / top_k]; null: x[r]
-  const int32_t* offsets;      // [groups + 1]: group n has the rows offsets[n] .. offsets[n + 1] - 1; null: one group of all rows
-  const void* weight;          // as in weight_layout.h
-  float* out;                  // [rows, columns]
-  int top_k, groups, rows;     // rows: at most, over all groups
-  int k, pitch;                // elements of a row of x, and from row to row of the weight
-  int weight_rows, columns;    // stored rows of a group, and what they give: half as many with swiglu
+  const int32_t* offsets;    // [groups + 1]: group n has the rows offsets[n] .. offsets[n + 1] - 1;
+                             // null: one group of all rows
+  const void* weight;        // as in weight_layout.h
+  float* out;                // [rows, columns]
+  int top_k, groups, rows;   // rows: at most, over all groups
+  int k, pitch;              // elements of a row of x, and from row to row of the weight
+  int weight_rows, columns;  // stored rows of a group, and what they give: half as many with swiglu
   float scale;
   Activation activation;
   DType dtype;  // of the weight

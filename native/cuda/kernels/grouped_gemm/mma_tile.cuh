@@ -1,6 +1,7 @@
-// What the kernels with mma.m16n8k16 share: blocks that walk tiles of kRows x kColumns, stages of x, and the sums on their way
-// into the output. Their Config C has these two, kThreads; kAligned: whether rows of x are whole float4s; kDown x kAcross
-// fragments per warp, kAcross even; and kTanh: whether the kernel knows that activation.
+// What the kernels with mma.m16n8k16 share: blocks that walk tiles of kRows x kColumns, stages of
+// x, and the sums on their way into the output. Their Config C has these two, kThreads; kAligned:
+// whether rows of x are whole float4s; kDown x kAcross fragments per warp, kAcross even; and kTanh:
+// whether the kernel knows that activation.
 #pragma once
 
 #include "cuda/kernels/grouped_gemm/tiles.cuh"
@@ -11,9 +12,12 @@ constexpr int kDepth = 32;  // k of a stage of x
 
 // Persistent blocks, so many for each multiprocessor.
 template <class C>
-simt::Launch persistent(const Gemm& g, const CudaQueue& queue, int per_multiprocessor, size_t smem_bytes) {
-  const int64_t tiles = most_tiles(g, C::kRows, C::kColumns), blocks = per_multiprocessor * queue.multiprocessors();
-  return {dim3(static_cast<unsigned>(tiles < blocks ? tiles : blocks)), dim3(C::kThreads), smem_bytes};
+simt::Launch persistent(const Gemm& g, const CudaQueue& queue, int per_multiprocessor,
+                        size_t smem_bytes) {
+  const int64_t tiles = most_tiles(g, C::kRows, C::kColumns),
+                blocks = per_multiprocessor * queue.multiprocessors();
+  return {dim3(static_cast<unsigned>(tiles < blocks ? tiles : blocks)), dim3(C::kThreads),
+          smem_bytes};
 }
 
 // compute(tile) for this block's tiles.
@@ -24,7 +28,8 @@ SIMT_DEVICE void for_each_tile(const Gemm& g, const Compute& compute) {
   for (int64_t number = blockIdx.x; walk.find(g, number, &tile); number += gridDim.x) compute(tile);
 }
 
-// source[i]: the row of x that row i of the tile reads, or -1. All threads; what they read of the tile before is free then.
+// source[i]: the row of x that row i of the tile reads, or -1. All threads; what they read of the
+// tile before is free then.
 template <class C>
 SIMT_DEVICE void find_sources(const Gemm& g, const Tile& tile, int (&source)[C::kRows]) {
   for (int i = threadIdx.x; i < C::kRows; i += C::kThreads) {
@@ -33,8 +38,8 @@ SIMT_DEVICE void find_sources(const Gemm& g, const Tile& tile, int (&source)[C::
   __syncthreads();
 }
 
-// k0 .. k0 + kDepth - 1 of the tile's rows of x, in units of 16 bytes where they are aligned so, else element by element.
-// kPlace(row, unit): where a unit lies in the stage, in units.
+// k0 .. k0 + kDepth - 1 of the tile's rows of x, in units of 16 bytes where they are aligned so,
+// else element by element. kPlace(row, unit): where a unit lies in the stage, in units.
 template <class C, int (*kPlace)(int, int)>
 SIMT_DEVICE void copy_x(const Gemm& g, const int (&source)[C::kRows], float* stage, int k0) {
   constexpr int kUnit = C::kAligned ? 4 : 1, kUnits = kDepth / kUnit, kStep = C::kThreads / kUnits;
@@ -45,7 +50,8 @@ SIMT_DEVICE void copy_x(const Gemm& g, const int (&source)[C::kRows], float* sta
     const int row = i + static_cast<int>(threadIdx.x) / kUnits;
     const bool there = k < g.k && source[row] >= 0;
     const float* from = there ? g.x + static_cast<int64_t>(source[row]) * g.k + k : g.x;
-    simt::cp_async_zfill<4 * kUnit>(stage + kPlace(row, element / 4) * 4 + element % 4, from, there ? 4 * kUnit : 0);
+    simt::cp_async_zfill<4 * kUnit>(stage + kPlace(row, element / 4) * 4 + element % 4, from,
+                                    there ? 4 * kUnit : 0);
   }
 }
 
@@ -54,7 +60,8 @@ using Sums = float[C::kDown][C::kAcross][4];
 
 // The warp's first row and column within the tile are `row` and `column`.
 template <class C>
-SIMT_DEVICE void write_sums(const Gemm& g, const Tile& tile, int row, int column, const Sums<C>& sum) {
+SIMT_DEVICE void write_sums(const Gemm& g, const Tile& tile, int row, int column,
+                            const Sums<C>& sum) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll
   for (int i = 0; i < 2 * C::kDown; i++) {
@@ -65,8 +72,8 @@ SIMT_DEVICE void write_sums(const Gemm& g, const Tile& tile, int row, int column
 #pragma unroll
       for (int j = 0; j < C::kAcross; j += 2) {
         const float *gate = sum[i / 2][j] + i % 2 * 2, *up = sum[i / 2][j + 1] + i % 2 * 2;
-        write_pair(g, out, (tile.column + column) / 2 + j * 4 + lane % 4 * 2, finish_swiglu(g, gate[0], up[0]),
-                   finish_swiglu(g, gate[1], up[1]));
+        write_pair(g, out, (tile.column + column) / 2 + j * 4 + lane % 4 * 2,
+                   finish_swiglu(g, gate[0], up[0]), finish_swiglu(g, gate[1], up[1]));
       }
     } else {
 #pragma unroll

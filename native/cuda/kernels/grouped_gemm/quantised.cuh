@@ -1,7 +1,8 @@
-// int8 and int4 weights on the device, as weight_layout.h stores them: their words as f32 values, or as pairs of bf16 ones.
+// int8 and int4 weights on the device, as weight_layout.h stores them: their words as f32 values,
+// or as pairs of bf16 ones.
 //
-// The integers are made floats by putting their bits under an exponent that makes the lowest of them worth 1, and subtracting
-// what that adds: exact, and two instructions for one or two values.
+// The integers are made floats by putting their bits under an exponent that makes the lowest of
+// them worth 1, and subtracting what that adds: exact, and two instructions for one or two values.
 #pragma once
 
 #include "cuda/kernels/grouped_gemm/tiles.cuh"
@@ -12,7 +13,8 @@ namespace moepp::cuda {
 // 4 k of a word.
 struct Int8Weight {
   static constexpr int kBlockBytes = 128;
-  static constexpr int kWordDepth = 16;  // k from a word of a unit to the next: four values for each 16
+  static constexpr int kWordDepth =
+      16;  // k from a word of a unit to the next: four values for each 16
 
   // From the packed word beside the block: the block's scale, and that of word i of a unit.
   static SIMT_DEVICE float scale(uint32_t packed) { return __uint_as_float(packed); }
@@ -45,7 +47,9 @@ struct Int4Weight {
     const float offset = __uint_as_float((150u - 5u * static_cast<unsigned>(j)) << 23);
     return __uint_as_float((packed & 31u << (5 * j)) | __float_as_uint(offset)) - (offset + 16.0f);
   }
-  static SIMT_DEVICE float word_scale(uint32_t packed, int j) { return multiplier(packed, j) * scale(packed); }
+  static SIMT_DEVICE float word_scale(uint32_t packed, int j) {
+    return multiplier(packed, j) * scale(packed);
+  }
 
   // The same with (q + 8) 2^(4 i) under 2^(23 - 4 i), i < 4.
   static SIMT_DEVICE void widen(uint32_t word, int n, float (&w)[4]) {
@@ -54,7 +58,9 @@ struct Int4Weight {
     for (int e = 0; e < 4; e++) {
       const int nibble = 2 * n + e / 2;  // of the lower half with even k, else of the upper
       const float offset = __uint_as_float((150u - 4u * static_cast<unsigned>(nibble)) << 23);
-      w[e] = __uint_as_float(((e % 2 == 0 ? word : high) & 15u << (4 * nibble)) | __float_as_uint(offset)) - (offset + 8.0f);
+      w[e] = __uint_as_float(((e % 2 == 0 ? word : high) & 15u << (4 * nibble)) |
+                             __float_as_uint(offset)) -
+             (offset + 8.0f);
     }
   }
 
@@ -66,7 +72,8 @@ struct Int4Weight {
 };
 
 template <class Weight>
-constexpr bool kIsQuantised = std::is_same_v<Weight, Int8Weight> || std::is_same_v<Weight, Int4Weight>;
+constexpr bool kIsQuantised =
+    std::is_same_v<Weight, Int8Weight> || std::is_same_v<Weight, Int4Weight>;
 
 // Of one group: the rows' values, and the words with their scales.
 template <class Weight>
@@ -76,7 +83,8 @@ struct QuantisedGroup {
   int row_bytes, scale_rows;
 
   SIMT_DEVICE QuantisedGroup(const void* weight, int64_t group, int rows, int pitch)
-      : row_bytes(pitch / static_cast<int>(kQuantBlock) * Weight::kBlockBytes), scale_rows((rows + 3) / 4 * 4) {
+      : row_bytes(pitch / static_cast<int>(kQuantBlock) * Weight::kBlockBytes),
+        scale_rows((rows + 3) / 4 * 4) {
     const int64_t bytes = static_cast<int64_t>(rows) * row_bytes;
     const int64_t words = static_cast<int64_t>(pitch / static_cast<int>(kQuantBlock)) * scale_rows;
     values = static_cast<const unsigned char*>(weight) + group * (bytes + words * 4);
@@ -84,21 +92,24 @@ struct QuantisedGroup {
   }
   SIMT_DEVICE float value(int row, int k) const {
     constexpr int kBlock = static_cast<int>(kQuantBlock);
-    const unsigned char* block = values + static_cast<int64_t>(row) * row_bytes + k / kBlock * Weight::kBlockBytes;
-    return Weight::value(block, scales[static_cast<int64_t>(k / kBlock) * scale_rows + row], k % kBlock);
+    const unsigned char* block =
+        values + static_cast<int64_t>(row) * row_bytes + k / kBlock * Weight::kBlockBytes;
+    return Weight::value(block, scales[static_cast<int64_t>(k / kBlock) * scale_rows + row],
+                         k % kBlock);
   }
 };
 
-// Two neighbouring k of an int8 word, unscaled: the lower bytes of its halves. A bf16 from 128 on has steps of 1: with u = q +
-// 128, 128 + u % 128 minus 256 or, from u = 128 on, 128.
+// Two neighbouring k of an int8 word, unscaled: the lower bytes of its halves. A bf16 from 128 on
+// has steps of 1: with u = q + 128, 128 + u % 128 minus 256 or, from u = 128 on, 128.
 SIMT_DEVICE uint32_t int8_pair(uint32_t word) {
   const uint32_t low = (word & 0x007f007fu) | 0x43004300u;
   const uint32_t minus = (word & 0x00800080u) ^ 0xc380c380u;
   return simt::fma_bf16x2(low, 0x3f803f80u, minus);
 }
 
-// The same of an int4 word, times a multiplier: the lower nibbles of its halves. 128 + (q + 8), times m, minus 136 m: a multiple
-// of 8 by 17 m, of at most 8 bits. multiplier and minus hold m and -136 m twice.
+// The same of an int4 word, times a multiplier: the lower nibbles of its halves. 128 + (q + 8),
+// times m, minus 136 m: a multiple of 8 by 17 m, of at most 8 bits. multiplier and minus hold m and
+// -136 m twice.
 SIMT_DEVICE uint32_t int4_pair(uint32_t word, uint32_t multiplier, uint32_t minus) {
   return simt::fma_bf16x2((word & 0x000f000fu) | 0x43004300u, multiplier, minus);
 }

@@ -1,6 +1,7 @@
-// bf16 weights on tensor cores by mma.sync, sm_80 and up. A ring of stages is filled by cp.async, the gather fused: x comes as
-// f32 and is rounded to bf16 on its way from shared memory to registers, which costs half the shared memory's bandwidth of two
-// passes and no memory of its own. Persistent blocks walk the tiles.
+// bf16 weights on tensor cores by mma.sync, sm_80 and up. A ring of stages is filled by cp.async,
+// the gather fused: x comes as f32 and is rounded to bf16 on its way from shared memory to
+// registers, which costs half the shared memory's bandwidth of two passes and no memory of its own.
+// Persistent blocks walk the tiles.
 // SASS sm_80,sm_86,sm_89,sm_90a,sm_100,sm_120 multiply_mma: HMMA LDSM LDGSTS !LDL !STL no-spills
 #include "cuda/kernels/grouped_gemm/mma_tile.cuh"
 #include "cuda/mma.cuh"
@@ -12,12 +13,13 @@ namespace sm80 {
 
 template <int Rows, int Columns, int WarpsDown, int StageCount, bool AlignedX>
 struct Config {
-  static constexpr int kRows = Rows, kColumns = Columns, kThreads = 128, kWarpsDown = WarpsDown, kWarpsAcross = 4 / WarpsDown;
+  static constexpr int kRows = Rows, kColumns = Columns, kThreads = 128, kWarpsDown = WarpsDown,
+                       kWarpsAcross = 4 / WarpsDown;
   static constexpr int kStages = StageCount;
   static constexpr bool kAligned = AlignedX;  // rows of x are whole float4s
   static constexpr int kWarpRows = kRows / kWarpsDown, kWarpColumns = kColumns / kWarpsAcross;
   static constexpr int kDown = kWarpRows / 16, kAcross = kWarpColumns / 8;  // fragments of a warp
-  static constexpr bool kTanh = kRows == 32;                                // for small products only: it is long
+  static constexpr bool kTanh = kRows == 32;  // for small products only: it is long
   static_assert(kAcross % 2 == 0, "gate and up are neighbours");
 };
 
@@ -52,7 +54,8 @@ SIMT_DEVICE void multiply(const Smem<C>& s, int stage, int row, int column, Sums
 #pragma unroll
     for (int i = 0; i < C::kDown; i++) load_a_f32(a[i], s.x[stage], row + i * 16, k);
 #pragma unroll
-    for (int j = 0; j < C::kAcross; j += 2) load_b_pair(b[j], b[j + 1], s.weight[stage], column + j * 8, k);
+    for (int j = 0; j < C::kAcross; j += 2)
+      load_b_pair(b[j], b[j + 1], s.weight[stage], column + j * 8, k);
 #pragma unroll
     for (int i = 0; i < C::kDown; i++) {
 #pragma unroll
@@ -64,7 +67,8 @@ SIMT_DEVICE void multiply(const Smem<C>& s, int stage, int row, int column, Sums
 template <class C>
 SIMT_DEVICE void compute_tile(const Gemm& g, const Tile& tile, Smem<C>& s) {
   const int warp = static_cast<int>(threadIdx.x) / 32, steps = (g.k + kDepth - 1) / kDepth;
-  const int row = warp / C::kWarpsAcross * C::kWarpRows, column = warp % C::kWarpsAcross * C::kWarpColumns;
+  const int row = warp / C::kWarpsAcross * C::kWarpRows,
+            column = warp % C::kWarpsAcross * C::kWarpColumns;
   find_sources<C>(g, tile, s.source);
   const auto fill = [&](int step) {
     if (step < steps) {
@@ -78,7 +82,8 @@ SIMT_DEVICE void compute_tile(const Gemm& g, const Tile& tile, Smem<C>& s) {
   for (int step = 0; step < C::kStages - 1; step++) fill(step);
   for (int step = 0; step < steps; step++) {
     simt::cp_async_wait<C::kStages - 2>();
-    __syncthreads();  // this step's stage is there for all, and all have read the stage that is filled next
+    __syncthreads();  // this step's stage is there for all, and all have read the stage that is
+                      // filled next
     fill(step + C::kStages - 1);
     multiply<C>(s, step % C::kStages, row, column, sum);
   }
@@ -103,10 +108,12 @@ template <bool kAligned>
 void launch_for_chip(const Gemm& g, bool narrow, CudaQueue& queue) {
   if (narrow) {
     // Bound by reading the weights: every multiprocessor must take part.
-    if (most_tiles(g, 32, 128) >= queue.multiprocessors()) return launch<Config<32, 128, 1, 4, kAligned>>(g, queue);
+    if (most_tiles(g, 32, 128) >= queue.multiprocessors())
+      return launch<Config<32, 128, 1, 4, kAligned>>(g, queue);
     return launch<Config<32, 32, 2, 8, kAligned>>(g, queue);
   }
-  // 100 KB of shared memory per multiprocessor (8.6, 8.9, 12.x) hold two blocks of 2 stages; 164 KB and more two of 3.
+  // 100 KB of shared memory per multiprocessor (8.6, 8.9, 12.x) hold two blocks of 2 stages; 164 KB
+  // and more two of 3.
   const int chip = queue.compute_capability();
   if (chip == 80 || chip == 87 || chip / 10 == 9 || chip / 10 == 10 || chip / 10 == 11) {
     return launch<Config<128, 128, 2, 3, kAligned>>(g, queue);

@@ -1,9 +1,10 @@
-// int8 and int4 weights on tensor cores by mma.sync, sm_80 and up. The weights travel as they are stored and become bf16 in
-// registers: the integers of a block of 128 k, which bf16 holds exactly (int4 times its multiplier). Their products with bf16
-// activations are summed by block, and each block's sums then scaled and added in f32: no weight is rounded.
+// int8 and int4 weights on tensor cores by mma.sync, sm_80 and up. The weights travel as they are
+// stored and become bf16 in registers: the integers of a block of 128 k, which bf16 holds exactly
+// (int4 times its multiplier). Their products with bf16 activations are summed by block, and each
+// block's sums then scaled and added in f32: no weight is rounded.
 //
-// x comes as in sm80.cu, 32 k per stage; weights in lines of 64 bytes, 64 or 128 k, each read once from shared memory, 16 bytes
-// per thread. Persistent blocks walk the tiles.
+// x comes as in sm80.cu, 32 k per stage; weights in lines of 64 bytes, 64 or 128 k, each read once
+// from shared memory, 16 bytes per thread. Persistent blocks walk the tiles.
 // SASS sm_80,sm_86,sm_89,sm_90a,sm_100,sm_120 multiply_quantised_mma: HMMA LDGSTS !LDL !STL no-spills
 #include "cuda/kernels/grouped_gemm/mma_tile.cuh"
 #include "cuda/kernels/grouped_gemm/quantised.cuh"
@@ -20,14 +21,16 @@ constexpr int kLineBytes = 64;
 template <class WeightType, int Rows, int Columns, int Down, int Across, bool AlignedX>
 struct Config {
   using Weight = WeightType;
-  static constexpr int kRows = Rows, kColumns = Columns, kWarpsAcross = Across, kThreads = 32 * Down * Across;
+  static constexpr int kRows = Rows, kColumns = Columns, kWarpsAcross = Across,
+                       kThreads = 32 * Down * Across;
   static constexpr int kBlocks = kThreads == 128 ? 2 : 1;  // per multiprocessor, as registers allow
   static constexpr bool kAligned = AlignedX;               // rows of x are whole float4s
   static constexpr int kWarpRows = kRows / Down, kWarpColumns = kColumns / Across;
   static constexpr int kDown = kWarpRows / 16, kAcross = kWarpColumns / 8;  // fragments of a warp
-  static constexpr bool kTanh = kRows == 32;                                // for small products only: it is long
-  static constexpr int kLines = Weight::kBlockBytes / kLineBytes, kLineSteps = kSteps / kLines;  // of a block; of a line
-  static constexpr int kLineStages = 2 * kLines;                                                 // of two blocks
+  static constexpr bool kTanh = kRows == 32;  // for small products only: it is long
+  static constexpr int kLines = Weight::kBlockBytes / kLineBytes,
+                       kLineSteps = kSteps / kLines;  // of a block; of a line
+  static constexpr int kLineStages = 2 * kLines;      // of two blocks
   static_assert(kAcross % 2 == 0, "gate and up are neighbours");
 };
 
@@ -39,7 +42,8 @@ struct Smem {
   int source[C::kRows];                         // the row of x, or -1
 };
 
-// Where unit `unit` (four f32) of a row of 32 lies, in units: eight threads that read fragments meet two rows at four units.
+// Where unit `unit` (four f32) of a row of 32 lies, in units: eight threads that read fragments
+// meet two rows at four units.
 SIMT_DEVICE int swizzled(int row, int unit) {
   return row * 8 + (unit ^ (row % 2 * 4));
 }
@@ -48,16 +52,18 @@ template <class C>
 using Group = QuantisedGroup<typename C::Weight>;
 
 template <class C>
-SIMT_DEVICE void copy_line(const Gemm& g, const Group<C>& w, const Tile& tile, Smem<C>& s, int line) {
+SIMT_DEVICE void copy_line(const Gemm& g, const Group<C>& w, const Tile& tile, Smem<C>& s,
+                           int line) {
   constexpr int kUnits = kLineBytes / 16, kStep = C::kThreads / kUnits;
   const int unit = static_cast<int>(threadIdx.x) % kUnits;
 #pragma unroll
   for (int i = 0; i < C::kColumns; i += kStep) {
     const int row = i + static_cast<int>(threadIdx.x) / kUnits;
     const bool there = tile.column + row < g.weight_rows;
-    const int64_t at = static_cast<int64_t>(tile.column + row) * w.row_bytes + line * kLineBytes + unit * 16;
-    simt::cp_async_zfill<16>(s.lines[line % C::kLineStages] + row * kLineBytes + unit * 16, w.values + (there ? at : 0),
-                             there ? 16 : 0);
+    const int64_t at =
+        static_cast<int64_t>(tile.column + row) * w.row_bytes + line * kLineBytes + unit * 16;
+    simt::cp_async_zfill<16>(s.lines[line % C::kLineStages] + row * kLineBytes + unit * 16,
+                             w.values + (there ? at : 0), there ? 16 : 0);
   }
 }
 
@@ -70,7 +76,8 @@ SIMT_DEVICE void copy_scales(const Group<C>& w, const Tile& tile, Smem<C>& s, in
   simt::cp_async_zfill<16>(s.scales[block % 2] + row, w.scales + (there ? at : 0), there ? 16 : 0);
 }
 
-// What a thread has of the weight: the unit of its line, of one row of each fragment; for int4 also the rows' scale words.
+// What a thread has of the weight: the unit of its line, of one row of each fragment; for int4 also
+// the rows' scale words.
 template <class C>
 struct Held {
   uint32_t line[C::kAcross][4], scales[C::kAcross];
@@ -79,24 +86,28 @@ struct Held {
     const int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll
     for (int j = 0; j < C::kAcross; j++) {
-      const auto* row = reinterpret_cast<const uint4*>(lines + (column + j * 8 + lane / 4) * kLineBytes);
+      const auto* row =
+          reinterpret_cast<const uint4*>(lines + (column + j * 8 + lane / 4) * kLineBytes);
       const uint4 unit = row[lane % 4];
       line[j][0] = unit.x, line[j][1] = unit.y, line[j][2] = unit.z, line[j][3] = unit.w;
     }
   }
   SIMT_DEVICE void load_scales(const uint32_t* block, int column) {
 #pragma unroll
-    for (int j = 0; j < C::kAcross; j++) scales[j] = block[column + j * 8 + static_cast<int>(threadIdx.x) % 32 / 4];
+    for (int j = 0; j < C::kAcross; j++)
+      scales[j] = block[column + j * 8 + static_cast<int>(threadIdx.x) % 32 / 4];
   }
 };
 
-// a: rows row .. row + 15 of a stage, the 16 k from 16 half on, rounded to bf16. Of these a thread has the four from 4 c on as
-// the k that the instruction calls 2c, 2c + 1, 2c + 8, 2c + 9, in b likewise.
+// a: rows row .. row + 15 of a stage, the 16 k from 16 half on, rounded to bf16. Of these a thread
+// has the four from 4 c on as the k that the instruction calls 2c, 2c + 1, 2c + 8, 2c + 9, in b
+// likewise.
 SIMT_DEVICE void load_a(uint32_t (&a)[4], const float* stage, int row, int half) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll
   for (int i = 0; i < 2; i++) {
-    const float4 v = *reinterpret_cast<const float4*>(stage + swizzled(row + i * 8 + lane / 4, half * 4 + lane % 4) * 4);
+    const float4 v = *reinterpret_cast<const float4*>(
+        stage + swizzled(row + i * 8 + lane / 4, half * 4 + lane % 4) * 4);
     a[i] = simt::pack_bf16(v.x, v.y);
     a[2 + i] = simt::pack_bf16(v.z, v.w);
   }
@@ -119,7 +130,8 @@ SIMT_DEVICE void load_b(uint32_t (&b)[2][C::kAcross][2], const Held<C>& held, in
       const float m = W::multiplier(held.scales[j], q);
       const uint32_t multiplier = twice_bf16(m), minus = twice_bf16(-136.0f * m);
 #pragma unroll
-      for (int n = 0; n < 4; n++) b[n / 2][j][n % 2] = int4_pair(held.line[j][q] >> (4 * n), multiplier, minus);
+      for (int n = 0; n < 4; n++)
+        b[n / 2][j][n % 2] = int4_pair(held.line[j][q] >> (4 * n), multiplier, minus);
     }
   }
 }
@@ -147,7 +159,8 @@ SIMT_DEVICE void fold(const uint32_t* scales, int column, const Sums<C>& part, S
   using W = typename C::Weight;
 #pragma unroll
   for (int j = 0; j < C::kAcross; j++) {
-    const uint2 two = *reinterpret_cast<const uint2*>(scales + column + j * 8 + static_cast<int>(threadIdx.x) % 4 * 2);
+    const uint2 two = *reinterpret_cast<const uint2*>(scales + column + j * 8 +
+                                                      static_cast<int>(threadIdx.x) % 4 * 2);
     const float scale[2] = {W::scale(two.x), W::scale(two.y)};
 #pragma unroll
     for (int i = 0; i < C::kDown; i++) {
@@ -160,7 +173,8 @@ SIMT_DEVICE void fold(const uint32_t* scales, int column, const Sums<C>& part, S
 template <class C>
 SIMT_DEVICE void compute_tile(const Gemm& g, const Tile& tile, Smem<C>& s) {
   const int warp = static_cast<int>(threadIdx.x) / 32, blocks = g.pitch / (kSteps * kDepth);
-  const int row = warp / C::kWarpsAcross * C::kWarpRows, column = warp % C::kWarpsAcross * C::kWarpColumns;
+  const int row = warp / C::kWarpsAcross * C::kWarpRows,
+            column = warp % C::kWarpsAcross * C::kWarpColumns;
   find_sources<C>(g, tile, s.source);
   const Group<C> w(g.weight, tile.group, g.weight_rows, g.pitch);
   // Step q of block b: x, the line that begins there, and with the first one the block's scales.
@@ -181,7 +195,8 @@ SIMT_DEVICE void compute_tile(const Gemm& g, const Tile& tile, Smem<C>& s) {
 #pragma unroll
     for (int q = 0; q < kSteps; q++) {
       simt::cp_async_wait<kStages - 2>();
-      __syncthreads();  // this step's stage is there for all, and all have read the stage that is filled next
+      __syncthreads();  // this step's stage is there for all, and all have read the stage that is
+                        // filled next
       fill(b + (q + kStages - 1) / kSteps, (q + kStages - 1) % kSteps);
       if (q == 0) held.load_scales(s.scales[b % 2], column);
       if (q % C::kLineSteps == 0) {
@@ -208,11 +223,13 @@ void launch(const Gemm& g, CudaQueue& queue) {
   queue.launch(multiply_quantised_mma<C>, persistent<C>(g, queue, C::kBlocks, sizeof(Smem<C>)), g);
 }
 
-// Narrow as in sm80.cu. Wide: two sets of sums leave room for one block of 8 warps, whose 90 KB fit every chip.
+// Narrow as in sm80.cu. Wide: two sets of sums leave room for one block of 8 warps, whose 90 KB fit
+// every chip.
 template <class Weight, bool kAligned>
 void launch_for_rows(const Gemm& g, bool narrow, CudaQueue& queue) {
   if (!narrow) return launch<Config<Weight, 128, 128, 2, 4, kAligned>>(g, queue);
-  if (most_tiles(g, 32, 128) >= queue.multiprocessors()) return launch<Config<Weight, 32, 128, 1, 4, kAligned>>(g, queue);
+  if (most_tiles(g, 32, 128) >= queue.multiprocessors())
+    return launch<Config<Weight, 32, 128, 1, 4, kAligned>>(g, queue);
   launch<Config<Weight, 32, 32, 2, 2, kAligned>>(g, queue);
 }
 

@@ -1,7 +1,8 @@
-// bf16 weights on Hopper's tensor cores. Persistent blocks of three warpgroups: a producer fills a ring of stages, two consumers
-// of 64 rows each multiply from it with wgmma. Weights come by TMA through one map over the rows of all groups. Activations,
-// which are f32 and gathered, TMA cannot bring: the producer's threads load them, round them to bf16 and store them swizzled,
-// with the loads of the next stage on their way meanwhile.
+// bf16 weights on Hopper's tensor cores. Persistent blocks of three warpgroups: a producer fills a
+// ring of stages, two consumers of 64 rows each multiply from it with wgmma. Weights come by TMA
+// through one map over the rows of all groups. Activations, which are f32 and gathered, TMA cannot
+// bring: the producer's threads load them, round them to bf16 and store them swizzled, with the
+// loads of the next stage on their way meanwhile.
 // SASS sm_90a multiply_wgmma: HGMMA>=4 UTMALDG !HMMA !LDL !STL registers=168 no-spills
 #include "cuda/kernels/grouped_gemm/tiles.cuh"
 #include "cuda/mma.cuh"
@@ -11,12 +12,16 @@ namespace moepp::cuda {
 // Not an anonymous namespace: what other chips do not use would be warned about.
 namespace sm90 {
 
-constexpr int kThreads = 384, kRows = 128, kDepth = 64;  // of k per stage: 128 bytes of bf16, one swizzled row
+constexpr int kThreads = 384, kRows = 128,
+              kDepth = 64;  // of k per stage: 128 bytes of bf16, one swizzled row
 inline constexpr int kConsumerWarps = 8;
-// A block is launched with 168 registers per thread, and deals exactly these anew. With fewer at launch the consumers would wait
-// for ever: ptxas gives a kernel with setmaxnreg all that __launch_bounds__ leaves it, and the claim above checks that it does.
+// A block is launched with 168 registers per thread, and deals exactly these anew. With fewer at
+// launch the consumers would wait for ever: ptxas gives a kernel with setmaxnreg all that
+// __launch_bounds__ leaves it, and the claim above checks that it does.
 inline constexpr int kLaunchRegisters = 168, kProducerRegisters = 104, kConsumerRegisters = 200;
-static_assert(128 * kProducerRegisters + (kThreads - 128) * kConsumerRegisters == kThreads * kLaunchRegisters, "all are dealt");
+static_assert(128 * kProducerRegisters + (kThreads - 128) * kConsumerRegisters ==
+                  kThreads * kLaunchRegisters,
+              "all are dealt");
 
 template <int Columns, int StageCount>
 struct Config {
@@ -65,15 +70,17 @@ struct Held {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
       const bool there = from[i] != nullptr && k + half * 4 < g.k;
-      v[i][half] =
-          there ? simt::load_l2(reinterpret_cast<const float4*>(from[i] + k + half * 4)) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+      v[i][half] = there ? simt::load_l2(reinterpret_cast<const float4*>(from[i] + k + half * 4))
+                         : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     }
   }
   SIMT_DEVICE void store(simt::bf16* tile, int i) const {
     const int row = static_cast<int>(threadIdx.x) / kUnits + i * kStep;
     const float4 a = v[i][0], b = v[i][1];
-    auto* to = reinterpret_cast<uint4*>(tile) + swizzled_wgmma(row, static_cast<int>(threadIdx.x) % kUnits);
-    *to = make_uint4(simt::pack_bf16(a.x, a.y), simt::pack_bf16(a.z, a.w), simt::pack_bf16(b.x, b.y), simt::pack_bf16(b.z, b.w));
+    auto* to = reinterpret_cast<uint4*>(tile) +
+               swizzled_wgmma(row, static_cast<int>(threadIdx.x) % kUnits);
+    *to = make_uint4(simt::pack_bf16(a.x, a.y), simt::pack_bf16(a.z, a.w),
+                     simt::pack_bf16(b.x, b.y), simt::pack_bf16(b.z, b.w));
   }
 };
 
@@ -89,7 +96,8 @@ SIMT_DEVICE void produce(const Gemm& g, const simt::TensorMap* weight, Smem<C>& 
       simt::mbar_wait(&s.empty[ring.stage], ring.parity ^ 1);
       if (threadIdx.x == 0) {
         simt::mbar_arrive_expect_tx(&s.full[ring.stage], sizeof s.weight[0]);
-        simt::tma_load(s.weight[ring.stage], weight, k, tile.group * g.weight_rows + tile.column, &s.full[ring.stage]);
+        simt::tma_load(s.weight[ring.stage], weight, k, tile.group * g.weight_rows + tile.column,
+                       &s.full[ring.stage]);
       }
 #pragma unroll
       for (int i = 0; i < kHeld; i++) {
@@ -103,7 +111,8 @@ SIMT_DEVICE void produce(const Gemm& g, const simt::TensorMap* weight, Smem<C>& 
   }
 }
 
-// d[4 j + e] of a thread: row 8 (e / 2) + its own, columns 8 j + e % 2 + its own, as in mma's fragments.
+// d[4 j + e] of a thread: row 8 (e / 2) + its own, columns 8 j + e % 2 + its own, as in mma's
+// fragments.
 template <class C>
 SIMT_DEVICE void write(const Gemm& g, const Tile& tile, const float (&sum)[C::kColumns / 2]) {
   const int t = static_cast<int>(threadIdx.x) - 128, pair = t % 4 * 2;
@@ -116,7 +125,8 @@ SIMT_DEVICE void write(const Gemm& g, const Tile& tile, const float (&sum)[C::kC
 #pragma unroll
       for (int j = 0; j < C::kColumns / 8; j += 2) {
         const float *gate = sum + 4 * j + 2 * half, *up = gate + 4;
-        write_pair(g, out, tile.column / 2 + j * 4 + pair, finish_swiglu(g, gate[0], up[0]), finish_swiglu(g, gate[1], up[1]));
+        write_pair(g, out, tile.column / 2 + j * 4 + pair, finish_swiglu(g, gate[0], up[0]),
+                   finish_swiglu(g, gate[1], up[1]));
       }
     } else {
 #pragma unroll
@@ -144,7 +154,8 @@ SIMT_DEVICE void consume(const Gemm& g, Smem<C>& s) {
       simt::wgmma_fence();
 #pragma unroll
       for (int i = 0; i < kDepth; i += 16) {
-        simt::wgmma_bf16<C::kColumns>(sum, simt::wgmma_descriptor(x + i), simt::wgmma_descriptor(weight + i), k + i > 0);
+        simt::wgmma_bf16<C::kColumns>(sum, simt::wgmma_descriptor(x + i),
+                                      simt::wgmma_descriptor(weight + i), k + i > 0);
       }
       simt::wgmma_commit();
       simt::wgmma_wait<1>();
@@ -160,7 +171,8 @@ SIMT_DEVICE void consume(const Gemm& g, Smem<C>& s) {
 }
 
 template <class C>
-__global__ void __launch_bounds__(kThreads, 1) multiply_wgmma(const Gemm g, const __grid_constant__ simt::TensorMap weight) {
+__global__ void __launch_bounds__(kThreads, 1)
+    multiply_wgmma(const Gemm g, const __grid_constant__ simt::TensorMap weight) {
 #if SIMT_HAS_SM90A
   auto& s = *simt::smem<Smem<C>>();
   if (threadIdx.x == 0) {
@@ -187,10 +199,12 @@ template <class C>
 void launch(const Gemm& g, CudaQueue& queue) {
   simt::TensorMap weight;
   queue.check(simt::make_tensor_map(
-      &weight, {g.weight, simt::Element::kBf16, static_cast<uint64_t>(g.pitch), static_cast<uint64_t>(g.groups) * g.weight_rows,
-                static_cast<uint64_t>(g.pitch) * 2, kDepth, C::kColumns, simt::Swizzle::k128}));
+      &weight, {g.weight, simt::Element::kBf16, static_cast<uint64_t>(g.pitch),
+                static_cast<uint64_t>(g.groups) * g.weight_rows, static_cast<uint64_t>(g.pitch) * 2,
+                kDepth, C::kColumns, simt::Swizzle::k128}));
   const int64_t tiles = most_tiles(g, kRows, C::kColumns), blocks = queue.multiprocessors();
-  const simt::Launch how = {dim3(static_cast<unsigned>(tiles < blocks ? tiles : blocks)), dim3(kThreads), sizeof(Smem<C>)};
+  const simt::Launch how = {dim3(static_cast<unsigned>(tiles < blocks ? tiles : blocks)),
+                            dim3(kThreads), sizeof(Smem<C>)};
   queue.launch(multiply_wgmma<C>, how, g, weight);
 }
 

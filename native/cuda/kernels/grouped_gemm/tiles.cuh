@@ -1,4 +1,5 @@
-// Which part of the output a block computes, found on the device from the offsets, and what happens to a finished sum.
+// Which part of the output a block computes, found on the device from the offsets, and what happens
+// to a finished sum.
 #pragma once
 
 #include "cuda/kernels/grouped_gemm/gemm.h"
@@ -16,12 +17,14 @@ SIMT_DEVICE int source_row(const Gemm& g, int r) {
   return g.token_order != nullptr ? g.token_order[r] / g.top_k : r;
 }
 
-// A tile of the output: the rows row .. end - 1 (perhaps more than the tile has) and the weight's stored rows from `column` on.
+// A tile of the output: the rows row .. end - 1 (perhaps more than the tile has) and the weight's
+// stored rows from `column` on.
 struct Tile {
   int group, row, end, column;
 };
 
-// Tiles are numbered group by group, in a group with the rows running first: blocks that run together share a weight's tile.
+// Tiles are numbered group by group, in a group with the rows running first: blocks that run
+// together share a weight's tile.
 template <int kRows, int kColumns>
 struct TileWalk {
   int group = 0;
@@ -31,7 +34,8 @@ struct TileWalk {
   SIMT_DEVICE bool find(const Gemm& g, int64_t number, Tile* tile) {
     const int across = (g.weight_rows + kColumns - 1) / kColumns;
     for (; group < g.groups; group++) {
-      const int first = first_row(g, group), end = end_row(g, group), down = (end - first + kRows - 1) / kRows;
+      const int first = first_row(g, group), end = end_row(g, group),
+                down = (end - first + kRows - 1) / kRows;
       const int64_t count = static_cast<int64_t>(down) * across;
       if (number < before + count) {
         const int within = static_cast<int>(number - before);
@@ -56,7 +60,8 @@ SIMT_DEVICE int occupied_group(const Gemm& g, int number) {
   if (g.offsets == nullptr) return number == 0 && g.rows > 0 ? 0 : -1;
   for (int base = 0; base < g.groups; base += 32) {
     const int group = base + static_cast<int>(threadIdx.x % 32);
-    unsigned occupied = __ballot_sync(simt::kFullMask, group < g.groups && g.offsets[group + 1] > g.offsets[group]);
+    unsigned occupied =
+        __ballot_sync(simt::kFullMask, group < g.groups && g.offsets[group + 1] > g.offsets[group]);
     const int count = __popc(occupied);
     if (number < count) {
       for (; number > 0; number--) occupied &= occupied - 1;
@@ -78,7 +83,8 @@ SIMT_DEVICE float finish(const Gemm& g, float sum) {
 }
 SIMT_DEVICE float finish_swiglu(const Gemm& g, float gate, float up) {
   const float value = g.scale * gate;
-  return __fdividef(value, 1.0f + expf(-value)) * (g.scale * up);  // 0 from a divisor of 2^126 on, where silu is less than that
+  return __fdividef(value, 1.0f + expf(-value)) *
+         (g.scale * up);  // 0 from a divisor of 2^126 on, where silu is less than that
 }
 
 // Two neighbouring columns, the first of which is even.

@@ -1,6 +1,7 @@
-// What route_top_k and norm_route_top_k share: gating by one warp per token, and a counting sort of the FFN picks, stable in (t,
-// k), in which each block places its own picks; how many come before them it counts for itself from all picks, which is 4 bytes
-// each from L2, so that blocks need not wait for one another and nothing is left in memory between them.
+// What route_top_k and norm_route_top_k share: gating by one warp per token, and a counting sort of
+// the FFN picks, stable in (t, k), in which each block places its own picks; how many come before
+// them it counts for itself from all picks, which is 4 bytes each from L2, so that blocks need not
+// wait for one another and nothing is left in memory between them.
 #pragma once
 
 #include "cuda/cuda_queue.h"
@@ -33,8 +34,8 @@ struct Logits {
   }
 };
 
-// The K largest logits, the higher first, equal ones in ascending order of index; lane k gets the k-th. A NaN counts as minus
-// infinity, so that indices are always K different experts.
+// The K largest logits, the higher first, equal ones in ascending order of index; lane k gets the
+// k-th. A NaN counts as minus infinity, so that indices are always K different experts.
 SIMT_DEVICE int pick_experts(const Routing& r, const Logits& logits) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   unsigned taken = 0;  // of this lane's experts
@@ -61,8 +62,9 @@ SIMT_DEVICE int pick_experts(const Routing& r, const Logits& logits) {
   return pick;
 }
 
-// norm_std / unbiased standard deviation of the logits; 1 when there is no normalisation, or nothing to normalise. Two passes in
-// f64: logits of any f32 scale keep their digits and cannot overflow, and equal ones have a deviation of exactly 0.
+// norm_std / unbiased standard deviation of the logits; 1 when there is no normalisation, or
+// nothing to normalise. Two passes in f64: logits of any f32 scale keep their digits and cannot
+// overflow, and equal ones have a deviation of exactly 0.
 SIMT_DEVICE double logit_scale(const Routing& r, const Logits& logits) {
   if (r.norm_std == 0.0f || r.e < 2) return 1.0;
   double sum = 0.0, squares = 0.0;
@@ -71,15 +73,20 @@ SIMT_DEVICE double logit_scale(const Routing& r, const Logits& logits) {
   const double mean = warp_sum(sum) / static_cast<double>(r.e);
 #pragma unroll
   for (int i = 0; i < kLogitsPerLane; i++) {
-    const double deviation = static_cast<int>(threadIdx.x) % 32 + 32 * i < r.e ? static_cast<double>(logits.v[i]) - mean : 0.0;
+    const double deviation = static_cast<int>(threadIdx.x) % 32 + 32 * i < r.e
+                                 ? static_cast<double>(logits.v[i]) - mean
+                                 : 0.0;
     squares = fma(deviation, deviation, squares);
   }
   squares = warp_sum(squares);
-  return squares == 0.0 ? 1.0 : static_cast<double>(r.norm_std) / sqrt(squares / static_cast<double>(r.e - 1));
+  return squares == 0.0
+             ? 1.0
+             : static_cast<double>(r.norm_std) / sqrt(squares / static_cast<double>(r.e - 1));
 }
 
-// Lane k gets the weight of its pick, the others 0. The softmax over all E, divided by the sum of the picks, is the softmax over
-// the picks. A NaN among the logits makes the weights NaN, as a softmax over all E does.
+// Lane k gets the weight of its pick, the others 0. The softmax over all E, divided by the sum of
+// the picks, is the softmax over the picks. A NaN among the logits makes the weights NaN, as a
+// softmax over all E does.
 SIMT_DEVICE float weigh_pick(const Routing& r, const Logits& logits, int64_t t, int pick) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const double scale = logit_scale(r, logits);
@@ -88,7 +95,9 @@ SIMT_DEVICE float weigh_pick(const Routing& r, const Logits& logits, int64_t t, 
   for (int i = 0; i < kLogitsPerLane; i++) nan |= logits.v[i] != logits.v[i];
   nan = __any_sync(simt::kFullMask, nan) != 0;
   const float logit = lane < r.k ? r.logits[t * r.e + pick] : 0.0f;
-  const double below = (static_cast<double>(logit) - static_cast<double>(__shfl_sync(simt::kFullMask, logit, 0))) * scale;
+  const double below =
+      (static_cast<double>(logit) - static_cast<double>(__shfl_sync(simt::kFullMask, logit, 0))) *
+      scale;
   const bool zero_expert = pick == r.e - 1, dropped = lane >= r.k || (zero_expert && !r.mixtral);
   const float weight = dropped ? 0.0f : expf(static_cast<float>(below));
   const float total = warp_sum(weight);
@@ -109,8 +118,9 @@ SIMT_DEVICE void collapse_picks(const Routing& r, int64_t t, int pick, float wei
   if (lane < r.k && constant == r.c) x = weight;
   if (lane < r.k && constant >= 0 && constant < r.c) {
     const float* scores = r.scores + t * 2 * r.c + 2 * constant;
-    const float up = static_cast<float>((static_cast<double>(scores[1]) - static_cast<double>(scores[0])) *
-                                        static_cast<double>(r.input_scale));
+    const float up =
+        static_cast<float>((static_cast<double>(scores[1]) - static_cast<double>(scores[0])) *
+                           static_cast<double>(r.input_scale));
     x = weight * (1.0f / (1.0f + expf(up)));  // e^up may be infinity, which is right
     coefficients[1 + constant] = weight * (1.0f / (1.0f + expf(-up)));
   }
@@ -137,7 +147,8 @@ SIMT_HOST_DEVICE size_t sort_bytes(int n, int threads) {
   return (static_cast<size_t>(n) * static_cast<size_t>(2 + threads / 32) + 1) * sizeof(int);
 }
 
-// all[n] = picks of expert n, before[n] = those of them before `first`. The order of atomic additions does not show in counts.
+// all[n] = picks of expert n, before[n] = those of them before `first`. The order of atomic
+// additions does not show in counts.
 SIMT_DEVICE void count_picks(const Routing& r, int first, int* all, int* before) {
   const int picks = r.tokens * r.k;
   for (int i = threadIdx.x; i < picks; i += blockDim.x) {
@@ -172,7 +183,8 @@ SIMT_DEVICE void start_rows(const Routing& r, int* all, bool tell) {
 // Places the picks [first, first + blockDim.x): thread i has pick first + i.
 SIMT_DEVICE void sort_picks(const Routing& r, int first) {
   auto* all = simt::smem<int>();
-  int *before = all + r.n, *next = before + r.n;  // next[w][n]: the row of warp w's first pick of expert n
+  int *before = all + r.n,
+      *next = before + r.n;  // next[w][n]: the row of warp w's first pick of expert n
   const int warps = static_cast<int>(blockDim.x) / 32, warp = static_cast<int>(threadIdx.x) / 32;
   for (int i = threadIdx.x; i < (2 + warps) * r.n; i += blockDim.x) all[i] = 0;
   __syncthreads();

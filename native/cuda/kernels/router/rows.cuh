@@ -1,7 +1,8 @@
-// What router_logits and norm_route_top_k share: dot products of tokens with the router's rows and the constant experts' rows. A
-// warp takes a few tokens times a few rows; its lanes share out the columns. Each (token, row) has one partial sum per lane, to
-// which the residual map's terms are added, and the lanes are summed at the end: the same steps whatever else is in the tile, so
-// a token does not depend on the others.
+// What router_logits and norm_route_top_k share: dot products of tokens with the router's rows and
+// the constant experts' rows. A warp takes a few tokens times a few rows; its lanes share out the
+// columns. Each (token, row) has one partial sum per lane, to which the residual map's terms are
+// added, and the lanes are summed at the end: the same steps whatever else is in the tile, so a
+// token does not depend on the others.
 #pragma once
 
 #include "cuda/elements.cuh"
@@ -16,8 +17,8 @@ struct Router {
   int tokens, h, g, e, xs;  // xs: rows of the constant experts
 };
 
-// C::kTokens and C::kRows make up a warp's tile; C::kElements are loaded at once: 4 where rows of x and hidden are whole fours,
-// else 1.
+// C::kTokens and C::kRows make up a warp's tile; C::kElements are loaded at once: 4 where rows of x
+// and hidden are whole fours, else 1.
 
 // Rows [first, first + count) of one of the two weights: the router's, or the constant experts'.
 struct RowGroup {
@@ -31,22 +32,25 @@ SIMT_DEVICE RowGroup row_group(const Router& r, int group) {
   const int router_groups = (r.e + C::kRows - 1) / C::kRows;
   if (group < router_groups) {
     const int first = group * C::kRows;
-    return {r.hidden != nullptr ? r.hidden : r.x, r.router, r.map, r.logits, r.g, first, min(C::kRows, r.e - first), r.e};
+    return {r.hidden != nullptr ? r.hidden : r.x, r.router, r.map, r.logits, r.g, first,
+            min(C::kRows, r.e - first),           r.e};
   }
   const int first = (group - router_groups) * C::kRows;
   return {r.x, r.constant, nullptr, r.scores, r.h, first, min(C::kRows, r.xs - first), r.xs};
 }
 
-// sums += z[t] . weight[row] over the lane's columns: N neighbours, then those 32 N further on. Tokens and rows past the last
-// repeat it, so that nothing branches.
+// sums += z[t] . weight[row] over the lane's columns: N neighbours, then those 32 N further on.
+// Tokens and rows past the last repeat it, so that nothing branches.
 template <class C, int N>
-SIMT_DEVICE void multiply(const float* z, const float* weight, int width, const int (&t)[C::kTokens], const int (&row)[C::kRows],
+SIMT_DEVICE void multiply(const float* z, const float* weight, int width,
+                          const int (&t)[C::kTokens], const int (&row)[C::kRows],
                           float (&sums)[C::kTokens][C::kRows]) {
 #pragma unroll 2
   for (int i = static_cast<int>(threadIdx.x) % 32 * N; i < width; i += 32 * N) {
     float w[C::kRows][N];
 #pragma unroll
-    for (int b = 0; b < C::kRows; b++) load_elements(weight + static_cast<int64_t>(row[b]) * width + i, w[b]);
+    for (int b = 0; b < C::kRows; b++)
+      load_elements(weight + static_cast<int64_t>(row[b]) * width + i, w[b]);
 #pragma unroll
     for (int a = 0; a < C::kTokens; a++) {
       float v[N];
@@ -71,7 +75,8 @@ SIMT_DEVICE void multiply_group(const Router& r, const RowGroup& rows, const flo
   for (int b = 0; b < C::kRows; b++) row[b] = rows.first + min(b, rows.count - 1);
   float sums[C::kTokens][C::kRows] = {};
   multiply<C, C::kElements>(z, rows.weight, rows.width, t, row, sums);
-  if (rows.map != nullptr) multiply<C, 1>(r.previous + static_cast<int64_t>(first) * r.e, rows.map, r.e, t, row, sums);
+  if (rows.map != nullptr)
+    multiply<C, 1>(r.previous + static_cast<int64_t>(first) * r.e, rows.map, r.e, t, row, sums);
 #pragma unroll
   for (int a = 0; a < C::kTokens; a++) {
 #pragma unroll

@@ -6,8 +6,8 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
-// In the host's pass everything counts as there. Guard the body of a kernel that means nothing without the feature; a wrapper
-// used where its instruction does not exist compiles to a trap.
+// In the host's pass everything counts as there. Guard the body of a kernel that means nothing
+// without the feature; a wrapper used where its instruction does not exist compiles to a trap.
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
 #define SIMT_HAS_SM80 1
 #else
@@ -87,7 +87,8 @@ SIMT_DEVICE float2 unpack_f16(uint32_t pair) {
   return __half22float2(*reinterpret_cast<const __half2*>(&pair));
 }
 
-// x rounded to tf32 (10 bits of fraction), ties away from zero. PTX: cvt. Before sm_80 there is no tf32: x itself.
+// x rounded to tf32 (10 bits of fraction), ties away from zero. PTX: cvt. Before sm_80 there is no
+// tf32: x itself.
 SIMT_DEVICE uint32_t to_tf32(float x) {
 #if SIMT_HAS_SM80
   uint32_t rounded;
@@ -98,7 +99,8 @@ SIMT_DEVICE uint32_t to_tf32(float x) {
 #endif
 }
 
-// The block's dynamic shared memory, all of it, aligned to 1024 bytes as TMA and wgmma need: one struct per kernel.
+// The block's dynamic shared memory, all of it, aligned to 1024 bytes as TMA and wgmma need: one
+// struct per kernel.
 template <class T>
 SIMT_DEVICE T* smem() {
   extern __shared__ __align__(1024) unsigned char simt_dynamic_smem[];

@@ -9,14 +9,16 @@ struct Launch {
   dim3 grid, block;       // a grid of no blocks is no launch; block sizes are multiples of 32
   size_t smem_bytes = 0;  // dynamic shared memory, up to what the device has
   Stream stream = nullptr;
-  bool programmatic = false;  // may start before the kernel ahead of it ends: see wait_for_dependencies (sm_90)
+  bool programmatic =
+      false;  // may start before the kernel ahead of it ends: see wait_for_dependencies (sm_90)
 };
 
 template <class... Parameters, class... Arguments>
 Error launch(void (*kernel)(Parameters...), const Launch& how, Arguments&&... arguments) {
   if (how.grid.x == 0 || how.grid.y == 0 || how.grid.z == 0) return kSuccess;
   if (how.smem_bytes > 48 * 1024) {  // the most that a kernel may have unasked
-    const Error error = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+    const Error error = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                                             cudaFuncAttributeMaxDynamicSharedMemorySize,
                                              static_cast<int>(how.smem_bytes));
     if (error != kSuccess) return error;
   }

@@ -21,7 +21,8 @@ SIMT_DEVICE uint64_t l2_evict_last() {
   return policy;
 }
 
-// 16 bytes that no kernel in flight writes and that this block reads once: weights. They take no room in L1. PTX: ld.global.nc.
+// 16 bytes that no kernel in flight writes and that this block reads once: weights. They take no
+// room in L1. PTX: ld.global.nc.
 SIMT_DEVICE uint4 load_stream(const uint4* p) {
   uint4 v;
   asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
@@ -41,11 +42,14 @@ SIMT_DEVICE uint4 load_stream(const uint4* p, uint64_t l2_policy) {
 #endif
 }
 
-// 16 bytes from L2 on, past L1, that an earlier kernel wrote, which may have ended since this one started: for activations that a
-// block reads once. The compiler keeps it behind wait_for_dependencies, and is free otherwise. PTX: ld.global.cg.
+// 16 bytes from L2 on, past L1, that an earlier kernel wrote, which may have ended since this one
+// started: for activations that a block reads once. The compiler keeps it behind
+// wait_for_dependencies, and is free otherwise. PTX: ld.global.cg.
 SIMT_DEVICE float4 load_l2(const float4* p) {
   float4 v;
-  asm volatile("ld.global.cg.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "l"(p));
+  asm volatile("ld.global.cg.v4.f32 {%0, %1, %2, %3}, [%4];"
+               : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
+               : "l"(p));
   return v;
 }
 
@@ -53,7 +57,8 @@ SIMT_DEVICE float4 load_l2(const float4* p) {
 SIMT_DEVICE void prefetch_l2(const void* p) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
 }
-// The same for a range; address and size are multiples of 16. PTX: cp.async.bulk.prefetch.L2 (sm_90); nothing before.
+// The same for a range; address and size are multiples of 16. PTX: cp.async.bulk.prefetch.L2
+// (sm_90); nothing before.
 SIMT_DEVICE void prefetch_l2_bulk(const void* p, uint32_t bytes) {
 #if SIMT_HAS_SM90
   asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(p), "r"(bytes) : "memory");

@@ -1,16 +1,20 @@
-// Warp-wide matrix products: d += a b^T, where a is 16 x k and b is 8 x k ("row.col"), by all 32 lanes.
+// Warp-wide matrix products: d += a b^T, where a is 16 x k and b is 8 x k ("row.col"), by all 32
+// lanes.
 //
-// With g = lane / 4 and c = lane % 4, d[0], d[1] are row g, columns 2c and 2c + 1; d[2], d[3] the same columns of row g + 8.
-// The registers of a and b hold neighbours along k, the lower k in the lower bits:
-//   16-bit, k16   a[0] row g, k 2c   a[1] row g + 8   a[2] row g, k 2c + 8   a[3] row g + 8    b[0] row g, k 2c   b[1] k 2c + 8
-//   tf32, k8      a[0] row g, k c    a[1] row g + 8   a[2] row g, k c + 4    a[3] row g + 8    b[0] row g, k c    b[1] k c + 4
-//   s8, k32       a[0] row g, k 4c   a[1] row g + 8   a[2] row g, k 4c + 16  a[3] row g + 8    b[0] row g, k 4c   b[1] k 4c + 16
+// With g = lane / 4 and c = lane % 4, d[0], d[1] are row g, columns 2c and 2c + 1; d[2], d[3] the
+// same columns of row g + 8. The registers of a and b hold neighbours along k, the lower k in the
+// lower bits:
+//   16-bit, k16   a[0] row g, k 2c   a[1] row g + 8   a[2] row g, k 2c + 8   a[3] row g + 8    b[0]
+//   row g, k 2c   b[1] k 2c + 8 tf32, k8      a[0] row g, k c    a[1] row g + 8   a[2] row g, k c +
+//   4    a[3] row g + 8    b[0] row g, k c    b[1] k c + 4 s8, k32       a[0] row g, k 4c   a[1]
+//   row g + 8   a[2] row g, k 4c + 16  a[3] row g + 8    b[0] row g, k 4c   b[1] k 4c + 16
 // PTX: matrix fragments for mma.m16n8k16, m16n8k8, m16n8k32.
 //
-// sm_75 has neither bf16 nor tf32 products. f16 ones would do, were it not for the range: bf16 reaches 3e38 and f16 65504, and
-// below 6e-5 f16 loses bits, so that a model would give other results on this card alone. There the products are f32, exchanged
-// by shuffles: slower than a kernel made for f32, but right, from the same source. f16 and s8 are put together from the smaller
-// shapes that sm_75 has.
+// sm_75 has neither bf16 nor tf32 products. f16 ones would do, were it not for the range: bf16
+// reaches 3e38 and f16 65504, and below 6e-5 f16 loses bits, so that a model would give other
+// results on this card alone. There the products are f32, exchanged by shuffles: slower than a
+// kernel made for f32, but right, from the same source. f16 and s8 are put together from the
+// smaller shapes that sm_75 has.
 #pragma once
 
 #include "cuda/simt/cuda/base.h"
@@ -18,9 +22,11 @@
 namespace simt {
 
 #if !SIMT_HAS_SM80
-// One product of `Steps` registers along k: lane 4r + s holds register s of row r. Element(register, i) gives its i-th value.
+// One product of `Steps` registers along k: lane 4r + s holds register s of row r.
+// Element(register, i) gives its i-th value.
 template <int Elements, class Element>
-SIMT_DEVICE void mma_by_shuffles(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Element element) {
+SIMT_DEVICE void mma_by_shuffles(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                                 Element element) {
   const int lane_id = threadIdx.x % 32, g = lane_id / 4, c = lane_id % 4;
   for (int half = 0; half < 2; half++) {
     for (int s = 0; s < 4; s++) {
@@ -42,24 +48,31 @@ SIMT_DEVICE void mma_by_shuffles(float (&d)[4], const uint32_t (&a)[4], const ui
 SIMT_DEVICE void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
 #if SIMT_HAS_SM80
   asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+      "{%8, %9}, {%0, %1, %2, %3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 #else
-  mma_by_shuffles<2>(d, a, b, [](uint32_t pair, int i) { return __uint_as_float(i == 0 ? pair << 16 : pair & 0xffff0000u); });
+  mma_by_shuffles<2>(d, a, b, [](uint32_t pair, int i) {
+    return __uint_as_float(i == 0 ? pair << 16 : pair & 0xffff0000u);
+  });
 #endif
 }
 
 SIMT_DEVICE void mma_f16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
 #if SIMT_HAS_SM80
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-               : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, "
+      "%9}, {%0, %1, %2, %3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 #else
   for (int half = 0; half < 2; half++) {
-    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
-                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-                 : "r"(a[2 * half]), "r"(a[2 * half + 1]), "r"(b[half]));
+    asm volatile(
+        "mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, "
+        "%1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[2 * half]), "r"(a[2 * half + 1]), "r"(b[half]));
   }
 #endif
 }
@@ -68,7 +81,8 @@ SIMT_DEVICE void mma_f16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (
 SIMT_DEVICE void mma_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
 #if SIMT_HAS_SM80
   asm volatile(
-      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, "
+      "%9}, {%0, %1, %2, %3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 #else
@@ -78,9 +92,11 @@ SIMT_DEVICE void mma_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t 
 
 SIMT_DEVICE void mma_s8(int (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
 #if SIMT_HAS_SM80
-  asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-               : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+  asm volatile(
+      "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, "
+      "%9}, {%0, %1, %2, %3};"
+      : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 #else
   for (int i = 0; i < 4; i++) {  // a[i] has rows g (+ 8 when i is odd) and k from 16 (i / 2)
     asm volatile("mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%0, %1}, {%2}, {%3}, {%0, %1};"

@@ -1,5 +1,6 @@
-// Host: devices, memory, streams, copies, events and graphs, as far as the device (cuda/cuda_device.cu) needs them. Thin names
-// over the CUDA runtime, which is linked statically; only the driver is looked for when a program runs.
+// Host: devices, memory, streams, copies, events and graphs, as far as the device
+// (cuda/cuda_device.cu) needs them. Thin names over the CUDA runtime, which is linked statically;
+// only the driver is looked for when a program runs.
 #pragma once
 
 #include "cuda/simt/cuda/base.h"
@@ -19,7 +20,8 @@ struct DeviceProperties {
 // What a failed call means to a user.
 enum class Fault { kNone, kNoDriver, kOldDriver, kNoDevice, kNoCode, kOutOfMemory, kOther };
 
-// CUDA versions as 1000 * major + 10 * minor: what the driver supports, 0 without a driver; what this build was made with.
+// CUDA versions as 1000 * major + 10 * minor: what the driver supports, 0 without a driver; what
+// this build was made with.
 inline int driver_version() {
   int version = 0;
   return cudaDriverGetVersion(&version) == cudaSuccess ? version : 0;
@@ -110,8 +112,10 @@ inline Error copy_to_host(void* target, const void* source, size_t bytes, Stream
   return cudaMemcpyAsync(target, source, bytes, cudaMemcpyDeviceToHost, stream);
 }
 // `rows` pieces of `bytes` bytes, `pitch` bytes apart, within the device.
-inline Error copy_pieces(void* target, const void* source, size_t pitch, size_t bytes, size_t rows, Stream stream) {
-  return cudaMemcpy2DAsync(target, pitch, source, pitch, bytes, rows, cudaMemcpyDeviceToDevice, stream);
+inline Error copy_pieces(void* target, const void* source, size_t pitch, size_t bytes, size_t rows,
+                         Stream stream) {
+  return cudaMemcpy2DAsync(target, pitch, source, pitch, bytes, rows, cudaMemcpyDeviceToDevice,
+                           stream);
 }
 inline Error clear(void* target, size_t bytes, Stream stream) {
   return cudaMemsetAsync(target, 0, bytes, stream);
@@ -130,7 +134,8 @@ inline Error wait_for_event(Event event) {
   return cudaEventSynchronize(event);
 }
 
-// Between begin and end, what is put into the stream is recorded instead of run. A failed end leaves no graph.
+// Between begin and end, what is put into the stream is recorded instead of run. A failed end
+// leaves no graph.
 inline Error begin_capture(Stream stream) {
   return cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal);
 }

@@ -1,5 +1,7 @@
-// Warps, barriers, and what orders memory between threads. __shfl_*_sync, __ballot_sync, __any_sync, __all_sync,
-// __match_*_sync, __syncwarp, __syncthreads, atomic* and __threadfence are CUDA's own, in both compilations.
+// Warps, barriers, and what orders memory between threads. __shfl_*_sync, __ballot_sync,
+// __any_sync, __all_sync,
+// __match_*_sync, __syncwarp, __syncthreads, atomic* and __threadfence are CUDA's own, in both
+// compilations.
 #pragma once
 
 #include "cuda/simt/cuda/base.h"
@@ -66,8 +68,9 @@ SIMT_DEVICE bool elect_one() {
 #endif
 }
 
-// Barrier `id` (1 to 15; 0 is __syncthreads) for `threads` of the block, a multiple of 32; whole warps only. An arrival counts
-// but does not wait. Both order memory as __syncthreads does. PTX: bar, barrier.
+// Barrier `id` (1 to 15; 0 is __syncthreads) for `threads` of the block, a multiple of 32; whole
+// warps only. An arrival counts but does not wait. Both order memory as __syncthreads does. PTX:
+// bar, barrier.
 SIMT_DEVICE void barrier_sync(int id, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
@@ -75,7 +78,8 @@ SIMT_DEVICE void barrier_arrive(int id, int threads) {
   asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
-// Flags between blocks: what was written before a release is seen after the acquire that reads it. PTX: ld, st, atom (.gpu).
+// Flags between blocks: what was written before a release is seen after the acquire that reads it.
+// PTX: ld, st, atom (.gpu).
 SIMT_DEVICE unsigned load_acquire(const unsigned* p) {
   unsigned value;
   asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(p) : "memory");
@@ -86,12 +90,16 @@ SIMT_DEVICE void store_release(unsigned* p, unsigned value) {
 }
 SIMT_DEVICE unsigned atomic_add_acq_rel(unsigned* p, unsigned value) {
   unsigned old;
-  asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], %2;" : "=r"(old) : "l"(p), "r"(value) : "memory");
+  asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], %2;"
+               : "=r"(old)
+               : "l"(p), "r"(value)
+               : "memory");
   return old;
 }
 
-// Programmatic dependent launch (Launch::programmatic): wait until the kernels before this one have finished and their writes
-// are seen; or allow the next kernel to start early. Without sm_90 a launch is never early. PTX: griddepcontrol.
+// Programmatic dependent launch (Launch::programmatic): wait until the kernels before this one have
+// finished and their writes are seen; or allow the next kernel to start early. Without sm_90 a
+// launch is never early. PTX: griddepcontrol.
 SIMT_DEVICE void wait_for_dependencies() {
 #if SIMT_HAS_SM90
   asm volatile("griddepcontrol.wait;" ::: "memory");

@@ -1,16 +1,18 @@
-// Matrix products by a warpgroup of 128 threads, both operands in shared memory (sm_90a). PTX: wgmma.mma_async.
+// Matrix products by a warpgroup of 128 threads, both operands in shared memory (sm_90a). PTX:
+// wgmma.mma_async.
 #pragma once
 
 #include "cuda/simt/cuda/base.h"
 
 namespace simt {
 
-// A K-major operand of bf16 with the swizzle k128: rows of 128 bytes (64 elements of k) in groups of 8, 1024 bytes apart; the
-// array begins at a multiple of 1024. For the k-th 16 elements of the 64, p is the array + 32 k bytes.
-// PTX: matrix descriptor. Bits 0-13 address / 16, 16-29 leading offset (not used here, 1), 32-45 stride / 16, 62-63 swizzle.
+// A K-major operand of bf16 with the swizzle k128: rows of 128 bytes (64 elements of k) in groups
+// of 8, 1024 bytes apart; the array begins at a multiple of 1024. For the k-th 16 elements of the
+// 64, p is the array + 32 k bytes. PTX: matrix descriptor. Bits 0-13 address / 16, 16-29 leading
+// offset (not used here, 1), 32-45 stride / 16, 62-63 swizzle.
 SIMT_DEVICE uint64_t wgmma_descriptor(const void* p) {
-  return static_cast<uint64_t>((smem_address(p) & 0x3ffff) >> 4) | (uint64_t{1} << 16) | (uint64_t{1024 >> 4} << 32) |
-         (uint64_t{1} << 62);
+  return static_cast<uint64_t>((smem_address(p) & 0x3ffff) >> 4) | (uint64_t{1} << 16) |
+         (uint64_t{1024 >> 4} << 32) | (uint64_t{1} << 62);
 }
 
 // Before the first product, and after the accumulators were touched.
@@ -28,8 +30,8 @@ SIMT_DEVICE void wgmma_commit() {
   unsupported();
 #endif
 }
-// Until all but the Newest last committed groups of the warpgroup are done; only then may accumulators be read and operands be
-// overwritten.
+// Until all but the Newest last committed groups of the warpgroup are done; only then may
+// accumulators be read and operands be overwritten.
 template <int Newest>
 SIMT_DEVICE void wgmma_wait() {
 #if SIMT_HAS_SM90A
@@ -63,9 +65,10 @@ SIMT_DEVICE void wgmma_wait() {
                : __VA_ARGS__ : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)))
 // clang-format on
 
-// d = a b^T, or d += a b^T with accumulate: a is 64 x 16, b is N x 16, bf16, from descriptors. Thread t of the warpgroup holds
-// d[4j + e]: row 16 (t / 32) + (t % 32) / 4 + 8 (e / 2), column 8j + 2 (t % 4) + e % 2. Later: see wgmma_wait.
-// PTX: register fragments for wgmma.mma_async.m64nNk16, accumulator D.
+// d = a b^T, or d += a b^T with accumulate: a is 64 x 16, b is N x 16, bf16, from descriptors.
+// Thread t of the warpgroup holds d[4j + e]: row 16 (t / 32) + (t % 32) / 4 + 8 (e / 2), column 8j
+// + 2 (t % 4) + e % 2. Later: see wgmma_wait. PTX: register fragments for wgmma.mma_async.m64nNk16,
+// accumulator D.
 template <int N>
 SIMT_DEVICE void wgmma_bf16(float (&d)[N / 2], uint64_t a, uint64_t b, bool accumulate) {
   static_assert(N == 64 || N == 128 || N == 192 || N == 256, "widths in use");
@@ -73,13 +76,15 @@ SIMT_DEVICE void wgmma_bf16(float (&d)[N / 2], uint64_t a, uint64_t b, bool accu
   if constexpr (N == 64) {
     SIMT_WGMMA("64", SIMT_REGISTERS_0, "%32", "%33", "%34", SIMT_D32(0));
   } else if constexpr (N == 128) {
-    SIMT_WGMMA("128", SIMT_REGISTERS_0 ", " SIMT_REGISTERS_1, "%64", "%65", "%66", SIMT_D32(0), SIMT_D32(32));
+    SIMT_WGMMA("128", SIMT_REGISTERS_0 ", " SIMT_REGISTERS_1, "%64", "%65", "%66", SIMT_D32(0),
+               SIMT_D32(32));
   } else if constexpr (N == 192) {
-    SIMT_WGMMA("192", SIMT_REGISTERS_0 ", " SIMT_REGISTERS_1 ", " SIMT_REGISTERS_2, "%96", "%97", "%98", SIMT_D32(0),
-               SIMT_D32(32), SIMT_D32(64));
+    SIMT_WGMMA("192", SIMT_REGISTERS_0 ", " SIMT_REGISTERS_1 ", " SIMT_REGISTERS_2, "%96", "%97",
+               "%98", SIMT_D32(0), SIMT_D32(32), SIMT_D32(64));
   } else {
-    SIMT_WGMMA("256", SIMT_REGISTERS_0 ", " SIMT_REGISTERS_1 ", " SIMT_REGISTERS_2 ", " SIMT_REGISTERS_3, "%128", "%129", "%130",
-               SIMT_D32(0), SIMT_D32(32), SIMT_D32(64), SIMT_D32(96));
+    SIMT_WGMMA("256",
+               SIMT_REGISTERS_0 ", " SIMT_REGISTERS_1 ", " SIMT_REGISTERS_2 ", " SIMT_REGISTERS_3,
+               "%128", "%129", "%130", SIMT_D32(0), SIMT_D32(32), SIMT_D32(64), SIMT_D32(96));
   }
 #else
   unsupported();

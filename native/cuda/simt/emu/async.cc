@@ -1,7 +1,7 @@
 // What happens later than its instruction: cp.async, TMA, wgmma, and the mbarriers that tell of it.
 //
-// For ThreadSanitizer a TMA copy or a product is a thread of its own: it begins after what its issuer knew, and others learn of
-// its end through the mbarrier or the wait alone.
+// For ThreadSanitizer a TMA copy or a product is a thread of its own: it begins after what its
+// issuer knew, and others learn of its end through the mbarrier or the wait alone.
 #include "cuda/simt/emu/state.h"
 
 namespace simt::emu {
@@ -27,13 +27,16 @@ void store_word(uint64_t* b, Word word) {
 
 void check_mbarrier(const uint64_t* b, const char* op, bool initialised, Site at) {
   const auto* p = reinterpret_cast<const unsigned char*>(b);
-  if (p < block.smem || p + 8 > block.smem + block.smem_bytes) fail(at, "%s: the mbarrier is not in shared memory", op);
+  if (p < block.smem || p + 8 > block.smem + block.smem_bytes)
+    fail(at, "%s: the mbarrier is not in shared memory", op);
   if ((p - block.smem) % 8 != 0) fail(at, "%s: the mbarrier is not aligned to 8", op);
   const Word word = load_word(b);
-  if (initialised && (word.expected == 0 || word.expected == kMaxArrivals)) fail(at, "%s: the mbarrier is not initialised", op);
+  if (initialised && (word.expected == 0 || word.expected == kMaxArrivals))
+    fail(at, "%s: the mbarrier is not initialised", op);
 }
 
-// One edge for each parity, so that who waits late for a phase does not also wait for arrivals of the next.
+// One edge for each parity, so that who waits late for a phase does not also wait for arrivals of
+// the next.
 const char* phase_edge(const uint64_t* b, int parity) {
   return reinterpret_cast<const char*>(b) + parity;
 }
@@ -46,8 +49,9 @@ void run_copy(const PendingCopy& p) {
   }
 }
 
-// Runs a copy as an engine. `run` is instrumented, so what it reads of the description must lie where no fiber writes, on no
-// stack: the engine's reads would race with what the stack's owner puts there next.
+// Runs a copy as an engine. `run` is instrumented, so what it reads of the description must lie
+// where no fiber writes, on no stack: the engine's reads would race with what the stack's owner
+// puts there next.
 void run_bulk(const PendingBulk& p) {
   static Bulk description;
   description = p.bulk;
@@ -101,9 +105,11 @@ void mbarrier_update(uint64_t* b, int arrivals, int64_t bytes, Site at) {
   Word word = load_word(b);
   release(phase_edge(b, word.phase));
   const int64_t pending_bytes = word.bytes + bytes;
-  if (pending_bytes > kMaxBytes || pending_bytes < -kMaxBytes) fail(at, "mbarrier: too many bytes in one phase");
+  if (pending_bytes > kMaxBytes || pending_bytes < -kMaxBytes)
+    fail(at, "mbarrier: too many bytes in one phase");
   word.bytes = pending_bytes;
-  if (arrivals > 0 && word.pending == 0) fail(at, "mbarrier: more arrivals than mbar_init was given");
+  if (arrivals > 0 && word.pending == 0)
+    fail(at, "mbarrier: more arrivals than mbar_init was given");
   word.pending = word.pending - static_cast<unsigned>(arrivals);
   if (word.pending == 0 && word.bytes == 0) {
     word.phase = !word.phase;
@@ -148,7 +154,8 @@ void copy_arrive(uint64_t* mbarrier, Site at) {
   }
   const char* edge = &block.edges->copied[block.copies_issued++ % sizeof block.edges->copied];
   release(edge);
-  if (!current->copies.push({{}, mbarrier, edge})) fail(at, "cp.async: more than 256 copies of a thread in flight");
+  if (!current->copies.push({{}, mbarrier, edge}))
+    fail(at, "cp.async: more than 256 copies of a thread in flight");
   current->arrivals++;
 }
 
@@ -181,13 +188,16 @@ void bulk_store_wait(unsigned newest) {
 
 void product_issue(Site at) {
   const unsigned group = current->rank / 128;
-  if (block.group[group].fence_missing) fail(at, "wgmma: no wgmma_fence since the start or the last wgmma_wait");
-  release(&block.edges->issued[group][block.group[group].issued % sizeof block.edges->issued[group]]);
+  if (block.group[group].fence_missing)
+    fail(at, "wgmma: no wgmma_fence since the start or the last wgmma_wait");
+  release(
+      &block.edges->issued[group][block.group[group].issued % sizeof block.edges->issued[group]]);
 }
 void product_start(const Product& product) {
   const unsigned number = current->rank / 128;
   Group& group = block.group[number];
-  const PendingProduct pending = {product, &block.edges->issued[number][group.issued++ % sizeof block.edges->issued[number]]};
+  const PendingProduct pending = {
+      product, &block.edges->issued[number][group.issued++ % sizeof block.edges->issued[number]]};
   if (options.async == Async::kEager) run_product(number, pending);
   if (!group.products.push(pending)) fail(group.at, "wgmma: more than 64 products in flight");
 }
@@ -211,7 +221,9 @@ void product_waited() {
 
 bool run_one_pending(uint64_t choice) {
   if (block.bulk_count != 0) {
-    const unsigned chosen = choice == ~uint64_t{0} ? block.bulk_count - 1 : static_cast<unsigned>(choice % block.bulk_count);
+    const unsigned chosen = choice == ~uint64_t{0}
+                                ? block.bulk_count - 1
+                                : static_cast<unsigned>(choice % block.bulk_count);
     const PendingBulk pending = block.bulks[chosen];
     block.bulk_count--;
     for (unsigned i = chosen; i < block.bulk_count; i++) block.bulks[i] = block.bulks[i + 1];
@@ -222,8 +234,10 @@ bool run_one_pending(uint64_t choice) {
   for (unsigned i = 0; i < block.threads; i++) {
     Thread& t = block.thread[(first + i) % block.threads];
     if (t.arrivals == 0) continue;
-    const char* edge = nullptr;  // of the arrival: the copies before it began with what the thread knew then
-    for (unsigned k = t.copies.head; edge == nullptr; k++) edge = t.copies.entries[k % 256].item.edge;
+    const char* edge =
+        nullptr;  // of the arrival: the copies before it began with what the thread knew then
+    for (unsigned k = t.copies.head; edge == nullptr; k++)
+      edge = t.copies.entries[k % 256].item.edge;
     void* before = begin_engine(edge);
     bool arrived = false;
     while (!arrived) {
@@ -241,7 +255,8 @@ bool run_one_pending(uint64_t choice) {
 void end_thread_copies() {
   copy_commit();
   copy_wait(0);
-  if (!current->stores.empty()) fail({"end of the thread", 0}, "the thread ends without tma_store_wait<0> for its stores");
+  if (!current->stores.empty())
+    fail({"end of the thread", 0}, "the thread ends without tma_store_wait<0> for its stores");
 }
 
 void check_block_end() {

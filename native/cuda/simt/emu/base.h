@@ -130,14 +130,24 @@ inline int __dp4a(int a, int b, int c) {
 inline unsigned __byte_perm(unsigned a, unsigned b, unsigned selector) {
   const uint64_t bytes = static_cast<uint64_t>(b) << 32 | a;
   unsigned result = 0;
-  for (int i = 0; i < 4; i++) result |= static_cast<unsigned>(bytes >> (8 * (selector >> (4 * i) & 7)) & 0xff) << (8 * i);
+  for (int i = 0; i < 4; i++)
+    result |= static_cast<unsigned>(bytes >> (8 * (selector >> (4 * i) & 7)) & 0xff) << (8 * i);
   return result;
 }
 
 namespace simt {
 
 using Stream = void*;
-enum Error : int { kSuccess = 0, kLaunchFailed = 1, kNoDriver, kNoDevice, kOutOfMemory, kOutOfResources, kNoCode, kLost };
+enum Error : int {
+  kSuccess = 0,
+  kLaunchFailed = 1,
+  kNoDriver,
+  kNoDevice,
+  kOutOfMemory,
+  kOutOfResources,
+  kNoCode,
+  kLost
+};
 
 struct bf16 {
   uint16_t bits;
@@ -182,7 +192,8 @@ inline f16 to_f16(float x) {
   int exponent = 0;
   frexpf(magnitude, &exponent);  // magnitude = 0.1... * 2^exponent
   if (exponent < -13) exponent = -13;
-  // Units in the last place, rounded to even by nearbyint; a carry into the exponent is right by itself.
+  // Units in the last place, rounded to even by nearbyint; a carry into the exponent is right by
+  // itself.
   const int units = static_cast<int>(nearbyintf(ldexpf(magnitude, 11 - exponent)));
   return {static_cast<uint16_t>(sign | (units + ((exponent + 13) << 10)))};
 }
@@ -202,7 +213,8 @@ inline uint32_t pack_f16(float low, float high) {
   return to_f16(low).bits | static_cast<uint32_t>(to_f16(high).bits) << 16;
 }
 inline float2 unpack_f16(uint32_t pair) {
-  return {to_float(f16{static_cast<uint16_t>(pair)}), to_float(f16{static_cast<uint16_t>(pair >> 16)})};
+  return {to_float(f16{static_cast<uint16_t>(pair)}),
+          to_float(f16{static_cast<uint16_t>(pair >> 16)})};
 }
 inline uint32_t to_tf32(float x) {
   const uint32_t u = __float_as_uint(x);

@@ -13,8 +13,8 @@ inline void run_cp_async(const Copy& copy) {
   for (int i = 0; i < copy.bytes; i++) dst[i] = i < copy.source_bytes ? src[i] : 0;
 }
 
-// The copy may happen anywhere between its issue and its wait. It is done at one of the two; this lets the sanitizers see the
-// accesses at the other one.
+// The copy may happen anywhere between its issue and its wait. It is done at one of the two; this
+// lets the sanitizers see the accesses at the other one.
 inline void touch(const Copy& copy) {
   auto* dst = static_cast<volatile unsigned char*>(copy.dst);
   const auto* src = static_cast<const volatile unsigned char*>(copy.src);
@@ -30,8 +30,10 @@ inline void touch(const Copy& copy) {
 template <int Bytes>
 inline void cp_async_zfill(void* dst, const void* src, int source_bytes, SIMT_AT) {
   static_assert(Bytes == 4 || Bytes == 8 || Bytes == 16, "cp.async copies 4, 8 or 16 bytes");
-  if (source_bytes < 0 || source_bytes > Bytes) emu::fail(at, "cp.async: %d bytes of %d", source_bytes, Bytes);
-  if (reinterpret_cast<uintptr_t>(dst) % Bytes != 0) emu::fail(at, "cp.async: the destination is not aligned to %d", Bytes);
+  if (source_bytes < 0 || source_bytes > Bytes)
+    emu::fail(at, "cp.async: %d bytes of %d", source_bytes, Bytes);
+  if (reinterpret_cast<uintptr_t>(dst) % Bytes != 0)
+    emu::fail(at, "cp.async: the destination is not aligned to %d", Bytes);
   if (source_bytes != 0 && reinterpret_cast<uintptr_t>(src) % Bytes != 0) {
     emu::fail(at, "cp.async: the source is not aligned to %d", Bytes);
   }
@@ -65,7 +67,8 @@ SIMT_REGISTERS void load_fragments(void** args, uint32_t) {
     for (int m = 0; m < Matrices; m++) {
       uint32_t halves[2];
       for (int i = 0; i < 2; i++) {
-        const int row = Transposed ? 2 * (lane % 4) + i : lane / 4, column = Transposed ? lane / 4 : 2 * (lane % 4) + i;
+        const int row = Transposed ? 2 * (lane % 4) + i : lane / 4,
+                  column = Transposed ? lane / 4 : 2 * (lane % 4) + i;
         halves[i] = static_cast<Fragment*>(args[8 * m + row])->row[column];
       }
       static_cast<Fragment*>(args[lane])->out[m] = halves[0] | halves[1] << 16;
@@ -75,7 +78,8 @@ SIMT_REGISTERS void load_fragments(void** args, uint32_t) {
 template <int Matrices, bool Transposed>
 inline void ldmatrix(uint32_t* out, const void* row, const char* op, Site at) {
   Fragment fragment = {{}, out};
-  if (lane() < 8 * Matrices) {  // each lane reads the row whose address it gives: the sanitizers see it
+  if (lane() <
+      8 * Matrices) {  // each lane reads the row whose address it gives: the sanitizers see it
     if (smem_address(row, at) % 16 != 0) fail(at, "%s: the row's address is not aligned to 16", op);
     for (int i = 0; i < 8; i++) fragment.row[i] = static_cast<const uint16_t*>(row)[i];
   }
@@ -100,12 +104,14 @@ inline void ldmatrix_x2_trans(uint32_t& r0, uint32_t& r1, const void* row, SIMT_
   emu::ldmatrix<2, true>(r, row, "ldmatrix_x2_trans", at);
   r0 = r[0], r1 = r[1];
 }
-inline void ldmatrix_x4(uint32_t& r0, uint32_t& r1, uint32_t& r2, uint32_t& r3, const void* row, SIMT_AT) {
+inline void ldmatrix_x4(uint32_t& r0, uint32_t& r1, uint32_t& r2, uint32_t& r3, const void* row,
+                        SIMT_AT) {
   uint32_t r[4];
   emu::ldmatrix<4, false>(r, row, "ldmatrix_x4", at);
   r0 = r[0], r1 = r[1], r2 = r[2], r3 = r[3];
 }
-inline void ldmatrix_x4_trans(uint32_t& r0, uint32_t& r1, uint32_t& r2, uint32_t& r3, const void* row, SIMT_AT) {
+inline void ldmatrix_x4_trans(uint32_t& r0, uint32_t& r1, uint32_t& r2, uint32_t& r3,
+                              const void* row, SIMT_AT) {
   uint32_t r[4];
   emu::ldmatrix<4, true>(r, row, "ldmatrix_x4_trans", at);
   r0 = r[0], r1 = r[1], r2 = r[2], r3 = r[3];

@@ -10,12 +10,14 @@
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
-// A fake stack per fiber would be mapped anew each time: twelve times slower, for a fault that kernels hardly can have.
+// A fake stack per fiber would be mapped anew each time: twelve times slower, for a fault that
+// kernels hardly can have.
 extern "C" const char* __asan_default_options() {
   return "detect_stack_use_after_return=0";
 }
 #endif
-#if defined(SIMT_TSAN)  // set by the build: this file itself is not instrumented, so no macro of the compiler's tells
+#if defined(SIMT_TSAN)  // set by the build: this file itself is not instrumented, so no macro of
+                        // the compiler's tells
 extern "C" {
 void* __tsan_create_fiber(unsigned flags);
 void __tsan_destroy_fiber(void* fiber);
@@ -27,8 +29,9 @@ void __tsan_release(void* edge);
 #endif
 
 #if !SIMT_USE_UCONTEXT
-// Saves what the System V ABI lets a function rely on, and the stack pointer; then the same backwards from the other stack.
-// swapcontext would do it too, but asks the kernel for the signal mask each time: five to seven times slower.
+// Saves what the System V ABI lets a function rely on, and the stack pointer; then the same
+// backwards from the other stack. swapcontext would do it too, but asks the kernel for the signal
+// mask each time: five to seven times slower.
 extern "C" void simt_switch(void** save, void* to);
 asm(R"(
 .text
@@ -75,16 +78,16 @@ constexpr size_t kStackBytes = 256 * 1024;
 
 bool map_stack(Fiber& fiber) {
 #if defined(SIMT_TSAN)
-  // A new mapping each time, which ThreadSanitizer takes for new memory: else the frames of the fiber that had the stack before
-  // would race with those of this one.
+  // A new mapping each time, which ThreadSanitizer takes for new memory: else the frames of the
+  // fiber that had the stack before would race with those of this one.
   if (fiber.stack != nullptr) {
-    return mmap(fiber.stack, kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
-                0) == fiber.stack;
+    return mmap(fiber.stack, kStackBytes, PROT_READ | PROT_WRITE,
+                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == fiber.stack;
   }
 #endif
   if (fiber.stack != nullptr) return true;
-  void* memory =
-      mmap(nullptr, kGuardBytes + kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* memory = mmap(nullptr, kGuardBytes + kStackBytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) return false;
   mprotect(memory, kGuardBytes, PROT_NONE);
   fiber.stack = static_cast<char*>(memory) + kGuardBytes;
@@ -97,7 +100,8 @@ bool map_stack(Fiber& fiber) {
 bool fiber_start(Fiber& fiber, void (*entry)(), bool ended) {
   if (!map_stack(fiber)) return false;
 #if defined(__SANITIZE_ADDRESS__)
-  // A fiber that ran to its end left poison in the frames of its entry alone; one that was given up may have left it anywhere.
+  // A fiber that ran to its end left poison in the frames of its entry alone; one that was given up
+  // may have left it anywhere.
   const size_t dirty = ended ? kEntryFrames : kStackBytes;
   __asan_unpoison_memory_region(fiber.stack + kStackBytes - dirty, dirty);
   fiber.asan_fake_stack = nullptr;
@@ -111,8 +115,10 @@ bool fiber_start(Fiber& fiber, void (*entry)(), bool ended) {
   fiber.context.uc_link = nullptr;
   makecontext(&fiber.context, entry, 0);
 #else
-  // What simt_switch pops: control words, six registers, the address of entry; above it the stack is aligned as after a call.
-  auto** top = reinterpret_cast<void**>((reinterpret_cast<uintptr_t>(fiber.stack + fiber.stack_bytes) & ~uintptr_t{15}) - 16);
+  // What simt_switch pops: control words, six registers, the address of entry; above it the stack
+  // is aligned as after a call.
+  auto** top = reinterpret_cast<void**>(
+      (reinterpret_cast<uintptr_t>(fiber.stack + fiber.stack_bytes) & ~uintptr_t{15}) - 16);
   top[1] = nullptr;
   top[0] = reinterpret_cast<void*>(entry);
   void** frame = top - 7;

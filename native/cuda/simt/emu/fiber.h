@@ -1,4 +1,5 @@
-// Stacks of their own for the threads of a block, and switching between them. The sanitizers are told of each switch.
+// Stacks of their own for the threads of a block, and switching between them. The sanitizers are
+// told of each switch.
 #pragma once
 
 #include <cstddef>
@@ -23,14 +24,16 @@ struct Fiber {
   void* tsan = nullptr;
 };
 
-// Readies a fiber to call entry, which must not return; `ended` says that its former run went to the end. False: no memory.
+// Readies a fiber to call entry, which must not return; `ended` says that its former run went to
+// the end. False: no memory.
 bool fiber_start(Fiber& fiber, void (*entry)(), bool ended);
 // To be called first by entry, with the fiber it was switched from.
 void fiber_entered(Fiber& from);
 // `last`: from will not be resumed.
 void fiber_switch(Fiber& from, Fiber& to, bool last = false);
 
-// ThreadSanitizer's notion of a thread, without a stack: code that runs in between counts as that thread's.
+// ThreadSanitizer's notion of a thread, without a stack: code that runs in between counts as that
+// thread's.
 void* tsan_create();
 void tsan_destroy(void* thread);
 void* tsan_current();

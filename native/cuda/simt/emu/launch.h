@@ -14,7 +14,8 @@ struct Launch {
   bool programmatic = false;
 };
 
-// Runs the kernel before it returns; in a stream that is being captured, when the graph is launched.
+// Runs the kernel before it returns; in a stream that is being captured, when the graph is
+// launched.
 template <class... Parameters, class... Arguments>
 Error launch(void (*kernel)(Parameters...), const Launch& how, Arguments&&... arguments) {
   if (how.grid.x == 0 || how.grid.y == 0 || how.grid.z == 0) return kSuccess;
@@ -30,7 +31,8 @@ Error launch(void (*kernel)(Parameters...), const Launch& how, Arguments&&... ar
       std::apply(c->kernel, c->arguments);
     };
     emu::count_down(&emu::gpu().kernels_to_fault);
-    return static_cast<Error>(emu::run(how.grid, how.block, how.smem_bytes, how.programmatic, entry, const_cast<Call*>(&call)));
+    return static_cast<Error>(emu::run(how.grid, how.block, how.smem_bytes, how.programmatic, entry,
+                                       const_cast<Call*>(&call)));
   });
 }
 

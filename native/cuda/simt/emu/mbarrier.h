@@ -20,7 +20,8 @@ inline void mbar_arrive_expect_tx(Mbarrier* b, uint32_t bytes, SIMT_AT) {
 inline void cp_async_mbar_arrive(Mbarrier* b, SIMT_AT) {
   emu::copy_arrive(b, at);
 }
-// It may say no for a while on the device; here it waits, which is the same to a program that asks again.
+// It may say no for a while on the device; here it waits, which is the same to a program that asks
+// again.
 inline bool mbar_try_wait(Mbarrier* b, int parity, SIMT_AT) {
   emu::mbarrier_wait(b, parity, at);
   return true;

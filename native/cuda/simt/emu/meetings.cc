@@ -12,7 +12,8 @@ bool same_place(Site a, Site b) {
 }
 
 // The meeting that the lane joins, or a new one.
-Meeting& find_meeting(Warp& warp, unsigned number, unsigned lane, uint32_t mask, Meet meet, Combine combine, Site at) {
+Meeting& find_meeting(Warp& warp, unsigned number, unsigned lane, uint32_t mask, Meet meet,
+                      Combine combine, Site at) {
   Meeting* empty = nullptr;
   for (Meeting& m : warp.meetings) {
     if (m.arrived == 0) {
@@ -22,13 +23,14 @@ Meeting& find_meeting(Warp& warp, unsigned number, unsigned lane, uint32_t mask,
     if (m.mask != mask || std::strcmp(m.meet.op, meet.op) != 0) {
       // Fine as long as one can go first. Here each waits for the other.
       if ((m.mask >> lane & 1) && (mask & m.arrived) != 0) {
-        fail(at, "divergent warp: %s with mask %08x meets %s with mask %08x (%s:%d)", meet.op, mask, m.meet.op, m.mask, m.at.file,
-             m.at.line);
+        fail(at, "divergent warp: %s with mask %08x meets %s with mask %08x (%s:%d)", meet.op, mask,
+             m.meet.op, m.mask, m.at.file, m.at.line);
       }
       continue;
     }
     if (meet.aligned && !same_place(m.at, at)) {
-      fail(at, "divergent warp: %s is needed in all lanes at once, others are at %s:%d", meet.op, m.at.file, m.at.line);
+      fail(at, "divergent warp: %s is needed in all lanes at once, others are at %s:%d", meet.op,
+           m.at.file, m.at.line);
     }
     return m;
   }
@@ -72,7 +74,8 @@ void warp_meet(uint32_t mask, Meet meet, void* arg, Combine combine, Site at) {
   const unsigned lane = current->rank % 32, number = current->rank / 32;
   Warp& warp = block.warp[number];
   if (!(mask >> lane & 1)) fail(at, "%s: the calling lane is not in the mask %08x", meet.op, mask);
-  if (meet.aligned && warp.live != ~0u) fail(at, "%s needs the whole warp, but lanes %08x have ended", meet.op, ~warp.live);
+  if (meet.aligned && warp.live != ~0u)
+    fail(at, "%s needs the whole warp, but lanes %08x have ended", meet.op, ~warp.live);
   Meeting& meeting = find_meeting(warp, number, lane, mask, meet, combine, at);
   const char* edge = meeting.edge;
   meeting.args[lane] = arg;
@@ -88,13 +91,16 @@ void warp_meet(uint32_t mask, Meet meet, void* arg, Combine combine, Site at) {
 
 void group_meet(const char* op, void* arg, Combine combine, Site at) {
   const unsigned number = current->rank / 128;
-  if ((number + 1) * 128 > block.threads) fail(at, "%s: the warpgroup has fewer than 128 threads", op);
+  if ((number + 1) * 128 > block.threads)
+    fail(at, "%s: the warpgroup has fewer than 128 threads", op);
   for (unsigned w = number * 4; w < number * 4 + 4; w++) {
-    if (block.warp[w].live != ~0u) fail(at, "%s needs the whole warpgroup, but threads of it have ended", op);
+    if (block.warp[w].live != ~0u)
+      fail(at, "%s needs the whole warpgroup, but threads of it have ended", op);
   }
   Group& group = block.group[number];
   if (group.arrived != 0 && (std::strcmp(group.op, op) != 0 || !same_place(group.at, at))) {
-    fail(at, "divergent warpgroup: %s meets %s (%s:%d)", op, group.op, group.at.file, group.at.line);
+    fail(at, "divergent warpgroup: %s meets %s (%s:%d)", op, group.op, group.at.file,
+         group.at.line);
   }
   group.op = op;
   group.at = at;
@@ -110,8 +116,10 @@ void group_meet(const char* op, void* arg, Combine combine, Site at) {
 
 void barrier(int id, int threads, bool waits, Site at) {
   const char* op = threads == 0 ? "__syncthreads" : waits ? "barrier_sync" : "barrier_arrive";
-  if (threads != 0 && (id < 1 || id > 15 || threads < 32 || threads % 32 != 0 || threads > static_cast<int>(block.threads))) {
-    fail(at, "%s(%d, %d): barriers are 1 to 15, for a multiple of 32 threads that the block has", op, id, threads);
+  if (threads != 0 && (id < 1 || id > 15 || threads < 32 || threads % 32 != 0 ||
+                       threads > static_cast<int>(block.threads))) {
+    fail(at, "%s(%d, %d): barriers are 1 to 15, for a multiple of 32 threads that the block has",
+         op, id, threads);
   }
   Barrier& b = block.barrier[id];
   if (b.arrived != 0 && b.threads != threads)
@@ -120,7 +128,8 @@ void barrier(int id, int threads, bool waits, Site at) {
     fail(at, "divergent __syncthreads: others wait at %s:%d", b.at.file, b.at.line);
   }
   const uint32_t lane = 1u << current->rank % 32;
-  if (b.lanes[current->rank / 32] & lane) fail(at, "%s: the thread arrives twice at barrier %d in one phase", op, id);
+  if (b.lanes[current->rank / 32] & lane)
+    fail(at, "%s: the thread arrives twice at barrier %d in one phase", op, id);
   b.lanes[current->rank / 32] |= lane;
   b.threads = threads;
   b.at = at;
@@ -136,7 +145,8 @@ void barrier(int id, int threads, bool waits, Site at) {
   if (waits) acquire(edge);
 }
 
-// CUDA C++ Programming Guide: lanes that have exited need not take part in a collective, nor in __syncthreads.
+// CUDA C++ Programming Guide: lanes that have exited need not take part in a collective, nor in
+// __syncthreads.
 void leave_meetings() {
   const unsigned number = current->rank / 32;
   Warp& warp = block.warp[number];
@@ -144,7 +154,8 @@ void leave_meetings() {
   block.live--;
   for (Meeting& m : warp.meetings) {
     if (m.arrived == 0 || !(m.mask >> current->rank % 32 & 1)) continue;
-    if (m.meet.aligned) fail(m.at, "%s needs the whole warp, but lane %u has ended", m.meet.op, current->rank % 32);
+    if (m.meet.aligned)
+      fail(m.at, "%s needs the whole warp, but lane %u has ended", m.meet.op, current->rank % 32);
     if (m.arrived == (m.mask & warp.live)) complete_meeting(number, m);
   }
   const Barrier& b = block.barrier[0];

@@ -27,19 +27,22 @@ inline uint64_t l2_evict_last() {
   return 2;
 }
 inline uint4 load_stream(const uint4* p, SIMT_AT) {
-  if (reinterpret_cast<uintptr_t>(p) % 16 != 0) emu::fail(at, "load_stream: the address is not aligned to 16");
+  if (reinterpret_cast<uintptr_t>(p) % 16 != 0)
+    emu::fail(at, "load_stream: the address is not aligned to 16");
   return *p;
 }
 inline uint4 load_stream(const uint4* p, uint64_t, SIMT_AT) {
   return load_stream(p, at);
 }
 inline float4 load_l2(const float4* p, SIMT_AT) {
-  if (reinterpret_cast<uintptr_t>(p) % 16 != 0) emu::fail(at, "load_l2: the address is not aligned to 16");
+  if (reinterpret_cast<uintptr_t>(p) % 16 != 0)
+    emu::fail(at, "load_l2: the address is not aligned to 16");
   return *p;
 }
 inline void prefetch_l2(const void*) {}
 inline void prefetch_l2_bulk(const void* p, uint32_t bytes, SIMT_AT) {
-  if ((reinterpret_cast<uintptr_t>(p) | bytes) % 16 != 0) emu::fail(at, "prefetch_l2_bulk: not a multiple of 16");
+  if ((reinterpret_cast<uintptr_t>(p) | bytes) % 16 != 0)
+    emu::fail(at, "prefetch_l2_bulk: not a multiple of 16");
 }
 
 }  // namespace simt

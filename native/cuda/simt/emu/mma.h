@@ -1,4 +1,5 @@
-// The products in plain f32 (s32), k ascending. The hardware's order and rounding are its own; PTX leaves them open.
+// The products in plain f32 (s32), k ascending. The hardware's order and rounding are its own; PTX
+// leaves them open.
 #pragma once
 
 #include "cuda/simt/emu/warp.h"
@@ -8,19 +9,24 @@ namespace simt {
 namespace emu {
 
 // The fragments' layouts, from PTX: lane 4g + c, register i, part p of it.
-//   16-bit, k16: a[i] row g + 8 (i % 2), k 2c + 8 (i / 2) + p     b[i] row g, k 2c + 8 i + p     p < 2
-//   tf32, k8:    a[i] row g + 8 (i % 2), k c + 4 (i / 2)          b[i] row g, k c + 4 i          p < 1
-//   s8, k32:     a[i] row g + 8 (i % 2), k 4c + 16 (i / 2) + p    b[i] row g, k 4c + 16 i + p    p < 4
+//   16-bit, k16: a[i] row g + 8 (i % 2), k 2c + 8 (i / 2) + p     b[i] row g, k 2c + 8 i + p     p
+//   < 2 tf32, k8:    a[i] row g + 8 (i % 2), k c + 4 (i / 2)          b[i] row g, k c + 4 i p < 1
+//   s8, k32:     a[i] row g + 8 (i % 2), k 4c + 16 (i / 2) + p    b[i] row g, k 4c + 16 i + p    p
+//   < 4
 // In all three, Parts values per register and 4 Parts values of k to the next one.
 struct Bf16Type {
   static constexpr int kParts = 2;
   using Value = float;
-  static float part(uint32_t r, int p) { return __uint_as_float(p == 0 ? r << 16 : r & 0xffff0000u); }
+  static float part(uint32_t r, int p) {
+    return __uint_as_float(p == 0 ? r << 16 : r & 0xffff0000u);
+  }
 };
 struct F16Type {
   static constexpr int kParts = 2;
   using Value = float;
-  static float part(uint32_t r, int p) { return to_float(f16{static_cast<uint16_t>(r >> (16 * p))}); }
+  static float part(uint32_t r, int p) {
+    return to_float(f16{static_cast<uint16_t>(r >> (16 * p))});
+  }
 };
 struct Tf32Type {
   static constexpr int kParts = 1;
@@ -65,7 +71,8 @@ SIMT_REGISTERS void multiply(void** args, uint32_t) {
   }
 }
 template <class Type>
-inline void mma(typename Type::Value* d, const uint32_t* a, const uint32_t* b, const char* op, Site at) {
+inline void mma(typename Type::Value* d, const uint32_t* a, const uint32_t* b, const char* op,
+                Site at) {
   MmaArgs<typename Type::Value> args = {d, a, b};
   warp_meet(~0u, {op, true}, &args, multiply<Type>, at);
 }

@@ -1,4 +1,5 @@
-// The emulated GPU's side of cuda/runtime.h: host memory, and streams that run what they are given at once.
+// The emulated GPU's side of cuda/runtime.h: host memory, and streams that run what they are given
+// at once.
 #pragma once
 
 #include <atomic>
@@ -13,16 +14,17 @@ namespace simt {
 
 namespace emu {
 
-// What a machine with this GPU would answer: tests set it. MOEPP_EMULATED_GPU names one of the settings for tests in JavaScript:
-// no-driver, old-driver, no-device, old-gpu, other-gpu (no code for it), hopper, small (64 MiB of memory), broken (every launch
-// fails), lost (by the 100th kernel), lost-while-loading (by the 5th copy).
+// What a machine with this GPU would answer: tests set it. MOEPP_EMULATED_GPU names one of the
+// settings for tests in JavaScript: no-driver, old-driver, no-device, old-gpu, other-gpu (no code
+// for it), hopper, small (64 MiB of memory), broken (every launch fails), lost (by the 100th
+// kernel), lost-while-loading (by the 5th copy).
 struct Gpu {
   int devices = 1, major = 8, minor = 6, multiprocessors = 2;
   int driver_version = 13000;
   size_t memory_bytes = size_t{8} << 30, block_shared_bytes = 99 << 10;
   bool has_code = true, broken = false;
-  // The last kernel and the last copy before a fault; after it every call fails, as CUDA's do when an error is sticky. Negative:
-  // there is none.
+  // The last kernel and the last copy before a fault; after it every call fails, as CUDA's do when
+  // an error is sticky. Negative: there is none.
   int kernels_to_fault = -1, copies_to_fault = -1;
 };
 Gpu& gpu();
@@ -31,7 +33,8 @@ std::atomic<size_t>& used_bytes();
 inline bool is_lost() {
   return gpu().kernels_to_fault == 0 || gpu().copies_to_fault == 0;
 }
-// Work is asynchronous: the call that hands over what brings the fault succeeds, the next one tells.
+// Work is asynchronous: the call that hands over what brings the fault succeeds, the next one
+// tells.
 inline void count_down(int* to_fault) {
   if (*to_fault > 0) --*to_fault;
 }
@@ -111,7 +114,8 @@ inline Error memory_info(size_t* free_bytes, size_t* total_bytes) {
   return kSuccess;
 }
 
-// The size stands in front of the memory, so that release knows it; 256 bytes keep cudaMalloc's alignment.
+// The size stands in front of the memory, so that release knows it; 256 bytes keep cudaMalloc's
+// alignment.
 inline Error allocate(void** data, size_t bytes) {
   if (emu::is_lost()) return kLost;
   constexpr size_t kFront = 256;
@@ -167,11 +171,12 @@ inline Error copy_to_device(void* target, const void* source, size_t bytes, Stre
 inline Error copy_to_host(void* target, const void* source, size_t bytes, Stream stream) {
   return copy_to_device(target, source, bytes, stream);
 }
-inline Error copy_pieces(void* target, const void* source, size_t pitch, size_t bytes, size_t rows, Stream stream) {
+inline Error copy_pieces(void* target, const void* source, size_t pitch, size_t bytes, size_t rows,
+                         Stream stream) {
   return emu::submit(stream, [=] {
     for (size_t row = 0; row < rows; row++) {
-      std::memcpy(static_cast<unsigned char*>(target) + row * pitch, static_cast<const unsigned char*>(source) + row * pitch,
-                  bytes);
+      std::memcpy(static_cast<unsigned char*>(target) + row * pitch,
+                  static_cast<const unsigned char*>(source) + row * pitch, bytes);
     }
     return kSuccess;
   });

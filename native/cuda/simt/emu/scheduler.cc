@@ -23,8 +23,9 @@ constexpr unsigned kMaxIdleRounds = 1000;
 struct Failed {};
 
 Fiber scheduler;
-// ThreadSanitizer's thread that knows what came before the launch and nothing since: the parent of all threads of all blocks,
-// and the allocator of their memory, so that blocks are not ordered among each other.
+// ThreadSanitizer's thread that knows what came before the launch and nothing since: the parent of
+// all threads of all blocks, and the allocator of their memory, so that blocks are not ordered
+// among each other.
 void* launcher;
 void (*entry)(void*);
 void* entry_arg;
@@ -66,10 +67,12 @@ void thread_main() {
   std::abort();
 }
 
-// Exactly the bytes asked for, so that AddressSanitizer sees an overrun; all ones, which is a NaN in every type.
+// Exactly the bytes asked for, so that AddressSanitizer sees an overrun; all ones, which is a NaN
+// in every type.
 bool allocate_block() {
   void* memory = nullptr;
-  if (posix_memalign(&memory, 1024, block.smem_bytes == 0 ? 1 : block.smem_bytes) != 0) return false;
+  if (posix_memalign(&memory, 1024, block.smem_bytes == 0 ? 1 : block.smem_bytes) != 0)
+    return false;
   block.smem = static_cast<unsigned char*>(memory);
   std::memset(memory, 0xff, block.smem_bytes);
   block.edges = static_cast<Edges*>(std::malloc(sizeof(Edges)));
@@ -114,8 +117,8 @@ bool start_block() {
 
 // Who waits where, one entry per place.
 void report_deadlock(const char* what) {
-  failure = std::string(what) + " in block (" + std::to_string(blockIdx.x) + "," + std::to_string(blockIdx.y) + "," +
-            std::to_string(blockIdx.z) + "):";
+  failure = std::string(what) + " in block (" + std::to_string(blockIdx.x) + "," +
+            std::to_string(blockIdx.y) + "," + std::to_string(blockIdx.z) + "):";
   unsigned shown = 0, done = 0;
   for (unsigned i = 0; i < block.threads; i++) {
     const Thread& t = block.thread[i];
@@ -123,11 +126,14 @@ void report_deadlock(const char* what) {
       done++;
       continue;
     }
-    const bool repeated = i > 0 && block.thread[i - 1].state == t.state && block.thread[i - 1].at.line == t.at.line;
+    const bool repeated =
+        i > 0 && block.thread[i - 1].state == t.state && block.thread[i - 1].at.line == t.at.line;
     if (repeated || shown++ >= 8) continue;
-    failure += " from thread " + std::to_string(i) + " on in " + t.op + " (" + t.at.file + ":" + std::to_string(t.at.line) + ");";
+    failure += " from thread " + std::to_string(i) + " on in " + t.op + " (" + t.at.file + ":" +
+               std::to_string(t.at.line) + ");";
   }
-  failure += " " + std::to_string(done) + " of " + std::to_string(block.threads) + " threads have ended";
+  failure +=
+      " " + std::to_string(done) + " of " + std::to_string(block.threads) + " threads have ended";
   failed = true;
 }
 
@@ -160,7 +166,9 @@ void run_to_end() {
     }
     if (failed) break;
     // As late as possible: only now that nobody can go on without it.
-    const uint64_t choice = options.order == Order::kRandom ? next_random() : options.order == Order::kReverse ? ~uint64_t{0} : 0;
+    const uint64_t choice = options.order == Order::kRandom    ? next_random()
+                            : options.order == Order::kReverse ? ~uint64_t{0}
+                                                               : 0;
     if (run_one_pending(choice)) continue;
     bool spins = false;
     for (unsigned i = 0; i < block.threads; i++) spins |= block.thread[i].state == State::kYields;
@@ -196,15 +204,16 @@ void end_block() {
 }  // namespace
 
 void fail(Site at, const char* format, ...) {
-  // What follows is the scheduler's doing, in memory of its own: the fiber's stack holds what the kernel wrote.
+  // What follows is the scheduler's doing, in memory of its own: the fiber's stack holds what the
+  // kernel wrote.
   tsan_become(scheduler.tsan);
   static char text[400], place[160];
   va_list arguments;
   va_start(arguments, format);
   std::vsnprintf(text, sizeof text, format, arguments);
   va_end(arguments);
-  std::snprintf(place, sizeof place, " (%s:%d) block (%u,%u,%u) thread (%u,%u,%u)", at.file, at.line, blockIdx.x, blockIdx.y,
-                blockIdx.z, threadIdx.x, threadIdx.y, threadIdx.z);
+  std::snprintf(place, sizeof place, " (%s:%d) block (%u,%u,%u) thread (%u,%u,%u)", at.file,
+                at.line, blockIdx.x, blockIdx.y, blockIdx.z, threadIdx.x, threadIdx.y, threadIdx.z);
   failure = std::string(text) + place;
   failed = true;
   if (current == nullptr) throw Failed{};  // in the scheduler itself: up to run_block
@@ -254,16 +263,20 @@ void end_engine(void* before) {
   if (engine != nullptr) tsan_destroy(engine);
 }
 
-int run(dim3 grid, dim3 block_size, size_t smem_bytes, bool programmatic, void (*kernel)(void*), void* arg) {
+int run(dim3 grid, dim3 block_size, size_t smem_bytes, bool programmatic, void (*kernel)(void*),
+        void* arg) {
   static std::mutex one_at_a_time;
   const std::lock_guard<std::mutex> lock(one_at_a_time);
   block.threads = block_size.x * block_size.y * block_size.z;
   block.smem_bytes = smem_bytes;
   block.programmatic = programmatic;
   failed = false;
-  if (block.threads == 0 || block.threads > kMaxThreads || block.threads % 32 != 0 || smem_bytes > 227 * 1024) {
-    failure = "a block has 32 to 1024 threads, a multiple of 32, and up to 227 KiB of shared memory; asked for " +
-              std::to_string(block.threads) + " and " + std::to_string(smem_bytes) + " bytes";
+  if (block.threads == 0 || block.threads > kMaxThreads || block.threads % 32 != 0 ||
+      smem_bytes > 227 * 1024) {
+    failure =
+        "a block has 32 to 1024 threads, a multiple of 32, and up to 227 KiB of shared memory; "
+        "asked for " +
+        std::to_string(block.threads) + " and " + std::to_string(smem_bytes) + " bytes";
     return kLaunchFailed;
   }
   entry = kernel;

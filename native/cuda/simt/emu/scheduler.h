@@ -1,8 +1,9 @@
 // What the emulated instructions ask of the scheduler (scheduler.cc, meetings.cc, async.cc).
 //
-// Those files are compiled without -fsanitize=thread: their bookkeeping is no part of the emulated program. So they must never
-// use an inline function that kernels use too, for the linker keeps one copy of it, perhaps theirs, and the races seen through
-// it would vanish. What must be instrumented comes to them as a function pointer from the kernel's own compilation.
+// Those files are compiled without -fsanitize=thread: their bookkeeping is no part of the emulated
+// program. So they must never use an inline function that kernels use too, for the linker keeps one
+// copy of it, perhaps theirs, and the races seen through it would vanish. What must be instrumented
+// comes to them as a function pointer from the kernel's own compilation.
 #pragma once
 
 #include <cstddef>
@@ -13,7 +14,8 @@
 
 // The last parameter of every emulated instruction: where the kernel calls it.
 #define SIMT_AT ::simt::emu::Site at = {__builtin_FILE(), __builtin_LINE()}
-// For functions that exchange registers between fibers: registers are not memory, so ThreadSanitizer must not look.
+// For functions that exchange registers between fibers: registers are not memory, so
+// ThreadSanitizer must not look.
 #define SIMT_REGISTERS __attribute__((no_sanitize("thread"), noinline))
 
 namespace simt::emu {
@@ -23,7 +25,8 @@ struct Site {
   int line;
 };
 
-// In which order ready threads run, and when asynchronous copies and products happen: as soon or as late as is legal.
+// In which order ready threads run, and when asynchronous copies and products happen: as soon or as
+// late as is legal.
 enum class Order { kForward, kReverse, kRandom };
 enum class Async { kEager, kLazy };
 struct Options {
@@ -38,7 +41,8 @@ extern Options options;
 // What the last launch that failed died of.
 const std::string& last_failure();
 
-// wait_for_dependencies: a thread of a programmatic launch that ends without it ends the launch with an error.
+// wait_for_dependencies: a thread of a programmatic launch that ends without it ends the launch
+// with an error.
 void await_dependencies();
 
 unsigned thread_rank();  // in the block
@@ -48,8 +52,9 @@ size_t smem_bytes();
 void acquire(const void* edge);
 void release(const void* edge);
 
-// Runs combine(args of all lanes, lanes that arrived) once every lane of the mask that has not exited has called. `aligned`: the
-// instruction needs the whole warp at one place in the program. `orders`: memory too, as __syncwarp does.
+// Runs combine(args of all lanes, lanes that arrived) once every lane of the mask that has not
+// exited has called. `aligned`: the instruction needs the whole warp at one place in the program.
+// `orders`: memory too, as __syncwarp does.
 using Combine = void (*)(void** args, uint32_t lanes);
 struct Meet {
   const char* op;
@@ -109,6 +114,7 @@ void product_wait(unsigned newest);
 void product_waited();  // by each thread, after the meeting
 
 // Runs every block of the grid, one after another; the result is kSuccess or kLaunchFailed.
-int run(dim3 grid, dim3 block, size_t smem_bytes, bool programmatic, void (*entry)(void*), void* arg);
+int run(dim3 grid, dim3 block, size_t smem_bytes, bool programmatic, void (*entry)(void*),
+        void* arg);
 
 }  // namespace simt::emu

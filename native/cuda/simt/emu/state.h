@@ -1,5 +1,6 @@
-// The block that is being run, as the scheduler's own files see it. Plain arrays: while a kernel runs, nothing here may allocate
-// or call what ThreadSanitizer intercepts, for it would take that for the kernel's doing.
+// The block that is being run, as the scheduler's own files see it. Plain arrays: while a kernel
+// runs, nothing here may allocate or call what ThreadSanitizer intercepts, for it would take that
+// for the kernel's doing.
 #pragma once
 
 #include "cuda/simt/emu/fiber.h"
@@ -29,7 +30,9 @@ struct Queue {
     return true;
   }
   // Whether the oldest entry belongs to a committed group that is not among the `newest` last ones.
-  bool due(unsigned newest) const { return !empty() && entries[head % Capacity].group + newest < open_group; }
+  bool due(unsigned newest) const {
+    return !empty() && entries[head % Capacity].group + newest < open_group;
+  }
   Item& front() { return entries[head % Capacity].item; }
   void pop() { head++; }
 };
@@ -92,12 +95,12 @@ struct Barrier {
   uint32_t lanes[kWarps];
 };
 
-// Addresses that stand for ThreadSanitizer's edges. Allocated anew for each block, so that blocks stay unordered. An edge is
-// not used again before its last user is sure to have seen it: one edge for all would order a thread after what others did
-// since, and so hide races.
+// Addresses that stand for ThreadSanitizer's edges. Allocated anew for each block, so that blocks
+// stay unordered. An edge is not used again before its last user is sure to have seen it: one edge
+// for all would order a thread after what others did since, and so hide races.
 struct Edges {
-  char barrier[16][4], warp[kWarps][64], issued[kGroups][64], finished[kGroups], bulk[4096], stored[kMaxThreads], copied[4096],
-      end;
+  char barrier[16][4], warp[kWarps][64], issued[kGroups][64], finished[kGroups], bulk[4096],
+      stored[kMaxThreads], copied[4096], end;
 };
 
 struct Block {
@@ -122,7 +125,8 @@ void wait_as(State state, const char* op, Site at);
 // The running thread has reached its end: whoever waited for it alone goes on.
 void leave_meetings();
 bool phase_complete(const uint64_t* b, int parity);
-// One asynchronous operation that nobody has waited for; false if there is none. `choice` is any number.
+// One asynchronous operation that nobody has waited for; false if there is none. `choice` is any
+// number.
 bool run_one_pending(uint64_t choice);
 // Faults that show when a thread, and when the block, ends.
 void end_thread_copies();

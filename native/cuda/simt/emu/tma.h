@@ -17,7 +17,10 @@ constexpr uint32_t element_bytes(Element element) {
 }
 // The units' bits that are exchanged: (offset >> 7) & mask goes to the bits of the 16-byte unit.
 constexpr uint32_t swizzle_mask(Swizzle swizzle) {
-  return swizzle == Swizzle::k128 ? 7 : swizzle == Swizzle::k64 ? 3 : swizzle == Swizzle::k32 ? 1 : 0;
+  return swizzle == Swizzle::k128  ? 7
+         : swizzle == Swizzle::k64 ? 3
+         : swizzle == Swizzle::k32 ? 1
+                                   : 0;
 }
 inline uint32_t swizzled(uint32_t offset, uint32_t mask) {
   return offset ^ (offset >> 7 & mask) << 4;
@@ -26,13 +29,17 @@ inline uint32_t swizzled(uint32_t offset, uint32_t mask) {
 // Instrumented, as run_cp_async is.
 template <bool Store>
 inline void run_bulk(const Bulk& bulk) {
-  const uint32_t base = static_cast<uint32_t>(bulk.smem - smem_base()), row_bytes = bulk.box_columns * bulk.element_bytes;
+  const uint32_t base = static_cast<uint32_t>(bulk.smem - smem_base()),
+                 row_bytes = bulk.box_columns * bulk.element_bytes;
   for (uint32_t r = 0; r < bulk.box_rows; r++) {
     for (uint32_t c = 0; c < bulk.box_columns; c++) {
       const int64_t x = bulk.x + c, y = bulk.y + r;
-      const bool inside = x >= 0 && y >= 0 && x < static_cast<int64_t>(bulk.columns) && y < static_cast<int64_t>(bulk.rows);
-      unsigned char* s = smem_base() + swizzled(base + r * row_bytes + c * bulk.element_bytes, bulk.swizzle_mask);
-      unsigned char* g = bulk.global + y * static_cast<int64_t>(bulk.pitch_bytes) + x * bulk.element_bytes;
+      const bool inside = x >= 0 && y >= 0 && x < static_cast<int64_t>(bulk.columns) &&
+                          y < static_cast<int64_t>(bulk.rows);
+      unsigned char* s =
+          smem_base() + swizzled(base + r * row_bytes + c * bulk.element_bytes, bulk.swizzle_mask);
+      unsigned char* g =
+          bulk.global + y * static_cast<int64_t>(bulk.pitch_bytes) + x * bulk.element_bytes;
       for (uint32_t b = 0; b < bulk.element_bytes; b++) {
         if (!Store) {
           s[b] = inside ? g[b] : 0;
@@ -44,11 +51,13 @@ inline void run_bulk(const Bulk& bulk) {
   }
 }
 
-inline Bulk tile_bulk(void (*run)(const Bulk&), const void* smem, const TensorMap* map, int x, int y, const char* op, Site at) {
+inline Bulk tile_bulk(void (*run)(const Bulk&), const void* smem, const TensorMap* map, int x,
+                      int y, const char* op, Site at) {
   const TileMap& t = map->tile;
   if (smem_address(smem, at) % 128 != 0) fail(at, "%s: shared memory is not aligned to 128", op);
   const size_t bytes = size_t{1} * t.box_columns * t.box_rows * element_bytes(t.element);
-  if (smem_address(smem, at) + bytes > smem_bytes()) fail(at, "%s: the box reaches beyond shared memory", op);
+  if (smem_address(smem, at) + bytes > smem_bytes())
+    fail(at, "%s: the box reaches beyond shared memory", op);
   auto* s = static_cast<unsigned char*>(const_cast<void*>(smem));
   auto* g = static_cast<unsigned char*>(const_cast<void*>(t.data));
   return {run,
@@ -71,9 +80,11 @@ inline Bulk tile_bulk(void (*run)(const Bulk&), const void* smem, const TensorMa
 inline Error make_tensor_map(TensorMap* map, const TileMap& tile) {
   const uint32_t row_bytes = tile.box_columns * emu::element_bytes(tile.element);
   const uint32_t widths[] = {256 * 4, 32, 64, 128};
-  const bool right = reinterpret_cast<uintptr_t>(tile.data) % 16 == 0 && tile.pitch_bytes % 16 == 0 && tile.columns > 0 &&
-                     tile.rows > 0 && tile.box_columns >= 1 && tile.box_columns <= 256 && tile.box_rows >= 1 &&
-                     tile.box_rows <= 256 && row_bytes % 16 == 0 && row_bytes <= widths[static_cast<int>(tile.swizzle)];
+  const bool right = reinterpret_cast<uintptr_t>(tile.data) % 16 == 0 &&
+                     tile.pitch_bytes % 16 == 0 && tile.columns > 0 && tile.rows > 0 &&
+                     tile.box_columns >= 1 && tile.box_columns <= 256 && tile.box_rows >= 1 &&
+                     tile.box_rows <= 256 && row_bytes % 16 == 0 &&
+                     row_bytes <= widths[static_cast<int>(tile.swizzle)];
   if (!right) return kLaunchFailed;
   map->tile = tile;
   return kSuccess;
@@ -83,7 +94,8 @@ inline void tma_prefetch_map(const TensorMap*) {}
 inline void tma_load(void* dst, const TensorMap* map, int x, int y, Mbarrier* b, SIMT_AT) {
   emu::bulk_load_start(emu::tile_bulk(emu::run_bulk<false>, dst, map, x, y, "tma_load", at), b, at);
 }
-inline void tma_load(void* dst, const TensorMap* map, int x, int y, Mbarrier* b, uint64_t, SIMT_AT) {
+inline void tma_load(void* dst, const TensorMap* map, int x, int y, Mbarrier* b, uint64_t,
+                     SIMT_AT) {
   tma_load(dst, map, x, y, b, at);
 }
 inline void tma_store(const TensorMap* map, int x, int y, const void* src, SIMT_AT) {
@@ -101,7 +113,8 @@ inline void bulk_load(void* dst, const void* src, uint32_t bytes, Mbarrier* b, S
   if ((smem_address(dst, at) | reinterpret_cast<uintptr_t>(src) | bytes) % 16 != 0) {
     emu::fail(at, "bulk_load: addresses and size must be multiples of 16");
   }
-  if (bytes == 0 || smem_address(dst, at) + bytes > emu::smem_bytes()) emu::fail(at, "bulk_load: beyond shared memory");
+  if (bytes == 0 || smem_address(dst, at) + bytes > emu::smem_bytes())
+    emu::fail(at, "bulk_load: beyond shared memory");
   auto* s = static_cast<unsigned char*>(dst);
   auto* g = static_cast<unsigned char*>(const_cast<void*>(src));
   emu::bulk_load_start({emu::run_bulk<false>, s, g, bytes, 1, bytes, 0, 0, bytes, 1, 1, 0}, b, at);

@@ -12,7 +12,8 @@ inline unsigned lane() {
 
 namespace emu {
 
-// A value that lanes exchange. What a lane gets from one that did not call is undefined in CUDA: all ones here, a NaN.
+// A value that lanes exchange. What a lane gets from one that did not call is undefined in CUDA:
+// all ones here, a NaN.
 template <class T>
 struct Exchange {
   T value, result;
@@ -63,11 +64,15 @@ SIMT_REGISTERS R vote(uint32_t mask, T value, const char* op, Site at) {
 
 struct Ballot {
   static unsigned start() { return 0; }
-  static unsigned fold(unsigned sum, bool value, int lane) { return sum | static_cast<unsigned>(value) << lane; }
+  static unsigned fold(unsigned sum, bool value, int lane) {
+    return sum | static_cast<unsigned>(value) << lane;
+  }
 };
 struct Add {
   static int start() { return 0; }
-  static int fold(int sum, int value, int) { return static_cast<int>(static_cast<unsigned>(sum) + static_cast<unsigned>(value)); }
+  static int fold(int sum, int value, int) {
+    return static_cast<int>(static_cast<unsigned>(sum) + static_cast<unsigned>(value));
+  }
 };
 struct Least {
   static int start() { return INT32_MAX; }
@@ -89,7 +94,8 @@ SIMT_REGISTERS void match_lanes(void** args, uint32_t lanes) {
     auto* a = static_cast<Vote<T, unsigned>*>(args[i]);
     a->result = 0;
     for (int j = 0; j < 32; j++) {
-      if ((lanes >> j & 1) && static_cast<Vote<T, unsigned>*>(args[j])->value == a->value) a->result |= 1u << j;
+      if ((lanes >> j & 1) && static_cast<Vote<T, unsigned>*>(args[j])->value == a->value)
+        a->result |= 1u << j;
     }
   }
 }
@@ -116,12 +122,14 @@ inline void __syncwarp(unsigned mask = 0xffffffffu, SIMT_AT) {
   simt::emu::warp_meet(mask, {"__syncwarp", false, true}, nullptr, nullptr, at);
 }
 
-// CUDA C++ Programming Guide, warp shuffle functions: a source outside the segment of `width` lanes is the lane itself, but
+// CUDA C++ Programming Guide, warp shuffle functions: a source outside the segment of `width` lanes
+// is the lane itself, but
 // __shfl_sync's wraps.
 template <class T>
 inline T __shfl_sync(unsigned mask, T value, int source, int width = 32, SIMT_AT) {
   const int lane = static_cast<int>(simt::lane());
-  return simt::emu::shuffle(mask, value, (lane & ~(width - 1)) | (source & (width - 1)), "__shfl_sync", at);
+  return simt::emu::shuffle(mask, value, (lane & ~(width - 1)) | (source & (width - 1)),
+                            "__shfl_sync", at);
 }
 template <class T>
 inline T __shfl_xor_sync(unsigned mask, T value, int bits, int width = 32, SIMT_AT) {
@@ -133,22 +141,27 @@ inline T __shfl_xor_sync(unsigned mask, T value, int bits, int width = 32, SIMT_
 template <class T>
 inline T __shfl_up_sync(unsigned mask, T value, unsigned distance, int width = 32, SIMT_AT) {
   const int lane = static_cast<int>(simt::lane()), source = lane - static_cast<int>(distance);
-  return simt::emu::shuffle(mask, value, source < (lane & ~(width - 1)) ? lane : source, "__shfl_up_sync", at);
+  return simt::emu::shuffle(mask, value, source < (lane & ~(width - 1)) ? lane : source,
+                            "__shfl_up_sync", at);
 }
 template <class T>
 inline T __shfl_down_sync(unsigned mask, T value, unsigned distance, int width = 32, SIMT_AT) {
   const int lane = static_cast<int>(simt::lane()), source = lane + static_cast<int>(distance);
-  return simt::emu::shuffle(mask, value, source > (lane | (width - 1)) ? lane : source, "__shfl_down_sync", at);
+  return simt::emu::shuffle(mask, value, source > (lane | (width - 1)) ? lane : source,
+                            "__shfl_down_sync", at);
 }
 
 inline unsigned __ballot_sync(unsigned mask, int predicate, SIMT_AT) {
-  return simt::emu::vote<bool, unsigned, simt::emu::Ballot>(mask, predicate != 0, "__ballot_sync", at);
+  return simt::emu::vote<bool, unsigned, simt::emu::Ballot>(mask, predicate != 0, "__ballot_sync",
+                                                            at);
 }
 inline int __any_sync(unsigned mask, int predicate, SIMT_AT) {
-  return simt::emu::vote<bool, unsigned, simt::emu::Ballot>(mask, predicate != 0, "__any_sync", at) != 0;
+  return simt::emu::vote<bool, unsigned, simt::emu::Ballot>(mask, predicate != 0, "__any_sync",
+                                                            at) != 0;
 }
 inline int __all_sync(unsigned mask, int predicate, SIMT_AT) {
-  return simt::emu::vote<bool, unsigned, simt::emu::Ballot>(mask, predicate == 0, "__all_sync", at) == 0;
+  return simt::emu::vote<bool, unsigned, simt::emu::Ballot>(mask, predicate == 0, "__all_sync",
+                                                            at) == 0;
 }
 template <class T>
 inline unsigned __match_any_sync(unsigned mask, T value, SIMT_AT) {
@@ -162,7 +175,8 @@ inline unsigned __match_all_sync(unsigned mask, T value, int* all, SIMT_AT) {
 }
 
 inline void __threadfence() {
-  // Fences of two threads order them when an atomic carries the word across. ThreadSanitizer knows no fences: here any two do.
+  // Fences of two threads order them when an atomic carries the word across. ThreadSanitizer knows
+  // no fences: here any two do.
   static const char edge = 0;
   simt::emu::release(&edge);
   simt::emu::acquire(&edge);
@@ -187,7 +201,8 @@ inline T atomicMax(T* p, typename simt::emu::Same<T>::Type value) {
   __atomic_load(p, &old, __ATOMIC_RELAXED);
   do {
     greater = old < value ? value : old;
-  } while (!__atomic_compare_exchange(p, &old, &greater, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+  } while (
+      !__atomic_compare_exchange(p, &old, &greater, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
   return old;
 }
 template <class T>
@@ -206,7 +221,8 @@ inline T atomicExch(T* p, typename simt::emu::Same<T>::Type value) {
   return old;
 }
 template <class T>
-inline T atomicCAS(T* p, typename simt::emu::Same<T>::Type expected, typename simt::emu::Same<T>::Type value) {
+inline T atomicCAS(T* p, typename simt::emu::Same<T>::Type expected,
+                   typename simt::emu::Same<T>::Type value) {
   __atomic_compare_exchange(p, &expected, &value, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
   return expected;
 }
@@ -251,8 +267,8 @@ inline unsigned atomic_add_acq_rel(unsigned* p, unsigned value) {
   return __atomic_fetch_add(p, value, __ATOMIC_ACQ_REL);
 }
 
-// Kernels run one after another here, so there is nothing to wait for: that a thread waits at all is checked, not that it waits
-// early enough.
+// Kernels run one after another here, so there is nothing to wait for: that a thread waits at all
+// is checked, not that it waits early enough.
 inline void wait_for_dependencies() {
   emu::await_dependencies();
 }

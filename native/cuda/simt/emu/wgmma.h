@@ -6,13 +6,13 @@ namespace simt {
 
 namespace emu {
 
-// Element k of a row of an operand in shared memory, the swizzle undone. PTX: matrix descriptor, K-major layouts, 128B swizzle.
-// The one part of a product that the sanitizers are to see.
+// Element k of a row of an operand in shared memory, the swizzle undone. PTX: matrix descriptor,
+// K-major layouts, 128B swizzle. The one part of a product that the sanitizers are to see.
 __attribute__((noinline)) inline float operand(uint64_t descriptor, int row, int k) {
   const uint32_t start = static_cast<uint32_t>(descriptor & 0x3fff) << 4;
   const uint32_t stride = static_cast<uint32_t>(descriptor >> 32 & 0x3fff) << 4;
-  const uint32_t offset =
-      start + static_cast<uint32_t>(row / 8) * stride + static_cast<uint32_t>(row % 8) * 128 + static_cast<uint32_t>(k) * 2;
+  const uint32_t offset = start + static_cast<uint32_t>(row / 8) * stride +
+                          static_cast<uint32_t>(row % 8) * 128 + static_cast<uint32_t>(k) * 2;
   return to_float(*reinterpret_cast<const bf16*>(smem_base() + swizzled(offset, 7)));
 }
 
@@ -24,7 +24,8 @@ SIMT_REGISTERS inline void run_wgmma(const Product& p) {
   }
   for (int t = 0; t < 128; t++) {
     for (int i = 0; i < p.n / 2; i++) {
-      const int row = 16 * (t / 32) + t % 32 / 4 + 8 * (i / 2 % 2), column = 8 * (i / 4) + 2 * (t % 4) + i % 2;
+      const int row = 16 * (t / 32) + t % 32 / 4 + 8 * (i / 2 % 2),
+                column = 8 * (i / 4) + 2 * (t % 4) + i % 2;
       float sum = 0.0f;
       for (int k = 0; k < 16; k++) sum += a[row][k] * b[column][k];
       p.d[t][i] = p.accumulate ? p.d[t][i] + sum : sum;
@@ -55,8 +56,10 @@ SIMT_REGISTERS inline void start_wgmma(void** args, uint32_t) {
 inline void check_descriptor(uint64_t descriptor, int rows, const char* name, Site at) {
   const uint32_t start = static_cast<uint32_t>(descriptor & 0x3fff) << 4;
   const uint32_t stride = static_cast<uint32_t>(descriptor >> 32 & 0x3fff) << 4;
-  if (descriptor >> 62 != 1) fail(at, "wgmma: %s is not in the 128-byte swizzle, the only one that is emulated", name);
-  if ((start >> 7 & 7) != (descriptor >> 49 & 7)) fail(at, "wgmma: %s does not begin in the first row of a swizzle", name);
+  if (descriptor >> 62 != 1)
+    fail(at, "wgmma: %s is not in the 128-byte swizzle, the only one that is emulated", name);
+  if ((start >> 7 & 7) != (descriptor >> 49 & 7))
+    fail(at, "wgmma: %s does not begin in the first row of a swizzle", name);
   if (start % 128 + 32 > 128) fail(at, "wgmma: 16 elements of %s cross the end of their row", name);
   if (start / 1024 * 1024 + static_cast<uint32_t>(rows / 8 - 1) * stride + 1024 > smem_bytes()) {
     fail(at, "wgmma: %s reaches beyond shared memory", name);
@@ -66,8 +69,8 @@ inline void check_descriptor(uint64_t descriptor, int rows, const char* name, Si
 }  // namespace emu
 
 inline uint64_t wgmma_descriptor(const void* p, SIMT_AT) {
-  return static_cast<uint64_t>((smem_address(p, at) & 0x3ffff) >> 4) | (uint64_t{1} << 16) | (uint64_t{1024 >> 4} << 32) |
-         (uint64_t{1} << 62);
+  return static_cast<uint64_t>((smem_address(p, at) & 0x3ffff) >> 4) | (uint64_t{1} << 16) |
+         (uint64_t{1024 >> 4} << 32) | (uint64_t{1} << 62);
 }
 inline void wgmma_fence(SIMT_AT) {
   emu::group_meet(
