@@ -1,5 +1,5 @@
-// What shapes alone do not say: relations between the sizes of one op, and the integers that a step
-// brings. A kernel may trust both.
+// The checks that shapes alone cannot express: relations between the sizes of one op, and the
+// integers of a step. A kernel may trust both.
 #pragma once
 
 #include <functional>

@@ -265,7 +265,7 @@ class Compiler::Binder {
   }
 
   // Integers that an op wrote are trusted as indices. So a field may read only the output of its
-  // own name, and all such fields of an op must come from one and the same op.
+  // own name. All such fields of an op must come from one and the same op.
   void check_route(const char* field, const Program::Buffer& buffer) {
     if (buffer.written_as != field)
       return fail(std::string(field) + ": " + buffer.name + " was written as " + buffer.written_as);

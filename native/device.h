@@ -43,7 +43,7 @@ struct Transfer {
   int64_t bytes;
 };
 
-// What a device recorded of a step, to be run again.
+// A device's recording of a step, to be run again.
 class Recording {
  public:
   virtual ~Recording() = default;
@@ -91,8 +91,8 @@ class Device {
   // the cache.
   virtual Status read_page(const KvView& cache, int64_t layer, int64_t page, float* out) = 0;
 
-  // Whether kernels work in host memory: then a step's inputs and results stay where the caller has
-  // them, kernels have ended when they return, and nothing below is called.
+  // True if kernels work in host memory. Then a step's inputs and results stay in the caller's
+  // memory, kernels have ended when they return, and nothing below is called.
   virtual bool uses_host_memory() const { return true; }
 
   // A step: begin_step and upload, kernels or a replay, launched after each kernel, download,
@@ -119,7 +119,7 @@ Status open_cpu_device(int threads, const std::string& isa, std::shared_ptr<Devi
 // this GPU.
 Status open_cuda_device(int index, std::shared_ptr<Device>* device);
 
-// What a build knows of CUDA here, without starting anything on a GPU.
+// A build's knowledge of CUDA here, without starting anything on a GPU.
 struct CudaInfo {
   bool built = false;
   int runtime_version = 0, driver_version = 0;  // 1000 * major + 10 * minor; 0: none

@@ -5,20 +5,19 @@
 //   T  tokens of the step            H  hidden size                D   head dim
 //   B  sequences of the step         F  FFN expert intermediate    Hq  query heads
 //   R  rows whose logits are wanted  E  experts, all kinds         Hkv key/value heads
-//   V  vocabulary                    N  FFN experts                S   tokens per page of the KV
-//   cache K  experts chosen per token      C  constant experts           M   pages per sequence
-//   (columns of the page table)
+//   V  vocabulary                    N  FFN experts                S   tokens per page (KV cache)
+//   K  experts chosen per token      C  constant experts           M   pages per sequence
 // Experts are ordered FFN (N), constant (C), copy (1), zero (1): E = N + C + 2.
 //
 // visit() declares each field once: its name, direction, shape and type. The checker, the reader of
 // recorded programs and the memory planner are visitors (program.cc), so no field is described
 // twice. In a shape, a letter is bound by the first field that shows it and must agree in the
 // others; "2F" is twice F, "_" is anything. The words mean:
-//   in, optional_in    read; an optional one may be absent (null)
-//   out                written whole
-//   optional_out       written whole unless null; null when no op reads it and no capture asks for
-//   it weight             constant for the program's life, in the layout named cache the KV cache,
-//   read and written by page
+//   in, optional_in  read; an optional one may be absent (null)
+//   out              written whole
+//   optional_out     written whole unless null; null when no op reads it and no capture asks for it
+//   weight           constant for the program's life, in the layout named
+//   cache            the KV cache, read and written by page
 #pragma once
 
 #include "tensor.h"
@@ -74,14 +73,17 @@ struct RmsNormArgs {
 // Inputs of a product that may be rounded: see LinearArgs.
 constexpr int64_t kMostRoundedInputs = 65536;
 
-// out[t][n] = activation(sum_k x[t][k] * weight[n][k]); f32 products and sums over k in ascending
-// order, so that a row does not depend on the number of rows; with bf16 weights AMX sums in an
-// order of its own, the same for every row (README.md). With int8 and int4 weights, the CPU
-// quantises x to int8 by blocks of 128 k first, and the sum is over blocks, ascending, of exact
-// integer sums times the scales (cpu/kernels/quantised_gemm.inl.h); a GPU does not
-// (cuda/kernels/grouped_gemm/gemm.h). activation is none or tanh. may_round_x: with bf16 weights, a
-// set that multiplies pairs of bf16 (cpu/isa/isa.h) rounds x to bf16, if I is at most
-// kMostRoundedInputs, and sums pairs of k in ascending order; elsewhere it changes nothing.
+// out[t][n] = activation(sum_k x[t][k] * weight[n][k]). activation is none or tanh.
+//   f32, bf16   f32 products and sums over k in ascending order, so that a row does not depend on
+//               the number of rows. With bf16 weights AMX sums in an order of its own, the same for
+//               every row (README.md).
+//   int8, int4  The CPU quantises x to int8 by blocks of 128 k first. The sum is over blocks,
+//               ascending, of exact integer sums times the scales
+//               (cpu/kernels/quantised_gemm.inl.h). A GPU does not quantise x
+//               (cuda/kernels/grouped_gemm/gemm.h).
+// may_round_x: with bf16 weights, a set that multiplies pairs of bf16 (cpu/isa/isa.h) rounds x to
+// bf16, if I is at most kMostRoundedInputs. It sums pairs of k in ascending order. Elsewhere it
+// changes nothing.
 struct LinearArgs {
   const Tensor* x;       // [T, I] f32
   const Tensor* weight;  // [O, I] f32 | bf16 | int8 | int4, panels
@@ -123,7 +125,7 @@ struct RopeTableArgs {
 };
 
 // Splits qkv into heads, rotates q and k (dimension j with j + D/2), writes q out, and k and v into
-// the cache: token t of sequence b at position p goes to page page_table[b][p / S], row p % S, of
+// the cache. Token t of sequence b at position p goes to page page_table[b][p / S], row p % S, of
 // the given layer.
 struct RopeStoreArgs {
   const Tensor* qkv;              // [T, (Hq + 2 Hkv) D] f32: all q heads, all k heads, all v heads
@@ -151,9 +153,9 @@ struct RopeStoreArgs {
 };
 
 // out[t][h] = sum_s softmax_s(scale * q[t][h] . k[s]) v[s] over the keys s = 0 .. position[t] of
-// t's sequence; query head h reads key/value head h / (Hq / Hkv). Keys are taken in blocks of a
-// fixed size (the CPU: a page; CUDA: 64 keys), in ascending order, so that a row does not depend on
-// the other rows of the step. f32 statistics and sums.
+// t's sequence. Query head h reads key/value head h / (Hq / Hkv). Keys are taken in blocks of a
+// fixed size (the CPU: a page; CUDA: 64 keys), in ascending order. So a row does not depend on the
+// other rows of the step. f32 statistics and sums.
 struct AttentionArgs {
   const Tensor* q;                // [T, Hq, D] f32
   const Tensor* positions;        // [T] i32
@@ -178,8 +180,8 @@ struct AttentionArgs {
 };
 
 // logits[t] = router z[t] + residual_map previous_logits[t], where z is hidden if given (the
-// two-layer router), else x. constant_scores[t][2c + j] = constant_router[2c + j] . x[t]: what each
-// constant expert's own softmax is fed. f32. Source: paper, gating residuals; MoE++ reference
+// two-layer router), else x. constant_scores[t][2c + j] = constant_router[2c + j] . x[t]: the input
+// of each constant expert's own softmax. f32. Source: paper, gating residuals; MoE++ reference
 // model, Router and ConstantExpert.
 struct RouterLogitsArgs {
   const Tensor* x;                // [T, H] f32, normalised
@@ -206,9 +208,10 @@ struct RouterLogitsArgs {
 
 // Top-K gating. With z = logits * (norm_std / unbiased std of the logits), or z = logits when
 // norm_std is 0:
-//   plain:   w = softmax(z) over all E at the K largest; the zero expert's w becomes 0; then w /=
-//   sum of the K mixtral: w = softmax over the K largest z; the zero expert keeps its w
-// Equal logits: the lower index first. A standard deviation of 0 leaves z = logits; if only the
+//   plain    w = softmax(z) over all E at the K largest; the zero expert's w becomes 0; then
+//            w /= sum of the K
+//   mixtral  w = softmax over the K largest z; the zero expert keeps its w
+// Equal logits: the lower index first. A standard deviation of 0 leaves z = logits. If only the
 // zero expert has weight, the other picks share 1 equally (upstream gives NaN in both). Indices are
 // valid and distinct whatever the logits hold. Zero-computation picks collapse to coefficients:
 // with a = softmax(input_scale * scores of constant expert c),
@@ -247,7 +250,7 @@ struct RouteTopKArgs {
 
 // Everything between attention and the experts of a layer with a one-layer router, in one pass over
 // the hidden state: rms_norm of x + delta, router_logits of the normalised rows, route_top_k of the
-// logits. Each output is what those three ops give, on the CPU bit by bit.
+// logits. Each output equals that of those three ops, on the CPU bit by bit.
 struct NormRouteTopKArgs {
   const Tensor* x;                // [T, H] f32
   const Tensor* delta;            // [T, H] f32
@@ -310,9 +313,9 @@ struct NormRouteTopKArgs {
 };
 
 // For each row r of expert n: g = input_scale * weight[n] x[row], summed and rounded as linear
-// does; out[r] = g, or with swiglu, where g is F gate columns, then F up columns: out[r][f] =
-// silu(g[f]) * g[F + f]. row is token_order[r] / K with token_order, else r. Rows from
-// expert_offsets[N] on are neither read nor written.
+// does. out[r] = g. With swiglu g is F gate columns, then F up columns, and out[r][f] = silu(g[f])
+// * g[F + f]. row is token_order[r] / K with token_order, else r. Rows from expert_offsets[N] on
+// are neither read nor written.
 struct GroupedGemmArgs {
   const Tensor* x;               // [T, I] f32 with token_order; [T, K, I] without
   const Tensor* expert_offsets;  // [N+1] i32
@@ -389,14 +392,15 @@ struct GatherRowsArgs {
   }
 };
 
-// What sampling needs of a row of logits, so that the row itself can stay on the device:
+// The part of a row of logits that sampling needs, so that the row itself can stay on the device:
 //   top_logits[r]   the K largest, descending; equal ones in ascending order of index. A NaN counts
-//   as larger than every number. top_indices[r]  where they are exp_sum[r]      sum_v
-//   exp(logits[r][v] - top_logits[r][0]) >= 1, so that the logarithm of the sum of all exponentials
-//   is
-//                   top_logits[r][0] + log(exp_sum[r]). NaN where a logit is NaN or +infinity, or
-//                   all are -infinity. Each exponential within 2 units in the last place of its f32
-//                   argument's, their sum within 2^-22 of its own.
+//                   as larger than every number.
+//   top_indices[r]  their indices
+//   exp_sum[r]      sum_v exp(logits[r][v] - top_logits[r][0]) >= 1, so that the logarithm of the
+//                   sum of all exponentials is top_logits[r][0] + log(exp_sum[r]). NaN where a
+//                   logit is NaN or +infinity, or all are -infinity. Each exponential is within 2
+//                   units in the last place of its f32 argument's, their sum within 2^-22 of its
+//                   own.
 struct TopLogitsArgs {
   const Tensor* logits;  // [R, V] f32
   Tensor* top_logits;    // [R, K] f32 or null, 1 <= K <= min(V, 256)

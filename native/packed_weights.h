@@ -1,10 +1,10 @@
-// int8 and int4 weights that a file holds as the device wants them in memory: such a weight is a
-// range of the file, used from a mapping of it, so that opening a model reads nothing and copies
+// int8 and int4 weights that a file holds in the device's own order in memory. Such a weight is a
+// range of the file, used from a mapping of it. So opening a model reads nothing and copies
 // nothing.
 //
 // The range is the whole weight in its panels (for the CPU: cpu/panels.h), at a multiple of 64
-// bytes in the file. The same on all instruction sets of a device; Device::packed_layout() is the
-// name of the byte order, which a file must state and its reader compare.
+// bytes in the file. It is the same on all instruction sets of a device. Device::packed_layout() is
+// the name of the byte order. A file must state it, and its reader compares it.
 #pragma once
 
 #include <map>
@@ -20,7 +20,7 @@ namespace moepp {
 
 constexpr uint64_t kPackedAlignment = 64;  // bytes
 
-// Whether the weight's one part is packed.
+// True if the weight's one part is packed.
 bool is_packed(const WeightSpec& spec);
 
 // Maps a packed weight, after checking that its range is what the device expects. The memory keeps
@@ -35,9 +35,9 @@ struct PackedEntry {
   uint64_t byte_offset = 0;
 };
 
-// Writes a file: `header`, then each weight as the device lays it out (quantised, if its dtype says
-// so), in ascending order of byte_offset, with zeros between them; synced to disk. Fails when the
-// file exists. Holds one weight in memory at a time.
+// Writes a file: `header`, then each weight in the device's layout (quantised, if its dtype says
+// so). They stand in ascending order of byte_offset, with zeros between them; the file is synced to
+// disk. Fails when the file exists. Holds one weight in memory at a time.
 Status write_packed(const std::shared_ptr<Device>& device, const std::string& path,
                     const std::vector<uint8_t>& header, const std::vector<PackedEntry>& entries,
                     const Control& control);

@@ -1,6 +1,6 @@
-// What the operating system gives: mapped files, files to write, memory. Implemented in
-// platform_posix.cc (Linux, macOS) and platform_windows.cc; nothing else in native/ but the count
-// of threads (cpu/available_threads.cc) asks the system for anything. Paths are UTF-8.
+// The operating system's services: mapped files, files to write, memory. Implemented in
+// platform_posix.cc (Linux, macOS) and platform_windows.cc. Nothing else in native/ asks the system
+// for anything, but for the count of threads (cpu/available_threads.cc). Paths are UTF-8.
 #pragma once
 
 #include <cstddef>
@@ -49,15 +49,15 @@ class OutputFile {
   Status opened_;
 };
 
-// Zeroed memory on pages of its own, backed only where it is touched and by huge pages where the
-// system gives them; null when there is none. Release it with the same number of bytes.
+// Zeroed memory on pages of its own, backed only where it is touched, by huge pages where the
+// system gives them. Null when there is none. Release it with the same number of bytes.
 void* allocate_pages(int64_t bytes);
 void release_pages(void* data, int64_t bytes);
 
 // Bytes of the largest cache that the system tells of, or 0.
 int64_t last_level_cache_bytes();
 
-// What the processor calls itself, or "unknown".
+// The processor's name for itself, or "unknown".
 std::string processor_model();
 
 }  // namespace moepp

@@ -88,7 +88,7 @@ Status Program::bind_step(const Step& step) {
 
 // Places buffers in the arena: each from the op that writes it to the last that reads it, in the
 // first gap that is large enough. On a device with memory of its own, inputs and results come
-// first, for the whole step; elsewhere they lie in the caller's memory.
+// first, for the whole step. Elsewhere they lie in the caller's memory.
 Status Program::plan_memory() {
   struct Placed {
     int64_t begin, end;
@@ -199,10 +199,10 @@ bool Program::RecordingKey::operator==(const RecordingKey& other) const {
   return numbers(*this) == numbers(other) && memory == other.memory;
 }
 
-// Steps of few tokens come again and again with the same sizes, and the time to hand over their
-// kernels one by one would show: they are replayed. A step of many tokens is long enough to hide
-// it. Recording takes longer than one replay saves, so that only sizes that come a second time are
-// recorded: chunks of prompts have sizes of their own. Decoding has few, because it is padded
+// Steps of few tokens come again and again with the same sizes. The time to hand over their kernels
+// one by one would show, so they are replayed. A step of many tokens is long enough to hide it.
+// Recording takes longer than one replay saves. So only sizes that come a second time are recorded:
+// chunks of prompts have sizes of their own. Decoding has few, because it is padded
 // (lib/model/padding.ts).
 Status Program::enqueue_recorded(const Step& step) {
   constexpr int64_t kRecordedTokens = 64;

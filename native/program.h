@@ -88,7 +88,7 @@ class Program {
     std::vector<int> reads;                                  // buffers
     std::vector<std::pair<Tensor**, int>> optional_outputs;  // field of args, buffer
 
-    // Whether a step needs nothing of it: all outputs are optional, and none is wanted.
+    // True if a step needs nothing of it: all outputs are optional, and none is wanted.
     bool is_idle() const {
       for (const auto& [field, buffer] : optional_outputs) {
         if (*field != nullptr) return false;
@@ -97,8 +97,8 @@ class Program {
     }
   };
 
-  // What two steps must share for a recording of one to serve the other: everything that the ops'
-  // arguments hold.
+  // The key of a recorded step: everything that the ops' arguments hold. Steps with equal keys may
+  // replay one recording.
   struct RecordingKey {
     Sizes sizes;
     KvView cache;

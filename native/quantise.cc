@@ -106,9 +106,9 @@ struct Int4Candidate {
   float most;     // of |values|
 };
 
-// The multiplier with the least error, and that error: of those from the largest value / kWidest
-// down, whose scales reach 0.73 of that. The first of equal ones. Without branches, since nobody
-// can foretell the best.
+// The multiplier with the least error, and that error. The candidates are those from the largest
+// value / kWidest down, whose scales reach 0.73 of that. The first of equal ones wins. Branchless:
+// the winner is unpredictable.
 constexpr float kWidest = 7.3f;
 constexpr int kMultipliers = 5;
 static inline int best_multiplier(const Int4Candidate& group, float scale, float* error) {
@@ -127,8 +127,8 @@ static inline int best_multiplier(const Int4Candidate& group, float scale, float
   return high > best ? high - best : 1;
 }
 
-// The next value with four significant bits at or above x > 0, and the one below such a value: the
-// low 20 bits of the f32 are 0.
+// The next value with four significant bits at or above x > 0, and the one below such a value. The
+// low 20 bits of their f32 are 0.
 static float four_bits_above(float x) {
   uint32_t bits;
   std::memcpy(&bits, &x, 4);
@@ -165,7 +165,7 @@ bool quantise_int4(const float* values, Int4Block* block) {
   *block = {};
   int best[kInt4Groups] = {1, 1, 1, 1};
   if (all >= kSmallestQuantised) {
-    // The least scale at which the widest group fits, and the one 7 to 12 % below; a third gains
+    // The least scale at which the widest group fits, and the one 7 to 12 % below. A third gains
     // 0.2 % and costs 40 % more.
     constexpr int kScales = 2;
     float scale = four_bits_above(all / kWidest / 15.0f), chosen = scale, smallest = HUGE_VALF;

@@ -1,4 +1,4 @@
-// Where a kernel's work is submitted: the CPU's thread pool, or a CUDA stream. Each device casts it
+// The destination of a kernel's work: the CPU's thread pool, or a CUDA stream. Each device casts it
 // back to its own.
 #pragma once
 

@@ -1,4 +1,5 @@
-// How native code reports failure. Nothing here aborts, exits, prints or lets an exception out.
+// The report of a failure in native code. Nothing here aborts, exits, prints or lets an exception
+// out.
 #pragma once
 
 #include <string>

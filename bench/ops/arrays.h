@@ -1,5 +1,5 @@
-// What kernels work on: arrays of f32 and i32, weights, KV caches, in whatever order the run's
-// device wants them.
+// The data of kernels: arrays of f32 and i32, weights and KV caches, in the order of the run's
+// device.
 #pragma once
 
 #include <initializer_list>
@@ -44,8 +44,8 @@ using Ints = Array<int32_t>;
 // references as they are.
 void round_to_bf16(Floats& x);
 
-// `copies` times the same weight [N, O, I], or [O, I] of one group, one behind the other, so that
-// each call can find its own in memory. The references see the first, in the CPU's order.
+// `copies` times the same weight [N, O, I], or [O, I] of one group, one behind the other. So each
+// call can find its own in memory. The references see the first, in the CPU's order.
 class Weight {
  public:
   Weight(Run& run, DType dtype, Layout layout, std::initializer_list<int64_t> shape, uint32_t seed,
@@ -64,7 +64,7 @@ class Weight {
   std::unique_ptr<Block> block_;
 };
 
-// How the device's products take activations for int8 and int4 weights.
+// The device's treatment of activations in products with int8 and int4 weights.
 inline test::Inputs gemm_inputs(Run& run) {
   return run.device().uses_host_memory() ? test::Inputs::kQuantised : test::Inputs::kExact;
 }
@@ -79,7 +79,7 @@ class Cache {
   Block block_;
 };
 
-// What attention over a cache of this type may do otherwise than the reference.
+// The freedoms of attention over a cache of this type, compared with the reference.
 test::AttentionErrors attention_errors(Run& run, DType dtype);
 
 // The integers of a step, on the device.

@@ -1,6 +1,6 @@
-// The frame of the native microbenchmarks, the same for every device. A bench is a function
-// registered by MOEPP_BENCH; it is run once per device, on the CPU once per instruction set and
-// number of threads, and hands its rows to Run::row, which refuses to time a kernel whose check
+// The frame of the native microbenchmarks, the same for every device. MOEPP_BENCH registers a
+// bench, which is a function. It runs once per device; on the CPU, once per instruction set and
+// number of threads. It hands its rows to Run::row, which refuses to time a kernel whose check
 // failed.
 #pragma once
 
@@ -45,8 +45,8 @@ class Buffer {
 // Seconds of each of `calls` calls that are put into the queue one behind the other.
 double seconds_of(Device& device, int64_t calls, const std::function<void(int64_t)>& call);
 
-// What a device can do at most, measured now (some milliseconds). On a shared machine it drifts
-// within seconds, by a factor for memory, so a row measures its ceiling between its own calls.
+// A device's ceilings, measured now (some milliseconds). On a shared machine they drift within
+// seconds, by a factor for memory. So a row measures its ceiling between its own calls.
 class Ceiling {
  public:
   virtual ~Ceiling() = default;
@@ -89,11 +89,11 @@ class Run {
   const Kernels& kernels() const { return device_->kernels(); }
   const Sizes sizes;
 
-  // Runs call(0), and checks what it has computed; then times call(i), i = 0, 1, ..., in turn with
-  // the ceiling, and prints the medians and, since other work on the machine can only slow a call
-  // down, the best. call(i) puts one op into the queue. The ceiling is the time that the row's
-  // bytes or its operations need, whichever is longer. When `check` says that something is wrong,
-  // nothing is timed and the program fails.
+  // Runs call(0) and checks its results. Then it times call(i), i = 0, 1, ..., in turn with the
+  // ceiling. It prints the medians and the best, since other work on the machine can only slow a
+  // call down. call(i) puts one op into the queue. The ceiling is the time that the row's bytes or
+  // its operations need, whichever is longer. When `check` reports a fault, nothing is timed and
+  // the program fails.
   void row(const Row& row, const std::function<std::string()>& check,
            const std::function<void(int64_t)>& call);
   bool failed() const { return failed_; }
@@ -124,7 +124,7 @@ class Run {
   // the seconds of the run.
   std::vector<double> compare(const std::vector<std::function<void(int64_t)>>& calls, int rounds);
 
-  // What visit() calls, for on_host.
+  // visit() calls this, for on_host.
   void in(const char*, const Tensor*& tensor, const char*, DType) { tensor = twin(tensor); }
   void optional_in(const char*, const Tensor*& tensor, const char*, DType) {
     tensor = twin(tensor);

@@ -1,15 +1,15 @@
-// The paper's headline: the throughput of one layer's experts in MoE++ over a vanilla MoE with the
-// same FFN experts and top-2, on the same kernels: gate-up GEMM with the gather, down GEMM,
-// combine. bench/expert-forward.mjs runs it for the paper's models.
+// The paper's headline: the throughput of one layer's experts in MoE++ over a vanilla MoE. The
+// vanilla MoE has the same FFN experts, top-2, and the same kernels: gate-up GEMM with the gather,
+// down GEMM, combine. bench/expert-forward.mjs runs it for the paper's models.
 //
 //   moepp-native bench expert-forward --hidden=1536 --ffn=4096 --ffn-experts=16 --constants=2
-//   --tau=0.1,0.75 --tokens=1,512
+//                                     --tau=0.1,0.75 --tokens=1,512
 //                                     [--dtype=bf16|f32|int8|int4] [--device=] [--isa=]
 //                                     [--threads=] [--seconds=0.5] [--check]
 //
 // A pick is an FFN expert with probability tau N / (tau N + Z), with N FFN and Z zero-computation
-// experts. In vanilla all are, and nothing is left for the combine but their sum. The two take
-// turns. One line of JSON per device, number of tokens and tau.
+// experts. In vanilla all picks are, and the combine only adds them. The two take turns. The output
+// is one line of JSON per device, number of tokens and tau.
 #include "expert_forward.h"
 
 #include <algorithm>
@@ -28,7 +28,7 @@ struct ExpertOptions {
   DType dtype = DType::kBf16;
 };
 
-// What one routing of a step needs.
+// The arrays of one routing of a step.
 struct Routed {
   Ints offsets, order, rows;
   Floats coefficients;
@@ -91,7 +91,7 @@ class Layer {
     run_.kernels().combine(combine_args(step, routed), run_.device().queue());
   }
 
-  // What is wrong with one of its three ops, or nothing.
+  // Describes the fault of one of its three ops; empty if there is none.
   std::string check(Step& step, Routed& routed) {
     const std::vector<int64_t> rows = test::sample(routed.gemm_rows, 5);
     run_.once([&](int64_t) { gate_up(step, routed); });
@@ -141,7 +141,7 @@ class Layer {
   Floats constants_, norm_;
 };
 
-// Several routings, of which each measured piece of work takes all: decode steps differ in the
+// Several routings. Each measured piece of work takes all of them, since decode steps differ in the
 // experts that they read.
 static bool measure(Run& run, Layer& layer, const std::string& device, const ExpertOptions& options,
                     int64_t tokens) {

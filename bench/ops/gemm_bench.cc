@@ -43,7 +43,7 @@ static void linear_rows(Run& run, const GemmKind& kind, int64_t inputs, int64_t 
 }
 
 // The gate-up projection [hidden -> 2 x FFN] with the gather and SwiGLU, or the down projection
-// [FFN -> hidden]. Routing as a router that spreads tokens evenly draws it; calls take the routings
+// [FFN -> hidden]. Routing is that of a router that spreads tokens evenly. Calls take the routings
 // of several steps in turn, so that a decode step finds its experts in memory.
 static void grouped_rows(Run& run, const GemmKind& kind, bool gate_up) {
   const DType dtype = kind.dtype;

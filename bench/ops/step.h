@@ -1,5 +1,4 @@
-// Whole layers and decode steps as lists of ops, in the order in which programs run them
-// (lib/model), on random weights.
+// Whole layers and decode steps as lists of ops, in program order (lib/model), on random weights.
 #pragma once
 
 #include <deque>
@@ -34,11 +33,11 @@ class Step {
   Tensor* copy(const Weight& weight, int64_t i);
 
   void enqueue() const;
-  // Runs the ops one at a time, and checks each; what is wrong, or nothing. What is `rounded` then
-  // is, before the next.
+  // Runs the ops one at a time and checks each. Describes the fault; empty if there is none.
+  // Results named in `rounded` are rounded before the next op.
   std::string check();
   // Runs the ops one behind the other, where a kernel may start before the one ahead of it has
-  // ended, then one at a time; what of the results has other bits, or nothing.
+  // ended. Then it runs them one at a time. Names the results whose bits differ; empty if none do.
   std::string check_order(const std::vector<const Floats*>& results);
 
   Run& run;
@@ -62,7 +61,7 @@ struct MoeWeights {
   Floats norm, router, map, constant_router, constants;
 };
 
-// What the MoE layers of a step of t tokens work on. Rows of `offsets` are each layer's own.
+// The arrays of the MoE layers of a step of t tokens. Rows of `offsets` are each layer's own.
 struct MoeBuffers {
   MoeBuffers(Run& run, int64_t t, int64_t layers);
   int64_t tokens;
@@ -102,7 +101,7 @@ class DecodeStep {
   std::string check();
   std::string check_order() { return step_.check_order({&moe_.x, &logits_, &top_, &exp_sum_}); }
   void enqueue() const { step_.enqueue(); }
-  // What a step must read of weights and cache, and compute. To be called after one has run.
+  // Bytes of weights and cache that a step must read, and operations. Call it after one has run.
   Row row() const;
 
  private:

@@ -1,4 +1,4 @@
-// What a user waits for, beside its parts: a MoE layer, and a decode step.
+// Whole pieces of work, beside their parts: a MoE layer, and a decode step.
 #include "step.h"
 
 namespace moepp::bench {

@@ -41,7 +41,7 @@ static Napi::Value write_tensors_async(const Napi::CallbackInfo& info) {
 constexpr int64_t kBytesRead = int64_t{2} << 30;  // of a measurement: 0.2 s of two cores' memory
 
 // readBandwidth(threads, mostBytes) -> () => Promise<number>: bytes per second that the threads
-// read from memory, of which the function keeps so much as long as it lives.
+// read from memory. The function keeps up to mostBytes of memory as long as it lives.
 static Napi::Value read_bandwidth(const Napi::CallbackInfo& info) {
   struct Reader {
     cpu::ThreadPool pool;
@@ -84,8 +84,9 @@ static Napi::Value compute_peaks_async(const Napi::CallbackInfo& info) {
       });
 }
 
-// processor() -> { isas, cgroupThreads }: the instruction sets of this build that the processor can
-// run, best first, and the whole CPUs that the control group allows, 0 without a limit.
+// processor() -> { isas, cgroupThreads }. isas: the instruction sets of this build that the
+// processor can run, best first. cgroupThreads: the whole CPUs that the control group allows, 0
+// without a limit.
 static Napi::Value processor(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Napi::Array isas = Napi::Array::New(env);

@@ -13,8 +13,8 @@
 
 namespace moepp::binding {
 
-// What `work` returns, or the status of what it throws: no exception but node-addon-api's own may
-// reach Node.
+// Returns the status of `work`, or of its exception: only node-addon-api's own exceptions may reach
+// Node.
 template <class Work>
 Status status_of(const Work& work) {
   try {
@@ -26,9 +26,9 @@ Status status_of(const Work& work) {
   }
 }
 
-// Runs `work` on a thread of libuv's pool, then settles the promise on the main thread: with what
-// `finish` returns, or rejected with the error of the status. `finish` runs on the main thread in
-// both cases.
+// Runs `work` on a thread of libuv's pool, then settles the promise on the main thread. It resolves
+// to the result of `finish`, or rejects with the error of the status. `finish` runs on the main
+// thread in both cases.
 class PromiseWorker : public Napi::AsyncWorker {
  public:
   using Work = std::function<Status()>;
@@ -50,8 +50,7 @@ class PromiseWorker : public Napi::AsyncWorker {
 
   void Execute() override { status_ = status_of(work_); }
 
-  // Also called while a worker thread is torn down, when no JavaScript can run: then there is
-  // nobody left to tell.
+  // Also called while a worker thread is torn down, when no JavaScript can run and no one listens.
   void OnOK() override {
     try {
       settle();

@@ -1,5 +1,5 @@
-// How many threads this process may use. std::from_chars only: strtol and its kin bind to symbols
-// of a recent glibc.
+// Counts the threads that this process may use. std::from_chars only: strtol and its kin bind to
+// symbols of a recent glibc.
 #include <charconv>
 #include <cstdint>
 #include <fstream>

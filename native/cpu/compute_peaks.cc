@@ -59,7 +59,7 @@ constexpr double kChainSteps = kRounds * kChains;  // instructions of one run of
 #define MOEPP_STEP_VNNI_256(sum, a, b) \
   __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b))
 #define MOEPP_STEP_128(sum, a, b) sum = _mm_add_ps(_mm_mul_ps(sum, a), b)
-// The products of pairs and their sum beside the sums before, as simd_int8.h has it; assembly,
+// The products of pairs and their sum, added to the sums before, as simd_int8.h has it. Assembly,
 // since compilers know that the products are the same each time.
 #define MOEPP_STEP_MADD_512(sum, a, b) \
   __m512i pairs;                       \

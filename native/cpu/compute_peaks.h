@@ -1,4 +1,4 @@
-// How fast this machine multiplies and adds from registers, measured: the ceilings of prefill.
+// Measures how fast this machine multiplies and adds from registers: the ceilings of prefill.
 #pragma once
 
 #include <string>

@@ -101,7 +101,7 @@ class CpuDevice final : public Device {
 // A model that loads shares its threads with models that run: it gives them back so often, for
 // whose turn comes (thread_pool.h).
 constexpr auto kLoadingTurn = std::chrono::milliseconds(10);
-// What a thread loads between two looks at the clock, or one panel where that is more.
+// Bytes that a thread loads between two looks at the clock, or one panel if that is more.
 constexpr int64_t kBatchElements = 256 << 10;
 
 // Packs panels [first, last), counted over all groups, and drops the rows they were made of.

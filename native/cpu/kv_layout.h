@@ -1,7 +1,7 @@
-// The order of elements in the CPU's KV cache. Within a page the keys lie [D][S], so that one
-// vector holds the same dimension of many keys and scores need no horizontal sums; the values lie
-// [S][D]. In bf16 the two elements whose products one instruction may add lie side by side: keys [D
-// / 2][S][2], values [S / 2][D][2]. D and S are even.
+// The order of elements in the CPU's KV cache. Within a page the keys lie [D][S]: one vector holds
+// the same dimension of many keys, and scores need no horizontal sums. The values lie [S][D]. In
+// bf16 the two elements whose products one instruction may add lie side by side: keys [D /
+// 2][S][2], values [S / 2][D][2]. D and S are even.
 #pragma once
 
 #include "ops.h"

@@ -1,4 +1,4 @@
-// How fast this machine reads memory, measured: the ceiling of decoding.
+// Measures how fast this machine reads memory: the ceiling of decoding.
 #pragma once
 
 #include <cstdint>
@@ -9,9 +9,8 @@
 
 namespace moepp::cpu {
 
-// Memory that no cache holds, and its reading. It is taken, and touched, at the first measurement
-// and kept for the others: 1 GiB takes 0.1 to 1.8 s to touch (two processors of a virtual machine,
-// an EPYC).
+// Memory that no cache holds, and its reading. The first measurement takes and touches it, and the
+// others keep it. Touching 1 GiB takes 0.1 to 1.8 s (two processors of a virtual machine, an EPYC).
 class ReadBandwidth {
  public:
   // Takes `most` bytes at most; by itself it would take 1 GiB, or four times the last-level cache

@@ -1,11 +1,10 @@
 // Vectors of f32 for the kernels, written once per instruction set. A file that includes this is
-// compiled once per set with that set's flags, inside a namespace of its own (isa/*.cc), so that no
-// inline function is shared between sets.
+// compiled once per set with that set's flags. It does so inside a namespace of its own (isa/*.cc),
+// so that no inline function is shared between sets.
 //
 // Vf holds kLanes floats. The _n forms touch the first n lanes only (0 <= n <= kLanes); first_n and
-// loads fill the others with zero. max and min return their second argument when the first is a
-// NaN; when the second is a NaN they return it, too. sum and highest take the lanes in a fixed
-// order. bf16 stores round to nearest, ties to even.
+// loads fill the others with zero. max and min return their second argument when either is a NaN.
+// sum and highest take the lanes in a fixed order. bf16 stores round to nearest, ties to even.
 #if defined(__AVX512F__)
 #include <immintrin.h>
 #elif defined(__AVX2__)
@@ -69,8 +68,9 @@ inline Vf set1_pair(const void* pair) {
   __builtin_memcpy(&bits, pair, 4);
   return {_mm512_castsi512_ps(_mm512_set1_epi32(bits))};
 }
-// sum + a * b for pairs of bf16: the product of the odd members is added first, then that of the even ones, each sum rounded once.
-// What is below 2^-126 counts as zero. As assembly, since the intrinsic wants types of its own.
+// sum + a * b for pairs of bf16. The product of the odd members is added first, then that of the
+// even ones, each sum rounded once. Anything below 2^-126 counts as zero. As assembly, since the
+// intrinsic wants types of its own.
 inline Vf add_pair_products(Vf a, Vf b, Vf sum) {
   __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum.v) : "v"(a.v), "v"(b.v));
   return sum;
@@ -297,7 +297,7 @@ inline void store_n(uint16_t* p, Vf a, int n) {
 }
 
 // Without this after each product GCC 12 moves a tile's sums through memory in the 6 x 2 tiles of
-// AVX2: GEMM of 512 rows 67 % of the f32 ceiling, 94 % with it (2-core AMD EPYC, Zen 5).
+// AVX2. A GEMM of 512 rows reaches 67 % of the f32 ceiling, 94 % with it (2-core AMD EPYC, Zen 5).
 inline void keep_in_register(Vf& a) {
 #if defined(__AVX512F__)
   __asm__ volatile("" : "+v"(a.v));

@@ -5,13 +5,13 @@
 // int8, or halves of bytes.
 //   Weights  such a vector, made ready for dot()
 //   Inputs   four k of one row of activations, signed bytes within -127 .. 127, the same for all
-//   lanes dot      sums + products of four bytes and four bytes, in every lane; nothing saturates.
-//   The weights' bytes are taken
-//            unsigned, q + 128, where kBiasedWeights says so (what is too much, 128 * sum of the
-//            inputs, the caller takes off beforehand), else as q.
-// All sets give the same integers. Where there is no instruction for it, bytes are widened to 16
-// bits and multiplied in pairs: maddubs, which takes bytes, would saturate (2 * 255 * 127 > 32767).
-// vpdpbusd stands as assembly: with the intrinsic, g++ 12 copies the sums of a tile through memory.
+//            lanes
+//   dot      sums + products of four bytes and four bytes, in every lane; nothing saturates. Where
+//            kBiasedWeights says so, the weights' bytes are unsigned, q + 128; else they are q. The
+//            caller takes the excess, 128 * sum of the inputs, off beforehand.
+// All sets give the same integers. Without an instruction for it, bytes are widened to 16 bits and
+// multiplied in pairs: maddubs, which takes bytes, would saturate (2 * 255 * 127 > 32767). vpdpbusd
+// stands as assembly: with the intrinsic, g++ 12 copies the sums of a tile through memory.
 #pragma once
 
 #if defined(__ARM_NEON)
@@ -234,8 +234,8 @@ inline Vf exact_fma(Vf a, Vf b, Vf c) {
 #endif
 }
 
-// What makes int8 words of the halves of int4's: (half - zero) * multiplier + 128 = half *
-// multiplier + offset, two bytes at a time: no product or sum exceeds a byte.
+// Makes int8 words of the halves of int4's, two bytes at a time: (half - zero) * multiplier + 128 =
+// half * multiplier + offset. No product or sum exceeds a byte.
 struct Int4Scales {
   Words flags, multipliers;  // panels.h, each in both halves of its lane
 };
@@ -256,8 +256,8 @@ inline Words int4_words(Words halves, Int4Scale scale) {
   return multiply_add_16(halves, scale.multiplier, scale.offset);
 }
 
-// The same of the sums of a group of 32 k: multiplier * (sum of half * x - zero * (sum of x)). What
-// is in the parentheses is at most 32 * 8 * 127, 16 bits with the sign.
+// The same of the sums of a group of 32 k: multiplier * (sum of half * x - zero * (sum of x)). The
+// value in the parentheses is at most 32 * 8 * 127: 16 bits with the sign.
 struct Int4GroupScale {
   Sums multiplier, minus_zero;  // in the lower halves, and the upper are 0
 };

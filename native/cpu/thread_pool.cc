@@ -14,17 +14,16 @@ namespace moepp::cpu {
 namespace {
 
 // An idle worker spins this long, then parks. The ops of a step follow each other within a few
-// microseconds, so within a step nobody parks; a process that waits for its next request burns
+// microseconds, so within a step no worker parks. A process that waits for its next request burns
 // nothing.
 constexpr auto kSpinTime = std::chrono::microseconds(50);
 constexpr int kPausesPerClockRead = 32;
 constexpr int kPausesBeforeYield = 4096;
 
 // The word that callers and workers agree on: | generation of the job | stopping | open | workers
-// inside |. A worker enters a job only by raising the count while the job is open, and the caller
+// inside |. A worker enters a job only by raising the count while the job is open. The caller
 // returns only when the job is closed and the count is 0. So a worker that wakes late finds its job
-// closed and never sees the fields of another one, and a short job does not wait for workers to
-// wake.
+// closed and never sees the fields of another one. A short job does not wait for workers to wake.
 constexpr uint64_t kInsideMask = 0xffff;
 constexpr uint64_t kOpen = uint64_t{1} << 16;
 constexpr uint64_t kStopping = uint64_t{1} << 17;
@@ -42,7 +41,7 @@ void pause() {
 #endif
 }
 
-// A lock that is taken in the order in which it was asked for: who runs one job after the other
+// A fair lock: it is taken in the order of the requests. A caller that runs one job after the other
 // does not keep others out. Without contention it is two atomic additions and asks nothing of the
 // system.
 class Turns {

@@ -29,8 +29,8 @@ class ThreadPool final : public Queue {
 
   // Calls run(context, task, thread) once for every task in [0, tasks), thread in [0, threads()),
   // and returns when all are done. Tasks are handed out in ascending order, one at a time. Jobs of
-  // several callers are done one after another, in the order in which they were asked for. run must
-  // not throw, and must not start another job.
+  // several callers are done one after another, first come, first served. run must not throw, and
+  // must not start another job.
   void parallel_for(int64_t tasks, void (*run)(const void* context, int64_t task, int thread),
                     const void* context);
 

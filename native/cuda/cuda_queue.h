@@ -6,16 +6,16 @@
 
 namespace moepp::cuda {
 
-// How kernels follow one another: every kernel is launched by CudaQueue::launch, and every thread
-// of it calls await_inputs(), at one place, before it reads what another kernel wrote, or writes
-// anything. Since sm_90 its blocks may start while the last blocks of the kernel before are still
-// running (programmatic dependent launch; in a recorded step the edges of the graph are such): what
-// stands before await_inputs() is only arithmetic on arguments, and prefetches of weights. The
-// emulation refuses a thread that ends without it, and scripts/sass-check.mjs a kernel that has no
-// such instruction.
+// The order of kernels. CudaQueue::launch launches every kernel. Every thread calls await_inputs(),
+// at one place, before it reads another kernel's output or writes anything. Since sm_90 a kernel's
+// blocks may start while the last blocks of the kernel before still run. (That is programmatic
+// dependent launch; in a recorded step it is the kind of the graph's edges.) So the code before
+// await_inputs() is only arithmetic on arguments, and prefetches of weights. The emulation refuses
+// a thread that ends without it. scripts/sass-check.mjs refuses a kernel without such an
+// instruction.
 //
-// The next kernel is let go only after the wait, so that at most one is ahead: when a kernel
-// starts, all but the one before it have ended, and await_inputs() needs to be right about that one
+// The next kernel is let go only after the wait, so that at most one is ahead. When a kernel
+// starts, all but the one before it have ended. await_inputs() needs to be right about that one
 // alone.
 SIMT_DEVICE void await_inputs() {
   simt::wait_for_dependencies();
@@ -48,10 +48,11 @@ class CudaQueue : public Queue {
   int multiprocessors() const { return multiprocessors_; }
   int compute_capability() const { return compute_capability_; }
 
-  // Memory for what kernels of one op leave to each other, aligned to 256 bytes; the next op may
-  // overwrite it. No result depends on its size. attention splits contexts only where it holds one
-  // token of the longest context that the page table has room for: 4 (D + 2) Hq ceil(M S / 64)
-  // bytes; with less than that per token of the step it takes several launches. 32 MiB are plenty.
+  // Memory for results that kernels of one op leave to each other, aligned to 256 bytes; the next
+  // op may overwrite it. No result depends on its size. attention splits contexts only where it
+  // holds one token of the longest context that the page table has room for: 4 (D + 2) Hq ceil(M S
+  // / 64) bytes. With less than that per token of the step it takes several launches. 32 MiB are
+  // plenty.
   void set_workspace(void* data, int64_t bytes) {
     workspace_ = data;
     workspace_bytes_ = bytes;

@@ -67,7 +67,7 @@ Status load_floats(const Loading& to, const StackedRows& rows) {
 
 // int8 and int4, a group at a time: the values of one stretch of rows after the other, then the
 // group's words. read_block(row, b, &block) makes block b of a row, counted over all groups, from
-// several threads; false: it holds a NaN or an infinity.
+// several threads. It returns false for a block with a NaN or an infinity.
 template <class Block, class ReadBlock>
 Status load_blocks(const Loading& to, const ReadBlock& read_block) {
   const WeightShape shape(to.spec);

@@ -1,5 +1,5 @@
 // Weights on their way from the checkpoint's files into a GPU's memory, in the order of
-// weight_layout.h: converted, quantised or laid out anew on the host, 8 MiB at a time, while the 8
+// weight_layout.h. The host converts, quantises or lays them out anew, 8 MiB at a time, while the 8
 // MiB before are travelling.
 #pragma once
 

@@ -17,7 +17,7 @@ SIMT_DEVICE void load_a_f32(uint32_t (&a)[4], const float* tile, int row, int k)
   }
 }
 
-// b: rows row .. row + 15 (two fragments of 8) and k .. k + 15 of a tile of bf16 with 32 per row.
+// b: rows row .. row + 15 (two fragments of 8) and k .. k + 15 of a tile of bf16, 32 per row.
 SIMT_DEVICE void load_b_pair(uint32_t (&low)[2], uint32_t (&high)[2], const simt::bf16* tile,
                              int row, int k) {
   const int lane = static_cast<int>(threadIdx.x) % 32;

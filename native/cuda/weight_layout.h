@@ -1,32 +1,30 @@
-// How a weight [N, O, I] (or [O, I]: N = 1) lies in a GPU's memory: what Layout::kPanels and
-// kGateUpPanels mean here (tensor.h).
+// The layout of a weight [N, O, I] (or [O, I]: N = 1) in a GPU's memory: the meaning of
+// Layout::kPanels and kGateUpPanels here (tensor.h).
 //
-// Row-major, as TMA, cp.async and ldmatrix want it, with each row padded by zeros to a multiple of
-// 16 bytes, so that every row begins aligned whatever I is.
+// Row-major, as TMA, cp.async and ldmatrix want it. Each row is padded by zeros to a multiple of 16
+// bytes, so that every row begins aligned whatever I is.
 //   kPanels        row o of group n is row n * O + o
 //   kGateUpPanels  the 2F rows of a group in blocks of 16: the gate rows of 8 output columns, then
-//   the up rows of the same 8. A
-//                  thread that holds an element of a gate's 8 columns in an mma fragment holds its
-//                  up element in the next, so that SwiGLU needs no exchange. F is padded to a
-//                  multiple of 8; the rows past F are zero.
+//                  the up rows of the same 8. A thread that holds an element of a gate's 8 columns
+//                  in an mma fragment holds its up element in the next, so that SwiGLU needs no
+//                  exchange. F is padded to a multiple of 8; the rows past F are zero.
 //
-// int8 and int4 weights (quantise.h) have rows of whole blocks of 128 k, 128 or 64 bytes each, and
-// one word per row and block beside them, with the scale. A group is the values of its rows, then
-// its words [blocks][rows, rounded up to 4]: a product that takes neighbouring rows block by block
-// loads the words of several rows at once.
-//   values   of 64 bytes each (int8: 64 k, int4: 128 k), as four units of 16 bytes. Of every 16 k,
-//   unit c has the four from 4c on:
-//            what thread c of a quad needs for the same rows in each mma, with 16 bytes at once;
-//            and neighbouring threads that take a unit each read neighbouring activations.
+// int8 and int4 weights (quantise.h) have rows of whole blocks of 128 k, 128 or 64 bytes each.
+// Beside them stands one word per row and block, with the scale. A group is the values of its rows,
+// then its words [blocks][rows, rounded up to 4]. A product that takes neighbouring rows block by
+// block loads the words of several rows at once.
+//   values   lines of 64 bytes each (int8: 64 k, int4: 128 k), as four units of 16 bytes. Of every
+//            16 k, unit c has the four from 4c on. Thread c of a quad needs these for the same rows
+//            in each mma, with 16 bytes at once. Neighbouring threads that take a unit each read
+//            neighbouring activations.
 //              int8   word i of a unit: k 16 i + 4 c + 0, 2, 1, 3, lowest byte first, as q + 128
-//              int4   word i of a unit: nibble n has k 32 i + 16 (n / 2 % 2) + 4 c + 2 (n % 2) + n
-//              / 4, as q + 8
-//            so that a word is turned into pairs of neighbouring k by a mask each
+//              int4   word i of a unit: nibble n has
+//                     k 32 i + 16 (n / 2 % 2) + 4 c + 2 (n % 2) + n / 4, as q + 8
+//            So a mask turns a word into pairs of neighbouring k
 //            (kernels/grouped_gemm/quantised.cuh).
-//   word     int8   the scale as f32
-//            int4   the scale as f32 in the bits from 20 on, which hold all of it (no sign, three
-//            bits of fraction); and
-//                   multiplier[j] + 16 in the five bits from 5 j on
+//   word     int8   the scale as f32 int4   the scale as f32 in the bits from 20 on, which hold all
+//            of it (no sign, three bits
+//                   of fraction), and multiplier[j] + 16 in the five bits from 5 j on
 #pragma once
 
 #include <type_traits>
@@ -105,7 +103,7 @@ static inline uint32_t pack_block(const Int4Block& block, unsigned char* to) {
 }
 
 // Packs stored row `place` of a quantised group: its values to `values`, its words to every
-// scale_rows-th of `words`, from its own on. read_block(b, &block) makes block b; when it returns
+// scale_rows-th of `words`, from its own on. read_block(b, &block) makes block b. If it returns
 // false, so does this.
 template <class Block, class ReadBlock>
 bool pack_quantised_row(int64_t stored, int64_t place, int64_t inputs, unsigned char* values,
@@ -119,8 +117,8 @@ bool pack_quantised_row(int64_t stored, int64_t place, int64_t inputs, unsigned 
   return true;
 }
 
-// Packs one quantised group. read_block(row, b, &block) makes block b of a row. The first row of
-// which it returns false, or -1.
+// Packs one quantised group. read_block(row, b, &block) makes block b of a row. Returns the first
+// row for which it returns false, or -1.
 template <class Block, class ReadBlock>
 int64_t pack_quantised_weight(Layout layout, int64_t rows, int64_t inputs, void* group,
                               const ReadBlock& read_block) {

@@ -1,5 +1,5 @@
-// What AMX tiles could get wrong and the tests of all instruction sets would not see: values that
-// do not split into three bf16, and tiles left configured.
+// Faults of AMX tiles that the tests of all instruction sets would not see: values that do not
+// split into three bf16, and tiles left configured.
 #include <cfloat>
 #include <vector>
 
@@ -79,8 +79,8 @@ MOEPP_TEST(amx_splits_every_f32) {
                  std::to_string(wrong) + " of " + std::to_string(x.size()) + " products are wrong");
 }
 
-// Sums whose terms are about as small as f32 gets: the usual bound, and what counts as zero: of
-// each term two parts, and of each of the three sums of it the result.
+// Sums whose terms are about as small as f32 gets. The bound is the usual one plus the parts that
+// count as zero: two parts of each term, and the result of each of its three sums.
 MOEPP_TEST(amx_sums_small_terms) {
   const Isa* isa = amx();
   if (isa == nullptr) return;

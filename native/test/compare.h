@@ -1,5 +1,5 @@
 // The one comparator of the native tests: NaN in the same places, then |actual - expected| <= a
-// tolerance that is computed from the roundoff, the length of the reduction and the operands'
+// tolerance. It is computed from the roundoff, the length of the reduction and the operands'
 // magnitude. No tolerance is tuned.
 #pragma once
 
@@ -27,7 +27,7 @@ inline double sum_error(int64_t terms, double magnitude) {
   return n / (1.0 - n) * magnitude + static_cast<double>(terms) * kSmallest * kRoundoff;
 }
 
-// What an element must be, and by how much it may differ.
+// The expected value of an element, and its greatest difference.
 struct Bounded {
   double value = 0.0, tolerance = 0.0;
 };
@@ -65,7 +65,7 @@ inline bool same_bits(const void* a, const void* b, size_t bytes) {
   return bytes == 0 || std::memcmp(a, b, bytes) == 0;
 }
 
-// n elements between two margins that nobody may write. All of it starts as poison: for f32 a NaN.
+// n elements between two margins that no one may write. All of it starts as poison: for f32 a NaN.
 template <class T>
 class Guarded {
  public:
@@ -81,7 +81,7 @@ class Guarded {
     return poisoned(-static_cast<int64_t>(kMargin), 0) &&
            poisoned(n_, n_ + static_cast<int64_t>(kMargin));
   }
-  // Whether elements [begin, end) were never written (or were written with poison).
+  // True if elements [begin, end) were never written (or were written with poison).
   bool poisoned(int64_t begin, int64_t end) const {
     const auto* p = reinterpret_cast<const unsigned char*>(data() + begin);
     for (size_t i = 0; i < static_cast<size_t>(end - begin) * sizeof(T); i++) {

@@ -126,7 +126,7 @@ static CalledOp random_attention(std::mt19937& random) {
           }};
 }
 
-// What one caller does, and what it gives alone.
+// The work of one caller, and its results alone.
 struct Caller {
   const Isa& isa;
   std::vector<CalledOp> ops;

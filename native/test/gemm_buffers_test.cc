@@ -1,5 +1,5 @@
-// The GEMMs stay within their buffers, whatever the bytes of the weights are. Buffers end where
-// nobody may read: no sanitizer watches tile loads.
+// The GEMMs stay within their buffers, whatever the bytes of the weights are. Buffers end where no
+// one may read: no sanitizer watches tile loads.
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -17,7 +17,7 @@ namespace moepp::test {
 using cpu::Isa;
 using cpu::ThreadPool;
 
-// n elements between pages that nobody may touch; the last ends where a page does.
+// n elements between pages that no one may touch; the last ends where a page does.
 template <class T>
 class Fenced {
  public:
@@ -35,7 +35,7 @@ class Fenced {
   Fenced(const Fenced&) = delete;
   Fenced& operator=(const Fenced&) = delete;
   T* data() { return data_; }
-  // Whether the rest of the first page is still zeros.
+  // True if the rest of the first page is still zeros.
   bool intact() const {
     const char* rest = reinterpret_cast<const char*>(data_) - before_;
     for (size_t i = 0; i < before_; i++) {
@@ -79,8 +79,8 @@ MOEPP_TEST(linear_stays_within_its_buffers) {
   }
 }
 
-// What no quantising makes and a damaged file may hold: q = -128, multipliers of 0, scales that are
-// negative, infinite or NaN, and rows and k of padding that are not zero.
+// Contents that no quantising makes and a damaged file may hold: q = -128, multipliers of 0, scales
+// that are negative, infinite or NaN, and padding that is not zero, in rows and in k.
 static void fill_any(void* weight, int64_t bytes) {
   std::mt19937 random(17);
   auto* at = static_cast<unsigned char*>(weight);
@@ -131,8 +131,8 @@ MOEPP_TEST(linear_takes_any_bytes_as_quantised_weights) {
   }
 }
 
-// Two experts, of which the second has all rows, with SwiGLU. Its exponential may differ in the
-// last bits between sets, so what is compared is the set with itself: a row alone.
+// Two experts with SwiGLU; the second has all rows. Its exponential may differ in the last bits
+// between sets. So each set is compared with itself: a row alone.
 MOEPP_TEST(grouped_gemm_takes_any_bytes_as_quantised_weights) {
   constexpr int64_t kInputs = 300, kColumns = 37;
   ThreadPool two(2);

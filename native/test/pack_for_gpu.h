@@ -1,4 +1,4 @@
-// What the references see as the CPU's panels, in the order in which a GPU has it
+// Puts weights that the references see as the CPU's panels into a GPU's order
 // (cuda/weight_layout.h).
 #pragma once
 

@@ -19,7 +19,7 @@ struct PagedStep {
   std::vector<int32_t> positions, starts, page_table;
   int64_t tokens = 0, pages = 1, columns = 1;  // columns of the page table
 
-  // Pages are dealt out in a random order. Page 0 belongs to nobody.
+  // Pages are dealt out in a random order. Page 0 has no owner.
   PagedStep(const std::vector<SequenceSpec>& sequences, int64_t page_size) {
     starts.push_back(0);
     for (const SequenceSpec& s : sequences) {

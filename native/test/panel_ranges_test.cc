@@ -1,5 +1,5 @@
-// How a GEMM hands out its panels: each exactly once, in ascending ranges, whatever the number of
-// panels and threads.
+// A GEMM hands out its panels each exactly once, in ascending ranges, whatever the number of panels
+// and threads.
 #include <cstdint>
 
 #include "test.h"

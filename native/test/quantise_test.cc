@@ -78,7 +78,7 @@ static double squared_error(const float* values, const int8_t* q, double step) {
   return error;
 }
 
-// What no search gives: the scale that cuts nothing off.
+// A result without a search: the scale that cuts nothing off.
 static double plain_int4_error(const float* values) {
   float most = 0.0f;
   for (int64_t i = 0; i < 32; i++) most = std::max(most, std::fabs(values[i]));
@@ -285,8 +285,8 @@ MOEPP_TEST(quantised_linear_is_near_the_unquantised_product) {
           size += exact * exact;
         }
       }
-      // Uniform weights and inputs: a step is 2 / 254 (int8) or 2 / 15 of the range, its rounding
-      // error the root of 1/12 of that, a value the root of 1/3 of half the range. Twice that
+      // Uniform weights and inputs. A step is 2 / 254 (int8) or 2 / 15 of the range. Its rounding
+      // error is the root of 1/12 of that, a value the root of 1/3 of half the range. Twice that
       // covers the spread of 980 outputs.
       const double inputs_error = 1.0 / 254.0,
                    weights_error = dtype == DType::kI8 ? 1.0 / 254.0 : 1.0 / 15.0;

@@ -1,6 +1,6 @@
-// What every op but the GEMMs (reference_gemm.h) must give: each check computes the op in f64, as
-// plainly as its contract in ops.h reads, with a bound on an f32 kernel's error, and says what
-// differs in the outputs, or nothing.
+// The references of every op but the GEMMs (reference_gemm.h). Each check computes the op in f64,
+// as plainly as its contract in ops.h reads, with a bound on an f32 kernel's error. It returns the
+// differences in the outputs, or nothing.
 #pragma once
 
 #include <string>
@@ -21,8 +21,9 @@ std::string check_rms_norm(const RmsNormArgs& args, const Tokens& tokens);
 std::string check_rope_table(const RopeTableArgs& args, const Tokens& tokens);
 // q, and the keys and values of the tokens; what else the cache holds is not looked at.
 std::string check_rope_store(const RopeStoreArgs& args, const Tokens& tokens);
-// What a kernel of attention may do otherwise: keys between two changes of the running maximum (0:
-// a page of them), and the rounding of its weights before they are summed, and of its queries.
+// A kernel's freedoms in attention. One is the number of keys between two changes of the running
+// maximum (0: a page of them). The others are the rounding of its weights before they are summed,
+// and of its queries.
 struct AttentionErrors {
   int64_t keys = 0;
   double weight_roundoff = 0.0, query_roundoff = 0.0;

@@ -21,7 +21,7 @@ double cache_element(const KvView& cache, int64_t index) {
   return static_cast<double>(bf16_to_f32(static_cast<const uint16_t*>(cache.data)[index]));
 }
 
-// Where the cache keeps dimension i of the key (or value) of the position: an index into it.
+// The index in the cache of dimension i of the key (or value) of the position.
 static int64_t key_index(const KvView& kv, int64_t layer, const int32_t* pages, int64_t position,
                          int64_t head, int64_t i) {
   return cpu::kv_keys(kv, layer, pages[position / kv.page_size], head) +
@@ -111,9 +111,10 @@ AttentionErrors cpu_attention_errors(const cpu::Isa& isa, DType cache) {
 }
 
 // One row: the softmax over all its keys at once, where the kernel goes page by page. Errors, to
-// first order (the factor 1.01 covers the rest): a key's weight is off by its score's error, the
-// rounding of score - highest, two units of exp, and four roundings for each time that the running
-// maximum changes; the weighted sum by a sum's error, and so is the total.
+// first order (the factor 1.01 covers the rest):
+//   a key's weight   its score's error, the rounding of score - highest, two units of exp, and four
+//                    roundings for each time that the running maximum changes
+//   weighted sum     a sum's error, and so the total
 static std::vector<Bounded> attend(const AttentionArgs& args, int64_t t, int64_t head,
                                    const AttentionErrors& kernel) {
   const KvView& kv = *args.cache;

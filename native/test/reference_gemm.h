@@ -1,4 +1,4 @@
-// What linear and grouped_gemm must give, one element at a time, in f64 and with the bound on an
+// The references of linear and grouped_gemm, one element at a time, in f64 and with the bound on an
 // f32 kernel's error.
 #pragma once
 
@@ -21,9 +21,9 @@ struct QuantisedInputs {
 };
 QuantisedInputs quantise_inputs(const float* x, int64_t count);
 
-// How a product takes its activations. As its op asks: a CPU quantises them for int8 and int4
-// weights, and with kRounded it rounds them to bf16 for bf16 weights whose op lets it; a GPU takes
-// them exactly.
+// A product's treatment of its activations. kAsOp: a CPU quantises them for int8 and int4 weights.
+// kRounded: it also rounds them to bf16 for bf16 weights whose op lets it. A GPU takes them
+// exactly.
 enum class Inputs { kQuantised, kRounded, kExact };
 
 // The kinds of products that linear and grouped_gemm are tested with: a weight's type, and whether
@@ -50,7 +50,7 @@ Bounded linear_element(const LinearArgs& args, int64_t t, int64_t n,
 Bounded grouped_gemm_element(const GroupedGemmArgs& args, int64_t r, int64_t n,
                              Inputs inputs = Inputs::kQuantised);
 
-// Every row, or no rows but those given; `columns` likewise. What differs, or empty.
+// Checks every row, or only those given; `columns` likewise. Returns the differences, or nothing.
 std::string check_linear(const LinearArgs& args, const std::vector<int64_t>& rows,
                          const std::vector<int64_t>& columns, Inputs inputs = Inputs::kQuantised);
 std::string check_grouped_gemm(const GroupedGemmArgs& args, const std::vector<int64_t>& rows,
@@ -61,8 +61,8 @@ std::string check_grouped_gemm(const GroupedGemmArgs& args, const std::vector<in
 // them when n <= count.
 std::vector<int64_t> sample(int64_t n, int64_t count);
 
-// Weights that are exact in dtype (int8 and int4: of all values and scales), packed element by
-// element as panels.h says, with the fixed sequence of `seed`.
+// Weights that are exact in dtype (int8 and int4: of all values and scales). They are packed
+// element by element as panels.h says, with the fixed sequence of `seed`.
 void fill_panels(void* dst, DType dtype, Layout layout, int64_t groups, int64_t rows, int64_t k,
                  uint32_t seed, float scale);
 

@@ -112,8 +112,8 @@ MOEPP_TEST(route_top_k_degenerate) {
   });
 }
 
-// Whatever the logits hold, indices are valid and distinct, the sorted picks consistent, and a
-// token of NaNs is alone in its NaNs.
+// For any logits, indices are valid and distinct, the sorted picks consistent, and a token of NaNs
+// is alone in its NaNs.
 MOEPP_TEST(route_top_k_of_nan_and_infinity) {
   for_each_backend([](const Backend& backend) {
     for (const RouteFlags& flags : kRouteFlags) {

@@ -42,8 +42,8 @@ MOEPP_TEST(thread_pool_runs_every_task_once) {
   }
 }
 
-// What tasks wrote is visible to the caller, and what the caller wrote to the tasks of the next
-// job, without other locks.
+// A task's writes are visible to the caller, and the caller's writes to the tasks of the next job,
+// without other locks.
 MOEPP_TEST(thread_pool_orders_memory) {
   ThreadPool pool(4);
   std::vector<int64_t> values(257, 0);
@@ -85,8 +85,8 @@ MOEPP_TEST(thread_pool_serves_concurrent_callers) {
   EXPECT(overlaps == 0);
 }
 
-// Who has just had a turn comes behind all who wait. Of 15 rounds most must be so: the system may
-// stop a thread before it asks.
+// A caller that has just had a turn comes behind all that wait. Of 15 rounds most must be so: the
+// system may stop a thread before it asks.
 MOEPP_TEST(thread_pool_takes_callers_in_turn) {
   constexpr int kWaiting = 4;
   ThreadPool pool(2);

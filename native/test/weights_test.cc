@@ -52,7 +52,7 @@ MOEPP_TEST(weights_refuse_references_out_of_the_file) {
   expect_refused(ref, "do not fit in 64 bits");
 }
 
-// Whatever a reference says, its first and last element can be read when it is accepted.
+// For any accepted reference, its first and last element can be read.
 MOEPP_TEST(weights_survive_random_references) {
   const TemporaryFile file(1000);
   std::mt19937_64 random(5);

@@ -1,6 +1,6 @@
-// The ceilings of a GPU, measured: copying memory that no cache holds, multiply-adds in f32,
-// products of bf16 on tensor cores (those of int8 and int4 weights, too) by mma.sync and, on
-// Hopper, by wgmma, whose rate mma.sync does not reach there.
+// The measured ceilings of a GPU: copies of memory that no cache holds, multiply-adds in f32, and
+// products of bf16 on tensor cores, which int8 and int4 weights use, too. The products run by
+// mma.sync. On Hopper they run by wgmma as well, whose rate mma.sync does not reach there.
 // SASS * copy_all: LDG STG no-spills
 // SASS * multiply_add: FFMA>=16 no-spills
 // SASS sm_80,sm_86,sm_89,sm_90a,sm_100,sm_120 multiply_tiles: HMMA>=8 no-spills

@@ -1,5 +1,6 @@
-// avx512vnni's kernels, but by vdpbf16ps: attention over a bf16 cache, whose queries and weights
-// are rounded to bf16, too, and products with bf16 weights where an op lets x be rounded.
+// avx512vnni's kernels, with two kinds replaced by vdpbf16ps. Attention over a bf16 cache rounds
+// its queries and weights to bf16, too. So do products with bf16 weights where an op lets x be
+// rounded.
 //
 // Like isa.inl.h, this file uses no standard-library templates.
 #define MOEPP_ISA avx512bf16

@@ -1,5 +1,6 @@
-// The kernels of linear and grouped_gemm for int8 and int4 weights once more, for processors that
-// have an instruction for them beyond those of the set MOEPP_BASE. Everything else is the base's.
+// The kernels of linear and grouped_gemm for int8 and int4 weights once more. They are for
+// processors with an instruction for them beyond those of the set MOEPP_BASE. Everything else is
+// the base's.
 #if defined(__x86_64__)
 #include <immintrin.h>
 #elif defined(__ARM_NEON)

@@ -27,7 +27,7 @@ const Kernels& kernels();
 }
 namespace amx {
 const Kernels& kernels();
-// Whether the processor has AMX with bf16 and int8, and the system lets this process use it; asks
+// True if the processor has AMX with bf16 and int8, and the system lets this process use it. Asks
 // the system for that once.
 bool available();
 }  // namespace amx
@@ -42,18 +42,18 @@ struct Isa {
   const char* name;  // "scalar", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512bf16", "amx",
                      // "neon", "neondot"
   const Kernels* kernels;
-  // Multiplies pairs of bf16: over a bf16 cache, queries and the keys' weights are rounded to bf16,
-  // and with bf16 weights, x where an op lets it (ops.h).
+  // Multiplies pairs of bf16. Over a bf16 cache, queries and the keys' weights are rounded to bf16.
+  // With bf16 weights x is rounded, too, where an op lets it (ops.h).
   bool multiplies_pairs = false;
 };
 
 // The sets that this processor can run, as a rule best first; "scalar" is always last.
 const std::vector<Isa>& available_isas();
 
-// The one whose products, and for a bf16 cache attention, are fastest here with weights of a dtype,
-// by a measurement of some milliseconds at the first call: one for int8 and int4; one for f32 and
-// bf16; one for bf16 weights whose ops may round x. int8, int4 and the last are taken to have a
-// bf16 cache.
+// The set whose products, and attention over a bf16 cache, are fastest here with weights of a
+// dtype. The first call measures for some milliseconds. There are three measurements: int8 and
+// int4; f32 and bf16; bf16 weights whose ops may round x. int8, int4 and the last are taken to have
+// a bf16 cache.
 const Isa& fastest_isa(DType weights = DType::kBf16, bool may_round_x = false);
 
 }  // namespace moepp::cpu

@@ -1,7 +1,7 @@
 // One instruction set's kernels: every <op>.inl.h once, in the namespace of the set, compiled with
-// the set's flags.
+// its flags.
 //
-// No standard-library template is used below this point: the linker keeps one copy of an inline
+// No standard-library template is used below this point. The linker keeps one copy of an inline
 // function for the whole program, and that copy may be the one compiled for AVX-512.
 #if defined(__x86_64__)
 #include <immintrin.h>

@@ -3,12 +3,13 @@
 //
 // A panel (panels.h) holds tiles of weights as they are: 16 pairs of k, 128 bytes apart, of 16
 // columns each. Activations are split and packed into tiles once per task. Each element of the
-// output is, for every 32 k in ascending order, sum += low parts, sum += middle parts, sum += high
-// parts: whatever the number of rows, so that a token's row has the same bits in any batch.
+// output is computed for every 32 k in ascending order: sum += low parts, sum += middle parts, sum
+// += high parts. The number of rows does not matter, so a token's row has the same bits in any
+// batch.
 //
-// One path for all numbers of rows: blocks of at most 16 rows times two panels. Two panels and not
-// more rows, because the three products that share a tile of weights follow each other, and the
-// processor keeps such a tile loaded: with few rows that makes the second and third cheap, and with
+// There is one path for all numbers of rows: blocks of at most 16 rows times two panels. Two panels
+// are better than more rows. The three products that share a tile of weights follow each other, and
+// the processor keeps such a tile loaded. With few rows that makes the second and third cheap. With
 // 16 rows a step loads 7 tiles for 12 products.
 
 constexpr int64_t kMostRows = 128;                 // that one task takes
@@ -67,9 +68,9 @@ struct Block {
   bool first;        // or go on from what sums holds
 };
 
-// Prefetches a column's share of a later step, two lines of either panel in turn: memory serves two
-// streams that advance together better than one after the other, and better when the requests are
-// spread over the step.
+// Prefetches a column's share of a later step, two lines of either panel in turn. Memory serves two
+// streams that advance together better than one after the other. It serves them better still when
+// the requests are spread over the step.
 template <int kPanels>
 inline void prefetch_column(const char* step, int64_t panel_stride, int column) {
   constexpr int64_t kShare = kStepBytes / (2 * kPanels);
@@ -154,9 +155,9 @@ __attribute__((noinline)) void multiply_block(const Gemm& gemm, const Block& blo
   streams = stream;
 }
 
-// How a task's rows and k are cut: blocks of `block_rows` rows (the last may have fewer; its tiles
-// are padded), and parts of k, such that a part of all blocks fits the scratch. Sums between two
-// parts are kept in f32, exactly, so parts change no bit.
+// The cuts of a task's rows and k. Rows form blocks of `block_rows`; the last may have fewer, and
+// its tiles are padded. k is cut into parts such that a part of all blocks fits the scratch. Sums
+// between two parts are kept in f32, exactly, so parts change no bit.
 struct TileCut {
   int64_t blocks, block_rows, steps, parts;
 };
@@ -201,8 +202,8 @@ struct TileTask {
     }
   }
 
-  // The sums of one block and pair: kept between parts of k; else one of two in turn, since the
-  // other may be being written out.
+  // The sums of one block and pair. They are kept between parts of k. With one part there are two
+  // in turn, since the other may be being written out.
   char* sums_of(int64_t pair, int64_t block) const {
     const int64_t index = pair * cut.blocks + block;
     return kept + (cut.parts > 1 ? index : index % 2) * kSumsBytes;

@@ -1,10 +1,10 @@
-// Quantised rows times int8 panels by AMX tiles: what quantised_tile (quantised_gemm.inl.h) does,
-// for more rows at once.
+// Quantised rows times int8 panels by AMX tiles. It does the work of quantised_tile
+// (quantised_gemm.inl.h) for more rows at once.
 //
-// A tile of weights is 16 quads of k by 16 columns, 128 bytes apart in the panel; a tile of rows is
-// 64 k of 16 rows as they lie. Two steps are a block of 128 k, whose exact integer sums then take
-// the correction and the scales just as the vector kernels have it: every element has the same
-// bits. Sums of one block are scaled while the tiles multiply the next.
+// A tile of weights is 16 quads of k by 16 columns, 128 bytes apart in the panel. A tile of rows is
+// 64 k of 16 rows as they lie. Two steps are a block of 128 k. Its exact integer sums take the
+// correction and the scales just as in the vector kernels, so every element has the same bits. Sums
+// of one block are scaled while the tiles multiply the next.
 
 constexpr int64_t kInt8TileRows = 2 * kTileSize;  // rows of one call at most: two tiles
 constexpr int64_t kInt8FewRows = 16;  // below, the vector kernel streams the weights just as fast

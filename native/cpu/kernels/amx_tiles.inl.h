@@ -1,13 +1,13 @@
-// AMX tiles, and the split of activations into what tiles multiply.
+// AMX tiles, and the split of activations into tiles.
 //
-// A tile has up to 16 rows of 64 bytes. TDPBF16PS adds to tile row i of sums, for 32 k at once, the
-// products of row i of the activations (32 bf16) with a tile of weights (16 pairs of k by 16
-// columns): f32, products of even k and of odd k each one chain of fma, added, then added to the
-// sum; round to nearest, subnormal operands and results are zero (Intel SDM, TDPBF16PS). Row i does
-// not depend on the tile's other rows.
+// A tile has up to 16 rows of 64 bytes. TDPBF16PS takes row i of the activations (32 bf16) and a
+// tile of weights (16 pairs of k by 16 columns). It adds their products to tile row i of sums, for
+// 32 k at once. In f32, products of even k and of odd k are each one chain of fma; these are added,
+// then added to the sum. It rounds to nearest; subnormal operands and results are zero (Intel SDM,
+// TDPBF16PS). Row i does not depend on the tile's other rows.
 //
 // An f32 is the exact sum of three bf16 of its sign: its upper 8 bits, the next 8 and the last 8.
-// Truncation, not rounding: so nothing overflows, and what is left is always exact.
+// The split truncates and does not round: so nothing overflows, and the rest is always exact.
 
 constexpr int kTileSize = 16;           // rows of a tile; columns of a tile of f32
 constexpr int64_t kTileK = 32;          // k that one tile of bf16 covers

@@ -2,20 +2,21 @@
 #include "attention_page.inl.h"
 #include "rows.inl.h"
 
-// Softmax attention over the pages of one sequence, with running statistics: per query row the
-// highest score so far (m), the sum of 2^(score - m) (l), and the values' sum weighted likewise
-// (o). A row's steps are the same whatever rows share its tile: per page all scores (each a sum
-// over d in ascending order), then m, l, then o over the keys in ascending order, d and keys one
-// step (attention_cache.inl.h) at a time.
+// Softmax attention over the pages of one sequence, with running statistics. Per query row these
+// are the highest score so far (m), the sum of 2^(score - m) (l), and the values' sum weighted
+// likewise (o). A row's steps are the same whatever rows share its tile. Per page they are all
+// scores (each a sum over d in ascending order), then m, then l. Then comes o, over the keys in
+// ascending order. d and keys advance one step (attention_cache.inl.h) at a time.
 //
 // A row is one (token, query head) pair. The rows of one key/value head in one sequence are
-// numbered token by token, so that a block of rows holds consecutive tokens, or the query heads
-// that share the key/value head, or both: either way each page is loaded from memory once per
-// block. Source: Milakov and Gimelshein, Online normalizer calculation for softmax.
+// numbered token by token. So a block of rows holds consecutive tokens, or the query heads that
+// share the key/value head, or both. Either way each page is loaded from memory once per block.
+// Source: Milakov and Gimelshein, Online normalizer calculation for softmax.
 //
-// A context is cut into chunks of kChunkKeys, each with m, l and o of its own, which are folded in
-// ascending order. So the chunks of one block can be given to several threads, where there are
-// fewer blocks than threads (decoding, few key/value heads), without a change of the result's bits.
+// A context is cut into chunks of kChunkKeys, each with m, l and o of its own. They are folded in
+// ascending order. So several threads can share the chunks of one block without a change of the
+// result's bits. That helps where there are fewer blocks than threads (decoding, few key/value
+// heads).
 
 constexpr int64_t kChunkKeys = 512;
 
@@ -209,7 +210,7 @@ inline void attend_whole(AttentionWork work, const AttentionWork* next) {
   work.write();
 }
 
-// What a chunk leaves for a row: m and l in a vector of their own, then o.
+// A chunk's results for a row: m and l in a vector of their own, then o.
 inline int64_t partial_floats(int64_t stride) {
   return kLanes + stride;
 }

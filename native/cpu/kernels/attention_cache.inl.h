@@ -1,9 +1,9 @@
 #pragma once
 
-// How attention multiplies with a cache's elements. A step takes kStep neighbouring dimensions of
-// keys, or kStep neighbouring keys' values; in memory a step's elements lie side by side
-// (kv_layout.h). Within a step, part p takes element p of each kStep; a step has kParts parts.
-// Factors are what keys and values are multiplied with: the queries, then the keys' weights.
+// Attention's products with a cache's elements. A step takes kStep neighbouring dimensions of keys,
+// or kStep neighbouring keys' values. In memory a step's elements lie side by side (kv_layout.h).
+// Within a step, part p takes element p of each kStep; a step has kParts parts. Factors multiply
+// keys and values: they are the queries, then the keys' weights.
 
 struct F32Cache {
   using Element = float;
@@ -16,9 +16,8 @@ struct F32Cache {
   static Vf factor(const float* row, int64_t step, int) { return set1(row[step]); }
   static Vf multiply_add(Vf factor, Vf elements, Vf sum) { return fma(factor, elements, sum); }
   static float to_factor(float x) { return x; }
-  // The weights of the scores s .. s + 2 kLanes, which they replace: as factors, from the row's
-  // start on; of the two vectors the first n lanes count, and the others are 0. Returns total +
-  // what they became.
+  // Replaces the scores s .. s + 2 kLanes by their weights, as factors, from the row's start on. Of
+  // the two vectors the first n lanes count, and the others are 0. Returns total + their sum.
   static Vf store_weights(float* row, int64_t s, Vf first, Vf second, int n, Vf total) {
     store_n(row + s, first, n < kLanes ? n : kLanes);
     store_n(row + s + kLanes, second, n < kLanes ? 0 : n - kLanes);

@@ -1,7 +1,7 @@
 #pragma once
 
-// What attention does with one page of keys and values: the scores of a block of rows, their
-// weights, the weighted sums.
+// Attention's work on one page of keys and values: the scores of a block of rows, their weights,
+// the weighted sums.
 
 constexpr int kAttentionRows = 6;  // rows of a register tile
 #if defined(__AVX512F__) || defined(__ARM_NEON)
@@ -33,9 +33,9 @@ struct AttentionBlock {
   float sum(int64_t row) const { return MOEPP_ISA::sum(load(total + row * kLanes)); }
 };
 
-// What a loop over rows of memory asks the second-level cache for meanwhile: a line of every 512
-// bytes, kAheadBytes further on; the processor's own prefetcher brings those in between. A page's
-// keys and values are one run of memory, after which comes another.
+// Prefetches of a loop over rows of memory, into the second-level cache. It asks for a line of
+// every 512 bytes, kAheadBytes further on; the processor's own prefetcher brings those in between.
+// A page's keys and values are one run of memory. Another run follows it.
 constexpr int64_t kAheadBytes = 4096;
 struct Ahead {
   const char* from = nullptr;  // null: nothing
@@ -63,7 +63,7 @@ struct Ahead {
   }
 };
 
-// sums[r][g] += a step's factors of R rows times its elements of G vectors; with G = 0, of the
+// sums[r][g] += a step's factors of R rows times its elements of G vectors. With G = 0 it takes the
 // first `lanes` lanes of one vector. kWhole: all of the step, or its first element alone.
 template <class Cache, int R, int G, bool kWhole, int N>
 __attribute__((always_inline)) inline void attention_step(const typename Cache::Factor* factors,
@@ -115,8 +115,8 @@ void score_vectors(const typename Cache::Factor* q, int64_t d, const typename Ca
   }
 }
 
-// The scores of R rows with the first n keys of a page: whole vectors of them, which S, a multiple
-// of 16, has room for.
+// The scores of R rows with the first n keys of a page, in whole vectors. S, a multiple of 16, has
+// room for them.
 template <class Cache, int R>
 void score_rows(const AttentionBlock& block, int64_t row, const typename Cache::Element* keys,
                 int64_t n, Ahead ahead) {
@@ -188,9 +188,9 @@ void soften(AttentionBlock& block) {
   }
 }
 
-// o[r] = o[r] * correction[r] + sum over keys [first, last) of weight * value, for R rows and G
-// vectors of dimensions from i on; with G = 0, for the lanes of the last, partial vector. `first`
-// is the first key of a step.
+// o[r] = o[r] * correction[r] + sum over keys [first, last) of weight * value. It takes R rows and
+// G vectors of dimensions from i on. With G = 0 it takes the lanes of the last, partial vector.
+// `first` is the first key of a step.
 template <class Cache, int R, int G>
 void add_value_vectors(const AttentionBlock& block, int64_t row,
                        const typename Cache::Element* values, int64_t i, int64_t first,
@@ -268,8 +268,8 @@ inline int64_t most_seen(const AttentionBlock& block, int64_t row, int rows) {
   return most;
 }
 
-// One page: first every row's scores, then every row's sums, so that the keys, then the values stay
-// in the first-level cache. next: the keys of the page after this one, or null.
+// One page: first every row's scores, then every row's sums. So the keys, then the values stay in
+// the first-level cache. next: the keys of the page after this one, or null.
 template <class Cache>
 void attend_page(AttentionBlock& block, const typename Cache::Element* keys,
                  const typename Cache::Element* values, const typename Cache::Element* next) {

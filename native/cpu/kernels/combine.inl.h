@@ -1,6 +1,6 @@
 #include "rms_norm.inl.h"
 
-// What the sum of one token reads.
+// The inputs of one token's sum.
 struct CombineToken {
   const float* x;             // [H]
   const float* coefficients;  // [C+1]

@@ -1,24 +1,24 @@
 // Rows times weight panels (panels.h), the work of linear and grouped_gemm.
 //
-// Every element of the output is one chain of f32 fma over k = 0, 1, 2 ..., whatever the number of
-// rows, the tile it lies in, the thread that computes it or the path taken. So a token's row has
-// the same bits in prefill, in decode and in any batch. bf16 weights are widened exactly, in
-// registers: one shift or mask per vector, which hides behind the fma. In the set avx512bf16 x is
-// rounded to bf16 instead, where an op lets it be, and the chain is over pairs of k, two products
-// each.
+// Every element of the output is one chain of f32 fma over k = 0, 1, 2 .... The number of rows, the
+// tile, the thread and the path do not matter. So a token's row has the same bits in prefill, in
+// decode and in any batch. bf16 weights are widened exactly, in registers: one shift or mask per
+// vector, which hides behind the fma. The set avx512bf16 rounds x to bf16 instead, where an op lets
+// it. There the chain is over pairs of k, two products each.
 //
 // Two paths:
-//   few rows   (decode) the weights are streamed once, straight from memory; x is read where it
-//   lies, or rounded first many rows  x is packed into blocks of rows, [k][rows of the block], so
-//   that a tile reads it as one stream; each panel then
-//              meets all blocks while it is in L2, and the next panel is prefetched meanwhile
+//   few rows   (decode) the weights are streamed once, straight from memory; x is read in place, or
+//              rounded first
+//   many rows  x is packed into blocks of rows, [k][rows of the block], so that a tile reads it as
+//              one stream; each panel then meets all blocks while it is in L2, and the next panel
+//              is prefetched meanwhile
 
 #include "panel_ranges.inl.h"
 
 constexpr int kPanelVectors = kPanelRows / kLanes;
 
-// The tile of the many-rows path is kTileRows rows by kTileVectors vectors; the sums and two
-// vectors of weights per k must fit the registers (32 on AVX-512 and NEON, 16 otherwise), and there
+// The tile of the many-rows path is kTileRows rows by kTileVectors vectors. The sums and two
+// vectors of weights per k must fit the registers (32 on AVX-512 and NEON, 16 otherwise). There
 // must be enough chains to hide the latency of fma.
 #if defined(__AVX512F__)
 constexpr int kTileRows = 12, kTileVectors = 2, kRegisters = 32;
@@ -70,7 +70,7 @@ inline int64_t elements(int64_t k) {
   return (k + kElementK<Weight> - 1) / kElementK<Weight>;
 }
 
-// How much of x meets an element of weights, and how.
+// The elements of x per element of weights, and their order.
 template <class Weight>
 struct Factor {
   using Type = float;
@@ -95,7 +95,7 @@ struct Factor<Pair> {
 constexpr bool kRoundsX = false;
 #endif
 
-// Where a tile finds x[row i][k].
+// The place of x[row i][k] for a tile.
 template <int kRows>
 struct RowsInPlace {
   const float* row[kRows];
@@ -144,16 +144,15 @@ inline void multiply_k(const X& x, int64_t k, const Weight* w, int64_t panel_str
   }
 }
 
-// What the tiles of one panel prefetch meanwhile; a tile that streams its panels prefetches those
-// instead.
+// Prefetches by the tiles of one panel; a tile that streams its panels prefetches those instead.
 struct Prefetch {
   const char* next;
   int64_t bytes;
 };
 constexpr int64_t kStreamAhead = 4096;  // bytes
-// A loop that multiplies each line with few rows reads ahead of itself, and the processor's
-// prefetchers follow it: they only want to be told of the next page of memory in time. Fetching
-// every line into the first level takes the buffers that they need.
+// A loop that multiplies each line with few rows reads ahead of itself. The processor's prefetchers
+// follow it: they only need to be told of the next page of memory in time. Fetching every line into
+// the first level takes the buffers that they need.
 template <class Weight>
 constexpr int kLightRows = 4;
 template <>
@@ -387,7 +386,7 @@ inline void many_rows(const Gemm& gemm, int64_t r, int64_t rows, const Weight* w
   }
 }
 
-// How one group's rows and panels are cut into tasks: chunks of rows, and ranges of panels within
+// The cut of one group's rows and panels into tasks: chunks of rows, and ranges of panels within
 // each.
 struct Cut {
   int64_t rows, chunks, ranges;
@@ -405,8 +404,8 @@ inline Cut cut_group(const Gemm& gemm, int64_t group) {
                   rows <= kFewRows || gemm.chunk_rows <= kFewRows ? gemm.few : gemm.many);
 }
 
-// One task: rows [r, r + rows), all of one group, times `panels` panels from w on, the first of
-// which is the group's number `panel`.
+// One task: rows [r, r + rows), all of one group, times `panels` panels from w on. The first of
+// them is the group's number `panel`.
 struct GemmTask {
   int64_t r, rows, panel, panels;
   const char* w;

@@ -1,11 +1,11 @@
-// How the panels of a GEMM are handed out to threads.
+// Hands out the panels of a GEMM to threads.
 
 // Bytes of weights that make a range of streamed panels worth handing out.
 constexpr int64_t kStreamBytes = 64 << 10;
 
-// How the panels of a group are handed out in ranges of at least `least` and at most `most`. While
-// these allow, the first `threads` ranges take half of the panels, the next half of the rest, and
-// so on: so a thread reads long stretches of memory, and all end at about the same time.
+// Hands out the panels of a group in ranges of at least `least` and at most `most`. Within these
+// bounds, the first `threads` ranges take half of the panels, the next half of the rest, and so on.
+// So a thread reads long stretches of memory, and all end at about the same time.
 struct Guided {
   int64_t panels, threads, least, most;
 

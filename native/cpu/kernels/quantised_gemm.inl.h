@@ -1,17 +1,16 @@
-// Rows times int8 or int4 weight panels (panels.h), the work of linear and grouped_gemm for
-// quantised weights.
+// Rows times int8 or int4 weight panels (panels.h): linear and grouped_gemm for quantised weights.
 //
 // The rows are quantised first (quantised_rows.inl.h). Then, for a row, a column, and the blocks b
 // = 0, 1, 2 ... of 128 k:
 //   sum = fma(float(dot_b), weight scale_b * row scale_b, sum)
-// dot_b is the exact integer sum of the block's products, so every element has the same bits
-// whatever the number of rows, the tile, the thread, the path and the instruction set (what
-// activation functions make of the sums is as exact as the set's fma). An int4 block is an int8
-// block with its values multiplied out (quantise.h): many rows do that once per panel, fewer in
-// registers, and very few scale the sums of 32 k instead, which gives the same integers.
+// dot_b is the exact integer sum of the block's products. So every element has the same bits
+// whatever the number of rows, the tile, the thread, the path and the instruction set. (Activation
+// functions of the sums are as exact as the set's fma.) An int4 block is an int8 block with its
+// values multiplied out (quantise.h). Many rows do that once per panel, fewer in registers. Very
+// few scale the sums of 32 k instead, which gives the same integers.
 //
-// One job does it all: its first tasks quantise, the others wait until these are done. Tasks are
-// handed out in ascending order and those that quantise wait for nobody, so nobody waits for ever.
+// One job does it all: its first tasks quantise, and the others wait until these are done. Tasks
+// are handed out in ascending order and the first ones never wait, so no task waits for ever.
 
 // A tile is so many rows by so many vectors of columns: sums, weights and one vector of inputs stay
 // in registers.
@@ -29,8 +28,8 @@ constexpr int kQuantTileRows = 4, kQuantTileVectors = 2;
 // before it meets them.
 constexpr int64_t kExpandRows = 32;
 // Up to so many rows of int4 it is cheaper to scale the sums of groups than the weights. Measured
-// on a Zen 4 core, weights in cache: 1, 2, 3 rows take 26, 12, 6 % less time with VNNI; 17 % less,
-// 4 % more, 29 % more with AVX-512 alone, AVX2 the like; more without.
+// on a Zen 4 core, weights in cache, for 1, 2 and 3 rows. With VNNI they take 26, 12, 6 % less
+// time. With AVX-512 alone it is 17 % less, 4 % more, 29 % more; AVX2 the like; more without.
 #if defined(__AVX512VNNI__)
 constexpr int kInt4FewRows = 3;
 #elif defined(__AVX2__) || defined(__ARM_NEON)
@@ -38,11 +37,11 @@ constexpr int kInt4FewRows = 1;
 #else
 constexpr int kInt4FewRows = 0;
 #endif
-// How far ahead the only tile of a panel fetches.
+// Prefetch distance of the only tile of a panel.
 constexpr int64_t kQuantStreamAhead = 4096;  // bytes
-// How much further one line of each KiB is fetched. A mapped file lies in pages of 4 KiB, whose
-// entries in the page tables so come in time, too: one thread reads 75 % of its ceiling from them
-// instead of 68 %, and the same from huge pages (Zen 4).
+// Further distance, for one line of each KiB. A mapped file lies in pages of 4 KiB, whose
+// page-table entries so come in time, too. One thread reads 75 % of its ceiling from them instead
+// of 68 %, and the same from huge pages (Zen 4).
 constexpr int64_t kSparseBeyond = 12 << 10;
 // Bytes of quantised rows that one task takes: they stay in the second-level cache while panels
 // pass.
@@ -166,8 +165,8 @@ __attribute__((noinline)) void multiply_quantised(QuantPanel panel, int vector, 
   }
 }
 
-// The same of int4 for a few rows: the halves are multiplied as they are, and what makes weights of
-// them is done to the sums of each group of 32 k. The same integers come out.
+// The same of int4 for a few rows. The halves are multiplied as they are. The sums of each group of
+// 32 k get the correction that would have made weights of them. The same integers come out.
 template <int kRows, int kVectors>
 __attribute__((noinline)) void multiply_int4_few(QuantPanel panel, int vector, const char* rows,
                                                  int64_t row_bytes, Prefetch prefetch,

@@ -3,13 +3,13 @@
 // A row is cut into the blocks of 128 k of the weights (quantise.h), the last padded with zeros.
 // For each block
 //   scale = max |x| / 127, q = x * (127 / max |x|) to nearest, ties to even: within -127 .. 127
-// in f32. A block below 2^-100 throughout becomes zeros with scale 0; a block that holds a NaN or
-// an infinity becomes zeros with scale NaN, so that all of the row's outputs are NaN, and those of
-// no other row.
+// in f32. A block below 2^-100 throughout becomes zeros with scale 0. A block that holds a NaN or
+// an infinity becomes zeros with scale NaN. So all of that row's outputs are NaN, and no other
+// row's.
 //
 // In memory: int8 q[blocks][128]; float scale[blocks]; int32 correction[blocks] = -128 * sum of the
-// block's q; int32 group_sum[blocks][4] of 32 q each; padded to a multiple of 64 bytes. Rows of
-// 4096 k are so no multiple of 4096 bytes apart, which would put them all into the same sets of the
+// block's q; int32 group_sum[blocks][4] of 32 q each; padded to a multiple of 64 bytes. So rows of
+// 4096 k are no multiple of 4096 bytes apart, which would put them all into the same sets of the
 // first-level cache.
 
 struct QuantisedRow {

@@ -32,7 +32,7 @@ inline void norm_rows(const RmsNormArgs& args, int64_t first, int64_t last) {
     const float* x = args.x->f32() + t * h;
     const float* delta = added ? args.delta->f32() + t * h : nullptr;
     float* out = args.out->f32() + t * h;
-    // The row of sums is read again below: it stays in out when nobody wants it.
+    // The row of sums is read again below: it stays in out when it is not wanted elsewhere.
     float* row = args.sum != nullptr ? args.sum->f32() + t * h : out;
     SumOfSquares squares;
     int64_t i = 0;

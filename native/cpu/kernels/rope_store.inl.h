@@ -22,7 +22,7 @@ struct RopeBlock {
   int64_t page[kTokens], row[kTokens];
   std::byte* scratch;
 
-  // Whether token i and the next share a pair of rows.
+  // True if token i and the next share a pair of rows.
   bool beside(int64_t i) const {
     return i + 1 < count && row[i] % 2 == 0 && row[i + 1] == row[i] + 1 && page[i + 1] == page[i];
   }
@@ -100,10 +100,10 @@ inline void store_values(uint16_t* to, const float* v, const float* next, int64_
   }
 }
 
-// Keys and values of heads [first, last). A token's row of qkv is read from end to end, in the
-// order of memory; the keys are transposed afterwards, so that a line of the page is filled at
-// once. (Writing each key straight to its D lines, head by head, took twice as long with 2048
-// tokens on a Zen 5 core.)
+// Keys and values of heads [first, last). A token's row of qkv is read from end to end, in memory
+// order. The keys are transposed afterwards, so that a line of the page is filled at once. (Writing
+// each key straight to its D lines, head by head, took twice as long with 2048 tokens on a Zen 5
+// core.)
 template <class E>
 void store_heads(const RopeStoreArgs& args, const RopeBlock& block, int64_t first, int64_t last) {
   const KvView& kv = *args.cache;

@@ -62,7 +62,7 @@ inline void weigh_picks(const RouteTopKArgs& args, const float* logits, int64_t 
   }
 }
 
-// What the zero-computation picks of one token amount to: {cx, c_1 .. c_C}.
+// The coefficients of one token's zero-computation picks: {cx, c_1 .. c_C}.
 inline void collapse_picks(const RouteTopKArgs& args, int64_t t, int64_t e, int64_t c, int64_t k) {
   const int64_t n = e - c - 2;
   const int32_t* picks = args.expert_indices->i32() + t * k;

@@ -2,8 +2,8 @@
 #include "rows.inl.h"
 
 // Dot products of a few tokens with a few router rows. Each (token, row) has one vector of partial
-// sums along H, to which the residual map's terms are added, and whose lanes are summed at the end:
-// the same steps whatever else is in the tile.
+// sums along H. The residual map's terms are added to it, and its lanes are summed at the end. The
+// steps are the same whatever else is in the tile.
 
 #if defined(__AVX512F__) || defined(__ARM_NEON)
 constexpr int kRouterTokens = 4;  // 4 x 6 sums in 32 registers
@@ -12,8 +12,8 @@ constexpr int kRouterTokens = 2;  // 2 x 6 sums in 16 registers
 #endif
 constexpr int kRouterRows = 6;
 
-// What the rows [first_row, last_row) are multiplied with. Row r < E is the router's, the others
-// the constant experts'.
+// The factors of the rows [first_row, last_row). Row r < E is the router's, the others the constant
+// experts'.
 struct RouterInput {
   const float* z;
   int64_t width;  // of z and of the weights

@@ -3,7 +3,7 @@
 constexpr int64_t kMostTop = 256;
 constexpr int64_t kLaneMaxima = 1024;  // of one row
 
-// Whether a is larger than b, where a NaN is larger than every number.
+// True if a is larger than b, where a NaN is larger than every number.
 inline bool is_larger(float a, float b) {
   return a > b || (a != a && b == b);
 }
@@ -58,9 +58,9 @@ struct Largest {
   }
 };
 
-// The largest logit, and a number that at least k logits reach: every lane of every group of
-// vectors has a maximum of its own, and the k-th largest of these is it. -infinity where there are
-// too few, or a logit is not finite.
+// The largest logit, and a number that at least k logits reach. Every lane of every group of
+// vectors has a maximum of its own, and that number is the k-th largest of these. It is -infinity
+// if there are too few, or if a logit is not finite.
 inline float bound_from_below(const float* logits, int64_t v, int64_t k, float* largest) {
   const int64_t vectors = v / kLanes,
                 groups = vectors < kLaneMaxima / kLanes ? vectors : kLaneMaxima / kLanes;

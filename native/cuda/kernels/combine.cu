@@ -1,4 +1,4 @@
-// One block per token: the row of sums stays in shared memory between the sum and its norm, so each
+// One block per token. The row of sums stays in shared memory between the sum and its norm, so each
 // input is read once and each output written once. Terms with a coefficient of 0, and picks without
 // an FFN expert, are not read at all. Bound by memory.
 // SASS * combine_rows: LDG STG LDS STS SHFL !LDL !STL registers<=64 no-spills
@@ -21,7 +21,7 @@ struct Rows {
   float eps;
 };
 
-// What is added: weight times the row [H] at `row`.
+// A term of the sum: weight times the row [H] at `row`.
 struct Term {
   const float* row;
   float weight;

@@ -29,39 +29,39 @@ Gemm gemm_of(const GroupedGemmArgs& args) {
 
 namespace {
 
-// Whether to stream the weights past f32 activations, 8 rows of a group at a time (decode.cu),
-// rather than take tiles of 32 rows through tensor cores. The numbers are computed for an H100 of
-// 132 multiprocessors at 1.75 GHz and 3.0 TB/s (13 bytes a clock and multiprocessor), instructions
-// counted in the loops of the machine code of sm_90a; none is measured.
+// Chooses between two kernels. One streams the weights past f32 activations, 8 rows of a group at a
+// time (decode.cu). The other takes tiles of 32 rows through tensor cores. The numbers are computed
+// for an H100 of 132 multiprocessors at 1.75 GHz and 3.0 TB/s (13 bytes a clock and
+// multiprocessor). Instructions are counted in the loops of the machine code of sm_90a. None of it
+// is measured.
 //
 // f32 and bf16. Streaming 8 rows costs 16 KB of x from L1 (128 bytes a clock) and 830 instructions
-// a lane, 512 of them FMAs, for 4 KB of bf16 weights: some 210 clocks, so the chip could stream 4.6
-// TB/s, more than memory gives: either kernel waits for the weights. A group with more than 8 rows
-// reads its weights again, then from L2 (about 5.5 TB/s).
-//   experts  A mean of 4 rows or less: by a Poisson distribution one group of 50 has more than 8.
-//   That is up to 32 tokens with 16
-//            experts and top-2. From there on, tensor cores: 32 rows of a tile are 64 operations
-//            per weight, 96 TFLOP/s of some 600.
+// a lane, 512 of them FMAs, for 4 KB of bf16 weights. That is some 210 clocks. So the chip could
+// stream 4.6 TB/s, more than memory gives: either kernel waits for the weights. A group with more
+// than 8 rows reads its weights again, then from L2 (about 5.5 TB/s).
+//   experts  With a mean of 4 rows or less, one group of 50 has more than 8 (Poisson). That is up
+//            to 32 tokens with 16 experts and top-2. From there on, tensor cores: 32 rows of a tile
+//            are 64 operations per weight, 96 TFLOP/s of some 600.
 //   dense    9 to 32 tokens are 2 to 4 passes, 1.5 to 2.6 times one. A tile of 32 columns keeps 14
-//   KB of weights on their way,
-//            and 3.0 TB/s times 0.7 us take 2.1 MB, 150 tiles: below half a tile per
-//            multiprocessor, tiles would take longer (o, 1536 columns: 48 tiles and 0.7 MB).
-// So swapping the operands (weights as the rows of the product) would gain nothing: it makes the
+//            KB of weights on their way. 3.0 TB/s times 0.7 us take 2.1 MB, 150 tiles. Below half a
+//            tile per multiprocessor, tiles would take longer (o, 1536 columns: 48 tiles and 0.7
+//            MB).
+// So swapping the operands (weights as the rows of the product) would gain nothing. It makes the
 // padding smaller, 8 rows instead of 16, of products that wait for the weights.
 //
-// int8 and int4. 4 KB hold two and four times the weights, which must be widened, and sums of four
+// int8 and int4. 4 KB hold two and four times the weights. They must be widened, and sums of four
 // products scaled:
 //   streaming 4 KB   8 rows                             4 rows            2 rows
 //   int8             1,900 instructions, 2.0 TB/s       1,130, 3.3 TB/s   750, 5.0 TB/s
 //   int4             4,060, 0.9 TB/s                    2,560, 1.5 TB/s   1,830, 2.1 TB/s
 // A tile of 32 x 128 widens each weight once: 960 instructions for 16 KB of int8 (3.9 TB/s), 900
 // for 8 KB of int4 (2.1 TB/s). So streaming keeps up with memory or with tiles for up to 4 rows of
-// int8 and 2 of int4; for 8 rows tiles are 1.5 and 2.3 times as fast, if there are enough: a block
-// has 96 k of int8 or 128 of int4 on their way at most, takes 0.7 us for them whatever its columns,
-// so some 7 ns a k; and streaming takes 0.5 ps a weight and pass, 7 ns for 13,000 columns, 100
-// tiles. So, tiles where they give every multiprocessor one, for as many rows as above (gate_up,
-// down from 6 tokens on, the output head); else streaming. GDDR memory (sm_86, sm_89, sm_120) gives
-// 3 to 7 bytes a clock and multiprocessor, and either kernel waits for it.
+// int8 and 2 of int4. For 8 rows tiles are 1.5 and 2.3 times as fast, if there are enough. A block
+// has at most 96 k of int8 or 128 of int4 on their way. It takes 0.7 us for them whatever its
+// columns, so some 7 ns a k. Streaming takes 0.5 ps a weight and pass: 7 ns for 13,000 columns, 100
+// tiles. So tiles serve where they give every multiprocessor one, for as many rows as above
+// (gate_up, down from 6 tokens on, the output head). Else streaming does. GDDR memory (sm_86,
+// sm_89, sm_120) gives 3 to 7 bytes a clock and multiprocessor, and either kernel waits for it.
 bool streams_weights(const Gemm& g, const CudaQueue& queue) {
   constexpr int kPass = 8, kMeanRows = 4, kMostDenseRows = 32;
   const bool dense = g.groups == 1,

@@ -1,12 +1,12 @@
 // From attention to the experts in one pass over the hidden state. A block normalises its tokens in
-// shared memory, its warps take the router's rows, and a warp per token gates it. Few tokens, in
-// decode: a block each, and the block that ends last sorts the picks, so that one launch does all.
-// Many: tiles of tokens that share what they load of the router, then a second kernel sorts.
+// shared memory, its warps take the router's rows, and a warp per token gates it. With few tokens,
+// in decode, each has a block. The block that ends last sorts the picks, so that one launch does
+// all. With many, tiles of tokens share their loads of the router, then a second kernel sorts.
 //
-// Few tokens are bound by one multiprocessor reading the router: 24 rows of 1536 in f32 are 147
-// KB, 1.3 us at 64 bytes per clock of 1.75 GHz. Sharing the rows out among blocks would take less,
-// but a round trip between blocks (0.7 us) before the gating more. A block per token reads them
-// once per token, which for 64 tokens is 9.4 MB from L2.
+// Few tokens are bound by one multiprocessor reading the router. 24 rows of 1536 in f32 are 147 KB,
+// 1.3 us at 64 bytes per clock of 1.75 GHz. Sharing the rows out among blocks would take less, but
+// a round trip between blocks (0.7 us) before the gating more. A block per token reads them once
+// per token. For 64 tokens that is 9.4 MB from L2.
 // SASS * norm_and_route: LDG STG LDS STS FFMA SHFL !LDL !STL registers<=224 no-spills
 #include "cuda/kernels/kernels.h"
 #include "cuda/kernels/router/gating.cuh"
@@ -68,7 +68,7 @@ SIMT_DEVICE void add_row(const NormRoute& r, int64_t first, float* row, float* p
   if (threadIdx.x % 32 == 0) partial[threadIdx.x / 32] = squares;
 }
 
-// What the same threads put there.
+// The output of the same threads there.
 template <int N>
 SIMT_DEVICE void scale_row(const NormRoute& r, int64_t first, float* row, const float* partial) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -87,7 +87,8 @@ SIMT_DEVICE void scale_row(const NormRoute& r, int64_t first, float* row, const 
   }
 }
 
-// Whether all other blocks have got here: what they wrote is seen. `told` is in shared memory.
+// True if all other blocks have got here, so that their writes are seen. `told` is in shared
+// memory.
 SIMT_DEVICE bool is_last_block(unsigned* finished, int* told) {
   __syncthreads();
   if (gridDim.x == 1) return true;
@@ -143,7 +144,7 @@ void launch(const NormRoute& r, CudaQueue& queue) {
 }
 
 // The largest tile that gives every multiprocessor one and takes no more shared memory than a block
-// has unasked: the router's rows are read once per tile.
+// has unasked. The router's rows are read once per tile.
 template <int N>
 void launch_for_tokens(NormRoute& r, CudaQueue& queue) {
   constexpr size_t kTileBytes =

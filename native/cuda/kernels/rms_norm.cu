@@ -1,4 +1,4 @@
-// One block per row. The row of sums stays in shared memory between the two passes, so each input
+// One block per row. The row of sums stays in shared memory between the two passes. So each input
 // is read once and each output written once: the op is bound by memory.
 // SASS * rms_norm_rows: LDG STG LDS STS SHFL !LDL !STL registers<=64 no-spills
 #include "cuda/cuda_queue.h"

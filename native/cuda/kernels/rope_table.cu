@@ -1,5 +1,6 @@
-// One thread per angle, once per step. Sine and cosine in f64, rounded once: CUDA's sinf and cosf
-// are off by up to two units, and take a table in local memory to reduce large angles.
+// One thread per angle, once per step. Sine and cosine are computed in f64 and rounded once. CUDA's
+// sinf and cosf are off by up to two units, and take a table in local memory to reduce large
+// angles.
 // SASS * rope_angles: !LDL !STL registers<=40 no-spills
 #include "cuda/cuda_queue.h"
 #include "cuda/kernels/kernels.h"

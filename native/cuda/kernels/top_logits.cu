@@ -1,6 +1,6 @@
-// One block per row, which it reads twice. Logits become unsigned keys in the order of the
-// contract. In the first pass each thread finds the largest of its keys; at least k logits reach
-// the k-th largest of these, so the second pass collects only few more than k, and sorts them. It
+// One block per row. It reads the row twice. Logits become unsigned keys in the order of the
+// contract. In the first pass each thread finds the largest of its keys. At least k logits reach
+// the k-th largest of these. So the second pass collects only few more than k, and sorts them. It
 // sums the exponentials too.
 // SASS * select_row: LDG MUFU SHFL !LDL !STL registers<=64 no-spills
 #include "cuda/cuda_queue.h"

@@ -1,4 +1,4 @@
-// What simd_test.cc asks of one instruction set's vectors. simd_checks.cc is compiled once per set,
+// simd_test.cc's demands on one instruction set's vectors. simd_checks.cc is compiled once per set,
 // with that set's flags.
 #pragma once
 

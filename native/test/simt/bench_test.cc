@@ -1,5 +1,5 @@
 // The native benches on the emulated GPU, at small sizes: every row's check holds, recorded calls
-// replay, the ceilings run. What they measure means nothing here.
+// replay, the ceilings run. The times mean nothing here.
 #include "../../../bench/ops/bench.h"
 #include "../../../bench/ops/expert_forward.h"
 #include "cuda/simt/simt.h"

@@ -235,7 +235,7 @@ MOEPP_TEST(cuda_device_shared_memory) {
                  status.message);
 }
 
-// What is launched after an error could read what was never made.
+// A kernel launched after an error could read memory that was never written.
 MOEPP_TEST(cuda_queue_stops_at_an_error) {
   cuda::CudaQueue queue(nullptr, 2);
   Shared<int> ran(1);

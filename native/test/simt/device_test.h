@@ -1,4 +1,4 @@
-// What the tests of this folder share. They are written once and run under the emulation, or
+// Shared by the tests of this folder. They are written once and run under the emulation, or
 // compiled by nvcc on a GPU.
 #pragma once
 
@@ -100,8 +100,8 @@ void for_each_schedule(const Body& body) {
 #endif
 }
 
-// 10 * major + minor of the GPUs that the tests stand for: the card's own; the emulation, which has
-// the instructions of all, takes the kernels of Ampere and of Hopper.
+// 10 * major + minor of the GPUs that the tests stand for: the card's own. The emulation has the
+// instructions of all, and takes the kernels of Ampere and of Hopper.
 inline std::vector<int> compute_capabilities() {
 #if SIMT_EMULATED
   return {80, 90};

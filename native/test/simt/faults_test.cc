@@ -1,4 +1,4 @@
-// What the emulation must refuse, with the words it must say. Faults that a sanitizer finds are in
+// Faults that the emulation must refuse, and its words. Faults that a sanitizer finds are in
 // seeded_bugs_test.cc.
 #include "device_test.h"
 

@@ -14,7 +14,7 @@ inline const char* kernel_name(cuda::GemmKernel kernel) {
   constexpr const char* names[] = {"f32", "decode", "sm80 narrow", "sm80", "sm90"};
   return names[static_cast<int>(kernel)];
 }
-// Whether a kernel takes activations as bf16.
+// True if a kernel takes activations as bf16.
 inline bool rounds_activations(cuda::GemmKernel kernel) {
   return kernel == cuda::GemmKernel::kSm80Narrow || kernel == cuda::GemmKernel::kSm80 ||
          kernel == cuda::GemmKernel::kSm90;

@@ -1,4 +1,4 @@
-// What the tests of ops here share: the cases and the references are those of the CPU's tests.
+// Shared by the tests of ops here: the cases and the references are those of the CPU's tests.
 #pragma once
 
 #include "cuda/cuda_queue.h"

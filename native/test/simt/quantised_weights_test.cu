@@ -1,5 +1,5 @@
-// int8 and int4 weights on the CUDA device: the numbers are the CPU's, bit by bit, from a
-// checkpoint or a packed file; a program with them gives what the CPU gives with the same values in
+// int8 and int4 weights on the CUDA device. The numbers are the CPU's, bit by bit, from a
+// checkpoint or a packed file. A program with them gives the CPU's results with the same values in
 // f32.
 #include <cstdio>
 

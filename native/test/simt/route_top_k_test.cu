@@ -122,8 +122,8 @@ MOEPP_TEST(simt_route_top_k_degenerate) {
   }
 }
 
-// Whatever the logits hold, indices are valid and distinct, the sorted picks consistent, and a
-// token of NaNs is alone in its NaNs.
+// For any logits, indices are valid and distinct, the sorted picks consistent, and a token of NaNs
+// is alone in its NaNs.
 MOEPP_TEST(simt_route_top_k_of_nan_and_infinity) {
   for (const RouteFlags& flags : kRouteFlags) {
     for (int64_t k : {1, 2, 8}) {

@@ -1,5 +1,5 @@
-// Three small kernels as real ones are built, each of which can be made with one bug of those that
-// kernels really have. seeded_bugs_test.cc shows which build of the emulation notices which.
+// Three small kernels, built as real ones are. Each can be made with one bug of a kind that kernels
+// really have. seeded_bugs_test.cc shows which build of the emulation notices which.
 #pragma once
 
 #include "cuda/simt/simt.h"

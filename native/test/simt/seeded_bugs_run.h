@@ -8,7 +8,7 @@ namespace moepp::simt_test {
 
 constexpr int kWrongResult = 10, kRefused = 11;  // exit statuses; a sanitizer's are others
 
-// Whether the kernel ran and gave the right result.
+// True if the kernel ran and gave the right result.
 inline int run_tiled(void (*kernel)(const bf16*, const bf16*, float*, int, int, int),
                      size_t smem_bytes) {
   const size_t m = 40, n = 50, k = 136;

@@ -1,7 +1,7 @@
-// Runs each seeded bug in a process of its own, in every schedule, and looks how it ends: with a
-// wrong result, with an error of the emulation, or stopped by a sanitizer. Correct kernels must
-// pass in silence; each bug must be noticed by the builds that the table names. SIMT_BUG=name
-// moepp-simt-test seeded_bug_child runs one.
+// Runs each seeded bug in a process of its own, in every schedule. It ends with a wrong result,
+// with an error of the emulation, or stopped by a sanitizer. Correct kernels must pass in silence.
+// Each bug must be noticed by the builds that the table names. SIMT_BUG=name moepp-simt-test
+// seeded_bug_child runs one.
 #include <fcntl.h>
 #include <spawn.h>
 #include <sys/wait.h>

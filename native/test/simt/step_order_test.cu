@@ -1,6 +1,6 @@
-// Ops that depend on each other, one behind the other in one stream: since sm_90 a kernel starts
+// Ops that depend on each other, one behind the other in one stream. Since sm_90 a kernel starts
 // before the one ahead of it has ended. The bits are those of the same ops one at a time, where
-// nothing overlaps. The emulation knows no overlap: there the test shows that a step's ops are
+// nothing overlaps. The emulation knows no overlap. There the test shows that a step's ops are
 // right, for either generation's choice of kernels.
 #include "../../../bench/ops/step.h"
 #include "device_test.h"

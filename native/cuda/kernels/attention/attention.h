@@ -4,20 +4,20 @@
 // A row is one (token, query head). Its keys are taken in chunks of 64, counted from position 0. A
 // chunk gives a partial result: the highest score m, the sum l of e^(score - m), and the sum o of
 // e^(score - m) v. Partial results are folded one after another, in ascending order:
-//   M' = max(M, m)   L = L e^(M - M') + l e^(m - M')   O = O e^(M - M') + o e^(m - M')   out = O (1
-//   / L)
-// So a row's bits depend neither on the rows beside it nor on who computes a chunk, and there are
-// two ways, chosen by speed:
-//   whole  a block takes some rows and walks through their context, folding as it goes: prefill
-//   split  blocks take single chunks of one token's rows and leave the partial results in the
-//   workspace, which a second kernel
-//          folds: decode, where there are too few rows to fill the device
-// In either, keys and values pass through shared memory, where the rows of a block share them: the
-// query heads of a key/value head, and consecutive tokens. Source: Dao, FlashAttention-2; Milakov
-// and Gimelshein, Online normalizer calculation for softmax.
+//   M' = max(M, m)   L = L e^(M - M') + l e^(m - M')   O = O e^(M - M') + o e^(m - M')
+//   out = O (1 / L)
+// So a row's bits depend neither on the rows beside it nor on the block that computes a chunk.
+// There are two ways, chosen by speed:
+//   whole  prefill: a block takes some rows and walks through their context, folding as it goes
+//   split  decode, where there are too few rows to fill the device: blocks take single chunks of
+//          one token's rows and leave the partial results in the workspace; a second kernel folds
+//          them
+// In either, keys and values pass through shared memory, where the rows of a block share them. The
+// rows are the query heads of a key/value head, and consecutive tokens. Source: Dao,
+// FlashAttention-2; Milakov and Gimelshein, Online normalizer calculation for softmax.
 //
 // Scores are kept in units of log2(e), for exp2. A bf16 cache with head dims 64 to 128 goes to
-// tensor cores (mma.cu): q and e^(score - m) are rounded to bf16, as keys and values are; products
+// tensor cores (mma.cu): q and e^(score - m) are rounded to bf16, as keys and values are. Products
 // and sums are f32, and l sums the rounded weights. All else is f32 (f32.cu).
 #pragma once
 
@@ -67,7 +67,7 @@ struct RowBlock {
   SIMT_DEVICE int query_head(const Attention& a, int row) const {
     return static_cast<int>(blockIdx.y) * a.group + (first + row) % a.group;
   }
-  // Where the row begins in q and in out.
+  // The row's start in q and in out.
   SIMT_DEVICE int64_t query(const Attention& a, int row) const {
     return (static_cast<int64_t>(token(a, row)) * a.hq + query_head(a, row)) * a.step.head_dim;
   }
@@ -108,7 +108,7 @@ SIMT_DEVICE bool find_split(const Attention& a, RowBlock* block) {
   return true;
 }
 
-// Where the keys of a chunk begin in the layer; -1 from `limit` on.
+// The start of a chunk's keys in the layer; -1 from `limit` on.
 SIMT_DEVICE void find_keys(const Attention& a, const RowBlock& block, int chunk, int limit,
                            int64_t* rows) {
   for (int i = threadIdx.x; i < kChunk; i += blockDim.x) {
@@ -119,7 +119,7 @@ SIMT_DEVICE void find_keys(const Attention& a, const RowBlock& block, int chunk,
   }
 }
 
-// What has been folded so far, but for the sums.
+// The statistics folded so far, without the sums.
 struct RowState {
   float highest = -INFINITY, total = 0.0f;
 };

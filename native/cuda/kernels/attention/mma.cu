@@ -1,7 +1,7 @@
 // Attention over a bf16 cache on tensor cores (mma.sync m16n8k16), sm_80 and up. A warp has 16
-// rows: a chunk's scores and weights stay in its registers, and so do the sums, into which the
-// chunk's are folded 16 dimensions at a time. Keys and values of a chunk have one buffer each: the
-// next keys are copied while values are multiplied, the next values while keys are.
+// rows. A chunk's scores and weights stay in its registers, and so do the sums. The chunk's sums
+// are folded into them 16 dimensions at a time. Keys and values of a chunk have one buffer each:
+// the next keys are copied while values are multiplied, the next values while keys are.
 //
 // An infinite or NaN value of a later token, whose weight is 0 here, makes NaN of the rows before
 // it in the same chunk.

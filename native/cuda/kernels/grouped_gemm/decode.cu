@@ -1,10 +1,10 @@
-// Few rows per group: bound by reading the weights, which are streamed once, 16 bytes per lane,
+// Few rows per group: bound by reading the weights. These are streamed once, 16 bytes per lane,
 // past L1; activations stay f32.
 //
-// A warp computes 4 stored rows of a weight for up to Rows rows of x at once. Where that gives too
-// few warps to fill the device, several warps of a block share them, each with a part of k
-// (splits); their sums are added in a fixed order. A row's result depends neither on the other rows
-// nor on Rows, only on the shape of the weight and on the device.
+// A warp computes 4 stored rows of a weight for up to Rows rows of x at once. If that gives too few
+// warps to fill the device, several warps of a block share them, each with a part of k (splits).
+// Their sums are added in a fixed order. A row's result depends neither on the other rows nor on
+// Rows. It depends only on the shape of the weight and on the device.
 // SASS * multiply_streamed: LDG FFMA SHFL !LDL !STL no-spills
 #include "cuda/kernels/grouped_gemm/quantised.cuh"
 #include "cuda/reduce.cuh"
@@ -100,9 +100,9 @@ SIMT_DEVICE void multiply(const Gemm& g, int group, int warp, int row, int end, 
 }
 
 // Before await_inputs(): asks L2 for this warp's stored rows, so that they are on their way while
-// the kernel before ends. Which they are is known with one group, and with sorted rows of x (down),
-// since the routing was done before the kernel that wrote x; not with token_order (gate_up), whose
-// routing comes from the kernel before.
+// the kernel before ends. The rows are known with one group. They are known with sorted rows of x
+// (down), since the routing was done before the kernel that wrote x. They are not known with
+// token_order (gate_up), whose routing comes from the kernel before.
 template <class C>
 SIMT_DEVICE void prefetch_rows(const Gemm& g, int group, int warp, int split, int splits) {
   constexpr int kLine = 128;

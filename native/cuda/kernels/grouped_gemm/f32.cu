@@ -1,6 +1,6 @@
-// Tiles of 64 x 128 in f32 FMAs, 8 x 8 per thread, for any shape: f32 weights, and the others where
-// there are no bf16 tensor cores (sm_75). Each output is one chain of FMAs with k ascending, so
-// that a row does not depend on the number of rows.
+// Tiles of 64 x 128 in f32 FMAs, 8 x 8 per thread, for any shape. They serve f32 weights, and the
+// others where there are no bf16 tensor cores (sm_75). Each output is one chain of FMAs with k
+// ascending, so that a row does not depend on the number of rows.
 // SASS * multiply_f32IfE: FFMA>=1024 LDS !LDL !STL registers<=168 no-spills
 // SASS * multiply_f32I13__nv_bfloat16E: FFMA>=1024 LDS !LDL !STL registers<=168 no-spills
 // SASS * multiply_f32INS0_10Int: FFMA>=1024 LDS !LDL !STL registers<=224 no-spills
@@ -41,8 +41,8 @@ struct Elements<Weight, false> {
   static SIMT_DEVICE float widen(simt::bf16 w) { return simt::to_float(w); }
 };
 
-// What a thread carries from global to shared memory for one step of k: the elements k + t % 16 of
-// every eighth row.
+// A thread's load from global to shared memory for one step of k: the elements k + t % 16 of every
+// eighth row.
 constexpr int kLoadRows = kThreads / kDepth;
 template <class Weight>
 struct Slice {

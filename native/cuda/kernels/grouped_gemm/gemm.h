@@ -1,16 +1,17 @@
 // One matrix product for linear and grouped_gemm: the rows of each group times the group's weight.
 // linear is one group.
 //
-// What a product is made of, on a GPU (the CPU keeps f32 throughout):
+// The arithmetic of a product on a GPU (the CPU keeps f32 throughout):
 //   weight f32    f32 products, f32 sums
 //   weight bf16   few rows (decode), or before sm_80: f32 activations, f32 sums
 //                 else tensor cores: activations rounded to bf16 when they reach shared memory or
 //                 registers, f32 sums
 //   int8, int4    the same two, with weights exactly as quantised; unlike on the CPU, activations
-//   are never quantised
+//                 are never quantised
 // In every kernel a row's result does not depend on the rows beside it, and is the same in every
-// run. The kernel is chosen by what the host knows: the types, the shapes and the chip, never the
-// routing. No kernel here has run on a GPU yet: they are tested under emulation (native/test/simt).
+// run. The types, the shapes and the chip, which the host knows, choose the kernel; the routing
+// never does. No kernel here has run on a GPU yet: they are tested under emulation
+// (native/test/simt).
 #pragma once
 
 #include "cuda/cuda_queue.h"

@@ -1,7 +1,7 @@
-// What the kernels with mma.m16n8k16 share: blocks that walk tiles of kRows x kColumns, stages of
-// x, and the sums on their way into the output. Their Config C has these two, kThreads; kAligned:
-// whether rows of x are whole float4s; kDown x kAcross fragments per warp, kAcross even; and kTanh:
-// whether the kernel knows that activation.
+// Shared parts of the kernels with mma.m16n8k16: blocks that walk tiles of kRows x kColumns, stages
+// of x, and the sums on their way into the output. Their Config C has these two and kThreads.
+// kAligned: rows of x are whole float4s. kDown x kAcross: fragments per warp, kAcross even. kTanh:
+// the kernel knows that activation.
 #pragma once
 
 #include "cuda/kernels/grouped_gemm/tiles.cuh"
@@ -38,8 +38,8 @@ SIMT_DEVICE void find_sources(const Gemm& g, const Tile& tile, int (&source)[C::
   __syncthreads();
 }
 
-// k0 .. k0 + kDepth - 1 of the tile's rows of x, in units of 16 bytes where they are aligned so,
-// else element by element. kPlace(row, unit): where a unit lies in the stage, in units.
+// Loads k0 .. k0 + kDepth - 1 of the tile's rows of x. It moves units of 16 bytes if the rows are
+// aligned so, else single elements. kPlace(row, unit): a unit's place in the stage, in units.
 template <class C, int (*kPlace)(int, int)>
 SIMT_DEVICE void copy_x(const Gemm& g, const int (&source)[C::kRows], float* stage, int k0) {
   constexpr int kUnit = C::kAligned ? 4 : 1, kUnits = kDepth / kUnit, kStep = C::kThreads / kUnits;

@@ -1,8 +1,8 @@
 // int8 and int4 weights on the device, as weight_layout.h stores them: their words as f32 values,
 // or as pairs of bf16 ones.
 //
-// The integers are made floats by putting their bits under an exponent that makes the lowest of
-// them worth 1, and subtracting what that adds: exact, and two instructions for one or two values.
+// Integers become floats in two instructions for one or two values, exactly. Their bits are put
+// under an exponent that makes the lowest of them worth 1. Then the surplus is subtracted.
 #pragma once
 
 #include "cuda/kernels/grouped_gemm/tiles.cuh"
@@ -100,16 +100,16 @@ struct QuantisedGroup {
 };
 
 // Two neighbouring k of an int8 word, unscaled: the lower bytes of its halves. A bf16 from 128 on
-// has steps of 1: with u = q + 128, 128 + u % 128 minus 256 or, from u = 128 on, 128.
+// has steps of 1. With u = q + 128: 128 + u % 128, minus 256 or, from u = 128 on, minus 128.
 SIMT_DEVICE uint32_t int8_pair(uint32_t word) {
   const uint32_t low = (word & 0x007f007fu) | 0x43004300u;
   const uint32_t minus = (word & 0x00800080u) ^ 0xc380c380u;
   return simt::fma_bf16x2(low, 0x3f803f80u, minus);
 }
 
-// The same of an int4 word, times a multiplier: the lower nibbles of its halves. 128 + (q + 8),
-// times m, minus 136 m: a multiple of 8 by 17 m, of at most 8 bits. multiplier and minus hold m and
-// -136 m twice.
+// The same of an int4 word, times a multiplier: the lower nibbles of its halves. (128 + (q + 8))
+// times m, minus 136 m, is a multiple of 8 by 17 m, of at most 8 bits. multiplier and minus hold m
+// and -136 m twice.
 SIMT_DEVICE uint32_t int4_pair(uint32_t word, uint32_t multiplier, uint32_t minus) {
   return simt::fma_bf16x2((word & 0x000f000fu) | 0x43004300u, multiplier, minus);
 }

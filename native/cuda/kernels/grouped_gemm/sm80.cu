@@ -1,7 +1,7 @@
-// bf16 weights on tensor cores by mma.sync, sm_80 and up. A ring of stages is filled by cp.async,
-// the gather fused: x comes as f32 and is rounded to bf16 on its way from shared memory to
-// registers, which costs half the shared memory's bandwidth of two passes and no memory of its own.
-// Persistent blocks walk the tiles.
+// bf16 weights on tensor cores by mma.sync, sm_80 and up. cp.async fills a ring of stages, with the
+// gather fused. x comes as f32 and is rounded to bf16 on its way from shared memory to registers.
+// That costs half the shared memory's bandwidth of two passes and no memory of its own. Persistent
+// blocks walk the tiles.
 // SASS sm_80,sm_86,sm_89,sm_90a,sm_100,sm_120 multiply_mma: HMMA LDSM LDGSTS !LDL !STL no-spills
 #include "cuda/kernels/grouped_gemm/mma_tile.cuh"
 #include "cuda/mma.cuh"

@@ -1,10 +1,10 @@
 // int8 and int4 weights on tensor cores by mma.sync, sm_80 and up. The weights travel as they are
-// stored and become bf16 in registers: the integers of a block of 128 k, which bf16 holds exactly
-// (int4 times its multiplier). Their products with bf16 activations are summed by block, and each
-// block's sums then scaled and added in f32: no weight is rounded.
+// stored and become bf16 in registers. These are the integers of a block of 128 k, which bf16 holds
+// exactly (int4 times its multiplier). Their products with bf16 activations are summed by block.
+// Each block's sums are then scaled and added in f32: no weight is rounded.
 //
-// x comes as in sm80.cu, 32 k per stage; weights in lines of 64 bytes, 64 or 128 k, each read once
-// from shared memory, 16 bytes per thread. Persistent blocks walk the tiles.
+// x comes as in sm80.cu, 32 k per stage. Weights come in lines of 64 bytes, 64 or 128 k, each read
+// once from shared memory, 16 bytes per thread. Persistent blocks walk the tiles.
 // SASS sm_80,sm_86,sm_89,sm_90a,sm_100,sm_120 multiply_quantised_mma: HMMA LDGSTS !LDL !STL no-spills
 #include "cuda/kernels/grouped_gemm/mma_tile.cuh"
 #include "cuda/kernels/grouped_gemm/quantised.cuh"
@@ -42,7 +42,7 @@ struct Smem {
   int source[C::kRows];                         // the row of x, or -1
 };
 
-// Where unit `unit` (four f32) of a row of 32 lies, in units: eight threads that read fragments
+// The place of unit `unit` (four f32) of a row of 32, in units. Eight threads that read fragments
 // meet two rows at four units.
 SIMT_DEVICE int swizzled(int row, int unit) {
   return row * 8 + (unit ^ (row % 2 * 4));
@@ -76,7 +76,7 @@ SIMT_DEVICE void copy_scales(const Group<C>& w, const Tile& tile, Smem<C>& s, in
   simt::cp_async_zfill<16>(s.scales[block % 2] + row, w.scales + (there ? at : 0), there ? 16 : 0);
 }
 
-// What a thread has of the weight: the unit of its line, of one row of each fragment; for int4 also
+// A thread's part of the weight: the unit of its line, of one row of each fragment; for int4 also
 // the rows' scale words.
 template <class C>
 struct Held {
@@ -99,9 +99,9 @@ struct Held {
   }
 };
 
-// a: rows row .. row + 15 of a stage, the 16 k from 16 half on, rounded to bf16. Of these a thread
-// has the four from 4 c on as the k that the instruction calls 2c, 2c + 1, 2c + 8, 2c + 9, in b
-// likewise.
+// a: rows row .. row + 15 of a stage, the 16 k from 16 half on, rounded to bf16. A thread has the
+// four of these from 4 c on. They serve as the k that the instruction calls 2c, 2c + 1, 2c + 8, 2c
+// + 9, in b likewise.
 SIMT_DEVICE void load_a(uint32_t (&a)[4], const float* stage, int row, int half) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll

@@ -1,7 +1,7 @@
 // bf16 weights on Hopper's tensor cores. Persistent blocks of three warpgroups: a producer fills a
 // ring of stages, two consumers of 64 rows each multiply from it with wgmma. Weights come by TMA
-// through one map over the rows of all groups. Activations, which are f32 and gathered, TMA cannot
-// bring: the producer's threads load them, round them to bf16 and store them swizzled, with the
+// through one map over the rows of all groups. TMA cannot bring activations, which are f32 and
+// gathered. The producer's threads load them, round them to bf16 and store them swizzled, with the
 // loads of the next stage on their way meanwhile.
 // SASS sm_90a multiply_wgmma: HGMMA>=4 UTMALDG !HMMA !LDL !STL registers=168 no-spills
 #include "cuda/kernels/grouped_gemm/tiles.cuh"
@@ -16,7 +16,7 @@ constexpr int kThreads = 384, kRows = 128,
               kDepth = 64;  // of k per stage: 128 bytes of bf16, one swizzled row
 inline constexpr int kConsumerWarps = 8;
 // A block is launched with 168 registers per thread, and deals exactly these anew. With fewer at
-// launch the consumers would wait for ever: ptxas gives a kernel with setmaxnreg all that
+// launch the consumers would wait for ever. ptxas gives a kernel with setmaxnreg all that
 // __launch_bounds__ leaves it, and the claim above checks that it does.
 inline constexpr int kLaunchRegisters = 168, kProducerRegisters = 104, kConsumerRegisters = 200;
 static_assert(128 * kProducerRegisters + (kThreads - 128) * kConsumerRegisters ==

@@ -87,7 +87,7 @@ SIMT_DEVICE float finish_swiglu(const Gemm& g, float gate, float up) {
          (g.scale * up);  // 0 from a divisor of 2^126 on, where silu is less than that
 }
 
-// Two neighbouring columns, the first of which is even.
+// Two neighbouring columns; the first is even.
 SIMT_DEVICE void write_pair(const Gemm& g, float* out, int column, float first, float second) {
   if (column + 1 < g.columns && g.columns % 2 == 0) {
     *reinterpret_cast<float2*>(out + column) = make_float2(first, second);

@@ -1,7 +1,7 @@
-// What route_top_k and norm_route_top_k share: gating by one warp per token, and a counting sort of
-// the FFN picks, stable in (t, k), in which each block places its own picks; how many come before
-// them it counts for itself from all picks, which is 4 bytes each from L2, so that blocks need not
-// wait for one another and nothing is left in memory between them.
+// Shared by route_top_k and norm_route_top_k: gating by one warp per token, and a counting sort of
+// the FFN picks. The sort is stable in (t, k), and each block places its own picks. A block counts
+// for itself how many picks come before them. It reads all picks for that, 4 bytes each from L2. So
+// blocks need not wait for one another, and nothing is left in memory between them.
 #pragma once
 
 #include "cuda/cuda_queue.h"
@@ -108,7 +108,7 @@ SIMT_DEVICE float weigh_pick(const Routing& r, const Logits& logits, int64_t t, 
   return weight / total;
 }
 
-// What the zero-computation picks of a token amount to: {cx, c_1 .. c_C}.
+// The coefficients of a token's zero-computation picks: {cx, c_1 .. c_C}.
 SIMT_DEVICE void collapse_picks(const Routing& r, int64_t t, int pick, float weight) {
   const int lane = static_cast<int>(threadIdx.x) % 32, constant = pick - r.n;
   float* coefficients = r.coefficients + t * (r.c + 1);

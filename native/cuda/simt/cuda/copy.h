@@ -58,9 +58,9 @@ SIMT_DEVICE void cp_async_wait() {
 }
 
 // Matrices of 8 rows x 8 b16: lane 8m + r gives the address of row r of matrix m (16 bytes, aligned
-// to 16). Lane l then holds elements 2 (l % 4) and + 1 of row l / 4 of each matrix, or with _trans
-// of column l / 4. With x1 and x2, the addresses of the other lanes are not used. All 32 lanes.
-// PTX: ldmatrix.
+// to 16). Lane l then holds elements 2 (l % 4) and + 1 of row l / 4 of each matrix. With _trans it
+// holds those of column l / 4. With x1 and x2, the addresses of the other lanes are not used. All
+// 32 lanes. PTX: ldmatrix.
 SIMT_DEVICE void ldmatrix_x1(uint32_t& r0, const void* row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%0}, [%1];"
                : "=r"(r0)

@@ -35,7 +35,7 @@ Error launch(void (*kernel)(Parameters...), const Launch& how, Arguments&&... ar
   return cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
 }
 
-// Whether this build has code of the kernel for the thread's device: Fault::kNoCode if not.
+// True if this build has code of the kernel for the thread's device: Fault::kNoCode if not.
 template <class... Parameters>
 Error find_code(void (*kernel)(Parameters...)) {
   cudaFuncAttributes attributes;

@@ -60,7 +60,7 @@ SIMT_DEVICE void cp_async_mbar_arrive(Mbarrier* b) {
 #endif
 }
 
-// Whether the phase of this parity is complete; may take its time to say no. An acquire when true.
+// True if the phase of this parity is complete; may take its time to say no. An acquire when true.
 SIMT_DEVICE bool mbar_try_wait(Mbarrier* b, int parity) {
 #if SIMT_HAS_SM90
   uint32_t done;
@@ -94,9 +94,9 @@ SIMT_DEVICE void fence_proxy_async() {
 
 // Moves registers between the warpgroups of a block: Count per thread, a multiple of 8 from 24 to
 // 256. By whole warpgroups. setmaxnreg_inc waits until the block's pool has as many, for ever if it
-// never will: the pool is what the block was launched with, registers per thread (known from
-// __launch_bounds__) times threads, and gets what setmaxnreg_dec gives back. PTX: setmaxnreg
-// (sm_90a).
+// never will. The pool holds the registers that the block was launched with: registers per thread
+// (known from __launch_bounds__) times threads. setmaxnreg_dec gives registers back to it. PTX:
+// setmaxnreg (sm_90a).
 template <int Count>
 SIMT_DEVICE void setmaxnreg_inc() {
   static_assert(Count % 8 == 0 && Count >= 24 && Count <= 256, "register count");

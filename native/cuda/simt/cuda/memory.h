@@ -5,7 +5,7 @@
 
 namespace simt {
 
-// How long L2 keeps what an access brings in. PTX: createpolicy (sm_80).
+// L2's hint for how long to keep an accessed line. PTX: createpolicy (sm_80).
 SIMT_DEVICE uint64_t l2_evict_first() {
   uint64_t policy = 0;
 #if SIMT_HAS_SM80
@@ -42,8 +42,8 @@ SIMT_DEVICE uint4 load_stream(const uint4* p, uint64_t l2_policy) {
 #endif
 }
 
-// 16 bytes from L2 on, past L1, that an earlier kernel wrote, which may have ended since this one
-// started: for activations that a block reads once. The compiler keeps it behind
+// 16 bytes from L2 on, past L1, that an earlier kernel wrote. That kernel may have ended since this
+// one started. For activations that a block reads once. The compiler keeps it behind
 // wait_for_dependencies, and is free otherwise. PTX: ld.global.cg.
 SIMT_DEVICE float4 load_l2(const float4* p) {
   float4 v;

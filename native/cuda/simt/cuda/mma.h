@@ -1,20 +1,20 @@
 // Warp-wide matrix products: d += a b^T, where a is 16 x k and b is 8 x k ("row.col"), by all 32
 // lanes.
 //
-// With g = lane / 4 and c = lane % 4, d[0], d[1] are row g, columns 2c and 2c + 1; d[2], d[3] the
-// same columns of row g + 8. The registers of a and b hold neighbours along k, the lower k in the
-// lower bits:
-//   16-bit, k16   a[0] row g, k 2c   a[1] row g + 8   a[2] row g, k 2c + 8   a[3] row g + 8    b[0]
-//   row g, k 2c   b[1] k 2c + 8 tf32, k8      a[0] row g, k c    a[1] row g + 8   a[2] row g, k c +
-//   4    a[3] row g + 8    b[0] row g, k c    b[1] k c + 4 s8, k32       a[0] row g, k 4c   a[1]
-//   row g + 8   a[2] row g, k 4c + 16  a[3] row g + 8    b[0] row g, k 4c   b[1] k 4c + 16
+// With g = lane / 4 and c = lane % 4, d[0], d[1] are row g, columns 2c and 2c + 1. d[2], d[3] are
+// the same columns of row g + 8. The registers of a and b hold neighbours along k, the lower k in
+// the lower bits. a[0] and a[2] are of row g, a[1] and a[3] of row g + 8, b[0] and b[1] of row g:
+//                a[0], a[1]   a[2], a[3]     b[0]    b[1]
+//   16-bit, k16  k 2c         k 2c + 8       k 2c    k 2c + 8
+//   tf32, k8     k c          k c + 4        k c     k c + 4
+//   s8, k32      k 4c         k 4c + 16      k 4c    k 4c + 16
 // PTX: matrix fragments for mma.m16n8k16, m16n8k8, m16n8k32.
 //
-// sm_75 has neither bf16 nor tf32 products. f16 ones would do, were it not for the range: bf16
-// reaches 3e38 and f16 65504, and below 6e-5 f16 loses bits, so that a model would give other
-// results on this card alone. There the products are f32, exchanged by shuffles: slower than a
-// kernel made for f32, but right, from the same source. f16 and s8 are put together from the
-// smaller shapes that sm_75 has.
+// sm_75 has neither bf16 nor tf32 products. f16 ones would do, were it not for the range. bf16
+// reaches 3e38 and f16 65504, and below 6e-5 f16 loses bits. So a model would give other results on
+// this card alone. There the products are f32, exchanged by shuffles: slower than a kernel made for
+// f32, but right, from the same source. f16 and s8 are put together from the smaller shapes that
+// sm_75 has.
 #pragma once
 
 #include "cuda/simt/cuda/base.h"

@@ -1,6 +1,6 @@
-// Host: devices, memory, streams, copies, events and graphs, as far as the device
-// (cuda/cuda_device.cu) needs them. Thin names over the CUDA runtime, which is linked statically;
-// only the driver is looked for when a program runs.
+// Host: devices, memory, streams, copies, events and graphs, for the device (cuda/cuda_device.cu).
+// These are thin names over the CUDA runtime, which is linked statically. Only the driver is looked
+// for when a program runs.
 #pragma once
 
 #include "cuda/simt/cuda/base.h"
@@ -17,7 +17,7 @@ struct DeviceProperties {
   size_t block_shared_bytes;  // the most that a block may have when it asks
 };
 
-// What a failed call means to a user.
+// The meaning of a failed call for a user.
 enum class Fault { kNone, kNoDriver, kOldDriver, kNoDevice, kNoCode, kOutOfMemory, kOther };
 
 // CUDA versions as 1000 * major + 10 * minor: what the driver supports, 0 without a driver; what

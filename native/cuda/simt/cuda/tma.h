@@ -46,8 +46,8 @@ SIMT_DEVICE void tma_prefetch_map(const TensorMap* map) {
 #endif
 }
 
-// The box whose first element is row y, column x, to dst (aligned to 128; to 1024 for the swizzle
-// to begin there); its bytes, all of the box, count on the barrier.
+// Copies the box whose first element is row y, column x, to dst. dst is aligned to 128 bytes; to
+// 1024 for the swizzle to begin there. All bytes of the box count on the barrier.
 SIMT_DEVICE void tma_load(void* dst, const TensorMap* map, int x, int y, Mbarrier* b) {
 #if SIMT_HAS_SM90
   asm volatile(
@@ -74,8 +74,8 @@ SIMT_DEVICE void tma_load(void* dst, const TensorMap* map, int x, int y, Mbarrie
 #endif
 }
 
-// The box at src to row y, column x. Who wrote src must fence_proxy_async before; src may be
-// overwritten after the wait.
+// Copies the box at src to row y, column x. The writer of src must fence_proxy_async before; src
+// may be overwritten after the wait.
 SIMT_DEVICE void tma_store(const TensorMap* map, int x, int y, const void* src) {
 #if SIMT_HAS_SM90
   asm volatile(

@@ -97,9 +97,9 @@ SIMT_DEVICE unsigned atomic_add_acq_rel(unsigned* p, unsigned value) {
   return old;
 }
 
-// Programmatic dependent launch (Launch::programmatic): wait until the kernels before this one have
-// finished and their writes are seen; or allow the next kernel to start early. Without sm_90 a
-// launch is never early. PTX: griddepcontrol.
+// Programmatic dependent launch (Launch::programmatic). The first waits until the kernels before
+// this one have finished and their writes are seen. The second allows the next kernel to start
+// early. Without sm_90 a launch is never early. PTX: griddepcontrol.
 SIMT_DEVICE void wait_for_dependencies() {
 #if SIMT_HAS_SM90
   asm volatile("griddepcontrol.wait;" ::: "memory");

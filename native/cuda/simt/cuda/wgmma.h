@@ -7,7 +7,7 @@
 namespace simt {
 
 // A K-major operand of bf16 with the swizzle k128: rows of 128 bytes (64 elements of k) in groups
-// of 8, 1024 bytes apart; the array begins at a multiple of 1024. For the k-th 16 elements of the
+// of 8, 1024 bytes apart. The array begins at a multiple of 1024. For the k-th 16 elements of the
 // 64, p is the array + 32 k bytes. PTX: matrix descriptor. Bits 0-13 address / 16, 16-29 leading
 // offset (not used here, 1), 32-45 stride / 16, 62-63 swizzle.
 SIMT_DEVICE uint64_t wgmma_descriptor(const void* p) {
@@ -66,9 +66,9 @@ SIMT_DEVICE void wgmma_wait() {
 // clang-format on
 
 // d = a b^T, or d += a b^T with accumulate: a is 64 x 16, b is N x 16, bf16, from descriptors.
-// Thread t of the warpgroup holds d[4j + e]: row 16 (t / 32) + (t % 32) / 4 + 8 (e / 2), column 8j
-// + 2 (t % 4) + e % 2. Later: see wgmma_wait. PTX: register fragments for wgmma.mma_async.m64nNk16,
-// accumulator D.
+// Thread t of the warpgroup holds d[4j + e]:
+//   row 16 (t / 32) + (t % 32) / 4 + 8 (e / 2), column 8j + 2 (t % 4) + e % 2
+// Later: see wgmma_wait. PTX: register fragments for wgmma.mma_async.m64nNk16, accumulator D.
 template <int N>
 SIMT_DEVICE void wgmma_bf16(float (&d)[N / 2], uint64_t a, uint64_t b, bool accumulate) {
   static_assert(N == 64 || N == 128 || N == 192 || N == 256, "widths in use");

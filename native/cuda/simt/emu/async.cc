@@ -1,7 +1,7 @@
-// What happens later than its instruction: cp.async, TMA, wgmma, and the mbarriers that tell of it.
+// Asynchronous operations: cp.async, TMA, wgmma, and the mbarriers that tell of their end.
 //
-// For ThreadSanitizer a TMA copy or a product is a thread of its own: it begins after what its
-// issuer knew, and others learn of its end through the mbarrier or the wait alone.
+// For ThreadSanitizer a TMA copy or a product is a thread of its own. It begins after everything
+// that its issuer knew. Others learn of its end through the mbarrier or the wait alone.
 #include "cuda/simt/emu/state.h"
 
 namespace simt::emu {
@@ -49,9 +49,9 @@ void run_copy(const PendingCopy& p) {
   }
 }
 
-// Runs a copy as an engine. `run` is instrumented, so what it reads of the description must lie
-// where no fiber writes, on no stack: the engine's reads would race with what the stack's owner
-// puts there next.
+// Runs a copy as an engine. `run` is instrumented. So the part of the description that it reads
+// must lie where no fiber writes, on no stack. Else the engine's reads would race with the stack
+// owner's later writes there.
 void run_bulk(const PendingBulk& p) {
   static Bulk description;
   description = p.bulk;

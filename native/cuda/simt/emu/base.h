@@ -1,4 +1,4 @@
-// CUDA's keywords, built-in types and arithmetic functions, as far as kernels here use them.
+// CUDA's keywords, built-in types and arithmetic functions that kernels here use.
 #pragma once
 
 #include <cmath>

@@ -29,9 +29,9 @@ void __tsan_release(void* edge);
 #endif
 
 #if !SIMT_USE_UCONTEXT
-// Saves what the System V ABI lets a function rely on, and the stack pointer; then the same
-// backwards from the other stack. swapcontext would do it too, but asks the kernel for the signal
-// mask each time: five to seven times slower.
+// Saves the registers that the System V ABI lets a function rely on, and the stack pointer. Then it
+// restores them from the other stack. swapcontext would do it too, but asks the kernel for the
+// signal mask each time: five to seven times slower.
 extern "C" void simt_switch(void** save, void* to);
 asm(R"(
 .text
@@ -78,7 +78,7 @@ constexpr size_t kStackBytes = 256 * 1024;
 
 bool map_stack(Fiber& fiber) {
 #if defined(SIMT_TSAN)
-  // A new mapping each time, which ThreadSanitizer takes for new memory: else the frames of the
+  // A new mapping each time, which ThreadSanitizer takes for new memory. Else the frames of the
   // fiber that had the stack before would race with those of this one.
   if (fiber.stack != nullptr) {
     return mmap(fiber.stack, kStackBytes, PROT_READ | PROT_WRITE,
@@ -100,8 +100,8 @@ bool map_stack(Fiber& fiber) {
 bool fiber_start(Fiber& fiber, void (*entry)(), bool ended) {
   if (!map_stack(fiber)) return false;
 #if defined(__SANITIZE_ADDRESS__)
-  // A fiber that ran to its end left poison in the frames of its entry alone; one that was given up
-  // may have left it anywhere.
+  // A fiber that ran to its end left poison in the frames of its entry alone. A fiber that was
+  // given up may have left it anywhere.
   const size_t dirty = ended ? kEntryFrames : kStackBytes;
   __asan_unpoison_memory_region(fiber.stack + kStackBytes - dirty, dirty);
   fiber.asan_fake_stack = nullptr;
@@ -115,8 +115,8 @@ bool fiber_start(Fiber& fiber, void (*entry)(), bool ended) {
   fiber.context.uc_link = nullptr;
   makecontext(&fiber.context, entry, 0);
 #else
-  // What simt_switch pops: control words, six registers, the address of entry; above it the stack
-  // is aligned as after a call.
+  // simt_switch pops these: control words, six registers, the address of entry. The stack above is
+  // aligned as after a call.
   auto** top = reinterpret_cast<void**>(
       (reinterpret_cast<uintptr_t>(fiber.stack + fiber.stack_bytes) & ~uintptr_t{15}) - 16);
   top[1] = nullptr;

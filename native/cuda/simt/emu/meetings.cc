@@ -1,4 +1,4 @@
-// Where threads wait for each other: warps, warpgroups, barriers.
+// Places where threads wait for each other: warps, warpgroups, barriers.
 #include <cstring>
 
 #include "cuda/simt/emu/state.h"

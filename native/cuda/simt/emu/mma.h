@@ -9,10 +9,10 @@ namespace simt {
 namespace emu {
 
 // The fragments' layouts, from PTX: lane 4g + c, register i, part p of it.
-//   16-bit, k16: a[i] row g + 8 (i % 2), k 2c + 8 (i / 2) + p     b[i] row g, k 2c + 8 i + p     p
-//   < 2 tf32, k8:    a[i] row g + 8 (i % 2), k c + 4 (i / 2)          b[i] row g, k c + 4 i p < 1
-//   s8, k32:     a[i] row g + 8 (i % 2), k 4c + 16 (i / 2) + p    b[i] row g, k 4c + 16 i + p    p
-//   < 4
+//                a[i]                                      b[i]                      p
+//   16-bit, k16  row g + 8 (i % 2), k 2c + 8 (i / 2) + p   row g, k 2c + 8 i + p     p < 2
+//   tf32, k8     row g + 8 (i % 2), k c + 4 (i / 2)        row g, k c + 4 i          p < 1
+//   s8, k32      row g + 8 (i % 2), k 4c + 16 (i / 2) + p  row g, k 4c + 16 i + p    p < 4
 // In all three, Parts values per register and 4 Parts values of k to the next one.
 struct Bf16Type {
   static constexpr int kParts = 2;

@@ -14,10 +14,10 @@ namespace simt {
 
 namespace emu {
 
-// What a machine with this GPU would answer: tests set it. MOEPP_EMULATED_GPU names one of the
-// settings for tests in JavaScript: no-driver, old-driver, no-device, old-gpu, other-gpu (no code
-// for it), hopper, small (64 MiB of memory), broken (every launch fails), lost (by the 100th
-// kernel), lost-while-loading (by the 5th copy).
+// The answers of a machine with this GPU; tests set it. In tests in JavaScript MOEPP_EMULATED_GPU
+// names one of these settings: no-driver, old-driver, no-device, old-gpu, other-gpu (no code for
+// it), hopper, small (64 MiB of memory), broken (every launch fails), lost (by the 100th kernel),
+// lost-while-loading (by the 5th copy).
 struct Gpu {
   int devices = 1, major = 8, minor = 6, multiprocessors = 2;
   int driver_version = 13000;

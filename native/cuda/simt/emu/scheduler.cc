@@ -23,8 +23,8 @@ constexpr unsigned kMaxIdleRounds = 1000;
 struct Failed {};
 
 Fiber scheduler;
-// ThreadSanitizer's thread that knows what came before the launch and nothing since: the parent of
-// all threads of all blocks, and the allocator of their memory, so that blocks are not ordered
+// ThreadSanitizer's thread that knows everything before the launch and nothing since. It is the
+// parent of all threads of all blocks, and the allocator of their memory. So blocks are not ordered
 // among each other.
 void* launcher;
 void (*entry)(void*);
@@ -115,7 +115,7 @@ bool start_block() {
   return started;
 }
 
-// Who waits where, one entry per place.
+// The waiting threads, one entry per place.
 void report_deadlock(const char* what) {
   failure = std::string(what) + " in block (" + std::to_string(blockIdx.x) + "," +
             std::to_string(blockIdx.y) + "," + std::to_string(blockIdx.z) + "):";
@@ -137,7 +137,7 @@ void report_deadlock(const char* what) {
   failed = true;
 }
 
-// Every thread that can go on, once each. Whether any did more than look again.
+// Runs every thread that can go on, once each. Returns whether any did more than look again.
 bool run_round() {
   if (options.order == Order::kRandom) {
     for (unsigned i = block.threads - 1; i > 0; i--) {
@@ -165,7 +165,7 @@ void run_to_end() {
       continue;
     }
     if (failed) break;
-    // As late as possible: only now that nobody can go on without it.
+    // As late as possible: only now that no thread can go on without it.
     const uint64_t choice = options.order == Order::kRandom    ? next_random()
                             : options.order == Order::kReverse ? ~uint64_t{0}
                                                                : 0;
@@ -204,8 +204,8 @@ void end_block() {
 }  // namespace
 
 void fail(Site at, const char* format, ...) {
-  // What follows is the scheduler's doing, in memory of its own: the fiber's stack holds what the
-  // kernel wrote.
+  // From here on the scheduler works in memory of its own: the fiber's stack holds the kernel's
+  // data.
   tsan_become(scheduler.tsan);
   static char text[400], place[160];
   va_list arguments;

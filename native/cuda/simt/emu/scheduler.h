@@ -1,9 +1,10 @@
-// What the emulated instructions ask of the scheduler (scheduler.cc, meetings.cc, async.cc).
+// The services that the emulated instructions ask of the scheduler (scheduler.cc, meetings.cc,
+// async.cc).
 //
 // Those files are compiled without -fsanitize=thread: their bookkeeping is no part of the emulated
-// program. So they must never use an inline function that kernels use too, for the linker keeps one
-// copy of it, perhaps theirs, and the races seen through it would vanish. What must be instrumented
-// comes to them as a function pointer from the kernel's own compilation.
+// program. So they must never use an inline function that kernels use too. The linker keeps one
+// copy of it, perhaps theirs, and the races seen through it would vanish. Code that must be
+// instrumented comes to them as a function pointer from the kernel's own compilation.
 #pragma once
 
 #include <cstddef>
@@ -25,8 +26,8 @@ struct Site {
   int line;
 };
 
-// In which order ready threads run, and when asynchronous copies and products happen: as soon or as
-// late as is legal.
+// The order of ready threads, and of asynchronous copies and products: as soon or as late as is
+// legal.
 enum class Order { kForward, kReverse, kRandom };
 enum class Async { kEager, kLazy };
 struct Options {
@@ -38,7 +39,7 @@ extern Options options;
 
 // Ends the launch with this error.
 [[noreturn]] void fail(Site at, const char* format, ...) __attribute__((format(printf, 2, 3)));
-// What the last launch that failed died of.
+// The cause of the last launch's failure.
 const std::string& last_failure();
 
 // wait_for_dependencies: a thread of a programmatic launch that ends without it ends the launch

@@ -29,7 +29,7 @@ struct Queue {
     entries[tail++ % Capacity] = {item, open_group};
     return true;
   }
-  // Whether the oldest entry belongs to a committed group that is not among the `newest` last ones.
+  // True if the oldest entry belongs to a committed group that is not among the `newest` last ones.
   bool due(unsigned newest) const {
     return !empty() && entries[head % Capacity].group + newest < open_group;
   }
@@ -96,8 +96,8 @@ struct Barrier {
 };
 
 // Addresses that stand for ThreadSanitizer's edges. Allocated anew for each block, so that blocks
-// stay unordered. An edge is not used again before its last user is sure to have seen it: one edge
-// for all would order a thread after what others did since, and so hide races.
+// stay unordered. An edge is not used again before its last user is sure to have seen it. One edge
+// for all would order a thread after later acts of others, and so hide races.
 struct Edges {
   char barrier[16][4], warp[kWarps][64], issued[kGroups][64], finished[kGroups], bulk[4096],
       stored[kMaxThreads], copied[4096], end;
@@ -122,11 +122,11 @@ extern Thread* current;  // null while the scheduler runs
 
 // Gives control away until the scheduler makes the thread ready.
 void wait_as(State state, const char* op, Site at);
-// The running thread has reached its end: whoever waited for it alone goes on.
+// The running thread has reached its end: a thread that waited for it alone goes on.
 void leave_meetings();
 bool phase_complete(const uint64_t* b, int parity);
-// One asynchronous operation that nobody has waited for; false if there is none. `choice` is any
-// number.
+// Runs one asynchronous operation that no thread has waited for; false if there is none. `choice`
+// is any number.
 bool run_one_pending(uint64_t choice);
 // Faults that show when a thread, and when the block, ends.
 void end_thread_copies();

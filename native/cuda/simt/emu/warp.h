@@ -12,8 +12,8 @@ inline unsigned lane() {
 
 namespace emu {
 
-// A value that lanes exchange. What a lane gets from one that did not call is undefined in CUDA:
-// all ones here, a NaN.
+// A value that lanes exchange. In CUDA the value from a lane that did not call is undefined: all
+// ones here, a NaN.
 template <class T>
 struct Exchange {
   T value, result;
@@ -267,8 +267,8 @@ inline unsigned atomic_add_acq_rel(unsigned* p, unsigned value) {
   return __atomic_fetch_add(p, value, __ATOMIC_ACQ_REL);
 }
 
-// Kernels run one after another here, so there is nothing to wait for: that a thread waits at all
-// is checked, not that it waits early enough.
+// Kernels run one after another here, so there is nothing to wait for. The check is that a thread
+// waits at all, not that it waits early enough.
 inline void wait_for_dependencies() {
   emu::await_dependencies();
 }
