@@ -3,9 +3,8 @@
 // project's kernels (bench/ops/expert_forward.cc).
 //
 //   npm run bench -- expert-forward [--models=0.6b,7b] [--tokens=512] [--curve=1,16,64,512,2048]
-//   [--seconds=0.5] [--dtype=bf16]
-//                                   [--device=cpu|cuda] [--isa=avx512] [--threads=2]
-//                                   [--out=build/expert-forward]
+//                                   [--seconds=0.5] [--dtype=bf16] [--device=cpu|cuda]
+//                                   [--isa=avx512] [--threads=2] [--out=build/expert-forward]
 //
 // Prints a table per device and the 7B model's curve over tokens; writes <out>.svg and <out>.json,
 // and the JSON as the last line.

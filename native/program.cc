@@ -237,8 +237,8 @@ Status Program::run_on_device(const Step& step) {
   Status status = device_->upload(inputs);
   if (status.ok()) status = enqueue_recorded(step);
   if (status.ok()) status = device_->download(results);
-  const Status end =
-      device_->end_step();  // whatever happened: nothing may be in flight when memory goes
+  // whatever happened: nothing may be in flight when memory goes
+  const Status end = device_->end_step();
   return status.ok() ? end : status;
 }
 

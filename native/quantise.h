@@ -23,8 +23,8 @@
 
 namespace moepp {
 
-constexpr int64_t kQuantBlock =
-    128;  // k of one scale: of weights, and of activations (cpu/kernels/quantised_rows.inl.h)
+// k of one scale: of weights, and of activations (cpu/kernels/quantised_rows.inl.h)
+constexpr int64_t kQuantBlock = 128;
 constexpr int64_t kInt4Group = 32;  // k of one int4 multiplier
 constexpr int64_t kInt4Groups = kQuantBlock / kInt4Group;
 constexpr float kSmallestQuantised = 0x1p-100f;

@@ -54,8 +54,8 @@ Status SourceTensor::open(const TensorRef& ref,
   tensor->file_ = file;
   tensor->offset_ = ref.byte_offset;
   tensor->bytes_ = ref.byte_length;
-  if (reinterpret_cast<uintptr_t>(tensor->data) % size !=
-      0) {  // torch's legacy format aligns nothing
+  // torch's legacy format aligns nothing
+  if (reinterpret_cast<uintptr_t>(tensor->data) % size != 0) {
     tensor->aligned_copy_ = std::make_unique<std::byte[]>(ref.byte_length);
     std::memcpy(tensor->aligned_copy_.get(), tensor->data, ref.byte_length);
     tensor->data = tensor->aligned_copy_.get();

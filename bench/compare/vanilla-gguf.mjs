@@ -2,7 +2,7 @@
 // compute the same function.
 //
 //   node bench/compare/vanilla-gguf.mjs [7b | 2b | 1b | 0.6b] [--type=BF16 | Q8_0 | Q4_0]
-//   [--layers=24] [--folder=.cache/synthetic]
+//                                       [--layers=24] [--folder=.cache/synthetic]
 //
 // prints the file.
 //

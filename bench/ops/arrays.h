@@ -91,8 +91,8 @@ struct PagedInts {
 // Picks of `k` different experts for each of `tokens` tokens, sorted by expert as route_top_k sorts
 // them.
 struct Picks {
-  std::vector<int32_t> offsets, order,
-      rows;  // [N+1]; [T, K], flat; [T, K], -1 for an expert without a GEMM
+  // [N+1]; [T, K], flat; [T, K], -1 for an expert without a GEMM
+  std::vector<int32_t> offsets, order, rows;
   int64_t experts_used = 0;
 };
 // Each pick is an FFN expert with probability `ffn_share`, or always without others; a token's

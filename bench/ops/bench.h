@@ -50,8 +50,8 @@ double seconds_of(Device& device, int64_t calls, const std::function<void(int64_
 class Ceiling {
  public:
   virtual ~Ceiling() = default;
-  virtual double
-  gb_s() = 0;  // the CPU reads memory that no cache holds, a GPU copies: bytes read + written
+  // the CPU reads memory that no cache holds, a GPU copies: bytes read + written
+  virtual double gb_s() = 0;
   // Multiply-adds in registers, two operations each: the fastest of those for weights of this type,
   // and of `also` on a CPU.
   virtual double gflop_s(DType weights, const char* also = "") = 0;
@@ -73,8 +73,8 @@ struct Row {
   int64_t tokens = 0;
   double bytes = 0.0;  // that one call must read or write, once each; 0 if they do not matter
   double flops = 0.0;  // that one call must do; 0 likewise
-  const char* also =
-      "";  // an instruction that it may use beside those for `dtype` (cpu/compute_peaks.h)
+  // an instruction that it may use beside those for `dtype` (cpu/compute_peaks.h)
+  const char* also = "";
 };
 
 // Memory that kernels work on and references look at: on a device with memory of its own, two
@@ -170,11 +170,11 @@ class Block {
   std::byte* host() const { return host_.as<std::byte>(); }
   int64_t bytes() const { return bytes_; }
   void upload() { upload(host(), 0, bytes_); }
-  void upload(const std::byte* from, int64_t to,
-              int64_t bytes);  // to: bytes from the block's beginning
-  void write(const std::byte* from, int64_t to,
-             int64_t bytes);  // to device memory, which the host's may be
-  void download();            // not where the order of elements differs
+  // to: bytes from the block's beginning
+  void upload(const std::byte* from, int64_t to, int64_t bytes);
+  // to device memory, which the host's may be
+  void write(const std::byte* from, int64_t to, int64_t bytes);
+  void download();  // not where the order of elements differs
 
  private:
   friend class Run;

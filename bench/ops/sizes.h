@@ -16,8 +16,8 @@ struct Sizes {
   int64_t context = 4096;                   // of the longest decode step
   std::vector<int64_t> step_tokens = {1, 8, 512, 2048};
   std::vector<int64_t> gemm_tokens = {1, 4, 8, 64, 512};
-  int64_t decode_layers =
-      2;  // of a whole step: more memory than a CPU's machine may have; --layers
+  // of a whole step: more memory than a CPU's machine may have; --layers
+  int64_t decode_layers = 2;
   std::vector<int64_t> decode_batches = {1, 8, 64};
 
   int64_t experts() const { return ffn_experts + constants + 2; }

@@ -2,8 +2,8 @@
  * The header of a safetensors file: an 8-byte little-endian length, that many bytes of JSON, then
  * the tensors' bytes.
  *
- *     {"__metadata__": {text: text}, NAME: {"dtype": "BF16", "shape": [2, 3], "data_offsets":
- *     [begin, end]}, ...}
+ *     {"__metadata__": {text: text},
+ *      NAME: {"dtype": "BF16", "shape": [2, 3], "data_offsets": [begin, end]}, ...}
  *
  * Offsets count from the end of the header. Source: the format's description at
  * github.com/huggingface/safetensors; like its own reader this one wants the tensors to cover the

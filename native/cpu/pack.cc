@@ -9,9 +9,9 @@
 namespace moepp::cpu {
 
 // A panel is made of 32-bit words: one f32, or two consecutive k of one bf16 row. In words, packing
-// is a transposition of [32 rows][words] to [words][32 rows].
-constexpr int64_t kBlockWords =
-    64;  // of one row: four cache lines, which are read whole before the next row's
+// is a transposition of [32 rows][words] to [words][32 rows]. of one row: four cache lines, which
+// are read whole before the next row's
+constexpr int64_t kBlockWords = 64;
 
 #if defined(__SSE2__)
 // 4 rows by 4 words.
@@ -95,8 +95,8 @@ static void convert(const PackRow& row, int64_t k, int64_t n, DType dtype, std::
                     const Read& read) {
   const std::byte* from = row.data + k * row.stride * kSize;
   if (row.stride == 1) {
-    convert_at(from, kSize, n, dtype, to,
-               read);  // inlined with a constant step, which compilers make vectors of
+    // inlined with a constant step, which compilers make vectors of
+    convert_at(from, kSize, n, dtype, to, read);
   } else {
     convert_at(from, row.stride * kSize, n, dtype, to, read);
   }

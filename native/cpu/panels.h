@@ -2,25 +2,24 @@
 //
 // A panel holds 32 rows of a weight [N, K], read by the GEMM as 32 columns of the output:
 //   f32    float[K][32]
-//   bf16   uint16[ceil(K/2)][32][2]: two consecutive k of one row side by side, so that one 512-bit
-//   load holds 16 rows and
-//          two k: a shift by 16 gives the f32 of the even k, a mask the f32 of the odd one
+//   bf16   uint16[ceil(K/2)][32][2]: two consecutive k of one row side by side, so that one
+//          512-bit load holds 16 rows and two k: a shift by 16 gives the f32 of the even k, a mask
+//          the f32 of the odd one
 //   int8   ceil(K/128) blocks (quantise.h), each of 4160 bytes:
-//            uint8[32 quads][32 rows][4 k]    q + 128: one 512-bit load is 16 rows by 4 consecutive
-//            k, what vpdpbusd takes;
-//                                             16 of them at a stride of 128 bytes are one tile of
-//                                             AMX (16 quads x 16 rows)
-//            uint16[32 rows]                  scale, bf16
+//            uint8[32 quads][32 rows][4 k]  q + 128: one 512-bit load is 16 rows by 4 consecutive
+//            k,
+//                                           the operand of vpdpbusd; 16 of them at a stride of 128
+//                                           bytes are one tile of AMX (16 quads x 16 rows)
+//            uint16[32 rows]                scale, bf16
 //   int4   ceil(K/128) blocks, each of 2176 bytes:
-//            uint8[16 pairs][32 rows][4 k]    low halves are quad 2 * pair, high halves quad 2 *
-//            pair + 1; a half h stands for
-//                                             (h - zero) * multiplier[j], j = k / 32 within the
-//                                             block
-//            uint16[32 rows]                  scale, bf16 with four significant bits: in the low
-//            four bits, bit j says that
-//                                             zero is 7 (q = 7 - h, multiplier[j] < 0), not 8 (q =
-//                                             h - 8)
-//            uint16[32 rows]                  |multiplier[j]| in the bits from 4 j on
+//            uint8[16 pairs][32 rows][4 k]  low halves are quad 2 * pair, high halves quad
+//                                           2 * pair + 1; a half h stands for
+//                                           (h - zero) * multiplier[j], j = k / 32 within the block
+//            uint16[32 rows]                scale, bf16 with four significant bits; bit j of the
+//            low
+//                                           four bits says that zero is 7 (q = 7 - h,
+//                                           multiplier[j] < 0), not 8 (q = h - 8)
+//            uint16[32 rows]                |multiplier[j]| in the bits from 4 j on
 // Rows past N, and k past K, are zero (the quantised ones as q = 0). Scales lie behind their
 // values, so that a decode step reads one range from its beginning to its end.
 #pragma once
@@ -31,11 +30,11 @@
 namespace moepp::cpu {
 
 constexpr int64_t kPanelRows = 32;
-constexpr int64_t kGateUpColumns =
-    kPanelRows / 2;  // output columns of one gate-up panel: 16 gate rows, then 16 up rows
+// output columns of one gate-up panel: 16 gate rows, then 16 up rows
+constexpr int64_t kGateUpColumns = kPanelRows / 2;
 
-// The name of everything above that has to do with int8 and int4, for files that hold packed
-// weights. It changes with it.
+// The name of the int8 and int4 layouts above, for files that hold packed weights. It changes with
+// them.
 constexpr const char* kPackedLayoutName = "panels32-i8g128-i4g32x128-v1";
 
 // Bytes of one block of an int8 or int4 panel: values; scales; multipliers.

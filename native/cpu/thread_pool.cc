@@ -54,11 +54,10 @@ class Turns {
   }
   void unlock() {
     const uint64_t served = serving_.fetch_add(1, std::memory_order_seq_cst) + 1;
-    if (next_.load(std::memory_order_seq_cst) == served)
-      return;  // who takes a ticket after this look sees its number served
-    {
-      std::lock_guard<std::mutex> lock(waiting_);
-    }  // a caller between its last look and its wait holds the mutex
+    // who takes a ticket after this look sees its number served
+    if (next_.load(std::memory_order_seq_cst) == served) return;
+    // a caller between its last look and its wait holds the mutex
+    { std::lock_guard<std::mutex> lock(waiting_); }
     turn_.notify_all();
   }
 

@@ -159,8 +159,8 @@ class CudaDevice final : public Device {
 
   const int index_;
   simt::DeviceProperties properties_ = {};
-  simt::Stream stream_ = nullptr,
-               memory_stream_ = nullptr;  // of steps; of loading, which may go on beside a step
+  // of steps; of loading, which may go on beside a step
+  simt::Stream stream_ = nullptr, memory_stream_ = nullptr;
   void* workspace_ = nullptr;
   std::unique_ptr<CudaQueue> queue_;
   HostMemory step_staging_;

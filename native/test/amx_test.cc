@@ -53,8 +53,8 @@ MOEPP_TEST(amx_splits_every_f32) {
   const Isa* isa = amx();
   if (isa == nullptr) return;
   std::vector<float> x;
-  for (uint32_t i = 0; i < 200000; i++)
-    x.push_back(from_bits(i * 2654435761u));  // all exponents, all patterns of bits
+  // all exponents, all patterns of bits
+  for (uint32_t i = 0; i < 200000; i++) x.push_back(from_bits(i * 2654435761u));
   for (float value : {0.0f, -0.0f, FLT_MAX, -FLT_MAX, FLT_MIN, 0x1p-103f, 0x1.fffffep-103f,
                       1.0f + 0x1p-23f, HUGE_VALF, -HUGE_VALF}) {
     x.push_back(value);

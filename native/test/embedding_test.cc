@@ -6,13 +6,13 @@
 namespace moepp::test {
 
 MOEPP_TEST(embedding) {
-  const int64_t shapes[][3] = {
-      {1, 1, 1}, {3, 5, 7}, {9, 33, 60}, {64, 224, 96}, {70, 100, 1536}};  // T, V, H
+  // T, V, H
+  const int64_t shapes[][3] = {{1, 1, 1}, {3, 5, 7}, {9, 33, 60}, {64, 224, 96}, {70, 100, 1536}};
   for_each_backend([&](const Backend& backend) {
     for (const auto& [t, v, h] : shapes) {
       Guarded<int32_t> tokens(t);
-      for (int64_t i = 0; i < t; i++)
-        tokens[i] = static_cast<int32_t>((i * 31 + v - 1) % v);  // the last row first
+      // the last row first
+      for (int64_t i = 0; i < t; i++) tokens[i] = static_cast<int32_t>((i * 31 + v - 1) % v);
       for (DType dtype : {DType::kF32, DType::kBf16, DType::kI8, DType::kI4}) {
         for (Layout layout : {Layout::kRows, Layout::kPanels}) {
           if (is_quantised(dtype) && layout == Layout::kRows) continue;

@@ -74,8 +74,8 @@ struct GroupedSetup {
       order.insert(order.end(), expert.begin(), expert.end());
       offsets.push_back(static_cast<int32_t>(order.size()));
     }
-    order.resize(static_cast<size_t>(c.tokens * c.top_k),
-                 INT32_MAX);  // entries past the last offset are not read
+    // entries past the last offset are not read
+    order.resize(static_cast<size_t>(c.tokens * c.top_k), INT32_MAX);
   }
   int64_t rows() const { return offsets.back(); }
   GroupedGemmArgs args() {

@@ -105,9 +105,8 @@ static Bounded quantised_dot(const float* x, const Tensor& weight, int64_t group
     sum += product;
     magnitude += std::abs(product);
   }
-  return {scale * sum,
-          scale * sum_error(blocks + 2,
-                            magnitude)};  // the product of the scales and `scale` round, too
+  // the product of the scales and `scale` round, too
+  return {scale * sum, scale * sum_error(blocks + 2, magnitude)};
 }
 
 // scale * sum_k x[k] * weight[row][k].

@@ -42,8 +42,8 @@ MOEPP_TEST(simd_exp_over_all_f32) {
     double worst = 0.0;
     int64_t wrong = 0;
     for (uint64_t bits = 0; bits < uint64_t{1} << 32;) {
-      for (float& value : x)
-        value = from_bits(static_cast<uint32_t>(bits)), bits += 977;  // every 977th float there is
+      // every 977th float there is
+      for (float& value : x) value = from_bits(static_cast<uint32_t>(bits)), bits += 977;
       checks.exp(x.data(), y.data(), kBatch);
       for (size_t i = 0; i < x.size(); i++) {
         const double exact = std::exp(static_cast<double>(x[i]));

@@ -148,8 +148,8 @@ MOEPP_TEST(weights_load_in_turns) {
   }
   loading.join();
   EXPECT(done == static_cast<int64_t>(packed.size()));
-  EXPECT_MESSAGE(turns >= 1,
-                 "no turn while the weight was loaded");  // how many depends on the machine's speed
+  // how many depends on the machine's speed
+  EXPECT_MESSAGE(turns >= 1, "no turn while the weight was loaded");
 }
 
 }  // namespace moepp::test

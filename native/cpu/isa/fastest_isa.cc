@@ -21,8 +21,8 @@ namespace {
 constexpr int64_t kInputs = 512, kOutputs = 256;
 // A decode step's one row, and a prefill's: enough for the many-rows paths.
 constexpr int64_t kDecodeRows = 1, kPrefillRows = 64;
-constexpr int kCalls =
-    4;  // the best counts: the first meets cold caches, and others may meet other work on the core
+// the best counts: the first meets cold caches, and others may meet other work on the core
+constexpr int kCalls = 4;
 
 // A later set must be faster than the best before by this factor, as the product over decode,
 // prefill and attention. Sets differ in the last bits of results, so that a choice within the noise
@@ -158,8 +158,8 @@ const Isa* measure(DType dtype, bool may_round_x = false) {
 
 const Isa& fastest_isa(DType weights, bool may_round_x) {
   if (is_quantised(weights)) {
-    static const Isa* const fastest =
-        measure(DType::kI8);  // int4 weights use the same instructions
+    // int4 weights use the same instructions
+    static const Isa* const fastest = measure(DType::kI8);
     return *fastest;
   }
   if (may_round_x) {

@@ -15,10 +15,10 @@
 constexpr int64_t kMostRows = 128;                 // that one task takes
 constexpr int64_t kSplitBytes = int64_t{5} << 17;  // of split activations, in the thread's scratch
 constexpr int64_t kKeptBytes = int64_t{1} << 19;   // of sums between parts of k, likewise
-constexpr int64_t kKeptPanels =
-    kKeptBytes / kSumsBytes / (kMostRows / kTileSize) * 2;  // of one task, when k has parts
-constexpr int64_t kFewBytes = int64_t{3} << 19;             // of weights, of a task with few rows
-constexpr int64_t kMostPanels = 128;                        // of one task otherwise
+// of one task, when k has parts
+constexpr int64_t kKeptPanels = kKeptBytes / kSumsBytes / (kMostRows / kTileSize) * 2;
+constexpr int64_t kFewBytes = int64_t{3} << 19;  // of weights, of a task with few rows
+constexpr int64_t kMostPanels = 128;             // of one task otherwise
 constexpr int64_t kAhead = 2;  // steps that weights are prefetched before their use
 static_assert(kSplitBytes + kKeptBytes + 2 * kStepBytes <= static_cast<int64_t>(kScratchBytes),
               "a thread's scratch");
@@ -61,8 +61,8 @@ struct Block {
   const char* w;         // the first panel at the first k
   int64_t panel_stride;  // bytes to the second panel
   int64_t steps;
-  const char*
-      tail;  // the step after them: one panel's, padded, behind the other's; null if there is none
+  // the step after them: one panel's, padded, behind the other's; null if there is none
+  const char* tail;
   const char* then;  // where the next block's weights begin
   char* sums;        // 16 rows of up to two panels
   bool first;        // or go on from what sums holds
@@ -167,8 +167,8 @@ inline TileCut cut_tiles(const Gemm& gemm, int64_t rows) {
   cut.blocks = (rows + kTileSize - 1) / kTileSize;
   cut.block_rows = (rows + cut.blocks - 1) / cut.blocks;
   cut.steps = (gemm.k + kTileK - 1) / kTileK;
-  const int64_t most =
-      kSplitBytes / (cut.blocks * cut.block_rows * kParts * kTileLine);  // steps of a part
+  // steps of a part
+  const int64_t most = kSplitBytes / (cut.blocks * cut.block_rows * kParts * kTileLine);
   cut.parts = cut.steps <= most ? 1 : (cut.steps + most - 1) / most;
   return cut;
 }
@@ -225,9 +225,8 @@ struct TileTask {
     }
     block.x_step = kParts * cut.block_rows * kTileLine;
     block.first = first == 0;
-    const char* next =
-        block.w +
-        2 * bytes;  // the next pair, which is brought into the cache while all blocks meet this one
+    // the next pair, which is brought into the cache while all blocks meet this one
+    const char* next = block.w + 2 * bytes;
     const int64_t columns = cut.blocks * steps * panels * 2;
     Stream stream = {next, next, cut.blocks > 1 ? (steps * kStepBytes + columns - 1) / columns : 0};
     for (int64_t b = 0; b < cut.blocks; b++) {

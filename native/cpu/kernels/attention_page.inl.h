@@ -228,8 +228,8 @@ void add_value_vectors(const AttentionBlock& block, int64_t row,
 template <class Cache, int R>
 void add_values(AttentionBlock& block, int64_t row, const typename Cache::Element* values,
                 int64_t first, int64_t last, Ahead ahead) {
-  constexpr int kWide =
-      R <= 2 ? 6 : kAttentionVectors;  // few rows need more vectors, to have enough sums under way
+  // few rows need more vectors, to have enough sums under way
+  constexpr int kWide = R <= 2 ? 6 : kAttentionVectors;
   int64_t i = 0;
   const auto add = [&](auto vectors) {
     constexpr int kCount = decltype(vectors)::value;

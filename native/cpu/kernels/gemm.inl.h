@@ -35,8 +35,8 @@ struct Gemm {
   const float* x;        // [., k]
   const int32_t* order;  // row r reads x[order[r] / order_divisor], or x[r] when null
   int64_t order_divisor;
-  const int32_t*
-      offsets;  // [groups + 1]: rows offsets[g] .. offsets[g + 1] - 1 meet the weights of group g
+  // [groups + 1]: rows offsets[g] .. offsets[g + 1] - 1 meet the weights of group g
+  const int32_t* offsets;
   int64_t groups;
   const char* weight;
   DType dtype;
@@ -78,8 +78,8 @@ struct Factor {
   static Vf multiply_add(Vf factor, Vf weights, Vf sum) { return fma(factor, weights, sum); }
 };
 #if defined(__AVX512BF16__)
-constexpr bool kRoundsX =
-    true;  // this set's GEMM is for bf16 weights and rounded x alone, all else is its base's
+// this set's GEMM is for bf16 weights and rounded x alone, all else is its base's
+constexpr bool kRoundsX = true;
 static_assert(kMostRoundedInputs * 2 * kTileRows <= kPackedBytes,
               "a tile's rows fit a thread's scratch");
 
@@ -157,8 +157,8 @@ template <class Weight>
 constexpr int kLightRows = 4;
 template <>
 constexpr int kLightRows<Pair> = 6;
-constexpr int64_t kSparse =
-    1024;  // bytes from one line that such a loop fetches, into the second level, to the next
+// bytes from one line that such a loop fetches, into the second level, to the next
+constexpr int64_t kSparse = 1024;
 
 // tile[i][.] = sum over k of x[i][k] * w[k][.], kVectors vectors wide. `w` may start inside a
 // panel; past a panel's end the vectors go on in the next panel.
@@ -220,8 +220,8 @@ inline Vf tanh(Vf x) {
   const Vf p = exp_minus_1_of_rest(y, &n);
   const Vf power = scale_by_power_of_2(one, n);
   const Vf e = fma(power, p, power - one);
-  const Vf bounded =
-      min(one, max(set1(-1.0f), x));  // with x as the second operand, a NaN of x stays
+  // with x as the second operand, a NaN of x stays
+  const Vf bounded = min(one, max(set1(-1.0f), x));
   return e / (e + set1(2.0f)) + (bounded - bounded);
 }
 

@@ -15,8 +15,8 @@ void rotate(const float* u, const float* cosine, const float* sine, int64_t j_co
 // A block of tokens: their place in the cache, and room for their rotated keys [heads][kTokens][D]
 // in the thread's scratch.
 struct RopeBlock {
-  static constexpr int64_t kTokens =
-      16;  // what one cache line of a page holds of one dimension, in f32
+  // what one cache line of a page holds of one dimension, in f32
+  static constexpr int64_t kTokens = 16;
   static constexpr int64_t kKeyBytes = 512 * 1024;
   int64_t first, count;
   int64_t page[kTokens], row[kTokens];
@@ -67,8 +67,8 @@ void fetch_head(const RopeStoreArgs& args, const RopeBlock& block, int64_t head)
     const E* values = cache + kv_values(kv, args.layer, block.page[i], head);
     for (int64_t e = 0; e < kv.head_dim; e += line)
       __builtin_prefetch(values + kv_value(kv, block.row[i], e), 1);
-    if (i > 0 && block.page[i] == block.page[i - 1] && block.row[i] % line != 0)
-      continue;  // the same lines as the token before
+    // the same lines as the token before
+    if (i > 0 && block.page[i] == block.page[i - 1] && block.row[i] % line != 0) continue;
     const E* keys = cache + kv_keys(kv, args.layer, block.page[i], head);
     for (int64_t e = 0; e < kv.head_dim; e += kInWord<E>)
       __builtin_prefetch(keys + kv_key(kv, block.row[i], e), 1);

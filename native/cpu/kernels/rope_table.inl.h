@@ -3,8 +3,8 @@
 inline void rope_table(const RopeTableArgs& args, Queue& queue) {
   const int64_t j_count = args.frequencies->shape[1];
   const int32_t* starts = args.sequence_starts->i32();
-  constexpr int64_t kBytesPerAngle =
-      200;  // a sine and a cosine take the time of about that many bytes
+  // a sine and a cosine take the time of about that many bytes
+  constexpr int64_t kBytesPerAngle = 200;
   for_row_blocks(queue, args.positions->shape[0], kBytesPerAngle * j_count,
                  [&](int64_t first, int64_t last) {
                    int64_t sequence = 0;

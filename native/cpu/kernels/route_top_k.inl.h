@@ -80,8 +80,8 @@ inline void collapse_picks(const RouteTopKArgs& args, int64_t t, int64_t e, int6
     const float up =
         static_cast<float>((static_cast<double>(scores[1]) - static_cast<double>(scores[0])) *
                            static_cast<double>(args.input_scale));
-    coefficients[0] +=
-        weights[i] * (1.0f / (1.0f + exp(up)));  // e^up may be infinity, which is right
+    // e^up may be infinity, which is right
+    coefficients[0] += weights[i] * (1.0f / (1.0f + exp(up)));
     coefficients[1 + constant] = weights[i] * (1.0f / (1.0f + exp(-up)));
   }
   coefficients[0] *= args.input_scale;
@@ -121,8 +121,8 @@ inline void gate_rows(const RouteTopKArgs& args, int64_t first, int64_t last) {
 
 inline void route_top_k(const RouteTopKArgs& args, Queue& queue) {
   const int64_t tokens = args.logits->shape[0], e = args.logits->shape[1];
-  constexpr int64_t kBytesPerLogit =
-      40;  // the work on a logit takes the time of about that many bytes
+  // the work on a logit takes the time of about that many bytes
+  constexpr int64_t kBytesPerLogit = 40;
   for_row_blocks(queue, tokens, kBytesPerLogit * e,
                  [&](int64_t first, int64_t last) { gate_rows(args, first, last); });
   sort_picks(args, tokens * args.expert_indices->shape[1], args.expert_offsets->shape[0] - 1);

@@ -104,8 +104,8 @@ inline void router_rows(const RouterLogitsArgs& args, const RouterInput& input, 
   if (r < r_last) router_tokens<1>(args, input, first, last, r);
 }
 
-constexpr int64_t kRouterBlock =
-    16;  // tokens whose inputs stay in the second-level cache while all weights pass
+// tokens whose inputs stay in the second-level cache while all weights pass
+constexpr int64_t kRouterBlock = 16;
 
 inline void router_logits(const RouterLogitsArgs& args, Queue& queue) {
   constexpr int64_t kSmallJob = 16 * 1024;  // products: a microsecond of one core

@@ -119,8 +119,8 @@ inline void top_logits(const TopLogitsArgs& args, Queue& queue) {
   const int64_t v = args.logits->shape[1];
   const Tensor* top = args.top_logits != nullptr ? args.top_logits : args.top_indices;
   const int64_t k = top != nullptr ? top->shape[1] : 0;
-  constexpr int64_t kBytesPerLogit =
-      16;  // the work on a logit takes the time of about that many bytes
+  // the work on a logit takes the time of about that many bytes
+  constexpr int64_t kBytesPerLogit = 16;
   for_row_blocks(queue, args.logits->shape[0], kBytesPerLogit * v,
                  [&](int64_t first, int64_t last) {
                    for (int64_t r = first; r < last; r++) {

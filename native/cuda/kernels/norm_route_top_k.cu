@@ -33,10 +33,10 @@ struct NormRoute {
 template <int TokenCount, int RowCount, int ElementCount>
 struct Config {
   static constexpr int kTokens = TokenCount, kRows = RowCount;
-  static constexpr int kElements =
-      ElementCount;  // of one load: 4 where rows are whole fours, else 1
-  static constexpr int kThreads =
-      TokenCount == 1 ? 768 : 256;  // a warp for each of 24 rows; for each group of rows
+  // of one load: 4 where rows are whole fours, else 1
+  static constexpr int kElements = ElementCount;
+  // a warp for each of 24 rows; for each group of rows
+  static constexpr int kThreads = TokenCount == 1 ? 768 : 256;
 };
 
 // Shared memory: the tokens' rows, normalised [kTokens, H], then partial sums of squares [kTokens,
@@ -147,8 +147,8 @@ void launch(const NormRoute& r, CudaQueue& queue) {
 // has unasked. The router's rows are read once per tile.
 template <int N>
 void launch_for_tokens(NormRoute& r, CudaQueue& queue) {
-  constexpr size_t kTileBytes =
-      49 * 1024;  // 8 rows of 1536 and their sums: sm_75 gives up to 64 KB
+  // 8 rows of 1536 and their sums: sm_75 gives up to 64 KB
+  constexpr size_t kTileBytes = 49 * 1024;
   const int tokens = r.router.tokens;
   r.sorts = tokens <= kFewTokens && (tokens == 1 || r.finished != nullptr);
   if (!r.sorts && tokens >= 8 * queue.multiprocessors() &&

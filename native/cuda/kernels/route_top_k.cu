@@ -11,8 +11,8 @@ namespace moepp::cuda {
 
 namespace {
 
-constexpr int kFewTokens = 64,
-              kMostThreads = 1024;  // gated and sorted by one block, with a thread for each pick
+// gated and sorted by one block, with a thread for each pick
+constexpr int kFewTokens = 64, kMostThreads = 1024;
 constexpr int kGateWarps = 8;
 
 __global__ void __launch_bounds__(kMostThreads) gate_and_sort(Routing r) {

@@ -15,8 +15,8 @@ constexpr int kMostWarps = 8;
 template <int TokenCount, int RowCount, int ElementCount>
 struct Config {
   static constexpr int kTokens = TokenCount, kRows = RowCount;
-  static constexpr int kElements =
-      ElementCount;  // of one load: 4 where rows of x and hidden are whole fours, else 1
+  // of one load: 4 where rows of x and hidden are whole fours, else 1
+  static constexpr int kElements = ElementCount;
 };
 
 template <class C>

@@ -37,8 +37,8 @@ struct AttentionData {
         q(filled(step.tokens * c.hq * c.d, 1, c.magnitude)),
         workspace(0) {
     if (rounds()) {
-      for (size_t i = 0; i < q.size(); i++)
-        q[i] = bf16_to_f32(f32_to_bf16(q[i]));  // what the kernel makes of it
+      // what the kernel makes of it
+      for (size_t i = 0; i < q.size(); i++) q[i] = bf16_to_f32(f32_to_bf16(q[i]));
     }
     std::vector<float> values(static_cast<size_t>(2 * c.d));
     uint32_t seed = 2;

@@ -33,8 +33,8 @@ static void expect_embedding(int64_t t, int64_t v, int64_t h, DType dtype, Layou
 }
 
 MOEPP_TEST(simt_embedding) {
-  const int64_t shapes[][3] = {
-      {1, 1, 1}, {3, 5, 7}, {9, 33, 60}, {20, 224, 96}, {5, 100, 1536}};  // T, V, H
+  // T, V, H
+  const int64_t shapes[][3] = {{1, 1, 1}, {3, 5, 7}, {9, 33, 60}, {20, 224, 96}, {5, 100, 1536}};
   for (const auto& [t, v, h] : shapes) {
     for (DType dtype : {DType::kF32, DType::kBf16}) {
       for (Layout layout : {Layout::kRows, Layout::kPanels})
@@ -45,8 +45,8 @@ MOEPP_TEST(simt_embedding) {
 
 // A table that is the output head's weight, too: the values themselves.
 MOEPP_TEST(simt_embedding_quantised) {
-  const int64_t shapes[][3] = {
-      {1, 1, 1}, {3, 5, 7}, {9, 33, 60}, {20, 70, 200}, {5, 100, 1536}};  // T, V, H
+  // T, V, H
+  const int64_t shapes[][3] = {{1, 1, 1}, {3, 5, 7}, {9, 33, 60}, {20, 70, 200}, {5, 100, 1536}};
   for (const auto& [t, v, h] : shapes) {
     for (DType dtype : {DType::kI8, DType::kI4}) {
       const GemmWeight weight(dtype, Layout::kPanels, 1, v, h);

@@ -3,8 +3,8 @@
 namespace moepp::simt_test {
 
 MOEPP_TEST(simt_gather_rows) {
-  const int64_t shapes[][3] = {
-      {1, 1, 1}, {5, 0, 8}, {5, 3, 7}, {40, 90, 60}, {3, 2, 1536}};  // T, R, H
+  // T, R, H
+  const int64_t shapes[][3] = {{1, 1, 1}, {5, 0, 8}, {5, 3, 7}, {40, 90, 60}, {3, 2, 1536}};
   for (const auto& [t, r, h] : shapes) {
     Shared<float> x = filled(t * h, 1), out = unwritten(r * h);
     Shared<int32_t> rows(static_cast<size_t>(r));

@@ -31,8 +31,8 @@ struct GroupedSetup {
         x(static_cast<size_t>((c.gather ? 1 : c.top_k) * c.tokens * c.inputs)),
         out(static_cast<size_t>(c.tokens * c.top_k * c.columns), kUntouched),
         offsets(static_cast<size_t>(c.experts + 1)),
-        order(static_cast<size_t>(c.tokens * c.top_k),
-              INT32_MAX) {  // entries past the last offset are not read
+        // entries past the last offset are not read
+        order(static_cast<size_t>(c.tokens * c.top_k), INT32_MAX) {
     fill(x.data(), static_cast<int64_t>(x.size()), 3);
     route();
     xt = c.gather ? tensor(x.data(), DType::kF32, {c.tokens, c.inputs})
@@ -142,8 +142,8 @@ MOEPP_TEST(simt_grouped_gemm_in_every_schedule) {
                        12);
         expect_grouped({20, 2, 3, 67, 21, true, true, 1.0f, Routing::kUneven}, dtype, kernel, 1,
                        12);
-        if (kernel == GemmKernel::kSm90 ||
-            is_quantised(dtype)) {  // the wider of its two tiles; three blocks of k
+        // the wider of its two tiles; three blocks of k
+        if (kernel == GemmKernel::kSm90 || is_quantised(dtype)) {
           expect_grouped({20, 2, 2, 324, 120, true, true, 1.0f, Routing::kUneven}, dtype, kernel, 1,
                          12);
         }
@@ -217,8 +217,8 @@ MOEPP_TEST(simt_choose_gemm) {
     return cuda::choose_gemm(g, queue);
   };
   EXPECT(chosen(1, ampere) == GemmKernel::kDecode && chosen(8, ampere) == GemmKernel::kDecode);
-  EXPECT(chosen(32, ampere) == GemmKernel::kDecode &&
-         chosen(32, turing) == GemmKernel::kDecode);  // 4 rows per expert
+  // 4 rows per expert
+  EXPECT(chosen(32, ampere) == GemmKernel::kDecode && chosen(32, turing) == GemmKernel::kDecode);
   EXPECT(chosen(33, ampere) == GemmKernel::kSm80Narrow &&
          chosen(256, ampere) == GemmKernel::kSm80Narrow);
   EXPECT(chosen(512, ampere) == GemmKernel::kSm80 && chosen(512, hopper) == GemmKernel::kSm90);

@@ -38,8 +38,8 @@ inline int run_count(void (*kernel)(const float*, int, int*, int*)) {
   Shared<float> logits(tokens * kChoices);
   Shared<int> best(tokens, -1), counts(kChoices);
   for (size_t i = 0; i < logits.size(); i++) {
-    const size_t pair = i / (2 * kChoices) * kChoices +
-                        i % kChoices;  // the warps of a block see the same, and count the same
+    // the warps of a block see the same, and count the same
+    const size_t pair = i / (2 * kChoices) * kChoices + i % kChoices;
     logits[i] = static_cast<float>(static_cast<unsigned>(pair) * 2654435761u >> 16 & 255u);
   }
   const std::string text = run_kernel(kernel, {dim3(3), dim3(64), sizeof(CountSmem)}, logits.data(),

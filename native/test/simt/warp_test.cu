@@ -169,8 +169,8 @@ MOEPP_TEST(simt_atomics_and_the_last_block) {
     for (size_t i = 0; i < n; i++) expected[7 + (values[i] = small_integer(i, 9))]++;
     EXPECT_RUNS(count, {dim3(3, 2), dim3(64), 16 * sizeof(int)}, values.data(), n, counts.data(),
                 finished.data(), total.data(), sum.data());
-    for (size_t i = 0; i < 15; i++)
-      EXPECT(counts[i] == 2 * expected[i]);  // both rows of blocks count all values
+    // both rows of blocks count all values
+    for (size_t i = 0; i < 15; i++) EXPECT(counts[i] == 2 * expected[i]);
     EXPECT(total[0] == 2 * n);
     EXPECT(*sum.data() == 0.5f * 15 * 6);
   });

@@ -156,8 +156,8 @@ inline dim3 attention_grid(const Attention& a, bool split, int splits, int rows)
     return dim3(static_cast<unsigned>(a.units * ((a.group + rows - 1) / rows)), heads,
                 static_cast<unsigned>(splits));
   const int64_t all = static_cast<int64_t>(a.tokens) * a.group, sequences = a.step.sequences;
-  return dim3(static_cast<unsigned>(all / rows + sequences),
-              heads);  // each sequence may have one block that is not full
+  // each sequence may have one block that is not full
+  return dim3(static_cast<unsigned>(all / rows + sequences), heads);
 }
 
 }  // namespace moepp::cuda

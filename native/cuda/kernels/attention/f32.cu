@@ -16,8 +16,8 @@ template <class CacheType, int DimCount, bool SplitContext>
 struct Config {
   using E = CacheType;
   static constexpr int kDims = DimCount;  // of a lane
-  static constexpr int kPitch =
-      32 * kDims + 4;  // an odd number of 16-byte units: lanes with a row each meet all banks
+  // an odd number of 16-byte units: lanes with a row each meet all banks
+  static constexpr int kPitch = 32 * kDims + 4;
   static constexpr bool kSplit = SplitContext;
 };
 
@@ -113,8 +113,8 @@ SIMT_DEVICE void soften(Smem<C>& s, WarpRows<C>& rows, float (&scores)[2][kWarpR
       if (first_key + half * kHalf + lane >= rows.limit[r]) scores[half][r] = -INFINITY;
     }
     const float highest = warp_max(fmaxf(scores[0][r], scores[1][r]));
-    const float m = highest * scale,
-                shift = highest == -INFINITY ? 0.0f : m;  // nothing seen: weights of 0
+    // nothing seen: weights of 0
+    const float m = highest * scale, shift = highest == -INFINITY ? 0.0f : m;
     float l = 0.0f;
 #pragma unroll
     for (int half = 0; half < 2; half++) {

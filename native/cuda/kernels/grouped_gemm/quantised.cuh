@@ -13,8 +13,8 @@ namespace moepp::cuda {
 // 4 k of a word.
 struct Int8Weight {
   static constexpr int kBlockBytes = 128;
-  static constexpr int kWordDepth =
-      16;  // k from a word of a unit to the next: four values for each 16
+  // k from a word of a unit to the next: four values for each 16
+  static constexpr int kWordDepth = 16;
 
   // From the packed word beside the block: the block's scale, and that of word i of a unit.
   static SIMT_DEVICE float scale(uint32_t packed) { return __uint_as_float(packed); }

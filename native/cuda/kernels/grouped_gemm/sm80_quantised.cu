@@ -28,9 +28,9 @@ struct Config {
   static constexpr int kWarpRows = kRows / Down, kWarpColumns = kColumns / Across;
   static constexpr int kDown = kWarpRows / 16, kAcross = kWarpColumns / 8;  // fragments of a warp
   static constexpr bool kTanh = kRows == 32;  // for small products only: it is long
-  static constexpr int kLines = Weight::kBlockBytes / kLineBytes,
-                       kLineSteps = kSteps / kLines;  // of a block; of a line
-  static constexpr int kLineStages = 2 * kLines;      // of two blocks
+  // of a block; of a line
+  static constexpr int kLines = Weight::kBlockBytes / kLineBytes, kLineSteps = kSteps / kLines;
+  static constexpr int kLineStages = 2 * kLines;  // of two blocks
   static_assert(kAcross % 2 == 0, "gate and up are neighbours");
 };
 

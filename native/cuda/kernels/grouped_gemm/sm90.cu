@@ -12,8 +12,8 @@ namespace moepp::cuda {
 // Not an anonymous namespace: what other chips do not use would be warned about.
 namespace sm90 {
 
-constexpr int kThreads = 384, kRows = 128,
-              kDepth = 64;  // of k per stage: 128 bytes of bf16, one swizzled row
+// of k per stage: 128 bytes of bf16, one swizzled row
+constexpr int kThreads = 384, kRows = 128, kDepth = 64;
 inline constexpr int kConsumerWarps = 8;
 // A block is launched with 168 registers per thread, and deals exactly these anew. With fewer at
 // launch the consumers would wait for ever. ptxas gives a kernel with setmaxnreg all that

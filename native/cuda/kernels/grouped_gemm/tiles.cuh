@@ -83,8 +83,8 @@ SIMT_DEVICE float finish(const Gemm& g, float sum) {
 }
 SIMT_DEVICE float finish_swiglu(const Gemm& g, float gate, float up) {
   const float value = g.scale * gate;
-  return __fdividef(value, 1.0f + expf(-value)) *
-         (g.scale * up);  // 0 from a divisor of 2^126 on, where silu is less than that
+  // 0 from a divisor of 2^126 on, where silu is less than that
+  return __fdividef(value, 1.0f + expf(-value)) * (g.scale * up);
 }
 
 // Two neighbouring columns; the first is even.

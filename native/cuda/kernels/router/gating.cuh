@@ -183,8 +183,8 @@ SIMT_DEVICE void start_rows(const Routing& r, int* all, bool tell) {
 // Places the picks [first, first + blockDim.x): thread i has pick first + i.
 SIMT_DEVICE void sort_picks(const Routing& r, int first) {
   auto* all = simt::smem<int>();
-  int *before = all + r.n,
-      *next = before + r.n;  // next[w][n]: the row of warp w's first pick of expert n
+  // next[w][n]: the row of warp w's first pick of expert n
+  int *before = all + r.n, *next = before + r.n;
   const int warps = static_cast<int>(blockDim.x) / 32, warp = static_cast<int>(threadIdx.x) / 32;
   for (int i = threadIdx.x; i < (2 + warps) * r.n; i += blockDim.x) all[i] = 0;
   __syncthreads();

@@ -9,8 +9,8 @@ struct Launch {
   dim3 grid, block;       // a grid of no blocks is no launch; block sizes are multiples of 32
   size_t smem_bytes = 0;  // dynamic shared memory, up to what the device has
   Stream stream = nullptr;
-  bool programmatic =
-      false;  // may start before the kernel ahead of it ends: see wait_for_dependencies (sm_90)
+  // may start before the kernel ahead of it ends: see wait_for_dependencies (sm_90)
+  bool programmatic = false;
 };
 
 template <class... Parameters, class... Arguments>

@@ -234,8 +234,8 @@ bool run_one_pending(uint64_t choice) {
   for (unsigned i = 0; i < block.threads; i++) {
     Thread& t = block.thread[(first + i) % block.threads];
     if (t.arrivals == 0) continue;
-    const char* edge =
-        nullptr;  // of the arrival: the copies before it began with what the thread knew then
+    // of the arrival: the copies before it began with what the thread knew then
+    const char* edge = nullptr;
     for (unsigned k = t.copies.head; edge == nullptr; k++)
       edge = t.copies.entries[k % 256].item.edge;
     void* before = begin_engine(edge);

@@ -78,8 +78,8 @@ SIMT_REGISTERS void load_fragments(void** args, uint32_t) {
 template <int Matrices, bool Transposed>
 inline void ldmatrix(uint32_t* out, const void* row, const char* op, Site at) {
   Fragment fragment = {{}, out};
-  if (lane() <
-      8 * Matrices) {  // each lane reads the row whose address it gives: the sanitizers see it
+  // each lane reads the row whose address it gives: the sanitizers see it
+  if (lane() < 8 * Matrices) {
     if (smem_address(row, at) % 16 != 0) fail(at, "%s: the row's address is not aligned to 16", op);
     for (int i = 0; i < 8; i++) fragment.row[i] = static_cast<const uint16_t*>(row)[i];
   }
