@@ -6,18 +6,17 @@
 //          512-bit load holds 16 rows and two k: a shift by 16 gives the f32 of the even k, a mask
 //          the f32 of the odd one
 //   int8   ceil(K/128) blocks (quantise.h), each of 4160 bytes:
-//            uint8[32 quads][32 rows][4 k]  q + 128: one 512-bit load is 16 rows by 4 consecutive
-//            k,
-//                                           the operand of vpdpbusd; 16 of them at a stride of 128
-//                                           bytes are one tile of AMX (16 quads x 16 rows)
+//            uint8[32 quads][32 rows][4 k]  q + 128: one 512-bit load is 16 rows by 4
+//                                           consecutive k, the operand of vpdpbusd; 16 of them at a
+//                                           stride of 128 bytes are one tile of AMX (16 quads x 16
+//                                           rows)
 //            uint16[32 rows]                scale, bf16
 //   int4   ceil(K/128) blocks, each of 2176 bytes:
 //            uint8[16 pairs][32 rows][4 k]  low halves are quad 2 * pair, high halves quad
 //                                           2 * pair + 1; a half h stands for
 //                                           (h - zero) * multiplier[j], j = k / 32 within the block
-//            uint16[32 rows]                scale, bf16 with four significant bits; bit j of the
-//            low
-//                                           four bits says that zero is 7 (q = 7 - h,
+//            uint16[32 rows]                scale, bf16 with four significant bits; bit j of
+//                                           the low four bits says that zero is 7 (q = 7 - h,
 //                                           multiplier[j] < 0), not 8 (q = h - 8)
 //            uint16[32 rows]                |multiplier[j]| in the bits from 4 j on
 // Rows past N, and k past K, are zero (the quantised ones as q = 0). Scales lie behind their
