@@ -1,7 +1,10 @@
-// npm run bench: the native microbenchmarks; `npm run bench -- end-to-end` the whole model,
-// `expert-forward` the paper's headline,
-// `quality` what quantised weights cost in quality; anything else is handed to the native program (bench/ops/main.cc), `npm run bench --
-// --threads=2 grouped`. Builds what the bench needs first: for the CPU, unless MOEPP_CUDA is ON.
+// Runs a bench, and builds the programs that it needs first: for the CPU, unless MOEPP_CUDA is ON.
+//
+//   npm run bench                           the native microbenchmarks
+//   npm run bench -- --threads=2 grouped    some of them (bench/ops/main.cc has the options)
+//   npm run bench -- end-to-end             the whole model
+//   npm run bench -- expert-forward         the paper's headline
+//   npm run bench -- quality                the loss in quality by quantised weights
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { programs, root, run } from '../scripts/build-native.mjs'

@@ -30,7 +30,8 @@ if(UNIX)
 endif()
 
 if(MSVC AND NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
-  message(FATAL_ERROR "moepp: on Windows the compiler must be clang-cl: cmake -T ClangCL, or CXX=clang-cl with Ninja")
+  message(FATAL_ERROR "moepp: on Windows the compiler must be clang-cl: "
+    "cmake -T ClangCL, or CXX=clang-cl with Ninja")
 endif()
 
 # Warnings are errors, but for who builds an installed package with a compiler that we do not know;
@@ -38,19 +39,22 @@ endif()
 add_library(moepp_flags INTERFACE)
 target_include_directories(moepp_flags INTERFACE native)
 if(MSVC)
-  target_compile_options(moepp_flags INTERFACE /W4 $<$<BOOL:${MOEPP_WERROR}>:/WX> /EHsc -Wno-unused-parameter /clang:-ffp-contract=off /clang:-fno-math-errno)
+  target_compile_options(moepp_flags INTERFACE /W4 $<$<BOOL:${MOEPP_WERROR}>:/WX> /EHsc
+    -Wno-unused-parameter /clang:-ffp-contract=off /clang:-fno-math-errno)
   set(CMAKE_MSVC_RUNTIME_LIBRARY "MultiThreaded$<$<CONFIG:Debug>:Debug>")
   set(moepp_flag_prefix /clang:)  # clang-cl takes some of clang's own flags with it alone
   set(moepp_o3 /clang:-O3)
 else()
-  target_compile_options(moepp_flags INTERFACE -Wall -Wextra $<$<BOOL:${MOEPP_WERROR}>:-Werror> -Wno-unused-parameter -Wno-psabi -ffp-contract=off -fno-math-errno)
+  target_compile_options(moepp_flags INTERFACE -Wall -Wextra $<$<BOOL:${MOEPP_WERROR}>:-Werror>
+    -Wno-unused-parameter -Wno-psabi -ffp-contract=off -fno-math-errno)
   set(moepp_flag_prefix)
   set(moepp_o3 -O3)
 endif()
 if(MOEPP_SANITIZE)
   # Instrumented code hides from g++ that a variable is set: its warning is wrong there.
   target_compile_options(moepp_flags INTERFACE -Wno-maybe-uninitialized)
-  target_compile_options(moepp_flags INTERFACE -fsanitize=${MOEPP_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g1)
+  target_compile_options(moepp_flags INTERFACE -fsanitize=${MOEPP_SANITIZE}
+    -fno-sanitize-recover=all -fno-omit-frame-pointer -g1)
   target_link_options(moepp_flags INTERFACE -fsanitize=${MOEPP_SANITIZE})
 endif()
 
@@ -63,7 +67,8 @@ function(moepp_link_addon target)
     if(NOT MOEPP_SANITIZE)
       set(exports ${PROJECT_SOURCE_DIR}/cmake/exports.map)
       target_link_options(${target} PRIVATE -static-libstdc++ -static-libgcc
-        -Wl,--exclude-libs,ALL -Wl,--version-script=${exports} -Wl,--gc-sections -Wl,-z,now -Wl,-z,relro)
+        -Wl,--exclude-libs,ALL -Wl,--version-script=${exports}
+        -Wl,--gc-sections -Wl,-z,now -Wl,-z,relro)
       set_target_properties(${target} PROPERTIES LINK_DEPENDS ${exports})
     endif()
   elseif(APPLE)
@@ -75,11 +80,13 @@ function(moepp_link_addon target)
       execute_process(
         COMMAND ${NODE_EXECUTABLE} -p "require('node-api-headers').def_paths.node_api_def"
         WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}
-        OUTPUT_VARIABLE CMAKE_JS_NODELIB_DEF OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+        OUTPUT_VARIABLE CMAKE_JS_NODELIB_DEF
+        OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
       set(CMAKE_JS_NODELIB_TARGET ${CMAKE_CURRENT_BINARY_DIR}/node.lib)
     endif()
     execute_process(
-      COMMAND ${CMAKE_AR} /def:${CMAKE_JS_NODELIB_DEF} /out:${CMAKE_JS_NODELIB_TARGET} ${CMAKE_STATIC_LINKER_FLAGS}
+      COMMAND ${CMAKE_AR} /def:${CMAKE_JS_NODELIB_DEF} /out:${CMAKE_JS_NODELIB_TARGET}
+        ${CMAKE_STATIC_LINKER_FLAGS}
       COMMAND_ERROR_IS_FATAL ANY)
     target_link_libraries(${target} PRIVATE ${CMAKE_JS_NODELIB_TARGET} delayimp)
     target_link_options(${target} PRIVATE /DELAYLOAD:NODE.EXE)

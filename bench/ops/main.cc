@@ -12,14 +12,14 @@ namespace moepp::bench {
 static const char kHelp[] =
     R"(moepp-native bench [options] [name]
 
-Every bench, or those whose names hold `name`, on every device: the CPU with every instruction set and 1, 2, 4 ... threads, and the
-first GPU.
+Runs every bench, or those whose names contain `name`, on every device: the CPU with every
+instruction set and 1, 2, 4 ... threads, and the first GPU.
 
   --device=cpu|cuda  one device
   --isa=avx512       one instruction set of the CPU
   --threads=2        one number of threads of the CPU
   --seconds=0.5      to time a row for
-  --layers=24        of whole decode steps; otherwise 24 on a GPU, or as many as fit, and 2 on the CPU
+  --layers=24        layers of a whole decode step (24 on a GPU, or as many as fit; 2 on the CPU)
   --check            check the kernels, time nothing
   --tiny             small sizes
   --help             this
