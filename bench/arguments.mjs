@@ -2,10 +2,7 @@
 // and `--layers 2` are the same.
 import { inspect, parseArgs } from 'node:util'
 
-/**
- * Kinds of values: what is expected, and whether a value is of the kind; `parse` makes it of a
- * text.
- */
+/** Kinds of values: the expected one in words, a check, and `parse`, which makes it of a text. */
 export const text = { expected: 'a text', accepts: value => value !== '', parse: text => text }
 export const count = {
   expected: 'an integer >= 1',
@@ -36,7 +33,7 @@ export const listOf = ({ expected, accepts, parse }) => ({
 /** An option without a value. */
 export const present = { type: 'boolean' }
 
-/** What is no number stays the text that it is, which no kind of number accepts. */
+/** A text that is no number stays a text, which no kind of number accepts. */
 function numberOf(text) {
   return /^\d*\.?\d+$/.test(text) ? Number(text) : text
 }
@@ -52,7 +49,7 @@ export function check(name, value, { expected, accepts }, given = value) {
 
 /**
  * The values of the options in `args`, whose kinds are `kinds`; the value of option `word` may
- * stand alone. What is wrong ends the program with one line and status 2.
+ * stand alone. A fault ends the program with one line and status 2.
  */
 export function readArguments(args, kinds, word) {
   try {

@@ -1,6 +1,6 @@
-// The paper's headline: how much more throughput the experts of a MoE++ layer have than those of a
-// vanilla top-2 MoE with the same FFN experts, for the paper's models and tau, measured on this
-// project's kernels (bench/ops/expert_forward.cc).
+// The paper's headline: the throughput gain of a MoE++ layer's experts over those of a vanilla
+// top-2 MoE with the same FFN experts. It covers the paper's models and tau, on this project's
+// kernels (bench/ops/expert_forward.cc).
 //
 //   npm run bench -- expert-forward [--models=0.6b,7b] [--tokens=512] [--curve=1,16,64,512,2048]
 //                                   [--seconds=0.5] [--dtype=bf16] [--device=cpu|cuda]

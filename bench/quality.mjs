@@ -1,12 +1,12 @@
-// What quantised weights and rounded activations cost in quality: the bundled model on its held-out
-// text, against float32.
+// The cost in quality of quantised weights and rounded activations: the bundled model on its
+// held-out text, against float32.
 //
 //   npm run bench -- quality [--windows=338] [--dtypes=bfloat16,rounded,int8,int4]
 //
 // rounded is bfloat16 with activationDtype 'bfloat16'. Protocol of the model card: the text is cut
 // into windows of 256 ids, each predicted after BOS alone. Perplexity is over the ids of the
-// windows; the Kullback-Leibler divergence is of the distribution at each position from float32's,
-// in nats.
+// windows. The Kullback-Leibler divergence, in nats, compares the distribution at each position
+// with float32's.
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -25,7 +25,7 @@ export function heldOutWindows(tokenizer, count = Number.POSITIVE_INFINITY) {
   return Array.from({ length: windows }, (_, w) => ids.slice(WINDOW * w, WINDOW * (w + 1)))
 }
 
-/** How a model differs from `reference`, which runs the same weights in float32. */
+/** A model's difference from `reference`, which runs the same weights in float32. */
 export async function measureQuality(reference, model, windows) {
   const { layers, ffnExperts, vocabSize } = model.config
   const sums = { logprob: 0, referenceLogprob: 0, top1: 0, ffnPicks: 0 }

@@ -1,7 +1,7 @@
 // The paper's four models: arXiv 2410.07348, the table of sizes and architectures. Every model has
-// one copy and one zero expert besides the constant experts, so that 0.6B is (8 + 4), 1B (16 + 4),
-// 2B (32 + 8) and 7B (16 + 4) experts. Only models with two constant experts have a checkpoint
-// format: config.json cannot say their number.
+// one copy and one zero expert besides the constant experts. So 0.6B has (8 + 4), 1B (16 + 4), 2B
+// (32 + 8) and 7B (16 + 4) experts. Only models with two constant experts have a checkpoint format:
+// config.json cannot say their number.
 export const SHAPES = {
   '0.6b': {
     layers: 12,

@@ -1,12 +1,12 @@
 // Routers that choose as a trained model's do. Random router rows alone choose all experts equally
-// often; here each expert's logit gets an offset besides, and the offsets are solved for so that
-// the wanted share of the picks is of FFN experts.
+// often. Here each expert's logit gets an offset besides. The offsets are solved for, so that the
+// wanted share of the picks is of FFN experts.
 //
-// The offset comes from a fixed direction of the hidden state: element 0 of every embedding is the
-// same number, no matrix writes to that element, and the column 0 of a router holds its offsets.
-// With FFN experts and attention small beside the embedding, the normalised hidden state is ANCHOR
-// there and normal elsewhere in every layer, so a logit over tokens is normal with the mean that we
-// choose and the length of the router's row as deviation. A copy expert adds a multiple of the
+// The offset comes from a fixed direction of the hidden state. Element 0 of every embedding is the
+// same number, no matrix writes to that element, and column 0 of a router holds its offsets. FFN
+// experts and attention are small beside the embedding. So the normalised hidden state is ANCHOR
+// there and normal elsewhere in every layer. A logit over tokens is then normal, with the mean that
+// we choose and the length of the router's row as deviation. A copy expert adds a multiple of the
 // hidden state itself, which the norm takes out again.
 import { normalFrom, randomFrom } from './synthetic-random.mjs'
 
@@ -24,7 +24,7 @@ const SAMPLES = 8192
 
 /**
  * Mean logits of the experts of one layer, in deviations of a logit: N FFN experts, then the
- * zero-computation ones, which get 1 - share of the picks; none for a share of 1.
+ * zero-computation ones. The latter get 1 - share of the picks; there are none for a share of 1.
  */
 export function meanLogits({ ffnExperts: N, experts: E, share, seed }) {
   const random = randomFrom(seed)

@@ -8,9 +8,9 @@ export const SHAPES = {
 }
 
 /**
- * Of every checkpoint: two constant experts, copy, zero. The format has no others. The paper's 2B
- * model has four more constant experts, which its checkpoint here lacks; the share of FFN picks is
- * that of all eight, and a constant vector costs nothing beside an FFN expert.
+ * Every checkpoint has two constant experts, copy and zero. The format has no others. The paper's
+ * 2B model has four more constant experts, which its checkpoint here lacks. Its share of FFN picks
+ * is that of all eight, and a constant vector costs nothing beside an FFN expert.
  */
 export const ZERO_COMPUTATION_EXPERTS = 4
 

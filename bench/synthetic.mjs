@@ -47,7 +47,7 @@ export const STD = 2 ** -6
 const EMBEDDING = 64
 const ADDED = 1 / 8
 
-/** What a checkpoint is made of, as options of a command line. */
+/** A checkpoint's make-up, as options of a command line. */
 export const SYNTHETIC = {
   shape: oneOf(Object.keys(SHAPES)),
   layers: count,
@@ -107,7 +107,7 @@ function writeTensors(path, shape, share, vanilla, seed) {
   }
 }
 
-/** What is in the tensors, one after the other in the order of the forward pass. */
+/** The tensors' contents, one after the other in the order of the forward pass. */
 class Content {
   constructor(shape, share, vanilla, seed) {
     Object.assign(this, { shape, share, vanilla, seed })

@@ -1,5 +1,5 @@
-// How many threads a bench uses unless it is told: as many as a model would, which a control group
-// may bound.
+// The number of threads of a bench unless it is told: that of a model, which a control group may
+// bound.
 import { loadBinding } from '../dist/binding.js'
 
 export function availableThreads() {

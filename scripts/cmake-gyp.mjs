@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // Stands in for node-gyp under prebuildify: takes its command line, and runs CMake alone.
-// prebuildify then finds the addon in build/Release of the folder that it started this in. No
-// Python, make or headers from the network are needed.
+// prebuildify started this in a folder, and then finds the addon in its build/Release. No Python,
+// make or headers from the network are needed.
 import { join } from 'node:path'
 import { buildNative } from './build-native.mjs'
 

@@ -124,7 +124,7 @@ function readClaims(source) {
   return claims
 }
 
-/** What a term says that is not so, or undefined. */
+/** A term's claim that does not hold, or undefined. */
 function refute(term, { usage, counts }) {
   if (term === 'no-spills')
     return usage.spillBytes === 0 ? undefined : `${usage.spillBytes} bytes of spills`
@@ -209,15 +209,15 @@ async function compile(source, architecture, folder) {
 }
 
 /**
- * What every kernel that CudaQueue launches holds since sm_90, whatever its source claims; but for
- * a kernel that its claims give to other architectures alone: there it is empty.
+ * The instructions of every kernel that CudaQueue launches since sm_90, whatever its source claims.
+ * A kernel whose claims give it to other architectures alone is exempt: there it is empty.
  */
 function impliedTerms(source, architecture) {
   const launched = source.startsWith(join(root, 'native', 'cuda', 'kernels'))
   return launched && Number.parseInt(architecture.slice(3), 10) >= 90 ? ['ACQBULK', 'PREEXIT'] : []
 }
 
-/** What does not hold of a source's kernels on one architecture. */
+/** The claims that do not hold of a source's kernels on one architecture. */
 function refuteClaims(claims, implied, kernels, architecture) {
   const wrong = []
   const claimed = new Set()

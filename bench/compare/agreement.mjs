@@ -1,4 +1,5 @@
-// Whether two programs compute one function: how often they hold the same token for the likeliest.
+// Shows that two programs compute one function: how often they hold the same token for the
+// likeliest.
 
 /** With bf16 weights on both sides only near ties may differ. */
 const LEAST_SHARE = 0.9

@@ -50,8 +50,8 @@ function toQ8(values) {
 }
 
 /**
- * 32 values as an f16 scale, the value of largest magnitude / -8, and 16 bytes: value i low, value
- * i + 16 high, each + 8.
+ * 32 values as an f16 scale, the value of largest magnitude / -8, and 16 bytes. A byte holds value
+ * i low and value i + 16 high, each + 8.
  */
 function toQ4(values) {
   const x = widen(values)

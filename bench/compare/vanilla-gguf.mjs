@@ -8,7 +8,7 @@
 //
 // It is llama.cpp's architecture `llama` with experts, as Mixtral's files have it: RMSNorm, RoPE,
 // softmax over the experts, the two largest renormalised, SwiGLU. All matrices are of the one type,
-// embedding and head too (llama.cpp's own Q4_0 files keep a larger head); norms and router are F32.
+// embedding and head too (llama.cpp's own Q4_0 files keep a larger head). Norms and router are F32.
 // llama.cpp rotates neighbouring elements where MoE++ rotates halves, so the rows of q and k are
 // reordered within each head.
 import { existsSync, renameSync } from 'node:fs'

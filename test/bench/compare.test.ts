@@ -1,4 +1,4 @@
-/** What bench/compare writes for other programs, checked without them. */
+/** The files that bench/compare writes for other programs, checked without them. */
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'

@@ -5,7 +5,7 @@ import { loadParts } from '../../lib/load.js'
 import { resolveLoadOptions } from '../../lib/options.js'
 import { BOOKS } from '../cli/run-cli.js'
 
-/** Where the model's own forward sends the tokens [from, to) of sequence b. */
+/** The model's own forward of the tokens [from, to) of sequence b. */
 async function routingOf(model: Model, b: number, from: number, to: number) {
   const { layers, vocabSize, ffnExperts } = model.config
   const tokens = Array.from({ length: to }, (_, p) => tokenAt(b, p, vocabSize))

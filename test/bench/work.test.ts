@@ -43,8 +43,8 @@ t.test('names of workloads', async t => {
 })
 
 // By hand: attention 24 * 4 * 1536^2 = 226,492,416 weights; an FFN expert 3 * 1536 * 4096 =
-// 18,874,368; head 100,663,296. 36 experts are 1.5 for each of 24 layers. What is f32: 24 * 4 * (20
-// * 1536 + 400 + 8 * 1536) bytes.
+// 18,874,368; head 100,663,296. 36 experts are 1.5 for each of 24 layers. f32 parts: 24 * 4 * (20 *
+// 1536 + 400 + 8 * 1536) bytes.
 const SMALL = 24 * 4 * (20 * 1536 + 400 + 8 * 1536)
 
 t.test('bytes of a decode step', async t => {

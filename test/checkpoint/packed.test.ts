@@ -31,8 +31,8 @@ t.test('the layout is the one that the addon packs', async t => {
 })
 
 t.test('sizes, by hand', async t => {
-  // One panel of 32 rows; 128 values of a row and a scale of 2 bytes, or 64 bytes, the scale, and 2
-  // bytes of multipliers.
+  // One panel of 32 rows. A row has 128 values and a scale of 2 bytes (int8), or 64 bytes, the
+  // scale and 2 bytes of multipliers (int4).
   t.equal(packedBytes({ dtype: 'int8', shape: [32, 128] }), 32 * 130)
   t.equal(packedBytes({ dtype: 'int4', shape: [32, 128] }), 32 * 68)
   t.equal(packedBytes({ dtype: 'int8', shape: [33, 129] }), 2 * 32 * 2 * 130)

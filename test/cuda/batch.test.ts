@@ -1,6 +1,6 @@
 /**
- * Many texts at once: steps of decoding are padded on a GPU (lib/model/padding.ts), and nobody sees
- * it.
+ * Many texts at once. Steps of decoding are padded on a GPU (lib/model/padding.ts), and results do
+ * not show it.
  */
 import './gpu.js'
 import { join } from 'node:path'

@@ -1,6 +1,6 @@
 /**
- * What can be wrong with a GPU: each its own typed error, and 'auto' falls back. On settings of the
- * emulated GPU.
+ * Faults of a GPU, on settings of the emulated one: each is its own typed error, and 'auto' falls
+ * back.
  */
 
 import { spawn } from 'node:child_process'

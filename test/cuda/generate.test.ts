@@ -40,7 +40,7 @@ t.test("the CPU's greedy text, in bfloat16", async t => {
 
 /**
  * f32 on both devices: sums in another order, and other exp and sin. Errors of a sum of n products
- * grow like eps sqrt(n); the model's longest sum has 1024 terms, its 8 layers add theirs, and
+ * grow like eps sqrt(n). The model's longest sum has 1024 terms, its 8 layers add theirs, and
  * logits reach 20: 2^-24 * 32 * 8 * 20 = 3e-4.
  */
 const CLOSE = { atol: 3e-4, rtol: 1e-4 }

@@ -1,5 +1,5 @@
 /**
- * What the tests of this folder run on: a GPU under `npm run test:gpu` (MOEPP_TEST_GPU=1), else the
+ * The device of this folder's tests: a GPU under `npm run test:gpu` (MOEPP_TEST_GPU=1), else the
  * emulated one, which is an addon of its own. Import it before anything of lib/.
  */
 import { existsSync } from 'node:fs'

@@ -1,6 +1,6 @@
 /**
- * What goes wrong through the public interface: each fault is its own typed error that says what,
- * where, expected, got.
+ * Faults through the public interface: each is its own typed error that says what, where, expected,
+ * got.
  */
 import { cpSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'

@@ -270,7 +270,7 @@ t.test('copies of a step that fails or is cancelled are dropped with their seque
   await submit(engine, { tokens: range(1, 7), newTokens: 1 }).done
   const wish = { tokens: [1, 2, 3, 40, 41], newTokens: 3 }
   const expected = (await alone(wish)).got
-  // More often than there are pages, each of which would be lost.
+  // More often than there are pages: a lost one would show.
   for (const i of range(0, 20)) {
     if (i % 2 === 0) {
       runner.failures.push(new MoeppError('ERR_DEVICE', 'no step'))

@@ -22,9 +22,9 @@ export interface FakeOptions {
    * does.
    */
   sharedFrequencies?: number
-  /** What a step waits for before it computes. */
+  /** A step waits for this before it computes. */
   delay?: (step: Step) => Promise<unknown>
-  /** How many of the largest logits it can return. */
+  /** The number of largest logits that it can return. */
   topLogits?: number
   /** Changes the logits of a token; `token` is the text's last. */
   shape?: (logits: Float32Array, token: number, position: number) => void
@@ -52,7 +52,7 @@ export class FakeRunner implements Runner {
   readonly steps: Step[] = []
   copies = 0
   closed = false
-  /** What the next steps fail with. */
+  /** The next steps fail with this. */
   failures: Error[] = []
   #isRunning = false
   readonly #options: FakeOptions
@@ -136,7 +136,7 @@ export class FakeRunner implements Runner {
     if (!isSound) throw new Error('the step contradicts itself')
   }
 
-  /** Pairs of pages, of which none is written twice, or read after it is written. */
+  /** Pairs of pages. No page is written twice, or read after it is written. */
   #areCopies(copies: Int32Array): boolean {
     const written = copies.filter((_, i) => i % 2 === 1)
     const read = copies.filter((_, i) => i % 2 === 0)

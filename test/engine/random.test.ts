@@ -60,7 +60,7 @@ function load(random: Random, capacity: number, vocabSize: number): Job[] {
   return jobs
 }
 
-/** What came of a job that was cut short must be the beginning of what it gives alone. */
+/** The results of a job that was cut short must be the beginning of its results alone. */
 function isBeginning(got: Got, whole: Got): boolean {
   const rows = [...got.rows].every(([position, row]) => whole.rows.get(position) === row)
   const tokens = got.tokenIds.every((token, i) => token === whole.tokenIds[i])

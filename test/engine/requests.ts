@@ -51,7 +51,7 @@ export function submit(engine: Engine, wish: Wish): Submission & { got: Got } {
   return { ...engine.submit(asked), got }
 }
 
-/** What a wish gives with nothing else around, room for everything and no chunks. */
+/** A wish's results with nothing else around, room for everything and no chunks. */
 export async function alone(
   wish: Wish,
   options: FakeOptions = {},

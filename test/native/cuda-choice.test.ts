@@ -7,7 +7,7 @@ import { root } from '../support/golden.js'
 
 const skip = process.platform === 'win32' && 'the stand-in for nvcc is a shell script'
 
-/** What CMake says in a project of this file alone, with an nvcc that prints `version`. */
+/** CMake's words in a project of this file alone, with an nvcc that prints `version`. */
 function configure(
   t: Test,
   cuda: string,

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { packageRoot } from '../../lib/addon-file.js'
 
-/** What 1024 threads work in is 2 GiB and more; Node itself needs less than one. */
+/** The scratch memory of 1024 threads is 2 GiB and more; Node itself needs less than one. */
 const LIMIT_KIB = 2 * 1024 * 1024
 
 t.test(

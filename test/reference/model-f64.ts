@@ -1,9 +1,9 @@
 /**
- * The whole model in plain TypeScript, written from the specification of the golden data alone and
- * sharing no code with lib/ or native/: one row after another, one operation after another.
+ * The whole model in plain TypeScript, written from the specification of the golden data alone. It
+ * shares no code with lib/ or native/: one row after another, one operation after another.
  *
- * It computes in f64, or rounds the result of every operation to f32. How far the second is from
- * the first says how much a correct f32 implementation may differ from the first.
+ * It computes in f64, or rounds the result of every operation to f32. The distance between the two
+ * says how much a correct f32 implementation may differ from the first.
  */
 
 export type Precision = 'f64' | 'f32'
@@ -68,7 +68,7 @@ export interface Picks {
   readonly weights: readonly [number, number]
 }
 
-/** What one position computes. */
+/** The results of one position. */
 export interface Position {
   readonly logits: Row
   /** 0: the embedding; l: the output of layer l - 1. */
@@ -83,7 +83,7 @@ export interface Position {
 /** Router logits closer than this, relative to the largest, do not decide between two experts. */
 const EXPERT_TIE = 2e-5
 
-/** Whether some layer's second and third expert are too close to tell. */
+/** True if some layer's second and third expert are too close to tell. */
 export function hasTie({ routerLogits }: Position): boolean {
   return routerLogits.some(row => {
     const sorted = row.toSorted((a, b) => b - a)

@@ -1,7 +1,7 @@
 /**
- * Every model case of the golden data through the public interface, on every instruction set:
- * logits, hidden states, routing and the greedy continuation, alone and as a ragged batch. Only
- * real positions are compared: a batch here has no padding.
+ * Every model case of the golden data through the public interface, on every instruction set. It
+ * compares logits, hidden states, routing and the greedy continuation, alone and as a ragged batch.
+ * Only real positions are compared: a batch here has no padding.
  */
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'

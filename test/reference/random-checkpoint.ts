@@ -58,7 +58,7 @@ export interface RandomCheckpoint {
   /** As in config.json. */
   readonly config: Readonly<Record<string, unknown>>
   readonly reference: ReferenceConfig
-  /** What the files hold, rounded to the stored types. */
+  /** The files' values, rounded to the stored types. */
   readonly weights: Weights
   readonly files: Record<string, Buffer | string>
   /** In a few words. */
@@ -213,7 +213,7 @@ function randomTensors(
     }
   }
   add('model.norm.weight', [H], 0.2, 1)
-  // Where the embedding is the head, a stored head is ignored.
+  // If the embedding is the head, a stored head is ignored.
   if (!c.tied || random.chance(0.3)) add('lm_head.weight', [c.vocab, H], 2 * fan)
   return tensors
 }

@@ -1,10 +1,10 @@
 /**
- * Random small models against the f64 reference, through the public interface: all values of a
- * forward pass, and greedy continuations with their log-probabilities and routing, alone, in ragged
- * batches, and after prompts that begin alike.
+ * Random small models against the f64 reference, through the public interface. It compares all
+ * values of a forward pass, and greedy continuations with their log-probabilities and routing. They
+ * run alone, in ragged batches, and after prompts that begin alike.
  *
- * Tolerances come from the reference: 16 times the most that its f32 evaluation is off, and a few
- * eps of the largest value. Where two experts or two tokens are too close to tell, the rest of that
+ * Tolerances come from the reference: 16 times the largest error of its f32 evaluation, and a few
+ * eps of the largest value. If two experts or two tokens are too close to tell, the rest of that
  * text is not compared; few may be.
  *
  * MOEPP_RANDOM_MODELS and MOEPP_RANDOM_SEED run a longer campaign.
@@ -34,8 +34,8 @@ const FIRST_SEED = Number(process.env.MOEPP_RANDOM_SEED ?? 1)
 const CORNER_SEED = Number(process.env.MOEPP_RANDOM_SEED ?? 500)
 
 /**
- * What was compared, and what could not be: the bound on the second keeps the first from becoming
- * empty.
+ * Counts of compared values, and of those that could not be compared. The bound on the second keeps
+ * the first from becoming empty.
  */
 const counts = { positions: 0, unclearPositions: 0, tokens: 0, unclearTokens: 0 }
 

@@ -1,4 +1,4 @@
-/** What the f64 reference computes for a text, and how far off f32 arithmetic was on the way. */
+/** The f64 reference's results for a text, and the error of f32 arithmetic on the way. */
 import { hasTie, likeliest, type Position, ReferenceSequence } from './model-f64.js'
 import type { RandomCheckpoint } from './random-checkpoint.js'
 
@@ -17,7 +17,7 @@ export type Rows = Record<Quantity, readonly ArrayLike<number>[]>
 
 export interface Text {
   readonly prompt: readonly number[]
-  /** How many tokens are to follow it. */
+  /** The number of tokens that are to follow it. */
   readonly steps: number
   /** Those, unless too close experts came first. */
   readonly tokens: readonly number[]

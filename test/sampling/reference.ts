@@ -1,6 +1,5 @@
 /**
- * What Hugging Face's logits processors and warpers do, the plain way: f64, whole vocabulary, full
- * sorts.
+ * Hugging Face's logits processors and warpers the plain way: f64, whole vocabulary, full sorts.
  */
 
 import type { ResolvedOptions } from '../../lib/options.js'

@@ -14,7 +14,7 @@ function samplerOf(
   return { options, sampler: new Sampler(options, { promptIds, endTokenIds: [0], stream }) }
 }
 
-/** What is wrong with the sampler's distribution, or undefined. */
+/** The fault of the sampler's distribution, or undefined. */
 function difference(logits: Float32Array, call: GenerateOptions): string | undefined {
   const { options, sampler } = samplerOf({ doSample: true, ...call }, logits.length)
   const before = logits.slice()

@@ -81,7 +81,7 @@ t.test('random options over random rows', async t => {
   t.ok(Math.min(seen.taken, seen.tooFew, seen.refused) > 500, JSON.stringify(seen))
 })
 
-/** What a step gives, or how it fails, as text: bitwise. */
+/** A step's results, or its failure, as text: bitwise. */
 function outcome(step: () => unknown): string {
   try {
     return JSON.stringify(step(), (_, value) => (ArrayBuffer.isView(value) ? String(value) : value))

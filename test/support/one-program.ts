@@ -18,8 +18,8 @@ export interface OneRun {
 const gpu = process.env.MOEPP_TEST_DEVICE
 
 /**
- * What the tests run on: every instruction set of this machine, the best first; or the CUDA device
- * alone.
+ * The devices of the tests: every instruction set of this machine, the best first; or the CUDA
+ * device alone.
  */
 export function devices(): string[] {
   return gpu ? [gpu] : [...loadBinding().processor().isas]
