@@ -1,7 +1,7 @@
 /**
- * config.json and generation_config.json, checked. A key or value that would change what the model
- * computes, and that moepp does not compute exactly so, is refused by name: a wrong number is worse
- * than an error.
+ * config.json and generation_config.json, checked. A key or value may change the computation in a
+ * way that moepp does not follow exactly. It is then refused by name: a wrong number is worse than
+ * an error.
  *
  * Names and defaults are those of upstream's MoeConfig, which are not the released 7B model's
  * values.
@@ -30,7 +30,7 @@ export interface ModelConfig {
   readonly kvHeads: number
   /** hiddenSize / heads; even. */
   readonly headDim: number
-  /** Where dynamic RoPE changes its base. Not a limit on the length. */
+  /** The length at which dynamic RoPE changes its base. Not a limit on the length. */
   readonly maxPositionEmbeddings: number
   readonly rmsNormEps: number
   readonly ropeTheta: number
@@ -47,10 +47,7 @@ export interface ModelConfig {
   /** Router logits are scaled to the standard deviation gateNormStd. */
   readonly logitsNorm: boolean
   readonly gateNormStd: number
-  /**
-   * What the experts' input (not the router's) is multiplied by: upstream doubles it unless told
-   * not to.
-   */
+  /** Factor of the experts' input (not the router's): upstream doubles it unless told not to. */
   readonly inputScale: 1 | 2
   readonly padTokenId: number | null
   readonly bosTokenId: number | null
@@ -63,7 +60,7 @@ export interface ModelConfig {
   readonly torchDtype: DType | null
 }
 
-/** What generation_config.json presets; absent where it says nothing. */
+/** The presets of generation_config.json; a key that it lacks is absent. */
 export interface GenerationConfig {
   readonly bosTokenId?: number
   readonly padTokenId?: number
@@ -112,7 +109,7 @@ const TORCH_DTYPES: ReadonlyMap<unknown, DType> = new Map([
 const ROPE_TYPES = ['linear', 'dynamic', 'ntk']
 /** Two constant experts, copy, zero. */
 const ZERO_COMPUTATION_EXPERTS = 4
-/** What the kernels are made for: experts that one router scores, and elements of a head. */
+/** The kernels' limits: experts that one router scores, and elements of a head. */
 const MAX_EXPERTS = 256
 const MAX_HEAD_DIM = 256
 const INT32_MAX = 0x7fffffff

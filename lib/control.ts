@@ -5,12 +5,12 @@
 import { type Control, fromNative } from './binding.js'
 import { MoeppError } from './errors.js'
 
-/** How often progress is reported, while native code works. */
+/** Milliseconds between two reports of progress, while native code works. */
 const POLL_MS = 100
 
 export interface Watched<T> {
   readonly signal?: AbortSignal | undefined
-  /** What it throws ends the call, which rejects with it. */
+  /** An exception from it ends the call, which rejects with it. */
   readonly onProgress?: ((doneBytes: number) => void) | undefined
   /** Frees a result that came although the call had been ended. */
   readonly discard?: (result: T) => Promise<void>

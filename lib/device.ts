@@ -4,7 +4,7 @@ import { PACKED_LAYOUT } from './checkpoint/packed.js'
 import { MoeppError } from './errors.js'
 import type { ResolvedLoadOptions } from './options.js'
 
-/** Where a loaded model runs. */
+/** The device of a loaded model. */
 export interface ModelDevice {
   /** 'cpu', 'cuda:0'. */
   readonly name: string
@@ -52,8 +52,8 @@ export function checkPackedLayout({ packedLayout }: DeviceInfo): void {
 }
 
 /**
- * What 'auto' found: a GPU, or why there is none to use. `expected`: nobody could have hoped for
- * one.
+ * The GPU that 'auto' found, or the reason against one. `expected`: true for a CPU build, or
+ * without a GPU in the machine; there is then no warning.
  */
 export type FoundGpu =
   | { readonly device: NativeDevice }
@@ -101,7 +101,7 @@ export function describeDevice({ name, model, isa }: DeviceInfo, reason?: string
 }
 
 /**
- * Whether a failure to load on a GPU is the GPU's: the model does not fit, or the device failed.
+ * True if a failure to load on a GPU is the GPU's: the model does not fit, or the device failed.
  */
 export function isGpuFailure(error: unknown): error is MoeppError {
   return error instanceof MoeppError && ['ERR_OUT_OF_MEMORY', 'ERR_DEVICE'].includes(error.code)

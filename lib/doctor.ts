@@ -1,4 +1,7 @@
-/** What moepp runs on, and why: the version, the addon, the processor, the GPU driver. */
+/**
+ * The facts behind `moepp doctor`: the version, the addon, the processor, the GPU driver, and why
+ * each was chosen.
+ */
 
 import { readdirSync, readFileSync } from 'node:fs'
 import { cpus, totalmem } from 'node:os'
@@ -37,8 +40,9 @@ export interface AddonDiagnosis extends AddonFile {
 }
 
 export interface CudaDiagnosis {
-  /** Whether the addon has CUDA code, and of which version. */
+  /** True if the addon has CUDA code. */
   readonly built: boolean
+  /** CUDA's version in the addon, or null for a CPU build. */
   readonly runtimeVersion: string | null
   /** NVIDIA driver's version, if there is one, and the newest CUDA that it supports. */
   readonly driver: string | null
@@ -126,7 +130,7 @@ function threadsReason(threads: number, cgroupThreads: number): string {
 }
 
 /**
- * What the addon and the driver say, and the device that loadModel would take: it is opened, and
+ * The addon's and the driver's state, and the device that loadModel would take: it is opened, and
  * closed again.
  */
 function diagnoseCuda(): CudaDiagnosis {

@@ -1,6 +1,6 @@
 /**
- * Checks of option values, whatever the options are: each takes a value, returns it typed, or
- * throws a TypeError or RangeError that says the option, what was expected and what was got.
+ * Checks of option values, whatever the options are. Each takes a value, and returns it typed. Or
+ * it throws a TypeError or RangeError with the option, the expected value and the one that it got.
  */
 
 /** Checks one option's value and returns its resolved form. `name` starts every error message. */

@@ -48,8 +48,8 @@ export interface BenchResult {
   /** All that was measured of the machine, means over the repetitions. null where unknown. */
   readonly ceilings: Ceilings | null
   /**
-   * What the machine can do of it, and how much of that was reached: means over the repetitions.
-   * null where unknown.
+   * The machine's ceiling, and the share of it that was reached: means over the repetitions. null
+   * where unknown.
    */
   readonly ceiling: { readonly name: string; readonly rate: number; readonly share: number } | null
 }
@@ -175,7 +175,7 @@ interface MeasurementParts {
 class Measurement {
   readonly #parts: MeasurementParts
   #peakBytes = 0
-  /** What measuring the ceilings holds from its first time on. */
+  /** Memory that measuring the ceilings holds from its first time on. */
   #ceilingBytes: number | undefined
 
   constructor(parts: MeasurementParts) {

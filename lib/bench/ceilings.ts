@@ -1,4 +1,4 @@
-/** What the machine can do, measured in turn with what is done on it. */
+/** The machine's ceilings, measured in turn with the work. */
 import { type DeviceInfo, loadBinding } from '../binding.js'
 
 export interface Ceilings {
@@ -11,8 +11,8 @@ export interface Ceilings {
 export type MeasureCeilings = () => Promise<Ceilings | null>
 
 /**
- * Instructions that the kernels of a dtype may use, 'rounded' those of bfloat16 with rounded
- * activations. A share is of the fastest of them that the processor has.
+ * Instructions that the kernels of a dtype may use; 'rounded' lists those of bfloat16 with rounded
+ * activations. A share refers to the fastest of them that the processor has.
  */
 const INSTRUCTIONS: Readonly<Record<string, readonly string[]>> = {
   float32: ['f32_fma'],

@@ -174,7 +174,7 @@ export class Sequences {
   }
 }
 
-/** What greedy decoding asks for. */
+/** The logits that greedy decoding asks for. */
 const GREEDY = { whole: false, top: true, logSumExp: false }
 
 function decodeParts(batch: number, position: number): Part[] {

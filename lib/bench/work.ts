@@ -1,6 +1,6 @@
 /**
- * What a step has to do: bytes that it must read, operations that it must compute. Ceilings divided
- * by these are ideal rates.
+ * A step's work: bytes that it must read, operations that it must compute. Ceilings divided by
+ * these are ideal rates.
  */
 import { rowsBytes } from '../checkpoint/tensor-ref.js'
 import type { ModelConfig } from '../config.js'
@@ -24,7 +24,7 @@ export const WEIGHT_BYTES: Readonly<Record<string, WeightBytes>> = {
   int4: { experts: INT4, others: INT8 },
 }
 
-/** Where the tokens of a step went. */
+/** The routing of a step's tokens. */
 export interface StepRouting {
   /** Picks of FFN experts, all layers together. */
   readonly picks: number

@@ -1,4 +1,4 @@
-/** What is measured: the names of llama-bench's conventions, and what they mean. */
+/** Workloads: the names of llama-bench's conventions, and their meaning. */
 
 export interface Workload {
   /** As it was written: `pp512`, `tg128@32x4`. */
@@ -20,9 +20,9 @@ export const DEFAULT_WORKLOADS =
 const MOST_TOKENS = 1 << 20
 
 /**
- * Workloads by commas: `pp512` a prompt of 512 tokens, `tg128@32` 128 tokens one at a time after
- * 32, either with `x4` for four sequences at once.
- * @throws RangeError that names what is wrong
+ * Workloads by commas. `pp512` is a prompt of 512 tokens, `tg128@32` 128 tokens one at a time after
+ * 32. Either with `x4` is for four sequences at once.
+ * @throws RangeError that names the fault
  */
 export function parseWorkloads(text: string): Workload[] {
   return text.split(',').map(part => parseWorkload(part.trim()))

@@ -26,7 +26,7 @@ interface WeightFile {
   readonly isIndex: boolean
 }
 
-/** Where the weights may be; the first that exists counts, as in Hugging Face's loader. */
+/** Files that may hold the weights; the first that exists counts, as in Hugging Face's loader. */
 export const WEIGHT_FILES: readonly WeightFile[] = [
   { name: 'model.safetensors', format: 'safetensors', isIndex: false },
   { name: 'model.safetensors.index.json', format: 'safetensors', isIndex: true },

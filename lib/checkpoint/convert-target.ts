@@ -1,4 +1,6 @@
-/** Where a conversion may write, and what it may replace: only what another one has written. */
+/**
+ * Decides whether a conversion may write to a place. It replaces only the output of another one.
+ */
 
 import { lstat, readdir, realpath } from 'node:fs/promises'
 import { basename, resolve, sep } from 'node:path'

@@ -40,11 +40,11 @@ const MAX_TEXT_BYTES = 100_000_000
 
 export interface ConvertOptions {
   /**
-   * Type of the stored matrices; 'auto' leaves every tensor's. With 'bfloat16' norms, router and
-   * constants keep their type, because they are computed with in float32: the result then gives the
-   * same logits as the original loaded in bfloat16. With 'int8' and 'int4' the matrices are
-   * quantised as loading does it, and packed as the CPU's kernels read them: the result opens by
-   * mapping, and no other program reads it. Default 'auto'.
+   * Type of the stored matrices. Default 'auto', which leaves every tensor's. With 'bfloat16'
+   * norms, router and constants keep their type, because they are computed with in float32. The
+   * result then gives the same logits as the original loaded in bfloat16. With 'int8' and 'int4'
+   * the matrices are quantised as loading does it, and packed in the order of the CPU's kernels.
+   * Such a result opens by mapping, and no other program reads it.
    */
   readonly dtype?: 'auto' | MatrixType
   /** Default DEFAULT_SHARD_BYTES. */
@@ -116,7 +116,9 @@ export async function convertCheckpoint(
   }
 }
 
-/** What packed weights were quantised from is gone, and their layout is this machine's affair. */
+/**
+ * Packed weights cannot be converted: the originals are gone, and the layout is for this machine.
+ */
 function refusePacked(
   parameters: ReadonlyMap<string, StoredRef>,
 ): asserts parameters is ReadonlyMap<string, TensorRef> {

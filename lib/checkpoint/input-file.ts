@@ -7,7 +7,7 @@ import { type FileHandle, open, stat } from 'node:fs/promises'
 import { basename } from 'node:path'
 import { MoeppError } from '../errors.js'
 
-/** What a repository cloned without git-lfs holds in place of each large file. */
+/** The first bytes of a Git LFS pointer, which a clone without git-lfs has for each large file. */
 const LFS_POINTER = 'version https://git-lfs.github.com'
 
 export class InputFile {

@@ -1,6 +1,6 @@
 /**
- * JSON of files that are not trusted. JSON.parse keeps the last of two equal keys and says nothing,
- * so a file could show one tensor to a checker and another to the loader: duplicates are refused
+ * JSON of files that are not trusted. JSON.parse keeps the last of two equal keys and says nothing.
+ * So a file could show one tensor to a checker and another to the loader. Duplicates are refused
  * here.
  */
 
@@ -50,8 +50,8 @@ export function show(value: unknown): string {
 }
 
 /**
- * The first key that an object of `text` holds twice. The text is valid JSON by now, so that a
- * string followed by a colon is a key, and a bracket outside of a string is structure. A loop over
+ * The first key that an object of `text` holds twice. The text is valid JSON by now. So a string
+ * followed by a colon is a key, and a bracket outside of a string is structure. It is a loop over
  * characters and not a regular expression: those need stack in proportion to a string's length.
  */
 function duplicateKey(text: string): string | undefined {

@@ -1,15 +1,14 @@
 /**
  * Packed weights in a safetensors file: int8 and int4 matrices in the very bytes that the CPU's
- * kernels read, so that they are used from the mapped file. Each is a U8 tensor of one dimension
- * under the name of the weight, aligned to 64 bytes within the file. What the bytes are is said in
- * the file's metadata:
+ * kernels read. They are used from the mapped file. Each is a U8 tensor of one dimension under the
+ * name of the weight, aligned to 64 bytes within the file. The file's metadata describes the bytes:
  *
  *     "moepp_layout": "panels32-i8g128-i4g32x128-v1"
- *     "moepp_packed": "{NAME: {\"dtype\": \"int8\", \"shape\": [rows, inputs], \"packed\":
- *     \"panels\"}, ...}"
+ *     "moepp_packed": "{NAME: {\"dtype\": \"int8\", \"shape\": [rows, inputs],
+ *                              \"packed\": \"panels\"}, ...}"
  *
- * native/cpu/panels.h describes the layout. Whatever the bytes hold, kernels stay within them; only
- * the numbers can be wrong.
+ * native/cpu/panels.h describes the layout. For any bytes kernels stay within them; only the
+ * numbers can be wrong.
  */
 
 import type { InputFile } from './input-file.js'
@@ -33,7 +32,7 @@ const WEIGHTS_KEY = 'moepp_packed'
 const MAX_INPUTS = 2 ** 24
 const PANEL_ROWS = 32
 
-/** What the metadata says of one packed weight. */
+/** The metadata of one packed weight. */
 export type PackedWeight = Pick<PackedRef, 'dtype' | 'shape' | 'packed'>
 
 /** Bytes of a packed weight, panels padded to 32 rows; undefined if they are too many to count. */

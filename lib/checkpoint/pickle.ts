@@ -1,8 +1,8 @@
 /**
- * An interpreter for the pickles of torch checkpoints. A pickle is a program, and Python runs
- * whatever it names. This one knows only the opcodes that a state dict is written with and only the
- * globals that its caller lists; everything else is refused by name. It calls nothing but the
- * caller's hooks, is not recursive, and bounds what it allocates.
+ * An interpreter for the pickles of torch checkpoints. A pickle is a program, and Python runs it.
+ * This one knows only the opcodes that a state dict is written with and only the globals that its
+ * caller lists. Everything else is refused by name. It calls nothing but the caller's hooks, is not
+ * recursive, and bounds its allocations.
  *
  * Source: Python's Lib/pickletools.py describes every opcode; torch writes protocol 2.
  */
@@ -12,8 +12,7 @@ import { decodeUtf8, type InputFile } from './input-file.js'
 import { show } from './json.js'
 
 /**
- * What the pickle's author may name, and what becomes of it. Hooks may run more than once for one
- * pickle.
+ * The names that a pickle may use, and their meaning. Hooks may run more than once for one pickle.
  */
 export interface PickleHooks {
   /** `module.name` of every class and function that may be named. */
@@ -27,7 +26,7 @@ export interface PickleHooks {
   persistent(id: unknown, bad: BadPickle): object
 }
 
-/** Makes the error that says where in which pickle something is wrong. */
+/** Makes the error that names the pickle, the place and the fault. */
 export type BadPickle = (message: string) => MoeppError
 
 /**
@@ -169,7 +168,7 @@ class PickleMachine {
     return this.stack.pop()
   }
 
-  /** The last `count` values, in the order in which they were pushed. */
+  /** The last `count` values, the first pushed first. */
   popMany(count: number): unknown[] {
     const values: unknown[] = []
     while (values.length < count) values.push(this.pop())

@@ -28,7 +28,7 @@ export function isPackedOutput(tensor: OutputTensor): tensor is PackedOutput {
 
 export interface OutputFile {
   readonly name: string
-  /** In the order in which they lie in the file. */
+  /** By their place in the file. */
   readonly tensors: readonly OutputTensor[]
   /** Everything before the first tensor's bytes. */
   readonly header: Uint8Array
@@ -55,8 +55,8 @@ export function layOut(tensors: readonly OutputTensor[], maxShardBytes: number):
     filled += size
   }
   return shards.map((shard, i) => {
-    // Wider types first, so that every tensor is aligned to its element, whatever lies before it;
-    // packed weights, which take multiples of their alignment, before all.
+    // Packed weights come first: they take multiples of their alignment. Then wider types come
+    // first, so that every tensor is aligned to its element.
     const ordered = [...shard].sort((a, b) => alignment(b) - alignment(a))
     return { name: shardName(i, shards.length), tensors: ordered, ...encodeHeader(ordered) }
   })
@@ -72,7 +72,7 @@ export function shardIndex(files: readonly OutputFile[]): string {
   return `${JSON.stringify({ metadata: { total_size: totalSize }, weight_map: weightMap }, null, 2)}\n`
 }
 
-/** Whether a conversion may give this name to a file of weights or to their index. */
+/** True if a conversion may give this name to a file of weights or to their index. */
 export function isOutputName(name: string): boolean {
   return /^model(-\d{5,}-of-\d{5,})?\.safetensors$|^model\.safetensors\.index\.json$/.test(name)
 }

@@ -1,7 +1,7 @@
 /**
- * A directory that appears whole or not at all. Its files are written into a hidden sibling, synced
- * to disk, and the sibling is renamed to the target's name. What a killed process leaves behind has
- * a name that tells who made it; the next use for the same target removes it.
+ * A directory that appears whole or not at all. Its files are written into a hidden sibling and
+ * synced to disk. Then the sibling is renamed to the target's name. A killed process leaves a
+ * sibling whose name tells its maker; the next use for the same target removes it.
  */
 
 import { randomBytes } from 'node:crypto'
@@ -12,9 +12,9 @@ import { MoeppError } from '../errors.js'
 
 export class StagedDirectory {
   private constructor(
-    /** Where the directory will appear. */
+    /** The directory's final path. */
     readonly target: string,
-    /** Where its files are written until then. */
+    /** The path of its files until then. */
     readonly path: string,
     private readonly replace: boolean,
   ) {}

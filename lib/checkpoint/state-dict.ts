@@ -1,6 +1,6 @@
 /**
- * The pickle of a torch state dict: a dict from name to tensor, each tensor a view (offset, shape,
- * strides) of a storage whose bytes lie elsewhere in the file.
+ * The pickle of a torch state dict: a dict from name to tensor. Each tensor is a view (offset,
+ * shape, strides) of a storage whose bytes lie elsewhere in the file.
  *
  * Source: torch/_utils.py _rebuild_tensor_v2; torch/serialization.py persistent_id.
  */

@@ -1,5 +1,5 @@
 /**
- * What the readers of both file formats share: their result, and arithmetic on sizes that a file
+ * Shared by the readers of both file formats: their result, and arithmetic on sizes that a file
  * claims.
  */
 
@@ -17,7 +17,7 @@ export interface TensorFile {
   readonly unusable: ReadonlyMap<string, string>
 }
 
-/** Whether `value` is an array of sizes: integers from 0 that a double holds exactly. */
+/** True if `value` is an array of sizes: integers from 0 that a double holds exactly. */
 export function isSizes(value: unknown): value is number[] {
   return Array.isArray(value) && value.every(isSize)
 }
@@ -49,7 +49,7 @@ export function reach(shape: readonly number[], strides: readonly number[]): num
 }
 
 /**
- * Whether the strides are those of a row-major tensor without gaps. Strides of axes of size 1 do
+ * True if the strides are those of a row-major tensor without gaps. Strides of axes of size 1 do
  * not matter.
  */
 export function isContiguous(shape: readonly number[], strides: readonly number[]): boolean {

@@ -1,5 +1,5 @@
 /**
- * Where one stored tensor lies. safetensors and torch `.bin` both reduce to this; the native side
+ * The place of one stored tensor. safetensors and torch `.bin` both reduce to this. The native side
  * maps `file` and reads the bytes, which never enter V8.
  */
 
@@ -7,8 +7,8 @@
 export type DType = 'f32' | 'bf16' | 'f16'
 
 /**
- * What a matrix is quantised to: integers, and scales for blocks of each row. native/quantise.h has
- * the numbers.
+ * The quantised form of a matrix: integers, and scales for blocks of each row. native/quantise.h
+ * has the numbers.
  */
 export type QuantisedDType = 'int8' | 'int4'
 export type WeightDType = DType | QuantisedDType
@@ -34,8 +34,8 @@ export interface TensorRef {
 export type PanelOrder = 'panels' | 'gateUpPanels'
 
 /**
- * Where one packed weight lies: a whole matrix, or all experts' matrices, as the CPU's kernels read
- * it (packed.ts).
+ * The place of one packed weight: a whole matrix, or all experts' matrices, in the order of the
+ * CPU's kernels (packed.ts).
  */
 export interface PackedRef {
   readonly dtype: QuantisedDType

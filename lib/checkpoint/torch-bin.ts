@@ -1,8 +1,8 @@
 /**
- * The two formats of `torch.save`. Since torch 1.6 a zip of stored entries under one folder:
- * `data.pkl` (the state dict), `data/KEY` (a storage's bytes), `byteorder`. Before that, five
- * pickles in a row (a magic number, a protocol number, facts about the machine, the state dict, the
- * storages' keys) and then, in the keys' order, each storage as an 8-byte element count and its
+ * The two formats of `torch.save`. Since torch 1.6 it is a zip of stored entries under one folder:
+ * `data.pkl` (the state dict), `data/KEY` (a storage's bytes), `byteorder`. Before that it was five
+ * pickles in a row: a magic number, a protocol number, facts about the machine, the state dict, the
+ * storages' keys. Each storage follows in the keys' order, as an 8-byte element count and its
  * bytes.
  *
  * Source: torch/serialization.py.
@@ -136,7 +136,7 @@ function storagesByKey(
   return storages
 }
 
-/** Where each storage's bytes begin. They follow one another up to the end of the file. */
+/** The start of each storage's bytes. They follow one another up to the end of the file. */
 async function layOutStorages(
   file: InputFile,
   start: number,

@@ -1,6 +1,6 @@
 /**
- * Where the entries of a zip file lie, read from its central directory. Only what torch writes:
- * entries are stored, not compressed, so that a tensor's bytes can be mapped where they are. 64-bit
+ * The places of a zip file's entries, read from its central directory. It supports only torch's
+ * kind: entries are stored, not compressed, so that a tensor's bytes can be mapped in place. 64-bit
  * sizes and offsets are read.
  *
  * Source: the .ZIP File Format Specification (APPNOTE.TXT) 6.3, sections 4.3 and 4.5.3.
@@ -13,7 +13,7 @@ export interface ZipEntry {
   readonly name: string
   readonly size: number
   readonly headerOffset: number
-  /** Where the next entry's header, or the directory, begins: this entry ends before it. */
+  /** The start of the next entry's header, or of the directory: this entry ends before it. */
   readonly limit: number
 }
 
@@ -85,7 +85,7 @@ interface Directory {
   readonly count: number
   readonly size: number
   readonly offset: number
-  /** Where the first of the end records begins. */
+  /** The start of the first of the end records. */
   readonly endOffset: number
 }
 

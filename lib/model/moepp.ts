@@ -39,8 +39,8 @@ export const TOP_LOGITS = {
 } as const
 
 /**
- * Records the model of `config` on the stored `tensors`; its matrices are held as `dtype`, and what
- * meets those in bf16 may be rounded to bf16 if `mayRoundX`.
+ * Records the model of `config` on the stored `tensors`, with its matrices held as `dtype`. If
+ * `mayRoundX`, inputs of matrices in bf16 may be rounded to bf16.
  */
 export function recordMoepp(
   config: ModelConfig,

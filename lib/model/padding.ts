@@ -1,7 +1,7 @@
 /**
- * A GPU records a step of few tokens once per size and replays it (native/program.cc). The
- * sequences that decode come and go, so that such a step could have any number of tokens: it is
- * filled up to one of a few. No GPU has shown yet what that gains.
+ * A GPU records a step of few tokens once per size and replays it (native/program.cc). Sequences
+ * come and go, so a decode step could have any number of tokens. It is padded to one of a few
+ * sizes. No GPU has shown yet what that gains.
  */
 import type { Step } from '../engine/runner.js'
 
@@ -23,9 +23,9 @@ function missingTokens(step: Step): number {
 }
 
 /**
- * A step of decoding with as many more tokens, after all others, as its size asks for: each a
- * sequence of its own with a place of its own on `page`, which no text may have. Their results are
- * the last rows.
+ * Pads a decode step to the next recorded size, with tokens after all others. Each is a sequence of
+ * its own with a place of its own on `page`, which no text may have. Their results are the last
+ * rows.
  */
 export function padded(step: Step, page: number): Step {
   const missing = missingTokens(step)

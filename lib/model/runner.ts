@@ -26,7 +26,7 @@ export interface RunnerParts {
   readonly program: NativeProgram
   readonly cache: NativeKvCache
   readonly config: ModelConfig
-  /** What most matrices are held in. */
+  /** Type of most matrices. */
   readonly matrixType: MatrixType
   readonly kvCacheDtype: 'float32' | 'bfloat16'
   /** As asked for. */

@@ -10,9 +10,9 @@ import type { ProgramBuilder, Weight } from '../program/builder.js'
 
 type HeldDType = 'f32' | 'bf16' | 'int8' | 'int4'
 /**
- * How the matrices are held. 'exact': bf16 for each matrix that is stored in bf16, as it is for
- * each that is packed, f32, in which f16 is exact too, for all others. 'int4': the FFN experts, and
- * int8 for attention and head.
+ * Types of the matrices on a device. 'exact' keeps bf16 and packed matrices as stored; all others
+ * become f32, which is lossless (f16 included). 'int4' is for the FFN experts, with int8 for
+ * attention and head.
  */
 export type MatrixDType = HeldDType | 'exact'
 
@@ -25,7 +25,7 @@ export class ModelWeights {
 
   /**
    * @param dtype of the matrices; the small tensors stay f32, as upstream computes them
-   * @param mayRoundX what meets a matrix in bf16 may be rounded to bf16
+   * @param mayRoundX inputs of a matrix in bf16 may be rounded to bf16
    */
   constructor(
     builder: ProgramBuilder,

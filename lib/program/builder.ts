@@ -17,11 +17,11 @@ export interface Weight {
   readonly kind: 'weight'
   readonly name: string
   readonly shape: readonly number[]
-  /** What is multiplied with it may be rounded to bf16: may_round_x of native/ops.h. */
+  /** Its inputs may be rounded to bf16: may_round_x of native/ops.h. */
   readonly mayRoundX: boolean
 }
 
-/** What an op writes: the buffer's last name, its shape, and its dtype (f32 unless given). */
+/** An output of an op: the buffer's last name, its shape, and its dtype (f32 unless given). */
 export interface Output {
   readonly name: string
   readonly shape: readonly Dimension[]

@@ -10,7 +10,7 @@ const ACTIVATION = { none: 0, tanh: 1, swiglu: 2 } as const
 /** The activation of an op whose weight has gate and up rows. */
 export const SWIGLU = ACTIVATION.swiglu
 
-/** Where an op's outputs go: `layers.3.attention` names the op, and its outputs below it. */
+/** The label of an op's outputs: `layers.3.attention` names the op, and its outputs below it. */
 type Label = string
 
 const size = (tensor: Weight, axis: number): number => tensor.shape[axis]!
@@ -214,7 +214,7 @@ export interface Gating {
   readonly mixtral: boolean
 }
 
-/** What route_top_k writes for T tokens and C constant experts. */
+/** The outputs of route_top_k for T tokens and C constant experts. */
 function routeOutputs(scope: Label, tokens: Dimension, constants: number, gating: Gating) {
   const picks = [tokens, gating.topK]
   return {

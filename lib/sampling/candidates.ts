@@ -1,6 +1,6 @@
 /**
  * The tokens that a step may draw from, narrowed by topK, topP, minP and typicalP as Hugging Face's
- * logits warpers define them, without sorting the vocabulary. Tokens stay in ascending order of id.
+ * logits warpers define them. The vocabulary is not sorted. Tokens stay in ascending order of id.
  */
 
 import { findCrossing } from './crossing.js'
@@ -9,7 +9,7 @@ import type { KnownLogits } from './top-logits.js'
 
 /**
  * Up to this k a heap finds the k-th largest logit, above it a quickselect. Measured on a 2-core
- * AMD EPYC with Node 20, a whole step over 65536 normal logits, heap and quickselect in ms: k 50:
+ * AMD EPYC with Node 20: a whole step over 65536 normal logits, heap and quickselect in ms. k 50:
  * 0.16, 1.44; k 2048: 0.76, 1.48; k 4096: 1.27, 1.54; k 8192: 2.09, 1.73.
  */
 const HEAP_LIMIT = 2048
@@ -26,13 +26,13 @@ export class Candidates {
   #scores = new Float64Array(0)
   /** exp(score): probabilities up to a common factor. The likeliest token has 1. */
   weights = new Float64Array(0)
-  // What findCrossing reorders.
+  // findCrossing reorders these.
   #keys = new Float64Array(0)
   #masses = new Float64Array(0)
 
   /**
-   * Starts over with the tokens whose logit is at least the topK-th largest (ties with it stay, as
-   * in TopKLogitsWarper; topK 0 means all) and above -Infinity. Throws ERR_DEVICE on NaN or
+   * Starts over with the tokens whose logit is at least the topK-th largest and above -Infinity.
+   * Ties with it stay, as in TopKLogitsWarper; topK 0 means all. Throws ERR_DEVICE on NaN or
    * +Infinity. temperature > 0.
    */
   fill({ logits, ids }: KnownLogits, topK: number, temperature: number): void {
@@ -61,8 +61,8 @@ export class Candidates {
   }
 
   /**
-   * Keeps the smallest set of likeliest tokens with a probability of at least topP together, the
-   * token that crosses topP included, and one token at least. Of tied tokens that are not all
+   * Keeps the smallest set of likeliest tokens with a probability of at least topP together. It
+   * includes the token that crosses topP, and one token at least. Of tied tokens that are not all
    * needed, the lower ids stay. Source: TopPLogitsWarper.
    */
   keepTopP(topP: number): void {

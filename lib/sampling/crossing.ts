@@ -1,7 +1,7 @@
 /**
- * Selection by mass, the question that topP and typicalP share: with items in ascending order of a
- * key, at which key does the running sum of their masses reach a target? Answered by a quickselect
- * that weighs its parts, in O(n) expected, where Hugging Face sorts the vocabulary.
+ * Selection by mass, for topP and typicalP. Given items in ascending order of a key: at which key
+ * does the running sum of their masses reach a target? A quickselect that weighs its parts answers
+ * in O(n) expected, where Hugging Face sorts the vocabulary.
  */
 
 export interface Crossing {

@@ -1,13 +1,13 @@
 /**
- * Which tokens would complete an n-gram that a sequence already holds (NoRepeatNGramLogitsProcessor
- * of Hugging Face).
+ * The tokens that would complete an n-gram that a sequence already holds
+ * (NoRepeatNGramLogitsProcessor of Hugging Face).
  *
- * A hash table from n - 1 tokens to the distinct tokens that followed them: appending a token and
- * asking for the continuations both cost O(n), whatever the length of the sequence.
+ * A hash table leads from n - 1 tokens to the distinct tokens that followed them. Appending a token
+ * and asking for the continuations both cost O(n), whatever the length of the sequence.
  */
 
 interface Prefix {
-  /** Where its first occurrence ends in the sequence. */
+  /** The end of its first occurrence in the sequence. */
   readonly end: number
   readonly followers: Set<number>
 }

@@ -1,8 +1,8 @@
 /**
  * Random numbers for sampling: Philox4x32-10, a counter-based generator.
  *
- * Number `step` of stream `stream` of a seed is a pure function of the three, so a sequence draws
- * the same numbers whatever else runs beside it, and needs no generator state when it is paused,
+ * Number `step` of stream `stream` of a seed is a pure function of the three. So a sequence draws
+ * the same numbers whatever else runs beside it. It needs no generator state when it is paused,
  * resumed or recomputed. Source: Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC
  * 2011.
  */

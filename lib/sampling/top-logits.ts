@@ -13,14 +13,14 @@ export interface TopLogits {
   /** Their tokens; of equal logits the lower id first. */
   readonly ids: Int32Array
   /**
-   * log(sum(exp(logits))) of the whole row, if it was asked for: off by at most 2^-20 + 2^-24 times
-   * the mean distance of a token's logit from the largest.
+   * log(sum(exp(logits))) of the whole row, if it was asked for. Its error is at most 2^-20 + 2^-24
+   * times the mean distance of a token's logit from the largest.
    */
   readonly logSumExp?: number
 }
 
 /**
- * What is known of a row of logits: `logits[i]` is that of token `ids[i]`. The ids ascend; without
+ * The known part of a row of logits: `logits[i]` is that of token `ids[i]`. The ids ascend; without
  * them i is the token.
  */
 export interface KnownLogits {
@@ -50,7 +50,7 @@ export function checkTop({ logits, ids, vocabSize }: TopLogits): void {
   checkLargest(logits[0]!, ids[0]!, vocabSize)
 }
 
-/** Where a token is among `ids`, which ascend; -1 if it is not. */
+/** The index of a token in `ids`, which ascend; -1 if it is not there. */
 export function placeOf(ids: Int32Array, id: number): number {
   let from = 0
   let to = ids.length
