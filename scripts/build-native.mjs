@@ -1,12 +1,15 @@
-// Builds native/ with CMake, in a checkout through cmake-js, in an installed package with plain
-// cmake, and copies the addon to build/Release, where node-gyp-build looks first.
+// Builds native/ with CMake: through cmake-js in a checkout, with plain cmake in an installed
+// package. It copies the addon to build/Release, where node-gyp-build looks first.
 //
 //   node scripts/build-native.mjs [--bench | --tests] [--debug] [--list-sources]
 //
-// Environment: MOEPP_CUDA=AUTO|ON|OFF (here AUTO: the CUDA kernels too, where there is an nvcc 13;
-// `npm run build` and `npm test` default to OFF, because compiling the kernels for every
-// architecture takes minutes), MOEPP_CUDA_ARCHITECTURES="90a-real;120", MOEPP_WERROR=ON|OFF
-// (whether warnings are errors: ON in a checkout).
+// Environment:
+//   MOEPP_CUDA=AUTO|ON|OFF                   AUTO: the CUDA kernels too, if there is an nvcc 13
+//   MOEPP_CUDA_ARCHITECTURES="90a-real;120"  some architectures alone
+//   MOEPP_WERROR=ON|OFF                      warnings are errors: ON in a checkout
+//
+// MOEPP_CUDA is AUTO here. `npm run build` and `npm test` default to OFF, because compiling the
+// kernels for every architecture takes minutes.
 import { spawnSync } from 'node:child_process'
 import {
   copyFileSync,
@@ -31,7 +34,7 @@ const isCheckout = existsSync(join(root, 'native', 'test'))
 const { resolve: resolvePackage } = createRequire(import.meta.url)
 
 /**
- * How much is built, each with all before it: the addon; the native program; tests of the CUDA
+ * Levels of a build, each with all before it: the addon; the native program; tests of the CUDA
  * kernels under emulation.
  */
 export const LEVELS = ['addon', 'bench', 'tests']
@@ -56,7 +59,7 @@ export function nativeSources() {
   return sources.sort()
 }
 
-/** What the environment asks for, or `fallback`. */
+/** MOEPP_CUDA of the environment, or `fallback`. */
 export function cudaChoice(fallback) {
   const choice = (process.env.MOEPP_CUDA || fallback).toUpperCase()
   if (['AUTO', 'ON', 'OFF'].includes(choice)) return choice
@@ -130,8 +133,8 @@ function cmakeJs() {
 }
 
 /**
- * Whether CMake's cache in `workFolder` is another checkout's: the folder was copied or renamed, and
- * the cache holds absolute paths, which CMake refuses.
+ * True if CMake's cache in `workFolder` belongs to another folder, because the checkout was copied
+ * or renamed. The cache holds absolute paths, and CMake refuses it then.
  */
 export function isForeignCache(workFolder, checkout = root) {
   const cache = join(workFolder, 'CMakeCache.txt')

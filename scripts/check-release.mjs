@@ -1,4 +1,4 @@
-// Whether this checkout may be published under a tag: run before anything is built.
+// Tells whether this checkout may be published under a tag. It runs before anything is built.
 //
 //   node scripts/check-release.mjs <tag> <owner/name of the repository> [folder]
 import { readFileSync } from 'node:fs'

@@ -1,4 +1,4 @@
-// Whether node_modules holds the packages of package-lock.json, whoever installed them.
+// Compares node_modules with package-lock.json, whichever command installed the packages.
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
@@ -6,8 +6,8 @@ import { join } from 'node:path'
 export const installedLock = folder => join(folder, 'node_modules', '.package-lock.json')
 
 /**
- * Compares the two lock files of `folder`. npm leaves out optional packages that are for other
- * platforms, so only those may be missing.
+ * True if node_modules of `folder` holds the packages of package-lock.json. npm leaves out optional
+ * packages for other platforms, so only optional ones may be missing.
  */
 export function packagesInstalled(folder) {
   if (!existsSync(installedLock(folder))) return false

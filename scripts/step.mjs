@@ -9,13 +9,14 @@ import { root } from './build-native.mjs'
 /** Lines of a log that are printed when a step fails. */
 const SHOWN_LINES = 200
 /** Milliseconds that an interrupted command has to end by itself. */
-const GRACE_MS = 2000
+const GRACE_MS = 500
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP']
 
 /** ninja's `[3/51] Building` is "[3/51]", make's `[ 25%] Building` is "[25 %]". */
 export function progressOf(line) {
   const [, done, total] = /^\[ *(\d+)(?:\/(\d+)|%)\]/.exec(line) ?? []
-  if (done === undefined) return undefined
+  // ninja's look at globbed folders is "[0/2]".
+  if (done === undefined || done === '0') return undefined
   return total ? `[${done}/${total}]` : `[${done} %]`
 }
 
@@ -28,8 +29,9 @@ export function tailOf(log, path) {
 }
 
 /**
- * Runs a command with all output passed to `onText`, as a process group that ends when this process
- * is interrupted: npm ci, left alone, would go on writing to node_modules while a retry deletes it.
+ * Runs a command and passes its output to `onText`. The command and its children are a process
+ * group, which ends when this process is interrupted. Left alone, npm ci would go on writing to
+ * node_modules while a retry deletes it.
  */
 function runGroup(command, args, onText, options) {
   return new Promise((resolve, reject) => {
@@ -82,7 +84,12 @@ export async function step(doing, done, work, out = process.stderr) {
   let progress = ''
   let note = ''
   const clear = out.isTTY ? '\r\x1b[K' : ''
-  const show = () => out.write(`${clear}moepp: ${doing} ${progress}${seconds(0)} s`)
+  let shown = ''
+  const show = () => {
+    const line = `${clear}moepp: ${doing} ${progress}${seconds(0)} s`
+    if (line !== shown) out.write(line)
+    shown = line
+  }
   const timer = out.isTTY ? setInterval(show, 250) : undefined
   if (!out.isTTY) out.write(`moepp: ${doing}\n`)
   const end = text => {
@@ -96,7 +103,7 @@ export async function step(doing, done, work, out = process.stderr) {
     for (const line of text.toString().split('\n')) {
       const counted = progressOf(line)
       if (counted) progress = `${counted} `
-      // What CMake decided about this build.
+      // CMake's decision: a CPU build, or one with CUDA kernels.
       note = /^-- moepp: (.*)/.exec(line)?.[1] ?? note
     }
   }
