@@ -4,7 +4,7 @@
 //   node scripts/prose-check.mjs --all      sentences everywhere
 //   node scripts/prose-check.mjs <files>    both in these files
 import { spawnSync } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { extname, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { root } from './build-native.mjs'
@@ -19,6 +19,7 @@ const CLEAN = [
   'CMakeLists.txt',
   'CODE_OF_CONDUCT.md',
   'CONTRIBUTING.md',
+  'native/cuda/CMakeLists.txt',
   'bench/gpu.sh',
   'cmake',
   'scripts',
@@ -45,25 +46,22 @@ const PATTERNS = [
   [/\bis of the\b/i, '"is of the"'],
 ]
 
-const ABBREVIATION =
-  /(?:^|[\s(])(?:e\.g|i\.e|vs|cf|approx|resp|incl|no|fig|sec|eq|al|Dr|Mr|Mrs|St|[A-Z])\.$/
+const ABBREVIATION = /(?:^|[\s(])(?:e\.g|i\.e|vs|cf|approx|resp|incl|fig|eq|al)\.$/i
 
-/** The lines of comments as { line, text, indent }, markers removed; `undefined` for other lines. */
+/** Comments that programs read. */
+const DIRECTIVE = /^\s*(SASS|clang-format|biome-ignore|@ts-)/
+
+/** The lines of comments without their markers; `undefined` for lines of code. */
 function commentLines(lines, slashed) {
   let block = false
   return lines.map(line => {
-    if (!slashed) {
-      const text = /^\s*#(?!!)\s?(.*)$/.exec(line)?.[1]
-      return text === undefined ? undefined : text
-    }
+    if (!slashed) return /^\s*#(?!!)\s?(.*)$/.exec(line)?.[1]
     if (block) {
       block = !line.includes('*/')
       return line.replace(/^\s*\*? ?/, '').replace(/\s*\*?\/$/, '')
     }
-    const found = /^\s*(\/\/+|\/\*+)(?!\s*(?:SASS|clang-format|biome-ignore|@ts-)) ?(.*)$/.exec(
-      line,
-    )
-    if (!found) return undefined
+    const found = /^\s*(\/\/+|\/\*+) ?(.*)$/.exec(line)
+    if (!found || DIRECTIVE.test(found[2])) return undefined
     if (!found[1].startsWith('/*')) return found[2]
     block = !line.includes('*/')
     return found[2].replace(/\s*\*\/.*$/, '')
@@ -75,15 +73,15 @@ function paragraphs(lines) {
   const found = []
   let open
   let fenced = false
-  lines.forEach((line, index) => {
-    const fence = /^\s*(?:[-*>]\s+)*(```|~~~)/.test(line ?? '')
+  lines.forEach((given, index) => {
+    const line = given ?? ''
+    const fence = /^\s*(?:[-*>]\s+)*(```|~~~)/.test(line)
     if (fence) fenced = !fenced
-    const skipped =
-      line === undefined || fence || fenced || /^\s*$|^\s*[|<#]|^\s*[-=~*_]{3,}\s*$/.test(line)
-    const item = /^\s*(?:[-*+]|\d+[.)]|@\w+|\[[^\]]+\]:)\s/.test(line ?? '')
+    const skipped = fence || fenced || /^\s*$|^\s*[|<#]|^\s*[-=~*_]{3,}\s*$/.test(line)
+    const item = /^\s*(?:[-*+]|\d+[.)]|@\w+|\[[^\]]+\]:)\s/.test(line)
     // Deeper lines that continue nothing are examples, and tables by spaces.
-    const example = /^( {3,}|\t)/.test(line ?? '') && !item && !open?.item
-    const table = /\S {3,}\S/.test(line ?? '')
+    const example = /^( {3,}|\t)/.test(line) && !item && !open?.item
+    const table = /\S {3,}\S/.test(line)
     if (skipped || example || table) open = undefined
     else if (item || !open) {
       open = { line: index + 1, text: line.replace(/^\s*(?:>\s*)*(?:[-*+]|\d+[.)])\s/, ''), item }
@@ -117,13 +115,14 @@ export function sentences({ line, text }) {
 const wordsOf = text =>
   text.split(/\s+/).filter(word => /\p{L}/u.test(word) && !/^Code\W*,$/.test(word))
 
-/** What is wrong with the English of one sentence, in words; '' if nothing is. */
+/** The first fault of a sentence, in words, or '' if it has none. */
 export function faultOf(text) {
   const words = wordsOf(text.replace(/^@\w+(?:\s+\{[^}]*\})?/, ''))
-  if (words.length > MAX_WORDS) return `${words.length} words, at most ${MAX_WORDS}`
+  const shown = `"${wordsOf(text).slice(0, 6).join(' ')} ..."`
+  if (words.length > MAX_WORDS) return `${words.length} words, at most ${MAX_WORDS}: ${shown}`
   const start = text.replace(/^[^\p{L}\p{N}@]+/u, '')
   const [, name] = PATTERNS.find(([pattern]) => pattern.test(start)) ?? []
-  return name ? `${name}: subject, verb, object` : ''
+  return name ? `${name}: ${shown}` : ''
 }
 
 function proseFaults(file, lines) {
@@ -131,12 +130,8 @@ function proseFaults(file, lines) {
   const prose = kind === 'markdown' ? lines : commentLines(lines, kind === 'slashed')
   return paragraphs(prose)
     .flatMap(sentences)
-    .map(({ line, text }) => ({ line, fault: faultOf(text), text }))
+    .map(({ line, text }) => ({ line, fault: faultOf(text) }))
     .filter(({ fault }) => fault !== '')
-    .map(({ line, fault, text }) => ({
-      line,
-      fault: `${fault}: "${wordsOf(text).slice(0, 6).join(' ')} ..."`,
-    }))
 }
 
 function kindOf(file) {
@@ -171,17 +166,19 @@ function widthFaults(file, lines) {
 /** The faults of a text as { line, fault }; `english`: of its sentences too. */
 export function faultsOf(file, text, english) {
   const lines = text.split(/\r?\n/)
-  const faults = widthFaults(file, lines)
-  if (english) faults.push(...proseFaults(file, lines))
+  const faults = [...widthFaults(file, lines), ...(english ? proseFaults(file, lines) : [])]
   return faults.sort((a, b) => a.line - b.line)
 }
 
 function main(args) {
   const all = args.includes('--all')
   const named = args.filter(arg => !arg.startsWith('--'))
-  const git = spawnSync('git', ['ls-files', '-z'], { cwd: root, encoding: 'utf8' })
+  const list = ['ls-files', '-z', '--cached', '--others', '--exclude-standard']
+  const git = spawnSync('git', list, { cwd: root, encoding: 'utf8' })
   if (named.length === 0 && git.status !== 0) throw new Error('prose-check needs a git checkout')
-  const files = named.length > 0 ? named : git.stdout.split('\0').filter(Boolean)
+  // git still lists a file that was deleted a moment ago.
+  const listed = git.stdout.split('\0').filter(each => each && existsSync(resolve(root, each)))
+  const files = named.length > 0 ? named : listed
   const isClean = file => CLEAN.some(each => file === each || file.startsWith(`${each}/`))
   let count = 0
   for (const file of files.filter(each => !EXEMPT.test(each))) {

@@ -1,6 +1,6 @@
 /**
- * The first minute in a checkout: scripts/setup.mjs in a small one, with programs that stand in for
- * npm and the TypeScript compiler, and the decisions that it takes.
+ * The first minute in a checkout: scripts/setup.mjs in a small one. Programs of a few lines stand
+ * in for npm, CMake and the TypeScript compiler.
  */
 import { type SpawnOptions, spawn, spawnSync } from 'node:child_process'
 import { chmodSync, cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
