@@ -144,6 +144,13 @@ export function isForeignCache(workFolder, checkout = root) {
   return realpathSync.native(home) !== realpathSync.native(checkout)
 }
 
+/** Removes a build folder that another checkout made, and says so in a line. */
+export function discardForeignCache(workFolder = defaultWorkFolder) {
+  if (!isForeignCache(workFolder)) return
+  console.error(`moepp: ${workFolder} was made in another folder and is built anew`)
+  rmSync(workFolder, { recursive: true, force: true })
+}
+
 async function runCmake(definitions, config, workFolder, run) {
   const tool = cmakeJs()
   // Without a number, make starts every job at once.
@@ -192,10 +199,7 @@ export async function buildNative({
   execute = run,
 } = {}) {
   requireTools({ packages: true })
-  if (isForeignCache(workFolder)) {
-    console.error(`moepp: ${workFolder} was made in another folder and is built anew`)
-    rmSync(workFolder, { recursive: true, force: true })
-  }
+  discardForeignCache(workFolder)
   const definitions = {
     MOEPP_NATIVE: level === 'addon' ? 'OFF' : 'ON',
     MOEPP_SIMT: level === 'tests' ? 'ON' : 'OFF',

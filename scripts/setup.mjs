@@ -24,6 +24,7 @@ import { dirname, join } from 'node:path'
 import {
   buildNative,
   cudaChoice,
+  discardForeignCache,
   LEVELS,
   levelOf,
   nativeSources,
@@ -127,10 +128,13 @@ const installed = packagesInstalled(root)
 // Before npm takes its time.
 if (!native.current) requireTools({ packages: false })
 if (!installed) await step('installing packages', 'installed packages', installPackages)
-if (!native.current)
+if (!native.current) {
+  // Before the step's line, which is rewritten.
+  discardForeignCache()
   await native.make('building the native addon', 'built the native addon', execute =>
     buildNative({ level, cuda, execute }),
   )
+}
 if (!javascript.current)
   await javascript.make('compiling TypeScript', 'compiled TypeScript', compileTypeScript)
 if (installed && native.current && javascript.current && !process.argv.includes('--quiet'))

@@ -101,10 +101,12 @@ export async function step(doing, done, work, out = process.stderr) {
   const onText = text => {
     writeSync(log, text)
     for (const line of text.toString().split('\n')) {
-      const counted = progressOf(line)
-      if (counted) progress = `${counted} `
       // CMake's decision: a CPU build, or one with CUDA kernels.
       note = /^-- moepp: (.*)/.exec(line)?.[1] ?? note
+      const counted = progressOf(line)
+      if (!counted) continue
+      progress = `${counted} `
+      if (out.isTTY) show()
     }
   }
   const run = async (command, args, options) => {

@@ -14,7 +14,7 @@ const skip = process.platform === 'win32' && 'the programs that stand in are scr
 const load = (name: string) => import(pathToFileURL(join(root, 'scripts', name)).href)
 const { isForeignCache } = await load('build-native.mjs')
 const { packagesInstalled } = await load('packages.mjs')
-const { progressOf, tailOf } = await load('step.mjs')
+const { progressOf, step, tailOf } = await load('step.mjs')
 
 const LOCK = JSON.stringify({
   packages: { '': {}, 'node_modules/a': { version: '1.0.0', integrity: 'sha512-a' } },
@@ -236,6 +236,19 @@ else if (process.argv[2] === '-S') {
   t.equal(readFileSync(join(copy, ADDON), 'utf8'), 'addon')
   writeFileSync(join(copy, 'CMakeLists.txt'), '# changed again')
   t.notMatch(setup(copy).lines.join('\n'), /anew/)
+})
+
+t.test('on a terminal one line is rewritten', async t => {
+  let text = ''
+  const out = { isTTY: true, write: (part: string) => (text += part) }
+  const program = "console.log('noise'); console.log('[1/2] a'); console.log('[2/2] b')"
+  type Run = (command: string, args: string[]) => Promise<void>
+  await step('testing', 'tested', (run: Run) => run(process.execPath, ['-e', program]), out)
+  const lines = text.split('\r\x1b[K')
+  for (const line of [/^moepp: testing \d+ s$/, /^moepp: testing \[1\/2\] \d+ s$/])
+    t.ok(lines.some(each => line.test(each)))
+  t.match(lines.at(-1), /^moepp: tested in \d+\.\d s\n$/)
+  t.equal(text.indexOf('\n'), text.length - 1, 'one line')
 })
 
 t.test('progressOf', async t => {
