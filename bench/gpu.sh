@@ -2,7 +2,7 @@
 # Tests and measures the CUDA kernels on a machine with an NVIDIA GPU, in one report. It builds
 # moepp-native for the card (needs nvcc, CMake, a C++17 compiler) and runs the GPU tests. It runs
 # compute-sanitizer on them where that is installed, then the benches, and ends with the table of
-# targets. Where Node is, the addon is built for the card too, and whole models are tested from
+# targets. With Node, the addon is built for the card too, and whole models are tested from
 # TypeScript.
 #
 #   bench/gpu.sh [--tests] [report]     --tests: build and test, no report
@@ -141,14 +141,14 @@ sanitized() {
   fi
   section memcheck compute-sanitizer --tool memcheck --error-exitcode 1 "$program" test --gpu
   # The kernels that share memory between threads; the emulation's sanitizers see all of them in CI.
-  for name in grouped_gemm linear attention rms_norm combine route_top_k norm_route_top_k rope_store \
-    top_logits; do
+  for name in grouped_gemm linear attention rms_norm combine route_top_k norm_route_top_k \
+    rope_store top_logits; do
     for tool in racecheck synccheck; do
       section "$tool $name" compute-sanitizer --tool $tool --error-exitcode 1 \
         "$program" test --gpu "simt_$name"
     done
   done
-  # What a step reads of the device's own memory: the workspace is never cleared.
+  # A step may read the device's own memory before it writes it: the workspace is never cleared.
   section initcheck compute-sanitizer --tool initcheck --error-exitcode 1 \
     "$program" test --gpu cuda_device
 }

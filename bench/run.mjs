@@ -18,7 +18,8 @@ const scripts = new Map([
   ['quality', []],
 ])
 const [first, ...rest] = process.argv.slice(2)
-run(process.execPath, [join(root, 'scripts', 'setup.mjs'), ...(scripts.get(first) ?? ['--bench'])])
+const levels = scripts.get(first) ?? ['--bench']
+run(process.execPath, [join(root, 'scripts', 'setup.mjs'), '--quiet', ...levels])
 if (!scripts.has(first) && !process.env.MOEPP_CUDA) {
   const asked = spawnSync('nvidia-smi', ['--query-gpu=compute_cap', '--format=csv,noheader'], {
     encoding: 'utf8',

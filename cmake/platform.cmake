@@ -1,5 +1,5 @@
-# What differs between operating systems, and how each compiler takes its flags; no other CMake file
-# names a system.
+# The differences between operating systems, and each compiler's form of the flags. No other CMake
+# file names a system.
 #
 # Sets moepp_flags, moepp_o3, moepp_flag_prefix, moepp_system_has_amx, moepp_cuda_folders and
 # moepp_link_addon(). g++ and clang build on Linux and macOS. On Windows the compiler is clang-cl
@@ -11,7 +11,7 @@ set(CMAKE_CXX_VISIBILITY_PRESET hidden)
 set(CMAKE_VISIBILITY_INLINES_HIDDEN ON)
 set(CMAKE_CUDA_VISIBILITY_PRESET hidden)
 
-# What Node 22 and newer need; else the addon asks for the system that it was built on.
+# Node 22 and newer need this system. Without it the addon asks for the system that built it.
 if(APPLE AND NOT CMAKE_OSX_DEPLOYMENT_TARGET)
   set(CMAKE_OSX_DEPLOYMENT_TARGET 13.5)
 endif()
@@ -23,7 +23,7 @@ if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
   set(moepp_system_has_amx ON)
 endif()
 
-# Where a CUDA toolkit lies that is not on the PATH.
+# The folders of a CUDA toolkit that is not on the PATH.
 set(moepp_cuda_folders)
 if(UNIX)
   set(moepp_cuda_folders /usr/local/cuda)
@@ -34,8 +34,8 @@ if(MSVC AND NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
     "cmake -T ClangCL, or CXX=clang-cl with Ninja")
 endif()
 
-# Warnings are errors, but for who builds an installed package with a compiler that we do not know;
-# products and sums are fused only where the source says fma.
+# Warnings are errors in a checkout. An installed package may meet a compiler that we do not know.
+# Products and sums are fused only where the source says fma.
 add_library(moepp_flags INTERFACE)
 target_include_directories(moepp_flags INTERFACE native)
 if(MSVC)
@@ -58,9 +58,9 @@ if(MOEPP_SANITIZE)
   target_link_options(moepp_flags INTERFACE -fsanitize=${MOEPP_SANITIZE})
 endif()
 
-# How a Node addon is linked: it finds Node's functions in the process that loads it, brings its own
-# C++ library, and shows nothing but its two entry points, so that it cannot mix with another
-# addon's C++ library, nor with a second copy of itself.
+# Links a Node addon. It finds Node's functions in the process that loads it, and brings its own C++
+# library. It shows nothing but its two entry points: it must not mix with another addon's C++
+# library, nor with a second copy of itself.
 function(moepp_link_addon target)
   set_target_properties(${target} PROPERTIES PREFIX "" SUFFIX ".node")
   if(CMAKE_SYSTEM_NAME STREQUAL "Linux")

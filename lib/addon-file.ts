@@ -67,7 +67,8 @@ export function prebuilds(root: string): string[] {
 }
 
 /**
- * `MOEPP_BINDING` if set, else what node-gyp-build finds: a local build, else the package's binary for this platform.
+ * `MOEPP_BINDING` if set, else what node-gyp-build finds: a local build, else the package's binary
+ * for this platform.
  * @throws Error saying that there is none, and what to do.
  */
 export function findAddon(root: string): AddonFile {

@@ -141,9 +141,9 @@ async function storedToken(): Promise<string | undefined> {
 }
 
 /**
- * `fetch` with the token and the signal. The library's own token option insists on the prefix of huggingface.co's
- * tokens, which other hubs do not have. The token goes to the hub's own address only: a page link
- * of the listing may point anywhere.
+ * `fetch` with the token and the signal. The library's own token option insists on the prefix of
+ * huggingface.co's tokens, which other hubs do not have. The token goes to the hub's own address
+ * only: a page link of the listing may point anywhere.
  */
 function hubFetch(
   endpoint: string,

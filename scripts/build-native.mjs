@@ -1,14 +1,26 @@
-// Builds native/ with CMake, in a checkout through cmake-js, in an installed package with plain
-// cmake, and copies the addon to build/Release, where node-gyp-build looks first.
+// Builds native/ with CMake: through cmake-js in a checkout, with plain cmake in an installed
+// package. It copies the addon to build/Release, where node-gyp-build looks first.
 //
 //   node scripts/build-native.mjs [--bench | --tests] [--debug] [--list-sources]
 //
-// Environment: MOEPP_CUDA=AUTO|ON|OFF (here AUTO: the CUDA kernels too, where there is an nvcc 13;
-// `npm run build` and `npm test` default to OFF, because compiling the kernels for every
-// architecture takes minutes), MOEPP_CUDA_ARCHITECTURES="90a-real;120", MOEPP_WERROR=ON|OFF
-// (whether warnings are errors: ON in a checkout).
+// Environment:
+//   MOEPP_CUDA=AUTO|ON|OFF                   AUTO: the CUDA kernels too, if there is an nvcc 13
+//   MOEPP_CUDA_ARCHITECTURES="90a-real;120"  some architectures alone
+//   MOEPP_WERROR=ON|OFF                      warnings are errors: ON in a checkout
+//
+// MOEPP_CUDA is AUTO here. `npm run build` and `npm test` default to OFF, because compiling the
+// kernels for every architecture takes minutes.
 import { spawnSync } from 'node:child_process'
-import { copyFileSync, existsSync, mkdirSync, readdirSync, renameSync } from 'node:fs'
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+} from 'node:fs'
 import { createRequire } from 'node:module'
 import { availableParallelism } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
@@ -19,10 +31,10 @@ export const root = resolve(dirname(fileURLToPath(import.meta.url)), '..')
 const defaultWorkFolder = join(root, 'build', 'cmake')
 /** An installed package has no tests. */
 const isCheckout = existsSync(join(root, 'native', 'test'))
-const packages = createRequire(import.meta.url)
+const { resolve: resolvePackage } = createRequire(import.meta.url)
 
 /**
- * How much is built, each with all before it: the addon; the native program; tests of the CUDA
+ * Levels of a build, each with all before it: the addon; the native program; tests of the CUDA
  * kernels under emulation.
  */
 export const LEVELS = ['addon', 'bench', 'tests']
@@ -47,7 +59,7 @@ export function nativeSources() {
   return sources.sort()
 }
 
-/** What the environment asks for, or `fallback`. */
+/** MOEPP_CUDA of the environment, or `fallback`. */
 export function cudaChoice(fallback) {
   const choice = (process.env.MOEPP_CUDA || fallback).toUpperCase()
   if (['AUTO', 'ON', 'OFF'].includes(choice)) return choice
@@ -69,15 +81,18 @@ const exists = command => !spawnSync(command, ['--version']).error
 
 function isInstalled(name) {
   try {
-    packages.resolve(`${name}/package.json`)
+    resolvePackage(`${name}/package.json`)
     return true
   } catch {
     return false
   }
 }
 
-/** Ends the process with a hint when something that the build needs is missing. */
-function requireTools() {
+/**
+ * Ends the process with a hint when something that the build needs is missing. `packages`: the npm
+ * packages too, which a fresh checkout does not have yet.
+ */
+export function requireTools({ packages }) {
   const missing = []
   const version = /cmake version (\d+)\.(\d+)/.exec(
     spawnSync('cmake', ['--version'], { encoding: 'utf8' }).stdout,
@@ -91,14 +106,15 @@ function requireTools() {
   if (!compilers.some(exists)) missing.push(`a C++17 compiler (${compilers.join(', ')})`)
   if (!exists('ninja') && !exists('make') && process.platform !== 'win32')
     missing.push('ninja or make')
-  const headers = ['node-addon-api', 'node-api-headers'].filter(name => !isInstalled(name))
+  const headers = packages
+    ? ['node-addon-api', 'node-api-headers'].filter(name => !isInstalled(name))
+    : []
   if (headers.length > 0) missing.push(`the npm packages ${headers.join(' and ')}`)
   if (missing.length === 0) return
   console.error(`moepp: building from source needs ${missing.join(', ')}.`)
   console.error('  Debian, Ubuntu: apt-get install cmake g++ ninja-build')
-  console.error(
-    '  Alpine: apk add cmake g++ ninja linux-headers    Fedora: dnf install cmake gcc-c++ ninja-build',
-  )
+  console.error('  Alpine: apk add cmake g++ ninja linux-headers')
+  console.error('  Fedora: dnf install cmake gcc-c++ ninja-build')
   console.error('  macOS: xcode-select --install; brew install cmake')
   console.error(
     '  Windows: Visual Studio Build Tools with "C++ Clang tools for Windows" and "C++ CMake tools"',
@@ -112,11 +128,30 @@ function requireTools() {
  */
 function cmakeJs() {
   return isCheckout && isInstalled('cmake-js')
-    ? join(dirname(packages.resolve('cmake-js/package.json')), 'bin', 'cmake-js')
+    ? join(dirname(resolvePackage('cmake-js/package.json')), 'bin', 'cmake-js')
     : undefined
 }
 
-function runCmake(definitions, config, workFolder) {
+/**
+ * True if CMake's cache in `workFolder` belongs to another folder, because the checkout was copied
+ * or renamed. The cache holds absolute paths, and CMake refuses it then.
+ */
+export function isForeignCache(workFolder, checkout = root) {
+  const cache = join(workFolder, 'CMakeCache.txt')
+  if (!existsSync(cache)) return false
+  const home = /^CMAKE_HOME_DIRECTORY:INTERNAL=(.*?)\r?$/m.exec(readFileSync(cache, 'utf8'))?.[1]
+  if (home === undefined || !existsSync(home)) return true
+  return realpathSync.native(home) !== realpathSync.native(checkout)
+}
+
+/** Removes a build folder that another checkout made, and says so in a line. */
+export function discardForeignCache(workFolder = defaultWorkFolder) {
+  if (!isForeignCache(workFolder)) return
+  console.error(`moepp: ${workFolder} was made in another folder and is built anew`)
+  rmSync(workFolder, { recursive: true, force: true })
+}
+
+async function runCmake(definitions, config, workFolder, run) {
   const tool = cmakeJs()
   // Without a number, make starts every job at once.
   const jobs = String(availableParallelism())
@@ -126,7 +161,7 @@ function runCmake(definitions, config, workFolder) {
     const folders = ['-O', workFolder, '-B', config]
     // `build` alone configures only the first time, and would ignore changed definitions.
     for (const command of ['configure', 'build'])
-      run(process.execPath, [tool, command, ...folders, '-p', jobs, ...toolset, ...defined])
+      await run(process.execPath, [tool, command, ...folders, '-p', jobs, ...toolset, ...defined])
     return
   }
   const defined = Object.entries(definitions).map(([name, value]) => `-D${name}=${value}`)
@@ -139,11 +174,11 @@ function runCmake(definitions, config, workFolder) {
     process.platform === 'win32'
       ? []
       : [`-DCMAKE_LIBRARY_OUTPUT_DIRECTORY=${join(workFolder, config)}`]
-  run('cmake', [
+  await run('cmake', [
     ...['-S', root, '-B', workFolder, ...(first ? generator : [])],
     ...[`-DCMAKE_BUILD_TYPE=${config}`, ...output, ...defined],
   ])
-  run('cmake', ['--build', workFolder, '--config', config, '--parallel', jobs])
+  await run('cmake', ['--build', workFolder, '--config', config, '--parallel', jobs])
 }
 
 /** The level of a command line: --bench, --tests or neither. */
@@ -151,15 +186,20 @@ export function levelOf(args) {
   return LEVELS.findLast(level => args.includes(`--${level}`)) ?? 'addon'
 }
 
-/** Builds the addon into `outFolder`, and what else `level` has. `cuda` is AUTO, ON or OFF. */
-export function buildNative({
+/**
+ * Builds the addon into `outFolder`, and what else `level` has. `cuda` is AUTO, ON or OFF.
+ * `execute` runs each command and is awaited; this module's `run` shows the commands' output.
+ */
+export async function buildNative({
   level = 'addon',
   config = 'Release',
   cuda = cudaChoice('AUTO'),
   workFolder = defaultWorkFolder,
   outFolder = join(root, 'build', config),
+  execute = run,
 } = {}) {
-  requireTools()
+  requireTools({ packages: true })
+  discardForeignCache(workFolder)
   const definitions = {
     MOEPP_NATIVE: level === 'addon' ? 'OFF' : 'ON',
     MOEPP_SIMT: level === 'tests' ? 'ON' : 'OFF',
@@ -170,7 +210,7 @@ export function buildNative({
   }
   const architectures = process.env.MOEPP_CUDA_ARCHITECTURES
   if (architectures) definitions.MOEPP_CUDA_ARCHITECTURES = architectures
-  runCmake(definitions, config, workFolder)
+  await runCmake(definitions, config, workFolder, execute)
   mkdirSync(outFolder, { recursive: true })
   // By rename, so that a process that has the old file mapped keeps it.
   const target = join(outFolder, 'moepp.node')
@@ -183,7 +223,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
     console.log(nativeSources().join('\n'))
   } else {
     const config = process.argv.includes('--debug') ? 'Debug' : 'Release'
-    buildNative({ level: levelOf(process.argv), config })
+    await buildNative({ level: levelOf(process.argv), config })
     console.error(`moepp: built ${join('build', config, 'moepp.node')}`)
   }
 }

@@ -1,4 +1,4 @@
-// Whether this checkout may be published under a tag: run before anything is built.
+// Tells whether this checkout may be published under a tag. It runs before anything is built.
 //
 //   node scripts/check-release.mjs <tag> <owner/name of the repository> [folder]
 import { readFileSync } from 'node:fs'
@@ -26,6 +26,22 @@ if (named !== repository)
   faults.push(
     `package.json has the repository ${JSON.stringify(address)}, and this is ${repository}`,
   )
+
+const page = `https://github.com/${repository}`
+for (const field of ['homepage', 'bugs']) {
+  const link = manifest[field]?.url ?? manifest[field] ?? ''
+  if (link !== page && !link.startsWith(`${page}/`) && !link.startsWith(`${page}#`))
+    faults.push(`package.json has the ${field} ${JSON.stringify(link)}, expected one at ${page}`)
+}
+
+// The places where a report in private is explained.
+const form = `${page}/security/advisories/new`
+for (const file of ['SECURITY.md', '.github/ISSUE_TEMPLATE/config.yml']) {
+  const text = readFileSync(join(folder, file), 'utf8')
+  if (/no\s+public\s+address\s+yet/.test(text))
+    faults.push(`${file} says that there is no public address yet`)
+  if (!text.includes(form)) faults.push(`${file} does not name ${form}`)
+}
 
 const changes = readFileSync(join(folder, 'CHANGELOG.md'), 'utf8')
 const heading = changes.split('\n').find(line => line.startsWith(`## ${manifest.version}`))

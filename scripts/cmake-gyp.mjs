@@ -11,4 +11,8 @@ if (process.argv[2] !== 'rebuild') {
 }
 const config = process.argv.includes('--debug') ? 'Debug' : 'Release'
 const folder = process.cwd()
-buildNative({ config, workFolder: join(folder, 'cmake'), outFolder: join(folder, 'build', config) })
+await buildNative({
+  config,
+  workFolder: join(folder, 'cmake'),
+  outFolder: join(folder, 'build', config),
+})

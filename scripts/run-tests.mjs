@@ -1,4 +1,4 @@
-// Runs the native tests, then the TypeScript tests, and ends with one line that counts both.
+// Runs the native tests, then the TypeScript tests. The last line counts both.
 //
 //   node scripts/run-tests.mjs [test files]     with files, those TypeScript tests alone
 import { spawn } from 'node:child_process'
@@ -7,10 +7,13 @@ import { programs, root } from './build-native.mjs'
 
 const files = process.argv.slice(2)
 
+// Without a terminal tap writes plain lines, as it does where CI is set: no line is rewritten.
+const env = process.stdout.isTTY ? process.env : { ...process.env, CI: process.env.CI || 'true' }
+
 /** Runs a program with its output shown; resolves to its status and the text of its output. */
 function runShown(command, args) {
   return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] })
+    const child = spawn(command, args, { cwd: root, env, stdio: ['ignore', 'pipe', 'inherit'] })
     let text = ''
     child.stdout.setEncoding('utf8')
     child.stdout.on('data', part => {

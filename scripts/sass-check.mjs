@@ -1,14 +1,13 @@
-// Compiles CUDA kernels and looks at the machine code: registers and spills as ptxas tells them,
-// and the instructions that are in it, counted from the cubin (no cuobjdump needed). A source says
-// what must hold in comments:
+// Compiles CUDA kernels and looks at the machine code. ptxas tells registers and spills, and the
+// instructions are counted from the cubin (no cuobjdump needed). A source makes claims in comments:
 //
 //   // SASS sm_80,sm_90a gemm_kernel: HMMA LDSM LDGSTS !LDL !STL registers<=128 no-spills
 //
 // for every kernel whose mangled name holds the word before the colon, on the architectures named
-// (or * for all). HMMA>=16 asks for that many. Fails when a source does not compile without
-// warnings, when a claim does not hold or names a kernel that is not there, and when no claim
-// speaks of a kernel. Every kernel of native/cuda/kernels must hold the instructions of
-// await_inputs (native/cuda/cuda_queue.h) where the architecture has them, since each is launched
+// (or * for all). HMMA>=16 asks for that many. It fails when a source does not compile without
+// warnings. It fails when a claim is wrong or names a missing kernel, and when a kernel has no
+// claim. Every kernel of native/cuda/kernels must hold the instructions of await_inputs
+// (native/cuda/cuda_queue.h) where the architecture has them, since each is launched
 // programmatically.
 //
 //   node scripts/sass-check.mjs [--arch sm_80,sm_90a] [--list] [--all-opcodes] [--if-nvcc] [files]
@@ -124,7 +123,7 @@ function readClaims(source) {
   return claims
 }
 
-/** A term's claim that does not hold, or undefined. */
+/** The contradiction of a term in words, or undefined if it holds. */
 function refute(term, { usage, counts }) {
   if (term === 'no-spills')
     return usage.spillBytes === 0 ? undefined : `${usage.spillBytes} bytes of spills`
@@ -209,15 +208,15 @@ async function compile(source, architecture, folder) {
 }
 
 /**
- * The instructions of every kernel that CudaQueue launches since sm_90, whatever its source claims.
- * A kernel whose claims give it to other architectures alone is exempt: there it is empty.
+ * The terms that hold for every kernel that CudaQueue launches since sm_90, whatever its source
+ * claims. A kernel whose claims name other architectures alone is empty there, and has none.
  */
 function impliedTerms(source, architecture) {
   const launched = source.startsWith(join(root, 'native', 'cuda', 'kernels'))
   return launched && Number.parseInt(architecture.slice(3), 10) >= 90 ? ['ACQBULK', 'PREEXIT'] : []
 }
 
-/** The claims that do not hold of a source's kernels on one architecture. */
+/** The wrong claims about a source's kernels on one architecture. */
 function refuteClaims(claims, implied, kernels, architecture) {
   const wrong = []
   const claimed = new Set()

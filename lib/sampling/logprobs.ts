@@ -19,8 +19,8 @@ export interface TokenLogprobs extends TokenLogprob {
 
 /**
  * Index of the largest logit, the lowest one on ties. Throws ERR_DEVICE where no distribution
- * exists: a NaN, a
- * +Infinity, or no logit above -Infinity. Everything else in this folder calls it first and so need not check.
+ * exists: a NaN, a +Infinity, or no logit above -Infinity. Everything else in this folder calls it
+ * first and so need not check.
  */
 export function argmax(logits: Float32Array): number {
   let best = -Infinity
