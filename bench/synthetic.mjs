@@ -2,14 +2,13 @@
 // download. The same arguments give the same bytes everywhere.
 //
 //   node bench/synthetic.mjs [7b | 2b | 1b | 0.6b] [--vanilla] [--tau=0.75] [--layers=24]
-//   [--folder=.cache/synthetic]
+//                            [--folder=.cache/synthetic]
 //
 // prints the directory.
 //
-// --vanilla writes the twin: the same FFN experts, top-2 over them alone. Its four zero-computation
-//   experts are there, because a
-// MoE++ checkpoint has them, but their logits are so low that no token ever chooses one; neither
-// gating residual nor logits norm.
+// --vanilla writes the twin: the same FFN experts, top-2 over them alone, neither gating residual
+// nor logits norm. A MoE++ checkpoint has four zero-computation experts, so the twin has them, too.
+// Their logits are so low that no token ever chooses one.
 import {
   closeSync,
   existsSync,

@@ -11,8 +11,8 @@
 //
 // visit() declares each field once: its name, direction, shape and type. The checker, the reader of
 // recorded programs and the memory planner are visitors (program.cc), so no field is described
-// twice. In a shape, a letter is bound by the first field that shows it and must agree in the
-// others; "2F" is twice F, "_" is anything. The words mean:
+// twice. In a shape, the first field that shows a letter binds it, and the others must agree.
+// "2F" is twice F, "_" is anything. The words mean:
 //   in, optional_in  read; an optional one may be absent (null)
 //   out              written whole
 //   optional_out     written whole unless null; null when no op reads it and no capture asks for it
@@ -248,9 +248,9 @@ struct RouteTopKArgs {
   }
 };
 
-// Everything between attention and the experts of a layer with a one-layer router, in one pass over
-// the hidden state: rms_norm of x + delta, router_logits of the normalised rows, route_top_k of the
-// logits. Each output equals that of those three ops, on the CPU bit by bit.
+// The work between attention and the experts of a layer with a one-layer router, in one pass over
+// the hidden state. It is rms_norm of x + delta, router_logits of the normalised rows, route_top_k
+// of the logits. Each output equals that of those three ops, on the CPU bit by bit.
 struct NormRouteTopKArgs {
   const Tensor* x;                // [T, H] f32
   const Tensor* delta;            // [T, H] f32

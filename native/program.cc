@@ -86,8 +86,8 @@ Status Program::bind_step(const Step& step) {
   return {};
 }
 
-// Places buffers in the arena: each from the op that writes it to the last that reads it, in the
-// first gap that is large enough. On a device with memory of its own, inputs and results come
+// Places buffers in the arena: each from the op that writes it to the last that reads it. It takes
+// the first gap that is large enough. On a device with memory of its own, inputs and results come
 // first, for the whole step. Elsewhere they lie in the caller's memory.
 Status Program::plan_memory() {
   struct Placed {
@@ -237,7 +237,7 @@ Status Program::run_on_device(const Step& step) {
   Status status = device_->upload(inputs);
   if (status.ok()) status = enqueue_recorded(step);
   if (status.ok()) status = device_->download(results);
-  // whatever happened: nothing may be in flight when memory goes
+  // after a failure as well: nothing may be in flight when memory goes
   const Status end = device_->end_step();
   return status.ok() ? end : status;
 }

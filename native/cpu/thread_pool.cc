@@ -54,7 +54,7 @@ class Turns {
   }
   void unlock() {
     const uint64_t served = serving_.fetch_add(1, std::memory_order_seq_cst) + 1;
-    // who takes a ticket after this look sees its number served
+    // a caller that takes a ticket after this look sees its number served
     if (next_.load(std::memory_order_seq_cst) == served) return;
     // a caller between its last look and its wait holds the mutex
     { std::lock_guard<std::mutex> lock(waiting_); }

@@ -1,5 +1,5 @@
-// Faults of AMX tiles that the tests of all instruction sets would not see: values that do not
-// split into three bf16, and tiles left configured.
+// Faults of AMX tiles that the tests of all instruction sets would not see. Values may not split
+// into three bf16, and tiles may be left configured.
 #include <cfloat>
 #include <vector>
 
@@ -80,7 +80,7 @@ MOEPP_TEST(amx_splits_every_f32) {
 }
 
 // Sums whose terms are about as small as f32 gets. The bound is the usual one plus the parts that
-// count as zero: two parts of each term, and the result of each of its three sums.
+// count as zero. These are two parts of each term, and the result of each of its three sums.
 MOEPP_TEST(amx_sums_small_terms) {
   const Isa* isa = amx();
   if (isa == nullptr) return;

@@ -79,8 +79,8 @@ MOEPP_TEST(linear_stays_within_its_buffers) {
   }
 }
 
-// Contents that no quantising makes and a damaged file may hold: q = -128, multipliers of 0, scales
-// that are negative, infinite or NaN, and padding that is not zero, in rows and in k.
+// Contents that no quantising makes and a damaged file may hold. They are q = -128, multipliers of
+// 0, scales that are negative, infinite or NaN, and padding that is not zero, in rows and in k.
 static void fill_any(void* weight, int64_t bytes) {
   std::mt19937 random(17);
   auto* at = static_cast<unsigned char*>(weight);

@@ -148,7 +148,7 @@ MOEPP_TEST(weights_load_in_turns) {
   }
   loading.join();
   EXPECT(done == static_cast<int64_t>(packed.size()));
-  // how many depends on the machine's speed
+  // their number depends on the machine's speed
   EXPECT_MESSAGE(turns >= 1, "no turn while the weight was loaded");
 }
 

@@ -1,6 +1,6 @@
-// The measured ceilings of a GPU: copies of memory that no cache holds, multiply-adds in f32, and
-// products of bf16 on tensor cores, which int8 and int4 weights use, too. The products run by
-// mma.sync. On Hopper they run by wgmma as well, whose rate mma.sync does not reach there.
+// The measured ceilings of a GPU. They are copies of memory that no cache holds, multiply-adds in
+// f32, and products of bf16 on tensor cores. int8 and int4 weights use the last, too. The products
+// run by mma.sync. On Hopper they run by wgmma as well, whose rate mma.sync does not reach there.
 // SASS * copy_all: LDG STG no-spills
 // SASS * multiply_add: FFMA>=16 no-spills
 // SASS sm_80,sm_86,sm_89,sm_90a,sm_100,sm_120 multiply_tiles: HMMA>=8 no-spills

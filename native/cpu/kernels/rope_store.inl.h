@@ -15,7 +15,7 @@ void rotate(const float* u, const float* cosine, const float* sine, int64_t j_co
 // A block of tokens: their place in the cache, and room for their rotated keys [heads][kTokens][D]
 // in the thread's scratch.
 struct RopeBlock {
-  // what one cache line of a page holds of one dimension, in f32
+  // tokens that one cache line of a page holds of one dimension, in f32
   static constexpr int64_t kTokens = 16;
   static constexpr int64_t kKeyBytes = 512 * 1024;
   int64_t first, count;

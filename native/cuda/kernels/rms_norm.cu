@@ -63,7 +63,7 @@ __global__ void __launch_bounds__(kThreads) rms_norm_rows(Rows rows) {
   }
   const float mean = block_sum<kWarps>(squares, partial) / static_cast<float>(rows.h);
   const float scale = 1.0f / sqrtf(mean + rows.eps);
-  // what this thread put there
+  // this thread wrote the elements that it reads here
   for (int i = threadIdx.x; i < n; i += kThreads) out[i] = scaled(row[i], scale, weight[i]);
 }
 

@@ -1,5 +1,5 @@
-// The one header that kernel sources include. A kernel is compiled twice from the same text: by
-// nvcc for GPUs, and by the host's compiler, where its threads run as fibers (tests alone).
+// The one header that kernel sources include. A kernel is compiled twice from the same text. nvcc
+// compiles it for GPUs. The host's compiler does too, for tests, where its threads run as fibers.
 // README.md lists the rules; cuda/*.h hold each function's contract.
 #pragma once
 

@@ -5,9 +5,9 @@
 
 namespace simt {
 
-// The order of a tile's rows in shared memory: the 16-byte units of a row are exchanged by address
-// bits 7 and up, so that a column of units meets every bank. k128: unit ^= (address >> 7) & 7; k64:
-// & 3; k32: & 1. PTX: tensor swizzling modes.
+// The order of a tile's rows in shared memory. Address bits 7 and up exchange the 16-byte units of
+// a row, so that a column of units meets every bank. k128: unit ^= (address >> 7) & 7; k64: & 3;
+// k32: & 1. PTX: tensor swizzling modes.
 enum class Swizzle { kNone, k32, k64, k128 };
 
 enum class Element { kU8, kBf16, kF32 };

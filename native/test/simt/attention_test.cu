@@ -37,7 +37,7 @@ struct AttentionData {
         q(filled(step.tokens * c.hq * c.d, 1, c.magnitude)),
         workspace(0) {
     if (rounds()) {
-      // what the kernel makes of it
+      // rounded as the kernel rounds them
       for (size_t i = 0; i < q.size(); i++) q[i] = bf16_to_f32(f32_to_bf16(q[i]));
     }
     std::vector<float> values(static_cast<size_t>(2 * c.d));

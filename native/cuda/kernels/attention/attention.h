@@ -7,11 +7,13 @@
 //   M' = max(M, m)   L = L e^(M - M') + l e^(m - M')   O = O e^(M - M') + o e^(m - M')
 //   out = O (1 / L)
 // So a row's bits depend neither on the rows beside it nor on the block that computes a chunk.
-// There are two ways, chosen by speed:
-//   whole  prefill: a block takes some rows and walks through their context, folding as it goes
-//   split  decode, where there are too few rows to fill the device: blocks take single chunks of
-//          one token's rows and leave the partial results in the workspace; a second kernel folds
-//          them
+// There are two ways, chosen by speed.
+//   whole   For prefill. A block takes some rows and walks through their context, folding as it
+//           goes.
+//   split   For decode, where there are too few rows to fill the device. Blocks take single chunks
+//           of one token's rows and leave the partial results in the workspace. A second kernel
+//           folds them.
+//
 // In either, keys and values pass through shared memory, where the rows of a block share them. The
 // rows are the query heads of a key/value head, and consecutive tokens. Source: Dao,
 // FlashAttention-2; Milakov and Gimelshein, Online normalizer calculation for softmax.

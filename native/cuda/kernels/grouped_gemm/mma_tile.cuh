@@ -1,7 +1,7 @@
-// Shared parts of the kernels with mma.m16n8k16: blocks that walk tiles of kRows x kColumns, stages
-// of x, and the sums on their way into the output. Their Config C has these two and kThreads.
-// kAligned: rows of x are whole float4s. kDown x kAcross: fragments per warp, kAcross even. kTanh:
-// the kernel knows that activation.
+// Shared parts of the kernels with mma.m16n8k16. Blocks walk tiles of kRows x kColumns, with stages
+// of x, and move the sums into the output. Their Config C has these two and kThreads. kAligned:
+// rows of x are whole float4s. kDown x kAcross: fragments per warp, kAcross even. kTanh: the kernel
+// knows that activation.
 #pragma once
 
 #include "cuda/kernels/grouped_gemm/tiles.cuh"

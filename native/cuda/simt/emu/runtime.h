@@ -15,9 +15,14 @@ namespace simt {
 namespace emu {
 
 // The answers of a machine with this GPU; tests set it. In tests in JavaScript MOEPP_EMULATED_GPU
-// names one of these settings: no-driver, old-driver, no-device, old-gpu, other-gpu (no code for
-// it), hopper, small (64 MiB of memory), broken (every launch fails), lost (by the 100th kernel),
-// lost-while-loading (by the 5th copy).
+// names one of these settings:
+//   no-driver, old-driver, no-device, old-gpu
+//   other-gpu             no code for it
+//   hopper
+//   small                 64 MiB of memory
+//   broken                every launch fails
+//   lost                  by the 100th kernel
+//   lost-while-loading    by the 5th copy
 struct Gpu {
   int devices = 1, major = 8, minor = 6, multiprocessors = 2;
   int driver_version = 13000;
