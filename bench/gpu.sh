@@ -1,8 +1,8 @@
-# !/usr/bin/env bash All that a machine with an NVIDIA GPU can say of the CUDA kernels, in one
-# report: builds moepp-native for the card (needs nvcc, CMake, a C++17 compiler), runs the GPU
-# tests, compute-sanitizer on them where it is installed, then the benches, and ends with the table
-# of targets. Where Node is, the addon is built for the card too, and whole models are tested from
-# TypeScript.
+#!/usr/bin/env bash
+# All that a machine with an NVIDIA GPU can say of the CUDA kernels, in one report. Builds
+# moepp-native for the card (needs nvcc, CMake, a C++17 compiler), runs the GPU tests,
+# compute-sanitizer on them where it is installed, then the benches. Ends with the table of targets.
+# Where Node is, it also builds the addon for the card and tests whole models from TypeScript.
 #
 #   bench/gpu.sh [--tests] [report]     --tests: build and test, no report
 #   bench/gpu.sh --table report         the table of targets, from a report
