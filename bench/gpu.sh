@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# All that a machine with an NVIDIA GPU can say of the CUDA kernels, in one report. Builds
-# moepp-native for the card (needs nvcc, CMake, a C++17 compiler), runs the GPU tests,
-# compute-sanitizer on them where it is installed, then the benches. Ends with the table of targets.
-# Where Node is, it also builds the addon for the card and tests whole models from TypeScript.
+# Tests and measures the CUDA kernels on a machine with an NVIDIA GPU, in one report. It builds
+# moepp-native for the card (needs nvcc, CMake, a C++17 compiler) and runs the GPU tests. It runs
+# compute-sanitizer on them where that is installed, then the benches, and ends with the table of
+# targets. With Node, the addon is built for the card too, and whole models are tested from
+# TypeScript.
 #
 #   bench/gpu.sh [--tests] [report]     --tests: build and test, no report
 #   bench/gpu.sh --table report         the table of targets, from a report
@@ -27,15 +28,17 @@ done
 # A row of the benches in the report: its time, rate, ceiling and share; or its rate alone, where a
 # row is of several steps.
 row() { # beginning of its name, dtype, tokens
+  local n='([0-9.]+)'
   grep -E "^$1[^|]* +$2 +$3 +[0-9.]+ us" "$report" | head -n 1 |
-    sed -E 's/^.* ([0-9.]+) us +([0-9.]+) of +([0-9.]+) ([A-Z]+\/s) +([0-9.]+) %   best .*/\1 us, \2 of \3 \4 (\5 %)/'
+    sed -E "s/^.* $n us +$n of +$n ([A-Z]+\/s) +$n %   best .*/\1 us, \2 of \3 \4 (\5 %)/"
 }
 rate() {
   row "$@" | sed 's/^[^,]*, //'
 }
 gain() { # tau: of 8192 tokens
   grep -E "^\{.*\"tokens\":8192,\"tau\":$1," "$report" | head -n 1 |
-    sed -E 's/.*"moeppSeconds":([0-9.]+),"vanillaSeconds":([0-9.]+).*/\1 \2/' | awk '{ printf "%.2f x vanilla", $2 / $1 }'
+    sed -E 's/.*"moeppSeconds":([0-9.]+),"vanillaSeconds":([0-9.]+).*/\1 \2/' |
+    awk '{ printf "%.2f x vanilla", $2 / $1 }'
 }
 line() { # what, target, measured
   printf '| %s | %s | %s |\n' "$1" "$2" "${3:-not measured}"
@@ -48,16 +51,21 @@ table() {
   done
   line "MoE layer, 2048 tokens" "<= 250 us" "$(row 'moe_layer 1536' bf16 2048)"
   for each in "1 2.5" "8 2.5" "2048 6" "8192 20"; do
-    line "router + zero-computation experts, T = ${each% *}" "<= ${each#* } us" "$(row 'norm_route_top_k 1536' f32 "${each% *}")"
+    line "router + zero-computation experts, T = ${each% *}" "<= ${each#* } us" \
+      "$(row 'norm_route_top_k 1536' f32 "${each% *}")"
   done
   for each in "1 1.10 ms; then 0.93" "8 3.8" "64 8.0"; do
-    line "decode, batch ${each%% *}, context 512, bf16" "<= ${each#* } ms" "$(row 'decode, context 512, 24 layers' bf16 "${each%% *}")"
+    line "decode, batch ${each%% *}, context 512, bf16" "<= ${each#* } ms" \
+      "$(row 'decode, context 512, 24 layers' bf16 "${each%% *}")"
   done
   line "expert forward, 8192 tokens, tau 0.75" "1.29 x vanilla" "$(gain 0.75)"
   line "expert forward, 8192 tokens, tau 0.1" "2.8 x vanilla" "$(gain 0.1)"
 }
 if [ -n "$table_only" ]; then
-  [ -r "$report" ] || { echo "bench/gpu.sh: --table needs a report, '$report' cannot be read" >&2; exit 2; }
+  if [ ! -r "$report" ]; then
+    echo "bench/gpu.sh: --table needs a report, '$report' cannot be read" >&2
+    exit 2
+  fi
   table
   exit
 fi
@@ -73,10 +81,12 @@ first=${CUDA_VISIBLE_DEVICES:-0}
 query() {
   nvidia-smi --id="${first%%,*}" --query-gpu="$1" --format="${2:-csv,noheader}"
 }
-card=$(query name 2>/dev/null) && capability=$(query compute_cap 2>/dev/null | tr -d .) || missing "the driver finds no GPU"
+card=$(query name 2>/dev/null) && capability=$(query compute_cap 2>/dev/null | tr -d .) ||
+  missing "the driver finds no GPU"
 [ -n "$card" ] && [ -n "$capability" ] || missing "the driver finds no GPU"
 PATH=$PATH:/usr/local/cuda/bin
-command -v nvcc >/dev/null || missing "nvcc was not found; the CUDA toolkit is needed to build the kernels"
+command -v nvcc >/dev/null ||
+  missing "nvcc was not found; the CUDA toolkit is needed to build the kernels"
 command -v cmake >/dev/null || missing "CMake was not found"
 
 # wgmma and setmaxnreg are in sm_90a alone.
@@ -84,8 +94,8 @@ architecture=$capability-real
 [ "$capability" = 90 ] && architecture=90a-real
 build=build/gpu-sm_$capability
 program=$build/moepp-native
-cmake -S . -B "$build" -DCMAKE_BUILD_TYPE=Release -DMOEPP_ADDON=OFF -DMOEPP_NATIVE=ON -DMOEPP_SIMT=OFF -DMOEPP_CUDA=ON \
-  -DMOEPP_CUDA_ARCHITECTURES="$architecture" >/dev/null || exit 1
+cmake -S . -B "$build" -DCMAKE_BUILD_TYPE=Release -DMOEPP_ADDON=OFF -DMOEPP_NATIVE=ON \
+  -DMOEPP_SIMT=OFF -DMOEPP_CUDA=ON -DMOEPP_CUDA_ARCHITECTURES="$architecture" >/dev/null || exit 1
 cmake --build "$build" --target moepp-native --parallel || exit 1
 
 # generate, golden models and layers, int8 and int4 on the card, through the addon;
@@ -112,7 +122,8 @@ if [ -n "$tests_only" ]; then
   exit $status
 fi
 
-section() { # title, command ...: its output under the title; a failure is noted and the rest goes on
+# title, command ...: its output under the title; a failure is noted and the rest goes on
+section() {
   local title=$1
   shift
   printf '\n== %s\n$ %s\n' "$title" "$*"
@@ -124,18 +135,22 @@ section() { # title, command ...: its output under the title; a failure is noted
 
 sanitized() {
   if ! command -v compute-sanitizer >/dev/null; then
-    printf '\n== compute-sanitizer was not found: memcheck, racecheck, synccheck and initcheck were not run\n'
+    printf '\n== compute-sanitizer was not found: %s were not run\n' \
+      'memcheck, racecheck, synccheck and initcheck'
     return
   fi
   section memcheck compute-sanitizer --tool memcheck --error-exitcode 1 "$program" test --gpu
   # The kernels that share memory between threads; the emulation's sanitizers see all of them in CI.
-  for name in grouped_gemm linear attention rms_norm combine route_top_k norm_route_top_k rope_store top_logits; do
+  for name in grouped_gemm linear attention rms_norm combine route_top_k norm_route_top_k \
+    rope_store top_logits; do
     for tool in racecheck synccheck; do
-      section "$tool $name" compute-sanitizer --tool $tool --error-exitcode 1 "$program" test --gpu "simt_$name"
+      section "$tool $name" compute-sanitizer --tool $tool --error-exitcode 1 \
+        "$program" test --gpu "simt_$name"
     done
   done
-  # What a step reads of the device's own memory: the workspace is never cleared.
-  section initcheck compute-sanitizer --tool initcheck --error-exitcode 1 "$program" test --gpu cuda_device
+  # A step may read the device's own memory before it writes it: the workspace is never cleared.
+  section initcheck compute-sanitizer --tool initcheck --error-exitcode 1 \
+    "$program" test --gpu cuda_device
 }
 
 measure() {
@@ -154,14 +169,18 @@ measure() {
   section "checks of the benches" "$program" bench --device=cuda --check
   section benches "$program" bench --device=cuda
   for tokens in 1,8,64,512 2048,8192; do
-    section "expert forward, 7B, $tokens tokens" "$program" bench expert-forward --device=cuda --hidden=1536 --ffn=4096 \
-      --ffn-experts=16 --constants=2 --tokens="$tokens"
+    section "expert forward, 7B, $tokens tokens" "$program" bench expert-forward \
+      --device=cuda --hidden=1536 --ffn=4096 --ffn-experts=16 --constants=2 --tokens="$tokens"
   done
   if command -v node >/dev/null && [ -d node_modules ]; then
-    section "expert forward, the paper's models" env MOEPP_NATIVE_PROGRAM="$program" node bench/expert-forward.mjs --device=cuda \
-      --tokens=8192 --curve=1,16,64,512,2048,8192
+    section "expert forward, the paper's models" env MOEPP_NATIVE_PROGRAM="$program" \
+      node bench/expert-forward.mjs --device=cuda --tokens=8192 --curve=1,16,64,512,2048,8192
   fi
-  if ((status)); then echo "SOMETHING FAILED: search for FAILED and WRONG"; else echo "all is right"; fi
+  if ((status)); then
+    echo "SOMETHING FAILED: search for FAILED and WRONG"
+  else
+    echo "all is right"
+  fi
   return $status
 }
 

@@ -1,4 +1,4 @@
-/** The documents: links lead somewhere, every error code has its section, the picture is current. */
+/** The documents: links lead somewhere, every error code has a section, the picture is current. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
 import t from 'tap'
@@ -19,7 +19,7 @@ function prose(text: string): string {
   return text.replaceAll(/^```[\s\S]*?^```$/gm, '').replaceAll(/^ {4}.*$/gm, '')
 }
 
-/** Where the links and pictures of a document lead, other than to the web. */
+/** The targets of a document's links and pictures, without those on the web. */
 function links(text: string): string[] {
   const inline = prose(text).matchAll(/\]\(([^)\s]+)\)/g)
   const named = prose(text).matchAll(/^\[[^\]]+\]: (\S+)/gm)
@@ -41,7 +41,7 @@ function anchors(text: string): Set<string> {
   return found
 }
 
-/** Whether npm packs a file: the entries of package.json's `files` are paths, `*` stands in some. */
+/** True if npm packs a file. The entries of package.json's `files` are paths; some have a `*`. */
 function isPacked(path: string): boolean {
   const { files } = JSON.parse(read('package.json')) as { files: string[] }
   if (['README.md', 'LICENSE', 'package.json'].includes(path)) return true

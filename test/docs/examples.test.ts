@@ -1,6 +1,6 @@
 /**
- * The examples of the documents and of the comments: they type-check against the package's types,
- * every public function, class and method has one, and the README's prints what it shows.
+ * The examples of the documents and of the comments. They type-check against the package's types.
+ * Every public function, class and method has one. The README's prints the output that it shows.
  */
 import { spawnSync } from 'node:child_process'
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
