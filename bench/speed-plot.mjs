@@ -78,8 +78,8 @@ function legend() {
     ([kind, label, x]) =>
       `<rect class="${kind}" x="${x}" y="33" width="12" height="12"/>${text(x + 18, 44, label, 'class="small"')}`,
   )
-  const line = '<line class="ceiling" x1="532" x2="532" y1="32" y2="46"/>'
-  return [...boxes, line, text(540, 44, 'ceiling: the instruction’s peak rate', 'class="small"')]
+  const line = '<line class="ceiling" x1="540" x2="540" y1="32" y2="46"/>'
+  return [...boxes, line, text(548, 44, 'ceiling: the instruction’s peak rate', 'class="small"')]
 }
 
 /** A group has a scale of its own: its MoE++ ceiling has the same place in each. */
