@@ -1,5 +1,5 @@
 // The plot of expert-forward: one panel per model, measured, ideal and paper over tau; then the 7B
-// curve over tokens. Plain SVG.
+// curve over tokens. Plain SVG that reads on a light page and on a dark one.
 
 const WIDTH = 320
 const HEIGHT = 240
@@ -30,7 +30,7 @@ const text = (at, content, attributes = '') =>
 function axes(title, ticks, label) {
   const lines = [0, 25, 50, 100, 200, 400].map(gain => {
     const at = y(gain).toFixed(1)
-    return `<line x1="${MARGIN.left}" x2="${WIDTH - MARGIN.right}" y1="${at}" y2="${at}" stroke="#ddd"/>${text([MARGIN.left - 6, Number(at) + 4], `${gain} %`, 'text-anchor="end"')}`
+    return `<line x1="${MARGIN.left}" x2="${WIDTH - MARGIN.right}" y1="${at}" y2="${at}" stroke="#8886"/>${text([MARGIN.left - 6, Number(at) + 4], `${gain} %`, 'text-anchor="end"')}`
   })
   const marks = ticks.map(([share, name]) =>
     text([x(share).toFixed(1), HEIGHT - MARGIN.bottom + 16], name, 'text-anchor="middle"'),
@@ -123,7 +123,7 @@ export function plot({ machine, date, dtype, table, curve }) {
   const title = `Expert forward throughput of MoE++ over vanilla top-2 MoE, ${dtype}. ${machine}. ${date}`
   return `<svg xmlns="http://www.w3.org/2000/svg" width="${columns * WIDTH}" height="${grid.length * rowHeight + 48}" font-family="sans-serif" font-size="11">
 <title>${title}</title>
-<rect width="100%" height="100%" fill="white"/>
+<style>text { fill: #1f2328 } @media (prefers-color-scheme: dark) { text { fill: #f0f6fc } }</style>
 ${text([8, 18], title, 'font-size="14"')}
 ${body.join('\n')}
 </svg>

@@ -5,7 +5,7 @@ import { createReadStream } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { type GenerateOptions, loadModel, type Model } from 'moepp'
 
-/** Prompts that are computed together. More of them take more memory and less time for each. */
+/** Prompts that are computed together. A larger batch takes more memory, and less time a prompt. */
 const BATCH = 16
 const options: GenerateOptions = { temperature: 0.8, maxNewTokens: 48, seed: 1 }
 

@@ -1,5 +1,5 @@
-// A conversation in the terminal: what you type is added to the text so far, and the model goes on.
-// Ctrl-C ends an answer early, and at the prompt the program.
+// A conversation in the terminal: the program adds your line to the text so far, and the model goes
+// on. Ctrl-C ends an answer early. At the prompt it ends the program.
 //
 //   node examples/chat.ts [model]
 import { createInterface } from 'node:readline'

@@ -1,8 +1,8 @@
-// An HTTP endpoint: POST {"prompt": "...", "temperature": 0.8, ...} streams the text back. Who goes
-// away ends the work.
+// An HTTP endpoint: POST {"prompt": "...", "temperature": 0.8, ...} streams the text back.
+// Disconnecting cancels the generation.
 //
-//   PORT=8080 node examples/server.ts [model]; curl -N localhost:8080 -d '{"prompt": "The old
-//   man"}'
+//   PORT=8080 node examples/server.ts [model]
+//   curl -N localhost:8080 -d '{"prompt": "The old man"}'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { text } from 'node:stream/consumers'

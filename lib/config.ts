@@ -14,42 +14,71 @@ import { isObject, parseJson, show } from './checkpoint/json.js'
 import type { DType } from './checkpoint/tensor-ref.js'
 import { MoeppError } from './errors.js'
 
+/** How positions beyond the trained length are scaled (MODEL.md, section 2). */
 export interface RopeScaling {
+  /** Which formula. */
   readonly type: 'linear' | 'dynamic' | 'ntk'
   /** Above 1. */
   readonly factor: number
 }
 
+/**
+ * The checked config.json of a checkpoint. MODEL.md says what each value does.
+ *
+ * @example
+ * ```ts
+ * import { loadModel, type ModelConfig } from 'moepp'
+ *
+ * const model = await loadModel('npm:moepp-books-7m')
+ * const config: ModelConfig = model.config
+ * console.log(`${config.layers} layers, ${config.ffnExperts} of ${config.experts} experts compute`)
+ * await model.close()
+ * ```
+ */
 export interface ModelConfig {
+  /** V: tokens that the embedding and the output head know. */
   readonly vocabSize: number
+  /** H: elements of a token's hidden state. */
   readonly hiddenSize: number
   /** Of each FFN expert. */
   readonly intermediateSize: number
+  /** L: transformer layers. */
   readonly layers: number
+  /** Query heads. */
   readonly heads: number
+  /** Key and value heads; a divisor of `heads`. */
   readonly kvHeads: number
   /** hiddenSize / heads; even. */
   readonly headDim: number
   /** The length at which dynamic RoPE changes its base. Not a limit on the length. */
   readonly maxPositionEmbeddings: number
+  /** Added to the mean square in each RMSNorm. */
   readonly rmsNormEps: number
+  /** Base of the rotary frequencies. */
   readonly ropeTheta: number
+  /** null: positions are not scaled. */
   readonly ropeScaling: RopeScaling | null
+  /** Whether the output head is the embedding. */
   readonly tieWordEmbeddings: boolean
   /** E: the FFN experts, then two constant experts, the copy expert and the zero expert. */
   readonly experts: number
   /** N = E - 4. */
   readonly ffnExperts: number
+  /** K: experts that each token chooses. */
   readonly topK: 2
   /** Softmax over the two chosen logits; else over all, with the zero expert's weight dropped. */
   readonly mixtralGating: boolean
+  /** Whether the router has a hidden layer of 8 E with tanh. */
   readonly twoLayerRouter: boolean
   /** Router logits are scaled to the standard deviation gateNormStd. */
   readonly logitsNorm: boolean
+  /** The standard deviation of `logitsNorm`. */
   readonly gateNormStd: number
   /** Factor of the experts' input (not the router's): upstream doubles it unless told not to. */
   readonly inputScale: 1 | 2
+  /** The padding token; null if there is none. */
   readonly padTokenId: number | null
+  /** The beginning-of-sequence token; null if there is none. */
   readonly bosTokenId: number | null
   /** Generation ends at any of these; config.json holds one, a list or null. */
   readonly eosTokenIds: readonly number[]

@@ -6,6 +6,9 @@
  * what, where, expected and got.
  */
 
+/**
+ * What failed. docs/troubleshooting.md says what to do about each code.
+ */
 export type MoeppErrorCode =
   /** A file or directory that is needed does not exist or cannot be read. */
   | 'ERR_NOT_FOUND'
@@ -54,8 +57,25 @@ export type MoeppErrorCode =
    */
   | 'ERR_DEVICE'
 
+/**
+ * An expected failure. The message says what failed, where, what was expected and what was found.
+ *
+ * @example
+ * ```ts
+ * import { loadModel, MoeppError } from 'moepp'
+ *
+ * try {
+ *   await loadModel('./no-such-folder')
+ * } catch (error) {
+ *   if (!(error instanceof MoeppError)) throw error
+ *   console.error(error.code, error.message)
+ * }
+ * ```
+ */
 export class MoeppError extends Error {
+  /** Always 'MoeppError'. */
   override readonly name = 'MoeppError'
+  /** What failed; stable, unlike the message. */
   readonly code: MoeppErrorCode
   /** Label of the op that failed, `layers.3.moe.gate_up`, when there is one. */
   declare readonly op?: string

@@ -34,14 +34,19 @@ import {
   sizeOf,
 } from './hub-file.js'
 
+/** Progress of a download from the hub. */
 export interface DownloadProgress {
+  /** Tells it from `ReadProgress`. */
   readonly stage: 'download'
   /** The file that is being fetched. */
   readonly file: string
   /** Of all files together; what the cache holds already counts as done. */
   readonly doneBytes: number
+  /** Of all files together. */
   readonly totalBytes: number
+  /** Files that are complete. */
   readonly filesDone: number
+  /** Files of the checkpoint that are fetched. */
   readonly filesTotal: number
 }
 

@@ -1,5 +1,6 @@
 /** moepp: MoE++ language models on CPUs and NVIDIA GPUs. */
-export type { ModelConfig } from './config.js'
+export type { DType } from './checkpoint/tensor-ref.js'
+export type { ModelConfig, RopeScaling } from './config.js'
 export type { ModelDevice } from './device.js'
 export { MoeppError, type MoeppErrorCode } from './errors.js'
 export type { ForwardOptions, Model, ScoreOptions } from './generation/model.js'
@@ -18,6 +19,20 @@ export type {
 export type { GenerationStream } from './generation/stream.js'
 export type { DownloadProgress } from './hub.js'
 export { loadModel } from './load.js'
-export type { GenerateOptions, LoadOptions, LoadProgress, ReadProgress } from './options.js'
+export type {
+  GenerateOptions,
+  Isa,
+  LoadOptions,
+  LoadProgress,
+  MatrixType,
+  ReadProgress,
+} from './options.js'
 export type { TokenLogprob, TokenLogprobs } from './sampling/sampler.js'
-export { loadTokenizer, type Tokenizer } from './tokenizer/tokenizer.js'
+export type { TextStream, TextStreamOptions } from './tokenizer/text-stream.js'
+export {
+  type DecodeOptions,
+  type EncodeOptions,
+  loadTokenizer,
+  type SpecialToken,
+  type Tokenizer,
+} from './tokenizer/tokenizer.js'

@@ -66,6 +66,14 @@ const CACHE_DTYPES = { auto: undefined, float32: 'f32', bfloat16: 'bf16' } as co
 /**
  * Loads a model.
  *
+ * @example
+ * ```ts
+ * import { loadModel } from 'moepp'
+ *
+ * const model = await loadModel('npm:moepp-books-7m')
+ * console.log((await model.generate('The old man')).text)
+ * await model.close()
+ * ```
  * @param source a directory, or a hub id such as `Chat-UniVi/MoE-Plus-Plus-7B`
  * @throws MoeppError ERR_NOT_FOUND, ERR_BAD_FILE, ERR_UNSAFE_FILE, ERR_BAD_CONFIG, ERR_BAD_WEIGHTS,
  *   ERR_BAD_TOKENIZER,

@@ -108,9 +108,13 @@ export interface ResolvedOptions
  */
 export type LoadProgress = DownloadProgress | ReadProgress
 
+/** Progress of reading weights into the device. */
 export interface ReadProgress {
+  /** Tells it from `DownloadProgress`. */
   readonly stage: 'load'
+  /** Bytes of the checkpoint that were read. */
   readonly doneBytes: number
+  /** Bytes of the checkpoint. */
   readonly totalBytes: number
 }
 
@@ -162,6 +166,7 @@ export interface LoadOptions {
    * but 8192 at least.
    */
   kvCacheTokens?: number
+  /** Called with the progress of the download, then of the load. */
   onProgress?: (progress: LoadProgress) => void
   /** Ends the load early. */
   signal?: AbortSignal

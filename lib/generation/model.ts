@@ -28,6 +28,7 @@ import { Scoring } from './scoring.js'
 import { GenerationStream } from './stream.js'
 import { TextGeneration } from './text-generation.js'
 
+/** @internal What a Model is made of. */
 export interface ModelParts {
   /** Closed with the model. */
   readonly runner: Runner
@@ -37,6 +38,7 @@ export interface ModelParts {
   readonly tokenizer?: Tokenizer
 }
 
+/** Options of `forward`. */
 export interface ForwardOptions {
   /**
    * Buffers to return, by name: `layers.3.router_logits`, with `*` for one part of a name. Those of
@@ -44,17 +46,34 @@ export interface ForwardOptions {
    * and hidden_states.0 (embeddings) to hidden_states.L, final_hidden [T, H].
    */
   capture?: readonly string[]
+  /** Ends the call with ERR_ABORTED. */
   signal?: AbortSignal
 }
 
+/** Options of `score`. */
 export interface ScoreOptions {
   /** As in GenerateOptions; for a prompt that is a text. */
   addSpecialTokens?: boolean
+  /** Ends the call with ERR_ABORTED. */
   signal?: AbortSignal
 }
 
-/** Several calls at once are computed together, and do not change each other's results. */
+/**
+ * A loaded model. Several calls at once are computed together, and do not change each other's
+ * results.
+ *
+ * @example
+ * ```ts
+ * import { loadModel } from 'moepp'
+ *
+ * const model = await loadModel('npm:moepp-books-7m')
+ * const [one, two] = await Promise.all([model.generate('The king'), model.generate('The sea')])
+ * console.log(one.text, two.text)
+ * await model.close()
+ * ```
+ */
 export class Model {
+  /** The checkpoint's configuration. */
   readonly config: ModelConfig
   /** Where the model runs, and why when `device: 'auto'` did not take a GPU. */
   readonly device: ModelDevice
@@ -83,7 +102,10 @@ export class Model {
     }
   }
 
-  /** @throws MoeppError ERR_BAD_TOKENIZER if the checkpoint has none */
+  /**
+   * The checkpoint's tokenizer.
+   * @throws MoeppError ERR_BAD_TOKENIZER if the checkpoint has none
+   */
   get tokenizer(): Tokenizer {
     if (!this.#tokenizer) throw noTokenizer('text')
     return this.#tokenizer
@@ -96,9 +118,19 @@ export class Model {
    *
    * A prompt in a batch gives what it gives alone, with a seed too. Without a seed, each prompt has
    * one of its own.
+   *
+   * @example
+   * ```ts
+   * import { loadModel } from 'moepp'
+   *
+   * const model = await loadModel('npm:moepp-books-7m')
+   * const { text } = await model.generate('The old man', { maxNewTokens: 32, temperature: 0.8 })
+   * const results = await model.generate(['The king', 'The sea'], { stop: '.' })
+   * console.log(text, results.length)
+   * await model.close()
+   * ```
    * @throws MoeppError ERR_BAD_PROMPT, ERR_BAD_TOKENIZER, ERR_CLOSED, ERR_DEVICE; TypeError or
-   *   RangeError for a wrong
-   *   argument
+   *   RangeError for a wrong argument
    */
   generate(
     prompt: Prompt,
@@ -136,6 +168,15 @@ export class Model {
   /**
    * Continues one prompt, piece by piece. Leaving the loop ends the work at once; an abort ends the
    * loop.
+   *
+   * @example
+   * ```ts
+   * import { loadModel } from 'moepp'
+   *
+   * const model = await loadModel('npm:moepp-books-7m')
+   * for await (const { text } of model.stream('The old man')) process.stdout.write(text)
+   * await model.close()
+   * ```
    * @throws as generate: for wrong arguments at once, for all else while it is read
    */
   stream(prompt: Prompt, options: GenerateOptions = {}): GenerationStream {
@@ -158,6 +199,17 @@ export class Model {
   /**
    * Logits of every position of a text, given as token ids, and captured buffers. An array of texts
    * gives an array.
+   *
+   * @example
+   * ```ts
+   * import { loadModel } from 'moepp'
+   *
+   * const model = await loadModel('npm:moepp-books-7m')
+   * const tokens = model.tokenizer.encode('The old man')
+   * const { logits, captured } = await model.forward(tokens, { capture: ['final_hidden'] })
+   * console.log(logits.length / tokens.length, captured.final_hidden?.length)
+   * await model.close()
+   * ```
    * @throws as generate; MoeppError ERR_ABORTED if the signal aborts
    */
   forward(tokens: TokenIds, options?: ForwardOptions): Promise<ForwardResult>
@@ -188,6 +240,16 @@ export class Model {
    * continuation's are those after the tokens that the prompt alone begins with too. (As in
    * lm-evaluation-harness, but where a token reaches from one into the other, it is the
    * continuation's.) Token ids are taken as they are; a text and ids are cut on their own.
+   *
+   * @example
+   * ```ts
+   * import { loadModel } from 'moepp'
+   *
+   * const model = await loadModel('npm:moepp-books-7m')
+   * const { logprob, greedy } = await model.score('The old', ' man')
+   * console.log(logprob.toFixed(2), greedy)
+   * await model.close()
+   * ```
    * @throws as generate; MoeppError ERR_ABORTED if the signal aborts
    */
   async score(
@@ -211,11 +273,23 @@ export class Model {
     return result!
   }
 
-  /** Ends all calls with ERR_CLOSED, waits for the step under way and frees everything. */
+  /**
+   * Ends all calls with ERR_CLOSED, waits for the step under way and frees everything.
+   *
+   * @example
+   * ```ts
+   * import { loadModel } from 'moepp'
+   *
+   * const model = await loadModel('npm:moepp-books-7m')
+   * console.log(model.device.name)
+   * await model.close()
+   * ```
+   */
   close(): Promise<void> {
     return this.#engine.close()
   }
 
+  /** Closes the model; the end of an `await using` block calls it. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close()
   }

@@ -2,6 +2,7 @@
 import { MoeppError } from '../errors.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
 
+/** Ids of the model's vocabulary. */
 export type TokenIds = readonly number[] | Int32Array
 
 /** A text, or token ids, which are taken as they are. */

@@ -1,14 +1,17 @@
 /** What the calls of a Model give. */
 import type { TokenLogprobs } from '../sampling/sampler.js'
 
+/** Tokens of a call. */
 export interface Usage {
   /** Tokens of the prompt, special tokens included. */
   readonly promptTokens: number
+  /** New tokens, an end token included. */
   readonly generatedTokens: number
   /** Tokens of the prompt that did not have to be computed: an earlier text began with them. */
   readonly cachedTokens: number
 }
 
+/** Where the time of a call went. */
 export interface Timings {
   /** From the call to the first step, while others ran. */
   readonly queueMs: number
@@ -22,6 +25,7 @@ export interface Timings {
   readonly decodeTokensPerSecond: number
 }
 
+/** The choices of one layer's router. K is config.topK. */
 export interface LayerRouting {
   /**
    * [T, K] experts that each token chose. Those from config.ffnExperts on do without a feed-forward
@@ -32,6 +36,7 @@ export interface LayerRouting {
   readonly expertWeights: Float32Array
 }
 
+/** Which experts the tokens of a call chose. */
 export interface Routing {
   /** T: the prompt's tokens and the generated ones, but for the last, which was never an input. */
   readonly tokens: number
@@ -47,6 +52,7 @@ export interface Routing {
  */
 export type FinishReason = 'stop' | 'length' | 'abort'
 
+/** What `generate` gives for a prompt. */
 export interface GenerateResult {
   /**
    * The text that continues the prompt's: after "The old", " man", with its space. Without end
@@ -55,8 +61,11 @@ export interface GenerateResult {
   readonly text: string
   /** The new tokens: as in Hugging Face, with the end token, or the tokens of the stop string. */
   readonly tokenIds: number[]
+  /** Why the text ends. */
   readonly finishReason: FinishReason
+  /** Tokens of the call. */
   readonly usage: Usage
+  /** Where its time went. */
   readonly timings: Timings
   /** One entry for each of tokenIds, if the option `logprobs` is given. */
   readonly logprobs?: TokenLogprobs[]
@@ -70,9 +79,11 @@ export interface GenerateChunk {
   readonly text: string
   /** The tokens since the chunk before. */
   readonly tokenIds: number[]
+  /** One entry for each of tokenIds, if the option `logprobs` is given. */
   readonly logprobs?: TokenLogprobs[]
 }
 
+/** What `forward` gives for a text of T tokens; V is config.vocabSize. */
 export interface ForwardResult {
   /** [T, V], row-major. */
   readonly logits: Float32Array
@@ -80,6 +91,7 @@ export interface ForwardResult {
   readonly captured: Readonly<Record<string, Float32Array | Int32Array>>
 }
 
+/** What `score` gives for a continuation. */
 export interface ScoreResult {
   /** The continuation's tokens. */
   readonly tokenIds: number[]

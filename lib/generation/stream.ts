@@ -12,6 +12,18 @@ interface Reader {
 /**
  * The chunks of one text, to be read once. The work starts with the first read, does not wait for a
  * slow reader, and ends when the reader leaves the loop. An abort ends the loop.
+ *
+ * @example
+ * ```ts
+ * import { loadModel } from 'moepp'
+ *
+ * const model = await loadModel('npm:moepp-books-7m')
+ * const stream = model.stream('The old man', { maxNewTokens: 32 })
+ * for await (const chunk of stream) process.stdout.write(chunk.text)
+ * const { usage } = await stream.result
+ * console.log(`\n${usage.generatedTokens} tokens`)
+ * await model.close()
+ * ```
  */
 export class GenerationStream
   implements AsyncIterableIterator<GenerateChunk, undefined, undefined>
@@ -35,6 +47,7 @@ export class GenerationStream
     return this.#started().done
   }
 
+  /** The next chunk; `for await` calls it. */
   next(): Promise<IteratorResult<GenerateChunk, undefined>> {
     if (!this.#hasEnded) this.#started()
     return new Promise((resolve, reject) => {
@@ -43,15 +56,18 @@ export class GenerationStream
     })
   }
 
+  /** Ends the work; `for await` calls it when the loop is left. */
   return(): Promise<IteratorResult<GenerateChunk, undefined>> {
     this.#leave()
     return Promise.resolve({ done: true, value: undefined })
   }
 
+  /** The stream itself. */
   [Symbol.asyncIterator](): this {
     return this
   }
 
+  /** Ends the work; the end of an `await using` block calls it. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#leave()
   }

@@ -6,7 +6,9 @@
 import { MoeppError } from '../errors.js'
 import type { TopLogits } from './top-logits.js'
 
+/** A token and its log-probability. */
 export interface TokenLogprob {
+  /** The token's id. */
   readonly tokenId: number
   /** Natural logarithm of the probability. */
   readonly logprob: number
@@ -14,6 +16,7 @@ export interface TokenLogprob {
 
 /** A token's log-probability, with the likeliest alternatives, likeliest first. */
 export interface TokenLogprobs extends TokenLogprob {
+  /** As many as the option `logprobs` asks for. */
   readonly top: readonly TokenLogprob[]
 }
 

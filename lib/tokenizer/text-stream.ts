@@ -8,6 +8,7 @@
 
 import type { PieceTable } from './piece-table.js'
 
+/** Options of `Tokenizer.stream`. */
 export interface TextStreamOptions {
   /**
    * Ids that were there before. The stream then gives the text that continues theirs: decode(prompt
@@ -20,6 +21,20 @@ export interface TextStreamOptions {
   readonly skipSpecialTokens?: boolean
 }
 
+/**
+ * The text of tokens that come one by one, in whole characters.
+ *
+ * @example
+ * ```ts
+ * import { loadTokenizer } from 'moepp'
+ *
+ * const tokenizer = await loadTokenizer('models/books-7m')
+ * const stream = tokenizer.stream()
+ * let text = ''
+ * for (const id of tokenizer.encode('The old man')) text += stream.push(id)
+ * console.log(text + stream.flush())
+ * ```
+ */
 export class TextStream {
   readonly #table: PieceTable
   readonly #skipSpecialTokens: boolean
@@ -42,6 +57,14 @@ export class TextStream {
 
   /**
    * The text that is certain after this token: whole characters. An id without a piece gives none.
+   *
+   * @example
+   * ```ts
+   * import { loadTokenizer } from 'moepp'
+   *
+   * const tokenizer = await loadTokenizer('models/books-7m')
+   * console.log(tokenizer.stream().push(tokenizer.encode('man')[1] ?? 0))
+   * ```
    */
   push(id: number): string {
     const { texts, bytes, prefixed, special, dropsFirstSpace } = this.#table
@@ -55,7 +78,19 @@ export class TextStream {
     return before + (isFirst && dropsFirstSpace && prefixed[id] ? text.slice(1) : text)
   }
 
-  /** What is left at the end: one U+FFFD for each byte of a character that was never completed. */
+  /**
+   * The rest at the end: one U+FFFD for each byte of a character that was never completed.
+   *
+   * @example
+   * ```ts
+   * import { loadTokenizer } from 'moepp'
+   *
+   * const tokenizer = await loadTokenizer('models/books-7m')
+   * const stream = tokenizer.stream()
+   * stream.push(tokenizer.tokenToId('<0xC3>') ?? 0)
+   * console.log(stream.flush())
+   * ```
+   */
   flush(): string {
     if (this.#held.length === 0) return ''
     const count = this.#held.length - this.#heldOfPrompt

@@ -29,6 +29,7 @@ import {
   type TokenizerJson,
 } from './tokenizer-json.js'
 
+/** Options of `Tokenizer.encode`. */
 export interface EncodeOptions {
   /**
    * Put the tokens around the text that the checkpoint asks for (add_bos_token, add_eos_token).
@@ -37,17 +38,32 @@ export interface EncodeOptions {
   readonly addSpecialTokens?: boolean
 }
 
+/** Options of `Tokenizer.decode`. */
 export interface DecodeOptions {
   /** Whether special tokens give no text. Default true. */
   readonly skipSpecialTokens?: boolean
 }
 
+/** A token that stands for no text. */
 export interface SpecialToken {
+  /** Its id. */
   readonly id: number
+  /** Its name, such as `<s>`. */
   readonly content: string
 }
 
-/** Reads tokenizer.json, or else tokenizer.model, and what tokenizer_config.json says about it. */
+/**
+ * Reads tokenizer.json, or else tokenizer.model, and what tokenizer_config.json says about it.
+ *
+ * @example
+ * ```ts
+ * import { loadTokenizer } from 'moepp'
+ *
+ * const tokenizer = await loadTokenizer('models/books-7m')
+ * console.log(tokenizer.encode('The old man').length)
+ * ```
+ * @throws MoeppError ERR_NOT_FOUND, ERR_BAD_FILE, ERR_BAD_TOKENIZER
+ */
 export async function loadTokenizer(directory: string): Promise<Tokenizer> {
   if (typeof directory !== 'string')
     throw new TypeError(`directory: expected a string, got ${typeof directory}`)
@@ -73,12 +89,28 @@ export async function loadTokenizer(directory: string): Promise<Tokenizer> {
   return new Tokenizer(convert(model, config, modelFile), config, modelFile)
 }
 
+/**
+ * Text to token ids and back, exactly as SentencePiece does it.
+ *
+ * @example
+ * ```ts
+ * import { loadTokenizer } from 'moepp'
+ *
+ * const tokenizer = await loadTokenizer('models/books-7m')
+ * const ids = tokenizer.encode('The old man')
+ * console.log(ids, tokenizer.decode(ids))
+ * ```
+ */
 export class Tokenizer {
   /** One more than the highest token id. */
   readonly vocabSize: number
+  /** The beginning-of-sequence token, if there is one. */
   readonly bosTokenId: number | undefined
+  /** The end-of-sequence token, if there is one. */
   readonly eosTokenId: number | undefined
+  /** The padding token, if there is one. */
   readonly padTokenId: number | undefined
+  /** The token of what no other token covers, if there is one. */
   readonly unkTokenId: number | undefined
   /** Tokens that stand for no text. They never come out of encoding a text. */
   readonly specialTokens: readonly SpecialToken[]
@@ -128,6 +160,15 @@ export class Tokenizer {
   /**
    * The ids of a text. Special tokens in it, `<s>` say, are ordinary characters. Half of a
    * surrogate pair, which no text encoding can hold, is U+FFFD.
+   *
+   * @example
+   * ```ts
+   * import { loadTokenizer } from 'moepp'
+   *
+   * const tokenizer = await loadTokenizer('models/books-7m')
+   * const ids = tokenizer.encode('The old man', { addSpecialTokens: false })
+   * console.log(ids.length)
+   * ```
    */
   encode(text: string, options: EncodeOptions = {}): number[] {
     if (typeof text !== 'string') throw new TypeError(`text: expected a string, got ${typeof text}`)
@@ -142,6 +183,14 @@ export class Tokenizer {
    * put in front, and each byte that is no part of a character gives one U+FFFD. Ids without a
    * token, beyond vocabSize say, give no text. clean_up_tokenization_spaces is not obeyed: it would
    * change what the ids say.
+   *
+   * @example
+   * ```ts
+   * import { loadTokenizer } from 'moepp'
+   *
+   * const tokenizer = await loadTokenizer('models/books-7m')
+   * console.log(tokenizer.decode(tokenizer.encode('The old man')))
+   * ```
    */
   decode(ids: readonly number[] | Int32Array | Uint32Array, options: DecodeOptions = {}): string {
     checkIds(ids, 'ids')
@@ -152,27 +201,81 @@ export class Tokenizer {
     return text + stream.flush()
   }
 
-  /** Decodes token by token. With a prompt, the text continues the prompt's. */
+  /**
+   * Decodes token by token. With a prompt, the text continues the prompt's.
+   *
+   * @example
+   * ```ts
+   * import { loadTokenizer } from 'moepp'
+   *
+   * const tokenizer = await loadTokenizer('models/books-7m')
+   * const stream = tokenizer.stream()
+   * for (const id of tokenizer.encode('The old man')) process.stdout.write(stream.push(id))
+   * process.stdout.write(stream.flush())
+   * ```
+   */
   stream(options: TextStreamOptions = {}): TextStream {
     checkOptions(options, 'skipSpecialTokens', 'prompt')
     if (options.prompt !== undefined) checkIds(options.prompt, 'prompt')
     return new TextStream(this.#table, options)
   }
 
+  /**
+   * Whether a token stands for no text.
+   *
+   * @example
+   * ```ts
+   * import { loadTokenizer } from 'moepp'
+   *
+   * const tokenizer = await loadTokenizer('models/books-7m')
+   * console.log(tokenizer.isSpecial(tokenizer.bosTokenId ?? 1))
+   * ```
+   */
   isSpecial(id: number): boolean {
     return this.#table.special.has(id)
   }
 
-  /** A token's own name: `<s>`, `▁the`, `<0x0A>`. */
+  /**
+   * A token's own name: `<s>`, `▁the`, `<0x0A>`.
+   *
+   * @example
+   * ```ts
+   * import { loadTokenizer } from 'moepp'
+   *
+   * const tokenizer = await loadTokenizer('models/books-7m')
+   * console.log(tokenizer.idToToken(1))
+   * ```
+   */
   idToToken(id: number): string | undefined {
     return this.#contents[id]
   }
 
+  /**
+   * The id of a token's name; undefined if there is no such token.
+   *
+   * @example
+   * ```ts
+   * import { loadTokenizer } from 'moepp'
+   *
+   * const tokenizer = await loadTokenizer('models/books-7m')
+   * console.log(tokenizer.tokenToId('▁the'))
+   * ```
+   */
   tokenToId(token: string): number | undefined {
     return this.#ids.get(token)
   }
 
-  /** The content of a tokenizer.json. Loading it gives a tokenizer that does the same. */
+  /**
+   * The content of a tokenizer.json. Loading it gives a tokenizer that does the same.
+   *
+   * @example
+   * ```ts
+   * import { loadTokenizer } from 'moepp'
+   *
+   * const tokenizer = await loadTokenizer('models/books-7m')
+   * console.log(JSON.stringify(tokenizer).length)
+   * ```
+   */
   toJSON(): TokenizerJson {
     return this.#json
   }

@@ -43,6 +43,20 @@ t.test('batch', async t => {
   t.ok(results.every(result => result.text.length > 0))
 })
 
+t.test('choice: the likeliest continuation comes first', async t => {
+  const child = start('choice', ['The old', ' table', ' man', ' xylophone'], { MODEL: BOOKS })
+  const [lines, code] = await Promise.all([text(child.stdout), exitCode(child)])
+  t.equal(code, 0)
+  const ranked = lines.trimEnd().split('\n')
+  t.equal(ranked.length, 3)
+  t.equal(ranked[0], '-1.89  man')
+  const scores = ranked.map(line => Number.parseFloat(line))
+  t.same(
+    scores,
+    [...scores].sort((a, b) => b - a),
+  )
+})
+
 /**
  * One conversation: the first answer is interrupted as soon as it has begun, then a second line is
  * typed.
