@@ -4,7 +4,7 @@
 
 import { createHash } from 'node:crypto'
 import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync } from 'node:fs'
-import { createRequire } from 'node:module'
+import nodeModule from 'node:module'
 import { dirname, isAbsolute, join, relative, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { MoeppError } from './errors.js'
@@ -45,7 +45,7 @@ export function packageRoot(): string {
 export const BUNDLED =
   'moepp was bundled; mark it external: ' +
   "serverExternalPackages: ['moepp'] (Next.js), --external:moepp (esbuild), " +
-  "--external moepp (bun build), externals: { moepp: 'module moepp' } (webpack), " +
+  "--external moepp (bun build), externals: { moepp: 'commonjs moepp' } (webpack), " +
   "ssr: { external: ['moepp'] } (Vite). Or let MOEPP_BINDING name its .node file. " +
   'docs/frameworks.md in the package has an example of each'
 
@@ -102,8 +102,9 @@ export function findAddon(root: string | undefined): AddonFile {
   if (root === undefined) throw new Error(BUNDLED)
   let path: string
   try {
-    // Not import.meta.url: bundlers read such a call, and put what it requires into the bundle.
-    path = createRequire(join(root, 'package.json'))('node-gyp-build').path(root)
+    // Neither import.meta.url nor createRequire by its own name: webpack and Turbopack look for
+    // these, and put something of their own in the place of the call.
+    path = nodeModule.createRequire(join(root, 'package.json'))('node-gyp-build').path(root)
   } catch (cause) {
     const there = prebuilds(root)
     const has = there.length > 0 ? `has ${there.join(', ')}` : 'has no binaries at all'

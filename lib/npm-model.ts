@@ -1,6 +1,6 @@
 /** A model that npm installed: `npm:moepp-books-7m` is the folder of that package. */
 import { existsSync } from 'node:fs'
-import { createRequire } from 'node:module'
+import nodeModule from 'node:module'
 import { dirname, join } from 'node:path'
 import { findPackageRoot } from './addon-file.js'
 import { MoeppError } from './errors.js'
@@ -49,8 +49,8 @@ function isPackageName(name: string): boolean {
 function findManifest(name: string): string | undefined {
   const root = findPackageRoot()
   for (const folder of root === undefined ? [process.cwd()] : [process.cwd(), root]) {
-    // A file in the folder: `require` looks from where that file would be.
-    const { resolve } = createRequire(join(folder, 'package.json'))
+    // Called so for the sake of bundlers: see addon-file.ts.
+    const { resolve } = nodeModule.createRequire(join(folder, 'package.json'))
     try {
       return resolve(`${name}/package.json`)
     } catch (error) {
