@@ -10,28 +10,28 @@ if (!tag || !repository) {
   console.error('usage: node scripts/check-release.mjs <tag> <owner/name> [folder]')
   process.exit(2)
 }
-const manifest = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))
 const faults = []
+const manifests = ['package.json', 'models/books-7m/package.json']
+for (const file of manifests) {
+  const manifest = JSON.parse(readFileSync(join(folder, file), 'utf8'))
+  if (tag !== `v${manifest.version}`)
+    faults.push(`the tag is ${tag}, and ${file} has the version ${manifest.version}`)
 
-if (tag !== `v${manifest.version}`)
-  faults.push(`the tag is ${tag}, and package.json has the version ${manifest.version}`)
+  // npm compares it with where the workflow runs, and refuses provenance that does not match, after
+  // everything was built.
+  const address = manifest.repository?.url ?? manifest.repository ?? ''
+  const named = /^(?:github:|(?:git\+)?https:\/\/github\.com\/)([^/]+\/[^/]+?)(?:\.git)?$/.exec(
+    address,
+  )?.[1]
+  if (named !== repository)
+    faults.push(`${file} has the repository ${JSON.stringify(address)}, and this is ${repository}`)
+}
 
-// npm compares it with where the workflow runs, and refuses provenance that does not match, after
-// everything was built.
-const address = manifest.repository?.url ?? manifest.repository ?? ''
-const named = /^(?:github:|(?:git\+)?https:\/\/github\.com\/)([^/]+\/[^/]+?)(?:\.git)?$/.exec(
-  address,
-)?.[1]
-if (named !== repository)
-  faults.push(
-    `package.json has the repository ${JSON.stringify(address)}, and this is ${repository}`,
-  )
-
+const version = tag.replace(/^v/, '')
 const changes = readFileSync(join(folder, 'CHANGELOG.md'), 'utf8')
-const heading = changes.split('\n').find(line => line.startsWith(`## ${manifest.version}`))
-if (heading === undefined) faults.push(`CHANGELOG.md has no entry for ${manifest.version}`)
-else if (heading.includes('unreleased'))
-  faults.push(`CHANGELOG.md calls ${manifest.version} unreleased`)
+const heading = changes.split('\n').find(line => line.startsWith(`## ${version}`))
+if (heading === undefined) faults.push(`CHANGELOG.md has no entry for ${version}`)
+else if (heading.includes('unreleased')) faults.push(`CHANGELOG.md calls ${version} unreleased`)
 
 for (const fault of faults) console.error(`moepp: not to be published: ${fault}`)
 process.exit(faults.length === 0 ? 0 : 1)

@@ -7,8 +7,12 @@ import { root } from '../support/golden.js'
 const script = join(root, 'scripts', 'check-release.mjs')
 
 t.test('check-release', async t => {
-  const check = (manifest: object, changes: string, tag = 'v1.2.3') => {
-    const folder = t.testdir({ 'package.json': JSON.stringify(manifest), 'CHANGELOG.md': changes })
+  const check = (manifest: object, changes: string, tag = 'v1.2.3', ofModel = manifest) => {
+    const folder = t.testdir({
+      'package.json': JSON.stringify(manifest),
+      models: { 'books-7m': { 'package.json': JSON.stringify(ofModel) } },
+      'CHANGELOG.md': changes,
+    })
     const { status, stderr } = spawnSync(
       process.execPath,
       [script, tag, 'owner/moepp.js', folder],
@@ -30,6 +34,14 @@ t.test('check-release', async t => {
   fault(
     check(manifest, changes, 'v1.2.4'),
     /the tag is v1\.2\.4, and package\.json has the version 1\.2\.3/,
+  )
+  fault(
+    check(manifest, changes, 'v1.2.3', { ...manifest, version: '1.2.2' }),
+    /the tag is v1\.2\.3, and models\/books-7m\/package\.json has the version 1\.2\.2/,
+  )
+  fault(
+    check(manifest, changes, 'v1.2.3', { version: '1.2.3' }),
+    /models\/books-7m\/package\.json has the repository ""/,
   )
   fault(check({ version: '1.2.3' }, changes), /the repository "", and this is owner\/moepp\.js/)
   fault(check({ ...manifest, repository: 'github:else/moepp.js' }, changes), /github:else/)
