@@ -4,9 +4,10 @@
 
 import { createHash } from 'node:crypto'
 import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync } from 'node:fs'
-import { createRequire } from 'node:module'
+import nodeModule from 'node:module'
 import { dirname, isAbsolute, join, relative, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { MoeppError } from './errors.js'
 
 export interface AddonFile {
   readonly path: string
@@ -18,13 +19,35 @@ export interface AddonFile {
   readonly origin: 'environment' | 'local build' | 'prebuild' | 'beside node'
 }
 
-/** The package's root: the nearest folder above this file that holds package.json. */
-export function packageRoot(): string {
-  let folder = dirname(fileURLToPath(import.meta.url))
-  while (!existsSync(join(folder, 'package.json')) && folder !== dirname(folder))
+/**
+ * The package's root: the nearest folder above this file that holds package.json. Undefined in a
+ * bundle: another package's folder is nearest then, or the bundler left no `import.meta.url`.
+ */
+export function findPackageRoot(url: string | undefined = import.meta.url): string | undefined {
+  if (!url?.startsWith('file:')) return undefined
+  let folder = dirname(fileURLToPath(url))
+  while (!existsSync(join(folder, 'package.json'))) {
+    if (folder === dirname(folder)) return undefined
     folder = dirname(folder)
-  return folder
+  }
+  const { name } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))
+  return name === 'moepp' ? folder : undefined
 }
+
+/** @throws MoeppError ERR_NO_BINDING in a bundle, saying what to do. */
+export function packageRoot(): string {
+  const root = findPackageRoot()
+  if (root === undefined) throw new MoeppError('ERR_NO_BINDING', BUNDLED)
+  return root
+}
+
+/** What to do about a bundle, which cannot hold a native addon. */
+export const BUNDLED =
+  'moepp was bundled; mark it external: ' +
+  "serverExternalPackages: ['moepp'] (Next.js), --external:moepp (esbuild), " +
+  "--external moepp (bun build), externals: { moepp: 'commonjs moepp' } (webpack), " +
+  "ssr: { external: ['moepp'] } (Vite). Or let MOEPP_BINDING name its .node file. " +
+  'docs/frameworks.md in the package has an example of each'
 
 /** The version of the glibc that this process runs on; undefined where the C library is another. */
 export function glibcVersion(): string | undefined {
@@ -68,15 +91,20 @@ export function prebuilds(root: string): string[] {
 
 /**
  * `MOEPP_BINDING` if set, else what node-gyp-build finds: a local build, else the package's binary
- * for this platform.
+ * for this platform. In a bundle, without a root, nothing but `MOEPP_BINDING` can name it.
  * @throws Error saying that there is none, and what to do.
  */
-export function findAddon(root: string): AddonFile {
+export function findAddon(root: string | undefined): AddonFile {
   const named = process.env.MOEPP_BINDING
-  if (named) return { path: named, origin: 'environment' }
+  if (named && !named.endsWith('.node'))
+    throw new Error(`MOEPP_BINDING: expected the path of a .node file, got ${named}`)
+  if (named) return { path: resolve(named), origin: 'environment' }
+  if (root === undefined) throw new Error(BUNDLED)
   let path: string
   try {
-    path = createRequire(import.meta.url)('node-gyp-build').path(root)
+    // Neither import.meta.url nor createRequire by its own name: webpack and Turbopack look for
+    // these, and put something of their own in the place of the call.
+    path = nodeModule.createRequire(join(root, 'package.json'))('node-gyp-build').path(root)
   } catch (cause) {
     const there = prebuilds(root)
     const has = there.length > 0 ? `has ${there.join(', ')}` : 'has no binaries at all'
@@ -110,7 +138,7 @@ export function namingVariable(): 'MOEPP_BINDING' | 'MOEPP_PREBUILD' {
  * reads beyond the end of a file that was cut off, and the process dies.
  * @throws Error when the file is damaged.
  */
-export function checkWhole({ path, origin }: AddonFile, root: string): void {
+export function checkWhole({ path, origin }: AddonFile, root: string | undefined): void {
   const recorded = `${path}.sha256`
   if (origin !== 'prebuild' || !existsSync(recorded)) return
   const expected = readFileSync(recorded, 'utf8').slice(0, 64)
@@ -123,7 +151,11 @@ export function checkWhole({ path, origin }: AddonFile, root: string): void {
 }
 
 /** What the loader's words mean, and what to do. */
-export function explainFailure({ path, origin }: AddonFile, root: string, words: string): string {
+export function explainFailure(
+  { path, origin }: AddonFile,
+  root: string | undefined,
+  words: string,
+): string {
   const hints: string[] = []
   const platform = platformOf(path)
   const here = `${process.platform}-${process.arch}`
@@ -138,15 +170,18 @@ export function explainFailure({ path, origin }: AddonFile, root: string, words:
     hints.push(`It is a file for ${made}, and this system's C library is ${library}.`)
   if (origin === 'environment') hints.push(`${namingVariable()} names it.`)
   if (origin === 'beside node') hints.push('It lies beside the node program, not in this package.')
-  if (origin === 'local build' && prebuilds(root).length > 0)
+  if (origin === 'local build' && root !== undefined && prebuilds(root).length > 0)
     hints.push("It was built here and goes before the package's own: remove it to use that.")
   const firstLine = words.split('\n')[0]!.trim()
   const said = firstLine.includes(path) ? firstLine : `${path}: ${firstLine}`
-  return [`${said}.`, ...hints, howToBuild(root)].join(' ')
+  return [`${said}.`, ...hints, howToBuild(root)].join(' ').trimEnd()
 }
 
-function howToBuild(root: string): string {
-  return `To build it here: node ${join(root, 'scripts', 'build-native.mjs')}`
+/** Empty in a bundle, which has no sources. */
+function howToBuild(root: string | undefined): string {
+  return root === undefined
+    ? ''
+    : `To build it here: node ${join(root, 'scripts', 'build-native.mjs')}`
 }
 
 const elfMachines = new Map([

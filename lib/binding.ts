@@ -2,14 +2,12 @@
  * Finds and loads the native addon, and gives types to everything in it. The only file that loads
  * the `.node` file.
  */
-import { createRequire } from 'node:module'
-import { resolve } from 'node:path'
 import {
   type AddonFile,
   checkWhole,
   explainFailure,
   findAddon,
-  packageRoot,
+  findPackageRoot,
   platformName,
 } from './addon-file.js'
 import type {
@@ -230,16 +228,13 @@ let loaded: Binding | undefined
  */
 export function loadBinding(): Binding {
   if (loaded) return loaded
-  const root = packageRoot()
+  let root: string | undefined
   let file: AddonFile | undefined
   try {
+    root = findPackageRoot()
     file = findAddon(root)
     checkWhole(file, root)
-    const addon = createRequire(import.meta.url)(resolve(file.path)) as Omit<
-      Binding,
-      keyof AddonFile
-    >
-    loaded = { ...addon, ...file }
+    loaded = { ...openAddon(file.path), ...file }
     return loaded
   } catch (cause) {
     const words = cause instanceof Error ? cause.message : String(cause)
@@ -249,11 +244,21 @@ export function loadBinding(): Binding {
     throw new MoeppError(
       'ERR_NO_BINDING',
       `the native addon for ${platformName()} could not be loaded: ${why}`,
-      {
-        cause,
-      },
+      { cause },
     )
   }
+}
+
+/**
+ * Not `require`: a bundler would replace it by its own, which has no files. Node's `require` does
+ * the same for a `.node` file.
+ */
+function openAddon(path: string): Omit<Binding, keyof AddonFile> {
+  const opened: { exports: Partial<Binding> } = { exports: {} }
+  process.dlopen(opened, path)
+  const { exports } = opened
+  if (typeof exports.Device !== 'function') throw new Error(`${path}: an addon, but not moepp's`)
+  return exports as Omit<Binding, keyof AddonFile>
 }
 
 /** A native failure as a MoeppError; anything else unchanged. */

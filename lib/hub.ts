@@ -33,6 +33,7 @@ import {
   SHA256,
   sizeOf,
 } from './hub-file.js'
+import { NPM_PREFIX, npmModelDirectory } from './npm-model.js'
 
 /** Progress of a download from the hub. */
 export interface DownloadProgress {
@@ -82,13 +83,15 @@ const MAX_LISTED_FILES = 100_000
 const MAX_INDEX_BYTES = 100_000_000
 
 /**
- * The directory of a model's files. An existing directory is returned as it is; `owner/name` is
- * downloaded into the cache, as far as it is not there yet. Without a connection the cache's last
+ * The directory of a model's files. An existing directory is returned as it is; `npm:NAME` is the
+ * folder of an installed package; `owner/name` is downloaded into the cache, as far as it is not
+ * there yet. Without a connection the cache's last
  * whole snapshot serves.
  */
 export async function resolveSource(source: string, options: HubOptions = {}): Promise<string> {
   if (typeof source !== 'string')
     throw new TypeError(`source: expected a directory or a hub id, got ${typeof source}`)
+  if (source.startsWith(NPM_PREFIX)) return npmModelDirectory(source.slice(NPM_PREFIX.length))
   const info = await stat(source).catch(() => undefined)
   if (info?.isDirectory()) return source
   if (info !== undefined) {

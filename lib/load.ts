@@ -74,8 +74,10 @@ const CACHE_DTYPES = { auto: undefined, float32: 'f32', bfloat16: 'bf16' } as co
  * console.log((await model.generate('The old man')).text)
  * await model.close()
  * ```
- * @param source a directory, or a hub id such as `Chat-UniVi/MoE-Plus-Plus-7B`
- * @throws MoeppError ERR_NOT_FOUND, ERR_BAD_FILE, ERR_UNSAFE_FILE, ERR_BAD_CONFIG, ERR_BAD_WEIGHTS,
+ * @param source a directory, an installed npm package such as `npm:moepp-books-7m`, or a hub id such
+ *   as `Chat-UniVi/MoE-Plus-Plus-7B`
+ * @throws MoeppError ERR_NO_BINDING, ERR_NOT_FOUND, ERR_BAD_FILE, ERR_UNSAFE_FILE, ERR_BAD_CONFIG,
+ *   ERR_BAD_WEIGHTS,
  *   ERR_BAD_TOKENIZER,
  *   ERR_HUB, ERR_UNSUPPORTED, ERR_NO_GPU, ERR_DRIVER_TOO_OLD, ERR_GPU_TOO_OLD, ERR_DEVICE,
  *   ERR_OUT_OF_MEMORY, ERR_ABORTED;

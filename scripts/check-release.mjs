@@ -10,28 +10,26 @@ if (!tag || !repository) {
   console.error('usage: node scripts/check-release.mjs <tag> <owner/name> [folder]')
   process.exit(2)
 }
-const manifest = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))
-const faults = []
-
-if (tag !== `v${manifest.version}`)
-  faults.push(`the tag is ${tag}, and package.json has the version ${manifest.version}`)
-
-// npm compares it with where the workflow runs, and refuses provenance that does not match, after
-// everything was built.
-const address = manifest.repository?.url ?? manifest.repository ?? ''
-const named = /^(?:github:|(?:git\+)?https:\/\/github\.com\/)([^/]+\/[^/]+?)(?:\.git)?$/.exec(
-  address,
-)?.[1]
-if (named !== repository)
-  faults.push(
-    `package.json has the repository ${JSON.stringify(address)}, and this is ${repository}`,
-  )
-
 const page = `https://github.com/${repository}`
-for (const field of ['homepage', 'bugs']) {
-  const link = manifest[field]?.url ?? manifest[field] ?? ''
-  if (link !== page && !link.startsWith(`${page}/`) && !link.startsWith(`${page}#`))
-    faults.push(`package.json has the ${field} ${JSON.stringify(link)}, expected one at ${page}`)
+const faults = []
+for (const file of ['package.json', 'models/books-7m/package.json']) {
+  const manifest = JSON.parse(readFileSync(join(folder, file), 'utf8'))
+  if (tag !== `v${manifest.version}`)
+    faults.push(`the tag is ${tag}, and ${file} has the version ${manifest.version}`)
+
+  // npm compares it with where the workflow runs, and refuses provenance that does not match, after
+  // everything was built.
+  const address = manifest.repository?.url ?? manifest.repository ?? ''
+  const named = /^(?:github:|(?:git\+)?https:\/\/github\.com\/)([^/]+\/[^/]+?)(?:\.git)?$/.exec(
+    address,
+  )?.[1]
+  if (named !== repository)
+    faults.push(`${file} has the repository ${JSON.stringify(address)}, and this is ${repository}`)
+  for (const field of ['homepage', 'bugs']) {
+    const link = manifest[field]?.url ?? manifest[field] ?? ''
+    if (link !== page && !link.startsWith(`${page}/`) && !link.startsWith(`${page}#`))
+      faults.push(`${file} has the ${field} ${JSON.stringify(link)}, expected one at ${page}`)
+  }
 }
 
 // The places where a report in private is explained.
@@ -43,11 +41,11 @@ for (const file of ['SECURITY.md', '.github/ISSUE_TEMPLATE/config.yml']) {
   if (!text.includes(form)) faults.push(`${file} does not name ${form}`)
 }
 
+const version = tag.replace(/^v/, '')
 const changes = readFileSync(join(folder, 'CHANGELOG.md'), 'utf8')
-const heading = changes.split('\n').find(line => line.startsWith(`## ${manifest.version}`))
-if (heading === undefined) faults.push(`CHANGELOG.md has no entry for ${manifest.version}`)
-else if (heading.includes('unreleased'))
-  faults.push(`CHANGELOG.md calls ${manifest.version} unreleased`)
+const heading = changes.split('\n').find(line => line.startsWith(`## ${version}`))
+if (heading === undefined) faults.push(`CHANGELOG.md has no entry for ${version}`)
+else if (heading.includes('unreleased')) faults.push(`CHANGELOG.md calls ${version} unreleased`)
 
 for (const fault of faults) console.error(`moepp: not to be published: ${fault}`)
 process.exit(faults.length === 0 ? 0 : 1)

@@ -4,6 +4,7 @@ import { Command } from 'commander'
 import { packageVersion } from '../doctor.js'
 import { benchCommand } from './bench.js'
 import { convertCommand } from './convert.js'
+import { demoCommand } from './demo.js'
 import { doctorCommand } from './doctor.js'
 import { reportError } from './errors.js'
 import { generateCommand } from './generate.js'
@@ -39,7 +40,14 @@ function createProgram(output: Output, exit: { code: number }): Command {
     .configureOutput({
       outputError: (text, write) => write(text.replace(/^error: /, 'moepp: ')),
     })
-  const commands = [generateCommand, inspectCommand, convertCommand, benchCommand, doctorCommand]
+  const commands = [
+    demoCommand,
+    generateCommand,
+    inspectCommand,
+    convertCommand,
+    benchCommand,
+    doctorCommand,
+  ]
   for (const create of commands) {
     const command = create(output, code => {
       exit.code = code

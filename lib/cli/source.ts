@@ -6,7 +6,8 @@ import { type LoadProgress, resolveLoadOptions } from '../options.js'
 import { checkUsage } from './errors.js'
 import type { Progress } from './progress.js'
 
-export const MODEL_ARGUMENT = 'a directory, or a hub id (owner/name), which is downloaded'
+export const MODEL_ARGUMENT =
+  'a directory, an installed package (npm:name), or a hub id (owner/name) to download'
 
 export interface HubFlags {
   readonly revision?: string

@@ -9,13 +9,15 @@ const script = join(root, 'scripts', 'check-release.mjs')
 const page = 'https://github.com/owner/moepp.js'
 const form = `${page}/security/advisories/new`
 
+const published = {
+  version: '1.2.3',
+  repository: 'github:owner/moepp.js' as unknown,
+  homepage: `${page}#readme` as unknown,
+  bugs: { url: `${page}/issues` } as unknown,
+}
 const good = {
-  manifest: {
-    version: '1.2.3',
-    repository: 'github:owner/moepp.js' as unknown,
-    homepage: `${page}#readme` as unknown,
-    bugs: { url: `${page}/issues` } as unknown,
-  },
+  manifest: published,
+  ofModel: published,
   changes: '# Changelog\n\n## 1.2.3 (2026-12-01)\n',
   security: `# Security\n\nReport a vulnerability at ${form}.\n`,
   contact: `contact_links:\n  - url: ${form}\n`,
@@ -24,9 +26,10 @@ const good = {
 
 t.test('check-release', async t => {
   const check = (changed: Partial<typeof good> = {}) => {
-    const { manifest, changes, security, contact, tag } = { ...good, ...changed }
+    const { manifest, ofModel, changes, security, contact, tag } = { ...good, ...changed }
     const folder = t.testdir({
       'package.json': JSON.stringify(manifest),
+      models: { 'books-7m': { 'package.json': JSON.stringify(ofModel) } },
       'CHANGELOG.md': changes,
       'SECURITY.md': security,
       '.github': { ISSUE_TEMPLATE: { 'config.yml': contact } },
@@ -51,7 +54,10 @@ t.test('check-release', async t => {
   const manifest = (changed: Partial<typeof good.manifest>) => ({
     manifest: { ...good.manifest, ...changed },
   })
-  fault({ tag: 'v1.2.4' }, /the tag is v1\.2\.4, and package\.json has the version 1\.2\.3/)
+  fault(
+    { tag: 'v1.2.4', ofModel: { ...good.manifest, version: '1.2.4' } },
+    /the tag is v1\.2\.4, and package\.json has the version 1\.2\.3/,
+  )
   fault(manifest({ repository: undefined }), /the repository "", and this is owner\/moepp\.js/)
   fault(manifest({ repository: 'github:else/moepp.js' }), /github:else/)
   fault(manifest({ homepage: undefined }), /has the homepage "", expected one at https:/)
@@ -70,6 +76,15 @@ t.test('check-release', async t => {
     { contact: `${good.contact}# no public address yet\n` },
     /config\.yml says that there is no/,
   )
+  const ofModel = (changed: Partial<typeof good.manifest>) => ({
+    ofModel: { ...good.manifest, ...changed },
+  })
+  fault(
+    ofModel({ version: '1.2.2' }),
+    /the tag is v1\.2\.3, and models\/books-7m\/package\.json has the version 1\.2\.2/,
+  )
+  fault(ofModel({ repository: '' }), /models\/books-7m\/package\.json has the repository ""/)
+  fault(ofModel({ bugs: '' }), /models\/books-7m\/package\.json has the bugs ""/)
 })
 
 t.test('this checkout names every place that lacks the address', async t => {
@@ -78,6 +93,6 @@ t.test('this checkout names every place that lacks the address', async t => {
   t.equal(status, 1)
   const { repository } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
   if (repository !== undefined) return
-  for (const place of ['repository', 'homepage', 'bugs', 'SECURITY.md', 'config.yml'])
+  for (const place of ['repository', 'homepage', 'bugs', 'SECURITY.md', 'config.yml', 'books-7m'])
     t.match(stderr, place)
 })

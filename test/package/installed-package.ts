@@ -1,5 +1,5 @@
 /**
- * The package as its users get it: the tarball, installed in an empty folder without scripts, by
+ * The packages as their users get them: the tarballs, installed in an empty folder without scripts, by
  * and for a process whose PATH holds node alone. `npm run test:package` runs this; a checkout
  * prefers its own build to the binary that is tested here.
  */
@@ -26,12 +26,13 @@ import t, { type Test } from 'tap'
 import { root } from '../support/golden.js'
 import { OPTIONS, PROMPT, RESOLUTIONS, writeConsumer } from './consumer.js'
 import { readSharedLibrary } from './elf.js'
+import { brokenLinks, documentsIn } from './links.js'
 import { cleanEnvironment, type Ended, nodeAlone, runNpm, runProcess } from './processes.js'
 import { startRegistry } from './registry.js'
 import { checkRequirements } from './requirements.js'
 
-const tarball = process.env.MOEPP_TARBALL
-if (tarball === undefined) throw new Error('run npm run test:package')
+const { MOEPP_TARBALL: tarball, MOEPP_MODEL_TARBALL: modelTarball } = process.env
+if (tarball === undefined || modelTarball === undefined) throw new Error('run npm run test:package')
 const mostBytes = 20e6
 const linux = process.platform === 'linux'
 const asRoot = process.getuid?.() === 0
@@ -43,6 +44,7 @@ chmodSync(scratch, 0o755)
 const consumer = join(scratch, 'consumer')
 const model = join(scratch, 'books-7m')
 const installed = join(consumer, 'node_modules', 'moepp')
+const installedModel = join(consumer, 'node_modules', 'moepp-books-7m')
 const environment = { PATH: nodeAlone(join(scratch, 'bin')), HOME: join(scratch, 'home') }
 const tool = (path: string) => join(root, 'node_modules', path)
 
@@ -91,7 +93,10 @@ await t.test(
       '--cache',
       join(scratch, 'cache'),
     ]
-    await runNpm(['install', tarball, ...settings], { cwd: consumer, env: environment })
+    await runNpm(['install', tarball, modelTarball, ...settings], {
+      cwd: consumer,
+      env: environment,
+    })
     server.close()
     t.ok(existsSync(join(installed, 'package.json')))
     for (const left of [
@@ -127,6 +132,36 @@ await t.test('the same text as the checkout', async t => {
   })
   t.equal(test.code, 0, `under node --test: ${test.stdout}`)
   t.match(test.stdout, /# pass 1\n/)
+})
+
+await t.test('no link of a document leads out of the package', async t => {
+  t.ok(documentsIn(installed).includes('README.md'))
+  t.same(brokenLinks(installed, documentsIn(installed)), [])
+  t.same(brokenLinks(installedModel, documentsIn(installedModel)), [])
+})
+
+await t.test('moepp-books-7m beside it', async t => {
+  const source = 'npm:moepp-books-7m'
+  for (const file of ['LICENSE', 'NOTICE.md', 'README.md', 'config.json', 'tokenizer.model'])
+    t.ok(existsSync(join(installedModel, file)), file)
+  t.notOk(existsSync(join(installedModel, 'heldout.txt')), 'no text of others')
+  same(t, await runNode(['esm.mjs', source]))
+  const cli = join(installed, 'dist', 'cli', 'main.js')
+  const demo = await runNode([cli, 'demo', 'The whale'])
+  t.match(demo, { code: 0, stdout: /^The whale[\s\S]{40,}\n$/, stderr: /^moepp: .* tokens\/s/ })
+  const generated = await runNode([cli, 'generate', '--model', source, '--max-new-tokens', '4'])
+  t.match(generated, { code: 0, stdout: /\S/ })
+
+  renameSync(installedModel, `${installedModel}-away`)
+  t.same(await runNode([cli, 'demo']), {
+    code: 1,
+    signal: null,
+    stdout: '',
+    stderr: 'moepp: the demo needs its model: npm install moepp-books-7m\n',
+  })
+  const absent = await runNode(['failing.mjs', source])
+  t.match(absent.stdout, /^ERR_NOT_FOUND .*npm install moepp-books-7m$/)
+  renameSync(`${installedModel}-away`, installedModel)
 })
 
 await t.test('two copies in one process', async t => {
