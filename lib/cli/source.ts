@@ -1,12 +1,12 @@
 /** A model as commands take it: a directory, or a hub id with the options of the hub. */
 
 import { type Command, Option } from 'commander'
-import { resolveSource } from '../hub.js'
 import { type LoadProgress, resolveLoadOptions } from '../options.js'
+import { resolveSource } from '../source.js'
 import { checkUsage } from './errors.js'
 import type { Progress } from './progress.js'
 
-export const MODEL_ARGUMENT = 'a directory, or a hub id (owner/name), which is downloaded'
+export const MODEL_ARGUMENT = 'a directory, or a hub id (hf:owner/name) or URL, which is downloaded'
 
 export interface HubFlags {
   readonly revision?: string

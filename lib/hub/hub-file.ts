@@ -18,7 +18,7 @@ import {
 import { dirname, join, relative } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { HubApiError } from '@huggingface/hub'
-import { MoeppError } from './errors.js'
+import { MoeppError } from '../errors.js'
 
 export const COMMIT = /^[0-9a-f]{40}$/
 export const SHA256 = /^[0-9a-f]{64}$/
@@ -29,6 +29,8 @@ const RETRY_MS = 250
 /** A repository on the hub and its place in the cache. */
 export interface Repository {
   readonly name: string
+  /** Named in a way that no directory has: errors need not speak of directories. */
+  readonly explicit: boolean
   readonly endpoint: string
   readonly revision: string
   readonly folder: string
@@ -225,9 +227,10 @@ export function isConnectionError(error: unknown): error is TypeError {
 }
 
 export function hubError(
-  { name, endpoint }: Repository,
+  { name, explicit, endpoint }: Repository,
   message: string,
   cause?: unknown,
 ): MoeppError {
-  return new MoeppError('ERR_HUB', `${name} at ${endpoint}: ${message}`, { cause })
+  const instead = explicit ? '' : `no directory ${name} here; as a hub id: `
+  return new MoeppError('ERR_HUB', `${instead}${name} at ${endpoint}: ${message}`, { cause })
 }

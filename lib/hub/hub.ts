@@ -8,7 +8,7 @@
  * stopped, and are checked against the hash that the hub lists.
  */
 
-import { mkdir, readFile, stat, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import {
@@ -19,8 +19,8 @@ import {
   listFiles,
   modelInfo,
 } from '@huggingface/hub'
-import { isPlainFileName, parseShardIndex, WEIGHT_FILES } from './checkpoint/checkpoint.js'
-import { MoeppError } from './errors.js'
+import { isPlainFileName, parseShardIndex, WEIGHT_FILES } from '../checkpoint/checkpoint.js'
+import { MoeppError } from '../errors.js'
 import {
   COMMIT,
   download,
@@ -72,42 +72,38 @@ const SMALL_FILES = [
   ...['special_tokens_map.json', 'added_tokens.json', 'chat_template.jinja'],
 ]
 
-const HUB_ID = /^[A-Za-z0-9][\w.-]{0,95}\/[A-Za-z0-9][\w.-]{0,95}$/
 const MAX_LISTED_FILES = 100_000
 const MAX_INDEX_BYTES = 100_000_000
 
+/** A model on the hub: its id, and how sure it is that the caller meant one. */
+export interface HubModel {
+  readonly name: string
+  readonly explicit: boolean
+}
+
 /**
- * The directory of a model's files. An existing directory is returned as it is; `owner/name` is
- * downloaded into the cache, as far as it is not there yet. Without a connection the cache's last
- * whole snapshot serves.
+ * The directory of a hub's model in the cache, downloaded as far as it is not there yet. Without a
+ * connection the cache's last whole snapshot serves.
  */
-export async function resolveSource(source: string, options: HubOptions = {}): Promise<string> {
-  if (typeof source !== 'string')
-    throw new TypeError(`source: expected a directory or a hub id, got ${typeof source}`)
-  const info = await stat(source).catch(() => undefined)
-  if (info?.isDirectory()) return source
-  if (info !== undefined) {
-    throw new MoeppError(
-      'ERR_NOT_FOUND',
-      `${source}: a file, expected the directory that holds the model`,
-    )
-  }
-  if (!HUB_ID.test(source) || source.includes('..')) {
-    throw new MoeppError(
-      'ERR_NOT_FOUND',
-      `${source}: no such directory, and not a hub id (owner/name)`,
-    )
-  }
-  const repository = await describeRepository(source, options)
+export async function downloadModel(model: HubModel, options: HubOptions): Promise<string> {
+  const repository = await describeRepository(model, options)
   try {
     repository.signal?.throwIfAborted()
-    return await downloadModel(repository, options.onProgress)
+    return await fetchModel(repository, options.onProgress)
   } catch (error) {
     throw toMoeppError(error, repository)
   }
 }
 
-async function describeRepository(name: string, options: HubOptions): Promise<Repository> {
+/** The hub's address, without a slash at its end. */
+export function hubEndpoint({ endpoint }: HubOptions): string {
+  return (endpoint ?? (process.env.HF_ENDPOINT || HUB_URL)).replace(/\/+$/, '')
+}
+
+async function describeRepository(
+  { name, explicit }: HubModel,
+  options: HubOptions,
+): Promise<Repository> {
   const { env } = process
   const revision = options.revision ?? 'main'
   if (
@@ -119,11 +115,12 @@ async function describeRepository(name: string, options: HubOptions): Promise<Re
       `revision: expected a branch, tag or commit, got ${JSON.stringify(revision)}`,
     )
   }
-  const endpoint = (options.endpoint ?? (env.HF_ENDPOINT || HUB_URL)).replace(/\/+$/, '')
+  const endpoint = hubEndpoint(options)
   const token = options.token ?? (env.HF_TOKEN?.trim() || (await storedToken()))
   const cacheDir = resolve(options.cacheDir ?? getHFHubCachePath())
   return {
     name,
+    explicit,
     endpoint,
     revision,
     folder: join(cacheDir, getRepoFolderName({ type: 'model', name })),
@@ -160,7 +157,7 @@ function hubFetch(
   }
 }
 
-async function downloadModel(
+async function fetchModel(
   repository: Repository,
   onProgress: HubOptions['onProgress'],
 ): Promise<string> {
@@ -215,7 +212,8 @@ async function downloadModel(
   return snapshot
 }
 
-async function resolveCommit({ name, endpoint, revision, fetch }: Repository): Promise<string> {
+async function resolveCommit(repository: Repository): Promise<string> {
+  const { name, endpoint, revision, fetch } = repository
   if (COMMIT.test(revision)) return revision
   const { sha } = await modelInfo({
     name,
@@ -225,7 +223,7 @@ async function resolveCommit({ name, endpoint, revision, fetch }: Repository): P
     additionalFields: ['sha'],
   })
   if (typeof sha === 'string' && COMMIT.test(sha)) return sha
-  throw new MoeppError('ERR_HUB', `${name}: the hub at ${endpoint} gave no commit for ${revision}`)
+  throw hubError(repository, `gave no commit for ${revision}`)
 }
 
 /**
@@ -325,10 +323,7 @@ function toMoeppError(error: unknown, repository: Repository): unknown {
 }
 
 const STATUS_HINTS: ReadonlyMap<number, string> = new Map([
-  [
-    401,
-    'it needs an access token (option token, or HF_TOKEN), or does not exist; no such directory exists either',
-  ],
+  [401, 'it needs an access token (option token, or HF_TOKEN), or does not exist'],
   [403, 'access is denied; a gated model wants its terms accepted on the hub first'],
-  [404, 'no such model, revision or file; no such directory exists either'],
+  [404, 'no such model, revision or file'],
 ])

@@ -10,13 +10,14 @@ import {
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
-import { openCheckpoint } from '../lib/checkpoint/checkpoint.js'
-import { checkTensors } from '../lib/checkpoint/names.js'
-import { readConfig } from '../lib/config.js'
-import { type DownloadProgress, type HubOptions, resolveSource } from '../lib/hub.js'
+import { openCheckpoint } from '../../lib/checkpoint/checkpoint.js'
+import { checkTensors } from '../../lib/checkpoint/names.js'
+import { readConfig } from '../../lib/config.js'
+import type { DownloadProgress, HubOptions } from '../../lib/hub/hub.js'
+import { resolveSource } from '../../lib/source.js'
 import { COMMIT, FakeHub } from './hub-server.js'
 
-const BOOKS = fileURLToPath(new URL('../models/books-7m/', import.meta.url))
+const BOOKS = fileURLToPath(new URL('../../models/books-7m/', import.meta.url))
 const NEEDED = [
   ...[
     'config.json',
