@@ -16,7 +16,7 @@ export type {
   Usage,
 } from './generation/results.js'
 export type { GenerationStream } from './generation/stream.js'
-export type { DownloadProgress } from './hub/hub.js'
+export type { DownloadProgress } from './hub/repository.js'
 export { loadModel } from './load.js'
 export type { GenerateOptions, LoadOptions, LoadProgress, ReadProgress } from './options.js'
 export type { TokenLogprob, TokenLogprobs } from './sampling/sampler.js'

@@ -6,7 +6,7 @@
 
 import { loadBinding } from './binding.js'
 import { MoeppError } from './errors.js'
-import type { DownloadProgress } from './hub/hub.js'
+import type { DownloadProgress } from './hub/repository.js'
 import {
   boolean,
   type Check,

@@ -8,7 +8,8 @@
 import { readdir, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { MoeppError } from './errors.js'
-import { downloadModel, type HubOptions, hubEndpoint } from './hub/hub.js'
+import { downloadModel } from './hub/hub.js'
+import { type HubOptions, hubEndpoint } from './hub/repository.js'
 import { nearest } from './option-checks.js'
 
 export type Source =

@@ -47,10 +47,12 @@ export async function modelDirectory(
   }
 }
 
+const STAGES = { download: 'Downloading', verify: 'Checking', load: 'Loading' } as const
+
 export function showProgress(progress: Progress): (state: LoadProgress) => void {
   return state => {
-    const [what, file] = state.stage === 'download' ? ['Downloading', state.file] : ['Loading']
-    progress.update(what, state.doneBytes, state.totalBytes, file)
+    const file = state.stage === 'load' ? '' : state.file
+    progress.update(STAGES[state.stage], state.doneBytes, state.totalBytes, file)
   }
 }
 
