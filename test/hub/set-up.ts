@@ -1,6 +1,8 @@
 /** A hub with a small model, and an empty cache of its own. */
 import { createHash } from 'node:crypto'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import type { HubOptions } from '../../lib/hub/repository.js'
 import { resolveSource } from '../../lib/source.js'
@@ -55,6 +57,12 @@ export async function offline<T>(work: () => Promise<T>): Promise<T> {
   } finally {
     delete process.env.HF_HUB_OFFLINE
   }
+}
+
+/** Changes a file in place, and later than any moment before: file systems count time in ticks. */
+export async function overwrite(path: string, bytes: Buffer): Promise<void> {
+  await sleep(20)
+  writeFileSync(path, bytes)
 }
 
 export const sha256 = (bytes: Buffer) => createHash('sha256').update(bytes).digest('hex')
