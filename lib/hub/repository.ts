@@ -74,8 +74,11 @@ export async function describeRepository(
     )
   }
   const endpoint = hubEndpoint(options)
-  if (!/^https?:/i.test(endpoint) || !URL.canParse(endpoint))
-    throw new TypeError(`HF_ENDPOINT: expected an http or https address, got ${endpoint}`)
+  const url = URL.canParse(endpoint) ? new URL(endpoint) : undefined
+  if (!url || !/^https?:$/.test(url.protocol) || url.username || url.password)
+    throw new TypeError(
+      'endpoint, HF_ENDPOINT: expected an http or https address, without password',
+    )
   const token = options.token ?? (process.env.HF_TOKEN?.trim() || (await storedToken()))
   const folder = `models--${model.name.replace('/', '--')}`
   return {

@@ -23,7 +23,8 @@ const SMALL_FILES = [
   'chat_template.jinja',
 ]
 const READ = [...SMALL_FILES, ...WEIGHT_FILES.map(({ name }) => name)]
-const MAX_INDEX_BYTES = 100_000_000
+/** Of a file that is no weights. */
+const MAX_SMALL_BYTES = 100_000_000
 
 /**
  * The files that a model needs, weights last.
@@ -41,13 +42,17 @@ export async function chooseFiles(
     if (file === undefined) throw fail(`it does not hold ${path}`)
     return file
   }
+  const findSmall = (path: string) => {
+    const file = find(path)
+    if (file.size <= MAX_SMALL_BYTES) return file
+    throw fail(`${path} has ${file.size} bytes, expected at most ${MAX_SMALL_BYTES}`)
+  }
   find('config.json')
   const weights = WEIGHT_FILES.find(({ name }) => listing.has(name))
   if (weights === undefined) throw fail('it holds no weights (safetensors or torch .bin)')
-  const small = SMALL_FILES.filter(path => listing.has(path)).map(find)
+  const small = SMALL_FILES.filter(path => listing.has(path)).map(findSmall)
   if (!weights.isIndex) return [...small, find(weights.name)]
-  const index = find(weights.name)
-  if (index.size > MAX_INDEX_BYTES) throw fail(`${index.path} takes ${index.size} bytes`)
+  const index = findSmall(weights.name)
   const path = await fetchIndex(index)
   const shards = new Set(parseShardIndex(await readFile(path, 'utf8'), path).values())
   return [...small, index, ...[...shards].map(find)]

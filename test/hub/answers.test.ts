@@ -162,3 +162,33 @@ t.test('an answer that does not come, or not to its end', async t => {
   })
   await t.rejects(listFiles(repository, COMMIT, limits), late, 'a byte now and then')
 })
+
+t.test('files other than weights are small', async t => {
+  const { hub, load } = await setUp(t)
+  for (const path of ['config.json', 'tokenizer.json', 'model.safetensors.index.json']) {
+    const files = ['config.json', 'model.safetensors.index.json'].map(name => ({
+      ...FILE,
+      path: name,
+    }))
+    hub.answers.set('listing', response =>
+      json(response, [...files, { ...FILE, path, size: 1e15 }]),
+    )
+    await t.rejects(load(), hubError(new RegExp(`${path} has 1000000000000000 bytes`)))
+  }
+  t.equal(hub.bytesSent, 0)
+})
+
+t.test('an address of a hub that is none', async t => {
+  const { cacheDir, load } = await setUp(t)
+  for (const endpoint of [
+    'hub.example',
+    'ftp://hub.example',
+    'https://me:secret@hub.example',
+    'http://',
+  ])
+    await t.rejects(
+      load({ endpoint, cacheDir }),
+      { name: 'TypeError', message: /^[^@]*$/ },
+      endpoint,
+    )
+})

@@ -160,13 +160,14 @@ t.test('a connection that breaks is taken up where it broke, in the same call', 
   const { hub, load } = await setUp(t)
   hub.breakAfter.set(SHARD, 1_000_000)
   const path = await load()
-  t.equal(hub.bytesSent, neededBytes, 'no byte was sent twice')
-  t.strictSame(
-    hub.requests
-      .filter(({ url, on }) => on === 'storage' && url.endsWith(SHARD))
-      .map(({ range }) => range),
-    [undefined, 'bytes=1000000-'],
-  )
+  const [first, second, ...more] = hub.requests
+    .filter(({ url, on }) => on === 'storage' && url.endsWith(SHARD))
+    .map(({ range }) => range)
+  t.strictSame([first, more], [undefined, []])
+  // What had arrived when the connection broke; on a busy machine not all that was sent.
+  const start = Number(/^bytes=(\d+)-$/.exec(second ?? '')?.[1])
+  t.ok(start > 0 && start <= 1_000_000, `it goes on at byte ${start}`)
+  t.equal(hub.bytesSent, neededBytes + 1_000_000 - start, 'no byte that arrived was sent twice')
   t.ok(readFileSync(join(path, SHARD)).equals(readFileSync(join(BOOKS, SHARD))))
 })
 

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { root } from '../support/golden.js'
-import { hubError, setUp, sha256, startHub, WEIGHTS, weights, wrong } from './set-up.js'
+import { hubError, model, setUp, sha256, startHub, WEIGHTS, weights, wrong } from './set-up.js'
 
 const HALF = 1_500_000
 const ID = '00000000-0000-4000-8000-000000000000'
@@ -156,4 +156,15 @@ t.test('a download that is aborted while it is hashed is not fetched again', asy
   hub.forget()
   t.ok(readFileSync(join(await load(), WEIGHTS)).equals(weights))
   t.equal(hub.sent.get(WEIGHTS), undefined)
+})
+
+t.test('an empty file', async t => {
+  const { load, snapshot, blobs } = await setUp(t, [
+    ...model(),
+    ['chat_template.jinja', Buffer.alloc(0)],
+  ])
+  await load()
+  await load()
+  t.equal(readFileSync(join(snapshot, 'chat_template.jinja')).length, 0)
+  t.strictSame(parts(blobs), [])
 })
