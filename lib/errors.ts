@@ -49,7 +49,7 @@ export type MoeppErrorCode =
   | 'ERR_ABORTED'
   /** The native addon could not be loaded. */
   | 'ERR_NO_BINDING'
-  /** The hub or the network answered with an error. */
+  /** The hub or the network answered with an error, or a file is not what the hub lists. */
   | 'ERR_HUB'
   /**
    * A device failed while running, or computed no finite numbers, which damaged or too large

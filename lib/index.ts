@@ -17,7 +17,7 @@ export type {
   Usage,
 } from './generation/results.js'
 export type { GenerationStream } from './generation/stream.js'
-export type { DownloadProgress } from './hub.js'
+export type { DownloadProgress } from './hub/repository.js'
 export { loadModel } from './load.js'
 export type {
   GenerateOptions,

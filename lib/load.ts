@@ -31,7 +31,6 @@ import {
 } from './device.js'
 import { MoeppError } from './errors.js'
 import { Model, type ModelParts } from './generation/model.js'
-import { resolveSource } from './hub.js'
 import { recordMoepp } from './model/moepp.js'
 import { DeviceRunner, PAGE_SIZE } from './model/runner.js'
 import {
@@ -40,6 +39,7 @@ import {
   type ResolvedLoadOptions,
   resolveLoadOptions,
 } from './options.js'
+import { resolveSource } from './source.js'
 import { loadTokenizer, type Tokenizer } from './tokenizer/tokenizer.js'
 
 /**
@@ -74,8 +74,8 @@ const CACHE_DTYPES = { auto: undefined, float32: 'f32', bfloat16: 'bf16' } as co
  * console.log((await model.generate('The old man')).text)
  * await model.close()
  * ```
- * @param source a directory, an installed npm package such as `npm:moepp-books-7m`, or a hub id such
- *   as `Chat-UniVi/MoE-Plus-Plus-7B`
+ * @param source a directory; an installed npm package such as `npm:moepp-books-7m`; or a model on
+ *   the hub: `hf:Chat-UniVi/MoE-Plus-Plus-7B`, its URL, or its plain id if no such directory exists
  * @throws MoeppError ERR_NO_BINDING, ERR_NOT_FOUND, ERR_BAD_FILE, ERR_UNSAFE_FILE, ERR_BAD_CONFIG,
  *   ERR_BAD_WEIGHTS,
  *   ERR_BAD_TOKENIZER,

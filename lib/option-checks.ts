@@ -26,13 +26,21 @@ export function checkAll<Context, C extends Checks<Context>>(
 }
 
 function unknownOption(name: string, known: readonly string[]): TypeError {
-  const spelled = (text: string) => text.replaceAll(/[_-]/g, '').toLowerCase()
-  const nearest = known
-    .map(candidate => ({ candidate, distance: editDistance(spelled(name), spelled(candidate)) }))
-    .reduce((a, b) => (b.distance < a.distance ? b : a))
-  const close = nearest.distance <= Math.max(1, Math.floor(nearest.candidate.length / 3))
-  const list = close ? `did you mean ${nearest.candidate}?` : `expected one of ${known.join(', ')}`
+  const close = nearest(name, known)
+  const list = close ? `did you mean ${close}?` : `expected one of ${known.join(', ')}`
   return new TypeError(`unknown option ${show(name)}: ${list}`)
+}
+
+/** The name that was probably meant: one spelled nearly as `name` is, if there is any. */
+export function nearest(name: string, known: readonly string[]): string | undefined {
+  const spelled = (text: string) => text.replaceAll(/[_-]/g, '').toLowerCase()
+  let best: { readonly candidate: string; readonly distance: number } | undefined
+  for (const candidate of known) {
+    const distance = editDistance(spelled(name), spelled(candidate))
+    const close = distance <= Math.max(1, Math.floor(candidate.length / 3))
+    if (close && (best === undefined || distance < best.distance)) best = { candidate, distance }
+  }
+  return best?.candidate
 }
 
 /** Levenshtein's distance: insertions, deletions and replacements that make `a` into `b`. */

@@ -6,7 +6,7 @@
 
 import { loadBinding } from './binding.js'
 import { MoeppError } from './errors.js'
-import type { DownloadProgress } from './hub.js'
+import type { DownloadProgress } from './hub/repository.js'
 import {
   boolean,
   type Check,
@@ -103,8 +103,8 @@ export interface ResolvedOptions
 }
 
 /**
- * Progress of loadModel: bytes of all files together, first fetched from the hub, then read into
- * the device.
+ * Progress of loadModel: bytes of all files together, fetched from the hub, hashed where that was
+ * not done before, then read into the device.
  */
 export type LoadProgress = DownloadProgress | ReadProgress
 

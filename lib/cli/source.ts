@@ -1,13 +1,13 @@
 /** A model as commands take it: a directory, or a hub id with the options of the hub. */
 
 import { type Command, Option } from 'commander'
-import { resolveSource } from '../hub.js'
 import { type LoadProgress, resolveLoadOptions } from '../options.js'
+import { resolveSource } from '../source.js'
 import { checkUsage } from './errors.js'
 import type { Progress } from './progress.js'
 
 export const MODEL_ARGUMENT =
-  'a directory, an installed package (npm:name), or a hub id (owner/name) to download'
+  'a directory, an installed package (npm:name), or a hub id (hf:owner/name) or URL to download'
 
 export interface HubFlags {
   readonly revision?: string
@@ -48,10 +48,12 @@ export async function modelDirectory(
   }
 }
 
+const STAGES = { download: 'Downloading', verify: 'Checking', load: 'Loading' } as const
+
 export function showProgress(progress: Progress): (state: LoadProgress) => void {
   return state => {
-    const [what, file] = state.stage === 'download' ? ['Downloading', state.file] : ['Loading']
-    progress.update(what, state.doneBytes, state.totalBytes, file)
+    const file = state.stage === 'load' ? '' : state.file
+    progress.update(STAGES[state.stage], state.doneBytes, state.totalBytes, file)
   }
 }
 

@@ -37,6 +37,13 @@ export class FakeHub {
   readonly breakAfter = new Map<string, number>()
   /** Content sent in place of the file's; what is listed stays. */
   readonly forged = new Map<string, Buffer>()
+  /**
+   * Of the next response with this file, so many bytes, then a pause until the promise resolves.
+   * Used up by that response.
+   */
+  readonly held = new Map<string, { readonly after: number; readonly until: Promise<unknown> }>()
+  /** Answers to the question for a commit, or for a page of the listing, in place of the true one. */
+  readonly answers = new Map<'commit' | 'listing', (response: ServerResponse) => void>()
   ignoresRanges = false
   /** Kept, because a closed server has no address. */
   endpoint = ''
@@ -89,11 +96,14 @@ export class FakeHub {
     if (this.status !== undefined) fail(response, this.status)
     else if (this.token !== undefined && request.headers.authorization !== `Bearer ${this.token}`)
       fail(response, 401)
+    else if (revision && this.answers.has('commit')) this.answers.get('commit')!(response)
     else if (sha)
       json(response, { _id: '1', id: 'acme/model', sha, lastModified: '2024-01-01T00:00:00Z' })
-    else if (pathname === `/api/models/acme/model/tree/${COMMIT}`)
-      this.listPage(searchParams, response)
-    else if (path === undefined || !this.files.has(path)) fail(response, 404)
+    else if (pathname === `/api/models/acme/model/tree/${COMMIT}`) {
+      const answer = this.answers.get('listing')
+      if (answer) answer(response)
+      else this.listPage(searchParams, response)
+    } else if (path === undefined || !this.files.has(path)) fail(response, 404)
     else if (isLarge(path)) {
       response
         .writeHead(302, { Location: `${addressOf(this.storage)}/${path}`, 'X-Repo-Commit': COMMIT })
@@ -134,6 +144,13 @@ export class FakeHub {
         'Content-Range': `bytes ${from}-${bytes.length - 1}/${bytes.length}`,
       }),
     })
+    const hold = this.held.get(path)
+    this.held.delete(path)
+    if (hold) {
+      response.write(body.subarray(0, hold.after))
+      void hold.until.then(() => response.end(body.subarray(hold.after)))
+      return
+    }
     const limit = this.breakAfter.get(path)
     this.breakAfter.delete(path)
     const sent = body.subarray(0, limit)
@@ -160,7 +177,7 @@ function addressOf(server: Server): string {
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
 }
 
-function json(response: ServerResponse, body: unknown): void {
+export function json(response: ServerResponse, body: unknown): void {
   response.writeHead(200, { 'Content-Type': 'application/json' }).end(JSON.stringify(body))
 }
 

@@ -10,13 +10,14 @@ import {
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
-import { openCheckpoint } from '../lib/checkpoint/checkpoint.js'
-import { checkTensors } from '../lib/checkpoint/names.js'
-import { readConfig } from '../lib/config.js'
-import { type DownloadProgress, type HubOptions, resolveSource } from '../lib/hub.js'
+import { openCheckpoint } from '../../lib/checkpoint/checkpoint.js'
+import { checkTensors } from '../../lib/checkpoint/names.js'
+import { readConfig } from '../../lib/config.js'
+import type { DownloadProgress, HubOptions } from '../../lib/hub/repository.js'
+import { resolveSource } from '../../lib/source.js'
 import { COMMIT, FakeHub } from './hub-server.js'
 
-const BOOKS = fileURLToPath(new URL('../models/books-7m/', import.meta.url))
+const BOOKS = fileURLToPath(new URL('../../models/books-7m/', import.meta.url))
 const NEEDED = [
   ...[
     'config.json',
@@ -102,7 +103,9 @@ t.test('local directories, and what only looks like one', async t => {
 t.test('a fresh download holds what is needed, in the layout of the hub cache', async t => {
   const { hub, cacheDir, load } = await setUp(t)
   const progress: DownloadProgress[] = []
-  const path = await load({ onProgress: report => progress.push(report) })
+  const path = await load({
+    onProgress: report => report.stage === 'download' && progress.push(report),
+  })
   t.equal(path, join(cacheDir, 'models--acme--model', 'snapshots', COMMIT))
   t.strictSame(readdirSync(path).sort(), NEEDED, 'no readme, no figures')
   for (const name of NEEDED)
@@ -157,13 +160,14 @@ t.test('a connection that breaks is taken up where it broke, in the same call', 
   const { hub, load } = await setUp(t)
   hub.breakAfter.set(SHARD, 1_000_000)
   const path = await load()
-  t.equal(hub.bytesSent, neededBytes, 'no byte was sent twice')
-  t.strictSame(
-    hub.requests
-      .filter(({ url, on }) => on === 'storage' && url.endsWith(SHARD))
-      .map(({ range }) => range),
-    [undefined, 'bytes=1000000-'],
-  )
+  const [first, second, ...more] = hub.requests
+    .filter(({ url, on }) => on === 'storage' && url.endsWith(SHARD))
+    .map(({ range }) => range)
+  t.strictSame([first, more], [undefined, []])
+  // What had arrived when the connection broke; on a busy machine not all that was sent.
+  const start = Number(/^bytes=(\d+)-$/.exec(second ?? '')?.[1])
+  t.ok(start > 0 && start <= 1_000_000, `it goes on at byte ${start}`)
+  t.equal(hub.bytesSent, neededBytes + 1_000_000 - start, 'no byte that arrived was sent twice')
   t.ok(readFileSync(join(path, SHARD)).equals(readFileSync(join(BOOKS, SHARD))))
 })
 
