@@ -23,7 +23,8 @@ export function fetchFrom(answers: Folder): typeof fetch {
     const bytes =
       url.origin === HUB ? answers.get(answerName(url.pathname + url.search)) : undefined
     const filled = bytes && fill(bytes, HUB, requests)
-    return filled ? asResponse(splitAnswer(filled)) : new Response('{}', { status: 404 })
+    const response = filled ? asResponse(splitAnswer(filled)) : new Response('{}', { status: 404 })
+    return Object.defineProperty(response, 'url', { value: url.href })
   }
 }
 
