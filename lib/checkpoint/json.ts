@@ -6,22 +6,25 @@
 
 import { MoeppError } from '../errors.js'
 
-/** Parses `text`; a syntax error or a key that occurs twice in one object is ERR_BAD_FILE. */
+/** Real files nest 4 deep. What is recursive, isDeepStrictEqual say, runs out of stack at 5000. */
+const MAX_DEPTH = 100
+
+/**
+ * Parses `text`. A syntax error, a key that occurs twice in one object, or more than 100 levels are
+ * ERR_BAD_FILE.
+ */
 export function parseJson(text: string, where: string): unknown {
   let value: unknown
   try {
     value = JSON.parse(text)
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause)
-    throw new MoeppError('ERR_BAD_FILE', `${where}: not valid JSON: ${reason}`, { cause })
+    throw new MoeppError('ERR_BAD_FILE', `${where}: not valid JSON: ${printable(reason)}`, {
+      cause,
+    })
   }
-  const duplicate = duplicateKey(text)
-  if (duplicate !== undefined) {
-    throw new MoeppError(
-      'ERR_BAD_FILE',
-      `${where}: the key ${show(duplicate)} occurs twice in one object`,
-    )
-  }
+  const problem = structuralProblem(text)
+  if (problem !== undefined) throw new MoeppError('ERR_BAD_FILE', `${where}: ${problem}`)
   return value
 }
 
@@ -39,7 +42,7 @@ export function isObject(value: unknown): value is Record<string, unknown> {
 /** A value from an untrusted file, fit for a message: escaped and of bounded length. */
 export function show(value: unknown): string {
   if (typeof value === 'string') {
-    return JSON.stringify(value.length > 120 ? `${value.slice(0, 120)}...` : value)
+    return printable(JSON.stringify(value.length > 120 ? `${value.slice(0, 120)}...` : value))
   }
   if (Array.isArray(value)) {
     const items = value.slice(0, 8).map(item => (Array.isArray(item) ? '[...]' : show(item)))
@@ -49,12 +52,21 @@ export function show(value: unknown): string {
   return typeof value === 'object' && value !== null ? 'an object' : String(value)
 }
 
+/** `text` with its control characters escaped, which a terminal would obey. */
+export function printable(text: string): string {
+  return text.replace(
+    /\p{Cc}/gu,
+    character => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  )
+}
+
 /**
- * The first key that an object of `text` holds twice. The text is valid JSON by now. So a string
- * followed by a colon is a key, and a bracket outside of a string is structure. It is a loop over
- * characters and not a regular expression: those need stack in proportion to a string's length.
+ * A key that an object of `text` holds twice, or nesting that is too deep. The text is valid JSON
+ * by now. So a string followed by a colon is a key, and a bracket outside of a string is structure.
+ * It is a loop over characters and not a regular expression: those need stack in proportion to a
+ * string's length.
  */
-function duplicateKey(text: string): string | undefined {
+function structuralProblem(text: string): string | undefined {
   const open: (Set<string> | undefined)[] = []
   for (let at = 0; at < text.length; at++) {
     const char = text[at]
@@ -66,11 +78,12 @@ function duplicateKey(text: string): string | undefined {
       if (nextChar(text, end) === ':') {
         const key: string = JSON.parse(text.slice(at, end))
         const keys = open.at(-1)
-        if (keys?.has(key)) return key
+        if (keys?.has(key)) return `the key ${show(key)} occurs twice in one object`
         keys?.add(key)
       }
       at = end - 1
     }
+    if (open.length > MAX_DEPTH) return `nested deeper than ${MAX_DEPTH} levels`
   }
   return undefined
 }

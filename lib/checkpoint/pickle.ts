@@ -264,10 +264,9 @@ class PickleMachine {
     new MoeppError('ERR_BAD_FILE', `${this.where}: ${message} (at its byte ${this.position})`)
 
   private unsafe(what: string): MoeppError {
-    const name = what.length > 200 ? `${what.slice(0, 200)}...` : what
     return new MoeppError(
       'ERR_UNSAFE_FILE',
-      `${this.where}: asks for ${JSON.stringify(name).slice(1, -1)}, which no state dict needs; refused (at its byte ${this.position})`,
+      `${this.where}: asks for ${show(what).slice(1, -1)}, which no state dict needs; refused (at its byte ${this.position})`,
     )
   }
 }

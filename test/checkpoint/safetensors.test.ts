@@ -88,6 +88,11 @@ const BAD: [what: string, bytes: Buffer, message: RegExp][] = [
   ['text that is not UTF-8', Buffer.from([1, 0, 0, 0, 0, 0, 0, 0, 0xff]), /not UTF-8/],
   ['broken JSON', safetensorsBytes('{"a": '), /not valid JSON/],
   ['deep nesting', safetensorsBytes('['.repeat(200_000)), /not valid JSON/],
+  [
+    'deep nesting in valid JSON',
+    safetensorsBytes(`{"a":${'['.repeat(100)}${']'.repeat(100)}}`),
+    /nested deeper than 100 levels/,
+  ],
   ['a list', safetensorsBytes('[]'), /expected a JSON object/],
   [
     'a tensor that is no object',
@@ -169,6 +174,15 @@ t.test('malformed files', async t => {
       { name: 'MoeppError', code: 'ERR_BAD_FILE', message },
       what,
     )
+  }
+})
+
+t.test('what a terminal would obey does not come into messages', async t => {
+  const headers = ['{"a":\x1b[2J}', `{"\x7f\x9b2J":{}}`, `{"a":{"dtype":"\\u001b[2J"}}`]
+  for (const header of headers) {
+    const { message } = await readSafetensors(write(fileOf(header, 0))).catch(error => error)
+    t.match(message, /\\u00(1b|7f)/)
+    t.notMatch(message, /\p{Cc}/u)
   }
 })
 

@@ -1,0 +1,46 @@
+/** Findings as files: what was fuzzed, which seeds made it, what was wrong, and the input itself. */
+
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { deflateRawSync, inflateRawSync } from 'node:zlib'
+import type { Folder } from './seeds.js'
+
+export const CORPUS = fileURLToPath(new URL('corpus/', import.meta.url))
+
+export type Target = 'parsers' | 'loads'
+
+export interface CorpusEntry {
+  readonly target: Target
+  readonly format: string
+  /** The seeds of the input, with the fuzzer as it was. */
+  readonly seed: string
+  readonly found: string
+  readonly files: Folder
+}
+
+export function writeEntry(directory: string, name: string, entry: CorpusEntry): string {
+  mkdirSync(directory, { recursive: true })
+  const path = join(directory, `${name}.json`)
+  const files = Object.fromEntries(
+    [...entry.files].map(([file, bytes]) => [file, deflateRawSync(bytes).toString('base64')]),
+  )
+  writeFileSync(path, `${JSON.stringify({ ...entry, files }, null, 1)}\n`)
+  return path
+}
+
+export function readEntry(path: string): CorpusEntry {
+  const entry = JSON.parse(readFileSync(path, 'utf8'))
+  const files = Object.entries<string>(entry.files).map(([file, text]): [string, Buffer] => [
+    file,
+    inflateRawSync(Buffer.from(text, 'base64')),
+  ])
+  return { ...entry, files: new Map(files) }
+}
+
+export function corpusFiles(): string[] {
+  return readdirSync(CORPUS)
+    .filter(name => name.endsWith('.json'))
+    .sort()
+    .map(name => join(CORPUS, name))
+}

@@ -1,0 +1,157 @@
+/** What is fuzzed in process: the files that inputs start from, and what reads them. */
+
+import { type Checkpoint, openCheckpoint } from '../../lib/checkpoint/checkpoint.js'
+import { withTorchDtype } from '../../lib/checkpoint/config-text.js'
+import { inspectCheckpoint } from '../../lib/checkpoint/inspect.js'
+import { packedBytes } from '../../lib/checkpoint/packed.js'
+import { reach } from '../../lib/checkpoint/tensor-file.js'
+import { DTYPE_SIZE, isPacked } from '../../lib/checkpoint/tensor-ref.js'
+import { readConfig, readGenerationConfig } from '../../lib/config.js'
+import type { MoeppErrorCode } from '../../lib/errors.js'
+import { loadTokenizer } from '../../lib/tokenizer/tokenizer.js'
+import { answersFor } from './hub-answers.js'
+import { MODEL, readHub } from './hub-reader.js'
+import { FILE_CODES, Finding } from './oracle.js'
+import type { Folder } from './seeds.js'
+import * as seeds from './seeds.js'
+
+/** Where an input is read. */
+export interface Place {
+  /** That seems to hold the files, or that a hub's cache may be made in. */
+  readonly directory: string
+  readonly files: Folder
+}
+
+export interface Format {
+  readonly name: string
+  /** How often it is chosen. */
+  readonly weight: number
+  readonly seeds: readonly Folder[]
+  /** Names of the files that are changed. */
+  readonly focus: RegExp
+  /** Of the errors that say that such files are bad. */
+  readonly codes: readonly MoeppErrorCode[]
+  /** Reads the files and checks what was read. */
+  readonly read: (input: Place) => Promise<unknown>
+}
+
+export async function parserFormats(): Promise<Format[]> {
+  const everything = new Map([
+    ...seeds.CONFIGS[0]!,
+    ...seeds.GENERATION_CONFIGS[0]!,
+    ...seeds.SAFETENSORS[1]!,
+  ])
+  const checkpoint = (name: string, weight: number, folders: readonly Folder[]): Format => ({
+    name,
+    weight,
+    seeds: folders,
+    focus: /\.index\.json$|^model\.safetensors$|^pytorch_model\.bin$/,
+    codes: ['ERR_BAD_FILE', 'ERR_UNSAFE_FILE', 'ERR_NOT_FOUND'],
+    read: async ({ directory, files }) => checkRefs(await openCheckpoint(directory), files),
+  })
+  const json = await seeds.tokenizerJsonSeeds()
+  const plain = json.slice(0, 3)
+  const tokenizer = (name: string, weight: number, folders: readonly Folder[]): Format => ({
+    name,
+    weight,
+    seeds: folders,
+    focus: name === 'tokenizer config' ? /\.json$/ : /./,
+    codes: ['ERR_BAD_TOKENIZER', 'ERR_NOT_FOUND'],
+    read: checkTokenizer,
+  })
+  return [
+    checkpoint('safetensors', 14, mostlyFirst(seeds.SAFETENSORS)),
+    checkpoint('packed safetensors', 10, await seeds.packedSeeds()),
+    checkpoint('torch zip', 14, [...mostlyFirst(seeds.TORCH_ZIP), seeds.REAL_ZIP]),
+    checkpoint('torch legacy', 10, [...mostlyFirst(seeds.TORCH_LEGACY), seeds.REAL_LEGACY]),
+    checkpoint('shard index', 6, mostlyFirst(seeds.SHARDS)),
+    {
+      name: 'config',
+      weight: 8,
+      seeds: seeds.CONFIGS,
+      focus: /./,
+      codes: ['ERR_BAD_CONFIG', 'ERR_BAD_FILE'],
+      read: checkConfig,
+    },
+    {
+      name: 'generation config',
+      weight: 4,
+      seeds: seeds.GENERATION_CONFIGS,
+      focus: /./,
+      codes: ['ERR_BAD_CONFIG', 'ERR_BAD_FILE'],
+      read: ({ directory }) => readGenerationConfig(directory),
+    },
+    {
+      name: 'inspect',
+      weight: 2,
+      seeds: [everything],
+      focus: /./,
+      codes: [...FILE_CODES],
+      read: ({ directory }) => inspectCheckpoint(directory),
+    },
+    tokenizer('tokenizer.json', 12, [...plain, ...plain, ...plain, ...json]),
+    tokenizer('tokenizer.model', 10, mostlyFirst(seeds.TOKENIZER_MODEL)),
+    tokenizer('tokenizer config', 8, [seeds.TOKENIZER_CONFIG]),
+    {
+      name: 'hub',
+      weight: 2,
+      seeds: [answersFor(MODEL), answersFor(MODEL, { pages: true })],
+      focus: /^answer (commit|tree|page|config\.json)$/,
+      codes: ['ERR_HUB', 'ERR_BAD_FILE', 'ERR_UNSAFE_FILE'],
+      read: readHub,
+    },
+  ]
+}
+
+/** The last is the largest; the others are read many times as fast. */
+function mostlyFirst(folders: readonly Folder[]): Folder[] {
+  const first = folders.slice(0, -1)
+  return [...first, ...first, ...first, ...first, ...folders]
+}
+
+/** Every reference lies within its file, and its file is one of the folder's. */
+export function checkRefs(checkpoint: Checkpoint, files: Folder): void {
+  for (const [name, ref] of [...checkpoint.tensors, ...checkpoint.packed]) {
+    const file = ref.file.slice(checkpoint.directory.length + 1)
+    const size = files.get(file)?.length
+    const end = ref.byteOffset + ref.byteLength
+    if (size === undefined) throw new Finding('a tensor lies in another folder')
+    if (!Number.isSafeInteger(end) || ref.byteOffset < 0 || ref.byteLength < 0 || end > size)
+      throw new Finding(`a tensor lies outside of its file: ${name}`)
+    if (isPacked(ref)) {
+      if (ref.byteOffset % 64 !== 0 || ref.byteLength !== packedBytes(ref))
+        throw new Finding('a packed weight is not whole or not aligned')
+      continue
+    }
+    const strides = ref.strides ?? contiguous(ref.shape)
+    if (reach(ref.shape, strides) * DTYPE_SIZE[ref.dtype] !== ref.byteLength)
+      throw new Finding('shape and strides reach other bytes than the reference says')
+  }
+}
+
+function contiguous(shape: readonly number[]): number[] {
+  return shape.map((_, axis) => shape.slice(axis + 1).reduce((a, b) => a * b, 1))
+}
+
+async function checkConfig({ directory, files }: Place): Promise<void> {
+  const config = await readConfig(directory)
+  for (const key of ['vocabSize', 'hiddenSize', 'layers', 'heads', 'kvHeads', 'headDim'] as const) {
+    if (!Number.isInteger(config[key]) || config[key] < 1) throw new Finding(`config: ${key}`)
+  }
+  withTorchDtype(files.get('config.json')!.toString(), 'bfloat16', 'config.json')
+}
+
+const TEXT = 'ab <|u|> aé\n<s>\ud800\u2581 \0 abab'
+
+/** Encodes and decodes; every id is one of the vocabulary's. */
+async function checkTokenizer({ directory }: Place): Promise<void> {
+  const tokenizer = await loadTokenizer(directory)
+  const ids = tokenizer.encode(TEXT)
+  if (ids.some(id => !Number.isInteger(id) || id < 0 || id >= tokenizer.vocabSize))
+    throw new Finding('encoding gives an id outside of the vocabulary')
+  const text = tokenizer.decode(ids)
+  if (typeof text !== 'string') throw new Finding('decoding gives no text')
+  const stream = tokenizer.stream({ skipSpecialTokens: false })
+  for (let id = 0; id < Math.min(tokenizer.vocabSize, 20); id++) stream.push(id)
+  stream.flush()
+}
