@@ -70,8 +70,8 @@ export async function parseSource(source: string, endpoint: string): Promise<Sou
   }
   const [owner = ''] = source.split('/')
   if (await isDirectory(owner)) {
-    const why = `the directory ${owner} exists, but not ${source}`
-    throw notFound(source, `${why}${await suggestion(source)}; for the hub's: hf:${source}`)
+    const why = `no such directory in ${owner}; on the hub it would be hf:${source}`
+    throw notFound(source, why + (await suggestion(source)))
   }
   return { kind: 'hub', name: source, explicit: false }
 }

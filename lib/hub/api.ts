@@ -20,7 +20,7 @@ export type Listing = ReadonlyMap<string, HubFile>
 
 const LIMITS = {
   /** Of one answer, decoded. */
-  bytes: 10_000_000,
+  bytes: 4_000_000,
   pages: 1000,
   entries: 100_000,
   /** Of the commit's answer, and of the listing with all its pages. */

@@ -154,7 +154,8 @@ async function fetchRest(
   report: (bytes: number) => void,
 ): Promise<void> {
   const start = part.length
-  const url = `${repository.endpoint}/${repository.name}/resolve/${commit}/${encodeURIComponent(file.path)}`
+  const { endpoint, name } = repository
+  const url = `${endpoint}/${name}/resolve/${commit}/${encodeURIComponent(file.path)}`
   // Compressed bytes could neither be counted nor continued.
   const headers = { 'Accept-Encoding': 'identity', ...(start > 0 && { Range: `bytes=${start}-` }) }
   const response = await repository.fetch(url, { headers })

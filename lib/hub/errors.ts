@@ -13,7 +13,7 @@ export class HubStatusError extends Error {
 /** An answer that ended before it was whole, or came too slowly. */
 export class Interrupted extends Error {}
 
-/** The cache holds no snapshot that is whole and right; the message says why, if there is a part. */
+/** The cache holds no snapshot that is whole and right. If there is part of one, why it is not. */
 export class NotCached extends Error {}
 
 const STATUS_HINTS: ReadonlyMap<number, string> = new Map([

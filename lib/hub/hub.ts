@@ -1,5 +1,5 @@
 /**
- * A model of the Hugging Face hub: its files in the cache, each with the bytes that the commit lists.
+ * A model of the Hugging Face hub: its files in the cache, with the bytes that the commit lists.
  *
  * The cache has Hugging Face's own layout (`models--OWNER--NAME/{blobs,refs,snapshots}`), so that
  * its other tools share it; what moepp adds is in `.moepp` beside them.

@@ -55,7 +55,7 @@ export class Part {
     this.written += bytes.length
   }
 
-  /** Ends writing. The bytes are on the disk then: a power cut leaves no hole in a verified file. */
+  /** Ends writing. The bytes are on the disk then: a power cut leaves no hole in the file. */
   async finish(): Promise<void> {
     await this.handle.sync()
     await this.handle.close()

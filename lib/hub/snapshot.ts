@@ -59,8 +59,8 @@ export async function chooseFiles(
 }
 
 /**
- * Files that the loader would read though the commit does not list them: another hub put them there,
- * or a person. Links go, for they are a download's; a file of its own is not moepp's to remove.
+ * Files that the loader would read though the commit does not list them: another hub put them
+ * there, or a person. Links go, for they are a download's; a file is not moepp's to remove.
  */
 export async function removeUnlisted(
   repository: Repository,
@@ -137,8 +137,8 @@ async function unlisted(
 }
 
 /**
- * For a cache that Python's library or an older moepp filled: a snapshot's links lead to blobs, whose
- * names are the hashes of their bytes. A copy has no such name, and cannot be checked.
+ * For a cache that Python's library or an older moepp filled: a snapshot's links lead to blobs, and
+ * their names are the hashes of their bytes. A copy has no such name, and cannot be checked.
  */
 async function listByBlobNames(repository: Repository, commit: string): Promise<Listing> {
   const { folder } = repository

@@ -42,7 +42,7 @@ export class FakeHub {
    * Used up by that response.
    */
   readonly held = new Map<string, { readonly after: number; readonly until: Promise<unknown> }>()
-  /** Answers to the question for a commit, or for a page of the listing, in place of the true one. */
+  /** Answers in place of the true ones: the commit, or each page of the listing. */
   readonly answers = new Map<'commit' | 'listing', (response: ServerResponse) => void>()
   ignoresRanges = false
   /** Kept, because a closed server has no address. */
