@@ -58,7 +58,7 @@ export class PromptFile implements Disposable {
     return prompts
   }
 
-  /** The requests, once. `setup` says what else than a line decides its result. */
+  /** The requests, once. With a line, `setup` decides its result. */
   async *requests(setup: string): AsyncGenerator<BatchRequest, void> {
     try {
       for await (const line of splitLines(this.#stream, MAX_LINE_BYTES)) {

@@ -5,8 +5,8 @@ import { flagOf, UsageError } from './errors.js'
 import type { GenerateFlags } from './generate.js'
 
 /**
- * A flag without effect on what is printed is an error, not a warning: the caller would only see
- * after minutes of work that the figures are missing.
+ * A flag without effect on the output is an error, not a warning: otherwise the caller would learn
+ * only after minutes of work that the figures are missing.
  */
 export function checkOutputFlags(prompt: string | undefined, flags: GenerateFlags): void {
   const { prompts, out, json, echo } = flags
@@ -36,8 +36,8 @@ export function checkSequences({ doSample, numReturnSequences }: ResolvedOptions
 }
 
 /**
- * Flags that matter only while sampling, given without it. As in Hugging Face, a warning: the text is
- * right for what was asked, and scripts that pass all their settings go on.
+ * Sampling flags of a greedy call. As in Hugging Face they deserve a warning, not an error: the text
+ * is right, and scripts that pass all their settings keep working.
  */
 export function ignoredSamplingFlags(flags: GenerateOptions, resolved: ResolvedOptions): string[] {
   if (resolved.doSample) return []

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// The version of Node is checked before anything else is imported. This file is plain old syntax, so
-// that an old Node can read it and say what is wrong.
+// The version of Node is checked before anything else is imported. This file uses plain old syntax:
+// an old Node must be able to read it.
 const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
 if (major < 20 || major === 21 || (major === 20 && minor < 19) || (major === 22 && minor < 12)) {
   console.error(
@@ -11,7 +11,7 @@ if (major < 20 || major === 21 || (major === 20 && minor < 19) || (major === 22 
   import('./run.js')
     .then(({ run }) => run(process.argv.slice(2)))
     .then(code => {
-      // Not process.exit: what is still on its way to standard output would be lost.
+      // Not process.exit: it would lose text that is still on its way to standard output.
       process.exitCode = code
     })
 }

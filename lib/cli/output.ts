@@ -21,7 +21,7 @@ export class Output {
     stream.on('error', error => this.#fail(error))
   }
 
-  /** Aborted when nobody reads any more, or writing failed. */
+  /** Aborted when the reader has left, or writing failed. */
   get closed(): AbortSignal {
     return this.#closed.signal
   }

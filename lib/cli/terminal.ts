@@ -29,7 +29,7 @@ export class Terminal {
       stdout: hasColors(streams.isTerminal.stdout, env),
       stderr: hasColors(streams.isTerminal.stderr, env),
     }
-    // Messages that nobody can read are no reason to fail.
+    // A closed standard error loses messages, but is no reason to fail.
     streams.stderr.on('error', () => {})
   }
 
@@ -68,7 +68,7 @@ export class Terminal {
     return Math.min(this.#streams.columns ?? 100, 100)
   }
 
-  /** Aborted when nobody reads standard output any more, or it cannot be written. */
+  /** Aborted when the reader of standard output has left, or writing failed. */
   get closed(): AbortSignal {
     return this.#output.closed
   }
@@ -90,7 +90,7 @@ export class Terminal {
     await this.write(`${JSON.stringify(value, null, 2)}\n`)
   }
 
-  /** Resolves when standard output has everything: what standard error says now comes after it. */
+  /** Resolves when standard output has everything: the next message comes after it. */
   flush(): Promise<void> {
     return this.#output.flush()
   }
@@ -131,7 +131,7 @@ export class Terminal {
   }
 }
 
-/** Coloured in any case: the caller has asked whether the stream shows colours. */
+/** Always colours: the caller has checked the stream. */
 export function paint(style: Style, text: string): string {
   return styleText(style, text, { validateStream: false })
 }
