@@ -88,17 +88,16 @@ export async function diagnose(): Promise<Diagnosis> {
 }
 
 function originReason(origin: AddonFile['origin']): string {
-  const own = prebuilds(packageRoot()).some(file =>
-    file.startsWith(`${process.platform}-${process.arch}/`),
-  )
-  const binary = own
-    ? "goes before the package's binary"
-    : 'this package has no binary for the platform'
+  const binaries = prebuilds(packageRoot())
+  const own = binaries.some(file => file.startsWith(`${process.platform}-${process.arch}/`))
+  // A checkout has no binaries at all, which says nothing about the platform.
+  const missing = binaries.length > 0 ? '; this package has no binary for the platform' : ''
+  const binary = own ? "; used instead of the package's binary" : missing
   const reasons: Record<AddonFile['origin'], string> = {
     environment: `${namingVariable()} names it`,
-    'local build': `built on this machine; ${binary}`,
+    'local build': `built on this machine${binary}`,
     prebuild: "the package's binary for this platform",
-    'beside node': `found beside the node program; ${binary}`,
+    'beside node': `found next to the node program${binary}`,
   }
   return reasons[origin]
 }

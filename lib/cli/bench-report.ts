@@ -3,7 +3,14 @@
 import { basename } from 'node:path'
 import type { BenchReport, BenchResult } from '../bench/bench.js'
 import { packageVersion } from '../doctor.js'
-import { formatBytes, formatCount, formatRatio, formatTable } from './format.js'
+import {
+  formatBytes,
+  formatCount,
+  formatRate,
+  formatRatio,
+  formatTable,
+  rateDecimals,
+} from './format.js'
 
 const HEADINGS = ['test', 'tokens/s', '±', 'FFN experts/token', 'share', 'of the ceiling']
 
@@ -66,8 +73,8 @@ function warnings({ results }: BenchReport): string[] {
 function cells({ workload, mean, sd, ffnExpertsPerToken, ceiling }: BenchResult): string[] {
   return [
     workload.name,
-    mean.toPrecision(4),
-    sd.toPrecision(2),
+    formatRate(mean),
+    formatRate(sd, rateDecimals(mean)),
     formatRatio(ffnExpertsPerToken),
     ceiling ? `${(100 * ceiling.share).toFixed(1)} %` : '-',
     ceiling ? formatCeiling(ceiling) : '-',
@@ -75,6 +82,6 @@ function cells({ workload, mean, sd, ffnExpertsPerToken, ceiling }: BenchResult)
 }
 
 function formatCeiling({ name, rate }: { name: string; rate: number }): string {
-  if (name === 'read') return `${(rate / 1e9).toFixed(1)} GB/s read`
-  return `${(rate / 1e9).toFixed(0)} GOP/s ${name}`
+  if (name === 'read') return `${formatRate(rate / 1e9)} GB/s read`
+  return `${formatRate(rate / 1e9)} GOP/s ${name}`
 }

@@ -7,43 +7,51 @@ import { type LoadOptions, resolveLoadOptions } from '../options.js'
 import { benchJson, benchMarkdown, benchTable } from './bench-report.js'
 import { type CreateCommand, runWork, type Work } from './command.js'
 import { checkUsage } from './errors.js'
-import { formatCount } from './format.js'
+import { formatRate } from './format.js'
 import { addLoadOptions, loadOptions } from './generate-options.js'
-import type { Output } from './output.js'
-import { addHubOptions, MODEL_ARGUMENT, showProgress } from './source.js'
+import { addModelOption, requireModel } from './model-option.js'
+import { addHubOptions, showProgress } from './source.js'
+import type { Terminal } from './terminal.js'
 
 type BenchFlags = LoadOptions & {
-  readonly model: string
+  readonly model?: string
   readonly tests?: string
   readonly repetitions: number
   readonly output: 'table' | 'markdown' | 'json'
 }
 
-export const benchCommand: CreateCommand = (output, setExitCode) => {
+export const benchCommand: CreateCommand = (terminal, setExitCode) => {
   const command = new Command('bench')
-    .description('Measures prefill and decode, and their share of what this machine can do.')
-    .requiredOption('--model <model>', MODEL_ARGUMENT)
-    .option('--tests <names>', 'what to measure, by commas (default: see below)')
+    .description(
+      'Measures how fast a model runs here, and compares that with what the machine can do.',
+    )
+    .option('--tests <names>', 'the tests, separated by commas (default: see below)')
     .addOption(
-      new Option('--repetitions <n>', 'measurements of each test').argParser(parseCount).default(5),
+      new Option('--repetitions <n>', 'how often to measure each test')
+        .argParser(parseCount)
+        .default(5),
     )
     .addOption(
-      new Option('-o, --output <format>', 'form of the result')
+      new Option('-o, --output <format>', 'format of the result')
         .choices(['table', 'markdown', 'json'])
         .default('table'),
     )
     .addHelpText('after', EXPLANATION)
     .action((flags: BenchFlags) =>
-      runWork(output, setExitCode, work => runBench(flags, output, work)),
+      runWork(terminal, setExitCode, work => runBench(flags, terminal, work)),
     )
+  addModelOption(command)
   addLoadOptions(command, ['device', 'dtype', 'activationDtype', 'kvCacheDtype', 'isa', 'threads'])
   return addHubOptions(command)
 }
 
 const EXPLANATION = `
-Tests: pp512 computes a prompt of 512 tokens; tg128@32 computes 128 tokens one by one after 32.
-x4 does it for four sequences at once. Tokens are fixed and nothing is sampled. Default:
-${DEFAULT_WORKLOADS}
+Tests:
+  pp512 computes a prompt of 512 tokens. tg128@32 generates 128 tokens, one by one, after 32.
+  x4 does so for four sequences at once. The tokens are fixed; nothing is sampled.
+  Default: ${DEFAULT_WORKLOADS.replaceAll(',', ', ')}
+The share compares a test with a short measurement of the machine before and after it. A test
+can exceed 100 %: its data may fit in the cache, or the machine may have been slower just then.
 
 Examples:
   $ moepp bench --model models/books-7m
@@ -52,32 +60,32 @@ Examples:
 
 async function runBench(
   flags: BenchFlags,
-  output: Output,
+  terminal: Terminal,
   { progress, interrupt }: Work,
 ): Promise<void> {
-  const signal = AbortSignal.any([interrupt.signal, output.closed])
+  const signal = AbortSignal.any([interrupt.signal, terminal.closed])
+  const model = requireModel(flags, 'moepp bench --model ./my-model')
   const load = { ...loadOptions(flags), onProgress: showProgress(progress) }
   checkUsage(() => resolveLoadOptions(load))
   const workloads = checkUsage(() => parseWorkloads(flags.tests ?? DEFAULT_WORKLOADS))
   const report = await bench({
-    model: flags.model,
+    model,
     workloads,
     repetitions: flags.repetitions,
     load,
     signal,
     onResult: result => {
       progress.stop()
-      process.stderr.write(`moepp: ${progressLine(result)}\n`)
+      terminal.note(progressLine(result))
     },
   })
-  if (flags.output === 'json') await output.writeJson(benchJson(flags.model, report))
-  else if (flags.output === 'markdown')
-    await output.write(`${benchMarkdown(flags.model, report)}\n`)
-  else await output.write(`${benchTable(flags.model, report)}\n`)
+  if (flags.output === 'json') await terminal.writeJson(benchJson(model, report))
+  else if (flags.output === 'markdown') await terminal.write(`${benchMarkdown(model, report)}\n`)
+  else await terminal.write(`${benchTable(model, report)}\n`)
 }
 
 function progressLine({ workload, mean }: BenchResult): string {
-  return `${workload.name}: ${formatCount(Number(mean.toPrecision(3)))} tokens/s`
+  return `${workload.name}: ${formatRate(mean)} tokens/s`
 }
 
 function parseCount(text: string): number {

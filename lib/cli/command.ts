@@ -2,11 +2,11 @@
 
 import type { Command } from 'commander'
 import { Interrupt } from './interrupt.js'
-import type { Output } from './output.js'
 import { Progress } from './progress.js'
+import type { Terminal } from './terminal.js'
 
-/** Makes a command that writes to `output` and may set another exit code than 0. */
-export type CreateCommand = (output: Output, setExitCode: (code: number) => void) => Command
+/** Makes a command that uses `terminal` and may set another exit code than 0. */
+export type CreateCommand = (terminal: Terminal, setExitCode: (code: number) => void) => Command
 
 export interface Work {
   readonly progress: Progress
@@ -14,22 +14,22 @@ export interface Work {
 }
 
 /**
- * Runs a command's work with a progress bar and Ctrl-C. What fails after Ctrl-C or because nobody
- * reads the output any more is not an error, but the end that was asked for.
+ * Runs a command's work with a progress bar and Ctrl-C. After Ctrl-C, or once standard output takes
+ * no more, an error is no error: the work was asked to end.
  */
 export async function runWork(
-  output: Output,
+  terminal: Terminal,
   setExitCode: (code: number) => void,
   work: (tools: Work) => Promise<void>,
 ): Promise<void> {
-  using progress = new Progress()
+  using progress = new Progress(terminal)
   using interrupt = new Interrupt()
   try {
     await work({ progress, interrupt })
   } catch (error) {
-    if (!interrupt.signal.aborted && !output.closed.aborted) throw error
+    if (!interrupt.signal.aborted && !terminal.closed.aborted) throw error
     progress.stop()
-    if (interrupt.signal.aborted) process.stderr.write('moepp: interrupted\n')
+    if (interrupt.signal.aborted) terminal.note('interrupted')
   } finally {
     if (interrupt.exitCode !== undefined) setExitCode(interrupt.exitCode)
   }

@@ -16,31 +16,30 @@ interface ConvertFlags extends HubFlags {
   readonly force?: true
 }
 
-export const convertCommand: CreateCommand = (output, setExitCode) => {
+export const convertCommand: CreateCommand = (terminal, setExitCode) => {
   const dtype = new Option(
     '--dtype <type>',
-    'type of the matrices; norms, router and constants keep theirs, but with float32. int8 and int4 (FFN experts; the rest int8) are packed for the CPU and open at once',
+    'type of the matrices; only float32 converts norms, router and constants too. int8 and int4 are packed for the CPU, and load at once; int4 is for FFN experts, other matrices are int8',
   )
   const command = new Command('convert')
     .description(
-      'Writes any supported checkpoint as one safetensors directory with tokenizer.json. The directory appears whole or not at all.',
+      'Writes a checkpoint as one directory with safetensors files and tokenizer.json. After a failure there is no directory.',
     )
     .argument('<model>', MODEL_ARGUMENT)
     .argument('<out-dir>', 'the directory to make')
     .addOption(dtype.choices(['auto', 'float32', 'bfloat16', 'int8', 'int4']).default('auto'))
-    .option(
-      '--max-shard-size <size>',
-      'split larger checkpoints into files of at most this size (500MB, 5GB, 4GiB)',
-      parseSize,
-      DEFAULT_SHARD_BYTES,
+    .addOption(
+      new Option('--max-shard-size <size>', 'most bytes of a file, from 1MB: 500MB, 5GB, 4GiB')
+        .argParser(parseSize)
+        .default(DEFAULT_SHARD_BYTES, '5GB'),
     )
     .option(
       '--force',
-      'replace what an earlier conversion wrote there; refused where other files lie beside it',
+      'replace the result of an earlier conversion; other files are never replaced',
     )
     .addHelpText('after', EXAMPLES)
     .action((model: string, target: string, flags: ConvertFlags) =>
-      runWork(output, setExitCode, async ({ progress, interrupt }) => {
+      runWork(terminal, setExitCode, async ({ progress, interrupt }) => {
         const directory = await modelDirectory(model, flags, progress, interrupt.signal)
         const result = await convertCheckpoint(directory, target, {
           dtype: flags.dtype,
@@ -51,9 +50,9 @@ export const convertCommand: CreateCommand = (output, setExitCode) => {
         })
         progress.stop()
         const weights = `${result.tensors} tensors, ${formatBytes(result.weightBytes)}`
-        await output.write(`${result.directory}: ${result.files.length} files, ${weights}\n`)
+        await terminal.write(`${result.directory}: ${result.files.length} files, ${weights}\n`)
         if (result.leftOut.length > 0) {
-          await output.write(`left out, no part of the model: ${result.leftOut.join(', ')}\n`)
+          await terminal.write(`left out, not part of the model: ${result.leftOut.join(', ')}\n`)
         }
       }),
     )
@@ -75,10 +74,13 @@ const UNITS: ReadonlyMap<string, number> = new Map([
   ]),
 ])
 
+/** Less is a unit forgotten: `5` would write a file for each tensor. */
+const LEAST_SHARD_BYTES = 1e6
+
 /** `5GB`, `4GiB`, or bytes. */
 function parseSize(text: string): number {
   const [, number, unit] = /^(\d+(?:\.\d+)?)\s*([kmgt]i?b)?$/i.exec(text.trim()) ?? []
   const bytes = Math.floor(Number(number) * UNITS.get((unit ?? '').toLowerCase())!)
-  if (Number.isSafeInteger(bytes) && bytes >= 1) return bytes
-  throw new InvalidArgumentError('Expected a size like 500MB, 5GB or 4GiB.')
+  if (Number.isSafeInteger(bytes) && bytes >= LEAST_SHARD_BYTES) return bytes
+  throw new InvalidArgumentError('Expected a size of at least 1MB, like 500MB, 5GB or 4GiB.')
 }

@@ -9,8 +9,8 @@ import { loadModel } from '../load.js'
 import { NPM_PREFIX, npmModelDirectory } from '../npm-model.js'
 import { type CreateCommand, runWork, type Work } from './command.js'
 import { figuresLine } from './generate-report.js'
-import type { Output } from './output.js'
 import { showProgress } from './source.js'
+import type { Terminal } from './terminal.js'
 
 const PACKAGE = 'moepp-books-7m'
 const DEFAULT_PROMPT = 'The old man'
@@ -25,7 +25,11 @@ export const demoCommand: CreateCommand = (output, setExitCode) =>
       runWork(output, setExitCode, work => demo(prompt ?? DEFAULT_PROMPT, output, work)),
     )
 
-async function demo(prompt: string, output: Output, { progress, interrupt }: Work): Promise<void> {
+async function demo(
+  prompt: string,
+  output: Terminal,
+  { progress, interrupt }: Work,
+): Promise<void> {
   const signal = AbortSignal.any([interrupt.signal, output.closed])
   await using model = await loadModel(demoModel(), { signal, onProgress: showProgress(progress) })
   progress.stop()
@@ -34,7 +38,8 @@ async function demo(prompt: string, output: Output, { progress, interrupt }: Wor
   for await (const { text } of stream) await output.write(text)
   await output.write('\n')
   const figures = figuresLine([await stream.result], model.config)
-  if (!output.closed.aborted) process.stderr.write(`${figures}\n`)
+  await output.flush()
+  if (!output.closed.aborted) output.figures(figures)
 }
 
 /** The installed package, or the folder that it is made of: a checkout has that. */

@@ -5,16 +5,16 @@ import { type CpuDiagnosis, type CudaDiagnosis, type Diagnosis, diagnose } from 
 import type { CreateCommand } from './command.js'
 import { formatBytes, formatTable } from './format.js'
 
-export const doctorCommand: CreateCommand = (output, setExitCode) =>
+export const doctorCommand: CreateCommand = (terminal, setExitCode) =>
   new Command('doctor')
     .description(
-      'Shows what models run on here, and why: processor, threads, memory bandwidth, GPU.',
+      'Shows where models run on this machine, and why: processor, threads, memory, GPU.',
     )
     .option('--json', 'print one JSON document')
     .action(async ({ json }: { json?: true }) => {
       const diagnosis = await diagnose()
-      if (json) await output.writeJson(diagnosis)
-      else await output.write(`${describe(diagnosis)}\n`)
+      if (json) await terminal.writeJson(diagnosis)
+      else await terminal.write(`${describe(diagnosis)}\n`)
       if ('error' in diagnosis.addon) setExitCode(1)
     })
 

@@ -1,7 +1,9 @@
-/** What a failure looks like on the terminal, and the exit code that goes with it. */
+/** How an error looks on the terminal, and which exit code goes with it. */
 
-import { CommanderError } from 'commander'
+import { type Command, CommanderError } from 'commander'
 import { MoeppError } from '../errors.js'
+import type { Terminal } from './terminal.js'
+import { usageMessage } from './usage.js'
 
 /** A wrong option or argument, found after the command line was parsed. */
 export class UsageError extends Error {}
@@ -10,8 +12,8 @@ const EXIT_FAILURE = 1
 const EXIT_USAGE = 2
 
 /**
- * Runs a check of options that speaks of `topK`; what it throws becomes a UsageError that speaks of
- * `--top-k`.
+ * Runs a check of options that speaks of `topK`. Its TypeError or RangeError becomes a UsageError
+ * that speaks of `--top-k`.
  */
 export function checkUsage<T>(check: () => T): T {
   try {
@@ -27,14 +29,24 @@ export function flagOf(option: string): string {
   return `--${option.replaceAll(/[A-Z]/g, letter => `-${letter.toLowerCase()}`)}`
 }
 
-/** Prints one line on standard error, and the stack if `verbose`. Returns the exit code. */
-export function reportError(error: unknown, verbose: boolean): number {
+interface Report {
+  readonly terminal: Terminal
+  readonly program: Command
+  readonly args: readonly string[]
+  /** Show the stack. */
+  readonly verbose: boolean
+}
+
+/** Prints the error on standard error. Returns the exit code. */
+export function reportError(error: unknown, { terminal, program, args, verbose }: Report): number {
   if (error instanceof CommanderError) {
-    // commander has printed help, version or message already.
-    return error.exitCode === 0 ? 0 : EXIT_USAGE
+    // Help and version have been printed.
+    if (error.exitCode === 0) return 0
+    if (error.code !== 'commander.help') terminal.error(usageMessage(error, program, args))
+    return EXIT_USAGE
   }
-  process.stderr.write(`moepp: ${describe(error)}\n`)
-  if (verbose && error instanceof Error) process.stderr.write(`${stackOf(error)}\n`)
+  terminal.error(describe(error))
+  if (verbose && error instanceof Error) terminal.stderr.write(`${stackOf(error)}\n`)
   return error instanceof UsageError ? EXIT_USAGE : EXIT_FAILURE
 }
 

@@ -5,6 +5,11 @@ export function formatCount(n: number): string {
   return n.toLocaleString('en-US')
 }
 
+/** 1 is `1 prompt`, 2000 is `2,000 prompts`. */
+export function formatNumber(n: number, thing: string): string {
+  return `${formatCount(n)} ${thing}${n === 1 ? '' : 's'}`
+}
+
 /** Decimal units: 28014720 is `28.0 MB`. */
 export function formatBytes(bytes: number): string {
   const units = ['B', 'kB', 'MB', 'GB', 'TB']
@@ -15,6 +20,20 @@ export function formatBytes(bytes: number): string {
     unit++
   }
   return `${unit === 0 ? scaled : scaled.toPrecision(3)} ${units[unit]}`
+}
+
+/** A rate's decimals follow from its size: 31780.4 is `31,780`, 45.67 is `45.7`, 3.2 is `3.20`. */
+export function formatRate(rate: number, decimals = rateDecimals(rate)): string {
+  return rate.toLocaleString('en-US', {
+    minimumFractionDigits: decimals,
+    maximumFractionDigits: decimals,
+  })
+}
+
+/** Of three significant digits, those after the point. */
+export function rateDecimals(rate: number): number {
+  if (rate >= 99.95) return 0
+  return rate >= 9.995 ? 1 : 2
 }
 
 /** 2 is `2`, 4/3 is `1.33`. */

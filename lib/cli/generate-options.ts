@@ -3,7 +3,7 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { GenerateOptions, LoadOptions } from '../options.js'
 
-/** What Ctrl-C and the progress bar provide. */
+/** Provided by Ctrl-C and the progress bar. */
 type NotFlags = 'signal' | 'onProgress'
 
 /** Hub options are in source.ts. */
@@ -14,36 +14,43 @@ const GENERATE_FLAGS: Readonly<
 > = {
   maxNewTokens: [number('--max-new-tokens <n>', 'most tokens to generate (default: 256)')],
   minNewTokens: [
-    number('--min-new-tokens <n>', 'tokens before which the text may not end (default: 0)'),
+    number('--min-new-tokens <n>', 'the text does not end before so many tokens (default: 0)'),
   ],
   doSample: [
-    new Option('--do-sample', 'draw tokens at random (default: if a temperature is given)'),
-    new Option('--no-do-sample', 'always take the likeliest token'),
+    new Option('--do-sample', 'draw tokens at random (default: only with --temperature)'),
+    new Option('--no-do-sample', 'always take the most likely token'),
   ],
   temperature: [number('--temperature <t>', 'divides the logits; 0 is greedy (default: 1)')],
-  topK: [number('--top-k <n>', 'draw from the n likeliest tokens; 0 is off (default: 50)')],
+  topK: [number('--top-k <n>', 'draw from the n most likely tokens; 0 is off (default: 50)')],
   topP: [
     number(
       '--top-p <p>',
-      'draw from the likeliest tokens with this probability together (default: 1)',
+      'draw from the fewest tokens whose probabilities add up to p (default: 1, off)',
     ),
   ],
   minP: [
     number(
       '--min-p <p>',
-      'draw from tokens with this share of the largest probability (default: 0)',
+      'leave out tokens below p times the largest probability (default: 0, off)',
     ),
   ],
-  typicalP: [number('--typical-p <p>', 'probability mass kept by typical sampling (default: 1)')],
+  typicalP: [
+    number('--typical-p <p>', 'probability that typical sampling keeps (default: 1, off)'),
+  ],
   repetitionPenalty: [
-    number('--repetition-penalty <x>', 'above 1 repeats less, prompt included (default: 1)'),
+    number('--repetition-penalty <x>', 'above 1: repeat prompt and text less (default: 1, off)'),
   ],
   frequencyPenalty: [
-    number('--frequency-penalty <x>', 'taken once for each earlier occurrence (default: 0)'),
+    number(
+      '--frequency-penalty <x>',
+      "subtracted from a token's logit each time it occurred (default: 0)",
+    ),
   ],
-  presencePenalty: [number('--presence-penalty <x>', 'taken if the token occurred (default: 0)')],
+  presencePenalty: [
+    number('--presence-penalty <x>', 'subtracted once if the token occurred (default: 0)'),
+  ],
   noRepeatNgramSize: [
-    number('--no-repeat-ngram-size <n>', 'no n-gram of this size twice (default: 0, off)'),
+    number('--no-repeat-ngram-size <n>', 'never repeat n tokens in a row (default: 0, off)'),
   ],
   logitBias: [
     new Option('--logit-bias <id=x>', "added to a token's logit; may be repeated").argParser(
@@ -56,24 +63,33 @@ const GENERATE_FLAGS: Readonly<
     ),
   ],
   stopTokenIds: [
-    new Option('--stop-token-ids <ids>', 'token ids that end the generation, by commas').argParser(
-      parseIds,
-    ),
+    new Option(
+      '--stop-token-ids <ids>',
+      'token ids that end the generation, separated by commas',
+    ).argParser(parseIds),
   ],
-  ignoreEos: [new Option('--ignore-eos', 'go on after the end-of-sequence token')],
+  ignoreEos: [new Option('--ignore-eos', 'continue after the end-of-sequence token')],
   seed: [number('--seed <n>', 'same seed, same text (default: random)')],
   logprobs: [
-    number('--logprobs <n>', 'with --json: log-probabilities, and n alternatives per token'),
+    number(
+      '--logprobs <n>',
+      'report log-probabilities, and n alternatives per token (with --json or --prompts)',
+    ),
   ],
   numReturnSequences: [number('--num-return-sequences <n>', 'texts to generate (default: 1)')],
   addSpecialTokens: [
     new Option(
       '--add-special-tokens',
-      "the tokenizer's begin and end tokens (default: as the checkpoint says)",
+      "add the tokenizer's begin and end tokens (default: what the checkpoint says)",
     ),
-    new Option('--no-add-special-tokens', 'the text alone'),
+    new Option('--no-add-special-tokens', 'add no such tokens'),
   ],
-  routing: [new Option('--routing', 'with --json: experts and expert weights of each token')],
+  routing: [
+    new Option(
+      '--routing',
+      'report experts and expert weights per token (with --json or --prompts)',
+    ),
+  ],
 }
 
 const LOAD_FLAGS: Readonly<
@@ -81,40 +97,41 @@ const LOAD_FLAGS: Readonly<
 > = {
   device: [new Option('--device <name>', 'auto, cpu, cuda or cuda:N (default: auto)')],
   dtype: [
-    new Option('--dtype <type>', 'type of the weights (default: auto)').choices([
-      'auto',
-      'float32',
-      'bfloat16',
-      'int8',
-      'int4',
-    ]),
+    new Option('--dtype <type>', 'type of the weights')
+      .choices(['auto', 'float32', 'bfloat16', 'int8', 'int4'])
+      .default(undefined, 'auto'),
   ],
   activationDtype: [
     new Option(
       '--activation-dtype <type>',
-      'bfloat16: round what meets matrices in bfloat16, where the CPU is then faster (default: auto, exact)',
-    ).choices(['auto', 'bfloat16']),
+      'bfloat16 rounds matmul inputs where that is faster; auto is exact',
+    )
+      .choices(['auto', 'bfloat16'])
+      .default(undefined, 'auto'),
   ],
   kvCacheDtype: [
     new Option(
       '--kv-cache-dtype <type>',
-      'type of the KV cache; auto: bfloat16 where activations are rounded, else float32 (default: auto)',
-    ).choices(['auto', 'float32', 'bfloat16']),
+      'type of the KV cache; auto is bfloat16 for quantised weights and rounded inputs',
+    )
+      .choices(['auto', 'float32', 'bfloat16'])
+      .default(undefined, 'auto'),
   ],
   contextLength: [
-    number('--context-length <n>', 'longest sequence in tokens (default: what the model has)'),
+    number('--context-length <n>', 'longest sequence in tokens (default: from the model)'),
   ],
   isa: [
     new Option(
       '--isa <name>',
-      "the CPU's instruction set (default: auto, the fastest for the type)",
+      "the CPU's instruction set; moepp doctor lists them (default: auto, the fastest)",
     ),
   ],
-  threads: [
-    number('--threads <n>', 'CPU threads (default: what the machine and its control group allow)'),
-  ],
+  threads: [number('--threads <n>', 'CPU threads (default: all that the process may use)')],
   kvCacheTokens: [
-    number('--kv-cache-tokens <n>', 'tokens that the KV cache holds (default: chosen)'),
+    number(
+      '--kv-cache-tokens <n>',
+      'tokens that the KV cache holds (default: from the context length)',
+    ),
   ],
 }
 

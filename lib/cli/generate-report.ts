@@ -2,11 +2,10 @@
 
 import type { ModelConfig } from '../config.js'
 import type { GenerateResult, Routing } from '../generation/results.js'
-import { formatCount, formatRatio } from './format.js'
+import { formatCount, formatRate, formatRatio } from './format.js'
 
 /**
- * `moepp: 4 prompt tokens at 812 tokens/s, 128 generated at 903 tokens/s, 1.06 of 2 FFN experts per
- * token`.
+ * `4 prompt tokens at 812 tokens/s, 128 generated at 903 tokens/s, 1.06 of 2 FFN experts per token`.
  */
 export function figuresLine(
   results: readonly GenerateResult[],
@@ -32,7 +31,7 @@ export function figuresLine(
     `${formatCount(generated)} generated${decode}`,
     `${formatRatio(meanFfnExperts(results))} of ${topK} FFN experts per token`,
   ]
-  return `moepp: ${parts.join(', ')}`
+  return parts.join(', ')
 }
 
 /**
@@ -54,7 +53,7 @@ export function jsonDocument(
 }
 
 /** Typed arrays would become objects with a key for each index. */
-function plainRouting({ tokens, layers }: Routing): object {
+export function plainRouting({ tokens, layers }: Routing): object {
   return {
     tokens,
     layers: layers.map(({ expertIndices, expertWeights }) => ({
@@ -74,8 +73,8 @@ function meanFfnExperts(results: readonly GenerateResult[]): number {
   return tokens > 0 ? experts / tokens : 0
 }
 
-/** Three digits; nothing where nothing was measured. */
+/** Nothing where nothing was measured. */
 function rate(tokens: number, ms: number): string {
   if (!(tokens > 0 && ms > 0)) return ''
-  return ` at ${formatCount(Number(((tokens * 1000) / ms).toPrecision(3)))} tokens/s`
+  return ` at ${formatRate((tokens * 1000) / ms)} tokens/s`
 }

@@ -1,24 +1,26 @@
-/**
- * A progress bar on standard error: on a terminal only, and only for what takes longer than a
- * second.
- */
+/** A progress bar on standard error: on a terminal only, for work of more than a second. */
 
 import { SingleBar } from 'cli-progress'
 import { formatBytes, formatDuration } from './format.js'
+import type { Terminal } from './terminal.js'
 
 const SHOW_AFTER_MS = 1000
 
 export class Progress implements Disposable {
+  readonly #terminal: Pick<Terminal, 'stderr' | 'stderrIsTerminal'>
   #stage = ''
   #startedMs = 0
   #bar: SingleBar | undefined
 
+  constructor(terminal: Pick<Terminal, 'stderr' | 'stderrIsTerminal'>) {
+    this.#terminal = terminal
+  }
+
   /**
-   * `stage` names the work and, when it changes, begins a new bar; `detail` is shown behind the
-   * figures.
+   * `stage` names the work; another stage begins a new bar. `detail` is shown after the figures.
    */
   update(stage: string, doneBytes: number, totalBytes: number, detail = ''): void {
-    if (!process.stderr.isTTY) return
+    if (!this.#terminal.stderrIsTerminal) return
     if (stage !== this.#stage) {
       this.stop()
       this.#stage = stage
@@ -40,7 +42,7 @@ export class Progress implements Disposable {
         hideCursor: true,
         // Ctrl-C is handled once for the whole command.
         gracefulExit: false,
-        stream: process.stderr,
+        stream: this.#terminal.stderr,
       })
       this.#bar.start(totalBytes, doneBytes, figures)
     }

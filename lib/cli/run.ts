@@ -8,38 +8,49 @@ import { demoCommand } from './demo.js'
 import { doctorCommand } from './doctor.js'
 import { reportError } from './errors.js'
 import { generateCommand } from './generate.js'
+import { configureHelp } from './help.js'
 import { inspectCommand } from './inspect.js'
-import { Output } from './output.js'
+import { Terminal } from './terminal.js'
+import { Warnings } from './warnings.js'
 
 /**
  * Runs one command line and returns the exit code: 0, 1 for a failure, 2 for a wrong command line,
  * 128 + n after a signal.
  */
-export async function run(args: readonly string[]): Promise<number> {
-  const output = new Output(process.stdout)
-  const exit = { code: 0 }
-  const program = createProgram(output, exit)
+export async function run(
+  args: readonly string[],
+  terminal = Terminal.ofProcess(),
+): Promise<number> {
+  using _warnings = new Warnings(terminal)
+  let exitCode = 0
+  const program = createProgram(terminal, code => {
+    exitCode = code
+  })
+  const report = (error: unknown) => {
+    const verbose = program.opts().verbose === true || Boolean(process.env.MOEPP_DEBUG)
+    return reportError(error, { terminal, program, args, verbose })
+  }
   try {
     await program.parseAsync(args, { from: 'user' })
-    return exit.code
   } catch (error) {
-    return reportError(error, program.opts().verbose === true || Boolean(process.env.MOEPP_DEBUG))
+    exitCode = report(error)
   }
+  try {
+    await terminal.finish()
+  } catch (error) {
+    exitCode ||= report(error)
+  }
+  return exitCode
 }
 
-function createProgram(output: Output, exit: { code: number }): Command {
+function createProgram(terminal: Terminal, setExitCode: (code: number) => void): Command {
   const program = new Command('moepp')
     .description('Runs MoE++ language models (arXiv 2410.07348).')
     .version(packageVersion(), '-V, --version', 'print the version')
-    .helpOption('-h, --help', 'show help')
-    .helpCommand('help [command]', 'show help for a command')
     .option('--verbose', 'show the stack of errors; so does MOEPP_DEBUG=1')
     .addHelpText('after', EXAMPLES)
     .exitOverride()
-    .configureHelp({ showGlobalOptions: true, helpWidth: helpWidth() })
-    .configureOutput({
-      outputError: (text, write) => write(text.replace(/^error: /, 'moepp: ')),
-    })
+  configureHelp(program, terminal)
   const commands = [
     demoCommand,
     generateCommand,
@@ -49,17 +60,10 @@ function createProgram(output: Output, exit: { code: number }): Command {
     doctorCommand,
   ]
   for (const create of commands) {
-    const command = create(output, code => {
-      exit.code = code
-    })
+    const command = create(terminal, setExitCode)
     program.addCommand(command.copyInheritedSettings(program))
   }
   return program
-}
-
-/** As wide as the terminal, but no wider than is good to read. */
-function helpWidth(): number {
-  return Math.min(process.stdout.columns ?? 100, 100)
 }
 
 const EXAMPLES = `

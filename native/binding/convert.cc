@@ -39,6 +39,19 @@ static Napi::Array array_of(const Napi::Object& object, const char* key) {
   return value.As<Napi::Array>();
 }
 
+Napi::Value own(const Napi::Object& object, const char* key) {
+  return object.HasOwnProperty(key) ? object.Get(key) : object.Env().Undefined();
+}
+
+Napi::Array own_names(const Napi::Object& object) {
+  const auto filter = static_cast<napi_key_filter>(napi_key_enumerable | napi_key_skip_symbols);
+  napi_value names = nullptr;
+  if (napi_get_all_property_names(object.Env(), object, napi_key_own_only, filter,
+                                  napi_key_numbers_to_strings, &names) != napi_ok)
+    throw Napi::Error::New(object.Env());
+  return {object.Env(), names};
+}
+
 std::string string_of(const Napi::Object& object, const char* key) {
   return to_string(object.Get(key), key);
 }
@@ -46,7 +59,7 @@ int64_t integer_of(const Napi::Object& object, const char* key) {
   return to_integer(object.Get(key), key);
 }
 int64_t integer_of(const Napi::Object& object, const char* key, int64_t absent) {
-  const Napi::Value value = object.Get(key);
+  const Napi::Value value = own(object, key);
   return value.IsUndefined() ? absent : to_integer(value, key);
 }
 
@@ -98,14 +111,15 @@ static TensorRef to_tensor_ref(const Napi::Object& object) {
   ref.dtype = to_dtype(object.Get("dtype"));
   ref.shape = shape_of(object);
   ref.file = string_of(object, "file");
-  if (!object.Get("packed").IsUndefined()) ref.packed = to_layout(object.Get("packed"));
+  const Napi::Value packed = own(object, "packed");
+  if (!packed.IsUndefined()) ref.packed = to_layout(packed);
   const int64_t offset = integer_of(object, "byteOffset"),
                 length = integer_of(object, "byteLength");
   if (offset < 0 || length < 0)
     throw expected(object.Env(), "byteOffset and byteLength", "at least 0");
   ref.byte_offset = static_cast<uint64_t>(offset);
   ref.byte_length = static_cast<uint64_t>(length);
-  if (object.Get("strides").IsUndefined()) {
+  if (own(object, "strides").IsUndefined()) {
     ref.strides.resize(ref.shape.size());
     int64_t stride = 1;
     for (size_t i = ref.shape.size(); i-- > 0;) {
@@ -140,13 +154,13 @@ static OpSpec to_op_spec(const Napi::Object& object) {
   op.op = string_of(object, "op");
   op.label = string_of(object, "label");
   const Napi::Object tensors = to_object(object.Get("tensors"), "tensors");
-  const Napi::Array names = tensors.GetPropertyNames();
+  const Napi::Array names = own_names(tensors);
   for (uint32_t i = 0; i < names.Length(); i++) {
     const std::string field = to_string(names.Get(i), "field");
     op.tensors[field] = string_of(tensors, field.c_str());
   }
   const Napi::Object attributes = to_object(object.Get("attributes"), "attributes");
-  const Napi::Array fields = attributes.GetPropertyNames();
+  const Napi::Array fields = own_names(attributes);
   for (uint32_t i = 0; i < fields.Length(); i++) {
     const std::string field = to_string(fields.Get(i), "field");
     const Napi::Value value = attributes.Get(field);

@@ -22,6 +22,11 @@ std::vector<TensorRef> to_tensor_refs(const Napi::Value& value);
 Sizes to_sizes(const Napi::Object& object);
 DType to_dtype(const Napi::Value& value);
 
+// What the object itself has: a program may have put anything on Object.prototype. `own` is
+// undefined where it has no such property.
+Napi::Value own(const Napi::Object& object, const char* key);
+Napi::Array own_names(const Napi::Object& object);
+
 // The object's property, which must be of that type.
 std::string string_of(const Napi::Object& object, const char* key);
 int64_t integer_of(const Napi::Object& object, const char* key);

@@ -46,7 +46,7 @@ DeviceObject::DeviceObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
   Status status = Status::error(Code::kUnsupported, "there is no device named " + name);
   int index = -1;
   if (name == "cpu") {
-    const Napi::Value isa = options.Get("isa");
+    const Napi::Value isa = own(options, "isa");
     const int threads = static_cast<int>(integer_of(options, "threads", 0));
     const std::string isa_name = isa.IsUndefined() ? std::string() : std::string(isa.ToString());
     status = status_of([&] { return open_cpu_device(threads, isa_name, &device_); });
@@ -249,7 +249,7 @@ static HostBuffer host_buffer(const Napi::Value& value, DType dtype, const std::
 
 // The typed arrays of one run's inputs, by the program's buffers.
 static void read_inputs(const Program& program, const Napi::Object& inputs, Step* step) {
-  const Napi::Array names = inputs.GetPropertyNames();
+  const Napi::Array names = own_names(inputs);
   for (uint32_t i = 0; i < names.Length(); i++) {
     const std::string name = names.Get(i).ToString();
     DType dtype;
@@ -308,9 +308,9 @@ Napi::Value ProgramObject::run(const Napi::CallbackInfo& info) {
   if (!options.Get("sizes").IsObject() || !options.Get("inputs").IsObject())
     throw Napi::TypeError::New(env, "sizes and inputs must be objects");
   step->sizes = to_sizes(options.Get("sizes").As<Napi::Object>());
-  step->control = to_control(options.Get("control"));
+  step->control = to_control(own(options, "control"));
   read_inputs(*program_, options.Get("inputs").As<Napi::Object>(), step.get());
-  const Napi::Value cache = options.Get("cache");
+  const Napi::Value cache = own(options, "cache");
   if (!cache.IsUndefined()) {
     if (!cache.IsObject() ||
         !cache.As<Napi::Object>().InstanceOf(env.GetInstanceData<AddonData>()->kv_cache.Value())) {
@@ -320,11 +320,11 @@ Napi::Value ProgramObject::run(const Napi::CallbackInfo& info) {
     if (step->cache == nullptr)
       throw to_error(env, Status::error(Code::kClosed, "the kv cache is closed"));
   }
-  step->copies = to_page_copies(options.Get("copies"));
+  step->copies = to_page_copies(own(options, "copies"));
   Napi::Object results = Napi::Object::New(env);
   for (const std::string& name : program_->outputs())
     add_result(*program_, name, results, step.get());
-  if (options.Get("capture").IsArray()) {
+  if (own(options, "capture").IsArray()) {
     const Napi::Array capture = options.Get("capture").As<Napi::Array>();
     for (uint32_t i = 0; i < capture.Length(); i++)
       add_result(*program_, capture.Get(i).ToString(), results, step.get());

@@ -2,8 +2,30 @@ import t from 'tap'
 import type { BenchReport, BenchResult } from '../../lib/bench/bench.js'
 import { benchMarkdown, benchTable } from '../../lib/cli/bench-report.js'
 import { BOOKS, runCli } from './run-cli.js'
+import { runHere } from './run-here.js'
 
 const TESTS = ['--tests', 'pp32,pp16x2,tg4@8x3', '--repetitions', '2']
+
+const resultOf = (name: string, majorPageFaults: number[]) => ({
+  workload: { name, kind: 'prefill', tokens: 1, context: 0, batch: 1 } as const,
+  samples: [1, 1],
+  mean: 1,
+  sd: 0,
+  ffnExpertsPerToken: 1,
+  workPerToken: 1,
+  majorPageFaults,
+  ceilings: null,
+  ceiling: null,
+})
+const reportOf = (...results: BenchResult[]) =>
+  ({
+    device: { name: 'cpu', isa: 'scalar', threads: 1, model: 'none' },
+    config: {},
+    memory: { peakBytes: 1, weightBytes: 1, kvCacheBytes: 0, ratio: 1 },
+    loadSeconds: 1,
+    firstTokenSeconds: 1,
+    results,
+  }) as unknown as BenchReport
 
 t.test('bench -o json', async t => {
   const { code, stdout, stderr } = await runCli(['bench', '--model', BOOKS, ...TESTS, '-o', 'json'])
@@ -50,7 +72,10 @@ t.test('bench -o json', async t => {
 t.test('bench as table and markdown', async t => {
   const table = await runCli(['bench', '--model', BOOKS, ...TESTS])
   t.equal(table.code, 0)
-  t.match(table.stdout, /^ {2}test +tokens\/s .*\n {2}pp32 +[\d.e+]+ .* (f32_fma|bf16_amx)\n/m)
+  t.match(
+    table.stdout,
+    /^ {2}test +tokens\/s .*\n {2}pp32 +[\d,.]+ +[\d,.]+ +[\d.]+ .* (f32_fma|bf16_amx)\n/m,
+  )
   t.match(table.stdout, /^ {2}tg4@8x3 +.* % +[\d.]+ GB\/s read$/m)
   t.match(table.stdout, /^loaded in [\d.]+ s, first token after [\d.]+ s; 2 repetitions$/m)
   t.match(table.stdout, /^peak memory [\d.]+ MB, [\d.]+ times weights \(/m)
@@ -66,38 +91,29 @@ t.test('bench as table and markdown', async t => {
     ...TESTS,
   ])
   t.equal(markdown.code, 0)
-  t.match(markdown.stdout, /^\| test \| tokens\/s \|.*\n\| --- \|.*\n\| pp32 \| [\d.e+]+ \|/m)
+  t.match(markdown.stdout, /^\| test \| tokens\/s \|.*\n\| --- \|.*\n\| pp32 \| [\d,.]+ \|/m)
   t.match(markdown.stdout, /, scalar, /)
 })
 
+t.test('rates are plain numbers, whatever their size', t => {
+  const rates: [number, number, RegExp][] = [
+    [31_784.3, 3299.6, /^ {2}pp1 +31,784 +3,300 +1 /m],
+    [45.678, 0.123, /^ {2}pp1 +45\.7 +0\.1 +1 /m],
+    [0.5, 0, /^ {2}pp1 +0\.50 +0\.00 +1 /m],
+  ]
+  for (const [mean, sd, expected] of rates)
+    t.match(benchTable('m', reportOf({ ...resultOf('pp1', [0]), mean, sd })), expected)
+  t.end()
+})
+
 t.test('a test that waited for the disk is named', t => {
-  const result = (name: string, majorPageFaults: number[]) => ({
-    workload: { name, kind: 'prefill', tokens: 1, context: 0, batch: 1 } as const,
-    samples: [1, 1],
-    mean: 1,
-    sd: 0,
-    ffnExpertsPerToken: 1,
-    workPerToken: 1,
-    majorPageFaults,
-    ceilings: null,
-    ceiling: null,
-  })
-  const report = (...results: BenchResult[]) =>
-    ({
-      device: { name: 'cpu', isa: 'scalar', threads: 1, model: 'none' },
-      config: {},
-      memory: { peakBytes: 1, weightBytes: 1, kvCacheBytes: 0, ratio: 1 },
-      loadSeconds: 1,
-      firstTokenSeconds: 1,
-      results,
-    }) as unknown as BenchReport
-  const [quiet, loud] = [result('pp1', [0, 0]), result('tg1', [7, 1200])]
+  const [quiet, loud] = [resultOf('pp1', [0, 0]), resultOf('tg1', [7, 1200])]
   for (const render of [benchTable, benchMarkdown]) {
     t.match(
-      render('m', report(quiet, loud)),
+      render('m', reportOf(quiet, loud)),
       /\n\nWarning: .* from disk during tg1 \(up to 1,200 pages\):/,
     )
-    t.notMatch(render('m', report(quiet)), /Warning/)
+    t.notMatch(render('m', reportOf(quiet)), /Warning/)
   }
   t.end()
 })
@@ -116,7 +132,7 @@ t.test('what is wrong is named before the model is loaded', async t => {
     [['-o', 'csv'], /table, markdown, json/],
   ] as const
   for (const [args, message] of wrong) {
-    const { code, stderr } = await runCli(['bench', '--model', 'does-not-exist/at-all', ...args])
+    const { code, stderr } = await runHere(['bench', '--model', 'does-not-exist/at-all', ...args])
     t.equal(code, 2, stderr)
     t.match(stderr, message)
   }

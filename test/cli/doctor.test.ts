@@ -14,7 +14,7 @@ t.test('doctor --json', async t => {
   t.equal(node, process.versions.node)
   t.ok(existsSync(addon.path))
   t.equal(addon.origin, 'local build')
-  t.match(addon.reason, /built on this machine/)
+  t.equal(addon.reason, 'built on this machine', 'a checkout has no binary for any platform')
   t.ok(cpu.availableIsas.includes(cpu.isa))
   t.ok(cpu.availableIsas.includes(cpu.quantisedIsa))
   t.equal(cpu.availableIsas.at(-1), 'scalar')

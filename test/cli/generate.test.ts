@@ -4,11 +4,12 @@ import { text } from 'node:stream/consumers'
 import t from 'tap'
 import { figuresLine, jsonDocument } from '../../lib/cli/generate-report.js'
 import type { GenerateResult } from '../../lib/generation/results.js'
+import { loadTokenizer } from '../../lib/tokenizer/tokenizer.js'
 import { readJson } from '../support/golden.js'
 import { BOOKS, finish, runCli, startCli } from './run-cli.js'
+import { runHere } from './run-here.js'
 
-const NOTICE =
-  /^moepp: books-7m is a demonstration, a model of 7 million parameters trained on old books\n/
+const NOTICE = /^moepp: books-7m is a demonstration: 7 million parameters, trained on old books\n/
 const FIGURES =
   /moepp: 4 prompt tokens at [\d,.]+ tokens\/s, \d+ generated( at [\d,.]+ tokens\/s)?, [0-2](\.\d+)? of 2 FFN experts per token\n$/
 
@@ -104,6 +105,17 @@ t.test('a reader that leaves is no failure', async t => {
   t.equal(stderr.split('\n').length, 2, 'the notice and nothing else')
 })
 
+t.test('text that ends a line is not given another line break', async t => {
+  const args = ['generate', '--model', BOOKS, '--max-new-tokens', '1']
+  const newline = (await loadTokenizer(BOOKS)).encode('\n', { addSpecialTokens: false }).at(-1)
+  args.push('--logit-bias', `${newline}=100`)
+  for (const more of [[], ['--echo']]) {
+    const { code, stdout } = await runHere([...args, ...more])
+    t.equal(code, 0)
+    t.equal(stdout, more.length > 0 ? 'The old man\n' : '\n')
+  }
+})
+
 t.test('Ctrl-C ends the text and still gives the figures', async t => {
   const child = startCli(['generate', '--model', BOOKS, '--max-new-tokens', '4000', '--ignore-eos'])
   child.stdout.once('data', () => child.kill('SIGINT'))
@@ -158,11 +170,11 @@ t.test(
   async t => {
     const results = [result(10, 101, 110, 1), result(10, 51, 55, 1.3)]
     const expected =
-      'moepp: 20 prompt tokens at 2,000 tokens/s, 152 generated at 1,500 tokens/s, 1.1 of 2 FFN experts per token'
+      '20 prompt tokens at 2,000 tokens/s, 152 generated at 1,500 tokens/s, 1.1 of 2 FFN experts per token'
     t.equal(figuresLine(results, { topK: 2 }), expected)
     t.equal(
       figuresLine([result(3, 1, 0, 0)], { topK: 2 }),
-      'moepp: 3 prompt tokens at 300 tokens/s, 1 generated, 0 of 2 FFN experts per token',
+      '3 prompt tokens at 300 tokens/s, 1 generated, 0 of 2 FFN experts per token',
     )
     t.match(jsonDocument('m', 'p', [results[0]!], false), {
       model: 'm',

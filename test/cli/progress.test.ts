@@ -10,7 +10,8 @@ function program(ms: number): string {
   const module = pathToFileURL(join(root, 'dist', 'cli', 'progress.js')).href
   return [
     `import { Progress } from '${module}'`,
-    'const progress = new Progress()',
+    'const { stderr } = process',
+    'const progress = new Progress({ stderr, stderrIsTerminal: stderr.isTTY === true })',
     `progress.update('Converting', 0, 5e6)`,
     `await new Promise(resolve => setTimeout(resolve, ${ms}))`,
     `progress.update('Converting', 1e6, 5e6, 'a.bin')`,

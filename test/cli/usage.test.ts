@@ -3,14 +3,16 @@ import {
   formatBytes,
   formatCount,
   formatDuration,
+  formatRate,
   formatRatio,
   formatTable,
 } from '../../lib/cli/format.js'
 import { packageVersion } from '../../lib/doctor.js'
-import { BOOKS, runCli } from './run-cli.js'
+import { BOOKS } from './run-cli.js'
+import { runHere } from './run-here.js'
 
 t.test('help names the commands and shows examples', async t => {
-  const { code, stdout, stderr } = await runCli(['--help'])
+  const { code, stdout, stderr } = await runHere(['--help'])
   t.equal(code, 0)
   t.equal(stderr, '')
   for (const command of ['generate', 'inspect', 'convert', 'bench', 'doctor'])
@@ -39,7 +41,7 @@ t.test('help of each command', async t => {
     doctor: ['--json', '--verbose'],
   }
   for (const [command, parts] of Object.entries(expected)) {
-    const { code, stdout } = await runCli([command, '--help'])
+    const { code, stdout } = await runHere([command, '--help'])
     t.equal(code, 0)
     for (const part of parts) t.ok(stdout.includes(part), `${command}: ${part}`)
     t.notOk(
@@ -50,7 +52,7 @@ t.test('help of each command', async t => {
 })
 
 t.test("the version is the package's", async t => {
-  t.same(await runCli(['--version']), { code: 0, stdout: `${packageVersion()}\n`, stderr: '' })
+  t.same(await runHere(['--version']), { code: 0, stdout: `${packageVersion()}\n`, stderr: '' })
 })
 
 t.test('a wrong command line is exit code 2 and one message', async t => {
@@ -61,7 +63,11 @@ t.test('a wrong command line is exit code 2 and one message', async t => {
       /^moepp: unknown option '--temprature'\n\(Did you mean --temperature\?\)\n$/,
     ],
     [['inspct'], /^moepp: unknown command 'inspct'\n\(Did you mean inspect\?\)\n$/],
-    [['generate'], /^moepp: required option '--model <model>' not specified\n$/],
+    [
+      ['generate'],
+      /^moepp: no model is given: .* MOEPP_MODEL\n {2}moepp generate --model .*\n.* npx moepp demo\n$/,
+    ],
+    [['bench'], /^moepp: no model is given: .*\n {2}moepp bench --model/],
     [['inspect'], /^moepp: missing required argument 'model'\n$/],
     [['generate', ...model, 'a', 'b'], /^moepp: too many arguments/],
     [
@@ -108,19 +114,139 @@ t.test('a wrong command line is exit code 2 and one message', async t => {
     ],
     [
       ['convert', BOOKS, '/nowhere', '--max-shard-size', '5q'],
-      /Expected a size like 500MB, 5GB or 4GiB.\n$/,
+      /Expected a size of at least 1MB, like 500MB, 5GB or 4GiB.\n$/,
     ],
+    [['convert', BOOKS, '/nowhere', '--max-shard-size', '5'], /Expected a size of at least 1MB/],
+    [['convert', BOOKS, '/nowhere', '--max-shard-size', '999kB'], /Expected a size of at least/],
   ]
   for (const [args, message] of cases) {
-    const { code, stdout, stderr } = await runCli(args)
+    const { code, stdout, stderr } = await runHere(args)
     t.equal(code, 2, args.join(' '))
     t.equal(stdout, '')
     t.match(stderr, message)
   }
 })
 
+t.test('what other tools call it', async t => {
+  const cases: [string[], string | RegExp][] = [
+    [['--max-tokens', '5'], "unknown option '--max-tokens': here it is --max-new-tokens"],
+    [['--n-predict', '5'], "unknown option '--n-predict': here it is --max-new-tokens"],
+    [['-n', '5'], "unknown option '-n': here it is --max-new-tokens"],
+    [['-m', 'x'], "unknown option '-m': here it is --model"],
+    [['-c', '5'], "unknown option '-c': here it is --context-length"],
+    [['-ngl', '99'], "unknown option '-ngl': here it is --device"],
+    [['--temp', '1'], "unknown option '--temp': here it is --temperature"],
+    [['-f', 'x'], "unknown option '-f': here it is --prompts"],
+    [
+      ['--max_new_tokens', '5'],
+      "unknown option '--max_new_tokens': did you mean --max-new-tokens?",
+    ],
+    [['--topK', '5'], "unknown option '--topK': did you mean --top-k?"],
+    [['--prompt', 'x'], /^unknown option '--prompt': the prompt is no option: moepp generate "/],
+    [['-p', 'x'], /^unknown option '-p': the prompt is no option: moepp generate "/],
+    [['--modl', 'models/x'], "unknown option '--modl'\n(Did you mean --model?)"],
+    [['--constructor', 'x'], "unknown option '--constructor'"],
+    [
+      ['The', 'old', 'man'],
+      /^too many arguments .*\nQuote a prompt of several words: moepp generate "The old man"$/,
+    ],
+  ]
+  for (const [args, message] of cases) {
+    const { code, stderr } = await runHere(['generate', ...args])
+    t.equal(code, 2)
+    t.match(stderr, /^moepp: .*\n$/s)
+    t.match(stderr.slice('moepp: '.length, -1), message)
+  }
+  const convert = await runHere(['convert', '--max-tokens', '5', 'a', 'b'])
+  t.equal(convert.stderr, "moepp: unknown option '--max-tokens'\n", 'convert has none')
+  for (const [command, message] of [
+    ['run', /: to continue a prompt: moepp generate --model/],
+    ['chat', /: moepp has no chat; .* moepp generate --model/],
+    ['serve', /: moepp has no server; .* loadModel/],
+    ['The old man', /: to continue a prompt: moepp generate "/],
+    ['toString', /^moepp: unknown command 'toString'\n$/],
+  ] as const) {
+    const { code, stderr } = await runHere([command])
+    t.equal(code, 2)
+    t.match(stderr, `moepp: unknown command '${command}'`)
+    t.match(stderr, message)
+  }
+})
+
+t.test('flags that would have no effect', async t => {
+  const model = ['--model', BOOKS, '--max-new-tokens', '2']
+  const wrong: [string[], RegExp][] = [
+    [['--logprobs', '5'], /^moepp: --logprobs: plain text cannot show it; add --json\n$/],
+    [['--routing'], /^moepp: --routing: plain text cannot show it/],
+    [['--echo', '--json'], /^moepp: --echo: only for plain text/],
+    [['--out', 'x'], /^moepp: --out: needs --prompts FILE\n$/],
+    [['--prompts', 'x', '--json'], /^moepp: --json: --prompts always writes JSON/],
+    [
+      ['--prompts', 'x', 'text'],
+      /^moepp: a prompt and --prompts exclude each other, got "text"\n$/,
+    ],
+    [
+      ['--num-return-sequences', '2'],
+      /^moepp: --num-return-sequences: expected 1 without sampling, got 2; a temperature/,
+    ],
+    [['--num-return-sequences', '2', '--temperature', '0'], /expected 1 without sampling/],
+  ]
+  for (const [args, message] of wrong) {
+    const { code, stdout, stderr } = await runHere(['generate', ...model, ...args])
+    t.equal(code, 2, args.join(' '))
+    t.equal(stdout, '')
+    t.match(stderr, message)
+  }
+  const ignored: [string[], string | undefined][] = [
+    [['--top-p', '0.9'], '--top-p'],
+    [['--top-k', '5', '--min-p', '0.1', '--temperature', '0'], '--top-k, --min-p'],
+    [['--temperature', '0.5', '--no-do-sample', '--typical-p', '1'], '--temperature, --typical-p'],
+    [['--top-p', '0.9', '--temperature', '1'], undefined],
+    [['--top-p', '0.9', '--do-sample'], undefined],
+    [['--seed', '1'], undefined],
+  ]
+  for (const [args, names] of ignored) {
+    const { code, stderr } = await runHere(['generate', ...model, ...args])
+    t.equal(code, 0)
+    const warning =
+      names && `moepp: warning: no effect without sampling: ${names} (--do-sample turns it on)\n`
+    t.equal(
+      stderr.split(/(?<=\n)/).find(line => line.includes('warning')),
+      warning,
+    )
+  }
+})
+
+t.test('the model from the environment', async t => {
+  t.teardown(() => delete process.env.MOEPP_MODEL)
+  process.env.MOEPP_MODEL = '/does/not/exist'
+  t.match((await runHere(['generate'])).stderr, /ERR_NOT_FOUND: \/does\/not\/exist/)
+  t.match((await runHere(['generate', '--model', '/other'])).stderr, /ERR_NOT_FOUND: \/other/)
+  process.env.MOEPP_MODEL = ''
+  t.match((await runHere(['generate'])).stderr, /no model is given/)
+})
+
+t.test('warnings of the library are shown once, and in one line', async t => {
+  const seen: string[] = []
+  const others = (warning: Error) => seen.push(warning.message)
+  process.on('warning', others)
+  t.teardown(() => process.off('warning', others))
+  const listeners = process.listeners('warning')
+  const running = runHere(['doctor', '--json'])
+  for (const [message, type] of [
+    ['ours', 'MoeppWarning'],
+    ['ours', 'MoeppWarning'],
+    ['of others', 'OtherWarning'],
+  ] as const)
+    process.emitWarning(message, type)
+  const { stderr } = await running
+  t.equal(stderr, 'moepp: warning: ours\n')
+  t.same(seen, ['of others'])
+  t.same(process.listeners('warning'), listeners, 'as before')
+})
+
 t.test('no command shows help', async t => {
-  const { code, stderr } = await runCli([])
+  const { code, stderr } = await runHere([])
   t.equal(code, 2)
   t.match(stderr, /^Usage: moepp/)
 })
@@ -129,10 +255,12 @@ t.test('a failure is exit code 1, its code and message, and a stack only on requ
   const args = ['inspect', '/does/not/exist']
   const message =
     'moepp: ERR_NOT_FOUND: /does/not/exist: no such directory, and not a hub id (owner/name)\n'
-  t.same(await runCli(args), { code: 1, stdout: '', stderr: message })
-  const verbose = await runCli([...args, '--verbose'])
+  t.same(await runHere(args), { code: 1, stdout: '', stderr: message })
+  const verbose = await runHere([...args, '--verbose'])
   t.match(verbose.stderr, /^moepp: ERR_NOT_FOUND: .*\nMoeppError: .*\n {4}at /)
-  const debug = await runCli(args, { env: { MOEPP_DEBUG: '1' } })
+  process.env.MOEPP_DEBUG = '1'
+  t.teardown(() => delete process.env.MOEPP_DEBUG)
+  const debug = await runHere(args)
   t.match(debug.stderr, /\n {4}at /)
 })
 
@@ -148,6 +276,10 @@ t.test('numbers and tables', async t => {
     '5.00 GB',
   ])
   t.same([0, 59.2, 75].map(formatDuration), ['0 s', '1:00 min', '1:15 min'])
+  t.same(
+    [31_780.4, 99.96, 45.67, 9.996, 3.2, 0].map(rate => formatRate(rate)),
+    ['31,780', '100', '45.7', '10.0', '3.20', '0.00'],
+  )
   t.same([2, 4 / 3, 1.062].map(formatRatio), ['2', '1.33', '1.06'])
   t.equal(
     formatTable(

@@ -1,0 +1,136 @@
+/** The results' file of `moepp generate --prompts`: one JSON object a line, which can be resumed. */
+
+import { type FileHandle, open } from 'node:fs/promises'
+import { MoeppError } from '../errors.js'
+import type { BatchRequest, PromptFile } from './batch-input.js'
+import { UsageError } from './errors.js'
+import { type Line, splitLines } from './lines.js'
+
+/** A line of the results. `id` comes first: by that a torn line is known as one of ours. */
+export interface BatchResult {
+  readonly id: string | number
+  readonly requestHash: string
+  readonly error?: object
+}
+
+const START = '{"id":'
+
+/** The routing of a long text takes many. A string holds no more. */
+const MAX_LINE_BYTES = 2 ** 29 - 24
+
+/** Results that a file has already. */
+export interface Resumed {
+  readonly done: number
+  readonly failed: number
+}
+
+export class ResultFile {
+  readonly #path: string
+  readonly #handle: FileHandle
+
+  private constructor(path: string, handle: FileHandle) {
+    this.#path = path
+    this.#handle = handle
+  }
+
+  /** Opens or creates the file. It must not be the one that the prompts are read from. */
+  static async open(path: string, input: PromptFile): Promise<ResultFile> {
+    const from = await input.stat()
+    try {
+      const handle = await open(path, 'a+')
+      const to = await handle.stat()
+      if (from?.isFile() && from.ino === to.ino && from.dev === to.dev) {
+        await handle.close()
+        throw new UsageError(`--out: ${path} is the file of the prompts`)
+      }
+      return new ResultFile(path, handle)
+    } catch (error) {
+      if (error instanceof UsageError) throw error
+      throw cannotWrite(path, error)
+    }
+  }
+
+  /**
+   * Takes the requests that the file answers already off `requests`, and cuts a torn last line.
+   * @throws MoeppError ERR_CANNOT_WRITE, with the file as it was, if it answers other requests
+   */
+  async resume(requests: AsyncIterator<BatchRequest, void>, input: string): Promise<Resumed> {
+    // A device or a pipe holds nothing to go on from.
+    if (!(await this.#handle.stat()).isFile()) return { done: 0, failed: 0 }
+    let [done, failed, end] = [0, 0, 0]
+    const bytes = this.#handle.createReadStream({ start: 0, autoClose: false })
+    for await (const line of splitLines(bytes, MAX_LINE_BYTES)) {
+      if (!line.isWhole) {
+        if (!isTorn(line)) throw this.#otherFile(line)
+        await this.#handle.truncate(end)
+        break
+      }
+      const result = parseResult(line)
+      if (!result) throw this.#otherFile(line)
+      const { value: request } = await requests.next()
+      if (!request) throw this.#otherRequests(line, `${input} has only ${done} prompts`)
+      if (request.id !== result.id || request.requestHash !== result.requestHash) {
+        const which = `line ${request.line} of ${input}`
+        throw this.#otherRequests(line, `${which} has another prompt, option or model`)
+      }
+      done++
+      if (result.error !== undefined) failed++
+      end = line.end
+    }
+    return { done, failed }
+  }
+
+  /** Adds a result. After a failure the file ends within it. */
+  async write(line: string): Promise<void> {
+    try {
+      await this.#handle.appendFile(line)
+    } catch (error) {
+      throw cannotWrite(this.#path, error)
+    }
+  }
+
+  close(): Promise<void> {
+    return this.#handle.close()
+  }
+
+  #otherFile({ number }: Line): MoeppError {
+    const message = `${this.#path}: line ${number} is no result of --prompts; the file is left alone`
+    return new MoeppError('ERR_CANNOT_WRITE', message)
+  }
+
+  #otherRequests({ number }: Line, reason: string): MoeppError {
+    const message = `${this.#path}: line ${number} is the result of another run: ${reason}`
+    return new MoeppError('ERR_CANNOT_WRITE', `${message}. Name another file, or delete this one`)
+  }
+}
+
+function parseResult({ text = '' }: Line): BatchResult | undefined {
+  try {
+    const value = JSON.parse(text)
+    return text.startsWith(START) && typeof value.requestHash === 'string' ? value : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/** Whether a line without an end can be the beginning of a result. */
+function isTorn(line: Line): boolean {
+  const { text, head } = line
+  if (!head.startsWith(START.slice(0, head.length))) return false
+  // All of a result but its line break, or less than that. A whole object of another kind is not.
+  return text === undefined || !isJson(text) || parseResult(line) !== undefined
+}
+
+function isJson(text: string): boolean {
+  try {
+    JSON.parse(text)
+    return true
+  } catch {
+    return false
+  }
+}
+
+function cannotWrite(path: string, cause: unknown): MoeppError {
+  const message = `${path}: ${(cause as Error).message}`
+  return new MoeppError('ERR_CANNOT_WRITE', message, { cause })
+}

@@ -1,0 +1,49 @@
+/** Combinations of flags that cannot work, or have no effect. */
+
+import type { GenerateOptions, ResolvedOptions } from '../options.js'
+import { flagOf, UsageError } from './errors.js'
+import type { GenerateFlags } from './generate.js'
+
+/**
+ * A flag without effect on the output is an error, not a warning: otherwise the caller would learn
+ * only after minutes of work that the figures are missing.
+ */
+export function checkOutputFlags(prompt: string | undefined, flags: GenerateFlags): void {
+  const { prompts, out, json, echo } = flags
+  const isData = json === true || prompts !== undefined
+  for (const name of ['logprobs', 'routing'] as const) {
+    if (flags[name] !== undefined && !isData)
+      throw new UsageError(`${flagOf(name)}: plain text cannot show it; add --json`)
+  }
+  if (echo && isData) throw new UsageError('--echo: only for plain text, not for JSON')
+  if (prompts === undefined) {
+    if (out !== undefined) throw new UsageError('--out: needs --prompts FILE')
+    return
+  }
+  if (json) throw new UsageError('--json: --prompts always writes JSON, one object a line')
+  if (prompt !== undefined)
+    throw new UsageError(`a prompt and --prompts exclude each other, got ${JSON.stringify(prompt)}`)
+}
+
+/**
+ * As in Hugging Face, an error: without sampling, every text would be the same, at n times the work.
+ */
+export function checkSequences({ doSample, numReturnSequences }: ResolvedOptions): void {
+  if (doSample || numReturnSequences === 1) return
+  throw new RangeError(
+    `numReturnSequences: expected 1 without sampling, got ${numReturnSequences}; a temperature above 0 turns sampling on`,
+  )
+}
+
+/**
+ * Sampling flags of a greedy call. As in Hugging Face they deserve a warning, not an error: the text
+ * is right, and scripts that pass all their settings keep working.
+ */
+export function ignoredSamplingFlags(flags: GenerateOptions, resolved: ResolvedOptions): string[] {
+  if (resolved.doSample) return []
+  const names = (['topK', 'topP', 'minP', 'typicalP'] as const).filter(
+    name => flags[name] !== undefined,
+  )
+  const isTemperatureIgnored = flags.temperature !== undefined && flags.temperature > 0
+  return [...(isTemperatureIgnored ? ['temperature'] : []), ...names].map(flagOf)
+}

@@ -1,0 +1,62 @@
+/** The model of `moepp generate`: its options are checked before the weights are read. */
+
+import { readConfig, readGenerationConfig } from '../config.js'
+import type { Model } from '../generation/model.js'
+import { loadModel } from '../load.js'
+import {
+  type GenerateOptions,
+  type LoadOptions,
+  type ResolvedOptions,
+  resolveGenerateOptions,
+  resolveLoadOptions,
+} from '../options.js'
+import { checkUsage } from './errors.js'
+import { loadOptions } from './generate-options.js'
+import type { Progress } from './progress.js'
+import { modelDirectory, showProgress } from './source.js'
+
+/** Resolves options as the model will. */
+export type Resolve = (options: GenerateOptions) => ResolvedOptions
+
+export class ModelSource {
+  readonly #name: string
+  readonly #flags: LoadOptions
+  readonly #progress: Progress
+  readonly #signal: AbortSignal
+  #directory: string | undefined
+
+  constructor(name: string, flags: LoadOptions, progress: Progress, signal: AbortSignal) {
+    this.#name = name
+    this.#flags = flags
+    this.#progress = progress
+    this.#signal = signal
+  }
+
+  /** Finds a wrong option before anything is downloaded, where that needs no model. */
+  checkEarly(options: GenerateOptions): void {
+    checkUsage(() => resolveLoadOptions(loadOptions(this.#flags)))
+    checkUsage(() => resolveGenerateOptions(options, {}, { vocabSize: Number.MAX_SAFE_INTEGER }))
+  }
+
+  /** Downloads the checkpoint if it must, and reads its configuration. */
+  async open(): Promise<{ readonly resolve: Resolve }> {
+    const directory = await modelDirectory(this.#name, this.#flags, this.#progress, this.#signal)
+    const config = await readConfig(directory)
+    const generation = await readGenerationConfig(directory)
+    // As in Model: these are no options of a call.
+    const { bosTokenId, padTokenId, eosTokenIds, numReturnSequences, ...presets } = generation
+    this.#directory = directory
+    return { resolve: options => resolveGenerateOptions(options, presets, config) }
+  }
+
+  /** The model, after `open`. */
+  async load(): Promise<Model> {
+    const { revision, token, endpoint, cacheDir, ...local } = loadOptions(this.#flags)
+    try {
+      const onProgress = showProgress(this.#progress)
+      return await loadModel(this.#directory!, { ...local, signal: this.#signal, onProgress })
+    } finally {
+      this.#progress.stop()
+    }
+  }
+}
