@@ -1,5 +1,5 @@
-// Multiple choice: ranks continuations of a prompt. The score of each is its log-probability, divided
-// by the number of its tokens.
+// Multiple choice: ranks continuations of a prompt. The score of each is its log-probability,
+// divided by the number of its tokens.
 //
 //   node examples/choice.ts "The old" " man" " table" [...]
 //   MODEL=hf:owner/name node examples/choice.ts ...
