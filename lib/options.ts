@@ -20,6 +20,7 @@ import {
   text,
   wrong,
 } from './option-checks.js'
+import { type LogitsHook, logitsHook } from './sampling/logits-hook.js'
 import { randomSeed } from './sampling/rng.js'
 
 /** Options of `generate` and `stream`. An option that is undefined counts as not given. */
@@ -86,13 +87,29 @@ export interface GenerateOptions {
   signal?: AbortSignal
   /** Report the experts and expert weights of each token. Default false. */
   routing?: boolean
+  /**
+   * Called for each new token of each text, to change its logits in place.
+   *
+   * It takes part where Hugging Face puts a caller's LogitsProcessor: after the penalties,
+   * `logitBias` and `minNewTokens`, before temperature, topK, topP, minP and typicalP. The option
+   * `logprobs` still reports the model's own distribution. See LogitsHook for the arguments.
+   *
+   * It must be synchronous, and other texts wait while it runs. A hook makes the device return the
+   * whole row of logits, and the sampler copy and check it: LOGITS_COST more for each token. What
+   * the hook throws ends its call, which rejects with it, and no other. NaN, +Infinity, or a row
+   * of -Infinity alone is a RangeError; a promise, or a detached array, is a TypeError.
+   */
+  logits?: LogitsHook
 }
 
 /** GenerateOptions, checked, with every default filled in. */
 export interface ResolvedOptions
   extends Readonly<
     Required<
-      Omit<GenerateOptions, 'logitBias' | 'stop' | 'logprobs' | 'addSpecialTokens' | 'signal'>
+      Omit<
+        GenerateOptions,
+        'logitBias' | 'stop' | 'logprobs' | 'addSpecialTokens' | 'signal' | 'logits'
+      >
     >
   > {
   readonly logitBias: ReadonlyMap<number, number>
@@ -100,6 +117,7 @@ export interface ResolvedOptions
   readonly logprobs: number | undefined
   readonly addSpecialTokens: boolean | undefined
   readonly signal: AbortSignal | undefined
+  readonly logits: LogitsHook | undefined
 }
 
 /**
@@ -233,6 +251,7 @@ const generateChecks = {
   addSpecialTokens: boolean,
   signal,
   routing: boolean,
+  logits: logitsHook,
 } satisfies Record<keyof GenerateOptions, Check<unknown, GenerateContext>>
 
 const loadChecks = {
@@ -295,6 +314,7 @@ export function resolveGenerateOptions(
     addSpecialTokens: given.addSpecialTokens,
     signal: given.signal,
     routing: given.routing ?? false,
+    logits: given.logits,
   })
 }
 
@@ -329,7 +349,7 @@ export function resolveLoadOptions(options: LoadOptions): ResolvedLoadOptions {
   const { device = 'auto', isa = 'auto' } = given
   if (isa !== 'auto' && device.startsWith('cuda')) {
     throw new RangeError(
-      `isa: is of the CPU, expected "auto" with device ${show(device)}, got ${show(isa)}`,
+      `isa: applies to the CPU only; expected "auto" with device ${show(device)}, got ${show(isa)}`,
     )
   }
   return Object.freeze<ResolvedLoadOptions>({

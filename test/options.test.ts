@@ -37,6 +37,7 @@ t.test('defaults are those of Hugging Face', async t => {
     addSpecialTokens: undefined,
     signal: undefined,
     routing: false,
+    logits: undefined,
   })
 })
 
@@ -304,7 +305,7 @@ t.test('load options: wrong values', async t => {
     [
       { isa: 'scalar', device: 'cuda' },
       'RangeError',
-      'isa: is of the CPU, expected "auto" with device "cuda:0", got "scalar"',
+      'isa: applies to the CPU only; expected "auto" with device "cuda:0", got "scalar"',
     ],
     [{ threads: 1.5 }, 'RangeError', 'threads: expected an integer from 1 to 1024, got 1.5'],
     [{ kvCacheTokens: '1' }, 'TypeError', 'kvCacheTokens: expected an integer >= 1, got "1"'],

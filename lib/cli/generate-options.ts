@@ -3,8 +3,8 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { GenerateOptions, LoadOptions } from '../options.js'
 
-/** What Ctrl-C and the progress bar provide. */
-type NotFlags = 'signal' | 'onProgress'
+/** What Ctrl-C and the progress bar provide, and what only a program can give. */
+type NotFlags = 'signal' | 'onProgress' | 'logits'
 
 /** Hub options are in source.ts. */
 type HubOption = 'revision' | 'token' | 'endpoint' | 'cacheDir'

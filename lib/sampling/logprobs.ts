@@ -19,10 +19,17 @@ export interface TokenLogprobs extends TokenLogprob {
 
 /**
  * Index of the largest logit, the lowest one on ties. Throws ERR_DEVICE where no distribution
- * exists: a NaN, a
- * +Infinity, or no logit above -Infinity. Everything else in this folder calls it first and so need not check.
+ * exists: a NaN, a +Infinity, or no logit above -Infinity. Everything else in this folder calls it
+ * first and so need not check.
  */
 export function argmax(logits: Float32Array): number {
+  const at = findLargest(logits)
+  checkLargest(logits[at] ?? -Infinity, at, logits.length)
+  return at
+}
+
+/** As argmax, but unchecked: the first NaN counts as largest; -1 if all are -Infinity. */
+export function findLargest(logits: Float32Array): number {
   let best = -Infinity
   let at = -1
   for (let id = 0; id < logits.length; id++) {
@@ -35,7 +42,6 @@ export function argmax(logits: Float32Array): number {
       if (Number.isNaN(x)) break
     }
   }
-  checkLargest(best, at, logits.length)
   return at
 }
 
@@ -44,18 +50,20 @@ export function argmax(logits: Float32Array): number {
  * distribution. NaN counts as largest.
  */
 export function checkLargest(logit: number, id: number, count: number): void {
-  if (Number.isNaN(logit)) throw badLogits(`the logit of token ${id} is NaN`)
-  if (logit === Infinity) throw badLogits(`the logit of token ${id} is Infinity`)
-  if (logit === -Infinity) throw badLogits(`all ${count} logits are -Infinity`)
+  const fault = logitsFault(logit, id, count)
+  if (fault === undefined) return
+  // Values are not looked at when weights are loaded, so these may be the cause as well as the
+  // device.
+  const causes = 'the weights are damaged or too large, or the device failed'
+  throw new MoeppError('ERR_DEVICE', `logits: ${fault}, expected finite numbers: ${causes}`)
 }
 
-/**
- * Values are not looked at when weights are loaded, so that these may be the cause as well as the
- * device.
- */
-function badLogits(what: string): MoeppError {
-  const causes = 'the weights are damaged or too large, or the device failed'
-  return new MoeppError('ERR_DEVICE', `logits: ${what}, expected finite numbers: ${causes}`)
+/** Why such a row is no distribution; undefined if it is one. */
+export function logitsFault(logit: number, id: number, count: number): string | undefined {
+  if (Number.isNaN(logit)) return `the logit of token ${id} is NaN`
+  if (logit === Infinity) return `the logit of token ${id} is Infinity`
+  if (logit === -Infinity) return `all ${count} logits are -Infinity`
+  return undefined
 }
 
 /** log(sum(exp(logits))) in f64. */
