@@ -29,6 +29,7 @@ import {
   tooLarge,
   warnFallback,
 } from './device.js'
+import { type LoadTrace, publicSource, traced } from './diagnostics.js'
 import { MoeppError } from './errors.js'
 import { Model, type ModelParts } from './generation/model.js'
 import { resolveSource } from './hub.js'
@@ -74,7 +75,19 @@ const CACHE_DTYPES = { auto: undefined, float32: 'f32', bfloat16: 'bf16' } as co
  *   TypeError or RangeError for a wrong option
  */
 export async function loadModel(source: string, options: LoadOptions = {}): Promise<Model> {
-  return new Model(await loadParts(source, resolveLoadOptions(options)))
+  const o = resolveLoadOptions(options)
+  return traced(
+    'load',
+    (): LoadTrace => ({
+      source: publicSource(source),
+      requested: { device: o.device, dtype: o.dtype },
+    }),
+    async () => {
+      const parts = await loadParts(source, o)
+      return { model: new Model(parts), dtype: parts.runner.info().matrixType }
+    },
+    ({ model, dtype }) => ({ device: model.device.name, dtype }),
+  ).then(({ model }) => model)
 }
 
 /** What a Model is made of. */

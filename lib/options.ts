@@ -95,9 +95,12 @@ export interface GenerateOptions {
    * `logprobs` still reports the model's own distribution. See LogitsHook for the arguments.
    *
    * It must be synchronous, and other texts wait while it runs. A hook makes the device return the
-   * whole row of logits, and the sampler copy and check it: LOGITS_COST more for each token. What
-   * the hook throws ends its call, which rejects with it, and no other. NaN, +Infinity, or a row
-   * of -Infinity alone is a RangeError; a promise, or a detached array, is a TypeError.
+   * whole row of logits, which the sampler copies and checks. That costs about 0.6 ms for each new
+   * token at a vocabulary of 65,536, besides what the hook itself does; without a hook a token
+   * takes 0.01 ms (2026-11, one busy core of an AMD EPYC).
+   *
+   * What the hook throws ends its call, which rejects with it, and no other call. NaN, +Infinity,
+   * or a row of -Infinity alone is a RangeError; a promise, or a detached array, is a TypeError.
    */
   logits?: LogitsHook
 }

@@ -1,8 +1,10 @@
 /** A loaded model: what `loadModel` returns. */
 import type { GenerationConfig, ModelConfig } from '../config.js'
 import type { ModelDevice } from '../device.js'
+import { type CallTrace, traced } from '../diagnostics.js'
 import { Engine } from '../engine/engine.js'
 import type { Runner } from '../engine/runner.js'
+import type { ModelStats } from '../engine/stats.js'
 import { TimeSlice } from '../engine/time-slice.js'
 import { MoeppError } from '../errors.js'
 import { type GenerateOptions, type ResolvedOptions, resolveGenerateOptions } from '../options.js'
@@ -10,7 +12,8 @@ import { randomSeed } from '../sampling/rng.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
 import { captureNames } from './capture.js'
 import { Forward } from './forward.js'
-import { aborted, settleAll } from './job.js'
+import { aborted, type Job, settleAll } from './job.js'
+import { PositionWarning } from './positions.js'
 import {
   checkLength,
   checkTokenIds,
@@ -64,6 +67,7 @@ export class Model {
   readonly #presets: Partial<GenerateOptions>
   readonly #eosTokenIds: readonly number[]
   readonly #prompts: PromptContext
+  readonly #positions: PositionWarning
 
   constructor({ runner, config, generation, tokenizer }: ModelParts) {
     this.config = config
@@ -75,6 +79,7 @@ export class Model {
     const { bosTokenId, padTokenId, eosTokenIds, numReturnSequences, ...presets } = generation
     this.#presets = presets
     this.#eosTokenIds = eosTokenIds ?? config.eosTokenIds
+    this.#positions = new PositionWarning(config)
     this.#prompts = {
       tokenizer,
       vocabSize: config.vocabSize,
@@ -126,9 +131,12 @@ export class Model {
       for (let n = 0; n < resolved.numReturnSequences; n++)
         generations.push(this.#generation(ids, own, n))
     }
-    const results = await settleAll(
-      generations.map(generation => generation.start(this.#engine)),
-      resolved.signal,
+    const start = () => generations.map(generation => generation.start(this.#engine))
+    const results = await traced(
+      'generate',
+      () => this.#trace('generate', generations),
+      () => settleAll(start(), resolved.signal),
+      results => ({ results: results.map(outcomeOf) }),
     )
     return isBatch || options.numReturnSequences !== undefined ? results : results[0]!
   }
@@ -150,9 +158,23 @@ export class Model {
     }
     const ids = this.#promptIds(prompts[0], 'prompt', resolved)
     return new GenerationStream(
-      onChunk => this.#generation(ids, resolved, 0, onChunk).start(this.#engine),
+      onChunk => this.#startStream(this.#generation(ids, resolved, 0, onChunk)),
       resolved.signal,
     )
+  }
+
+  #startStream(generation: TextGeneration): Job<GenerateResult> {
+    let job: Job<GenerateResult> | undefined
+    const done = traced(
+      'generate',
+      () => this.#trace('stream', [generation]),
+      () => {
+        job = generation.start(this.#engine)
+        return job.done
+      },
+      result => ({ results: [outcomeOf(result)] }),
+    )
+    return { done, cancel: () => job?.cancel() }
   }
 
   /**
@@ -178,8 +200,17 @@ export class Model {
       return checked
     })
     if (signal?.aborted) throw aborted(signal)
-    const jobs = ids.map(each => new Forward(each, capture, vocabSize).start(this.#engine, signal))
-    const results = await settleAll(jobs, signal)
+    const texts = ids.map(each => new Forward(each, capture, vocabSize))
+    for (const { promptTokens } of texts) this.#positions.note(promptTokens)
+    const results = await traced(
+      'forward',
+      () => this.#trace('forward', texts),
+      () =>
+        settleAll(
+          texts.map(text => text.start(this.#engine, signal)),
+          signal,
+        ),
+    )
     return isBatch ? results : results[0]!
   }
 
@@ -206,9 +237,32 @@ export class Model {
       this.#prompts,
     )
     if (signal?.aborted) throw aborted(signal)
-    const job = new Scoring(ids.prompt, ids.continuation).start(this.#engine, signal)
-    const [result] = await settleAll([job], signal)
+    const text = new Scoring(ids.prompt, ids.continuation)
+    this.#positions.note(text.promptTokens - 1)
+    const [result] = await traced(
+      'score',
+      () => this.#trace('score', [text]),
+      () => settleAll([text.start(this.#engine, signal)], signal),
+    )
     return result!
+  }
+
+  /**
+   * What the model is doing, and what it has done since it was loaded. It costs a few microseconds.
+   * A closed model keeps its last figures.
+   *
+   * @example
+   * ```ts
+   * import { loadModel } from 'moepp'
+   *
+   * const model = await loadModel('models/books-7m')
+   * await model.generate('The old man')
+   * const { generatedTokens, kvPagesUsed, kvPagesTotal } = model.stats()
+   * console.log(`${generatedTokens} tokens, ${kvPagesUsed} of ${kvPagesTotal} pages in use`)
+   * ```
+   */
+  stats(): ModelStats {
+    return this.#engine.stats()
   }
 
   /** Ends all calls with ERR_CLOSED, waits for the step under way and frees everything. */
@@ -222,6 +276,11 @@ export class Model {
 
   #checkOpen(): void {
     if (this.#engine.isClosed) throw new MoeppError('ERR_CLOSED', 'the model is closed')
+  }
+
+  #trace(call: CallTrace['call'], texts: readonly { readonly promptTokens: number }[]): CallTrace {
+    const promptTokens = texts.reduce((sum, text) => sum + text.promptTokens, 0)
+    return { call, device: this.device.name, sequences: texts.length, promptTokens }
   }
 
   #resolve(options: GenerateOptions): ResolvedOptions {
@@ -251,6 +310,7 @@ export class Model {
       maxTokens: this.#prompts.maxTokens,
       config: this.config,
       tokenizer: this.#tokenizer,
+      positions: this.#positions,
       ...(onChunk && { onChunk }),
     })
   }
@@ -274,6 +334,11 @@ export class Model {
     const border = differs === -1 ? whole.length : differs
     return { prompt: whole.slice(0, border), continuation: whole.slice(border) }
   }
+}
+
+/** What a trace holds of a result. */
+function outcomeOf({ usage, timings, finishReason }: GenerateResult) {
+  return { usage, timings, finishReason }
 }
 
 /** The signal of options that may have the names of `known`. */
