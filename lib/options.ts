@@ -1,12 +1,10 @@
 /**
- * The options of generation and loading: their names, ranges and defaults, and the checks that turn
+ * The options of generation: their names, ranges and defaults, and the checks that turn
  * what a caller passed into a complete, frozen record. An unknown option or a wrong value is a
  * TypeError or RangeError that names it.
  */
 
-import { loadBinding } from './binding.js'
 import { MoeppError } from './errors.js'
-import type { DownloadProgress } from './hub.js'
 import {
   boolean,
   type Check,
@@ -14,7 +12,6 @@ import {
   checkAll,
   integer,
   number,
-  oneOf,
   show,
   signal,
   text,
@@ -22,6 +19,16 @@ import {
 } from './option-checks.js'
 import { type LogitsHook, logitsHook } from './sampling/logits-hook.js'
 import { randomSeed } from './sampling/rng.js'
+
+export {
+  type Isa,
+  type LoadOptions,
+  type LoadProgress,
+  type MatrixType,
+  type ReadProgress,
+  type ResolvedLoadOptions,
+  resolveLoadOptions,
+} from './load-options.js'
 
 /** Options of `generate` and `stream`. An option that is undefined counts as not given. */
 export interface GenerateOptions {
@@ -123,110 +130,6 @@ export interface ResolvedOptions
   readonly logits: LogitsHook | undefined
 }
 
-/**
- * Progress of loadModel: bytes of all files together, first fetched from the hub, then read into
- * the device.
- */
-export type LoadProgress = DownloadProgress | ReadProgress
-
-export interface ReadProgress {
-  readonly stage: 'load'
-  readonly doneBytes: number
-  readonly totalBytes: number
-}
-
-/** Options of `loadModel`. */
-export interface LoadOptions {
-  /**
-   * Where to run; 'cuda' is 'cuda:0'. 'auto' is the first CUDA device if the model loads on it,
-   * else the CPU, with a warning if the GPU that is there cannot be used. Default 'auto'.
-   */
-  device?: 'auto' | 'cpu' | 'cuda' | `cuda:${number}`
-  /**
-   * Type of the weights on the device. 'auto' takes the checkpoint's, where the device has it.
-   * 'int8' and 'int4' quantise while loading: 'int8' all matrices, 'int4' the FFN experts, with
-   * attention and head in int8. A checkpoint that `moepp convert` has quantised opens as what it
-   * is. Default 'auto'.
-   */
-  dtype?: 'auto' | MatrixType
-  /**
-   * Type of what is multiplied with matrices in bfloat16. 'bfloat16' lets it be rounded to that, as
-   * other engines do, where the CPU then multiplies faster (instruction set avx512bf16); the KV
-   * cache is bfloat16, too, unless `kvCacheDtype` says otherwise. 'auto' keeps it float32 on the
-   * CPU, so that products are exact; a GPU rounds for many tokens in any case. Default 'auto'.
-   */
-  activationDtype?: 'auto' | 'bfloat16'
-  /**
-   * Type of the KV cache. 'auto' is bfloat16 for int8 and int4, for bfloat16 on a GPU, and with
-   * `activationDtype: 'bfloat16'`; else float32. Default 'auto'.
-   */
-  kvCacheDtype?: 'auto' | 'float32' | 'bfloat16'
-  /**
-   * Longest sequence, >= 1. Default: the model's max_position_embeddings, but 4096 at least and
-   * 32768 at most.
-   */
-  contextLength?: number
-  /**
-   * Instruction set of the CPU's kernels, one that `moepp doctor` lists. Sets differ in the last
-   * bits of results: name one where another run, or another machine, must give the same. It asks
-   * for the CPU: with 'auto' as the device no GPU is taken. Default 'auto': the first of that list,
-   * unless a short measurement with `dtype` finds another clearly faster.
-   */
-  isa?: 'auto' | Isa
-  /**
-   * CPU threads, 1 to 1024; models with the same number share one pool. More than there are cores
-   * is slower. Default: what the machine and its control group allow.
-   */
-  threads?: number
-  /**
-   * Tokens that the KV cache holds, of all sequences together, >= 1. Default: the context length,
-   * but 8192 at least.
-   */
-  kvCacheTokens?: number
-  onProgress?: (progress: LoadProgress) => void
-  /** Ends the load early. */
-  signal?: AbortSignal
-  /** Branch, tag or commit on the hub. Default: the hub's main branch. */
-  revision?: string
-  /** Access token of the hub. */
-  token?: string
-  /** Address of the hub, http or https. */
-  endpoint?: string
-  /** Directory of downloaded checkpoints. */
-  cacheDir?: string
-}
-
-/** Types of the matrices on a device. */
-export type MatrixType = 'float32' | 'bfloat16' | 'int8' | 'int4'
-
-/** Instruction sets that a build may hold, and a processor may have. */
-export type Isa =
-  | 'amx'
-  | 'avx512bf16'
-  | 'avx512vnni'
-  | 'avx512'
-  | 'avxvnni'
-  | 'avx2'
-  | 'neondot'
-  | 'neon'
-  | 'scalar'
-
-/**
- * LoadOptions, checked; what is undefined is left to the part that knows the model, the device or
- * the hub.
- */
-export interface ResolvedLoadOptions
-  extends Readonly<
-    Omit<LoadOptions, 'device' | 'dtype' | 'activationDtype' | 'kvCacheDtype' | 'isa'>
-  > {
-  readonly device: 'auto' | 'cpu' | `cuda:${number}`
-  readonly dtype: 'auto' | MatrixType
-  readonly activationDtype: 'auto' | 'bfloat16'
-  readonly kvCacheDtype: 'auto' | 'float32' | 'bfloat16'
-  /** If it is not 'auto', the device is 'cpu'. */
-  readonly isa: 'auto' | Isa
-}
-
 export interface GenerateContext {
   readonly vocabSize: number
 }
@@ -256,23 +159,6 @@ const generateChecks = {
   routing: boolean,
   logits: logitsHook,
 } satisfies Record<keyof GenerateOptions, Check<unknown, GenerateContext>>
-
-const loadChecks = {
-  device,
-  dtype: oneOf('auto', 'float32', 'bfloat16', 'int8', 'int4'),
-  activationDtype: oneOf('auto', 'bfloat16'),
-  kvCacheDtype: oneOf('auto', 'float32', 'bfloat16'),
-  contextLength: integer(1),
-  isa,
-  threads: integer(1, 1024),
-  kvCacheTokens: integer(1),
-  onProgress,
-  signal,
-  revision: text,
-  token,
-  endpoint,
-  cacheDir: text,
-} satisfies Record<keyof LoadOptions, Check<unknown, undefined>>
 
 /**
  * The call's options over the checkpoint's (its generation_config.json) over the library's
@@ -347,24 +233,6 @@ function checkCheckpoint(
   }
 }
 
-export function resolveLoadOptions(options: LoadOptions): ResolvedLoadOptions {
-  const given = checkAll(options, loadChecks, undefined)
-  const { device = 'auto', isa = 'auto' } = given
-  if (isa !== 'auto' && device.startsWith('cuda')) {
-    throw new RangeError(
-      `isa: applies to the CPU only; expected "auto" with device ${show(device)}, got ${show(isa)}`,
-    )
-  }
-  return Object.freeze<ResolvedLoadOptions>({
-    ...given,
-    device: isa === 'auto' ? device : 'cpu',
-    isa,
-    dtype: given.dtype ?? 'auto',
-    activationDtype: given.activationDtype ?? 'auto',
-    kvCacheDtype: given.kvCacheDtype ?? 'auto',
-  })
-}
-
 function tokenId(value: unknown, name: string, { vocabSize }: GenerateContext): number {
   return integer(0, vocabSize - 1)(value, name)
 }
@@ -411,41 +279,4 @@ function stopTokenIds(value: unknown, name: string, context: GenerateContext): r
   if (!Array.isArray(value))
     throw new TypeError(`${name}: expected an array of ids, got ${show(value)}`)
   return Object.freeze([...new Set(value.map((id, i) => tokenId(id, `${name}[${i}]`, context)))])
-}
-
-function onProgress(value: unknown, name: string): (progress: LoadProgress) => void {
-  if (typeof value !== 'function')
-    throw new TypeError(`${name}: expected a function, got ${show(value)}`)
-  return value as (progress: LoadProgress) => void
-}
-
-function device(value: unknown, name: string): ResolvedLoadOptions['device'] {
-  if (value === 'cuda') return 'cuda:0'
-  if (typeof value !== 'string' || !/^(auto|cpu|cuda:(0|[1-9]\d?))$/.test(value)) {
-    throw wrong(name, 'one of "auto", "cpu", "cuda", "cuda:N"', value, 'string')
-  }
-  return value as ResolvedLoadOptions['device']
-}
-
-/** One of the sets that this build has and this processor can run. */
-function isa(value: unknown, name: string): 'auto' | Isa {
-  if (value === 'auto') return value
-  return oneOf('auto', ...(loadBinding().processor().isas as Isa[]))(value, name)
-}
-
-/** The value is a secret: no message shows it. */
-function token(value: unknown, name: string): string {
-  if (typeof value !== 'string' || value === '') {
-    const got = value === '' ? '""' : `a value of type ${typeof value}`
-    throw new TypeError(`${name}: expected a string that is not empty, got ${got}`)
-  }
-  return value
-}
-
-function endpoint(value: unknown, name: string): string {
-  const url = typeof value === 'string' && URL.canParse(value) ? new URL(value) : undefined
-  if (url?.protocol !== 'http:' && url?.protocol !== 'https:') {
-    throw wrong(name, 'an http or https address', value, 'string')
-  }
-  return value as string
 }

@@ -241,6 +241,7 @@ t.test('load options: defaults and accepted values', async t => {
     activationDtype: 'auto',
     kvCacheDtype: 'auto',
     isa: 'auto',
+    memoryCheck: true,
   })
   t.equal(resolveLoadOptions({ device: 'cuda' }).device, 'cuda:0')
   t.equal(resolveLoadOptions({ device: 'cuda:3' }).device, 'cuda:3')
@@ -254,6 +255,7 @@ t.test('load options: defaults and accepted values', async t => {
     isa: 'scalar',
     threads: 2,
     kvCacheTokens: 4096,
+    memoryCheck: false,
     onProgress: () => {},
     signal: new AbortController().signal,
     revision: 'main',

@@ -116,6 +116,9 @@ const LOAD_FLAGS: Readonly<
   kvCacheTokens: [
     number('--kv-cache-tokens <n>', 'tokens that the KV cache holds (default: chosen)'),
   ],
+  memoryCheck: [
+    new Option('--no-memory-check', 'load a model even if it does not fit in available memory'),
+  ],
 }
 
 /** Options of loading: all of them, or those of `names`. */
