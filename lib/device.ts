@@ -12,7 +12,7 @@ export interface ModelDevice {
   readonly model: string
   /** The instruction set in use: 'avx512'; of a GPU 'sm_90'. */
   readonly isa: string
-  /** Why `device: 'auto'` did not take a GPU. */
+  /** Why `device: 'auto'` did not take a GPU; absent if it did, or if a device was named. */
   readonly reason?: string
 }
 

@@ -9,30 +9,26 @@
  * Messages hold counts, times and names. They never hold a prompt, a text, token ids or an access
  * token. Wrong arguments throw before a call starts, and publish nothing. Without subscribers no
  * message is made.
+ */
+import * as diagnostics from 'node:diagnostics_channel'
+import type { GenerateResult } from './generation/results.js'
+import type { MatrixType } from './options.js'
+
+/**
+ * What the tracing channels of `moepp:load` carry, for each call of `loadModel`.
  *
+ * @example
  * ```ts
  * import { subscribe } from 'node:diagnostics_channel'
- * import type { CallTrace, LoadTrace } from 'moepp'
+ * import type { LoadTrace } from 'moepp'
  *
  * subscribe('tracing:moepp:load:asyncEnd', message => {
  *   const { source, device, dtype, ms, error } = message as LoadTrace
  *   if (error) console.error(`${source}: ${error}`)
  *   else console.log(`${source}: ${dtype} on ${device}, loaded in ${ms?.toFixed()} ms`)
  * })
- * subscribe('tracing:moepp:generate:asyncEnd', message => {
- *   const { call, promptTokens, results = [], ms, error } = message as CallTrace
- *   if (error) return console.error(`${call}: ${error}`)
- *   const generated = results.reduce((sum, { usage }) => sum + usage.generatedTokens, 0)
- *   const reasons = results.map(({ finishReason }) => finishReason).join()
- *   console.log(`${call}: ${promptTokens} + ${generated} tokens, ${ms?.toFixed()} ms, ${reasons}`)
- * })
  * ```
  */
-import * as diagnostics from 'node:diagnostics_channel'
-import type { GenerateResult } from './generation/results.js'
-import type { MatrixType } from './options.js'
-
-/** What the channels of `moepp:load` carry. */
 export interface LoadTrace {
   /** What was passed as the source: a directory, or the model's name on a hub. */
   readonly source: string
@@ -51,7 +47,26 @@ export interface LoadTrace {
 /** How one text of a call ended. */
 export type TracedResult = Pick<GenerateResult, 'usage' | 'timings' | 'finishReason'>
 
-/** What the channels of `moepp:generate`, `moepp:forward` and `moepp:score` carry. */
+/**
+ * What the tracing channels of `moepp:generate`, `moepp:forward` and `moepp:score` carry, for each
+ * call; `moepp:generate` for `stream` too. The events are `start`, when the prompts are tokenized
+ * and the work begins, `error` if it fails, and `asyncEnd`. All events of a call carry the same
+ * object. It never holds a prompt, a text or token ids.
+ *
+ * @example
+ * ```ts
+ * import { subscribe } from 'node:diagnostics_channel'
+ * import type { CallTrace } from 'moepp'
+ *
+ * subscribe('tracing:moepp:generate:asyncEnd', message => {
+ *   const { call, promptTokens, results = [], ms, error } = message as CallTrace
+ *   if (error) return console.error(`${call}: ${error}`)
+ *   const generated = results.reduce((sum, { usage }) => sum + usage.generatedTokens, 0)
+ *   const reasons = results.map(({ finishReason }) => finishReason).join()
+ *   console.log(`${call}: ${promptTokens} + ${generated} tokens, ${ms?.toFixed()} ms, ${reasons}`)
+ * })
+ * ```
+ */
 export interface CallTrace {
   /** Which method of the model was called. */
   readonly call: 'generate' | 'stream' | 'forward' | 'score'

@@ -6,6 +6,7 @@
  * what, where, expected and got.
  */
 
+/** What kind of failure a MoeppError is. */
 export type MoeppErrorCode =
   /** A file or directory that is needed does not exist or cannot be read. */
   | 'ERR_NOT_FOUND'
@@ -54,8 +55,24 @@ export type MoeppErrorCode =
    */
   | 'ERR_DEVICE'
 
+/**
+ * A failure that moepp expects: of a file, a device, a limit, the network or a call's lifetime.
+ *
+ * @example
+ * ```ts
+ * import { loadModel, MoeppError } from 'moepp'
+ *
+ * try {
+ *   await loadModel('models/none')
+ * } catch (error) {
+ *   if (error instanceof MoeppError && error.code === 'ERR_NOT_FOUND') console.log(error.message)
+ *   else throw error
+ * }
+ * ```
+ */
 export class MoeppError extends Error {
   override readonly name = 'MoeppError'
+  /** The kind of failure, for programs. */
   readonly code: MoeppErrorCode
   /** Label of the op that failed, `layers.3.moe.gate_up`, when there is one. */
   declare readonly op?: string

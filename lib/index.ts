@@ -1,10 +1,16 @@
-/** moepp: MoE++ language models on CPUs and NVIDIA GPUs. */
+/**
+ * moepp: MoE++ language models on CPUs and NVIDIA GPUs.
+ *
+ * @module
+ */
+/// <reference lib="esnext.disposable" preserve="true" />
 export type { ModelConfig } from './config.js'
 export type { ModelDevice } from './device.js'
 export type { CallTrace, LoadTrace, TracedResult } from './diagnostics.js'
 export type { ModelStats } from './engine/stats.js'
 export { MoeppError, type MoeppErrorCode } from './errors.js'
-export type { ForwardOptions, Model, ScoreOptions } from './generation/model.js'
+export type { ForwardOptions, ScoreOptions } from './generation/call-options.js'
+export type { Model } from './generation/model.js'
 export type { Prompt, TokenIds } from './generation/prompt.js'
 export type {
   FinishReason,

@@ -51,14 +51,27 @@ import { type LoadOptions, type ResolvedLoadOptions, resolveLoadOptions } from '
 import { loadTokenizer, type Tokenizer } from './tokenizer/tokenizer.js'
 
 /**
- * Loads a model.
+ * Loads a model: its configuration, its tokenizer if there is one, and its weights.
  *
- * @param source a directory, or a hub id such as `Chat-UniVi/MoE-Plus-Plus-7B`
+ * @param source a directory, or a hub id such as `Chat-UniVi/MoE-Plus-Plus-7B`, which is
+ *   downloaded into the hub's cache
+ * @param options device, types, sizes and the hub; see LoadOptions
  * @throws MoeppError ERR_NOT_FOUND, ERR_BAD_FILE, ERR_UNSAFE_FILE, ERR_BAD_CONFIG, ERR_BAD_WEIGHTS,
- *   ERR_BAD_TOKENIZER,
- *   ERR_HUB, ERR_UNSUPPORTED, ERR_NO_GPU, ERR_DRIVER_TOO_OLD, ERR_GPU_TOO_OLD, ERR_DEVICE,
- *   ERR_OUT_OF_MEMORY, ERR_ABORTED;
- *   TypeError or RangeError for a wrong option
+ *   ERR_BAD_TOKENIZER, ERR_HUB, ERR_UNSUPPORTED, ERR_NO_GPU, ERR_DRIVER_TOO_OLD, ERR_GPU_TOO_OLD,
+ *   ERR_DEVICE, ERR_OUT_OF_MEMORY, ERR_ABORTED, ERR_NO_BINDING; TypeError or RangeError for a wrong
+ *   option
+ *
+ * @example
+ * ```ts
+ * import { loadModel } from 'moepp'
+ *
+ * const model = await loadModel('models/books-7m', {
+ *   dtype: 'int8',
+ *   onProgress: ({ stage, doneBytes, totalBytes }) => console.log(stage, doneBytes / totalBytes),
+ * })
+ * console.log(model.device.name, model.config.layers)
+ * await model.close()
+ * ```
  */
 export async function loadModel(source: string, options: LoadOptions = {}): Promise<Model> {
   const o = resolveLoadOptions(options)

@@ -1,7 +1,7 @@
 /** A loaded model: what `loadModel` returns. */
 import type { GenerationConfig, ModelConfig } from '../config.js'
 import type { ModelDevice } from '../device.js'
-import { type CallTrace, traced } from '../diagnostics.js'
+import { traced } from '../diagnostics.js'
 import { Engine } from '../engine/engine.js'
 import type { Runner } from '../engine/runner.js'
 import type { ModelStats } from '../engine/stats.js'
@@ -10,9 +10,10 @@ import { MoeppError } from '../errors.js'
 import { type GenerateOptions, type ResolvedOptions, resolveGenerateOptions } from '../options.js'
 import { randomSeed } from '../sampling/rng.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
+import { checkOptions, type ForwardOptions, type ScoreOptions } from './call-options.js'
 import { captureNames } from './capture.js'
 import { Forward } from './forward.js'
-import { aborted, type Job, settleAll } from './job.js'
+import { aborted, settleAll } from './job.js'
 import { PositionWarning } from './positions.js'
 import {
   checkLength,
@@ -30,6 +31,7 @@ import type { ForwardResult, GenerateChunk, GenerateResult, ScoreResult } from '
 import { Scoring } from './scoring.js'
 import { GenerationStream } from './stream.js'
 import { TextGeneration } from './text-generation.js'
+import { tracedGenerate, tracedStream, traceOf } from './traced-calls.js'
 
 export interface ModelParts {
   /** Closed with the model. */
@@ -40,24 +42,24 @@ export interface ModelParts {
   readonly tokenizer?: Tokenizer
 }
 
-export interface ForwardOptions {
-  /**
-   * Buffers to return, by name: `layers.3.router_logits`, with `*` for one part of a name. Those of
-   * layers are router_logits [T, E], expert_indices and expert_weights [T, K], moe_output [T, H];
-   * and hidden_states.0 (embeddings) to hidden_states.L, final_hidden [T, H].
-   */
-  capture?: readonly string[]
-  signal?: AbortSignal
-}
-
-export interface ScoreOptions {
-  /** As in GenerateOptions; for a prompt that is a text. */
-  addSpecialTokens?: boolean
-  signal?: AbortSignal
-}
-
-/** Several calls at once are computed together, and do not change each other's results. */
+/**
+ * A loaded model, as `loadModel` returns it.
+ *
+ * Several calls at once are computed together, and do not change each other's results. Close a
+ * model when it is no longer needed: `await using` does it at the end of a block.
+ *
+ * @example
+ * ```ts
+ * import { loadModel } from 'moepp'
+ *
+ * const model = await loadModel('models/books-7m')
+ * const { text } = await model.generate('The old man', { maxNewTokens: 40 })
+ * console.log(text)
+ * await model.close()
+ * ```
+ */
 export class Model {
+  /** Sizes and flags of the model, from its config.json. */
   readonly config: ModelConfig
   /** Where the model runs, and why when `device: 'auto'` did not take a GPU. */
   readonly device: ModelDevice
@@ -88,22 +90,41 @@ export class Model {
     }
   }
 
-  /** @throws MoeppError ERR_BAD_TOKENIZER if the checkpoint has none */
+  /**
+   * The tokenizer of the checkpoint.
+   * @throws MoeppError ERR_BAD_TOKENIZER if the checkpoint has none
+   */
   get tokenizer(): Tokenizer {
     if (!this.#tokenizer) throw noTokenizer('text')
     return this.#tokenizer
   }
 
   /**
-   * Continues a prompt, or each of an array of prompts. The results come in order,
-   * `numReturnSequences` of them for each prompt, one after the other; one result and no array for
-   * one prompt, unless numReturnSequences is given.
+   * Continues a prompt, or each of an array of prompts.
    *
-   * A prompt in a batch gives what it gives alone, with a seed too. Without a seed, each prompt has
-   * one of its own.
-   * @throws MoeppError ERR_BAD_PROMPT, ERR_BAD_TOKENIZER, ERR_CLOSED, ERR_DEVICE; TypeError or
-   *   RangeError for a wrong
-   *   argument
+   * One prompt gives one result, unless `numReturnSequences` is given. An array gives an array, in
+   * order, with `numReturnSequences` results for each prompt. A prompt in a batch gives the same
+   * result as alone. Without a seed, each prompt has one of its own.
+   *
+   * An abort does not reject: the result has what was generated, and finishReason 'abort'.
+   *
+   * @param prompt a text, token ids, or an array of either
+   * @throws MoeppError ERR_BAD_PROMPT, ERR_BAD_TOKENIZER, ERR_CLOSED, ERR_DEVICE,
+   *   ERR_OUT_OF_MEMORY; TypeError or RangeError for a wrong argument; what the option `logits`
+   *   throws
+   *
+   * @example
+   * ```ts
+   * import { loadModel } from 'moepp'
+   *
+   * const model = await loadModel('models/books-7m')
+   * const { text, finishReason, usage } = await model.generate('The old man', {
+   *   temperature: 0.8,
+   *   maxNewTokens: 40,
+   * })
+   * console.log(text, finishReason, usage.generatedTokens)
+   * for (const result of await model.generate(['The old', 'She said'])) console.log(result.text)
+   * ```
    */
   generate(
     prompt: Prompt,
@@ -132,19 +153,28 @@ export class Model {
         generations.push(this.#generation(ids, own, n))
     }
     const start = () => generations.map(generation => generation.start(this.#engine))
-    const results = await traced(
-      'generate',
-      () => this.#trace('generate', generations),
+    const results = await tracedGenerate(
+      () => traceOf('generate', this.device, generations),
       () => settleAll(start(), resolved.signal),
-      results => ({ results: results.map(outcomeOf) }),
     )
     return isBatch || options.numReturnSequences !== undefined ? results : results[0]!
   }
 
   /**
-   * Continues one prompt, piece by piece. Leaving the loop ends the work at once; an abort ends the
-   * loop.
+   * Continues one prompt, piece by piece. Leaving the loop cancels the generation, and an abort
+   * ends the loop.
+   *
    * @throws as generate: for wrong arguments at once, for all else while it is read
+   *
+   * @example
+   * ```ts
+   * import { loadModel } from 'moepp'
+   *
+   * const model = await loadModel('models/books-7m')
+   * for await (const { text } of model.stream('The old man', { temperature: 0.8 })) {
+   *   process.stdout.write(text)
+   * }
+   * ```
    */
   stream(prompt: Prompt, options: GenerateOptions = {}): GenerationStream {
     this.#checkOpen()
@@ -157,30 +187,34 @@ export class Model {
       )
     }
     const ids = this.#promptIds(prompts[0], 'prompt', resolved)
-    return new GenerationStream(
-      onChunk => this.#startStream(this.#generation(ids, resolved, 0, onChunk)),
-      resolved.signal,
-    )
-  }
-
-  #startStream(generation: TextGeneration): Job<GenerateResult> {
-    let job: Job<GenerateResult> | undefined
-    const done = traced(
-      'generate',
-      () => this.#trace('stream', [generation]),
-      () => {
-        job = generation.start(this.#engine)
-        return job.done
-      },
-      result => ({ results: [outcomeOf(result)] }),
-    )
-    return { done, cancel: () => job?.cancel() }
+    return new GenerationStream(onChunk => {
+      const generation = this.#generation(ids, resolved, 0, onChunk)
+      return tracedStream(
+        () => traceOf('stream', this.device, [generation]),
+        () => generation.start(this.#engine),
+      )
+    }, resolved.signal)
   }
 
   /**
-   * Logits of every position of a text, given as token ids, and captured buffers. An array of texts
-   * gives an array.
+   * The logits after every token of a text, and captured buffers. An array of texts gives an array.
+   *
+   * The logits are kept: 4 * vocabSize bytes for each token.
+   *
+   * @param tokens [T] token ids, at least one
    * @throws as generate; MoeppError ERR_ABORTED if the signal aborts
+   *
+   * @example
+   * ```ts
+   * import { loadModel } from 'moepp'
+   *
+   * const model = await loadModel('models/books-7m')
+   * const tokens = model.tokenizer.encode('The old man')
+   * const { logits, captured } = await model.forward(tokens, { capture: ['layers.0.router_logits'] })
+   * const { vocabSize, experts } = model.config
+   * console.log(logits.length === tokens.length * vocabSize)
+   * console.log(captured['layers.0.router_logits']?.length === tokens.length * experts)
+   * ```
    */
   forward(tokens: TokenIds, options?: ForwardOptions): Promise<ForwardResult>
   forward(tokens: readonly TokenIds[], options?: ForwardOptions): Promise<ForwardResult[]>
@@ -204,7 +238,7 @@ export class Model {
     for (const { promptTokens } of texts) this.#positions.note(promptTokens)
     const results = await traced(
       'forward',
-      () => this.#trace('forward', texts),
+      () => traceOf('forward', this.device, texts),
       () =>
         settleAll(
           texts.map(text => text.start(this.#engine, signal)),
@@ -215,11 +249,23 @@ export class Model {
   }
 
   /**
-   * Probability of each token of a continuation. Two texts are cut into tokens as one; the
-   * continuation's are those after the tokens that the prompt alone begins with too. (As in
-   * lm-evaluation-harness, but where a token reaches from one into the other, it is the
-   * continuation's.) Token ids are taken as they are; a text and ids are cut on their own.
+   * The probability of each token of a continuation.
+   *
+   * Two texts are tokenized as one. The continuation gets the tokens from the first one on that
+   * differs from the prompt's own. So a token that spans both counts as the continuation's, unlike
+   * in lm-evaluation-harness. Token ids are taken as they are; a text next to ids is tokenized
+   * alone.
+   *
    * @throws as generate; MoeppError ERR_ABORTED if the signal aborts
+   *
+   * @example
+   * ```ts
+   * import { loadModel } from 'moepp'
+   *
+   * const model = await loadModel('models/books-7m')
+   * const { logprob, tokenIds } = await model.score('The old', ' man')
+   * console.log(`perplexity ${Math.exp(-logprob / tokenIds.length)}`)
+   * ```
    */
   async score(
     prompt: Prompt,
@@ -241,7 +287,7 @@ export class Model {
     this.#positions.note(text.promptTokens - 1)
     const [result] = await traced(
       'score',
-      () => this.#trace('score', [text]),
+      () => traceOf('score', this.device, [text]),
       () => settleAll([text.start(this.#engine, signal)], signal),
     )
     return result!
@@ -265,22 +311,39 @@ export class Model {
     return this.#engine.stats()
   }
 
-  /** Ends all calls with ERR_CLOSED, waits for the step under way and frees everything. */
+  /**
+   * Ends all calls with ERR_CLOSED, waits for the step under way and frees everything. Closing
+   * again does nothing more.
+   *
+   * @example
+   * ```ts
+   * import { loadModel } from 'moepp'
+   *
+   * const model = await loadModel('models/books-7m')
+   * await model.close()
+   * ```
+   */
   close(): Promise<void> {
     return this.#engine.close()
   }
 
+  /**
+   * Closes the model at the end of a block.
+   *
+   * @example
+   * ```ts
+   * import { loadModel } from 'moepp'
+   *
+   * await using model = await loadModel('models/books-7m')
+   * console.log((await model.generate('The old man')).text)
+   * ```
+   */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close()
   }
 
   #checkOpen(): void {
     if (this.#engine.isClosed) throw new MoeppError('ERR_CLOSED', 'the model is closed')
-  }
-
-  #trace(call: CallTrace['call'], texts: readonly { readonly promptTokens: number }[]): CallTrace {
-    const promptTokens = texts.reduce((sum, text) => sum + text.promptTokens, 0)
-    return { call, device: this.device.name, sequences: texts.length, promptTokens }
   }
 
   #resolve(options: GenerateOptions): ResolvedOptions {
@@ -334,32 +397,4 @@ export class Model {
     const border = differs === -1 ? whole.length : differs
     return { prompt: whole.slice(0, border), continuation: whole.slice(border) }
   }
-}
-
-/** What a trace holds of a result. */
-function outcomeOf({ usage, timings, finishReason }: GenerateResult) {
-  return { usage, timings, finishReason }
-}
-
-/** The signal of options that may have the names of `known`. */
-function checkOptions(
-  options: { signal?: AbortSignal; addSpecialTokens?: boolean },
-  known: readonly string[],
-): AbortSignal | undefined {
-  if (typeof options !== 'object' || options === null)
-    throw new TypeError('options: expected an object')
-  const unknown = Object.keys(options).find(name => !known.includes(name))
-  if (unknown !== undefined) {
-    throw new TypeError(
-      `unknown option ${JSON.stringify(unknown)}: expected one of ${known.join(', ')}`,
-    )
-  }
-  const { signal, addSpecialTokens } = options
-  if (signal !== undefined && !(signal instanceof AbortSignal)) {
-    throw new TypeError('signal: expected an AbortSignal')
-  }
-  if (addSpecialTokens !== undefined && typeof addSpecialTokens !== 'boolean') {
-    throw new TypeError('addSpecialTokens: expected true or false')
-  }
-  return signal
 }

@@ -9,6 +9,18 @@ import { findLargest, logitsFault } from './logprobs.js'
  *   topK, topP, minP and typicalP. -Infinity bans a token. The array is valid during the call only:
  *   later it holds other values, and what is written to it then has no effect.
  * @param tokenIds the prompt and what has been generated so far, as a copy
+ *
+ * @example
+ * ```ts
+ * import { loadModel, type LogitsHook } from 'moepp'
+ *
+ * const model = await loadModel('models/books-7m')
+ * const digits = [...'0123456789'].map(digit => model.tokenizer.tokenToId(digit))
+ * const withoutDigits: LogitsHook = logits => {
+ *   for (const id of digits) if (id !== undefined) logits[id] = -Infinity
+ * }
+ * console.log((await model.generate('The year', { logits: withoutDigits })).text)
+ * ```
  */
 export type LogitsHook = (logits: Float32Array, tokenIds: readonly number[]) => void
 

@@ -6,6 +6,7 @@
 import { MoeppError } from '../errors.js'
 import type { TopLogits } from './top-logits.js'
 
+/** A token's log-probability. */
 export interface TokenLogprob {
   readonly tokenId: number
   /** Natural logarithm of the probability. */
@@ -14,6 +15,7 @@ export interface TokenLogprob {
 
 /** A token's log-probability, with the likeliest alternatives, likeliest first. */
 export interface TokenLogprobs extends TokenLogprob {
+  /** As many as the option `logprobs` says. */
   readonly top: readonly TokenLogprob[]
 }
 
