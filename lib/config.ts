@@ -14,14 +14,18 @@ import { isObject, parseJson, show } from './checkpoint/json.js'
 import type { DType } from './checkpoint/tensor-ref.js'
 import { MoeppError } from './errors.js'
 
+/** How positions are scaled for texts longer than those of training. */
 export interface RopeScaling {
   readonly type: 'linear' | 'dynamic' | 'ntk'
   /** Above 1. */
   readonly factor: number
 }
 
+/** A model's config.json, checked. */
 export interface ModelConfig {
+  /** Rows of the embedding, and logits of a token. */
   readonly vocabSize: number
+  /** Width of a token's hidden state. */
   readonly hiddenSize: number
   /** Of each FFN expert. */
   readonly intermediateSize: number

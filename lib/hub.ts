@@ -34,6 +34,7 @@ import {
   sizeOf,
 } from './hub-file.js'
 
+/** How far a download from the hub is. */
 export interface DownloadProgress {
   readonly stage: 'download'
   /** The file that is being fetched. */

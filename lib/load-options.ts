@@ -14,18 +14,29 @@ import {
 } from './option-checks.js'
 
 /**
- * Progress of loadModel: bytes of all files together, first fetched from the hub, then read into
- * the device.
+ * Progress of loadModel. A model of a hub is downloaded first (`stage: 'download'`); then its
+ * weights are read into the device (`stage: 'load'`). Bytes are those of all files together.
  */
 export type LoadProgress = DownloadProgress | ReadProgress
 
+/** How far reading weights into the device is. */
 export interface ReadProgress {
   readonly stage: 'load'
   readonly doneBytes: number
   readonly totalBytes: number
 }
 
-/** Options of `loadModel`. */
+/**
+ * Options of `loadModel` and `estimateMemory`. An option that is undefined counts as not given.
+ *
+ * @example
+ * ```ts
+ * import { type LoadOptions, loadModel } from 'moepp'
+ *
+ * const options: LoadOptions = { device: 'cpu', dtype: 'int8', kvCacheTokens: 16384 }
+ * const model = await loadModel('models/books-7m', options)
+ * ```
+ */
 export interface LoadOptions {
   /**
    * Where to run; 'cuda' is 'cuda:0'. 'auto' is the first CUDA device if the model loads on it,
@@ -33,17 +44,17 @@ export interface LoadOptions {
    */
   device?: 'auto' | 'cpu' | 'cuda' | `cuda:${number}`
   /**
-   * Type of the weights on the device. 'auto' takes the checkpoint's, where the device has it.
-   * 'int8' and 'int4' quantise while loading: 'int8' all matrices, 'int4' the FFN experts, with
-   * attention and head in int8. A checkpoint that `moepp convert` has quantised opens as what it
-   * is. Default 'auto'.
+   * Type of the weights on the device. 'auto' keeps bfloat16 as bfloat16, and packed matrices as
+   * they are; everything else becomes float32. 'int8' and 'int4' quantise while loading: 'int8'
+   * all matrices, 'int4' the FFN experts, with attention and head in int8. A checkpoint that
+   * `moepp convert` has quantised opens with 'auto' or its own type. Default 'auto'.
    */
   dtype?: 'auto' | MatrixType
   /**
-   * Type of what is multiplied with matrices in bfloat16. 'bfloat16' lets it be rounded to that, as
-   * other engines do, where the CPU then multiplies faster (instruction set avx512bf16); the KV
-   * cache is bfloat16, too, unless `kvCacheDtype` says otherwise. 'auto' keeps it float32 on the
-   * CPU, so that products are exact; a GPU rounds for many tokens in any case. Default 'auto'.
+   * Type of the inputs of products with bfloat16 matrices. 'bfloat16' rounds them, as other engines
+   * do, where the CPU then multiplies faster (instruction set avx512bf16). The KV cache is then
+   * bfloat16 too, unless `kvCacheDtype` says otherwise. 'auto' keeps them float32 on the CPU, so
+   * that products are exact. A GPU rounds them for many tokens in any case. Default 'auto'.
    */
   activationDtype?: 'auto' | 'bfloat16'
   /**
@@ -52,8 +63,11 @@ export interface LoadOptions {
    */
   kvCacheDtype?: 'auto' | 'float32' | 'bfloat16'
   /**
-   * Longest sequence, >= 1. Default: the model's max_position_embeddings, but 4096 at least and
-   * 32768 at most.
+   * Tokens of the longest sequence, prompt and text together, >= 1. Default: the model's
+   * max_position_embeddings, but 4096 at least and 32768 at most. The KV cache must hold as many:
+   * `kvCacheTokens` grows with it unless it is given, and what does not fit in memory is refused.
+   * Past max_position_embeddings a model without RoPE scaling computes on, with one warning
+   * (MOEPP_BEYOND_POSITIONS).
    */
   contextLength?: number
   /**
@@ -64,12 +78,13 @@ export interface LoadOptions {
    */
   isa?: 'auto' | Isa
   /**
-   * CPU threads, 1 to 1024; models with the same number share one pool. More than there are cores
-   * is slower. Default: what the machine and its control group allow.
+   * CPU threads, 1 to 1024; models with the same number share one pool. More threads than cores
+   * are slower. Default: all cores available to the process (respects cgroups).
    */
   threads?: number
   /**
-   * Tokens that the KV cache holds, of all sequences together, >= 1. Default: the context length,
+   * Tokens that the KV cache holds, of all sequences together, >= 1, rounded up to whole pages of
+   * 64. Its memory is taken on demand on the CPU, up front on a GPU. Default: the context length,
    * but 8192 at least.
    */
   kvCacheTokens?: number
@@ -80,16 +95,17 @@ export interface LoadOptions {
    * Default true.
    */
   memoryCheck?: boolean
+  /** Called now and then while the model loads. What it throws ends the load. */
   onProgress?: (progress: LoadProgress) => void
-  /** Ends the load early. */
+  /** Ends the load early: it rejects with ERR_ABORTED. */
   signal?: AbortSignal
   /** Branch, tag or commit on the hub. Default: the hub's main branch. */
   revision?: string
-  /** Access token of the hub. */
+  /** Access token of the hub. Default: HF_TOKEN, else what `hf auth login` stored. */
   token?: string
-  /** Address of the hub, http or https. */
+  /** Address of the hub, http or https. Default: HF_ENDPOINT, else https://huggingface.co. */
   endpoint?: string
-  /** Directory of downloaded checkpoints. */
+  /** Directory of downloaded checkpoints. Default: HF_HUB_CACHE, else the cache of HF_HOME. */
   cacheDir?: string
 }
 

@@ -95,7 +95,7 @@ export async function loadModel(source: string, options: LoadOptions = {}): Prom
  *
  * @param source as of loadModel
  * @returns bytes of the weights, the KV cache and a step on the device that loadModel would take.
- *   The peak of loading and generating stays within 10 % and 16 MB of them.
+ *   On a CPU the peak of loading and generating is within 10 % and 16 MB of them.
  * @throws as loadModel, but for ERR_OUT_OF_MEMORY
  *
  * @example

@@ -30,7 +30,19 @@ export {
   resolveLoadOptions,
 } from './load-options.js'
 
-/** Options of `generate` and `stream`. An option that is undefined counts as not given. */
+/**
+ * Options of `generate` and `stream`. An option that is undefined counts as not given. The call's
+ * options override the checkpoint's generation_config.json, and that the defaults given here.
+ *
+ * @example
+ * ```ts
+ * import { type GenerateOptions, loadModel } from 'moepp'
+ *
+ * const options: GenerateOptions = { temperature: 0.8, topP: 0.95, stop: '\n\n', seed: 7 }
+ * const model = await loadModel('models/books-7m')
+ * console.log((await model.generate('The old man', options)).text)
+ * ```
+ */
 export interface GenerateOptions {
   /** Most tokens to generate, >= 1. Default 256; the context bounds it too. */
   maxNewTokens?: number
@@ -76,7 +88,7 @@ export interface GenerateOptions {
   stopTokenIds?: readonly number[]
   /** Go on after the end-of-sequence token. Default false. */
   ignoreEos?: boolean
-  /** Same seed, same text. A safe integer. Default: random. */
+  /** Same seed, same text, on the same kind of device. A safe integer. Default: random. */
   seed?: number
   /**
    * Report log-probabilities, with this many alternatives per token, 0 to the vocabulary's size.
@@ -90,7 +102,7 @@ export interface GenerateOptions {
    * tokenizer_config says.
    */
   addSpecialTokens?: boolean
-  /** Ends the generation early. */
+  /** Ends the generation early. The result then has finishReason 'abort'; nothing is thrown. */
   signal?: AbortSignal
   /** Report the experts and expert weights of each token. Default false. */
   routing?: boolean

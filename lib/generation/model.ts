@@ -197,7 +197,8 @@ export class Model {
   }
 
   /**
-   * The logits after every token of a text, and captured buffers. An array of texts gives an array.
+   * The logits after every token of a text, and captured buffers. An array of texts gives an
+   * array.
    *
    * The logits are kept: 4 * vocabSize bytes for each token.
    *

@@ -47,7 +47,21 @@ export interface SpecialToken {
   readonly content: string
 }
 
-/** Reads tokenizer.json, or else tokenizer.model, and what tokenizer_config.json says about it. */
+/**
+ * Reads a checkpoint's tokenizer without its weights: tokenizer.json, or else tokenizer.model, and
+ * what tokenizer_config.json says about it.
+ *
+ * @param directory the folder of the checkpoint
+ * @throws MoeppError ERR_NOT_FOUND, ERR_BAD_FILE, ERR_BAD_TOKENIZER
+ *
+ * @example
+ * ```ts
+ * import { loadTokenizer } from 'moepp'
+ *
+ * const tokenizer = await loadTokenizer('models/books-7m')
+ * console.log(tokenizer.encode('The old man').length)
+ * ```
+ */
 export async function loadTokenizer(directory: string): Promise<Tokenizer> {
   if (typeof directory !== 'string')
     throw new TypeError(`directory: expected a string, got ${typeof directory}`)
@@ -73,12 +87,28 @@ export async function loadTokenizer(directory: string): Promise<Tokenizer> {
   return new Tokenizer(convert(model, config, modelFile), config, modelFile)
 }
 
+/**
+ * A checkpoint's tokenizer, as `loadTokenizer` or `model.tokenizer` gives it.
+ *
+ * @example
+ * ```ts
+ * import { loadTokenizer } from 'moepp'
+ *
+ * const tokenizer = await loadTokenizer('models/books-7m')
+ * const ids = tokenizer.encode('The old man')
+ * console.log(ids, tokenizer.decode(ids))
+ * ```
+ */
 export class Tokenizer {
   /** One more than the highest token id. */
   readonly vocabSize: number
+  /** Begin of a text; undefined if there is none. */
   readonly bosTokenId: number | undefined
+  /** End of a text; undefined if there is none. */
   readonly eosTokenId: number | undefined
+  /** Padding; undefined if there is none. */
   readonly padTokenId: number | undefined
+  /** What stands for unknown characters; undefined if there is none. */
   readonly unkTokenId: number | undefined
   /** Tokens that stand for no text. They never come out of encoding a text. */
   readonly specialTokens: readonly SpecialToken[]
@@ -152,27 +182,83 @@ export class Tokenizer {
     return text + stream.flush()
   }
 
-  /** Decodes token by token. With a prompt, the text continues the prompt's. */
+  /**
+   * Decodes token by token. With a prompt, the text continues the prompt's.
+   *
+   * @example
+   * ```ts
+   * import { loadTokenizer } from 'moepp'
+   *
+   * const tokenizer = await loadTokenizer('models/books-7m')
+   * const prompt = tokenizer.encode('The old')
+   * const stream = tokenizer.stream({ prompt })
+   * for (const id of tokenizer.encode(' man', { addSpecialTokens: false }))
+   *   process.stdout.write(stream.push(id))
+   * process.stdout.write(stream.flush())
+   * ```
+   */
   stream(options: TextStreamOptions = {}): TextStream {
     checkOptions(options, 'skipSpecialTokens', 'prompt')
     if (options.prompt !== undefined) checkIds(options.prompt, 'prompt')
     return new TextStream(this.#table, options)
   }
 
+  /**
+   * Whether a token is special: it stands for no text.
+   *
+   * @example
+   * ```ts
+   * import { loadTokenizer } from 'moepp'
+   *
+   * const tokenizer = await loadTokenizer('models/books-7m')
+   * console.log(tokenizer.isSpecial(1))
+   * ```
+   */
   isSpecial(id: number): boolean {
     return this.#table.special.has(id)
   }
 
-  /** A token's own name: `<s>`, `▁the`, `<0x0A>`. */
+  /**
+   * A token's own name: `<s>`, `▁the`, `<0x0A>`. Undefined if there is no such token.
+   *
+   * @example
+   * ```ts
+   * import { loadTokenizer } from 'moepp'
+   *
+   * const tokenizer = await loadTokenizer('models/books-7m')
+   * console.log(tokenizer.idToToken(1))
+   * ```
+   */
   idToToken(id: number): string | undefined {
     return this.#contents[id]
   }
 
+  /**
+   * The token of this name; undefined if there is none.
+   *
+   * @example
+   * ```ts
+   * import { loadTokenizer } from 'moepp'
+   *
+   * const tokenizer = await loadTokenizer('models/books-7m')
+   * console.log(tokenizer.tokenToId('<s>'))
+   * ```
+   */
   tokenToId(token: string): number | undefined {
     return this.#ids.get(token)
   }
 
-  /** The content of a tokenizer.json. Loading it gives a tokenizer that does the same. */
+  /**
+   * The content of a tokenizer.json. Loading it gives a tokenizer that does the same.
+   *
+   * @example
+   * ```ts
+   * import { loadTokenizer } from 'moepp'
+   *
+   * const tokenizer = await loadTokenizer('models/books-7m')
+   * console.log(JSON.stringify(tokenizer))
+   * ```
+   */
   toJSON(): TokenizerJson {
     return this.#json
   }
