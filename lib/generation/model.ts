@@ -200,8 +200,6 @@ export class Model {
    * The logits after every token of a text, and captured buffers. An array of texts gives an
    * array.
    *
-   * The logits are kept: 4 * vocabSize bytes for each token.
-   *
    * @param tokens [T] token ids, at least one
    * @throws as generate; MoeppError ERR_ABORTED if the signal aborts
    *
@@ -211,7 +209,8 @@ export class Model {
    *
    * const model = await loadModel('models/books-7m')
    * const tokens = model.tokenizer.encode('The old man')
-   * const { logits, captured } = await model.forward(tokens, { capture: ['layers.0.router_logits'] })
+   * const capture = ['layers.0.router_logits']
+   * const { logits, captured } = await model.forward(tokens, { capture })
    * const { vocabSize, experts } = model.config
    * console.log(logits.length === tokens.length * vocabSize)
    * console.log(captured['layers.0.router_logits']?.length === tokens.length * experts)
@@ -303,7 +302,6 @@ export class Model {
    * import { loadModel } from 'moepp'
    *
    * const model = await loadModel('models/books-7m')
-   * await model.generate('The old man')
    * const { generatedTokens, kvPagesUsed, kvPagesTotal } = model.stats()
    * console.log(`${generatedTokens} tokens, ${kvPagesUsed} of ${kvPagesTotal} pages in use`)
    * ```

@@ -49,7 +49,10 @@ export interface MemoryEstimate {
   readonly stepBytes: number
   /** All of it: weightBytes + kvCacheBytes + stepBytes. */
   readonly totalBytes: number
-  /** What must be had, or loading is refused: totalBytes - mappedBytes. */
+  /**
+   * What must be had, or loading is refused. On the CPU totalBytes - mappedBytes; on a GPU weights
+   * and KV cache, which it takes up front.
+   */
   readonly requiredBytes: number
   /**
    * What is available now. On the CPU: free memory, page cache and swap, within the limits of the
@@ -87,7 +90,7 @@ export function estimate(plan: LoadPlan, place: Place): MemoryEstimate {
     stepBytes: onGpu ? DEVICE_RESERVE_BYTES : cpuStepBytes(plan),
   }
   const totalBytes = bytes.weightBytes + bytes.kvCacheBytes + bytes.stepBytes
-  const requiredBytes = totalBytes - bytes.mappedBytes
+  const requiredBytes = totalBytes - (onGpu ? bytes.stepBytes : bytes.mappedBytes)
   return {
     device: place.name,
     dtype: matrixTypeOf(spec),

@@ -48,6 +48,7 @@ t.test('estimateMemory: what loadModel would refuse', async t => {
 
 t.test('a GPU: its free memory, an allowance, a cache in bfloat16', async t => {
   const e = estimate(await planOf({}), { name: 'cuda:0', availableBytes: 3 * 2 ** 30 })
+  t.equal(e.requiredBytes, e.weightBytes + e.kvCacheBytes)
   t.match(e, { device: 'cuda:0', kvCacheDtype: 'bfloat16', stepBytes: 512 * MIB, fits: true })
 })
 
