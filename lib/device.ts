@@ -12,7 +12,7 @@ export interface ModelDevice {
   readonly model: string
   /** The instruction set in use: 'avx512'; of a GPU 'sm_90'. */
   readonly isa: string
-  /** Why `device: 'auto'` did not take a GPU. */
+  /** Why `device: 'auto'` did not take a GPU; absent if it did, or if a device was named. */
   readonly reason?: string
 }
 
@@ -72,17 +72,17 @@ export function findGpu(): FoundGpu {
   }
 }
 
-/** Memory on a GPU beside weights and cache: workspace, a step's buffers, the driver's own. */
-const RESERVE_BYTES = 512 * 2 ** 20
+/** Memory on a GPU besides weights and cache: workspace, a step's buffers, the driver's own. */
+export const DEVICE_RESERVE_BYTES = 512 * 2 ** 20
 
 /**
  * Why so many bytes of weights and cache do not fit on the device; undefined if they do, or if it
  * shares the host's memory.
  */
 export function tooLarge(info: DeviceInfo, bytes: number): string | undefined {
-  if (info.totalBytes === 0 || bytes + RESERVE_BYTES <= info.freeBytes) return undefined
+  if (info.totalBytes === 0 || bytes + DEVICE_RESERVE_BYTES <= info.freeBytes) return undefined
   const gib = (n: number) => `${(n / 2 ** 30).toFixed(1)} GiB`
-  return `${info.name} (${info.model}) has ${gib(info.freeBytes)} of ${gib(info.totalBytes)} free, the model needs ${gib(bytes + RESERVE_BYTES)}`
+  return `${info.name} (${info.model}) has ${gib(info.freeBytes)} of ${gib(info.totalBytes)} free, the model needs ${gib(bytes + DEVICE_RESERVE_BYTES)}`
 }
 
 /**

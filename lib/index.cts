@@ -8,6 +8,7 @@ type Module = typeof import('./index.js', { with: { 'resolution-mode': 'import' 
 module.exports = require('./index.js')
 
 export type * from './index.js' with { 'resolution-mode': 'import' }
+export declare const estimateMemory: Module['estimateMemory']
 export declare const loadModel: Module['loadModel']
 export declare const loadTokenizer: Module['loadTokenizer']
 export declare const MoeppError: Module['MoeppError']

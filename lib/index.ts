@@ -1,9 +1,17 @@
-/** moepp: MoE++ language models on CPUs and NVIDIA GPUs. */
+/**
+ * moepp: MoE++ language models on CPUs and NVIDIA GPUs.
+ *
+ * @module
+ */
+/// <reference lib="esnext.disposable" preserve="true" />
 export type { DType } from './checkpoint/tensor-ref.js'
 export type { ModelConfig, RopeScaling } from './config.js'
 export type { ModelDevice } from './device.js'
+export type { CallTrace, LoadTrace, TracedResult } from './diagnostics.js'
+export type { ModelStats } from './engine/stats.js'
 export { MoeppError, type MoeppErrorCode } from './errors.js'
-export type { ForwardOptions, Model, ScoreOptions } from './generation/model.js'
+export type { ForwardOptions, ScoreOptions } from './generation/call-options.js'
+export type { Model } from './generation/model.js'
 export type { Prompt, TokenIds } from './generation/prompt.js'
 export type {
   FinishReason,
@@ -18,7 +26,8 @@ export type {
 } from './generation/results.js'
 export type { GenerationStream } from './generation/stream.js'
 export type { DownloadProgress } from './hub/repository.js'
-export { loadModel } from './load.js'
+export { estimateMemory, loadModel } from './load.js'
+export type { MemoryEstimate } from './memory/estimate.js'
 export type {
   GenerateOptions,
   Isa,
@@ -27,6 +36,7 @@ export type {
   MatrixType,
   ReadProgress,
 } from './options.js'
+export type { LogitsHook } from './sampling/logits-hook.js'
 export type { TokenLogprob, TokenLogprobs } from './sampling/sampler.js'
 export type { TextStream, TextStreamOptions } from './tokenizer/text-stream.js'
 export {

@@ -3,7 +3,6 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import {
   fromNative,
-  type KvCacheOptions,
   loadBinding,
   type NativeDevice,
   type NativeProgram,
@@ -11,13 +10,7 @@ import {
 } from './binding.js'
 import { openCheckpoint } from './checkpoint/checkpoint.js'
 import { checkTensors } from './checkpoint/names.js'
-import {
-  DTYPE_SIZE,
-  isPacked,
-  isQuantised,
-  type StoredRef,
-  weightSize,
-} from './checkpoint/tensor-ref.js'
+import { isPacked } from './checkpoint/tensor-ref.js'
 import { type ModelConfig, readConfig, readGenerationConfig } from './config.js'
 import { runWatched } from './control.js'
 import {
@@ -29,62 +22,118 @@ import {
   tooLarge,
   warnFallback,
 } from './device.js'
+import { type LoadTrace, publicSource, traced } from './diagnostics.js'
 import { MoeppError } from './errors.js'
 import { Model, type ModelParts } from './generation/model.js'
-import { recordMoepp } from './model/moepp.js'
-import { DeviceRunner, PAGE_SIZE } from './model/runner.js'
 import {
-  type LoadOptions,
-  type MatrixType,
-  type ResolvedLoadOptions,
-  resolveLoadOptions,
-} from './options.js'
+  cacheBytes,
+  cacheOf,
+  contextLengthOf,
+  holdsQuantised,
+  type LoadPlan,
+  matrixTypeOf,
+  maxStepTokens,
+  paddingPages,
+  planLoad,
+  weightBytes,
+} from './load-plan.js'
+import { availableMemory } from './memory/available.js'
+import {
+  checkMemory,
+  estimate,
+  type MemoryEstimate,
+  type Place,
+  placeOf,
+} from './memory/estimate.js'
+import { DeviceRunner } from './model/runner.js'
+import { type LoadOptions, type ResolvedLoadOptions, resolveLoadOptions } from './options.js'
 import { resolveSource } from './source.js'
 import { loadTokenizer, type Tokenizer } from './tokenizer/tokenizer.js'
 
 /**
- * Tokens that a sequence may hold unless `contextLength` says otherwise: the model's positions,
- * within these.
- */
-const LEAST_CONTEXT = 4096
-const MOST_CONTEXT = 32768
-
-/**
- * Tokens of the KV cache unless `kvCacheTokens` says otherwise. The CPU takes its memory only as it
- * is used.
- */
-const CACHE_TOKENS = 8192
-
-/**
- * Tokens of one step: enough for the GEMMs to reach their rate, few enough that a step is short.
- */
-const MOST_CPU_STEP_TOKENS = 512
-const MOST_GPU_STEP_TOKENS = 2048
-
-const CACHE_DTYPES = { auto: undefined, float32: 'f32', bfloat16: 'bf16' } as const
-
-/**
- * Loads a model.
+ * Loads a model: its configuration, its tokenizer if there is one, and its weights.
+ *
+ * @param source a directory; an installed npm package such as `npm:moepp-books-7m`; or a model on
+ *   the hub: `hf:Chat-UniVi/MoE-Plus-Plus-7B`, its URL, or its plain id if no such directory exists
+ * @param options device, types, sizes and the hub; see LoadOptions
+ * @throws MoeppError ERR_NOT_FOUND, ERR_BAD_FILE, ERR_UNSAFE_FILE, ERR_BAD_CONFIG, ERR_BAD_WEIGHTS,
+ *   ERR_BAD_TOKENIZER, ERR_HUB, ERR_UNSUPPORTED, ERR_NO_GPU, ERR_DRIVER_TOO_OLD, ERR_GPU_TOO_OLD,
+ *   ERR_DEVICE, ERR_OUT_OF_MEMORY, ERR_ABORTED, ERR_NO_BINDING; TypeError or RangeError for a wrong
+ *   option
  *
  * @example
  * ```ts
  * import { loadModel } from 'moepp'
  *
- * const model = await loadModel('npm:moepp-books-7m')
- * console.log((await model.generate('The old man')).text)
+ * const model = await loadModel('models/books-7m', {
+ *   dtype: 'int8',
+ *   onProgress: ({ stage, doneBytes, totalBytes }) => console.log(stage, doneBytes / totalBytes),
+ * })
+ * console.log(model.device.name, model.config.layers)
  * await model.close()
  * ```
- * @param source a directory; an installed npm package such as `npm:moepp-books-7m`; or a model on
- *   the hub: `hf:Chat-UniVi/MoE-Plus-Plus-7B`, its URL, or its plain id if no such directory exists
- * @throws MoeppError ERR_NO_BINDING, ERR_NOT_FOUND, ERR_BAD_FILE, ERR_UNSAFE_FILE, ERR_BAD_CONFIG,
- *   ERR_BAD_WEIGHTS,
- *   ERR_BAD_TOKENIZER,
- *   ERR_HUB, ERR_UNSUPPORTED, ERR_NO_GPU, ERR_DRIVER_TOO_OLD, ERR_GPU_TOO_OLD, ERR_DEVICE,
- *   ERR_OUT_OF_MEMORY, ERR_ABORTED;
- *   TypeError or RangeError for a wrong option
  */
 export async function loadModel(source: string, options: LoadOptions = {}): Promise<Model> {
-  return new Model(await loadParts(source, resolveLoadOptions(options)))
+  const o = resolveLoadOptions(options)
+  return traced(
+    'load',
+    (): LoadTrace => ({
+      source: publicSource(source),
+      requested: { device: o.device, dtype: o.dtype },
+    }),
+    async () => {
+      const parts = await loadParts(source, o)
+      return { model: new Model(parts), dtype: parts.runner.info().matrixType }
+    },
+    ({ model, dtype }) => ({ device: model.device.name, dtype }),
+  ).then(({ model }) => model)
+}
+
+/**
+ * How much memory `loadModel` would need with the same options, and how much there is now. Reads
+ * headers only. A hub id is downloaded first, as by loadModel.
+ *
+ * @param source as of loadModel
+ * @returns bytes of the weights, the KV cache and a step on the device that loadModel would take.
+ *   On a CPU the peak of loading and generating is within 10 % and 16 MB of them.
+ * @throws as loadModel, but for ERR_OUT_OF_MEMORY
+ *
+ * @example
+ * ```ts
+ * import { estimateMemory } from 'moepp'
+ *
+ * const { requiredBytes, availableBytes, fits } = await estimateMemory('models/books-7m', {
+ *   dtype: 'int8',
+ *   kvCacheTokens: 4096,
+ * })
+ * console.log(`${requiredBytes} of ${availableBytes} bytes`, fits ? 'fit' : 'do not fit')
+ * ```
+ */
+export async function estimateMemory(
+  source: string,
+  options: LoadOptions = {},
+): Promise<MemoryEstimate> {
+  const o = resolveLoadOptions(options)
+  const plan = await readPlan(await resolveSource(source, o), o)
+  return estimate(plan, placeFor(plan))
+}
+
+/** The device that the model would be loaded on. A GPU is opened and closed again. */
+function placeFor(plan: LoadPlan): Place {
+  const { device } = plan.options
+  const host: Place = { name: 'cpu', availableBytes: availableMemory() }
+  if (device === 'cpu') return host
+  const found = device === 'auto' ? findGpu() : { device: openDevice(device) }
+  if (!('device' in found)) return host
+  const info = found.device.info()
+  found.device.close()
+  const fits = tooLarge(info, gpuBytes(plan)) === undefined
+  return device === 'auto' && !fits ? host : placeOf(info)
+}
+
+async function readPlan(directory: string, o: ResolvedLoadOptions): Promise<LoadPlan> {
+  const config = await readConfig(directory)
+  return planLoad(config, checkTensors(config, await openCheckpoint(directory)), o)
 }
 
 /** What a Model is made of. */
@@ -93,14 +142,13 @@ export async function loadParts(
   o: ResolvedLoadOptions,
 ): Promise<ModelParts & { readonly runner: DeviceRunner }> {
   const directory = await resolveSource(source, o)
-  const config = await readConfig(directory)
+  const plan = await readPlan(directory, o)
+  const { config } = plan
   const generation = await readGenerationConfig(directory)
-  const checkpoint = await openCheckpoint(directory)
-  const tensors = checkTensors(config, checkpoint)
   const tokenizer = await optionalTokenizer(directory, config)
   if (o.signal?.aborted)
     throw new MoeppError('ERR_ABORTED', 'loading was aborted', { cause: o.signal.reason })
-  const runner = await openRunner(config, tensors, o)
+  const runner = await openRunner(plan)
   return { runner, config, generation, ...(tokenizer && { tokenizer }) }
 }
 
@@ -121,42 +169,20 @@ async function optionalTokenizer(
   return tokenizer
 }
 
-/** What the matrices are held in. */
-export const MATRIX_DTYPES = {
-  auto: 'exact',
-  float32: 'f32',
-  bfloat16: 'bf16',
-  int8: 'int8',
-  int4: 'int4',
-} as const
-
 /**
  * The model on the device that was asked for; 'auto' is the first GPU if there is one that the
  * model loads on, else the CPU.
  */
-async function openRunner(
-  config: ModelConfig,
-  tensors: ReadonlyMap<string, StoredRef>,
-  o: ResolvedLoadOptions,
-): Promise<DeviceRunner> {
-  const spec = recordMoepp(
-    config,
-    tensors,
-    MATRIX_DTYPES[o.dtype],
-    o.activationDtype === 'bfloat16',
-  )
-  checkActivationDtype(spec, o)
-  if (o.device === 'cpu') return load(openCpu(spec, o), config, spec, o)
-  if (o.device !== 'auto') return load(openDevice(o.device), config, spec, o)
+async function openRunner(plan: LoadPlan): Promise<DeviceRunner> {
+  const { device } = plan.options
+  if (device === 'cpu') return load(openCpu(plan), plan)
+  if (device !== 'auto') return load(openDevice(device), plan)
   const gpu = findGpu()
   let reason: string
   if ('device' in gpu) {
-    const why = tooLarge(
-      gpu.device.info(),
-      weightBytes(spec) + cacheBytes(cacheOf(config, spec, o, true)),
-    )
+    const why = tooLarge(gpu.device.info(), gpuBytes(plan))
     try {
-      if (why === undefined) return await load(gpu.device, config, spec, o)
+      if (why === undefined) return await load(gpu.device, plan)
       gpu.device.close()
       reason = why
     } catch (error) {
@@ -167,47 +193,32 @@ async function openRunner(
     reason = gpu.reason
   }
   if (!('expected' in gpu && gpu.expected)) warnFallback(reason)
-  return load(openCpu(spec, o), config, spec, o, reason)
+  return load(openCpu(plan), plan, reason)
 }
 
-/** Matrices in bf16 alone are multiplied with what may be rounded to bf16. */
-function checkActivationDtype(spec: ProgramSpec, { activationDtype }: ResolvedLoadOptions): void {
-  const held = matrixTypeOf(spec)
-  if (activationDtype === 'auto' || held === activationDtype) return
-  throw new MoeppError(
-    'ERR_UNSUPPORTED',
-    `activationDtype: expected "auto" for matrices in ${held}, got "${activationDtype}", which is for those in bfloat16`,
-  )
+/** Weights and cache on a GPU. */
+function gpuBytes(plan: LoadPlan): number {
+  return weightBytes(plan.spec) + cacheBytes(cacheOf(plan, true))
 }
 
 /** With the instruction set that was named, or the fastest for these weights. */
-function openCpu(
-  spec: ProgramSpec,
-  { threads, isa, activationDtype }: ResolvedLoadOptions,
-): NativeDevice {
+function openCpu({ spec, options }: LoadPlan): NativeDevice {
+  const { threads, isa, activationDtype } = options
   const fastest = () =>
     loadBinding().fastestIsa(holdsQuantised(spec) ? 'int8' : 'bf16', activationDtype === 'bfloat16')
   return openDevice('cpu', { threads, isa: isa === 'auto' ? fastest() : isa })
 }
 
-function holdsQuantised({ weights }: ProgramSpec): boolean {
-  return weights.some(({ dtype }) => isQuantised(dtype))
-}
-
 /** Closes the device if anything fails. */
-async function load(
-  device: NativeDevice,
-  config: ModelConfig,
-  spec: ProgramSpec,
-  o: ResolvedLoadOptions,
-  reason?: string,
-): Promise<DeviceRunner> {
+async function load(device: NativeDevice, plan: LoadPlan, reason?: string): Promise<DeviceRunner> {
+  const { config, spec, options } = plan
   let program: NativeProgram | undefined
   try {
     const onGpu = device.info().name !== 'cpu'
+    checkMemory(plan, placeOf(device.info()))
     if (spec.weights.some(({ parts }) => parts.some(isPacked))) checkPackedLayout(device.info())
-    program = await compile(device, spec, o)
-    const shape = cacheOf(config, spec, o, onGpu)
+    program = await compile(device, spec, options)
+    const shape = cacheOf(plan, onGpu)
     return new DeviceRunner({
       device,
       program,
@@ -215,11 +226,11 @@ async function load(
       config,
       matrixType: matrixTypeOf(spec),
       kvCacheDtype: shape.dtype === 'bf16' ? 'bfloat16' : 'float32',
-      activationDtype: o.activationDtype,
+      activationDtype: options.activationDtype,
       pages: shape.pages - paddingPages(onGpu),
       paddingPage: onGpu ? shape.pages - 1 : undefined,
-      contextLength: contextLengthOf(config, o),
-      maxStepTokens: onGpu ? MOST_GPU_STEP_TOKENS : MOST_CPU_STEP_TOKENS,
+      contextLength: contextLengthOf(plan),
+      maxStepTokens: maxStepTokens(onGpu),
       description: describeDevice(device.info(), reason),
     })
   } catch (error) {
@@ -227,62 +238,6 @@ async function load(
     device.close()
     throw fromNative(error)
   }
-}
-
-function contextLengthOf(config: ModelConfig, o: ResolvedLoadOptions): number {
-  return (
-    o.contextLength ?? Math.min(MOST_CONTEXT, Math.max(LEAST_CONTEXT, config.maxPositionEmbeddings))
-  )
-}
-
-/** Pages of the cache that no sequence has: see model/padding.ts. */
-const paddingPages = (onGpu: boolean) => (onGpu ? 1 : 0)
-
-function cacheOf(
-  config: ModelConfig,
-  spec: ProgramSpec,
-  o: ResolvedLoadOptions,
-  onGpu: boolean,
-): KvCacheOptions {
-  const tokens = o.kvCacheTokens ?? Math.max(contextLengthOf(config, o), CACHE_TOKENS)
-  return {
-    layers: config.layers,
-    pages: Math.ceil(tokens / PAGE_SIZE) + paddingPages(onGpu),
-    pageSize: PAGE_SIZE,
-    kvHeads: config.kvHeads,
-    headDim: config.headDim,
-    dtype: CACHE_DTYPES[o.kvCacheDtype] ?? (roundsMore(spec, o, onGpu) ? 'bf16' : 'f32'),
-  }
-}
-
-/**
- * Whether activations are rounded to bf16 or more coarsely in any case, so that a bf16 cache costs
- * next to nothing: where it was asked for, to int8 for quantised matrices on the CPU, to bf16 for
- * all below f32 on a GPU's tensor cores, which want a bf16 cache besides.
- */
-function roundsMore(spec: ProgramSpec, o: ResolvedLoadOptions, onGpu: boolean): boolean {
-  const asked = o.activationDtype === 'bfloat16'
-  return (
-    asked || holdsQuantised(spec) || (onGpu && spec.weights.some(({ dtype }) => dtype === 'bf16'))
-  )
-}
-
-/** The type of the FFN experts, which are most of the weights. */
-function matrixTypeOf({ weights }: ProgramSpec): MatrixType {
-  const held = new Set(weights.filter(({ shape }) => shape.length === 3).map(({ dtype }) => dtype))
-  if (held.has('int4')) return 'int4'
-  if (held.has('int8')) return 'int8'
-  return held.has('bf16') ? 'bfloat16' : 'float32'
-}
-
-const bytesOf = (shape: readonly number[], size: number) => shape.reduce((a, b) => a * b, size)
-
-function weightBytes({ weights }: ProgramSpec): number {
-  return weights.reduce((bytes, weight) => bytes + weightSize(weight), 0)
-}
-
-function cacheBytes({ layers, pages, pageSize, kvHeads, headDim, dtype }: KvCacheOptions): number {
-  return bytesOf([layers, pages, pageSize, 2, kvHeads, headDim], DTYPE_SIZE[dtype])
 }
 
 /** Compiles off the main thread, with progress and cancellation. */

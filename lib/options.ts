@@ -1,12 +1,10 @@
 /**
- * The options of generation and loading: their names, ranges and defaults, and the checks that turn
+ * The options of generation: their names, ranges and defaults, and the checks that turn
  * what a caller passed into a complete, frozen record. An unknown option or a wrong value is a
  * TypeError or RangeError that names it.
  */
 
-import { loadBinding } from './binding.js'
 import { MoeppError } from './errors.js'
-import type { DownloadProgress } from './hub/repository.js'
 import {
   boolean,
   type Check,
@@ -14,15 +12,37 @@ import {
   checkAll,
   integer,
   number,
-  oneOf,
   show,
   signal,
   text,
   wrong,
 } from './option-checks.js'
+import { type LogitsHook, logitsHook } from './sampling/logits-hook.js'
 import { randomSeed } from './sampling/rng.js'
 
-/** Options of `generate` and `stream`. An option that is undefined counts as not given. */
+export {
+  type Isa,
+  type LoadOptions,
+  type LoadProgress,
+  type MatrixType,
+  type ReadProgress,
+  type ResolvedLoadOptions,
+  resolveLoadOptions,
+} from './load-options.js'
+
+/**
+ * Options of `generate` and `stream`. An option that is undefined counts as not given. The call's
+ * options override the checkpoint's generation_config.json, and that the defaults given here.
+ *
+ * @example
+ * ```ts
+ * import { type GenerateOptions, loadModel } from 'moepp'
+ *
+ * const options: GenerateOptions = { temperature: 0.8, topP: 0.95, stop: '\n\n', seed: 7 }
+ * const model = await loadModel('models/books-7m')
+ * console.log((await model.generate('The old man', options)).text)
+ * ```
+ */
 export interface GenerateOptions {
   /** Most tokens to generate, >= 1. Default 256; the context bounds it too. */
   maxNewTokens?: number
@@ -68,7 +88,7 @@ export interface GenerateOptions {
   stopTokenIds?: readonly number[]
   /** Go on after the end-of-sequence token. Default false. */
   ignoreEos?: boolean
-  /** Same seed, same text. A safe integer. Default: random. */
+  /** Same seed, same text, on the same kind of device. A safe integer. Default: random. */
   seed?: number
   /**
    * Report log-probabilities, with this many alternatives per token, 0 to the vocabulary's size.
@@ -82,17 +102,36 @@ export interface GenerateOptions {
    * tokenizer_config says.
    */
   addSpecialTokens?: boolean
-  /** Ends the generation early. */
+  /** Ends the generation early. The result then has finishReason 'abort'; nothing is thrown. */
   signal?: AbortSignal
   /** Report the experts and expert weights of each token. Default false. */
   routing?: boolean
+  /**
+   * Called for each new token of each text, to change its logits in place.
+   *
+   * It takes part where Hugging Face puts a caller's LogitsProcessor: after the penalties,
+   * `logitBias` and `minNewTokens`, before temperature, topK, topP, minP and typicalP. The option
+   * `logprobs` still reports the model's own distribution. See LogitsHook for the arguments.
+   *
+   * It must be synchronous, and other texts wait while it runs. A hook makes the device return the
+   * whole row of logits, which the sampler copies and checks. That costs about 0.6 ms for each new
+   * token at a vocabulary of 65,536, besides what the hook itself does; without a hook a token
+   * takes 0.01 ms (2026-11, one busy core of an AMD EPYC).
+   *
+   * What the hook throws ends its call, which rejects with it, and no other call. NaN, +Infinity,
+   * or a row of -Infinity alone is a RangeError; a promise, or a detached array, is a TypeError.
+   */
+  logits?: LogitsHook
 }
 
 /** GenerateOptions, checked, with every default filled in. */
 export interface ResolvedOptions
   extends Readonly<
     Required<
-      Omit<GenerateOptions, 'logitBias' | 'stop' | 'logprobs' | 'addSpecialTokens' | 'signal'>
+      Omit<
+        GenerateOptions,
+        'logitBias' | 'stop' | 'logprobs' | 'addSpecialTokens' | 'signal' | 'logits'
+      >
     >
   > {
   readonly logitBias: ReadonlyMap<number, number>
@@ -100,115 +139,7 @@ export interface ResolvedOptions
   readonly logprobs: number | undefined
   readonly addSpecialTokens: boolean | undefined
   readonly signal: AbortSignal | undefined
-}
-
-/**
- * Progress of loadModel: bytes of all files together, fetched from the hub, hashed where that was
- * not done before, then read into the device.
- */
-export type LoadProgress = DownloadProgress | ReadProgress
-
-/** Progress of reading weights into the device. */
-export interface ReadProgress {
-  /** Tells it from `DownloadProgress`. */
-  readonly stage: 'load'
-  /** Bytes of the checkpoint that were read. */
-  readonly doneBytes: number
-  /** Bytes of the checkpoint. */
-  readonly totalBytes: number
-}
-
-/** Options of `loadModel`. */
-export interface LoadOptions {
-  /**
-   * Where to run; 'cuda' is 'cuda:0'. 'auto' is the first CUDA device if the model loads on it,
-   * else the CPU, with a warning if the GPU that is there cannot be used. Default 'auto'.
-   */
-  device?: 'auto' | 'cpu' | 'cuda' | `cuda:${number}`
-  /**
-   * Type of the weights on the device. 'auto' takes the checkpoint's, where the device has it.
-   * 'int8' and 'int4' quantise while loading: 'int8' all matrices, 'int4' the FFN experts, with
-   * attention and head in int8. A checkpoint that `moepp convert` has quantised opens as what it
-   * is. Default 'auto'.
-   */
-  dtype?: 'auto' | MatrixType
-  /**
-   * Type of what is multiplied with matrices in bfloat16. 'bfloat16' lets it be rounded to that, as
-   * other engines do, where the CPU then multiplies faster (instruction set avx512bf16); the KV
-   * cache is bfloat16, too, unless `kvCacheDtype` says otherwise. 'auto' keeps it float32 on the
-   * CPU, so that products are exact; a GPU rounds for many tokens in any case. Default 'auto'.
-   */
-  activationDtype?: 'auto' | 'bfloat16'
-  /**
-   * Type of the KV cache. 'auto' is bfloat16 for int8 and int4, for bfloat16 on a GPU, and with
-   * `activationDtype: 'bfloat16'`; else float32. Default 'auto'.
-   */
-  kvCacheDtype?: 'auto' | 'float32' | 'bfloat16'
-  /**
-   * Longest sequence, >= 1. Default: the model's max_position_embeddings, but 4096 at least and
-   * 32768 at most.
-   */
-  contextLength?: number
-  /**
-   * Instruction set of the CPU's kernels, one that `moepp doctor` lists. Sets differ in the last
-   * bits of results: name one where another run, or another machine, must give the same. It asks
-   * for the CPU: with 'auto' as the device no GPU is taken. Default 'auto': the first of that list,
-   * unless a short measurement with `dtype` finds another clearly faster.
-   */
-  isa?: 'auto' | Isa
-  /**
-   * CPU threads, 1 to 1024; models with the same number share one pool. More than there are cores
-   * is slower. Default: what the machine and its control group allow.
-   */
-  threads?: number
-  /**
-   * Tokens that the KV cache holds, of all sequences together, >= 1. Default: the context length,
-   * but 8192 at least.
-   */
-  kvCacheTokens?: number
-  /** Called with the progress of the download, then of the load. */
-  onProgress?: (progress: LoadProgress) => void
-  /** Ends the load early. */
-  signal?: AbortSignal
-  /** Branch, tag or commit on the hub. Default: the hub's main branch. */
-  revision?: string
-  /** Access token of the hub. */
-  token?: string
-  /** Address of the hub, http or https. */
-  endpoint?: string
-  /** Directory of downloaded checkpoints. */
-  cacheDir?: string
-}
-
-/** Types of the matrices on a device. */
-export type MatrixType = 'float32' | 'bfloat16' | 'int8' | 'int4'
-
-/** Instruction sets that a build may hold, and a processor may have. */
-export type Isa =
-  | 'amx'
-  | 'avx512bf16'
-  | 'avx512vnni'
-  | 'avx512'
-  | 'avxvnni'
-  | 'avx2'
-  | 'neondot'
-  | 'neon'
-  | 'scalar'
-
-/**
- * LoadOptions, checked; what is undefined is left to the part that knows the model, the device or
- * the hub.
- */
-export interface ResolvedLoadOptions
-  extends Readonly<
-    Omit<LoadOptions, 'device' | 'dtype' | 'activationDtype' | 'kvCacheDtype' | 'isa'>
-  > {
-  readonly device: 'auto' | 'cpu' | `cuda:${number}`
-  readonly dtype: 'auto' | MatrixType
-  readonly activationDtype: 'auto' | 'bfloat16'
-  readonly kvCacheDtype: 'auto' | 'float32' | 'bfloat16'
-  /** If it is not 'auto', the device is 'cpu'. */
-  readonly isa: 'auto' | Isa
+  readonly logits: LogitsHook | undefined
 }
 
 export interface GenerateContext {
@@ -238,24 +169,8 @@ const generateChecks = {
   addSpecialTokens: boolean,
   signal,
   routing: boolean,
+  logits: logitsHook,
 } satisfies Record<keyof GenerateOptions, Check<unknown, GenerateContext>>
-
-const loadChecks = {
-  device,
-  dtype: oneOf('auto', 'float32', 'bfloat16', 'int8', 'int4'),
-  activationDtype: oneOf('auto', 'bfloat16'),
-  kvCacheDtype: oneOf('auto', 'float32', 'bfloat16'),
-  contextLength: integer(1),
-  isa,
-  threads: integer(1, 1024),
-  kvCacheTokens: integer(1),
-  onProgress,
-  signal,
-  revision: text,
-  token,
-  endpoint,
-  cacheDir: text,
-} satisfies Record<keyof LoadOptions, Check<unknown, undefined>>
 
 /**
  * The call's options over the checkpoint's (its generation_config.json) over the library's
@@ -300,6 +215,7 @@ export function resolveGenerateOptions(
     addSpecialTokens: given.addSpecialTokens,
     signal: given.signal,
     routing: given.routing ?? false,
+    logits: given.logits,
   })
 }
 
@@ -327,24 +243,6 @@ function checkCheckpoint(
       cause,
     })
   }
-}
-
-export function resolveLoadOptions(options: LoadOptions): ResolvedLoadOptions {
-  const given = checkAll(options, loadChecks, undefined)
-  const { device = 'auto', isa = 'auto' } = given
-  if (isa !== 'auto' && device.startsWith('cuda')) {
-    throw new RangeError(
-      `isa: is of the CPU, expected "auto" with device ${show(device)}, got ${show(isa)}`,
-    )
-  }
-  return Object.freeze<ResolvedLoadOptions>({
-    ...given,
-    device: isa === 'auto' ? device : 'cpu',
-    isa,
-    dtype: given.dtype ?? 'auto',
-    activationDtype: given.activationDtype ?? 'auto',
-    kvCacheDtype: given.kvCacheDtype ?? 'auto',
-  })
 }
 
 function tokenId(value: unknown, name: string, { vocabSize }: GenerateContext): number {
@@ -393,41 +291,4 @@ function stopTokenIds(value: unknown, name: string, context: GenerateContext): r
   if (!Array.isArray(value))
     throw new TypeError(`${name}: expected an array of ids, got ${show(value)}`)
   return Object.freeze([...new Set(value.map((id, i) => tokenId(id, `${name}[${i}]`, context)))])
-}
-
-function onProgress(value: unknown, name: string): (progress: LoadProgress) => void {
-  if (typeof value !== 'function')
-    throw new TypeError(`${name}: expected a function, got ${show(value)}`)
-  return value as (progress: LoadProgress) => void
-}
-
-function device(value: unknown, name: string): ResolvedLoadOptions['device'] {
-  if (value === 'cuda') return 'cuda:0'
-  if (typeof value !== 'string' || !/^(auto|cpu|cuda:(0|[1-9]\d?))$/.test(value)) {
-    throw wrong(name, 'one of "auto", "cpu", "cuda", "cuda:N"', value, 'string')
-  }
-  return value as ResolvedLoadOptions['device']
-}
-
-/** One of the sets that this build has and this processor can run. */
-function isa(value: unknown, name: string): 'auto' | Isa {
-  if (value === 'auto') return value
-  return oneOf('auto', ...(loadBinding().processor().isas as Isa[]))(value, name)
-}
-
-/** The value is a secret: no message shows it. */
-function token(value: unknown, name: string): string {
-  if (typeof value !== 'string' || value === '') {
-    const got = value === '' ? '""' : `a value of type ${typeof value}`
-    throw new TypeError(`${name}: expected a string that is not empty, got ${got}`)
-  }
-  return value
-}
-
-function endpoint(value: unknown, name: string): string {
-  const url = typeof value === 'string' && URL.canParse(value) ? new URL(value) : undefined
-  if (url?.protocol !== 'http:' && url?.protocol !== 'https:') {
-    throw wrong(name, 'an http or https address', value, 'string')
-  }
-  return value as string
 }

@@ -37,6 +37,7 @@ t.test('defaults are those of Hugging Face', async t => {
     addSpecialTokens: undefined,
     signal: undefined,
     routing: false,
+    logits: undefined,
   })
 })
 
@@ -240,6 +241,7 @@ t.test('load options: defaults and accepted values', async t => {
     activationDtype: 'auto',
     kvCacheDtype: 'auto',
     isa: 'auto',
+    memoryCheck: true,
   })
   t.equal(resolveLoadOptions({ device: 'cuda' }).device, 'cuda:0')
   t.equal(resolveLoadOptions({ device: 'cuda:3' }).device, 'cuda:3')
@@ -253,6 +255,7 @@ t.test('load options: defaults and accepted values', async t => {
     isa: 'scalar',
     threads: 2,
     kvCacheTokens: 4096,
+    memoryCheck: false,
     onProgress: () => {},
     signal: new AbortController().signal,
     revision: 'main',
@@ -304,7 +307,7 @@ t.test('load options: wrong values', async t => {
     [
       { isa: 'scalar', device: 'cuda' },
       'RangeError',
-      'isa: is of the CPU, expected "auto" with device "cuda:0", got "scalar"',
+      'isa: applies to the CPU only; expected "auto" with device "cuda:0", got "scalar"',
     ],
     [{ threads: 1.5 }, 'RangeError', 'threads: expected an integer from 1 to 1024, got 1.5'],
     [{ kvCacheTokens: '1' }, 'TypeError', 'kvCacheTokens: expected an integer >= 1, got "1"'],

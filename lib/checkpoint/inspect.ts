@@ -8,7 +8,8 @@ import {
   readConfig,
   readGenerationConfig,
 } from '../config.js'
-import type { MatrixType } from '../options.js'
+import { type MatrixType, resolveLoadOptions } from '../load-options.js'
+import { cacheOf, planLoad } from '../load-plan.js'
 import { type CheckpointFormat, openCheckpoint } from './checkpoint.js'
 import { checkTensors } from './names.js'
 import {
@@ -37,6 +38,11 @@ export interface StoredTensorInfo {
   readonly file: string
 }
 
+export type KvCacheType = 'float32' | 'bfloat16'
+
+/** What there is by the type of the matrices; of a packed checkpoint its own type alone. */
+export type ByMatrixType<T> = Readonly<Partial<Record<MatrixType, T>>>
+
 export interface Inspection {
   readonly directory: string
   readonly format: CheckpointFormat
@@ -55,8 +61,11 @@ export interface Inspection {
   }
   readonly memory: {
     /** By the types that the matrices can be held in: of a packed checkpoint, its own. */
-    readonly weightBytes: Readonly<Partial<Record<MatrixType, number>>>
-    readonly kvCacheBytesPer1024Tokens: Readonly<Record<'float32' | 'bfloat16', number>>
+    readonly weightBytes: ByMatrixType<number>
+    /** By the types that the KV cache can have. */
+    readonly kvCacheBytesPer1024Tokens: Readonly<Record<KvCacheType, number>>
+    /** The type that the KV cache has by default, on a CPU and on a GPU, by the matrices' type. */
+    readonly kvCacheDtype: Readonly<Record<'cpu' | 'gpu', ByMatrixType<KvCacheType>>>
   }
   /** The model's tensors, in the order of the forward pass. */
   readonly tensors: readonly StoredTensorInfo[]
@@ -74,6 +83,7 @@ export async function inspectCheckpoint(directory: string): Promise<Inspection> 
     ffnExpertsPerToken,
     parameters: Math.round(activeParameters(config, ffnExpertsPerToken)),
   })
+  const bytesByType = weightBytesByType(config, checked)
   const stored = [
     ...checkpoint.tensors.keys(),
     ...checkpoint.packed.keys(),
@@ -100,10 +110,14 @@ export async function inspectCheckpoint(directory: string): Promise<Inspection> 
       },
     },
     memory: {
-      weightBytes: weightBytesByType(config, checked),
+      weightBytes: bytesByType,
       kvCacheBytesPer1024Tokens: {
         float32: kvCacheBytes(config, 1024, 'f32'),
         bfloat16: kvCacheBytes(config, 1024, 'bf16'),
+      },
+      kvCacheDtype: {
+        cpu: kvCacheDtypes(config, checked, bytesByType, false),
+        gpu: kvCacheDtypes(config, checked, bytesByType, true),
       },
     },
     tensors: [...parameters].map(([name, { dtype, shape, file }]) => ({
@@ -119,7 +133,7 @@ export async function inspectCheckpoint(directory: string): Promise<Inspection> 
 function weightBytesByType(
   config: ModelConfig,
   tensors: ReadonlyMap<string, StoredRef>,
-): Partial<Record<MatrixType, number>> {
+): ByMatrixType<number> {
   const packed = new Set([...tensors.values()].filter(isPacked).map(({ dtype }) => dtype))
   if (packed.size > 0) {
     return { [packed.has('int4') ? 'int4' : 'int8']: weightBytes(config, tensors, 'exact') }
@@ -130,4 +144,22 @@ function weightBytesByType(
     int8: weightBytes(config, tensors, 'int8'),
     int4: weightBytes(config, tensors, 'int4'),
   }
+}
+
+function kvCacheDtypes(
+  config: ModelConfig,
+  tensors: ReadonlyMap<string, StoredRef>,
+  types: ByMatrixType<number>,
+  onGpu: boolean,
+): ByMatrixType<KvCacheType> {
+  const dtypeOf = (dtype: MatrixType): KvCacheType => {
+    const plan = planLoad(config, tensors, resolveLoadOptions({ dtype: loadDtype(types, dtype) }))
+    return cacheOf(plan, onGpu).dtype === 'bf16' ? 'bfloat16' : 'float32'
+  }
+  return Object.fromEntries((Object.keys(types) as MatrixType[]).map(type => [type, dtypeOf(type)]))
+}
+
+/** The option that loads a checkpoint as `type`: a packed one has no choice. */
+export function loadDtype(types: ByMatrixType<unknown>, type: MatrixType): 'auto' | MatrixType {
+  return Object.keys(types).length === 1 ? 'auto' : type
 }

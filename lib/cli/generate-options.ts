@@ -3,8 +3,8 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { GenerateOptions, LoadOptions } from '../options.js'
 
-/** Provided by Ctrl-C and the progress bar. */
-type NotFlags = 'signal' | 'onProgress'
+/** Provided by Ctrl-C and the progress bar, or by a program alone. */
+type NotFlags = 'signal' | 'onProgress' | 'logits'
 
 /** Hub options are in source.ts. */
 type HubOption = 'revision' | 'token' | 'endpoint' | 'cacheDir'
@@ -132,6 +132,9 @@ const LOAD_FLAGS: Readonly<
       '--kv-cache-tokens <n>',
       'tokens that the KV cache holds (default: from the context length)',
     ),
+  ],
+  memoryCheck: [
+    new Option('--no-memory-check', 'load a model even if it does not fit in available memory'),
   ],
 }
 

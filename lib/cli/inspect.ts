@@ -1,15 +1,30 @@
 /** `moepp inspect`: prints what a checkpoint is and needs. */
 
 import { Command } from 'commander'
-import { type Inspection, inspectCheckpoint } from '../checkpoint/inspect.js'
+import { type Inspection, inspectCheckpoint, loadDtype } from '../checkpoint/inspect.js'
 import { PARAMETER_KINDS, type ParameterKind } from '../checkpoint/parameters.js'
 import type { ModelConfig } from '../config.js'
+import { estimateMemory } from '../load.js'
+import { type LoadOptions, type MatrixType, resolveLoadOptions } from '../load-options.js'
+import type { MemoryEstimate } from '../memory/estimate.js'
 import { type CreateCommand, runWork } from './command.js'
+import { checkUsage } from './errors.js'
 import { formatBytes, formatCount, formatRatio, formatTable } from './format.js'
+import { addLoadOptions, loadOptions } from './generate-options.js'
 import { addHubOptions, type HubFlags, MODEL_ARGUMENT, modelDirectory } from './source.js'
 
-interface InspectFlags extends HubFlags {
+/** Options of loading that --memory takes. */
+const MEMORY_OPTIONS = [
+  'device',
+  'kvCacheDtype',
+  'contextLength',
+  'kvCacheTokens',
+  'threads',
+] as const
+
+interface InspectFlags extends HubFlags, Pick<LoadOptions, (typeof MEMORY_OPTIONS)[number]> {
   readonly tensors?: true
+  readonly memory?: true
   readonly json?: true
 }
 
@@ -20,22 +35,55 @@ export const inspectCommand: CreateCommand = (output, setExitCode) => {
     )
     .argument('<model>', MODEL_ARGUMENT)
     .option('--tensors', 'list the tensors: name, type, shape, file')
+    .option('--memory', 'show what loading needs, by type, and what is available')
     .option('--json', 'print one JSON document, tensors included')
     .addHelpText('after', EXAMPLES)
     .action((model: string, flags: InspectFlags) =>
       runWork(output, setExitCode, async ({ progress, interrupt }) => {
+        const options = memoryOptions(flags)
         const directory = await modelDirectory(model, flags, progress, interrupt.signal)
         const inspection = await inspectCheckpoint(directory)
-        if (flags.json) await output.writeJson(inspection)
-        else await output.write(`${describe(inspection, flags.tensors === true)}\n`)
+        const estimates = options && (await estimateAll(directory, inspection, options))
+        if (flags.json) await output.writeJson({ ...inspection, ...(estimates && { estimates }) })
+        else await output.write(`${describe(inspection, flags.tensors === true, estimates)}\n`)
       }),
     )
-  return addHubOptions(command)
+  return addHubOptions(addLoadOptions(command, [...MEMORY_OPTIONS]))
+}
+
+/** The options of loading to estimate for, if --memory is given. */
+function memoryOptions(flags: InspectFlags): LoadOptions | undefined {
+  const given = MEMORY_OPTIONS.find(name => flags[name] !== undefined)
+  return checkUsage(() => {
+    if (!flags.memory) {
+      if (given === undefined) return undefined
+      throw new TypeError(`${given}: expected together with --memory`)
+    }
+    const options = Object.fromEntries(
+      Object.entries(loadOptions(flags)).filter(([name]) => MEMORY_OPTIONS.some(m => m === name)),
+    )
+    resolveLoadOptions(options)
+    return options
+  })
+}
+
+function estimateAll(
+  directory: string,
+  { memory: { weightBytes } }: Inspection,
+  options: LoadOptions,
+): Promise<MemoryEstimate[]> {
+  const types = Object.keys(weightBytes) as MatrixType[]
+  return Promise.all(
+    types.map(type =>
+      estimateMemory(directory, { ...options, dtype: loadDtype(weightBytes, type) }),
+    ),
+  )
 }
 
 const EXAMPLES = `
 Examples:
   $ moepp inspect models/books-7m
+  $ moepp inspect models/books-7m --memory --context-length 8192
   $ moepp inspect models/books-7m --json | jq .parameters.total
 `
 
@@ -49,7 +97,11 @@ const KIND_NAME: Readonly<Record<ParameterKind, string>> = {
   head: 'head',
 }
 
-function describe(inspection: Inspection, withTensors: boolean): string {
+function describe(
+  inspection: Inspection,
+  withTensors: boolean,
+  estimates: readonly MemoryEstimate[] | undefined,
+): string {
   const { directory, format, files, tensors, otherTensors } = inspection
   const bytes = files.reduce((sum, file) => sum + file.bytes, 0)
   const dtypes = [...new Set(tensors.map(tensor => tensor.dtype))].join(', ')
@@ -60,6 +112,7 @@ function describe(inspection: Inspection, withTensors: boolean): string {
     `Parameters\n${parameterTable(inspection)}`,
     `Active parameters per token, by its FFN experts per layer\n${activeTable(inspection)}`,
     `Memory\n${memoryTable(inspection)}`,
+    ...(estimates ? [estimateTable(estimates)] : []),
   ]
   if (withTensors) {
     const rows = tensors.map(({ name, dtype, shape, file }) => [
@@ -138,18 +191,39 @@ function activeTable({ parameters: { activePerToken } }: Inspection): string {
   return formatTable(rows, ['left', 'right', 'left'])
 }
 
-function memoryTable({ memory: { weightBytes, kvCacheBytesPer1024Tokens } }: Inspection): string {
-  const types = [
-    ...new Set([...Object.keys(weightBytes), ...Object.keys(kvCacheBytesPer1024Tokens)]),
-  ]
-  const row = (name: string, bytes: Readonly<Record<string, number>>) => [
-    name,
-    ...types.map(type => (bytes[type] === undefined ? '-' : formatBytes(bytes[type]))),
+function memoryTable({ memory }: Inspection): string {
+  const types = Object.keys(memory.weightBytes) as MatrixType[]
+  const cacheRow = (name: string, device: 'cpu' | 'gpu') => [
+    `KV cache per 1,024 tokens${name}`,
+    ...types.map(type =>
+      formatBytes(memory.kvCacheBytesPer1024Tokens[memory.kvCacheDtype[device][type]!]),
+    ),
   ]
   const rows = [
     ['', ...types],
-    row('weights', weightBytes),
-    row('KV cache per 1,024 tokens', kvCacheBytesPer1024Tokens),
+    ['weights', ...types.map(type => formatBytes(memory.weightBytes[type]!))],
+    cacheRow(', on a CPU', 'cpu'),
+    cacheRow(', on a GPU', 'gpu'),
   ]
   return formatTable(rows, ['left', ...types.map(() => 'right' as const)])
+}
+
+function estimateTable(estimates: readonly MemoryEstimate[]): string {
+  const { contextLength, kvCacheTokens } = estimates[0]!
+  const row = (name: string, cell: (e: MemoryEstimate) => string) => [name, ...estimates.map(cell)]
+  const rows = [
+    row('', e => e.dtype),
+    row('device', e => e.device),
+    row('weights', e => formatBytes(e.weightBytes)),
+    row('KV cache', e => formatBytes(e.kvCacheBytes)),
+    row('a step', e => formatBytes(e.stepBytes)),
+    row('total', e => formatBytes(e.totalBytes)),
+    row('of it mapped', e => formatBytes(e.mappedBytes)),
+    row('available now', e => formatBytes(e.availableBytes)),
+    row('fits', e => (e.fits ? 'yes' : 'no')),
+  ]
+  const title =
+    `To load it, with texts of up to ${formatCount(contextLength)} tokens ` +
+    `and a KV cache of ${formatCount(kvCacheTokens)}`
+  return `${title}\n${formatTable(rows, ['left', ...estimates.map(() => 'right' as const)])}`
 }

@@ -11,6 +11,7 @@ import { KvPages } from './kv-cache.js'
 import type { Runner, StepResult } from './runner.js'
 import { Scheduler } from './scheduler.js'
 import { Sequence, type SequenceReport, type SequenceRequest, type Submission } from './sequence.js'
+import type { ModelStats } from './stats.js'
 import { buildStep, type PlacedChunk, type PlannedStep } from './step.js'
 import { TimeSlice } from './time-slice.js'
 
@@ -28,7 +29,16 @@ interface Flight {
 
 export class Engine {
   readonly #runner: Runner
+  readonly #pages: KvPages
   readonly #scheduler: Scheduler
+  readonly #createdAt = performance.now()
+  readonly #counts = {
+    promptTokens: 0,
+    generatedTokens: 0,
+    steps: 0,
+    lastStepTokens: 0,
+    lastStepSequences: 0,
+  }
   readonly #promised = new Map<Sequence, Promised>()
   #flight: Flight | undefined
   #loop: Promise<void> | undefined
@@ -37,7 +47,22 @@ export class Engine {
 
   constructor(runner: Runner) {
     this.#runner = runner
-    this.#scheduler = new Scheduler(new KvPages(runner), runner.maxStepTokens)
+    this.#pages = new KvPages(runner)
+    this.#scheduler = new Scheduler(this.#pages, runner.maxStepTokens)
+  }
+
+  stats(): ModelStats {
+    const { pageSize, total, available, cached, shared } = this.#pages
+    return {
+      ...this.#scheduler.counts,
+      kvPageSize: pageSize,
+      kvPagesTotal: total,
+      kvPagesUsed: total - available,
+      kvPagesCached: cached,
+      kvPagesShared: shared,
+      ...this.#counts,
+      uptimeMs: performance.now() - this.#createdAt,
+    }
   }
 
   /**
@@ -125,12 +150,23 @@ export class Engine {
     try {
       const result = await this.#runner.run(step, flight.control)
       this.#scheduler.recordCopies()
+      this.#count(step, chunks)
       return result
     } catch (error) {
       for (const sequence of [...wanted]) this.#fail(sequence, error)
       return undefined
     } finally {
       this.#flight = undefined
+    }
+  }
+
+  #count({ tokens }: PlannedStep['step'], chunks: readonly PlacedChunk[]): void {
+    this.#counts.steps++
+    this.#counts.lastStepTokens = tokens.length
+    this.#counts.lastStepSequences = chunks.length
+    for (const { sequence, from, to } of chunks) {
+      const promptEnd = Math.min(to, sequence.request.tokens.length)
+      this.#counts.promptTokens += Math.max(0, promptEnd - from)
     }
   }
 
@@ -146,10 +182,9 @@ export class Engine {
         await this.#slice.pauseIfOver()
         if (sequence.ended) return
         const isLast = position === sequence.tokens.length - 1
-        const token = sequence.request.consumer.next(
-          position,
-          this.#logitsAt(chunk, position, result),
-        )
+        const logits = this.#logitsAt(chunk, position, result)
+        const token = sequence.request.consumer.next(position, logits)
+        if (isLast && sequence.request.generates) this.#counts.generatedTokens++
         sequence.nextLogits = position + 1
         if (!isLast) continue
         if (token === undefined) this.#take(sequence)?.resolve(sequence.report(false))

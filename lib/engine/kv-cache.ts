@@ -62,6 +62,7 @@ interface Copy {
 
 export class KvPages {
   readonly pageSize: number
+  readonly total: number
   readonly #free: number[]
   /** First pages of texts. */
   readonly #roots = new Set<Page>()
@@ -73,15 +74,27 @@ export class KvPages {
   readonly #unused = new Set<Page>()
   /** By the page to be written. */
   readonly #copies = new Map<Page, Copy>()
+  #shared = 0
 
   constructor(runner: Pick<Runner, 'pages' | 'pageSize'>) {
     this.pageSize = runner.pageSize
+    this.total = runner.pages
     this.#free = Array.from({ length: runner.pages }, (_, i) => runner.pages - 1 - i)
   }
 
   /** Pages that can be had: free ones, and those that would be evicted. */
   get available(): number {
     return this.#free.length + this.#unused.size
+  }
+
+  /** Pages that no sequence holds, but whose tokens may be used again. */
+  get cached(): number {
+    return this.#unused.size
+  }
+
+  /** Pages that several sequences hold. */
+  get shared(): number {
+    return this.#shared
   }
 
   /** How many of the first `limit` tokens are in the cache. */
@@ -215,10 +228,12 @@ export class KvPages {
   #hold(page: Page): void {
     if (page.users === 0) this.#unused.delete(page)
     page.users++
+    if (page.users === 2) this.#shared++
   }
 
   #release(page: Page): void {
     page.users--
+    if (page.users === 1) this.#shared--
     if (page.users > 0) return
     const copy = this.#copies.get(page)
     if (copy) {

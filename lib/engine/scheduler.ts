@@ -25,6 +25,7 @@ export class Scheduler {
   readonly #waiting: Sequence[] = []
   /** Those with pages, in order of admission. */
   readonly #running: Sequence[] = []
+  readonly #counts = { preemptions: 0, prefixHits: 0, prefixTokens: 0 }
 
   constructor(pages: KvPages, maxStepTokens: number) {
     this.#pages = pages
@@ -39,6 +40,15 @@ export class Scheduler {
 
   get isEmpty(): boolean {
     return this.#running.length === 0 && this.#waiting.length === 0
+  }
+
+  /** What there is now, and how often each thing has happened. */
+  get counts() {
+    return {
+      waiting: this.#waiting.length,
+      running: this.#running.length,
+      ...this.#counts,
+    }
   }
 
   add(sequence: Sequence): void {
@@ -108,6 +118,7 @@ export class Scheduler {
 
   #preempt(sequence: Sequence): void {
     this.remove(sequence)
+    this.#counts.preemptions++
     sequence.computed = 0
     this.#waiting.unshift(sequence)
   }
@@ -132,8 +143,15 @@ export class Scheduler {
       this.#running.push(sequence)
       sequence.pages = opened.pages
       sequence.computed = opened.computed
-      sequence.cachedTokens ??= opened.computed
+      this.#noteAdmission(sequence)
     }
+  }
+
+  #noteAdmission(sequence: Sequence): void {
+    if (sequence.cachedTokens !== undefined) return
+    sequence.cachedTokens = sequence.computed
+    if (sequence.computed > 0) this.#counts.prefixHits++
+    this.#counts.prefixTokens += sequence.computed
   }
 
   /** Whether the step would have room left after the prompts that are admitted already. */

@@ -35,6 +35,8 @@ export interface SequenceRequest {
    * whole rows.
    */
   readonly top?: 'logits' | 'logits and logSumExp'
+  /** Whether the consumer makes a token of each last position's logits, also where it ends. */
+  readonly generates?: boolean
   /** Buffers wanted of every token. */
   readonly capture: readonly string[]
   readonly consumer: SequenceConsumer

@@ -17,6 +17,10 @@ export class Forward implements SequenceConsumer {
     this.#logits = new Float32Array(tokens.length * vocabSize)
   }
 
+  get promptTokens(): number {
+    return this.#tokens.length
+  }
+
   start(engine: Engine, signal: AbortSignal | undefined): Job<ForwardResult> {
     const { done, cancel } = engine.submit({
       tokens: this.#tokens,

@@ -1,16 +1,20 @@
 /** A loaded model: what `loadModel` returns. */
 import type { GenerationConfig, ModelConfig } from '../config.js'
 import type { ModelDevice } from '../device.js'
+import { traced } from '../diagnostics.js'
 import { Engine } from '../engine/engine.js'
 import type { Runner } from '../engine/runner.js'
+import type { ModelStats } from '../engine/stats.js'
 import { TimeSlice } from '../engine/time-slice.js'
 import { MoeppError } from '../errors.js'
 import { type GenerateOptions, type ResolvedOptions, resolveGenerateOptions } from '../options.js'
 import { randomSeed } from '../sampling/rng.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
+import { checkOptions, type ForwardOptions, type ScoreOptions } from './call-options.js'
 import { captureNames } from './capture.js'
 import { Forward } from './forward.js'
 import { aborted, settleAll } from './job.js'
+import { PositionWarning } from './positions.js'
 import {
   checkLength,
   checkTokenIds,
@@ -27,6 +31,7 @@ import type { ForwardResult, GenerateChunk, GenerateResult, ScoreResult } from '
 import { Scoring } from './scoring.js'
 import { GenerationStream } from './stream.js'
 import { TextGeneration } from './text-generation.js'
+import { tracedGenerate, tracedStream, traceOf } from './traced-calls.js'
 
 /** @internal What a Model is made of. */
 export interface ModelParts {
@@ -38,42 +43,24 @@ export interface ModelParts {
   readonly tokenizer?: Tokenizer
 }
 
-/** Options of `forward`. */
-export interface ForwardOptions {
-  /**
-   * Buffers to return, by name: `layers.3.router_logits`, with `*` for one part of a name. Those of
-   * layers are router_logits [T, E], expert_indices and expert_weights [T, K], moe_output [T, H];
-   * and hidden_states.0 (embeddings) to hidden_states.L, final_hidden [T, H].
-   */
-  capture?: readonly string[]
-  /** Ends the call with ERR_ABORTED. */
-  signal?: AbortSignal
-}
-
-/** Options of `score`. */
-export interface ScoreOptions {
-  /** As in GenerateOptions; for a prompt that is a text. */
-  addSpecialTokens?: boolean
-  /** Ends the call with ERR_ABORTED. */
-  signal?: AbortSignal
-}
-
 /**
- * A loaded model. Several calls at once are computed together, and do not change each other's
- * results.
+ * A loaded model, as `loadModel` returns it.
+ *
+ * Several calls at once are computed together, and do not change each other's results. Close a
+ * model when it is no longer needed: `await using` does it at the end of a block.
  *
  * @example
  * ```ts
  * import { loadModel } from 'moepp'
  *
- * const model = await loadModel('npm:moepp-books-7m')
- * const [one, two] = await Promise.all([model.generate('The king'), model.generate('The sea')])
- * console.log(one.text, two.text)
+ * const model = await loadModel('models/books-7m')
+ * const { text } = await model.generate('The old man', { maxNewTokens: 40 })
+ * console.log(text)
  * await model.close()
  * ```
  */
 export class Model {
-  /** The checkpoint's configuration. */
+  /** Sizes and flags of the model, from its config.json. */
   readonly config: ModelConfig
   /** Where the model runs, and why when `device: 'auto'` did not take a GPU. */
   readonly device: ModelDevice
@@ -83,6 +70,7 @@ export class Model {
   readonly #presets: Partial<GenerateOptions>
   readonly #eosTokenIds: readonly number[]
   readonly #prompts: PromptContext
+  readonly #positions: PositionWarning
 
   constructor({ runner, config, generation, tokenizer }: ModelParts) {
     this.config = config
@@ -94,6 +82,7 @@ export class Model {
     const { bosTokenId, padTokenId, eosTokenIds, numReturnSequences, ...presets } = generation
     this.#presets = presets
     this.#eosTokenIds = eosTokenIds ?? config.eosTokenIds
+    this.#positions = new PositionWarning(config)
     this.#prompts = {
       tokenizer,
       vocabSize: config.vocabSize,
@@ -103,7 +92,7 @@ export class Model {
   }
 
   /**
-   * The checkpoint's tokenizer.
+   * The tokenizer of the checkpoint.
    * @throws MoeppError ERR_BAD_TOKENIZER if the checkpoint has none
    */
   get tokenizer(): Tokenizer {
@@ -112,25 +101,31 @@ export class Model {
   }
 
   /**
-   * Continues a prompt, or each of an array of prompts. The results come in order,
-   * `numReturnSequences` of them for each prompt, one after the other; one result and no array for
-   * one prompt, unless numReturnSequences is given.
+   * Continues a prompt, or each of an array of prompts.
    *
-   * A prompt in a batch gives what it gives alone, with a seed too. Without a seed, each prompt has
-   * one of its own.
+   * One prompt gives one result, unless `numReturnSequences` is given. An array gives an array, in
+   * order, with `numReturnSequences` results for each prompt. A prompt in a batch gives the same
+   * result as alone. Without a seed, each prompt has one of its own.
+   *
+   * An abort does not reject: the result has what was generated, and finishReason 'abort'.
+   *
+   * @param prompt a text, token ids, or an array of either
+   * @throws MoeppError ERR_BAD_PROMPT, ERR_BAD_TOKENIZER, ERR_CLOSED, ERR_DEVICE,
+   *   ERR_OUT_OF_MEMORY; TypeError or RangeError for a wrong argument; what the option `logits`
+   *   throws
    *
    * @example
    * ```ts
    * import { loadModel } from 'moepp'
    *
-   * const model = await loadModel('npm:moepp-books-7m')
-   * const { text } = await model.generate('The old man', { maxNewTokens: 32, temperature: 0.8 })
-   * const results = await model.generate(['The king', 'The sea'], { stop: '.' })
-   * console.log(text, results.length)
-   * await model.close()
+   * const model = await loadModel('models/books-7m')
+   * const { text, finishReason, usage } = await model.generate('The old man', {
+   *   temperature: 0.8,
+   *   maxNewTokens: 40,
+   * })
+   * console.log(text, finishReason, usage.generatedTokens)
+   * for (const result of await model.generate(['The old', 'She said'])) console.log(result.text)
    * ```
-   * @throws MoeppError ERR_BAD_PROMPT, ERR_BAD_TOKENIZER, ERR_CLOSED, ERR_DEVICE; TypeError or
-   *   RangeError for a wrong argument
    */
   generate(
     prompt: Prompt,
@@ -158,26 +153,29 @@ export class Model {
       for (let n = 0; n < resolved.numReturnSequences; n++)
         generations.push(this.#generation(ids, own, n))
     }
-    const results = await settleAll(
-      generations.map(generation => generation.start(this.#engine)),
-      resolved.signal,
+    const start = () => generations.map(generation => generation.start(this.#engine))
+    const results = await tracedGenerate(
+      () => traceOf('generate', this.device, generations),
+      () => settleAll(start(), resolved.signal),
     )
     return isBatch || options.numReturnSequences !== undefined ? results : results[0]!
   }
 
   /**
-   * Continues one prompt, piece by piece. Leaving the loop ends the work at once; an abort ends the
-   * loop.
+   * Continues one prompt, piece by piece. Leaving the loop cancels the generation, and an abort
+   * ends the loop.
+   *
+   * @throws as generate: for wrong arguments at once, for all else while it is read
    *
    * @example
    * ```ts
    * import { loadModel } from 'moepp'
    *
-   * const model = await loadModel('npm:moepp-books-7m')
-   * for await (const { text } of model.stream('The old man')) process.stdout.write(text)
-   * await model.close()
+   * const model = await loadModel('models/books-7m')
+   * for await (const { text } of model.stream('The old man', { temperature: 0.8 })) {
+   *   process.stdout.write(text)
+   * }
    * ```
-   * @throws as generate: for wrong arguments at once, for all else while it is read
    */
   stream(prompt: Prompt, options: GenerateOptions = {}): GenerationStream {
     this.#checkOpen()
@@ -190,27 +188,34 @@ export class Model {
       )
     }
     const ids = this.#promptIds(prompts[0], 'prompt', resolved)
-    return new GenerationStream(
-      onChunk => this.#generation(ids, resolved, 0, onChunk).start(this.#engine),
-      resolved.signal,
-    )
+    return new GenerationStream(onChunk => {
+      const generation = this.#generation(ids, resolved, 0, onChunk)
+      return tracedStream(
+        () => traceOf('stream', this.device, [generation]),
+        () => generation.start(this.#engine),
+      )
+    }, resolved.signal)
   }
 
   /**
-   * Logits of every position of a text, given as token ids, and captured buffers. An array of texts
-   * gives an array.
+   * The logits after every token of a text, and captured buffers. An array of texts gives an
+   * array.
+   *
+   * @param tokens [T] token ids, at least one
+   * @throws as generate; MoeppError ERR_ABORTED if the signal aborts
    *
    * @example
    * ```ts
    * import { loadModel } from 'moepp'
    *
-   * const model = await loadModel('npm:moepp-books-7m')
+   * const model = await loadModel('models/books-7m')
    * const tokens = model.tokenizer.encode('The old man')
-   * const { logits, captured } = await model.forward(tokens, { capture: ['final_hidden'] })
-   * console.log(logits.length / tokens.length, captured.final_hidden?.length)
-   * await model.close()
+   * const capture = ['layers.0.router_logits']
+   * const { logits, captured } = await model.forward(tokens, { capture })
+   * const { vocabSize, experts } = model.config
+   * console.log(logits.length === tokens.length * vocabSize)
+   * console.log(captured['layers.0.router_logits']?.length === tokens.length * experts)
    * ```
-   * @throws as generate; MoeppError ERR_ABORTED if the signal aborts
    */
   forward(tokens: TokenIds, options?: ForwardOptions): Promise<ForwardResult>
   forward(tokens: readonly TokenIds[], options?: ForwardOptions): Promise<ForwardResult[]>
@@ -230,27 +235,38 @@ export class Model {
       return checked
     })
     if (signal?.aborted) throw aborted(signal)
-    const jobs = ids.map(each => new Forward(each, capture, vocabSize).start(this.#engine, signal))
-    const results = await settleAll(jobs, signal)
+    const texts = ids.map(each => new Forward(each, capture, vocabSize))
+    for (const { promptTokens } of texts) this.#positions.note(promptTokens)
+    const results = await traced(
+      'forward',
+      () => traceOf('forward', this.device, texts),
+      () =>
+        settleAll(
+          texts.map(text => text.start(this.#engine, signal)),
+          signal,
+        ),
+    )
     return isBatch ? results : results[0]!
   }
 
   /**
-   * Probability of each token of a continuation. Two texts are cut into tokens as one; the
-   * continuation's are those after the tokens that the prompt alone begins with too. (As in
-   * lm-evaluation-harness, but where a token reaches from one into the other, it is the
-   * continuation's.) Token ids are taken as they are; a text and ids are cut on their own.
+   * The probability of each token of a continuation.
+   *
+   * Two texts are tokenized as one. The continuation gets the tokens from the first one on that
+   * differs from the prompt's own. So a token that spans both counts as the continuation's, unlike
+   * in lm-evaluation-harness. Token ids are taken as they are; a text next to ids is tokenized
+   * alone.
+   *
+   * @throws as generate; MoeppError ERR_ABORTED if the signal aborts
    *
    * @example
    * ```ts
    * import { loadModel } from 'moepp'
    *
-   * const model = await loadModel('npm:moepp-books-7m')
-   * const { logprob, greedy } = await model.score('The old', ' man')
-   * console.log(logprob.toFixed(2), greedy)
-   * await model.close()
+   * const model = await loadModel('models/books-7m')
+   * const { logprob, tokenIds } = await model.score('The old', ' man')
+   * console.log(`perplexity ${Math.exp(-logprob / tokenIds.length)}`)
    * ```
-   * @throws as generate; MoeppError ERR_ABORTED if the signal aborts
    */
   async score(
     prompt: Prompt,
@@ -268,20 +284,42 @@ export class Model {
       this.#prompts,
     )
     if (signal?.aborted) throw aborted(signal)
-    const job = new Scoring(ids.prompt, ids.continuation).start(this.#engine, signal)
-    const [result] = await settleAll([job], signal)
+    const text = new Scoring(ids.prompt, ids.continuation)
+    this.#positions.note(text.promptTokens - 1)
+    const [result] = await traced(
+      'score',
+      () => traceOf('score', this.device, [text]),
+      () => settleAll([text.start(this.#engine, signal)], signal),
+    )
     return result!
   }
 
   /**
-   * Ends all calls with ERR_CLOSED, waits for the step under way and frees everything.
+   * What the model is doing, and what it has done since it was loaded. It costs a few microseconds.
+   * A closed model keeps its last figures.
    *
    * @example
    * ```ts
    * import { loadModel } from 'moepp'
    *
-   * const model = await loadModel('npm:moepp-books-7m')
-   * console.log(model.device.name)
+   * const model = await loadModel('models/books-7m')
+   * const { generatedTokens, kvPagesUsed, kvPagesTotal } = model.stats()
+   * console.log(`${generatedTokens} tokens, ${kvPagesUsed} of ${kvPagesTotal} pages in use`)
+   * ```
+   */
+  stats(): ModelStats {
+    return this.#engine.stats()
+  }
+
+  /**
+   * Ends all calls with ERR_CLOSED, waits for the step under way and frees everything. Closing
+   * again does nothing more.
+   *
+   * @example
+   * ```ts
+   * import { loadModel } from 'moepp'
+   *
+   * const model = await loadModel('models/books-7m')
    * await model.close()
    * ```
    */
@@ -289,7 +327,17 @@ export class Model {
     return this.#engine.close()
   }
 
-  /** Closes the model; the end of an `await using` block calls it. */
+  /**
+   * Closes the model at the end of a block.
+   *
+   * @example
+   * ```ts
+   * import { loadModel } from 'moepp'
+   *
+   * await using model = await loadModel('models/books-7m')
+   * console.log((await model.generate('The old man')).text)
+   * ```
+   */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close()
   }
@@ -325,6 +373,7 @@ export class Model {
       maxTokens: this.#prompts.maxTokens,
       config: this.config,
       tokenizer: this.#tokenizer,
+      positions: this.#positions,
       ...(onChunk && { onChunk }),
     })
   }
@@ -348,27 +397,4 @@ export class Model {
     const border = differs === -1 ? whole.length : differs
     return { prompt: whole.slice(0, border), continuation: whole.slice(border) }
   }
-}
-
-/** The signal of options that may have the names of `known`. */
-function checkOptions(
-  options: { signal?: AbortSignal; addSpecialTokens?: boolean },
-  known: readonly string[],
-): AbortSignal | undefined {
-  if (typeof options !== 'object' || options === null)
-    throw new TypeError('options: expected an object')
-  const unknown = Object.keys(options).find(name => !known.includes(name))
-  if (unknown !== undefined) {
-    throw new TypeError(
-      `unknown option ${JSON.stringify(unknown)}: expected one of ${known.join(', ')}`,
-    )
-  }
-  const { signal, addSpecialTokens } = options
-  if (signal !== undefined && !(signal instanceof AbortSignal)) {
-    throw new TypeError('signal: expected an AbortSignal')
-  }
-  if (addSpecialTokens !== undefined && typeof addSpecialTokens !== 'boolean') {
-    throw new TypeError('addSpecialTokens: expected true or false')
-  }
-  return signal
 }

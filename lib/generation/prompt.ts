@@ -2,10 +2,10 @@
 import { MoeppError } from '../errors.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
 
-/** Ids of the model's vocabulary. */
+/** Token ids of the model's vocabulary, integers from 0 to vocabSize - 1. */
 export type TokenIds = readonly number[] | Int32Array
 
-/** A text, or token ids, which are taken as they are. */
+/** What to continue: a text, or token ids, which are taken as they are. */
 export type Prompt = string | TokenIds
 
 export interface PromptContext {

@@ -1,21 +1,21 @@
 /** What the calls of a Model give. */
 import type { TokenLogprobs } from '../sampling/sampler.js'
 
-/** Tokens of a call. */
+/** Tokens of one text. */
 export interface Usage {
   /** Tokens of the prompt, special tokens included. */
   readonly promptTokens: number
-  /** New tokens, an end token included. */
+  /** Tokens that were generated: the length of tokenIds. */
   readonly generatedTokens: number
   /** Tokens of the prompt that did not have to be computed: an earlier text began with them. */
   readonly cachedTokens: number
 }
 
-/** Where the time of a call went. */
+/** How long one text took, in milliseconds. */
 export interface Timings {
-  /** From the call to the first step, while others ran. */
+  /** From the call to the first step of this text. Other texts ran in that time. */
   readonly queueMs: number
-  /** From the first step to the first token. */
+  /** From the first step to the first token; 0 if no token was generated. */
   readonly prefillMs: number
   /** From the first token to the last. */
   readonly decodeMs: number
@@ -25,18 +25,18 @@ export interface Timings {
   readonly decodeTokensPerSecond: number
 }
 
-/** The choices of one layer's router. K is config.topK. */
+/** The experts that one layer sent its tokens to. */
 export interface LayerRouting {
   /**
-   * [T, K] experts that each token chose. Those from config.ffnExperts on do without a feed-forward
-   * network.
+   * [T, K] the experts that each token chose, row-major. Experts from config.ffnExperts on have no
+   * feed-forward network: two constant experts, the copy expert and the zero expert.
    */
   readonly expertIndices: Int32Array
   /** [T, K] their weights, before zero-computation experts are taken out. */
   readonly expertWeights: Float32Array
 }
 
-/** Which experts the tokens of a call chose. */
+/** Which experts the tokens of a text went to: what the option `routing` reports. */
 export interface Routing {
   /** T: the prompt's tokens and the generated ones, but for the last, which was never an input. */
   readonly tokens: number
@@ -47,21 +47,24 @@ export interface Routing {
 }
 
 /**
- * 'stop': an end token or stop string; 'length': maxNewTokens or the context is reached; 'abort':
- * the signal.
+ * Why a text ended.
+ *
+ * - 'stop': an end token or a stop string came
+ * - 'length': maxNewTokens, or what the context or the KV cache holds, is reached
+ * - 'abort': the signal aborted, or the reader left the stream
  */
 export type FinishReason = 'stop' | 'length' | 'abort'
 
-/** What `generate` gives for a prompt. */
+/** One generated text. */
 export interface GenerateResult {
   /**
-   * The text that continues the prompt's: after "The old", " man", with its space. Without end
-   * tokens, the stop string and what follows it.
+   * The continuation alone, leading space included: " man" after "The old". It holds no end token,
+   * no stop string and nothing after one. Empty if the checkpoint has no tokenizer.
    */
   readonly text: string
-  /** The new tokens: as in Hugging Face, with the end token, or the tokens of the stop string. */
+  /** The new tokens. As in Hugging Face, the end token or the stop string's tokens are in it. */
   readonly tokenIds: number[]
-  /** Why the text ends. */
+  /** Why it ended. */
   readonly finishReason: FinishReason
   /** Tokens of the call. */
   readonly usage: Usage
@@ -73,7 +76,10 @@ export interface GenerateResult {
   readonly routing?: Routing
 }
 
-/** A piece of a stream. The texts of all chunks, and their tokens, are those of the result. */
+/**
+ * A piece of a stream. All chunks together have the text and the tokens of the result, unless the
+ * stream was aborted.
+ */
 export interface GenerateChunk {
   /** Whole characters. Empty only in the last chunk, or where the checkpoint has no tokenizer. */
   readonly text: string
@@ -83,15 +89,15 @@ export interface GenerateChunk {
   readonly logprobs?: TokenLogprobs[]
 }
 
-/** What `forward` gives for a text of T tokens; V is config.vocabSize. */
+/** What `Model.forward` computes of one text of T tokens. */
 export interface ForwardResult {
-  /** [T, V], row-major. */
+  /** [T, vocabSize] the logits after each token, row-major. */
   readonly logits: Float32Array
   /** Each captured buffer by its name, [T, ...]. */
   readonly captured: Readonly<Record<string, Float32Array | Int32Array>>
 }
 
-/** What `score` gives for a continuation. */
+/** How probable a model finds a continuation. */
 export interface ScoreResult {
   /** The continuation's tokens. */
   readonly tokenIds: number[]

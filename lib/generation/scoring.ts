@@ -17,6 +17,11 @@ export class Scoring implements SequenceConsumer {
     this.#continuation = continuation
   }
 
+  /** Both together. */
+  get promptTokens(): number {
+    return this.#prompt.length + this.#continuation.length
+  }
+
   start(engine: Engine, signal: AbortSignal | undefined): Job<ScoreResult> {
     const { done, cancel } = engine.submit({
       // What follows the last token is not asked for.

@@ -10,19 +10,20 @@ interface Reader {
 }
 
 /**
- * The chunks of one text, to be read once. The work starts with the first read, does not wait for a
- * slow reader, and ends when the reader leaves the loop. An abort ends the loop.
+ * The chunks of one text, to be read once, as `Model.stream` returns them.
+ *
+ * The work starts with the first read. It does not wait for a slow reader, and ends when the reader
+ * leaves the loop. An abort ends the loop.
  *
  * @example
  * ```ts
  * import { loadModel } from 'moepp'
  *
- * const model = await loadModel('npm:moepp-books-7m')
- * const stream = model.stream('The old man', { maxNewTokens: 32 })
+ * const model = await loadModel('models/books-7m')
+ * const stream = model.stream('The old man', { maxNewTokens: 40 })
  * for await (const chunk of stream) process.stdout.write(chunk.text)
- * const { usage } = await stream.result
- * console.log(`\n${usage.generatedTokens} tokens`)
- * await model.close()
+ * const { finishReason, timings } = await stream.result
+ * console.log(finishReason, timings.decodeTokensPerSecond)
  * ```
  */
 export class GenerationStream
@@ -42,12 +43,28 @@ export class GenerationStream
     this.#signal = signal
   }
 
-  /** The whole result, with usage and timings. Asking for it starts the work too. */
+  /**
+   * The whole result, with usage and timings, once the work has ended. Reading this property starts
+   * the work too. After an abort or an early end of the loop its finishReason is 'abort'.
+   */
   get result(): Promise<GenerateResult> {
     return this.#started().done
   }
 
-  /** The next chunk; `for await` calls it. */
+  /**
+   * The next chunk. `for await` calls it.
+   *
+   * @example
+   * ```ts
+   * import { loadModel } from 'moepp'
+   *
+   * const model = await loadModel('models/books-7m')
+   * const stream = model.stream('The old man')
+   * const { value, done } = await stream.next()
+   * if (!done) console.log(value.text)
+   * await stream.return()
+   * ```
+   */
   next(): Promise<IteratorResult<GenerateChunk, undefined>> {
     if (!this.#hasEnded) this.#started()
     return new Promise((resolve, reject) => {
@@ -56,18 +73,31 @@ export class GenerationStream
     })
   }
 
-  /** Ends the work; `for await` calls it when the loop is left. */
+  /**
+   * Ends the work, and drops the chunks that were not read. `for await` calls it when the loop is
+   * left early.
+   *
+   * @example
+   * ```ts
+   * import { loadModel } from 'moepp'
+   *
+   * const model = await loadModel('models/books-7m')
+   * const stream = model.stream('The old man')
+   * setTimeout(() => stream.return(), 1000)
+   * for await (const { text } of stream) process.stdout.write(text)
+   * ```
+   */
   return(): Promise<IteratorResult<GenerateChunk, undefined>> {
     this.#leave()
     return Promise.resolve({ done: true, value: undefined })
   }
 
-  /** The stream itself. */
+  /** The stream itself: it is read once. */
   [Symbol.asyncIterator](): this {
     return this
   }
 
-  /** Ends the work; the end of an `await using` block calls it. */
+  /** As `return`: ends the work at the end of a block with `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#leave()
   }

@@ -12,6 +12,7 @@ import type { TextStream } from '../tokenizer/text-stream.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
 import { CaptureRecorder } from './capture.js'
 import type { Job } from './job.js'
+import type { PositionWarning } from './positions.js'
 import type { FinishReason, GenerateChunk, GenerateResult, Timings } from './results.js'
 import { routingNames, routingOf } from './routing.js'
 
@@ -25,6 +26,7 @@ export interface TextGenerationParts {
   readonly maxTokens: number
   readonly config: ModelConfig
   readonly tokenizer: Tokenizer | undefined
+  readonly positions: PositionWarning
   readonly onChunk?: (chunk: GenerateChunk) => void
 }
 
@@ -54,6 +56,10 @@ export class TextGeneration implements SequenceConsumer {
     if (options.routing) this.#routing = new CaptureRecorder()
   }
 
+  get promptTokens(): number {
+    return this.#parts.promptIds.length
+  }
+
   /**
    * Hands it to the engine. An aborted signal, or a prompt that fills the context, ends it before.
    */
@@ -65,6 +71,7 @@ export class TextGeneration implements SequenceConsumer {
       tokens: promptIds,
       logitsFrom: promptIds.length - 1,
       capture: this.#routing ? routingNames(config) : [],
+      generates: true,
       consumer: this,
       ...(this.#sampler.takesTop(engine.topLogits) && {
         top: options.logprobs === undefined ? 'logits' : 'logits and logSumExp',
@@ -77,7 +84,8 @@ export class TextGeneration implements SequenceConsumer {
     return this.#sampler.suffices(top)
   }
 
-  next(_position: number, logits: Float32Array | TopLogits): number | undefined {
+  next(position: number, logits: Float32Array | TopLogits): number | undefined {
+    this.#parts.positions.note(position + 1)
     const { tokenId, logprobs } = this.#sampler.sample(logits)
     this.#tokenIds.push(tokenId)
     if (logprobs) this.#logprobs.push(logprobs)
@@ -134,10 +142,15 @@ export class TextGeneration implements SequenceConsumer {
 
   #result(report: SequenceReport): GenerateResult {
     const { promptIds, options, config } = this.#parts
+    if (this.#finishReason === undefined) {
+      // Aborted: the tokens are the caller's, and so is the text that was held back of them.
+      this.#text += this.#rest()
+      this.#finishReason = 'abort'
+    }
     return {
       text: this.#text,
       tokenIds: this.#tokenIds,
-      finishReason: this.#finishReason ?? 'abort',
+      finishReason: this.#finishReason,
       usage: {
         promptTokens: promptIds.length,
         generatedTokens: this.#tokenIds.length,

@@ -133,17 +133,25 @@ export class DeviceRunner implements Runner {
     })
   }
 
-  /** The device, and the weights on it. */
+  /** The device, the weights on it, and what the largest step has worked in; not during a step. */
   info(): {
     device: DeviceInfo
     weightBytes: number
+    stepBytes: number
     matrixType: MatrixType
     kvCacheDtype: 'float32' | 'bfloat16'
     activationDtype: 'auto' | 'bfloat16'
   } {
     const { device, program, matrixType, kvCacheDtype, activationDtype } = this.#parts
-    const { weightBytes } = program.info()
-    return { device: device.info(), weightBytes, matrixType, kvCacheDtype, activationDtype }
+    const { weightBytes, stepBytes = 0 } = program.info()
+    return {
+      device: device.info(),
+      weightBytes,
+      stepBytes,
+      matrixType,
+      kvCacheDtype,
+      activationDtype,
+    }
   }
 
   frequencies(length: number): Float32Array {

@@ -6,7 +6,7 @@
 import { MoeppError } from '../errors.js'
 import type { TopLogits } from './top-logits.js'
 
-/** A token and its log-probability. */
+/** A token's log-probability. */
 export interface TokenLogprob {
   /** The token's id. */
   readonly tokenId: number
@@ -16,7 +16,7 @@ export interface TokenLogprob {
 
 /** A token's log-probability, with the likeliest alternatives, likeliest first. */
 export interface TokenLogprobs extends TokenLogprob {
-  /** As many as the option `logprobs` asks for. */
+  /** As many as the option `logprobs` says. */
   readonly top: readonly TokenLogprob[]
 }
 
@@ -26,6 +26,13 @@ export interface TokenLogprobs extends TokenLogprob {
  * first and so need not check.
  */
 export function argmax(logits: Float32Array): number {
+  const at = findLargest(logits)
+  checkLargest(logits[at] ?? -Infinity, at, logits.length)
+  return at
+}
+
+/** As argmax, but unchecked: the first NaN counts as largest; -1 if all are -Infinity. */
+export function findLargest(logits: Float32Array): number {
   let best = -Infinity
   let at = -1
   for (let id = 0; id < logits.length; id++) {
@@ -38,7 +45,6 @@ export function argmax(logits: Float32Array): number {
       if (Number.isNaN(x)) break
     }
   }
-  checkLargest(best, at, logits.length)
   return at
 }
 
@@ -47,18 +53,20 @@ export function argmax(logits: Float32Array): number {
  * distribution. NaN counts as largest.
  */
 export function checkLargest(logit: number, id: number, count: number): void {
-  if (Number.isNaN(logit)) throw badLogits(`the logit of token ${id} is NaN`)
-  if (logit === Infinity) throw badLogits(`the logit of token ${id} is Infinity`)
-  if (logit === -Infinity) throw badLogits(`all ${count} logits are -Infinity`)
+  const fault = logitsFault(logit, id, count)
+  if (fault === undefined) return
+  // Values are not looked at when weights are loaded, so these may be the cause as well as the
+  // device.
+  const causes = 'the weights are damaged or too large, or the device failed'
+  throw new MoeppError('ERR_DEVICE', `logits: ${fault}, expected finite numbers: ${causes}`)
 }
 
-/**
- * Values are not looked at when weights are loaded, so that these may be the cause as well as the
- * device.
- */
-function badLogits(what: string): MoeppError {
-  const causes = 'the weights are damaged or too large, or the device failed'
-  return new MoeppError('ERR_DEVICE', `logits: ${what}, expected finite numbers: ${causes}`)
+/** Why such a row is no distribution; undefined if it is one. */
+export function logitsFault(logit: number, id: number, count: number): string | undefined {
+  if (Number.isNaN(logit)) return `the logit of token ${id} is NaN`
+  if (logit === Infinity) return `the logit of token ${id} is Infinity`
+  if (logit === -Infinity) return `all ${count} logits are -Infinity`
+  return undefined
 }
 
 /** log(sum(exp(logits))) in f64. */

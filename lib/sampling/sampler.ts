@@ -1,10 +1,11 @@
 /**
- * Chooses the next token of one sequence: penalties, temperature, topK, topP, minP, typicalP, then
- * one draw, in the order of Hugging Face's logits processors.
+ * Chooses the next token of one sequence: penalties, the caller's hook, temperature, topK, topP,
+ * minP, typicalP, then one draw, in the order of Hugging Face's logits processors.
  */
 
 import type { ResolvedOptions } from '../options.js'
 import { Candidates } from './candidates.js'
+import { HookedLogits } from './logits-hook.js'
 import { argmax, kthLargest, type TokenLogprobs, tokenLogprobs, topLogprobs } from './logprobs.js'
 import { Penalties, type PenaltyOptions } from './penalties.js'
 import { uniform } from './rng.js'
@@ -23,7 +24,15 @@ export type { TopLogits } from './top-logits.js'
 export type SamplingOptions = PenaltyOptions &
   Pick<
     ResolvedOptions,
-    'doSample' | 'temperature' | 'topK' | 'topP' | 'minP' | 'typicalP' | 'seed' | 'logprobs'
+    | 'doSample'
+    | 'temperature'
+    | 'topK'
+    | 'topP'
+    | 'minP'
+    | 'typicalP'
+    | 'seed'
+    | 'logprobs'
+    | 'logits'
   >
 
 export interface SamplerSequence {
@@ -61,23 +70,26 @@ const candidates = new Candidates()
 export class Sampler {
   readonly #options: SamplingOptions
   readonly #penalties: Penalties
+  readonly #hook: HookedLogits | undefined
   readonly #stream: number
   #step = 0
 
   constructor(options: SamplingOptions, sequence: SamplerSequence) {
     this.#options = options
     this.#penalties = new Penalties(options, sequence.promptIds, sequence.endTokenIds)
+    this.#hook = options.logits && new HookedLogits(options.logits, sequence.promptIds)
     this.#stream = sequence.stream
   }
 
   /**
    * Whether `sample` may be given the `count` largest logits instead of all: what `suffices` says
-   * of each row. Else the options need the whole distribution, or logits that a penalty or bias may
-   * raise from anywhere.
+   * of each row. Else the options need the whole distribution, or logits that a penalty, bias or hook
+   * may raise from anywhere.
    */
   takesTop(count: number): boolean {
     const { doSample, topK, logprobs } = this.#options
     return (
+      this.#hook === undefined &&
       this.#penalties.onlyLower &&
       (logprobs ?? 0) <= count &&
       (!doSample || (topK >= 1 && topK < count))
@@ -104,14 +116,15 @@ export class Sampler {
   /**
    * Chooses the next token from the logits [V] of the last one, or from the largest of them if they
    * suffice, and counts it as generated. The row holds the same values afterwards. Throws
-   * ERR_DEVICE if the logits are no distribution, a RangeError if the options ban every token; the
-   * sampler is then unchanged.
+   * ERR_DEVICE if the logits are no distribution, a RangeError if the options ban every token, and
+   * what the hook throws; the sampler is then unchanged.
    */
   sample(logits: Float32Array | TopLogits): Sample {
     const known = this.#known(logits)
-    const tokenId = this.#penalized(known, () => this.#choose(known))
+    const tokenId = this.#changed(known, changed => this.#choose(changed))
     const { logprobs } = this.#options
     this.#penalties.append(tokenId)
+    this.#hook?.append(tokenId)
     this.#step++
     if (logprobs === undefined) return { tokenId }
     const ofToken = logits instanceof Float32Array ? tokenLogprobs : topLogprobs
@@ -121,11 +134,11 @@ export class Sampler {
   /** What `sample` would draw from. */
   distribution(logits: Float32Array | TopLogits): Distribution {
     const known = this.#known(logits)
-    return this.#penalized(known, () => {
+    return this.#changed(known, changed => {
       if (!this.#options.doSample) {
-        return { tokenIds: Int32Array.of(likeliest(known)), probabilities: Float64Array.of(1) }
+        return { tokenIds: Int32Array.of(likeliest(changed)), probabilities: Float64Array.of(1) }
       }
-      this.#narrow(known)
+      this.#narrow(changed)
       const total = candidates.totalWeight()
       return {
         tokenIds: candidates.ids.slice(0, candidates.count),
@@ -161,18 +174,19 @@ export class Sampler {
     if (typicalP < 1) candidates.keepTypicalP(typicalP)
   }
 
-  #penalized<T>(known: KnownLogits, body: () => T): T {
-    if (!this.#penalties.active) return body()
-    // Checks the raw logits: whatever is wrong after the penalties is the penalties' doing.
+  /** What `body` makes of the logits that penalties and the hook have changed. */
+  #changed<T>(known: KnownLogits, body: (changed: KnownLogits) => T): T {
+    if (!this.#penalties.active && !this.#hook) return body(known)
+    // Checks the raw logits: whatever is wrong later is the doing of the penalties or the hook.
     argmax(known.logits)
     this.#penalties.apply(known)
     try {
       if (known.logits.every(x => x === -Infinity)) {
         throw new RangeError(
-          'logitBias, noRepeatNgramSize, minNewTokens: expected to leave a token to choose, got every token banned',
+          'logitBias, noRepeatNgramSize, minNewTokens: these options ban every token; nothing is left to sample',
         )
       }
-      return body()
+      return body(this.#hook ? { logits: this.#hook.apply(known.logits) } : known)
     } finally {
       this.#penalties.restore(known)
     }

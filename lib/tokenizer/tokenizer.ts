@@ -53,7 +53,11 @@ export interface SpecialToken {
 }
 
 /**
- * Reads tokenizer.json, or else tokenizer.model, and what tokenizer_config.json says about it.
+ * Reads a checkpoint's tokenizer without its weights: tokenizer.json, or else tokenizer.model, and
+ * what tokenizer_config.json says about it.
+ *
+ * @param directory the folder of the checkpoint
+ * @throws MoeppError ERR_NOT_FOUND, ERR_BAD_FILE, ERR_BAD_TOKENIZER
  *
  * @example
  * ```ts
@@ -62,7 +66,6 @@ export interface SpecialToken {
  * const tokenizer = await loadTokenizer('models/books-7m')
  * console.log(tokenizer.encode('The old man').length)
  * ```
- * @throws MoeppError ERR_NOT_FOUND, ERR_BAD_FILE, ERR_BAD_TOKENIZER
  */
 export async function loadTokenizer(directory: string): Promise<Tokenizer> {
   if (typeof directory !== 'string')
@@ -90,7 +93,7 @@ export async function loadTokenizer(directory: string): Promise<Tokenizer> {
 }
 
 /**
- * Text to token ids and back, exactly as SentencePiece does it.
+ * A checkpoint's tokenizer, as `loadTokenizer` or `model.tokenizer` gives it.
  *
  * @example
  * ```ts
@@ -104,13 +107,13 @@ export async function loadTokenizer(directory: string): Promise<Tokenizer> {
 export class Tokenizer {
   /** One more than the highest token id. */
   readonly vocabSize: number
-  /** The beginning-of-sequence token, if there is one. */
+  /** Begin of a text; undefined if there is none. */
   readonly bosTokenId: number | undefined
-  /** The end-of-sequence token, if there is one. */
+  /** End of a text; undefined if there is none. */
   readonly eosTokenId: number | undefined
-  /** The padding token, if there is one. */
+  /** Padding; undefined if there is none. */
   readonly padTokenId: number | undefined
-  /** The token of what no other token covers, if there is one. */
+  /** What stands for unknown characters; undefined if there is none. */
   readonly unkTokenId: number | undefined
   /** Tokens that stand for no text. They never come out of encoding a text. */
   readonly specialTokens: readonly SpecialToken[]
@@ -209,8 +212,10 @@ export class Tokenizer {
    * import { loadTokenizer } from 'moepp'
    *
    * const tokenizer = await loadTokenizer('models/books-7m')
-   * const stream = tokenizer.stream()
-   * for (const id of tokenizer.encode('The old man')) process.stdout.write(stream.push(id))
+   * const prompt = tokenizer.encode('The old')
+   * const stream = tokenizer.stream({ prompt })
+   * for (const id of tokenizer.encode(' man', { addSpecialTokens: false }))
+   *   process.stdout.write(stream.push(id))
    * process.stdout.write(stream.flush())
    * ```
    */
@@ -221,14 +226,14 @@ export class Tokenizer {
   }
 
   /**
-   * Whether a token stands for no text.
+   * Whether a token is special: it stands for no text.
    *
    * @example
    * ```ts
    * import { loadTokenizer } from 'moepp'
    *
    * const tokenizer = await loadTokenizer('models/books-7m')
-   * console.log(tokenizer.isSpecial(tokenizer.bosTokenId ?? 1))
+   * console.log(tokenizer.isSpecial(1))
    * ```
    */
   isSpecial(id: number): boolean {
@@ -236,7 +241,7 @@ export class Tokenizer {
   }
 
   /**
-   * A token's own name: `<s>`, `▁the`, `<0x0A>`.
+   * A token's own name: `<s>`, `▁the`, `<0x0A>`. Undefined if there is no such token.
    *
    * @example
    * ```ts
@@ -251,14 +256,14 @@ export class Tokenizer {
   }
 
   /**
-   * The id of a token's name; undefined if there is no such token.
+   * The token of this name; undefined if there is none.
    *
    * @example
    * ```ts
    * import { loadTokenizer } from 'moepp'
    *
    * const tokenizer = await loadTokenizer('models/books-7m')
-   * console.log(tokenizer.tokenToId('▁the'))
+   * console.log(tokenizer.tokenToId('<s>'))
    * ```
    */
   tokenToId(token: string): number | undefined {
@@ -273,7 +278,7 @@ export class Tokenizer {
    * import { loadTokenizer } from 'moepp'
    *
    * const tokenizer = await loadTokenizer('models/books-7m')
-   * console.log(JSON.stringify(tokenizer).length)
+   * console.log(JSON.stringify(tokenizer))
    * ```
    */
   toJSON(): TokenizerJson {

@@ -105,7 +105,7 @@ t.test('a wrong command line is exit code 2 and one message', async t => {
     ],
     [
       ['bench', ...model, '--isa', 'scalar', '--device', 'cuda'],
-      /^moepp: --isa: is of the CPU, expected "auto" with device "cuda:0", got "scalar"\n$/,
+      /^moepp: --isa: applies to the CPU only; expected "auto" with device "cuda:0", got "scalar"\n$/,
     ],
     [['generate', ...model, '--device', 'tpu'], /^moepp: --device: expected one of/],
     [

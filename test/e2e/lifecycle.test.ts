@@ -3,7 +3,7 @@
  * nothing left behind.
  */
 import { spawn } from 'node:child_process'
-import { readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { Worker } from 'node:worker_threads'
@@ -11,11 +11,9 @@ import t from 'tap'
 import { loadBinding } from '../../lib/binding.js'
 import { convertCheckpoint } from '../../lib/checkpoint/convert.js'
 import { inspectCheckpoint } from '../../lib/checkpoint/inspect.js'
-import { modelTensors } from '../../lib/checkpoint/names.js'
-import { parseConfig } from '../../lib/config.js'
 import { loadModel, type Model } from '../../lib/index.js'
-import { safetensorsBytes } from '../checkpoint/files.js'
-import { golden, readJson, root } from '../support/golden.js'
+import { root } from '../support/golden.js'
+import { largeCheckpoint } from '../support/large-checkpoint.js'
 
 const books = join(root, 'models', 'books-7m')
 const index = pathToFileURL(join(root, 'dist', 'index.js')).href
@@ -202,37 +200,6 @@ t.test(
     t.same([open(), threads(), maps()], before)
   },
 )
-
-/** A checkpoint of zeros with a large vocabulary: `bytes` of weights, in a sparse file. */
-function largeCheckpoint(directory: string): { bytes: number } {
-  const config = {
-    ...readJson<object>(join(golden, 'cases', 'real7b-fp32', 'config.json')),
-    vocab_size: 60_000,
-  }
-  const parsed = parseConfig(
-    { ...config, hidden_size: 512, num_attention_heads: 8, num_key_value_heads: 8 },
-    'test',
-  )
-  const header: Record<
-    string,
-    { dtype: string; shape: readonly number[]; data_offsets: [number, number] }
-  > = {}
-  let end = 0
-  for (const { name, shape } of modelTensors(parsed)) {
-    const begin = end
-    end += 4 * shape.reduce((a, b) => a * b, 1)
-    header[name] = { dtype: 'F32', shape, data_offsets: [begin, end] }
-  }
-  const start = safetensorsBytes(header)
-  const path = join(directory, 'model.safetensors')
-  writeFileSync(path, start)
-  truncateSync(path, start.length + end)
-  writeFileSync(
-    join(directory, 'config.json'),
-    JSON.stringify({ ...config, hidden_size: 512, num_attention_heads: 8, num_key_value_heads: 8 }),
-  )
-  return { bytes: end }
-}
 
 t.test(
   'loading and a first step need the weights and 10 %',

@@ -324,3 +324,23 @@ t.test('half a character at the end', async t => {
     'as decoding gives it',
   )
 })
+
+t.test('an abort gives out the text of all tokens, also what was held back', async t => {
+  const script = continuing(PROMPT, words('was here and there'))
+  const { model } = fakeModel({ script })
+  const controller = new AbortController()
+  const { length } = words('was here')
+  let count = 0
+  const result = await model.generate(PROMPT, {
+    stop: ' here and now',
+    signal: controller.signal,
+    logits: () => {
+      if (count++ === length) controller.abort()
+    },
+  })
+  t.equal(result.finishReason, 'abort')
+  t.ok(result.tokenIds.length >= length)
+  const all = tokenizer.decode([...ids, ...result.tokenIds])
+  t.equal(tokenizer.decode(ids) + result.text, all)
+  t.match(result.text, ' here')
+})

@@ -1,0 +1,43 @@
+/** Figures of an engine. */
+
+/**
+ * What a model is doing, and what it has done since it was loaded: plain numbers, for a log or a
+ * monitor. A sequence is one text: each prompt of a batch, and each of its `numReturnSequences`.
+ */
+export interface ModelStats {
+  /** Sequences that wait for room in the KV cache or in a step. */
+  readonly waiting: number
+  /** Sequences that have pages of the KV cache: they compute a prompt or generate. */
+  readonly running: number
+  /** Tokens that one page of the KV cache holds. */
+  readonly kvPageSize: number
+  /** Pages of the KV cache. */
+  readonly kvPagesTotal: number
+  /** Pages that running sequences hold. */
+  readonly kvPagesUsed: number
+  /** Pages that no sequence holds, with tokens that a later prompt may begin with. */
+  readonly kvPagesCached: number
+  /** Of kvPagesUsed, the pages that several sequences share. */
+  readonly kvPagesShared: number
+  /** Sequences whose first tokens were in the KV cache when they were admitted. */
+  readonly prefixHits: number
+  /** Tokens of prompts that did not have to be computed for that reason. */
+  readonly prefixTokens: number
+  /** How often a sequence gave up its pages to another, to be computed again later. */
+  readonly preemptions: number
+  /**
+   * Tokens of prompts that steps have computed. What is computed again after a preemption counts
+   * again.
+   */
+  readonly promptTokens: number
+  /** Tokens that have been generated. Those of a text that was aborted count. */
+  readonly generatedTokens: number
+  /** Steps that have run. */
+  readonly steps: number
+  /** Tokens that the last step computed; 0 before the first. */
+  readonly lastStepTokens: number
+  /** Sequences that the last step served; 0 before the first. */
+  readonly lastStepSequences: number
+  /** Milliseconds since the model was loaded. */
+  readonly uptimeMs: number
+}

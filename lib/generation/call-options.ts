@@ -1,0 +1,51 @@
+/** The options of `forward` and `score`. */
+
+/** Options of `Model.forward`. */
+export interface ForwardOptions {
+  /**
+   * Names of buffers to return, each with a row for every token: `layers.3.router_logits`. `*`
+   * stands for one part of a name: `layers.*.router_logits`. There are, as float32 unless said:
+   *
+   * - `layers.N.router_logits` [T, experts]
+   * - `layers.N.expert_indices` (int32) and `layers.N.expert_weights` [T, topK]
+   * - `layers.N.moe_output` [T, hiddenSize]
+   * - `hidden_states.0` (the embeddings) to `hidden_states.L`, L the number of layers, and
+   *   `final_hidden`, which is normalized [T, hiddenSize]
+   *
+   * Default: none.
+   */
+  capture?: readonly string[]
+  /** Ends the call early: it rejects with ERR_ABORTED. */
+  signal?: AbortSignal
+}
+
+/** Options of `Model.score`. */
+export interface ScoreOptions {
+  /** As in GenerateOptions; for a prompt that is a text. */
+  addSpecialTokens?: boolean
+  /** Ends the call early: it rejects with ERR_ABORTED. */
+  signal?: AbortSignal
+}
+
+/** The signal of options that may have the names of `known`. */
+export function checkOptions(
+  options: { signal?: AbortSignal; addSpecialTokens?: boolean },
+  known: readonly string[],
+): AbortSignal | undefined {
+  if (typeof options !== 'object' || options === null)
+    throw new TypeError('options: expected an object')
+  const unknown = Object.keys(options).find(name => !known.includes(name))
+  if (unknown !== undefined) {
+    throw new TypeError(
+      `unknown option ${JSON.stringify(unknown)}: expected one of ${known.join(', ')}`,
+    )
+  }
+  const { signal, addSpecialTokens } = options
+  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+    throw new TypeError('signal: expected an AbortSignal')
+  }
+  if (addSpecialTokens !== undefined && typeof addSpecialTokens !== 'boolean') {
+    throw new TypeError('addSpecialTokens: expected true or false')
+  }
+  return signal
+}

@@ -1,0 +1,219 @@
+/** The options of loading. */
+import { loadBinding } from './binding.js'
+import type { DownloadProgress } from './hub/repository.js'
+import {
+  boolean,
+  type Check,
+  checkAll,
+  integer,
+  oneOf,
+  show,
+  signal,
+  text,
+  wrong,
+} from './option-checks.js'
+
+/**
+ * Progress of loadModel. A model of a hub is downloaded first (`stage: 'download'`); then its
+ * weights are read into the device (`stage: 'load'`). Bytes are those of all files together.
+ */
+export type LoadProgress = DownloadProgress | ReadProgress
+
+/** How far reading weights into the device is. */
+export interface ReadProgress {
+  readonly stage: 'load'
+  readonly doneBytes: number
+  readonly totalBytes: number
+}
+
+/**
+ * Options of `loadModel` and `estimateMemory`. An option that is undefined counts as not given.
+ *
+ * @example
+ * ```ts
+ * import { type LoadOptions, loadModel } from 'moepp'
+ *
+ * const options: LoadOptions = { device: 'cpu', dtype: 'int8', kvCacheTokens: 16384 }
+ * const model = await loadModel('models/books-7m', options)
+ * ```
+ */
+export interface LoadOptions {
+  /**
+   * Where to run; 'cuda' is 'cuda:0'. 'auto' is the first CUDA device if the model loads on it,
+   * else the CPU, with a warning if the GPU that is there cannot be used. Default 'auto'.
+   */
+  device?: 'auto' | 'cpu' | 'cuda' | `cuda:${number}`
+  /**
+   * Type of the weights on the device. 'auto' keeps bfloat16 as bfloat16, and packed matrices as
+   * they are; everything else becomes float32. 'int8' and 'int4' quantise while loading: 'int8'
+   * all matrices, 'int4' the FFN experts, with attention and head in int8. A checkpoint that
+   * `moepp convert` has quantised opens with 'auto' or its own type. Default 'auto'.
+   */
+  dtype?: 'auto' | MatrixType
+  /**
+   * Type of the inputs of products with bfloat16 matrices. 'bfloat16' rounds them, as other engines
+   * do, where the CPU then multiplies faster (instruction set avx512bf16). The KV cache is then
+   * bfloat16 too, unless `kvCacheDtype` says otherwise. 'auto' keeps them float32 on the CPU, so
+   * that products are exact. A GPU rounds them for many tokens in any case. Default 'auto'.
+   */
+  activationDtype?: 'auto' | 'bfloat16'
+  /**
+   * Type of the KV cache. 'auto' is bfloat16 for int8 and int4, for bfloat16 on a GPU, and with
+   * `activationDtype: 'bfloat16'`; else float32. Default 'auto'.
+   */
+  kvCacheDtype?: 'auto' | 'float32' | 'bfloat16'
+  /**
+   * Tokens of the longest sequence, prompt and text together, >= 1. Default: the model's
+   * max_position_embeddings, but 4096 at least and 32768 at most. The KV cache must hold as many:
+   * `kvCacheTokens` grows with it unless it is given, and what does not fit in memory is refused.
+   * Past max_position_embeddings a model without RoPE scaling computes on, with one warning
+   * (MOEPP_BEYOND_POSITIONS).
+   */
+  contextLength?: number
+  /**
+   * Instruction set of the CPU's kernels, one that `moepp doctor` lists. Sets differ in the last
+   * bits of results: name one where another run, or another machine, must give the same. It asks
+   * for the CPU: with 'auto' as the device no GPU is taken. Default 'auto': the first of that list,
+   * unless a short measurement with `dtype` finds another clearly faster.
+   */
+  isa?: 'auto' | Isa
+  /**
+   * CPU threads, 1 to 1024; models with the same number share one pool. More threads than cores
+   * are slower. Default: all cores available to the process (respects cgroups).
+   */
+  threads?: number
+  /**
+   * Tokens that the KV cache holds, of all sequences together, >= 1, rounded up to whole pages of
+   * 64. Its memory is taken on demand on the CPU, up front on a GPU. Default: the context length,
+   * but 8192 at least.
+   */
+  kvCacheTokens?: number
+  /**
+   * Refuse a model that does not fit in what memory is available now, with ERR_OUT_OF_MEMORY and
+   * before anything is read. The whole KV cache counts; packed weights, which are mapped, do not.
+   * false loads it all the same: a system that runs out of memory may then end the process.
+   * Default true.
+   */
+  memoryCheck?: boolean
+  /** Called now and then while the model loads. What it throws ends the load. */
+  onProgress?: (progress: LoadProgress) => void
+  /** Ends the load early: it rejects with ERR_ABORTED. */
+  signal?: AbortSignal
+  /** Branch, tag or commit on the hub. Default: the hub's main branch. */
+  revision?: string
+  /** Access token of the hub. Default: HF_TOKEN, else what `hf auth login` stored. */
+  token?: string
+  /** Address of the hub, http or https. Default: HF_ENDPOINT, else https://huggingface.co. */
+  endpoint?: string
+  /** Directory of downloaded checkpoints. Default: HF_HUB_CACHE, else the cache of HF_HOME. */
+  cacheDir?: string
+}
+
+/** Types of the matrices on a device. */
+export type MatrixType = 'float32' | 'bfloat16' | 'int8' | 'int4'
+
+/** Instruction sets that a build may hold, and a processor may have. */
+export type Isa =
+  | 'amx'
+  | 'avx512bf16'
+  | 'avx512vnni'
+  | 'avx512'
+  | 'avxvnni'
+  | 'avx2'
+  | 'neondot'
+  | 'neon'
+  | 'scalar'
+
+/**
+ * LoadOptions, checked; what is undefined is left to the part that knows the model, the device or
+ * the hub.
+ */
+export interface ResolvedLoadOptions
+  extends Readonly<
+    Omit<
+      LoadOptions,
+      'device' | 'dtype' | 'activationDtype' | 'kvCacheDtype' | 'isa' | 'memoryCheck'
+    >
+  > {
+  readonly device: 'auto' | 'cpu' | `cuda:${number}`
+  readonly dtype: 'auto' | MatrixType
+  readonly activationDtype: 'auto' | 'bfloat16'
+  readonly kvCacheDtype: 'auto' | 'float32' | 'bfloat16'
+  /** If it is not 'auto', the device is 'cpu'. */
+  readonly isa: 'auto' | Isa
+  readonly memoryCheck: boolean
+}
+
+const loadChecks = {
+  device,
+  dtype: oneOf('auto', 'float32', 'bfloat16', 'int8', 'int4'),
+  activationDtype: oneOf('auto', 'bfloat16'),
+  kvCacheDtype: oneOf('auto', 'float32', 'bfloat16'),
+  contextLength: integer(1),
+  isa,
+  threads: integer(1, 1024),
+  kvCacheTokens: integer(1),
+  memoryCheck: boolean,
+  onProgress,
+  signal,
+  revision: text,
+  token,
+  endpoint,
+  cacheDir: text,
+} satisfies Record<keyof LoadOptions, Check<unknown, undefined>>
+
+export function resolveLoadOptions(options: LoadOptions): ResolvedLoadOptions {
+  const given = checkAll(options, loadChecks, undefined)
+  const { device = 'auto', isa = 'auto' } = given
+  if (isa !== 'auto' && device.startsWith('cuda')) {
+    throw new RangeError(
+      `isa: applies to the CPU only; expected "auto" with device ${show(device)}, got ${show(isa)}`,
+    )
+  }
+  return Object.freeze<ResolvedLoadOptions>({
+    ...given,
+    device: isa === 'auto' ? device : 'cpu',
+    isa,
+    dtype: given.dtype ?? 'auto',
+    activationDtype: given.activationDtype ?? 'auto',
+    kvCacheDtype: given.kvCacheDtype ?? 'auto',
+    memoryCheck: given.memoryCheck ?? true,
+  })
+}
+
+function onProgress(value: unknown, name: string): (progress: LoadProgress) => void {
+  if (typeof value !== 'function')
+    throw new TypeError(`${name}: expected a function, got ${show(value)}`)
+  return value as (progress: LoadProgress) => void
+}
+
+function device(value: unknown, name: string): ResolvedLoadOptions['device'] {
+  if (value === 'cuda') return 'cuda:0'
+  if (typeof value !== 'string' || !/^(auto|cpu|cuda:(0|[1-9]\d?))$/.test(value)) {
+    throw wrong(name, 'one of "auto", "cpu", "cuda", "cuda:N"', value, 'string')
+  }
+  return value as ResolvedLoadOptions['device']
+}
+
+/** One of the sets that this build has and this processor can run. */
+function isa(value: unknown, name: string): 'auto' | Isa {
+  if (value === 'auto') return value
+  return oneOf('auto', ...(loadBinding().processor().isas as Isa[]))(value, name)
+}
+
+/** The value is a secret: no message shows it. */
+function token(value: unknown, name: string): string {
+  if (typeof value !== 'string' || value === '') {
+    const got = value === '' ? '""' : `a value of type ${typeof value}`
+    throw new TypeError(`${name}: expected a string that is not empty, got ${got}`)
+  }
+  return value
+}
+
+function endpoint(value: unknown, name: string): string {
+  const url = typeof value === 'string' && URL.canParse(value) ? new URL(value) : undefined
+  if (url?.protocol !== 'http:' && url?.protocol !== 'https:') {
+    throw wrong(name, 'an http or https address', value, 'string')
+  }
+  return value as string
+}

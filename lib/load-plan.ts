@@ -1,0 +1,135 @@
+/** What a load will put on a device, from the headers of a checkpoint and the options alone. */
+import type { KvCacheOptions, ProgramSpec } from './binding.js'
+import { DTYPE_SIZE, isQuantised, type StoredRef, weightSize } from './checkpoint/tensor-ref.js'
+import type { ModelConfig } from './config.js'
+import { MoeppError } from './errors.js'
+import { recordMoepp } from './model/moepp.js'
+import { PAGE_SIZE } from './model/runner.js'
+import type { MatrixType, ResolvedLoadOptions } from './options.js'
+
+/**
+ * Tokens that a sequence may hold unless `contextLength` says otherwise: the model's positions,
+ * within these.
+ */
+const LEAST_CONTEXT = 4096
+const MOST_CONTEXT = 32768
+
+/**
+ * Tokens of the KV cache unless `kvCacheTokens` says otherwise. The CPU takes its memory only as it
+ * is used.
+ */
+const CACHE_TOKENS = 8192
+
+/**
+ * Tokens of one step: enough for the GEMMs to reach their rate, few enough that a step is short.
+ */
+const MOST_CPU_STEP_TOKENS = 512
+const MOST_GPU_STEP_TOKENS = 2048
+export const maxStepTokens = (onGpu: boolean) =>
+  onGpu ? MOST_GPU_STEP_TOKENS : MOST_CPU_STEP_TOKENS
+
+const CACHE_DTYPES = { auto: undefined, float32: 'f32', bfloat16: 'bf16' } as const
+
+/** What the matrices are held in. */
+export const MATRIX_DTYPES = {
+  auto: 'exact',
+  float32: 'f32',
+  bfloat16: 'bf16',
+  int8: 'int8',
+  int4: 'int4',
+} as const
+
+/** A model that is to be loaded. */
+export interface LoadPlan {
+  readonly config: ModelConfig
+  /** The checkpoint's tensors and packed weights, by name. */
+  readonly tensors: ReadonlyMap<string, StoredRef>
+  readonly options: ResolvedLoadOptions
+  readonly spec: ProgramSpec
+}
+
+/** @throws MoeppError ERR_BAD_WEIGHTS, ERR_UNSUPPORTED */
+export function planLoad(
+  config: ModelConfig,
+  tensors: ReadonlyMap<string, StoredRef>,
+  options: ResolvedLoadOptions,
+): LoadPlan {
+  const rounds = options.activationDtype === 'bfloat16'
+  const spec = recordMoepp(config, tensors, MATRIX_DTYPES[options.dtype], rounds)
+  checkActivationDtype(spec, options)
+  return { config, tensors, options, spec }
+}
+
+/** Only inputs of matrices in bf16 may be rounded to bf16. */
+function checkActivationDtype(spec: ProgramSpec, { activationDtype }: ResolvedLoadOptions): void {
+  const held = matrixTypeOf(spec)
+  if (activationDtype === 'auto' || held === activationDtype) return
+  throw new MoeppError(
+    'ERR_UNSUPPORTED',
+    `activationDtype: expected "auto" for matrices in ${held}, got "${activationDtype}", which is for those in bfloat16`,
+  )
+}
+
+export function holdsQuantised({ weights }: ProgramSpec): boolean {
+  return weights.some(({ dtype }) => isQuantised(dtype))
+}
+
+export function contextLengthOf({ config, options }: LoadPlan): number {
+  return (
+    options.contextLength ??
+    Math.min(MOST_CONTEXT, Math.max(LEAST_CONTEXT, config.maxPositionEmbeddings))
+  )
+}
+
+/** Pages of the cache that no sequence has: see model/padding.ts. */
+export const paddingPages = (onGpu: boolean) => (onGpu ? 1 : 0)
+
+export function cacheOf(plan: LoadPlan, onGpu: boolean): KvCacheOptions {
+  const { config, options } = plan
+  const tokens = options.kvCacheTokens ?? Math.max(contextLengthOf(plan), CACHE_TOKENS)
+  return {
+    layers: config.layers,
+    pages: Math.ceil(tokens / PAGE_SIZE) + paddingPages(onGpu),
+    pageSize: PAGE_SIZE,
+    kvHeads: config.kvHeads,
+    headDim: config.headDim,
+    dtype: CACHE_DTYPES[options.kvCacheDtype] ?? (roundsMore(plan, onGpu) ? 'bf16' : 'f32'),
+  }
+}
+
+/**
+ * Whether activations are rounded to bf16 or more coarsely in any case, so that a bf16 cache costs
+ * next to nothing: where it was asked for, to int8 for quantised matrices on the CPU, to bf16 for
+ * all below f32 on a GPU's tensor cores, which want a bf16 cache besides.
+ */
+function roundsMore({ spec, options }: LoadPlan, onGpu: boolean): boolean {
+  const asked = options.activationDtype === 'bfloat16'
+  return (
+    asked || holdsQuantised(spec) || (onGpu && spec.weights.some(({ dtype }) => dtype === 'bf16'))
+  )
+}
+
+/** The type of the FFN experts, which are most of the weights. */
+export function matrixTypeOf({ weights }: ProgramSpec): MatrixType {
+  const held = new Set(weights.filter(({ shape }) => shape.length === 3).map(({ dtype }) => dtype))
+  if (held.has('int4')) return 'int4'
+  if (held.has('int8')) return 'int8'
+  return held.has('bf16') ? 'bfloat16' : 'float32'
+}
+
+const bytesOf = (shape: readonly number[], size: number) => shape.reduce((a, b) => a * b, size)
+
+export function weightBytes({ weights }: ProgramSpec): number {
+  return weights.reduce((bytes, weight) => bytes + weightSize(weight), 0)
+}
+
+export function cacheBytes({
+  layers,
+  pages,
+  pageSize,
+  kvHeads,
+  headDim,
+  dtype,
+}: KvCacheOptions): number {
+  return bytesOf([layers, pages, pageSize, 2, kvHeads, headDim], DTYPE_SIZE[dtype])
+}

@@ -1,0 +1,186 @@
+/** How much memory a model needs, and what to do where there is too little. */
+import { availableParallelism } from 'node:os'
+import type { DeviceInfo, ProgramSpec } from '../binding.js'
+import { isPacked, type StoredRef } from '../checkpoint/tensor-ref.js'
+import { DEVICE_RESERVE_BYTES } from '../device.js'
+import { MoeppError } from '../errors.js'
+import {
+  cacheBytes,
+  cacheOf,
+  contextLengthOf,
+  type LoadPlan,
+  matrixTypeOf,
+  maxStepTokens,
+  planLoad,
+  weightBytes,
+} from '../load-plan.js'
+import { PAGE_SIZE } from '../model/runner.js'
+import type { MatrixType } from '../options.js'
+import { availableMemory } from './available.js'
+import { stepBytes } from './step-bytes.js'
+
+/**
+ * What a model takes of a device's memory, in bytes, without what the program itself takes. The
+ * peak of loading and generating is within 10 % and 16 MB of it, on a CPU.
+ */
+export interface MemoryEstimate {
+  /** Where the model would run: `cpu` or `cuda:0`. */
+  readonly device: string
+  /** The type that most weights would be held in. */
+  readonly dtype: MatrixType
+  readonly kvCacheDtype: 'float32' | 'bfloat16'
+  /** Tokens of the longest sequence. */
+  readonly contextLength: number
+  /** Tokens that the KV cache holds, in whole pages of 64. */
+  readonly kvCacheTokens: number
+  readonly weightBytes: number
+  /**
+   * Of weightBytes, those of packed weights on the CPU. They are used from the mapped file: the
+   * system can drop them when memory is short, and read them again.
+   */
+  readonly mappedBytes: number
+  /** The whole KV cache. The CPU takes its memory as it is used, a GPU at once. */
+  readonly kvCacheBytes: number
+  /**
+   * What a step works in: on the CPU a step of 512 tokens of one prompt, and the threads' own; on
+   * a GPU an allowance of 512 MiB. Each further text of the same step takes 4 * vocabSize more,
+   * and so does each row of logits of `forward` and `score`.
+   */
+  readonly stepBytes: number
+  /** All of it: weightBytes + kvCacheBytes + stepBytes. */
+  readonly totalBytes: number
+  /**
+   * What must be had, or loading is refused. On the CPU totalBytes - mappedBytes; on a GPU weights
+   * and KV cache, which it takes up front.
+   */
+  readonly requiredBytes: number
+  /**
+   * What is available now. On the CPU: free memory, page cache and swap, within the limits of the
+   * control group. On a GPU: its free memory.
+   */
+  readonly availableBytes: number
+  /** Whether requiredBytes are available. */
+  readonly fits: boolean
+}
+
+/** A device to estimate for. */
+export interface Place {
+  readonly name: string
+  readonly availableBytes: number
+}
+
+/** native/cpu/thread_pool.h, kScratchBytes. Of kJobScratchBytes little is ever touched. */
+const THREAD_BYTES = 2 * 2 ** 20
+
+const isGpu = ({ name }: Place) => name !== 'cpu'
+
+/** An open device, as it is now. One without memory of its own uses the host's. */
+export function placeOf({ name, totalBytes, freeBytes }: DeviceInfo): Place {
+  return { name, availableBytes: totalBytes > 0 ? freeBytes : availableMemory() }
+}
+
+export function estimate(plan: LoadPlan, place: Place): MemoryEstimate {
+  const { spec } = plan
+  const onGpu = isGpu(place)
+  const cache = cacheOf(plan, onGpu)
+  const bytes = {
+    weightBytes: weightBytes(spec),
+    mappedBytes: onGpu ? 0 : mappedBytes(spec),
+    kvCacheBytes: cacheBytes(cache),
+    stepBytes: onGpu ? DEVICE_RESERVE_BYTES : cpuStepBytes(plan),
+  }
+  const totalBytes = bytes.weightBytes + bytes.kvCacheBytes + bytes.stepBytes
+  const requiredBytes = totalBytes - (onGpu ? bytes.stepBytes : bytes.mappedBytes)
+  return {
+    device: place.name,
+    dtype: matrixTypeOf(spec),
+    kvCacheDtype: cache.dtype === 'bf16' ? 'bfloat16' : 'float32',
+    contextLength: contextLengthOf(plan),
+    kvCacheTokens: cache.pages * cache.pageSize,
+    ...bytes,
+    totalBytes,
+    requiredBytes,
+    availableBytes: place.availableBytes,
+    fits: requiredBytes <= place.availableBytes,
+  }
+}
+
+function mappedBytes({ weights }: ProgramSpec): number {
+  const packed = weights.flatMap(({ parts }) => parts).filter(isPacked)
+  return packed.reduce((bytes, part) => bytes + part.byteLength, 0)
+}
+
+function cpuStepBytes(plan: LoadPlan): number {
+  const T = Math.min(maxStepTokens(false), contextLengthOf(plan))
+  const buffers = stepBytes(plan.spec, { T, R: 1, B: 1, M: Math.ceil(T / PAGE_SIZE) })
+  const threads = plan.options.threads ?? availableParallelism()
+  return buffers + threads * THREAD_BYTES
+}
+
+/**
+ * Refuses a model that does not fit, before anything is read.
+ * @throws MoeppError ERR_OUT_OF_MEMORY
+ */
+export function checkMemory(plan: LoadPlan, place: Place): void {
+  if (!plan.options.memoryCheck) return
+  const needed = estimate(plan, place)
+  if (needed.fits) return
+  const what = remedies(plan, place, needed)
+  const missing = needed.requiredBytes - needed.availableBytes
+  throw new MoeppError(
+    'ERR_OUT_OF_MEMORY',
+    `the model does not fit on ${needed.device}: it needs ${gib(needed.requiredBytes)} (${parts(needed)}), ` +
+      `${gib(needed.availableBytes)} are available, ${gib(missing)} are missing. ` +
+      `${what.length > 0 ? `These would fit: ${what.join('; ')}` : 'No dtype would fit'}. ` +
+      'memoryCheck: false loads it all the same',
+  )
+}
+
+function parts({ dtype, kvCacheTokens, kvCacheDtype, ...bytes }: MemoryEstimate): string {
+  const weights = bytes.weightBytes - bytes.mappedBytes
+  return (
+    `weights in ${dtype} ${gib(weights)}, KV cache of ${kvCacheTokens} tokens in ${kvCacheDtype} ` +
+    `${gib(bytes.kvCacheBytes)}, a step ${gib(bytes.stepBytes)}`
+  )
+}
+
+/** Fewer tokens than these are no use to anybody. */
+const LEAST_CACHE_TOKENS = 512
+
+/** What to change so that the model fits: options, as a caller would write them. */
+function remedies(plan: LoadPlan, place: Place, needed: MemoryEstimate): string[] {
+  const { config, tensors, options } = plan
+  const found: string[] = []
+  const smaller = cacheTokensThatFit(needed)
+  if (smaller !== undefined) found.push(`kvCacheTokens: ${smaller}`)
+  for (const dtype of smallerDtypes(tensors, needed.dtype)) {
+    const other = { ...options, dtype, activationDtype: 'auto' } as const
+    const changed = estimate(planLoad(config, tensors, other), place)
+    const size = `(${gib(changed.requiredBytes)})`
+    const tokens = cacheTokensThatFit(changed)
+    if (changed.fits) return [...found, `dtype: '${dtype}' ${size}`]
+    if (tokens !== undefined && smaller === undefined)
+      return [...found, `dtype: '${dtype}' with kvCacheTokens: ${tokens}`]
+  }
+  return found
+}
+
+/** Types that take less, the most exact first. Packed weights cannot be held in another. */
+function smallerDtypes(tensors: ReadonlyMap<string, StoredRef>, held: MatrixType): MatrixType[] {
+  if ([...tensors.values()].some(isPacked)) return []
+  const all: MatrixType[] = ['float32', 'bfloat16', 'int8', 'int4']
+  return all.slice(all.indexOf(held) + 1)
+}
+
+/** The size of a smaller cache with which all fits; undefined if there is none of any use. */
+function cacheTokensThatFit(e: MemoryEstimate): number | undefined {
+  const perPage = (e.kvCacheBytes / e.kvCacheTokens) * PAGE_SIZE
+  const room = e.availableBytes - (e.requiredBytes - e.kvCacheBytes)
+  const tokens = Math.floor(room / perPage) * PAGE_SIZE
+  return tokens >= Math.min(LEAST_CACHE_TOKENS, e.contextLength) && tokens < e.kvCacheTokens
+    ? tokens
+    : undefined
+}
+
+const gib = (bytes: number) =>
+  bytes < 2 ** 30 ? `${(bytes / 2 ** 20).toFixed(1)} MiB` : `${(bytes / 2 ** 30).toFixed(1)} GiB`

@@ -1,0 +1,69 @@
+/** The memory that a step of a recorded program works in. */
+import type { Dimension, ProgramSpec, Sizes } from '../binding.js'
+
+/** native/program.cc, kAlignment. */
+const ALIGNMENT = 64
+
+/** What every step brings along, in memory of its own: see model/runner.ts. */
+const INPUTS = new Set([
+  'tokens',
+  'positions',
+  'sequence_starts',
+  'page_table',
+  'frequencies',
+  'logit_rows',
+])
+
+interface Placed {
+  readonly begin: number
+  readonly end: number
+  readonly lastUse: number
+}
+
+/**
+ * Bytes of the buffers of a step of these sizes, which share memory as plan_memory of
+ * native/program.cc lets them: each lies in the first gap that is large enough, from the op that
+ * writes it to the last that reads it. Buffers that no later op reads are results or are not made.
+ */
+export function stepBytes({ buffers, ops }: ProgramSpec, sizes: Sizes): number {
+  const own = buffers.filter(({ name }) => !INPUTS.has(name))
+  const bytes = new Map(own.map(({ name, shape }) => [name, bytesOf(shape, sizes)]))
+  const lastUse = new Map<string, number>()
+  const written = ops.map(({ tensors }, at) => {
+    const named = [...new Set(Object.values(tensors))].filter(name => bytes.has(name))
+    const fresh = named.filter(name => !lastUse.has(name))
+    for (const name of named) lastUse.set(name, at)
+    return fresh
+  })
+  let live: Placed[] = []
+  let most = 0
+  for (const [at, names] of written.entries()) {
+    live = live.filter(placed => placed.lastUse >= at)
+    for (const name of names.filter(name => lastUse.get(name)! > at)) {
+      const placed = firstGap(live, bytes.get(name)!, lastUse.get(name)!)
+      live.push(placed)
+      live.sort((a, b) => a.begin - b.begin)
+      most = Math.max(most, placed.end)
+    }
+  }
+  return most
+}
+
+function firstGap(live: readonly Placed[], bytes: number, lastUse: number): Placed {
+  let begin = 0
+  for (const placed of live) {
+    if (placed.begin - begin >= bytes) break
+    begin = placed.end
+  }
+  return { begin, end: begin + bytes, lastUse }
+}
+
+/** All elements take 4 bytes. */
+function bytesOf(shape: readonly Dimension[], sizes: Sizes): number {
+  const size = (dimension: Dimension) => {
+    if (typeof dimension === 'number') return dimension
+    return dimension === 'B+1' ? sizes.B + 1 : sizes[dimension]
+  }
+  const bytes = shape.reduce<number>((product, dimension) => product * size(dimension), 4)
+  return Math.ceil(bytes / ALIGNMENT) * ALIGNMENT
+}

@@ -1,0 +1,121 @@
+/** What a model needs, and the refusal of one that does not fit. */
+import { join } from 'node:path'
+import t from 'tap'
+import { openCheckpoint } from '../../lib/checkpoint/checkpoint.js'
+import { convertCheckpoint } from '../../lib/checkpoint/convert.js'
+import { checkTensors } from '../../lib/checkpoint/names.js'
+import { readConfig } from '../../lib/config.js'
+import { estimateMemory, loadModel } from '../../lib/index.js'
+import { planLoad } from '../../lib/load-plan.js'
+import { availableMemory } from '../../lib/memory/available.js'
+import { checkMemory, estimate } from '../../lib/memory/estimate.js'
+import { type LoadOptions, resolveLoadOptions } from '../../lib/options.js'
+import { root } from '../support/golden.js'
+
+const books = join(root, 'models', 'books-7m')
+const MIB = 2 ** 20
+
+async function planOf(options: LoadOptions, directory = books) {
+  const config = await readConfig(directory)
+  const tensors = checkTensors(config, await openCheckpoint(directory))
+  return planLoad(config, tensors, resolveLoadOptions({ device: 'cpu', threads: 2, ...options }))
+}
+const cpu = (availableMib: number) => ({ name: 'cpu', availableBytes: availableMib * MIB })
+
+t.test('estimateMemory: the parts and their sum', async t => {
+  const e = await estimateMemory(books, { device: 'cpu', threads: 2, kvCacheTokens: 1000 })
+  t.match(e, { device: 'cpu', dtype: 'bfloat16', kvCacheDtype: 'float32', contextLength: 4096 })
+  t.equal(e.kvCacheTokens, 1024, 'whole pages')
+  t.equal(e.kvCacheBytes, 2 * 6 * 192 * 1024 * 4)
+  t.equal(e.mappedBytes, 0)
+  t.equal(e.totalBytes, e.weightBytes + e.kvCacheBytes + e.stepBytes)
+  t.equal(e.requiredBytes, e.totalBytes)
+  t.equal(e.fits, e.requiredBytes <= e.availableBytes)
+  t.ok(e.availableBytes < 2 * availableMemory())
+  const int8 = await estimateMemory(books, { device: 'cpu', dtype: 'int8' })
+  t.match(int8, { dtype: 'int8', kvCacheDtype: 'bfloat16', kvCacheTokens: 8192 })
+  t.ok(int8.weightBytes < e.weightBytes)
+  const threads = await estimateMemory(books, { device: 'cpu', threads: 12 })
+  t.equal(threads.stepBytes - e.stepBytes, 10 * 2 * MIB)
+})
+
+t.test('estimateMemory: what loadModel would refuse', async t => {
+  await t.rejects(estimateMemory(join(root, 'native')), { code: 'ERR_NOT_FOUND' })
+  await t.rejects(estimateMemory(books, { dtype: 'int2' } as never), { name: 'RangeError' })
+  const huge = await estimateMemory(books, { device: 'cpu', kvCacheTokens: 2 ** 40 })
+  t.equal(huge.fits, false)
+})
+
+t.test('a GPU: its free memory, an allowance, a cache in bfloat16', async t => {
+  const e = estimate(await planOf({}), { name: 'cuda:0', availableBytes: 3 * 2 ** 30 })
+  t.equal(e.requiredBytes, e.weightBytes + e.kvCacheBytes)
+  t.match(e, { device: 'cuda:0', kvCacheDtype: 'bfloat16', stepBytes: 512 * MIB, fits: true })
+})
+
+t.test('packed weights are mapped and need not fit', async t => {
+  const packed = join(t.testdir(), 'packed')
+  await convertCheckpoint(books, packed, { dtype: 'int4' })
+  const plan = await planOf({ kvCacheTokens: 512 }, packed)
+  const e = estimate(plan, cpu(1))
+  t.ok(e.mappedBytes > 0.4 * e.weightBytes)
+  t.equal(e.requiredBytes, e.totalBytes - e.mappedBytes)
+  t.doesNotThrow(() => checkMemory(plan, { ...cpu(1), availableBytes: e.requiredBytes }))
+  t.throws(() => checkMemory(plan, { ...cpu(1), availableBytes: e.requiredBytes - 1 }), {
+    code: 'ERR_OUT_OF_MEMORY',
+    message: /are missing\. No dtype would fit\./,
+  })
+  t.equal(estimate(plan, { ...cpu(1), name: 'cuda:0' }).mappedBytes, 0)
+})
+
+t.test('the refusal says what is missing, and what would fit', async t => {
+  const plan = await planOf({})
+  const e = estimate(plan, cpu(0))
+  t.doesNotThrow(() => checkMemory(plan, { ...cpu(0), availableBytes: e.requiredBytes }))
+  t.throws(() => checkMemory(plan, cpu(80)), {
+    code: 'ERR_OUT_OF_MEMORY',
+    message: new RegExp(
+      '^the model does not fit on cpu: it needs 9\\d\\.\\d MiB \\(weights in bfloat16 13\\.4 MiB, ' +
+        'KV cache of 8192 tokens in float32 72\\.0 MiB, a step \\d\\.\\d MiB\\), ' +
+        '80\\.0 MiB are available, 1\\d\\.\\d MiB are missing\\. ' +
+        "These would fit: kvCacheTokens: \\d+; dtype: 'int8' \\(5\\d\\.\\d MiB\\)\\. " +
+        'memoryCheck: false loads it all the same$',
+    ),
+  })
+  t.throws(() => checkMemory(plan, cpu(27)), { message: /would fit: kvCacheTokens: 704\./ })
+  t.throws(() => checkMemory(plan, cpu(22)), { message: /would fit: dtype: 'int8' with kvCache/ })
+  t.throws(() => checkMemory(plan, cpu(3)), { message: /No dtype would fit/ })
+})
+
+t.test('what it says would fit does fit', async t => {
+  const plan = await planOf({})
+  for (const place of [20, 22, 30, 40, 55, 80].map(cpu)) {
+    const message = t.throws(() => checkMemory(plan, place)) as unknown as Error
+    const said = /These would fit: (.*)\. memoryCheck/.exec(message.message)![1]!
+    for (const remedy of said.split('; ')) {
+      const [, tokens] = /kvCacheTokens: (\d+)/.exec(remedy) ?? []
+      const [, dtype] = /dtype: '(\w+)'/.exec(remedy) ?? []
+      t.ok(tokens ?? dtype, remedy)
+      const options = {
+        ...(tokens && { kvCacheTokens: Number(tokens) }),
+        ...(dtype && { dtype: dtype as 'int8' }),
+      }
+      t.ok(estimate(await planOf(options), place).fits, `${place.availableBytes}: ${remedy}`)
+    }
+  }
+})
+
+t.test('loadModel refuses before it reads', async t => {
+  let progress = 0
+  const options = { device: 'cpu', onProgress: () => void progress++ } as const
+  for (const more of [{ kvCacheTokens: 2 ** 40 }, { contextLength: 2 ** 31 - 1 }]) {
+    await t.rejects(loadModel(books, { ...options, ...more }), {
+      code: 'ERR_OUT_OF_MEMORY',
+      message: /^the model does not fit on cpu: .* are missing\. These would fit: kvCacheTokens/,
+    })
+  }
+  t.equal(progress, 0)
+  const forced = { ...options, kvCacheTokens: 2 ** 50, memoryCheck: false }
+  // The allocation itself fails, but the weights have been read.
+  await t.rejects(loadModel(books, forced), { code: 'ERR_OUT_OF_MEMORY', message: /kv cache/ })
+  t.ok(progress > 0)
+})

@@ -1,0 +1,37 @@
+/** The memory of a step as TypeScript plans it, against what native code has taken. */
+import { join } from 'node:path'
+import t from 'tap'
+import { openCheckpoint } from '../../lib/checkpoint/checkpoint.js'
+import { checkTensors } from '../../lib/checkpoint/names.js'
+import { readConfig } from '../../lib/config.js'
+import { Engine } from '../../lib/engine/engine.js'
+import { loadParts } from '../../lib/load.js'
+import { planLoad } from '../../lib/load-plan.js'
+import { stepBytes } from '../../lib/memory/step-bytes.js'
+import { resolveLoadOptions } from '../../lib/options.js'
+import { request } from '../engine/requests.js'
+import { golden, root } from '../support/golden.js'
+
+const directories = [join(root, 'models', 'books-7m'), join(golden, 'cases', 'tied-bin')]
+
+t.test('the plan is the one that native code makes', async t => {
+  for (const directory of directories) {
+    const options = resolveLoadOptions({ device: 'cpu', contextLength: 600 })
+    const config = await readConfig(directory)
+    const tensors = checkTensors(config, await openCheckpoint(directory))
+    const { spec } = planLoad(config, tensors, options)
+    for (const T of [1, 37, 512]) {
+      const { runner } = await loadParts(directory, options)
+      const engine = new Engine(runner)
+      const tokens = Array.from({ length: T }, (_, i) => i % config.vocabSize)
+      // The whole row, as a result, lies in the caller's memory: the largest alone are asked for.
+      const { request: asked } = request({ tokens, newTokens: 1, takesTop: () => true })
+      await engine.submit(asked).done
+      const planned = stepBytes(spec, { T, R: 1, B: 1, M: Math.ceil(T / 64) })
+      const taken = runner.info().stepBytes
+      // An op's outputs may be placed in another order, which shows in the smallest steps.
+      t.ok(Math.abs(planned - taken) <= 256, `${T} tokens: planned ${planned}, taken ${taken}`)
+      await engine.close()
+    }
+  }
+})
