@@ -2,7 +2,10 @@
 import type { TokenLogprobs } from '../sampling/sampler.js'
 
 export interface Usage {
-  /** Tokens of the prompt, special tokens included. */
+  /**
+   * Tokens of the prompt, special tokens included. 0 if an abort came before the prompt was
+   * encoded.
+   */
   readonly promptTokens: number
   readonly generatedTokens: number
   /** Tokens of the prompt that did not have to be computed: an earlier text began with them. */
