@@ -41,6 +41,7 @@ export type { TokenLogprob, TokenLogprobs } from './sampling/sampler.js'
 export type { TextStream, TextStreamOptions } from './tokenizer/text-stream.js'
 export {
   type DecodeOptions,
+  type EncodeAsyncOptions,
   type EncodeOptions,
   loadTokenizer,
   type SpecialToken,

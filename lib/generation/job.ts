@@ -25,6 +25,31 @@ export async function settleAll<T>(
   }
 }
 
+/**
+ * A job that is not known yet: `begin` finds it. Its signal aborts with `signal`, if that has
+ * aborted by now, and when the job is cancelled.
+ */
+export function deferred<T>(
+  signal: AbortSignal | undefined,
+  begin: (signal: AbortSignal) => Promise<Job<T>>,
+): Job<T> {
+  const controller = new AbortController()
+  if (signal?.aborted) controller.abort(signal.reason)
+  let job: Job<T> | undefined
+  const run = async () => {
+    job = await begin(controller.signal)
+    if (controller.signal.aborted) job.cancel()
+    return job.done
+  }
+  return {
+    done: run(),
+    cancel: () => {
+      controller.abort()
+      job?.cancel()
+    },
+  }
+}
+
 export function aborted(signal: AbortSignal | undefined): MoeppError {
   return new MoeppError('ERR_ABORTED', 'the call was aborted', { cause: signal?.reason })
 }

@@ -13,11 +13,13 @@ import type { Tokenizer } from '../tokenizer/tokenizer.js'
 import { checkOptions, type ForwardOptions, type ScoreOptions } from './call-options.js'
 import { captureNames } from './capture.js'
 import { Forward } from './forward.js'
-import { aborted, settleAll } from './job.js'
+import { aborted, deferred, settleAll } from './job.js'
 import { PositionWarning } from './positions.js'
 import {
   checkLength,
+  checkPrompt,
   checkTokenIds,
+  type EncodeHow,
   emptyPrompt,
   encode,
   noTokenizer,
@@ -148,7 +150,8 @@ export class Model {
     const slice = new TimeSlice()
     for (const [i, each] of prompts.entries()) {
       await slice.pauseIfOver()
-      const ids = this.#promptIds(each, name(i), resolved)
+      const checked = checkPrompt(each, name(i), this.#prompts)
+      const ids = await promptIds(checked, name(i), this.#prompts, resolved)
       const own = options.seed === undefined ? { ...resolved, seed: randomSeed() } : resolved
       for (let n = 0; n < resolved.numReturnSequences; n++)
         generations.push(this.#generation(ids, own, n))
@@ -187,14 +190,20 @@ export class Model {
         `numReturnSequences: expected 1 for a stream, got ${resolved.numReturnSequences}`,
       )
     }
-    const ids = this.#promptIds(prompts[0], 'prompt', resolved)
-    return new GenerationStream(onChunk => {
-      const generation = this.#generation(ids, resolved, 0, onChunk)
-      return tracedStream(
-        () => traceOf('stream', this.device, [generation]),
-        () => generation.start(this.#engine),
-      )
-    }, resolved.signal)
+    const checked = checkPrompt(prompts[0], 'prompt', this.#prompts)
+    return new GenerationStream(
+      onChunk =>
+        deferred(resolved.signal, async signal => {
+          const options = { ...resolved, signal }
+          const ids = await promptIds(checked, 'prompt', this.#prompts, options)
+          const generation = this.#generation(ids, options, 0, onChunk)
+          return tracedStream(
+            () => traceOf('stream', this.device, [generation]),
+            () => generation.start(this.#engine),
+          )
+        }),
+      resolved.signal,
+    )
   }
 
   /**
@@ -275,7 +284,10 @@ export class Model {
   ): Promise<ScoreResult> {
     this.#checkOpen()
     const signal = checkOptions(options, ['addSpecialTokens', 'signal'])
-    const ids = this.#scoredIds(prompt, continuation, options.addSpecialTokens)
+    const ids = await this.#scoredIds(prompt, continuation, {
+      addSpecialTokens: options.addSpecialTokens,
+      signal,
+    })
     if (ids.prompt.length === 0) throw emptyPrompt('prompt')
     if (ids.continuation.length === 0) throw emptyPrompt('continuation')
     checkLength(
@@ -352,10 +364,6 @@ export class Model {
     return resolved
   }
 
-  #promptIds(prompt: unknown, name: string, options: ResolvedOptions): number[] {
-    return promptIds(prompt, name, this.#prompts, options.addSpecialTokens)
-  }
-
   #generation(
     ids: readonly number[],
     options: ResolvedOptions,
@@ -378,22 +386,25 @@ export class Model {
     })
   }
 
-  #scoredIds(prompt: Prompt, continuation: Prompt, addSpecialTokens: boolean | undefined) {
+  async #scoredIds(prompt: Prompt, continuation: Prompt, how: EncodeHow) {
     const { vocabSize } = this.config
-    if (typeof prompt !== 'string') {
-      const ids = checkTokenIds(prompt, 'prompt', vocabSize)
-      const isText = typeof continuation === 'string'
-      const more = isText
-        ? encode(continuation, this.#tokenizer, false)
-        : checkTokenIds(continuation, 'continuation', vocabSize)
-      return { prompt: ids, continuation: more }
+    // What follows the last token is not asked for.
+    const most = this.#prompts.maxTokens + 1
+    const ids = (text: Prompt, name: string, own = how, maxTokens = most) =>
+      typeof text === 'string'
+        ? encode(text, name, this.#prompts, own, maxTokens)
+        : checkTokenIds(text, name, vocabSize)
+    if (typeof prompt !== 'string' || typeof continuation !== 'string') {
+      const more = typeof prompt === 'string' ? how : { ...how, addSpecialTokens: false }
+      return {
+        prompt: await ids(prompt, 'prompt'),
+        continuation: await ids(continuation, 'continuation', more),
+      }
     }
-    const ids = encode(prompt, this.#tokenizer, addSpecialTokens)
-    if (typeof continuation !== 'string') {
-      return { prompt: ids, continuation: checkTokenIds(continuation, 'continuation', vocabSize) }
-    }
-    const whole = encode(prompt + continuation, this.#tokenizer, addSpecialTokens)
-    const differs = whole.findIndex((id, i) => id !== ids[i])
+    const whole = await ids(prompt + continuation, 'prompt and continuation')
+    // Alone, it may have more tokens than with what follows.
+    const alone = await ids(prompt, 'prompt', how, Number.MAX_SAFE_INTEGER)
+    const differs = whole.findIndex((id, i) => id !== alone[i])
     const border = differs === -1 ? whole.length : differs
     return { prompt: whole.slice(0, border), continuation: whole.slice(border) }
   }

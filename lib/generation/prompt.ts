@@ -35,31 +35,90 @@ export function splitBatch(value: unknown, name: string): Prompts {
   return { prompts: value, isBatch, name: i => `${name}[${i}]` }
 }
 
-/** Token ids of a prompt to go on from. */
-export function promptIds(
-  prompt: unknown,
-  name: string,
-  context: PromptContext,
-  addSpecialTokens: boolean | undefined,
-): number[] {
+/** A text that may fit, or checked token ids that do. */
+export type CheckedPrompt = string | number[]
+
+/**
+ * Refuses at once all that needs no encoding: wrong arguments, and what cannot fit.
+ * @throws TypeError, RangeError; MoeppError ERR_BAD_PROMPT, ERR_BAD_TOKENIZER
+ */
+export function checkPrompt(prompt: unknown, name: string, context: PromptContext): CheckedPrompt {
   // Though the tokenizer may make it a begin token: who passes no text has most likely lost it.
   if (prompt === '') throw emptyPrompt(name)
-  const ids =
-    typeof prompt === 'string'
-      ? encode(prompt, context.tokenizer, addSpecialTokens)
-      : checkTokenIds(prompt, name, context.vocabSize)
+  if (typeof prompt === 'string') {
+    checkCharacters(prompt, name, context, context.maxTokens)
+    return prompt
+  }
+  // Before the ids are looked at, which takes its time.
+  if (Array.isArray(prompt)) checkLength(prompt.length, name, context)
+  const ids = checkTokenIds(prompt, name, context.vocabSize)
   if (ids.length === 0) throw emptyPrompt(name)
   checkLength(ids.length, name, context)
   return ids
 }
 
-export function encode(
+export interface EncodeHow {
+  readonly addSpecialTokens: boolean | undefined
+  readonly signal: AbortSignal | undefined
+}
+
+/** Token ids of a prompt to go on from. None if the signal aborts before they are known. */
+export async function promptIds(
+  prompt: CheckedPrompt,
+  name: string,
+  context: PromptContext,
+  how: EncodeHow,
+): Promise<number[]> {
+  if (typeof prompt !== 'string') return prompt
+  try {
+    const ids = await encode(prompt, name, context, how)
+    if (ids.length === 0) throw emptyPrompt(name)
+    return ids
+  } catch (error) {
+    if (error instanceof MoeppError && error.code === 'ERR_ABORTED') return []
+    throw error
+  }
+}
+
+/**
+ * Token ids of a text, which are at most `maxTokens`. Other events run while it is encoded.
+ * @throws MoeppError ERR_BAD_PROMPT, ERR_BAD_TOKENIZER; ERR_ABORTED if the signal aborts
+ */
+export async function encode(
   text: string,
-  tokenizer: Tokenizer | undefined,
-  addSpecialTokens?: boolean | undefined,
-): number[] {
+  name: string,
+  context: PromptContext,
+  { addSpecialTokens, signal }: EncodeHow,
+  maxTokens = context.maxTokens,
+): Promise<number[]> {
+  const tokenizer = checkCharacters(text, name, context, maxTokens)
+  const ids = await tokenizer.encodeAsync(text, {
+    maxTokens,
+    ...(addSpecialTokens !== undefined && { addSpecialTokens }),
+    ...(signal && { signal }),
+  })
+  if (ids.length <= maxTokens) return ids
+  throw new MoeppError(
+    'ERR_BAD_PROMPT',
+    `${name}: has more than ${maxTokens} tokens, but ${limitOf(context)}`,
+  )
+}
+
+/** Refuses a text of more characters than `maxTokens` tokens can stand for. */
+function checkCharacters(
+  { length }: string,
+  name: string,
+  context: PromptContext,
+  maxTokens: number,
+): Tokenizer {
+  const { tokenizer } = context
   if (!tokenizer) throw noTokenizer('a text')
-  return tokenizer.encode(text, addSpecialTokens === undefined ? {} : { addSpecialTokens })
+  const most = maxTokens * tokenizer.maxTokenLength
+  if (length <= most) return tokenizer
+  throw new MoeppError(
+    'ERR_BAD_PROMPT',
+    `${name}: has ${length} characters, expected at most ${most}: ${limitOf(context)} tokens`,
+  )
 }
 
 export function checkTokenIds(ids: unknown, name: string, vocabSize: number): number[] {
@@ -80,13 +139,14 @@ export function checkTokenIds(ids: unknown, name: string, vocabSize: number): nu
 }
 
 export function checkLength(tokens: number, name: string, context: PromptContext): void {
-  const { contextLength, maxTokens } = context
-  if (tokens <= maxTokens) return
-  const limit =
-    maxTokens < contextLength
-      ? `the KV cache holds ${maxTokens}`
-      : `the context holds ${contextLength}`
-  throw new MoeppError('ERR_BAD_PROMPT', `${name}: has ${tokens} tokens, but ${limit}`)
+  if (tokens <= context.maxTokens) return
+  throw new MoeppError('ERR_BAD_PROMPT', `${name}: has ${tokens} tokens, but ${limitOf(context)}`)
+}
+
+function limitOf({ contextLength, maxTokens }: PromptContext): string {
+  return maxTokens < contextLength
+    ? `the KV cache holds ${maxTokens}`
+    : `the context holds ${contextLength}`
 }
 
 export function emptyPrompt(name: string): MoeppError {

@@ -3,7 +3,10 @@ import type { TokenLogprobs } from '../sampling/sampler.js'
 
 /** Tokens of one text. */
 export interface Usage {
-  /** Tokens of the prompt, special tokens included. */
+  /**
+   * Tokens of the prompt, special tokens included. 0 if an abort came before the prompt was
+   * encoded.
+   */
   readonly promptTokens: number
   /** Tokens that were generated: the length of tokenIds. */
   readonly generatedTokens: number

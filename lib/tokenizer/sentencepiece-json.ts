@@ -112,7 +112,7 @@ export function sentencePieceFromJson(
       got,
     )
   }
-  const pieces: (Piece | undefined)[] = new Array(entries.length)
+  const pieces: (Piece | undefined)[] = new Array(entries.length).fill(undefined)
   for (const [text, id] of entries) pieces[id] = { text, score: scores[id], type: types[id] }
   const missing = pieces.indexOf(undefined)
   if (missing !== -1) throw badTokenizer(file, `model.vocab's id ${missing}`, 'a piece', undefined)

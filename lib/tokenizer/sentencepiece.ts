@@ -6,6 +6,7 @@
  * Source of the format and its defaults: google/sentencepiece, src/sentencepiece_model.proto.
  */
 
+import { show } from '../checkpoint/json.js'
 import { MoeppError } from '../errors.js'
 import { readFields, WIRE_TYPE } from './protobuf.js'
 
@@ -52,6 +53,13 @@ const MODEL_TYPES = ['unknown', 'unigram', 'bpe', 'word', 'char']
 export function byteOfPiece(text: string): number | undefined {
   const match = BYTE_PIECE.exec(text)
   return match ? Number.parseInt(match[1]!, 16) : undefined
+}
+
+/** The ids of the pieces that stand for bytes, by byte. */
+export function byteIds(ids: ReadonlyMap<string, number>): (number | undefined)[] {
+  return Array.from({ length: 256 }, (_, byte) =>
+    ids.get(`<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`),
+  )
 }
 
 /** `file` is the name that errors carry. */
@@ -114,7 +122,7 @@ export function checkPieces(
   let unkTokenId = -1
   let byteCount = 0
   for (const [id, { text, score, type }] of pieces.entries()) {
-    const fail = (problem: string) => bad(where, `piece ${id} (${JSON.stringify(text)}) ${problem}`)
+    const fail = (problem: string) => bad(where, `piece ${id} (${show(text)}) ${problem}`)
     if (text === '') throw bad(where, `piece ${id} is empty, expected text`)
     if (text.length > MAX_PIECE_LENGTH) {
       throw bad(

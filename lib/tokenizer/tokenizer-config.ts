@@ -6,6 +6,7 @@
 
 import { readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { show } from '../checkpoint/json.js'
 import { MoeppError } from '../errors.js'
 import { type AddedTokenJson, badTokenizer, isRecord } from './tokenizer-json.js'
 
@@ -124,8 +125,7 @@ function addedTokens(
   ])
   const tokens = new Map<number, AddedTokenJson>()
   for (const [content, id] of Object.entries(added)) {
-    if (!Number.isInteger(id))
-      throw badTokenizer(ADDED_FILE, JSON.stringify(content), 'a token id', id)
+    if (!Number.isInteger(id)) throw badTokenizer(ADDED_FILE, show(content), 'a token id', id)
     tokens.set(id as number, { id: id as number, content, special: named.includes(content) })
   }
   const described = config.added_tokens_decoder ?? {}

@@ -3,6 +3,7 @@
  * before it is used.
  */
 
+import { show } from '../checkpoint/json.js'
 import { MoeppError } from '../errors.js'
 import { MAX_PIECE_LENGTH, MAX_PIECES } from './sentencepiece.js'
 
@@ -45,12 +46,17 @@ export function badTokenizer(
 ): MoeppError {
   return new MoeppError(
     'ERR_BAD_TOKENIZER',
-    `${file}: ${where} is ${shown(got)}, expected ${expected}`,
+    `${file}: ${where} is ${show(got)}, expected ${expected}`,
   )
 }
 
 export function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+/** Half of a surrogate pair is in no text. */
+function isText(value: unknown): value is string {
+  return typeof value === 'string' && value.isWellFormed()
 }
 
 /** Throws unless the file is of a kind that is run exactly, with ids and types in order. */
@@ -107,9 +113,8 @@ function checkVocab(vocab: Record<string, unknown>, file: string): void {
   }
   const ids = new Set<unknown>()
   for (const [piece, id] of entries) {
-    checkId(id, `model.vocab[${shown(piece)}]`, file)
-    if (ids.has(id))
-      throw badTokenizer(file, `model.vocab[${shown(piece)}]`, 'an id of its own', id)
+    checkId(id, `model.vocab[${show(piece)}]`, file)
+    if (ids.has(id)) throw badTokenizer(file, `model.vocab[${show(piece)}]`, 'an id of its own', id)
     if (piece.length > MAX_PIECE_LENGTH) {
       throw badTokenizer(file, `the length of piece ${id}`, `<= ${MAX_PIECE_LENGTH}`, piece.length)
     }
@@ -124,7 +129,7 @@ function checkId(id: unknown, where: string, file: string): asserts id is number
 }
 
 function checkMerges(merges: unknown[], vocab: Record<string, unknown>, file: string): void {
-  // The library takes the form of the first entry for that of all.
+  // Other readers take the form of the first entry for that of all.
   const asPairs = Array.isArray(merges[0])
   for (const [i, merge] of merges.entries()) {
     const parts = asPairs ? merge : typeof merge === 'string' ? merge.split(' ') : undefined
@@ -147,7 +152,7 @@ function checkAddedTokens(tokens: unknown, vocab: Readonly<Record<string, number
     if (!isRecord(token)) throw badTokenizer(file, where, 'an object', token)
     const { id, content } = token
     checkId(id, `${where}.id`, file)
-    if (typeof content !== 'string' || content === '') {
+    if (!isText(content) || content === '') {
       throw badTokenizer(file, `${where}.content`, 'a text', content)
     }
     for (const key of ['single_word', 'lstrip', 'rstrip', 'normalized', 'special']) {
@@ -155,13 +160,13 @@ function checkAddedTokens(tokens: unknown, vocab: Readonly<Record<string, number
       if (typeof value !== 'boolean')
         throw badTokenizer(file, `${where}.${key}`, 'a boolean', value)
     }
-    // The library ignores single_word.
+    // What counts as a word is not looked at.
     if (token.single_word && !token.special)
       throw badTokenizer(file, `${where}.single_word`, 'false', token.single_word)
     const owner = ids.get(id)
     const known = Object.hasOwn(vocab, content) ? vocab[content] : id
     if (known !== id || (owner !== undefined && owner !== content)) {
-      throw badTokenizer(file, `${where}.id`, `the id of ${shown(content)} alone`, id)
+      throw badTokenizer(file, `${where}.id`, `the id of ${show(content)} alone`, id)
     }
     ids.set(id, content)
   }
@@ -191,17 +196,16 @@ export function stepsOf(step: StepJson | null, key: string, file: string): StepJ
 
 function checkNormalizer(step: StepJson, where: string, file: string): void {
   if (step.type === 'Prepend') {
-    if (typeof step.prepend !== 'string')
-      throw badTokenizer(file, `${where}.prepend`, 'a text', step.prepend)
+    if (!isText(step.prepend)) throw badTokenizer(file, `${where}.prepend`, 'a text', step.prepend)
   } else if (step.type === 'Replace') {
     const { pattern, content } = step
-    if (!isRecord(pattern) || typeof pattern.String !== 'string' || pattern.String === '') {
+    if (!isRecord(pattern) || !isText(pattern.String) || pattern.String === '') {
       throw badTokenizer(file, `${where}.pattern`, '{ String: text }', pattern)
     }
     if (pattern.Regex !== undefined)
       throw badTokenizer(file, `${where}.pattern.Regex`, 'absent', pattern.Regex)
-    // The library takes $ in the content for a reference to the match.
-    if (typeof content !== 'string' || content.includes('$')) {
+    // Some libraries take $ in the content for a reference to the match.
+    if (!isText(content) || content.includes('$')) {
       throw badTokenizer(file, `${where}.content`, 'a text without $', content)
     }
   } else {
@@ -230,14 +234,14 @@ function checkPreTokenizer({ pre_tokenizer: step, model }: TokenizerJson, file: 
   ) {
     throw badTokenizer(file, 'pre_tokenizer.prepend_scheme', "'always', 'first' or 'never'", scheme)
   }
-  // The library does not split in front of each U+2581, which is the same unless a merge crosses
-  // such a place.
+  // The text is not split in front of each U+2581, which is the same unless a merge crosses such a
+  // place.
   const crossing = Object.keys(model.vocab).find(piece => piece.indexOf('\u2581', 1) !== -1)
   if (split !== false && crossing !== undefined) {
     throw badTokenizer(
       file,
       'pre_tokenizer.split',
-      `false with a piece like ${shown(crossing)}`,
+      `false with a piece like ${show(crossing)}`,
       split,
     )
   }
@@ -300,9 +304,4 @@ export function idsAround({ post_processor: step }: TokenizerJson, file: string)
     }
   }
   return { before, after }
-}
-
-function shown(value: unknown): string {
-  const text = JSON.stringify(value) ?? String(value)
-  return text.length > 80 ? `${text.slice(0, 77)}...` : text
 }
