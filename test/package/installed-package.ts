@@ -105,7 +105,7 @@ await t.test(
       'native/test',
       'native/cuda/simt/emu',
       'models',
-      'bench',
+      'bench/ops',
       'build',
     ])
       t.notOk(existsSync(join(installed, left)), `${left} is not in the package`)
