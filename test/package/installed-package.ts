@@ -106,6 +106,7 @@ await t.test(
       'native/cuda/simt/emu',
       'models',
       'bench/run.mjs',
+      'bench/ops',
       'build',
     ])
       t.notOk(existsSync(join(installed, left)), `${left} is not in the package`)
