@@ -73,6 +73,13 @@ export async function parseSource(source: string, endpoint: string): Promise<Sou
     const why = `no such directory in ${owner}; on the hub it would be hf:${source}`
     throw notFound(source, why + (await suggestion(source)))
   }
+  // A typing error in the first part, too, must not reach the hub.
+  const close = await similar(owner, '.')
+  const meant = close && join(close, basename(source))
+  if (meant && (await isDirectory(meant))) {
+    const why = `no such directory; on the hub it would be hf:${source}`
+    throw notFound(source, `${why}; did you mean ${meant.replaceAll('\\', '/')}?`)
+  }
   return { kind: 'hub', name: source, explicit: false }
 }
 
@@ -122,12 +129,16 @@ function withRevision(options: HubOptions, revision: string | undefined): HubOpt
 /** The sibling that was probably meant, as the end of a message, or nothing. */
 async function suggestion(source: string): Promise<string> {
   const parent = dirname(source)
-  const names = await readdir(parent, { withFileTypes: true }).catch(() => [])
-  const siblings = names.filter(entry => !entry.isFile()).map(({ name }) => name)
-  if (source === '' || siblings.length > MOST_SIBLINGS) return ''
-  const close = nearest(basename(source), siblings)
+  const close = source && (await similar(basename(source), parent))
   const path = close && join(parent, close)
   return path && (await isDirectory(path)) ? `; did you mean ${path.replaceAll('\\', '/')}?` : ''
+}
+
+/** The entry of a directory whose name is most like `name`, or undefined if none is like it. */
+async function similar(name: string, directory: string): Promise<string | undefined> {
+  const entries = await readdir(directory, { withFileTypes: true }).catch(() => [])
+  const names = entries.filter(entry => !entry.isFile()).map(entry => entry.name)
+  return names.length > MOST_SIBLINGS ? undefined : nearest(name, names)
 }
 
 async function isDirectory(path: string): Promise<boolean> {

@@ -86,6 +86,7 @@ t.test('a path that does not exist never reaches the hub', async t => {
       'acme',
       'models/book-7m',
       'models/none',
+      'model/books-7m',
       'hf:acme',
       'hf:',
     ],
@@ -108,6 +109,12 @@ t.test('what was meant is named', async t => {
   await t.rejects(
     resolveSource('models/none'),
     notFound(/no such directory in models; on the hub it would be hf:models\/none$/),
+  )
+  await t.rejects(
+    resolveSource('model/books-7m'),
+    notFound(
+      /no such directory; on the hub .* hf:model\/books-7m; did you mean models\/books-7m\?$/,
+    ),
   )
   await t.rejects(resolveSource('./model'), notFound(/no such directory.*; did you mean models\?$/))
   await t.rejects(
