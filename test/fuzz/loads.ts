@@ -28,7 +28,7 @@ export async function loadFormats(): Promise<Format[]> {
     name: string,
     weight: number,
     weights: readonly Folder[],
-    focus = /^(?!config)/,
+    focus = /^(?!config|generation)/,
   ): Format => ({
     name,
     weight,
