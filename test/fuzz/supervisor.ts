@@ -2,10 +2,10 @@
 
 import { type ChildProcess, fork } from 'node:child_process'
 import { existsSync, readFileSync, rmSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { CorpusEntry, Target } from './corpus.js'
-import { scratch } from './readers.js'
+import { SCRATCH, scratch } from './readers.js'
 import { type Counts, Session } from './session.js'
 
 const WORKER = fileURLToPath(new URL('worker.ts', import.meta.url))
@@ -88,7 +88,12 @@ async function runWorker(
   program: string,
 ): Promise<{ next: number; why?: string }> {
   rmSync(task.currentFile, { force: true })
-  const child = fork(program, { serialization: 'advanced', execArgv: process.execArgv })
+  const env = { ...process.env, [SCRATCH]: dirname(task.currentFile) }
+  const child = fork(program, {
+    env,
+    serialization: 'advanced',
+    execArgv: process.execArgv,
+  })
   let next = task.from
   let heard = Date.now() + START_MS
   let killed: string | undefined
