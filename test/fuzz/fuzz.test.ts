@@ -74,9 +74,12 @@ t.test('an input is its seeds', async t => {
     const input = inputs.next(seed)
     inputs.learn(input, { kind: 'x', place: String(seed % 50) })
     ids.push(input.id)
-    const same = new Inputs(again).byId(input.id)
-    t.equal(same.format.name, input.format.name)
-    t.strictSame([...same.files], [...input.files], input.id)
+    const [same, alone] = [again, again.filter(({ name }) => name === input.format.name)].map(
+      formats => new Inputs(formats).byId(input.id),
+    )
+    t.equal(same!.format.name, input.format.name)
+    t.strictSame([...same!.files], [...input.files], input.id)
+    t.strictSame([...alone!.files], [...input.files], 'as the only format')
   }
   t.ok(
     ids.some(id => id.includes('.')),

@@ -63,7 +63,7 @@ export async function supervise(
       if (why === undefined) break
       const id = existsSync(currentFile) ? readFileSync(currentFile, 'utf8').split('\n')[0]! : ''
       if (id === '') throw new Error(`a worker ${why} before its first input`)
-      events.died(await entryOf(task.target, id, why))
+      events.died(await entryOf(task, id, why))
       const last = Number(id.split('.').at(-1))
       from = Math.max(next, last + task.step)
     }
@@ -72,8 +72,12 @@ export async function supervise(
   }
 }
 
-async function entryOf(target: Target, id: string, found: string): Promise<CorpusEntry> {
-  const session = await Session.start(target)
+async function entryOf(
+  { target, format: only }: Pick<Task, 'target' | 'format'>,
+  id: string,
+  found: string,
+): Promise<CorpusEntry> {
+  const session = await Session.start(target, only)
   try {
     const { format, files } = session.inputs.byId(id)
     return { target, format: format.name, seed: id, found, files }
