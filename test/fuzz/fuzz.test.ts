@@ -17,7 +17,7 @@ import { Session } from './session.js'
 import { supervise } from './supervisor.js'
 
 /** Of each format, in proportion to the time that one takes. */
-const INPUTS = 1500
+const INPUTS = 1000
 const HUB_INPUTS = 200
 const LOADS = 60
 
