@@ -39,6 +39,14 @@ export function changedBytes(bytes: Buffer, random: Random, ranges: readonly Ran
   }
 }
 
+/** As many bytes, some of them other numbers: NaN, Inf, 0, denormal, anything. */
+export function changedValues(bytes: Buffer, random: Random): Buffer {
+  const values = ['ff', '00', '7f', '80', '0000807f', '0000c0ff', '807f', 'ff7f', '01000000', 'a5']
+  const fill = Buffer.from(random.pick(values), 'hex')
+  const length = random.pick([4, 64, 4096])
+  return overwritten(bytes, Buffer.alloc(length, fill), 4 * random.below(bytes.length / 4 + 1))
+}
+
 /** `bytes` with `piece` at `at`; what would lie behind the end is left out. */
 export function overwritten(bytes: Buffer, piece: Buffer, at: number): Buffer {
   const copy = Buffer.from(bytes)

@@ -36,59 +36,15 @@ export interface Format {
 }
 
 export async function parserFormats(): Promise<Format[]> {
-  const everything = new Map([
-    ...seeds.CONFIGS[0]!,
-    ...seeds.GENERATION_CONFIGS[0]!,
-    ...seeds.SAFETENSORS[1]!,
-  ])
-  const checkpoint = (name: string, weight: number, folders: readonly Folder[]): Format => ({
-    name,
-    weight,
-    seeds: folders,
-    focus: /\.index\.json$|^model\.safetensors$|^pytorch_model\.bin$/,
-    codes: ['ERR_BAD_FILE', 'ERR_UNSAFE_FILE', 'ERR_NOT_FOUND'],
-    read: async ({ directory, files }) => checkRefs(await openCheckpoint(directory), files),
-  })
   const json = await seeds.tokenizerJsonSeeds()
   const plain = json.slice(0, 3)
-  const tokenizer = (name: string, weight: number, folders: readonly Folder[]): Format => ({
-    name,
-    weight,
-    seeds: folders,
-    focus: name === 'tokenizer config' ? /\.json$/ : /./,
-    codes: ['ERR_BAD_TOKENIZER', 'ERR_NOT_FOUND'],
-    read: checkTokenizer,
-  })
   return [
     checkpoint('safetensors', 14, mostlyFirst(seeds.SAFETENSORS)),
     checkpoint('packed safetensors', 10, await seeds.packedSeeds()),
     checkpoint('torch zip', 14, [...mostlyFirst(seeds.TORCH_ZIP), seeds.REAL_ZIP]),
     checkpoint('torch legacy', 10, [...mostlyFirst(seeds.TORCH_LEGACY), seeds.REAL_LEGACY]),
     checkpoint('shard index', 6, mostlyFirst(seeds.SHARDS)),
-    {
-      name: 'config',
-      weight: 8,
-      seeds: seeds.CONFIGS,
-      focus: /./,
-      codes: ['ERR_BAD_CONFIG', 'ERR_BAD_FILE'],
-      read: checkConfig,
-    },
-    {
-      name: 'generation config',
-      weight: 4,
-      seeds: seeds.GENERATION_CONFIGS,
-      focus: /./,
-      codes: ['ERR_BAD_CONFIG', 'ERR_BAD_FILE'],
-      read: ({ directory }) => readGenerationConfig(directory),
-    },
-    {
-      name: 'inspect',
-      weight: 2,
-      seeds: [everything],
-      focus: /./,
-      codes: [...FILE_CODES],
-      read: ({ directory }) => inspectCheckpoint(directory),
-    },
+    ...configs(),
     tokenizer('tokenizer.json', 12, [...plain, ...plain, ...plain, ...json]),
     tokenizer('tokenizer.model', 10, mostlyFirst(seeds.TOKENIZER_MODEL)),
     tokenizer('tokenizer config', 8, [seeds.TOKENIZER_CONFIG]),
@@ -99,6 +55,52 @@ export async function parserFormats(): Promise<Format[]> {
       focus: /^answer (commit|tree|page|config\.json)$/,
       codes: ['ERR_HUB', 'ERR_BAD_FILE', 'ERR_UNSAFE_FILE'],
       read: readHub,
+    },
+  ]
+}
+
+function checkpoint(name: string, weight: number, folders: readonly Folder[]): Format {
+  return {
+    name,
+    weight,
+    seeds: folders,
+    focus: /\.index\.json$|^model\.safetensors$|^pytorch_model\.bin$/,
+    codes: ['ERR_BAD_FILE', 'ERR_UNSAFE_FILE', 'ERR_NOT_FOUND'],
+    read: async ({ directory, files }) => checkRefs(await openCheckpoint(directory), files),
+  }
+}
+
+function tokenizer(name: string, weight: number, folders: readonly Folder[]): Format {
+  return {
+    name,
+    weight,
+    seeds: folders,
+    focus: name === 'tokenizer config' ? /\.json$/ : /./,
+    codes: ['ERR_BAD_TOKENIZER', 'ERR_NOT_FOUND'],
+    read: checkTokenizer,
+  }
+}
+
+function configs(): Format[] {
+  const [config, generation] = [seeds.CONFIGS, seeds.GENERATION_CONFIGS]
+  const everything = new Map([...config[0]!, ...generation[0]!, ...seeds.SAFETENSORS[1]!])
+  const one = { focus: /./, codes: ['ERR_BAD_CONFIG', 'ERR_BAD_FILE'] } as const
+  return [
+    { ...one, name: 'config', weight: 8, seeds: config, read: checkConfig },
+    {
+      ...one,
+      name: 'generation config',
+      weight: 4,
+      seeds: generation,
+      read: ({ directory }) => readGenerationConfig(directory),
+    },
+    {
+      name: 'inspect',
+      weight: 2,
+      seeds: [everything],
+      focus: /./,
+      codes: [...FILE_CODES],
+      read: ({ directory }) => inspectCheckpoint(directory),
     },
   ]
 }

@@ -17,7 +17,7 @@ import { Session } from './session.js'
 import { supervise } from './supervisor.js'
 
 /** Of each format, in proportion to the time that one takes. */
-const INPUTS = 1500
+const INPUTS = 1000
 const HUB_INPUTS = 200
 const LOADS = 60
 
@@ -74,9 +74,12 @@ t.test('an input is its seeds', async t => {
     const input = inputs.next(seed)
     inputs.learn(input, { kind: 'x', place: String(seed % 50) })
     ids.push(input.id)
-    const same = new Inputs(again).byId(input.id)
-    t.equal(same.format.name, input.format.name)
-    t.strictSame([...same.files], [...input.files], input.id)
+    const [same, alone] = [again, again.filter(({ name }) => name === input.format.name)].map(
+      formats => new Inputs(formats).byId(input.id),
+    )
+    t.equal(same!.format.name, input.format.name)
+    t.strictSame([...same!.files], [...input.files], input.id)
+    t.strictSame([...alone!.files], [...input.files], 'as the only format')
   }
   t.ok(
     ids.some(id => id.includes('.')),

@@ -42,7 +42,7 @@ export class Inputs {
 
   /** The next input of a run: fresh, or one that goes on from another. */
   next(seed: number): Input {
-    const kept = this.#kept.get(new Random(seed).pick(this.#choice).name)
+    const kept = this.#kept.get(this.#formatOf(seed).name)
     const random = new Random(seed + 2 ** 40)
     return !kept || random.once(2) ? this.#fresh(seed) : this.#further(random.pick(kept), seed)
   }
@@ -70,9 +70,14 @@ export class Inputs {
     return found
   }
 
+  /** A stream of its own, so that an input is the same where only its format is run. */
+  #formatOf(seed: number): Format {
+    return new Random(seed + 2 ** 41).pick(this.#choice)
+  }
+
   #fresh(seed: number): Input {
     const random = new Random(seed)
-    const format = random.pick(this.#choice)
+    const format = this.#formatOf(seed)
     const files = changedFolder(random.pick(format.seeds), format.focus, random)
     return { id: String(seed), format, files }
   }

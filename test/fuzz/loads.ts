@@ -17,6 +17,8 @@ import * as seeds from './seeds.js'
 
 /** Damaged weights lead to ERR_DEVICE; sizes that a file claims, to ERR_OUT_OF_MEMORY. */
 const CODES = [...FILE_CODES, 'ERR_DEVICE', 'ERR_OUT_OF_MEMORY'] as const
+/** More than a hub's answer may have. */
+const MOST_REPEATED_BYTES = 20_000_000
 const OPTIONS = { device: 'cpu', threads: 1, kvCacheTokens: 64, contextLength: 64 } as const
 
 export async function loadFormats(): Promise<Format[]> {
@@ -28,7 +30,7 @@ export async function loadFormats(): Promise<Format[]> {
     name: string,
     weight: number,
     weights: readonly Folder[],
-    focus = /^(?!config)/,
+    focus = /^(?!config|generation)/,
   ): Format => ({
     name,
     weight,
@@ -143,13 +145,10 @@ export class LoadReader implements Reader {
       return
     }
     const filled = fill(bytes, this.#endpoint, ++this.#requests)
-    send(filled)
     const answer = splitAnswer(filled)
-    for (
-      let i = 1;
-      i < Math.min(repeats(answer), 20_000_000 / Math.max(1, answer.body.length));
-      i++
-    )
-      send(answer.body)
+    const more = answer.body.length * (repeats(answer) - 1)
+    // The number may be damaged.
+    const length = Math.max(0, Math.min(MOST_REPEATED_BYTES, more || 0))
+    send(Buffer.concat([filled, Buffer.alloc(length, answer.body)]))
   }
 }

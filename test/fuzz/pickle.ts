@@ -1,7 +1,7 @@
 /** Pickles as lists of operations: torch's state dicts with operations lost, doubled, exchanged. */
 
 import { pickled } from '../checkpoint/files.js'
-import { changedBytes, integerBytes } from './bytes.js'
+import { changedBytes, changedValues, integerBytes } from './bytes.js'
 import { boundary, changedText, hostileText } from './hostile.js'
 import type { Random } from './random.js'
 
@@ -53,6 +53,7 @@ export function changedPickle(bytes: Buffer, random: Random, pickles = 1): Buffe
   if (ops.length === 0 || random.once(12)) {
     return changedBytes(bytes, random, [[0, bytes.length - rest.length]])
   }
+  if (rest.length > 0 && random.once(6)) return Buffer.concat([...ops, changedValues(rest, random)])
   const [a, b] = [random.below(ops.length), random.below(ops.length)]
   const span = random.few(8)
   switch (random.below(8)) {

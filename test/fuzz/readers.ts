@@ -8,9 +8,13 @@ import { FOLDER, MemoryFolder } from './memory-folder.js'
 import { judge, type Outcome } from './oracle.js'
 import type { Folder } from './seeds.js'
 
-/** A directory that is in memory where the system has such a one. */
+/** Of a worker: a folder of its supervisor's, which outlives it. */
+export const SCRATCH = 'MOEPP_FUZZ_SCRATCH'
+
+/** A new directory, in memory where the system has such a place. */
 export function scratch(): string {
-  return mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'moepp-fuzz-'))
+  const memory = existsSync('/dev/shm') ? '/dev/shm' : tmpdir()
+  return mkdtempSync(join(process.env[SCRATCH] ?? memory, 'moepp-fuzz-'))
 }
 
 export interface Reader {

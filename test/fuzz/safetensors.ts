@@ -1,6 +1,6 @@
 /** Safetensors files, packed ones too: the header as JSON, its length, what follows. */
 
-import { changedBytes, integerBytes, overwritten } from './bytes.js'
+import { changedBytes, changedValues, integerBytes, overwritten } from './bytes.js'
 import { boundary, changedText } from './hostile.js'
 import { changedJson, changedJsonText } from './json.js'
 import type { Random } from './random.js'
@@ -15,13 +15,16 @@ export function changedSafetensors(bytes: Buffer, random: Random): Buffer {
   const header = headers.get(bytes) ?? bytes.subarray(8, end)
   headers.set(bytes, header)
   const data = bytes.subarray(end)
-  switch (random.below(12)) {
+  switch (random.below(14)) {
     case 0:
       return overwritten(bytes, integerBytes(boundary(random), 8), 0)
     case 1:
       return Buffer.concat([bytes.subarray(0, end), changedBytes(data, random)])
     case 2:
     case 3:
+      return Buffer.concat([bytes.subarray(0, end), changedValues(data, random)])
+    case 12:
+    case 13:
       return consistent(header, data, random) ?? changedBytes(bytes, random)
     case 4:
     case 5:

@@ -41,9 +41,9 @@ export class Summary {
     const hash = createHash('sha256').update(kind).digest('hex').slice(0, 8)
     const name = `${entry.target}-${entry.format.replace(/\W+/g, '-')}-${hash}`
     const path = writeEntry(this.corpus, name, entry)
-    console.log(
-      `FOUND after ${this.#done} inputs: ${entry.format}, seed ${entry.seed}: ${entry.found}`,
-    )
+    const { target, format, seed, found } = entry
+    console.log(`FOUND after ${this.#done} inputs: ${format}: ${found}`)
+    console.log(`  --target=${target} --format='${format}' --seed=${seed} --inputs=1`)
     console.log(`  ${path}`)
   }
 

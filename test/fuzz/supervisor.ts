@@ -2,10 +2,10 @@
 
 import { type ChildProcess, fork } from 'node:child_process'
 import { existsSync, readFileSync, rmSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { CorpusEntry, Target } from './corpus.js'
-import { scratch } from './readers.js'
+import { SCRATCH, scratch } from './readers.js'
 import { type Counts, Session } from './session.js'
 
 const WORKER = fileURLToPath(new URL('worker.ts', import.meta.url))
@@ -63,7 +63,7 @@ export async function supervise(
       if (why === undefined) break
       const id = existsSync(currentFile) ? readFileSync(currentFile, 'utf8').split('\n')[0]! : ''
       if (id === '') throw new Error(`a worker ${why} before its first input`)
-      events.died(await entryOf(task.target, id, why))
+      events.died(await entryOf(task, id, why))
       const last = Number(id.split('.').at(-1))
       from = Math.max(next, last + task.step)
     }
@@ -72,8 +72,12 @@ export async function supervise(
   }
 }
 
-async function entryOf(target: Target, id: string, found: string): Promise<CorpusEntry> {
-  const session = await Session.start(target)
+async function entryOf(
+  { target, format: only }: Pick<Task, 'target' | 'format'>,
+  id: string,
+  found: string,
+): Promise<CorpusEntry> {
+  const session = await Session.start(target, only)
   try {
     const { format, files } = session.inputs.byId(id)
     return { target, format: format.name, seed: id, found, files }
@@ -88,7 +92,12 @@ async function runWorker(
   program: string,
 ): Promise<{ next: number; why?: string }> {
   rmSync(task.currentFile, { force: true })
-  const child = fork(program, { serialization: 'advanced', execArgv: process.execArgv })
+  const env = { ...process.env, [SCRATCH]: dirname(task.currentFile) }
+  const child = fork(program, {
+    env,
+    serialization: 'advanced',
+    execArgv: process.execArgv,
+  })
   let next = task.from
   let heard = Date.now() + START_MS
   let killed: string | undefined

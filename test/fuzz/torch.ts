@@ -1,7 +1,7 @@
 /** Files of torch.save: zips whose records and pickles are changed, and pickles in a row. */
 
 import { zipBytes } from '../checkpoint/files.js'
-import { changedBytes, integerBytes, overwritten, type Range } from './bytes.js'
+import { changedBytes, changedValues, integerBytes, overwritten, type Range } from './bytes.js'
 import { boundary, changedText } from './hostile.js'
 import { changedPickle } from './pickle.js'
 import type { Random } from './random.js'
@@ -130,6 +130,10 @@ function rebuilt(bytes: Buffer, random: Random): Buffer | undefined {
       break
     case 3:
       entries[a] = [name, changedBytes(data, random)]
+      break
+    case 4:
+    case 5:
+      if (a !== pickle) entries[a] = [name, changedValues(data, random)]
       break
     default:
       entries[pickle] = [entries[pickle]![0], changedPickle(entries[pickle]![1], random)]
