@@ -14,7 +14,7 @@ import { isObject, parseJson, show } from './checkpoint/json.js'
 import type { DType } from './checkpoint/tensor-ref.js'
 import { MoeppError } from './errors.js'
 
-/** How positions beyond the trained length are scaled (MODEL.md, section 2). */
+/** Scaling of positions beyond the trained length (MODEL.md, section 2). */
 export interface RopeScaling {
   /** Which formula. */
   readonly type: 'linear' | 'dynamic' | 'ntk'
@@ -58,7 +58,7 @@ export interface ModelConfig {
   readonly ropeTheta: number
   /** null: positions are not scaled. */
   readonly ropeScaling: RopeScaling | null
-  /** Whether the output head is the embedding. */
+  /** True if the output head is the embedding. */
   readonly tieWordEmbeddings: boolean
   /** E: the FFN experts, then two constant experts, the copy expert and the zero expert. */
   readonly experts: number
@@ -68,7 +68,7 @@ export interface ModelConfig {
   readonly topK: 2
   /** Softmax over the two chosen logits; else over all, with the zero expert's weight dropped. */
   readonly mixtralGating: boolean
-  /** Whether the router has a hidden layer of 8 E with tanh. */
+  /** True if the router has a hidden layer of 8 E with tanh. */
   readonly twoLayerRouter: boolean
   /** Router logits are scaled to the standard deviation gateNormStd. */
   readonly logitsNorm: boolean

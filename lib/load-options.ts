@@ -19,7 +19,7 @@ import {
  */
 export type LoadProgress = DownloadProgress | ReadProgress
 
-/** How far reading weights into the device is. */
+/** Progress of reading the weights into the device. */
 export interface ReadProgress {
   readonly stage: 'load'
   readonly doneBytes: number
@@ -39,8 +39,8 @@ export interface ReadProgress {
  */
 export interface LoadOptions {
   /**
-   * Where to run; 'cuda' is 'cuda:0'. 'auto' is the first CUDA device if the model loads on it,
-   * else the CPU, with a warning if the GPU that is there cannot be used. Default 'auto'.
+   * Device to run on; 'cuda' is 'cuda:0'. 'auto' is the first CUDA device if the model loads on it,
+   * else the CPU. A GPU that is there but cannot be used causes a warning. Default 'auto'.
    */
   device?: 'auto' | 'cpu' | 'cuda' | `cuda:${number}`
   /**
@@ -95,7 +95,7 @@ export interface LoadOptions {
    * Default true.
    */
   memoryCheck?: boolean
-  /** Called now and then while the model loads. What it throws ends the load. */
+  /** Called now and then while the model loads. An exception in it ends the load. */
   onProgress?: (progress: LoadProgress) => void
   /** Ends the load early: it rejects with ERR_ABORTED. */
   signal?: AbortSignal

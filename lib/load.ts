@@ -53,8 +53,8 @@ import { loadTokenizer, type Tokenizer } from './tokenizer/tokenizer.js'
 /**
  * Loads a model: its configuration, its tokenizer if there is one, and its weights.
  *
- * @param source a directory; an installed npm package such as `npm:moepp-books-7m`; or a model on
- *   the hub: `hf:Chat-UniVi/MoE-Plus-Plus-7B`, its URL, or its plain id if no such directory exists
+ * @param source a directory, an npm package (`npm:moepp-books-7m`), or a model on the hub:
+ *   `hf:Chat-UniVi/MoE-Plus-Plus-7B`, its URL, or its plain id if no such directory exists
  * @param options device, types, sizes and the hub; see LoadOptions
  * @throws MoeppError ERR_NOT_FOUND, ERR_BAD_FILE, ERR_UNSAFE_FILE, ERR_BAD_CONFIG, ERR_BAD_WEIGHTS,
  *   ERR_BAD_TOKENIZER, ERR_HUB, ERR_UNSUPPORTED, ERR_NO_GPU, ERR_DRIVER_TOO_OLD, ERR_GPU_TOO_OLD,
@@ -90,8 +90,8 @@ export async function loadModel(source: string, options: LoadOptions = {}): Prom
 }
 
 /**
- * How much memory `loadModel` would need with the same options, and how much there is now. Reads
- * headers only. A hub id is downloaded first, as by loadModel.
+ * Estimates the memory that `loadModel` needs with the same options, and reads how much is
+ * available. Reads headers only. A hub id is downloaded first, as by loadModel.
  *
  * @param source as of loadModel
  * @returns bytes of the weights, the KV cache and a step on the device that loadModel would take.
@@ -136,7 +136,7 @@ async function readPlan(directory: string, o: ResolvedLoadOptions): Promise<Load
   return planLoad(config, checkTensors(config, await openCheckpoint(directory)), o)
 }
 
-/** What a Model is made of. */
+/** Loads the parts of a Model. */
 export async function loadParts(
   source: string,
   o: ResolvedLoadOptions,
@@ -170,8 +170,8 @@ async function optionalTokenizer(
 }
 
 /**
- * The model on the device that was asked for; 'auto' is the first GPU if there is one that the
- * model loads on, else the CPU.
+ * Loads the model on the device that the options name. 'auto' is the first GPU if the model loads
+ * on it, else the CPU.
  */
 async function openRunner(plan: LoadPlan): Promise<DeviceRunner> {
   const { device } = plan.options

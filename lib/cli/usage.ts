@@ -64,7 +64,7 @@ const OTHER_COMMANDS: Readonly<Record<string, string>> = {
   show: 'to show what a checkpoint is: moepp inspect MODEL',
 }
 
-/** What to print for an error that commander found. */
+/** The text to print for an error that commander found. */
 export function usageMessage(
   error: CommanderError,
   program: Command,

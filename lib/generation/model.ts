@@ -64,7 +64,7 @@ export interface ModelParts {
 export class Model {
   /** Sizes and flags of the model, from its config.json. */
   readonly config: ModelConfig
-  /** Where the model runs, and why when `device: 'auto'` did not take a GPU. */
+  /** Device that the model runs on, and the reason if `device: 'auto'` did not take a GPU. */
   readonly device: ModelDevice
   readonly #engine: Engine
   readonly #tokenizer: Tokenizer | undefined
@@ -307,8 +307,8 @@ export class Model {
   }
 
   /**
-   * What the model is doing, and what it has done since it was loaded. It costs a few microseconds.
-   * A closed model keeps its last figures.
+   * The model's current state and its counters since it was loaded. A call takes a few
+   * microseconds. A closed model keeps its last figures.
    *
    * @example
    * ```ts
@@ -388,7 +388,7 @@ export class Model {
 
   async #scoredIds(prompt: Prompt, continuation: Prompt, how: EncodeHow) {
     const { vocabSize } = this.config
-    // What follows the last token is not asked for.
+    // The logits after the last token are not needed.
     const most = this.#prompts.maxTokens + 1
     const ids = (text: Prompt, name: string, own = how, maxTokens = most) =>
       typeof text === 'string'

@@ -1,4 +1,4 @@
-/** What a model needs, and the refusal of one that does not fit. */
+/** The memory that a model needs, and the refusal of one that does not fit. */
 import { join } from 'node:path'
 import t from 'tap'
 import { openCheckpoint } from '../../lib/checkpoint/checkpoint.js'
