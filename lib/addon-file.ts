@@ -106,7 +106,9 @@ export function findAddon(root: string | undefined): AddonFile {
   } catch (cause) {
     const there = prebuilds(root)
     const has = there.length > 0 ? `has ${there.join(', ')}` : 'has no binaries at all'
-    throw new Error(`there is none: this package ${has}. ${howToBuild(root)}`, { cause })
+    throw new Error(`no binary for this platform; this package ${has}. ${howToBuild(root)}`, {
+      cause,
+    })
   }
   return { path, origin: originOf(path, root) }
 }
@@ -169,7 +171,9 @@ export function explainFailure(
   if (origin === 'environment') hints.push(`${namingVariable()} names it.`)
   if (origin === 'beside node') hints.push('It lies beside the node program, not in this package.')
   if (origin === 'local build' && root !== undefined && prebuilds(root).length > 0)
-    hints.push("It was built here and goes before the package's own: remove it to use that.")
+    hints.push(
+      "It was built here, and is used instead of the package's binary. Remove it to use that one.",
+    )
   const firstLine = words.split('\n')[0]!.trim()
   const said = firstLine.includes(path) ? firstLine : `${path}: ${firstLine}`
   return [`${said}.`, ...hints, howToBuild(root)].join(' ').trimEnd()

@@ -34,7 +34,7 @@ export interface ReadProgress {
  * import { type LoadOptions, loadModel } from 'moepp'
  *
  * const options: LoadOptions = { device: 'cpu', dtype: 'int8', kvCacheTokens: 16384 }
- * const model = await loadModel('models/books-7m', options)
+ * const model = await loadModel('npm:moepp-books-7m', options)
  * ```
  */
 export interface LoadOptions {
@@ -91,7 +91,7 @@ export interface LoadOptions {
   /**
    * Refuse a model that does not fit in what memory is available now, with ERR_OUT_OF_MEMORY and
    * before anything is read. The whole KV cache counts; packed weights, which are mapped, do not.
-   * false loads it all the same: a system that runs out of memory may then end the process.
+   * false loads it anyway: a system that runs out of memory may then end the process.
    * Default true.
    */
   memoryCheck?: boolean

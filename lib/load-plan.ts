@@ -66,7 +66,7 @@ function checkActivationDtype(spec: ProgramSpec, { activationDtype }: ResolvedLo
   if (activationDtype === 'auto' || held === activationDtype) return
   throw new MoeppError(
     'ERR_UNSUPPORTED',
-    `activationDtype: expected "auto" for matrices in ${held}, got "${activationDtype}", which is for those in bfloat16`,
+    `activationDtype: expected "auto" for matrices in ${held}, got "${activationDtype}"; it rounds the inputs of bfloat16 matrices only`,
   )
 }
 

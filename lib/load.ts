@@ -11,7 +11,7 @@ import {
 import { openCheckpoint } from './checkpoint/checkpoint.js'
 import { checkTensors } from './checkpoint/names.js'
 import { isPacked } from './checkpoint/tensor-ref.js'
-import { type ModelConfig, readConfig, readGenerationConfig } from './config.js'
+import { type ModelConfig, readConfig } from './config.js'
 import { runWatched } from './control.js'
 import {
   checkPackedLayout,
@@ -25,6 +25,7 @@ import {
 import { type LoadTrace, publicSource, traced } from './diagnostics.js'
 import { MoeppError } from './errors.js'
 import { Model, type ModelParts } from './generation/model.js'
+import { readGenerationConfig } from './generation-config.js'
 import {
   cacheBytes,
   cacheOf,
@@ -65,7 +66,7 @@ import { loadTokenizer, type Tokenizer } from './tokenizer/tokenizer.js'
  * ```ts
  * import { loadModel } from 'moepp'
  *
- * const model = await loadModel('models/books-7m', {
+ * const model = await loadModel('npm:moepp-books-7m', {
  *   dtype: 'int8',
  *   onProgress: ({ stage, doneBytes, totalBytes }) => console.log(stage, doneBytes / totalBytes),
  * })
@@ -102,7 +103,7 @@ export async function loadModel(source: string, options: LoadOptions = {}): Prom
  * ```ts
  * import { estimateMemory } from 'moepp'
  *
- * const { requiredBytes, availableBytes, fits } = await estimateMemory('models/books-7m', {
+ * const { requiredBytes, availableBytes, fits } = await estimateMemory('npm:moepp-books-7m', {
  *   dtype: 'int8',
  *   kvCacheTokens: 4096,
  * })

@@ -39,7 +39,7 @@ export {
  * import { type GenerateOptions, loadModel } from 'moepp'
  *
  * const options: GenerateOptions = { temperature: 0.8, topP: 0.95, stop: '\n\n', seed: 7 }
- * const model = await loadModel('models/books-7m')
+ * const model = await loadModel('npm:moepp-books-7m')
  * console.log((await model.generate('The old man', options)).text)
  * ```
  */

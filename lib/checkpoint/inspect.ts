@@ -2,12 +2,8 @@
 
 import { stat } from 'node:fs/promises'
 import { basename } from 'node:path'
-import {
-  type GenerationConfig,
-  type ModelConfig,
-  readConfig,
-  readGenerationConfig,
-} from '../config.js'
+import { type ModelConfig, readConfig } from '../config.js'
+import { type GenerationConfig, readGenerationConfig } from '../generation-config.js'
 import { type MatrixType, resolveLoadOptions } from '../load-options.js'
 import { cacheOf, planLoad } from '../load-plan.js'
 import { type CheckpointFormat, openCheckpoint } from './checkpoint.js'

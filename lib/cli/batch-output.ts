@@ -41,7 +41,7 @@ export class ResultFile {
       const to = await handle.stat()
       if (from?.isFile() && from.ino === to.ino && from.dev === to.dev) {
         await handle.close()
-        throw new UsageError(`--out: ${path} is the file of the prompts`)
+        throw new UsageError(`--out: ${path} is the file that the prompts are read from`)
       }
       return new ResultFile(path, handle)
     } catch (error) {
@@ -94,7 +94,7 @@ export class ResultFile {
   }
 
   #otherFile({ number }: Line): MoeppError {
-    const message = `${this.#path}: line ${number} is no result of --prompts; the file is left alone`
+    const message = `${this.#path}: line ${number} is not a result of --prompts; the file is not changed`
     return new MoeppError('ERR_CANNOT_WRITE', message)
   }
 

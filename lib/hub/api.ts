@@ -135,5 +135,5 @@ function nextPage(repository: Repository, { headers, url }: Response): string | 
   if (link === undefined) return undefined
   const next = URL.canParse(link, url) ? new URL(link, url) : undefined
   if (next?.protocol === 'http:' || next?.protocol === 'https:') return next.href
-  throw hubError(repository, 'the listing links to what is no http or https address')
+  throw hubError(repository, 'the listing links to an address that is not http or https')
 }

@@ -45,7 +45,7 @@ async function openOffline(repository: Repository): Promise<string> {
   } catch (error) {
     if (!(error instanceof NotCached)) throw error
     const why = error.message && `; the cache does not serve: ${error.message}`
-    throw hubError(repository, `not in the cache, and HF_HUB_OFFLINE forbids to fetch it${why}`)
+    throw hubError(repository, `not in the cache, and HF_HUB_OFFLINE forbids fetching it${why}`)
   }
 }
 

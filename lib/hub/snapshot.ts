@@ -73,7 +73,7 @@ export async function removeUnlisted(
     else
       throw hubError(
         repository,
-        `${path} is no file of this commit; move it elsewhere, or remove it`,
+        `${path} is not a file of this commit; move it elsewhere, or remove it`,
       )
   }
 }
@@ -108,7 +108,7 @@ export async function openCached(repository: Repository): Promise<string> {
   const fail = (message: string) => new NotCached(message)
   const files = await chooseFiles(listed, index => check([index]), fail)
   const [odd] = await unlisted(repository, commit, listed)
-  if (odd !== undefined) throw new NotCached(`${odd} is no file of this commit`)
+  if (odd !== undefined) throw new NotCached(`${odd} is not a file of this commit`)
   await check(files)
   return snapshot
 }

@@ -132,7 +132,7 @@ export function checkMemory(plan: LoadPlan, place: Place): void {
     `the model does not fit on ${needed.device}: it needs ${gib(needed.requiredBytes)} (${parts(needed)}), ` +
       `${gib(needed.availableBytes)} are available, ${gib(missing)} are missing. ` +
       `${what.length > 0 ? `These would fit: ${what.join('; ')}` : 'No dtype would fit'}. ` +
-      'memoryCheck: false loads it all the same',
+      'memoryCheck: false loads it anyway',
   )
 }
 

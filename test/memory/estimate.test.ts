@@ -78,7 +78,7 @@ t.test('the refusal says what is missing, and what would fit', async t => {
         'KV cache of 8192 tokens in float32 72\\.0 MiB, a step \\d\\.\\d MiB\\), ' +
         '80\\.0 MiB are available, 1\\d\\.\\d MiB are missing\\. ' +
         "These would fit: kvCacheTokens: \\d+; dtype: 'int8' \\(5\\d\\.\\d MiB\\)\\. " +
-        'memoryCheck: false loads it all the same$',
+        'memoryCheck: false loads it anyway$',
     ),
   })
   t.throws(() => checkMemory(plan, cpu(27)), { message: /would fit: kvCacheTokens: 704\./ })
