@@ -32,8 +32,13 @@ import type { MatrixType } from './options.js'
 export interface LoadTrace {
   /** The source as passed: a directory, or the model's name on a hub. */
   readonly source: string
-  /** As asked for. */
-  readonly requested: { readonly device: string; readonly dtype: string }
+  /** The options of the call. */
+  readonly requested: {
+    /** The option `device`. */
+    readonly device: string
+    /** The option `dtype`. */
+    readonly dtype: string
+  }
   /** Device of the loaded model: `cpu` or `cuda:0`. */
   device?: string
   /** Once it is loaded: the type that most weights are held in. */

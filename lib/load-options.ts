@@ -21,8 +21,11 @@ export type LoadProgress = DownloadProgress | ReadProgress
 
 /** Progress of reading the weights into the device. */
 export interface ReadProgress {
+  /** Weights are read. */
   readonly stage: 'load'
+  /** Bytes of the weights that have been read. */
   readonly doneBytes: number
+  /** Bytes of all weights. */
   readonly totalBytes: number
 }
 

@@ -28,11 +28,13 @@ export interface MemoryEstimate {
   readonly device: string
   /** The type that most weights would be held in. */
   readonly dtype: MatrixType
+  /** Type of the KV cache. */
   readonly kvCacheDtype: 'float32' | 'bfloat16'
   /** Tokens of the longest sequence. */
   readonly contextLength: number
   /** Tokens that the KV cache holds, in whole pages of 64. */
   readonly kvCacheTokens: number
+  /** All weights on the device. */
   readonly weightBytes: number
   /**
    * Of weightBytes, those of packed weights on the CPU. They are used from the mapped file: the
