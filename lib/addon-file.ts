@@ -1,6 +1,4 @@
-/**
- * Where the native addon's file is, whether it is whole, and what to tell whom it does not load.
- */
+/** Finds the native addon's file, checks that it is whole, and explains a failed load. */
 
 import { createHash } from 'node:crypto'
 import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync } from 'node:fs'
@@ -12,9 +10,9 @@ import { MoeppError } from './errors.js'
 export interface AddonFile {
   readonly path: string
   /**
-   * Named by MOEPP_BINDING, or in the folder that MOEPP_PREBUILD names; built on this machine; one
-   * of the package's binaries; or in a folder `prebuilds` beside the node program, where
-   * node-gyp-build looks last.
+   * `environment`: MOEPP_BINDING names it, or it is in the folder of MOEPP_PREBUILD. `local build`:
+   * it was built on this machine. `prebuild`: it is one of the package's binaries. `beside node`:
+   * node-gyp-build found it last, in a folder `prebuilds` next to the node program.
    */
   readonly origin: 'environment' | 'local build' | 'prebuild' | 'beside node'
 }
@@ -41,7 +39,7 @@ export function packageRoot(): string {
   return root
 }
 
-/** What to do about a bundle, which cannot hold a native addon. */
+/** The remedy for a bundle, which cannot hold a native addon. */
 export const BUNDLED =
   'moepp was bundled; mark it external: ' +
   "serverExternalPackages: ['moepp'] (Next.js), --external:moepp (esbuild), " +
@@ -102,13 +100,15 @@ export function findAddon(root: string | undefined): AddonFile {
   if (root === undefined) throw new Error(BUNDLED)
   let path: string
   try {
-    // Neither import.meta.url nor createRequire by its own name: webpack and Turbopack look for
-    // these, and put something of their own in the place of the call.
+    // The code names neither import.meta.url nor a bare createRequire: webpack and Turbopack would
+    // replace these calls by their own.
     path = nodeModule.createRequire(join(root, 'package.json'))('node-gyp-build').path(root)
   } catch (cause) {
     const there = prebuilds(root)
     const has = there.length > 0 ? `has ${there.join(', ')}` : 'has no binaries at all'
-    throw new Error(`there is none: this package ${has}. ${howToBuild(root)}`, { cause })
+    throw new Error(`no binary for this platform; this package ${has}. ${howToBuild(root)}`, {
+      cause,
+    })
   }
   return { path, origin: originOf(path, root) }
 }
@@ -134,8 +134,8 @@ export function namingVariable(): 'MOEPP_BINDING' | 'MOEPP_PREBUILD' {
 }
 
 /**
- * Compares a prebuild with the SHA-256 that was recorded when it was built: the system's loader
- * reads beyond the end of a file that was cut off, and the process dies.
+ * Compares a prebuild with the SHA-256 that was recorded when it was built. On a truncated file the
+ * system's loader reads past the end, and the process dies.
  * @throws Error when the file is damaged.
  */
 export function checkWhole({ path, origin }: AddonFile, root: string | undefined): void {
@@ -150,7 +150,7 @@ export function checkWhole({ path, origin }: AddonFile, root: string | undefined
   )
 }
 
-/** What the loader's words mean, and what to do. */
+/** Explains the loader's message, and says what to do. */
 export function explainFailure(
   { path, origin }: AddonFile,
   root: string | undefined,
@@ -171,7 +171,9 @@ export function explainFailure(
   if (origin === 'environment') hints.push(`${namingVariable()} names it.`)
   if (origin === 'beside node') hints.push('It lies beside the node program, not in this package.')
   if (origin === 'local build' && root !== undefined && prebuilds(root).length > 0)
-    hints.push("It was built here and goes before the package's own: remove it to use that.")
+    hints.push(
+      "It was built here, and is used instead of the package's binary. Remove it to use that one.",
+    )
   const firstLine = words.split('\n')[0]!.trim()
   const said = firstLine.includes(path) ? firstLine : `${path}: ${firstLine}`
   return [`${said}.`, ...hints, howToBuild(root)].join(' ').trimEnd()

@@ -31,7 +31,7 @@ export interface BufferSpec {
   readonly shape: readonly Dimension[]
 }
 
-/** How a weight's elements are ordered in memory: `Layout` of native/tensor.h. */
+/** Order of a weight's elements in memory: `Layout` of native/tensor.h. */
 export type WeightLayout = 'rows' | PanelOrder
 
 export interface WeightSpec {
@@ -148,10 +148,10 @@ export interface DeviceInfo {
 
 /** CUDA versions are 1000 * major + 10 * minor, 0 for none. */
 export interface CudaInfo {
-  /** Whether this build has a CUDA device. */
+  /** True if this build has CUDA kernels. */
   readonly built: boolean
   readonly runtimeVersion: number
-  /** What the driver supports. */
+  /** Newest CUDA version that the driver supports. */
   readonly driverVersion: number
   readonly devices: number
   /** Why there are no devices, or empty. */
@@ -165,8 +165,9 @@ export interface NativeDevice {
   /** Bytes of a weight in a layout on this device. */
   weightBytes(weight: WeightSpec, layout: WeightLayout): number
   /**
-   * Writes `header`, then each weight as this device lays it out (quantised, if its dtype says so)
-   * at its place, in ascending order, with zeros between them; fails when the file exists.
+   * Writes `header`, then each weight at its place, in ascending order, with zeros between them.
+   * Weights have this device's layout, and are quantised if their dtype says so. Fails if the file
+   * exists.
    */
   writePacked(
     path: string,
@@ -209,7 +210,7 @@ export interface Binding {
   /**
    * The instruction set that multiplies fastest here with such weights, by a measurement of some
    * milliseconds at the first call.
-   * @param mayRoundX what meets bf16 weights may be rounded to bf16
+   * @param mayRoundX inputs of products with bf16 weights may be rounded to bf16
    */
   fastestIsa(weights: WeightDType, mayRoundX?: boolean): string
   /** Asks the driver; starts nothing on a GPU. */

@@ -1,20 +1,17 @@
 /**
- * config.json and generation_config.json, checked. A key or value may change the computation in a
- * way that moepp does not follow exactly. It is then refused by name: a wrong number is worse than
- * an error.
+ * config.json, checked. A key or value may change the computation in a way that moepp does not
+ * follow exactly. It is then refused by name: a wrong number is worse than an error.
  *
  * Names and defaults are those of upstream's MoeConfig, which are not the released 7B model's
  * values.
  */
 
-import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { readText } from './checkpoint/input-file.js'
-import { isObject, parseJson, show } from './checkpoint/json.js'
+import { isObject, show } from './checkpoint/json.js'
 import type { DType } from './checkpoint/tensor-ref.js'
-import { MoeppError } from './errors.js'
+import { Fields, readConfigJson } from './config-fields.js'
 
-/** How positions beyond the trained length are scaled (MODEL.md, section 2). */
+/** Scaling of positions beyond the trained length (MODEL.md, section 2). */
 export interface RopeScaling {
   /** Which formula. */
   readonly type: 'linear' | 'dynamic' | 'ntk'
@@ -58,7 +55,7 @@ export interface ModelConfig {
   readonly ropeTheta: number
   /** null: positions are not scaled. */
   readonly ropeScaling: RopeScaling | null
-  /** Whether the output head is the embedding. */
+  /** True if the output head is the embedding. */
   readonly tieWordEmbeddings: boolean
   /** E: the FFN experts, then two constant experts, the copy expert and the zero expert. */
   readonly experts: number
@@ -68,7 +65,7 @@ export interface ModelConfig {
   readonly topK: 2
   /** Softmax over the two chosen logits; else over all, with the zero expert's weight dropped. */
   readonly mixtralGating: boolean
-  /** Whether the router has a hidden layer of 8 E with tanh. */
+  /** True if the router has a hidden layer of 8 E with tanh. */
   readonly twoLayerRouter: boolean
   /** Router logits are scaled to the standard deviation gateNormStd. */
   readonly logitsNorm: boolean
@@ -87,24 +84,6 @@ export interface ModelConfig {
    * decide.
    */
   readonly torchDtype: DType | null
-}
-
-/** The presets of generation_config.json; a key that it lacks is absent. */
-export interface GenerationConfig {
-  readonly bosTokenId?: number
-  readonly padTokenId?: number
-  readonly eosTokenIds?: readonly number[]
-  readonly doSample?: boolean
-  readonly temperature?: number
-  readonly topK?: number
-  readonly topP?: number
-  readonly minP?: number
-  readonly typicalP?: number
-  readonly repetitionPenalty?: number
-  readonly noRepeatNgramSize?: number
-  readonly maxNewTokens?: number
-  readonly minNewTokens?: number
-  readonly numReturnSequences?: number
 }
 
 /**
@@ -141,23 +120,11 @@ const ZERO_COMPUTATION_EXPERTS = 4
 /** The kernels' limits: experts that one router scores, and elements of a head. */
 const MAX_EXPERTS = 256
 const MAX_HEAD_DIM = 256
-const INT32_MAX = 0x7fffffff
-const MAX_CONFIG_BYTES = 10_000_000
 
 /** Reads and checks a model directory's config.json. */
 export async function readConfig(directory: string): Promise<ModelConfig> {
   const path = join(directory, 'config.json')
-  return parseConfig(parseJson(await readText(path, MAX_CONFIG_BYTES), path), path)
-}
-
-/**
- * Reads and checks a model directory's generation_config.json; without that file there are no
- * presets.
- */
-export async function readGenerationConfig(directory: string): Promise<GenerationConfig> {
-  const path = join(directory, 'generation_config.json')
-  if (!existsSync(path)) return {}
-  return parseGenerationConfig(parseJson(await readText(path, MAX_CONFIG_BYTES), path), path)
+  return parseConfig(await readConfigJson(path), path)
 }
 
 /** Checks a parsed config.json; `where` names it in errors. */
@@ -187,37 +154,6 @@ export function parseConfig(json: unknown, where: string): ModelConfig {
   }
   fields.refuseUnread(IGNORED_KEYS)
   return config
-}
-
-/**
- * Checks a parsed generation_config.json. Keys that moepp's generation does not have are ignored.
- */
-export function parseGenerationConfig(json: unknown, where: string): GenerationConfig {
-  const fields = new Fields(json, where)
-  const share = { from: 0, to: 1 }
-  const read = {
-    bosTokenId: fields.given('bos_token_id', key => fields.tokenId(key, null) ?? undefined),
-    padTokenId: fields.given('pad_token_id', key => fields.tokenId(key, null) ?? undefined),
-    eosTokenIds: fields.given('eos_token_id', key => fields.tokenIds(key, [])),
-    doSample: fields.given('do_sample', key => fields.boolean(key, false)),
-    temperature: fields.given('temperature', key => fields.number(key, 1, { from: 0 })),
-    topK: fields.given('top_k', key => fields.integer(key, 50, { from: 0 })),
-    topP: fields.given('top_p', key => fields.number(key, 1, share)),
-    minP: fields.given('min_p', key => fields.number(key, 0, share)),
-    typicalP: fields.given('typical_p', key => fields.number(key, 1, { above: 0, to: 1 })),
-    repetitionPenalty: fields.given('repetition_penalty', key =>
-      fields.number(key, 1, { above: 0 }),
-    ),
-    noRepeatNgramSize: fields.given('no_repeat_ngram_size', key =>
-      fields.integer(key, 0, { from: 0 }),
-    ),
-    maxNewTokens: fields.given('max_new_tokens', key => fields.integer(key, 1, { from: 1 })),
-    minNewTokens: fields.given('min_new_tokens', key => fields.integer(key, 0, { from: 0 })),
-    numReturnSequences: fields.given('num_return_sequences', key =>
-      fields.integer(key, 1, { from: 1 }),
-    ),
-  }
-  return Object.fromEntries(Object.entries(read).filter(([, value]) => value !== undefined))
 }
 
 function refuseOtherModels(fields: Fields): void {
@@ -335,116 +271,4 @@ function parseTorchDtype(fields: Fields): DType | null {
   const dtype = TORCH_DTYPES.get(value)
   if (dtype !== undefined) return dtype
   throw fields.bad(`torch_dtype is ${show(value)}, expected ${[...TORCH_DTYPES.keys()].join(', ')}`)
-}
-
-interface Range {
-  readonly from?: number
-  readonly above?: number
-  readonly to?: number
-}
-
-/**
- * A JSON object's fields, each checked as it is read; knows afterwards which were never asked for.
- */
-class Fields {
-  private readonly object: Record<string, unknown>
-  private readonly read = new Set<string>()
-
-  constructor(
-    json: unknown,
-    private readonly where: string,
-  ) {
-    if (!isObject(json)) throw this.bad(`expected an object, got ${show(json)}`)
-    this.object = json
-  }
-
-  bad(message: string): MoeppError {
-    return new MoeppError('ERR_BAD_CONFIG', `${this.where}: ${message}`)
-  }
-
-  take(key: string): unknown {
-    this.read.add(key)
-    return Object.hasOwn(this.object, key) ? this.object[key] : undefined
-  }
-
-  /** undefined if the key is absent or null, else what `parse` makes of it. */
-  given<T>(key: string, parse: (key: string) => T): T | undefined {
-    return (this.take(key) ?? undefined) === undefined ? undefined : parse(key)
-  }
-
-  only(key: string, accepted: readonly unknown[]): void {
-    const value = this.take(key)
-    if (value === undefined || accepted.includes(value)) return
-    throw this.bad(`${key} is ${show(value)}, expected ${accepted.map(show).join(' or ')}`)
-  }
-
-  boolean(key: string, absent: boolean): boolean {
-    const value = this.take(key)
-    if (value === undefined) return absent
-    if (typeof value !== 'boolean')
-      throw this.bad(`${key} is ${show(value)}, expected true or false`)
-    return value
-  }
-
-  number(
-    key: string,
-    absent: number,
-    { from = -Infinity, above = -Infinity, to = Infinity }: Range,
-  ): number {
-    const value = this.take(key)
-    if (value === undefined) return absent
-    if (
-      typeof value === 'number' &&
-      Number.isFinite(value) &&
-      value >= from &&
-      value > above &&
-      value <= to
-    ) {
-      return value
-    }
-    const bounds = [
-      ...(above > -Infinity ? [` above ${above}`] : []),
-      ...(from > -Infinity ? [` from ${from}`] : []),
-      ...(to < Infinity ? [` to ${to}`] : []),
-    ]
-    throw this.bad(`${key} is ${show(value)}, expected a number${bounds.join('')}`)
-  }
-
-  integer(key: string, absent: number, { from }: { from: number }): number {
-    const value = this.number(key, absent, { from, to: INT32_MAX })
-    if (!Number.isInteger(value)) throw this.bad(`${key} is ${show(value)}, expected an integer`)
-    return value
-  }
-
-  integerOrNull(key: string, range: { from: number }): number | null {
-    return (this.take(key) ?? null) === null ? null : this.integer(key, 0, range)
-  }
-
-  /** Negative ids are an old way to write "none". */
-  tokenId(key: string, absent: number | null): number | null {
-    const value = this.take(key)
-    if (value === undefined) return absent
-    if (value === null) return null
-    const id = this.integer(key, 0, { from: -INT32_MAX })
-    return id < 0 ? null : id
-  }
-
-  tokenIds(key: string, absent: readonly number[]): readonly number[] {
-    const value = this.take(key)
-    if (value === undefined) return absent
-    const list: unknown[] = Array.isArray(value) ? value : value === null ? [] : [value]
-    if (list.every(id => Number.isInteger(id) && Math.abs(id as number) <= INT32_MAX)) {
-      return (list as number[]).filter(id => id >= 0)
-    }
-    throw this.bad(`${key} is ${show(value)}, expected a token id or a list of them`)
-  }
-
-  refuseUnread(ignored: ReadonlySet<string>): void {
-    const unknown = Object.keys(this.object).filter(key => !this.read.has(key) && !ignored.has(key))
-    if (unknown.length === 0) return
-    throw this.bad(
-      `unknown ${unknown.length === 1 ? 'key' : 'keys'} ${unknown.slice(0, 8).map(show).join(', ')}: ` +
-        'what it changes in the model is not known, so the result could be wrong',
-    )
-  }
 }

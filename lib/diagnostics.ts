@@ -1,5 +1,5 @@
 /**
- * What a logger or a tracer can hear of moepp, through Node's diagnostics_channel.
+ * Events for loggers and tracers, through Node's diagnostics_channel.
  *
  * There are tracing channels for `moepp:load`, `moepp:generate` (also of `stream`), `moepp:forward`
  * and `moepp:score`. Each publishes `start` when the work begins, `asyncEnd` when it has ended, and
@@ -15,7 +15,7 @@ import type { GenerateResult } from './generation/results.js'
 import type { MatrixType } from './options.js'
 
 /**
- * What the tracing channels of `moepp:load` carry, for each call of `loadModel`.
+ * Message of the tracing channels `moepp:load`, for each call of `loadModel`.
  *
  * @example
  * ```ts
@@ -30,28 +30,33 @@ import type { MatrixType } from './options.js'
  * ```
  */
 export interface LoadTrace {
-  /** What was passed as the source: a directory, or the model's name on a hub. */
+  /** The source as passed: a directory, or the model's name on a hub. */
   readonly source: string
-  /** As asked for. */
-  readonly requested: { readonly device: string; readonly dtype: string }
-  /** Once it is loaded: where it runs, `cpu` or `cuda:0`. */
+  /** The options of the call. */
+  readonly requested: {
+    /** The option `device`. */
+    readonly device: string
+    /** The option `dtype`. */
+    readonly dtype: string
+  }
+  /** Device of the loaded model: `cpu` or `cuda:0`. */
   device?: string
   /** Once it is loaded: the type that most weights are held in. */
   dtype?: MatrixType
   /** Milliseconds that the call took, once it has ended. */
   ms?: number
-  /** What the caller's promise rejects with, if it fails. */
+  /** The reason that the caller's promise rejects with, if it fails. */
   error?: unknown
 }
 
-/** How one text of a call ended. */
+/** Usage, times and end of one text of a call. */
 export type TracedResult = Pick<GenerateResult, 'usage' | 'timings' | 'finishReason'>
 
 /**
- * What the tracing channels of `moepp:generate`, `moepp:forward` and `moepp:score` carry, for each
- * call; `moepp:generate` for `stream` too. The events are `start`, when the prompts are tokenized
- * and the work begins, `error` if it fails, and `asyncEnd`. All events of a call carry the same
- * object. It never holds a prompt, a text or token ids.
+ * Message of the tracing channels `moepp:generate` (also of `stream`), `moepp:forward` and
+ * `moepp:score`, for each call. `start` comes when the prompts are tokenized and the work begins,
+ * `asyncEnd` when it has ended, and `error` before that if it failed. All events of a call carry
+ * the same object. It never holds a prompt, a text or token ids.
  *
  * @example
  * ```ts
@@ -70,7 +75,7 @@ export type TracedResult = Pick<GenerateResult, 'usage' | 'timings' | 'finishRea
 export interface CallTrace {
   /** Which method of the model was called. */
   readonly call: 'generate' | 'stream' | 'forward' | 'score'
-  /** Where the model runs: `cpu` or `cuda:0`. */
+  /** Device that the model runs on: `cpu` or `cuda:0`. */
   readonly device: string
   /** Texts that the call computes. */
   readonly sequences: number
@@ -80,7 +85,7 @@ export interface CallTrace {
   results?: readonly TracedResult[]
   /** Milliseconds that the call took, once it has ended; tokenizing is not part of it. */
   ms?: number
-  /** What the caller's promise rejects with, if it fails. */
+  /** The reason that the caller's promise rejects with, if it fails. */
   error?: unknown
 }
 

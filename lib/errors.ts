@@ -6,9 +6,7 @@
  * what, where, expected and got.
  */
 
-/**
- * What failed. docs/troubleshooting.md says what to do about each code.
- */
+/** Kind of a failure. docs/troubleshooting.md has the remedies for each code. */
 export type MoeppErrorCode =
   /** A file or directory that is needed does not exist or cannot be read. */
   | 'ERR_NOT_FOUND'
@@ -75,7 +73,7 @@ export type MoeppErrorCode =
 export class MoeppError extends Error {
   /** Always 'MoeppError'. */
   override readonly name = 'MoeppError'
-  /** What failed; stable, unlike the message. */
+  /** Kind of the failure. Codes are stable; messages are not. */
   readonly code: MoeppErrorCode
   /** Label of the op that failed, `layers.3.moe.gate_up`, when there is one. */
   declare readonly op?: string

@@ -19,10 +19,13 @@ import {
  */
 export type LoadProgress = DownloadProgress | ReadProgress
 
-/** How far reading weights into the device is. */
+/** Progress of reading the weights into the device. */
 export interface ReadProgress {
+  /** Weights are read. */
   readonly stage: 'load'
+  /** Bytes of the weights that have been read. */
   readonly doneBytes: number
+  /** Bytes of all weights. */
   readonly totalBytes: number
 }
 
@@ -34,13 +37,13 @@ export interface ReadProgress {
  * import { type LoadOptions, loadModel } from 'moepp'
  *
  * const options: LoadOptions = { device: 'cpu', dtype: 'int8', kvCacheTokens: 16384 }
- * const model = await loadModel('models/books-7m', options)
+ * const model = await loadModel('npm:moepp-books-7m', options)
  * ```
  */
 export interface LoadOptions {
   /**
-   * Where to run; 'cuda' is 'cuda:0'. 'auto' is the first CUDA device if the model loads on it,
-   * else the CPU, with a warning if the GPU that is there cannot be used. Default 'auto'.
+   * Device to run on; 'cuda' is 'cuda:0'. 'auto' is the first CUDA device if the model loads on it,
+   * else the CPU. A GPU that is there but cannot be used causes a warning. Default 'auto'.
    */
   device?: 'auto' | 'cpu' | 'cuda' | `cuda:${number}`
   /**
@@ -91,11 +94,11 @@ export interface LoadOptions {
   /**
    * Refuse a model that does not fit in what memory is available now, with ERR_OUT_OF_MEMORY and
    * before anything is read. The whole KV cache counts; packed weights, which are mapped, do not.
-   * false loads it all the same: a system that runs out of memory may then end the process.
+   * false loads it anyway: a system that runs out of memory may then end the process.
    * Default true.
    */
   memoryCheck?: boolean
-  /** Called now and then while the model loads. What it throws ends the load. */
+  /** Called now and then while the model loads. An exception in it ends the load. */
   onProgress?: (progress: LoadProgress) => void
   /** Ends the load early: it rejects with ERR_ABORTED. */
   signal?: AbortSignal

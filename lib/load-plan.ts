@@ -1,4 +1,4 @@
-/** What a load will put on a device, from the headers of a checkpoint and the options alone. */
+/** Plans a load from the headers of a checkpoint and the options alone. */
 import type { KvCacheOptions, ProgramSpec } from './binding.js'
 import { DTYPE_SIZE, isQuantised, type StoredRef, weightSize } from './checkpoint/tensor-ref.js'
 import type { ModelConfig } from './config.js'
@@ -30,7 +30,7 @@ export const maxStepTokens = (onGpu: boolean) =>
 
 const CACHE_DTYPES = { auto: undefined, float32: 'f32', bfloat16: 'bf16' } as const
 
-/** What the matrices are held in. */
+/** Types that hold the matrices. */
 export const MATRIX_DTYPES = {
   auto: 'exact',
   float32: 'f32',
@@ -66,7 +66,7 @@ function checkActivationDtype(spec: ProgramSpec, { activationDtype }: ResolvedLo
   if (activationDtype === 'auto' || held === activationDtype) return
   throw new MoeppError(
     'ERR_UNSUPPORTED',
-    `activationDtype: expected "auto" for matrices in ${held}, got "${activationDtype}", which is for those in bfloat16`,
+    `activationDtype: expected "auto" for matrices in ${held}, got "${activationDtype}"; it rounds the inputs of bfloat16 matrices only`,
   )
 }
 
@@ -98,9 +98,9 @@ export function cacheOf(plan: LoadPlan, onGpu: boolean): KvCacheOptions {
 }
 
 /**
- * Whether activations are rounded to bf16 or more coarsely in any case, so that a bf16 cache costs
- * next to nothing: where it was asked for, to int8 for quantised matrices on the CPU, to bf16 for
- * all below f32 on a GPU's tensor cores, which want a bf16 cache besides.
+ * True if activations are rounded to bf16 or more coarsely in any case: a bf16 cache then costs
+ * next to nothing. The option may ask for it. The CPU rounds the inputs of quantised matrices to
+ * int8. A GPU's tensor cores round those of all matrices but f32 to bf16, and need a bf16 cache.
  */
 function roundsMore({ spec, options }: LoadPlan, onGpu: boolean): boolean {
   const asked = options.activationDtype === 'bfloat16'

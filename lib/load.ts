@@ -11,7 +11,7 @@ import {
 import { openCheckpoint } from './checkpoint/checkpoint.js'
 import { checkTensors } from './checkpoint/names.js'
 import { isPacked } from './checkpoint/tensor-ref.js'
-import { type ModelConfig, readConfig, readGenerationConfig } from './config.js'
+import { type ModelConfig, readConfig } from './config.js'
 import { runWatched } from './control.js'
 import {
   checkPackedLayout,
@@ -25,6 +25,7 @@ import {
 import { type LoadTrace, publicSource, traced } from './diagnostics.js'
 import { MoeppError } from './errors.js'
 import { Model, type ModelParts } from './generation/model.js'
+import { readGenerationConfig } from './generation-config.js'
 import {
   cacheBytes,
   cacheOf,
@@ -53,8 +54,8 @@ import { loadTokenizer, type Tokenizer } from './tokenizer/tokenizer.js'
 /**
  * Loads a model: its configuration, its tokenizer if there is one, and its weights.
  *
- * @param source a directory; an installed npm package such as `npm:moepp-books-7m`; or a model on
- *   the hub: `hf:Chat-UniVi/MoE-Plus-Plus-7B`, its URL, or its plain id if no such directory exists
+ * @param source a directory, an npm package (`npm:moepp-books-7m`), or a model on the hub:
+ *   `hf:Chat-UniVi/MoE-Plus-Plus-7B`, its URL, or its plain id if no such directory exists
  * @param options device, types, sizes and the hub; see LoadOptions
  * @throws MoeppError ERR_NOT_FOUND, ERR_BAD_FILE, ERR_UNSAFE_FILE, ERR_BAD_CONFIG, ERR_BAD_WEIGHTS,
  *   ERR_BAD_TOKENIZER, ERR_HUB, ERR_UNSUPPORTED, ERR_NO_GPU, ERR_DRIVER_TOO_OLD, ERR_GPU_TOO_OLD,
@@ -65,7 +66,7 @@ import { loadTokenizer, type Tokenizer } from './tokenizer/tokenizer.js'
  * ```ts
  * import { loadModel } from 'moepp'
  *
- * const model = await loadModel('models/books-7m', {
+ * const model = await loadModel('npm:moepp-books-7m', {
  *   dtype: 'int8',
  *   onProgress: ({ stage, doneBytes, totalBytes }) => console.log(stage, doneBytes / totalBytes),
  * })
@@ -90,8 +91,8 @@ export async function loadModel(source: string, options: LoadOptions = {}): Prom
 }
 
 /**
- * How much memory `loadModel` would need with the same options, and how much there is now. Reads
- * headers only. A hub id is downloaded first, as by loadModel.
+ * Estimates the memory that `loadModel` needs with the same options, and reads how much is
+ * available. Reads headers only. A hub id is downloaded first, as by loadModel.
  *
  * @param source as of loadModel
  * @returns bytes of the weights, the KV cache and a step on the device that loadModel would take.
@@ -102,7 +103,7 @@ export async function loadModel(source: string, options: LoadOptions = {}): Prom
  * ```ts
  * import { estimateMemory } from 'moepp'
  *
- * const { requiredBytes, availableBytes, fits } = await estimateMemory('models/books-7m', {
+ * const { requiredBytes, availableBytes, fits } = await estimateMemory('npm:moepp-books-7m', {
  *   dtype: 'int8',
  *   kvCacheTokens: 4096,
  * })
@@ -136,7 +137,7 @@ async function readPlan(directory: string, o: ResolvedLoadOptions): Promise<Load
   return planLoad(config, checkTensors(config, await openCheckpoint(directory)), o)
 }
 
-/** What a Model is made of. */
+/** Loads the parts of a Model. */
 export async function loadParts(
   source: string,
   o: ResolvedLoadOptions,
@@ -170,8 +171,8 @@ async function optionalTokenizer(
 }
 
 /**
- * The model on the device that was asked for; 'auto' is the first GPU if there is one that the
- * model loads on, else the CPU.
+ * Loads the model on the device that the options name. 'auto' is the first GPU if the model loads
+ * on it, else the CPU.
  */
 async function openRunner(plan: LoadPlan): Promise<DeviceRunner> {
   const { device } = plan.options

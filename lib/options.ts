@@ -39,7 +39,7 @@ export {
  * import { type GenerateOptions, loadModel } from 'moepp'
  *
  * const options: GenerateOptions = { temperature: 0.8, topP: 0.95, stop: '\n\n', seed: 7 }
- * const model = await loadModel('models/books-7m')
+ * const model = await loadModel('npm:moepp-books-7m')
  * console.log((await model.generate('The old man', options)).text)
  * ```
  */
@@ -115,11 +115,12 @@ export interface GenerateOptions {
    *
    * It must be synchronous, and other texts wait while it runs. A hook makes the device return the
    * whole row of logits, which the sampler copies and checks. That costs about 0.6 ms for each new
-   * token at a vocabulary of 65,536, besides what the hook itself does; without a hook a token
-   * takes 0.01 ms (2026-11, one busy core of an AMD EPYC).
+   * token at a vocabulary of 65,536, without the hook's own time. Sampling without a hook takes
+   * 0.01 ms (2026-11, one busy core of an AMD EPYC).
    *
-   * What the hook throws ends its call, which rejects with it, and no other call. NaN, +Infinity,
-   * or a row of -Infinity alone is a RangeError; a promise, or a detached array, is a TypeError.
+   * If the hook throws, its call rejects with that exception, and other calls go on. NaN,
+   * +Infinity, or a row of -Infinity alone is a RangeError; a promise, or a detached array, is a
+   * TypeError.
    */
   logits?: LogitsHook
 }
@@ -219,7 +220,7 @@ export function resolveGenerateOptions(
   })
 }
 
-/** Whether to sample: what the call says, else what the checkpoint says. */
+/** True if the call asks for sampling, or else the checkpoint does. */
 function samples(
   call: Checked<typeof generateChecks>,
   checkpoint: Checked<typeof generateChecks>,

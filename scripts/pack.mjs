@@ -36,8 +36,8 @@ export function pack(folder) {
 }
 
 /**
- * The tarballs that a test is for: those named, else of this checkout, with a prebuild for this
- * platform alone, a CPU build unless MOEPP_CUDA is ON or AUTO.
+ * The tarballs to test: those named, else this checkout's. They hold a prebuild for this platform
+ * alone: a CPU build unless MOEPP_CUDA is ON or AUTO.
  */
 export function tarballsToTest([moepp, model]) {
   if (moepp !== undefined && model !== undefined)

@@ -1,8 +1,6 @@
 // Checks the width of lines, and the English of Markdown and comments, in every tracked text file.
 //
-//   node scripts/prose-check.mjs            all files; sentences only where they are clean (CLEAN)
-//   node scripts/prose-check.mjs --all      sentences everywhere
-//   node scripts/prose-check.mjs <files>    both in these files
+//   node scripts/prose-check.mjs [files]    all files, or these
 import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { extname, resolve } from 'node:path'
@@ -12,23 +10,9 @@ import { root } from './build-native.mjs'
 export const MAX_COLUMNS = 100
 export const MAX_WORDS = 25
 
-/** Files and folders whose sentences pass; the list grows, and nothing leaves it. */
-const CLEAN = [
-  '.ci',
-  '.github',
-  'CMakeLists.txt',
-  'CODE_OF_CONDUCT.md',
-  'CONTRIBUTING.md',
-  'native/cuda/CMakeLists.txt',
-  'bench/gpu.sh',
-  'cmake',
-  'scripts',
-  'test/scripts',
-]
-
 /** Data, generated files, licences. */
 const EXEMPT =
-  /^(models|test\/golden)\/|package-lock\.json$|^LICENSE$|^THIRD_PARTY_NOTICES\.md$|\.(json|svg|bin|model|safetensors|npz|png)$/
+  /^(models|test\/golden)\/|^docs\/api\.md$|package-lock\.json$|^LICENSE$|^THIRD_PARTY_NOTICES\.md$|\.(json|svg|bin|model|safetensors|npz|png)$/
 
 /** Formatters break the code of these where it can be broken; only their comments are checked. */
 const SLASHED = ['.ts', '.mjs', '.cjs', '.cts', '.cc', '.h', '.cu', '.cuh', '.inc']
@@ -163,31 +147,26 @@ function widthFaults(file, lines) {
   return faults
 }
 
-/** The faults of a text as { line, fault }; `english`: of its sentences too. */
-export function faultsOf(file, text, english) {
+/** The faults of a text as { line, fault }. */
+export function faultsOf(file, text) {
   const lines = text.split(/\r?\n/)
-  const faults = [...widthFaults(file, lines), ...(english ? proseFaults(file, lines) : [])]
+  const faults = [...widthFaults(file, lines), ...proseFaults(file, lines)]
   return faults.sort((a, b) => a.line - b.line)
 }
 
-function main(args) {
-  const all = args.includes('--all')
-  const named = args.filter(arg => !arg.startsWith('--'))
+function listedFiles() {
   const list = ['ls-files', '-z', '--cached', '--others', '--exclude-standard']
   const git = spawnSync('git', list, { cwd: root, encoding: 'utf8' })
-  if (named.length === 0 && git.status !== 0) throw new Error('prose-check needs a git checkout')
+  if (git.status !== 0) throw new Error('prose-check needs a git checkout')
   // git still lists a file that was deleted a moment ago.
-  const listed = git.stdout.split('\0').filter(each => each && existsSync(resolve(root, each)))
-  const files = named.length > 0 ? named : listed
-  const isClean = file => CLEAN.some(each => file === each || file.startsWith(`${each}/`))
+  return git.stdout.split('\0').filter(each => each && existsSync(resolve(root, each)))
+}
+
+function main(args) {
+  const files = args.length > 0 ? args : listedFiles()
   let count = 0
   for (const file of files.filter(each => !EXEMPT.test(each))) {
-    const english = all || named.length > 0 || isClean(file)
-    for (const { line, fault } of faultsOf(
-      file,
-      readFileSync(resolve(root, file), 'utf8'),
-      english,
-    )) {
+    for (const { line, fault } of faultsOf(file, readFileSync(resolve(root, file), 'utf8'))) {
       console.error(`${file}:${line}: ${fault}`)
       count++
     }

@@ -1,4 +1,4 @@
-/** What subscribers of diagnostics channels hear. */
+/** Events that subscribers of diagnostics channels receive. */
 import * as diagnostics from 'node:diagnostics_channel'
 import { join } from 'node:path'
 import t from 'tap'

@@ -73,10 +73,7 @@ async function refuseOthers(target: string): Promise<void> {
   if (entries.length === 0) return
   const names = entries.map(entry => entry.name)
   if (!names.includes('config.json') || !WEIGHT_FILES.some(file => names.includes(file.name))) {
-    throw new MoeppError(
-      'ERR_CANNOT_WRITE',
-      `${target}: is not a checkpoint, so that it is not replaced`,
-    )
+    throw new MoeppError('ERR_CANNOT_WRITE', `${target}: is not a checkpoint, and is not replaced`)
   }
   const others = entries
     .filter(entry => entry.isDirectory() || !isWritten(entry.name))
@@ -86,7 +83,7 @@ async function refuseOthers(target: string): Promise<void> {
   const more = others.length > MOST_NAMES ? ` and ${others.length - MOST_NAMES} more` : ''
   throw new MoeppError(
     'ERR_CANNOT_WRITE',
-    `${target}: holds ${others.slice(0, MOST_NAMES).join(', ')}${more}, which no conversion writes, so that it is not replaced`,
+    `${target}: contains files that convert did not write, and is not replaced: ${others.slice(0, MOST_NAMES).join(', ')}${more}`,
   )
 }
 

@@ -1,13 +1,9 @@
-/** What a checkpoint is and needs, from its headers alone: no tensor is read. */
+/** Describes a checkpoint and its memory from the headers alone: no tensor is read. */
 
 import { stat } from 'node:fs/promises'
 import { basename } from 'node:path'
-import {
-  type GenerationConfig,
-  type ModelConfig,
-  readConfig,
-  readGenerationConfig,
-} from '../config.js'
+import { type ModelConfig, readConfig } from '../config.js'
+import { type GenerationConfig, readGenerationConfig } from '../generation-config.js'
 import { type MatrixType, resolveLoadOptions } from '../load-options.js'
 import { cacheOf, planLoad } from '../load-plan.js'
 import { type CheckpointFormat, openCheckpoint } from './checkpoint.js'
@@ -40,7 +36,7 @@ export interface StoredTensorInfo {
 
 export type KvCacheType = 'float32' | 'bfloat16'
 
-/** What there is by the type of the matrices; of a packed checkpoint its own type alone. */
+/** One value for each type of the matrices. A packed checkpoint has its own type alone. */
 export type ByMatrixType<T> = Readonly<Partial<Record<MatrixType, T>>>
 
 export interface Inspection {

@@ -6,7 +6,9 @@
 
 import { MoeppError } from '../errors.js'
 
-/** Real files nest 4 deep. What is recursive, isDeepStrictEqual say, runs out of stack at 5000. */
+/**
+ * Real files nest 4 deep. Recursive functions such as isDeepStrictEqual overflow the stack at 5000.
+ */
 const MAX_DEPTH = 100
 
 /**

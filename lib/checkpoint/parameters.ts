@@ -1,4 +1,4 @@
-/** What a model's parameters are for, how many a token uses, and the memory they take. */
+/** Counts a model's parameters by their use, those that a token reads, and their memory. */
 
 import type { ModelConfig } from '../config.js'
 import { recordMoepp } from '../model/moepp.js'
@@ -72,10 +72,9 @@ export function totalParameters(counts: ParameterCounts): number {
 }
 
 /**
- * Parameters that one token reads when `ffnExpertsPerLayer` of its picks are FFN experts, on
- * average over the layers: one row of the embedding, all of the rest except for the FFN experts
- * that were not picked. Constant experts count whole, for their scores are computed for every
- * token.
+ * Parameters that one token reads if it chooses `ffnExpertsPerLayer` FFN experts in each layer, on
+ * average. Of the embedding one row counts. FFN experts that were not chosen do not count. Constant
+ * experts count whole: their scores are computed for every token.
  */
 export function activeParameters(config: ModelConfig, ffnExpertsPerLayer: number): number {
   const { hiddenSize, vocabSize, layers, intermediateSize, tieWordEmbeddings } = config

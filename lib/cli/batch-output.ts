@@ -1,4 +1,4 @@
-/** The results' file of `moepp generate --prompts`: one JSON object a line, which can be resumed. */
+/** The output file of `moepp generate --prompts`: one JSON object a line. A run can resume it. */
 
 import { type FileHandle, open } from 'node:fs/promises'
 import { MoeppError } from '../errors.js'
@@ -41,7 +41,7 @@ export class ResultFile {
       const to = await handle.stat()
       if (from?.isFile() && from.ino === to.ino && from.dev === to.dev) {
         await handle.close()
-        throw new UsageError(`--out: ${path} is the file of the prompts`)
+        throw new UsageError(`--out: ${path} is the file that the prompts are read from`)
       }
       return new ResultFile(path, handle)
     } catch (error) {
@@ -94,7 +94,7 @@ export class ResultFile {
   }
 
   #otherFile({ number }: Line): MoeppError {
-    const message = `${this.#path}: line ${number} is no result of --prompts; the file is left alone`
+    const message = `${this.#path}: line ${number} is not a result of --prompts; the file is not changed`
     return new MoeppError('ERR_CANNOT_WRITE', message)
   }
 
@@ -113,11 +113,11 @@ function parseResult({ text = '' }: Line): BatchResult | undefined {
   }
 }
 
-/** Whether a line without an end can be the beginning of a result. */
+/** True if a line without an end can be the beginning of a result. */
 function isTorn(line: Line): boolean {
   const { text, head } = line
   if (!head.startsWith(START.slice(0, head.length))) return false
-  // All of a result but its line break, or less than that. A whole object of another kind is not.
+  // It may lack only its line break, or more. A whole object of another kind is no torn result.
   return text === undefined || !isJson(text) || parseResult(line) !== undefined
 }
 

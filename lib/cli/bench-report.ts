@@ -1,4 +1,4 @@
-/** What `moepp bench` says about its results. */
+/** Formats the results of `moepp bench`. */
 
 import { basename } from 'node:path'
 import type { BenchReport, BenchResult } from '../bench/bench.js'

@@ -22,12 +22,10 @@ type BenchFlags = LoadOptions & {
 
 export const benchCommand: CreateCommand = (terminal, setExitCode) => {
   const command = new Command('bench')
-    .description(
-      'Measures how fast a model runs here, and compares that with what the machine can do.',
-    )
+    .description('Measures the speed of a model, and compares it with the limits of this machine.')
     .option('--tests <names>', 'the tests, separated by commas (default: see below)')
     .addOption(
-      new Option('--repetitions <n>', 'how often to measure each test')
+      new Option('--repetitions <n>', 'number of measurements of each test')
         .argParser(parseCount)
         .default(5),
     )
@@ -54,8 +52,8 @@ The share compares a test with a short measurement of the machine before and aft
 can exceed 100 %: its data may fit in the cache, or the machine may have been slower just then.
 
 Examples:
-  $ moepp bench --model models/books-7m
-  $ moepp bench --model Chat-UniVi/MoE-Plus-Plus-7B --tests pp512,tg128@32 -o markdown
+  $ moepp bench --model npm:moepp-books-7m
+  $ moepp bench --model hf:Chat-UniVi/MoE-Plus-Plus-7B --tests pp512,tg128@32 -o markdown
 `
 
 async function runBench(

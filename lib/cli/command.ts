@@ -1,4 +1,4 @@
-/** What every command gets from the command line's frame. */
+/** The context that each command receives from the command line. */
 
 import type { Command } from 'commander'
 import { Interrupt } from './interrupt.js'

@@ -29,7 +29,7 @@ export const convertCommand: CreateCommand = (terminal, setExitCode) => {
     .argument('<out-dir>', 'the directory to make')
     .addOption(dtype.choices(['auto', 'float32', 'bfloat16', 'int8', 'int4']).default('auto'))
     .addOption(
-      new Option('--max-shard-size <size>', 'most bytes of a file, from 1MB: 500MB, 5GB, 4GiB')
+      new Option('--max-shard-size <size>', 'largest size of a file, from 1MB: 500MB, 5GB, 4GiB')
         .argParser(parseSize)
         .default(DEFAULT_SHARD_BYTES, '5GB'),
     )
@@ -61,9 +61,9 @@ export const convertCommand: CreateCommand = (terminal, setExitCode) => {
 
 const EXAMPLES = `
 Examples:
-  $ moepp convert models/books-7m ./books
-  $ moepp convert Chat-UniVi/MoE-Plus-Plus-7B ./moepp-7b --dtype bfloat16 --max-shard-size 2GB
-  $ moepp convert Chat-UniVi/MoE-Plus-Plus-7B ./moepp-7b-int8 --dtype int8
+  $ moepp convert npm:moepp-books-7m ./books
+  $ moepp convert hf:Chat-UniVi/MoE-Plus-Plus-7B ./moepp-7b --dtype bfloat16 --max-shard-size 2GB
+  $ moepp convert hf:Chat-UniVi/MoE-Plus-Plus-7B ./moepp-7b-int8 --dtype int8
 `
 
 const UNITS: ReadonlyMap<string, number> = new Map([

@@ -7,9 +7,7 @@ import { formatBytes, formatTable } from './format.js'
 
 export const doctorCommand: CreateCommand = (terminal, setExitCode) =>
   new Command('doctor')
-    .description(
-      'Shows where models run on this machine, and why: processor, threads, memory, GPU.',
-    )
+    .description('Shows the device that models run on, and why: processor, threads, memory, GPU.')
     .option('--json', 'print one JSON document')
     .action(async ({ json }: { json?: true }) => {
       const diagnosis = await diagnose()

@@ -1,4 +1,4 @@
-/** How an error looks on the terminal, and which exit code goes with it. */
+/** Prints errors on the terminal and chooses the exit code. */
 
 import { type Command, CommanderError } from 'commander'
 import { MoeppError } from '../errors.js'

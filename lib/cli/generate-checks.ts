@@ -5,8 +5,8 @@ import { flagOf, UsageError } from './errors.js'
 import type { GenerateFlags } from './generate.js'
 
 /**
- * A flag without effect on the output is an error, not a warning: otherwise the caller would learn
- * only after minutes of work that the figures are missing.
+ * A flag without effect on the output is an error, not a warning. A warning would be read too late,
+ * after minutes of work.
  */
 export function checkOutputFlags(prompt: string | undefined, flags: GenerateFlags): void {
   const { prompts, out, json, echo } = flags
@@ -25,9 +25,7 @@ export function checkOutputFlags(prompt: string | undefined, flags: GenerateFlag
     throw new UsageError(`a prompt and --prompts exclude each other, got ${JSON.stringify(prompt)}`)
 }
 
-/**
- * As in Hugging Face, an error: without sampling, every text would be the same, at n times the work.
- */
+/** An error, as in Hugging Face: without sampling all texts would be equal, at n times the work. */
 export function checkSequences({ doSample, numReturnSequences }: ResolvedOptions): void {
   if (doSample || numReturnSequences === 1) return
   throw new RangeError(
@@ -36,7 +34,7 @@ export function checkSequences({ doSample, numReturnSequences }: ResolvedOptions
 }
 
 /**
- * Sampling flags of a greedy call. As in Hugging Face they deserve a warning, not an error: the text
+ * Sampling flags of a greedy call. They cause a warning, not an error, as in Hugging Face. The text
  * is right, and scripts that pass all their settings keep working.
  */
 export function ignoredSamplingFlags(flags: GenerateOptions, resolved: ResolvedOptions): string[] {

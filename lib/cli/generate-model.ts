@@ -1,7 +1,8 @@
 /** The model of `moepp generate`: its options are checked before the weights are read. */
 
-import { readConfig, readGenerationConfig } from '../config.js'
+import { readConfig } from '../config.js'
 import type { Model } from '../generation/model.js'
+import { readGenerationConfig } from '../generation-config.js'
 import { loadModel } from '../load.js'
 import {
   type GenerateOptions,

@@ -12,9 +12,14 @@ type HubOption = 'revision' | 'token' | 'endpoint' | 'cacheDir'
 const GENERATE_FLAGS: Readonly<
   Record<Exclude<keyof GenerateOptions, NotFlags>, readonly Option[]>
 > = {
-  maxNewTokens: [number('--max-new-tokens <n>', 'most tokens to generate (default: 256)')],
+  maxNewTokens: [
+    number('--max-new-tokens <n>', 'largest number of tokens to generate (default: 256)'),
+  ],
   minNewTokens: [
-    number('--min-new-tokens <n>', 'the text does not end before so many tokens (default: 0)'),
+    number(
+      '--min-new-tokens <n>',
+      'smallest number of tokens before the text may end (default: 0)',
+    ),
   ],
   doSample: [
     new Option('--do-sample', 'draw tokens at random (default: only with --temperature)'),
@@ -80,7 +85,7 @@ const GENERATE_FLAGS: Readonly<
   addSpecialTokens: [
     new Option(
       '--add-special-tokens',
-      "add the tokenizer's begin and end tokens (default: what the checkpoint says)",
+      "add the tokenizer's begin and end tokens (default: from the checkpoint)",
     ),
     new Option('--no-add-special-tokens', 'add no such tokens'),
   ],

@@ -1,4 +1,4 @@
-/** How help is laid out, from a terminal of 40 columns on. */
+/** Lays out help for terminals of 40 columns or more. */
 
 import { stripVTControlCharacters } from 'node:util'
 import { type Command, Help, type Option } from 'commander'

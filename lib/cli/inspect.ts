@@ -35,7 +35,7 @@ export const inspectCommand: CreateCommand = (output, setExitCode) => {
     )
     .argument('<model>', MODEL_ARGUMENT)
     .option('--tensors', 'list the tensors: name, type, shape, file')
-    .option('--memory', 'show what loading needs, by type, and what is available')
+    .option('--memory', 'show the memory that loading needs, by type, and the memory available')
     .option('--json', 'print one JSON document, tensors included')
     .addHelpText('after', EXAMPLES)
     .action((model: string, flags: InspectFlags) =>
@@ -82,9 +82,9 @@ function estimateAll(
 
 const EXAMPLES = `
 Examples:
-  $ moepp inspect models/books-7m
-  $ moepp inspect models/books-7m --memory --context-length 8192
-  $ moepp inspect models/books-7m --json | jq .parameters.total
+  $ moepp inspect npm:moepp-books-7m
+  $ moepp inspect npm:moepp-books-7m --memory --context-length 8192
+  $ moepp inspect npm:moepp-books-7m --json | jq .parameters.total
 `
 
 const KIND_NAME: Readonly<Record<ParameterKind, string>> = {

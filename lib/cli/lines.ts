@@ -10,7 +10,7 @@ export interface Line {
   readonly head: string
   /** Bytes of the stream up to the end of this line. */
   readonly end: number
-  /** Whether a line break ended it: the last line may have none. */
+  /** True if a line break ended it: the last line may have none. */
   readonly isWhole: boolean
 }
 

@@ -52,7 +52,7 @@ export class Output {
   }
 
   #fail(error: NodeJS.ErrnoException): void {
-    // What is written after the first failure fails too, and says nothing new.
+    // Later writes fail too, and say nothing new.
     if (this.closed.aborted) return
     if (error.code !== 'EPIPE') {
       const message = `standard output: ${error.message}`
@@ -63,8 +63,8 @@ export class Output {
 }
 
 /**
- * A process's standard output. Node writes to a file only once, and ignores that a full disk took
- * just a part; a stream of node:fs goes on and meets the error.
+ * A process's standard output. Node writes to a file once, and ignores a write that a full disk cut
+ * short. A stream of node:fs goes on and gets the error.
  */
 export function wholeWrites(stream: NodeJS.WriteStream & { readonly fd: number }): Writable {
   const stat = fstatSync(stream.fd)

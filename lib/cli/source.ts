@@ -21,7 +21,7 @@ export function addHubOptions(command: Command): Command {
     new Option('--revision <name>', 'branch, tag or commit on the hub (default: main)'),
     new Option('--token <token>', 'access token of the hub (default: HF_TOKEN)'),
     new Option('--endpoint <url>', 'address of the hub (default: HF_ENDPOINT)'),
-    new Option('--cache-dir <directory>', 'where downloads are kept (default: HF_HUB_CACHE)'),
+    new Option('--cache-dir <directory>', 'folder for downloads (default: HF_HUB_CACHE)'),
   ]
   for (const option of options) command.addOption(option.helpGroup('Hub options:'))
   return command

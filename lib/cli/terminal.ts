@@ -1,4 +1,4 @@
-/** What a command line reads from and writes to: standard input, output and error, with colours. */
+/** Standard input, output and error of a command line, with colours. */
 
 import type { Readable, Writable } from 'node:stream'
 import { WriteStream } from 'node:tty'

@@ -54,17 +54,16 @@ const OTHER_COMMANDS: Readonly<Record<string, string>> = {
   run: 'to continue a prompt: moepp generate --model MODEL "The old man"',
   complete: 'to continue a prompt: moepp generate --model MODEL "The old man"',
   chat: 'moepp has no chat; to continue a prompt: moepp generate --model MODEL "The old man"',
-  serve: 'moepp has no server; a program can serve what loadModel returns',
+  serve: 'moepp has no server; examples/server.ts in the package is one',
   quantize: 'to quantise a checkpoint: moepp convert MODEL OUT-DIR --dtype int8',
   quantise: 'to quantise a checkpoint: moepp convert MODEL OUT-DIR --dtype int8',
-  pull: 'every command downloads the model that it needs; moepp inspect OWNER/NAME does no more',
-  download:
-    'every command downloads the model that it needs; moepp inspect OWNER/NAME does no more',
-  info: 'to show what a checkpoint is: moepp inspect MODEL',
-  show: 'to show what a checkpoint is: moepp inspect MODEL',
+  pull: 'each command downloads its model; to download only: moepp inspect hf:OWNER/NAME',
+  download: 'each command downloads its model; to download only: moepp inspect hf:OWNER/NAME',
+  info: 'to describe a checkpoint: moepp inspect MODEL',
+  show: 'to describe a checkpoint: moepp inspect MODEL',
 }
 
-/** What to print for an error that commander found. */
+/** The text to print for an error that commander found. */
 export function usageMessage(
   error: CommanderError,
   program: Command,
@@ -96,9 +95,9 @@ function optionHint(flag: string, command: Command): string | undefined {
   const has = (long: string) => command.options.some(option => option.long === `--${long}`)
   if (has(name)) return `did you mean --${name}?`
   if (command.name() === 'generate' && PROMPT_OPTIONS.includes(name))
-    return 'the prompt is no option: moepp generate "The old man"'
+    return 'the prompt is an argument: moepp generate "The old man"'
   const ours = Object.hasOwn(OTHER_OPTIONS, name) ? OTHER_OPTIONS[name]! : undefined
-  return ours !== undefined && has(ours) ? `here it is --${ours}` : undefined
+  return ours !== undefined && has(ours) ? `moepp calls it --${ours}` : undefined
 }
 
 function commandHint(name: string): string | undefined {

@@ -73,7 +73,7 @@ export class Engine {
     return Math.min(this.#runner.contextLength, this.#runner.pages * this.#runner.pageSize)
   }
 
-  /** How many logits the largest of a row are, for requests that take them. */
+  /** Number of a row's largest logits that a step returns, for requests that take them. */
   get topLogits(): number {
     return this.#runner.topLogits
   }
@@ -219,7 +219,8 @@ export class Engine {
   }
 
   /**
-   * Takes a sequence out, if it has not ended yet. A step that nobody else waits for is cancelled.
+   * Takes a sequence out, if it has not ended yet. A step that no other sequence waits for is
+   * cancelled.
    */
   #take(sequence: Sequence): Promised | undefined {
     const promised = this.#promised.get(sequence)

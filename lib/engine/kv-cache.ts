@@ -3,9 +3,9 @@
  *
  * The pages that hold computed tokens form a tree: a page's path from the root is the whole text
  * before and in it. Two sequences that begin alike share the full pages of their common beginning.
- * A page that agrees only in its first tokens is copied by the next step, and the copy is written
- * on. A sequence's last, unfinished page is its own, so that nobody ever writes to a page that
- * others read. Pages that no sequence uses stay in the tree until their room is needed.
+ * The next step copies a page that agrees only in its first tokens, and writes to the copy. A
+ * sequence's last, unfinished page is its own, so no sequence writes to a page that others read.
+ * Pages that no sequence uses stay in the tree until their room is needed.
  *
  * Keys are rotated by their token's frequencies, so a token counts as the same only with the same
  * frequencies object.
@@ -67,9 +67,9 @@ export class KvPages {
   /** First pages of texts. */
   readonly #roots = new Set<Page>()
   /**
-   * Pages in the tree that no sequence holds, in the order in which they were given up. Whoever
-   * holds a page holds those before it and gives them up later, so a page always comes after all
-   * that continue it.
+   * Pages in the tree that no sequence holds, in the order in which they were given up. A sequence
+   * that holds a page holds those before it, and gives them up later. So a page comes after all
+   * pages that continue it.
    */
   readonly #unused = new Set<Page>()
   /** By the page to be written. */
@@ -97,7 +97,7 @@ export class KvPages {
     return this.#shared
   }
 
-  /** How many of the first `limit` tokens are in the cache. */
+  /** Number of the first `limit` tokens that are in the cache. */
   cachedTokens(row: TokenRow, limit: number): number {
     const { pages, partialTokens } = this.#match(row, limit)
     return pages.length * this.pageSize + partialTokens
@@ -111,8 +111,8 @@ export class KvPages {
     const { pages, partial, partialTokens } = this.#match(row, reusable)
     const needed = Math.ceil(row.tokens.length / this.pageSize) - pages.length
     for (const page of pages) this.#hold(page)
-    // Held while pages are taken, so that it is not evicted; but if only its own room is left, it
-    // goes.
+    // Holding it while pages are taken keeps it from eviction. It goes only if no other room is
+    // left.
     let source = partial
     if (source) this.#hold(source)
     if (source && this.available < needed + spare) {
@@ -134,7 +134,7 @@ export class KvPages {
     return { pages, computed }
   }
 
-  /** What the next step must copy: see Step. A step that fails leaves it to the one after. */
+  /** Copies that the next step must make: see Step. If a step fails, the one after makes them. */
   copies(): Int32Array {
     return Int32Array.from(
       [...this.#copies].flatMap(([page, { source }]) => [source.index, page.index]),
@@ -266,7 +266,8 @@ export class KvPages {
 }
 
 /**
- * How many tokens of `page`, from its first and at most `limit`, equal those of `row` from `start`.
+ * Number of tokens of `page`, from its first and at most `limit`, equal to those of `row` from
+ * `start`.
  */
 function commonTokens(page: TokenRow, row: TokenRow, start: number, limit: number): number {
   const most = Math.min(page.tokens.length, limit)

@@ -1,4 +1,4 @@
-/** What the engine needs of a model on a device: one step at a time over pages of a KV cache. */
+/** The engine's view of a model on a device: one step at a time over pages of a KV cache. */
 
 import type { ModelDevice } from '../device.js'
 import type { TopLogits } from '../sampling/top-logits.js'
@@ -11,8 +11,8 @@ export interface Step {
   readonly positions: Int32Array
   /**
    * [B+1]: sequence b has the tokens sequenceStarts[b] .. sequenceStarts[b+1] - 1. One sequence of
-   * the engine may be several neighbours here, with the same pages and other frequencies: every
-   * layer stores the keys of the whole step before it reads any.
+   * the engine may be several neighbours here, with the same pages and other frequencies. Each
+   * layer stores all keys of the step before it reads any.
    */
   readonly sequenceStarts: Int32Array
   /**
@@ -26,7 +26,7 @@ export interface Step {
   readonly copies: Int32Array
   /** [R] the tokens of the step whose logits are wanted, ascending. R may be 0. */
   readonly logitRows: Int32Array
-  /** What of these logits; nothing if R is 0. */
+  /** The part of these logits to return; nothing if R is 0. */
   readonly wanted: WantedLogits
   /** Names of buffers to return as well, `layers.3.router_logits`. */
   readonly capture: readonly string[]
@@ -51,10 +51,10 @@ export interface StepResult {
 }
 
 export interface Runner {
-  /** Where it runs. */
+  /** Device that it runs on. */
   readonly device: ModelDevice
   readonly vocabSize: number
-  /** How many of a row's logits `StepResult.top` holds. */
+  /** Number of a row's logits that `StepResult.top` holds. */
   readonly topLogits: number
   /** Tokens that a sequence may hold. */
   readonly contextLength: number

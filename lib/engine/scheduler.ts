@@ -1,11 +1,11 @@
 /**
  * Decides what the next step computes.
  *
- * A step holds the next token of every sequence that generates, and in the room that is left pieces
- * of prompts. At most half of that room goes to the oldest unfinished prompt while others wait, so
- * that a long prompt is never stuck and never in the way. Sequences are admitted in the order of
- * their arrival, as soon as there are pages for all of their tokens. When pages run out, the
- * youngest sequence gives up its own and is computed again later.
+ * A step holds the next token of each sequence that generates. Pieces of prompts fill the room that
+ * is left. While others wait, the oldest unfinished prompt gets at most half of that room: a long
+ * prompt neither starves nor blocks. Sequences are admitted in the order of their arrival, as soon
+ * as there are pages for all of their tokens. When pages run out, the youngest sequence gives up
+ * its own and is computed again later.
  */
 import type { KvPages } from './kv-cache.js'
 import type { Sequence } from './sequence.js'
@@ -42,7 +42,7 @@ export class Scheduler {
     return this.#running.length === 0 && this.#waiting.length === 0
   }
 
-  /** What there is now, and how often each thing has happened. */
+  /** The current queue lengths, and counters of events since the start. */
   get counts() {
     return {
       waiting: this.#waiting.length,
@@ -154,7 +154,7 @@ export class Scheduler {
     this.#counts.prefixTokens += sequence.computed
   }
 
-  /** Whether the step would have room left after the prompts that are admitted already. */
+  /** True if the step has room left after the prompts that are admitted already. */
   #hasRoomForPrompt(): boolean {
     let room = this.#maxStepTokens
     let isOldest = true
@@ -169,9 +169,8 @@ export class Scheduler {
   }
 
   /**
-   * Whether a running sequence is about to compute what this one begins with. Waiting for it must
-   * save a page or half of the work: that prompts share their first token is no reason to compute
-   * them one after the other.
+   * True if a running sequence is about to compute the beginning of this one. Waiting for it must
+   * save a page or half of the work: a shared first token alone is not worth it.
    */
   #shouldWaitForPrefix(sequence: Sequence): boolean {
     let coming = 0

@@ -3,19 +3,21 @@
 import type { TopLogits } from '../sampling/top-logits.js'
 import type { Page } from './kv-cache.js'
 
-/** Who asked for a sequence: takes what the steps compute for it and says how it goes on. */
+/**
+ * The owner of a sequence. It takes the results of the steps and decides how the sequence goes on.
+ */
 export interface SequenceConsumer {
   /**
    * The logits [V] after the token at `position`: called for every position from `logitsFrom` on,
    * in order. At the last position it returns the token that follows, or undefined, which ends the
-   * sequence; elsewhere nothing is expected. The row is valid during the call only. What it throws
-   * ends the sequence and no other.
+   * sequence; elsewhere nothing is expected. The row is valid during the call only. An exception
+   * ends this sequence and no other.
    */
   next(position: number, logits: Float32Array | TopLogits): number | undefined
   /**
-   * Whether `next` can do with these largest logits of the last position, if the request says
-   * `top`. Once it cannot, the last token is computed again for its whole row, and rows are whole
-   * from then on.
+   * True if these largest logits of the last position are enough for `next`. Called if the request
+   * says `top`. After the first false, the last token is computed again for its whole row, and
+   * later rows are whole.
    */
   suffices?(top: TopLogits): boolean
   /**
@@ -31,11 +33,11 @@ export interface SequenceRequest {
   /** First position whose logits are wanted, at most the prompt's last. */
   readonly logitsFrom: number
   /**
-   * Largest logits instead of whole rows, as far as the consumer says that they suffice. Default:
-   * whole rows.
+   * Largest logits instead of whole rows, while `consumer.suffices` returns true. Default: whole
+   * rows.
    */
   readonly top?: 'logits' | 'logits and logSumExp'
-  /** Whether the consumer makes a token of each last position's logits, also where it ends. */
+  /** True if the consumer makes a token of each last position's logits, also at the end. */
   readonly generates?: boolean
   /** Buffers wanted of every token. */
   readonly capture: readonly string[]
@@ -51,7 +53,7 @@ export interface SequenceReport {
    */
   readonly submittedAt: number
   readonly startedAt: number | undefined
-  /** Whether `cancel` ended it. */
+  /** True if `cancel` ended it. */
   readonly cancelled: boolean
 }
 
@@ -87,7 +89,7 @@ export class Sequence {
   readonly submittedAt = performance.now()
   startedAt: number | undefined
   ended = false
-  /** What of the logits it takes; undefined: whole rows. */
+  /** The part of the logits that it takes; undefined: whole rows. */
   top: SequenceRequest['top']
   readonly #frequenciesOf: (length: number) => Float32Array
 

@@ -1,7 +1,7 @@
 /** Figures of an engine. */
 
 /**
- * What a model is doing, and what it has done since it was loaded: plain numbers, for a log or a
+ * A model's current state and its counters since it was loaded: plain numbers, for a log or a
  * monitor. A sequence is one text: each prompt of a batch, and each of its `numReturnSequences`.
  */
 export interface ModelStats {
@@ -23,10 +23,10 @@ export interface ModelStats {
   readonly prefixHits: number
   /** Tokens of prompts that did not have to be computed for that reason. */
   readonly prefixTokens: number
-  /** How often a sequence gave up its pages to another, to be computed again later. */
+  /** Number of times that a sequence gave its pages to another, to be computed again later. */
   readonly preemptions: number
   /**
-   * Tokens of prompts that steps have computed. What is computed again after a preemption counts
+   * Tokens of prompts that steps have computed. Tokens computed again after a preemption count
    * again.
    */
   readonly promptTokens: number

@@ -3,7 +3,7 @@ import type { Runner, Step, WantedLogits } from './runner.js'
 import type { Chunk } from './scheduler.js'
 import type { Sequence } from './sequence.js'
 
-/** Where a chunk's results are in those of the step. */
+/** Rows of a chunk's results in those of the step. */
 export interface PlacedChunk extends Chunk {
   /** Row of its first token in the captured buffers. */
   readonly tokenRow: number
@@ -11,7 +11,7 @@ export interface PlacedChunk extends Chunk {
   readonly logitRow: number
   /** First position of the chunk whose logits are wanted; `to` if none. */
   readonly logitsFrom: number
-  /** What of its logits the step returns: see SequenceRequest. */
+  /** The part of its logits that the step returns: see SequenceRequest. */
   readonly top: Sequence['top']
 }
 

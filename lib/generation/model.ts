@@ -1,5 +1,5 @@
 /** A loaded model: what `loadModel` returns. */
-import type { GenerationConfig, ModelConfig } from '../config.js'
+import type { ModelConfig } from '../config.js'
 import type { ModelDevice } from '../device.js'
 import { traced } from '../diagnostics.js'
 import { Engine } from '../engine/engine.js'
@@ -7,6 +7,7 @@ import type { Runner } from '../engine/runner.js'
 import type { ModelStats } from '../engine/stats.js'
 import { TimeSlice } from '../engine/time-slice.js'
 import { MoeppError } from '../errors.js'
+import type { GenerationConfig } from '../generation-config.js'
 import { type GenerateOptions, type ResolvedOptions, resolveGenerateOptions } from '../options.js'
 import { randomSeed } from '../sampling/rng.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
@@ -55,7 +56,7 @@ export interface ModelParts {
  * ```ts
  * import { loadModel } from 'moepp'
  *
- * const model = await loadModel('models/books-7m')
+ * const model = await loadModel('npm:moepp-books-7m')
  * const { text } = await model.generate('The old man', { maxNewTokens: 40 })
  * console.log(text)
  * await model.close()
@@ -64,7 +65,7 @@ export interface ModelParts {
 export class Model {
   /** Sizes and flags of the model, from its config.json. */
   readonly config: ModelConfig
-  /** Where the model runs, and why when `device: 'auto'` did not take a GPU. */
+  /** Device that the model runs on, and the reason if `device: 'auto'` did not take a GPU. */
   readonly device: ModelDevice
   readonly #engine: Engine
   readonly #tokenizer: Tokenizer | undefined
@@ -120,7 +121,7 @@ export class Model {
    * ```ts
    * import { loadModel } from 'moepp'
    *
-   * const model = await loadModel('models/books-7m')
+   * const model = await loadModel('npm:moepp-books-7m')
    * const { text, finishReason, usage } = await model.generate('The old man', {
    *   temperature: 0.8,
    *   maxNewTokens: 40,
@@ -174,7 +175,7 @@ export class Model {
    * ```ts
    * import { loadModel } from 'moepp'
    *
-   * const model = await loadModel('models/books-7m')
+   * const model = await loadModel('npm:moepp-books-7m')
    * for await (const { text } of model.stream('The old man', { temperature: 0.8 })) {
    *   process.stdout.write(text)
    * }
@@ -217,7 +218,7 @@ export class Model {
    * ```ts
    * import { loadModel } from 'moepp'
    *
-   * const model = await loadModel('models/books-7m')
+   * const model = await loadModel('npm:moepp-books-7m')
    * const tokens = model.tokenizer.encode('The old man')
    * const capture = ['layers.0.router_logits']
    * const { logits, captured } = await model.forward(tokens, { capture })
@@ -272,7 +273,7 @@ export class Model {
    * ```ts
    * import { loadModel } from 'moepp'
    *
-   * const model = await loadModel('models/books-7m')
+   * const model = await loadModel('npm:moepp-books-7m')
    * const { logprob, tokenIds } = await model.score('The old', ' man')
    * console.log(`perplexity ${Math.exp(-logprob / tokenIds.length)}`)
    * ```
@@ -307,14 +308,14 @@ export class Model {
   }
 
   /**
-   * What the model is doing, and what it has done since it was loaded. It costs a few microseconds.
-   * A closed model keeps its last figures.
+   * The model's current state and its counters since it was loaded. A call takes a few
+   * microseconds. A closed model keeps its last figures.
    *
    * @example
    * ```ts
    * import { loadModel } from 'moepp'
    *
-   * const model = await loadModel('models/books-7m')
+   * const model = await loadModel('npm:moepp-books-7m')
    * const { generatedTokens, kvPagesUsed, kvPagesTotal } = model.stats()
    * console.log(`${generatedTokens} tokens, ${kvPagesUsed} of ${kvPagesTotal} pages in use`)
    * ```
@@ -331,7 +332,7 @@ export class Model {
    * ```ts
    * import { loadModel } from 'moepp'
    *
-   * const model = await loadModel('models/books-7m')
+   * const model = await loadModel('npm:moepp-books-7m')
    * await model.close()
    * ```
    */
@@ -346,7 +347,7 @@ export class Model {
    * ```ts
    * import { loadModel } from 'moepp'
    *
-   * await using model = await loadModel('models/books-7m')
+   * await using model = await loadModel('npm:moepp-books-7m')
    * console.log((await model.generate('The old man')).text)
    * ```
    */
@@ -388,7 +389,7 @@ export class Model {
 
   async #scoredIds(prompt: Prompt, continuation: Prompt, how: EncodeHow) {
     const { vocabSize } = this.config
-    // What follows the last token is not asked for.
+    // The logits after the last token are not needed.
     const most = this.#prompts.maxTokens + 1
     const ids = (text: Prompt, name: string, own = how, maxTokens = most) =>
       typeof text === 'string'

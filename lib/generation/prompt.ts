@@ -5,7 +5,7 @@ import type { Tokenizer } from '../tokenizer/tokenizer.js'
 /** Token ids of the model's vocabulary, integers from 0 to vocabSize - 1. */
 export type TokenIds = readonly number[] | Int32Array
 
-/** What to continue: a text, or token ids, which are taken as they are. */
+/** A text to continue, or its token ids, which are taken as they are. */
 export type Prompt = string | TokenIds
 
 export interface PromptContext {
@@ -19,9 +19,9 @@ export interface PromptContext {
 
 export interface Prompts {
   readonly prompts: readonly unknown[]
-  /** Whether the caller passed several, and so gets an array. */
+  /** True if the caller passed several, and so gets an array. */
   readonly isBatch: boolean
-  /** What the i-th is called in errors. */
+  /** Name of the i-th prompt in errors. */
   name(i: number): string
 }
 

@@ -1,4 +1,4 @@
-/** What the calls of a Model give. */
+/** Results of a Model's calls. */
 import type { TokenLogprobs } from '../sampling/sampler.js'
 
 /** Tokens of one text. */
@@ -14,7 +14,7 @@ export interface Usage {
   readonly cachedTokens: number
 }
 
-/** How long one text took, in milliseconds. */
+/** Times of one text, in milliseconds. */
 export interface Timings {
   /** From the call to the first step of this text. Other texts ran in that time. */
   readonly queueMs: number
@@ -71,7 +71,7 @@ export interface GenerateResult {
   readonly finishReason: FinishReason
   /** Tokens of the call. */
   readonly usage: Usage
-  /** Where its time went. */
+  /** Times of its phases. */
   readonly timings: Timings
   /** One entry for each of tokenIds, if the option `logprobs` is given. */
   readonly logprobs?: TokenLogprobs[]
@@ -92,7 +92,7 @@ export interface GenerateChunk {
   readonly logprobs?: TokenLogprobs[]
 }
 
-/** What `Model.forward` computes of one text of T tokens. */
+/** Result of `Model.forward` for one text of T tokens. */
 export interface ForwardResult {
   /** [T, vocabSize] the logits after each token, row-major. */
   readonly logits: Float32Array
@@ -100,13 +100,13 @@ export interface ForwardResult {
   readonly captured: Readonly<Record<string, Float32Array | Int32Array>>
 }
 
-/** How probable a model finds a continuation. */
+/** Result of `Model.score` for one continuation. */
 export interface ScoreResult {
   /** The continuation's tokens. */
   readonly tokenIds: number[]
   /** Natural logarithm of each token's probability after all before it. */
   readonly logprobs: number[]
-  /** Whether each token was the likeliest; of equals, the lowest id is. */
+  /** For each token: true if it was the likeliest. Of equal ones the lowest id is. */
   readonly greedy: boolean[]
   /** Sum of the logprobs. */
   readonly logprob: number

@@ -24,7 +24,7 @@ export class Scoring implements SequenceConsumer {
 
   start(engine: Engine, signal: AbortSignal | undefined): Job<ScoreResult> {
     const { done, cancel } = engine.submit({
-      // What follows the last token is not asked for.
+      // The logits after the last token are not needed.
       tokens: [...this.#prompt, ...this.#continuation.slice(0, -1)],
       logitsFrom: this.#prompt.length - 1,
       capture: [],

@@ -19,7 +19,7 @@ interface Reader {
  * ```ts
  * import { loadModel } from 'moepp'
  *
- * const model = await loadModel('models/books-7m')
+ * const model = await loadModel('npm:moepp-books-7m')
  * const stream = model.stream('The old man', { maxNewTokens: 40 })
  * for await (const chunk of stream) process.stdout.write(chunk.text)
  * const { finishReason, timings } = await stream.result
@@ -58,7 +58,7 @@ export class GenerationStream
    * ```ts
    * import { loadModel } from 'moepp'
    *
-   * const model = await loadModel('models/books-7m')
+   * const model = await loadModel('npm:moepp-books-7m')
    * const stream = model.stream('The old man')
    * const { value, done } = await stream.next()
    * if (!done) console.log(value.text)
@@ -81,7 +81,7 @@ export class GenerationStream
    * ```ts
    * import { loadModel } from 'moepp'
    *
-   * const model = await loadModel('models/books-7m')
+   * const model = await loadModel('npm:moepp-books-7m')
    * const stream = model.stream('The old man')
    * setTimeout(() => stream.return(), 1000)
    * for await (const { text } of stream) process.stdout.write(text)

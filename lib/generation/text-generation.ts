@@ -125,7 +125,7 @@ export class TextGeneration implements SequenceConsumer {
     return certain
   }
 
-  /** What was held back, when no more tokens come. */
+  /** The text that was held back; no more tokens come. */
   #rest(): string {
     return this.#untilStop(this.#textStream?.flush() ?? '') + (this.#stopStrings?.flush() ?? '')
   }

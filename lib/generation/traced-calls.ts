@@ -4,7 +4,7 @@ import { type CallTrace, traced } from '../diagnostics.js'
 import type { Job } from './job.js'
 import type { GenerateResult } from './results.js'
 
-/** What is known when a call begins. */
+/** The message of a call that begins. */
 export function traceOf(
   call: CallTrace['call'],
   device: ModelDevice,

@@ -81,7 +81,7 @@ function parseEntry(repository: Repository, entry: unknown): HubFile | undefined
   throw hubError(repository, `the listing gives no size or no hash of ${path}`)
 }
 
-/** Whether a value, of the hub or of a stored listing, is a file with plain name, size and hash. */
+/** True if a value from the hub or a stored listing is a file with plain name, size and hash. */
 export function isHubFile(value: unknown): value is HubFile {
   if (!isObject(value)) return false
   const { path, size, hash } = value
@@ -129,11 +129,11 @@ async function readBody(
   return Buffer.concat(chunks).toString('utf8')
 }
 
-/** RFC 8288, as far as the hub uses it. */
+/** The part of RFC 8288 that the hub uses. */
 function nextPage(repository: Repository, { headers, url }: Response): string | undefined {
   const link = /<([^<>]*)>\s*;\s*rel="?next"?/.exec(headers.get('Link') ?? '')?.[1]
   if (link === undefined) return undefined
   const next = URL.canParse(link, url) ? new URL(link, url) : undefined
   if (next?.protocol === 'http:' || next?.protocol === 'https:') return next.href
-  throw hubError(repository, 'the listing links to what is no http or https address')
+  throw hubError(repository, 'the listing links to an address that is not http or https')
 }

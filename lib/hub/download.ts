@@ -56,7 +56,7 @@ export function snapshotPath({ folder }: Repository, commit: string, path: strin
 async function linkFile(blob: string, path: string): Promise<void> {
   await mkdir(dirname(path), { recursive: true })
   const temporary = `${path}.${randomUUID()}`
-  // Relative, so that the cache may be moved. Where links are not allowed (Windows) a copy serves.
+  // Relative, so that the cache may be moved. A copy serves where links are not allowed (Windows).
   await symlink(relative(dirname(path), blob), temporary).catch(() => copyFile(blob, temporary))
   await rename(temporary, path)
 }
@@ -75,14 +75,14 @@ async function downloadBlob(
     try {
       await fill(repository, commit, file, part, report)
       await part.finish()
-      // What the file holds, not what was received.
+      // This hashes the file itself, not the bytes as they arrived.
       const hash = await hashPart(repository, file, part)
       if (hash === file.hash) {
         await moveToBlob(repository, file, part, blob)
         return
       }
       await part.discard()
-      // What an earlier download left may be wrong: one more attempt without it.
+      // The rest of an earlier download may be wrong: try once more without it.
       if (resumed) continue
       throw hubError(
         repository,

@@ -1,4 +1,4 @@
-/** What goes wrong with a hub, and which of it another attempt or the cache may mend. */
+/** Failures of a hub, and those that another attempt or the cache may mend. */
 
 import { MoeppError } from '../errors.js'
 import type { Repository } from './repository.js'
@@ -28,7 +28,7 @@ export function isTransient(error: unknown): boolean {
   return error instanceof Interrupted || isConnectionError(error)
 }
 
-/** How Node's fetch says that a connection failed: at once, or while the body came. */
+/** True for the errors of Node's fetch when a connection fails: at once, or during the body. */
 function isConnectionError(error: unknown): error is TypeError {
   return error instanceof TypeError && ['fetch failed', 'terminated'].includes(error.message)
 }

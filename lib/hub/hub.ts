@@ -22,8 +22,8 @@ import { chooseFiles, openCached, readListing, removeUnlisted, storeListing } fr
 import { replaceFile } from './verify.js'
 
 /**
- * The directory of a hub's model in the cache, downloaded as far as it is not there yet. Without a
- * connection the cache's last whole snapshot serves, after the same checks.
+ * The directory of a hub's model in the cache. Files that are not there yet are downloaded. Without
+ * a connection the cache's last whole snapshot serves, after the same checks.
  *
  * @throws MoeppError ERR_HUB, ERR_ABORTED, ERR_BAD_FILE, ERR_UNSAFE_FILE; TypeError for a wrong
  *   revision or endpoint
@@ -45,7 +45,7 @@ async function openOffline(repository: Repository): Promise<string> {
   } catch (error) {
     if (!(error instanceof NotCached)) throw error
     const why = error.message && `; the cache does not serve: ${error.message}`
-    throw hubError(repository, `not in the cache, and HF_HUB_OFFLINE forbids to fetch it${why}`)
+    throw hubError(repository, `not in the cache, and HF_HUB_OFFLINE forbids fetching it${why}`)
   }
 }
 
@@ -86,7 +86,7 @@ async function fetchModel(repository: Repository): Promise<string> {
   return join(folder, 'snapshots', commit)
 }
 
-/** What the cache holds, when the hub cannot be asked; else the hub's failure. */
+/** The cached snapshot when the hub cannot be asked. Without one, the hub's failure is thrown. */
 async function openInstead(repository: Repository, failure: unknown): Promise<string> {
   try {
     return await openCached(repository)

@@ -4,7 +4,8 @@
  *
  * A part's name says who may write it. `HASH.moepp-ID.incomplete` has no writer: it is taken by
  * renaming it, which succeeds for one. `HASH.moepp-ID.MACHINE-PID.incomplete` has one, until that
- * process is known to be gone. On another machine nobody can know: such a part is copied.
+ * process is known to be gone. The state of a process on another machine is unknown: such a part is
+ * copied.
  */
 
 import { createHash, randomUUID } from 'node:crypto'
@@ -13,7 +14,7 @@ import { copyFile, type FileHandle, open, readdir, rename, rm, stat } from 'node
 import { hostname } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 
-/** Parts that nobody wrote to for so long are removed. */
+/** Parts without a write for this long are removed. */
 const STALE_MS = 7 * 24 * 3600 * 1000
 
 type Writer = 'none' | 'alive' | 'unknown'
@@ -82,7 +83,7 @@ export class Part {
   }
 }
 
-/** Removes what nobody needs: parts of `blob` without a writer, and those of long ago. */
+/** Removes parts that are not needed: those of `blob` without a writer, and stale ones. */
 export async function removeParts(blob: string): Promise<void> {
   for (const { path, writer } of await keptParts(blob))
     if (writer === 'none') await rm(path, { force: true }).catch(() => {})
@@ -137,7 +138,7 @@ function writerOf(where: string | undefined, pid: number): Writer {
 }
 
 /**
- * Where process ids mean the same: this host, since it was started, in this namespace of processes.
+ * The scope of process ids: this host, since it was started, in this namespace of processes.
  * Containers may share a host's name, and machines a cache.
  */
 const machine = createHash('sha256')

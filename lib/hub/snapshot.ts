@@ -1,6 +1,6 @@
 /**
- * A commit's files in the cache. What a hub listed for a commit is kept in the repository's folder,
- * so that a load without the hub checks the same sizes and hashes.
+ * A commit's files in the cache. The hub's listing of a commit is kept in the repository's folder.
+ * A load without the hub checks the same sizes and hashes.
  */
 
 import { createHash } from 'node:crypto'
@@ -15,7 +15,8 @@ import { COMMIT, type Repository } from './repository.js'
 import { findVerified, replaceFile } from './verify.js'
 
 /**
- * What a model needs besides its weights; fetched first, so that a snapshot with weights is whole.
+ * Files that a model needs besides its weights. They come first, so a snapshot with weights is
+ * whole.
  */
 const SMALL_FILES = [
   ...['config.json', 'generation_config.json', 'tokenizer.json', 'tokenizer.model'],
@@ -72,7 +73,7 @@ export async function removeUnlisted(
     else
       throw hubError(
         repository,
-        `${path} is no file of this commit; move it elsewhere, or remove it`,
+        `${path} is not a file of this commit; move it elsewhere, or remove it`,
       )
   }
 }
@@ -107,7 +108,7 @@ export async function openCached(repository: Repository): Promise<string> {
   const fail = (message: string) => new NotCached(message)
   const files = await chooseFiles(listed, index => check([index]), fail)
   const [odd] = await unlisted(repository, commit, listed)
-  if (odd !== undefined) throw new NotCached(`${odd} is no file of this commit`)
+  if (odd !== undefined) throw new NotCached(`${odd} is not a file of this commit`)
   await check(files)
   return snapshot
 }
@@ -137,8 +138,8 @@ async function unlisted(
 }
 
 /**
- * For a cache that Python's library or an older moepp filled: a snapshot's links lead to blobs, and
- * their names are the hashes of their bytes. A copy has no such name, and cannot be checked.
+ * For a cache that Python's library or an older moepp filled. A snapshot's links lead to blobs
+ * whose names are the hashes of their bytes. A copy has no such name, and cannot be checked.
  */
 async function listByBlobNames(repository: Repository, commit: string): Promise<Listing> {
   const { folder } = repository
@@ -173,7 +174,7 @@ export async function storeListing(
   await replaceFile(listingPath(repository, commit), text)
 }
 
-/** What this hub listed for the commit, if that is in the cache. */
+/** This hub's listing of the commit, if it is in the cache. */
 export async function readListing(
   repository: Repository,
   commit: string,

@@ -1,9 +1,10 @@
 /**
- * Whether a file of the cache holds the bytes that a commit lists. A file is hashed once: a record
- * beside the cache's blobs keeps its inode, size and times, and the next load compares those.
+ * Checks that a file of the cache holds the bytes that a commit lists. A file is hashed once: a
+ * record beside the cache's blobs keeps its inode, size and times, and the next load compares
+ * those.
  *
- * The device's number is no part of a record: it changes with each mount of some file systems, and
- * nothing but a copy of the whole file system keeps an inode with its change time.
+ * The device's number is no part of a record: some file systems change it with each mount. Inode
+ * and change time suffice: only a copy of the whole file system keeps both.
  */
 
 import { createHash, type Hash, randomUUID } from 'node:crypto'
@@ -81,7 +82,7 @@ export async function isVerified(
   const before = await stampOf(path, file)
   if (before === undefined) return false
   if ((await hashFile(path, file, repository.signal, report)) !== file.hash) return false
-  // What changed meanwhile was not hashed.
+  // A file that changed meanwhile was not hashed.
   if ((await stampOf(path, file)) !== before) return false
   await record(repository, file, before)
   return true
@@ -110,7 +111,10 @@ function gitBlobHash(size: number): Hash {
   return createHash('sha1').update(`blob ${size}\0`)
 }
 
-/** What changes when a file does. Nothing, if it is no regular file of the listed size. */
+/**
+ * Inode, size and times, which change when a file does. Undefined unless it is a regular file of
+ * the listed size.
+ */
 async function stampOf(path: string, { size }: HubFile): Promise<string | undefined> {
   const info: BigIntStats | undefined = await stat(path, { bigint: true }).catch(() => undefined)
   if (!info?.isFile() || info.size !== BigInt(size)) return undefined
@@ -136,7 +140,7 @@ export async function recordVerified(
   if (stamp !== undefined) await record(repository, file, stamp)
 }
 
-/** Where the cache cannot be written to, the next load hashes again. */
+/** If the cache cannot be written to, the next load hashes again. */
 async function record(repository: Repository, file: HubFile, stamp: string): Promise<void> {
   await replaceFile(recordPath(repository, file, stamp), stamp).catch(() => {})
 }

@@ -1,13 +1,13 @@
-/** How much memory this process can still have on the host. */
+/** Reads how much memory of the host is available to this process. */
 import { readFileSync } from 'node:fs'
 import { totalmem } from 'node:os'
 
-/** What a control group says of its memory: version 2, and version 1. */
+/** Files of a control group about its memory: version 2, and version 1. */
 const GROUP_FILES = {
   v2: {
     limit: 'memory.max',
     usage: 'memory.current',
-    // What the kernel can drop when the group reaches its limit: the page cache, and its own.
+    // Memory that the kernel can drop at the group's limit: the page cache, and its own caches.
     reclaimable: ['active_file', 'inactive_file', 'slab_reclaimable'],
   },
   v1: {

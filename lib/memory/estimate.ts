@@ -1,4 +1,4 @@
-/** How much memory a model needs, and what to do where there is too little. */
+/** Estimates the memory of a model, and suggests options when there is too little. */
 import { availableParallelism } from 'node:os'
 import type { DeviceInfo, ProgramSpec } from '../binding.js'
 import { isPacked, type StoredRef } from '../checkpoint/tensor-ref.js'
@@ -20,19 +20,21 @@ import { availableMemory } from './available.js'
 import { stepBytes } from './step-bytes.js'
 
 /**
- * What a model takes of a device's memory, in bytes, without what the program itself takes. The
- * peak of loading and generating is within 10 % and 16 MB of it, on a CPU.
+ * Memory of a model on a device, in bytes, without the program's own. On a CPU the peak of loading
+ * and generating is within 10 % and 16 MB of it.
  */
 export interface MemoryEstimate {
-  /** Where the model would run: `cpu` or `cuda:0`. */
+  /** Device that the model would run on: `cpu` or `cuda:0`. */
   readonly device: string
   /** The type that most weights would be held in. */
   readonly dtype: MatrixType
+  /** Type of the KV cache. */
   readonly kvCacheDtype: 'float32' | 'bfloat16'
   /** Tokens of the longest sequence. */
   readonly contextLength: number
   /** Tokens that the KV cache holds, in whole pages of 64. */
   readonly kvCacheTokens: number
+  /** All weights on the device. */
   readonly weightBytes: number
   /**
    * Of weightBytes, those of packed weights on the CPU. They are used from the mapped file: the
@@ -42,24 +44,24 @@ export interface MemoryEstimate {
   /** The whole KV cache. The CPU takes its memory as it is used, a GPU at once. */
   readonly kvCacheBytes: number
   /**
-   * What a step works in: on the CPU a step of 512 tokens of one prompt, and the threads' own; on
-   * a GPU an allowance of 512 MiB. Each further text of the same step takes 4 * vocabSize more,
-   * and so does each row of logits of `forward` and `score`.
+   * Working memory of a step. On the CPU: a step of 512 tokens of one prompt, and the threads' own
+   * buffers. On a GPU: an allowance of 512 MiB. Each further text of the same step takes 4 *
+   * vocabSize more, as does each row of logits of `forward` and `score`.
    */
   readonly stepBytes: number
   /** All of it: weightBytes + kvCacheBytes + stepBytes. */
   readonly totalBytes: number
   /**
-   * What must be had, or loading is refused. On the CPU totalBytes - mappedBytes; on a GPU weights
-   * and KV cache, which it takes up front.
+   * Loading is refused if less is available. On the CPU totalBytes - mappedBytes; on a GPU the
+   * weights and the KV cache, which are allocated up front.
    */
   readonly requiredBytes: number
   /**
-   * What is available now. On the CPU: free memory, page cache and swap, within the limits of the
+   * Memory available now. On the CPU: free memory, page cache and swap, within the limits of the
    * control group. On a GPU: its free memory.
    */
   readonly availableBytes: number
-  /** Whether requiredBytes are available. */
+  /** True if requiredBytes are available. */
   readonly fits: boolean
 }
 
@@ -132,7 +134,7 @@ export function checkMemory(plan: LoadPlan, place: Place): void {
     `the model does not fit on ${needed.device}: it needs ${gib(needed.requiredBytes)} (${parts(needed)}), ` +
       `${gib(needed.availableBytes)} are available, ${gib(missing)} are missing. ` +
       `${what.length > 0 ? `These would fit: ${what.join('; ')}` : 'No dtype would fit'}. ` +
-      'memoryCheck: false loads it all the same',
+      'memoryCheck: false loads it anyway',
   )
 }
 
@@ -147,7 +149,7 @@ function parts({ dtype, kvCacheTokens, kvCacheDtype, ...bytes }: MemoryEstimate)
 /** Fewer tokens than these are no use to anybody. */
 const LEAST_CACHE_TOKENS = 512
 
-/** What to change so that the model fits: options, as a caller would write them. */
+/** Options with which the model fits, as a caller would write them. */
 function remedies(plan: LoadPlan, place: Place, needed: MemoryEstimate): string[] {
   const { config, tensors, options } = plan
   const found: string[] = []

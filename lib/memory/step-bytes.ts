@@ -4,7 +4,7 @@ import type { Dimension, ProgramSpec, Sizes } from '../binding.js'
 /** native/program.cc, kAlignment. */
 const ALIGNMENT = 64
 
-/** What every step brings along, in memory of its own: see model/runner.ts. */
+/** Inputs of each step, in memory of their own: see model/runner.ts. */
 const INPUTS = new Set([
   'tokens',
   'positions',
@@ -21,9 +21,9 @@ interface Placed {
 }
 
 /**
- * Bytes of the buffers of a step of these sizes, which share memory as plan_memory of
- * native/program.cc lets them: each lies in the first gap that is large enough, from the op that
- * writes it to the last that reads it. Buffers that no later op reads are results or are not made.
+ * Bytes of the buffers of a step of these sizes. They share memory as in plan_memory of
+ * native/program.cc. Each lies in the first gap that is large enough, from the op that writes it to
+ * its last reader. Buffers that no later op reads are results or are not made.
  */
 export function stepBytes({ buffers, ops }: ProgramSpec, sizes: Sizes): number {
   const own = buffers.filter(({ name }) => !INPUTS.has(name))

@@ -14,7 +14,7 @@ import { findLargest, logitsFault } from './logprobs.js'
  * ```ts
  * import { loadModel, type LogitsHook } from 'moepp'
  *
- * const model = await loadModel('models/books-7m')
+ * const model = await loadModel('npm:moepp-books-7m')
  * const digits = [...'0123456789'].map(digit => model.tokenizer.tokenToId(digit))
  * const withoutDigits: LogitsHook = logits => {
  *   for (const id of digits) if (id !== undefined) logits[id] = -Infinity
@@ -59,7 +59,7 @@ export class HookedLogits {
     if (isThenable(returned)) {
       // Its own failure must not end the process as an unhandled one.
       Promise.resolve(returned).catch(() => {})
-      throw new TypeError('logits: expected a function that is synchronous, got a promise from it')
+      throw new TypeError('logits: expected a synchronous function, got one that returns a promise')
     }
     if (row.length !== logits.length) {
       throw new TypeError('logits: the hook detached its array (transferred its buffer)')

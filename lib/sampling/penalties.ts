@@ -3,7 +3,7 @@
  * repetitionPenalty, frequencyPenalty and presencePenalty, noRepeatNgramSize, minNewTokens.
  *
  * Each step touches the tokens that a rule names and no others. It writes to the caller's row and
- * keeps what it overwrote, so that `restore` costs as little and nobody copies a vocabulary.
+ * keeps the old values. So `restore` costs as little, and no row is copied.
  */
 
 import type { ResolvedOptions } from '../options.js'
@@ -35,7 +35,7 @@ export class Penalties {
   readonly #generatedCounts: number[] = []
   readonly #placeOf = new Map<number, number>()
   #generated = 0
-  // What the last `apply` overwrote, in order.
+  // Values that the last `apply` overwrote, in order.
   readonly #changedPlaces: number[] = []
   readonly #changedLogits: number[] = []
 
@@ -60,7 +60,7 @@ export class Penalties {
     }
   }
 
-  /** Whether `apply` can change anything at this step. */
+  /** True if `apply` can change anything at this step. */
   get active(): boolean {
     const { logitBias, minNewTokens } = this.#options
     return (
@@ -71,7 +71,7 @@ export class Penalties {
     )
   }
 
-  /** Whether `apply` never makes a logit larger. */
+  /** True if `apply` never makes a logit larger. */
   get onlyLower(): boolean {
     const { logitBias, repetitionPenalty, frequencyPenalty, presencePenalty } = this.#options
     return (

@@ -1,6 +1,6 @@
 /**
- * Chooses the next token of one sequence: penalties, the caller's hook, temperature, topK, topP,
- * minP, typicalP, then one draw, in the order of Hugging Face's logits processors.
+ * Chooses the next token of one sequence. The order is that of Hugging Face's logits processors:
+ * penalties, the caller's hook, temperature, topK, topP, minP, typicalP, then one draw.
  */
 
 import type { ResolvedOptions } from '../options.js'
@@ -52,10 +52,7 @@ export interface Sample {
   readonly logprobs?: TokenLogprobs
 }
 
-/**
- * What a step draws from: the tokens left, in ascending order, and their probabilities, which sum
- * to 1.
- */
+/** The tokens left to draw from, in ascending order, and their probabilities, which sum to 1. */
 export interface Distribution {
   readonly tokenIds: Int32Array
   readonly probabilities: Float64Array
@@ -82,9 +79,8 @@ export class Sampler {
   }
 
   /**
-   * Whether `sample` may be given the `count` largest logits instead of all: what `suffices` says
-   * of each row. Else the options need the whole distribution, or logits that a penalty, bias or hook
-   * may raise from anywhere.
+   * True if `sample` may be given the `count` largest logits of rows that `suffices` accepts. Other
+   * options need the whole distribution, or a penalty, bias or hook may raise any logit.
    */
   takesTop(count: number): boolean {
     const { doSample, topK, logprobs } = this.#options
@@ -97,8 +93,8 @@ export class Sampler {
   }
 
   /**
-   * Whether `top` gives the very token that the whole row would: if as many tokens as are needed
-   * stay above all that are not known, the largest of which equals the smallest one known at most.
+   * True if `top` leads to the same token as the whole row. The tokens that are needed must stay
+   * above all unknown logits, which are at most the smallest known one.
    */
   suffices(top: TopLogits): boolean {
     const count = top.ids.length
@@ -114,10 +110,10 @@ export class Sampler {
   }
 
   /**
-   * Chooses the next token from the logits [V] of the last one, or from the largest of them if they
-   * suffice, and counts it as generated. The row holds the same values afterwards. Throws
-   * ERR_DEVICE if the logits are no distribution, a RangeError if the options ban every token, and
-   * what the hook throws; the sampler is then unchanged.
+   * Chooses the next token from the logits [V] of the last one, or from the largest if they
+   * suffice. Counts it as generated. The row holds the same values afterwards. Throws ERR_DEVICE if
+   * the logits are no distribution, a RangeError if the options ban every token, and the hook's own
+   * exceptions. The sampler is then unchanged.
    */
   sample(logits: Float32Array | TopLogits): Sample {
     const known = this.#known(logits)
@@ -131,7 +127,7 @@ export class Sampler {
     return { tokenId, logprobs: ofToken(logits as Float32Array & TopLogits, tokenId, logprobs) }
   }
 
-  /** What `sample` would draw from. */
+  /** The distribution that `sample` would draw from. */
   distribution(logits: Float32Array | TopLogits): Distribution {
     const known = this.#known(logits)
     return this.#changed(known, changed => {
@@ -174,7 +170,7 @@ export class Sampler {
     if (typicalP < 1) candidates.keepTypicalP(typicalP)
   }
 
-  /** What `body` makes of the logits that penalties and the hook have changed. */
+  /** Calls `body` with the logits that penalties and the hook have changed. */
   #changed<T>(known: KnownLogits, body: (changed: KnownLogits) => T): T {
     if (!this.#penalties.active && !this.#hook) return body(known)
     // Checks the raw logits: whatever is wrong later is the doing of the penalties or the hook.

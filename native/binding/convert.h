@@ -22,7 +22,7 @@ std::vector<TensorRef> to_tensor_refs(const Napi::Value& value);
 Sizes to_sizes(const Napi::Object& object);
 DType to_dtype(const Napi::Value& value);
 
-// What the object itself has: a program may have put anything on Object.prototype. `own` is
+// An own property of the object: a program may have put anything on Object.prototype. `own` is
 // undefined where it has no such property.
 Napi::Value own(const Napi::Object& object, const char* key);
 Napi::Array own_names(const Napi::Object& object);

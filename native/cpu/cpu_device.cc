@@ -198,8 +198,8 @@ Status open_cpu_device(int threads, const std::string& isa, std::shared_ptr<Devi
       const int count = threads > 0 ? threads : cpu::available_threads();
       std::shared_ptr<cpu::ThreadPool> pool = cpu::shared_pool(count);
       if (pool == nullptr)
-        return Status::error(Code::kOutOfMemory, "what " + std::to_string(count) +
-                                                     " threads work in could not be allocated");
+        return Status::error(Code::kOutOfMemory,
+                             "out of memory: scratch for " + std::to_string(count) + " threads");
       *device = std::make_shared<cpu::CpuDevice>(std::move(pool), candidate);
       return {};
     }

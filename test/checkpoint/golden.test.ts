@@ -4,7 +4,8 @@ import t from 'tap'
 import { openCheckpoint } from '../../lib/checkpoint/checkpoint.js'
 import { checkTensors, modelTensors } from '../../lib/checkpoint/names.js'
 import { readSafetensors } from '../../lib/checkpoint/safetensors.js'
-import { parseConfig, readConfig, readGenerationConfig } from '../../lib/config.js'
+import { parseConfig, readConfig } from '../../lib/config.js'
+import { readGenerationConfig } from '../../lib/generation-config.js'
 import { BOOKS, CASES, caseNames, readInt32, readValues } from './files.js'
 
 for (const name of caseNames()) {

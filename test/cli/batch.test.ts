@@ -117,7 +117,11 @@ t.test('what stops the whole run', async t => {
     [['--prompts', join(folder, 'none')], 1, /ERR_NOT_FOUND: .*none: ENOENT/],
     [['--prompts', folder], 1, /ERR_NOT_FOUND: .*: EISDIR/],
     [['--prompts', file, '--out', join(folder, 'no/out')], 1, /ERR_CANNOT_WRITE: .*out: ENOENT/],
-    [['--prompts', file, '--out', file], 2, /^moepp: --out: .* is the file of the prompts\n$/],
+    [
+      ['--prompts', file, '--out', file],
+      2,
+      /^moepp: --out: .* is the file that the prompts are read from\n$/,
+    ],
     [['--prompts', file, '--out', foreign], 1, /ERR_CANNOT_WRITE: .*line 1 is no result of/],
     [['--prompts', file, '--top-k', '-1'], 2, /^moepp: --top-k: expected/],
     [['--prompts', file, '--stop-token-ids', '9999'], 2, /^moepp: --stop-token-ids\[0\]: expected/],
@@ -183,7 +187,7 @@ t.test('a file of another run is left alone', async t => {
     writeFileSync(out, text)
     const { code, stderr } = await resume()
     t.equal(code, 1)
-    t.match(stderr, /line 1 is no result of --prompts; the file is left alone/)
+    t.match(stderr, /line 1 is not a result of --prompts; the file is not changed/)
     t.equal(readFileSync(out, 'utf8'), text)
   }
 })

@@ -229,7 +229,7 @@ t.test('what a conversion did not write is not removed', async t => {
   const convert = () => convertCheckpoint(join(CASES, 'gqa'), target, { force: true })
   const refused = (names: string) => ({
     code: 'ERR_CANNOT_WRITE',
-    message: `${target}: holds ${names}, which no conversion writes, so that it is not replaced`,
+    message: `${target}: contains files that convert did not write, and is not replaced: ${names}`,
   })
   await convert()
   await writeFile(join(target, 'notes.txt'), 'mine')

@@ -19,7 +19,7 @@ function program(ms: number): string {
   ].join('; ')
 }
 
-/** What it prints on a terminal, of which script(1) makes one. */
+/** Its output on a terminal, which script(1) provides. */
 async function onTerminal(ms: number): Promise<string> {
   const command = `'${process.execPath}' --input-type=module -e "${program(ms)}"`
   const child = spawn('script', ['-qec', command, '/dev/null'], {

@@ -129,21 +129,21 @@ t.test('a wrong command line is exit code 2 and one message', async t => {
 
 t.test('what other tools call it', async t => {
   const cases: [string[], string | RegExp][] = [
-    [['--max-tokens', '5'], "unknown option '--max-tokens': here it is --max-new-tokens"],
-    [['--n-predict', '5'], "unknown option '--n-predict': here it is --max-new-tokens"],
-    [['-n', '5'], "unknown option '-n': here it is --max-new-tokens"],
-    [['-m', 'x'], "unknown option '-m': here it is --model"],
-    [['-c', '5'], "unknown option '-c': here it is --context-length"],
-    [['-ngl', '99'], "unknown option '-ngl': here it is --device"],
-    [['--temp', '1'], "unknown option '--temp': here it is --temperature"],
-    [['-f', 'x'], "unknown option '-f': here it is --prompts"],
+    [['--max-tokens', '5'], "unknown option '--max-tokens': moepp calls it --max-new-tokens"],
+    [['--n-predict', '5'], "unknown option '--n-predict': moepp calls it --max-new-tokens"],
+    [['-n', '5'], "unknown option '-n': moepp calls it --max-new-tokens"],
+    [['-m', 'x'], "unknown option '-m': moepp calls it --model"],
+    [['-c', '5'], "unknown option '-c': moepp calls it --context-length"],
+    [['-ngl', '99'], "unknown option '-ngl': moepp calls it --device"],
+    [['--temp', '1'], "unknown option '--temp': moepp calls it --temperature"],
+    [['-f', 'x'], "unknown option '-f': moepp calls it --prompts"],
     [
       ['--max_new_tokens', '5'],
       "unknown option '--max_new_tokens': did you mean --max-new-tokens?",
     ],
     [['--topK', '5'], "unknown option '--topK': did you mean --top-k?"],
-    [['--prompt', 'x'], /^unknown option '--prompt': the prompt is no option: moepp generate "/],
-    [['-p', 'x'], /^unknown option '-p': the prompt is no option: moepp generate "/],
+    [['--prompt', 'x'], /^unknown option '--prompt': the prompt is an argument: moepp generate "/],
+    [['-p', 'x'], /^unknown option '-p': the prompt is an argument: moepp generate "/],
     [['--modl', 'models/x'], "unknown option '--modl'\n(Did you mean --model?)"],
     [['--constructor', 'x'], "unknown option '--constructor'"],
     [

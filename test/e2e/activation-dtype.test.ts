@@ -78,7 +78,7 @@ t.test('it is for matrices in bfloat16', async t => {
   for (const dtype of ['float32', 'int8', 'int4'] as const) {
     await t.rejects(loadModel(books, { dtype, activationDtype: 'bfloat16' }), {
       code: 'ERR_UNSUPPORTED',
-      message: `activationDtype: expected "auto" for matrices in ${dtype}, got "bfloat16", which is for those in bfloat16`,
+      message: `activationDtype: expected "auto" for matrices in ${dtype}, got "bfloat16"; it rounds the inputs of bfloat16 matrices only`,
     })
   }
   const f32 = join(golden, 'cases', 'gqa')

@@ -1,6 +1,6 @@
 /**
- * Models come and go: two at once, workers that exit in the middle, objects that nobody closes, and
- * nothing left behind.
+ * Models come and go: two at once, workers that exit in the middle, objects that are never closed,
+ * and nothing left behind.
  */
 import { spawn } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'

@@ -1,4 +1,4 @@
-// What the cases share: processes, folders, and what a text must be.
+// Shared by the cases: processes, folders, and the expected text.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { cpSync, existsSync, mkdirSync, readdirSync, renameSync, writeFileSync } from 'node:fs'
@@ -62,8 +62,8 @@ export function addonFile({ project }) {
 }
 
 /**
- * A bundle that holds moepp: where moepp itself is not, it ends with ERR_NO_BINDING and says what to
- * do; with MOEPP_BINDING it runs.
+ * A bundle that holds moepp. Without an installed moepp it ends with ERR_NO_BINDING and says what
+ * to do; with MOEPP_BINDING it runs.
  */
 export async function checkWhole(context, command, cwd) {
   await withoutMoepp(context, addon => {

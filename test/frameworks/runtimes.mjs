@@ -70,7 +70,10 @@ function runTsx(context, file) {
   printsText(context, [node, tsx, file], folder)
 }
 
-/** An archive made as electron-builder makes it: both lie beside it, whole, where Electron looks. */
+/**
+ * An archive as electron-builder makes it: both packages lie beside it, whole, where Electron
+ * looks.
+ */
 async function runUnpacked(context) {
   const { project, scratch } = context
   const folder = appFolder(context, 'electron', ['electron'])

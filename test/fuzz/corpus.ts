@@ -1,4 +1,4 @@
-/** Findings as files: what was fuzzed, which seeds made it, what was wrong, and the input itself. */
+/** Findings as files: the target, the seeds, the fault, and the input itself. */
 
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'

@@ -1,4 +1,4 @@
-/** What is fuzzed in process: the files that inputs start from, and what reads them. */
+/** The formats that are fuzzed in process: files that inputs start from, and their readers. */
 
 import { type Checkpoint, openCheckpoint } from '../../lib/checkpoint/checkpoint.js'
 import { withTorchDtype } from '../../lib/checkpoint/config-text.js'
@@ -6,8 +6,9 @@ import { inspectCheckpoint } from '../../lib/checkpoint/inspect.js'
 import { packedBytes } from '../../lib/checkpoint/packed.js'
 import { reach } from '../../lib/checkpoint/tensor-file.js'
 import { DTYPE_SIZE, isPacked } from '../../lib/checkpoint/tensor-ref.js'
-import { readConfig, readGenerationConfig } from '../../lib/config.js'
+import { readConfig } from '../../lib/config.js'
 import type { MoeppErrorCode } from '../../lib/errors.js'
+import { readGenerationConfig } from '../../lib/generation-config.js'
 import { loadTokenizer } from '../../lib/tokenizer/tokenizer.js'
 import { answersFor } from './hub-answers.js'
 import { MODEL, readHub } from './hub-reader.js'
@@ -15,16 +16,16 @@ import { FILE_CODES, Finding } from './oracle.js'
 import type { Folder } from './seeds.js'
 import * as seeds from './seeds.js'
 
-/** Where an input is read. */
+/** The folder of an input. */
 export interface Place {
-  /** That seems to hold the files, or that a hub's cache may be made in. */
+  /** It seems to hold the files, or a hub's cache may be made in it. */
   readonly directory: string
   readonly files: Folder
 }
 
 export interface Format {
   readonly name: string
-  /** How often it is chosen. */
+  /** Relative frequency of its choice. */
   readonly weight: number
   readonly seeds: readonly Folder[]
   /** Names of the files that are changed. */

@@ -40,7 +40,7 @@ export function repeats({ headers }: Answer): number {
   return Number(headers.find(line => line.startsWith('x-fuzz-repeat: '))?.slice(15) ?? 1)
 }
 
-/** What fetch makes of it; of a malformed answer a TypeError, as fetch's own. */
+/** The answer as fetch returns it. A malformed answer is a TypeError, as in fetch. */
 function asResponse(answer: Answer): Response {
   const status = Number.parseInt(answer.status, 10)
   try {

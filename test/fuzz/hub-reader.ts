@@ -1,4 +1,4 @@
-/** A model from a hub that nobody trusts, and what its cache is worth afterwards. */
+/** Takes a model from an untrusted hub, and checks the cache afterwards. */
 
 import { existsSync, readdirSync, readFileSync, realpathSync, rmSync } from 'node:fs'
 import { syncBuiltinESMExports } from 'node:module'
@@ -12,13 +12,13 @@ import { fetchFrom, HUB, TOKEN } from './hub-fetch.js'
 import { Finding } from './oracle.js'
 import { CONFIGS, type Folder, SAFETENSORS } from './seeds.js'
 
-/** What the hub's commit really holds. */
+/** The true content of the hub's commit. */
 export const MODEL: Folder = new Map([...CONFIGS[0]!, ...SAFETENSORS[0]!])
 const TRUTH = answersFor(MODEL)
 
 /**
- * Takes a model from the answers. What is in the cache afterwards is what its names say; and
- * nothing in it stands in the place of what a true hub gives.
+ * Takes a model from the answers. Afterwards each file of the cache has the hash in its name, and
+ * no false file hides a true hub's.
  */
 export async function readHub({ directory, files }: Place): Promise<void> {
   const cacheDir = join(directory, 'cache')

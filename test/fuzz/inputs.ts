@@ -1,6 +1,6 @@
 /**
- * Inputs by their seeds. `12` is a valid folder that 12 has changed; `12.40` is that, changed again
- * by 40: a run goes on from inputs that came to a new place.
+ * Inputs by their seeds. `12` is a valid folder that seed 12 has changed; `12.40` is the same,
+ * changed again by 40. A run continues from inputs that reached a new place.
  */
 
 import type { Format } from './formats.js'

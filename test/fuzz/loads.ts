@@ -1,4 +1,4 @@
-/** Whole loads: a model's folder from a disk, or from a hub on 127.0.0.1, and two tokens of text. */
+/** Whole loads: a model's folder on a disk or on a hub at 127.0.0.1, and two tokens of text. */
 
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:net'

@@ -1,13 +1,13 @@
 /**
  * A folder in memory, in the place of the file system's functions: inputs are read at the speed of
- * the parsers. Whatever is asked for outside of the folder, or written, is kept as an offence.
+ * the parsers. An access outside the folder, or a write, is kept as an offence.
  */
 
 import fs from 'node:fs'
 import { syncBuiltinESMExports } from 'node:module'
 import { resolve, sep } from 'node:path'
 
-/** Where the folder seems to be. */
+/** The path that the folder seems to have. */
 export const FOLDER = resolve(sep, 'moepp-fuzz', 'model')
 
 const READS = ['stat', 'open', 'readFile'] as const
@@ -27,7 +27,7 @@ type Call = (path: unknown, ...rest: unknown[]) => unknown
 
 export class MemoryFolder {
   files: ReadonlyMap<string, Buffer> = new Map()
-  /** What was done outside of the folder, or to it. */
+  /** Accesses outside the folder, and writes. */
   readonly offences: string[] = []
   openHandles = 0
   /** Between inputs the functions are the file system's own. */
@@ -126,7 +126,7 @@ class Stats {
   }
 }
 
-/** What is used of a FileHandle. */
+/** The used part of FileHandle. */
 class Handle {
   #isOpen = true
   constructor(

@@ -9,7 +9,7 @@ import { changedSafetensors } from './safetensors.js'
 import type { Folder } from './seeds.js'
 import { changedTorch } from './torch.js'
 
-/** What an input may grow to; a mutation that goes beyond is left out. */
+/** Largest input; a mutation that goes beyond is left out. */
 const MOST_BYTES = 2_000_000
 
 const CHANGES: readonly [RegExp, (bytes: Buffer, random: Random) => Buffer][] = [

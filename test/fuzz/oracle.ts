@@ -1,16 +1,16 @@
-/** What may come of an input, and what may not. */
+/** Judges the outcome of an input. */
 
 import { MoeppError, type MoeppErrorCode } from '../../lib/errors.js'
 
 /** Something that no input may bring about. */
 export class Finding extends Error {}
 
-/** What came of an input: `read`, or an error's code. */
+/** The outcome of an input: `read`, or an error's code. */
 export interface Outcome {
   readonly kind: string
   /** The same for inputs that came to the same place. */
   readonly place: string
-  /** What is wrong, if anything is. */
+  /** The fault, if there is one. */
   readonly finding?: string
 }
 

@@ -5,7 +5,7 @@ import { changedBytes, changedValues, integerBytes } from './bytes.js'
 import { boundary, changedText, hostileText } from './hostile.js'
 import type { Random } from './random.js'
 
-/** Bytes behind an opcode; -1, -2: two lines, a text with its length; -3: so many as a byte says. */
+/** Bytes after an opcode. -1: two lines; -2: a text with its length; -3: a byte has the number. */
 const ARGUMENT_BYTES: ReadonlyMap<number, number> = new Map([
   ...[...'(N)t]ae}suQRb.\x85\x86\x87\x88\x89'].map((c): [number, number] => [c.charCodeAt(0), 0]),
   ...[...'\x80Kqh'].map((c): [number, number] => [c.charCodeAt(0), 1]),

@@ -1,4 +1,4 @@
-/** Where inputs are read: in memory, and a hub's answers into a cache on a real disk. */
+/** Reads inputs in memory, and a hub's answers into a cache on a real disk. */
 
 import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -30,7 +30,7 @@ export class ParserReader implements Reader {
 
   async run(format: Format, files: Folder): Promise<Outcome> {
     const codes = new Set(format.codes)
-    // What comes from a hub is written to a disk.
+    // Files from a hub are written to a disk.
     if (format.name === 'hub')
       return judge(() => format.read({ directory: this.#cache, files }), codes)
     const memory = this.#memory

@@ -1,4 +1,4 @@
-/** What a run has done so far, and its findings, which it writes down. */
+/** A run's progress and its findings, which it writes to files. */
 
 import { createHash } from 'node:crypto'
 import { type CorpusEntry, writeEntry } from './corpus.js'

@@ -15,7 +15,7 @@ const START_MS = 60_000
 const MOST_RSS_BYTES = 2 ** 31
 const WATCH_MS = 250
 
-/** What a worker is to do: inputs from the seed `from`, each `step`-th. */
+/** The task of a worker: inputs from the seed `from`, each `step`-th. */
 export interface Task {
   readonly target: Target
   readonly format: string | undefined
@@ -29,7 +29,7 @@ export interface Task {
   readonly currentFile: string
 }
 
-/** What a worker tells of the inputs since its last report. */
+/** A worker's counts since its last report. */
 export interface Report {
   /** The seed that comes next. */
   readonly next: number

@@ -1,6 +1,6 @@
 /**
- * The process that runs inputs. It tells its parent once in a while what came of them, and writes
- * each input's seeds to a file before it runs it: if it dies, the file says of what.
+ * The process that runs inputs. It reports the outcomes to its parent now and then. Before each
+ * input it writes the seeds to a file: if it dies, the file names the input.
  */
 
 import { closeSync, openSync, writeSync } from 'node:fs'

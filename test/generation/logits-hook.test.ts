@@ -142,7 +142,7 @@ t.test('no distribution: an error that names the hook', async t => {
       /the hook left the logit of token 9 is Infinity/,
     ],
     [l => void l.fill(-Infinity), 'RangeError', /^logits: the hook left all 2048 logits are -Inf/],
-    [async () => {}, 'TypeError', /^logits: expected a function that is synchronous/],
+    [async () => {}, 'TypeError', /^logits: expected a synchronous function/],
     [async () => Promise.reject(new Error('late')), 'TypeError', /^logits: expected a function/],
     [
       l => void structuredClone(l, { transfer: [l.buffer as ArrayBuffer] }),

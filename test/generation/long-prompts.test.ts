@@ -14,7 +14,7 @@ const once = { maxNewTokens: 1 }
 
 type Call = (model: ReturnType<typeof fakeModel>['model'], signal: AbortSignal) => Promise<unknown>
 
-/** How often other events run until the first step, which fails, for there is no need of it. */
+/** Number of turns of other events until the first step, which fails: the test needs no step. */
 async function turnsBeforeStep(call: Call): Promise<number> {
   let turns = 0
   const { model, runner } = fakeModel(roomy)

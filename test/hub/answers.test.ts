@@ -139,7 +139,7 @@ t.test('links of a listing lead to the network alone', async t => {
       response.setHeader('Link', `<${link}>; rel="next"`)
       json(response, [FILE])
     })
-    await t.rejects(load(), hubError(/links to what is no http or https address/), link)
+    await t.rejects(load(), hubError(/links to an address that is not http or https/), link)
   }
   hub.answers.set('listing', response => {
     response.setHeader('Link', '</elsewhere>; rel="prev", <>; rel="first"')

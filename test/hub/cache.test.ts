@@ -98,7 +98,7 @@ t.test('files that the commit does not list', async t => {
   await load()
   const planted = join(snapshot, 'model.safetensors')
   symlinkSync(join('..', '..', 'blobs', blobName), planted)
-  const odd = hubError(/model\.safetensors is no file of this commit/)
+  const odd = hubError(/model\.safetensors is not a file of this commit/)
   await t.rejects(offline(load), odd)
   await load()
   t.notOk(existsSync(planted), 'a link goes')

@@ -1,6 +1,7 @@
 /**
- * A hub on 127.0.0.1, as far as moepp asks: the revision, the listing in pages, files with ranges.
- * Large files are redirected to a second address, as the real hub sends them to its storage.
+ * A hub on 127.0.0.1 with the answers that moepp needs: revision, listing in pages, files with
+ * ranges. Large files are redirected to a second address, as the real hub sends them to its
+ * storage.
  */
 
 import { createHash } from 'node:crypto'

@@ -164,7 +164,7 @@ t.test('a connection that breaks is taken up where it broke, in the same call', 
     .filter(({ url, on }) => on === 'storage' && url.endsWith(SHARD))
     .map(({ range }) => range)
   t.strictSame([first, more], [undefined, []])
-  // What had arrived when the connection broke; on a busy machine not all that was sent.
+  // The bytes that had arrived when the connection broke: on a busy machine fewer than were sent.
   const start = Number(/^bytes=(\d+)-$/.exec(second ?? '')?.[1])
   t.ok(start > 0 && start <= 1_000_000, `it goes on at byte ${start}`)
   t.equal(hub.bytesSent, neededBytes + 1_000_000 - start, 'no byte that arrived was sent twice')

@@ -1,4 +1,4 @@
-/** What is available, in machines and control groups made of files. */
+/** Available memory, in machines and control groups made of files. */
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { totalmem } from 'node:os'
 import { dirname, join } from 'node:path'

@@ -10,7 +10,7 @@ import { largeCheckpoint } from '../support/large-checkpoint.js'
 
 const index = pathToFileURL(join(root, 'dist', 'index.js')).href
 
-/** What a process gained at most, and what the estimate said. */
+/** The most memory that a process gained, and the estimate. */
 async function measure(source: string, dtype: string): Promise<{ peak: number; total: number }> {
   const script = `
     import { readFileSync } from 'node:fs'

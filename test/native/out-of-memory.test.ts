@@ -32,7 +32,7 @@ t.test(
       ],
       { encoding: 'utf8' },
     )
-    const refused = 'ERR_OUT_OF_MEMORY what 1024 threads work in could not be allocated\n'
+    const refused = 'ERR_OUT_OF_MEMORY out of memory: scratch for 1024 threads\n'
     t.equal(output, `${refused}${refused}1\n`)
   },
 )

@@ -166,7 +166,7 @@ t.test('what to do about a file that does not load', async t => {
   const text = explainFailure({ path, origin: 'local build' }, folder, words)
   t.match(text, words)
   t.match(text, /needs GLIBC_2\.38, and this system's C library is older/)
-  t.match(text, /built here and goes before the package's own/)
+  t.match(text, /built here, and is used instead of the package's binary/)
   t.match(text, `node ${join(folder, 'scripts', 'build-native.mjs')}`)
   t.match(
     explainFailure({ path: '/x.node', origin: 'beside node' }, folder, 'no'),

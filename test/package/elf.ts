@@ -1,6 +1,6 @@
 /**
- * What a Linux shared library needs and shows: ELF, 64 bits, little endian. No binutils, which a
- * test machine may lack.
+ * Reads the needed and exported symbols of a Linux shared library: ELF, 64 bits, little endian. A
+ * test machine may lack binutils.
  */
 
 interface Section {

@@ -1,6 +1,6 @@
 /**
- * The packages as their users get them: the tarballs, installed in an empty folder without scripts, by
- * and for a process whose PATH holds node alone. `npm run test:package` runs this; a checkout
+ * The packages as their users get them: the tarballs, installed in an empty folder without scripts.
+ * Installation and runs have a PATH with node alone. `npm run test:package` runs this; a checkout
  * prefers its own build to the binary that is tested here.
  */
 
@@ -59,7 +59,7 @@ const runNode = (
 ): Promise<Ended> =>
   runProcess(process.execPath, args, { cwd: consumer, env: environment, ...options })
 
-/** What the checkout generates, with its own build. */
+/** Prints the text of the checkout's own build. */
 const checkout = `
 import { loadModel } from ${JSON.stringify(pathToFileURL(join(root, 'dist', 'index.js')).href)}
 const model = await loadModel(${JSON.stringify(model)})
@@ -300,7 +300,7 @@ await t.test('a binary that cannot be loaded', async t => {
   writeFileSync(`${path}.sha256`, recorded)
 
   renameSync(prebuilds, join(installed, 'prebuilds', 'sunos-x64'))
-  t.match(await failure(), /there is none: this package has sunos-x64\/moepp/)
+  t.match(await failure(), /no binary for this platform; this package has sunos-x64\/moepp/)
   renameSync(join(installed, 'prebuilds', 'sunos-x64'), prebuilds)
   same(t, await runNode(['esm.mjs', model]), 'and whole again')
 })

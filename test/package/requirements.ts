@@ -1,6 +1,6 @@
 /**
- * What the Linux addon may ask of a system: checked of every build, and of the binary in the packed
- * package.
+ * The demands that the Linux addon may make on a system. Every build and the packed binary are
+ * checked.
  */
 import type { Test } from 'tap'
 import { compareVersions, type SharedLibrary } from './elf.js'
@@ -22,7 +22,7 @@ export function checkRequirements(t: Test, library: SharedLibrary): void {
   )
 }
 
-/** What the library asks for or shows beyond what it may, in words. */
+/** Needed or exported symbols beyond the limits, in words. */
 export function requirementFaults(
   { needed, versions, exports }: SharedLibrary,
   limit: string,
