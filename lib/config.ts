@@ -11,7 +11,18 @@ import { isObject, show } from './checkpoint/json.js'
 import type { DType } from './checkpoint/tensor-ref.js'
 import { Fields, readConfigJson } from './config-fields.js'
 
-/** Scaling of positions beyond the trained length (MODEL.md, section 2). */
+/**
+ * Scaling of positions beyond the trained length (MODEL.md, section 2).
+ *
+ * @example
+ * ```ts
+ * import { loadModel, type RopeScaling } from 'moepp'
+ *
+ * const model = await loadModel('npm:moepp-books-7m')
+ * const scaling: RopeScaling | undefined = model.config.ropeScaling
+ * console.log(scaling ? `${scaling.type}, factor ${scaling.factor}` : 'positions are not scaled')
+ * ```
+ */
 export interface RopeScaling {
   /** Which formula. */
   readonly type: 'linear' | 'dynamic' | 'ntk'

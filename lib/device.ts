@@ -4,7 +4,18 @@ import { PACKED_LAYOUT } from './checkpoint/packed.js'
 import { MoeppError } from './errors.js'
 import type { ResolvedLoadOptions } from './options.js'
 
-/** The device of a loaded model. */
+/**
+ * The device of a loaded model.
+ *
+ * @example
+ * ```ts
+ * import { loadModel, type ModelDevice } from 'moepp'
+ *
+ * const model = await loadModel('npm:moepp-books-7m')
+ * const device: ModelDevice = model.device
+ * console.log(device.name, device.isa)
+ * ```
+ */
 export interface ModelDevice {
   /** 'cpu', 'cuda:0'. */
   readonly name: string

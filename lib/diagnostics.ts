@@ -49,7 +49,17 @@ export interface LoadTrace {
   error?: unknown
 }
 
-/** Usage, times and end of one text of a call. */
+/**
+ * Usage, times and end of one text of a call.
+ *
+ * @example
+ * ```ts
+ * import type { TracedResult } from 'moepp'
+ *
+ * const log = ({ usage, finishReason }: TracedResult) =>
+ *   console.log(`${usage.generatedTokens} tokens, ended by ${finishReason}`)
+ * ```
+ */
 export type TracedResult = Pick<GenerateResult, 'usage' | 'timings' | 'finishReason'>
 
 /**

@@ -6,7 +6,20 @@
  * what, where, expected and got.
  */
 
-/** Kind of a failure. docs/troubleshooting.md has the remedies for each code. */
+/**
+ * Kind of a failure. docs/troubleshooting.md has the remedies for each code.
+ *
+ * @example
+ * ```ts
+ * import { loadModel, MoeppError, type MoeppErrorCode } from 'moepp'
+ *
+ * const retry: readonly MoeppErrorCode[] = ['ERR_HUB', 'ERR_OUT_OF_MEMORY']
+ * const model = await loadModel('npm:moepp-books-7m').catch(error => {
+ *   if (error instanceof MoeppError && retry.includes(error.code)) return undefined
+ *   throw error
+ * })
+ * ```
+ */
 export type MoeppErrorCode =
   /** A file or directory that is needed does not exist or cannot be read. */
   | 'ERR_NOT_FOUND'

@@ -14,12 +14,36 @@ import {
 } from './option-checks.js'
 
 /**
- * Progress of loadModel. A model of a hub is downloaded first (`stage: 'download'`); then its
- * weights are read into the device (`stage: 'load'`). Bytes are those of all files together.
+ * Progress of loadModel. A model of a hub is downloaded first (`stage: 'download'`), and files of
+ * the cache that were not hashed before are (`stage: 'verify'`). Then the weights are read into the
+ * device (`stage: 'load'`). Bytes are those of all files together.
+ *
+ * @example
+ * ```ts
+ * import { type LoadProgress, loadModel } from 'moepp'
+ *
+ * const show = ({ stage, doneBytes, totalBytes }: LoadProgress) =>
+ *   console.log(stage, `${((100 * doneBytes) / totalBytes).toFixed()} %`)
+ * const model = await loadModel('npm:moepp-books-7m', { onProgress: show })
+ * ```
  */
 export type LoadProgress = DownloadProgress | ReadProgress
 
-/** Progress of reading the weights into the device. */
+/**
+ * Progress of reading the weights into the device.
+ *
+ * @example
+ * ```ts
+ * import { loadModel, type ReadProgress } from 'moepp'
+ *
+ * const show = ({ doneBytes, totalBytes }: ReadProgress) => console.log(doneBytes / totalBytes)
+ * const model = await loadModel('npm:moepp-books-7m', {
+ *   onProgress: progress => {
+ *     if (progress.stage === 'load') show(progress)
+ *   },
+ * })
+ * ```
+ */
 export interface ReadProgress {
   /** Weights are read. */
   readonly stage: 'load'
@@ -112,10 +136,34 @@ export interface LoadOptions {
   cacheDir?: string
 }
 
-/** Types of the matrices on a device. */
+/**
+ * Types of the matrices on a device.
+ *
+ * @example
+ * ```ts
+ * import { estimateMemory, type MatrixType } from 'moepp'
+ *
+ * const types: MatrixType[] = ['float32', 'bfloat16', 'int8', 'int4']
+ * for (const dtype of types) {
+ *   const { totalBytes } = await estimateMemory('npm:moepp-books-7m', { dtype })
+ *   console.log(dtype, totalBytes)
+ * }
+ * ```
+ */
 export type MatrixType = 'float32' | 'bfloat16' | 'int8' | 'int4'
 
-/** Instruction sets that a build may hold, and a processor may have. */
+/**
+ * Instruction sets that a build may hold, and a processor may have.
+ *
+ * @example
+ * ```ts
+ * import { type Isa, loadModel } from 'moepp'
+ *
+ * const isa: Isa = 'scalar'
+ * const model = await loadModel('npm:moepp-books-7m', { isa })
+ * console.log(model.device.isa)
+ * ```
+ */
 export type Isa =
   | 'amx'
   | 'avx512bf16'

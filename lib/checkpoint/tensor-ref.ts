@@ -3,7 +3,18 @@
  * maps `file` and reads the bytes, which never enter V8.
  */
 
-/** Element types of stored tensors, and of the weights on a device. */
+/**
+ * Element types of stored tensors, and of the weights on a device.
+ *
+ * @example
+ * ```ts
+ * import { type DType, loadModel } from 'moepp'
+ *
+ * const model = await loadModel('npm:moepp-books-7m')
+ * const stored: DType | undefined = model.config.dtype
+ * console.log(stored)
+ * ```
+ */
 export type DType = 'f32' | 'bf16' | 'f16'
 
 /**

@@ -3,6 +3,15 @@
 /**
  * A model's current state and its counters since it was loaded: plain numbers, for a log or a
  * monitor. A sequence is one text: each prompt of a batch, and each of its `numReturnSequences`.
+ *
+ * @example
+ * ```ts
+ * import { loadModel, type ModelStats } from 'moepp'
+ *
+ * const model = await loadModel('npm:moepp-books-7m')
+ * const load = ({ kvPagesUsed, kvPagesTotal }: ModelStats) => kvPagesUsed / kvPagesTotal
+ * console.log(`${(100 * load(model.stats())).toFixed(1)} % of the KV cache is in use`)
+ * ```
  */
 export interface ModelStats {
   /** Sequences that wait for room in the KV cache or in a step. */

@@ -1,6 +1,18 @@
 /** The options of `forward` and `score`. */
 
-/** Options of `Model.forward`. */
+/**
+ * Options of `Model.forward`.
+ *
+ * @example
+ * ```ts
+ * import { type ForwardOptions, loadModel } from 'moepp'
+ *
+ * const model = await loadModel('npm:moepp-books-7m')
+ * const options: ForwardOptions = { capture: ['layers.*.expert_indices'] }
+ * const { captured } = await model.forward(model.tokenizer.encode('The old man'), options)
+ * console.log(Object.keys(captured))
+ * ```
+ */
 export interface ForwardOptions {
   /**
    * Names of buffers to return, each with a row for every token: `layers.3.router_logits`. `*`
@@ -19,7 +31,18 @@ export interface ForwardOptions {
   signal?: AbortSignal
 }
 
-/** Options of `Model.score`. */
+/**
+ * Options of `Model.score`.
+ *
+ * @example
+ * ```ts
+ * import { loadModel, type ScoreOptions } from 'moepp'
+ *
+ * const model = await loadModel('npm:moepp-books-7m')
+ * const options: ScoreOptions = { signal: AbortSignal.timeout(10_000) }
+ * console.log((await model.score('The old', ' man', options)).logprob)
+ * ```
+ */
 export interface ScoreOptions {
   /** As in GenerateOptions; for a prompt that is a text. */
   addSpecialTokens?: boolean

@@ -2,10 +2,32 @@
 import { MoeppError } from '../errors.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
 
-/** Token ids of the model's vocabulary, integers from 0 to vocabSize - 1. */
+/**
+ * Token ids of the model's vocabulary, integers from 0 to vocabSize - 1.
+ *
+ * @example
+ * ```ts
+ * import { loadModel, type TokenIds } from 'moepp'
+ *
+ * const model = await loadModel('npm:moepp-books-7m')
+ * const tokens: TokenIds = Int32Array.from(model.tokenizer.encode('The old man'))
+ * console.log((await model.generate(tokens, { maxNewTokens: 8 })).text)
+ * ```
+ */
 export type TokenIds = readonly number[] | Int32Array
 
-/** A text to continue, or its token ids, which are taken as they are. */
+/**
+ * A text to continue, or its token ids, which are taken as they are.
+ *
+ * @example
+ * ```ts
+ * import { loadModel, type Prompt } from 'moepp'
+ *
+ * const model = await loadModel('npm:moepp-books-7m')
+ * const prompts: Prompt[] = ['The old man', model.tokenizer.encode('The sea')]
+ * for (const { text } of await model.generate(prompts, { maxNewTokens: 8 })) console.log(text)
+ * ```
+ */
 export type Prompt = string | TokenIds
 
 export interface PromptContext {

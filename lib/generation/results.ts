@@ -1,7 +1,19 @@
 /** Results of a Model's calls. */
 import type { TokenLogprobs } from '../sampling/sampler.js'
 
-/** Tokens of one text. */
+/**
+ * Tokens of one text.
+ *
+ * @example
+ * ```ts
+ * import { loadModel, type Usage } from 'moepp'
+ *
+ * const model = await loadModel('npm:moepp-books-7m')
+ * const computed = ({ promptTokens, cachedTokens }: Usage) => promptTokens - cachedTokens
+ * const { usage } = await model.generate('The old man', { maxNewTokens: 8 })
+ * console.log(computed(usage))
+ * ```
+ */
 export interface Usage {
   /**
    * Tokens of the prompt, special tokens included. 0 if an abort came before the prompt was
@@ -14,7 +26,19 @@ export interface Usage {
   readonly cachedTokens: number
 }
 
-/** Times of one text, in milliseconds. */
+/**
+ * Times of one text, in milliseconds.
+ *
+ * @example
+ * ```ts
+ * import { loadModel, type Timings } from 'moepp'
+ *
+ * const model = await loadModel('npm:moepp-books-7m')
+ * const firstToken = ({ queueMs, prefillMs }: Timings) => queueMs + prefillMs
+ * const { timings } = await model.generate('The old man', { maxNewTokens: 8 })
+ * console.log(`${firstToken(timings).toFixed(1)} ms to the first token`)
+ * ```
+ */
 export interface Timings {
   /** From the call to the first step of this text. Other texts ran in that time. */
   readonly queueMs: number
@@ -28,7 +52,21 @@ export interface Timings {
   readonly decodeTokensPerSecond: number
 }
 
-/** The experts that one layer sent its tokens to. */
+/**
+ * The experts that one layer sent its tokens to.
+ *
+ * @example
+ * ```ts
+ * import { type LayerRouting, loadModel } from 'moepp'
+ *
+ * const model = await loadModel('npm:moepp-books-7m')
+ * const { ffnExperts } = model.config
+ * const ffnPicks = ({ expertIndices }: LayerRouting) =>
+ *   expertIndices.filter(expert => expert < ffnExperts).length
+ * const { routing } = await model.generate('The old man', { routing: true })
+ * console.log(routing?.layers.map(ffnPicks))
+ * ```
+ */
 export interface LayerRouting {
   /**
    * [T, K] the experts that each token chose, row-major. Experts from config.ffnExperts on have no
@@ -39,7 +77,19 @@ export interface LayerRouting {
   readonly expertWeights: Float32Array
 }
 
-/** Which experts the tokens of a text went to: what the option `routing` reports. */
+/**
+ * Which experts the tokens of a text went to: what the option `routing` reports.
+ *
+ * @example
+ * ```ts
+ * import { loadModel, type Routing } from 'moepp'
+ *
+ * const model = await loadModel('npm:moepp-books-7m')
+ * const result = await model.generate('The old man', { routing: true })
+ * const routing: Routing | undefined = result.routing
+ * console.log(`${routing?.ffnExpertsPerToken.toFixed(2)} FFN experts per token`)
+ * ```
+ */
 export interface Routing {
   /** T: the prompt's tokens and the generated ones, but for the last, which was never an input. */
   readonly tokens: number
@@ -55,10 +105,31 @@ export interface Routing {
  * - 'stop': an end token or a stop string came
  * - 'length': maxNewTokens, or what the context or the KV cache holds, is reached
  * - 'abort': the signal aborted, or the reader left the stream
+ *
+ * @example
+ * ```ts
+ * import { type FinishReason, loadModel } from 'moepp'
+ *
+ * const model = await loadModel('npm:moepp-books-7m')
+ * const { finishReason } = await model.generate('The old man', { stop: '.' })
+ * const wasCut: Record<FinishReason, boolean> = { stop: false, length: true, abort: true }
+ * console.log(wasCut[finishReason])
+ * ```
  */
 export type FinishReason = 'stop' | 'length' | 'abort'
 
-/** One generated text. */
+/**
+ * One generated text.
+ *
+ * @example
+ * ```ts
+ * import { type GenerateResult, loadModel } from 'moepp'
+ *
+ * const model = await loadModel('npm:moepp-books-7m')
+ * const result: GenerateResult = await model.generate('The old man', { maxNewTokens: 16 })
+ * console.log(result.text, result.tokenIds.length, result.finishReason)
+ * ```
+ */
 export interface GenerateResult {
   /**
    * The continuation alone, leading space included: " man" after "The old". It holds no end token,
@@ -82,6 +153,15 @@ export interface GenerateResult {
 /**
  * A piece of a stream. All chunks together have the text and the tokens of the result, unless the
  * stream was aborted.
+ *
+ * @example
+ * ```ts
+ * import { type GenerateChunk, loadModel } from 'moepp'
+ *
+ * const model = await loadModel('npm:moepp-books-7m')
+ * const show = ({ text }: GenerateChunk) => process.stdout.write(text)
+ * for await (const chunk of model.stream('The old man')) show(chunk)
+ * ```
  */
 export interface GenerateChunk {
   /** Whole characters. Empty only in the last chunk, or where the checkpoint has no tokenizer. */
@@ -92,7 +172,19 @@ export interface GenerateChunk {
   readonly logprobs?: TokenLogprobs[]
 }
 
-/** Result of `Model.forward` for one text of T tokens. */
+/**
+ * Result of `Model.forward` for one text of T tokens.
+ *
+ * @example
+ * ```ts
+ * import { type ForwardResult, loadModel } from 'moepp'
+ *
+ * const model = await loadModel('npm:moepp-books-7m')
+ * const { vocabSize } = model.config
+ * const lastRow = ({ logits }: ForwardResult) => logits.subarray(-vocabSize)
+ * console.log(lastRow(await model.forward(model.tokenizer.encode('The old'))).length)
+ * ```
+ */
 export interface ForwardResult {
   /** [T, vocabSize] the logits after each token, row-major. */
   readonly logits: Float32Array
@@ -100,7 +192,18 @@ export interface ForwardResult {
   readonly captured: Readonly<Record<string, Float32Array | Int32Array>>
 }
 
-/** Result of `Model.score` for one continuation. */
+/**
+ * Result of `Model.score` for one continuation.
+ *
+ * @example
+ * ```ts
+ * import { loadModel, type ScoreResult } from 'moepp'
+ *
+ * const model = await loadModel('npm:moepp-books-7m')
+ * const perToken = ({ logprob, tokenIds }: ScoreResult) => logprob / tokenIds.length
+ * console.log(perToken(await model.score('The old', ' man')))
+ * ```
+ */
 export interface ScoreResult {
   /** The continuation's tokens. */
   readonly tokenIds: number[]

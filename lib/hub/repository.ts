@@ -8,7 +8,22 @@ import { join, resolve } from 'node:path'
 export const COMMIT = /^[0-9a-f]{40}$/
 export const SHA256 = /^[0-9a-f]{64}$/
 
-/** Progress of a download from the hub, and of the check of its files. */
+/**
+ * Progress of a download from the hub, and of the check of its files.
+ *
+ * @example
+ * ```ts
+ * import { type DownloadProgress, loadModel } from 'moepp'
+ *
+ * const show = ({ stage, file, filesDone, filesTotal }: DownloadProgress) =>
+ *   console.log(stage, file, `${filesDone} of ${filesTotal} files`)
+ * const model = await loadModel('hf:Chat-UniVi/MoE-Plus-Plus-7B', {
+ *   onProgress: progress => {
+ *     if (progress.stage !== 'load') show(progress)
+ *   },
+ * })
+ * ```
+ */
 export interface DownloadProgress {
   /**
    * 'download': files come from the hub. 'verify': files are read and hashed, each once; a load

@@ -22,6 +22,14 @@ import { stepBytes } from './step-bytes.js'
 /**
  * Memory of a model on a device, in bytes, without the program's own. On a CPU the peak of loading
  * and generating is within 10 % and 16 MB of it.
+ *
+ * @example
+ * ```ts
+ * import { estimateMemory, type MemoryEstimate } from 'moepp'
+ *
+ * const estimate: MemoryEstimate = await estimateMemory('npm:moepp-books-7m', { dtype: 'int8' })
+ * console.log(`weights ${estimate.weightBytes}, KV cache ${estimate.kvCacheBytes} bytes`)
+ * ```
  */
 export interface MemoryEstimate {
   /** Device that the model would run on: `cpu` or `cuda:0`. */

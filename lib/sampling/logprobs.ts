@@ -6,7 +6,20 @@
 import { MoeppError } from '../errors.js'
 import type { TopLogits } from './top-logits.js'
 
-/** A token's log-probability. */
+/**
+ * A token's log-probability.
+ *
+ * @example
+ * ```ts
+ * import { loadModel, type TokenLogprob } from 'moepp'
+ *
+ * const model = await loadModel('npm:moepp-books-7m')
+ * const show = ({ tokenId, logprob }: TokenLogprob) =>
+ *   console.log(model.tokenizer.idToToken(tokenId), logprob)
+ * const { logprobs = [] } = await model.generate('The old', { logprobs: 3, maxNewTokens: 1 })
+ * logprobs[0]?.top.forEach(show)
+ * ```
+ */
 export interface TokenLogprob {
   /** The token's id. */
   readonly tokenId: number
@@ -14,7 +27,19 @@ export interface TokenLogprob {
   readonly logprob: number
 }
 
-/** A token's log-probability, with the likeliest alternatives, likeliest first. */
+/**
+ * A token's log-probability, with the likeliest alternatives, likeliest first.
+ *
+ * @example
+ * ```ts
+ * import { loadModel, type TokenLogprobs } from 'moepp'
+ *
+ * const model = await loadModel('npm:moepp-books-7m')
+ * const wasLikeliest = ({ tokenId, top }: TokenLogprobs) => top[0]?.tokenId === tokenId
+ * const { logprobs = [] } = await model.generate('The old', { logprobs: 1, temperature: 0.8 })
+ * console.log(logprobs.map(wasLikeliest))
+ * ```
+ */
 export interface TokenLogprobs extends TokenLogprob {
   /** As many as the option `logprobs` says. */
   readonly top: readonly TokenLogprob[]
