@@ -1,6 +1,6 @@
 /**
- * The parts of @huggingface/tokenizers that moepp runs: normalizers, pre-tokenizers and the defaults
- * of added tokens. Its type files import each other without file extensions, which TypeScript does
+ * The parts of @huggingface/tokenizers that moepp runs: normalizers, pre-tokenizers, defaults of
+ * added tokens. Its type files import each other without file extensions, which TypeScript does
  * not resolve under nodenext. So the types are written down here.
  */
 

@@ -3,8 +3,8 @@
  * pieces of a text, so that no step takes long. A piece may end inside of a character. This file
  * decides where a text may be cut: the results, joined, are those of the whole text.
  *
- * For byte-level BPE, NFC gets a function beside `replace`, and the pre-tokenizer's regex one beside
- * `preTokenize`. Both hold back the end of a piece which the next one could change.
+ * For byte-level BPE, NFC gets a function beside `replace`, and Split by a regex one beside
+ * `preTokenize`. Both hold back the end of a piece that the next one could change.
  */
 
 import {
