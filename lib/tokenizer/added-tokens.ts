@@ -1,24 +1,30 @@
 /** Tokens that a tokenizer.json takes out of a text before it is encoded. */
 
+import { libraryAddedToken } from './library.js'
 import { LongestMatch } from './longest-match.js'
-import { normalize } from './normalize.js'
+import type { Normalizer } from './normalize.js'
 import { STEP, type Steps } from './steps.js'
-import type { AddedTokenJson, StepJson } from './tokenizer-json.js'
+import type { AddedTokenJson } from './tokenizer-json.js'
 
+/**
+ * The splitter of @huggingface/tokenizers is a private member that splits a whole text at once. So
+ * the loop is here, and gives up control.
+ */
 export class AddedTokens {
   /** By content, and by normalised content. */
   readonly #tokens = new Map<string, AddedTokenJson>()
   readonly #raw: LongestMatch
   readonly #normalized: LongestMatch
 
-  constructor(tokens: readonly AddedTokenJson[], normalizer: readonly StepJson[]) {
+  constructor(tokens: readonly AddedTokenJson[], normalizer: Normalizer) {
     const raw: string[] = []
     const normalized: string[] = []
-    for (const token of tokens) {
+    for (const json of tokens) {
+      const token = libraryAddedToken(json)
       const { content } = token
       this.#tokens.set(content, token)
-      if ((token.normalized ?? !token.special) && normalizer.length > 0) {
-        const changed = [...normalize([content], normalizer)].join('')
+      if (token.normalized && !normalizer.isEmpty) {
+        const changed = [...normalizer.normalize([content])].join('')
         this.#tokens.set(changed, token)
         normalized.push(changed)
       } else raw.push(content)
@@ -31,7 +37,7 @@ export class AddedTokens {
     return this.#tokens.size === 0
   }
 
-  /** Whether some are looked for in normalised text. */
+  /** True if some are looked for in normalised text. */
   get hasNormalized(): boolean {
     return this.#normalized.maxLength > 0
   }

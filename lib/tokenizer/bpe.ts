@@ -14,7 +14,7 @@ export interface Merge {
 }
 
 export interface BpeModel {
-  /** Token ids by text. What two merge into has one. */
+  /** Token ids by text. Each result of a merge has one. */
   readonly ids: ReadonlyMap<string, number>
   /** Of two with the same parts, the last one counts. */
   readonly merges: readonly Merge[]
@@ -67,8 +67,8 @@ export class Bpe {
    * Appends the ids of a text, which comes in pieces of any length. Its characters are whole
    * once the pieces are joined.
    *
-   * The text is cut between two characters that are adjacent in no result of a merge: no merge
-   * can cross such a place, and merges on its two sides never meet.
+   * The text is cut between two characters that are adjacent in no result of a merge. No merge
+   * can cross such a place. Merges on its two sides never meet.
    */
   *encode(chunks: Iterable<string>, ids: number[]): Steps {
     const text = this.#model.ignoreMerges ? yield* joined(chunks) : undefined

@@ -2,29 +2,29 @@
 
 import { AddedTokens } from './added-tokens.js'
 import { Bpe, type BpeModel } from './bpe.js'
-import { joined, keepsLength, markSpaces, normalize, wellFormedChunks } from './normalize.js'
+import { joined, metaspace, Normalizer, wellFormedChunks } from './normalize.js'
 import { byteIds, type SentencePieceModel } from './sentencepiece.js'
 import { sentencePieceBpe } from './sentencepiece-bpe.js'
 import type { Steps } from './steps.js'
-import { type StepJson, stepsOf, type TokenizerJson } from './tokenizer-json.js'
+import { stepsOf, type TokenizerJson } from './tokenizer-json.js'
 
 export class Encoder {
   /** The most UTF-16 units of a text that one token stands for; Infinity if there is no bound. */
   readonly maxTokenLength: number
-  readonly #normalizer: readonly StepJson[]
-  readonly #metaspace: StepJson | null
+  readonly #normalizer: Normalizer
+  readonly #preTokenize: (chunks: Iterable<string>, section: number) => Iterable<string>
   readonly #added: AddedTokens
   readonly #bpe: Bpe
 
   /** Special tokens are not looked for in texts, and none are put around them. */
   constructor(json: TokenizerJson, model: SentencePieceModel | undefined, file: string) {
-    this.#normalizer = stepsOf(json.normalizer, 'normalizers', file)
-    this.#metaspace = json.pre_tokenizer
+    this.#normalizer = new Normalizer(stepsOf(json.normalizer, 'normalizers', file))
+    this.#preTokenize = json.pre_tokenizer ? metaspace(json.pre_tokenizer) : chunks => chunks
     // SentencePiece's model has its own way with the tokens that are not special.
     const added = model ? [] : json.added_tokens.filter(token => !token.special)
     this.#added = new AddedTokens(added, this.#normalizer)
     this.#bpe = new Bpe(model ? sentencePieceBpe(model) : listedBpe(json))
-    this.maxTokenLength = keepsLength(this.#normalizer)
+    this.maxTokenLength = this.#normalizer.keepsLength
       ? Math.max(this.#bpe.maxTokenLength, this.#added.maxLength)
       : Number.POSITIVE_INFINITY
   }
@@ -33,23 +33,23 @@ export class Encoder {
   *encode(text: string, ids: number[]): Steps {
     if (text === '') return
     if (this.#added.isEmpty) {
-      yield* this.#encodePart(normalize(wellFormedChunks(text), this.#normalizer), true, ids)
+      yield* this.#encodePart(this.#normalizer.normalize(wellFormedChunks(text)), 0, ids)
       return
     }
-    const sections = yield* this.#added.splitRaw(text.toWellFormed())
-    for (const [i, section] of sections.entries()) {
+    const parts = yield* this.#added.splitRaw(text.toWellFormed())
+    for (const [section, part] of parts.entries()) {
       yield
-      const id = this.#added.idOf(section)
+      const id = this.#added.idOf(part)
       if (id !== undefined) ids.push(id)
-      else yield* this.#encodeSection(section, i === 0, ids)
+      else yield* this.#encodeSection(part, section, ids)
     }
   }
 
-  /** A part of the text between two added tokens. `isFirst`: none of them is in front of it. */
-  *#encodeSection(section: string, isFirst: boolean, ids: number[]): Steps {
-    const chunks = normalize(wellFormedChunks(section), this.#normalizer)
+  /** A part of the text between two added tokens. `section`: the number of parts before it. */
+  *#encodeSection(text: string, section: number, ids: number[]): Steps {
+    const chunks = this.#normalizer.normalize(wellFormedChunks(text))
     if (!this.#added.hasNormalized) {
-      yield* this.#encodePart(chunks, isFirst, ids)
+      yield* this.#encodePart(chunks, section, ids)
       return
     }
     const normalized = yield* joined(chunks)
@@ -57,15 +57,12 @@ export class Encoder {
       yield
       const id = this.#added.idOf(part)
       if (id !== undefined) ids.push(id)
-      else yield* this.#encodePart(wellFormedChunks(part), isFirst, ids)
+      else yield* this.#encodePart(wellFormedChunks(part), section, ids)
     }
   }
 
-  #encodePart(chunks: Iterable<string>, isFirst: boolean, ids: number[]): Steps {
-    if (this.#metaspace === null) return this.#bpe.encode(chunks, ids)
-    const scheme = this.#metaspace.prepend_scheme ?? 'always'
-    const addsPrefix = scheme === 'always' || (scheme === 'first' && isFirst)
-    return this.#bpe.encode(markSpaces(chunks, addsPrefix), ids)
+  #encodePart(chunks: Iterable<string>, section: number, ids: number[]): Steps {
+    return this.#bpe.encode(this.#preTokenize(chunks, section), ids)
   }
 }
 

@@ -1,4 +1,10 @@
-/** The merge loop of byte-pair encoding: which symbols a part of a text ends as. */
+/**
+ * The merge loop of byte-pair encoding: the symbols that a part of a text ends as.
+ *
+ * The loop of @huggingface/tokenizers cannot be interrupted: 276 KB of English take it 3.5 s. Cut
+ * into words, they take 0.3 s, but the cache of words gets slow. 200,000 x 'a', one at a time, take
+ * 0.06 s before those words and 8 s after them, on two cores of an AMD EPYC.
+ */
 
 import { MergeQueue } from './merge-queue.js'
 import type { MergeTable } from './merge-table.js'

@@ -1,8 +1,18 @@
 /**
- * What a tokenizer.json does to a text before byte-pair encoding. Texts go through in pieces, so
- * that no step takes long; a piece may end inside of a character.
+ * The normalizer and the pre-tokenizer of a tokenizer.json, run by @huggingface/tokenizers in
+ * pieces of a text, so that no step takes long. A piece may end inside of a character. This file
+ * decides where a text may be cut: the results, joined, are those of the whole text.
+ *
+ * For byte-level BPE, NFC gets a function beside `replace`, and Split by a regex one beside
+ * `preTokenize`. Both hold back the end of a piece that the next one could change.
  */
 
+import {
+  type LibraryNormalizer,
+  type LibraryPreTokenizer,
+  libraryNormalizer,
+  libraryPreTokenizer,
+} from './library.js'
 import type { Steps } from './steps.js'
 import type { StepJson } from './tokenizer-json.js'
 
@@ -10,8 +20,6 @@ type Chunks = Iterable<string>
 
 /** In UTF-16 units. */
 const CHUNK = 4096
-
-export const SPACE_MARK = '\u2581'
 
 /** The text in pieces. Half of a surrogate pair, which no encoding can hold, is U+FFFD. */
 export function* wellFormedChunks(text: string): Generator<string> {
@@ -33,53 +41,78 @@ export function* joined(chunks: Chunks): Steps<string> {
   return all.join('')
 }
 
-/** The steps are `Prepend` and `Replace`, as checkTokenizerJson has it. */
-export function normalize(chunks: Chunks, steps: readonly StepJson[]): Chunks {
-  return steps.reduce(
-    (before, step) =>
-      step.type === 'Prepend'
-        ? prepend(before, step.prepend as string)
-        : replace(before, (step.pattern as { String: string }).String, step.content as string),
-    chunks,
-  )
+/** A normalizer's steps are `Prepend` and `Replace`, as checkTokenizerJson has it. */
+export class Normalizer {
+  /** False if a text can get shorter. */
+  readonly keepsLength: boolean
+  readonly #steps: readonly ((chunks: Chunks) => Chunks)[]
+
+  constructor(steps: readonly StepJson[]) {
+    this.keepsLength = steps.every(
+      step => step.type === 'Prepend' || (step.content as string).length >= patternOf(step).length,
+    )
+    this.#steps = steps.map(step => {
+      const normalizer = libraryNormalizer(step)
+      return step.type === 'Prepend'
+        ? chunks => prepend(chunks, normalizer)
+        : chunks => replace(chunks, normalizer, patternOf(step))
+    })
+  }
+
+  get isEmpty(): boolean {
+    return this.#steps.length === 0
+  }
+
+  normalize(chunks: Chunks): Chunks {
+    return this.#steps.reduce((before, step) => step(before), chunks)
+  }
 }
 
-/** Whether no text gets shorter. */
-export function keepsLength(steps: readonly StepJson[]): boolean {
-  return steps.every(
-    ({ type, pattern, content }) =>
-      type === 'Prepend' ||
-      (content as string).length >= (pattern as { String: string }).String.length,
-  )
+function patternOf(step: StepJson): string {
+  return (step.pattern as { String: string }).String
 }
 
-function* prepend(chunks: Chunks, prefix: string): Generator<string> {
-  yield prefix
+/** Only the begin changes. */
+function* prepend(chunks: Chunks, normalizer: LibraryNormalizer): Generator<string> {
+  yield normalizer.normalize('')
   yield* chunks
 }
 
-function* replace(chunks: Chunks, pattern: string, content: string): Generator<string> {
+/** A match may begin at the end of a piece: less than a match waits for the next piece. */
+function* replace(
+  chunks: Chunks,
+  normalizer: LibraryNormalizer,
+  pattern: string,
+): Generator<string> {
   let rest = ''
   for (const chunk of chunks) {
-    const parts = (rest + chunk).split(pattern)
-    // A match may begin at the end of this piece.
-    const last = parts.pop()!
-    const certain = Math.max(0, last.length - (pattern.length - 1))
-    rest = last.slice(certain)
-    parts.push(last.slice(0, certain))
-    yield parts.join(content)
+    const text = rest + chunk
+    const afterLastMatch = text.length - text.split(pattern).at(-1)!.length
+    const end = Math.max(afterLastMatch, text.length - (pattern.length - 1))
+    rest = text.slice(end)
+    yield normalizer.normalize(text.slice(0, end))
   }
-  yield rest
+  yield normalizer.normalize(rest)
 }
 
-/** The pre-tokenizer Metaspace. `addsPrefix`: one mark in front of a text that has none there. */
-export function* markSpaces(chunks: Chunks, addsPrefix: boolean): Generator<string> {
-  let isStart = true
+/** A function that pre-tokenizes a part of a text by `Metaspace`, into one pre-token. */
+export function metaspace(step: StepJson): (chunks: Chunks, section: number) => Chunks {
+  const atBegin = libraryPreTokenizer(step)
+  // The prefix stands at a part's begin alone.
+  const inside = libraryPreTokenizer({ ...step, prepend_scheme: 'never' })
+  return (chunks, section) => preTokenize(chunks, section, atBegin, inside)
+}
+
+function* preTokenize(
+  chunks: Chunks,
+  section_index: number,
+  atBegin: LibraryPreTokenizer,
+  inside: LibraryPreTokenizer,
+): Generator<string> {
+  let preTokenizer = atBegin
   for (const chunk of chunks) {
     if (chunk === '') continue
-    const marked = chunk.replaceAll(' ', SPACE_MARK)
-    if (isStart && addsPrefix && !marked.startsWith(SPACE_MARK)) yield SPACE_MARK
-    isStart = false
-    yield marked
+    yield* preTokenizer.pre_tokenize(chunk, { section_index })
+    preTokenizer = inside
   }
 }

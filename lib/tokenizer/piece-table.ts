@@ -1,4 +1,4 @@
-/** What each token id decodes to. */
+/** The text that each token id decodes to. */
 
 export interface PieceTable {
   /** By id; undefined where there is no such token. U+2581 is a space here. */
@@ -8,7 +8,7 @@ export interface PieceTable {
   /** By id: 1 if the text begins with U+2581, which the first piece of a text loses. */
   readonly prefixed: Uint8Array
   readonly special: ReadonlySet<number>
-  /** Whether the first piece loses its space: encoding put one in front. */
+  /** True: the first piece loses its space, because encoding put one in front. */
   readonly dropsFirstSpace: boolean
 }
 

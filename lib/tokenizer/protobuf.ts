@@ -3,7 +3,7 @@
  * sentencepiece's schema has not. Source: protobuf.dev/programming-guides/encoding.
  */
 
-/** How a field's value is written: the low three bits of its tag. */
+/** The forms of a field's value: the low three bits of its tag. */
 export const WIRE_TYPE = { varint: 0, fixed64: 1, bytes: 2, fixed32: 5 } as const
 
 export interface Field {

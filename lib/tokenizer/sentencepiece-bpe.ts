@@ -39,8 +39,8 @@ function lengthOfLast(text: string): number {
 }
 
 /**
- * What a list of merges cannot say: merges of equal score have equal rank, so that the leftmost in
- * the text comes first, and user-defined symbols are single units that never merge.
+ * More than a list of merges can say. Merges of equal score have equal rank, so that the leftmost
+ * in the text comes first. User-defined symbols are single units that never merge.
  */
 export function sentencePieceBpe(model: SentencePieceModel): BpeModel {
   const { pieces, byteFallback, unkTokenId } = model

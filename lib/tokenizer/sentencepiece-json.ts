@@ -1,8 +1,8 @@
 /**
  * A SentencePiece model as a Hugging Face tokenizer.json, and back. The form is that of a Llama
- * tokenizer, which other libraries read. It has no place for scores, though, and ranks in a list of
- * merges cannot stand for them: pieces of equal score merge leftmost first, whatever their order in
- * the list (`aba` is `ab a`, `bab` is `ba b`). So `model` gets one more key, `sentencepiece`, which
+ * tokenizer, which other libraries read. It has no place for scores, and ranks in a list of merges
+ * cannot stand for them. Pieces of equal score merge leftmost first in any order of the list: `aba`
+ * is `ab a`, `bab` is `ba b`. So `model` gets one more key, `sentencepiece`, which
  * other readers pass over.
  */
 

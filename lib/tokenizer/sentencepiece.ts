@@ -32,7 +32,7 @@ export interface SentencePieceModel {
   /** By token id. */
   readonly pieces: readonly Piece[]
   readonly unkTokenId: number
-  /** What the unknown piece decodes to. */
+  /** The unknown piece decodes to it. */
   readonly unkSurface: string
   /** One U+2581 is put in front of a text that is not empty. */
   readonly addDummyPrefix: boolean
@@ -132,9 +132,9 @@ export function checkPieces(
     }
     if (seen.has(text)) throw fail('occurs twice')
     seen.add(text)
-    if (!Number.isFinite(score)) throw fail(`has score ${score}, expected a finite number`)
+    if (!Number.isFinite(score)) throw fail(`has score ${show(score)}, expected a finite number`)
     if (!Number.isInteger(type) || type < 1 || type > 6)
-      throw fail(`has type ${type}, expected 1 to 6`)
+      throw fail(`has type ${show(type)}, expected 1 to 6`)
     // SentencePiece splits an unused piece again as it happened to be merged; that order is not
     // reproduced here.
     if (type === PIECE_TYPE.unused)

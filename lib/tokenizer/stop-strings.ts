@@ -1,10 +1,10 @@
 /**
- * Ends a text at the first of some stop strings, as the text arrives in chunks. What may be the
- * beginning of a stop string is held back, so that no part of one is ever given out.
+ * Ends a text at the first of some stop strings, as the text arrives in chunks. A possible begin of
+ * a stop string is held back, so that no part of one is ever given out.
  *
- * The stop string that is complete first counts; of those that end at one place, the longest. Where
- * the chunks are cut makes no difference. Each character costs O(1), amortised, however many stop
- * strings there are: Aho-Corasick.
+ * The stop string that is complete first counts; of those that end at one place, the longest. The
+ * chunks may be cut anywhere. Each character costs O(1), amortised, however many stop strings there
+ * are: Aho-Corasick.
  */
 
 interface Node {

@@ -1,6 +1,6 @@
 /**
- * Decoding, token by token. This is the only decoder: the whole text of some ids is the
- * concatenation of what a stream gives for them, so that streaming and decoding cannot differ.
+ * Decoding, token by token. This is the only decoder: the whole text of some ids is a stream's
+ * chunks, joined. So streaming and decoding cannot differ.
  *
  * It decodes as SentencePiece does. The decoders of @huggingface/tokenizers need all ids at once,
  * give one U+FFFD for several bytes that make no character, and drop a byte order mark.
@@ -17,7 +17,7 @@ export interface TextStreamOptions {
    * pushed, the stream gives the whole character.
    */
   readonly prompt?: readonly number[]
-  /** Whether special tokens give no text. Default true. */
+  /** True: special tokens give no text. Default true. */
   readonly skipSpecialTokens?: boolean
 }
 
@@ -42,7 +42,7 @@ export class TextStream {
   #isAtStart = true
   /** Bytes that begin a character, at most 3. */
   #held: number[] = []
-  /** How many of the held bytes are the prompt's. */
+  /** The number of held bytes that are the prompt's. */
   #heldOfPrompt = 0
 
   constructor(

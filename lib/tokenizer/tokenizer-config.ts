@@ -1,12 +1,12 @@
 /**
- * What a checkpoint says about its tokenizer outside of the tokenizer's own file:
+ * A checkpoint's words about its tokenizer outside of the tokenizer's own file:
  * tokenizer_config.json, special_tokens_map.json, added_tokens.json and chat_template.jinja. All of
  * them may be absent.
  */
 
 import { readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { show } from '../checkpoint/json.js'
+import { printable, show } from '../checkpoint/json.js'
 import { MoeppError } from '../errors.js'
 import { type AddedTokenJson, badTokenizer, isRecord } from './tokenizer-json.js'
 
@@ -78,9 +78,8 @@ export function parseJson(bytes: Uint8Array, file: string): unknown {
   try {
     return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes))
   } catch (cause) {
-    throw new MoeppError('ERR_BAD_TOKENIZER', `${file}: is not JSON: ${(cause as Error).message}`, {
-      cause,
-    })
+    const reason = printable((cause as Error).message)
+    throw new MoeppError('ERR_BAD_TOKENIZER', `${file}: is not JSON: ${reason}`, { cause })
   }
 }
 
@@ -132,7 +131,7 @@ function addedTokens(
   if (!isRecord(described))
     throw badTokenizer(CONFIG_FILE, 'added_tokens_decoder', 'an object', described)
   for (const [key, token] of Object.entries(described)) {
-    const where = `added_tokens_decoder[${key}]`
+    const where = `added_tokens_decoder[${show(key)}]`
     if (!/^\d{1,9}$/.test(key)) throw badTokenizer(CONFIG_FILE, where, 'a token id as its key', key)
     if (!isRecord(token) || typeof token.content !== 'string') {
       throw badTokenizer(CONFIG_FILE, where, 'a token', token)
@@ -150,7 +149,7 @@ function extraSpecials(value: unknown): string[] {
     .filter(token => typeof token === 'string')
 }
 
-/** A template, or a list of named ones of which the default counts. */
+/** A template, or the default one of a named list. */
 function chatTemplate(value: unknown): string | undefined {
   if (value === undefined || value === null || typeof value === 'string') return value ?? undefined
   const list: unknown[] = Array.isArray(value) ? value : []

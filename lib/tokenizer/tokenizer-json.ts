@@ -59,6 +59,16 @@ function isText(value: unknown): value is string {
   return typeof value === 'string' && value.isWellFormed()
 }
 
+function isShortText(value: unknown): value is string {
+  return isText(value) && value.length <= MAX_PIECE_LENGTH
+}
+
+const A_SHORT_TEXT = `a text of up to ${MAX_PIECE_LENGTH} UTF-16 units`
+
+/** Real ones have 1 or 2 steps, and keep the length. The bounds keep a slice of work short. */
+const MAX_NORMALIZERS = 16
+const MAX_GROWTH = 64
+
 /** Throws unless the file is of a kind that is run exactly, with ids and types in order. */
 export function checkTokenizerJson(value: unknown, file: string): TokenizerJson {
   if (!isRecord(value)) throw badTokenizer(file, 'the content', 'an object', value)
@@ -72,9 +82,7 @@ export function checkTokenizerJson(value: unknown, file: string): TokenizerJson 
     post_processor: checkStep(value.post_processor, 'post_processor', file),
     decoder: checkStep(value.decoder, 'decoder', file),
   }
-  for (const [i, step] of stepsOf(json.normalizer, 'normalizers', file).entries()) {
-    checkNormalizer(step, `normalizer ${i}`, file)
-  }
+  checkNormalizers(stepsOf(json.normalizer, 'normalizers', file), file)
   checkPreTokenizer(json, file)
   checkDecoder(json, file)
   return json
@@ -160,7 +168,7 @@ function checkAddedTokens(tokens: unknown, vocab: Readonly<Record<string, number
       if (typeof value !== 'boolean')
         throw badTokenizer(file, `${where}.${key}`, 'a boolean', value)
     }
-    // What counts as a word is not looked at.
+    // The limits of words are not looked at.
     if (token.single_word && !token.special)
       throw badTokenizer(file, `${where}.single_word`, 'false', token.single_word)
     const owner = ids.get(id)
@@ -194,19 +202,34 @@ export function stepsOf(step: StepJson | null, key: string, file: string): StepJ
   })
 }
 
+function checkNormalizers(steps: readonly StepJson[], file: string): void {
+  if (steps.length > MAX_NORMALIZERS)
+    throw badTokenizer(file, 'the number of normalizers', `<= ${MAX_NORMALIZERS}`, steps.length)
+  let growth = 1
+  for (const [i, step] of steps.entries()) {
+    checkNormalizer(step, `normalizer ${i}`, file)
+    if (step.type !== 'Replace') continue
+    const { pattern, content } = step as unknown as { pattern: { String: string }; content: string }
+    growth *= Math.max(1, content.length / pattern.String.length)
+  }
+  if (growth > MAX_GROWTH)
+    throw badTokenizer(file, 'the growth of a normalized text', `<= ${MAX_GROWTH} times`, growth)
+}
+
 function checkNormalizer(step: StepJson, where: string, file: string): void {
   if (step.type === 'Prepend') {
-    if (!isText(step.prepend)) throw badTokenizer(file, `${where}.prepend`, 'a text', step.prepend)
+    if (!isShortText(step.prepend))
+      throw badTokenizer(file, `${where}.prepend`, A_SHORT_TEXT, step.prepend)
   } else if (step.type === 'Replace') {
     const { pattern, content } = step
-    if (!isRecord(pattern) || !isText(pattern.String) || pattern.String === '') {
-      throw badTokenizer(file, `${where}.pattern`, '{ String: text }', pattern)
+    if (!isRecord(pattern) || !isShortText(pattern.String) || pattern.String === '') {
+      throw badTokenizer(file, `${where}.pattern`, `{ String: ${A_SHORT_TEXT} }`, pattern)
     }
     if (pattern.Regex !== undefined)
       throw badTokenizer(file, `${where}.pattern.Regex`, 'absent', pattern.Regex)
     // Some libraries take $ in the content for a reference to the match.
-    if (!isText(content) || content.includes('$')) {
-      throw badTokenizer(file, `${where}.content`, 'a text without $', content)
+    if (!isShortText(content) || content.includes('$')) {
+      throw badTokenizer(file, `${where}.content`, `${A_SHORT_TEXT}, without $`, content)
     }
   } else {
     throw badTokenizer(file, `${where}.type`, "'Prepend' or 'Replace'", step.type)
@@ -270,7 +293,7 @@ function checkDecoder({ decoder, model }: TokenizerJson, file: string): void {
   }
 }
 
-/** Whether decoding drops the space that encoding put in front. */
+/** True if decoding drops the space that encoding put in front. */
 export function decoderDropsSpace({ decoder }: TokenizerJson, file: string): boolean {
   if (decoder?.type === 'Metaspace')
     return decoder.prepend_scheme !== 'never' && decoder.add_prefix_space !== false

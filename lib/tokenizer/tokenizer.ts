@@ -1,30 +1,24 @@
 /** A checkpoint's tokenizer: text to token ids and back. */
 
 import { join } from 'node:path'
-import { show } from '../checkpoint/json.js'
 import { TimeSlice } from '../engine/time-slice.js'
 import { MoeppError } from '../errors.js'
 import { boolean, checkAll, integer, signal } from '../option-checks.js'
+import { convert } from './convert.js'
 import { Encoder } from './encoder.js'
-import { type PieceTable, pieceTable, type TokenEntry } from './piece-table.js'
-import {
-  byteOfPiece,
-  PIECE_TYPE,
-  parseSentencePiece,
-  type SentencePieceModel,
-} from './sentencepiece.js'
-import { sentencePieceFromJson, sentencePieceToJson } from './sentencepiece-json.js'
+import { type PieceTable, pieceTable } from './piece-table.js'
+import { parseSentencePiece } from './sentencepiece.js'
+import { sentencePieceFromJson } from './sentencepiece-json.js'
 import type { Steps } from './steps.js'
 import { TextStream, type TextStreamOptions } from './text-stream.js'
+import { idsIf, roleId, tokenEntries } from './token-ids.js'
 import {
   parseJson,
-  type Role,
   readOptional,
   readTokenizerConfig,
   type TokenizerConfig,
 } from './tokenizer-config.js'
 import {
-  type AddedTokenJson,
   badTokenizer,
   checkTokenizerJson,
   decoderDropsSpace,
@@ -56,7 +50,7 @@ const STREAM_CHECKS = { ...DECODE_CHECKS, prompt: checkIds }
 
 /** Options of `Tokenizer.decode`. */
 export interface DecodeOptions {
-  /** Whether special tokens give no text. Default true. */
+  /** True: special tokens give no text. Default true. */
   readonly skipSpecialTokens?: boolean
 }
 
@@ -242,8 +236,8 @@ export class Tokenizer {
   }
 
   /**
-   * The text of ids, as SentencePiece decodes them: the first piece loses the space that encoding
-   * put in front, and each byte that is no part of a character gives one U+FFFD. Ids without a
+   * The text of ids, as SentencePiece decodes them. The first piece loses the space that encoding
+   * put in front. Each byte that is no part of a character gives one U+FFFD. Ids without a
    * token, beyond vocabSize say, give no text. clean_up_tokenization_spaces is not obeyed: it would
    * change what the ids say.
    *
@@ -287,7 +281,7 @@ export class Tokenizer {
   }
 
   /**
-   * Whether a token is special: it stands for no text.
+   * True if a token is special: it stands for no text.
    *
    * @example
    * ```ts
@@ -353,116 +347,6 @@ export class Tokenizer {
     yield* this.#encoder.encode(text, ids)
     if (addSpecialTokens) ids.push(...this.#after)
   }
-}
-
-function convert(model: SentencePieceModel, config: TokenizerConfig, file: string): TokenizerJson {
-  const { pieces } = model
-  const ids = new Map(pieces.map(({ text }, id) => [text, id]))
-  const added: AddedTokenJson[] = []
-  for (const { id, content, special } of config.addedTokens) {
-    const owner = pieces[id]?.text ?? content
-    if (owner !== content || (ids.get(content) ?? id) !== id) {
-      throw badTokenizer(
-        file,
-        `piece ${id}`,
-        `${show(content)}, as tokenizer_config.json says`,
-        owner,
-      )
-    }
-    if (id < pieces.length) continue
-    // Hugging Face cuts the text at these and treats the parts as texts of their own, which
-    // SentencePiece never does.
-    if (!special)
-      throw badTokenizer(file, `added token ${show(content)}`, 'special', 'an ordinary one')
-    ids.set(content, id)
-    added.push({
-      id,
-      content,
-      single_word: false,
-      lstrip: false,
-      rstrip: false,
-      normalized: false,
-      special,
-    })
-  }
-  const token = (role: 'bos_token' | 'eos_token', isWanted: boolean) => {
-    const id = isWanted ? roleId(role, config, ids, file) : undefined
-    return id === undefined ? undefined : { id, content: pieces[id]?.text ?? config.roles[role]! }
-  }
-  const json = sentencePieceToJson(
-    { ...model, addDummyPrefix: model.addDummyPrefix && config.addPrefixSpace },
-    // The defaults are those of LlamaTokenizer.
-    {
-      bos: token('bos_token', config.addBosToken ?? true),
-      eos: token('eos_token', config.addEosToken ?? false),
-      added,
-    },
-  )
-  return checkTokenizerJson(json, file)
-}
-
-function tokenEntries(
-  json: TokenizerJson,
-  model: SentencePieceModel | undefined,
-  config: TokenizerConfig,
-): TokenEntry[] {
-  const special = new Set(
-    [...json.added_tokens, ...config.addedTokens]
-      .filter(token => token.special)
-      .map(token => token.content),
-  )
-  const known = new Set<string>()
-  const vocab = Object.entries(json.model.vocab).map(([content, id]): TokenEntry => {
-    known.add(content)
-    const byte = json.model.byte_fallback ? byteOfPiece(content) : undefined
-    if (model && id === model.unkTokenId) return { id, content, surface: model.unkSurface }
-    const isControl = model?.pieces[id]?.type === PIECE_TYPE.control
-    return { id, content, byte, special: isControl || special.has(content) }
-  })
-  const added = json.added_tokens.filter(token => !known.has(token.content))
-  return [
-    ...vocab,
-    ...added.map(({ id, content }) => ({ id, content, special: special.has(content) })),
-  ]
-}
-
-/** LlamaTokenizer's names, where the checkpoint says nothing. */
-const DEFAULT_ROLES: Readonly<Record<Role, string | undefined>> = {
-  bos_token: '<s>',
-  eos_token: '</s>',
-  unk_token: '<unk>',
-  pad_token: undefined,
-}
-
-function roleId(
-  role: Role,
-  config: TokenizerConfig,
-  ids: ReadonlyMap<string, number>,
-  file: string,
-): number | undefined {
-  const said = config.roles[role]
-  const content = said === undefined ? DEFAULT_ROLES[role] : said
-  const id = content === undefined || content === null ? undefined : ids.get(content)
-  // A pad token outside of the vocabulary is common, and padding is not used.
-  if (id === undefined && said && role !== 'pad_token') {
-    throw badTokenizer(file, `${role} ${show(said)}`, 'a token of the vocabulary', undefined)
-  }
-  return id
-}
-
-/** What tokenizer_config.json says; where it says nothing, what the tokenizer's file does. */
-function idsIf(
-  wanted: boolean | undefined,
-  id: number | undefined,
-  absent: readonly number[],
-  role: string,
-  file: string,
-): readonly number[] {
-  if (wanted === undefined) return absent
-  if (!wanted) return []
-  if (id === undefined)
-    throw badTokenizer(file, `add_${role}_token`, `false without a ${role}_token`, true)
-  return [id]
 }
 
 function checkIds(ids: unknown, name: string): void {

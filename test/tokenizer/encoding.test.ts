@@ -141,6 +141,41 @@ t.test("forms of another library's tokenizer.json", async t => {
   }
 })
 
+t.test('normalizers and pre-tokenizers, where a text is cut into pieces', async t => {
+  const json = JSON.parse(JSON.stringify(await loadTokenizer(golden[0]!)))
+  json.model.sentencepiece = undefined
+  const replace = (pattern: string, content: string) => ({
+    type: 'Replace',
+    pattern: { String: pattern },
+    content,
+  })
+  const mark = { type: 'Metaspace', replacement: '\u2581', split: false }
+  const sequence = (...normalizers: object[]) => ({ type: 'Sequence', normalizers })
+  const forms: object[] = [
+    { normalizer: replace('aa', 'b') },
+    { normalizer: replace('aba', 'the') },
+    { normalizer: replace('😀', 'e') },
+    { normalizer: replace('a.[', 'e') },
+    { normalizer: replace('-', '\\1') },
+    { normalizer: replace('ab'.repeat(200), 'ing') },
+    { normalizer: sequence(replace('a', ''), { type: 'Prepend', prepend: '\u2581' }) },
+    { normalizer: sequence(replace('aa', 'a'), replace('aa', 'b'), replace('ab', 'e t')) },
+    ...['first', 'always', 'never'].map(prepend_scheme => ({
+      normalizer: replace('a', ''),
+      pre_tokenizer: { ...mark, prepend_scheme },
+    })),
+  ]
+  const parts = ['a', 'aab', 'ab', 'aba', 'a.[', '😀', 'a-', ' ', ' a']
+  const texts = parts.flatMap(part =>
+    [4094, 4095, 4096, 4097, 12_289].map(length => part.repeat(length).slice(0, length)),
+  )
+  const files = forms.map(form => JSON.stringify({ ...json, ...form }))
+  for (const [i, file] of files.entries()) {
+    const tokenizer = await loadTokenizer(t.testdir({ 'tokenizer.json': file }))
+    t.strictSame(differences(tokenizer, texts), [], JSON.stringify(forms[i]).slice(0, 200))
+  }
+})
+
 t.test('the most characters of a token', async t => {
   const most = async (pieces: Parameters<typeof writeModel>[0]) => {
     const directory = t.testdir({ 'tokenizer.model': Buffer.from(writeModel(pieces)) })

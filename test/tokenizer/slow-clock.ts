@@ -1,6 +1,6 @@
 /**
- * Counts how often other events run during a work, on a clock by which each slice of the work is
- * over when it is looked at. So the count does not depend on the machine.
+ * Counts how often other events run during a work. By its clock each slice of the work is over
+ * when it is looked at. So the count does not depend on the machine.
  */
 export async function countTurns<T>(
   work: () => Promise<T>,

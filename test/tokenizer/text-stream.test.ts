@@ -56,7 +56,7 @@ function referenceDecode(
 // U+FFFD itself is in the texts of the reference data. Here it could not be told from a bad byte.
 const characters = ['é', '中', '😀', '\u{10FFFF}', '\uFEFF', 'a']
 
-/** Ids of which many are bytes: whole characters, parts of characters, or any. */
+/** Random ids. Many are bytes: whole characters, parts of characters, or any. */
 function randomIds(next: () => number, tokenizer: Tokenizer): number[] {
   const firstByte = tokenizer.tokenToId('<0x00>')
   const ids: number[] = []
