@@ -19,7 +19,7 @@ import { Fields, readConfigJson } from './config-fields.js'
  * import { loadModel, type RopeScaling } from 'moepp'
  *
  * const model = await loadModel('npm:moepp-books-7m')
- * const scaling: RopeScaling | undefined = model.config.ropeScaling
+ * const scaling: RopeScaling | null = model.config.ropeScaling
  * console.log(scaling ? `${scaling.type}, factor ${scaling.factor}` : 'positions are not scaled')
  * ```
  */

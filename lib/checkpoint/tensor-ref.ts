@@ -11,7 +11,7 @@
  * import { type DType, loadModel } from 'moepp'
  *
  * const model = await loadModel('npm:moepp-books-7m')
- * const stored: DType | undefined = model.config.dtype
+ * const stored: DType | null = model.config.torchDtype
  * console.log(stored)
  * ```
  */

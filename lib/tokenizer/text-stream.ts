@@ -8,7 +8,20 @@
 
 import type { PieceTable } from './piece-table.js'
 
-/** Options of `Tokenizer.stream`. */
+/**
+ * Options of `Tokenizer.stream`.
+ *
+ * @example
+ * ```ts
+ * import { loadTokenizer, type TextStreamOptions } from 'moepp'
+ *
+ * const tokenizer = await loadTokenizer('models/books-7m')
+ * const options: TextStreamOptions = { prompt: tokenizer.encode('The old') }
+ * const stream = tokenizer.stream(options)
+ * for (const id of tokenizer.encode(' man', { addSpecialTokens: false }))
+ *   process.stdout.write(stream.push(id))
+ * ```
+ */
 export interface TextStreamOptions {
   /**
    * Ids that were there before. The stream then gives the text that continues theirs: decode(prompt

@@ -26,7 +26,18 @@ import {
   type TokenizerJson,
 } from './tokenizer-json.js'
 
-/** Options of `Tokenizer.encode`. */
+/**
+ * Options of `Tokenizer.encode`.
+ *
+ * @example
+ * ```ts
+ * import { type EncodeOptions, loadTokenizer } from 'moepp'
+ *
+ * const tokenizer = await loadTokenizer('models/books-7m')
+ * const options: EncodeOptions = { addSpecialTokens: false }
+ * console.log(tokenizer.encode('The old man', options))
+ * ```
+ */
 export interface EncodeOptions {
   /**
    * Put the tokens around the text that the checkpoint asks for (add_bos_token, add_eos_token).
@@ -35,7 +46,19 @@ export interface EncodeOptions {
   readonly addSpecialTokens?: boolean
 }
 
-/** Options of `Tokenizer.encodeAsync`. */
+/**
+ * Options of `Tokenizer.encodeAsync`.
+ *
+ * @example
+ * ```ts
+ * import { type EncodeAsyncOptions, loadTokenizer } from 'moepp'
+ *
+ * const tokenizer = await loadTokenizer('models/books-7m')
+ * const options: EncodeAsyncOptions = { maxTokens: 1000, signal: AbortSignal.timeout(1000) }
+ * const ids = await tokenizer.encodeAsync('The old man. '.repeat(10_000), options)
+ * console.log(ids.length > 1000 ? 'more than 1000 tokens' : ids.length)
+ * ```
+ */
 export interface EncodeAsyncOptions extends EncodeOptions {
   /** Ends the work. */
   readonly signal?: AbortSignal
@@ -48,13 +71,35 @@ const ENCODE_ASYNC_CHECKS = { ...ENCODE_CHECKS, signal, maxTokens: integer(0) }
 const DECODE_CHECKS = { skipSpecialTokens: boolean }
 const STREAM_CHECKS = { ...DECODE_CHECKS, prompt: checkIds }
 
-/** Options of `Tokenizer.decode`. */
+/**
+ * Options of `Tokenizer.decode`.
+ *
+ * @example
+ * ```ts
+ * import { type DecodeOptions, loadTokenizer } from 'moepp'
+ *
+ * const tokenizer = await loadTokenizer('models/books-7m')
+ * const options: DecodeOptions = { skipSpecialTokens: false }
+ * console.log(tokenizer.decode(tokenizer.encode('The old man'), options))
+ * ```
+ */
 export interface DecodeOptions {
   /** True: special tokens give no text. Default true. */
   readonly skipSpecialTokens?: boolean
 }
 
-/** A token that stands for no text. */
+/**
+ * A token that stands for no text.
+ *
+ * @example
+ * ```ts
+ * import { loadTokenizer, type SpecialToken } from 'moepp'
+ *
+ * const tokenizer = await loadTokenizer('models/books-7m')
+ * const name = ({ id, content }: SpecialToken) => `${content} is ${id}`
+ * console.log(tokenizer.specialTokens.map(name))
+ * ```
+ */
 export interface SpecialToken {
   /** Its id. */
   readonly id: number
