@@ -1,6 +1,6 @@
 import type { ServerResponse } from 'node:http'
 import { Readable } from 'node:stream'
-import { createGzip, gzipSync } from 'node:zlib'
+import { gzipSync } from 'node:zlib'
 import t from 'tap'
 import { listFiles, resolveCommit } from '../../lib/hub/api.js'
 import { describeRepository } from '../../lib/hub/repository.js'
@@ -66,32 +66,43 @@ t.test('answers that are not JSON', async t => {
   }
 })
 
-t.test('a small answer that decodes to a huge one ends early', async t => {
+t.test('an answer without end ends early', async t => {
   const { hub, load } = await setUp(t)
   const blanks = Buffer.alloc(1 << 20, ' ')
   for (const which of ['commit', 'listing'] as const) {
     let sent = 0
     hub.answers.set(which, response => {
-      response.writeHead(200, { 'Content-Encoding': 'gzip' })
+      response.writeHead(200)
       // 2 GB, unless the client goes away.
       const source = Readable.from(
         (function* () {
           for (; sent < 2048; sent++) yield blanks
         })(),
       )
-      const gzip = source.pipe(createGzip({ level: 1 }))
-      gzip.pipe(response)
+      source.pipe(response)
       response.on('close', () => source.destroy())
     })
     await t.rejects(load(), hubError(/the answer has more than 4000000 bytes/), which)
     t.ok(sent < 2048, `the answer to ${which} was not read to its end`)
     hub.answers.clear()
   }
-  const large = gzipSync(Buffer.alloc(5_000_000, ' '))
-  hub.answers.set('commit', response =>
-    response.writeHead(200, { 'Content-Encoding': 'gzip' }).end(large),
-  )
-  await t.rejects(load(), hubError(/more than 4000000 bytes/), `${large.length} bytes on the wire`)
+})
+
+// Node's fetch waits for ever where damaged gzip ends with the connection.
+t.test('a compressed answer is refused: a few MB hold GBs, and its end may not come', async t => {
+  const { hub, load } = await setUp(t)
+  const good = gzipSync('{"sha":null}')
+  const damaged = Buffer.from(good).fill(0, good.length - 8, good.length - 4)
+  for (const which of ['commit', 'listing'] as const) {
+    for (const body of [gzipSync(Buffer.alloc(5_000_000, ' ')), good, damaged]) {
+      hub.answers.set(which, response => {
+        response.useChunkedEncodingByDefault = false
+        response.writeHead(200, { 'Content-Encoding': 'gzip' }).end(body)
+      })
+      await t.rejects(load(), hubError(/encoding is "gzip", expected identity/), which)
+    }
+    hub.answers.clear()
+  }
 })
 
 t.test('an error’s answer is not read', async t => {
