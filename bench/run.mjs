@@ -5,6 +5,7 @@
 //   npm run bench -- end-to-end             the whole model
 //   npm run bench -- expert-forward         the paper's headline
 //   npm run bench -- quality                the loss in quality by quantised weights
+//   npm run bench -- tokenizer              encoding: time, and holds of the event loop
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { programs, root, run } from '../scripts/build-native.mjs'
@@ -16,6 +17,7 @@ const scripts = new Map([
   ['end-to-end', []],
   ['expert-forward', ['--bench']],
   ['quality', []],
+  ['tokenizer', []],
 ])
 const [first, ...rest] = process.argv.slice(2)
 const levels = scripts.get(first) ?? ['--bench']

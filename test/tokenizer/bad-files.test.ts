@@ -1,3 +1,4 @@
+/** Files that are no tokenizer, or not one that can be exact. */
 import t from 'tap'
 import { MoeppError } from '../../lib/errors.js'
 import { loadTokenizer } from '../../lib/tokenizer/tokenizer.js'
