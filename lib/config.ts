@@ -13,7 +13,7 @@ import { Fields, readConfigJson } from './config-fields.js'
 
 /** Scaling of positions beyond the trained length (MODEL.md, section 2). */
 export interface RopeScaling {
-  /** Which formula. */
+  /** The formula of the scaling. */
   readonly type: 'linear' | 'dynamic' | 'ntk'
   /** Above 1. */
   readonly factor: number

@@ -39,7 +39,7 @@ export interface LayerRouting {
   readonly expertWeights: Float32Array
 }
 
-/** Which experts the tokens of a text went to: what the option `routing` reports. */
+/** The experts that the tokens of a text went to: the report of the option `routing`. */
 export interface Routing {
   /** T: the prompt's tokens and the generated ones, but for the last, which was never an input. */
   readonly tokens: number
@@ -50,7 +50,7 @@ export interface Routing {
 }
 
 /**
- * Why a text ended.
+ * The reason that a text ended.
  *
  * - 'stop': an end token or a stop string came
  * - 'length': maxNewTokens, or what the context or the KV cache holds, is reached
@@ -67,7 +67,7 @@ export interface GenerateResult {
   readonly text: string
   /** The new tokens. As in Hugging Face, the end token or the stop string's tokens are in it. */
   readonly tokenIds: number[]
-  /** Why it ended. */
+  /** The reason that it ended. */
   readonly finishReason: FinishReason
   /** Tokens of the call. */
   readonly usage: Usage
