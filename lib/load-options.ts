@@ -14,9 +14,8 @@ import {
 } from './option-checks.js'
 
 /**
- * Progress of loadModel. A hub's model is first downloaded and checked (`stage: 'download'` and
- * `'verify'`). Then its weights are read into the device (`stage: 'load'`). Bytes are those of all
- * files together.
+ * Progress of loadModel. A model of a hub is downloaded first (`stage: 'download'`); then its
+ * weights are read into the device (`stage: 'load'`). Bytes are those of all files together.
  */
 export type LoadProgress = DownloadProgress | ReadProgress
 
