@@ -7,7 +7,7 @@ set_property(CACHE MOEPP_CUDA PROPERTY STRINGS AUTO ON OFF)
 set(moepp_oldest_nvcc 13.0)
 set(moepp_have_cuda OFF)
 
-# Why MOEPP_NVCC is no use, or "".
+# The reason that MOEPP_NVCC cannot be used, or "".
 function(moepp_nvcc_fault fault)
   set(${fault} "" PARENT_SCOPE)
   if(NOT MOEPP_NVCC)

@@ -114,8 +114,8 @@ export function findAddon(root: string | undefined): AddonFile {
 }
 
 /**
- * Why node-gyp-build took this file: it looks into the folder that MOEPP_PREBUILD names, else into
- * `root`, then beside node.
+ * The reason that node-gyp-build took this file. It looks into the folder that MOEPP_PREBUILD
+ * names, else into `root`, then next to node.
  */
 export function originOf(path: string, root: string): AddonFile['origin'] {
   const isIn = (folder: string) => {
@@ -195,7 +195,7 @@ const peMachines = new Map([
   [0xaa64, 'arm64'],
 ])
 
-/** The platform of a shared library by its header; undefined for what is none. */
+/** The platform of a shared library by its header; undefined for other files. */
 export function platformOf(path: string): string | undefined {
   const head = Buffer.alloc(4096)
   try {

@@ -154,7 +154,7 @@ export interface CudaInfo {
   /** Newest CUDA version that the driver supports. */
   readonly driverVersion: number
   readonly devices: number
-  /** Why there are no devices, or empty. */
+  /** The reason that there are no devices, or empty. */
   readonly problem: string
 }
 

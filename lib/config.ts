@@ -24,7 +24,7 @@ import { Fields, readConfigJson } from './config-fields.js'
  * ```
  */
 export interface RopeScaling {
-  /** Which formula. */
+  /** The formula of the scaling. */
   readonly type: 'linear' | 'dynamic' | 'ntk'
   /** Above 1. */
   readonly factor: number

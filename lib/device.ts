@@ -1,4 +1,4 @@
-/** Which device a model runs on. */
+/** Opens the device that a model runs on. */
 import { type DeviceInfo, fromNative, loadBinding, type NativeDevice } from './binding.js'
 import { PACKED_LAYOUT } from './checkpoint/packed.js'
 import { MoeppError } from './errors.js'
@@ -23,7 +23,10 @@ export interface ModelDevice {
   readonly model: string
   /** The instruction set in use: 'avx512'; of a GPU 'sm_90'. */
   readonly isa: string
-  /** Why `device: 'auto'` did not take a GPU; absent if it did, or if a device was named. */
+  /**
+   * The reason that `device: 'auto'` did not take a GPU; absent if it did, or if a device was
+   * named.
+   */
   readonly reason?: string
 }
 
@@ -87,8 +90,8 @@ export function findGpu(): FoundGpu {
 export const DEVICE_RESERVE_BYTES = 512 * 2 ** 20
 
 /**
- * Why so many bytes of weights and cache do not fit on the device; undefined if they do, or if it
- * shares the host's memory.
+ * The reason that weights and cache do not fit on the device. Undefined if they do, or if it shares
+ * the host's memory.
  */
 export function tooLarge(info: DeviceInfo, bytes: number): string | undefined {
   if (info.totalBytes === 0 || bytes + DEVICE_RESERVE_BYTES <= info.freeBytes) return undefined

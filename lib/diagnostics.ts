@@ -83,7 +83,7 @@ export type TracedResult = Pick<GenerateResult, 'usage' | 'timings' | 'finishRea
  * ```
  */
 export interface CallTrace {
-  /** Which method of the model was called. */
+  /** The method of the model that was called. */
   readonly call: 'generate' | 'stream' | 'forward' | 'score'
   /** Device that the model runs on: `cpu` or `cuda:0`. */
   readonly device: string

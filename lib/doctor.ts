@@ -27,7 +27,7 @@ export interface CpuDiagnosis {
   /** Those of this build that the processor can run, best first. */
   readonly availableIsas: readonly string[]
   readonly threads: number
-  /** Why it is so many. */
+  /** The reason for this number. */
   readonly threadsReason: string
   readonly memoryBytes: number
   /** Measured with all threads. */
@@ -35,7 +35,7 @@ export interface CpuDiagnosis {
 }
 
 export interface AddonDiagnosis extends AddonFile {
-  /** Why this file. */
+  /** The reason for this file. */
   readonly reason: string
 }
 
@@ -47,7 +47,7 @@ export interface CudaDiagnosis {
   /** NVIDIA driver's version, if there is one, and the newest CUDA that it supports. */
   readonly driver: string | null
   readonly driverCuda: string | null
-  /** Graphics cards by what the driver calls them. */
+  /** Graphics cards by the driver's names. */
   readonly gpus: readonly string[]
   /** The device that `device: 'auto'` takes, or null for the CPU. */
   readonly used: string | null
@@ -70,7 +70,7 @@ export function packageVersion(): string {
   return JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')).version
 }
 
-/** Never throws because of what it finds: an addon that cannot be loaded is a finding. */
+/** Never throws because of its findings: an addon that cannot be loaded is one of them. */
 export async function diagnose(): Promise<Diagnosis> {
   const about = {
     version: packageVersion(),

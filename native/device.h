@@ -60,7 +60,8 @@ class Device {
   // Zeroed memory, aligned to 64 bytes at least; null when there is none.
   virtual void* allocate(int64_t bytes) = 0;
   virtual void release(void* data, int64_t bytes) = 0;
-  // Why nothing works any more; ok while it does. A GPU's fault lasts as long as the process.
+  // The fault after which nothing works any more, or ok. A GPU's fault lasts as long as the
+  // process.
   virtual Status fault() const { return {}; }
 
   // Bytes of a weight in a layout, and its loading from the checkpoint's files into memory of that

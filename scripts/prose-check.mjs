@@ -19,7 +19,10 @@ const SLASHED = ['.ts', '.mjs', '.cjs', '.cts', '.cc', '.h', '.cu', '.cuh', '.in
 
 /** Words that begin a clause in the place of a noun, and phrases that hide who does what. */
 const PATTERNS = [
-  [/^(what|where|who|whom|whose|whether|how(?! to\b)|whatever|whoever)\b[^?]*$/i, 'clause first'],
+  [
+    /^(what|which|why|where|who|whom|whose|whether|how(?! to\b)|whatever|whoever)\s[^?]*$/i,
+    'clause first',
+  ],
   [/\bof which\b/i, '"of which"'],
   [/\b(in|to|from|by|for|with) which\b.*\b(in|to|from|by|for|with) which\b/i, 'chain of "which"'],
   [/\bas far as\b/i, '"as far as"'],

@@ -23,7 +23,7 @@ const INSTRUCTIONS: Readonly<Record<string, readonly string[]>> = {
 }
 
 /**
- * Measures the bytes per second that so many threads read, from at most a quarter of the memory
+ * Measures the bytes per second that a number of threads read, from at most a quarter of the memory
  * that is free now.
  */
 export function readBandwidthOf(threads: number): () => Promise<number> {

@@ -50,8 +50,7 @@ export interface ConvertOptions {
   /** Default DEFAULT_SHARD_BYTES. */
   readonly maxShardBytes?: number
   /**
-   * Replace what an earlier conversion wrote to the target, where nothing else lies there. Default
-   * false.
+   * Replace the files of an earlier conversion in the target, if it has no others. Default false.
    */
   readonly force?: boolean
   readonly onProgress?: (doneBytes: number, totalBytes: number) => void

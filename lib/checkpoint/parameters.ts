@@ -109,7 +109,7 @@ export function weightBytes(
   )
 }
 
-/** Bytes of the keys and values of so many tokens. */
+/** Bytes of the keys and values of a number of tokens. */
 export function kvCacheBytes(config: ModelConfig, tokens: number, dtype: 'f32' | 'bf16'): number {
   return 2 * config.layers * config.kvHeads * config.headDim * tokens * DTYPE_SIZE[dtype]
 }

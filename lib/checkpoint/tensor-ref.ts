@@ -82,14 +82,14 @@ const QUANTISED_BLOCK = 128
  */
 const BLOCK_BYTES: Readonly<Record<QuantisedDType, number>> = { int8: 128 + 2, int4: 64 + 2 + 2 }
 
-/** Bytes of so many rows of `inputs` values each, scales included. */
+/** Bytes of a number of rows with `inputs` values each, scales included. */
 export function rowsBytes(dtype: WeightDType, rows: number, inputs: number): number {
   return isQuantised(dtype)
     ? rows * Math.ceil(inputs / QUANTISED_BLOCK) * BLOCK_BYTES[dtype]
     : rows * inputs * DTYPE_SIZE[dtype]
 }
 
-/** Bytes of a weight on a device, but for what a device pads. */
+/** Bytes of a weight on a device, without its padding. */
 export function weightSize({
   dtype,
   shape,

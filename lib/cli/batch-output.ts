@@ -6,7 +6,7 @@ import type { BatchRequest, PromptFile } from './batch-input.js'
 import { UsageError } from './errors.js'
 import { type Line, splitLines } from './lines.js'
 
-/** A line of the results. `id` comes first: by that a torn line is known as one of ours. */
+/** A line of the results. `id` comes first, so even a torn line can be recognised. */
 export interface BatchResult {
   readonly id: string | number
   readonly requestHash: string

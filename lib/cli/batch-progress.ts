@@ -42,7 +42,7 @@ export class BatchProgress implements Disposable {
     return `${formatCount(this.#tokens)} tokens at ${formatRate(this.#tokensPerSecond)} tokens/s`
   }
 
-  /** One more result, of so many tokens. */
+  /** Counts one more result, and its tokens. */
   add(tokens: number): void {
     this.#done++
     this.#tokens += tokens

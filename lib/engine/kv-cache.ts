@@ -1,5 +1,5 @@
 /**
- * Which page of the KV cache holds what. The bytes are the device's; this is the bookkeeping.
+ * Keeps account of the pages of the KV cache and their tokens. The bytes are the device's.
  *
  * The pages that hold computed tokens form a tree: a page's path from the root is the whole text
  * before and in it. Two sequences that begin alike share the full pages of their common beginning.

@@ -57,7 +57,7 @@ export interface SequenceReport {
   readonly cancelled: boolean
 }
 
-/** A sequence in the hands of the engine, as its owner sees it. */
+/** The owner's view of a sequence that the engine computes. */
 export interface Submission {
   /**
    * Rejects if a step or the consumer failed, or the engine was closed. A cancelled sequence

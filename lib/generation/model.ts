@@ -403,7 +403,7 @@ export class Model {
       }
     }
     const whole = await ids(prompt + continuation, 'prompt and continuation')
-    // Alone, it may have more tokens than with what follows.
+    // Alone, it may have more tokens than together with the following text.
     const alone = await ids(prompt, 'prompt', how, Number.MAX_SAFE_INTEGER)
     const differs = whole.findIndex((id, i) => id !== alone[i])
     const border = differs === -1 ? whole.length : differs

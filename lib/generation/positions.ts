@@ -1,4 +1,4 @@
-/** One warning where a text gets longer than what the model was trained for. */
+/** Warns once when a text gets longer than the model was trained for. */
 import type { ModelConfig } from '../config.js'
 
 /**
@@ -14,7 +14,7 @@ export class PositionWarning {
     this.#isDue = ropeScaling === null
   }
 
-  /** Notes that a text has so many positions. Only the first that is too long warns. */
+  /** Notes the number of positions of a text. Only the first that is too long warns. */
   note(positions: number): void {
     if (!this.#isDue || positions <= this.#most) return
     this.#isDue = false

@@ -78,7 +78,7 @@ export interface LayerRouting {
 }
 
 /**
- * Which experts the tokens of a text went to: what the option `routing` reports.
+ * The experts that the tokens of a text went to: the report of the option `routing`.
  *
  * @example
  * ```ts
@@ -100,7 +100,7 @@ export interface Routing {
 }
 
 /**
- * Why a text ended.
+ * The reason that a text ended.
  *
  * - 'stop': an end token or a stop string came
  * - 'length': maxNewTokens, or what the context or the KV cache holds, is reached
@@ -138,7 +138,7 @@ export interface GenerateResult {
   readonly text: string
   /** The new tokens. As in Hugging Face, the end token or the stop string's tokens are in it. */
   readonly tokenIds: number[]
-  /** Why it ended. */
+  /** The reason that it ended. */
   readonly finishReason: FinishReason
   /** Tokens of the call. */
   readonly usage: Usage

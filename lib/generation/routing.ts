@@ -1,4 +1,4 @@
-/** Which experts the tokens of a sequence went to. */
+/** Records the experts that the tokens of a sequence went to. */
 import type { ModelConfig } from '../config.js'
 import type { CaptureRecorder } from './capture.js'
 import type { Routing } from './results.js'
@@ -10,7 +10,7 @@ export function routingNames(config: Pick<ModelConfig, 'layers'>): string[] {
   ]).flat()
 }
 
-/** The statistics of what was captured under `routingNames`. */
+/** The statistics of the buffers captured under `routingNames`. */
 export function routingOf(
   recorder: CaptureRecorder,
   config: Pick<ModelConfig, 'layers' | 'topK' | 'ffnExperts'>,

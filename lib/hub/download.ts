@@ -145,7 +145,7 @@ async function fill(
     }
   }
 }
-/** One request for what is missing of a file. */
+/** One request for the missing bytes of a file. */
 async function fetchRest(
   repository: Repository,
   commit: string,

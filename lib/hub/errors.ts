@@ -42,7 +42,7 @@ export function hubError(
   return new MoeppError('ERR_HUB', `${instead}${name} at ${endpoint}: ${message}`, { cause })
 }
 
-/** The typed form of what a download throws. An error of the caller's callback is left as it is. */
+/** The typed form of a download's exception. An error of the caller's callback is left as it is. */
 export function toMoeppError(error: unknown, repository: Repository): unknown {
   const { name, signal } = repository
   if (signal?.aborted)

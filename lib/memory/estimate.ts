@@ -182,7 +182,7 @@ function smallerDtypes(tensors: ReadonlyMap<string, StoredRef>, held: MatrixType
   return all.slice(all.indexOf(held) + 1)
 }
 
-/** The size of a smaller cache with which all fits; undefined if there is none of any use. */
+/** The size of a smaller cache that fits; undefined if it would be too small to use. */
 function cacheTokensThatFit(e: MemoryEstimate): number | undefined {
   const perPage = (e.kvCacheBytes / e.kvCacheTokens) * PAGE_SIZE
   const room = e.availableBytes - (e.requiredBytes - e.kvCacheBytes)

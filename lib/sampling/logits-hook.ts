@@ -49,7 +49,7 @@ export class HookedLogits {
   /**
    * The logits as the hook leaves them, valid until the next call.
    * @param logits [V], left as they are
-   * @throws what the hook throws; TypeError or RangeError for what it may not do
+   * @throws the hook's own exception; TypeError or RangeError for a forbidden change
    */
   apply(logits: Float32Array): Float32Array {
     if (this.#row.length !== logits.length) this.#row = new Float32Array(logits.length)

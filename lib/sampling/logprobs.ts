@@ -86,7 +86,7 @@ export function checkLargest(logit: number, id: number, count: number): void {
   throw new MoeppError('ERR_DEVICE', `logits: ${fault}, expected finite numbers: ${causes}`)
 }
 
-/** Why such a row is no distribution; undefined if it is one. */
+/** The reason that such a row is no distribution; undefined if it is one. */
 export function logitsFault(logit: number, id: number, count: number): string | undefined {
   if (Number.isNaN(logit)) return `the logit of token ${id} is NaN`
   if (logit === Infinity) return `the logit of token ${id} is Infinity`

@@ -1,4 +1,4 @@
-/** Which merge comes next: the one of the lowest rank, and of equal rank the leftmost. */
+/** Chooses the next merge: the one of the lowest rank, and of equal rank the leftmost. */
 
 /**
  * A queue for each rank, and a heap of the ranks. Positions mostly come in ascending order, and

@@ -19,7 +19,7 @@ constexpr size_t kJobScratchBytes = size_t{32} << 20;
 class ThreadPool final : public Queue {
  public:
   // threads >= 1, the caller included: threads - 1 workers are started, or as many as the system
-  // grants. Throws std::bad_alloc when there is no memory for what the threads work in.
+  // grants. Throws std::bad_alloc when there is no memory for the threads' scratch.
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;

@@ -122,7 +122,7 @@ t.test('what stops the whole run', async t => {
       2,
       /^moepp: --out: .* is the file that the prompts are read from\n$/,
     ],
-    [['--prompts', file, '--out', foreign], 1, /ERR_CANNOT_WRITE: .*line 1 is no result of/],
+    [['--prompts', file, '--out', foreign], 1, /ERR_CANNOT_WRITE: .*line 1 is not a result of/],
     [['--prompts', file, '--top-k', '-1'], 2, /^moepp: --top-k: expected/],
     [['--prompts', file, '--stop-token-ids', '9999'], 2, /^moepp: --stop-token-ids\[0\]: expected/],
   ]

@@ -162,7 +162,7 @@ t.test('what other tools call it', async t => {
   for (const [command, message] of [
     ['run', /: to continue a prompt: moepp generate --model/],
     ['chat', /: moepp has no chat; .* moepp generate --model/],
-    ['serve', /: moepp has no server; .* loadModel/],
+    ['serve', /: moepp has no server; examples\/server\.ts/],
     ['The old man', /: to continue a prompt: moepp generate "/],
     ['toString', /^moepp: unknown command 'toString'\n$/],
   ] as const) {

@@ -1,4 +1,4 @@
-/** Which damage is done to which file of a folder. */
+/** Chooses a file of a folder and damages it. */
 
 import { changedBytes } from './bytes.js'
 import { changedAnswer } from './hub-answers.js'

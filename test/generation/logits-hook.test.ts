@@ -143,7 +143,11 @@ t.test('no distribution: an error that names the hook', async t => {
     ],
     [l => void l.fill(-Infinity), 'RangeError', /^logits: the hook left all 2048 logits are -Inf/],
     [async () => {}, 'TypeError', /^logits: expected a synchronous function/],
-    [async () => Promise.reject(new Error('late')), 'TypeError', /^logits: expected a function/],
+    [
+      async () => Promise.reject(new Error('late')),
+      'TypeError',
+      /^logits: expected a synchronous function/,
+    ],
     [
       l => void structuredClone(l, { transfer: [l.buffer as ArrayBuffer] }),
       'TypeError',

@@ -109,7 +109,7 @@ t.test('files that the commit does not list', async t => {
   t.ok(existsSync(join(blobs, blobName)))
 })
 
-/** Which files a load hashed. */
+/** The files that a load hashed. */
 async function hashed(load: (options: object) => Promise<string>): Promise<string[]> {
   const files = new Set<string>()
   await load({

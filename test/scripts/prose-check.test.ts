@@ -86,12 +86,19 @@ t.test('a sentence of more than 25 words', async t => {
 t.test('patterns', async t => {
   const cases = {
     'clause first': [
-      ['What the machine allows is used.', 'Where it is, it runs.', 'Whether it is open.'],
+      [
+        'What the machine allows is used.',
+        'Where it is, it runs.',
+        'Whether it is open.',
+        'Which page holds the token.',
+        'Why it ended.',
+      ],
       [
         'The machine says what it allows.',
         'What does it allow?',
         'How to build it.',
         'However, so.',
+        '**Why**: it is faster.',
       ],
     ],
     '"of which"': [['It has four, of which two run.'], ['It has four. Two of them run.']],

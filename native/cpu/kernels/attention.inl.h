@@ -75,8 +75,7 @@ inline void fold_chunk(Folded& folded, int64_t r, int64_t chunk, float highest, 
   folded.total[r] = folded.total[r] * keep + total * add;
 }
 
-// Which rows a task takes: rows [first, first + rows) of key/value head `head` in sequence
-// `sequence`.
+// The rows of a task: [first, first + rows) of key/value head `head` in sequence `sequence`.
 struct AttentionTask {
   int64_t sequence, head, first, rows;
 };

@@ -10,7 +10,7 @@ struct AttentionCase {
   float magnitude = 1.0f;  // of q: large ones make the softmax sharp
 };
 
-// Which of the kernels run: bf16 before sm_80 is computed in f32.
+// The kernels that run: bf16 before sm_80 is computed in f32.
 enum class Path { kF32, kBf16, kBf16InF32 };
 constexpr Path kPaths[] = {Path::kF32, Path::kBf16, Path::kBf16InF32};
 // Turing has no tensor cores for bf16.

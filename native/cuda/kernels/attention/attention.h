@@ -36,8 +36,8 @@ struct Attention {
   float* out;             // [T, Hq D]
   int tokens, hq, group;  // group: query heads per key/value head
   float scale;            // times log2(e)
-  // Which sequences are split over their context: those with at most `few` tokens, as units of one
-  // token. With few = 0 the units are the tokens of the step, whatever their sequences.
+  // Sequences with at most `few` tokens are split over their context, as units of one token. With
+  // few = 0 the units are the tokens of the step, whatever their sequences.
   int few;
   int first_unit, units;  // of this launch
   int chunks;             // that a row has at most

@@ -1,5 +1,5 @@
-// Which part of the output a block computes, found on the device from the offsets, and what happens
-// to a finished sum.
+// Finds the part of the output that a block computes, on the device from the offsets, and stores
+// finished sums.
 #pragma once
 
 #include "cuda/kernels/grouped_gemm/gemm.h"
