@@ -215,3 +215,17 @@ t.test('a list that is damaged counts as none', async t => {
   await load()
   t.strictSame(JSON.parse(readFileSync(join(lists, name!), 'utf8')), good, 'and is written anew')
 })
+
+t.test('a cache that is whole serves where nothing can be written to it', async t => {
+  const { hub, load, folder, snapshot } = await setUp(t)
+  await load()
+  const own = join(folder, '.moepp')
+  rmSync(own, { recursive: true })
+  // Stands for a read-only cache, which root could write to.
+  writeFileSync(own, '')
+  hub.forget()
+  for (const revision of [COMMIT, 'main']) t.equal(await load({ revision }), snapshot)
+  t.equal(hub.bytesSent, 0)
+  t.equal(await offline(load), snapshot)
+  t.ok(statSync(own).isFile())
+})
