@@ -41,7 +41,8 @@ export const benchCommand: CreateCommand = (terminal, setExitCode) => {
       runWork(terminal, setExitCode, work => runBench(flags, terminal, work)),
     )
   addModelOption(command)
-  addLoadOptions(command, ['device', 'dtype', 'activationDtype', 'kvCacheDtype', 'isa', 'threads'])
+  const types = ['dtype', 'activationDtype', 'kvCacheDtype'] as const
+  addLoadOptions(command, ['device', ...types, 'isa', 'threads', 'memoryCheck'])
   return addHubOptions(command)
 }
 
@@ -54,8 +55,8 @@ The share compares a test with a short measurement of the machine before and aft
 can exceed 100 %: its data may fit in the cache, or the machine may have been slower just then.
 
 Examples:
-  $ moepp bench --model models/books-7m
-  $ moepp bench --model Chat-UniVi/MoE-Plus-Plus-7B --tests pp512,tg128@32 -o markdown
+  $ moepp bench --model npm:moepp-books-7m
+  $ moepp bench --model hf:Chat-UniVi/MoE-Plus-Plus-7B --tests pp512,tg128@32 -o markdown
 `
 
 async function runBench(
