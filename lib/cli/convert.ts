@@ -61,9 +61,9 @@ export const convertCommand: CreateCommand = (terminal, setExitCode) => {
 
 const EXAMPLES = `
 Examples:
-  $ moepp convert models/books-7m ./books
-  $ moepp convert Chat-UniVi/MoE-Plus-Plus-7B ./moepp-7b --dtype bfloat16 --max-shard-size 2GB
-  $ moepp convert Chat-UniVi/MoE-Plus-Plus-7B ./moepp-7b-int8 --dtype int8
+  $ moepp convert npm:moepp-books-7m ./books
+  $ moepp convert hf:Chat-UniVi/MoE-Plus-Plus-7B ./moepp-7b --dtype bfloat16 --max-shard-size 2GB
+  $ moepp convert hf:Chat-UniVi/MoE-Plus-Plus-7B ./moepp-7b-int8 --dtype int8
 `
 
 const UNITS: ReadonlyMap<string, number> = new Map([

@@ -69,11 +69,11 @@ of the result has the same "id" (default: the line's number), and comes in the s
 --seed N each line gets the text that a run of its own gives with that seed.
 
 Examples:
-  $ moepp generate --model models/books-7m "The old man"
-  $ moepp generate --model models/books-7m --temperature 0.8 --seed 1 --stop "." "Once upon a time"
-  $ moepp generate --model Chat-UniVi/MoE-Plus-Plus-7B --dtype bfloat16 - < prompt.txt
-  $ moepp generate --model models/books-7m --json --logprobs 5 "The old man" | jq .logprobs
-  $ moepp generate --model models/books-7m --prompts prompts.jsonl --out results.jsonl
+  $ moepp generate --model npm:moepp-books-7m "The old man"
+  $ moepp generate --model npm:moepp-books-7m --temperature 1 --seed 1 --stop "." "Once upon a time"
+  $ moepp generate --model hf:Chat-UniVi/MoE-Plus-Plus-7B --dtype bfloat16 - < prompt.txt
+  $ moepp generate --model npm:moepp-books-7m --json --logprobs 5 "The old man" | jq .logprobs
+  $ moepp generate --model npm:moepp-books-7m --prompts prompts.jsonl --out results.jsonl
 `
 
 async function generate(

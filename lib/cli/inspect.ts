@@ -82,9 +82,9 @@ function estimateAll(
 
 const EXAMPLES = `
 Examples:
-  $ moepp inspect models/books-7m
-  $ moepp inspect models/books-7m --memory --context-length 8192
-  $ moepp inspect models/books-7m --json | jq .parameters.total
+  $ moepp inspect npm:moepp-books-7m
+  $ moepp inspect npm:moepp-books-7m --memory --context-length 8192
+  $ moepp inspect npm:moepp-books-7m --json | jq .parameters.total
 `
 
 const KIND_NAME: Readonly<Record<ParameterKind, string>> = {

@@ -68,8 +68,8 @@ function createProgram(terminal: Terminal, setExitCode: (code: number) => void):
 
 const EXAMPLES = `
 Examples:
-  $ moepp generate --model models/books-7m --temperature 0.8 "The old man"
-  $ moepp inspect Chat-UniVi/MoE-Plus-Plus-7B
-  $ moepp convert Chat-UniVi/MoE-Plus-Plus-7B ./moepp-7b
+  $ moepp generate --model npm:moepp-books-7m --temperature 0.8 "The old man"
+  $ moepp inspect hf:Chat-UniVi/MoE-Plus-Plus-7B
+  $ moepp convert hf:Chat-UniVi/MoE-Plus-Plus-7B ./moepp-7b
   $ moepp doctor
 `
