@@ -138,6 +138,22 @@ t.test('a file is hashed once, until it changes', async t => {
   t.strictSame(await hashed(load), ['config.json', WEIGHTS], 'without records')
 })
 
+t.test('a file that changes while it is hashed is not taken for the one that was', async t => {
+  const { load, blobs, folder } = await setUp(t)
+  await load()
+  rmSync(join(folder, '.moepp', 'verified'), { recursive: true })
+  const blob = join(blobs, blobName)
+  let changes = 0
+  await load({
+    onProgress: ({ stage, filesDone, filesTotal }) => {
+      if (stage !== 'verify' || filesDone < 2 || filesTotal < 2 || changes++ > 0) return
+      writeFileSync(blob, wrong)
+    },
+  })
+  t.equal(changes, 1)
+  t.ok(readFileSync(blob).equals(weights))
+})
+
 t.test('progress of hashing, and its end', async t => {
   const { load, folder } = await setUp(t)
   await load()
