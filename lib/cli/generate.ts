@@ -70,7 +70,7 @@ of the result has the same "id" (default: the line's number), and comes in the s
 
 Examples:
   $ moepp generate --model npm:moepp-books-7m "The old man"
-  $ moepp generate --model npm:moepp-books-7m --temperature 1 --seed 1 --stop "." "Once upon a time"
+  $ moepp generate --model npm:moepp-books-7m --temperature 0.8 --seed 1 --stop "." "Once upon a time"
   $ moepp generate --model hf:Chat-UniVi/MoE-Plus-Plus-7B --dtype bfloat16 - < prompt.txt
   $ moepp generate --model npm:moepp-books-7m --json --logprobs 5 "The old man" | jq .logprobs
   $ moepp generate --model npm:moepp-books-7m --prompts prompts.jsonl --out results.jsonl
