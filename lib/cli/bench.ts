@@ -39,7 +39,8 @@ export const benchCommand: CreateCommand = (terminal, setExitCode) => {
       runWork(terminal, setExitCode, work => runBench(flags, terminal, work)),
     )
   addModelOption(command)
-  addLoadOptions(command, ['device', 'dtype', 'activationDtype', 'kvCacheDtype', 'isa', 'threads'])
+  const types = ['dtype', 'activationDtype', 'kvCacheDtype'] as const
+  addLoadOptions(command, ['device', ...types, 'isa', 'threads', 'memoryCheck'])
   return addHubOptions(command)
 }
 

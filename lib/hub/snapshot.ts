@@ -163,7 +163,10 @@ async function listByBlobNames(repository: Repository, commit: string): Promise<
   return listing
 }
 
-/** Keeps what this hub listed. Another hub's list of the same commit stands beside it. */
+/**
+ * Keeps what this hub listed. Another hub's list of the same commit stands beside it. Where the
+ * cache cannot be written to, the next load asks the hub again.
+ */
 export async function storeListing(
   repository: Repository,
   commit: string,
@@ -171,7 +174,7 @@ export async function storeListing(
 ): Promise<void> {
   const { endpoint } = repository
   const text = JSON.stringify({ endpoint, files: [...listing.values()] })
-  await replaceFile(listingPath(repository, commit), text)
+  await replaceFile(listingPath(repository, commit), text).catch(() => {})
 }
 
 /** This hub's listing of the commit, if it is in the cache. */

@@ -137,3 +137,9 @@ t.test('what is wrong is named before the model is loaded', async t => {
     t.match(stderr, message)
   }
 })
+
+t.test('bench: what the refusal of a large model proposes is a flag here, too', async t => {
+  const { code, stderr } = await runHere(['bench', '--no-memory-check', '--model', './nowhere'])
+  t.equal(code, 1)
+  t.match(stderr, /ERR_NOT_FOUND: .*nowhere/)
+})

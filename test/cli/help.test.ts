@@ -33,6 +33,20 @@ t.test('choices and defaults are said once', async t => {
   t.match(stdout, /\(default: 5GB\)/)
 })
 
+t.test('no example names a model that a hub would be asked for by mistake', async t => {
+  const { stdout: all } = await runHere(['--help'], { columns: 200 })
+  const helps = await Promise.all(
+    COMMANDS.map(command => runHere([command, '--help'], { columns: 200 })),
+  )
+  const texts = [all, ...helps.map(({ stdout }) => stdout)]
+  const examples = texts.flatMap(text => text.match(/^ +\$ moepp .*/gm) ?? [])
+  t.ok(examples.length > 10, 'there are examples')
+  for (const example of examples) {
+    // What begins with a letter and has one slash may be `owner/name`.
+    for (const word of example.split(' ')) t.notMatch(word, /^\w[\w.-]*\/[\w.-]+$/, example)
+  }
+})
+
 t.test('lines are broken at blanks', t => {
   t.equal(fitLines('short\n  as it is', 20), 'short\n  as it is')
   t.equal(fitLines('one two three four\nx', 9), 'one two\nthree\nfour\nx')

@@ -138,6 +138,22 @@ t.test('a file is hashed once, until it changes', async t => {
   t.strictSame(await hashed(load), ['config.json', WEIGHTS], 'without records')
 })
 
+t.test('a file that changes while it is hashed is not taken for the one that was', async t => {
+  const { load, blobs, folder } = await setUp(t)
+  await load()
+  rmSync(join(folder, '.moepp', 'verified'), { recursive: true })
+  const blob = join(blobs, blobName)
+  let changes = 0
+  await load({
+    onProgress: ({ stage, filesDone, filesTotal }) => {
+      if (stage !== 'verify' || filesDone < 2 || filesTotal < 2 || changes++ > 0) return
+      writeFileSync(blob, wrong)
+    },
+  })
+  t.equal(changes, 1)
+  t.ok(readFileSync(blob).equals(weights))
+})
+
 t.test('progress of hashing, and its end', async t => {
   const { load, folder } = await setUp(t)
   await load()
@@ -214,4 +230,18 @@ t.test('a list that is damaged counts as none', async t => {
   }
   await load()
   t.strictSame(JSON.parse(readFileSync(join(lists, name!), 'utf8')), good, 'and is written anew')
+})
+
+t.test('a cache that is whole serves where nothing can be written to it', async t => {
+  const { hub, load, folder, snapshot } = await setUp(t)
+  await load()
+  const own = join(folder, '.moepp')
+  rmSync(own, { recursive: true })
+  // Stands for a read-only cache, which root could write to.
+  writeFileSync(own, '')
+  hub.forget()
+  for (const revision of [COMMIT, 'main']) t.equal(await load({ revision }), snapshot)
+  t.equal(hub.bytesSent, 0)
+  t.equal(await offline(load), snapshot)
+  t.ok(statSync(own).isFile())
 })
