@@ -117,8 +117,9 @@ export interface LoadOptions {
   kvCacheTokens?: number
   /**
    * Refuse a model that does not fit into the memory available now, with ERR_OUT_OF_MEMORY and
-   * before anything is read. The whole KV cache counts; packed weights, which are mapped, do not.
-   * false loads it anyway: a system that runs out of memory may then end the process. Default true.
+   * before anything is read. MemoryEstimate.requiredBytes are those that count. Packed weights,
+   * which are mapped, do not. false loads it anyway: a system that runs out of memory may then end
+   * the process. Default true.
    */
   memoryCheck?: boolean
   /** Called now and then while the model loads. An exception in it ends the load. */

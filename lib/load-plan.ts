@@ -84,6 +84,18 @@ export function contextLengthOf({ config, options }: LoadPlan): number {
 /** Pages of the cache that no sequence has: see model/padding.ts. */
 export const paddingPages = (onGpu: boolean) => (onGpu ? 1 : 0)
 
+/**
+ * The part of the cache whose memory must be available. The CPU takes it only as it is used: of a
+ * size that nobody asked for, one short sequence counts.
+ */
+export function requiredCacheOf(plan: LoadPlan, onGpu: boolean): KvCacheOptions {
+  const cache = cacheOf(plan, onGpu)
+  const { kvCacheTokens, contextLength } = plan.options
+  const isAsked = kvCacheTokens !== undefined || contextLength !== undefined
+  if (onGpu || isAsked) return cache
+  return { ...cache, pages: Math.min(cache.pages, LEAST_CONTEXT / PAGE_SIZE) }
+}
+
 export function cacheOf(plan: LoadPlan, onGpu: boolean): KvCacheOptions {
   const { config, options } = plan
   const tokens = options.kvCacheTokens ?? Math.max(contextLengthOf(plan), CACHE_TOKENS)

@@ -1,6 +1,6 @@
 /** Estimates the memory of a model, and suggests options when there is too little. */
 import { availableParallelism } from 'node:os'
-import type { DeviceInfo, ProgramSpec } from '../binding.js'
+import type { DeviceInfo, KvCacheOptions, ProgramSpec } from '../binding.js'
 import { isPacked, type StoredRef } from '../checkpoint/tensor-ref.js'
 import { DEVICE_RESERVE_BYTES } from '../device.js'
 import { MoeppError } from '../errors.js'
@@ -12,6 +12,7 @@ import {
   matrixTypeOf,
   maxStepTokens,
   planLoad,
+  requiredCacheOf,
   weightBytes,
 } from '../load-plan.js'
 import { PAGE_SIZE } from '../model/runner.js'
@@ -49,7 +50,10 @@ export interface MemoryEstimate {
    * system can drop them when memory is short, and read them again.
    */
   readonly mappedBytes: number
-  /** The whole KV cache. The CPU takes its memory as it is used, a GPU at once. */
+  /**
+   * The whole KV cache. The CPU takes its memory as it is used, a GPU at once. requiredBytes may
+   * count less of it.
+   */
   readonly kvCacheBytes: number
   /**
    * Working memory of a step. On the CPU: a step of 512 tokens of one prompt, and the threads' own
@@ -60,8 +64,9 @@ export interface MemoryEstimate {
   /** All of it: weightBytes + kvCacheBytes + stepBytes. */
   readonly totalBytes: number
   /**
-   * Loading is refused if less is available. On the CPU totalBytes - mappedBytes; on a GPU the
-   * weights and the KV cache, which are allocated up front.
+   * Loading is refused if less is available. On the CPU totalBytes - mappedBytes, with 4096 tokens
+   * of KV cache at most unless `kvCacheTokens` or `contextLength` was given. On a GPU the weights
+   * and the KV cache, which are allocated up front.
    */
   readonly requiredBytes: number
   /**
@@ -82,7 +87,7 @@ export interface Place {
 /** native/cpu/thread_pool.h, kScratchBytes. Of kJobScratchBytes little is ever touched. */
 const THREAD_BYTES = 2 * 2 ** 20
 
-const isGpu = ({ name }: Place) => name !== 'cpu'
+const isGpu = ({ name }: Pick<Place, 'name'>) => name !== 'cpu'
 
 /** An open device, as it is now. One without memory of its own uses the host's. */
 export function placeOf({ name, totalBytes, freeBytes }: DeviceInfo): Place {
@@ -100,7 +105,8 @@ export function estimate(plan: LoadPlan, place: Place): MemoryEstimate {
     stepBytes: onGpu ? DEVICE_RESERVE_BYTES : cpuStepBytes(plan),
   }
   const totalBytes = bytes.weightBytes + bytes.kvCacheBytes + bytes.stepBytes
-  const requiredBytes = totalBytes - (onGpu ? bytes.stepBytes : bytes.mappedBytes)
+  const laterBytes = bytes.kvCacheBytes - cacheBytes(requiredCacheOf(plan, onGpu))
+  const requiredBytes = totalBytes - (onGpu ? bytes.stepBytes : bytes.mappedBytes) - laterBytes
   return {
     device: place.name,
     dtype: matrixTypeOf(spec),
@@ -135,22 +141,23 @@ export function checkMemory(plan: LoadPlan, place: Place): void {
   if (!plan.options.memoryCheck) return
   const needed = estimate(plan, place)
   if (needed.fits) return
+  const cache = requiredCacheOf(plan, isGpu(place))
   const what = remedies(plan, place, needed)
   const missing = needed.requiredBytes - needed.availableBytes
   throw new MoeppError(
     'ERR_OUT_OF_MEMORY',
-    `the model does not fit on ${needed.device}: it needs ${gib(needed.requiredBytes)} (${parts(needed)}), ` +
+    `the model does not fit on ${needed.device}: it needs ${gib(needed.requiredBytes)} (${parts(needed, cache)}), ` +
       `${gib(needed.availableBytes)} are available, ${gib(missing)} are missing. ` +
       `${what.length > 0 ? `These would fit: ${what.join('; ')}` : 'No dtype would fit'}. ` +
       'memoryCheck: false loads it anyway',
   )
 }
 
-function parts({ dtype, kvCacheTokens, kvCacheDtype, ...bytes }: MemoryEstimate): string {
+function parts({ dtype, kvCacheDtype, ...bytes }: MemoryEstimate, cache: KvCacheOptions): string {
   const weights = bytes.weightBytes - bytes.mappedBytes
   return (
-    `weights in ${dtype} ${gib(weights)}, KV cache of ${kvCacheTokens} tokens in ${kvCacheDtype} ` +
-    `${gib(bytes.kvCacheBytes)}, a step ${gib(bytes.stepBytes)}`
+    `weights in ${dtype} ${gib(weights)}, KV cache of ${cache.pages * cache.pageSize} tokens in ${kvCacheDtype} ` +
+    `${gib(cacheBytes(cache))}, a step ${gib(bytes.stepBytes)}`
   )
 }
 
@@ -161,13 +168,14 @@ const LEAST_CACHE_TOKENS = 512
 function remedies(plan: LoadPlan, place: Place, needed: MemoryEstimate): string[] {
   const { config, tensors, options } = plan
   const found: string[] = []
-  const smaller = cacheTokensThatFit(needed)
+  const smaller = cacheTokensThatFit(plan, needed)
   if (smaller !== undefined) found.push(`kvCacheTokens: ${smaller}`)
   for (const dtype of smallerDtypes(tensors, needed.dtype)) {
     const other = { ...options, dtype, activationDtype: 'auto' } as const
-    const changed = estimate(planLoad(config, tensors, other), place)
+    const otherPlan = planLoad(config, tensors, other)
+    const changed = estimate(otherPlan, place)
     const size = `(${gib(changed.requiredBytes)})`
-    const tokens = cacheTokensThatFit(changed)
+    const tokens = cacheTokensThatFit(otherPlan, changed)
     if (changed.fits) return [...found, `dtype: '${dtype}' ${size}`]
     if (tokens !== undefined && smaller === undefined)
       return [...found, `dtype: '${dtype}' with kvCacheTokens: ${tokens}`]
@@ -183,13 +191,13 @@ function smallerDtypes(tensors: ReadonlyMap<string, StoredRef>, held: MatrixType
 }
 
 /** The size of a smaller cache that fits; undefined if it would be too small to use. */
-function cacheTokensThatFit(e: MemoryEstimate): number | undefined {
-  const perPage = (e.kvCacheBytes / e.kvCacheTokens) * PAGE_SIZE
-  const room = e.availableBytes - (e.requiredBytes - e.kvCacheBytes)
-  const tokens = Math.floor(room / perPage) * PAGE_SIZE
-  return tokens >= Math.min(LEAST_CACHE_TOKENS, e.contextLength) && tokens < e.kvCacheTokens
-    ? tokens
-    : undefined
+function cacheTokensThatFit(plan: LoadPlan, e: MemoryEstimate): number | undefined {
+  const cache = requiredCacheOf(plan, isGpu({ name: e.device }))
+  const bytes = cacheBytes(cache)
+  const room = e.availableBytes - (e.requiredBytes - bytes)
+  const tokens = Math.floor(room / (bytes / cache.pages)) * cache.pageSize
+  const isUseful = tokens >= Math.min(LEAST_CACHE_TOKENS, e.contextLength)
+  return isUseful && tokens < cache.pages * cache.pageSize ? tokens : undefined
 }
 
 const gib = (bytes: number) =>

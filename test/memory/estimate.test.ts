@@ -46,6 +46,23 @@ t.test('estimateMemory: what loadModel would refuse', async t => {
   t.equal(huge.fits, false)
 })
 
+t.test('a default cache on a CPU counts for 4096 tokens, one that was asked for in full', async t => {
+  const perToken = 2 * 6 * 192 * 4
+  const required = async (options: LoadOptions) => {
+    const { kvCacheTokens, totalBytes, requiredBytes } = estimate(await planOf(options), cpu(60))
+    return [kvCacheTokens, totalBytes - requiredBytes]
+  }
+  t.same(await required({}), [8192, 4096 * perToken])
+  t.same(await required({ kvCacheTokens: 8192 }), [8192, 0])
+  t.same(await required({ contextLength: 8192 }), [8192, 0])
+  t.same(await required({ contextLength: 1024 }), [8192, 0])
+  t.same(await required({ kvCacheTokens: 1024 }), [1024, 0])
+  const plan = await planOf({})
+  t.doesNotThrow(() => checkMemory(plan, cpu(60)), 'it may never use the other 4096')
+  const asked = await planOf({ kvCacheTokens: 8192 })
+  t.throws(() => checkMemory(asked, cpu(60)), { message: /KV cache of 8192 tokens/ })
+})
+
 t.test('a GPU: its free memory, an allowance, a cache in bfloat16', async t => {
   const e = estimate(await planOf({}), { name: 'cuda:0', availableBytes: 3 * 2 ** 30 })
   t.equal(e.requiredBytes, e.weightBytes + e.kvCacheBytes)
@@ -71,13 +88,13 @@ t.test('the refusal says what is missing, and what would fit', async t => {
   const plan = await planOf({})
   const e = estimate(plan, cpu(0))
   t.doesNotThrow(() => checkMemory(plan, { ...cpu(0), availableBytes: e.requiredBytes }))
-  t.throws(() => checkMemory(plan, cpu(80)), {
+  t.throws(() => checkMemory(plan, cpu(50)), {
     code: 'ERR_OUT_OF_MEMORY',
     message: new RegExp(
-      '^the model does not fit on cpu: it needs 9\\d\\.\\d MiB \\(weights in bfloat16 13\\.4 MiB, ' +
-        'KV cache of 8192 tokens in float32 72\\.0 MiB, a step \\d\\.\\d MiB\\), ' +
-        '80\\.0 MiB are available, 1\\d\\.\\d MiB are missing\\. ' +
-        "These would fit: kvCacheTokens: \\d+; dtype: 'int8' \\(5\\d\\.\\d MiB\\)\\. " +
+      '^the model does not fit on cpu: it needs 5\\d\\.\\d MiB \\(weights in bfloat16 13\\.4 MiB, ' +
+        'KV cache of 4096 tokens in float32 36\\.0 MiB, a step \\d\\.\\d MiB\\), ' +
+        '50\\.0 MiB are available, \\d\\.\\d MiB are missing\\. ' +
+        "These would fit: kvCacheTokens: \\d+; dtype: 'int8' \\(3\\d\\.\\d MiB\\)\\. " +
         'memoryCheck: false loads it anyway$',
     ),
   })
@@ -88,7 +105,7 @@ t.test('the refusal says what is missing, and what would fit', async t => {
 
 t.test('what it says would fit does fit', async t => {
   const plan = await planOf({})
-  for (const place of [20, 22, 30, 40, 55, 80].map(cpu)) {
+  for (const place of [20, 22, 30, 40, 50].map(cpu)) {
     const message = t.throws(() => checkMemory(plan, place)) as unknown as Error
     const said = /These would fit: (.*)\. memoryCheck/.exec(message.message)![1]!
     for (const remedy of said.split('; ')) {
