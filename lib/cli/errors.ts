@@ -1,6 +1,6 @@
 /** Prints errors on the terminal and chooses the exit code. */
 
-import { type Command, CommanderError } from 'commander'
+import { type Command, CommanderError, type Option } from 'commander'
 import { MoeppError } from '../errors.js'
 import type { Terminal } from './terminal.js'
 import { usageMessage } from './usage.js'
@@ -45,18 +45,30 @@ export function reportError(error: unknown, { terminal, program, args, verbose }
     if (error.code !== 'commander.help') terminal.error(usageMessage(error, program, args))
     return EXIT_USAGE
   }
-  terminal.error(describe(error))
+  const { options = [] } = program.commands.find(c => c.name() === program.args[0]) ?? {}
+  terminal.error(describe(error, options))
   if (verbose && error instanceof Error) terminal.stderr.write(`${stackOf(error)}\n`)
   return error instanceof UsageError ? EXIT_USAGE : EXIT_FAILURE
 }
 
-function describe(error: unknown): string {
+function describe(error: unknown, options: readonly Option[]): string {
   if (error instanceof MoeppError) {
     const place =
       error.op === undefined || error.message.startsWith(error.op) ? '' : ` (in ${error.op})`
-    return `${error.code}: ${error.message}${place}`
+    const { code, message } = error
+    return `${code}: ${code === 'ERR_OUT_OF_MEMORY' ? withFlags(message, options) : message}${place}`
   }
   return error instanceof Error ? error.message : String(error)
+}
+
+/** What would fit, as flags: `dtype: 'int8'` is `--dtype int8` if the command has that option. */
+function withFlags(message: string, options: readonly Option[]): string {
+  const remedy = /\b(kvCacheTokens|dtype|memoryCheck): '?(\w+)'?/g
+  return message.replaceAll(remedy, (text: string, name: string, value: string) => {
+    const option = options.find(o => o.attributeName() === name)
+    if (!option?.long) return text
+    return option.negate ? option.long : `${option.long} ${value}`
+  })
 }
 
 function stackOf(error: Error): string {

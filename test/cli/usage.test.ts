@@ -1,4 +1,6 @@
+import { Command } from 'commander'
 import t from 'tap'
+import { reportError } from '../../lib/cli/errors.js'
 import {
   formatBytes,
   formatCount,
@@ -7,7 +9,9 @@ import {
   formatRatio,
   formatTable,
 } from '../../lib/cli/format.js'
+import type { Terminal } from '../../lib/cli/terminal.js'
 import { packageVersion } from '../../lib/doctor.js'
+import { MoeppError } from '../../lib/errors.js'
 import { BOOKS } from './run-cli.js'
 import { runHere } from './run-here.js'
 
@@ -291,4 +295,25 @@ t.test('numbers and tables', async t => {
     ),
     '  a     1\n  bcd  23',
   )
+})
+
+t.test('a refusal for memory names flags, where the command has them', async t => {
+  const tooMany = String(2 ** 40)
+  const { code, stderr } = await runHere([
+    ...['generate', '--model', BOOKS, '--device', 'cpu', '--kv-cache-tokens', tooMany, 'x'],
+  ])
+  t.equal(code, 1)
+  t.match(
+    stderr,
+    /^moepp: ERR_OUT_OF_MEMORY: .* fit: --kv-cache-tokens \d+\. --no-memory-check loads it anyway\n$/,
+  )
+  const program = new Command('moepp')
+  const bench = new Command('bench').option('--dtype <type>').option('--no-memory-check')
+  program.addCommand(bench.action(() => {})).parse(['bench'], { from: 'user' })
+  const message = "would fit: dtype: 'int8' with kvCacheTokens: 64. memoryCheck: false loads"
+  let shown = ''
+  const terminal = { error: (text: string) => (shown = text) } as unknown as Terminal
+  const error = new MoeppError('ERR_OUT_OF_MEMORY', message)
+  reportError(error, { terminal, program, args: ['bench'], verbose: false })
+  t.match(shown, / fit: --dtype int8 with kvCacheTokens: 64\. --no-memory-check loads$/)
 })
