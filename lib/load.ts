@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import {
+  type DeviceInfo,
   fromNative,
   loadBinding,
   type NativeDevice,
@@ -114,22 +115,47 @@ export async function estimateMemory(
   source: string,
   options: LoadOptions = {},
 ): Promise<MemoryEstimate> {
-  const o = resolveLoadOptions(options)
-  const plan = await readPlan(await resolveSource(source, o), o)
-  return estimate(plan, placeFor(plan))
+  const [only] = await estimateEach(source, [options])
+  return only!
 }
 
-/** The device that the model would be loaded on. A GPU is opened and closed again. */
-function placeFor(plan: LoadPlan): Place {
-  const { device } = plan.options
+/**
+ * estimateMemory for options that differ in types and sizes only. The memory available is read
+ * once, so that the estimates compare.
+ */
+export async function estimateEach(
+  source: string,
+  each: readonly LoadOptions[],
+): Promise<MemoryEstimate[]> {
+  const resolved = each.map(resolveLoadOptions)
+  const directory = await resolveSource(source, resolved[0]!)
+  const plans = await Promise.all(resolved.map(o => readPlan(directory, o)))
+  const places = readPlaces(resolved[0]!.device)
+  return plans.map(plan => estimate(plan, placeFor(plan, places)))
+}
+
+interface Places {
+  readonly host: Place
+  /** The device that was asked for, or found, if it is not the host. */
+  readonly gpu?: DeviceInfo
+}
+
+/** A GPU is opened and closed again. */
+function readPlaces(device: ResolvedLoadOptions['device']): Places {
   const host: Place = { name: 'cpu', availableBytes: availableMemory() }
-  if (device === 'cpu') return host
+  if (device === 'cpu') return { host }
   const found = device === 'auto' ? findGpu() : { device: openDevice(device) }
-  if (!('device' in found)) return host
-  const info = found.device.info()
+  if (!('device' in found)) return { host }
+  const gpu = found.device.info()
   found.device.close()
-  const fits = tooLarge(info, gpuBytes(plan)) === undefined
-  return device === 'auto' && !fits ? host : placeOf(info)
+  return { host, gpu }
+}
+
+/** The device that the model would be loaded on. */
+function placeFor(plan: LoadPlan, { host, gpu }: Places): Place {
+  if (!gpu) return host
+  const isNamed = plan.options.device !== 'auto'
+  return isNamed || tooLarge(gpu, gpuBytes(plan)) === undefined ? placeOf(gpu) : host
 }
 
 async function readPlan(directory: string, o: ResolvedLoadOptions): Promise<LoadPlan> {

@@ -4,7 +4,7 @@ import { Command } from 'commander'
 import { type Inspection, inspectCheckpoint, loadDtype } from '../checkpoint/inspect.js'
 import { PARAMETER_KINDS, type ParameterKind } from '../checkpoint/parameters.js'
 import type { ModelConfig } from '../config.js'
-import { estimateMemory } from '../load.js'
+import { estimateEach } from '../load.js'
 import { type LoadOptions, type MatrixType, resolveLoadOptions } from '../load-options.js'
 import type { MemoryEstimate } from '../memory/estimate.js'
 import { type CreateCommand, runWork } from './command.js'
@@ -73,10 +73,9 @@ function estimateAll(
   options: LoadOptions,
 ): Promise<MemoryEstimate[]> {
   const types = Object.keys(weightBytes) as MatrixType[]
-  return Promise.all(
-    types.map(type =>
-      estimateMemory(directory, { ...options, dtype: loadDtype(weightBytes, type) }),
-    ),
+  return estimateEach(
+    directory,
+    types.map(type => ({ ...options, dtype: loadDtype(weightBytes, type) })),
   )
 }
 
@@ -219,6 +218,7 @@ function estimateTable(estimates: readonly MemoryEstimate[]): string {
     row('a step', e => formatBytes(e.stepBytes)),
     row('total', e => formatBytes(e.totalBytes)),
     row('of it mapped', e => formatBytes(e.mappedBytes)),
+    row('needed to load', e => formatBytes(e.requiredBytes)),
     row('available now', e => formatBytes(e.availableBytes)),
     row('fits', e => (e.fits ? 'yes' : 'no')),
   ]

@@ -1,10 +1,14 @@
+import fs from 'node:fs'
+import { syncBuiltinESMExports } from 'node:module'
 import { join } from 'node:path'
 import t from 'tap'
 import { convertCheckpoint } from '../../lib/checkpoint/convert.js'
 import { inspectCheckpoint } from '../../lib/checkpoint/inspect.js'
 import { PARAMETER_KINDS } from '../../lib/checkpoint/parameters.js'
+import type { MemoryEstimate } from '../../lib/memory/estimate.js'
 import { golden } from '../support/golden.js'
 import { BOOKS, runCli } from './run-cli.js'
+import { runHere } from './run-here.js'
 
 t.test('the bundled model, for people', async t => {
   const { code, stdout, stderr } = await runCli(['inspect', BOOKS])
@@ -95,6 +99,7 @@ t.test('--memory: what loading needs, by type', async t => {
   t.match(stdout, /\nTo load it, with texts of up to 2,000 tokens and a KV cache of 8,192\n/)
   t.match(stdout, /\n +float32 +bfloat16 +int8 +int4\n {2}device( +cpu){4}\n/)
   t.match(stdout, /\n {2}KV cache( +75\.5 MB){2}( +37\.7 MB){2}\n/)
+  t.match(stdout, /\n {2}needed to load( +[\d.]+ MB){4}\n {2}available now/)
   t.match(stdout, /\n {2}available now( +[\d.]+ [MGT]B){4}\n {2}fits( +(yes|no)){4}\n/)
   const json = await runCli(['inspect', BOOKS, '--json', ...flags])
   const { estimates } = JSON.parse(json.stdout)
@@ -106,4 +111,23 @@ t.test('--memory: what loading needs, by type', async t => {
   const alone = await runCli(['inspect', BOOKS, '--context-length', '2000'])
   t.not(alone.code, 0)
   t.match(alone.stderr, /--context-length: expected together with --memory/)
+})
+
+t.test('--memory reads the memory available once for all types', async t => {
+  const { readFileSync } = fs
+  let reads = 0
+  const changing = ((path: string, ...rest: never[]) => {
+    if (path !== '/proc/meminfo') return readFileSync(path, ...rest)
+    return `MemAvailable: ${++reads * 1000} kB\n`
+  }) as typeof readFileSync
+  t.teardown(() => {
+    fs.readFileSync = readFileSync
+    syncBuiltinESMExports()
+  })
+  fs.readFileSync = changing
+  syncBuiltinESMExports()
+  const { stdout } = await runHere(['inspect', BOOKS, '--memory', '--json', '--device', 'cpu'])
+  const { estimates } = JSON.parse(stdout)
+  t.equal(reads, 1)
+  t.equal(new Set(estimates.map((e: MemoryEstimate) => e.availableBytes)).size, 1)
 })

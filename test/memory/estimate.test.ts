@@ -46,22 +46,25 @@ t.test('estimateMemory: what loadModel would refuse', async t => {
   t.equal(huge.fits, false)
 })
 
-t.test('a default cache on a CPU counts for 4096 tokens, one that was asked for in full', async t => {
-  const perToken = 2 * 6 * 192 * 4
-  const required = async (options: LoadOptions) => {
-    const { kvCacheTokens, totalBytes, requiredBytes } = estimate(await planOf(options), cpu(60))
-    return [kvCacheTokens, totalBytes - requiredBytes]
-  }
-  t.same(await required({}), [8192, 4096 * perToken])
-  t.same(await required({ kvCacheTokens: 8192 }), [8192, 0])
-  t.same(await required({ contextLength: 8192 }), [8192, 0])
-  t.same(await required({ contextLength: 1024 }), [8192, 0])
-  t.same(await required({ kvCacheTokens: 1024 }), [1024, 0])
-  const plan = await planOf({})
-  t.doesNotThrow(() => checkMemory(plan, cpu(60)), 'it may never use the other 4096')
-  const asked = await planOf({ kvCacheTokens: 8192 })
-  t.throws(() => checkMemory(asked, cpu(60)), { message: /KV cache of 8192 tokens/ })
-})
+t.test(
+  'a default cache on a CPU counts for 4096 tokens, one that was asked for in full',
+  async t => {
+    const perToken = 2 * 6 * 192 * 4
+    const required = async (options: LoadOptions) => {
+      const { kvCacheTokens, totalBytes, requiredBytes } = estimate(await planOf(options), cpu(60))
+      return [kvCacheTokens, totalBytes - requiredBytes]
+    }
+    t.same(await required({}), [8192, 4096 * perToken])
+    t.same(await required({ kvCacheTokens: 8192 }), [8192, 0])
+    t.same(await required({ contextLength: 8192 }), [8192, 0])
+    t.same(await required({ contextLength: 1024 }), [8192, 0])
+    t.same(await required({ kvCacheTokens: 1024 }), [1024, 0])
+    const plan = await planOf({})
+    t.doesNotThrow(() => checkMemory(plan, cpu(60)), 'it may never use the other 4096')
+    const asked = await planOf({ kvCacheTokens: 8192 })
+    t.throws(() => checkMemory(asked, cpu(60)), { message: /KV cache of 8192 tokens/ })
+  },
+)
 
 t.test('a GPU: its free memory, an allowance, a cache in bfloat16', async t => {
   const e = estimate(await planOf({}), { name: 'cuda:0', availableBytes: 3 * 2 ** 30 })
