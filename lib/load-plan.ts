@@ -85,8 +85,8 @@ export function contextLengthOf({ config, options }: LoadPlan): number {
 export const paddingPages = (onGpu: boolean) => (onGpu ? 1 : 0)
 
 /**
- * The part of the cache whose memory must be available. The CPU takes it only as it is used: of a
- * size that nobody asked for, one short sequence counts.
+ * The part of the cache that must fit in the memory available. The CPU takes it only as it is used,
+ * so that of a default size only LEAST_CONTEXT tokens count.
  */
 export function requiredCacheOf(plan: LoadPlan, onGpu: boolean): KvCacheOptions {
   const cache = cacheOf(plan, onGpu)

@@ -5,6 +5,7 @@ import { MoeppError } from '../errors.js'
 import type { BatchRequest, PromptFile } from './batch-input.js'
 import { UsageError } from './errors.js'
 import { type Line, splitLines } from './lines.js'
+import { lockOutput } from './output-lock.js'
 
 /** A line of the results. `id` comes first, so even a torn line can be recognised. */
 export interface BatchResult {
@@ -28,24 +29,33 @@ export class ResultFile {
   readonly #path: string
   readonly #handle: FileHandle
 
-  private constructor(path: string, handle: FileHandle) {
+  readonly #unlock: () => Promise<void>
+  /** Bytes that the file must have. A device or a pipe has none. */
+  #size: number | undefined
+
+  private constructor(path: string, handle: FileHandle, unlock: () => Promise<void>) {
     this.#path = path
     this.#handle = handle
+    this.#unlock = unlock
   }
 
-  /** Opens or creates the file. It must not be the one that the prompts are read from. */
+  /**
+   * Opens or creates the file. It must not be the one that the prompts are read from, nor one that
+   * another process writes to.
+   */
   static async open(path: string, input: PromptFile): Promise<ResultFile> {
     const from = await input.stat()
+    let handle: FileHandle | undefined
     try {
-      const handle = await open(path, 'a+')
+      handle = await open(path, 'a+')
       const to = await handle.stat()
-      if (from?.isFile() && from.ino === to.ino && from.dev === to.dev) {
-        await handle.close()
+      if (from?.isFile() && from.ino === to.ino && from.dev === to.dev)
         throw new UsageError(`--out: ${path} is the file that the prompts are read from`)
-      }
-      return new ResultFile(path, handle)
+      const unlock = to.isFile() ? await lockOutput(path) : async () => {}
+      return new ResultFile(path, handle, unlock)
     } catch (error) {
-      if (error instanceof UsageError) throw error
+      await handle?.close()
+      if (error instanceof UsageError || error instanceof MoeppError) throw error
       throw cannotWrite(path, error)
     }
   }
@@ -77,20 +87,33 @@ export class ResultFile {
       if (result.error !== undefined) failed++
       end = line.end
     }
+    this.#size = end
     return { done, failed }
   }
 
   /** Adds a result. After a failure the file ends within it. */
   async write(line: string): Promise<void> {
     try {
+      await this.#checkSize()
       await this.#handle.appendFile(line)
     } catch (error) {
-      throw cannotWrite(this.#path, error)
+      throw error instanceof MoeppError ? error : cannotWrite(this.#path, error)
     }
+    if (this.#size !== undefined) this.#size += Buffer.byteLength(line)
   }
 
-  close(): Promise<void> {
-    return this.#handle.close()
+  async close(): Promise<void> {
+    await this.#handle.close()
+    await this.#unlock()
+  }
+
+  /** No lock is seen by a process of another machine. */
+  async #checkSize(): Promise<void> {
+    if (this.#size === undefined) return
+    const { size } = await this.#handle.stat()
+    if (size === this.#size) return
+    const message = `${this.#path}: another process writes to it: expected ${this.#size} bytes, got ${size}`
+    throw new MoeppError('ERR_CANNOT_WRITE', message)
   }
 
   #otherFile({ number }: Line): MoeppError {

@@ -61,7 +61,7 @@ function describe(error: unknown, options: readonly Option[]): string {
   return error instanceof Error ? error.message : String(error)
 }
 
-/** What would fit, as flags: `dtype: 'int8'` is `--dtype int8` if the command has that option. */
+/** `dtype: 'int8'` becomes `--dtype int8` if the command has that option. */
 function withFlags(message: string, options: readonly Option[]): string {
   const remedy = /\b(kvCacheTokens|dtype|memoryCheck): '?(\w+)'?/g
   return message.replaceAll(remedy, (text: string, name: string, value: string) => {

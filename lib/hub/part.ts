@@ -8,16 +8,14 @@
  * copied.
  */
 
-import { createHash, randomUUID } from 'node:crypto'
-import { constants, readFileSync, readlinkSync } from 'node:fs'
+import { randomUUID } from 'node:crypto'
+import { constants } from 'node:fs'
 import { copyFile, type FileHandle, open, readdir, rename, rm, stat } from 'node:fs/promises'
-import { hostname } from 'node:os'
 import { basename, dirname, join } from 'node:path'
+import { machine, type Writer, writerOf } from '../writer.js'
 
 /** Parts without a write for this long are removed. */
 const STALE_MS = 7 * 24 * 3600 * 1000
-
-type Writer = 'none' | 'alive' | 'unknown'
 
 interface Kept {
   readonly path: string
@@ -124,40 +122,4 @@ async function keptParts(blob: string): Promise<Kept[]> {
     if (info) parts.push({ path, size: info.size, writer: writerOf(where, Number(pid)) })
   }
   return parts
-}
-
-function writerOf(where: string | undefined, pid: number): Writer {
-  if (where === undefined) return 'none'
-  if (where !== machine) return 'unknown'
-  try {
-    process.kill(pid, 0)
-    return 'alive'
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'ESRCH' ? 'none' : 'alive'
-  }
-}
-
-/**
- * The scope of process ids: this host, since it was started, in this namespace of processes.
- * Containers may share a host's name, and machines a cache.
- */
-const machine = createHash('sha256')
-  .update([hostname(), bootId(), pidNamespace()].join('\n'))
-  .digest('hex')
-  .slice(0, 16)
-
-function bootId(): string {
-  try {
-    return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8')
-  } catch {
-    return ''
-  }
-}
-
-function pidNamespace(): string {
-  try {
-    return readlinkSync('/proc/self/ns/pid')
-  } catch {
-    return ''
-  }
 }

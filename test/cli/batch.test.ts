@@ -1,6 +1,14 @@
 /** `moepp generate --prompts`. */
 import { once } from 'node:events'
-import { existsSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
+import {
+  appendFileSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -192,8 +200,8 @@ t.test('a file of another run is left alone', async t => {
   }
 })
 
-/** Starts a run of many prompts and sends `signal` once some results are there. */
-async function runAndSignal(file: string, out: string, signal: NodeJS.Signals) {
+/** Starts a run of many prompts. Resolves once some results are there. */
+async function startRun(file: string, out: string) {
   const args = [...FLAGS, '--max-new-tokens', '40', '--ignore-eos', '--prompts', file, '--out', out]
   const child = startCli(args)
   child.stdin.end()
@@ -202,9 +210,53 @@ async function runAndSignal(file: string, out: string, signal: NodeJS.Signals) {
     if (child.exitCode !== null) throw new Error((await finished).stderr)
     await sleep(5)
   }
+  return { args, child, finished }
+}
+
+async function runAndSignal(file: string, out: string, signal: NodeJS.Signals) {
+  const { args, child, finished } = await startRun(file, out)
   child.kill(signal)
   return { args, ...(await finished) }
 }
+
+t.test('two runs do not write to one file', async t => {
+  const folder = t.testdir({ 'prompts.jsonl': prompts(300) })
+  const [file, out] = [join(folder, 'prompts.jsonl'), join(folder, 'out.jsonl')]
+  const link = join(folder, 'link.jsonl')
+  symlinkSync(out, link)
+  const { args, child, finished } = await startRun(file, out)
+  // It stands still, but is alive.
+  child.kill('SIGSTOP')
+  const before = readFileSync(out)
+  for (const name of [out, link]) {
+    const { code, stderr } = await runHere(args.with(-1, name))
+    t.equal(code, 1)
+    t.match(stderr, `ERR_CANNOT_WRITE: ${name}: another process writes to it (${child.pid}). If it`)
+  }
+  t.ok(readFileSync(out).subarray(0, before.length).equals(before), 'nothing is cut')
+  child.kill('SIGKILL')
+  t.equal((await finished).code, undefined)
+  t.equal((await runHere(args)).code, 0, 'the lock of a killed run is taken over')
+  t.equal(parsed(readFileSync(out, 'utf8')).length, 300)
+  t.same(readdirSync(folder).sort(), ['link.jsonl', 'out.jsonl', 'prompts.jsonl'])
+})
+
+t.test('a file that grows by itself is not written to', async t => {
+  const folder = t.testdir()
+  const out = join(folder, 'out.jsonl')
+  const input = new PassThrough()
+  const ended = runHere([...FLAGS, '--prompts', '-', '--out', out], { input })
+  input.write('"The old man"\n')
+  while (!existsSync(out) || !readFileSync(out, 'utf8').endsWith('\n')) await sleep(5)
+  appendFileSync(out, '{"id":')
+  const foreign = readFileSync(out)
+  input.end('"The young man"\n')
+  const { code, stderr } = await ended
+  t.equal(code, 1)
+  t.match(stderr, /^moepp: ERR_CANNOT_WRITE: .*: another process writes to it: expected \d+ bytes/)
+  t.same(readFileSync(out), foreign)
+  t.same(readdirSync(folder), ['out.jsonl'])
+})
 
 t.test('killed or interrupted, it goes on where it stopped', async t => {
   const folder = t.testdir({ 'prompts.jsonl': prompts(300) })

@@ -1,0 +1,44 @@
+/** Tells if the process that a file's name speaks of may still run. */
+
+import { createHash } from 'node:crypto'
+import { readFileSync, readlinkSync } from 'node:fs'
+import { hostname } from 'node:os'
+
+export type Writer = 'none' | 'alive' | 'unknown'
+
+/** The state of process `pid` of `where`, a `machine`. */
+export function writerOf(where: string | undefined, pid: number): Writer {
+  if (where === undefined) return 'none'
+  if (where !== machine) return 'unknown'
+  try {
+    process.kill(pid, 0)
+    return 'alive'
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'ESRCH' ? 'none' : 'alive'
+  }
+}
+
+/**
+ * The scope of process ids: this host, since it was started, in this namespace of processes.
+ * Containers may share a host's name, and machines a cache.
+ */
+export const machine = createHash('sha256')
+  .update([hostname(), bootId(), pidNamespace()].join('\n'))
+  .digest('hex')
+  .slice(0, 16)
+
+function bootId(): string {
+  try {
+    return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8')
+  } catch {
+    return ''
+  }
+}
+
+function pidNamespace(): string {
+  try {
+    return readlinkSync('/proc/self/ns/pid')
+  } catch {
+    return ''
+  }
+}
