@@ -4,6 +4,7 @@ import { randomUUID } from 'node:crypto'
 import { copyFile, mkdir, rename, symlink } from 'node:fs/promises'
 import { dirname, join, relative } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { show } from '../checkpoint/json.js'
 import type { HubFile } from './api.js'
 import { HubStatusError, hubError, Interrupted, isTransient } from './errors.js'
 import { Part, removeParts } from './part.js'
@@ -156,12 +157,18 @@ async function fetchRest(
   const start = part.length
   const { endpoint, name } = repository
   const url = `${endpoint}/${name}/resolve/${commit}/${encodeURIComponent(file.path)}`
-  // Compressed bytes could neither be counted nor continued.
-  const headers = { 'Accept-Encoding': 'identity', ...(start > 0 && { Range: `bytes=${start}-` }) }
+  const headers = new Headers()
+  if (start > 0) headers.set('Range', `bytes=${start}-`)
   const response = await repository.fetch(url, { headers })
   if (!response.ok || response.body === null) {
     await response.body?.cancel()
     throw new HubStatusError(response.status)
+  }
+  const encoding = response.headers.get('Content-Encoding') ?? 'identity'
+  if (encoding !== 'identity') {
+    // Compressed bytes can neither be counted nor continued.
+    await response.body.cancel()
+    throw hubError(repository, `${file.path}: the encoding is ${show(encoding)}, expected identity`)
   }
   let position = 0
   if (response.status === 206) {
