@@ -73,9 +73,10 @@ export interface Repository extends HubModel {
   readonly onProgress: HubOptions['onProgress']
 }
 
-/** The hub's address, without a slash at its end. */
+/** The hub's address, in one way of writing it, and without a slash at its end. */
 export function hubEndpoint({ endpoint }: HubOptions): string {
-  return (endpoint ?? (process.env.HF_ENDPOINT || 'https://huggingface.co')).replace(/\/+$/, '')
+  const given = endpoint ?? (process.env.HF_ENDPOINT || 'https://huggingface.co')
+  return (URL.canParse(given) ? new URL(given).href : given).replace(/\/+$/, '')
 }
 
 export async function describeRepository(
