@@ -123,7 +123,7 @@ async function stampOf(path: string, { size }: HubFile): Promise<string | undefi
 
 /** One small file for each hash: the record of a replaced file goes with it. */
 function recordPath({ folder }: Repository, { hash }: HubFile): string {
-  return join(folder, '.moepp', 'verified', hash)
+  return join(folder, '.moepp', 'verified', `${hash}.stamp`)
 }
 
 async function isRecorded(repository: Repository, file: HubFile, stamp: string): Promise<boolean> {

@@ -15,13 +15,16 @@ const blobName = sha256(weights)
 
 const parts = (blobs: string) => readdirSync(blobs).filter(name => name.endsWith('.incomplete'))
 
+/** A part may be gone by now. */
+const sizeOf = (path: string) => statSync(path, { throwIfNoEntry: false })?.size ?? -1
+
 /** Waits until a part has so many bytes, and gives back its name. */
 async function partWith(blobs: string, bytes: number): Promise<string> {
   for (;;) {
     const names = await Promise.resolve()
       .then(() => parts(blobs))
       .catch(() => [])
-    const name = names.find(each => statSync(join(blobs, each)).size >= bytes)
+    const name = names.find(each => sizeOf(join(blobs, each)) >= bytes)
     if (name !== undefined) return name
     await sleep(5)
   }
