@@ -47,11 +47,13 @@ function isPackageName(name: string): boolean {
 
 /** The path of the package's package.json. */
 function findManifest(name: string): string | undefined {
-  const root = findPackageRoot()
-  for (const folder of root === undefined ? [process.cwd()] : [process.cwd(), root]) {
-    // Called so for the sake of bundlers: see addon-file.ts.
-    const { resolve } = nodeModule.createRequire(join(folder, 'package.json'))
+  for (const findFolder of [process.cwd, findPackageRoot]) {
     try {
+      // Throws in a working directory that is removed.
+      const folder = findFolder()
+      if (folder === undefined) continue
+      // Called so for the sake of bundlers: see addon-file.ts.
+      const { resolve } = nodeModule.createRequire(join(folder, 'package.json'))
       return resolve(`${name}/package.json`)
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException

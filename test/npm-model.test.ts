@@ -1,5 +1,5 @@
 /** `npm:NAME`: an installed package with a model, found and never run. */
-import { existsSync, mkdirSync, realpathSync, symlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, realpathSync, rmdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { npmModelDirectory } from '../lib/npm-model.js'
@@ -50,6 +50,18 @@ t.test('a package that is not installed', async t => {
     code: 'ERR_NOT_FOUND',
     message: /not installed\. To install it: npm install moepp-no-such-model$/,
   })
+})
+
+// Windows removes no directory that is in use.
+const skip = process.platform === 'win32'
+t.test('a working directory that is removed', { skip }, async t => {
+  const folder = join(t.testdir(), 'removed')
+  mkdirSync(folder)
+  process.chdir(folder)
+  rmdirSync(folder)
+  const error = await resolveSource('npm:some-model').catch((error: unknown) => error)
+  process.chdir(started)
+  t.match(error, { code: 'ERR_NOT_FOUND', message: /^npm:some-model: ENOENT/ })
 })
 
 t.test('a package that hides its package.json', async t => {

@@ -18,7 +18,8 @@ export interface HubFile {
 /** The files of a commit that may be fetched, by name. */
 export type Listing = ReadonlyMap<string, HubFile>
 
-const LIMITS = {
+/** Tests lower them. */
+export const LIMITS = {
   /** Of one answer, decoded. */
   bytes: 4_000_000,
   pages: 1000,
@@ -32,28 +33,37 @@ export async function resolveCommit(repository: Repository, limits = LIMITS): Pr
   const { name, endpoint, revision } = repository
   if (COMMIT.test(revision)) return revision
   const url = `${endpoint}/api/models/${name}/revision/${encodeURIComponent(revision)}?expand=sha`
-  const deadline = AbortSignal.timeout(limits.milliseconds)
-  const { value } = await getJson(repository, url, deadline, limits)
+  const { value } = await withinLimit(repository, limits, end =>
+    getJson(repository, url, end, limits),
+  )
   const sha = isObject(value) ? value.sha : undefined
   if (typeof sha === 'string' && COMMIT.test(sha)) return sha
   throw hubError(repository, `gave no commit for ${revision}`)
 }
 
 /** The files in the first folder of a commit. */
-export async function listFiles(
+export function listFiles(
   repository: Repository,
   commit: string,
   limits = LIMITS,
 ): Promise<Listing> {
+  return withinLimit(repository, limits, end => listPages(repository, commit, end, limits))
+}
+
+async function listPages(
+  repository: Repository,
+  commit: string,
+  end: AbortSignal,
+  limits: typeof LIMITS,
+): Promise<Listing> {
   const { name, endpoint } = repository
   const files = new Map<string, HubFile>()
-  const deadline = AbortSignal.timeout(limits.milliseconds)
   const query = 'recursive=false&expand=false'
   let url: string | undefined = `${endpoint}/api/models/${name}/tree/${commit}?${query}`
   let entries = 0
   for (let page = 0; url !== undefined; page++) {
     if (page === limits.pages) throw hubError(repository, `lists more than ${page} pages`)
-    const { value, next } = await getJson(repository, url, deadline, limits)
+    const { value, next } = await getJson(repository, url, end, limits)
     if (!Array.isArray(value)) throw hubError(repository, 'the listing is not an array')
     if (value.length === 0 && next !== undefined)
       throw hubError(repository, 'an empty page of the listing leads to another')
@@ -90,22 +100,48 @@ export function isHubFile(value: unknown): value is HubFile {
   return typeof size === 'number' && Number.isSafeInteger(size) && size >= 0
 }
 
+/**
+ * Does `work`, and tells it the end of its time. Node's fetch awaits the end of damaged gzip for
+ * ever, in spite of its signal, and keeps no process alive: so the caller does not wait for
+ * `work`, and a timer runs.
+ */
+async function withinLimit<T>(
+  { signal }: Repository,
+  { milliseconds }: typeof LIMITS,
+  work: (end: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const controller = new AbortController()
+  const { signal: end } = controller
+  const late = new Interrupted(`no whole answer within ${milliseconds / 1000} s`)
+  const timer = setTimeout(() => controller.abort(late), milliseconds)
+  const abort = () => controller.abort(signal?.reason)
+  signal?.addEventListener('abort', abort)
+  const ended = new Promise<never>((_, reject) =>
+    end.addEventListener('abort', () => reject(end.reason)),
+  )
+  try {
+    return await Promise.race([ended, work(end)])
+  } finally {
+    clearTimeout(timer)
+    signal?.removeEventListener('abort', abort)
+  }
+}
+
 /** A JSON answer, and the address of the page behind it. */
 async function getJson(
   repository: Repository,
   url: string,
-  deadline: AbortSignal,
+  end: AbortSignal,
   limits: typeof LIMITS,
 ): Promise<{ value: unknown; next: string | undefined }> {
   try {
     const headers = { Accept: 'application/json' }
-    const response = await repository.fetch(url, { headers, signal: deadline })
+    const response = await repository.fetch(url, { headers, signal: end })
     const text = await readBody(repository, response, limits.bytes)
     return { value: JSON.parse(text), next: nextPage(repository, response) }
   } catch (error) {
     if (error instanceof SyntaxError) throw hubError(repository, 'the answer is not JSON', error)
-    if (!deadline.aborted || repository.signal?.aborted) throw error
-    throw new Interrupted(`no whole answer within ${limits.milliseconds / 1000} s`)
+    throw error
   }
 }
 

@@ -4,6 +4,7 @@ import { randomUUID } from 'node:crypto'
 import { copyFile, mkdir, rename, symlink } from 'node:fs/promises'
 import { dirname, join, relative } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { show } from '../checkpoint/json.js'
 import type { HubFile } from './api.js'
 import { HubStatusError, hubError, Interrupted, isTransient } from './errors.js'
 import { Part, removeParts } from './part.js'
@@ -41,7 +42,7 @@ export async function download(
         ...counts,
         filesDone: filesDone + done,
       })
-    if (!found.has(file)) await downloadBlob(repository, commit, file, blob, report)
+    if (!found.has(file)) await downloadOnce({ repository, commit, file, blob, report })
     if (found.get(file) !== path) await linkFile(blob, path)
     report(file.size, 1)
     before += file.size
@@ -61,19 +62,80 @@ async function linkFile(blob: string, path: string): Promise<void> {
   await rename(temporary, path)
 }
 
-async function downloadBlob(
-  repository: Repository,
-  commit: string,
-  file: HubFile,
-  blob: string,
-  report: (bytes: number) => void,
-): Promise<void> {
+/** One file of a commit, on its way to a blob. */
+interface Transfer {
+  readonly repository: Repository
+  readonly commit: string
+  readonly file: HubFile
+  readonly blob: string
+  /** Takes the bytes that are there. */
+  readonly report: (bytes: number) => void
+}
+
+/** A transfer that runs in this process, and the reports of others who wait for it. */
+interface Running {
+  readonly done: Promise<void>
+  readonly reports: Set<Transfer['report']>
+}
+
+/** By hub and blob. */
+const running = new Map<string, Running>()
+
+/** A file that another call fetches is waited for. If that call fails, this one goes on. */
+async function downloadOnce(transfer: Transfer): Promise<void> {
+  const { repository, blob, report } = transfer
+  const key = `${repository.endpoint} ${blob}`
+  for (let other = running.get(key); other !== undefined; other = running.get(key))
+    if (await isFetchedBy(other, transfer)) return
+  const reports = new Set([report])
+  const reportAll = (bytes: number) => {
+    for (const each of reports) each(bytes)
+  }
+  const done = downloadBlob({ ...transfer, report: reportAll }).finally(() => running.delete(key))
+  running.set(key, { done, reports })
+  await done
+}
+
+/** Waits for another call's transfer. False if it fails. An error of `report` is this call's. */
+async function isFetchedBy(
+  { done, reports }: Running,
+  { repository: { signal }, report }: Transfer,
+): Promise<boolean> {
+  signal?.throwIfAborted()
+  let abort = () => {}
+  let tryReport = report
+  const failed = new Promise<never>((_, reject) => {
+    abort = () => reject(signal?.reason)
+    tryReport = bytes => {
+      try {
+        report(bytes)
+      } catch (error) {
+        reject(error)
+      }
+    }
+  })
+  const fetched = done.then(
+    () => true,
+    () => false,
+  )
+  reports.add(tryReport)
+  signal?.addEventListener('abort', abort)
+  try {
+    return await Promise.race([failed, fetched])
+  } finally {
+    reports.delete(tryReport)
+    signal?.removeEventListener('abort', abort)
+  }
+}
+
+async function downloadBlob(transfer: Transfer): Promise<void> {
+  const { repository, file, blob } = transfer
   await mkdir(dirname(blob), { recursive: true })
   for (let resume = true; ; resume = false) {
     const part = await Part.take(blob, file.size, resume)
     const resumed = part.length > 0
     try {
-      await fill(repository, commit, file, part, report)
+      await fill(transfer, part)
       await part.finish()
       // This hashes the file itself, not the bytes as they arrived.
       const hash = await hashPart(repository, file, part)
@@ -126,17 +188,12 @@ async function moveToBlob(
 }
 
 /** Tries until the part is whole; gives up after attempts in a row that brought nothing. */
-async function fill(
-  repository: Repository,
-  commit: string,
-  file: HubFile,
-  part: Part,
-  report: (bytes: number) => void,
-): Promise<void> {
+async function fill(transfer: Transfer, part: Part): Promise<void> {
+  const { repository, file } = transfer
   for (let failures = 0; part.length < file.size; ) {
     const before = part.length
     try {
-      await fetchRest(repository, commit, file, part, report)
+      await fetchRest(transfer, part)
     } catch (error) {
       if (!isTransient(error) || repository.signal?.aborted) throw error
       failures = part.length > before ? 1 : failures + 1
@@ -145,23 +202,27 @@ async function fill(
     }
   }
 }
+
 /** One request for the missing bytes of a file. */
 async function fetchRest(
-  repository: Repository,
-  commit: string,
-  file: HubFile,
+  { repository, commit, file, report }: Transfer,
   part: Part,
-  report: (bytes: number) => void,
 ): Promise<void> {
   const start = part.length
   const { endpoint, name } = repository
   const url = `${endpoint}/${name}/resolve/${commit}/${encodeURIComponent(file.path)}`
-  // Compressed bytes could neither be counted nor continued.
-  const headers = { 'Accept-Encoding': 'identity', ...(start > 0 && { Range: `bytes=${start}-` }) }
+  const headers = new Headers()
+  if (start > 0) headers.set('Range', `bytes=${start}-`)
   const response = await repository.fetch(url, { headers })
   if (!response.ok || response.body === null) {
     await response.body?.cancel()
     throw new HubStatusError(response.status)
+  }
+  const encoding = response.headers.get('Content-Encoding') ?? 'identity'
+  if (encoding !== 'identity') {
+    // Compressed bytes can neither be counted nor continued.
+    await response.body.cancel()
+    throw hubError(repository, `${file.path}: the encoding is ${show(encoding)}, expected identity`)
   }
   let position = 0
   if (response.status === 206) {

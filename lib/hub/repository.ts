@@ -3,8 +3,6 @@
 import { readFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { show } from '../checkpoint/json.js'
-import { MoeppError } from '../errors.js'
 
 /** A commit's name, and the name of a git blob: SHA-1. */
 export const COMMIT = /^[0-9a-f]{40}$/
@@ -75,9 +73,10 @@ export interface Repository extends HubModel {
   readonly onProgress: HubOptions['onProgress']
 }
 
-/** The hub's address, without a slash at its end. */
+/** The hub's address, in one way of writing it, and without a slash at its end. */
 export function hubEndpoint({ endpoint }: HubOptions): string {
-  return (endpoint ?? (process.env.HF_ENDPOINT || 'https://huggingface.co')).replace(/\/+$/, '')
+  const given = endpoint ?? (process.env.HF_ENDPOINT || 'https://huggingface.co')
+  return (URL.canParse(given) ? new URL(given).href : given).replace(/\/+$/, '')
 }
 
 export async function describeRepository(
@@ -148,15 +147,6 @@ function hubFetch(
       headers.set('Authorization', `Bearer ${token}`)
     headers.set('Accept-Encoding', 'identity')
     const signals = [signal, init?.signal].filter(each => each instanceof AbortSignal)
-    const response = await fetch(input, { ...init, headers, signal: AbortSignal.any(signals) })
-    const encoding = response.headers.get('Content-Encoding') ?? 'identity'
-    if (encoding === 'identity') return response
-    // Node's fetch may wait for ever for the end of damaged gzip.
-    await response.body?.cancel()
-    const got = show(encoding)
-    throw new MoeppError(
-      'ERR_HUB',
-      `${endpoint}: the answer's encoding is ${got}, expected identity`,
-    )
+    return fetch(input, { ...init, headers, signal: AbortSignal.any(signals) })
   }
 }

@@ -121,13 +121,13 @@ async function stampOf(path: string, { size }: HubFile): Promise<string | undefi
   return [info.ino, info.size, info.mtimeNs, info.ctimeNs].join(' ')
 }
 
-/** One small file for each hash and inode, so that processes need not share one. */
-function recordPath({ folder }: Repository, { hash }: HubFile, stamp: string): string {
-  return join(folder, '.moepp', 'verified', `${hash}.${stamp.split(' ', 1)}`)
+/** One small file for each hash: the record of a replaced file goes with it. */
+function recordPath({ folder }: Repository, { hash }: HubFile): string {
+  return join(folder, '.moepp', 'verified', `${hash}.stamp`)
 }
 
 async function isRecorded(repository: Repository, file: HubFile, stamp: string): Promise<boolean> {
-  const text = await readFile(recordPath(repository, file, stamp), 'utf8').catch(() => '')
+  const text = await readFile(recordPath(repository, file), 'utf8').catch(() => '')
   return text === stamp
 }
 
@@ -142,7 +142,7 @@ export async function recordVerified(
 
 /** If the cache cannot be written to, the next load hashes again. */
 async function record(repository: Repository, file: HubFile, stamp: string): Promise<void> {
-  await replaceFile(recordPath(repository, file, stamp), stamp).catch(() => {})
+  await replaceFile(recordPath(repository, file), stamp).catch(() => {})
 }
 
 /** Writes a small file in one step, unless it holds the text already. */

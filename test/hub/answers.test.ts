@@ -1,9 +1,14 @@
+import { spawn } from 'node:child_process'
 import type { ServerResponse } from 'node:http'
+import { join } from 'node:path'
 import { Readable } from 'node:stream'
+import { text } from 'node:stream/consumers'
+import { pathToFileURL } from 'node:url'
 import { gzipSync } from 'node:zlib'
 import t from 'tap'
-import { listFiles, resolveCommit } from '../../lib/hub/api.js'
+import { LIMITS, listFiles, resolveCommit } from '../../lib/hub/api.js'
 import { describeRepository } from '../../lib/hub/repository.js'
+import { root } from '../support/golden.js'
 import { COMMIT, json } from './hub-server.js'
 import { hubError, model, setUp } from './set-up.js'
 
@@ -88,21 +93,83 @@ t.test('an answer without end ends early', async t => {
   }
 })
 
-// Node's fetch waits for ever where damaged gzip ends with the connection.
-t.test('a compressed answer is refused: a few MB hold GBs, and its end may not come', async t => {
-  const { hub, load } = await setUp(t)
-  const good = gzipSync('{"sha":null}')
-  const damaged = Buffer.from(good).fill(0, good.length - 8, good.length - 4)
+const gzip = gzipSync(JSON.stringify({ sha: COMMIT }))
+/** With a wrong checksum. */
+const damaged = Buffer.from(gzip).fill(0, gzip.length - 8, gzip.length - 4)
+
+/** Ends with the connection, so that nothing else ends the decoder. */
+function compressed(response: ServerResponse, body: Buffer, status = 200): void {
+  response.useChunkedEncodingByDefault = false
+  response.writeHead(status, { 'Content-Encoding': 'gzip' }).end(body)
+}
+
+t.test('a compressed answer is read, in as many bytes as another', async t => {
+  const { hub, load, snapshot } = await setUp(t)
+  hub.answers.set('commit', response => compressed(response, gzip))
+  t.equal(await load(), snapshot)
+  const large = gzipSync(Buffer.alloc(5_000_000, ' '))
   for (const which of ['commit', 'listing'] as const) {
-    for (const body of [gzipSync(Buffer.alloc(5_000_000, ' ')), good, damaged]) {
-      hub.answers.set(which, response => {
-        response.useChunkedEncodingByDefault = false
-        response.writeHead(200, { 'Content-Encoding': 'gzip' }).end(body)
-      })
-      await t.rejects(load(), hubError(/encoding is "gzip", expected identity/), which)
-    }
+    hub.answers.set(which, response => compressed(response, large))
+    await t.rejects(load(), hubError(/the answer has more than 4000000 bytes/), which)
     hub.answers.clear()
   }
+})
+
+// Node's fetch waits for ever where damaged gzip ends with the connection.
+t.test('damaged gzip comes to an end', async t => {
+  const { hub, cacheDir, load, snapshot } = await setUp(t)
+  hub.answers.set('commit', response => compressed(response, damaged))
+  const abort = new AbortController()
+  const aborted = load({ signal: abort.signal })
+  setTimeout(() => abort.abort(), 50)
+  await t.rejects(aborted, { code: 'ERR_ABORTED' }, 'the caller’s')
+  hub.answers.clear()
+  await load()
+  hub.answers.set('commit', response => compressed(response, damaged))
+  const { milliseconds } = LIMITS
+  t.teardown(() => Object.assign(LIMITS, { milliseconds }))
+  LIMITS.milliseconds = 100
+  t.equal(await load(), snapshot, 'and the cache serves')
+  const empty = load({ cacheDir: `${cacheDir}-empty` })
+  await t.rejects(empty, hubError(/no whole answer within 0.1 s/))
+})
+
+t.test('damaged gzip does not end the process without an error', async t => {
+  const { hub, cacheDir } = await setUp(t)
+  hub.answers.set('commit', response => compressed(response, damaged))
+  const url = (path: string) => JSON.stringify(pathToFileURL(join(root, 'dist', path)).href)
+  const script = `
+    import { LIMITS } from ${url('hub/api.js')}
+    import { loadModel } from ${url('index.js')}
+    LIMITS.milliseconds = 100
+    const options = ${JSON.stringify({ endpoint: hub.endpoint, cacheDir })}
+    await loadModel('hf:acme/model', options).catch(({ code }) => console.log(code))`
+  const child = spawn(process.execPath, ['--input-type=module', '--eval', script], {
+    env: { ...process.env, NODE_OPTIONS: '' },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  t.equal(await text(child.stdout), 'ERR_HUB\n')
+})
+
+t.test('a failed answer is judged by its status, compressed or not', async t => {
+  const { hub, cacheDir, load, snapshot } = await setUp(t)
+  await load()
+  const answer = (status: number) =>
+    hub.answers.set('commit', response => compressed(response, damaged, status))
+  answer(503)
+  t.equal(await load(), snapshot, 'the cache serves')
+  answer(401)
+  const empty = load({ cacheDir: `${cacheDir}-empty` })
+  await t.rejects(empty, hubError(/status 401: it needs an access token/))
+})
+
+t.test('a compressed file is refused: its ranges cannot be counted', async t => {
+  const { hub, load } = await setUp(t)
+  hub.encoding = 'gzip'
+  const refused = hubError(/config\.json: the encoding is "gzip", expected identity/)
+  await t.rejects(load(), refused)
+  hub.encoding = 'identity'
+  await load()
 })
 
 t.test('an error’s answer is not read', async t => {

@@ -59,6 +59,13 @@ t.test('the cache of one hub does not answer for another', async t => {
   )
 })
 
+t.test('one hub’s address in another way of writing it', async t => {
+  const { hub, load, snapshot } = await setUp(t)
+  await load()
+  const endpoint = `${hub.endpoint.replace('http', 'HTTP')}/x/..//`
+  t.equal(await offline(() => load({ endpoint })), snapshot)
+})
+
 t.test('a damaged file of the cache is found, and fetched again', async t => {
   for (const options of [{}, { revision: COMMIT }]) {
     const { hub, load, blobs, snapshot } = await setUp(t)
@@ -134,7 +141,9 @@ t.test('a file is hashed once, until it changes', async t => {
   await offline(async () => t.rejects(load(), hubError(/is not what the commit lists/)))
   await load()
   t.ok(readFileSync(blob).equals(weights))
-  rmSync(join(folder, '.moepp', 'verified'), { recursive: true })
+  const records = join(folder, '.moepp', 'verified')
+  t.equal(readdirSync(records).length, 2, 'no record of a file that was replaced')
+  rmSync(records, { recursive: true })
   t.strictSame(await hashed(load), ['config.json', WEIGHTS], 'without records')
 })
 

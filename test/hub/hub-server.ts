@@ -46,6 +46,8 @@ export class FakeHub {
   /** Answers in place of the true ones: the commit, or each page of the listing. */
   readonly answers = new Map<'commit' | 'listing', (response: ServerResponse) => void>()
   ignoresRanges = false
+  /** Said of each file; its bytes stay. */
+  encoding: string | undefined
   /** Kept, because a closed server has no address. */
   endpoint = ''
 
@@ -141,6 +143,7 @@ export class FakeHub {
     response.writeHead(from === undefined ? 200 : 206, {
       'Content-Length': body.length,
       ETag: `"${createHash('sha256').update(bytes).digest('hex')}"`,
+      ...(this.encoding !== undefined && { 'Content-Encoding': this.encoding }),
       ...(from !== undefined && {
         'Content-Range': `bytes ${from}-${bytes.length - 1}/${bytes.length}`,
       }),

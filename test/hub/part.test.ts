@@ -5,6 +5,7 @@ import { readdirSync, readFileSync, renameSync, statSync, utimesSync, writeFileS
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
+import type { HubOptions } from '../../lib/hub/repository.js'
 import { root } from '../support/golden.js'
 import { hubError, model, setUp, sha256, startHub, WEIGHTS, weights, wrong } from './set-up.js'
 
@@ -14,13 +15,16 @@ const blobName = sha256(weights)
 
 const parts = (blobs: string) => readdirSync(blobs).filter(name => name.endsWith('.incomplete'))
 
+/** A part may be gone by now. */
+const sizeOf = (path: string) => statSync(path, { throwIfNoEntry: false })?.size ?? -1
+
 /** Waits until a part has so many bytes, and gives back its name. */
 async function partWith(blobs: string, bytes: number): Promise<string> {
   for (;;) {
     const names = await Promise.resolve()
       .then(() => parts(blobs))
       .catch(() => [])
-    const name = names.find(each => statSync(join(blobs, each)).size >= bytes)
+    const name = names.find(each => sizeOf(join(blobs, each)) >= bytes)
     if (name !== undefined) return name
     await sleep(5)
   }
@@ -94,11 +98,95 @@ t.test('an aborted download leaves a part without a writer', async t => {
   const name = await leaveHalf(context)
   t.match(name, new RegExp(`^${blobName}\\.moepp-[0-9a-f-]{36}\\.incomplete$`))
   const { hub, load, blobs } = context
-  const [one, two] = await Promise.all([load(), load()])
-  t.equal(one, two)
-  t.ok(readFileSync(join(one, WEIGHTS)).equals(weights))
-  t.equal(hub.sent.get(WEIGHTS), 2 * weights.length - HALF, 'one of two takes it')
+  t.ok(readFileSync(join(await load(), WEIGHTS)).equals(weights))
+  t.equal(hub.sent.get(WEIGHTS), weights.length - HALF, 'the next one takes it')
   t.strictSame(parts(blobs), [])
+})
+
+type Load = Pick<HubOptions, 'signal' | 'onProgress'>
+
+/**
+ * Loads at once. The weights' second half comes when all loads wait for it and `between`, which
+ * gets the loads, is over.
+ */
+async function loadTogether(
+  { hub, load, blobs }: Context,
+  options: readonly Load[],
+  between: (loads: readonly Promise<string>[]) => Promise<unknown> = async () => {},
+) {
+  let goOn = () => {}
+  hub.held.set(WEIGHTS, { after: HALF, until: new Promise<void>(done => (goOn = done)) })
+  let arrived = 0
+  const loads = options.map(({ signal, onProgress }) =>
+    load({
+      signal,
+      onProgress: progress => {
+        if (progress.file === 'config.json' && progress.filesDone === 1) arrived++
+        onProgress?.(progress)
+      },
+    }),
+  )
+  const results = Promise.allSettled(loads)
+  await partWith(blobs, HALF)
+  while (arrived < loads.length) await sleep(5)
+  await between(loads)
+  goOn()
+  return results
+}
+
+/** The ranges of the requests for the weights. */
+const ranges = ({ hub }: Context) =>
+  hub.requests.filter(({ on }) => on === 'storage').map(({ range }) => range)
+
+t.test('loads at once in one process fetch a file once, each with its progress', async t => {
+  const context = await setUp(t)
+  const last = [0, 0, 0]
+  const options = last.map(
+    (_, i): Load => ({
+      onProgress: ({ stage, file, doneBytes, filesDone }) => {
+        if (stage === 'download' && file === WEIGHTS && filesDone === 1) last[i] = doneBytes
+      },
+    }),
+  )
+  const results = await loadTogether(context, options)
+  const { snapshot, blobs } = context
+  for (const result of results) t.match(result, { value: snapshot })
+  t.strictSame(ranges(context), [undefined])
+  t.strictSame(last, Array(3).fill(weights.length + 2))
+  t.ok(readFileSync(join(snapshot, WEIGHTS)).equals(weights))
+  t.strictSame(parts(blobs), [])
+})
+
+t.test('an abort of one load at once does not end the others', async t => {
+  for (const aborted of [0, 1]) {
+    const context = await setUp(t)
+    const aborts = [0, 1, 2].map(() => new AbortController())
+    const results = await loadTogether(context, aborts, async loads => {
+      aborts[aborted]!.abort()
+      await t.rejects(loads[aborted]!, { code: 'ERR_ABORTED' }, 'at once')
+    })
+    const { snapshot } = context
+    t.equal(results.filter(({ status }) => status === 'fulfilled').length, 2)
+    t.ok(readFileSync(join(snapshot, WEIGHTS)).equals(weights))
+    // Only if the one that fetched is gone, another goes on with its part.
+    const [first, second, ...more] = ranges(context)
+    t.strictSame([first, more], [undefined, []])
+    t.ok(second === undefined || second === `bytes=${HALF}-`, `${second}`)
+  }
+})
+
+t.test('an error of one load’s callback does not end the others', async t => {
+  const context = await setUp(t)
+  const mine = new Error('mine')
+  const fail: Load = {
+    onProgress: ({ file, doneBytes }) => {
+      if (file === WEIGHTS && doneBytes > HALF + 2) throw mine
+    },
+  }
+  const results = await loadTogether(context, [{}, fail, {}])
+  const { snapshot } = context
+  const good = { status: 'fulfilled', value: snapshot }
+  t.strictSame(results, [good, { status: 'rejected', reason: mine }, good])
 })
 
 t.test('the writer on another machine may be alive: its part is copied', async t => {
