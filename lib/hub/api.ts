@@ -102,8 +102,8 @@ export function isHubFile(value: unknown): value is HubFile {
 
 /**
  * Does `work`, and tells it the end of its time. Node's fetch awaits the end of damaged gzip for
- * ever, in spite of its signal, and keeps no process alive: so the caller does not wait for
- * `work`, and a timer runs.
+ * ever, in spite of its signal, and keeps no process alive. So the caller does not wait for `work`,
+ * and a timer runs.
  */
 async function withinLimit<T>(
   { signal }: Repository,

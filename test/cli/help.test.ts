@@ -42,7 +42,7 @@ t.test('no example names a model that a hub would be asked for by mistake', asyn
   const examples = texts.flatMap(text => text.match(/^ +\$ moepp .*/gm) ?? [])
   t.ok(examples.length > 10, 'there are examples')
   for (const example of examples) {
-    // What begins with a letter and has one slash may be `owner/name`.
+    // A word that begins with a letter and has one slash may be `owner/name`.
     for (const word of example.split(' ')) t.notMatch(word, /^\w[\w.-]*\/[\w.-]+$/, example)
   }
 })
