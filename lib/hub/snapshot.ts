@@ -164,8 +164,8 @@ async function listByBlobNames(repository: Repository, commit: string): Promise<
 }
 
 /**
- * Keeps this hub's list. Another hub's list of the same commit stands beside it. If the cache cannot
- * be written to, the next load asks the hub again.
+ * Keeps this hub's list. Another hub's list of the same commit stands beside it. If the cache
+ * cannot be written to, the next load asks the hub again.
  */
 export async function storeListing(
   repository: Repository,
