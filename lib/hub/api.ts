@@ -102,8 +102,8 @@ export function isHubFile(value: unknown): value is HubFile {
 
 /**
  * Does `work`, and tells it the end of its time. Node's fetch awaits the end of damaged gzip for
- * ever, in spite of its signal, and keeps no process alive: so the caller does not wait for
- * `work`, and a timer runs.
+ * ever, in spite of its signal: the caller does not wait for `work`. Such a fetch keeps no process
+ * alive: a timer does.
  */
 async function withinLimit<T>(
   { signal }: Repository,
