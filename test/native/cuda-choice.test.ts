@@ -53,7 +53,7 @@ t.test(
     const faults: [string, RegExp][] = [
       [
         'Cuda compilation tools, release 12.9, V12.9.41',
-        /nvcc is of CUDA 12\.9, and the kernels need 13\.0/,
+        /nvcc is CUDA 12\.9, and the kernels need 13\.0/,
       ],
       ['no compiler', /nvcc --version names no release/],
     ]

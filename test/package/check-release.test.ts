@@ -55,7 +55,11 @@ t.test('check-release', async t => {
     manifest: { ...good.manifest, ...changed },
   })
   fault(
-    { tag: 'v1.2.4', ofModel: { ...good.manifest, version: '1.2.4' } },
+    {
+      tag: 'v1.2.4',
+      ofModel: { ...good.manifest, version: '1.2.4' },
+      changes: '## 1.2.4 (2026-12-01)\n',
+    },
     /the tag is v1\.2\.4, and package\.json has the version 1\.2\.3/,
   )
   fault(manifest({ repository: undefined }), /the repository "", and this is owner\/moepp\.js/)
