@@ -18,7 +18,7 @@ const NO_LOCKS = ['EACCES', 'EPERM', 'EROFS']
  */
 export async function lockOutput(path: string): Promise<() => Promise<void>> {
   const file = await realpath(path)
-  const own = `${file}.moepp-${machine}-${process.pid}.lock`
+  const own = `${file}.moepp-${machine()}-${process.pid}.lock`
   try {
     // An earlier process with this id may have left one.
     await rm(own, { force: true })

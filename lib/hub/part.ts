@@ -35,7 +35,7 @@ export class Part {
 
   /** A part for `blob`, which goes on where an earlier one ended if `resume` is true. */
   static async take(blob: string, size: number, resume: boolean): Promise<Part> {
-    const path = `${blob}.moepp-${randomUUID()}.${machine}-${process.pid}.incomplete`
+    const path = `${blob}.moepp-${randomUUID()}.${machine()}-${process.pid}.incomplete`
     if (resume) await takeOver(await keptParts(blob), path, size)
     const handle = await open(path, constants.O_RDWR | constants.O_CREAT)
     return new Part(path, blob, handle, (await handle.stat()).size)
