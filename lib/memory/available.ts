@@ -20,17 +20,27 @@ const GROUP_FILES = {
 /**
  * Bytes that this process can still have before the system is out of memory, or a control group
  * ends it. The page cache counts as available, and so does swap, where it may be used. On systems
- * without /proc/meminfo it is all of the machine's memory: they rather swap than kill.
+ * without /proc/meminfo it is all of the machine's memory: they rather swap than kill. It is
+ * Infinity if the runtime does not permit to ask (Deno without --allow-sys).
  *
  * @param root where /proc and /sys are looked for
  */
 export function availableMemory(root = ''): number {
   const meminfo = fields(readOrEmpty(`${root}/proc/meminfo`))
   const available = meminfo.get('MemAvailable')
-  if (available === undefined) return totalmem()
+  if (available === undefined) return permitted(totalmem, Infinity)
   const swap = 1024 * (meminfo.get('SwapFree') ?? 0)
   const rooms = groupsOf(root).map(({ directory, version }) => room(directory, version, swap))
   return Math.max(0, Math.min(1024 * available + swap, ...rooms))
+}
+
+/** The system's answer, or `otherwise` where a runtime's permissions forbid to ask. */
+export function permitted<T>(ask: () => T, otherwise: T): T {
+  try {
+    return ask()
+  } catch {
+    return otherwise
+  }
 }
 
 interface Group {

@@ -17,7 +17,7 @@ import {
 } from '../load-plan.js'
 import { PAGE_SIZE } from '../model/runner.js'
 import type { MatrixType } from '../options.js'
-import { availableMemory } from './available.js'
+import { availableMemory, permitted } from './available.js'
 import { stepBytes } from './step-bytes.js'
 
 /**
@@ -129,7 +129,7 @@ function mappedBytes({ weights }: ProgramSpec): number {
 function cpuStepBytes(plan: LoadPlan): number {
   const T = Math.min(maxStepTokens(false), contextLengthOf(plan))
   const buffers = stepBytes(plan.spec, { T, R: 1, B: 1, M: Math.ceil(T / PAGE_SIZE) })
-  const threads = plan.options.threads ?? availableParallelism()
+  const threads = plan.options.threads ?? permitted(availableParallelism, 1)
   return buffers + threads * THREAD_BYTES
 }
 

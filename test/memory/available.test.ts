@@ -3,7 +3,7 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { totalmem } from 'node:os'
 import { dirname, join } from 'node:path'
 import t from 'tap'
-import { availableMemory } from '../../lib/memory/available.js'
+import { availableMemory, permitted } from '../../lib/memory/available.js'
 
 const MB = 2 ** 20
 
@@ -32,6 +32,17 @@ t.test('a machine without limits: what the system says, page cache and swap incl
 
 t.test('another system: all of its memory', async t => {
   t.equal(availableMemory(machine(t, {})), totalmem())
+})
+
+t.test('a runtime that forbids to ask: no limit is known', async t => {
+  const forbidden = () => {
+    throw new Error('Requires sys access')
+  }
+  t.equal(permitted(forbidden, Infinity), Infinity)
+  t.equal(
+    permitted(() => 1, Infinity),
+    1,
+  )
 })
 
 t.test('version 2: the least of a group and its parents, without the page cache', async t => {
