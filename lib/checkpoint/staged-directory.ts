@@ -6,9 +6,9 @@
 
 import { randomBytes } from 'node:crypto'
 import { mkdir, open, readdir, realpath, rename, rm } from 'node:fs/promises'
-import { hostname } from 'node:os'
 import { basename, dirname, join, resolve } from 'node:path'
 import { MoeppError } from '../errors.js'
+import { machine, writerOf } from '../writer.js'
 
 export class StagedDirectory {
   private constructor(
@@ -84,19 +84,17 @@ export class StagedDirectory {
 
 type Role = 'new' | 'old'
 
-/** `.NAME.moepp-ROLE-HOST-PID-RANDOM` beside the target. */
+/** `.NAME.moepp-ROLE-MACHINE-PID-RANDOM` beside the target. */
 function siblingName(target: string, role: Role): string {
   const random = randomBytes(4).toString('hex')
-  return join(dirname(target), `${siblingPrefix(target)}${role}-${host()}-${process.pid}-${random}`)
+  return join(
+    dirname(target),
+    `${siblingPrefix(target)}${role}-${machine()}-${process.pid}-${random}`,
+  )
 }
 
 function siblingPrefix(target: string): string {
   return `.${basename(target)}.moepp-`
-}
-
-/** Process ids mean something on their own host only: a disk may be shared. */
-function host(): string {
-  return hostname().replaceAll(/[^A-Za-z0-9.]/g, '_')
 }
 
 async function removeStale(target: string): Promise<void> {
@@ -106,20 +104,11 @@ async function removeStale(target: string): Promise<void> {
     if (!name.startsWith(prefix)) continue
     const [, role, owner, pid] =
       /^(new|old)-(.+)-(\d+)-[0-9a-f]{8}$/.exec(name.slice(prefix.length)) ?? []
-    if (owner !== host() || isAlive(Number(pid))) continue
+    if (owner === undefined || writerOf(owner, Number(pid)) !== 'none') continue
     const path = join(folder, name)
     // Killed between the two renames of a swap: the old directory is the only whole one.
     if (role === 'old' && !(await exists(target))) await rename(path, target)
     else await rm(path, { recursive: true, force: true })
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM'
   }
 }
 

@@ -5,13 +5,14 @@
 import { spawnSync } from 'node:child_process'
 import { existsSync, readdirSync, statSync } from 'node:fs'
 import { mkdir, mkdtemp, open, rename, rm, writeFile } from 'node:fs/promises'
-import { hostname, tmpdir } from 'node:os'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { convertCheckpoint } from '../../lib/checkpoint/convert.js'
 import { modelTensors } from '../../lib/checkpoint/names.js'
 import { parseConfig } from '../../lib/config.js'
+import { machine } from '../../lib/writer.js'
 import { golden } from '../support/golden.js'
 import { finish, startCli } from './run-cli.js'
 
@@ -96,7 +97,7 @@ function deadPid(): number {
 t.test('what is left between the renames of a replacement is put back', async t => {
   const folder = t.testdir()
   const target = join(folder, 'target')
-  const host = hostname().replaceAll(/[^A-Za-z0-9.]/g, '_')
+  const host = machine()
   await convertCheckpoint(SMALL, target)
   await rename(target, join(folder, `.target.moepp-old-${host}-${deadPid()}-0123abcd`))
   await t.rejects(convertCheckpoint(SMALL, target), {
@@ -107,7 +108,7 @@ t.test('what is left between the renames of a replacement is put back', async t 
 })
 
 t.test('folders of living processes and other machines are left alone', async t => {
-  const host = hostname().replaceAll(/[^A-Za-z0-9.]/g, '_')
+  const host = machine()
   const living = `.target.moepp-new-${host}-${process.pid}-0123abcd`
   const elsewhere = `.target.moepp-new-another.host-${deadPid()}-0123abcd`
   const stale = `.target.moepp-new-${host}-${deadPid()}-0123abcd`
