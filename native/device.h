@@ -29,11 +29,13 @@ struct Control {
 
 struct DeviceInfo {
   std::string name;  // "cpu", "cuda:0"
-  std::string isa;   // the instruction set in use, "avx512"; of a GPU, "sm_90"
+  std::string isa;  // the instruction set in use, "avx512"; of a GPU what its kernels were compiled
+                    // for, "sm_90a"
   int threads = 1;
   std::string model;  // the processor's own name
   // Of a device with memory of its own, now; else 0.
   int64_t free_bytes = 0, total_bytes = 0;
+  int multiprocessors = 0;  // of a GPU
 };
 
 // A piece of a step's data on its way between a device and the host.
@@ -125,7 +127,10 @@ struct CudaInfo {
   bool built = false;
   int runtime_version = 0, driver_version = 0;  // 1000 * major + 10 * minor; 0: none
   int devices = 0;
-  std::string problem;  // why no device can be used, or empty
+  std::string problem;             // why no device can be used, or empty
+  std::vector<std::string> debug;  // the words of MOEPP_CUDA_DEBUG
+  // Matrix products that this process launched, by kernel (cuda::GemmKernel): for tests.
+  std::vector<int64_t> products;
 };
 CudaInfo cuda_info();
 

@@ -71,6 +71,7 @@ Napi::Value DeviceObject::info(const Napi::CallbackInfo& info) {
   result.Set("packedLayout", open_device(info.Env())->packed_layout());
   result.Set("freeBytes", static_cast<double>(about.free_bytes));
   result.Set("totalBytes", static_cast<double>(about.total_bytes));
+  result.Set("multiprocessors", about.multiprocessors);
   return result;
 }
 

@@ -7,6 +7,7 @@
 #include <mutex>
 
 #include "cuda/cuda_queue.h"
+#include "cuda/kernels/grouped_gemm/gemm.h"
 #include "cuda/kernels/kernels.h"
 #include "cuda/kv_layout.cuh"
 #include "cuda/load_weight.h"
@@ -32,8 +33,13 @@ const Kernels& table() {
   return kernels;
 }
 
-// Compiled for every architecture that the kernels are: where it is missing, so are they.
-__global__ void probe() {}
+// Compiled for every architecture that the kernels are. Where it is missing, so are they; and what
+// it was compiled for, they were.
+__global__ void probe(int* code) {
+  if (threadIdx.x != 0) return;
+  code[0] = simt::compiled_capability();
+  code[1] = simt::compiled_for_sm90a() ? 1 : 0;
+}
 
 class GraphRecording final : public Recording {
  public:
@@ -61,7 +67,10 @@ class CudaDevice final : public Device {
   Status open();
 
   DeviceInfo info() const override {
-    DeviceInfo info = {name(), "sm_" + std::to_string(capability()), 1, properties_.name};
+    const Compiled& code = queue_->compiled();
+    DeviceInfo info = {name(), "sm_" + std::to_string(code.capability) + (code.wgmma ? "a" : ""), 1,
+                       properties_.name};
+    info.multiprocessors = properties_.multiprocessors;
     size_t free_bytes = 0, total_bytes = 0;
     if (simt::use_device(index_) == simt::kSuccess &&
         simt::memory_info(&free_bytes, &total_bytes) == simt::kSuccess) {
@@ -147,6 +156,8 @@ class CudaDevice final : public Device {
   std::string capability_text() const {
     return std::to_string(properties_.major) + "." + std::to_string(properties_.minor);
   }
+  Status find_code() const;
+  Status probe_code(int (&code)[2]);
   Status too_little_shared_memory() const {
     return Status::error(Code::kUnsupported,
                          name() + ": " + properties_.name + " has " +
@@ -158,6 +169,7 @@ class CudaDevice final : public Device {
   Status enter() const { return check(simt::use_device(index_)); }
 
   const int index_;
+  Switches switches_;
   simt::DeviceProperties properties_ = {};
   // of steps; of loading, which may go on beside a step
   simt::Stream stream_ = nullptr, memory_stream_ = nullptr;
@@ -182,14 +194,8 @@ Status CudaDevice::open() {
                                                " has compute capability " + capability_text() +
                                                ", 7.5 or newer is needed");
   }
-  const simt::Error probed = simt::find_code(probe);
-  if (simt::fault_of(probed) == simt::Fault::kNoCode) {
-    return Status::error(Code::kUnsupported,
-                         name() + ": " + properties_.name + " has compute capability " +
-                             capability_text() +
-                             ", for which this build has no kernels (MOEPP_CUDA_ARCHITECTURES)");
-  }
-  MOEPP_CHECK(check(probed));
+  MOEPP_CHECK(read_switches(&switches_));
+  MOEPP_CHECK(find_code());
   MOEPP_CHECK(check(simt::create_stream(&stream_)));
   MOEPP_CHECK(check(simt::create_stream(&memory_stream_)));
   constexpr size_t kCounterBytes = CudaQueue::kCounters * sizeof(unsigned);
@@ -197,11 +203,32 @@ Status CudaDevice::open() {
       check(simt::allocate(&workspace_, static_cast<size_t>(kWorkspaceBytes) + kCounterBytes)));
   auto* counters = static_cast<std::byte*>(workspace_) + kWorkspaceBytes;
   MOEPP_CHECK(check(simt::clear(counters, kCounterBytes, stream_)));
-  queue_ = std::make_unique<CudaQueue>(stream_, properties_.multiprocessors, capability());
+  int code[2];
+  MOEPP_CHECK(probe_code(code));
+  queue_ = std::make_unique<CudaQueue>(stream_, properties_.multiprocessors,
+                                       Compiled(code[0], code[1] != 0), switches_);
   queue_->set_block_shared_bytes(properties_.block_shared_bytes);
   queue_->set_workspace(workspace_, kWorkspaceBytes);
   queue_->set_counters(reinterpret_cast<unsigned*>(counters));
   return {};
+}
+
+Status CudaDevice::find_code() const {
+  const simt::Error error = simt::find_code(probe);
+  if (simt::fault_of(error) != simt::Fault::kNoCode) return check(error);
+  simt::clear_error();
+  return Status::error(Code::kUnsupported,
+                       name() + ": " + properties_.name + " has compute capability " +
+                           capability_text() +
+                           ", for which this build has no kernels (MOEPP_CUDA_ARCHITECTURES)");
+}
+
+// Through the workspace, which no step uses yet.
+Status CudaDevice::probe_code(int (&code)[2]) {
+  const simt::Launch how = {dim3(1), dim3(32), 0, stream_};
+  MOEPP_CHECK(check(simt::launch(probe, how, static_cast<int*>(workspace_))));
+  MOEPP_CHECK(check(simt::copy_to_host(code, workspace_, sizeof code, stream_)));
+  return check(simt::synchronize(stream_));
 }
 
 void* CudaDevice::allocate(int64_t bytes) {
@@ -237,6 +264,7 @@ Status CudaDevice::upload(const std::vector<Transfer>& pieces) {
 
 Status CudaDevice::record(const std::function<Status()>& enqueue,
                           std::unique_ptr<Recording>* recording) {
+  if (switches_.no_graph || switches_.sync) return enqueue();
   MOEPP_CHECK(check(simt::begin_capture(stream_)));
   const Status status = enqueue();
   simt::Graph graph = nullptr;
@@ -287,6 +315,8 @@ CudaInfo cuda_info() {
   info.built = true;
   info.runtime_version = simt::runtime_version();
   info.driver_version = simt::driver_version();
+  info.debug = cuda::debug_words();
+  for (const auto& launches : cuda::gemm_launches()) info.products.push_back(launches.load());
   const simt::Error error = simt::count_devices(&info.devices);
   if (error != simt::kSuccess) {
     info.devices = 0;

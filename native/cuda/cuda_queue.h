@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cuda/simt/simt.h"
+#include "cuda/switches.h"
 #include "queue.h"
 
 namespace moepp::cuda {
@@ -25,28 +26,45 @@ SIMT_DEVICE void await_inputs() {
 // Before await_inputs(): asks L2 for `bytes` of a weight, shared out among the threads of the grid.
 // Nothing where no kernel starts early. Only a hint: a wrong address costs time, not correctness.
 SIMT_DEVICE void prefetch_weight(const void* data, int64_t bytes) {
-#if SIMT_HAS_SM90
+  if (!SIMT_HAS_SM90) return;
   constexpr int64_t kLine = 128;
   const int64_t thread = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x,
                 threads = static_cast<int64_t>(gridDim.x) * blockDim.x;
   for (int64_t at = thread * kLine; at < bytes; at += threads * kLine)
     simt::prefetch_l2(static_cast<const char*>(data) + at);
-#endif
 }
+
+// The architecture that the kernels at hand were compiled for. It may be older than the device: a
+// build has code for some architectures, and CUDA takes the newest that the device can run. Kernels
+// are chosen by it, and so is their launch.
+struct Compiled {
+  int capability;  // 10 * major + minor
+  bool wgmma;      // compiled for sm_90a, which has it, and not for sm_90
+
+  // As builds have it: sm_90a for Hopper.
+  Compiled(int compute_capability)
+      : capability(compute_capability), wgmma(compute_capability == 90) {}
+  Compiled(int compute_capability, bool has_wgmma)
+      : capability(compute_capability), wgmma(has_wgmma) {}
+};
 
 class CudaQueue : public Queue {
  public:
-  // compute_capability: 10 * major + minor.
-  explicit CudaQueue(simt::Stream stream, int multiprocessors, int compute_capability = 80)
+  explicit CudaQueue(simt::Stream stream, int multiprocessors, Compiled compiled = 80,
+                     Switches switches = {})
       : stream_(stream),
         multiprocessors_(multiprocessors),
-        compute_capability_(compute_capability) {}
+        compiled_(compiled),
+        switches_(switches) {}
 
   static CudaQueue& from(Queue& queue) { return static_cast<CudaQueue&>(queue); }
 
   simt::Stream stream() const { return stream_; }
   int multiprocessors() const { return multiprocessors_; }
-  int compute_capability() const { return compute_capability_; }
+  const Compiled& compiled() const { return compiled_; }
+  bool uses_wgmma() const { return compiled_.wgmma && !switches_.no_wgmma; }
+  bool prefetches() const { return !switches_.no_prefetch; }
+  bool splits_contexts() const { return !switches_.no_split; }
 
   // Memory for results that kernels of one op leave to each other, aligned to 256 bytes; the next
   // op may overwrite it. No result depends on its size. attention splits contexts only where it
@@ -80,8 +98,12 @@ class CudaQueue : public Queue {
       return check(simt::kOutOfResources);
     }
     how.stream = stream_;
-    how.programmatic = SIMT_EMULATED || compute_capability_ >= 90;
+    // Without the wait that code has since sm_90, an early start would be a race. The emulation
+    // demands the wait of every kernel that has one.
+    how.programmatic =
+        !switches_.no_pdl && (compiled_.capability >= 90 || (SIMT_EMULATED && SIMT_HAS_SM90));
     check(simt::launch(kernel, how, static_cast<Arguments&&>(arguments)...));
+    if (switches_.sync) check(simt::synchronize(stream_));
   }
 
   // The first error among the launches and what is handed in here; the device looks after each op.
@@ -96,7 +118,9 @@ class CudaQueue : public Queue {
 
  private:
   simt::Stream stream_;
-  int multiprocessors_, compute_capability_;
+  int multiprocessors_;
+  Compiled compiled_;
+  Switches switches_;
   void* workspace_ = nullptr;
   int64_t workspace_bytes_ = 0;
   unsigned* counters_ = nullptr;

@@ -41,21 +41,21 @@ __global__ void __launch_bounds__(kThreads) multiply_add(float* out, int rounds,
 
 // m16n8k16 per warp and product: 4096 operations.
 __global__ void __launch_bounds__(kThreads) multiply_tiles(float* out, int rounds, float never) {
-#if SIMT_HAS_SM80
-  float sums[kChains][4];
-  const uint32_t a[4] = {threadIdx.x, threadIdx.x + 1, threadIdx.x + 2, threadIdx.x + 3};
-  const uint32_t b[2] = {threadIdx.x + 4, threadIdx.x + 5};
+  SIMT_REQUIRES(SIMT_HAS_SM80) {
+    float sums[kChains][4];
+    const uint32_t a[4] = {threadIdx.x, threadIdx.x + 1, threadIdx.x + 2, threadIdx.x + 3};
+    const uint32_t b[2] = {threadIdx.x + 4, threadIdx.x + 5};
 #pragma unroll
-  for (int i = 0; i < kChains; i++) sums[i][0] = sums[i][1] = sums[i][2] = sums[i][3] = 0.0f;
-  for (int r = 0; r < rounds; r++) {
+    for (int i = 0; i < kChains; i++) sums[i][0] = sums[i][1] = sums[i][2] = sums[i][3] = 0.0f;
+    for (int r = 0; r < rounds; r++) {
 #pragma unroll
-    for (int i = 0; i < kChains; i++) simt::mma_bf16(sums[i], a, b);
+      for (int i = 0; i < kChains; i++) simt::mma_bf16(sums[i], a, b);
+    }
+    float sum = 0.0f;
+#pragma unroll
+    for (int i = 0; i < kChains; i++) sum += sums[i][0] + sums[i][1] + sums[i][2] + sums[i][3];
+    if (sum == never) out[0] = sum;
   }
-  float sum = 0.0f;
-#pragma unroll
-  for (int i = 0; i < kChains; i++) sum += sums[i][0] + sums[i][1] + sums[i][2] + sums[i][3];
-  if (sum == never) out[0] = sum;
-#endif
 }
 
 // Two warpgroups multiply the same operands in shared memory over and over.
@@ -66,33 +66,33 @@ struct Operands {
 
 __global__ void __launch_bounds__(kWgmmaThreads, 1)
     multiply_warpgroups(float* out, int rounds, float never) {
-#if SIMT_HAS_SM90A
-  auto& operands = *simt::smem<Operands>();
-  auto* words = reinterpret_cast<uint32_t*>(&operands);
-  for (int i = threadIdx.x; i < static_cast<int>(sizeof(Operands) / 4); i += kWgmmaThreads)
-    words[i] = 0x3c003c00u + static_cast<uint32_t>(i);  // zeros would draw less power
-  simt::fence_proxy_async();
-  __syncthreads();
-  const simt::bf16* a = operands.a[threadIdx.x / 128];
-  float sums[128];
+  SIMT_REQUIRES(SIMT_HAS_SM90A) {
+    auto& operands = *simt::smem<Operands>();
+    auto* words = reinterpret_cast<uint32_t*>(&operands);
+    for (int i = threadIdx.x; i < static_cast<int>(sizeof(Operands) / 4); i += kWgmmaThreads)
+      words[i] = 0x3c003c00u + static_cast<uint32_t>(i);  // zeros would draw less power
+    simt::fence_proxy_async();
+    __syncthreads();
+    const simt::bf16* a = operands.a[threadIdx.x / 128];
+    float sums[128];
 #pragma unroll
-  for (int i = 0; i < 128; i++) sums[i] = 0.0f;
-  for (int r = 0; r < rounds; r++) {
-    simt::wgmma_fence();
+    for (int i = 0; i < 128; i++) sums[i] = 0.0f;
+    for (int r = 0; r < rounds; r++) {
+      simt::wgmma_fence();
 #pragma unroll
-    for (int k = 0; k < kDepth; k += 16) {
-      simt::wgmma_bf16<256>(sums, simt::wgmma_descriptor(a + k),
-                            simt::wgmma_descriptor(operands.b + k), true);
+      for (int k = 0; k < kDepth; k += 16) {
+        simt::wgmma_bf16<256>(sums, simt::wgmma_descriptor(a + k),
+                              simt::wgmma_descriptor(operands.b + k), true);
+      }
+      simt::wgmma_commit();
     }
-    simt::wgmma_commit();
-  }
-  simt::wgmma_wait<0>();
-  cuda::after_wgmma(sums);
-  float sum = 0.0f;
+    simt::wgmma_wait<0>();
+    cuda::after_wgmma(sums);
+    float sum = 0.0f;
 #pragma unroll
-  for (int i = 0; i < 128; i++) sum += sums[i];
-  if (sum == never) out[0] = sum;
-#endif
+    for (int i = 0; i < 128; i++) sum += sums[i];
+    if (sum == never) out[0] = sum;
+  }
 }
 
 }  // namespace ceiling
@@ -122,8 +122,8 @@ class CudaCeiling final : public Ceiling {
 
   double gflop_s(DType weights, const char*) override {
     if (memory_ == nullptr) return 0.0;
-    const bool tensor_cores = weights != DType::kF32 && queue_.compute_capability() >= 80;
-    if (tensor_cores && queue_.compute_capability() == 90) return wgmma_gflop_s();
+    const bool tensor_cores = weights != DType::kF32 && queue_.compiled().capability >= 80;
+    if (tensor_cores && queue_.compiled().wgmma) return wgmma_gflop_s();
     constexpr int kBlocks = 4;
     const int rounds = SIMT_EMULATED ? 2 : tensor_cores ? 4096 : 16384;  // a millisecond or so
     const double seconds = seconds_of(device_, 1, [&](int64_t) {

@@ -34,8 +34,8 @@ __global__ void __launch_bounds__(256) fold_chunks(Attention a) {
 }
 
 void attend(const Attention& a, DType cache, bool split, int splits, CudaQueue& queue) {
-  has_mma(a, cache, queue.compute_capability()) ? attend_mma(a, split, splits, queue)
-                                                : attend_f32(a, cache, split, splits, queue);
+  has_mma(a, cache, queue.compiled().capability) ? attend_mma(a, split, splits, queue)
+                                                 : attend_f32(a, cache, split, splits, queue);
 }
 
 // All units, as many at a time as the workspace holds.
@@ -72,7 +72,7 @@ void attention(const AttentionArgs& args, Queue& queue) {
   a.chunks = (a.step.columns * a.step.page_size + kChunk - 1) / kChunk;
   if (a.tokens == 0) return;
   const DType cache = args.cache->dtype;
-  const bool can_split = stream.workspace_bytes() >= split_bytes(a);
+  const bool can_split = stream.splits_contexts() && stream.workspace_bytes() >= split_bytes(a);
   if (can_split && a.tokens <= max(kFewTokens, 2 * a.step.sequences)) {
     attend_split(a, cache, a.tokens, stream);
     return;

@@ -19,6 +19,7 @@ struct Rows {
   float *moe_output, *sum, *out;
   int h, c, k;
   float eps;
+  bool prefetch;
 };
 
 // A term of the sum: weight times the row [H] at `row`.
@@ -87,8 +88,10 @@ SIMT_HOST_DEVICE size_t row_bytes(int h) {
 
 template <int N>
 __global__ void __launch_bounds__(kThreads) combine_rows(Rows r) {
-  prefetch_weight(r.norm_weight, static_cast<int64_t>(r.h) * 4);
-  prefetch_weight(r.constants, static_cast<int64_t>(r.c) * r.h * 4);
+  if (r.prefetch) {
+    prefetch_weight(r.norm_weight, static_cast<int64_t>(r.h) * 4);
+    prefetch_weight(r.constants, static_cast<int64_t>(r.c) * r.h * 4);
+  }
   await_inputs();
   auto* row = simt::smem<float>();
   auto* partial = row + row_bytes(r.h) / 4;
@@ -134,6 +137,7 @@ void combine(const CombineArgs& args, Queue& queue) {
   r.c = static_cast<int>(args.coefficients->shape[1]) - 1;
   r.k = static_cast<int>(args.expert_rows->shape[1]);
   r.eps = args.eps;
+  r.prefetch = stream.prefetches();
   const size_t bytes = row_bytes(r.h) + 2 * kWarps * sizeof(float) +
                        static_cast<size_t>(1 + r.c + r.k) * sizeof(Term);
   const simt::Launch how = {dim3(static_cast<unsigned>(args.x->shape[0])), dim3(kThreads), bytes};

@@ -65,7 +65,7 @@ namespace {
 bool streams_weights(const Gemm& g, const CudaQueue& queue) {
   constexpr int kPass = 8, kMeanRows = 4, kMostDenseRows = 32;
   const bool dense = g.groups == 1,
-             quantised = is_quantised(g.dtype) && queue.compute_capability() >= 80;
+             quantised = is_quantised(g.dtype) && queue.compiled().capability >= 80;
   // A token's picks are of different experts, so that no group has more rows than there are tokens.
   const int tokens = g.rows / g.top_k, passes = dense ? (tokens + kPass - 1) / kPass : 1;
   if (tokens <= (!quantised ? kPass : g.dtype == DType::kI8 ? 4 : 2)) return true;
@@ -79,15 +79,14 @@ bool streams_weights(const Gemm& g, const CudaQueue& queue) {
 GemmKernel choose_gemm(const Gemm& g, const CudaQueue& queue) {
   constexpr int kNarrowRows = 32;
   if (streams_weights(g, queue)) return GemmKernel::kDecode;
-  if (g.dtype == DType::kF32 || queue.compute_capability() < 80) return GemmKernel::kF32;
+  if (g.dtype == DType::kF32 || queue.compiled().capability < 80) return GemmKernel::kF32;
   // On average; and wide tiles must give every multiprocessor one.
   const int64_t wide_tiles = static_cast<int64_t>(g.rows / 128) * (g.weight_rows / 128);
   const bool wide = g.rows / g.groups > kNarrowRows && wide_tiles >= queue.multiprocessors();
   if (!wide || g.activation == Activation::kTanh) return GemmKernel::kSm80Narrow;
   // wgmma reads weights from shared memory as they are: int8 and int4 ones take mma.sync on Hopper,
   // too.
-  return queue.compute_capability() == 90 && !is_quantised(g.dtype) ? GemmKernel::kSm90
-                                                                    : GemmKernel::kSm80;
+  return queue.uses_wgmma() && !is_quantised(g.dtype) ? GemmKernel::kSm90 : GemmKernel::kSm80;
 }
 
 static void run_mma(const Gemm& gemm, bool narrow, CudaQueue& queue) {
@@ -95,8 +94,15 @@ static void run_mma(const Gemm& gemm, bool narrow, CudaQueue& queue) {
   gemm_sm80(gemm, narrow, queue);
 }
 
+std::array<std::atomic<int64_t>, kGemmKernels>& gemm_launches() {
+  static std::array<std::atomic<int64_t>, kGemmKernels> launches;
+  return launches;
+}
+
 void run_gemm(const Gemm& gemm, GemmKernel kernel, CudaQueue& queue) {
   if (gemm.rows == 0 || gemm.columns == 0) return;
+  if (kernel == GemmKernel::kSm90 && gemm.k % 4 != 0) kernel = GemmKernel::kSm80;
+  gemm_launches()[static_cast<size_t>(kernel)]++;
   switch (kernel) {
     case GemmKernel::kF32:
       return gemm_f32(gemm, queue);
@@ -107,7 +113,7 @@ void run_gemm(const Gemm& gemm, GemmKernel kernel, CudaQueue& queue) {
     case GemmKernel::kSm80:
       return run_mma(gemm, false, queue);
     case GemmKernel::kSm90:
-      return gemm.k % 4 == 0 ? gemm_sm90(gemm, queue) : gemm_sm80(gemm, false, queue);
+      return gemm_sm90(gemm, queue);
   }
 }
 

@@ -27,7 +27,7 @@ struct NormRoute {
   Router router;
   Routing routing;
   unsigned* finished;  // blocks that have gated their tokens
-  bool sorts;
+  bool sorts, prefetch;
 };
 
 template <int TokenCount, int RowCount, int ElementCount>
@@ -106,8 +106,10 @@ SIMT_DEVICE bool is_last_block(unsigned* finished, int* told) {
 template <class C>
 __global__ void __launch_bounds__(C::kThreads, 1) norm_and_route(NormRoute r) {
   constexpr int N = C::kElements, kWarps = C::kThreads / 32;
-  prefetch_weight(r.router.router, static_cast<int64_t>(r.router.e) * r.router.h * 4);
-  prefetch_weight(r.router.constant, static_cast<int64_t>(r.router.xs) * r.router.h * 4);
+  if (r.prefetch) {
+    prefetch_weight(r.router.router, static_cast<int64_t>(r.router.e) * r.router.h * 4);
+    prefetch_weight(r.router.constant, static_cast<int64_t>(r.router.xs) * r.router.h * 4);
+  }
   await_inputs();
   const int h = r.router.h, first = static_cast<int>(blockIdx.x) * C::kTokens,
             count = min(C::kTokens, r.router.tokens - first);
@@ -176,6 +178,7 @@ void norm_route_top_k(const NormRouteTopKArgs& args, Queue& queue) {
   r.router = router_of(args.router_logits());
   r.routing = routing_of(args.route());
   r.finished = stream.counters();
+  r.prefetch = stream.prefetches();
   r.router.h % 4 == 0 ? launch_for_tokens<4>(r, stream) : launch_for_tokens<1>(r, stream);
   if (!r.sorts) sort_tokens(r.routing, stream);
 }

@@ -16,6 +16,7 @@ struct Rows {
   float *sum, *out;
   int h;
   float eps;
+  bool prefetch;
 };
 
 SIMT_DEVICE float add(float a, float b) {
@@ -40,7 +41,7 @@ SIMT_DEVICE float4 scaled(float4 v, float scale, float4 w) {
 // Vector is float4 where rows are whole float4s, else float.
 template <class Vector>
 __global__ void __launch_bounds__(kThreads) rms_norm_rows(Rows rows) {
-  prefetch_weight(rows.weight, static_cast<int64_t>(rows.h) * 4);
+  if (rows.prefetch) prefetch_weight(rows.weight, static_cast<int64_t>(rows.h) * 4);
   await_inputs();
   auto* partial = simt::smem<float>();
   auto* row = reinterpret_cast<Vector*>(partial + kWarps);
@@ -72,13 +73,10 @@ __global__ void __launch_bounds__(kThreads) rms_norm_rows(Rows rows) {
 void rms_norm(const RmsNormArgs& args, Queue& queue) {
   CudaQueue& stream = CudaQueue::from(queue);
   const auto h = static_cast<int>(args.x->shape[1]);
-  const Rows rows = {args.x->f32(),
-                     args.delta != nullptr ? args.delta->f32() : nullptr,
-                     args.weight->f32(),
-                     args.sum != nullptr ? args.sum->f32() : nullptr,
-                     args.out->f32(),
-                     h,
-                     args.eps};
+  const Rows rows = {args.x->f32(),      args.delta != nullptr ? args.delta->f32() : nullptr,
+                     args.weight->f32(), args.sum != nullptr ? args.sum->f32() : nullptr,
+                     args.out->f32(),    h,
+                     args.eps,           stream.prefetches()};
   const simt::Launch how = {dim3(static_cast<unsigned>(args.x->shape[0])), dim3(kThreads),
                             (kWarps + static_cast<size_t>(h)) * sizeof(float)};
   stream.launch(h % 4 == 0 ? rms_norm_rows<float4> : rms_norm_rows<float>, how, rows);

@@ -4,6 +4,7 @@
 
 #include "cuda/simt/emu/base.h"
 #include "cuda/simt/emu/scheduler.h"
+#include "cuda/simt/emu/compiled.h"
 #include "cuda/simt/emu/warp.h"
 #include "cuda/simt/emu/memory.h"
 #include "cuda/simt/emu/copy.h"

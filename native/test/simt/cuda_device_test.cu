@@ -139,11 +139,11 @@ MOEPP_TEST(cuda_device_failures) {
   const TemporaryFile file(SmallModel::floats());
   const SmallModel model(file.path());
   const auto program = compiled(opened(), model.spec);
-  gpu.broken = true;
+  gpu.launches_left = 0;
   SmallStep step(*program, 4);
   const Status status = program->run(step.step);
   EXPECT_MESSAGE(status.code == Code::kDevice && status.op == "embedding", status.message);
-  gpu.broken = false;
+  gpu.launches_left = -1;
   EXPECT(program->run(step.step).ok());  // nothing is left behind
 }
 

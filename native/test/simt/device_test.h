@@ -101,9 +101,11 @@ void for_each_schedule(const Body& body) {
 }
 
 // 10 * major + minor of the GPUs that the tests stand for: the card's own. The emulation has the
-// instructions of all, and takes the kernels of Ampere and of Hopper.
+// instructions of all, and takes the kernels of Ampere and of Hopper, unless it is set to a card
+// with code for it (MOEPP_EMULATED_GPU).
 inline std::vector<int> compute_capabilities() {
 #if SIMT_EMULATED
+  if (simt::emu::gpu().compiled <= 120) return {simt::compiled_capability()};
   return {80, 90};
 #else
   int major = 0, minor = 0;

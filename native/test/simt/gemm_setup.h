@@ -34,8 +34,8 @@ inline cuda::CudaQueue queue_for(cuda::GemmKernel kernel, int multiprocessors) {
   return cuda::CudaQueue(nullptr, multiprocessors, hopper ? newest_capability() : 86);
 }
 inline bool runs_on(cuda::GemmKernel kernel, const cuda::CudaQueue& queue) {
-  if (kernel == cuda::GemmKernel::kSm90) return queue.compute_capability() == 90;
-  return !rounds_activations(kernel) || queue.compute_capability() >= 80;
+  if (kernel == cuda::GemmKernel::kSm90) return queue.compiled().wgmma;
+  return !rounds_activations(kernel) || queue.compiled().capability >= 80;
 }
 
 inline void finish(cuda::CudaQueue& queue, const std::string& label) {

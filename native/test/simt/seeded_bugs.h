@@ -231,24 +231,24 @@ template <Bug bug>
 __global__ void __launch_bounds__(160)
     piped_gemm(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b,
                const __grid_constant__ TensorMap c, int k) {
-#if SIMT_HAS_SM90A
-  auto& s = *simt::smem<PipedSmem>();
-  const int steps = (k + 63) / 64, row = blockIdx.x * 64;
-  if (threadIdx.x == 0) {
-    for (int i = 0; i < kPipeStages; i++)
-      simt::mbar_init(&s.full[i], 1), simt::mbar_init(&s.empty[i], 128);
-    simt::fence_mbarrier_init();
+  SIMT_REQUIRES(SIMT_HAS_SM90A) {
+    auto& s = *simt::smem<PipedSmem>();
+    const int steps = (k + 63) / 64, row = blockIdx.x * 64;
+    if (threadIdx.x == 0) {
+      for (int i = 0; i < kPipeStages; i++)
+        simt::mbar_init(&s.full[i], 1), simt::mbar_init(&s.empty[i], 128);
+      simt::fence_mbarrier_init();
+    }
+    if (bug != Bug::kNoInitBarrier) __syncthreads();
+    if (threadIdx.x >= 128) {
+      if (threadIdx.x == 128) load_pipe<bug>(s, &a, &b, row, steps);
+      return;
+    }
+    float d[32];
+    multiply_pipe<bug>(s, steps, d);
+    store_pipe<bug>(s, &c, row, d);
+    if (bug == Bug::kReadEarly) simt::wgmma_wait<0>();
   }
-  if (bug != Bug::kNoInitBarrier) __syncthreads();
-  if (threadIdx.x >= 128) {
-    if (threadIdx.x == 128) load_pipe<bug>(s, &a, &b, row, steps);
-    return;
-  }
-  float d[32];
-  multiply_pipe<bug>(s, steps, d);
-  store_pipe<bug>(s, &c, row, d);
-  if (bug == Bug::kReadEarly) simt::wgmma_wait<0>();
-#endif
 }
 
 }  // namespace moepp::simt_test

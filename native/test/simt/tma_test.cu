@@ -18,27 +18,27 @@ struct TileSmem {
 static __global__ void move_tile(const __grid_constant__ TensorMap from,
                                  const __grid_constant__ TensorMap to, int x, int y, uint32_t bytes,
                                  unsigned char* raw) {
-#if SIMT_HAS_SM90
-  auto& s = *simt::smem<TileSmem>();
-  if (threadIdx.x == 0) {
-    simt::tma_prefetch_map(&from);
-    simt::mbar_init(&s.full, 1);
-    simt::fence_mbarrier_init();
+  SIMT_REQUIRES(SIMT_HAS_SM90) {
+    auto& s = *simt::smem<TileSmem>();
+    if (threadIdx.x == 0) {
+      simt::tma_prefetch_map(&from);
+      simt::mbar_init(&s.full, 1);
+      simt::fence_mbarrier_init();
+    }
+    __syncthreads();
+    if (threadIdx.x == 0) {
+      simt::mbar_arrive_expect_tx(&s.full, bytes);
+      simt::tma_load(s.tile, &from, x, y, &s.full);
+    }
+    simt::mbar_wait(&s.full, 0);
+    for (uint32_t i = threadIdx.x; i < bytes; i += blockDim.x) raw[i] = s.tile[i];
+    if (threadIdx.x == 0) {
+      simt::fence_proxy_async();
+      simt::tma_store(&to, x, y, s.tile);
+      simt::tma_store_commit();
+      simt::tma_store_wait<0>();
+    }
   }
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    simt::mbar_arrive_expect_tx(&s.full, bytes);
-    simt::tma_load(s.tile, &from, x, y, &s.full);
-  }
-  simt::mbar_wait(&s.full, 0);
-  for (uint32_t i = threadIdx.x; i < bytes; i += blockDim.x) raw[i] = s.tile[i];
-  if (threadIdx.x == 0) {
-    simt::fence_proxy_async();
-    simt::tma_store(&to, x, y, s.tile);
-    simt::tma_store_commit();
-    simt::tma_store_wait<0>();
-  }
-#endif
 }
 
 // A matrix of 20 x 80 bf16 with a pitch of 96; the box of 16 rows begins at (x, y), perhaps
@@ -100,30 +100,30 @@ struct RingSmem {
   Mbarrier full[2], empty[2];
 };
 static __global__ void drain_ring(const int* in, int steps, int* out) {
-#if SIMT_HAS_SM90
-  auto& s = *simt::smem<RingSmem>();
-  if (threadIdx.x == 0) {
-    for (int i = 0; i < 2; i++) simt::mbar_init(&s.full[i], 1), simt::mbar_init(&s.empty[i], 64);
-    simt::fence_mbarrier_init();
-  }
-  __syncthreads();
-  if (threadIdx.x < 32) {
-    const int mine = simt::elect_one() ? steps : 0;
-    for (int step = 0; step < mine; step++) {
-      simt::mbar_wait(&s.empty[step % 2], (step / 2 + 1) % 2);
-      simt::mbar_arrive_expect_tx(&s.full[step % 2], sizeof s.stage[0]);
-      simt::bulk_load(s.stage[step % 2], in + 64 * step, sizeof s.stage[0], &s.full[step % 2]);
+  SIMT_REQUIRES(SIMT_HAS_SM90) {
+    auto& s = *simt::smem<RingSmem>();
+    if (threadIdx.x == 0) {
+      for (int i = 0; i < 2; i++) simt::mbar_init(&s.full[i], 1), simt::mbar_init(&s.empty[i], 64);
+      simt::fence_mbarrier_init();
     }
-  } else {
-    int sum = 0;
-    for (int step = 0; step < steps; step++) {
-      simt::mbar_wait(&s.full[step % 2], step / 2 % 2);
-      sum += (step + 1) * s.stage[step % 2][95 - threadIdx.x];
-      simt::mbar_arrive(&s.empty[step % 2]);
+    __syncthreads();
+    if (threadIdx.x < 32) {
+      const int mine = simt::elect_one() ? steps : 0;
+      for (int step = 0; step < mine; step++) {
+        simt::mbar_wait(&s.empty[step % 2], (step / 2 + 1) % 2);
+        simt::mbar_arrive_expect_tx(&s.full[step % 2], sizeof s.stage[0]);
+        simt::bulk_load(s.stage[step % 2], in + 64 * step, sizeof s.stage[0], &s.full[step % 2]);
+      }
+    } else {
+      int sum = 0;
+      for (int step = 0; step < steps; step++) {
+        simt::mbar_wait(&s.full[step % 2], step / 2 % 2);
+        sum += (step + 1) * s.stage[step % 2][95 - threadIdx.x];
+        simt::mbar_arrive(&s.empty[step % 2]);
+      }
+      out[threadIdx.x - 32] = sum;
     }
-    out[threadIdx.x - 32] = sum;
   }
-#endif
 }
 
 MOEPP_TEST(simt_mbarriers_turn_phase_by_phase) {
@@ -145,28 +145,28 @@ MOEPP_TEST(simt_mbarriers_turn_phase_by_phase) {
 
 // Rows gathered by cp.async of one warp, whose landing the mbarrier tells to another.
 static __global__ void gather(const int* in, const int* rows, int* out) {
-#if SIMT_HAS_SM90
-  struct Smem {
-    alignas(16) int data[2][128];
-    Mbarrier full[2];
-  };
-  auto& s = *simt::smem<Smem>();
-  if (threadIdx.x == 0) {
-    for (int i = 0; i < 2; i++) simt::mbar_init(&s.full[i], 32);
-    simt::fence_mbarrier_init();
-  }
-  __syncthreads();
-  const int lane = threadIdx.x % 32;
-  for (int i = 0; i < 2; i++) {
-    if (threadIdx.x < 32) {
-      simt::cp_async<16>(&s.data[i][4 * lane], &in[4 * rows[32 * i + lane]]);
-      simt::cp_async_mbar_arrive(&s.full[i]);
-    } else {
-      simt::mbar_wait(&s.full[i], 0);
-      for (int j = lane; j < 128; j += 32) out[128 * i + j] = s.data[i][j];
+  SIMT_REQUIRES(SIMT_HAS_SM90) {
+    struct Smem {
+      alignas(16) int data[2][128];
+      Mbarrier full[2];
+    };
+    auto& s = *simt::smem<Smem>();
+    if (threadIdx.x == 0) {
+      for (int i = 0; i < 2; i++) simt::mbar_init(&s.full[i], 32);
+      simt::fence_mbarrier_init();
+    }
+    __syncthreads();
+    const int lane = threadIdx.x % 32;
+    for (int i = 0; i < 2; i++) {
+      if (threadIdx.x < 32) {
+        simt::cp_async<16>(&s.data[i][4 * lane], &in[4 * rows[32 * i + lane]]);
+        simt::cp_async_mbar_arrive(&s.full[i]);
+      } else {
+        simt::mbar_wait(&s.full[i], 0);
+        for (int j = lane; j < 128; j += 32) out[128 * i + j] = s.data[i][j];
+      }
     }
   }
-#endif
 }
 
 MOEPP_TEST(simt_cp_async_arrives_on_an_mbarrier) {
@@ -192,38 +192,38 @@ template <int N>
 static __global__ void __launch_bounds__(128)
     multiply_tiles(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b,
                    float* d) {
-#if SIMT_HAS_SM90A
-  auto& s = *simt::smem<ProductSmem<N>>();
-  const int t = threadIdx.x;
-  if (t == 0) {
-    simt::mbar_init(&s.full, 1);
-    simt::fence_mbarrier_init();
-  }
-  __syncthreads();
-  float acc[N / 2];
-  for (int half = 0; half < 2; half++) {
+  SIMT_REQUIRES(SIMT_HAS_SM90A) {
+    auto& s = *simt::smem<ProductSmem<N>>();
+    const int t = threadIdx.x;
     if (t == 0) {
-      simt::mbar_arrive_expect_tx(&s.full, sizeof s.a + sizeof s.b);
-      simt::tma_load(s.a, &a, 64 * half, 0, &s.full);
-      simt::tma_load(s.b, &b, 64 * half, 0, &s.full);
+      simt::mbar_init(&s.full, 1);
+      simt::fence_mbarrier_init();
     }
-    simt::mbar_wait(&s.full, half);
-    simt::wgmma_fence();
+    __syncthreads();
+    float acc[N / 2];
+    for (int half = 0; half < 2; half++) {
+      if (t == 0) {
+        simt::mbar_arrive_expect_tx(&s.full, sizeof s.a + sizeof s.b);
+        simt::tma_load(s.a, &a, 64 * half, 0, &s.full);
+        simt::tma_load(s.b, &b, 64 * half, 0, &s.full);
+      }
+      simt::mbar_wait(&s.full, half);
+      simt::wgmma_fence();
 #pragma unroll
-    for (int k = 0; k < 4; k++) {
-      simt::wgmma_bf16<N>(acc, simt::wgmma_descriptor(s.a + 16 * k),
-                          simt::wgmma_descriptor(s.b + 16 * k), half + k > 0);
+      for (int k = 0; k < 4; k++) {
+        simt::wgmma_bf16<N>(acc, simt::wgmma_descriptor(s.a + 16 * k),
+                            simt::wgmma_descriptor(s.b + 16 * k), half + k > 0);
+      }
+      simt::wgmma_commit();
+      simt::wgmma_wait<0>();
+      __syncthreads();  // before the tiles are overwritten
     }
-    simt::wgmma_commit();
-    simt::wgmma_wait<0>();
-    __syncthreads();  // before the tiles are overwritten
+    for (int i = 0; i < N / 2; i++) {
+      const int row = t / 32 * 16 + t % 32 / 4 + i / 2 % 2 * 8,
+                column = i / 4 * 8 + t % 4 * 2 + i % 2;
+      d[row * N + column] = acc[i];
+    }
   }
-  for (int i = 0; i < N / 2; i++) {
-    const int row = t / 32 * 16 + t % 32 / 4 + i / 2 % 2 * 8,
-              column = i / 4 * 8 + t % 4 * 2 + i % 2;
-    d[row * N + column] = acc[i];
-  }
-#endif
 }
 
 template <int N>

@@ -256,13 +256,14 @@ SIMT_DEVICE void attend_rows(const Attention& a) {
   if constexpr (!C::kSplit) write_rows(a, block, rows, 0);
 }
 
-// Before sm_80 this is not called (has_mma) and is left empty.
 template <class C>
 __global__ void __launch_bounds__(C::kThreads, 2) attend(Attention a) {
   static_assert(C::kD % 16 == 0 && C::kSplit == (C::kWarps == 1),
                 "whole steps; a context is split among single warps");
-  await_inputs();
-  if constexpr (SIMT_HAS_SM80 != 0) attend_rows<C>(a);
+  SIMT_REQUIRES(SIMT_HAS_SM80) {
+    await_inputs();
+    attend_rows<C>(a);
+  }
 }
 
 template <int kD>

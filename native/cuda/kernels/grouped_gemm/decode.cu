@@ -222,11 +222,11 @@ SIMT_DEVICE void write(const Gemm& g, int warp, int row, int end, int sums, floa
 
 template <class C>
 __global__ void __launch_bounds__(kThreads, C::kBlocks)
-    multiply_streamed(const Gemm g, int splits) {
+    multiply_streamed(const Gemm g, int splits, bool prefetch) {
   auto* partial = simt::smem<float>();  // [kWarps][32], with splits
   const int warp_in_block = static_cast<int>(threadIdx.x) / 32, split = warp_in_block % splits;
   const int warp = static_cast<int>(blockIdx.x) * (kWarps / splits) + warp_in_block / splits;
-  if (SIMT_HAS_SM90 != 0 && g.token_order == nullptr) {
+  if (SIMT_HAS_SM90 && prefetch && g.token_order == nullptr) {
     const int expected = occupied_group(g, static_cast<int>(blockIdx.y));
     if (expected >= 0) prefetch_rows<C>(g, expected, warp, split, splits);
   }
@@ -269,7 +269,7 @@ void launch(const Gemm& g, CudaQueue& queue) {
                             dim3(kThreads), kThreads * sizeof(float)};
   queue.launch(g.k % 4 == 0 ? multiply_streamed<Config<Weight, Rows, true>>
                             : multiply_streamed<Config<Weight, Rows, false>>,
-               how, g, splits);
+               how, g, splits, queue.prefetches());
 }
 
 template <class Weight>

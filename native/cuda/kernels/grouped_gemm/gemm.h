@@ -14,6 +14,9 @@
 // (native/test/simt).
 #pragma once
 
+#include <array>
+#include <atomic>
+
 #include "cuda/cuda_queue.h"
 #include "ops.h"
 
@@ -45,6 +48,11 @@ enum class GemmKernel {
   kSm80,        // bf16, int8, int4: mma.sync, tiles of 128 rows; not for tanh
   kSm90,        // bf16: TMA and wgmma, sm_90a alone; not for tanh
 };
+
+// Products that each kernel was launched for by this process, recorded steps counted once: so that
+// tests of whole models can tell.
+constexpr size_t kGemmKernels = 5;
+std::array<std::atomic<int64_t>, kGemmKernels>& gemm_launches();
 
 GemmKernel choose_gemm(const Gemm& gemm, const CudaQueue& queue);
 void run_gemm(const Gemm& gemm, GemmKernel kernel, CudaQueue& queue);

@@ -92,11 +92,11 @@ SIMT_DEVICE void compute_tile(const Gemm& g, const Tile& tile, Smem<C>& s) {
 
 template <class C>
 __global__ void __launch_bounds__(C::kThreads) multiply_mma(const Gemm g) {
-#if SIMT_HAS_SM80
-  await_inputs();
-  auto& s = *simt::smem<Smem<C>>();
-  for_each_tile<C>(g, [&](const Tile& tile) { compute_tile<C>(g, tile, s); });
-#endif
+  SIMT_REQUIRES(SIMT_HAS_SM80) {
+    await_inputs();
+    auto& s = *simt::smem<Smem<C>>();
+    for_each_tile<C>(g, [&](const Tile& tile) { compute_tile<C>(g, tile, s); });
+  }
 }
 
 template <class C>
@@ -114,7 +114,7 @@ void launch_for_chip(const Gemm& g, bool narrow, CudaQueue& queue) {
   }
   // 100 KB of shared memory per multiprocessor (8.6, 8.9, 12.x) hold two blocks of 2 stages; 164 KB
   // and more two of 3.
-  const int chip = queue.compute_capability();
+  const int chip = queue.compiled().capability;
   if (chip == 80 || chip == 87 || chip / 10 == 9 || chip / 10 == 10 || chip / 10 == 11) {
     return launch<Config<128, 128, 2, 3, kAligned>>(g, queue);
   }

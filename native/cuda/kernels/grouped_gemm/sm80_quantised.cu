@@ -211,11 +211,11 @@ SIMT_DEVICE void compute_tile(const Gemm& g, const Tile& tile, Smem<C>& s) {
 
 template <class C>
 __global__ void __launch_bounds__(C::kThreads, C::kBlocks) multiply_quantised_mma(const Gemm g) {
-#if SIMT_HAS_SM80
-  await_inputs();
-  auto& s = *simt::smem<Smem<C>>();
-  for_each_tile<C>(g, [&](const Tile& tile) { compute_tile<C>(g, tile, s); });
-#endif
+  SIMT_REQUIRES(SIMT_HAS_SM80) {
+    await_inputs();
+    auto& s = *simt::smem<Smem<C>>();
+    for_each_tile<C>(g, [&](const Tile& tile) { compute_tile<C>(g, tile, s); });
+  }
 }
 
 template <class C>

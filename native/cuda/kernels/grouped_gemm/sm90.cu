@@ -173,26 +173,26 @@ SIMT_DEVICE void consume(const Gemm& g, Smem<C>& s) {
 template <class C>
 __global__ void __launch_bounds__(kThreads, 1)
     multiply_wgmma(const Gemm g, const __grid_constant__ simt::TensorMap weight) {
-#if SIMT_HAS_SM90A
-  auto& s = *simt::smem<Smem<C>>();
-  if (threadIdx.x == 0) {
-    simt::tma_prefetch_map(&weight);
-    for (int i = 0; i < C::kStages; i++) {
-      simt::mbar_init(&s.full[i], 128 + 1);
-      simt::mbar_init(&s.empty[i], kConsumerWarps);
+  SIMT_REQUIRES(SIMT_HAS_SM90A) {
+    auto& s = *simt::smem<Smem<C>>();
+    if (threadIdx.x == 0) {
+      simt::tma_prefetch_map(&weight);
+      for (int i = 0; i < C::kStages; i++) {
+        simt::mbar_init(&s.full[i], 128 + 1);
+        simt::mbar_init(&s.empty[i], kConsumerWarps);
+      }
+      simt::fence_mbarrier_init();
     }
-    simt::fence_mbarrier_init();
+    __syncthreads();
+    await_inputs();
+    if (threadIdx.x < 128) {
+      simt::setmaxnreg_dec<kProducerRegisters>();
+      produce<C>(g, &weight, s);
+    } else {
+      simt::setmaxnreg_inc<kConsumerRegisters>();
+      consume<C>(g, s);
+    }
   }
-  __syncthreads();
-  await_inputs();
-  if (threadIdx.x < 128) {
-    simt::setmaxnreg_dec<kProducerRegisters>();
-    produce<C>(g, &weight, s);
-  } else {
-    simt::setmaxnreg_inc<kConsumerRegisters>();
-    consume<C>(g, s);
-  }
-#endif
 }
 
 template <class C>

@@ -3,11 +3,10 @@
 
 #include <cuda.h>  // CUtensorMap: the type alone, nothing of libcuda is linked
 #include <cuda_bf16.h>
-#include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
-// In the host's pass everything counts as there. Guard the body of a kernel that means nothing
-// without the feature; a wrapper used where its instruction does not exist compiles to a trap.
+// In the host's pass everything counts as there. A wrapper that is used where its instruction does
+// not exist compiles to a trap, and so does the body of a kernel behind SIMT_REQUIRES.
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
 #define SIMT_HAS_SM80 1
 #else
@@ -25,6 +24,13 @@
 #define SIMT_HAS_SM90A 0
 #endif
 
+// The body of a kernel that means nothing without a feature: SIMT_REQUIRES(SIMT_HAS_SM90A) { ... }
+// Compiled for less, the kernel traps. Nothing is compiled of its body then.
+#define SIMT_REQUIRES(feature) \
+  if constexpr (!(feature))    \
+    ::simt::unsupported();     \
+  else
+
 #define SIMT_DEVICE __device__ __forceinline__
 #define SIMT_HOST_DEVICE __host__ __device__ __forceinline__
 
@@ -34,30 +40,33 @@ using Stream = cudaStream_t;
 using Error = cudaError_t;
 using TensorMap = CUtensorMap;
 using bf16 = __nv_bfloat16;
-using f16 = __half;
 constexpr Error kSuccess = cudaSuccess, kOutOfResources = cudaErrorLaunchOutOfResources;
 
 SIMT_DEVICE void unsupported() {
   __trap();
 }
 
+// The architecture that the running code was compiled for, as 10 * major + minor; and if it has
+// what sm_90a has. CUDA takes the newest code in the file that the device can run.
+SIMT_DEVICE int compiled_capability() {
+#if defined(__CUDA_ARCH__)
+  return __CUDA_ARCH__ / 10;
+#else
+  return 0;
+#endif
+}
+SIMT_DEVICE bool compiled_for_sm90a() {
+  return SIMT_HAS_SM90A != 0;
+}
+
 SIMT_HOST_DEVICE float to_float(bf16 x) {
   return __bfloat162float(x);
-}
-SIMT_HOST_DEVICE float to_float(f16 x) {
-  return __half2float(x);
 }
 SIMT_HOST_DEVICE bf16 to_bf16(float x) {
   return __float2bfloat16_rn(x);
 }
-SIMT_HOST_DEVICE f16 to_f16(float x) {
-  return __float2half_rn(x);
-}
 SIMT_HOST_DEVICE uint16_t bits_of(bf16 x) {
   return __bfloat16_as_ushort(x);
-}
-SIMT_HOST_DEVICE uint16_t bits_of(f16 x) {
-  return __half_as_ushort(x);
 }
 
 // Two values in one register, the lower half first: the order of fragments and of memory.
@@ -77,25 +86,6 @@ SIMT_DEVICE uint32_t fma_bf16x2(uint32_t a, uint32_t b, uint32_t c) {
 #else
   unsupported();
   return a;
-#endif
-}
-SIMT_DEVICE uint32_t pack_f16(float low, float high) {
-  const __half2 pair = __floats2half2_rn(low, high);
-  return *reinterpret_cast<const uint32_t*>(&pair);
-}
-SIMT_DEVICE float2 unpack_f16(uint32_t pair) {
-  return __half22float2(*reinterpret_cast<const __half2*>(&pair));
-}
-
-// x rounded to tf32 (10 bits of fraction), ties away from zero. PTX: cvt. Before sm_80 there is no
-// tf32: x itself.
-SIMT_DEVICE uint32_t to_tf32(float x) {
-#if SIMT_HAS_SM80
-  uint32_t rounded;
-  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(rounded) : "f"(x));
-  return rounded;
-#else
-  return __float_as_uint(x);
 #endif
 }
 

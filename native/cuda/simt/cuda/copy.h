@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cuda/simt/cuda/base.h"
+#include "cuda/simt/before_sm80.h"
 
 namespace simt {
 
@@ -22,19 +23,7 @@ SIMT_DEVICE void cp_async_zfill(void* dst, const void* src, int source_bytes) {
                  : "memory");
   }
 #else
-  uint32_t words[Bytes / 4];
-  for (int i = 0; i < Bytes / 4; i++) {
-    words[i] = 0;
-    if (source_bytes >= 4 * i + 4) {
-      words[i] = static_cast<const uint32_t*>(src)[i];
-    } else {
-      for (int b = 4 * i; b < source_bytes; b++) {
-        words[i] |= static_cast<uint32_t>(static_cast<const unsigned char*>(src)[b])
-                    << (8 * (b - 4 * i));
-      }
-    }
-  }
-  for (int i = 0; i < Bytes / 4; i++) static_cast<uint32_t*>(dst)[i] = words[i];
+  before_sm80::copy_zfill<Bytes>(dst, src, source_bytes);
 #endif
 }
 template <int Bytes>

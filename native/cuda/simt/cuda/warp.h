@@ -5,6 +5,7 @@
 #pragma once
 
 #include "cuda/simt/cuda/base.h"
+#include "cuda/simt/before_sm80.h"
 
 namespace simt {
 
@@ -16,42 +17,21 @@ SIMT_DEVICE unsigned lane() {
   return id;
 }
 
-// The sum, least and greatest of the lanes of the mask, in all of them. PTX: redux.sync (sm_80).
+// The sum and the greatest of the lanes of the mask, in all of them. PTX: redux.sync (sm_80).
+SIMT_DEVICE int reduce_add(unsigned mask, int x) {
 #if SIMT_HAS_SM80
-SIMT_DEVICE int reduce_add(unsigned mask, int x) {
   return __reduce_add_sync(mask, x);
-}
-SIMT_DEVICE int reduce_min(unsigned mask, int x) {
-  return __reduce_min_sync(mask, x);
-}
-SIMT_DEVICE int reduce_max(unsigned mask, int x) {
-  return __reduce_max_sync(mask, x);
-}
-SIMT_DEVICE unsigned reduce_or(unsigned mask, unsigned x) {
-  return __reduce_or_sync(mask, x);
-}
 #else
-template <class T, class F>
-SIMT_DEVICE T reduce_lanes(unsigned mask, T x, F combine) {
-  T result = __shfl_sync(mask, x, __ffs(mask) - 1);
-  for (unsigned rest = mask & (mask - 1); rest != 0; rest &= rest - 1) {
-    result = combine(result, __shfl_sync(mask, x, __ffs(rest) - 1));
-  }
-  return result;
-}
-SIMT_DEVICE int reduce_add(unsigned mask, int x) {
-  return reduce_lanes(mask, x, [](int a, int b) { return a + b; });
-}
-SIMT_DEVICE int reduce_min(unsigned mask, int x) {
-  return reduce_lanes(mask, x, [](int a, int b) { return b < a ? b : a; });
+  return before_sm80::reduce_lanes(mask, x, [](int a, int b) { return a + b; });
+#endif
 }
 SIMT_DEVICE int reduce_max(unsigned mask, int x) {
-  return reduce_lanes(mask, x, [](int a, int b) { return a < b ? b : a; });
-}
-SIMT_DEVICE unsigned reduce_or(unsigned mask, unsigned x) {
-  return reduce_lanes(mask, x, [](unsigned a, unsigned b) { return a | b; });
-}
+#if SIMT_HAS_SM80
+  return __reduce_max_sync(mask, x);
+#else
+  return before_sm80::reduce_lanes(mask, x, [](int a, int b) { return a < b ? b : a; });
 #endif
+}
 
 // True in one lane of a converged warp, the same each time. PTX: elect.sync (sm_90).
 SIMT_DEVICE bool elect_one() {

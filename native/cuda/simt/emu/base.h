@@ -15,9 +15,6 @@
 #define __align__(n) __attribute__((aligned(n)))
 // __shared__ is not defined: see README.md, "Rules".
 
-#define SIMT_HAS_SM80 1
-#define SIMT_HAS_SM90 1
-#define SIMT_HAS_SM90A 1
 #define SIMT_DEVICE inline
 #define SIMT_HOST_DEVICE inline
 
@@ -152,13 +149,7 @@ enum Error : int {
 struct bf16 {
   uint16_t bits;
 };
-struct f16 {
-  uint16_t bits;
-};
 inline uint16_t bits_of(bf16 x) {
-  return x.bits;
-}
-inline uint16_t bits_of(f16 x) {
   return x.bits;
 }
 
@@ -171,59 +162,12 @@ inline bf16 to_bf16(float x) {
   if ((u & 0x7fffffffu) > 0x7f800000u) return {0x7fff};
   return {static_cast<uint16_t>((u + 0x7fffu + ((u >> 16) & 1)) >> 16)};
 }
-inline float to_float(f16 x) {
-  const int exponent = x.bits >> 10 & 0x1f, fraction = x.bits & 0x3ff;
-  float magnitude;
-  if (exponent == 31) {
-    magnitude = fraction != 0 ? NAN : INFINITY;
-  } else if (exponent == 0) {
-    magnitude = ldexpf(static_cast<float>(fraction), -24);
-  } else {
-    magnitude = ldexpf(static_cast<float>(fraction + 1024), exponent - 25);
-  }
-  return x.bits & 0x8000 ? -magnitude : magnitude;
-}
-inline f16 to_f16(float x) {
-  const uint16_t sign = static_cast<uint16_t>(__float_as_uint(x) >> 16 & 0x8000u);
-  const float magnitude = fabsf(x);
-  if (magnitude != magnitude) return {0x7fff};
-  if (magnitude == 0.0f) return {sign};
-  if (magnitude >= 65520.0f) return {static_cast<uint16_t>(sign | 0x7c00)};
-  int exponent = 0;
-  frexpf(magnitude, &exponent);  // magnitude = 0.1... * 2^exponent
-  if (exponent < -13) exponent = -13;
-  // Units in the last place, rounded to even by nearbyint; a carry into the exponent is right by
-  // itself.
-  const int units = static_cast<int>(nearbyintf(ldexpf(magnitude, 11 - exponent)));
-  return {static_cast<uint16_t>(sign | (units + ((exponent + 13) << 10)))};
-}
 
 inline uint32_t pack_bf16(float low, float high) {
   return to_bf16(low).bits | static_cast<uint32_t>(to_bf16(high).bits) << 16;
 }
 inline float2 unpack_bf16(uint32_t pair) {
   return {__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u)};
-}
-// Rounded to f32 on the way: where that is inexact, a tie may go the other way than on a GPU.
-inline uint32_t fma_bf16x2(uint32_t a, uint32_t b, uint32_t c) {
-  const float2 x = unpack_bf16(a), y = unpack_bf16(b), z = unpack_bf16(c);
-  return pack_bf16(fmaf(x.x, y.x, z.x), fmaf(x.y, y.y, z.y));
-}
-inline uint32_t pack_f16(float low, float high) {
-  return to_f16(low).bits | static_cast<uint32_t>(to_f16(high).bits) << 16;
-}
-inline float2 unpack_f16(uint32_t pair) {
-  return {to_float(f16{static_cast<uint16_t>(pair)}),
-          to_float(f16{static_cast<uint16_t>(pair >> 16)})};
-}
-inline uint32_t to_tf32(float x) {
-  const uint32_t u = __float_as_uint(x);
-  if ((u & 0x7fffffffu) >= 0x7f800000u) return (u & 0x7fffffffu) > 0x7f800000u ? 0x7fffffffu : u;
-  return (u + 0x1000u) & ~0x1fffu;  // in magnitude, so that ties go away from zero
-}
-
-[[noreturn]] inline void unsupported() {
-  __builtin_trap();
 }
 
 }  // namespace simt

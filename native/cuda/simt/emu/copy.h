@@ -1,6 +1,7 @@
 #pragma once
 
 #include "cuda/simt/emu/memory.h"
+#include "cuda/simt/emu/warp.h"
 
 namespace simt {
 
@@ -39,6 +40,7 @@ inline void cp_async_zfill(void* dst, const void* src, int source_bytes, SIMT_AT
   }
   smem_address(dst, at);
   smem_address(static_cast<unsigned char*>(dst) + Bytes - 1, at);
+  if (!SIMT_HAS_SM80) return before_sm80::copy_zfill<Bytes>(dst, src, source_bytes);
   const emu::Copy copy = {emu::run_cp_async, dst, src, Bytes, source_bytes};
   emu::touch(copy);
   emu::copy_start(copy, at);
@@ -48,11 +50,11 @@ inline void cp_async(void* dst, const void* src, SIMT_AT) {
   cp_async_zfill<Bytes>(dst, src, Bytes, at);
 }
 inline void cp_async_commit() {
-  emu::copy_commit();
+  if (SIMT_HAS_SM80) emu::copy_commit();
 }
 template <int Newest>
 inline void cp_async_wait() {
-  emu::copy_wait(Newest);
+  if (SIMT_HAS_SM80) emu::copy_wait(Newest);
 }
 
 namespace emu {

@@ -19,7 +19,8 @@ struct Launch {
 template <class... Parameters, class... Arguments>
 Error launch(void (*kernel)(Parameters...), const Launch& how, Arguments&&... arguments) {
   if (how.grid.x == 0 || how.grid.y == 0 || how.grid.z == 0) return kSuccess;
-  if (emu::gpu().broken) return kLaunchFailed;
+  if (emu::gpu().launches_left == 0) return kLaunchFailed;
+  emu::count_down(&emu::gpu().launches_left);
   struct Call {
     void (*kernel)(Parameters...);
     std::tuple<Parameters...> arguments;
@@ -47,7 +48,8 @@ inline const char* error_text(Error error) {
     case kSuccess:
       return "no error";
     case kLaunchFailed:
-      return emu::gpu().broken ? "the emulated GPU is set to fail" : emu::last_failure().c_str();
+      return emu::gpu().launches_left == 0 ? "the emulated GPU is set to fail"
+                                           : emu::last_failure().c_str();
     case kNoDriver:
       return "no driver, or one that is too old";
     case kNoDevice:

@@ -1,5 +1,5 @@
-// The products in plain f32 (s32), k ascending. The hardware's order and rounding are its own; PTX
-// leaves them open.
+// The products in plain f32, k ascending. The hardware's order and rounding are its own; PTX leaves
+// them open.
 #pragma once
 
 #include "cuda/simt/emu/warp.h"
@@ -8,88 +8,54 @@ namespace simt {
 
 namespace emu {
 
-// The fragments' layouts, from PTX: lane 4g + c, register i, part p of it.
-//                a[i]                                      b[i]                      p
-//   16-bit, k16  row g + 8 (i % 2), k 2c + 8 (i / 2) + p   row g, k 2c + 8 i + p     p < 2
-//   tf32, k8     row g + 8 (i % 2), k c + 4 (i / 2)        row g, k c + 4 i          p < 1
-//   s8, k32      row g + 8 (i % 2), k 4c + 16 (i / 2) + p  row g, k 4c + 16 i + p    p < 4
-// In all three, Parts values per register and 4 Parts values of k to the next one.
-struct Bf16Type {
-  static constexpr int kParts = 2;
-  using Value = float;
-  static float part(uint32_t r, int p) {
-    return __uint_as_float(p == 0 ? r << 16 : r & 0xffff0000u);
-  }
-};
-struct F16Type {
-  static constexpr int kParts = 2;
-  using Value = float;
-  static float part(uint32_t r, int p) {
-    return to_float(f16{static_cast<uint16_t>(r >> (16 * p))});
-  }
-};
-struct Tf32Type {
-  static constexpr int kParts = 1;
-  using Value = float;
-  static float part(uint32_t r, int) { return __uint_as_float(r & ~0x1fffu); }
-};
-struct S8Type {
-  static constexpr int kParts = 4;
-  using Value = int;
-  static int part(uint32_t r, int p) { return static_cast<int8_t>(r >> (8 * p)); }
-};
-
-template <class Value>
+// The fragments' layouts, from PTX: lane 4g + c, register i, half p of it.
+//   a[i]  row g + 8 (i % 2), k 2c + 8 (i / 2) + p
+//   b[i]  row g, k 2c + 8 i + p
 struct MmaArgs {
-  Value* d;
+  float* d;
   const uint32_t *a, *b;
 };
-template <class Type>
-SIMT_REGISTERS void multiply(void** args, uint32_t) {
-  using Value = typename Type::Value;
-  constexpr int kParts = Type::kParts, kDepth = 8 * kParts;
-  Value a[16][kDepth], b[8][kDepth];
+SIMT_REGISTERS inline void multiply_bf16(void** args, uint32_t) {
+  constexpr int kDepth = 16;
+  float a[16][kDepth], b[8][kDepth];
+  const auto part = [](uint32_t pair, int p) {
+    return __uint_as_float(p == 0 ? pair << 16 : pair & 0xffff0000u);
+  };
   for (int lane = 0; lane < 32; lane++) {
-    const auto* m = static_cast<MmaArgs<Value>*>(args[lane]);
+    const auto* m = static_cast<MmaArgs*>(args[lane]);
     const int g = lane / 4, c = lane % 4;
     for (int i = 0; i < 4; i++) {
-      for (int p = 0; p < kParts; p++) {
-        const int k = kParts * c + 4 * kParts * (i / 2) + p;
-        a[g + 8 * (i % 2)][k] = Type::part(m->a[i], p);
-        if (i % 2 == 0) b[g][k] = Type::part(m->b[i / 2], p);
+      for (int p = 0; p < 2; p++) {
+        const int k = 2 * c + 8 * (i / 2) + p;
+        a[g + 8 * (i % 2)][k] = part(m->a[i], p);
+        if (i % 2 == 0) b[g][k] = part(m->b[i / 2], p);
       }
     }
   }
   for (int lane = 0; lane < 32; lane++) {
-    auto* m = static_cast<MmaArgs<Value>*>(args[lane]);
+    auto* m = static_cast<MmaArgs*>(args[lane]);
     for (int i = 0; i < 4; i++) {
       const int row = lane / 4 + 8 * (i / 2), column = 2 * (lane % 4) + i % 2;
-      Value sum = 0;
+      float sum = 0;
       for (int k = 0; k < kDepth; k++) sum += a[row][k] * b[column][k];
       m->d[i] += sum;
     }
   }
 }
-template <class Type>
-inline void mma(typename Type::Value* d, const uint32_t* a, const uint32_t* b, const char* op,
-                Site at) {
-  MmaArgs<typename Type::Value> args = {d, a, b};
-  warp_meet(~0u, {op, true}, &args, multiply<Type>, at);
-}
 
 }  // namespace emu
 
 inline void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], SIMT_AT) {
-  emu::mma<emu::Bf16Type>(d, a, b, "mma_bf16", at);
+  emu::require(SIMT_HAS_SM80, at);
+  emu::MmaArgs args = {d, a, b};
+  emu::warp_meet(~0u, {"mma_bf16", true}, &args, emu::multiply_bf16, at);
 }
-inline void mma_f16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], SIMT_AT) {
-  emu::mma<emu::F16Type>(d, a, b, "mma_f16", at);
-}
-inline void mma_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], SIMT_AT) {
-  emu::mma<emu::Tf32Type>(d, a, b, "mma_tf32", at);
-}
-inline void mma_s8(int (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], SIMT_AT) {
-  emu::mma<emu::S8Type>(d, a, b, "mma_s8", at);
+
+// Rounded to f32 on the way: where that is inexact, a tie may go the other way than on a GPU.
+inline uint32_t fma_bf16x2(uint32_t a, uint32_t b, uint32_t c, SIMT_AT) {
+  emu::require(SIMT_HAS_SM80, at);
+  const float2 x = unpack_bf16(a), y = unpack_bf16(b), z = unpack_bf16(c);
+  return pack_bf16(fmaf(x.x, y.x, z.x), fmaf(x.y, y.y, z.y));
 }
 
 }  // namespace simt

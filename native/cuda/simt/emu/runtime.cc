@@ -1,5 +1,7 @@
 #include "cuda/simt/emu/runtime.h"
 
+#include "cuda/simt/emu/compiled.h"
+
 #include <string>
 
 namespace simt::emu {
@@ -13,9 +15,17 @@ static Gpu named_gpu() {
   if (name == "no-device") gpu.devices = 0;
   if (name == "old-gpu") gpu.major = 7, gpu.minor = 0;
   if (name == "small") gpu.memory_bytes = size_t{64} << 20;
-  if (name == "broken") gpu.broken = true;
+  if (name == "broken") gpu.launches_left = 1;
   if (name == "other-gpu") gpu.major = 11, gpu.minor = 0, gpu.has_code = false;
-  if (name == "hopper") gpu.major = 9, gpu.minor = 0, gpu.block_shared_bytes = 227 << 10;
+  if (name == "turing") {
+    gpu.major = 7, gpu.minor = 5, gpu.block_shared_bytes = 64 << 10;
+    gpu.compiled = 75;
+  }
+  if (name.compare(0, 6, "hopper") == 0) {
+    gpu.major = 9, gpu.minor = 0, gpu.block_shared_bytes = 227 << 10;
+    if (name == "hopper-as-ampere") gpu.compiled = 80;
+    if (name == "hopper-without-a") gpu.compiled_sm90a = false;
+  }
   if (name == "lost") gpu.kernels_to_fault = 100;
   if (name == "lost-while-loading") gpu.copies_to_fault = 5;
   return gpu;
@@ -24,6 +34,13 @@ static Gpu named_gpu() {
 Gpu& gpu() {
   static Gpu gpu = named_gpu();
   return gpu;
+}
+
+int code_capability() {
+  return gpu().compiled;
+}
+bool code_has_sm90a() {
+  return gpu().compiled >= 90 && gpu().compiled_sm90a;
 }
 
 std::atomic<size_t>& used_bytes() {
@@ -37,3 +54,15 @@ std::atomic<int>& made_graphs() {
 }
 
 }  // namespace simt::emu
+
+namespace simt {
+
+int compiled_capability() {
+  const int device = 10 * emu::gpu().major + emu::gpu().minor, code = emu::gpu().compiled;
+  return code < device ? code : device;
+}
+bool compiled_for_sm90a() {
+  return emu::code_has_sm90a() && compiled_capability() == 90;
+}
+
+}  // namespace simt

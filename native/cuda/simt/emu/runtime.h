@@ -18,16 +18,22 @@ namespace emu {
 // names one of these settings:
 //   no-driver, old-driver, no-device, old-gpu
 //   other-gpu             no code for it
-//   hopper
+//   turing, hopper        with code for it
 //   small                 64 MiB of memory
-//   broken                every launch fails
+//   broken                every launch but the first fails
+//   hopper-as-ampere      code for sm_80, on Hopper
+//   hopper-without-a      code for sm_90, on Hopper: without what sm_90a has
 //   lost                  by the 100th kernel
 //   lost-while-loading    by the 5th copy
 struct Gpu {
   int devices = 1, major = 8, minor = 6, multiprocessors = 2;
   int driver_version = 13000;
   size_t memory_bytes = size_t{8} << 30, block_shared_bytes = 99 << 10;
-  bool has_code = true, broken = false;
+  bool has_code = true;
+  // What the code counts as compiled for, 10 * major + minor, and if for sm_90a: all there is.
+  int compiled = 1000;
+  bool compiled_sm90a = true;
+  int launches_left = -1;  // before every launch fails; negative: none does
   // The last kernel and the last copy before a fault; after it every call fails, as CUDA's do when
   // an error is sticky. Negative: there is none.
   int kernels_to_fault = -1, copies_to_fault = -1;

@@ -53,6 +53,7 @@ inline void run_bulk(const Bulk& bulk) {
 
 inline Bulk tile_bulk(void (*run)(const Bulk&), const void* smem, const TensorMap* map, int x,
                       int y, const char* op, Site at) {
+  require(SIMT_HAS_SM90, at);
   const TileMap& t = map->tile;
   if (smem_address(smem, at) % 128 != 0) fail(at, "%s: shared memory is not aligned to 128", op);
   const size_t bytes = size_t{1} * t.box_columns * t.box_rows * element_bytes(t.element);
@@ -90,7 +91,9 @@ inline Error make_tensor_map(TensorMap* map, const TileMap& tile) {
   return kSuccess;
 }
 
-inline void tma_prefetch_map(const TensorMap*) {}
+inline void tma_prefetch_map(const TensorMap*, SIMT_AT) {
+  emu::require(SIMT_HAS_SM90, at);
+}
 inline void tma_load(void* dst, const TensorMap* map, int x, int y, Mbarrier* b, SIMT_AT) {
   emu::bulk_load_start(emu::tile_bulk(emu::run_bulk<false>, dst, map, x, y, "tma_load", at), b, at);
 }
@@ -101,15 +104,18 @@ inline void tma_load(void* dst, const TensorMap* map, int x, int y, Mbarrier* b,
 inline void tma_store(const TensorMap* map, int x, int y, const void* src, SIMT_AT) {
   emu::bulk_store_start(emu::tile_bulk(emu::run_bulk<true>, src, map, x, y, "tma_store", at), at);
 }
-inline void tma_store_commit() {
+inline void tma_store_commit(SIMT_AT) {
+  emu::require(SIMT_HAS_SM90, at);
   emu::bulk_store_commit();
 }
 template <int Newest>
-inline void tma_store_wait() {
+inline void tma_store_wait(SIMT_AT) {
+  emu::require(SIMT_HAS_SM90, at);
   emu::bulk_store_wait(Newest);
 }
 
 inline void bulk_load(void* dst, const void* src, uint32_t bytes, Mbarrier* b, SIMT_AT) {
+  emu::require(SIMT_HAS_SM90, at);
   if ((smem_address(dst, at) | reinterpret_cast<uintptr_t>(src) | bytes) % 16 != 0) {
     emu::fail(at, "bulk_load: addresses and size must be multiples of 16");
   }

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "cuda/simt/emu/scheduler.h"
+#include "cuda/simt/emu/compiled.h"
 
 namespace simt {
 
@@ -74,17 +74,9 @@ struct Add {
     return static_cast<int>(static_cast<unsigned>(sum) + static_cast<unsigned>(value));
   }
 };
-struct Least {
-  static int start() { return INT32_MAX; }
-  static int fold(int least, int value, int) { return value < least ? value : least; }
-};
 struct Greatest {
   static int start() { return INT32_MIN; }
   static int fold(int greatest, int value, int) { return value > greatest ? value : greatest; }
-};
-struct Or {
-  static unsigned start() { return 0; }
-  static unsigned fold(unsigned bits, unsigned value, int) { return bits | value; }
 };
 
 template <class T>
@@ -230,22 +222,21 @@ inline unsigned atomicOr(unsigned* p, unsigned bits) {
   return __atomic_fetch_or(p, bits, __ATOMIC_RELAXED);
 }
 
+// By the shuffles above.
+#include "cuda/simt/before_sm80.h"
+
 namespace simt {
 
 inline int reduce_add(unsigned mask, int x, SIMT_AT) {
-  return emu::vote<int, int, emu::Add>(mask, x, "reduce_add", at);
-}
-inline int reduce_min(unsigned mask, int x, SIMT_AT) {
-  return emu::vote<int, int, emu::Least>(mask, x, "reduce_min", at);
+  if (SIMT_HAS_SM80) return emu::vote<int, int, emu::Add>(mask, x, "reduce_add", at);
+  return before_sm80::reduce_lanes(mask, x, [](int a, int b) { return a + b; });
 }
 inline int reduce_max(unsigned mask, int x, SIMT_AT) {
-  return emu::vote<int, int, emu::Greatest>(mask, x, "reduce_max", at);
-}
-inline unsigned reduce_or(unsigned mask, unsigned x, SIMT_AT) {
-  return emu::vote<unsigned, unsigned, emu::Or>(mask, x, "reduce_or", at);
+  if (SIMT_HAS_SM80) return emu::vote<int, int, emu::Greatest>(mask, x, "reduce_max", at);
+  return before_sm80::reduce_lanes(mask, x, [](int a, int b) { return a < b ? b : a; });
 }
 inline bool elect_one(SIMT_AT) {
-  emu::warp_meet(kFullMask, {"elect_one", true}, nullptr, nullptr, at);
+  if (SIMT_HAS_SM90) emu::warp_meet(kFullMask, {"elect_one", true}, nullptr, nullptr, at);
   return lane() == 0;
 }
 
@@ -270,7 +261,7 @@ inline unsigned atomic_add_acq_rel(unsigned* p, unsigned value) {
 // Kernels run one after another here, so there is nothing to wait for. The check is that a thread
 // waits at all, not that it waits early enough.
 inline void wait_for_dependencies() {
-  emu::await_dependencies();
+  if (SIMT_HAS_SM90) emu::await_dependencies();
 }
 inline void launch_dependents() {}
 

@@ -73,15 +73,18 @@ inline uint64_t wgmma_descriptor(const void* p, SIMT_AT) {
          (uint64_t{1024 >> 4} << 32) | (uint64_t{1} << 62);
 }
 inline void wgmma_fence(SIMT_AT) {
+  emu::require(SIMT_HAS_SM90A, at);
   emu::group_meet(
       "wgmma_fence", nullptr, [](void**, uint32_t) { emu::product_fence(); }, at);
 }
 inline void wgmma_commit(SIMT_AT) {
+  emu::require(SIMT_HAS_SM90A, at);
   emu::group_meet(
       "wgmma_commit", nullptr, [](void**, uint32_t) { emu::product_commit(); }, at);
 }
 template <int Newest>
 inline void wgmma_wait(SIMT_AT) {
+  emu::require(SIMT_HAS_SM90A, at);
   emu::group_meet(
       "wgmma_wait", nullptr, [](void**, uint32_t) { emu::product_wait(Newest); }, at);
   emu::product_waited();
@@ -89,6 +92,7 @@ inline void wgmma_wait(SIMT_AT) {
 template <int N>
 inline void wgmma_bf16(float (&d)[N / 2], uint64_t a, uint64_t b, bool accumulate, SIMT_AT) {
   static_assert(N == 64 || N == 128 || N == 192 || N == 256, "widths in use");
+  emu::require(SIMT_HAS_SM90A, at);
   emu::check_descriptor(a, 64, "a", at);
   emu::check_descriptor(b, N, "b", at);
   emu::WgmmaArgs args = {d, a, b, N, accumulate, at};

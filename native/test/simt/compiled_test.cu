@@ -1,0 +1,102 @@
+// Code that was compiled for less than the GPU at hand: other kernels are chosen, and one that is
+// launched all the same ends with an error instead of leaving its output as it was.
+#include "cuda/kernels/attention/attention.h"
+#include "cuda/kernels/grouped_gemm/gemm.h"
+#include "gemm_setup.h"
+#include "program.h"
+#include "small_model.h"
+
+#if SIMT_EMULATED
+namespace moepp::simt_test {
+
+using cuda::GemmKernel;
+
+namespace {
+
+// A Hopper with this code, for as long as it lives.
+struct HopperWith {
+  simt::emu::Gpu before = simt::emu::gpu();
+  HopperWith(int compiled, bool sm90a) {
+    simt::emu::Gpu& gpu = simt::emu::gpu();
+    gpu.major = 9, gpu.minor = 0, gpu.block_shared_bytes = 227 << 10;
+    gpu.compiled = compiled, gpu.compiled_sm90a = sm90a;
+  }
+  ~HopperWith() { simt::emu::gpu() = before; }
+};
+
+// A product that gives each of 2 multiprocessors a tile of 128 x 128.
+struct WideProduct {
+  Shared<float> x{size_t{256} * 64, 1.0f}, out{size_t{256} * 128, -1.0f};
+  Shared<simt::bf16> weight{size_t{128} * 64, simt::to_bf16(1.0f)};
+  cuda::Gemm gemm = {};
+
+  WideProduct() {
+    gemm.x = x.data(), gemm.weight = weight.data(), gemm.out = out.data();
+    gemm.top_k = gemm.groups = 1, gemm.rows = 256;
+    gemm.k = gemm.pitch = 64;
+    gemm.weight_rows = gemm.columns = 128;
+    gemm.scale = 1.0f, gemm.dtype = DType::kBf16;
+  }
+};
+
+std::string run(const cuda::Gemm& gemm, GemmKernel kernel, cuda::Compiled compiled) {
+  cuda::CudaQueue queue(nullptr, 2, compiled);
+  cuda::run_gemm(gemm, kernel, queue);
+  const simt::Error error = queue.take_error();
+  return error == simt::kSuccess ? "" : simt::error_text(error);
+}
+
+}  // namespace
+
+MOEPP_TEST(cuda_compiled_is_what_kernels_are_chosen_by) {
+  struct Case {
+    int compiled;
+    bool sm90a;
+    const char* isa;
+    GemmKernel kernel;
+  };
+  const Case cases[] = {{1000, true, "sm_90a", GemmKernel::kSm90},
+                        {90, false, "sm_90", GemmKernel::kSm80},
+                        {80, false, "sm_80", GemmKernel::kSm80},
+                        {75, false, "sm_75", GemmKernel::kF32}};
+  for (const Case& c : cases) {
+    const HopperWith gpu(c.compiled, c.sm90a);
+    std::shared_ptr<Device> device;
+    const Status status = open_cuda_device(0, &device);
+    EXPECT_MESSAGE(status.ok(), status.message);
+    EXPECT_MESSAGE(device->info().isa == c.isa, device->info().isa);
+    auto& queue = cuda::CudaQueue::from(device->queue());
+    WideProduct product;
+    const GemmKernel chosen = cuda::choose_gemm(product.gemm, queue);
+    EXPECT_MESSAGE(chosen == c.kernel, std::string(c.isa) + ": " + kernel_name(chosen));
+    cuda::run_gemm(product.gemm, chosen, queue);
+    finish(queue, c.isa);
+    for (const float value : {product.out[0], product.out[256 * 128 - 1]}) EXPECT(value == 64.0f);
+  }
+}
+
+MOEPP_TEST(cuda_compiled_for_less_is_an_error) {
+  WideProduct product;
+  const auto refuses = [&](int compiled, bool sm90a, GemmKernel kernel, cuda::Compiled believed) {
+    const HopperWith gpu(compiled, sm90a);
+    const std::string text = run(product.gemm, kernel, believed);
+    EXPECT_MESSAGE(text.find("not compiled for this") != std::string::npos, text);
+  };
+  refuses(90, false, GemmKernel::kSm90, 90);
+  refuses(80, false, GemmKernel::kSm90, {80, true});
+  refuses(75, false, GemmKernel::kSm80, 75);
+  refuses(75, false, GemmKernel::kSm80Narrow, 75);
+  EXPECT(product.out[0] == -1.0f);
+}
+
+// Launched programmatically, code without the wait would be a race.
+MOEPP_TEST(cuda_compiled_for_less_does_not_start_early) {
+  const HopperWith gpu(80, false);
+  WideProduct product;
+  const std::string early = run(product.gemm, GemmKernel::kSm80, {90, false});
+  EXPECT_MESSAGE(early.find("without wait_for_dependencies") != std::string::npos, early);
+  EXPECT(run(product.gemm, GemmKernel::kSm80, 80).empty());
+}
+
+}  // namespace moepp::simt_test
+#endif
