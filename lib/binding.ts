@@ -144,6 +144,9 @@ export interface DeviceInfo {
   /** Of a device with memory of its own, now; else 0. */
   readonly freeBytes: number
   readonly totalBytes: number
+  /** Of a GPU: the words of MOEPP_CUDA_DEBUG, which switch parts of it off. */
+  readonly debug: readonly string[]
+  readonly multiprocessors: number
 }
 
 /** CUDA versions are 1000 * major + 10 * minor, 0 for none. */
@@ -156,6 +159,11 @@ export interface CudaInfo {
   readonly devices: number
   /** The reason that there are no devices, or empty. */
   readonly problem: string
+  /**
+   * Matrix products that this process launched, by kernel: f32, decode, sm80 narrow, sm80, sm90
+   * (GemmKernel of native/cuda/kernels/grouped_gemm/gemm.h). For tests.
+   */
+  readonly products: readonly number[]
 }
 
 export interface NativeDevice {

@@ -21,7 +21,7 @@ export interface ModelDevice {
   readonly name: string
   /** The processor's or the graphics card's own name. */
   readonly model: string
-  /** The instruction set in use: 'avx512'; of a GPU 'sm_90'. */
+  /** The instruction set in use: 'avx512'; of a GPU what its kernels were compiled for, 'sm_90a'. */
   readonly isa: string
   /**
    * The reason that `device: 'auto'` did not take a GPU; absent if it did, or if a device was

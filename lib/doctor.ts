@@ -52,6 +52,8 @@ export interface CudaDiagnosis {
   /** The device that `device: 'auto'` takes, or null for the CPU. */
   readonly used: string | null
   readonly reason: string
+  /** Parts of the CUDA device that MOEPP_CUDA_DEBUG switches off. */
+  readonly debug: readonly string[]
 }
 
 export interface Diagnosis {
@@ -143,12 +145,12 @@ function diagnoseCuda(): CudaDiagnosis {
     driverCuda: cudaVersion(driverVersion),
     gpus,
   }
-  if ('reason' in found) return { ...about, used: null, reason: found.reason }
-  const { name, model, isa, freeBytes, totalBytes } = found.device.info()
+  if ('reason' in found) return { ...about, used: null, reason: found.reason, debug: [] }
+  const { name, model, isa, freeBytes, totalBytes, debug } = found.device.info()
   found.device.close()
   const gib = (bytes: number) => (bytes / 2 ** 30).toFixed(1)
   const reason = `${model}, ${isa}, ${gib(freeBytes)} of ${gib(totalBytes)} GiB free`
-  return { ...about, used: name, reason }
+  return { ...about, used: name, reason, debug }
 }
 
 /** 13010 is '13.1'; 0 is none. */

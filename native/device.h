@@ -35,7 +35,9 @@ struct DeviceInfo {
   std::string model;  // the processor's own name
   // Of a device with memory of its own, now; else 0.
   int64_t free_bytes = 0, total_bytes = 0;
-  int multiprocessors = 0;  // of a GPU
+  // Of a GPU: what MOEPP_CUDA_DEBUG holds.
+  std::vector<std::string> debug = {};
+  int multiprocessors = 0;
 };
 
 // A piece of a step's data on its way between a device and the host.
@@ -127,8 +129,7 @@ struct CudaInfo {
   bool built = false;
   int runtime_version = 0, driver_version = 0;  // 1000 * major + 10 * minor; 0: none
   int devices = 0;
-  std::string problem;             // why no device can be used, or empty
-  std::vector<std::string> debug;  // the words of MOEPP_CUDA_DEBUG
+  std::string problem;  // why no device can be used, or empty
   // Matrix products that this process launched, by kernel (cuda::GemmKernel): for tests.
   std::vector<int64_t> products;
 };

@@ -47,11 +47,13 @@ function about(model: string, { device, config, memory, ...report }: BenchReport
   const { layers, hiddenSize, intermediateSize, ffnExperts } = config
   const { peakBytes, weightBytes, kvCacheBytes, ratio } = memory
   const seconds = (n: number) => `${n.toFixed(1)} s`
+  const debug = device.debug.length > 0 ? [`MOEPP_CUDA_DEBUG: ${device.debug.join(', ')}`] : []
   return [
     `${device.model}, ${device.name}, ${device.isa}, ${device.threads} threads; moepp ${packageVersion()}`,
     `${basename(model)}: ${layers} layers, hidden ${hiddenSize}, ${ffnExperts} FFN experts of ${intermediateSize}; ${report.dtype}, ${report.activationDtype === 'auto' ? '' : `activations ${report.activationDtype}, `}KV cache ${report.kvCacheDtype}`,
     `loaded in ${seconds(report.loadSeconds)}, first token after ${seconds(report.firstTokenSeconds)}; ${report.repetitions} repetitions`,
     `peak memory ${formatBytes(peakBytes)}, ${formatRatio(ratio)} times weights (${formatBytes(weightBytes)}) and KV cache (${formatBytes(kvCacheBytes)})`,
+    ...debug,
   ]
 }
 

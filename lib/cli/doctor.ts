@@ -52,6 +52,7 @@ function describeCuda({
   gpus,
   used,
   reason,
+  debug,
 }: CudaDiagnosis) {
   const supports = driverCuda === null ? '' : `supports CUDA ${driverCuda}`
   return [
@@ -64,5 +65,6 @@ function describeCuda({
     ['NVIDIA driver', [driver, supports].filter(Boolean).join(', ') || 'none'],
     ...gpus.map(gpu => ['GPU', gpu]),
     ['models run on', used === null ? `the CPU: ${reason}` : `${used}: ${reason}`],
+    ...(debug.length > 0 ? [['', `MOEPP_CUDA_DEBUG: ${debug.join(', ')}`]] : []),
   ]
 }

@@ -105,8 +105,8 @@ static Napi::Value fastest_isa(const Napi::CallbackInfo& info) {
                            cpu::fastest_isa(to_dtype(info[0]), info[1].ToBoolean()).name);
 }
 
-// cuda() -> { built, runtimeVersion, driverVersion, devices, problem, debug, products }: versions
-// as 1000 * major + 10 * minor, 0 for none.
+// cuda() -> { built, runtimeVersion, driverVersion, devices, problem, products }: versions as 1000
+// * major + 10 * minor, 0 for none.
 static Napi::Value cuda(const Napi::CallbackInfo& info) {
   const CudaInfo about = cuda_info();
   Napi::Object result = Napi::Object::New(info.Env());
@@ -115,11 +115,9 @@ static Napi::Value cuda(const Napi::CallbackInfo& info) {
   result.Set("driverVersion", about.driver_version);
   result.Set("devices", about.devices);
   result.Set("problem", about.problem);
-  Napi::Array debug = Napi::Array::New(info.Env()), products = Napi::Array::New(info.Env());
-  for (const std::string& word : about.debug) debug.Set(debug.Length(), word);
+  Napi::Array products = Napi::Array::New(info.Env());
   for (const int64_t launched : about.products)
     products.Set(products.Length(), static_cast<double>(launched));
-  result.Set("debug", debug);
   result.Set("products", products);
   return result;
 }

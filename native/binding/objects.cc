@@ -71,6 +71,9 @@ Napi::Value DeviceObject::info(const Napi::CallbackInfo& info) {
   result.Set("packedLayout", open_device(info.Env())->packed_layout());
   result.Set("freeBytes", static_cast<double>(about.free_bytes));
   result.Set("totalBytes", static_cast<double>(about.total_bytes));
+  Napi::Array debug = Napi::Array::New(info.Env());
+  for (const std::string& word : about.debug) debug.Set(debug.Length(), word);
+  result.Set("debug", debug);
   result.Set("multiprocessors", about.multiprocessors);
   return result;
 }

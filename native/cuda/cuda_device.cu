@@ -70,6 +70,7 @@ class CudaDevice final : public Device {
     const Compiled& code = queue_->compiled();
     DeviceInfo info = {name(), "sm_" + std::to_string(code.capability) + (code.wgmma ? "a" : ""), 1,
                        properties_.name};
+    info.debug = debug_words();
     info.multiprocessors = properties_.multiprocessors;
     size_t free_bytes = 0, total_bytes = 0;
     if (simt::use_device(index_) == simt::kSuccess &&
@@ -315,7 +316,6 @@ CudaInfo cuda_info() {
   info.built = true;
   info.runtime_version = simt::runtime_version();
   info.driver_version = simt::driver_version();
-  info.debug = cuda::debug_words();
   for (const auto& launches : cuda::gemm_launches()) info.products.push_back(launches.load());
   const simt::Error error = simt::count_devices(&info.devices);
   if (error != simt::kSuccess) {

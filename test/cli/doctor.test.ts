@@ -53,8 +53,12 @@ t.test('an addon that cannot be loaded is a finding', async t => {
 const emulatedAddon = join(root, 'build/cmake/Release/moepp_emulated.node')
 
 t.test('what the GPU is good for, on settings of the emulated one', async t => {
-  const doctor = async (gpu: string) => {
-    const env = { MOEPP_BINDING: emulatedAddon, MOEPP_EMULATED_GPU: gpu }
+  const doctor = async (gpu: string, debug = '') => {
+    const env = {
+      MOEPP_BINDING: emulatedAddon,
+      MOEPP_EMULATED_GPU: gpu,
+      MOEPP_CUDA_DEBUG: debug,
+    }
     const { code, stdout } = await runCli(['doctor', '--json'], { env })
     t.equal(code, 0, gpu)
     return JSON.parse(stdout)
@@ -70,4 +74,17 @@ t.test('what the GPU is good for, on settings of the emulated one', async t => {
   })
   const old = await doctor('old-driver')
   t.match(old.cuda, { used: null, driverCuda: '12.4', reason: /needs CUDA 13/ })
+  t.match((await doctor('hopper')).cuda, { reason: /, sm_90a, /, debug: [] })
+  t.match((await doctor('hopper-as-ampere')).cuda, { reason: /, sm_80, / })
+  t.same((await doctor('', 'no-pdl,sync')).cuda.debug, ['no-pdl', 'sync'])
+  t.match((await doctor('', 'no-pdl,no-grap')).cuda, {
+    used: null,
+    reason: /MOEPP_CUDA_DEBUG holds no-grap, expected some of no-pdl, no-graph, .* sync/,
+  })
+})
+
+t.test('MOEPP_CUDA_DEBUG is said aloud', async t => {
+  const env = { MOEPP_BINDING: emulatedAddon, MOEPP_CUDA_DEBUG: 'no-split' }
+  const { stdout } = await runCli(['doctor'], { env })
+  t.match(stdout, /MOEPP_CUDA_DEBUG: no-split/)
 })

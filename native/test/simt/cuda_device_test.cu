@@ -201,8 +201,8 @@ MOEPP_TEST(cuda_device_recordings) {
     EXPECT_MESSAGE(status.ok(), status.message);
   };
   run(64, 1);  // the arena grows no more
-  const int before = simt::emu::made_graphs();
-  const auto made = [&] { return simt::emu::made_graphs() - before; };
+  const int64_t before = simt::emu::counts().graphs;
+  const auto made = [&] { return simt::emu::counts().graphs - before; };
   for (int64_t tokens = 2; tokens <= 64; tokens++) {
     for (const int64_t rows : {2, 3}) {
       run(tokens, rows);

@@ -21,6 +21,7 @@ Error launch(void (*kernel)(Parameters...), const Launch& how, Arguments&&... ar
   if (how.grid.x == 0 || how.grid.y == 0 || how.grid.z == 0) return kSuccess;
   if (emu::gpu().launches_left == 0) return kLaunchFailed;
   emu::count_down(&emu::gpu().launches_left);
+  if (how.programmatic) emu::counts().programmatic++;
   struct Call {
     void (*kernel)(Parameters...);
     std::tuple<Parameters...> arguments;

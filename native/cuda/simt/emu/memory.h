@@ -1,5 +1,6 @@
 #pragma once
 
+#include "cuda/simt/emu/counts.h"
 #include "cuda/simt/emu/scheduler.h"
 
 namespace simt {
@@ -39,7 +40,9 @@ inline float4 load_l2(const float4* p, SIMT_AT) {
     emu::fail(at, "load_l2: the address is not aligned to 16");
   return *p;
 }
-inline void prefetch_l2(const void*) {}
+inline void prefetch_l2(const void*) {
+  emu::counts().prefetches++;
+}
 inline void prefetch_l2_bulk(const void* p, uint32_t bytes, SIMT_AT) {
   if ((reinterpret_cast<uintptr_t>(p) | bytes) % 16 != 0)
     emu::fail(at, "prefetch_l2_bulk: not a multiple of 16");

@@ -48,9 +48,9 @@ std::atomic<size_t>& used_bytes() {
   return bytes;
 }
 
-std::atomic<int>& made_graphs() {
-  static std::atomic<int> graphs{0};
-  return graphs;
+Counts& counts() {
+  static Counts counts;
+  return counts;
 }
 
 }  // namespace simt::emu

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cuda/simt/emu/base.h"
+#include "cuda/simt/emu/counts.h"
 
 namespace simt {
 
@@ -168,6 +169,7 @@ inline Error destroy_stream(Stream stream) {
   return kSuccess;
 }
 inline Error synchronize(Stream) {
+  emu::counts().waits++;
   if (emu::is_lost()) return kLost;
   return kSuccess;
 }
@@ -216,11 +218,6 @@ inline Error wait_for_event(Event) {
   return kSuccess;
 }
 
-// Graphs that were ever made.
-namespace emu {
-std::atomic<int>& made_graphs();
-}
-
 inline Error begin_capture(Stream stream) {
   if (emu::is_lost()) return kLost;
   static_cast<emu::StreamState*>(stream)->capturing = true;
@@ -229,7 +226,7 @@ inline Error begin_capture(Stream stream) {
 inline Error end_capture(Stream stream, Graph* graph) {
   auto* state = static_cast<emu::StreamState*>(stream);
   state->capturing = false;
-  emu::made_graphs()++;
+  emu::counts().graphs++;
   *graph = new std::vector<std::function<Error()>>(std::move(state->recorded));
   state->recorded.clear();
   return kSuccess;
