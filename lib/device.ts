@@ -21,7 +21,10 @@ export interface ModelDevice {
   readonly name: string
   /** The processor's or the graphics card's own name. */
   readonly model: string
-  /** The instruction set in use: 'avx512'; of a GPU what its kernels were compiled for, 'sm_90a'. */
+  /**
+   * The instruction set in use: 'avx512'. Of a GPU the one that its kernels were compiled for:
+   * 'sm_90a'.
+   */
   readonly isa: string
   /**
    * The reason that `device: 'auto'` did not take a GPU; absent if it did, or if a device was

@@ -33,8 +33,8 @@ const Kernels& table() {
   return kernels;
 }
 
-// Compiled for every architecture that the kernels are. Where it is missing, so are they; and what
-// it was compiled for, they were.
+// Compiled for every architecture that the kernels are: it is missing where they are, and tells
+// what they were compiled for.
 __global__ void probe(int* code) {
   if (threadIdx.x != 0) return;
   code[0] = simt::compiled_capability();

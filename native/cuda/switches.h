@@ -1,4 +1,5 @@
-// What MOEPP_CUDA_DEBUG switches off, to find a fault on a GPU without building anew.
+// MOEPP_CUDA_DEBUG switches parts of the device off, to find a fault on a GPU without building
+// anew.
 #pragma once
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// What code compiled for less than sm_80 does in place of instructions that it lacks. Both
+// Replacements of instructions, for code that is compiled for less than sm_80. Both
 // compilations include it: the emulation runs it for a GPU whose code was compiled for Turing.
 #pragma once
 

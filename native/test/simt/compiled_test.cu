@@ -1,5 +1,5 @@
-// Code that was compiled for less than the GPU at hand: other kernels are chosen, and one that is
-// launched all the same ends with an error instead of leaving its output as it was.
+// Code that was compiled for less than the GPU at hand. Other kernels are chosen. One that is
+// launched all the same ends with an error, instead of leaving its output as it was.
 #include "cuda/kernels/attention/attention.h"
 #include "cuda/kernels/grouped_gemm/gemm.h"
 #include "gemm_setup.h"

@@ -101,8 +101,8 @@ void for_each_schedule(const Body& body) {
 }
 
 // 10 * major + minor of the GPUs that the tests stand for: the card's own. The emulation has the
-// instructions of all, and takes the kernels of Ampere and of Hopper, unless it is set to a card
-// with code for it (MOEPP_EMULATED_GPU).
+// instructions of all, and takes the kernels of Ampere and of Hopper. MOEPP_EMULATED_GPU may set it
+// to one card with code for it alone.
 inline std::vector<int> compute_capabilities() {
 #if SIMT_EMULATED
   if (simt::emu::gpu().compiled <= 120) return {simt::compiled_capability()};

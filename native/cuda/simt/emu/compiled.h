@@ -1,4 +1,5 @@
-// What the running code counts as compiled for: all, or what tests set (emu/runtime.h, Gpu).
+// The architecture that the running code counts as compiled for: all, or the one that tests set
+// (emu/runtime.h, Gpu).
 #pragma once
 
 #include "cuda/simt/emu/scheduler.h"

@@ -1,4 +1,4 @@
-// What the emulated GPU was asked for so far: for tests.
+// Calls that the emulated GPU has served so far: for tests.
 #pragma once
 
 #include <atomic>

@@ -31,7 +31,8 @@ struct Gpu {
   int driver_version = 13000;
   size_t memory_bytes = size_t{8} << 30, block_shared_bytes = 99 << 10;
   bool has_code = true;
-  // What the code counts as compiled for, 10 * major + minor, and if for sm_90a: all there is.
+  // The architecture that the code counts as compiled for, 10 * major + minor, and if that is
+  // sm_90a: all there is.
   int compiled = 1000;
   bool compiled_sm90a = true;
   int launches_left = -1;  // before every launch fails; negative: none does
