@@ -38,6 +38,7 @@ let failed = 0
 let skipped = 0
 let status = 0
 
+/** Runs a program of native tests and counts them; true if all passed. */
 async function runNative(program, args, more) {
   const native = await runShown(program, args, more)
   const counts = /^(\d+) passed, (\d+) failed$/m.exec(native.text)
