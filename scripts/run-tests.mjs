@@ -1,9 +1,13 @@
-// Runs the native tests, then the TypeScript tests. The last line counts both.
+// Runs the native tests, then the TypeScript tests. The last line counts both. A kernel that the
+// emulated tests never launched is a failure, too (scripts/kernel-coverage.mjs).
 //
 //   node scripts/run-tests.mjs [test files]     with files, those TypeScript tests alone
 import { spawn } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { programs, root } from './build-native.mjs'
+import { checkCoverage } from './kernel-coverage.mjs'
 
 const files = process.argv.slice(2)
 
@@ -11,9 +15,13 @@ const files = process.argv.slice(2)
 const env = process.stdout.isTTY ? process.env : { ...process.env, CI: process.env.CI || 'true' }
 
 /** Runs a program with its output shown; resolves to its status and the text of its output. */
-function runShown(command, args) {
+function runShown(command, args, more = {}) {
   return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { cwd: root, env, stdio: ['ignore', 'pipe', 'inherit'] })
+    const child = spawn(command, args, {
+      cwd: root,
+      env: { ...env, ...more },
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
     let text = ''
     child.stdout.setEncoding('utf8')
     child.stdout.on('data', part => {
@@ -30,17 +38,27 @@ let failed = 0
 let skipped = 0
 let status = 0
 
+/** Runs a program of native tests and counts them; true if all passed. */
+async function runNative(program, args, more) {
+  const native = await runShown(program, args, more)
+  const counts = /^(\d+) passed, (\d+) failed$/m.exec(native.text)
+  passed += Number(counts?.[1] ?? 0)
+  failed += Number(counts?.[2] ?? 1)
+  status ||= native.status
+  return native.status === 0
+}
+
 if (files.length === 0) {
-  for (const [program, args] of [
-    [programs.native, ['test', '--cpu']],
-    [programs.simt, []],
-  ]) {
-    const native = await runShown(program, args)
-    const counts = /^(\d+) passed, (\d+) failed$/m.exec(native.text)
-    passed += Number(counts?.[1] ?? 0)
-    failed += Number(counts?.[2] ?? 1)
-    status ||= native.status
+  await runNative(programs.native, ['test', '--cpu'])
+  const folder = mkdtempSync(join(tmpdir(), 'moepp-launched-'))
+  const launched = join(folder, 'kernels')
+  if (await runNative(programs.simt, [], { MOEPP_LAUNCHED_KERNELS: launched })) {
+    const covered = checkCoverage(launched)
+    passed += Number(covered)
+    failed += Number(!covered)
+    if (!covered) status = 1
   }
+  rmSync(folder, { recursive: true })
 }
 
 const tap = await runShown(process.execPath, [

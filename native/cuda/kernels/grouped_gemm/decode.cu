@@ -5,7 +5,7 @@
 // warps to fill the device, several warps of a block share them, each with a part of k (splits).
 // Their sums are added in a fixed order. A row's result depends neither on the other rows nor on
 // Rows. It depends only on the shape of the weight and on the device.
-// SASS * multiply_streamed: LDG FFMA SHFL !LDL !STL no-spills
+// SASS * multiply_streamed: LDG FFMA SHFL !LDL !STL no-spills early-LDG<=2
 #include "cuda/kernels/grouped_gemm/quantised.cuh"
 #include "cuda/reduce.cuh"
 

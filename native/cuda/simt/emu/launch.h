@@ -2,6 +2,7 @@
 
 #include <tuple>
 
+#include "cuda/simt/emu/launches.h"
 #include "cuda/simt/emu/runtime.h"
 #include "cuda/simt/emu/scheduler.h"
 
@@ -32,6 +33,7 @@ Error launch(void (*kernel)(Parameters...), const Launch& how, Arguments&&... ar
       const auto* c = static_cast<const Call*>(p);
       std::apply(c->kernel, c->arguments);
     };
+    emu::launched(reinterpret_cast<emu::Kernel>(call.kernel));
     emu::count_down(&emu::gpu().kernels_to_fault);
     return static_cast<Error>(emu::run(how.grid, how.block, how.smem_bytes, how.programmatic, entry,
                                        const_cast<Call*>(&call)));
