@@ -82,7 +82,7 @@ struct AttentionData {
     const float scale = 1.0f / std::sqrt(static_cast<float>(c.d));
     cuda::CudaQueue queue(nullptr, kMultiprocessors,
                           path == Path::kBf16InF32 ? 75 : newest_capability());
-    queue.set_workspace(workspace.data(), static_cast<int64_t>(workspace.size()));
+    queue.set_workspace(workspace.device(), static_cast<int64_t>(workspace.size()));
     run_op(cuda::attention, {&qt, &pt, &st, &mt, &cache.device, &ot, 1, scale}, queue, "attention");
     const AttentionErrors errors = {cuda::kChunk, rounds() ? kBf16Roundoff : 0.0};
     return check_attention({&qt, &pt, &st, &mt, &cache.reference, &ot, 1, scale}, all(count),

@@ -31,7 +31,7 @@ struct WideProduct {
   cuda::Gemm gemm = {};
 
   WideProduct() {
-    gemm.x = x.data(), gemm.weight = weight.data(), gemm.out = out.data();
+    gemm.x = x.device(), gemm.weight = weight.device(), gemm.out = out.device();
     gemm.top_k = gemm.groups = 1, gemm.rows = 256;
     gemm.k = gemm.pitch = 64;
     gemm.weight_rows = gemm.columns = 128;
@@ -41,8 +41,10 @@ struct WideProduct {
 
 std::string run(const cuda::Gemm& gemm, GemmKernel kernel, cuda::Compiled compiled) {
   cuda::CudaQueue queue(nullptr, 2, compiled);
-  cuda::run_gemm(gemm, kernel, queue);
-  const simt::Error error = queue.take_error();
+  const simt::Error error = run_on_device([&] {
+    cuda::run_gemm(gemm, kernel, queue);
+    return queue.take_error();
+  });
   return error == simt::kSuccess ? "" : simt::error_text(error);
 }
 
@@ -65,12 +67,12 @@ MOEPP_TEST(cuda_compiled_is_what_kernels_are_chosen_by) {
     const Status status = open_cuda_device(0, &device);
     EXPECT_MESSAGE(status.ok(), status.message);
     EXPECT_MESSAGE(device->info().isa == c.isa, device->info().isa);
-    auto& queue = cuda::CudaQueue::from(device->queue());
+    const auto& queue = cuda::CudaQueue::from(device->queue());
     WideProduct product;
     const GemmKernel chosen = cuda::choose_gemm(product.gemm, queue);
     EXPECT_MESSAGE(chosen == c.kernel, std::string(c.isa) + ": " + kernel_name(chosen));
-    cuda::run_gemm(product.gemm, chosen, queue);
-    finish(queue, c.isa);
+    const std::string text = run(product.gemm, chosen, queue.compiled());
+    EXPECT_MESSAGE(text.empty(), text);
     for (const float value : {product.out[0], product.out[256 * 128 - 1]}) EXPECT(value == 64.0f);
   }
 }
@@ -96,6 +98,26 @@ MOEPP_TEST(cuda_compiled_for_less_does_not_start_early) {
   const std::string early = run(product.gemm, GemmKernel::kSm80, {90, false});
   EXPECT_MESSAGE(early.find("without wait_for_dependencies") != std::string::npos, early);
   EXPECT(run(product.gemm, GemmKernel::kSm80, 80).empty());
+}
+
+// What Turing's code does in place of copies in flight, reductions and tensor cores: the tests of
+// kernels that take it, as such a card runs them.
+MOEPP_TEST(simt_kernels_on_turing) {
+  const simt::emu::Gpu before = simt::emu::gpu();
+  simt::emu::Gpu& gpu = simt::emu::gpu();
+  gpu.major = 7, gpu.minor = 5, gpu.compiled = 75, gpu.block_shared_bytes = 64 << 10;
+  int ran = 0;
+  for (const Test& test : registry()) {
+    for (const char* name :
+         {"simt_warp_collectives", "simt_lanes_may_part_and_end", "simt_cp_async_", "simt_linear",
+          "simt_grouped_gemm_op", "simt_attention", "simt_top_logits", "cuda_device_program"}) {
+      if (std::strncmp(test.name, name, std::strlen(name)) != 0) continue;
+      test.run();
+      ran++;
+    }
+  }
+  gpu = before;
+  EXPECT_MESSAGE(ran > 11, std::to_string(ran));
 }
 
 }  // namespace moepp::simt_test

@@ -240,10 +240,12 @@ MOEPP_TEST(cuda_queue_stops_at_an_error) {
   cuda::CudaQueue queue(nullptr, 2);
   Shared<int> ran(1);
   queue.check(simt::kOutOfMemory);
-  queue.launch(count_launch, {dim3(1), dim3(32)}, ran.data());
-  EXPECT(ran[0] == 0 && queue.take_error() == simt::kOutOfMemory);
-  queue.launch(count_launch, {dim3(1), dim3(32)}, ran.data());
-  EXPECT(ran[0] == 1 && queue.take_error() == simt::kSuccess);
+  const auto launch = [&] {
+    queue.launch(count_launch, {dim3(1), dim3(32)}, ran.device());
+    return queue.take_error();
+  };
+  EXPECT(run_on_device(launch) == simt::kOutOfMemory && ran[0] == 0);
+  EXPECT(run_on_device(launch) == simt::kSuccess && ran[0] == 1);
 }
 
 // All that a device and its programs took is given back.

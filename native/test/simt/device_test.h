@@ -2,11 +2,11 @@
 // compiled by nvcc on a GPU.
 #pragma once
 
-#include <memory>
 #include <string>
 #include <vector>
 
 #include "cuda/simt/simt.h"
+#include "device_memory.h"
 #include "test.h"
 
 // A namespace of their own: in one program with the CPU's tests (moepp-native), their helpers and
@@ -16,63 +16,13 @@ namespace moepp::simt_test {
 
 using namespace test;
 
-// n elements that host and device both see; exactly as many, so that AddressSanitizer sees an
-// overrun.
-template <class T>
-class Shared {
- public:
-  explicit Shared(size_t n, T value = T{}) : size_(n) {
-#if SIMT_EMULATED
-    data_ = static_cast<T*>(std::aligned_alloc(64, (n * sizeof(T) + 63) / 64 * 64));
-    own_.reset(static_cast<unsigned char*>(static_cast<void*>(data_)));
-#else
-    if (cudaMallocManaged(&data_, n * sizeof(T)) != cudaSuccess) data_ = nullptr;
-    own_.reset(reinterpret_cast<unsigned char*>(data_));
-#endif
-    for (size_t i = 0; i < n; i++) data_[i] = value;
-  }
-  T* data() {
-    return data_;
-  }
-  const T* data() const {
-    return data_;
-  }
-  size_t size() const {
-    return size_;
-  }
-  T& operator[](size_t i) {
-    return data_[i];
-  }
-  const T& operator[](size_t i) const {
-    return data_[i];
-  }
-
- private:
-  struct Free {
-    void operator()(unsigned char* p) const {
-#if SIMT_EMULATED
-      std::free(p);
-#else
-      cudaFree(p);
-#endif
-    }
-  };
-  std::unique_ptr<unsigned char, Free> own_;
-  T* data_ = nullptr;
-  size_t size_ = 0;
-};
-
-// Empty when the kernel ran to its end.
+// Empty when the kernel ran to its end. Arguments that point into arrays become device addresses.
 template <class... Parameters, class... Arguments>
 std::string run_kernel(void (*kernel)(Parameters...), const simt::Launch& how,
-                       Arguments&&... arguments) {
-  const simt::Error error = simt::launch(kernel, how, static_cast<Arguments&&>(arguments)...);
-  if (error != simt::kSuccess) return simt::error_text(error);
-#if !SIMT_EMULATED
-  const simt::Error end = cudaDeviceSynchronize();
-  if (end != simt::kSuccess) return simt::error_text(end);
-#endif
-  return {};
+                       const Arguments&... arguments) {
+  const simt::Error error =
+      run_on_device([&] { return simt::launch(kernel, how, on_device(arguments)...); });
+  return error == simt::kSuccess ? std::string() : simt::error_text(error);
 }
 
 #define EXPECT_RUNS(...)                                                   \
@@ -100,12 +50,20 @@ void for_each_schedule(const Body& body) {
 #endif
 }
 
-// 10 * major + minor of the GPUs that the tests stand for: the card's own. The emulation has the
-// instructions of all, and takes the kernels of Ampere and of Hopper. MOEPP_EMULATED_GPU may set it
-// to one card with code for it alone.
+// True on a real GPU, and where the emulation is set to a card with code for it alone
+// (MOEPP_EMULATED_GPU).
+inline bool is_one_card() {
+#if SIMT_EMULATED
+  return simt::emu::gpu().compiled <= 120;
+#else
+  return true;
+#endif
+}
+// 10 * major + minor of the GPUs that the tests stand for: the card's own. Otherwise the emulation
+// has the instructions of all, and takes the kernels of Ampere and of Hopper.
 inline std::vector<int> compute_capabilities() {
 #if SIMT_EMULATED
-  if (simt::emu::gpu().compiled <= 120) return {simt::compiled_capability()};
+  if (is_one_card()) return {simt::compiled_capability()};
   return {80, 90};
 #else
   int major = 0, minor = 0;

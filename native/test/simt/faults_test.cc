@@ -135,18 +135,18 @@ MOEPP_TEST(simt_faults_of_copies) {
   static Shared<unsigned char> global(256);
   EXPECT_FAULT(
       "source is not aligned to 16",
-      +[] { simt::cp_async<16>(simt::smem<char>(), global.data() + 8); }, kWarp);
+      +[] { simt::cp_async<16>(simt::smem<char>(), global.device() + 8); }, kWarp);
   EXPECT_FAULT(
       "destination is not aligned to 8",
-      +[] { simt::cp_async<8>(simt::smem<char>() + 4, global.data()); }, kWarp);
+      +[] { simt::cp_async<8>(simt::smem<char>() + 4, global.device()); }, kWarp);
   EXPECT_FAULT(
-      "not in dynamic shared memory", +[] { simt::cp_async<4>(global.data(), global.data()); },
+      "not in dynamic shared memory", +[] { simt::cp_async<4>(global.device(), global.device()); },
       kWarp);
   EXPECT_FAULT(
       "not in dynamic shared memory",
-      +[] { simt::cp_async<4>(simt::smem<char>() + 8192, global.data()); }, kWarp);
+      +[] { simt::cp_async<4>(simt::smem<char>() + 8192, global.device()); }, kWarp);
   EXPECT_FAULT(
-      "17 bytes of 16", +[] { simt::cp_async_zfill<16>(simt::smem<char>(), global.data(), 17); },
+      "17 bytes of 16", +[] { simt::cp_async_zfill<16>(simt::smem<char>(), global.device(), 17); },
       kWarp);
   EXPECT_FAULT(
       "not aligned to 16",
@@ -159,7 +159,7 @@ MOEPP_TEST(simt_faults_of_copies) {
       "not in dynamic shared memory",
       +[] {
         uint32_t r;
-        simt::ldmatrix_x1(r, global.data());
+        simt::ldmatrix_x1(r, global.device());
       },
       kWarp);
 }
@@ -218,7 +218,7 @@ static simt::TensorMap tile_map(const void* data) {
 
 MOEPP_TEST(simt_faults_of_tma) {
   Shared<uint16_t> data(512);
-  const simt::TensorMap map = tile_map(data.data());
+  const simt::TensorMap map = tile_map(data.device());
   const auto load = [](simt::TensorMap m, int offset, bool wait) {
     auto* b = simt::smem<Mbarrier>();
     if (threadIdx.x == 0) {
@@ -256,13 +256,13 @@ MOEPP_TEST(simt_faults_of_tma) {
   simt::TensorMap bad;
   using simt::Element;
   using simt::Swizzle;
-  EXPECT(simt::make_tensor_map(&bad, {data.data() + 1, Element::kBf16, 64, 8, 128, 64, 8,
+  EXPECT(simt::make_tensor_map(&bad, {data.device() + 1, Element::kBf16, 64, 8, 128, 64, 8,
                                       Swizzle::k128}) != simt::kSuccess);
-  EXPECT(simt::make_tensor_map(&bad, {data.data(), Element::kBf16, 64, 8, 120, 64, 8,
+  EXPECT(simt::make_tensor_map(&bad, {data.device(), Element::kBf16, 64, 8, 120, 64, 8,
                                       Swizzle::k128}) != simt::kSuccess);
-  EXPECT(simt::make_tensor_map(&bad, {data.data(), Element::kBf16, 64, 8, 128, 128, 8,
+  EXPECT(simt::make_tensor_map(&bad, {data.device(), Element::kBf16, 64, 8, 128, 128, 8,
                                       Swizzle::k128}) != simt::kSuccess);
-  EXPECT(simt::make_tensor_map(&bad, {data.data(), Element::kBf16, 64, 8, 128, 4, 8,
+  EXPECT(simt::make_tensor_map(&bad, {data.device(), Element::kBf16, 64, 8, 128, 4, 8,
                                       Swizzle::kNone}) != simt::kSuccess);
 }
 

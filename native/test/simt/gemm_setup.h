@@ -5,7 +5,7 @@
 #include <random>
 
 #include "cuda/kernels/grouped_gemm/gemm.h"
-#include "device_test.h"
+#include "op_test.h"
 #include "pack_for_gpu.h"
 
 namespace moepp::simt_test {
@@ -19,6 +19,9 @@ inline bool rounds_activations(cuda::GemmKernel kernel) {
   return kernel == cuda::GemmKernel::kSm80Narrow || kernel == cuda::GemmKernel::kSm80 ||
          kernel == cuda::GemmKernel::kSm90;
 }
+constexpr DType kWeightTypes[] = {DType::kF32, DType::kBf16, DType::kI8, DType::kI4};
+
+// The kernels for such weights.
 inline std::vector<cuda::GemmKernel> kernels_for(DType dtype) {
   using cuda::GemmKernel;
   if (dtype == DType::kF32) return {GemmKernel::kF32, GemmKernel::kDecode};
@@ -27,23 +30,41 @@ inline std::vector<cuda::GemmKernel> kernels_for(DType dtype) {
   return {GemmKernel::kF32, GemmKernel::kDecode, GemmKernel::kSm80Narrow, GemmKernel::kSm80,
           GemmKernel::kSm90};
 }
-constexpr DType kWeightTypes[] = {DType::kF32, DType::kBf16, DType::kI8, DType::kI4};
-// The chip that a kernel is chosen for.
-inline cuda::CudaQueue queue_for(cuda::GemmKernel kernel, int multiprocessors) {
-  const bool hopper = !SIMT_EMULATED || kernel == cuda::GemmKernel::kSm90;
-  return cuda::CudaQueue(nullptr, multiprocessors, hopper ? newest_capability() : 86);
-}
-inline bool runs_on(cuda::GemmKernel kernel, const cuda::CudaQueue& queue) {
-  if (kernel == cuda::GemmKernel::kSm90) return queue.compiled().wgmma;
-  return !rounds_activations(kernel) || queue.compiled().capability >= 80;
+// The capabilities of chips for which the kernel is another one (sm80.cu); of a card its own.
+inline std::vector<int> chips_for(cuda::GemmKernel kernel, DType dtype) {
+  if (is_one_card()) {
+    const int chip = newest_capability();
+    const bool able =
+        kernel == cuda::GemmKernel::kSm90 ? has_wgmma() : !rounds_activations(kernel) || chip >= 80;
+    return able ? std::vector<int>{chip} : std::vector<int>{};
+  }
+  if (kernel == cuda::GemmKernel::kSm90) return {90};
+  if (kernel == cuda::GemmKernel::kSm80 && dtype == DType::kBf16) return {80, 86};
+  return {86};
 }
 
-inline void finish(cuda::CudaQueue& queue, const std::string& label) {
-  const simt::Error error = queue.take_error();
-  EXPECT_MESSAGE(error == simt::kSuccess, label + simt::error_text(error));
-#if !SIMT_EMULATED
-  EXPECT_MESSAGE(cudaDeviceSynchronize() == cudaSuccess, label + "failed");
-#endif
+struct GemmRun {
+  cuda::GemmKernel kernel;
+  int chip;
+
+  std::string name() const {
+    return std::string(kernel_name(kernel)) + " of " + std::to_string(chip);
+  }
+};
+inline std::vector<GemmRun> runs_for(DType dtype) {
+  std::vector<GemmRun> runs;
+  for (cuda::GemmKernel kernel : kernels_for(dtype)) {
+    for (int chip : chips_for(kernel, dtype)) runs.push_back({kernel, chip});
+  }
+  return runs;
+}
+
+template <class Args>
+void run_gemm(const Args& args, const GemmRun& run, int multiprocessors, const std::string& label) {
+  cuda::CudaQueue queue(nullptr, multiprocessors, run.chip);
+  run_with(args, queue, label, [&](const Args& there, cuda::CudaQueue& q) {
+    cuda::run_gemm(cuda::gemm_of(there), run.kernel, q);
+  });
 }
 
 // A weight in both layouts.

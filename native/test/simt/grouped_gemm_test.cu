@@ -1,5 +1,4 @@
 // Each kernel of grouped_gemm against the same reference as the CPU's, over shapes and routings.
-#include "cuda/kernels/kernels.h"
 #include "gemm_setup.h"
 
 namespace moepp::simt_test {
@@ -79,30 +78,21 @@ struct GroupedSetup {
   static constexpr float kUntouched = -123.0f;
 };
 
-static std::string describe(GemmKernel kernel, DType dtype, const GroupedCase& c) {
-  return std::string(kernel_name(kernel)) + " " + dtype_name(dtype) +
-         " T=" + std::to_string(c.tokens) + " K=" + std::to_string(c.top_k) +
-         " N=" + std::to_string(c.experts) + " I=" + std::to_string(c.inputs) +
-         " F=" + std::to_string(c.columns) + ": ";
+static std::string describe(const GemmRun& run, DType dtype, const GroupedCase& c) {
+  return run.name() + " " + dtype_name(dtype) + " T=" + std::to_string(c.tokens) +
+         " K=" + std::to_string(c.top_k) + " N=" + std::to_string(c.experts) +
+         " I=" + std::to_string(c.inputs) + " F=" + std::to_string(c.columns) + ": ";
 }
 
-static void run_kernel(GroupedSetup& setup, GemmKernel kernel, int multiprocessors,
-                       const std::string& label) {
-  cuda::CudaQueue queue = queue_for(kernel, multiprocessors);
-  cuda::run_gemm(cuda::gemm_of(setup.args(setup.weight.for_cuda)), kernel, queue);
-  finish(queue, label);
-}
-
-static void expect_grouped(const GroupedCase& c, DType dtype, GemmKernel kernel,
+static void expect_grouped(const GroupedCase& c, DType dtype, const GemmRun& run,
                            int multiprocessors, int64_t sampled) {
-  if (!runs_on(kernel, queue_for(kernel, multiprocessors))) return;
   GroupedSetup setup(c, dtype);
-  const std::string label = describe(kernel, dtype, c);
-  run_kernel(setup, kernel, multiprocessors, label);
+  const std::string label = describe(run, dtype, c);
+  run_gemm(setup.args(setup.weight.for_cuda), run, multiprocessors, label);
   GroupedGemmArgs reference = setup.args(setup.weight.for_cpu);
   const std::vector<float> as_bf16 = rounded(setup.x.data(), setup.x.size());
   Tensor x = setup.xt;
-  if (rounds_activations(kernel)) x.data = const_cast<float*>(as_bf16.data());
+  if (rounds_activations(run.kernel)) x.data = const_cast<float*>(as_bf16.data());
   reference.x = &x;
   const std::string wrong = check_grouped_gemm(reference, sample(setup.rows(), sampled),
                                                sample(c.columns, sampled), Inputs::kExact);
@@ -128,7 +118,7 @@ MOEPP_TEST(simt_grouped_gemm) {
   };
   for (const GroupedCase& c : cases) {
     for (DType dtype : kWeightTypes) {
-      for (GemmKernel kernel : kernels_for(dtype)) expect_grouped(c, dtype, kernel, 2, 24);
+      for (const GemmRun& run : runs_for(dtype)) expect_grouped(c, dtype, run, 2, 24);
     }
   }
 }
@@ -137,14 +127,12 @@ MOEPP_TEST(simt_grouped_gemm) {
 MOEPP_TEST(simt_grouped_gemm_in_every_schedule) {
   for_each_schedule([] {
     for (DType dtype : kWeightTypes) {
-      for (GemmKernel kernel : kernels_for(dtype)) {
-        expect_grouped({37, 2, 3, 68, 70, true, true, 1.0f, Routing::kUneven}, dtype, kernel, 1,
-                       12);
-        expect_grouped({20, 2, 3, 67, 21, true, true, 1.0f, Routing::kUneven}, dtype, kernel, 1,
-                       12);
-        // the wider of its two tiles; three blocks of k
-        if (kernel == GemmKernel::kSm90 || is_quantised(dtype)) {
-          expect_grouped({20, 2, 2, 324, 120, true, true, 1.0f, Routing::kUneven}, dtype, kernel, 1,
+      for (const GemmRun& run : runs_for(dtype)) {
+        expect_grouped({37, 2, 3, 68, 70, true, true, 1.0f, Routing::kUneven}, dtype, run, 1, 12);
+        expect_grouped({20, 2, 3, 67, 21, true, true, 1.0f, Routing::kUneven}, dtype, run, 1, 12);
+        // more steps of k than a ring has stages; of sm_90 the wider of its two tiles
+        if (rounds_activations(run.kernel) || is_quantised(dtype)) {
+          expect_grouped({20, 2, 2, 324, 120, true, true, 1.0f, Routing::kUneven}, dtype, run, 1,
                          12);
         }
       }
@@ -155,17 +143,19 @@ MOEPP_TEST(simt_grouped_gemm_in_every_schedule) {
 // A row is the same whatever the rows beside it hold, and in every run.
 MOEPP_TEST(simt_grouped_gemm_keeps_rows_apart) {
   for (DType dtype : kWeightTypes) {
-    for (GemmKernel kernel : kernels_for(dtype)) {
-      if (!runs_on(kernel, queue_for(kernel, 2))) continue;
+    for (const GemmRun& run : runs_for(dtype)) {
       GroupedSetup setup({21, 2, 4, 61, 37, true, true, 1.0f, Routing::kUneven}, dtype);
-      const std::string label = describe(kernel, dtype, setup.c);
-      run_kernel(setup, kernel, 2, label);
+      const std::string label = describe(run, dtype, setup.c);
+      const auto multiply = [&](int multiprocessors) {
+        run_gemm(setup.args(setup.weight.for_cuda), run, multiprocessors, label);
+      };
+      multiply(2);
       const std::vector<float> before(setup.out.data(), setup.out.data() + setup.out.size());
       setup.x[7 * 61 + 60] = NAN;
       setup.x[20 * 61] = HUGE_VALF;
-      run_kernel(setup, kernel, 3, label);
-      const bool same_device = kernel == GemmKernel::kDecode;  // splits of k depend on the device
-      if (same_device) run_kernel(setup, kernel, 2, label);
+      multiply(3);
+      // splits of k depend on the device
+      if (run.kernel == GemmKernel::kDecode) multiply(2);
       for (int64_t r = 0; r < setup.rows(); r++) {
         const int32_t token = setup.order[static_cast<size_t>(r)] / 2;
         const float* row = setup.out.data() + r * 37;
@@ -186,9 +176,8 @@ static void expect_op(int64_t tokens, DType dtype, int capability) {
   const GroupedGemmArgs args = setup.args(setup.weight.for_cuda);
   cuda::CudaQueue queue(nullptr, 2, capability);
   const GemmKernel chosen = cuda::choose_gemm(cuda::gemm_of(args), queue);
-  const std::string label = describe(chosen, dtype, setup.c);
-  cuda::grouped_gemm(args, queue);
-  finish(queue, label);
+  const std::string label = describe({chosen, capability}, dtype, setup.c);
+  run_op(cuda::grouped_gemm, args, queue, label);
   GroupedGemmArgs reference = setup.args(setup.weight.for_cpu);
   const std::vector<float> as_bf16 = rounded(setup.x.data(), setup.x.size());
   Tensor x = setup.xt;

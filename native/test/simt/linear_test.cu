@@ -1,5 +1,4 @@
 // Each kernel of linear against the same reference as the CPU's.
-#include "cuda/kernels/kernels.h"
 #include "gemm_setup.h"
 
 namespace moepp::simt_test {
@@ -31,49 +30,44 @@ struct LinearSetup {
   }
 };
 
-static std::string describe(GemmKernel kernel, DType dtype, const LinearCase& c) {
-  return std::string(kernel_name(kernel)) + " " + dtype_name(dtype) +
-         " T=" + std::to_string(c.tokens) + " I=" + std::to_string(c.inputs) +
-         " O=" + std::to_string(c.outputs) + ": ";
+static std::string describe(const GemmRun& run, DType dtype, const LinearCase& c) {
+  return run.name() + " " + dtype_name(dtype) + " T=" + std::to_string(c.tokens) +
+         " I=" + std::to_string(c.inputs) + " O=" + std::to_string(c.outputs) + ": ";
 }
 
-static void expect_linear(const LinearCase& c, DType dtype, GemmKernel kernel,
+static void expect_linear(const LinearCase& c, DType dtype, const GemmRun& run,
                           Activation activation) {
-  cuda::CudaQueue queue = queue_for(kernel, 2);
-  if (!runs_on(kernel, queue)) return;
   LinearSetup setup(c, dtype);
-  const std::string label = describe(kernel, dtype, c);
+  const std::string label = describe(run, dtype, c);
   const Tensor packed = setup.matrix(setup.weight.for_cuda),
                panels = setup.matrix(setup.weight.for_cpu);
   const std::vector<float> as_bf16 = rounded(setup.x.data(), setup.x.size());
-  cuda::run_gemm(cuda::gemm_of(LinearArgs{&setup.xt, &packed, &setup.ot, activation}), kernel,
-                 queue);
-  finish(queue, label);
+  run_gemm(LinearArgs{&setup.xt, &packed, &setup.ot, activation}, run, 2, label);
   Tensor x = setup.xt;
-  if (rounds_activations(kernel)) x.data = const_cast<float*>(as_bf16.data());
+  if (rounds_activations(run.kernel)) x.data = const_cast<float*>(as_bf16.data());
   const std::string wrong = check_linear({&x, &panels, &setup.ot, activation}, sample(c.tokens, 24),
                                          sample(c.outputs, 24), Inputs::kExact);
   EXPECT_MESSAGE(wrong.empty(), label + wrong);
 }
 
 MOEPP_TEST(simt_linear) {
-  const LinearCase cases[] = {
-      {0, 8, 8},      {1, 1, 1},      {1, 37, 60},   {2, 60, 37},    {3, 61, 163},  {5, 7, 96},
-      {8, 129, 64},   {9, 60, 163},   {14, 60, 1},   {23, 64, 64},   {40, 37, 60},  {1, 1536, 40},
-      {70, 100, 200}, {130, 70, 163}, {20, 700, 40}, {130, 72, 500}, {33, 260, 45}, {2, 2052, 9}};
+  const LinearCase cases[] = {{0, 8, 8},      {1, 1, 1},      {1, 37, 60},   {2, 60, 37},
+                              {3, 61, 163},   {5, 7, 96},     {8, 129, 64},  {9, 60, 163},
+                              {14, 60, 1},    {23, 64, 64},   {40, 37, 60},  {1, 1536, 40},
+                              {70, 100, 200}, {130, 70, 163}, {20, 700, 40}, {130, 72, 500},
+                              {33, 260, 45},  {2, 2052, 9},   {4, 64, 36}};
   for (const LinearCase& c : cases) {
     for (DType dtype : kWeightTypes) {
-      for (GemmKernel kernel : kernels_for(dtype))
-        expect_linear(c, dtype, kernel, Activation::kNone);
+      for (const GemmRun& run : runs_for(dtype)) expect_linear(c, dtype, run, Activation::kNone);
     }
   }
 }
 
 MOEPP_TEST(simt_linear_tanh) {
   for (DType dtype : kWeightTypes) {
-    for (GemmKernel kernel : kernels_for(dtype)) {
-      if (kernel == GemmKernel::kSm80 || kernel == GemmKernel::kSm90) continue;
-      expect_linear({11, 21, 30}, dtype, kernel, Activation::kTanh);
+    for (const GemmRun& run : runs_for(dtype)) {
+      if (run.kernel == GemmKernel::kSm80 || run.kernel == GemmKernel::kSm90) continue;
+      expect_linear({11, 21, 30}, dtype, run, Activation::kTanh);
     }
   }
 }
@@ -82,23 +76,17 @@ MOEPP_TEST(simt_linear_tanh) {
 MOEPP_TEST(simt_linear_row_alone) {
   const LinearCase c = {35, 83, 50};
   for (DType dtype : kWeightTypes) {
-    for (GemmKernel kernel : kernels_for(dtype)) {
-      cuda::CudaQueue queue = queue_for(kernel, 2);
-      if (!runs_on(kernel, queue)) continue;
+    for (const GemmRun& run : runs_for(dtype)) {
       LinearSetup setup(c, dtype);
-      const std::string label = describe(kernel, dtype, c);
+      const std::string label = describe(run, dtype, c);
       const Tensor packed = setup.matrix(setup.weight.for_cuda);
-      cuda::run_gemm(cuda::gemm_of(LinearArgs{&setup.xt, &packed, &setup.ot, Activation::kNone}),
-                     kernel, queue);
-      finish(queue, label);
+      run_gemm(LinearArgs{&setup.xt, &packed, &setup.ot, Activation::kNone}, run, 2, label);
       for (int64_t t : {0, 7, 34}) {
         Shared<float> x(83), out(50);
         std::memcpy(x.data(), setup.x.data() + t * 83, 83 * 4);
         const Tensor xt = tensor(x.data(), DType::kF32, {1, 83});
         Tensor ot = tensor(out.data(), DType::kF32, {1, 50});
-        cuda::run_gemm(cuda::gemm_of(LinearArgs{&xt, &packed, &ot, Activation::kNone}), kernel,
-                       queue);
-        finish(queue, label);
+        run_gemm(LinearArgs{&xt, &packed, &ot, Activation::kNone}, run, 2, label);
         EXPECT_MESSAGE(same_bits(out.data(), setup.out.data() + t * 50, 50 * 4),
                        label + "a row alone differs");
       }
@@ -112,9 +100,7 @@ MOEPP_TEST(simt_linear_op) {
     LinearSetup setup({tokens, 64, 24}, DType::kF32);
     const Tensor packed = setup.matrix(setup.weight.for_cuda),
                  panels = setup.matrix(setup.weight.for_cpu);
-    cuda::CudaQueue queue = queue_for(GemmKernel::kF32, 2);
-    cuda::linear({&setup.xt, &packed, &setup.ot, Activation::kTanh}, queue);
-    finish(queue, "");
+    run_op(cuda::linear, {&setup.xt, &packed, &setup.ot, Activation::kTanh}, "linear");
     const std::string wrong = check_linear({&setup.xt, &panels, &setup.ot, Activation::kTanh},
                                            sample(tokens, 40), sample(24, 24), Inputs::kExact);
     EXPECT_MESSAGE(wrong.empty(), wrong);

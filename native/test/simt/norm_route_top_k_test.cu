@@ -78,7 +78,7 @@ static void expect_norm_route(const NormRouteCase& c) {
   const int capability = newest_capability();
   cuda::CudaQueue queue(nullptr, kMultiprocessors, capability),
       bare(nullptr, kMultiprocessors, capability);
-  queue.set_counters(counters.data());
+  queue.set_counters(counters.device());
   with_args(c, in, fused, 0, c.t, [&](const NormRouteTopKArgs& args) {
     run_op(cuda::norm_route_top_k, args, queue, label);
     expect_no_difference(label, check_norm_route_top_k(args, all(c.t)));

@@ -1,6 +1,8 @@
 // Shared by the tests of ops here: the cases and the references are those of the CPU's tests.
 #pragma once
 
+#include <deque>
+
 #include "cuda/cuda_queue.h"
 #include "cuda/kernels/kernels.h"
 #include "device_test.h"
@@ -10,17 +12,49 @@ namespace moepp::simt_test {
 
 constexpr int kMultiprocessors = 4;
 
+// For visit(): makes an op's arguments those of the device's copies.
+class DeviceArgs {
+ public:
+  void in(const char*, const Tensor*& t, const char*, DType) { t = twin(t); }
+  void optional_in(const char*, const Tensor*& t, const char*, DType) { t = twin(t); }
+  void weight(const char*, const Tensor*& t, const char*, Layout) { t = twin(t); }
+  void optional_weight(const char*, const Tensor*& t, const char*, Layout) { t = twin(t); }
+  void out(const char*, Tensor*& t, const char*, DType) { t = twin(t); }
+  void optional_out(const char*, Tensor*& t, const char*, DType) { t = twin(t); }
+  void cache(const char*, const KvView*& cache) {
+    caches_.push_back(*cache);
+    caches_.back().data = on_device(cache->data);
+    cache = &caches_.back();
+  }
+  template <class T>
+  void attribute(const char*, T&) {}
+
+ private:
+  Tensor* twin(const Tensor* tensor) {
+    if (tensor == nullptr) return nullptr;
+    tensors_.push_back(*tensor);
+    tensors_.back().data = on_device(tensor->data);
+    return &tensors_.back();
+  }
+  std::deque<Tensor> tensors_;
+  std::deque<KvView> caches_;
+};
+
 // Runs the op to its end; an error is a failure.
+template <class Args, class Op>
+void run_with(Args args, cuda::CudaQueue& queue, const std::string& label, const Op& op) {
+  DeviceArgs there;
+  args.visit(there);
+  const simt::Error error = run_on_device([&] {
+    op(args, queue);
+    return queue.take_error();
+  });
+  EXPECT_MESSAGE(error == simt::kSuccess, label + ": " + simt::error_text(error));
+}
 template <class Args>
 void run_op(void (*op)(const Args&, Queue&), const Args& args, cuda::CudaQueue& queue,
             const std::string& label) {
-  op(args, queue);
-  const simt::Error error = queue.take_error();
-  EXPECT_MESSAGE(error == simt::kSuccess, label + ": " + simt::error_text(error));
-#if !SIMT_EMULATED
-  const simt::Error end = cudaDeviceSynchronize();
-  EXPECT_MESSAGE(end == simt::kSuccess, label + ": " + simt::error_text(end));
-#endif
+  run_with(args, queue, label, op);
 }
 template <class Args>
 void run_op(void (*op)(const Args&, Queue&), const Args& args, const std::string& label) {

@@ -1,8 +1,5 @@
 // The kernel against the same reference, in the same cases, as the CPU's.
-#include "cuda/cuda_queue.h"
-#include "cuda/kernels/kernels.h"
-#include "device_test.h"
-#include "reference.h"
+#include "op_test.h"
 
 namespace moepp::simt_test {
 
@@ -24,14 +21,8 @@ static void expect_rms_norm(const RmsNormCase& c, float scale) {
   Tensor st = tensor(sum.data(), DType::kF32, {c.t, c.h}),
          ot = tensor(out.data(), DType::kF32, {c.t, c.h});
   const RmsNormArgs args = {&xt, c.delta ? &dt : nullptr, &wt, c.sum ? &st : nullptr, &ot, 1e-6f};
-  cuda::CudaQueue queue(nullptr, 4, newest_capability());
-  cuda::rms_norm(args, queue);
-  const simt::Error error = queue.take_error();
-  EXPECT_MESSAGE(error == simt::kSuccess, simt::error_text(error));
-#if !SIMT_EMULATED
-  cudaDeviceSynchronize();
-#endif
   const std::string label = "T " + std::to_string(c.t) + " H " + std::to_string(c.h);
+  run_op(cuda::rms_norm, args, label);
   const std::string text = check_rms_norm(args, all(c.t));
   EXPECT_MESSAGE(text.empty(), label + ": " + text);
 
@@ -39,10 +30,7 @@ static void expect_rms_norm(const RmsNormCase& c, float scale) {
   const Tensor x1 = tensor(x.data() + last, DType::kF32, {1, c.h}),
                d1 = tensor(delta.data() + last, DType::kF32, {1, c.h});
   Tensor o1 = tensor(alone.data(), DType::kF32, {1, c.h});
-  cuda::rms_norm({&x1, c.delta ? &d1 : nullptr, &wt, nullptr, &o1, 1e-6f}, queue);
-#if !SIMT_EMULATED
-  cudaDeviceSynchronize();
-#endif
+  run_op(cuda::rms_norm, {&x1, c.delta ? &d1 : nullptr, &wt, nullptr, &o1, 1e-6f}, label);
   EXPECT_MESSAGE(same_bits(alone.data(), out.data() + last, h * 4),
                  label + ": a row alone differs");
 }
@@ -66,14 +54,10 @@ MOEPP_TEST(simt_rms_norm_of_nothing_and_of_nan) {
   const Tensor wt = tensor(weight.data(), DType::kF32, {40});
   Tensor nothing = tensor(out.data(), DType::kF32, {0, 40}),
          ot = tensor(out.data(), DType::kF32, {2, 40});
-  cuda::CudaQueue queue(nullptr, 4, newest_capability());
-  cuda::rms_norm({&none, nullptr, &wt, nullptr, &nothing, 1e-6f}, queue);
-  EXPECT(out[0] == 5.0f && queue.take_error() == simt::kSuccess);
+  run_op(cuda::rms_norm, {&none, nullptr, &wt, nullptr, &nothing, 1e-6f}, "nothing");
+  EXPECT(out[0] == 5.0f);
   const RmsNormArgs args = {&xt, nullptr, &wt, nullptr, &ot, 1e-6f};
-  cuda::rms_norm(args, queue);
-#if !SIMT_EMULATED
-  cudaDeviceSynchronize();
-#endif
+  run_op(cuda::rms_norm, args, "NaN");
   EXPECT_MESSAGE(check_rms_norm(args, all(2)).empty(), check_rms_norm(args, all(2)));
   EXPECT(std::isnan(out[0]) && !std::isnan(out[40]));
 }

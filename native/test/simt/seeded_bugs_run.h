@@ -76,9 +76,11 @@ inline int run_piped(void (*kernel)(TensorMap, TensorMap, TensorMap, int)) {
   for (size_t i = 0; i < b.size(); i++)
     b[i] = simt::to_bf16(static_cast<float>(small_integer(i, 2)));
   TensorMap ma, mb, mc;
-  (void)simt::make_tensor_map(&ma, {a.data(), Element::kBf16, k, m, 2 * k, 64, 64, Swizzle::k128});
-  (void)simt::make_tensor_map(&mb, {b.data(), Element::kBf16, k, 64, 2 * k, 64, 64, Swizzle::k128});
-  (void)simt::make_tensor_map(&mc, {c.data(), Element::kF32, 64, m, 256, 32, 64, Swizzle::kNone});
+  (void)simt::make_tensor_map(&ma,
+                              {a.device(), Element::kBf16, k, m, 2 * k, 64, 64, Swizzle::k128});
+  (void)simt::make_tensor_map(&mb,
+                              {b.device(), Element::kBf16, k, 64, 2 * k, 64, 64, Swizzle::k128});
+  (void)simt::make_tensor_map(&mc, {c.device(), Element::kF32, 64, m, 256, 32, 64, Swizzle::kNone});
   const std::string text =
       run_kernel(kernel, {dim3(2), dim3(160), sizeof(PipedSmem)}, ma, mb, mc, 328);
   if (!text.empty()) {

@@ -49,11 +49,11 @@ static void expect_tile(Swizzle swizzle, int box_columns, int x, int y) {
       raw(static_cast<size_t>(box_rows * box_columns));
   for (size_t i = 0; i < from.size(); i++) from[i] = simt::to_bf16(static_cast<float>(i % 251));
   TensorMap source, target;
-  simt::TileMap tile = {from.data(), Element::kBf16, columns,
-                        rows,        pitch * 2,      static_cast<uint32_t>(box_columns),
-                        box_rows,    swizzle};
+  simt::TileMap tile = {from.device(), Element::kBf16, columns,
+                        rows,          pitch * 2,      static_cast<uint32_t>(box_columns),
+                        box_rows,      swizzle};
   EXPECT(simt::make_tensor_map(&source, tile) == simt::kSuccess);
-  tile.data = to.data();
+  tile.data = to.device();
   EXPECT(simt::make_tensor_map(&target, tile) == simt::kSuccess);
   EXPECT_RUNS(move_tile, {dim3(1), dim3(64), sizeof(TileSmem)}, source, target, x, y,
               static_cast<uint32_t>(box_rows * box_columns * 2),
@@ -235,10 +235,10 @@ static void expect_tiles() {
   for (size_t i = 0; i < b.size(); i++)
     b[i] = simt::to_bf16(static_cast<float>(small_integer(i, 2)));
   TensorMap ma, mb;
-  EXPECT(simt::make_tensor_map(&ma, {a.data(), Element::kBf16, 128, 64, 256, 64, 64,
+  EXPECT(simt::make_tensor_map(&ma, {a.device(), Element::kBf16, 128, 64, 256, 64, 64,
                                      Swizzle::k128}) == simt::kSuccess);
-  EXPECT(simt::make_tensor_map(
-             &mb, {b.data(), Element::kBf16, 128, N, 256, 64, N, Swizzle::k128}) == simt::kSuccess);
+  EXPECT(simt::make_tensor_map(&mb, {b.device(), Element::kBf16, 128, N, 256, 64, N,
+                                     Swizzle::k128}) == simt::kSuccess);
   EXPECT_RUNS(multiply_tiles<N>, {dim3(1), dim3(128), sizeof(ProductSmem<N>)}, ma, mb, d.data());
   for (size_t i = 0; i < d.size(); i++) {
     int sum = 0;
