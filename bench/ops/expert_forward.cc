@@ -236,11 +236,17 @@ int run_expert_forward(int argc, char** argv) {
     return 2;
   }
   bool ok = true;
-  for (const Target& target : targets(options.common)) {
-    Run run(target.device, options.sizes, options.common);
-    Layer layer(run, options.dtype);
-    for (const double tokens : options.tokens)
-      ok = ok && measure(run, layer, target.name, options, static_cast<int64_t>(tokens));
+  try {
+    for (const Target& target : targets(options.common)) {
+      Run run(target.device, options.sizes, options.common);
+      Layer layer(run, options.dtype);
+      for (const double tokens : options.tokens)
+        ok = ok && measure(run, layer, target.name, options, static_cast<int64_t>(tokens));
+    }
+  } catch (const Failure& failure) {
+    std::fprintf(stderr, "moepp-native: %s%s\n",
+                 failure.code == Code::kOutOfMemory ? "does not fit: " : "", failure.what());
+    return 1;
   }
   return ok ? 0 : 1;
 }
