@@ -11,7 +11,7 @@ seconds_left() {
 # seconds, command ...: runs it for so long at most. $verdict is PASS, FAIL, HANG, CRASH or NOT RUN
 # (no time is left in the stage), $took its seconds.
 limited() {
-  local limit=$1 left status started
+  local limit=$1 left status started tenths
   shift
   left=$(seconds_left)
   took=0.0
@@ -23,7 +23,8 @@ limited() {
   started=${EPOCHREALTIME/[.,]/}
   timeout -k 5 "$limit" "$@"
   status=$?
-  took=$(awk -v us=$((${EPOCHREALTIME/[.,]/} - started)) 'BEGIN { printf "%.1f", us / 1e6 }')
+  tenths=$(((${EPOCHREALTIME/[.,]/} - started) / 100000))
+  took=$((tenths / 10)).$((tenths % 10))
   verdict=$(verdict_of $status)
   return $status
 }

@@ -55,7 +55,7 @@ t.test('all stages of a card where all is right', { skip }, async t => {
 t.test('a test that fails, hangs or crashes hides no other', { skip }, async t => {
   const { status, stdout, last, file } = machine(t).run(['tests', 'table'], {
     TESTS: 'simt_fails simt_hangs simt_crashes simt_passes',
-    MOEPP_TEST_SECONDS: '2',
+    MOEPP_TEST_SECONDS: '3',
   })
   t.equal(status, 1)
   t.equal(last, 'SOMETHING FAILED')
@@ -73,7 +73,7 @@ t.test('a test that fails, hangs or crashes hides no other', { skip }, async t =
 t.test('a stage ends in time', { skip }, async t => {
   const { status, file } = machine(t).run(['tests'], {
     TESTS: 'simt_one_hangs simt_two_passes',
-    MOEPP_STAGE_SECONDS: '2',
+    MOEPP_STAGE_SECONDS: '3',
   })
   t.equal(status, 1)
   t.match(file('tests.txt'), /^HANG .*\n(.*\n)*?NOT RUN +0\.0 s {2}simt_two_passes\n$/)
@@ -83,7 +83,7 @@ t.test('a bench that hangs, or is too large, costs only itself', { skip }, async
   const { status, file } = machine(t, {
     ...H100,
     facts: { 'clocks_event_reasons.active': '0x0000000000000044', 'power.limit': '350.00' },
-  }).run(['bench', 'table'], { BENCHES: 'b_hangs c_too_large d', MOEPP_BENCH_SECONDS: '2' })
+  }).run(['bench', 'table'], { BENCHES: 'b_hangs c_too_large d', MOEPP_BENCH_SECONDS: '3' })
   t.equal(status, 1)
   t.match(
     file('summary.txt'),
@@ -92,6 +92,41 @@ t.test('a bench that hangs, or is too large, costs only itself', { skip }, async
   t.match(file('bench.txt'), /^HANG: b_hangs$/m)
   t.match(file('bench.txt'), /^run bench --device=cuda --exact d$/m)
   t.match(file('bench.txt'), /^clocks were lowered: power limit;heat \(hardware\)$/m)
+})
+
+t.test('a row that fails, hangs or is too large, with a part switched off', { skip }, async t => {
+  const { status, file } = machine(t).run(['first'], { FAILS: 'no-split' })
+  t.equal(status, 1)
+  t.match(file('first.txt'), /^linear, 2048 tokens +100\.0( +1\.000 x){4} +FAIL$/m)
+  t.match(file('first-rows.txt'), /^\$ no-split: linear_bf16 --tokens=2048, FAIL\nrun .*\nWRONG/m)
+  const large = PROGRAM.replace('echo "$text"\n', 'echo "decode   does not fit: 3 bytes more"\n')
+  const small = machine(t, H100, { 'moepp-native': large }).run(['first'])
+  t.equal(small.status, 0)
+  t.match(small.file('first.txt'), /^decode, batch 1, 8 layers +too large( +too large){5}$/m)
+})
+
+t.test('a device that does not open in time, experts that crash', { skip }, async t => {
+  const made = machine(t)
+  const hung = made.run(['tests'], { DEVICE_HANGS: '1', MOEPP_TEST_SECONDS: '1' })
+  t.match(hung, { status: 1, stdout: /^device: FAILED, HANG: \nSOMETHING FAILED$/m })
+  t.notOk(hung.files.includes('tests.txt'))
+  const crashed = made.run(['expert-forward'], { EXPERTS_CRASH: '1' })
+  t.equal(crashed.status, 1)
+  t.match(crashed.stdout, /; CRASH 1,8,64,512 tokens CRASH 2048,8192 tokens$/m)
+})
+
+t.test('whole models through the addon', { skip }, async t => {
+  const node = `echo "$MOEPP_CUDA_ARCHITECTURES $MOEPP_TEST_GPU $*"
+    case "$*" in *"$NODE_FAILS"*) exit 1 ;; esac`
+  const made = machine(t, H100, { node, npm: 'true', nvcc: 'true' })
+  const right = made.run(['node'], { NODE_FAILS: 'none' })
+  t.equal(right.status, 0)
+  t.match(
+    right.file('node.txt'),
+    /^90a-real {2}scripts\/setup\.mjs\n 1 scripts\/run-tests\.mjs test/,
+  )
+  for (const script of ['setup', 'run-tests'])
+    t.match(made.run(['node'], { NODE_FAILS: script }), { status: 1, stdout: /^node: FAILED/m })
 })
 
 t.test('sanitizers and counters', { skip }, async t => {

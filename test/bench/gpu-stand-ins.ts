@@ -103,17 +103,23 @@ const OTHER = [row('other', 'bf16', 2048, 100, ' 100.00 of 3010.2 GB/s      3.3 
  * the time of a grouped GEMM.
  */
 export const PROGRAM = `case "$1 $2 $3" in
-  'device  ') [ -z "$NO_DEVICE" ] || { echo "moepp-native: nothing was tested: $NO_DEVICE" >&2; exit 2; }
+  'device  ') [ -z "$DEVICE_HANGS" ] || exec sleep 30
+    [ -z "$NO_DEVICE" ] || { echo "moepp-native: nothing was tested: $NO_DEVICE" >&2; exit 2; }
     echo 'device: stand-in, the first of 1 that CUDA sees'; exit ;;
   'test --gpu --list') echo "\${TESTS-simt_warp_passes simt_mma_passes}" | tr ' ' '\\n'; exit ;;
   'bench --list ') printf '%s\\n' attention_bf16 decode grouped_gemm_bf16 linear_bf16 moe_layer norm_route_top_k top_logits $BENCHES; exit ;;
   'bench expert-forward --device=cuda')
+    [ -z "$EXPERTS_CRASH" ] || kill -SEGV $$
     case "$*" in *2048,8192) for tau in 0.1 0.75; do
       echo "{\\"device\\":\\"x\\",\\"tokens\\":8192,\\"tau\\":$tau,\\"ffnShare\\":0.5,\\"moeppSeconds\\":0.001,\\"vanillaSeconds\\":0.00125}"; done ;;
     esac; exit ;;
 esac
 name=$4
 echo "run $*"
+if [ "$MOEPP_CUDA_DEBUG" = "\${FAILS-none}" ]; then
+  echo 'WRONG: got 3'
+  exit 1
+fi
 case "$name" in
   *_fails) echo '    file.cu:7: got 3'; echo "FAIL $name"; exit 1 ;;
   *_hangs) echo 'before the hang'; exec sleep 30 ;;
