@@ -6,7 +6,7 @@ nothing_tested() { # reason
   exit 2
 }
 
-# The card that CUDA calls device 0: sets index, card, capability and mig_mode.
+# The card that CUDA calls device 0: sets index, card, capability, mig_mode and notes.
 find_card() {
   # The order of nvidia-smi, so that it and CUDA speak of the same card.
   export CUDA_DEVICE_ORDER=PCI_BUS_ID
@@ -29,7 +29,8 @@ find_card() {
     nothing_tested "MIG is enabled on GPU $index, but it is not divided: make an instance \
 (nvidia-smi mig -cgi ... -C) or switch MIG off"
   fi
-  advise "$rows"
+  notes=$(advise "$rows")
+  [ -z "$notes" ] || echo "$notes"
 }
 # A build takes minutes, which such a driver makes useless.
 refuse_old_driver() {
@@ -104,8 +105,7 @@ results_folder() {
 
 # The active reasons for lower clocks, in words: from the bits that NVML gives them.
 reasons_of() { # 0x0000000000000004
-  local bits words=()
-  bits=$(($1)) || return 0
+  local bits=$(($1)) words=()
   ((bits & 0x2)) && words+=("clocks set by the user")
   ((bits & 0x4)) && words+=("power limit")
   ((bits & 0x8)) && words+=("hardware slowdown")
@@ -141,12 +141,13 @@ clocks_summary() { # file
       low, high, NR, heat, power }' "$1"
   local bits reasons
   awk -F', *' '{ print $5 }' "$1" | sort -u | while read -r bits; do
-    reasons=$(reasons_of "$bits")
+    reasons=$(reasons_of "${bits:-0}")
     [ "$reasons" = none ] || echo "clocks were lowered: $reasons"
   done
 }
 
 stage_probe() {
+  local bits
   echo "moepp on $card, $(date -u +%Y-%m-%d)"
   printf '%-22s %s\n' commit: "$(program_commit)"
   fact driver driver_version
@@ -157,11 +158,12 @@ stage_probe() {
   fact "clock now" clocks.sm
   fact "clock at most" clocks.max.sm
   fact "memory clock at most" clocks.max.mem
-  printf '%-22s %s\n' "lowered clocks:" "$(reasons_of "$(throttle_reasons)")"
+  bits=$(throttle_reasons)
+  [ -z "$bits" ] || printf '%-22s %s\n' "clocks lowered by:" "$(reasons_of "$bits")"
   fact "power limit" power.limit
-  power_note
   fact temperature temperature.gpu
   limited "${MOEPP_TEST_SECONDS:-60}" "$program" device
+  [ -z "$notes" ] || echo "$notes"
   note "$card"
   [ "$verdict" = PASS ]
 }

@@ -33,6 +33,7 @@ t.test('all stages of a card where all is right', { skip }, async t => {
   t.match(file('probe.txt'), /^driver: +580\.95\.05$/m)
   t.match(file('probe.txt'), /^clock at most: +the driver does not say$/m)
   t.match(file('probe.txt'), /^ECC: +Enabled$/m)
+  t.match(file('probe.txt'), /^clocks lowered by: +none$/m)
   t.match(file('tests.txt'), /^PASS +\d+\.\d s {2}simt_warp_passes\nPASS +\d+\.\d s {2}simt_mma/)
   t.match(
     file('first.txt'),
@@ -82,7 +83,10 @@ t.test('a stage ends in time', { skip }, async t => {
 t.test('a bench that hangs, or is too large, costs only itself', { skip }, async t => {
   const { status, file } = machine(t, {
     ...H100,
-    facts: { 'clocks_event_reasons.active': '0x0000000000000044', 'power.limit': '350.00' },
+    facts: {
+      'clocks_event_reasons.active': '[N/A]',
+      'clocks_throttle_reasons.active': '0x0000000000000044',
+    },
   }).run(['bench', 'table'], { BENCHES: 'b_hangs c_too_large d', MOEPP_BENCH_SECONDS: '3' })
   t.equal(status, 1)
   t.match(
@@ -205,8 +209,8 @@ GPU 1: NVIDIA RTX 4000 Ada Generation (UUID: GPU-bbbb-2)`
   })
   const slice = made.run(['probe'], { CUDA_VISIBLE_DEVICES: 'MIG-cccc-3' })
   t.match(slice.file('probe.txt'), /^moepp on NVIDIA H100 80GB HBM3, /)
-  t.match(slice.stdout, /^note: MIG is enabled: CUDA sees one slice/m)
-  t.match(slice.stdout, /^note: this is a vGPU/m)
+  t.match(slice.file('probe.txt'), /^note: MIG is enabled: CUDA sees one slice/m)
+  t.match(slice.file('probe.txt'), /^note: this is a vGPU/m)
   t.match(slice.stdout, /^note: the power limit is 500\.00 W, by default it is 700\.00 W$/m)
   t.match(made.run(['probe']).stdout, /^note: a slice: MIG 1g\.10gb .*MIG-cccc-3\)$/m)
 })
