@@ -20,12 +20,18 @@ line() { # what, target, measured
   printf '| %s | %s | %s |\n' "$1" "$2" "${3:-not measured}"
 }
 stage_table() {
-  local tokens each
+  local lines
   if [ ! -r "$out/bench.txt" ]; then
     echo "there is no $out/bench.txt: the stage bench writes it"
     return 1
   fi
   printf '| | target on an H100 | measured, of the ceiling of the same run |\n|---|---|---|\n'
+  lines=$(targets)
+  echo "$lines"
+  note "$(grep -vc '| not measured |$' <<<"$lines") of $(wc -l <<<"$lines") targets measured"
+}
+targets() {
+  local tokens each
   for tokens in 8192 16384; do
     line "grouped GEMM, gather + SwiGLU fused, $tokens tokens" ">= 500 TFLOP/s; then 600" \
       "$(rate 'grouped_gemm 1536 -> 2 x 4096, swiglu' bf16 $tokens)"

@@ -50,6 +50,7 @@ t.test('all stages of a card where all is right', { skip }, async t => {
     file('table.txt'),
     /^\| expert forward, .* 0\.75 \| 1\.29 x vanilla \| 1\.25 x vanilla \|$/m,
   )
+  t.match(file('summary.txt'), /^table: right, \d+ s; 5 of 12 targets measured$/m)
   t.match(file('table.txt'), /^\| decode, batch 64, .*\| not measured \|$/m)
 })
 
