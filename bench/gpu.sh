@@ -18,7 +18,8 @@
 #   --architectures LIST     of `build`, where the card is not at hand: "90a-real;89-real;120-real"
 #
 # A stage writes <stage>.txt while it runs, and a line to summary.txt. They lie in $OUT if that is
-# set, else in build/gpu-<card>/. A stage ends after MOEPP_STAGE_SECONDS (540) at the latest.
+# set, else in build/gpu-<card>/. Every stage but `build` ends after MOEPP_STAGE_SECONDS (540) at
+# the latest.
 #
 # Exit status: 0 all is right; 1 something failed; 2 there is no GPU that can be used, nothing was
 # tested.
