@@ -24,7 +24,8 @@ program_commit() {
   cat "$program.commit" 2>/dev/null || echo "of the program is not known"
 }
 
-# The C++ library is part of the program, and symbols are not: it runs on other machines.
+# The C++ library is part of the program, and unused code is not: it runs on other machines. Their C
+# library must be glibc 2.35 or newer, even where that of the building machine is newer.
 stage_build() {
   local generator=()
   if [ -n "$given_program" ]; then
@@ -45,7 +46,7 @@ stage_build() {
   cmake -S . -B "$build" "${generator[@]}" -DCMAKE_BUILD_TYPE=Release -DMOEPP_ADDON=OFF \
     -DMOEPP_NATIVE=ON -DMOEPP_SIMT=OFF -DMOEPP_CUDA=ON -DMOEPP_WERROR=OFF \
     -DMOEPP_CUDA_ARCHITECTURES="$architectures" \
-    -DCMAKE_EXE_LINKER_FLAGS="-static-libstdc++ -static-libgcc -s" || return 1
+    -DCMAKE_EXE_LINKER_FLAGS="-static-libstdc++ -static-libgcc -s -Wl,--gc-sections" || return 1
   cmake --build "$build" --target moepp-native --parallel || return 1
   git log -1 --format=%h >"$program.commit" 2>/dev/null || rm -f "$program.commit"
   note "$program, $(($(wc -c <"$program") >> 20)) MiB, for $architectures"

@@ -21,6 +21,9 @@ namespace moepp::bench {
 
 double now();  // seconds of a steady clock
 
+// Of an option. Not atoll, which would bind the program to the C library of the building machine.
+int64_t integer_of(const std::string& text);
+
 // Ends the bench that called it, not the program.
 struct Failure : std::runtime_error {
   explicit Failure(const Status& status) : std::runtime_error(status.message), code(status.code) {}

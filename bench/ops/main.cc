@@ -99,13 +99,13 @@ static int parse(const char* argument, Options* options, bool* tiny) {
   } else if (starts_with(argument, "--isa=", &value)) {
     options->isa = value;
   } else if (starts_with(argument, "--threads=", &value)) {
-    options->threads = std::atoi(value);
+    options->threads = static_cast<int>(integer_of(value));
   } else if (starts_with(argument, "--seconds=", &value)) {
     options->seconds = std::atof(value);
   } else if (starts_with(argument, "--layers=", &value)) {
-    options->layers = std::atoll(value);
+    options->layers = integer_of(value);
   } else if (starts_with(argument, "--tokens=", &value)) {
-    options->tokens = std::atoll(value);
+    options->tokens = integer_of(value);
   } else if (starts_with(argument, "--row=", &value)) {
     options->row = value;
   } else if (std::strcmp(argument, "--exact") == 0) {

@@ -1,5 +1,6 @@
 // Run: memory, checks and timing over the interface that programs use (native/device.h).
 #include <algorithm>
+#include <charconv>
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
@@ -20,6 +21,12 @@ namespace moepp::bench {
 std::vector<Bench>& registry() {
   static std::vector<Bench> benches;
   return benches;
+}
+
+int64_t integer_of(const std::string& text) {
+  int64_t value = 0;
+  std::from_chars(text.data(), text.data() + text.size(), value);
+  return value;
 }
 
 double now() {
