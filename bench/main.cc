@@ -1,5 +1,5 @@
-// moepp-native test|bench: the native tests and benchmarks in one program, for machines that have
-// no Node.
+// moepp-native device|test|bench: the GPU that it would use, the native tests and benchmarks in one
+// program, for machines that have no Node.
 #include <cstdio>
 #include <cstring>
 
@@ -8,42 +8,59 @@
 
 static int usage() {
   std::fprintf(stderr,
-               "moepp-native test [--cpu | --gpu] [part of a name]\n"
-               "moepp-native bench [--device=cpu|cuda] [--isa=avx512] [--threads=2] "
-               "[--seconds=0.5] [--layers=24] [--check] "
-               "[--tiny] [part of a name]\n"
+               "moepp-native device\n"
+               "moepp-native test [--cpu | --gpu] [--list] [--exact NAME | part of a name]\n"
+               "moepp-native bench [options] [part of a name]  (moepp-native bench --help)\n"
                "moepp-native bench expert-forward ... (bench/ops/expert_forward.cc)\n");
   return 2;
+}
+
+static int refuse(const std::string& problem) {
+  std::fprintf(stderr, "moepp-native: nothing was tested: %s\n", problem.c_str());
+  return 2;
+}
+
+static std::string problem_of(const moepp::CudaInfo& info) {
+  return info.built ? info.problem
+                    : "this build has no CUDA device (configure with -DMOEPP_CUDA=ON)";
+}
+
+// Opens the first GPU, as tests and benches do.
+static int show_device() {
+  const moepp::CudaInfo cuda = moepp::cuda_info();
+  if (cuda.devices == 0) return refuse(problem_of(cuda));
+  std::shared_ptr<moepp::Device> device;
+  const moepp::Status status = moepp::open_cuda_device(0, &device);
+  if (!status.ok()) return refuse(status.message);
+  const moepp::DeviceInfo info = device->info();
+  const auto version = [](int of) {
+    return std::to_string(of / 1000) + "." + std::to_string(of % 1000 / 10);
+  };
+  const std::string off = moepp::bench::switched_off();
+  std::printf("device: %s, the first of %d that CUDA sees\nkernels: %s\n", info.model.c_str(),
+              cuda.devices, info.isa.c_str());
+  std::printf("CUDA: built with %s, the driver supports %s\n",
+              version(cuda.runtime_version).c_str(), version(cuda.driver_version).c_str());
+  std::printf("memory: %lld of %lld bytes free\nswitched off: %s\n",
+              static_cast<long long>(info.free_bytes), static_cast<long long>(info.total_bytes),
+              off.empty() ? "nothing" : off.c_str());
+  return 0;
 }
 
 // The tests of CUDA kernels, which need a GPU, have names that begin with simt_ or cuda_.
 static int run_tests(int argc, char** argv) {
   using moepp::test::Wanted;
-  const bool has_gpu = moepp::cuda_info().devices > 0;
-  Wanted wanted = has_gpu ? Wanted::kAll : Wanted::kCpu;
-  const char* name = "";
-  for (int i = 0; i < argc; i++) {
-    if (std::strcmp(argv[i], "--cpu") == 0) {
-      wanted = Wanted::kCpu;
-    } else if (std::strcmp(argv[i], "--gpu") == 0) {
-      wanted = Wanted::kGpu;
-    } else if (argv[i][0] == '-') {
-      return usage();
-    } else {
-      name = argv[i];
-    }
-  }
-  if (wanted == Wanted::kGpu && !has_gpu) {
-    const moepp::CudaInfo info = moepp::cuda_info();
-    std::fprintf(stderr, "moepp-native: nothing was tested: %s\n",
-                 info.built ? info.problem.c_str()
-                            : "this build has no CUDA device (configure with -DMOEPP_CUDA=ON)");
-    return 2;
-  }
-  return moepp::test::run_tests(name, wanted);
+  moepp::test::Selection selection;
+  const moepp::CudaInfo cuda = moepp::cuda_info();
+  selection.wanted = cuda.devices > 0 ? Wanted::kAll : Wanted::kCpu;
+  if (!moepp::test::parse_selection(argc, argv, &selection)) return usage();
+  if (selection.wanted == Wanted::kGpu && cuda.devices == 0 && !selection.list)
+    return refuse(problem_of(cuda));
+  return moepp::test::run_tests(selection);
 }
 
 int main(int argc, char** argv) {
+  if (argc == 2 && std::strcmp(argv[1], "device") == 0) return show_device();
   if (argc > 1 && std::strcmp(argv[1], "test") == 0) return run_tests(argc - 2, argv + 2);
   if (argc > 1 && std::strcmp(argv[1], "bench") == 0)
     return moepp::bench::run_benches(argc - 2, argv + 2);

@@ -23,20 +23,8 @@ const [first, ...rest] = process.argv.slice(2)
 const levels = scripts.get(first) ?? ['--bench']
 run(process.execPath, [join(root, 'scripts', 'setup.mjs'), '--quiet', ...levels])
 if (!scripts.has(first) && !process.env.MOEPP_CUDA) {
-  const asked = spawnSync('nvidia-smi', ['--query-gpu=compute_cap', '--format=csv,noheader'], {
-    encoding: 'utf8',
-  })
-  const capability = /^(\d+)\.(\d)/
-    .exec(asked.stdout ?? '')
-    ?.slice(1)
-    .join('')
-  if (capability) {
-    const architecture = capability === '90' ? '90a-real' : `${capability}-real`
-    const settings = `MOEPP_CUDA=ON MOEPP_CUDA_ARCHITECTURES=${architecture}`
-    console.error(
-      `moepp: the CPU alone; for the GPU too: ${settings} npm run bench, or bench/gpu.sh`,
-    )
-  }
+  if (spawnSync('nvidia-smi', ['-L']).status === 0)
+    console.error('moepp: the CPU alone; bench/gpu.sh builds for the GPU and measures it')
 }
 const [command, args] = scripts.has(first)
   ? [process.execPath, [join(root, 'bench', `${first}.mjs`), ...rest]]

@@ -32,8 +32,10 @@ static void attention_row(Run& run, const std::string& name, DType dtype,
              (static_cast<double>(one.before) + static_cast<double>(one.tokens + 1) / 2.0);
   }
   run.row(
-      {name, dtype, step.tokens,
-       2.0 * keys * static_cast<double>(kv_heads * s.head_dim * dtype_size(dtype)),
+      {name,
+       dtype,
+       step.tokens,
+       {2.0 * keys * static_cast<double>(kv_heads * s.head_dim * dtype_size(dtype)), 0.0},
        4.0 * pairs * static_cast<double>(s.heads * s.head_dim),
        dtype == DType::kBf16 ? "bf16_dot" : ""},
       args,

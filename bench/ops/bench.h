@@ -10,6 +10,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -20,7 +21,18 @@ namespace moepp::bench {
 
 double now();  // seconds of a steady clock
 
-void must(const Status& status);  // ends the process where it is not ok
+// Of an option. Not atoll, which would bind the program to the C library of the building machine.
+int64_t integer_of(const std::string& text);
+
+// Ends the bench that called it, not the program.
+struct Failure : std::runtime_error {
+  explicit Failure(const Status& status) : std::runtime_error(status.message), code(status.code) {}
+  Code code;
+};
+void must(const Status& status);  // throws Failure where it is not ok
+
+// The words of MOEPP_CUDA_DEBUG, each a part of the CUDA device that is not used; or empty.
+std::string switched_off();
 
 // Zeroed host memory, aligned to 2 MiB and on huge pages where the system gives them, as the
 // device's own.
@@ -50,8 +62,9 @@ double seconds_of(Device& device, int64_t calls, const std::function<void(int64_
 class Ceiling {
  public:
   virtual ~Ceiling() = default;
-  // the CPU reads memory that no cache holds, a GPU copies: bytes read + written
-  virtual double gb_s() = 0;
+  // Of memory that no cache holds: bytes read, or read + written.
+  virtual double read_gb_s() = 0;
+  virtual double copy_gb_s() = 0;
   // Multiply-adds in registers, two operations each: the fastest of those for weights of this type,
   // and of `also` on a CPU.
   virtual double gflop_s(DType weights, const char* also = "") = 0;
@@ -60,18 +73,27 @@ std::unique_ptr<Ceiling> cpu_ceiling(const std::string& isa, Queue& queue);
 std::unique_ptr<Ceiling> cuda_ceiling(Device& device);  // null in a build without CUDA
 
 struct Options {
-  std::string device, isa, name;  // empty: all
+  std::string device, isa, name, row;  // empty: all; name and row are parts of names
+  bool exact = false, list = false;    // `name` is whole; names are printed, nothing is run
+  int64_t tokens = 0;                  // rows of so many tokens; 0: all
   int threads = 0;
   int64_t layers = 0;  // of whole steps; 0: as many as the sizes say
   double seconds = 0.5;
   bool check_only = false;  // nothing is timed
 };
 
+struct Bytes {
+  double read = 0.0, written = 0.0;
+  double all() const { return read + written; }
+  // Against the ceiling of reading, else of copying.
+  bool mostly_read() const { return written < 0.1 * read; }
+};
+
 struct Row {
   std::string name;  // "linear 1536 -> 4608"
   DType dtype;       // of the weights or of the cache
   int64_t tokens = 0;
-  double bytes = 0.0;  // that one call must read or write, once each; 0 if they do not matter
+  Bytes bytes;         // that one call must read or write, once each; 0 if they do not matter
   double flops = 0.0;  // that one call must do; 0 likewise
   // an instruction that it may use beside those for `dtype` (cpu/compute_peaks.h)
   const char* also = "";
@@ -96,7 +118,13 @@ class Run {
   // the program fails.
   void row(const Row& row, const std::function<std::string()>& check,
            const std::function<void(int64_t)>& call);
-  bool failed() const { return failed_; }
+  // A failure ends its bench, and the next one goes on.
+  struct Counts {
+    int rows = 0, wrong = 0, failed = 0, too_large = 0;
+  };
+  const Counts& counts() const { return counts_; }
+  // Runs a bench and says why it ends early, if it does. False: the device is lost.
+  bool attempt(const std::string& name, const std::function<void()>& bench);
 
   // The check of an op whose arguments do not change from call to call.
   template <class Args, class Check>
@@ -144,14 +172,15 @@ class Run {
   struct Samples {
     std::vector<double> times, gb_s, gflop_s;
   };
+  void time(const Row& row, const std::function<void(int64_t)>& call);
   Samples sample(const Row& row, const std::function<void(int64_t)>& call);
   Tensor* twin(const Tensor* tensor);
 
   std::shared_ptr<Device> device_;
   std::unique_ptr<Ceiling> ceiling_;
-  double seconds_;
-  bool check_only_;
-  bool failed_ = false;
+  const Options options_;
+  Counts counts_;
+  bool in_row_ = false;
   std::vector<Block*> blocks_;
   std::deque<Tensor> twins_;
   std::deque<KvView> twin_caches_;

@@ -27,8 +27,11 @@ MOEPP_BENCH(combine) {
                               &constants.tensor,    &norm_weight.tensor, nullptr,
                               &sum.tensor,          &out.tensor,         1e-6f};
     run.row(
-        {"combine " + std::to_string(h) + ", top " + std::to_string(k), DType::kF32, t,
-         static_cast<double>((16 * t + 4 * picks.offsets.back()) * h)},
+        {"combine " + std::to_string(h) + ", top " + std::to_string(k),
+         DType::kF32,
+         t,
+         {static_cast<double>((8 * t + 4 * picks.offsets.back()) * h),
+          static_cast<double>(8 * t * h)}},
         args, [&](const CombineArgs& a) { return test::check_combine(a, test::sample(t, 50)); },
         [&](int64_t) { run.kernels().combine(args, run.device().queue()); });
   }

@@ -153,9 +153,11 @@ Row DecodeStep::row() const {
                dense = static_cast<double>(layers * 4 * width * s.hidden + s.vocabulary * s.hidden);
   Row row = {
       "decode, context " + std::to_string(context_) + ", " + std::to_string(layers) + " layers",
-      DType::kBf16, batch};
-  row.bytes = dense_bytes + router_bytes + cache_bytes +
-              static_cast<double>(routed.experts) * expert_bytes(run_, weights_.moe);
+      DType::kBf16,
+      batch,
+      {}};
+  row.bytes.read = dense_bytes + router_bytes + cache_bytes +
+                   static_cast<double>(routed.experts) * expert_bytes(run_, weights_.moe);
   row.flops =
       2.0 * static_cast<double>(batch) * dense + static_cast<double>(routed.rows) * expert_flops(s);
   return row;

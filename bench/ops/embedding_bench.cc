@@ -17,8 +17,10 @@ static void embedding_rows(Run& run, Layout layout) {
     const EmbeddingArgs args = {&step, &table.tensor, &out.tensor};
     const std::string name = "embedding " + std::to_string(v) + " x " + std::to_string(h);
     run.row(
-        {layout == Layout::kRows ? name : name + ", panels", DType::kBf16, t,
-         static_cast<double>(6 * t * h)},
+        {layout == Layout::kRows ? name : name + ", panels",
+         DType::kBf16,
+         t,
+         {static_cast<double>(2 * t * h), static_cast<double>(4 * t * h)}},
         args, [&](const EmbeddingArgs& a) { return test::check_embedding(a, test::sample(t, 50)); },
         [&](int64_t i) {
           step.data = tokens.device() + i % kSteps * t;

@@ -196,13 +196,13 @@ static bool parse(const std::string& argument, ExpertOptions* options) {
                     value = equals == std::string::npos ? "" : argument.substr(equals + 1);
   Sizes& s = options->sizes;
   if (name == "--hidden") {
-    s.hidden = std::atoll(value.c_str());
+    s.hidden = integer_of(value);
   } else if (name == "--ffn") {
-    s.intermediate = std::atoll(value.c_str());
+    s.intermediate = integer_of(value);
   } else if (name == "--ffn-experts") {
-    s.ffn_experts = std::atoll(value.c_str());
+    s.ffn_experts = integer_of(value);
   } else if (name == "--constants") {
-    s.constants = std::atoll(value.c_str());
+    s.constants = integer_of(value);
   } else if (name == "--tau") {
     options->taus = numbers(value);
   } else if (name == "--tokens") {
@@ -212,7 +212,7 @@ static bool parse(const std::string& argument, ExpertOptions* options) {
   } else if (name == "--isa") {
     options->common.isa = value;
   } else if (name == "--threads") {
-    options->common.threads = std::atoi(value.c_str());
+    options->common.threads = static_cast<int>(integer_of(value));
   } else if (name == "--seconds") {
     options->common.seconds = std::atof(value.c_str());
   } else if (name == "--check") {
@@ -236,11 +236,17 @@ int run_expert_forward(int argc, char** argv) {
     return 2;
   }
   bool ok = true;
-  for (const Target& target : targets(options.common)) {
-    Run run(target.device, options.sizes, options.common);
-    Layer layer(run, options.dtype);
-    for (const double tokens : options.tokens)
-      ok = ok && measure(run, layer, target.name, options, static_cast<int64_t>(tokens));
+  try {
+    for (const Target& target : targets(options.common)) {
+      Run run(target.device, options.sizes, options.common);
+      Layer layer(run, options.dtype);
+      for (const double tokens : options.tokens)
+        ok = ok && measure(run, layer, target.name, options, static_cast<int64_t>(tokens));
+    }
+  } catch (const Failure& failure) {
+    std::fprintf(stderr, "moepp-native: %s%s\n",
+                 failure.code == Code::kOutOfMemory ? "does not fit: " : "", failure.what());
+    return 1;
   }
   return ok ? 0 : 1;
 }

@@ -29,7 +29,10 @@ static void linear_rows(Run& run, const GemmKind& kind, int64_t inputs, int64_t 
     wt.data = weight.copy(0);
     run.row(
         {"linear " + std::to_string(inputs) + " -> " + std::to_string(outputs) + rounded(kind),
-         dtype, tokens, cached ? 0.0 : static_cast<double>(bytes + 4 * tokens * (inputs + outputs)),
+         dtype, tokens,
+         cached ? Bytes()
+                : Bytes{static_cast<double>(bytes + 4 * tokens * inputs),
+                        static_cast<double>(4 * tokens * outputs)},
          2.0 * static_cast<double>(tokens * inputs * outputs), instruction(kind)},
         args,
         [&](const LinearArgs& a) {
@@ -99,9 +102,13 @@ static void grouped_rows(Run& run, const GemmKind& kind, bool gate_up) {
     };
     const double calls = static_cast<double>(steps);
     run.row(
-        {"grouped_gemm " + shape + (gate_up ? ", swiglu" : "") + rounded(kind), dtype, tokens,
-         calls * (bytes + 4.0 * gemm_rows * static_cast<double>(inputs + columns)),
-         calls * 2.0 * gemm_rows * static_cast<double>(inputs * rows), instruction(kind)},
+        {"grouped_gemm " + shape + (gate_up ? ", swiglu" : "") + rounded(kind),
+         dtype,
+         tokens,
+         {calls * (bytes + 4.0 * gemm_rows * static_cast<double>(inputs)),
+          calls * 4.0 * gemm_rows * static_cast<double>(columns)},
+         calls * 2.0 * gemm_rows * static_cast<double>(inputs * rows),
+         instruction(kind)},
         args,
         [&](const GroupedGemmArgs& a) {
           return test::check_grouped_gemm(a, sample(first_rows, 9), sample(columns, 41),

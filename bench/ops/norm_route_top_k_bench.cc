@@ -32,7 +32,10 @@ MOEPP_BENCH(norm_route_top_k) {
     run.row(
         {"norm_route_top_k " + std::to_string(h) + " -> " + std::to_string(e) + " + " +
              std::to_string(x_rows) + ", top " + std::to_string(k),
-         DType::kF32, t, static_cast<double>(4 * (e + x_rows + 4 * t) * h), 2.0 * products},
+         DType::kF32,
+         t,
+         {static_cast<double>(4 * (e + x_rows + 2 * t) * h), static_cast<double>(8 * t * h)},
+         2.0 * products},
         args,
         [&](const NormRouteTopKArgs& a) {
           return test::check_norm_route_top_k(a, test::sample(t, 50));

@@ -56,8 +56,10 @@ MOEPP_BENCH(pack_panel) {
     for (int64_t i = 0; i < source_bytes / 2; i++)
       source.as<uint16_t>()[i] = static_cast<uint16_t>(i % 16381);
     run.row(
-        {std::string("pack_panel 65536 x 1536 from ") + dtype_name(from), to, 0,
-         static_cast<double>(source_bytes + target_bytes)},
+        {std::string("pack_panel 65536 x 1536 from ") + dtype_name(from),
+         to,
+         0,
+         {static_cast<double>(source_bytes), static_cast<double>(target_bytes)}},
         [&] { return from == to ? check(source, target, to, kRows, kColumns) : std::string(); },
         [&](int64_t) {
           pack_all(source, target, from, to, kRows, kColumns, run.device().queue());

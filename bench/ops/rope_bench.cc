@@ -19,7 +19,10 @@ MOEPP_BENCH(rope_table) {
     const RopeTableArgs args = {&positions.tensor, &starts.tensor, &frequencies.tensor,
                                 &cosine.tensor,    &sine.tensor,   1.0f};
     run.row(
-        {"rope_table " + std::to_string(half), DType::kF32, t, static_cast<double>(8 * t * half)},
+        {"rope_table " + std::to_string(half),
+         DType::kF32,
+         t,
+         {0.0, static_cast<double>(8 * t * half)}},
         args,
         [&](const RopeTableArgs& a) { return test::check_rope_table(a, test::sample(t, 50)); },
         [&](int64_t) { run.kernels().rope_table(args, run.device().queue()); });
@@ -45,10 +48,12 @@ static void rope_store_rows(Run& run, DType dtype) {
                                 &cache.view,
                                 &q.tensor,
                                 0};
-    const int64_t row_bytes = 4 * 4 * width + 2 * width * dtype_size(dtype);
+    const int64_t read = 3 * 4 * width, written = 4 * width + 2 * width * dtype_size(dtype);
     run.row(
-        {"rope_store " + std::to_string(s.heads) + " x " + std::to_string(s.head_dim), dtype, t,
-         static_cast<double>(t * row_bytes)},
+        {"rope_store " + std::to_string(s.heads) + " x " + std::to_string(s.head_dim),
+         dtype,
+         t,
+         {static_cast<double>(t * read), static_cast<double>(t * written)}},
         args,
         [&](const RopeStoreArgs& a) { return test::check_rope_store(a, test::sample(t, 50)); },
         [&](int64_t) { run.kernels().rope_store(args, run.device().queue()); });

@@ -20,7 +20,10 @@ MOEPP_BENCH(router_logits) {
     run.row(
         {"router_logits " + std::to_string(h) + " -> " + std::to_string(e) + " + " +
              std::to_string(scores_of),
-         DType::kF32, t, static_cast<double>(4 * (e + scores_of + t) * h), 2.0 * products},
+         DType::kF32,
+         t,
+         {static_cast<double>(4 * (e + scores_of + t) * h), 0.0},
+         2.0 * products},
         args,
         [&](const RouterLogitsArgs& a) {
           return test::check_router_logits(a, test::sample(t, 50));

@@ -1,5 +1,6 @@
 // Run: memory, checks and timing over the interface that programs use (native/device.h).
 #include <algorithm>
+#include <charconv>
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
@@ -22,15 +23,37 @@ std::vector<Bench>& registry() {
   return benches;
 }
 
+int64_t integer_of(const std::string& text) {
+  int64_t value = 0;
+  std::from_chars(text.data(), text.data() + text.size(), value);
+  return value;
+}
+
 double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-// A device that fails leaves nothing to measure.
 void must(const Status& status) {
-  if (status.ok()) return;
-  std::fprintf(stderr, "moepp-native: %s\n", status.message.c_str());
-  std::exit(1);
+  if (!status.ok()) throw Failure(status);
+}
+
+std::string switched_off() {
+  const char* words = std::getenv("MOEPP_CUDA_DEBUG");
+  return words == nullptr ? "" : words;
+}
+
+static Status enqueue(Device& device, int64_t calls, const std::function<void(int64_t)>& call) {
+  for (int64_t i = 0; i < calls; i++) call(i);
+  return device.launched();
+}
+
+// One step; the device is free again whatever fails.
+static void step(Device& device, const std::function<Status()>& work) {
+  must(device.begin_step());
+  const Status status = work();
+  const Status end = device.end_step();
+  must(status);
+  must(end);
 }
 
 static constexpr size_t kHugePage = size_t{2} << 20;
@@ -56,9 +79,12 @@ Block::Block(Run& run, int64_t bytes, int64_t host_bytes)
     device_ = host();
   } else {
     device_ = static_cast<std::byte*>(run.device().allocate(bytes));
-    if (device_ == nullptr)
-      must(Status::error(Code::kOutOfMemory,
-                         "the device has no " + std::to_string(bytes) + " bytes left"));
+    if (device_ == nullptr) {
+      must(run.device().fault());
+      must(Status::error(Code::kOutOfMemory, std::to_string(bytes) + " bytes more are needed, " +
+                                                 std::to_string(run.device().info().free_bytes) +
+                                                 " are free"));
+    }
   }
   run.blocks_.push_back(this);
 }
@@ -72,11 +98,10 @@ void Block::upload(const std::byte* from, int64_t to, int64_t bytes) {
   constexpr int64_t kAtOnce = int64_t{16} << 20;
   if (device_ == host()) return;
   for (int64_t at = 0; at < bytes; at += kAtOnce) {
-    must(run_.device().begin_step());
-    const Status status = run_.device().upload(
-        {{device_ + to + at, const_cast<std::byte*>(from) + at, std::min(kAtOnce, bytes - at)}});
-    must(run_.device().end_step());
-    must(status);
+    step(run_.device(), [&] {
+      return run_.device().upload(
+          {{device_ + to + at, const_cast<std::byte*>(from) + at, std::min(kAtOnce, bytes - at)}});
+    });
   }
 }
 
@@ -90,17 +115,11 @@ void Block::write(const std::byte* from, int64_t to, int64_t bytes) {
 
 void Block::download() {
   if (device_ == host()) return;
-  must(run_.device().begin_step());
-  const Status status = run_.device().download({{device_, host(), bytes_}});
-  must(run_.device().end_step());
-  must(status);
+  step(run_.device(), [&] { return run_.device().download({{device_, host(), bytes_}}); });
 }
 
 Run::Run(std::shared_ptr<Device> device, const Sizes& sizes, const Options& options)
-    : sizes(sizes),
-      device_(std::move(device)),
-      seconds_(options.seconds),
-      check_only_(options.check_only) {
+    : sizes(sizes), device_(std::move(device)), options_(options) {
   ceiling_ = device_->uses_host_memory() ? cpu_ceiling(device_->info().isa, device_->queue())
                                          : cuda_ceiling(*device_);
 }
@@ -168,21 +187,17 @@ static double best(const std::vector<double>& values, bool highest) {
 // The time that a row took, its rate, and the share of the ceiling: the longer of what its bytes
 // and its operations need.
 static void print_share(const Row& row, double time, double gb_s, double gflop_s) {
-  const double for_bytes = gb_s > 0.0 ? row.bytes / gb_s * 1e-9 : 0.0,
+  const double for_bytes = gb_s > 0.0 ? row.bytes.all() / gb_s * 1e-9 : 0.0,
                for_flops = gflop_s > 0.0 ? row.flops / gflop_s * 1e-9 : 0.0;
   const bool bytes = for_bytes >= for_flops;
   const double scale = bytes || gflop_s < 1e4 ? 1e-9 : 1e-12;
   std::printf("%10.1f us %7.2f of %6.1f %s %5.1f %%", time * 1e6,
-              (bytes ? row.bytes : row.flops) / time * scale, bytes ? gb_s : gflop_s * scale * 1e9,
+              (bytes ? row.bytes.all() : row.flops) / time * scale,
+              bytes ? gb_s : gflop_s * scale * 1e9,
               bytes          ? "GB/s   "
               : scale < 1e-9 ? "TFLOP/s"
                              : "GFLOP/s",
               100.0 * std::max(for_bytes, for_flops) / time);
-}
-
-static void enqueue(Device& device, int64_t calls, const std::function<void(int64_t)>& call) {
-  for (int64_t i = 0; i < calls; i++) call(i);
-  must(device.launched());
 }
 
 // On a GPU the calls are recorded once and replayed, as programs replay steps: no time goes by
@@ -192,29 +207,25 @@ class Timer {
   Timer(Device& device, int64_t calls, const std::function<void(int64_t)>& call)
       : device_(device), calls_(calls), call_(call) {
     if (device.uses_host_memory()) return;
-    must(device.begin_step());
-    const Status status = device.record(
-        [&] {
-          enqueue(device, calls, call);
-          return Status{};
-        },
-        &recording_);
-    must(device.end_step());
-    must(status);
+    if (switched_off().find("no-graph") == std::string::npos) {
+      step(device, [&] {
+        return device.record([&] { return enqueue(device, calls, call); }, &recording_);
+      });
+    }
     seconds();  // the first replay prepares more
   }
 
   double seconds() {
-    if (recording_ == nullptr) {
-      const double start = now();
+    double start = now();
+    if (device_.uses_host_memory()) {
       for (int64_t i = 0; i < calls_; i++) call_(next_++);
-      return (now() - start) / static_cast<double>(calls_);
+    } else {
+      step(device_, [&] {
+        start = now();
+        return recording_ != nullptr ? device_.replay(*recording_)
+                                     : enqueue(device_, calls_, call_);
+      });
     }
-    must(device_.begin_step());
-    const double start = now();
-    const Status status = device_.replay(*recording_);
-    must(device_.end_step());
-    must(status);
     return (now() - start) / static_cast<double>(calls_);
   }
 
@@ -239,43 +250,74 @@ Run::Samples Run::sample(const Row& row, const std::function<void(int64_t)>& cal
               call);
   Samples samples;
   const double start = now();
-  for (int i = 0; i < 5 || now() - start < seconds_; i++) {
+  for (int i = 0; i < 5 || now() - start < options_.seconds; i++) {
     if (ceiling_ != nullptr && row.flops > 0.0)
       samples.gflop_s.push_back(ceiling_->gflop_s(row.dtype, row.also));
-    if (ceiling_ != nullptr && row.bytes > 0.0) samples.gb_s.push_back(ceiling_->gb_s());
+    if (ceiling_ != nullptr && row.bytes.all() > 0.0)
+      samples.gb_s.push_back(row.bytes.mostly_read() ? ceiling_->read_gb_s()
+                                                     : ceiling_->copy_gb_s());
     samples.times.push_back(timer.seconds());
   }
   return samples;
 }
 
 void Run::once(const std::function<void(int64_t)>& call) {
-  must(device_->begin_step());
-  enqueue(*device_, 1, call);
-  must(device_->end_step());
+  step(*device_, [&] { return enqueue(*device_, 1, call); });
+}
+
+bool Run::attempt(const std::string& name, const std::function<void()>& bench) {
+  std::string reason;
+  bool too_large = true;
+  try {
+    bench();
+    return true;
+  } catch (const Failure& failure) {
+    reason = failure.what();
+    too_large = failure.code == Code::kOutOfMemory;
+  } catch (const std::bad_alloc&) {
+    reason = "the host has not enough memory";
+  }
+  if (!in_row_) std::printf("%-40s ", name.c_str());
+  in_row_ = false;
+  (too_large ? counts_.too_large : counts_.failed)++;
+  std::printf("%s: %s\n", too_large ? "does not fit" : "FAILED", reason.c_str());
+  const Status fault = device_->fault();
+  if (!fault.ok())
+    std::printf("the device is lost, nothing more can run: %s\n", fault.message.c_str());
+  std::fflush(stdout);
+  return fault.ok();
 }
 
 void Run::row(const Row& row, const std::function<std::string()>& check,
               const std::function<void(int64_t)>& call) {
+  if (options_.tokens > 0 && row.tokens != options_.tokens) return;
+  if (row.name.find(options_.row) == std::string::npos) return;
+  counts_.rows++;
+  in_row_ = true;
   std::printf("%-40s %-5s %5lld ", row.name.c_str(), dtype_name(row.dtype),
               static_cast<long long>(row.tokens));
+  std::fflush(stdout);  // a kernel that hangs is known by its row
   once(call);
   const std::string wrong = check();
   if (!wrong.empty()) {
-    failed_ = true;
+    counts_.wrong++;
     std::printf("WRONG: %s\n", wrong.c_str());
-    return;
-  }
-  if (check_only_) {
+  } else if (options_.check_only) {
     std::printf("right\n");
-    return;
+  } else {
+    time(row, call);
   }
+  std::fflush(stdout);
+  in_row_ = false;
+}
+
+void Run::time(const Row& row, const std::function<void(int64_t)>& call) {
   const Samples samples = sample(row, call);
   print_share(row, median(samples.times), median(samples.gb_s), median(samples.gflop_s));
   std::printf("   best ");
   print_share(row, best(samples.times, false), best(samples.gb_s, true),
               best(samples.gflop_s, true));
   std::printf("\n");
-  std::fflush(stdout);
 }
 
 // The median of each of several kinds of work, which take turns.
@@ -285,7 +327,7 @@ std::vector<double> Run::compare(const std::vector<std::function<void(int64_t)>>
   for (const auto& call : calls) timers.push_back(std::make_unique<Timer>(*device_, 1, call));
   std::vector<std::vector<double>> times(calls.size());
   const double start = now();
-  for (int round = 0; round < rounds || now() - start < seconds_; round++) {
+  for (int round = 0; round < rounds || now() - start < options_.seconds; round++) {
     for (size_t i = 0; i < calls.size(); i++) times[i].push_back(timers[i]->seconds());
   }
   std::vector<double> medians;

@@ -27,7 +27,10 @@ MOEPP_BENCH(moe_layer) {
     run.row(
         {"moe_layer " + std::to_string(h) + ", " + std::to_string(s.ffn_experts) + " x " +
              std::to_string(s.intermediate),
-         DType::kBf16, t, experts * expert_bytes(run, weights) + static_cast<double>(16 * t * h),
+         DType::kBf16,
+         t,
+         {experts * expert_bytes(run, weights) + static_cast<double>(8 * t * h),
+          static_cast<double>(8 * t * h)},
          rows * expert_flops(s)},
         [&] {
           const std::string wrong = layers[0].check();

@@ -12,10 +12,12 @@ static void top_rows(Run& run, bool with_sum) {
     const TopLogitsArgs args = {&logits.tensor, &top.tensor, &indices.tensor,
                                 with_sum ? &sums.tensor : nullptr};
     const std::string name = "top_logits " + std::to_string(k) + " of " + std::to_string(v);
-    run.row(
-        {with_sum ? name + ", with exp_sum" : name, DType::kF32, r, static_cast<double>(4 * r * v)},
-        args, &test::check_top_logits,
-        [&](int64_t) { run.kernels().top_logits(args, run.device().queue()); });
+    run.row({with_sum ? name + ", with exp_sum" : name,
+             DType::kF32,
+             r,
+             {static_cast<double>(4 * r * v), 0.0}},
+            args, &test::check_top_logits,
+            [&](int64_t) { run.kernels().top_logits(args, run.device().queue()); });
   }
 }
 

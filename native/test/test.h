@@ -1,5 +1,5 @@
-// A test is a function registered by MOEPP_TEST; a program runs all of them, or those whose name
-// holds its argument.
+// A test is a function registered by MOEPP_TEST; a program runs all of them, or those that its
+// arguments name.
 #pragma once
 
 #include <cstdio>
@@ -9,7 +9,7 @@
 namespace moepp::test {
 
 struct Test {
-  const char* name;
+  const char *name, *file;
   void (*run)();
 };
 
@@ -19,18 +19,30 @@ void fail(const char* file, int line, const std::string& message);
 
 // Tests whose names begin with simt_ or cuda_ run CUDA kernels.
 enum class Wanted { kAll, kCpu, kGpu };
-// Runs the tests wanted whose names hold `name`; 0 if there are any and all pass.
-int run_tests(const char* name, Wanted wanted);
+
+struct Selection {
+  Wanted wanted = Wanted::kAll;
+  std::string name;  // a part of it; all of it where `exact`
+  bool exact = false, list = false;
+};
+// [--cpu | --gpu] [--list] [--exact NAME | part of a name]; false where that is not understood.
+bool parse_selection(int argc, char** argv, Selection* selection);
+
+// Prints the names of the tests selected where it says so, else runs them: what everything else is
+// made of comes first. Returns 0 if there are any and all pass.
+int run_tests(const Selection& selection);
 
 struct Registration {
-  Registration(const char* name, void (*run)()) { registry().push_back({name, run}); }
+  Registration(const char* name, const char* file, void (*run)()) {
+    registry().push_back({name, file, run});
+  }
 };
 
 }  // namespace moepp::test
 
-#define MOEPP_TEST(name)                                                      \
-  static void name();                                                         \
-  static const ::moepp::test::Registration name##_registration(#name, &name); \
+#define MOEPP_TEST(name)                                                                \
+  static void name();                                                                   \
+  static const ::moepp::test::Registration name##_registration(#name, __FILE__, &name); \
   static void name()
 
 #define EXPECT(condition)                                                  \

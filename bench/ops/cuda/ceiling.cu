@@ -1,6 +1,8 @@
-// The measured ceilings of a GPU. They are copies of memory that no cache holds, multiply-adds in
-// f32, and products of bf16 on tensor cores. int8 and int4 weights use the last, too. The products
-// run by mma.sync. On Hopper they run by wgmma as well, whose rate mma.sync does not reach there.
+// The measured ceilings of a GPU. They are reads and copies of memory that no cache holds,
+// multiply-adds in f32, and products of bf16 on tensor cores. int8 and int4 weights use the last,
+// too. The products run by mma.sync. On Hopper they run by wgmma as well, whose rate mma.sync does
+// not reach there.
+// SASS * read_all: LDG>=4 FADD>=16 no-spills
 // SASS * copy_all: LDG STG no-spills
 // SASS * multiply_add: FFMA>=16 no-spills
 // SASS sm_80,sm_86,sm_89,sm_90a,sm_100,sm_120 multiply_tiles: HMMA>=8 no-spills
@@ -21,6 +23,19 @@ __global__ void __launch_bounds__(kThreads) copy_all(const float4* from, float4*
   const int64_t stride = static_cast<int64_t>(gridDim.x) * kThreads;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < n; i += stride)
     to[i] = from[i];
+}
+
+// A sum goes nowhere, as below.
+__global__ void __launch_bounds__(kThreads)
+    read_all(const float4* from, float* out, int64_t n, float never) {
+  const int64_t stride = static_cast<int64_t>(gridDim.x) * kThreads;
+  float sum = 0.0f;
+#pragma unroll 4
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < n; i += stride) {
+    const float4 one = from[i];
+    sum += one.x + one.y + one.z + one.w;
+  }
+  if (sum == never) out[0] = sum;
 }
 
 // The sums go nowhere, but the compiler cannot know: `never` is not 0 for it.
@@ -109,10 +124,19 @@ class CudaCeiling final : public Ceiling {
     if (memory_ != nullptr) device_.release(memory_, 2 * kCopyBytes);
   }
 
-  double gb_s() override {
+  // The halves of the memory in turn: the larger caches hold a good part of one.
+  double read_gb_s() override {
     if (memory_ == nullptr) return 0.0;
-    // So many that the start of the first and the wait for the last do not show.
-    constexpr int64_t kCopies = SIMT_EMULATED ? 1 : 16;
+    const double seconds = seconds_of(device_, kCopies, [&](int64_t i) {
+      launch(ceiling::read_all, 8, ceiling::kThreads, 0,
+             reinterpret_cast<const float4*>(memory_ + i % 2 * kCopyBytes),
+             reinterpret_cast<float*>(memory_), kCopyBytes / 16, -1.0f);
+    });
+    return 1e-9 * static_cast<double>(kCopyBytes) / seconds;
+  }
+
+  double copy_gb_s() override {
+    if (memory_ == nullptr) return 0.0;
     const double seconds = seconds_of(device_, kCopies, [&](int64_t) {
       launch(ceiling::copy_all, 8, ceiling::kThreads, 0, reinterpret_cast<const float4*>(memory_),
              reinterpret_cast<float4*>(memory_ + kCopyBytes), kCopyBytes / 16);
@@ -138,6 +162,8 @@ class CudaCeiling final : public Ceiling {
 
  private:
   static constexpr int64_t kCopyBytes = SIMT_EMULATED ? 4096 : int64_t{256} << 20;
+  // So many that the start of the first and the wait for the last do not show.
+  static constexpr int64_t kCopies = SIMT_EMULATED ? 2 : 16;
 
   // blocks: for each multiprocessor.
   template <class... Parameters, class... Arguments>

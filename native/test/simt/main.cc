@@ -1,6 +1,11 @@
-// moepp-simt-test [part of a name]
+// moepp-simt-test [--list] [--exact NAME | part of a name]
 #include "test.h"
 
 int main(int argc, char** argv) {
-  return moepp::test::run_tests(argc > 1 ? argv[1] : "", moepp::test::Wanted::kAll);
+  moepp::test::Selection selection;
+  if (moepp::test::parse_selection(argc - 1, argv + 1, &selection))
+    return moepp::test::run_tests(selection);
+  std::fprintf(stderr,
+               "moepp-simt-test [--cpu | --gpu] [--list] [--exact NAME | part of a name]\n");
+  return 2;
 }
