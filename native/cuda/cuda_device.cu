@@ -7,6 +7,7 @@
 #include <mutex>
 
 #include "cuda/cuda_queue.h"
+#include "cuda/kernels/copy_page.h"
 #include "cuda/kernels/kernels.h"
 #include "cuda/kv_layout.cuh"
 #include "cuda/load_weight.h"
@@ -247,15 +248,12 @@ Status CudaDevice::record(const std::function<Status()>& enqueue,
   return check(error);
 }
 
+// The next step is behind it in the stream.
 Status CudaDevice::copy_page(const KvView& cache, int64_t from, int64_t to) {
   const std::lock_guard<std::mutex> lock(step_);
   MOEPP_CHECK(enter());
-  const auto bytes = static_cast<size_t>(kv_page_elements(cache) * dtype_size(cache.dtype));
-  auto* pages = static_cast<std::byte*>(cache.data);
-  // The next step is behind it in the stream.
-  return check(simt::copy_pieces(
-      pages + static_cast<size_t>(to) * bytes, pages + static_cast<size_t>(from) * bytes,
-      static_cast<size_t>(cache.pages) * bytes, bytes, static_cast<size_t>(cache.layers), stream_));
+  cuda::copy_page(cache, from, to, *queue_);
+  return launched();
 }
 
 Status CudaDevice::read_page(const KvView& cache, int64_t layer, int64_t page, float* out) {

@@ -1,27 +1,11 @@
 // The CUDA device behind the interpreter: a small program gives the CPU's numbers, again when it is
 // replayed; failures are typed.
 #include "cuda/cuda_queue.h"
-#include "device_test.h"
-#include "program.h"
+#include "opened_device.h"
 #include "small_model.h"
 #include "test.h"
 
 namespace moepp::simt_test {
-
-static std::unique_ptr<Program> compiled(const std::shared_ptr<Device>& device,
-                                         const ProgramSpec& spec) {
-  std::unique_ptr<Program> program;
-  const Status status = Program::compile(device, spec, {}, &program);
-  EXPECT_MESSAGE(status.ok(), status.message);
-  return program;
-}
-
-static std::shared_ptr<Device> opened() {
-  std::shared_ptr<Device> device;
-  const Status status = open_cuda_device(0, &device);
-  EXPECT_MESSAGE(status.ok(), status.message);
-  return device;
-}
 
 MOEPP_TEST(cuda_device_program) {
   const TemporaryFile file(SmallModel::floats());
@@ -104,12 +88,6 @@ __global__ void count_launch(int* launches) {
   cuda::await_inputs();
   if (threadIdx.x == 0) ++*launches;
 }
-
-// Another GPU for as long as this lives.
-struct OtherGpu {
-  simt::emu::Gpu before = simt::emu::gpu();
-  ~OtherGpu() { simt::emu::gpu() = before; }
-};
 
 MOEPP_TEST(cuda_device_failures) {
   const OtherGpu restore;

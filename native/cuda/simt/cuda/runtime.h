@@ -111,12 +111,6 @@ inline Error copy_to_device(void* target, const void* source, size_t bytes, Stre
 inline Error copy_to_host(void* target, const void* source, size_t bytes, Stream stream) {
   return cudaMemcpyAsync(target, source, bytes, cudaMemcpyDeviceToHost, stream);
 }
-// `rows` pieces of `bytes` bytes, `pitch` bytes apart, within the device.
-inline Error copy_pieces(void* target, const void* source, size_t pitch, size_t bytes, size_t rows,
-                         Stream stream) {
-  return cudaMemcpy2DAsync(target, pitch, source, pitch, bytes, rows, cudaMemcpyDeviceToDevice,
-                           stream);
-}
 inline Error clear(void* target, size_t bytes, Stream stream) {
   return cudaMemsetAsync(target, 0, bytes, stream);
 }

@@ -176,16 +176,6 @@ inline Error copy_to_device(void* target, const void* source, size_t bytes, Stre
 inline Error copy_to_host(void* target, const void* source, size_t bytes, Stream stream) {
   return copy_to_device(target, source, bytes, stream);
 }
-inline Error copy_pieces(void* target, const void* source, size_t pitch, size_t bytes, size_t rows,
-                         Stream stream) {
-  return emu::submit(stream, [=] {
-    for (size_t row = 0; row < rows; row++) {
-      std::memcpy(static_cast<unsigned char*>(target) + row * pitch,
-                  static_cast<const unsigned char*>(source) + row * pitch, bytes);
-    }
-    return kSuccess;
-  });
-}
 inline Error clear(void* target, size_t bytes, Stream stream) {
   return emu::submit(stream, [=] {
     std::memset(target, 0, bytes);
