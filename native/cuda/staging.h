@@ -2,10 +2,28 @@
 #pragma once
 
 #include <cstddef>
+#include <vector>
 
 #include "cuda/simt/simt.h"
+#include "device.h"
 
 namespace moepp::cuda {
+
+// Pieces that lie one behind the other on the device, which are one copy.
+struct Stretch {
+  std::byte* data = nullptr;
+  int64_t bytes = 0;
+
+  explicit Stretch(const std::vector<Transfer>& pieces) {
+    if (pieces.empty()) return;
+    data = static_cast<std::byte*>(pieces.front().device);
+    bytes = static_cast<std::byte*>(pieces.back().device) + pieces.back().bytes - data;
+  }
+  // The place of a piece in a copy of the stretch.
+  std::byte* in(std::byte* copy, const Transfer& piece) const {
+    return copy + (static_cast<std::byte*>(piece.device) - data);
+  }
+};
 
 // Page-locked memory that grows as it is asked for.
 class HostMemory {

@@ -16,10 +16,12 @@ MOEPP_TEST(cuda_device_program) {
   // 3 tokens are recorded the second time and then replayed, 70 are not; they grow the arena, after
   // which 3 are new again.
   for (const int64_t tokens : {3, 3, 3, 5, 70, 3, 3, 3, 70}) {
-    SmallStep want(*on_cpu, tokens, {"sum1"}), got(*on_gpu, tokens, {"sum1"});
+    const std::vector<std::string> capture = {"sum1", "next0", "coefficients2"};
+    SmallStep want(*on_cpu, tokens, capture), got(*on_gpu, tokens, capture);
     const Status cpu_status = on_cpu->run(want.step), gpu_status = on_gpu->run(got.step);
     EXPECT_MESSAGE(cpu_status.ok(), cpu_status.message);
     EXPECT_MESSAGE(gpu_status.ok(), gpu_status.message);
+    EXPECT(want.results.size() == 4 && got.results.size() == 4);
     for (const auto& [name, values] : want.results) {
       for (size_t i = 0; i < values.size(); i++) {
         // Three layers of sums of 20 products of the size of 1, in another order.

@@ -31,6 +31,11 @@ std::atomic<size_t>& used_bytes() {
   return bytes;
 }
 
+std::atomic<int>& copies_to_host() {
+  static std::atomic<int> copies{0};
+  return copies;
+}
+
 std::atomic<int>& made_graphs() {
   static std::atomic<int> graphs{0};
   return graphs;

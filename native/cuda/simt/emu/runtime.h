@@ -173,7 +173,12 @@ inline Error copy_to_device(void* target, const void* source, size_t bytes, Stre
     return kSuccess;
   });
 }
+// Copies to the host that were ever put into a stream.
+namespace emu {
+std::atomic<int>& copies_to_host();
+}
 inline Error copy_to_host(void* target, const void* source, size_t bytes, Stream stream) {
+  emu::copies_to_host()++;
   return copy_to_device(target, source, bytes, stream);
 }
 inline Error clear(void* target, size_t bytes, Stream stream) {
