@@ -105,6 +105,12 @@ MOEPP_TEST(cuda_device_failures) {
   opens_with(Code::kNoGpu, "no NVIDIA driver");
   gpu.driver_version = 12080;
   opens_with(Code::kDriverTooOld, "supports CUDA 12.8, this build needs CUDA 13.0");
+  gpu.driver_error = simt::kMismatchedDriver;
+  opens_with(Code::kDevice, "restart the machine");
+  gpu.driver_error = simt::kNoCompatibility;
+  opens_with(Code::kDriverTooOld, "install driver 580 or newer");
+  gpu.driver_error = simt::kNotReady;
+  opens_with(Code::kDevice, "nvidia-fabricmanager");
   gpu.devices = 0;
   opens_with(Code::kNoGpu, "no such device");
   gpu.major = 6;

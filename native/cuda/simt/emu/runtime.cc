@@ -10,6 +10,9 @@ static Gpu named_gpu() {
   Gpu gpu;
   if (name == "no-driver") gpu.driver_version = 0;
   if (name == "old-driver") gpu.driver_version = 12040;
+  if (name == "mismatched-driver") gpu.driver_error = kMismatchedDriver;
+  if (name == "no-compatibility") gpu.driver_error = kNoCompatibility;
+  if (name == "not-ready") gpu.driver_error = kNotReady;
   if (name == "no-device") gpu.devices = 0;
   if (name == "old-gpu") gpu.major = 7, gpu.minor = 0;
   if (name == "small") gpu.memory_bytes = size_t{64} << 20;
@@ -29,6 +32,11 @@ Gpu& gpu() {
 std::atomic<size_t>& used_bytes() {
   static std::atomic<size_t> bytes{0};
   return bytes;
+}
+
+HostMemory& host_memory() {
+  static HostMemory memory;
+  return memory;
 }
 
 std::atomic<int>& copies_to_host() {

@@ -17,6 +17,9 @@ namespace emu {
 // The answers of a machine with this GPU; tests set it. In tests in JavaScript MOEPP_EMULATED_GPU
 // names one of these settings:
 //   no-driver, old-driver, no-device, old-gpu
+//   mismatched-driver     updated, and the machine was not restarted
+//   no-compatibility      libraries for forward compatibility, on a GPU without it
+//   not-ready             the fabric manager does not run
 //   other-gpu             no code for it
 //   hopper
 //   small                 64 MiB of memory
@@ -28,6 +31,7 @@ struct Gpu {
   int driver_version = 13000;
   size_t memory_bytes = size_t{8} << 30, block_shared_bytes = 99 << 10;
   bool has_code = true, broken = false;
+  Error driver_error = kSuccess;  // of every call that needs the driver
   // The last kernel and the last copy before a fault; after it every call fails, as CUDA's do when
   // an error is sticky. Negative: there is none.
   int kernels_to_fault = -1, copies_to_fault = -1;
@@ -70,7 +74,18 @@ struct DeviceProperties {
   size_t block_shared_bytes;
 };
 
-enum class Fault { kNone, kNoDriver, kOldDriver, kNoDevice, kNoCode, kOutOfMemory, kOther };
+enum class Fault {
+  kNone,
+  kNoDriver,
+  kOldDriver,
+  kMismatchedDriver,
+  kNoCompatibility,
+  kNotReady,
+  kNoDevice,
+  kNoCode,
+  kOutOfMemory,
+  kOther
+};
 
 inline int driver_version() {
   return emu::gpu().driver_version;
@@ -84,6 +99,12 @@ inline Fault fault_of(Error error) {
       return Fault::kNone;
     case kNoDriver:
       return driver_version() == 0 ? Fault::kNoDriver : Fault::kOldDriver;
+    case kMismatchedDriver:
+      return Fault::kMismatchedDriver;
+    case kNoCompatibility:
+      return Fault::kNoCompatibility;
+    case kNotReady:
+      return Fault::kNotReady;
     case kNoDevice:
       return Fault::kNoDevice;
     case kNoCode:
@@ -99,6 +120,7 @@ inline void clear_error() {}
 inline Error count_devices(int* count) {
   if (emu::is_lost()) return kLost;
   if (driver_version() < runtime_version()) return kNoDriver;
+  if (emu::gpu().driver_error != kSuccess) return emu::gpu().driver_error;
   *count = emu::gpu().devices;
   return *count > 0 ? kSuccess : kNoDevice;
 }
@@ -142,12 +164,23 @@ inline Error release(void* data) {
   std::free(memory);
   return kSuccess;
 }
+// Pieces of page-locked memory: that were ever asked for, and that are held now.
+namespace emu {
+struct HostMemory {
+  std::atomic<int> asked{0}, held{0};
+};
+HostMemory& host_memory();
+}  // namespace emu
 inline Error allocate_host(void** data, size_t bytes) {
   if (emu::is_lost()) return kLost;
   *data = std::malloc(bytes);
-  return *data != nullptr ? kSuccess : kOutOfMemory;
+  if (*data == nullptr) return kOutOfMemory;
+  emu::host_memory().asked++;
+  emu::host_memory().held++;
+  return kSuccess;
 }
 inline Error release_host(void* data) {
+  if (data != nullptr) emu::host_memory().held--;
   std::free(data);
   return kSuccess;
 }
