@@ -85,6 +85,10 @@ class Device {
                          spec.name + " is packed, but " + info().name + " takes no packed weights");
   }
 
+  // After the weights of a program: gives back what only loading needs. Other programs may still be
+  // loading.
+  virtual void end_loading() {}
+
   // Copies one page of every layer.
   virtual Status copy_page(const KvView& cache, int64_t from, int64_t to) = 0;
 

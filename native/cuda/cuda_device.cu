@@ -55,6 +55,7 @@ class CudaDevice final : public Device {
   explicit CudaDevice(int index) : index_(index) {}
   ~CudaDevice() override {
     simt::use_device(index_);
+    stagings_.release();
     if (stream_ != nullptr) simt::destroy_stream(stream_);
     if (memory_stream_ != nullptr) simt::destroy_stream(memory_stream_);
     if (workspace_ != nullptr) simt::release(workspace_);
@@ -94,7 +95,9 @@ class CudaDevice final : public Device {
   Status load_weight(const WeightSpec& spec, Layout layout, void* data,
                      const Control& control) override {
     MOEPP_CHECK(enter());
-    return cuda::load_weight({spec, layout, data, memory_stream_, name(), control});
+    Stagings::Lease lease(stagings_, memory_stream_);
+    return cuda::load_weight(
+        {spec, layout, data, memory_stream_, name(), control, lease.staging()});
   }
 
   // Files hold int8 and int4 weights as the CPU's panels: they are laid out anew on their way.
@@ -105,7 +108,12 @@ class CudaDevice final : public Device {
   Status load_packed(const WeightSpec& spec, Layout layout, const std::byte* packed, void* data,
                      const Control& control) override {
     MOEPP_CHECK(enter());
-    return cuda::load_packed({spec, layout, data, memory_stream_, name(), control}, packed);
+    Stagings::Lease lease(stagings_, memory_stream_);
+    return cuda::load_packed({spec, layout, data, memory_stream_, name(), control, lease.staging()},
+                             packed);
+  }
+  void end_loading() override {
+    if (enter().ok()) stagings_.release();
   }
 
   Status copy_page(const KvView& cache, int64_t from, int64_t to) override;
@@ -155,6 +163,7 @@ class CudaDevice final : public Device {
   simt::Stream stream_ = nullptr, memory_stream_ = nullptr;
   void* workspace_ = nullptr;
   std::unique_ptr<CudaQueue> queue_;
+  Stagings stagings_;
   HostMemory inputs_, results_;     // of a step, on their way
   std::vector<Transfer> arriving_;  // pieces of results_
   std::mutex step_;
