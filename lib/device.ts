@@ -89,17 +89,14 @@ export function findGpu(): FoundGpu {
   }
 }
 
-/** Memory on a GPU besides weights and cache: workspace, a step's buffers, the driver's own. */
-export const DEVICE_RESERVE_BYTES = 512 * 2 ** 20
-
 /**
- * The reason that weights and cache do not fit on the device. Undefined if they do, or if it shares
- * the host's memory.
+ * The reason that so many bytes do not fit on the device. Undefined if they do, or if it shares the
+ * host's memory.
  */
 export function tooLarge(info: DeviceInfo, bytes: number): string | undefined {
-  if (info.totalBytes === 0 || bytes + DEVICE_RESERVE_BYTES <= info.freeBytes) return undefined
+  if (info.totalBytes === 0 || bytes <= info.freeBytes) return undefined
   const gib = (n: number) => `${(n / 2 ** 30).toFixed(1)} GiB`
-  return `${info.name} (${info.model}) has ${gib(info.freeBytes)} of ${gib(info.totalBytes)} free, the model needs ${gib(bytes + DEVICE_RESERVE_BYTES)}`
+  return `${info.name} (${info.model}) has ${gib(info.freeBytes)} of ${gib(info.totalBytes)} free, the model needs ${gib(bytes)}`
 }
 
 /**

@@ -63,7 +63,7 @@ export type MoeppErrorCode =
   /** The hub or the network answered with an error, or a file is not what the hub lists. */
   | 'ERR_HUB'
   /**
-   * A device failed while running, or computed no finite numbers, which damaged or too large
+   * A device or its driver failed, or computed no finite numbers, which damaged or too large
    * weights lead to as well.
    */
   | 'ERR_DEVICE'

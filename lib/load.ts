@@ -28,7 +28,6 @@ import { MoeppError } from './errors.js'
 import { Model, type ModelParts } from './generation/model.js'
 import { readGenerationConfig } from './generation-config.js'
 import {
-  cacheBytes,
   cacheOf,
   contextLengthOf,
   holdsQuantised,
@@ -223,9 +222,9 @@ async function openRunner(plan: LoadPlan): Promise<DeviceRunner> {
   return load(openCpu(plan), plan, reason)
 }
 
-/** Weights and cache on a GPU. */
+/** The model on a GPU, with its largest step. */
 function gpuBytes(plan: LoadPlan): number {
-  return weightBytes(plan.spec) + cacheBytes(cacheOf(plan, true))
+  return estimate(plan, { name: 'cuda', availableBytes: 0 }).totalBytes
 }
 
 /** With the instruction set that was named, or the fastest for these weights. */

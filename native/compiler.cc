@@ -404,7 +404,9 @@ Status Program::compile(std::shared_ptr<Device> device, const ProgramSpec& spec,
   auto compiled = std::make_unique<Program>();
   compiled->device_ = std::move(device);
   MOEPP_CHECK(Compiler(*compiled, spec).compile());
-  MOEPP_CHECK(compiled->load_weights(control));
+  const Status loaded = compiled->load_weights(control);
+  compiled->device_->end_loading();
+  MOEPP_CHECK(loaded);
   *program = std::move(compiled);
   return {};
 }

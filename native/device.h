@@ -89,6 +89,10 @@ class Device {
                          spec.name + " is packed, but " + info().name + " takes no packed weights");
   }
 
+  // After the weights of a program: gives back what only loading needs. Other programs may still be
+  // loading.
+  virtual void end_loading() {}
+
   // Copies one page of every layer.
   virtual Status copy_page(const KvView& cache, int64_t from, int64_t to) = 0;
 
@@ -101,9 +105,10 @@ class Device {
   virtual bool uses_host_memory() const { return true; }
 
   // A step: begin_step and upload, kernels or a replay, launched after each kernel, download,
-  // end_step. Uploads lie one behind the other on the device, in order. Host memory is not touched
-  // after end_step, which waits for all of it. A begin_step that fails has begun nothing; after any
-  // other comes end_step, whatever failed in between.
+  // end_step. Pieces of an upload or a download lie one behind the other on the device, in order.
+  // Results are there when end_step returns ok, and host memory is not touched after it. A
+  // begin_step that fails has begun nothing; after any other comes end_step, whatever failed in
+  // between.
   virtual Status begin_step() { return {}; }
   virtual Status upload(const std::vector<Transfer>&) { return {}; }
   virtual Status launched() { return {}; }  // the failure of a launch since the last call

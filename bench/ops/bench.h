@@ -31,8 +31,8 @@ struct Failure : std::runtime_error {
 };
 void must(const Status& status);  // throws Failure where it is not ok
 
-// The words of MOEPP_CUDA_DEBUG, each a part of the CUDA device that is not used; or empty.
-std::string switched_off();
+// The words of MOEPP_CUDA_DEBUG that the device goes by, with commas; or empty.
+std::string debug_words(const Device& device);
 
 // Zeroed host memory, aligned to 2 MiB and on huge pages where the system gives them, as the
 // device's own.

@@ -56,8 +56,8 @@ static void print_heading(const Target& target, bool check_only) {
       std::printf(", %.0f TFLOP/s bf16",
                   1e-3 * best_of([&] { return ceiling->gflop_s(DType::kBf16); }));
   }
-  if (!on_host && !switched_off().empty())
-    std::printf("; switched off: %s", switched_off().c_str());
+  const std::string debug = debug_words(device);
+  if (!debug.empty()) std::printf("; MOEPP_CUDA_DEBUG: %s", debug.c_str());
   std::printf("\n");
   std::fflush(stdout);
   if (check_only || device.info().isa != "amx") return;

@@ -2,7 +2,6 @@
 import { availableParallelism } from 'node:os'
 import type { DeviceInfo, KvCacheOptions, ProgramSpec } from '../binding.js'
 import { isPacked, type StoredRef } from '../checkpoint/tensor-ref.js'
-import { DEVICE_RESERVE_BYTES } from '../device.js'
 import { MoeppError } from '../errors.js'
 import {
   cacheBytes,
@@ -11,6 +10,7 @@ import {
   type LoadPlan,
   matrixTypeOf,
   maxStepTokens,
+  paddingPages,
   planLoad,
   requiredCacheOf,
   weightBytes,
@@ -57,8 +57,9 @@ export interface MemoryEstimate {
   readonly kvCacheBytes: number
   /**
    * Working memory of a step. On the CPU: a step of 512 tokens of one prompt, and the threads' own
-   * buffers. On a GPU: an allowance of 512 MiB. Each further text of the same step takes 4 *
-   * vocabSize more, as does each row of logits of `forward` and `score`.
+   * buffers. Each further text of the same step takes 4 * vocabSize more, as does each row of logits
+   * of `forward` and `score`. On a GPU: a step of 2048 tokens with the logits of each, and 128 MiB
+   * for the driver. Captured buffers take more on either.
    */
   readonly stepBytes: number
   /** All of it: weightBytes + kvCacheBytes + stepBytes. */
@@ -102,7 +103,7 @@ export function estimate(plan: LoadPlan, place: Place): MemoryEstimate {
     weightBytes: weightBytes(spec),
     mappedBytes: onGpu ? 0 : mappedBytes(spec),
     kvCacheBytes: cacheBytes(cache),
-    stepBytes: onGpu ? DEVICE_RESERVE_BYTES : cpuStepBytes(plan),
+    stepBytes: onGpu ? gpuStepBytes(plan) : cpuStepBytes(plan),
   }
   const totalBytes = bytes.weightBytes + bytes.kvCacheBytes + bytes.stepBytes
   const laterBytes = bytes.kvCacheBytes - cacheBytes(requiredCacheOf(plan, onGpu))
@@ -124,6 +125,20 @@ export function estimate(plan: LoadPlan, place: Place): MemoryEstimate {
 function mappedBytes({ weights }: ProgramSpec): number {
   const packed = weights.flatMap(({ parts }) => parts).filter(isPacked)
   return packed.reduce((bytes, part) => bytes + part.byteLength, 0)
+}
+
+/** On a GPU, of the driver: code of kernels, recorded steps, what it rounds up. */
+const DRIVER_BYTES = 128 * 2 ** 20
+
+/**
+ * A GPU's largest step. `forward` wants whole rows of logits of all its tokens. They are a result,
+ * which no other buffer shares memory with.
+ */
+function gpuStepBytes(plan: LoadPlan): number {
+  const { pages, pageSize } = cacheOf(plan, true)
+  const T = Math.min(maxStepTokens(true), (pages - paddingPages(true)) * pageSize)
+  const buffers = stepBytes(plan.spec, { T, R: 1, B: 1, M: Math.ceil(T / PAGE_SIZE) })
+  return buffers + 4 * T * plan.config.vocabSize + DRIVER_BYTES
 }
 
 function cpuStepBytes(plan: LoadPlan): number {

@@ -7,6 +7,7 @@
 #include <mutex>
 
 #include "cuda/cuda_queue.h"
+#include "cuda/kernels/copy_page.h"
 #include "cuda/kernels/grouped_gemm/gemm.h"
 #include "cuda/kernels/kernels.h"
 #include "cuda/kv_layout.cuh"
@@ -23,6 +24,7 @@ namespace {
 
 constexpr int kOldestCapability = 75;  // Turing
 constexpr int64_t kWorkspaceBytes = int64_t{32} << 20;
+constexpr int64_t kStagedResultBytes = int64_t{4} << 20;  // of a step
 
 const Kernels& table() {
   static const Kernels kernels = {
@@ -59,6 +61,7 @@ class CudaDevice final : public Device {
   explicit CudaDevice(int index) : index_(index) {}
   ~CudaDevice() override {
     simt::use_device(index_);
+    stagings_.release();
     if (stream_ != nullptr) simt::destroy_stream(stream_);
     if (memory_stream_ != nullptr) simt::destroy_stream(memory_stream_);
     if (workspace_ != nullptr) simt::release(workspace_);
@@ -102,7 +105,9 @@ class CudaDevice final : public Device {
   Status load_weight(const WeightSpec& spec, Layout layout, void* data,
                      const Control& control) override {
     MOEPP_CHECK(enter());
-    return cuda::load_weight({spec, layout, data, memory_stream_, name(), control});
+    Stagings::Lease lease(stagings_, memory_stream_);
+    return cuda::load_weight(
+        {spec, layout, data, memory_stream_, name(), control, lease.staging()});
   }
 
   // Files hold int8 and int4 weights as the CPU's panels: they are laid out anew on their way.
@@ -113,7 +118,12 @@ class CudaDevice final : public Device {
   Status load_packed(const WeightSpec& spec, Layout layout, const std::byte* packed, void* data,
                      const Control& control) override {
     MOEPP_CHECK(enter());
-    return cuda::load_packed({spec, layout, data, memory_stream_, name(), control}, packed);
+    Stagings::Lease lease(stagings_, memory_stream_);
+    return cuda::load_packed({spec, layout, data, memory_stream_, name(), control, lease.staging()},
+                             packed);
+  }
+  void end_loading() override {
+    if (enter().ok()) stagings_.release();
   }
 
   Status copy_page(const KvView& cache, int64_t from, int64_t to) override;
@@ -131,18 +141,8 @@ class CudaDevice final : public Device {
     const simt::Error error = queue_->take_error();
     return error == simt::kOutOfResources ? too_little_shared_memory() : check(error);
   }
-  Status download(const std::vector<Transfer>& pieces) override {
-    for (const Transfer& piece : pieces) {
-      MOEPP_CHECK(check(
-          simt::copy_to_host(piece.host, piece.device, static_cast<size_t>(piece.bytes), stream_)));
-    }
-    return {};
-  }
-  Status end_step() override {
-    const simt::Error error = simt::synchronize(stream_);
-    step_.unlock();
-    return check(error);
-  }
+  Status download(const std::vector<Transfer>& pieces) override;
+  Status end_step() override;
 
   Status record(const std::function<Status()>& enqueue,
                 std::unique_ptr<Recording>* recording) override;
@@ -176,7 +176,9 @@ class CudaDevice final : public Device {
   simt::Stream stream_ = nullptr, memory_stream_ = nullptr;
   void* workspace_ = nullptr;
   std::unique_ptr<CudaQueue> queue_;
-  HostMemory step_staging_;
+  Stagings stagings_;
+  HostMemory inputs_, results_;     // of a step, on their way
+  std::vector<Transfer> arriving_;  // pieces of results_
   std::mutex step_;
 };
 
@@ -247,20 +249,51 @@ void* CudaDevice::allocate(int64_t bytes) {
   return nullptr;
 }
 
-// The pieces lie one behind the other on the device: put together on the host, they are one copy.
 Status CudaDevice::upload(const std::vector<Transfer>& pieces) {
-  if (pieces.empty()) return {};
-  auto* first = static_cast<std::byte*>(pieces.front().device);
-  const int64_t bytes = static_cast<std::byte*>(pieces.back().device) + pieces.back().bytes - first;
-  if (bytes == 0) return {};
-  MOEPP_CHECK(check(step_staging_.reserve(bytes)));
+  const Stretch inputs(pieces);
+  if (inputs.bytes == 0) return {};
+  MOEPP_CHECK(check(inputs_.reserve(inputs.bytes)));
   for (const Transfer& piece : pieces) {
-    const int64_t at = static_cast<std::byte*>(piece.device) - first;
     if (piece.bytes > 0)
-      std::memcpy(step_staging_.data() + at, piece.host, static_cast<size_t>(piece.bytes));
+      std::memcpy(inputs.in(inputs_.data(), piece), piece.host, static_cast<size_t>(piece.bytes));
   }
-  return check(
-      simt::copy_to_device(first, step_staging_.data(), static_cast<size_t>(bytes), stream_));
+  return check(simt::copy_to_device(inputs.data, inputs_.data(), static_cast<size_t>(inputs.bytes),
+                                    stream_));
+}
+
+// One copy to page-locked memory, from where end_step brings the pieces to the caller. To other
+// memory the driver copies piece by piece, and waits for each. With large results that takes no
+// longer, and so much memory should not be page-locked.
+Status CudaDevice::download(const std::vector<Transfer>& pieces) {
+  const Stretch results(pieces);
+  if (results.bytes == 0) return {};
+  if (results.bytes > kStagedResultBytes) {
+    for (const Transfer& piece : pieces) {
+      MOEPP_CHECK(check(
+          simt::copy_to_host(piece.host, piece.device, static_cast<size_t>(piece.bytes), stream_)));
+    }
+    return {};
+  }
+  MOEPP_CHECK(check(results_.reserve(kStagedResultBytes)));
+  MOEPP_CHECK(check(simt::copy_to_host(results_.data(), results.data,
+                                       static_cast<size_t>(results.bytes), stream_)));
+  arriving_ = pieces;
+  return {};
+}
+
+Status CudaDevice::end_step() {
+  const simt::Error error = simt::synchronize(stream_);
+  if (error == simt::kSuccess && !arriving_.empty()) {
+    const Stretch results(arriving_);
+    for (const Transfer& piece : arriving_) {
+      if (piece.bytes > 0)
+        std::memcpy(piece.host, results.in(results_.data(), piece),
+                    static_cast<size_t>(piece.bytes));
+    }
+  }
+  arriving_.clear();
+  step_.unlock();
+  return check(error);
 }
 
 Status CudaDevice::record(const std::function<Status()>& enqueue,
@@ -276,15 +309,12 @@ Status CudaDevice::record(const std::function<Status()>& enqueue,
   return check(error);
 }
 
+// The next step is behind it in the stream.
 Status CudaDevice::copy_page(const KvView& cache, int64_t from, int64_t to) {
   const std::lock_guard<std::mutex> lock(step_);
   MOEPP_CHECK(enter());
-  const auto bytes = static_cast<size_t>(kv_page_elements(cache) * dtype_size(cache.dtype));
-  auto* pages = static_cast<std::byte*>(cache.data);
-  // The next step is behind it in the stream.
-  return check(simt::copy_pieces(
-      pages + static_cast<size_t>(to) * bytes, pages + static_cast<size_t>(from) * bytes,
-      static_cast<size_t>(cache.pages) * bytes, bytes, static_cast<size_t>(cache.layers), stream_));
+  cuda::copy_page(cache, from, to, *queue_);
+  return launched();
 }
 
 Status CudaDevice::read_page(const KvView& cache, int64_t layer, int64_t page, float* out) {

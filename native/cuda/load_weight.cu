@@ -5,7 +5,6 @@
 #include <atomic>
 #include <cstring>
 
-#include "cuda/staging.h"
 #include "cuda/weight_layout.h"
 #include "host_threads.h"
 #include "packed_blocks.h"
@@ -14,8 +13,6 @@
 namespace moepp::cuda {
 
 namespace {
-
-constexpr int64_t kStagingBytes = int64_t{8} << 20;  // of weights at a time, twice
 
 // [groups, rows, inputs] of what may have fewer dimensions.
 struct WeightShape {
@@ -29,7 +26,7 @@ struct WeightShape {
 };
 
 int64_t rows_at_once(int64_t row_bytes) {
-  return std::max<int64_t>(1, kStagingBytes / std::max<int64_t>(1, row_bytes));
+  return std::max<int64_t>(1, Staging::kBytes / std::max<int64_t>(1, row_bytes));
 }
 
 // f32 and bf16, a stretch of rows at a time.
@@ -41,12 +38,11 @@ Status load_floats(const Loading& to, const StackedRows& rows) {
       to.layout == Layout::kRows ? used : weight_pitch(dtype, shape.inputs) * size;
   const int64_t group_rows = weight_rows(to.layout, shape.rows), total = shape.groups * group_rows;
   const int64_t at_once = rows_at_once(pitch);
-  Staging staging(to.stream);
   for (int64_t first = 0; first < total; first += at_once) {
     MOEPP_CHECK(to.cancelled());
     const int64_t last = std::min(total, first + at_once);
     std::byte* staged = nullptr;
-    MOEPP_CHECK(to.check(staging.next((last - first) * pitch, &staged)));
+    MOEPP_CHECK(to.check(to.staging.next((last - first) * pitch, &staged)));
     std::byte* at = staged;
     for (int64_t place = first; place < last; place++, at += pitch) {
       const int64_t group = place / group_rows,
@@ -59,7 +55,7 @@ Status load_floats(const Loading& to, const StackedRows& rows) {
     }
     if (to.layout != Layout::kGateUpPanels) rows.drop(first, last);
     MOEPP_CHECK(to.check(
-        staging.send(static_cast<std::byte*>(to.data) + first * pitch, (last - first) * pitch)));
+        to.staging.send(static_cast<std::byte*>(to.data) + first * pitch, (last - first) * pitch)));
     to.control.add((last - first) * pitch);
   }
   return to.check(simt::synchronize(to.stream));
@@ -79,10 +75,9 @@ Status load_blocks(const Loading& to, const ReadBlock& read_block) {
   std::atomic<int64_t> bad_row{-1};
   auto* target = static_cast<std::byte*>(to.data);
   std::byte* staged = nullptr;
-  Staging staging(to.stream);
   HostThreads pool(available_threads());
   const auto send = [&](int64_t bytes) {
-    MOEPP_CHECK(to.check(staging.send(target, bytes)));
+    MOEPP_CHECK(to.check(to.staging.send(target, bytes)));
     target += bytes;
     to.control.add(bytes);
     return Status{};
@@ -91,7 +86,7 @@ Status load_blocks(const Loading& to, const ReadBlock& read_block) {
     for (int64_t first = 0; first < stored; first += at_once) {
       MOEPP_CHECK(to.cancelled());
       const int64_t last = std::min(stored, first + at_once), bytes = (last - first) * row_bytes;
-      MOEPP_CHECK(to.check(staging.next(bytes, &staged)));
+      MOEPP_CHECK(to.check(to.staging.next(bytes, &staged)));
       pool.parallel_for(last - first, [&](int64_t task, int) {
         const int64_t place = first + task;
         const int64_t row = weight_row_at(to.layout, shape.rows, place),
@@ -112,7 +107,7 @@ Status load_blocks(const Loading& to, const ReadBlock& read_block) {
       }
       MOEPP_CHECK(send(bytes));
     }
-    MOEPP_CHECK(to.check(staging.next(word_bytes, &staged)));
+    MOEPP_CHECK(to.check(to.staging.next(word_bytes, &staged)));
     std::memcpy(staged, words.data(), static_cast<size_t>(word_bytes));
     MOEPP_CHECK(send(word_bytes));
   }

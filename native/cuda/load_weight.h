@@ -5,6 +5,7 @@
 
 #include <string>
 
+#include "cuda/staging.h"
 #include "cuda/status_of.h"
 #include "device.h"
 
@@ -22,6 +23,7 @@ struct Loading {
   simt::Stream stream;  // of the copies, which have ended when a load returns
   std::string device;   // "cuda:0"
   const Control& control;
+  Staging& staging;  // for the same stream
 
   Status check(simt::Error error) const { return status_of(error, device); }
   Status cancelled() const {

@@ -1,11 +1,32 @@
 // Host memory for copies to and from a GPU.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
+#include <memory>
+#include <mutex>
+#include <vector>
 
 #include "cuda/simt/simt.h"
+#include "device.h"
 
 namespace moepp::cuda {
+
+// Pieces that lie one behind the other on the device, which are one copy.
+struct Stretch {
+  std::byte* data = nullptr;
+  int64_t bytes = 0;
+
+  explicit Stretch(const std::vector<Transfer>& pieces) {
+    if (pieces.empty()) return;
+    data = static_cast<std::byte*>(pieces.front().device);
+    bytes = static_cast<std::byte*>(pieces.back().device) + pieces.back().bytes - data;
+  }
+  // The place of a piece in a copy of the stretch.
+  std::byte* in(std::byte* copy, const Transfer& piece) const {
+    return copy + (static_cast<std::byte*>(piece.device) - data);
+  }
+};
 
 // Page-locked memory that grows as it is asked for.
 class HostMemory {
@@ -40,6 +61,8 @@ class HostMemory {
 // Two buffers in turn: one is filled while the other is on its way.
 class Staging {
  public:
+  static constexpr int64_t kBytes = int64_t{8} << 20;  // of a buffer, or more where one piece is
+
   explicit Staging(simt::Stream stream) : stream_(stream) {}
   ~Staging() {
     simt::synchronize(stream_);
@@ -62,7 +85,7 @@ class Staging {
       if (error != simt::kSuccess) return error;
       half.created = true;
     }
-    const simt::Error error = half.memory.reserve(bytes);
+    const simt::Error error = half.memory.reserve(std::max(bytes, kBytes));
     *data = half.memory.data();
     return error;
   }
@@ -82,6 +105,48 @@ class Staging {
   simt::Stream stream_;
   Half halves_[2];
   int turn_ = 0;
+};
+
+// The stagings of a device's loads, which may run at once. A load has one to itself and leaves it
+// to the next: page-locked memory takes milliseconds to get.
+class Stagings {
+ public:
+  class Lease {
+   public:
+    Lease(Stagings& all, simt::Stream stream) : all_(all), stream_(stream) {
+      const std::lock_guard<std::mutex> lock(all_.mutex_);
+      if (all_.idle_.empty()) {
+        own_ = std::make_unique<Staging>(stream);
+      } else {
+        own_ = std::move(all_.idle_.back());
+        all_.idle_.pop_back();
+      }
+    }
+    // After a failure, too, nothing may be on its way.
+    ~Lease() {
+      simt::synchronize(stream_);
+      const std::lock_guard<std::mutex> lock(all_.mutex_);
+      all_.idle_.push_back(std::move(own_));
+    }
+    Lease(const Lease&) = delete;
+    Lease& operator=(const Lease&) = delete;
+    Staging& staging() { return *own_; }
+
+   private:
+    Stagings& all_;
+    simt::Stream stream_;
+    std::unique_ptr<Staging> own_;
+  };
+
+  // Gives back the memory of those that no load has.
+  void release() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    idle_.clear();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Staging>> idle_;
 };
 
 }  // namespace moepp::cuda

@@ -23,6 +23,22 @@ inline Status status_of(simt::Error error, const std::string& device) {
                            device + ": the NVIDIA driver supports CUDA " +
                                version_text(simt::driver_version()) + ", this build needs CUDA " +
                                version_text(simt::runtime_version()) + " (driver 580 or newer)");
+    case simt::Fault::kMismatchedDriver:
+      return Status::error(Code::kDevice,
+                           device +
+                               ": the NVIDIA driver was updated, and the old one is still "
+                               "loaded; restart the machine");
+    case simt::Fault::kNoCompatibility:
+      return Status::error(Code::kDriverTooOld,
+                           device +
+                               ": CUDA's forward-compatibility libraries are in use, which do "
+                               "not support this GPU; install driver 580 or newer, and take "
+                               "their folder (cuda-compat) out of LD_LIBRARY_PATH");
+    case simt::Fault::kNotReady:
+      return Status::error(Code::kDevice,
+                           device +
+                               ": the NVIDIA driver is not ready; a machine with NVSwitch "
+                               "needs nvidia-fabricmanager, running, of the driver's version");
     case simt::Fault::kNoDevice:
       return Status::error(Code::kNoGpu, device + ": " + simt::error_text(error));
     case simt::Fault::kOutOfMemory:

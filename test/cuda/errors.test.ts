@@ -50,6 +50,24 @@ const CASES = [
     warns: true,
   },
   {
+    gpu: 'mismatched-driver',
+    code: 'ERR_DEVICE',
+    message: /the NVIDIA driver was updated, .* restart the machine/,
+    warns: true,
+  },
+  {
+    gpu: 'no-compatibility',
+    code: 'ERR_DRIVER_TOO_OLD',
+    message: /forward-compatibility libraries are in use, .* install driver 580 or newer/,
+    warns: true,
+  },
+  {
+    gpu: 'not-ready',
+    code: 'ERR_DEVICE',
+    message: /the NVIDIA driver is not ready; .* nvidia-fabricmanager/,
+    warns: true,
+  },
+  {
     gpu: 'other-gpu',
     code: 'ERR_UNSUPPORTED',
     message: /compute capability 11\.0, for which this build has no kernels/,

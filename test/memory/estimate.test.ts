@@ -66,10 +66,15 @@ t.test(
   },
 )
 
-t.test('a GPU: its free memory, an allowance, a cache in bfloat16', async t => {
-  const e = estimate(await planOf({}), { name: 'cuda:0', availableBytes: 3 * 2 ** 30 })
+t.test('a GPU: its free memory, its largest step, a cache in bfloat16', async t => {
+  const gpu = { name: 'cuda:0', availableBytes: 3 * 2 ** 30 }
+  const plan = await planOf({})
+  const e = estimate(plan, gpu)
   t.equal(e.requiredBytes, e.weightBytes + e.kvCacheBytes)
-  t.match(e, { device: 'cuda:0', kvCacheDtype: 'bfloat16', stepBytes: 512 * MIB, fits: true })
+  t.match(e, { device: 'cuda:0', kvCacheDtype: 'bfloat16', fits: true })
+  // Of `forward` with 2048 tokens. test/cuda/memory.test.ts compares with what a device takes.
+  const others = e.stepBytes - 2048 * 4 * plan.config.vocabSize
+  t.ok(others > 128 * MIB && others < 192 * MIB, `${others} bytes besides the logits`)
 })
 
 t.test('packed weights are mapped and need not fit', async t => {

@@ -1,27 +1,11 @@
 // The CUDA device behind the interpreter: a small program gives the CPU's numbers, again when it is
 // replayed; failures are typed.
 #include "cuda/cuda_queue.h"
-#include "device_test.h"
-#include "program.h"
+#include "opened_device.h"
 #include "small_model.h"
 #include "test.h"
 
 namespace moepp::simt_test {
-
-static std::unique_ptr<Program> compiled(const std::shared_ptr<Device>& device,
-                                         const ProgramSpec& spec) {
-  std::unique_ptr<Program> program;
-  const Status status = Program::compile(device, spec, {}, &program);
-  EXPECT_MESSAGE(status.ok(), status.message);
-  return program;
-}
-
-static std::shared_ptr<Device> opened() {
-  std::shared_ptr<Device> device;
-  const Status status = open_cuda_device(0, &device);
-  EXPECT_MESSAGE(status.ok(), status.message);
-  return device;
-}
 
 MOEPP_TEST(cuda_device_program) {
   const TemporaryFile file(SmallModel::floats());
@@ -32,10 +16,12 @@ MOEPP_TEST(cuda_device_program) {
   // 3 tokens are recorded the second time and then replayed, 70 are not; they grow the arena, after
   // which 3 are new again.
   for (const int64_t tokens : {3, 3, 3, 5, 70, 3, 3, 3, 70}) {
-    SmallStep want(*on_cpu, tokens, {"sum1"}), got(*on_gpu, tokens, {"sum1"});
+    const std::vector<std::string> capture = {"sum1", "next0", "coefficients2"};
+    SmallStep want(*on_cpu, tokens, capture), got(*on_gpu, tokens, capture);
     const Status cpu_status = on_cpu->run(want.step), gpu_status = on_gpu->run(got.step);
     EXPECT_MESSAGE(cpu_status.ok(), cpu_status.message);
     EXPECT_MESSAGE(gpu_status.ok(), gpu_status.message);
+    EXPECT(want.results.size() == 4 && got.results.size() == 4);
     for (const auto& [name, values] : want.results) {
       for (size_t i = 0; i < values.size(); i++) {
         // Three layers of sums of 20 products of the size of 1, in another order.
@@ -105,12 +91,6 @@ __global__ void count_launch(int* launches) {
   if (threadIdx.x == 0) ++*launches;
 }
 
-// Another GPU for as long as this lives.
-struct OtherGpu {
-  simt::emu::Gpu before = simt::emu::gpu();
-  ~OtherGpu() { simt::emu::gpu() = before; }
-};
-
 MOEPP_TEST(cuda_device_failures) {
   const OtherGpu restore;
   std::shared_ptr<Device> device;
@@ -125,6 +105,12 @@ MOEPP_TEST(cuda_device_failures) {
   opens_with(Code::kNoGpu, "no NVIDIA driver");
   gpu.driver_version = 12080;
   opens_with(Code::kDriverTooOld, "supports CUDA 12.8, this build needs CUDA 13.0");
+  gpu.driver_error = simt::kMismatchedDriver;
+  opens_with(Code::kDevice, "restart the machine");
+  gpu.driver_error = simt::kNoCompatibility;
+  opens_with(Code::kDriverTooOld, "install driver 580 or newer");
+  gpu.driver_error = simt::kNotReady;
+  opens_with(Code::kDevice, "nvidia-fabricmanager");
   gpu.devices = 0;
   opens_with(Code::kNoGpu, "no such device");
   gpu.major = 6;

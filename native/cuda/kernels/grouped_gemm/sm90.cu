@@ -49,38 +49,39 @@ struct Ring {
   }
 };
 
-// A producer's thread brings 8 neighbouring elements of every sixteenth row.
-constexpr int kUnits = kDepth / 8, kStep = 128 / kUnits, kHeld = kRows / kStep;
+// A producer's thread brings float4 number `unit` of every eighth row. Half a warp reads 256
+// contiguous bytes of one row with one instruction. So no 32-byte sector comes twice, although
+// these loads go past L1. A stage moves 32 KB of x, and 24 or 32 KB of weights.
+constexpr int kUnits = kDepth / 4, kStep = 128 / kUnits, kHeld = kRows / kStep;
 
 struct Held {
-  const float* from[kHeld];  // null: a row past the group's end
-  float4 v[kHeld][2];
+  unsigned source;  // row of x of held row `unit`; all ones: it is past the group's end
+  float4 v[kHeld];
+
+  SIMT_DEVICE static int first_row() { return static_cast<int>(threadIdx.x) / kUnits; }
+  SIMT_DEVICE static int unit() { return static_cast<int>(threadIdx.x) % kUnits; }
 
   SIMT_DEVICE void begin(const Gemm& g, const Tile& tile) {
-    const int first = static_cast<int>(threadIdx.x) / kUnits;
+    static_assert(kHeld == kUnits, "each lane of half a warp keeps the source of one row");
+    const int row = tile.row + first_row() + unit() * kStep;
+    source = row < tile.end ? static_cast<unsigned>(source_row(g, row)) : ~0u;
 #pragma unroll
-    for (int i = 0; i < kHeld; i++) {
-      const int row = tile.row + first + i * kStep;
-      from[i] = row < tile.end ? g.x + static_cast<int64_t>(source_row(g, row)) * g.k : nullptr;
-      load(g, i, 0);
-    }
+    for (int i = 0; i < kHeld; i++) load(g, i, 0);
   }
+  // ptxas spills when the address is made behind the condition, or counts floats.
   SIMT_DEVICE void load(const Gemm& g, int i, int k0) {
-    const int k = k0 + static_cast<int>(threadIdx.x) % kUnits * 8;
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-      const bool there = from[i] != nullptr && k + half * 4 < g.k;
-      v[i][half] = there ? simt::load_l2(reinterpret_cast<const float4*>(from[i] + k + half * 4))
-                         : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-    }
+    const unsigned from = __shfl_sync(simt::kFullMask, source, i, kUnits),
+                   k = static_cast<unsigned>(k0 / 4 + unit()),
+                   units = static_cast<unsigned>(g.k / 4);
+    const float4* x =
+        reinterpret_cast<const float4*>(g.x) + (static_cast<uint64_t>(from) * units + k);
+    v[i] = from != ~0u && k < units ? simt::load_l2(x) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
   }
+  // Half a warp stores one row, 8 bytes a lane: all banks once.
   SIMT_DEVICE void store(simt::bf16* tile, int i) const {
-    const int row = static_cast<int>(threadIdx.x) / kUnits + i * kStep;
-    const float4 a = v[i][0], b = v[i][1];
-    auto* to = reinterpret_cast<uint4*>(tile) +
-               swizzled_wgmma(row, static_cast<int>(threadIdx.x) % kUnits);
-    *to = make_uint4(simt::pack_bf16(a.x, a.y), simt::pack_bf16(a.z, a.w),
-                     simt::pack_bf16(b.x, b.y), simt::pack_bf16(b.z, b.w));
+    const int place = 2 * swizzled_wgmma(first_row() + i * kStep, unit() / 2) + unit() % 2;
+    reinterpret_cast<uint2*>(tile)[place] =
+        make_uint2(simt::pack_bf16(v[i].x, v[i].y), simt::pack_bf16(v[i].z, v[i].w));
   }
 };
 

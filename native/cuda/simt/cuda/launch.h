@@ -13,13 +13,22 @@ struct Launch {
   bool programmatic = false;
 };
 
+// Lets a kernel have as much shared memory as the device gives a block. Always the same: two threads
+// that launch one kernel with different sizes must not lower each other's limit.
+inline Error allow_all_shared_memory(const void* kernel) {
+  int device = 0, bytes = 0;
+  Error error = cudaGetDevice(&device);
+  if (error == kSuccess)
+    error = cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  if (error != kSuccess) return error;
+  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+}
+
 template <class... Parameters, class... Arguments>
 Error launch(void (*kernel)(Parameters...), const Launch& how, Arguments&&... arguments) {
   if (how.grid.x == 0 || how.grid.y == 0 || how.grid.z == 0) return kSuccess;
   if (how.smem_bytes > 48 * 1024) {  // the most that a kernel may have unasked
-    const Error error = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                                             cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                             static_cast<int>(how.smem_bytes));
+    const Error error = allow_all_shared_memory(reinterpret_cast<const void*>(kernel));
     if (error != kSuccess) return error;
   }
   cudaLaunchAttribute attribute = {};

@@ -43,8 +43,9 @@ SIMT_DEVICE uint4 load_stream(const uint4* p, uint64_t l2_policy) {
 }
 
 // 16 bytes from L2 on, past L1, that an earlier kernel wrote. That kernel may have ended since this
-// one started. For activations that a block reads once. The compiler keeps it behind
-// wait_for_dependencies, and is free otherwise. PTX: ld.global.cg.
+// one started. For activations that a block reads once. It moves whole 32-byte sectors: the lanes
+// of one instruction must ask for all of each. The compiler keeps it behind wait_for_dependencies,
+// and is free otherwise. PTX: ld.global.cg.
 SIMT_DEVICE float4 load_l2(const float4* p) {
   float4 v;
   asm volatile("ld.global.cg.v4.f32 {%0, %1, %2, %3}, [%4];"

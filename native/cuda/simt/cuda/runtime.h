@@ -18,7 +18,18 @@ struct DeviceProperties {
 };
 
 // The meaning of a failed call for a user.
-enum class Fault { kNone, kNoDriver, kOldDriver, kNoDevice, kNoCode, kOutOfMemory, kOther };
+enum class Fault {
+  kNone,
+  kNoDriver,
+  kOldDriver,
+  kMismatchedDriver,  // its library and its kernel module are of different versions
+  kNoCompatibility,   // libraries for forward compatibility, on a GPU without it
+  kNotReady,          // a service of the system does not run yet
+  kNoDevice,
+  kNoCode,
+  kOutOfMemory,
+  kOther
+};
 
 // CUDA versions as 1000 * major + 10 * minor: what the driver supports, 0 without a driver; what
 // this build was made with.
@@ -36,10 +47,14 @@ inline Fault fault_of(Error error) {
       return Fault::kNone;
     case cudaErrorInsufficientDriver:  // also said when there is no driver at all
       return driver_version() == 0 ? Fault::kNoDriver : Fault::kOldDriver;
-    case cudaErrorSystemDriverMismatch:
-    case cudaErrorCompatNotSupportedOnDevice:
     case cudaErrorUnsupportedPtxVersion:
       return Fault::kOldDriver;
+    case cudaErrorSystemDriverMismatch:
+      return Fault::kMismatchedDriver;
+    case cudaErrorCompatNotSupportedOnDevice:
+      return Fault::kNoCompatibility;
+    case cudaErrorSystemNotReady:
+      return Fault::kNotReady;
     case cudaErrorNoDevice:
     case cudaErrorInvalidDevice:
     case cudaErrorDevicesUnavailable:
@@ -110,12 +125,6 @@ inline Error copy_to_device(void* target, const void* source, size_t bytes, Stre
 }
 inline Error copy_to_host(void* target, const void* source, size_t bytes, Stream stream) {
   return cudaMemcpyAsync(target, source, bytes, cudaMemcpyDeviceToHost, stream);
-}
-// `rows` pieces of `bytes` bytes, `pitch` bytes apart, within the device.
-inline Error copy_pieces(void* target, const void* source, size_t pitch, size_t bytes, size_t rows,
-                         Stream stream) {
-  return cudaMemcpy2DAsync(target, pitch, source, pitch, bytes, rows, cudaMemcpyDeviceToDevice,
-                           stream);
 }
 inline Error clear(void* target, size_t bytes, Stream stream) {
   return cudaMemsetAsync(target, 0, bytes, stream);

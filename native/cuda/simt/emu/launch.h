@@ -55,6 +55,12 @@ inline const char* error_text(Error error) {
                                            : emu::last_failure().c_str();
     case kNoDriver:
       return "no driver, or one that is too old";
+    case kMismatchedDriver:
+      return "the driver's parts do not match";
+    case kNoCompatibility:
+      return "no forward compatibility";
+    case kNotReady:
+      return "the system is not ready";
     case kNoDevice:
       return "no such device";
     case kOutOfMemory:

@@ -12,6 +12,9 @@ static Gpu named_gpu() {
   Gpu gpu;
   if (name == "no-driver") gpu.driver_version = 0;
   if (name == "old-driver") gpu.driver_version = 12040;
+  if (name == "mismatched-driver") gpu.driver_error = kMismatchedDriver;
+  if (name == "no-compatibility") gpu.driver_error = kNoCompatibility;
+  if (name == "not-ready") gpu.driver_error = kNotReady;
   if (name == "no-device") gpu.devices = 0;
   if (name == "old-gpu") gpu.major = 7, gpu.minor = 0;
   if (name == "small") gpu.memory_bytes = size_t{64} << 20;
@@ -51,6 +54,11 @@ std::atomic<size_t>& used_bytes() {
 Counts& counts() {
   static Counts counts;
   return counts;
+}
+
+HostMemory& host_memory() {
+  static HostMemory memory;
+  return memory;
 }
 
 }  // namespace simt::emu

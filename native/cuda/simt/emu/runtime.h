@@ -18,6 +18,9 @@ namespace emu {
 // The answers of a machine with this GPU; tests set it. In tests in JavaScript MOEPP_EMULATED_GPU
 // names one of these settings:
 //   no-driver, old-driver, no-device, old-gpu
+//   mismatched-driver     updated, and the machine was not restarted
+//   no-compatibility      libraries for forward compatibility, on a GPU without it
+//   not-ready             the fabric manager does not run
 //   other-gpu             no code for it
 //   turing, hopper        with code for it
 //   small                 64 MiB of memory
@@ -31,6 +34,7 @@ struct Gpu {
   int driver_version = 13000;
   size_t memory_bytes = size_t{8} << 30, block_shared_bytes = 99 << 10;
   bool has_code = true;
+  Error driver_error = kSuccess;  // of every call that needs the driver
   // The architecture that the code counts as compiled for, 10 * major + minor, and if that is
   // sm_90a: all there is.
   int compiled = 1000;
@@ -78,7 +82,18 @@ struct DeviceProperties {
   size_t block_shared_bytes;
 };
 
-enum class Fault { kNone, kNoDriver, kOldDriver, kNoDevice, kNoCode, kOutOfMemory, kOther };
+enum class Fault {
+  kNone,
+  kNoDriver,
+  kOldDriver,
+  kMismatchedDriver,
+  kNoCompatibility,
+  kNotReady,
+  kNoDevice,
+  kNoCode,
+  kOutOfMemory,
+  kOther
+};
 
 inline int driver_version() {
   return emu::gpu().driver_version;
@@ -92,6 +107,12 @@ inline Fault fault_of(Error error) {
       return Fault::kNone;
     case kNoDriver:
       return driver_version() == 0 ? Fault::kNoDriver : Fault::kOldDriver;
+    case kMismatchedDriver:
+      return Fault::kMismatchedDriver;
+    case kNoCompatibility:
+      return Fault::kNoCompatibility;
+    case kNotReady:
+      return Fault::kNotReady;
     case kNoDevice:
       return Fault::kNoDevice;
     case kNoCode:
@@ -107,6 +128,7 @@ inline void clear_error() {}
 inline Error count_devices(int* count) {
   if (emu::is_lost()) return kLost;
   if (driver_version() < runtime_version()) return kNoDriver;
+  if (emu::gpu().driver_error != kSuccess) return emu::gpu().driver_error;
   *count = emu::gpu().devices;
   return *count > 0 ? kSuccess : kNoDevice;
 }
@@ -150,12 +172,23 @@ inline Error release(void* data) {
   std::free(memory);
   return kSuccess;
 }
+// Pieces of page-locked memory: that were ever asked for, and that are held now.
+namespace emu {
+struct HostMemory {
+  std::atomic<int> asked{0}, held{0};
+};
+HostMemory& host_memory();
+}  // namespace emu
 inline Error allocate_host(void** data, size_t bytes) {
   if (emu::is_lost()) return kLost;
   *data = std::malloc(bytes);
-  return *data != nullptr ? kSuccess : kOutOfMemory;
+  if (*data == nullptr) return kOutOfMemory;
+  emu::host_memory().asked++;
+  emu::host_memory().held++;
+  return kSuccess;
 }
 inline Error release_host(void* data) {
+  if (data != nullptr) emu::host_memory().held--;
   std::free(data);
   return kSuccess;
 }
@@ -183,17 +216,8 @@ inline Error copy_to_device(void* target, const void* source, size_t bytes, Stre
   });
 }
 inline Error copy_to_host(void* target, const void* source, size_t bytes, Stream stream) {
+  emu::counts().copies_to_host++;
   return copy_to_device(target, source, bytes, stream);
-}
-inline Error copy_pieces(void* target, const void* source, size_t pitch, size_t bytes, size_t rows,
-                         Stream stream) {
-  return emu::submit(stream, [=] {
-    for (size_t row = 0; row < rows; row++) {
-      std::memcpy(static_cast<unsigned char*>(target) + row * pitch,
-                  static_cast<const unsigned char*>(source) + row * pitch, bytes);
-    }
-    return kSuccess;
-  });
 }
 inline Error clear(void* target, size_t bytes, Stream stream) {
   return emu::submit(stream, [=] {

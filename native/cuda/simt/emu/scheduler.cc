@@ -13,6 +13,7 @@ dim3 blockDim, gridDim;
 namespace simt::emu {
 
 Options options;
+LoadLog load_log;
 Block block;
 Thread* current;
 
@@ -84,7 +85,7 @@ bool start_threads() {
     Thread& t = block.thread[i];
     t.index = {i % blockDim.x, i / blockDim.x % blockDim.y, i / (blockDim.x * blockDim.y)};
     t.rank = i;
-    t.arrivals = 0;
+    t.arrivals = t.loads = 0;
     t.awaited = false;
     t.copies.clear();
     t.stores.clear();
@@ -233,6 +234,13 @@ void wait_as(State state, const char* op, Site at) {
 }
 void yield() {
   wait_as(State::kYields, "a spin loop", {"", 0});
+}
+
+void note_load(const void* p) {
+  const unsigned number = current->loads++;
+  if (load_log.count == load_log.capacity) return;
+  load_log.loads[load_log.count++] = {reinterpret_cast<uintptr_t>(p), blockIdx.x,
+                                      current->rank / 32, number};
 }
 
 void await_dependencies() {

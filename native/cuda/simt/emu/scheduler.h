@@ -114,6 +114,19 @@ void product_commit();
 void product_wait(unsigned newest);
 void product_waited();  // by each thread, after the meeting
 
+// Loads past L1, for tests that count sectors: kept as long as there is room. Loads of one warp
+// with one number are one instruction, if none of its lanes skips one.
+struct Load {
+  uintptr_t address;
+  unsigned block, warp, number;  // number: of the thread, from 0
+};
+struct LoadLog {
+  Load* loads = nullptr;
+  size_t capacity = 0, count = 0;
+};
+extern LoadLog load_log;
+void note_load(const void* p);
+
 // Runs every block of the grid, one after another; the result is kSuccess or kLaunchFailed.
 int run(dim3 grid, dim3 block, size_t smem_bytes, bool programmatic, void (*entry)(void*),
         void* arg);

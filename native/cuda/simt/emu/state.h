@@ -63,6 +63,7 @@ struct Thread {
   int parity;
   Fiber fiber;
   unsigned arrivals;  // entries of `copies` that are arrivals
+  unsigned loads;     // past L1, so far
   bool awaited;       // the kernels before
   Queue<PendingCopy, 256> copies;
   Queue<PendingBulk, 16> stores;

@@ -1,0 +1,55 @@
+// Loads past L1 move whole 32-byte sectors. An instruction that uses half of each moves twice the
+// bytes, and another one moves the other halves again.
+#include <set>
+#include <tuple>
+
+#include "gemm_setup.h"
+
+#if SIMT_EMULATED
+namespace moepp::simt_test {
+
+namespace emu = simt::emu;
+
+// The kernel's loads, as bytes that they ask for and bytes of the sectors that they move.
+struct Traffic {
+  size_t asked, moved;
+};
+static Traffic traffic_of(const cuda::Gemm& g, cuda::GemmKernel kernel, size_t most_loads) {
+  std::vector<emu::Load> loads(most_loads);
+  emu::load_log = {loads.data(), loads.size(), 0};
+  cuda::CudaQueue queue = queue_for(kernel, 3);
+  cuda::run_gemm(g, kernel, queue);
+  const size_t count = emu::load_log.count;
+  emu::load_log = {};
+  finish(queue, kernel_name(kernel));
+  std::set<std::tuple<uintptr_t, unsigned, unsigned, unsigned>> sectors;
+  for (size_t i = 0; i < count; i++) {
+    const emu::Load& load = loads[i];
+    sectors.insert({load.address / 32, load.block, load.warp, load.number});
+  }
+  return {16 * count, 32 * sectors.size()};
+}
+
+MOEPP_TEST(simt_sm90_moves_each_sector_of_x_once) {
+  // Two groups, one of them more than a tile; two tiles of columns, whichever their width.
+  constexpr int kRows = 150, kInputs = 192, kOutputs = 384, kAcross = 2;
+  Shared<float> x(kRows * kInputs, 1.0f), out(kRows * kOutputs);
+  Shared<int32_t> offsets(3), order(kRows);
+  offsets[1] = 131, offsets[2] = kRows;
+  for (int r = 0; r < kRows; r++) order[static_cast<size_t>(r)] = r * 7 % kRows;
+  const GemmWeight weight(DType::kBf16, Layout::kPanels, 2, kOutputs, kInputs);
+  cuda::Gemm g = {};
+  g.x = x.data(), g.token_order = order.data(), g.offsets = offsets.data();
+  g.weight = weight.rows.data(), g.out = out.data();
+  g.top_k = 1, g.groups = 2, g.rows = kRows, g.k = g.pitch = kInputs;
+  g.weight_rows = g.columns = kOutputs;
+  g.scale = 1.0f, g.dtype = DType::kBf16;
+  constexpr size_t kAsked = size_t{kAcross} * kRows * kInputs * sizeof(float);
+  const Traffic traffic = traffic_of(g, cuda::GemmKernel::kSm90, 2 * kAsked / 16);
+  EXPECT_MESSAGE(traffic.asked == kAsked && traffic.moved == kAsked,
+                 std::to_string(traffic.asked) + " bytes asked for, " +
+                     std::to_string(traffic.moved) + " moved, expected " + std::to_string(kAsked));
+}
+
+}  // namespace moepp::simt_test
+#endif

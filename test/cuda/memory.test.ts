@@ -1,0 +1,29 @@
+/** The memory that a GPU's step takes, against the estimate. */
+import './gpu.js'
+import { join } from 'node:path'
+import t from 'tap'
+import { request } from '../engine/requests.js'
+import { root } from '../support/golden.js'
+
+const { estimateMemory } = await import('../../lib/index.js')
+const { Engine } = await import('../../lib/engine/engine.js')
+const { loadParts } = await import('../../lib/load.js')
+const { resolveLoadOptions } = await import('../../lib/options.js')
+
+const directory = join(root, 'models', 'books-7m')
+const DRIVER_BYTES = 128 * 2 ** 20
+
+t.test('a step with the logits of each token takes what the estimate counts', async t => {
+  const options = { device: 'cuda', contextLength: 64, kvCacheTokens: 64 } as const
+  const { stepBytes } = await estimateMemory(directory, options)
+  const { runner } = await loadParts(directory, resolveLoadOptions(options))
+  const engine = new Engine(runner)
+  const tokens = Array.from({ length: 64 }, (_, i) => i + 3)
+  const { request: asked, got } = request({ tokens, newTokens: 1, logitsFrom: 0 })
+  await engine.submit(asked).done
+  t.equal(got.rows.size, 64)
+  const taken = runner.info().stepBytes
+  const planned = stepBytes - DRIVER_BYTES
+  await engine.close()
+  t.ok(Math.abs(taken - planned) < 0.02 * planned, `planned ${planned}, taken ${taken}`)
+})
