@@ -47,6 +47,7 @@ class Copies {
     return error;
   }
   simt::Error to_host() {
+    expect_untouched(host());
     const simt::Error error = simt::copy_to_host(host(), device(), bytes_, nullptr);
     forget(device());
     return error;
@@ -71,9 +72,15 @@ class Copies {
   static void give_back(void* data) {
     std::free(data);
   }
+  static constexpr unsigned char kJunk = 0xff;  // NaN, or -1
   void forget(void* copy) const {
-    std::memset(copy, 0xff, bytes_);
-  }  // NaN, or -1
+    std::memset(copy, kJunk, bytes_);
+  }
+  void expect_untouched(const void* copy) const {
+    const auto* bytes = static_cast<const unsigned char*>(copy);
+    if (std::any_of(bytes, bytes + bytes_, [](unsigned char byte) { return byte != kJunk; }))
+      throw std::logic_error("a kernel wrote to the host's copy of an array");
+  }
 #else
   static simt::Error take(void** data, size_t bytes) {
     return simt::allocate(data, bytes);
@@ -82,6 +89,7 @@ class Copies {
     simt::release(data);
   }
   void forget(void*) const {}
+  void expect_untouched(const void*) const {}
 #endif
   // Without memory the test ends, and fails with this message.
   static unsigned char* allocate(size_t bytes) {

@@ -52,20 +52,17 @@ MOEPP_TEST(simt_arrays_refuse_other_memory) {
 }
 
 #if SIMT_EMULATED
-// A kernel that is handed the host's addresses reads junk, and its results are lost.
+// A kernel that is handed the host's addresses reads junk, and must not write there.
 MOEPP_TEST(simt_arrays_have_two_copies) {
-  Shared<int> in(32, 1), out(32);
+  Shared<int> in(32, 1), out(32, 10);
   const auto run = [&](const int* from, int* to) {
-    std::fill_n(out.data(), out.size(), 10);
-    const simt::Error error =
-        run_on_device([&] { return simt::launch(add_to, kOneWarp, from, 32, to); });
-    EXPECT(error == simt::kSuccess);
-    return out[31];
+    return run_on_device([&] { return simt::launch(add_to, kOneWarp, from, 32, to); });
   };
-  EXPECT(run(in.device(), out.device()) == 11);
-  EXPECT(run(in.data(), out.device()) != 11);
-  EXPECT(run(in.device(), out.data()) == 10);
+  EXPECT(run(in.device(), out.device()) == simt::kSuccess && out[31] == 11);
+  EXPECT(run(in.data(), out.device()) == simt::kSuccess && out[31] != 12);
   EXPECT(*out.device() != out[0]);
+  EXPECT(thrown([&] { run(in.device(), out.data()); }) ==
+         "a kernel wrote to the host's copy of an array");
 }
 
 MOEPP_TEST(simt_arrays_without_memory) {
