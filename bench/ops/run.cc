@@ -209,9 +209,8 @@ class Timer {
       : device_(device), calls_(calls), call_(call) {
     if (device.uses_host_memory()) return;
     // without graphs they run at once, and nothing is recorded
-    step(device, [&] {
-      return device.record([&] { return enqueue(device, calls, call); }, &recording_);
-    });
+    step(device,
+         [&] { return device.record([&] { return enqueue(device, calls, call); }, &recording_); });
     seconds();  // the first replay prepares more
   }
 

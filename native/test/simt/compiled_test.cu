@@ -3,8 +3,7 @@
 #include "cuda/kernels/attention/attention.h"
 #include "cuda/kernels/grouped_gemm/gemm.h"
 #include "gemm_setup.h"
-#include "program.h"
-#include "small_model.h"
+#include "opened_device.h"
 
 #if SIMT_EMULATED
 namespace moepp::simt_test {
@@ -14,14 +13,12 @@ using cuda::GemmKernel;
 namespace {
 
 // A Hopper with this code, for as long as it lives.
-struct HopperWith {
-  simt::emu::Gpu before = simt::emu::gpu();
+struct HopperWith : OtherGpu {
   HopperWith(int compiled, bool sm90a) {
     simt::emu::Gpu& gpu = simt::emu::gpu();
     gpu.major = 9, gpu.minor = 0, gpu.block_shared_bytes = 227 << 10;
     gpu.compiled = compiled, gpu.compiled_sm90a = sm90a;
   }
-  ~HopperWith() { simt::emu::gpu() = before; }
 };
 
 // A product that gives each of 2 multiprocessors a tile of 128 x 128.
@@ -63,9 +60,7 @@ MOEPP_TEST(cuda_compiled_is_what_kernels_are_chosen_by) {
                         {75, false, "sm_75", GemmKernel::kF32}};
   for (const Case& c : cases) {
     const HopperWith gpu(c.compiled, c.sm90a);
-    std::shared_ptr<Device> device;
-    const Status status = open_cuda_device(0, &device);
-    EXPECT_MESSAGE(status.ok(), status.message);
+    const auto device = opened();
     EXPECT_MESSAGE(device->info().isa == c.isa, device->info().isa);
     const auto& queue = cuda::CudaQueue::from(device->queue());
     WideProduct product;
@@ -103,7 +98,7 @@ MOEPP_TEST(cuda_compiled_for_less_does_not_start_early) {
 // Turing has no copies in flight, no reductions and no tensor cores for bf16. Here are the tests of
 // kernels that use what replaces them, as such a card runs them.
 MOEPP_TEST(simt_kernels_on_turing) {
-  const simt::emu::Gpu before = simt::emu::gpu();
+  const OtherGpu restore;
   simt::emu::Gpu& gpu = simt::emu::gpu();
   gpu.major = 7, gpu.minor = 5, gpu.compiled = 75, gpu.block_shared_bytes = 64 << 10;
   int ran = 0;
@@ -116,7 +111,6 @@ MOEPP_TEST(simt_kernels_on_turing) {
       ran++;
     }
   }
-  gpu = before;
   EXPECT_MESSAGE(ran >= 14, std::to_string(ran));
 }
 

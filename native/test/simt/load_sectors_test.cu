@@ -17,11 +17,14 @@ struct Traffic {
 static Traffic traffic_of(const cuda::Gemm& g, cuda::GemmKernel kernel, size_t most_loads) {
   std::vector<emu::Load> loads(most_loads);
   emu::load_log = {loads.data(), loads.size(), 0};
-  cuda::CudaQueue queue = queue_for(kernel, 3);
-  cuda::run_gemm(g, kernel, queue);
+  cuda::CudaQueue queue(nullptr, 3, 90);
+  const simt::Error error = run_on_device([&] {
+    cuda::run_gemm(g, kernel, queue);
+    return queue.take_error();
+  });
+  EXPECT_MESSAGE(error == simt::kSuccess, simt::error_text(error));
   const size_t count = emu::load_log.count;
   emu::load_log = {};
-  finish(queue, kernel_name(kernel));
   std::set<std::tuple<uintptr_t, unsigned, unsigned, unsigned>> sectors;
   for (size_t i = 0; i < count; i++) {
     const emu::Load& load = loads[i];
@@ -39,8 +42,8 @@ MOEPP_TEST(simt_sm90_moves_each_sector_of_x_once) {
   for (int r = 0; r < kRows; r++) order[static_cast<size_t>(r)] = r * 7 % kRows;
   const GemmWeight weight(DType::kBf16, Layout::kPanels, 2, kOutputs, kInputs);
   cuda::Gemm g = {};
-  g.x = x.data(), g.token_order = order.data(), g.offsets = offsets.data();
-  g.weight = weight.rows.data(), g.out = out.data();
+  g.x = x.device(), g.token_order = order.device(), g.offsets = offsets.device();
+  g.weight = weight.rows.device(), g.out = out.device();
   g.top_k = 1, g.groups = 2, g.rows = kRows, g.k = g.pitch = kInputs;
   g.weight_rows = g.columns = kOutputs;
   g.scale = 1.0f, g.dtype = DType::kBf16;

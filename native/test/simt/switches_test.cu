@@ -4,7 +4,7 @@
 
 #include "cuda/kernels/grouped_gemm/gemm.h"
 #include "op_test.h"
-#include "program.h"
+#include "opened_device.h"
 #include "shared_cache.h"
 #include "small_model.h"
 
@@ -16,17 +16,13 @@ using cuda::GemmKernel;
 namespace {
 
 // An emulated Hopper under these words, for as long as it lives.
-struct Debugging {
-  simt::emu::Gpu before = simt::emu::gpu();
+struct Debugging : OtherGpu {
   explicit Debugging(const char* words) {
     setenv("MOEPP_CUDA_DEBUG", words, 1);
     simt::emu::Gpu& gpu = simt::emu::gpu();
     gpu.major = 9, gpu.minor = 0, gpu.block_shared_bytes = 227 << 10;
   }
-  ~Debugging() {
-    unsetenv("MOEPP_CUDA_DEBUG");
-    simt::emu::gpu() = before;
-  }
+  ~Debugging() { unsetenv("MOEPP_CUDA_DEBUG"); }
 };
 
 struct Counted {
@@ -39,10 +35,7 @@ Counted count_steps(const char* words) {
   const Debugging debugging(words);
   const TemporaryFile file(SmallModel::floats());
   const SmallModel model(file.path());
-  std::shared_ptr<Device> device;
-  EXPECT(open_cuda_device(0, &device).ok());
-  std::unique_ptr<Program> program;
-  EXPECT(Program::compile(device, model.spec, {}, &program).ok());
+  const auto program = compiled(opened(), model.spec);
   const auto& now = simt::emu::counts();
   const int64_t graphs = now.graphs, programmatic = now.programmatic, prefetches = now.prefetches,
                 waits = now.waits;
@@ -78,8 +71,7 @@ MOEPP_TEST(cuda_switches_of_steps) {
 MOEPP_TEST(cuda_switch_of_wgmma) {
   for (const char* words : {"", "no-wgmma"}) {
     const Debugging debugging(words);
-    std::shared_ptr<Device> device;
-    EXPECT(open_cuda_device(0, &device).ok());
+    const auto device = opened();
     cuda::Gemm gemm = {};
     gemm.top_k = gemm.groups = 1, gemm.rows = 256, gemm.k = gemm.pitch = 64;
     gemm.weight_rows = gemm.columns = 128, gemm.dtype = DType::kBf16;

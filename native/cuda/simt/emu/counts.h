@@ -7,7 +7,7 @@
 namespace simt::emu {
 
 struct Counts {
-  std::atomic<int64_t> graphs{0};        // ever made
+  std::atomic<int64_t> graphs{0};  // ever made
   std::atomic<int64_t> copies_to_host{0};
   std::atomic<int64_t> programmatic{0};  // launches
   std::atomic<int64_t> prefetches{0};    // of a thread
