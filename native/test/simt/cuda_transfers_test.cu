@@ -1,5 +1,5 @@
-// The results of a step on their way to the host: right, in one copy unless they are large, and
-// untouched when they did not arrive.
+// The results of a step on their way to the host. They are right, and come in one copy unless they
+// are large. The caller's memory is untouched when they did not arrive.
 #include <cstring>
 
 #include "opened_device.h"

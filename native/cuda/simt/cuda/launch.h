@@ -13,7 +13,7 @@ struct Launch {
   bool programmatic = false;
 };
 
-// Lets a kernel have as much shared memory as the device gives a block. Always the same: two
+// Lets a kernel have as much shared memory as the device gives a block. It is always the same: two
 // threads that launch one kernel with different sizes must not lower each other's limit.
 inline Error allow_all_shared_memory(const void* kernel) {
   int device = 0, bytes = 0;
