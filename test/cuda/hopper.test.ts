@@ -2,10 +2,11 @@
  * A prompt through the kernels for Hopper (TMA, wgmma), beside the CPU. On a real Hopper, or an
  * emulated one.
  */
-import { onGpu } from './gpu.js'
+import './gpu.js'
 import t from 'tap'
 import { directoryWith } from '../checkpoint/files.js'
 import { Random, randomCheckpoint } from '../reference/random-checkpoint.js'
+import { onGpu } from './gpu.js'
 
 process.env.MOEPP_EMULATED_GPU = 'hopper'
 
