@@ -73,7 +73,7 @@ class CudaDevice final : public Device {
     const Compiled& code = queue_->compiled();
     DeviceInfo info = {name(), "sm_" + std::to_string(code.capability) + (code.wgmma ? "a" : ""), 1,
                        properties_.name};
-    info.debug = debug_words();
+    info.debug = debug_;
     info.multiprocessors = properties_.multiprocessors;
     size_t free_bytes = 0, total_bytes = 0;
     if (simt::use_device(index_) == simt::kSuccess &&
@@ -170,6 +170,7 @@ class CudaDevice final : public Device {
   Status enter() const { return check(simt::use_device(index_)); }
 
   const int index_;
+  std::vector<std::string> debug_;
   Switches switches_;
   simt::DeviceProperties properties_ = {};
   // of steps; of loading, which may go on beside a step
@@ -197,7 +198,8 @@ Status CudaDevice::open() {
                                                " has compute capability " + capability_text() +
                                                ", 7.5 or newer is needed");
   }
-  MOEPP_CHECK(read_switches(&switches_));
+  debug_ = debug_words();
+  MOEPP_CHECK(read_switches(debug_, &switches_));
   MOEPP_CHECK(find_code());
   MOEPP_CHECK(check(simt::create_stream(&stream_)));
   MOEPP_CHECK(check(simt::create_stream(&memory_stream_)));

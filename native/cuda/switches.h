@@ -46,8 +46,8 @@ inline std::vector<std::string> debug_words() {
 }
 
 // kUnsupported for a word that means nothing: a typing error must not look like a measurement.
-inline Status read_switches(Switches* switches) {
-  for (const std::string& word : debug_words()) {
+inline Status read_switches(const std::vector<std::string>& words, Switches* switches) {
+  for (const std::string& word : words) {
     bool* found = switches->find(word);
     if (found == nullptr) {
       return Status::error(Code::kUnsupported, "MOEPP_CUDA_DEBUG holds " + word +

@@ -98,7 +98,7 @@ MOEPP_TEST(cuda_switch_of_split_contexts) {
   const auto launches = [&](const char* words, Shared<float>& out) {
     const Debugging debugging(words);
     cuda::Switches switches;
-    EXPECT(cuda::read_switches(&switches).ok());
+    EXPECT(cuda::read_switches(cuda::debug_words(), &switches).ok());
     cuda::CudaQueue queue(nullptr, kMultiprocessors, 90, switches);
     queue.set_workspace(workspace.device(), static_cast<int64_t>(workspace.size()));
     const Tensor qt = whole(q, {1, 1, 8}), pt = step.positions_tensor(), st = step.starts_tensor(),
