@@ -83,7 +83,7 @@ advise() { # rows of all cards
   mode=$(nvidia-smi -q --id="$index" 2>/dev/null | sed -n 's/^ *Virtualization Mode *: *//p')
   if [ "$mode" = VGPU ]; then
     echo "note: this is a vGPU: others may share the card, so that times mean little, and its" \
-      "profile may forbid managed memory, ncu and compute-sanitizer"
+      "profile may forbid ncu and compute-sanitizer"
   fi
   power=$(power_note)
   [ -z "$power" ] || echo "note: $power"
