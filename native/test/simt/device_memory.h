@@ -28,7 +28,7 @@ class Copies {
   explicit Copies(size_t bytes)
       : bytes_(bytes),
         device_(allocate(std::max<size_t>(bytes, 1))),
-        host_(new unsigned char[std::max<size_t>(bytes, 1)]) {
+        host_(new unsigned char[bytes + 1]) {  // its end is no other array's beginning
     live_copies().push_back(this);
   }
   ~Copies() {
@@ -53,13 +53,14 @@ class Copies {
     return error;
   }
 
-  // Null if p points into neither copy, nor to the end of one.
-  void* device_address(const void* p) const {
-    for (const void* copy : {host(), device()}) {
-      const size_t offset = reinterpret_cast<uintptr_t>(p) - reinterpret_cast<uintptr_t>(copy);
-      if (offset <= bytes_) return device_.get() + offset;
-    }
-    return nullptr;
+  // Null if p points neither into the copy, nor to its end.
+  void* address_of_host(const void* p) const {
+    const size_t offset = offset_in(host(), p);
+    return offset <= bytes_ ? device_.get() + offset : nullptr;
+  }
+  void* address_of_device(const void* p) const {
+    const size_t offset = offset_in(device(), p);
+    return offset <= bytes_ ? device_.get() + offset : nullptr;
   }
 
  private:
@@ -91,6 +92,9 @@ class Copies {
   void forget(void*) const {}
   void expect_untouched(const void*) const {}
 #endif
+  static size_t offset_in(const void* copy, const void* p) {
+    return reinterpret_cast<uintptr_t>(p) - reinterpret_cast<uintptr_t>(copy);
+  }
   // Without memory the test ends, and fails with this message.
   static unsigned char* allocate(size_t bytes) {
     void* data = nullptr;
@@ -141,7 +145,10 @@ T on_device(const T& argument) {
   if constexpr (std::is_pointer_v<T>) {
     if (argument == nullptr) return argument;
     for (const Copies* copies : live_copies()) {
-      if (void* address = copies->device_address(argument)) return static_cast<T>(address);
+      if (void* address = copies->address_of_host(argument)) return static_cast<T>(address);
+    }
+    for (const Copies* copies : live_copies()) {
+      if (void* address = copies->address_of_device(argument)) return static_cast<T>(address);
     }
     throw std::logic_error("a kernel's argument points to no array of the tests");
   } else {
