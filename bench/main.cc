@@ -25,13 +25,20 @@ static std::string problem_of(const moepp::CudaInfo& info) {
                     : "this build has no CUDA device (configure with -DMOEPP_CUDA=ON)";
 }
 
-// Opens the first GPU, as tests and benches do.
+// Opens the first GPU, as tests and benches do. 2: there is none that can be used. 1: it failed.
 static int show_device() {
   const moepp::CudaInfo cuda = moepp::cuda_info();
   if (cuda.devices == 0) return refuse(problem_of(cuda));
   std::shared_ptr<moepp::Device> device;
   const moepp::Status status = moepp::open_cuda_device(0, &device);
-  if (!status.ok()) return refuse(status.message);
+  if (!status.ok()) {
+    using moepp::Code;
+    const bool unusable = status.code == Code::kNoGpu || status.code == Code::kDriverTooOld ||
+                          status.code == Code::kGpuTooOld;
+    if (unusable) return refuse(status.message);
+    std::fprintf(stderr, "moepp-native: %s\n", status.message.c_str());
+    return 1;
+  }
   const moepp::DeviceInfo info = device->info();
   const auto version = [](int of) {
     return std::to_string(of / 1000) + "." + std::to_string(of % 1000 / 10);
@@ -51,11 +58,13 @@ static int show_device() {
 static int run_tests(int argc, char** argv) {
   using moepp::test::Wanted;
   moepp::test::Selection selection;
-  const moepp::CudaInfo cuda = moepp::cuda_info();
-  selection.wanted = cuda.devices > 0 ? Wanted::kAll : Wanted::kCpu;
   if (!moepp::test::parse_selection(argc, argv, &selection)) return usage();
-  if (selection.wanted == Wanted::kGpu && cuda.devices == 0 && !selection.list)
-    return refuse(problem_of(cuda));
+  if (selection.list || selection.wanted == Wanted::kCpu) return moepp::test::run_tests(selection);
+  const moepp::CudaInfo cuda = moepp::cuda_info();
+  if (cuda.devices == 0) {
+    if (selection.wanted == Wanted::kGpu) return refuse(problem_of(cuda));
+    selection.wanted = Wanted::kCpu;
+  }
   return moepp::test::run_tests(selection);
 }
 

@@ -66,7 +66,8 @@ function functionsOf(program, ...options) {
 
 /**
  * The library's kernels in a program, {address, name} as its symbols have them, and the address of
- * simt::emu::launched. A part that g++ moved out of a function is no kernel of its own.
+ * simt::emu::launched. A copy or a part that g++ made of a function (`.part.0`, `.isra.0`) is no
+ * kernel of its own.
  */
 export function kernelsOf(program) {
   const wanted = kernelNames()
@@ -76,7 +77,7 @@ export function kernelsOf(program) {
   for (const [i, { address, name }] of functionsOf(program).entries()) {
     const path = pathOf(name)
     if (path.join('::') === 'simt::emu::launched' && !name.includes('.')) anchor = address
-    if (isOfLibrary(path) && wanted.has(path.at(-1)) && !/\.(cold|part\.\d+)$/.test(name))
+    if (isOfLibrary(path) && wanted.has(path.at(-1)) && !name.includes('.'))
       kernels.push({ address, name: readable[i].name })
   }
   if (anchor === undefined || kernels.length === 0)

@@ -83,6 +83,8 @@ struct Options {
 };
 
 struct Bytes {
+  Bytes() = default;
+  Bytes(double of_reads, double of_writes) : read(of_reads), written(of_writes) {}
   double read = 0.0, written = 0.0;
   double all() const { return read + written; }
   // Against the ceiling of reading, else of copying.

@@ -271,6 +271,7 @@ Status CudaDevice::download(const std::vector<Transfer>& pieces) {
   if (results.bytes == 0) return {};
   if (results.bytes > kStagedResultBytes) {
     for (const Transfer& piece : pieces) {
+      if (piece.bytes == 0) continue;  // its host memory may be null
       MOEPP_CHECK(check(
           simt::copy_to_host(piece.host, piece.device, static_cast<size_t>(piece.bytes), stream_)));
     }

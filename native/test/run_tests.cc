@@ -16,6 +16,7 @@ std::vector<Test>& registry() {
 void fail(const char* file, int line, const std::string& message) {
   failures++;
   std::printf("    %s:%d: %s\n", file, line, message.c_str());
+  std::fflush(stdout);  // it may be the last thing before a crash
 }
 
 bool parse_selection(int argc, char** argv, Selection* selection) {

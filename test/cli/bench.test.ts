@@ -17,9 +17,9 @@ const resultOf = (name: string, majorPageFaults: number[]) => ({
   ceilings: null,
   ceiling: null,
 })
-const reportOf = (...results: BenchResult[]) =>
+const reportOf = (results: BenchResult[], debug: string[] = []) =>
   ({
-    device: { name: 'cpu', isa: 'scalar', threads: 1, model: 'none' },
+    device: { name: 'cpu', isa: 'scalar', threads: 1, model: 'none', debug },
     config: {},
     memory: { peakBytes: 1, weightBytes: 1, kvCacheBytes: 0, ratio: 1 },
     loadSeconds: 1,
@@ -102,7 +102,7 @@ t.test('rates are plain numbers, whatever their size', t => {
     [0.5, 0, /^ {2}pp1 +0\.50 +0\.00 +1 /m],
   ]
   for (const [mean, sd, expected] of rates)
-    t.match(benchTable('m', reportOf({ ...resultOf('pp1', [0]), mean, sd })), expected)
+    t.match(benchTable('m', reportOf([{ ...resultOf('pp1', [0]), mean, sd }])), expected)
   t.end()
 })
 
@@ -110,10 +110,10 @@ t.test('a test that waited for the disk is named', t => {
   const [quiet, loud] = [resultOf('pp1', [0, 0]), resultOf('tg1', [7, 1200])]
   for (const render of [benchTable, benchMarkdown]) {
     t.match(
-      render('m', reportOf(quiet, loud)),
+      render('m', reportOf([quiet, loud])),
       /\n\nWarning: .* from disk during tg1 \(up to 1,200 pages\):/,
     )
-    t.notMatch(render('m', reportOf(quiet)), /Warning/)
+    t.notMatch(render('m', reportOf([quiet])), /Warning/)
   }
   t.end()
 })
@@ -142,4 +142,12 @@ t.test('bench: what the refusal of a large model proposes is a flag here, too', 
   const { code, stderr } = await runHere(['bench', '--no-memory-check', '--model', './nowhere'])
   t.equal(code, 1)
   t.match(stderr, /ERR_NOT_FOUND: .*nowhere/)
+})
+
+t.test('what MOEPP_CUDA_DEBUG switches off is printed', async t => {
+  const results = [resultOf('pp1', [0])]
+  for (const render of [benchTable, benchMarkdown]) {
+    t.match(render('m', reportOf(results, ['no-pdl', 'sync'])), 'MOEPP_CUDA_DEBUG: no-pdl, sync')
+    t.notMatch(render('m', reportOf(results)), 'MOEPP_CUDA_DEBUG')
+  }
 })

@@ -22,10 +22,13 @@ static void copy_page_rows(Run& run, DType dtype) {
   const Sizes& s = run.sizes;
   const int64_t page = 2 * s.page_size * s.heads * s.head_dim * dtype_size(dtype),
                 half = 1 + s.cold_bytes / (2 * s.layers * page);
+  const double bytes = static_cast<double>(s.layers * page);
   const Cache cache(run, {nullptr, dtype, s.layers, 2 * half, s.page_size, s.heads, s.head_dim});
   run.row(
-      {"copy_page " + std::to_string(s.layers) + " x " + std::to_string(page), dtype, s.page_size,
-       static_cast<double>(2 * s.layers * page)},
+      {"copy_page " + std::to_string(s.layers) + " x " + std::to_string(page),
+       dtype,
+       s.page_size,
+       {bytes, bytes}},
       [&] { return check_copy(run, cache.view, 0, half); },
       [&](int64_t i) {
         cuda::copy_page(cache.view, i % half, half + i % half, run.device().queue());

@@ -33,7 +33,7 @@ __global__ void __launch_bounds__(256) fold_chunks(Attention a) {
   a.out[(static_cast<int64_t>(token) * a.hq + head) * d + i] = sum * (1.0f / state.total);
 }
 
-void attend(const Attention& a, DType cache, bool split, int splits, CudaQueue& queue) {
+void launch_kernel(const Attention& a, DType cache, bool split, int splits, CudaQueue& queue) {
   has_mma(a, cache, queue.compiled().capability) ? attend_mma(a, split, splits, queue)
                                                  : attend_f32(a, cache, split, splits, queue);
 }
@@ -50,7 +50,7 @@ void attend_split(Attention a, DType cache, int units, CudaQueue& queue) {
     const int blocks = a.units * a.step.kv_heads;
     const int splits =
         min(a.chunks, max(1, kBlocksPerProcessor * queue.multiprocessors() / blocks));
-    attend(a, cache, true, splits, queue);
+    launch_kernel(a, cache, true, splits, queue);
     const dim3 grid(static_cast<unsigned>(a.units), static_cast<unsigned>(a.hq));
     const dim3 threads(static_cast<unsigned>((a.step.head_dim + 31) / 32 * 32));
     queue.launch(fold_chunks, {grid, threads}, a);
@@ -78,7 +78,7 @@ void attention(const AttentionArgs& args, Queue& queue) {
     return;
   }
   a.few = can_split && a.step.sequences > 1 ? kFewOfSequence : 0;
-  attend(a, cache, false, 1, stream);
+  launch_kernel(a, cache, false, 1, stream);
   if (a.few > 0) attend_split(a, cache, a.few * a.step.sequences, stream);
 }
 

@@ -96,7 +96,7 @@ MOEPP_TEST(cuda_compiled_for_less_does_not_start_early) {
 }
 
 // Turing has no copies in flight, no reductions and no tensor cores for bf16. Here are the tests of
-// kernels that use what replaces them, as such a card runs them.
+// kernels that go without, as such a card runs them.
 MOEPP_TEST(simt_kernels_on_turing) {
   const OtherGpu restore;
   simt::emu::Gpu& gpu = simt::emu::gpu();

@@ -5,7 +5,9 @@
 #include <string>
 #include <vector>
 
+#include "cuda/cuda_queue.h"
 #include "cuda/simt/simt.h"
+#include "device.h"
 #include "device_memory.h"
 #include "test.h"
 
@@ -59,6 +61,18 @@ inline bool is_one_card() {
   return true;
 #endif
 }
+#if !SIMT_EMULATED
+// The code of this program that the card runs, as the device sees it.
+inline const cuda::Compiled& card() {
+  static const cuda::Compiled compiled = [] {
+    std::shared_ptr<Device> device;
+    const Status status = open_cuda_device(0, &device);
+    if (!status.ok()) throw std::runtime_error(status.message);
+    return cuda::CudaQueue::from(device->queue()).compiled();
+  }();
+  return compiled;
+}
+#endif
 // 10 * major + minor of the GPUs that the tests stand for: the card's own. Otherwise the emulation
 // has the instructions of all, and takes the kernels of Ampere and of Hopper.
 inline std::vector<int> compute_capabilities() {
@@ -66,10 +80,7 @@ inline std::vector<int> compute_capabilities() {
   if (is_one_card()) return {simt::compiled_capability()};
   return {80, 90};
 #else
-  int major = 0, minor = 0;
-  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
-  cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0);
-  return {10 * major + minor};
+  return {card().capability};
 #endif
 }
 inline int newest_capability() {
@@ -79,7 +90,11 @@ inline bool has_tma() {
   return newest_capability() >= 90;
 }
 inline bool has_wgmma() {
+#if SIMT_EMULATED
   return newest_capability() == 90;
+#else
+  return card().wgmma;
+#endif
 }
 
 // Small integers, exact in every type here, so that sums of products are exact in any order.
