@@ -10,6 +10,7 @@ static void attention_row(Run& run, const std::string& name, DType dtype,
                           const std::vector<test::SequenceSpec>& sequences, int64_t kv_heads) {
   const Sizes& s = run.sizes;
   const test::PagedStep step(sequences, s.page_size);
+  if (!run.wants(name, step.tokens)) return;  // before memory is filled for it
   const PagedInts ints(run, step);
   KvView shape = {nullptr, dtype, 1, step.pages, s.page_size, kv_heads, s.head_dim};
   shape.layers = s.cold_bytes / (test::cache_elements(shape) * dtype_size(dtype)) + 1;

@@ -113,6 +113,9 @@ class Run {
   const Kernels& kernels() const { return device_->kernels(); }
   const Sizes sizes;
 
+  // True if --row and --tokens let the row run.
+  bool wants(const std::string& name, int64_t tokens) const;
+
   // Runs call(0) and checks its results. Then it times call(i), i = 0, 1, ..., in turn with the
   // ceiling. It prints the medians and the best, since other work on the machine can only slow a
   // call down. call(i) puts one op into the queue. The ceiling is the time that the row's bytes or

@@ -287,10 +287,14 @@ bool Run::attempt(const std::string& name, const std::function<void()>& bench) {
   return fault.ok();
 }
 
+bool Run::wants(const std::string& name, int64_t tokens) const {
+  return (options_.tokens == 0 || tokens == options_.tokens) &&
+         name.find(options_.row) != std::string::npos;
+}
+
 void Run::row(const Row& row, const std::function<std::string()>& check,
               const std::function<void(int64_t)>& call) {
-  if (options_.tokens > 0 && row.tokens != options_.tokens) return;
-  if (row.name.find(options_.row) == std::string::npos) return;
+  if (!wants(row.name, row.tokens)) return;
   counts_.rows++;
   in_row_ = true;
   std::printf("%-40s %-5s %5lld ", row.name.c_str(), dtype_name(row.dtype),

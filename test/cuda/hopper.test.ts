@@ -45,6 +45,8 @@ const CONFIG = {
  * together as 0.8 sqrt(n) times the sum's deviation: 9 times for H = 128.
  */
 const MOST_ERROR = 8 * 0.8 * Math.sqrt(H) * 2 ** -9
+/** Errors of terms are independent: the mean square stays below one rounding of each of the 8. */
+const MEAN_ERROR = 8 * 2 ** -9
 
 /** qkv, o, gate and up, down, the output head. */
 const PRODUCTS = 5
@@ -81,13 +83,18 @@ t.test('a prompt in bfloat16', { skip }, async t => {
   const scale = deviation(want.logits)
   let compared = 0
   let worst = 0
+  let squares = 0
   for (let p = 0; p < T; p++) {
     if (picks(want, p) !== picks(got, p)) continue
     compared++
     for (let v = p * V; v < (p + 1) * V; v++) {
-      worst = Math.max(worst, Math.abs(got.logits[v]! - want.logits[v]!) / scale)
+      const error = Math.abs(got.logits[v]! - want.logits[v]!) / scale
+      worst = Math.max(worst, error)
+      squares += error ** 2
     }
   }
+  const mean = Math.sqrt(squares / (compared * V))
+  t.ok(mean <= MEAN_ERROR, `logits off by ${mean} of their deviation, allowed ${MEAN_ERROR}`)
   t.ok(
     worst > 0 && worst <= MOST_ERROR,
     `logits off by ${worst} of their deviation, allowed ${MOST_ERROR}`,
