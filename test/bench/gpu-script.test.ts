@@ -3,8 +3,10 @@
  * GPU. moepp-native itself gives the rows that the table reads.
  */
 import { spawnSync } from 'node:child_process'
-import { existsSync, readFileSync } from 'node:fs'
+import { once } from 'node:events'
+import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { root } from '../support/golden.js'
 import { type Card, H100, Machine, NCU, PROGRAM, SANITIZER } from './gpu-stand-ins.js'
@@ -57,7 +59,7 @@ t.test('all stages of a card where all is right', { skip }, async t => {
 t.test('a test that fails, hangs or crashes hides no other', { skip }, async t => {
   const { status, stdout, last, file } = machine(t).run(['tests', 'table'], {
     TESTS: 'simt_fails simt_hangs simt_crashes simt_passes',
-    MOEPP_TEST_SECONDS: '3',
+    MOEPP_TEST_SECONDS: '5',
   })
   t.equal(status, 1)
   t.equal(last, 'SOMETHING FAILED')
@@ -75,7 +77,7 @@ t.test('a test that fails, hangs or crashes hides no other', { skip }, async t =
 t.test('a stage ends in time', { skip }, async t => {
   const { status, file } = machine(t).run(['tests'], {
     TESTS: 'simt_one_hangs simt_two_passes',
-    MOEPP_STAGE_SECONDS: '3',
+    MOEPP_STAGE_SECONDS: '5',
   })
   t.equal(status, 1)
   t.match(file('tests.txt'), /^HANG .*\n(.*\n)*?NOT RUN +0\.0 s {2}simt_two_passes\n$/)
@@ -88,7 +90,7 @@ t.test('a bench that hangs, or is too large, costs only itself', { skip }, async
       'clocks_event_reasons.active': '[N/A]',
       'clocks_throttle_reasons.active': '0x0000000000000044',
     },
-  }).run(['bench', 'table'], { BENCHES: 'b_hangs c_too_large d', MOEPP_BENCH_SECONDS: '3' })
+  }).run(['bench', 'table'], { BENCHES: 'b_hangs c_too_large d', MOEPP_BENCH_SECONDS: '5' })
   t.equal(status, 1)
   t.match(
     file('summary.txt'),
@@ -120,15 +122,64 @@ t.test('a device that does not open in time, experts that crash', { skip }, asyn
   t.match(crashed.stdout, /; CRASH 1,8,64,512 tokens CRASH 2048,8192 tokens$/m)
 })
 
+t.test('a program that was killed from elsewhere does not hang', { skip }, async t => {
+  const { file } = machine(t).run(['tests'], { TESTS: 'simt_killed' })
+  t.match(
+    file('tests.txt'),
+    /^CRASH .*simt_killed\n {4}run .*\n( {4}.*\n)* {4}.*perhaps .* too little memory\n$/,
+  )
+})
+
+t.test('nothing of it outlives it', { skip }, async t => {
+  const hanging = { TESTS: 'simt_hangs simt_two', BENCHES: 'b_hangs c' }
+  const until = async (what: string, done: () => boolean) => {
+    for (let rounds = 0; rounds < 400 && !done(); rounds++) await sleep(50)
+    t.ok(done(), what)
+  }
+  for (const [stage, signal] of [
+    ['tests', 'SIGTERM'],
+    ['bench', 'SIGINT'],
+    ['bench', 'SIGKILL'],
+  ] as const) {
+    const made = machine(t)
+    const child = made.start([stage], { ...hanging, MOEPP_BENCH_SECONDS: '5' })
+    const ended = once(child, 'exit')
+    const output = join(made.folder, 'out/.output')
+    await until(`${stage} hangs`, () => {
+      return existsSync(output) && readFileSync(output, 'utf8').includes('before the hang')
+    })
+    t.ok(made.alive() > 2)
+    child.kill(signal)
+    const [status] = await ended
+    if (signal !== 'SIGKILL') {
+      t.equal(status, 143)
+      t.equal(made.alive(), 0, `${stage}, ${signal}`)
+    }
+    // KILL cannot be caught: what runs has its time limit, and nothing more is started.
+    await until(`${stage}, ${signal}: all have ended`, () => made.alive() === 0)
+    t.notMatch(readFileSync(join(made.folder, 'out', `${stage}.txt`), 'utf8'), /^run .* c$/m)
+  }
+})
+
+t.test("paths are meant from the caller's folder", { skip }, async t => {
+  const made = machine(t)
+  const { status, stderr, files } = made.run(['probe'], { OUT: 'results' }, 'home')
+  t.equal(status, 0, stderr)
+  t.same(files, [])
+  t.ok(existsSync(join(made.folder, 'home/results/probe.txt')))
+})
+
 t.test('whole models through the addon', { skip }, async t => {
-  const node = `echo "$MOEPP_CUDA_ARCHITECTURES $MOEPP_TEST_GPU $*"
+  const node = `echo "$MOEPP_CUDA_ARCHITECTURES $MOEPP_WERROR $MOEPP_TEST_GPU $*"
     case "$*" in *"$NODE_FAILS"*) exit 1 ;; esac`
   const made = machine(t, H100, { node, npm: 'true', nvcc: 'true' })
+  t.match(made.run(['node']), { status: 1, stdout: /^node: SKIPPED, .* there is no node_modules/m })
+  mkdirSync(join(made.folder, 'node_modules'))
   const right = made.run(['node'], { NODE_FAILS: 'none' })
   t.equal(right.status, 0)
   t.match(
     right.file('node.txt'),
-    /^90a-real {2}scripts\/setup\.mjs\n 1 scripts\/run-tests\.mjs test/,
+    /^90a-real OFF {2}scripts\/setup\.mjs\n {2}1 scripts\/run-tests\.mjs test/,
   )
   for (const script of ['setup', 'run-tests'])
     t.match(made.run(['node'], { NODE_FAILS: script }), { status: 1, stdout: /^node: FAILED/m })
@@ -137,7 +188,7 @@ t.test('whole models through the addon', { skip }, async t => {
 t.test('sanitizers and counters', { skip }, async t => {
   const made = machine(t, H100, { ncu: 'echo ==ERROR== ERR_NVGPUCTRPERM; exit 1' })
   const without = made.run(['counters', 'sanitize'])
-  t.equal(without.status, 0)
+  t.match(without, { status: 1, last: 'NOTHING WAS RUN' })
   t.match(without.stdout, /^counters: SKIPPED, .* only an administrator may read the counters/m)
   t.match(
     without.stdout,
@@ -181,9 +232,10 @@ t.test('without a GPU that can be used nothing is tested', { skip }, async t => 
   refused(made, /nothing was tested: the NVIDIA driver supports CUDA 12\.4/, { NO_DEVICE: old }, [])
   made.addCard({ ...H100, facts: { 'mig.mode.current': 'Enabled' }, list: 'GPU 0: NVIDIA H100' })
   refused(made, /MIG is enabled on GPU 0, but it is not divided/)
-  const own = new Machine(t, {})
-  own.addCard({ ...H100, facts: { driver_version: '550.54' } })
-  refused(own, /the driver is 550\.54, and CUDA 13 needs 580 or newer/)
+  made.addCard({ gpus: ['0, GPU-aaaa-1, 7.0, Tesla V100'] })
+  refused(made, /GPU 0 \(Tesla V100\) is too old: compute capability 7\.5 or newer .* has 7\.0/)
+  made.add('nvidia-smi', 'exec sleep 30')
+  refused(made, /the driver does not answer: nvidia-smi did not end/, { MOEPP_SMI_SECONDS: '1' })
 })
 
 t.test('the card that CUDA takes', { skip }, async t => {
@@ -214,10 +266,18 @@ GPU 1: NVIDIA RTX 4000 Ada Generation (UUID: GPU-bbbb-2)`
   t.match(slice.file('probe.txt'), /^note: this is a vGPU/m)
   t.match(slice.stdout, /^note: the power limit is 500\.00 W, by default it is 700\.00 W$/m)
   t.match(made.run(['probe']).stdout, /^note: a slice: MIG 1g\.10gb .*MIG-cccc-3\)$/m)
+  made.addCard({ gpus, facts: { driver_version: '550.54', persistence_mode: 'Disabled' } })
+  const old = made.run(['probe'])
+  t.equal(old.status, 0)
+  t.match(old.file('probe.txt'), /^note: the driver is 550\.54: CUDA 13 needs 580 or newer, or/m)
+  t.match(old.file('probe.txt'), /^persistence mode: +Disabled$/m)
+  t.match(old.file('probe.txt'), /^note: persistence mode is off, so that each test may load/m)
 })
 
 /** Writes the program where CMake would. */
 const CMAKE = `if [ "$1" = --build ]; then
+  [ -z "$BUILD_FAILS" ] || exit 1
+  [ "$5" = --parallel ] && [ "$6" -ge 1 ] || exit 1
   cp moepp-native.stand-in "$2/moepp-native"
 else
   mkdir -p "$4"
@@ -238,11 +298,18 @@ t.test('the program is built for the card, or for others', { skip }, async t => 
       ?.match(/^build/gm)?.length,
     1,
   )
+  const again = made.run(['build', 'probe'], { BUILD_FAILS: '1' })
+  t.match(again, { status: 1, last: 'SOMETHING FAILED' })
+  t.notMatch(again.stdout, /^probe/m)
+  t.notOk(existsSync(join(made.folder, 'build/gpu-native-90a-real/moepp-native')))
   const others = new Machine(t, { cmake: CMAKE, nvcc: 'true', '../moepp-native.stand-in': PROGRAM })
   const many = others.run(['build', '--architectures', '90a-real;89-real'])
   t.equal(many.status, 0, many.stderr)
   t.match(many.file('build.txt'), /-DMOEPP_CUDA_ARCHITECTURES=90a-real;89-real /)
   t.match(many.file('summary.txt'), /; build\/gpu-native-90a-real\+89-real\/moepp-native, 0 MiB/)
+  others.add('readelf', "printf '%s\\n' GLIBC_2.9 GLIBC_2.34 GLIBC_2.4")
+  const elsewhere = others.run(['build', '--architectures', '90a-real;89-real'])
+  t.match(elsewhere.stdout, /^the program needs GLIBC_2\.34$/m)
   const bare = new Machine(t, {})
   bare.addCard(H100)
   const without = bare.run([])
@@ -256,56 +323,83 @@ t.test('wrong use', { skip }, async t => {
     [['--fast'], /there is no option --fast/],
     [['test'], /there is no stage test: build probe/],
     [['--program'], /--program needs a value/],
-    [['--program', 'bench/none'], /--program: bench\/none is no program/],
+    [['--program', 'bench/none'], /--program: .*bench\/none is no program/],
   ] as const) {
     const made = new Machine(t, {})
     made.addCard(H100)
     const { status, stderr } = made.run([...args])
-    t.equal(status, 2)
+    t.equal(status, 64)
     t.match(stderr, text)
   }
   t.match(new Machine(t, {}).run(['--help']).stdout, /^bench\/gpu\.sh|Tests and measures/m)
 })
 
 const unbuilt = !existsSync(programs.native) && 'moepp-native is not built'
+const unbuiltTests = !existsSync(programs.simt) && 'moepp-simt-test is not built'
 
-t.test('moepp-native names its tests and benches', { skip: skip || unbuilt }, async t => {
-  const run = (program: string, args: string[], env = {}) =>
-    spawnSync(program, args, { encoding: 'utf8', env: { ...process.env, ...env } })
-  const listed = run(programs.simt, ['--list', '--gpu']).stdout.trim().split('\n')
-  const at = (name: string) => listed.indexOf(name)
-  const order = ['simt_warp_collectives', 'simt_hints_change_nothing', 'simt_mma_multiplies']
-  order.push('simt_wgmma_multiplies', 'simt_piped_gemm', 'simt_f16_is_rounded_to_nearest_even')
-  order.push('simt_top_logits', 'cuda_device_program', 'simt_step_order')
-  t.same(
-    order.map(at),
-    order.map(at).sort((a, b) => a - b),
-  )
-  t.ok(at(order[0] as string) === 0 && at('simt_step_order') === listed.length - 1)
-  const parts = readFileSync(join(root, 'bench/gpu/checks.sh'), 'utf8').match(/_parts="[^"]*/g)
-  for (const part of parts?.join(' ').match(/\b(simt|cuda)_\w+/g) ?? [])
-    t.ok(
-      listed.some(name => name.startsWith(part)),
-      part,
+t.test(
+  'moepp-native names its tests and benches',
+  { skip: skip || unbuilt || unbuiltTests },
+  async t => {
+    const run = (program: string, args: string[], env = {}) =>
+      spawnSync(program, args, { encoding: 'utf8', env: { ...process.env, ...env } })
+    const listed = run(programs.simt, ['--list', '--gpu']).stdout.trim().split('\n')
+    const at = (name: string) => listed.indexOf(name)
+    const order = ['simt_warp_collectives', 'simt_hints_change_nothing', 'simt_mma_multiplies']
+    order.push('simt_wgmma_multiplies', 'simt_piped_gemm', 'simt_f16_is_rounded_to_nearest_even')
+    order.push('simt_top_logits', 'cuda_device_program', 'simt_step_order')
+    t.same(
+      order.map(at),
+      order.map(at).sort((a, b) => a - b),
     )
-  t.notOk(run(programs.simt, ['--list', '--cpu']).stdout.includes('simt_'))
-  t.match(run(programs.simt, ['--exact', 'simt_rope_table']), {
-    status: 0,
-    stdout: /^ok .*\n1 passed/,
-  })
-  t.match(run(programs.simt, ['--exact', 'simt_rope']), {
-    status: 1,
-    stderr: /no such test: simt_rope/,
-  })
-  t.equal(run(programs.simt, ['--exact']).status, 2)
-  const lost = { MOEPP_EMULATED_GPU: 'lost' }
-  t.match(run(programs.simt, ['--exact', 'simt_step_order'], lost), {
-    status: 1,
-    stdout:
-      /exception: cuda:0: the emulated GPU was lost\nFAIL simt_step_order\n0 passed, 1 failed/,
-  })
-  t.match(run(programs.native, ['device']), { status: 2, stderr: /nothing was tested: this build/ })
-  t.match(run(programs.native, ['bench', '--list']).stdout, /^decode$/m)
+    t.ok(at(order[0] as string) === 0 && at('simt_step_order') === listed.length - 1)
+    const parts = readFileSync(join(root, 'bench/gpu/checks.sh'), 'utf8').match(/_parts="[^"]*/g)
+    for (const part of parts?.join(' ').match(/\b(simt|cuda)_\w+/g) ?? [])
+      t.ok(
+        listed.some(name => name.startsWith(part)),
+        part,
+      )
+    t.notOk(run(programs.simt, ['--list', '--cpu']).stdout.includes('simt_'))
+    t.match(run(programs.simt, ['--exact', 'simt_rope_table']), {
+      status: 0,
+      stdout: /^ok .*\n1 passed/,
+    })
+    t.match(run(programs.simt, ['--exact', 'simt_rope']), {
+      status: 1,
+      stderr: /no such test: simt_rope/,
+    })
+    t.equal(run(programs.simt, ['--exact']).status, 2)
+    const lost = { MOEPP_EMULATED_GPU: 'lost' }
+    t.match(run(programs.simt, ['--exact', 'simt_step_order'], lost), {
+      status: 1,
+      stdout:
+        /exception: cuda:0: the emulated GPU was lost\nFAIL simt_step_order\n0 passed, 1 failed/,
+    })
+    t.match(run(programs.native, ['device']), {
+      status: 2,
+      stderr: /nothing was tested: this build/,
+    })
+    t.match(run(programs.native, ['bench', '--list']).stdout, /^decode$/m)
+  },
+)
+
+t.test('the targets are those of bench/README.md', { skip }, async t => {
+  const made = new Machine(t, {})
+  made.add('../out/bench.txt', '')
+  const of = (text: string, column: number) =>
+    [...text.matchAll(/^\|.*\d.*\|$/gm)]
+      .map(([line]) =>
+        line
+          .split('|')
+          [column]?.trim()
+          .replace(/^[<>]= /, ''),
+      )
+      .filter((target, at, all) => target !== all[at - 1])
+  const readme = readFileSync(join(root, 'bench/README.md'), 'utf8')
+  const floors = readme.match(/^\| \| target \| floor \|\n(\|.*\n)+/m)?.[0] ?? ''
+  const targets = of(floors, 2)
+  t.ok(targets.length > 8)
+  t.same(of(made.run(['table']).stdout.replace(/^\| \| target .*/m, ''), 2), targets)
 })
 
 t.test('the table reads the rows that moepp-native prints', { skip: skip || unbuilt }, async t => {
@@ -322,10 +416,11 @@ t.test('the table reads the rows that moepp-native prints', { skip: skip || unbu
   })
   const made = new Machine(t, { 'moepp-native': 'true' })
   made.add('../out/bench.txt', stdout.replaceAll('norm_route_top_k 64', 'norm_route_top_k 1536'))
-  const { status, file } = made.run(['table'])
-  t.equal(status, 0)
+  const table = made.run(['table'])
+  t.equal(table.status, 0)
+  t.same(table.files, ['bench.txt'], 'the table alone writes nothing')
   t.match(
-    file('table.txt'),
+    table.stdout,
     /T = 1 \| <= 2\.5 us \| \d+\.\d us, \d+\.\d+ of \d+\.\d G(B|FLOP)\/s \(\d+\.\d %\) \|$/m,
   )
 })
