@@ -21,9 +21,13 @@
 # set, else in build/gpu-<card>/. Every stage but `build` ends after MOEPP_STAGE_SECONDS (540) at
 # the latest. `table` alone writes nothing: it reads $OUT, or the newest build/gpu-<card>/.
 #
-# Exit status: 0 all is right; 1 something failed, or all stages that were named were skipped;
-# 2 there is no GPU that can be used, nothing was tested; 64 wrong use; 143 this script was ended by
-# a signal, and so was all that it had started.
+# Exit status:
+#
+#   0    all is right
+#   1    something failed, or all stages that were named were skipped
+#   2    there is no GPU that can be used, nothing was tested
+#   64   wrong use
+#   143  a signal ended this script, and all that it had started ended with it
 # shellcheck disable=SC2317 # stages are called by their names
 set -uo pipefail
 caller=$PWD

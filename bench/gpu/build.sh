@@ -23,8 +23,8 @@ program_commit() {
   cat "$program.commit" 2>/dev/null || echo "of the program is not known"
 }
 
-# The C++ library is part of the program, and unused code is not: it runs on other machines. Their C
-# library must be glibc 2.35 or newer, even where that of the building machine is newer.
+# The C++ library is part of the program, and unused code is not: it runs on other machines. Their
+# glibc must be as new as the program's newest symbol.
 stage_build() {
   local generator=() glibc
   if [ -n "$given_program" ]; then

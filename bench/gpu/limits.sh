@@ -15,7 +15,7 @@ limited() {
   shift
   left=$(seconds_left)
   took=0.0
-  # Where the script itself was killed, nothing more is started.
+  # Nothing more is started when the script itself was killed.
   if ((left <= 0)) || ! kill -0 $$ 2>/dev/null; then
     verdict="NOT RUN"
     return 125

@@ -2,7 +2,8 @@
  * A machine for the test of bench/gpu.sh. Shell scripts stand in for nvidia-smi, the CUDA toolkit
  * and moepp-native. The PATH has nothing else but some of the system's own tools.
  */
-import { spawn, spawnSync } from 'node:child_process'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import {
   chmodSync,
   cpSync,
@@ -14,6 +15,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { join, relative } from 'node:path'
+import { text } from 'node:stream/consumers'
 import type { Test } from 'tap'
 import { root } from '../support/golden.js'
 
@@ -201,21 +203,26 @@ export class Machine {
       }
     }).length
   }
-  run(given: string[], env: Record<string, string> = {}, from = '.') {
+  async run(given: string[], env: Record<string, string> = {}, from = '.') {
     const { args, ...options } = this.#command(given, env, from)
     const out = join(this.folder, 'out')
-    const ended = spawnSync('bash', args, { ...options, encoding: 'utf8' })
+    const child = spawn('bash', args, { ...options, stdio: ['ignore', 'pipe', 'pipe'] })
+    const [stdout, stderr, [status]] = await Promise.all([
+      text(child.stdout),
+      text(child.stderr),
+      once(child, 'exit'),
+    ])
     const file = (name: string) => {
       const path = join(out, name)
       return existsSync(path) ? readFileSync(path, 'utf8') : undefined
     }
     return {
-      status: ended.status,
-      stdout: ended.stdout,
-      stderr: ended.stderr,
+      status: status as number | null,
+      stdout,
+      stderr,
       file,
       files: existsSync(out) ? readdirSync(out).sort() : [],
-      last: ended.stdout.trimEnd().split('\n').at(-1),
+      last: stdout.trimEnd().split('\n').at(-1),
     }
   }
 }
