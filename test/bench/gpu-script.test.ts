@@ -3,28 +3,17 @@
  * GPU. moepp-native itself gives the rows that the table reads.
  */
 import { spawnSync } from 'node:child_process'
-import { once } from 'node:events'
 import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
-import t, { type Test } from 'tap'
+import t from 'tap'
 import { root } from '../support/golden.js'
-import { type Card, H100, Machine, NCU, PROGRAM, SANITIZER } from './gpu-stand-ins.js'
+import { H100, Machine, machineOf, NCU, PROGRAM, SANITIZER } from './gpu-stand-ins.js'
 
 const skip = process.platform !== 'linux' && 'the stand-ins are shell scripts of Linux'
-// Many of these wait for a time limit.
-t.jobs = 4
-const parallel = { skip, buffered: true }
 const { programs } = await import(join(root, 'scripts', 'build-native.mjs' as string))
 
-function machine(t: Test, card: Card = H100, tools: Record<string, string> = {}) {
-  const made = new Machine(t, { 'moepp-native': PROGRAM, ...tools })
-  made.addCard(card)
-  return made
-}
-
-t.test('all stages of a card where all is right', parallel, async t => {
-  const { status, stdout, last, file, files } = await machine(t, H100, {
+t.test('all stages of a card where all is right', { skip }, async t => {
+  const { status, stdout, last, file, files } = await machineOf(t, H100, {
     ncu: NCU,
     'compute-sanitizer': SANITIZER,
   }).run([])
@@ -59,123 +48,29 @@ t.test('all stages of a card where all is right', parallel, async t => {
   t.match(file('table.txt'), /^\| decode, batch 64, .*\| not measured \|$/m)
 })
 
-t.test('a test that fails, hangs or crashes hides no other', parallel, async t => {
-  const { status, stdout, last, file } = await machine(t).run(['tests', 'table'], {
-    TESTS: 'simt_fails simt_hangs simt_crashes simt_passes',
-    MOEPP_TEST_SECONDS: '5',
-  })
-  t.equal(status, 1)
-  t.equal(last, 'SOMETHING FAILED')
-  t.match(
-    file('tests.txt'),
-    /^FAIL .*simt_fails\n(.*\n)*? {4}.*got 3\n(.*\n)*?HANG .*simt_hangs\n(.*\n)*? {4}before the hang\n(.*\n)*?CRASH .*simt_crashes\n(.*\n)*?PASS .*simt_passes\n$/,
-  )
-  t.match(
-    stdout,
-    /^tests: FAILED, \d+ s; 1 PASS, 1 FAIL, 1 HANG, 1 CRASH: FAIL simt_fails HANG simt_hangs CRASH/m,
-  )
-  t.match(stdout, /^table: FAILED, /m)
-})
-
-t.test('a stage ends in time', parallel, async t => {
-  const { status, file } = await machine(t).run(['tests'], {
-    TESTS: 'simt_one_hangs simt_two_passes',
-    MOEPP_STAGE_SECONDS: '5',
-  })
-  t.equal(status, 1)
-  t.match(file('tests.txt'), /^HANG .*\n(.*\n)*?NOT RUN +0\.0 s {2}simt_two_passes\n$/)
-})
-
-t.test('a bench that hangs, or is too large, costs only itself', parallel, async t => {
-  const { status, file } = await machine(t, {
-    ...H100,
-    facts: {
-      'clocks_event_reasons.active': '[N/A]',
-      'clocks_throttle_reasons.active': '0x0000000000000044',
-    },
-  }).run(['bench', 'table'], { BENCHES: 'b_hangs c_too_large d', MOEPP_BENCH_SECONDS: '5' })
-  t.equal(status, 1)
-  t.match(
-    file('summary.txt'),
-    /^bench: FAILED, \d+ s; 9 PASS, 1 HANG: HANG b_hangs; c_too_large does not fit; \ntable: right/,
-  )
-  t.match(file('bench.txt'), /^HANG: b_hangs$/m)
-  t.match(file('bench.txt'), /^run bench --device=cuda --exact d$/m)
-  t.match(file('bench.txt'), /^clocks were lowered: power limit;heat \(hardware\)$/m)
-})
-
-t.test('a row that fails, hangs or is too large, with a part switched off', parallel, async t => {
-  const { status, file } = await machine(t).run(['first'], { FAILS: 'no-split' })
+t.test('a row that fails, hangs or is too large, with a part switched off', { skip }, async t => {
+  const { status, file } = await machineOf(t).run(['first'], { FAILS: 'no-split' })
   t.equal(status, 1)
   t.match(file('first.txt'), /^linear, 2048 tokens +100\.0( +1\.000 x){4} +FAIL$/m)
   t.match(file('first-rows.txt'), /^\$ no-split: linear_bf16 --tokens=2048, FAIL\nrun .*\nWRONG/m)
   const large = PROGRAM.replace('echo "$text"\n', 'echo "decode   does not fit: 3 bytes more"\n')
-  const small = await machine(t, H100, { 'moepp-native': large }).run(['first'])
+  const small = await machineOf(t, H100, { 'moepp-native': large }).run(['first'])
   t.equal(small.status, 0)
   t.match(small.file('first.txt'), /^decode, batch 1, 8 layers +too large( +too large){5}$/m)
 })
 
-t.test('a device that does not open in time, experts that crash', parallel, async t => {
-  const made = machine(t)
-  const hung = await made.run(['tests'], { DEVICE_HANGS: '1', MOEPP_TEST_SECONDS: '1' })
-  t.match(hung, { status: 1, stdout: /^device: FAILED, HANG: \nSOMETHING FAILED$/m })
-  t.notOk(hung.files.includes('tests.txt'))
-  const crashed = await made.run(['expert-forward'], { EXPERTS_CRASH: '1' })
-  t.equal(crashed.status, 1)
-  t.match(crashed.stdout, /; CRASH 1,8,64,512 tokens CRASH 2048,8192 tokens$/m)
-})
-
-t.test('a program that was killed from elsewhere does not hang', parallel, async t => {
-  const { file } = await machine(t).run(['tests'], { TESTS: 'simt_killed' })
-  t.match(
-    file('tests.txt'),
-    /^CRASH .*simt_killed\n {4}run .*\n( {4}.*\n)* {4}.*perhaps .* too little memory\n$/,
-  )
-})
-
-t.test('nothing of it outlives it', parallel, async t => {
-  const hanging = { TESTS: 'simt_hangs simt_two', BENCHES: 'b_hangs c' }
-  const until = async (what: string, done: () => boolean) => {
-    for (let rounds = 0; rounds < 400 && !done(); rounds++) await sleep(50)
-    t.ok(done(), what)
-  }
-  for (const [stage, signal] of [
-    ['tests', 'SIGTERM'],
-    ['bench', 'SIGINT'],
-    ['bench', 'SIGKILL'],
-  ] as const) {
-    const made = machine(t)
-    const child = made.start([stage], { ...hanging, MOEPP_BENCH_SECONDS: '5' })
-    const ended = once(child, 'exit')
-    const output = join(made.folder, 'out/.output')
-    await until(`${stage} hangs`, () => {
-      return existsSync(output) && readFileSync(output, 'utf8').includes('before the hang')
-    })
-    t.ok(made.alive() > 2)
-    child.kill(signal)
-    const [status] = await ended
-    if (signal !== 'SIGKILL') {
-      t.equal(status, 143)
-      t.equal(made.alive(), 0, `${stage}, ${signal}`)
-    }
-    // KILL cannot be caught: what runs has its time limit, and nothing more is started.
-    await until(`${stage}, ${signal}: all have ended`, () => made.alive() === 0)
-    t.notMatch(readFileSync(join(made.folder, 'out', `${stage}.txt`), 'utf8'), /^run .* c$/m)
-  }
-})
-
-t.test("paths are meant from the caller's folder", parallel, async t => {
-  const made = machine(t)
+t.test("paths are meant from the caller's folder", { skip }, async t => {
+  const made = machineOf(t)
   const { status, stderr, files } = await made.run(['probe'], { OUT: 'results' }, 'home')
   t.equal(status, 0, stderr)
   t.same(files, [])
   t.ok(existsSync(join(made.folder, 'home/results/probe.txt')))
 })
 
-t.test('whole models through the addon', parallel, async t => {
+t.test('whole models through the addon', { skip }, async t => {
   const node = `echo "$MOEPP_CUDA_ARCHITECTURES $MOEPP_WERROR $MOEPP_TEST_GPU $*"
     case "$*" in *"$NODE_FAILS"*) exit 1 ;; esac`
-  const made = machine(t, H100, { node, npm: 'true', nvcc: 'true' })
+  const made = machineOf(t, H100, { node, npm: 'true', nvcc: 'true' })
   t.match(await made.run(['node']), {
     status: 1,
     stdout: /^node: SKIPPED, .* there is no node_modules/m,
@@ -194,8 +89,8 @@ t.test('whole models through the addon', parallel, async t => {
     })
 })
 
-t.test('sanitizers and counters', parallel, async t => {
-  const made = machine(t, H100, { ncu: 'echo ==ERROR== ERR_NVGPUCTRPERM; exit 1' })
+t.test('sanitizers and counters', { skip }, async t => {
+  const made = machineOf(t, H100, { ncu: 'echo ==ERROR== ERR_NVGPUCTRPERM; exit 1' })
   const without = await made.run(['counters', 'sanitize'])
   t.match(without, { status: 1, last: 'NOTHING WAS RUN' })
   t.match(without.stdout, /^counters: SKIPPED, .* only an administrator may read the counters/m)
@@ -213,7 +108,7 @@ t.test('sanitizers and counters', parallel, async t => {
   t.match(short.stdout, /39 NOT RUN; out of time: memcheck synccheck racecheck initcheck$/m)
 })
 
-t.test('without a GPU that can be used nothing is tested', parallel, async t => {
+t.test('without a GPU that can be used nothing is tested', { skip }, async t => {
   const refused = async (
     made: Machine,
     text: RegExp,
@@ -261,7 +156,7 @@ t.test('without a GPU that can be used nothing is tested', parallel, async t => 
   })
 })
 
-t.test('the card that CUDA takes', parallel, async t => {
+t.test('the card that CUDA takes', { skip }, async t => {
   const gpus = [
     '0, GPU-aaaa-1, 9.0, NVIDIA H100 80GB HBM3',
     '1, GPU-bbbb-2, 8.9, NVIDIA RTX 4000 Ada Generation',
@@ -269,7 +164,7 @@ t.test('the card that CUDA takes', parallel, async t => {
   const list = `GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-aaaa-1)
   MIG 1g.10gb     Device  0: (UUID: MIG-cccc-3)
 GPU 1: NVIDIA RTX 4000 Ada Generation (UUID: GPU-bbbb-2)`
-  const made = machine(t, { gpus, list })
+  const made = machineOf(t, { gpus, list })
   const first = await made.run(['probe'])
   t.match(first.stdout, /^note: of 2 GPUs, GPU 0 is used \(NVIDIA H100 80GB HBM3\)/m)
   for (const name of ['1', 'GPU-bbbb', '1,0']) {
@@ -307,7 +202,7 @@ else
   echo "$*"
 fi
 `
-t.test('the program is built for the card, or for others', parallel, async t => {
+t.test('the program is built for the card, or for others', { skip }, async t => {
   const made = new Machine(t, { cmake: CMAKE, nvcc: 'true', '../moepp-native.stand-in': PROGRAM })
   made.addCard(H100)
   const own = await made.run(['tests'])
@@ -336,7 +231,7 @@ t.test('the program is built for the card, or for others', parallel, async t => 
   t.notOk(without.files.includes('probe.txt'))
 })
 
-t.test('wrong use', parallel, async t => {
+t.test('wrong use', { skip }, async t => {
   for (const [args, text] of [
     [['--fast'], /there is no option --fast/],
     [['test'], /there is no stage test: build probe/],
@@ -401,7 +296,7 @@ t.test(
   },
 )
 
-t.test('the targets are those of bench/README.md', parallel, async t => {
+t.test('the targets are those of bench/README.md', { skip }, async t => {
   const made = new Machine(t, {})
   made.add('../out/bench.txt', '')
   const of = (text: string, column: number) =>

@@ -9,11 +9,14 @@ import {
   cpSync,
   existsSync,
   mkdirSync,
+  mkdtempSync,
   readdirSync,
   readFileSync,
+  rmSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
 import { text } from 'node:stream/consumers'
 import type { Test } from 'tap'
@@ -152,7 +155,9 @@ ${exec(4)}`
 export class Machine {
   readonly folder: string
   constructor(t: Test, programs: Record<string, string>) {
-    this.folder = t.testdir({ bin: {}, bench: {}, home: {} })
+    this.folder = mkdtempSync(join(tmpdir(), 'gpu-script-'))
+    t.teardown(() => rmSync(this.folder, { recursive: true }))
+    for (const name of ['bin', 'bench', 'home']) mkdirSync(join(this.folder, name))
     cpSync(join(root, 'bench/gpu.sh'), join(this.folder, 'bench/gpu.sh'))
     cpSync(join(root, 'bench/gpu'), join(this.folder, 'bench/gpu'), { recursive: true })
     for (const name of TOOLS) {
@@ -225,4 +230,11 @@ export class Machine {
       last: stdout.trimEnd().split('\n').at(-1),
     }
   }
+}
+
+/** A machine with a card and moepp-native. */
+export function machineOf(t: Test, card: Card = H100, tools: Record<string, string> = {}) {
+  const made = new Machine(t, { 'moepp-native': PROGRAM, ...tools })
+  made.addCard(card)
+  return made
 }
