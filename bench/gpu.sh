@@ -19,12 +19,18 @@
 #
 # A stage writes <stage>.txt while it runs, and a line to summary.txt. They lie in $OUT if that is
 # set, else in build/gpu-<card>/. Every stage but `build` ends after MOEPP_STAGE_SECONDS (540) at
-# the latest.
+# the latest. `table` alone writes nothing: it reads $OUT, or the newest build/gpu-<card>/.
 #
-# Exit status: 0 all is right; 1 something failed; 2 there is no GPU that can be used, nothing was
-# tested.
+# Exit status:
+#
+#   0    all is right
+#   1    something failed, or all stages that were named were skipped
+#   2    there is no GPU that can be used, nothing was tested
+#   64   wrong use
+#   143  a signal ended this script, and all that it had started ended with it
 # shellcheck disable=SC2317 # stages are called by their names
 set -uo pipefail
+caller=$PWD
 cd "$(dirname "$0")/.." || exit 1
 . bench/gpu/limits.sh
 . bench/gpu/card.sh
@@ -37,21 +43,29 @@ all_stages="build probe tests first counters sanitize node bench expert-forward 
 
 wrong_use() {
   echo "bench/gpu.sh: $1" >&2
-  exit 2
+  exit 64
+}
+# A path that the caller gave, from wherever that was.
+from_caller() {
+  case "$1" in
+    /* | "") echo "$1" ;;
+    *) echo "$caller/$1" ;;
+  esac
 }
 
 program=
+given_out=$(from_caller "${OUT-}")
 architectures=
 stages=()
 while (($#)); do
   case "$1" in
     --program | --architectures)
       [ -n "${2-}" ] || wrong_use "$1 needs a value"
-      if [ "$1" = --program ]; then program=$2; else architectures=$2; fi
+      if [ "$1" = --program ]; then program=$(from_caller "$2"); else architectures=$2; fi
       shift
       ;;
     --help | -h)
-      sed -n '2,/^set/{/^# shellcheck/d;s/^# \{0,1\}//p}' "$0"
+      sed -n '2,/^set/{/^# shellcheck/d;s/^# \{0,1\}//p}' bench/gpu.sh
       exit 0
       ;;
     -*) wrong_use "there is no option $1 (--help lists them)" ;;
@@ -129,31 +143,44 @@ finish() {
     echo "SOMETHING FAILED"
     exit 1
   fi
+  # A build that no one named is never skipped.
+  if ((named && ${#skipped[@]} == named)); then
+    echo "NOTHING WAS RUN"
+    exit 1
+  fi
   echo "all is right"
   exit 0
 }
 
-# The table, and a build for other machines, need no GPU.
-if [ "${stages[*]}" = table ] || { [ "${stages[*]}" = build ] && [ -n "$architectures" ]; }; then
-  card=none
-else
-  find_card
-fi
-results_folder
-((named)) || : >"$out/summary.txt"
-program_of_build
-if ! asked_for build && [ ! -x "$program" ] && [ "${stages[*]}" != table ]; then
-  stages=(build "${stages[@]}")
-fi
-if asked_for build && [ -z "$given_program" ] && [ "$card" != none ]; then refuse_old_driver; fi
-opened=
-for stage in "${stages[@]}"; do
-  if [ -z "$opened" ] && [ "$stage" != build ] && [ "$stage" != table ]; then
-    open_device
-    opened=1
+run_stages() {
+  local stage opened='' status
+  if [ "${stages[*]}" = table ]; then
+    note() { :; }
+    table_folder
+    stage_table
+    exit
   fi
-  run_stage "$stage"
-  # Nothing can run without a program.
-  [ -x "$program" ] || [ "$stage" != build ] || finish
-done
-finish
+  # A build for other machines needs no GPU.
+  if [ "${stages[*]}" = build ] && [ -n "$architectures" ]; then card=none; else find_card; fi
+  results_folder
+  ((named)) || : >"$out/summary.txt"
+  program_of_build
+  if ! asked_for build && [ ! -x "$program" ]; then stages=(build "${stages[@]}"); fi
+  for stage in "${stages[@]}"; do
+    if [ -z "$opened" ] && [ "$stage" != build ] && [ "$stage" != table ]; then
+      open_device
+      opened=1
+    fi
+    run_stage "$stage"
+    status=$?
+    # Nothing can run without a program.
+    if [ "$stage" = build ] && [ $status != 0 ] && [ $status != 77 ]; then finish; fi
+  done
+  finish
+}
+
+# In the background, because a shell hears no signal while it waits for a program.
+run_stages &
+running=$!
+trap 'end_all $running' INT TERM HUP
+wait $running

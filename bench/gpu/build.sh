@@ -12,7 +12,6 @@ program_of_build() {
   build=build/gpu-native-$(tr ';' + <<<"$architectures")
   if [ -n "$program" ]; then
     [ -x "$program" ] || wrong_use "--program: $program is no program"
-    program=$(cd "$(dirname "$program")" && pwd)/$(basename "$program")
     given_program=1
   else
     program=$build/moepp-native
@@ -24,14 +23,16 @@ program_commit() {
   cat "$program.commit" 2>/dev/null || echo "of the program is not known"
 }
 
-# The C++ library is part of the program, and unused code is not: it runs on other machines. Their C
-# library must be glibc 2.35 or newer, even where that of the building machine is newer.
+# The C++ library is part of the program, and unused code is not: it runs on other machines. Their
+# glibc must be as new as the program's newest symbol.
 stage_build() {
-  local generator=()
+  local generator=() glibc
   if [ -n "$given_program" ]; then
     skip "the program is $program"
     return
   fi
+  # No later stage may take an old program for the new one.
+  rm -f "$program" "$program.commit"
   if ! command -v nvcc >/dev/null; then
     echo "nvcc was not found: install the CUDA toolkit, or bring a program (--program)"
     note "no nvcc"
@@ -47,7 +48,14 @@ stage_build() {
     -DMOEPP_NATIVE=ON -DMOEPP_SIMT=OFF -DMOEPP_CUDA=ON -DMOEPP_WERROR=OFF \
     -DMOEPP_CUDA_ARCHITECTURES="$architectures" \
     -DCMAKE_EXE_LINKER_FLAGS="-static-libstdc++ -static-libgcc -s -Wl,--gc-sections" || return 1
-  cmake --build "$build" --target moepp-native --parallel || return 1
+  cmake --build "$build" --target moepp-native --parallel "$(nproc)" || return 1
   git log -1 --format=%h >"$program.commit" 2>/dev/null || rm -f "$program.commit"
-  note "$program, $(($(wc -c <"$program") >> 20)) MiB, for $architectures"
+  glibc=$(glibc_needed)
+  echo "the program needs ${glibc:-a glibc that neither objdump nor readelf names}"
+  note "$program, $(($(wc -c <"$program") >> 20)) MiB, for $architectures${glibc:+, $glibc}"
+}
+# The newest version among those of the program's symbols.
+glibc_needed() {
+  { objdump -T "$program" || readelf -V "$program"; } 2>/dev/null |
+    grep -o 'GLIBC_[0-9.]*' | sort -u -V | tail -n 1
 }

@@ -95,7 +95,7 @@ stage_counters() {
 # The benches that the table of targets is about come first.
 bench_names() {
   local names first="decode moe_layer grouped_gemm_bf16 norm_route_top_k linear_bf16 attention_bf16"
-  names=$("$program" bench --list) || return 1
+  names=$(limited "${MOEPP_TEST_SECONDS:-60}" "$program" bench --list) || return
   echo "$first"
   grep -v -x -F "$(tr ' ' '\n' <<<"$first")" <<<"$names"
 }
@@ -104,16 +104,14 @@ stage_bench() {
   local name watcher names bad=() log=$out/.output samples=$out/clocks.csv status=0
   local -A counts=()
   names=$(bench_names) || {
-    echo "$program names no benches"
+    echo "$(verdict_of $?): $program names no benches"
     return 1
   }
-  rm -f "$samples"
-  watch_clocks "$samples" >/dev/null 2>&1 &
-  watcher=$!
+  watch_clocks "$samples"
   for name in $names; do
     limited "${MOEPP_BENCH_SECONDS:-120}" "$program" bench --device=cuda --exact "$name" 2>&1 |
       tee "$log"
-    verdict=$(bench_verdict "${PIPESTATUS[0]}" "$log")
+    verdict=$(verdict_of "${PIPESTATUS[0]}")
     count_verdict
     if [ "$verdict" != PASS ]; then
       echo "$verdict: $name"
@@ -128,9 +126,6 @@ stage_bench() {
   clocks_summary "$samples"
   note "$(counted)${bad[*]:+: $(printf '%s; ' "${bad[@]}")}"
   return $status
-}
-bench_verdict() { # exit status, output
-  if [ "$1" = 125 ] && [ ! -s "$2" ]; then echo "NOT RUN"; else verdict_of "$1"; fi
 }
 
 # The 7B shape; with Node, the paper's models and a picture too.

@@ -2,22 +2,27 @@
  * A machine for the test of bench/gpu.sh. Shell scripts stand in for nvidia-smi, the CUDA toolkit
  * and moepp-native. The PATH has nothing else but some of the system's own tools.
  */
-import { spawnSync } from 'node:child_process'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import {
   chmodSync,
   cpSync,
   existsSync,
   mkdirSync,
+  mkdtempSync,
   readdirSync,
   readFileSync,
+  rmSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
-import { join } from 'node:path'
+import { tmpdir } from 'node:os'
+import { join, relative } from 'node:path'
+import { text } from 'node:stream/consumers'
 import type { Test } from 'tap'
 import { root } from '../support/golden.js'
 
-const TOOLS = `awk basename bash cat chmod cp cut date dirname env git grep head mkdir mawk rm sed
+const TOOLS = `awk bash cat chmod cp cut date dirname env git grep head mkdir mawk nproc rm sed
   sh sleep sort tail tee timeout tr true wc`.split(/\s+/)
 
 export interface Card {
@@ -33,6 +38,7 @@ export interface Card {
 const FACTS = {
   driver_version: '580.95.05',
   compute_cap: '9.0',
+  persistence_mode: 'Enabled',
   'memory.total': '81559 MiB',
   'ecc.mode.current': 'Enabled',
   'mig.mode.current': 'Disabled',
@@ -124,6 +130,7 @@ case "$name" in
   *_fails) echo '    file.cu:7: got 3'; echo "FAIL $name"; exit 1 ;;
   *_hangs) echo 'before the hang'; exec sleep 30 ;;
   *_crashes) kill -SEGV $$ ;;
+  *_killed) kill -KILL $$ ;;
   *_too_large) echo 'weights                                  does not fit: 9663676416 bytes more are needed, 1048576 are free'; exit ;;
 ${Object.entries(ROWS)
   .map(([name, lines]) => `  ${name}) text='${lines.join('\n')}' ;;`)
@@ -148,7 +155,9 @@ ${exec(4)}`
 export class Machine {
   readonly folder: string
   constructor(t: Test, programs: Record<string, string>) {
-    this.folder = t.testdir({ bin: {}, bench: {}, home: {} })
+    this.folder = mkdtempSync(join(tmpdir(), 'gpu-script-'))
+    t.teardown(() => rmSync(this.folder, { recursive: true }))
+    for (const name of ['bin', 'bench', 'home']) mkdirSync(join(this.folder, name))
     cpSync(join(root, 'bench/gpu.sh'), join(this.folder, 'bench/gpu.sh'))
     cpSync(join(root, 'bench/gpu'), join(this.folder, 'bench/gpu'), { recursive: true })
     for (const name of TOOLS) {
@@ -168,36 +177,64 @@ export class Machine {
     this.add('nvidia-smi', nvidiaSmi(card))
   }
   /** bench/gpu.sh with its results in `out`; its program is moepp-native of the PATH, if there. */
-  run(args: string[], env: Record<string, string> = {}) {
+  #command(args: string[], env: Record<string, string>, from = '.') {
+    const path = (name: string) => relative(join(this.folder, from), join(this.folder, name))
     const given = existsSync(join(this.folder, 'bin/moepp-native'))
-    const out = join(this.folder, 'out')
-    const ended = spawnSync(
-      'bash',
-      ['bench/gpu.sh', ...(given ? ['--program', 'bin/moepp-native'] : []), ...args],
-      {
-        cwd: this.folder,
-        encoding: 'utf8',
-        env: {
-          PATH: join(this.folder, 'bin'),
-          HOME: join(this.folder, 'home'),
-          CUDA_PATH: this.folder,
-          OUT: out,
-          MOEPP_SAMPLE_SECONDS: '0.05',
-          ...env,
-        },
+    const program = given ? ['--program', path('bin/moepp-native')] : []
+    return {
+      args: [path('bench/gpu.sh'), ...program, ...args],
+      cwd: join(this.folder, from),
+      env: {
+        PATH: join(this.folder, 'bin'),
+        HOME: join(this.folder, 'home'),
+        CUDA_PATH: this.folder,
+        OUT: join(this.folder, 'out'),
+        MOEPP_SAMPLE_SECONDS: '0.05',
+        ...env,
       },
-    )
+    }
+  }
+  start(given: string[], env: Record<string, string> = {}) {
+    const { args, ...options } = this.#command(given, env)
+    return spawn('bash', args, { ...options, stdio: 'ignore' })
+  }
+  /** Processes that it, or a program of its, has started and that still run. */
+  alive() {
+    return readdirSync('/proc').filter(pid => {
+      try {
+        return readFileSync(`/proc/${pid}/environ`, 'latin1').includes(`HOME=${this.folder}/home`)
+      } catch {
+        return false
+      }
+    }).length
+  }
+  async run(given: string[], env: Record<string, string> = {}, from = '.') {
+    const { args, ...options } = this.#command(given, env, from)
+    const out = join(this.folder, 'out')
+    const child = spawn('bash', args, { ...options, stdio: ['ignore', 'pipe', 'pipe'] })
+    const [stdout, stderr, [status]] = await Promise.all([
+      text(child.stdout),
+      text(child.stderr),
+      once(child, 'exit'),
+    ])
     const file = (name: string) => {
       const path = join(out, name)
       return existsSync(path) ? readFileSync(path, 'utf8') : undefined
     }
     return {
-      status: ended.status,
-      stdout: ended.stdout,
-      stderr: ended.stderr,
+      status: status as number | null,
+      stdout,
+      stderr,
       file,
       files: existsSync(out) ? readdirSync(out).sort() : [],
-      last: ended.stdout.trimEnd().split('\n').at(-1),
+      last: stdout.trimEnd().split('\n').at(-1),
     }
   }
+}
+
+/** A machine with a card and moepp-native. */
+export function machineOf(t: Test, card: Card = H100, tools: Record<string, string> = {}) {
+  const made = new Machine(t, { 'moepp-native': PROGRAM, ...tools })
+  made.addCard(card)
+  return made
 }
