@@ -259,7 +259,7 @@ t.test(
     const listed = run(programs.simt, ['--list', '--gpu']).stdout.trim().split('\n')
     const at = (name: string) => listed.indexOf(name)
     const order = ['simt_warp_collectives', 'simt_hints_change_nothing', 'simt_mma_multiplies']
-    order.push('simt_wgmma_multiplies', 'simt_piped_gemm', 'simt_f16_is_rounded_to_nearest_even')
+    order.push('simt_wgmma_multiplies', 'simt_piped_gemm', 'simt_bf16_is_rounded_to_nearest_even')
     order.push('simt_top_logits', 'cuda_device_program', 'simt_step_order')
     t.same(
       order.map(at),
