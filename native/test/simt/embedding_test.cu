@@ -18,8 +18,13 @@ static void expect_embedding(int64_t t, int64_t v, int64_t h, DType dtype, Layou
     for (int64_t i = 0; i < h; i++) {
       const float value = rows[static_cast<size_t>(row * h + i)];
       const uint16_t half = f32_to_bf16(value);
-      const void* bytes = dtype == DType::kF32 ? static_cast<const void*>(&value) : &half;
       const auto size = static_cast<size_t>(dtype_size(dtype));
+      unsigned char bytes[sizeof value];
+      if (dtype == DType::kF32) {
+        std::memcpy(bytes, &value, sizeof value);
+      } else {
+        std::memcpy(bytes, &half, sizeof half);
+      }
       std::memcpy(table.data() + static_cast<size_t>(row * pitch + i) * size, bytes, size);
       std::memcpy(plain.data() + static_cast<size_t>(row * h + i) * size, bytes, size);
     }
