@@ -40,14 +40,12 @@ static int show_device() {
     return 1;
   }
   const moepp::DeviceInfo info = device->info();
-  const auto version = [](int of) {
-    return std::to_string(of / 1000) + "." + std::to_string(of % 1000 / 10);
-  };
   const std::string debug = moepp::bench::debug_words(*device);
   std::printf("device: %s, the first of %d that CUDA sees\nkernels: %s\n", info.model.c_str(),
               cuda.devices, info.isa.c_str());
   std::printf("CUDA: built with %s, the driver supports %s\n",
-              version(cuda.runtime_version).c_str(), version(cuda.driver_version).c_str());
+              moepp::cuda_version_text(cuda.runtime_version).c_str(),
+              moepp::cuda_version_text(cuda.driver_version).c_str());
   std::printf("memory: %lld of %lld bytes free\nMOEPP_CUDA_DEBUG: %s\n",
               static_cast<long long>(info.free_bytes), static_cast<long long>(info.total_bytes),
               debug.empty() ? "not set" : debug.c_str());

@@ -139,6 +139,10 @@ struct CudaInfo {
   std::vector<int64_t> products;
 };
 CudaInfo cuda_info();
+// Of such a version: "13.0".
+inline std::string cuda_version_text(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
 
 // Device memory with an owner.
 class Memory {

@@ -105,8 +105,8 @@ static Napi::Value fastest_isa(const Napi::CallbackInfo& info) {
                            cpu::fastest_isa(to_dtype(info[0]), info[1].ToBoolean()).name);
 }
 
-// cuda() -> { built, runtimeVersion, driverVersion, devices, problem, products }: versions as 1000
-// * major + 10 * minor, 0 for none.
+// cuda() -> { built, runtimeVersion, driverVersion, devices, problem, products }: native/device.h,
+// CudaInfo.
 static Napi::Value cuda(const Napi::CallbackInfo& info) {
   const CudaInfo about = cuda_info();
   Napi::Object result = Napi::Object::New(info.Env());

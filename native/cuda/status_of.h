@@ -4,13 +4,10 @@
 #include <string>
 
 #include "cuda/simt/simt.h"
+#include "device.h"
 #include "status.h"
 
 namespace moepp::cuda {
-
-inline std::string version_text(int version) {
-  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
-}
 
 inline Status status_of(simt::Error error, const std::string& device) {
   if (error == simt::kSuccess) return {};
@@ -19,10 +16,11 @@ inline Status status_of(simt::Error error, const std::string& device) {
     case simt::Fault::kNoDriver:
       return Status::error(Code::kNoGpu, device + ": there is no NVIDIA driver on this machine");
     case simt::Fault::kOldDriver:
-      return Status::error(Code::kDriverTooOld,
-                           device + ": the NVIDIA driver supports CUDA " +
-                               version_text(simt::driver_version()) + ", this build needs CUDA " +
-                               version_text(simt::runtime_version()) + " (driver 580 or newer)");
+      return Status::error(Code::kDriverTooOld, device + ": the NVIDIA driver supports CUDA " +
+                                                    cuda_version_text(simt::driver_version()) +
+                                                    ", this build needs CUDA " +
+                                                    cuda_version_text(simt::runtime_version()) +
+                                                    " (driver 580 or newer)");
     case simt::Fault::kMismatchedDriver:
       return Status::error(Code::kDevice,
                            device +

@@ -16,7 +16,7 @@ namespace {
 struct HopperWith : OtherGpu {
   HopperWith(int compiled, bool sm90a) {
     simt::emu::Gpu& gpu = simt::emu::gpu();
-    gpu.major = 9, gpu.minor = 0, gpu.block_shared_bytes = 227 << 10;
+    gpu = simt::emu::gpu_named("hopper");
     gpu.compiled = compiled, gpu.compiled_sm90a = sm90a;
   }
 };
@@ -99,8 +99,7 @@ MOEPP_TEST(cuda_compiled_for_less_does_not_start_early) {
 // kernels that go without, as such a card runs them.
 MOEPP_TEST(simt_kernels_on_turing) {
   const OtherGpu restore;
-  simt::emu::Gpu& gpu = simt::emu::gpu();
-  gpu.major = 7, gpu.minor = 5, gpu.compiled = 75, gpu.block_shared_bytes = 64 << 10;
+  simt::emu::gpu() = simt::emu::gpu_named("turing");
   int ran = 0;
   for (const Test& test : registry()) {
     for (const char* name :

@@ -39,11 +39,12 @@ MOEPP_TEST(cuda_loading_takes_one_staging) {
   const TemporaryFile file(SmallModel::floats());
   const SmallModel model(file.path());
   const auto device = opened();
-  const simt::emu::HostMemory& memory = simt::emu::host_memory();
-  const int asked = memory.asked, held = memory.held;
+  const auto& now = simt::emu::counts();
+  const int64_t asked = now.page_locked, held = now.page_locked_now;
   const auto program = compiled(device, model.spec);
-  EXPECT_MESSAGE(memory.asked == asked + 2, std::to_string(memory.asked - asked) + " buffers");
-  EXPECT(memory.held == held);
+  EXPECT_MESSAGE(now.page_locked == asked + 2,
+                 std::to_string(now.page_locked - asked) + " buffers");
+  EXPECT(now.page_locked_now == held);
 }
 #endif
 

@@ -56,7 +56,7 @@ void for_each_schedule(const Body& body) {
 // (MOEPP_EMULATED_GPU).
 inline bool is_one_card() {
 #if SIMT_EMULATED
-  return simt::emu::gpu().compiled <= 120;
+  return simt::emu::gpu().compiled != simt::emu::Gpu::kAll;
 #else
   return true;
 #endif

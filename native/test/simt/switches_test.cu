@@ -19,8 +19,7 @@ namespace {
 struct Debugging : OtherGpu {
   explicit Debugging(const char* words) {
     setenv("MOEPP_CUDA_DEBUG", words, 1);
-    simt::emu::Gpu& gpu = simt::emu::gpu();
-    gpu.major = 9, gpu.minor = 0, gpu.block_shared_bytes = 227 << 10;
+    simt::emu::gpu() = simt::emu::gpu_named("hopper");
   }
   ~Debugging() { unsetenv("MOEPP_CUDA_DEBUG"); }
 };

@@ -4,32 +4,12 @@
 #pragma once
 
 #include "cuda/simt/cuda/base.h"
+#include "cuda/simt/fault.h"
 
 namespace simt {
 
 using Event = cudaEvent_t;
 using Graph = cudaGraphExec_t;
-
-struct DeviceProperties {
-  char name[256];
-  int major, minor;  // compute capability
-  int multiprocessors;
-  size_t block_shared_bytes;  // the most that a block may have when it asks
-};
-
-// The meaning of a failed call for a user.
-enum class Fault {
-  kNone,
-  kNoDriver,
-  kOldDriver,
-  kMismatchedDriver,  // its library and its kernel module are of different versions
-  kNoCompatibility,   // libraries for forward compatibility, on a GPU without it
-  kNotReady,          // a service of the system does not run yet
-  kNoDevice,
-  kNoCode,
-  kOutOfMemory,
-  kOther
-};
 
 // CUDA versions as 1000 * major + 10 * minor: what the driver supports, 0 without a driver; what
 // this build was made with.

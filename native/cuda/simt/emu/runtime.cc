@@ -6,9 +6,7 @@
 
 namespace simt::emu {
 
-static Gpu named_gpu() {
-  const char* setting = std::getenv("MOEPP_EMULATED_GPU");
-  const std::string name = setting != nullptr ? setting : "";
+Gpu gpu_named(const std::string& name) {
   Gpu gpu;
   if (name == "no-driver") gpu.driver_version = 0;
   if (name == "old-driver") gpu.driver_version = 12040;
@@ -35,7 +33,8 @@ static Gpu named_gpu() {
 }
 
 Gpu& gpu() {
-  static Gpu gpu = named_gpu();
+  static const char* const setting = std::getenv("MOEPP_EMULATED_GPU");
+  static Gpu gpu = gpu_named(setting != nullptr ? setting : "");
   return gpu;
 }
 
@@ -54,11 +53,6 @@ std::atomic<size_t>& used_bytes() {
 Counts& counts() {
   static Counts counts;
   return counts;
-}
-
-HostMemory& host_memory() {
-  static HostMemory memory;
-  return memory;
 }
 
 }  // namespace simt::emu

@@ -5,11 +5,13 @@
 #include <atomic>
 #include <cstdlib>
 #include <functional>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "cuda/simt/emu/base.h"
 #include "cuda/simt/emu/counts.h"
+#include "cuda/simt/fault.h"
 
 namespace simt {
 
@@ -37,13 +39,15 @@ struct Gpu {
   Error driver_error = kSuccess;  // of every call that needs the driver
   // The architecture that the code counts as compiled for, 10 * major + minor, and if that is
   // sm_90a: all there is.
-  int compiled = 1000;
+  static constexpr int kAll = 1000;
+  int compiled = kAll;
   bool compiled_sm90a = true;
   int launches_left = -1;  // before every launch fails; negative: none does
   // The last kernel and the last copy before a fault; after it every call fails, as CUDA's do when
   // an error is sticky. Negative: there is none.
   int kernels_to_fault = -1, copies_to_fault = -1;
 };
+Gpu gpu_named(const std::string& setting);
 Gpu& gpu();
 std::atomic<size_t>& used_bytes();
 
@@ -75,25 +79,6 @@ Error submit(Stream stream, Work work) {
 
 using Event = int;
 using Graph = std::vector<std::function<Error()>>*;
-
-struct DeviceProperties {
-  char name[256];
-  int major, minor, multiprocessors;
-  size_t block_shared_bytes;
-};
-
-enum class Fault {
-  kNone,
-  kNoDriver,
-  kOldDriver,
-  kMismatchedDriver,
-  kNoCompatibility,
-  kNotReady,
-  kNoDevice,
-  kNoCode,
-  kOutOfMemory,
-  kOther
-};
 
 inline int driver_version() {
   return emu::gpu().driver_version;
@@ -172,23 +157,16 @@ inline Error release(void* data) {
   std::free(memory);
   return kSuccess;
 }
-// Pieces of page-locked memory: that were ever asked for, and that are held now.
-namespace emu {
-struct HostMemory {
-  std::atomic<int> asked{0}, held{0};
-};
-HostMemory& host_memory();
-}  // namespace emu
 inline Error allocate_host(void** data, size_t bytes) {
   if (emu::is_lost()) return kLost;
   *data = std::malloc(bytes);
   if (*data == nullptr) return kOutOfMemory;
-  emu::host_memory().asked++;
-  emu::host_memory().held++;
+  emu::counts().page_locked++;
+  emu::counts().page_locked_now++;
   return kSuccess;
 }
 inline Error release_host(void* data) {
-  if (data != nullptr) emu::host_memory().held--;
+  if (data != nullptr) emu::counts().page_locked_now--;
   std::free(data);
   return kSuccess;
 }
