@@ -1,6 +1,6 @@
 // One MoE layer of a synthetic checkpoint as a program of its own: router, routing, FFN experts,
 // combination. The RMSNorm that follows in the model is in it, because it is part of the last op.
-import { loadBinding } from '../dist/binding.js'
+import { loadBinding } from '../dist/addon/binding.js'
 import { moe, routeTokens } from '../dist/model/moe.js'
 import { ModelWeights } from '../dist/model/weights.js'
 import { ProgramBuilder } from '../dist/program/builder.js'
@@ -8,7 +8,7 @@ import { Checkpoint } from './safetensors.mjs'
 import { widen } from './synthetic-random.mjs'
 
 export class MoeLayer {
-  /** `matrix` as MATRIX_DTYPES of lib/load.ts has it. */
+  /** `matrix` as MATRIX_DTYPES of lib/load/load.ts has it. */
   static async load(config, tensors, { matrix, threads }) {
     const p = new ProgramBuilder()
     const w = new ModelWeights(p, tensors, matrix)

@@ -5,7 +5,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { operationsOfPrefill } from '../dist/bench/work.js'
+import { operationsOfPrefill } from '../dist/benchmark/work.js'
 import { SHAPES } from './shapes.mjs'
 
 const WIDTH = 760

@@ -7,9 +7,9 @@
  */
 
 import { join } from 'node:path'
-import { isObject, show } from './checkpoint/json.js'
-import type { DType } from './checkpoint/tensor-ref.js'
-import { Fields, readConfigJson } from './config-fields.js'
+import { Fields, readConfigJson } from './base/fields.js'
+import { isObject, show } from './base/json.js'
+import type { DType } from './tensor/tensor-ref.js'
 
 /**
  * Scaling of positions beyond the trained length (MODEL.md, section 2).

@@ -4,13 +4,13 @@
  * @module
  */
 /// <reference lib="esnext.disposable" preserve="true" />
-export type { DType } from './checkpoint/tensor-ref.js'
+
+export type { ModelDevice } from './addon/device.js'
 export type { ModelConfig, RopeScaling } from './config.js'
-export type { ModelDevice } from './device.js'
-export type { CallTrace, LoadTrace, TracedResult } from './diagnostics.js'
 export type { ModelStats } from './engine/stats.js'
 export { MoeppError, type MoeppErrorCode } from './errors.js'
 export type { ForwardOptions, ScoreOptions } from './generation/call-options.js'
+export type { CallTrace, LoadTrace, TracedResult } from './generation/diagnostics.js'
 export type { Model } from './generation/model.js'
 export type { Prompt, TokenIds } from './generation/prompt.js'
 export type {
@@ -26,8 +26,8 @@ export type {
 } from './generation/results.js'
 export type { GenerationStream } from './generation/stream.js'
 export type { DownloadProgress } from './hub/repository.js'
-export { estimateMemory, loadModel } from './load.js'
-export type { MemoryEstimate } from './memory/estimate.js'
+export { estimateMemory, loadModel } from './load/load.js'
+export type { MemoryEstimate } from './load/memory-estimate.js'
 export type {
   GenerateOptions,
   Isa,
@@ -35,9 +35,10 @@ export type {
   LoadProgress,
   MatrixType,
   ReadProgress,
-} from './options.js'
+} from './options/generate.js'
 export type { LogitsHook } from './sampling/logits-hook.js'
 export type { TokenLogprob, TokenLogprobs } from './sampling/sampler.js'
+export type { DType } from './tensor/tensor-ref.js'
 export type { TextStream, TextStreamOptions } from './tokenizer/text-stream.js'
 export {
   type DecodeOptions,

@@ -50,7 +50,7 @@ struct BufferSpec {
   Shape shape;
 };
 
-// The place of one stored tensor (lib/checkpoint/tensor-ref.ts).
+// The place of one stored tensor (lib/tensor/tensor-ref.ts).
 struct TensorRef {
   std::string name;  // for errors
   DType dtype = DType::kF32;

@@ -34,7 +34,7 @@ prebuildify(options, error => {
   for (const file of readdirSync(product)) {
     const path = join(product, file)
     const bytes = readFileSync(path)
-    // Compared before the file is loaded (lib/addon-file.ts).
+    // Compared before the file is loaded (lib/addon/addon-file.ts).
     writeFileSync(
       `${path}.sha256`,
       `${createHash('sha256').update(bytes).digest('hex')}  ${file}\n`,

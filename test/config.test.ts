@@ -2,7 +2,7 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { parseConfig, readConfig } from '../lib/config.js'
-import { parseGenerationConfig, readGenerationConfig } from '../lib/generation-config.js'
+import { parseGenerationConfig, readGenerationConfig } from '../lib/generation/generation-config.js'
 
 /** The released 7B model's config.json. */
 const RELEASED = {

@@ -2,7 +2,7 @@
 import * as diagnostics from 'node:diagnostics_channel'
 import { join } from 'node:path'
 import t from 'tap'
-import type { CallTrace, LoadTrace } from '../lib/diagnostics.js'
+import type { CallTrace, LoadTrace } from '../lib/generation/diagnostics.js'
 import { loadModel } from '../lib/index.js'
 import { fakeModel, tokenizer } from './generation/fake-model.js'
 import { root } from './support/golden.js'

@@ -2,8 +2,8 @@
 import { existsSync, mkdirSync, realpathSync, rmdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { npmModelDirectory } from '../lib/npm-model.js'
-import { resolveSource } from '../lib/source.js'
+import { npmModelDirectory } from '../lib/hub/npm-model.js'
+import { resolveSource } from '../lib/hub/source.js'
 import { BOOKS } from './cli/run-cli.js'
 import { root } from './support/golden.js'
 

@@ -1,12 +1,12 @@
 import t from 'tap'
-import { loadBinding } from '../lib/binding.js'
+import { loadBinding } from '../lib/addon/binding.js'
 import {
   type GenerateOptions,
   type Isa,
   type LoadOptions,
   resolveGenerateOptions,
   resolveLoadOptions,
-} from '../lib/options.js'
+} from '../lib/options/generate.js'
 
 const context = { vocabSize: 100 }
 const resolve = (call: object, checkpoint: object = {}) =>

@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import t from 'tap'
-import { parseSource, resolveSource } from '../lib/source.js'
+import { parseSource, resolveSource } from '../lib/hub/source.js'
 import { COMMIT, FakeHub } from './hub/hub-server.js'
 
 const HUB = 'https://huggingface.co'

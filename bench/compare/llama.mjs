@@ -6,9 +6,9 @@
 //     [--prefill=512] [--decode=64] [--moepp-dtype=...] [--activation-dtype=bfloat16]
 //     [--folder=.cache/synthetic]
 import { fileURLToPath } from 'node:url'
-import { Sequences, tokenAt } from '../../dist/bench/sequences.js'
-import { loadParts } from '../../dist/load.js'
-import { resolveLoadOptions } from '../../dist/options.js'
+import { Sequences, tokenAt } from '../../dist/benchmark/sequences.js'
+import { loadParts } from '../../dist/load/load.js'
+import { resolveLoadOptions } from '../../dist/options/generate.js'
 import { count, oneOf, readArguments } from '../arguments.mjs'
 import { SYNTHETIC, synthetic } from '../synthetic.mjs'
 import { availableThreads } from '../threads.mjs'

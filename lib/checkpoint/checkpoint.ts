@@ -2,12 +2,12 @@
 
 import { stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
+import { readText } from '../base/input-file.js'
+import { isObject, parseJsonObject, show } from '../base/json.js'
 import { MoeppError } from '../errors.js'
-import { readText } from './input-file.js'
-import { isObject, parseJsonObject, show } from './json.js'
+import type { TensorFile } from '../tensor/tensor-file.js'
+import type { PackedRef, TensorRef } from '../tensor/tensor-ref.js'
 import { readSafetensors } from './safetensors.js'
-import type { TensorFile } from './tensor-file.js'
-import type { PackedRef, TensorRef } from './tensor-ref.js'
 import { readTorchBin } from './torch-bin.js'
 
 export type CheckpointFormat = 'safetensors' | 'bin'

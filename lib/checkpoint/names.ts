@@ -3,11 +3,11 @@
  * configuration.
  */
 
+import { show } from '../base/json.js'
 import type { ModelConfig } from '../config.js'
 import { MoeppError } from '../errors.js'
+import type { StoredRef } from '../tensor/tensor-ref.js'
 import type { Checkpoint } from './checkpoint.js'
-import { show } from './json.js'
-import type { StoredRef } from './tensor-ref.js'
 
 export interface ExpectedTensor {
   readonly name: string

@@ -11,10 +11,17 @@
  * numbers can be wrong.
  */
 
-import type { InputFile } from './input-file.js'
-import { isObject, parseJsonObject, show } from './json.js'
-import { elementCount, isSizes } from './tensor-file.js'
-import { type PackedRef, type PanelOrder, type QuantisedDType, rowsBytes } from './tensor-ref.js'
+import { type DeviceInfo, loadBinding } from '../addon/binding.js'
+import type { InputFile } from '../base/input-file.js'
+import { isObject, parseJsonObject, show } from '../base/json.js'
+import { MoeppError } from '../errors.js'
+import { elementCount, isSizes } from '../tensor/tensor-file.js'
+import {
+  type PackedRef,
+  type PanelOrder,
+  type QuantisedDType,
+  rowsBytes,
+} from '../tensor/tensor-ref.js'
 
 /** native/cpu/panels.h, kPackedLayoutName; what Device.info() of the CPU says. */
 export const PACKED_LAYOUT = 'panels32-i8g128-i4g32x128-v1'
@@ -119,4 +126,18 @@ export function packedRef(
     throw bad(`begins at byte ${byteOffset}, expected a multiple of ${PACKED_ALIGNMENT}`)
   }
   return { ...weight, file: file.path, byteOffset, byteLength }
+}
+
+/**
+ * Packed weights are sized and written here, and read by the addon: both must mean the same bytes.
+ * A device that takes none has no layout, and says so itself.
+ * @throws MoeppError ERR_UNSUPPORTED
+ */
+export function checkPackedLayout({ packedLayout }: DeviceInfo): void {
+  if (packedLayout === PACKED_LAYOUT || packedLayout === '') return
+  throw new MoeppError(
+    'ERR_UNSUPPORTED',
+    `the native addon packs weights as "${packedLayout}", this version of moepp as "${PACKED_LAYOUT}": they are of different ` +
+      `versions. ${loadBinding().path} is the addon; install moepp again, or build it again if it was built here`,
+  )
 }

@@ -3,10 +3,10 @@
 import type { ModelConfig } from '../config.js'
 import { recordMoepp } from '../model/moepp.js'
 import type { MatrixDType } from '../model/weights.js'
+import { elementCount } from '../tensor/tensor-file.js'
+import { DTYPE_SIZE, type StoredRef, weightSize } from '../tensor/tensor-ref.js'
 import type { Checkpoint } from './checkpoint.js'
 import { modelTensors, weightOf } from './names.js'
-import { elementCount } from './tensor-file.js'
-import { DTYPE_SIZE, type StoredRef, weightSize } from './tensor-ref.js'
 
 export const PARAMETER_KINDS = [
   'embedding',

@@ -7,9 +7,9 @@
  * Source: Python's Lib/pickletools.py describes every opcode; torch writes protocol 2.
  */
 
+import { decodeUtf8, type InputFile } from '../base/input-file.js'
+import { show } from '../base/json.js'
 import { MoeppError } from '../errors.js'
-import { decodeUtf8, type InputFile } from './input-file.js'
-import { show } from './json.js'
 
 /**
  * The names that a pickle may use, and their meaning. Hooks may run more than once for one pickle.

@@ -11,11 +11,11 @@
  * about (packed.ts).
  */
 
-import { decodeUtf8, InputFile } from './input-file.js'
-import { isObject, parseJsonObject, show } from './json.js'
+import { decodeUtf8, InputFile } from '../base/input-file.js'
+import { isObject, parseJsonObject, show } from '../base/json.js'
+import { elementCount, isSizes, type TensorFile } from '../tensor/tensor-file.js'
+import type { DType, PackedRef, TensorRef } from '../tensor/tensor-ref.js'
 import { type PackedWeight, packedRef, parsePackedMetadata } from './packed.js'
-import { elementCount, isSizes, type TensorFile } from './tensor-file.js'
-import type { DType, PackedRef, TensorRef } from './tensor-ref.js'
 
 const MAX_HEADER_BYTES = 100_000_000
 

@@ -5,8 +5,10 @@
  * Source: torch/_utils.py _rebuild_tensor_v2; torch/serialization.py persistent_id.
  */
 
-import type { InputFile } from './input-file.js'
-import { show } from './json.js'
+import type { InputFile } from '../base/input-file.js'
+import { show } from '../base/json.js'
+import { elementCount, isContiguous, isSize, isSizes, reach } from '../tensor/tensor-file.js'
+import { DTYPE_SIZE, type DType, type TensorRef } from '../tensor/tensor-ref.js'
 import {
   type BadPickle,
   PickleDict,
@@ -14,8 +16,6 @@ import {
   type PickleHooks,
   PickleTuple,
 } from './pickle.js'
-import { elementCount, isContiguous, isSize, isSizes, reach } from './tensor-file.js'
-import { DTYPE_SIZE, type DType, type TensorRef } from './tensor-ref.js'
 
 /** Bytes per element of the storage classes; moepp computes with those of USABLE only. */
 const STORAGE_BYTES: ReadonlyMap<string, number> = new Map([

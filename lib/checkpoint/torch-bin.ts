@@ -8,8 +8,10 @@
  * Source: torch/serialization.py.
  */
 
-import { InputFile } from './input-file.js'
-import { show } from './json.js'
+import { InputFile } from '../base/input-file.js'
+import { show } from '../base/json.js'
+import type { TensorFile } from '../tensor/tensor-file.js'
+import type { TensorRef } from '../tensor/tensor-ref.js'
 import { PickleDict, type PickleHooks, PickleList, readPickle } from './pickle.js'
 import {
   STATE_DICT_HOOKS,
@@ -17,8 +19,6 @@ import {
   type StoredTensor,
   stateDictTensors,
 } from './state-dict.js'
-import type { TensorFile } from './tensor-file.js'
-import type { TensorRef } from './tensor-ref.js'
 import { readZipDirectory, type ZipEntry, zipDataOffset } from './zip.js'
 
 const ZIP_MAGIC = 'PK\x03\x04'

@@ -6,8 +6,8 @@
  * Source: the .ZIP File Format Specification (APPNOTE.TXT) 6.3, sections 4.3 and 4.5.3.
  */
 
-import type { InputFile } from './input-file.js'
-import { show } from './json.js'
+import type { InputFile } from '../base/input-file.js'
+import { show } from '../base/json.js'
 
 export interface ZipEntry {
   readonly name: string

@@ -4,10 +4,10 @@ import { createHash } from 'node:crypto'
 import { createReadStream, type Stats } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import type { Readable } from 'node:stream'
+import { show } from '../base/option-checks.js'
 import { MoeppError } from '../errors.js'
 import type { Prompt } from '../generation/prompt.js'
-import { show } from '../option-checks.js'
-import type { GenerateOptions } from '../options.js'
+import type { GenerateOptions } from '../options/generate.js'
 import { type Line, splitLines } from './lines.js'
 
 const MAX_LINE_BYTES = 16 * 2 ** 20

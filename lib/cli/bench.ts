@@ -1,9 +1,9 @@
 /** `moepp bench`: measures how fast a model runs here. */
 
 import { Command, InvalidArgumentError, Option } from 'commander'
-import { type BenchResult, bench } from '../bench/bench.js'
-import { DEFAULT_WORKLOADS, parseWorkloads } from '../bench/workload.js'
-import { type LoadOptions, resolveLoadOptions } from '../options.js'
+import { type BenchResult, bench } from '../benchmark/benchmark.js'
+import { DEFAULT_WORKLOADS, parseWorkloads } from '../benchmark/workload.js'
+import { type LoadOptions, resolveLoadOptions } from '../options/generate.js'
 import { benchJson, benchMarkdown, benchTable } from './bench-report.js'
 import { type CreateCommand, runWork, type Work } from './command.js'
 import { checkUsage } from './errors.js'

@@ -1,11 +1,7 @@
 /** `moepp convert`: writes a checkpoint as one safetensors directory. */
 
 import { Command, InvalidArgumentError, Option } from 'commander'
-import {
-  type ConvertOptions,
-  convertCheckpoint,
-  DEFAULT_SHARD_BYTES,
-} from '../checkpoint/convert.js'
+import { type ConvertOptions, convertCheckpoint, DEFAULT_SHARD_BYTES } from '../convert/convert.js'
 import { type CreateCommand, runWork } from './command.js'
 import { formatBytes } from './format.js'
 import { addHubOptions, type HubFlags, MODEL_ARGUMENT, modelDirectory } from './source.js'

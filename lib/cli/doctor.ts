@@ -1,8 +1,8 @@
 /** `moepp doctor`: prints what moepp runs on, and why. */
 
 import { Command } from 'commander'
-import { type CpuDiagnosis, type CudaDiagnosis, type Diagnosis, diagnose } from '../doctor.js'
 import type { CreateCommand } from './command.js'
+import { type CpuDiagnosis, type CudaDiagnosis, type Diagnosis, diagnose } from './diagnose.js'
 import { formatBytes, formatTable } from './format.js'
 
 export const doctorCommand: CreateCommand = (terminal, setExitCode) =>

@@ -1,6 +1,6 @@
 /** Combinations of flags that cannot work, or have no effect. */
 
-import type { GenerateOptions, ResolvedOptions } from '../options.js'
+import type { GenerateOptions, ResolvedOptions } from '../options/generate.js'
 import { flagOf, UsageError } from './errors.js'
 import type { GenerateFlags } from './generate.js'
 

@@ -1,16 +1,16 @@
 /** The model of `moepp generate`: its options are checked before the weights are read. */
 
 import { readConfig } from '../config.js'
+import { readGenerationConfig } from '../generation/generation-config.js'
 import type { Model } from '../generation/model.js'
-import { readGenerationConfig } from '../generation-config.js'
-import { loadModel } from '../load.js'
+import { loadModel } from '../load/load.js'
 import {
   type GenerateOptions,
   type LoadOptions,
   type ResolvedOptions,
   resolveGenerateOptions,
   resolveLoadOptions,
-} from '../options.js'
+} from '../options/generate.js'
 import { checkUsage } from './errors.js'
 import { loadOptions } from './generate-options.js'
 import type { Progress } from './progress.js'

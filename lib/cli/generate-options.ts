@@ -1,7 +1,7 @@
 /** The flags of `moepp generate`: one for every option of generation and of loading. */
 
 import { type Command, InvalidArgumentError, Option } from 'commander'
-import type { GenerateOptions, LoadOptions } from '../options.js'
+import type { GenerateOptions, LoadOptions } from '../options/generate.js'
 
 /** Provided by Ctrl-C and the progress bar, or by a program alone. */
 type NotFlags = 'signal' | 'onProgress' | 'logits'

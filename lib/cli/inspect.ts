@@ -1,12 +1,12 @@
 /** `moepp inspect`: prints what a checkpoint is and needs. */
 
 import { Command } from 'commander'
-import { type Inspection, inspectCheckpoint, loadDtype } from '../checkpoint/inspect.js'
 import { PARAMETER_KINDS, type ParameterKind } from '../checkpoint/parameters.js'
 import type { ModelConfig } from '../config.js'
-import { estimateEach } from '../load.js'
-import { type LoadOptions, type MatrixType, resolveLoadOptions } from '../load-options.js'
-import type { MemoryEstimate } from '../memory/estimate.js'
+import { type Inspection, inspectCheckpoint, loadDtype } from '../convert/inspect.js'
+import { estimateEach } from '../load/load.js'
+import type { MemoryEstimate } from '../load/memory-estimate.js'
+import { type LoadOptions, type MatrixType, resolveLoadOptions } from '../options/load.js'
 import { type CreateCommand, runWork } from './command.js'
 import { checkUsage } from './errors.js'
 import { formatBytes, formatCount, formatRatio, formatTable } from './format.js'

@@ -6,8 +6,8 @@
 
 import { readdir, realpath, rm, writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
+import { machine, writerOf } from '../base/writer.js'
 import { MoeppError } from '../errors.js'
-import { machine, writerOf } from '../writer.js'
 
 /** A file may be writable in a folder that is not, as where a container mounts it. */
 const NO_LOCKS = ['EACCES', 'EPERM', 'EROFS']

@@ -1,10 +1,10 @@
 /** The command line `moepp`: commands and options. Each command's work is in a file of its own. */
 
 import { Command } from 'commander'
-import { packageVersion } from '../doctor.js'
 import { benchCommand } from './bench.js'
 import { convertCommand } from './convert.js'
 import { demoCommand } from './demo.js'
+import { packageVersion } from './diagnose.js'
 import { doctorCommand } from './doctor.js'
 import { reportError } from './errors.js'
 import { generateCommand } from './generate.js'

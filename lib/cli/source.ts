@@ -1,8 +1,8 @@
 /** A model as commands take it: a directory, or a hub id with the options of the hub. */
 
 import { type Command, Option } from 'commander'
-import { type LoadProgress, resolveLoadOptions } from '../options.js'
-import { resolveSource } from '../source.js'
+import { resolveSource } from '../hub/source.js'
+import { type LoadProgress, resolveLoadOptions } from '../options/generate.js'
 import { checkUsage } from './errors.js'
 import type { Progress } from './progress.js'
 

@@ -5,6 +5,8 @@
  * pending work that would keep a process alive. Between two steps it hands the logits to the
  * sequences' consumers, and lets other events in between.
  */
+
+import { TimeSlice } from '../base/time-slice.js'
 import { MoeppError } from '../errors.js'
 import type { TopLogits } from '../sampling/top-logits.js'
 import { KvPages } from './kv-cache.js'
@@ -13,7 +15,6 @@ import { Scheduler } from './scheduler.js'
 import { Sequence, type SequenceReport, type SequenceRequest, type Submission } from './sequence.js'
 import type { ModelStats } from './stats.js'
 import { buildStep, type PlacedChunk, type PlannedStep } from './step.js'
-import { TimeSlice } from './time-slice.js'
 
 interface Promised {
   resolve(report: SequenceReport): void

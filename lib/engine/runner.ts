@@ -1,6 +1,6 @@
 /** The engine's view of a model on a device: one step at a time over pages of a KV cache. */
 
-import type { ModelDevice } from '../device.js'
+import type { ModelDevice } from '../addon/device.js'
 import type { TopLogits } from '../sampling/top-logits.js'
 
 /** A step: T tokens of B sequences, each sequence's tokens side by side. */

@@ -1,19 +1,24 @@
 /** A loaded model: what `loadModel` returns. */
+
+import type { ModelDevice } from '../addon/device.js'
+import { TimeSlice } from '../base/time-slice.js'
 import type { ModelConfig } from '../config.js'
-import type { ModelDevice } from '../device.js'
-import { traced } from '../diagnostics.js'
 import { Engine } from '../engine/engine.js'
 import type { Runner } from '../engine/runner.js'
 import type { ModelStats } from '../engine/stats.js'
-import { TimeSlice } from '../engine/time-slice.js'
 import { MoeppError } from '../errors.js'
-import type { GenerationConfig } from '../generation-config.js'
-import { type GenerateOptions, type ResolvedOptions, resolveGenerateOptions } from '../options.js'
+import {
+  type GenerateOptions,
+  type ResolvedOptions,
+  resolveGenerateOptions,
+} from '../options/generate.js'
 import { randomSeed } from '../sampling/rng.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
 import { checkOptions, type ForwardOptions, type ScoreOptions } from './call-options.js'
 import { captureNames } from './capture.js'
+import { traced } from './diagnostics.js'
 import { Forward } from './forward.js'
+import type { GenerationConfig } from './generation-config.js'
 import { aborted, deferred, settleAll } from './job.js'
 import { PositionWarning } from './positions.js'
 import {

@@ -5,7 +5,7 @@
 import type { ModelConfig } from '../config.js'
 import type { Engine } from '../engine/engine.js'
 import type { SequenceConsumer, SequenceReport } from '../engine/sequence.js'
-import type { ResolvedOptions } from '../options.js'
+import type { ResolvedOptions } from '../options/generate.js'
 import { Sampler, type TokenLogprobs, type TopLogits } from '../sampling/sampler.js'
 import { StopStrings } from '../tokenizer/stop-strings.js'
 import type { TextStream } from '../tokenizer/text-stream.js'

@@ -1,6 +1,6 @@
 /** The calls of a Model as tracing channels show them. */
-import type { ModelDevice } from '../device.js'
-import { type CallTrace, traced } from '../diagnostics.js'
+import type { ModelDevice } from '../addon/device.js'
+import { type CallTrace, traced } from './diagnostics.js'
 import type { Job } from './job.js'
 import type { GenerateResult } from './results.js'
 

@@ -3,8 +3,8 @@
  * answers are bounded in decoded bytes, pages, entries and time, and every value's type is checked.
  */
 
+import { isObject } from '../base/json.js'
 import { isPlainFileName } from '../checkpoint/checkpoint.js'
-import { isObject } from '../checkpoint/json.js'
 import { HubStatusError, hubError, Interrupted } from './errors.js'
 import { COMMIT, type Repository, SHA256 } from './repository.js'
 

@@ -12,7 +12,7 @@ import { randomUUID } from 'node:crypto'
 import { constants } from 'node:fs'
 import { copyFile, type FileHandle, open, readdir, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
-import { machine, type Writer, writerOf } from '../writer.js'
+import { machine, type Writer, writerOf } from '../base/writer.js'
 
 /** Parts without a write for this long are removed. */
 const STALE_MS = 7 * 24 * 3600 * 1000

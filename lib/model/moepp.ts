@@ -2,8 +2,7 @@
  * The whole model as a recorded program. MODEL.md gives the mathematics; the buffers' names are
  * those of `forward`'s capture.
  */
-import type { ProgramSpec } from '../binding.js'
-import type { StoredRef } from '../checkpoint/tensor-ref.js'
+import type { ProgramSpec } from '../addon/binding.js'
 import type { ModelConfig } from '../config.js'
 import { type Buffer, ProgramBuilder } from '../program/builder.js'
 import {
@@ -18,6 +17,7 @@ import {
   type StepBuffers,
   topLogits,
 } from '../program/ops.js'
+import type { StoredRef } from '../tensor/tensor-ref.js'
 import { moe, normRouteTokens } from './moe.js'
 import { type MatrixDType, ModelWeights } from './weights.js'
 

@@ -5,11 +5,11 @@ import {
   type NativeDevice,
   type NativeKvCache,
   type NativeProgram,
-} from '../binding.js'
+} from '../addon/binding.js'
+import type { ModelDevice } from '../addon/device.js'
 import type { ModelConfig } from '../config.js'
-import type { ModelDevice } from '../device.js'
 import type { Runner, Step, StepResult, WantedLogits } from '../engine/runner.js'
-import type { MatrixType } from '../options.js'
+import type { MatrixType } from '../options/generate.js'
 import type { TopLogits } from '../sampling/top-logits.js'
 import { RopeFrequencies } from './frequencies.js'
 import { captureNames, TOP_LOGITS, topLogitsOf } from './moepp.js'

@@ -2,11 +2,11 @@
  * The weights of a recorded program: which stored tensors make up each, and in what type the device
  * holds it.
  */
-import type { WeightSpec } from '../binding.js'
-import { show } from '../checkpoint/json.js'
-import { isPacked, type PackedRef, type StoredRef } from '../checkpoint/tensor-ref.js'
+import type { WeightSpec } from '../addon/binding.js'
+import { show } from '../base/json.js'
 import { MoeppError } from '../errors.js'
 import type { ProgramBuilder, Weight } from '../program/builder.js'
+import { isPacked, type PackedRef, type StoredRef } from '../tensor/tensor-ref.js'
 
 type HeldDType = 'f32' | 'bf16' | 'int8' | 'int4'
 /**

@@ -2,7 +2,7 @@
  * One typed function per op of native/ops.inc, by its name in camelCase. Contracts: native/ops.h.
  * Sizes that an op does not get as arguments follow from the shapes of its inputs.
  */
-import type { Dimension } from '../binding.js'
+import type { Dimension } from '../addon/binding.js'
 import type { Buffer, ProgramBuilder, Weight } from './builder.js'
 
 /** native/ops.h, Activation. */

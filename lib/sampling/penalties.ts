@@ -6,19 +6,18 @@
  * keeps the old values. So `restore` costs as little, and no row is copied.
  */
 
-import type { ResolvedOptions } from '../options.js'
 import { NgramIndex } from './ngrams.js'
 import { type KnownLogits, placeOf } from './top-logits.js'
 
-export type PenaltyOptions = Pick<
-  ResolvedOptions,
-  | 'logitBias'
-  | 'repetitionPenalty'
-  | 'frequencyPenalty'
-  | 'presencePenalty'
-  | 'noRepeatNgramSize'
-  | 'minNewTokens'
->
+/** Resolved options of generation: options/generate.ts has their ranges. */
+export interface PenaltyOptions {
+  readonly logitBias: ReadonlyMap<number, number>
+  readonly repetitionPenalty: number
+  readonly frequencyPenalty: number
+  readonly presencePenalty: number
+  readonly noRepeatNgramSize: number
+  readonly minNewTokens: number
+}
 
 const MAX_FLOAT32 = 3.4028234663852886e38
 

@@ -3,9 +3,8 @@
  * penalties, the caller's hook, temperature, topK, topP, minP, typicalP, then one draw.
  */
 
-import type { ResolvedOptions } from '../options.js'
 import { Candidates } from './candidates.js'
-import { HookedLogits } from './logits-hook.js'
+import { HookedLogits, type LogitsHook } from './logits-hook.js'
 import { argmax, kthLargest, type TokenLogprobs, tokenLogprobs, topLogprobs } from './logprobs.js'
 import { Penalties, type PenaltyOptions } from './penalties.js'
 import { uniform } from './rng.js'
@@ -21,19 +20,18 @@ export {
 } from './logprobs.js'
 export type { TopLogits } from './top-logits.js'
 
-export type SamplingOptions = PenaltyOptions &
-  Pick<
-    ResolvedOptions,
-    | 'doSample'
-    | 'temperature'
-    | 'topK'
-    | 'topP'
-    | 'minP'
-    | 'typicalP'
-    | 'seed'
-    | 'logprobs'
-    | 'logits'
-  >
+/** Resolved options of generation: options/generate.ts has their ranges. */
+export interface SamplingOptions extends PenaltyOptions {
+  readonly doSample: boolean
+  readonly temperature: number
+  readonly topK: number
+  readonly topP: number
+  readonly minP: number
+  readonly typicalP: number
+  readonly seed: number
+  readonly logprobs: number | undefined
+  readonly logits: LogitsHook | undefined
+}
 
 export interface SamplerSequence {
   readonly promptIds: ArrayLike<number>

@@ -1,6 +1,6 @@
 /** A SentencePiece model, with what tokenizer_config.json adds, as a tokenizer.json. */
 
-import { show } from '../checkpoint/json.js'
+import { show } from '../base/json.js'
 import type { SentencePieceModel } from './sentencepiece.js'
 import { sentencePieceToJson } from './sentencepiece-json.js'
 import { roleId } from './token-ids.js'

@@ -6,7 +6,7 @@
  * Source of the format and its defaults: google/sentencepiece, src/sentencepiece_model.proto.
  */
 
-import { show } from '../checkpoint/json.js'
+import { show } from '../base/json.js'
 import { MoeppError } from '../errors.js'
 import { readFields, WIRE_TYPE } from './protobuf.js'
 

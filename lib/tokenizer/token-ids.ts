@@ -1,6 +1,6 @@
 /** The ids of a checkpoint's tokens: all of them, those in a role, and those around a text. */
 
-import { show } from '../checkpoint/json.js'
+import { show } from '../base/json.js'
 import type { TokenEntry } from './piece-table.js'
 import { byteOfPiece, PIECE_TYPE, type SentencePieceModel } from './sentencepiece.js'
 import type { Role, TokenizerConfig } from './tokenizer-config.js'

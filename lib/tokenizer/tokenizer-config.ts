@@ -6,7 +6,7 @@
 
 import { readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { printable, show } from '../checkpoint/json.js'
+import { printable, show } from '../base/json.js'
 import { MoeppError } from '../errors.js'
 import { type AddedTokenJson, badTokenizer, isRecord } from './tokenizer-json.js'
 

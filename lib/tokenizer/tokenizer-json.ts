@@ -3,7 +3,7 @@
  * before it is used.
  */
 
-import { show } from '../checkpoint/json.js'
+import { show } from '../base/json.js'
 import { MoeppError } from '../errors.js'
 import { MAX_PIECE_LENGTH, MAX_PIECES } from './sentencepiece.js'
 

@@ -1,9 +1,9 @@
 /** A checkpoint's tokenizer: text to token ids and back. */
 
 import { join } from 'node:path'
-import { TimeSlice } from '../engine/time-slice.js'
+import { boolean, checkAll, integer, signal } from '../base/option-checks.js'
+import { TimeSlice } from '../base/time-slice.js'
 import { MoeppError } from '../errors.js'
-import { boolean, checkAll, integer, signal } from '../option-checks.js'
 import { convert } from './convert.js'
 import { Encoder } from './encoder.js'
 import { type PieceTable, pieceTable } from './piece-table.js'

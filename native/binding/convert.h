@@ -12,7 +12,7 @@
 
 namespace moepp::binding {
 
-// An Error with the properties code and op, which lib/binding.ts turns into a MoeppError.
+// An Error with the properties code and op, which lib/addon/binding.ts turns into a MoeppError.
 Napi::Error to_error(Napi::Env env, const Status& status);
 
 ProgramSpec to_program_spec(const Napi::Object& object);

@@ -1,8 +1,8 @@
 import t from 'tap'
-import { Sequences, tokenAt } from '../../lib/bench/sequences.js'
+import { Sequences, tokenAt } from '../../lib/benchmark/sequences.js'
 import { loadModel, type Model } from '../../lib/index.js'
-import { loadParts } from '../../lib/load.js'
-import { resolveLoadOptions } from '../../lib/options.js'
+import { loadParts } from '../../lib/load/load.js'
+import { resolveLoadOptions } from '../../lib/options/generate.js'
 import { BOOKS } from '../cli/run-cli.js'
 
 /** The model's own forward of the tokens [from, to) of sequence b. */

@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { tokenAt } from '../../lib/bench/sequences.js'
+import { tokenAt } from '../../lib/benchmark/sequences.js'
 import { loadModel } from '../../lib/index.js'
 import { root } from '../support/golden.js'
 

@@ -1,8 +1,8 @@
 import t from 'tap'
-import { peakFor } from '../../lib/bench/ceilings.js'
-import { bytesOfStep, operationsOfPrefill, WEIGHT_BYTES } from '../../lib/bench/work.js'
-import { parseWorkloads, sequenceTokens } from '../../lib/bench/workload.js'
-import { loadBinding } from '../../lib/binding.js'
+import { loadBinding } from '../../lib/addon/binding.js'
+import { peakFor } from '../../lib/benchmark/ceilings.js'
+import { bytesOfStep, operationsOfPrefill, WEIGHT_BYTES } from '../../lib/benchmark/work.js'
+import { parseWorkloads, sequenceTokens } from '../../lib/benchmark/workload.js'
 import { parseConfig } from '../../lib/config.js'
 
 const CONFIG_7B = parseConfig(

@@ -3,8 +3,8 @@ import { join } from 'node:path'
 import t from 'tap'
 import { type Checkpoint, openCheckpoint } from '../../lib/checkpoint/checkpoint.js'
 import { checkTensors, modelTensors } from '../../lib/checkpoint/names.js'
-import type { TensorRef } from '../../lib/checkpoint/tensor-ref.js'
 import { parseConfig } from '../../lib/config.js'
+import type { TensorRef } from '../../lib/tensor/tensor-ref.js'
 import { CASES, directoryWith, safetensorsBytes } from './files.js'
 
 const root = t.testdir({})

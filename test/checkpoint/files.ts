@@ -14,7 +14,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import type { TensorRef } from '../../lib/checkpoint/tensor-ref.js'
+import type { TensorRef } from '../../lib/tensor/tensor-ref.js'
 
 export const CASES = fileURLToPath(new URL('../golden/cases/', import.meta.url))
 export const BOOKS = fileURLToPath(new URL('../../models/books-7m/', import.meta.url))

@@ -5,7 +5,7 @@ import { openCheckpoint } from '../../lib/checkpoint/checkpoint.js'
 import { checkTensors, modelTensors } from '../../lib/checkpoint/names.js'
 import { readSafetensors } from '../../lib/checkpoint/safetensors.js'
 import { parseConfig, readConfig } from '../../lib/config.js'
-import { readGenerationConfig } from '../../lib/generation-config.js'
+import { readGenerationConfig } from '../../lib/generation/generation-config.js'
 import { BOOKS, CASES, caseNames, readInt32, readValues } from './files.js'
 
 for (const name of caseNames()) {

@@ -14,7 +14,7 @@ import { PassThrough } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { splitLines } from '../../lib/cli/lines.js'
-import { loadModel } from '../../lib/load.js'
+import { loadModel } from '../../lib/load/load.js'
 import { BOOKS, finish, startCli } from './run-cli.js'
 import { runHere } from './run-here.js'
 

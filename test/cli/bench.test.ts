@@ -1,5 +1,5 @@
 import t from 'tap'
-import type { BenchReport, BenchResult } from '../../lib/bench/bench.js'
+import type { BenchReport, BenchResult } from '../../lib/benchmark/benchmark.js'
 import { benchMarkdown, benchTable } from '../../lib/cli/bench-report.js'
 import { BOOKS, runCli } from './run-cli.js'
 import { runHere } from './run-here.js'

@@ -1,5 +1,6 @@
 import { Command } from 'commander'
 import t from 'tap'
+import { packageVersion } from '../../lib/cli/diagnose.js'
 import { reportError } from '../../lib/cli/errors.js'
 import {
   formatBytes,
@@ -10,7 +11,6 @@ import {
   formatTable,
 } from '../../lib/cli/format.js'
 import type { Terminal } from '../../lib/cli/terminal.js'
-import { packageVersion } from '../../lib/doctor.js'
 import { MoeppError } from '../../lib/errors.js'
 import { BOOKS } from './run-cli.js'
 import { runHere } from './run-here.js'

@@ -11,8 +11,8 @@ import { onGpu } from './gpu.js'
 process.env.MOEPP_EMULATED_GPU = 'hopper'
 
 const { loadModel } = await import('../../lib/index.js')
-const { loadBinding } = await import('../../lib/binding.js')
-const { openDevice } = await import('../../lib/device.js')
+const { loadBinding } = await import('../../lib/addon/binding.js')
+const { openDevice } = await import('../../lib/addon/device.js')
 
 const device = openDevice('cuda:0')
 const { multiprocessors, isa } = device.info()

@@ -7,8 +7,8 @@ import { root } from '../support/golden.js'
 
 const { estimateMemory } = await import('../../lib/index.js')
 const { Engine } = await import('../../lib/engine/engine.js')
-const { loadParts } = await import('../../lib/load.js')
-const { resolveLoadOptions } = await import('../../lib/options.js')
+const { loadParts } = await import('../../lib/load/load.js')
+const { resolveLoadOptions } = await import('../../lib/options/generate.js')
 
 const directory = join(root, 'models', 'books-7m')
 const DRIVER_BYTES = 128 * 2 ** 20

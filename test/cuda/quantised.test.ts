@@ -8,7 +8,7 @@ import t from 'tap'
 import { root } from '../support/golden.js'
 
 const { loadModel } = await import('../../lib/index.js')
-const { convertCheckpoint } = await import('../../lib/checkpoint/convert.js')
+const { convertCheckpoint } = await import('../../lib/convert/convert.js')
 
 const books = join(root, 'models', 'books-7m')
 const small = { contextLength: 256, kvCacheTokens: 512 } as const

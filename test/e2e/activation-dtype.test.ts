@@ -1,9 +1,9 @@
 /** activationDtype: what it changes, on which instruction sets, and what it leaves. */
 import { join } from 'node:path'
 import t from 'tap'
-import { loadBinding } from '../../lib/binding.js'
-import { loadModel } from '../../lib/load.js'
-import type { Isa, LoadOptions } from '../../lib/options.js'
+import { loadBinding } from '../../lib/addon/binding.js'
+import { loadModel } from '../../lib/load/load.js'
+import type { Isa, LoadOptions } from '../../lib/options/generate.js'
 import { golden, root } from '../support/golden.js'
 
 const books = join(root, 'models', 'books-7m')

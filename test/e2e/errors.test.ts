@@ -5,7 +5,7 @@
 import { cpSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { loadBinding } from '../../lib/binding.js'
+import { loadBinding } from '../../lib/addon/binding.js'
 import {
   type GenerateOptions,
   type LoadOptions,

@@ -4,10 +4,10 @@
 import { closeSync, openSync, truncateSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { type Binding, type DeviceInfo, loadBinding } from '../../lib/binding.js'
+import { type Binding, type DeviceInfo, loadBinding } from '../../lib/addon/binding.js'
 import { openCheckpoint } from '../../lib/checkpoint/checkpoint.js'
-import { convertCheckpoint } from '../../lib/checkpoint/convert.js'
-import { loadModel } from '../../lib/load.js'
+import { convertCheckpoint } from '../../lib/convert/convert.js'
+import { loadModel } from '../../lib/load/load.js'
 import { golden } from '../support/golden.js'
 
 const SOURCE = join(golden, 'cases', 'tied-bin')

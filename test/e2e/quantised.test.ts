@@ -2,10 +2,10 @@
 import { execFileSync } from 'node:child_process'
 import { join } from 'node:path'
 import t from 'tap'
-import { loadBinding } from '../../lib/binding.js'
-import { convertCheckpoint } from '../../lib/checkpoint/convert.js'
-import { loadModel } from '../../lib/load.js'
-import type { Isa } from '../../lib/options.js'
+import { loadBinding } from '../../lib/addon/binding.js'
+import { convertCheckpoint } from '../../lib/convert/convert.js'
+import { loadModel } from '../../lib/load/load.js'
+import type { Isa } from '../../lib/options/generate.js'
 import { golden, root } from '../support/golden.js'
 
 const books = join(root, 'models', 'books-7m')

@@ -5,7 +5,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { loadModel } from '../../lib/load.js'
+import { loadModel } from '../../lib/load/load.js'
 import { root } from '../support/golden.js'
 
 const directory = join(root, 'models', 'books-7m')

@@ -1,8 +1,8 @@
 /** A Model on a fake runner, with the bundled model's tokenizer. */
 import { join } from 'node:path'
 import { type ModelConfig, readConfig } from '../../lib/config.js'
+import type { GenerationConfig } from '../../lib/generation/generation-config.js'
 import { Model } from '../../lib/generation/model.js'
-import type { GenerationConfig } from '../../lib/generation-config.js'
 import { loadTokenizer } from '../../lib/tokenizer/tokenizer.js'
 import { FAKE_EXPERTS, type FakeOptions, FakeRunner } from '../engine/fake-runner.js'
 import { root } from '../support/golden.js'

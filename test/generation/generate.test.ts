@@ -1,5 +1,5 @@
 import t from 'tap'
-import type { GenerateOptions } from '../../lib/options.js'
+import type { GenerateOptions } from '../../lib/options/generate.js'
 import { config, continuing, EOS, fakeModel, pieces, tokenizer } from './fake-model.js'
 
 const PROMPT = 'The old man'

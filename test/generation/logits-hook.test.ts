@@ -1,6 +1,6 @@
 /** The option `logits`: a caller's function between the model and the sampler. */
 import t from 'tap'
-import type { GenerateOptions } from '../../lib/options.js'
+import type { GenerateOptions } from '../../lib/options/generate.js'
 import { config, EOS, fakeModel, tokenizer } from './fake-model.js'
 
 const PROMPT = 'The old man'

@@ -14,7 +14,7 @@ import { openCheckpoint } from '../../lib/checkpoint/checkpoint.js'
 import { checkTensors } from '../../lib/checkpoint/names.js'
 import { readConfig } from '../../lib/config.js'
 import type { DownloadProgress, HubOptions } from '../../lib/hub/repository.js'
-import { resolveSource } from '../../lib/source.js'
+import { resolveSource } from '../../lib/hub/source.js'
 import { COMMIT, FakeHub } from './hub-server.js'
 
 const BOOKS = fileURLToPath(new URL('../../models/books-7m/', import.meta.url))

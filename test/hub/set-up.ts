@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import type { HubOptions } from '../../lib/hub/repository.js'
-import { resolveSource } from '../../lib/source.js'
+import { resolveSource } from '../../lib/hub/source.js'
 import { COMMIT, FakeHub } from './hub-server.js'
 
 // Nothing of this machine's settings may show.

@@ -3,7 +3,7 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { totalmem } from 'node:os'
 import { dirname, join } from 'node:path'
 import t from 'tap'
-import { availableMemory, permitted } from '../../lib/memory/available.js'
+import { availableMemory, permitted } from '../../lib/load/available-memory.js'
 
 const MB = 2 ** 20
 

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { promisify } from 'node:util'
 import t from 'tap'
-import { convertCheckpoint } from '../../lib/checkpoint/convert.js'
+import { convertCheckpoint } from '../../lib/convert/convert.js'
 import { root } from '../support/golden.js'
 import { largeCheckpoint } from '../support/large-checkpoint.js'
 

@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process'
 import { join } from 'node:path'
 import t from 'tap'
-import { packageRoot } from '../../lib/addon-file.js'
+import { packageRoot } from '../../lib/addon/addon-file.js'
 
 /** The scratch memory of 1024 threads is 2 GiB and more; Node itself needs less than one. */
 const LIMIT_KIB = 2 * 1024 * 1024

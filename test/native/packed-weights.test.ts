@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
-import { loadBinding, type ProgramSpec, type WeightSpec } from '../../lib/binding.js'
+import { loadBinding, type ProgramSpec, type WeightSpec } from '../../lib/addon/binding.js'
 
 const INPUTS = 130
 const OUTPUTS = 45

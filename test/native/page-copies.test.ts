@@ -1,6 +1,6 @@
 /** Copies of KV cache pages that a step brings: made in their order, before its ops write. */
 import t from 'tap'
-import { loadBinding } from '../../lib/binding.js'
+import { loadBinding } from '../../lib/addon/binding.js'
 import { ProgramBuilder } from '../../lib/program/builder.js'
 import { ropeStore, ropeTable } from '../../lib/program/ops.js'
 

@@ -14,7 +14,7 @@ import {
   libc,
   originOf,
   platformOf,
-} from '../../lib/addon-file.js'
+} from '../../lib/addon/addon-file.js'
 import { root } from '../support/golden.js'
 import { compareVersions, readSharedLibrary } from './elf.js'
 import { checkRequirements, requirementFaults } from './requirements.js'

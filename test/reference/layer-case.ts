@@ -1,6 +1,7 @@
 /** One isolated layer of the golden data: its description, configuration and stored tensors. */
-import type { TensorRef } from '../../lib/checkpoint/tensor-ref.js'
+
 import { type ModelConfig, parseConfig } from '../../lib/config.js'
+import type { TensorRef } from '../../lib/tensor/tensor-ref.js'
 import type { readGolden, Tolerance, Values } from '../support/golden.js'
 
 export interface LayerCase {

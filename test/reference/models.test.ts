@@ -7,7 +7,7 @@ import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { loadModel } from '../../lib/index.js'
-import type { Isa } from '../../lib/options.js'
+import type { Isa } from '../../lib/options/generate.js'
 import {
   difference,
   golden,

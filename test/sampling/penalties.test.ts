@@ -1,5 +1,5 @@
 import t from 'tap'
-import { type GenerateOptions, resolveGenerateOptions } from '../../lib/options.js'
+import { type GenerateOptions, resolveGenerateOptions } from '../../lib/options/generate.js'
 import { NgramIndex } from '../../lib/sampling/ngrams.js'
 import { Penalties } from '../../lib/sampling/penalties.js'
 import { ngramBans, penalized, random } from './reference.js'

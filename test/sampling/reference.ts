@@ -2,7 +2,7 @@
  * Hugging Face's logits processors and warpers the plain way: f64, whole vocabulary, full sorts.
  */
 
-import type { ResolvedOptions } from '../../lib/options.js'
+import type { ResolvedOptions } from '../../lib/options/generate.js'
 import { uniform } from '../../lib/sampling/rng.js'
 
 /**

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { type GenerateOptions, resolveGenerateOptions } from '../../lib/options.js'
+import { type GenerateOptions, resolveGenerateOptions } from '../../lib/options/generate.js'
 import { Sampler } from '../../lib/sampling/sampler.js'
 import * as reference from './reference.js'
 

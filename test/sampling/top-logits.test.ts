@@ -3,7 +3,7 @@
  * failures, bit for bit.
  */
 import t from 'tap'
-import { type GenerateOptions, resolveGenerateOptions } from '../../lib/options.js'
+import { type GenerateOptions, resolveGenerateOptions } from '../../lib/options/generate.js'
 import { Sampler } from '../../lib/sampling/sampler.js'
 import { topOf } from '../engine/fake-runner.js'
 import * as reference from './reference.js'

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { readSafetensors } from '../../lib/checkpoint/safetensors.js'
-import type { TensorRef } from '../../lib/checkpoint/tensor-ref.js'
+import type { TensorRef } from '../../lib/tensor/tensor-ref.js'
 
 export const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..')
 export const golden = join(root, 'test', 'golden')

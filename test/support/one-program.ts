@@ -5,7 +5,7 @@ import {
   type NativeKvCache,
   type RunResult,
   type Sizes,
-} from '../../lib/binding.js'
+} from '../../lib/addon/binding.js'
 import { type Buffer, ProgramBuilder } from '../../lib/program/builder.js'
 
 export interface OneRun {

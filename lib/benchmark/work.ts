@@ -2,8 +2,9 @@
  * A step's work: bytes that it must read, operations that it must compute. Ceilings divided by
  * these are ideal rates.
  */
-import { rowsBytes } from '../checkpoint/tensor-ref.js'
+
 import type { ModelConfig } from '../config.js'
+import { rowsBytes } from '../tensor/tensor-ref.js'
 
 /** Bytes per weight of the matrices on the device. */
 export interface WeightBytes {

@@ -2,8 +2,9 @@
  * Long native calls: their progress reported now and then, and their end when a signal or the
  * caller asks for it.
  */
+
+import { MoeppError } from '../errors.js'
 import { type Control, fromNative } from './binding.js'
-import { MoeppError } from './errors.js'
 
 /** Milliseconds between two reports of progress, while native code works. */
 const POLL_MS = 100

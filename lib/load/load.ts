@@ -8,25 +8,41 @@ import {
   type NativeDevice,
   type NativeProgram,
   type ProgramSpec,
-} from './binding.js'
-import { openCheckpoint } from './checkpoint/checkpoint.js'
-import { checkTensors } from './checkpoint/names.js'
-import { isPacked } from './checkpoint/tensor-ref.js'
-import { type ModelConfig, readConfig } from './config.js'
-import { runWatched } from './control.js'
+} from '../addon/binding.js'
+import { runWatched } from '../addon/control.js'
 import {
-  checkPackedLayout,
   describeDevice,
   findGpu,
   isGpuFailure,
   openDevice,
   tooLarge,
   warnFallback,
-} from './device.js'
-import { type LoadTrace, publicSource, traced } from './diagnostics.js'
-import { MoeppError } from './errors.js'
-import { Model, type ModelParts } from './generation/model.js'
-import { readGenerationConfig } from './generation-config.js'
+} from '../addon/device.js'
+import { openCheckpoint } from '../checkpoint/checkpoint.js'
+import { checkTensors } from '../checkpoint/names.js'
+import { checkPackedLayout } from '../checkpoint/packed.js'
+import { type ModelConfig, readConfig } from '../config.js'
+import { MoeppError } from '../errors.js'
+import { type LoadTrace, publicSource, traced } from '../generation/diagnostics.js'
+import { readGenerationConfig } from '../generation/generation-config.js'
+import { Model, type ModelParts } from '../generation/model.js'
+import { resolveSource } from '../hub/source.js'
+import { DeviceRunner } from '../model/runner.js'
+import {
+  type LoadOptions,
+  type ResolvedLoadOptions,
+  resolveLoadOptions,
+} from '../options/generate.js'
+import { isPacked } from '../tensor/tensor-ref.js'
+import { loadTokenizer, type Tokenizer } from '../tokenizer/tokenizer.js'
+import { availableMemory } from './available-memory.js'
+import {
+  checkMemory,
+  estimate,
+  type MemoryEstimate,
+  type Place,
+  placeOf,
+} from './memory-estimate.js'
 import {
   cacheOf,
   contextLengthOf,
@@ -37,19 +53,7 @@ import {
   paddingPages,
   planLoad,
   weightBytes,
-} from './load-plan.js'
-import { availableMemory } from './memory/available.js'
-import {
-  checkMemory,
-  estimate,
-  type MemoryEstimate,
-  type Place,
-  placeOf,
-} from './memory/estimate.js'
-import { DeviceRunner } from './model/runner.js'
-import { type LoadOptions, type ResolvedLoadOptions, resolveLoadOptions } from './options.js'
-import { resolveSource } from './source.js'
-import { loadTokenizer, type Tokenizer } from './tokenizer/tokenizer.js'
+} from './plan.js'
 
 /**
  * Loads a model: its configuration, its tokenizer if there is one, and its weights.

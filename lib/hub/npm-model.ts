@@ -2,8 +2,8 @@
 import { existsSync } from 'node:fs'
 import nodeModule from 'node:module'
 import { dirname, join } from 'node:path'
-import { findPackageRoot } from './addon-file.js'
-import { MoeppError } from './errors.js'
+import { findPackageRoot } from '../addon/addon-file.js'
+import { MoeppError } from '../errors.js'
 
 /** The prefix of a source that names an npm package. */
 export const NPM_PREFIX = 'npm:'

@@ -2,12 +2,8 @@
 
 import { stat } from 'node:fs/promises'
 import { basename } from 'node:path'
-import { type ModelConfig, readConfig } from '../config.js'
-import { type GenerationConfig, readGenerationConfig } from '../generation-config.js'
-import { type MatrixType, resolveLoadOptions } from '../load-options.js'
-import { cacheOf, planLoad } from '../load-plan.js'
-import { type CheckpointFormat, openCheckpoint } from './checkpoint.js'
-import { checkTensors } from './names.js'
+import { type CheckpointFormat, openCheckpoint } from '../checkpoint/checkpoint.js'
+import { checkTensors } from '../checkpoint/names.js'
 import {
   activeParameters,
   countParameters,
@@ -17,8 +13,12 @@ import {
   type ParameterCounts,
   totalParameters,
   weightBytes,
-} from './parameters.js'
-import { isPacked, type StoredRef, type WeightDType } from './tensor-ref.js'
+} from '../checkpoint/parameters.js'
+import { type ModelConfig, readConfig } from '../config.js'
+import { type GenerationConfig, readGenerationConfig } from '../generation/generation-config.js'
+import { cacheOf, planLoad } from '../load/plan.js'
+import { type MatrixType, resolveLoadOptions } from '../options/load.js'
+import { isPacked, type StoredRef, type WeightDType } from '../tensor/tensor-ref.js'
 
 export interface ActiveParameters {
   /** Of a token's two picks in each layer, how many are FFN experts. */

@@ -4,8 +4,8 @@
  */
 
 import { isDeepStrictEqual } from 'node:util'
+import { parseJsonObject } from '../base/json.js'
 import { MoeppError } from '../errors.js'
-import { parseJsonObject } from './json.js'
 
 /** `text` with torch_dtype (and its newer name `dtype`, where it is given) set to `value`. */
 export function withTorchDtype(text: string, value: string, where: string): string {

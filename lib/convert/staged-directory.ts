@@ -7,8 +7,8 @@
 import { randomBytes } from 'node:crypto'
 import { mkdir, open, readdir, realpath, rename, rm } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
+import { machine, writerOf } from '../base/writer.js'
 import { MoeppError } from '../errors.js'
-import { machine, writerOf } from '../writer.js'
 
 export class StagedDirectory {
   private constructor(

@@ -1,8 +1,7 @@
 /** Opens the device that a model runs on. */
+
+import { MoeppError } from '../errors.js'
 import { type DeviceInfo, fromNative, loadBinding, type NativeDevice } from './binding.js'
-import { PACKED_LAYOUT } from './checkpoint/packed.js'
-import { MoeppError } from './errors.js'
-import type { ResolvedLoadOptions } from './options.js'
 
 /**
  * The device of a loaded model.
@@ -43,7 +42,7 @@ export interface CpuOptions {
  * @throws MoeppError ERR_UNSUPPORTED, ERR_NO_GPU, ERR_DRIVER_TOO_OLD, ERR_GPU_TOO_OLD, ERR_DEVICE
  */
 export function openDevice(
-  name: Exclude<ResolvedLoadOptions['device'], 'auto'>,
+  name: 'cpu' | `cuda:${number}`,
   { threads, isa }: Partial<CpuOptions> = {},
 ): NativeDevice {
   const { Device } = loadBinding()
@@ -52,20 +51,6 @@ export function openDevice(
   } catch (error) {
     throw fromNative(error)
   }
-}
-
-/**
- * Packed weights are sized and written here, and read by the addon: both must mean the same bytes.
- * A device that takes none has no layout, and says so itself.
- * @throws MoeppError ERR_UNSUPPORTED
- */
-export function checkPackedLayout({ packedLayout }: DeviceInfo): void {
-  if (packedLayout === PACKED_LAYOUT || packedLayout === '') return
-  throw new MoeppError(
-    'ERR_UNSUPPORTED',
-    `the native addon packs weights as "${packedLayout}", this version of moepp as "${PACKED_LAYOUT}": they are of different ` +
-      `versions. ${loadBinding().path} is the addon; install moepp again, or build it again if it was built here`,
-  )
 }
 
 /**

@@ -4,8 +4,8 @@
 
 import { lstat, readdir, realpath } from 'node:fs/promises'
 import { basename, resolve, sep } from 'node:path'
+import { WEIGHT_FILES } from '../checkpoint/checkpoint.js'
 import { MoeppError } from '../errors.js'
-import { WEIGHT_FILES } from './checkpoint.js'
 import { isOutputName } from './safetensors-layout.js'
 
 /**

@@ -1,8 +1,12 @@
 /** Estimates the memory of a model, and suggests options when there is too little. */
 import { availableParallelism } from 'node:os'
-import type { DeviceInfo, KvCacheOptions, ProgramSpec } from '../binding.js'
-import { isPacked, type StoredRef } from '../checkpoint/tensor-ref.js'
+import type { DeviceInfo, KvCacheOptions, ProgramSpec } from '../addon/binding.js'
 import { MoeppError } from '../errors.js'
+import { PAGE_SIZE } from '../model/runner.js'
+import type { MatrixType } from '../options/generate.js'
+import { stepBytes } from '../program/step-bytes.js'
+import { isPacked, type StoredRef } from '../tensor/tensor-ref.js'
+import { availableMemory, permitted } from './available-memory.js'
 import {
   cacheBytes,
   cacheOf,
@@ -14,11 +18,7 @@ import {
   planLoad,
   requiredCacheOf,
   weightBytes,
-} from '../load-plan.js'
-import { PAGE_SIZE } from '../model/runner.js'
-import type { MatrixType } from '../options.js'
-import { availableMemory, permitted } from './available.js'
-import { stepBytes } from './step-bytes.js'
+} from './plan.js'
 
 /**
  * Memory of a model on a device, in bytes, without the program's own. On a CPU the peak of loading

@@ -13,10 +13,10 @@ import {
   packageRoot,
   platformName,
   prebuilds,
-} from './addon-file.js'
-import { readBandwidthOf } from './bench/ceilings.js'
-import { loadBinding } from './binding.js'
-import { findGpu } from './device.js'
+} from '../addon/addon-file.js'
+import { loadBinding } from '../addon/binding.js'
+import { findGpu } from '../addon/device.js'
+import { readBandwidthOf } from '../benchmark/ceilings.js'
 
 export interface CpuDiagnosis {
   readonly model: string

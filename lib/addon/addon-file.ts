@@ -5,7 +5,7 @@ import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync } 
 import nodeModule from 'node:module'
 import { dirname, isAbsolute, join, relative, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { MoeppError } from './errors.js'
+import { MoeppError } from '../errors.js'
 
 export interface AddonFile {
   readonly path: string

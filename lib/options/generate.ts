@@ -4,7 +4,6 @@
  * TypeError or RangeError that names it.
  */
 
-import { MoeppError } from './errors.js'
 import {
   boolean,
   type Check,
@@ -16,9 +15,10 @@ import {
   signal,
   text,
   wrong,
-} from './option-checks.js'
-import { type LogitsHook, logitsHook } from './sampling/logits-hook.js'
-import { randomSeed } from './sampling/rng.js'
+} from '../base/option-checks.js'
+import { MoeppError } from '../errors.js'
+import { type LogitsHook, logitsHook } from '../sampling/logits-hook.js'
+import { randomSeed } from '../sampling/rng.js'
 
 export {
   type Isa,
@@ -28,7 +28,7 @@ export {
   type ReadProgress,
   type ResolvedLoadOptions,
   resolveLoadOptions,
-} from './load-options.js'
+} from './load.js'
 
 /**
  * Options of `generate` and `stream`. An option that is undefined counts as not given. The call's

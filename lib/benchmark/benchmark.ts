@@ -2,11 +2,11 @@
  * Measures a model's speed as llama-bench does: prefill and decode of fixed tokens, repeated, with
  * the ceilings between.
  */
-import type { DeviceInfo } from '../binding.js'
+import type { DeviceInfo } from '../addon/binding.js'
 import type { ModelConfig } from '../config.js'
-import { loadParts } from '../load.js'
+import { loadParts } from '../load/load.js'
 import { PAGE_SIZE } from '../model/runner.js'
-import { type LoadOptions, resolveLoadOptions } from '../options.js'
+import { type LoadOptions, resolveLoadOptions } from '../options/generate.js'
 import {
   type Ceilings,
   ceilingsOf,

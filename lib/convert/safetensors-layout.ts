@@ -3,9 +3,14 @@
  * the shard index.
  */
 
-import { PACKED_ALIGNMENT, type PackedWeight, packedBytes, packedMetadata } from './packed.js'
-import { elementCount } from './tensor-file.js'
-import { DTYPE_SIZE, type DType, type TensorRef } from './tensor-ref.js'
+import {
+  PACKED_ALIGNMENT,
+  type PackedWeight,
+  packedBytes,
+  packedMetadata,
+} from '../checkpoint/packed.js'
+import { elementCount } from '../tensor/tensor-file.js'
+import { DTYPE_SIZE, type DType, type TensorRef } from '../tensor/tensor-ref.js'
 
 /** A stored tensor, and the type to write it in. */
 export interface ElementsOutput {

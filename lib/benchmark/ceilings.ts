@@ -1,5 +1,5 @@
 /** The machine's ceilings, measured in turn with the work. */
-import { type DeviceInfo, loadBinding } from '../binding.js'
+import { type DeviceInfo, loadBinding } from '../addon/binding.js'
 
 export interface Ceilings {
   /** Bytes per second. */

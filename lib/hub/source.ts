@@ -7,11 +7,11 @@
 
 import { readdir, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
-import { MoeppError } from './errors.js'
-import { downloadModel } from './hub/hub.js'
-import { type HubOptions, hubEndpoint } from './hub/repository.js'
+import { nearest } from '../base/option-checks.js'
+import { MoeppError } from '../errors.js'
+import { downloadModel } from './hub.js'
 import { NPM_PREFIX, npmModelDirectory } from './npm-model.js'
-import { nearest } from './option-checks.js'
+import { type HubOptions, hubEndpoint } from './repository.js'
 
 export type Source =
   | { readonly kind: 'directory'; readonly path: string }

@@ -1,8 +1,8 @@
 /** Reads the JSON of a configuration, and checks its fields. */
 
-import { readText } from './checkpoint/input-file.js'
-import { isObject, parseJson, show } from './checkpoint/json.js'
-import { MoeppError } from './errors.js'
+import { MoeppError } from '../errors.js'
+import { readText } from './input-file.js'
+import { isObject, parseJson, show } from './json.js'
 
 const INT32_MAX = 0x7fffffff
 const MAX_CONFIG_BYTES = 10_000_000

@@ -2,7 +2,7 @@
 
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { Fields, readConfigJson } from './config-fields.js'
+import { Fields, readConfigJson } from '../base/fields.js'
 
 /** The presets of generation_config.json; a key that it lacks is absent. */
 export interface GenerationConfig {

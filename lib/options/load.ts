@@ -1,6 +1,5 @@
 /** The options of loading. */
-import { loadBinding } from './binding.js'
-import type { DownloadProgress } from './hub/repository.js'
+import { loadBinding } from '../addon/binding.js'
 import {
   boolean,
   type Check,
@@ -11,7 +10,8 @@ import {
   signal,
   text,
   wrong,
-} from './option-checks.js'
+} from '../base/option-checks.js'
+import type { DownloadProgress } from '../hub/repository.js'
 
 /**
  * Progress of loadModel. A model of a hub is downloaded first (`stage: 'download'`), and files of

@@ -11,8 +11,8 @@
  * message is made.
  */
 import * as diagnostics from 'node:diagnostics_channel'
-import type { GenerateResult } from './generation/results.js'
-import type { MatrixType } from './options.js'
+import type { MatrixType } from '../options/generate.js'
+import type { GenerateResult } from './results.js'
 
 /**
  * Message of the tracing channels `moepp:load`, for each call of `loadModel`.

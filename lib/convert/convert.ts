@@ -5,21 +5,29 @@
 
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { fromNative, loadBinding, type PackedEntry } from '../binding.js'
+import { fromNative, loadBinding, type PackedEntry } from '../addon/binding.js'
+import { runWatched } from '../addon/control.js'
+import { openDevice } from '../addon/device.js'
+import { readText } from '../base/input-file.js'
+import { openCheckpoint } from '../checkpoint/checkpoint.js'
+import { checkTensors, weightOf } from '../checkpoint/names.js'
+import { checkPackedLayout } from '../checkpoint/packed.js'
+import { modelParameters, parameterKind } from '../checkpoint/parameters.js'
 import { type ModelConfig, readConfig } from '../config.js'
-import { runWatched } from '../control.js'
-import { checkPackedLayout, openDevice } from '../device.js'
 import { MoeppError } from '../errors.js'
 import { recordMoepp } from '../model/moepp.js'
-import type { MatrixType } from '../options.js'
+import type { MatrixType } from '../options/generate.js'
 import { SWIGLU } from '../program/ops.js'
+import {
+  type DType,
+  isPacked,
+  isQuantised,
+  type StoredRef,
+  type TensorRef,
+} from '../tensor/tensor-ref.js'
 import { loadTokenizer } from '../tokenizer/tokenizer.js'
-import { openCheckpoint } from './checkpoint.js'
 import { withTorchDtype } from './config-text.js'
 import { COPIED_FILES, checkTarget } from './convert-target.js'
-import { readText } from './input-file.js'
-import { checkTensors, weightOf } from './names.js'
-import { modelParameters, parameterKind } from './parameters.js'
 import {
   type ElementsOutput,
   isPackedOutput,
@@ -31,7 +39,6 @@ import {
   shardIndex,
 } from './safetensors-layout.js'
 import { StagedDirectory } from './staged-directory.js'
-import { type DType, isPacked, isQuantised, type StoredRef, type TensorRef } from './tensor-ref.js'
 
 /** 5 GB, the size of Hugging Face's shards. */
 export const DEFAULT_SHARD_BYTES = 5e9

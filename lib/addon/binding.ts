@@ -2,6 +2,9 @@
  * Finds and loads the native addon, and gives types to everything in it. The only file that loads
  * the `.node` file.
  */
+
+import { MoeppError, type MoeppErrorCode } from '../errors.js'
+import type { DType, PanelOrder, StoredRef, TensorRef, WeightDType } from '../tensor/tensor-ref.js'
 import {
   type AddonFile,
   checkWhole,
@@ -10,14 +13,6 @@ import {
   findPackageRoot,
   platformName,
 } from './addon-file.js'
-import type {
-  DType,
-  PanelOrder,
-  StoredRef,
-  TensorRef,
-  WeightDType,
-} from './checkpoint/tensor-ref.js'
-import { MoeppError, type MoeppErrorCode } from './errors.js'
 
 /**
  * A size, or a size known only when a step runs: T tokens, R logit rows, B sequences, M pages per

@@ -1,11 +1,11 @@
 /** Plans a load from the headers of a checkpoint and the options alone. */
-import type { KvCacheOptions, ProgramSpec } from './binding.js'
-import { DTYPE_SIZE, isQuantised, type StoredRef, weightSize } from './checkpoint/tensor-ref.js'
-import type { ModelConfig } from './config.js'
-import { MoeppError } from './errors.js'
-import { recordMoepp } from './model/moepp.js'
-import { PAGE_SIZE } from './model/runner.js'
-import type { MatrixType, ResolvedLoadOptions } from './options.js'
+import type { KvCacheOptions, ProgramSpec } from '../addon/binding.js'
+import type { ModelConfig } from '../config.js'
+import { MoeppError } from '../errors.js'
+import { recordMoepp } from '../model/moepp.js'
+import { PAGE_SIZE } from '../model/runner.js'
+import type { MatrixType, ResolvedLoadOptions } from '../options/generate.js'
+import { DTYPE_SIZE, isQuantised, type StoredRef, weightSize } from '../tensor/tensor-ref.js'
 
 /**
  * Tokens that a sequence may hold unless `contextLength` says otherwise: the model's positions,

@@ -1,5 +1,5 @@
 /** The memory that a step of a recorded program works in. */
-import type { Dimension, ProgramSpec, Sizes } from '../binding.js'
+import type { Dimension, ProgramSpec, Sizes } from '../addon/binding.js'
 
 /** native/program.cc, kAlignment. */
 const ALIGNMENT = 64

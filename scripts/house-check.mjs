@@ -1,0 +1,71 @@
+// Checks the house: imports of lib/ point down, and files are not too long. Part of `npm run lint`.
+import { execFileSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { dirname, join, normalize } from 'node:path'
+
+/** The rooms of lib/, a folder or a file at its root each. A room may use those before it. */
+const ROOMS = [
+  'errors',
+  'base',
+  'tensor',
+  'addon',
+  'checkpoint',
+  'program',
+  'tokenizer',
+  'sampling',
+  'hub',
+  'options',
+  'layers',
+  'families',
+  'engine',
+  'model',
+  'generation',
+  'load',
+  'convert',
+  'benchmark',
+  'cli',
+  'index',
+]
+
+const MOST_LINES = 400
+const MOST_KERNEL_LINES = 600
+const KERNEL = /^native\/(cpu|cuda)\/kernels\//
+/** Longer than the rule allows, and not to grow: each goes when its file is next taken apart. */
+const LONGER = new Map([['native/ops.h', 500]])
+
+const problems = []
+
+function files(...patterns) {
+  const listed = execFileSync('git', ['ls-files', '-co', '--exclude-standard', ...patterns], {
+    encoding: 'utf8',
+  })
+  return listed.split('\n').filter(Boolean)
+}
+
+function roomOf(file) {
+  return file.replace(/^lib\//, '').replace(/\.ts$/, '').split('/')[0]
+}
+
+function checkImports(file) {
+  const floor = ROOMS.indexOf(roomOf(file))
+  if (floor < 0) problems.push(`${file}: is in no room that scripts/house-check.mjs lists`)
+  for (const [, path] of readFileSync(file, 'utf8').matchAll(/\bfrom '(\.[^']+)'/g)) {
+    const target = normalize(join(dirname(file), path))
+    const room = roomOf(target.replace(/\.js$/, '.ts'))
+    if (ROOMS.indexOf(room) > floor) problems.push(`${file}: imports ${path}, which lies above it`)
+  }
+}
+
+function checkLength(file) {
+  const lines = readFileSync(file, 'utf8').split('\n').length - 1
+  const most = LONGER.get(file) ?? (KERNEL.test(file) ? MOST_KERNEL_LINES : MOST_LINES)
+  if (lines > most) problems.push(`${file}: has ${lines} lines, expected at most ${most}`)
+}
+
+for (const file of files('lib/*.ts')) checkImports(file)
+for (const file of files('*.ts', '*.mjs', '*.cc', '*.cu', '*.h', '*.cuh')) checkLength(file)
+
+if (problems.length > 0) {
+  console.error(problems.join('\n'))
+  process.exitCode = 1
+}
