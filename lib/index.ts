@@ -6,7 +6,8 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 
 export type { ModelDevice } from './addon/device.js'
-export type { ModelConfig, RopeScaling } from './config.js'
+export type { ModelConfig } from './families/family.js'
+export type { RopeScaling, YarnScaling } from './layers/rope.js'
 export type { ModelStats } from './engine/stats.js'
 export { MoeppError, type MoeppErrorCode } from './errors.js'
 export type { ForwardOptions, ScoreOptions } from './generation/call-options.js'

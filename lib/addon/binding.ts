@@ -59,14 +59,15 @@ export interface OpSpec {
   readonly label: string
   /** Field of the op's struct to the name of a buffer or weight. */
   readonly tensors: Readonly<Record<string, string>>
-  readonly attributes: Readonly<Record<string, number>>
+  readonly attributes: Readonly<Record<string, number | readonly number[]>>
 }
 
 export interface ProgramSpec {
-  /** Those that no op writes are the step's inputs. */
   readonly buffers: readonly BufferSpec[]
   readonly weights: readonly WeightSpec[]
   readonly ops: readonly OpSpec[]
+  /** Buffers that each step brings. */
+  readonly inputs: readonly string[]
   /** Buffers that every run returns. */
   readonly outputs: readonly string[]
 }

@@ -114,8 +114,24 @@ export class Fields {
     throw this.bad(`${key} is ${show(value)}, expected a token id or a list of them`)
   }
 
-  refuseUnread(ignored: ReadonlySet<string>): void {
-    const unknown = Object.keys(this.object).filter(key => !this.read.has(key) && !ignored.has(key))
+  /** A list of integers from 0. */
+  integers(key: string, absent: readonly number[]): readonly number[] {
+    const value = this.take(key)
+    if (value === undefined) return absent
+    const isList = Array.isArray(value) && value.every(i => Number.isInteger(i) && i >= 0)
+    if (isList && value.every(i => i <= INT32_MAX)) return value
+    throw this.bad(`${key} is ${show(value)}, expected a list of integers from 0`)
+  }
+
+  /** The fields of an object that is the value of `key`; messages name both. */
+  inner(key: string, value: unknown): Fields {
+    return new Fields(value, `${this.where}: ${key}`)
+  }
+
+  refuseUnread(ignored: readonly string[]): void {
+    const unknown = Object.keys(this.object).filter(
+      key => !this.read.has(key) && !ignored.includes(key),
+    )
     if (unknown.length === 0) return
     throw this.bad(
       `unknown ${unknown.length === 1 ? 'key' : 'keys'} ${unknown.slice(0, 8).map(show).join(', ')}: ` +

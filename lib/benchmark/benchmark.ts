@@ -3,9 +3,10 @@
  * the ceilings between.
  */
 import type { DeviceInfo } from '../addon/binding.js'
-import type { ModelConfig } from '../config.js'
+import type { ModelConfig } from '../families/family.js'
 import { loadParts } from '../load/load.js'
 import { PAGE_SIZE } from '../model/runner.js'
+import { bytesOfStep, cacheBytes, type ModelSpec, operationsOfPrefill } from '../program/model-spec.js'
 import { type LoadOptions, resolveLoadOptions } from '../options/generate.js'
 import {
   type Ceilings,
@@ -16,7 +17,6 @@ import {
   peakFor,
 } from './ceilings.js'
 import { Sequences } from './sequences.js'
-import { bytesOfStep, operationsOfPrefill, WEIGHT_BYTES, type WeightBytes } from './work.js'
 import { sequenceTokens, type Workload } from './workload.js'
 
 export interface BenchOptions {
@@ -99,22 +99,22 @@ export async function bench(options: BenchOptions): Promise<BenchReport> {
     ...(signal && { signal }),
   })
   const started = performance.now()
-  const { runner, config } = await loadParts(options.model, load)
+  const { runner, config, spec } = await loadParts(options.model, load)
   const secondsSince = () => (performance.now() - started) / 1000
   const loadSeconds = secondsSince()
   try {
-    const sequences = new Sequences(runner, config, maxTokens)
+    const sequences = new Sequences(runner, maxTokens)
     await sequences.fill(1, FIRST_TOKEN.context, signal)
     await sequences.decode(1, FIRST_TOKEN.context, FIRST_TOKEN.tokens, signal)
     const firstTokenSeconds = secondsSince()
     const { device, weightBytes, matrixType: dtype, kvCacheDtype, activationDtype } = runner.info()
-    const cacheBytes = kvCacheDtype === 'bfloat16' ? 2 : 4
+    const cacheDtype = kvCacheDtype === 'bfloat16' ? 'bf16' : 'f32'
     const measurement = new Measurement({
       sequences,
-      config,
+      spec,
+      layers: runner.routers.length,
       products: activationDtype === 'bfloat16' ? 'rounded' : dtype,
-      weights: WEIGHT_BYTES[dtype]!,
-      cacheBytes,
+      cacheDtype,
       ceilings: ceilingsOf(device),
       repetitions: options.repetitions,
       signal,
@@ -125,8 +125,7 @@ export async function bench(options: BenchOptions): Promise<BenchReport> {
       results.push(result)
       options.onResult?.(result)
     }
-    const { layers, kvHeads, headDim } = config
-    const kvCacheBytes = cacheTokens * layers * 2 * kvHeads * headDim * cacheBytes
+    const kvCacheBytes = cacheBytes(spec.cache, cacheTokens, cacheDtype)
     const { peakBytes } = measurement
     return {
       device,
@@ -162,11 +161,12 @@ function longestOf(workloads: readonly Workload[]): number[] {
 
 interface MeasurementParts {
   readonly sequences: Sequences
-  readonly config: ModelConfig
+  readonly spec: ModelSpec
+  /** With experts. */
+  readonly layers: number
   /** A key of ceilings.ts' instructions. */
   readonly products: string
-  readonly weights: WeightBytes
-  readonly cacheBytes: number
+  readonly cacheDtype: 'f32' | 'bf16'
   readonly ceilings: MeasureCeilings
   readonly repetitions: number
   readonly signal: AbortSignal | undefined
@@ -220,7 +220,7 @@ class Measurement {
       samples,
       mean: mean(samples),
       sd: deviation(samples),
-      ffnExpertsPerToken: picks / (all * this.#parts.config.layers),
+      ffnExpertsPerToken: picks / (all * Math.max(1, this.#parts.layers)),
       workPerToken: work / all,
       majorPageFaults,
       ceilings: meanCeilings(ceilings),
@@ -249,21 +249,21 @@ class Measurement {
   }
 
   async #prefillWork({ batch, tokens }: Workload) {
-    const { sequences, config, signal } = this.#parts
+    const { sequences, spec, signal } = this.#parts
     const routing = await sequences.prefillRouting(batch, tokens, signal)
     return {
-      work: operationsOfPrefill(config, batch * tokens, routing, batch),
+      work: operationsOfPrefill(spec, batch * tokens, routing, batch),
       picks: routing.picks,
     }
   }
 
   async #decodeWork({ batch, context, tokens }: Workload) {
-    const { sequences, config, weights, cacheBytes, signal } = this.#parts
+    const { sequences, spec, cacheDtype, signal } = this.#parts
     await sequences.fill(batch, context, signal)
     const routings = await sequences.decodeRouting(batch, context, tokens, signal)
     let work = 0
     for (const [i, routing] of routings.entries()) {
-      work += bytesOfStep(config, weights, routing, batch * (context + i + 1), cacheBytes)
+      work += bytesOfStep(spec, routing, batch * (context + i + 1), cacheDtype)
     }
     return { work, picks: routings.reduce((sum, { picks }) => sum + picks, 0) }
   }

@@ -3,9 +3,8 @@
  * scheduling, so that what is measured is the step. Token p of sequence b is always the same, so
  * routing is too, whatever the dtype.
  */
-import type { ModelConfig } from '../config.js'
 import type { Runner, Step, StepResult } from '../engine/runner.js'
-import type { StepRouting } from './work.js'
+import { ffnMask, type StepRouting } from '../program/model-spec.js'
 
 /**
  * A stretch of one sequence in a step; the logits of its last token are wanted if `logits` is set.
@@ -21,7 +20,6 @@ interface Part {
 
 export class Sequences {
   readonly #runner: Runner
-  readonly #config: ModelConfig
   /**
    * Of each sequence, and where the next would begin: pages lie close together, since the system
    * hands out 2 MB at once.
@@ -31,9 +29,8 @@ export class Sequences {
   readonly #cached = new Map<number, number>()
 
   /** Sequence b may grow to `maxTokens[b]`. */
-  constructor(runner: Runner, config: ModelConfig, maxTokens: readonly number[]) {
+  constructor(runner: Runner, maxTokens: readonly number[]) {
     this.#runner = runner
-    this.#config = config
     for (const tokens of maxTokens) {
       this.#firstPages.push(this.#firstPages.at(-1)! + Math.ceil(tokens / runner.pageSize))
     }
@@ -117,13 +114,14 @@ export class Sequences {
   }
 
   async #routing(parts: readonly Part[], signal?: AbortSignal): Promise<StepRouting> {
-    const { layers, ffnExperts } = this.#config
-    const names = Array.from({ length: layers }, (_, layer) => `layers.${layer}.expert_indices`)
+    const { routers } = this.#runner
+    const names = routers.map(({ indices }) => indices)
     const { captured } = await this.#run(parts, names, signal)
     let picks = 0
     let touched = 0
-    for (const name of names) {
-      const ffn = (captured[name] as Int32Array).filter(expert => expert < ffnExperts)
+    for (const { indices, experts } of routers) {
+      const isFfn = ffnMask(experts)
+      const ffn = (captured[indices] as Int32Array).filter(expert => isFfn[expert])
       picks += ffn.length
       touched += new Set(ffn).size
     }
@@ -146,11 +144,11 @@ export class Sequences {
     const positions = new Int32Array(tokens.length)
     const pages = Math.max(...parts.map(({ to }) => Math.ceil(to / this.#runner.pageSize)))
     const pageTable = new Int32Array(parts.length * pages)
-    const half = this.#config.headDim / 2
+    const half = this.#runner.frequencies(1).length
     const frequencies = new Float32Array(parts.length * half)
     for (const [i, { sequence, from, to, length }] of parts.entries()) {
       for (let p = from; p < to; p++) {
-        tokens[starts[i]! + p - from] = tokenAt(sequence, p, this.#config.vocabSize)
+        tokens[starts[i]! + p - from] = tokenAt(sequence, p, this.#runner.vocabSize)
         positions[starts[i]! + p - from] = p
       }
       const first = this.#firstPages[sequence]!

@@ -1,6 +1,6 @@
 /** The model of `moepp generate`: its options are checked before the weights are read. */
 
-import { readConfig } from '../config.js'
+import { readModel } from '../families/registry.js'
 import { readGenerationConfig } from '../generation/generation-config.js'
 import type { Model } from '../generation/model.js'
 import { loadModel } from '../load/load.js'
@@ -42,7 +42,7 @@ export class ModelSource {
   /** Downloads the checkpoint if it must, and reads its configuration. */
   async open(): Promise<{ readonly resolve: Resolve }> {
     const directory = await modelDirectory(this.#name, this.#flags, this.#progress, this.#signal)
-    const config = await readConfig(directory)
+    const { config } = await readModel(directory)
     const generation = await readGenerationConfig(directory)
     // As in Model: these are no options of a call.
     const { bosTokenId, padTokenId, eosTokenIds, numReturnSequences, ...presets } = generation

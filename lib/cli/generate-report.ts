@@ -1,6 +1,6 @@
 /** Formats the results of `moepp generate`. */
 
-import type { ModelConfig } from '../config.js'
+import type { ModelConfig } from '../families/family.js'
 import type { GenerateResult, Routing } from '../generation/results.js'
 import { formatCount, formatRate, formatRatio } from './format.js'
 

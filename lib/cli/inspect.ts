@@ -1,8 +1,8 @@
 /** `moepp inspect`: prints what a checkpoint is and needs. */
 
 import { Command } from 'commander'
-import { PARAMETER_KINDS, type ParameterKind } from '../checkpoint/parameters.js'
-import type { ModelConfig } from '../config.js'
+import { expertCount, PARAMETER_KINDS, type ParameterKind } from '../program/model-spec.js'
+import { EXPERT_KINDS } from '../program/ops.js'
 import { type Inspection, inspectCheckpoint, loadDtype } from '../convert/inspect.js'
 import { estimateEach } from '../load/load.js'
 import type { MemoryEstimate } from '../load/memory-estimate.js'
@@ -92,6 +92,7 @@ const KIND_NAME: Readonly<Record<ParameterKind, string>> = {
   router: 'router',
   ffnExperts: 'FFN experts',
   constantExperts: 'constant experts',
+  denseFfn: 'dense layers',
   norms: 'norms',
   head: 'head',
 }
@@ -107,7 +108,7 @@ function describe(
   const stored = `${format === 'bin' ? 'torch .bin' : 'safetensors'} (${dtypes})`
   const parts = [
     `${directory}\n  ${stored}, ${files.length === 1 ? '1 file' : `${files.length} files`}, ${formatBytes(bytes)}`,
-    `Configuration\n${configTable(inspection.config)}`,
+    `Configuration\n${configTable(inspection)}`,
     `Parameters\n${parameterTable(inspection)}`,
     `Active parameters per token, by its FFN experts per layer\n${activeTable(inspection)}`,
     `Memory\n${memoryTable(inspection)}`,
@@ -131,25 +132,30 @@ function describe(
   return parts.join('\n\n')
 }
 
-function configTable(c: ModelConfig): string {
-  const router = [
-    c.twoLayerRouter ? 'two layers' : 'one layer',
-    'gating residual',
-    ...(c.logitsNorm ? [`logits scaled to standard deviation ${c.gateNormStd}`] : []),
-    ...(c.mixtralGating ? ['softmax over the picks'] : []),
-    ...(c.inputScale === 1 ? [] : [`experts' input times ${c.inputScale}`]),
-  ]
+/** `20: 16 ffn of 4,096, 2 constant, 1 copy, 1 zero; a token picks 2`. */
+function expertsOf({ config: c, routers }: Inspection): string {
+  const [first] = routers
+  if (!first) return 'none'
+  const kinds = EXPERT_KINDS.flatMap(kind => {
+    const count = expertCount(first.experts, kind)
+    if (count === 0) return []
+    return [kind === 'ffn' ? `${count} FFN of ${formatCount(c.intermediateSize)}` : `${count} ${kind}`]
+  })
+  const layers = routers.length < c.layers ? `, in ${routers.length} layers` : ''
+  return `${c.experts}: ${kinds.join(', ')}; a token picks ${c.topK}${layers}`
+}
+
+function configTable(inspection: Inspection): string {
+  const { config: c, routerNotes } = inspection
   const scaling = c.ropeScaling ? `, ${c.ropeScaling.type} scaling by ${c.ropeScaling.factor}` : ''
   const end = c.eosTokenIds.length > 0 ? c.eosTokenIds.join(', ') : 'none'
   const rows = [
+    ['family', c.family],
     ['layers', String(c.layers)],
     ['hidden size', formatCount(c.hiddenSize)],
     ['attention', `${c.heads} heads of ${c.headDim}, ${c.kvHeads} key and value heads`],
-    [
-      'experts',
-      `${c.experts}: ${c.ffnExperts} FFN of ${formatCount(c.intermediateSize)}, 2 constant, 1 copy, 1 zero; a token picks ${c.topK}`,
-    ],
-    ['router', router.join(', ')],
+    ['experts', expertsOf(inspection)],
+    ['router', routerNotes.join(', ')],
     [
       'vocabulary',
       `${formatCount(c.vocabSize)}${c.tieWordEmbeddings ? ', head tied to the embedding' : ''}`,
@@ -168,7 +174,7 @@ function configTable(c: ModelConfig): string {
 }
 
 function parameterTable({ parameters: { byKind, total } }: Inspection): string {
-  const rows = PARAMETER_KINDS.map(kind => [
+  const rows = PARAMETER_KINDS.filter(kind => byKind[kind] > 0).map(kind => [
     KIND_NAME[kind],
     formatCount(byKind[kind]),
     `${((100 * byKind[kind]) / total).toFixed(1)} %`,

@@ -10,32 +10,29 @@ import { runWatched } from '../addon/control.js'
 import { openDevice } from '../addon/device.js'
 import { readText } from '../base/input-file.js'
 import { openCheckpoint } from '../checkpoint/checkpoint.js'
-import { checkTensors, weightOf } from '../checkpoint/names.js'
 import { checkPackedLayout } from '../checkpoint/packed.js'
-import { modelParameters, parameterKind } from '../checkpoint/parameters.js'
-import { type ModelConfig, readConfig } from '../config.js'
+import { readModel } from '../families/registry.js'
+import { recordModel } from '../families/record.js'
 import { MoeppError } from '../errors.js'
-import { recordMoepp } from '../model/moepp.js'
+import { MATRIX_DTYPES } from '../load/plan.js'
 import type { MatrixType } from '../options/generate.js'
-import { SWIGLU } from '../program/ops.js'
+import { gateUpWeights, type ModelSpec, parametersOf } from '../program/model-spec.js'
 import {
   type DType,
-  isPacked,
   isQuantised,
-  type StoredRef,
+  type PackedRef,
   type TensorRef,
+  type WeightDType,
 } from '../tensor/tensor-ref.js'
 import { loadTokenizer } from '../tokenizer/tokenizer.js'
 import { withTorchDtype } from './config-text.js'
 import { COPIED_FILES, checkTarget } from './convert-target.js'
 import {
-  type ElementsOutput,
   isPackedOutput,
   layOut,
   type OutputFile,
   type OutputTensor,
   outputBytes,
-  type PackedOutput,
   shardIndex,
 } from './safetensors-layout.js'
 import { StagedDirectory } from './staged-directory.js'
@@ -92,12 +89,12 @@ export async function convertCheckpoint(
   options.signal?.throwIfAborted()
   await checkTarget(source, target, options.force ?? false)
   const dtype = options.dtype ?? 'auto'
-  const config = await readConfig(source)
+  const description = await readModel(source)
   const checkpoint = await openCheckpoint(source)
-  const checked = checkTensors(config, checkpoint)
-  const parameters = modelParameters(config, checkpoint)
-  refusePacked(parameters)
-  const tensors = outputTensors(config, checked, parameters, dtype)
+  refusePacked(checkpoint.packed)
+  const spec = recordModel(description, checkpoint, MATRIX_DTYPES[dtype])
+  const parameters = parametersOf(spec)
+  const tensors = outputTensors(spec, dtype)
   const files = layOut(tensors, options.maxShardBytes ?? DEFAULT_SHARD_BYTES)
   const texts = await textFiles(source, files, dtype)
 
@@ -125,65 +122,34 @@ export async function convertCheckpoint(
 /**
  * Packed weights cannot be converted: the originals are gone, and the layout is for this machine.
  */
-function refusePacked(
-  parameters: ReadonlyMap<string, StoredRef>,
-): asserts parameters is ReadonlyMap<string, TensorRef> {
-  for (const [name, ref] of parameters) {
-    if (!isPacked(ref)) continue
+function refusePacked(packed: ReadonlyMap<string, PackedRef>): void {
+  for (const [name, { dtype, file }] of packed) {
     throw new MoeppError(
       'ERR_UNSUPPORTED',
-      `${name}: is stored as ${ref.dtype} already (${ref.file}); convert the checkpoint that it was made from`,
+      `${name}: is stored as ${dtype} already (${file}); convert the checkpoint that it was made from`,
     )
   }
 }
 
-function outputTensors(
-  config: ModelConfig,
-  checked: ReadonlyMap<string, StoredRef>,
-  parameters: ReadonlyMap<string, TensorRef>,
-  dtype: ConvertDType,
-): OutputTensor[] {
-  const packed =
-    dtype === 'int8' || dtype === 'int4' ? packedOutputs(config, checked, dtype) : new Map()
-  const tensors = new Map<string, OutputTensor>()
-  for (const [name, ref] of parameters) {
-    const weight: PackedOutput | undefined = packed.get(weightOf(name))
-    const output: ElementsOutput = { name, ref, dtype: targetDType(name, ref, dtype) }
-    tensors.set(weight?.name ?? name, weight ?? output)
+/**
+ * The tensors to write, in the order of the forward pass: weights that loading would quantise, in
+ * the order of rows that their ops read, and all others as they are stored.
+ */
+function outputTensors(spec: ModelSpec, dtype: ConvertDType): OutputTensor[] {
+  const gateUp = gateUpWeights(spec)
+  // Small tensors keep their type: they are computed with in f32.
+  const typeOf = (held: WeightDType, ref: TensorRef): DType => {
+    if (dtype === 'float32') return 'f32'
+    return dtype === 'bfloat16' && held === 'bf16' ? 'bf16' : ref.dtype
   }
-  return [...tensors.values()]
-}
-
-/** The weights that loading would quantise, in the order of rows that their ops read. */
-function packedOutputs(
-  config: ModelConfig,
-  tensors: ReadonlyMap<string, StoredRef>,
-  dtype: 'int8' | 'int4',
-): Map<string, PackedOutput> {
-  const { weights, ops } = recordMoepp(config, tensors, dtype)
-  const gateUp = new Set(
-    ops.filter(op => op.attributes.activation === SWIGLU).map(op => op.tensors.weight),
-  )
-  const packed = new Map<string, PackedOutput>()
-  for (const { name, dtype: held, shape, parts } of weights) {
-    if (!isQuantised(held)) continue
-    const layout = gateUp.has(name) ? 'gateUpPanels' : 'panels'
-    packed.set(name, {
-      name,
-      dtype: held,
-      shape,
-      packed: layout,
-      parts: parts.filter(part => !isPacked(part)) as PackedOutput['parts'],
-    })
-  }
-  return packed
-}
-
-function targetDType(name: string, stored: TensorRef, dtype: ConvertDType): DType {
-  if (dtype === 'auto' || dtype === 'int8' || dtype === 'int4') return stored.dtype
-  if (dtype === 'float32') return 'f32'
-  const kind = parameterKind(name)
-  return kind === 'norms' || kind === 'router' || kind === 'constantExperts' ? stored.dtype : 'bf16'
+  const weights = spec.weights.flatMap<OutputTensor>(({ name, dtype: held, shape, parts }) => {
+    const stored = parts as readonly (TensorRef & { name: string })[]
+    if (!isQuantised(held))
+      return stored.map(({ name, ...ref }) => ({ name, ref, dtype: typeOf(held, ref) }))
+    const packed = gateUp.has(name) ? 'gateUpPanels' : 'panels'
+    return [{ name, dtype: held, shape, packed, parts: stored }]
+  })
+  return [...weights, ...spec.unread.map(({ name, ref }) => ({ name, ref, dtype: typeOf('f32', ref) }))]
 }
 
 /** Name to content of every file that is not weights. */

@@ -3,25 +3,32 @@
 import { stat } from 'node:fs/promises'
 import { basename } from 'node:path'
 import { type CheckpointFormat, openCheckpoint } from '../checkpoint/checkpoint.js'
-import { checkTensors } from '../checkpoint/names.js'
+import type { ModelConfig, ModelDescription } from '../families/family.js'
+import { recordModel } from '../families/record.js'
+import { readModel } from '../families/registry.js'
+import { type GenerationConfig, readGenerationConfig } from '../generation/generation-config.js'
+import { cacheOf, MATRIX_DTYPES, planLoad } from '../load/plan.js'
+import { type MatrixType, resolveLoadOptions } from '../options/load.js'
+import type { ModelTensors } from '../program/model-builder.js'
 import {
   activeParameters,
+  cacheBytes,
   countParameters,
-  evenFfnExperts,
-  kvCacheBytes,
-  modelParameters,
+  evenFfnPicks,
+  type FfnPicks,
+  meanFfnPicks,
+  mostFfnPicks,
   type ParameterCounts,
+  parametersOf,
+  type Router,
+  routersOf,
   totalParameters,
   weightBytes,
-} from '../checkpoint/parameters.js'
-import { type ModelConfig, readConfig } from '../config.js'
-import { type GenerationConfig, readGenerationConfig } from '../generation/generation-config.js'
-import { cacheOf, planLoad } from '../load/plan.js'
-import { type MatrixType, resolveLoadOptions } from '../options/load.js'
-import { isPacked, type StoredRef, type WeightDType } from '../tensor/tensor-ref.js'
+} from '../program/model-spec.js'
+import type { WeightDType } from '../tensor/tensor-ref.js'
 
 export interface ActiveParameters {
-  /** Of a token's two picks in each layer, how many are FFN experts. */
+  /** Mean over the layers with experts. */
   readonly ffnExpertsPerToken: number
   readonly parameters: number
 }
@@ -44,6 +51,10 @@ export interface Inspection {
   readonly format: CheckpointFormat
   readonly files: readonly { readonly name: string; readonly bytes: number }[]
   readonly config: ModelConfig
+  /** Words on the router. */
+  readonly routerNotes: readonly string[]
+  /** Layers with experts. */
+  readonly routers: readonly Router[]
   readonly generationConfig: GenerationConfig
   readonly parameters: {
     readonly total: number
@@ -70,16 +81,16 @@ export interface Inspection {
 }
 
 export async function inspectCheckpoint(directory: string): Promise<Inspection> {
-  const config = await readConfig(directory)
+  const description = await readModel(directory)
   const checkpoint = await openCheckpoint(directory)
-  const checked = checkTensors(config, checkpoint)
-  const parameters = modelParameters(config, checkpoint)
-  const byKind = countParameters(parameters)
-  const active = (ffnExpertsPerToken: number): ActiveParameters => ({
-    ffnExpertsPerToken,
-    parameters: Math.round(activeParameters(config, ffnExpertsPerToken)),
+  const spec = recordModel(description, checkpoint, 'exact')
+  const parameters = parametersOf(spec)
+  const byKind = countParameters(spec)
+  const active = (picks: FfnPicks): ActiveParameters => ({
+    ffnExpertsPerToken: meanFfnPicks(spec, picks),
+    parameters: Math.round(activeParameters(spec, picks)),
   })
-  const bytesByType = weightBytesByType(config, checked)
+  const bytesByType = weightBytesByType(description, checkpoint)
   const stored = [
     ...checkpoint.tensors.keys(),
     ...checkpoint.packed.keys(),
@@ -94,62 +105,60 @@ export async function inspectCheckpoint(directory: string): Promise<Inspection> 
         bytes: (await stat(file)).size,
       })),
     ),
-    config,
+    config: description.config,
+    routerNotes: description.routerNotes,
+    routers: routersOf(spec),
     generationConfig: await readGenerationConfig(directory),
     parameters: {
       total: totalParameters(byKind),
       byKind,
       activePerToken: {
-        least: active(0),
-        even: active(evenFfnExperts(config)),
-        most: active(config.topK),
+        least: active(() => 0),
+        even: active(evenFfnPicks),
+        most: active(mostFfnPicks),
       },
     },
     memory: {
       weightBytes: bytesByType,
       kvCacheBytesPer1024Tokens: {
-        float32: kvCacheBytes(config, 1024, 'f32'),
-        bfloat16: kvCacheBytes(config, 1024, 'bf16'),
+        float32: cacheBytes(spec.cache, 1024, 'f32'),
+        bfloat16: cacheBytes(spec.cache, 1024, 'bf16'),
       },
       kvCacheDtype: {
-        cpu: kvCacheDtypes(config, checked, bytesByType, false),
-        gpu: kvCacheDtypes(config, checked, bytesByType, true),
+        cpu: kvCacheDtypes(description, checkpoint, bytesByType, false),
+        gpu: kvCacheDtypes(description, checkpoint, bytesByType, true),
       },
     },
-    tensors: [...parameters].map(([name, { dtype, shape, file }]) => ({
+    tensors: [...parameters].map(([name, { ref }]) => ({
       name,
-      dtype,
-      shape,
-      file: basename(file),
+      dtype: ref.dtype,
+      shape: ref.shape,
+      file: basename(ref.file),
     })),
     otherTensors: stored.filter(name => !parameters.has(name)),
   }
 }
 
 function weightBytesByType(
-  config: ModelConfig,
-  tensors: ReadonlyMap<string, StoredRef>,
+  description: ModelDescription,
+  checkpoint: ModelTensors,
 ): ByMatrixType<number> {
-  const packed = new Set([...tensors.values()].filter(isPacked).map(({ dtype }) => dtype))
-  if (packed.size > 0) {
-    return { [packed.has('int4') ? 'int4' : 'int8']: weightBytes(config, tensors, 'exact') }
-  }
-  return {
-    float32: weightBytes(config, tensors, 'f32'),
-    bfloat16: weightBytes(config, tensors, 'bf16'),
-    int8: weightBytes(config, tensors, 'int8'),
-    int4: weightBytes(config, tensors, 'int4'),
-  }
+  const bytes = (type: keyof typeof MATRIX_DTYPES) =>
+    weightBytes(recordModel(description, checkpoint, MATRIX_DTYPES[type]))
+  const packed = new Set([...checkpoint.packed.values()].map(({ dtype }) => dtype))
+  if (packed.size > 0) return { [packed.has('int4') ? 'int4' : 'int8']: bytes('auto') }
+  const types: MatrixType[] = ['float32', 'bfloat16', 'int8', 'int4']
+  return Object.fromEntries(types.map(type => [type, bytes(type)]))
 }
 
 function kvCacheDtypes(
-  config: ModelConfig,
-  tensors: ReadonlyMap<string, StoredRef>,
+  description: ModelDescription,
+  tensors: ModelTensors,
   types: ByMatrixType<number>,
   onGpu: boolean,
 ): ByMatrixType<KvCacheType> {
   const dtypeOf = (dtype: MatrixType): KvCacheType => {
-    const plan = planLoad(config, tensors, resolveLoadOptions({ dtype: loadDtype(types, dtype) }))
+    const plan = planLoad(description, tensors, resolveLoadOptions({ dtype: loadDtype(types, dtype) }))
     return cacheOf(plan, onGpu).dtype === 'bf16' ? 'bfloat16' : 'float32'
   }
   return Object.fromEntries((Object.keys(types) as MatrixType[]).map(type => [type, dtypeOf(type)]))

@@ -1,6 +1,7 @@
 /** The engine's view of a model on a device: one step at a time over pages of a KV cache. */
 
 import type { ModelDevice } from '../addon/device.js'
+import type { Router } from '../program/model-spec.js'
 import type { TopLogits } from '../sampling/top-logits.js'
 
 /** A step: T tokens of B sequences, each sequence's tokens side by side. */
@@ -65,6 +66,8 @@ export interface Runner {
   readonly maxStepTokens: number
   /** Names that `Step.capture` may hold. */
   readonly captureNames: readonly string[]
+  /** Layers with experts. */
+  readonly routers: readonly Router[]
   /**
    * Runs one step; one at a time. `cancel` (see binding.ts, Control) ends it early with
    * ERR_ABORTED.

@@ -2,7 +2,7 @@
 
 import type { ModelDevice } from '../addon/device.js'
 import { TimeSlice } from '../base/time-slice.js'
-import type { ModelConfig } from '../config.js'
+import type { ModelConfig } from '../families/family.js'
 import { Engine } from '../engine/engine.js'
 import type { Runner } from '../engine/runner.js'
 import type { ModelStats } from '../engine/stats.js'
@@ -385,7 +385,7 @@ export class Model {
       stream,
       endTokenIds: new Set(ends),
       maxTokens: this.#prompts.maxTokens,
-      config: this.config,
+      routers: this.#engine.routers,
       tokenizer: this.#tokenizer,
       positions: this.#positions,
       ...(onChunk && { onChunk }),

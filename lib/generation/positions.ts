@@ -1,5 +1,5 @@
 /** Warns once when a text gets longer than the model was trained for. */
-import type { ModelConfig } from '../config.js'
+import type { ModelConfig } from '../families/family.js'
 
 /**
  * Nothing limits the length of a text, as upstream. But without RoPE scaling a model has never seen

@@ -68,9 +68,11 @@ export interface Timings {
  * ```
  */
 export interface LayerRouting {
+  /** Number of the layer: a model may have layers without experts. */
+  readonly layer: number
   /**
    * [T, K] the experts that each token chose, row-major. Experts from config.ffnExperts on have no
-   * feed-forward network: two constant experts, the copy expert and the zero expert.
+   * feed-forward network.
    */
   readonly expertIndices: Int32Array
   /** [T, K] their weights, before zero-computation experts are taken out. */
@@ -93,7 +95,7 @@ export interface LayerRouting {
 export interface Routing {
   /** T: the prompt's tokens and the generated ones, but for the last, which was never an input. */
   readonly tokens: number
-  /** By layer. */
+  /** Of each layer with experts. */
   readonly layers: readonly LayerRouting[]
   /** Mean over tokens and layers of the FFN experts with a weight above 0: 0 to K. */
   readonly ffnExpertsPerToken: number

@@ -2,10 +2,10 @@
  * The generation of one text: takes logits, gives tokens, and turns them into text until something
  * ends it.
  */
-import type { ModelConfig } from '../config.js'
 import type { Engine } from '../engine/engine.js'
 import type { SequenceConsumer, SequenceReport } from '../engine/sequence.js'
 import type { ResolvedOptions } from '../options/generate.js'
+import type { Router } from '../program/model-spec.js'
 import { Sampler, type TokenLogprobs, type TopLogits } from '../sampling/sampler.js'
 import { StopStrings } from '../tokenizer/stop-strings.js'
 import type { TextStream } from '../tokenizer/text-stream.js'
@@ -24,7 +24,8 @@ export interface TextGenerationParts {
   readonly endTokenIds: ReadonlySet<number>
   /** Tokens that prompt and text may have together. */
   readonly maxTokens: number
-  readonly config: ModelConfig
+  /** Layers with experts. */
+  readonly routers: readonly Router[]
   readonly tokenizer: Tokenizer | undefined
   readonly positions: PositionWarning
   readonly onChunk?: (chunk: GenerateChunk) => void
@@ -64,13 +65,13 @@ export class TextGeneration implements SequenceConsumer {
    * Hands it to the engine. An aborted signal, or a prompt that fills the context, ends it before.
    */
   start(engine: Engine): Job<GenerateResult> {
-    const { promptIds, options, config } = this.#parts
+    const { promptIds, options, routers } = this.#parts
     if (options.signal?.aborted) return this.#endedEarly('abort')
     if (this.#maxNewTokens <= 0) return this.#endedEarly('length')
     const { done, cancel } = engine.submit({
       tokens: promptIds,
       logitsFrom: promptIds.length - 1,
-      capture: this.#routing ? routingNames(config) : [],
+      capture: this.#routing ? routingNames(routers) : [],
       generates: true,
       consumer: this,
       ...(this.#sampler.takesTop(engine.topLogits) && {
@@ -141,7 +142,7 @@ export class TextGeneration implements SequenceConsumer {
   }
 
   #result(report: SequenceReport): GenerateResult {
-    const { promptIds, options, config } = this.#parts
+    const { promptIds, options, routers } = this.#parts
     if (this.#finishReason === undefined) {
       // Aborted: the tokens are the caller's, and so is the text that was held back of them.
       this.#text += this.#rest()
@@ -158,7 +159,7 @@ export class TextGeneration implements SequenceConsumer {
       },
       timings: this.#timings(report),
       ...(options.logprobs !== undefined && { logprobs: this.#logprobs }),
-      ...(this.#routing && { routing: routingOf(this.#routing, config) }),
+      ...(this.#routing && { routing: routingOf(this.#routing, routers) }),
     }
   }
 

@@ -19,15 +19,16 @@ import {
   warnFallback,
 } from '../addon/device.js'
 import { openCheckpoint } from '../checkpoint/checkpoint.js'
-import { checkTensors } from '../checkpoint/names.js'
 import { checkPackedLayout } from '../checkpoint/packed.js'
-import { type ModelConfig, readConfig } from '../config.js'
+import type { ModelConfig } from '../families/family.js'
+import { readModel } from '../families/registry.js'
 import { MoeppError } from '../errors.js'
 import { type LoadTrace, publicSource, traced } from '../generation/diagnostics.js'
 import { readGenerationConfig } from '../generation/generation-config.js'
 import { Model, type ModelParts } from '../generation/model.js'
 import { resolveSource } from '../hub/source.js'
 import { DeviceRunner } from '../model/runner.js'
+import { holdsQuantised, type ModelSpec, weightBytes } from '../program/model-spec.js'
 import {
   type LoadOptions,
   type ResolvedLoadOptions,
@@ -46,13 +47,11 @@ import {
 import {
   cacheOf,
   contextLengthOf,
-  holdsQuantised,
   type LoadPlan,
   matrixTypeOf,
   maxStepTokens,
   paddingPages,
   planLoad,
-  weightBytes,
 } from './plan.js'
 
 /**
@@ -162,24 +161,24 @@ function placeFor(plan: LoadPlan, { host, gpu }: Places): Place {
 }
 
 async function readPlan(directory: string, o: ResolvedLoadOptions): Promise<LoadPlan> {
-  const config = await readConfig(directory)
-  return planLoad(config, checkTensors(config, await openCheckpoint(directory)), o)
+  const description = await readModel(directory)
+  return planLoad(description, await openCheckpoint(directory), o)
 }
 
 /** Loads the parts of a Model. */
 export async function loadParts(
   source: string,
   o: ResolvedLoadOptions,
-): Promise<ModelParts & { readonly runner: DeviceRunner }> {
+): Promise<ModelParts & { readonly runner: DeviceRunner; readonly spec: ModelSpec }> {
   const directory = await resolveSource(source, o)
   const plan = await readPlan(directory, o)
-  const { config } = plan
+  const { config } = plan.description
   const generation = await readGenerationConfig(directory)
   const tokenizer = await optionalTokenizer(directory, config)
   if (o.signal?.aborted)
     throw new MoeppError('ERR_ABORTED', 'loading was aborted', { cause: o.signal.reason })
   const runner = await openRunner(plan)
-  return { runner, config, generation, ...(tokenizer && { tokenizer }) }
+  return { runner, config, spec: plan.spec, generation, ...(tokenizer && { tokenizer }) }
 }
 
 /** A checkpoint without tokenizer files takes and gives token ids only. */
@@ -241,7 +240,7 @@ function openCpu({ spec, options }: LoadPlan): NativeDevice {
 
 /** Closes the device if anything fails. */
 async function load(device: NativeDevice, plan: LoadPlan, reason?: string): Promise<DeviceRunner> {
-  const { config, spec, options } = plan
+  const { description, spec, options } = plan
   let program: NativeProgram | undefined
   try {
     const onGpu = device.info().name !== 'cpu'
@@ -253,7 +252,8 @@ async function load(device: NativeDevice, plan: LoadPlan, reason?: string): Prom
       device,
       program,
       cache: device.kvCache(shape),
-      config,
+      model: description,
+      spec,
       matrixType: matrixTypeOf(spec),
       kvCacheDtype: shape.dtype === 'bf16' ? 'bfloat16' : 'float32',
       activationDtype: options.activationDtype,

@@ -4,11 +4,12 @@ import type { DeviceInfo, KvCacheOptions, ProgramSpec } from '../addon/binding.j
 import { MoeppError } from '../errors.js'
 import { PAGE_SIZE } from '../model/runner.js'
 import type { MatrixType } from '../options/generate.js'
+import type { ModelTensors } from '../program/model-builder.js'
+import { cacheBytes, weightBytes } from '../program/model-spec.js'
 import { stepBytes } from '../program/step-bytes.js'
-import { isPacked, type StoredRef } from '../tensor/tensor-ref.js'
+import { isPacked } from '../tensor/tensor-ref.js'
 import { availableMemory, permitted } from './available-memory.js'
 import {
-  cacheBytes,
   cacheOf,
   contextLengthOf,
   type LoadPlan,
@@ -17,7 +18,6 @@ import {
   paddingPages,
   planLoad,
   requiredCacheOf,
-  weightBytes,
 } from './plan.js'
 
 /**
@@ -102,11 +102,11 @@ export function estimate(plan: LoadPlan, place: Place): MemoryEstimate {
   const bytes = {
     weightBytes: weightBytes(spec),
     mappedBytes: onGpu ? 0 : mappedBytes(spec),
-    kvCacheBytes: cacheBytes(cache),
+    kvCacheBytes: bytesOf(cache),
     stepBytes: onGpu ? gpuStepBytes(plan) : cpuStepBytes(plan),
   }
   const totalBytes = bytes.weightBytes + bytes.kvCacheBytes + bytes.stepBytes
-  const laterBytes = bytes.kvCacheBytes - cacheBytes(requiredCacheOf(plan, onGpu))
+  const laterBytes = bytes.kvCacheBytes - bytesOf(requiredCacheOf(plan, onGpu))
   const requiredBytes = totalBytes - (onGpu ? bytes.stepBytes : bytes.mappedBytes) - laterBytes
   return {
     device: place.name,
@@ -120,6 +120,10 @@ export function estimate(plan: LoadPlan, place: Place): MemoryEstimate {
     availableBytes: place.availableBytes,
     fits: requiredBytes <= place.availableBytes,
   }
+}
+
+function bytesOf(cache: KvCacheOptions): number {
+  return cacheBytes(cache, cache.pages * cache.pageSize, cache.dtype)
 }
 
 function mappedBytes({ weights }: ProgramSpec): number {
@@ -138,7 +142,7 @@ function gpuStepBytes(plan: LoadPlan): number {
   const { pages, pageSize } = cacheOf(plan, true)
   const T = Math.min(maxStepTokens(true), (pages - paddingPages(true)) * pageSize)
   const buffers = stepBytes(plan.spec, { T, R: 1, B: 1, M: Math.ceil(T / PAGE_SIZE) })
-  return buffers + 4 * T * plan.config.vocabSize + DRIVER_BYTES
+  return buffers + 4 * T * plan.description.config.vocabSize + DRIVER_BYTES
 }
 
 function cpuStepBytes(plan: LoadPlan): number {
@@ -172,7 +176,7 @@ function parts({ dtype, kvCacheDtype, ...bytes }: MemoryEstimate, cache: KvCache
   const weights = bytes.weightBytes - bytes.mappedBytes
   return (
     `weights in ${dtype} ${gib(weights)}, KV cache of ${cache.pages * cache.pageSize} tokens in ${kvCacheDtype} ` +
-    `${gib(cacheBytes(cache))}, a step ${gib(bytes.stepBytes)}`
+    `${gib(bytesOf(cache))}, a step ${gib(bytes.stepBytes)}`
   )
 }
 
@@ -181,13 +185,13 @@ const LEAST_CACHE_TOKENS = 512
 
 /** Options with which the model fits, as a caller would write them. */
 function remedies(plan: LoadPlan, place: Place, needed: MemoryEstimate): string[] {
-  const { config, tensors, options } = plan
+  const { description, tensors, options } = plan
   const found: string[] = []
   const smaller = cacheTokensThatFit(plan, needed)
   if (smaller !== undefined) found.push(`kvCacheTokens: ${smaller}`)
   for (const dtype of smallerDtypes(tensors, needed.dtype)) {
     const other = { ...options, dtype, activationDtype: 'auto' } as const
-    const otherPlan = planLoad(config, tensors, other)
+    const otherPlan = planLoad(description, tensors, other)
     const changed = estimate(otherPlan, place)
     const size = `(${gib(changed.requiredBytes)})`
     const tokens = cacheTokensThatFit(otherPlan, changed)
@@ -199,8 +203,8 @@ function remedies(plan: LoadPlan, place: Place, needed: MemoryEstimate): string[
 }
 
 /** Types that take less, the most exact first. Packed weights cannot be held in another. */
-function smallerDtypes(tensors: ReadonlyMap<string, StoredRef>, held: MatrixType): MatrixType[] {
-  if ([...tensors.values()].some(isPacked)) return []
+function smallerDtypes({ packed }: ModelTensors, held: MatrixType): MatrixType[] {
+  if (packed.size > 0) return []
   const all: MatrixType[] = ['float32', 'bfloat16', 'int8', 'int4']
   return all.slice(all.indexOf(held) + 1)
 }
@@ -208,7 +212,7 @@ function smallerDtypes(tensors: ReadonlyMap<string, StoredRef>, held: MatrixType
 /** The size of a smaller cache that fits; undefined if it would be too small to use. */
 function cacheTokensThatFit(plan: LoadPlan, e: MemoryEstimate): number | undefined {
   const cache = requiredCacheOf(plan, isGpu({ name: e.device }))
-  const bytes = cacheBytes(cache)
+  const bytes = bytesOf(cache)
   const room = e.availableBytes - (e.requiredBytes - bytes)
   const tokens = Math.floor(room / (bytes / cache.pages)) * cache.pageSize
   const isUseful = tokens >= Math.min(LEAST_CACHE_TOKENS, e.contextLength)

@@ -1,11 +1,12 @@
 /** Plans a load from the headers of a checkpoint and the options alone. */
-import type { KvCacheOptions, ProgramSpec } from '../addon/binding.js'
-import type { ModelConfig } from '../config.js'
+import type { KvCacheOptions } from '../addon/binding.js'
+import type { ModelDescription } from '../families/family.js'
+import { recordModel } from '../families/record.js'
 import { MoeppError } from '../errors.js'
-import { recordMoepp } from '../model/moepp.js'
 import { PAGE_SIZE } from '../model/runner.js'
+import type { ModelTensors } from '../program/model-builder.js'
+import { holdsQuantised, type ModelSpec } from '../program/model-spec.js'
 import type { MatrixType, ResolvedLoadOptions } from '../options/generate.js'
-import { DTYPE_SIZE, isQuantised, type StoredRef, weightSize } from '../tensor/tensor-ref.js'
 
 /**
  * Tokens that a sequence may hold unless `contextLength` says otherwise: the model's positions,
@@ -41,27 +42,26 @@ export const MATRIX_DTYPES = {
 
 /** A model that is to be loaded. */
 export interface LoadPlan {
-  readonly config: ModelConfig
-  /** The checkpoint's tensors and packed weights, by name. */
-  readonly tensors: ReadonlyMap<string, StoredRef>
+  readonly description: ModelDescription
+  readonly tensors: ModelTensors
   readonly options: ResolvedLoadOptions
-  readonly spec: ProgramSpec
+  readonly spec: ModelSpec
 }
 
 /** @throws MoeppError ERR_BAD_WEIGHTS, ERR_UNSUPPORTED */
 export function planLoad(
-  config: ModelConfig,
-  tensors: ReadonlyMap<string, StoredRef>,
+  description: ModelDescription,
+  tensors: ModelTensors,
   options: ResolvedLoadOptions,
 ): LoadPlan {
   const rounds = options.activationDtype === 'bfloat16'
-  const spec = recordMoepp(config, tensors, MATRIX_DTYPES[options.dtype], rounds)
+  const spec = recordModel(description, tensors, MATRIX_DTYPES[options.dtype], rounds)
   checkActivationDtype(spec, options)
-  return { config, tensors, options, spec }
+  return { description, tensors, options, spec }
 }
 
 /** Only inputs of matrices in bf16 may be rounded to bf16. */
-function checkActivationDtype(spec: ProgramSpec, { activationDtype }: ResolvedLoadOptions): void {
+function checkActivationDtype(spec: ModelSpec, { activationDtype }: ResolvedLoadOptions): void {
   const held = matrixTypeOf(spec)
   if (activationDtype === 'auto' || held === activationDtype) return
   throw new MoeppError(
@@ -70,11 +70,7 @@ function checkActivationDtype(spec: ProgramSpec, { activationDtype }: ResolvedLo
   )
 }
 
-export function holdsQuantised({ weights }: ProgramSpec): boolean {
-  return weights.some(({ dtype }) => isQuantised(dtype))
-}
-
-export function contextLengthOf({ config, options }: LoadPlan): number {
+export function contextLengthOf({ description: { config }, options }: LoadPlan): number {
   return (
     options.contextLength ??
     Math.min(MOST_CONTEXT, Math.max(LEAST_CONTEXT, config.maxPositionEmbeddings))
@@ -97,14 +93,12 @@ export function requiredCacheOf(plan: LoadPlan, onGpu: boolean): KvCacheOptions 
 }
 
 export function cacheOf(plan: LoadPlan, onGpu: boolean): KvCacheOptions {
-  const { config, options } = plan
+  const { spec, options } = plan
   const tokens = options.kvCacheTokens ?? Math.max(contextLengthOf(plan), CACHE_TOKENS)
   return {
-    layers: config.layers,
+    ...spec.cache,
     pages: Math.ceil(tokens / PAGE_SIZE) + paddingPages(onGpu),
     pageSize: PAGE_SIZE,
-    kvHeads: config.kvHeads,
-    headDim: config.headDim,
     dtype: CACHE_DTYPES[options.kvCacheDtype] ?? (roundsMore(plan, onGpu) ? 'bf16' : 'f32'),
   }
 }
@@ -121,27 +115,11 @@ function roundsMore({ spec, options }: LoadPlan, onGpu: boolean): boolean {
   )
 }
 
-/** The type of the FFN experts, which are most of the weights. */
-export function matrixTypeOf({ weights }: ProgramSpec): MatrixType {
-  const held = new Set(weights.filter(({ shape }) => shape.length === 3).map(({ dtype }) => dtype))
+/** The type of the feed-forward networks, which are most of the weights. */
+export function matrixTypeOf({ weights }: ModelSpec): MatrixType {
+  const ffn = weights.filter(({ kind }) => kind === 'ffnExperts' || kind === 'denseFfn')
+  const held = new Set(ffn.map(({ dtype }) => dtype))
   if (held.has('int4')) return 'int4'
   if (held.has('int8')) return 'int8'
   return held.has('bf16') ? 'bfloat16' : 'float32'
-}
-
-const bytesOf = (shape: readonly number[], size: number) => shape.reduce((a, b) => a * b, size)
-
-export function weightBytes({ weights }: ProgramSpec): number {
-  return weights.reduce((bytes, weight) => bytes + weightSize(weight), 0)
-}
-
-export function cacheBytes({
-  layers,
-  pages,
-  pageSize,
-  kvHeads,
-  headDim,
-  dtype,
-}: KvCacheOptions): number {
-  return bytesOf([layers, pages, pageSize, 2, kvHeads, headDim], DTYPE_SIZE[dtype])
 }

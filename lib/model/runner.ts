@@ -7,12 +7,13 @@ import {
   type NativeProgram,
 } from '../addon/binding.js'
 import type { ModelDevice } from '../addon/device.js'
-import type { ModelConfig } from '../config.js'
+import type { ModelDescription } from '../families/family.js'
+import { TOP_LOGITS, topLogitsOf } from '../layers/decoder.js'
+import { type ModelSpec, type Router, routersOf } from '../program/model-spec.js'
 import type { Runner, Step, StepResult, WantedLogits } from '../engine/runner.js'
 import type { MatrixType } from '../options/generate.js'
 import type { TopLogits } from '../sampling/top-logits.js'
 import { RopeFrequencies } from './frequencies.js'
-import { captureNames, TOP_LOGITS, topLogitsOf } from './moepp.js'
 import { padded } from './padding.js'
 
 /**
@@ -25,7 +26,8 @@ export interface RunnerParts {
   readonly device: NativeDevice
   readonly program: NativeProgram
   readonly cache: NativeKvCache
-  readonly config: ModelConfig
+  readonly model: ModelDescription
+  readonly spec: ModelSpec
   /** Type of most matrices. */
   readonly matrixType: MatrixType
   readonly kvCacheDtype: 'float32' | 'bfloat16'
@@ -57,18 +59,21 @@ export class DeviceRunner implements Runner {
   readonly maxStepTokens: number
   readonly device: ModelDevice
   readonly captureNames: readonly string[]
+  readonly routers: readonly Router[]
   readonly #parts: RunnerParts
   readonly #frequencies: RopeFrequencies
 
   constructor(parts: RunnerParts) {
     this.#parts = parts
-    this.vocabSize = parts.config.vocabSize
-    this.topLogits = topLogitsOf(parts.config)
+    const { config } = parts.model
+    this.vocabSize = config.vocabSize
+    this.topLogits = topLogitsOf(config)
     this.contextLength = parts.contextLength
     this.pages = parts.pages
     this.maxStepTokens = parts.maxStepTokens
     this.device = parts.description
-    this.captureNames = captureNames(parts.config)
+    this.captureNames = parts.spec.captures
+    this.routers = routersOf(parts.spec)
     this.#frequencies = new RopeFrequencies(parts.config)
   }
 

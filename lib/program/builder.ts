@@ -30,11 +30,17 @@ export interface Output {
 
 export class ProgramBuilder {
   readonly #buffers: BufferSpec[] = []
+  readonly #inputs: string[] = []
   readonly #weights: WeightSpec[] = []
   readonly #ops: OpSpec[] = []
 
   /** An input of the step. */
   input(name: string, dtype: 'f32' | 'i32', shape: readonly Dimension[]): Buffer {
+    this.#inputs.push(name)
+    return this.#buffer(name, dtype, shape)
+  }
+
+  #buffer(name: string, dtype: 'f32' | 'i32', shape: readonly Dimension[]): Buffer {
     this.#buffers.push({ name, dtype, shape })
     return { kind: 'buffer', name, dtype, shape }
   }
@@ -57,7 +63,7 @@ export class ProgramBuilder {
     const written = {} as Record<Field, Buffer>
     for (const field of Object.keys(outputs) as Field[]) {
       const { name, shape, dtype = 'f32' } = outputs[field]
-      written[field] = this.input(name, dtype, shape)
+      written[field] = this.#buffer(name, dtype, shape)
       tensors[field] = name
     }
     this.#ops.push({ op, label, tensors, attributes })
@@ -70,6 +76,7 @@ export class ProgramBuilder {
       buffers: this.#buffers,
       weights: this.#weights,
       ops: this.#ops,
+      inputs: this.#inputs,
       outputs: outputs.map(buffer => buffer.name),
     }
   }

@@ -4,16 +4,6 @@ import type { Dimension, ProgramSpec, Sizes } from '../addon/binding.js'
 /** native/program.cc, kAlignment. */
 const ALIGNMENT = 64
 
-/** Inputs of each step, in memory of their own: see model/runner.ts. */
-const INPUTS = new Set([
-  'tokens',
-  'positions',
-  'sequence_starts',
-  'page_table',
-  'frequencies',
-  'logit_rows',
-])
-
 interface Placed {
   readonly begin: number
   readonly end: number
@@ -25,8 +15,8 @@ interface Placed {
  * native/program.cc. Each lies in the first gap that is large enough, from the op that writes it to
  * its last reader. Buffers that no later op reads are results or are not made.
  */
-export function stepBytes({ buffers, ops }: ProgramSpec, sizes: Sizes): number {
-  const own = buffers.filter(({ name }) => !INPUTS.has(name))
+export function stepBytes({ buffers, ops, inputs }: ProgramSpec, sizes: Sizes): number {
+  const own = buffers.filter(({ name }) => !inputs.includes(name))
   const bytes = new Map(own.map(({ name, shape }) => [name, bytesOf(shape, sizes)]))
   const lastUse = new Map<string, number>()
   const written = ops.map(({ tensors }, at) => {

@@ -1,0 +1,123 @@
+/** Mixtral, as transformers 4.57 computes it: docs/models/mixtral.md. */
+import type { Fields } from '../base/fields.js'
+import { selfAttention } from '../layers/attention.js'
+import { decoder } from '../layers/decoder.js'
+import { moe, ofEach } from '../layers/moe.js'
+import { Rope } from '../layers/rope.js'
+import type { Family, ModelConfig } from './family.js'
+import {
+  checkExperts,
+  headSizes,
+  IGNORED_KEYS,
+  ropeFields,
+  siluOnly,
+  tokenIds,
+  torchDtype,
+} from './fields.js'
+
+interface MixtralConfig extends ModelConfig {
+  /** Keys that a query sees; null for all. */
+  readonly slidingWindow: number | null
+}
+
+export const mixtral: Family = {
+  name: 'mixtral',
+  architectures: ['MixtralForCausalLM'],
+  modelTypes: ['mixtral'],
+  describe(fields) {
+    const c = parse(fields)
+    const { hiddenSize: H, intermediateSize: F, experts: E } = c
+    const rope = new Rope({
+      theta: c.ropeTheta,
+      dims: c.headDim,
+      maxPositionEmbeddings: c.maxPositionEmbeddings,
+      scaling: c.ropeScaling,
+    })
+    return {
+      config: c,
+      routerNotes: ['softmax over the picks'],
+      rope,
+      record(m) {
+        decoder(m, c, rope, (layer, { x, y }, inputs, next) => {
+          const delta = selfAttention(m, layer, y, inputs, { ...c, window: c.slidingWindow })
+          const prefix = `model.layers.${layer}`
+          const block = `${prefix}.block_sparse_moe`
+          const part = (e: number, name: string, shape: readonly number[]) => ({
+            name: `${block}.experts.${e}.${name}.weight`,
+            shape,
+          })
+          return moe(
+            m,
+            layer,
+            { x, delta },
+            {
+              norm: m.small('norms', `${prefix}.post_attention_layernorm.weight`, [H]),
+              eps: c.rmsNormEps,
+              gating: { topK: c.topK, experts: [{ kind: 'ffn', count: E }], normalise: true },
+              router: m.small('router', `${block}.gate.weight`, [E, H]),
+              gateUp: m.matrix(
+                'ffnExperts',
+                `${block}.experts.w13`,
+                [E, 2 * F, H],
+                ofEach(E, e => [part(e, 'w1', [F, H]), part(e, 'w3', [F, H])]),
+              ),
+              down: m.matrix(
+                'ffnExperts',
+                `${block}.experts.w2`,
+                [E, H, F],
+                ofEach(E, e => part(e, 'w2', [H, F])),
+              ),
+            },
+            next,
+          )
+        })
+      },
+    }
+  },
+}
+
+/** Keys that upstream does not read when it computes. */
+const NOT_READ = [
+  'router_aux_loss_coef',
+  'router_jitter_noise',
+  'output_router_logits',
+  'attention_dropout',
+]
+
+function parse(fields: Fields): MixtralConfig {
+  siluOnly(fields)
+  const size = (key: string, absent: number) => fields.integer(key, absent, { from: 1 })
+  const hiddenSize = size('hidden_size', 4096)
+  const heads = size('num_attention_heads', 32)
+  const isGiven = fields.take('num_key_value_heads') !== null
+  const maxPositionEmbeddings = size('max_position_embeddings', 131072)
+  const experts = size('num_local_experts', 8)
+  const topK = size('num_experts_per_tok', 2)
+  checkExperts(fields, experts, topK)
+  const config: MixtralConfig = {
+    family: mixtral.name,
+    vocabSize: size('vocab_size', 32000),
+    hiddenSize,
+    intermediateSize: size('intermediate_size', 14336),
+    layers: size('num_hidden_layers', 32),
+    ...headSizes(
+      fields,
+      hiddenSize,
+      heads,
+      isGiven ? size('num_key_value_heads', 8) : heads,
+      fields.integerOrNull('head_dim', { from: 2 }),
+    ),
+    maxPositionEmbeddings,
+    experts,
+    ffnExperts: experts,
+    topK,
+    slidingWindow: fields.integerOrNull('sliding_window', { from: 1 }),
+    rmsNormEps: fields.number('rms_norm_eps', 1e-5, { from: 0 }),
+    ...ropeFields(fields, 1e6, maxPositionEmbeddings),
+    tieWordEmbeddings: fields.boolean('tie_word_embeddings', false),
+    ...tokenIds(fields, { bos: 1, eos: [2] }),
+    torchDtype: torchDtype(fields),
+  }
+  fields.refuseUnread([...IGNORED_KEYS, ...NOT_READ])
+  return config
+}

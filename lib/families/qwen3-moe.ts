@@ -1,0 +1,239 @@
+/** Qwen3-MoE, as transformers 4.57 computes it: docs/models/qwen3-moe.md. */
+import type { Fields } from '../base/fields.js'
+import { selfAttention } from '../layers/attention.js'
+import { decoder, type NextNorm } from '../layers/decoder.js'
+import { mlp } from '../layers/mlp.js'
+import { moe, ofEach } from '../layers/moe.js'
+import { Rope } from '../layers/rope.js'
+import type { Buffer } from '../program/builder.js'
+import type { ModelBuilder } from '../program/model-builder.js'
+import type { ExpertRuns } from '../program/ops.js'
+import type { Family, ModelConfig, ModelDescription } from './family.js'
+import {
+  checkExperts,
+  headSizes,
+  IGNORED_KEYS,
+  ropeFields,
+  siluOnly,
+  tokenIds,
+  torchDtype,
+} from './fields.js'
+
+export interface Qwen3MoeConfig extends ModelConfig {
+  /** Of dense layers. */
+  readonly denseSize: number
+  /** By layer: true if it has experts, else it is dense. */
+  readonly hasExperts: readonly boolean[]
+  /** Experts by kind, in order; those with a feed-forward network first. */
+  readonly runs: ExpertRuns
+  /** No zero-computation expert is ever chosen. */
+  readonly masked: boolean
+  /** The weights of the picks are divided by their sum. */
+  readonly normalise: boolean
+  /** Biases of attention's projections. */
+  readonly attentionBias: boolean
+  /** Keys that a query sees; null for all. */
+  readonly slidingWindow: number | null
+}
+
+/** Zero-computation experts, after those with a network. */
+export interface ZeroComputation {
+  readonly runs: ExpertRuns
+  readonly masked: boolean
+}
+
+export const qwen3Moe: Family = {
+  name: 'qwen3-moe',
+  architectures: ['Qwen3MoeForCausalLM'],
+  modelTypes: ['qwen3_moe'],
+  describe: fields => describeQwen3Moe(fields, 'qwen3-moe', () => ({ runs: [], masked: false })),
+}
+
+/** `zero` reads the keys of zero-computation experts. */
+export function describeQwen3Moe(
+  fields: Fields,
+  family: string,
+  zero: (fields: Fields) => ZeroComputation,
+): ModelDescription {
+  const c = parse(fields, family, zero(fields))
+  const rope = new Rope({
+    theta: c.ropeTheta,
+    dims: c.headDim,
+    maxPositionEmbeddings: c.maxPositionEmbeddings,
+    scaling: c.ropeScaling,
+  })
+  const shape = { ...c, bias: c.attentionBias, qkNormEps: c.rmsNormEps, window: c.slidingWindow }
+  return {
+    config: c,
+    routerNotes: [
+      ...(c.normalise ? ['weights divided by their sum'] : ['weights of the softmax over all']),
+      ...(c.masked ? ['zero-computation experts masked'] : []),
+    ],
+    rope,
+    record(m) {
+      decoder(m, c, rope, (layer, { x, y }, inputs, next) => {
+        const input = { x, delta: selfAttention(m, layer, y, inputs, shape) }
+        return c.hasExperts[layer]
+          ? recordMoe(m, c, layer, input, next)
+          : recordDense(m, c, layer, input, next)
+      })
+    },
+  }
+}
+
+function recordMoe(
+  m: ModelBuilder,
+  c: Qwen3MoeConfig,
+  layer: number,
+  input: { x: Buffer; delta: Buffer },
+  next: NextNorm,
+) {
+  const { hiddenSize: H, intermediateSize: F, ffnExperts: N, experts: E } = c
+  const prefix = `model.layers.${layer}`
+  const experts = `${prefix}.mlp.experts`
+  const part = (e: number, name: string, shape: readonly number[]) => ({
+    name: `${experts}.${e}.${name}_proj.weight`,
+    shape,
+  })
+  return moe(
+    m,
+    layer,
+    input,
+    {
+      norm: m.small('norms', `${prefix}.post_attention_layernorm.weight`, [H]),
+      eps: c.rmsNormEps,
+      gating: { topK: c.topK, experts: c.runs, normalise: c.normalise, masked: c.masked },
+      router: m.small('router', `${prefix}.mlp.gate.weight`, [E, H]),
+      constants: constantExperts(m, c, experts),
+      gateUp: m.matrix(
+        'ffnExperts',
+        `${experts}.gate_up_proj`,
+        [N, 2 * F, H],
+        ofEach(N, e => [part(e, 'gate', [F, H]), part(e, 'up', [F, H])]),
+      ),
+      down: m.matrix(
+        'ffnExperts',
+        `${experts}.down_proj`,
+        [N, H, F],
+        ofEach(N, e => part(e, 'down', [H, F])),
+      ),
+    },
+    next,
+  )
+}
+
+/** a_0 y + a_1 c with a = softmax(y W_cᵀ): the rows of W_c, and the vectors c. */
+function constantExperts(m: ModelBuilder, { runs, hiddenSize: H }: Qwen3MoeConfig, prefix: string) {
+  const indices = runs
+    .flatMap(({ kind, count }) => Array<typeof kind>(count).fill(kind))
+    .flatMap((kind, e) => (kind === 'constant' ? [e] : []))
+  const C = indices.length
+  if (C === 0) return undefined
+  const parts = (stored: string, shape: readonly number[]) =>
+    indices.map(e => ({ name: `${prefix}.${e}.${stored}`, shape }))
+  const small = (name: string, rows: number, stored: string, shape: readonly number[]) =>
+    m.small('constantExperts', `${prefix}.${name}`, [rows, H], parts(stored, shape))
+  return {
+    router: small('constant.wg', 2 * C, 'wg.weight', [2, H]),
+    vectors: small('constant.vector', C, 'constant', [H]),
+  }
+}
+
+function recordDense(
+  m: ModelBuilder,
+  { hiddenSize: H, denseSize: F, rmsNormEps: eps }: Qwen3MoeConfig,
+  layer: number,
+  input: { x: Buffer; delta: Buffer },
+  next: NextNorm,
+) {
+  const prefix = `model.layers.${layer}`
+  const part = (name: string) => ({ name: `${prefix}.mlp.${name}_proj.weight`, shape: [F, H] })
+  return mlp(
+    m,
+    layer,
+    input,
+    {
+      norm: m.small('norms', `${prefix}.post_attention_layernorm.weight`, [H]),
+      eps,
+      gateUp: m.matrix(
+        'denseFfn',
+        `${prefix}.mlp.gate_up_proj`,
+        [2 * F, H],
+        [part('gate'), part('up')],
+      ),
+      down: m.matrix('denseFfn', `${prefix}.mlp.down_proj.weight`, [H, F]),
+    },
+    next,
+  )
+}
+
+/** Keys of published files that upstream does not read when it computes. */
+const NOT_READ = `
+  max_window_layers router_aux_loss_coef output_router_logits attention_dropout qkv_bias use_qk_norm
+  shared_expert_intermediate_size layer_types
+`
+  .trim()
+  .split(/\s+/)
+
+function parse(fields: Fields, family: string, zero: ZeroComputation): Qwen3MoeConfig {
+  siluOnly(fields)
+  const size = (key: string, absent: number) => fields.integer(key, absent, { from: 1 })
+  const hiddenSize = size('hidden_size', 2048)
+  const layers = size('num_hidden_layers', 24)
+  const maxPositionEmbeddings = size('max_position_embeddings', 32768)
+  const ffnExperts = fields.integer('num_experts', 128, { from: 0 })
+  const runs: ExpertRuns = [{ kind: 'ffn', count: ffnExperts }, ...zero.runs]
+  const experts = runs.reduce((sum, { count }) => sum + count, 0)
+  const topK = size('num_experts_per_tok', 8)
+  const hasExperts = sparseLayers(fields, layers, ffnExperts)
+  if (hasExperts.includes(true)) checkExperts(fields, experts, topK)
+  const config: Qwen3MoeConfig = {
+    family,
+    vocabSize: size('vocab_size', 151936),
+    hiddenSize,
+    intermediateSize: size('moe_intermediate_size', 768),
+    denseSize: size('intermediate_size', 6144),
+    layers,
+    hasExperts,
+    ...headSizes(
+      fields,
+      hiddenSize,
+      size('num_attention_heads', 32),
+      size('num_key_value_heads', 4),
+      fields.integerOrNull('head_dim', { from: 2 }),
+    ),
+    maxPositionEmbeddings,
+    experts,
+    ffnExperts,
+    runs,
+    masked: zero.masked,
+    topK,
+    normalise: fields.boolean('norm_topk_prob', false),
+    attentionBias: fields.boolean('attention_bias', false),
+    slidingWindow: slidingWindow(fields),
+    rmsNormEps: fields.number('rms_norm_eps', 1e-6, { from: 0 }),
+    ...ropeFields(fields, 10000, maxPositionEmbeddings),
+    tieWordEmbeddings: fields.boolean('tie_word_embeddings', false),
+    ...tokenIds(fields, { bos: null, eos: [] }),
+    torchDtype: torchDtype(fields),
+  }
+  fields.refuseUnread([...IGNORED_KEYS, ...NOT_READ])
+  return config
+}
+
+/** By layer, whether it has experts. */
+function sparseLayers(fields: Fields, layers: number, experts: number): boolean[] {
+  const step = fields.integer('decoder_sparse_step', 1, { from: 1 })
+  const dense = fields.integers('mlp_only_layers', [])
+  return Array.from(
+    { length: layers },
+    (_, i) => experts > 0 && (i + 1) % step === 0 && !dense.includes(i),
+  )
+}
+
+/** `sliding_window` alone does nothing. */
+function slidingWindow(fields: Fields): number | null {
+  const isUsed = fields.boolean('use_sliding_window', false)
+  const window = fields.integerOrNull('sliding_window', { from: 1 })
+  return isUsed ? (window ?? 4096) : null
+}

@@ -1,0 +1,40 @@
+/** A dense feed-forward layer: W_down (silu(W_gate y) * W_up y). */
+import type { Buffer, Weight } from '../program/builder.js'
+import type { ModelBuilder } from '../program/model-builder.js'
+import { addRmsNorm, linear } from '../program/ops.js'
+import type { NextNorm, Stream } from './decoder.js'
+
+export interface Mlp {
+  /** [H] of the norm before it, and that norm's epsilon. */
+  readonly norm: Weight
+  readonly eps: number
+  /** [2F, H]: gate rows, then up rows. */
+  readonly gateUp: Weight
+  /** [H, F] */
+  readonly down: Weight
+}
+
+/** x + delta (attention's output), its norm, the layer on that, its sum, and the norm `next`. */
+export function mlp(
+  m: ModelBuilder,
+  layer: number,
+  { x, delta }: { x: Buffer; delta: Buffer },
+  { norm, eps, gateUp, down }: Mlp,
+  next: NextNorm,
+): Stream {
+  const scope = `layers.${layer}`
+  const input = addRmsNorm(m, `${scope}.post_attention_norm`, { x, delta, weight: norm, eps })
+  const hidden = linear(m, `${scope}.mlp.gate_up`, {
+    x: input.out,
+    weight: gateUp,
+    activation: 'swiglu',
+  })
+  const output = linear(m, `${scope}.mlp.down`, { x: hidden, weight: down })
+  const { sum, out } = addRmsNorm(
+    m,
+    `${scope}.next_norm`,
+    { x: input.sum, delta: output, weight: next.weight, eps: next.eps },
+    next,
+  )
+  return { x: sum, y: out }
+}

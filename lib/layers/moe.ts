@@ -1,0 +1,102 @@
+/**
+ * A mixture of experts, some of which compute nothing: the norm before it, the router, the experts,
+ * and the norm after it.
+ */
+import type { Buffer, Weight } from '../program/builder.js'
+import type { ModelBuilder, Part } from '../program/model-builder.js'
+import {
+  addRmsNorm,
+  combine,
+  type Gating,
+  groupedGemm,
+  groupedSwiglu,
+  routerLogits,
+  routeTopK,
+} from '../program/ops.js'
+import type { NextNorm, Stream } from './decoder.js'
+
+export interface Moe {
+  /** [H] of the norm before it, and that norm's epsilon. */
+  readonly norm: Weight
+  readonly eps: number
+  readonly gating: Gating
+  /** The input of the router's last matrix, if it has two. */
+  readonly hidden?: ((y: Buffer) => Buffer) | undefined
+  /** [E, H], or [E, G] of a two-layer router. */
+  readonly router: Weight
+  /** [T, E] logits of the layer before, and the map [E, E] of them. */
+  readonly residual?: { readonly logits: Buffer; readonly map: Weight } | undefined
+  /** [2C, H] scores of the constant experts, and their vectors [C, H]. */
+  readonly constants?: { readonly router: Weight; readonly vectors: Weight } | undefined
+  /** [E] added to the scores when experts are chosen, not when they are weighted. */
+  readonly selectionBias?: Weight | undefined
+  /** [N, 2F, H]: gate rows, then up rows, of each FFN expert. */
+  readonly gateUp: Weight
+  /** [N, H, F] */
+  readonly down: Weight
+}
+
+/**
+ * x + delta (attention's output), its norm y, the experts on y, their sum, and the norm `next`.
+ * `logits` [T, E] are the router's, before any normalisation.
+ */
+export function moe(
+  m: ModelBuilder,
+  layer: number,
+  { x, delta }: { x: Buffer; delta: Buffer },
+  parts: Moe,
+  next: NextNorm,
+): Stream & { logits: Buffer } {
+  const scope = `layers.${layer}`
+  const { norm, eps, gating, constants } = parts
+  const input = addRmsNorm(m, `${scope}.post_attention_norm`, { x, delta, weight: norm, eps })
+  const y = input.out
+  const { logits, constantScores } = routerLogits(
+    m,
+    `${scope}.router`,
+    {
+      x: y,
+      hidden: parts.hidden?.(y),
+      router: parts.router,
+      previousLogits: parts.residual?.logits,
+      residualMap: parts.residual?.map,
+      constantRouter: constants?.router,
+    },
+    `${scope}.router_logits`,
+  )
+  const route = routeTopK(m, scope, {
+    logits,
+    constantScores,
+    selectionBias: parts.selectionBias,
+    ...gating,
+  })
+  const hidden = groupedSwiglu(m, `${scope}.moe.gate_up`, {
+    x: y,
+    route,
+    weight: parts.gateUp,
+    inputScale: gating.inputScale ?? 1,
+  })
+  const expertOut = groupedGemm(m, `${scope}.moe.down`, { x: hidden, route, weight: parts.down })
+  const { moeOutput, sum, out } = combine(
+    m,
+    scope,
+    {
+      residual: input.sum,
+      x: y,
+      expertOut,
+      route,
+      constants: constants?.vectors,
+      normWeight: next.weight,
+      eps: next.eps,
+    },
+    next,
+  )
+  for (const buffer of [logits, route.expertIndices, route.expertWeights, moeOutput])
+    m.capture(buffer)
+  return { x: sum, y: out, logits }
+}
+
+/** The same tensor of each of `count` experts, one below the other. */
+export function ofEach(count: number, part: (expert: number) => Part | readonly Part[]): Part[] {
+  return Array.from({ length: count }, (_, expert) => part(expert)).flat()
+}

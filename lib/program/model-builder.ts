@@ -1,0 +1,196 @@
+/**
+ * Records a whole model on a checkpoint: which stored tensors make up each weight, and in what type
+ * the device holds it. A tensor that is missing, or has another shape, ends the recording. So a
+ * recorded model is a checked checkpoint.
+ */
+import { show } from '../base/json.js'
+import type { Checkpoint } from '../checkpoint/checkpoint.js'
+import { MoeppError } from '../errors.js'
+import { isPacked, type PackedRef, type TensorRef } from '../tensor/tensor-ref.js'
+import { type Buffer, ProgramBuilder, type Weight } from './builder.js'
+import type { CacheShape, ModelSpec, ParameterKind, RecordedWeight } from './model-spec.js'
+
+type HeldDType = 'f32' | 'bf16' | 'int8' | 'int4'
+/**
+ * Types of the matrices on a device. 'exact' keeps bf16 and packed matrices as stored; all others
+ * become f32, which is lossless (f16 included). 'int4' is for FFN, with int8 for attention and
+ * head.
+ */
+export type MatrixDType = HeldDType | 'exact'
+
+/** A stored tensor that is part of a weight. */
+export interface Part {
+  readonly name: string
+  readonly shape: readonly number[]
+}
+
+/** The stored tensors of a model. */
+export type ModelTensors = Pick<Checkpoint, 'directory' | 'tensors' | 'packed' | 'unusable'>
+
+export class ModelBuilder extends ProgramBuilder {
+  readonly #checkpoint: ModelTensors
+  readonly #dtype: MatrixDType
+  readonly #mayRoundX: boolean
+  readonly #weights = new Map<string, { weight: Weight; spec: RecordedWeight }>()
+  readonly #unread: ModelSpec['unread'][number][] = []
+  readonly #captures: string[] = []
+  #cache: CacheShape | undefined
+
+  /**
+   * @param dtype of the matrices; the small tensors stay f32, as upstream computes them
+   * @param mayRoundX inputs of a matrix in bf16 may be rounded to bf16
+   */
+  constructor(checkpoint: ModelTensors, dtype: MatrixDType, mayRoundX = false) {
+    super()
+    this.#checkpoint = checkpoint
+    this.#dtype = dtype
+    this.#mayRoundX = mayRoundX
+  }
+
+  /**
+   * A matrix, or one of each expert, in the type that `kind` has on the device. Several stored
+   * tensors are set one below the other.
+   */
+  matrix(
+    kind: ParameterKind,
+    name: string,
+    shape: readonly number[],
+    parts: readonly Part[] = [{ name, shape }],
+  ): Weight {
+    const packed = this.#checkpoint.packed.get(name)
+    const isFfn = kind === 'ffnExperts' || kind === 'denseFfn'
+    const dtype = this.#dtype === 'int4' && !isFfn ? 'int8' : this.#dtype
+    if (packed) return this.#fromPacked(kind, name, dtype, shape, packed)
+    return this.#fromTensors(kind, name, dtype, shape, parts)
+  }
+
+  /**
+   * The embedding, where the head does not share it: a token reads one row, so that fewer bits
+   * would save memory alone.
+   */
+  table(name: string, shape: readonly number[]): Weight {
+    const dtype = this.#dtype === 'f32' || this.#dtype === 'bf16' ? this.#dtype : 'exact'
+    return this.#fromTensors('embedding', name, dtype, shape, [{ name, shape }])
+  }
+
+  /** A small tensor in f32: of a norm, a router, a bias, constants. */
+  small(
+    kind: ParameterKind,
+    name: string,
+    shape: readonly number[],
+    parts: readonly Part[] = [{ name, shape }],
+  ): Weight {
+    return this.#fromTensors(kind, name, 'f32', shape, parts)
+  }
+
+  /** A tensor that checkpoints of the family hold as part of the model, and that nothing reads. */
+  unread(kind: ParameterKind, name: string): void {
+    const ref = this.#checkpoint.tensors.get(name)
+    if (ref) this.#unread.push({ name, kind, ref })
+  }
+
+  /** The next layer of the KV cache; all have the same shape. */
+  cacheLayer(shape: Omit<CacheShape, 'layers'>): number {
+    const layer = this.#cache?.layers ?? 0
+    this.#cache = { ...shape, layers: layer + 1 }
+    return layer
+  }
+
+  /** A buffer that `forward` can return, by its name. */
+  capture<B extends Buffer>(buffer: B): B {
+    this.#captures.push(buffer.name)
+    return buffer
+  }
+
+  /** The recorded model. */
+  model(): ModelSpec {
+    if (!this.#cache) throw new Error('a model without attention')
+    return {
+      // Each step captures what its sequences want of the logits.
+      ...this.finish([]),
+      weights: [...this.#weights.values()].map(({ spec }) => spec),
+      unread: this.#unread,
+      captures: this.#captures,
+      cache: this.#cache,
+    }
+  }
+
+  #fromPacked(
+    kind: ParameterKind,
+    name: string,
+    dtype: MatrixDType,
+    shape: readonly number[],
+    packed: PackedRef,
+  ): Weight {
+    checkShape(name, packed, shape)
+    if (dtype !== 'exact' && dtype !== packed.dtype) {
+      throw new MoeppError(
+        'ERR_UNSUPPORTED',
+        `${name}: is stored as ${packed.dtype} and cannot be held as ${dtype} (${packed.file}); use dtype 'auto', or the ` +
+          'checkpoint that this one was converted from',
+      )
+    }
+    return this.#declare(name, () => ({
+      kind,
+      name,
+      dtype: packed.dtype,
+      shape,
+      parts: [{ name, ...packed }],
+    }))
+  }
+
+  #fromTensors(
+    kind: ParameterKind,
+    name: string,
+    dtype: MatrixDType,
+    shape: readonly number[],
+    stored: readonly Part[],
+  ): Weight {
+    return this.#declare(name, () => {
+      const parts = stored.map(part => ({ name: part.name, ...this.#tensor(part) }))
+      const isBf16 = parts.every(part => part.dtype === 'bf16')
+      const held = dtype === 'exact' ? (isBf16 ? 'bf16' : 'f32') : dtype
+      return { kind, name, dtype: held, shape, parts }
+    })
+  }
+
+  #tensor({ name, shape }: Part): TensorRef {
+    const tensor = this.#checkpoint.tensors.get(name)
+    if (tensor === undefined) throw this.#missing(name)
+    checkShape(name, tensor, shape)
+    return tensor
+  }
+
+  #missing(name: string): MoeppError {
+    const { directory, packed, unusable } = this.#checkpoint
+    const stored = unusable.get(name) ?? packed.get(name)?.dtype
+    if (stored === undefined)
+      return new MoeppError('ERR_BAD_WEIGHTS', `${name}: missing in ${directory}`)
+    return new MoeppError(
+      'ERR_BAD_WEIGHTS',
+      `${name}: weight is of type ${stored}, expected float32, float16 or bfloat16 (${directory})`,
+    )
+  }
+
+  #declare(name: string, specOf: () => RecordedWeight): Weight {
+    const known = this.#weights.get(name)
+    if (known) return known.weight
+    const spec = specOf()
+    const weight = this.weight(spec, this.#mayRoundX && spec.dtype === 'bf16')
+    this.#weights.set(name, { weight, spec })
+    return weight
+  }
+}
+
+function checkShape(
+  name: string,
+  { shape, dtype, file }: TensorRef | PackedRef,
+  expected: readonly number[],
+): void {
+  if (shape.length === expected.length && shape.every((size, axis) => size === expected[axis]))
+    return
+  throw new MoeppError(
+    'ERR_BAD_WEIGHTS',
+    `${name}: weight is ${show(shape)} ${dtype}, expected ${show(expected)} (${file})`,
+  )
+}
