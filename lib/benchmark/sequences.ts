@@ -14,7 +14,7 @@ interface Part {
   readonly sequence: number
   readonly from: number
   readonly to: number
-  /** Of the whole text, for dynamic RoPE. */
+  /** Of the whole text, for the variant of its keys. */
   readonly length: number
   readonly logits: boolean
 }
@@ -146,9 +146,7 @@ export class Sequences {
     const positions = new Int32Array(tokens.length)
     const pages = Math.max(...parts.map(({ to }) => Math.ceil(to / this.#runner.pageSize)))
     const pageTable = new Int32Array(parts.length * pages)
-    const half = this.#config.headDim / 2
-    const frequencies = new Float32Array(parts.length * half)
-    for (const [i, { sequence, from, to, length }] of parts.entries()) {
+    for (const [i, { sequence, from, to }] of parts.entries()) {
       for (let p = from; p < to; p++) {
         tokens[starts[i]! + p - from] = tokenAt(sequence, p, this.#config.vocabSize)
         positions[starts[i]! + p - from] = p
@@ -157,7 +155,6 @@ export class Sequences {
       for (let page = 0; page < Math.min(pages, this.#firstPages[sequence + 1]! - first); page++) {
         pageTable[i * pages + page] = first + page
       }
-      frequencies.set(this.#runner.frequencies(length), i * half)
     }
     const logitRows = parts.flatMap(({ logits }, i) => (logits ? [starts[i + 1]! - 1] : []))
     return {
@@ -165,7 +162,7 @@ export class Sequences {
       positions,
       sequenceStarts: Int32Array.from(starts),
       pageTable,
-      frequencies,
+      keyVariants: Int32Array.from(parts, ({ length }) => this.#runner.keyVariant(length)),
       copies: new Int32Array(),
       logitRows: Int32Array.from(logitRows),
       wanted: GREEDY,

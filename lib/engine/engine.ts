@@ -89,7 +89,7 @@ export class Engine {
    */
   submit(request: SequenceRequest): Submission {
     if (this.isClosed) throw new MoeppError('ERR_CLOSED', 'the model is closed')
-    const sequence = new Sequence(request, length => this.#runner.frequencies(length))
+    const sequence = new Sequence(request, length => this.#runner.keyVariant(length))
     const done = new Promise<SequenceReport>((resolve, reject) => {
       this.#promised.set(sequence, { resolve, reject })
     })
@@ -138,7 +138,7 @@ export class Engine {
       for (const { sequence } of planned.chunks) sequence.startedAt ??= now
       return planned
     } catch (error) {
-      // Frequencies could not be made: nothing that concerns one sequence alone.
+      // No fault of one sequence alone.
       for (const sequence of this.#scheduler.sequences) this.#fail(sequence, error)
       return undefined
     }

@@ -1,12 +1,12 @@
 /** Rotary frequencies, all scalings. MODEL.md, "RoPE". */
 import type { ModelConfig } from '../config.js'
 
-/** The base of a forward call over `length` key columns. */
-function ropeBase(c: ModelConfig, length: number): number {
+/** The base of keys of `variant`. */
+function ropeBase(c: ModelConfig, variant: number): number {
   const scaling = c.ropeScaling
   if (scaling?.type === 'ntk') return c.ropeTheta * scaling.factor
-  if (scaling?.type !== 'dynamic' || length <= c.maxPositionEmbeddings) return c.ropeTheta
-  const stretch = (scaling.factor * length) / c.maxPositionEmbeddings - (scaling.factor - 1)
+  if (scaling?.type !== 'dynamic' || variant === 0) return c.ropeTheta
+  const stretch = (scaling.factor * variant) / c.maxPositionEmbeddings - (scaling.factor - 1)
   return c.ropeTheta * stretch ** (c.headDim / (c.headDim - 2))
 }
 
@@ -18,22 +18,38 @@ function frequenciesOf(base: number, headDim: number): Float32Array {
   })
 }
 
-/** Frequencies by sequence length; lengths with the same base share one object. */
+/**
+ * Frequencies by the variant of keys (engine/runner.ts). With dynamic scaling, keys of a forward
+ * call over more columns than maxPositionEmbeddings have a base of their own: their variant is that
+ * length. All others are plain: variant 0.
+ */
 export class RopeFrequencies {
   readonly #config: ModelConfig
-  readonly #byBase = new Map<number, Float32Array>()
+  readonly #byVariant = new Map<number, Float32Array>()
 
   constructor(config: ModelConfig) {
     this.#config = config
   }
 
-  /** [D/2] for a sequence of `length` tokens. */
-  of(length: number): Float32Array {
-    const base = ropeBase(this.#config, length)
-    let frequencies = this.#byBase.get(base)
+  /** Of a forward call over `length` key columns. */
+  variant(length: number): number {
+    const { ropeScaling, maxPositionEmbeddings } = this.#config
+    return ropeScaling?.type === 'dynamic' && length > maxPositionEmbeddings ? length : 0
+  }
+
+  /** [B, D/2] for sequences of these variants. */
+  rows(variants: Int32Array): Float32Array {
+    const half = this.#config.headDim / 2
+    const rows = new Float32Array(variants.length * half)
+    for (const [b, variant] of variants.entries()) rows.set(this.#of(variant), b * half)
+    return rows
+  }
+
+  #of(variant: number): Float32Array {
+    let frequencies = this.#byVariant.get(variant)
     if (!frequencies) {
-      frequencies = frequenciesOf(base, this.#config.headDim)
-      this.#byBase.set(base, frequencies)
+      frequencies = frequenciesOf(ropeBase(this.#config, variant), this.#config.headDim)
+      this.#byVariant.set(variant, frequencies)
     }
     return frequencies
   }

@@ -96,7 +96,7 @@ export class DeviceRunner implements Runner {
           positions: step.positions,
           sequence_starts: step.sequenceStarts,
           page_table: step.pageTable,
-          frequencies: step.frequencies,
+          frequencies: this.#frequencies.rows(step.keyVariants),
           logit_rows: step.logitRows,
         },
         cache: this.#parts.cache,
@@ -154,8 +154,8 @@ export class DeviceRunner implements Runner {
     }
   }
 
-  frequencies(length: number): Float32Array {
-    return this.#frequencies.of(length)
+  keyVariant(length: number): number {
+    return this.#frequencies.variant(length)
   }
 
   async close(): Promise<void> {
