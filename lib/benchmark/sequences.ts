@@ -13,7 +13,7 @@ interface Part {
   readonly sequence: number
   readonly from: number
   readonly to: number
-  /** Of the whole text, for dynamic RoPE. */
+  /** Of the whole text, for the variant of its keys. */
   readonly length: number
   readonly logits: boolean
 }
@@ -144,9 +144,7 @@ export class Sequences {
     const positions = new Int32Array(tokens.length)
     const pages = Math.max(...parts.map(({ to }) => Math.ceil(to / this.#runner.pageSize)))
     const pageTable = new Int32Array(parts.length * pages)
-    const half = this.#runner.frequencies(1).length
-    const frequencies = new Float32Array(parts.length * half)
-    for (const [i, { sequence, from, to, length }] of parts.entries()) {
+    for (const [i, { sequence, from, to }] of parts.entries()) {
       for (let p = from; p < to; p++) {
         tokens[starts[i]! + p - from] = tokenAt(sequence, p, this.#runner.vocabSize)
         positions[starts[i]! + p - from] = p
@@ -155,7 +153,6 @@ export class Sequences {
       for (let page = 0; page < Math.min(pages, this.#firstPages[sequence + 1]! - first); page++) {
         pageTable[i * pages + page] = first + page
       }
-      frequencies.set(this.#runner.frequencies(length), i * half)
     }
     const logitRows = parts.flatMap(({ logits }, i) => (logits ? [starts[i + 1]! - 1] : []))
     return {
@@ -163,7 +160,7 @@ export class Sequences {
       positions,
       sequenceStarts: Int32Array.from(starts),
       pageTable,
-      frequencies,
+      keyVariants: Int32Array.from(parts, ({ length }) => this.#runner.keyVariant(length)),
       copies: new Int32Array(),
       logitRows: Int32Array.from(logitRows),
       wanted: GREEDY,

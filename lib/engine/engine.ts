@@ -8,6 +8,7 @@
 
 import { TimeSlice } from '../base/time-slice.js'
 import { MoeppError } from '../errors.js'
+import type { Router } from '../program/model-spec.js'
 import type { TopLogits } from '../sampling/top-logits.js'
 import { KvPages } from './kv-cache.js'
 import type { Runner, StepResult } from './runner.js'
@@ -74,6 +75,11 @@ export class Engine {
     return Math.min(this.#runner.contextLength, this.#runner.pages * this.#runner.pageSize)
   }
 
+  /** Layers with experts. */
+  get routers(): readonly Router[] {
+    return this.#runner.routers
+  }
+
   /** Number of a row's largest logits that a step returns, for requests that take them. */
   get topLogits(): number {
     return this.#runner.topLogits
@@ -89,7 +95,7 @@ export class Engine {
    */
   submit(request: SequenceRequest): Submission {
     if (this.isClosed) throw new MoeppError('ERR_CLOSED', 'the model is closed')
-    const sequence = new Sequence(request, length => this.#runner.frequencies(length))
+    const sequence = new Sequence(request, length => this.#runner.keyVariant(length))
     const done = new Promise<SequenceReport>((resolve, reject) => {
       this.#promised.set(sequence, { resolve, reject })
     })
@@ -138,7 +144,7 @@ export class Engine {
       for (const { sequence } of planned.chunks) sequence.startedAt ??= now
       return planned
     } catch (error) {
-      // Frequencies could not be made: nothing that concerns one sequence alone.
+      // No fault of one sequence alone.
       for (const sequence of this.#scheduler.sequences) this.#fail(sequence, error)
       return undefined
     }

@@ -7,15 +7,14 @@
  * sequence's last, unfinished page is its own, so no sequence writes to a page that others read.
  * Pages that no sequence uses stay in the tree until their room is needed.
  *
- * Keys are rotated by their token's frequencies, so a token counts as the same only with the same
- * frequencies object.
+ * A token counts as the same only with the same variant of keys: see runner.ts.
  */
 import type { Runner } from './runner.js'
 
-/** Tokens with the rotary frequencies of each. */
+/** Tokens with the variant of each one's keys. */
 export interface TokenRow {
   readonly tokens: readonly number[]
-  readonly frequencies: readonly Float32Array[]
+  readonly keyVariants: readonly number[]
 }
 
 export interface Page {
@@ -23,7 +22,7 @@ export interface Page {
   readonly index: number
   /** Tokens that are computed, at most pageSize. */
   readonly tokens: number[]
-  readonly frequencies: Float32Array[]
+  readonly keyVariants: number[]
   /**
    * The page before it in the text; undefined at the start of a text, and before the page holds any
    * token.
@@ -167,7 +166,7 @@ export class KvPages {
       const page = pages[at]!
       if (page.tokens.length === 0) this.#link(page, pages[at - 1])
       page.tokens.push(row.tokens[position]!)
-      page.frequencies.push(row.frequencies[position]!)
+      page.keyVariants.push(row.keyVariants[position]!)
       if (page.tokens.length < this.pageSize) continue
       const twin = this.#covering(page)
       if (!twin) continue
@@ -249,7 +248,7 @@ export class KvPages {
   #take(): Page {
     if (this.#free.length === 0) this.#evict()
     const index = this.#free.pop()!
-    return { index, tokens: [], frequencies: [], parent: undefined, children: new Set(), users: 1 }
+    return { index, tokens: [], keyVariants: [], parent: undefined, children: new Set(), users: 1 }
   }
 
   /** Drops the page that was unused for longest. No other page continues it. */
@@ -275,7 +274,7 @@ function commonTokens(page: TokenRow, row: TokenRow, start: number, limit: numbe
   while (
     n < most &&
     page.tokens[n] === row.tokens[start + n] &&
-    page.frequencies[n] === row.frequencies[start + n]
+    page.keyVariants[n] === row.keyVariants[start + n]
   ) {
     n++
   }

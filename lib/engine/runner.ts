@@ -12,8 +12,8 @@ export interface Step {
   readonly positions: Int32Array
   /**
    * [B+1]: sequence b has the tokens sequenceStarts[b] .. sequenceStarts[b+1] - 1. One sequence of
-   * the engine may be several neighbours here, with the same pages and other frequencies. Each
-   * layer stores all keys of the step before it reads any.
+   * the engine may be several neighbours here, with the same pages and another variant of keys.
+   * Each layer stores all keys of the step before it reads any.
    */
   readonly sequenceStarts: Int32Array
   /**
@@ -21,8 +21,8 @@ export interface Step {
    * anything.
    */
   readonly pageTable: Int32Array
-  /** [B, D/2] rotary frequencies of each sequence. */
-  readonly frequencies: Float32Array
+  /** [B] the variant of each sequence's keys: see Runner. */
+  readonly keyVariants: Int32Array
   /** [from, to] of pages to copy before the step, one pair behind the other, in this order. */
   readonly copies: Int32Array
   /** [R] the tokens of the step whose logits are wanted, ascending. R may be 0. */
@@ -74,10 +74,10 @@ export interface Runner {
    */
   run(step: Step, cancel?: BigInt64Array): Promise<StepResult>
   /**
-   * Rotary frequencies [D/2] of a sequence of `length` tokens (a prompt: its full length, also
-   * while it is computed in chunks; decode: the position + 1). Equal lengths give the same object;
-   * pages computed with different objects hold different keys and must not be shared.
+   * The variant of the keys that a sequence of `length` tokens gets; 0 is the plain keys. The
+   * length is a prompt's full length, also while it is computed in chunks, and position + 1 in
+   * decoding. Keys of the same text agree if their variants do; else no page may be shared.
    */
-  frequencies(length: number): Float32Array
+  keyVariant(length: number): number
   close(): Promise<void>
 }

@@ -220,7 +220,7 @@ function commonPrefix(sequence: Sequence, other: Sequence): number {
   while (
     n < most &&
     sequence.tokens[n] === other.tokens[n] &&
-    sequence.frequencies[n] === other.frequencies[n]
+    sequence.keyVariants[n] === other.keyVariants[n]
   ) {
     n++
   }

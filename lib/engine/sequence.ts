@@ -72,10 +72,10 @@ export class Sequence {
   readonly request: SequenceRequest
   readonly tokens: number[]
   /**
-   * Rotary frequencies of each token: the prompt has those of its full length, a generated token
-   * those of the length that it made. They stay the same when the sequence is computed again.
+   * The variant of each token's keys: the prompt has that of its full length, a generated token
+   * that of the length that it made. They stay the same when the sequence is computed again.
    */
-  readonly frequencies: Float32Array[]
+  readonly keyVariants: number[]
   /** Pages of the KV cache, in order; none while it waits. */
   pages: Page[] = []
   /** Tokens whose keys and values are in the pages. */
@@ -91,20 +91,20 @@ export class Sequence {
   ended = false
   /** The part of the logits that it takes; undefined: whole rows. */
   top: SequenceRequest['top']
-  readonly #frequenciesOf: (length: number) => Float32Array
+  readonly #keyVariantOf: (length: number) => number
 
-  constructor(request: SequenceRequest, frequenciesOf: (length: number) => Float32Array) {
+  constructor(request: SequenceRequest, keyVariantOf: (length: number) => number) {
     this.request = request
     this.tokens = [...request.tokens]
     this.nextLogits = request.logitsFrom
     this.top = request.top
-    this.#frequenciesOf = frequenciesOf
-    this.frequencies = new Array(this.tokens.length).fill(frequenciesOf(this.tokens.length))
+    this.#keyVariantOf = keyVariantOf
+    this.keyVariants = new Array(this.tokens.length).fill(keyVariantOf(this.tokens.length))
   }
 
   append(token: number): void {
     this.tokens.push(token)
-    this.frequencies.push(this.#frequenciesOf(this.tokens.length))
+    this.keyVariants.push(this.#keyVariantOf(this.tokens.length))
   }
 
   /** Tokens still to compute. */

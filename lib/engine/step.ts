@@ -20,9 +20,9 @@ export interface PlannedStep {
   readonly chunks: readonly PlacedChunk[]
 }
 
-/** A run of a chunk's tokens with one set of frequencies: what the step calls a sequence. */
+/** A run of a chunk's tokens with one variant of keys: what the step calls a sequence. */
 interface Span extends Chunk {
-  readonly frequencies: Float32Array
+  readonly keyVariant: number
 }
 
 /**
@@ -41,12 +41,11 @@ export function buildStep(
   const T = chunks.reduce((n, { from, to }) => n + to - from, 0)
   const pages = Math.max(...chunks.map(({ sequence }) => sequence.pages.length))
   const M = Math.ceil(pages / COLUMNS_AT_ONCE) * COLUMNS_AT_ONCE
-  const halfDim = spans[0]!.frequencies.length
   const tokens = new Int32Array(T)
   const positions = new Int32Array(T)
   const sequenceStarts = new Int32Array(spans.length + 1)
   const pageTable = new Int32Array(spans.length * M)
-  const frequencies = new Float32Array(spans.length * halfDim)
+  const keyVariants = Int32Array.from(spans, ({ keyVariant }) => keyVariant)
   let t = 0
   for (const [b, span] of spans.entries()) {
     for (let position = span.from; position < span.to; position++) {
@@ -55,7 +54,6 @@ export function buildStep(
     }
     sequenceStarts[b + 1] = t
     for (const [m, page] of span.sequence.pages.entries()) pageTable[b * M + m] = page.index
-    frequencies.set(span.frequencies, b * halfDim)
   }
   const placed = place(chunks)
   const logitRows = logitRowsOf(placed)
@@ -66,7 +64,7 @@ export function buildStep(
     positions,
     sequenceStarts,
     pageTable,
-    frequencies,
+    keyVariants,
     copies,
     logitRows,
     wanted,
@@ -114,16 +112,16 @@ function place(chunks: readonly Chunk[]): PlacedChunk[] {
 }
 
 /**
- * One span, unless a sequence that was preempted computes tokens again that had frequencies of
- * their own.
+ * One span, unless a sequence that was preempted computes tokens again whose keys are of several
+ * variants.
  */
 function spansOf({ sequence, from, to }: Chunk): Span[] {
   const spans: Span[] = []
   let start = from
   for (let position = from + 1; position <= to; position++) {
-    const frequencies = sequence.frequencies[start]!
-    if (position < to && sequence.frequencies[position] === frequencies) continue
-    spans.push({ sequence, from: start, to: position, frequencies })
+    const keyVariant = sequence.keyVariants[start]!
+    if (position < to && sequence.keyVariants[position] === keyVariant) continue
+    spans.push({ sequence, from: start, to: position, keyVariant })
     start = position
   }
   return spans

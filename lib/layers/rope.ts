@@ -86,8 +86,14 @@ export class Rope {
     return scaling?.type === 'dynamic' && length > maxPositionEmbeddings ? length : 0
   }
 
-  /** [J] of a variant; always the same object for it. */
-  frequencies(variant: number): Float32Array {
+  /** [B, J] frequencies of sequences of these variants. */
+  rows(variants: Int32Array): Float32Array {
+    const rows = new Float32Array(variants.length * this.pairs)
+    for (const [b, variant] of variants.entries()) rows.set(this.#of(variant), b * this.pairs)
+    return rows
+  }
+
+  #of(variant: number): Float32Array {
     const known = this.#byVariant.get(variant)
     if (known) return known
     const frequencies = this.#compute(variant)

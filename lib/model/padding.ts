@@ -45,16 +45,13 @@ export function padded(step: Step, page: number): Step {
       step.pageTable,
       new Int32Array((step.pageTable.length / B) * missing).fill(page),
     ),
-    frequencies: joined(
-      step.frequencies,
-      new Float32Array((step.frequencies.length / B) * missing),
-    ),
+    keyVariants: joined(step.keyVariants, new Int32Array(missing)),
     logitRows: joined(step.logitRows, rows),
   }
 }
 
-function joined<A extends Int32Array | Float32Array>(first: A, more: ArrayLike<number>): A {
-  const all = new (first.constructor as new (length: number) => A)(first.length + more.length)
+function joined(first: Int32Array, more: ArrayLike<number>): Int32Array {
+  const all = new Int32Array(first.length + more.length)
   all.set(first)
   all.set(more, first.length)
   return all

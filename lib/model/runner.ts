@@ -13,7 +13,6 @@ import { type ModelSpec, type Router, routersOf } from '../program/model-spec.js
 import type { Runner, Step, StepResult, WantedLogits } from '../engine/runner.js'
 import type { MatrixType } from '../options/generate.js'
 import type { TopLogits } from '../sampling/top-logits.js'
-import { RopeFrequencies } from './frequencies.js'
 import { padded } from './padding.js'
 
 /**
@@ -61,7 +60,6 @@ export class DeviceRunner implements Runner {
   readonly captureNames: readonly string[]
   readonly routers: readonly Router[]
   readonly #parts: RunnerParts
-  readonly #frequencies: RopeFrequencies
 
   constructor(parts: RunnerParts) {
     this.#parts = parts
@@ -74,7 +72,6 @@ export class DeviceRunner implements Runner {
     this.device = parts.description
     this.captureNames = parts.spec.captures
     this.routers = routersOf(parts.spec)
-    this.#frequencies = new RopeFrequencies(parts.config)
   }
 
   async run(wanted: Step, cancel?: BigInt64Array): Promise<StepResult> {
@@ -101,7 +98,7 @@ export class DeviceRunner implements Runner {
           positions: step.positions,
           sequence_starts: step.sequenceStarts,
           page_table: step.pageTable,
-          frequencies: step.frequencies,
+          frequencies: this.#parts.model.rope.rows(step.keyVariants),
           logit_rows: step.logitRows,
         },
         cache: this.#parts.cache,
@@ -159,8 +156,8 @@ export class DeviceRunner implements Runner {
     }
   }
 
-  frequencies(length: number): Float32Array {
-    return this.#frequencies.of(length)
+  keyVariant(length: number): number {
+    return this.#parts.model.rope.keyVariant(length)
   }
 
   async close(): Promise<void> {

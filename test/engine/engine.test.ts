@@ -105,8 +105,8 @@ t.test('a cached page is not written to by those who copy it', async t => {
   }
 })
 
-t.test('pages are not shared where the rotary frequencies differ', async t => {
-  const options = { sharedFrequencies: 8 }
+t.test('pages are not shared where the variants of keys differ', async t => {
+  const options = { sharedVariant: 8 }
   const engine = new Engine(new FakeRunner(options))
   const short = { tokens: range(1, 9), newTokens: 8 }
   const long = { tokens: range(1, 13), newTokens: 1 }

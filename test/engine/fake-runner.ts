@@ -2,7 +2,7 @@
  * A runner without a model, whose logits are a hash of the whole text up to a token, read back from
  * its pages.
  *
- * Each place of a page holds what keys of a deep layer depend on: the token, its frequencies, its
+ * Each place of a page holds what keys of a deep layer depend on: the token, its keys' variant, its
  * position and everything before it. A page that was computed under another text, written by two at
  * once, or never written is found out.
  */
@@ -18,10 +18,9 @@ export interface FakeOptions {
   pages?: number
   maxStepTokens?: number
   /**
-   * Lengths up to this share one frequencies object, longer ones have one each, as dynamic RoPE
-   * does.
+   * Lengths up to this share one variant of keys, longer ones have one each, as dynamic RoPE does.
    */
-  sharedFrequencies?: number
+  sharedVariant?: number
   /** A step waits for this before it computes. */
   delay?: (step: Step) => Promise<unknown>
   /** The number of largest logits that it can return. */
@@ -32,7 +31,7 @@ export interface FakeOptions {
 
 interface Place {
   readonly token: number
-  readonly frequency: number
+  readonly keyVariant: number
   /** Hash of everything up to this token. */
   readonly hash: number
 }
@@ -57,7 +56,6 @@ export class FakeRunner implements Runner {
   #isRunning = false
   readonly #options: FakeOptions
   readonly #places: (Place | undefined)[]
-  readonly #frequencies = new Map<number, Float32Array>()
 
   constructor(options: FakeOptions = {}) {
     this.#options = options
@@ -99,14 +97,8 @@ export class FakeRunner implements Runner {
     }
   }
 
-  frequencies(length: number): Float32Array {
-    const id = Math.max(0, length - (this.#options.sharedFrequencies ?? Number.POSITIVE_INFINITY))
-    let frequencies = this.#frequencies.get(id)
-    if (!frequencies) {
-      frequencies = Float32Array.of(id, -id)
-      this.#frequencies.set(id, frequencies)
-    }
-    return frequencies
+  keyVariant(length: number): number {
+    return length > (this.#options.sharedVariant ?? Number.POSITIVE_INFINITY) ? length : 0
   }
 
   async close(): Promise<void> {
@@ -115,7 +107,7 @@ export class FakeRunner implements Runner {
   }
 
   #check(step: Step): void {
-    const { tokens, positions, sequenceStarts, pageTable, frequencies, logitRows } = step
+    const { tokens, positions, sequenceStarts, pageTable, keyVariants, logitRows } = step
     const B = sequenceStarts.length - 1
     const T = tokens.length
     const isSound =
@@ -124,7 +116,7 @@ export class FakeRunner implements Runner {
       positions.length === T &&
       sequenceStarts[0] === 0 &&
       sequenceStarts[B] === T &&
-      frequencies.length === 2 * B &&
+      keyVariants.length === B &&
       pageTable.length % B === 0 &&
       pageTable.every(page => page >= 0 && page < this.pages) &&
       this.#areCopies(step.copies) &&
@@ -167,9 +159,9 @@ export class FakeRunner implements Runner {
         const at = this.#placeOf(step, b, positions[t]!)
         if (written.has(at)) throw new Error(`place ${at} is written twice in a step`)
         written.add(at)
-        const frequency = step.frequencies[2 * b]!
-        const hash = mix(this.#prefixHash(step, b, positions[t]!), tokens[t]!, frequency)
-        this.#places[at] = { token: tokens[t]!, frequency, hash }
+        const keyVariant = step.keyVariants[b]!
+        const hash = mix(this.#prefixHash(step, b, positions[t]!), tokens[t]!, keyVariant)
+        this.#places[at] = { token: tokens[t]!, keyVariant, hash }
         hashes.push(hash)
       }
     }
@@ -189,7 +181,7 @@ export class FakeRunner implements Runner {
 
   /** A step that ends early may have written any part of what it was to write. */
   #spoil(step: Step): void {
-    const bad = { token: -1, frequency: -1, hash: -1 }
+    const bad = { token: -1, keyVariant: -1, hash: -1 }
     for (let i = 1; i < step.copies.length; i += 2) {
       const page = step.copies[i]! * this.pageSize
       this.#places.fill(bad, page, page + this.pageSize)
@@ -213,7 +205,7 @@ export class FakeRunner implements Runner {
     for (let position = 0; position < length; position++) {
       const place = this.#places[this.#placeOf(step, b, position)]
       if (!place) throw new Error(`position ${position} was never computed`)
-      hash = mix(hash, place.token, place.frequency)
+      hash = mix(hash, place.token, place.keyVariant)
       if (hash !== place.hash)
         throw new Error(`position ${position} was computed after another text`)
     }

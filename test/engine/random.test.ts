@@ -82,7 +82,7 @@ async function runLoad(
     vocabSize: 3 + random.below(10),
     contextLength: 1000,
     maxStepTokens: 1 + random.below(24),
-    sharedFrequencies: random.chance(30) ? random.below(20) : Number.POSITIVE_INFINITY,
+    sharedVariant: random.chance(30) ? random.below(20) : Number.POSITIVE_INFINITY,
   }
   const runner = new FakeRunner(options)
   const engine = new Engine(runner)

@@ -3,14 +3,14 @@ import t from 'tap'
 import type { Step } from '../../lib/engine/runner.js'
 import { padded } from '../../lib/model/padding.js'
 
-/** B sequences of one token at position 70, M pages each, frequencies of 2. */
+/** B sequences of one token at position 70, M pages each, keys of variant 75. */
 function decoding(B: number, M = 4): Step {
   return {
     tokens: Int32Array.from({ length: B }, (_, b) => 100 + b),
     positions: new Int32Array(B).fill(70),
     sequenceStarts: Int32Array.from({ length: B + 1 }, (_, b) => b),
     pageTable: Int32Array.from({ length: B * M }, (_, i) => i),
-    frequencies: new Float32Array(2 * B).fill(0.5),
+    keyVariants: new Int32Array(B).fill(75),
     copies: new Int32Array(),
     logitRows: Int32Array.from({ length: B }, (_, b) => b),
     wanted: { whole: false, top: true, logSumExp: false },
@@ -25,7 +25,7 @@ t.test('eleven tokens become sixteen', async t => {
   t.same([...got.positions], [...step.positions, 0, 1, 2, 3, 4], 'each has a place of its own')
   t.same([...got.sequenceStarts], [...step.sequenceStarts, 12, 13, 14, 15, 16])
   t.same([...got.pageTable], [...step.pageTable, ...Array(5 * 4).fill(99)])
-  t.same([...got.frequencies], [...step.frequencies, ...Array(5 * 2).fill(0)])
+  t.same([...got.keyVariants], [...step.keyVariants, 0, 0, 0, 0, 0])
   t.same([...got.logitRows], [...step.logitRows, 11, 12, 13, 14, 15])
   t.same(got.wanted, step.wanted)
 })

@@ -40,6 +40,7 @@ for (const name of ['attention_mha', 'attention_gqa']) {
         }>(join(golden, 'layers', `${name}.json`))
         const data = await readGolden(join(golden, 'layers', `${name}.safetensors`))
         const c = parseConfig(params, name)
+        const rope = new RopeFrequencies(c)
         const [B, T, H] = data.values('input').shape as [number, number, number]
         const mask = data.values('attention_mask').data
         const starts = Array.from({ length: B }, (_, b) =>
@@ -55,9 +56,7 @@ for (const name of ['attention_mha', 'attention_gqa']) {
             positions: Int32Array.from(positions),
             sequence_starts: Int32Array.from(sequenceStarts),
             page_table: Int32Array.from({ length: B }, (_, b) => b),
-            frequencies: Float32Array.from(
-              Array.from({ length: B }, () => [...new RopeFrequencies(c).of(T)]).flat(),
-            ),
+            frequencies: rope.rows(new Int32Array(B).fill(rope.variant(T))),
           },
         })
         const prefill = step(

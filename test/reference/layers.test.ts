@@ -331,13 +331,13 @@ async function rmsNormLayer(layer: LayerCase, data: Golden, isa: string): Promis
 async function rope(layer: LayerCase, _data: Golden, isa: string): Promise<Results> {
   const { head_dim: D, calls } = layer.params as { head_dim: number; calls: number[] }
   const c = configOf(layer.params)
-  const frequencies = new RopeFrequencies(c)
+  const rope = new RopeFrequencies(c)
   const runs = calls.map((length, k) => ({
     sizes: { T: length },
     inputs: {
       positions: Int32Array.from({ length }, (_, i) => i),
       starts: Int32Array.of(0, length),
-      frequencies: frequencies.of(Math.max(...calls.slice(0, k + 1))),
+      frequencies: rope.rows(Int32Array.of(rope.variant(Math.max(...calls.slice(0, k + 1))))),
     },
   }))
   const results = await runProgram(
