@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "kernels.h"
-#include "spec.h"
 #include "status.h"
+#include "weight_spec.h"
 
 namespace moepp {
 

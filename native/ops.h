@@ -10,7 +10,7 @@
 // Experts are ordered FFN (N), constant (C), copy (1), zero (1): E = N + C + 2.
 //
 // visit() declares each field once: its name, direction, shape and type. The checker, the reader of
-// recorded programs and the memory planner are visitors (program.cc), so no field is described
+// recorded programs and the memory planner are visitors (program/), so no field is described
 // twice. In a shape, the first field that shows a letter binds it, and the others must agree.
 // "2F" is twice F, "_" is anything. The words mean:
 //   in, optional_in  read; an optional one may be absent (null)

@@ -17,7 +17,7 @@ enum class DType : uint8_t { kF32, kBf16, kF16, kI32, kI8, kI4 };
 //   kGateUpPanels  the same, where N = 2F holds F gate rows, then F up rows; a panel is 16 gate
 //                  rows and the 16 up rows of the same columns of the output, so that SwiGLU needs
 //                  no second pass
-// The byte layout of panels is the device's affair (cpu/panels.h).
+// The byte layout of panels is the device's affair (weights/panels.h).
 enum class Layout : uint8_t { kRows, kPanels, kGateUpPanels };
 
 constexpr int kMaxRank = 4;

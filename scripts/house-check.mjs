@@ -1,6 +1,7 @@
-// Checks the house: imports of lib/ point down, and files are not too long. Part of `npm run lint`.
+// Checks the house: imports of lib/ and includes of native/ point down, and files are not too long.
+// Part of `npm run lint`.
 import { execFileSync } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { dirname, join, normalize } from 'node:path'
 
 /** The rooms of lib/, a folder or a file at its root each. A room may use those before it. */
@@ -25,6 +26,17 @@ const ROOMS = [
   'benchmark',
   'cli',
   'index',
+]
+
+/** The floors of native/, each with its rooms. A room may use the floors before its own. */
+const NATIVE_FLOORS = [
+  ['status', 'tensor'],
+  ['weight_spec', 'queue', 'ops'],
+  ['host', 'kernels'],
+  ['device'],
+  ['weights'],
+  ['program', 'cpu', 'cuda'],
+  ['binding'],
 ]
 
 const MOST_LINES = 400
@@ -56,6 +68,22 @@ function checkImports(file) {
   }
 }
 
+const nativeRoomOf = file => file.replace(/^native\//, '').split(/[/.]/)[0]
+const nativeFloorOf = room => NATIVE_FLOORS.findIndex(rooms => rooms.includes(room))
+
+function checkIncludes(file) {
+  const room = nativeRoomOf(file)
+  const floor = nativeFloorOf(room)
+  if (floor < 0) problems.push(`${file}: is in no room that scripts/house-check.mjs lists`)
+  for (const [, path] of readFileSync(file, 'utf8').matchAll(/^#include "([^"]+)"/gm)) {
+    const target = [join(dirname(file), path), join('native', path)].find(existsSync)
+    if (!target) continue // made by the build
+    const used = nativeRoomOf(target)
+    if (used !== room && nativeFloorOf(used) >= floor)
+      problems.push(`${file}: includes ${path}, which does not lie below it`)
+  }
+}
+
 function checkLength(file) {
   const lines = readFileSync(file, 'utf8').split('\n').length - 1
   const most = LONGER.get(file) ?? (KERNEL.test(file) ? MOST_KERNEL_LINES : MOST_LINES)
@@ -63,6 +91,8 @@ function checkLength(file) {
 }
 
 for (const file of files('lib/*.ts')) checkImports(file)
+for (const file of files('native/*.cc', 'native/*.cu', 'native/*.h', 'native/*.cuh', 'native/*.inc'))
+  if (!file.startsWith('native/test/')) checkIncludes(file)
 for (const file of files('*.ts', '*.mjs', '*.cc', '*.cu', '*.h', '*.cuh')) checkLength(file)
 
 if (problems.length > 0) {

@@ -22,7 +22,7 @@ bool may_use(DType weights, const char* instruction) {
 
 class CpuCeiling final : public Ceiling {
  public:
-  CpuCeiling(const std::string& isa, cpu::ThreadPool& pool)
+  CpuCeiling(const std::string& isa, ThreadPool& pool)
       : loops_(cpu::peak_loops(isa)), pool_(pool) {}
 
   double read_gb_s() override {
@@ -45,13 +45,13 @@ class CpuCeiling final : public Ceiling {
 
  private:
   const std::vector<cpu::PeakLoop> loops_;
-  cpu::ThreadPool& pool_;
+  ThreadPool& pool_;
 };
 
 }  // namespace
 
 std::unique_ptr<Ceiling> cpu_ceiling(const std::string& isa, Queue& queue) {
-  return std::make_unique<CpuCeiling>(isa, static_cast<cpu::ThreadPool&>(queue));
+  return std::make_unique<CpuCeiling>(isa, static_cast<ThreadPool&>(queue));
 }
 
 }  // namespace moepp::bench

@@ -3,22 +3,21 @@
 
 #include "../../native/test/compare.h"
 #include "cpu/pack.h"
-#include "cpu/thread_pool.h"
+#include "host/thread_pool.h"
 
 namespace moepp::bench {
 
 static void pack_all(const Buffer& source, const Buffer& target, DType from, DType to, int64_t rows,
                      int64_t k, Queue& queue) {
-  static_cast<cpu::ThreadPool&>(queue).parallel_for(
-      rows / cpu::kPanelRows, [&](int64_t panel, int) {
-        PackRow lanes[cpu::kPanelRows];
-        for (int64_t lane = 0; lane < cpu::kPanelRows; lane++) {
-          lanes[lane] = {
-              source.as<std::byte>() + (panel * cpu::kPanelRows + lane) * k * dtype_size(from),
-              from, 1};
-        }
-        cpu::pack_panel(target.as<std::byte>() + panel * cpu::panel_bytes(to, k), to, lanes, k);
-      });
+  static_cast<ThreadPool&>(queue).parallel_for(rows / cpu::kPanelRows, [&](int64_t panel, int) {
+    PackRow lanes[cpu::kPanelRows];
+    for (int64_t lane = 0; lane < cpu::kPanelRows; lane++) {
+      lanes[lane] = {
+          source.as<std::byte>() + (panel * cpu::kPanelRows + lane) * k * dtype_size(from), from,
+          1};
+    }
+    cpu::pack_panel(target.as<std::byte>() + panel * cpu::panel_bytes(to, k), to, lanes, k);
+  });
 }
 
 // The last panel, for rows that have the panel's dtype.

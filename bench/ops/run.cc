@@ -10,7 +10,7 @@
 #include "bench.h"
 #include "cpu/isa/isa.h"
 #include "cpu/kv_layout.h"
-#include "cpu/thread_pool.h"
+#include "host/thread_pool.h"
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -348,7 +348,7 @@ std::vector<Target> targets(const Options& options) {
   };
   for (const cpu::Isa& isa : cpu::available_isas()) {
     if (options.device == "cuda" || (!options.isa.empty() && options.isa != isa.name)) continue;
-    const int available = cpu::available_threads();
+    const int available = available_threads();
     if (options.threads > 0) add_cpu(isa.name, options.threads);
     for (int threads = 1; options.threads == 0; threads = std::min(2 * threads, available)) {
       add_cpu(isa.name, threads);

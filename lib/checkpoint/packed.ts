@@ -7,7 +7,7 @@
  *     "moepp_packed": "{NAME: {\"dtype\": \"int8\", \"shape\": [rows, inputs],
  *                              \"packed\": \"panels\"}, ...}"
  *
- * native/cpu/panels.h describes the layout. For any bytes kernels stay within them; only the
+ * native/weights/panels.h describes the layout. For any bytes kernels stay within them; only the
  * numbers can be wrong.
  */
 
@@ -23,7 +23,7 @@ import {
   rowsBytes,
 } from '../tensor/tensor-ref.js'
 
-/** native/cpu/panels.h, kPackedLayoutName; what Device.info() of the CPU says. */
+/** native/weights/panels.h, kPackedLayoutName; what Device.info() of the CPU says. */
 export const PACKED_LAYOUT = 'panels32-i8g128-i4g32x128-v1'
 
 /**
@@ -35,7 +35,7 @@ export const PACKED_ALIGNMENT = 64
 const LAYOUT_KEY = 'moepp_layout'
 const WEIGHTS_KEY = 'moepp_packed'
 
-/** native/quantise.h, kMostQuantisedInputs. */
+/** native/weights/quantise.h, kMostQuantisedInputs. */
 const MAX_INPUTS = 2 ** 24
 const PANEL_ROWS = 32
 

@@ -85,7 +85,7 @@ export interface Place {
   readonly availableBytes: number
 }
 
-/** native/cpu/thread_pool.h, kScratchBytes. Of kJobScratchBytes little is ever touched. */
+/** native/host/thread_pool.h, kScratchBytes. Of kJobScratchBytes little is ever touched. */
 const THREAD_BYTES = 2 * 2 ** 20
 
 const isGpu = ({ name }: Pick<Place, 'name'>) => name !== 'cpu'

@@ -1,7 +1,7 @@
 /**
- * A GPU records a step of few tokens once per size and replays it (native/program.cc). Sequences
- * come and go, so a decode step could have any number of tokens. It is padded to one of a few
- * sizes. No GPU has shown yet what that gains.
+ * A GPU records a step of few tokens once per size and replays it (native/program/program.cc).
+ * Sequences come and go, so a decode step could have any number of tokens. It is padded to one of a
+ * few sizes. No GPU has shown yet what that gains.
  */
 import type { Step } from '../engine/runner.js'
 

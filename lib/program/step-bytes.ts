@@ -1,7 +1,7 @@
 /** The memory that a step of a recorded program works in. */
 import type { Dimension, ProgramSpec, Sizes } from '../addon/binding.js'
 
-/** native/program.cc, kAlignment. */
+/** native/program/program.cc, kAlignment. */
 const ALIGNMENT = 64
 
 interface Placed {
@@ -12,8 +12,8 @@ interface Placed {
 
 /**
  * Bytes of the buffers of a step of these sizes. They share memory as in plan_memory of
- * native/program.cc. Each lies in the first gap that is large enough, from the op that writes it to
- * its last reader. Buffers that no later op reads are results or are not made.
+ * native/program/program.cc. Each lies in the first gap that is large enough, from the op that
+ * writes it to its last reader. Buffers that no later op reads are results or are not made.
  */
 export function stepBytes({ buffers, ops, inputs }: ProgramSpec, sizes: Sizes): number {
   const own = buffers.filter(({ name }) => !inputs.includes(name))

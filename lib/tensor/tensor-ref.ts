@@ -18,8 +18,8 @@
 export type DType = 'f32' | 'bf16' | 'f16'
 
 /**
- * The quantised form of a matrix: integers, and scales for blocks of each row. native/quantise.h
- * has the numbers.
+ * The quantised form of a matrix: integers, and scales for blocks of each row.
+ * native/weights/quantise.h has the numbers.
  */
 export type QuantisedDType = 'int8' | 'int4'
 export type WeightDType = DType | QuantisedDType

@@ -4,10 +4,10 @@
 #include "cpu/compute_peaks.h"
 #include "cpu/isa/isa.h"
 #include "cpu/read_bandwidth.h"
-#include "cpu/thread_pool.h"
+#include "host/thread_pool.h"
 #include "convert.h"
 #include "objects.h"
-#include "weights.h"
+#include "weights/weights.h"
 #include "worker.h"
 
 namespace moepp::binding {
@@ -44,7 +44,7 @@ constexpr int64_t kBytesRead = int64_t{2} << 30;  // of a measurement: 0.2 s of 
 // read from memory. The function keeps up to mostBytes of memory as long as it lives.
 static Napi::Value read_bandwidth(const Napi::CallbackInfo& info) {
   struct Reader {
-    cpu::ThreadPool pool;
+    ThreadPool pool;
     cpu::ReadBandwidth bandwidth;
     Reader(int threads, int64_t most) : pool(threads), bandwidth(most) {}
   };
@@ -52,7 +52,7 @@ static Napi::Value read_bandwidth(const Napi::CallbackInfo& info) {
   const int64_t most = info[1].ToNumber().Int64Value();
   std::shared_ptr<Reader> reader;
   const Status status = status_of([&] {
-    reader = std::make_shared<Reader>(threads > 0 ? threads : cpu::available_threads(), most);
+    reader = std::make_shared<Reader>(threads > 0 ? threads : available_threads(), most);
     return Status{};
   });
   if (!status.ok()) throw to_error(info.Env(), status);
@@ -94,7 +94,7 @@ static Napi::Value processor(const Napi::CallbackInfo& info) {
     isas.Set(isas.Length(), Napi::String::New(env, isa.name));
   Napi::Object result = Napi::Object::New(env);
   result.Set("isas", isas);
-  result.Set("cgroupThreads", Napi::Number::New(env, cpu::cgroup_threads("")));
+  result.Set("cgroupThreads", Napi::Number::New(env, cgroup_threads("")));
   return result;
 }
 

@@ -7,7 +7,7 @@
 #include <string>
 
 #include "device.h"
-#include "spec.h"
+#include "program/spec.h"
 #include "status.h"
 
 namespace moepp::binding {

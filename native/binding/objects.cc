@@ -4,7 +4,7 @@
 #include <string>
 
 #include "convert.h"
-#include "packed_weights.h"
+#include "weights/packed_weights.h"
 #include "worker.h"
 
 namespace moepp::binding {

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "device.h"
-#include "program.h"
+#include "program/program.h"
 
 namespace moepp::binding {
 

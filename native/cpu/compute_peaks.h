@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "../status.h"
-#include "thread_pool.h"
+#include "host/thread_pool.h"
 
 namespace moepp::cpu {
 

@@ -8,13 +8,13 @@
 #include <new>
 
 #include "../device.h"
-#include "../platform.h"
-#include "../stacked_rows.h"
+#include "host/platform.h"
+#include "weights/stacked_rows.h"
 #include "isa/isa.h"
 #include "kv_layout.h"
 #include "pack.h"
-#include "panels.h"
-#include "thread_pool.h"
+#include "weights/panels.h"
+#include "host/thread_pool.h"
 
 namespace moepp {
 
@@ -195,8 +195,8 @@ Status open_cpu_device(int threads, const std::string& isa, std::shared_ptr<Devi
   std::string names;
   for (const cpu::Isa& candidate : cpu::available_isas()) {
     if (wanted == candidate.name) {
-      const int count = threads > 0 ? threads : cpu::available_threads();
-      std::shared_ptr<cpu::ThreadPool> pool = cpu::shared_pool(count);
+      const int count = threads > 0 ? threads : available_threads();
+      std::shared_ptr<ThreadPool> pool = cpu::shared_pool(count);
       if (pool == nullptr)
         return Status::error(Code::kOutOfMemory,
                              "out of memory: scratch for " + std::to_string(count) + " threads");

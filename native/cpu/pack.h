@@ -4,8 +4,8 @@
 
 #include <cstddef>
 
-#include "../stacked_rows.h"
-#include "panels.h"
+#include "weights/stacked_rows.h"
+#include "weights/panels.h"
 
 namespace moepp::cpu {
 

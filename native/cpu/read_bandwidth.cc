@@ -6,7 +6,7 @@
 #include <cstring>
 #include <string>
 
-#include "../platform.h"
+#include "host/platform.h"
 
 namespace moepp::cpu {
 

@@ -14,8 +14,8 @@
 #include "cuda/load_weight.h"
 #include "cuda/staging.h"
 #include "cuda/status_of.h"
-#include "packed_blocks.h"
-#include "weights.h"
+#include "weights/packed_blocks.h"
+#include "weights/weights.h"
 
 namespace moepp {
 

@@ -6,9 +6,9 @@
 #include <cstring>
 
 #include "cuda/weight_layout.h"
-#include "host_threads.h"
-#include "packed_blocks.h"
-#include "stacked_rows.h"
+#include "host/thread_pool.h"
+#include "weights/packed_blocks.h"
+#include "weights/stacked_rows.h"
 
 namespace moepp::cuda {
 
@@ -75,7 +75,7 @@ Status load_blocks(const Loading& to, const ReadBlock& read_block) {
   std::atomic<int64_t> bad_row{-1};
   auto* target = static_cast<std::byte*>(to.data);
   std::byte* staged = nullptr;
-  HostThreads pool(available_threads());
+  ThreadPool pool(available_threads());
   const auto send = [&](int64_t bytes) {
     MOEPP_CHECK(to.check(to.staging.send(target, bytes)));
     target += bytes;

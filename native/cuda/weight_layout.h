@@ -29,7 +29,7 @@
 
 #include <type_traits>
 
-#include "quantise.h"
+#include "weights/quantise.h"
 #include "tensor.h"
 
 namespace moepp::cuda {

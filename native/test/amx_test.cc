@@ -4,8 +4,8 @@
 #include <vector>
 
 #include "cpu/isa/isa.h"
-#include "cpu/panels.h"
-#include "cpu/thread_pool.h"
+#include "weights/panels.h"
+#include "host/thread_pool.h"
 #include "device.h"
 #include "reference_gemm.h"
 #include "test.h"
@@ -13,7 +13,6 @@
 namespace moepp::test {
 
 using cpu::Isa;
-using cpu::ThreadPool;
 
 static const Isa* amx() {
   for (const Isa& isa : cpu::available_isas()) {

@@ -118,7 +118,7 @@ static void expect_same_bits_with_any_threads(const AttentionCase& c) {
     for (const cpu::Isa& isa : cpu::available_isas()) {
       std::vector<float> first;
       for (int threads : {1, 2, 5, 16}) {
-        cpu::ThreadPool pool(threads);
+        ThreadPool pool(threads);
         Guarded<float> out(data.step.tokens * c.hq * c.d);
         expect_no_difference(isa.name,
                              data.run({isa, pool, isa.name}, out, -1, 0, data.step.tokens));
@@ -143,7 +143,7 @@ MOEPP_TEST(attention_split_does_not_depend_on_threads) {
 // tasks may share.
 MOEPP_TEST(attention_split_beside_another_caller) {
   AttentionData data({6, 1, 40, 32, {{1500, 1}, {20, 1}, {700, 3}}}, DType::kF32);
-  cpu::ThreadPool pool(3);
+  ThreadPool pool(3);
   for (const cpu::Isa& isa : cpu::available_isas()) {
     const Backend backend = {isa, pool, isa.name};
     Guarded<float> out(data.step.tokens * 6 * 40);

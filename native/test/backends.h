@@ -5,21 +5,21 @@
 
 #include "compare.h"
 #include "cpu/isa/isa.h"
-#include "cpu/thread_pool.h"
+#include "host/thread_pool.h"
 #include "test.h"
 
 namespace moepp::test {
 
 struct Backend {
   const cpu::Isa& isa;
-  cpu::ThreadPool& pool;
+  ThreadPool& pool;
   std::string name;  // "avx2, 2 threads"
 };
 
 template <class Body>  // body(const Backend&)
 void for_each_backend(const Body& body) {
   for (int threads : {1, 2}) {
-    cpu::ThreadPool pool(threads);
+    ThreadPool pool(threads);
     for (const cpu::Isa& isa : cpu::available_isas()) {
       body(Backend{isa, pool, std::string(isa.name) + ", " + std::to_string(threads) + " threads"});
     }

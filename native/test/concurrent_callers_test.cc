@@ -7,14 +7,13 @@
 #include <vector>
 
 #include "backends.h"
-#include "cpu/panels.h"
+#include "weights/panels.h"
 #include "paged_step.h"
 #include "reference_gemm.h"
 
 namespace moepp::test {
 
 using cpu::Isa;
-using cpu::ThreadPool;
 
 // An op with inputs of its own.
 struct CalledOp {

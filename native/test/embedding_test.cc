@@ -1,5 +1,5 @@
 #include "backends.h"
-#include "cpu/panels.h"
+#include "weights/panels.h"
 #include "reference.h"
 #include "reference_gemm.h"
 

@@ -7,15 +7,14 @@
 #include <vector>
 
 #include "cpu/isa/isa.h"
-#include "cpu/panels.h"
-#include "cpu/thread_pool.h"
+#include "weights/panels.h"
+#include "host/thread_pool.h"
 #include "reference_gemm.h"
 #include "test.h"
 
 namespace moepp::test {
 
 using cpu::Isa;
-using cpu::ThreadPool;
 
 // n elements between pages that no one may touch; the last ends where a page does.
 template <class T>

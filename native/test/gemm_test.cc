@@ -2,15 +2,14 @@
 #include <vector>
 
 #include "cpu/isa/isa.h"
-#include "cpu/panels.h"
-#include "cpu/thread_pool.h"
+#include "weights/panels.h"
+#include "host/thread_pool.h"
 #include "reference_gemm.h"
 #include "test.h"
 
 namespace moepp::test {
 
 using cpu::Isa;
-using cpu::ThreadPool;
 
 struct LinearCase {
   int64_t tokens, inputs, outputs;

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "cuda/weight_layout.h"
-#include "packed_blocks.h"
+#include "weights/packed_blocks.h"
 #include "reference_gemm.h"
 
 namespace moepp::test {

@@ -1,5 +1,5 @@
 // Packed weights: a file written and mapped gives what loading gives, and wrong ranges are refused.
-#include "packed_weights.h"
+#include "weights/packed_weights.h"
 
 #include <cstdio>
 

@@ -1,5 +1,5 @@
 // The interpreter: what it refuses, and that neither the memory plan nor captures change results.
-#include "program.h"
+#include "program/program.h"
 
 #include "compare.h"
 #include "small_model.h"

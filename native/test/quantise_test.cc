@@ -1,13 +1,13 @@
 // Quantised weights: the numbers (quantise.h), their packing, and the promises of the GEMMs over
 // them.
-#include "quantise.h"
+#include "weights/quantise.h"
 
 #include <algorithm>
 #include <vector>
 
 #include "cpu/isa/isa.h"
 #include "cpu/pack.h"
-#include "cpu/thread_pool.h"
+#include "host/thread_pool.h"
 #include "reference_gemm.h"
 #include "test.h"
 

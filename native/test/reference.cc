@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "cpu/panels.h"
+#include "weights/panels.h"
 #include "reference_gemm.h"
 
 namespace moepp::test {

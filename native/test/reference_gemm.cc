@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "cpu/panels.h"
+#include "weights/panels.h"
 
 namespace moepp::test {
 

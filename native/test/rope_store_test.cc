@@ -67,12 +67,12 @@ MOEPP_TEST(rope_store) {
 }
 
 MOEPP_TEST(rope_store_has_the_same_bits_with_many_threads) {
-  cpu::ThreadPool one(1), five(5), sixteen(16);
+  ThreadPool one(1), five(5), sixteen(16);
   for (const cpu::Isa& isa : cpu::available_isas()) {
     for (const RopeStoreCase& c : kCases) {
       for (DType dtype : {DType::kF32, DType::kBf16}) {
         const std::vector<unsigned char> expected = run_rope_store({isa, one, isa.name}, c, dtype);
-        for (cpu::ThreadPool* pool : {&five, &sixteen}) {
+        for (ThreadPool* pool : {&five, &sixteen}) {
           EXPECT_MESSAGE(
               run_rope_store({isa, *pool, isa.name}, c, dtype) == expected,
               std::string(isa.name) + ": " + std::to_string(pool->threads()) + " threads differ");

@@ -1,4 +1,4 @@
-#include "cpu/thread_pool.h"
+#include "host/thread_pool.h"
 
 #include <atomic>
 #include <cstdlib>
@@ -11,8 +11,6 @@
 #include "test.h"
 
 namespace moepp::test {
-
-using cpu::ThreadPool;
 
 // Every task once, on a valid thread, never two tasks on one thread at once.
 static void run_job(ThreadPool& pool, int64_t tasks) {
@@ -161,10 +159,10 @@ MOEPP_TEST(thread_pool_scratch_is_aligned_and_apart) {
   ThreadPool pool(3);
   for (int thread = 0; thread < 3; thread++) {
     EXPECT(reinterpret_cast<uintptr_t>(pool.scratch(thread)) % 64 == 0);
-    pool.scratch(thread)[cpu::kScratchBytes - 1] = std::byte{1};
+    pool.scratch(thread)[kScratchBytes - 1] = std::byte{1};
     if (thread > 0)
       EXPECT(pool.scratch(thread) - pool.scratch(thread - 1) >=
-             static_cast<ptrdiff_t>(cpu::kScratchBytes));
+             static_cast<ptrdiff_t>(kScratchBytes));
   }
 }
 
@@ -180,14 +178,14 @@ static int threads_of(const char* cgroup,
   if (mkdtemp(name.data()) == nullptr) return -1;
   write_file(fs::path(name) / "proc/self/cgroup", cgroup);
   for (const auto& [path, text] : files) write_file(fs::path(name) / "sys/fs/cgroup" / path, text);
-  const int threads = cpu::cgroup_threads(name);
+  const int threads = cgroup_threads(name);
   fs::remove_all(name);
   return threads;
 }
 
 MOEPP_TEST(available_threads_honours_cgroups) {
-  EXPECT(cpu::available_threads() >= 1);
-  EXPECT(cpu::cgroup_threads("/does/not/exist") == 0);
+  EXPECT(available_threads() >= 1);
+  EXPECT(cgroup_threads("/does/not/exist") == 0);
   EXPECT(threads_of("0::/\n", {}) == 0);
   EXPECT(threads_of("0::/\n", {{"cpu.max", "max 100000\n"}}) == 0);
   EXPECT(threads_of("0::/\n", {{"cpu.max", "300000 100000\n"}}) == 3);

@@ -1,12 +1,12 @@
 // Stored tensors: references into files are checked before a byte is read, whatever they claim.
-#include "weights.h"
+#include "weights/weights.h"
 
 #include <atomic>
 #include <fstream>
 #include <iterator>
 #include <thread>
 
-#include "cpu/thread_pool.h"
+#include "host/thread_pool.h"
 #include "small_model.h"
 #include "test.h"
 
@@ -141,7 +141,7 @@ MOEPP_TEST(weights_load_in_turns) {
   int64_t before = 0;
   while (!loaded) {  // a turn counts when something was loaded since the one before, and something
                      // remains
-    static_cast<cpu::ThreadPool&>(device->queue()).parallel_for(1, [&](int64_t, int) {
+    static_cast<ThreadPool&>(device->queue()).parallel_for(1, [&](int64_t, int) {
       if (done > before && done < static_cast<int64_t>(packed.size())) turns++;
       before = done;
     });

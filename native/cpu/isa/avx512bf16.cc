@@ -11,8 +11,8 @@
 
 #include "../../kernels.h"
 #include "../kv_layout.h"
-#include "../panels.h"
-#include "../thread_pool.h"
+#include "weights/panels.h"
+#include "host/thread_pool.h"
 #include "isa.h"
 
 namespace moepp::cpu::avx512bf16 {

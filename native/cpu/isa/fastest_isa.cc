@@ -8,9 +8,9 @@
 #include <limits>
 #include <vector>
 
-#include "../../platform.h"
-#include "../panels.h"
-#include "../thread_pool.h"
+#include "host/platform.h"
+#include "weights/panels.h"
+#include "host/thread_pool.h"
 #include "isa.h"
 
 namespace moepp::cpu {

@@ -10,8 +10,8 @@
 #include <cstdint>
 
 #include "../../kernels.h"
-#include "../panels.h"
-#include "../thread_pool.h"
+#include "weights/panels.h"
+#include "host/thread_pool.h"
 #include "isa.h"
 
 namespace moepp::cpu::MOEPP_ISA {

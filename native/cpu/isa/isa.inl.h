@@ -13,8 +13,8 @@
 
 #include "../../kernels.h"
 #include "../kv_layout.h"
-#include "../panels.h"
-#include "../thread_pool.h"
+#include "weights/panels.h"
+#include "host/thread_pool.h"
 #include "isa.h"
 
 namespace moepp::cpu::MOEPP_ISA {

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "device_test.h"
-#include "program.h"
+#include "program/program.h"
 
 namespace moepp::simt_test {
 

@@ -3,11 +3,11 @@
 // f32.
 #include <cstdio>
 
-#include "cpu/panels.h"
+#include "weights/panels.h"
 #include "cuda/kernels/grouped_gemm/quantised.cuh"
 #include "cuda/weight_layout.h"
 #include "device_test.h"
-#include "program.h"
+#include "program/program.h"
 #include "small_model.h"
 #include "test.h"
 

@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "device.h"
-#include "platform.h"
-#include "spec.h"
+#include "host/platform.h"
 #include "status.h"
+#include "weight_spec.h"
 
 namespace moepp {
 

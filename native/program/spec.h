@@ -7,11 +7,11 @@
 #include <string>
 #include <vector>
 
-#include "tensor.h"
+#include "weight_spec.h"
 
 namespace moepp {
 
-// A dimension is a size >= 0, or one of these, known only when a step runs.
+// A dimension of a Shape is a size >= 0, or one of these, known only when a step runs.
 enum Symbol : int64_t {
   kTokens = -1,          // T
   kRows = -2,            // R
@@ -42,35 +42,10 @@ struct Sizes {
   }
 };
 
-using Shape = std::vector<int64_t>;  // sizes and Symbols
-
 struct BufferSpec {
   std::string name;
   DType dtype = DType::kF32;
   Shape shape;
-};
-
-// The place of one stored tensor (lib/tensor/tensor-ref.ts).
-struct TensorRef {
-  std::string name;  // for errors
-  DType dtype = DType::kF32;
-  Shape shape;
-  std::vector<int64_t> strides;  // in elements
-  std::string file;
-  uint64_t byte_offset = 0, byte_length = 0;
-  // kPanels, kGateUpPanels: the bytes are a whole int8 or int4 weight as Device::packed_layout()
-  // names it, used where they are.
-  Layout packed = Layout::kRows;
-
-  bool is_packed() const { return packed != Layout::kRows; }
-};
-
-// A weight is its parts, one below the other along the first axis, after which it is given `shape`.
-struct WeightSpec {
-  std::string name;
-  DType dtype = DType::kF32;  // on the device
-  Shape shape;
-  std::vector<TensorRef> parts;
 };
 
 struct OpSpec {

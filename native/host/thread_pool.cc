@@ -9,7 +9,7 @@
 #include <thread>
 #include <vector>
 
-namespace moepp::cpu {
+namespace moepp {
 
 namespace {
 
@@ -222,4 +222,4 @@ std::byte* ThreadPool::job_scratch() {
   return state_->scratch.get();
 }
 
-}  // namespace moepp::cpu
+}  // namespace moepp

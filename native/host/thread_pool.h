@@ -9,7 +9,7 @@
 
 #include "queue.h"
 
-namespace moepp::cpu {
+namespace moepp {
 
 // Bytes that each thread may use within a task, aligned to 64.
 constexpr size_t kScratchBytes = size_t{2} << 20;
@@ -66,4 +66,4 @@ int available_threads();
 // one. root is "" but in tests.
 int cgroup_threads(const std::string& root);
 
-}  // namespace moepp::cpu
+}  // namespace moepp

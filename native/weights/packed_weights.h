@@ -2,7 +2,7 @@
 // range of the file, used from a mapping of it. So opening a model reads nothing and copies
 // nothing.
 //
-// The range is the whole weight in its panels (for the CPU: cpu/panels.h), at a multiple of 64
+// The range is the whole weight in its panels (for the CPU: weights/panels.h), at a multiple of 64
 // bytes in the file. It is the same on all instruction sets of a device. Device::packed_layout() is
 // the name of the byte order. A file must state it, and its reader compares it.
 #pragma once
@@ -13,8 +13,8 @@
 #include <vector>
 
 #include "device.h"
-#include "platform.h"
-#include "spec.h"
+#include "host/platform.h"
+#include "weight_spec.h"
 
 namespace moepp {
 

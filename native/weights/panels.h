@@ -23,7 +23,7 @@
 // values, so that a decode step reads one range from its beginning to its end.
 #pragma once
 
-#include "../quantise.h"
+#include "quantise.h"
 #include "tensor.h"
 
 namespace moepp::cpu {

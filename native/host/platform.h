@@ -1,6 +1,6 @@
 // The operating system's services: mapped files, files to write, memory. Implemented in
 // platform_posix.cc (Linux, macOS) and platform_windows.cc. Nothing else in native/ asks the system
-// for anything, but for the count of threads (cpu/available_threads.cc). Paths are UTF-8.
+// for anything, but for the count of threads (available_threads.cc). Paths are UTF-8.
 #pragma once
 
 #include <cstddef>

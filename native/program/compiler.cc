@@ -2,7 +2,7 @@
 // dtypes and order.
 #include "check_data.h"
 #include "program.h"
-#include "quantise.h"
+#include "weights/quantise.h"
 
 namespace moepp {
 

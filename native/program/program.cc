@@ -5,7 +5,7 @@
 #include <tuple>
 
 #include "check_data.h"
-#include "packed_weights.h"
+#include "weights/packed_weights.h"
 
 namespace moepp {
 

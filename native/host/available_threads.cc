@@ -14,7 +14,7 @@
 
 #include "thread_pool.h"
 
-namespace moepp::cpu {
+namespace moepp {
 
 namespace {
 
@@ -104,4 +104,4 @@ int available_threads() {
   return threads < 1 ? 1 : threads;
 }
 
-}  // namespace moepp::cpu
+}  // namespace moepp

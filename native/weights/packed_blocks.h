@@ -1,9 +1,9 @@
 // The blocks of an int8 or int4 weight that is stored as the CPU's panels, for devices with another
-// layout: the inverse of cpu/pack.cc. A file of packed weights holds such panels (cpu/panels.h,
+// layout: the inverse of cpu/pack.cc. A file of packed weights holds such panels (weights/panels.h,
 // kPackedLayoutName).
 #pragma once
 
-#include "cpu/panels.h"
+#include "panels.h"
 #include "quantise.h"
 
 namespace moepp {

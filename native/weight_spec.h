@@ -1,0 +1,37 @@
+// A weight as TypeScript hands it over: its name, and where the checkpoint's files hold its parts.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "tensor.h"
+
+namespace moepp {
+
+using Shape = std::vector<int64_t>;  // sizes and, in a program, Symbols (program/spec.h)
+
+// The place of one stored tensor (lib/tensor/tensor-ref.ts).
+struct TensorRef {
+  std::string name;  // for errors
+  DType dtype = DType::kF32;
+  Shape shape;
+  std::vector<int64_t> strides;  // in elements
+  std::string file;
+  uint64_t byte_offset = 0, byte_length = 0;
+  // kPanels, kGateUpPanels: the bytes are a whole int8 or int4 weight as Device::packed_layout()
+  // names it, used where they are.
+  Layout packed = Layout::kRows;
+
+  bool is_packed() const { return packed != Layout::kRows; }
+};
+
+// A weight is its parts, one below the other along the first axis, after which it is given `shape`.
+struct WeightSpec {
+  std::string name;
+  DType dtype = DType::kF32;  // on the device
+  Shape shape;
+  std::vector<TensorRef> parts;
+};
+
+}  // namespace moepp
