@@ -2,14 +2,13 @@
 
 import { stat } from 'node:fs/promises'
 import { basename } from 'node:path'
-import { type CheckpointFormat, openCheckpoint } from '../checkpoint/checkpoint.js'
+import { type Checkpoint, type CheckpointFormat, openCheckpoint } from '../checkpoint/checkpoint.js'
 import type { ModelConfig, ModelDescription } from '../families/family.js'
 import { recordModel } from '../families/record.js'
 import { readModel } from '../families/registry.js'
 import { type GenerationConfig, readGenerationConfig } from '../generation/generation-config.js'
 import { cacheOf, MATRIX_DTYPES, planLoad } from '../load/plan.js'
 import { type MatrixType, resolveLoadOptions } from '../options/load.js'
-import type { ModelTensors } from '../program/model-builder.js'
 import {
   activeParameters,
   cacheBytes,
@@ -141,7 +140,7 @@ export async function inspectCheckpoint(directory: string): Promise<Inspection> 
 
 function weightBytesByType(
   description: ModelDescription,
-  checkpoint: ModelTensors,
+  checkpoint: Checkpoint,
 ): ByMatrixType<number> {
   const bytes = (type: keyof typeof MATRIX_DTYPES) =>
     weightBytes(recordModel(description, checkpoint, MATRIX_DTYPES[type]))
@@ -153,12 +152,12 @@ function weightBytesByType(
 
 function kvCacheDtypes(
   description: ModelDescription,
-  tensors: ModelTensors,
+  checkpoint: Checkpoint,
   types: ByMatrixType<number>,
   onGpu: boolean,
 ): ByMatrixType<KvCacheType> {
   const dtypeOf = (dtype: MatrixType): KvCacheType => {
-    const plan = planLoad(description, tensors, resolveLoadOptions({ dtype: loadDtype(types, dtype) }))
+    const plan = planLoad(description, checkpoint, resolveLoadOptions({ dtype: loadDtype(types, dtype) }))
     return cacheOf(plan, onGpu).dtype === 'bf16' ? 'bfloat16' : 'float32'
   }
   return Object.fromEntries((Object.keys(types) as MatrixType[]).map(type => [type, dtypeOf(type)]))

@@ -1,6 +1,12 @@
 /** Records the model of a checkpoint. */
-import type { MatrixDType } from '../program/model-builder.js'
-import { ModelBuilder, type ModelTensors } from '../program/model-builder.js'
+import type { Checkpoint } from '../checkpoint/checkpoint.js'
+import {
+  CheckpointTensors,
+  type MatrixDType,
+  ModelBuilder,
+  type ModelTensors,
+  type Part,
+} from '../program/model-builder.js'
 import type { ModelSpec } from '../program/model-spec.js'
 import type { ModelDescription } from './family.js'
 
@@ -15,9 +21,33 @@ import type { ModelDescription } from './family.js'
  */
 export function recordModel(
   description: ModelDescription,
-  tensors: ModelTensors,
+  checkpoint: Checkpoint,
   dtype: MatrixDType,
   mayRoundX = false,
+): ModelSpec {
+  return record(description, new CheckpointTensors(checkpoint), dtype, mayRoundX)
+}
+
+/** Names and shapes of the tensors that the model reads, in the order of the forward pass. */
+export function storedTensors(description: ModelDescription): Part[] {
+  const parts: Part[] = []
+  const listing: ModelTensors = {
+    packed: () => undefined,
+    optional: () => undefined,
+    tensor(part) {
+      parts.push(part)
+      return { dtype: 'f32', shape: part.shape, file: '', byteOffset: 0, byteLength: 0 }
+    },
+  }
+  record(description, listing, 'exact', false)
+  return parts
+}
+
+function record(
+  description: ModelDescription,
+  tensors: ModelTensors,
+  dtype: MatrixDType,
+  mayRoundX: boolean,
 ): ModelSpec {
   const m = new ModelBuilder(tensors, dtype, mayRoundX)
   description.record(m)

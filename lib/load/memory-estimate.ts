@@ -4,7 +4,7 @@ import type { DeviceInfo, KvCacheOptions, ProgramSpec } from '../addon/binding.j
 import { MoeppError } from '../errors.js'
 import { PAGE_SIZE } from '../model/runner.js'
 import type { MatrixType } from '../options/generate.js'
-import type { ModelTensors } from '../program/model-builder.js'
+import type { Checkpoint } from '../checkpoint/checkpoint.js'
 import { cacheBytes, weightBytes } from '../program/model-spec.js'
 import { stepBytes } from '../program/step-bytes.js'
 import { isPacked } from '../tensor/tensor-ref.js'
@@ -185,13 +185,13 @@ const LEAST_CACHE_TOKENS = 512
 
 /** Options with which the model fits, as a caller would write them. */
 function remedies(plan: LoadPlan, place: Place, needed: MemoryEstimate): string[] {
-  const { description, tensors, options } = plan
+  const { description, checkpoint, options } = plan
   const found: string[] = []
   const smaller = cacheTokensThatFit(plan, needed)
   if (smaller !== undefined) found.push(`kvCacheTokens: ${smaller}`)
-  for (const dtype of smallerDtypes(tensors, needed.dtype)) {
+  for (const dtype of smallerDtypes(checkpoint, needed.dtype)) {
     const other = { ...options, dtype, activationDtype: 'auto' } as const
-    const otherPlan = planLoad(description, tensors, other)
+    const otherPlan = planLoad(description, checkpoint, other)
     const changed = estimate(otherPlan, place)
     const size = `(${gib(changed.requiredBytes)})`
     const tokens = cacheTokensThatFit(otherPlan, changed)
@@ -203,7 +203,7 @@ function remedies(plan: LoadPlan, place: Place, needed: MemoryEstimate): string[
 }
 
 /** Types that take less, the most exact first. Packed weights cannot be held in another. */
-function smallerDtypes({ packed }: ModelTensors, held: MatrixType): MatrixType[] {
+function smallerDtypes({ packed }: Checkpoint, held: MatrixType): MatrixType[] {
   if (packed.size > 0) return []
   const all: MatrixType[] = ['float32', 'bfloat16', 'int8', 'int4']
   return all.slice(all.indexOf(held) + 1)

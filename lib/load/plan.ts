@@ -4,7 +4,7 @@ import type { ModelDescription } from '../families/family.js'
 import { recordModel } from '../families/record.js'
 import { MoeppError } from '../errors.js'
 import { PAGE_SIZE } from '../model/runner.js'
-import type { ModelTensors } from '../program/model-builder.js'
+import type { Checkpoint } from '../checkpoint/checkpoint.js'
 import { holdsQuantised, type ModelSpec } from '../program/model-spec.js'
 import type { MatrixType, ResolvedLoadOptions } from '../options/generate.js'
 
@@ -43,7 +43,7 @@ export const MATRIX_DTYPES = {
 /** A model that is to be loaded. */
 export interface LoadPlan {
   readonly description: ModelDescription
-  readonly tensors: ModelTensors
+  readonly checkpoint: Checkpoint
   readonly options: ResolvedLoadOptions
   readonly spec: ModelSpec
 }
@@ -51,13 +51,13 @@ export interface LoadPlan {
 /** @throws MoeppError ERR_BAD_WEIGHTS, ERR_UNSUPPORTED */
 export function planLoad(
   description: ModelDescription,
-  tensors: ModelTensors,
+  checkpoint: Checkpoint,
   options: ResolvedLoadOptions,
 ): LoadPlan {
   const rounds = options.activationDtype === 'bfloat16'
-  const spec = recordModel(description, tensors, MATRIX_DTYPES[options.dtype], rounds)
+  const spec = recordModel(description, checkpoint, MATRIX_DTYPES[options.dtype], rounds)
   checkActivationDtype(spec, options)
-  return { description, tensors, options, spec }
+  return { description, checkpoint, options, spec }
 }
 
 /** Only inputs of matrices in bf16 may be rounded to bf16. */

@@ -24,11 +24,53 @@ export interface Part {
   readonly shape: readonly number[]
 }
 
-/** The stored tensors of a model. */
-export type ModelTensors = Pick<Checkpoint, 'directory' | 'tensors' | 'packed' | 'unusable'>
+/** The stored tensors that a model is recorded on. */
+export interface ModelTensors {
+  /** A packed weight; undefined if the weight is stored in parts. */
+  packed(name: string): PackedRef | undefined
+  /** @throws MoeppError ERR_BAD_WEIGHTS if it is missing or has another shape */
+  tensor(part: Part): TensorRef
+  /** A tensor that the model does not need. */
+  optional(name: string): TensorRef | undefined
+}
+
+/** Those of a checkpoint. */
+export class CheckpointTensors implements ModelTensors {
+  readonly #checkpoint: Checkpoint
+
+  constructor(checkpoint: Checkpoint) {
+    this.#checkpoint = checkpoint
+  }
+
+  packed(name: string): PackedRef | undefined {
+    return this.#checkpoint.packed.get(name)
+  }
+
+  tensor({ name, shape }: Part): TensorRef {
+    const tensor = this.#checkpoint.tensors.get(name)
+    if (tensor === undefined) throw this.#missing(name)
+    checkShape(name, tensor, shape)
+    return tensor
+  }
+
+  optional(name: string): TensorRef | undefined {
+    return this.#checkpoint.tensors.get(name)
+  }
+
+  #missing(name: string): MoeppError {
+    const { directory, packed, unusable } = this.#checkpoint
+    const stored = unusable.get(name) ?? packed.get(name)?.dtype
+    if (stored === undefined)
+      return new MoeppError('ERR_BAD_WEIGHTS', `${name}: missing in ${directory}`)
+    return new MoeppError(
+      'ERR_BAD_WEIGHTS',
+      `${name}: weight is of type ${stored}, expected float32, float16 or bfloat16 (${directory})`,
+    )
+  }
+}
 
 export class ModelBuilder extends ProgramBuilder {
-  readonly #checkpoint: ModelTensors
+  readonly #tensors: ModelTensors
   readonly #dtype: MatrixDType
   readonly #mayRoundX: boolean
   readonly #weights = new Map<string, { weight: Weight; spec: RecordedWeight }>()
@@ -40,9 +82,9 @@ export class ModelBuilder extends ProgramBuilder {
    * @param dtype of the matrices; the small tensors stay f32, as upstream computes them
    * @param mayRoundX inputs of a matrix in bf16 may be rounded to bf16
    */
-  constructor(checkpoint: ModelTensors, dtype: MatrixDType, mayRoundX = false) {
+  constructor(tensors: ModelTensors, dtype: MatrixDType, mayRoundX = false) {
     super()
-    this.#checkpoint = checkpoint
+    this.#tensors = tensors
     this.#dtype = dtype
     this.#mayRoundX = mayRoundX
   }
@@ -57,7 +99,7 @@ export class ModelBuilder extends ProgramBuilder {
     shape: readonly number[],
     parts: readonly Part[] = [{ name, shape }],
   ): Weight {
-    const packed = this.#checkpoint.packed.get(name)
+    const packed = this.#tensors.packed(name)
     const isFfn = kind === 'ffnExperts' || kind === 'denseFfn'
     const dtype = this.#dtype === 'int4' && !isFfn ? 'int8' : this.#dtype
     if (packed) return this.#fromPacked(kind, name, dtype, shape, packed)
@@ -85,7 +127,7 @@ export class ModelBuilder extends ProgramBuilder {
 
   /** A tensor that checkpoints of the family hold as part of the model, and that nothing reads. */
   unread(kind: ParameterKind, name: string): void {
-    const ref = this.#checkpoint.tensors.get(name)
+    const ref = this.#tensors.optional(name)
     if (ref) this.#unread.push({ name, kind, ref })
   }
 
@@ -147,29 +189,11 @@ export class ModelBuilder extends ProgramBuilder {
     stored: readonly Part[],
   ): Weight {
     return this.#declare(name, () => {
-      const parts = stored.map(part => ({ name: part.name, ...this.#tensor(part) }))
+      const parts = stored.map(part => ({ name: part.name, ...this.#tensors.tensor(part) }))
       const isBf16 = parts.every(part => part.dtype === 'bf16')
       const held = dtype === 'exact' ? (isBf16 ? 'bf16' : 'f32') : dtype
       return { kind, name, dtype: held, shape, parts }
     })
-  }
-
-  #tensor({ name, shape }: Part): TensorRef {
-    const tensor = this.#checkpoint.tensors.get(name)
-    if (tensor === undefined) throw this.#missing(name)
-    checkShape(name, tensor, shape)
-    return tensor
-  }
-
-  #missing(name: string): MoeppError {
-    const { directory, packed, unusable } = this.#checkpoint
-    const stored = unusable.get(name) ?? packed.get(name)?.dtype
-    if (stored === undefined)
-      return new MoeppError('ERR_BAD_WEIGHTS', `${name}: missing in ${directory}`)
-    return new MoeppError(
-      'ERR_BAD_WEIGHTS',
-      `${name}: weight is of type ${stored}, expected float32, float16 or bfloat16 (${directory})`,
-    )
   }
 
   #declare(name: string, specOf: () => RecordedWeight): Weight {
