@@ -1,30 +1,29 @@
 // One MoE layer of a synthetic checkpoint as a program of its own: router, routing, FFN experts,
-// combination. The RMSNorm that follows in the model is in it, because it is part of the last op.
+// combination. The RMSNorms before and after it in the model are in it, because they are recorded
+// with it.
 import { loadBinding } from '../dist/addon/binding.js'
-import { moe, routeTokens } from '../dist/model/moe.js'
-import { ModelWeights } from '../dist/model/weights.js'
-import { ProgramBuilder } from '../dist/program/builder.js'
+import { recordMoe } from '../dist/families/moepp.js'
+import { CheckpointTensors, ModelBuilder } from '../dist/program/model-builder.js'
 import { Checkpoint } from './safetensors.mjs'
 import { widen } from './synthetic-random.mjs'
 
+const OUTPUT = 'layers.0.moe_output'
+
 export class MoeLayer {
-  /** `matrix` as MATRIX_DTYPES of lib/load/load.ts has it. */
-  static async load(config, tensors, { matrix, threads }) {
-    const p = new ProgramBuilder()
-    const w = new ModelWeights(p, tensors, matrix)
-    const shape = ['T', config.hiddenSize]
-    const x = p.input('x', 'f32', shape)
-    const { logits, route } = routeTokens(p, w, config, 0, { x, previousLogits: undefined })
-    const residual = p.input('residual', 'f32', shape)
-    const nextNorm = w.small('model.norm.weight', [config.hiddenSize])
-    const names = { sum: 'y', out: 'normalised' }
-    const { sum } = moe(p, w, config, 0, { residual, x, route, nextNorm }, names)
+  /** `matrix` as MATRIX_DTYPES of lib/load/plan.ts has it. */
+  static async load(config, checkpoint, { matrix, threads }) {
+    const m = new ModelBuilder(new CheckpointTensors(checkpoint), matrix)
+    const { hiddenSize, rmsNormEps: eps } = config
+    const input = name => m.input(name, 'f32', ['T', hiddenSize])
+    const weight = m.small('norms', 'model.norm.weight', [hiddenSize])
+    const next = { weight, eps, sum: 'y', out: 'normalised' }
+    recordMoe(m, config, 0, { x: input('x'), delta: input('delta') }, next)
     const { Device, fastestIsa } = loadBinding()
     const device = new Device('cpu', {
       threads,
       isa: fastestIsa(matrix === 'exact' ? 'bf16' : matrix),
     })
-    const program = await device.compile(p.finish([sum, logits]))
+    const program = await device.compile(m.finish([{ name: OUTPUT }]))
     return new MoeLayer(device, program, config)
   }
 
@@ -34,12 +33,12 @@ export class MoeLayer {
 
   #options(x) {
     const sizes = { T: x.length / this.config.hiddenSize, R: 0, B: 1, M: 0 }
-    return { sizes, inputs: { x, residual: new Float32Array(x.length) } }
+    return { sizes, inputs: { x, delta: new Float32Array(x.length) } }
   }
 
   /** The layer's output for the hidden states x [T, H], without what it is added to. */
   async run(x) {
-    return (await this.program.run(this.#options(x))).y
+    return (await this.program.run(this.#options(x)))[OUTPUT]
   }
 
   /** Mean of the FFN experts that a token chose. */

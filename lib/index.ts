@@ -6,10 +6,9 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 
 export type { ModelDevice } from './addon/device.js'
-export type { ModelConfig } from './families/family.js'
-export type { RopeScaling, YarnScaling } from './layers/rope.js'
 export type { ModelStats } from './engine/stats.js'
 export { MoeppError, type MoeppErrorCode } from './errors.js'
+export type { ModelConfig } from './families/family.js'
 export type { ForwardOptions, ScoreOptions } from './generation/call-options.js'
 export type { CallTrace, LoadTrace, TracedResult } from './generation/diagnostics.js'
 export type { Model } from './generation/model.js'
@@ -27,6 +26,7 @@ export type {
 } from './generation/results.js'
 export type { GenerationStream } from './generation/stream.js'
 export type { DownloadProgress } from './hub/repository.js'
+export type { RopeScaling, YarnScaling } from './layers/rope.js'
 export { estimateMemory, loadModel } from './load/load.js'
 export type { MemoryEstimate } from './load/memory-estimate.js'
 export type {

@@ -1,7 +1,8 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { parseConfig, readConfig } from '../lib/config.js'
+import type { MoeppConfig } from '../lib/families/moepp.js'
+import { describeModel, readModel } from '../lib/families/registry.js'
 import { parseGenerationConfig, readGenerationConfig } from '../lib/generation/generation-config.js'
 
 /** The released 7B model's config.json. */
@@ -39,11 +40,12 @@ const RELEASED = {
 }
 
 function parse(changes: Record<string, unknown> = {}) {
-  return parseConfig({ ...RELEASED, ...changes }, 'model/config.json')
+  return describeModel({ ...RELEASED, ...changes }, 'model/config.json').config as MoeppConfig
 }
 
 t.test('the released model', async t => {
   t.strictSame(parse(), {
+    family: 'moepp',
     vocabSize: 65536,
     hiddenSize: 1536,
     intermediateSize: 4096,
@@ -71,8 +73,9 @@ t.test('the released model', async t => {
   })
 })
 
-t.test("an empty config.json: upstream's defaults", async t => {
-  t.strictSame(parseConfig({}, 'config.json'), {
+t.test("a config.json with its type alone: upstream's defaults", async t => {
+  t.strictSame(describeModel({ model_type: 'MoE++' }, 'config.json').config, {
+    family: 'moepp',
     vocabSize: 32000,
     hiddenSize: 4096,
     intermediateSize: 11008,
@@ -138,7 +141,6 @@ t.test('other accepted values', async t => {
 })
 
 const REFUSED: [changes: Record<string, unknown>, message: RegExp][] = [
-  [{ model_type: 'llama' }, /model_type is "llama", expected "MoE\+\+"/],
   [{ moe_expert_interval: 2 }, /moe_expert_interval is 2, expected 1/],
   [{ moe_shared_experts: 1 }, /unknown key "moe_shared_experts"/],
   [{ moe_a: 1, attention_bias: true }, /unknown keys "moe_a", "attention_bias"/],
@@ -196,12 +198,29 @@ t.test('what cannot be run exactly is refused by name', async t => {
     t.throws(() => parse(changes), { message: /^model\/config\.json: / })
   }
   for (const json of [null, [], 'text', 3]) {
-    t.throws(() => parseConfig(json, 'config.json'), {
+    t.throws(() => describeModel(json, 'config.json'), {
       code: 'ERR_BAD_CONFIG',
       message: /expected an object/,
     })
   }
 })
+
+t.test(
+  'a family that moepp does not run is unsupported, and those that it runs are listed',
+  async t => {
+    for (const json of [
+      { model_type: 'llama' },
+      { architectures: ['LlamaForCausalLM'], model_type: 'MoE++' },
+      { architectures: ['Qwen3MoeForSequenceClassification'], model_type: 'qwen3_moe' },
+      {},
+    ]) {
+      t.throws(() => describeModel(json, 'config.json'), {
+        code: 'ERR_UNSUPPORTED',
+        message: /moepp runs MoeForCausalLM, Qwen3MoeForCausalLM/,
+      })
+    }
+  },
+)
 
 t.test('generation_config.json', async t => {
   const parsed = parseGenerationConfig(
@@ -256,17 +275,17 @@ t.test('reading from a directory', async t => {
   const root = t.testdir({})
   const directory = join(root, 'model')
   mkdirSync(directory)
-  await t.rejects(readConfig(directory), {
+  await t.rejects(readModel(directory), {
     code: 'ERR_NOT_FOUND',
     message: /config\.json: no such file/,
   })
   t.strictSame(await readGenerationConfig(directory), {}, 'generation_config.json may be missing')
   writeFileSync(join(directory, 'config.json'), JSON.stringify(RELEASED))
   writeFileSync(join(directory, 'generation_config.json'), '{"top_k": 5}')
-  t.equal((await readConfig(directory)).experts, 20)
+  t.equal((await readModel(directory)).config.experts, 20)
   t.strictSame(await readGenerationConfig(directory), { topK: 5 })
   writeFileSync(join(directory, 'config.json'), '{"vocab_size": 1, "vocab_size": 2}')
-  await t.rejects(readConfig(directory), {
+  await t.rejects(readModel(directory), {
     code: 'ERR_BAD_FILE',
     message: /"vocab_size" occurs twice/,
   })

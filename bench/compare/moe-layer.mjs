@@ -8,7 +8,7 @@ import { closeSync, existsSync, openSync, renameSync, writeFileSync, writeSync }
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { openCheckpoint } from '../../dist/checkpoint/checkpoint.js'
-import { readConfig } from '../../dist/config.js'
+import { readModel } from '../../dist/families/registry.js'
 import { count, readArguments } from '../arguments.mjs'
 import { hiddenStates, MoeLayer, median } from '../one-layer.mjs'
 import { Checkpoint } from '../safetensors.mjs'
@@ -118,8 +118,8 @@ class Onnx {
 
 /** The layer of a checkpoint. */
 async function loadLayer(directory, threads) {
-  const { tensors } = await openCheckpoint(directory)
-  return MoeLayer.load(await readConfig(directory), tensors, { matrix: 'f32', threads })
+  const { config } = await readModel(directory)
+  return MoeLayer.load(config, await openCheckpoint(directory), { matrix: 'f32', threads })
 }
 
 function largestDifference(a, b) {
@@ -139,7 +139,7 @@ const { InferenceSession, Tensor } = await load('onnxruntime-node')
 const checkpoint = { layers: 1, tau: options.tau, folder: options.folder }
 const vanillaDirectory = synthetic(name, { ...checkpoint, vanilla: true })
 const mixedDirectory = synthetic(name, checkpoint)
-const config = await readConfig(vanillaDirectory)
+const { config } = await readModel(vanillaDirectory)
 const { hiddenSize: H, intermediateSize: F } = config
 const x = hiddenStates(vanillaDirectory, tokens, H)
 

@@ -6,8 +6,13 @@ import type { DeviceInfo } from '../addon/binding.js'
 import type { ModelConfig } from '../families/family.js'
 import { loadParts } from '../load/load.js'
 import { PAGE_SIZE } from '../model/runner.js'
-import { bytesOfStep, cacheBytes, type ModelSpec, operationsOfPrefill } from '../program/model-spec.js'
 import { type LoadOptions, resolveLoadOptions } from '../options/generate.js'
+import {
+  bytesOfStep,
+  cacheBytes,
+  type ModelSpec,
+  operationsOfPrefill,
+} from '../program/model-spec.js'
 import {
   type Ceilings,
   ceilingsOf,

@@ -1,12 +1,12 @@
 /** `moepp inspect`: prints what a checkpoint is and needs. */
 
 import { Command } from 'commander'
-import { expertCount, PARAMETER_KINDS, type ParameterKind } from '../program/model-spec.js'
-import { EXPERT_KINDS } from '../program/ops.js'
 import { type Inspection, inspectCheckpoint, loadDtype } from '../convert/inspect.js'
 import { estimateEach } from '../load/load.js'
 import type { MemoryEstimate } from '../load/memory-estimate.js'
 import { type LoadOptions, type MatrixType, resolveLoadOptions } from '../options/load.js'
+import { expertCount, PARAMETER_KINDS, type ParameterKind } from '../program/model-spec.js'
+import { EXPERT_KINDS } from '../program/ops.js'
 import { type CreateCommand, runWork } from './command.js'
 import { checkUsage } from './errors.js'
 import { formatBytes, formatCount, formatRatio, formatTable } from './format.js'
@@ -139,7 +139,9 @@ function expertsOf({ config: c, routers }: Inspection): string {
   const kinds = EXPERT_KINDS.flatMap(kind => {
     const count = expertCount(first.experts, kind)
     if (count === 0) return []
-    return [kind === 'ffn' ? `${count} FFN of ${formatCount(c.intermediateSize)}` : `${count} ${kind}`]
+    return [
+      kind === 'ffn' ? `${count} FFN of ${formatCount(c.intermediateSize)}` : `${count} ${kind}`,
+    ]
   })
   const layers = routers.length < c.layers ? `, in ${routers.length} layers` : ''
   return `${c.experts}: ${kinds.join(', ')}; a token picks ${c.topK}${layers}`

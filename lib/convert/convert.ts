@@ -11,9 +11,9 @@ import { openDevice } from '../addon/device.js'
 import { readText } from '../base/input-file.js'
 import { openCheckpoint } from '../checkpoint/checkpoint.js'
 import { checkPackedLayout } from '../checkpoint/packed.js'
-import { readModel } from '../families/registry.js'
-import { recordModel } from '../families/record.js'
 import { MoeppError } from '../errors.js'
+import { recordModel } from '../families/record.js'
+import { readModel } from '../families/registry.js'
 import { MATRIX_DTYPES } from '../load/plan.js'
 import type { MatrixType } from '../options/generate.js'
 import { gateUpWeights, type ModelSpec, parametersOf } from '../program/model-spec.js'
@@ -132,8 +132,8 @@ function refusePacked(packed: ReadonlyMap<string, PackedRef>): void {
 }
 
 /**
- * The tensors to write, in the order of the forward pass: weights that loading would quantise, in
- * the order of rows that their ops read, and all others as they are stored.
+ * The tensors to write, in the order of the forward pass. Weights that loading would quantise have
+ * the order of rows that their ops read. All others are as they are stored.
  */
 function outputTensors(spec: ModelSpec, dtype: ConvertDType): OutputTensor[] {
   const gateUp = gateUpWeights(spec)
@@ -149,7 +149,10 @@ function outputTensors(spec: ModelSpec, dtype: ConvertDType): OutputTensor[] {
     const packed = gateUp.has(name) ? 'gateUpPanels' : 'panels'
     return [{ name, dtype: held, shape, packed, parts: stored }]
   })
-  return [...weights, ...spec.unread.map(({ name, ref }) => ({ name, ref, dtype: typeOf('f32', ref) }))]
+  return [
+    ...weights,
+    ...spec.unread.map(({ name, ref }) => ({ name, ref, dtype: typeOf('f32', ref) })),
+  ]
 }
 
 /** Name to content of every file that is not weights. */

@@ -157,7 +157,11 @@ function kvCacheDtypes(
   onGpu: boolean,
 ): ByMatrixType<KvCacheType> {
   const dtypeOf = (dtype: MatrixType): KvCacheType => {
-    const plan = planLoad(description, checkpoint, resolveLoadOptions({ dtype: loadDtype(types, dtype) }))
+    const plan = planLoad(
+      description,
+      checkpoint,
+      resolveLoadOptions({ dtype: loadDtype(types, dtype) }),
+    )
     return cacheOf(plan, onGpu).dtype === 'bf16' ? 'bfloat16' : 'float32'
   }
   return Object.fromEntries((Object.keys(types) as MatrixType[]).map(type => [type, dtypeOf(type)]))

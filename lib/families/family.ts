@@ -67,7 +67,7 @@ export interface ModelConfig {
 /** A configuration, read and checked, and the model that it describes. */
 export interface ModelDescription {
   readonly config: ModelConfig
-  /** What a person should know of the router, a few words each. */
+  /** Words on the router, for people. */
   readonly routerNotes: readonly string[]
   readonly rope: Rope
   /** Records the model: its weights, its ops, its KV cache, and what can be captured. */
@@ -80,6 +80,6 @@ export interface Family {
   readonly architectures: readonly string[]
   /** `model_type` of those. */
   readonly modelTypes: readonly string[]
-  /** Reads the fields, each of which it asks for or refuses. */
+  /** Reads the fields. It asks for each, or refuses it. */
   describe(fields: Fields): ModelDescription
 }

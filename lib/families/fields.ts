@@ -48,7 +48,8 @@ export function headSizes(
     throw fields.bad(`hidden_size ${hiddenSize} is not a multiple of num_attention_heads ${heads}`)
   }
   const headDim = given ?? hiddenSize / heads
-  const source = given === null ? `hidden_size ${hiddenSize} / num_attention_heads ${heads}` : 'head_dim'
+  const source =
+    given === null ? `hidden_size ${hiddenSize} / num_attention_heads ${heads}` : 'head_dim'
   if (headDim % 2 !== 0 || headDim > MAX_HEAD_DIM) {
     throw fields.bad(`${source} is ${headDim}, expected an even number up to ${MAX_HEAD_DIM}`)
   }

@@ -22,7 +22,9 @@ function zeroComputation(fields: Fields): ZeroComputation {
   const counts = fields.integers('zce_nums', [64])
   const types = fields.take('zce_types') ?? ['copy']
   if (!Array.isArray(types) || types.length !== counts.length) {
-    throw fields.bad(`zce_types is ${show(types)}, expected one for each of zce_nums ${show(counts)}`)
+    throw fields.bad(
+      `zce_types is ${show(types)}, expected one for each of zce_nums ${show(counts)}`,
+    )
   }
   const runs: ExpertRuns = counts.map((count, i) => {
     const kind = KINDS.find(known => known === types[i])

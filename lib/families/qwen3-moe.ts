@@ -22,8 +22,8 @@ import {
 export interface Qwen3MoeConfig extends ModelConfig {
   /** Of dense layers. */
   readonly denseSize: number
-  /** By layer: true if it has experts, else it is dense. */
-  readonly hasExperts: readonly boolean[]
+  /** True if a layer has experts, else it is dense. */
+  readonly hasExperts: (layer: number) => boolean
   /** Experts by kind, in order; those with a feed-forward network first. */
   readonly runs: ExpertRuns
   /** No zero-computation expert is ever chosen. */
@@ -73,7 +73,7 @@ export function describeQwen3Moe(
     record(m) {
       decoder(m, c, rope, (layer, { x, y }, inputs, next) => {
         const input = { x, delta: selfAttention(m, layer, y, inputs, shape) }
-        return c.hasExperts[layer]
+        return c.hasExperts(layer)
           ? recordMoe(m, c, layer, input, next)
           : recordDense(m, c, layer, input, next)
       })
@@ -179,22 +179,20 @@ function parse(fields: Fields, family: string, zero: ZeroComputation): Qwen3MoeC
   siluOnly(fields)
   const size = (key: string, absent: number) => fields.integer(key, absent, { from: 1 })
   const hiddenSize = size('hidden_size', 2048)
-  const layers = size('num_hidden_layers', 24)
   const maxPositionEmbeddings = size('max_position_embeddings', 32768)
   const ffnExperts = fields.integer('num_experts', 128, { from: 0 })
   const runs: ExpertRuns = [{ kind: 'ffn', count: ffnExperts }, ...zero.runs]
   const experts = runs.reduce((sum, { count }) => sum + count, 0)
   const topK = size('num_experts_per_tok', 8)
-  const hasExperts = sparseLayers(fields, layers, ffnExperts)
-  if (hasExperts.includes(true)) checkExperts(fields, experts, topK)
+  if (ffnExperts > 0) checkExperts(fields, experts, topK)
   const config: Qwen3MoeConfig = {
     family,
     vocabSize: size('vocab_size', 151936),
     hiddenSize,
     intermediateSize: size('moe_intermediate_size', 768),
     denseSize: size('intermediate_size', 6144),
-    layers,
-    hasExperts,
+    layers: size('num_hidden_layers', 24),
+    hasExperts: sparseLayers(fields, ffnExperts),
     ...headSizes(
       fields,
       hiddenSize,
@@ -221,14 +219,10 @@ function parse(fields: Fields, family: string, zero: ZeroComputation): Qwen3MoeC
   return config
 }
 
-/** By layer, whether it has experts. */
-function sparseLayers(fields: Fields, layers: number, experts: number): boolean[] {
+function sparseLayers(fields: Fields, experts: number): (layer: number) => boolean {
   const step = fields.integer('decoder_sparse_step', 1, { from: 1 })
   const dense = fields.integers('mlp_only_layers', [])
-  return Array.from(
-    { length: layers },
-    (_, i) => experts > 0 && (i + 1) % step === 0 && !dense.includes(i),
-  )
+  return layer => experts > 0 && (layer + 1) % step === 0 && !dense.includes(layer)
 }
 
 /** `sliding_window` alone does nothing. */

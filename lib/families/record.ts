@@ -15,9 +15,8 @@ import type { ModelDescription } from './family.js'
  * that this returns for.
  *
  * @param mayRoundX inputs of matrices in bf16 may be rounded to bf16
- * @throws MoeppError ERR_BAD_WEIGHTS for the first tensor that is missing, of another shape or of an
- *   element type that moepp does not compute with; ERR_UNSUPPORTED for packed weights of another
- *   type
+ * @throws MoeppError ERR_BAD_WEIGHTS for the first tensor that is missing or not as expected;
+ *   ERR_UNSUPPORTED for packed weights of another type
  */
 export function recordModel(
   description: ModelDescription,

@@ -2,11 +2,11 @@
 
 import type { ModelDevice } from '../addon/device.js'
 import { TimeSlice } from '../base/time-slice.js'
-import type { ModelConfig } from '../families/family.js'
 import { Engine } from '../engine/engine.js'
 import type { Runner } from '../engine/runner.js'
 import type { ModelStats } from '../engine/stats.js'
 import { MoeppError } from '../errors.js'
+import type { ModelConfig } from '../families/family.js'
 import {
   type GenerateOptions,
   type ResolvedOptions,

@@ -45,9 +45,7 @@ export function selfAttention(
       : undefined,
   })
   const norm = (name: string) =>
-    qkNormEps === undefined
-      ? undefined
-      : m.small('norms', `${stored}.${name}.weight`, [headDim])
+    qkNormEps === undefined ? undefined : m.small('norms', `${stored}.${name}.weight`, [headDim])
   const cacheLayer = m.cacheLayer({ kvHeads, keyDim: headDim, valueDim: headDim })
   const q = ropeStore(m, `${scope}.rope_store`, {
     qkv,

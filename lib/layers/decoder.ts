@@ -62,7 +62,12 @@ export interface NextNorm {
 }
 
 /** Records one layer: returns the sum with its output, and the norm `next` of that. */
-export type RecordLayer = (layer: number, stream: Stream, inputs: StepInputs, next: NextNorm) => Stream
+export type RecordLayer = (
+  layer: number,
+  stream: Stream,
+  inputs: StepInputs,
+  next: NextNorm,
+) => Stream
 
 export function decoder(
   m: ModelBuilder,
@@ -95,14 +100,19 @@ export function decoder(
   let stream: Stream = { x, y: rmsNorm(m, 'layers.0.input_norm', { x, weight, eps }) }
   for (let layer = 0; layer < layers; layer++) {
     const isLast = layer === layers - 1
-    stream = recordLayer(layer, stream, { step, rotary }, {
-      weight: norm(
-        isLast ? 'model.norm.weight' : `model.layers.${layer + 1}.input_layernorm.weight`,
-      ),
-      eps,
-      sum: `hidden_states.${layer + 1}`,
-      out: isLast ? 'final_hidden' : `layers.${layer + 1}.input_norm.out`,
-    })
+    stream = recordLayer(
+      layer,
+      stream,
+      { step, rotary },
+      {
+        weight: norm(
+          isLast ? 'model.norm.weight' : `model.layers.${layer + 1}.input_layernorm.weight`,
+        ),
+        eps,
+        sum: `hidden_states.${layer + 1}`,
+        out: isLast ? 'final_hidden' : `layers.${layer + 1}.input_norm.out`,
+      },
+    )
     m.capture(stream.x)
   }
   m.capture(stream.y)

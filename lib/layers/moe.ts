@@ -1,5 +1,5 @@
 /**
- * A mixture of experts, some of which compute nothing: the norm before it, the router, the experts,
+ * A mixture of experts, where some compute nothing: the norm before it, the router, the experts,
  * and the norm after it.
  */
 import type { Buffer, Weight } from '../program/builder.js'

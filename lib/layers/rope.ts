@@ -57,8 +57,8 @@ export interface RopeShape {
 }
 
 /**
- * The rotation of one model. Keys of a text may be rotated in several ways: a variant is one of
- * them, by a number that is equal where the rotations are.
+ * The rotation of one model. Keys of a text may be rotated in several ways. A variant is a number
+ * for one of them, equal where the rotations are.
  */
 export class Rope {
   readonly #shape: RopeShape

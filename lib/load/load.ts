@@ -20,20 +20,20 @@ import {
 } from '../addon/device.js'
 import { openCheckpoint } from '../checkpoint/checkpoint.js'
 import { checkPackedLayout } from '../checkpoint/packed.js'
+import { MoeppError } from '../errors.js'
 import type { ModelConfig } from '../families/family.js'
 import { readModel } from '../families/registry.js'
-import { MoeppError } from '../errors.js'
 import { type LoadTrace, publicSource, traced } from '../generation/diagnostics.js'
 import { readGenerationConfig } from '../generation/generation-config.js'
 import { Model, type ModelParts } from '../generation/model.js'
 import { resolveSource } from '../hub/source.js'
 import { DeviceRunner } from '../model/runner.js'
-import { holdsQuantised, type ModelSpec, weightBytes } from '../program/model-spec.js'
 import {
   type LoadOptions,
   type ResolvedLoadOptions,
   resolveLoadOptions,
 } from '../options/generate.js'
+import { holdsQuantised, type ModelSpec, weightBytes } from '../program/model-spec.js'
 import { isPacked } from '../tensor/tensor-ref.js'
 import { loadTokenizer, type Tokenizer } from '../tokenizer/tokenizer.js'
 import { availableMemory } from './available-memory.js'

@@ -1,10 +1,10 @@
 /** Estimates the memory of a model, and suggests options when there is too little. */
 import { availableParallelism } from 'node:os'
 import type { DeviceInfo, KvCacheOptions, ProgramSpec } from '../addon/binding.js'
+import type { Checkpoint } from '../checkpoint/checkpoint.js'
 import { MoeppError } from '../errors.js'
 import { PAGE_SIZE } from '../model/runner.js'
 import type { MatrixType } from '../options/generate.js'
-import type { Checkpoint } from '../checkpoint/checkpoint.js'
 import { cacheBytes, weightBytes } from '../program/model-spec.js'
 import { stepBytes } from '../program/step-bytes.js'
 import { isPacked } from '../tensor/tensor-ref.js'

@@ -1,12 +1,12 @@
 /** Plans a load from the headers of a checkpoint and the options alone. */
 import type { KvCacheOptions } from '../addon/binding.js'
+import type { Checkpoint } from '../checkpoint/checkpoint.js'
+import { MoeppError } from '../errors.js'
 import type { ModelDescription } from '../families/family.js'
 import { recordModel } from '../families/record.js'
-import { MoeppError } from '../errors.js'
 import { PAGE_SIZE } from '../model/runner.js'
-import type { Checkpoint } from '../checkpoint/checkpoint.js'
-import { holdsQuantised, type ModelSpec } from '../program/model-spec.js'
 import type { MatrixType, ResolvedLoadOptions } from '../options/generate.js'
+import { holdsQuantised, type ModelSpec } from '../program/model-spec.js'
 
 /**
  * Tokens that a sequence may hold unless `contextLength` says otherwise: the model's positions,

@@ -7,11 +7,11 @@ import {
   type NativeProgram,
 } from '../addon/binding.js'
 import type { ModelDevice } from '../addon/device.js'
+import type { Runner, Step, StepResult, WantedLogits } from '../engine/runner.js'
 import type { ModelDescription } from '../families/family.js'
 import { TOP_LOGITS, topLogitsOf } from '../layers/decoder.js'
-import { type ModelSpec, type Router, routersOf } from '../program/model-spec.js'
-import type { Runner, Step, StepResult, WantedLogits } from '../engine/runner.js'
 import type { MatrixType } from '../options/generate.js'
+import { type ModelSpec, type Router, routersOf } from '../program/model-spec.js'
 import type { TopLogits } from '../sampling/top-logits.js'
 import { padded } from './padding.js'
 

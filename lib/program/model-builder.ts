@@ -6,7 +6,7 @@
 import { show } from '../base/json.js'
 import type { Checkpoint } from '../checkpoint/checkpoint.js'
 import { MoeppError } from '../errors.js'
-import { isPacked, type PackedRef, type TensorRef } from '../tensor/tensor-ref.js'
+import type { PackedRef, TensorRef } from '../tensor/tensor-ref.js'
 import { type Buffer, ProgramBuilder, type Weight } from './builder.js'
 import type { CacheShape, ModelSpec, ParameterKind, RecordedWeight } from './model-spec.js'
 

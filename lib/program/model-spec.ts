@@ -4,7 +4,13 @@
  */
 import type { OpSpec, ProgramSpec, WeightSpec } from '../addon/binding.js'
 import { elementCount } from '../tensor/tensor-file.js'
-import { DTYPE_SIZE, isQuantised, type StoredRef, type TensorRef, weightSize } from '../tensor/tensor-ref.js'
+import {
+  DTYPE_SIZE,
+  isQuantised,
+  type StoredRef,
+  type TensorRef,
+  weightSize,
+} from '../tensor/tensor-ref.js'
 import { EXPERT_KINDS, type ExpertRuns, SWIGLU } from './ops.js'
 
 export const PARAMETER_KINDS = [
@@ -38,7 +44,11 @@ export interface CacheShape {
 export interface ModelSpec extends ProgramSpec {
   readonly weights: readonly RecordedWeight[]
   /** Stored tensors of the model that nothing reads. */
-  readonly unread: readonly { readonly name: string; readonly kind: ParameterKind; readonly ref: TensorRef }[]
+  readonly unread: readonly {
+    readonly name: string
+    readonly kind: ParameterKind
+    readonly ref: TensorRef
+  }[]
   /** Names that `forward` can return. */
   readonly captures: readonly string[]
   readonly cache: CacheShape
@@ -94,7 +104,9 @@ export function ffnMask(runs: ExpertRuns): boolean[] {
 // ---- parameters
 
 /** The stored tensors and packed weights of the model, in the order of the forward pass. */
-export function parametersOf(spec: ModelSpec): Map<string, { kind: ParameterKind; ref: StoredRef }> {
+export function parametersOf(
+  spec: ModelSpec,
+): Map<string, { kind: ParameterKind; ref: StoredRef }> {
   const found = new Map<string, { kind: ParameterKind; ref: StoredRef }>()
   for (const { kind, parts } of spec.weights)
     for (const { name, ...ref } of parts) found.set(name, { kind, ref })
@@ -166,7 +178,7 @@ export function holdsQuantised({ weights }: ProgramSpec): boolean {
   return weights.some(({ dtype }) => isQuantised(dtype))
 }
 
-/** Names of the weights whose rows are gate and up, of which SwiGLU makes one. */
+/** Names of the weights whose rows are gate and up: SwiGLU makes one of both. */
 export function gateUpWeights({ ops }: ProgramSpec): Set<string> {
   return new Set(
     ops.filter(op => op.attributes.activation === SWIGLU).map(op => op.tensors.weight!),

@@ -10,11 +10,11 @@ const SCRIPT = `
   import { hiddenStates, MoeLayer } from './bench/one-layer.mjs'
   import { synthetic } from './bench/synthetic.mjs'
   import { openCheckpoint } from './dist/checkpoint/checkpoint.js'
-  import { readConfig } from './dist/config.js'
+  import { readModel } from './dist/families/registry.js'
   const [kind, folder] = process.argv.slice(1)
   const directory = synthetic('tiny', { layers: 1, vanilla: kind === 'vanilla', folder })
-  const config = await readConfig(directory)
-  const layer = await MoeLayer.load(config, (await openCheckpoint(directory)).tensors, { matrix: 'f32', threads: 1 })
+  const { config } = await readModel(directory)
+  const layer = await MoeLayer.load(config, await openCheckpoint(directory), { matrix: 'f32', threads: 1 })
   const x = hiddenStates(directory, 64, config.hiddenSize)
   const y = await layer.run(x)
   console.log(JSON.stringify({

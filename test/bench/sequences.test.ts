@@ -27,7 +27,7 @@ t.test('steps send the tokens where the model does', async t => {
     await runner.close()
     await model.close()
   })
-  const sequences = new Sequences(runner, config, [700, 60, 60])
+  const sequences = new Sequences(runner, [700, 60, 60])
 
   t.test('prefill longer than a step', async t => {
     const { picks } = await sequences.prefillRouting(1, 600)

@@ -1,12 +1,17 @@
 import t from 'tap'
 import { loadBinding } from '../../lib/addon/binding.js'
 import { peakFor } from '../../lib/benchmark/ceilings.js'
-import { bytesOfStep, operationsOfPrefill, WEIGHT_BYTES } from '../../lib/benchmark/work.js'
 import { parseWorkloads, sequenceTokens } from '../../lib/benchmark/workload.js'
-import { parseConfig } from '../../lib/config.js'
+import { recordModel } from '../../lib/families/record.js'
+import { describeModel } from '../../lib/families/registry.js'
+import type { MatrixDType } from '../../lib/program/model-builder.js'
+import { bytesOfStep, operationsOfPrefill } from '../../lib/program/model-spec.js'
+import { listedCheckpoint } from '../support/listed-checkpoint.js'
 
-const CONFIG_7B = parseConfig(
+const MODEL_7B = describeModel(
   {
+    model_type: 'MoE++',
+    moe_2layer_gate: false,
     vocab_size: 65536,
     hidden_size: 1536,
     intermediate_size: 4096,
@@ -42,27 +47,31 @@ t.test('names of workloads', async t => {
   }
 })
 
+const specOf = (dtype: MatrixDType) =>
+  recordModel(MODEL_7B, listedCheckpoint(MODEL_7B, 'bf16'), dtype)
+
 // By hand: attention 24 * 4 * 1536^2 = 226,492,416 weights; an FFN expert 3 * 1536 * 4096 =
-// 18,874,368; head 100,663,296. 36 experts are 1.5 for each of 24 layers. f32 parts: 24 * 4 * (20 *
-// 1536 + 400 + 8 * 1536) bytes.
-const SMALL = 24 * 4 * (20 * 1536 + 400 + 8 * 1536)
+// 18,874,368; head 100,663,296. 36 experts are 1.5 for each of 24 layers. f32 parts: a router, the
+// constant experts and two norms in each layer, a map of logits in all but the first, the last
+// norm.
+const SMALL = 4 * (24 * (20 * 1536 + 8 * 1536) + 23 * 400 + 1536)
 
 t.test('bytes of a decode step', async t => {
-  const bytes = (dtype: string, cached: number) =>
-    bytesOfStep(CONFIG_7B, WEIGHT_BYTES[dtype]!, { touched: 36 }, cached, 4)
-  t.equal(bytes('bfloat16', 0), 2 * (226_492_416 + 36 * 18_874_368 + 100_663_296) + SMALL)
-  t.equal(bytes('float32', 0), 4 * (226_492_416 + 36 * 18_874_368 + 100_663_296) + SMALL)
+  const bytes = (dtype: MatrixDType, cached: number) =>
+    bytesOfStep(specOf(dtype), { touched: 36 }, cached, 'f32')
+  t.equal(bytes('bf16', 0), 2 * (226_492_416 + 36 * 18_874_368 + 100_663_296) + SMALL)
+  t.equal(bytes('f32', 0), 4 * (226_492_416 + 36 * 18_874_368 + 100_663_296) + SMALL)
   t.equal(bytes('int8', 0), 1.015625 * (226_492_416 + 36 * 18_874_368 + 100_663_296) + SMALL)
   t.equal(
     bytes('int4', 0),
     0.53125 * 36 * 18_874_368 + 1.015625 * (226_492_416 + 100_663_296) + SMALL,
   )
   // 24 layers of 1536 keys and 1536 values in f32.
-  t.equal(bytes('bfloat16', 512) - bytes('bfloat16', 0), 512 * 24 * 2 * 1536 * 4)
+  t.equal(bytes('bf16', 512) - bytes('bf16', 0), 512 * 24 * 2 * 1536 * 4)
 })
 
 t.test('operations of a prefill', async t => {
-  const got = operationsOfPrefill(CONFIG_7B, 512, { picks: 18_432 }, 1)
+  const got = operationsOfPrefill(specOf('bf16'), 512, { picks: 18_432 }, 1)
   t.equal(got, 2 * (512 * 226_492_416 + 18_432 * 18_874_368 + 100_663_296))
 })
 

@@ -2,9 +2,11 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { type Checkpoint, openCheckpoint } from '../../lib/checkpoint/checkpoint.js'
-import { checkTensors, modelTensors } from '../../lib/checkpoint/names.js'
-import { parseConfig } from '../../lib/config.js'
+import { recordModel, storedTensors } from '../../lib/families/record.js'
+import { describeModel } from '../../lib/families/registry.js'
+import { parametersOf } from '../../lib/program/model-spec.js'
 import type { TensorRef } from '../../lib/tensor/tensor-ref.js'
+import { listedCheckpoint } from '../support/listed-checkpoint.js'
 import { CASES, directoryWith, safetensorsBytes } from './files.js'
 
 const root = t.testdir({})
@@ -114,59 +116,41 @@ t.test('indexes that are wrong', async t => {
   }
 })
 
-const config = parseConfig(
-  {
-    vocab_size: 10,
-    hidden_size: 8,
-    intermediate_size: 6,
-    num_hidden_layers: 2,
-    num_attention_heads: 2,
-    num_experts: [6],
-  },
-  'config.json',
-)
+const CONFIG = {
+  model_type: 'MoE++',
+  vocab_size: 10,
+  hidden_size: 8,
+  intermediate_size: 6,
+  num_hidden_layers: 2,
+  num_attention_heads: 2,
+  num_experts: [6],
+}
+const described = (changes: object = {}) => describeModel({ ...CONFIG, ...changes }, 'config.json')
 
 /** A checkpoint that exists only as references. */
 function checkpointOf(
   change: (tensors: Map<string, TensorRef>) => void,
   unusable: [string, string][] = [],
 ): Checkpoint {
-  const tensors = new Map<string, TensorRef>()
-  for (const { name, shape } of modelTensors(config)) {
-    tensors.set(name, {
-      dtype: 'f32',
-      shape,
-      file: '/model.safetensors',
-      byteOffset: 0,
-      byteLength: 0,
-    })
-  }
-  change(tensors)
-  return {
-    directory: '/',
-    format: 'safetensors',
-    files: [],
-    tensors,
-    packed: new Map(),
-    unusable: new Map(unusable),
-  }
+  const checkpoint = listedCheckpoint(described())
+  change(checkpoint.tensors)
+  return { ...checkpoint, unusable: new Map(unusable) }
 }
 
 t.test('the names of a model', async t => {
-  const names = (changes: object) =>
-    [...modelTensors({ ...config, ...changes })].map(({ name }) => name)
+  const names = (changes: object) => storedTensors(described(changes)).map(({ name }) => name)
   t.ok(
     names({}).includes('model.layers.0.mlp.moe.gate.wg.2.weight'),
     'the default router has two layers',
   )
-  t.ok(names({ twoLayerRouter: false }).includes('model.layers.1.mlp.moe.gate.wg.weight'))
+  t.ok(names({ moe_2layer_gate: false }).includes('model.layers.1.mlp.moe.gate.wg.weight'))
   t.notOk(
     names({}).includes('model.layers.0.mlp.moe.gate.gate_map.weight'),
     'never used in layer 0',
   )
   t.ok(names({}).includes('model.layers.1.mlp.moe.gate.gate_map.weight'))
-  t.notOk(names({ tieWordEmbeddings: true }).includes('lm_head.weight'))
-  t.ok(names({ tieWordEmbeddings: false }).includes('lm_head.weight'))
+  t.notOk(names({ tie_word_embeddings: true }).includes('lm_head.weight'))
+  t.ok(names({ tie_word_embeddings: false }).includes('lm_head.weight'))
   t.equal(new Set(names({})).size, names({}).length)
 })
 
@@ -175,8 +159,8 @@ t.test('a checkpoint against its configuration', async t => {
     tensors.set('model.layers.0.self_attn.rotary_emb.inv_freq', tensors.get('lm_head.weight')!),
   )
   t.strictSame(
-    [...checkTensors(config, extra).keys()],
-    [...modelTensors(config)].map(({ name }) => name),
+    [...parametersOf(recordModel(described(), extra, 'exact')).keys()],
+    storedTensors(described()).map(({ name }) => name),
   )
 
   const q = 'model.layers.1.self_attn.q_proj.weight'
@@ -198,19 +182,16 @@ t.test('a checkpoint against its configuration', async t => {
     ],
   ]
   for (const [checkpoint, message] of cases) {
-    t.throws(() => checkTensors(config, checkpoint), {
+    t.throws(() => recordModel(described(), checkpoint, 'exact'), {
       name: 'MoeppError',
       code: 'ERR_BAD_WEIGHTS',
       message,
     })
   }
-  const deep = { ...config, layers: 2 ** 31 - 1 }
+  const deep = described({ num_hidden_layers: 2 ** 31 - 1 })
+  const shallow = checkpointOf(() => {})
   t.throws(
-    () =>
-      checkTensors(
-        deep,
-        checkpointOf(() => {}),
-      ),
+    () => recordModel(deep, shallow, 'exact'),
     { code: 'ERR_BAD_WEIGHTS', message: /model\.layers\.2\.input_layernorm\.weight: missing/ },
     'a configuration that claims billions of layers fails at the first that is missing',
   )

@@ -2,36 +2,37 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { openCheckpoint } from '../../lib/checkpoint/checkpoint.js'
-import { checkTensors, modelTensors } from '../../lib/checkpoint/names.js'
 import { readSafetensors } from '../../lib/checkpoint/safetensors.js'
-import { parseConfig, readConfig } from '../../lib/config.js'
+import { recordModel, storedTensors } from '../../lib/families/record.js'
+import { readModel } from '../../lib/families/registry.js'
 import { readGenerationConfig } from '../../lib/generation/generation-config.js'
 import { BOOKS, CASES, caseNames, readInt32, readValues } from './files.js'
+
+const DTYPES: Record<string, string> = { float32: 'f32', float16: 'f16', bfloat16: 'bf16' }
 
 for (const name of caseNames()) {
   t.test(`golden case ${name} opens and fits its configuration`, async t => {
     const directory = join(CASES, name)
-    const config = await readConfig(directory)
+    const description = await readModel(directory)
     const { weights } = JSON.parse(readFileSync(join(directory, 'case.json'), 'utf8'))
     const checkpoint = await openCheckpoint(directory)
     t.equal(checkpoint.format, weights.format.startsWith('bin') ? 'bin' : 'safetensors')
     t.equal(checkpoint.files.length, weights.format.endsWith('sharded') ? 2 : 1)
-    const tensors = checkTensors(config, checkpoint)
-    t.equal(tensors.size, [...modelTensors(config)].length)
-    const dtype = parseConfig({ torch_dtype: weights.dtype }, 'case.json').torchDtype
-    for (const ref of tensors.values()) {
-      t.equal(ref.dtype, dtype)
+    const parts = recordModel(description, checkpoint, 'exact').weights.flatMap(w => w.parts)
+    t.equal(parts.length, storedTensors(description).length)
+    for (const ref of parts) {
+      t.equal(ref.dtype, DTYPES[weights.dtype])
       t.ok(checkpoint.files.includes(ref.file))
     }
   })
 }
 
 t.test('the bundled model opens and fits its configuration', async t => {
-  const config = await readConfig(BOOKS)
+  const description = await readModel(BOOKS)
   const generation = await readGenerationConfig(BOOKS)
   t.strictSame(generation, { bosTokenId: 1, padTokenId: 0, eosTokenIds: [2] })
   const checkpoint = await openCheckpoint(BOOKS)
-  checkTensors(config, checkpoint)
+  recordModel(description, checkpoint, 'exact')
   const bytes = [...checkpoint.tensors.values()].reduce((sum, ref) => sum + ref.byteLength, 0)
   const index = JSON.parse(readFileSync(join(BOOKS, 'pytorch_model.bin.index.json'), 'utf8'))
   t.equal(bytes, index.metadata.total_size, 'the tensors take what the index says')
@@ -50,7 +51,7 @@ t.test('tied weights of a .bin are two references to the same bytes', async t =>
 for (const name of caseNames()) {
   t.test(`embedding rows read from ${name} are the recorded first hidden states`, async t => {
     const directory = join(CASES, name)
-    const config = await readConfig(directory)
+    const { config } = await readModel(directory)
     const { tensors } = await openCheckpoint(directory)
     const embedding = readValues(tensors.get('model.embed_tokens.weight')!)
     const expected = join(directory, 'expected.safetensors')

@@ -4,13 +4,12 @@ import { join } from 'node:path'
 import t from 'tap'
 import { loadBinding } from '../../lib/addon/binding.js'
 import { openCheckpoint } from '../../lib/checkpoint/checkpoint.js'
-import { checkTensors } from '../../lib/checkpoint/names.js'
 import { PACKED_LAYOUT, packedBytes, packedMetadata } from '../../lib/checkpoint/packed.js'
 import { readSafetensors } from '../../lib/checkpoint/safetensors.js'
-import { readConfig } from '../../lib/config.js'
 import { convertCheckpoint } from '../../lib/convert/convert.js'
+import { recordModel } from '../../lib/families/record.js'
+import { readModel } from '../../lib/families/registry.js'
 import { loadModel } from '../../lib/index.js'
-import { recordMoepp } from '../../lib/model/moepp.js'
 import { weightSize } from '../../lib/tensor/tensor-ref.js'
 import { CASES, directoryWith, safetensorsBytes } from './files.js'
 
@@ -239,13 +238,15 @@ t.test('a packed checkpoint against its configuration', async t => {
 
 t.test('what no GEMM reads cannot be packed', async t => {
   const directory = join(CASES, 'gqa')
-  const config = await readConfig(directory)
-  const tensors = checkTensors(config, await openCheckpoint(directory))
+  const description = await readModel(directory)
+  const checkpoint = await openCheckpoint(directory)
   for (const name of ['model.norm.weight', 'model.embed_tokens.weight']) {
     const packed = { ...w, file: '/packed', byteOffset: 0, byteLength: 4160 }
-    t.throws(() => recordMoepp(config, new Map([...tensors, [name, packed]]), 'exact'), {
+    const tensors = new Map([...checkpoint.tensors].filter(([other]) => other !== name))
+    const changed = { ...checkpoint, tensors, packed: new Map([[name, packed]]) }
+    t.throws(() => recordModel(description, changed, 'exact'), {
       code: 'ERR_BAD_WEIGHTS',
-      message: `${name}: is packed as int8, expected float32, float16 or bfloat16 (/packed)`,
+      message: `${name}: weight is of type int8, expected float32, float16 or bfloat16 (${directory})`,
     })
   }
 })

@@ -10,9 +10,9 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { machine } from '../../lib/base/writer.js'
-import { modelTensors } from '../../lib/checkpoint/names.js'
-import { parseConfig } from '../../lib/config.js'
 import { convertCheckpoint } from '../../lib/convert/convert.js'
+import { storedTensors } from '../../lib/families/record.js'
+import { describeModel } from '../../lib/families/registry.js'
 import { golden } from '../support/golden.js'
 import { finish, startCli } from './run-cli.js'
 
@@ -36,7 +36,7 @@ async function largeCheckpoint(directory: string): Promise<void> {
   await writeFile(join(directory, 'config.json'), JSON.stringify(json))
   const header: Record<string, object> = {}
   let end = 0
-  for (const { name, shape } of modelTensors(parseConfig(json, 'config.json'))) {
+  for (const { name, shape } of storedTensors(describeModel(json, 'config.json'))) {
     const begin = end
     end += 4 * shape.reduce((a, b) => a * b, 1)
     header[name] = { dtype: 'F32', shape, data_offsets: [begin, end] }

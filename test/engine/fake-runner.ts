@@ -6,9 +6,11 @@
  * position and everything before it. A page that was computed under another text, written by two at
  * once, or never written is found out.
  */
+
 import { setImmediate } from 'node:timers/promises'
 import type { Runner, Step, StepResult } from '../../lib/engine/runner.js'
 import { MoeppError } from '../../lib/errors.js'
+import type { ExpertRuns } from '../../lib/program/ops.js'
 import { logSumExp, type TopLogits } from '../../lib/sampling/sampler.js'
 
 export interface FakeOptions {
@@ -37,6 +39,12 @@ interface Place {
 }
 
 export const FAKE_EXPERTS = 6
+const FAKE_RUNS: ExpertRuns = [
+  { kind: 'ffn', count: 2 },
+  { kind: 'constant', count: 2 },
+  { kind: 'copy', count: 1 },
+  { kind: 'zero', count: 1 },
+]
 
 export class FakeRunner implements Runner {
   readonly device = { name: 'fake', model: 'none', isa: 'none' }
@@ -47,6 +55,13 @@ export class FakeRunner implements Runner {
   readonly pages: number
   readonly maxStepTokens: number
   readonly captureNames: readonly string[]
+  readonly routers = [0, 1].map(layer => ({
+    layer,
+    topK: 2,
+    experts: FAKE_RUNS,
+    indices: `layers.${layer}.expert_indices`,
+    weights: `layers.${layer}.expert_weights`,
+  }))
   /** Every step that was run. */
   readonly steps: Step[] = []
   copies = 0

@@ -2,10 +2,10 @@
 
 import { type Checkpoint, openCheckpoint } from '../../lib/checkpoint/checkpoint.js'
 import { packedBytes } from '../../lib/checkpoint/packed.js'
-import { readConfig } from '../../lib/config.js'
 import { withTorchDtype } from '../../lib/convert/config-text.js'
 import { inspectCheckpoint } from '../../lib/convert/inspect.js'
 import type { MoeppErrorCode } from '../../lib/errors.js'
+import { readModel } from '../../lib/families/registry.js'
 import { readGenerationConfig } from '../../lib/generation/generation-config.js'
 import { reach } from '../../lib/tensor/tensor-file.js'
 import { DTYPE_SIZE, isPacked } from '../../lib/tensor/tensor-ref.js'
@@ -137,7 +137,7 @@ function contiguous(shape: readonly number[]): number[] {
 }
 
 async function checkConfig({ directory, files }: Place): Promise<void> {
-  const config = await readConfig(directory)
+  const { config } = await readModel(directory)
   for (const key of ['vocabSize', 'hiddenSize', 'layers', 'heads', 'kvHeads', 'headDim'] as const) {
     if (!Number.isInteger(config[key]) || config[key] < 1) throw new Finding(`config: ${key}`)
   }

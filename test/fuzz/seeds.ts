@@ -4,9 +4,9 @@ import { readFileSync } from 'node:fs'
 import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { modelTensors } from '../../lib/checkpoint/names.js'
-import { parseConfig } from '../../lib/config.js'
 import { convertCheckpoint } from '../../lib/convert/convert.js'
+import { storedTensors } from '../../lib/families/record.js'
+import { describeModel } from '../../lib/families/registry.js'
 import { loadTokenizer } from '../../lib/tokenizer/tokenizer.js'
 import { CASES, pickleBytes, pickled, safetensorsBytes, torchZip } from '../checkpoint/files.js'
 import { basePieces, normal, writeModel } from '../tokenizer/model-proto.js'
@@ -62,7 +62,7 @@ interface Tensor {
 
 /** Numbers from -0.5 to 0.5 that repeat, so that findings compress. */
 function tensors(count = Infinity): Tensor[] {
-  const all = [...modelTensors(parseConfig(CONFIG, 'seed'))].slice(0, count)
+  const all = storedTensors(describeModel(CONFIG, 'seed')).slice(0, count)
   return all.map(({ name, shape }) => {
     const length = shape.reduce((a, b) => a * b, 1)
     const values = Float32Array.from({ length }, (_, i) => ((i * 7) % 32) / 32 - 0.5)

@@ -1,6 +1,7 @@
 /** A Model on a fake runner, with the bundled model's tokenizer. */
 import { join } from 'node:path'
-import { type ModelConfig, readConfig } from '../../lib/config.js'
+import type { ModelConfig } from '../../lib/families/family.js'
+import { readModel } from '../../lib/families/registry.js'
 import type { GenerationConfig } from '../../lib/generation/generation-config.js'
 import { Model } from '../../lib/generation/model.js'
 import { loadTokenizer } from '../../lib/tokenizer/tokenizer.js'
@@ -10,7 +11,7 @@ import { root } from '../support/golden.js'
 const directory = join(root, 'models', 'books-7m')
 export const tokenizer = await loadTokenizer(directory)
 export const config: ModelConfig = {
-  ...(await readConfig(directory)),
+  ...(await readModel(directory)).config,
   layers: 2,
   experts: FAKE_EXPERTS,
   ffnExperts: FAKE_EXPERTS - 4,

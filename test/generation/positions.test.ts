@@ -1,6 +1,6 @@
 /** The warning past max_position_embeddings. */
 import t from 'tap'
-import type { ModelConfig } from '../../lib/config.js'
+import type { ModelConfig } from '../../lib/families/family.js'
 import { Model } from '../../lib/generation/model.js'
 import { FakeRunner } from '../engine/fake-runner.js'
 import { config } from './fake-model.js'

@@ -11,8 +11,8 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { openCheckpoint } from '../../lib/checkpoint/checkpoint.js'
-import { checkTensors } from '../../lib/checkpoint/names.js'
-import { readConfig } from '../../lib/config.js'
+import { recordModel } from '../../lib/families/record.js'
+import { readModel } from '../../lib/families/registry.js'
 import type { DownloadProgress, HubOptions } from '../../lib/hub/repository.js'
 import { resolveSource } from '../../lib/hub/source.js'
 import { COMMIT, FakeHub } from './hub-server.js'
@@ -118,7 +118,7 @@ t.test('a fresh download holds what is needed, in the layout of the hub cache', 
   }
   t.equal(readFileSync(join(cacheDir, 'models--acme--model', 'refs', 'main'), 'utf8'), COMMIT)
   t.equal(hub.bytesSent, neededBytes)
-  checkTensors(await readConfig(path), await openCheckpoint(path))
+  recordModel(await readModel(path), await openCheckpoint(path), 'exact')
 
   t.match(progress.at(-1), {
     filesDone: NEEDED.length,

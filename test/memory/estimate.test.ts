@@ -2,9 +2,8 @@
 import { join } from 'node:path'
 import t from 'tap'
 import { openCheckpoint } from '../../lib/checkpoint/checkpoint.js'
-import { checkTensors } from '../../lib/checkpoint/names.js'
-import { readConfig } from '../../lib/config.js'
 import { convertCheckpoint } from '../../lib/convert/convert.js'
+import { readModel } from '../../lib/families/registry.js'
 import { estimateMemory, loadModel } from '../../lib/index.js'
 import { availableMemory } from '../../lib/load/available-memory.js'
 import { checkMemory, estimate } from '../../lib/load/memory-estimate.js'
@@ -16,9 +15,9 @@ const books = join(root, 'models', 'books-7m')
 const MIB = 2 ** 20
 
 async function planOf(options: LoadOptions, directory = books) {
-  const config = await readConfig(directory)
-  const tensors = checkTensors(config, await openCheckpoint(directory))
-  return planLoad(config, tensors, resolveLoadOptions({ device: 'cpu', threads: 2, ...options }))
+  const checkpoint = await openCheckpoint(directory)
+  const all = resolveLoadOptions({ device: 'cpu', threads: 2, ...options })
+  return planLoad(await readModel(directory), checkpoint, all)
 }
 const cpu = (availableMib: number) => ({ name: 'cpu', availableBytes: availableMib * MIB })
 
@@ -73,7 +72,7 @@ t.test('a GPU: its free memory, its largest step, a cache in bfloat16', async t 
   t.equal(e.requiredBytes, e.weightBytes + e.kvCacheBytes)
   t.match(e, { device: 'cuda:0', kvCacheDtype: 'bfloat16', fits: true })
   // Of `forward` with 2048 tokens. test/cuda/memory.test.ts compares with what a device takes.
-  const others = e.stepBytes - 2048 * 4 * plan.config.vocabSize
+  const others = e.stepBytes - 2048 * 4 * plan.description.config.vocabSize
   t.ok(others > 128 * MIB && others < 192 * MIB, `${others} bytes besides the logits`)
 })
 

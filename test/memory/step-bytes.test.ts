@@ -2,9 +2,8 @@
 import { join } from 'node:path'
 import t from 'tap'
 import { openCheckpoint } from '../../lib/checkpoint/checkpoint.js'
-import { checkTensors } from '../../lib/checkpoint/names.js'
-import { readConfig } from '../../lib/config.js'
 import { Engine } from '../../lib/engine/engine.js'
+import { readModel } from '../../lib/families/registry.js'
 import { loadParts } from '../../lib/load/load.js'
 import { planLoad } from '../../lib/load/plan.js'
 import { resolveLoadOptions } from '../../lib/options/generate.js'
@@ -17,9 +16,9 @@ const directories = [join(root, 'models', 'books-7m'), join(golden, 'cases', 'ti
 t.test('the plan is the one that native code makes', async t => {
   for (const directory of directories) {
     const options = resolveLoadOptions({ device: 'cpu', contextLength: 600 })
-    const config = await readConfig(directory)
-    const tensors = checkTensors(config, await openCheckpoint(directory))
-    const { spec } = planLoad(config, tensors, options)
+    const description = await readModel(directory)
+    const { config } = description
+    const { spec } = planLoad(description, await openCheckpoint(directory), options)
     for (const T of [1, 37, 512]) {
       const { runner } = await loadParts(directory, options)
       const engine = new Engine(runner)

@@ -1,7 +1,7 @@
 import { truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { modelTensors } from '../../lib/checkpoint/names.js'
-import { parseConfig } from '../../lib/config.js'
+import { storedTensors } from '../../lib/families/record.js'
+import { describeModel } from '../../lib/families/registry.js'
 import { safetensorsBytes } from '../checkpoint/files.js'
 import { golden, readJson } from './golden.js'
 
@@ -11,7 +11,7 @@ export function largeCheckpoint(directory: string): { bytes: number } {
     ...readJson<object>(join(golden, 'cases', 'real7b-fp32', 'config.json')),
     vocab_size: 60_000,
   }
-  const parsed = parseConfig(
+  const description = describeModel(
     { ...config, hidden_size: 512, num_attention_heads: 8, num_key_value_heads: 8 },
     'test',
   )
@@ -20,7 +20,7 @@ export function largeCheckpoint(directory: string): { bytes: number } {
     { dtype: string; shape: readonly number[]; data_offsets: [number, number] }
   > = {}
   let end = 0
-  for (const { name, shape } of modelTensors(parsed)) {
+  for (const { name, shape } of storedTensors(description)) {
     const begin = end
     end += 4 * shape.reduce((a, b) => a * b, 1)
     header[name] = { dtype: 'F32', shape, data_offsets: [begin, end] }
