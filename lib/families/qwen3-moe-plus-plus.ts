@@ -4,7 +4,7 @@
  */
 import type { Fields } from '../base/fields.js'
 import { show } from '../base/json.js'
-import type { ExpertRuns } from '../program/ops.js'
+import type { ExpertRuns } from '../program/moe-ops.js'
 import type { Family } from './family.js'
 import { describeQwen3Moe, type ZeroComputation } from './qwen3-moe.js'
 

@@ -7,7 +7,7 @@ import { moe, ofEach } from '../layers/moe.js'
 import { Rope } from '../layers/rope.js'
 import type { Buffer } from '../program/builder.js'
 import type { ModelBuilder } from '../program/model-builder.js'
-import type { ExpertRuns } from '../program/ops.js'
+import type { ExpertRuns } from '../program/moe-ops.js'
 import type { Family, ModelConfig, ModelDescription } from './family.js'
 import {
   checkExperts,

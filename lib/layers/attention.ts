@@ -44,8 +44,7 @@ export function selfAttention(
       ? m.small('attention', `${stored}.qkv_proj.bias`, [all], parts('bias', []))
       : undefined,
   })
-  const norm = (name: string) =>
-    qkNormEps === undefined ? undefined : m.small('norms', `${stored}.${name}.weight`, [headDim])
+  const norm = (name: string) => m.small('norms', `${stored}.${name}.weight`, [headDim])
   const cacheLayer = m.cacheLayer({ kvHeads, keyDim: headDim, valueDim: headDim })
   const q = ropeStore(m, `${scope}.rope_store`, {
     qkv,
@@ -54,9 +53,10 @@ export function selfAttention(
     layer: cacheLayer,
     heads,
     headDim,
-    qNorm: norm('q_norm'),
-    kNorm: norm('k_norm'),
-    eps: qkNormEps ?? 0,
+    norms:
+      qkNormEps === undefined
+        ? undefined
+        : { q: norm('q_norm'), k: norm('k_norm'), eps: qkNormEps },
   })
   const attended = attention(m, scope, {
     q,

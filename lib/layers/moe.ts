@@ -5,14 +5,14 @@
 import type { Buffer, Weight } from '../program/builder.js'
 import type { ModelBuilder, Part } from '../program/model-builder.js'
 import {
-  addRmsNorm,
   combine,
   type Gating,
   groupedGemm,
   groupedSwiglu,
   routerLogits,
   routeTopK,
-} from '../program/ops.js'
+} from '../program/moe-ops.js'
+import { addRmsNorm } from '../program/ops.js'
 import type { NextNorm, Stream } from './decoder.js'
 
 export interface Moe {

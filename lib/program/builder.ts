@@ -56,7 +56,7 @@ export class ProgramBuilder {
     label: string,
     inputs: Readonly<Record<string, Buffer | Weight | undefined>>,
     outputs: Readonly<Record<Field, Output>>,
-    attributes: Readonly<Record<string, number>> = {},
+    attributes: OpSpec['attributes'] = {},
   ): Record<Field, Buffer> {
     const tensors: Record<string, string> = {}
     for (const [field, tensor] of Object.entries(inputs)) if (tensor) tensors[field] = tensor.name

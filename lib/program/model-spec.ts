@@ -11,7 +11,8 @@ import {
   type TensorRef,
   weightSize,
 } from '../tensor/tensor-ref.js'
-import { EXPERT_KINDS, type ExpertRuns, SWIGLU } from './ops.js'
+import { EXPERT_KINDS, type ExpertRuns, expertCount } from './moe-ops.js'
+import { ACTIVATION } from './ops.js'
 
 export const PARAMETER_KINDS = [
   'embedding',
@@ -89,11 +90,6 @@ function runsOf(numbers: readonly number[]): ExpertRuns {
     kind: EXPERT_KINDS[numbers[2 * i]!]!,
     count: numbers[2 * i + 1]!,
   }))
-}
-
-/** Experts of a kind, or of all kinds. */
-export function expertCount(runs: ExpertRuns, kind?: ExpertRuns[number]['kind']): number {
-  return runs.reduce((sum, run) => (kind && run.kind !== kind ? sum : sum + run.count), 0)
 }
 
 /** True at each index of an expert with a feed-forward network. */
@@ -181,7 +177,7 @@ export function holdsQuantised({ weights }: ProgramSpec): boolean {
 /** Names of the weights whose rows are gate and up: SwiGLU makes one of both. */
 export function gateUpWeights({ ops }: ProgramSpec): Set<string> {
   return new Set(
-    ops.filter(op => op.attributes.activation === SWIGLU).map(op => op.tensors.weight!),
+    ops.filter(op => op.attributes.activation === ACTIVATION.swiglu).map(op => op.tensors.weight!),
   )
 }
 

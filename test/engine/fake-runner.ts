@@ -10,7 +10,7 @@
 import { setImmediate } from 'node:timers/promises'
 import type { Runner, Step, StepResult } from '../../lib/engine/runner.js'
 import { MoeppError } from '../../lib/errors.js'
-import type { ExpertRuns } from '../../lib/program/ops.js'
+import type { ExpertRuns } from '../../lib/program/moe-ops.js'
 import { logSumExp, type TopLogits } from '../../lib/sampling/sampler.js'
 
 export interface FakeOptions {

@@ -1,0 +1,225 @@
+/** The ops of a mixture of experts: router, gating, the experts' products, their sum. */
+import type { Dimension } from '../addon/binding.js'
+import type { Buffer, ProgramBuilder, Weight } from './builder.js'
+import { ACTIVATION, dimension, type Label, mayRoundX, size } from './ops.js'
+
+/** Kinds of experts, by their number in native/ops.h. */
+export const EXPERT_KINDS = ['ffn', 'constant', 'copy', 'zero'] as const
+
+/** The experts of a layer in order: kinds, and how many of each. */
+export type ExpertRuns = readonly {
+  readonly kind: (typeof EXPERT_KINDS)[number]
+  readonly count: number
+}[]
+
+/** Experts of a kind, or of all kinds. */
+export function expertCount(runs: ExpertRuns, kind?: ExpertRuns[number]['kind']): number {
+  return runs.reduce((sum, run) => (kind && run.kind !== kind ? sum : sum + run.count), 0)
+}
+
+/** Top-K gating: native/ops.h, RouteTopKArgs. */
+export interface Gating {
+  readonly topK: number
+  readonly experts: ExpertRuns
+  /** Default 'softmax'. */
+  readonly scores?: 'softmax' | 'sigmoid'
+  /** The weights of the chosen are divided by their sum. */
+  readonly normalise: boolean
+  /** A zero expert's weight becomes 0 before that. */
+  readonly dropZero?: boolean
+  /** Factor of the final weights. Default 1. */
+  readonly weightScale?: number
+  /** Logits are scaled to this standard deviation. Default 0: they are not. */
+  readonly normStd?: number
+  /** Factor of the experts' input. Default 1. */
+  readonly inputScale?: number
+  /** Zero-computation experts are masked. */
+  readonly masked?: boolean
+  /** The best of so many groups stay. */
+  readonly groups?: { readonly count: number; readonly chosen: number }
+}
+
+/**
+ * The accumulated router logits [T, E] under `name`, and the scores [T, 2C] of the constant
+ * experts.
+ */
+export function routerLogits(
+  p: ProgramBuilder,
+  label: Label,
+  args: {
+    x: Buffer
+    hidden?: Buffer | undefined
+    previousLogits?: Buffer | undefined
+    router: Weight
+    residualMap?: Weight | undefined
+    constantRouter?: Weight | undefined
+  },
+  name: string,
+): { logits: Buffer; constantScores: Buffer | undefined } {
+  const { constantRouter } = args
+  const tokens = dimension(args.x, 0)
+  const inputs = {
+    x: args.x,
+    hidden: args.hidden,
+    previous_logits: args.previousLogits,
+    router: args.router,
+    residual_map: args.residualMap,
+    constant_router: constantRouter,
+  }
+  const logits = { name, shape: [tokens, size(args.router, 0)] }
+  if (!constantRouter)
+    return { ...p.op('router_logits', label, inputs, { logits }), constantScores: undefined }
+  const scores = { name: `${label}.constant_scores`, shape: [tokens, size(constantRouter, 0)] }
+  const written = p.op('router_logits', label, inputs, { logits, constant_scores: scores })
+  return { logits: written.logits, constantScores: written.constant_scores }
+}
+
+export interface Route {
+  readonly expertIndices: Buffer
+  readonly expertWeights: Buffer
+  readonly coefficients: Buffer
+  readonly expertOffsets: Buffer
+  readonly tokenOrder: Buffer
+  readonly expertRows: Buffer
+}
+
+/** The outputs of route_top_k for T tokens. */
+function routeOutputs(scope: Label, tokens: Dimension, { topK, experts }: Gating) {
+  const picks = [tokens, topK]
+  const out = (name: string, shape: readonly Dimension[], dtype: 'f32' | 'i32') => ({
+    name: `${scope}.${name}`,
+    shape,
+    dtype,
+  })
+  return {
+    expert_indices: out('expert_indices', picks, 'i32'),
+    expert_weights: out('expert_weights', picks, 'f32'),
+    coefficients: out('coefficients', [tokens, expertCount(experts, 'constant') + 1], 'f32'),
+    expert_offsets: out('expert_offsets', [expertCount(experts, 'ffn') + 1], 'i32'),
+    token_order: out('token_order', picks, 'i32'),
+    expert_rows: out('expert_rows', picks, 'i32'),
+  }
+}
+
+/** `scope`.expert_indices and `scope`.expert_weights are the picks, [T, K]. */
+export function routeTopK(
+  p: ProgramBuilder,
+  scope: Label,
+  args: {
+    logits: Buffer
+    constantScores?: Buffer | undefined
+    selectionBias?: Weight | undefined
+  } & Gating,
+): Route {
+  const { groups = { count: 1, chosen: 1 } } = args
+  const written = p.op(
+    'route_top_k',
+    `${scope}.route_top_k`,
+    {
+      logits: args.logits,
+      constant_scores: args.constantScores,
+      selection_bias: args.selectionBias,
+    },
+    routeOutputs(scope, dimension(args.logits, 0), args),
+    {
+      experts: args.experts.flatMap(({ kind, count }) => [EXPERT_KINDS.indexOf(kind), count]),
+      scores: args.scores === 'sigmoid' ? 1 : 0,
+      normalise: Number(args.normalise),
+      drop_zero: Number(args.dropZero ?? false),
+      weight_scale: args.weightScale ?? 1,
+      norm_std: args.normStd ?? 0,
+      input_scale: args.inputScale ?? 1,
+      masked: Number(args.masked ?? false),
+      groups: groups.count,
+      top_groups: groups.chosen,
+    },
+  )
+  return {
+    expertIndices: written.expert_indices,
+    expertWeights: written.expert_weights,
+    coefficients: written.coefficients,
+    expertOffsets: written.expert_offsets,
+    tokenOrder: written.token_order,
+    expertRows: written.expert_rows,
+  }
+}
+
+/**
+ * silu(gate x) * (up x) of each token's FFN experts; weight [N, 2F, H] gives [T, K, F], rows sorted
+ * by expert.
+ */
+export function groupedSwiglu(
+  p: ProgramBuilder,
+  label: Label,
+  args: { x: Buffer; route: Route; weight: Weight; inputScale: number },
+): Buffer {
+  const { x, route, weight, inputScale } = args
+  return p.op(
+    'grouped_gemm',
+    label,
+    { x, expert_offsets: route.expertOffsets, token_order: route.tokenOrder, weight },
+    { out: { name: `${label}.out`, shape: [...route.tokenOrder.shape, size(weight, 1) / 2] } },
+    { input_scale: inputScale, activation: ACTIVATION.swiglu, ...mayRoundX(weight) },
+  ).out
+}
+
+/** weight [N, H, F] on rows that are sorted by expert already: [T, K, H]. */
+export function groupedGemm(
+  p: ProgramBuilder,
+  label: Label,
+  args: { x: Buffer; route: Route; weight: Weight },
+): Buffer {
+  const { x, route, weight } = args
+  return p.op(
+    'grouped_gemm',
+    label,
+    { x, expert_offsets: route.expertOffsets, weight },
+    { out: { name: `${label}.out`, shape: [...route.tokenOrder.shape, size(weight, 1)] } },
+    { input_scale: 1, activation: ACTIVATION.none, ...mayRoundX(weight) },
+  ).out
+}
+
+/**
+ * The MoE layer's output (captured as `scope`.moe_output), its sum with the residual, and that
+ * sum's RMSNorm, under `names`.
+ */
+export function combine(
+  p: ProgramBuilder,
+  scope: Label,
+  args: {
+    residual: Buffer
+    /** Added to the sum as well. */
+    delta?: Buffer | undefined
+    x: Buffer
+    expertOut: Buffer
+    route: Route
+    constants?: Weight | undefined
+    normWeight: Weight
+    eps: number
+  },
+  names: { readonly sum: string; readonly out: string },
+): { moeOutput: Buffer; sum: Buffer; out: Buffer } {
+  const { residual, delta, x, route } = args
+  const written = p.op(
+    'combine',
+    `${scope}.combine`,
+    {
+      residual,
+      delta,
+      x,
+      expert_out: args.expertOut,
+      coefficients: route.coefficients,
+      expert_weights: route.expertWeights,
+      expert_rows: route.expertRows,
+      constants: args.constants,
+      norm_weight: args.normWeight,
+    },
+    {
+      moe_output: { name: `${scope}.moe_output`, shape: x.shape },
+      sum: { name: names.sum, shape: x.shape },
+      out: { name: names.out, shape: x.shape },
+    },
+    { eps: args.eps },
+  )
+  return { moeOutput: written.moe_output, sum: written.sum, out: written.out }
+}
