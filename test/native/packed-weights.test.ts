@@ -23,7 +23,7 @@ function linear(weight: WeightSpec): ProgramSpec {
         attributes: { activation: 0, may_round_x: 0 },
       },
     ],
-    inputs: [],
+    inputs: ['x'],
     outputs: ['y'],
   }
 }
