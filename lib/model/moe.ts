@@ -6,12 +6,11 @@ import type { ModelConfig } from '../config.js'
 import type { Buffer, ProgramBuilder, Weight } from '../program/builder.js'
 import {
   addRmsNorm,
-  combine,
+  combineRmsNorm,
   type Gating,
   groupedGemm,
   groupedSwiglu,
   linear,
-  normRouteTopK,
   type Route,
   routerLogits,
   routeTopK,
@@ -47,7 +46,7 @@ export function moe(
     inputScale: c.inputScale,
   })
   const expertOut = groupedGemm(p, `${scope}.moe.down`, { x: hidden, route, weight: experts.down })
-  return combine(
+  return combineRmsNorm(
     p,
     scope,
     {
@@ -79,23 +78,9 @@ export function normRouteTokens(
   const normWeight = w.small(`model.layers.${layer}.post_attention_layernorm.weight`, [
     c.hiddenSize,
   ])
-  if (c.twoLayerRouter) {
-    const { x, delta, previousLogits } = input
-    const middle = addRmsNorm(p, norm, { x, delta, weight: normWeight, eps: c.rmsNormEps })
-    return { ...middle, ...routeTokens(p, w, c, layer, { x: middle.out, previousLogits }) }
-  }
-  return normRouteTopK(
-    p,
-    scope,
-    {
-      ...input,
-      normWeight,
-      ...routerWeights(w, c, layer, input.previousLogits),
-      eps: c.rmsNormEps,
-      gating: gatingOf(c),
-    },
-    { norm, logits: `${scope}.router_logits` },
-  )
+  const { x, delta, previousLogits } = input
+  const middle = addRmsNorm(p, norm, { x, delta, weight: normWeight, eps: c.rmsNormEps })
+  return { ...middle, ...routeTokens(p, w, c, layer, { x: middle.out, previousLogits }) }
 }
 
 /** The router alone, on a normalised x. */
@@ -126,13 +111,20 @@ export function routeTokens(
   return { logits, route: routeTopK(p, scope, { logits, constantScores, ...gatingOf(c) }) }
 }
 
-function gatingOf(c: ModelConfig): Gating {
+export function gatingOf(c: ModelConfig): Gating {
   return {
     topK: c.topK,
-    ffnExperts: c.ffnExperts,
+    experts: [
+      { kind: 'ffn', count: c.ffnExperts },
+      { kind: 'constant', count: 2 },
+      { kind: 'copy', count: 1 },
+      { kind: 'zero', count: 1 },
+    ],
+    scores: 'softmax',
+    normalise: true,
+    dropZero: !c.mixtralGating,
     normStd: c.logitsNorm ? c.gateNormStd : 0,
     inputScale: c.inputScale,
-    mixtral: c.mixtralGating,
   }
 }
 

@@ -2,7 +2,7 @@
  * Records a model as a plain list of ops over named buffers. Native checks and runs it; nothing is
  * computed here.
  */
-import type { BufferSpec, Dimension, OpSpec, ProgramSpec, WeightSpec } from '../binding.js'
+import type { Attribute, BufferSpec, Dimension, OpSpec, ProgramSpec, WeightSpec } from '../binding.js'
 
 /** A buffer of the program. Every one is written by one op, or is an input of the step. */
 export interface Buffer {
@@ -50,7 +50,7 @@ export class ProgramBuilder {
     label: string,
     inputs: Readonly<Record<string, Buffer | Weight | undefined>>,
     outputs: Readonly<Record<Field, Output>>,
-    attributes: Readonly<Record<string, number>> = {},
+    attributes: Readonly<Record<string, Attribute>> = {},
   ): Record<Field, Buffer> {
     const tensors: Record<string, string> = {}
     for (const [field, tensor] of Object.entries(inputs)) if (tensor) tensors[field] = tensor.name

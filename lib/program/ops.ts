@@ -3,7 +3,7 @@
  * Sizes that an op does not get as arguments follow from the shapes of its inputs.
  */
 import type { Dimension } from '../binding.js'
-import type { Buffer, ProgramBuilder, Weight } from './builder.js'
+import type { Buffer, Output, ProgramBuilder, Weight } from './builder.js'
 
 /** native/ops.h, Activation. */
 const ACTIVATION = { none: 0, tanh: 1, swiglu: 2 } as const
@@ -157,28 +157,29 @@ export function attention(
 
 /**
  * The accumulated router logits [T, E] under `name`, and the scores [T, 2C] of the constant
- * experts.
+ * experts, if there are any.
  */
 export function routerLogits(
   p: ProgramBuilder,
   label: Label,
   args: {
     x: Buffer
-    hidden: Buffer | undefined
-    previousLogits: Buffer | undefined
+    hidden?: Buffer | undefined
+    previousLogits?: Buffer | undefined
     router: Weight
-    residualMap: Weight | undefined
-    constantRouter: Weight
+    residualMap?: Weight | undefined
+    constantRouter?: Weight | undefined
   },
   name: string,
-): { logits: Buffer; constantScores: Buffer } {
+): { logits: Buffer; constantScores: Buffer | undefined } {
+  const { constantRouter } = args
   const tokens = dimension(args.x, 0)
-  const outputs = {
+  const outputs: Record<string, Output> = {
     logits: { name, shape: [tokens, size(args.router, 0)] },
-    constant_scores: {
-      name: `${label}.constant_scores`,
-      shape: [tokens, size(args.constantRouter, 0)],
-    },
+  }
+  if (constantRouter) {
+    const shape = [tokens, size(constantRouter, 0)]
+    outputs.constant_scores = { name: `${label}.constant_scores`, shape }
   }
   const written = p.op(
     'router_logits',
@@ -189,11 +190,11 @@ export function routerLogits(
       previous_logits: args.previousLogits,
       router: args.router,
       residual_map: args.residualMap,
-      constant_router: args.constantRouter,
+      constant_router: constantRouter,
     },
     outputs,
   )
-  return { logits: written.logits, constantScores: written.constant_scores }
+  return { logits: written.logits!, constantScores: written.constant_scores }
 }
 
 export interface Route {
@@ -205,109 +206,94 @@ export interface Route {
   readonly expertRows: Buffer
 }
 
+/** ExpertKind of native/expert_runs.h: the order of the names. */
+const EXPERT_KINDS = ['ffn', 'constant', 'copy', 'zero'] as const
+export type ExpertKind = (typeof EXPERT_KINDS)[number]
+
+/** So many experts of one kind; a layer's experts are runs, in their order. */
+export interface ExpertRun {
+  readonly kind: ExpertKind
+  readonly count: number
+}
+
+const SCORES = { softmax: 0, sigmoid: 1 } as const
+
 /** Attributes of top-K gating: native/ops.h, RouteTopKArgs. */
 export interface Gating {
   readonly topK: number
-  readonly ffnExperts: number
-  readonly normStd: number
-  readonly inputScale: number
-  readonly mixtral: boolean
+  readonly experts: readonly ExpertRun[]
+  readonly scores: keyof typeof SCORES
+  /** The weights are divided by the sum of the K chosen. */
+  readonly normalise: boolean
+  /** A zero expert's weight becomes 0 before that. */
+  readonly dropZero?: boolean
+  /** Zero-computation experts score 0. */
+  readonly masked?: boolean
+  readonly groups?: number
+  readonly topGroups?: number
+  readonly normStd?: number
+  readonly inputScale?: number
+  readonly weightScale?: number
 }
 
-/** The outputs of route_top_k for T tokens and C constant experts. */
-function routeOutputs(scope: Label, tokens: Dimension, constants: number, gating: Gating) {
-  const picks = [tokens, gating.topK]
-  return {
-    expert_indices: { name: `${scope}.expert_indices`, shape: picks, dtype: 'i32' },
-    expert_weights: { name: `${scope}.expert_weights`, shape: picks },
-    coefficients: { name: `${scope}.coefficients`, shape: [tokens, constants + 1] },
-    expert_offsets: {
-      name: `${scope}.expert_offsets`,
-      shape: [gating.ffnExperts + 1],
-      dtype: 'i32',
-    },
-    token_order: { name: `${scope}.token_order`, shape: picks, dtype: 'i32' },
-    expert_rows: { name: `${scope}.expert_rows`, shape: picks, dtype: 'i32' },
-  } as const
-}
-
-const gatingAttributes = (gating: Gating) => ({
-  norm_std: gating.normStd,
-  input_scale: gating.inputScale,
-  mixtral: Number(gating.mixtral),
+const gatingAttributes = (g: Gating) => ({
+  experts: g.experts.flatMap(({ kind, count }) => [EXPERT_KINDS.indexOf(kind), count]),
+  scores: SCORES[g.scores],
+  normalise: Number(g.normalise),
+  drop_zero: Number(g.dropZero ?? false),
+  masked: Number(g.masked ?? false),
+  groups: g.groups ?? 1,
+  top_groups: g.topGroups ?? 1,
+  norm_std: g.normStd ?? 0,
+  input_scale: g.inputScale ?? 1,
+  weight_scale: g.weightScale ?? 1,
 })
 
-const routeOf = (written: Record<keyof ReturnType<typeof routeOutputs>, Buffer>): Route => ({
-  expertIndices: written.expert_indices,
-  expertWeights: written.expert_weights,
-  coefficients: written.coefficients,
-  expertOffsets: written.expert_offsets,
-  tokenOrder: written.token_order,
-  expertRows: written.expert_rows,
-})
+const countOf = (kind: ExpertKind, { experts }: Gating) =>
+  experts.reduce((sum, run) => sum + (run.kind === kind ? run.count : 0), 0)
 
 /** `scope`.expert_indices and `scope`.expert_weights are the picks, [T, K]. */
 export function routeTopK(
   p: ProgramBuilder,
   scope: Label,
-  args: { logits: Buffer; constantScores: Buffer } & Gating,
+  args: {
+    logits: Buffer
+    constantScores?: Buffer | undefined
+    selectionBias?: Weight | undefined
+  } & Gating,
 ): Route {
-  const constants = Number(dimension(args.constantScores, 1)) / 2
+  const { logits, constantScores, selectionBias, ...gating } = args
+  const tokens = dimension(logits, 0)
+  const picks = [tokens, gating.topK]
   const written = p.op(
     'route_top_k',
     `${scope}.route_top_k`,
-    { logits: args.logits, constant_scores: args.constantScores },
-    routeOutputs(scope, dimension(args.logits, 0), constants, args),
-    gatingAttributes(args),
-  )
-  return routeOf(written)
-}
-
-/**
- * addRmsNorm, routerLogits of its `out` and routeTopK in one: a one-layer router. Outputs have the
- * names that those give them.
- */
-export function normRouteTopK(
-  p: ProgramBuilder,
-  scope: Label,
-  args: {
-    x: Buffer
-    delta: Buffer
-    previousLogits: Buffer | undefined
-    normWeight: Weight
-    router: Weight
-    residualMap: Weight | undefined
-    constantRouter: Weight
-    eps: number
-    gating: Gating
-  },
-  names: { norm: Label; logits: string },
-): { sum: Buffer; out: Buffer; logits: Buffer; route: Route } {
-  const { x, delta, router, constantRouter, eps, gating } = args
-  const tokens = dimension(x, 0)
-  const scores = size(constantRouter, 0)
-  const written = p.op(
-    'norm_route_top_k',
-    `${scope}.norm_route_top_k`,
+    { logits, constant_scores: constantScores, selection_bias: selectionBias },
     {
-      x,
-      delta,
-      previous_logits: args.previousLogits,
-      norm_weight: args.normWeight,
-      router,
-      residual_map: args.residualMap,
-      constant_router: constantRouter,
+      expert_indices: { name: `${scope}.expert_indices`, shape: picks, dtype: 'i32' },
+      expert_weights: { name: `${scope}.expert_weights`, shape: picks },
+      coefficients: {
+        name: `${scope}.coefficients`,
+        shape: [tokens, countOf('constant', gating) + 1],
+      },
+      expert_offsets: {
+        name: `${scope}.expert_offsets`,
+        shape: [countOf('ffn', gating) + 1],
+        dtype: 'i32',
+      },
+      token_order: { name: `${scope}.token_order`, shape: picks, dtype: 'i32' },
+      expert_rows: { name: `${scope}.expert_rows`, shape: picks, dtype: 'i32' },
     },
-    {
-      sum: { name: `${names.norm}.sum`, shape: x.shape },
-      out: { name: `${names.norm}.out`, shape: x.shape },
-      logits: { name: names.logits, shape: [tokens, size(router, 0)] },
-      constant_scores: { name: `${scope}.router.constant_scores`, shape: [tokens, scores] },
-      ...routeOutputs(scope, tokens, scores / 2, gating),
-    },
-    { eps, ...gatingAttributes(gating) },
+    gatingAttributes(gating),
   )
-  return { sum: written.sum, out: written.out, logits: written.logits, route: routeOf(written) }
+  return {
+    expertIndices: written.expert_indices,
+    expertWeights: written.expert_weights,
+    coefficients: written.coefficients,
+    expertOffsets: written.expert_offsets,
+    tokenOrder: written.token_order,
+    expertRows: written.expert_rows,
+  }
 }
 
 /**
@@ -345,42 +331,58 @@ export function groupedGemm(
   ).out
 }
 
+interface CombineArgs {
+  readonly residual: Buffer
+  /** Added to the residual first. */
+  readonly delta?: Buffer | undefined
+  readonly x: Buffer
+  readonly expertOut: Buffer
+  readonly route: Route
+  readonly constants?: Weight | undefined
+}
+
+function combineInputs(args: CombineArgs) {
+  const { residual, delta, x, expertOut, route, constants } = args
+  return {
+    residual,
+    delta,
+    x,
+    expert_out: expertOut,
+    coefficients: route.coefficients,
+    expert_weights: route.expertWeights,
+    expert_rows: route.expertRows,
+    constants,
+  }
+}
+
 /**
- * The MoE layer's output (captured as `scope`.moe_output), its sum with the residual under
- * `sumName`, and that sum's RMSNorm.
+ * The MoE layer's output (captured as `scope`.moe_output), and its sum with the residual under
+ * `sum`.
  */
-export function combine(
+export function combine(p: ProgramBuilder, scope: Label, args: CombineArgs, sum: string): Buffer {
+  const { shape } = args.x
+  return p.op('combine', `${scope}.combine`, combineInputs(args), {
+    moe_output: { name: `${scope}.moe_output`, shape },
+    sum: { name: sum, shape },
+  }).sum
+}
+
+/** The same, and that sum's RMSNorm. */
+export function combineRmsNorm(
   p: ProgramBuilder,
   scope: Label,
-  args: {
-    residual: Buffer
-    x: Buffer
-    expertOut: Buffer
-    route: Route
-    constants: Weight
-    normWeight: Weight
-    eps: number
-  },
+  args: CombineArgs & { normWeight: Weight; eps: number },
   names: { sum: string; out: string },
 ): { sum: Buffer; out: Buffer } {
-  const { residual, x, route } = args
+  const { shape } = args.x
   const written = p.op(
     'combine',
     `${scope}.combine`,
+    { ...combineInputs(args), norm_weight: args.normWeight },
     {
-      residual,
-      x,
-      expert_out: args.expertOut,
-      coefficients: route.coefficients,
-      expert_weights: route.expertWeights,
-      expert_rows: route.expertRows,
-      constants: args.constants,
-      norm_weight: args.normWeight,
-    },
-    {
-      moe_output: { name: `${scope}.moe_output`, shape: x.shape },
-      sum: { name: names.sum, shape: x.shape },
-      out: { name: names.out, shape: x.shape },
+      moe_output: { name: `${scope}.moe_output`, shape },
+      sum: { name: names.sum, shape },
+      out: { name: names.out, shape },
     },
     { eps: args.eps },
   )
