@@ -7,7 +7,6 @@
 //   R  rows whose logits are wanted  E  experts, all kinds         Hkv key/value heads
 //   V  vocabulary                    N  FFN experts                S   tokens per page (KV cache)
 //   K  experts chosen per token      C  constant experts           M   pages per sequence
-// Experts are ordered FFN (N), constant (C), copy (1), zero (1): E = N + C + 2.
 //
 // visit() declares each field once: its name, direction, shape and type. The checker, the reader of
 // recorded programs and the memory planner are visitors (program/), so no field is described
@@ -20,6 +19,7 @@
 //   cache            the KV cache, read and written by page
 #pragma once
 
+#include "expert_runs.h"
 #include "tensor.h"
 
 namespace moepp {
@@ -189,126 +189,104 @@ struct RouterLogitsArgs {
   const Tensor* previous_logits;  // [T, E] f32 or null (first layer)
   const Tensor* router;           // [E, G] f32, G = H without hidden
   const Tensor* residual_map;     // [E, E] f32; null exactly when previous_logits is
-  const Tensor* constant_router;  // [X, H] f32, X = 2C
+  const Tensor* constant_router;  // [X, H] f32, X = 2C; null without constant experts
   Tensor* logits;                 // [T, E] f32
-  Tensor* constant_scores;        // [T, X] f32
+  Tensor* constant_scores;        // [T, X] f32; null exactly when constant_router is
 
   template <class Visitor>
   void visit(Visitor& v) {
     v.in("x", x, "T H", DType::kF32);
     v.optional_in("hidden", hidden, "T G", DType::kF32);
-    v.optional_in("previous_logits", previous_logits, "T E", DType::kF32);
     v.weight("router", router, hidden ? "E G" : "E H", Layout::kRows);
-    v.optional_weight("residual_map", residual_map, "E E", Layout::kRows);
-    v.weight("constant_router", constant_router, "X H", Layout::kRows);
+    v.optional_in("previous_logits", previous_logits, "T E", DType::kF32);
+    if (previous_logits) v.weight("residual_map", residual_map, "E E", Layout::kRows);
     v.out("logits", logits, "T E", DType::kF32);
-    v.out("constant_scores", constant_scores, "T X", DType::kF32);
+    v.optional_weight("constant_router", constant_router, "X H", Layout::kRows);
+    if (constant_router) v.out("constant_scores", constant_scores, "T X", DType::kF32);
   }
 };
 
-// Top-K gating. With z = logits * (norm_std / unbiased std of the logits), or z = logits when
-// norm_std is 0:
-//   plain    w = softmax(z) over all E at the K largest; the zero expert's w becomes 0; then
-//            w /= sum of the K
-//   mixtral  w = softmax over the K largest z; the zero expert keeps its w
-// Equal logits: the lower index first. A standard deviation of 0 leaves z = logits. If only the
-// zero expert has weight, the other picks share 1 equally (upstream gives NaN in both). Indices are
+enum class Scores : int32_t { kSoftmax = 0, kSigmoid = 1 };
+
+// Top-K gating over experts of four kinds (expert_runs.h). With z = logits * (norm_std / unbiased
+// std of the logits), or z = logits when norm_std is 0:
+//   score   g = softmax(z) over all E, or sigmoid(z). With `masked` a zero-computation expert has
+//           g = 0, and the softmax leaves it out; norm_std must be 0 then.
+//   choice  c = g + selection_bias. The E experts are `groups` equal runs; a group's score is the
+//           sum of its two largest c. Outside the top_groups best groups c becomes 0, which may
+//           still be chosen. The K largest c are chosen. Without bias, groups and masks the order
+//           of z stands for that of g, whose values round.
+//   weight  w = g of the chosen; 0 for a zero expert with drop_zero. Then, with `normalise`, w /=
+//           their sum, to which sigmoid adds 1e-20. Then w *= weight_scale.
+// Equal choices, and equal groups: the lower index first. A NaN counts as minus infinity there, and
+// makes its token's weights NaN, unless masked. A standard deviation of 0 leaves z = logits. Where
+// the sum of the chosen is 0, softmax gives weights of 0, with one exception: with drop_zero the
+// picks that are neither zero experts nor masked share 1 equally (upstream gives NaN). Indices are
 // valid and distinct whatever the logits hold. Zero-computation picks collapse to coefficients:
 // with a = softmax(input_scale * scores of constant expert c),
-//   coefficients[t] = {cx, c_1 .. c_C}: cx = input_scale * (w_copy + sum_c w_c a_0), c_c = w_c a_1.
+//   coefficients[t] = {cx, c_1 .. c_C}: cx = input_scale * (sum of w_copy + sum_c w_c a_0), c_c =
+//   w_c a_1.
 // FFN picks are sorted by expert, stable in t: token_order[r] = t * K + k for r in
-// [expert_offsets[n], expert_offsets[n+1]). Source: paper, equations for the router and the
-// zero-computation experts; MoE++ reference model, top-k gating.
+// [expert_offsets[n], expert_offsets[n+1]), where n counts FFN experts alone. No other pick has a
+// row. Source: paper, equations for the router and the zero-computation experts; MoE++ reference
+// model, top-k gating; transformers, the routers of models with softmax or sigmoid scores.
 struct RouteTopKArgs {
   const Tensor* logits;           // [T, E] f32
-  const Tensor* constant_scores;  // [T, X] f32, X = 2C
-  Tensor* expert_indices;         // [T, K] i32, the higher logit first
-  Tensor* expert_weights;         // [T, K] f32, as used, zero expert included
+  const Tensor* constant_scores;  // [T, X] f32, X = 2C; null exactly when C = 0
+  const Tensor* selection_bias;   // [E] f32 or null
+  Tensor* expert_indices;         // [T, K] i32, the higher choice first
+  Tensor* expert_weights;         // [T, K] f32, as used, zero experts included
   Tensor* coefficients;           // [T, C+1] f32
   Tensor* expert_offsets;         // [N+1] i32
   Tensor* token_order;  // [T, K] i32, flat; entries from expert_offsets[N] on are not written
   Tensor* expert_rows;  // [T, K] i32: the r of a pick, or -1 for a zero-computation pick
-  float norm_std;
-  float input_scale;  // 1, or 2 when experts are fed twice the input
-  bool mixtral;
+  ExpertRuns experts;
+  Scores scores = Scores::kSoftmax;
+  bool normalise = true, drop_zero = false, masked = false;
+  int32_t groups = 1, top_groups = 1;
+  float norm_std = 0.0f;
+  float input_scale = 1.0f;  // 1, or 2 when experts are fed twice the input
+  float weight_scale = 1.0f;
 
   template <class Visitor>
   void visit(Visitor& v) {
+    v.attribute("experts", experts);
     v.in("logits", logits, "T E", DType::kF32);
-    v.in("constant_scores", constant_scores, "T X", DType::kF32);
+    if (experts.count(ExpertKind::kConstant) > 0)
+      v.in("constant_scores", constant_scores, "T X", DType::kF32);
+    v.optional_weight("selection_bias", selection_bias, "E", Layout::kRows);
     v.out("expert_indices", expert_indices, "T K", DType::kI32);
     v.out("expert_weights", expert_weights, "T K", DType::kF32);
     v.out("coefficients", coefficients, "T _", DType::kF32);
     v.out("expert_offsets", expert_offsets, "_", DType::kI32);
     v.out("token_order", token_order, "T K", DType::kI32);
     v.out("expert_rows", expert_rows, "T K", DType::kI32);
+    v.attribute("scores", scores);
+    v.attribute("normalise", normalise);
+    v.attribute("drop_zero", drop_zero);
+    v.attribute("masked", masked);
+    v.attribute("groups", groups);
+    v.attribute("top_groups", top_groups);
     v.attribute("norm_std", norm_std);
     v.attribute("input_scale", input_scale);
-    v.attribute("mixtral", mixtral);
+    v.attribute("weight_scale", weight_scale);
   }
 };
 
 // The work between attention and the experts of a layer with a one-layer router, in one pass over
-// the hidden state. It is rms_norm of x + delta, router_logits of the normalised rows, route_top_k
-// of the logits. Each output equals that of those three ops, on the CPU bit by bit.
+// the hidden state: router.x is norm.out, router.hidden is null, and route reads what router
+// writes. Each output equals that of the three ops, on the CPU bit by bit. No program records it:
+// the compiler makes it of the three.
 struct NormRouteTopKArgs {
-  const Tensor* x;                // [T, H] f32
-  const Tensor* delta;            // [T, H] f32
-  const Tensor* previous_logits;  // [T, E] f32 or null (first layer)
-  const Tensor* norm_weight;      // [H] f32
-  const Tensor* router;           // [E, H] f32
-  const Tensor* residual_map;     // [E, E] f32; null exactly when previous_logits is
-  const Tensor* constant_router;  // [X, H] f32, X = 2C
-  Tensor* sum;                    // [T, H] f32; null when nothing reads it
-  Tensor* out;                    // [T, H] f32, normalised
-  Tensor* logits;                 // [T, E] f32
-  Tensor* constant_scores;        // [T, X] f32
-  Tensor* expert_indices;         // [T, K] i32
-  Tensor* expert_weights;         // [T, K] f32
-  Tensor* coefficients;           // [T, C+1] f32
-  Tensor* expert_offsets;         // [N+1] i32
-  Tensor* token_order;            // [T, K] i32
-  Tensor* expert_rows;            // [T, K] i32
-  float eps;
-  float norm_std;
-  float input_scale;
-  bool mixtral;
-
-  // The three ops.
-  RmsNormArgs norm() const { return {x, delta, norm_weight, sum, out, eps}; }
-  RouterLogitsArgs router_logits() const {
-    return {out,          nullptr,         previous_logits, router,
-            residual_map, constant_router, logits,          constant_scores};
-  }
-  RouteTopKArgs route() const {
-    return {logits,       constant_scores, expert_indices, expert_weights,
-            coefficients, expert_offsets,  token_order,    expert_rows,
-            norm_std,     input_scale,     mixtral};
-  }
+  RmsNormArgs norm;
+  RouterLogitsArgs router;
+  RouteTopKArgs route;
 
   template <class Visitor>
   void visit(Visitor& v) {
-    v.in("x", x, "T H", DType::kF32);
-    v.in("delta", delta, "T H", DType::kF32);
-    v.optional_in("previous_logits", previous_logits, "T E", DType::kF32);
-    v.weight("norm_weight", norm_weight, "H", Layout::kRows);
-    v.weight("router", router, "E H", Layout::kRows);
-    v.optional_weight("residual_map", residual_map, "E E", Layout::kRows);
-    v.weight("constant_router", constant_router, "X H", Layout::kRows);
-    v.optional_out("sum", sum, "T H", DType::kF32);
-    v.out("out", out, "T H", DType::kF32);
-    v.out("logits", logits, "T E", DType::kF32);
-    v.out("constant_scores", constant_scores, "T X", DType::kF32);
-    v.out("expert_indices", expert_indices, "T K", DType::kI32);
-    v.out("expert_weights", expert_weights, "T K", DType::kF32);
-    v.out("coefficients", coefficients, "T _", DType::kF32);
-    v.out("expert_offsets", expert_offsets, "_", DType::kI32);
-    v.out("token_order", token_order, "T K", DType::kI32);
-    v.out("expert_rows", expert_rows, "T K", DType::kI32);
-    v.attribute("eps", eps);
-    v.attribute("norm_std", norm_std);
-    v.attribute("input_scale", input_scale);
-    v.attribute("mixtral", mixtral);
+    norm.visit(v);
+    router.visit(v);
+    route.visit(v);
   }
 };
 
@@ -345,36 +323,42 @@ struct GroupedGemmArgs {
 // moe_output[t] = coefficients[t][0] * x[t] + sum_c coefficients[t][1 + c] * constants[c]
 //                 + sum over FFN picks k, ascending, of expert_weights[t][k] *
 //                 expert_out[expert_rows[t][k]];
-// sum = residual + moe_output; out = RMSNorm(sum; norm_weight). A coefficient of 0 adds nothing
-// (not 0 * infinity).
+// sum = residual + moe_output, or (residual + delta) + moe_output; out = RMSNorm(sum; norm_weight).
+// A coefficient of 0 adds nothing (not 0 * infinity).
 struct CombineArgs {
   const Tensor* residual;        // [T, H] f32
+  const Tensor* delta;           // [T, H] f32 or null
   const Tensor* x;               // [T, H] f32, the layer's normalised input
   const Tensor* expert_out;      // [T, K, H] f32, rows sorted by expert
   const Tensor* coefficients;    // [T, C+1] f32
   const Tensor* expert_weights;  // [T, K] f32
   const Tensor* expert_rows;     // [T, K] i32
-  const Tensor* constants;       // [C, H] f32
-  const Tensor* norm_weight;     // [H] f32
+  const Tensor* constants;       // [C, H] f32; null exactly when C = 0
+  const Tensor* norm_weight;     // [H] f32 or null
   Tensor* moe_output;            // [T, H] f32 or null
-  Tensor* sum;                   // [T, H] f32 or null
-  Tensor* out;                   // [T, H] f32
-  float eps;
+  Tensor* sum;                   // [T, H] f32; null, with a norm, when nothing reads it
+  Tensor* out;                   // [T, H] f32; null exactly when norm_weight is
+  float eps = 0.0f;
 
   template <class Visitor>
   void visit(Visitor& v) {
     v.in("residual", residual, "T H", DType::kF32);
+    v.optional_in("delta", delta, "T H", DType::kF32);
     v.in("x", x, "T H", DType::kF32);
     v.in("expert_out", expert_out, "T K H", DType::kF32);
     v.in("coefficients", coefficients, "T _", DType::kF32);
     v.in("expert_weights", expert_weights, "T K", DType::kF32);
     v.in("expert_rows", expert_rows, "T K", DType::kI32);
-    v.weight("constants", constants, "C H", Layout::kRows);
-    v.weight("norm_weight", norm_weight, "H", Layout::kRows);
+    v.optional_weight("constants", constants, "C H", Layout::kRows);
+    v.optional_weight("norm_weight", norm_weight, "H", Layout::kRows);
     v.optional_out("moe_output", moe_output, "T H", DType::kF32);
-    v.optional_out("sum", sum, "T H", DType::kF32);
-    v.out("out", out, "T H", DType::kF32);
-    v.attribute("eps", eps);
+    if (norm_weight) {
+      v.optional_out("sum", sum, "T H", DType::kF32);
+      v.out("out", out, "T H", DType::kF32);
+      v.attribute("eps", eps);
+    } else {
+      v.out("sum", sum, "T H", DType::kF32);
+    }
   }
 };
 

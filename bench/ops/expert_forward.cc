@@ -124,10 +124,19 @@ class Layer {
             Activation::kNone};
   }
   CombineArgs combine_args(Step& step, Routed& r) {
-    return {&step.residual.tensor,  &step.x.tensor,       &step.expert_out.tensor,
-            &r.coefficients.tensor, &step.weights.tensor, &r.rows.tensor,
-            &constants_.tensor,     &norm_.tensor,        nullptr,
-            &step.sum.tensor,       &step.out.tensor,     1e-6f};
+    return {&step.residual.tensor,
+            nullptr,
+            &step.x.tensor,
+            &step.expert_out.tensor,
+            &r.coefficients.tensor,
+            &step.weights.tensor,
+            &r.rows.tensor,
+            &constants_.tensor,
+            &norm_.tensor,
+            nullptr,
+            &step.sum.tensor,
+            &step.out.tensor,
+            1e-6f};
   }
   void gate_up(Step& step, Routed& r) {
     run_.kernels().grouped_gemm(gate_up_args(step, r), run_.device().queue());

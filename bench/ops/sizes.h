@@ -4,7 +4,27 @@
 #include <cstdint>
 #include <vector>
 
+#include "expert_runs.h"
+
 namespace moepp::bench {
+
+// A layer's router and what follows it. `copies` of its weights are read in turn: a decode step
+// finds them in memory, or in a cache that the layers share.
+struct RouterShape {
+  int64_t hidden, ffn, constants, copies_of_x, zeros, top_k, copies;
+  bool normalise = true, drop_zero = false, biased = false;
+  float norm_std = 0.0f, weight_scale = 1.0f;
+
+  ExpertRuns runs() const {
+    ExpertRuns runs;
+    runs.append(ExpertKind::kFfn, static_cast<int32_t>(ffn));
+    runs.append(ExpertKind::kConstant, static_cast<int32_t>(constants));
+    runs.append(ExpertKind::kCopy, static_cast<int32_t>(copies_of_x));
+    runs.append(ExpertKind::kZero, static_cast<int32_t>(zeros));
+    return runs;
+  }
+  int64_t experts() const { return ffn + constants + copies_of_x + zeros; }
+};
 
 // MoE++ 7B.
 struct Sizes {
@@ -21,6 +41,20 @@ struct Sizes {
   std::vector<int64_t> decode_batches = {1, 8, 64};
 
   int64_t experts() const { return ffn_experts + constants + 2; }
+  // Its router; 128 experts, of which 8 are chosen, alone and with 64 zero experts; 512 with 256
+  // copy experts, of which a biased choice takes 12. All of a hidden size that models have.
+  RouterShape router() const {
+    return {hidden, ffn_experts, constants, 1, 1, top_k, layers, true, true, false, 1.0f};
+  }
+  std::vector<RouterShape> other_routers = {
+      {2048, 128, 0, 0, 0, 8, 24},
+      {2048, 128, 0, 0, 64, 8, 24},
+      {6144, 512, 0, 256, 0, 12, 4, false, false, true, 0.0f, 6.0f}};
+  std::vector<RouterShape> routers() const {
+    std::vector<RouterShape> all = {router()};
+    all.insert(all.end(), other_routers.begin(), other_routers.end());
+    return all;
+  }
 };
 
 // A model that an emulated GPU runs in a moment.
@@ -31,6 +65,8 @@ inline Sizes tiny_sizes() {
   sizes.ffn_experts = 4, sizes.top_logits = 16, sizes.page_size = 16, sizes.cold_bytes = 0,
   sizes.context = 80;
   sizes.step_tokens = {1, 9};
+  sizes.other_routers = {{64, 12, 0, 0, 4, 8, 2},
+                         {64, 200, 0, 100, 0, 12, 2, false, false, true, 0.0f, 6.0f}};
   sizes.gemm_tokens = {1, 20};
   sizes.decode_layers = 3;
   sizes.decode_batches = {1, 9};

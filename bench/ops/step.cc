@@ -119,20 +119,23 @@ void add_moe_layer(Step& step, const MoeWeights& w, MoeBuffers& b, int64_t layer
   Floats &logits = layer % 2 == 0 ? b.logits : b.previous,
          &previous = layer % 2 == 0 ? b.previous : b.logits;
   NormRouteTopKArgs route = {};
-  route.x = step.rows(x, 0, b.tokens), route.delta = step.rows(delta, 0, b.tokens),
-  route.norm_weight = &w.norm.tensor;
-  route.router = step.rows(w.router.tensor, layer * e, e);
-  route.constant_router = step.rows(w.constant_router.tensor, layer * constant_rows, constant_rows);
-  if (layer > 0) route.previous_logits = &previous.tensor, route.residual_map = &w.map.tensor;
-  route.sum = &b.sum.tensor, route.out = &b.normed.tensor, route.logits = &logits.tensor;
-  route.constant_scores = &b.scores.tensor, route.expert_indices = &b.indices.tensor,
-  route.expert_weights = &b.weights.tensor;
-  route.coefficients = &b.coefficients.tensor, route.token_order = &b.order.tensor,
-  route.expert_rows = &b.rows.tensor;
+  route.norm = {step.rows(x, 0, b.tokens), step.rows(delta, 0, b.tokens), &w.norm.tensor,
+                &b.sum.tensor,             &b.normed.tensor,              1e-6f};
+  route.router.x = &b.normed.tensor;
+  route.router.router = step.rows(w.router.tensor, layer * e, e);
+  route.router.constant_router =
+      step.rows(w.constant_router.tensor, layer * constant_rows, constant_rows);
+  if (layer > 0)
+    route.router.previous_logits = &previous.tensor, route.router.residual_map = &w.map.tensor;
+  route.router.logits = &logits.tensor, route.router.constant_scores = &b.scores.tensor;
   Tensor& offsets = *step.rows(b.offsets.tensor, layer, s.ffn_experts + 1);
   offsets.rank = 1;
-  route.expert_offsets = &offsets;
-  route.eps = 1e-6f, route.norm_std = route.input_scale = 1.0f;
+  route.route.logits = &logits.tensor, route.route.constant_scores = &b.scores.tensor;
+  route.route.expert_indices = &b.indices.tensor, route.route.expert_weights = &b.weights.tensor;
+  route.route.coefficients = &b.coefficients.tensor, route.route.expert_offsets = &offsets;
+  route.route.token_order = &b.order.tensor, route.route.expert_rows = &b.rows.tensor;
+  route.route.experts = s.router().runs();
+  route.route.drop_zero = true, route.route.norm_std = 1.0f;
   const GroupedGemmArgs gate_up = {
       &b.normed.tensor, &offsets, &b.order.tensor,    step.copy(w.gate_up, layer),
       &b.hidden.tensor, 1.0f,     Activation::kSwiglu};
@@ -140,9 +143,10 @@ void add_moe_layer(Step& step, const MoeWeights& w, MoeBuffers& b, int64_t layer
       &b.hidden.tensor,     &offsets, nullptr,          step.copy(w.down, layer),
       &b.expert_out.tensor, 1.0f,     Activation::kNone};
   const CombineArgs combine = {
-      &b.sum.tensor,     &b.normed.tensor, &b.expert_out.tensor, &b.coefficients.tensor,
-      &b.weights.tensor, &b.rows.tensor,   &w.constants.tensor,  &w.norm.tensor,
-      nullptr,           &b.x.tensor,      &b.y.tensor,          1e-6f};
+      &b.sum.tensor,          nullptr,           &b.normed.tensor, &b.expert_out.tensor,
+      &b.coefficients.tensor, &b.weights.tensor, &b.rows.tensor,   &w.constants.tensor,
+      &w.norm.tensor,         nullptr,           &b.x.tensor,      &b.y.tensor,
+      1e-6f};
   const std::string scope = "layer " + std::to_string(layer) + " ";
   if (!checked) {
     step.add(scope + "norm_route_top_k", kernels.norm_route_top_k, route);

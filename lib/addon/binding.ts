@@ -52,6 +52,9 @@ export interface PackedEntry {
   readonly byteOffset: number
 }
 
+/** A number, or a short list of them: `Attribute` of native/spec.h. */
+export type Attribute = number | readonly number[]
+
 export interface OpSpec {
   /** A name in native/ops.inc. */
   readonly op: string
@@ -59,7 +62,7 @@ export interface OpSpec {
   readonly label: string
   /** Field of the op's struct to the name of a buffer or weight. */
   readonly tensors: Readonly<Record<string, string>>
-  readonly attributes: Readonly<Record<string, number | readonly number[]>>
+  readonly attributes: Readonly<Record<string, Attribute>>
 }
 
 export interface ProgramSpec {

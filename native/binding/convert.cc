@@ -149,6 +149,22 @@ WeightSpec to_weight_spec(const Napi::Object& object) {
           to_tensor_refs(object.Get("parts"))};
 }
 
+static double to_double(const Napi::Value& value, const std::string& what) {
+  if (!value.IsNumber()) throw expected(value.Env(), what, "a number or a list of numbers");
+  return value.As<Napi::Number>().DoubleValue();
+}
+
+static Attribute to_attribute(const Napi::Value& value, const std::string& field) {
+  if (!value.IsArray()) return to_double(value, field);
+  const Napi::Array list = value.As<Napi::Array>();
+  if (list.Length() > Attribute::kMostNumbers)
+    throw expected(value.Env(), field, "a list of at most 64 numbers");
+  Attribute attribute;
+  for (uint32_t i = 0; i < list.Length(); i++)
+    attribute.numbers.push_back(to_double(list.Get(i), field));
+  return attribute;
+}
+
 static OpSpec to_op_spec(const Napi::Object& object) {
   OpSpec op;
   op.op = string_of(object, "op");
@@ -163,9 +179,7 @@ static OpSpec to_op_spec(const Napi::Object& object) {
   const Napi::Array fields = own_names(attributes);
   for (uint32_t i = 0; i < fields.Length(); i++) {
     const std::string field = to_string(fields.Get(i), "field");
-    const Napi::Value value = attributes.Get(field);
-    if (!value.IsNumber()) throw expected(value.Env(), field, "a number");
-    op.attributes[field] = value.As<Napi::Number>().DoubleValue();
+    op.attributes[field] = to_attribute(attributes.Get(field), field);
   }
   return op;
 }

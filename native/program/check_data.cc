@@ -43,33 +43,46 @@ static std::string relation(const AttentionArgs& a) {
 }
 
 static std::string relation(const RouterLogitsArgs& a) {
-  if ((a.previous_logits == nullptr) != (a.residual_map == nullptr))
-    return "previous_logits and residual_map come together";
-  return size(a.constant_router, 0) % 2 == 0
+  return a.constant_router == nullptr ||
+                 (size(a.constant_router, 0) > 0 && size(a.constant_router, 0) % 2 == 0)
              ? ""
              : "constant_router must have two rows for each constant expert";
 }
 
-static std::string relation(const RouteTopKArgs& a) {
-  const int64_t experts = size(a.logits, 1), scores = size(a.constant_scores, 1),
-                chosen = size(a.expert_indices, 1);
-  const int64_t ffn = size(a.expert_offsets, 0) - 1;
-  if (scores % 2 != 0 || size(a.coefficients, 1) != scores / 2 + 1)
-    return "coefficients must be [T, C+1] for constant_scores [T, 2C]";
-  if (a.expert_offsets->rank != 1 || ffn < 0 || experts != ffn + scores / 2 + 2) {
-    return "the " + std::to_string(experts) +
-           " experts must be N FFN (expert_offsets [N+1]), C constant, copy and zero";
+static std::string bad_choice(const RouteTopKArgs& a) {
+  const int64_t experts = size(a.logits, 1), chosen = size(a.expert_indices, 1);
+  if (experts > kMostExperts || chosen < 1 || chosen > kMostChosen || chosen > experts) {
+    return "top-k takes 1 to " + std::to_string(kMostChosen) + " of at most " +
+           std::to_string(kMostExperts) + " experts";
   }
-  if (experts > 256 || chosen < 1 || chosen > 8 || chosen > experts)
-    return "top-k takes 1 to 8 of at most 256 experts";
-  return a.input_scale > 0 && a.norm_std >= 0
-             ? ""
-             : "input_scale must be positive and norm_std not negative";
+  // A warp of a GPU has a lane for each group.
+  if (a.groups < 1 || a.groups > 32 || experts % a.groups != 0 || a.top_groups < 1 ||
+      a.top_groups > a.groups || (a.groups > 1 && experts / a.groups < 2))
+    return "groups must be 1 to 32 equal runs of two or more experts, and top_groups among them";
+  return {};
 }
 
-static std::string relation(const NormRouteTopKArgs& a) {
-  const std::string broken = relation(a.router_logits());
-  return broken.empty() ? relation(a.route()) : broken;
+static std::string relation(const RouteTopKArgs& a) {
+  const int64_t constants = a.experts.count(ExpertKind::kConstant),
+                ffn = a.experts.count(ExpertKind::kFfn);
+  if (a.experts.experts != size(a.logits, 1)) {
+    return "experts are " + std::to_string(a.experts.experts) + ", expected " +
+           std::to_string(size(a.logits, 1)) + ", as there are logits";
+  }
+  if (constants > 0 && size(a.constant_scores, 1) != 2 * constants)
+    return "constant_scores must be [T, " + std::to_string(2 * constants) + "]";
+  if (size(a.coefficients, 1) != constants + 1)
+    return "coefficients must be [T, " + std::to_string(constants + 1) + "]";
+  if (a.expert_offsets->rank != 1 || size(a.expert_offsets, 0) != ffn + 1)
+    return "expert_offsets must be [" + std::to_string(ffn + 1) + "]";
+  const std::string broken = bad_choice(a);
+  if (!broken.empty()) return broken;
+  if (a.scores != Scores::kSoftmax && a.scores != Scores::kSigmoid)
+    return "scores must be softmax or sigmoid";
+  if (a.masked && a.norm_std != 0) return "norm_std must be 0 with masked experts";
+  return a.input_scale > 0 && a.norm_std >= 0 && a.weight_scale > 0
+             ? ""
+             : "input_scale and weight_scale must be positive and norm_std not negative";
 }
 
 static std::string relation(const GroupedGemmArgs& a) {
@@ -81,7 +94,9 @@ static std::string relation(const GroupedGemmArgs& a) {
 }
 
 static std::string relation(const CombineArgs& a) {
-  return size(a.coefficients, 1) == size(a.constants, 0) + 1
+  const int64_t constants = a.constants != nullptr ? size(a.constants, 0) : 0;
+  if (a.constants != nullptr && constants < 1) return "constants must not be empty";
+  return size(a.coefficients, 1) == constants + 1
              ? ""
              : "coefficients must be [T, C+1] for constants [C, H]";
 }

@@ -96,7 +96,14 @@ class Compiler {
 
   Status compile() {
     MOEPP_CHECK(declare());
-    for (const OpSpec& op : spec_.ops) MOEPP_CHECK(add(op));
+    for (size_t i = 0; i < spec_.ops.size();) {
+      if (is_norm_route(i)) {
+        MOEPP_CHECK(add_norm_route(&spec_.ops[i]));
+        i += 3;
+      } else {
+        MOEPP_CHECK(add(spec_.ops[i++]));
+      }
+    }
     return check_whole();
   }
 
@@ -154,6 +161,10 @@ class Compiler {
   }
 
   Status add(const OpSpec& op);
+  template <class Args>
+  Status bind(const OpSpec& op, Program::Instruction& instruction, Args& args);
+  bool is_norm_route(size_t first) const;
+  Status add_norm_route(const OpSpec* ops);
   Status check_whole();
 
   Program& program_;
@@ -203,6 +214,23 @@ class Compiler::Binder {
   void attribute(const char* field, bool& target) { target = number(field) != 0; }
   void attribute(const char* field, Activation& target) {
     target = static_cast<Activation>(static_cast<int32_t>(number(field)));
+  }
+  void attribute(const char* field, Scores& target) {
+    target = static_cast<Scores>(static_cast<int32_t>(number(field)));
+  }
+  // [kind, count, kind, count, ...]
+  void attribute(const char* field, ExpertRuns& target) {
+    const std::vector<double> list = numbers(field);
+    bool fits = !list.empty() && list.size() % 2 == 0;
+    for (size_t i = 0; fits && i < list.size(); i += 2) {
+      const int kind = small_integer(list[i], kExpertKinds - 1),
+                count = small_integer(list[i + 1], kMostExperts);
+      fits = kind >= 0 && count >= 0 && target.append(static_cast<ExpertKind>(kind), count);
+    }
+    if (!fits) {
+      fail(std::string(field) + " must be at most " + std::to_string(kMostExpertRuns) +
+           " runs [kind, count, ...] of at most " + std::to_string(kMostExperts) + " experts");
+    }
   }
 
   Status finish() {
@@ -292,14 +320,29 @@ class Compiler::Binder {
     return found->second;
   }
 
-  double number(const char* field) {
+  std::vector<double> numbers(const char* field) {
     const auto found = op_.attributes.find(field);
     if (found == op_.attributes.end()) {
       fail(std::string(field) + " is missing");
-      return 0;
+      return {};
     }
     used_++;
-    return found->second;
+    return found->second.numbers;
+  }
+
+  double number(const char* field) {
+    const std::vector<double> list = numbers(field);
+    if (list.size() == 1) return list[0];
+    fail(std::string(field) + " must be one number");
+    return 0;
+  }
+
+  // The number as an integer from 0 to `most`, or -1.
+  static int small_integer(double number, int most) {
+    for (int i = 0; i <= most; i++) {
+      if (number == i) return i;
+    }
+    return -1;
   }
 
   void check(const char* field, const std::string& name, const Shape& shape, DType dtype,
@@ -327,11 +370,22 @@ class Compiler::Binder {
   Status status_;
 };
 
+template <class Args>
+Status Compiler::bind(const OpSpec& op, Program::Instruction& instruction, Args& args) {
+  Binder binder(*this, op, instruction);
+  args.visit(binder);
+  MOEPP_CHECK(binder.finish());
+  const std::string broken = broken_relation(AnyArgs(args));
+  if (!broken.empty()) return Status::error(Code::kBadProgram, op.label + ": " + broken, op.label);
+  return {};
+}
+
 Status Compiler::add(const OpSpec& op) {
   auto instruction = std::make_unique<Program::Instruction>();
   instruction->label = op.label;
   const Kernels& kernels = program_.device_->kernels();
   bool known = false, supported = false;
+#define MOEPP_FUSED_OP(name, Args)
 #define MOEPP_OP(name, Args)                                                            \
   if (op.op == #name) {                                                                 \
     known = true;                                                                       \
@@ -350,16 +404,47 @@ Status Compiler::add(const OpSpec& op) {
         Code::kUnsupported,
         op.label + ": " + program_.device_->info().name + " has no kernel for " + op.op, op.label);
   }
-  Binder binder(*this, op, *instruction);
-  std::visit(
-      [&](auto& args) {
-        if constexpr (!std::is_same_v<std::decay_t<decltype(args)>, std::monostate>)
-          args.visit(binder);
+  MOEPP_CHECK(std::visit(
+      [&](auto& args) -> Status {
+        if constexpr (std::is_same_v<std::decay_t<decltype(args)>, std::monostate>) return {};
+        else return bind(op, *instruction, args);
       },
-      instruction->args);
-  MOEPP_CHECK(binder.finish());
-  const std::string broken = broken_relation(instruction->args);
-  if (!broken.empty()) return Status::error(Code::kBadProgram, op.label + ": " + broken, op.label);
+      instruction->args));
+  program_.instructions_.push_back(std::move(instruction));
+  return {};
+}
+
+// True if the ops from `first` on are an rms_norm, a one-layer router of its result and top-k
+// gating of the router's logits, and the device does the three in one.
+bool Compiler::is_norm_route(size_t first) const {
+  if (program_.device_->kernels().norm_route_top_k == nullptr || first + 3 > spec_.ops.size())
+    return false;
+  const OpSpec &norm = spec_.ops[first], &router = spec_.ops[first + 1],
+               &route = spec_.ops[first + 2];
+  const auto passes = [](const OpSpec& from, const char* out, const OpSpec& to, const char* in) {
+    const auto written = from.tensors.find(out), read = to.tensors.find(in);
+    if (written == from.tensors.end() || read == to.tensors.end())
+      return written == from.tensors.end() && read == to.tensors.end();
+    return written->second == read->second;
+  };
+  return norm.op == "rms_norm" && router.op == "router_logits" && route.op == "route_top_k" &&
+         router.tensors.count("hidden") == 0 && passes(norm, "out", router, "x") &&
+         passes(router, "logits", route, "logits") &&
+         passes(router, "constant_scores", route, "constant_scores");
+}
+
+// One instruction for the three. It reads and writes all that they do, so each buffer keeps its
+// memory for as long as any of them needs it, and every result can be captured.
+Status Compiler::add_norm_route(const OpSpec* ops) {
+  auto instruction = std::make_unique<Program::Instruction>();
+  instruction->label = ops[0].label + " + " + ops[1].label + " + " + ops[2].label;
+  NormRouteTopKArgs& args = instruction->args.emplace<NormRouteTopKArgs>();
+  instruction->invoke = [](const AnyArgs& any, const Kernels& table, Queue& queue) {
+    table.norm_route_top_k(std::get<NormRouteTopKArgs>(any), queue);
+  };
+  MOEPP_CHECK(bind(ops[0], *instruction, args.norm));
+  MOEPP_CHECK(bind(ops[1], *instruction, args.router));
+  MOEPP_CHECK(bind(ops[2], *instruction, args.route));
   program_.instructions_.push_back(std::move(instruction));
   return {};
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <map>
 #include <string>
 #include <vector>
@@ -48,11 +49,21 @@ struct BufferSpec {
   Shape shape;
 };
 
+// A number, or a short list of them. Enums and booleans are numbers.
+struct Attribute {
+  static constexpr size_t kMostNumbers = 64;
+  std::vector<double> numbers;
+
+  Attribute() = default;
+  Attribute(double number) : numbers{number} {}
+  Attribute(std::initializer_list<double> list) : numbers(list) {}
+};
+
 struct OpSpec {
   std::string op;
   std::string label;
-  std::map<std::string, std::string> tensors;  // field -> name of a buffer or weight
-  std::map<std::string, double> attributes;    // field -> value; enums and booleans are numbers
+  std::map<std::string, std::string> tensors;   // field -> name of a buffer or weight
+  std::map<std::string, Attribute> attributes;  // field -> value
 };
 
 struct ProgramSpec {

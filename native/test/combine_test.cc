@@ -8,8 +8,8 @@ namespace moepp::test {
 // A step of T tokens with random routing; inputs that no token may read are NaN.
 struct CombineData {
   int64_t t, h, c, k;
-  Guarded<float> residual, x, expert_out, coefficients, weights, constants, norm_weight, moe, sum,
-      out;
+  Guarded<float> residual, delta, x, expert_out, coefficients, weights, constants, norm_weight, moe,
+      sum, out;
   Guarded<int32_t> rows;
 
   CombineData(int64_t t, int64_t h, int64_t c, int64_t k)
@@ -18,6 +18,7 @@ struct CombineData {
         c(c),
         k(k),
         residual(filled(t * h, 1)),
+        delta(filled(t * h, 9)),
         x(filled(t * h, 2)),
         expert_out(t * k * h),
         coefficients(filled(t * (c + 1), 3)),
@@ -44,57 +45,63 @@ struct CombineData {
   }
 };
 
-// Runs rows [first, first + count), with or without the optional outputs, and checks against the
-// reference.
+struct CombineKind {
+  bool delta = false, norm = true, sum = false, moe = false;
+};
+
+// Runs rows [first, first + count) and checks against the reference.
 static void run_combine(const Backend& backend, CombineData& d, int64_t first, int64_t count,
-                        bool optional) {
-  const Tensor residual = rows_of(whole(d.residual, {d.t, d.h}), first, count),
-               x = rows_of(whole(d.x, {d.t, d.h}), first, count);
+                        const CombineKind& kind) {
+  const auto of = [&](Guarded<float>& values) {
+    return rows_of(whole(values, {d.t, d.h}), first, count);
+  };
+  const Tensor residual = of(d.residual), delta = of(d.delta), x = of(d.x);
   const Tensor expert_out = whole(d.expert_out, {d.t, d.k, d.h}),
                constants = whole(d.constants, {d.c, d.h});
   const Tensor coefficients = rows_of(whole(d.coefficients, {d.t, d.c + 1}), first, count);
   const Tensor weights = rows_of(whole(d.weights, {d.t, d.k}), first, count),
                norm_weight = whole(d.norm_weight, {d.h});
   const Tensor rows = rows_of(whole(d.rows, {d.t, d.k}), first, count);
-  Tensor moe = rows_of(whole(d.moe, {d.t, d.h}), first, count),
-         sum = rows_of(whole(d.sum, {d.t, d.h}), first, count);
-  Tensor out = rows_of(whole(d.out, {d.t, d.h}), first, count);
-  const CombineArgs args = {&residual,
-                            &x,
-                            &expert_out,
-                            &coefficients,
-                            &weights,
-                            &rows,
-                            &constants,
-                            &norm_weight,
-                            optional ? &moe : nullptr,
-                            optional ? &sum : nullptr,
-                            &out,
-                            1e-5f};
+  Tensor moe = of(d.moe), sum = of(d.sum), out = of(d.out);
+  CombineArgs args = {};
+  args.residual = &residual, args.delta = kind.delta ? &delta : nullptr, args.x = &x;
+  args.expert_out = &expert_out, args.coefficients = &coefficients;
+  args.expert_weights = &weights, args.expert_rows = &rows;
+  args.constants = d.c > 0 ? &constants : nullptr;
+  if (kind.norm) args.norm_weight = &norm_weight, args.out = &out, args.eps = 1e-5f;
+  args.moe_output = kind.moe ? &moe : nullptr, args.sum = kind.sum ? &sum : nullptr;
   const std::string label =
       backend.name + " T " + std::to_string(d.t) + " H " + std::to_string(d.h);
   backend.isa.kernels->combine(args, backend.pool);
   expect_no_difference(label, check_combine(args, all(count)));
-  expect_intact(label, d.moe);
-  expect_intact(label, d.sum);
-  expect_intact(label, d.out);
+  for (const Guarded<float>* values : {&d.moe, &d.sum, &d.out}) expect_intact(label, *values);
 }
 
 MOEPP_TEST(combine) {
   for_each_backend([](const Backend& backend) {
-    const int64_t shapes[][4] = {{1, 1, 1, 1},   {3, 7, 0, 2},    {5, 60, 2, 2},
-                                 {2, 129, 3, 8}, {1, 1536, 2, 2}, {41, 1536, 2, 2}};
+    const int64_t shapes[][4] = {{1, 1, 1, 1},   {3, 7, 0, 2},    {5, 60, 2, 2},  {2, 129, 3, 8},
+                                 {4, 96, 0, 16}, {1, 1536, 2, 2}, {41, 1536, 2, 2}};
     for (const auto& [t, h, c, k] : shapes) {
-      CombineData d(t, h, c, k);
-      run_combine(backend, d, 0, t, false);
-      const std::vector<float> without(d.out.data(), d.out.data() + t * h);
-      run_combine(backend, d, 0, t, true);
-      EXPECT_MESSAGE(same_bits(without.data(), d.out.data(), without.size() * 4),
-                     backend.name + ": optional outputs change out");
-      for (int64_t row : {int64_t{0}, t / 2, t - 1}) {  // alone, a row gives the same bits
-        run_combine(backend, d, row, 1, false);
-        EXPECT_MESSAGE(same_bits(without.data(), d.out.data(), without.size() * 4),
-                       backend.name + ": a row alone differs");
+      for (const bool delta : {false, true}) {
+        CombineData d(t, h, c, k);
+        const auto same = [&, bytes = static_cast<size_t>(t * h) * 4](const Guarded<float>& a,
+                                                                      const Guarded<float>& b,
+                                                                      const std::string& what) {
+          EXPECT_MESSAGE(same_bits(a.data(), b.data(), bytes), backend.name + ": " + what);
+        };
+        run_combine(backend, d, 0, t, {delta, true, false, false});
+        const Guarded<float> without = d.out;
+        run_combine(backend, d, 0, t, {delta, true, true, true});
+        same(without, d.out, "optional outputs change out");
+        const Guarded<float> sum = d.sum;
+        for (int64_t row : {int64_t{0}, t / 2, t - 1}) {  // alone, a row gives the same bits
+          run_combine(backend, d, row, 1, {delta, true, false, false});
+          same(without, d.out, "a row alone differs");
+        }
+        CombineData bare(t, h, c, k);
+        run_combine(backend, bare, 0, t, {delta, false, true, false});
+        same(sum, bare.sum, "the sum without a norm differs");
+        EXPECT(bare.out.poisoned(0, t * h) && bare.moe.poisoned(0, t * h));
       }
     }
   });

@@ -1,11 +1,13 @@
 #include "backends.h"
-#include "reference.h"
+#include "route_cases.h"
 
 namespace moepp::test {
 
 struct NormRouteCase {
-  int64_t t, h, e, c, k;
+  int64_t t, h, e, c, k;  // without constant experts there are no others of no computation
   bool residual, sum;
+  bool delta = true;
+  int64_t ffn() const { return c > 0 ? e - c - 2 : e; }
 };
 
 // The op's outputs, for the tokens [first, first + count) of the inputs.
@@ -21,7 +23,7 @@ struct NormRouteOutputs {
         weights(count * c.k),
         coefficients(count * (c.c + 1)),
         indices(count * c.k),
-        offsets(c.e - c.c - 1),
+        offsets(c.ffn() + 1),
         order(count * c.k),
         rows(count * c.k) {}
 
@@ -63,29 +65,20 @@ static void with_args(const NormRouteCase& c, NormRouteInputs& in, NormRouteOutp
   Tensor indices = whole(outputs.indices, {count, c.k}),
          weights = whole(outputs.weights, {count, c.k});
   Tensor coefficients = whole(outputs.coefficients, {count, c.c + 1}),
-         offsets = whole(outputs.offsets, {c.e - c.c - 1});
+         offsets = whole(outputs.offsets, {c.ffn() + 1});
   Tensor order = whole(outputs.order, {count, c.k}), rows = whole(outputs.rows, {count, c.k});
-  const NormRouteTopKArgs args = {&x,
-                                  &delta,
-                                  c.residual ? &previous : nullptr,
-                                  &weight,
-                                  &router,
-                                  c.residual ? &map : nullptr,
-                                  &constant,
-                                  c.sum ? &sum : nullptr,
-                                  &out,
-                                  &logits,
-                                  &scores,
-                                  &indices,
-                                  &weights,
-                                  &coefficients,
-                                  &offsets,
-                                  &order,
-                                  &rows,
-                                  1e-6f,
-                                  0.9f,
-                                  2.0f,
-                                  false};
+  NormRouteTopKArgs args = {};
+  args.norm = {&x, c.delta ? &delta : nullptr, &weight, c.sum ? &sum : nullptr, &out, 1e-6f};
+  args.router.x = &out, args.router.router = &router, args.router.logits = &logits;
+  if (c.residual) args.router.previous_logits = &previous, args.router.residual_map = &map;
+  if (c.c > 0) args.router.constant_router = &constant, args.router.constant_scores = &scores;
+  args.route = gating(Scores::kSoftmax, true, true, false, 0.9f, 2.0f);
+  args.route.logits = &logits, args.route.constant_scores = args.router.constant_scores;
+  args.route.expert_indices = &indices, args.route.expert_weights = &weights;
+  args.route.coefficients = &coefficients, args.route.expert_offsets = &offsets;
+  args.route.token_order = &order, args.route.expert_rows = &rows;
+  args.route.experts =
+      c.c > 0 ? expert_runs(c.ffn(), c.c, 1, 1) : expert_runs(c.ffn(), 0, 0, 0);
   body(args);
 }
 
@@ -95,7 +88,8 @@ MOEPP_TEST(norm_route_top_k) {
                                  {7, 37, 7, 2, 3, false, false},   {1, 1536, 20, 2, 2, true, true},
                                  {5, 1536, 20, 2, 2, true, true},  {70, 300, 20, 2, 2, true, true},
                                  {67, 100, 12, 3, 8, true, false}, {33, 48, 256, 2, 4, true, true},
-                                 {34, 20, 5, 0, 2, false, true}};
+                                 {34, 20, 5, 0, 2, false, true},   {2, 96, 700, 0, 12, false, true},
+                                 {37, 40, 9, 0, 3, false, false, false}};
   for_each_backend([&](const Backend& backend) {
     for (const NormRouteCase& c : cases) {
       const std::string label =
@@ -107,9 +101,9 @@ MOEPP_TEST(norm_route_top_k) {
         expect_no_difference(label, check_norm_route_top_k(args, all(c.t)));
       });
       with_args(c, in, apart, 0, c.t, [&](const NormRouteTopKArgs& args) {
-        backend.isa.kernels->rms_norm(args.norm(), backend.pool);
-        backend.isa.kernels->router_logits(args.router_logits(), backend.pool);
-        backend.isa.kernels->route_top_k(args.route(), backend.pool);
+        backend.isa.kernels->rms_norm(args.norm, backend.pool);
+        backend.isa.kernels->router_logits(args.router, backend.pool);
+        backend.isa.kernels->route_top_k(args.route, backend.pool);
       });
       fused.each([&](const auto& values) { expect_intact(label, values); });
       const auto same = [&](const auto& a, const auto& b, int64_t from, int64_t n) {
@@ -122,8 +116,8 @@ MOEPP_TEST(norm_route_top_k) {
       same(fused.coefficients, apart.coefficients, 0, c.t * (c.c + 1));
       same(fused.indices, apart.indices, 0, c.t * c.k);
       same(fused.rows, apart.rows, 0, c.t * c.k);
-      same(fused.offsets, apart.offsets, 0, c.e - c.c - 1);
-      same(fused.order, apart.order, 0, apart.offsets[c.e - c.c - 2]);
+      same(fused.offsets, apart.offsets, 0, c.ffn() + 1);
+      same(fused.order, apart.order, 0, apart.offsets[c.ffn()]);
       for (int64_t t : {int64_t{0}, c.t / 2, c.t - 1}) {
         NormRouteOutputs alone(c, 1);
         with_args(c, in, alone, t, 1, [&](const NormRouteTopKArgs& args) {

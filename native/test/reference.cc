@@ -122,15 +122,18 @@ std::string check_combine(const CombineArgs& args, const Tokens& tokens) {
               value(args.expert_out->f32(), row * h + i));
       }
       moe.push_back({m, sum_error(1 + c + k, magnitude)});
-      const double s = value(args.residual->f32(), t * h + i) + m;
-      sum.push_back({s, moe.back().tolerance + kRoundoff * (std::abs(s) + moe.back().tolerance)});
+      const double delta = args.delta != nullptr ? value(args.delta->f32(), t * h + i) : 0.0,
+                   before = value(args.residual->f32(), t * h + i) + delta, s = before + m;
+      const double rounding = args.delta != nullptr ? kRoundoff * std::abs(before) : 0.0,
+                   error = moe.back().tolerance + rounding;
+      sum.push_back({s, error + kRoundoff * (std::abs(s) + error)});
     }
     std::string text = args.moe_output == nullptr
                            ? ""
                            : at("moe_output", t, difference(args.moe_output->f32() + t * h, moe));
     if (text.empty() && args.sum != nullptr)
       text = at("sum", t, difference(args.sum->f32() + t * h, sum));
-    if (text.empty()) {
+    if (text.empty() && args.norm_weight != nullptr) {
       const auto out = normalise(sum, args.norm_weight->f32(), static_cast<double>(args.eps));
       text = at("out", t, difference(args.out->f32() + t * h, out));
     }

@@ -32,7 +32,7 @@ AttentionErrors cpu_attention_errors(const cpu::Isa& isa, DType cache);
 std::string check_attention(const AttentionArgs& args, const Tokens& tokens,
                             const AttentionErrors& errors = {});
 std::string check_router_logits(const RouterLogitsArgs& args, const Tokens& tokens);
-// All tokens: the rows of a token depend on the others.
+// All tokens: the rows of a token depend on the others. Logits must be finite.
 std::string check_route_top_k(const RouteTopKArgs& args);
 // sum and out of the tokens, and what the router and top-k gating make of the `out` and the logits
 // that are there.

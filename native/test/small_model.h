@@ -82,7 +82,7 @@ class SmallModel {
     const std::string sum = made("sum", DType::kF32, {kTokens, h}),
                       z = made("z", DType::kF32, {kTokens, h});
     std::map<std::string, std::string> router = {
-        {"router", weight("router" + layer, {kExperts, h})},
+        {"router", weight("router" + layer, {kExperts, layer == "1" ? 8 : h})},
         {"constant_router", weight("constant_router" + layer, {4, h})},
         {"logits", made("router_logits", DType::kF32, {kTokens, kExperts})},
         {"constant_scores", made("scores", DType::kF32, {kTokens, 4})}};
@@ -97,24 +97,32 @@ class SmallModel {
         {"expert_offsets", made("offsets", DType::kI32, {kFfnExperts + 1})},
         {"token_order", made("order", DType::kI32, {kTokens, kChosen})},
         {"expert_rows", made("expert_rows", DType::kI32, {kTokens, kChosen})}};
-    std::map<std::string, double> gating = {{"norm_std", 1}, {"input_scale", 2}, {"mixtral", 0}};
-    if (layer == "1") {  // as models with a two-layer router
-      op("rms_norm", "middle" + layer,
-         {{"x", *x}, {"delta", mixed}, {"weight", "norm"}, {"sum", sum}, {"out", z}},
-         {{"eps", 1e-6}});
-      router["x"] = z;
-      op("router_logits", "router" + layer, router);
-      std::map<std::string, std::string> route = {{"logits", "router_logits" + layer},
-                                                  {"constant_scores", "scores" + layer}};
-      route.insert(picks.begin(), picks.end());
-      op("route_top_k", "route" + layer, route, gating);
-    } else {
-      router.insert(
-          {{"x", *x}, {"delta", mixed}, {"norm_weight", "norm"}, {"sum", sum}, {"out", z}});
-      router.insert(picks.begin(), picks.end());
-      gating["eps"] = 1e-6;
-      op("norm_route_top_k", "route" + layer, router, gating);
+    const std::map<std::string, Attribute> gating = {
+        {"experts", {0, 3, 1, 2, 2, 1, 3, 1}},
+        {"scores", 0},
+        {"normalise", 1},
+        {"drop_zero", 1},
+        {"masked", 0},
+        {"groups", 1},
+        {"top_groups", 1},
+        {"norm_std", 1},
+        {"input_scale", 2},
+        {"weight_scale", 1}};
+    op("rms_norm", "middle" + layer,
+       {{"x", *x}, {"delta", mixed}, {"weight", "norm"}, {"sum", sum}, {"out", z}},
+       {{"eps", 1e-6}});
+    router["x"] = z;
+    if (layer == "1") {  // a two-layer router
+      router["hidden"] = made("hidden", DType::kF32, {kTokens, 8});
+      op("linear", "hidden" + layer,
+         {{"x", z}, {"weight", weight("wh" + layer, {8, h})}, {"out", router["hidden"]}},
+         {{"activation", 1}, {"may_round_x", 0}});
     }
+    op("router_logits", "router" + layer, router);
+    std::map<std::string, std::string> route = {{"logits", "router_logits" + layer},
+                                                {"constant_scores", "scores" + layer}};
+    route.insert(picks.begin(), picks.end());
+    op("route_top_k", "route" + layer, route, gating);
     *previous = "router_logits" + layer;
     const std::string up = made("up", DType::kF32, {kTokens, kChosen, kFfn}),
                       down = made("down", DType::kF32, {kTokens, kChosen, h});
@@ -171,7 +179,7 @@ class SmallModel {
 
   void op(const std::string& name, const std::string& label,
           std::map<std::string, std::string> tensors,
-          std::map<std::string, double> attributes = {}) {
+          std::map<std::string, Attribute> attributes = {}) {
     spec.ops.push_back({name, label, std::move(tensors), std::move(attributes)});
   }
 

@@ -6,10 +6,10 @@ import { join } from 'node:path'
 import t from 'tap'
 import type { ModelConfig } from '../../lib/config.js'
 import { RopeFrequencies } from '../../lib/model/frequencies.js'
-import { moe, routeTokens } from '../../lib/model/moe.js'
+import { gatingOf, moe, routeTokens } from '../../lib/model/moe.js'
 import { ModelWeights } from '../../lib/model/weights.js'
 import {
-  combine,
+  combineRmsNorm,
   groupedGemm,
   groupedSwiglu,
   linear,
@@ -40,11 +40,7 @@ async function gating(layer: LayerCase, data: Golden, isa: string): Promise<Resu
       const route = routeTopK(p, 'gate', {
         logits: p.input('logits', 'f32', ['T', c.experts]),
         constantScores: p.input('scores', 'f32', ['T', 4]),
-        topK: 2,
-        ffnExperts: c.ffnExperts,
-        normStd: c.logitsNorm ? c.gateNormStd : 0,
-        inputScale: c.inputScale,
-        mixtral: c.mixtralGating,
+        ...gatingOf(c),
       })
       return [route.expertIndices, route.expertWeights]
     },
@@ -156,11 +152,7 @@ async function router(layer: LayerCase, data: Golden, isa: string): Promise<Resu
       const route = routeTopK(p, 'gate', {
         logits,
         constantScores,
-        topK: 2,
-        ffnExperts: c.ffnExperts,
-        normStd: c.logitsNorm ? c.gateNormStd : 0,
-        inputScale: c.inputScale,
-        mixtral: c.mixtralGating,
+        ...gatingOf(c),
       })
       return [logits, route.expertIndices, route.expertWeights]
     },
@@ -194,7 +186,7 @@ function constantRows(p: Parameters<typeof routerLogits>[0], data: Golden, c: Mo
   })
 }
 
-/** One constant expert that every token picks with weight 1: mixtral gating over one pick. */
+/** One constant expert that every token picks with weight 1. */
 async function constantExpert(layer: LayerCase, data: Golden, isa: string): Promise<Results> {
   const H = Number(layer.params.hidden_size)
   const input = data.values('input')
@@ -222,10 +214,9 @@ async function constantExpert(layer: LayerCase, data: Golden, isa: string): Prom
         logits,
         constantScores,
         topK: 1,
-        ffnExperts: 0,
-        normStd: 0,
-        inputScale: 1,
-        mixtral: true,
+        experts: (['constant', 'copy', 'zero'] as const).map(kind => ({ kind, count: 1 })),
+        scores: 'softmax',
+        normalise: true,
       })
       const expertOut = p.input('none', 'f32', ['T', 1, H])
       const constants = w.small('constant', [1, H])
@@ -236,7 +227,7 @@ async function constantExpert(layer: LayerCase, data: Golden, isa: string): Prom
         parts: [{ name: 'constant', ...data.tensors.get('constant')! }],
       })
       return [
-        combine(
+        combineRmsNorm(
           p,
           'moe',
           { residual: x, x, expertOut, route, constants, normWeight, eps: 1e-6 },

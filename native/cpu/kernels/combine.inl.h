@@ -39,7 +39,7 @@ inline void combine_token(const CombineArgs& args, int64_t t) {
                 k = args.expert_rows->shape[1];
   const CombineToken token = {args.x->f32() + t * h,
                               args.coefficients->f32() + t * (c + 1),
-                              args.constants->f32(),
+                              c > 0 ? args.constants->f32() : nullptr,
                               args.expert_weights->f32() + t * k,
                               args.expert_rows->i32() + t * k,
                               args.expert_out->f32(),
@@ -47,8 +47,10 @@ inline void combine_token(const CombineArgs& args, int64_t t) {
                               c,
                               k};
   const float* residual = args.residual->f32() + t * h;
-  float* out = args.out->f32() + t * h;
+  const float* delta = args.delta != nullptr ? args.delta->f32() + t * h : nullptr;
+  float* out = args.out != nullptr ? args.out->f32() + t * h : nullptr;
   float* moe = args.moe_output != nullptr ? args.moe_output->f32() + t * h : nullptr;
+  // without a norm there is a sum
   float* row = args.sum != nullptr ? args.sum->f32() + t * h : out;
   SumOfSquares squares;
   Vf m[kVectors];
@@ -58,7 +60,9 @@ inline void combine_token(const CombineArgs& args, int64_t t) {
     MOEPP_UNROLL
     for (int v = 0; v < kVectors; v++) {
       if (moe != nullptr) store(moe + i + v * kLanes, m[v]);
-      m[v] = load(residual + i + v * kLanes) + m[v];
+      Vf before = load(residual + i + v * kLanes);
+      if (delta != nullptr) before = before + load(delta + i + v * kLanes);
+      m[v] = before + m[v];
       store(row + i + v * kLanes, m[v]);
     }
     MOEPP_UNROLL
@@ -68,11 +72,14 @@ inline void combine_token(const CombineArgs& args, int64_t t) {
     const int n = h - i < kLanes ? static_cast<int>(h - i) : kLanes;
     combine_vectors<0>(token, i, n, m);
     if (moe != nullptr) store_n(moe + i, m[0], n);
-    const Vf a = load_n(residual + i, n) + m[0];
+    Vf a = load_n(residual + i, n);
+    if (delta != nullptr) a = a + load_n(delta + i, n);
+    a = a + m[0];
     store_n(row + i, a, n);
     squares.add(a);
   }
-  scale_row(row, squares.inverse_rms(h, args.eps), args.norm_weight->f32(), out, h);
+  if (out != nullptr)
+    scale_row(row, squares.inverse_rms(h, args.eps), args.norm_weight->f32(), out, h);
 }
 
 inline void combine(const CombineArgs& args, Queue& queue) {

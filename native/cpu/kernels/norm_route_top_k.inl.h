@@ -7,18 +7,18 @@
 // are bound by the router's weights.
 inline void norm_route_top_k(const NormRouteTopKArgs& args, Queue& queue) {
   ThreadPool& pool = static_cast<ThreadPool&>(queue);
-  const RmsNormArgs norm = args.norm();
-  const RouterLogitsArgs router = args.router_logits();
-  const RouteTopKArgs route = args.route();
-  const int64_t tokens = args.x->shape[0], blocks = (tokens + kRouterBlock - 1) / kRouterBlock;
+  const RmsNormArgs& norm = args.norm;
+  const RouterLogitsArgs& router = args.router;
+  const RouteTopKArgs& route = args.route;
+  const int64_t tokens = norm.x->shape[0], blocks = (tokens + kRouterBlock - 1) / kRouterBlock;
   if (blocks < pool.threads()) {
     rms_norm(norm, queue);
     router_logits(router, queue);
     route_top_k(route, queue);
     return;
   }
-  const int64_t rows = args.logits->shape[1] + args.constant_scores->shape[1];
-  const RouterInput input = {args.out->f32(), args.out->shape[1], 0, rows};
+  const int64_t rows = router.logits->shape[1] + constant_rows(router);
+  const RouterInput input = {router.x->f32(), router.x->shape[1], 0, rows};
   pool.parallel_for(blocks, [&](int64_t block, int) {
     const int64_t first = block * kRouterBlock,
                   last = first + kRouterBlock < tokens ? first + kRouterBlock : tokens;
@@ -26,5 +26,5 @@ inline void norm_route_top_k(const NormRouteTopKArgs& args, Queue& queue) {
     router_rows(router, input, first, last, 0, rows);
     gate_rows(route, first, last);
   });
-  sort_picks(route, tokens * args.expert_indices->shape[1], args.expert_offsets->shape[0] - 1);
+  sort_picks(route);
 }

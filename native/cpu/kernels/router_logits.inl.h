@@ -27,8 +27,13 @@ struct RouterRow {
   int64_t out_stride;
 };
 
+// The rows of the constant experts.
+inline int64_t constant_rows(const RouterLogitsArgs& args) {
+  return args.constant_scores != nullptr ? args.constant_scores->shape[1] : 0;
+}
+
 inline RouterRow router_row(const RouterLogitsArgs& args, int64_t r) {
-  const int64_t e = args.logits->shape[1], x = args.constant_scores->shape[1];
+  const int64_t e = args.logits->shape[1], x = constant_rows(args);
   if (r >= e) {
     const int64_t h = args.constant_router->shape[1];
     return {args.constant_router->f32() + (r - e) * h, nullptr,
@@ -111,7 +116,7 @@ inline void router_logits(const RouterLogitsArgs& args, Queue& queue) {
   constexpr int64_t kSmallJob = 16 * 1024;  // products: a microsecond of one core
   ThreadPool& pool = static_cast<ThreadPool&>(queue);
   const int64_t tokens = args.x->shape[0], e = args.logits->shape[1],
-                all = e + args.constant_scores->shape[1];
+                all = e + constant_rows(args);
   const bool two_layers = args.hidden != nullptr;
   const Tensor& z = two_layers ? *args.hidden : *args.x;
   const RouterInput inputs[2] = {{z.f32(), z.shape[1], 0, two_layers ? e : all},

@@ -1,10 +1,13 @@
 #include "op_test.h"
+#include "route_cases.h"
 
 namespace moepp::simt_test {
 
 struct NormRouteCase {
-  int64_t t, h, e, c, k;
+  int64_t t, h, e, c, k;  // without constant experts there are no others of no computation
   bool residual, sum;
+  bool delta = true;
+  int64_t ffn() const { return c > 0 ? e - c - 2 : e; }
 };
 
 struct NormRouteInputs {
@@ -32,7 +35,7 @@ struct NormRouteOutputs {
         weights(unwritten(count * c.k)),
         coefficients(unwritten(count * (c.c + 1))),
         indices(static_cast<size_t>(count * c.k), -9),
-        offsets(static_cast<size_t>(c.e - c.c - 1), -9),
+        offsets(static_cast<size_t>(c.ffn() + 1), -9),
         order(static_cast<size_t>(count * c.k), -9),
         rows(static_cast<size_t>(count * c.k), -9) {}
 };
@@ -53,17 +56,20 @@ static void with_args(const NormRouteCase& c, NormRouteInputs& in, NormRouteOutp
   Tensor indices = whole(outputs.indices, {count, c.k}),
          weights = whole(outputs.weights, {count, c.k});
   Tensor coefficients = whole(outputs.coefficients, {count, c.c + 1}),
-         offsets = whole(outputs.offsets, {c.e - c.c - 1});
+         offsets = whole(outputs.offsets, {c.ffn() + 1});
   Tensor order = whole(outputs.order, {count, c.k}), rows = whole(outputs.rows, {count, c.k});
   NormRouteTopKArgs args = {};
-  args.x = &x, args.delta = &delta, args.norm_weight = &weight, args.router = &router,
-  args.constant_router = &constant;
-  if (c.residual) args.previous_logits = &previous, args.residual_map = &map;
-  args.sum = c.sum ? &sum : nullptr, args.out = &out, args.logits = &logits,
-  args.constant_scores = &scores;
-  args.expert_indices = &indices, args.expert_weights = &weights, args.coefficients = &coefficients;
-  args.expert_offsets = &offsets, args.token_order = &order, args.expert_rows = &rows;
-  args.eps = 1e-6f, args.norm_std = 0.9f, args.input_scale = 2.0f;
+  args.norm = {&x, c.delta ? &delta : nullptr, &weight, c.sum ? &sum : nullptr, &out, 1e-6f};
+  args.router.x = &out, args.router.router = &router, args.router.logits = &logits;
+  if (c.residual) args.router.previous_logits = &previous, args.router.residual_map = &map;
+  if (c.c > 0) args.router.constant_router = &constant, args.router.constant_scores = &scores;
+  args.route = gating(Scores::kSoftmax, true, true, false, 0.9f, 2.0f);
+  args.route.logits = &logits, args.route.constant_scores = args.router.constant_scores;
+  args.route.expert_indices = &indices, args.route.expert_weights = &weights;
+  args.route.coefficients = &coefficients, args.route.expert_offsets = &offsets;
+  args.route.token_order = &order, args.route.expert_rows = &rows;
+  args.route.experts =
+      c.c > 0 ? expert_runs(c.ffn(), c.c, 1, 1) : expert_runs(c.ffn(), 0, 0, 0);
   body(args);
 }
 
@@ -86,9 +92,9 @@ static void expect_norm_route(const NormRouteCase& c) {
   for (size_t i = 0; i < counters.size(); i++)
     EXPECT_MESSAGE(counters[i] == 0, label + ": a counter is left");
   with_args(c, in, apart, 0, c.t, [&](const NormRouteTopKArgs& args) {
-    run_op(cuda::rms_norm, args.norm(), bare, label);
-    run_op(cuda::router_logits, args.router_logits(), bare, label);
-    run_op(cuda::route_top_k, args.route(), bare, label);
+    run_op(cuda::rms_norm, args.norm, bare, label);
+    run_op(cuda::router_logits, args.router, bare, label);
+    run_op(cuda::route_top_k, args.route, bare, label);
   });
   with_args(c, in, uncounted, 0, c.t, [&](const NormRouteTopKArgs& args) {
     run_op(cuda::norm_route_top_k, args, bare, label);
@@ -131,7 +137,9 @@ MOEPP_TEST(simt_norm_route_top_k) {
         NormRouteCase{64, 48, 20, 2, 8, true, true}, NormRouteCase{65, 60, 20, 2, 2, true, false},
         NormRouteCase{131, 37, 12, 3, 2, false, true}, NormRouteCase{66, 2000, 9, 2, 2, true, true},
         NormRouteCase{66, 3200, 5, 1, 2, false, true}, NormRouteCase{5, 100, 256, 4, 8, true, true},
-        NormRouteCase{6, 20, 5, 0, 2, true, true}}) {
+        NormRouteCase{6, 20, 5, 0, 2, true, true}, NormRouteCase{64, 16, 20, 2, 16, false, true},
+        NormRouteCase{3, 24, 700, 0, 12, false, true}, NormRouteCase{2, 800, 256, 0, 8, false, true},
+        NormRouteCase{5, 36, 9, 0, 3, false, false, false}}) {
     expect_norm_route(c);
   }
 }

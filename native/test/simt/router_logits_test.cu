@@ -28,9 +28,9 @@ static void expect_router_logits(const RouterCase& c) {
                                    c.residual ? &p1 : nullptr,
                                    &rt,
                                    c.residual ? &mt : nullptr,
-                                   &ct,
+                                   c.c > 0 ? &ct : nullptr,
                                    &lt,
-                                   &st};
+                                   c.c > 0 ? &st : nullptr};
     run_op(cuda::router_logits, args, label);
     expect_no_difference(label, check_router_logits(args, all(count)));
   };
@@ -53,7 +53,8 @@ MOEPP_TEST(simt_router_logits) {
         RouterCase{2, 48, 64, 8, 2, true}, RouterCase{7, 37, 5, 7, 2, false},
         RouterCase{1, 1536, 0, 20, 2, true}, RouterCase{5, 1536, 0, 20, 2, true},
         RouterCase{131, 48, 0, 20, 2, true}, RouterCase{129, 37, 0, 5, 1, false},
-        RouterCase{5, 300, 160, 256, 3, true}, RouterCase{6, 100, 0, 3, 0, true}}) {
+        RouterCase{5, 300, 160, 256, 3, true}, RouterCase{6, 100, 0, 3, 0, true},
+        RouterCase{3, 64, 0, 1024, 0, false}}) {
     expect_router_logits(c);
   }
 }
