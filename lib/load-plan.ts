@@ -104,7 +104,8 @@ export function cacheOf(plan: LoadPlan, onGpu: boolean): KvCacheOptions {
     pages: Math.ceil(tokens / PAGE_SIZE) + paddingPages(onGpu),
     pageSize: PAGE_SIZE,
     kvHeads: config.kvHeads,
-    headDim: config.headDim,
+    keyDim: config.headDim,
+    valueDim: config.headDim,
     dtype: CACHE_DTYPES[options.kvCacheDtype] ?? (roundsMore(plan, onGpu) ? 'bf16' : 'f32'),
   }
 }
@@ -140,8 +141,9 @@ export function cacheBytes({
   pages,
   pageSize,
   kvHeads,
-  headDim,
+  keyDim,
+  valueDim,
   dtype,
 }: KvCacheOptions): number {
-  return bytesOf([layers, pages, pageSize, 2, kvHeads, headDim], DTYPE_SIZE[dtype])
+  return bytesOf([layers, pages, pageSize, kvHeads, keyDim + valueDim], DTYPE_SIZE[dtype])
 }
