@@ -96,8 +96,8 @@ class Device {
   // Copies one page of every layer.
   virtual Status copy_page(const KvView& cache, int64_t from, int64_t to) = 0;
 
-  // One page of one layer as f32 [Hkv, 2, S, D], keys then values of each head: how tests look into
-  // the cache.
+  // One page of one layer as f32: of each head the keys [S, D], then the values [S, Dv]. So tests
+  // look into the cache.
   virtual Status read_page(const KvView& cache, int64_t layer, int64_t page, float* out) = 0;
 
   // True if kernels work in host memory. Then a step's inputs and results stay in the caller's

@@ -2,7 +2,7 @@
 // and a queue.
 //
 // Dimension letters, the same everywhere:
-//   T  tokens of the step            H  hidden size                D   head dim
+//   T  tokens of the step            H  hidden size                D   head dim of queries and keys
 //   B  sequences of the step         F  FFN expert intermediate    Hq  query heads
 //   R  rows whose logits are wanted  E  experts, all kinds         Hkv key/value heads
 //   V  vocabulary                    N  FFN experts                S   tokens per page (KV cache)
@@ -24,13 +24,17 @@
 
 namespace moepp {
 
-// The KV cache of all layers. The order of bytes within a page is the device's affair
-// (cpu/kv_layout.h).
+// The KV cache of all layers. A page has the keys and the values of each head, in sizes of their
+// own. The order of bytes within a page is the device's affair (cpu/kv_layout.h).
 struct KvView {
   void* data = nullptr;
   DType dtype = DType::kF32;  // f32 | bf16
-  int64_t layers = 0, pages = 0, page_size = 0, kv_heads = 0, head_dim = 0;
+  int64_t layers = 0, pages = 0, page_size = 0, kv_heads = 0, key_dim = 0, value_dim = 0;
+
+  // Elements of one page of one layer.
+  int64_t page_elements() const { return kv_heads * (key_dim + value_dim) * page_size; }
 };
+constexpr int64_t kMostHeadDim = 256;
 
 enum class Activation : int32_t { kNone = 0, kTanh = 1, kSwiglu = 2 };
 
@@ -73,7 +77,8 @@ struct RmsNormArgs {
 // Inputs of a product that may be rounded: see LinearArgs.
 constexpr int64_t kMostRoundedInputs = 65536;
 
-// out[t][n] = activation(sum_k x[t][k] * weight[n][k]). activation is none or tanh.
+// g = weight x[t] + bias (nothing is added without one); out[t] = activation(g). With swiglu g is F
+// gate columns, then F up columns, and out[t][f] = silu(g[f]) * g[F + f]; it takes no bias.
 //   f32, bf16   f32 products and sums over k in ascending order, so that a row does not depend on
 //               the number of rows. With bf16 weights AMX sums in an order of its own, the same for
 //               every row (README.md).
@@ -86,32 +91,39 @@ constexpr int64_t kMostRoundedInputs = 65536;
 // changes nothing.
 struct LinearArgs {
   const Tensor* x;       // [T, I] f32
-  const Tensor* weight;  // [O, I] f32 | bf16 | int8 | int4, panels
-  Tensor* out;           // [T, O] f32
+  const Tensor* weight;  // [O, I] f32 | bf16 | int8 | int4; panels, or gate-up panels of [2F, I]
+                         // with swiglu
+  Tensor* out;           // [T, O] f32, or [T, F]
   Activation activation;
   bool may_round_x = false;
+  const Tensor* bias = nullptr;  // [O] f32 or null
 
   template <class Visitor>
   void visit(Visitor& v) {
-    v.in("x", x, "T I", DType::kF32);
-    v.weight("weight", weight, "O I", Layout::kPanels);
-    v.out("out", out, "T O", DType::kF32);
     v.attribute("activation", activation);
     v.attribute("may_round_x", may_round_x);
+    const bool swiglu = activation == Activation::kSwiglu;
+    v.in("x", x, "T I", DType::kF32);
+    v.weight("weight", weight, swiglu ? "2F I" : "O I",
+             swiglu ? Layout::kGateUpPanels : Layout::kPanels);
+    v.optional_weight("bias", bias, swiglu ? "2F" : "O", Layout::kRows);
+    v.out("out", out, swiglu ? "T F" : "T O", DType::kF32);
   }
 };
 
 // cosine[t][j], sine[t][j] of the f32 angle (position[t] / position_divisor) * frequencies[b][j],
-// for the sequence b of t. Source: MoE++ reference model, rotary embeddings; "linear" scaling sets
-// the divisor, "ntk" and "dynamic" the frequencies.
+// for the sequence b of t, times magnitude; a magnitude of 1 changes no bit. Sources: MoE++
+// reference model, rotary embeddings; "linear" scaling sets the divisor, "ntk" and "dynamic" the
+// frequencies; YaRN, arXiv 2309.00071, whose attention factor is the magnitude.
 struct RopeTableArgs {
   const Tensor* positions;        // [T] i32
   const Tensor* sequence_starts;  // [B+1] i32: sequence b has the tokens sequence_starts[b] ..
                                   // sequence_starts[b+1]-1
-  const Tensor* frequencies;      // [B, J] f32, J = D/2
+  const Tensor* frequencies;      // [B, J] f32, J pairs of dimensions
   Tensor* cosine;                 // [T, J] f32
   Tensor* sine;                   // [T, J] f32
   float position_divisor;
+  float magnitude = 1.0f;
 
   template <class Visitor>
   void visit(Visitor& v) {
@@ -121,15 +133,21 @@ struct RopeTableArgs {
     v.out("cosine", cosine, "T J", DType::kF32);
     v.out("sine", sine, "T J", DType::kF32);
     v.attribute("position_divisor", position_divisor);
+    v.attribute("magnitude", magnitude);
   }
 };
 
-// Splits qkv into heads, rotates q and k (dimension j with j + D/2), writes q out, and k and v into
-// the cache. Token t of sequence b at position p goes to page page_table[b][p / S], row p % S, of
-// the given layer.
+// Splits qkv into heads, norms and rotates q and k, writes q out, and k and v into the cache. Token
+// t of sequence b at position p goes to page page_table[b][p / S], row p % S, of the given layer.
+//   norm    with q_norm and k_norm: u = RMSNorm(head; q_norm or k_norm) over D with eps
+//           (RmsNormArgs); else u = head. Values are not normed.
+//   rotate  out[j] = a cosine[j] - b sine[j] and out[j + J] = b cosine[j] + a sine[j] for j < J,
+//           of the pair a, b = u[j], u[j + J], or with interleaved u[2j], u[2j + 1]. From 2J on
+//           out = u. So interleaved pairs come out as halves, for q and k alike.
 struct RopeStoreArgs {
-  const Tensor* qkv;              // [T, (Hq + 2 Hkv) D] f32: all q heads, all k heads, all v heads
-  const Tensor* cosine;           // [T, J] f32, J = D/2
+  const Tensor* qkv;              // [T, Hq D + Hkv D + Hkv Dv] f32: all q heads, all k heads, all v
+                                  // heads; Hkv and Dv are the cache's
+  const Tensor* cosine;           // [T, J] f32, 2J <= D
   const Tensor* sine;             // [T, J] f32
   const Tensor* positions;        // [T] i32
   const Tensor* sequence_starts;  // [B+1] i32
@@ -137,6 +155,10 @@ struct RopeStoreArgs {
   const KvView* cache;
   Tensor* q;  // [T, Hq, D] f32
   int32_t layer;
+  const Tensor* q_norm = nullptr;  // [D] f32 or null
+  const Tensor* k_norm = nullptr;  // [D] f32; null exactly when q_norm is
+  float eps = 0.0f;
+  bool interleaved = false;
 
   template <class Visitor>
   void visit(Visitor& v) {
@@ -148,23 +170,29 @@ struct RopeStoreArgs {
     v.in("page_table", page_table, "B M", DType::kI32);
     v.cache("cache", cache);
     v.out("q", q, "T Hq D", DType::kF32);
+    v.optional_weight("q_norm", q_norm, "D", Layout::kRows);
+    v.optional_weight("k_norm", k_norm, "D", Layout::kRows);
     v.attribute("layer", layer);
+    v.attribute("eps", eps);
+    v.attribute("interleaved", interleaved);
   }
 };
 
-// out[t][h] = sum_s softmax_s(scale * q[t][h] . k[s]) v[s] over the keys s = 0 .. position[t] of
-// t's sequence. Query head h reads key/value head h / (Hq / Hkv). Keys are taken in blocks of a
-// fixed size (the CPU: a page; CUDA: 64 keys), in ascending order. So a row does not depend on the
-// other rows of the step. f32 statistics and sums.
+// out[t][h] = sum_s softmax_s(scale * q[t][h] . k[s]) v[s] over the keys s of t's sequence with s
+// <= position[t] and, with a window, s > position[t] - window. Query head h reads key/value head h
+// / (Hq / Hkv). Keys are taken in blocks of a fixed size, counted from position 0 (the CPU: a page;
+// CUDA: 64 keys), in ascending order. So a row does not depend on the other rows of the step.
+// Blocks that no row may see are not read. f32 statistics and sums.
 struct AttentionArgs {
   const Tensor* q;                // [T, Hq, D] f32
   const Tensor* positions;        // [T] i32
   const Tensor* sequence_starts;  // [B+1] i32
   const Tensor* page_table;       // [B, M] i32
   const KvView* cache;
-  Tensor* out;  // [T, Hq * D] f32
+  Tensor* out;  // [T, Hq * Dv] f32; Dv is the cache's value_dim
   int32_t layer;
   float scale;
+  int32_t window = 0;  // 0: none
 
   template <class Visitor>
   void visit(Visitor& v) {
@@ -176,6 +204,7 @@ struct AttentionArgs {
     v.out("out", out, "T _", DType::kF32);
     v.attribute("layer", layer);
     v.attribute("scale", scale);
+    v.attribute("window", window);
   }
 };
 

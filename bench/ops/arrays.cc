@@ -83,7 +83,7 @@ Weight::Weight(Run& run, DType dtype, Layout layout, std::initializer_list<int64
 }
 
 static int64_t cache_bytes(const KvView& kv) {
-  return kv.layers * kv.pages * cpu::kv_page_elements(kv) * dtype_size(kv.dtype);
+  return kv.layers * kv.pages * kv.page_elements() * dtype_size(kv.dtype);
 }
 
 // Random elements are a cache in any order.

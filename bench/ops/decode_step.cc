@@ -32,7 +32,7 @@ DecodeStep::DecodeStep(Run& run, const DecodeWeights& weights, int64_t batch, in
       paged_(sequences_of(batch, context), run.sizes.page_size),
       ints_(run, paged_),
       cache_(run, {nullptr, DType::kBf16, weights.layers, paged_.pages, run.sizes.page_size,
-                   run.sizes.heads, run.sizes.head_dim}),
+                   run.sizes.heads, run.sizes.head_dim, run.sizes.head_dim}),
       moe_(run, batch, weights.layers),
       frequencies_(run, {batch, run.sizes.head_dim / 2}, 21),
       cosine_(run, {batch, run.sizes.head_dim / 2}),

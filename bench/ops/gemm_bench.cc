@@ -14,26 +14,43 @@ static const char* instruction(const GemmKind& kind) {
   return kind.may_round_x ? "bf16_dot" : "";
 }
 
-// A weight without copies stays in a cache, as those of a small model do.
-static void linear_rows(Run& run, const GemmKind& kind, int64_t inputs, int64_t outputs,
-                        bool cached = false) {
+struct LinearShape {
+  int64_t inputs, outputs;
+  Activation activation = Activation::kNone;
+  bool biased = false;
+  bool cached = false;  // the weight stays in a cache, as those of a small model do
+};
+
+static void linear_rows(Run& run, const GemmKind& kind, const LinearShape& shape) {
   const DType dtype = kind.dtype;
-  const int64_t bytes = Weight::bytes_of(run, dtype, Layout::kPanels, {outputs, inputs});
-  const int64_t copies = cached ? 1 : run.sizes.cold_bytes / bytes + 1;
-  Weight weight(run, dtype, Layout::kPanels, {outputs, inputs}, 1, copies);
+  const bool swiglu = shape.activation == Activation::kSwiglu;
+  const int64_t inputs = shape.inputs, outputs = shape.outputs,
+                rows = swiglu ? 2 * outputs : outputs;
+  const Layout layout = swiglu ? Layout::kGateUpPanels : Layout::kPanels;
+  const int64_t bytes = Weight::bytes_of(run, dtype, layout, {rows, inputs});
+  Weight weight(run, dtype, layout, {rows, inputs}, 1,
+                shape.cached ? 1 : run.sizes.cold_bytes / bytes + 1);
   Tensor wt = weight.tensor;
+  Floats bias(run, {outputs}, 3);
   for (int64_t tokens : run.sizes.gemm_tokens) {
     Floats x(run, {tokens, inputs}, 2), out(run, {tokens, outputs});
     round_to_bf16(x);
-    const LinearArgs args = {&x.tensor, &wt, &out.tensor, Activation::kNone, kind.may_round_x};
+    const LinearArgs args = {&x.tensor,        &wt,
+                             &out.tensor,      shape.activation,
+                             kind.may_round_x, shape.biased ? &bias.tensor : nullptr};
     wt.data = weight.copy(0);
     run.row(
-        {"linear " + std::to_string(inputs) + " -> " + std::to_string(outputs) + rounded(kind),
+        {"linear " + std::to_string(inputs) + " -> " + (swiglu ? "2 x " : "") +
+             std::to_string(outputs) +
+             (swiglu         ? ", swiglu"
+              : shape.biased ? ", bias"
+                             : "") +
+             rounded(kind),
          dtype, tokens,
-         cached ? Bytes()
-                : Bytes{static_cast<double>(bytes + 4 * tokens * inputs),
-                        static_cast<double>(4 * tokens * outputs)},
-         2.0 * static_cast<double>(tokens * inputs * outputs), instruction(kind)},
+         shape.cached ? Bytes()
+                      : Bytes{static_cast<double>(bytes + 4 * tokens * inputs),
+                              static_cast<double>(4 * tokens * outputs)},
+         2.0 * static_cast<double>(tokens * inputs * rows), instruction(kind)},
         args,
         [&](const LinearArgs& a) {
           return test::check_linear(a, sample(tokens, 9), sample(outputs, 41), gemm_inputs(run));
@@ -119,7 +136,15 @@ static void grouped_rows(Run& run, const GemmKind& kind, bool gate_up) {
 }
 
 static void linear_of(Run& run, const GemmKind& kind) {
-  linear_rows(run, kind, run.sizes.hidden, 3 * run.sizes.hidden);
+  linear_rows(run, kind, {run.sizes.hidden, 3 * run.sizes.hidden});
+}
+// The projections of query heads that share keys, with biases, and the dense layer's FFN.
+static void dense_of(Run& run, const GemmKind& kind) {
+  const Sizes& s = run.sizes;
+  const Heads& h = s.grouped;
+  linear_rows(run, kind, {s.grouped_hidden, (h.query + 2 * h.kv) * h.dim, Activation::kNone, true});
+  linear_rows(run, kind, {h.query * h.dim, s.grouped_hidden});
+  linear_rows(run, kind, {s.grouped_hidden, s.dense_intermediate, Activation::kSwiglu});
 }
 static void grouped_of(Run& run, const GemmKind& kind) {
   grouped_rows(run, kind, true);
@@ -130,7 +155,7 @@ MOEPP_BENCH(linear_bf16) {
   linear_of(run, {DType::kBf16});
 }
 MOEPP_BENCH(linear_bf16_cached) {
-  linear_rows(run, {DType::kBf16}, 512, 1024, true);
+  linear_rows(run, {DType::kBf16}, {512, 1024, Activation::kNone, false, true});
 }
 MOEPP_BENCH(linear_bf16_rounded) {
   linear_of(run, {DType::kBf16, true});
@@ -142,13 +167,22 @@ MOEPP_BENCH(linear_int8) {
   linear_of(run, {DType::kI8});
 }
 MOEPP_BENCH(linear_int8_cached) {
-  linear_rows(run, {DType::kI8}, 512, 1024, true);
+  linear_rows(run, {DType::kI8}, {512, 1024, Activation::kNone, false, true});
 }
 MOEPP_BENCH(linear_int4) {
   linear_of(run, {DType::kI4});
 }
 MOEPP_BENCH(linear_int4_cached) {
-  linear_rows(run, {DType::kI4}, 512, 1024, true);
+  linear_rows(run, {DType::kI4}, {512, 1024, Activation::kNone, false, true});
+}
+MOEPP_BENCH(linear_dense_bf16) {
+  dense_of(run, {DType::kBf16});
+}
+MOEPP_BENCH(linear_dense_int8) {
+  dense_of(run, {DType::kI8});
+}
+MOEPP_BENCH(linear_dense_int4) {
+  dense_of(run, {DType::kI4});
 }
 MOEPP_BENCH(grouped_gemm_bf16) {
   grouped_of(run, {DType::kBf16});

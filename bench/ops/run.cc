@@ -150,25 +150,26 @@ void Run::cache(const char*, const KvView*& cache) {
   if (device_->uses_host_memory()) return;
   KvView one = *cache;
   one.layers = 1;
-  const int64_t s = one.page_size, d = one.head_dim, elements = cpu::kv_page_elements(one),
-                size = dtype_size(one.dtype);
+  const int64_t elements = one.page_elements(), size = dtype_size(one.dtype);
   Buffer& pages = twin_pages_.emplace_back(static_cast<size_t>(one.pages * elements * size));
   one.data = pages.as<char>();
-  std::vector<float> page(static_cast<size_t>(elements));  // [Hkv, 2, S, D]
+  std::vector<float> page(static_cast<size_t>(elements));
   for (int64_t p = 0; p < one.pages; p++) {
     must(device_->read_page(*cache, 0, p, page.data()));
-    for (int64_t i = 0; i < elements; i++) {
-      const int64_t head = i / (2 * s * d), row = i / d % s, column = i % d;
-      const bool is_value = i / (s * d) % 2 == 1;
-      const int64_t to = is_value
-                             ? cpu::kv_values(one, 0, p, head) + cpu::kv_value(one, row, column)
-                             : cpu::kv_keys(one, 0, p, head) + cpu::kv_key(one, row, column);
-      const float value = page[static_cast<size_t>(i)];
+    const float* from = page.data();
+    const auto set = [&](int64_t to) {
       if (one.dtype == DType::kF32) {
-        pages.as<float>()[to] = value;
+        pages.as<float>()[to] = *from++;
       } else {
-        pages.as<uint16_t>()[to] = f32_to_bf16(value);
+        pages.as<uint16_t>()[to] = f32_to_bf16(*from++);
       }
+    };
+    for (int64_t head = 0; head < one.kv_heads; head++) {
+      const int64_t keys = cpu::kv_keys(one, 0, p, head), values = cpu::kv_values(one, 0, p, head);
+      for (int64_t row = 0; row < one.page_size; row++)
+        for (int64_t d = 0; d < one.key_dim; d++) set(keys + cpu::kv_key(one, row, d));
+      for (int64_t row = 0; row < one.page_size; row++)
+        for (int64_t d = 0; d < one.value_dim; d++) set(values + cpu::kv_value(one, row, d));
     }
   }
   cache = &twin_caches_.emplace_back(one);

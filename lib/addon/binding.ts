@@ -117,14 +117,16 @@ export interface KvCacheOptions {
   /** Tokens per page; a multiple of 16. */
   readonly pageSize: number
   readonly kvHeads: number
-  readonly headDim: number
+  /** Of a key and of a query, and of a value. */
+  readonly keyDim: number
+  readonly valueDim: number
   readonly dtype: 'f32' | 'bf16'
 }
 
 export interface NativeKvCache {
   /**
-   * One page of one layer as [Hkv, 2, S, D], keys then values of each head. Not while a run is in
-   * flight.
+   * One page of one layer: of each head the keys [S, keyDim], then the values [S, valueDim]. Not
+   * while a run is in flight.
    */
   readPage(layer: number, page: number): Float32Array
   close(): void

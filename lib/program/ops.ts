@@ -64,16 +64,23 @@ export function addRmsNorm(
   return p.op('rms_norm', label, inputs, outputs, { eps })
 }
 
+/** With `swiglu` the weight has gate rows, then as many up rows, and there is no bias. */
 export function linear(
   p: ProgramBuilder,
   label: Label,
-  args: { x: Buffer; weight: Weight; activation?: 'none' | 'tanh' },
+  args: {
+    x: Buffer
+    weight: Weight
+    bias?: Weight | undefined
+    activation?: keyof typeof ACTIVATION
+  },
   name = `${label}.out`,
 ): Buffer {
-  const { x, weight, activation = 'none' } = args
-  const out = { name, shape: [dimension(x, 0), size(weight, 0)] }
+  const { x, weight, bias, activation = 'none' } = args
+  const columns = activation === 'swiglu' ? size(weight, 0) / 2 : size(weight, 0)
+  const out = { name, shape: [dimension(x, 0), columns] }
   const attributes = { activation: ACTIVATION[activation], ...mayRoundX(weight) }
-  return p.op('linear', label, { x, weight }, { out }, attributes).out
+  return p.op('linear', label, { x, weight, bias }, { out }, attributes).out
 }
 
 export interface Rotary {
@@ -84,7 +91,14 @@ export interface Rotary {
 export function ropeTable(
   p: ProgramBuilder,
   label: Label,
-  args: { positions: Buffer; sequenceStarts: Buffer; frequencies: Buffer; positionDivisor: number },
+  args: {
+    positions: Buffer
+    sequenceStarts: Buffer
+    frequencies: Buffer
+    positionDivisor: number
+    /** Multiplies cosine and sine; 1 unless given. */
+    magnitude?: number
+  },
 ): Rotary {
   const shape = [dimension(args.positions, 0), dimension(args.frequencies, 1)]
   return p.op(
@@ -96,11 +110,18 @@ export function ropeTable(
       frequencies: args.frequencies,
     },
     { cosine: { name: `${label}.cosine`, shape }, sine: { name: `${label}.sine`, shape } },
-    { position_divisor: args.positionDivisor },
+    { position_divisor: args.positionDivisor, magnitude: args.magnitude ?? 1 },
   )
 }
 
-/** Rotates q and k, stores k and v in the cache; returns q, [T, Hq, D]. */
+/** Norms of queries and keys, one weight [D] for all heads of either. */
+export interface HeadNorms {
+  readonly q: Weight
+  readonly k: Weight
+  readonly eps: number
+}
+
+/** Norms and rotates q and k, stores k and v in the cache; returns q, [T, Hq, D]. */
 export function ropeStore(
   p: ProgramBuilder,
   label: Label,
@@ -111,9 +132,12 @@ export function ropeStore(
     layer: number
     heads: number
     headDim: number
+    norms?: HeadNorms | undefined
+    /** Pairs are neighbours, not halves. */
+    interleaved?: boolean
   },
 ): Buffer {
-  const { qkv, rotary, step, layer } = args
+  const { qkv, rotary, step, layer, norms, interleaved = false } = args
   return p.op(
     'rope_store',
     label,
@@ -123,19 +147,30 @@ export function ropeStore(
       positions: step.positions,
       sequence_starts: step.sequenceStarts,
       page_table: step.pageTable,
+      q_norm: norms?.q,
+      k_norm: norms?.k,
     },
     { q: { name: `${label}.q`, shape: [dimension(qkv, 0), args.heads, args.headDim] } },
-    { layer },
+    { layer, eps: norms?.eps ?? 0, interleaved: Number(interleaved) },
   ).q
 }
 
-/** [T, Hq * D]. */
+/** [T, Hq * valueDim]; with a window over the last `window` positions alone. */
 export function attention(
   p: ProgramBuilder,
   label: Label,
-  args: { q: Buffer; step: StepBuffers; layer: number; scale: number },
+  args: {
+    q: Buffer
+    step: StepBuffers
+    layer: number
+    scale: number
+    window?: number | undefined
+    /** The head dim of q unless given. */
+    valueDim?: number
+  },
 ): Buffer {
-  const { q, step, layer, scale } = args
+  const { q, step, layer, scale, window = 0 } = args
+  const valueDim = args.valueDim ?? Number(dimension(q, 2))
   return p.op(
     'attention',
     label,
@@ -148,10 +183,10 @@ export function attention(
     {
       out: {
         name: `${label}.out`,
-        shape: [dimension(q, 0), Number(dimension(q, 1)) * Number(dimension(q, 2))],
+        shape: [dimension(q, 0), Number(dimension(q, 1)) * valueDim],
       },
     },
-    { layer, scale },
+    { layer, scale, window },
   ).out
 }
 

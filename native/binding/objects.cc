@@ -99,7 +99,7 @@ Napi::Value DeviceObject::compile(const Napi::CallbackInfo& info) {
       });
 }
 
-// kvCache({ layers, pages, pageSize, kvHeads, headDim, dtype }) -> KvCache
+// kvCache({ layers, pages, pageSize, kvHeads, keyDim, valueDim, dtype }) -> KvCache
 Napi::Value DeviceObject::kv_cache(const Napi::CallbackInfo& info) {
   if (!info[0].IsObject()) throw Napi::TypeError::New(info.Env(), "options must be an object");
   const Napi::Object options = info[0].As<Napi::Object>();
@@ -111,7 +111,8 @@ Napi::Value DeviceObject::kv_cache(const Napi::CallbackInfo& info) {
   shape.pages = integer_of(options, "pages");
   shape.page_size = integer_of(options, "pageSize");
   shape.kv_heads = integer_of(options, "kvHeads");
-  shape.head_dim = integer_of(options, "headDim");
+  shape.key_dim = integer_of(options, "keyDim");
+  shape.value_dim = integer_of(options, "valueDim");
   auto cache = std::make_unique<std::shared_ptr<KvCache>>();
   const Status status = KvCache::create(open_device(info.Env()), shape, cache.get());
   if (!status.ok()) throw to_error(info.Env(), status);
@@ -204,8 +205,8 @@ Napi::Value KvCacheObject::read_page(const Napi::CallbackInfo& info) {
   if (cache_ == nullptr)
     throw to_error(info.Env(), Status::error(Code::kClosed, "the kv cache is closed"));
   const KvView& view = cache_->view();
-  Napi::Float32Array page = Napi::Float32Array::New(
-      info.Env(), static_cast<size_t>(view.kv_heads * 2 * view.page_size * view.head_dim));
+  Napi::Float32Array page =
+      Napi::Float32Array::New(info.Env(), static_cast<size_t>(view.page_elements()));
   const Status status = cache_->read_page(info[0].ToNumber().Int64Value(),
                                           info[1].ToNumber().Int64Value(), page.Data());
   if (!status.ok()) throw to_error(info.Env(), status);

@@ -65,7 +65,7 @@ class CpuDevice final : public Device {
   std::string packed_layout() const override { return kPackedLayoutName; }
 
   Status copy_page(const KvView& cache, int64_t from, int64_t to) override {
-    const int64_t bytes = kv_page_elements(cache) * dtype_size(cache.dtype);
+    const int64_t bytes = cache.page_elements() * dtype_size(cache.dtype);
     for (int64_t layer = 0; layer < cache.layers; layer++) {
       auto* pages = static_cast<std::byte*>(cache.data) + layer * cache.pages * bytes;
       std::memcpy(pages + to * bytes, pages + from * bytes, static_cast<size_t>(bytes));
@@ -79,15 +79,15 @@ class CpuDevice final : public Device {
                  ? static_cast<const float*>(cache.data)[element]
                  : bf16_to_f32(static_cast<const uint16_t*>(cache.data)[element]);
     };
-    const int64_t size = cache.page_size, head_dim = cache.head_dim;
     for (int64_t head = 0; head < cache.kv_heads; head++) {
       const int64_t keys = kv_keys(cache, layer, page, head),
                     values = kv_values(cache, layer, page, head);
-      for (int64_t s = 0; s < size; s++) {
-        for (int64_t d = 0; d < head_dim; d++) {
-          out[((head * 2 + 0) * size + s) * head_dim + d] = value(keys + kv_key(cache, s, d));
-          out[((head * 2 + 1) * size + s) * head_dim + d] = value(values + kv_value(cache, s, d));
-        }
+      for (int64_t s = 0; s < cache.page_size; s++) {
+        for (int64_t d = 0; d < cache.key_dim; d++) *out++ = value(keys + kv_key(cache, s, d));
+      }
+      for (int64_t s = 0; s < cache.page_size; s++) {
+        for (int64_t d = 0; d < cache.value_dim; d++)
+          *out++ = value(values + kv_value(cache, s, d));
       }
     }
     return {};

@@ -323,7 +323,7 @@ Status CudaDevice::copy_page(const KvView& cache, int64_t from, int64_t to) {
 Status CudaDevice::read_page(const KvView& cache, int64_t layer, int64_t page, float* out) {
   const std::lock_guard<std::mutex> lock(step_);
   MOEPP_CHECK(enter());
-  const int64_t elements = kv_page_elements(cache), size = dtype_size(cache.dtype);
+  const int64_t elements = cache.page_elements(), size = dtype_size(cache.dtype);
   std::vector<std::byte> bytes(static_cast<size_t>(elements * size));
   const std::byte* from =
       static_cast<const std::byte*>(cache.data) + kv_keys(cache, layer, page, 0) * size;

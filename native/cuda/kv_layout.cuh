@@ -1,7 +1,7 @@
 // The order of elements in the KV cache on a GPU, and where a token finds its rows. Per layer and
-// page, the heads one after another; a head has its keys [S][D], then its values [S][D]. A row is
-// aligned to 16 bytes where D elements are a multiple of 16 bytes. The whole takes the same bytes
-// as on the CPU, and a page of one layer is one piece: Device::copy_page copies it as it is.
+// page, the heads one after another; a head has its keys [S][D], then its values [S][Dv]. A row
+// is aligned to 16 bytes where its elements are a multiple of 16 bytes. The whole takes the same
+// bytes as on the CPU, and a page of one layer is one piece: Device::copy_page copies it as it is.
 #pragma once
 
 #include "cuda/simt/simt.h"
@@ -9,19 +9,15 @@
 
 namespace moepp::cuda {
 
-// Elements of one page of one layer.
-SIMT_HOST_DEVICE int64_t kv_page_elements(const KvView& kv) {
-  return kv.kv_heads * 2 * kv.page_size * kv.head_dim;
-}
-
 // First element of the keys [S][D] of one head in one page.
 SIMT_HOST_DEVICE int64_t kv_keys(const KvView& kv, int64_t layer, int64_t page, int64_t head) {
-  return (layer * kv.pages + page) * kv_page_elements(kv) + head * 2 * kv.page_size * kv.head_dim;
+  return ((layer * kv.pages + page) * kv.kv_heads + head) * (kv.key_dim + kv.value_dim) *
+         kv.page_size;
 }
 
-// First element of the values [S][D] of one head in one page.
+// First element of the values [S][Dv] of one head in one page.
 SIMT_HOST_DEVICE int64_t kv_values(const KvView& kv, int64_t layer, int64_t page, int64_t head) {
-  return kv_keys(kv, layer, page, head) + kv.page_size * kv.head_dim;
+  return kv_keys(kv, layer, page, head) + kv.page_size * kv.key_dim;
 }
 
 // One layer of the cache and the sequences of a step, as kernels take them.
@@ -30,7 +26,7 @@ struct KvStep {
   const int32_t* positions;        // [T]
   const int32_t* sequence_starts;  // [B+1]
   const int32_t* page_table;       // [B, M]
-  int sequences, columns, page_size, kv_heads, head_dim;
+  int sequences, columns, page_size, kv_heads, key_dim, value_dim;
 
   // The sequence of token t: the last that starts at or before it (empty ones start where the next
   // does).
@@ -46,14 +42,23 @@ struct KvStep {
     }
     return low;
   }
-  // The element of the layer where the key of a position begins; its value begins value_offset()
-  // later.
-  SIMT_DEVICE int64_t key_row(int sequence, int position, int head) const {
-    const int page = page_table[static_cast<int64_t>(sequence) * columns + position / page_size];
-    return ((static_cast<int64_t>(page) * kv_heads + head) * 2 * page_size + position % page_size) *
-           head_dim;
+  // The element of the layer where the keys of a page and a head begin, and so its values.
+  SIMT_DEVICE int64_t keys_of(int page, int head) const {
+    return (static_cast<int64_t>(page) * kv_heads + head) * (key_dim + value_dim) * page_size;
   }
-  SIMT_DEVICE int64_t value_offset() const { return static_cast<int64_t>(page_size) * head_dim; }
+  SIMT_DEVICE int64_t values_of(int page, int head) const {
+    return keys_of(page, head) + static_cast<int64_t>(page_size) * key_dim;
+  }
+  SIMT_DEVICE int page_of(int sequence, int position) const {
+    return page_table[static_cast<int64_t>(sequence) * columns + position / page_size];
+  }
+  // The beginning of the key, and of the value, of a position.
+  SIMT_DEVICE int64_t key_row(int sequence, int position, int head) const {
+    return keys_of(page_of(sequence, position), head) + position % page_size * key_dim;
+  }
+  SIMT_DEVICE int64_t value_row(int sequence, int position, int head) const {
+    return values_of(page_of(sequence, position), head) + position % page_size * value_dim;
+  }
 };
 
 template <class Args>
@@ -68,7 +73,8 @@ KvStep kv_step(const Args& args) {
       static_cast<int>(args.page_table->shape[1]),
       static_cast<int>(kv.page_size),
       static_cast<int>(kv.kv_heads),
-      static_cast<int>(kv.head_dim)};
+      static_cast<int>(kv.key_dim),
+      static_cast<int>(kv.value_dim)};
 }
 
 }  // namespace moepp::cuda

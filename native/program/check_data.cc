@@ -11,34 +11,44 @@ static std::string relation(const RmsNormArgs& a) {
 }
 
 static std::string relation(const LinearArgs& a) {
-  return a.activation == Activation::kNone || a.activation == Activation::kTanh
-             ? ""
-             : "activation must be none or tanh";
+  if (a.activation != Activation::kNone && a.activation != Activation::kTanh &&
+      a.activation != Activation::kSwiglu)
+    return "activation must be none, tanh or swiglu";
+  return a.activation == Activation::kSwiglu && a.bias != nullptr ? "swiglu takes no bias" : "";
 }
 
 static std::string relation(const RopeTableArgs& a) {
   return a.position_divisor > 0 ? "" : "position_divisor must be positive";
 }
 
+static std::string bad_head_dim(const char* what, int64_t dim) {
+  if (dim >= 2 && dim % 2 == 0 && dim <= kMostHeadDim) return {};
+  return std::string(what) + " " + std::to_string(dim) + " must be even and at most " +
+         std::to_string(kMostHeadDim);
+}
+
 static std::string relation(const RopeStoreArgs& a) {
-  const int64_t head_dim = size(a.q, 2), heads = size(a.q, 1), columns = size(a.qkv, 1);
-  if (head_dim < 2 || head_dim % 2 != 0 || head_dim > 256)
-    return "the head dim " + std::to_string(head_dim) + " must be even and at most 256";
-  if (size(a.cosine, 1) * 2 != head_dim)
-    return "cosine and sine must have half of the head dim " + std::to_string(head_dim);
-  const int64_t kv_columns = columns - heads * head_dim;
-  if (kv_columns <= 0 || kv_columns % (2 * head_dim) != 0)
-    return "qkv must hold the query heads and as many key as value heads";
-  if (heads % (kv_columns / (2 * head_dim)) != 0)
-    return "the query heads must be a multiple of the key/value heads";
-  if (a.layer < 0) return "layer must not be negative";
-  return {};
+  const int64_t head_dim = size(a.q, 2), columns = size(a.qkv, 1);
+  const std::string bad = bad_head_dim("the head dim", head_dim);
+  if (!bad.empty()) return bad;
+  if (size(a.cosine, 1) < 1 || 2 * size(a.cosine, 1) > head_dim)
+    return "cosine and sine must have 1 to half of the head dim " + std::to_string(head_dim);
+  if (columns <= size(a.q, 1) * head_dim)
+    return "qkv must hold keys and values behind the query heads";
+  if ((a.q_norm == nullptr) != (a.k_norm == nullptr)) return "q_norm and k_norm come together";
+  if (!(a.eps >= 0)) return "eps must not be negative";
+  return a.layer < 0 ? "layer must not be negative" : "";
 }
 
 static std::string relation(const AttentionArgs& a) {
-  if (size(a.q, 2) < 2 || size(a.q, 2) % 2 != 0 || size(a.q, 2) > 256)
-    return "the head dim must be even and at most 256";
-  if (size(a.out, 1) != size(a.q, 1) * size(a.q, 2)) return "out must be [T, Hq * D]";
+  const std::string bad = bad_head_dim("the head dim", size(a.q, 2));
+  if (!bad.empty()) return bad;
+  if (size(a.q, 1) < 1 || size(a.out, 1) % size(a.q, 1) != 0)
+    return "out must be [T, Hq * Dv] for q [T, Hq, D]";
+  const std::string bad_values =
+      bad_head_dim("the values' head dim", size(a.out, 1) / size(a.q, 1));
+  if (!bad_values.empty()) return bad_values;
+  if (a.window < 0) return "window must not be negative";
   return a.layer < 0 ? "layer must not be negative" : "";
 }
 
@@ -185,23 +195,32 @@ std::string DataChecker::fault_of(const RopeTableArgs& a) {
   return bad_starts(a.sequence_starts, a.positions->shape[0]);
 }
 
+static std::string cache_text(const KvView& cache) {
+  return "the kv cache has " + std::to_string(cache.layers) + " layers of " +
+         std::to_string(cache.kv_heads) + " heads with keys of " + std::to_string(cache.key_dim) +
+         " and values of " + std::to_string(cache.value_dim);
+}
+
 std::string DataChecker::fault_of(const RopeStoreArgs& a) {
-  const int64_t head_dim = a.q->shape[2],
-                kv_heads = (a.qkv->shape[1] / head_dim - a.q->shape[1]) / 2;
-  if (a.cache->head_dim != head_dim || a.cache->kv_heads != kv_heads ||
-      a.layer >= a.cache->layers) {
-    return "the kv cache has " + std::to_string(a.cache->layers) + " layers of " +
-           std::to_string(a.cache->kv_heads) + " heads of " + std::to_string(a.cache->head_dim) +
-           ", expected layer " + std::to_string(a.layer) + " of " + std::to_string(kv_heads) +
-           " heads of " + std::to_string(head_dim);
+  const KvView& kv = *a.cache;
+  const int64_t heads = size(a.q, 1), head_dim = size(a.q, 2), columns = size(a.qkv, 1);
+  if (kv.key_dim != head_dim || a.layer >= kv.layers || heads % kv.kv_heads != 0 ||
+      columns != heads * head_dim + kv.kv_heads * (kv.key_dim + kv.value_dim)) {
+    return cache_text(kv) + ", which does not fit layer " + std::to_string(a.layer) + ", " +
+           std::to_string(heads) + " query heads of " + std::to_string(head_dim) + " and qkv of " +
+           std::to_string(columns) + " columns";
   }
   return bad_pages(a.positions, a.sequence_starts, a.page_table, *a.cache);
 }
 
 std::string DataChecker::fault_of(const AttentionArgs& a) {
-  if (a.cache->head_dim != a.q->shape[2] || a.layer >= a.cache->layers ||
-      a.q->shape[1] % a.cache->kv_heads != 0) {
-    return "the kv cache does not fit the query heads or the layer";
+  const KvView& kv = *a.cache;
+  const int64_t heads = size(a.q, 1);
+  if (kv.key_dim != size(a.q, 2) || a.layer >= kv.layers || heads % kv.kv_heads != 0 ||
+      size(a.out, 1) != heads * kv.value_dim) {
+    return cache_text(kv) + ", which does not fit layer " + std::to_string(a.layer) + ", " +
+           std::to_string(heads) + " query heads of " + std::to_string(size(a.q, 2)) +
+           " and out of " + std::to_string(size(a.out, 1)) + " columns";
   }
   return bad_pages(a.positions, a.sequence_starts, a.page_table, *a.cache);
 }

@@ -194,7 +194,7 @@ bool Program::RecordingKey::operator==(const RecordingKey& other) const {
   const auto numbers = [](const RecordingKey& k) {
     return std::make_tuple(k.sizes.tokens, k.sizes.rows, k.sizes.sequences, k.sizes.pages,
                            k.cache.data, k.cache.dtype, k.cache.layers, k.cache.pages,
-                           k.cache.page_size, k.cache.kv_heads, k.cache.head_dim);
+                           k.cache.page_size, k.cache.kv_heads, k.cache.key_dim, k.cache.value_dim);
   };
   return numbers(*this) == numbers(other) && memory == other.memory;
 }

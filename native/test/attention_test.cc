@@ -11,7 +11,18 @@ struct AttentionCase {
   int64_t hq, hkv, d, page_size;
   std::vector<SequenceSpec> sequences;
   float magnitude = 1.0f;  // of q: large ones make the softmax sharp
+  int32_t window = 0;
+  int64_t value_d = 0;  // 0: d
+
+  int64_t values() const { return value_d > 0 ? value_d : d; }
+  // The first position that a token of the step sees.
+  int64_t first_seen(const SequenceSpec& s) const {
+    return window > 0 && s.before + 1 > window ? s.before + 1 - window : 0;
+  }
 };
+
+// Pages that no token may see lie nowhere: an access to one ends the test.
+constexpr int32_t kNoPage = 1 << 24;
 
 struct AttentionData {
   AttentionCase c;
@@ -20,25 +31,30 @@ struct AttentionData {
   Guarded<unsigned char> cache;
   Guarded<float> q;
 
-  // Keys and values of positions that no token may see stay poison, which is NaN.
+  // Keys and values of positions that no token may see stay poison, which is NaN, and pages of such
+  // alone lie nowhere.
   AttentionData(const AttentionCase& c, DType dtype)
       : c(c),
         step(c.sequences, c.page_size),
-        kv{nullptr, dtype, 2, step.pages, c.page_size, c.hkv, c.d},
+        kv{nullptr, dtype, 2, step.pages, c.page_size, c.hkv, c.d, c.values()},
         cache(cache_elements(kv) * dtype_size(dtype)),
         q(filled(step.tokens * c.hq * c.d, 1, c.magnitude)) {
     kv.data = cache.data();
-    std::vector<float> values(static_cast<size_t>(2 * c.d));
+    std::vector<float> values(static_cast<size_t>(c.d + c.values()));
     uint32_t seed = 2;
     for (size_t b = 0; b < c.sequences.size(); b++) {
-      const int32_t* pages = step.page_table.data() + b * static_cast<size_t>(step.columns);
-      for (int64_t p = 0; p < c.sequences[b].before + c.sequences[b].tokens; p++) {
+      int32_t* pages = step.page_table.data() + b * static_cast<size_t>(step.columns);
+      const int64_t first = c.first_seen(c.sequences[b]);
+      for (int64_t i = 0; i < first / c.page_size; i++) pages[i] = kNoPage;
+      for (int64_t p = first; p < c.sequences[b].before + c.sequences[b].tokens; p++) {
         for (int64_t head = 0; head < c.hkv; head++) {
-          fill(values.data(), 2 * c.d, seed++);
+          fill(values.data(), static_cast<int64_t>(values.size()), seed++);
+          const int64_t page = pages[p / c.page_size], s = p % c.page_size;
           for (int64_t i = 0; i < c.d; i++) {
-            const int64_t page = pages[p / c.page_size], s = p % c.page_size;
             set(cpu::kv_keys(kv, 1, page, head) + cpu::kv_key(kv, s, i),
                 values[static_cast<size_t>(i)]);
+          }
+          for (int64_t i = 0; i < c.values(); i++) {
             set(cpu::kv_values(kv, 1, page, head) + cpu::kv_value(kv, s, i),
                 values[static_cast<size_t>(c.d + i)]);
           }
@@ -64,9 +80,9 @@ struct AttentionData {
                  pt = rows_of(step.positions_tensor(), first, count);
     const Tensor st = b < 0 ? step.starts_tensor() : tensor(alone, DType::kI32, {2});
     const Tensor mt = b < 0 ? step.page_table_tensor() : rows_of(step.page_table_tensor(), b, 1);
-    Tensor ot = whole(out, {count, c.hq, c.d});
-    const AttentionArgs args = {&qt, &pt, &st, &mt,
-                                &kv, &ot, 1,   1.0f / std::sqrt(static_cast<float>(c.d))};
+    Tensor ot = whole(out, {count, c.hq * c.values()});
+    const AttentionArgs args = {
+        &qt, &pt, &st, &mt, &kv, &ot, 1, 1.0f / std::sqrt(static_cast<float>(c.d)), c.window};
     backend.isa.kernels->attention(args, backend.pool);
     expect_intact(backend.name, out);
     return check_attention(args, all(count), cpu_attention_errors(backend.isa, kv.dtype));
@@ -75,10 +91,11 @@ struct AttentionData {
 
 static void run_attention(const Backend& backend, const AttentionCase& c, DType dtype) {
   AttentionData data(c, dtype);
-  const int64_t row = c.hq * c.d;
+  const int64_t row = c.hq * c.values();
   Guarded<float> out(data.step.tokens * row), one(row);
-  const std::string label = backend.name + " D " + std::to_string(c.d) + " S " +
-                            std::to_string(c.page_size) + " " + dtype_name(dtype);
+  const std::string label = backend.name + " D " + std::to_string(c.d) + ", " +
+                            std::to_string(c.values()) + " S " + std::to_string(c.page_size) +
+                            " window " + std::to_string(c.window) + " " + dtype_name(dtype);
   expect_no_difference(label, data.run(backend, out, -1, 0, data.step.tokens));
   for (int64_t b = 0; b < data.step.sequences(); b++) {  // alone, a token gets the same bits
     for (int64_t t = data.step.starts[static_cast<size_t>(b)];
@@ -102,11 +119,50 @@ static const AttentionCase kCases[] = {{1, 1, 2, 16, {{0, 1}}},
                                        {4, 1, 32, 32, {{1100, 3}, {600, 1}, {511, 2}}},
                                        {2, 1, 96, 80, {{0, 70}, {300, 9}}},
                                        {1, 1, 32, 112, {{95, 40}}},
+                                       {32, 4, 128, 64, {{130, 1}, {60, 9}}},
+                                       {16, 1, 64, 32, {{70, 1}, {0, 3}}},
                                        {1, 1, 20, 48, {{2000, 1}}, 40.0f}};
 
 MOEPP_TEST(attention) {
   for_each_backend([&](const Backend& backend) {
     for (const AttentionCase& c : kCases) {
+      for (DType dtype : {DType::kF32, DType::kBf16}) run_attention(backend, c, dtype);
+    }
+  });
+}
+
+// Windows of one key; smaller and larger than a page; larger than the context. Odd ones part a pair
+// of bf16 keys. Some span what a chunk holds, or begin where one does.
+static const AttentionCase kWindows[] = {
+    {1, 1, 2, 16, {{0, 5}}, 1.0f, 1},
+    {3, 3, 20, 16, {{0, 5}, {15, 3}, {0, 0}, {31, 20}}, 1.0f, 2},
+    {4, 2, 48, 32, {{30, 40}, {0, 17}}, 1.0f, 7},
+    {2, 2, 96, 64, {{0, 150}}, 1.0f, 33},
+    {8, 1, 64, 16, {{40, 26}}, 40.0f, 16},
+    {16, 2, 128, 64, {{300, 40}, {70, 1}, {5, 2}}, 1.0f, 65},
+    {2, 1, 96, 80, {{0, 70}, {300, 9}}, 1.0f, 1000},
+    {4, 1, 32, 32, {{1100, 3}, {600, 1}, {511, 2}, {1535, 2}}, 1.0f, 513},
+    {8, 1, 40, 48, {{2000, 1}, {2000, 30}}, 1.0f, 600},
+    {1, 1, 20, 16, {{1700, 1}}, 1.0f, 40}};
+
+// Values of a size of their own.
+static const AttentionCase kValueSizes[] = {{1, 1, 2, 16, {{0, 3}}, 1.0f, 0, 4},
+                                            {4, 2, 96, 32, {{30, 20}, {0, 7}}, 1.0f, 0, 64},
+                                            {2, 1, 48, 16, {{90, 11}}, 1.0f, 21, 130},
+                                            {8, 1, 192, 64, {{600, 1}, {70, 9}}, 1.0f, 0, 128},
+                                            {2, 2, 32, 16, {{20, 5}}, 1.0f, 0, 256}};
+
+MOEPP_TEST(attention_with_windows) {
+  for_each_backend([&](const Backend& backend) {
+    for (const AttentionCase& c : kWindows) {
+      for (DType dtype : {DType::kF32, DType::kBf16}) run_attention(backend, c, dtype);
+    }
+  });
+}
+
+MOEPP_TEST(attention_with_values_of_another_size) {
+  for_each_backend([&](const Backend& backend) {
+    for (const AttentionCase& c : kValueSizes) {
       for (DType dtype : {DType::kF32, DType::kBf16}) run_attention(backend, c, dtype);
     }
   });
@@ -119,7 +175,7 @@ static void expect_same_bits_with_any_threads(const AttentionCase& c) {
       std::vector<float> first;
       for (int threads : {1, 2, 5, 16}) {
         ThreadPool pool(threads);
-        Guarded<float> out(data.step.tokens * c.hq * c.d);
+        Guarded<float> out(data.step.tokens * c.hq * c.values());
         expect_no_difference(isa.name,
                              data.run({isa, pool, isa.name}, out, -1, 0, data.step.tokens));
         if (threads == 1) first.assign(out.data(), out.data() + out.size());
@@ -137,6 +193,7 @@ MOEPP_TEST(attention_does_not_depend_on_threads) {
 // Long contexts of few heads are cut into chunks for several threads: the bits stay.
 MOEPP_TEST(attention_split_does_not_depend_on_threads) {
   expect_same_bits_with_any_threads({6, 1, 40, 32, {{1500, 1}, {20, 1}, {700, 3}}});
+  expect_same_bits_with_any_threads({8, 1, 40, 32, {{2500, 1}, {20, 1}, {700, 3}}, 1.0f, 700, 48});
 }
 
 // Another caller of the pool has its turn between any two jobs, and writes to all that a job's
@@ -195,6 +252,28 @@ MOEPP_TEST(attention_of_nan_beside_a_value) {
       EXPECT_MESSAGE(!std::isnan(out[20 * 80 + 39]) && std::isnan(out[21 * 80 + 39]) &&
                          !std::isnan(out[21 * 80 + 38]),
                      backend.name);
+    }
+  });
+}
+
+// Keys and values before a token's window may be anything. They may share a page with the first
+// that it sees, and in bf16 a pair.
+MOEPP_TEST(attention_of_nan_before_a_window) {
+  for_each_backend([](const Backend& backend) {
+    for (DType dtype : {DType::kF32, DType::kBf16}) {
+      for (const bool value : {false, true}) {
+        AttentionData data({2, 1, 40, 16, {{0, 30}}, 1.0f, 6}, dtype);
+        const int64_t page = data.step.page_table[1];  // position 20
+        data.set(value ? cpu::kv_values(data.kv, 1, page, 0) + cpu::kv_value(data.kv, 4, 39)
+                       : cpu::kv_keys(data.kv, 1, page, 0) + cpu::kv_key(data.kv, 4, 39),
+                 NAN);
+        Guarded<float> out(30 * 80);
+        expect_no_difference(backend.name, data.run(backend, out, -1, 0, 30));
+        for (int64_t t = 0; t < 30; t++) {
+          EXPECT_MESSAGE(std::isnan(out[t * 80 + 39]) == (t >= 20 && t < 26),
+                         backend.name + ": token " + std::to_string(t));
+        }
+      }
     }
   });
 }

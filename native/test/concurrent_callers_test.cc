@@ -106,7 +106,7 @@ static CalledOp random_attention(std::mt19937& random) {
     sequences.push_back({pick(random, {0, 63, 511, 512, 900, 1500}), pick(random, {1, 1, 7})});
   }
   const auto step = std::make_shared<PagedStep>(sequences, 64);
-  const KvView shape = {nullptr, dtype, 1, step->pages, 64, kv_heads, d};
+  const KvView shape = {nullptr, dtype, 1, step->pages, 64, kv_heads, d, d};
   const auto values = shared_values(random, cache_elements(shape));
   const auto halves = shared<uint16_t>(cache_elements(shape));
   for (size_t i = 0; i < halves->size(); i++) (*halves)[i] = f32_to_bf16((*values)[i]);

@@ -52,18 +52,22 @@ struct LinearSetup {
   Guarded<float> x, weight, out;
   Tensor xt, wt, ot;
 
-  LinearSetup(LinearCase c, const GemmKind& kind)
+  // In gate-up panels the weight has twice as many rows as there are outputs.
+  LinearSetup(LinearCase c, const GemmKind& kind, Layout layout = Layout::kPanels)
       : shape(c),
         kind(kind),
         x(c.tokens * c.inputs),
-        weight(cpu::panel_count(Layout::kPanels, c.outputs) *
+        weight(cpu::panel_count(layout, rows_of(c, layout)) *
                cpu::panel_bytes(kind.dtype, c.inputs) / 4),
         out(c.tokens * c.outputs) {
     fill(x.data(), x.size(), 1);
-    fill_panels(weight.data(), kind.dtype, Layout::kPanels, 1, c.outputs, c.inputs, 2, 1.0f);
+    fill_panels(weight.data(), kind.dtype, layout, 1, rows_of(c, layout), c.inputs, 2, 1.0f);
     xt = tensor(x.data(), DType::kF32, {c.tokens, c.inputs});
-    wt = tensor(weight.data(), kind.dtype, {c.outputs, c.inputs}, Layout::kPanels);
+    wt = tensor(weight.data(), kind.dtype, {rows_of(c, layout), c.inputs}, layout);
     ot = tensor(out.data(), DType::kF32, {c.tokens, c.outputs});
+  }
+  static int64_t rows_of(const LinearCase& c, Layout layout) {
+    return layout == Layout::kGateUpPanels ? 2 * c.outputs : c.outputs;
   }
   LinearArgs args(Activation activation) { return {&xt, &wt, &ot, activation, kind.may_round_x}; }
   std::string check(const Isa& isa, const LinearArgs& args, int64_t rows, int64_t columns) const {
@@ -158,6 +162,62 @@ MOEPP_TEST(linear_keeps_rows_apart) {
             EXPECT(same_bits(before.data() + t * 75, setup.out.data() + t * 75, 75 * 4));
           }
         }
+      }
+    }
+  }
+}
+
+// A bias over shapes that are no whole panels and vectors, alone and before tanh. Without one the
+// bits are those of a bias of 0, but for the sign of a 0.
+MOEPP_TEST(linear_with_bias) {
+  ThreadPool two(2);
+  const LinearCase cases[] = {{1, 37, 60},  {2, 60, 37},  {3, 61, 163},  {8, 129, 1},
+                              {13, 61, 65}, {40, 37, 31}, {70, 300, 200}};
+  for (const Isa& isa : cpu::available_isas()) {
+    for (const GemmKind& kind : kGemmKinds) {
+      for (const LinearCase& c : cases) {
+        LinearSetup setup(c, kind);
+        Guarded<float> bias(c.outputs);
+        fill(bias.data(), c.outputs, 9, 3.0f);
+        const Tensor bt = tensor(bias.data(), DType::kF32, {c.outputs});
+        for (const Activation activation : {Activation::kNone, Activation::kTanh}) {
+          LinearArgs args = setup.args(activation);
+          args.bias = &bt;
+          isa.kernels->linear(args, two);
+          EXPECT(setup.out.margins_intact());
+          const std::string wrong = setup.check(isa, args, 60, c.outputs);
+          EXPECT_MESSAGE(wrong.empty(), describe(isa, kind, c) + wrong);
+        }
+      }
+    }
+  }
+}
+
+// As grouped_gemm of one expert: bit by bit, and against the reference.
+MOEPP_TEST(linear_swiglu) {
+  ThreadPool two(2);
+  const LinearCase cases[] = {{0, 8, 8},    {1, 1, 1},    {1, 37, 60},  {2, 60, 37},   {3, 61, 163},
+                              {7, 128, 31}, {13, 61, 65}, {40, 37, 16}, {70, 300, 100}};
+  for (const Isa& isa : cpu::available_isas()) {
+    for (const GemmKind& kind : kGemmKinds) {
+      for (const LinearCase& c : cases) {
+        LinearSetup setup(c, kind, Layout::kGateUpPanels);
+        const LinearArgs args = setup.args(Activation::kSwiglu);
+        isa.kernels->linear(args, two);
+        EXPECT(setup.out.margins_intact());
+        const std::string wrong = setup.check(isa, args, 60, c.outputs);
+        EXPECT_MESSAGE(wrong.empty(), describe(isa, kind, c) + "swiglu " + wrong);
+        std::vector<float> grouped(static_cast<size_t>(c.tokens * c.outputs));
+        int32_t offsets[] = {0, static_cast<int32_t>(c.tokens)};
+        const Tensor x = tensor(setup.x.data(), DType::kF32, {c.tokens, 1, c.inputs}),
+                     starts = tensor(offsets, DType::kI32, {2}),
+                     w = tensor(setup.weight.data(), kind.dtype, {1, 2 * c.outputs, c.inputs},
+                                Layout::kGateUpPanels);
+        Tensor out = tensor(grouped.data(), DType::kF32, {c.tokens, 1, c.outputs});
+        isa.kernels->grouped_gemm(
+            {&x, &starts, nullptr, &w, &out, 1.0f, Activation::kSwiglu, kind.may_round_x}, two);
+        EXPECT_MESSAGE(same_bits(grouped.data(), setup.out.data(), grouped.size() * 4),
+                       describe(isa, kind, c) + "grouped_gemm differs");
       }
     }
   }

@@ -52,7 +52,7 @@ struct PagedStep {
 };
 
 inline int64_t cache_elements(const KvView& kv) {
-  return kv.layers * kv.pages * cpu::kv_page_elements(kv);
+  return kv.layers * kv.pages * kv.page_elements();
 }
 
 }  // namespace moepp::test

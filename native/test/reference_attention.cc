@@ -41,10 +41,13 @@ std::string check_rope_table(const RopeTableArgs& args, const Tokens& tokens) {
     std::vector<Bounded> cosine, sine;
     for (int64_t j = 0; j < count; j++) {
       const float angle = position * args.frequencies->f32()[b * count + j];  // the contract's f32
-      const double c = std::cos(static_cast<double>(angle)),
-                   s = std::sin(static_cast<double>(angle));
-      cosine.push_back({c, 2.0 * kRoundoff * std::abs(c)});  // one unit in the last place
-      sine.push_back({s, 2.0 * kRoundoff * std::abs(s)});
+      const double magnitude = static_cast<double>(args.magnitude),
+                   c = magnitude * std::cos(static_cast<double>(angle)),
+                   s = magnitude * std::sin(static_cast<double>(angle));
+      // one unit in the last place, and the product's rounding
+      const double roundings = args.magnitude == 1.0f ? 2.0 : 3.01;
+      cosine.push_back({c, roundings * kRoundoff * std::abs(c)});
+      sine.push_back({s, roundings * kRoundoff * std::abs(s)});
     }
     const std::string c = difference(args.cosine->f32() + t * count, cosine),
                       s = difference(args.sine->f32() + t * count, sine);
@@ -54,47 +57,88 @@ std::string check_rope_table(const RopeTableArgs& args, const Tokens& tokens) {
   return {};
 }
 
-// Dimension i of u, rotated.
-static Bounded rotated(const float* u, const float* cosine, const float* sine, int64_t d,
+// A head of q or k, normed if there is a weight. The sum of squares, the mean, eps, root and
+// quotient, and the two products: each relative error counts half in the root.
+static std::vector<Bounded> normed(const RopeStoreArgs& args, const float* u,
+                                   const Tensor* weight) {
+  const int64_t d = args.q->shape[2];
+  double squares = 0.0;
+  for (int64_t i = 0; i < d; i++) squares += value(u, i) * value(u, i);
+  const double mean = squares / static_cast<double>(d),
+               scale = 1.0 / std::sqrt(mean + static_cast<double>(args.eps)),
+               relative = static_cast<double>(d + 1) / 2.0 * kRoundoff + 6.0 * kRoundoff;
+  std::vector<Bounded> out;
+  for (int64_t i = 0; i < d; i++) {
+    const double y =
+        weight == nullptr ? value(u, i) : value(u, i) * scale * value(weight->f32(), i);
+    out.push_back({y, weight == nullptr ? 0.0 : relative * std::abs(y) + kSmallest * kRoundoff});
+  }
+  return out;
+}
+
+// Dimension i of a head u, rotated.
+static Bounded rotated(const RopeStoreArgs& args, const std::vector<Bounded>& u, int64_t t,
                        int64_t i) {
-  const int64_t half = d / 2, j = i % half;
-  const double a = value(u, i) * value(cosine, j);
-  const double b = value(u, i < half ? i + half : i - half) * value(sine, j);
-  return {i < half ? a - b : a + b,
-          2.0 * kRoundoff * (std::abs(a) + std::abs(b)) + 4.0 * kSmallest * kRoundoff};
+  const int64_t half = args.cosine->shape[1], j = i % half;
+  if (i >= 2 * half) return u[static_cast<size_t>(i)];
+  const auto at = [&](int64_t k) { return u[static_cast<size_t>(k)]; };
+  const Bounded a = args.interleaved ? at(2 * j) : at(j),
+                b = args.interleaved ? at(2 * j + 1) : at(j + half);
+  const double c = value(args.cosine->f32(), t * half + j),
+               s = value(args.sine->f32(), t * half + j);
+  const double first = i < half ? a.value * c : b.value * c,
+               second = i < half ? -b.value * s : a.value * s;
+  const double carried = i < half ? a.tolerance * std::abs(c) + b.tolerance * std::abs(s)
+                                  : b.tolerance * std::abs(c) + a.tolerance * std::abs(s);
+  return {first + second, carried +
+                              2.0 * kRoundoff * (std::abs(first) + std::abs(second) + carried) +
+                              4.0 * kSmallest * kRoundoff};
+}
+
+// Head `head` of token t as the op writes it: a query, a key or a value.
+static std::vector<Bounded> stored_head(const RopeStoreArgs& args, int64_t t, int64_t head) {
+  const KvView& kv = *args.cache;
+  const int64_t d = kv.key_dim, hq = args.q->shape[1], hkv = kv.kv_heads,
+                width = (hq + hkv) * d + hkv * kv.value_dim;
+  const float* row = args.qkv->f32() + t * width;
+  std::vector<Bounded> out;
+  if (head >= hq + hkv) {
+    const float* v = row + (hq + hkv) * d + (head - hq - hkv) * kv.value_dim;
+    for (int64_t i = 0; i < kv.value_dim; i++) {
+      out.push_back({kv.dtype == DType::kBf16 ? static_cast<double>(bf16_to_f32(f32_to_bf16(v[i])))
+                                              : value(v, i),
+                     0.0});
+    }
+    return out;
+  }
+  const auto u = normed(args, row + head * d, head < hq ? args.q_norm : args.k_norm);
+  for (int64_t i = 0; i < d; i++) {
+    Bounded one = rotated(args, u, t, i);
+    if (kv.dtype == DType::kBf16 && head >= hq)
+      one.tolerance += kBf16Roundoff * (std::abs(one.value) + one.tolerance) + 0x1p-134;
+    out.push_back(one);
+  }
+  return out;
 }
 
 std::string check_rope_store(const RopeStoreArgs& args, const Tokens& tokens) {
   const KvView& kv = *args.cache;
-  const int64_t d = kv.head_dim, hq = args.q->shape[1], hkv = kv.kv_heads,
-                width = (hq + 2 * hkv) * d;
+  const int64_t hq = args.q->shape[1], hkv = kv.kv_heads;
   for (int64_t t : tokens) {
     const int64_t position = args.positions->i32()[t];
     const int32_t* pages =
         args.page_table->i32() + sequence_of(*args.sequence_starts, t) * args.page_table->shape[1];
-    const float* cosine = args.cosine->f32() + t * (d / 2);
-    const float* sine = args.sine->f32() + t * (d / 2);
     for (int64_t head = 0; head < hq + 2 * hkv; head++) {
-      const float* u = args.qkv->f32() + t * width + head * d;
-      for (int64_t i = 0; i < d; i++) {
-        Bounded expected =
-            head < hq + hkv ? rotated(u, cosine, sine, d, i) : Bounded{value(u, i), 0.0};
-        double actual;
-        if (head < hq) {
-          actual = value(args.q->f32(), (t * hq + head) * d + i);
-        } else {
-          const bool key = head < hq + hkv;
-          actual = cache_element(
-              kv, key ? key_index(kv, args.layer, pages, position, head - hq, i)
-                      : value_index(kv, args.layer, pages, position, head - hq - hkv, i));
-          if (kv.dtype == DType::kBf16 && !key)
-            expected.value = static_cast<double>(bf16_to_f32(f32_to_bf16(u[i])));
-          if (kv.dtype == DType::kBf16 && key) {
-            expected.tolerance +=
-                kBf16Roundoff * (std::abs(expected.value) + expected.tolerance) + 0x1p-134;
-          }
-        }
-        const std::string text = difference(static_cast<float>(actual), expected);
+      const std::vector<Bounded> expected = stored_head(args, t, head);
+      for (int64_t i = 0; i < static_cast<int64_t>(expected.size()); i++) {
+        const double actual =
+            head < hq ? value(args.q->f32(), (t * hq + head) * kv.key_dim + i)
+            : head < hq + hkv
+                ? cache_element(kv, key_index(kv, args.layer, pages, position, head - hq, i))
+                : cache_element(kv,
+                                value_index(kv, args.layer, pages, position, head - hq - hkv, i));
+        const std::string text =
+            difference(static_cast<float>(actual), expected[static_cast<size_t>(i)]);
         if (!text.empty()) {
           return "token " + std::to_string(t) + " head " + std::to_string(head) + "[" +
                  std::to_string(i) + "] is " + text;
@@ -118,14 +162,16 @@ AttentionErrors cpu_attention_errors(const cpu::Isa& isa, DType cache) {
 static std::vector<Bounded> attend(const AttentionArgs& args, int64_t t, int64_t head,
                                    const AttentionErrors& kernel) {
   const KvView& kv = *args.cache;
-  const int64_t d = kv.head_dim, hq = args.q->shape[1], kv_head = head / (hq / kv.kv_heads),
-                n = args.positions->i32()[t] + 1;
+  const int64_t d = kv.key_dim, hq = args.q->shape[1], kv_head = head / (hq / kv.kv_heads),
+                limit = args.positions->i32()[t] + 1,
+                begin = args.window > 0 ? std::max<int64_t>(0, limit - args.window) : 0,
+                n = limit - begin;  // keys begin .. limit - 1
   const int32_t* pages =
       args.page_table->i32() + sequence_of(*args.sequence_starts, t) * args.page_table->shape[1];
   const float* q = args.q->f32() + (t * hq + head) * d;
   const int64_t keys = kernel.keys > 0 ? kernel.keys : kv.page_size;
   const double scale = static_cast<double>(args.scale),
-               changes = static_cast<double>((n + keys - 1) / keys);
+               changes = static_cast<double>((n + keys - 1) / keys + (begin > 0 ? 1 : 0));
   std::vector<double> weights(static_cast<size_t>(n)), errors(static_cast<size_t>(n));
   double highest = -HUGE_VAL, lowest = HUGE_VAL, total = 0.0;
   for (size_t s = 0; s < weights.size(); s++) {
@@ -133,7 +179,8 @@ static std::vector<Bounded> attend(const AttentionArgs& args, int64_t t, int64_t
     for (int64_t i = 0; i < d; i++) {
       const double product =
           scale * value(q, i) *
-          cache_element(kv, key_index(kv, args.layer, pages, static_cast<int64_t>(s), kv_head, i));
+          cache_element(
+              kv, key_index(kv, args.layer, pages, begin + static_cast<int64_t>(s), kv_head, i));
       weights[s] += product;
       magnitude += std::abs(product);
     }
@@ -150,12 +197,12 @@ static std::vector<Bounded> attend(const AttentionArgs& args, int64_t t, int64_t
   double total_error = sum_error(n, total);
   for (size_t s = 0; s < weights.size(); s++) total_error += errors[s] * weights[s];
   std::vector<Bounded> out;
-  for (int64_t i = 0; i < d; i++) {
+  for (int64_t i = 0; i < kv.value_dim; i++) {
     double sum = 0.0, magnitude = 0.0, error = 0.0;
     for (size_t s = 0; s < weights.size(); s++) {
       const double product =
-          weights[s] * cache_element(kv, value_index(kv, args.layer, pages, static_cast<int64_t>(s),
-                                                     kv_head, i));
+          weights[s] * cache_element(kv, value_index(kv, args.layer, pages,
+                                                     begin + static_cast<int64_t>(s), kv_head, i));
       sum += product;
       magnitude += std::abs(product);
       error += errors[s] * std::abs(product);
@@ -170,7 +217,7 @@ static std::vector<Bounded> attend(const AttentionArgs& args, int64_t t, int64_t
 
 std::string check_attention(const AttentionArgs& args, const Tokens& tokens,
                             const AttentionErrors& errors) {
-  const int64_t hq = args.q->shape[1], d = args.q->shape[2];
+  const int64_t hq = args.q->shape[1], d = args.cache->value_dim;
   for (int64_t t : tokens) {
     for (int64_t head = 0; head < hq; head++) {
       const std::string text =

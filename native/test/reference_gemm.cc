@@ -125,8 +125,27 @@ static Bounded dot(const float* x, const Tensor& weight, int64_t group, int64_t 
   return {scale * sum, scale * sum_error(count, magnitude)};
 }
 
+// silu(gate) * up.
+static Bounded swiglu(const Bounded& gate, const Bounded& up) {
+  const double silu = gate.value / (1.0 + std::exp(-gate.value));
+  // |silu'| <= 1.1. exp 2 units, its argument none (negation), 1 +, /, and the product: 8
+  // roundoffs. The kernel's exp stops at e^88, below which silu is g / e^88 instead of less.
+  const double silu_error =
+      1.1 * gate.tolerance + 8.0 * kRoundoff * std::abs(silu) + std::abs(gate.value) * 0x1p-126;
+  return {silu * up.value, silu_error * (std::abs(up.value) + up.tolerance) +
+                               std::abs(silu) * up.tolerance + kSmallest};
+}
+
 Bounded linear_element(const LinearArgs& args, int64_t t, int64_t n, Inputs inputs) {
-  const Bounded sum = dot(args.x->f32() + t * args.x->shape[1], *args.weight, 0, n, 1.0, inputs);
+  const Tensor& weight = *args.weight;
+  const float* x = args.x->f32() + t * args.x->shape[1];
+  Bounded sum = dot(x, weight, 0, n, 1.0, inputs);
+  if (args.activation == Activation::kSwiglu)
+    return swiglu(sum, dot(x, weight, 0, weight.shape[0] / 2 + n, 1.0, inputs));
+  if (args.bias != nullptr) {
+    sum.value += static_cast<double>(args.bias->f32()[n]);
+    sum.tolerance += kRoundoff * (std::abs(sum.value) + sum.tolerance);
+  }
   if (args.activation == Activation::kNone) return sum;
   // |tanh'| <= 1; the function itself is good to two units in the last place.
   const double value = std::tanh(sum.value);
@@ -143,14 +162,7 @@ Bounded grouped_gemm_element(const GroupedGemmArgs& args, int64_t r, int64_t n, 
   const double scale = static_cast<double>(args.input_scale);
   const Bounded gate = dot(x, weight, group, n, scale, inputs);
   if (args.activation == Activation::kNone) return gate;
-  const Bounded up = dot(x, weight, group, weight.shape[1] / 2 + n, scale, inputs);
-  const double silu = gate.value / (1.0 + std::exp(-gate.value));
-  // |silu'| <= 1.1. exp 2 units, its argument none (negation), 1 +, /, and the product: 8
-  // roundoffs. The kernel's exp stops at e^88, below which silu is g / e^88 instead of less.
-  const double silu_error =
-      1.1 * gate.tolerance + 8.0 * kRoundoff * std::abs(silu) + std::abs(gate.value) * 0x1p-126;
-  return {silu * up.value, silu_error * (std::abs(up.value) + up.tolerance) +
-                               std::abs(silu) * up.tolerance + kSmallest};
+  return swiglu(gate, dot(x, weight, group, weight.shape[1] / 2 + n, scale, inputs));
 }
 
 template <class Element>

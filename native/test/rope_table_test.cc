@@ -7,7 +7,8 @@ MOEPP_TEST(rope_table) {
   const int64_t shapes[][2] = {{1, 1}, {5, 10}, {70, 48}, {3, 128}};  // T, D/2
   for_each_backend([&](const Backend& backend) {
     for (const auto& [t, count] : shapes) {
-      for (float divisor : {1.0f, 2.5f}) {
+      for (const auto& [divisor, magnitude] :
+           {std::pair{1.0f, 1.0f}, {2.5f, 1.0f}, {1.0f, 1.1386294f}, {1.0f, 0.3f}}) {
         // Three sequences, the second empty; large positions; a base of its own for each sequence.
         Guarded<int32_t> positions(t), starts(4);
         for (int64_t i = 0; i < t; i++)
@@ -22,7 +23,7 @@ MOEPP_TEST(rope_table) {
         const Tensor pt = whole(positions, {t}), st = whole(starts, {4}),
                      ft = whole(frequencies, {3, count});
         Tensor ct = whole(cosine, {t, count}), nt = whole(sine, {t, count});
-        const RopeTableArgs args = {&pt, &st, &ft, &ct, &nt, divisor};
+        const RopeTableArgs args = {&pt, &st, &ft, &ct, &nt, divisor, magnitude};
         backend.isa.kernels->rope_table(args, backend.pool);
         expect_no_difference(backend.name, check_rope_table(args, all(t)));
         expect_intact(backend.name, cosine);

@@ -273,7 +273,15 @@ t.test('native objects refuse wrong use', async t => {
   )
   t.throws(
     () =>
-      device.kvCache({ layers: 1, pages: 1, pageSize: 7, kvHeads: 1, headDim: 8, dtype: 'f32' }),
+      device.kvCache({
+        layers: 1,
+        pages: 1,
+        pageSize: 7,
+        kvHeads: 1,
+        keyDim: 8,
+        valueDim: 8,
+        dtype: 'f32',
+      }),
     /pageSize/,
   )
   const cache = device.kvCache({
@@ -281,7 +289,8 @@ t.test('native objects refuse wrong use', async t => {
     pages: 2,
     pageSize: 16,
     kvHeads: 1,
-    headDim: 8,
+    keyDim: 8,
+    valueDim: 8,
     dtype: 'bf16',
   })
   t.throws(() => cache.readPage(0, 2), /no page 2/)

@@ -49,7 +49,8 @@ t.test('copies come first, in order', async t => {
     pages: PAGES,
     pageSize: S,
     kvHeads: 1,
-    headDim: D,
+    keyDim: D,
+    valueDim: D,
     dtype: 'f32',
   } as const
   const cache = device.kvCache(shape)

@@ -6,7 +6,7 @@ namespace moepp::bench {
 
 // Empty if a page of a layer holds what the other does.
 static std::string check_copy(Run& run, const KvView& cache, int64_t from, int64_t to) {
-  const auto elements = static_cast<size_t>(2 * cache.page_size * cache.kv_heads * cache.head_dim);
+  const auto elements = static_cast<size_t>(cache.page_elements());
   std::vector<float> want(elements), got(elements);
   for (int64_t layer = 0; layer < cache.layers; layer++) {
     must(run.device().read_page(cache, layer, from, want.data()));
@@ -23,7 +23,8 @@ static void copy_page_rows(Run& run, DType dtype) {
   const int64_t page = 2 * s.page_size * s.heads * s.head_dim * dtype_size(dtype),
                 half = 1 + s.cold_bytes / (2 * s.layers * page);
   const double bytes = static_cast<double>(s.layers * page);
-  const Cache cache(run, {nullptr, dtype, s.layers, 2 * half, s.page_size, s.heads, s.head_dim});
+  const Cache cache(
+      run, {nullptr, dtype, s.layers, 2 * half, s.page_size, s.heads, s.head_dim, s.head_dim});
   run.row(
       {"copy_page " + std::to_string(s.layers) + " x " + std::to_string(page),
        dtype,

@@ -95,7 +95,7 @@ class BriefAttention {
  public:
   BriefAttention() {
     for (int64_t t = 0; t < kRows; t++) positions_[t] = static_cast<int32_t>(kKeys - kRows + t);
-    cache_ = {pages_.data(), DType::kBf16, 1, kKeys / kPage, kPage, 1, kDim};
+    cache_ = {pages_.data(), DType::kBf16, 1, kKeys / kPage, kPage, 1, kDim, kDim};
     describe(q_, q_values_.data(), DType::kF32, {kRows, 1, kDim});
     describe(out_, out_values_.data(), DType::kF32, {kRows, kDim});
     describe(positions_tensor_, positions_, DType::kI32, {kRows});

@@ -26,8 +26,8 @@ using HalfCache = Bf16PairCache;
 using HalfCache = Bf16Cache;
 #endif
 
-// Keys [first, last) of the context, from nothing; both are borders of chunks. after: what will be
-// read next, or null.
+// The pages from key `first` on, to key `last`, from nothing: `first` begins a page. after: what
+// will be read next, or null.
 template <class Cache>
 void attend(AttentionBlock& block, const AttentionArgs& args, const int32_t* pages, int64_t head,
             int64_t first, int64_t last, const void* after) {
@@ -38,8 +38,10 @@ void attend(AttentionBlock& block, const AttentionArgs& args, const int32_t* pag
   for (int64_t r = 0; r < block.rows; r++) block.highest[r] = -__builtin_inff();
   for (; first < last; first += kv.page_size) {
     for (int64_t r = 0; r < block.rows; r++) {
-      const int64_t n = block.limit[r] - first;
+      const int64_t n = block.limit[r] - first, skipped = block.begin[r] - first;
+      block.from[r] = skipped < 0 ? 0 : skipped;
       block.seen[r] = n < 0 ? 0 : n > kv.page_size ? kv.page_size : n;
+      if (block.from[r] >= block.seen[r]) block.from[r] = block.seen[r] = 0;  // none of the page
     }
     const int32_t* page = pages + first / kv.page_size;
     const bool more = first + kv.page_size < last;
@@ -56,11 +58,11 @@ struct Folded {
   float highest[kBlockRows], total[kBlockRows];
 };
 
-// Takes in one chunk of one row: m, l and o. Every row sees the first chunk.
-inline void fold_chunk(Folded& folded, int64_t r, int64_t chunk, float highest, float total,
+// Takes in one chunk of one row: m, l and o. is_first: of those that the row sees.
+inline void fold_chunk(Folded& folded, int64_t r, bool is_first, float highest, float total,
                        const float* o, int64_t stride) {
   float* into = folded.o + r * stride;
-  if (chunk == 0) {
+  if (is_first) {
     for (int64_t i = 0; i < stride; i += kLanes) store(into + i, load(o + i));
     folded.highest[r] = highest;
     folded.total[r] = total;
@@ -111,15 +113,16 @@ struct AttentionPlan {
 struct AttentionWork {
   const AttentionArgs& args;
   AttentionTask task;
-  int64_t group, chunk_keys;
+  int64_t group, chunk_keys, first_key, end_key;  // what any row sees: first_key .. end_key - 1
   AttentionBlock block;
   Folded folded;
 
   AttentionWork(const AttentionArgs& args, int64_t group, const AttentionTask& task,
                 std::byte* scratch)
       : args(args), task(task), group(group) {
-    block.d = args.q->shape[2];
-    block.stride = (block.d + kLanes - 1) / kLanes * kLanes;
+    block.d = args.cache->key_dim;
+    block.value_d = args.cache->value_dim;
+    block.stride = (block.value_d + kLanes - 1) / kLanes * kLanes;
     block.page_size = args.cache->page_size;
     block.rows = task.rows;
     block.o = reinterpret_cast<float*>(scratch);
@@ -127,33 +130,42 @@ struct AttentionWork {
     block.scores = folded.o + kBlockRows * block.stride;
     block.q = block.scores + kBlockRows * block.page_size;
     chunk_keys = kChunkKeys / block.page_size * block.page_size;
-    for (int64_t r = 0; r < task.rows; r++)
-      block.limit[r] = args.positions->i32()[start() + (task.first + r) / group] + 1;
+    end_key = 0;
+    first_key = INT64_MAX;
+    for (int64_t r = 0; r < task.rows; r++) {
+      const int64_t limit = int64_t{args.positions->i32()[start() + (task.first + r) / group]} + 1,
+                    begin = args.window > 0 && limit > args.window ? limit - args.window : 0;
+      block.begin[r] = begin;
+      block.limit[r] = limit;
+      first_key = begin < first_key ? begin : first_key;
+      end_key = limit > end_key ? limit : end_key;
+    }
   }
   int64_t start() const { return args.sequence_starts->i32()[task.sequence]; }
-  int64_t row_offset(int64_t r) const {  // of row r in q and out
+  int64_t row_number(int64_t r) const {  // of row r in q and out
     const int64_t index = task.first + r;
-    return ((start() + index / group) * args.q->shape[1] + task.head * group + index % group) *
-           block.d;
+    return (start() + index / group) * args.q->shape[1] + task.head * group + index % group;
   }
+  const float* query(int64_t r) const { return args.q->f32() + row_number(r) * block.d; }
+  float* out(int64_t r) const { return args.out->f32() + row_number(r) * block.value_d; }
   // Asks the second-level cache for the queries, and for where their results go: rows that lie far
   // apart.
   void fetch_rows() const {
     for (int64_t r = 0; r < block.rows; r++) {
-      const float *q = args.q->f32() + row_offset(r), *out = args.out->f32() + row_offset(r);
-      for (int64_t i = 0; i < block.d; i += 16) {
-        __builtin_prefetch(q + i, 0, 2);
-        __builtin_prefetch(out + i, 1, 2);
-      }
+      for (int64_t i = 0; i < block.d; i += 16) __builtin_prefetch(query(r) + i, 0, 2);
+      for (int64_t i = 0; i < block.value_d; i += 16) __builtin_prefetch(out(r) + i, 1, 2);
     }
   }
-  int64_t keys() const {
-    int64_t most = 0;
-    for (int64_t r = 0; r < block.rows; r++) most = block.limit[r] > most ? block.limit[r] : most;
-    return most;
+  // The chunks that any row sees: first_chunk() .. end_chunk() - 1.
+  int64_t first_chunk() const { return first_key / chunk_keys; }
+  int64_t end_chunk() const { return (end_key + chunk_keys - 1) / chunk_keys; }
+  bool sees(int64_t r, int64_t chunk) const {
+    return block.limit[r] > chunk * chunk_keys && block.begin[r] < (chunk + 1) * chunk_keys;
   }
-  int64_t chunks() const { return (keys() + chunk_keys - 1) / chunk_keys; }
-  bool sees(int64_t r, int64_t chunk) const { return block.limit[r] > chunk * chunk_keys; }
+  void fold(int64_t r, int64_t chunk, float highest, float total, const float* o) {
+    if (sees(r, chunk))
+      fold_chunk(folded, r, chunk == block.begin[r] / chunk_keys, highest, total, o, block.stride);
+  }
 
   void take_queries() {
     args.cache->dtype == DType::kF32 ? take_queries_for<F32Cache>() : take_queries_for<HalfCache>();
@@ -163,21 +175,24 @@ struct AttentionWork {
     auto* to = reinterpret_cast<typename Cache::Factor*>(block.q);
     const float scale = args.scale * 1.44269504088896341f;  // log2(e)
     for (int64_t r = 0; r < block.rows; r++) {
-      const float* q = args.q->f32() + row_offset(r);
+      const float* q = query(r);
       for (int64_t i = 0; i < block.d; i++) to[r * block.d + i] = Cache::to_factor(q[i] * scale);
     }
   }
-  // The keys of the first page of a chunk.
+  // The first page of a chunk that any row sees.
+  int64_t first_page(int64_t chunk) const {
+    const int64_t first = chunk * chunk_keys;
+    return (first > first_key ? first : first_key) / block.page_size;
+  }
   const void* keys_of(int64_t chunk) const {
     const int32_t* pages = args.page_table->i32() + task.sequence * args.page_table->shape[1];
-    const int64_t first =
-        kv_keys(*args.cache, args.layer, pages[chunk * chunk_keys / block.page_size], task.head);
+    const int64_t first = kv_keys(*args.cache, args.layer, pages[first_page(chunk)], task.head);
     return static_cast<const char*>(args.cache->data) + first * dtype_size(args.cache->dtype);
   }
   void attend_chunk(int64_t chunk, const void* after) {
     const int32_t* pages = args.page_table->i32() + task.sequence * args.page_table->shape[1];
-    const int64_t first = chunk * chunk_keys, end = first + chunk_keys, all = keys(),
-                  last = end < all ? end : all;
+    const int64_t first = first_page(chunk) * block.page_size, end = (chunk + 1) * chunk_keys,
+                  last = end < end_key ? end : end_key;
     if (args.cache->dtype == DType::kF32) {
       attend<F32Cache>(block, args, pages, task.head, first, last, after);
     } else {
@@ -186,9 +201,9 @@ struct AttentionWork {
   }
   void write() const {
     for (int64_t r = 0; r < block.rows; r++) {
-      float* out = args.out->f32() + row_offset(r);
-      for (int64_t i = 0; i < block.d; i++)
-        out[i] = folded.o[r * block.stride + i] / folded.total[r];
+      float* to = out(r);
+      for (int64_t i = 0; i < block.value_d; i++)
+        to[i] = folded.o[r * block.stride + i] / folded.total[r];
     }
   }
 };
@@ -197,14 +212,12 @@ struct AttentionWork {
 inline void attend_whole(AttentionWork work, const AttentionWork* next) {
   work.take_queries();
   if (next != nullptr) next->fetch_rows();
-  const void* after = next == nullptr ? nullptr : next->keys_of(0);
-  for (int64_t chunk = 0; chunk < work.chunks(); chunk++) {
-    work.attend_chunk(chunk, chunk + 1 < work.chunks() ? work.keys_of(chunk + 1) : after);
+  const void* after = next == nullptr ? nullptr : next->keys_of(next->first_chunk());
+  for (int64_t chunk = work.first_chunk(); chunk < work.end_chunk(); chunk++) {
+    work.attend_chunk(chunk, chunk + 1 < work.end_chunk() ? work.keys_of(chunk + 1) : after);
     const AttentionBlock& b = work.block;
-    for (int64_t r = 0; r < b.rows; r++) {
-      if (work.sees(r, chunk))
-        fold_chunk(work.folded, r, chunk, b.highest[r], b.sum(r), b.o + r * b.stride, b.stride);
-    }
+    for (int64_t r = 0; r < b.rows; r++)
+      work.fold(r, chunk, b.highest[r], b.sum(r), b.o + r * b.stride);
   }
   work.write();
 }
@@ -214,8 +227,10 @@ inline int64_t partial_floats(int64_t stride) {
   return kLanes + stride;
 }
 
-inline void attend_part(AttentionWork work, int64_t chunk, float* partial) {
-  if (chunk >= work.chunks()) return;
+// The part's number counts from the first chunk of the task.
+inline void attend_part(AttentionWork work, int64_t part, float* partial) {
+  const int64_t chunk = work.first_chunk() + part;
+  if (chunk >= work.end_chunk()) return;
   work.take_queries();
   work.attend_chunk(chunk, nullptr);
   const AttentionBlock& b = work.block;
@@ -231,11 +246,10 @@ inline void attend_part(AttentionWork work, int64_t chunk, float* partial) {
 
 inline void fold_parts(AttentionWork work, int64_t block_rows, const float* partials) {
   const int64_t stride = work.block.stride, size = partial_floats(stride);
-  for (int64_t chunk = 0; chunk < work.chunks(); chunk++) {
+  for (int64_t chunk = work.first_chunk(); chunk < work.end_chunk(); chunk++) {
     for (int64_t r = 0; r < work.block.rows; r++) {
-      const float* row = partials + (chunk * block_rows + r) * size;
-      if (work.sees(r, chunk))
-        fold_chunk(work.folded, r, chunk, row[0], row[1], row + kLanes, stride);
+      const float* row = partials + ((chunk - work.first_chunk()) * block_rows + r) * size;
+      work.fold(r, chunk, row[0], row[1], row + kLanes);
     }
   }
   work.write();
@@ -245,22 +259,32 @@ inline void fold_parts(AttentionWork work, int64_t block_rows, const float* part
 // no limit on most machines.
 constexpr int64_t kMostSplit = 512;
 
+// The most chunks that the rows of one task see.
+inline int64_t most_chunks(const AttentionPlan& plan, ThreadPool& pool) {
+  int64_t most = 0;
+  for (int64_t i = 0, blocks = plan.blocks(); i < blocks; i++) {  // the same for each head
+    const AttentionWork work(plan.args, plan.group, plan.task(i, blocks), pool.scratch(0));
+    const int64_t chunks = work.end_chunk() - work.first_chunk();
+    most = chunks > most ? chunks : most;
+  }
+  return most;
+}
+
 inline void attention(const AttentionArgs& args, Queue& queue) {
   ThreadPool& pool = static_cast<ThreadPool&>(queue);
   const int64_t hkv = args.cache->kv_heads, threads = pool.threads();
   AttentionPlan plan = {args, args.q->shape[1] / hkv, kBlockRows};
-  while (plan.block_rows > kAttentionRows && plan.blocks() * hkv < threads) plan.block_rows /= 2;
+  // Smaller blocks for idle threads. A token's heads that share keys are parted only where there
+  // are no chunks to share out, since each part reads the keys.
+  while (plan.block_rows > kAttentionRows && plan.blocks() * hkv < threads &&
+         (plan.block_rows / 2 >= plan.group || most_chunks(plan, pool) <= 1))
+    plan.block_rows /= 2;
   const int64_t blocks = plan.blocks(), tasks = blocks * hkv;
-  int64_t keys = 0;
-  for (int64_t t = 0; t < args.q->shape[0]; t++)
-    keys = args.positions->i32()[t] >= keys ? args.positions->i32()[t] + 1 : keys;
-  const int64_t chunk_keys = kChunkKeys / args.cache->page_size * args.cache->page_size;
-  const int64_t chunks = (keys + chunk_keys - 1) / chunk_keys;
+  const int64_t chunks = tasks < 3 * threads && tasks <= kMostSplit ? most_chunks(plan, pool) : 0;
   const int64_t floats =
-      plan.block_rows * partial_floats((args.q->shape[2] + kLanes - 1) / kLanes * kLanes);
-  const bool fits =
-      tasks <= kMostSplit && tasks * chunks * floats * 4 <= static_cast<int64_t>(kJobScratchBytes);
-  if (chunks <= 1 || tasks >= 3 * threads || threads == 1 || !fits) {
+      plan.block_rows * partial_floats((args.cache->value_dim + kLanes - 1) / kLanes * kLanes);
+  const bool fits = tasks * chunks * floats * 4 <= static_cast<int64_t>(kJobScratchBytes);
+  if (chunks <= 1 || threads == 1 || !fits) {
     pool.parallel_for(tasks, [&](int64_t index, int thread) {
       std::byte* scratch = pool.scratch(thread);
       // The threads take tasks in turn, so that this one's next is likely to be `threads` further.

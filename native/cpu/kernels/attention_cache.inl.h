@@ -2,7 +2,8 @@
 
 // Attention's products with a cache's elements. A step takes kStep neighbouring dimensions of keys,
 // or kStep neighbouring keys' values. In memory a step's elements lie side by side (kv_layout.h).
-// Within a step, part p takes element p of each kStep; a step has kParts parts. Factors multiply
+// Of a step, a row may see one key alone: only(part, which) leaves 0 of the others. Within a step,
+// part p takes element p of each kStep; a step has kParts parts. Factors multiply
 // keys and values: they are the queries, then the keys' weights.
 
 struct F32Cache {
@@ -12,7 +13,7 @@ struct F32Cache {
 
   static Vf part(const float* from, int) { return load(from); }
   static Vf part_n(const float* from, int, int n) { return load_n(from, n); }
-  static Vf first_of_step(Vf part) { return part; }
+  static Vf only(Vf part, int) { return part; }
   static Vf factor(const float* row, int64_t step, int) { return set1(row[step]); }
   static Vf multiply_add(Vf factor, Vf elements, Vf sum) { return fma(factor, elements, sum); }
   static float to_factor(float x) { return x; }
@@ -54,9 +55,10 @@ struct Bf16PairCache {
   static Vf part_n(const uint16_t* from, int, int n) {
     return {_mm512_maskz_loadu_ps(first_lanes(n), from)};
   }
-  static Vf first_of_step(Vf part) {
+  static Vf only(Vf part, int which) {
+    const int mask = which == 0 ? 0xffff : static_cast<int>(0xffff0000u);
     return {_mm512_castsi512_ps(
-        _mm512_and_si512(_mm512_castps_si512(part.v), _mm512_set1_epi32(0xffff)))};
+        _mm512_and_si512(_mm512_castps_si512(part.v), _mm512_set1_epi32(mask)))};
   }
   static Vf factor(const uint16_t* row, int64_t step, int) { return set1_pair(row + 2 * step); }
   static Vf multiply_add(Vf factor, Vf elements, Vf sum) {

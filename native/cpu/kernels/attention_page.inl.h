@@ -19,13 +19,14 @@ struct Count {
 // The rows of one task. q, o and the scores lie in the thread's scratch. Scores are in powers of 2:
 // q is scaled by log2(e), too.
 struct AttentionBlock {
-  int64_t d, stride, page_size;  // o's rows are padded to whole vectors: stride floats
-  float* q;                      // [rows, D], as factors
-  float* o;                      // [rows, stride]
-  float* scores;                 // [rows, S], of the page at hand, then the weights as factors
+  int64_t d, value_d;         // dimensions of keys and of values
+  int64_t stride, page_size;  // o's rows are padded to whole vectors: stride floats
+  float* q;                   // [rows, D], as factors
+  float* o;                   // [rows, stride]
+  float* scores;              // [rows, S], of the page at hand, then the weights as factors
   int64_t rows;
-  int64_t limit[kBlockRows];  // keys that the row sees
-  int64_t seen[kBlockRows];   // of those, keys in the page at hand: its first ones
+  int64_t begin[kBlockRows], limit[kBlockRows];  // the row sees keys begin .. limit - 1
+  int64_t from[kBlockRows], seen[kBlockRows];    // of the page at hand: its keys from .. seen - 1
   float highest[kBlockRows];
   float total[kBlockRows * kLanes];  // of each row in kLanes parts
   float correction[kBlockRows];  // what o must be multiplied with before it takes the page at hand
@@ -64,14 +65,16 @@ struct Ahead {
 };
 
 // sums[r][g] += a step's factors of R rows times its elements of G vectors. With G = 0 it takes the
-// first `lanes` lanes of one vector. kWhole: all of the step, or its first element alone.
-template <class Cache, int R, int G, bool kWhole, int N>
+// first `lanes` lanes of one vector. kOnly: one element of the step, or all of it with kWhole.
+constexpr int kWhole = -1;
+template <class Cache, int R, int G, int kOnly, int N>
 __attribute__((always_inline)) inline void attention_step(const typename Cache::Factor* factors,
                                                           int64_t row_stride, int64_t step,
                                                           const typename Cache::Element* from,
                                                           int lanes, Vf (&sums)[R][N]) {
   MOEPP_UNROLL
-  for (int p = 0; p < (kWhole ? Cache::kParts : 1); p++) {
+  for (int p = kOnly == kWhole || Cache::kParts == 1 ? 0 : kOnly;
+       p < (kOnly == kWhole || Cache::kParts == 1 ? Cache::kParts : kOnly + 1); p++) {
     // There are no registers to hold two parts: the second is loaded again, which the empty
     // statement enforces.
     if (p > 0) __asm__ volatile("" ::: "memory");
@@ -80,7 +83,7 @@ __attribute__((always_inline)) inline void attention_step(const typename Cache::
     for (int g = 0; g < N; g++) {
       const typename Cache::Element* vector = from + g * kLanes * Cache::kStep;
       elements[g] = G == 0 ? Cache::part_n(vector, p, lanes) : Cache::part(vector, p);
-      if (!kWhole) elements[g] = Cache::first_of_step(elements[g]);
+      if (kOnly != kWhole) elements[g] = Cache::only(elements[g], kOnly);
     }
     MOEPP_UNROLL
     for (int r = 0; r < R; r++) {
@@ -104,8 +107,8 @@ void score_vectors(const typename Cache::Factor* q, int64_t d, const typename Ca
     for (int g = 0; g < G; g++) sums[r][g] = set1(0.0f);
   }
   for (int64_t step = 0; step < d / Cache::kStep; step++) {
-    attention_step<Cache, R, G, true>(q, d, step, keys + step * page_size * Cache::kStep, kLanes,
-                                      sums);
+    attention_step<Cache, R, G, kWhole>(q, d, step, keys + step * page_size * Cache::kStep, kLanes,
+                                        sums);
     ahead.turn();
   }
   MOEPP_UNROLL
@@ -154,8 +157,12 @@ inline float highest_score(const float* scores, int64_t n) {
 template <class Cache>
 void soften(AttentionBlock& block) {
   float tops[kBlockRows];
-  for (int64_t r = 0; r < block.rows; r++)
+  for (int64_t r = 0; r < block.rows; r++) {
+    // a weight of 0 follows
+    for (int64_t s = 0; s < block.from[r]; s++)
+      block.scores[r * block.page_size + s] = -__builtin_inff();
     tops[r] = highest_score(block.scores + r * block.page_size, block.seen[r]);
+  }
   for (int64_t r = 0; r < block.rows; r += kLanes) {
     const int n = block.rows - r < kLanes ? static_cast<int>(block.rows - r) : kLanes;
     const Vf before = load_n(block.highest + r, n), top = max(load_n(tops + r, n), before);
@@ -190,13 +197,12 @@ void soften(AttentionBlock& block) {
 
 // o[r] = o[r] * correction[r] + sum over keys [first, last) of weight * value. It takes R rows and
 // G vectors of dimensions from i on. With G = 0 it takes the lanes of the last, partial vector.
-// `first` is the first key of a step.
 template <class Cache, int R, int G>
 void add_value_vectors(const AttentionBlock& block, int64_t row,
                        const typename Cache::Element* values, int64_t i, int64_t first,
                        int64_t last, Ahead ahead) {
   constexpr int kCount = G == 0 ? 1 : G;
-  const int lanes = static_cast<int>(block.d - i);
+  const int lanes = static_cast<int>(block.value_d - i);
   const auto* weights =
       reinterpret_cast<const typename Cache::Factor*>(block.scores + row * block.page_size);
   const int64_t row_stride =
@@ -210,13 +216,15 @@ void add_value_vectors(const AttentionBlock& block, int64_t row,
       sums[r][g] = load(o + r * block.stride + g * kLanes) * set1(block.correction[row + r]);
   }
   int64_t step = first / Cache::kStep;
-  const auto from = [&] { return values + (step * block.d + i) * Cache::kStep; };
+  const auto from = [&] { return values + (step * block.value_d + i) * Cache::kStep; };
+  if (first % Cache::kStep != 0)
+    attention_step<Cache, R, G, 1>(weights, row_stride, step++, from(), lanes, sums);
   for (; step < last / Cache::kStep; step++) {
-    attention_step<Cache, R, G, true>(weights, row_stride, step, from(), lanes, sums);
+    attention_step<Cache, R, G, kWhole>(weights, row_stride, step, from(), lanes, sums);
     ahead.turn();
   }
   if (last % Cache::kStep != 0)
-    attention_step<Cache, R, G, false>(weights, row_stride, step, from(), lanes, sums);
+    attention_step<Cache, R, G, 0>(weights, row_stride, step, from(), lanes, sums);
   MOEPP_UNROLL
   for (int r = 0; r < R; r++) {
     MOEPP_UNROLL
@@ -233,7 +241,7 @@ void add_values(AttentionBlock& block, int64_t row, const typename Cache::Elemen
   int64_t i = 0;
   const auto add = [&](auto vectors) {
     constexpr int kCount = decltype(vectors)::value;
-    for (; i + kCount * kLanes <= block.d; i += kCount * kLanes) {
+    for (; i + kCount * kLanes <= block.value_d; i += kCount * kLanes) {
       add_value_vectors<Cache, R, kCount>(block, row, values, i, first, last, ahead);
       ahead.from = nullptr;
     }
@@ -242,7 +250,7 @@ void add_values(AttentionBlock& block, int64_t row, const typename Cache::Elemen
   if (kWide > 4) add(Count<4>());
   if (kWide > 2) add(Count<2>());
   add(Count<1>());
-  if (i < block.d) add_value_vectors<Cache, R, 0>(block, row, values, i, first, last, ahead);
+  if (i < block.value_d) add_value_vectors<Cache, R, 0>(block, row, values, i, first, last, ahead);
   for (int r = 0; r < R; r++) block.correction[row + r] = 1.0f;
 }
 
@@ -262,6 +270,11 @@ inline int64_t least_seen(const AttentionBlock& block, int64_t row, int rows) {
   for (int r = 1; r < rows; r++) least = block.seen[row + r] < least ? block.seen[row + r] : least;
   return least;
 }
+inline int64_t most_skipped(const AttentionBlock& block, int64_t row, int rows) {
+  int64_t most = block.from[row];
+  for (int r = 1; r < rows; r++) most = block.from[row + r] > most ? block.from[row + r] : most;
+  return most;
+}
 inline int64_t most_seen(const AttentionBlock& block, int64_t row, int rows) {
   int64_t most = block.seen[row];
   for (int r = 1; r < rows; r++) most = block.seen[row + r] > most ? block.seen[row + r] : most;
@@ -273,28 +286,41 @@ inline int64_t most_seen(const AttentionBlock& block, int64_t row, int rows) {
 template <class Cache>
 void attend_page(AttentionBlock& block, const typename Cache::Element* keys,
                  const typename Cache::Element* values, const typename Cache::Element* next) {
+  const auto whole_steps = [](int64_t keys) {
+    return (keys + Cache::kStep - 1) / Cache::kStep * Cache::kStep;
+  };
   constexpr int64_t kStepBytes =
       Cache::kStep * static_cast<int64_t>(sizeof(typename Cache::Element));
-  const int64_t half = block.d * block.page_size *
-                       static_cast<int64_t>(sizeof(typename Cache::Element));  // keys, or values
+  constexpr int64_t kElement = sizeof(typename Cache::Element);
+  const int64_t key_bytes = block.d * block.page_size * kElement,
+                value_bytes = block.value_d * block.page_size * kElement;
   for_tiles(block, [&](int64_t row, auto tile) {
     constexpr int kRows = decltype(tile)::value;
     const Ahead ahead =
-        row > 0 ? Ahead() : Ahead(keys, 2 * half, next, block.page_size * kStepBytes);
+        row > 0 ? Ahead()
+                : Ahead(keys, key_bytes + value_bytes, next, block.page_size * kStepBytes);
     score_rows<Cache, kRows>(block, row, keys, most_seen(block, row, kRows), ahead);
   });
   soften<Cache>(block);
-  // The steps that all rows of a tile see whole, then what only some do: each row still takes its
-  // keys in ascending order. A value that a row does not see is never multiplied: it may be
-  // anything.
+  // The steps that all rows of a tile see whole are taken together. Each row takes the rest alone,
+  // before and after them, still in ascending order. A value that a row does not see is never
+  // multiplied: it may be anything.
   for_tiles(block, [&](int64_t row, auto tile) {
     constexpr int kRows = decltype(tile)::value;
-    const int64_t common = least_seen(block, row, kRows) / Cache::kStep * Cache::kStep;
-    const Ahead ahead = row > 0 ? Ahead() : Ahead(values, half, next, block.d * kStepBytes);
-    if (common > 0) add_values<Cache, kRows>(block, row, values, 0, common, ahead);
-    for (int64_t r = row; r < row + kRows; r++) {
-      if (block.seen[r] > common)
-        add_values<Cache, 1>(block, r, values, common, block.seen[r], Ahead());
-    }
+    const int64_t skipped = most_skipped(block, row, kRows), first = whole_steps(skipped),
+                  last = least_seen(block, row, kRows) / Cache::kStep * Cache::kStep;
+    const Ahead ahead =
+        row > 0 ? Ahead() : Ahead(values, value_bytes, next, block.value_d * kStepBytes);
+    const auto alone = [&](int64_t from, int64_t to) {
+      for (int64_t r = row; r < row + kRows; r++) {
+        const int64_t begin = block.from[r] > from ? block.from[r] : from,
+                      end = block.seen[r] < to ? block.seen[r] : to;
+        if (begin < end) add_values<Cache, 1>(block, r, values, begin, end, Ahead());
+      }
+    };
+    if (first >= last) return alone(0, block.page_size);
+    if (skipped > 0) alone(0, first);
+    add_values<Cache, kRows>(block, row, values, first, last, ahead);
+    alone(last, block.page_size);
   });
 }

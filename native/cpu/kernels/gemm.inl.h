@@ -43,7 +43,8 @@ struct Gemm {
   int64_t k, panels;  // of each group
   float* out;         // [., columns]
   int64_t columns;
-  float scale;  // multiplies the sums
+  float scale;        // multiplies the sums
+  const float* bias;  // [columns], added to them; null: nothing. Not with swiglu
   Activation activation;
   // Derived once per call.
   int64_t chunk_rows;  // rows that one task takes at most
@@ -241,6 +242,11 @@ inline void store_columns(float* out, Vf value, int64_t columns) {
   }
 }
 
+// Neighbouring columns of the bias; those past the last one are 0.
+inline Vf load_columns(const float* bias, int64_t columns) {
+  return columns >= kLanes ? load(bias) : load_n(bias, columns < 0 ? 0 : static_cast<int>(columns));
+}
+
 // Writes the sums of one row and one panel, 32 of them, to the row's columns of the output.
 inline void finish_row(const Gemm& gemm, const float* sums, int64_t r, int64_t panel) {
   const Vf scale = set1(gemm.scale);
@@ -249,7 +255,9 @@ inline void finish_row(const Gemm& gemm, const float* sums, int64_t r, int64_t p
   const int64_t first = panel * width;
   float* out = gemm.out + r * gemm.columns + first;
   for (int64_t j = 0; j < width && first + j < gemm.columns; j += kLanes) {
-    const Vf value = load(sums + j) * scale;
+    Vf value = load(sums + j) * scale;
+    if (gemm.bias != nullptr)
+      value = value + load_columns(gemm.bias + first + j, gemm.columns - first - j);
     const Vf result = pairs ? swiglu(value, load(sums + kGateUpColumns + j) * scale)
                             : activate(gemm.activation, value);
     store_columns(out + j, result, gemm.columns - first - j);

@@ -10,8 +10,9 @@ inline void linear(const LinearArgs& args, Queue& queue) {
   gemm.k = args.weight->shape[1];
   gemm.panels = panel_count(args.weight->layout, args.weight->shape[0]);
   gemm.out = args.out->f32();
-  gemm.columns = args.weight->shape[0];
+  gemm.columns = args.out->shape[1];
   gemm.scale = 1.0f;
+  gemm.bias = args.bias != nullptr ? args.bias->f32() : nullptr;
   gemm.activation = args.activation;
   run_any_gemm(gemm, static_cast<ThreadPool&>(queue));
 }

@@ -1,14 +1,60 @@
+#include "rms_norm.inl.h"
 #include "rows.inl.h"
 
-// out[j] = u[j] cos - u[j + J] sin; out[j + J] = u[j + J] cos + u[j] sin.
+// One head as the rotation takes it: normed, and with the pairs of 2J dimensions as two halves. It
+// is the head itself, or made in `room`.
+struct HeadInput {
+  const RopeStoreArgs& args;
+  const float* norm;  // or null
+  int64_t d, j_count;
+  alignas(64) float room[kMostHeadDim], halves[kMostHeadDim];
+
+  HeadInput(const RopeStoreArgs& args, const Tensor* norm)
+      : args(args),
+        norm(norm != nullptr ? norm->f32() : nullptr),
+        d(args.q->shape[2]),
+        j_count(args.cosine->shape[1]) {}
+
+  const float* of(const float* head) {
+    if (norm != nullptr) head = normed(head);
+    return args.interleaved ? parted(head) : head;
+  }
+
+ private:
+  const float* normed(const float* head) {
+    SumOfSquares squares;
+    int64_t i = 0;
+    for (; i + 2 * kLanes <= d; i += 2 * kLanes)
+      squares.add(load(head + i), load(head + i + kLanes));
+    for (; i < d; i += kLanes)
+      squares.add(load_n(head + i, d - i < kLanes ? static_cast<int>(d - i) : kLanes));
+    scale_row(head, squares.inverse_rms(d, args.eps), norm, room, d);
+    return room;
+  }
+  const float* parted(const float* head) {
+    for (int64_t j = 0; j < j_count; j++) {
+      halves[j] = head[2 * j];
+      halves[j_count + j] = head[2 * j + 1];
+    }
+    for (int64_t i = 2 * j_count; i < d; i++) halves[i] = head[i];
+    return halves;
+  }
+};
+
+// out[j] = u[j] cos - u[j + J] sin; out[j + J] = u[j + J] cos + u[j] sin; from 2J on out = u.
 template <class E>
-void rotate(const float* u, const float* cosine, const float* sine, int64_t j_count, E* out) {
+void rotate(const float* u, const float* cosine, const float* sine, int64_t j_count, int64_t d,
+            E* out) {
   for (int64_t j = 0; j < j_count; j += kLanes) {
     const int n = j_count - j < kLanes ? static_cast<int>(j_count - j) : kLanes;
     const Vf a = load_n(u + j, n), b = load_n(u + j_count + j, n), c = load_n(cosine + j, n),
              s = load_n(sine + j, n);
     store_n(out + j, a * c - b * s, n);
     store_n(out + j_count + j, b * c + a * s, n);
+  }
+  for (int64_t i = 2 * j_count; i < d; i += kLanes) {
+    const int n = d - i < kLanes ? static_cast<int>(d - i) : kLanes;
+    store_n(out + i, load_n(u + i, n), n);
   }
 }
 
@@ -41,11 +87,12 @@ inline void place_tokens(const RopeStoreArgs& args, RopeBlock& block) {
 
 // Query heads [first, last).
 inline void rotate_queries(const RopeStoreArgs& args, int64_t t, int64_t first, int64_t last) {
-  const int64_t hq = args.q->shape[1], d = args.q->shape[2], j = d / 2,
-                width = (hq + 2 * args.cache->kv_heads) * d;
+  const int64_t hq = args.q->shape[1], d = args.q->shape[2], j = args.cosine->shape[1];
+  HeadInput input(args, args.q_norm);
   for (int64_t head = first; head < last; head++) {
-    rotate(args.qkv->f32() + t * width + head * d, args.cosine->f32() + t * j,
-           args.sine->f32() + t * j, j, args.q->f32() + (t * hq + head) * d);
+    rotate(input.of(args.qkv->f32() + t * args.qkv->shape[1] + head * d),
+           args.cosine->f32() + t * j, args.sine->f32() + t * j, j, d,
+           args.q->f32() + (t * hq + head) * d);
   }
 }
 
@@ -65,12 +112,12 @@ void fetch_head(const RopeStoreArgs& args, const RopeBlock& block, int64_t head)
   constexpr int64_t line = 16;  // words
   for (int64_t i = 0; i < block.count; i++) {
     const E* values = cache + kv_values(kv, args.layer, block.page[i], head);
-    for (int64_t e = 0; e < kv.head_dim; e += line)
+    for (int64_t e = 0; e < kv.value_dim; e += line)
       __builtin_prefetch(values + kv_value(kv, block.row[i], e), 1);
     // the same lines as the token before
     if (i > 0 && block.page[i] == block.page[i - 1] && block.row[i] % line != 0) continue;
     const E* keys = cache + kv_keys(kv, args.layer, block.page[i], head);
-    for (int64_t e = 0; e < kv.head_dim; e += kInWord<E>)
+    for (int64_t e = 0; e < kv.key_dim; e += kInWord<E>)
       __builtin_prefetch(keys + kv_key(kv, block.row[i], e), 1);
   }
 }
@@ -109,14 +156,15 @@ void store_heads(const RopeStoreArgs& args, const RopeBlock& block, int64_t firs
   const KvView& kv = *args.cache;
   E* cache = static_cast<E*>(kv.data);
   E* rotated = reinterpret_cast<E*>(block.scratch);
-  const int64_t d = kv.head_dim, j = d / 2, hq = args.q->shape[1],
-                width = (hq + 2 * kv.kv_heads) * d;
+  const int64_t d = kv.key_dim, value_d = kv.value_dim, j = args.cosine->shape[1],
+                width = args.qkv->shape[1];
+  HeadInput input(args, args.k_norm);
   fetch_head<E>(args, block, first);
   for (int64_t i = 0; i < block.count; i++) {
     const int64_t t = block.first + i;
-    const float* k = args.qkv->f32() + t * width + hq * d;
+    const float* k = args.qkv->f32() + t * width + args.q->shape[1] * d;
     for (int64_t head = first; head < last; head++) {
-      rotate(k + head * d, args.cosine->f32() + t * j, args.sine->f32() + t * j, j,
+      rotate(input.of(k + head * d), args.cosine->f32() + t * j, args.sine->f32() + t * j, j, d,
              rotated + ((head - first) * RopeBlock::kTokens + i) * d);
     }
     if (kInWord<E> == 2 && i > 0 && block.beside(i - 1)) continue;  // stored with the token before
@@ -125,7 +173,8 @@ void store_heads(const RopeStoreArgs& args, const RopeBlock& block, int64_t firs
     for (int64_t head = first; head < last; head++) {
       E* values =
           cache + kv_values(kv, args.layer, block.page[i], head) + kv_value(kv, block.row[i], 0);
-      store_values(values, v + head * d, next == nullptr ? nullptr : next + head * d, d);
+      store_values(values, v + head * value_d, next == nullptr ? nullptr : next + head * value_d,
+                   value_d);
     }
   }
   const int64_t words = d / kInWord<E>;
@@ -146,7 +195,7 @@ void store_heads(const RopeStoreArgs& args, const RopeBlock& block, int64_t firs
 
 inline void rope_store(const RopeStoreArgs& args, Queue& queue) {
   ThreadPool& pool = static_cast<ThreadPool&>(queue);
-  const int64_t tokens = args.q->shape[0], heads = args.cache->kv_heads, d = args.cache->head_dim,
+  const int64_t tokens = args.q->shape[0], heads = args.cache->kv_heads, d = args.cache->key_dim,
                 group = args.q->shape[1] / heads;
   const int64_t blocks = (tokens + RopeBlock::kTokens - 1) / RopeBlock::kTokens;
   // Heads of one task: those whose keys fit the scratch, and fewer where blocks of tokens do not

@@ -15,8 +15,8 @@ inline void rope_table(const RopeTableArgs& args, Queue& queue) {
                          static_cast<float>(args.positions->i32()[t]) / args.position_divisor;
                      for (int64_t j = 0; j < j_count; j++) {
                        const float angle = position * frequencies[j];
-                       args.cosine->f32()[t * j_count + j] = ::cosf(angle);
-                       args.sine->f32()[t * j_count + j] = ::sinf(angle);
+                       args.cosine->f32()[t * j_count + j] = ::cosf(angle) * args.magnitude;
+                       args.sine->f32()[t * j_count + j] = ::sinf(angle) * args.magnitude;
                      }
                    }
                  });

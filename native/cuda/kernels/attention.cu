@@ -1,6 +1,8 @@
 // Chooses how attention is computed (attention/attention.h), and folds the partial results of
 // contexts that were split.
 // SASS * fold_chunks: LDG MUFU !LDL !STL registers<=64 no-spills
+#include <climits>
+
 #include "cuda/kernels/attention/attention.h"
 #include "cuda/kernels/kernels.h"
 
@@ -16,10 +18,11 @@ constexpr int kBlocksPerProcessor = 8;
 __global__ void __launch_bounds__(256) fold_chunks(Attention a) {
   await_inputs();
   const int unit = static_cast<int>(blockIdx.x), head = static_cast<int>(blockIdx.y),
-            d = a.step.head_dim;
+            d = a.step.value_dim;
   const int token = a.unit_token(unit), i = static_cast<int>(threadIdx.x);
   if (token < 0 || i >= d) return;
-  const int chunks = a.step.positions[token] / kChunk + 1;
+  const int position = a.step.positions[token],
+            chunks = position / kChunk + 1 - a.first_key(position + 1) / kChunk;
   const float2* states = a.states + a.partial(unit, head, 0);
   const float* sums = a.sums + a.partial(unit, head, 0) * d + i;
   RowState state;
@@ -46,13 +49,13 @@ void attend_split(Attention a, DType cache, int units, CudaQueue& queue) {
   for (a.first_unit = 0; a.first_unit < units; a.first_unit += at_once) {
     a.units = min(at_once, units - a.first_unit);
     a.sums = static_cast<float*>(queue.workspace());
-    a.states = reinterpret_cast<float2*>(a.sums + a.units * rows * a.step.head_dim);
+    a.states = reinterpret_cast<float2*>(a.sums + a.units * rows * a.step.value_dim);
     const int blocks = a.units * a.step.kv_heads;
     const int splits =
         min(a.chunks, max(1, kBlocksPerProcessor * queue.multiprocessors() / blocks));
     launch_kernel(a, cache, true, splits, queue);
     const dim3 grid(static_cast<unsigned>(a.units), static_cast<unsigned>(a.hq));
-    const dim3 threads(static_cast<unsigned>((a.step.head_dim + 31) / 32 * 32));
+    const dim3 threads(static_cast<unsigned>((a.step.value_dim + 31) / 32 * 32));
     queue.launch(fold_chunks, {grid, threads}, a);
   }
 }
@@ -69,7 +72,10 @@ void attention(const AttentionArgs& args, Queue& queue) {
   a.hq = static_cast<int>(args.q->shape[1]);
   a.group = a.hq / a.step.kv_heads;
   a.scale = static_cast<float>(static_cast<double>(args.scale) * 1.4426950408889634);
+  a.window = args.window > 0 ? args.window : INT_MAX;
   a.chunks = (a.step.columns * a.step.page_size + kChunk - 1) / kChunk;
+  // as many as a window can touch
+  if (args.window > 0) a.chunks = min(a.chunks, (args.window - 1 + kChunk - 1) / kChunk + 1);
   if (a.tokens == 0) return;
   const DType cache = args.cache->dtype;
   const bool can_split = stream.splits_contexts() && stream.workspace_bytes() >= split_bytes(a);

@@ -27,7 +27,7 @@ __global__ void __launch_bounds__(kThreads)
 
 void copy_page(const KvView& cache, int64_t from, int64_t to, Queue& queue) {
   // Whole units: a page has 16 tokens or a multiple of them (KvCache::create).
-  const int64_t units = kv_page_elements(cache) * dtype_size(cache.dtype) / 16,
+  const int64_t units = cache.page_elements() * dtype_size(cache.dtype) / 16,
                 pitch = cache.pages * units;
   auto* pages = static_cast<uint4*>(cache.data);
   const simt::Launch how = {

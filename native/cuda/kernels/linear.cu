@@ -16,8 +16,10 @@ Gemm gemm_of(const LinearArgs& args) {
   g.rows = static_cast<int>(args.x->shape[0]);
   g.k = static_cast<int>(weight.shape[1]);
   g.pitch = static_cast<int>(weight_pitch(weight.dtype, weight.shape[1]));
-  g.weight_rows = g.columns = static_cast<int>(weight.shape[0]);
+  g.weight_rows = static_cast<int>(weight_rows(weight.layout, weight.shape[0]));
+  g.columns = static_cast<int>(args.out->shape[1]);
   g.scale = 1.0f;
+  g.bias = args.bias != nullptr ? args.bias->f32() : nullptr;
   g.activation = args.activation;
   g.dtype = weight.dtype;
   return g;

@@ -33,11 +33,12 @@ SIMT_DEVICE double cosine_near_zero(double r) {
 
 // angle = quarter pi/2 + r. Two parts of pi/2 (Cody and Waite): exact to 2^-100 for every angle
 // that an i32 position gives.
-SIMT_DEVICE void sine_cosine(float angle, float* sine, float* cosine) {
+SIMT_DEVICE void sine_cosine(float angle, float magnitude, float* sine, float* cosine) {
   const double quarter = rint(static_cast<double>(angle) * 0.63661977236758134);
   double r = fma(-quarter, 1.5707963267948966, static_cast<double>(angle));
   r = fma(-quarter, 6.123233995736766e-17, r);
-  const double s = sine_near_zero(r), c = cosine_near_zero(r);
+  const double s = sine_near_zero(r) * static_cast<double>(magnitude),
+               c = cosine_near_zero(r) * static_cast<double>(magnitude);
   const int turn = static_cast<int>(quarter - 4.0 * floor(0.25 * quarter));
   const double sines[2] = {turn % 2 == 0 ? s : c, turn % 2 == 0 ? c : s};
   *sine = static_cast<float>(turn >= 2 ? -sines[0] : sines[0]);
@@ -49,7 +50,7 @@ struct Angles {
   const float* frequencies;
   float *cosine, *sine;
   int tokens, count;
-  float divisor;
+  float divisor, magnitude;
 };
 
 __global__ void __launch_bounds__(kThreads) rope_angles(Angles a) {
@@ -58,8 +59,8 @@ __global__ void __launch_bounds__(kThreads) rope_angles(Angles a) {
   const int t = static_cast<int>(i / a.count), j = static_cast<int>(i % a.count);
   if (t >= a.tokens) return;
   const float frequency = a.frequencies[static_cast<int64_t>(a.step.sequence_of(t)) * a.count + j];
-  sine_cosine(static_cast<float>(a.step.positions[t]) / a.divisor * frequency, a.sine + i,
-              a.cosine + i);
+  sine_cosine(static_cast<float>(a.step.positions[t]) / a.divisor * frequency, a.magnitude,
+              a.sine + i, a.cosine + i);
 }
 
 }  // namespace
@@ -76,6 +77,7 @@ void rope_table(const RopeTableArgs& args, Queue& queue) {
   angles.tokens = static_cast<int>(args.positions->shape[0]);
   angles.count = static_cast<int>(args.frequencies->shape[1]);
   angles.divisor = args.position_divisor;
+  angles.magnitude = args.magnitude;
   const int64_t blocks = (args.positions->shape[0] * angles.count + kThreads - 1) / kThreads;
   const simt::Launch how = {dim3(static_cast<unsigned>(blocks)), dim3(kThreads)};
   stream.launch(rope_angles, how, angles);

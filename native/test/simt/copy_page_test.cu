@@ -12,7 +12,7 @@ namespace moepp::simt_test {
 namespace {
 
 int64_t page_bytes(const KvView& kv) {
-  return 2 * kv.page_size * kv.kv_heads * kv.head_dim * dtype_size(kv.dtype);
+  return kv.page_elements() * dtype_size(kv.dtype);
 }
 
 // A cache in memory that nothing has touched: the emulated GPU takes the host's addresses, and
@@ -110,9 +110,9 @@ void expect_copy(const std::shared_ptr<Device>& device, const KvView& shape, int
 MOEPP_TEST(cuda_copy_page) {
   const auto device = opened();
   const KvView shapes[] = {
-      {nullptr, DType::kBf16, 1, 2, 16, 1, 2},  {nullptr, DType::kF32, 3, 5, 16, 1, 3},
-      {nullptr, DType::kBf16, 2, 3, 48, 3, 5},  {nullptr, DType::kBf16, 24, 4, 64, 2, 96},
-      {nullptr, DType::kF32, 133, 2, 16, 1, 2},
+      {nullptr, DType::kBf16, 1, 2, 16, 1, 2, 2},   {nullptr, DType::kF32, 3, 5, 16, 1, 3, 7},
+      {nullptr, DType::kBf16, 2, 3, 48, 3, 5, 4},   {nullptr, DType::kBf16, 24, 4, 64, 2, 96, 96},
+      {nullptr, DType::kF32, 133, 2, 16, 1, 2, 10},
   };
   for (const KvView& shape : shapes) {
     std::vector<int64_t> pages;
@@ -125,7 +125,7 @@ MOEPP_TEST(cuda_copy_page) {
 
 // 2.3 GB from layer to layer: more than an int holds, and than a 2D copy of the runtime takes.
 MOEPP_TEST(cuda_copy_page_of_a_large_cache) {
-  const KvView shape = {nullptr, DType::kBf16, 3, 5860, 64, 16, 96};
+  const KvView shape = {nullptr, DType::kBf16, 3, 5860, 64, 16, 96, 96};
   expect_copy(opened(), shape, 5859, 1, {0, 1, 2, 5858, 5859});
   expect_copy(opened(), shape, 1, 5859, {0, 1, 2, 5858, 5859});
 }

@@ -68,8 +68,8 @@ MOEPP_TEST(cuda_device_pages) {
   const auto device = opened();
   for (const DType dtype : {DType::kF32, DType::kBf16}) {
     std::shared_ptr<KvCache> cache;
-    EXPECT(KvCache::create(device, {nullptr, dtype, 3, 4, 16, 2, 6}, &cache).ok());
-    std::vector<float> page(2 * 2 * 16 * 6, NAN);
+    EXPECT(KvCache::create(device, {nullptr, dtype, 3, 4, 16, 2, 6, 10}, &cache).ok());
+    std::vector<float> page(2 * 16 * (6 + 10), NAN);
     EXPECT(cache->copy_page(1, 3).ok());
     EXPECT(cache->read_page(2, 3, page.data()).ok());
     for (const float value : page) EXPECT(value == 0.0f);  // memory comes cleared
@@ -141,7 +141,7 @@ MOEPP_TEST(cuda_device_lost) {
   const auto device = opened();
   const auto program = compiled(device, model.spec);
   std::shared_ptr<KvCache> cache;
-  EXPECT(KvCache::create(device, {nullptr, DType::kF32, 1, 2, 16, 1, 2}, &cache).ok());
+  EXPECT(KvCache::create(device, {nullptr, DType::kF32, 1, 2, 16, 1, 2, 2}, &cache).ok());
   simt::emu::gpu().kernels_to_fault = 5;
   for (const int64_t tokens : {4, 4, 4, 80}) {
     SmallStep step(*program, tokens);

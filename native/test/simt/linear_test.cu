@@ -15,9 +15,9 @@ struct LinearSetup {
   Shared<float> x, out;
   Tensor xt, ot;
 
-  LinearSetup(LinearCase c, DType dtype)
+  LinearSetup(LinearCase c, DType dtype, Layout layout = Layout::kPanels)
       : c(c),
-        weight(dtype, Layout::kPanels, 1, c.outputs, c.inputs),
+        weight(dtype, layout, 1, layout == Layout::kPanels ? c.outputs : 2 * c.outputs, c.inputs),
         x(static_cast<size_t>(c.tokens * c.inputs)),
         out(static_cast<size_t>(c.tokens * c.outputs)) {
     fill(x.data(), c.tokens * c.inputs, 1);
@@ -26,7 +26,7 @@ struct LinearSetup {
   }
   // Without the leading 1 of a weight of one group.
   Tensor matrix(const Tensor& w) const {
-    return tensor(w.data, w.dtype, {c.outputs, c.inputs}, w.layout);
+    return tensor(w.data, w.dtype, {w.shape[1], c.inputs}, w.layout);
   }
 };
 
@@ -36,17 +36,24 @@ static std::string describe(const GemmRun& run, DType dtype, const LinearCase& c
 }
 
 static void expect_linear(const LinearCase& c, DType dtype, const GemmRun& run,
-                          Activation activation) {
-  LinearSetup setup(c, dtype);
+                          Activation activation, bool biased = false) {
+  LinearSetup setup(c, dtype,
+                    activation == Activation::kSwiglu ? Layout::kGateUpPanels : Layout::kPanels);
+  Shared<float> bias = filled(c.outputs, 9, 3.0f);
+  const Tensor bt = whole(bias, {c.outputs});
   const std::string label = describe(run, dtype, c);
   const Tensor packed = setup.matrix(setup.weight.for_cuda),
                panels = setup.matrix(setup.weight.for_cpu);
   const std::vector<float> as_bf16 = rounded(setup.x.data(), setup.x.size());
-  run_gemm(LinearArgs{&setup.xt, &packed, &setup.ot, activation}, run, 2, label);
+  LinearArgs args = {&setup.xt, &packed, &setup.ot, activation};
+  if (biased) args.bias = &bt;
+  run_gemm(args, run, 2, label);
   Tensor x = setup.xt;
   if (rounds_activations(run.kernel)) x.data = const_cast<float*>(as_bf16.data());
-  const std::string wrong = check_linear({&x, &panels, &setup.ot, activation}, sample(c.tokens, 24),
-                                         sample(c.outputs, 24), Inputs::kExact);
+  args.x = &x;
+  args.weight = &panels;
+  const std::string wrong =
+      check_linear(args, sample(c.tokens, 24), sample(c.outputs, 24), Inputs::kExact);
   EXPECT_MESSAGE(wrong.empty(), label + wrong);
 }
 
@@ -59,6 +66,28 @@ MOEPP_TEST(simt_linear) {
   for (const LinearCase& c : cases) {
     for (DType dtype : kWeightTypes) {
       for (const GemmRun& run : runs_for(dtype)) expect_linear(c, dtype, run, Activation::kNone);
+    }
+  }
+}
+
+MOEPP_TEST(simt_linear_with_bias) {
+  for (const LinearCase& c :
+       {LinearCase{1, 37, 61}, {9, 60, 163}, {40, 36, 33}, {130, 72, 260}, {3, 8, 1}}) {
+    for (DType dtype : kWeightTypes) {
+      for (const GemmRun& run : runs_for(dtype)) {
+        expect_linear(c, dtype, run, Activation::kNone, true);
+        const bool wide = run.kernel == GemmKernel::kSm80 || run.kernel == GemmKernel::kSm90;
+        if (!wide) expect_linear(c, dtype, run, Activation::kTanh, true);
+      }
+    }
+  }
+}
+
+MOEPP_TEST(simt_linear_swiglu) {
+  for (const LinearCase& c :
+       {LinearCase{1, 37, 61}, {9, 60, 163}, {40, 36, 33}, {130, 72, 260}, {3, 8, 1}}) {
+    for (DType dtype : kWeightTypes) {
+      for (const GemmRun& run : runs_for(dtype)) expect_linear(c, dtype, run, Activation::kSwiglu);
     }
   }
 }

@@ -5,7 +5,8 @@ namespace moepp::simt_test {
 MOEPP_TEST(simt_rope_table) {
   const int64_t shapes[][2] = {{1, 1}, {5, 10}, {70, 48}, {3, 128}};  // T, D/2
   for (const auto& [t, count] : shapes) {
-    for (float divisor : {1.0f, 2.5f}) {
+    for (const auto& [divisor, magnitude] :
+         {std::pair{1.0f, 1.0f}, {2.5f, 1.0f}, {1.0f, 1.1386294f}, {1.0f, 0.3f}}) {
       // Three sequences, the second empty; large positions; a base of its own for each sequence.
       Shared<int32_t> positions(static_cast<size_t>(t)), starts(4);
       for (int64_t i = 0; i < t; i++) {
@@ -25,7 +26,7 @@ MOEPP_TEST(simt_rope_table) {
       const Tensor pt = whole(positions, {t}), st = whole(starts, {4}),
                    ft = whole(frequencies, {3, count});
       Tensor ct = whole(cosine, {t, count}), nt = whole(sine, {t, count});
-      const RopeTableArgs args = {&pt, &st, &ft, &ct, &nt, divisor};
+      const RopeTableArgs args = {&pt, &st, &ft, &ct, &nt, divisor, magnitude};
       const std::string label = "T " + std::to_string(t) + " D/2 " + std::to_string(count);
       run_op(cuda::rope_table, args, label);
       expect_no_difference(label, check_rope_table(args, all(t)));

@@ -40,7 +40,7 @@ class SharedCache {
       : device(shape),
         reference(shape),
         size_(dtype_size(shape.dtype)),
-        elements_(shape.layers * shape.pages * cuda::kv_page_elements(shape)),
+        elements_(shape.layers * shape.pages * shape.page_elements()),
         device_bytes_(static_cast<size_t>(elements_ * size_), kPoison),
         reference_bytes_(static_cast<size_t>(elements_ * size_), kPoison) {
     device.data = device_bytes_.data();
@@ -70,16 +70,18 @@ class SharedCache {
   }
   void copy_to_reference() {
     const KvView& kv = device;
-    for (int64_t i = 0; i < elements_; i++) {
-      const int64_t in_head = i % (2 * kv.page_size * kv.head_dim),
-                    head = i / (2 * kv.page_size * kv.head_dim) % kv.kv_heads;
-      const int64_t page = i / cuda::kv_page_elements(kv) % kv.pages,
-                    layer = i / cuda::kv_page_elements(kv) / kv.pages;
-      const int64_t to =
-          reference_index(layer, page, head, in_head >= kv.page_size * kv.head_dim,
-                          in_head / kv.head_dim % kv.page_size, in_head % kv.head_dim);
-      std::memcpy(reference_bytes_.data() + to * size_, device_bytes_.data() + i * size_,
-                  static_cast<size_t>(size_));
+    for (int64_t i = 0; i < kv.layers * kv.pages * kv.kv_heads * kv.page_size; i++) {
+      const int64_t s = i % kv.page_size, head = i / kv.page_size % kv.kv_heads,
+                    page = i / kv.page_size / kv.kv_heads % kv.pages,
+                    layer = i / kv.page_size / kv.kv_heads / kv.pages;
+      for (const bool value : {false, true}) {
+        for (int64_t d = 0; d < (value ? kv.value_dim : kv.key_dim); d++) {
+          std::memcpy(
+              reference_bytes_.data() + reference_index(layer, page, head, value, s, d) * size_,
+              device_bytes_.data() + device_index(layer, page, head, value, s, d) * size_,
+              static_cast<size_t>(size_));
+        }
+      }
     }
   }
 
@@ -89,7 +91,7 @@ class SharedCache {
                        int64_t i) const {
     return (value ? cuda::kv_values(device, layer, page, head)
                   : cuda::kv_keys(device, layer, page, head)) +
-           s * device.head_dim + i;
+           s * (value ? device.value_dim : device.key_dim) + i;
   }
   int64_t reference_index(int64_t layer, int64_t page, int64_t head, bool value, int64_t s,
                           int64_t i) const {

@@ -83,7 +83,7 @@ MOEPP_TEST(cuda_switch_of_wgmma) {
 // One launch instead of two, and the same bits.
 MOEPP_TEST(cuda_switch_of_split_contexts) {
   SharedStep step({{200, 1}}, 16);
-  SharedCache cache({nullptr, DType::kF32, 1, step.pages, 16, 1, 8});
+  SharedCache cache({nullptr, DType::kF32, 1, step.pages, 16, 1, 8, 8});
   for (int64_t s = 0; s < 201; s++) {
     const int64_t page = step.page_table[static_cast<size_t>(s / 16)];
     for (int64_t i = 0; i < 8; i++) {

@@ -18,9 +18,10 @@
 // rows are the query heads of a key/value head, and consecutive tokens. Source: Dao,
 // FlashAttention-2; Milakov and Gimelshein, Online normalizer calculation for softmax.
 //
-// Scores are kept in units of log2(e), for exp2. A bf16 cache with head dims 64 to 128 goes to
-// tensor cores (mma.cu): q and e^(score - m) are rounded to bf16, as keys and values are. Products
-// and sums are f32, and l sums the rounded weights. All else is f32 (f32.cu).
+// Scores are kept in units of log2(e), for exp2. Tensor cores (mma.cu) take a bf16 cache whose keys
+// and values have the same dim, 64 to 128. There q and e^(score - m) are rounded to bf16, as keys
+// and values are. Products and sums are f32, and l sums the rounded weights. All else is f32
+// (f32.cu).
 #pragma once
 
 #include "cuda/cuda_queue.h"
@@ -33,15 +34,16 @@ constexpr int kChunk = 64;
 struct Attention {
   KvStep step;
   const float* q;         // [T, Hq, D]
-  float* out;             // [T, Hq D]
+  float* out;             // [T, Hq Dv]
   int tokens, hq, group;  // group: query heads per key/value head
   float scale;            // times log2(e)
+  int window;             // keys that a row sees at most, the last ones; INT_MAX without a window
   // Sequences with at most `few` tokens are split over their context, as units of one token. With
   // few = 0 the units are the tokens of the step, whatever their sequences.
   int few;
   int first_unit, units;  // of this launch
   int chunks;             // that a row has at most
-  float* sums;            // o [units, Hq, chunks, D]
+  float* sums;            // o [units, Hq, chunks, Dv]
   float2* states;         // m, l [units, Hq, chunks]
 
   // The token of a unit of this launch, or -1.
@@ -52,6 +54,12 @@ struct Attention {
               count = step.sequence_starts[sequence + 1] - start;
     return index < count && count <= few ? start + index : -1;
   }
+  // With `limit` keys up to its position, a row sees those from first_key() on.
+  SIMT_DEVICE int first_key(int limit) const { return max(0, limit - window); }
+  SIMT_DEVICE bool sees(int limit, int key) const {
+    return static_cast<unsigned>(limit - 1 - key) < static_cast<unsigned>(window);
+  }
+  // chunk: counted from the row's first.
   SIMT_DEVICE int64_t partial(int unit, int head, int chunk) const {
     return (static_cast<int64_t>(unit) * hq + head) * chunks + chunk;
   }
@@ -69,11 +77,11 @@ struct RowBlock {
   SIMT_DEVICE int query_head(const Attention& a, int row) const {
     return static_cast<int>(blockIdx.y) * a.group + (first + row) % a.group;
   }
-  // The row's start in q and in out.
+  // The row's number in q and in out.
   SIMT_DEVICE int64_t query(const Attention& a, int row) const {
-    return (static_cast<int64_t>(token(a, row)) * a.hq + query_head(a, row)) * a.step.head_dim;
+    return static_cast<int64_t>(token(a, row)) * a.hq + query_head(a, row);
   }
-  // Keys that the row sees; 0 past the last row.
+  // Keys up to the row's position; 0 past the last row.
   SIMT_DEVICE int limit(const Attention& a, int row) const {
     return row < count ? a.step.positions[token(a, row)] + 1 : 0;
   }
@@ -110,13 +118,47 @@ SIMT_DEVICE bool find_split(const Attention& a, RowBlock* block) {
   return true;
 }
 
-// The start of a chunk's keys in the layer; -1 from `limit` on.
-SIMT_DEVICE void find_keys(const Attention& a, const RowBlock& block, int chunk, int limit,
+// The keys first .. limit - 1 are what any row of a warp, or of a block, sees.
+struct KeyRange {
+  int first, limit;
+
+  SIMT_DEVICE int first_chunk() const { return first / kChunk; }
+  SIMT_DEVICE bool has(int chunk) const {
+    return chunk * kChunk < limit && first < (chunk + 1) * kChunk;
+  }
+  SIMT_DEVICE bool has_key(int key) const { return key >= first && key < limit; }
+};
+
+// Of the warps' ranges. `ranges` is shared memory.
+template <int kWarps>
+SIMT_DEVICE KeyRange block_range(const KeyRange& warp, KeyRange (&ranges)[kWarps]) {
+  if constexpr (kWarps == 1) return warp;
+  if (threadIdx.x % 32 == 0) ranges[threadIdx.x / 32] = warp;
+  __syncthreads();
+  KeyRange range = ranges[0];
+#pragma unroll
+  for (int i = 1; i < kWarps; i++)
+    range = {min(range.first, ranges[i].first), max(range.limit, ranges[i].limit)};
+  return range;
+}
+
+// The start of a chunk's keys in the layer; -1 where no row of the block sees one.
+SIMT_DEVICE void find_keys(const Attention& a, const RowBlock& block, int chunk, KeyRange range,
                            int64_t* rows) {
   for (int i = threadIdx.x; i < kChunk; i += blockDim.x) {
     const int position = chunk * kChunk + i;
-    rows[i] = position < limit
+    rows[i] = range.has_key(position)
                   ? a.step.key_row(block.sequence, position, static_cast<int>(blockIdx.y))
+                  : -1;
+  }
+}
+// The same of its values.
+SIMT_DEVICE void find_values(const Attention& a, const RowBlock& block, int chunk, KeyRange range,
+                             int64_t* rows) {
+  for (int i = threadIdx.x; i < kChunk; i += blockDim.x) {
+    const int position = chunk * kChunk + i;
+    rows[i] = range.has_key(position)
+                  ? a.step.value_row(block.sequence, position, static_cast<int>(blockIdx.y))
                   : -1;
   }
 }
@@ -147,7 +189,7 @@ void attend_f32(const Attention& a, DType cache, bool split, int splits, CudaQue
 
 // Host: what the workspace must hold to split one unit.
 inline int64_t split_bytes(const Attention& a) {
-  return static_cast<int64_t>(a.hq) * a.chunks * (a.step.head_dim + 2) *
+  return static_cast<int64_t>(a.hq) * a.chunks * (a.step.value_dim + 2) *
          static_cast<int64_t>(sizeof(float));
 }
 

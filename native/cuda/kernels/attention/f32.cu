@@ -1,8 +1,10 @@
-// Attention in f32 FMAs, for a cache of either type and any even head dim up to 256. A block of 4
+// Attention in f32 FMAs, for a cache of either type and any even head dims up to 256. A block of 4
 // warps has 16 rows, 4 per warp. Scores: a lane has a key, and walks through the dimensions in
 // ascending order. Sums: a lane has every 32nd dimension, and walks through the keys in ascending
 // order. Keys, then values, pass through one buffer of half a chunk.
 // SASS * attend: FFMA LDS MUFU SHFL !LDL !STL registers<=168 no-spills
+#include <climits>
+
 #include "cuda/kernels/attention/attention.h"
 #include "cuda/reduce.cuh"
 
@@ -26,8 +28,8 @@ struct Smem {
   alignas(16) float q[kRows][C::kPitch];
   alignas(16) float tile[kHalf][C::kPitch];
   alignas(16) float weights[kRows][kChunk];
-  int64_t rows[kChunk];
-  int limits[kThreads / 32];
+  int64_t rows[kChunk], value_rows[kChunk];
+  KeyRange ranges[kThreads / 32];
 };
 
 SIMT_DEVICE float2 load_pair(const float* p) {
@@ -54,21 +56,23 @@ SIMT_DEVICE void load_tile(Smem<C>& s, const typename C::E* from, const int64_t*
 // The 4 rows of a warp: all lanes hold the same limits and states.
 template <class C>
 struct WarpRows {
-  int limit[kWarpRows], limit_most;
+  int limit[kWarpRows];
+  KeyRange range;
   RowState state[kWarpRows];
   float sums[kWarpRows][C::kDims];  // of dimensions lane, lane + 32, ...
 
   SIMT_DEVICE static int first_row() { return static_cast<int>(threadIdx.x) / 32 * kWarpRows; }
   SIMT_DEVICE void load(const Attention& a, const RowBlock& block, Smem<C>& s) {
-    const int d = a.step.head_dim;
-    limit_most = 0;
+    const int d = a.step.key_dim;
+    range = {INT_MAX, 0};
 #pragma unroll
     for (int r = 0; r < kWarpRows; r++) {
       const int row = first_row() + r;
       limit[r] = block.limit(a, row);
-      limit_most = max(limit_most, limit[r]);
+      if (row < block.count)
+        range = {min(range.first, a.first_key(limit[r])), max(range.limit, limit[r])};
       for (int i = static_cast<int>(threadIdx.x) % 32; i < (d + 3) / 4 * 4; i += 32) {
-        s.q[row][i] = row < block.count && i < d ? a.q[block.query(a, row) + i] : 0.0f;
+        s.q[row][i] = row < block.count && i < d ? a.q[block.query(a, row) * d + i] : 0.0f;
       }
     }
     reset();
@@ -103,22 +107,23 @@ SIMT_DEVICE void score_keys(const Smem<C>& s, int d, float (&scores)[kWarpRows])
 
 // Scores with the lane's two keys become weights; the chunk's m and l are folded in.
 template <class C>
-SIMT_DEVICE void soften(Smem<C>& s, WarpRows<C>& rows, float (&scores)[2][kWarpRows], int first_key,
-                        float scale, float (&keep)[kWarpRows], float (&add)[kWarpRows]) {
+SIMT_DEVICE void soften(const Attention& a, Smem<C>& s, WarpRows<C>& rows,
+                        float (&scores)[2][kWarpRows], int first_key, float (&keep)[kWarpRows],
+                        float (&add)[kWarpRows]) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll
   for (int r = 0; r < kWarpRows; r++) {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-      if (first_key + half * kHalf + lane >= rows.limit[r]) scores[half][r] = -INFINITY;
+      if (!a.sees(rows.limit[r], first_key + half * kHalf + lane)) scores[half][r] = -INFINITY;
     }
     const float highest = warp_max(fmaxf(scores[0][r], scores[1][r]));
     // nothing seen: weights of 0
-    const float m = highest * scale, shift = highest == -INFINITY ? 0.0f : m;
+    const float m = highest * a.scale, shift = highest == -INFINITY ? 0.0f : m;
     float l = 0.0f;
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-      const float weight = exp2f(fmaf(scores[half][r], scale, -shift));
+      const float weight = exp2f(fmaf(scores[half][r], a.scale, -shift));
       s.weights[rows.first_row() + r][half * kHalf + lane] = weight;
       l += weight;
     }
@@ -130,11 +135,11 @@ SIMT_DEVICE void soften(Smem<C>& s, WarpRows<C>& rows, float (&scores)[2][kWarpR
 // o += weight * value over half a chunk. A value that a row does not see is never multiplied: it
 // may be anything.
 template <class C>
-SIMT_DEVICE void add_values(const Smem<C>& s, const WarpRows<C>& rows, int first_key, int half,
-                            float (&o)[kWarpRows][C::kDims]) {
+SIMT_DEVICE void add_values(const Attention& a, const Smem<C>& s, const WarpRows<C>& rows,
+                            int first_key, int half, float (&o)[kWarpRows][C::kDims]) {
   const int lane = static_cast<int>(threadIdx.x) % 32, first = first_key + half * kHalf;
-  const int last = min(kHalf, rows.limit_most - first);
-  for (int key = 0; key < last; key += 4) {
+  const int last = min(kHalf, rows.range.limit - first);
+  for (int key = max(0, rows.range.first - first) / 4 * 4; key < last; key += 4) {
     float4 weights[kWarpRows];
 #pragma unroll
     for (int r = 0; r < kWarpRows; r++) {
@@ -148,7 +153,7 @@ SIMT_DEVICE void add_values(const Smem<C>& s, const WarpRows<C>& rows, int first
       for (int j = 0; j < C::kDims; j++) v[j] = s.tile[key + u][lane + 32 * j];
 #pragma unroll
       for (int r = 0; r < kWarpRows; r++) {
-        if (first + key + u >= rows.limit[r]) continue;
+        if (!a.sees(rows.limit[r], first + key + u)) continue;
         const float weight = u == 0   ? weights[r].x
                              : u == 1 ? weights[r].y
                              : u == 2 ? weights[r].z
@@ -160,11 +165,11 @@ SIMT_DEVICE void add_values(const Smem<C>& s, const WarpRows<C>& rows, int first
   }
 }
 
-// To out, or the partial result of a chunk to the workspace.
+// To out, or the partial result of a chunk, counted from the rows' first, to the workspace.
 template <class C>
 SIMT_DEVICE void write_rows(const Attention& a, const RowBlock& block, const WarpRows<C>& rows,
                             int chunk) {
-  const int lane = static_cast<int>(threadIdx.x) % 32, d = a.step.head_dim;
+  const int lane = static_cast<int>(threadIdx.x) % 32, d = a.step.value_dim;
 #pragma unroll
   for (int r = 0; r < kWarpRows; r++) {
     const int row = rows.first_row() + r;
@@ -172,7 +177,7 @@ SIMT_DEVICE void write_rows(const Attention& a, const RowBlock& block, const War
     const RowState& state = rows.state[r];
     const float inverse = 1.0f / state.total;
     const int64_t partial = C::kSplit ? a.partial(block.unit, block.query_head(a, row), chunk) : 0;
-    float* to = C::kSplit ? a.sums + partial * d : a.out + block.query(a, row);
+    float* to = C::kSplit ? a.sums + partial * d : a.out + block.query(a, row) * d;
     if (C::kSplit && lane == 0) a.states[partial] = make_float2(state.highest, state.total);
 #pragma unroll
     for (int j = 0; j < C::kDims; j++) {
@@ -185,23 +190,23 @@ SIMT_DEVICE void write_rows(const Attention& a, const RowBlock& block, const War
 // Scores, weights and sums of one chunk for the rows of the block.
 template <class C>
 SIMT_DEVICE void attend_chunk(const Attention& a, Smem<C>& s, WarpRows<C>& rows, int first_key) {
-  const int d = a.step.head_dim;
-  const auto* keys = static_cast<const typename C::E*>(a.step.layer);
-  const bool seen = rows.limit_most > first_key;
+  const int d = a.step.key_dim;
+  const auto* cache = static_cast<const typename C::E*>(a.step.layer);
+  const bool seen = rows.range.has(first_key / kChunk);
   float scores[2][kWarpRows], keep[kWarpRows], add[kWarpRows], o[kWarpRows][C::kDims] = {};
 #pragma unroll
   for (int half = 0; half < 2; half++) {
     __syncthreads();
-    load_tile(s, keys, s.rows + half * kHalf, d);
+    load_tile(s, cache, s.rows + half * kHalf, d);
     __syncthreads();
     if (seen) score_keys(s, d, scores[half]);
   }
-  if (seen) soften(s, rows, scores, first_key, a.scale, keep, add);
+  if (seen) soften(a, s, rows, scores, first_key, keep, add);
   for (int half = 0; half < 2; half++) {
     __syncthreads();
-    load_tile(s, keys + a.step.value_offset(), s.rows + half * kHalf, d);
+    load_tile(s, cache, s.value_rows + half * kHalf, a.step.value_dim);
     __syncthreads();
-    if (seen) add_values(s, rows, first_key, half, o);
+    if (seen) add_values(a, s, rows, first_key, half, o);
   }
   if (!seen) return;
 #pragma unroll
@@ -220,18 +225,16 @@ __global__ void __launch_bounds__(kThreads, 3) attend(Attention a) {
   if (!(C::kSplit ? find_split<kRows>(a, &block) : find_whole<kRows>(a, &block))) return;
   WarpRows<C> rows;
   rows.load(a, block, s);
-  if (threadIdx.x % 32 == 0) s.limits[threadIdx.x / 32] = rows.limit_most;
-  __syncthreads();
-  int limit = 0;
-  for (int i = 0; i < kThreads / 32; i++) limit = max(limit, s.limits[i]);
+  const KeyRange range = block_range(rows.range, s.ranges);
   const int stride = C::kSplit ? static_cast<int>(gridDim.z) : 1;
-  for (int chunk = C::kSplit ? static_cast<int>(blockIdx.z) : 0; chunk * kChunk < limit;
-       chunk += stride) {
+  for (int chunk = range.first_chunk() + (C::kSplit ? static_cast<int>(blockIdx.z) : 0);
+       range.has(chunk); chunk += stride) {
     __syncthreads();  // the last chunk's rows have been read
-    find_keys(a, block, chunk, limit, s.rows);
+    find_keys(a, block, chunk, range, s.rows);
+    find_values(a, block, chunk, range, s.value_rows);
     attend_chunk(a, s, rows, chunk * kChunk);
     if constexpr (C::kSplit) {
-      write_rows(a, block, rows, chunk);
+      write_rows(a, block, rows, chunk - range.first_chunk());
       rows.reset();
     }
   }
@@ -250,7 +253,7 @@ void launch(const Attention& a, bool split, int splits, CudaQueue& queue) {
 }  // namespace
 
 void attend_f32(const Attention& a, DType cache, bool split, int splits, CudaQueue& queue) {
-  const bool wide = a.step.head_dim > 128;
+  const bool wide = max(a.step.key_dim, a.step.value_dim) > 128;
   if (cache == DType::kF32)
     return wide ? launch<float, 8>(a, split, splits, queue)
                 : launch<float, 4>(a, split, splits, queue);

@@ -3,9 +3,11 @@
 // are folded into them 16 dimensions at a time. Keys and values of a chunk have one buffer each:
 // the next keys are copied while values are multiplied, the next values while keys are.
 //
-// An infinite or NaN value of a later token, whose weight is 0 here, makes NaN of the rows before
-// it in the same chunk.
+// A value whose weight is 0 is multiplied, too. An infinite or NaN one makes NaN of other rows in
+// the same chunk: those before it, and those whose window begins behind it.
 // SASS sm_80,sm_86,sm_89,sm_90a,sm_100,sm_120 attend: HMMA LDSM LDGSTS MUFU !LDL !STL no-spills
+#include <climits>
+
 #include "cuda/kernels/attention/attention.h"
 
 namespace moepp::cuda {
@@ -28,7 +30,7 @@ struct Smem {
   alignas(128) simt::bf16 values[kChunk * C::kPitch];
   uint4 q[C::kSteps][C::kThreads];  // each thread's fragments; in registers, D = 128 would spill
   int64_t rows[kChunk];             // where a chunk's keys begin: this one's, then the next one's
-  int limits[C::kWarps];
+  KeyRange ranges[C::kWarps];
 };
 
 // Rows of 64 tokens, at `rows` from `from`; zeros where no row of the block may see them.
@@ -48,19 +50,21 @@ SIMT_DEVICE void copy_rows(simt::bf16* to, const simt::bf16* from, const int64_t
 // simt/cuda/mma.h.
 template <class C>
 struct WarpRows {
-  int limit[2];    // keys that its rows see
-  int limit_most;  // and that any row of the warp sees
+  int limit[2];    // of its rows
+  KeyRange range;  // of the warp's rows
   RowState state[2];
   float sums[2 * C::kSteps][4];  // of dimensions 8 i + 2 (lane % 4) and + 1
 
   SIMT_DEVICE void load(const Attention& a, const RowBlock& block, Smem<C>& s) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
     const float* from[2];
+    int first = INT_MAX;
 #pragma unroll
     for (int i = 0; i < 2; i++) {
       const int row = first_row() + lane / 4 + 8 * i;
       limit[i] = block.limit(a, row);
-      from[i] = a.q + block.query(a, row < block.count ? row : 0) + 2 * (lane % 4);
+      if (row < block.count) first = min(first, a.first_key(limit[i]));
+      from[i] = a.q + block.query(a, row < block.count ? row : 0) * C::kD + 2 * (lane % 4);
     }
 #pragma unroll 2
     for (int step = 0; step < C::kSteps; step++) {
@@ -68,7 +72,8 @@ struct WarpRows {
           make_uint4(rounded_pair(from[0] + 16 * step), rounded_pair(from[1] + 16 * step),
                      rounded_pair(from[0] + 16 * step + 8), rounded_pair(from[1] + 16 * step + 8));
     }
-    limit_most = simt::reduce_max(simt::kFullMask, max(limit[0], limit[1]));
+    range = {-simt::reduce_max(simt::kFullMask, -first),
+             simt::reduce_max(simt::kFullMask, max(limit[0], limit[1]))};
     reset();
   }
   SIMT_DEVICE void reset() {
@@ -114,8 +119,9 @@ SIMT_DEVICE void score_keys(const Smem<C>& s, float (&scores)[8][4]) {
 
 // Scores become weights, as the fragments that multiply the values; m and l of the chunk.
 template <class C>
-SIMT_DEVICE void soften(const WarpRows<C>& rows, float (&scores)[8][4], int first_key, float scale,
-                        uint32_t (&weights)[4][4], float (&m)[2], float (&l)[2]) {
+SIMT_DEVICE void soften(const Attention& a, const WarpRows<C>& rows, float (&scores)[8][4],
+                        int first_key, uint32_t (&weights)[4][4], float (&m)[2], float (&l)[2]) {
+  const float scale = a.scale;
   const int column = first_key + static_cast<int>(threadIdx.x) % 4 * 2;
 #pragma unroll
   for (int i = 0; i < 2; i++) {
@@ -125,7 +131,7 @@ SIMT_DEVICE void soften(const WarpRows<C>& rows, float (&scores)[8][4], int firs
 #pragma unroll
       for (int e = 0; e < 2; e++) {
         float& score = scores[n][2 * i + e];
-        if (column + 8 * n + e >= rows.limit[i]) score = -INFINITY;
+        if (!a.sees(rows.limit[i], column + 8 * n + e)) score = -INFINITY;
         highest = fmaxf(highest, score);
       }
     }
@@ -173,7 +179,7 @@ SIMT_DEVICE void add_values(const Smem<C>& s, WarpRows<C>& rows, const uint32_t 
   }
 }
 
-// To out, or the partial result of a chunk to the workspace.
+// To out, or the partial result of a chunk, counted from the rows' first, to the workspace.
 template <class C>
 SIMT_DEVICE void write_rows(const Attention& a, const RowBlock& block, const WarpRows<C>& rows,
                             int chunk) {
@@ -185,8 +191,8 @@ SIMT_DEVICE void write_rows(const Attention& a, const RowBlock& block, const War
     const RowState& state = rows.state[i];
     const float inverse = 1.0f / state.total;
     const int64_t partial = C::kSplit ? a.partial(block.unit, block.query_head(a, row), chunk) : 0;
-    float* to =
-        (C::kSplit ? a.sums + partial * C::kD : a.out + block.query(a, row)) + 2 * (lane % 4);
+    float* to = (C::kSplit ? a.sums + partial * C::kD : a.out + block.query(a, row) * C::kD) +
+                2 * (lane % 4);
     if (C::kSplit && lane % 4 == 0) a.states[partial] = make_float2(state.highest, state.total);
 #pragma unroll
     for (int n = 0; n < 2 * C::kSteps; n++) {
@@ -197,18 +203,6 @@ SIMT_DEVICE void write_rows(const Attention& a, const RowBlock& block, const War
   }
 }
 
-// Keys that any row of the block sees.
-template <class C>
-SIMT_DEVICE int block_limit(Smem<C>& s, const WarpRows<C>& rows) {
-  if constexpr (C::kWarps == 1) return rows.limit_most;
-  if (threadIdx.x % 32 == 0) s.limits[threadIdx.x / 32] = rows.limit_most;
-  __syncthreads();
-  int limit = 0;
-#pragma unroll
-  for (int i = 0; i < C::kWarps; i++) limit = max(limit, s.limits[i]);
-  return limit;
-}
-
 template <class C>
 SIMT_DEVICE void attend_rows(const Attention& a) {
   auto& s = *simt::smem<Smem<C>>();
@@ -216,31 +210,31 @@ SIMT_DEVICE void attend_rows(const Attention& a) {
   if (!(C::kSplit ? find_split<C::kRows>(a, &block) : find_whole<C::kRows>(a, &block))) return;
   WarpRows<C> rows;
   rows.load(a, block, s);
-  const int limit = block_limit(s, rows);
+  const KeyRange range = block_range(rows.range, s.ranges);
   const int stride = C::kSplit ? static_cast<int>(gridDim.z) : 1;
-  int chunk = C::kSplit ? static_cast<int>(blockIdx.z) : 0;
-  if (chunk * kChunk >= limit) return;
+  int chunk = range.first_chunk() + (C::kSplit ? static_cast<int>(blockIdx.z) : 0);
+  if (!range.has(chunk)) return;
   const auto* keys = static_cast<const simt::bf16*>(a.step.layer);
-  const auto* values = keys + a.step.value_offset();
-  find_keys(a, block, chunk, limit, s.rows);
+  const auto* values = keys + a.step.page_size * C::kD;  // of a head's page
+  find_keys(a, block, chunk, range, s.rows);
   __syncthreads();
   copy_rows<C>(s.keys, keys, s.rows);
   simt::cp_async_commit();
-  for (; chunk * kChunk < limit; chunk += stride) {
+  for (; range.has(chunk); chunk += stride) {
     copy_rows<C>(s.values, values, s.rows);
     simt::cp_async_commit();
     simt::cp_async_wait<1>();
     __syncthreads();  // the keys are there, and the values on their way
-    if ((chunk + stride) * kChunk < limit) find_keys(a, block, chunk + stride, limit, s.rows);
-    const bool seen = rows.limit_most > chunk * kChunk;
+    if (range.has(chunk + stride)) find_keys(a, block, chunk + stride, range, s.rows);
+    const bool seen = rows.range.has(chunk);
     float scores[8][4], m[2], l[2], keep[2], add[2];
     uint32_t weights[4][4];
     if (seen) score_keys(s, scores);
     __syncthreads();  // and may be overwritten
-    if ((chunk + stride) * kChunk < limit) copy_rows<C>(s.keys, keys, s.rows);
+    if (range.has(chunk + stride)) copy_rows<C>(s.keys, keys, s.rows);
     simt::cp_async_commit();
     if (seen) {
-      soften(rows, scores, chunk * kChunk, a.scale, weights, m, l);
+      soften(a, rows, scores, chunk * kChunk, weights, m, l);
 #pragma unroll
       for (int i = 0; i < 2; i++) fold(rows.state[i], m[i], l[i], &keep[i], &add[i]);
     }
@@ -248,7 +242,7 @@ SIMT_DEVICE void attend_rows(const Attention& a) {
     __syncthreads();  // the values are there
     if (seen) add_values(s, rows, weights, keep, add);
     if constexpr (C::kSplit) {
-      write_rows(a, block, rows, chunk);
+      write_rows(a, block, rows, chunk - range.first_chunk());
       rows.reset();
     }
     __syncthreads();  // and may be overwritten
@@ -281,12 +275,13 @@ void launch(const Attention& a, bool split, int splits, CudaQueue& queue) {
 }  // namespace
 
 bool has_mma(const Attention& a, DType cache, int compute_capability) {
-  const int d = a.step.head_dim;
-  return cache == DType::kBf16 && d >= 64 && d <= 128 && d % 16 == 0 && compute_capability >= 80;
+  const int d = a.step.key_dim;
+  return cache == DType::kBf16 && a.step.value_dim == d && d >= 64 && d <= 128 && d % 16 == 0 &&
+         compute_capability >= 80;
 }
 
 void attend_mma(const Attention& a, bool split, int splits, CudaQueue& queue) {
-  switch (a.step.head_dim) {
+  switch (a.step.key_dim) {
     case 64:
       return launch<64>(a, split, splits, queue);
     case 80:

@@ -217,7 +217,7 @@ SIMT_DEVICE void write(const Gemm& g, int warp, int row, int end, int sums, floa
   row += lane / kWeightRows;
   if (lane >= sums || row >= end || column >= g.columns || (swiglu && j >= 2)) return;
   g.out[static_cast<int64_t>(row) * g.columns + column] =
-      swiglu ? finish_swiglu(g, total, up) : finish(g, total);
+      swiglu ? finish_swiglu(g, total, up) : finish(g, column, total);
 }
 
 template <class C>

@@ -111,7 +111,7 @@ SIMT_DEVICE void write(const Gemm& g, const Tile& tile, int row, int column,
     for (int j = 0; j < 8; j++) {
       const int place = tile.column + column + (j < 4 ? j : j + 4);
       if (!swiglu) {
-        if (place < g.columns) out[place] = finish(g, sum[i][j]);
+        if (place < g.columns) out[place] = finish(g, place, sum[i][j]);
       } else if (j < 4 && place / 16 * 8 + place % 16 < g.columns) {
         out[place / 16 * 8 + place % 16] = finish_swiglu(g, sum[i][j], sum[i][j + 4]);
       }

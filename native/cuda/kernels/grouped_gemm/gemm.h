@@ -34,6 +34,7 @@ struct Gemm {
   int k, pitch;              // elements of a row of x, and from row to row of the weight
   int weight_rows, columns;  // stored rows of a group, and what they give: half as many with swiglu
   float scale;
+  const float* bias;  // [columns], added to the scaled sums; null: nothing. Not with swiglu
   Activation activation;
   DType dtype;  // of the weight
 };

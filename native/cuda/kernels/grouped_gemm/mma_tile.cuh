@@ -81,9 +81,9 @@ SIMT_DEVICE void write_sums(const Gemm& g, const Tile& tile, int row, int column
         const float* two = sum[i / 2][j] + i % 2 * 2;
         const int at = tile.column + column + j * 8 + lane % 4 * 2;
         if (C::kTanh) {
-          write_pair(g, out, at, finish(g, two[0]), finish(g, two[1]));
+          write_pair(g, out, at, finish(g, at, two[0]), finish(g, at + 1, two[1]));
         } else {
-          write_pair(g, out, at, g.scale * two[0], g.scale * two[1]);
+          write_pair(g, out, at, biased(g, at, two[0]), biased(g, at + 1, two[1]));
         }
       }
     }

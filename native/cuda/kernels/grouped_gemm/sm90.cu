@@ -133,7 +133,8 @@ SIMT_DEVICE void write(const Gemm& g, const Tile& tile, const float (&sum)[C::kC
 #pragma unroll
       for (int j = 0; j < C::kColumns / 8; j++) {
         const float* two = sum + 4 * j + 2 * half;
-        write_pair(g, out, tile.column + j * 8 + pair, g.scale * two[0], g.scale * two[1]);
+        const int at = tile.column + j * 8 + pair;
+        write_pair(g, out, at, biased(g, at, two[0]), biased(g, at + 1, two[1]));
       }
     }
   }

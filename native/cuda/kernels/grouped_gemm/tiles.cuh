@@ -77,8 +77,13 @@ SIMT_DEVICE int gate_row(int column) {
   return column / 8 * 16 + column % 8;
 }
 
-SIMT_DEVICE float finish(const Gemm& g, float sum) {
+// Column `column` of the output but for the activation.
+SIMT_DEVICE float biased(const Gemm& g, int column, float sum) {
   const float value = g.scale * sum;
+  return g.bias != nullptr && column < g.columns ? value + __ldg(g.bias + column) : value;
+}
+SIMT_DEVICE float finish(const Gemm& g, int column, float sum) {
+  const float value = biased(g, column, sum);
   return g.activation == Activation::kTanh ? tanhf(value) : value;
 }
 SIMT_DEVICE float finish_swiglu(const Gemm& g, float gate, float up) {
