@@ -2,6 +2,7 @@
 #include "weights/weights.h"
 
 #include <atomic>
+#include <cstring>
 #include <fstream>
 #include <iterator>
 #include <thread>
@@ -9,6 +10,7 @@
 #include "host/thread_pool.h"
 #include "small_model.h"
 #include "test.h"
+#include "weights/stacked_rows.h"
 
 namespace moepp::test {
 
@@ -111,6 +113,40 @@ MOEPP_TEST(weights_write_what_they_read) {
     }
   }
   unlink(path.c_str());
+}
+
+// The biases of q, k and v are one vector.
+MOEPP_TEST(weights_join_vectors) {
+  const TemporaryFile file(12);
+  WeightSpec spec;
+  spec.name = "joined";
+  spec.shape = {9};
+  const auto part = [&](int64_t first, int64_t count) {
+    TensorRef ref = reference(file.path());
+    ref.shape = {count};
+    ref.strides = {1};
+    ref.byte_offset = static_cast<uint64_t>(4 * first);
+    ref.byte_length = static_cast<uint64_t>(4 * count);
+    return ref;
+  };
+  spec.parts = {part(7, 5), part(0, 3), part(3, 1)};
+  StackedRows rows;
+  EXPECT(StackedRows::open(spec, &rows).ok());
+  EXPECT(rows.count() == 9 && rows.length() == 1);
+  const int64_t expected[] = {7, 8, 9, 10, 11, 0, 1, 2, 3};
+  StackedRows whole;
+  WeightSpec all = spec;
+  all.shape = {12};
+  all.parts = {part(0, 12)};
+  EXPECT(StackedRows::open(all, &whole).ok());
+  for (int64_t i = 0; i < 9; i++) {
+    float got, want;
+    std::memcpy(&got, rows.row(i).data, 4);
+    std::memcpy(&want, whole.row(0).data + 4 * expected[i], 4);
+    EXPECT(std::memcmp(&got, &want, 4) == 0);
+  }
+  spec.shape = {10};
+  EXPECT(!StackedRows::open(spec, &rows).ok());
 }
 
 // Loading one large weight lets others' jobs through, again and again.

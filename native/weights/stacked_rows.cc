@@ -11,16 +11,24 @@ int64_t elements_of(const Shape& shape) {
 }
 
 Status StackedRows::open(const WeightSpec& spec, StackedRows* rows) {
-  rows->length_ = spec.shape.empty() ? 1 : spec.shape.back();
+  // A vector of several parts: each element is a row, so that the parts lie one behind the other.
+  const bool joined = spec.shape.size() == 1 && spec.parts.size() > 1;
+  rows->length_ = spec.shape.empty() || joined ? 1 : spec.shape.back();
   rows->first_rows_.push_back(0);
   std::map<std::string, std::shared_ptr<MappedFile>> files;
   for (const TensorRef& ref : spec.parts) {
-    if (ref.shape.empty() || ref.shape.back() != rows->length_) {
+    const bool fits = joined ? ref.shape.size() == 1
+                             : !ref.shape.empty() && ref.shape.back() == rows->length_;
+    if (!fits) {
       return Status::error(Code::kBadWeights, ref.name + ": its rows do not have " +
                                                   std::to_string(rows->length_) + " elements");
     }
     SourceTensor source;
     MOEPP_CHECK(SourceTensor::open(ref, &files, &source));
+    if (joined) {
+      source.shape.push_back(1);
+      source.strides.push_back(1);
+    }
     rows->first_rows_.push_back(rows->first_rows_.back() +
                                 elements_of(ref.shape) / std::max<int64_t>(1, rows->length_));
     rows->parts_.push_back(std::move(source));
