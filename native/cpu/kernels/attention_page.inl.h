@@ -37,14 +37,30 @@ struct AttentionBlock {
 // Prefetches of a loop over rows of memory, into the second-level cache. It asks for a line of
 // every 512 bytes, kAheadBytes further on; the processor's own prefetcher brings those in between.
 // A page's keys and values are one run of memory. Another run follows it.
-constexpr int64_t kAheadBytes = 4096;
+//
+// Where several tiles of rows meet a page, only the first finds it in memory. So each brings in its
+// share of what comes next: values while keys are multiplied, and the other way round.
+constexpr int64_t kAheadBytes = 4096, kLineBytes = 64;
 struct Ahead {
   const char* from = nullptr;  // null: nothing
   int64_t left = 0;            // bytes of the run from there on
   const char* then = nullptr;  // the next run, or null
   int64_t row_bytes = 0;       // per turn
+  bool whole = false;          // each line, not one of every 512 bytes
 
   Ahead() = default;
+  // The share of `count` of `rows` rows, from number `row` on, in so many turns.
+  static Ahead share(const void* next, int64_t bytes, int64_t row, int64_t count, int64_t rows,
+                     int64_t turns) {
+    Ahead ahead;
+    if (next == nullptr) return ahead;
+    const int64_t first = bytes * row / rows / kLineBytes * kLineBytes;
+    ahead.from = static_cast<const char*>(next) + first;
+    ahead.left = bytes * (row + count) / rows - first;
+    ahead.row_bytes = (ahead.left / turns + kLineBytes - 1) / kLineBytes * kLineBytes;
+    ahead.whole = true;
+    return ahead;
+  }
   Ahead(const void* row, int64_t run_bytes, const void* then, int64_t row_bytes)
       : from(static_cast<const char*>(row) + kAheadBytes),
         left(run_bytes - kAheadBytes),
@@ -58,7 +74,11 @@ struct Ahead {
       left = INT64_MAX;
       if (from == nullptr) return;
     }
-    if (left / 512 != (left - row_bytes) / 512) __builtin_prefetch(from, 0, 2);
+    if (whole) {
+      for (int64_t i = 0; i < row_bytes; i += kLineBytes) __builtin_prefetch(from + i, 0, 2);
+    } else if (left / 512 != (left - row_bytes) / 512) {
+      __builtin_prefetch(from, 0, 2);
+    }
     from += row_bytes;
     left -= row_bytes;
   }
@@ -297,8 +317,9 @@ void attend_page(AttentionBlock& block, const typename Cache::Element* keys,
   for_tiles(block, [&](int64_t row, auto tile) {
     constexpr int kRows = decltype(tile)::value;
     const Ahead ahead =
-        row > 0 ? Ahead()
-                : Ahead(keys, key_bytes + value_bytes, next, block.page_size * kStepBytes);
+        kRows < block.rows
+            ? Ahead::share(values, value_bytes, row, kRows, block.rows, block.d / Cache::kStep)
+            : Ahead(keys, key_bytes + value_bytes, next, block.page_size * kStepBytes);
     score_rows<Cache, kRows>(block, row, keys, most_seen(block, row, kRows), ahead);
   });
   soften<Cache>(block);
@@ -310,7 +331,9 @@ void attend_page(AttentionBlock& block, const typename Cache::Element* keys,
     const int64_t skipped = most_skipped(block, row, kRows), first = whole_steps(skipped),
                   last = least_seen(block, row, kRows) / Cache::kStep * Cache::kStep;
     const Ahead ahead =
-        row > 0 ? Ahead() : Ahead(values, value_bytes, next, block.value_d * kStepBytes);
+        kRows < block.rows
+            ? Ahead::share(next, key_bytes, row, kRows, block.rows, block.page_size / Cache::kStep)
+            : Ahead(values, value_bytes, next, block.value_d * kStepBytes);
     const auto alone = [&](int64_t from, int64_t to) {
       for (int64_t r = row; r < row + kRows; r++) {
         const int64_t begin = block.from[r] > from ? block.from[r] : from,
