@@ -143,7 +143,7 @@ function expertsOf({ config: c, routers }: Inspection): string {
       kind === 'ffn' ? `${count} FFN of ${formatCount(c.intermediateSize)}` : `${count} ${kind}`,
     ]
   })
-  const layers = routers.length < c.layers ? `, in ${routers.length} layers` : ''
+  const layers = routers.length < c.layers ? `; ${routers.length} of ${c.layers} layers` : ''
   return `${c.experts}: ${kinds.join(', ')}; a token picks ${c.topK}${layers}`
 }
 

@@ -12,9 +12,9 @@ import { qwen3MoePlusPlus } from './qwen3-moe-plus-plus.js'
 export const FAMILIES: readonly Family[] = [moepp, qwen3Moe, qwen3MoePlusPlus, mixtral]
 
 /** Reads and checks a model directory's config.json. */
-export async function readModel(directory: string): Promise<ModelDescription> {
+export async function readModel(directory: string, families = FAMILIES): Promise<ModelDescription> {
   const path = join(directory, 'config.json')
-  return describeModel(await readConfigJson(path), path)
+  return describeModel(await readConfigJson(path), path, families)
 }
 
 /**
@@ -24,11 +24,7 @@ export async function readModel(directory: string): Promise<ModelDescription> {
  *
  * @throws MoeppError ERR_BAD_CONFIG, ERR_UNSUPPORTED for a family that moepp does not run
  */
-export function describeModel(
-  json: unknown,
-  where: string,
-  families: readonly Family[] = FAMILIES,
-): ModelDescription {
+export function describeModel(json: unknown, where: string, families = FAMILIES): ModelDescription {
   const fields = new Fields(json, where)
   const architectures = fields.take('architectures') ?? []
   const type = fields.take('model_type')

@@ -22,7 +22,7 @@ import { openCheckpoint } from '../checkpoint/checkpoint.js'
 import { checkPackedLayout } from '../checkpoint/packed.js'
 import { MoeppError } from '../errors.js'
 import type { ModelConfig } from '../families/family.js'
-import { readModel } from '../families/registry.js'
+import { FAMILIES, readModel } from '../families/registry.js'
 import { type LoadTrace, publicSource, traced } from '../generation/diagnostics.js'
 import { readGenerationConfig } from '../generation/generation-config.js'
 import { Model, type ModelParts } from '../generation/model.js'
@@ -160,8 +160,12 @@ function placeFor(plan: LoadPlan, { host, gpu }: Places): Place {
   return isNamed || tooLarge(gpu, gpuBytes(plan)) === undefined ? placeOf(gpu) : host
 }
 
-async function readPlan(directory: string, o: ResolvedLoadOptions): Promise<LoadPlan> {
-  const description = await readModel(directory)
+async function readPlan(
+  directory: string,
+  o: ResolvedLoadOptions,
+  families = FAMILIES,
+): Promise<LoadPlan> {
+  const description = await readModel(directory, families)
   return planLoad(description, await openCheckpoint(directory), o)
 }
 
@@ -169,9 +173,10 @@ async function readPlan(directory: string, o: ResolvedLoadOptions): Promise<Load
 export async function loadParts(
   source: string,
   o: ResolvedLoadOptions,
+  families = FAMILIES,
 ): Promise<ModelParts & { readonly runner: DeviceRunner; readonly spec: ModelSpec }> {
   const directory = await resolveSource(source, o)
-  const plan = await readPlan(directory, o)
+  const plan = await readPlan(directory, o, families)
   const { config } = plan.description
   const generation = await readGenerationConfig(directory)
   const tokenizer = await optionalTokenizer(directory, config)
