@@ -2,7 +2,14 @@
  * Records a model as a plain list of ops over named buffers. Native checks and runs it; nothing is
  * computed here.
  */
-import type { Attribute, BufferSpec, Dimension, OpSpec, ProgramSpec, WeightSpec } from '../binding.js'
+import type {
+  Attribute,
+  BufferSpec,
+  Dimension,
+  OpSpec,
+  ProgramSpec,
+  WeightSpec,
+} from '../binding.js'
 
 /** A buffer of the program. Every one is written by one op, or is an input of the step. */
 export interface Buffer {
