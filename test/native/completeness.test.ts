@@ -1,6 +1,6 @@
 /**
- * Every op of the list has its kernels, a reference, tests on both devices, a bench row and a
- * builder function.
+ * Every op of the list has its kernels, a reference, tests on both devices, a bench row, and a
+ * builder function or, if it is fused, its place in the compiler.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -14,22 +14,28 @@ const all = (folder: string, pattern: RegExp) =>
     .map(file => read(join(folder, file)))
     .join('\n')
 
-const ops = [...read('native/ops.inc').matchAll(/^MOEPP_OP\((\w+), (\w+)\)/gm)].map(
-  ([, name, args]) => ({
+const ops = [...read('native/ops.inc').matchAll(/^MOEPP_(FUSED_)?OP\((\w+), (\w+)\)/gm)].map(
+  ([, fused, name, args]) => ({
     name: name!,
     args: args!,
+    fused: fused !== undefined,
   }),
 )
 
-t.ok(ops.length >= 11, 'the list was read')
+t.ok(ops.length >= 13, 'the list was read')
+t.ok(
+  ops.some(({ fused }) => fused),
+  'with ops that the compiler makes',
+)
 
 const references = all('native/test', /^reference.*\.h$/)
 const tests = all('native/test', /_test\.cc$/)
 const cudaTests = all('native/test/simt', /_test\.cu$/)
 const benches = all('bench/ops', /\.cc$/)
 const builder = read('lib/program/ops.ts')
+const compiler = read('native/compiler.cc')
 
-for (const { name, args } of ops) {
+for (const { name, args, fused } of ops) {
   t.test(name, async t => {
     t.ok(existsSync(join(root, 'native/cpu/kernels', `${name}.inl.h`)), 'a CPU kernel')
     t.ok(existsSync(join(root, 'native/cuda/kernels', `${name}.cu`)), 'a CUDA kernel')
@@ -38,6 +44,11 @@ for (const { name, args } of ops) {
     t.match(tests, new RegExp(`kernels(\\(\\))?(->|\\.)${name}\\(|\\b${args}\\b`), 'a native test')
     t.match(cudaTests, new RegExp(`\\bcuda::${name}\\b`), 'a test of the CUDA kernel')
     t.match(benches, new RegExp(`kernels\\(\\)\\.${name}\\(`), 'a bench row')
-    t.match(builder, new RegExp(`'${name}'`), 'a builder function')
+    if (fused) {
+      t.match(compiler, new RegExp(`\\btable\\.${name}\\(`), 'the compiler makes it')
+      t.notMatch(builder, new RegExp(`'${name}'`), 'no program records it')
+    } else {
+      t.match(builder, new RegExp(`'${name}'`), 'a builder function')
+    }
   })
 }

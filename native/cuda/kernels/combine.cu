@@ -14,7 +14,7 @@ namespace {
 constexpr int kThreads = 128, kWarps = kThreads / 32;
 
 struct Rows {
-  const float *residual, *x, *expert_out, *coefficients, *expert_weights, *constants, *norm_weight;
+  const float *residual, *delta, *x, *expert_out, *coefficients, *expert_weights, *constants, *norm_weight;
   const int32_t* expert_rows;
   float *moe_output, *sum, *out;
   int h, c, k;
@@ -70,6 +70,12 @@ SIMT_DEVICE float sum_terms(const Rows& r, int64_t first, const Term* terms, int
     }
     if (r.moe_output != nullptr) store_elements(r.moe_output + first + i, sum);
     load_elements(r.residual + first + i, v);
+    if (r.delta != nullptr) {
+      float delta[N];
+      load_elements(r.delta + first + i, delta);
+#pragma unroll
+      for (int e = 0; e < N; e++) v[e] = v[e] + delta[e];
+    }
 #pragma unroll
     for (int e = 0; e < N; e++) sum[e] = v[e] + sum[e];
     if (r.sum != nullptr) store_elements(r.sum + first + i, sum);
@@ -89,7 +95,7 @@ SIMT_HOST_DEVICE size_t row_bytes(int h) {
 template <int N>
 __global__ void __launch_bounds__(kThreads) combine_rows(Rows r) {
   if (r.prefetch) {
-    prefetch_weight(r.norm_weight, static_cast<int64_t>(r.h) * 4);
+    if (r.norm_weight != nullptr) prefetch_weight(r.norm_weight, static_cast<int64_t>(r.h) * 4);
     prefetch_weight(r.constants, static_cast<int64_t>(r.c) * r.h * 4);
   }
   await_inputs();
@@ -104,6 +110,7 @@ __global__ void __launch_bounds__(kThreads) combine_rows(Rows r) {
   }
   __syncthreads();
   const float squares = sum_terms<N>(r, first, terms, *count, row);
+  if (r.norm_weight == nullptr) return;
   const float scale =
       1.0f / sqrtf(block_sum<kWarps>(squares, partial) / static_cast<float>(r.h) + r.eps);
   for (int i = static_cast<int>(threadIdx.x) * N; i < r.h;
@@ -123,16 +130,17 @@ void combine(const CombineArgs& args, Queue& queue) {
   CudaQueue& stream = CudaQueue::from(queue);
   Rows r = {};
   r.residual = args.residual->f32();
+  r.delta = args.delta != nullptr ? args.delta->f32() : nullptr;
   r.x = args.x->f32();
   r.expert_out = args.expert_out->f32();
   r.coefficients = args.coefficients->f32();
   r.expert_weights = args.expert_weights->f32();
-  r.constants = args.constants->f32();
-  r.norm_weight = args.norm_weight->f32();
+  r.constants = args.constants != nullptr ? args.constants->f32() : nullptr;
+  r.norm_weight = args.norm_weight != nullptr ? args.norm_weight->f32() : nullptr;
   r.expert_rows = args.expert_rows->i32();
   r.moe_output = args.moe_output != nullptr ? args.moe_output->f32() : nullptr;
   r.sum = args.sum != nullptr ? args.sum->f32() : nullptr;
-  r.out = args.out->f32();
+  r.out = args.out != nullptr ? args.out->f32() : nullptr;
   r.h = static_cast<int>(args.x->shape[1]);
   r.c = static_cast<int>(args.coefficients->shape[1]) - 1;
   r.k = static_cast<int>(args.expert_rows->shape[1]);

@@ -6,7 +6,9 @@
 // Few tokens are bound by one multiprocessor reading the router. 24 rows of 1536 in f32 are 147 KB,
 // 1.3 us at 64 bytes per clock of 1.75 GHz. Sharing the rows out among blocks would take less, but
 // a round trip between blocks (0.7 us) before the gating more. A block per token reads them once
-// per token. For 64 tokens that is 9.4 MB from L2.
+// per token. For 64 tokens that is 9.4 MB from L2. A router of more than kMostRouterBytes takes one
+// multiprocessor longer than launches of the three ops, which share it out. So does one of more
+// experts than a warp has registers for here.
 // SASS * norm_and_route: LDG STG LDS STS FFMA SHFL !LDL !STL registers<=224 no-spills
 #include "cuda/kernels/kernels.h"
 #include "cuda/kernels/router/gating.cuh"
@@ -19,6 +21,8 @@ namespace {
 // rms_norm's block, so that a row's sum of squares has the same bits.
 constexpr int kNormThreads = 256, kNormWarps = kNormThreads / 32;
 constexpr int kFewTokens = 64;
+constexpr int kLogitsPerLane = 8;                 // E up to 256
+constexpr int64_t kMostRouterBytes = 320 * 1024;  // 3 us at 64 bytes per clock; two launches
 
 struct NormRoute {
   const float *x, *delta, *norm_weight;
@@ -46,7 +50,7 @@ size_t tile_bytes(int h) {
   return static_cast<size_t>(C::kTokens) * (static_cast<size_t>(h) + kNormWarps) * sizeof(float);
 }
 
-// sum = x + delta to memory and to `row`; the warp's part of the sum of squares to `partial`. By
+// sum = x + delta, or x, to memory and to `row`; the warp's part of the sum of squares to `partial`. By
 // the first kNormThreads.
 template <int N>
 SIMT_DEVICE void add_row(const NormRoute& r, int64_t first, float* row, float* partial) {
@@ -55,12 +59,13 @@ SIMT_DEVICE void add_row(const NormRoute& r, int64_t first, float* row, float* p
   for (int i = static_cast<int>(threadIdx.x) * N; i < r.router.h; i += kNormThreads * N) {
     float v[N], delta[N];
     load_elements(r.x + first + i, v);
-    load_elements(r.delta + first + i, delta);
+    if (r.delta != nullptr) {
+      load_elements(r.delta + first + i, delta);
 #pragma unroll
-    for (int e = 0; e < N; e++) {
-      v[e] = v[e] + delta[e];
-      squares = fmaf(v[e], v[e], squares);
+      for (int e = 0; e < N; e++) v[e] = v[e] + delta[e];
     }
+#pragma unroll
+    for (int e = 0; e < N; e++) squares = fmaf(v[e], v[e], squares);
     if (r.sum != nullptr) store_elements(r.sum + first + i, v);
     store_elements(row + i, v);
   }
@@ -133,7 +138,7 @@ __global__ void __launch_bounds__(C::kThreads, 1) norm_and_route(NormRoute r) {
   for (int group = warp; group < groups; group += kWarps)
     multiply_group<C>(r.router, row_group<C>(r.router, group), rows, first);
   __syncthreads();
-  for (int a = warp; a < count; a += kWarps) gate_token(r.routing, first + a);
+  for (int a = warp; a < count; a += kWarps) gate_token<kLogitsPerLane>(r.routing, first + a);
   if (r.sorts && is_last_block(r.finished, simt::smem<int>())) sort_picks(r.routing, 0);
 }
 
@@ -141,7 +146,7 @@ template <class C>
 void launch(const NormRoute& r, CudaQueue& queue) {
   const dim3 grid(static_cast<unsigned>((r.router.tokens + C::kTokens - 1) / C::kTokens));
   const size_t tile = tile_bytes<C>(r.router.h),
-               sort = r.sorts ? sort_bytes(r.routing.n, C::kThreads) : 0;
+               sort = r.sorts ? sort_bytes(r.routing, C::kThreads) : 0;
   queue.launch(norm_and_route<C>, {grid, dim3(C::kThreads), tile > sort ? tile : sort}, r);
 }
 
@@ -152,7 +157,8 @@ void launch_for_tokens(NormRoute& r, CudaQueue& queue) {
   // 8 rows of 1536 and their sums: sm_75 gives up to 64 KB
   constexpr size_t kTileBytes = 49 * 1024;
   const int tokens = r.router.tokens;
-  r.sorts = tokens <= kFewTokens && (tokens == 1 || r.finished != nullptr);
+  r.sorts = tokens <= kFewTokens && tokens * r.routing.k <= Config<1, 1, N>::kThreads &&
+            (tokens == 1 || r.finished != nullptr);
   if (!r.sorts && tokens >= 8 * queue.multiprocessors() &&
       tile_bytes<Config<8, 4, N>>(r.router.h) <= kTileBytes) {
     return launch<Config<8, 4, N>>(r, queue);
@@ -169,14 +175,20 @@ void launch_for_tokens(NormRoute& r, CudaQueue& queue) {
 void norm_route_top_k(const NormRouteTopKArgs& args, Queue& queue) {
   CudaQueue& stream = CudaQueue::from(queue);
   NormRoute r = {};
-  r.x = args.x->f32();
-  r.delta = args.delta->f32();
-  r.norm_weight = args.norm_weight->f32();
-  r.sum = args.sum != nullptr ? args.sum->f32() : nullptr;
-  r.out = args.out->f32();
-  r.eps = args.eps;
-  r.router = router_of(args.router_logits());
-  r.routing = routing_of(args.route());
+  r.router = router_of(args.router);
+  const int64_t router_bytes = int64_t{4} * (r.router.e + r.router.xs) * r.router.h;
+  if (r.router.e > 32 * kLogitsPerLane || router_bytes > kMostRouterBytes) {
+    rms_norm(args.norm, queue);
+    router_logits(args.router, queue);
+    return route_top_k(args.route, queue);
+  }
+  r.x = args.norm.x->f32();
+  r.delta = args.norm.delta != nullptr ? args.norm.delta->f32() : nullptr;
+  r.norm_weight = args.norm.weight->f32();
+  r.sum = args.norm.sum != nullptr ? args.norm.sum->f32() : nullptr;
+  r.out = args.norm.out->f32();
+  r.eps = args.norm.eps;
+  r.routing = routing_of(args.route);
   r.finished = stream.counters();
   r.prefetch = stream.prefetches();
   r.router.h % 4 == 0 ? launch_for_tokens<4>(r, stream) : launch_for_tokens<1>(r, stream);

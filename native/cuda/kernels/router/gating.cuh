@@ -10,33 +10,58 @@
 
 namespace moepp::cuda {
 
-constexpr int kLogitsPerLane = 8;  // E up to 256
-
 struct Routing {
-  const float *logits, *scores;
+  const float *logits, *scores, *bias;
   int32_t *indices, *offsets, *order, *rows;
   float *weights, *coefficients;
-  int tokens, e, c, n, k;
-  float norm_std, input_scale;
-  bool mixtral;
+  ExpertRuns experts;
+  int tokens, e, c, n, k, groups, top_groups;
+  float norm_std, input_scale, weight_scale;
+  bool sigmoid, normalise, drop_zero, masked;
 };
 
-// One token's logits: lane l has those of the experts l, l + 32, ...
+// The order of the logits is not that of the choices.
+SIMT_DEVICE bool by_choice(const Routing& r) {
+  return r.bias != nullptr || r.groups > 1;
+}
+// The weights are made of the scores, not of the logits of the picks alone.
+SIMT_DEVICE bool by_score(const Routing& r) {
+  return by_choice(r) || r.sigmoid || !r.normalise;
+}
+
+SIMT_DEVICE bool has_no_weight(const Routing& r, ExpertKind kind) {
+  return (r.drop_zero && kind == ExpertKind::kZero) || (r.masked && kind != ExpertKind::kFfn);
+}
+
+// One token's logits, then its choices: lane l has those of the experts l, l + 32, ... L of them
+// are enough for 32 L experts.
+template <int L>
 struct Logits {
-  float v[kLogitsPerLane];
+  float v[L];
+  unsigned open;  // bit i: there is such an expert, and no mask hides it
 
   SIMT_DEVICE void load(const Routing& r, int64_t t) {
+    open = 0;
 #pragma unroll
-    for (int i = 0; i < kLogitsPerLane; i++) {
+    for (int i = 0; i < L; i++) {
       const int expert = static_cast<int>(threadIdx.x) % 32 + 32 * i;
       v[i] = expert < r.e ? r.logits[t * r.e + expert] : 0.0f;
+      open |= expert < r.e ? 1u << i : 0u;
+    }
+    if (!r.masked) return;
+#pragma unroll
+    for (int i = 0; i < L; i++) {
+      const int expert = static_cast<int>(threadIdx.x) % 32 + 32 * i;
+      if (r.experts.kind_of(expert) != ExpertKind::kFfn) open &= ~(1u << i);
     }
   }
+  SIMT_DEVICE bool is_open(int i) const { return (open >> i & 1) != 0; }
 };
 
-// The K largest logits, the higher first, equal ones in ascending order of index; lane k gets the
+// The K largest choices, the higher first, equal ones in ascending order of index; lane k gets the
 // k-th. A NaN counts as minus infinity, so that indices are always K different experts.
-SIMT_DEVICE int pick_experts(const Routing& r, const Logits& logits) {
+template <int L>
+SIMT_DEVICE int pick_experts(const Routing& r, const Logits<L>& choices) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   unsigned taken = 0;  // of this lane's experts
   int pick = 0;
@@ -44,11 +69,11 @@ SIMT_DEVICE int pick_experts(const Routing& r, const Logits& logits) {
     float best = -INFINITY;
     int index = r.e;
 #pragma unroll
-    for (int i = 0; i < kLogitsPerLane; i++) {
+    for (int i = 0; i < L; i++) {
       const int expert = lane + 32 * i;
-      const float value = logits.v[i] == logits.v[i] ? logits.v[i] : -INFINITY;
-      const bool open = expert < r.e && (taken >> i & 1) == 0;
-      if (open && (value > best || index == r.e)) best = value, index = expert;
+      const float value = choices.v[i] == choices.v[i] ? choices.v[i] : -INFINITY;
+      const bool free = expert < r.e && (taken >> i & 1) == 0;
+      if (free && (value > best || index == r.e)) best = value, index = expert;
     }
 #pragma unroll
     for (int distance = 16; distance > 0; distance /= 2) {
@@ -65,14 +90,15 @@ SIMT_DEVICE int pick_experts(const Routing& r, const Logits& logits) {
 // norm_std / unbiased standard deviation of the logits; 1 when there is no normalisation, or
 // nothing to normalise. Two passes in f64: logits of any f32 scale keep their digits and cannot
 // overflow, and equal ones have a deviation of exactly 0.
-SIMT_DEVICE double logit_scale(const Routing& r, const Logits& logits) {
+template <int L>
+SIMT_DEVICE double logit_scale(const Routing& r, const Logits<L>& logits) {
   if (r.norm_std == 0.0f || r.e < 2) return 1.0;
   double sum = 0.0, squares = 0.0;
 #pragma unroll
-  for (int i = 0; i < kLogitsPerLane; i++) sum += static_cast<double>(logits.v[i]);
+  for (int i = 0; i < L; i++) sum += static_cast<double>(logits.v[i]);
   const double mean = warp_sum(sum) / static_cast<double>(r.e);
 #pragma unroll
-  for (int i = 0; i < kLogitsPerLane; i++) {
+  for (int i = 0; i < L; i++) {
     const double deviation = static_cast<int>(threadIdx.x) % 32 + 32 * i < r.e
                                  ? static_cast<double>(logits.v[i]) - mean
                                  : 0.0;
@@ -84,78 +110,206 @@ SIMT_DEVICE double logit_scale(const Routing& r, const Logits& logits) {
              : static_cast<double>(r.norm_std) / sqrt(squares / static_cast<double>(r.e - 1));
 }
 
-// Lane k gets the weight of its pick, the others 0. The softmax over all E, divided by the sum of
-// the picks, is the softmax over the picks. A NaN among the logits makes the weights NaN, as a
-// softmax over all E does.
-SIMT_DEVICE float weigh_pick(const Routing& r, const Logits& logits, int64_t t, int pick) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const double scale = logit_scale(r, logits);
-  bool nan = false;
+// What all of a token's scores share.
+struct Gate {
+  double scale;
+  float highest, total;  // of the softmax
+  bool nan;              // among the logits that are not masked
+};
+
+SIMT_DEVICE float scaled(const Routing& r, const Gate& gate, float logit, float from) {
+  if (r.norm_std == 0.0f) return logit - from;
+  return static_cast<float>((static_cast<double>(logit) - static_cast<double>(from)) * gate.scale);
+}
+
+SIMT_DEVICE float score_of(const Routing& r, const Gate& gate, float logit) {
+  if (r.sigmoid) return 1.0f / (1.0f + expf(-scaled(r, gate, logit, 0.0f)));
+  return expf(scaled(r, gate, logit, gate.highest)) / gate.total;
+}
+
+template <int L>
+SIMT_DEVICE Gate measure(const Routing& r, const Logits<L>& logits) {
+  Gate gate = {logit_scale(r, logits), -INFINITY, 0.0f, false};
 #pragma unroll
-  for (int i = 0; i < kLogitsPerLane; i++) nan |= logits.v[i] != logits.v[i];
-  nan = __any_sync(simt::kFullMask, nan) != 0;
+  for (int i = 0; i < L; i++) gate.nan |= logits.is_open(i) && logits.v[i] != logits.v[i];
+  gate.nan = __any_sync(simt::kFullMask, gate.nan) != 0;
+  if (!by_score(r) || r.sigmoid) return gate;
+#pragma unroll
+  for (int i = 0; i < L; i++) {
+    if (logits.is_open(i) && logits.v[i] > gate.highest) gate.highest = logits.v[i];
+  }
+  gate.highest = warp_max(gate.highest);
+#pragma unroll
+  for (int i = 0; i < L; i++) {
+    if (logits.is_open(i)) gate.total += expf(scaled(r, gate, logits.v[i], gate.highest));
+  }
+  gate.total = warp_sum(gate.total);
+  return gate;
+}
+
+// The choices outside the best groups become 0. Lane g has the score of group g.
+template <int L>
+SIMT_DEVICE void keep_groups(const Routing& r, Logits<L>& choices) {
+  const int lane = static_cast<int>(threadIdx.x) % 32, size = r.e / r.groups;
+  float best = -INFINITY;
+  for (int g = 0; g < r.groups; g++) {
+    float first = -INFINITY, second = -INFINITY;
+#pragma unroll
+    for (int i = 0; i < L; i++) {
+      const int expert = lane + 32 * i;
+      if (expert < g * size || expert >= (g + 1) * size) continue;
+      const float v = choices.v[i];
+      if (v > first) {
+        second = first, first = v;
+      } else if (v > second) {
+        second = v;
+      }
+    }
+#pragma unroll
+    for (int distance = 16; distance > 0; distance /= 2) {
+      const float other = __shfl_xor_sync(simt::kFullMask, first, distance),
+                  next = __shfl_xor_sync(simt::kFullMask, second, distance);
+      second = fmaxf(fminf(first, other), fmaxf(second, next));
+      first = fmaxf(first, other);
+    }
+    const float sum = first + second;
+    if (lane == g && sum == sum) best = sum;
+  }
+  int better = 0;
+  for (int g = 0; g < r.groups; g++) {
+    const float other = __shfl_sync(simt::kFullMask, best, g);
+    better += other > best || (other == best && g < lane) ? 1 : 0;
+  }
+  const unsigned kept =
+      __ballot_sync(simt::kFullMask, lane < r.groups && better < r.top_groups ? 1 : 0);
+#pragma unroll
+  for (int i = 0; i < L; i++) {
+    const int group = (lane + 32 * i) / size;
+    if (group < r.groups && (kept >> group & 1) == 0) choices.v[i] = 0.0f;
+  }
+}
+
+// The logits become the choices, or what has their order.
+template <int L>
+SIMT_DEVICE void choose(const Routing& r, const Gate& gate, Logits<L>& logits) {
+  const bool scored = by_choice(r);
+  if (!scored && !r.masked) return;
+#pragma unroll
+  for (int i = 0; i < L; i++) {
+    const int expert = static_cast<int>(threadIdx.x) % 32 + 32 * i;
+    if (!scored) {
+      if (!logits.is_open(i)) logits.v[i] = -INFINITY;
+      continue;
+    }
+    logits.v[i] = logits.is_open(i) ? score_of(r, gate, logits.v[i]) : 0.0f;
+    if (r.bias != nullptr && expert < r.e) logits.v[i] += r.bias[expert];
+  }
+  if (r.groups > 1) keep_groups(r, logits);
+}
+
+// Lane k gets the weight of its pick, the others 0. The softmax over all E, divided by the sum of
+// the picks, is the softmax over the picks.
+SIMT_DEVICE float weigh_pick(const Routing& r, const Gate& gate, int64_t t, int pick,
+                             ExpertKind kind) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
   const float logit = lane < r.k ? r.logits[t * r.e + pick] : 0.0f;
-  const double below =
-      (static_cast<double>(logit) - static_cast<double>(__shfl_sync(simt::kFullMask, logit, 0))) *
-      scale;
-  const bool zero_expert = pick == r.e - 1, dropped = lane >= r.k || (zero_expert && !r.mixtral);
-  const float weight = dropped ? 0.0f : expf(static_cast<float>(below));
-  const float total = warp_sum(weight);
-  const int others = __popc(__ballot_sync(simt::kFullMask, !dropped));
+  const float first = __shfl_sync(simt::kFullMask, logit, 0);
+  const bool dropped = lane >= r.k || has_no_weight(r, kind);
+  float weight = 0.0f;
+  if (!dropped)
+    weight = by_score(r) ? score_of(r, gate, logit) : expf(scaled(r, gate, logit, first));
+  if (r.normalise) {
+    const float total = warp_sum(weight) + (r.sigmoid ? 1e-20f : 0.0f);
+    const int others = __popc(__ballot_sync(simt::kFullMask, dropped ? 0 : 1));
+    if (total != 0.0f) {
+      weight = weight / total;
+    } else if (r.drop_zero && !dropped) {
+      weight = 1.0f / static_cast<float>(others);
+    }
+  }
   if (lane >= r.k) return 0.0f;
-  if (nan) return NAN;
-  if (total == 0.0f) return zero_expert || others == 0 ? 0.0f : 1.0f / static_cast<float>(others);
-  return weight / total;
+  return gate.nan ? NAN : weight * r.weight_scale;
 }
 
 // The coefficients of a token's zero-computation picks: {cx, c_1 .. c_C}.
-SIMT_DEVICE void collapse_picks(const Routing& r, int64_t t, int pick, float weight) {
-  const int lane = static_cast<int>(threadIdx.x) % 32, constant = pick - r.n;
+SIMT_DEVICE void collapse_picks(const Routing& r, int64_t t, ExpertRuns::Place place,
+                                float weight) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
   float* coefficients = r.coefficients + t * (r.c + 1);
   float x = 0.0f;  // this pick's part of cx
   for (int i = lane; i <= r.c; i += 32) coefficients[i] = 0.0f;
   __syncwarp();
-  if (lane < r.k && constant == r.c) x = weight;
-  if (lane < r.k && constant >= 0 && constant < r.c) {
-    const float* scores = r.scores + t * 2 * r.c + 2 * constant;
+  if (lane < r.k && place.kind == ExpertKind::kCopy) x = weight;
+  if (lane < r.k && place.kind == ExpertKind::kConstant) {
+    const float* scores = r.scores + t * 2 * r.c + 2 * place.rank;
     const float up =
         static_cast<float>((static_cast<double>(scores[1]) - static_cast<double>(scores[0])) *
                            static_cast<double>(r.input_scale));
     x = weight * (1.0f / (1.0f + expf(up)));  // e^up may be infinity, which is right
-    coefficients[1 + constant] = weight * (1.0f / (1.0f + expf(-up)));
+    coefficients[1 + place.rank] = weight * (1.0f / (1.0f + expf(-up)));
   }
   x = warp_sum(x);
   if (lane == 0) coefficients[0] = x * r.input_scale;
 }
 
 // By one warp.
+template <int L>
 SIMT_DEVICE void gate_token(const Routing& r, int64_t t) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  Logits logits;
+  Logits<L> logits;
   logits.load(r, t);
+  const Gate gate = measure(r, logits);
+  choose(r, gate, logits);
   const int pick = pick_experts(r, logits);
-  const float weight = weigh_pick(r, logits, t, pick);
+  const ExpertRuns::Place place = r.experts.place_of(pick);
+  const float weight = weigh_pick(r, gate, t, pick, place.kind);
   if (lane < r.k) {
     r.indices[t * r.k + lane] = pick;
     r.weights[t * r.k + lane] = weight;
   }
-  collapse_picks(r, t, pick, weight);
+  collapse_picks(r, t, place, weight);
 }
 
-// Shared memory of the sort, in ints: all[N], before[N], then [warps][N].
-SIMT_HOST_DEVICE size_t sort_bytes(int n, int threads) {
-  return (static_cast<size_t>(n) * static_cast<size_t>(2 + threads / 32) + 1) * sizeof(int);
+// Shared memory of the sort.
+struct SortMemory {
+  int *all, *before;  // [N]
+  uint16_t* next;     // [warps][N]
+  uint16_t* ranks;    // [E]: an FFN expert's n, or kNoRow
+};
+constexpr uint16_t kNoRow = 0xffff;
+
+SIMT_HOST_DEVICE size_t sort_bytes(const Routing& r, int threads) {
+  const auto n = static_cast<size_t>(r.n);
+  return sizeof(int) * (2 * n + 1) +
+         sizeof(uint16_t) * (n * static_cast<size_t>(threads / 32) + static_cast<size_t>(r.e));
 }
 
-// all[n] = picks of expert n, before[n] = those of them before `first`. The order of atomic
+// Cleared, with the experts' ranks. The block must meet before it is read.
+SIMT_DEVICE SortMemory clear_sort(const Routing& r) {
+  const int warps = static_cast<int>(blockDim.x) / 32;
+  SortMemory s = {};
+  s.all = simt::smem<int>();
+  s.before = s.all + r.n;
+  s.next = reinterpret_cast<uint16_t*>(s.before + r.n);
+  s.ranks = s.next + warps * r.n;
+  for (int i = threadIdx.x; i < 2 * r.n; i += blockDim.x) s.all[i] = 0;
+  for (int i = threadIdx.x; i < warps * r.n; i += blockDim.x) s.next[i] = 0;
+  for (int i = threadIdx.x; i < r.e; i += blockDim.x) {
+    const ExpertRuns::Place place = r.experts.place_of(i);
+    s.ranks[i] = place.kind == ExpertKind::kFfn ? static_cast<uint16_t>(place.rank) : kNoRow;
+  }
+  return s;
+}
+
+// all[n] = picks of FFN expert n, before[n] = those of them before `first`. The order of atomic
 // additions does not show in counts.
-SIMT_DEVICE void count_picks(const Routing& r, int first, int* all, int* before) {
+SIMT_DEVICE void count_picks(const Routing& r, int first, const SortMemory& s) {
   const int picks = r.tokens * r.k;
   for (int i = threadIdx.x; i < picks; i += blockDim.x) {
-    const int expert = r.indices[i];
-    if (expert >= r.n) continue;
-    atomicAdd(&all[expert], 1);
-    if (i < first) atomicAdd(&before[expert], 1);
+    const int n = s.ranks[r.indices[i]];
+    if (n == kNoRow) continue;
+    atomicAdd(&s.all[n], 1);
+    if (i < first) atomicAdd(&s.before[n], 1);
   }
 }
 
@@ -182,33 +336,31 @@ SIMT_DEVICE void start_rows(const Routing& r, int* all, bool tell) {
 
 // Places the picks [first, first + blockDim.x): thread i has pick first + i.
 SIMT_DEVICE void sort_picks(const Routing& r, int first) {
-  auto* all = simt::smem<int>();
-  // next[w][n]: the row of warp w's first pick of expert n
-  int *before = all + r.n, *next = before + r.n;
   const int warps = static_cast<int>(blockDim.x) / 32, warp = static_cast<int>(threadIdx.x) / 32;
-  for (int i = threadIdx.x; i < (2 + warps) * r.n; i += blockDim.x) all[i] = 0;
+  const SortMemory s = clear_sort(r);
   __syncthreads();
-  count_picks(r, first, all, before);
+  count_picks(r, first, s);
   const int pick = first + static_cast<int>(threadIdx.x);
   const bool there = pick < r.tokens * r.k;
-  const int expert = there ? r.indices[pick] : r.n;
-  const unsigned same = __match_any_sync(simt::kFullMask, expert);
+  const int n = there ? s.ranks[r.indices[pick]] : kNoRow;
+  const unsigned same = __match_any_sync(simt::kFullMask, n);
   const int rank = __popc(same & ((1u << (threadIdx.x % 32)) - 1));
-  if (expert < r.n && rank == 0) next[warp * r.n + expert] = __popc(same);
+  if (n != kNoRow && rank == 0) s.next[warp * r.n + n] = static_cast<uint16_t>(__popc(same));
   __syncthreads();
-  if (warp == 0) start_rows(r, all, first == 0);
+  if (warp == 0) start_rows(r, s.all, first == 0);
   __syncthreads();
+  // next[w][n]: how many of the block's picks of expert n are in the warps before w
   for (int i = threadIdx.x; i < r.n; i += blockDim.x) {
-    int row = all[i] + before[i];
+    int row = 0;
     for (int w = 0; w < warps; w++) {
-      const int count = next[w * r.n + i];
-      next[w * r.n + i] = row;
+      const int count = s.next[w * r.n + i];
+      s.next[w * r.n + i] = static_cast<uint16_t>(row);
       row += count;
     }
   }
   __syncthreads();
   if (!there) return;
-  const int row = expert < r.n ? next[warp * r.n + expert] + rank : -1;
+  const int row = n != kNoRow ? s.all[n] + s.before[n] + s.next[warp * r.n + n] + rank : -1;
   r.rows[pick] = row;
   if (row >= 0) r.order[row] = pick;
 }
@@ -216,21 +368,29 @@ SIMT_DEVICE void sort_picks(const Routing& r, int first) {
 inline Routing routing_of(const RouteTopKArgs& args) {
   Routing r = {};
   r.logits = args.logits->f32();
-  r.scores = args.constant_scores->f32();
+  r.scores = args.constant_scores != nullptr ? args.constant_scores->f32() : nullptr;
+  r.bias = args.selection_bias != nullptr ? args.selection_bias->f32() : nullptr;
   r.indices = args.expert_indices->i32();
   r.offsets = args.expert_offsets->i32();
   r.order = args.token_order->i32();
   r.rows = args.expert_rows->i32();
   r.weights = args.expert_weights->f32();
   r.coefficients = args.coefficients->f32();
+  r.experts = args.experts;
   r.tokens = static_cast<int>(args.logits->shape[0]);
-  r.e = static_cast<int>(args.logits->shape[1]);
-  r.c = static_cast<int>(args.constant_scores->shape[1]) / 2;
-  r.n = r.e - r.c - 2;
+  r.e = args.experts.experts;
+  r.c = args.experts.count(ExpertKind::kConstant);
+  r.n = args.experts.count(ExpertKind::kFfn);
   r.k = static_cast<int>(args.expert_indices->shape[1]);
+  r.groups = args.groups;
+  r.top_groups = args.top_groups;
   r.norm_std = args.norm_std;
   r.input_scale = args.input_scale;
-  r.mixtral = args.mixtral;
+  r.weight_scale = args.weight_scale;
+  r.sigmoid = args.scores == Scores::kSigmoid;
+  r.normalise = args.normalise;
+  r.drop_zero = args.drop_zero;
+  r.masked = args.masked;
   return r;
 }
 

@@ -101,14 +101,14 @@ inline Router router_of(const RouterLogitsArgs& args) {
   r.previous = args.previous_logits != nullptr ? args.previous_logits->f32() : nullptr;
   r.router = args.router->f32();
   r.map = args.residual_map != nullptr ? args.residual_map->f32() : nullptr;
-  r.constant = args.constant_router->f32();
+  r.constant = args.constant_router != nullptr ? args.constant_router->f32() : nullptr;
   r.logits = args.logits->f32();
-  r.scores = args.constant_scores->f32();
+  r.scores = args.constant_scores != nullptr ? args.constant_scores->f32() : nullptr;
   r.tokens = static_cast<int>(args.x->shape[0]);
   r.h = static_cast<int>(args.x->shape[1]);
   r.g = static_cast<int>(args.router->shape[1]);
   r.e = static_cast<int>(args.logits->shape[1]);
-  r.xs = static_cast<int>(args.constant_scores->shape[1]);
+  r.xs = r.scores != nullptr ? static_cast<int>(args.constant_scores->shape[1]) : 0;
   return r;
 }
 

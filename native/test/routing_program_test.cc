@@ -1,0 +1,182 @@
+// The routing of a recorded program: the compiler makes one op of a one-layer router's three,
+// where a device has it, and nowhere else. What it refuses of the experts.
+#include <algorithm>
+
+#include "compare.h"
+#include "program.h"
+#include "small_model.h"
+#include "test.h"
+
+namespace moepp::test {
+
+namespace {
+
+int fused_calls = 0;
+const Kernels* cpu_kernels = nullptr;
+
+// The CPU, whose fused op counts its calls or is missing.
+class CountingDevice : public Device {
+ public:
+  explicit CountingDevice(bool fuses) {
+    EXPECT(open_cpu_device(2, "", &cpu_).ok());
+    cpu_kernels = &cpu_->kernels();
+    kernels_ = cpu_->kernels();
+    kernels_.norm_route_top_k = nullptr;
+    if (!fuses) return;
+    kernels_.norm_route_top_k = [](const NormRouteTopKArgs& args, Queue& queue) {
+      fused_calls++;
+      cpu_kernels->norm_route_top_k(args, queue);
+    };
+  }
+  DeviceInfo info() const override { return cpu_->info(); }
+  const Kernels& kernels() const override { return kernels_; }
+  Queue& queue() override { return cpu_->queue(); }
+  void* allocate(int64_t bytes) override { return cpu_->allocate(bytes); }
+  void release(void* data, int64_t bytes) override { cpu_->release(data, bytes); }
+  int64_t weight_bytes(const WeightSpec& spec, Layout layout) const override {
+    return cpu_->weight_bytes(spec, layout);
+  }
+  Status load_weight(const WeightSpec& spec, Layout layout, void* data,
+                     const Control& control) override {
+    return cpu_->load_weight(spec, layout, data, control);
+  }
+  Status copy_page(const KvView& cache, int64_t from, int64_t to) override {
+    return cpu_->copy_page(cache, from, to);
+  }
+  Status read_page(const KvView& cache, int64_t layer, int64_t page, float* out) override {
+    return cpu_->read_page(cache, layer, page, out);
+  }
+
+ private:
+  std::shared_ptr<Device> cpu_;
+  Kernels kernels_;
+};
+
+OpSpec& op_of(ProgramSpec& spec, const std::string& label) {
+  return *std::find_if(spec.ops.begin(), spec.ops.end(),
+                       [&](const OpSpec& op) { return op.label == label; });
+}
+
+// Every buffer that an op of `spec` writes, but the output.
+std::vector<std::string> written(const ProgramSpec& spec) {
+  std::vector<std::string> names;
+  for (const BufferSpec& buffer : spec.buffers) {
+    if (buffer.name != "tokens" && buffer.name != "rows" && buffer.name != "logits")
+      names.push_back(buffer.name);
+  }
+  return names;
+}
+
+// Runs the program with and without the fused op, and with and without captures. All results agree
+// bit by bit, and the fused op has run so many times in each of the first.
+void expect_fused(const ProgramSpec& spec, int times, const std::string& what) {
+  std::map<std::string, std::vector<float>> first;
+  for (const bool fuses : {true, false}) {
+    std::unique_ptr<Program> program;
+    const Status status =
+        Program::compile(std::make_shared<CountingDevice>(fuses), spec, {}, &program);
+    EXPECT_MESSAGE(status.ok(), what + ": " + status.message);
+    if (!status.ok()) return;
+    for (const auto& capture : {written(spec), std::vector<std::string>()}) {
+      SmallStep small(*program, 7, capture);
+      fused_calls = 0;
+      const Status ran = program->run(small.step);
+      EXPECT_MESSAGE(ran.ok(), what + ": " + ran.message);
+      EXPECT_MESSAGE(fused_calls == (fuses ? times : 0),
+                     what + ": fused " + std::to_string(fused_calls) + " times");
+      if (first.empty()) first = small.results;
+      for (const auto& [name, values] : small.results) {
+        // Entries of token_order past the FFN picks are not written.
+        if (name.rfind("order", 0) == 0) continue;
+        EXPECT_MESSAGE(same_bits(values.data(), first[name].data(), values.size() * 4),
+                       what + ": " + name + " differs");
+      }
+    }
+  }
+}
+
+}  // namespace
+
+// Layer 1 of the small model has a two-layer router.
+MOEPP_TEST(program_fuses_one_layer_routers) {
+  const TemporaryFile file(SmallModel::floats());
+  const SmallModel model(file.path());
+  expect_fused(model.spec, 2, "the model");
+
+  ProgramSpec spec = model.spec;
+  op_of(spec, "middle0").tensors.erase("delta");
+  op_of(spec, "middle0").tensors.erase("sum");
+  op_of(spec, "combine0").tensors["residual"] = "x0";
+  spec.buffers.erase(std::find_if(spec.buffers.begin(), spec.buffers.end(),
+                                  [](const BufferSpec& b) { return b.name == "sum0"; }));
+  expect_fused(spec, 2, "a norm without delta");
+
+  spec = model.spec;
+  spec.buffers.push_back({"between", DType::kF32, {kTokens, kHidden}});
+  const OpSpec between = {
+      "rms_norm", "between", {{"x", "z0"}, {"weight", "norm"}, {"out", "between"}}, {{"eps", 1}}};
+  const auto router = std::find_if(spec.ops.begin(), spec.ops.end(),
+                                   [](const OpSpec& op) { return op.label == "router0"; });
+  spec.ops.insert(router, between);
+  expect_fused(spec, 1, "an op in between");
+
+  spec = model.spec;
+  op_of(spec, "router0").tensors["x"] = "y0";
+  expect_fused(spec, 1, "a router of another norm");
+
+  spec = model.spec;
+  op_of(spec, "route2").tensors["logits"] = "router_logits0";
+  expect_fused(spec, 1, "gating of other logits");
+
+  spec = model.spec;
+  op_of(spec, "route2").tensors["constant_scores"] = "scores0";
+  expect_fused(spec, 1, "gating of other scores");
+}
+
+MOEPP_TEST(program_names_the_part_that_is_wrong) {
+  const TemporaryFile file(SmallModel::floats());
+  const SmallModel model(file.path());
+  const auto refused = [&](auto change, const std::string& words) {
+    ProgramSpec spec = model.spec;
+    change(spec);
+    std::unique_ptr<Program> program;
+    const Status status =
+        Program::compile(std::make_shared<CountingDevice>(true), spec, {}, &program);
+    EXPECT_MESSAGE(!status.ok() && status.message.find(words) != std::string::npos,
+                   "expected '" + words + "', got '" + status.message + "'");
+  };
+  const auto gating = [&](const char* field, Attribute value, const std::string& words) {
+    refused([&](ProgramSpec& s) { op_of(s, "route0").attributes[field] = value; },
+            "route0: " + words);
+  };
+  refused([](ProgramSpec& s) { op_of(s, "middle0").op = "norm_route_top_k"; },
+          "middle0: there is no op named norm_route_top_k");
+  refused([](ProgramSpec& s) { op_of(s, "middle0").attributes["eps"] = {1, 2}; },
+          "middle0: eps must be one number");
+  refused([](ProgramSpec& s) { op_of(s, "router0").tensors.erase("constant_router"); },
+          "router0: has a field that router_logits does not know");
+  refused([](ProgramSpec& s) { op_of(s, "router2").tensors.erase("residual_map"); },
+          "router2: residual_map is missing");
+  refused([](ProgramSpec& s) { op_of(s, "route0").tensors.erase("constant_scores"); },
+          "route0: constant_scores is missing");
+  refused([](ProgramSpec& s) { op_of(s, "combine0").tensors.erase("norm_weight"); },
+          "combine0: has a field that combine does not know");
+  refused([](ProgramSpec& s) { op_of(s, "combine0").tensors.erase("constants"); },
+          "combine0: coefficients must be [T, C+1]");
+  for (const Attribute& list :
+       {Attribute{std::initializer_list<double>{}}, Attribute{0, 3, 1}, Attribute{4, 7},
+        Attribute{0, -1}, Attribute{0, 2.5}, Attribute{0, 1025}, Attribute{NAN, 7},
+        Attribute{0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1}})
+    gating("experts", list, "experts must be at most 8 runs");
+  gating("experts", {0, 3, 1, 2, 2, 1, 3, 2}, "experts are 8, expected 7");
+  gating("experts", {0, 2, 1, 2, 2, 1, 3, 2}, "expert_offsets must be [3]");
+  gating("experts", {0, 4, 1, 1, 2, 1, 3, 1}, "constant_scores must be [T, 2]");
+  gating("scores", 2, "scores must be softmax or sigmoid");
+  gating("groups", 2, "groups must be 1 to 32 equal runs");
+  gating("groups", 7, "groups must be 1 to 32 equal runs");
+  gating("top_groups", 2, "groups must be 1 to 32 equal runs");
+  gating("masked", 1, "norm_std must be 0 with masked experts");
+  gating("weight_scale", 0, "input_scale and weight_scale must be positive");
+}
+
+}  // namespace moepp::test
