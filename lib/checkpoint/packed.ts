@@ -99,9 +99,9 @@ function parseWeight(file: InputFile, name: string, value: unknown): PackedWeigh
   }
   if (shape.at(-1)! > MAX_INPUTS)
     throw bad(`rows have ${shape.at(-1)} elements, expected at most ${MAX_INPUTS}`)
-  if (packed === 'gateUpPanels' && (shape.length < 2 || shape.at(-2)! % 2 !== 0)) {
+  if (packed === 'gateUpPanels' && shape.at(-2)! % 2 !== 0) {
     throw bad(
-      `shape is ${show(shape)}, expected [2 * columns, inputs], with experts before them or not, packed as "gateUpPanels"`,
+      `shape is ${show(shape)}, expected [experts, 2 * columns, inputs] or [2 * columns, inputs], packed as "gateUpPanels"`,
     )
   }
   return { dtype: dtype satisfies QuantisedDType, shape, packed: packed satisfies PanelOrder }
