@@ -1,5 +1,5 @@
 /** The memory that a step of a recorded program works in. */
-import type { Dimension, ProgramSpec, Sizes } from '../addon/binding.js'
+import type { Dimension, OpSpec, ProgramSpec, Sizes } from '../addon/binding.js'
 
 /** native/program/program.cc, kAlignment. */
 const ALIGNMENT = 64
@@ -19,8 +19,8 @@ export function stepBytes({ buffers, ops, inputs }: ProgramSpec, sizes: Sizes): 
   const own = buffers.filter(({ name }) => !inputs.includes(name))
   const bytes = new Map(own.map(({ name, shape }) => [name, bytesOf(shape, sizes)]))
   const lastUse = new Map<string, number>()
-  const written = ops.map(({ tensors }, at) => {
-    const named = [...new Set(Object.values(tensors))].filter(name => bytes.has(name))
+  const written = fused(ops).map((tensors, at) => {
+    const named = [...new Set(tensors)].filter(name => bytes.has(name))
     const fresh = named.filter(name => !lastUse.has(name))
     for (const name of named) lastUse.set(name, at)
     return fresh
@@ -37,6 +37,28 @@ export function stepBytes({ buffers, ops, inputs }: ProgramSpec, sizes: Sizes): 
     }
   }
   return most
+}
+
+/**
+ * The tensors of each op that runs. An RMSNorm, a one-layer router and its gating are one op:
+ * is_norm_route of native/program/compiler.cc.
+ */
+function fused(ops: readonly OpSpec[]): string[][] {
+  const all: string[][] = []
+  for (let at = 0; at < ops.length; at++) {
+    const [norm, router, route] = ops.slice(at, at + 3)
+    const isFused =
+      norm!.op === 'rms_norm' &&
+      router?.op === 'router_logits' &&
+      route?.op === 'route_top_k' &&
+      router.tensors.hidden === undefined &&
+      router.tensors.x === norm!.tensors.out &&
+      route.tensors.logits === router.tensors.logits
+    const together = isFused ? [norm!, router, route] : [norm!]
+    all.push(together.flatMap(({ tensors }) => Object.values(tensors)))
+    at += together.length - 1
+  }
+  return all
 }
 
 function firstGap(live: readonly Placed[], bytes: number, lastUse: number): Placed {

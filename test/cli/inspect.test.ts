@@ -38,6 +38,7 @@ t.test('the bundled model, as JSON', async t => {
     attention: 6 * 4 * 192 * 192,
     router: 6 * (12 * 192 + 12 * 12),
     ffnExperts: 6 * 8 * 3 * 192 * 192,
+    denseFfn: 0,
     constantExperts: 6 * 2 * 3 * 192,
     norms: 13 * 192,
     head: 2048 * 192,
