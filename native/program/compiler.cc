@@ -406,8 +406,10 @@ Status Compiler::add(const OpSpec& op) {
   }
   MOEPP_CHECK(std::visit(
       [&](auto& args) -> Status {
-        if constexpr (std::is_same_v<std::decay_t<decltype(args)>, std::monostate>) return {};
-        else return bind(op, *instruction, args);
+        if constexpr (std::is_same_v<std::decay_t<decltype(args)>, std::monostate>)
+          return {};
+        else
+          return bind(op, *instruction, args);
       },
       instruction->args));
   program_.instructions_.push_back(std::move(instruction));

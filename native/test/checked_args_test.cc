@@ -1,5 +1,5 @@
 // The relations between sizes that rope_store, attention and linear check.
-#include "check_data.h"
+#include "program/check_data.h"
 #include "paged_step.h"
 #include "test.h"
 

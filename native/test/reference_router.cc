@@ -87,11 +87,10 @@ static Bounded power(double below) {
 }
 
 static Bounded quotient(const Bounded& a, const Bounded& total) {
-  return {
-      a.value / total.value,
-      1.01 * (a.tolerance / total.value +
-              a.value / total.value * (total.tolerance / total.value + kRoundoff)) +
-          2.0 * kSmallest * kRoundoff};
+  return {a.value / total.value,
+          1.01 * (a.tolerance / total.value +
+                  a.value / total.value * (total.tolerance / total.value + kRoundoff)) +
+              2.0 * kSmallest * kRoundoff};
 }
 
 static Bounded sum_of(const std::vector<Bounded>& terms) {

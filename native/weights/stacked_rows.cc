@@ -17,8 +17,8 @@ Status StackedRows::open(const WeightSpec& spec, StackedRows* rows) {
   rows->first_rows_.push_back(0);
   std::map<std::string, std::shared_ptr<MappedFile>> files;
   for (const TensorRef& ref : spec.parts) {
-    const bool fits = joined ? ref.shape.size() == 1
-                             : !ref.shape.empty() && ref.shape.back() == rows->length_;
+    const bool fits =
+        joined ? ref.shape.size() == 1 : !ref.shape.empty() && ref.shape.back() == rows->length_;
     if (!fits) {
       return Status::error(Code::kBadWeights, ref.name + ": its rows do not have " +
                                                   std::to_string(rows->length_) + " elements");

@@ -48,8 +48,8 @@ inline void softmax_scores(const float* open, int64_t e, double scale, float* sc
   float highest = -__builtin_inff();
   for (int64_t i = 0; i < e; i++) highest = open[i] > highest ? open[i] : highest;
   for (int64_t i = 0; i < e; i++) {
-    scores[i] = static_cast<float>(
-        (static_cast<double>(open[i]) - static_cast<double>(highest)) * scale);
+    scores[i] =
+        static_cast<float>((static_cast<double>(open[i]) - static_cast<double>(highest)) * scale);
   }
   Vf total = set1(0.0f);
   for (int64_t i = 0; i < e; i += kLanes) {

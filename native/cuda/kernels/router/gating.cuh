@@ -55,7 +55,9 @@ struct Logits {
       if (r.experts.kind_of(expert) != ExpertKind::kFfn) open &= ~(1u << i);
     }
   }
-  SIMT_DEVICE bool is_open(int i) const { return (open >> i & 1) != 0; }
+  SIMT_DEVICE bool is_open(int i) const {
+    return (open >> i & 1) != 0;
+  }
 };
 
 // The K largest choices, the higher first, equal ones in ascending order of index; lane k gets the
