@@ -50,8 +50,12 @@ struct ExpertRuns {
     for (int i = 0; i + 1 < kMostExpertRuns; i++) run += expert >= ends[i] ? 1 : 0;
     return {kinds[run], expert + ranks[run]};
   }
-  MOEPP_HOST_DEVICE ExpertKind kind_of(int32_t expert) const { return place_of(expert).kind; }
-  MOEPP_HOST_DEVICE int32_t rank_in_kind(int32_t expert) const { return place_of(expert).rank; }
+  MOEPP_HOST_DEVICE ExpertKind kind_of(int32_t expert) const {
+    return place_of(expert).kind;
+  }
+  MOEPP_HOST_DEVICE int32_t rank_in_kind(int32_t expert) const {
+    return place_of(expert).rank;
+  }
 
  private:
   ExpertKind kinds[kMostExpertRuns] = {};

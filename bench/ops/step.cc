@@ -119,8 +119,12 @@ void add_moe_layer(Step& step, const MoeWeights& w, MoeBuffers& b, int64_t layer
   Floats &logits = layer % 2 == 0 ? b.logits : b.previous,
          &previous = layer % 2 == 0 ? b.previous : b.logits;
   NormRouteTopKArgs route = {};
-  route.norm = {step.rows(x, 0, b.tokens), step.rows(delta, 0, b.tokens), &w.norm.tensor,
-                &b.sum.tensor,             &b.normed.tensor,              1e-6f};
+  route.norm = {step.rows(x, 0, b.tokens),
+                step.rows(delta, 0, b.tokens),
+                &w.norm.tensor,
+                &b.sum.tensor,
+                &b.normed.tensor,
+                1e-6f};
   route.router.x = &b.normed.tensor;
   route.router.router = step.rows(w.router.tensor, layer * e, e);
   route.router.constant_router =
@@ -142,11 +146,19 @@ void add_moe_layer(Step& step, const MoeWeights& w, MoeBuffers& b, int64_t layer
   const GroupedGemmArgs down = {
       &b.hidden.tensor,     &offsets, nullptr,          step.copy(w.down, layer),
       &b.expert_out.tensor, 1.0f,     Activation::kNone};
-  const CombineArgs combine = {
-      &b.sum.tensor,          nullptr,           &b.normed.tensor, &b.expert_out.tensor,
-      &b.coefficients.tensor, &b.weights.tensor, &b.rows.tensor,   &w.constants.tensor,
-      &w.norm.tensor,         nullptr,           &b.x.tensor,      &b.y.tensor,
-      1e-6f};
+  const CombineArgs combine = {&b.sum.tensor,
+                               nullptr,
+                               &b.normed.tensor,
+                               &b.expert_out.tensor,
+                               &b.coefficients.tensor,
+                               &b.weights.tensor,
+                               &b.rows.tensor,
+                               &w.constants.tensor,
+                               &w.norm.tensor,
+                               nullptr,
+                               &b.x.tensor,
+                               &b.y.tensor,
+                               1e-6f};
   const std::string scope = "layer " + std::to_string(layer) + " ";
   if (!checked) {
     step.add(scope + "norm_route_top_k", kernels.norm_route_top_k, route);

@@ -79,7 +79,7 @@ static void run_combine(const Backend& backend, CombineData& d, int64_t first, i
 
 MOEPP_TEST(combine) {
   for_each_backend([](const Backend& backend) {
-    const int64_t shapes[][4] = {{1, 1, 1, 1},   {3, 7, 0, 2},    {5, 60, 2, 2},  {2, 129, 3, 8},
+    const int64_t shapes[][4] = {{1, 1, 1, 1},   {3, 7, 0, 2},    {5, 60, 2, 2},   {2, 129, 3, 8},
                                  {4, 96, 0, 16}, {1, 1536, 2, 2}, {41, 1536, 2, 2}};
     for (const auto& [t, h, c, k] : shapes) {
       for (const bool delta : {false, true}) {

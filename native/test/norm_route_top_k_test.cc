@@ -77,19 +77,19 @@ static void with_args(const NormRouteCase& c, NormRouteInputs& in, NormRouteOutp
   args.route.expert_indices = &indices, args.route.expert_weights = &weights;
   args.route.coefficients = &coefficients, args.route.expert_offsets = &offsets;
   args.route.token_order = &order, args.route.expert_rows = &rows;
-  args.route.experts =
-      c.c > 0 ? expert_runs(c.ffn(), c.c, 1, 1) : expert_runs(c.ffn(), 0, 0, 0);
+  args.route.experts = c.c > 0 ? expert_runs(c.ffn(), c.c, 1, 1) : expert_runs(c.ffn(), 0, 0, 0);
   body(args);
 }
 
 // The fused op gives the bits of the three ops, and a token alone those that it has among others.
 MOEPP_TEST(norm_route_top_k) {
-  const NormRouteCase cases[] = {{1, 1, 4, 1, 1, false, true},     {3, 60, 9, 2, 2, true, true},
-                                 {7, 37, 7, 2, 3, false, false},   {1, 1536, 20, 2, 2, true, true},
-                                 {5, 1536, 20, 2, 2, true, true},  {70, 300, 20, 2, 2, true, true},
-                                 {67, 100, 12, 3, 8, true, false}, {33, 48, 256, 2, 4, true, true},
-                                 {34, 20, 5, 0, 2, false, true},   {2, 96, 700, 0, 12, false, true},
-                                 {37, 40, 9, 0, 3, false, false, false}};
+  const NormRouteCase cases[] = {
+      {1, 1, 4, 1, 1, false, true},          {3, 60, 9, 2, 2, true, true},
+      {7, 37, 7, 2, 3, false, false},        {1, 1536, 20, 2, 2, true, true},
+      {5, 1536, 20, 2, 2, true, true},       {70, 300, 20, 2, 2, true, true},
+      {67, 100, 12, 3, 8, true, false},      {33, 48, 256, 2, 4, true, true},
+      {34, 20, 5, 0, 2, false, true},        {2, 96, 700, 0, 12, false, true},
+      {37, 40, 9, 0, 3, false, false, false}};
   for_each_backend([&](const Backend& backend) {
     for (const NormRouteCase& c : cases) {
       const std::string label =

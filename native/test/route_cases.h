@@ -89,8 +89,8 @@ struct RouteData {
   template <class Body>
   void with_args(int64_t first, int64_t count, const Body& body) {
     const auto of = [&](auto& values, int64_t columns) {
-      const DType dtype = std::is_same_v<decltype(values.data()), int32_t*> ? DType::kI32
-                                                                            : DType::kF32;
+      const DType dtype =
+          std::is_same_v<decltype(values.data()), int32_t*> ? DType::kI32 : DType::kF32;
       return tensor(values.data() + first * columns, dtype, {count, columns});
     };
     const Tensor lt = of(logits, e), st = of(scores, 2 * constants);
@@ -158,19 +158,21 @@ inline std::vector<RouteTopKArgs> plain_gatings() {
           gating(Scores::kSoftmax, true, false, false, 2.5f)};
 }
 
-// Every combination of scores, normalisation, zero experts' weights, masks, groups and bias: for
-// the shape, as far as its experts can be grouped.
+// Every combination of scores, normalisation, zero experts' weights, masks, groups and bias. A
+// shape that cannot be grouped has no groups.
 inline std::vector<RouteCase> gating_cases(const RouteCase& shape) {
   std::vector<RouteCase> cases;
   const int experts = expert_runs(shape.runs).experts;
-  const int groups = experts % 4 == 0 && experts >= 8 ? 4 : experts % 2 == 0 && experts >= 4 ? 2 : 1;
+  const int groups = experts % 4 == 0 && experts >= 8   ? 4
+                     : experts % 2 == 0 && experts >= 4 ? 2
+                                                        : 1;
   for (unsigned flags = 0; flags < 64; flags++) {
     if ((flags & 16) != 0 && groups == 1) continue;
     RouteCase c = shape;
-    c.gating = gating((flags & 1) != 0 ? Scores::kSigmoid : Scores::kSoftmax, (flags & 2) != 0,
-                      (flags & 4) != 0, (flags & 8) != 0,
-                      flags % 3 == 0 && (flags & 8) == 0 ? 0.7f : 0.0f,
-                      flags % 5 == 0 ? 2.0f : 1.0f, flags % 7 == 0 ? 6.0f : 1.0f);
+    c.gating =
+        gating((flags & 1) != 0 ? Scores::kSigmoid : Scores::kSoftmax, (flags & 2) != 0,
+               (flags & 4) != 0, (flags & 8) != 0, flags % 3 == 0 && (flags & 8) == 0 ? 0.7f : 0.0f,
+               flags % 5 == 0 ? 2.0f : 1.0f, flags % 7 == 0 ? 6.0f : 1.0f);
     if ((flags & 16) != 0) c.gating.groups = groups, c.gating.top_groups = (groups + 1) / 2;
     c.biased = (flags & 32) != 0;
     cases.push_back(c);

@@ -51,11 +51,14 @@ MOEPP_TEST(expert_runs) {
 MOEPP_TEST(route_top_k) {
   for_each_backend([&](const Backend& backend) {
     for (const RouteTopKArgs& g : plain_gatings()) {
-      for (const RouteCase& shape : std::vector<RouteCase>{
-               {1, {{0, 1}, {1, 1}, {2, 1}, {3, 1}}, 1}, {1, {{1, 2}, {2, 1}, {3, 1}}, 2},
-               {3, {{0, 1}, {1, 2}, {2, 1}, {3, 1}}, 2}, {300, {{0, 16}, {1, 2}, {2, 1}, {3, 1}}, 2},
-               {40, {{0, 5}, {1, 2}, {2, 1}, {3, 1}}, 8}, {17, {{0, 10}, {2, 1}, {3, 1}}, 3},
-               {64, {{0, 250}, {1, 4}, {2, 1}, {3, 1}}, 8}}) {
+      for (const RouteCase& shape :
+           std::vector<RouteCase>{{1, {{0, 1}, {1, 1}, {2, 1}, {3, 1}}, 1},
+                                  {1, {{1, 2}, {2, 1}, {3, 1}}, 2},
+                                  {3, {{0, 1}, {1, 2}, {2, 1}, {3, 1}}, 2},
+                                  {300, {{0, 16}, {1, 2}, {2, 1}, {3, 1}}, 2},
+                                  {40, {{0, 5}, {1, 2}, {2, 1}, {3, 1}}, 8},
+                                  {17, {{0, 10}, {2, 1}, {3, 1}}, 3},
+                                  {64, {{0, 250}, {1, 4}, {2, 1}, {3, 1}}, 8}}) {
         for (const float scale : {1.0f, 1e-4f, 1e4f, 1e30f, 1e-30f}) {
           RouteCase c = shape;
           c.gating = g, c.scale = scale;

@@ -9,12 +9,11 @@ struct RouterCase {
 };
 
 MOEPP_TEST(router_logits) {
-  const RouterCase cases[] = {{1, 1, 0, 4, 1, false},       {3, 60, 0, 9, 2, true},
-                              {2, 48, 64, 8, 2, true},      {7, 37, 5, 7, 2, false},
-                              {1, 1536, 0, 20, 2, true},    {2, 1536, 0, 20, 2, true},
-                              {5, 1536, 0, 20, 2, true},    {37, 1536, 0, 20, 2, false},
-                              {70, 300, 160, 256, 3, true}, {6, 100, 0, 3, 0, true},
-                              {3, 64, 0, 1024, 0, false}};
+  const RouterCase cases[] = {
+      {1, 1, 0, 4, 1, false},    {3, 60, 0, 9, 2, true},      {2, 48, 64, 8, 2, true},
+      {7, 37, 5, 7, 2, false},   {1, 1536, 0, 20, 2, true},   {2, 1536, 0, 20, 2, true},
+      {5, 1536, 0, 20, 2, true}, {37, 1536, 0, 20, 2, false}, {70, 300, 160, 256, 3, true},
+      {6, 100, 0, 3, 0, true},   {3, 64, 0, 1024, 0, false}};
   for_each_backend([&](const Backend& backend) {
     for (const RouterCase& c : cases) {
       const int64_t g = c.g > 0 ? c.g : c.h, xs = 2 * c.c;
@@ -31,14 +30,9 @@ MOEPP_TEST(router_logits) {
         const Tensor x1 = rows_of(xt, first, count), h1 = rows_of(ht, first, count),
                      p1 = rows_of(pt, first, count);
         Tensor lt = whole(logits, {count, c.e}), st = whole(scores, {count, xs});
-        const RouterLogitsArgs args = {&x1,
-                                       c.g > 0 ? &h1 : nullptr,
-                                       c.residual ? &p1 : nullptr,
-                                       &rt,
-                                       c.residual ? &mt : nullptr,
-                                       c.c > 0 ? &ct : nullptr,
-                                       &lt,
-                                       c.c > 0 ? &st : nullptr};
+        const RouterLogitsArgs args = {&x1, c.g > 0 ? &h1 : nullptr,    c.residual ? &p1 : nullptr,
+                                       &rt, c.residual ? &mt : nullptr, c.c > 0 ? &ct : nullptr,
+                                       &lt, c.c > 0 ? &st : nullptr};
         const std::string label = backend.name + " T " + std::to_string(count) + " H " +
                                   std::to_string(c.h) + " E " + std::to_string(c.e);
         backend.isa.kernels->router_logits(args, backend.pool);

@@ -1,5 +1,5 @@
 // The routing of a recorded program: the compiler makes one op of a one-layer router's three,
-// where a device has it, and nowhere else. What it refuses of the experts.
+// where a device has it, and nowhere else. It refuses wrong lists of experts.
 #include <algorithm>
 
 #include "compare.h"
@@ -151,8 +151,11 @@ MOEPP_TEST(program_names_the_part_that_is_wrong) {
   };
   refused([](ProgramSpec& s) { op_of(s, "middle0").op = "norm_route_top_k"; },
           "middle0: there is no op named norm_route_top_k");
-  refused([](ProgramSpec& s) { op_of(s, "middle0").attributes["eps"] = {1, 2}; },
-          "middle0: eps must be one number");
+  refused(
+      [](ProgramSpec& s) {
+        op_of(s, "middle0").attributes["eps"] = {1, 2};
+      },
+      "middle0: eps must be one number");
   refused([](ProgramSpec& s) { op_of(s, "router0").tensors.erase("constant_router"); },
           "router0: has a field that router_logits does not know");
   refused([](ProgramSpec& s) { op_of(s, "router2").tensors.erase("residual_map"); },

@@ -97,17 +97,16 @@ class SmallModel {
         {"expert_offsets", made("offsets", DType::kI32, {kFfnExperts + 1})},
         {"token_order", made("order", DType::kI32, {kTokens, kChosen})},
         {"expert_rows", made("expert_rows", DType::kI32, {kTokens, kChosen})}};
-    const std::map<std::string, Attribute> gating = {
-        {"experts", {0, 3, 1, 2, 2, 1, 3, 1}},
-        {"scores", 0},
-        {"normalise", 1},
-        {"drop_zero", 1},
-        {"masked", 0},
-        {"groups", 1},
-        {"top_groups", 1},
-        {"norm_std", 1},
-        {"input_scale", 2},
-        {"weight_scale", 1}};
+    const std::map<std::string, Attribute> gating = {{"experts", {0, 3, 1, 2, 2, 1, 3, 1}},
+                                                     {"scores", 0},
+                                                     {"normalise", 1},
+                                                     {"drop_zero", 1},
+                                                     {"masked", 0},
+                                                     {"groups", 1},
+                                                     {"top_groups", 1},
+                                                     {"norm_std", 1},
+                                                     {"input_scale", 2},
+                                                     {"weight_scale", 1}};
     op("rms_norm", "middle" + layer,
        {{"x", *x}, {"delta", mixed}, {"weight", "norm"}, {"sum", sum}, {"out", z}},
        {{"eps", 1e-6}});

@@ -115,8 +115,7 @@ constexpr int64_t kRouterBlock = 16;
 inline void router_logits(const RouterLogitsArgs& args, Queue& queue) {
   constexpr int64_t kSmallJob = 16 * 1024;  // products: a microsecond of one core
   ThreadPool& pool = static_cast<ThreadPool&>(queue);
-  const int64_t tokens = args.x->shape[0], e = args.logits->shape[1],
-                all = e + constant_rows(args);
+  const int64_t tokens = args.x->shape[0], e = args.logits->shape[1], all = e + constant_rows(args);
   const bool two_layers = args.hidden != nullptr;
   const Tensor& z = two_layers ? *args.hidden : *args.x;
   const RouterInput inputs[2] = {{z.f32(), z.shape[1], 0, two_layers ? e : all},

@@ -14,7 +14,8 @@ namespace {
 constexpr int kThreads = 128, kWarps = kThreads / 32;
 
 struct Rows {
-  const float *residual, *delta, *x, *expert_out, *coefficients, *expert_weights, *constants, *norm_weight;
+  const float *residual, *delta, *x, *expert_out, *coefficients, *expert_weights, *constants,
+      *norm_weight;
   const int32_t* expert_rows;
   float *moe_output, *sum, *out;
   int h, c, k;

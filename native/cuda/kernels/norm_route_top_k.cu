@@ -50,8 +50,8 @@ size_t tile_bytes(int h) {
   return static_cast<size_t>(C::kTokens) * (static_cast<size_t>(h) + kNormWarps) * sizeof(float);
 }
 
-// sum = x + delta, or x, to memory and to `row`; the warp's part of the sum of squares to `partial`. By
-// the first kNormThreads.
+// sum = x + delta, or x, to memory and to `row`; the warp's part of the sum of squares to
+// `partial`. By the first kNormThreads.
 template <int N>
 SIMT_DEVICE void add_row(const NormRoute& r, int64_t first, float* row, float* partial) {
   float squares = 0.0f;

@@ -58,8 +58,7 @@ void sort_tokens(const Routing& r, CudaQueue& queue) {
   int threads = whole_warps(min(kMostThreads, max(picks, 1)));
   while (sort_bytes(r, threads) > kSortBytes) threads = whole_warps(threads / 2);
   const dim3 grid(static_cast<unsigned>((picks + threads - 1) / threads));
-  queue.launch(sort_rows,
-               {grid, dim3(static_cast<unsigned>(threads)), sort_bytes(r, threads)}, r);
+  queue.launch(sort_rows, {grid, dim3(static_cast<unsigned>(threads)), sort_bytes(r, threads)}, r);
 }
 
 void route_top_k(const RouteTopKArgs& args, Queue& queue) {

@@ -49,8 +49,7 @@ struct CombineKind {
 };
 
 // Runs rows [first, first + count) and checks against the reference.
-static void run_combine(CombineData& d, int64_t first, int64_t count,
-                        const CombineKind& kind) {
+static void run_combine(CombineData& d, int64_t first, int64_t count, const CombineKind& kind) {
   const auto of = [&](Shared<float>& values) {
     return rows_of(whole(values, {d.t, d.h}), first, count);
   };

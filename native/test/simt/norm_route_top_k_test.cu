@@ -68,8 +68,7 @@ static void with_args(const NormRouteCase& c, NormRouteInputs& in, NormRouteOutp
   args.route.expert_indices = &indices, args.route.expert_weights = &weights;
   args.route.coefficients = &coefficients, args.route.expert_offsets = &offsets;
   args.route.token_order = &order, args.route.expert_rows = &rows;
-  args.route.experts =
-      c.c > 0 ? expert_runs(c.ffn(), c.c, 1, 1) : expert_runs(c.ffn(), 0, 0, 0);
+  args.route.experts = c.c > 0 ? expert_runs(c.ffn(), c.c, 1, 1) : expert_runs(c.ffn(), 0, 0, 0);
   body(args);
 }
 
@@ -138,7 +137,8 @@ MOEPP_TEST(simt_norm_route_top_k) {
         NormRouteCase{131, 37, 12, 3, 2, false, true}, NormRouteCase{66, 2000, 9, 2, 2, true, true},
         NormRouteCase{66, 3200, 5, 1, 2, false, true}, NormRouteCase{5, 100, 256, 4, 8, true, true},
         NormRouteCase{6, 20, 5, 0, 2, true, true}, NormRouteCase{64, 16, 20, 2, 16, false, true},
-        NormRouteCase{3, 24, 700, 0, 12, false, true}, NormRouteCase{2, 800, 256, 0, 8, false, true},
+        NormRouteCase{3, 24, 700, 0, 12, false, true},
+        NormRouteCase{2, 800, 256, 0, 8, false, true},
         NormRouteCase{5, 36, 9, 0, 3, false, false, false}}) {
     expect_norm_route(c);
   }

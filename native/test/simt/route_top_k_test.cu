@@ -24,11 +24,14 @@ void run(const RouteTopKArgs& args) {
 // One block up to 64 tokens and 1024 picks, then blocks of 1024 picks.
 MOEPP_TEST(simt_route_top_k) {
   for (const RouteTopKArgs& g : plain_gatings()) {
-    for (const RouteCase& shape : std::vector<RouteCase>{
-             {1, {{0, 1}, {1, 1}, {2, 1}, {3, 1}}, 1}, {1, {{1, 2}, {2, 1}, {3, 1}}, 2},
-             {3, {{0, 1}, {1, 2}, {2, 1}, {3, 1}}, 2}, {33, {{0, 16}, {1, 2}, {2, 1}, {3, 1}}, 2},
-             {40, {{0, 5}, {1, 2}, {2, 1}, {3, 1}}, 8}, {17, {{0, 10}, {2, 1}, {3, 1}}, 3},
-             {9, {{0, 250}, {1, 4}, {2, 1}, {3, 1}}, 8}}) {
+    for (const RouteCase& shape :
+         std::vector<RouteCase>{{1, {{0, 1}, {1, 1}, {2, 1}, {3, 1}}, 1},
+                                {1, {{1, 2}, {2, 1}, {3, 1}}, 2},
+                                {3, {{0, 1}, {1, 2}, {2, 1}, {3, 1}}, 2},
+                                {33, {{0, 16}, {1, 2}, {2, 1}, {3, 1}}, 2},
+                                {40, {{0, 5}, {1, 2}, {2, 1}, {3, 1}}, 8},
+                                {17, {{0, 10}, {2, 1}, {3, 1}}, 3},
+                                {9, {{0, 250}, {1, 4}, {2, 1}, {3, 1}}, 8}}) {
       for (const float scale : {1.0f, 1e-4f, 1e4f, 1e30f, 1e-30f}) {
         RouteCase c = shape;
         c.gating = g, c.scale = scale;

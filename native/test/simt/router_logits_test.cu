@@ -23,14 +23,9 @@ static void expect_router_logits(const RouterCase& c) {
     const Tensor x1 = rows_of(xt, first, count), h1 = rows_of(ht, first, count),
                  p1 = rows_of(pt, first, count);
     Tensor lt = whole(logits, {count, c.e}), st = whole(scores, {count, xs});
-    const RouterLogitsArgs args = {&x1,
-                                   c.g > 0 ? &h1 : nullptr,
-                                   c.residual ? &p1 : nullptr,
-                                   &rt,
-                                   c.residual ? &mt : nullptr,
-                                   c.c > 0 ? &ct : nullptr,
-                                   &lt,
-                                   c.c > 0 ? &st : nullptr};
+    const RouterLogitsArgs args = {&x1, c.g > 0 ? &h1 : nullptr,    c.residual ? &p1 : nullptr,
+                                   &rt, c.residual ? &mt : nullptr, c.c > 0 ? &ct : nullptr,
+                                   &lt, c.c > 0 ? &st : nullptr};
     run_op(cuda::router_logits, args, label);
     expect_no_difference(label, check_router_logits(args, all(count)));
   };

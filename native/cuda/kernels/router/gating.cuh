@@ -55,7 +55,9 @@ struct Logits {
       if (r.experts.kind_of(expert) != ExpertKind::kFfn) open &= ~(1u << i);
     }
   }
-  SIMT_DEVICE bool is_open(int i) const { return (open >> i & 1) != 0; }
+  SIMT_DEVICE bool is_open(int i) const {
+    return (open >> i & 1) != 0;
+  }
 };
 
 // The K largest choices, the higher first, equal ones in ascending order of index; lane k gets the
@@ -110,7 +112,7 @@ SIMT_DEVICE double logit_scale(const Routing& r, const Logits<L>& logits) {
              : static_cast<double>(r.norm_std) / sqrt(squares / static_cast<double>(r.e - 1));
 }
 
-// What all of a token's scores share.
+// Shared by all scores of a token.
 struct Gate {
   double scale;
   float highest, total;  // of the softmax
