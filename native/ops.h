@@ -249,9 +249,9 @@ enum class Scores : int32_t { kSoftmax = 0, kSigmoid = 1 };
 //           their sum, to which sigmoid adds 1e-20. Then w *= weight_scale.
 // Equal choices, and equal groups: the lower index first. A NaN counts as minus infinity there, and
 // makes its token's weights NaN, unless masked. A standard deviation of 0 leaves z = logits. Where
-// the sum of the chosen is 0, softmax gives weights of 0, with one exception: with drop_zero the
-// picks that are neither zero experts nor masked share 1 equally (upstream gives NaN). Indices are
-// valid and distinct whatever the logits hold. Zero-computation picks collapse to coefficients:
+// the sum of the chosen is 0, softmax gives weights of 0. There is one exception: with drop_zero
+// the picks that are neither zero experts nor masked share 1 equally (upstream gives NaN). Indices
+// are valid and distinct whatever the logits hold. Zero-computation picks collapse to coefficients:
 // with a = softmax(input_scale * scores of constant expert c),
 //   coefficients[t] = {cx, c_1 .. c_C}: cx = input_scale * (sum of w_copy + sum_c w_c a_0), c_c =
 //   w_c a_1.
@@ -303,9 +303,9 @@ struct RouteTopKArgs {
 };
 
 // The work between attention and the experts of a layer with a one-layer router, in one pass over
-// the hidden state: router.x is norm.out, router.hidden is null, and route reads what router
-// writes. Each output equals that of the three ops, on the CPU bit by bit. No program records it:
-// the compiler makes it of the three.
+// the hidden state. router.x is norm.out, router.hidden is null, and route reads router's results.
+// Each output equals that of the three ops, on the CPU bit by bit. No program records it: the
+// compiler makes it of the three.
 struct NormRouteTopKArgs {
   RmsNormArgs norm;
   RouterLogitsArgs router;

@@ -5,7 +5,7 @@
 
 namespace moepp::bench {
 
-// What route_top_k reads and writes.
+// The arrays that route_top_k reads and writes.
 struct RouteArrays {
   RouteArrays(Run& run, const RouterShape& s, int64_t t)
       : shape(s),

@@ -47,8 +47,9 @@ struct Sizes {
   std::vector<int64_t> decode_batches = {1, 8, 64};
 
   int64_t experts() const { return ffn_experts + constants + 2; }
-  // Its router; 128 experts, of which 8 are chosen, alone and with 64 zero experts; 512 with 256
-  // copy experts, of which a biased choice takes 12. All of a hidden size that models have.
+  // Its router, then routers of other models. The first takes 8 of 128 experts. The second has 64
+  // zero experts beside them. The third takes 12 of 512 experts and 256 copy experts, by a biased
+  // choice.
   RouterShape router() const {
     return {hidden, ffn_experts, constants, 1, 1, top_k, layers, true, true, false, 1.0f};
   }

@@ -416,8 +416,8 @@ Status Compiler::add(const OpSpec& op) {
   return {};
 }
 
-// True if the ops from `first` on are an rms_norm, a one-layer router of its result and top-k
-// gating of the router's logits, and the device does the three in one.
+// True if the device has the fused op and the ops from `first` on are its parts: an rms_norm, a
+// one-layer router of its result, and top-k gating of the router's logits.
 bool Compiler::is_norm_route(size_t first) const {
   if (program_.device_->kernels().norm_route_top_k == nullptr || first + 3 > spec_.ops.size())
     return false;
@@ -435,8 +435,8 @@ bool Compiler::is_norm_route(size_t first) const {
          passes(router, "constant_scores", route, "constant_scores");
 }
 
-// One instruction for the three. It reads and writes all that they do, so each buffer keeps its
-// memory for as long as any of them needs it, and every result can be captured.
+// One instruction for the three. It reads and writes all that they do. So each buffer keeps its
+// memory for as long as any of them needs it. Every result can be captured.
 Status Compiler::add_norm_route(const OpSpec* ops) {
   auto instruction = std::make_unique<Program::Instruction>();
   instruction->label = ops[0].label + " + " + ops[1].label + " + " + ops[2].label;

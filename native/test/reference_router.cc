@@ -116,7 +116,8 @@ static std::vector<Bounded> score(const RouteTopKArgs& args, int64_t t) {
     } else if (args.scores == Scores::kSoftmax) {
       scores.push_back(power((value(logits, i) - highest) * scale));
     } else {
-      // 1 / (1 + e^-z), of which e^-z has the share 1 - g. An e^-z past the largest f32 gives 0.
+      // 1 / (1 + e^-z), and e^-z has the share 1 - g of the sum. An e^-z past the largest f32 gives
+      // 0.
       const double z = value(logits, i) * scale, g = 1.0 / (1.0 + std::exp(-z)),
                    share = 1.0 / (1.0 + std::exp(z));
       const double error = share > 0.0 ? share * (std::abs(z) + 4.0) : 0.0;
@@ -193,7 +194,7 @@ static std::string bad_order(const std::vector<Bounded>& c, const int32_t* picks
   return {};
 }
 
-// Where the order of the logits decides: exactly these.
+// The picks by the order of the logits, exactly.
 static std::vector<int32_t> largest_logits(const RouteTopKArgs& args, int64_t t) {
   const int64_t e = args.logits->shape[1], k = args.expert_indices->shape[1];
   const float* logits = args.logits->f32() + t * e;
@@ -302,7 +303,7 @@ static std::string check_order(const RouteTopKArgs& args) {
   return {};
 }
 
-// The fault in one token's choice of experts. Where rounding decides the groups, any will do.
+// The fault in one token's choice of experts. Any will do if rounding decides the groups.
 static std::string bad_choice(const RouteTopKArgs& args, int64_t t,
                               const std::vector<Bounded>& scores) {
   const int64_t k = args.expert_indices->shape[1];

@@ -158,8 +158,8 @@ inline std::vector<RouteTopKArgs> plain_gatings() {
           gating(Scores::kSoftmax, true, false, false, 2.5f)};
 }
 
-// Every combination of scores, normalisation, zero experts' weights, masks, groups and bias: for
-// the shape, as far as its experts can be grouped.
+// Every combination of scores, normalisation, zero experts' weights, masks, groups and bias. A
+// shape that cannot be grouped has no groups.
 inline std::vector<RouteCase> gating_cases(const RouteCase& shape) {
   std::vector<RouteCase> cases;
   const int experts = expert_runs(shape.runs).experts;

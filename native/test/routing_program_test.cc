@@ -1,5 +1,5 @@
 // The routing of a recorded program: the compiler makes one op of a one-layer router's three,
-// where a device has it, and nowhere else. What it refuses of the experts.
+// where a device has it, and nowhere else. It refuses wrong lists of experts.
 #include <algorithm>
 
 #include "compare.h"

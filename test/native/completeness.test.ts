@@ -1,6 +1,6 @@
 /**
- * Every op of the list has its kernels, a reference, tests on both devices, a bench row, and a
- * builder function or, if it is fused, its place in the compiler.
+ * Every op of the list has its kernels, a reference, tests on both devices and a bench row. It has
+ * a builder function or, if it is fused, its place in the compiler.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'

@@ -33,7 +33,8 @@ void combine_vectors(const CombineToken& token, int64_t i, int n, Vf* m) {
   }
 }
 
-inline void combine_token(const CombineArgs& args, int64_t t) {
+template <bool Added>
+void combine_token(const CombineArgs& args, int64_t t) {
   constexpr int kVectors = 4;
   const int64_t h = args.x->shape[1], c = args.coefficients->shape[1] - 1,
                 k = args.expert_rows->shape[1];
@@ -47,7 +48,7 @@ inline void combine_token(const CombineArgs& args, int64_t t) {
                               c,
                               k};
   const float* residual = args.residual->f32() + t * h;
-  const float* delta = args.delta != nullptr ? args.delta->f32() + t * h : nullptr;
+  const float* delta = Added ? args.delta->f32() + t * h : nullptr;
   float* out = args.out != nullptr ? args.out->f32() + t * h : nullptr;
   float* moe = args.moe_output != nullptr ? args.moe_output->f32() + t * h : nullptr;
   // without a norm there is a sum
@@ -61,7 +62,7 @@ inline void combine_token(const CombineArgs& args, int64_t t) {
     for (int v = 0; v < kVectors; v++) {
       if (moe != nullptr) store(moe + i + v * kLanes, m[v]);
       Vf before = load(residual + i + v * kLanes);
-      if (delta != nullptr) before = before + load(delta + i + v * kLanes);
+      if (Added) before = before + load(delta + i + v * kLanes);
       m[v] = before + m[v];
       store(row + i + v * kLanes, m[v]);
     }
@@ -73,7 +74,7 @@ inline void combine_token(const CombineArgs& args, int64_t t) {
     combine_vectors<0>(token, i, n, m);
     if (moe != nullptr) store_n(moe + i, m[0], n);
     Vf a = load_n(residual + i, n);
-    if (delta != nullptr) a = a + load_n(delta + i, n);
+    if (Added) a = a + load_n(delta + i, n);
     a = a + m[0];
     store_n(row + i, a, n);
     squares.add(a);
@@ -85,6 +86,7 @@ inline void combine_token(const CombineArgs& args, int64_t t) {
 inline void combine(const CombineArgs& args, Queue& queue) {
   const int64_t h = args.x->shape[1];
   for_row_blocks(queue, args.x->shape[0], 24 * h, [&](int64_t first, int64_t last) {
-    for (int64_t t = first; t < last; t++) combine_token(args, t);
+    for (int64_t t = first; t < last; t++)
+      args.delta != nullptr ? combine_token<true>(args, t) : combine_token<false>(args, t);
   });
 }

@@ -2,8 +2,10 @@
 #include "rows.inl.h"
 
 // The K largest values of one token, the higher first, equal ones in ascending order of index. A
-// NaN counts as minus infinity, so that indices are always K different experts.
-inline void pick_experts(const float* values, int64_t e, int64_t k, int32_t* picks) {
+// NaN counts as minus infinity, so that indices are always K different experts. Always inline: the
+// compiler keeps it apart for its several callers, and short rows show the calls.
+__attribute__((always_inline)) inline void pick_experts(const float* values, int64_t e, int64_t k,
+                                                        int32_t* picks) {
   const auto key = [&](int64_t i) {
     return values[i] == values[i] ? values[i] : -__builtin_inff();
   };
@@ -115,8 +117,9 @@ inline bool has_no_weight(const RouteTopKArgs& args, ExpertKind kind) {
 }
 
 // The softmax over all E, divided by the sum of the picks, is the softmax over the picks.
-inline void weigh_by_logits(const RouteTopKArgs& args, const float* logits, double scale,
-                            const TokenPicks& picks) {
+__attribute__((always_inline)) inline void weigh_by_logits(const RouteTopKArgs& args,
+                                                           const float* logits, double scale,
+                                                           const TokenPicks& picks) {
   for (int64_t i = 0; i < picks.k; i++) {
     const double below = (static_cast<double>(logits[picks.experts[i]]) -
                           static_cast<double>(logits[picks.experts[0]])) *
@@ -163,27 +166,44 @@ inline void collapse_picks(const RouteTopKArgs& args, int64_t t, const TokenPick
   coefficients[0] *= args.input_scale;
 }
 
-// Chooses one token's experts and gives them their scores; with a softmax that the choice does not
-// need, unnormalised ones.
-inline void choose_experts(const RouteTopKArgs& args, const float* logits, int64_t e,
-                           int32_t* experts, TokenPicks* picks) {
+inline void place_picks(const RouteTopKArgs& args, TokenPicks* picks) {
+  for (int64_t i = 0; i < picks->k; i++)
+    picks->places[i] = args.experts.place_of(picks->experts[i]);
+}
+
+// Chooses one token's experts by their scores, or among those that no mask hides, and gives them
+// their scores. Not inline: its arrays would be in the way of the gating that needs none.
+__attribute__((noinline)) inline void choose_scored(const RouteTopKArgs& args, const float* logits,
+                                                    int64_t e, int32_t* experts,
+                                                    TokenPicks* picks) {
   float open[kMostExperts], scores[kMostExperts], choices[kMostExperts];
   const double scale = logit_scale(logits, e, args.norm_std);
-  const bool by_score = args.selection_bias != nullptr || args.groups > 1;
-  const bool scored = by_score || args.scores == Scores::kSigmoid || !args.normalise;
+  const float* bias = args.selection_bias != nullptr ? args.selection_bias->f32() : nullptr;
+  const bool by_choice = bias != nullptr || args.groups > 1;
   if (args.masked) mask_logits(args, logits, e, open);
   const float* z = args.masked ? open : logits;
-  if (scored) score_experts(args, z, e, scale, scores);
-  if (by_score) {
-    const float* bias = args.selection_bias != nullptr ? args.selection_bias->f32() : nullptr;
+  score_experts(args, z, e, scale, scores);
+  if (by_choice) {
     for (int64_t i = 0; i < e; i++) choices[i] = bias != nullptr ? scores[i] + bias[i] : scores[i];
     if (args.groups > 1) keep_groups(args, e, choices);
   }
-  pick_experts(by_score ? choices : z, e, picks->k, experts);
-  for (int64_t i = 0; i < picks->k; i++) picks->places[i] = args.experts.place_of(experts[i]);
-  if (!scored) return weigh_by_logits(args, logits, scale, *picks);
+  pick_experts(by_choice ? choices : z, e, picks->k, experts);
+  place_picks(args, picks);
   for (int64_t i = 0; i < picks->k; i++)
     picks->weights[i] = has_no_weight(args, picks->places[i].kind) ? 0.0f : scores[experts[i]];
+  if (args.scores == Scores::kSoftmax && args.normalise && !by_choice)
+    weigh_by_logits(args, logits, scale, *picks);
+}
+
+// The same by the logits alone, where they decide: softmax over the chosen.
+inline void choose_experts(const RouteTopKArgs& args, const float* logits, int64_t e,
+                           int32_t* experts, TokenPicks* picks) {
+  if (args.scores != Scores::kSoftmax || !args.normalise || args.masked || args.groups > 1 ||
+      args.selection_bias != nullptr)
+    return choose_scored(args, logits, e, experts, picks);
+  pick_experts(logits, e, picks->k, experts);
+  place_picks(args, picks);
+  weigh_by_logits(args, logits, logit_scale(logits, e, args.norm_std), *picks);
 }
 
 // One token's gating. Its expert_rows become the ranks of its FFN experts among their kind, or -1:
@@ -196,7 +216,11 @@ inline void gate_token(const RouteTopKArgs& args, int64_t t) {
   choose_experts(args, logits, e, experts, &picks);
   if (args.normalise) normalise_weights(args, picks);
   bool nan = false;
-  for (int64_t i = 0; i < e; i++) nan |= logits[i] != logits[i] && !is_masked(args, i);
+  for (int64_t i = 0; i < e; i++) nan |= logits[i] != logits[i];
+  if (nan && args.masked) {
+    nan = false;
+    for (int64_t i = 0; i < e; i++) nan |= logits[i] != logits[i] && !is_masked(args, i);
+  }
   for (int64_t i = 0; i < k; i++) {
     picks.weights[i] = nan ? __builtin_nanf("") : picks.weights[i] * args.weight_scale;
     args.expert_rows->i32()[t * k + i] =

@@ -112,7 +112,7 @@ SIMT_DEVICE double logit_scale(const Routing& r, const Logits<L>& logits) {
              : static_cast<double>(r.norm_std) / sqrt(squares / static_cast<double>(r.e - 1));
 }
 
-// What all of a token's scores share.
+// Shared by all scores of a token.
 struct Gate {
   double scale;
   float highest, total;  // of the softmax
