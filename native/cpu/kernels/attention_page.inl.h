@@ -38,8 +38,8 @@ struct AttentionBlock {
 // every 512 bytes, kAheadBytes further on; the processor's own prefetcher brings those in between.
 // A page's keys and values are one run of memory. Another run follows it.
 //
-// Where several tiles of rows meet a page, only the first finds it in memory. So each brings in its
-// share of what comes next: values while keys are multiplied, and the other way round.
+// Of several tiles of rows only the first finds a page in memory. So each brings in its share of
+// what comes next: values while keys are multiplied, then the next page's keys.
 constexpr int64_t kAheadBytes = 4096, kLineBytes = 64;
 struct Ahead {
   const char* from = nullptr;  // null: nothing
