@@ -65,10 +65,15 @@ t.test('kinds of tokenizer.json that are refused', async t => {
       /the growth of a normalized text is 81, expected <= 64 times/,
     ],
     [{ normalizer: replaces('a', 'b', 17) }, /the number of normalizers is 17, expected <= 16/],
-    [{ pre_tokenizer: { type: 'ByteLevel' } }, /pre_tokenizer.type is "ByteLevel"/],
     [
-      { decoder: { type: 'ByteLevel' } },
-      /decoder is "ByteLevel", expected a Sequence of Replace, ByteFallback/,
+      { pre_tokenizer: { type: 'ByteLevel' } },
+      /decoder is "Replace ByteFallback Fuse Strip", expected 'ByteLevel', as pre_tokenizer is/,
+    ],
+    [{ decoder: { type: 'ByteLevel' } }, /pre_tokenizer is "", expected 'ByteLevel', alone or/],
+    [{ pre_tokenizer: { type: 'Digits' } }, /pre_tokenizer.type is "Digits"/],
+    [
+      { decoder: { type: 'BPEDecoder' } },
+      /decoder is "BPEDecoder", expected a Sequence of Replace, ByteFallback/,
     ],
     [
       { post_processor: { type: 'RobertaProcessing' } },
