@@ -5,6 +5,8 @@
  * Source: bytes_to_unicode in openai/gpt-2, src/encoder.py.
  */
 
+import { utf8 } from './utf8.js'
+
 const isPrintable = (byte: number) =>
   (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte !== 0xad)
 
@@ -20,18 +22,20 @@ const BYTES: ReadonlyMap<string, number> = new Map(
   BYTE_LETTERS.map((letter, byte) => [letter, byte]),
 )
 
-const UTF8 = new TextEncoder()
-
-/** A text in letters of its UTF-8 bytes. */
+/** A well-formed text in letters of its UTF-8 bytes. */
 export function toByteLetters(text: string): string {
-  if (/^[!-~]*$/.test(text)) return text
   let letters = ''
-  for (const byte of UTF8.encode(text)) letters += BYTE_LETTERS[byte]
+  for (let at = 0; at < text.length; at++) {
+    const codePoint = text.codePointAt(at)!
+    if (codePoint < 0x80) letters += BYTE_LETTERS[codePoint]
+    else for (const byte of utf8(codePoint)) letters += BYTE_LETTERS[byte]
+    if (codePoint > 0xffff) at++
+  }
   return letters
 }
 
 /** The bytes that a token stands for. One that has other characters stands for its own text. */
 export function bytesOfToken(token: string): Uint8Array {
   const bytes = Array.from(token, letter => BYTES.get(letter) ?? -1)
-  return bytes.includes(-1) ? UTF8.encode(token) : Uint8Array.from(bytes)
+  return bytes.includes(-1) ? new TextEncoder().encode(token) : Uint8Array.from(bytes)
 }

@@ -70,8 +70,8 @@ function splitRule({ pattern, behavior, invert = false }: StepJson, file: string
   const isKept = invert === false && behavior === 'Isolated'
   const isInverted = invert === true && behavior === 'Removed'
   if (!isKept && !isInverted) {
-    const got = `${show(behavior)} with invert ${show(invert)}`
-    throw badTokenizer(file, 'the behavior of Split', "'Isolated' with invert false", got)
+    const expected = "['Isolated', false] or ['Removed', true]"
+    throw badTokenizer(file, 'behavior and invert of Split', expected, [behavior, invert])
   }
   return rule
 }

@@ -5,6 +5,7 @@ import { Bpe, type BpeModel } from './bpe.js'
 import { BYTE_LETTERS, toByteLetters } from './byte-letters.js'
 import { type ByteLevelForm, byteLevelForm, isByteLevel } from './byte-level-json.js'
 import { stepsOf, type TokenizerJson } from './json-form.js'
+import { SHORT } from './merge.js'
 import { joined, metaspace, Normalizer, wellFormedChunks } from './normalize.js'
 import { byteIds, type SentencePieceModel } from './sentencepiece.js'
 import { sentencePieceBpe } from './sentencepiece-bpe.js'
@@ -90,7 +91,8 @@ export class Encoder {
       }
       const word = text.slice(start, end)
       start = end
-      if (word.length <= STEP) yield* this.#bpe.encode([toByteLetters(word)], ids)
+      const letters = word.length <= SHORT ? toByteLetters(word) : ''
+      if (letters !== '' && letters.length <= SHORT) this.#bpe.encodeShort(letters, ids)
       else yield* this.#bpe.encode(letterChunks(word), ids)
     }
   }

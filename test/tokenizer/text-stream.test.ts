@@ -144,11 +144,7 @@ t.test('the space of the first piece', async t => {
     ['<s>', ' a', ''],
     'stays behind a visible <s>',
   )
-  t.strictSame(
-    new TextStream(pieceTable(entries)).push(1),
-    ' a',
-    'stays without a dummy prefix',
-  )
+  t.strictSame(new TextStream(pieceTable(entries)).push(1), ' a', 'stays without a dummy prefix')
 })
 
 t.test('bytes are held until a character is whole', async t => {
