@@ -1,40 +1,37 @@
 /** Tokens that a tokenizer.json takes out of a text before it is encoded. */
 
+import { classOf, NEWLINE, SPACE, WORD } from './character-class.js'
+import type { AddedTokenJson } from './json-form.js'
 import { libraryAddedToken } from './library.js'
 import { LongestMatch } from './longest-match.js'
 import type { Normalizer } from './normalize.js'
 import { STEP, type Steps } from './steps.js'
-import type { AddedTokenJson } from './tokenizer-json.js'
+
+/** A text, or the id of a token that was found in it. */
+export type Part = string | number
 
 /**
- * The splitter of @huggingface/tokenizers is a private member that splits a whole text at once. So
- * the loop is here, and gives up control.
+ * The splitter of @huggingface/tokenizers is a private member that splits a whole text at once,
+ * knows no limits of words, and strips by JavaScript's idea of space. So the loop is here, as that
+ * of the Rust library, and gives up control.
  */
 export class AddedTokens {
-  /** By content, and by normalised content. */
-  readonly #tokens = new Map<string, AddedTokenJson>()
-  readonly #raw: LongestMatch
-  readonly #normalized: LongestMatch
+  readonly isEmpty: boolean
+  readonly #raw: TokenMatch
+  readonly #normalized: TokenMatch
 
   constructor(tokens: readonly AddedTokenJson[], normalizer: Normalizer) {
-    const raw: string[] = []
-    const normalized: string[] = []
+    const raw: [string, AddedTokenJson][] = []
+    const normalized: [string, AddedTokenJson][] = []
     for (const json of tokens) {
       const token = libraryAddedToken(json)
-      const { content } = token
-      this.#tokens.set(content, token)
       if (token.normalized && !normalizer.isEmpty) {
-        const changed = [...normalizer.normalize([content])].join('')
-        this.#tokens.set(changed, token)
-        normalized.push(changed)
-      } else raw.push(content)
+        normalized.push([[...normalizer.normalize([token.content])].join(''), token])
+      } else raw.push([token.content, token])
     }
-    this.#raw = new LongestMatch(raw)
-    this.#normalized = new LongestMatch(normalized)
-  }
-
-  get isEmpty(): boolean {
-    return this.#tokens.size === 0
+    this.#raw = new TokenMatch(raw)
+    this.#normalized = new TokenMatch(normalized)
+    this.isEmpty = tokens.length === 0
   }
 
   /** True if some are looked for in normalised text. */
@@ -42,51 +39,86 @@ export class AddedTokens {
     return this.#normalized.maxLength > 0
   }
 
-  /** The most UTF-16 units of a text that one of them stands for. */
+  /** The most UTF-16 units of a text that one of them stands for, less what normalising takes. */
   get maxLength(): number {
-    const isTrimming = [...this.#tokens.values()].some(({ lstrip, rstrip }) => lstrip || rstrip)
-    return isTrimming
-      ? Number.POSITIVE_INFINITY
-      : Math.max(this.#raw.maxLength, this.#normalized.maxLength)
+    return Math.max(this.#raw.maxLength, this.#normalized.maxLength)
   }
 
-  /** The id, if the whole text is one of them. */
-  idOf(text: string): number | undefined {
-    return this.#tokens.get(text)?.id
+  splitRaw(text: string): Steps<Part[]> {
+    return this.#raw.split(text)
   }
 
-  splitRaw(text: string): Steps<string[]> {
-    return this.#split(text, this.#raw)
+  splitNormalized(text: string): Steps<Part[]> {
+    return this.#normalized.split(text)
+  }
+}
+
+class TokenMatch {
+  /** Infinity with tokens that take the space around them. */
+  readonly maxLength: number
+  readonly #tokens: ReadonlyMap<string, AddedTokenJson>
+  readonly #contents: LongestMatch
+
+  constructor(tokens: readonly [content: string, AddedTokenJson][]) {
+    this.#tokens = new Map(tokens)
+    this.#contents = new LongestMatch([...this.#tokens.keys()])
+    const isStripping = tokens.some(([, { lstrip, rstrip }]) => lstrip || rstrip)
+    this.maxLength = isStripping ? Number.POSITIVE_INFINITY : this.#contents.maxLength
   }
 
-  splitNormalized(text: string): Steps<string[]> {
-    return this.#split(text, this.#normalized)
-  }
-
-  /** The text in parts: the tokens, and what stands between them, less the spaces they take. */
-  *#split(text: string, tokens: LongestMatch): Steps<string[]> {
-    const parts: string[] = []
+  /** The text in parts: the tokens, and what stands between them, less the space they take. */
+  *split(text: string): Steps<Part[]> {
+    const parts: Part[] = []
     let start = 0
+    let stripped = 0
     let steps = 0
-    for (let at = 0; at < text.length && tokens.maxLength > 0; ) {
+    for (let at = 0; at < text.length && this.maxLength > 0; ) {
       if (++steps % STEP === 0) yield
-      const found = tokens.at(text, at)
+      const found = this.#contents.at(text, at)
       if (found === undefined) {
         at++
         continue
       }
-      if (at > start) parts.push(text.slice(start, at))
-      parts.push(found)
-      at += found.length
-      start = at
+      const token = this.#tokens.get(found)!
+      const end = at + found.length
+      // One that is a part of a word is passed over as a whole.
+      if (!token.single_word || isWhole(text, at, end)) {
+        const from = token.lstrip ? spaceStart(text, at, start) : at
+        if (from > start) parts.push(text.slice(start, from))
+        parts.push(token.id)
+        // Tokens that are space themselves would look at the same space again and again.
+        if (token.rstrip && end > stripped) stripped = spaceEnd(text, end)
+        start = token.rstrip ? stripped : end
+      }
+      at = end
     }
     if (start < text.length) parts.push(text.slice(start))
-    for (let i = 0; i < parts.length; i++) {
-      if (++steps % STEP === 0) yield
-      const token = this.#tokens.get(parts[i]!)
-      if (token?.lstrip && i > 0) parts[i - 1] = parts[i - 1]!.trimEnd()
-      if (token?.rstrip && i + 1 < parts.length) parts[i + 1] = parts[i + 1]!.trimStart()
-    }
-    return parts.filter(part => part !== '')
+    return parts
   }
+}
+
+function isWhole(text: string, start: number, end: number): boolean {
+  // The second half of a pair tells nothing by itself.
+  const low = /[\uDC00-\uDFFF]/.test(text[start - 1] ?? '') ? 2 : 1
+  const isBehindWord = start > 0 && (classOf(text.codePointAt(start - low)!) & WORD) !== 0
+  const isBeforeWord = end < text.length && (classOf(text.codePointAt(end)!) & WORD) !== 0
+  return !isBehindWord && !isBeforeWord
+}
+
+/** The first place of the space in front of `at`, from `start` on. */
+function spaceStart(text: string, at: number, start: number): number {
+  let from = at
+  while (from > start && isSpace(text, from - 1)) from--
+  return Math.max(from, start)
+}
+
+function spaceEnd(text: string, at: number): number {
+  let end = at
+  while (end < text.length && isSpace(text, end)) end++
+  return end
+}
+
+/** Each space is one UTF-16 unit. */
+function isSpace(text: string, at: number): boolean {
+  return (classOf(text.charCodeAt(at)) & (SPACE | NEWLINE)) !== 0
 }

@@ -5,6 +5,7 @@ import { mergeLong, mergeShort, SHORT } from './merge.js'
 import { MergeTable, type SymbolMerge } from './merge-table.js'
 import { joined } from './normalize.js'
 import { STEP, type Steps } from './steps.js'
+import { utf8 } from './utf8.js'
 
 export interface Merge {
   readonly left: string
@@ -88,6 +89,19 @@ export class Bpe {
     }
     yield* this.#scan(rest, rest.length, output)
     yield* this.#flush(output)
+  }
+
+  /** As encode, in one go: for a text of up to SHORT characters, each of them a token. */
+  encodeShort(text: string, ids: number[]): void {
+    const whole = this.#model.ignoreMerges ? this.#model.ids.get(text) : undefined
+    if (whole !== undefined) {
+      ids.push(whole)
+      return
+    }
+    const symbols: number[] = []
+    for (let i = 0; i < text.length; i++) symbols.push(this.#symbols.get(text.charCodeAt(i))!)
+    if (symbols.length > 1) mergeShort(symbols, this.#merges)
+    for (let i = 0; i < symbols.length; i++) ids.push(this.#outputs[symbols[i]!]!)
   }
 
   /** Takes the characters that begin before `end`; returns where the next one begins. */
@@ -235,13 +249,4 @@ function maxTokenLength(model: BpeModel, results: Iterable<string>): number {
 
 function isCharacter(text: string): boolean {
   return text.length === 1 || (text.length === 2 && text.codePointAt(0)! > 0xffff)
-}
-
-function utf8(codePoint: number): number[] {
-  if (codePoint < 0x80) return [codePoint]
-  const last = 0x80 | (codePoint & 0x3f)
-  if (codePoint < 0x800) return [0xc0 | (codePoint >> 6), last]
-  const third = 0x80 | ((codePoint >> 6) & 0x3f)
-  if (codePoint < 0x10000) return [0xe0 | (codePoint >> 12), third, last]
-  return [0xf0 | (codePoint >> 18), 0x80 | ((codePoint >> 12) & 0x3f), third, last]
 }

@@ -1,16 +1,12 @@
 /** A SentencePiece model, with what tokenizer_config.json adds, as a tokenizer.json. */
 
 import { show } from '../base/json.js'
+import { type AddedTokenJson, badTokenizer, type TokenizerJson } from './json-form.js'
 import type { SentencePieceModel } from './sentencepiece.js'
 import { sentencePieceToJson } from './sentencepiece-json.js'
 import { roleId } from './token-ids.js'
 import type { TokenizerConfig } from './tokenizer-config.js'
-import {
-  type AddedTokenJson,
-  badTokenizer,
-  checkTokenizerJson,
-  type TokenizerJson,
-} from './tokenizer-json.js'
+import { checkTokenizerJson } from './tokenizer-json.js'
 
 export function convert(
   model: SentencePieceModel,

@@ -5,7 +5,7 @@
  */
 
 import * as library from '@huggingface/tokenizers'
-import type { AddedTokenJson, StepJson } from './tokenizer-json.js'
+import type { AddedTokenJson, StepJson } from './json-form.js'
 
 export interface LibraryNormalizer {
   normalize(text: string): string

@@ -2,19 +2,17 @@
  * The normalizer and the pre-tokenizer of a tokenizer.json, run by @huggingface/tokenizers in
  * pieces of a text, so that no step takes long. A piece may end inside of a character. This file
  * decides where a text may be cut: the results, joined, are those of the whole text.
- *
- * For byte-level BPE, NFC gets a function beside `replace`, and Split by a regex one beside
- * `preTokenize`. Both hold back the end of a piece that the next one could change.
  */
 
+import type { StepJson } from './json-form.js'
 import {
   type LibraryNormalizer,
   type LibraryPreTokenizer,
   libraryNormalizer,
   libraryPreTokenizer,
 } from './library.js'
+import { NFC_SHRINKING, nfc } from './nfc.js'
 import type { Steps } from './steps.js'
-import type { StepJson } from './tokenizer-json.js'
 
 type Chunks = Iterable<string>
 
@@ -41,18 +39,17 @@ export function* joined(chunks: Chunks): Steps<string> {
   return all.join('')
 }
 
-/** A normalizer's steps are `Prepend` and `Replace`, as checkTokenizerJson has it. */
+/** A normalizer's steps are `NFC`, `Prepend` and `Replace`, as checkTokenizerJson has it. */
 export class Normalizer {
-  /** False if a text can get shorter. */
-  readonly keepsLength: boolean
+  /** The most UTF-16 units of a text that become one; Infinity without a bound. */
+  readonly shrinking: number
   readonly #steps: readonly ((chunks: Chunks) => Chunks)[]
 
   constructor(steps: readonly StepJson[]) {
-    this.keepsLength = steps.every(
-      step => step.type === 'Prepend' || (step.content as string).length >= patternOf(step).length,
-    )
+    this.shrinking = steps.reduce((product, step) => product * shrinking(step), 1)
     this.#steps = steps.map(step => {
       const normalizer = libraryNormalizer(step)
+      if (step.type === 'NFC') return chunks => nfc(chunks, normalizer)
       return step.type === 'Prepend'
         ? chunks => prepend(chunks, normalizer)
         : chunks => replace(chunks, normalizer, patternOf(step))
@@ -66,6 +63,13 @@ export class Normalizer {
   normalize(chunks: Chunks): Chunks {
     return this.#steps.reduce((before, step) => step(before), chunks)
   }
+}
+
+function shrinking(step: StepJson): number {
+  if (step.type === 'NFC') return NFC_SHRINKING
+  if (step.type === 'Prepend') return 1
+  const keepsLength = (step.content as string).length >= patternOf(step).length
+  return keepsLength ? 1 : Number.POSITIVE_INFINITY
 }
 
 function patternOf(step: StepJson): string {

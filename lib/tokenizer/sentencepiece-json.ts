@@ -6,15 +6,15 @@
  * other readers pass over.
  */
 
-import { checkPieces, PIECE_TYPE, type Piece, type SentencePieceModel } from './sentencepiece.js'
-import { mergesOf } from './sentencepiece-bpe.js'
 import {
   type AddedTokenJson,
   badTokenizer,
   isRecord,
   stepsOf,
   type TokenizerJson,
-} from './tokenizer-json.js'
+} from './json-form.js'
+import { checkPieces, PIECE_TYPE, type Piece, type SentencePieceModel } from './sentencepiece.js'
+import { mergesOf } from './sentencepiece-bpe.js'
 
 export interface SentencePieceJson {
   /** By token id. */

@@ -2,8 +2,8 @@
  * Decoding, token by token. This is the only decoder: the whole text of some ids is a stream's
  * chunks, joined. So streaming and decoding cannot differ.
  *
- * It decodes as SentencePiece does. The decoders of @huggingface/tokenizers need all ids at once,
- * give one U+FFFD for several bytes that make no character, and drop a byte order mark.
+ * It decodes as SentencePiece does, or as the byte-level form of the Rust library. The decoders of
+ * @huggingface/tokenizers need all ids at once, and drop a byte order mark.
  */
 
 import type { PieceTable } from './piece-table.js'
@@ -80,19 +80,21 @@ export class TextStream {
    * ```
    */
   push(id: number): string {
-    const { texts, bytes, prefixed, special, dropsFirstSpace } = this.#table
+    const { texts, bytes, prefixed, special, dropsFirstSpace, isByteLevel } = this.#table
     const text = texts[id]
-    if (text === undefined || (this.#skipSpecialTokens && special.has(id))) return this.flush()
+    if (text === undefined || (this.#skipSpecialTokens && special.has(id)))
+      return isByteLevel ? '' : this.flush()
     const isFirst = this.#isAtStart
     this.#isAtStart = false
-    const byte = bytes[id]!
-    if (byte !== -1) return this.#pushByte(byte)
+    const listed = bytes.get(id)
+    if (listed) return Array.from(listed, byte => this.#pushByte(byte)).join('')
     const before = this.flush()
     return before + (isFirst && dropsFirstSpace && prefixed[id] ? text.slice(1) : text)
   }
 
   /**
-   * The rest at the end: one U+FFFD for each byte of a character that was never completed.
+   * The rest at the end: U+FFFD for a character that was never completed. Byte-level BPE has one
+   * for all of its bytes, SentencePiece one for each.
    *
    * @example
    * ```ts
@@ -106,10 +108,16 @@ export class TextStream {
    */
   flush(): string {
     if (this.#held.length === 0) return ''
-    const count = this.#held.length - this.#heldOfPrompt
-    this.#held = []
-    this.#heldOfPrompt = 0
-    return '\uFFFD'.repeat(count)
+    return this.#replaced(this.#held.length)
+  }
+
+  /** What stands for the first `count` of the held bytes, less what the prompt's text has shown. */
+  #replaced(count: number): string {
+    const shown = Math.min(this.#heldOfPrompt, count)
+    this.#held.splice(0, count)
+    this.#heldOfPrompt -= shown
+    if (!this.#table.isByteLevel) return '\uFFFD'.repeat(count - shown)
+    return shown > 0 ? '' : '\uFFFD'
   }
 
   #pushByte(byte: number): string {
@@ -118,13 +126,14 @@ export class TextStream {
     while (this.#held.length > 0) {
       const length = characterLength(this.#held)
       if (length === 0) break
-      if (length > 0) text += UTF8.decode(Uint8Array.from(this.#held.splice(0, length)))
-      else {
-        this.#held.shift()
-        // The prompt's own text has shown this one.
-        if (this.#heldOfPrompt === 0) text += '\uFFFD'
+      if (length > 0) {
+        text += UTF8.decode(Uint8Array.from(this.#held.splice(0, length)))
+        this.#heldOfPrompt = Math.max(0, this.#heldOfPrompt - length)
+      } else {
+        // All but the last byte began a character.
+        const isPart = this.#table.isByteLevel && this.#held.length > 1
+        text += this.#replaced(isPart ? this.#held.length - 1 : 1)
       }
-      this.#heldOfPrompt = Math.max(0, this.#heldOfPrompt - Math.max(1, length))
     }
     return text
   }

@@ -1,33 +1,54 @@
 /** The ids of a checkpoint's tokens: all of them, those in a role, and those around a text. */
 
 import { show } from '../base/json.js'
+import { bytesOfToken } from './byte-letters.js'
+import { badTokenizer, type TokenizerJson } from './json-form.js'
 import type { TokenEntry } from './piece-table.js'
 import { byteOfPiece, PIECE_TYPE, type SentencePieceModel } from './sentencepiece.js'
 import type { Role, TokenizerConfig } from './tokenizer-config.js'
-import { badTokenizer, type TokenizerJson } from './tokenizer-json.js'
 
 export function tokenEntries(
   json: TokenizerJson,
   model: SentencePieceModel | undefined,
   config: TokenizerConfig,
+  isByteLevel: boolean,
 ): TokenEntry[] {
   const special = new Set(
     [...json.added_tokens, ...config.addedTokens]
       .filter(token => token.special)
       .map(token => token.content),
   )
+  const added = json.added_tokens.map(
+    ({ id, content }): TokenEntry => ({ id, content, special: special.has(content) }),
+  )
+  if (isByteLevel) return byteLevelEntries(json, added)
   const known = new Set<string>()
   const vocab = Object.entries(json.model.vocab).map(([content, id]): TokenEntry => {
     known.add(content)
     const byte = json.model.byte_fallback ? byteOfPiece(content) : undefined
+    const bytes = byte === undefined ? undefined : Uint8Array.of(byte)
     if (model && id === model.unkTokenId) return { id, content, surface: model.unkSurface }
     const isControl = model?.pieces[id]?.type === PIECE_TYPE.control
-    return { id, content, byte, special: isControl || special.has(content) }
+    return { id, content, bytes, special: isControl || special.has(content) }
   })
-  const added = json.added_tokens.filter(token => !known.has(token.content))
+  return [...vocab, ...added.filter(({ content }) => !known.has(content))]
+}
+
+/** Added tokens decode to their content, whether it is in the vocabulary or not. */
+function byteLevelEntries(json: TokenizerJson, added: readonly TokenEntry[]): TokenEntry[] {
+  const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+  const ids = new Set(added.map(({ id }) => id))
+  const vocab = Object.entries(json.model.vocab).filter(([, id]) => !ids.has(id))
   return [
-    ...vocab,
-    ...added.map(({ id, content }) => ({ id, content, special: special.has(content) })),
+    ...vocab.map(([content, id]): TokenEntry => {
+      const bytes = bytesOfToken(content)
+      try {
+        return { id, content, surface: utf8.decode(bytes) }
+      } catch {
+        return { id, content, bytes }
+      }
+    }),
+    ...added.map(entry => ({ ...entry, surface: entry.content })),
   ]
 }
 

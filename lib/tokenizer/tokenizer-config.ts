@@ -8,7 +8,7 @@ import { readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { printable, show } from '../base/json.js'
 import { MoeppError } from '../errors.js'
-import { type AddedTokenJson, badTokenizer, isRecord } from './tokenizer-json.js'
+import { type AddedTokenJson, badTokenizer, isRecord } from './json-form.js'
 
 export const ROLES = ['bos_token', 'eos_token', 'pad_token', 'unk_token'] as const
 export type Role = (typeof ROLES)[number]

@@ -4,55 +4,18 @@
  */
 
 import { show } from '../base/json.js'
-import { MoeppError } from '../errors.js'
+import { checkByteLevel, isByteLevel } from './byte-level-json.js'
+import {
+  type AddedTokenJson,
+  type BpeJson,
+  badTokenizer,
+  checkStep,
+  isRecord,
+  type StepJson,
+  stepsOf,
+  type TokenizerJson,
+} from './json-form.js'
 import { MAX_PIECE_LENGTH, MAX_PIECES } from './sentencepiece.js'
-
-export interface AddedTokenJson {
-  readonly id: number
-  readonly content: string
-  readonly single_word?: boolean
-  readonly lstrip?: boolean
-  readonly rstrip?: boolean
-  readonly normalized?: boolean
-  readonly special?: boolean
-}
-
-export type StepJson = { readonly type: string } & Readonly<Record<string, unknown>>
-
-export interface BpeJson {
-  readonly type: 'BPE'
-  readonly vocab: Readonly<Record<string, number>>
-  readonly merges: readonly (string | readonly string[])[]
-  readonly unk_token?: string | null
-  readonly byte_fallback?: boolean
-  readonly [key: string]: unknown
-}
-
-export interface TokenizerJson {
-  readonly added_tokens: readonly AddedTokenJson[]
-  readonly normalizer: StepJson | null
-  readonly pre_tokenizer: StepJson | null
-  readonly post_processor: StepJson | null
-  readonly decoder: StepJson | null
-  readonly model: BpeJson
-  readonly [key: string]: unknown
-}
-
-export function badTokenizer(
-  file: string,
-  where: string,
-  expected: string,
-  got: unknown,
-): MoeppError {
-  return new MoeppError(
-    'ERR_BAD_TOKENIZER',
-    `${file}: ${where} is ${show(got)}, expected ${expected}`,
-  )
-}
-
-export function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-}
 
 /** Half of a surrogate pair is in no text. */
 function isText(value: unknown): value is string {
@@ -68,6 +31,8 @@ const A_SHORT_TEXT = `a text of up to ${MAX_PIECE_LENGTH} UTF-16 units`
 /** Real ones have 1 or 2 steps, and keep the length. The bounds keep a slice of work short. */
 const MAX_NORMALIZERS = 16
 const MAX_GROWTH = 64
+/** In UTF-16 units: U+1D160 becomes three characters. */
+const NFC_GROWTH = 3
 
 /** Throws unless the file is of a kind that is run exactly, with ids and types in order. */
 export function checkTokenizerJson(value: unknown, file: string): TokenizerJson {
@@ -83,8 +48,11 @@ export function checkTokenizerJson(value: unknown, file: string): TokenizerJson 
     decoder: checkStep(value.decoder, 'decoder', file),
   }
   checkNormalizers(stepsOf(json.normalizer, 'normalizers', file), file)
-  checkPreTokenizer(json, file)
-  checkDecoder(json, file)
+  if (isByteLevel(json, file)) checkByteLevel(json, file)
+  else {
+    checkPreTokenizer(json, file)
+    checkDecoder(json, file)
+  }
   return json
 }
 
@@ -155,51 +123,29 @@ function checkMerges(merges: unknown[], vocab: Record<string, unknown>, file: st
 function checkAddedTokens(tokens: unknown, vocab: Readonly<Record<string, number>>, file: string) {
   if (!Array.isArray(tokens)) throw badTokenizer(file, 'added_tokens', 'an array', tokens)
   const ids = new Map(Object.entries(vocab).map(([piece, id]) => [id, piece]))
+  const added = new Map<string, number>()
   for (const [i, token] of tokens.entries()) {
     const where = `added_tokens[${i}]`
     if (!isRecord(token)) throw badTokenizer(file, where, 'an object', token)
     const { id, content } = token
     checkId(id, `${where}.id`, file)
-    if (!isText(content) || content === '') {
-      throw badTokenizer(file, `${where}.content`, 'a text', content)
+    if (!isShortText(content) || content === '') {
+      throw badTokenizer(file, `${where}.content`, A_SHORT_TEXT, content)
     }
     for (const key of ['single_word', 'lstrip', 'rstrip', 'normalized', 'special']) {
       const value = token[key] ?? false
       if (typeof value !== 'boolean')
         throw badTokenizer(file, `${where}.${key}`, 'a boolean', value)
     }
-    // The limits of words are not looked at.
-    if (token.single_word && !token.special)
-      throw badTokenizer(file, `${where}.single_word`, 'false', token.single_word)
     const owner = ids.get(id)
-    const known = Object.hasOwn(vocab, content) ? vocab[content] : id
+    const known = Object.hasOwn(vocab, content) ? vocab[content] : (added.get(content) ?? id)
     if (known !== id || (owner !== undefined && owner !== content)) {
       throw badTokenizer(file, `${where}.id`, `the id of ${show(content)} alone`, id)
     }
     ids.set(id, content)
+    added.set(content, id)
   }
   return tokens as AddedTokenJson[]
-}
-
-function checkStep(step: unknown, where: string, file: string): StepJson | null {
-  if (step === undefined || step === null) return null
-  if (!isRecord(step) || typeof step.type !== 'string') {
-    throw badTokenizer(file, where, 'null or an object with a type', step)
-  }
-  return step as StepJson
-}
-
-/** The steps of a Sequence, or the one step. */
-export function stepsOf(step: StepJson | null, key: string, file: string): StepJson[] {
-  if (step === null) return []
-  if (step.type !== 'Sequence') return [step]
-  const steps = step[key]
-  if (!Array.isArray(steps)) throw badTokenizer(file, key, 'an array', steps)
-  return steps.map((inner, i) => {
-    const checked = checkStep(inner, `${key}[${i}]`, file)
-    if (checked === null) throw badTokenizer(file, `${key}[${i}]`, 'an object', inner)
-    return checked
-  })
 }
 
 function checkNormalizers(steps: readonly StepJson[], file: string): void {
@@ -208,6 +154,7 @@ function checkNormalizers(steps: readonly StepJson[], file: string): void {
   let growth = 1
   for (const [i, step] of steps.entries()) {
     checkNormalizer(step, `normalizer ${i}`, file)
+    if (step.type === 'NFC') growth *= NFC_GROWTH
     if (step.type !== 'Replace') continue
     const { pattern, content } = step as unknown as { pattern: { String: string }; content: string }
     growth *= Math.max(1, content.length / pattern.String.length)
@@ -231,8 +178,8 @@ function checkNormalizer(step: StepJson, where: string, file: string): void {
     if (!isShortText(content) || content.includes('$')) {
       throw badTokenizer(file, `${where}.content`, `${A_SHORT_TEXT}, without $`, content)
     }
-  } else {
-    throw badTokenizer(file, `${where}.type`, "'Prepend' or 'Replace'", step.type)
+  } else if (step.type !== 'NFC') {
+    throw badTokenizer(file, `${where}.type`, "'NFC', 'Prepend' or 'Replace'", step.type)
   }
 }
 
@@ -302,18 +249,23 @@ export function decoderDropsSpace({ decoder }: TokenizerJson, file: string): boo
 
 /** Ids that post_processor puts before and after a text. */
 export function idsAround({ post_processor: step }: TokenizerJson, file: string) {
-  const before: number[] = []
-  const after: number[] = []
-  if (step === null) return { before, after }
-  if (step.type !== 'TemplateProcessing') {
-    throw badTokenizer(file, 'post_processor.type', "null or 'TemplateProcessing'", step.type)
+  const around = { before: [] as number[], after: [] as number[] }
+  // ByteLevel says where tokens begin in a text, and changes no ids.
+  const steps = stepsOf(step, 'processors', file).filter(({ type }) => type !== 'ByteLevel')
+  const [template] = steps
+  if (template === undefined) return around
+  const others = steps.filter(({ type }) => type !== 'TemplateProcessing')
+  if (steps.length > 1 || others.length > 0) {
+    const found = steps.map(({ type }) => type).join(' ')
+    const expected = "null, 'ByteLevel' or one 'TemplateProcessing'"
+    throw badTokenizer(file, 'post_processor.type', expected, found)
   }
-  const { single, special_tokens: specials } = step
+  const { single, special_tokens: specials } = template
   if (!Array.isArray(single)) throw badTokenizer(file, 'post_processor.single', 'an array', single)
-  let list = before
+  let list = around.before
   for (const [i, item] of single.entries()) {
     if (isRecord(item) && isRecord(item.Sequence)) {
-      list = after
+      list = around.after
       continue
     }
     const id = isRecord(item) && isRecord(item.SpecialToken) ? item.SpecialToken.id : undefined
@@ -326,5 +278,5 @@ export function idsAround({ post_processor: step }: TokenizerJson, file: string)
       list.push(tokenId)
     }
   }
-  return { before, after }
+  return around
 }

@@ -4,8 +4,10 @@ import { join } from 'node:path'
 import { boolean, checkAll, integer, signal } from '../base/option-checks.js'
 import { TimeSlice } from '../base/time-slice.js'
 import { MoeppError } from '../errors.js'
+import { isByteLevel } from './byte-level-json.js'
 import { convert } from './convert.js'
 import { Encoder } from './encoder.js'
+import { badTokenizer, type TokenizerJson } from './json-form.js'
 import { type PieceTable, pieceTable } from './piece-table.js'
 import { parseSentencePiece } from './sentencepiece.js'
 import { sentencePieceFromJson } from './sentencepiece-json.js'
@@ -18,13 +20,7 @@ import {
   readTokenizerConfig,
   type TokenizerConfig,
 } from './tokenizer-config.js'
-import {
-  badTokenizer,
-  checkTokenizerJson,
-  decoderDropsSpace,
-  idsAround,
-  type TokenizerJson,
-} from './tokenizer-json.js'
+import { checkTokenizerJson, decoderDropsSpace, idsAround } from './tokenizer-json.js'
 
 /**
  * Options of `Tokenizer.encode`.
@@ -194,11 +190,15 @@ export class Tokenizer {
   /** `json` has passed checkTokenizerJson; `file` is the name that errors carry. */
   constructor(json: TokenizerJson, config: TokenizerConfig, file: string) {
     const model = sentencePieceFromJson(json, file)
-    const entries = tokenEntries(json, model, config)
+    const byteLevel = isByteLevel(json, file)
+    const entries = tokenEntries(json, model, config, byteLevel)
     this.#json = json
     this.#encoder = new Encoder(json, model, file)
     this.maxTokenLength = this.#encoder.maxTokenLength
-    this.#table = pieceTable(entries, decoderDropsSpace(json, file))
+    this.#table = pieceTable(entries, {
+      dropsFirstSpace: decoderDropsSpace(json, file),
+      isByteLevel: byteLevel,
+    })
     this.#ids = new Map(entries.map(({ id, content }) => [content, id]))
     const contents: (string | undefined)[] = new Array(this.#table.texts.length).fill(undefined)
     for (const { id, content } of entries) contents[id] = content

@@ -7,7 +7,9 @@ import { join } from 'node:path'
 import { convertCheckpoint } from '../../lib/convert/convert.js'
 import { storedTensors } from '../../lib/families/record.js'
 import { describeModel } from '../../lib/families/registry.js'
+import { BYTE_LETTERS } from '../../lib/tokenizer/byte-letters.js'
 import { loadTokenizer } from '../../lib/tokenizer/tokenizer.js'
+import { WORD_RULES } from '../../lib/tokenizer/words.js'
 import { CASES, pickleBytes, pickled, safetensorsBytes, torchZip } from '../checkpoint/files.js'
 import { basePieces, normal, writeModel } from '../tokenizer/model-proto.js'
 
@@ -210,7 +212,42 @@ export const TOKENIZER_CONFIG: Folder = new Map([
   ['added_tokens.json', json({ '<x>': 13, '<y>': 14 })],
 ])
 
-/** As moepp writes them, with and without its own key; as other tools do, with a Metaspace. */
+const flags = { single_word: false, lstrip: false, rstrip: false, normalized: false }
+
+/** As Qwen and GPT-2 have it. */
+function byteLevelSeeds(): unknown[] {
+  const merges = ['a b', 'ab a', 'Ġ a', 'Ġa b', 'Ã ©']
+  const texts = [...BYTE_LETTERS, ...merges.map(merge => merge.replace(' ', ''))]
+  const vocab = Object.fromEntries(texts.map((text, id) => [text, id]))
+  const step = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: false }
+  const [, pattern] = WORD_RULES.keys()
+  const split = {
+    type: 'Split',
+    pattern: { Regex: pattern },
+    behavior: 'Isolated',
+    invert: false,
+  }
+  const qwen = {
+    version: '1.0',
+    added_tokens: [
+      { ...flags, id: 270, content: '<s>', special: true },
+      { ...flags, id: 271, content: '<|u|>', lstrip: true, single_word: true },
+      { ...flags, id: 272, content: 'aé', rstrip: true, normalized: true },
+    ],
+    normalizer: { type: 'NFC' },
+    pre_tokenizer: { type: 'Sequence', pretokenizers: [split, { ...step, use_regex: false }] },
+    post_processor: step,
+    decoder: step,
+    model: { type: 'BPE', unk_token: null, ignore_merges: false, vocab, merges },
+  }
+  const gpt2 = { ...qwen, normalizer: null, pre_tokenizer: step, post_processor: null }
+  return [qwen, { ...gpt2, model: { ...qwen.model, ignore_merges: true } }]
+}
+
+/**
+ * As moepp writes them, with and without its own key; as other tools do, with a Metaspace, and of
+ * bytes.
+ */
 export async function tokenizerJsonSeeds(): Promise<Folder[]> {
   const root = await mkdtemp(join(tmpdir(), 'moepp-fuzz-'))
   try {
@@ -228,6 +265,7 @@ export async function tokenizerJsonSeeds(): Promise<Folder[]> {
       const plain = { ...own, model }
       found.push(own, plain, { ...plain, normalizer: null, pre_tokenizer: step, decoder: step })
     }
+    found.push(...byteLevelSeeds())
     return found.map(value => new Map([['tokenizer.json', json(value)]]))
   } finally {
     await rm(root, { recursive: true })

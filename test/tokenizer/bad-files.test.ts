@@ -1,9 +1,13 @@
 /** Files that are no tokenizer, or not one that can be exact. */
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import t from 'tap'
 import { MoeppError } from '../../lib/errors.js'
 import { loadTokenizer } from '../../lib/tokenizer/tokenizer.js'
 import { random } from './model-proto.js'
 import { checkpoint } from './small-checkpoint.js'
+
+const qwen = join(import.meta.dirname, '../golden/tokenizer-byte-level/qwen-bpe/tokenizer.json')
 
 function replaces(pattern: string, content: string, count = 1) {
   const step = { type: 'Replace', pattern: { String: pattern }, content }
@@ -65,10 +69,15 @@ t.test('kinds of tokenizer.json that are refused', async t => {
       /the growth of a normalized text is 81, expected <= 64 times/,
     ],
     [{ normalizer: replaces('a', 'b', 17) }, /the number of normalizers is 17, expected <= 16/],
-    [{ pre_tokenizer: { type: 'ByteLevel' } }, /pre_tokenizer.type is "ByteLevel"/],
     [
-      { decoder: { type: 'ByteLevel' } },
-      /decoder is "ByteLevel", expected a Sequence of Replace, ByteFallback/,
+      { pre_tokenizer: { type: 'ByteLevel' } },
+      /decoder is "Replace ByteFallback Fuse Strip", expected 'ByteLevel', as pre_tokenizer is/,
+    ],
+    [{ decoder: { type: 'ByteLevel' } }, /pre_tokenizer is "", expected 'ByteLevel', alone or/],
+    [{ pre_tokenizer: { type: 'Digits' } }, /pre_tokenizer.type is "Digits"/],
+    [
+      { decoder: { type: 'BPEDecoder' } },
+      /decoder is "BPEDecoder", expected a Sequence of Replace, ByteFallback/,
     ],
     [
       { post_processor: { type: 'RobertaProcessing' } },
@@ -77,6 +86,63 @@ t.test('kinds of tokenizer.json that are refused', async t => {
     [
       { added_tokens: [{ id: 5, content: '<s>' }] },
       /added_tokens\[0\].id is 5, expected the id of "<s>" alone/,
+    ],
+  ]
+  for (const [change, message] of cases) {
+    const directory = t.testdir({ 'tokenizer.json': JSON.stringify({ ...json, ...change }) })
+    await t.rejects(loadTokenizer(directory), { code: 'ERR_BAD_TOKENIZER', message })
+  }
+})
+
+t.test('kinds of byte-level tokenizer.json that are refused', async t => {
+  const json = JSON.parse(await readFile(qwen, 'utf8'))
+  const [split, bytes] = json.pre_tokenizer.pretokenizers
+  const steps = (...pretokenizers: object[]) => ({
+    pre_tokenizer: { type: 'Sequence', pretokenizers },
+  })
+  const { '!': _, ...lacking } = json.model.vocab
+  const added = (flags: object) => ({
+    added_tokens: [{ id: 9000, content: '<x>', special: true, ...flags }],
+  })
+  const hostile = { Regex: '(a+)+$' }
+  const cases: [object, RegExp][] = [
+    [
+      steps({ ...split, pattern: hostile }, bytes),
+      /the Regex of Split is "\(a\+\)\+\$", expected one of 's\|'t/,
+    ],
+    [steps({ ...split, pattern: { String: ' ' } }, bytes), /the Regex of Split is an object/],
+    [steps({ ...split, pattern: { Regex: ['a'] } }, bytes), /the Regex of Split is \["a"\]/],
+    [
+      steps({ ...split, behavior: 'Removed' }, bytes),
+      /behavior and invert of Split is \["Removed", false\], expected \['Isolated', false\] or/,
+    ],
+    [steps({ ...split, invert: true }, bytes), /invert of Split is \["Isolated", true\]/],
+    [steps(split, { ...bytes, use_regex: true }), /use_regex is true, expected false/],
+    [steps(split, { type: 'ByteLevel' }), /use_regex is true, expected false/],
+    [
+      steps(split, { ...bytes, add_prefix_space: true }),
+      /add_prefix_space is true, expected false/,
+    ],
+    [steps({ ...bytes, add_prefix_space: 1 }), /add_prefix_space is 1, expected a boolean/],
+    [steps(split), /pre_tokenizer is "Split", expected 'ByteLevel', alone or behind one 'Split'/],
+    [steps(split, split, bytes), /pre_tokenizer is "Split Split ByteLevel"/],
+    [steps({ type: 'Digits' }, bytes), /pre_tokenizer is "Digits ByteLevel"/],
+    [{ decoder: null }, /decoder is "", expected 'ByteLevel', as pre_tokenizer is/],
+    [{ pre_tokenizer: null }, /pre_tokenizer is "", expected 'ByteLevel'/],
+    [{ normalizer: { type: 'NFKC' } }, /normalizer 0.type is "NFKC", expected 'NFC', 'Prepend'/],
+    [
+      { model: { ...json.model, vocab: lacking, merges: [] } },
+      /vocab\["!"\] is nothing, .* of the byte 33/,
+    ],
+    [added({ lstrip: 'x' }), /added_tokens\[0\].lstrip is "x", expected a boolean/],
+    [added({ content: 'a'.repeat(513) }), /content is "a+\.\.\.", expected a text of up to 512/],
+    [
+      { added_tokens: [...json.added_tokens, { id: 9000, content: '<think>' }] },
+      /added_tokens\[14\].id is 9000, expected the id of "<think>" alone/,
+    ],
+    [
+      { post_processor: { type: 'Sequence', processors: [{ type: 'BertProcessing' }] } },
+      /post_processor.type is "BertProcessing"/,
     ],
   ]
   for (const [change, message] of cases) {
@@ -98,6 +164,7 @@ t.test('a damaged tokenizer.json loads or is an ERR_BAD_TOKENIZER', async t => {
   const json = JSON.stringify(await loadTokenizer(checkpoint(t)))
   const plain = JSON.parse(json)
   delete plain.model.sentencepiece
+  const forms = [JSON.stringify(plain), json, await readFile(qwen, 'utf8')]
   const next = random(5)
   const junk = [
     null,
@@ -120,7 +187,7 @@ t.test('a damaged tokenizer.json loads or is an ERR_BAD_TOKENIZER', async t => {
   const wrong: unknown[] = []
   let loaded = 0
   for (let round = 0; round < 1500; round++) {
-    const copy = JSON.parse(round % 2 ? json : JSON.stringify(plain))
+    const copy = JSON.parse(forms[round % 3]!)
     const all = nodes(copy)
     const node = all[Math.floor(next() * all.length)]!
     const keys = Object.keys(node)

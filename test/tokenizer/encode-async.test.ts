@@ -15,6 +15,10 @@ async function uncut(t: { testdir(files: Record<string, Buffer>): string }) {
   return loadTokenizer(t.testdir({ 'tokenizer.model': model }))
 }
 
+const byteLevel = await loadTokenizer(
+  join(import.meta.dirname, '../golden/tokenizer-byte-level/qwen-bpe'),
+)
+
 const LENGTH = 200_000
 const texts = {
   a: 'a'.repeat(LENGTH),
@@ -24,10 +28,13 @@ const texts = {
   words: 'The old man said. '.repeat(LENGTH / 18),
   'one word': 'theoldmansaid'.repeat(LENGTH / 13),
   ab: 'ab'.repeat(LENGTH / 2),
+  digits: '1'.repeat(LENGTH),
+  space: ' '.repeat(LENGTH),
+  marks: '\u0301\u0323'.repeat(LENGTH / 2),
 }
 
 t.test('a long text lets other events run, often', async t => {
-  for (const [kind, tokenizer] of Object.entries({ bundled, uncut: await uncut(t) })) {
+  for (const [kind, tokenizer] of Object.entries({ bundled, byteLevel, uncut: await uncut(t) })) {
     for (const [name, text] of Object.entries(texts)) {
       const { result, turns } = await countTurns(() => tokenizer.encodeAsync(text))
       t.ok(turns >= text.length / 4096, `${kind}, ${name}: ${turns} turns`)
@@ -66,7 +73,7 @@ t.test('so does each form of a tokenizer.json', async t => {
 })
 
 t.test('the work grows with the length, and not with use', async t => {
-  for (const tokenizer of [bundled, await uncut(t)]) {
+  for (const tokenizer of [bundled, byteLevel, await uncut(t)]) {
     for (const text of Object.values(texts)) {
       const work = async (part: string) =>
         (await countTurns(() => tokenizer.encodeAsync(part))).turns
