@@ -5,7 +5,8 @@ import { type Checkpoint, openCheckpoint } from '../../lib/checkpoint/checkpoint
 import { checkTensors, modelTensors } from '../../lib/checkpoint/names.js'
 import type { TensorRef } from '../../lib/checkpoint/tensor-ref.js'
 import { parseConfig } from '../../lib/config.js'
-import { CASES, directoryWith, safetensorsBytes } from './files.js'
+import { goldenCase } from '../support/golden.js'
+import { directoryWith, safetensorsBytes } from './files.js'
 
 const root = t.testdir({})
 let directories = 0
@@ -30,7 +31,7 @@ function index(weightMap: unknown): string {
 const INDEX = 'model.safetensors.index.json'
 
 t.test('which file holds the weights', async t => {
-  const bin = readFileSync(join(CASES, 'tied-bin', 'pytorch_model.bin'))
+  const bin = readFileSync(join(goldenCase('tied-bin'), 'pytorch_model.bin'))
   const both = await openCheckpoint(
     directory({ 'model.safetensors': shard('a'), 'pytorch_model.bin': bin }),
   )

@@ -12,7 +12,8 @@ import { weightSize } from '../../lib/checkpoint/tensor-ref.js'
 import { readConfig } from '../../lib/config.js'
 import { loadModel } from '../../lib/index.js'
 import { recordMoepp } from '../../lib/model/moepp.js'
-import { CASES, directoryWith, safetensorsBytes } from './files.js'
+import { goldenCase } from '../support/golden.js'
+import { directoryWith, safetensorsBytes } from './files.js'
 
 const root = t.testdir({})
 let files = 0
@@ -207,7 +208,7 @@ t.test('a packed checkpoint against its configuration', async t => {
   const folder = t.testdir()
   const broken = async (name: string, edit: (header: string) => string) => {
     const target = join(folder, name)
-    await convertCheckpoint(join(CASES, 'gqa'), target, { dtype: 'int8' })
+    await convertCheckpoint(goldenCase('gqa'), target, { dtype: 'int8' })
     editHeader(target, edit)
     await openCheckpoint(target)
     return loadModel(target, { device: 'cpu' })
@@ -238,7 +239,7 @@ t.test('a packed checkpoint against its configuration', async t => {
 })
 
 t.test('what no GEMM reads cannot be packed', async t => {
-  const directory = join(CASES, 'gqa')
+  const directory = goldenCase('gqa')
   const config = await readConfig(directory)
   const tensors = checkTensors(config, await openCheckpoint(directory))
   for (const name of ['model.norm.weight', 'model.embed_tokens.weight']) {

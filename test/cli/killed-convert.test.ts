@@ -13,10 +13,10 @@ import { convertCheckpoint } from '../../lib/checkpoint/convert.js'
 import { modelTensors } from '../../lib/checkpoint/names.js'
 import { parseConfig } from '../../lib/config.js'
 import { machine } from '../../lib/writer.js'
-import { golden } from '../support/golden.js'
+import { goldenCase } from '../support/golden.js'
 import { finish, startCli } from './run-cli.js'
 
-const SMALL = join(golden, 'cases', 'gqa')
+const SMALL = goldenCase('gqa')
 
 /**
  * A checkpoint of about 600 MB of zeros, which take no room on the disk: only what is written of

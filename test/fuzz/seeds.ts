@@ -8,7 +8,8 @@ import { convertCheckpoint } from '../../lib/checkpoint/convert.js'
 import { modelTensors } from '../../lib/checkpoint/names.js'
 import { parseConfig } from '../../lib/config.js'
 import { loadTokenizer } from '../../lib/tokenizer/tokenizer.js'
-import { CASES, pickleBytes, pickled, safetensorsBytes, torchZip } from '../checkpoint/files.js'
+import { pickleBytes, pickled, safetensorsBytes, torchZip } from '../checkpoint/files.js'
+import { goldenCase } from '../support/golden.js'
 import { basePieces, normal, writeModel } from '../tokenizer/model-proto.js'
 
 export type Folder = ReadonlyMap<string, Buffer>
@@ -128,7 +129,7 @@ function shards(list: readonly Tensor[], format: 'safetensors' | 'bin'): Folder 
 
 /** As torch itself wrote it. */
 const real = (name: string): Folder =>
-  new Map([['pytorch_model.bin', readFileSync(join(CASES, name, 'pytorch_model.bin'))]])
+  new Map([['pytorch_model.bin', readFileSync(join(goldenCase(name), 'pytorch_model.bin'))]])
 
 const few = tensors(4)
 const all = tensors()
@@ -237,7 +238,7 @@ export async function tokenizerJsonSeeds(): Promise<Folder[]> {
 export const CONFIGS: readonly Folder[] = [
   CONFIG,
   ...['tied-bin', 'gqa', 'rope-ntk', 'pretraining-tp2'].map(
-    name => JSON.parse(readFileSync(join(CASES, name, 'config.json'), 'utf8')) as unknown,
+    name => JSON.parse(readFileSync(join(goldenCase(name), 'config.json'), 'utf8')) as unknown,
   ),
 ].map(config => new Map([['config.json', json(config)]]))
 
