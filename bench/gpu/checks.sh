@@ -92,7 +92,7 @@ stage_sanitize() {
   [ -z "$failing" ] && [ -n "${counts[PASS]:-}" ]
 }
 
-# generate, golden models and layers, int8 and int4 on the card, through the addon;
+# generate, golden models, int8 and int4 on the card, through the addon;
 # build/Release/moepp.node is built for it.
 stage_node() {
   local each

@@ -7,7 +7,8 @@ import { describeModel } from '../../lib/families/registry.js'
 import { parametersOf } from '../../lib/program/model-spec.js'
 import type { TensorRef } from '../../lib/tensor/tensor-ref.js'
 import { listedCheckpoint } from '../support/listed-checkpoint.js'
-import { CASES, directoryWith, safetensorsBytes } from './files.js'
+import { directoryWith, safetensorsBytes } from './files.js'
+import { goldenCase } from '../support/golden.js'
 
 const root = t.testdir({})
 let directories = 0
@@ -32,7 +33,7 @@ function index(weightMap: unknown): string {
 const INDEX = 'model.safetensors.index.json'
 
 t.test('which file holds the weights', async t => {
-  const bin = readFileSync(join(CASES, 'tied-bin', 'pytorch_model.bin'))
+  const bin = readFileSync(join(goldenCase('tied-bin'), 'pytorch_model.bin'))
   const both = await openCheckpoint(
     directory({ 'model.safetensors': shard('a'), 'pytorch_model.bin': bin }),
   )

@@ -1,27 +1,13 @@
 /**
- * Files for the tests of this folder: where the golden ones are, and builders of small hand-made
- * ones.
+ * Files for the tests of this folder: builders of small hand-made ones.
  */
 
-import {
-  closeSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  readSync,
-  writeFileSync,
-} from 'node:fs'
+import { closeSync, mkdirSync, openSync, readFileSync, readSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { TensorRef } from '../../lib/tensor/tensor-ref.js'
 
-export const CASES = fileURLToPath(new URL('../golden/cases/', import.meta.url))
 export const BOOKS = fileURLToPath(new URL('../../models/books-7m/', import.meta.url))
-
-export function caseNames(): string[] {
-  return readdirSync(CASES).sort()
-}
 
 /** A tensor's elements in row-major order. */
 export function readValues(ref: TensorRef): number[] {

@@ -6,13 +6,14 @@ import { readSafetensors } from '../../lib/checkpoint/safetensors.js'
 import { recordModel, storedTensors } from '../../lib/families/record.js'
 import { readModel } from '../../lib/families/registry.js'
 import { readGenerationConfig } from '../../lib/generation/generation-config.js'
-import { BOOKS, CASES, caseNames, readInt32, readValues } from './files.js'
+import { BOOKS, readInt32, readValues } from './files.js'
+import { caseNames, goldenCase } from '../support/golden.js'
 
 const DTYPES: Record<string, string> = { float32: 'f32', float16: 'f16', bfloat16: 'bf16' }
 
 for (const name of caseNames()) {
   t.test(`golden case ${name} opens and fits its configuration`, async t => {
-    const directory = join(CASES, name)
+    const directory = goldenCase(name)
     const description = await readModel(directory)
     const { weights } = JSON.parse(readFileSync(join(directory, 'case.json'), 'utf8'))
     const checkpoint = await openCheckpoint(directory)
@@ -44,13 +45,13 @@ t.test('the bundled model opens and fits its configuration', async t => {
 })
 
 t.test('tied weights of a .bin are two references to the same bytes', async t => {
-  const { tensors } = await openCheckpoint(join(CASES, 'tied-bin'))
+  const { tensors } = await openCheckpoint(goldenCase('tied-bin'))
   t.strictSame(tensors.get('lm_head.weight'), tensors.get('model.embed_tokens.weight'))
 })
 
 for (const name of caseNames()) {
   t.test(`embedding rows read from ${name} are the recorded first hidden states`, async t => {
-    const directory = join(CASES, name)
+    const directory = goldenCase(name)
     const { config } = await readModel(directory)
     const { tensors } = await openCheckpoint(directory)
     const embedding = readValues(tensors.get('model.embed_tokens.weight')!)
@@ -66,7 +67,7 @@ for (const name of caseNames()) {
 }
 
 t.test('views of a .bin: transposed strides and offsets into a shared storage', async t => {
-  const { tensors } = await openCheckpoint(join(CASES, 'two-layer-gate'))
+  const { tensors } = await openCheckpoint(goldenCase('two-layer-gate'))
   const strided = [...tensors.values()].filter(ref => ref.strides !== undefined)
   t.ok(strided.length > 0, 'some are transposed')
   for (const ref of strided) {
@@ -80,7 +81,7 @@ t.test('views of a .bin: transposed strides and offsets into a shared storage', 
 t.test('legacy files: weights are read at the right place', async t => {
   // The released initialisation has norms of about 1 and matrices far below; a wrong offset would
   // mix them.
-  const { tensors } = await openCheckpoint(join(CASES, 'n12-legacy'))
+  const { tensors } = await openCheckpoint(goldenCase('n12-legacy'))
   t.ok(
     tensors.has('model.layers.0.self_attn.rotary_emb.inv_freq'),
     'a name that the model does not have',

@@ -11,7 +11,8 @@ import { recordModel } from '../../lib/families/record.js'
 import { readModel } from '../../lib/families/registry.js'
 import { loadModel } from '../../lib/index.js'
 import { weightSize } from '../../lib/tensor/tensor-ref.js'
-import { CASES, directoryWith, safetensorsBytes } from './files.js'
+import { directoryWith, safetensorsBytes } from './files.js'
+import { goldenCase } from '../support/golden.js'
 
 const root = t.testdir({})
 let files = 0
@@ -206,7 +207,7 @@ t.test('a packed checkpoint against its configuration', async t => {
   const folder = t.testdir()
   const broken = async (name: string, edit: (header: string) => string) => {
     const target = join(folder, name)
-    await convertCheckpoint(join(CASES, 'gqa'), target, { dtype: 'int8' })
+    await convertCheckpoint(goldenCase('gqa'), target, { dtype: 'int8' })
     editHeader(target, edit)
     await openCheckpoint(target)
     return loadModel(target, { device: 'cpu' })
@@ -237,7 +238,7 @@ t.test('a packed checkpoint against its configuration', async t => {
 })
 
 t.test('what no GEMM reads cannot be packed', async t => {
-  const directory = join(CASES, 'gqa')
+  const directory = goldenCase('gqa')
   const description = await readModel(directory)
   const checkpoint = await openCheckpoint(directory)
   for (const name of ['model.norm.weight', 'model.embed_tokens.weight']) {

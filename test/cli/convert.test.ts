@@ -18,10 +18,8 @@ import { loadModel } from '../../lib/load/load.js'
 import type { LoadOptions } from '../../lib/options/generate.js'
 import { DTYPE_SIZE } from '../../lib/tensor/tensor-ref.js'
 import { loadTokenizer } from '../../lib/tokenizer/tokenizer.js'
-import { golden, readJson } from '../support/golden.js'
+import { caseNames, goldenCase, readJson } from '../support/golden.js'
 import { BOOKS, runCli } from './run-cli.js'
-
-const CASES = join(golden, 'cases')
 
 /** Logits of a few tokens, as bits. */
 async function logits(directory: string, dtype: LoadOptions['dtype'] = 'auto'): Promise<Buffer> {
@@ -37,9 +35,9 @@ async function dtypes(directory: string): Promise<string[]> {
   return [...new Set([...tensors.values()].map(tensor => tensor.dtype))].sort()
 }
 
-for (const name of readdirSync(CASES)) {
+for (const name of caseNames()) {
   t.test(`${name}: the converted checkpoint gives the same logits, bit for bit`, async t => {
-    const source = join(CASES, name)
+    const source = goldenCase(name)
     const folder = t.testdir()
     for (const dtype of ['auto', 'float32', 'bfloat16', 'int8', 'int4'] as const) {
       const target = join(folder, dtype)
@@ -75,7 +73,7 @@ for (const name of readdirSync(CASES)) {
 
 t.test('a tied head is written once', async t => {
   const target = join(t.testdir(), 'tied')
-  const { leftOut } = await convertCheckpoint(join(CASES, 'tied-bin'), target)
+  const { leftOut } = await convertCheckpoint(goldenCase('tied-bin'), target)
   t.same(leftOut, ['lm_head.weight'])
   t.notOk((await openCheckpoint(target)).tensors.has('lm_head.weight'))
 })
@@ -98,7 +96,7 @@ t.test('shards, with an index', async t => {
   t.equal(Object.keys(index.weight_map).length, tensors)
   t.ok((await logits(target)).equals(await logits(BOOKS)))
   // A size below every tensor's: one file for each.
-  const single = await convertCheckpoint(join(CASES, 'tied-bin'), join(folder, 'single'), {
+  const single = await convertCheckpoint(goldenCase('tied-bin'), join(folder, 'single'), {
     maxShardBytes: 1,
   })
   t.equal(single.files.filter(name => name.endsWith('.safetensors')).length, single.tensors)
@@ -198,7 +196,7 @@ t.test('the tokenizer is the same without its tokenizer.model', async t => {
 })
 
 t.test('a target that is there already', async t => {
-  const source = join(CASES, 'gqa')
+  const source = goldenCase('gqa')
   const folder = t.testdir({ full: { 'notes.txt': 'mine' }, empty: {}, file: 'text' })
   const convert = (name: string, options: ConvertOptions = {}) =>
     convertCheckpoint(source, join(folder, name), options)
@@ -226,7 +224,7 @@ t.test('a target that is there already', async t => {
 t.test('what a conversion did not write is not removed', async t => {
   const folder = t.testdir()
   const target = join(folder, 'target')
-  const convert = () => convertCheckpoint(join(CASES, 'gqa'), target, { force: true })
+  const convert = () => convertCheckpoint(goldenCase('gqa'), target, { force: true })
   const refused = (names: string) => ({
     code: 'ERR_CANNOT_WRITE',
     message: `${target}: contains files that convert did not write, and is not replaced: ${names}`,
@@ -247,13 +245,13 @@ t.test('what a conversion did not write is not removed', async t => {
 t.test('a target that is a symbolic link, or no path', async t => {
   const folder = t.testdir({ empty: {}, work: { 'notes.txt': 'mine' } })
   const linked = join(folder, 'linked')
-  await convertCheckpoint(join(CASES, 'gqa'), linked)
+  await convertCheckpoint(goldenCase('gqa'), linked)
   for (const name of ['empty', 'linked', 'nowhere']) {
     const link = join(folder, `link-${name}`)
     await symlink(name, link)
     for (const target of [link, `${link}/`]) {
       for (const force of [false, true]) {
-        await t.rejects(convertCheckpoint(join(CASES, 'gqa'), target, { force }), {
+        await t.rejects(convertCheckpoint(goldenCase('gqa'), target, { force }), {
           code: 'ERR_CANNOT_WRITE',
           message: `${target}: is a symbolic link, name the directory itself`,
         })
@@ -266,7 +264,7 @@ t.test('a target that is a symbolic link, or no path', async t => {
   process.chdir(linked)
   t.teardown(() => process.chdir(before))
   for (const force of [false, true]) {
-    await t.rejects(convertCheckpoint(join(CASES, 'gqa'), '', { force }), {
+    await t.rejects(convertCheckpoint(goldenCase('gqa'), '', { force }), {
       code: 'ERR_CANNOT_WRITE',
       message: 'the path of the directory to make is empty',
     })
@@ -277,7 +275,7 @@ t.test('a target that is a symbolic link, or no path', async t => {
 t.test('the source is not replaced', async t => {
   const folder = t.testdir()
   const source = join(folder, 'model')
-  await cp(join(CASES, 'gqa'), source, { recursive: true })
+  await cp(goldenCase('gqa'), source, { recursive: true })
   for (const target of [source, folder]) {
     const converted = convertCheckpoint(source, target, { force: true })
     await t.rejects(converted, {
@@ -308,7 +306,7 @@ t.test('an abort leaves nothing', async t => {
 t.test('broken checkpoints leave nothing', async t => {
   const folder = t.testdir()
   const source = join(folder, 'source')
-  await cp(join(CASES, 'gqa'), source, { recursive: true })
+  await cp(goldenCase('gqa'), source, { recursive: true })
   const shard = join(source, 'model-00002-of-00002.safetensors')
   await writeFile(shard, readFileSync(shard).subarray(0, 100_000))
   await t.rejects(convertCheckpoint(source, join(folder, 'target')), { code: 'ERR_BAD_FILE' })
@@ -339,19 +337,19 @@ t.test(
 t.test('the command', async t => {
   const folder = t.testdir()
   const target = join(folder, 'out')
-  const first = await runCli(['convert', join(CASES, 'n12-legacy'), target])
+  const first = await runCli(['convert', goldenCase('n12-legacy'), target])
   t.equal(first.code, 0)
   t.equal(first.stderr, '', 'no bar without a terminal')
   t.match(
     first.stdout,
     /out: 2 files, 87 tensors, 407 kB\nleft out, not part of the model: .*inv_freq/,
   )
-  const second = await runCli(['convert', join(CASES, 'n12-legacy'), target])
+  const second = await runCli(['convert', goldenCase('n12-legacy'), target])
   t.equal(second.code, 1)
   t.match(second.stderr, /^moepp: ERR_CANNOT_WRITE: .*out: exists already\n$/)
   const forced = await runCli([
     'convert',
-    join(CASES, 'n12-legacy'),
+    goldenCase('n12-legacy'),
     target,
     '--force',
     '--max-shard-size',

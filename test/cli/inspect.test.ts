@@ -6,7 +6,7 @@ import { convertCheckpoint } from '../../lib/convert/convert.js'
 import { inspectCheckpoint } from '../../lib/convert/inspect.js'
 import type { MemoryEstimate } from '../../lib/load/memory-estimate.js'
 import { PARAMETER_KINDS } from '../../lib/program/model-spec.js'
-import { golden } from '../support/golden.js'
+import { goldenCase } from '../support/golden.js'
 import { BOOKS, runCli } from './run-cli.js'
 import { runHere } from './run-here.js'
 
@@ -59,9 +59,7 @@ t.test('the bundled model, as JSON', async t => {
 })
 
 t.test('a tied head counts once, and is read whole', async t => {
-  const { parameters, otherTensors, config } = await inspectCheckpoint(
-    join(golden, 'cases', 'tied-bin'),
-  )
+  const { parameters, otherTensors, config } = await inspectCheckpoint(goldenCase('tied-bin'))
   t.equal(parameters.byKind.head, 0)
   t.same(otherTensors, ['lm_head.weight'])
   const { byKind, total } = parameters

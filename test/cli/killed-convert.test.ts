@@ -13,10 +13,10 @@ import { machine } from '../../lib/base/writer.js'
 import { convertCheckpoint } from '../../lib/convert/convert.js'
 import { storedTensors } from '../../lib/families/record.js'
 import { describeModel } from '../../lib/families/registry.js'
-import { golden } from '../support/golden.js'
+import { goldenCase } from '../support/golden.js'
 import { finish, startCli } from './run-cli.js'
 
-const SMALL = join(golden, 'cases', 'gqa')
+const SMALL = goldenCase('gqa')
 
 /**
  * A checkpoint of about 600 MB of zeros, which take no room on the disk: only what is written of

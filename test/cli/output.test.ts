@@ -7,7 +7,7 @@ import { PassThrough, Writable } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import t from 'tap'
 import { Output } from '../../lib/cli/output.js'
-import { root } from '../support/golden.js'
+import { goldenCase, root } from '../support/golden.js'
 import { BOOKS, finish, startCli } from './run-cli.js'
 
 const MAIN = join(root, 'dist', 'cli', 'main.js')
@@ -23,7 +23,7 @@ function commands(target: string): string[][] {
     ['generate', ...FEW, '--prompts', prompts],
     ['inspect', BOOKS],
     ['inspect', BOOKS, '--json'],
-    ['convert', join(root, 'test/golden/cases/gqa'), target],
+    ['convert', goldenCase('gqa'), target],
     ['bench', '--model', BOOKS, '--tests', 'pp4', '--repetitions', '1'],
     ['doctor'],
     ['doctor', '--json'],

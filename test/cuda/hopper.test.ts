@@ -5,7 +5,8 @@
 import './gpu.js'
 import t from 'tap'
 import { directoryWith } from '../checkpoint/files.js'
-import { Random, randomCheckpoint } from '../reference/random-checkpoint.js'
+import { Random } from '../reference/random-checkpoint.js'
+import { randomMoepp } from '../reference/random-moepp.js'
 import { onGpu } from './gpu.js'
 
 process.env.MOEPP_EMULATED_GPU = 'hopper'
@@ -58,7 +59,7 @@ const deviation = (values: ArrayLike<number>) =>
 const skip = onGpu && isa !== 'sm_90a' && `${isa} has no wgmma`
 
 t.test('a prompt in bfloat16', { skip }, async t => {
-  const { files } = randomCheckpoint(4, CONFIG)
+  const { files } = randomMoepp(4, CONFIG)
   const directory = directoryWith(t.testdir(), 'model', files)
   const ids = new Random(1).ids(T, V)
   const forward = async (device: 'cpu' | 'cuda') => {

@@ -4,7 +4,7 @@ import t from 'tap'
 import { loadBinding } from '../../lib/addon/binding.js'
 import { loadModel } from '../../lib/load/load.js'
 import type { Isa, LoadOptions } from '../../lib/options/generate.js'
-import { golden, root } from '../support/golden.js'
+import { goldenCase, root } from '../support/golden.js'
 
 const books = join(root, 'models', 'books-7m')
 const isas = loadBinding().processor().isas as Isa[]
@@ -81,7 +81,7 @@ t.test('it is for matrices in bfloat16', async t => {
       message: `activationDtype: expected "auto" for matrices in ${dtype}, got "bfloat16"; it rounds the inputs of bfloat16 matrices only`,
     })
   }
-  const f32 = join(golden, 'cases', 'gqa')
+  const f32 = goldenCase('gqa')
   await t.rejects(loadModel(f32, { activationDtype: 'bfloat16' }), { code: 'ERR_UNSUPPORTED' })
   await using model = await loadModel(f32, { dtype: 'bfloat16', activationDtype: 'bfloat16' })
   t.equal(

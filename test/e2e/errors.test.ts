@@ -13,11 +13,11 @@ import {
   type MoeppErrorCode,
 } from '../../lib/index.js'
 import { pickled, safetensorsBytes, torchZip } from '../checkpoint/files.js'
-import { golden, readJson, root } from '../support/golden.js'
+import { goldenCase, readJson, root } from '../support/golden.js'
 
 const books = join(root, 'models', 'books-7m')
-const small = join(golden, 'cases', 'real7b-fp32') // model.safetensors
-const sharded = join(golden, 'cases', 'real7b-bf16') // pytorch_model-*.bin
+const small = goldenCase('real7b-fp32') // model.safetensors
+const sharded = goldenCase('real7b-bf16') // pytorch_model-*.bin
 
 /** A copy of a checkpoint in `folder`, changed. */
 function changed(folder: string, from: string, change: (directory: string) => void): string {

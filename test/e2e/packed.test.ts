@@ -8,9 +8,9 @@ import { type Binding, type DeviceInfo, loadBinding } from '../../lib/addon/bind
 import { openCheckpoint } from '../../lib/checkpoint/checkpoint.js'
 import { convertCheckpoint } from '../../lib/convert/convert.js'
 import { loadModel } from '../../lib/load/load.js'
-import { golden } from '../support/golden.js'
+import { goldenCase } from '../support/golden.js'
 
-const SOURCE = join(golden, 'cases', 'tied-bin')
+const SOURCE = goldenCase('tied-bin')
 
 /** Runs `act` with another Device in the addon's place. */
 async function withDevice<T>(Device: Binding['Device'], act: () => Promise<T>): Promise<T> {

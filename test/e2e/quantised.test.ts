@@ -6,7 +6,7 @@ import { loadBinding } from '../../lib/addon/binding.js'
 import { convertCheckpoint } from '../../lib/convert/convert.js'
 import { loadModel } from '../../lib/load/load.js'
 import type { Isa } from '../../lib/options/generate.js'
-import { golden, root } from '../support/golden.js'
+import { goldenCase, root } from '../support/golden.js'
 
 const books = join(root, 'models', 'books-7m')
 const DTYPES = ['int8', 'int4'] as const
@@ -32,7 +32,7 @@ t.test(
   async t => {
     const folder = t.testdir()
     const { isas } = loadBinding().processor()
-    for (const source of [books, join(golden, 'cases', 'tied-bin'), join(golden, 'cases', 'gqa')]) {
+    for (const source of [books, goldenCase('tied-bin'), goldenCase('gqa')]) {
       for (const dtype of DTYPES) {
         const packed = join(folder, `${source.split('/').at(-1)}-${dtype}`)
         await convertCheckpoint(source, packed, { dtype })

@@ -10,7 +10,8 @@ import { describeModel } from '../../lib/families/registry.js'
 import { BYTE_LETTERS } from '../../lib/tokenizer/byte-letters.js'
 import { loadTokenizer } from '../../lib/tokenizer/tokenizer.js'
 import { WORD_RULES } from '../../lib/tokenizer/words.js'
-import { CASES, pickleBytes, pickled, safetensorsBytes, torchZip } from '../checkpoint/files.js'
+import { pickleBytes, pickled, safetensorsBytes, torchZip } from '../checkpoint/files.js'
+import { goldenCase } from '../support/golden.js'
 import { basePieces, normal, writeModel } from '../tokenizer/model-proto.js'
 
 export type Folder = ReadonlyMap<string, Buffer>
@@ -130,7 +131,7 @@ function shards(list: readonly Tensor[], format: 'safetensors' | 'bin'): Folder 
 
 /** As torch itself wrote it. */
 const real = (name: string): Folder =>
-  new Map([['pytorch_model.bin', readFileSync(join(CASES, name, 'pytorch_model.bin'))]])
+  new Map([['pytorch_model.bin', readFileSync(join(goldenCase(name), 'pytorch_model.bin'))]])
 
 const few = tensors(4)
 const all = tensors()
@@ -275,7 +276,7 @@ export async function tokenizerJsonSeeds(): Promise<Folder[]> {
 export const CONFIGS: readonly Folder[] = [
   CONFIG,
   ...['tied-bin', 'gqa', 'rope-ntk', 'pretraining-tp2'].map(
-    name => JSON.parse(readFileSync(join(CASES, name, 'config.json'), 'utf8')) as unknown,
+    name => JSON.parse(readFileSync(join(goldenCase(name), 'config.json'), 'utf8')) as unknown,
   ),
 ].map(config => new Map([['config.json', json(config)]]))
 

@@ -9,9 +9,9 @@ import { planLoad } from '../../lib/load/plan.js'
 import { resolveLoadOptions } from '../../lib/options/generate.js'
 import { stepBytes } from '../../lib/program/step-bytes.js'
 import { request } from '../engine/requests.js'
-import { golden, root } from '../support/golden.js'
+import { goldenCase, root } from '../support/golden.js'
 
-const directories = [join(root, 'models', 'books-7m'), join(golden, 'cases', 'tied-bin')]
+const directories = [join(root, 'models', 'books-7m'), goldenCase('tied-bin')]
 
 t.test('the plan is the one that native code makes', async t => {
   for (const directory of directories) {

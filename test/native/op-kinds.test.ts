@@ -5,7 +5,8 @@ import { join } from 'node:path'
 import t from 'tap'
 import type { ProgramBuilder } from '../../lib/program/builder.js'
 import { attention, linear, ropeStore, ropeTable } from '../../lib/program/ops.js'
-import { devices, runProgram } from '../support/one-program.js'
+import { devices } from '../support/devices.js'
+import { runProgram } from '../support/one-program.js'
 
 const T = 5
 const D = 8

@@ -1,5 +1,5 @@
 /** The f64 reference's results for a text, and the error of f32 arithmetic on the way. */
-import { hasTie, likeliest, type Position, ReferenceSequence } from './model-f64.js'
+import { hasTie, likeliest, type Position } from './decoder-f64.js'
 import type { RandomCheckpoint } from './random-checkpoint.js'
 
 const EPS = 2 ** -23
@@ -32,11 +32,14 @@ export interface Text {
  */
 export class Reference {
   readonly #checkpoint: RandomCheckpoint
+  /** The layers that have experts. */
+  readonly moeLayers: readonly number[]
   readonly #deviation = new Map<Quantity, number>()
   readonly #magnitude = new Map<Quantity, number>()
 
   constructor(checkpoint: RandomCheckpoint) {
     this.#checkpoint = checkpoint
+    this.moeLayers = checkpoint.moeLayers
   }
 
   tolerance(quantity: Quantity): number {
@@ -48,9 +51,8 @@ export class Reference {
 
   /** A prompt and its continuation, which is greedy unless `given`. */
   text(prompt: readonly number[], steps: number, given?: readonly number[]): Text {
-    const { reference, weights } = this.#checkpoint
-    const exact = new ReferenceSequence(reference, weights, 'f64')
-    const single = new ReferenceSequence(reference, weights, 'f32')
+    const exact = this.#checkpoint.sequence('f64')
+    const single = this.#checkpoint.sequence('f32')
     const positions = exact.forward(prompt)
     let clear = this.#measure(positions, single.forward(prompt))
     const tokens: number[] = []
@@ -89,16 +91,21 @@ export function rowsOf({
   routerLogits,
   picks,
 }: Position): Rows {
-  const weights = picks.map(pick => sortedPick(pick.experts, pick.weights, 0).weights)
+  const weights = picks.map(
+    pick => sortedPick(pick.experts, pick.weights, 0, pick.experts.length).weights,
+  )
   return { logits: [logits], hidden, finalHidden: [finalHidden], moeOutput, routerLogits, weights }
 }
 
-/**
- * The two experts of row t and their weights in ascending order of the expert: the order of close
- * ones is not promised.
- */
-export function sortedPick(experts: ArrayLike<number>, weights: ArrayLike<number>, t: number) {
-  const at = experts[2 * t]! <= experts[2 * t + 1]! ? [2 * t, 2 * t + 1] : [2 * t + 1, 2 * t]
+/** The k picks of row t by ascending expert: the order of close ones is not promised. */
+export function sortedPick(
+  experts: ArrayLike<number>,
+  weights: ArrayLike<number>,
+  t: number,
+  k: number,
+) {
+  const at = Array.from({ length: k }, (_, i) => t * k + i)
+  at.sort((a, b) => experts[a]! - experts[b]!)
   return { experts: at.map(i => experts[i]!), weights: at.map(i => weights[i]!) }
 }
 
@@ -109,6 +116,8 @@ export function distance(got: readonly ArrayLike<number>[], want: readonly Array
     const [a, b] = [got[r]!, want[r]!]
     if (a.length !== b.length) return { worst: Infinity, magnitude }
     for (let i = 0; i < b.length; i++) {
+      // A masked expert has no logit to compare.
+      if (b[i] === -Infinity) continue
       const off = Math.abs(a[i]! - b[i]!)
       if (!(off <= worst)) worst = Number.isNaN(off) ? Infinity : off
       magnitude = Math.max(magnitude, Math.abs(b[i]!))

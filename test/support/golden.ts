@@ -1,12 +1,50 @@
 /** Golden data of the PyTorch reference model, and the comparison with it. */
-import { readFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { readSafetensors } from '../../lib/checkpoint/safetensors.js'
-import type { TensorRef } from '../../lib/tensor/tensor-ref.js'
+import { readTar } from './tar.js'
 
 export const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..')
 export const golden = join(root, 'test', 'golden')
+
+export const FAMILIES = ['moepp', 'qwen3_moe', 'qwen3_moe_plus_plus', 'mixtral'] as const
+export type Family = (typeof FAMILIES)[number]
+
+const packed = new Map<Family, ReadonlyMap<string, Buffer>>()
+
+function filesOf(family: Family): ReadonlyMap<string, Buffer> {
+  const files = packed.get(family) ?? readTar(join(golden, 'families', `${family}.tar`))
+  packed.set(family, files)
+  return files
+}
+
+/** The model cases of a family. */
+export function caseNames(family: Family = 'moepp'): string[] {
+  return [...new Set([...filesOf(family).keys()].map(file => file.split('/')[0]!))].sort()
+}
+
+const folders = new Map<string, string>()
+let unpacked: string | undefined
+
+/** The folder that holds a case's files as they came, until this process ends. */
+export function goldenCase(name: string, family: Family = 'moepp'): string {
+  const key = join(family, name)
+  const known = folders.get(key)
+  if (known) return known
+  if (!unpacked) {
+    const all = mkdtempSync(join(tmpdir(), 'moepp-golden-'))
+    process.on('exit', () => rmSync(all, { recursive: true, force: true }))
+    unpacked = all
+  }
+  const folder = join(unpacked, key)
+  mkdirSync(folder, { recursive: true })
+  const files = [...filesOf(family)].filter(([file]) => file.startsWith(`${name}/`))
+  if (files.length === 0) throw new Error(`${family} has no case ${name}`)
+  for (const [file, bytes] of files) writeFileSync(join(folder, file.slice(name.length + 1)), bytes)
+  folders.set(key, folder)
+  return folder
+}
 
 export function readJson<T>(path: string): T {
   return JSON.parse(readFileSync(path, 'utf8')) as T
@@ -18,61 +56,40 @@ export interface Values {
   readonly data: Float32Array | Int32Array
 }
 
-const bits = new DataView(new ArrayBuffer(4))
-
-function fromBf16(half: number): number {
-  bits.setUint32(0, half << 16)
-  return bits.getFloat32(0)
+/** The tensors of a safetensors file, read without the code under test. */
+export interface GoldenTensors {
+  readonly names: readonly string[]
+  has(name: string): boolean
+  values(name: string): Values
 }
 
-/** The values of one stored tensor; safetensors files hold every tensor contiguous. */
-export function readValues(ref: {
-  file: string
-  dtype: string
-  shape: readonly number[]
-  byteOffset: number
-}): Values {
-  const count = ref.shape.reduce((a, b) => a * b, 1)
-  const file = readFileSync(ref.file)
-  const view = new DataView(file.buffer, file.byteOffset + ref.byteOffset)
-  if (ref.dtype === 'i32') {
-    return {
-      shape: ref.shape,
-      data: Int32Array.from({ length: count }, (_, i) => view.getInt32(4 * i, true)),
-    }
-  }
-  const read =
-    ref.dtype === 'f32'
-      ? (i: number) => view.getFloat32(4 * i, true)
-      : (i: number) => fromBf16(view.getUint16(2 * i, true))
-  return { shape: ref.shape, data: Float32Array.from({ length: count }, (_, i) => read(i)) }
-}
-
-/** All tensors of a golden safetensors file: values by name, and references for weights. */
-export async function readGolden(path: string) {
-  const { tensors } = await readSafetensors(path)
-  const header = readFileSync(path)
-  const length = Number(header.readBigUInt64LE(0))
-  const entries = JSON.parse(header.toString('utf8', 8, 8 + length)) as Record<
-    string,
-    { dtype: string; shape: number[]; data_offsets: [number, number] }
-  >
-  const types: Record<string, string> = { F32: 'f32', BF16: 'bf16', F16: 'f16', I32: 'i32' }
-  const values = (name: string): Values => {
-    const entry = entries[name]
-    if (!entry) throw new Error(`${path} has no tensor ${name}`)
-    return readValues({
-      file: path,
-      dtype: types[entry.dtype]!,
-      shape: entry.shape,
-      byteOffset: 8 + length + entry.data_offsets[0],
-    })
-  }
+export function readGolden(path: string): GoldenTensors {
+  const file = readFileSync(path)
+  const length = Number(file.readBigUInt64LE(0))
+  const { __metadata__: _, ...entries } = JSON.parse(
+    file.toString('utf8', 8, 8 + length),
+  ) as Record<string, { dtype: string; shape: number[]; data_offsets: [number, number] }>
   return {
-    values,
-    has: (name: string) => name in entries,
-    tensors: tensors as ReadonlyMap<string, TensorRef>,
+    names: Object.keys(entries),
+    has: name => name in entries,
+    values: name => {
+      const entry = entries[name]
+      if (!entry) throw new Error(`${path} has no tensor ${name}`)
+      const { dtype, shape, data_offsets: offsets } = entry
+      const [from, to] = offsets.map(offset => 8 + length + offset) as [number, number]
+      return {
+        shape,
+        data: READERS[dtype]!(file.buffer.slice(file.byteOffset + from, file.byteOffset + to)),
+      }
+    },
   }
+}
+
+const READERS: Readonly<Record<string, (bytes: ArrayBufferLike) => Float32Array | Int32Array>> = {
+  F32: bytes => new Float32Array(bytes),
+  I32: bytes => new Int32Array(bytes),
+  BF16: bytes =>
+    new Float32Array(Uint32Array.from(new Uint16Array(bytes), half => half << 16).buffer),
 }
 
 export interface Tolerance {
@@ -93,7 +110,8 @@ export function difference(
   let worst = 0
   let at = -1
   for (let i = 0; i < got.length; i++) {
-    if (Number.isNaN(got[i]) && Number.isNaN(want[i])) continue
+    // NaN and NaN, infinity and the same infinity.
+    if (Object.is(got[i], want[i])) continue
     const excess = Math.abs(got[i]! - want[i]!) - (atol + rtol * Math.abs(want[i]!))
     if (!(excess <= worst)) {
       worst = excess
@@ -104,16 +122,17 @@ export function difference(
 }
 
 /**
- * Pairs of (index, weight) in ascending order of the index: the order of close picks is not
- * promised.
+ * The k pairs of (index, weight) of each token in ascending order of the index: the order of close
+ * picks is not promised.
  */
-export function sortedPicks(indices: ArrayLike<number>, weights: ArrayLike<number>) {
+export function sortedPicks(indices: ArrayLike<number>, weights: ArrayLike<number>, k: number) {
   const ids: number[] = []
   const shares: number[] = []
-  for (let i = 0; i < indices.length; i += 2) {
-    const swap = indices[i]! > indices[i + 1]!
-    ids.push(indices[swap ? i + 1 : i]!, indices[swap ? i : i + 1]!)
-    shares.push(weights[swap ? i + 1 : i]!, weights[swap ? i : i + 1]!)
+  for (let first = 0; first < indices.length; first += k) {
+    const order = Array.from({ length: k }, (_, i) => first + i)
+    order.sort((a, b) => indices[a]! - indices[b]!)
+    ids.push(...order.map(i => indices[i]!))
+    shares.push(...order.map(i => weights[i]!))
   }
   return { ids, shares }
 }

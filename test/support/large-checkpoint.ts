@@ -3,12 +3,12 @@ import { join } from 'node:path'
 import { storedTensors } from '../../lib/families/record.js'
 import { describeModel } from '../../lib/families/registry.js'
 import { safetensorsBytes } from '../checkpoint/files.js'
-import { golden, readJson } from './golden.js'
+import { goldenCase, readJson } from './golden.js'
 
 /** A checkpoint of zeros with a large vocabulary: `bytes` of weights, in a sparse file. */
 export function largeCheckpoint(directory: string): { bytes: number } {
   const config = {
-    ...readJson<object>(join(golden, 'cases', 'real7b-fp32', 'config.json')),
+    ...readJson<object>(join(goldenCase('real7b-fp32'), 'config.json')),
     vocab_size: 60_000,
   }
   const description = describeModel(

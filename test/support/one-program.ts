@@ -7,22 +7,12 @@ import {
   type Sizes,
 } from '../../lib/addon/binding.js'
 import { type Buffer, ProgramBuilder } from '../../lib/program/builder.js'
+import { gpu } from './devices.js'
 
 export interface OneRun {
   readonly sizes: Partial<Sizes>
   readonly inputs: Readonly<Record<string, Int32Array | Float32Array>>
   readonly capture?: readonly string[]
-}
-
-/** The CUDA device that the tests of test/cuda/ run on. */
-const gpu = process.env.MOEPP_TEST_DEVICE
-
-/**
- * The devices of the tests: every instruction set of this machine, the best first; or the CUDA
- * device alone.
- */
-export function devices(): string[] {
-  return gpu ? [gpu] : [...loadBinding().processor().isas]
 }
 
 /**
