@@ -114,7 +114,7 @@ t.test('minNewTokens fits into maxNewTokens', async t => {
 t.test('wrong values are errors that say the option, expected and got', async t => {
   const table: [options: unknown, name: 'TypeError' | 'RangeError', message: string][] = [
     [null, 'TypeError', 'options: expected an object, got null'],
-    [[], 'TypeError', 'options: expected an object, got an array'],
+    [[], 'TypeError', 'options: expected an object, got []'],
     ['x', 'TypeError', 'options: expected an object, got "x"'],
     [{ temprature: 1 }, 'TypeError', 'unknown option "temprature": did you mean temperature?'],
     [
@@ -189,7 +189,7 @@ t.test('wrong values are errors that say the option, expected and got', async t 
     [
       { logitBias: [1] },
       'TypeError',
-      'logitBias: expected an object or Map from token id to number, got an array',
+      'logitBias: expected an object or Map from token id to number, got [1]',
     ],
     [
       { logitBias: { 100: 1 } },

@@ -5,7 +5,7 @@
 
 import { type FileHandle, open, stat } from 'node:fs/promises'
 import { basename } from 'node:path'
-import { MoeppError } from '../errors.js'
+import { MoeppError, type MoeppErrorCode } from '../errors.js'
 
 /** The first bytes of a Git LFS pointer, which a clone without git-lfs has for each large file. */
 const LFS_POINTER = 'version https://git-lfs.github.com'
@@ -73,6 +73,13 @@ export class InputFile {
   }
 }
 
+export async function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  )
+}
+
 /** The whole text of a small file. */
 export async function readText(path: string, limitBytes: number): Promise<string> {
   return InputFile.with(path, async file => {
@@ -81,11 +88,16 @@ export async function readText(path: string, limitBytes: number): Promise<string
   })
 }
 
-export function decodeUtf8(bytes: Uint8Array, where: string): string {
+/** @throws MoeppError `code` */
+export function decodeUtf8(
+  bytes: Uint8Array,
+  where: string,
+  code: MoeppErrorCode = 'ERR_BAD_FILE',
+): string {
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
   } catch (cause) {
-    throw new MoeppError('ERR_BAD_FILE', `${where}: not UTF-8 text`, { cause })
+    throw new MoeppError(code, `${where}: not UTF-8 text`, { cause })
   }
 }
 

@@ -4,7 +4,7 @@
  * here.
  */
 
-import { MoeppError } from '../errors.js'
+import { MoeppError, type MoeppErrorCode } from '../errors.js'
 
 /**
  * Real files nest 4 deep. Recursive functions such as isDeepStrictEqual overflow the stack at 5000.
@@ -12,22 +12,24 @@ import { MoeppError } from '../errors.js'
 const MAX_DEPTH = 100
 
 /**
- * Parses `text`. A syntax error, a key that occurs twice in one object, or more than 100 levels are
- * ERR_BAD_FILE.
+ * Parses `text`. A key that occurs twice in one object, or more than 100 levels are ERR_BAD_FILE,
+ * as is a syntax error.
  */
 export function parseJson(text: string, where: string): unknown {
-  let value: unknown
-  try {
-    value = JSON.parse(text)
-  } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause)
-    throw new MoeppError('ERR_BAD_FILE', `${where}: not valid JSON: ${printable(reason)}`, {
-      cause,
-    })
-  }
+  const value = parseAnyJson(text, where, 'ERR_BAD_FILE')
   const problem = structuralProblem(text)
   if (problem !== undefined) throw new MoeppError('ERR_BAD_FILE', `${where}: ${problem}`)
   return value
+}
+
+/** Parses `text`, whatever its structure. A syntax error is `code`. */
+export function parseAnyJson(text: string, where: string, code: MoeppErrorCode): unknown {
+  try {
+    return JSON.parse(text)
+  } catch (cause) {
+    const reason = printable((cause as Error).message)
+    throw new MoeppError(code, `${where}: not valid JSON: ${reason}`, { cause })
+  }
 }
 
 /** parseJson for a document that has to be an object. */
@@ -41,7 +43,10 @@ export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
-/** A value from an untrusted file, fit for a message: escaped and of bounded length. */
+/**
+ * A value from an untrusted file or a caller, fit for a message: escaped, of bounded length, and
+ * with its type visible.
+ */
 export function show(value: unknown): string {
   if (typeof value === 'string') {
     return printable(JSON.stringify(value.length > 120 ? `${value.slice(0, 120)}...` : value))
@@ -51,7 +56,10 @@ export function show(value: unknown): string {
     return `[${items.join(', ')}${value.length > 8 ? ', ...' : ''}]`
   }
   if (value === undefined) return 'nothing'
-  return typeof value === 'object' && value !== null ? 'an object' : String(value)
+  if (typeof value === 'object' && value !== null) return 'an object'
+  return typeof value === 'function' || typeof value === 'bigint'
+    ? `a ${typeof value}`
+    : String(value)
 }
 
 /** `text` with its control characters escaped, which a terminal would obey. */

@@ -2,6 +2,7 @@
  * Checks of option values, whatever the options are. Each takes a value, and returns it typed. Or
  * it throws a TypeError or RangeError with the option, the expected value and the one that it got.
  */
+import { isObject, show } from './json.js'
 
 /** Checks one option's value and returns its resolved form. `name` starts every error message. */
 export type Check<T, Context> = (value: unknown, name: string, context: Context) => T
@@ -14,9 +15,7 @@ export function checkAll<Context, C extends Checks<Context>>(
   checks: C,
   context: Context,
 ): Checked<C> {
-  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
-    throw new TypeError(`options: expected an object, got ${show(options)}`)
-  }
+  if (!isObject(options)) throw new TypeError(`options: expected an object, got ${show(options)}`)
   const checked: Record<string, unknown> = {}
   for (const [name, value] of Object.entries(options)) {
     if (!Object.hasOwn(checks, name)) throw unknownOption(name, Object.keys(checks))
@@ -55,16 +54,6 @@ function editDistance(a: string, b: string): number {
     row = next
   }
   return row[b.length]!
-}
-
-/** A value as an error message shows it: short, and with its type visible. */
-export function show(value: unknown): string {
-  if (typeof value === 'string')
-    return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}...` : value)
-  if (Array.isArray(value)) return 'an array'
-  if (typeof value === 'object' && value !== null) return 'an object'
-  if (typeof value === 'function' || typeof value === 'bigint') return `a ${typeof value}`
-  return String(value)
 }
 
 /** `got` is a TypeError if its type is wrong, a RangeError if its value is. */

@@ -1,8 +1,7 @@
 /** A directory with a model's weights: finds the files and says where each tensor lies. */
 
-import { stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
-import { readText } from '../base/input-file.js'
+import { exists, readText } from '../base/input-file.js'
 import { isObject, parseJsonObject, show } from '../base/json.js'
 import { MoeppError } from '../errors.js'
 import type { TensorFile } from '../tensor/tensor-file.js'
@@ -105,11 +104,4 @@ async function openShards(
   }
   const files = [...shards.keys()].map(shard => join(root, shard))
   return { directory: root, format, files, tensors, packed, unusable }
-}
-
-async function exists(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    () => false,
-  )
 }

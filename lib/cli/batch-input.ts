@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto'
 import { createReadStream, type Stats } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import type { Readable } from 'node:stream'
-import { show } from '../base/option-checks.js'
+import { isObject, show } from '../base/json.js'
 import { MoeppError } from '../errors.js'
 import type { Prompt } from '../generation/prompt.js'
 import type { GenerateOptions } from '../options/generate.js'
@@ -108,7 +108,7 @@ function parseLine(text: string): Content {
     return { fault: `expected JSON: ${(error as Error).message}` }
   }
   if (typeof value === 'string') return { work: { prompt: value, options: {} } }
-  if (typeof value !== 'object' || value === null || Array.isArray(value))
+  if (!isObject(value))
     return { fault: `expected a string or an object with a prompt, got ${show(value)}` }
   const { id, prompt, ...options } = value as { id?: unknown; prompt?: unknown }
   if (id !== undefined && typeof id !== 'string' && !Number.isFinite(id))

@@ -7,6 +7,7 @@
 import { randomBytes } from 'node:crypto'
 import { mkdir, open, readdir, realpath, rename, rm } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
+import { exists } from '../base/input-file.js'
 import { machine, writerOf } from '../base/writer.js'
 import { MoeppError } from '../errors.js'
 
@@ -138,13 +139,6 @@ async function makeDirectory(path: string): Promise<void> {
     await makeDirectory(dirname(path))
     await mkdir(path)
   }
-}
-
-async function exists(path: string): Promise<boolean> {
-  return realpath(path).then(
-    () => true,
-    () => false,
-  )
 }
 
 async function syncDirectory(path: string): Promise<void> {

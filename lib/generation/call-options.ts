@@ -1,4 +1,6 @@
 /** The options of `forward` and `score`. */
+import { boolean, signal } from '../base/option-checks.js'
+import { captureNames } from './capture.js'
 
 /**
  * Options of `Model.forward`.
@@ -50,25 +52,10 @@ export interface ScoreOptions {
   signal?: AbortSignal
 }
 
-/** The signal of options that may have the names of `known`. */
-export function checkOptions(
-  options: { signal?: AbortSignal; addSpecialTokens?: boolean },
-  known: readonly string[],
-): AbortSignal | undefined {
-  if (typeof options !== 'object' || options === null)
-    throw new TypeError('options: expected an object')
-  const unknown = Object.keys(options).find(name => !known.includes(name))
-  if (unknown !== undefined) {
-    throw new TypeError(
-      `unknown option ${JSON.stringify(unknown)}: expected one of ${known.join(', ')}`,
-    )
-  }
-  const { signal, addSpecialTokens } = options
-  if (signal !== undefined && !(signal instanceof AbortSignal)) {
-    throw new TypeError('signal: expected an AbortSignal')
-  }
-  if (addSpecialTokens !== undefined && typeof addSpecialTokens !== 'boolean') {
-    throw new TypeError('addSpecialTokens: expected true or false')
-  }
-  return signal
+/** With the names that can be captured. */
+export const FORWARD_CHECKS = {
+  capture: (value: unknown, _: string, names: readonly string[]) => captureNames(value, names),
+  signal,
 }
+
+export const SCORE_CHECKS = { addSpecialTokens: boolean, signal }

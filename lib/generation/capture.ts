@@ -8,7 +8,6 @@
  * @throws TypeError, RangeError for a pattern that names nothing
  */
 export function captureNames(patterns: unknown, names: readonly string[]): string[] {
-  if (patterns === undefined) return []
   if (!Array.isArray(patterns)) throw new TypeError('capture: expected an array of names')
   const wanted = new Set<string>()
   patterns.forEach((pattern: unknown, i) => {

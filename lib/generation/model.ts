@@ -1,6 +1,7 @@
 /** A loaded model: what `loadModel` returns. */
 
 import type { ModelDevice } from '../addon/device.js'
+import { checkAll } from '../base/option-checks.js'
 import { TimeSlice } from '../base/time-slice.js'
 import { Engine } from '../engine/engine.js'
 import type { Runner } from '../engine/runner.js'
@@ -14,8 +15,12 @@ import {
 } from '../options/generate.js'
 import { randomSeed } from '../sampling/rng.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
-import { checkOptions, type ForwardOptions, type ScoreOptions } from './call-options.js'
-import { captureNames } from './capture.js'
+import {
+  FORWARD_CHECKS,
+  type ForwardOptions,
+  SCORE_CHECKS,
+  type ScoreOptions,
+} from './call-options.js'
 import { traced } from './diagnostics.js'
 import { Forward } from './forward.js'
 import type { GenerationConfig } from './generation-config.js'
@@ -239,8 +244,7 @@ export class Model {
     options: ForwardOptions = {},
   ): Promise<ForwardResult | ForwardResult[]> {
     this.#checkOpen()
-    const signal = checkOptions(options, ['capture', 'signal'])
-    const capture = captureNames(options.capture, this.#captureNames)
+    const { capture = [], signal } = checkAll(options, FORWARD_CHECKS, this.#captureNames)
     const { prompts, isBatch, name } = splitBatch(tokens, 'tokens')
     const { vocabSize } = this.config
     const ids = prompts.map((each, i) => {
@@ -289,11 +293,8 @@ export class Model {
     options: ScoreOptions = {},
   ): Promise<ScoreResult> {
     this.#checkOpen()
-    const signal = checkOptions(options, ['addSpecialTokens', 'signal'])
-    const ids = await this.#scoredIds(prompt, continuation, {
-      addSpecialTokens: options.addSpecialTokens,
-      signal,
-    })
+    const { addSpecialTokens, signal } = checkAll(options, SCORE_CHECKS, undefined)
+    const ids = await this.#scoredIds(prompt, continuation, { addSpecialTokens, signal })
     if (ids.prompt.length === 0) throw emptyPrompt('prompt')
     if (ids.continuation.length === 0) throw emptyPrompt('continuation')
     checkLength(

@@ -4,6 +4,7 @@
  * TypeError or RangeError that names it.
  */
 
+import { isObject, show } from '../base/json.js'
 import {
   boolean,
   type Check,
@@ -11,7 +12,6 @@ import {
   checkAll,
   integer,
   number,
-  show,
   signal,
   text,
   wrong,
@@ -255,7 +255,7 @@ function logitBias(
   name: string,
   context: GenerateContext,
 ): ReadonlyMap<number, number> {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+  if (!isObject(value)) {
     throw new TypeError(
       `${name}: expected an object or Map from token id to number, got ${show(value)}`,
     )

@@ -1,12 +1,12 @@
 /** The options of loading. */
 import { loadBinding } from '../addon/binding.js'
+import { show } from '../base/json.js'
 import {
   boolean,
   type Check,
   checkAll,
   integer,
   oneOf,
-  show,
   signal,
   text,
   wrong,

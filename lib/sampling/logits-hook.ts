@@ -1,5 +1,5 @@
 /** A caller's function that changes logits, and what keeps its mistakes in its own call. */
-import { show } from '../base/option-checks.js'
+import { show } from '../base/json.js'
 import { findLargest, logitsFault } from './logprobs.js'
 
 /**

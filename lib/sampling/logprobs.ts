@@ -4,7 +4,6 @@
  */
 
 import { MoeppError } from '../errors.js'
-import type { TopLogits } from './top-logits.js'
 
 /**
  * A token's log-probability.
@@ -131,23 +130,6 @@ export function tokenLogprobs(
     logprob: logits[id]! - normalizer,
   }))
   return { tokenId, logprob, top }
-}
-
-/**
- * The same from the largest logits of a row and its logSumExp. The token and the alternatives must
- * be among them.
- */
-export function topLogprobs(top: TopLogits, tokenId: number, alternatives: number): TokenLogprobs {
-  const normalizer = top.logSumExp!
-  const at = (place: number) => ({
-    tokenId: top.ids[place]!,
-    logprob: top.logits[place]! - normalizer,
-  })
-  const count = Math.min(alternatives, top.ids.length)
-  return {
-    ...at(top.ids.indexOf(tokenId)),
-    top: Array.from({ length: count }, (_, place) => at(place)),
-  }
 }
 
 /** Ids of the `count` largest logits, largest first, lower ids first on ties. */

@@ -5,10 +5,10 @@
 
 import { Candidates } from './candidates.js'
 import { HookedLogits, type LogitsHook } from './logits-hook.js'
-import { argmax, kthLargest, type TokenLogprobs, tokenLogprobs, topLogprobs } from './logprobs.js'
+import { argmax, kthLargest, type TokenLogprobs, tokenLogprobs } from './logprobs.js'
 import { Penalties, type PenaltyOptions } from './penalties.js'
 import { uniform } from './rng.js'
-import { checkTop, type KnownLogits, largest, type TopLogits } from './top-logits.js'
+import { checkTop, type KnownLogits, largest, type TopLogits, topLogprobs } from './top-logits.js'
 
 export {
   argmax,

@@ -3,7 +3,7 @@
  * token. The device selects them (native/ops.h, top_logits), so that a vocabulary's logits need not
  * leave it.
  */
-import { checkLargest } from './logprobs.js'
+import { checkLargest, type TokenLogprobs } from './logprobs.js'
 
 export interface TopLogits {
   /** Tokens of the whole row. */
@@ -48,6 +48,23 @@ export function largest(top: TopLogits, count: number): KnownLogits {
 /** Throws what `argmax` would throw for the whole row. */
 export function checkTop({ logits, ids, vocabSize }: TopLogits): void {
   checkLargest(logits[0]!, ids[0]!, vocabSize)
+}
+
+/**
+ * tokenLogprobs from the largest logits of a row and its logSumExp. The token and the alternatives
+ * must be among them.
+ */
+export function topLogprobs(top: TopLogits, tokenId: number, alternatives: number): TokenLogprobs {
+  const normalizer = top.logSumExp!
+  const at = (place: number) => ({
+    tokenId: top.ids[place]!,
+    logprob: top.logits[place]! - normalizer,
+  })
+  const count = Math.min(alternatives, top.ids.length)
+  return {
+    ...at(top.ids.indexOf(tokenId)),
+    top: Array.from({ length: count }, (_, place) => at(place)),
+  }
 }
 
 /** The index of a token in `ids`, which ascend; -1 if it is not there. */

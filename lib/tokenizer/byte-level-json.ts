@@ -3,9 +3,9 @@
  * is one of a few, and all bytes are tokens.
  */
 
-import { show } from '../base/json.js'
+import { isObject, show } from '../base/json.js'
 import { BYTE_LETTERS } from './byte-letters.js'
-import { badTokenizer, isRecord, type StepJson, stepsOf, type TokenizerJson } from './json-form.js'
+import { badTokenizer, type StepJson, stepsOf, type TokenizerJson } from './json-form.js'
 import { BYTE_LEVEL_RULE, WORD_RULES, type WordRule } from './words.js'
 
 export interface ByteLevelForm {
@@ -60,7 +60,7 @@ export function byteLevelForm(json: TokenizerJson, file: string): ByteLevelForm 
 }
 
 function splitRule({ pattern, behavior, invert = false }: StepJson, file: string): WordRule {
-  const regex = isRecord(pattern) ? pattern.Regex : undefined
+  const regex = isObject(pattern) ? pattern.Regex : undefined
   const rule = typeof regex === 'string' ? WORD_RULES.get(regex) : undefined
   if (rule === undefined) {
     const known = [...WORD_RULES.keys()].join('  ')

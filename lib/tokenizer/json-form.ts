@@ -1,6 +1,6 @@
 /** The form of a Hugging Face tokenizer.json, and the error of a file that is not so. */
 
-import { show } from '../base/json.js'
+import { isObject, show } from '../base/json.js'
 import { MoeppError } from '../errors.js'
 
 export interface AddedTokenJson {
@@ -46,13 +46,9 @@ export function badTokenizer(
   )
 }
 
-export function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-}
-
 export function checkStep(step: unknown, where: string, file: string): StepJson | null {
   if (step === undefined || step === null) return null
-  if (!isRecord(step) || typeof step.type !== 'string') {
+  if (!isObject(step) || typeof step.type !== 'string') {
     throw badTokenizer(file, where, 'null or an object with a type', step)
   }
   return step as StepJson

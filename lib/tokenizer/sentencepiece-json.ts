@@ -6,13 +6,8 @@
  * other readers pass over.
  */
 
-import {
-  type AddedTokenJson,
-  badTokenizer,
-  isRecord,
-  stepsOf,
-  type TokenizerJson,
-} from './json-form.js'
+import { isObject } from '../base/json.js'
+import { type AddedTokenJson, badTokenizer, stepsOf, type TokenizerJson } from './json-form.js'
 import { checkPieces, PIECE_TYPE, type Piece, type SentencePieceModel } from './sentencepiece.js'
 import { mergesOf } from './sentencepiece-bpe.js'
 
@@ -95,7 +90,7 @@ export function sentencePieceFromJson(
 ): SentencePieceModel | undefined {
   const extra = json.model.sentencepiece
   if (extra === undefined) return undefined
-  if (!isRecord(extra) || !Array.isArray(extra.scores) || !Array.isArray(extra.types)) {
+  if (!isObject(extra) || !Array.isArray(extra.scores) || !Array.isArray(extra.types)) {
     throw badTokenizer(file, 'model.sentencepiece', '{ scores: [], types: [], unk_surface }', extra)
   }
   if (typeof extra.unk_surface !== 'string') {

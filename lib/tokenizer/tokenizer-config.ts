@@ -6,9 +6,10 @@
 
 import { readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { printable, show } from '../base/json.js'
+import { decodeUtf8 } from '../base/input-file.js'
+import { isObject, parseAnyJson, show } from '../base/json.js'
 import { MoeppError } from '../errors.js'
-import { type AddedTokenJson, badTokenizer, isRecord } from './json-form.js'
+import { type AddedTokenJson, badTokenizer } from './json-form.js'
 
 export const ROLES = ['bos_token', 'eos_token', 'pad_token', 'unk_token'] as const
 export type Role = (typeof ROLES)[number]
@@ -74,21 +75,17 @@ export async function readOptional(path: string): Promise<Uint8Array | undefined
   }
 }
 
-export function parseJson(bytes: Uint8Array, file: string): unknown {
-  try {
-    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes))
-  } catch (cause) {
-    const reason = printable((cause as Error).message)
-    throw new MoeppError('ERR_BAD_TOKENIZER', `${file}: is not JSON: ${reason}`, { cause })
-  }
+export function parseTokenizerJson(bytes: Uint8Array, file: string): unknown {
+  const text = decodeUtf8(bytes, file, 'ERR_BAD_TOKENIZER')
+  return parseAnyJson(text, file, 'ERR_BAD_TOKENIZER')
 }
 
 async function readJsonRecord(directory: string, name: string): Promise<Record<string, unknown>> {
   const path = join(directory, name)
   const bytes = await readOptional(path)
   if (bytes === undefined) return {}
-  const value = parseJson(bytes, path)
-  if (!isRecord(value)) throw badTokenizer(path, 'the content', 'an object', value)
+  const value = parseTokenizerJson(bytes, path)
+  if (!isObject(value)) throw badTokenizer(path, 'the content', 'an object', value)
   return value
 }
 
@@ -107,7 +104,7 @@ function roleOf(
   file: string,
 ): string | null | undefined {
   const value = Object.hasOwn(record, role) ? record[role] : undefined
-  const content = isRecord(value) ? value.content : value
+  const content = isObject(value) ? value.content : value
   if (content === undefined && value === undefined) return undefined
   if (content === null || typeof content === 'string') return content
   throw badTokenizer(file, role, 'a token or null', value)
@@ -128,12 +125,12 @@ function addedTokens(
     tokens.set(id as number, { id: id as number, content, special: named.includes(content) })
   }
   const described = config.added_tokens_decoder ?? {}
-  if (!isRecord(described))
+  if (!isObject(described))
     throw badTokenizer(CONFIG_FILE, 'added_tokens_decoder', 'an object', described)
   for (const [key, token] of Object.entries(described)) {
     const where = `added_tokens_decoder[${show(key)}]`
     if (!/^\d{1,9}$/.test(key)) throw badTokenizer(CONFIG_FILE, where, 'a token id as its key', key)
-    if (!isRecord(token) || typeof token.content !== 'string') {
+    if (!isObject(token) || typeof token.content !== 'string') {
       throw badTokenizer(CONFIG_FILE, where, 'a token', token)
     }
     const special = token.special === true || named.includes(token.content)
@@ -145,7 +142,7 @@ function addedTokens(
 function extraSpecials(value: unknown): string[] {
   const list = Array.isArray(value) ? value : []
   return list
-    .map(token => (isRecord(token) ? token.content : token))
+    .map(token => (isObject(token) ? token.content : token))
     .filter(token => typeof token === 'string')
 }
 
@@ -153,8 +150,8 @@ function extraSpecials(value: unknown): string[] {
 function chatTemplate(value: unknown): string | undefined {
   if (value === undefined || value === null || typeof value === 'string') return value ?? undefined
   const list: unknown[] = Array.isArray(value) ? value : []
-  const found = list.find(item => isRecord(item) && item.name === 'default')
-  if (isRecord(found) && typeof found.template === 'string') return found.template
+  const found = list.find(item => isObject(item) && item.name === 'default')
+  if (isObject(found) && typeof found.template === 'string') return found.template
   throw badTokenizer(CONFIG_FILE, 'chat_template', 'a text, or a list with a default', value)
 }
 

@@ -3,14 +3,13 @@
  * before it is used.
  */
 
-import { show } from '../base/json.js'
+import { isObject, show } from '../base/json.js'
 import { checkByteLevel, isByteLevel } from './byte-level-json.js'
 import {
   type AddedTokenJson,
   type BpeJson,
   badTokenizer,
   checkStep,
-  isRecord,
   type StepJson,
   stepsOf,
   type TokenizerJson,
@@ -36,7 +35,7 @@ const NFC_GROWTH = 3
 
 /** Throws unless the file is of a kind that is run exactly, with ids and types in order. */
 export function checkTokenizerJson(value: unknown, file: string): TokenizerJson {
-  if (!isRecord(value)) throw badTokenizer(file, 'the content', 'an object', value)
+  if (!isObject(value)) throw badTokenizer(file, 'the content', 'an object', value)
   const model = checkModel(value.model, file)
   const json: TokenizerJson = {
     ...value,
@@ -57,7 +56,7 @@ export function checkTokenizerJson(value: unknown, file: string): TokenizerJson 
 }
 
 function checkModel(model: unknown, file: string): BpeJson {
-  if (!isRecord(model)) throw badTokenizer(file, 'model', 'an object', model)
+  if (!isObject(model)) throw badTokenizer(file, 'model', 'an object', model)
   if (model.type !== 'BPE') throw badTokenizer(file, 'model.type', "'BPE'", model.type)
   for (const key of ['dropout', 'continuing_subword_prefix', 'end_of_word_suffix']) {
     // Hugging Face writes '' for none.
@@ -68,7 +67,7 @@ function checkModel(model: unknown, file: string): BpeJson {
     if (typeof value !== 'boolean') throw badTokenizer(file, `model.${key}`, 'a boolean', value)
   }
   const { vocab, merges, unk_token: unk } = model
-  if (!isRecord(vocab)) throw badTokenizer(file, 'model.vocab', 'an object', vocab)
+  if (!isObject(vocab)) throw badTokenizer(file, 'model.vocab', 'an object', vocab)
   checkVocab(vocab, file)
   if (
     unk !== undefined &&
@@ -126,7 +125,7 @@ function checkAddedTokens(tokens: unknown, vocab: Readonly<Record<string, number
   const added = new Map<string, number>()
   for (const [i, token] of tokens.entries()) {
     const where = `added_tokens[${i}]`
-    if (!isRecord(token)) throw badTokenizer(file, where, 'an object', token)
+    if (!isObject(token)) throw badTokenizer(file, where, 'an object', token)
     const { id, content } = token
     checkId(id, `${where}.id`, file)
     if (!isShortText(content) || content === '') {
@@ -169,7 +168,7 @@ function checkNormalizer(step: StepJson, where: string, file: string): void {
       throw badTokenizer(file, `${where}.prepend`, A_SHORT_TEXT, step.prepend)
   } else if (step.type === 'Replace') {
     const { pattern, content } = step
-    if (!isRecord(pattern) || !isShortText(pattern.String) || pattern.String === '') {
+    if (!isObject(pattern) || !isShortText(pattern.String) || pattern.String === '') {
       throw badTokenizer(file, `${where}.pattern`, `{ String: ${A_SHORT_TEXT} }`, pattern)
     }
     if (pattern.Regex !== undefined)
@@ -235,7 +234,7 @@ function checkDecoder({ decoder, model }: TokenizerJson, file: string): void {
   }
   const [replace] = stepsOf(decoder, 'decoders', file)
   const pattern = replace!.pattern
-  if (!isRecord(pattern) || pattern.String !== '\u2581' || replace!.content !== ' ') {
+  if (!isObject(pattern) || pattern.String !== '\u2581' || replace!.content !== ' ') {
     throw badTokenizer(file, "the decoder's Replace", 'U+2581 to a space', replace)
   }
 }
@@ -264,13 +263,13 @@ export function idsAround({ post_processor: step }: TokenizerJson, file: string)
   if (!Array.isArray(single)) throw badTokenizer(file, 'post_processor.single', 'an array', single)
   let list = around.before
   for (const [i, item] of single.entries()) {
-    if (isRecord(item) && isRecord(item.Sequence)) {
+    if (isObject(item) && isObject(item.Sequence)) {
       list = around.after
       continue
     }
-    const id = isRecord(item) && isRecord(item.SpecialToken) ? item.SpecialToken.id : undefined
-    const token = isRecord(specials) && typeof id === 'string' ? specials[id] : undefined
-    const ids = isRecord(token) ? token.ids : undefined
+    const id = isObject(item) && isObject(item.SpecialToken) ? item.SpecialToken.id : undefined
+    const token = isObject(specials) && typeof id === 'string' ? specials[id] : undefined
+    const ids = isObject(token) ? token.ids : undefined
     if (!Array.isArray(ids))
       throw badTokenizer(file, `post_processor.single[${i}]`, 'a known token', item)
     for (const tokenId of ids) {

@@ -15,7 +15,7 @@ import type { Steps } from './steps.js'
 import { TextStream, type TextStreamOptions } from './text-stream.js'
 import { idsIf, roleId, tokenEntries } from './token-ids.js'
 import {
-  parseJson,
+  parseTokenizerJson,
   readOptional,
   readTokenizerConfig,
   type TokenizerConfig,
@@ -126,7 +126,7 @@ export async function loadTokenizer(directory: string): Promise<Tokenizer> {
   const jsonBytes = await readOptional(jsonFile)
   if (jsonBytes) {
     return new Tokenizer(
-      checkTokenizerJson(parseJson(jsonBytes, jsonFile), jsonFile),
+      checkTokenizerJson(parseTokenizerJson(jsonBytes, jsonFile), jsonFile),
       config,
       jsonFile,
     )

@@ -6,9 +6,9 @@ import { recordModel, storedTensors } from '../../lib/families/record.js'
 import { describeModel } from '../../lib/families/registry.js'
 import { parametersOf } from '../../lib/program/model-spec.js'
 import type { TensorRef } from '../../lib/tensor/tensor-ref.js'
+import { goldenCase } from '../support/golden.js'
 import { listedCheckpoint } from '../support/listed-checkpoint.js'
 import { directoryWith, safetensorsBytes } from './files.js'
-import { goldenCase } from '../support/golden.js'
 
 const root = t.testdir({})
 let directories = 0

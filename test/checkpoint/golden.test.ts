@@ -6,8 +6,8 @@ import { readSafetensors } from '../../lib/checkpoint/safetensors.js'
 import { recordModel, storedTensors } from '../../lib/families/record.js'
 import { readModel } from '../../lib/families/registry.js'
 import { readGenerationConfig } from '../../lib/generation/generation-config.js'
-import { BOOKS, readInt32, readValues } from './files.js'
 import { caseNames, goldenCase } from '../support/golden.js'
+import { BOOKS, readInt32, readValues } from './files.js'
 
 const DTYPES: Record<string, string> = { float32: 'f32', float16: 'f16', bfloat16: 'bf16' }
 

@@ -11,8 +11,8 @@ import { recordModel } from '../../lib/families/record.js'
 import { readModel } from '../../lib/families/registry.js'
 import { loadModel } from '../../lib/index.js'
 import { weightSize } from '../../lib/tensor/tensor-ref.js'
-import { directoryWith, safetensorsBytes } from './files.js'
 import { goldenCase } from '../support/golden.js'
+import { directoryWith, safetensorsBytes } from './files.js'
 
 const root = t.testdir({})
 let files = 0

@@ -50,7 +50,10 @@ t.test('captured buffers by name and by pattern', async t => {
   })
   await t.rejects(model.forward(tokens, { capture: 'x' as never }), { name: 'TypeError' })
   await t.rejects(model.forward(tokens, { capture: [3] as never }), { name: 'TypeError' })
-  await t.rejects(model.forward(tokens, { captured: [] } as object), { name: 'TypeError' })
+  await t.rejects(model.forward(tokens, { captured: [] } as object), {
+    name: 'TypeError',
+    message: 'unknown option "captured": did you mean capture?',
+  })
 })
 
 t.test('forward refuses what it cannot compute', async t => {
@@ -116,5 +119,8 @@ t.test('score cuts texts as one', async t => {
   await t.rejects(model.score([1], []), { code: 'ERR_BAD_PROMPT' })
   await t.rejects(model.score([1], [-3]), { name: 'RangeError' })
   await t.rejects(model.score('a', 'b', { signal: AbortSignal.abort() }), { code: 'ERR_ABORTED' })
-  await t.rejects(model.score('a', 'b', { echo: true } as object), { name: 'TypeError' })
+  await t.rejects(model.score('a', 'b', { echo: true } as object), {
+    name: 'TypeError',
+    message: 'unknown option "echo": expected one of addSpecialTokens, signal',
+  })
 })

@@ -26,7 +26,7 @@ t.test('control characters of a file are escaped in messages', async t => {
     })
   const key = { added_tokens_decoder: { '\x1b[2J': {} } }
   const files: [Record<string, string>, RegExp][] = [
-    [{ 'tokenizer.json': '\x1b[2J' }, /is not JSON: .*\\u001b/],
+    [{ 'tokenizer.json': '\x1b[2J' }, /not valid JSON: .*\\u001b/],
     [{ 'tokenizer.json': withPieces({ scores }) }, /has score "\\u001b/],
     [{ 'tokenizer.json': withPieces({ types }) }, /has type "\\u001b/],
     [{ 'tokenizer_config.json': JSON.stringify(key) }, /added_tokens_decoder\["\\u001b/],

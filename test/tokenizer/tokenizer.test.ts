@@ -186,7 +186,7 @@ t.test('missing and unreadable files', async t => {
   })
   await t.rejects(loadTokenizer(checkpoint(t, { 'tokenizer.json': '{' })), {
     code: 'ERR_BAD_TOKENIZER',
-    message: /is not JSON/,
+    message: /not valid JSON/,
   })
   await t.rejects(loadTokenizer(checkpoint(t, { 'tokenizer_config.json': [] })), {
     code: 'ERR_BAD_TOKENIZER',
