@@ -34,7 +34,7 @@ const NATIVE_FLOORS = [
   ['weight_spec', 'queue', 'ops'],
   ['host', 'kernels'],
   ['device'],
-  ['weights'],
+  ['weights', 'open_device'],
   ['program', 'cpu', 'cuda'],
   ['binding'],
 ]
@@ -55,7 +55,10 @@ function files(...patterns) {
 }
 
 function roomOf(file) {
-  return file.replace(/^lib\//, '').replace(/\.ts$/, '').split('/')[0]
+  return file
+    .replace(/^lib\//, '')
+    .replace(/\.ts$/, '')
+    .split('/')[0]
 }
 
 function checkImports(file) {
@@ -91,7 +94,13 @@ function checkLength(file) {
 }
 
 for (const file of files('lib/*.ts')) checkImports(file)
-for (const file of files('native/*.cc', 'native/*.cu', 'native/*.h', 'native/*.cuh', 'native/*.inc'))
+for (const file of files(
+  'native/*.cc',
+  'native/*.cu',
+  'native/*.h',
+  'native/*.cuh',
+  'native/*.inc',
+))
   if (!file.startsWith('native/test/')) checkIncludes(file)
 for (const file of files('*.ts', '*.mjs', '*.cc', '*.cu', '*.h', '*.cuh')) checkLength(file)
 

@@ -18,9 +18,9 @@ static const char* instruction(const GemmKind& kind) {
 static void linear_rows(Run& run, const GemmKind& kind, int64_t inputs, int64_t outputs,
                         bool cached = false) {
   const DType dtype = kind.dtype;
-  const int64_t bytes = Weight::bytes_of(run, dtype, Layout::kPanels, {outputs, inputs});
+  const int64_t bytes = Weight::bytes_of(run, dtype, Layout::kMatrix, {outputs, inputs});
   const int64_t copies = cached ? 1 : run.sizes.cold_bytes / bytes + 1;
-  Weight weight(run, dtype, Layout::kPanels, {outputs, inputs}, 1, copies);
+  Weight weight(run, dtype, Layout::kMatrix, {outputs, inputs}, 1, copies);
   Tensor wt = weight.tensor;
   for (int64_t tokens : run.sizes.gemm_tokens) {
     Floats x(run, {tokens, inputs}, 2), out(run, {tokens, outputs});
@@ -54,7 +54,7 @@ static void grouped_rows(Run& run, const GemmKind& kind, bool gate_up) {
   const int64_t inputs = gate_up ? s.hidden : s.intermediate,
                 columns = gate_up ? s.intermediate : s.hidden;
   const int64_t rows = gate_up ? 2 * columns : columns, k = s.top_k, n = s.ffn_experts;
-  const Layout layout = gate_up ? Layout::kGateUpPanels : Layout::kPanels;
+  const Layout layout = gate_up ? Layout::kGateUp : Layout::kMatrix;
   Weight weight(run, dtype, layout, {n, rows, inputs}, 3);
   const double expert_bytes = static_cast<double>(weight.bytes()) / static_cast<double>(n);
   for (int64_t tokens : s.gemm_tokens) {

@@ -11,7 +11,6 @@ import { openDevice } from '../addon/device.js'
 import { readText } from '../base/input-file.js'
 import { openCheckpoint } from '../checkpoint/checkpoint.js'
 import { checkTensors, weightOf } from '../checkpoint/names.js'
-import { checkPackedLayout } from '../checkpoint/packed.js'
 import { modelParameters, parameterKind } from '../checkpoint/parameters.js'
 import { type ModelConfig, readConfig } from '../config.js'
 import { MoeppError } from '../errors.js'
@@ -167,7 +166,7 @@ function packedOutputs(
   const packed = new Map<string, PackedOutput>()
   for (const { name, dtype: held, shape, parts } of weights) {
     if (!isQuantised(held)) continue
-    const layout = gateUp.has(name) ? 'gateUpPanels' : 'panels'
+    const layout = gateUp.has(name) ? 'gateUp' : 'matrix'
     packed.set(name, {
       name,
       dtype: held,
@@ -221,7 +220,6 @@ async function writeWeights(
   const device = files.some(file => file.tensors.some(isPackedOutput))
     ? openDevice('cpu')
     : undefined
-  if (device) checkPackedLayout(device.info())
   const totalBytes = files.reduce((sum, file) => sum + file.byteLength, 0)
   const written = runWatched(
     async control => {

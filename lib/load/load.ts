@@ -20,7 +20,6 @@ import {
 } from '../addon/device.js'
 import { openCheckpoint } from '../checkpoint/checkpoint.js'
 import { checkTensors } from '../checkpoint/names.js'
-import { checkPackedLayout } from '../checkpoint/packed.js'
 import { type ModelConfig, readConfig } from '../config.js'
 import { MoeppError } from '../errors.js'
 import { type LoadTrace, publicSource, traced } from '../generation/diagnostics.js'
@@ -33,7 +32,6 @@ import {
   type ResolvedLoadOptions,
   resolveLoadOptions,
 } from '../options/generate.js'
-import { isPacked } from '../tensor/tensor-ref.js'
 import { loadTokenizer, type Tokenizer } from '../tokenizer/tokenizer.js'
 import { availableMemory } from './available-memory.js'
 import {
@@ -246,7 +244,6 @@ async function load(device: NativeDevice, plan: LoadPlan, reason?: string): Prom
   try {
     const onGpu = device.info().name !== 'cpu'
     checkMemory(plan, placeOf(device.info()))
-    if (spec.weights.some(({ parts }) => parts.some(isPacked))) checkPackedLayout(device.info())
     program = await compile(device, spec, options)
     const shape = cacheOf(plan, onGpu)
     return new DeviceRunner({

@@ -54,8 +54,9 @@ export function planLoad(
   tensors: ReadonlyMap<string, StoredRef>,
   options: ResolvedLoadOptions,
 ): LoadPlan {
-  const rounds = options.activationDtype === 'bfloat16'
-  const spec = recordMoepp(config, tensors, MATRIX_DTYPES[options.dtype], rounds)
+  const recorded = recordMoepp(config, tensors, MATRIX_DTYPES[options.dtype])
+  const compute = options.activationDtype === 'bfloat16' ? 'bf16' : 'exact'
+  const spec: ProgramSpec = { ...recorded, compute }
   checkActivationDtype(spec, options)
   return { config, tensors, options, spec }
 }

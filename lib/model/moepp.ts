@@ -39,18 +39,16 @@ export const TOP_LOGITS = {
 } as const
 
 /**
- * Records the model of `config` on the stored `tensors`, with its matrices held as `dtype`. If
- * `mayRoundX`, inputs of matrices in bf16 may be rounded to bf16.
+ * Records the model of `config` on the stored `tensors`, with its matrices held as `dtype`.
  */
 export function recordMoepp(
   config: ModelConfig,
   tensors: ReadonlyMap<string, StoredRef>,
   dtype: MatrixDType,
-  mayRoundX = false,
 ): ProgramSpec {
   const c = config
   const p = new ProgramBuilder()
-  const w = new ModelWeights(p, tensors, dtype, mayRoundX)
+  const w = new ModelWeights(p, tensors, dtype)
   const step: StepBuffers = {
     positions: p.input('positions', 'i32', ['T']),
     sequenceStarts: p.input('sequence_starts', 'i32', ['B+1']),

@@ -20,23 +20,19 @@ export class ModelWeights {
   readonly #builder: ProgramBuilder
   readonly #tensors: ReadonlyMap<string, StoredRef>
   readonly #dtype: MatrixDType
-  readonly #mayRoundX: boolean
   readonly #known = new Map<string, Weight>()
 
   /**
    * @param dtype of the matrices; the small tensors stay f32, as upstream computes them
-   * @param mayRoundX inputs of a matrix in bf16 may be rounded to bf16
    */
   constructor(
     builder: ProgramBuilder,
     tensors: ReadonlyMap<string, StoredRef>,
     dtype: MatrixDType,
-    mayRoundX = false,
   ) {
     this.#builder = builder
     this.#tensors = tensors
     this.#dtype = dtype
-    this.#mayRoundX = mayRoundX
   }
 
   /** A matrix of attention, or the head; several stored tensors are set one below the other. */
@@ -133,7 +129,7 @@ export class ModelWeights {
     const known = this.#known.get(name)
     if (known) return known
     const spec = specOf()
-    const weight = this.#builder.weight(spec, this.#mayRoundX && spec.dtype === 'bf16')
+    const weight = this.#builder.weight(spec)
     this.#known.set(name, weight)
     return weight
   }

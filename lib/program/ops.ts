@@ -14,7 +14,6 @@ export const SWIGLU = ACTIVATION.swiglu
 type Label = string
 
 const size = (tensor: Weight, axis: number): number => tensor.shape[axis]!
-const mayRoundX = (weight: Weight) => ({ may_round_x: Number(weight.mayRoundX) })
 const dimension = (tensor: Buffer, axis: number): Dimension => tensor.shape[axis]!
 
 /** The tensors that every op over pages reads. */
@@ -72,7 +71,7 @@ export function linear(
 ): Buffer {
   const { x, weight, activation = 'none' } = args
   const out = { name, shape: [dimension(x, 0), size(weight, 0)] }
-  const attributes = { activation: ACTIVATION[activation], ...mayRoundX(weight) }
+  const attributes = { activation: ACTIVATION[activation] }
   return p.op('linear', label, { x, weight }, { out }, attributes).out
 }
 
@@ -325,7 +324,7 @@ export function groupedSwiglu(
     label,
     { x, expert_offsets: route.expertOffsets, token_order: route.tokenOrder, weight },
     { out: { name: `${label}.out`, shape: [...route.tokenOrder.shape, size(weight, 1) / 2] } },
-    { input_scale: inputScale, activation: ACTIVATION.swiglu, ...mayRoundX(weight) },
+    { input_scale: inputScale, activation: ACTIVATION.swiglu },
   ).out
 }
 
@@ -341,7 +340,7 @@ export function groupedGemm(
     label,
     { x, expert_offsets: route.expertOffsets, weight },
     { out: { name: `${label}.out`, shape: [...route.tokenOrder.shape, size(weight, 1)] } },
-    { input_scale: 1, activation: ACTIVATION.none, ...mayRoundX(weight) },
+    { input_scale: 1, activation: ACTIVATION.none },
   ).out
 }
 

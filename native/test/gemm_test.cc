@@ -56,13 +56,12 @@ struct LinearSetup {
       : shape(c),
         kind(kind),
         x(c.tokens * c.inputs),
-        weight(cpu::panel_count(Layout::kPanels, c.outputs) *
-               cpu::panel_bytes(kind.dtype, c.inputs) / 4),
+        weight(panel_count(Layout::kMatrix, c.outputs) * panel_bytes(kind.dtype, c.inputs) / 4),
         out(c.tokens * c.outputs) {
     fill(x.data(), x.size(), 1);
-    fill_panels(weight.data(), kind.dtype, Layout::kPanels, 1, c.outputs, c.inputs, 2, 1.0f);
+    fill_panels(weight.data(), kind.dtype, Layout::kMatrix, 1, c.outputs, c.inputs, 2, 1.0f);
     xt = tensor(x.data(), DType::kF32, {c.tokens, c.inputs});
-    wt = tensor(weight.data(), kind.dtype, {c.outputs, c.inputs}, Layout::kPanels);
+    wt = tensor(weight.data(), kind.dtype, {c.outputs, c.inputs}, Layout::kMatrix);
     ot = tensor(out.data(), DType::kF32, {c.tokens, c.outputs});
   }
   LinearArgs args(Activation activation) { return {&xt, &wt, &ot, activation, kind.may_round_x}; }
@@ -212,12 +211,12 @@ MOEPP_TEST(linear_of_extreme_int4) {
     for (const uint16_t flags : {0, 15}) {
       LinearSetup setup({40, kInputs, kOutputs}, {DType::kI4});
       auto* panel = reinterpret_cast<unsigned char*>(setup.weight.data());
-      for (int64_t b = 0; b < quant_blocks(kInputs); b++, panel += cpu::kInt4BlockBytes) {
-        std::memset(panel, halves, cpu::kInt4Values);
-        for (int64_t lane = 0; lane < cpu::kPanelRows; lane++) {
+      for (int64_t b = 0; b < quant_blocks(kInputs); b++, panel += kInt4BlockBytes) {
+        std::memset(panel, halves, kInt4Values);
+        for (int64_t lane = 0; lane < kPanelRows; lane++) {
           const uint16_t scale[2] = {static_cast<uint16_t>(0x3c00 | flags), 0xffff};
-          std::memcpy(panel + cpu::kInt4Values + 2 * lane, &scale[0], 2);
-          std::memcpy(panel + cpu::kInt4Values + 2 * (cpu::kPanelRows + lane), &scale[1], 2);
+          std::memcpy(panel + kInt4Values + 2 * lane, &scale[0], 2);
+          std::memcpy(panel + kInt4Values + 2 * (kPanelRows + lane), &scale[1], 2);
         }
       }
       for (int64_t i = 0; i < setup.x.size(); i++) setup.x[i] = i / kInputs % 2 == 0 ? 3.0f : -3.0f;

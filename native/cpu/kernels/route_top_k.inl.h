@@ -107,7 +107,7 @@ inline void sort_picks(const RouteTopKArgs& args, int64_t picks, int64_t n) {
 }
 
 // The picks of the tokens [first, last), not sorted yet.
-inline void gate_rows(const RouteTopKArgs& args, int64_t first, int64_t last) {
+inline void route_rows(const RouteTopKArgs& args, int64_t first, int64_t last) {
   const int64_t e = args.logits->shape[1], c = args.constant_scores->shape[1] / 2,
                 k = args.expert_indices->shape[1];
   for (int64_t t = first; t < last; t++) {
@@ -124,6 +124,6 @@ inline void route_top_k(const RouteTopKArgs& args, Queue& queue) {
   // the work on a logit takes the time of about that many bytes
   constexpr int64_t kBytesPerLogit = 40;
   for_row_blocks(queue, tokens, kBytesPerLogit * e,
-                 [&](int64_t first, int64_t last) { gate_rows(args, first, last); });
+                 [&](int64_t first, int64_t last) { route_rows(args, first, last); });
   sort_picks(args, tokens * args.expert_indices->shape[1], args.expert_offsets->shape[0] - 1);
 }

@@ -1,7 +1,7 @@
 // Gating by one warp per token, then the sort (router/gating.cuh). Few tokens: one block does both.
 // Many: two kernels.
 // SASS * gate_and_sort: SHFL !LDL !STL registers<=64 no-spills
-// SASS * gate_rows: SHFL !LDL !STL no-spills
+// SASS * route_rows: SHFL !LDL !STL no-spills
 // SASS * sort_rows: !LDL !STL registers<=64 no-spills
 #include "cuda/cuda_queue.h"
 #include "cuda/kernels/kernels.h"
@@ -23,7 +23,7 @@ __global__ void __launch_bounds__(kMostThreads) gate_and_sort(Routing r) {
   sort_picks(r, 0);
 }
 
-__global__ void __launch_bounds__(kGateWarps * 32) gate_rows(Routing r) {
+__global__ void __launch_bounds__(kGateWarps * 32) route_rows(Routing r) {
   await_inputs();
   const int t = static_cast<int>(blockIdx.x) * kGateWarps + static_cast<int>(threadIdx.x) / 32;
   if (t < r.tokens) gate_token(r, t);
@@ -56,7 +56,7 @@ void route_top_k(const RouteTopKArgs& args, Queue& queue) {
                   {dim3(1), dim3(threads), sort_bytes(r.n, static_cast<int>(threads))}, r);
     return;
   }
-  stream.launch(gate_rows,
+  stream.launch(route_rows,
                 {dim3(static_cast<unsigned>((r.tokens + kGateWarps - 1) / kGateWarps)),
                  dim3(kGateWarps * 32)},
                 r);

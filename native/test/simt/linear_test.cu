@@ -17,7 +17,7 @@ struct LinearSetup {
 
   LinearSetup(LinearCase c, DType dtype)
       : c(c),
-        weight(dtype, Layout::kPanels, 1, c.outputs, c.inputs),
+        weight(dtype, Layout::kMatrix, 1, c.outputs, c.inputs),
         x(static_cast<size_t>(c.tokens * c.inputs)),
         out(static_cast<size_t>(c.tokens * c.outputs)) {
     fill(x.data(), c.tokens * c.inputs, 1);
