@@ -261,7 +261,8 @@ struct TileTask {
 };
 
 // Fills in the derived fields and does the work.
-inline void run_tiles(Gemm gemm, ThreadPool& pool) {
+inline void run_tiles(const GemmArgs& args, ThreadPool& pool) {
+  Gemm gemm = {args, 0, {}, {}};
   const int64_t threads = pool.threads(),
                 row_bytes = (gemm.k + kTileK - 1) / kTileK * kParts * kTileLine;
   // Rows whose whole k fits the scratch, unless they are too few to make up for reading the
