@@ -74,12 +74,7 @@ class Device {
   virtual Status load_weight(const WeightSpec& spec, Layout layout, void* data,
                              const Control& control) = 0;
 
-  // The name of the byte order of int8 and int4 weights in panels, for files that hold packed ones
-  // (packed_weights.h). Weights of another name cannot be used. Empty: the device takes no packed
-  // weights.
-  virtual std::string packed_layout() const { return {}; }
-  // Bytes of a packed weight; and, on a device that does not use the host's memory, its loading
-  // from there.
+  // Bytes of a packed weight; and its loading from a mapped file, unless uses_mapped_weights().
   virtual int64_t packed_bytes(const WeightSpec& spec, Layout layout) const {
     return weight_bytes(spec, layout);
   }
@@ -100,9 +95,14 @@ class Device {
   // look into the cache.
   virtual Status read_page(const KvView& cache, int64_t layer, int64_t page, float* out) = 0;
 
-  // True if kernels work in host memory. Then a step's inputs and results stay in the caller's
-  // memory, kernels have ended when they return, and nothing below is called.
-  virtual bool uses_host_memory() const { return true; }
+  // True if kernels read packed weights where a file's mapping holds them. The device's own order
+  // in memory is then that of packed weights.
+  virtual bool uses_mapped_weights() const { return true; }
+  // True if kernels read a step's inputs and write its results in the caller's memory. Then nothing
+  // is uploaded or downloaded.
+  virtual bool uses_callers_memory() const { return true; }
+  // True if a kernel has ended when its call returns. Then nothing is recorded.
+  virtual bool runs_at_once() const { return true; }
 
   // A step: begin_step and upload, kernels or a replay, launched after each kernel, download,
   // end_step. Pieces of an upload or a download lie one behind the other on the device, in order.
@@ -121,6 +121,13 @@ class Device {
   }
   virtual Status replay(const Recording&) { return {}; }
 };
+
+// "cpu", or "cuda:0" to "cuda:99".
+bool is_device_name(const std::string& name);
+
+// The device of that name. `threads` and `isa` are the CPU's.
+Status open_device(const std::string& name, int threads, const std::string& isa,
+                   std::shared_ptr<Device>* device);
 
 // threads 0: as many as the process may use. isa "": the fastest one.
 Status open_cpu_device(int threads, const std::string& isa, std::shared_ptr<Device>* device);

@@ -16,6 +16,10 @@
 //   out              written whole
 //   optional_out     written whole unless null; null when no op reads it and no capture asks for it
 //   weight           constant for the program's life, in the layout named
+//   table            a weight of which rows are looked up; it has the layout of an op that
+//   multiplies
+//                    by it, else rows
+//   may_round        true if the program computes in bf16 (program/spec.h)
 //   cache            the KV cache, read and written by page
 #pragma once
 
@@ -41,14 +45,14 @@ enum class Activation : int32_t { kNone = 0, kTanh = 1, kSwiglu = 2 };
 // out[t] = table[tokens[t]].
 struct EmbeddingArgs {
   const Tensor* tokens;  // [T] i32, each in [0, V)
-  const Tensor* table;   // [V, H] f32 | bf16; rows, or panels - then int8 and int4, too - when the
-                         // output head shares it
+  const Tensor* table;   // [V, H] f32 | bf16; rows; or, when the output head shares it, kMatrix:
+                         // then int8 and int4, too
   Tensor* out;           // [T, H] f32
 
   template <class Visitor>
   void visit(Visitor& v) {
     v.in("tokens", tokens, "T", DType::kI32);
-    v.weight("table", table, "V H", Layout::kRows);
+    v.table("table", table, "V H");
     v.out("out", out, "T H", DType::kF32);
   }
 };
@@ -91,7 +95,7 @@ constexpr int64_t kMostRoundedInputs = 65536;
 // changes nothing.
 struct LinearArgs {
   const Tensor* x;       // [T, I] f32
-  const Tensor* weight;  // [O, I] f32 | bf16 | int8 | int4; panels, or gate-up panels of [2F, I]
+  const Tensor* weight;  // [O, I] f32 | bf16 | int8 | int4, kMatrix; or [2F, I], kGateUp,
                          // with swiglu
   Tensor* out;           // [T, O] f32, or [T, F]
   Activation activation;
@@ -101,11 +105,11 @@ struct LinearArgs {
   template <class Visitor>
   void visit(Visitor& v) {
     v.attribute("activation", activation);
-    v.attribute("may_round_x", may_round_x);
+    v.may_round(may_round_x);
     const bool swiglu = activation == Activation::kSwiglu;
     v.in("x", x, "T I", DType::kF32);
     v.weight("weight", weight, swiglu ? "2F I" : "O I",
-             swiglu ? Layout::kGateUpPanels : Layout::kPanels);
+             swiglu ? Layout::kGateUp : Layout::kMatrix);
     v.optional_weight("bias", bias, swiglu ? "2F" : "O", Layout::kRows);
     v.out("out", out, swiglu ? "T F" : "T O", DType::kF32);
   }
@@ -327,8 +331,8 @@ struct GroupedGemmArgs {
   const Tensor* x;               // [T, I] f32 with token_order; [T, K, I] without
   const Tensor* expert_offsets;  // [N+1] i32
   const Tensor* token_order;     // [T, K] i32 or null
-  const Tensor* weight;  // [N, O, I] f32 | bf16 | int8 | int4; panels, or gate-up panels of [N, 2F,
-                         // I] with swiglu
+  const Tensor* weight;  // [N, O, I] f32 | bf16 | int8 | int4; kMatrix, or kGateUp of [N, 2F, I]
+                         // with swiglu
   Tensor* out;           // [T, K, O] f32, or [T, K, F]
   float input_scale;
   Activation activation;  // none | swiglu
@@ -338,13 +342,13 @@ struct GroupedGemmArgs {
   void visit(Visitor& v) {
     v.attribute("input_scale", input_scale);
     v.attribute("activation", activation);
-    v.attribute("may_round_x", may_round_x);
+    v.may_round(may_round_x);
     const bool swiglu = activation == Activation::kSwiglu;
     v.optional_in("token_order", token_order, "T K", DType::kI32);
     v.in("x", x, token_order ? "T I" : "T K I", DType::kF32);
     v.in("expert_offsets", expert_offsets, "_", DType::kI32);
     v.weight("weight", weight, swiglu ? "N 2F I" : "N F I",
-             swiglu ? Layout::kGateUpPanels : Layout::kPanels);
+             swiglu ? Layout::kGateUp : Layout::kMatrix);
     v.out("out", out, "T K F", DType::kF32);
   }
 };

@@ -6,19 +6,18 @@
 
 namespace moepp {
 
-// kI8 and kI4 are weights in panels only: integers with a scale for each group of k (quantise.h).
+// kI8 and kI4 are matrices only: integers with a scale for each group of k (weights/quantise.h).
 // Their elements have no size of their own.
 enum class DType : uint8_t { kF32, kBf16, kF16, kI32, kI8, kI4 };
 
 // The order of a weight's elements in memory. Every other tensor is kRows.
-//   kRows          row-major
-//   kPanels        [..., N, K] as panels of 32 rows, k outermost within a panel: the order of a
-//                  GEMM's reads
-//   kGateUpPanels  the same, where N = 2F holds F gate rows, then F up rows; a panel is 16 gate
-//                  rows and the 16 up rows of the same columns of the output, so that SwiGLU needs
-//                  no second pass
-// The byte layout of panels is the device's affair (weights/panels.h).
-enum class Layout : uint8_t { kRows, kPanels, kGateUpPanels };
+//
+//   kRows    row-major
+//   kMatrix  [..., N, K], as the device's GEMMs read it
+//   kGateUp  the same, where N = 2F holds F gate rows, then F up rows. The gate row and the up row
+//            of an output column stand near each other, so that SwiGLU needs no second pass.
+// The bytes of the last two are the device's affair (weights/panels.h, cuda/weight_layout.h).
+enum class Layout : uint8_t { kRows, kMatrix, kGateUp };
 
 constexpr int kMaxRank = 4;
 

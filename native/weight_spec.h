@@ -19,8 +19,7 @@ struct TensorRef {
   std::vector<int64_t> strides;  // in elements
   std::string file;
   uint64_t byte_offset = 0, byte_length = 0;
-  // kPanels, kGateUpPanels: the bytes are a whole int8 or int4 weight as Device::packed_layout()
-  // names it, used where they are.
+  // kMatrix, kGateUp: the bytes are a whole int8 or int4 weight, packed (weights/packed_weights.h)
   Layout packed = Layout::kRows;
 
   bool is_packed() const { return packed != Layout::kRows; }

@@ -34,7 +34,7 @@ const NATIVE_FLOORS = [
   ['weight_spec', 'queue', 'ops'],
   ['host', 'kernels'],
   ['device'],
-  ['weights'],
+  ['weights', 'open_device'],
   ['program', 'cpu', 'cuda'],
   ['binding'],
 ]

@@ -26,14 +26,13 @@ struct WeightShape {
 
 static int64_t panel_bytes_of(DType dtype, Layout layout, const WeightShape& shape) {
   if (layout == Layout::kRows) return shape.groups * shape.rows * shape.inputs * dtype_size(dtype);
-  return shape.groups * cpu::panel_count(layout, shape.rows) *
-         cpu::panel_bytes(dtype, shape.inputs);
+  return shape.groups * panel_count(layout, shape.rows) * panel_bytes(dtype, shape.inputs);
 }
 
 int64_t Weight::bytes_of(Run& run, DType dtype, Layout layout,
                          std::initializer_list<int64_t> shape) {
   const WeightShape s(shape);
-  if (run.device().uses_host_memory() || layout == Layout::kRows)
+  if (run.device().uses_mapped_weights() || layout == Layout::kRows)
     return panel_bytes_of(dtype, layout, s);
   return cuda::weight_bytes(dtype, layout, s.groups, s.rows, s.inputs);
 }
@@ -56,7 +55,7 @@ Weight::Weight(Run& run, DType dtype, Layout layout, std::initializer_list<int64
       bytes_(bytes_of(run, dtype, layout, shape)),
       copies_(copies) {
   const WeightShape s(shape);
-  const bool same = run.device().uses_host_memory() || layout == Layout::kRows;
+  const bool same = run.device().uses_mapped_weights() || layout == Layout::kRows;
   block_ =
       std::make_unique<Block>(run, bytes_ * copies, same ? 0 : panel_bytes_of(dtype, layout, s));
   tensor.data = block_->device();
@@ -103,7 +102,7 @@ Cache::Cache(Run& run, KvView shape) : view(shape), block_(run, cache_bytes(shap
 
 // On a GPU: chunks of 64 keys, and weights rounded to bf16 for the tensor cores.
 test::AttentionErrors attention_errors(Run& run, DType dtype) {
-  if (!run.device().uses_host_memory())
+  if (!run.device().uses_mapped_weights())
     return {64, dtype == DType::kBf16 ? test::kBf16Roundoff : 0.0};
   const std::string name = run.device().info().isa;
   for (const cpu::Isa& isa : cpu::available_isas()) {

@@ -66,7 +66,7 @@ class Weight {
 
 // The device's treatment of activations in products with int8 and int4 weights.
 inline test::Inputs gemm_inputs(Run& run) {
-  return run.device().uses_host_memory() ? test::Inputs::kQuantised : test::Inputs::kExact;
+  return run.device().uses_mapped_weights() ? test::Inputs::kQuantised : test::Inputs::kExact;
 }
 
 // A cache full of random keys and values. A device with memory of its own has the only copy.

@@ -166,11 +166,13 @@ class Run {
   void optional_weight(const char*, const Tensor*& tensor, const char*, Layout) {
     tensor = twin(tensor);
   }
+  void table(const char*, const Tensor*& tensor, const char*) { tensor = twin(tensor); }
   void out(const char*, Tensor*& tensor, const char*, DType) { tensor = twin(tensor); }
   void optional_out(const char*, Tensor*& tensor, const char*, DType) { tensor = twin(tensor); }
   void cache(const char*, const KvView*& cache);
   template <class T>
   void attribute(const char*, T&) {}
+  void may_round(bool&) {}
 
  private:
   friend class Block;

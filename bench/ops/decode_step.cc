@@ -14,11 +14,11 @@ static constexpr int64_t kTableRows = 1024;
 DecodeWeights::DecodeWeights(Run& run, int64_t layers)
     : layers(layers),
       moe(run, layers),
-      qkv(run, DType::kBf16, Layout::kPanels,
+      qkv(run, DType::kBf16, Layout::kMatrix,
           {3 * run.sizes.heads * run.sizes.head_dim, run.sizes.hidden}, 11, layers),
-      o(run, DType::kBf16, Layout::kPanels,
+      o(run, DType::kBf16, Layout::kMatrix,
         {run.sizes.hidden, run.sizes.heads * run.sizes.head_dim}, 12, layers),
-      head(run, DType::kBf16, Layout::kPanels, {run.sizes.vocabulary, run.sizes.hidden}, 13),
+      head(run, DType::kBf16, Layout::kMatrix, {run.sizes.vocabulary, run.sizes.hidden}, 13),
       table(run, {kTableRows, run.sizes.hidden}, 14) {}
 
 static std::vector<test::SequenceSpec> sequences_of(int64_t batch, int64_t context) {

@@ -33,7 +33,7 @@ MOEPP_BENCH(embedding) {
   embedding_rows(run, Layout::kRows);
 }
 MOEPP_BENCH(embedding_panels) {
-  embedding_rows(run, Layout::kPanels);
+  embedding_rows(run, Layout::kMatrix);
 }
 
 }  // namespace moepp::bench

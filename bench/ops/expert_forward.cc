@@ -63,9 +63,9 @@ class Layer {
  public:
   Layer(Run& run, DType dtype)
       : run_(run),
-        gate_up_(run, dtype, Layout::kGateUpPanels,
+        gate_up_(run, dtype, Layout::kGateUp,
                  {run.sizes.ffn_experts, 2 * run.sizes.intermediate, run.sizes.hidden}, 1),
-        down_(run, dtype, Layout::kPanels,
+        down_(run, dtype, Layout::kMatrix,
               {run.sizes.ffn_experts, run.sizes.hidden, run.sizes.intermediate}, 2),
         constants_(run, {run.sizes.constants, run.sizes.hidden}, 3),
         norm_(run, {run.sizes.hidden}, 4) {}

@@ -26,7 +26,7 @@ static void linear_rows(Run& run, const GemmKind& kind, const LinearShape& shape
   const bool swiglu = shape.activation == Activation::kSwiglu;
   const int64_t inputs = shape.inputs, outputs = shape.outputs,
                 rows = swiglu ? 2 * outputs : outputs;
-  const Layout layout = swiglu ? Layout::kGateUpPanels : Layout::kPanels;
+  const Layout layout = swiglu ? Layout::kGateUp : Layout::kMatrix;
   const int64_t bytes = Weight::bytes_of(run, dtype, layout, {rows, inputs});
   Weight weight(run, dtype, layout, {rows, inputs}, 1,
                 shape.cached ? 1 : run.sizes.cold_bytes / bytes + 1);
@@ -71,7 +71,7 @@ static void grouped_rows(Run& run, const GemmKind& kind, bool gate_up) {
   const int64_t inputs = gate_up ? s.hidden : s.intermediate,
                 columns = gate_up ? s.intermediate : s.hidden;
   const int64_t rows = gate_up ? 2 * columns : columns, k = s.top_k, n = s.ffn_experts;
-  const Layout layout = gate_up ? Layout::kGateUpPanels : Layout::kPanels;
+  const Layout layout = gate_up ? Layout::kGateUp : Layout::kMatrix;
   Weight weight(run, dtype, layout, {n, rows, inputs}, 3);
   const double expert_bytes = static_cast<double>(weight.bytes()) / static_cast<double>(n);
   for (int64_t tokens : s.gemm_tokens) {

@@ -43,7 +43,7 @@ static double best_of(const std::function<double()>& measure) {
 static void print_heading(const Target& target, bool check_only) {
   std::printf("\n%s", target.name.c_str());
   Device& device = *target.device;
-  const bool on_host = device.uses_host_memory();
+  const bool on_host = device.uses_callers_memory();
   const auto ceiling =
       on_host ? cpu_ceiling(device.info().isa, device.queue()) : cuda_ceiling(device);
   if (!check_only && ceiling != nullptr) {
@@ -73,10 +73,10 @@ static bool starts_with(const char* text, const char* beginning, const char** re
 }
 
 static Sizes sizes_for(Device& device, bool tiny, const Options& options) {
-  Sizes sizes = tiny ? tiny_sizes() : device.uses_host_memory() ? Sizes() : gpu_sizes();
+  Sizes sizes = tiny ? tiny_sizes() : device.uses_callers_memory() ? Sizes() : gpu_sizes();
   // 0.62 GB of weights and, for 64 sequences, 0.23 of cache.
   constexpr int64_t kLayerBytes = 900'000'000;
-  if (!device.uses_host_memory())
+  if (!device.uses_callers_memory())
     sizes.decode_layers =
         std::clamp<int64_t>(device.info().free_bytes / kLayerBytes, 1, sizes.decode_layers);
   if (options.layers > 0) sizes.decode_layers = options.layers;

@@ -9,14 +9,13 @@ namespace moepp::bench {
 
 static void pack_all(const Buffer& source, const Buffer& target, DType from, DType to, int64_t rows,
                      int64_t k, Queue& queue) {
-  static_cast<ThreadPool&>(queue).parallel_for(rows / cpu::kPanelRows, [&](int64_t panel, int) {
-    PackRow lanes[cpu::kPanelRows];
-    for (int64_t lane = 0; lane < cpu::kPanelRows; lane++) {
-      lanes[lane] = {
-          source.as<std::byte>() + (panel * cpu::kPanelRows + lane) * k * dtype_size(from), from,
-          1};
+  static_cast<ThreadPool&>(queue).parallel_for(rows / kPanelRows, [&](int64_t panel, int) {
+    PackRow lanes[kPanelRows];
+    for (int64_t lane = 0; lane < kPanelRows; lane++) {
+      lanes[lane] = {source.as<std::byte>() + (panel * kPanelRows + lane) * k * dtype_size(from),
+                     from, 1};
     }
-    cpu::pack_panel(target.as<std::byte>() + panel * cpu::panel_bytes(to, k), to, lanes, k);
+    cpu::pack_panel(target.as<std::byte>() + panel * panel_bytes(to, k), to, lanes, k);
   });
 }
 
@@ -24,12 +23,11 @@ static void pack_all(const Buffer& source, const Buffer& target, DType from, DTy
 static std::string check(const Buffer& source, const Buffer& target, DType dtype, int64_t rows,
                          int64_t k) {
   const int64_t size = dtype_size(dtype);
-  const std::byte* panel =
-      target.as<std::byte>() + (rows / cpu::kPanelRows - 1) * cpu::panel_bytes(dtype, k);
-  for (int64_t lane = 0; lane < cpu::kPanelRows; lane++) {
-    const std::byte* row = source.as<std::byte>() + (rows - cpu::kPanelRows + lane) * k * size;
+  const std::byte* panel = target.as<std::byte>() + (rows / kPanelRows - 1) * panel_bytes(dtype, k);
+  for (int64_t lane = 0; lane < kPanelRows; lane++) {
+    const std::byte* row = source.as<std::byte>() + (rows - kPanelRows + lane) * k * size;
     for (int64_t at = 0; at < k; at++) {
-      if (!test::same_bits(panel + cpu::panel_index(dtype, lane, at) * size, row + at * size,
+      if (!test::same_bits(panel + panel_index(dtype, lane, at) * size, row + at * size,
                            static_cast<size_t>(size))) {
         return "element [" + std::to_string(lane) + ", " + std::to_string(at) +
                "] of the last panel";
@@ -40,7 +38,7 @@ static std::string check(const Buffer& source, const Buffer& target, DType dtype
 }
 
 MOEPP_BENCH(pack_panel) {
-  if (!run.device().uses_host_memory()) return;
+  if (!run.device().uses_mapped_weights()) return;
   constexpr int64_t kRows = 64 << 10, kColumns = 1536;
   const DType pairs[][2] = {{DType::kBf16, DType::kBf16},
                             {DType::kF32, DType::kF32},

@@ -74,9 +74,9 @@ Buffer::~Buffer() {
 Block::Block(Run& run, int64_t bytes, int64_t host_bytes)
     : run_(run),
       bytes_(bytes),
-      same_order_(host_bytes == 0 || run.device().uses_host_memory()),
+      same_order_(host_bytes == 0 || run.device().uses_mapped_weights()),
       host_(static_cast<size_t>(same_order_ ? bytes : host_bytes)) {
-  if (run.device().uses_host_memory()) {
+  if (run.device().uses_callers_memory()) {
     device_ = host();
   } else {
     device_ = static_cast<std::byte*>(run.device().allocate(bytes));
@@ -121,8 +121,8 @@ void Block::download() {
 
 Run::Run(std::shared_ptr<Device> device, const Sizes& sizes, const Options& options)
     : sizes(sizes), device_(std::move(device)), options_(options) {
-  ceiling_ = device_->uses_host_memory() ? cpu_ceiling(device_->info().isa, device_->queue())
-                                         : cuda_ceiling(*device_);
+  ceiling_ = device_->uses_callers_memory() ? cpu_ceiling(device_->info().isa, device_->queue())
+                                            : cuda_ceiling(*device_);
 }
 
 void Run::fetch() {
@@ -147,7 +147,7 @@ Tensor* Run::twin(const Tensor* tensor) {
 
 // The first layer, in the CPU's order.
 void Run::cache(const char*, const KvView*& cache) {
-  if (device_->uses_host_memory()) return;
+  if (device_->uses_callers_memory()) return;
   KvView one = *cache;
   one.layers = 1;
   const int64_t elements = one.page_elements(), size = dtype_size(one.dtype);
@@ -208,7 +208,7 @@ class Timer {
  public:
   Timer(Device& device, int64_t calls, const std::function<void(int64_t)>& call)
       : device_(device), calls_(calls), call_(call) {
-    if (device.uses_host_memory()) return;
+    if (device.runs_at_once()) return;
     // without graphs they run at once, and nothing is recorded
     step(device,
          [&] { return device.record([&] { return enqueue(device, calls, call); }, &recording_); });
@@ -217,7 +217,7 @@ class Timer {
 
   double seconds() {
     double start = now();
-    if (device_.uses_host_memory()) {
+    if (device_.runs_at_once()) {
       for (int64_t i = 0; i < calls_; i++) call_(next_++);
     } else {
       step(device_, [&] {
@@ -243,10 +243,10 @@ double seconds_of(Device& device, int64_t calls, const std::function<void(int64_
 Run::Samples Run::sample(const Row& row, const std::function<void(int64_t)>& call) {
   constexpr double kReplay = 2e-3;  // seconds, long against the wait for its end
   constexpr int64_t kMostCalls = 256;
-  const bool on_host = device_->uses_host_memory();
-  const double once = on_host ? 0.0 : seconds_of(*device_, 1, call);
+  const bool at_once = device_->runs_at_once();
+  const double once = at_once ? 0.0 : seconds_of(*device_, 1, call);
   Timer timer(*device_,
-              on_host ? 1 : std::min<int64_t>(kMostCalls, static_cast<int64_t>(kReplay / once) + 1),
+              at_once ? 1 : std::min<int64_t>(kMostCalls, static_cast<int64_t>(kReplay / once) + 1),
               call);
   Samples samples;
   const double start = now();

@@ -56,9 +56,9 @@ std::string Step::check_order(const std::vector<const Floats*>& results) {
 }
 
 MoeWeights::MoeWeights(Run& run, int64_t layers)
-    : gate_up(run, DType::kBf16, Layout::kGateUpPanels,
+    : gate_up(run, DType::kBf16, Layout::kGateUp,
               {run.sizes.ffn_experts, 2 * run.sizes.intermediate, run.sizes.hidden}, 1, layers),
-      down(run, DType::kBf16, Layout::kPanels,
+      down(run, DType::kBf16, Layout::kMatrix,
            {run.sizes.ffn_experts, run.sizes.hidden, run.sizes.intermediate}, 2, layers),
       norm(run, {run.sizes.hidden}, 3),
       router(run, {layers * run.sizes.experts(), run.sizes.hidden}, 4),

@@ -4,7 +4,14 @@
  */
 
 import { MoeppError, type MoeppErrorCode } from '../errors.js'
-import type { DType, PanelOrder, StoredRef, TensorRef, WeightDType } from '../tensor/tensor-ref.js'
+import type {
+  DType,
+  MatrixLayout,
+  QuantisedDType,
+  StoredRef,
+  TensorRef,
+  WeightDType,
+} from '../tensor/tensor-ref.js'
 import {
   type AddonFile,
   checkWhole,
@@ -27,7 +34,7 @@ export interface BufferSpec {
 }
 
 /** Order of a weight's elements in memory: `Layout` of native/tensor.h. */
-export type WeightLayout = 'rows' | PanelOrder
+export type WeightLayout = 'rows' | MatrixLayout
 
 export interface WeightSpec {
   readonly name: string
@@ -42,7 +49,7 @@ export interface WeightSpec {
 }
 
 /**
- * A weight to be written in the layout of the op that reads it: int8 and int4 in panels, f32 and
+ * A weight to be written in the layout of the op that reads it: int8 and int4 as matrices, f32 and
  * bf16 in rows.
  */
 export interface PackedEntry {
@@ -73,6 +80,8 @@ export interface ProgramSpec {
   readonly inputs: readonly string[]
   /** Buffers that every run returns. */
   readonly outputs: readonly string[]
+  /** 'bf16': inputs of products with bf16 weights may be rounded to bf16. */
+  readonly compute: 'exact' | 'bf16'
 }
 
 export type Sizes = Readonly<Record<'T' | 'R' | 'B' | 'M', number>>
@@ -137,11 +146,6 @@ export interface DeviceInfo {
   readonly isa: string
   readonly threads: number
   readonly model: string
-  /**
-   * The name of the byte order of packed weights; a file of another name cannot be used. Empty: the
-   * device takes none.
-   */
-  readonly packedLayout: string
   /** Of a device with memory of its own, now; else 0. */
   readonly freeBytes: number
   readonly totalBytes: number
@@ -194,6 +198,21 @@ export interface ProcessorInfo {
   readonly cgroupThreads: number
 }
 
+/** The layout of packed weights (native/weights/panels.h); sizes are in bytes. */
+export interface PackedLayout {
+  /** A file states it, and one of another name cannot be used. */
+  readonly name: string
+  /** Every packed weight begins at a multiple of this within its file. */
+  readonly alignment: number
+  readonly panelRows: number
+  /** Inputs of one block; rows of a panel are whole blocks. */
+  readonly blockInputs: number
+  /** Of one block of a panel. */
+  readonly blockBytes: Readonly<Record<QuantisedDType, number>>
+  /** Most inputs of a row. */
+  readonly mostInputs: number
+}
+
 export interface Binding {
   readonly Device: new (name: string, options?: { threads?: number; isa?: string }) => NativeDevice
   /** Writes `header`, then each tensor row-major in its dtype; fails when the file exists. */
@@ -216,6 +235,9 @@ export interface Binding {
    */
   computePeaks(threads: number, isa: string): Promise<Readonly<Record<string, number>>>
   processor(): ProcessorInfo
+  /** True of 'cpu', 'cuda:0' and so on, whether or not there is such a device. */
+  isDeviceName(name: string): boolean
+  readonly packedLayout: PackedLayout
   /**
    * The instruction set that multiplies fastest here with such weights, by a measurement of some
    * milliseconds at the first call.

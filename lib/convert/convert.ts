@@ -10,7 +10,6 @@ import { runWatched } from '../addon/control.js'
 import { openDevice } from '../addon/device.js'
 import { readText } from '../base/input-file.js'
 import { openCheckpoint } from '../checkpoint/checkpoint.js'
-import { checkPackedLayout } from '../checkpoint/packed.js'
 import { MoeppError } from '../errors.js'
 import { recordModel } from '../families/record.js'
 import { readModel } from '../families/registry.js'
@@ -146,7 +145,7 @@ function outputTensors(spec: ModelSpec, dtype: ConvertDType): OutputTensor[] {
     const stored = parts as readonly (TensorRef & { name: string })[]
     if (!isQuantised(held))
       return stored.map(({ name, ...ref }) => ({ name, ref, dtype: typeOf(held, ref) }))
-    const packed = gateUp.has(name) ? 'gateUpPanels' : 'panels'
+    const packed = gateUp.has(name) ? 'gateUp' : 'matrix'
     return [{ name, dtype: held, shape, packed, parts: stored }]
   })
   return [
@@ -190,7 +189,6 @@ async function writeWeights(
   const device = files.some(file => file.tensors.some(isPackedOutput))
     ? openDevice('cpu')
     : undefined
-  if (device) checkPackedLayout(device.info())
   const totalBytes = files.reduce((sum, file) => sum + file.byteLength, 0)
   const written = runWatched(
     async control => {

@@ -4,9 +4,9 @@
  */
 
 import {
-  PACKED_ALIGNMENT,
   type PackedWeight,
   packedBytes,
+  packedLayout,
   packedMetadata,
 } from '../checkpoint/packed.js'
 import { elementCount } from '../tensor/tensor-file.js'
@@ -89,7 +89,7 @@ function shardName(index: number, count: number): string {
 }
 
 function alignment(tensor: OutputTensor): number {
-  return isPackedOutput(tensor) ? PACKED_ALIGNMENT : DTYPE_SIZE[tensor.dtype]
+  return isPackedOutput(tensor) ? packedLayout().alignment : DTYPE_SIZE[tensor.dtype]
 }
 
 export function outputBytes(tensor: OutputTensor): number {
@@ -123,7 +123,7 @@ function encodeHeader(tensors: readonly OutputTensor[]): {
   const json = Buffer.from(JSON.stringify(Object.fromEntries(entries)))
   // Padded with spaces, as the format's own writer does to a multiple of 8: the tensors begin
   // aligned.
-  const unit = packed.size > 0 ? PACKED_ALIGNMENT : 8
+  const unit = packed.size > 0 ? packedLayout().alignment : 8
   const header = Buffer.alloc(Math.ceil((8 + json.length) / unit) * unit, ' ')
   header.writeBigUInt64LE(BigInt(header.length - 8))
   json.copy(header, 8)

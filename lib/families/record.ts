@@ -14,7 +14,6 @@ import type { ModelDescription } from './family.js'
  * The model on its stored tensors, with its matrices held as `dtype`. A checkpoint lacks nothing
  * that this returns for.
  *
- * @param mayRoundX inputs of matrices in bf16 may be rounded to bf16
  * @throws MoeppError ERR_BAD_WEIGHTS for the first tensor that is missing or not as expected;
  *   ERR_UNSUPPORTED for packed weights of another type
  */
@@ -22,9 +21,8 @@ export function recordModel(
   description: ModelDescription,
   checkpoint: Checkpoint,
   dtype: MatrixDType,
-  mayRoundX = false,
 ): ModelSpec {
-  return record(description, new CheckpointTensors(checkpoint), dtype, mayRoundX)
+  return record(description, new CheckpointTensors(checkpoint), dtype)
 }
 
 /** Names and shapes of the tensors that the model reads, in the order of the forward pass. */
@@ -38,7 +36,7 @@ export function storedTensors(description: ModelDescription): Part[] {
       return { dtype: 'f32', shape: part.shape, file: '', byteOffset: 0, byteLength: 0 }
     },
   }
-  record(description, listing, 'exact', false)
+  record(description, listing, 'exact')
   return parts
 }
 
@@ -46,9 +44,8 @@ function record(
   description: ModelDescription,
   tensors: ModelTensors,
   dtype: MatrixDType,
-  mayRoundX: boolean,
 ): ModelSpec {
-  const m = new ModelBuilder(tensors, dtype, mayRoundX)
+  const m = new ModelBuilder(tensors, dtype)
   description.record(m)
   return m.model()
 }

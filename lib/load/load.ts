@@ -19,7 +19,6 @@ import {
   warnFallback,
 } from '../addon/device.js'
 import { openCheckpoint } from '../checkpoint/checkpoint.js'
-import { checkPackedLayout } from '../checkpoint/packed.js'
 import { MoeppError } from '../errors.js'
 import type { ModelConfig } from '../families/family.js'
 import { FAMILIES, readModel } from '../families/registry.js'
@@ -34,7 +33,6 @@ import {
   resolveLoadOptions,
 } from '../options/generate.js'
 import { holdsQuantised, type ModelSpec, weightBytes } from '../program/model-spec.js'
-import { isPacked } from '../tensor/tensor-ref.js'
 import { loadTokenizer, type Tokenizer } from '../tokenizer/tokenizer.js'
 import { availableMemory } from './available-memory.js'
 import {
@@ -250,7 +248,6 @@ async function load(device: NativeDevice, plan: LoadPlan, reason?: string): Prom
   try {
     const onGpu = device.info().name !== 'cpu'
     checkMemory(plan, placeOf(device.info()))
-    if (spec.weights.some(({ parts }) => parts.some(isPacked))) checkPackedLayout(device.info())
     program = await compile(device, spec, options)
     const shape = cacheOf(plan, onGpu)
     return new DeviceRunner({

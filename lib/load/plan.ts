@@ -54,8 +54,9 @@ export function planLoad(
   checkpoint: Checkpoint,
   options: ResolvedLoadOptions,
 ): LoadPlan {
-  const rounds = options.activationDtype === 'bfloat16'
-  const spec = recordModel(description, checkpoint, MATRIX_DTYPES[options.dtype], rounds)
+  const recorded = recordModel(description, checkpoint, MATRIX_DTYPES[options.dtype])
+  const compute = options.activationDtype === 'bfloat16' ? 'bf16' : 'exact'
+  const spec: ModelSpec = { ...recorded, compute }
   checkActivationDtype(spec, options)
   return { description, checkpoint, options, spec }
 }

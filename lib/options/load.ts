@@ -239,8 +239,9 @@ function onProgress(value: unknown, name: string): (progress: LoadProgress) => v
 }
 
 function device(value: unknown, name: string): ResolvedLoadOptions['device'] {
+  if (value === 'auto') return value
   if (value === 'cuda') return 'cuda:0'
-  if (typeof value !== 'string' || !/^(auto|cpu|cuda:(0|[1-9]\d?))$/.test(value)) {
+  if (typeof value !== 'string' || !loadBinding().isDeviceName(value)) {
     throw wrong(name, 'one of "auto", "cpu", "cuda", "cuda:N"', value, 'string')
   }
   return value as ResolvedLoadOptions['device']

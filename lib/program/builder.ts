@@ -17,8 +17,6 @@ export interface Weight {
   readonly kind: 'weight'
   readonly name: string
   readonly shape: readonly number[]
-  /** Its inputs may be rounded to bf16: may_round_x of native/ops.h. */
-  readonly mayRoundX: boolean
 }
 
 /** An output of an op: the buffer's last name, its shape, and its dtype (f32 unless given). */
@@ -45,9 +43,9 @@ export class ProgramBuilder {
     return { kind: 'buffer', name, dtype, shape }
   }
 
-  weight(spec: WeightSpec, mayRoundX = false): Weight {
+  weight(spec: WeightSpec): Weight {
     this.#weights.push(spec)
-    return { kind: 'weight', name: spec.name, shape: spec.shape, mayRoundX }
+    return { kind: 'weight', name: spec.name, shape: spec.shape }
   }
 
   /** Appends an op; its output buffers are named as `outputs` says and returned by field. */
@@ -78,6 +76,7 @@ export class ProgramBuilder {
       ops: this.#ops,
       inputs: this.#inputs,
       outputs: outputs.map(buffer => buffer.name),
+      compute: 'exact',
     }
   }
 }

@@ -72,7 +72,6 @@ export class CheckpointTensors implements ModelTensors {
 export class ModelBuilder extends ProgramBuilder {
   readonly #tensors: ModelTensors
   readonly #dtype: MatrixDType
-  readonly #mayRoundX: boolean
   readonly #weights = new Map<string, { weight: Weight; spec: RecordedWeight }>()
   readonly #unread: ModelSpec['unread'][number][] = []
   readonly #captures: string[] = []
@@ -80,13 +79,11 @@ export class ModelBuilder extends ProgramBuilder {
 
   /**
    * @param dtype of the matrices; the small tensors stay f32, as upstream computes them
-   * @param mayRoundX inputs of a matrix in bf16 may be rounded to bf16
    */
-  constructor(tensors: ModelTensors, dtype: MatrixDType, mayRoundX = false) {
+  constructor(tensors: ModelTensors, dtype: MatrixDType) {
     super()
     this.#tensors = tensors
     this.#dtype = dtype
-    this.#mayRoundX = mayRoundX
   }
 
   /**
@@ -200,7 +197,7 @@ export class ModelBuilder extends ProgramBuilder {
     const known = this.#weights.get(name)
     if (known) return known.weight
     const spec = specOf()
-    const weight = this.weight(spec, this.#mayRoundX && spec.dtype === 'bf16')
+    const weight = this.weight(spec)
     this.#weights.set(name, { weight, spec })
     return weight
   }

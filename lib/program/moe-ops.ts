@@ -1,7 +1,7 @@
 /** The ops of a mixture of experts: router, gating, the experts' products, their sum. */
 import type { Dimension } from '../addon/binding.js'
 import type { Buffer, ProgramBuilder, Weight } from './builder.js'
-import { ACTIVATION, dimension, type Label, mayRoundX, size } from './ops.js'
+import { ACTIVATION, dimension, type Label, size } from './ops.js'
 
 /** Kinds of experts, by their number in native/ops.h. */
 export const EXPERT_KINDS = ['ffn', 'constant', 'copy', 'zero'] as const
@@ -159,7 +159,7 @@ export function groupedSwiglu(
     label,
     { x, expert_offsets: route.expertOffsets, token_order: route.tokenOrder, weight },
     { out: { name: `${label}.out`, shape: [...route.tokenOrder.shape, size(weight, 1) / 2] } },
-    { input_scale: inputScale, activation: ACTIVATION.swiglu, ...mayRoundX(weight) },
+    { input_scale: inputScale, activation: ACTIVATION.swiglu },
   ).out
 }
 
@@ -175,7 +175,7 @@ export function groupedGemm(
     label,
     { x, expert_offsets: route.expertOffsets, weight },
     { out: { name: `${label}.out`, shape: [...route.tokenOrder.shape, size(weight, 1)] } },
-    { input_scale: 1, activation: ACTIVATION.none, ...mayRoundX(weight) },
+    { input_scale: 1, activation: ACTIVATION.none },
   ).out
 }
 

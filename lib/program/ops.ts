@@ -13,7 +13,6 @@ export const ACTIVATION = { none: 0, tanh: 1, swiglu: 2 } as const
 export type Label = string
 
 export const size = (tensor: Weight, axis: number): number => tensor.shape[axis]!
-export const mayRoundX = (weight: Weight) => ({ may_round_x: Number(weight.mayRoundX) })
 export const dimension = (tensor: Buffer, axis: number): Dimension => tensor.shape[axis]!
 
 /** The tensors that every op over pages reads. */
@@ -79,7 +78,7 @@ export function linear(
   const { x, weight, bias, activation = 'none' } = args
   const columns = activation === 'swiglu' ? size(weight, 0) / 2 : size(weight, 0)
   const out = { name, shape: [dimension(x, 0), columns] }
-  const attributes = { activation: ACTIVATION[activation], ...mayRoundX(weight) }
+  const attributes = { activation: ACTIVATION[activation] }
   return p.op('linear', label, { x, weight, bias }, { out }, attributes).out
 }
 

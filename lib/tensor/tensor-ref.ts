@@ -39,10 +39,9 @@ export interface TensorRef {
 }
 
 /**
- * The order of a packed weight's rows: `gateUpPanels` sets each 16 gate rows beside the up rows of
- * the same columns.
+ * The order of a matrix in memory: `gateUp` sets gate rows beside the up rows of the same columns.
  */
-export type PanelOrder = 'panels' | 'gateUpPanels'
+export type MatrixLayout = 'matrix' | 'gateUp'
 
 /**
  * The place of one packed weight: a whole matrix, or all experts' matrices, in the order of the
@@ -52,7 +51,7 @@ export interface PackedRef {
   readonly dtype: QuantisedDType
   /** Of the weight: [rows, inputs], or [experts, rows, inputs]. */
   readonly shape: readonly number[]
-  readonly packed: PanelOrder
+  readonly packed: MatrixLayout
   /** Absolute path. */
   readonly file: string
   /** A multiple of 64. */

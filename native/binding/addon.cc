@@ -7,6 +7,9 @@
 #include "host/thread_pool.h"
 #include "convert.h"
 #include "objects.h"
+#include "weights/packed_weights.h"
+#include "weights/panels.h"
+#include "weights/quantise.h"
 #include "weights/weights.h"
 #include "worker.h"
 
@@ -105,6 +108,28 @@ static Napi::Value fastest_isa(const Napi::CallbackInfo& info) {
                            cpu::fastest_isa(to_dtype(info[0]), info[1].ToBoolean()).name);
 }
 
+// isDeviceName(name) -> boolean
+static Napi::Value is_device_name_of(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), is_device_name(info[0].ToString()));
+}
+
+// packedLayout: { name, alignment, panelRows, blockInputs, blockBytes: { int8, int4 }, mostInputs
+// }: the layout of packed weights (weights/panels.h). Sizes are in bytes; a block is blockInputs k
+// of the rows of a panel.
+static Napi::Object packed_layout(Napi::Env env) {
+  Napi::Object blocks = Napi::Object::New(env);
+  for (const DType dtype : {DType::kI8, DType::kI4})
+    blocks.Set(dtype_name(dtype), static_cast<double>(block_bytes(dtype)));
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("name", kPackedLayoutName);
+  result.Set("alignment", static_cast<double>(kPackedAlignment));
+  result.Set("panelRows", static_cast<double>(kPanelRows));
+  result.Set("blockInputs", static_cast<double>(kQuantBlock));
+  result.Set("blockBytes", blocks);
+  result.Set("mostInputs", static_cast<double>(kMostQuantisedInputs));
+  return result;
+}
+
 // cuda() -> { built, runtimeVersion, driverVersion, devices, problem, products }: native/device.h,
 // CudaInfo.
 static Napi::Value cuda(const Napi::CallbackInfo& info) {
@@ -136,6 +161,8 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("cuda", Napi::Function::New<cuda>(env, "cuda"));
   exports.Set("computePeaks", Napi::Function::New<compute_peaks_async>(env, "computePeaks"));
   exports.Set("fastestIsa", Napi::Function::New<fastest_isa>(env, "fastestIsa"));
+  exports.Set("isDeviceName", Napi::Function::New<is_device_name_of>(env, "isDeviceName"));
+  exports.Set("packedLayout", packed_layout(env));
   exports.Set("processor", Napi::Function::New<processor>(env, "processor"));
   return exports;
 }

@@ -77,9 +77,9 @@ DType to_dtype(const Napi::Value& value) {
 Layout to_layout(const Napi::Value& value) {
   const std::string name = to_string(value, "layout");
   if (name == "rows") return Layout::kRows;
-  if (name == "panels") return Layout::kPanels;
-  if (name == "gateUpPanels") return Layout::kGateUpPanels;
-  throw expected(value.Env(), "layout", "rows, panels or gateUpPanels");
+  if (name == "matrix") return Layout::kMatrix;
+  if (name == "gateUp") return Layout::kGateUp;
+  throw expected(value.Env(), "layout", "rows, matrix or gateUp");
 }
 
 // A size, or the name of a Symbol.
@@ -184,6 +184,13 @@ static OpSpec to_op_spec(const Napi::Object& object) {
   return op;
 }
 
+static Compute to_compute(const Napi::Value& value) {
+  const std::string name = to_string(value, "compute");
+  if (name == "exact") return Compute::kExact;
+  if (name == "bf16") return Compute::kBf16;
+  throw expected(value.Env(), "compute", "exact or bf16");
+}
+
 ProgramSpec to_program_spec(const Napi::Object& object) {
   ProgramSpec spec;
   const Napi::Array buffers = array_of(object, "buffers");
@@ -202,6 +209,7 @@ ProgramSpec to_program_spec(const Napi::Object& object) {
   const Napi::Array outputs = array_of(object, "outputs");
   for (uint32_t i = 0; i < outputs.Length(); i++)
     spec.outputs.push_back(to_string(outputs.Get(i), "output"));
+  spec.compute = to_compute(object.Get("compute"));
   return spec;
 }
 

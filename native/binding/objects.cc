@@ -1,6 +1,5 @@
 #include "objects.h"
 
-#include <charconv>
 #include <string>
 
 #include "convert.h"
@@ -18,16 +17,6 @@ static std::shared_ptr<Napi::ObjectReference> keep(const Napi::Value& value) {
 
 // ---- Device
 
-// "cuda:7" -> 7.
-static bool is_cuda_name(const std::string& name, int* index) {
-  constexpr char kPrefix[] = "cuda:";
-  constexpr size_t kLength = sizeof(kPrefix) - 1;
-  if (name.compare(0, kLength, kPrefix) != 0) return false;
-  const char* end = name.data() + name.size();
-  const auto [at, error] = std::from_chars(name.data() + kLength, end, *index);
-  return error == std::errc() && at == end;
-}
-
 Napi::Function DeviceObject::define(Napi::Env env) {
   return DefineClass(env, "Device",
                      {InstanceMethod<&DeviceObject::info>("info"),
@@ -43,32 +32,25 @@ DeviceObject::DeviceObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
   const Napi::Object options =
       info[1].IsObject() ? info[1].As<Napi::Object>() : Napi::Object::New(info.Env());
   const std::string name = info[0].ToString();
-  Status status = Status::error(Code::kUnsupported, "there is no device named " + name);
-  int index = -1;
-  if (name == "cpu") {
-    const Napi::Value isa = own(options, "isa");
-    const int threads = static_cast<int>(integer_of(options, "threads", 0));
-    const std::string isa_name = isa.IsUndefined() ? std::string() : std::string(isa.ToString());
-    status = status_of([&] { return open_cpu_device(threads, isa_name, &device_); });
-  } else if (is_cuda_name(name, &index)) {
-    status = status_of([&] { return open_cuda_device(index, &device_); });
-  }
+  const Napi::Value isa = own(options, "isa");
+  const int threads = static_cast<int>(integer_of(options, "threads", 0));
+  const std::string isa_name = isa.IsUndefined() ? std::string() : std::string(isa.ToString());
+  const Status status = status_of([&] { return open_device(name, threads, isa_name, &device_); });
   if (!status.ok()) throw to_error(info.Env(), status);
 }
 
-const std::shared_ptr<Device>& DeviceObject::open_device(Napi::Env env) const {
+const std::shared_ptr<Device>& DeviceObject::device_of(Napi::Env env) const {
   if (device_ == nullptr) throw to_error(env, Status::error(Code::kClosed, "the device is closed"));
   return device_;
 }
 
 Napi::Value DeviceObject::info(const Napi::CallbackInfo& info) {
-  const DeviceInfo about = open_device(info.Env())->info();
+  const DeviceInfo about = device_of(info.Env())->info();
   Napi::Object result = Napi::Object::New(info.Env());
   result.Set("name", about.name);
   result.Set("isa", about.isa);
   result.Set("threads", about.threads);
   result.Set("model", about.model);
-  result.Set("packedLayout", open_device(info.Env())->packed_layout());
   result.Set("freeBytes", static_cast<double>(about.free_bytes));
   result.Set("totalBytes", static_cast<double>(about.total_bytes));
   Napi::Array debug = Napi::Array::New(info.Env());
@@ -80,7 +62,7 @@ Napi::Value DeviceObject::info(const Napi::CallbackInfo& info) {
 
 // compile(program, control?) -> Promise<Program>
 Napi::Value DeviceObject::compile(const Napi::CallbackInfo& info) {
-  const std::shared_ptr<Device> device = open_device(info.Env());
+  const std::shared_ptr<Device> device = device_of(info.Env());
   if (!info[0].IsObject()) throw Napi::TypeError::New(info.Env(), "program must be an object");
   auto spec = std::make_shared<ProgramSpec>(to_program_spec(info[0].As<Napi::Object>()));
   const Control control = to_control(info[1]);
@@ -114,7 +96,7 @@ Napi::Value DeviceObject::kv_cache(const Napi::CallbackInfo& info) {
   shape.key_dim = integer_of(options, "keyDim");
   shape.value_dim = integer_of(options, "valueDim");
   auto cache = std::make_unique<std::shared_ptr<KvCache>>();
-  const Status status = KvCache::create(open_device(info.Env()), shape, cache.get());
+  const Status status = KvCache::create(device_of(info.Env()), shape, cache.get());
   if (!status.ok()) throw to_error(info.Env(), status);
   return info.Env().GetInstanceData<AddonData>()->kv_cache.New(
       {Napi::External<std::shared_ptr<KvCache>>::New(info.Env(), cache.release())});
@@ -145,13 +127,13 @@ Napi::Value DeviceObject::weight_bytes(const Napi::CallbackInfo& info) {
   const PackedEntry entry = to_packed_entry(info[0], info[1]);
   return Napi::Number::New(
       info.Env(),
-      static_cast<double>(open_device(info.Env())->weight_bytes(entry.spec, entry.layout)));
+      static_cast<double>(device_of(info.Env())->weight_bytes(entry.spec, entry.layout)));
 }
 
 // writePacked(path, header, [{ weight, layout, byteOffset }], control?) -> Promise<void>
 Napi::Value DeviceObject::write_packed(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  const std::shared_ptr<Device> device = open_device(env);
+  const std::shared_ptr<Device> device = device_of(env);
   const std::string path = info[0].ToString();
   if (!info[1].IsTypedArray() || !info[2].IsArray())
     throw Napi::TypeError::New(env, "header must be a Uint8Array, entries an array");

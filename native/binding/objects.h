@@ -29,7 +29,7 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
   Napi::Value weight_bytes(const Napi::CallbackInfo& info);
   Napi::Value write_packed(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
-  const std::shared_ptr<Device>& open_device(Napi::Env env) const;
+  const std::shared_ptr<Device>& device_of(Napi::Env env) const;
 
   std::shared_ptr<Device> device_;
 };

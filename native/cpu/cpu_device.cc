@@ -62,7 +62,6 @@ class CpuDevice final : public Device {
 
   Status load_weight(const WeightSpec& spec, Layout layout, void* data,
                      const Control& control) override;
-  std::string packed_layout() const override { return kPackedLayoutName; }
 
   Status copy_page(const KvView& cache, int64_t from, int64_t to) override {
     const int64_t bytes = cache.page_elements() * dtype_size(cache.dtype);
@@ -124,7 +123,7 @@ int64_t pack_panels(const StackedRows& rows, const WeightSpec& spec, Layout layo
   for (int64_t unit = first; unit < last;) {  // one group after the other
     const int64_t start = unit / per_group * group_rows, panel = unit % per_group;
     const int64_t panels = std::min(last - unit, per_group - panel);
-    const bool halves = layout == Layout::kGateUpPanels;
+    const bool halves = layout == Layout::kGateUp;
     const int64_t width = halves ? kGateUpColumns : kPanelRows,
                   limit = halves ? group_rows / 2 : group_rows;
     const int64_t from = panel * width, to = std::min((panel + panels) * width, limit);

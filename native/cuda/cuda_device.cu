@@ -111,7 +111,6 @@ class CudaDevice final : public Device {
   }
 
   // Files hold int8 and int4 weights as the CPU's panels: they are laid out anew on their way.
-  std::string packed_layout() const override { return cpu::kPackedLayoutName; }
   int64_t packed_bytes(const WeightSpec& spec, Layout layout) const override {
     return cuda::packed_bytes(spec, layout);
   }
@@ -129,7 +128,9 @@ class CudaDevice final : public Device {
   Status copy_page(const KvView& cache, int64_t from, int64_t to) override;
   Status read_page(const KvView& cache, int64_t layer, int64_t page, float* out) override;
 
-  bool uses_host_memory() const override { return false; }
+  bool uses_mapped_weights() const override { return false; }
+  bool uses_callers_memory() const override { return false; }
+  bool runs_at_once() const override { return false; }
   Status begin_step() override {
     step_.lock();
     const Status status = enter();

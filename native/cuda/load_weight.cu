@@ -53,7 +53,7 @@ Status load_floats(const Loading& to, const StackedRows& rows) {
       }
       std::memset(row < 0 ? at : at + used, 0, static_cast<size_t>(row < 0 ? pitch : pitch - used));
     }
-    if (to.layout != Layout::kGateUpPanels) rows.drop(first, last);
+    if (to.layout != Layout::kGateUp) rows.drop(first, last);
     MOEPP_CHECK(to.check(
         to.staging.send(static_cast<std::byte*>(to.data) + first * pitch, (last - first) * pitch)));
     to.control.add((last - first) * pitch);

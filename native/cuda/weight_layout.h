@@ -1,13 +1,14 @@
 // The layout of a weight [N, O, I] (or [O, I]: N = 1) in a GPU's memory: the meaning of
-// Layout::kPanels and kGateUpPanels here (tensor.h).
+// Layout::kMatrix and kGateUp here (tensor.h).
 //
 // Row-major, as TMA, cp.async and ldmatrix want it. Each row is padded by zeros to a multiple of 16
 // bytes, so that every row begins aligned whatever I is.
-//   kPanels        row o of group n is row n * O + o
-//   kGateUpPanels  the 2F rows of a group in blocks of 16: the gate rows of 8 output columns, then
-//                  the up rows of the same 8. A thread that holds an element of a gate's 8 columns
-//                  in an mma fragment holds its up element in the next, so that SwiGLU needs no
-//                  exchange. F is padded to a multiple of 8; the rows past F are zero.
+//
+//   kMatrix  row o of group n is row n * O + o.
+//   kGateUp  the 2F rows of a group in blocks of 16: the gate rows of 8 output columns, then the up
+//            rows of the same 8. A thread that holds an element of a gate's 8 columns in an mma
+//            fragment holds its up element in the next, so that SwiGLU needs no exchange. F is
+//            padded to a multiple of 8; the rows past F are zero.
 //
 // int8 and int4 weights (quantise.h) have rows of whole blocks of 128 k, 128 or 64 bytes each.
 // Beside them stands one word per row and block, with the scale. A group is the values of its rows,
@@ -45,9 +46,8 @@ static inline int64_t weight_pitch(DType dtype, int64_t inputs) {
 
 // Stored rows of one group with `rows` (O, or 2F) rows.
 static inline int64_t weight_rows(Layout layout, int64_t rows) {
-  return layout == Layout::kGateUpPanels
-             ? (rows / 2 + kGateUpRows - 1) / kGateUpRows * kGateUpRows * 2
-             : rows;
+  return layout == Layout::kGateUp ? (rows / 2 + kGateUpRows - 1) / kGateUpRows * kGateUpRows * 2
+                                   : rows;
 }
 
 // Bytes of a stored row's values.
@@ -74,7 +74,7 @@ static inline int64_t weight_bytes(DType dtype, Layout layout, int64_t groups, i
 
 // The row of the group that is stored at `place`, or -1 for padding.
 static inline int64_t weight_row_at(Layout layout, int64_t rows, int64_t place) {
-  if (layout != Layout::kGateUpPanels) return place;
+  if (layout != Layout::kGateUp) return place;
   const int64_t column = place / (2 * kGateUpRows) * kGateUpRows + place % kGateUpRows;
   if (column >= rows / 2) return -1;
   return place % (2 * kGateUpRows) < kGateUpRows ? column : rows / 2 + column;

@@ -1,94 +1,11 @@
 // Program::compile: binds every op's fields to buffers and weights, and checks names, shapes,
 // dtypes and order.
 #include "check_data.h"
+#include "letters.h"
 #include "program.h"
 #include "weights/quantise.h"
 
 namespace moepp {
-
-static std::string shape_text(const Shape& shape) {
-  std::string text = "[";
-  for (size_t i = 0; i < shape.size(); i++) {
-    if (i > 0) text += ", ";
-    switch (shape[i]) {
-      case kTokens:
-        text += "T";
-        break;
-      case kRows:
-        text += "R";
-        break;
-      case kSequences:
-        text += "B";
-        break;
-      case kSequencesPlus1:
-        text += "B+1";
-        break;
-      case kPages:
-        text += "M";
-        break;
-      default:
-        text += std::to_string(shape[i]);
-    }
-  }
-  return text + "]";
-}
-
-// Letters of one op and the sizes they were bound to. Sizes may be Symbols.
-class Letters {
- public:
-  // Binds or compares each letter of `pattern` with `shape`; what was expected goes to *expected
-  // when they differ.
-  bool match(const char* pattern, const Shape& shape, std::string* expected) {
-    Shape wanted;
-    std::vector<std::string> words;
-    split(pattern, &words);
-    bool same = words.size() == shape.size();
-    std::string text = "[";
-    for (size_t i = 0; i < words.size(); i++) {
-      const int64_t size = i < shape.size() ? shape[i] : 0;
-      if (i > 0) text += ", ";
-      text += one(words[i], size, &same);
-    }
-    *expected = text + "]";
-    return same;
-  }
-
- private:
-  static void split(const char* pattern, std::vector<std::string>* words) {
-    std::string word;
-    for (const char* c = pattern;; c++) {
-      if (*c == ' ' || *c == 0) {
-        if (!word.empty()) words->push_back(word);
-        word.clear();
-        if (*c == 0) return;
-      } else {
-        word += *c;
-      }
-    }
-  }
-
-  // One word, "H", "2F" or "_", against a size; returns what was expected, in words.
-  std::string one(const std::string& word, int64_t size, bool* same) {
-    if (word == "_") return std::string("any");
-    const bool twice = word[0] == '2';
-    const std::string letter = twice ? word.substr(1) : word;
-    const auto bound = sizes_.find(letter);
-    if (bound == sizes_.end()) {
-      if (twice && (size < 0 || size % 2 != 0)) {
-        *same = false;
-        return "an even size";
-      }
-      sizes_[letter] = twice ? size / 2 : size;
-      return shape_text({size}).substr(1, shape_text({size}).size() - 2);
-    }
-    const int64_t expected = twice && bound->second >= 0 ? 2 * bound->second : bound->second;
-    if (expected != size) *same = false;
-    const std::string text = shape_text({expected});
-    return text.substr(1, text.size() - 2);
-  }
-
-  std::map<std::string, int64_t> sizes_;
-};
 
 class Compiler {
  public:
@@ -197,6 +114,11 @@ class Compiler::Binder {
   void weight(const char* field, const Tensor*& target, const char* shape, Layout layout) {
     constant(field, target, shape, layout, false);
   }
+  // Its layout, and a dtype narrower than f32, are those of an op that multiplies by it, if any
+  // does.
+  void table(const char* field, const Tensor*& target, const char* shape) {
+    constant(field, target, shape, {}, false);
+  }
   void optional_weight(const char* field, const Tensor*& target, const char* shape, Layout layout) {
     constant(field, target, shape, layout, true);
   }
@@ -212,6 +134,7 @@ class Compiler::Binder {
     target = static_cast<int32_t>(number(field));
   }
   void attribute(const char* field, bool& target) { target = number(field) != 0; }
+  void may_round(bool& target) { target = compiler_.spec_.compute == Compute::kBf16; }
   void attribute(const char* field, Activation& target) {
     target = static_cast<Activation>(static_cast<int32_t>(number(field)));
   }
@@ -269,25 +192,20 @@ class Compiler::Binder {
     target = &buffer.tensor;
   }
 
-  void constant(const char* field, const Tensor*& target, const char* shape, Layout layout,
-                bool optional) {
+  // Without a layout: a table.
+  void constant(const char* field, const Tensor*& target, const char* shape,
+                std::optional<Layout> layout, bool optional) {
     target = nullptr;
     const int index = find(field, compiler_.weight_index_, "weight", optional);
     if (index < 0) return;
     Program::Weight& weight = *program_.weights_[index];
-    // The embedding takes rows or panels, of any weight's dtype, so that an output head that shares
-    // the table decides. Other vectors and small matrices in rows are f32.
-    const bool flexible = op_.op == "embedding";
+    // Vectors and small matrices in rows are f32.
     const DType dtype = weight.spec.dtype;
-    const bool narrow =
-        (dtype == DType::kBf16 || is_quantised(dtype)) && (flexible || layout != Layout::kRows);
+    const bool narrow = (dtype == DType::kBf16 || is_quantised(dtype)) && layout != Layout::kRows;
     check(field, weight.spec.name, weight.spec.shape, dtype, shape, narrow ? dtype : DType::kF32);
-    if (!weight.used || (weight.flexible && !flexible)) {
-      weight.layout = layout;
-    } else if (!flexible && weight.layout != layout) {
+    if (layout.has_value() && weight.layout.value_or(*layout) != *layout)
       return fail(weight.spec.name + " is used in two layouts");
-    }
-    weight.flexible = flexible && (!weight.used || weight.flexible);
+    if (layout.has_value()) weight.layout = layout;
     weight.used = true;
     target = &weight.tensor;
   }
@@ -466,7 +384,7 @@ Status Compiler::check_whole() {
         return Status::error(Code::kBadProgram,
                              "weight " + weight->spec.name + ": its shape must be known");
     }
-    if (is_quantised(weight->spec.dtype) && weight->layout == Layout::kRows) {
+    if (is_quantised(weight->spec.dtype) && weight->order() == Layout::kRows) {
       return Status::error(Code::kBadProgram,
                            "weight " + weight->spec.name + " is " + dtype_name(weight->spec.dtype) +
                                ", but no linear or grouped_gemm reads it; expected f32 or bf16");

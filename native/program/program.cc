@@ -18,25 +18,25 @@ static int64_t aligned(int64_t bytes) {
 Status Program::load_weights(const Control& control) {
   std::map<std::string, std::shared_ptr<MappedFile>> files;
   for (const auto& weight : weights_) {
-    const int64_t bytes = device_->weight_bytes(weight->spec, weight->layout);
+    const Layout layout = weight->order();
+    const int64_t bytes = device_->weight_bytes(weight->spec, layout);
     if (is_packed(weight->spec)) {
       Memory packed;
-      MOEPP_CHECK(map_packed(*device_, weight->spec, weight->layout, &files, &packed));
-      if (device_->uses_host_memory()) {
+      MOEPP_CHECK(map_packed(*device_, weight->spec, layout, &files, &packed));
+      if (device_->uses_mapped_weights()) {
         weight->memory = std::move(packed);
         control.add(bytes);
       } else {
         MOEPP_CHECK(Memory::allocate(device_, bytes, weight->spec.name, &weight->memory));
-        MOEPP_CHECK(device_->load_packed(weight->spec, weight->layout, packed.data(),
-                                         weight->memory.data(), control));
+        MOEPP_CHECK(device_->load_packed(weight->spec, layout, packed.data(), weight->memory.data(),
+                                         control));
       }
     } else {
       MOEPP_CHECK(Memory::allocate(device_, bytes, weight->spec.name, &weight->memory));
-      MOEPP_CHECK(
-          device_->load_weight(weight->spec, weight->layout, weight->memory.data(), control));
+      MOEPP_CHECK(device_->load_weight(weight->spec, layout, weight->memory.data(), control));
     }
     weight->tensor.data = weight->memory.data();
-    weight->tensor.layout = weight->layout;
+    weight->tensor.layout = layout;
     weight_bytes_ += bytes;
   }
   return {};
@@ -87,8 +87,8 @@ Status Program::bind_step(const Step& step) {
 }
 
 // Places buffers in the arena: each from the op that writes it to the last that reads it. It takes
-// the first gap that is large enough. On a device with memory of its own, inputs and results come
-// first, for the whole step. Elsewhere they lie in the caller's memory.
+// the first gap that is large enough. Inputs and results that are copied come first, for the whole
+// step. Others lie in the caller's memory.
 Status Program::plan_memory() {
   struct Placed {
     int64_t begin, end;
@@ -97,11 +97,10 @@ Status Program::plan_memory() {
   };
   std::vector<Placed> live, all;
   int64_t arena_bytes = 0;
-  const bool on_host = device_->uses_host_memory();
   const auto bytes_of = [](const Buffer& buffer) {
     return aligned(buffer.tensor.elements() * dtype_size(buffer.tensor.dtype));
   };
-  if (!on_host) {
+  if (!device_->uses_callers_memory()) {
     for (const bool inputs : {true, false}) {
       for (const auto& buffer : buffers_) {
         if (buffer->host == nullptr || (buffer->writer < 0) != inputs) continue;
@@ -170,7 +169,7 @@ Status Program::run(const Step& step) {
   MOEPP_CHECK(check_inputs());
   MOEPP_CHECK(plan_memory());
   MOEPP_CHECK(copy_pages(step));
-  return device_->uses_host_memory() ? enqueue(step) : run_on_device(step);
+  return run_ops(step);
 }
 
 Status Program::enqueue(const Step& step) {
@@ -226,17 +225,17 @@ Status Program::enqueue_recorded(const Step& step) {
   return device_->replay(*recording);
 }
 
-Status Program::run_on_device(const Step& step) {
+Status Program::run_ops(const Step& step) {
   std::vector<Transfer> inputs, results;
   for (const auto& buffer : buffers_) {
-    if (buffer->host == nullptr) continue;
+    if (buffer->host == nullptr || device_->uses_callers_memory()) continue;
     const int64_t bytes = buffer->tensor.elements() * dtype_size(buffer->tensor.dtype);
     (buffer->writer < 0 ? inputs : results).push_back({buffer->tensor.data, buffer->host, bytes});
   }
   MOEPP_CHECK(device_->begin_step());
-  Status status = device_->upload(inputs);
-  if (status.ok()) status = enqueue_recorded(step);
-  if (status.ok()) status = device_->download(results);
+  Status status = inputs.empty() ? Status() : device_->upload(inputs);
+  if (status.ok()) status = device_->runs_at_once() ? enqueue(step) : enqueue_recorded(step);
+  if (status.ok() && !results.empty()) status = device_->download(results);
   // after a failure as well: nothing may be in flight when memory goes
   const Status end = device_->end_step();
   return status.ok() ? end : status;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -73,11 +74,12 @@ class Program {
 
   struct Weight {
     WeightSpec spec;
-    Layout layout = Layout::kRows;
+    std::optional<Layout> layout;  // none: it is only looked up so far
     bool used = false;
-    bool flexible = false;  // only the embedding reads it so far, which takes any layout
     Memory memory;
     Tensor tensor;
+
+    Layout order() const { return layout.value_or(Layout::kRows); }
   };
 
   struct Instruction {
@@ -116,7 +118,7 @@ class Program {
   Status check_inputs();
   Status plan_memory();
   Status copy_pages(const Step& step);
-  Status run_on_device(const Step& step);
+  Status run_ops(const Step& step);
   Status enqueue(const Step& step);
   Status enqueue_recorded(const Step& step);
 

@@ -66,11 +66,16 @@ struct OpSpec {
   std::map<std::string, Attribute> attributes;  // field -> value
 };
 
+// The arithmetic of products with bf16 weights. kBf16: their inputs may be rounded to bf16 (ops.h,
+// may_round_x), by instruction sets that multiply pairs of bf16.
+enum class Compute { kExact, kBf16 };
+
 struct ProgramSpec {
   std::vector<BufferSpec> buffers;  // those that no op writes are the step's inputs
   std::vector<WeightSpec> weights;
   std::vector<OpSpec> ops;
   std::vector<std::string> outputs;  // buffers that every run returns
+  Compute compute = Compute::kExact;
 };
 
 }  // namespace moepp

@@ -37,12 +37,12 @@ static uint32_t bits_of(float value) {
 // out[t] = x[t] * weight, one input and one output.
 static std::vector<float> times(const Isa& isa, std::vector<float> x, float weight) {
   ThreadPool one(1);
-  std::vector<uint16_t> panel(static_cast<size_t>(cpu::panel_bytes(DType::kBf16, 1) / 2));
+  std::vector<uint16_t> panel(static_cast<size_t>(panel_bytes(DType::kBf16, 1) / 2));
   panel[0] = f32_to_bf16(weight);
   std::vector<float> out(x.size());
   const int64_t tokens = static_cast<int64_t>(x.size());
   const Tensor xt = tensor(x.data(), DType::kF32, {tokens, 1}),
-               wt = tensor(panel.data(), DType::kBf16, {1, 1}, Layout::kPanels);
+               wt = tensor(panel.data(), DType::kBf16, {1, 1}, Layout::kMatrix);
   Tensor ot = tensor(out.data(), DType::kF32, {tokens, 1});
   isa.kernels->linear({&xt, &wt, &ot, Activation::kNone}, one);
   return out;
@@ -87,11 +87,11 @@ MOEPP_TEST(amx_sums_small_terms) {
   constexpr int64_t kTokens = 5, kInputs = 300, kOutputs = 40;
   for (int exponent : {-60, -100, -110, -120, -126, -140}) {
     Guarded<float> x(kTokens * kInputs), out(kTokens * kOutputs);
-    std::vector<char> weight(static_cast<size_t>(2 * cpu::panel_bytes(DType::kBf16, kInputs)));
+    std::vector<char> weight(static_cast<size_t>(2 * panel_bytes(DType::kBf16, kInputs)));
     fill(x.data(), x.size(), 7, std::ldexp(1.0f, exponent));
-    fill_panels(weight.data(), DType::kBf16, Layout::kPanels, 1, kOutputs, kInputs, 8, 1.0f);
+    fill_panels(weight.data(), DType::kBf16, Layout::kMatrix, 1, kOutputs, kInputs, 8, 1.0f);
     const Tensor xt = tensor(x.data(), DType::kF32, {kTokens, kInputs});
-    const Tensor wt = tensor(weight.data(), DType::kBf16, {kOutputs, kInputs}, Layout::kPanels);
+    const Tensor wt = tensor(weight.data(), DType::kBf16, {kOutputs, kInputs}, Layout::kMatrix);
     Tensor ot = tensor(out.data(), DType::kF32, {kTokens, kOutputs});
     const LinearArgs args = {&xt, &wt, &ot, Activation::kNone};
     isa->kernels->linear(args, one);

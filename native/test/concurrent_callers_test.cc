@@ -44,7 +44,7 @@ static std::shared_ptr<std::vector<float>> shared_values(std::mt19937& random, i
 static std::shared_ptr<std::vector<char>> shared_panels(std::mt19937& random, DType dtype,
                                                         Layout layout, int64_t groups, int64_t rows,
                                                         int64_t k) {
-  auto panels = shared<char>(groups * cpu::panel_count(layout, rows) * cpu::panel_bytes(dtype, k));
+  auto panels = shared<char>(groups * panel_count(layout, rows) * panel_bytes(dtype, k));
   fill_panels(panels->data(), dtype, layout, groups, rows, k, static_cast<uint32_t>(random()),
               1.0f);
   return panels;
@@ -56,12 +56,12 @@ static CalledOp random_linear(std::mt19937& random) {
                 k = pick(random, {1, 31, 64, 129, 300});
   const int64_t outputs = pick(random, {1, 33, 161, 400});
   const auto x = shared_values(random, tokens * k);
-  const auto weight = shared_panels(random, kind.dtype, Layout::kPanels, 1, outputs, k);
+  const auto weight = shared_panels(random, kind.dtype, Layout::kMatrix, 1, outputs, k);
   return {"linear " + kind.name() + " T=" + std::to_string(tokens) + " I=" + std::to_string(k) +
               " O=" + std::to_string(outputs),
           tokens * outputs, [=](const Isa& isa, ThreadPool& pool, float* results) {
             const Tensor xt = tensor(x->data(), DType::kF32, {tokens, k});
-            const Tensor wt = tensor(weight->data(), kind.dtype, {outputs, k}, Layout::kPanels);
+            const Tensor wt = tensor(weight->data(), kind.dtype, {outputs, k}, Layout::kMatrix);
             Tensor ot = tensor(results, DType::kF32, {tokens, outputs});
             isa.kernels->linear({&xt, &wt, &ot, Activation::kNone, kind.may_round_x}, pool);
           }};
@@ -73,8 +73,7 @@ static CalledOp random_grouped_gemm(std::mt19937& random) {
                 k = pick(random, {31, 64, 130});
   const int64_t columns = pick(random, {1, 17, 70});
   const auto x = shared_values(random, tokens * k);
-  const auto weight =
-      shared_panels(random, kind.dtype, Layout::kGateUpPanels, experts, 2 * columns, k);
+  const auto weight = shared_panels(random, kind.dtype, Layout::kGateUp, experts, 2 * columns, k);
   const auto offsets = shared<int32_t>(experts + 1), order = shared<int32_t>(tokens);
   for (int64_t t = 0; t < tokens; t++) {  // token t goes to expert t * experts / tokens
     (*order)[static_cast<size_t>(t)] = static_cast<int32_t>(t);
@@ -87,8 +86,8 @@ static CalledOp random_grouped_gemm(std::mt19937& random) {
             const Tensor xt = tensor(x->data(), DType::kF32, {tokens, k});
             const Tensor offsets_t = tensor(offsets->data(), DType::kI32, {experts + 1});
             const Tensor order_t = tensor(order->data(), DType::kI32, {tokens, 1});
-            const Tensor wt = tensor(weight->data(), kind.dtype, {experts, 2 * columns, k},
-                                     Layout::kGateUpPanels);
+            const Tensor wt =
+                tensor(weight->data(), kind.dtype, {experts, 2 * columns, k}, Layout::kGateUp);
             Tensor ot = tensor(results, DType::kF32, {tokens, 1, columns});
             isa.kernels->grouped_gemm(
                 {&xt, &offsets_t, &order_t, &wt, &ot, 2.0f, Activation::kSwiglu, kind.may_round_x},

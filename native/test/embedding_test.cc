@@ -14,13 +14,13 @@ MOEPP_TEST(embedding) {
       // the last row first
       for (int64_t i = 0; i < t; i++) tokens[i] = static_cast<int32_t>((i * 31 + v - 1) % v);
       for (DType dtype : {DType::kF32, DType::kBf16, DType::kI8, DType::kI4}) {
-        for (Layout layout : {Layout::kRows, Layout::kPanels}) {
+        for (Layout layout : {Layout::kRows, Layout::kMatrix}) {
           if (is_quantised(dtype) && layout == Layout::kRows) continue;
           const int64_t bytes = layout == Layout::kRows
                                     ? v * h * dtype_size(dtype)
-                                    : cpu::panel_count(layout, v) * cpu::panel_bytes(dtype, h);
+                                    : panel_count(layout, v) * panel_bytes(dtype, h);
           Guarded<unsigned char> table(bytes);
-          if (layout == Layout::kPanels) {
+          if (layout == Layout::kMatrix) {
             fill_panels(table.data(), dtype, layout, 1, v, h, 1, 1.0f);
           } else {
             std::vector<float> values(static_cast<size_t>(v * h));

@@ -56,14 +56,13 @@ MOEPP_TEST(linear_stays_within_its_buffers) {
       const DType dtype = kind.dtype;
       for (int64_t inputs : {1, 2, 15, 31, 32, 33, 63, 64, 65, 96, 129, 1543}) {
         for (int64_t outputs : {1, 32, 33, 64, 65, 97, 129}) {
-          Fenced<char> weight(cpu::panel_count(Layout::kPanels, outputs) *
-                              cpu::panel_bytes(dtype, inputs));
-          fill_panels(weight.data(), dtype, Layout::kPanels, 1, outputs, inputs, 5, 1.0f);
+          Fenced<char> weight(panel_count(Layout::kMatrix, outputs) * panel_bytes(dtype, inputs));
+          fill_panels(weight.data(), dtype, Layout::kMatrix, 1, outputs, inputs, 5, 1.0f);
           for (int64_t tokens : {1, 2, 15, 16, 17, 33, 130}) {
             Fenced<float> x(tokens * inputs), out(tokens * outputs);
             fill(x.data(), tokens * inputs, 6);
             const Tensor xt = tensor(x.data(), DType::kF32, {tokens, inputs});
-            const Tensor wt = tensor(weight.data(), dtype, {outputs, inputs}, Layout::kPanels);
+            const Tensor wt = tensor(weight.data(), dtype, {outputs, inputs}, Layout::kMatrix);
             Tensor ot = tensor(out.data(), DType::kF32, {tokens, outputs});
             const LinearArgs args = {&xt, &wt, &ot, Activation::kNone, kind.may_round_x};
             isa.kernels->linear(args, two);
@@ -103,8 +102,7 @@ MOEPP_TEST(linear_takes_any_bytes_as_quantised_weights) {
   for (DType dtype : {DType::kI8, DType::kI4}) {
     for (int64_t inputs : {1, 60, 128, 300}) {
       for (int64_t outputs : {1, 33, 75}) {
-        const int64_t bytes =
-            cpu::panel_count(Layout::kPanels, outputs) * cpu::panel_bytes(dtype, inputs);
+        const int64_t bytes = panel_count(Layout::kMatrix, outputs) * panel_bytes(dtype, inputs);
         Fenced<char> weight(bytes);
         fill_any(weight.data(), bytes);
         for (int64_t tokens : {1, 3, 12, 33, 70}) {
@@ -115,7 +113,7 @@ MOEPP_TEST(linear_takes_any_bytes_as_quantised_weights) {
             const Isa& isa = cpu::available_isas()[i];
             Fenced<float> out(tokens * outputs);
             const Tensor xt = tensor(x.data(), DType::kF32, {tokens, inputs});
-            const Tensor wt = tensor(weight.data(), dtype, {outputs, inputs}, Layout::kPanels);
+            const Tensor wt = tensor(weight.data(), dtype, {outputs, inputs}, Layout::kMatrix);
             Tensor ot = tensor(out.data(), DType::kF32, {tokens, outputs});
             isa.kernels->linear({&xt, &wt, &ot, Activation::kNone}, two);
             if (expected.empty()) expected.assign(out.data(), out.data() + tokens * outputs);
@@ -136,12 +134,11 @@ MOEPP_TEST(grouped_gemm_takes_any_bytes_as_quantised_weights) {
   constexpr int64_t kInputs = 300, kColumns = 37;
   ThreadPool two(2);
   for (DType dtype : {DType::kI8, DType::kI4}) {
-    const int64_t bytes = 2 * cpu::panel_count(Layout::kGateUpPanels, 2 * kColumns) *
-                          cpu::panel_bytes(dtype, kInputs);
+    const int64_t bytes =
+        2 * panel_count(Layout::kGateUp, 2 * kColumns) * panel_bytes(dtype, kInputs);
     Fenced<char> weight(bytes);
     fill_any(weight.data(), bytes);
-    const Tensor wt =
-        tensor(weight.data(), dtype, {2, 2 * kColumns, kInputs}, Layout::kGateUpPanels);
+    const Tensor wt = tensor(weight.data(), dtype, {2, 2 * kColumns, kInputs}, Layout::kGateUp);
     for (const Isa& isa : cpu::available_isas()) {
       const auto run = [&](float* x, float* out, int64_t tokens) {
         int32_t offsets[3] = {0, 0, static_cast<int32_t>(tokens)};

@@ -53,7 +53,7 @@ struct LinearSetup {
   Tensor xt, wt, ot;
 
   // In gate-up panels the weight has twice as many rows as there are outputs.
-  LinearSetup(LinearCase c, const GemmKind& kind, Layout layout = Layout::kPanels)
+  LinearSetup(LinearCase c, const GemmKind& kind, Layout layout = Layout::kMatrix)
       : shape(c),
         kind(kind),
         x(c.tokens * c.inputs),
@@ -67,7 +67,7 @@ struct LinearSetup {
     ot = tensor(out.data(), DType::kF32, {c.tokens, c.outputs});
   }
   static int64_t rows_of(const LinearCase& c, Layout layout) {
-    return layout == Layout::kGateUpPanels ? 2 * c.outputs : c.outputs;
+    return layout == Layout::kGateUp ? 2 * c.outputs : c.outputs;
   }
   LinearArgs args(Activation activation) { return {&xt, &wt, &ot, activation, kind.may_round_x}; }
   std::string check(const Isa& isa, const LinearArgs& args, int64_t rows, int64_t columns) const {
@@ -201,7 +201,7 @@ MOEPP_TEST(linear_swiglu) {
   for (const Isa& isa : cpu::available_isas()) {
     for (const GemmKind& kind : kGemmKinds) {
       for (const LinearCase& c : cases) {
-        LinearSetup setup(c, kind, Layout::kGateUpPanels);
+        LinearSetup setup(c, kind, Layout::kGateUp);
         const LinearArgs args = setup.args(Activation::kSwiglu);
         isa.kernels->linear(args, two);
         EXPECT(setup.out.margins_intact());
@@ -212,7 +212,7 @@ MOEPP_TEST(linear_swiglu) {
         const Tensor x = tensor(setup.x.data(), DType::kF32, {c.tokens, 1, c.inputs}),
                      starts = tensor(offsets, DType::kI32, {2}),
                      w = tensor(setup.weight.data(), kind.dtype, {1, 2 * c.outputs, c.inputs},
-                                Layout::kGateUpPanels);
+                                Layout::kGateUp);
         Tensor out = tensor(grouped.data(), DType::kF32, {c.tokens, 1, c.outputs});
         isa.kernels->grouped_gemm(
             {&x, &starts, nullptr, &w, &out, 1.0f, Activation::kSwiglu, kind.may_round_x}, two);
@@ -272,12 +272,12 @@ MOEPP_TEST(linear_of_extreme_int4) {
     for (const uint16_t flags : {0, 15}) {
       LinearSetup setup({40, kInputs, kOutputs}, {DType::kI4});
       auto* panel = reinterpret_cast<unsigned char*>(setup.weight.data());
-      for (int64_t b = 0; b < quant_blocks(kInputs); b++, panel += cpu::kInt4BlockBytes) {
-        std::memset(panel, halves, cpu::kInt4Values);
-        for (int64_t lane = 0; lane < cpu::kPanelRows; lane++) {
+      for (int64_t b = 0; b < quant_blocks(kInputs); b++, panel += kInt4BlockBytes) {
+        std::memset(panel, halves, kInt4Values);
+        for (int64_t lane = 0; lane < kPanelRows; lane++) {
           const uint16_t scale[2] = {static_cast<uint16_t>(0x3c00 | flags), 0xffff};
-          std::memcpy(panel + cpu::kInt4Values + 2 * lane, &scale[0], 2);
-          std::memcpy(panel + cpu::kInt4Values + 2 * (cpu::kPanelRows + lane), &scale[1], 2);
+          std::memcpy(panel + kInt4Values + 2 * lane, &scale[0], 2);
+          std::memcpy(panel + kInt4Values + 2 * (kPanelRows + lane), &scale[1], 2);
         }
       }
       for (int64_t i = 0; i < setup.x.size(); i++) setup.x[i] = i / kInputs % 2 == 0 ? 3.0f : -3.0f;

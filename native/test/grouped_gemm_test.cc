@@ -43,10 +43,10 @@ struct GroupedSetup {
       : c(c),
         kind(kind),
         weight_rows(c.swiglu ? 2 * c.columns : c.columns),
-        layout(c.swiglu ? Layout::kGateUpPanels : Layout::kPanels),
+        layout(c.swiglu ? Layout::kGateUp : Layout::kMatrix),
         x((c.gather ? 1 : c.top_k) * c.tokens * c.inputs),
-        weight(c.experts * cpu::panel_count(layout, weight_rows) *
-               cpu::panel_bytes(kind.dtype, c.inputs) / 4),
+        weight(c.experts * panel_count(layout, weight_rows) * panel_bytes(kind.dtype, c.inputs) /
+               4),
         out(c.tokens * c.top_k * c.columns) {
     fill(x.data(), x.size(), 3);
     fill_panels(weight.data(), kind.dtype, layout, c.experts, weight_rows, c.inputs, 4, 1.0f);

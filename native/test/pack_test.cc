@@ -91,9 +91,9 @@ MOEPP_TEST(pack_panel) {
       for (bool transposed : {false, true}) {
         for (int64_t k : {1, 2, 3, 4, 7, 8, 60, 127, 129, 260, 1027}) {
           for (int64_t rows : {1, 31, 32, 33, 163})
-            check_pack(from, to, Layout::kPanels, rows, k, transposed);
+            check_pack(from, to, Layout::kMatrix, rows, k, transposed);
           for (int64_t rows : {2, 32, 64, 74})
-            check_pack(from, to, Layout::kGateUpPanels, rows, k, transposed);
+            check_pack(from, to, Layout::kGateUp, rows, k, transposed);
         }
       }
     }

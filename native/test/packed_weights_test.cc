@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "compare.h"
+#include "packed_model.h"
 #include "small_model.h"
 #include "test.h"
 
@@ -13,42 +14,6 @@ static std::shared_ptr<Device> cpu(const std::string& isa = "") {
   std::shared_ptr<Device> device;
   EXPECT(open_cpu_device(2, isa, &device).ok());
   return device;
-}
-
-// The model's weights that GEMMs read, in `dtype`, packed into `path`; their references in
-// `packed`.
-static Status pack_model(const SmallModel& model, DType dtype, const std::string& path,
-                         ProgramSpec* loaded, ProgramSpec* packed) {
-  *loaded = model.spec;
-  std::vector<PackedEntry> entries;
-  uint64_t at = 100;  // the header's 100 bytes
-  const std::shared_ptr<Device> device = cpu();
-  for (WeightSpec& weight : loaded->weights) {
-    const bool gate_up = weight.name.rfind("gate_up", 0) == 0;
-    const bool panels = gate_up || weight.name == "table" || weight.name[0] == 'w' ||
-                        weight.name.rfind("down", 0) == 0;
-    if (!panels) continue;
-    weight.dtype = dtype;
-    at = (at + 63) / 64 * 64;
-    entries.push_back({weight, gate_up ? Layout::kGateUpPanels : Layout::kPanels, at});
-    at += static_cast<uint64_t>(device->weight_bytes(weight, entries.back().layout));
-  }
-  *packed = *loaded;
-  for (const PackedEntry& entry : entries) {
-    for (WeightSpec& weight : packed->weights) {
-      if (weight.name != entry.spec.name) continue;
-      TensorRef ref;
-      ref.name = weight.name;
-      ref.dtype = dtype;
-      ref.shape = weight.shape;
-      ref.file = path;
-      ref.byte_offset = entry.byte_offset;
-      ref.byte_length = static_cast<uint64_t>(device->weight_bytes(weight, entry.layout));
-      ref.packed = entry.layout;
-      weight.parts = {ref};
-    }
-  }
-  return write_packed(device, path, std::vector<uint8_t>(100, 7), entries, {});
 }
 
 static std::vector<float> logits(const std::string& isa, const ProgramSpec& spec,
@@ -101,8 +66,8 @@ MOEPP_TEST(packed_weights_are_checked) {
   refused("expected a multiple of 64", [](WeightSpec&, TensorRef& ref) { ref.byte_offset += 32; });
   refused("lie past the end",
           [](WeightSpec&, TensorRef& ref) { ref.byte_offset += uint64_t{1} << 40; });
-  refused("w1: packed in gate-up panels, expected panels",
-          [](WeightSpec&, TensorRef& ref) { ref.packed = Layout::kGateUpPanels; });
+  refused("w1: packed in gate-up order, expected matrix order",
+          [](WeightSpec&, TensorRef& ref) { ref.packed = Layout::kGateUp; });
   refused("w1: packed as int8 for a weight of int4",
           [](WeightSpec& weight, TensorRef&) { weight.dtype = DType::kI4; });
   refused("w1: packed as int8 for a weight of f32",

@@ -2,6 +2,7 @@
 #include "program/program.h"
 
 #include "compare.h"
+#include "cpu/isa/isa.h"
 #include "small_model.h"
 #include "test.h"
 
@@ -72,6 +73,29 @@ MOEPP_TEST(program_refuses_what_is_inconsistent) {
                  "cannot be opened");
   expect_refused(changed([](ProgramSpec& s) { s.weights[0].parts[0].byte_offset = 1u << 30; }),
                  "lie past the end");
+}
+
+MOEPP_TEST(program_computes_in_bf16_where_it_may) {
+  const TemporaryFile file(SmallModel::floats());
+  ProgramSpec spec = SmallModel(file.path()).spec;
+  for (WeightSpec& weight : spec.weights) {
+    if (is_matrix(weight)) weight.dtype = DType::kBf16;
+  }
+  for (const cpu::Isa& isa : cpu::available_isas()) {
+    std::vector<float> logits[2];
+    for (const Compute compute : {Compute::kExact, Compute::kBf16}) {
+      std::shared_ptr<Device> device;
+      std::unique_ptr<Program> program;
+      spec.compute = compute;
+      EXPECT(open_cpu_device(1, isa.name, &device).ok());
+      EXPECT(Program::compile(device, spec, {}, &program).ok());
+      SmallStep small(*program, 9);
+      EXPECT(program->run(small.step).ok());
+      logits[compute == Compute::kBf16] = small.results["logits"];
+    }
+    EXPECT(same_bits(logits[0].data(), logits[1].data(), logits[0].size() * 4) !=
+           isa.multiplies_pairs);
+  }
 }
 
 MOEPP_TEST(program_checks_the_step) {

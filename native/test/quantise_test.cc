@@ -169,7 +169,7 @@ struct Packed {
 
 MOEPP_TEST(quantise_packs_every_element) {
   for (DType dtype : {DType::kI8, DType::kI4}) {
-    for (Layout layout : {Layout::kPanels, Layout::kGateUpPanels}) {
+    for (Layout layout : {Layout::kMatrix, Layout::kGateUp}) {
       for (int64_t k : {1, 4, 31, 60, 128, 130, 300}) {
         for (int64_t rows : {2, 32, 74}) {
           const Packed packed(dtype, layout, rows, k);
@@ -228,9 +228,9 @@ MOEPP_TEST(quantised_linear_has_the_same_bits_on_every_instruction_set) {
   for (DType dtype : {DType::kI8, DType::kI4}) {
     for (const auto& [rows, k] : {std::pair<int64_t, int64_t>{75, 300}, {33, 61}, {40, 1536}}) {
       std::vector<unsigned char> bytes(
-          static_cast<size_t>(panel_count(Layout::kPanels, rows) * panel_bytes(dtype, k)));
-      fill_panels(bytes.data(), dtype, Layout::kPanels, 1, rows, k, 3, 1.0f);
-      const Tensor weight = tensor(bytes.data(), dtype, {rows, k}, Layout::kPanels);
+          static_cast<size_t>(panel_count(Layout::kMatrix, rows) * panel_bytes(dtype, k)));
+      fill_panels(bytes.data(), dtype, Layout::kMatrix, 1, rows, k, 3, 1.0f);
+      const Tensor weight = tensor(bytes.data(), dtype, {rows, k}, Layout::kMatrix);
       std::vector<float> all(static_cast<size_t>(130 * k));
       fill(all.data(), 130 * k, 8);
       const std::vector<float> expected = run_linear(available_isas().back(), one, all, weight);
@@ -255,7 +255,7 @@ MOEPP_TEST(quantised_linear_is_near_the_unquantised_product) {
   std::vector<float> x(kTokens * kInputs);
   fill(x.data(), kTokens * kInputs, 9);
   for (DType dtype : {DType::kI8, DType::kI4}) {
-    const Packed packed(dtype, Layout::kPanels, kRows, kInputs);
+    const Packed packed(dtype, Layout::kMatrix, kRows, kInputs);
     for (const Isa& isa : available_isas()) {
       const std::vector<float> out = run_linear(isa, one, x, packed.tensor_);
       double error = 0.0, size = 0.0;

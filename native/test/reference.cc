@@ -35,9 +35,9 @@ std::string check_embedding(const EmbeddingArgs& args, const Tokens& tokens) {
         continue;
       }
       int64_t index = row * h + i;
-      if (table.layout == Layout::kPanels) {
-        index = row / cpu::kPanelRows * cpu::panel_bytes(table.dtype, h) / dtype_size(table.dtype) +
-                cpu::panel_index(table.dtype, row % cpu::kPanelRows, i);
+      if (table.layout == Layout::kMatrix) {
+        index = row / kPanelRows * panel_bytes(table.dtype, h) / dtype_size(table.dtype) +
+                panel_index(table.dtype, row % kPanelRows, i);
       }
       const float element = table.dtype == DType::kF32 ? table.f32()[index]
                                                        : bf16_to_f32(table.as<uint16_t>()[index]);

@@ -6,12 +6,9 @@
 
 namespace moepp::test {
 
-using cpu::panel_bytes;
-using cpu::panel_count;
-
 // The panel and the place in it at which a row stands: the inverse of panel_row.
 static void place_of(Layout layout, int64_t rows, int64_t row, int64_t* panel, int64_t* lane) {
-  if (layout != Layout::kGateUpPanels) {
+  if (layout != Layout::kGateUp) {
     *panel = row / 32;
     *lane = row % 32;
     return;
@@ -53,7 +50,7 @@ static double element_of(const char* panel, DType dtype, int64_t lane, int64_t k
     const QuantisedBlock block(panel, dtype, k / 128);
     return static_cast<double>(block.value(lane, k % 128)) * block.scale(lane);
   }
-  const int64_t index = cpu::panel_index(dtype, lane, k);
+  const int64_t index = panel_index(dtype, lane, k);
   if (dtype == DType::kF32)
     return static_cast<double>(reinterpret_cast<const float*>(panel)[index]);
   return static_cast<double>(bf16_to_f32(reinterpret_cast<const uint16_t*>(panel)[index]));
@@ -209,7 +206,7 @@ static void fill_quantised(unsigned char* panel, DType dtype, Layout layout,
     uint16_t* scales = reinterpret_cast<uint16_t*>(panel + (int8 ? 4096 : 2048));
     std::memset(panel, 0, int8 ? 4160 : 2176);
     for (int64_t lane = 0; lane < 32; lane++) {
-      const bool real = cpu::panel_row(layout, rows, p % panels_of_group, lane) >= 0;
+      const bool real = panel_row(layout, rows, p % panels_of_group, lane) >= 0;
       uint16_t bits =
           real ? f32_to_bf16(scale / 127.0f * (0.5f + static_cast<float>(next(512)) / 1024.0f))
                : uint16_t{0};
@@ -249,10 +246,10 @@ void fill_panels(void* dst, DType dtype, Layout layout, int64_t groups, int64_t 
       for (int64_t lane = 0; lane < 32; lane++) {
         state = state * 1664525u + 1013904223u;
         const bool real =
-            at < k && cpu::panel_row(layout, rows, p % panel_count(layout, rows), lane) >= 0;
+            at < k && panel_row(layout, rows, p % panel_count(layout, rows), lane) >= 0;
         const float value =
             real ? scale * (static_cast<float>(state >> 8) * 0x1p-23f - 1.0f) : 0.0f;
-        const int64_t index = cpu::panel_index(dtype, lane, at);
+        const int64_t index = panel_index(dtype, lane, at);
         if (dtype == DType::kF32) {
           reinterpret_cast<float*>(panel)[index] = value;
         } else {

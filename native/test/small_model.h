@@ -40,6 +40,12 @@ class TemporaryFile {
 constexpr int64_t kHidden = 20, kVocabulary = 37, kExperts = 7, kFfnExperts = 3, kFfn = 12,
                   kChosen = 2;
 
+// True of the model's weights that GEMMs read.
+inline bool is_matrix(const WeightSpec& weight) {
+  return weight.name == "table" || weight.name[0] == 'w' || weight.name.rfind("gate_up", 0) == 0 ||
+         weight.name.rfind("down", 0) == 0;
+}
+
 class SmallModel {
  public:
   explicit SmallModel(const std::string& file) : file_(file) {
@@ -59,7 +65,7 @@ class SmallModel {
     op("gather_rows", "gather", {{"x", y}, {"rows", "rows"}, {"out", "last"}});
     buffer("logits", DType::kF32, {kRows, kVocabulary});
     op("linear", "head", {{"x", "last"}, {"weight", "table"}, {"out", "logits"}},
-       {{"activation", 0}, {"may_round_x", 0}});
+       {{"activation", 0}});
     spec.outputs = {"logits"};
   }
 
@@ -77,8 +83,7 @@ class SmallModel {
     };
     const std::string mixed = made("mixed", DType::kF32, {kTokens, h});
     op("linear", "linear" + layer,
-       {{"x", in_y}, {"weight", weight("w" + layer, {h, h})}, {"out", mixed}},
-       {{"activation", 1}, {"may_round_x", 0}});
+       {{"x", in_y}, {"weight", weight("w" + layer, {h, h})}, {"out", mixed}}, {{"activation", 1}});
     const std::string sum = made("sum", DType::kF32, {kTokens, h}),
                       z = made("z", DType::kF32, {kTokens, h});
     std::map<std::string, std::string> router = {
@@ -131,13 +136,13 @@ class SmallModel {
         {"token_order", "order" + layer},
         {"weight", weight("gate_up" + layer, {kFfnExperts, 2 * kFfn, h})},
         {"out", up}},
-       {{"input_scale", 2}, {"activation", 2}, {"may_round_x", 0}});
+       {{"input_scale", 2}, {"activation", 2}});
     op("grouped_gemm", "down" + layer,
        {{"x", up},
         {"expert_offsets", "offsets" + layer},
         {"weight", weight("down_proj" + layer, {kFfnExperts, h, kFfn})},
         {"out", down}},
-       {{"input_scale", 1}, {"activation", 0}, {"may_round_x", 0}});
+       {{"input_scale", 1}, {"activation", 0}});
     const std::string out = made("next", DType::kF32, {kTokens, h});
     op("combine", "combine" + layer,
        {{"residual", sum},

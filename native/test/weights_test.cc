@@ -164,13 +164,13 @@ MOEPP_TEST(weights_load_in_turns) {
   spec.parts = {part};
   std::shared_ptr<Device> device;
   EXPECT(open_cpu_device(2, "scalar", &device).ok());
-  std::vector<std::byte> packed(static_cast<size_t>(device->weight_bytes(spec, Layout::kPanels)));
+  std::vector<std::byte> packed(static_cast<size_t>(device->weight_bytes(spec, Layout::kMatrix)));
   std::atomic<int64_t> done{0};
   std::atomic<bool> loaded{false};
   Control control;
   control.done_bytes = &done;
   std::thread loading([&] {
-    EXPECT(device->load_weight(spec, Layout::kPanels, packed.data(), control).ok());
+    EXPECT(device->load_weight(spec, Layout::kMatrix, packed.data(), control).ok());
     loaded = true;
   });
   int turns = 0;

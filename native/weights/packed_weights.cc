@@ -7,7 +7,9 @@ bool is_packed(const WeightSpec& spec) {
 }
 
 static const char* layout_name(Layout layout) {
-  return layout == Layout::kRows ? "rows" : layout == Layout::kPanels ? "panels" : "gate-up panels";
+  return layout == Layout::kRows     ? "rows"
+         : layout == Layout::kMatrix ? "matrix order"
+                                     : "gate-up order";
 }
 
 Status map_packed(const Device& device, const WeightSpec& spec, Layout layout,
@@ -16,9 +18,6 @@ Status map_packed(const Device& device, const WeightSpec& spec, Layout layout,
   const auto bad = [&spec](const std::string& text) {
     return Status::error(Code::kBadWeights, spec.name + ": " + text);
   };
-  if (device.packed_layout().empty())
-    return Status::error(Code::kUnsupported, spec.name + " is packed, but " + device.info().name +
-                                                 " takes no packed weights");
   if (!is_quantised(spec.dtype) || ref.dtype != spec.dtype)
     return bad(std::string("packed as ") + dtype_name(ref.dtype) + " for a weight of " +
                dtype_name(spec.dtype) + ", expected int8 or int4 for both");
@@ -49,7 +48,7 @@ Status map_packed(const Device& device, const WeightSpec& spec, Layout layout,
 Status write_packed(const std::shared_ptr<Device>& device, const std::string& path,
                     const std::vector<uint8_t>& header, const std::vector<PackedEntry>& entries,
                     const Control& control) {
-  if (!device->uses_host_memory())
+  if (!device->uses_mapped_weights())
     return Status::error(Code::kUnsupported, path + ": " + device->info().name +
                                                  " writes no packed weights, expected the CPU");
   OutputFile output(path);
@@ -62,7 +61,7 @@ Status write_packed(const std::shared_ptr<Device>& device, const std::string& pa
       return Status::error(Code::kUnsupported,
                            spec.name + ": " + dtype_name(spec.dtype) + " is not written in " +
                                layout_name(entry.layout) +
-                               ", expected int8 or int4 in panels, f32 or bf16 in rows");
+                               ", expected int8 or int4 as a matrix, f32 or bf16 in rows");
     }
     if (entry.byte_offset < written ||
         (is_quantised(spec.dtype) && entry.byte_offset % kPackedAlignment != 0)) {

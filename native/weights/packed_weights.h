@@ -2,9 +2,9 @@
 // range of the file, used from a mapping of it. So opening a model reads nothing and copies
 // nothing.
 //
-// The range is the whole weight in its panels (for the CPU: weights/panels.h), at a multiple of 64
-// bytes in the file. It is the same on all instruction sets of a device. Device::packed_layout() is
-// the name of the byte order. A file must state it, and its reader compares it.
+// The range is the whole weight in panels (panels.h), at a multiple of 64 bytes in the file. It is
+// the same for all devices and instruction sets. A file must state the layout's name, and its
+// reader compares it.
 #pragma once
 
 #include <map>

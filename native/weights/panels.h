@@ -1,4 +1,6 @@
-// The byte layout of weight panels on the CPU (tensor.h says what a panel is).
+// Matrices in panels: the CPU's order of kMatrix and kGateUp (tensor.h). Files hold packed int8 and
+// int4 weights in it, for every device. A panel of kGateUp is 16 gate rows and
+// the 16 up rows of the same columns of the output.
 //
 // A panel holds 32 rows of a weight [N, K], read by the GEMM as 32 columns of the output:
 //   f32    float[K][32]
@@ -26,7 +28,7 @@
 #include "quantise.h"
 #include "tensor.h"
 
-namespace moepp::cpu {
+namespace moepp {
 
 constexpr int64_t kPanelRows = 32;
 // output columns of one gate-up panel: 16 gate rows, then 16 up rows
@@ -54,13 +56,13 @@ static inline int64_t panel_bytes(DType dtype, int64_t k) {
 }
 
 static inline int64_t panel_count(Layout layout, int64_t rows) {
-  return layout == Layout::kGateUpPanels ? (rows / 2 + kGateUpColumns - 1) / kGateUpColumns
-                                         : (rows + kPanelRows - 1) / kPanelRows;
+  return layout == Layout::kGateUp ? (rows / 2 + kGateUpColumns - 1) / kGateUpColumns
+                                   : (rows + kPanelRows - 1) / kPanelRows;
 }
 
 // The weight's row that stands at place `lane` of panel `panel`, or -1 for padding.
 static inline int64_t panel_row(Layout layout, int64_t rows, int64_t panel, int64_t lane) {
-  if (layout != Layout::kGateUpPanels) {
+  if (layout != Layout::kGateUp) {
     const int64_t row = panel * kPanelRows + lane;
     return row < rows ? row : -1;
   }
@@ -94,4 +96,4 @@ static inline float quantised_element(DType dtype, const unsigned char* panel, i
   return static_cast<float>((half - zero) * multiplier) * bf16_to_f32(scale & kInt4ScaleMask);
 }
 
-}  // namespace moepp::cpu
+}  // namespace moepp

@@ -222,7 +222,7 @@ t.test(
       const script = `
       import { readFileSync } from 'node:fs'
       const { loadModel } = await import(${JSON.stringify(index)})
-      const { loadBinding } = await import(${JSON.stringify(index)}.replace('index.js', 'binding.js'))
+      const { loadBinding } = await import(${JSON.stringify(index)}.replace('index.js', 'addon/binding.js'))
       loadBinding()
       const kilobytes = name =>
         Number(readFileSync('/proc/self/status', 'utf8').split(name + ':')[1].trim().split(' ')[0])

@@ -1,10 +1,10 @@
 /**
- * Packed checkpoints whose files, or whose addon, are not what they were when they were looked at.
+ * Packed checkpoints whose files are not what they were when they were looked at.
  */
 import { closeSync, openSync, truncateSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { type Binding, type DeviceInfo, loadBinding } from '../../lib/addon/binding.js'
+import { type Binding, loadBinding } from '../../lib/addon/binding.js'
 import { openCheckpoint } from '../../lib/checkpoint/checkpoint.js'
 import { convertCheckpoint } from '../../lib/convert/convert.js'
 import { loadModel } from '../../lib/load/load.js'
@@ -77,35 +77,4 @@ t.test('scales that are no numbers are found where their logits are used', async
   await t.rejects(model.score([1, 2], [3]), refused)
   const { logits } = await model.forward([1, 2, 3])
   t.ok(logits.some(Number.isNaN))
-})
-
-t.test('an addon of another layout', async t => {
-  const { Device, path } = loadBinding()
-  class Other extends Device {
-    override info(): DeviceInfo {
-      return { ...super.info(), packedLayout: 'panels64-v9' }
-    }
-  }
-  const packed = join(t.testdir(), 'int8')
-  const convert = (target: string) => convertCheckpoint(SOURCE, target, { dtype: 'int8' })
-  await convert(packed)
-  const refused = {
-    name: 'MoeppError',
-    code: 'ERR_UNSUPPORTED',
-    message: /"panels64-v9", this version of moepp as "panels32-.*install moepp again/,
-  }
-  const load = (directory: string) => loadModel(directory, { device: 'cpu' })
-  await t.rejects(
-    withDevice(Other, () => load(packed)),
-    refused,
-  )
-  await t.rejects(
-    withDevice(Other, () => load(packed)),
-    { message: new RegExp(path.replaceAll(/[^\w]/g, '.')) },
-  )
-  await t.rejects(
-    withDevice(Other, () => convert(`${packed}-again`)),
-    refused,
-  )
-  await (await withDevice(Other, () => load(SOURCE))).close()
 })

@@ -12,7 +12,7 @@ t.test(
   { skip: process.platform !== 'linux' },
   async t => {
     const script = `
-    import { loadBinding } from ${JSON.stringify(join(packageRoot(), 'dist', 'binding.js'))}
+    import { loadBinding } from ${JSON.stringify(join(packageRoot(), 'dist', 'addon', 'binding.js'))}
     const { Device } = loadBinding()
     for (const options of [{ threads: 1024 }, { threads: 1024, isa: 'scalar' }, { threads: 1, isa: 'scalar' }]) {
       try {

@@ -18,7 +18,7 @@ static std::string check_copy(Run& run, const KvView& cache, int64_t from, int64
 
 // Each call copies other pages: the first half of them to the second.
 static void copy_page_rows(Run& run, DType dtype) {
-  if (run.device().uses_host_memory()) return;
+  if (run.device().uses_callers_memory()) return;
   const Sizes& s = run.sizes;
   const int64_t page = 2 * s.page_size * s.heads * s.head_dim * dtype_size(dtype),
                 half = 1 + s.cold_bytes / (2 * s.layers * page);

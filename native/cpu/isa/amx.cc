@@ -2,6 +2,7 @@
 //
 // Like isa.inl.h, this file uses no standard-library templates.
 #define MOEPP_ISA amx
+#define MOEPP_BASE avx512
 #include <immintrin.h>
 
 #include <cmath>
@@ -25,26 +26,10 @@ namespace moepp::cpu::amx {
 
 #include "../kernels/amx_gemm.inl.h"
 
-inline void run_any_gemm(const Gemm& gemm, ThreadPool& pool) {
-  if (is_quantised(gemm.dtype)) {
-    run_quantised_gemm(gemm, pool);
-  } else if (gemm.dtype == DType::kBf16) {
-    run_tiles(gemm, pool);
-  } else {
-    run_gemm(gemm, pool);
-  }
-}
-
-#include "../kernels/grouped_gemm.inl.h"
-#include "../kernels/linear.inl.h"
+#include "derived.inl.h"
 
 const Kernels& kernels() {
-  static const Kernels table = [] {
-    Kernels changed = avx512::kernels();
-    changed.linear = &linear;
-    changed.grouped_gemm = &grouped_gemm;
-    return changed;
-  }();
+  static const Kernels table = derived_kernels();
   return table;
 }
 

@@ -47,7 +47,7 @@ class Product {
  public:
   Product(DType dtype, bool may_round_x)
       : may_round_x_(may_round_x),
-        weight_bytes_(panel_count(Layout::kPanels, kOutputs) * panel_bytes(dtype, kInputs)),
+        weight_bytes_(panel_count(Layout::kMatrix, kOutputs) * panel_bytes(dtype, kInputs)),
         weight_(static_cast<std::byte*>(allocate_pages(weight_bytes_))) {
     if (weight_ != nullptr && dtype == DType::kBf16) {  // zeros are as good for integers
       const uint16_t value = 0x3c24;                    // 0.01
@@ -55,7 +55,7 @@ class Product {
     }
     w_.data = weight_;
     w_.dtype = dtype;
-    w_.layout = Layout::kPanels;
+    w_.layout = Layout::kMatrix;
     x_.data = x_values_.data();
     out_.data = out_values_.data();
     w_.rank = x_.rank = out_.rank = 2;

@@ -29,6 +29,10 @@ static bool has_dot_product() {
 
 #endif
 
+static Isa isa_of(const char* name, const Kernels& kernels, const Gemms& gemms) {
+  return {name, &kernels, &gemms, gemms.rounded[static_cast<int>(DType::kBf16)] != nullptr};
+}
+
 const std::vector<Isa>& available_isas() {
   static const std::vector<Isa> isas = [] {
     std::vector<Isa> found;
@@ -37,24 +41,24 @@ const std::vector<Isa>& available_isas() {
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
 #if defined(MOEPP_HAS_AMX)
       if (amx::available() && __builtin_cpu_supports("avx512vnni"))
-        found.push_back({"amx", &amx::kernels()});
+        found.push_back(isa_of("amx", amx::kernels(), amx::gemms()));
 #endif
       if (__builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni")) {
-        found.push_back({"avx512bf16", &avx512bf16::kernels(), true});
+        found.push_back(isa_of("avx512bf16", avx512bf16::kernels(), avx512bf16::gemms()));
       }
       if (__builtin_cpu_supports("avx512vnni"))
-        found.push_back({"avx512vnni", &avx512vnni::kernels()});
-      found.push_back({"avx512", &avx512::kernels()});
+        found.push_back(isa_of("avx512vnni", avx512vnni::kernels(), avx512vnni::gemms()));
+      found.push_back(isa_of("avx512", avx512::kernels(), avx512::gemms()));
     }
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-      if (has_avxvnni()) found.push_back({"avxvnni", &avxvnni::kernels()});
-      found.push_back({"avx2", &avx2::kernels()});
+      if (has_avxvnni()) found.push_back(isa_of("avxvnni", avxvnni::kernels(), avxvnni::gemms()));
+      found.push_back(isa_of("avx2", avx2::kernels(), avx2::gemms()));
     }
 #elif defined(__ARM_NEON)
-    if (has_dot_product()) found.push_back({"neondot", &neondot::kernels()});
-    found.push_back({"neon", &neon::kernels()});
+    if (has_dot_product()) found.push_back(isa_of("neondot", neondot::kernels(), neondot::gemms()));
+    found.push_back(isa_of("neon", neon::kernels(), neon::gemms()));
 #endif
-    found.push_back({"scalar", &scalar::kernels()});
+    found.push_back(isa_of("scalar", scalar::kernels(), scalar::gemms()));
     return found;
   }();
   return isas;

@@ -4,44 +4,37 @@
 #include <vector>
 
 #include "../../kernels.h"
+#include "../gemm.h"
 
 namespace moepp::cpu {
 
-namespace scalar {
-const Kernels& kernels();
-}
-namespace avx2 {
-const Kernels& kernels();
-}
-namespace avxvnni {
-const Kernels& kernels();
-}
-namespace avx512 {
-const Kernels& kernels();
-}
-namespace avx512vnni {
-const Kernels& kernels();
-}
-namespace avx512bf16 {
-const Kernels& kernels();
-}
+#define MOEPP_ISA_SET(set)  \
+  namespace set {           \
+  const Kernels& kernels(); \
+  const Gemms& gemms();     \
+  }
+MOEPP_ISA_SET(scalar)
+MOEPP_ISA_SET(avx2)
+MOEPP_ISA_SET(avxvnni)
+MOEPP_ISA_SET(avx512)
+MOEPP_ISA_SET(avx512vnni)
+MOEPP_ISA_SET(avx512bf16)
+MOEPP_ISA_SET(amx)
+MOEPP_ISA_SET(neon)
+MOEPP_ISA_SET(neondot)
+#undef MOEPP_ISA_SET
+
 namespace amx {
-const Kernels& kernels();
 // True if the processor has AMX with bf16 and int8, and the system lets this process use it. Asks
 // the system for that once.
 bool available();
 }  // namespace amx
-namespace neon {
-const Kernels& kernels();
-}
-namespace neondot {
-const Kernels& kernels();
-}
 
 struct Isa {
   const char* name;  // "scalar", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512bf16", "amx",
                      // "neon", "neondot"
   const Kernels* kernels;
+  const Gemms* gemms;
   // Multiplies pairs of bf16. Over a bf16 cache, queries and the keys' weights are rounded to bf16.
   // With bf16 weights x is rounded, too, where an op lets it (ops.h).
   bool multiplies_pairs = false;

@@ -27,14 +27,7 @@ namespace moepp::cpu::MOEPP_ISA {
 #include "../kernels/rows.inl.h"
 #include "../kernels/quantised_gemm.inl.h"
 
-// The one choice between the two families of weights.
-inline void run_any_gemm(const Gemm& gemm, ThreadPool& pool) {
-  if (is_quantised(gemm.dtype)) {
-    run_quantised_gemm(gemm, pool);
-  } else {
-    run_gemm(gemm, pool);
-  }
-}
+#include "gemms.inl.h"
 
 // The kernel of every op, in ops.inc's order: CMakeLists.txt makes this file.
 #include "op_kernels.inl.h"

@@ -31,10 +31,10 @@ struct Stream {
   int64_t per_column;  // bytes of one panel
 };
 
-template <int kPanels>
+template <int kMatrix>
 inline void stream_on(Stream& stream, int64_t panel_stride) {
   for (stream.due += stream.per_column; stream.next < stream.due; stream.next += 64) {
-    for (int j = 0; j < kPanels; j++) __builtin_prefetch(stream.next + j * panel_stride);
+    for (int j = 0; j < kMatrix; j++) __builtin_prefetch(stream.next + j * panel_stride);
   }
 }
 
@@ -71,11 +71,11 @@ struct Block {
 // Prefetches a column's share of a later step, two lines of either panel in turn. Memory serves two
 // streams that advance together better than one after the other. It serves them better still when
 // the requests are spread over the step.
-template <int kPanels>
+template <int kMatrix>
 inline void prefetch_column(const char* step, int64_t panel_stride, int column) {
-  constexpr int64_t kShare = kStepBytes / (2 * kPanels);
+  constexpr int64_t kShare = kStepBytes / (2 * kMatrix);
   MOEPP_UNROLL for (int64_t line = 0; line < kShare; line += 128) {
-    MOEPP_UNROLL for (int j = 0; j < kPanels; j++) {
+    MOEPP_UNROLL for (int j = 0; j < kMatrix; j++) {
       const char* pair = step + j * panel_stride + column * kShare + line;
       __builtin_prefetch(pair);
       __builtin_prefetch(pair + 64);
@@ -89,7 +89,7 @@ inline void prefetch_column(const char* step, int64_t panel_stride, int column) 
   _tile_dpbf16ps(sums, 5, 7);               \
   _tile_dpbf16ps(sums, 6, 7)
 
-template <int kPanels>
+template <int kMatrix>
 inline void multiply_step(const Block& block, const char* x, const char* w, int64_t stride,
                           const char* ahead, Stream& stream) {
   const int64_t part = block.x_step / kParts;
@@ -97,18 +97,18 @@ inline void multiply_step(const Block& block, const char* x, const char* w, int6
   _tile_loadd(5, x + part, kTileLine);
   _tile_loadd(6, x + 2 * part, kTileLine);
   MOEPP_COLUMN(0, w);
-  prefetch_column<kPanels>(ahead, block.panel_stride, 0);
-  stream_on<kPanels>(stream, block.panel_stride);
+  prefetch_column<kMatrix>(ahead, block.panel_stride, 0);
+  stream_on<kMatrix>(stream, block.panel_stride);
   MOEPP_COLUMN(1, w + kTileLine);
-  prefetch_column<kPanels>(ahead, block.panel_stride, 1);
-  stream_on<kPanels>(stream, block.panel_stride);
-  if (kPanels == 2) {
+  prefetch_column<kMatrix>(ahead, block.panel_stride, 1);
+  stream_on<kMatrix>(stream, block.panel_stride);
+  if (kMatrix == 2) {
     MOEPP_COLUMN(2, w + stride);
-    prefetch_column<kPanels>(ahead, block.panel_stride, 2);
-    stream_on<kPanels>(stream, block.panel_stride);
+    prefetch_column<kMatrix>(ahead, block.panel_stride, 2);
+    stream_on<kMatrix>(stream, block.panel_stride);
     MOEPP_COLUMN(3, w + stride + kTileLine);
-    prefetch_column<kPanels>(ahead, block.panel_stride, 3);
-    stream_on<kPanels>(stream, block.panel_stride);
+    prefetch_column<kMatrix>(ahead, block.panel_stride, 3);
+    stream_on<kMatrix>(stream, block.panel_stride);
   }
 }
 #undef MOEPP_COLUMN
@@ -127,7 +127,7 @@ inline void load_sums(const Block& block) {
   }
 }
 
-template <int kPanels>
+template <int kMatrix>
 __attribute__((noinline)) void multiply_block(const Gemm& gemm, const Block& block, Stream& streams,
                                               Finish& previous) {
   __asm__ volatile("" ::: "memory");  // what was packed is in memory before tiles are loaded
@@ -138,16 +138,16 @@ __attribute__((noinline)) void multiply_block(const Gemm& gemm, const Block& blo
   for (int64_t step = 0; step < block.steps; step++) {
     const int64_t over = step + kAhead - block.steps;
     const char* ahead = over < 0 ? w + kAhead * kStepBytes : block.then + over * kStepBytes;
-    multiply_step<kPanels>(block, x, w, block.panel_stride, ahead, stream);
+    multiply_step<kMatrix>(block, x, w, block.panel_stride, ahead, stream);
     previous.advance(gemm, pieces);
     x += block.x_step;
     w += kStepBytes;
   }
   if (block.tail != nullptr)
-    multiply_step<kPanels>(block, x, block.tail, kStepBytes, block.then, stream);
+    multiply_step<kMatrix>(block, x, block.tail, kStepBytes, block.then, stream);
   _tile_stored(0, block.sums, kSumsStride);
   _tile_stored(1, block.sums + kTileLine, kSumsStride);
-  if (kPanels == 2) {
+  if (kMatrix == 2) {
     _tile_stored(2, block.sums + 2 * kTileLine, kSumsStride);
     _tile_stored(3, block.sums + 3 * kTileLine, kSumsStride);
   }
@@ -261,7 +261,8 @@ struct TileTask {
 };
 
 // Fills in the derived fields and does the work.
-inline void run_tiles(Gemm gemm, ThreadPool& pool) {
+inline void run_tiles(const GemmArgs& args, ThreadPool& pool) {
+  Gemm gemm = {args, 0, {}, {}};
   const int64_t threads = pool.threads(),
                 row_bytes = (gemm.k + kTileK - 1) / kTileK * kParts * kTileLine;
   // Rows whose whole k fits the scratch, unless they are too few to make up for reading the

@@ -31,27 +31,13 @@ constexpr int kFewRows = kTileRows < 8 ? kTileRows : 8;
 
 // Bytes of x that the many-rows path packs at a time.
 constexpr int64_t kPackedBytes = static_cast<int64_t>(kScratchBytes);
-struct Gemm {
-  const float* x;        // [., k]
-  const int32_t* order;  // row r reads x[order[r] / order_divisor], or x[r] when null
-  int64_t order_divisor;
-  // [groups + 1]: rows offsets[g] .. offsets[g + 1] - 1 meet the weights of group g
-  const int32_t* offsets;
-  int64_t groups;
-  const char* weight;
-  DType dtype;
-  int64_t k, panels;  // of each group
-  float* out;         // [., columns]
-  int64_t columns;
-  float scale;        // multiplies the sums
-  const float* bias;  // [columns], added to them; null: nothing. Not with swiglu
-  Activation activation;
+struct Gemm : GemmArgs {
   // Derived once per call.
   int64_t chunk_rows;  // rows that one task takes at most
   Guided few, many;    // panels that one task takes on either path
 
   const float* row(int64_t r) const {
-    return x + (order != nullptr ? order[r] / order_divisor : r) * k;
+    return x + (order != nullptr ? order[r] / picks_per_row : r) * k;
   }
 };
 
@@ -79,8 +65,6 @@ struct Factor {
   static Vf multiply_add(Vf factor, Vf weights, Vf sum) { return fma(factor, weights, sum); }
 };
 #if defined(__AVX512BF16__)
-// this set's GEMM is for bf16 weights and rounded x alone, all else is its base's
-constexpr bool kRoundsX = true;
 static_assert(kMostRoundedInputs * 2 * kTileRows <= kPackedBytes,
               "a tile's rows fit a thread's scratch");
 
@@ -92,8 +76,6 @@ struct Factor<Pair> {
     return add_pair_products(factor, weights, sum);
   }
 };
-#else
-constexpr bool kRoundsX = false;
 #endif
 
 // The place of x[row i][k] for a tile.
@@ -468,11 +450,15 @@ inline int64_t task_count(const Gemm& gemm) {
   return tasks;
 }
 
-// Fills in the derived fields and does the work.
-inline void run_gemm(Gemm gemm, ThreadPool& pool) {
+// Fills in the derived fields and does the work. Weight: float; uint16_t of bf16 weights; Pair of
+// bf16 weights with x rounded.
+template <class Weight>
+void run_gemm(const GemmArgs& args, ThreadPool& pool) {
+  constexpr int64_t kInputBytes = sizeof(typename Factor<Weight>::Type) / kElementK<Weight>;
+  Gemm gemm = {args, 0, {}, {}};
   const int64_t threads = pool.threads(), rows = gemm.offsets[gemm.groups] - gemm.offsets[0];
   // Large chunks read the weights fewer times, small ones give every thread work.
-  const int64_t packable = kPackedBytes / (gemm.k > 0 ? gemm.k * (kRoundsX ? 2 : 4) : 4);
+  const int64_t packable = kPackedBytes / (gemm.k > 0 ? gemm.k * kInputBytes : 4);
   const int64_t fair = clamp((rows + threads - 1) / threads, 8 * kTileRows, kPackedBytes);
   gemm.chunk_rows = packable < kTileRows ? kFewRows : fair < packable ? fair : packable;
   gemm.few = streamed_ranges(gemm.panels, threads, panel_bytes(gemm.dtype, gemm.k));
@@ -484,14 +470,6 @@ inline void run_gemm(Gemm gemm, ThreadPool& pool) {
   const int64_t tasks = task_count(gemm);
   pool.parallel_for(tasks, [&gemm, &pool](int64_t task, int thread) {
     const GemmTask found = find_task(gemm, task);
-#if defined(__AVX512BF16__)
-    gemm_task<Pair>(gemm, found, pool.scratch(thread));
-#else
-    if (gemm.dtype == DType::kF32) {
-      gemm_task<float>(gemm, found, pool.scratch(thread));
-    } else {
-      gemm_task<uint16_t>(gemm, found, pool.scratch(thread));
-    }
-#endif
+    gemm_task<Weight>(gemm, found, pool.scratch(thread));
   });
 }

@@ -1,7 +1,7 @@
 // LinearArgs (ops.h): one group of rows, all of them.
 inline void linear(const LinearArgs& args, Queue& queue) {
   const int32_t offsets[2] = {0, static_cast<int32_t>(args.x->shape[0])};
-  Gemm gemm = {};
+  GemmArgs gemm = {};
   gemm.x = args.x->f32();
   gemm.offsets = offsets;
   gemm.groups = 1;
@@ -14,5 +14,5 @@ inline void linear(const LinearArgs& args, Queue& queue) {
   gemm.scale = 1.0f;
   gemm.bias = args.bias != nullptr ? args.bias->f32() : nullptr;
   gemm.activation = args.activation;
-  run_any_gemm(gemm, static_cast<ThreadPool&>(queue));
+  run_any_gemm(gemm, args.may_round_x, static_cast<ThreadPool&>(queue));
 }

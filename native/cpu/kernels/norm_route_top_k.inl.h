@@ -24,7 +24,7 @@ inline void norm_route_top_k(const NormRouteTopKArgs& args, Queue& queue) {
                   last = first + kRouterBlock < tokens ? first + kRouterBlock : tokens;
     norm_rows(norm, first, last);
     router_rows(router, input, first, last, 0, rows);
-    gate_rows(route, first, last);
+    route_rows(route, first, last);
   });
   sort_picks(route);
 }

@@ -398,9 +398,9 @@ inline void run_quantised_pass(QuantisedGemm& q, ThreadPool& pool) {
   });
 }
 
-inline void run_quantised_gemm(const Gemm& gemm, ThreadPool& pool) {
+inline void run_quantised_gemm(const GemmArgs& gemm, ThreadPool& pool) {
   QuantisedGemm q = {};
-  q.gemm = gemm;
+  q.gemm = {gemm, 0, {}, {}};
   q.rows = reinterpret_cast<char*>(pool.job_scratch());
   const int64_t most = static_cast<int64_t>(kJobScratchBytes) / quantised_row_bytes(gemm.k),
                 end = gemm.offsets[gemm.groups];

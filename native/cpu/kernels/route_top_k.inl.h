@@ -249,7 +249,7 @@ inline void sort_picks(const RouteTopKArgs& args) {
 }
 
 // The picks of the tokens [first, last), not sorted yet.
-inline void gate_rows(const RouteTopKArgs& args, int64_t first, int64_t last) {
+inline void route_rows(const RouteTopKArgs& args, int64_t first, int64_t last) {
   for (int64_t t = first; t < last; t++) gate_token(args, t);
 }
 
@@ -258,6 +258,6 @@ inline void route_top_k(const RouteTopKArgs& args, Queue& queue) {
   // the work on a logit takes the time of about that many bytes
   constexpr int64_t kBytesPerLogit = 40;
   for_row_blocks(queue, tokens, kBytesPerLogit * e,
-                 [&](int64_t first, int64_t last) { gate_rows(args, first, last); });
+                 [&](int64_t first, int64_t last) { route_rows(args, first, last); });
   sort_picks(args);
 }

@@ -14,7 +14,7 @@ Gemm gemm_of(const GroupedGemmArgs& args) {
   g.offsets = args.expert_offsets->i32();
   g.weight = weight.data;
   g.out = args.out->f32();
-  g.top_k = static_cast<int>(args.out->shape[1]);
+  g.picks_per_row = static_cast<int>(args.out->shape[1]);
   g.groups = static_cast<int>(weight.shape[0]);
   g.rows = static_cast<int>(args.out->shape[0] * args.out->shape[1]);
   g.k = static_cast<int>(weight.shape[2]);
@@ -67,7 +67,7 @@ bool streams_weights(const Gemm& g, const CudaQueue& queue) {
   const bool dense = g.groups == 1,
              quantised = is_quantised(g.dtype) && queue.compiled().capability >= 80;
   // A token's picks are of different experts, so that no group has more rows than there are tokens.
-  const int tokens = g.rows / g.top_k, passes = dense ? (tokens + kPass - 1) / kPass : 1;
+  const int tokens = g.rows / g.picks_per_row, passes = dense ? (tokens + kPass - 1) / kPass : 1;
   if (tokens <= (!quantised ? kPass : g.dtype == DType::kI8 ? 4 : 2)) return true;
   if (tokens > kPass && g.rows > (dense ? kMostDenseRows : kMeanRows * g.groups)) return false;
   if (quantised) return passes * most_tiles(g, 32, 128) < queue.multiprocessors();

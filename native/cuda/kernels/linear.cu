@@ -11,7 +11,7 @@ Gemm gemm_of(const LinearArgs& args) {
   g.x = args.x->f32();
   g.weight = weight.data;
   g.out = args.out->f32();
-  g.top_k = 1;
+  g.picks_per_row = 1;
   g.groups = 1;
   g.rows = static_cast<int>(args.x->shape[0]);
   g.k = static_cast<int>(weight.shape[1]);

@@ -1,7 +1,7 @@
 // Gating by one warp per token, then the sort (router/gating.cuh). Few tokens of up to 256 experts:
 // one block does both. Else two kernels.
 // SASS * gate_and_sort: SHFL !LDL !STL registers<=64 no-spills
-// SASS * gate_rows: SHFL !LDL !STL no-spills
+// SASS * route_rows: SHFL !LDL !STL no-spills
 // SASS * sort_rows: !LDL !STL registers<=64 no-spills
 #include "cuda/cuda_queue.h"
 #include "cuda/kernels/kernels.h"
@@ -28,7 +28,7 @@ __global__ void __launch_bounds__(kMostThreads) gate_and_sort(Routing r) {
 }
 
 template <int L>
-__global__ void __launch_bounds__(kGateWarps * 32) gate_rows(Routing r) {
+__global__ void __launch_bounds__(kGateWarps * 32) route_rows(Routing r) {
   await_inputs();
   const int t = static_cast<int>(blockIdx.x) * kGateWarps + static_cast<int>(threadIdx.x) / 32;
   if (t < r.tokens) gate_token<L>(r, t);
@@ -45,7 +45,7 @@ int whole_warps(int threads) {
 
 template <int L>
 void gate(const Routing& r, CudaQueue& queue) {
-  queue.launch(gate_rows<L>,
+  queue.launch(route_rows<L>,
                {dim3(static_cast<unsigned>((r.tokens + kGateWarps - 1) / kGateWarps)),
                 dim3(kGateWarps * 32)},
                r);

@@ -29,7 +29,7 @@ struct WideProduct {
 
   WideProduct() {
     gemm.x = x.device(), gemm.weight = weight.device(), gemm.out = out.device();
-    gemm.top_k = gemm.groups = 1, gemm.rows = 256;
+    gemm.picks_per_row = gemm.groups = 1, gemm.rows = 256;
     gemm.k = gemm.pitch = 64;
     gemm.weight_rows = gemm.columns = 128;
     gemm.scale = 1.0f, gemm.dtype = DType::kBf16;

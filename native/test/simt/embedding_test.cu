@@ -42,7 +42,7 @@ MOEPP_TEST(simt_embedding) {
   const int64_t shapes[][3] = {{1, 1, 1}, {3, 5, 7}, {9, 33, 60}, {20, 224, 96}, {5, 100, 1536}};
   for (const auto& [t, v, h] : shapes) {
     for (DType dtype : {DType::kF32, DType::kBf16}) {
-      for (Layout layout : {Layout::kRows, Layout::kPanels})
+      for (Layout layout : {Layout::kRows, Layout::kMatrix})
         expect_embedding(t, v, h, dtype, layout);
     }
   }
@@ -54,13 +54,13 @@ MOEPP_TEST(simt_embedding_quantised) {
   const int64_t shapes[][3] = {{1, 1, 1}, {3, 5, 7}, {9, 33, 60}, {20, 70, 200}, {5, 100, 1536}};
   for (const auto& [t, v, h] : shapes) {
     for (DType dtype : {DType::kI8, DType::kI4}) {
-      const GemmWeight weight(dtype, Layout::kPanels, 1, v, h);
+      const GemmWeight weight(dtype, Layout::kMatrix, 1, v, h);
       Shared<int32_t> tokens(static_cast<size_t>(t));
       for (int64_t i = 0; i < t; i++)
         tokens[static_cast<size_t>(i)] = static_cast<int32_t>((i * 31 + v - 1) % v);
       Shared<float> out = unwritten(t * h);
       const Tensor kt = whole(tokens, {t}),
-                   table = tensor(weight.for_cuda.data, dtype, {v, h}, Layout::kPanels);
+                   table = tensor(weight.for_cuda.data, dtype, {v, h}, Layout::kMatrix);
       Tensor ot = whole(out, {t, h});
       const std::string label =
           "V " + std::to_string(v) + " H " + std::to_string(h) + " " + dtype_name(dtype);

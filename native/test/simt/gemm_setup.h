@@ -74,8 +74,8 @@ struct GemmWeight {
   Tensor for_cpu, for_cuda;
 
   GemmWeight(DType dtype, Layout layout, int64_t groups, int64_t outputs, int64_t inputs)
-      : panels(static_cast<size_t>(groups * cpu::panel_count(layout, outputs) *
-                                   cpu::panel_bytes(dtype, inputs) / 4)),
+      : panels(static_cast<size_t>(groups * panel_count(layout, outputs) *
+                                   panel_bytes(dtype, inputs) / 4)),
         rows(static_cast<size_t>(cuda::weight_bytes(dtype, layout, groups, outputs, inputs)),
              0xff) {
     fill_panels(panels.data(), dtype, layout, groups, outputs, inputs, 4, 1.0f);

@@ -25,7 +25,7 @@ struct GroupedSetup {
   GroupedSetup(const GroupedCase& c, DType dtype)
       : c(c),
         weight_rows(c.swiglu ? 2 * c.columns : c.columns),
-        weight(dtype, c.swiglu ? Layout::kGateUpPanels : Layout::kPanels, c.experts, weight_rows,
+        weight(dtype, c.swiglu ? Layout::kGateUp : Layout::kMatrix, c.experts, weight_rows,
                c.inputs),
         x(static_cast<size_t>((c.gather ? 1 : c.top_k) * c.tokens * c.inputs)),
         out(static_cast<size_t>(c.tokens * c.top_k * c.columns), kUntouched),
@@ -199,7 +199,7 @@ MOEPP_TEST(simt_grouped_gemm_op) {
 MOEPP_TEST(simt_choose_gemm) {
   // MoE++ 7B's gate_up_proj: from decode to prefill, on several chips.
   cuda::Gemm g = {};
-  g.top_k = 2, g.groups = 16, g.k = 1536, g.weight_rows = 8192, g.dtype = DType::kBf16;
+  g.picks_per_row = 2, g.groups = 16, g.k = 1536, g.weight_rows = 8192, g.dtype = DType::kBf16;
   const cuda::CudaQueue ampere(nullptr, 108, 80), hopper(nullptr, 132, 90), turing(nullptr, 40, 75);
   const auto chosen = [&](int tokens, const cuda::CudaQueue& queue) {
     g.rows = 2 * tokens;
@@ -225,7 +225,7 @@ MOEPP_TEST(simt_choose_gemm) {
   EXPECT(chosen(5, hopper) == GemmKernel::kDecode && chosen(6, hopper) == GemmKernel::kSm80Narrow);
   g.dtype = DType::kBf16;
   // Its o_proj and qkv_proj: 48 and 144 tiles of 32 columns.
-  g.top_k = g.groups = 1, g.weight_rows = 1536;
+  g.picks_per_row = g.groups = 1, g.weight_rows = 1536;
   const auto dense = [&](int rows, const cuda::CudaQueue& queue) {
     g.rows = rows;
     return cuda::choose_gemm(g, queue);

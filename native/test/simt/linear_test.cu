@@ -15,9 +15,9 @@ struct LinearSetup {
   Shared<float> x, out;
   Tensor xt, ot;
 
-  LinearSetup(LinearCase c, DType dtype, Layout layout = Layout::kPanels)
+  LinearSetup(LinearCase c, DType dtype, Layout layout = Layout::kMatrix)
       : c(c),
-        weight(dtype, layout, 1, layout == Layout::kPanels ? c.outputs : 2 * c.outputs, c.inputs),
+        weight(dtype, layout, 1, layout == Layout::kMatrix ? c.outputs : 2 * c.outputs, c.inputs),
         x(static_cast<size_t>(c.tokens * c.inputs)),
         out(static_cast<size_t>(c.tokens * c.outputs)) {
     fill(x.data(), c.tokens * c.inputs, 1);
@@ -38,7 +38,7 @@ static std::string describe(const GemmRun& run, DType dtype, const LinearCase& c
 static void expect_linear(const LinearCase& c, DType dtype, const GemmRun& run,
                           Activation activation, bool biased = false) {
   LinearSetup setup(c, dtype,
-                    activation == Activation::kSwiglu ? Layout::kGateUpPanels : Layout::kPanels);
+                    activation == Activation::kSwiglu ? Layout::kGateUp : Layout::kMatrix);
   Shared<float> bias = filled(c.outputs, 9, 3.0f);
   const Tensor bt = whole(bias, {c.outputs});
   const std::string label = describe(run, dtype, c);

@@ -40,11 +40,11 @@ MOEPP_TEST(simt_sm90_moves_each_sector_of_x_once) {
   Shared<int32_t> offsets(3), order(kRows);
   offsets[1] = 131, offsets[2] = kRows;
   for (int r = 0; r < kRows; r++) order[static_cast<size_t>(r)] = r * 7 % kRows;
-  const GemmWeight weight(DType::kBf16, Layout::kPanels, 2, kOutputs, kInputs);
+  const GemmWeight weight(DType::kBf16, Layout::kMatrix, 2, kOutputs, kInputs);
   cuda::Gemm g = {};
   g.x = x.device(), g.token_order = order.device(), g.offsets = offsets.device();
   g.weight = weight.rows.device(), g.out = out.device();
-  g.top_k = 1, g.groups = 2, g.rows = kRows, g.k = g.pitch = kInputs;
+  g.picks_per_row = 1, g.groups = 2, g.rows = kRows, g.k = g.pitch = kInputs;
   g.weight_rows = g.columns = kOutputs;
   g.scale = 1.0f, g.dtype = DType::kBf16;
   constexpr size_t kAsked = size_t{kAcross} * kRows * kInputs * sizeof(float);

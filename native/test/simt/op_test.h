@@ -19,6 +19,7 @@ class DeviceArgs {
   void optional_in(const char*, const Tensor*& t, const char*, DType) { t = twin(t); }
   void weight(const char*, const Tensor*& t, const char*, Layout) { t = twin(t); }
   void optional_weight(const char*, const Tensor*& t, const char*, Layout) { t = twin(t); }
+  void table(const char*, const Tensor*& t, const char*) { t = twin(t); }
   void out(const char*, Tensor*& t, const char*, DType) { t = twin(t); }
   void optional_out(const char*, Tensor*& t, const char*, DType) { t = twin(t); }
   void cache(const char*, const KvView*& cache) {
@@ -28,6 +29,7 @@ class DeviceArgs {
   }
   template <class T>
   void attribute(const char*, T&) {}
+  void may_round(bool&) {}
 
  private:
   Tensor* twin(const Tensor* tensor) {

@@ -99,23 +99,23 @@ static void expect_same_numbers(const std::string& file, DType dtype, Layout lay
   const int64_t row_bytes = blocks * (dtype == DType::kI8 ? 128 : 64),
                 padded = (stored + 3) / 4 * 4;
   const int64_t group_bytes = stored * row_bytes + blocks * padded * 4,
-                panel_bytes = cpu::panel_bytes(dtype, shape[2]);
+                bytes = panel_bytes(dtype, shape[2]);
   EXPECT(static_cast<int64_t>(rows.size()) == shape[0] * group_bytes);
   for (int64_t n = 0; n < shape[0]; n++) {
     const unsigned char* group = rows.data() + n * group_bytes;
-    for (int64_t panel = 0; panel < cpu::panel_count(layout, shape[1]); panel++) {
+    for (int64_t panel = 0; panel < panel_count(layout, shape[1]); panel++) {
       const auto* from = reinterpret_cast<const unsigned char*>(panels.data()) +
-                         (n * cpu::panel_count(layout, shape[1]) + panel) * panel_bytes;
-      for (int64_t lane = 0; lane < cpu::kPanelRows; lane++) {
-        const int64_t row = cpu::panel_row(layout, shape[1], panel, lane), f = shape[1] / 2;
+                         (n * panel_count(layout, shape[1]) + panel) * bytes;
+      for (int64_t lane = 0; lane < kPanelRows; lane++) {
+        const int64_t row = panel_row(layout, shape[1], panel, lane), f = shape[1] / 2;
         if (row < 0) continue;
         const int64_t place =
-            layout == Layout::kPanels ? row : row % f / 8 * 16 + row % f % 8 + row / f * 8;
+            layout == Layout::kMatrix ? row : row % f / 8 * 16 + row % f % 8 + row / f * 8;
         const auto* words = reinterpret_cast<const uint32_t*>(group + stored * row_bytes) + place;
         const std::vector<float> values =
             row_values(dtype, group + place * row_bytes, words, padded, blocks);
         for (int64_t k = 0; k < shape[2]; k++) {
-          const float expected = cpu::quantised_element(dtype, from, lane, k);
+          const float expected = quantised_element(dtype, from, lane, k);
           EXPECT_MESSAGE(values[static_cast<size_t>(k)] == expected,
                          label + ": row " + std::to_string(row) + " differs");
         }
@@ -127,11 +127,11 @@ static void expect_same_numbers(const std::string& file, DType dtype, Layout lay
 MOEPP_TEST(cuda_quantises_as_the_cpu) {
   const TemporaryFile file(60000);
   for (const DType dtype : {DType::kI8, DType::kI4}) {
-    expect_same_numbers(file.path(), dtype, Layout::kPanels, {1, 1, 1});
-    expect_same_numbers(file.path(), dtype, Layout::kPanels, {3, 45, 130});
-    expect_same_numbers(file.path(), dtype, Layout::kPanels, {1, 33, 512});
-    expect_same_numbers(file.path(), dtype, Layout::kGateUpPanels, {2, 14, 129});
-    expect_same_numbers(file.path(), dtype, Layout::kGateUpPanels, {3, 74, 260});
+    expect_same_numbers(file.path(), dtype, Layout::kMatrix, {1, 1, 1});
+    expect_same_numbers(file.path(), dtype, Layout::kMatrix, {3, 45, 130});
+    expect_same_numbers(file.path(), dtype, Layout::kMatrix, {1, 33, 512});
+    expect_same_numbers(file.path(), dtype, Layout::kGateUp, {2, 14, 129});
+    expect_same_numbers(file.path(), dtype, Layout::kGateUp, {3, 74, 260});
   }
 }
 
@@ -145,8 +145,8 @@ MOEPP_TEST(cuda_refuses_what_cannot_be_quantised) {
     const auto device = cuda_device();
     for (const DType dtype : {DType::kI8, DType::kI4}) {
       const WeightSpec spec = weight_of(file.path(), dtype, {2, 15, 130});
-      void* data = device->allocate(device->weight_bytes(spec, Layout::kPanels));
-      const Status status = device->load_weight(spec, Layout::kPanels, data, {});
+      void* data = device->allocate(device->weight_bytes(spec, Layout::kMatrix));
+      const Status status = device->load_weight(spec, Layout::kMatrix, data, {});
       EXPECT_MESSAGE(
           status.code == Code::kBadWeights &&
               status.message == std::string("w: row 17 holds a NaN or an infinity, which ") +
@@ -200,21 +200,21 @@ struct QuantisedModel {
           weight.name.rfind("down", 0) != 0)
         continue;
       weight.dtype = dtype;
-      const Layout layout = gate_up ? Layout::kGateUpPanels : Layout::kPanels;
+      const Layout layout = gate_up ? Layout::kGateUp : Layout::kMatrix;
       std::vector<unsigned char> panels(static_cast<size_t>(cpu->weight_bytes(weight, layout)));
       EXPECT(cpu->load_weight(weight, layout, panels.data(), {}).ok());
       const int64_t rank = static_cast<int64_t>(weight.shape.size()), k = weight.shape.back();
       const int64_t rows = weight.shape[static_cast<size_t>(rank - 2)],
-                    count = cpu::panel_count(layout, rows);
+                    count = panel_count(layout, rows);
       const int64_t panel_total = count * (rank == 3 ? weight.shape[0] : 1);
-      for (int64_t unit = 0; unit < panel_total * cpu::kPanelRows; unit++) {
-        const int64_t panel = unit / cpu::kPanelRows, lane = unit % cpu::kPanelRows;
-        const int64_t row = cpu::panel_row(layout, rows, panel % count, lane);
+      for (int64_t unit = 0; unit < panel_total * kPanelRows; unit++) {
+        const int64_t panel = unit / kPanelRows, lane = unit % kPanelRows;
+        const int64_t row = panel_row(layout, rows, panel % count, lane);
         if (row < 0) continue;
         std::vector<float> one(static_cast<size_t>(k));
         for (int64_t i = 0; i < k; i++) {
-          one[static_cast<size_t>(i)] = cpu::quantised_element(
-              dtype, panels.data() + panel * cpu::panel_bytes(dtype, k), lane, i);
+          one[static_cast<size_t>(i)] =
+              quantised_element(dtype, panels.data() + panel * panel_bytes(dtype, k), lane, i);
         }
         const int64_t at = static_cast<int64_t>(weight.parts[0].byte_offset) +
                            (panel / count * rows + row) * k * 4;

@@ -72,7 +72,7 @@ MOEPP_TEST(cuda_switch_of_wgmma) {
     const Debugging debugging(words);
     const auto device = opened();
     cuda::Gemm gemm = {};
-    gemm.top_k = gemm.groups = 1, gemm.rows = 256, gemm.k = gemm.pitch = 64;
+    gemm.picks_per_row = gemm.groups = 1, gemm.rows = 256, gemm.k = gemm.pitch = 64;
     gemm.weight_rows = gemm.columns = 128, gemm.dtype = DType::kBf16;
     const GemmKernel chosen = cuda::choose_gemm(gemm, cuda::CudaQueue::from(device->queue()));
     EXPECT(chosen == (*words == '\0' ? GemmKernel::kSm90 : GemmKernel::kSm80));

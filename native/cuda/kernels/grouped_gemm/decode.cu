@@ -55,7 +55,7 @@ SIMT_DEVICE float add_products(float4 x, float4 w, float sum) {
 // the same columns.
 SIMT_DEVICE int stored_row(const Gemm& g, int warp, int j) {
   if (g.activation != Activation::kSwiglu) return warp * kWeightRows + j;
-  return gate_row(warp * 2 + j % 2) + (j < 2 ? 0 : 8);
+  return swiglu_row(warp * 2 + j % 2) + (j < 2 ? 0 : 8);
 }
 
 // sum[4 r + j] of this lane's share of k; rows past the last one repeat it.
@@ -274,7 +274,7 @@ void launch(const Gemm& g, CudaQueue& queue) {
 
 template <class Weight>
 void launch_for_rows(const Gemm& g, CudaQueue& queue) {
-  const int rows = g.rows / g.top_k;  // of one group, at most
+  const int rows = g.rows / g.picks_per_row;  // of one group, at most
   if (rows <= 1) return launch<Weight, 1>(g, queue);
   if (rows <= 2) return launch<Weight, 2>(g, queue);
   if (rows <= 4) return launch<Weight, 4>(g, queue);

@@ -25,13 +25,13 @@ namespace moepp::cuda {
 // The arguments of either op, as kernels take them.
 struct Gemm {
   const float* x;              // [rows or more, k]
-  const int32_t* token_order;  // row r reads x[token_order[r] / top_k]; null: x[r]
-  const int32_t* offsets;    // [groups + 1]: group n has the rows offsets[n] .. offsets[n + 1] - 1;
-                             // null: one group of all rows
-  const void* weight;        // as in weight_layout.h
-  float* out;                // [rows, columns]
-  int top_k, groups, rows;   // rows: at most, over all groups
-  int k, pitch;              // elements of a row of x, and from row to row of the weight
+  const int32_t* token_order;  // row r reads x[token_order[r] / picks_per_row]; null: x[r]
+  const int32_t* offsets;  // [groups + 1]: group n has the rows offsets[n] .. offsets[n + 1] - 1;
+                           // null: one group of all rows
+  const void* weight;      // as in weight_layout.h
+  float* out;              // [rows, columns]
+  int picks_per_row, groups, rows;  // rows: at most, over all groups
+  int k, pitch;                     // elements of a row of x, and from row to row of the weight
   int weight_rows, columns;  // stored rows of a group, and what they give: half as many with swiglu
   float scale;
   const float* bias;  // [columns], added to the scaled sums; null: nothing. Not with swiglu

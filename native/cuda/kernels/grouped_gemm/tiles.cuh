@@ -14,7 +14,7 @@ SIMT_DEVICE int end_row(const Gemm& g, int group) {
 }
 // The row of x that row r reads.
 SIMT_DEVICE int source_row(const Gemm& g, int r) {
-  return g.token_order != nullptr ? g.token_order[r] / g.top_k : r;
+  return g.token_order != nullptr ? g.token_order[r] / g.picks_per_row : r;
 }
 
 // A tile of the output: the rows row .. end - 1 (perhaps more than the tile has) and the weight's
@@ -73,7 +73,7 @@ SIMT_DEVICE int occupied_group(const Gemm& g, int number) {
 }
 
 // The stored row of gate or, + 8, up of an output column.
-SIMT_DEVICE int gate_row(int column) {
+SIMT_DEVICE int swiglu_row(int column) {
   return column / 8 * 16 + column % 8;
 }
 
