@@ -120,7 +120,7 @@ class SmallModel {
       router["hidden"] = made("hidden", DType::kF32, {kTokens, 8});
       op("linear", "hidden" + layer,
          {{"x", z}, {"weight", weight("wh" + layer, {8, h})}, {"out", router["hidden"]}},
-         {{"activation", 1}, {"may_round_x", 0}});
+         {{"activation", 1}});
     }
     op("router_logits", "router" + layer, router);
     std::map<std::string, std::string> route = {{"logits", "router_logits" + layer},
