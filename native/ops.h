@@ -108,8 +108,7 @@ struct LinearArgs {
     v.may_round(may_round_x);
     const bool swiglu = activation == Activation::kSwiglu;
     v.in("x", x, "T I", DType::kF32);
-    v.weight("weight", weight, swiglu ? "2F I" : "O I",
-             swiglu ? Layout::kGateUp : Layout::kMatrix);
+    v.weight("weight", weight, swiglu ? "2F I" : "O I", swiglu ? Layout::kGateUp : Layout::kMatrix);
     v.optional_weight("bias", bias, swiglu ? "2F" : "O", Layout::kRows);
     v.out("out", out, swiglu ? "T F" : "T O", DType::kF32);
   }
@@ -252,7 +251,7 @@ enum class Scores : int32_t { kSoftmax = 0, kSigmoid = 1 };
 //   weight  w = g of the chosen; 0 for a zero expert with drop_zero. Then, with `normalise`, w /=
 //           their sum, to which sigmoid adds 1e-20. Then w *= weight_scale.
 // Equal choices, and equal groups: the lower index first. A NaN counts as minus infinity there, and
-// makes its token's weights NaN, unless masked. A standard deviation of 0 leaves z = logits. Where
+// makes its token's weights NaN, unless masked. A standard deviation of 0 leaves z = logits. If
 // the sum of the chosen is 0, softmax gives weights of 0. There is one exception: with drop_zero
 // the picks that are neither zero experts nor masked share 1 equally (upstream gives NaN). Indices
 // are valid and distinct whatever the logits hold. Zero-computation picks collapse to coefficients:

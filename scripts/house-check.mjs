@@ -30,7 +30,7 @@ const ROOMS = [
 
 /** The floors of native/, each with its rooms. A room may use the floors before its own. */
 const NATIVE_FLOORS = [
-  ['status', 'tensor'],
+  ['status', 'tensor', 'expert_runs'],
   ['weight_spec', 'queue', 'ops'],
   ['host', 'kernels'],
   ['device'],

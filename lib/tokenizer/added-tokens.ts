@@ -11,9 +11,9 @@ import { STEP, type Steps } from './steps.js'
 export type Part = string | number
 
 /**
- * The splitter of @huggingface/tokenizers is a private member that splits a whole text at once,
- * knows no limits of words, and strips by JavaScript's idea of space. So the loop is here, as that
- * of the Rust library, and gives up control.
+ * Splits a text at its added tokens, as the Rust library does, and gives up control. The splitter
+ * of `@huggingface/tokenizers` splits a whole text at once. It knows no limits of words, and strips
+ * by JavaScript's idea of space.
  */
 export class AddedTokens {
   readonly isEmpty: boolean

@@ -16,7 +16,7 @@ const PATTERNS: readonly (readonly [RegExp, number])[] = [
   [/\p{N}/u, NUMBER],
   [/[\r\n]/u, NEWLINE],
   [/\p{White_Space}/u, SPACE],
-  [/[^]/u, OTHER],
+  [/[\s\S]/u, OTHER],
 ]
 const PAGE_BITS = 8
 const pages: (Uint8Array | undefined)[] = new Array(0x110000 >> PAGE_BITS).fill(undefined)

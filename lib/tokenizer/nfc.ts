@@ -1,7 +1,7 @@
 /**
- * Unicode's normal form C of a text in pieces. The normalizer of @huggingface/tokenizers is the
- * engine's `normalize`, which sorts a run of marks in the square of its length: 40,000 take 4 s on
- * two cores of an AMD EPYC. So long runs are sorted here before.
+ * Unicode's normal form C of a text in pieces. The library's normalizer is the engine's.
+ * It sorts a run of marks in the square of its length: 40,000 take 4 s on two cores of an AMD EPYC.
+ * So long runs are sorted here before.
  */
 
 import { classOf, MARK } from './character-class.js'
@@ -13,7 +13,7 @@ export const NFC_SHRINKING = 4
 /** From here on, sorting the marks before is the faster way. */
 const LONG_RUN = 64
 
-/** What follows the last safe place waits for the next piece. An empty piece lets others run. */
+/** Text after the last safe place waits for the next piece. An empty piece lets others run. */
 export function* nfc(chunks: Iterable<string>, normalizer: LibraryNormalizer): Generator<string> {
   let held: string[] = []
   for (const chunk of chunks) {

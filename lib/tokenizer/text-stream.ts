@@ -111,7 +111,7 @@ export class TextStream {
     return this.#replaced(this.#held.length)
   }
 
-  /** What stands for the first `count` of the held bytes, less what the prompt's text has shown. */
+  /** Text for the first `count` of the held bytes, less the part that the prompt has shown. */
   #replaced(count: number): string {
     const shown = Math.min(this.#heldOfPrompt, count)
     this.#held.splice(0, count)

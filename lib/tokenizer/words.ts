@@ -1,8 +1,8 @@
 /**
  * Cuts a text into the words that byte-level BPE merges within, by the few patterns that files
- * have. A pattern of a file never runs as a regular expression: a hostile one could take for ever,
- * and JavaScript's `\s` is another than that of the patterns. A word of any length takes little
- * stack, and lets other events run.
+ * have. A pattern of a file never runs as a regular expression. A hostile one could take for
+ * ever, and JavaScript's `\s` is another than that of the patterns. A word of any length takes
+ * little stack, and lets other events run.
  */
 
 import { classOf, LETTER, NEWLINE, NUMBER, OTHER, SPACE } from './character-class.js'
@@ -67,7 +67,7 @@ export function* wordEnds(text: string, rule: WordRule): Generator<number> {
 
 const SPACE_OR_NEWLINE = SPACE | NEWLINE
 
-/** Where the run of a word begins, and the classes of its characters. */
+/** The start of a word's run, and the classes of its characters. */
 function runAt(text: string, at: number, { isModern }: WordRule): [number, number] {
   const first = text.codePointAt(at)!
   const kind = classOf(first) & RUNS

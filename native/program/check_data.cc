@@ -1,5 +1,8 @@
 #include "check_data.h"
 
+#include "letters.h"
+#include "weights/quantise.h"
+
 namespace moepp {
 
 static int64_t size(const Tensor* tensor, int dimension) {
@@ -127,6 +130,19 @@ static std::string relation(const Args&) {
 
 std::string broken_relation(const AnyArgs& args) {
   return std::visit([](const auto& a) { return relation(a); }, args);
+}
+
+std::string broken_weight(const WeightSpec& spec, Layout order) {
+  for (const int64_t size : spec.shape) {
+    if (size < 0) return ": its shape must be known";
+  }
+  if (!is_quantised(spec.dtype)) return {};
+  const std::string dtype = dtype_name(spec.dtype);
+  if (order == Layout::kRows)
+    return " is " + dtype + ", but no linear or grouped_gemm reads it; expected f32 or bf16";
+  if (spec.shape.back() >= 1 && spec.shape.back() <= kMostQuantisedInputs) return {};
+  return " is " + shape_text(spec.shape) + " " + dtype + ", expected rows of 1 to " +
+         std::to_string(kMostQuantisedInputs) + " elements";
 }
 
 std::string DataChecker::fault(const AnyArgs& args) {

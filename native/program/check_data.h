@@ -14,6 +14,9 @@ namespace moepp {
 // The broken relation in words, or "". Shapes may hold Symbols.
 std::string broken_relation(const AnyArgs& args);
 
+// The fault of a weight that ops read in this order, in words that follow its name, or "".
+std::string broken_weight(const WeightSpec& spec, Layout order);
+
 // Checks the integer inputs of one step. Buffers that ops write are trusted; pairs already seen are
 // not checked again.
 class DataChecker {

@@ -3,7 +3,6 @@
 #include "check_data.h"
 #include "letters.h"
 #include "program.h"
-#include "weights/quantise.h"
 
 namespace moepp {
 
@@ -14,12 +13,9 @@ class Compiler {
   Status compile() {
     MOEPP_CHECK(declare());
     for (size_t i = 0; i < spec_.ops.size();) {
-      if (is_norm_route(i)) {
-        MOEPP_CHECK(add_norm_route(&spec_.ops[i]));
-        i += 3;
-      } else {
-        MOEPP_CHECK(add(spec_.ops[i++]));
-      }
+      const bool fused = is_norm_route(i);
+      MOEPP_CHECK(fused ? add_norm_route(&spec_.ops[i]) : add(spec_.ops[i]));
+      i += fused ? 3 : 1;
     }
     return check_whole();
   }
@@ -334,8 +330,8 @@ Status Compiler::add(const OpSpec& op) {
   return {};
 }
 
-// True if the device has the fused op and the ops from `first` on are its parts: an rms_norm, a
-// one-layer router of its result, and top-k gating of the router's logits.
+// True if the device has the fused op and the ops from `first` on are its parts. These are an
+// rms_norm, a one-layer router of its result, and top-k gating of the router's logits.
 bool Compiler::is_norm_route(size_t first) const {
   if (program_.device_->kernels().norm_route_top_k == nullptr || first + 3 > spec_.ops.size())
     return false;
@@ -379,27 +375,12 @@ Status Compiler::check_whole() {
   for (const auto& weight : program_.weights_) {
     if (!weight->used)
       return Status::error(Code::kBadProgram, "weight " + weight->spec.name + ": no op reads it");
-    for (const int64_t size : weight->spec.shape) {
-      if (size < 0)
-        return Status::error(Code::kBadProgram,
-                             "weight " + weight->spec.name + ": its shape must be known");
-    }
-    if (is_quantised(weight->spec.dtype) && weight->order() == Layout::kRows) {
-      return Status::error(Code::kBadProgram,
-                           "weight " + weight->spec.name + " is " + dtype_name(weight->spec.dtype) +
-                               ", but no linear or grouped_gemm reads it; expected f32 or bf16");
-    }
-    if (is_quantised(weight->spec.dtype) &&
-        (weight->spec.shape.back() < 1 || weight->spec.shape.back() > kMostQuantisedInputs)) {
-      return Status::error(Code::kBadProgram,
-                           "weight " + weight->spec.name + " is " + shape_text(weight->spec.shape) +
-                               " " + dtype_name(weight->spec.dtype) + ", expected rows of 1 to " +
-                               std::to_string(kMostQuantisedInputs) + " elements");
-    }
+    const std::string broken = broken_weight(weight->spec, weight->order());
+    if (!broken.empty())
+      return Status::error(Code::kBadProgram, "weight " + weight->spec.name + broken);
   }
-  for (const auto& buffer : program_.buffers_) {
+  for (const auto& buffer : program_.buffers_)
     if (buffer->writer < 0) program_.inputs_.push_back(&buffer->tensor);
-  }
   program_.outputs_ = spec_.outputs;
   return {};
 }

@@ -57,8 +57,7 @@ struct LinearSetup {
       : shape(c),
         kind(kind),
         x(c.tokens * c.inputs),
-        weight(panel_count(layout, rows_of(c, layout)) *
-               panel_bytes(kind.dtype, c.inputs) / 4),
+        weight(panel_count(layout, rows_of(c, layout)) * panel_bytes(kind.dtype, c.inputs) / 4),
         out(c.tokens * c.outputs) {
     fill(x.data(), x.size(), 1);
     fill_panels(weight.data(), kind.dtype, layout, 1, rows_of(c, layout), c.inputs, 2, 1.0f);
