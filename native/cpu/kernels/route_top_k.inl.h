@@ -6,15 +6,17 @@
 // compiler keeps it apart for its several callers, and short rows show the calls.
 __attribute__((always_inline)) inline void pick_experts(const float* values, int64_t e, int64_t k,
                                                         int32_t* picks) {
-  const auto key = [&](int64_t i) {
-    return values[i] == values[i] ? values[i] : -__builtin_inff();
-  };
+  float best[kMostChosen];  // the values of picks
   int64_t count = 0;
   for (int64_t i = 0; i < e; i++) {
-    const float value = key(i);
-    if (count == k && !(value > key(picks[k - 1]))) continue;
+    const float value = values[i] == values[i] ? values[i] : -__builtin_inff();
+    if (count == k && !(value > best[k - 1])) continue;
     int64_t place = count < k ? count++ : k - 1;
-    for (; place > 0 && value > key(picks[place - 1]); place--) picks[place] = picks[place - 1];
+    for (; place > 0 && value > best[place - 1]; place--) {
+      best[place] = best[place - 1];
+      picks[place] = picks[place - 1];
+    }
+    best[place] = value;
     picks[place] = static_cast<int32_t>(i);
   }
 }
@@ -152,6 +154,7 @@ inline void collapse_picks(const RouteTopKArgs& args, int64_t t, const TokenPick
   float* coefficients = args.coefficients->f32() + t * (c + 1);
   for (int64_t i = 0; i <= c; i++) coefficients[i] = 0.0f;
   for (int64_t i = 0; i < picks.k; i++) {
+    if (picks.places[i].kind == ExpertKind::kFfn) continue;
     if (picks.places[i].kind == ExpertKind::kCopy) coefficients[0] += picks.weights[i];
     if (picks.places[i].kind != ExpertKind::kConstant) continue;
     const int64_t constant = picks.places[i].rank;
@@ -201,9 +204,20 @@ inline void choose_experts(const RouteTopKArgs& args, const float* logits, int64
   if (args.scores != Scores::kSoftmax || !args.normalise || args.masked || args.groups > 1 ||
       args.selection_bias != nullptr)
     return choose_scored(args, logits, e, experts, picks);
+  // Before the picks: its long chains of sums go on while branches of the picks are guessed.
+  const double scale = logit_scale(logits, e, args.norm_std);
   pick_experts(logits, e, picks->k, experts);
   place_picks(args, picks);
-  weigh_by_logits(args, logits, logit_scale(logits, e, args.norm_std), *picks);
+  weigh_by_logits(args, logits, scale, *picks);
+}
+
+// True if a logit is NaN that no mask hides.
+inline bool has_nan(const RouteTopKArgs& args, const float* logits, int64_t e) {
+  int32_t nans = 0;  // as wide as a logit, so that the compiler makes vectors of it
+  for (int64_t i = 0; i < e; i++) nans += logits[i] != logits[i] ? 1 : 0;
+  for (int64_t i = 0; args.masked && nans > 0 && i < e; i++)
+    nans -= logits[i] != logits[i] && is_masked(args, i) ? 1 : 0;
+  return nans > 0;
 }
 
 // One token's gating. Its expert_rows become the ranks of its FFN experts among their kind, or -1:
@@ -215,12 +229,7 @@ inline void gate_token(const RouteTopKArgs& args, int64_t t) {
   TokenPicks picks = {k, experts, args.expert_weights->f32() + t * k, {}};
   choose_experts(args, logits, e, experts, &picks);
   if (args.normalise) normalise_weights(args, picks);
-  bool nan = false;
-  for (int64_t i = 0; i < e; i++) nan |= logits[i] != logits[i];
-  if (nan && args.masked) {
-    nan = false;
-    for (int64_t i = 0; i < e; i++) nan |= logits[i] != logits[i] && !is_masked(args, i);
-  }
+  const bool nan = has_nan(args, logits, e);
   for (int64_t i = 0; i < k; i++) {
     picks.weights[i] = nan ? __builtin_nanf("") : picks.weights[i] * args.weight_scale;
     args.expert_rows->i32()[t * k + i] =
@@ -235,9 +244,8 @@ inline void sort_picks(const RouteTopKArgs& args) {
   const int64_t picks = args.expert_rows->elements(), n = args.expert_offsets->shape[0] - 1;
   int32_t *rows = args.expert_rows->i32(), *offsets = args.expert_offsets->i32();
   for (int64_t i = 0; i <= n; i++) offsets[i] = 0;
-  for (int64_t i = 0; i < picks; i++) {
-    if (rows[i] >= 0) offsets[rows[i] + 1]++;
-  }
+  for (int64_t i = 0; i < picks; i++) offsets[rows[i] + 1]++;
+  offsets[0] = 0;  // the picks without a row
   for (int64_t i = 0; i < n; i++) offsets[i + 1] += offsets[i];
   for (int64_t i = 0; i < picks; i++) {
     if (rows[i] < 0) continue;
