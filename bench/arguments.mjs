@@ -49,15 +49,17 @@ export function check(name, value, { expected, accepts }, given = value) {
 
 /**
  * The values of the options in `args`, whose kinds are `kinds`; the value of option `word` may
- * stand alone. A fault ends the program with one line and status 2.
+ * stand alone. `verify` throws a RangeError where they do not fit together. A fault ends the
+ * program with one line and status 2.
  */
-export function readArguments(args, kinds, word) {
+export function readArguments(args, kinds, word, verify = () => {}) {
   try {
     const values = parse(args, kinds, word)
     for (const [name, given] of Object.entries(values)) {
       if (kinds[name] !== present)
         values[name] = check(`--${name}`, kinds[name].parse(given), kinds[name], given)
     }
+    verify(values)
     return values
   } catch (error) {
     console.error(error.message)

@@ -24,45 +24,59 @@ const SAMPLES = 8192
 
 /**
  * Mean logits of the experts of one layer, in deviations of a logit: N FFN experts, then the
- * zero-computation ones. The latter get 1 - share of the picks; there are none for a share of 1.
+ * zero-computation ones. The latter get 1 - share of the K picks; there are none for a share of 1.
  */
-export function meanLogits({ ffnExperts: N, experts: E, share, seed }) {
+export function meanLogits({ ffnExperts: N, experts: E, topK: K, share, seed }) {
   const random = randomFrom(seed)
   const normal = normalFrom(random)
   const skews = Array.from({ length: E }, () => SKEW * normal())
   if (share >= 1) return skews.map((skew, e) => (e < N ? skew : NEVER))
-  const noise = Float64Array.from({ length: SAMPLES * E }, normal)
+  const samples = Array.from({ length: SAMPLES }, () => {
+    const logits = Float64Array.from(skews, skew => skew + normal())
+    return { ffn: largest(logits.subarray(0, N), K), others: largest(logits.subarray(N), K) }
+  })
   let [low, high] = [-8, 8]
   // A higher mean of the zero-computation experts leaves fewer picks to the others.
   for (let i = 0; i < 24; i++) {
     const middle = (low + high) / 2
-    const means = skews.map((skew, e) => (e < N ? skew : skew + middle))
-    if (shareOf(means, noise, N) > share) low = middle
+    if (shareOf(samples, middle, K) > share) low = middle
     else high = middle
   }
   return skews.map((skew, e) => (e < N ? skew : skew + low))
 }
 
-/** Share of the two largest of means + noise, over all samples, that are FFN experts. */
-function shareOf(means, noise, ffnExperts) {
-  const E = means.length
-  let picks = 0
-  for (let at = 0; at < noise.length; at += E) {
-    let [first, second] = [0, -1]
-    for (let e = 1; e < E; e++) {
-      const logit = means[e] + noise[at + e]
-      if (logit > means[first] + noise[at + first]) [first, second] = [e, first]
-      else if (second < 0 || logit > means[second] + noise[at + second]) second = e
-    }
-    picks += (first < ffnExperts ? 1 : 0) + (second < ffnExperts ? 1 : 0)
+/** The `count` largest values, in descending order. */
+function largest(values, count) {
+  const found = values.slice(0, Math.min(count, values.length)).sort().reverse()
+  for (let i = found.length; i < values.length; i++) {
+    const value = values[i]
+    let at = found.length
+    while (at > 0 && found[at - 1] < value) at--
+    if (at === found.length) continue
+    found.copyWithin(at + 1, at, found.length - 1)
+    found[at] = value
   }
-  return picks / (2 * (noise.length / E))
+  return found
+}
+
+/** Share of the K largest logits that are of FFN experts, if the others' are raised. */
+function shareOf(samples, raise, K) {
+  let picks = 0
+  for (const { ffn, others } of samples) {
+    let chosen = 0
+    for (let k = 0; k < K; k++) {
+      const other = others[k - chosen]
+      if (other === undefined || (chosen < ffn.length && ffn[chosen] >= other + raise)) chosen++
+    }
+    picks += chosen
+  }
+  return picks / (K * samples.length)
 }
 
 /**
  * One layer's router [E, H], and its offsets in column 0. `previousMeans` are the accumulated mean
  * logits of the layer before, which reach this layer through `gateMap` [E, E]: they are taken off
- * again.
+ * again. Families without it have neither.
  */
 export function routerRows({ hidden, means, previousMeans, gateMap, std, seed }) {
   const normal = normalFrom(randomFrom(seed))

@@ -1,78 +1,150 @@
-// The shapes of synthetic checkpoints, their tensors and configuration.
+// The shapes of synthetic checkpoints, and their configuration.
 import { experts, SHAPES as PAPER_SHAPES } from './shapes.mjs'
 
-/** The paper's models, and a tiny one for tests. */
-export const SHAPES = {
-  ...PAPER_SHAPES,
-  tiny: { layers: 3, hidden: 192, ffn: 96, heads: 2, vocab: 2048, ffnExperts: 8, constants: 2 },
+/** Of models with rotated heads of their own size, and any number of picks. */
+const GROUPED = {
+  'qwen3-30b-a3b': {
+    family: 'qwen3',
+    layers: 48,
+    hidden: 2048,
+    ffn: 768,
+    heads: 32,
+    kvHeads: 4,
+    headDim: 128,
+    vocab: 151936,
+    ffnExperts: 128,
+    topK: 8,
+  },
+  'mixtral-8x7b': {
+    family: 'mixtral',
+    layers: 32,
+    hidden: 4096,
+    ffn: 14336,
+    heads: 32,
+    kvHeads: 8,
+    headDim: 128,
+    vocab: 32000,
+    ffnExperts: 8,
+    topK: 2,
+  },
 }
 
+/** As small as their routing allows: for tests. */
+const TINY = {
+  tiny: { layers: 3, hidden: 192, ffn: 96, heads: 2, vocab: 2048, ffnExperts: 8, constants: 2 },
+  'tiny-qwen3': {
+    ...GROUPED['qwen3-30b-a3b'],
+    layers: 3,
+    hidden: 192,
+    ffn: 64,
+    heads: 8,
+    kvHeads: 2,
+    headDim: 32,
+    vocab: 2048,
+    ffnExperts: 16,
+    topK: 4,
+  },
+  'tiny-mixtral': {
+    ...GROUPED['mixtral-8x7b'],
+    layers: 3,
+    hidden: 192,
+    ffn: 128,
+    heads: 4,
+    kvHeads: 2,
+    headDim: 32,
+    vocab: 2048,
+    ffnExperts: 4,
+  },
+}
+
+const PLUS_PLUS = { family: 'moepp', topK: 2 }
+
+/** The paper's models, those of other families, and tiny ones for tests. */
+export const SHAPES = Object.fromEntries(
+  Object.entries({ ...PAPER_SHAPES, ...GROUPED, ...TINY }).map(([name, shape]) => [
+    name,
+    { ...PLUS_PLUS, ...shape },
+  ]),
+)
+
 /**
- * Every checkpoint has two constant experts, copy and zero. The format has no others. The paper's
+ * A MoE++ checkpoint has two constant experts, copy and zero. The format has no others. The paper's
  * 2B model has four more constant experts, which its checkpoint here lacks. Its share of FFN picks
  * is that of all eight, and a constant vector costs nothing beside an FFN expert.
  */
-export const ZERO_COMPUTATION_EXPERTS = 4
+const ZERO_COMPUTATION_EXPERTS = 4
+
+/** Families that zero experts can be added to. */
+export const TAKES_ZERO_EXPERTS = new Set(['qwen3'])
 
 /**
- * Share of the picks that go to FFN experts in a model trained with `tau` (the paper's section
- * 3.4).
+ * The make-up of a checkpoint. It is its shape with E, the number of all experts, and the share of
+ * the picks that go to those with an FFN. `tau` is the paper's (section 3.4). `zero` experts are of the
+ * qwen3 shapes alone; there half of the picks are zero unless tau says otherwise.
  */
-export function ffnShare(shape, tau) {
-  const { ffnExperts } = shape
-  return (tau * ffnExperts) / (tau * ffnExperts + experts(shape) - ffnExperts)
-}
-
-/** The tensors of a checkpoint, [name, shape], in the order of the forward pass. */
-export function* tensors({ hidden: H, ffn: F, layers, vocab, ffnExperts: N }) {
-  const E = N + ZERO_COMPUTATION_EXPERTS
-  yield ['model.embed_tokens.weight', [vocab, H]]
-  for (let i = 0; i < layers; i++) {
-    const layer = `model.layers.${i}`
-    yield [`${layer}.input_layernorm.weight`, [H]]
-    for (const name of ['q', 'k', 'v', 'o'])
-      yield [`${layer}.self_attn.${name}_proj.weight`, [H, H]]
-    yield [`${layer}.post_attention_layernorm.weight`, [H]]
-    yield [`${layer}.mlp.moe.gate.wg.weight`, [E, H]]
-    yield [`${layer}.mlp.moe.gate.gate_map.weight`, [E, E]]
-    for (let e = 0; e < N; e++) {
-      const expert = `${layer}.mlp.moe.experts.experts.${e}`
-      yield [`${expert}.up_proj.weight`, [2 * F, H]]
-      yield [`${expert}.down_proj.weight`, [H, F]]
-    }
-    for (const e of [N, N + 1]) {
-      yield [`${layer}.mlp.moe.experts.experts.${e}.wg.weight`, [2, H]]
-      yield [`${layer}.mlp.moe.experts.experts.${e}.constant`, [H]]
-    }
+export function makeup(shape, { tau, vanilla, zero }) {
+  const { family, ffnExperts: N } = shape
+  if (family === 'moepp') {
+    const others = experts(shape) - N
+    const share = vanilla ? 1 : shareOf(tau ?? 0.75, N, others)
+    return { ...shape, share, experts: N + ZERO_COMPUTATION_EXPERTS }
   }
-  yield ['model.norm.weight', [H]]
-  yield ['lm_head.weight', [vocab, H]]
+  if (vanilla || zero === 0) return { ...shape, share: 1, experts: N }
+  return { ...shape, share: shareOf(tau ?? zero / N, N, zero), experts: N + zero }
 }
 
-/**
- * config.json: the released model's flags, or for the vanilla twin those that make it a plain top-2
- * mixture.
- */
-export function config(shape, vanilla) {
+const shareOf = (tau, ffnExperts, others) => (tau * ffnExperts) / (tau * ffnExperts + others)
+
+/** config.json of a make-up. */
+export function config(shape) {
   return {
-    architectures: ['MoeForCausalLM'],
-    model_type: 'MoE++',
+    ...CONFIGS[shape.family](shape),
     vocab_size: shape.vocab,
     hidden_size: shape.hidden,
-    intermediate_size: shape.ffn,
     num_hidden_layers: shape.layers,
     num_attention_heads: shape.heads,
-    num_key_value_heads: shape.heads,
-    num_experts: [shape.ffnExperts + ZERO_COMPUTATION_EXPERTS],
-    moe_use_mixtral_gating: vanilla,
-    moe_2layer_gate: false,
-    moe_use_logits_norm: !vanilla,
-    moe_gate_norm_std: 1.0,
-    moe_feature_no_mul_topk: true,
-    max_position_embeddings: 2048,
+    num_key_value_heads: shape.kvHeads ?? shape.heads,
     rms_norm_eps: 1e-6,
-    rope_theta: 10000,
     tie_word_embeddings: false,
     torch_dtype: 'bfloat16',
   }
+}
+
+const CONFIGS = {
+  /** The released model's flags, or for the vanilla twin those of a plain top-2 mixture. */
+  moepp: ({ ffn, experts: E, share }) => ({
+    architectures: ['MoeForCausalLM'],
+    model_type: 'MoE++',
+    intermediate_size: ffn,
+    num_experts: [E],
+    moe_use_mixtral_gating: share === 1,
+    moe_2layer_gate: false,
+    moe_use_logits_norm: share < 1,
+    moe_gate_norm_std: 1.0,
+    moe_feature_no_mul_topk: true,
+    max_position_embeddings: 2048,
+    rope_theta: 10000,
+  }),
+  qwen3: ({ ffn, headDim, experts: E, ffnExperts: N, topK }) => ({
+    architectures: [E > N ? 'Qwen3MoePlusPlusForCausalLM' : 'Qwen3MoeForCausalLM'],
+    model_type: 'qwen3_moe',
+    head_dim: headDim,
+    moe_intermediate_size: ffn,
+    num_experts: N,
+    num_experts_per_tok: topK,
+    norm_topk_prob: true,
+    ...(E > N && { zce_nums: [E - N], zce_types: ['zero'], use_zce_mask: false }),
+    max_position_embeddings: 40960,
+    rope_theta: 1000000,
+  }),
+  mixtral: ({ ffn, headDim, ffnExperts: N, topK }) => ({
+    architectures: ['MixtralForCausalLM'],
+    model_type: 'mixtral',
+    head_dim: headDim,
+    intermediate_size: ffn,
+    num_local_experts: N,
+    num_experts_per_tok: topK,
+    max_position_embeddings: 32768,
+    rope_theta: 1000000,
+  }),
 }

@@ -1,14 +1,15 @@
 // Full-size checkpoints with random weights, so that speed is measured at real size without a
 // download. The same arguments give the same bytes everywhere.
 //
-//   node bench/synthetic.mjs [7b | 2b | 1b | 0.6b] [--vanilla] [--tau=0.75] [--layers=24]
-//                            [--folder=.cache/synthetic]
+//   node bench/synthetic.mjs [7b | 2b | 1b | 0.6b | qwen3-30b-a3b | mixtral-8x7b] [--vanilla]
+//                            [--tau=0.75] [--zero=64] [--layers=24] [--folder=.cache/synthetic]
 //
-// prints the directory.
+// prints the directory. It needs `npm run build`: a family's tensors are those of its description.
 //
 // --vanilla writes the twin: the same FFN experts, top-2 over them alone, neither gating residual
 // nor logits norm. A MoE++ checkpoint has four zero-computation experts, so the twin has them, too.
-// Their logits are so low that no token ever chooses one.
+// Their logits are so low that no token ever chooses one. A qwen3 shape has no zero-computation
+// experts unless --zero adds some.
 import {
   closeSync,
   existsSync,
@@ -21,6 +22,8 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { storedTensors } from '../dist/families/record.js'
+import { describeModel } from '../dist/families/registry.js'
 import { check, count, fraction, oneOf, present, readArguments, text } from './arguments.mjs'
 import {
   fromBf16,
@@ -31,11 +34,11 @@ import {
   toBf16,
 } from './synthetic-random.mjs'
 import { ANCHOR, meanLogits, routerRows } from './synthetic-routing.mjs'
-import { config, ffnShare, SHAPES, tensors, ZERO_COMPUTATION_EXPERTS } from './synthetic-shapes.mjs'
+import { config, makeup, SHAPES, TAKES_ZERO_EXPERTS } from './synthetic-shapes.mjs'
 
 const CACHE = fileURLToPath(new URL('../.cache/synthetic/', import.meta.url))
 /** Counts up when the same arguments give other bytes. */
-const FORMAT = 3
+const FORMAT = 4
 
 /** Standard deviation of the weights. */
 export const STD = 2 ** -6
@@ -52,42 +55,50 @@ export const SYNTHETIC = {
   layers: count,
   tau: fraction,
   vanilla: present,
+  zero: count,
   folder: text,
+}
+
+/** Zero experts can be added to some shapes alone. */
+export function checkZero({ shape = '7b', zero = 0 }) {
+  if (zero === 0) return
+  check('zero', zero, count)
+  const { family } = SHAPES[shape]
+  if (!TAKES_ZERO_EXPERTS.has(family))
+    throw new RangeError(`--zero: expected none with the shape ${shape}, got ${zero}`)
 }
 
 /** Makes the checkpoint unless it is there, and returns its directory. */
 export function synthetic(
   name = '7b',
-  { layers, tau = 0.75, vanilla = false, seed = 1, folder = CACHE } = {},
+  { layers, tau, vanilla = false, zero = 0, seed = 1, folder = CACHE } = {},
 ) {
-  const shape = { ...SHAPES[check('shape', name, SYNTHETIC.shape)] }
-  if (layers !== undefined) shape.layers = check('layers', layers, count)
-  check('tau', tau, fraction)
+  const known = { ...SHAPES[check('shape', name, SYNTHETIC.shape)] }
+  if (layers !== undefined) known.layers = check('layers', layers, count)
+  if (tau !== undefined) check('tau', tau, fraction)
+  checkZero({ shape: name, zero })
   check('seed', seed, count)
-  const kind = vanilla ? 'vanilla' : `tau${tau}`
+  const shape = makeup(known, { tau, vanilla, zero })
+  const { share, experts, ffnExperts } = shape
+  const kind = share === 1 ? 'vanilla' : `${experts - ffnExperts}-others-${share.toPrecision(3)}`
   const directory = join(folder, `${name}-${kind}-${shape.layers}-layers-seed${seed}-f${FORMAT}`)
   if (existsSync(directory)) return directory
   const partial = `${directory}.partial`
   rmSync(partial, { recursive: true, force: true })
   mkdirSync(partial, { recursive: true })
-  writeTensors(
-    join(partial, 'model.safetensors'),
-    shape,
-    vanilla ? 1 : ffnShare(shape, tau),
-    vanilla,
-    seed,
-  )
-  writeFileSync(join(partial, 'config.json'), JSON.stringify(config(shape, vanilla), null, 2))
+  writeTensors(join(partial, 'model.safetensors'), shape, seed)
+  writeFileSync(join(partial, 'config.json'), JSON.stringify(config(shape), null, 2))
   renameSync(partial, directory)
   return directory
 }
 
-function writeTensors(path, shape, share, vanilla, seed) {
+function writeTensors(path, shape, seed) {
+  const tensors = storedTensors(describeModel(config(shape), path))
   const header = {}
   let end = 0
-  for (const [tensor, sizes] of tensors(shape)) {
+  for (const { name, shape: sizes } of tensors) {
     const bytes = 2 * sizes.reduce((a, b) => a * b, 1)
-    header[tensor] = { dtype: 'BF16', shape: sizes, data_offsets: [end, end + bytes] }
+    header[name] = { dtype: 'BF16', shape: sizes, data_offsets: [end, end + bytes] }
     end += bytes
   }
   const text = Buffer.from(JSON.stringify(header))
@@ -97,19 +108,21 @@ function writeTensors(path, shape, share, vanilla, seed) {
   try {
     writeSync(file, length)
     writeSync(file, text)
-    const content = new Content(shape, share, vanilla, seed)
-    for (const [tensor, { shape: sizes, data_offsets: offsets }] of Object.entries(header)) {
-      content.write(file, tensor, sizes, offsets[0] / 2)
-    }
+    const content = new Content(shape, seed)
+    for (const tensor of tensors)
+      content.write(file, tensor, header[tensor.name].data_offsets[0] / 2)
   } finally {
     closeSync(file)
   }
 }
 
+/** Matrices whose results are added to the hidden state. */
+const ADDS = /\.(o_proj|down_proj|w2)\.weight$/
+
 /** The tensors' contents, one after the other in the order of the forward pass. */
 class Content {
-  constructor(shape, share, vanilla, seed) {
-    Object.assign(this, { shape, share, vanilla, seed })
+  constructor(shape, seed) {
+    Object.assign(this, { shape, seed })
     this.block = normalBlock(seed, STD)
     this.large = scaledBlock(this.block, EMBEDDING)
     this.small = scaledBlock(this.block, ADDED)
@@ -117,20 +130,14 @@ class Content {
   }
 
   /** `from` is the tensor's first element in the file. */
-  write(file, name, sizes, from) {
-    const columns = sizes.at(-1)
+  write(file, { name, kind, shape: sizes }, from) {
     const count = sizes.reduce((a, b) => a * b, 1)
-    if (name.includes('norm.weight'))
-      return writeValues(file, new Uint16Array(count).fill(toBf16(1)))
-    if (name.endsWith('embed_tokens.weight')) return this.#writeEmbedding(file, sizes, from)
-    if (name.endsWith('gate.wg.weight')) return this.#writeRouter(file)
-    if (name.endsWith('gate_map.weight')) return writeValues(file, this.gateMap)
-    if (name.endsWith('.constant')) {
-      return this.#writeCut(file, this.small, from, count, 1)
-    }
-    if (name.endsWith('o_proj.weight') || name.endsWith('down_proj.weight')) {
-      return this.#writeCut(file, this.small, from, count, columns)
-    }
+    if (kind === 'norms') return writeValues(file, new Uint16Array(count).fill(toBf16(1)))
+    if (kind === 'embedding') return this.#writeEmbedding(file, sizes, from)
+    if (name.endsWith('gate_map.weight')) return writeValues(file, this.#gateMap(this.layer - 1))
+    if (kind === 'router') return this.#writeRouter(file)
+    if (name.endsWith('.constant')) return this.#writeCut(file, this.small, from, count, 1)
+    if (ADDS.test(name)) return this.#writeCut(file, this.small, from, count, sizes.at(-1))
     return this.#writeCut(file, this.block, from, count, 0)
   }
 
@@ -159,26 +166,33 @@ class Content {
     }
   }
 
-  /** The router, and the residual map that goes with it, which is the next tensor. */
   #writeRouter(file) {
-    const { hidden, ffnExperts: N } = this.shape
-    const E = N + ZERO_COMPUTATION_EXPERTS
-    const seed = this.seed * 1000 + this.layer
-    const normal = normalFrom(randomFrom(seed + 500_000))
-    this.gateMap = Uint16Array.from({ length: E * E }, () =>
-      this.vanilla ? 0 : toBf16(STD * normal()),
-    )
+    const { family, hidden } = this.shape
+    const seed = this.#layerSeed(this.layer)
     const { rows, means } = routerRows({
       hidden,
-      means: meanLogits({ ffnExperts: N, experts: E, share: this.share, seed: seed + 700_000 }),
-      previousMeans: this.means,
-      gateMap: Float32Array.from(this.gateMap, fromBf16),
+      means: meanLogits({ ...this.shape, seed: seed + 700_000 }),
+      ...(family === 'moepp' && {
+        previousMeans: this.means,
+        gateMap: Float32Array.from(this.#gateMap(this.layer), fromBf16),
+      }),
       std: STD,
       seed: seed + 900_000,
     })
     this.means = means
     this.layer++
     writeValues(file, Uint16Array.from(rows, toBf16))
+  }
+
+  /** MoE++'s map of the logits of the layer before. */
+  #gateMap(layer) {
+    const { experts: E, share } = this.shape
+    const normal = normalFrom(randomFrom(this.#layerSeed(layer) + 500_000))
+    return Uint16Array.from({ length: E * E }, () => (share === 1 ? 0 : toBf16(STD * normal())))
+  }
+
+  #layerSeed(layer) {
+    return this.seed * 1000 + layer
   }
 }
 
@@ -189,6 +203,6 @@ function writeValues(file, values) {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const { shape, ...options } = readArguments(process.argv.slice(2), SYNTHETIC, 'shape')
+  const { shape, ...options } = readArguments(process.argv.slice(2), SYNTHETIC, 'shape', checkZero)
   console.log(synthetic(shape, options))
 }

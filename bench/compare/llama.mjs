@@ -2,7 +2,7 @@
 // README.md of bench/ says more.
 //
 //   node bench/compare/llama.mjs [7b] [--layers=24] [--dtype=int8] [--threads=2] [--repetitions=5]
-//   [--tau=0.75]
+//     [--tau=0.75] [--zero=64]
 //     [--prefill=512] [--decode=64] [--moepp-dtype=...] [--activation-dtype=bfloat16]
 //     [--folder=.cache/synthetic]
 import { fileURLToPath } from 'node:url'
@@ -10,7 +10,7 @@ import { Sequences, tokenAt } from '../../dist/benchmark/sequences.js'
 import { loadParts } from '../../dist/load/load.js'
 import { resolveLoadOptions } from '../../dist/options/generate.js'
 import { count, oneOf, readArguments } from '../arguments.mjs'
-import { SYNTHETIC, synthetic } from '../synthetic.mjs'
+import { checkZero, SYNTHETIC, synthetic } from '../synthetic.mjs'
 import { availableThreads } from '../threads.mjs'
 import { countSame, requireAgreement } from './agreement.mjs'
 import { load } from './packages.mjs'
@@ -21,11 +21,12 @@ const CONTEXTS = [32, 512]
 
 const median = values => values.toSorted((a, b) => a - b)[values.length >> 1]
 
-const { shape, layers, tau, folder } = SYNTHETIC
+const { shape, layers, tau, zero, folder } = SYNTHETIC
 const KINDS = {
   shape,
   layers,
   tau,
+  zero,
   folder,
   dtype: oneOf(Object.keys(GGUF_TYPES)),
   'moepp-dtype': oneOf(['float32', 'bfloat16', 'int8', 'int4']),
@@ -37,7 +38,8 @@ const KINDS = {
 }
 
 function readOptions(args) {
-  const { shape: name = '7b', layers, tau, folder, ...given } = readArguments(args, KINDS, 'shape')
+  const parsed = readArguments(args, KINDS, 'shape', checkZero)
+  const { shape: name = '7b', layers, tau, zero, folder, ...given } = parsed
   const {
     dtype = 'int8',
     threads = availableThreads(),
@@ -46,7 +48,13 @@ function readOptions(args) {
     decode = 64,
   } = given
   const { 'moepp-dtype': moeppDtype = dtype, 'activation-dtype': activationDtype = 'auto' } = given
-  const options = { name, synthetic: { layers, tau, folder }, dtype, moeppDtype, activationDtype }
+  const options = {
+    name,
+    synthetic: { layers, tau, zero, folder },
+    dtype,
+    moeppDtype,
+    activationDtype,
+  }
   return { ...options, threads, repetitions, prefill, decode }
 }
 
@@ -65,8 +73,8 @@ class Moepp {
       contextLength,
       kvCacheTokens: contextLength,
     }
-    const { runner, config } = await loadParts(directory, resolveLoadOptions(options))
-    return new Moepp(runner, new Sequences(runner, config, [contextLength]))
+    const { runner } = await loadParts(directory, resolveLoadOptions(options))
+    return new Moepp(runner, new Sequences(runner, [contextLength]))
   }
 
   constructor(runner, sequences) {
@@ -94,6 +102,11 @@ class Moepp {
   }
 }
 
+/** Its key begins with the architecture. */
+function vocabSizeOf({ fileInfo: { metadata } }) {
+  return metadata[metadata.general.architecture].vocab_size
+}
+
 class Llama {
   static async create(model, flashAttention, { threads, prefill, decode }) {
     const context = await model.createContext({
@@ -104,7 +117,7 @@ class Llama {
       threads,
       ignoreMemorySafetyChecks: true,
     })
-    return new Llama(context, model.fileInfo.metadata.llama.vocab_size)
+    return new Llama(context, vocabSizeOf(model))
   }
 
   constructor(context, vocabSize) {
@@ -184,8 +197,10 @@ async function main() {
   const path = vanillaGguf(name, { layers, folder }, GGUF_TYPES[dtype])
   const directories = {
     vanilla: synthetic(name, { ...options.synthetic, vanilla: true }),
-    'MoE++': synthetic(name, { ...options.synthetic, vanilla: false }),
+    '++': synthetic(name, options.synthetic),
   }
+  // A shape without zero-computation experts is its own twin.
+  if (directories['++'] === directories.vanilla) delete directories['++']
   const llama = await getLlama({
     gpu: false,
     build: 'never',

@@ -9,11 +9,12 @@ import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { openCheckpoint } from '../../dist/checkpoint/checkpoint.js'
 import { readModel } from '../../dist/families/registry.js'
-import { count, readArguments } from '../arguments.mjs'
+import { count, oneOf, readArguments } from '../arguments.mjs'
 import { hiddenStates, MoeLayer, median } from '../one-layer.mjs'
 import { Checkpoint } from '../safetensors.mjs'
 import { SYNTHETIC, synthetic } from '../synthetic.mjs'
 import { widen } from '../synthetic-random.mjs'
+import { SHAPES } from '../synthetic-shapes.mjs'
 import { availableThreads } from '../threads.mjs'
 import { onnxModel } from './onnx.mjs'
 import { load } from './packages.mjs'
@@ -131,7 +132,9 @@ function largestDifference(a, b) {
   return { difference, largest }
 }
 
-const { shape, tau, folder } = SYNTHETIC
+// A layer of MoE++ is recorded.
+const shape = oneOf(Object.keys(SHAPES).filter(name => SHAPES[name].family === 'moepp'))
+const { tau, folder } = SYNTHETIC
 const kinds = { shape, tau, folder, tokens: count, threads: count, repetitions: count }
 const { shape: name = '7b', ...options } = readArguments(process.argv.slice(2), kinds, 'shape')
 const { tokens = 512, threads = availableThreads(), repetitions = 20 } = options

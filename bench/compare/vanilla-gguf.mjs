@@ -1,23 +1,26 @@
 // The vanilla twin of a synthetic checkpoint as a GGUF file: the same weights, so that both sides
 // compute the same function.
 //
-//   node bench/compare/vanilla-gguf.mjs [7b | 2b | 1b | 0.6b] [--type=BF16 | Q8_0 | Q4_0]
-//                                       [--layers=24] [--folder=.cache/synthetic]
+//   node bench/compare/vanilla-gguf.mjs [7b | qwen3-30b-a3b | mixtral-8x7b | ...]
+//                                       [--type=BF16 | Q8_0 | Q4_0] [--layers=24]
+//                                       [--folder=.cache/synthetic]
 //
 // prints the file.
 //
-// It is llama.cpp's architecture `llama` with experts, as Mixtral's files have it: RMSNorm, RoPE,
-// softmax over the experts, the two largest renormalised, SwiGLU. All matrices are of the one type,
-// embedding and head too (llama.cpp's own Q4_0 files keep a larger head). Norms and router are F32.
-// llama.cpp rotates neighbouring elements where MoE++ rotates halves, so the rows of q and k are
-// reordered within each head.
+// A twin of MoE++ or Mixtral is llama.cpp's architecture `llama` with experts, as Mixtral's files
+// have it. Its router is a softmax over the experts, the largest renormalised. Qwen3's is
+// `qwen3moe`: norms of queries and keys besides. All matrices are of the one type, embedding and
+// head too (llama.cpp's own Q4_0 files keep a larger head). Norms and router are F32. `llama`
+// rotates neighbouring elements where the checkpoint rotates halves, so the rows of q and k are
+// reordered within each head. `qwen3moe` rotates halves. Source of keys and tensor names: gguf-py's
+// constants and convert_hf_to_gguf.py.
 import { existsSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { check, oneOf, readArguments } from '../arguments.mjs'
 import { Checkpoint } from '../safetensors.mjs'
 import { SYNTHETIC, synthetic } from '../synthetic.mjs'
-import { ZERO_COMPUTATION_EXPERTS } from '../synthetic-shapes.mjs'
+import { SHAPES } from '../synthetic-shapes.mjs'
 import { ENCODERS } from './ggml-types.mjs'
 import { f32, floats, integers, string, strings, TYPES, u32, writeGguf } from './gguf.mjs'
 
@@ -30,8 +33,15 @@ export function vanillaGguf(name, options, type) {
   const path = join(directory, `${type}.gguf`)
   if (existsSync(path)) return path
   const checkpoint = new Checkpoint(directory)
+  const shape = { ...SHAPES[name], layers: checkpoint.config.num_hidden_layers }
+  shape.headDim ??= shape.hidden / shape.heads
+  shape.kvHeads ??= shape.heads
   try {
-    writeGguf(`${path}.partial`, metadata(checkpoint.config, type), tensors(checkpoint, type))
+    writeGguf(
+      `${path}.partial`,
+      metadata(shape, checkpoint.config, type),
+      tensors(shape, checkpoint, type),
+    )
   } finally {
     checkpoint.close()
   }
@@ -39,29 +49,61 @@ export function vanillaGguf(name, options, type) {
   return path
 }
 
-function metadata(config, type) {
-  const head = config.hidden_size / config.num_attention_heads
-  const of = (key, value) => [`llama.${key}`, value]
+/** Of each family: llama.cpp's architecture, and where a layer's tensors are stored. */
+const FAMILIES = {
+  moepp: {
+    architecture: 'llama',
+    router: 'mlp.moe.gate.wg.weight',
+    expert: (e, F, H) => ({
+      gate: [`mlp.moe.experts.experts.${e}.up_proj.weight`, 0, F],
+      up: [`mlp.moe.experts.experts.${e}.up_proj.weight`, F, 2 * F],
+      down: [`mlp.moe.experts.experts.${e}.down_proj.weight`, 0, H],
+    }),
+  },
+  qwen3: {
+    architecture: 'qwen3moe',
+    router: 'mlp.gate.weight',
+    expert: (e, F, H) => ({
+      gate: [`mlp.experts.${e}.gate_proj.weight`, 0, F],
+      up: [`mlp.experts.${e}.up_proj.weight`, 0, F],
+      down: [`mlp.experts.${e}.down_proj.weight`, 0, H],
+    }),
+  },
+  mixtral: {
+    architecture: 'llama',
+    router: 'block_sparse_moe.gate.weight',
+    expert: (e, F, H) => ({
+      gate: [`block_sparse_moe.experts.${e}.w1.weight`, 0, F],
+      up: [`block_sparse_moe.experts.${e}.w3.weight`, 0, F],
+      down: [`block_sparse_moe.experts.${e}.w2.weight`, 0, H],
+    }),
+  },
+}
+
+function metadata(shape, config, type) {
+  const { architecture } = FAMILIES[shape.family]
+  const of = (key, value) => [`${architecture}.${key}`, value]
   return Object.fromEntries([
-    ['general.architecture', string('llama')],
+    ['general.architecture', string(architecture)],
     ['general.name', string('vanilla twin, random weights')],
     ['general.alignment', u32(32)],
     ['general.file_type', u32(TYPES[type].fileType)],
-    of('block_count', u32(config.num_hidden_layers)),
+    of('block_count', u32(shape.layers)),
     of('context_length', u32(4096)),
-    of('embedding_length', u32(config.hidden_size)),
-    of('feed_forward_length', u32(config.intermediate_size)),
-    of('attention.head_count', u32(config.num_attention_heads)),
-    of('attention.head_count_kv', u32(config.num_key_value_heads)),
-    of('attention.key_length', u32(head)),
-    of('attention.value_length', u32(head)),
+    of('embedding_length', u32(shape.hidden)),
+    of('feed_forward_length', u32(shape.ffn)),
+    of('expert_feed_forward_length', u32(shape.ffn)),
+    of('attention.head_count', u32(shape.heads)),
+    of('attention.head_count_kv', u32(shape.kvHeads)),
+    of('attention.key_length', u32(shape.headDim)),
+    of('attention.value_length', u32(shape.headDim)),
     of('attention.layer_norm_rms_epsilon', f32(config.rms_norm_eps)),
-    of('rope.dimension_count', u32(head)),
+    of('rope.dimension_count', u32(shape.headDim)),
     of('rope.freq_base', f32(config.rope_theta)),
-    of('expert_count', u32(config.num_experts[0] - ZERO_COMPUTATION_EXPERTS)),
-    of('expert_used_count', u32(2)),
-    of('vocab_size', u32(config.vocab_size)),
-    ...Object.entries(vocabulary(config.vocab_size)),
+    of('expert_count', u32(shape.ffnExperts)),
+    of('expert_used_count', u32(shape.topK)),
+    of('vocab_size', u32(shape.vocab)),
+    ...Object.entries(vocabulary(shape.vocab)),
   ])
 }
 
@@ -87,51 +129,57 @@ function vocabulary(size) {
   }
 }
 
-function tensors(checkpoint, type) {
-  const c = checkpoint.config
-  const [H, F, V] = [c.hidden_size, c.intermediate_size, c.vocab_size]
-  const N = c.num_experts[0] - ZERO_COMPUTATION_EXPERTS
+function tensors(shape, checkpoint, type) {
+  const { hidden: H, vocab: V, ffn: F, ffnExperts: N, heads, kvHeads, headDim: D } = shape
+  const { architecture, router, expert } = FAMILIES[shape.family]
   const encoded = (target, pieces) =>
     function* () {
       for (const piece of pieces()) yield ENCODERS[target](piece)
     }
-  const plain = (name, shape, source, target = type) => ({
+  const plain = (name, sizes, source, target = type) => ({
     name,
     type: target,
-    shape,
-    content: encoded(target, () => checkpoint.rows(source, 0, shape.length === 1 ? 1 : shape[0])),
+    shape: sizes,
+    content: encoded(target, () => checkpoint.rows(source, 0, sizes.length === 1 ? 1 : sizes[0])),
   })
-  const rotated = (name, source) => ({
+  const rotated = (name, rows, source) => ({
     name,
     type,
-    shape: [H, H],
-    content: encoded(type, () => [
-      interleaveHalves(checkpoint.values(source), H, H / c.num_attention_heads),
-    ]),
+    shape: [rows, H],
+    content: encoded(type, () => [interleaveHalves(checkpoint.values(source), H, D)]),
   })
-  const stacked = (name, shape, layer, part, from, to) => ({
+  const queryOrKey = architecture === 'llama' ? rotated : (name, r, s) => plain(name, [r, H], s)
+  const stacked = (name, sizes, layer, part) => ({
     name,
     type,
-    shape: [N, ...shape],
+    shape: [N, ...sizes],
     content: encoded(type, function* () {
-      for (let e = 0; e < N; e++)
-        yield* checkpoint.rows(`${layer}.mlp.moe.experts.experts.${e}.${part}`, from, to)
+      for (let e = 0; e < N; e++) {
+        const [stored, from, to] = expert(e, F, H)[part]
+        yield* checkpoint.rows(`${layer}.${stored}`, from, to)
+      }
     }),
   })
   const list = [plain('token_embd.weight', [V, H], 'model.embed_tokens.weight')]
-  for (let i = 0; i < c.num_hidden_layers; i++) {
+  for (let i = 0; i < shape.layers; i++) {
     const layer = `model.layers.${i}`
+    const attention = `${layer}.self_attn`
+    if (architecture === 'qwen3moe')
+      for (const of of ['q', 'k'])
+        list.push(
+          plain(`blk.${i}.attn_${of}_norm.weight`, [D], `${attention}.${of}_norm.weight`, 'F32'),
+        )
     list.push(
       plain(`blk.${i}.attn_norm.weight`, [H], `${layer}.input_layernorm.weight`, 'F32'),
-      rotated(`blk.${i}.attn_q.weight`, `${layer}.self_attn.q_proj.weight`),
-      rotated(`blk.${i}.attn_k.weight`, `${layer}.self_attn.k_proj.weight`),
-      plain(`blk.${i}.attn_v.weight`, [H, H], `${layer}.self_attn.v_proj.weight`),
-      plain(`blk.${i}.attn_output.weight`, [H, H], `${layer}.self_attn.o_proj.weight`),
+      queryOrKey(`blk.${i}.attn_q.weight`, heads * D, `${attention}.q_proj.weight`),
+      queryOrKey(`blk.${i}.attn_k.weight`, kvHeads * D, `${attention}.k_proj.weight`),
+      plain(`blk.${i}.attn_v.weight`, [kvHeads * D, H], `${attention}.v_proj.weight`),
+      plain(`blk.${i}.attn_output.weight`, [H, heads * D], `${attention}.o_proj.weight`),
       plain(`blk.${i}.ffn_norm.weight`, [H], `${layer}.post_attention_layernorm.weight`, 'F32'),
-      plain(`blk.${i}.ffn_gate_inp.weight`, [N, H], `${layer}.mlp.moe.gate.wg.weight`, 'F32'),
-      stacked(`blk.${i}.ffn_gate_exps.weight`, [F, H], layer, 'up_proj.weight', 0, F),
-      stacked(`blk.${i}.ffn_up_exps.weight`, [F, H], layer, 'up_proj.weight', F, 2 * F),
-      stacked(`blk.${i}.ffn_down_exps.weight`, [H, F], layer, 'down_proj.weight', 0, H),
+      plain(`blk.${i}.ffn_gate_inp.weight`, [N, H], `${layer}.${router}`, 'F32'),
+      stacked(`blk.${i}.ffn_gate_exps.weight`, [F, H], layer, 'gate'),
+      stacked(`blk.${i}.ffn_up_exps.weight`, [F, H], layer, 'up'),
+      stacked(`blk.${i}.ffn_down_exps.weight`, [H, F], layer, 'down'),
     )
   }
   list.push(

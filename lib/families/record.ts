@@ -7,7 +7,7 @@ import {
   type ModelTensors,
   type Part,
 } from '../program/model-builder.js'
-import type { ModelSpec } from '../program/model-spec.js'
+import { type ModelSpec, type ParameterKind, parametersOf } from '../program/model-spec.js'
 import type { ModelDescription } from './family.js'
 
 /**
@@ -25,19 +25,20 @@ export function recordModel(
   return record(description, new CheckpointTensors(checkpoint), dtype)
 }
 
-/** Names and shapes of the tensors that the model reads, in the order of the forward pass. */
-export function storedTensors(description: ModelDescription): Part[] {
-  const parts: Part[] = []
+export interface StoredTensor extends Part {
+  readonly kind: ParameterKind
+}
+
+/** The tensors that the model reads, in the order of the forward pass. */
+export function storedTensors(description: ModelDescription): StoredTensor[] {
+  const place = { dtype: 'f32', file: '', byteOffset: 0, byteLength: 0 } as const
   const listing: ModelTensors = {
     packed: () => undefined,
     optional: () => undefined,
-    tensor(part) {
-      parts.push(part)
-      return { dtype: 'f32', shape: part.shape, file: '', byteOffset: 0, byteLength: 0 }
-    },
+    tensor: ({ shape }) => ({ ...place, shape }),
   }
-  record(description, listing, 'exact')
-  return parts
+  const parameters = parametersOf(record(description, listing, 'exact'))
+  return [...parameters].map(([name, { kind, ref }]) => ({ name, kind, shape: ref.shape }))
 }
 
 function record(

@@ -55,8 +55,9 @@ t.test('options of its own and of another program', async t => {
 
 const INTEGER = (name: string, got: string) => `--${name}: expected an integer >= 1, got ${got}\n`
 const TAU = (got: string) => `--tau: expected a number > 0 and <= 1, got ${got}\n`
-const SHAPE = (got: string) => `--shape: expected one of 0.6b, 1b, 2b, 7b, tiny, got ${got}\n`
-const OPTIONS = '--shape, --layers, --tau, --vanilla, --folder\n'
+const SHAPES = '0.6b, 1b, 2b, 7b, qwen3-30b-a3b, mixtral-8x7b, tiny, tiny-qwen3, tiny-mixtral'
+const SHAPE = (got: string) => `--shape: expected one of ${SHAPES}, got ${got}\n`
+const OPTIONS = '--shape, --layers, --tau, --vanilla, --zero, --folder\n'
 
 type Wrong = readonly [script: string, args: readonly string[], message: string]
 
@@ -71,6 +72,15 @@ const WRONG: readonly Wrong[] = [
   ['synthetic.mjs', ['--folder='], "--folder: expected a text, got ''\n"],
   ['synthetic.mjs', ['foo'], SHAPE("'foo'")],
   ['synthetic.mjs', ['7b', '1b'], SHAPE("'7b 1b'")],
+  ['synthetic.mjs', ['tiny-qwen3', '--zero=0'], INTEGER('zero', "'0'")],
+  ...['synthetic.mjs', 'end-to-end.mjs', 'compare/llama.mjs'].map(
+    (script): Wrong => [
+      script,
+      ['--shape=tiny-mixtral', '--zero=8'],
+      '--zero: expected none with the shape tiny-mixtral, got 8\n',
+    ],
+  ),
+  ['compare/moe-layer.mjs', ['tiny-mixtral'], '--shape: expected one of 0.6b, 1b, 2b, 7b, tiny, '],
   ['synthetic.mjs', ['--layer=2'], `Unknown option '--layer'; the options are ${OPTIONS}`],
   [
     'synthetic.mjs',

@@ -1,19 +1,26 @@
-/** bench/synthetic.mjs: that the routing of its checkpoints is what was asked for. */
+/** bench/synthetic.mjs: its checkpoints load, and their routing is what was asked for. */
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { tokenAt } from '../../lib/benchmark/sequences.js'
+import { inspectCheckpoint } from '../../lib/convert/inspect.js'
+import { storedTensors } from '../../lib/families/record.js'
+import { describeModel } from '../../lib/families/registry.js'
 import { loadModel } from '../../lib/index.js'
 import { root } from '../support/golden.js'
 
 const TOKENS = 3000
 
 function synthetic(folder: string, ...args: string[]): string {
+  return made('tiny', folder, ...args)
+}
+
+function made(shape: string, folder: string, ...args: string[]): string {
   const script = join(root, 'bench', 'synthetic.mjs')
   const env = { ...process.env, NODE_OPTIONS: '' }
-  return execFileSync(process.execPath, [script, 'tiny', `--folder=${folder}`, ...args], {
+  return execFileSync(process.execPath, [script, shape, `--folder=${folder}`, ...args], {
     encoding: 'utf8',
     env,
   }).trim()
@@ -65,6 +72,58 @@ t.test('the vanilla twin never chooses a zero-computation expert', async t => {
     t.equal(sum(ffn), 2 * TOKENS)
     t.equal(others, 0)
     t.ok(Math.min(...ffn) > 0)
+  }
+})
+
+// 16 FFN experts, 4 picks. Of 8 zero experts, half of the picks; of 16 with tau 0.25, a fifth.
+for (const [zero, tau, expected] of [
+  [8, undefined, 2],
+  [16, 0.25, 0.8],
+] as const) {
+  t.test(`tiny-qwen3 with ${zero} zero experts: ${expected} FFN experts in each layer`, async t => {
+    const args = [`--zero=${zero}`, '--layers=8', ...(tau ? [`--tau=${tau}`] : [])]
+    const layers = await loads(made('tiny-qwen3', t.testdir(), ...args))
+    t.equal(layers.length, 8)
+    for (const [layer, { ffn, others }] of layers.entries()) {
+      t.equal(sum(ffn) + others, 4 * TOKENS)
+      const share = expected / 4
+      const noise = 4 * Math.sqrt(4 / TOKENS) * Math.sqrt(share * (1 - share))
+      const each = sum(ffn) / TOKENS
+      t.ok(Math.abs(each - expected) < noise + 0.03 * expected, `layer ${layer}: ${each}`)
+      t.ok(Math.min(...ffn) > 0)
+    }
+  })
+}
+
+for (const [shape, family, topK] of [
+  ['tiny-qwen3', 'qwen3-moe', 4],
+  ['tiny-mixtral', 'mixtral', 2],
+] as const) {
+  t.test(`${shape} without zero experts is ${family}`, async t => {
+    const directory = made(shape, t.testdir())
+    t.equal((await inspectCheckpoint(directory)).config.family, family)
+    for (const { ffn, others } of await loads(directory)) {
+      t.equal(sum(ffn), topK * TOKENS)
+      t.equal(others, 0)
+      t.ok(Math.min(...ffn) > 0)
+    }
+  })
+}
+
+t.test('shapes of full size are the published ones', async t => {
+  const { SHAPES, config, makeup } = await import(
+    join(root, 'bench', 'synthetic-shapes.mjs' as string)
+  )
+  // Parameters of the published models: 30.5 and 46.7 billion.
+  for (const [name, billions, options] of [
+    ['qwen3-30b-a3b', 30.5, {}],
+    ['qwen3-30b-a3b', 30.5, { zero: 64 }],
+    ['mixtral-8x7b', 46.7, {}],
+  ] as const) {
+    const shape = makeup(SHAPES[name], { zero: 0, vanilla: false, ...options })
+    const tensors = storedTensors(describeModel(config(shape), name))
+    const count = sum(tensors.map(({ shape }) => shape.reduce((a, b) => a * b, 1)))
+    t.ok(Math.abs(count / 1e9 - billions) < 0.05, `${name}: ${count}`)
   }
 })
 
