@@ -7,6 +7,7 @@ import type { ModelConfig, ModelDescription } from '../families/family.js'
 import { recordModel } from '../families/record.js'
 import { readModel } from '../families/registry.js'
 import { type GenerationConfig, readGenerationConfig } from '../generation/generation-config.js'
+import { DEVICE_TRAITS, type DeviceTraits } from '../load/device-traits.js'
 import { cacheOf, MATRIX_DTYPES, planLoad } from '../load/plan.js'
 import { type MatrixType, resolveLoadOptions } from '../options/load.js'
 import {
@@ -124,8 +125,8 @@ export async function inspectCheckpoint(directory: string): Promise<Inspection> 
         bfloat16: cacheBytes(spec.cache, 1024, 'bf16'),
       },
       kvCacheDtype: {
-        cpu: kvCacheDtypes(description, checkpoint, bytesByType, false),
-        gpu: kvCacheDtypes(description, checkpoint, bytesByType, true),
+        cpu: kvCacheDtypes(description, checkpoint, bytesByType, DEVICE_TRAITS.cpu),
+        gpu: kvCacheDtypes(description, checkpoint, bytesByType, DEVICE_TRAITS.cuda),
       },
     },
     tensors: [...parameters].map(([name, { ref }]) => ({
@@ -154,7 +155,7 @@ function kvCacheDtypes(
   description: ModelDescription,
   checkpoint: Checkpoint,
   types: ByMatrixType<number>,
-  onGpu: boolean,
+  traits: DeviceTraits,
 ): ByMatrixType<KvCacheType> {
   const dtypeOf = (dtype: MatrixType): KvCacheType => {
     const plan = planLoad(
@@ -162,7 +163,7 @@ function kvCacheDtypes(
       checkpoint,
       resolveLoadOptions({ dtype: loadDtype(types, dtype) }),
     )
-    return cacheOf(plan, onGpu).dtype === 'bf16' ? 'bfloat16' : 'float32'
+    return cacheOf(plan, traits).dtype === 'bf16' ? 'bfloat16' : 'float32'
   }
   return Object.fromEntries((Object.keys(types) as MatrixType[]).map(type => [type, dtypeOf(type)]))
 }
