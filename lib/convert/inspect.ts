@@ -25,6 +25,7 @@ import {
   totalParameters,
   weightBytes,
 } from '../program/model-spec.js'
+import { wordOf } from '../tensor/dtypes.js'
 import type { WeightDType } from '../tensor/tensor-ref.js'
 
 export interface ActiveParameters {
@@ -143,7 +144,7 @@ function weightBytesByType(
   description: ModelDescription,
   checkpoint: Checkpoint,
 ): ByMatrixType<number> {
-  const bytes = (type: keyof typeof MATRIX_DTYPES) =>
+  const bytes = (type: 'auto' | MatrixType) =>
     weightBytes(recordModel(description, checkpoint, MATRIX_DTYPES[type]))
   const packed = new Set([...checkpoint.packed.values()].map(({ dtype }) => dtype))
   if (packed.size > 0) return { [packed.has('int4') ? 'int4' : 'int8']: bytes('auto') }
@@ -163,7 +164,7 @@ function kvCacheDtypes(
       checkpoint,
       resolveLoadOptions({ dtype: loadDtype(types, dtype) }),
     )
-    return cacheOf(plan, traits).dtype === 'bf16' ? 'bfloat16' : 'float32'
+    return wordOf(cacheOf(plan, traits).dtype)
   }
   return Object.fromEntries((Object.keys(types) as MatrixType[]).map(type => [type, dtypeOf(type)]))
 }

@@ -33,6 +33,7 @@ import {
   resolveLoadOptions,
 } from '../options/generate.js'
 import { holdsQuantised, type ModelSpec, weightBytes } from '../program/model-spec.js'
+import { wordOf } from '../tensor/dtypes.js'
 import { loadTokenizer, type Tokenizer } from '../tokenizer/tokenizer.js'
 import { availableMemory } from './available-memory.js'
 import { traitsOf } from './device-traits.js'
@@ -250,7 +251,7 @@ async function load(device: NativeDevice, plan: LoadPlan, reason?: string): Prom
       model: description,
       spec,
       matrixType: matrixTypeOf(spec),
-      kvCacheDtype: shape.dtype === 'bf16' ? 'bfloat16' : 'float32',
+      kvCacheDtype: wordOf(shape.dtype),
       activationDtype: options.activationDtype,
       pages: shape.pages - traits.paddingPages,
       paddingPage: traits.paddingPages > 0 ? shape.pages - 1 : undefined,

@@ -7,6 +7,7 @@ import { PAGE_SIZE } from '../model/runner.js'
 import type { MatrixType } from '../options/generate.js'
 import { cacheBytes, weightBytes } from '../program/model-spec.js'
 import { stepBytes } from '../program/step-bytes.js'
+import { wordOf } from '../tensor/dtypes.js'
 import { isPacked } from '../tensor/tensor-ref.js'
 import { availableMemory, permitted } from './available-memory.js'
 import { type DeviceTraits, traitsOf } from './device-traits.js'
@@ -106,7 +107,7 @@ export function estimate(plan: LoadPlan, place: Place): MemoryEstimate {
   return {
     device: place.name,
     dtype: matrixTypeOf(spec),
-    kvCacheDtype: cache.dtype === 'bf16' ? 'bfloat16' : 'float32',
+    kvCacheDtype: wordOf(cache.dtype),
     contextLength: contextLengthOf(plan),
     kvCacheTokens: cache.pages * cache.pageSize,
     ...bytes,

@@ -7,6 +7,7 @@ import { recordModel } from '../families/record.js'
 import { PAGE_SIZE } from '../model/runner.js'
 import type { MatrixType, ResolvedLoadOptions } from '../options/generate.js'
 import { holdsQuantised, type ModelSpec } from '../program/model-spec.js'
+import { DTYPES, wordOf } from '../tensor/dtypes.js'
 import type { DeviceTraits } from './device-traits.js'
 
 /**
@@ -22,16 +23,8 @@ const MOST_CONTEXT = 32768
  */
 const CACHE_TOKENS = 8192
 
-const CACHE_DTYPES = { auto: undefined, float32: 'f32', bfloat16: 'bf16' } as const
-
-/** Types that hold the matrices. */
-export const MATRIX_DTYPES = {
-  auto: 'exact',
-  float32: 'f32',
-  bfloat16: 'bf16',
-  int8: 'int8',
-  int4: 'int4',
-} as const
+/** The options' words for the types of matrices and of their inputs. */
+export const MATRIX_DTYPES = { auto: 'exact', ...DTYPES } as const
 
 /** A model that is to be loaded. */
 export interface LoadPlan {
@@ -48,8 +41,7 @@ export function planLoad(
   options: ResolvedLoadOptions,
 ): LoadPlan {
   const recorded = recordModel(description, checkpoint, MATRIX_DTYPES[options.dtype])
-  const compute = options.activationDtype === 'bfloat16' ? 'bf16' : 'exact'
-  const spec: ModelSpec = { ...recorded, compute }
+  const spec: ModelSpec = { ...recorded, compute: MATRIX_DTYPES[options.activationDtype] }
   checkActivationDtype(spec, options)
   return { description, checkpoint, options, spec }
 }
@@ -85,12 +77,14 @@ export function requiredCacheOf(plan: LoadPlan, traits: DeviceTraits): KvCacheOp
 
 export function cacheOf(plan: LoadPlan, traits: DeviceTraits): KvCacheOptions {
   const { spec, options } = plan
-  const tokens = options.kvCacheTokens ?? Math.max(contextLengthOf(plan), CACHE_TOKENS)
+  const { kvCacheDtype, kvCacheTokens } = options
+  const tokens = kvCacheTokens ?? Math.max(contextLengthOf(plan), CACHE_TOKENS)
+  const byDefault = roundsMore(plan, traits) ? 'bf16' : 'f32'
   return {
     ...spec.cache,
     pages: Math.ceil(tokens / PAGE_SIZE) + traits.paddingPages,
     pageSize: PAGE_SIZE,
-    dtype: CACHE_DTYPES[options.kvCacheDtype] ?? (roundsMore(plan, traits) ? 'bf16' : 'f32'),
+    dtype: kvCacheDtype === 'auto' ? byDefault : DTYPES[kvCacheDtype],
   }
 }
 
@@ -112,7 +106,5 @@ function roundsMore({ spec, options }: LoadPlan, traits: DeviceTraits): boolean 
 export function matrixTypeOf({ weights }: ModelSpec): MatrixType {
   const ffn = weights.filter(({ kind }) => kind === 'ffnExperts' || kind === 'denseFfn')
   const held = new Set(ffn.map(({ dtype }) => dtype))
-  if (held.has('int4')) return 'int4'
-  if (held.has('int8')) return 'int8'
-  return held.has('bf16') ? 'bfloat16' : 'float32'
+  return wordOf((['int4', 'int8', 'bf16'] as const).find(dtype => held.has(dtype)) ?? 'f32')
 }
