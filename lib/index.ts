@@ -40,12 +40,10 @@ export type {
 export type { LogitsHook } from './sampling/logits-hook.js'
 export type { TokenLogprob, TokenLogprobs } from './sampling/sampler.js'
 export type { DType } from './tensor/tensor-ref.js'
+export type {
+  DecodeOptions,
+  EncodeAsyncOptions,
+  EncodeOptions,
+} from './tokenizer/options.js'
 export type { TextStream, TextStreamOptions } from './tokenizer/text-stream.js'
-export {
-  type DecodeOptions,
-  type EncodeAsyncOptions,
-  type EncodeOptions,
-  loadTokenizer,
-  type SpecialToken,
-  type Tokenizer,
-} from './tokenizer/tokenizer.js'
+export { loadTokenizer, type SpecialToken, type Tokenizer } from './tokenizer/tokenizer.js'

@@ -13,6 +13,7 @@ import {
   type ModelSpec,
   operationsOfPrefill,
 } from '../program/model-spec.js'
+import { DTYPES } from '../tensor/dtypes.js'
 import {
   type Ceilings,
   ceilingsOf,
@@ -113,7 +114,7 @@ export async function bench(options: BenchOptions): Promise<BenchReport> {
     await sequences.decode(1, FIRST_TOKEN.context, FIRST_TOKEN.tokens, signal)
     const firstTokenSeconds = secondsSince()
     const { device, weightBytes, matrixType: dtype, kvCacheDtype, activationDtype } = runner.info()
-    const cacheDtype = kvCacheDtype === 'bfloat16' ? 'bf16' : 'f32'
+    const cacheDtype = DTYPES[kvCacheDtype]
     const measurement = new Measurement({
       sequences,
       spec,

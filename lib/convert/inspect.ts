@@ -7,6 +7,7 @@ import type { ModelConfig, ModelDescription } from '../families/family.js'
 import { recordModel } from '../families/record.js'
 import { readModel } from '../families/registry.js'
 import { type GenerationConfig, readGenerationConfig } from '../generation/generation-config.js'
+import { DEVICE_TRAITS, type DeviceTraits } from '../load/device-traits.js'
 import { cacheOf, MATRIX_DTYPES, planLoad } from '../load/plan.js'
 import { type MatrixType, resolveLoadOptions } from '../options/load.js'
 import {
@@ -24,6 +25,7 @@ import {
   totalParameters,
   weightBytes,
 } from '../program/model-spec.js'
+import { wordOf } from '../tensor/dtypes.js'
 import type { WeightDType } from '../tensor/tensor-ref.js'
 
 export interface ActiveParameters {
@@ -124,8 +126,8 @@ export async function inspectCheckpoint(directory: string): Promise<Inspection> 
         bfloat16: cacheBytes(spec.cache, 1024, 'bf16'),
       },
       kvCacheDtype: {
-        cpu: kvCacheDtypes(description, checkpoint, bytesByType, false),
-        gpu: kvCacheDtypes(description, checkpoint, bytesByType, true),
+        cpu: kvCacheDtypes(description, checkpoint, bytesByType, DEVICE_TRAITS.cpu),
+        gpu: kvCacheDtypes(description, checkpoint, bytesByType, DEVICE_TRAITS.cuda),
       },
     },
     tensors: [...parameters].map(([name, { ref }]) => ({
@@ -142,7 +144,7 @@ function weightBytesByType(
   description: ModelDescription,
   checkpoint: Checkpoint,
 ): ByMatrixType<number> {
-  const bytes = (type: keyof typeof MATRIX_DTYPES) =>
+  const bytes = (type: 'auto' | MatrixType) =>
     weightBytes(recordModel(description, checkpoint, MATRIX_DTYPES[type]))
   const packed = new Set([...checkpoint.packed.values()].map(({ dtype }) => dtype))
   if (packed.size > 0) return { [packed.has('int4') ? 'int4' : 'int8']: bytes('auto') }
@@ -154,7 +156,7 @@ function kvCacheDtypes(
   description: ModelDescription,
   checkpoint: Checkpoint,
   types: ByMatrixType<number>,
-  onGpu: boolean,
+  traits: DeviceTraits,
 ): ByMatrixType<KvCacheType> {
   const dtypeOf = (dtype: MatrixType): KvCacheType => {
     const plan = planLoad(
@@ -162,7 +164,7 @@ function kvCacheDtypes(
       checkpoint,
       resolveLoadOptions({ dtype: loadDtype(types, dtype) }),
     )
-    return cacheOf(plan, onGpu).dtype === 'bf16' ? 'bfloat16' : 'float32'
+    return wordOf(cacheOf(plan, traits).dtype)
   }
   return Object.fromEntries((Object.keys(types) as MatrixType[]).map(type => [type, dtypeOf(type)]))
 }

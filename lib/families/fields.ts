@@ -2,6 +2,7 @@
 import type { Fields } from '../base/fields.js'
 import { isObject, show } from '../base/json.js'
 import { type RopeScaling, yarnAttentionFactor } from '../layers/rope.js'
+import { STORED_DTYPES } from '../tensor/dtypes.js'
 import type { DType } from '../tensor/tensor-ref.js'
 import type { ModelConfig } from './family.js'
 
@@ -10,11 +11,7 @@ export const MAX_EXPERTS = 1024
 export const MAX_PICKS = 16
 const MAX_HEAD_DIM = 256
 
-const TORCH_DTYPES: ReadonlyMap<unknown, DType> = new Map([
-  ['float32', 'f32'],
-  ['float16', 'f16'],
-  ['bfloat16', 'bf16'],
-])
+const TORCH_DTYPES: ReadonlyMap<unknown, DType> = new Map(Object.entries(STORED_DTYPES))
 
 /**
  * Keys that transformers writes into every config.json and that have no part in a model's

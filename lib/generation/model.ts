@@ -30,9 +30,7 @@ import {
   checkLength,
   checkPrompt,
   checkTokenIds,
-  type EncodeHow,
   emptyPrompt,
-  encode,
   noTokenizer,
   type Prompt,
   type PromptContext,
@@ -41,7 +39,7 @@ import {
   type TokenIds,
 } from './prompt.js'
 import type { ForwardResult, GenerateChunk, GenerateResult, ScoreResult } from './results.js'
-import { Scoring } from './scoring.js'
+import { Scoring, scoredIds } from './scoring.js'
 import { GenerationStream } from './stream.js'
 import { TextGeneration } from './text-generation.js'
 import { tracedGenerate, tracedStream, traceOf } from './traced-calls.js'
@@ -294,7 +292,10 @@ export class Model {
   ): Promise<ScoreResult> {
     this.#checkOpen()
     const { addSpecialTokens, signal } = checkAll(options, SCORE_CHECKS, undefined)
-    const ids = await this.#scoredIds(prompt, continuation, { addSpecialTokens, signal })
+    const ids = await scoredIds(prompt, continuation, this.#prompts, {
+      addSpecialTokens,
+      signal,
+    })
     if (ids.prompt.length === 0) throw emptyPrompt('prompt')
     if (ids.continuation.length === 0) throw emptyPrompt('continuation')
     checkLength(
@@ -391,28 +392,5 @@ export class Model {
       positions: this.#positions,
       ...(onChunk && { onChunk }),
     })
-  }
-
-  async #scoredIds(prompt: Prompt, continuation: Prompt, how: EncodeHow) {
-    const { vocabSize } = this.config
-    // The logits after the last token are not needed.
-    const most = this.#prompts.maxTokens + 1
-    const ids = (text: Prompt, name: string, own = how, maxTokens = most) =>
-      typeof text === 'string'
-        ? encode(text, name, this.#prompts, own, maxTokens)
-        : checkTokenIds(text, name, vocabSize)
-    if (typeof prompt !== 'string' || typeof continuation !== 'string') {
-      const more = typeof prompt === 'string' ? how : { ...how, addSpecialTokens: false }
-      return {
-        prompt: await ids(prompt, 'prompt'),
-        continuation: await ids(continuation, 'continuation', more),
-      }
-    }
-    const whole = await ids(prompt + continuation, 'prompt and continuation')
-    // Alone, it may have more tokens than together with the following text.
-    const alone = await ids(prompt, 'prompt', how, Number.MAX_SAFE_INTEGER)
-    const differs = whole.findIndex((id, i) => id !== alone[i])
-    const border = differs === -1 ? whole.length : differs
-    return { prompt: whole.slice(0, border), continuation: whole.slice(border) }
   }
 }

@@ -3,6 +3,7 @@ import type { Engine } from '../engine/engine.js'
 import type { SequenceConsumer } from '../engine/sequence.js'
 import { argmax, logSoftmaxAt } from '../sampling/sampler.js'
 import { aborted, type Job } from './job.js'
+import { checkTokenIds, type EncodeHow, encode, type Prompt, type PromptContext } from './prompt.js'
 import type { ScoreResult } from './results.js'
 
 export class Scoring implements SequenceConsumer {
@@ -51,4 +52,40 @@ export class Scoring implements SequenceConsumer {
       logprob: this.#logprobs.reduce((sum, logprob) => sum + logprob, 0),
     }
   }
+}
+
+interface ScoredIds {
+  readonly prompt: number[]
+  readonly continuation: number[]
+}
+
+/**
+ * Token ids of a text and of its continuation, as Model.score splits them.
+ * @throws TypeError, RangeError; MoeppError ERR_BAD_PROMPT, ERR_BAD_TOKENIZER, ERR_ABORTED
+ */
+export async function scoredIds(
+  prompt: Prompt,
+  continuation: Prompt,
+  context: PromptContext,
+  how: EncodeHow,
+): Promise<ScoredIds> {
+  // The logits after the last token are not needed.
+  const most = context.maxTokens + 1
+  const ids = (text: Prompt, name: string, own = how, maxTokens = most) =>
+    typeof text === 'string'
+      ? encode(text, name, context, own, maxTokens)
+      : checkTokenIds(text, name, context.vocabSize)
+  if (typeof prompt !== 'string' || typeof continuation !== 'string') {
+    const more = typeof prompt === 'string' ? how : { ...how, addSpecialTokens: false }
+    return {
+      prompt: await ids(prompt, 'prompt'),
+      continuation: await ids(continuation, 'continuation', more),
+    }
+  }
+  const whole = await ids(prompt + continuation, 'prompt and continuation')
+  // Alone, it may have more tokens than together with the following text.
+  const alone = await ids(prompt, 'prompt', how, Number.MAX_SAFE_INTEGER)
+  const differs = whole.findIndex((id, i) => id !== alone[i])
+  const border = differs === -1 ? whole.length : differs
+  return { prompt: whole.slice(0, border), continuation: whole.slice(border) }
 }

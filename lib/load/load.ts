@@ -33,8 +33,10 @@ import {
   resolveLoadOptions,
 } from '../options/generate.js'
 import { holdsQuantised, type ModelSpec, weightBytes } from '../program/model-spec.js'
+import { wordOf } from '../tensor/dtypes.js'
 import { loadTokenizer, type Tokenizer } from '../tokenizer/tokenizer.js'
 import { availableMemory } from './available-memory.js'
+import { traitsOf } from './device-traits.js'
 import {
   checkMemory,
   estimate,
@@ -42,15 +44,7 @@ import {
   type Place,
   placeOf,
 } from './memory-estimate.js'
-import {
-  cacheOf,
-  contextLengthOf,
-  type LoadPlan,
-  matrixTypeOf,
-  maxStepTokens,
-  paddingPages,
-  planLoad,
-} from './plan.js'
+import { cacheOf, contextLengthOf, type LoadPlan, matrixTypeOf, planLoad } from './plan.js'
 
 /**
  * Loads a model: its configuration, its tokenizer if there is one, and its weights.
@@ -246,10 +240,10 @@ async function load(device: NativeDevice, plan: LoadPlan, reason?: string): Prom
   const { description, spec, options } = plan
   let program: NativeProgram | undefined
   try {
-    const onGpu = device.info().name !== 'cpu'
+    const traits = traitsOf(device.info())
     checkMemory(plan, placeOf(device.info()))
     program = await compile(device, spec, options)
-    const shape = cacheOf(plan, onGpu)
+    const shape = cacheOf(plan, traits)
     return new DeviceRunner({
       device,
       program,
@@ -257,12 +251,12 @@ async function load(device: NativeDevice, plan: LoadPlan, reason?: string): Prom
       model: description,
       spec,
       matrixType: matrixTypeOf(spec),
-      kvCacheDtype: shape.dtype === 'bf16' ? 'bfloat16' : 'float32',
+      kvCacheDtype: wordOf(shape.dtype),
       activationDtype: options.activationDtype,
-      pages: shape.pages - paddingPages(onGpu),
-      paddingPage: onGpu ? shape.pages - 1 : undefined,
+      pages: shape.pages - traits.paddingPages,
+      paddingPage: traits.paddingPages > 0 ? shape.pages - 1 : undefined,
       contextLength: contextLengthOf(plan),
-      maxStepTokens: maxStepTokens(onGpu),
+      maxStepTokens: traits.maxStepTokens,
       description: describeDevice(device.info(), reason),
     })
   } catch (error) {

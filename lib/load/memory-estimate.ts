@@ -7,15 +7,15 @@ import { PAGE_SIZE } from '../model/runner.js'
 import type { MatrixType } from '../options/generate.js'
 import { cacheBytes, weightBytes } from '../program/model-spec.js'
 import { stepBytes } from '../program/step-bytes.js'
+import { wordOf } from '../tensor/dtypes.js'
 import { isPacked } from '../tensor/tensor-ref.js'
 import { availableMemory, permitted } from './available-memory.js'
+import { type DeviceTraits, traitsOf } from './device-traits.js'
 import {
   cacheOf,
   contextLengthOf,
   type LoadPlan,
   matrixTypeOf,
-  maxStepTokens,
-  paddingPages,
   planLoad,
   requiredCacheOf,
 } from './plan.js'
@@ -85,11 +85,6 @@ export interface Place {
   readonly availableBytes: number
 }
 
-/** native/host/thread_pool.h, kScratchBytes. Of kJobScratchBytes little is ever touched. */
-const THREAD_BYTES = 2 * 2 ** 20
-
-const isGpu = ({ name }: Pick<Place, 'name'>) => name !== 'cpu'
-
 /** An open device, as it is now. One without memory of its own uses the host's. */
 export function placeOf({ name, totalBytes, freeBytes }: DeviceInfo): Place {
   return { name, availableBytes: totalBytes > 0 ? freeBytes : availableMemory() }
@@ -97,21 +92,22 @@ export function placeOf({ name, totalBytes, freeBytes }: DeviceInfo): Place {
 
 export function estimate(plan: LoadPlan, place: Place): MemoryEstimate {
   const { spec } = plan
-  const onGpu = isGpu(place)
-  const cache = cacheOf(plan, onGpu)
+  const traits = traitsOf(place)
+  const cache = cacheOf(plan, traits)
   const bytes = {
     weightBytes: weightBytes(spec),
-    mappedBytes: onGpu ? 0 : mappedBytes(spec),
+    mappedBytes: traits.mapsPacked ? mappedBytes(spec) : 0,
     kvCacheBytes: bytesOf(cache),
-    stepBytes: onGpu ? gpuStepBytes(plan) : cpuStepBytes(plan),
+    stepBytes: estimatedStepBytes(plan, traits),
   }
   const totalBytes = bytes.weightBytes + bytes.kvCacheBytes + bytes.stepBytes
-  const laterBytes = bytes.kvCacheBytes - bytesOf(requiredCacheOf(plan, onGpu))
-  const requiredBytes = totalBytes - (onGpu ? bytes.stepBytes : bytes.mappedBytes) - laterBytes
+  const laterBytes = bytes.kvCacheBytes - bytesOf(requiredCacheOf(plan, traits))
+  const optionalBytes = traits.estimatedStep === 'largest' ? bytes.stepBytes : 0
+  const requiredBytes = totalBytes - bytes.mappedBytes - laterBytes - optionalBytes
   return {
     device: place.name,
     dtype: matrixTypeOf(spec),
-    kvCacheDtype: cache.dtype === 'bf16' ? 'bfloat16' : 'float32',
+    kvCacheDtype: wordOf(cache.dtype),
     contextLength: contextLengthOf(plan),
     kvCacheTokens: cache.pages * cache.pageSize,
     ...bytes,
@@ -131,25 +127,17 @@ function mappedBytes({ weights }: ProgramSpec): number {
   return packed.reduce((bytes, part) => bytes + part.byteLength, 0)
 }
 
-/** On a GPU, of the driver: code of kernels, recorded steps, what it rounds up. */
-const DRIVER_BYTES = 128 * 2 ** 20
-
-/**
- * A GPU's largest step. `forward` wants whole rows of logits of all its tokens. They are a result,
- * which no other buffer shares memory with.
- */
-function gpuStepBytes(plan: LoadPlan): number {
-  const { pages, pageSize } = cacheOf(plan, true)
-  const T = Math.min(maxStepTokens(true), (pages - paddingPages(true)) * pageSize)
+/** The largest step has whole rows of logits for all its tokens: `forward` wants them. */
+function estimatedStepBytes(plan: LoadPlan, traits: DeviceTraits): number {
+  const isLargest = traits.estimatedStep === 'largest'
+  const { pages, pageSize } = cacheOf(plan, traits)
+  const most = isLargest ? (pages - traits.paddingPages) * pageSize : contextLengthOf(plan)
+  const T = Math.min(traits.maxStepTokens, most)
   const buffers = stepBytes(plan.spec, { T, R: 1, B: 1, M: Math.ceil(T / PAGE_SIZE) })
-  return buffers + 4 * T * plan.description.config.vocabSize + DRIVER_BYTES
-}
-
-function cpuStepBytes(plan: LoadPlan): number {
-  const T = Math.min(maxStepTokens(false), contextLengthOf(plan))
-  const buffers = stepBytes(plan.spec, { T, R: 1, B: 1, M: Math.ceil(T / PAGE_SIZE) })
+  // A result, which no other buffer shares memory with.
+  const logits = isLargest ? 4 * T * plan.description.config.vocabSize : 0
   const threads = plan.options.threads ?? permitted(availableParallelism, 1)
-  return buffers + threads * THREAD_BYTES
+  return buffers + logits + threads * traits.threadBytes + traits.driverBytes
 }
 
 /**
@@ -160,7 +148,7 @@ export function checkMemory(plan: LoadPlan, place: Place): void {
   if (!plan.options.memoryCheck) return
   const needed = estimate(plan, place)
   if (needed.fits) return
-  const cache = requiredCacheOf(plan, isGpu(place))
+  const cache = requiredCacheOf(plan, traitsOf(place))
   const what = remedies(plan, place, needed)
   const missing = needed.requiredBytes - needed.availableBytes
   throw new MoeppError(
@@ -211,7 +199,7 @@ function smallerDtypes({ packed }: Checkpoint, held: MatrixType): MatrixType[] {
 
 /** The size of a smaller cache that fits; undefined if it would be too small to use. */
 function cacheTokensThatFit(plan: LoadPlan, e: MemoryEstimate): number | undefined {
-  const cache = requiredCacheOf(plan, isGpu({ name: e.device }))
+  const cache = requiredCacheOf(plan, traitsOf({ name: e.device }))
   const bytes = bytesOf(cache)
   const room = e.availableBytes - (e.requiredBytes - bytes)
   const tokens = Math.floor(room / (bytes / cache.pages)) * cache.pageSize

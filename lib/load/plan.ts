@@ -7,6 +7,8 @@ import { recordModel } from '../families/record.js'
 import { PAGE_SIZE } from '../model/runner.js'
 import type { MatrixType, ResolvedLoadOptions } from '../options/generate.js'
 import { holdsQuantised, type ModelSpec } from '../program/model-spec.js'
+import { DTYPES, wordOf } from '../tensor/dtypes.js'
+import type { DeviceTraits } from './device-traits.js'
 
 /**
  * Tokens that a sequence may hold unless `contextLength` says otherwise: the model's positions,
@@ -21,24 +23,8 @@ const MOST_CONTEXT = 32768
  */
 const CACHE_TOKENS = 8192
 
-/**
- * Tokens of one step: enough for the GEMMs to reach their rate, few enough that a step is short.
- */
-const MOST_CPU_STEP_TOKENS = 512
-const MOST_GPU_STEP_TOKENS = 2048
-export const maxStepTokens = (onGpu: boolean) =>
-  onGpu ? MOST_GPU_STEP_TOKENS : MOST_CPU_STEP_TOKENS
-
-const CACHE_DTYPES = { auto: undefined, float32: 'f32', bfloat16: 'bf16' } as const
-
-/** Types that hold the matrices. */
-export const MATRIX_DTYPES = {
-  auto: 'exact',
-  float32: 'f32',
-  bfloat16: 'bf16',
-  int8: 'int8',
-  int4: 'int4',
-} as const
+/** The options' words for the types of matrices and of their inputs. */
+export const MATRIX_DTYPES = { auto: 'exact', ...DTYPES } as const
 
 /** A model that is to be loaded. */
 export interface LoadPlan {
@@ -55,8 +41,7 @@ export function planLoad(
   options: ResolvedLoadOptions,
 ): LoadPlan {
   const recorded = recordModel(description, checkpoint, MATRIX_DTYPES[options.dtype])
-  const compute = options.activationDtype === 'bfloat16' ? 'bf16' : 'exact'
-  const spec: ModelSpec = { ...recorded, compute }
+  const spec: ModelSpec = { ...recorded, compute: MATRIX_DTYPES[options.activationDtype] }
   checkActivationDtype(spec, options)
   return { description, checkpoint, options, spec }
 }
@@ -78,29 +63,28 @@ export function contextLengthOf({ description: { config }, options }: LoadPlan):
   )
 }
 
-/** Pages of the cache that no sequence has: see model/padding.ts. */
-export const paddingPages = (onGpu: boolean) => (onGpu ? 1 : 0)
-
 /**
- * The part of the cache that must fit in the memory available. The CPU takes it only as it is used,
- * so that of a default size only LEAST_CONTEXT tokens count.
+ * The part of the cache that must fit in the memory available. If it takes its memory only as it is
+ * used, only LEAST_CONTEXT tokens of a default size count.
  */
-export function requiredCacheOf(plan: LoadPlan, onGpu: boolean): KvCacheOptions {
-  const cache = cacheOf(plan, onGpu)
+export function requiredCacheOf(plan: LoadPlan, traits: DeviceTraits): KvCacheOptions {
+  const cache = cacheOf(plan, traits)
   const { kvCacheTokens, contextLength } = plan.options
   const isAsked = kvCacheTokens !== undefined || contextLength !== undefined
-  if (onGpu || isAsked) return cache
+  if (traits.preallocatesCache || isAsked) return cache
   return { ...cache, pages: Math.min(cache.pages, LEAST_CONTEXT / PAGE_SIZE) }
 }
 
-export function cacheOf(plan: LoadPlan, onGpu: boolean): KvCacheOptions {
+export function cacheOf(plan: LoadPlan, traits: DeviceTraits): KvCacheOptions {
   const { spec, options } = plan
-  const tokens = options.kvCacheTokens ?? Math.max(contextLengthOf(plan), CACHE_TOKENS)
+  const { kvCacheDtype, kvCacheTokens } = options
+  const tokens = kvCacheTokens ?? Math.max(contextLengthOf(plan), CACHE_TOKENS)
+  const byDefault = roundsMore(plan, traits) ? 'bf16' : 'f32'
   return {
     ...spec.cache,
-    pages: Math.ceil(tokens / PAGE_SIZE) + paddingPages(onGpu),
+    pages: Math.ceil(tokens / PAGE_SIZE) + traits.paddingPages,
     pageSize: PAGE_SIZE,
-    dtype: CACHE_DTYPES[options.kvCacheDtype] ?? (roundsMore(plan, onGpu) ? 'bf16' : 'f32'),
+    dtype: kvCacheDtype === 'auto' ? byDefault : DTYPES[kvCacheDtype],
   }
 }
 
@@ -109,10 +93,12 @@ export function cacheOf(plan: LoadPlan, onGpu: boolean): KvCacheOptions {
  * next to nothing. The option may ask for it. The CPU rounds the inputs of quantised matrices to
  * int8. A GPU's tensor cores round those of all matrices but f32 to bf16, and need a bf16 cache.
  */
-function roundsMore({ spec, options }: LoadPlan, onGpu: boolean): boolean {
+function roundsMore({ spec, options }: LoadPlan, traits: DeviceTraits): boolean {
   const asked = options.activationDtype === 'bfloat16'
   return (
-    asked || holdsQuantised(spec) || (onGpu && spec.weights.some(({ dtype }) => dtype === 'bf16'))
+    asked ||
+    holdsQuantised(spec) ||
+    (traits.roundsBf16Inputs && spec.weights.some(({ dtype }) => dtype === 'bf16'))
   )
 }
 
@@ -120,7 +106,5 @@ function roundsMore({ spec, options }: LoadPlan, onGpu: boolean): boolean {
 export function matrixTypeOf({ weights }: ModelSpec): MatrixType {
   const ffn = weights.filter(({ kind }) => kind === 'ffnExperts' || kind === 'denseFfn')
   const held = new Set(ffn.map(({ dtype }) => dtype))
-  if (held.has('int4')) return 'int4'
-  if (held.has('int8')) return 'int8'
-  return held.has('bf16') ? 'bfloat16' : 'float32'
+  return wordOf((['int4', 'int8', 'bf16'] as const).find(dtype => held.has(dtype)) ?? 'f32')
 }

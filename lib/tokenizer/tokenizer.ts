@@ -1,13 +1,23 @@
 /** A checkpoint's tokenizer: text to token ids and back. */
 
 import { join } from 'node:path'
-import { boolean, checkAll, integer, signal } from '../base/option-checks.js'
+import { checkAll } from '../base/option-checks.js'
 import { TimeSlice } from '../base/time-slice.js'
 import { MoeppError } from '../errors.js'
 import { isByteLevel } from './byte-level-json.js'
 import { convert } from './convert.js'
 import { Encoder } from './encoder.js'
 import { badTokenizer, type TokenizerJson } from './json-form.js'
+import {
+  checkIds,
+  DECODE_CHECKS,
+  type DecodeOptions,
+  ENCODE_ASYNC_CHECKS,
+  ENCODE_CHECKS,
+  type EncodeAsyncOptions,
+  type EncodeOptions,
+  STREAM_CHECKS,
+} from './options.js'
 import { type PieceTable, pieceTable } from './piece-table.js'
 import { parseSentencePiece } from './sentencepiece.js'
 import { sentencePieceFromJson } from './sentencepiece-json.js'
@@ -21,68 +31,6 @@ import {
   type TokenizerConfig,
 } from './tokenizer-config.js'
 import { checkTokenizerJson, decoderDropsSpace, idsAround } from './tokenizer-json.js'
-
-/**
- * Options of `Tokenizer.encode`.
- *
- * @example
- * ```ts
- * import { type EncodeOptions, loadTokenizer } from 'moepp'
- *
- * const tokenizer = await loadTokenizer('models/books-7m')
- * const options: EncodeOptions = { addSpecialTokens: false }
- * console.log(tokenizer.encode('The old man', options))
- * ```
- */
-export interface EncodeOptions {
-  /**
-   * Put the tokens around the text that the checkpoint asks for (add_bos_token, add_eos_token).
-   * Default true.
-   */
-  readonly addSpecialTokens?: boolean
-}
-
-/**
- * Options of `Tokenizer.encodeAsync`.
- *
- * @example
- * ```ts
- * import { type EncodeAsyncOptions, loadTokenizer } from 'moepp'
- *
- * const tokenizer = await loadTokenizer('models/books-7m')
- * const options: EncodeAsyncOptions = { maxTokens: 1000, signal: AbortSignal.timeout(1000) }
- * const ids = await tokenizer.encodeAsync('The old man. '.repeat(10_000), options)
- * console.log(ids.length > 1000 ? 'more than 1000 tokens' : ids.length)
- * ```
- */
-export interface EncodeAsyncOptions extends EncodeOptions {
-  /** Ends the work. */
-  readonly signal?: AbortSignal
-  /** Ends the work once there are more ids: the first `maxTokens` + 1 are the result then. */
-  readonly maxTokens?: number
-}
-
-const ENCODE_CHECKS = { addSpecialTokens: boolean }
-const ENCODE_ASYNC_CHECKS = { ...ENCODE_CHECKS, signal, maxTokens: integer(0) }
-const DECODE_CHECKS = { skipSpecialTokens: boolean }
-const STREAM_CHECKS = { ...DECODE_CHECKS, prompt: checkIds }
-
-/**
- * Options of `Tokenizer.decode`.
- *
- * @example
- * ```ts
- * import { type DecodeOptions, loadTokenizer } from 'moepp'
- *
- * const tokenizer = await loadTokenizer('models/books-7m')
- * const options: DecodeOptions = { skipSpecialTokens: false }
- * console.log(tokenizer.decode(tokenizer.encode('The old man'), options))
- * ```
- */
-export interface DecodeOptions {
-  /** True: special tokens give no text. Default true. */
-  readonly skipSpecialTokens?: boolean
-}
 
 /**
  * A token that stands for no text.
@@ -392,11 +340,4 @@ export class Tokenizer {
     yield* this.#encoder.encode(text, ids)
     if (addSpecialTokens) ids.push(...this.#after)
   }
-}
-
-function checkIds(ids: unknown, name: string): void {
-  if (!Array.isArray(ids) && !(ids instanceof Int32Array) && !(ids instanceof Uint32Array))
-    throw new TypeError(`${name}: expected an array of token ids, got ${typeof ids}`)
-  const at = Array.prototype.findIndex.call(ids, (id: number) => !Number.isInteger(id) || id < 0)
-  if (at !== -1) throw new RangeError(`${name}[${at}]: expected a token id, got ${String(ids[at])}`)
 }
