@@ -1,5 +1,5 @@
 /**
- * moepp: MoE++ language models on CPUs and NVIDIA GPUs.
+ * moepp: mixtures of experts with zero-computation experts, on CPUs and NVIDIA GPUs.
  *
  * @module
  */
