@@ -93,8 +93,9 @@ function withoutDefaults(random: Random, config: Record<string, unknown>): Recor
     if (random.chance(0.5)) delete config.num_key_value_heads
     else config.num_key_value_heads = null
   }
-  if (random.chance(0.3))
-    Object.assign(config, { model_type: 'MoE++', hidden_act: 'silu', use_cache: true })
+  const isTyped = random.chance(0.3)
+  if (isTyped) Object.assign(config, { model_type: 'MoE++', hidden_act: 'silu', use_cache: true })
+  else config.architectures = ['MoeForCausalLM']
   if (random.chance(0.3)) Object.assign(config, { sliding_window: 64, rotary_percent: 0.5 })
   if (random.chance(0.2)) config.num_experts = [...(config.num_experts as number[]), 77]
   return config
