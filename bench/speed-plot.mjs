@@ -5,8 +5,10 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { operationsOfPrefill } from '../dist/benchmark/work.js'
-import { SHAPES } from './shapes.mjs'
+import { recordShapes } from '../dist/families/record.js'
+import { describeModel } from '../dist/families/registry.js'
+import { operationsOfPrefill } from '../dist/program/model-spec.js'
+import { config, makeup, SHAPES } from './synthetic-shapes.mjs'
 
 const WIDTH = 760
 const LEFT = 170
@@ -35,20 +37,12 @@ text { fill: #f0f6fc }
 .ceiling { stroke: #f0a35e }
 }`
 
-const shape = SHAPES['7b']
-const config = {
-  hiddenSize: shape.hidden,
-  intermediateSize: shape.ffn,
-  heads: shape.heads,
-  kvHeads: shape.heads,
-  headDim: shape.hidden / shape.heads,
-  vocabSize: shape.vocab,
-}
-
 /** Tokens/s that 10^9 operations a second allow: with so many FFN experts per token. */
 function ideal({ tokens }, layers, ffnExperts, gops) {
+  const shape = makeup({ ...SHAPES['7b'], layers }, {})
+  const spec = recordShapes(describeModel(config(shape), '7b'))
   const picks = tokens * layers * ffnExperts
-  return (tokens * gops * 1e9) / operationsOfPrefill({ ...config, layers }, tokens, { picks }, 1)
+  return (tokens * gops * 1e9) / operationsOfPrefill(spec, tokens, { picks }, 1)
 }
 
 /** Tokens/s of each bar, and its ceiling. */

@@ -29,15 +29,20 @@ export interface StoredTensor extends Part {
   readonly kind: ParameterKind
 }
 
-/** The tensors that the model reads, in the order of the forward pass. */
-export function storedTensors(description: ModelDescription): StoredTensor[] {
+/** The model on tensors that are nowhere: its ops, and the tensors that it reads. */
+export function recordShapes(description: ModelDescription): ModelSpec {
   const place = { dtype: 'f32', file: '', byteOffset: 0, byteLength: 0 } as const
   const listing: ModelTensors = {
     packed: () => undefined,
     optional: () => undefined,
     tensor: ({ shape }) => ({ ...place, shape }),
   }
-  const parameters = parametersOf(record(description, listing, 'exact'))
+  return record(description, listing, 'exact')
+}
+
+/** The tensors that the model reads, in the order of the forward pass. */
+export function storedTensors(description: ModelDescription): StoredTensor[] {
+  const parameters = parametersOf(recordShapes(description))
   return [...parameters].map(([name, { kind, ref }]) => ({ name, kind, shape: ref.shape }))
 }
 

@@ -32,8 +32,8 @@ const references = all('native/test', /^reference.*\.h$/)
 const tests = all('native/test', /_test\.cc$/)
 const cudaTests = all('native/test/simt', /_test\.cu$/)
 const benches = all('bench/ops', /\.cc$/)
-const builder = read('lib/program/ops.ts')
-const compiler = read('native/compiler.cc')
+const builder = ['ops', 'moe-ops'].map(file => read(`lib/program/${file}.ts`)).join('\n')
+const compiler = read('native/program/compiler.cc')
 
 for (const { name, args, fused } of ops) {
   t.test(name, async t => {
