@@ -91,6 +91,11 @@ export class Fields {
     return value
   }
 
+  /** An integer from 1. */
+  size(key: string, absent: number): number {
+    return this.integer(key, absent, { from: 1 })
+  }
+
   integerOrNull(key: string, range: { from: number }): number | null {
     return (this.take(key) ?? null) === null ? null : this.integer(key, 0, range)
   }

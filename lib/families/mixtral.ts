@@ -2,7 +2,7 @@
 import type { Fields } from '../base/fields.js'
 import { selfAttention } from '../layers/attention.js'
 import { decoder } from '../layers/decoder.js'
-import { moe, ofEach } from '../layers/moe.js'
+import { expertMatrix, moe } from '../layers/moe.js'
 import { Rope } from '../layers/rope.js'
 import type { Family, ModelConfig } from './family.js'
 import {
@@ -27,12 +27,7 @@ export const mixtral: Family = {
   describe(fields) {
     const c = parse(fields)
     const { hiddenSize: H, intermediateSize: F, experts: E } = c
-    const rope = new Rope({
-      theta: c.ropeTheta,
-      dims: c.headDim,
-      maxPositionEmbeddings: c.maxPositionEmbeddings,
-      scaling: c.ropeScaling,
-    })
+    const rope = new Rope(c)
     return {
       config: c,
       routerNotes: ['softmax over the picks'],
@@ -40,8 +35,7 @@ export const mixtral: Family = {
       record(m) {
         decoder(m, c, rope, (layer, { x, y }, inputs, next) => {
           const delta = selfAttention(m, layer, y, inputs, { ...c, window: c.slidingWindow })
-          const prefix = `model.layers.${layer}`
-          const block = `${prefix}.block_sparse_moe`
+          const block = `model.layers.${layer}.block_sparse_moe`
           const part = (e: number, name: string, shape: readonly number[]) => ({
             name: `${block}.experts.${e}.${name}.weight`,
             shape,
@@ -51,22 +45,13 @@ export const mixtral: Family = {
             layer,
             { x, delta },
             {
-              norm: m.small('norms', `${prefix}.post_attention_layernorm.weight`, [H]),
-              eps: c.rmsNormEps,
               gating: { topK: c.topK, experts: [{ kind: 'ffn', count: E }], normalise: true },
               router: m.small('router', `${block}.gate.weight`, [E, H]),
-              gateUp: m.matrix(
-                'ffnExperts',
-                `${block}.experts.w13`,
-                [E, 2 * F, H],
-                ofEach(E, e => [part(e, 'w1', [F, H]), part(e, 'w3', [F, H])]),
-              ),
-              down: m.matrix(
-                'ffnExperts',
-                `${block}.experts.w2`,
-                [E, H, F],
-                ofEach(E, e => part(e, 'w2', [H, F])),
-              ),
+              gateUp: expertMatrix(m, `${block}.experts.w13`, E, [2 * F, H], e => [
+                part(e, 'w1', [F, H]),
+                part(e, 'w3', [F, H]),
+              ]),
+              down: expertMatrix(m, `${block}.experts.w2`, E, [H, F], e => part(e, 'w2', [H, F])),
             },
             next,
           )
@@ -86,25 +71,24 @@ const NOT_READ = [
 
 function parse(fields: Fields): MixtralConfig {
   siluOnly(fields)
-  const size = (key: string, absent: number) => fields.integer(key, absent, { from: 1 })
-  const hiddenSize = size('hidden_size', 4096)
-  const heads = size('num_attention_heads', 32)
+  const hiddenSize = fields.size('hidden_size', 4096)
+  const heads = fields.size('num_attention_heads', 32)
   const isGiven = fields.take('num_key_value_heads') !== null
-  const maxPositionEmbeddings = size('max_position_embeddings', 131072)
-  const experts = size('num_local_experts', 8)
-  const topK = size('num_experts_per_tok', 2)
+  const maxPositionEmbeddings = fields.size('max_position_embeddings', 131072)
+  const experts = fields.size('num_local_experts', 8)
+  const topK = fields.size('num_experts_per_tok', 2)
   checkExperts(fields, experts, topK)
   const config: MixtralConfig = {
     family: mixtral.name,
-    vocabSize: size('vocab_size', 32000),
+    vocabSize: fields.size('vocab_size', 32000),
     hiddenSize,
-    intermediateSize: size('intermediate_size', 14336),
-    layers: size('num_hidden_layers', 32),
+    intermediateSize: fields.size('intermediate_size', 14336),
+    layers: fields.size('num_hidden_layers', 32),
     ...headSizes(
       fields,
       hiddenSize,
       heads,
-      isGiven ? size('num_key_value_heads', 8) : heads,
+      isGiven ? fields.size('num_key_value_heads', 8) : heads,
       fields.integerOrNull('head_dim', { from: 2 }),
     ),
     maxPositionEmbeddings,

@@ -6,7 +6,7 @@ import type { Fields } from '../base/fields.js'
 import { isObject, show } from '../base/json.js'
 import { selfAttention } from '../layers/attention.js'
 import { decoder, type NextNorm, type Stream } from '../layers/decoder.js'
-import { moe, ofEach } from '../layers/moe.js'
+import { expertMatrix, moe } from '../layers/moe.js'
 import { Rope, type RopeScaling } from '../layers/rope.js'
 import type { Buffer } from '../program/builder.js'
 import type { ModelBuilder } from '../program/model-builder.js'
@@ -29,26 +29,17 @@ export interface MoeppConfig extends ModelConfig {
 
 /** After the FFN experts come two constant experts, the copy expert and the zero expert. */
 const CONSTANTS = 2
-const ZERO_COMPUTATION_EXPERTS = CONSTANTS + 2
+const OTHERS = CONSTANTS + 2
 
 export const moepp: Family = {
   name: 'moepp',
   architectures: ['MoeForCausalLM'],
   modelTypes: ['MoE++'],
-  describe(fields) {
-    const config = parse(fields)
-    return description(config)
-  },
+  describe: fields => description(parse(fields)),
 }
 
-export function description(c: MoeppConfig): ModelDescription {
-  const rope = new Rope({
-    theta: c.ropeTheta,
-    dims: c.headDim,
-    maxPositionEmbeddings: c.maxPositionEmbeddings,
-    scaling: c.ropeScaling,
-    dividesPositions: true,
-  })
+function description(c: MoeppConfig): ModelDescription {
+  const rope = new Rope(c, true)
   return {
     config: c,
     routerNotes: [
@@ -80,37 +71,32 @@ export function recordMoe(
   next: NextNorm,
 ): Stream & { logits: Buffer } {
   const { hiddenSize: H, intermediateSize: F, ffnExperts: N, experts: E } = c
-  const prefix = `model.layers.${layer}`
-  const gate = `${prefix}.mlp.moe.gate`
-  const experts = `${prefix}.mlp.moe.experts.experts`
+  const gate = `model.layers.${layer}.mlp.moe.gate`
+  const experts = `model.layers.${layer}.mlp.moe.experts.experts`
   const ffn = (name: string, shape: readonly number[]) =>
-    m.matrix(
-      'ffnExperts',
-      `${experts}.${name}`,
-      [N, ...shape],
-      ofEach(N, e => ({ name: `${experts}.${e}.${name}.weight`, shape })),
-    )
+    expertMatrix(m, `${experts}.${name}`, N, shape, e => ({
+      name: `${experts}.${e}.${name}.weight`,
+      shape,
+    }))
   const constant = (name: string, stored: string, rows: readonly number[]) =>
     m.small(
       'constantExperts',
       `${experts}.constant.${name}`,
       [CONSTANTS * (rows[0] ?? 1), H],
-      ofEach(CONSTANTS, c => ({ name: `${experts}.${N + c}.${stored}`, shape: [...rows, H] })),
+      [N, N + 1].map(e => ({ name: `${experts}.${e}.${stored}`, shape: [...rows, H] })),
     )
-  const { previousLogits } = input
+  const { previousLogits: logits } = input
   const map = `${gate}.gate_map.weight`
   // Layer 0 has no layer before it. Checkpoints hold its gate_map all the same.
-  if (!previousLogits) m.unread('router', map)
+  if (!logits) m.unread('router', map)
   return moe(
     m,
     layer,
     input,
     {
-      norm: m.small('norms', `${prefix}.post_attention_layernorm.weight`, [H]),
-      eps: c.rmsNormEps,
       gating: gatingOf(c),
       ...router(m, c, layer, gate),
-      residual: previousLogits && { logits: previousLogits, map: m.small('router', map, [E, E]) },
+      residual: logits && { logits, map: m.small('router', map, [E, E]) },
       constants: {
         router: constant('wg', 'wg.weight', [2]),
         vectors: constant('vector', 'constant', []),
@@ -125,12 +111,10 @@ export function recordMoe(
 function router(m: ModelBuilder, c: MoeppConfig, layer: number, gate: string) {
   const { experts: E, hiddenSize: H } = c
   if (!c.twoLayerRouter) return { router: m.small('router', `${gate}.wg.weight`, [E, H]) }
-  const hidden = (x: Buffer) =>
-    linear(m, `layers.${layer}.router_hidden`, {
-      x,
-      weight: m.small('router', `${gate}.wg.0.weight`, [8 * E, H]),
-      activation: 'tanh',
-    })
+  const hidden = (x: Buffer) => {
+    const weight = m.small('router', `${gate}.wg.0.weight`, [8 * E, H])
+    return linear(m, `layers.${layer}.router_hidden`, { x, weight, activation: 'tanh' })
+  }
   return { hidden, router: m.small('router', `${gate}.wg.2.weight`, [E, 8 * E]) }
 }
 
@@ -155,23 +139,22 @@ function parse(fields: Fields): MoeppConfig {
   fields.take('hidden_act')
   // Upstream's dense layer fails at its first call, so that another interval has no defined result.
   fields.only('moe_expert_interval', [1])
-  const size = (key: string, absent: number) => fields.integer(key, absent, { from: 1 })
-  const hiddenSize = size('hidden_size', 4096)
-  const heads = size('num_attention_heads', 32)
+  const hiddenSize = fields.size('hidden_size', 4096)
+  const heads = fields.size('num_attention_heads', 32)
   const kvHeads = fields.integerOrNull('num_key_value_heads', { from: 1 }) ?? heads
   const mixtralGating = fields.boolean('moe_use_mixtral_gating', false)
-  const noDoubling = fields.boolean('moe_feature_no_mul_topk', false)
+  const isDoubled = !fields.boolean('moe_feature_no_mul_topk', false) && !mixtralGating
   const experts = parseExperts(fields)
   const config: MoeppConfig = {
     family: moepp.name,
-    vocabSize: size('vocab_size', 32000),
+    vocabSize: fields.size('vocab_size', 32000),
     hiddenSize,
-    intermediateSize: size('intermediate_size', 11008),
-    layers: size('num_hidden_layers', 32),
+    intermediateSize: fields.size('intermediate_size', 11008),
+    layers: fields.size('num_hidden_layers', 32),
     ...headSizes(fields, hiddenSize, heads, kvHeads),
-    maxPositionEmbeddings: size('max_position_embeddings', 2048),
+    maxPositionEmbeddings: fields.size('max_position_embeddings', 2048),
     experts,
-    ffnExperts: experts - ZERO_COMPUTATION_EXPERTS,
+    ffnExperts: experts - OTHERS,
     rmsNormEps: fields.number('rms_norm_eps', 1e-6, { from: 0 }),
     ropeTheta: fields.number('rope_theta', 10000, { above: 0 }),
     ropeScaling: parseRopeScaling(fields),
@@ -181,7 +164,7 @@ function parse(fields: Fields): MoeppConfig {
     twoLayerRouter: fields.boolean('moe_2layer_gate', true),
     logitsNorm: fields.boolean('moe_use_logits_norm', false),
     gateNormStd: fields.number('moe_gate_norm_std', 1, { above: 0 }),
-    inputScale: mixtralGating || noDoubling ? 1 : 2,
+    inputScale: isDoubled ? 2 : 1,
     ...tokenIds(fields, { bos: 1, eos: [2] }),
     torchDtype: torchDtype(fields),
   }
@@ -195,9 +178,9 @@ function parseExperts(fields: Fields): number {
   const list = fields.take('num_experts') ?? [32]
   const experts: unknown = Array.isArray(list) ? list[0] : undefined
   const isCount = typeof experts === 'number' && Number.isInteger(experts)
-  if (isCount && experts >= ZERO_COMPUTATION_EXPERTS && experts <= MAX_EXPERTS) return experts
+  if (isCount && experts >= OTHERS && experts <= MAX_EXPERTS) return experts
   throw fields.bad(
-    `num_experts is ${show(list)}, expected a list that begins with a number from ${ZERO_COMPUTATION_EXPERTS} to ${MAX_EXPERTS}`,
+    `num_experts is ${show(list)}, expected a list that begins with a number from ${OTHERS} to ${MAX_EXPERTS}`,
   )
 }
 

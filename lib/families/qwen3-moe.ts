@@ -3,7 +3,7 @@ import type { Fields } from '../base/fields.js'
 import { selfAttention } from '../layers/attention.js'
 import { decoder, type NextNorm } from '../layers/decoder.js'
 import { mlp } from '../layers/mlp.js'
-import { moe, ofEach } from '../layers/moe.js'
+import { expertMatrix, moe } from '../layers/moe.js'
 import { Rope } from '../layers/rope.js'
 import type { Buffer } from '../program/builder.js'
 import type { ModelBuilder } from '../program/model-builder.js'
@@ -56,12 +56,7 @@ export function describeQwen3Moe(
   zero: (fields: Fields) => ZeroComputation,
 ): ModelDescription {
   const c = parse(fields, family, zero(fields))
-  const rope = new Rope({
-    theta: c.ropeTheta,
-    dims: c.headDim,
-    maxPositionEmbeddings: c.maxPositionEmbeddings,
-    scaling: c.ropeScaling,
-  })
+  const rope = new Rope(c)
   const shape = { ...c, bias: c.attentionBias, qkNormEps: c.rmsNormEps, window: c.slidingWindow }
   return {
     config: c,
@@ -89,8 +84,8 @@ function recordMoe(
   next: NextNorm,
 ) {
   const { hiddenSize: H, intermediateSize: F, ffnExperts: N, experts: E } = c
-  const prefix = `model.layers.${layer}`
-  const experts = `${prefix}.mlp.experts`
+  const block = `model.layers.${layer}.mlp`
+  const experts = `${block}.experts`
   const part = (e: number, name: string, shape: readonly number[]) => ({
     name: `${experts}.${e}.${name}_proj.weight`,
     shape,
@@ -100,23 +95,14 @@ function recordMoe(
     layer,
     input,
     {
-      norm: m.small('norms', `${prefix}.post_attention_layernorm.weight`, [H]),
-      eps: c.rmsNormEps,
       gating: { topK: c.topK, experts: c.runs, normalise: c.normalise, masked: c.masked },
-      router: m.small('router', `${prefix}.mlp.gate.weight`, [E, H]),
+      router: m.small('router', `${block}.gate.weight`, [E, H]),
       constants: constantExperts(m, c, experts),
-      gateUp: m.matrix(
-        'ffnExperts',
-        `${experts}.gate_up_proj`,
-        [N, 2 * F, H],
-        ofEach(N, e => [part(e, 'gate', [F, H]), part(e, 'up', [F, H])]),
-      ),
-      down: m.matrix(
-        'ffnExperts',
-        `${experts}.down_proj`,
-        [N, H, F],
-        ofEach(N, e => part(e, 'down', [H, F])),
-      ),
+      gateUp: expertMatrix(m, `${experts}.gate_up_proj`, N, [2 * F, H], e => [
+        part(e, 'gate', [F, H]),
+        part(e, 'up', [F, H]),
+      ]),
+      down: expertMatrix(m, `${experts}.down_proj`, N, [H, F], e => part(e, 'down', [H, F])),
     },
     next,
   )
@@ -141,27 +127,20 @@ function constantExperts(m: ModelBuilder, { runs, hiddenSize: H }: Qwen3MoeConfi
 
 function recordDense(
   m: ModelBuilder,
-  { hiddenSize: H, denseSize: F, rmsNormEps: eps }: Qwen3MoeConfig,
+  { hiddenSize: H, denseSize: F }: Qwen3MoeConfig,
   layer: number,
   input: { x: Buffer; delta: Buffer },
   next: NextNorm,
 ) {
-  const prefix = `model.layers.${layer}`
-  const part = (name: string) => ({ name: `${prefix}.mlp.${name}_proj.weight`, shape: [F, H] })
+  const block = `model.layers.${layer}.mlp`
+  const part = (name: string) => ({ name: `${block}.${name}_proj.weight`, shape: [F, H] })
   return mlp(
     m,
     layer,
     input,
     {
-      norm: m.small('norms', `${prefix}.post_attention_layernorm.weight`, [H]),
-      eps,
-      gateUp: m.matrix(
-        'denseFfn',
-        `${prefix}.mlp.gate_up_proj`,
-        [2 * F, H],
-        [part('gate'), part('up')],
-      ),
-      down: m.matrix('denseFfn', `${prefix}.mlp.down_proj.weight`, [H, F]),
+      gateUp: m.matrix('denseFfn', `${block}.gate_up_proj`, [2 * F, H], [part('gate'), part('up')]),
+      down: m.matrix('denseFfn', `${block}.down_proj.weight`, [H, F]),
     },
     next,
   )
@@ -177,27 +156,26 @@ const NOT_READ = `
 
 function parse(fields: Fields, family: string, zero: ZeroComputation): Qwen3MoeConfig {
   siluOnly(fields)
-  const size = (key: string, absent: number) => fields.integer(key, absent, { from: 1 })
-  const hiddenSize = size('hidden_size', 2048)
-  const maxPositionEmbeddings = size('max_position_embeddings', 32768)
+  const hiddenSize = fields.size('hidden_size', 2048)
+  const maxPositionEmbeddings = fields.size('max_position_embeddings', 32768)
   const ffnExperts = fields.integer('num_experts', 128, { from: 0 })
   const runs: ExpertRuns = [{ kind: 'ffn', count: ffnExperts }, ...zero.runs]
   const experts = runs.reduce((sum, { count }) => sum + count, 0)
-  const topK = size('num_experts_per_tok', 8)
+  const topK = fields.size('num_experts_per_tok', 8)
   if (ffnExperts > 0) checkExperts(fields, experts, topK)
   const config: Qwen3MoeConfig = {
     family,
-    vocabSize: size('vocab_size', 151936),
+    vocabSize: fields.size('vocab_size', 151936),
     hiddenSize,
-    intermediateSize: size('moe_intermediate_size', 768),
-    denseSize: size('intermediate_size', 6144),
-    layers: size('num_hidden_layers', 24),
+    intermediateSize: fields.size('moe_intermediate_size', 768),
+    denseSize: fields.size('intermediate_size', 6144),
+    layers: fields.size('num_hidden_layers', 24),
     hasExperts: sparseLayers(fields, ffnExperts),
     ...headSizes(
       fields,
       hiddenSize,
-      size('num_attention_heads', 32),
-      size('num_key_value_heads', 4),
+      fields.size('num_attention_heads', 32),
+      fields.size('num_key_value_heads', 4),
       fields.integerOrNull('head_dim', { from: 2 }),
     ),
     maxPositionEmbeddings,

@@ -5,6 +5,7 @@
 import type { Buffer, Weight } from '../program/builder.js'
 import type { ModelBuilder } from '../program/model-builder.js'
 import {
+  addRmsNorm,
   embedding,
   gatherRows,
   linear,
@@ -59,6 +60,18 @@ export interface NextNorm {
   readonly eps: number
   readonly sum: string
   readonly out: string
+}
+
+/** x + delta (attention's output), and the norm of that. */
+export function postAttentionNorm(
+  m: ModelBuilder,
+  layer: number,
+  { x, delta }: { readonly x: Buffer; readonly delta: Buffer },
+  eps: number,
+): { sum: Buffer; out: Buffer } {
+  const name = `model.layers.${layer}.post_attention_layernorm.weight`
+  const weight = m.small('norms', name, [Number(x.shape[1])])
+  return addRmsNorm(m, `layers.${layer}.post_attention_norm`, { x, delta, weight, eps })
 }
 
 /** Records one layer: returns the sum with its output, and the norm `next` of that. */

@@ -2,12 +2,9 @@
 import type { Buffer, Weight } from '../program/builder.js'
 import type { ModelBuilder } from '../program/model-builder.js'
 import { addRmsNorm, linear } from '../program/ops.js'
-import type { NextNorm, Stream } from './decoder.js'
+import { type NextNorm, postAttentionNorm, type Stream } from './decoder.js'
 
 export interface Mlp {
-  /** [H] of the norm before it, and that norm's epsilon. */
-  readonly norm: Weight
-  readonly eps: number
   /** [2F, H]: gate rows, then up rows. */
   readonly gateUp: Weight
   /** [H, F] */
@@ -18,12 +15,12 @@ export interface Mlp {
 export function mlp(
   m: ModelBuilder,
   layer: number,
-  { x, delta }: { x: Buffer; delta: Buffer },
-  { norm, eps, gateUp, down }: Mlp,
+  attended: { x: Buffer; delta: Buffer },
+  { gateUp, down }: Mlp,
   next: NextNorm,
 ): Stream {
   const scope = `layers.${layer}`
-  const input = addRmsNorm(m, `${scope}.post_attention_norm`, { x, delta, weight: norm, eps })
+  const input = postAttentionNorm(m, layer, attended, next.eps)
   const hidden = linear(m, `${scope}.mlp.gate_up`, {
     x: input.out,
     weight: gateUp,

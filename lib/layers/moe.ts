@@ -12,13 +12,9 @@ import {
   routerLogits,
   routeTopK,
 } from '../program/moe-ops.js'
-import { addRmsNorm } from '../program/ops.js'
-import type { NextNorm, Stream } from './decoder.js'
+import { type NextNorm, postAttentionNorm, type Stream } from './decoder.js'
 
 export interface Moe {
-  /** [H] of the norm before it, and that norm's epsilon. */
-  readonly norm: Weight
-  readonly eps: number
   readonly gating: Gating
   /** The input of the router's last matrix, if it has two. */
   readonly hidden?: ((y: Buffer) => Buffer) | undefined
@@ -43,13 +39,13 @@ export interface Moe {
 export function moe(
   m: ModelBuilder,
   layer: number,
-  { x, delta }: { x: Buffer; delta: Buffer },
+  attended: { x: Buffer; delta: Buffer },
   parts: Moe,
   next: NextNorm,
 ): Stream & { logits: Buffer } {
   const scope = `layers.${layer}`
-  const { norm, eps, gating, constants } = parts
-  const input = addRmsNorm(m, `${scope}.post_attention_norm`, { x, delta, weight: norm, eps })
+  const { gating, constants } = parts
+  const input = postAttentionNorm(m, layer, attended, next.eps)
   const y = input.out
   const { logits, constantScores } = routerLogits(
     m,
@@ -96,7 +92,14 @@ export function moe(
   return { x: sum, y: out, logits }
 }
 
-/** The same tensor of each of `count` experts, one below the other. */
-export function ofEach(count: number, part: (expert: number) => Part | readonly Part[]): Part[] {
-  return Array.from({ length: count }, (_, expert) => part(expert)).flat()
+/** The same matrix of each of `count` FFN experts: [count, ...shape]. */
+export function expertMatrix(
+  m: ModelBuilder,
+  name: string,
+  count: number,
+  shape: readonly number[],
+  partsOf: (expert: number) => Part | readonly Part[],
+): Weight {
+  const parts = Array.from({ length: count }, (_, expert) => partsOf(expert)).flat()
+  return m.matrix('ffnExperts', name, [count, ...shape], parts)
 }

@@ -46,14 +46,13 @@ export interface YarnScaling {
   readonly attentionFactor: number
 }
 
+/** Of a model's configuration. */
 export interface RopeShape {
-  readonly theta: number
+  readonly ropeTheta: number
   /** D: dimensions of a head that are rotated; even. */
-  readonly dims: number
+  readonly headDim: number
   readonly maxPositionEmbeddings: number
-  readonly scaling: RopeScaling | null
-  /** Linear scaling divides positions, as MoE++'s code does; else frequencies. The bits differ. */
-  readonly dividesPositions?: boolean
+  readonly ropeScaling: RopeScaling | null
 }
 
 /**
@@ -68,22 +67,26 @@ export class Rope {
   /** Factor of cosine and sine. */
   readonly magnitude: number
 
-  constructor(shape: RopeShape) {
+  /**
+   * @param dividesPositions linear scaling divides positions, as MoE++'s code does; else
+   *   frequencies. The bits differ.
+   */
+  constructor(shape: RopeShape, dividesPositions = false) {
     this.#shape = shape
-    const { scaling, dividesPositions = false } = shape
+    const { ropeScaling: scaling } = shape
     this.positionDivisor = scaling?.type === 'linear' && dividesPositions ? scaling.factor : 1
     this.magnitude = scaling?.yarn?.attentionFactor ?? 1
   }
 
   /** J = D/2: frequencies of a rotation. */
   get pairs(): number {
-    return this.#shape.dims / 2
+    return this.#shape.headDim / 2
   }
 
   /** The variant of a forward call over `length` key columns. 0 but for dynamic scaling. */
   keyVariant(length: number): number {
-    const { scaling, maxPositionEmbeddings } = this.#shape
-    return scaling?.type === 'dynamic' && length > maxPositionEmbeddings ? length : 0
+    const { ropeScaling, maxPositionEmbeddings } = this.#shape
+    return ropeScaling?.type === 'dynamic' && length > maxPositionEmbeddings ? length : 0
   }
 
   /** [B, J] frequencies of sequences of these variants. */
@@ -102,7 +105,7 @@ export class Rope {
   }
 
   #compute(variant: number): Float32Array {
-    const { dims, scaling, theta } = this.#shape
+    const { headDim: dims, ropeScaling: scaling, ropeTheta: theta } = this.#shape
     const plain = frequenciesOf(this.#base(variant), dims)
     if (scaling?.type === 'linear' && this.positionDivisor === 1)
       return plain.map(f => f / scaling.factor)
@@ -111,7 +114,8 @@ export class Rope {
   }
 
   #base(length: number): number {
-    const { scaling, theta, dims, maxPositionEmbeddings } = this.#shape
+    const { maxPositionEmbeddings, ropeScaling: scaling } = this.#shape
+    const { ropeTheta: theta, headDim: dims } = this.#shape
     if (scaling?.type === 'ntk') return theta * scaling.factor
     if (scaling?.type !== 'dynamic' || length === 0) return theta
     const stretch = (scaling.factor * length) / maxPositionEmbeddings - (scaling.factor - 1)

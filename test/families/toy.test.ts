@@ -11,7 +11,7 @@ import { describeModel, FAMILIES } from '../../lib/families/registry.js'
 import { Model } from '../../lib/generation/model.js'
 import { selfAttention } from '../../lib/layers/attention.js'
 import { decoder } from '../../lib/layers/decoder.js'
-import { moe, ofEach } from '../../lib/layers/moe.js'
+import { expertMatrix, moe } from '../../lib/layers/moe.js'
 import { Rope } from '../../lib/layers/rope.js'
 import { loadParts } from '../../lib/load/load.js'
 import { type LoadOptions, resolveLoadOptions } from '../../lib/options/load.js'
@@ -67,7 +67,7 @@ const toy: Family = {
       ...{ experts: 9, ffnExperts: 5, topK: 3 },
       ...{ padTokenId: null, bosTokenId: null, eosTokenIds: [], torchDtype: null },
     }
-    const rope = new Rope({ theta: 10000, dims: 8, maxPositionEmbeddings: 32768, scaling: null })
+    const rope = new Rope(c)
     return {
       config: c,
       routerNotes: [],
@@ -86,22 +86,15 @@ const toy: Family = {
             layer,
             { x, delta },
             {
-              norm: m.small('norms', `toy.${layer}.norm`, [H]),
-              eps: 1e-6,
               gating: { topK: 3, experts: TOY_RUNS, normalise: true },
               router: m.small('router', `toy.${layer}.router`, [9, H]),
               constants: { router: small('scores', [2, H]), vectors: small('vector', [1, H]) },
-              gateUp: m.matrix(
-                'ffnExperts',
-                `toy.${layer}.in`,
-                [5, 20, H],
-                ofEach(5, e => [part(`gate.${e}`, [10, H]), part(`up.${e}`, [10, H])]),
-              ),
-              down: m.matrix(
-                'ffnExperts',
-                `toy.${layer}.out`,
-                [5, H, 10],
-                ofEach(5, e => part(`down.${e}`, [H, 10])),
+              gateUp: expertMatrix(m, `toy.${layer}.in`, 5, [20, H], e => [
+                part(`gate.${e}`, [10, H]),
+                part(`up.${e}`, [10, H]),
+              ]),
+              down: expertMatrix(m, `toy.${layer}.out`, 5, [H, 10], e =>
+                part(`down.${e}`, [H, 10]),
               ),
             },
             next,
@@ -132,7 +125,7 @@ function randomValues(): Values {
 
 /** The same numbers under the toy's names, its router's rows in its own order. */
 function toyValues(qwen3: Values): Values {
-  const values = new Map([...qwen3].filter(([name]) => !/mlp|post_attention/.test(name)))
+  const values = new Map([...qwen3].filter(([name]) => !/mlp/.test(name)))
   for (const layer of [0, 1]) {
     const stored = (name: string) => qwen3.get(`model.layers.${layer}.${name}`)!
     const expert = (e: number, name: string) => stored(`mlp.experts.${e}.${name}`)
@@ -140,7 +133,6 @@ function toyValues(qwen3: Values): Values {
     const router = Float32Array.from(
       PLACES.flatMap(place => [...rows.subarray(place * 24, (place + 1) * 24)]),
     )
-    values.set(`toy.${layer}.norm`, stored('post_attention_layernorm.weight'))
     values.set(`toy.${layer}.router`, { shape, values: router })
     values.set(`toy.${layer}.scores`, expert(CONSTANT, 'wg.weight'))
     const vector = expert(CONSTANT, 'constant').values
