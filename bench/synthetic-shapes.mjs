@@ -79,8 +79,8 @@ export const TAKES_ZERO_EXPERTS = new Set(['qwen3'])
 
 /**
  * The make-up of a checkpoint. It is its shape with E, the number of all experts, and the share of
- * the picks that go to those with an FFN. `tau` is the paper's (section 3.4). `zero` experts are of the
- * qwen3 shapes alone; there half of the picks are zero unless tau says otherwise.
+ * the picks that go to those with an FFN. `tau` is the paper's (section 3.4). `zero` experts are of
+ * the qwen3 shapes alone; there half of the picks are zero unless tau says otherwise.
  */
 export function makeup(shape, { tau, vanilla, zero }) {
   const { family, ffnExperts: N } = shape

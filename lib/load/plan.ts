@@ -38,6 +38,7 @@ export const MATRIX_DTYPES = {
   bfloat16: 'bf16',
   int8: 'int8',
   int4: 'int4',
+  'int4-all': 'int4-all',
 } as const
 
 /** A model that is to be loaded. */
@@ -115,11 +116,14 @@ function roundsMore({ spec, options }: LoadPlan, onGpu: boolean): boolean {
   )
 }
 
-/** The type of the feed-forward networks, which are most of the weights. */
+/** The type of the feed-forward networks, which are most of the weights, and of attention's. */
 export function matrixTypeOf({ weights }: ModelSpec): MatrixType {
   const ffn = weights.filter(({ kind }) => kind === 'ffnExperts' || kind === 'denseFfn')
   const held = new Set(ffn.map(({ dtype }) => dtype))
-  if (held.has('int4')) return 'int4'
+  if (held.has('int4')) {
+    const attention = weights.filter(({ kind }) => kind === 'attention')
+    return attention.some(({ dtype }) => dtype === 'int4') ? 'int4-all' : 'int4'
+  }
   if (held.has('int8')) return 'int8'
   return held.has('bf16') ? 'bfloat16' : 'float32'
 }
