@@ -1,7 +1,7 @@
 // The cost in quality of quantised weights and rounded activations: the bundled model on its
 // held-out text, against float32.
 //
-//   npm run bench -- quality [--windows=338] [--dtypes=bfloat16,rounded,int8,int4]
+//   npm run bench -- quality [--windows=338] [--dtypes=bfloat16,rounded,int8,int4,int4-all]
 //
 // rounded is bfloat16 with activationDtype 'bfloat16'. Protocol of the model card: the text is cut
 // into windows of 256 ids, each predicted after BOS alone. Perplexity is over the ids of the
@@ -111,7 +111,7 @@ function percent(share, digits) {
   return `${(100 * share).toFixed(digits)} %`
 }
 
-const DTYPES = ['bfloat16', 'rounded', 'int8', 'int4']
+const DTYPES = ['bfloat16', 'rounded', 'int8', 'int4', 'int4-all']
 
 async function main() {
   const options = readArguments(process.argv.slice(2), {

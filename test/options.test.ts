@@ -289,7 +289,7 @@ t.test('load options: wrong values', async t => {
     [
       { dtype: 'float16' },
       'RangeError',
-      'dtype: expected one of "auto", "float32", "bfloat16", "int8", "int4", got "float16"',
+      'dtype: expected one of "auto", "float32", "bfloat16", "int8", "int4", "int4-all", got "float16"',
     ],
     [
       { activationDtype: 'int8' },

@@ -5,19 +5,20 @@
 //     [--tau=0.75] [--zero=64]
 //     [--prefill=512] [--decode=64] [--moepp-dtype=...] [--activation-dtype=bfloat16]
 //     [--folder=.cache/synthetic]
+import { fork } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
-import { Sequences, tokenAt } from '../../dist/benchmark/sequences.js'
+import { Sequences } from '../../dist/benchmark/sequences.js'
 import { loadParts } from '../../dist/load/load.js'
 import { resolveLoadOptions } from '../../dist/options/generate.js'
 import { count, oneOf, readArguments } from '../arguments.mjs'
 import { checkZero, SYNTHETIC, synthetic } from '../synthetic.mjs'
 import { availableThreads } from '../threads.mjs'
 import { countSame, requireAgreement } from './agreement.mjs'
+import { CONTEXTS } from './llama-peer.mjs'
 import { load } from './packages.mjs'
 import { vanillaGguf } from './vanilla-gguf.mjs'
 
 const GGUF_TYPES = { bfloat16: 'BF16', int8: 'Q8_0', int4: 'Q4_0' }
-const CONTEXTS = [32, 512]
 
 const median = values => values.toSorted((a, b) => a - b)[values.length >> 1]
 
@@ -29,7 +30,7 @@ const KINDS = {
   zero,
   folder,
   dtype: oneOf(Object.keys(GGUF_TYPES)),
-  'moepp-dtype': oneOf(['float32', 'bfloat16', 'int8', 'int4']),
+  'moepp-dtype': oneOf(['float32', 'bfloat16', 'int8', 'int4', 'int4-all']),
   'activation-dtype': oneOf(['auto', 'bfloat16']),
   threads: count,
   repetitions: count,
@@ -102,62 +103,46 @@ class Moepp {
   }
 }
 
-/** Its key begins with the architecture. */
-function vocabSizeOf({ fileInfo: { metadata } }) {
-  return metadata[metadata.general.architecture].vocab_size
+/** llama.cpp with or without flash attention, in the process of llama-peer.mjs. */
+class Llama {
+  constructor(peer, flashAttention) {
+    Object.assign(this, { peer, flashAttention })
+  }
+
+  prefill(tokens) {
+    return this.peer.ask('prefill', { flashAttention: this.flashAttention, tokens })
+  }
+
+  decode(context, tokens) {
+    return this.peer.ask('decode', { flashAttention: this.flashAttention, context, tokens })
+  }
 }
 
-class Llama {
-  static async create(model, flashAttention, { threads, prefill, decode }) {
-    const context = await model.createContext({
-      sequences: 1,
-      contextSize: Math.max(prefill, ...CONTEXTS.map(length => length + decode)) + 64,
-      batchSize: 512,
-      flashAttention,
-      threads,
-      ignoreMemorySafetyChecks: true,
+/**
+ * llama.cpp has a process of its own. ggml keeps a thread's AMX tiles configured from call to call,
+ * and the threads that Node hands out may run either program's tiles.
+ */
+class Peer {
+  constructor() {
+    this.child = fork(fileURLToPath(new URL('llama-peer.mjs', import.meta.url)))
+  }
+
+  async ask(method, options) {
+    const [answer] = await new Promise((resolve, reject) => {
+      const ended = code => reject(new Error(`llama-peer.mjs ended with ${code}`))
+      this.child.once('exit', ended)
+      this.child.once('message', message => {
+        this.child.off('exit', ended)
+        resolve([message])
+      })
+      this.child.send({ method, options })
     })
-    return new Llama(context, vocabSizeOf(model))
+    if (answer.error) throw new Error(answer.error)
+    return answer.result
   }
 
-  constructor(context, vocabSize) {
-    this.context = context
-    this.sequence = context.getSequence()
-    this.vocabSize = vocabSize
-  }
-
-  #tokens(from, to) {
-    return Array.from({ length: to - from }, (_, i) => tokenAt(0, from + i, this.vocabSize))
-  }
-
-  /**
-   * A generator gives the likeliest token after all before it, and takes the token that is to come
-   * instead.
-   */
-  async #start(tokens) {
-    await this.sequence.clearHistory()
-    return this.sequence.evaluate(this.#tokens(0, tokens), { temperature: 0, yieldEogToken: true })
-  }
-
-  async prefill(tokens) {
-    const generator = await this.#start(tokens)
-    const started = performance.now()
-    await generator.next()
-    const ms = performance.now() - started
-    await generator.return()
-    return ms
-  }
-
-  async decode(context, tokens) {
-    const generator = await this.#start(context)
-    await generator.next()
-    const forced = this.#tokens(context, context + tokens)
-    const likeliest = []
-    const started = performance.now()
-    for (const token of forced) likeliest.push((await generator.next(token)).value)
-    const ms = performance.now() - started
-    await generator.return()
-    return { ms, likeliest }
+  close() {
+    this.child.disconnect()
   }
 }
 
@@ -191,7 +176,8 @@ const cell = values => median(values).toPrecision(3)
 
 async function main() {
   const options = readOptions(process.argv.slice(2))
-  const { getLlama, LlamaLogLevel } = await load('node-llama-cpp')
+  // Before anything is made.
+  await load('node-llama-cpp')
   const { name, dtype, moeppDtype, activationDtype, threads, repetitions } = options
   const { layers, folder } = options.synthetic
   const path = vanillaGguf(name, { layers, folder }, GGUF_TYPES[dtype])
@@ -201,24 +187,11 @@ async function main() {
   }
   // A shape without zero-computation experts is its own twin.
   if (directories['++'] === directories.vanilla) delete directories['++']
-  const llama = await getLlama({
-    gpu: false,
-    build: 'never',
-    skipDownload: true,
-    maxThreads: threads,
-    progressLogs: false,
-    logLevel: LlamaLogLevel.error,
-  })
-  console.log(`llama.cpp: ${llama.systemInfo.trim()}`)
-  const model = await llama.loadModel({
-    modelPath: path,
-    gpuLayers: 0,
-    useMmap: false,
-    ignoreMemorySafetyChecks: true,
-  })
+  const peer = new Peer()
+  console.log(`llama.cpp: ${await peer.ask('load', { path, ...options })}`)
   const peers = {
-    'llama.cpp': await Llama.create(model, false, options),
-    'llama.cpp, flash attention': await Llama.create(model, true, options),
+    'llama.cpp': new Llama(peer, false),
+    'llama.cpp, flash attention': new Llama(peer, true),
   }
   const document = {
     name,
@@ -245,7 +218,7 @@ async function main() {
     await moepp.close()
   }
   print(document, GGUF_TYPES[dtype])
-  await model.dispose()
+  peer.close()
 }
 
 function print(document, type) {

@@ -20,6 +20,7 @@ const INSTRUCTIONS: Readonly<Record<string, readonly string[]>> = {
   rounded: ['f32_fma', 'bf16_dot', 'bf16_amx'],
   int8: ['f32_fma', 'int8_madd', 'int8_dot', 'int8_vnni', 'int8_amx'],
   int4: ['f32_fma', 'int8_madd', 'int8_dot', 'int8_vnni', 'int8_amx'],
+  'int4-all': ['f32_fma', 'int8_madd', 'int8_dot', 'int8_vnni', 'int8_amx'],
 }
 
 /**

@@ -2,6 +2,7 @@
 
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { type ConvertOptions, convertCheckpoint, DEFAULT_SHARD_BYTES } from '../convert/convert.js'
+import { MATRIX_TYPES } from '../options/load.js'
 import { type CreateCommand, runWork } from './command.js'
 import { formatBytes } from './format.js'
 import { addHubOptions, type HubFlags, MODEL_ARGUMENT, modelDirectory } from './source.js'
@@ -15,7 +16,7 @@ interface ConvertFlags extends HubFlags {
 export const convertCommand: CreateCommand = (terminal, setExitCode) => {
   const dtype = new Option(
     '--dtype <type>',
-    'type of the matrices; only float32 converts norms, router and constants too. int8 and int4 are packed for the CPU, and load at once; int4 is for FFN experts, other matrices are int8',
+    'type of the matrices; only float32 converts norms, router and constants too. int8, int4 and int4-all are packed for the CPU, and load at once; int4 is for FFN experts, other matrices are int8, or int4 too with int4-all',
   )
   const command = new Command('convert')
     .description(
@@ -23,7 +24,7 @@ export const convertCommand: CreateCommand = (terminal, setExitCode) => {
     )
     .argument('<model>', MODEL_ARGUMENT)
     .argument('<out-dir>', 'the directory to make')
-    .addOption(dtype.choices(['auto', 'float32', 'bfloat16', 'int8', 'int4']).default('auto'))
+    .addOption(dtype.choices(['auto', ...MATRIX_TYPES]).default('auto'))
     .addOption(
       new Option('--max-shard-size <size>', 'largest size of a file, from 1MB: 500MB, 5GB, 4GiB')
         .argParser(parseSize)

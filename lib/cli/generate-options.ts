@@ -2,6 +2,7 @@
 
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { GenerateOptions, LoadOptions } from '../options/generate.js'
+import { MATRIX_TYPES } from '../options/load.js'
 
 /** Provided by Ctrl-C and the progress bar, or by a program alone. */
 type NotFlags = 'signal' | 'onProgress' | 'logits'
@@ -103,7 +104,7 @@ const LOAD_FLAGS: Readonly<
   device: [new Option('--device <name>', 'auto, cpu, cuda or cuda:N (default: auto)')],
   dtype: [
     new Option('--dtype <type>', 'type of the weights')
-      .choices(['auto', 'float32', 'bfloat16', 'int8', 'int4'])
+      .choices(['auto', ...MATRIX_TYPES])
       .default(undefined, 'auto'),
   ],
   activationDtype: [

@@ -45,7 +45,7 @@ export interface ConvertOptions {
   /**
    * Type of the stored matrices. Default 'auto', which leaves every tensor's. With 'bfloat16'
    * norms, router and constants keep their type, because they are computed with in float32. The
-   * result then gives the same logits as the original loaded in bfloat16. With 'int8' and 'int4'
+   * result then gives the same logits as the original loaded in bfloat16. With the others
    * the matrices are quantised as loading does it, and packed in the order of the CPU's kernels.
    * Such a result opens by mapping, and no other program reads it.
    */

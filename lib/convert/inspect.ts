@@ -8,8 +8,8 @@ import { recordModel } from '../families/record.js'
 import { readModel } from '../families/registry.js'
 import { type GenerationConfig, readGenerationConfig } from '../generation/generation-config.js'
 import { DEVICE_TRAITS, type DeviceTraits } from '../load/device-traits.js'
-import { cacheOf, MATRIX_DTYPES, planLoad } from '../load/plan.js'
-import { type MatrixType, resolveLoadOptions } from '../options/load.js'
+import { cacheOf, MATRIX_DTYPES, matrixTypeOf, planLoad } from '../load/plan.js'
+import { MATRIX_TYPES, type MatrixType, resolveLoadOptions } from '../options/load.js'
 import {
   activeParameters,
   cacheBytes,
@@ -146,10 +146,11 @@ function weightBytesByType(
 ): ByMatrixType<number> {
   const bytes = (type: 'auto' | MatrixType) =>
     weightBytes(recordModel(description, checkpoint, MATRIX_DTYPES[type]))
-  const packed = new Set([...checkpoint.packed.values()].map(({ dtype }) => dtype))
-  if (packed.size > 0) return { [packed.has('int4') ? 'int4' : 'int8']: bytes('auto') }
-  const types: MatrixType[] = ['float32', 'bfloat16', 'int8', 'int4']
-  return Object.fromEntries(types.map(type => [type, bytes(type)]))
+  if (checkpoint.packed.size > 0) {
+    const held = matrixTypeOf(recordModel(description, checkpoint, MATRIX_DTYPES.auto))
+    return { [held]: bytes('auto') }
+  }
+  return Object.fromEntries(MATRIX_TYPES.map(type => [type, bytes(type)]))
 }
 
 function kvCacheDtypes(

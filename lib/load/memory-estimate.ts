@@ -4,7 +4,7 @@ import type { DeviceInfo, KvCacheOptions, ProgramSpec } from '../addon/binding.j
 import type { Checkpoint } from '../checkpoint/checkpoint.js'
 import { MoeppError } from '../errors.js'
 import { PAGE_SIZE } from '../model/runner.js'
-import type { MatrixType } from '../options/generate.js'
+import { MATRIX_TYPES, type MatrixType } from '../options/load.js'
 import { cacheBytes, weightBytes } from '../program/model-spec.js'
 import { stepBytes } from '../program/step-bytes.js'
 import { wordOf } from '../tensor/dtypes.js'
@@ -193,8 +193,7 @@ function remedies(plan: LoadPlan, place: Place, needed: MemoryEstimate): string[
 /** Types that take less, the most exact first. Packed weights cannot be held in another. */
 function smallerDtypes({ packed }: Checkpoint, held: MatrixType): MatrixType[] {
   if (packed.size > 0) return []
-  const all: MatrixType[] = ['float32', 'bfloat16', 'int8', 'int4']
-  return all.slice(all.indexOf(held) + 1)
+  return MATRIX_TYPES.slice(MATRIX_TYPES.indexOf(held) + 1)
 }
 
 /** The size of a smaller cache that fits; undefined if it would be too small to use. */

@@ -24,7 +24,7 @@ const MOST_CONTEXT = 32768
 const CACHE_TOKENS = 8192
 
 /** The options' words for the types of matrices and of their inputs. */
-export const MATRIX_DTYPES = { auto: 'exact', ...DTYPES } as const
+export const MATRIX_DTYPES = { auto: 'exact', ...DTYPES, 'int4-all': 'int4-all' } as const
 
 /** A model that is to be loaded. */
 export interface LoadPlan {
@@ -102,9 +102,11 @@ function roundsMore({ spec, options }: LoadPlan, traits: DeviceTraits): boolean 
   )
 }
 
-/** The type of the feed-forward networks, which are most of the weights. */
+/** The type of the feed-forward networks, which are most of the weights, and of attention's. */
 export function matrixTypeOf({ weights }: ModelSpec): MatrixType {
   const ffn = weights.filter(({ kind }) => kind === 'ffnExperts' || kind === 'denseFfn')
   const held = new Set(ffn.map(({ dtype }) => dtype))
+  if (held.has('int4') && weights.some(w => w.kind === 'attention' && w.dtype === 'int4'))
+    return 'int4-all'
   return wordOf((['int4', 'int8', 'bf16'] as const).find(dtype => held.has(dtype)) ?? 'f32')
 }

@@ -73,8 +73,9 @@ export interface LoadOptions {
   /**
    * Type of the weights on the device. 'auto' keeps bfloat16 as bfloat16, and packed matrices as
    * they are; everything else becomes float32. 'int8' and 'int4' quantise while loading: 'int8'
-   * all matrices, 'int4' the FFN experts, with attention and head in int8. A checkpoint that
-   * `moepp convert` has quantised opens with 'auto' or its own type. Default 'auto'.
+   * all matrices, 'int4' the FFN experts, with attention and head in int8, 'int4-all' all of them.
+   * A checkpoint that `moepp convert` has quantised opens with 'auto' or its own type. Default
+   * 'auto'.
    */
   dtype?: 'auto' | MatrixType
   /**
@@ -85,8 +86,8 @@ export interface LoadOptions {
    */
   activationDtype?: 'auto' | 'bfloat16'
   /**
-   * Type of the KV cache. 'auto' is bfloat16 for int8 and int4, for bfloat16 on a GPU, and with
-   * `activationDtype: 'bfloat16'`; else float32. Default 'auto'.
+   * Type of the KV cache. 'auto' is bfloat16 for quantised matrices, for bfloat16 on a GPU, and
+   * with `activationDtype: 'bfloat16'`; else float32. Default 'auto'.
    */
   kvCacheDtype?: 'auto' | 'float32' | 'bfloat16'
   /**
@@ -143,14 +144,23 @@ export interface LoadOptions {
  * ```ts
  * import { estimateMemory, type MatrixType } from 'moepp'
  *
- * const types: MatrixType[] = ['float32', 'bfloat16', 'int8', 'int4']
+ * const types: MatrixType[] = ['float32', 'bfloat16', 'int8', 'int4', 'int4-all']
  * for (const dtype of types) {
  *   const { totalBytes } = await estimateMemory('npm:moepp-books-7m', { dtype })
  *   console.log(dtype, totalBytes)
  * }
  * ```
  */
-export type MatrixType = 'float32' | 'bfloat16' | 'int8' | 'int4'
+export type MatrixType = 'float32' | 'bfloat16' | 'int8' | 'int4' | 'int4-all'
+
+/** The most exact first. */
+export const MATRIX_TYPES: readonly MatrixType[] = [
+  'float32',
+  'bfloat16',
+  'int8',
+  'int4',
+  'int4-all',
+]
 
 /**
  * Instruction sets that a build may hold, and a processor may have.
@@ -197,7 +207,7 @@ export interface ResolvedLoadOptions
 
 const loadChecks = {
   device,
-  dtype: oneOf('auto', 'float32', 'bfloat16', 'int8', 'int4'),
+  dtype: oneOf('auto', ...MATRIX_TYPES),
   activationDtype: oneOf('auto', 'bfloat16'),
   kvCacheDtype: oneOf('auto', 'float32', 'bfloat16'),
   contextLength: integer(1),

@@ -11,12 +11,13 @@ import { type Buffer, ProgramBuilder, type Weight } from './builder.js'
 import type { CacheShape, ModelSpec, ParameterKind, RecordedWeight } from './model-spec.js'
 
 type HeldDType = 'f32' | 'bf16' | 'int8' | 'int4'
+/** 'exact' keeps bf16 and packed matrices as stored; all others become f32, which is lossless. */
+type WeightHold = HeldDType | 'exact'
 /**
- * Types of the matrices on a device. 'exact' keeps bf16 and packed matrices as stored; all others
- * become f32, which is lossless (f16 included). 'int4' is for FFN, with int8 for attention and
- * head.
+ * Types of the matrices on a device. 'int4' is for FFN, with int8 for attention and head;
+ * 'int4-all' is for all three.
  */
-export type MatrixDType = HeldDType | 'exact'
+export type MatrixDType = WeightHold | 'int4-all'
 
 /** A stored tensor that is part of a weight. */
 export interface Part {
@@ -97,8 +98,7 @@ export class ModelBuilder extends ProgramBuilder {
     parts: readonly Part[] = [{ name, shape }],
   ): Weight {
     const packed = this.#tensors.packed(name)
-    const isFfn = kind === 'ffnExperts' || kind === 'denseFfn'
-    const dtype = this.#dtype === 'int4' && !isFfn ? 'int8' : this.#dtype
+    const dtype = this.#holdOf(kind)
     if (packed) return this.#fromPacked(kind, name, dtype, shape, packed)
     return this.#fromTensors(kind, name, dtype, shape, parts)
   }
@@ -154,10 +154,16 @@ export class ModelBuilder extends ProgramBuilder {
     }
   }
 
+  #holdOf(kind: ParameterKind): WeightHold {
+    if (this.#dtype === 'int4-all') return 'int4'
+    const isFfn = kind === 'ffnExperts' || kind === 'denseFfn'
+    return this.#dtype === 'int4' && !isFfn ? 'int8' : this.#dtype
+  }
+
   #fromPacked(
     kind: ParameterKind,
     name: string,
-    dtype: MatrixDType,
+    dtype: WeightHold,
     shape: readonly number[],
     packed: PackedRef,
   ): Weight {
@@ -181,7 +187,7 @@ export class ModelBuilder extends ProgramBuilder {
   #fromTensors(
     kind: ParameterKind,
     name: string,
-    dtype: MatrixDType,
+    dtype: WeightHold,
     shape: readonly number[],
     stored: readonly Part[],
   ): Weight {

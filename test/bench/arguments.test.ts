@@ -99,7 +99,7 @@ const WRONG: readonly Wrong[] = [
   [
     'quality.mjs',
     ['--dtypes=int8,int2'],
-    "--dtypes: expected one of bfloat16, rounded, int8, int4, or several by commas, got 'int8,int2'\n",
+    "--dtypes: expected one of bfloat16, rounded, int8, int4, int4-all, or several by commas, got 'int8,int2'\n",
   ],
   ['quality.mjs', ['int8'], "Unexpected argument 'int8'"],
   ['expert-forward.mjs', ['--seconds=0'], "--seconds: expected a number > 0, got '0'\n"],

@@ -4,6 +4,7 @@ import { peakFor } from '../../lib/benchmark/ceilings.js'
 import { parseWorkloads, sequenceTokens } from '../../lib/benchmark/workload.js'
 import { recordModel } from '../../lib/families/record.js'
 import { describeModel } from '../../lib/families/registry.js'
+import { MATRIX_TYPES } from '../../lib/options/load.js'
 import type { MatrixDType } from '../../lib/program/model-builder.js'
 import { bytesOfStep, operationsOfPrefill } from '../../lib/program/model-spec.js'
 import { listedCheckpoint } from '../support/listed-checkpoint.js'
@@ -66,6 +67,7 @@ t.test('bytes of a decode step', async t => {
     bytes('int4', 0),
     0.53125 * 36 * 18_874_368 + 1.015625 * (226_492_416 + 100_663_296) + SMALL,
   )
+  t.equal(bytes('int4-all', 0), 0.53125 * (226_492_416 + 36 * 18_874_368 + 100_663_296) + SMALL)
   // 24 layers of 1536 keys and 1536 values in f32.
   t.equal(bytes('bf16', 512) - bytes('bf16', 0), 512 * 24 * 2 * 1536 * 4)
 })
@@ -82,6 +84,8 @@ t.test('a share is of the fastest instruction that the dtype may use', async t =
   t.same(peakFor('int8', peaks), { name: 'int8_vnni', rate: 400 })
   t.same(peakFor('int4', { f32_fma: 100, int8_madd: 150 }), { name: 'int8_madd', rate: 150 })
   t.same(peakFor('int4', { f32_fma: 100 }), { name: 'f32_fma', rate: 100 })
+  for (const type of MATRIX_TYPES.filter(type => type.startsWith('int')))
+    t.same(peakFor(type, peaks), { name: 'int8_vnni', rate: 400 }, type)
 })
 
 t.test('compute peaks of each instruction set', async t => {

@@ -16,6 +16,7 @@ import { withTorchDtype } from '../../lib/convert/config-text.js'
 import { type ConvertOptions, convertCheckpoint } from '../../lib/convert/convert.js'
 import { loadModel } from '../../lib/load/load.js'
 import type { LoadOptions } from '../../lib/options/generate.js'
+import { MATRIX_TYPES } from '../../lib/options/load.js'
 import { DTYPE_SIZE } from '../../lib/tensor/tensor-ref.js'
 import { loadTokenizer } from '../../lib/tokenizer/tokenizer.js'
 import { caseNames, goldenCase, readJson } from '../support/golden.js'
@@ -39,7 +40,7 @@ for (const name of caseNames()) {
   t.test(`${name}: the converted checkpoint gives the same logits, bit for bit`, async t => {
     const source = goldenCase(name)
     const folder = t.testdir()
-    for (const dtype of ['auto', 'float32', 'bfloat16', 'int8', 'int4'] as const) {
+    for (const dtype of ['auto', ...MATRIX_TYPES] as const) {
       const target = join(folder, dtype)
       const { leftOut } = await convertCheckpoint(source, target, { dtype })
       const { format, tensors, packed, files } = await openCheckpoint(target)
@@ -49,7 +50,7 @@ for (const name of caseNames()) {
         [...tensors.values()].every(ref => ref.byteOffset % DTYPE_SIZE[ref.dtype] === 0),
         'aligned',
       )
-      t.equal(packed.size > 0, dtype === 'int8' || dtype === 'int4')
+      t.equal(packed.size > 0, dtype.startsWith('int'))
       t.ok([...packed.values()].every(ref => ref.byteOffset % 64 === 0))
       t.notOk(leftOut.some(left => tensors.has(left)))
       t.ok((await logits(target)).equals(await logits(source, dtype)), `${dtype}: logits`)
@@ -106,7 +107,12 @@ t.test(
   'packed weights: what loading quantises, in shards too, and nothing else made of them',
   async t => {
     const folder = t.testdir()
-    for (const dtype of ['int8', 'int4'] as const) {
+    for (const dtype of ['int8', 'int4', 'int4-all'] as const) {
+      const [ffn, others] = {
+        int8: ['int8', 'int8'],
+        int4: ['int4', 'int8'],
+        'int4-all': ['int4', 'int4'],
+      }[dtype]
       const target = join(folder, dtype)
       let [done, total] = [0, 0]
       const onProgress = (doneBytes: number, totalBytes: number) =>
@@ -122,8 +128,8 @@ t.test(
       const ofKind = (kind: RegExp) => [
         ...new Set([...packed].filter(([name]) => kind.test(name)).map(([, ref]) => ref.dtype)),
       ]
-      t.same(ofKind(/experts/), [dtype], 'FFN experts')
-      t.same(ofKind(/self_attn|lm_head/), ['int8'], 'attention and head')
+      t.same(ofKind(/experts/), [ffn], 'FFN experts')
+      t.same(ofKind(/self_attn|lm_head/), [others], 'attention and head')
       t.equal(packed.size, 6 * 4 + 1)
       t.equal(tensors.get('model.embed_tokens.weight')?.dtype, 'bf16')
       t.ok((await logits(target)).equals(await logits(BOOKS, dtype)))
@@ -135,10 +141,7 @@ t.test(
         (await converted.generate('The old man', options)).tokenIds,
         (await original.generate('The old man', options)).tokenIds,
       )
-      const others = (['float32', 'bfloat16', 'int8', 'int4'] as const).filter(
-        other => other !== dtype,
-      )
-      for (const other of others) {
+      for (const other of MATRIX_TYPES.filter(other => other !== dtype)) {
         await t.rejects(loadModel(target, { dtype: other }), {
           code: 'ERR_UNSUPPORTED',
           message:
@@ -152,7 +155,7 @@ t.test(
         })
       }
     }
-    t.same((await readdir(folder)).sort(), ['int4', 'int8'])
+    t.same((await readdir(folder)).sort(), ['int4', 'int4-all', 'int8'])
   },
 )
 

@@ -17,9 +17,9 @@ t.test('the bundled model, for people', async t => {
   t.match(stdout, /torch \.bin \(bf16\), 2 files, 14\.1 MB/)
   t.match(stdout, /experts +12: 8 FFN of 192, 2 constant, 1 copy, 1 zero; a token picks 2\n/)
   t.match(stdout, /\n {2}total +7,003,680\n/)
-  t.match(stdout, /\n {2}weights +28\.0 MB +14\.1 MB +9\.80 MB +6\.37 MB\n/)
-  t.match(stdout, /\n {2}KV cache per 1,024 tokens, on a CPU( +9\.44 MB){2}( +4\.72 MB){2}\n/)
-  t.match(stdout, /\n {2}KV cache per 1,024 tokens, on a GPU +9\.44 MB( +4\.72 MB){3}\n/)
+  t.match(stdout, /\n {2}weights +28\.0 MB +14\.1 MB +9\.80 MB +6\.37 MB +5\.55 MB\n/)
+  t.match(stdout, /\n {2}KV cache per 1,024 tokens, on a CPU( +9\.44 MB){2}( +4\.72 MB){3}\n/)
+  t.match(stdout, /\n {2}KV cache per 1,024 tokens, on a GPU +9\.44 MB( +4\.72 MB){4}\n/)
   t.notMatch(stdout, /q_proj/)
   const { stdout: withTensors } = await runCli(['inspect', BOOKS, '--tensors'])
   t.match(
@@ -91,20 +91,33 @@ t.test('packed weights', async t => {
   t.match(estimated, /\n {2}of it mapped +[456]\.\d+ MB\n/)
 })
 
+t.test('packed weights in int4 throughout have their own type', async t => {
+  const target = join(t.testdir(), 'packed')
+  await convertCheckpoint(BOOKS, target, { dtype: 'int4-all' })
+  const { memory } = await inspectCheckpoint(target)
+  const { memory: original } = await inspectCheckpoint(BOOKS)
+  t.same(memory.weightBytes, { 'int4-all': original.weightBytes['int4-all'] })
+  t.ok(original.weightBytes['int4-all']! < original.weightBytes.int4!)
+  const { stdout } = await runCli(['inspect', target, '--memory', '--device', 'cpu', '--tensors'])
+  t.match(stdout, /\n {9,} int4-all\n {2}device +cpu\n/)
+  t.match(stdout, /self_attn\.qkv_proj +int4 +\[576, 192\]/)
+  t.match(stdout, /lm_head\.weight +int4 +\[2,?048, 192\]/)
+})
+
 t.test('--memory: what loading needs, by type', async t => {
   const flags = ['--memory', '--device', 'cpu', '--context-length', '2000', '--threads', '2']
   const { code, stdout } = await runCli(['inspect', BOOKS, ...flags])
   t.equal(code, 0)
   t.match(stdout, /\nTo load it, with texts of up to 2,000 tokens and a KV cache of 8,192\n/)
-  t.match(stdout, /\n +float32 +bfloat16 +int8 +int4\n {2}device( +cpu){4}\n/)
-  t.match(stdout, /\n {2}KV cache( +75\.5 MB){2}( +37\.7 MB){2}\n/)
-  t.match(stdout, /\n {2}needed to load( +[\d.]+ MB){4}\n {2}available now/)
-  t.match(stdout, /\n {2}available now( +[\d.]+ [MGT]B){4}\n {2}fits( +(yes|no)){4}\n/)
+  t.match(stdout, /\n +float32 +bfloat16 +int8 +int4 +int4-all\n {2}device( +cpu){5}\n/)
+  t.match(stdout, /\n {2}KV cache( +75\.5 MB){2}( +37\.7 MB){3}\n/)
+  t.match(stdout, /\n {2}needed to load( +[\d.]+ MB){5}\n {2}available now/)
+  t.match(stdout, /\n {2}available now( +[\d.]+ [MGT]B){5}\n {2}fits( +(yes|no)){5}\n/)
   const json = await runCli(['inspect', BOOKS, '--json', ...flags])
   const { estimates } = JSON.parse(json.stdout)
   t.same(
     estimates.map((e: { dtype: string }) => e.dtype),
-    ['float32', 'bfloat16', 'int8', 'int4'],
+    ['float32', 'bfloat16', 'int8', 'int4', 'int4-all'],
   )
   t.match(estimates[2], { contextLength: 2000, kvCacheDtype: 'bfloat16', mappedBytes: 0 })
   const alone = await runCli(['inspect', BOOKS, '--context-length', '2000'])

@@ -92,7 +92,7 @@ async function decodedLogits(model: Model, ids: readonly number[]): Promise<numb
   return rows
 }
 
-for (const dtype of ['auto', 'int8', 'int4'] as const) {
+for (const dtype of ['auto', 'int8', 'int4', 'int4-all'] as const) {
   t.test(`${dtype}: prefill, decode, batch and threads agree bit by bit`, async t => {
     const ids = [1, ...readJsonIds(96)]
     await using two = await loadModel(directory, { dtype, threads: 2 })

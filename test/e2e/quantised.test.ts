@@ -9,7 +9,7 @@ import type { Isa } from '../../lib/options/generate.js'
 import { goldenCase, root } from '../support/golden.js'
 
 const books = join(root, 'models', 'books-7m')
-const DTYPES = ['int8', 'int4'] as const
+const DTYPES = ['int8', 'int4', 'int4-all'] as const
 
 function bits(values: Float32Array): Buffer {
   return Buffer.from(values.buffer, values.byteOffset, values.byteLength)
@@ -99,7 +99,7 @@ interface Quality {
 
 t.test('quality on held-out text', async t => {
   const script = join(root, 'bench', 'quality.mjs')
-  const args = [script, '--windows=64', '--dtypes=bfloat16,rounded,int8,int4']
+  const args = [script, '--windows=64', '--dtypes=bfloat16,rounded,int8,int4,int4-all']
   const output = execFileSync(process.execPath, args, {
     encoding: 'utf8',
     env: { ...process.env, NODE_OPTIONS: '' },
@@ -132,6 +132,8 @@ t.test('quality on held-out text', async t => {
   // by far.
   t.ok(of('int4').meanDivergence > of('int8').meanDivergence, 'int4 is coarser')
   t.ok(of('int4').meanDivergence < 0.1, `int4: KL ${of('int4').meanDivergence}`)
+  const all = of('int4-all').meanDivergence
+  t.ok(all > of('int4').meanDivergence && all < 0.1, `int4-all: KL ${all}`)
   for (const { dtype, perplexity, meanDivergence, routingAgreement } of results) {
     t.comment(
       `${dtype}: perplexity ${perplexity.toFixed(4)}, KL ${meanDivergence.toExponential(2)}, ${routingAgreement}`,

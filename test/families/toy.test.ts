@@ -172,7 +172,7 @@ t.test('a family recorded in a test computes what its twin does', async t => {
     write(join(root, 'toy'), TOY, toyValues(values)),
   ]
   const tokens = Array.from({ length: 20 }, (_, i) => (i * 17) % 60)
-  for (const dtype of ['float32', 'bfloat16', 'int8', 'int4'] as const) {
+  for (const dtype of ['float32', 'bfloat16', 'int8', 'int4', 'int4-all'] as const) {
     const [twin, toyModel] = await Promise.all(directories.map(path => load(path, { dtype })))
     const capture = ['layers.*.expert_indices', 'layers.*.expert_weights', 'layers.*.moe_output']
     const [expected, got] = await Promise.all(
