@@ -16,11 +16,15 @@ export const qwen3MoePlusPlus: Family = {
 }
 
 const KINDS = ['zero', 'copy', 'constant'] as const
+/** With the FFN experts these are the runs that a kernel takes: kMostExpertRuns. */
+const MOST_KINDS = 7
 
 /** Without these keys, upstream has 64 copy experts that are never chosen. */
 function zeroComputation(fields: Fields): ZeroComputation {
   const counts = fields.integers('zce_nums', [64])
   const types = fields.take('zce_types') ?? ['copy']
+  if (counts.length > MOST_KINDS)
+    throw fields.bad(`zce_nums has ${counts.length} entries, expected at most ${MOST_KINDS}`)
   if (!Array.isArray(types) || types.length !== counts.length) {
     throw fields.bad(
       `zce_types is ${show(types)}, expected one for each of zce_nums ${show(counts)}`,
@@ -31,5 +35,8 @@ function zeroComputation(fields: Fields): ZeroComputation {
     if (!kind) throw fields.bad(`zce_types has ${show(types[i])}, expected ${KINDS.join(', ')}`)
     return { kind, count }
   })
-  return { runs, masked: fields.boolean('use_zce_mask', true) }
+  return {
+    runs: runs.filter(({ count }) => count > 0),
+    masked: fields.boolean('use_zce_mask', true),
+  }
 }

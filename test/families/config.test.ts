@@ -87,6 +87,11 @@ t.test('zero-computation experts of Qwen3-MoE++', async t => {
   ])
 })
 
+t.test('kinds without experts', async t => {
+  const none = { zce_nums: [0, 2], zce_types: ['copy', 'zero'] }
+  t.same(parse({ ...ZEDA, ...none }).runs.slice(1), [{ kind: 'zero', count: 2 }])
+})
+
 t.test('defaults of Mixtral', async t => {
   t.match(parse(MIXTRAL), {
     family: 'mixtral',
@@ -134,6 +139,7 @@ const REFUSED: [base: object, changes: object, message: RegExp][] = [
   [ZEDA, { zce_types: ['zero', 'copy'] }, /zce_types is .* expected one for each of zce_nums/],
   [ZEDA, { zce_types: ['skip'] }, /zce_types has "skip", expected zero, copy, constant/],
   [ZEDA, { zce_nums: 64 }, /zce_nums is 64, expected a list of integers/],
+  [ZEDA, { zce_nums: Array(8).fill(1) }, /zce_nums has 8 entries, expected at most 7/],
   [ZEDA, { zce_nums: [1000] }, /a layer has 1128 experts/],
   [MIXTRAL, { num_experts_per_tok: 9 }, /num_experts_per_tok is 9, expected at most 8/],
   [MIXTRAL, { num_local_experts: 0 }, /num_local_experts is 0/],
