@@ -32,7 +32,12 @@ int64_t rows_at_once(int64_t row_bytes) {
 // f32 and bf16, a stretch of rows at a time.
 Status load_floats(const Loading& to, const StackedRows& rows) {
   const DType dtype = to.spec.dtype;
-  const WeightShape shape(to.spec);
+  WeightShape shape(to.spec);
+  if (to.layout == Layout::kRows) {  // a vector of several parts has an element in each row
+    shape.groups = 1;
+    shape.rows = rows.count();
+    shape.inputs = rows.length();
+  }
   const int64_t size = dtype_size(dtype), used = shape.inputs * size;
   const int64_t pitch =
       to.layout == Layout::kRows ? used : weight_pitch(dtype, shape.inputs) * size;

@@ -87,7 +87,14 @@ function configs(): Format[] {
   const everything = new Map([...config[0]!, ...generation[0]!, ...seeds.SAFETENSORS[1]!])
   const one = { focus: /./, codes: ['ERR_BAD_CONFIG', 'ERR_BAD_FILE'] } as const
   return [
-    { ...one, name: 'config', weight: 8, seeds: config, read: checkConfig },
+    {
+      ...one,
+      name: 'config',
+      weight: 8,
+      seeds: config,
+      codes: [...one.codes, 'ERR_UNSUPPORTED'],
+      read: checkConfig,
+    },
     {
       ...one,
       name: 'generation config',
@@ -100,7 +107,7 @@ function configs(): Format[] {
       weight: 2,
       seeds: [everything],
       focus: /./,
-      codes: [...FILE_CODES],
+      codes: [...FILE_CODES, 'ERR_UNSUPPORTED'],
       read: ({ directory }) => inspectCheckpoint(directory),
     },
   ]

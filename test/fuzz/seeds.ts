@@ -11,7 +11,7 @@ import { BYTE_LETTERS } from '../../lib/tokenizer/byte-letters.js'
 import { loadTokenizer } from '../../lib/tokenizer/tokenizer.js'
 import { WORD_RULES } from '../../lib/tokenizer/words.js'
 import { pickleBytes, pickled, safetensorsBytes, torchZip } from '../checkpoint/files.js'
-import { goldenCase } from '../support/golden.js'
+import { type Family, goldenCase } from '../support/golden.js'
 import { basePieces, normal, writeModel } from '../tokenizer/model-proto.js'
 
 export type Folder = ReadonlyMap<string, Buffer>
@@ -273,11 +273,16 @@ export async function tokenizerJsonSeeds(): Promise<Folder[]> {
   }
 }
 
+function configOf(name: string, family?: Family): unknown {
+  return JSON.parse(readFileSync(join(goldenCase(name, family), 'config.json'), 'utf8'))
+}
+
 export const CONFIGS: readonly Folder[] = [
   CONFIG,
-  ...['tied-bin', 'gqa', 'rope-ntk', 'pretraining-tp2'].map(
-    name => JSON.parse(readFileSync(join(goldenCase(name), 'config.json'), 'utf8')) as unknown,
-  ),
+  ...['tied-bin', 'gqa', 'rope-ntk', 'pretraining-tp2'].map(name => configOf(name)),
+  configOf('rope-yarn-factors', 'qwen3_moe'),
+  configOf('dense-tied', 'qwen3_moe_plus_plus'),
+  configOf('sliding-headdim', 'mixtral'),
 ].map(config => new Map([['config.json', json(config)]]))
 
 export const GENERATION_CONFIGS: readonly Folder[] = [
