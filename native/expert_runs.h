@@ -44,7 +44,7 @@ struct ExpertRuns {
   MOEPP_HOST_DEVICE int32_t count(ExpertKind kind) const { return counts[static_cast<int>(kind)]; }
   MOEPP_HOST_DEVICE Place place_of(int32_t expert) const {
     int run = 0;
-#if defined(__CUDACC__)
+#if defined(__CUDA_ARCH__)  // the host's compiler does not know it
 #pragma unroll
 #endif
     for (int i = 0; i + 1 < kMostExpertRuns; i++) run += expert >= ends[i] ? 1 : 0;
