@@ -7,6 +7,7 @@
 #include "packed_model.h"
 #include "small_model.h"
 #include "test.h"
+#include "wrapped_cpu.h"
 
 namespace moepp::test {
 
@@ -15,37 +16,16 @@ struct Answers {
 };
 
 // The CPU with other answers, which counts what a program asks of it.
-class AnsweringDevice final : public Device {
+class AnsweringDevice final : public WrappedCpu {
  public:
-  explicit AnsweringDevice(Answers answers) : answers_(answers) {
-    EXPECT(open_cpu_device(2, "", &cpu_).ok());
-  }
+  explicit AnsweringDevice(Answers answers) : answers_(answers) {}
 
-  DeviceInfo info() const override { return cpu_->info(); }
-  const Kernels& kernels() const override { return cpu_->kernels(); }
-  Queue& queue() override { return cpu_->queue(); }
-  void* allocate(int64_t bytes) override { return cpu_->allocate(bytes); }
-  void release(void* data, int64_t bytes) override { cpu_->release(data, bytes); }
-  int64_t weight_bytes(const WeightSpec& spec, Layout layout) const override {
-    return cpu_->weight_bytes(spec, layout);
-  }
-  Status load_weight(const WeightSpec& spec, Layout layout, void* data,
-                     const Control& control) override {
-    return cpu_->load_weight(spec, layout, data, control);
-  }
   Status load_packed(const WeightSpec& spec, Layout layout, const std::byte* packed, void* data,
                      const Control&) override {
     packed_loaded++;
     std::memcpy(data, packed, static_cast<size_t>(weight_bytes(spec, layout)));
     return {};
   }
-  Status copy_page(const KvView& cache, int64_t from, int64_t to) override {
-    return cpu_->copy_page(cache, from, to);
-  }
-  Status read_page(const KvView& cache, int64_t layer, int64_t page, float* out) override {
-    return cpu_->read_page(cache, layer, page, out);
-  }
-
   bool uses_mapped_weights() const override { return answers_.mapped_weights; }
   bool uses_callers_memory() const override { return answers_.callers_memory; }
   bool runs_at_once() const override { return answers_.at_once; }
@@ -79,7 +59,6 @@ class AnsweringDevice final : public Device {
 
  private:
   Answers answers_;
-  std::shared_ptr<Device> cpu_;
 };
 
 MOEPP_TEST(each_question_of_a_device_is_asked_where_it_matters) {

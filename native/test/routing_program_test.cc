@@ -6,6 +6,7 @@
 #include "program/program.h"
 #include "small_model.h"
 #include "test.h"
+#include "wrapped_cpu.h"
 
 namespace moepp::test {
 
@@ -15,10 +16,9 @@ int fused_calls = 0;
 const Kernels* cpu_kernels = nullptr;
 
 // The CPU, whose fused op counts its calls or is missing.
-class CountingDevice : public Device {
+class CountingDevice : public WrappedCpu {
  public:
   explicit CountingDevice(bool fuses) {
-    EXPECT(open_cpu_device(2, "", &cpu_).ok());
     cpu_kernels = &cpu_->kernels();
     kernels_ = cpu_->kernels();
     kernels_.norm_route_top_k = nullptr;
@@ -28,27 +28,9 @@ class CountingDevice : public Device {
       cpu_kernels->norm_route_top_k(args, queue);
     };
   }
-  DeviceInfo info() const override { return cpu_->info(); }
   const Kernels& kernels() const override { return kernels_; }
-  Queue& queue() override { return cpu_->queue(); }
-  void* allocate(int64_t bytes) override { return cpu_->allocate(bytes); }
-  void release(void* data, int64_t bytes) override { cpu_->release(data, bytes); }
-  int64_t weight_bytes(const WeightSpec& spec, Layout layout) const override {
-    return cpu_->weight_bytes(spec, layout);
-  }
-  Status load_weight(const WeightSpec& spec, Layout layout, void* data,
-                     const Control& control) override {
-    return cpu_->load_weight(spec, layout, data, control);
-  }
-  Status copy_page(const KvView& cache, int64_t from, int64_t to) override {
-    return cpu_->copy_page(cache, from, to);
-  }
-  Status read_page(const KvView& cache, int64_t layer, int64_t page, float* out) override {
-    return cpu_->read_page(cache, layer, page, out);
-  }
 
  private:
-  std::shared_ptr<Device> cpu_;
   Kernels kernels_;
 };
 

@@ -3,7 +3,12 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
-import { loadBinding, type ProgramSpec, type WeightSpec } from '../../lib/addon/binding.js'
+import {
+  loadBinding,
+  type NativeDevice,
+  type ProgramSpec,
+  type WeightSpec,
+} from '../../lib/addon/binding.js'
 
 const INPUTS = 130
 const OUTPUTS = 45
@@ -31,6 +36,15 @@ function linear(weight: WeightSpec): ProgramSpec {
   }
 }
 
+/** y of three rows of x. */
+async function product(device: NativeDevice, weight: WeightSpec): Promise<Float32Array> {
+  const x = Float32Array.from({ length: 3 * INPUTS }, (_, i) => Math.cos(i))
+  const program = await device.compile(linear(weight))
+  const { y } = await program.run({ sizes: { T: 3, R: 0, B: 1, M: 0 }, inputs: { x } })
+  await program.close()
+  return y as Float32Array
+}
+
 t.test('a packed weight is used from its file', async t => {
   const folder = mkdtempSync(join(tmpdir(), 'moepp-packed-'))
   t.teardown(() => rmSync(folder, { recursive: true }))
@@ -39,13 +53,7 @@ t.test('a packed weight is used from its file', async t => {
   writeFileSync(stored, values)
   const { Device } = loadBinding()
   const device = new Device('cpu', { threads: 1 })
-  const x = Float32Array.from({ length: 3 * INPUTS }, (_, i) => Math.cos(i))
-  const run = async (weight: WeightSpec) => {
-    const program = await device.compile(linear(weight))
-    const { y } = await program.run({ sizes: { T: 3, R: 0, B: 1, M: 0 }, inputs: { x } })
-    await program.close()
-    return y
-  }
+  const run = (weight: WeightSpec) => product(device, weight)
   t.match(loadBinding().packedLayout.name, /^panels32-.*-v\d+$/)
   for (const dtype of ['int8', 'int4'] as const) {
     const part = {
@@ -91,13 +99,7 @@ t.test('gate and up rows of a dense layer, packed', async t => {
   writeFileSync(file, values)
   const { Device } = loadBinding()
   const device = new Device('cpu', { threads: 1 })
-  const x = Float32Array.from({ length: 3 * INPUTS }, (_, i) => Math.cos(i))
-  const run = async (weight: WeightSpec) => {
-    const program = await device.compile(linear(weight))
-    const { y } = await program.run({ sizes: { T: 3, R: 0, B: 1, M: 0 }, inputs: { x } })
-    await program.close()
-    return y as Float32Array
-  }
+  const run = (weight: WeightSpec) => product(device, weight)
   const rows = (dtype: 'f32' | 'int8' | 'int4', first: number, count: number): WeightSpec => {
     const shape = [count, INPUTS]
     const byteLength = 4 * INPUTS * count
