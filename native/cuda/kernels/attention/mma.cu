@@ -35,7 +35,7 @@ struct Smem {
 
 // Rows of 64 tokens, at `rows` from `from`; zeros where no row of the block may see them.
 template <class C>
-SIMT_DEVICE void copy_rows(simt::bf16* to, const simt::bf16* from, const int64_t* rows) {
+SIMT_DEVICE void load_rows(simt::bf16* to, const simt::bf16* from, const int64_t* rows) {
   constexpr int kUnits = C::kD / 8;
 #pragma unroll 1
   for (int i = threadIdx.x; i < kChunk * kUnits; i += C::kThreads) {
@@ -218,10 +218,10 @@ SIMT_DEVICE void attend_rows(const Attention& a) {
   const auto* values = keys + a.step.page_size * C::kD;  // of a head's page
   find_keys(a, block, chunk, range, s.rows);
   __syncthreads();
-  copy_rows<C>(s.keys, keys, s.rows);
+  load_rows<C>(s.keys, keys, s.rows);
   simt::cp_async_commit();
   for (; range.has(chunk); chunk += stride) {
-    copy_rows<C>(s.values, values, s.rows);
+    load_rows<C>(s.values, values, s.rows);
     simt::cp_async_commit();
     simt::cp_async_wait<1>();
     __syncthreads();  // the keys are there, and the values on their way
@@ -231,7 +231,7 @@ SIMT_DEVICE void attend_rows(const Attention& a) {
     uint32_t weights[4][4];
     if (seen) score_keys(s, scores);
     __syncthreads();  // and may be overwritten
-    if (range.has(chunk + stride)) copy_rows<C>(s.keys, keys, s.rows);
+    if (range.has(chunk + stride)) load_rows<C>(s.keys, keys, s.rows);
     simt::cp_async_commit();
     if (seen) {
       soften(a, rows, scores, chunk * kChunk, weights, m, l);
