@@ -65,24 +65,23 @@ static void linear_rows(Run& run, const GemmKind& kind, const LinearShape& shape
 // The gate-up projection [hidden -> 2 x FFN] with the gather and SwiGLU, or the down projection
 // [FFN -> hidden]. Routing is that of a router that spreads tokens evenly. Calls take the routings
 // of several steps in turn, so that a decode step finds its experts in memory.
-static void grouped_rows(Run& run, const GemmKind& kind, bool gate_up) {
+static void grouped_rows(Run& run, const GemmKind& kind, const Experts& s, bool gate_up) {
   const DType dtype = kind.dtype;
-  const Sizes& s = run.sizes;
   const int64_t inputs = gate_up ? s.hidden : s.intermediate,
                 columns = gate_up ? s.intermediate : s.hidden;
-  const int64_t rows = gate_up ? 2 * columns : columns, k = s.top_k, n = s.ffn_experts;
+  const int64_t rows = gate_up ? 2 * columns : columns, k = s.top_k, n = s.ffn;
   const Layout layout = gate_up ? Layout::kGateUp : Layout::kMatrix;
   Weight weight(run, dtype, layout, {n, rows, inputs}, 3);
   const double expert_bytes = static_cast<double>(weight.bytes()) / static_cast<double>(n);
-  for (int64_t tokens : s.gemm_tokens) {
+  for (int64_t tokens : run.sizes.gemm_tokens) {
     const int64_t steps = tokens > 64 ? 2 : 12;
     Ints offsets(run, {steps, n + 1}), order(run, {steps, tokens * k});
     double bytes = 0.0, gemm_rows = 0.0;  // of a step on average
     int64_t first_rows = 0;
     for (int64_t i = 0, seed = 5; i < steps; seed++) {
-      const double ffn_share = static_cast<double>(n) / static_cast<double>(s.experts());
+      const double ffn_share = static_cast<double>(n) / static_cast<double>(n + s.others);
       const Picks picks =
-          draw_picks(tokens, k, n, s.experts() - n, ffn_share, static_cast<uint32_t>(seed));
+          draw_picks(tokens, k, n, s.others, ffn_share, static_cast<uint32_t>(seed));
       if (picks.experts_used == 0) continue;
       if (i == 0) first_rows = picks.offsets.back();
       std::copy(picks.offsets.begin(), picks.offsets.end(), offsets.host() + i * (n + 1));
@@ -147,8 +146,13 @@ static void dense_of(Run& run, const GemmKind& kind) {
   linear_rows(run, kind, {s.grouped_hidden, s.dense_intermediate, Activation::kSwiglu});
 }
 static void grouped_of(Run& run, const GemmKind& kind) {
-  grouped_rows(run, kind, true);
-  grouped_rows(run, kind, false);
+  grouped_rows(run, kind, run.sizes.few_experts(), true);
+  grouped_rows(run, kind, run.sizes.few_experts(), false);
+}
+// Small experts, so many that each has a few rows of a prompt.
+static void many_experts_of(Run& run, const GemmKind& kind) {
+  grouped_rows(run, kind, run.sizes.many_experts, true);
+  grouped_rows(run, kind, run.sizes.many_experts, false);
 }
 
 MOEPP_BENCH(linear_bf16) {
@@ -198,6 +202,15 @@ MOEPP_BENCH(grouped_gemm_int8) {
 }
 MOEPP_BENCH(grouped_gemm_int4) {
   grouped_of(run, {DType::kI4});
+}
+MOEPP_BENCH(grouped_gemm_many_bf16) {
+  many_experts_of(run, {DType::kBf16});
+}
+MOEPP_BENCH(grouped_gemm_many_int8) {
+  many_experts_of(run, {DType::kI8});
+}
+MOEPP_BENCH(grouped_gemm_many_int4) {
+  many_experts_of(run, {DType::kI4});
 }
 
 }  // namespace moepp::bench

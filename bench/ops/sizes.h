@@ -30,6 +30,11 @@ struct Heads {
   int64_t query, kv, dim;
 };
 
+// A layer's FFN experts, and how many zero-computation experts share the picks with them.
+struct Experts {
+  int64_t hidden, intermediate, ffn, others, top_k;
+};
+
 // MoE++ 7B; and of models whose query heads share keys, 30B with 3B active.
 struct Sizes {
   int64_t hidden = 1536, intermediate = 4096, heads = 16, head_dim = 96, vocabulary = 65536,
@@ -63,6 +68,10 @@ struct Sizes {
     return all;
   }
   Heads plain() const { return {heads, heads, head_dim}; }
+  Experts few_experts() const {
+    return {hidden, intermediate, ffn_experts, experts() - ffn_experts, top_k};
+  }
+  Experts many_experts = {2048, 768, 128, 64, 8};
 };
 
 // A model that an emulated GPU runs in a moment.
@@ -77,6 +86,7 @@ inline Sizes tiny_sizes() {
   sizes.step_tokens = {1, 9};
   sizes.other_routers = {{64, 12, 0, 0, 4, 8, 2},
                          {64, 200, 0, 100, 0, 12, 2, false, false, true, 0.0f, 6.0f}};
+  sizes.many_experts = {64, 32, 12, 4, 8};
   sizes.gemm_tokens = {1, 20};
   sizes.decode_layers = 3;
   sizes.decode_batches = {1, 9};
