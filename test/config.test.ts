@@ -177,7 +177,7 @@ const REFUSED: [changes: Record<string, unknown>, message: RegExp][] = [
   [{ rope_theta: 0 }, /rope_theta is 0, expected a number above 0/],
   [{ rms_norm_eps: -1 }, /rms_norm_eps is -1, expected a number from 0/],
   [{ rms_norm_eps: null }, /rms_norm_eps is null/],
-  [{ moe_2layer_gate: null }, /moe_2layer_gate is null, expected true or false/],
+  [{ moe_2layer_gate: 'no' }, /moe_2layer_gate is "no", expected true or false/],
   [{ tie_word_embeddings: 1 }, /tie_word_embeddings is 1, expected true or false/],
   [{ vocab_size: '65536' }, /vocab_size is "65536"/],
   [{ vocab_size: 0 }, /vocab_size is 0/],

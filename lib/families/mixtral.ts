@@ -71,6 +71,8 @@ const NOT_READ = [
 
 function parse(fields: Fields): MixtralConfig {
   siluOnly(fields)
+  // Upstream does not read it. A file that says true means another model.
+  fields.only('attention_bias', [false, null])
   const hiddenSize = fields.size('hidden_size', 4096)
   const heads = fields.size('num_attention_heads', 32)
   const isGiven = fields.take('num_key_value_heads') !== null
@@ -89,7 +91,7 @@ function parse(fields: Fields): MixtralConfig {
       hiddenSize,
       heads,
       isGiven ? fields.size('num_key_value_heads', 8) : heads,
-      fields.integerOrNull('head_dim', { from: 2 }),
+      fields.integerOrNull('head_dim', { from: 0 }) || null,
     ),
     maxPositionEmbeddings,
     experts,

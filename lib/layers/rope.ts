@@ -15,7 +15,7 @@
 export interface RopeScaling {
   /** The formula of the scaling. */
   readonly type: 'linear' | 'dynamic' | 'ntk' | 'yarn'
-  /** Above 1; of yarn from 1. */
+  /** Above 0; MoE++'s above 1. */
   readonly factor: number
   /** Of yarn alone. */
   readonly yarn?: YarnScaling
