@@ -256,10 +256,13 @@ t.test('generation_config.json', async t => {
     ...{ maxNewTokens: 64, minNewTokens: 1, numReturnSequences: 2 },
   })
   t.strictSame(parseGenerationConfig({ temperature: null }, ''), {}, 'null is absent')
+  for (const top_k of [0, -1])
+    t.strictSame(parseGenerationConfig({ top_k }, ''), { topK: 0 }, 'none')
   for (const [key, value] of [
     ['temperature', -1],
     ['top_p', 1.5],
     ['top_k', 2.5],
+    ['top_k', -2],
     ['do_sample', 'yes'],
     ['repetition_penalty', 0],
     ['eos_token_id', {}],
