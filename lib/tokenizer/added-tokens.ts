@@ -25,7 +25,7 @@ export class AddedTokens {
     const normalized: [string, AddedTokenJson][] = []
     for (const json of tokens) {
       const token = libraryAddedToken(json)
-      if (token.normalized && !normalizer.isEmpty) {
+      if (token.normalized) {
         normalized.push([[...normalizer.normalize([token.content])].join(''), token])
       } else raw.push([token.content, token])
     }

@@ -26,6 +26,7 @@ import { TextStream, type TextStreamOptions } from './text-stream.js'
 import { idsIf, roleId, tokenEntries } from './token-ids.js'
 import {
   parseTokenizerJson,
+  type Role,
   readOptional,
   readTokenizerConfig,
   type TokenizerConfig,
@@ -156,14 +157,12 @@ export class Tokenizer {
       .sort((a, b) => a - b)
       .map(id => ({ id, content: contents[id]! }))
     this.chatTemplate = config.chatTemplate
-    this.bosTokenId = roleId('bos_token', config, this.#ids, file)
-    this.eosTokenId = roleId('eos_token', config, this.#ids, file)
-    this.padTokenId = roleId('pad_token', config, this.#ids, file)
-    const unkToken = json.model.unk_token ?? undefined
-    this.unkTokenId =
-      unkToken === undefined
-        ? roleId('unk_token', config, this.#ids, file)
-        : this.#ids.get(unkToken)
+    const idOf = (role: Role) => roleId(role, config, this.#ids, file, byteLevel)
+    this.bosTokenId = idOf('bos_token')
+    this.eosTokenId = idOf('eos_token')
+    this.padTokenId = idOf('pad_token')
+    const { unk_token: unkToken } = json.model
+    this.unkTokenId = unkToken ? this.#ids.get(unkToken) : idOf('unk_token')
     const around = idsAround(json, file)
     this.#before = idsIf(config.addBosToken, this.bosTokenId, around.before, 'bos', file)
     this.#after = idsIf(config.addEosToken, this.eosTokenId, around.after, 'eos', file)

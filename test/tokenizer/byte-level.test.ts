@@ -102,6 +102,9 @@ const added = [
   token(3006, '\u{1F600}', { lstrip: true, rstrip: true, single_word: true }),
   // In the letters of bytes it would stand for another text.
   token(3007, '<é>'),
+  // The second, which is raw, goes first wherever they overlap.
+  token(3008, 'oldman', { normalized: true }),
+  token(3009, 'mano'),
 ]
 
 const forms: Record<string, [change: object, pattern: string | undefined, isNfc: boolean]> = {
@@ -137,7 +140,20 @@ const strange = [
   ...['가', '\u1100', '\u1161', '\u11A8', '中', '\u{2F800}', '\u0958', '😀', '👨‍👩', '𝕏', '_', '-'],
   ...['\ud800', '\udc00', '\0', '\u007F', '\uFFFD', 'Å', 'ﬁ', '\u093F', '\u{1D165}', '\u{16D67}'],
   ...['<left>', '<right>', 'wörd', 'café', 'cafe\u0301', '<think>', '<thinking>', '<|im_end|>'],
-  ...['<|im_', '<think', ' xyzzy', 'xyzzy', ' \u3000', '<é>', 'the', ' old', ' man', 'é'],
+  ...[
+    '<|im_',
+    '<think',
+    'oldman',
+    'oldmano',
+    ' xyzzy',
+    'xyzzy',
+    ' \u3000',
+    '<é>',
+    'the',
+    ' old',
+    ' man',
+    'é',
+  ],
 ]
 
 function randomText(next: () => number): string {
