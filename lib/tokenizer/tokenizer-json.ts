@@ -49,6 +49,8 @@ export function checkTokenizerJson(value: unknown, file: string): TokenizerJson 
   checkNormalizers(stepsOf(json.normalizer, 'normalizers', file), file)
   if (isByteLevel(json, file)) checkByteLevel(json, file)
   else {
+    // Upstream fails at the first character that is no token.
+    if (model.unk_token === '') checkUnknown('', model.vocab, file)
     checkPreTokenizer(json, file)
     checkDecoder(json, file)
   }
@@ -71,11 +73,15 @@ function checkModel(model: unknown, file: string): BpeJson {
   if (!isObject(vocab)) throw badTokenizer(file, 'model.vocab', 'an object', vocab)
   checkVocab(vocab, file)
   // GPT-2's files write '' for none.
-  if ((unk ?? '') !== '' && !(typeof unk === 'string' && Object.hasOwn(vocab, unk)))
-    throw badTokenizer(file, 'model.unk_token', 'a piece of the vocabulary', unk)
+  if ((unk ?? '') !== '') checkUnknown(unk, vocab, file)
   if (!Array.isArray(merges)) throw badTokenizer(file, 'model.merges', 'an array', merges)
   checkMerges(merges, vocab, file)
   return model as unknown as BpeJson
+}
+
+function checkUnknown(unk: unknown, vocab: object, file: string): void {
+  if (typeof unk === 'string' && Object.hasOwn(vocab, unk)) return
+  throw badTokenizer(file, 'model.unk_token', 'a piece of the vocabulary', unk)
 }
 
 function checkVocab(vocab: Record<string, unknown>, file: string): void {
