@@ -110,8 +110,8 @@ export function ropeFields(
 ): Pick<ModelConfig, 'ropeTheta' | 'ropeScaling'> {
   wholeHeads(fields)
   const parameters = fields.inner('rope_parameters')
-  const ropeTheta = ropeBase(fields, parameters) ?? defaultTheta
   const scaling = ropeScaling(fields.inner('rope_scaling'), maxPositionEmbeddings)
+  const ropeTheta = ropeBase(fields, parameters, defaultTheta, scaling !== undefined)
   const newer = ropeScaling(parameters, maxPositionEmbeddings)
   if (scaling !== undefined && newer && !isDeepStrictEqual(scaling, newer))
     throw fields.bad('rope_scaling and rope_parameters are given and name different scalings')
@@ -126,13 +126,20 @@ function wholeHeads(fields: Fields): void {
   fields.only('partial_rotary_factor', [1])
 }
 
-function ropeBase(fields: Fields, parameters: Fields | undefined): number | undefined {
-  const [outer, inner] = [fields, parameters].map(from =>
+/** Beside rope_scaling, upstream does not read the base in rope_parameters. */
+function ropeBase(
+  fields: Fields,
+  parameters: Fields | undefined,
+  absent: number,
+  hasScaling: boolean,
+): number {
+  const [given, inner] = [fields, parameters].map(from =>
     from?.given('rope_theta', key => from.number(key, 0, { above: 0 })),
   )
+  const outer = given ?? (hasScaling ? absent : undefined)
   if (outer !== undefined && inner !== undefined && outer !== inner)
     throw fields.bad(`rope_theta is ${outer}, but rope_parameters has rope_theta ${inner}`)
-  return outer ?? inner
+  return outer ?? inner ?? absent
 }
 
 /** null: positions are not scaled; undefined: nothing is said. */

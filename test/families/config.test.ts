@@ -194,6 +194,11 @@ const REFUSED: [base: object, changes: object, message: RegExp][] = [
     { rope_theta: 1e6, rope_parameters: { rope_theta: 1e4 } },
     /rope_theta is 1000000, but .* 10000/,
   ],
+  [
+    QWEN3,
+    { ...yarn({}), rope_parameters: { rope_theta: 1e6 } },
+    /rope_theta is 10000, but .* 1000000/,
+  ],
   [QWEN3, { rope_parameters: { full_attention: {} } }, /rope_parameters: unknown key "full_att/],
   [QWEN3, { rope_scaling: { type: 'linear', factor: 2, x: 1 } }, /rope_scaling: unknown key "x"/],
   [QWEN3, { rope_scaling: 'yarn' }, /rope_scaling is "yarn", expected an object/],
