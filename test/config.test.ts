@@ -177,7 +177,7 @@ const REFUSED: [changes: Record<string, unknown>, message: RegExp][] = [
   [{ rope_theta: 0 }, /rope_theta is 0, expected a number above 0/],
   [{ rms_norm_eps: -1 }, /rms_norm_eps is -1, expected a number from 0/],
   [{ rms_norm_eps: null }, /rms_norm_eps is null/],
-  [{ moe_2layer_gate: null }, /moe_2layer_gate is null, expected true or false/],
+  [{ moe_2layer_gate: 'no' }, /moe_2layer_gate is "no", expected true or false/],
   [{ tie_word_embeddings: 1 }, /tie_word_embeddings is 1, expected true or false/],
   [{ vocab_size: '65536' }, /vocab_size is "65536"/],
   [{ vocab_size: 0 }, /vocab_size is 0/],
@@ -256,10 +256,13 @@ t.test('generation_config.json', async t => {
     ...{ maxNewTokens: 64, minNewTokens: 1, numReturnSequences: 2 },
   })
   t.strictSame(parseGenerationConfig({ temperature: null }, ''), {}, 'null is absent')
+  for (const top_k of [0, -1])
+    t.strictSame(parseGenerationConfig({ top_k }, ''), { topK: 0 }, 'none')
   for (const [key, value] of [
     ['temperature', -1],
     ['top_p', 1.5],
     ['top_k', 2.5],
+    ['top_k', -2],
     ['do_sample', 'yes'],
     ['repetition_penalty', 0],
     ['eos_token_id', {}],

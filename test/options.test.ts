@@ -35,6 +35,7 @@ t.test('defaults are those of Hugging Face', async t => {
     logprobs: undefined,
     numReturnSequences: 1,
     addSpecialTokens: undefined,
+    splitSpecialTokens: false,
     signal: undefined,
     routing: false,
     logits: undefined,

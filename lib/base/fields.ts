@@ -47,15 +47,27 @@ export class Fields {
     return (this.take(key) ?? undefined) === undefined ? undefined : parse(key)
   }
 
+  /** That of keys with one meaning which is given, or the first. Two that differ are refused. */
+  oneOf(...keys: readonly [string, ...string[]]): string {
+    const given = keys.filter(key => (this.take(key) ?? undefined) !== undefined)
+    const [key = keys[0], ...others] = given
+    const other = others.find(name => this.take(name) !== this.take(key))
+    if (other === undefined) return key
+    const [value, another] = [key, other].map(name => show(this.take(name)))
+    throw this.bad(`${key} is ${value}, but ${other}, which means the same, is ${another}`)
+  }
+
   only(key: string, accepted: readonly unknown[]): void {
     const value = this.take(key)
     if (value === undefined || accepted.includes(value)) return
     throw this.bad(`${key} is ${show(value)}, expected ${accepted.map(show).join(' or ')}`)
   }
 
+  /** Python takes null for false, whatever the default is. */
   boolean(key: string, absent: boolean): boolean {
     const value = this.take(key)
     if (value === undefined) return absent
+    if (value === null) return false
     if (typeof value !== 'boolean')
       throw this.bad(`${key} is ${show(value)}, expected true or false`)
     return value
@@ -128,8 +140,11 @@ export class Fields {
     throw this.bad(`${key} is ${show(value)}, expected a list of integers from 0`)
   }
 
-  /** The fields of an object that is the value of `key`; messages name both. */
-  inner(key: string, value: unknown): Fields {
+  /** The fields of an object; undefined if the key is absent or null. Messages name the key. */
+  inner(key: string): Fields | undefined {
+    const value = this.take(key) ?? undefined
+    if (value === undefined) return undefined
+    if (!isObject(value)) throw this.bad(`${key} is ${show(value)}, expected an object`)
     return new Fields(value, `${this.where}: ${key}`)
   }
 

@@ -90,6 +90,9 @@ const GENERATE_FLAGS: Readonly<
     ),
     new Option('--no-add-special-tokens', 'add no such tokens'),
   ],
+  splitSpecialTokens: [
+    new Option('--split-special-tokens', 'take special tokens in prompts for ordinary characters'),
+  ],
   routing: [
     new Option(
       '--routing',

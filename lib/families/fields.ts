@@ -1,6 +1,7 @@
 /** Fields of config.json that several families read alike. */
+import { isDeepStrictEqual } from 'node:util'
 import type { Fields } from '../base/fields.js'
-import { isObject, show } from '../base/json.js'
+import { show } from '../base/json.js'
 import { type RopeScaling, yarnAttentionFactor } from '../layers/rope.js'
 import { STORED_DTYPES } from '../tensor/dtypes.js'
 import type { DType } from '../tensor/tensor-ref.js'
@@ -14,8 +15,8 @@ const MAX_HEAD_DIM = 256
 const TORCH_DTYPES: ReadonlyMap<unknown, DType> = new Map(Object.entries(STORED_DTYPES))
 
 /**
- * Keys that transformers writes into every config.json and that have no part in a model's
- * computation.
+ * Keys that transformers or a tool over it writes into every config.json and that have no part in a
+ * model's computation.
  */
 export const IGNORED_KEYS: readonly string[] = `
   architectures model_type auto_map transformers_version _name_or_path name_or_path _commit_hash
@@ -28,27 +29,29 @@ export const IGNORED_KEYS: readonly string[] = `
   num_beam_groups diversity_penalty temperature top_k top_p typical_p repetition_penalty
   length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size bad_words_ids
   num_return_sequences forced_bos_token_id forced_eos_token_id exponential_decay_length_penalty
-  suppress_tokens begin_suppress_tokens
+  suppress_tokens begin_suppress_tokens unsloth_fixed unsloth_version
 `
   .trim()
   .split(/\s+/)
 
-/** Checks the sizes of heads: head_dim as given, else hidden_size / num_attention_heads. */
+/**
+ * Checks the sizes of heads: head_dim as given. Null means hidden_size / num_attention_heads,
+ * floored as upstream does. undefined, of a family without that key, wants a whole quotient.
+ */
 export function headSizes(
   fields: Fields,
   hiddenSize: number,
   heads: number,
   kvHeads: number,
-  given: number | null = null,
+  given?: number | null,
 ): Pick<ModelConfig, 'heads' | 'kvHeads' | 'headDim'> {
-  if (given === null && hiddenSize % heads !== 0) {
+  if (given === undefined && hiddenSize % heads !== 0) {
     throw fields.bad(`hidden_size ${hiddenSize} is not a multiple of num_attention_heads ${heads}`)
   }
-  const headDim = given ?? hiddenSize / heads
-  const source =
-    given === null ? `hidden_size ${hiddenSize} / num_attention_heads ${heads}` : 'head_dim'
-  if (headDim % 2 !== 0 || headDim > MAX_HEAD_DIM) {
-    throw fields.bad(`${source} is ${headDim}, expected an even number up to ${MAX_HEAD_DIM}`)
+  const headDim = given ?? Math.floor(hiddenSize / heads)
+  if (headDim % 2 !== 0 || headDim < 2 || headDim > MAX_HEAD_DIM) {
+    const source = given ? 'head_dim' : `hidden_size ${hiddenSize} / num_attention_heads ${heads}`
+    throw fields.bad(`${source} is ${headDim}, expected an even number from 2 to ${MAX_HEAD_DIM}`)
   }
   if (heads % kvHeads !== 0) {
     throw fields.bad(
@@ -90,44 +93,66 @@ export function tokenIds(
   }
 }
 
-/** Every published model has it; upstream would take others. */
+/** Every published model has it, by one name or the other; upstream would take others. */
 export function siluOnly(fields: Fields): void {
-  fields.only('hidden_act', ['silu'])
+  fields.only('hidden_act', ['silu', 'swish'])
 }
 
 /**
  * rope_theta and rope_scaling, or the rope_parameters that transformers 5 writes in their place.
- * Scalings are those of transformers: linear, dynamic and yarn.
+ * Scalings are those of transformers: linear, dynamic and yarn. Two forms in one file must agree,
+ * but rope_scaling may say what rope_parameters leaves out.
  */
 export function ropeFields(
   fields: Fields,
   defaultTheta: number,
   maxPositionEmbeddings: number,
 ): Pick<ModelConfig, 'ropeTheta' | 'ropeScaling'> {
-  const parameters = fields.take('rope_parameters') ?? undefined
-  if (parameters !== undefined && !isObject(parameters)) {
-    throw fields.bad(`rope_parameters is ${show(parameters)}, expected an object`)
-  }
-  const { rope_theta: inner, ...rest } = parameters ?? {}
-  const theta = inner ?? fields.take('rope_theta') ?? defaultTheta
-  if (typeof theta !== 'number' || !Number.isFinite(theta) || theta <= 0)
-    throw fields.bad(`rope_theta is ${show(theta)}, expected a number above 0`)
-  const scaling = fields.take('rope_scaling') ?? undefined
-  const given = parameters === undefined ? scaling : rest
-  return { ropeTheta: theta, ropeScaling: ropeScaling(fields, given, maxPositionEmbeddings) }
+  wholeHeads(fields)
+  const parameters = fields.inner('rope_parameters')
+  const scaling = ropeScaling(fields.inner('rope_scaling'), maxPositionEmbeddings)
+  const ropeTheta = ropeBase(fields, parameters, defaultTheta, scaling !== undefined)
+  const newer = ropeScaling(parameters, maxPositionEmbeddings)
+  if (scaling !== undefined && newer && !isDeepStrictEqual(scaling, newer))
+    throw fields.bad('rope_scaling and rope_parameters are given and name different scalings')
+  const result = scaling ?? newer ?? null
+  if (result?.yarn && ropeTheta <= 1)
+    throw fields.bad(`rope_theta is ${ropeTheta}, expected a number above 1 with yarn`)
+  return { ropeTheta, ropeScaling: result }
 }
 
-function ropeScaling(
+/** No family rotates a part of a head. */
+function wholeHeads(fields: Fields): void {
+  fields.only('partial_rotary_factor', [1])
+}
+
+/** Beside rope_scaling, upstream does not read the base in rope_parameters. */
+function ropeBase(
   fields: Fields,
-  value: unknown,
+  parameters: Fields | undefined,
+  absent: number,
+  hasScaling: boolean,
+): number {
+  const [given, inner] = [fields, parameters].map(from =>
+    from?.given('rope_theta', key => from.number(key, 0, { above: 0 })),
+  )
+  const outer = given ?? (hasScaling ? absent : undefined)
+  if (outer !== undefined && inner !== undefined && outer !== inner)
+    throw fields.bad(`rope_theta is ${outer}, but rope_parameters has rope_theta ${inner}`)
+  return outer ?? inner ?? absent
+}
+
+/** null: positions are not scaled; undefined: nothing is said. */
+function ropeScaling(
+  scaling: Fields | undefined,
   maxPositionEmbeddings: number,
-): RopeScaling | null {
-  if (value === undefined) return null
-  if (!isObject(value)) throw fields.bad(`rope_scaling is ${show(value)}, expected an object`)
-  const scaling = fields.inner('rope_scaling', value)
-  const older = scaling.take('type')
-  const type = scaling.take('rope_type') ?? older ?? 'default'
-  if (type === 'default') {
+): RopeScaling | null | undefined {
+  if (scaling === undefined) return undefined
+  wholeHeads(scaling)
+  const type = scaling.take(scaling.oneOf('rope_type', 'type')) ?? undefined
+  // The default kind reads no other key.
+  if (type === 'default') return null
+  if (type === undefined) {
     scaling.refuseUnread([])
     return null
   }
@@ -135,7 +160,7 @@ function ropeScaling(
     throw scaling.bad(`rope_type is ${show(type)}, expected default, linear, dynamic, yarn`)
   // transformers 4.57 reads it for yarn alone.
   scaling.take('original_max_position_embeddings')
-  const factor = scaling.number('factor', Number.NaN, { from: 1 })
+  const factor = scaling.number('factor', Number.NaN, { above: 0 })
   if (Number.isNaN(factor)) throw scaling.bad('factor is missing')
   const result: RopeScaling =
     type === 'yarn'
@@ -145,15 +170,17 @@ function ropeScaling(
   return result
 }
 
+/** Upstream reads some with `get(...) or default`, so that 0 is as absent. */
 function yarnFields(scaling: Fields, factor: number, maxPositionEmbeddings: number) {
   const optional = (key: string) => scaling.given(key, name => scaling.number(name, 0, {}))
-  const original = scaling.integerOrNull('original_max_position_embeddings', { from: 1 })
+  const beta = (key: string) => scaling.given(key, name => scaling.number(name, 0, { from: 0 }))
+  const original = scaling.integerOrNull('original_max_position_embeddings', { from: 0 })
   const mscale = optional('mscale')
   const mscaleAllDim = optional('mscale_all_dim')
   return {
-    originalMaxPositions: original ?? maxPositionEmbeddings,
-    betaFast: optional('beta_fast') ?? 32,
-    betaSlow: optional('beta_slow') ?? 1,
+    originalMaxPositions: original || maxPositionEmbeddings,
+    betaFast: beta('beta_fast') || 32,
+    betaSlow: beta('beta_slow') || 1,
     truncate: scaling.boolean('truncate', true),
     attentionFactor:
       optional('attention_factor') ?? yarnAttentionFactor(factor, mscale, mscaleAllDim),

@@ -2,8 +2,9 @@
 import type { Fields } from '../base/fields.js'
 import { selfAttention } from '../layers/attention.js'
 import { decoder } from '../layers/decoder.js'
-import { expertMatrix, moe } from '../layers/moe.js'
+import { expertMatrix, type Moe, moe } from '../layers/moe.js'
 import { Rope } from '../layers/rope.js'
+import type { ModelBuilder } from '../program/model-builder.js'
 import type { Family, ModelConfig } from './family.js'
 import {
   checkExperts,
@@ -26,7 +27,6 @@ export const mixtral: Family = {
   modelTypes: ['mixtral'],
   describe(fields) {
     const c = parse(fields)
-    const { hiddenSize: H, intermediateSize: F, experts: E } = c
     const rope = new Rope(c)
     return {
       config: c,
@@ -35,30 +35,32 @@ export const mixtral: Family = {
       record(m) {
         decoder(m, c, rope, (layer, { x, y }, inputs, next) => {
           const delta = selfAttention(m, layer, y, inputs, { ...c, window: c.slidingWindow })
-          const block = `model.layers.${layer}.block_sparse_moe`
-          const part = (e: number, name: string, shape: readonly number[]) => ({
-            name: `${block}.experts.${e}.${name}.weight`,
-            shape,
-          })
-          return moe(
-            m,
-            layer,
-            { x, delta },
-            {
-              gating: { topK: c.topK, experts: [{ kind: 'ffn', count: E }], normalise: true },
-              router: m.small('router', `${block}.gate.weight`, [E, H]),
-              gateUp: expertMatrix(m, `${block}.experts.w13`, E, [2 * F, H], e => [
-                part(e, 'w1', [F, H]),
-                part(e, 'w3', [F, H]),
-              ]),
-              down: expertMatrix(m, `${block}.experts.w2`, E, [H, F], e => part(e, 'w2', [H, F])),
-            },
-            next,
-          )
+          return moe(m, layer, { x, delta }, experts(m, c, layer), next)
         })
       },
     }
   },
+}
+
+/** The newer names are those that transformers 5 has in memory. */
+function experts(m: ModelBuilder, c: MixtralConfig, layer: number): Moe {
+  const { hiddenSize: H, intermediateSize: F, experts: E } = c
+  const block = `model.layers.${layer}.block_sparse_moe`
+  const newer = `model.layers.${layer}.mlp`
+  const part = (e: number, name: string, shape: readonly number[]) => ({
+    name: `${block}.experts.${e}.${name}.weight`,
+    shape,
+  })
+  const gate = m.isStored(`${newer}.gate.weight`) ? newer : block
+  const gateUp = (e: number) => [part(e, 'w1', [F, H]), part(e, 'w3', [F, H])]
+  const down = (e: number) => part(e, 'w2', [H, F])
+  const fused = `${newer}.experts`
+  return {
+    gating: { topK: c.topK, experts: [{ kind: 'ffn', count: E }], normalise: true },
+    router: m.small('router', `${gate}.gate.weight`, [E, H]),
+    gateUp: expertMatrix(m, `${block}.experts.w13`, E, [2 * F, H], gateUp, `${fused}.gate_up_proj`),
+    down: expertMatrix(m, `${block}.experts.w2`, E, [H, F], down, `${fused}.down_proj`),
+  }
 }
 
 /** Keys that upstream does not read when it computes. */
@@ -71,6 +73,8 @@ const NOT_READ = [
 
 function parse(fields: Fields): MixtralConfig {
   siluOnly(fields)
+  // Upstream does not read it. A file that says true means another model.
+  fields.only('attention_bias', [false, null])
   const hiddenSize = fields.size('hidden_size', 4096)
   const heads = fields.size('num_attention_heads', 32)
   const isGiven = fields.take('num_key_value_heads') !== null
@@ -89,7 +93,7 @@ function parse(fields: Fields): MixtralConfig {
       hiddenSize,
       heads,
       isGiven ? fields.size('num_key_value_heads', 8) : heads,
-      fields.integerOrNull('head_dim', { from: 2 }),
+      fields.integerOrNull('head_dim', { from: 0 }) || null,
     ),
     maxPositionEmbeddings,
     experts,

@@ -4,7 +4,6 @@
  */
 import type { Fields } from '../base/fields.js'
 import { show } from '../base/json.js'
-import type { ExpertRuns } from '../program/moe-ops.js'
 import type { Family } from './family.js'
 import { describeQwen3Moe, type ZeroComputation } from './qwen3-moe.js'
 
@@ -17,26 +16,28 @@ export const qwen3MoePlusPlus: Family = {
 
 const KINDS = ['zero', 'copy', 'constant'] as const
 /** With the FFN experts these are the runs that a kernel takes: kMostExpertRuns. */
-const MOST_KINDS = 7
+const MOST_RUNS = 7
 
 /** Without these keys, upstream has 64 copy experts that are never chosen. */
 function zeroComputation(fields: Fields): ZeroComputation {
   const counts = fields.integers('zce_nums', [64])
   const types = fields.take('zce_types') ?? ['copy']
-  if (counts.length > MOST_KINDS)
-    throw fields.bad(`zce_nums has ${counts.length} entries, expected at most ${MOST_KINDS}`)
   if (!Array.isArray(types) || types.length !== counts.length) {
     throw fields.bad(
       `zce_types is ${show(types)}, expected one for each of zce_nums ${show(counts)}`,
     )
   }
-  const runs: ExpertRuns = counts.map((count, i) => {
+  const runs: { kind: (typeof KINDS)[number]; count: number }[] = []
+  for (const [i, count] of counts.entries()) {
     const kind = KINDS.find(known => known === types[i])
     if (!kind) throw fields.bad(`zce_types has ${show(types[i])}, expected ${KINDS.join(', ')}`)
-    return { kind, count }
-  })
-  return {
-    runs: runs.filter(({ count }) => count > 0),
-    masked: fields.boolean('use_zce_mask', true),
+    const last = runs.at(-1)
+    if (last?.kind === kind) last.count += count
+    else if (count > 0) runs.push({ kind, count })
   }
+  if (runs.length > MOST_RUNS)
+    throw fields.bad(
+      `zce_types changes ${runs.length - 1} times, expected at most ${MOST_RUNS - 1}`,
+    )
+  return { runs, masked: fields.boolean('use_zce_mask', true) }
 }

@@ -22,8 +22,10 @@ import {
 export interface Qwen3MoeConfig extends ModelConfig {
   /** Of dense layers. */
   readonly denseSize: number
-  /** True if a layer has experts, else it is dense. */
-  readonly hasExperts: (layer: number) => boolean
+  /** Layer i is dense unless this divides i + 1. */
+  readonly sparseStep: number
+  /** Layers that are dense in any case. */
+  readonly denseLayers: readonly number[]
   /** Experts by kind, in order; those with a feed-forward network first. */
   readonly runs: ExpertRuns
   /** No zero-computation expert is ever chosen. */
@@ -68,12 +70,17 @@ export function describeQwen3Moe(
     record(m) {
       decoder(m, c, rope, (layer, { x, y }, inputs, next) => {
         const input = { x, delta: selfAttention(m, layer, y, inputs, shape) }
-        return c.hasExperts(layer)
+        return hasExperts(c, layer)
           ? recordMoe(m, c, layer, input, next)
           : recordDense(m, c, layer, input, next)
       })
     },
   }
+}
+
+/** A layer without experts is dense. */
+export function hasExperts(c: Qwen3MoeConfig, layer: number): boolean {
+  return c.ffnExperts > 0 && (layer + 1) % c.sparseStep === 0 && !c.denseLayers.includes(layer)
 }
 
 function recordMoe(
@@ -158,7 +165,9 @@ function parse(fields: Fields, family: string, zero: ZeroComputation): Qwen3MoeC
   siluOnly(fields)
   const hiddenSize = fields.size('hidden_size', 2048)
   const maxPositionEmbeddings = fields.size('max_position_embeddings', 32768)
-  const ffnExperts = fields.integer('num_experts', 128, { from: 0 })
+  // transformers 5 writes the other name.
+  const expertsKey = fields.oneOf('num_experts', 'num_local_experts')
+  const ffnExperts = fields.integer(expertsKey, 128, { from: 0 })
   const runs: ExpertRuns = [{ kind: 'ffn', count: ffnExperts }, ...zero.runs]
   const experts = runs.reduce((sum, { count }) => sum + count, 0)
   const topK = fields.size('num_experts_per_tok', 8)
@@ -170,7 +179,8 @@ function parse(fields: Fields, family: string, zero: ZeroComputation): Qwen3MoeC
     intermediateSize: fields.size('moe_intermediate_size', 768),
     denseSize: fields.size('intermediate_size', 6144),
     layers: fields.size('num_hidden_layers', 24),
-    hasExperts: sparseLayers(fields, ffnExperts),
+    sparseStep: fields.size('decoder_sparse_step', 1),
+    denseLayers: fields.given('mlp_only_layers', key => fields.integers(key, [])) ?? [],
     ...headSizes(
       fields,
       hiddenSize,
@@ -197,15 +207,10 @@ function parse(fields: Fields, family: string, zero: ZeroComputation): Qwen3MoeC
   return config
 }
 
-function sparseLayers(fields: Fields, experts: number): (layer: number) => boolean {
-  const step = fields.integer('decoder_sparse_step', 1, { from: 1 })
-  const dense = fields.integers('mlp_only_layers', [])
-  return layer => experts > 0 && (layer + 1) % step === 0 && !dense.includes(layer)
-}
-
-/** `sliding_window` alone does nothing. */
+/** `sliding_window` alone does nothing; null is none. */
 function slidingWindow(fields: Fields): number | null {
   const isUsed = fields.boolean('use_sliding_window', false)
-  const window = fields.integerOrNull('sliding_window', { from: 1 })
-  return isUsed ? (window ?? 4096) : null
+  const isGiven = fields.take('sliding_window') !== undefined
+  const window = isGiven ? fields.integerOrNull('sliding_window', { from: 1 }) : 4096
+  return isUsed ? window : null
 }

@@ -48,6 +48,8 @@ export interface ForwardOptions {
 export interface ScoreOptions {
   /** As in GenerateOptions; for a prompt that is a text. */
   addSpecialTokens?: boolean
+  /** As in GenerateOptions; for texts. */
+  splitSpecialTokens?: boolean
   /** Ends the call early: it rejects with ERR_ABORTED. */
   signal?: AbortSignal
 }
@@ -58,4 +60,4 @@ export const FORWARD_CHECKS = {
   signal,
 }
 
-export const SCORE_CHECKS = { addSpecialTokens: boolean, signal }
+export const SCORE_CHECKS = { addSpecialTokens: boolean, splitSpecialTokens: boolean, signal }

@@ -44,7 +44,8 @@ export function parseGenerationConfig(json: unknown, where: string): GenerationC
     eosTokenIds: fields.given('eos_token_id', key => fields.tokenIds(key, [])),
     doSample: fields.given('do_sample', key => fields.boolean(key, false)),
     temperature: fields.given('temperature', key => fields.number(key, 1, { from: 0 })),
-    topK: fields.given('top_k', key => fields.integer(key, 50, { from: 0 })),
+    // Other programs write -1 for none, too.
+    topK: fields.given('top_k', key => Math.max(0, fields.integer(key, 50, { from: -1 }))),
     topP: fields.given('top_p', key => fields.number(key, 1, share)),
     minP: fields.given('min_p', key => fields.number(key, 0, share)),
     typicalP: fields.given('typical_p', key => fields.number(key, 1, { above: 0, to: 1 })),

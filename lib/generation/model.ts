@@ -291,11 +291,9 @@ export class Model {
     options: ScoreOptions = {},
   ): Promise<ScoreResult> {
     this.#checkOpen()
-    const { addSpecialTokens, signal } = checkAll(options, SCORE_CHECKS, undefined)
-    const ids = await scoredIds(prompt, continuation, this.#prompts, {
-      addSpecialTokens,
-      signal,
-    })
+    const how = checkAll(options, SCORE_CHECKS, undefined)
+    const { signal } = how
+    const ids = await scoredIds(prompt, continuation, this.#prompts, how)
     if (ids.prompt.length === 0) throw emptyPrompt('prompt')
     if (ids.continuation.length === 0) throw emptyPrompt('continuation')
     checkLength(

@@ -80,8 +80,9 @@ export function checkPrompt(prompt: unknown, name: string, context: PromptContex
 }
 
 export interface EncodeHow {
-  readonly addSpecialTokens: boolean | undefined
-  readonly signal: AbortSignal | undefined
+  readonly addSpecialTokens?: boolean | undefined
+  readonly splitSpecialTokens?: boolean | undefined
+  readonly signal?: AbortSignal | undefined
 }
 
 /** Token ids of a prompt to go on from. None if the signal aborts before they are known. */
@@ -110,13 +111,14 @@ export async function encode(
   text: string,
   name: string,
   context: PromptContext,
-  { addSpecialTokens, signal }: EncodeHow,
+  { addSpecialTokens, splitSpecialTokens, signal }: EncodeHow,
   maxTokens = context.maxTokens,
 ): Promise<number[]> {
   const tokenizer = checkCharacters(text, name, context, maxTokens)
   const ids = await tokenizer.encodeAsync(text, {
     maxTokens,
     ...(addSpecialTokens !== undefined && { addSpecialTokens }),
+    ...(splitSpecialTokens !== undefined && { splitSpecialTokens }),
     ...(signal && { signal }),
   })
   if (ids.length <= maxTokens) return ids

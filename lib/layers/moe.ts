@@ -92,14 +92,21 @@ export function moe(
   return { x: sum, y: out, logits }
 }
 
-/** The same matrix of each of `count` FFN experts: [count, ...shape]. */
+/**
+ * The same matrix of each of `count` FFN experts: [count, ...shape]. One tensor of that shape, as
+ * transformers 5 has in memory, goes before those of each expert.
+ */
 export function expertMatrix(
   m: ModelBuilder,
   name: string,
   count: number,
   shape: readonly number[],
   partsOf: (expert: number) => Part | readonly Part[],
+  fusedName = name,
 ): Weight {
-  const parts = Array.from({ length: count }, (_, expert) => partsOf(expert)).flat()
-  return m.matrix('ffnExperts', name, [count, ...shape], parts)
+  const fused = { name: fusedName, shape: [count, ...shape] }
+  const parts = m.isStored(fusedName)
+    ? [fused]
+    : Array.from({ length: count }, (_, expert) => partsOf(expert)).flat()
+  return m.matrix('ffnExperts', name, fused.shape, parts)
 }

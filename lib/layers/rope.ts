@@ -15,7 +15,7 @@
 export interface RopeScaling {
   /** The formula of the scaling. */
   readonly type: 'linear' | 'dynamic' | 'ntk' | 'yarn'
-  /** Above 1; of yarn from 1. */
+  /** Above 0; MoE++'s above 1. */
   readonly factor: number
   /** Of yarn alone. */
   readonly yarn?: YarnScaling
@@ -61,7 +61,8 @@ export interface RopeShape {
  */
 export class Rope {
   readonly #shape: RopeShape
-  readonly #byVariant = new Map<number, Float32Array>()
+  /** The row of variant 0. Those of others are not kept: there is one for each length. */
+  readonly #plain: Float32Array
   /** Positions are divided by it. */
   readonly positionDivisor: number
   /** Factor of cosine and sine. */
@@ -76,6 +77,7 @@ export class Rope {
     const { ropeScaling: scaling } = shape
     this.positionDivisor = scaling?.type === 'linear' && dividesPositions ? scaling.factor : 1
     this.magnitude = scaling?.yarn?.attentionFactor ?? 1
+    this.#plain = this.#compute(0)
   }
 
   /** J = D/2: frequencies of a rotation. */
@@ -92,16 +94,9 @@ export class Rope {
   /** [B, J] frequencies of sequences of these variants. */
   rows(variants: Int32Array): Float32Array {
     const rows = new Float32Array(variants.length * this.pairs)
-    for (const [b, variant] of variants.entries()) rows.set(this.#of(variant), b * this.pairs)
+    for (const [b, variant] of variants.entries())
+      rows.set(variant === 0 ? this.#plain : this.#compute(variant), b * this.pairs)
     return rows
-  }
-
-  #of(variant: number): Float32Array {
-    const known = this.#byVariant.get(variant)
-    if (known) return known
-    const frequencies = this.#compute(variant)
-    this.#byVariant.set(variant, frequencies)
-    return frequencies
   }
 
   #compute(variant: number): Float32Array {

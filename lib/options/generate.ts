@@ -102,6 +102,11 @@ export interface GenerateOptions {
    * tokenizer_config says.
    */
   addSpecialTokens?: boolean
+  /**
+   * Special tokens in a prompt that is a text are ordinary characters, as in `EncodeOptions`.
+   * Default false.
+   */
+  splitSpecialTokens?: boolean
   /** Ends the generation early. The result then has finishReason 'abort'; nothing is thrown. */
   signal?: AbortSignal
   /** Report the experts and expert weights of each token. Default false. */
@@ -168,6 +173,7 @@ const generateChecks = {
   logprobs: (value, name, { vocabSize }) => integer(0, vocabSize)(value, name),
   numReturnSequences: integer(1),
   addSpecialTokens: boolean,
+  splitSpecialTokens: boolean,
   signal,
   routing: boolean,
   logits: logitsHook,
@@ -214,6 +220,7 @@ export function resolveGenerateOptions(
     logprobs: given.logprobs,
     numReturnSequences: given.numReturnSequences ?? 1,
     addSpecialTokens: given.addSpecialTokens,
+    splitSpecialTokens: given.splitSpecialTokens ?? false,
     signal: given.signal,
     routing: given.routing ?? false,
     logits: given.logits,

@@ -122,6 +122,11 @@ export class ModelBuilder extends ProgramBuilder {
     return this.#fromTensors(kind, name, 'f32', shape, parts)
   }
 
+  /** True if there is a stored tensor of this name, for weights that are stored in several ways. */
+  isStored(name: string): boolean {
+    return this.#tensors.optional(name) !== undefined
+  }
+
   /** A tensor that checkpoints of the family hold as part of the model, and that nothing reads. */
   unread(kind: ParameterKind, name: string): void {
     const ref = this.#tensors.optional(name)

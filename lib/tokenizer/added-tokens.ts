@@ -25,7 +25,7 @@ export class AddedTokens {
     const normalized: [string, AddedTokenJson][] = []
     for (const json of tokens) {
       const token = libraryAddedToken(json)
-      if (token.normalized && !normalizer.isEmpty) {
+      if (token.normalized) {
         normalized.push([[...normalizer.normalize([token.content])].join(''), token])
       } else raw.push([token.content, token])
     }
@@ -44,12 +44,13 @@ export class AddedTokens {
     return Math.max(this.#raw.maxLength, this.#normalized.maxLength)
   }
 
-  splitRaw(text: string): Steps<Part[]> {
-    return this.#raw.split(text)
+  /** Tokens of `textIds` stay text. */
+  splitRaw(text: string, textIds: ReadonlySet<number>): Steps<Part[]> {
+    return this.#raw.split(text, textIds)
   }
 
-  splitNormalized(text: string): Steps<Part[]> {
-    return this.#normalized.split(text)
+  splitNormalized(text: string, textIds: ReadonlySet<number>): Steps<Part[]> {
+    return this.#normalized.split(text, textIds)
   }
 }
 
@@ -67,7 +68,7 @@ class TokenMatch {
   }
 
   /** The text in parts: the tokens, and what stands between them, less the space they take. */
-  *split(text: string): Steps<Part[]> {
+  *split(text: string, textIds: ReadonlySet<number>): Steps<Part[]> {
     const parts: Part[] = []
     let start = 0
     let stripped = 0
@@ -81,8 +82,8 @@ class TokenMatch {
       }
       const token = this.#tokens.get(found)!
       const end = at + found.length
-      // One that is a part of a word is passed over as a whole.
-      if (!token.single_word || isWhole(text, at, end)) {
+      // One that stays text, or is a part of a word, is passed over as a whole.
+      if (!textIds.has(token.id) && (!token.single_word || isWhole(text, at, end))) {
         const from = token.lstrip ? spaceStart(text, at, start) : at
         if (from > start) parts.push(text.slice(start, from))
         parts.push(token.id)

@@ -26,7 +26,8 @@ export function isByteLevel({ pre_tokenizer, decoder }: TokenizerJson, file: str
 /** Throws unless the file is run exactly. */
 export function checkByteLevel(json: TokenizerJson, file: string): void {
   const decoders = stepsOf(json.decoder, 'decoders', file).map(({ type }) => type)
-  if (decoders.join(' ') !== 'ByteLevel')
+  // Its text is whole, so that Fuse changes nothing.
+  if (!/^ByteLevel( Fuse)?$/.test(decoders.join(' ')))
     throw badTokenizer(file, 'decoder', "'ByteLevel', as pre_tokenizer is", decoders.join(' '))
   byteLevelForm(json, file)
   const { vocab, sentencepiece } = json.model

@@ -40,33 +40,39 @@ export class Encoder {
       Math.max(this.#bpe.maxTokenLength, this.#added.maxLength) * this.#normalizer.shrinking
   }
 
-  /** Appends the text's ids. */
-  *encode(text: string, ids: number[]): Steps {
+  /** Appends the text's ids. Added tokens of `textIds` are text. */
+  *encode(text: string, ids: number[], textIds: ReadonlySet<number>): Steps {
     if (text === '') return
     if (this.#added.isEmpty) {
       yield* this.#encodePart(this.#normalizer.normalize(wellFormedChunks(text)), 0, ids)
       return
     }
-    const parts = yield* this.#added.splitRaw(text.toWellFormed())
+    const parts = yield* this.#added.splitRaw(text.toWellFormed(), textIds)
     for (const [section, part] of parts.entries()) {
       yield
       if (typeof part === 'number') ids.push(part)
-      else yield* this.#encodeSection(part, section, ids)
+      else yield* this.#encodeSection(part, section, ids, textIds)
     }
   }
 
   /** A part of the text between two added tokens. `section`: the number of parts before it. */
-  *#encodeSection(text: string, section: number, ids: number[]): Steps {
+  *#encodeSection(
+    text: string,
+    section: number,
+    ids: number[],
+    textIds: ReadonlySet<number>,
+  ): Steps {
     const chunks = this.#normalizer.normalize(wellFormedChunks(text))
     if (!this.#added.hasNormalized) {
       yield* this.#encodePart(chunks, section, ids)
       return
     }
     const normalized = yield* joined(chunks)
-    for (const part of yield* this.#added.splitNormalized(normalized)) {
+    const parts = yield* this.#added.splitNormalized(normalized, textIds)
+    for (const [before, part] of parts.entries()) {
       yield
       if (typeof part === 'number') ids.push(part)
-      else yield* this.#encodePart(wellFormedChunks(part), section, ids)
+      else yield* this.#encodePart(wellFormedChunks(part), section + before, ids)
     }
   }
 

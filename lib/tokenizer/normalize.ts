@@ -56,10 +56,6 @@ export class Normalizer {
     })
   }
 
-  get isEmpty(): boolean {
-    return this.#steps.length === 0
-  }
-
   normalize(chunks: Chunks): Chunks {
     return this.#steps.reduce((before, step) => step(before), chunks)
   }

@@ -19,6 +19,12 @@ export interface EncodeOptions {
    * Default true.
    */
   readonly addSpecialTokens?: boolean
+  /**
+   * True: special tokens in the text, `<|im_end|>` say, are ordinary characters. False: the
+   * byte-level form takes them for the tokens, as upstream does. Other forms never do. Tokens that
+   * are not special, such as `<think>`, are found in either case. Default false.
+   */
+  readonly splitSpecialTokens?: boolean
 }
 
 /**
@@ -58,7 +64,7 @@ export interface DecodeOptions {
   readonly skipSpecialTokens?: boolean
 }
 
-export const ENCODE_CHECKS = { addSpecialTokens: boolean }
+export const ENCODE_CHECKS = { addSpecialTokens: boolean, splitSpecialTokens: boolean }
 export const ENCODE_ASYNC_CHECKS = { ...ENCODE_CHECKS, signal, maxTokens: integer(0) }
 export const DECODE_CHECKS = { skipSpecialTokens: boolean }
 export const STREAM_CHECKS = { ...DECODE_CHECKS, prompt: checkIds }

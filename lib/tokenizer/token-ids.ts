@@ -52,7 +52,7 @@ function byteLevelEntries(json: TokenizerJson, added: readonly TokenEntry[]): To
   ]
 }
 
-/** LlamaTokenizer's names, where the checkpoint says nothing. */
+/** LlamaTokenizer's names, for a checkpoint that says nothing. The byte-level form has none. */
 const DEFAULT_ROLES: Readonly<Record<Role, string | undefined>> = {
   bos_token: '<s>',
   eos_token: '</s>',
@@ -65,9 +65,11 @@ export function roleId(
   config: TokenizerConfig,
   ids: ReadonlyMap<string, number>,
   file: string,
+  isByteLevel = false,
 ): number | undefined {
   const said = config.roles[role]
-  const content = said === undefined ? DEFAULT_ROLES[role] : said
+  const absent = isByteLevel ? undefined : DEFAULT_ROLES[role]
+  const content = said === undefined ? absent : said
   const id = content === undefined || content === null ? undefined : ids.get(content)
   // A pad token outside of the vocabulary is common, and padding is not used.
   if (id === undefined && said && role !== 'pad_token') {

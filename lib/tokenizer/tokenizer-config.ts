@@ -146,13 +146,14 @@ function extraSpecials(value: unknown): string[] {
     .filter(token => typeof token === 'string')
 }
 
-/** A template, or the default one of a named list. */
+/** A template, or the default one of a named list, which may have none. */
 function chatTemplate(value: unknown): string | undefined {
   if (value === undefined || value === null || typeof value === 'string') return value ?? undefined
-  const list: unknown[] = Array.isArray(value) ? value : []
-  const found = list.find(item => isObject(item) && item.name === 'default')
-  if (isObject(found) && typeof found.template === 'string') return found.template
-  throw badTokenizer(CONFIG_FILE, 'chat_template', 'a text, or a list with a default', value)
+  if (Array.isArray(value) && value.every(isObject)) {
+    const template = value.find(({ name }) => name === 'default')?.template
+    if (template === undefined || typeof template === 'string') return template
+  }
+  throw badTokenizer(CONFIG_FILE, 'chat_template', 'a text, or a list of templates', value)
 }
 
 function decodeText(bytes: Uint8Array): string {

@@ -49,6 +49,8 @@ export function checkTokenizerJson(value: unknown, file: string): TokenizerJson 
   checkNormalizers(stepsOf(json.normalizer, 'normalizers', file), file)
   if (isByteLevel(json, file)) checkByteLevel(json, file)
   else {
+    // Upstream fails at the first character that is no token.
+    if (model.unk_token === '') checkUnknown('', model.vocab, file)
     checkPreTokenizer(json, file)
     checkDecoder(json, file)
   }
@@ -59,7 +61,8 @@ function checkModel(model: unknown, file: string): BpeJson {
   if (!isObject(model)) throw badTokenizer(file, 'model', 'an object', model)
   if (model.type !== 'BPE') throw badTokenizer(file, 'model.type', "'BPE'", model.type)
   for (const key of ['dropout', 'continuing_subword_prefix', 'end_of_word_suffix']) {
-    // Hugging Face writes '' for none.
+    // Hugging Face writes '' for none, and a dropout of 0 is none.
+    if (model[key] === 0 && key === 'dropout') continue
     if ((model[key] ?? '') !== '') throw badTokenizer(file, `model.${key}`, 'null', model[key])
   }
   for (const key of ['byte_fallback', 'fuse_unk', 'ignore_merges']) {
@@ -69,16 +72,16 @@ function checkModel(model: unknown, file: string): BpeJson {
   const { vocab, merges, unk_token: unk } = model
   if (!isObject(vocab)) throw badTokenizer(file, 'model.vocab', 'an object', vocab)
   checkVocab(vocab, file)
-  if (
-    unk !== undefined &&
-    unk !== null &&
-    !(typeof unk === 'string' && Object.hasOwn(vocab, unk))
-  ) {
-    throw badTokenizer(file, 'model.unk_token', 'a piece of the vocabulary', unk)
-  }
+  // GPT-2's files write '' for none.
+  if ((unk ?? '') !== '') checkUnknown(unk, vocab, file)
   if (!Array.isArray(merges)) throw badTokenizer(file, 'model.merges', 'an array', merges)
   checkMerges(merges, vocab, file)
   return model as unknown as BpeJson
+}
+
+function checkUnknown(unk: unknown, vocab: object, file: string): void {
+  if (typeof unk === 'string' && Object.hasOwn(vocab, unk)) return
+  throw badTokenizer(file, 'model.unk_token', 'a piece of the vocabulary', unk)
 }
 
 function checkVocab(vocab: Record<string, unknown>, file: string): void {

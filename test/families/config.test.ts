@@ -1,6 +1,6 @@
 /** config.json of the families that follow transformers: defaults, other forms, refusals. */
 import t from 'tap'
-import type { Qwen3MoeConfig } from '../../lib/families/qwen3-moe.js'
+import { hasExperts, type Qwen3MoeConfig } from '../../lib/families/qwen3-moe.js'
 import { describeModel } from '../../lib/families/registry.js'
 
 const QWEN3 = { architectures: ['Qwen3MoeForCausalLM'], model_type: 'qwen3_moe' }
@@ -38,9 +38,11 @@ t.test('defaults of Qwen3-MoE', async t => {
 })
 
 t.test('Qwen3-MoE: dense layers, windows, heads', async t => {
-  const { hasExperts } = parse({ ...QWEN3, decoder_sparse_step: 2, mlp_only_layers: [3] })
-  t.same([0, 1, 2, 3, 4, 5].map(hasExperts), [false, true, false, false, false, true])
-  t.equal(parse({ ...QWEN3, num_experts: 0 }).hasExperts(1), false)
+  const mixed = parse({ ...QWEN3, decoder_sparse_step: 2, mlp_only_layers: [3] })
+  const layers = [0, 1, 2, 3, 4, 5].map(layer => hasExperts(mixed, layer))
+  t.same(layers, [false, true, false, false, false, true])
+  t.equal(hasExperts(parse({ ...QWEN3, num_experts: 0 }), 1), false)
+  t.same(structuredClone(mixed), mixed, 'a configuration is plain data')
   t.equal(parse({ ...QWEN3, sliding_window: 8 }).slidingWindow, null, 'alone it does nothing')
   t.equal(parse({ ...QWEN3, use_sliding_window: true, sliding_window: 8 }).slidingWindow, 8)
   t.equal(parse({ ...QWEN3, use_sliding_window: true }).slidingWindow, 4096)
@@ -116,13 +118,63 @@ t.test('defaults of Mixtral', async t => {
   t.equal(parse({ ...MIXTRAL, sliding_window: 4096 }).slidingWindow, 4096)
 })
 
+const YARN = { rope_type: 'yarn', factor: 4 }
+const yarn = (changes: object) => ({ rope_scaling: { ...YARN, ...changes } })
+
+/** Forms that mean the same to transformers, of one version or the other. */
+const SAME: [base: object, changes: object, same: object][] = [
+  [QWEN3, { num_local_experts: 16 }, { num_experts: 16 }],
+  [QWEN3, { num_local_experts: 16, num_experts: 16 }, { num_experts: 16 }],
+  [ZEDA, { num_local_experts: 16 }, { num_experts: 16 }],
+  [QWEN3, { mlp_only_layers: null }, {}],
+  [QWEN3, { norm_topk_prob: null, attention_bias: null, tie_word_embeddings: null }, {}],
+  [QWEN3, { use_sliding_window: null, sliding_window: 8 }, {}],
+  [QWEN3, { use_sliding_window: true, sliding_window: null }, {}],
+  [ZEDA, { use_zce_mask: null }, { use_zce_mask: false }],
+  [QWEN3, { hidden_act: 'swish', unsloth_fixed: true, unsloth_version: '2025.1' }, {}],
+  [QWEN3, { partial_rotary_factor: 1.0 }, {}],
+  [QWEN3, { hidden_size: 2050 }, { hidden_size: 2050, head_dim: 64 }],
+  [MIXTRAL, { hidden_size: 4100, head_dim: null }, { hidden_size: 4100, head_dim: 128 }],
+  [MIXTRAL, { head_dim: 0, attention_bias: false }, {}],
+  [QWEN3, yarn({ truncate: null }), yarn({ truncate: false })],
+  [QWEN3, yarn({ beta_fast: 0, beta_slow: 0, original_max_position_embeddings: 0 }), yarn({})],
+  [QWEN3, { rope_scaling: { rope_type: 'default', factor: 2, mscale: 1 } }, {}],
+  [QWEN3, yarn({ type: 'yarn', partial_rotary_factor: 1 }), yarn({})],
+  [QWEN3, { rope_theta: 5e6, rope_parameters: { rope_theta: 5e6 } }, { rope_theta: 5e6 }],
+  [QWEN3, { rope_theta: 5e6, rope_parameters: { ...YARN } }, { rope_theta: 5e6, ...yarn({}) }],
+  [QWEN3, { ...yarn({}), rope_parameters: { rope_type: 'default' } }, yarn({})],
+  [QWEN3, { ...yarn({}), rope_parameters: { ...YARN, beta_fast: 32 } }, yarn({})],
+  [
+    ZEDA,
+    { zce_nums: [1, 2, 1, 0, 1, 1, 1, 1, 1], zce_types: [...Array(8).fill('zero'), 'copy'] },
+    { zce_nums: [8, 1], zce_types: ['zero', 'copy'] },
+  ],
+]
+
+t.test('other forms of the same', async t => {
+  for (const [base, changes, same] of SAME) {
+    const expected = parse({ ...base, ...same })
+    t.same(parse({ ...base, ...changes }), expected, JSON.stringify(changes))
+  }
+  t.equal(
+    parse({ ...QWEN3, rope_scaling: { type: 'linear', factor: 0.5 } }).ropeScaling?.factor,
+    0.5,
+  )
+})
+
 const REFUSED: [base: object, changes: object, message: RegExp][] = [
   [QWEN3, { hidden_act: 'gelu' }, /hidden_act is "gelu", expected "silu"/],
   [QWEN3, { num_key_value_heads: null }, /num_key_value_heads is null/],
   [QWEN3, { num_key_value_heads: 5 }, /num_attention_heads 32 is not a multiple of .* 5/],
-  [QWEN3, { head_dim: 31 }, /head_dim is 31, expected an even number up to 256/],
+  [QWEN3, { head_dim: 31 }, /head_dim is 31, expected an even number from 2 to 256/],
   [QWEN3, { head_dim: 512 }, /head_dim is 512, expected an even number/],
-  [QWEN3, { hidden_size: 2050 }, /hidden_size 2050 is not a multiple of num_attention_heads 32/],
+  [QWEN3, { hidden_size: 31 }, /hidden_size 31 .* is 0, expected an even number from 2/],
+  [
+    QWEN3,
+    { num_experts: 8, num_local_experts: 9 },
+    /num_experts is 8, but num_local_experts, .* 9/,
+  ],
+  [QWEN3, { partial_rotary_factor: 0.5 }, /partial_rotary_factor is 0.5, expected 1/],
   [QWEN3, { num_experts_per_tok: 17 }, /num_experts_per_tok is 17, expected at most 16/],
   [QWEN3, { num_experts: 4 }, /num_experts_per_tok is 8, expected at most 4 of 4 experts/],
   [QWEN3, { num_experts: 1025 }, /a layer has 1025 experts, expected at most 1024/],
@@ -131,7 +183,23 @@ const REFUSED: [base: object, changes: object, message: RegExp][] = [
   [QWEN3, { zce_nums: [64] }, /unknown key "zce_nums"/],
   [QWEN3, { rope_scaling: { type: 'ntk', factor: 2 } }, /rope_type is "ntk", expected default/],
   [QWEN3, { rope_scaling: { rope_type: 'yarn' } }, /rope_scaling: factor is missing/],
-  [QWEN3, { rope_scaling: { rope_type: 'yarn', factor: 0.5 } }, /factor is 0.5, expected a number/],
+  [QWEN3, yarn({ factor: 0 }), /factor is 0, expected a number above 0/],
+  [QWEN3, yarn({ beta_slow: -1 }), /beta_slow is -1, expected a number from 0/],
+  [QWEN3, yarn({ type: 'linear' }), /rope_type is "yarn", but type, .*, is "linear"/],
+  [QWEN3, { ...yarn({}), rope_theta: 1 }, /rope_theta is 1, expected a number above 1 with yarn/],
+  [QWEN3, { ...yarn({}), rope_parameters: { ...YARN, factor: 8 } }, /name different scalings/],
+  [QWEN3, { rope_scaling: { type: 'default' }, rope_parameters: YARN }, /name different scalings/],
+  [
+    QWEN3,
+    { rope_theta: 1e6, rope_parameters: { rope_theta: 1e4 } },
+    /rope_theta is 1000000, but .* 10000/,
+  ],
+  [
+    QWEN3,
+    { ...yarn({}), rope_parameters: { rope_theta: 1e6 } },
+    /rope_theta is 10000, but .* 1000000/,
+  ],
+  [QWEN3, { rope_parameters: { full_attention: {} } }, /rope_parameters: unknown key "full_att/],
   [QWEN3, { rope_scaling: { type: 'linear', factor: 2, x: 1 } }, /rope_scaling: unknown key "x"/],
   [QWEN3, { rope_scaling: 'yarn' }, /rope_scaling is "yarn", expected an object/],
   [QWEN3, { rope_parameters: [] }, /rope_parameters is \[\], expected an object/],
@@ -139,9 +207,14 @@ const REFUSED: [base: object, changes: object, message: RegExp][] = [
   [ZEDA, { zce_types: ['zero', 'copy'] }, /zce_types is .* expected one for each of zce_nums/],
   [ZEDA, { zce_types: ['skip'] }, /zce_types has "skip", expected zero, copy, constant/],
   [ZEDA, { zce_nums: 64 }, /zce_nums is 64, expected a list of integers/],
-  [ZEDA, { zce_nums: Array(8).fill(1) }, /zce_nums has 8 entries, expected at most 7/],
+  [
+    ZEDA,
+    { zce_nums: Array(8).fill(1), zce_types: Array(4).fill(['zero', 'copy']).flat() },
+    /zce_types changes 7 times, expected at most 6/,
+  ],
   [ZEDA, { zce_nums: [1000] }, /a layer has 1128 experts/],
   [MIXTRAL, { num_experts_per_tok: 9 }, /num_experts_per_tok is 9, expected at most 8/],
+  [MIXTRAL, { attention_bias: true }, /attention_bias is true, expected false/],
   [MIXTRAL, { num_local_experts: 0 }, /num_local_experts is 0/],
 ]
 

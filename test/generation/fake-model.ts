@@ -4,7 +4,7 @@ import type { ModelConfig } from '../../lib/families/family.js'
 import { readModel } from '../../lib/families/registry.js'
 import type { GenerationConfig } from '../../lib/generation/generation-config.js'
 import { Model } from '../../lib/generation/model.js'
-import { loadTokenizer } from '../../lib/tokenizer/tokenizer.js'
+import { loadTokenizer, type Tokenizer } from '../../lib/tokenizer/tokenizer.js'
 import { FAKE_EXPERTS, type FakeOptions, FakeRunner } from '../engine/fake-runner.js'
 import { root } from '../support/golden.js'
 
@@ -22,12 +22,14 @@ export const EOS = 2
 export interface FakeModelOptions extends FakeOptions {
   generation?: GenerationConfig
   hasTokenizer?: boolean
+  /** Instead of the bundled model's. */
+  tokenizer?: Tokenizer
   /** By position: the token that the logits of the one before it favour. */
   script?: ReadonlyMap<number, number>
 }
 
 export function fakeModel(options: FakeModelOptions = {}) {
-  const { script, hasTokenizer = true } = options
+  const { script, hasTokenizer = true, tokenizer: own = tokenizer } = options
   const runner = new FakeRunner({
     vocabSize: config.vocabSize,
     contextLength: 200,
@@ -40,7 +42,7 @@ export function fakeModel(options: FakeModelOptions = {}) {
     ...options,
   })
   const generation = options.generation ?? {}
-  const model = new Model({ runner, config, generation, ...(hasTokenizer && { tokenizer }) })
+  const model = new Model({ runner, config, generation, ...(hasTokenizer && { tokenizer: own }) })
   return { model, runner }
 }
 

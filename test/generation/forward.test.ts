@@ -121,6 +121,6 @@ t.test('score cuts texts as one', async t => {
   await t.rejects(model.score('a', 'b', { signal: AbortSignal.abort() }), { code: 'ERR_ABORTED' })
   await t.rejects(model.score('a', 'b', { echo: true } as object), {
     name: 'TypeError',
-    message: 'unknown option "echo": expected one of addSpecialTokens, signal',
+    message: 'unknown option "echo": expected one of addSpecialTokens, splitSpecialTokens, signal',
   })
 })

@@ -1,5 +1,8 @@
+import { join } from 'node:path'
 import t from 'tap'
 import type { GenerateOptions } from '../../lib/options/generate.js'
+import { loadTokenizer } from '../../lib/tokenizer/tokenizer.js'
+import { golden } from '../support/golden.js'
 import { config, continuing, EOS, fakeModel, pieces, tokenizer } from './fake-model.js'
 
 const PROMPT = 'The old man'
@@ -30,6 +33,19 @@ t.test('a text goes on after the prompt with its space', async t => {
   const { model } = fakeModel({ script: continuing(PROMPT, words('was here')) })
   const { text } = await model.generate(PROMPT, { maxNewTokens: words('was here').length })
   t.equal(text, ' was here')
+})
+
+t.test('special tokens in a text are tokens, or characters if told so', async t => {
+  const byteLevel = await loadTokenizer(join(golden, 'tokenizer-byte-level/qwen-bpe'))
+  const { model } = fakeModel({ tokenizer: byteLevel })
+  for (const splitSpecialTokens of [false, true]) {
+    const inText = byteLevel.encode('<|im_end|>', { splitSpecialTokens })
+    t.equal(inText.length === 1, !splitSpecialTokens)
+    const { usage } = await model.generate('<|im_end|>', { splitSpecialTokens, maxNewTokens: 1 })
+    t.equal(usage.promptTokens, inText.length)
+    const scored = await model.score('a', '<|im_end|>', { splitSpecialTokens })
+    t.same(scored.tokenIds, inText)
+  }
 })
 
 t.test('a batch gives what each prompt gives alone, in order', async t => {

@@ -43,6 +43,8 @@ t.test('kinds of tokenizer.json that are refused', async t => {
   const cases: [object, RegExp][] = [
     [{ model: { ...json.model, type: 'Unigram' } }, /model.type is "Unigram", expected 'BPE'/],
     [{ model: { ...json.model, dropout: 0.1 } }, /model.dropout is 0.1, expected null/],
+    [{ model: { ...json.model, unk_token: '' } }, /model.unk_token is "", expected a piece/],
+    [{ model: { ...json.model, unk_token: 'no' } }, /model.unk_token is "no", expected a piece/],
     [{ model: { ...json.model, vocab: { a: 0, b: 0 } } }, /an id of its own/],
     [{ model: { ...json.model, vocab: { a: -1 } } }, /a token id from 0/],
     [

@@ -102,6 +102,9 @@ const added = [
   token(3006, '\u{1F600}', { lstrip: true, rstrip: true, single_word: true }),
   // In the letters of bytes it would stand for another text.
   token(3007, '<é>'),
+  // The second, which is raw, goes first wherever they overlap.
+  token(3008, 'oldman', { normalized: true }),
+  token(3009, 'mano'),
 ]
 
 const forms: Record<string, [change: object, pattern: string | undefined, isNfc: boolean]> = {
@@ -137,7 +140,20 @@ const strange = [
   ...['가', '\u1100', '\u1161', '\u11A8', '中', '\u{2F800}', '\u0958', '😀', '👨‍👩', '𝕏', '_', '-'],
   ...['\ud800', '\udc00', '\0', '\u007F', '\uFFFD', 'Å', 'ﬁ', '\u093F', '\u{1D165}', '\u{16D67}'],
   ...['<left>', '<right>', 'wörd', 'café', 'cafe\u0301', '<think>', '<thinking>', '<|im_end|>'],
-  ...['<|im_', '<think', ' xyzzy', 'xyzzy', ' \u3000', '<é>', 'the', ' old', ' man', 'é'],
+  ...[
+    '<|im_',
+    '<think',
+    'oldman',
+    'oldmano',
+    ' xyzzy',
+    'xyzzy',
+    ' \u3000',
+    '<é>',
+    'the',
+    ' old',
+    ' man',
+    'é',
+  ],
 ]
 
 function randomText(next: () => number): string {
@@ -168,6 +184,52 @@ for (const [name, [change, pattern, isNfc]] of Object.entries(forms)) {
     t.strictSame(wrong.slice(0, 3), [])
   })
 }
+
+t.test('special tokens in a text stay text if told so', async t => {
+  const load = (json: object) =>
+    loadTokenizer(t.testdir({ 'tokenizer.json': JSON.stringify({ ...golden, ...json }) }))
+  const plain = added.filter(({ special }) => !special)
+  const [tokenizer, without] = [
+    await load({ added_tokens: added }),
+    await load({ added_tokens: plain }),
+  ]
+  const split = { splitSpecialTokens: true }
+  const next = random(23)
+  for (let round = 0; round < 100; round++) {
+    const text = `${randomText(next).slice(0, 300)}<|im_end|>`
+    const ids = tokenizer.encode(text, split)
+    t.notOk(ids.some(id => tokenizer.isSpecial(id)))
+    t.same(ids, without.encode(text))
+    t.same(await tokenizer.encodeAsync(text, split), ids)
+  }
+  t.same(tokenizer.encode('<|im_end|>', { splitSpecialTokens: false }), [2002])
+  t.throws(() => tokenizer.encode('', { splitSpecialTokens: 1 } as object), TypeError)
+})
+
+t.test('files that say the same in other words', async t => {
+  const { decoder, model } = golden
+  const same: object[] = [
+    { model: { ...model, unk_token: '', dropout: 0 } },
+    { decoder: { type: 'Sequence', decoders: [decoder, { type: 'Fuse' }] } },
+  ]
+  const text = 'Ja 👨‍👩‍👧 <|im_end|> é'
+  const ids = (await loadTokenizer(join(root, 'qwen-bpe'))).encode(text)
+  for (const change of same) {
+    const json = JSON.stringify({ ...golden, ...change })
+    const tokenizer = await loadTokenizer(t.testdir({ 'tokenizer.json': json }))
+    t.same(tokenizer.encode(text), ids)
+    t.equal(tokenizer.decode(ids, { skipSpecialTokens: false }), text)
+    t.equal(tokenizer.unkTokenId, undefined)
+  }
+})
+
+t.test('without a word about roles there are none', async t => {
+  const vocab = { ...golden.model.vocab, '<s>': 2900, '</s>': 2901, '<unk>': 2902 }
+  const json = { ...golden, model: { ...golden.model, vocab } }
+  const tokenizer = await loadTokenizer(t.testdir({ 'tokenizer.json': JSON.stringify(json) }))
+  const { bosTokenId, eosTokenId, unkTokenId } = tokenizer
+  t.same([bosTokenId, eosTokenId, unkTokenId], [undefined, undefined, undefined])
+})
 
 t.test('random ids decode as the reference does, in one go and token by token', async t => {
   const json: TokenizerJson = { ...golden, added_tokens: added }

@@ -127,6 +127,20 @@ function forms(json: Record<string, unknown>) {
   }
 }
 
+t.test('a part behind a token has no prefix, in whichever text the token is found', async t => {
+  const json = JSON.parse(JSON.stringify(await loadTokenizer(golden[0]!)))
+  json.model.sentencepiece = undefined
+  const form = forms(json)['Metaspace first']
+  const load = (normalized: boolean) => {
+    const added_tokens = [{ id: 900_005, content: '<|v|>', normalized }]
+    const file = JSON.stringify({ ...json, ...form, added_tokens, post_processor: null })
+    return loadTokenizer(t.testdir({ 'tokenizer.json': file }))
+  }
+  const [raw, normalized] = [await load(false), await load(true)]
+  for (const text of ['the<|v|>the', '<|v|>the', ' the<|v|> the<|v|>'])
+    t.same(normalized.encode(text), raw.encode(text), text)
+})
+
 t.test("forms of another library's tokenizer.json", async t => {
   const next = random(13)
   for (const directory of [golden[0]!, golden[2]!]) {

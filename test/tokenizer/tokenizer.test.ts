@@ -137,6 +137,8 @@ t.test('the chat template', async t => {
     { name: 'default', template: 'D' },
   ]
   t.equal(await load({ 'tokenizer_config.json': { chat_template: list } }), 'D')
+  const others = { chat_template: list.slice(0, 1) }
+  t.equal(await load({ 'tokenizer_config.json': others }), undefined)
   t.equal(
     await load({ 'chat_template.jinja': 'J', 'tokenizer_config.json': { chat_template: 'C' } }),
     'J',

@@ -74,8 +74,9 @@ void attention(const AttentionArgs& args, Queue& queue) {
   a.scale = static_cast<float>(static_cast<double>(args.scale) * 1.4426950408889634);
   a.window = args.window > 0 ? args.window : INT_MAX;
   a.chunks = (a.step.columns * a.step.page_size + kChunk - 1) / kChunk;
-  // as many as a window can touch
-  if (args.window > 0) a.chunks = min(a.chunks, (args.window - 1 + kChunk - 1) / kChunk + 1);
+  // as many as a window can touch; in 64 bits, as a window may be INT_MAX
+  if (args.window > 0)
+    a.chunks = min(a.chunks, static_cast<int>((int64_t{args.window} + kChunk - 2) / kChunk) + 1);
   if (a.tokens == 0) return;
   const DType cache = args.cache->dtype;
   const bool can_split = stream.splits_contexts() && stream.workspace_bytes() >= split_bytes(a);

@@ -83,7 +83,7 @@ struct AttentionData {
   void give_workspace(int64_t units) {
     int64_t chunks = (step.columns * c.page_size + cuda::kChunk - 1) / cuda::kChunk;
     if (c.window > 0)
-      chunks = std::min(chunks, (c.window - 1 + cuda::kChunk - 1) / cuda::kChunk + int64_t{1});
+      chunks = std::min(chunks, (int64_t{c.window} + cuda::kChunk - 2) / cuda::kChunk + 1);
     workspace = Shared<unsigned char>(
         static_cast<size_t>(units * c.hq * chunks * (c.values() + 2) * 4), 0xff);
   }
@@ -152,8 +152,8 @@ MOEPP_TEST(simt_attention) {
   }
 }
 
-// Windows of one key; smaller and larger than a chunk, and of its size; larger than the context.
-// Rows of one block whose windows begin in different chunks.
+// Windows of one key; smaller and larger than a chunk, and of its size; larger than the context, up
+// to the largest number. Rows of one block whose windows begin in different chunks.
 MOEPP_TEST(simt_attention_with_windows) {
   for (const AttentionCase& c : {AttentionCase{1, 1, 2, 16, {{0, 3}}, 1.0f, 1},
                                  {3, 3, 20, 16, {{0, 5}, {15, 3}, {0, 0}, {31, 1}}, 1.0f, 2},
@@ -162,7 +162,8 @@ MOEPP_TEST(simt_attention_with_windows) {
                                  {1, 1, 96, 16, {{100, 70}}, 40.0f, 17},
                                  {8, 1, 128, 16, {{250, 20}, {300, 1}}, 1.0f, 65},
                                  {1, 1, 80, 128, {{390, 9}}, 1.0f, 66},
-                                 {2, 1, 64, 16, {{70, 9}, {300, 2}}, 1.0f, 1000}}) {
+                                 {2, 1, 64, 16, {{70, 9}, {300, 2}}, 1.0f, 1000},
+                                 {2, 1, 64, 16, {{70, 9}, {300, 2}}, 1.0f, INT32_MAX}}) {
     for (Path path : kPaths) expect_attention(c, path);
   }
 }
