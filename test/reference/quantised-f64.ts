@@ -67,8 +67,7 @@ function int8(block: Row): Row {
 
 /**
  * The scale is the least at which multipliers up to 15 suffice, or the next smaller one. A group's
- * largest value is 7.3 units of it then. Sums of errors are f64: native's f32 sums may decide
- * otherwise, if two candidates are equally good.
+ * largest value is 7.3 units of it then. The least error decides, in f32 as native adds it up.
  */
 function int4(block: Row): Row {
   const groups = Array.from({ length: Math.ceil(block.length / 32) }, (_, j) =>
@@ -81,7 +80,8 @@ function int4(block: Row): Row {
   const [first, second] = [wide, narrow].map(scale =>
     groups.map(group => bestOf(multipliers(group, scale).map(m => int4Group(group, m * scale)))),
   ) as [Candidate[], Candidate[]]
-  const total = (candidates: Candidate[]) => candidates.reduce((sum, { error }) => sum + error, 0)
+  const total = (candidates: Candidate[]) =>
+    candidates.reduce((sum, { error }) => Math.fround(sum + error), 0)
   const chosen = total(second) < total(first) ? second : first
   return Float64Array.from(chosen.flatMap(({ values }) => [...values]))
 }
@@ -108,5 +108,14 @@ function multipliers(group: Row, scale: number): number[] {
 function int4Group(group: Row, scale: number): Candidate {
   const sign = Math.max(...group) > -Math.min(...group) ? -1 : 1
   const values = inUnits(group, sign * scale, -8, 7)
-  return { values, error: group.reduce((sum, value, i) => sum + (value - values[i]!) ** 2, 0) }
+  return { values, error: squaredError(group, values) }
+}
+
+/** In eight sums, which are added in pairs: two candidates may differ by the last bit alone. */
+function squaredError(group: Row, values: Row): number {
+  const sums = new Float32Array(8)
+  for (const [i, value] of group.entries())
+    sums[i % 8]! += Math.fround(Math.fround(value - values[i]!) ** 2)
+  const [a, b, c, d] = sums.subarray(0, 4).map((sum, i) => sum + sums[4 + i]!)
+  return Math.fround(Math.fround(a! + c!) + Math.fround(b! + d!))
 }
