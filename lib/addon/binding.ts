@@ -251,6 +251,19 @@ export interface Binding {
   readonly origin: AddonFile['origin']
 }
 
+/** All that this version of the package reads of an addon. */
+const EXPORTS: Readonly<Record<Exclude<keyof Binding, keyof AddonFile>, true>> = {
+  Device: true,
+  writeTensors: true,
+  readBandwidth: true,
+  computePeaks: true,
+  processor: true,
+  isDeviceName: true,
+  packedLayout: true,
+  fastestIsa: true,
+  cuda: true,
+}
+
 let loaded: Binding | undefined
 
 /**
@@ -266,7 +279,7 @@ export function loadBinding(): Binding {
     root = findPackageRoot()
     file = findAddon(root)
     checkWhole(file, root)
-    loaded = { ...openAddon(file.path), ...file }
+    loaded = { ...openAddon(file, root), ...file }
     return loaded
   } catch (cause) {
     const words = cause instanceof Error ? cause.message : String(cause)
@@ -285,12 +298,16 @@ export function loadBinding(): Binding {
  * Not `require`: a bundler would replace it by its own, which has no files. Node's `require` does
  * the same for a `.node` file.
  */
-function openAddon(path: string): Omit<Binding, keyof AddonFile> {
+function openAddon(file: AddonFile, root: string | undefined): Omit<Binding, keyof AddonFile> {
   const opened: { exports: Partial<Binding> } = { exports: {} }
-  process.dlopen(opened, path)
+  process.dlopen(opened, file.path)
   const { exports } = opened
-  if (typeof exports.Device !== 'function') throw new Error(`${path}: an addon, but not moepp's`)
-  return exports as Omit<Binding, keyof AddonFile>
+  if (typeof exports.Device !== 'function')
+    throw new Error(`${file.path}: an addon, but not moepp's`)
+  const missing = Object.keys(EXPORTS).filter(name => !(name in exports))
+  if (missing.length === 0) return exports as Omit<Binding, keyof AddonFile>
+  const words = `an addon of another version of moepp, without ${missing.join(', ')}`
+  throw new Error(explainFailure(file, root, words))
 }
 
 /** A native failure as a MoeppError; anything else unchanged. */

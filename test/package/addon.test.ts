@@ -15,6 +15,7 @@ import {
   originOf,
   platformOf,
 } from '../../lib/addon/addon-file.js'
+import { loadBinding } from '../../lib/addon/binding.js'
 import { root } from '../support/golden.js'
 import { compareVersions, readSharedLibrary } from './elf.js'
 import { checkRequirements, requirementFaults } from './requirements.js'
@@ -119,6 +120,27 @@ t.test('where the addon came from', async t => {
   process.env.MOEPP_BINDING = '/x.node'
   t.same(findAddon(root), { path: '/x.node', origin: 'environment' })
   t.match(explainFailure(findAddon(root), root, 'no'), /MOEPP_BINDING names it/)
+})
+
+t.test('an addon of another version', async t => {
+  const { dlopen, env } = process
+  const { MOEPP_BINDING } = env
+  t.teardown(() => {
+    process.dlopen = dlopen
+    if (MOEPP_BINDING === undefined) delete env.MOEPP_BINDING
+    else env.MOEPP_BINDING = MOEPP_BINDING
+  })
+  env.MOEPP_BINDING = '/x.node'
+  process.dlopen = module => {
+    const names = 'writeTensors readBandwidth computePeaks processor isDeviceName cuda'.split(' ')
+    const known = Object.fromEntries(names.map(name => [name, () => {}]))
+    Object.assign(module, { exports: { ...known, Device: class {} } })
+  }
+  t.throws(loadBinding, {
+    code: 'ERR_NO_BINDING',
+    message:
+      /\/x\.node: an addon of another version of moepp, without packedLayout, fastestIsa\. MOEPP_BINDING names it\. To build it here: /,
+  })
 })
 
 t.test('the C library is the one that this process runs on', { skip }, async t => {

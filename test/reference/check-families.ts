@@ -9,6 +9,7 @@ import { type GenerateResult, loadModel, type Model } from '../../lib/index.js'
 import type { Isa } from '../../lib/options/generate.js'
 import { devices } from '../support/devices.js'
 import { caseNames, difference, type Family, goldenCase } from '../support/golden.js'
+import { logprob } from './decoder-f64.js'
 import {
   type Case,
   compareForward,
@@ -43,10 +44,9 @@ async function compareOnePass(t: Test, c: Case, row: Row, model: Model, result: 
   }
   const tolerance = c.tolerance.greedy_logits!
   compareStepLogits(t, c, row, atStep)
-  for (const [step, { tokenId, logprob }] of result.logprobs!.entries()) {
-    const row = atStep(step)
-    const want = row[tokenId]! - Math.log(row.reduce((sum, logit) => sum + Math.exp(logit), 0))
-    t.equal(difference([logprob], [want], tolerance), '', `log-probability of step ${step}`)
+  for (const [step, got] of result.logprobs!.entries()) {
+    const want = logprob(atStep(step), got.tokenId)
+    t.equal(difference([got.logprob], [want], tolerance), '', `log-probability of step ${step}`)
   }
 }
 

@@ -36,7 +36,12 @@ export interface DecoderConfig {
 }
 
 export type Row = Float64Array
-export type Weights = ReadonlyMap<string, Row>
+
+/** Tensors by name. The matrices in `quantised` take inputs that are rounded to int8. */
+export interface Weights {
+  readonly tensors: ReadonlyMap<string, Row>
+  readonly quantised: ReadonlySet<string>
+}
 
 export interface Picks {
   readonly experts: readonly number[]
@@ -59,6 +64,8 @@ export interface Position {
   readonly moeOutput: readonly Row[]
   readonly routerLogits: readonly Row[]
   readonly picks: readonly Picks[]
+  /** The inputs of quantised matrices in units of their blocks' scales, before they are rounded. */
+  readonly ratios: readonly Row[]
 }
 
 /** Router logits closer than this, relative to the largest, do not decide between two experts. */
@@ -80,8 +87,9 @@ export function likeliest({ logits }: Position): number {
   return logits.indexOf(logits.reduce((a, b) => Math.max(a, b)))
 }
 
-export function logprob({ logits }: Position, token: number): number {
-  const powers = logits.reduce((sum, logit) => sum + Math.exp(logit), 0)
+export function logprob(logits: Float32Array | Row, token: number): number {
+  let powers = 0
+  for (const logit of logits) powers += Math.exp(logit)
   return logits[token]! - Math.log(powers)
 }
 
@@ -89,7 +97,7 @@ export function logprob({ logits }: Position, token: number): number {
  * The product of x and what lies in `matrix` from `at` on. A loop for each precision: most of the
  * time goes here.
  */
-export function dot(matrix: Row, at: number, x: Row, precision: Precision): number {
+function dot(matrix: Row, at: number, x: Row, precision: Precision): number {
   let sum = 0
   if (precision === 'f64') for (let i = 0; i < x.length; i++) sum += matrix[at + i]! * x[i]!
   else {
@@ -98,13 +106,6 @@ export function dot(matrix: Row, at: number, x: Row, precision: Precision): numb
     }
   }
   return sum
-}
-
-/** A matrix [rows, x.length] times x. */
-export function product(matrix: Row, x: Row, precision: Precision): Row {
-  const out = new Float64Array(matrix.length / x.length)
-  for (let row = 0; row < out.length; row++) out[row] = dot(matrix, row * x.length, x, precision)
-  return out
 }
 
 /** Adds `share` times what lies in `row` from `from` on to `out`. */
@@ -123,20 +124,22 @@ const exactly = (value: number) => value
 
 /** One text: its keys and values so far, by layer and position. */
 export abstract class Decoder {
-  protected readonly weights: Weights
-  protected readonly precision: Precision
+  readonly #weights: Weights
+  readonly #precision: Precision
   /** Rounds to the precision. */
   protected readonly r: (value: number) => number
   readonly #c: DecoderConfig
   readonly #keys: Row[][]
   readonly #values: Row[][]
+  /** Of the position that is computed. */
+  #ratios: Row[] = []
   #base: number
   #longest: number
 
   constructor(config: DecoderConfig, weights: Weights, precision: Precision) {
     this.#c = config
-    this.weights = weights
-    this.precision = precision
+    this.#weights = weights
+    this.#precision = precision
     this.r = precision === 'f64' ? exactly : Math.fround
     this.#keys = Array.from({ length: config.layers }, () => [])
     this.#values = Array.from({ length: config.layers }, () => [])
@@ -150,19 +153,14 @@ export abstract class Decoder {
 
   /** One call of upstream's forward: all of a prompt, or the next token. */
   forward(tokens: readonly number[]): Position[] {
-    const { layers, tied } = this.#c
     const past = this.#keys[0]!.length
     this.#setBase(past + tokens.length)
-    const positions = tokens.map((id, t) => this.#states(id, past + t))
-    const head = this.weight(tied ? 'model.embed_tokens.weight' : 'lm_head.weight')
-    return positions.map(position => {
-      const finalHidden = this.#norm(position.hidden[layers]!, 'model.norm.weight')
-      return { ...position, finalHidden, logits: product(head, finalHidden, this.precision) }
-    })
+    return tokens.map((id, t) => this.#position(id, past + t))
   }
 
-  #states(id: number, position: number): Omit<Position, 'logits' | 'finalHidden'> {
-    const { hidden: H, layers } = this.#c
+  #position(id: number, position: number): Position {
+    const { hidden: H, layers, tied } = this.#c
+    this.#ratios = []
     const hidden: Row[] = [this.weight('model.embed_tokens.weight').slice(id * H, (id + 1) * H)]
     const moeOutput: Row[] = []
     const routerLogits: Row[] = []
@@ -177,13 +175,60 @@ export abstract class Decoder {
       routerLogits.push(routed.logits)
       picks.push(routed.picks)
     }
-    return { hidden, moeOutput, routerLogits, picks }
+    const finalHidden = this.#norm(hidden[layers]!, 'model.norm.weight')
+    const logits = this.times(tied ? 'model.embed_tokens.weight' : 'lm_head.weight', finalHidden)
+    return { logits, hidden, finalHidden, moeOutput, routerLogits, picks, ratios: this.#ratios }
   }
 
   protected weight(name: string): Row {
-    const weight = this.weights.get(name)
+    const weight = this.#weights.tensors.get(name)
     if (!weight) throw new Error(`no weight ${name}`)
     return weight
+  }
+
+  /** The matrix [rows, x.length] of this name times x. */
+  protected times(name: string, x: Row): Row {
+    const matrix = this.weight(name)
+    const isQuantised = this.#weights.quantised.has(name)
+    const input = isQuantised ? this.#rounded(x) : x
+    const out = new Float64Array(matrix.length / x.length)
+    for (let row = 0; row < out.length; row++) {
+      const at = row * x.length
+      out[row] = isQuantised
+        ? this.#sumOfBlocks(matrix, at, input)
+        : dot(matrix, at, input, this.#precision)
+    }
+    return out
+  }
+
+  /** Sums of blocks are exact: they are of integers. */
+  #sumOfBlocks(matrix: Row, at: number, x: Row): number {
+    let sum = 0
+    for (let first = 0; first < x.length; first += 128) {
+      const block = x.subarray(first, first + 128)
+      sum = this.r(sum + this.r(dot(matrix, at + first, block, 'f64')))
+    }
+    return sum
+  }
+
+  /** x as int8, by blocks of 128 with a scale each: native/ops.h, LinearArgs. */
+  #rounded(x: Row): Row {
+    const r = this.r
+    const ratios = new Float64Array(x.length)
+    const out = new Float64Array(x.length)
+    for (let first = 0; first < x.length; first += 128) {
+      const block = x.subarray(first, first + 128)
+      const most = block.reduce((a, b) => Math.max(a, Math.abs(b)), 0)
+      if (most < 2 ** -100) continue
+      ratios.set(
+        block.map(value => r(value * r(127 / most))),
+        first,
+      )
+      const scale = r(most / 127)
+      for (let i = first; i < first + block.length; i++) out[i] = r(Math.round(ratios[i]!) * scale)
+    }
+    this.#ratios.push(ratios)
+    return out
   }
 
   protected add(a: Row, b: Row): Row {
@@ -261,7 +306,7 @@ export abstract class Decoder {
 
   /** A projection of attention, with its bias. */
   #project(name: string, x: Row): Row {
-    const out = product(this.weight(`${name}.weight`), x, this.precision)
+    const out = this.times(`${name}.weight`, x)
     return this.#c.biases ? this.add(out, this.weight(`${name}.bias`)) : out
   }
 
@@ -301,11 +346,11 @@ export abstract class Decoder {
     const scale = this.r(Math.sqrt(q.length))
     const scores = new Float64Array(keys.length)
     for (let s = 0; s < keys.length; s++) {
-      scores[s] = this.r(dot(keys[s]!, from, q, this.precision) / scale)
+      scores[s] = this.r(dot(keys[s]!, from, q, this.#precision) / scale)
     }
     const shares = this.softmax(scores)
     for (let s = 0; s < values.length; s++)
-      addShare(out, shares[s]!, values[s]!, from, this.precision)
+      addShare(out, shares[s]!, values[s]!, from, this.#precision)
   }
 
   protected softmax(logits: ArrayLike<number>): Row {

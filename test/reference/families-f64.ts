@@ -7,7 +7,6 @@ import {
   type DecoderConfig,
   type LayerOutput,
   type Precision,
-  product,
   type RopeScaling,
   type Row,
   type Weights,
@@ -133,7 +132,7 @@ export class FamilySequence extends Decoder {
     const { dense, names, ffnExperts, masked } = this.#c
     const prefix = `model.layers.${layer}.${names.block}`
     if (dense[layer]) return { out: this.#ffn(prefix, y) }
-    const scores = product(this.weight(`${prefix}.gate.weight`), y, this.precision)
+    const scores = this.times(`${prefix}.gate.weight`, y)
     const logits = scores.map((score, e) => (masked && e >= ffnExperts ? -Infinity : score))
     const picks = this.#pick(logits)
     const out = new Float64Array(y.length)
@@ -157,8 +156,7 @@ export class FamilySequence extends Decoder {
 
   #ffn(prefix: string, y: Row): Row {
     const [gate, up, down] = this.#c.names.matrices
-    const times = (name: string, x: Row) =>
-      product(this.weight(`${prefix}.${name}.weight`), x, this.precision)
+    const times = (name: string, x: Row) => this.times(`${prefix}.${name}.weight`, x)
     return times(down, this.swiglu(times(gate, y), times(up, y)))
   }
 
@@ -170,9 +168,7 @@ export class FamilySequence extends Decoder {
     if (kind === 'zero') return new Float64Array(y.length)
     if (kind === 'copy') return y
     const constant = this.weight(`${own}.constant`)
-    const [kept, trained] = this.softmax(
-      product(this.weight(`${own}.wg.weight`), y, this.precision),
-    )
+    const [kept, trained] = this.softmax(this.times(`${own}.wg.weight`, y))
     return y.map((value, i) => this.r(this.r(kept! * value) + this.r(trained! * constant[i]!)))
   }
 }

@@ -34,13 +34,12 @@ function isReadable(family: Family, name: string): boolean {
 }
 
 function readWeights(directory: string): Weights {
-  const weights = new Map<string, Row>()
+  const all = new Map<string, Row>()
   const files = readdirSync(directory).filter(file => /^model.*\.safetensors$/.test(file))
   for (const tensors of files.map(file => readGolden(join(directory, file)))) {
-    for (const name of tensors.names)
-      weights.set(name, Float64Array.from(tensors.values(name).data))
+    for (const name of tensors.names) all.set(name, Float64Array.from(tensors.values(name).data))
   }
-  return weights
+  return { tensors: all, quantised: new Set() }
 }
 
 function newSequence(family: Family, name: string): Decoder {

@@ -5,7 +5,6 @@ import {
   type LayerOutput,
   type Picks,
   type Precision,
-  product,
   type Row,
   type Weights,
 } from './decoder-f64.js'
@@ -69,8 +68,7 @@ export class ReferenceSequence extends Decoder {
   #route(y: Row, previous: Row | undefined, layer: number): Row {
     const r = this.r
     const prefix = `model.layers.${layer}.mlp.moe.gate`
-    const times = (name: string, x: Row) =>
-      product(this.weight(`${prefix}.${name}.weight`), x, this.precision)
+    const times = (name: string, x: Row) => this.times(`${prefix}.${name}.weight`, x)
     const own = this.#c.twoLayerRouter
       ? times(
           'wg.2',
@@ -130,13 +128,11 @@ export class ReferenceSequence extends Decoder {
     if (expert === experts - 2) return u
     if (expert >= experts - 4) {
       const constant = this.weight(`${prefix}.constant`)
-      const [own, trained] = this.softmax(
-        product(this.weight(`${prefix}.wg.weight`), u, this.precision),
-      )
+      const [own, trained] = this.softmax(this.times(`${prefix}.wg.weight`, u))
       return u.map((value, i) => r(r(own! * value) + r(trained! * constant[i]!)))
     }
-    const up = product(this.weight(`${prefix}.up_proj.weight`), u, this.precision)
+    const up = this.times(`${prefix}.up_proj.weight`, u)
     const inner = this.swiglu(up.subarray(0, intermediate), up.subarray(intermediate))
-    return product(this.weight(`${prefix}.down_proj.weight`), inner, this.precision)
+    return this.times(`${prefix}.down_proj.weight`, inner)
   }
 }

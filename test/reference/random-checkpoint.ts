@@ -59,8 +59,10 @@ export interface RandomCheckpoint {
   readonly vocab: number
   /** The layers that have experts. */
   readonly moeLayers: readonly number[]
+  /** The model's, as they are stored. */
+  readonly tensors: readonly Stored[]
   /** The reference of one text. */
-  readonly sequence: (precision: Precision) => Decoder
+  readonly sequence: (weights: Weights, precision: Precision) => Decoder
   readonly files: Record<string, Buffer | string>
   /** In a few words. */
   readonly description: string
@@ -100,8 +102,20 @@ export function drawTensors(
 }
 
 /** The files' values, rounded to the stored types. */
-export function weightsOf(tensors: readonly Stored[]): Weights {
-  return new Map(tensors.map(tensor => [tensor.name, tensor.values]))
+export function storedWeights({ tensors }: RandomCheckpoint): Weights {
+  const values = tensors.map(tensor => [tensor.name, tensor.values] as const)
+  return { tensors: new Map(values), quantised: new Set() }
+}
+
+/** config.json without some of the keys whose value is the default. */
+export function withoutDefaults(
+  random: Random,
+  config: Readonly<Record<string, unknown>>,
+  defaults: Readonly<Record<string, unknown>>,
+): Record<string, unknown> {
+  const isKept = ([key, value]: [string, unknown]) =>
+    !(key in defaults) || defaults[key] !== value || random.chance(0.5)
+  return Object.fromEntries(Object.entries(config).filter(isKept))
 }
 
 export function divisors(value: number): number[] {

@@ -10,7 +10,7 @@ import {
   type Storage,
   stored,
   weightFiles,
-  weightsOf,
+  withoutDefaults,
 } from './random-checkpoint.js'
 
 export type OtherFamily = Exclude<Family, 'moepp'>
@@ -28,7 +28,6 @@ export function randomOfFamily(
   const c = familyConfig(config)
   const storage = random.pick<Storage>(['f32', 'f32', 'f16', 'bf16', 'bf16', 'mixed'])
   const tensors = drawTensors(random, storage, add => listTensors(random, c, add))
-  const weights = weightsOf(tensors)
   const format = random.pick(['safetensors', 'safetensors-sharded', 'bin'] as const)
   // Of a prediction layer past the last, and of another head: not of the model.
   const extra = [`model.layers.${c.layers}.self_attn.q_proj.weight`, 'model.mtp.norm.weight']
@@ -37,7 +36,8 @@ export function randomOfFamily(
     config,
     vocab: c.vocab,
     moeLayers: c.dense.flatMap((dense, layer) => (dense ? [] : [layer])),
-    sequence: precision => new FamilySequence(c, weights, precision),
+    tensors,
+    sequence: (weights, precision) => new FamilySequence(c, weights, precision),
     files: {
       'config.json': JSON.stringify(config),
       ...weightFiles(random, format, [...tensors, ...others]),
@@ -164,13 +164,6 @@ const DEFAULTS: Readonly<Record<OtherFamily, Config>> = {
     num_experts_per_tok: 2,
     sliding_window: null,
   },
-}
-
-/** Leaves out some of the keys whose value is the default. */
-function withoutDefaults(random: Random, config: Config, defaults: Config): Config {
-  const isKept = ([key, value]: [string, unknown]) =>
-    !(key in defaults) || defaults[key] !== value || random.chance(0.5)
-  return Object.fromEntries(Object.entries(config).filter(isKept))
 }
 
 // Weights

@@ -13,6 +13,7 @@ import {
   type LoadOptions,
   loadModel,
 } from '../../lib/index.js'
+import { sortedPicks } from '../support/golden.js'
 import { logprob, type Position } from './decoder-f64.js'
 import type { Random } from './random-checkpoint.js'
 import {
@@ -21,7 +22,6 @@ import {
   type Reference,
   type Rows,
   rowsOf,
-  sortedPick,
   type Text,
 } from './reference-text.js'
 
@@ -29,12 +29,18 @@ import {
  * Counts of compared values, and of those that could not be compared. The bound on the second keeps
  * the first from becoming empty.
  */
-export const counts = { positions: 0, unclearPositions: 0, tokens: 0, unclearTokens: 0 }
+export interface Counts {
+  positions: number
+  unclearPositions: number
+  tokens: number
+  unclearTokens: number
+}
 
 function compareForward(
   reference: Reference,
   text: Text,
   { logits, captured }: ForwardResult,
+  counts: Counts,
 ): string[] {
   const T = text.prompt.length
   const row = (values: ArrayLike<number>, p: number) => {
@@ -51,7 +57,7 @@ function compareForward(
       reference.moeLayers.map(layer => row(captured[`layers.${layer}.${name}`]!, p))
     const experts = perLayer('expert_indices')
     const weights = perLayer('expert_weights')
-    const picks = experts.map((indices, l) => sortedPick(indices, weights[l]!, 0, indices.length))
+    const picks = experts.map((indices, l) => sortedPicks(indices, weights[l]!, indices.length))
     const got: Rows = {
       logits: [row(logits, p)],
       hidden: position.hidden.map((_, l) => row(captured[`hidden_states.${l}`]!, p)),
@@ -78,7 +84,7 @@ function samePicks(
   p: number,
 ): string[] {
   return picks.flatMap(({ experts, weights }, l) => {
-    const want = sortedPick(experts, weights, 0, experts.length).experts
+    const want = sortedPicks(experts, weights, experts.length).experts
     const same = want.every((expert, k) => got[l]!.experts[k] === expert)
     return same ? [] : [`position ${p} layer ${l}: experts ${got[l]!.experts}, expected ${want}`]
   })
@@ -88,6 +94,7 @@ export function compareGenerated(
   reference: Reference,
   text: Text,
   result: GenerateResult,
+  counts: Counts,
 ): string[] {
   const problems: string[] = []
   const { steps } = text
@@ -100,7 +107,7 @@ export function compareGenerated(
     const { logits } = text.positions[T + step - 1]!
     const { tokenId, top } = result.logprobs![step]!
     for (const each of top) {
-      const want = logprob(text.positions[T + step - 1]!, each.tokenId)
+      const want = logprob(logits, each.tokenId)
       if (!(Math.abs(each.logprob - want) <= allowed)) {
         problems.push(
           `step ${step}: logprob of ${each.tokenId} is ${each.logprob}, expected ${want}`,
@@ -123,9 +130,11 @@ export function compareGenerated(
     problems.push(`routing of ${tokens} tokens, expected ${T + steps - 1}`)
   for (let p = 0; p < Math.min(text.clear, T + step - 1); p++) {
     const { picks: wanted } = text.positions[p]!
-    const picks = layers.map(({ expertIndices, expertWeights }, m) =>
-      sortedPick(expertIndices, expertWeights, p, wanted[m]!.experts.length),
-    )
+    const picks = layers.map(({ expertIndices, expertWeights }, m) => {
+      const k = wanted[m]!.experts.length
+      const [from, to] = [p * k, (p + 1) * k]
+      return sortedPicks(expertIndices.subarray(from, to), expertWeights.subarray(from, to), k)
+    })
     problems.push(...samePicks(text.positions[p]!, picks, p))
     const weights = picks.map(pick => pick.weights)
     const { worst } = distance(weights, rowsOf(text.positions[p]!).weights)
@@ -166,6 +175,7 @@ export async function checkModel(
   reference: Reference,
   { texts, later }: Texts,
   options: LoadOptions,
+  counts: Counts,
 ): Promise<string[]> {
   const problems: string[] = []
   const note = (where: string, found: readonly string[]) => {
@@ -190,11 +200,11 @@ export async function checkModel(
     Promise.all(texts.map(text => generate(text.prompt, text.steps))),
   ])
   for (const [i, text] of texts.entries()) {
-    note(`forward of text ${i}`, compareForward(reference, text, forward[i]!))
-    note(`text ${i} with others`, compareGenerated(reference, text, together[i]!))
+    note(`forward of text ${i}`, compareForward(reference, text, forward[i]!, counts))
+    note(`text ${i} with others`, compareGenerated(reference, text, together[i]!, counts))
     note(
       `text ${i} alone`,
-      compareGenerated(reference, text, await generate(text.prompt, text.steps)),
+      compareGenerated(reference, text, await generate(text.prompt, text.steps), counts),
     )
   }
   for (const [i, text] of later.entries()) {
@@ -202,11 +212,11 @@ export async function checkModel(
     const result = await generate(text.prompt, text.steps)
     note(
       `later text ${i}`,
-      compareGenerated(reference, text, { ...plain, routing: result.routing! }),
+      compareGenerated(reference, text, { ...plain, routing: result.routing! }, counts),
     )
-    note(`later text ${i} with routing`, compareGenerated(reference, text, result))
+    note(`later text ${i} with routing`, compareGenerated(reference, text, result, counts))
     const again = await model.forward(text.prompt, { capture })
-    note(`forward of later text ${i}`, compareForward(reference, text, again))
+    note(`forward of later text ${i}`, compareForward(reference, text, again, counts))
   }
   return problems
 }

@@ -10,7 +10,7 @@ import {
   type Stored,
   stored,
   weightFiles,
-  weightsOf,
+  withoutDefaults,
 } from './random-checkpoint.js'
 
 /** `forced` keys replace what the seed would choose. */
@@ -20,14 +20,14 @@ export function randomMoepp(seed: number, forced: Record<string, unknown> = {}):
   const reference = referenceConfig(config)
   const storage = random.pick<Storage>(['f32', 'f32', 'f16', 'bf16', 'bf16', 'mixed'])
   const tensors = drawTensors(random, storage, add => listTensors(random, reference, add))
-  const weights = weightsOf(tensors)
   const format = random.pick(['safetensors', 'safetensors-sharded', 'bin', 'bin-sharded'] as const)
   const extra = ignoredTensors(random, reference)
   return {
     config,
     vocab: reference.vocab,
     moeLayers: Array.from({ length: reference.layers }, (_, layer) => layer),
-    sequence: precision => new ReferenceSequence(reference, weights, precision),
+    tensors,
+    sequence: (weights, precision) => new ReferenceSequence(reference, weights, precision),
     files: {
       'config.json': JSON.stringify(config),
       ...weightFiles(random, format, [...tensors, ...extra]),
@@ -67,7 +67,7 @@ function randomConfig(random: Random): Record<string, unknown> {
     moe_feature_no_mul_topk: random.chance(0.5),
     pretraining_tp: random.chance(0.3) ? slices : 1,
   }
-  return withoutDefaults(random, config)
+  return disguised(random, withoutDefaults(random, config, DEFAULTS))
 }
 
 const DEFAULTS: Readonly<Record<string, unknown>> = {
@@ -84,11 +84,8 @@ const DEFAULTS: Readonly<Record<string, unknown>> = {
   pretraining_tp: 1,
 }
 
-/** Leaves out some of the keys whose value is the default, and adds some that change nothing. */
-function withoutDefaults(random: Random, config: Record<string, unknown>): Record<string, unknown> {
-  for (const [key, value] of Object.entries(DEFAULTS)) {
-    if (config[key] === value && random.chance(0.5)) delete config[key]
-  }
+/** Other words for the same, and keys that change nothing. */
+function disguised(random: Random, config: Record<string, unknown>): Record<string, unknown> {
   if (config.num_key_value_heads === config.num_attention_heads && random.chance(0.5)) {
     if (random.chance(0.5)) delete config.num_key_value_heads
     else config.num_key_value_heads = null

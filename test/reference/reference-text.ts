@@ -1,8 +1,24 @@
 /** The f64 reference's results for a text, and the error of f32 arithmetic on the way. */
-import { hasTie, likeliest, type Position } from './decoder-f64.js'
-import type { RandomCheckpoint } from './random-checkpoint.js'
+import { sortedPicks } from '../support/golden.js'
+import { hasTie, likeliest, type Position, type Weights } from './decoder-f64.js'
+import { type QuantisedType, quantisedWeights } from './quantised-f64.js'
+import { type RandomCheckpoint, storedWeights } from './random-checkpoint.js'
 
 const EPS = 2 ** -23
+
+/**
+ * True if f32 arithmetic may round some input of a quantised matrix to another integer. The middle
+ * of two integers is then nearer than 4 times the row's largest error and 4 roundings.
+ */
+function hasRoundingTie({ ratios }: Position, single: Position): boolean {
+  return ratios.some((row, i) => {
+    const error = distance([single.ratios[i]!], [row]).worst
+    return row.some(ratio => {
+      const toMiddle = Math.abs(ratio - Math.floor(ratio) - 0.5)
+      return toMiddle < 4 * error + 2 * EPS * Math.abs(ratio)
+    })
+  })
+}
 
 export const QUANTITIES = [
   'logits',
@@ -23,7 +39,10 @@ export interface Text {
   readonly tokens: readonly number[]
   /** Of the prompt, then of the generated tokens that were fed back. */
   readonly positions: readonly Position[]
-  /** Positions before the first whose experts are too close to tell. Only these are compared. */
+  /**
+   * Positions before the first whose experts, or the integers of whose inputs, are too close to
+   * tell. Only these are compared.
+   */
   readonly clear: number
 }
 
@@ -32,13 +51,15 @@ export interface Text {
  */
 export class Reference {
   readonly #checkpoint: RandomCheckpoint
+  readonly #weights: Weights
   /** The layers that have experts. */
   readonly moeLayers: readonly number[]
   readonly #deviation = new Map<Quantity, number>()
   readonly #magnitude = new Map<Quantity, number>()
 
-  constructor(checkpoint: RandomCheckpoint) {
+  constructor(checkpoint: RandomCheckpoint, dtype?: QuantisedType) {
     this.#checkpoint = checkpoint
+    this.#weights = dtype ? quantisedWeights(checkpoint, dtype) : storedWeights(checkpoint)
     this.moeLayers = checkpoint.moeLayers
   }
 
@@ -51,8 +72,8 @@ export class Reference {
 
   /** A prompt and its continuation, which is greedy unless `given`. */
   text(prompt: readonly number[], steps: number, given?: readonly number[]): Text {
-    const exact = this.#checkpoint.sequence('f64')
-    const single = this.#checkpoint.sequence('f32')
+    const exact = this.#checkpoint.sequence(this.#weights, 'f64')
+    const single = this.#checkpoint.sequence(this.#weights, 'f32')
     const positions = exact.forward(prompt)
     let clear = this.#measure(positions, single.forward(prompt))
     const tokens: number[] = []
@@ -69,7 +90,9 @@ export class Reference {
 
   /** Compares the positions before a tie, and returns their number. */
   #measure(exact: readonly Position[], single: readonly Position[]): number {
-    const tie = exact.findIndex(hasTie)
+    const tie = exact.findIndex(
+      (position, p) => hasTie(position) || hasRoundingTie(position, single[p]!),
+    )
     const clear = tie < 0 ? exact.length : tie
     for (let p = 0; p < clear; p++) {
       const [a, b] = [rowsOf(exact[p]!), rowsOf(single[p]!)]
@@ -92,21 +115,9 @@ export function rowsOf({
   picks,
 }: Position): Rows {
   const weights = picks.map(
-    pick => sortedPick(pick.experts, pick.weights, 0, pick.experts.length).weights,
+    pick => sortedPicks(pick.experts, pick.weights, pick.experts.length).weights,
   )
   return { logits: [logits], hidden, finalHidden: [finalHidden], moeOutput, routerLogits, weights }
-}
-
-/** The k picks of row t by ascending expert: the order of close ones is not promised. */
-export function sortedPick(
-  experts: ArrayLike<number>,
-  weights: ArrayLike<number>,
-  t: number,
-  k: number,
-) {
-  const at = Array.from({ length: k }, (_, i) => t * k + i)
-  at.sort((a, b) => experts[a]! - experts[b]!)
-  return { experts: at.map(i => experts[i]!), weights: at.map(i => weights[i]!) }
 }
 
 export function distance(got: readonly ArrayLike<number>[], want: readonly ArrayLike<number>[]) {

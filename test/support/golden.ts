@@ -126,13 +126,13 @@ export function difference(
  * picks is not promised.
  */
 export function sortedPicks(indices: ArrayLike<number>, weights: ArrayLike<number>, k: number) {
-  const ids: number[] = []
+  const experts: number[] = []
   const shares: number[] = []
   for (let first = 0; first < indices.length; first += k) {
     const order = Array.from({ length: k }, (_, i) => first + i)
     order.sort((a, b) => indices[a]! - indices[b]!)
-    ids.push(...order.map(i => indices[i]!))
+    experts.push(...order.map(i => indices[i]!))
     shares.push(...order.map(i => weights[i]!))
   }
-  return { ids, shares }
+  return { experts, weights: shares }
 }
