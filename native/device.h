@@ -104,6 +104,12 @@ class Device {
   // True if a kernel has ended when its call returns. Then nothing is recorded.
   virtual bool runs_at_once() const { return true; }
 
+  // True if the kernel of a product of these sizes rounds x to bf16, and reads it as bf16 with the
+  // same results. The tensors have no memory yet. A device that says so writes every kF32OrBf16
+  // field (ops.h) as its tensor's dtype says.
+  virtual bool reads_bf16(const LinearArgs&) const { return false; }
+  virtual bool reads_bf16(const GroupedGemmArgs&) const { return false; }
+
   // A step: begin_step and upload, kernels or a replay, launched after each kernel, download,
   // end_step. Pieces of an upload or a download lie one behind the other on the device, in order.
   // Results are there when end_step returns ok, and host memory is not touched after it. A

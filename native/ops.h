@@ -21,6 +21,10 @@
 //                    by it, else rows
 //   may_round        true if the program computes in bf16 (program/spec.h)
 //   cache            the KV cache, read and written by page
+// The type of in and out is a dtype, or kF32OrBf16. A recorded buffer that fields name so is f32.
+// If all of its fields do, a step may hold it as bf16, where every op that reads it would round it
+// (Device::reads_bf16). Then the op that writes it rounds instead, to nearest, ties to even: no
+// result changes.
 #pragma once
 
 #include "expert_runs.h"
@@ -39,6 +43,14 @@ struct KvView {
   int64_t page_elements() const { return kv_heads * (key_dim + value_dim) * page_size; }
 };
 constexpr int64_t kMostHeadDim = 256;
+
+struct FieldType {
+  DType dtype;
+  bool or_bf16;
+
+  constexpr FieldType(DType recorded, bool bf16 = false) : dtype(recorded), or_bf16(bf16) {}
+};
+constexpr FieldType kF32OrBf16(DType::kF32, true);
 
 enum class Activation : int32_t { kNone = 0, kTanh = 1, kSwiglu = 2 };
 
@@ -64,7 +76,7 @@ struct RmsNormArgs {
   const Tensor* delta;   // [T, H] f32 or null
   const Tensor* weight;  // [H] f32
   Tensor* sum;           // [T, H] f32; null when delta is null, or when nothing reads it
-  Tensor* out;           // [T, H] f32
+  Tensor* out;           // [T, H] f32 | bf16
   float eps;
 
   template <class Visitor>
@@ -73,7 +85,7 @@ struct RmsNormArgs {
     v.optional_in("delta", delta, "T H", DType::kF32);
     v.weight("weight", weight, "H", Layout::kRows);
     v.optional_out("sum", sum, "T H", DType::kF32);
-    v.out("out", out, "T H", DType::kF32);
+    v.out("out", out, "T H", kF32OrBf16);
     v.attribute("eps", eps);
   }
 };
@@ -94,10 +106,10 @@ constexpr int64_t kMostRoundedInputs = 65536;
 // bf16, if I is at most kMostRoundedInputs. It sums pairs of k in ascending order. Elsewhere it
 // changes nothing.
 struct LinearArgs {
-  const Tensor* x;       // [T, I] f32
+  const Tensor* x;       // [T, I] f32 | bf16
   const Tensor* weight;  // [O, I] f32 | bf16 | int8 | int4, kMatrix; or [2F, I], kGateUp,
                          // with swiglu
-  Tensor* out;           // [T, O] f32, or [T, F]
+  Tensor* out;           // [T, O] f32 | bf16, or [T, F]
   Activation activation;
   bool may_round_x = false;
   const Tensor* bias = nullptr;  // [O] f32 or null
@@ -107,10 +119,10 @@ struct LinearArgs {
     v.attribute("activation", activation);
     v.may_round(may_round_x);
     const bool swiglu = activation == Activation::kSwiglu;
-    v.in("x", x, "T I", DType::kF32);
+    v.in("x", x, "T I", kF32OrBf16);
     v.weight("weight", weight, swiglu ? "2F I" : "O I", swiglu ? Layout::kGateUp : Layout::kMatrix);
     v.optional_weight("bias", bias, swiglu ? "2F" : "O", Layout::kRows);
-    v.out("out", out, swiglu ? "T F" : "T O", DType::kF32);
+    v.out("out", out, swiglu ? "T F" : "T O", kF32OrBf16);
   }
 };
 
@@ -192,7 +204,7 @@ struct AttentionArgs {
   const Tensor* sequence_starts;  // [B+1] i32
   const Tensor* page_table;       // [B, M] i32
   const KvView* cache;
-  Tensor* out;  // [T, Hq * Dv] f32; Dv is the cache's value_dim
+  Tensor* out;  // [T, Hq * Dv] f32 | bf16; Dv is the cache's value_dim
   int32_t layer;
   float scale;
   int32_t window = 0;  // 0: none
@@ -204,7 +216,7 @@ struct AttentionArgs {
     v.in("sequence_starts", sequence_starts, "_", DType::kI32);
     v.in("page_table", page_table, "B M", DType::kI32);
     v.cache("cache", cache);
-    v.out("out", out, "T _", DType::kF32);
+    v.out("out", out, "T _", kF32OrBf16);
     v.attribute("layer", layer);
     v.attribute("scale", scale);
     v.attribute("window", window);
@@ -327,12 +339,12 @@ struct NormRouteTopKArgs {
 // * g[F + f]. row is token_order[r] / K with token_order, else r. Rows from expert_offsets[N] on
 // are neither read nor written.
 struct GroupedGemmArgs {
-  const Tensor* x;               // [T, I] f32 with token_order; [T, K, I] without
+  const Tensor* x;               // [T, I] f32 | bf16 with token_order; [T, K, I] without
   const Tensor* expert_offsets;  // [N+1] i32
   const Tensor* token_order;     // [T, K] i32 or null
   const Tensor* weight;  // [N, O, I] f32 | bf16 | int8 | int4; kMatrix, or kGateUp of [N, 2F, I]
                          // with swiglu
-  Tensor* out;           // [T, K, O] f32, or [T, K, F]
+  Tensor* out;           // [T, K, O] f32 | bf16, or [T, K, F]
   float input_scale;
   Activation activation;  // none | swiglu
   bool may_round_x = false;
@@ -344,11 +356,11 @@ struct GroupedGemmArgs {
     v.may_round(may_round_x);
     const bool swiglu = activation == Activation::kSwiglu;
     v.optional_in("token_order", token_order, "T K", DType::kI32);
-    v.in("x", x, token_order ? "T I" : "T K I", DType::kF32);
+    v.in("x", x, token_order ? "T I" : "T K I", kF32OrBf16);
     v.in("expert_offsets", expert_offsets, "_", DType::kI32);
     v.weight("weight", weight, swiglu ? "N 2F I" : "N F I",
              swiglu ? Layout::kGateUp : Layout::kMatrix);
-    v.out("out", out, "T K F", DType::kF32);
+    v.out("out", out, "T K F", kF32OrBf16);
   }
 };
 
@@ -369,7 +381,7 @@ struct CombineArgs {
   const Tensor* norm_weight;     // [H] f32 or null
   Tensor* moe_output;            // [T, H] f32 or null
   Tensor* sum;                   // [T, H] f32; null, with a norm, when nothing reads it
-  Tensor* out;                   // [T, H] f32; null exactly when norm_weight is
+  Tensor* out;                   // [T, H] f32 | bf16; null exactly when norm_weight is
   float eps = 0.0f;
 
   template <class Visitor>
@@ -386,7 +398,7 @@ struct CombineArgs {
     v.optional_out("moe_output", moe_output, "T H", DType::kF32);
     if (norm_weight) {
       v.optional_out("sum", sum, "T H", DType::kF32);
-      v.out("out", out, "T H", DType::kF32);
+      v.out("out", out, "T H", kF32OrBf16);
       v.attribute("eps", eps);
     } else {
       v.out("sum", sum, "T H", DType::kF32);

@@ -16,6 +16,24 @@ void round_to_bf16(Floats& x) {
   x.upload();
 }
 
+Activations::Activations(Run& run, std::initializer_list<int64_t> shape, uint32_t seed)
+    : run_(run), f32_(std::make_unique<Floats>(run, shape, seed)) {
+  tensor = f32_->tensor;
+  round_to_bf16(*f32_);
+}
+
+void Activations::make_bf16() {
+  const auto n = static_cast<size_t>(tensor.elements());
+  bf16_ = std::make_unique<Block>(run_, 2 * static_cast<int64_t>(n), 4 * static_cast<int64_t>(n));
+  std::memcpy(bf16_->host(), f32_->host(), 4 * n);
+  std::vector<uint16_t> narrow(n);
+  for (size_t i = 0; i < n; i++) narrow[i] = f32_to_bf16(f32_->host()[i]);
+  bf16_->upload(reinterpret_cast<const std::byte*>(narrow.data()), 0, bf16_->bytes());
+  tensor.data = bf16_->device();
+  tensor.dtype = DType::kBf16;
+  f32_.reset();
+}
+
 struct WeightShape {
   int64_t groups, rows, inputs;
   explicit WeightShape(std::initializer_list<int64_t> shape)

@@ -4,6 +4,7 @@
 
 #include <initializer_list>
 #include <memory>
+#include <string>
 
 #include "../../native/test/paged_step.h"
 #include "../../native/test/reference.h"
@@ -43,6 +44,29 @@ using Ints = Array<int32_t>;
 // Makes the host's values such as bf16 holds: tensor cores take activations as bf16, and the
 // references as they are.
 void round_to_bf16(Floats& x);
+
+// The x of a product, rounded so. The references see f32.
+class Activations {
+ public:
+  Activations(Run& run, std::initializer_list<int64_t> shape, uint32_t seed);
+  // Gives the device bf16 ones, as a program does, if its kernel for such a product reads them.
+  template <class Args>
+  void hold_as_read(const Args& product) {
+    if (run_.device().reads_bf16(product)) make_bf16();
+  }
+  // ", bf16 x", or nothing
+  std::string note() const { return tensor.dtype == DType::kBf16 ? ", bf16 x" : ""; }
+  double bytes_per_element() const { return static_cast<double>(dtype_size(tensor.dtype)); }
+
+  Tensor tensor;
+
+ private:
+  void make_bf16();
+
+  Run& run_;
+  std::unique_ptr<Floats> f32_;
+  std::unique_ptr<Block> bf16_;
+};
 
 // `copies` times the same weight [N, O, I], or [O, I] of one group, one behind the other. So each
 // call can find its own in memory. The references see the first, in the CPU's order.

@@ -158,8 +158,8 @@ class Run {
   std::vector<double> compare(const std::vector<std::function<void(int64_t)>>& calls, int rounds);
 
   // visit() calls this, for on_host.
-  void in(const char*, const Tensor*& tensor, const char*, DType) { tensor = twin(tensor); }
-  void optional_in(const char*, const Tensor*& tensor, const char*, DType) {
+  void in(const char*, const Tensor*& tensor, const char*, FieldType) { tensor = twin(tensor); }
+  void optional_in(const char*, const Tensor*& tensor, const char*, FieldType) {
     tensor = twin(tensor);
   }
   void weight(const char*, const Tensor*& tensor, const char*, Layout) { tensor = twin(tensor); }
@@ -167,8 +167,8 @@ class Run {
     tensor = twin(tensor);
   }
   void table(const char*, const Tensor*& tensor, const char*) { tensor = twin(tensor); }
-  void out(const char*, Tensor*& tensor, const char*, DType) { tensor = twin(tensor); }
-  void optional_out(const char*, Tensor*& tensor, const char*, DType) { tensor = twin(tensor); }
+  void out(const char*, Tensor*& tensor, const char*, FieldType) { tensor = twin(tensor); }
+  void optional_out(const char*, Tensor*& tensor, const char*, FieldType) { tensor = twin(tensor); }
   void cache(const char*, const KvView*& cache);
   template <class T>
   void attribute(const char*, T&) {}

@@ -33,22 +33,24 @@ static void linear_rows(Run& run, const GemmKind& kind, const LinearShape& shape
   Tensor wt = weight.tensor;
   Floats bias(run, {outputs}, 3);
   for (int64_t tokens : run.sizes.gemm_tokens) {
-    Floats x(run, {tokens, inputs}, 2), out(run, {tokens, outputs});
-    round_to_bf16(x);
+    Activations x(run, {tokens, inputs}, 2);
+    Floats out(run, {tokens, outputs});
     const LinearArgs args = {&x.tensor,        &wt,
                              &out.tensor,      shape.activation,
                              kind.may_round_x, shape.biased ? &bias.tensor : nullptr};
     wt.data = weight.copy(0);
+    x.hold_as_read(args);
     run.row(
         {"linear " + std::to_string(inputs) + " -> " + (swiglu ? "2 x " : "") +
              std::to_string(outputs) +
              (swiglu         ? ", swiglu"
               : shape.biased ? ", bias"
                              : "") +
-             rounded(kind),
+             rounded(kind) + x.note(),
          dtype, tokens,
          shape.cached ? Bytes()
-                      : Bytes{static_cast<double>(bytes + 4 * tokens * inputs),
+                      : Bytes{static_cast<double>(bytes) +
+                                  x.bytes_per_element() * static_cast<double>(tokens * inputs),
                               static_cast<double>(4 * tokens * outputs)},
          2.0 * static_cast<double>(tokens * inputs * rows), instruction(kind)},
         args,
@@ -92,9 +94,8 @@ static void grouped_rows(Run& run, const GemmKind& kind, const Experts& s, bool 
     }
     offsets.upload();
     order.upload();
-    std::unique_ptr<Floats> x(gate_up ? new Floats(run, {tokens, inputs}, 4)
-                                      : new Floats(run, {tokens, k, inputs}, 4));
-    round_to_bf16(*x);
+    std::unique_ptr<Activations> x(gate_up ? new Activations(run, {tokens, inputs}, 4)
+                                           : new Activations(run, {tokens, k, inputs}, 4));
     Floats out(run, {tokens, k, columns});
     Tensor offsets_of = test::tensor(offsets.device(), DType::kI32, {n + 1});
     Tensor order_of = test::tensor(order.device(), DType::kI32, {tokens, k});
@@ -106,6 +107,7 @@ static void grouped_rows(Run& run, const GemmKind& kind, const Experts& s, bool 
                                   1.0f,
                                   gate_up ? Activation::kSwiglu : Activation::kNone,
                                   kind.may_round_x};
+    if (!gate_up) x->hold_as_read(args);  // the router and combine read gate_up's, too: it is f32
     const std::string shape =
         std::to_string(inputs) + " -> " + (gate_up ? "2 x " : "") + std::to_string(columns);
     // A call of the row is one after the other of the steps: they differ in what they read.
@@ -118,10 +120,10 @@ static void grouped_rows(Run& run, const GemmKind& kind, const Experts& s, bool 
     };
     const double calls = static_cast<double>(steps);
     run.row(
-        {"grouped_gemm " + shape + (gate_up ? ", swiglu" : "") + rounded(kind),
+        {"grouped_gemm " + shape + (gate_up ? ", swiglu" : "") + rounded(kind) + x->note(),
          dtype,
          tokens,
-         {calls * (bytes + 4.0 * gemm_rows * static_cast<double>(inputs)),
+         {calls * (bytes + x->bytes_per_element() * gemm_rows * static_cast<double>(inputs)),
           calls * 4.0 * gemm_rows * static_cast<double>(columns)},
          calls * 2.0 * gemm_rows * static_cast<double>(inputs * rows),
          instruction(kind)},

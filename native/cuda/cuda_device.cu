@@ -131,6 +131,8 @@ class CudaDevice final : public Device {
   bool uses_mapped_weights() const override { return false; }
   bool uses_callers_memory() const override { return false; }
   bool runs_at_once() const override { return false; }
+  bool reads_bf16(const LinearArgs& args) const override { return product_reads_bf16(args); }
+  bool reads_bf16(const GroupedGemmArgs& args) const override { return product_reads_bf16(args); }
   Status begin_step() override {
     step_.lock();
     const Status status = enter();
@@ -166,6 +168,10 @@ class CudaDevice final : public Device {
                              std::to_string(properties_.block_shared_bytes) +
                              " bytes of shared memory for a block, a model of these sizes needs " +
                              std::to_string(queue_->refused_shared_bytes()));
+  }
+  template <class Args>
+  bool product_reads_bf16(const Args& args) const {
+    return !switches_.no_bf16 && cuda::reads_bf16(gemm_of(args), *queue_);
   }
   Status check(simt::Error error) const { return status_of(error, name()); }
   Status enter() const { return check(simt::use_device(index_)); }

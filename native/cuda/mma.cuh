@@ -6,7 +6,7 @@
 namespace moepp::cuda {
 
 // a: rows row .. row + 15 and k .. k + 15 of a tile of f32 with 32 per row, rounded to bf16.
-SIMT_DEVICE void load_a_f32(uint32_t (&a)[4], const float* tile, int row, int k) {
+SIMT_DEVICE void load_a(uint32_t (&a)[4], const float* tile, int row, int k) {
   const int g = static_cast<int>(threadIdx.x) % 32 / 4, c = static_cast<int>(threadIdx.x) % 4;
 #pragma unroll
   for (int i = 0; i < 4; i++) {
@@ -15,6 +15,13 @@ SIMT_DEVICE void load_a_f32(uint32_t (&a)[4], const float* tile, int row, int k)
         tile + swizzled_128(row + g + i % 2 * 8, at / 4) * 4 + at % 4);
     a[i] = simt::pack_bf16(pair.x, pair.y);
   }
+}
+
+// The same of a tile of bf16.
+SIMT_DEVICE void load_a(uint32_t (&a)[4], const simt::bf16* tile, int row, int k) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int at = swizzled_64(row + lane % 16, k / 8 + lane / 16);
+  simt::ldmatrix_x4(a[0], a[1], a[2], a[3], tile + at * 8);
 }
 
 // b: rows row .. row + 15 (two fragments of 8) and k .. k + 15 of a tile of bf16, 32 per row.

@@ -95,17 +95,17 @@ class Compiler::Binder {
         instruction_(instruction),
         index_(static_cast<int>(program_.instructions_.size())) {}
 
-  void in(const char* field, const Tensor*& target, const char* shape, DType dtype) {
-    input(field, target, shape, dtype, false);
+  void in(const char* field, const Tensor*& target, const char* shape, FieldType type) {
+    input(field, target, shape, type, false);
   }
-  void optional_in(const char* field, const Tensor*& target, const char* shape, DType dtype) {
-    input(field, target, shape, dtype, true);
+  void optional_in(const char* field, const Tensor*& target, const char* shape, FieldType type) {
+    input(field, target, shape, type, true);
   }
-  void out(const char* field, Tensor*& target, const char* shape, DType dtype) {
-    output(field, target, shape, dtype, false);
+  void out(const char* field, Tensor*& target, const char* shape, FieldType type) {
+    output(field, target, shape, type, false);
   }
-  void optional_out(const char* field, Tensor*& target, const char* shape, DType dtype) {
-    output(field, target, shape, dtype, true);
+  void optional_out(const char* field, Tensor*& target, const char* shape, FieldType type) {
+    output(field, target, shape, type, true);
   }
   void weight(const char* field, const Tensor*& target, const char* shape, Layout layout) {
     constant(field, target, shape, layout, false);
@@ -131,11 +131,9 @@ class Compiler::Binder {
   }
   void attribute(const char* field, bool& target) { target = number(field) != 0; }
   void may_round(bool& target) { target = compiler_.spec_.compute == Compute::kBf16; }
-  void attribute(const char* field, Activation& target) {
-    target = static_cast<Activation>(static_cast<int32_t>(number(field)));
-  }
-  void attribute(const char* field, Scores& target) {
-    target = static_cast<Scores>(static_cast<int32_t>(number(field)));
+  template <class Enum, class = std::enable_if_t<std::is_enum_v<Enum>>>
+  void attribute(const char* field, Enum& target) {
+    target = static_cast<Enum>(static_cast<int32_t>(number(field)));
   }
   // [kind, count, kind, count, ...]
   void attribute(const char* field, ExpertRuns& target) {
@@ -159,30 +157,33 @@ class Compiler::Binder {
   }
 
  private:
-  void input(const char* field, const Tensor*& target, const char* shape, DType dtype,
+  void input(const char* field, const Tensor*& target, const char* shape, FieldType type,
              bool optional) {
     target = nullptr;
     const int index = find(field, program_.buffer_index_, "buffer", optional);
     if (index < 0) return;
     Program::Buffer& buffer = *program_.buffers_[index];
-    check(field, buffer.name, buffer.shape, buffer.dtype, shape, dtype);
-    if (dtype == DType::kI32 && buffer.writer >= 0) check_route(field, buffer);
+    check(field, buffer.name, buffer.shape, buffer.dtype, shape, type.dtype);
+    if (type.dtype == DType::kI32 && buffer.writer >= 0) check_route(field, buffer);
     buffer.last_reader = index_;
+    buffer.or_bf16 = buffer.or_bf16 && type.or_bf16;
     instruction_.reads.push_back(index);
     target = &buffer.tensor;
   }
 
-  void output(const char* field, Tensor*& target, const char* shape, DType dtype, bool optional) {
+  void output(const char* field, Tensor*& target, const char* shape, FieldType type,
+              bool optional) {
     target = nullptr;
     const int index = find(field, program_.buffer_index_, "buffer", optional);
     if (index < 0) return;
     Program::Buffer& buffer = *program_.buffers_[index];
-    check(field, buffer.name, buffer.shape, buffer.dtype, shape, dtype);
+    check(field, buffer.name, buffer.shape, buffer.dtype, shape, type.dtype);
     if (buffer.writer >= 0) return fail(buffer.name + " is written twice");
     if (buffer.last_reader >= 0) return fail(buffer.name + " is read before it is written");
     buffer.writer = index_;
     buffer.written_as = field;
     buffer.optional = optional;
+    buffer.or_bf16 = type.or_bf16;
     instruction_.writes.push_back(index);
     if (optional) instruction_.optional_outputs.push_back({&target, index});
     target = &buffer.tensor;
@@ -227,11 +228,9 @@ class Compiler::Binder {
     }
     used_++;
     const auto found = index.find(name->second);
-    if (found == index.end()) {
-      fail(std::string(field) + ": there is no " + kind + " named " + name->second);
-      return -1;
-    }
-    return found->second;
+    if (found != index.end()) return found->second;
+    fail(std::string(field) + ": there is no " + kind + " named " + name->second);
+    return -1;
   }
 
   std::vector<double> numbers(const char* field) {

@@ -56,6 +56,7 @@ bool Program::describe(const std::string& name, const Sizes& sizes, DType* dtype
 Status Program::bind_step(const Step& step) {
   for (const auto& buffer : buffers_) {
     Tensor& tensor = buffer->tensor;
+    tensor.dtype = buffer->dtype;
     for (int i = 0; i < tensor.rank; i++) tensor.shape[i] = step.sizes.resolve(buffer->shape[i]);
     tensor.data = buffer->host = nullptr;
     const bool is_input = buffer->writer < 0;
@@ -80,10 +81,42 @@ Status Program::bind_step(const Step& step) {
       *field = buffer.last_reader >= 0 || buffer.tensor.data != nullptr ? &buffer.tensor : nullptr;
     }
   }
+  choose_dtypes();
   cache_ = step.cache ? step.cache->view() : KvView{};
   if (needs_cache_ && !step.cache)
     return Status::error(Code::kBadProgram, "the program needs a kv cache");
   return {};
+}
+
+// A buffer between an op and products is bf16 if the device rounds it for each of them. A result
+// never is. Kernels depend on the step's sizes, and so does the answer: with one type for all
+// steps, decode would get the rounding of prefill.
+void Program::choose_dtypes() {
+  for (const auto& buffer : buffers_) {
+    if (buffer->or_bf16 && buffer->last_reader >= 0 && buffer->host == nullptr)
+      buffer->tensor.dtype = DType::kBf16;
+  }
+  for (const auto& instruction : instructions_) {
+    const bool rounds = std::visit(
+        [&](const auto& args) {
+          using Args = std::decay_t<decltype(args)>;
+          if constexpr (std::is_same_v<Args, LinearArgs> || std::is_same_v<Args, GroupedGemmArgs>)
+            return device_->reads_bf16(args);
+          return false;
+        },
+        instruction->args);
+    if (rounds) continue;
+    for (const int index : instruction->reads)
+      buffers_[index]->tensor.dtype = buffers_[index]->dtype;
+  }
+}
+
+std::vector<std::string> Program::bf16_buffers() const {
+  std::vector<std::string> names;
+  for (const auto& buffer : buffers_) {
+    if (buffer->tensor.dtype != buffer->dtype) names.push_back(buffer->name);
+  }
+  return names;
 }
 
 // Places buffers in the arena: each from the op that writes it to the last that reads it. It takes
@@ -208,7 +241,8 @@ Status Program::enqueue_recorded(const Step& step) {
   constexpr size_t kSeenSteps = 64;  // 15 sizes of decoding, at four widths of the page table
   if (step.sizes.tokens > kRecordedTokens) return enqueue(step);
   RecordingKey key = {step.sizes, cache_, {}};
-  for (const auto& buffer : buffers_) key.memory.push_back(buffer->tensor.data);
+  for (const auto& buffer : buffers_)
+    key.memory.push_back({buffer->tensor.data, buffer->tensor.dtype});
   const auto seen = std::find_if(seen_steps_.begin(), seen_steps_.end(),
                                  [&](const SeenStep& s) { return s.key == key; });
   if (seen == seen_steps_.end()) {

@@ -51,11 +51,13 @@ class Program {
   // Runs one step. Not reentrant: the caller holds off a second run.
   Status run(const Step& step);
 
-  // The dtype and the sizes of a buffer in a step; false when there is no such buffer.
+  // The dtype and the sizes of a buffer that a step returns; false when there is no such buffer.
   bool describe(const std::string& name, const Sizes& sizes, DType* dtype, Shape* shape) const;
   const std::vector<std::string>& outputs() const { return outputs_; }
   int64_t weight_bytes() const { return weight_bytes_; }
   int64_t arena_bytes() const { return arena_.bytes(); }
+  // The buffers that the last step held as bf16 between its ops.
+  std::vector<std::string> bf16_buffers() const;
 
  private:
   friend class Compiler;
@@ -68,6 +70,7 @@ class Program {
     int writer = -1;         // the op that writes it; -1: an input
     int last_reader = -1;    // the last op that reads it
     bool optional = false;   // its op leaves it out when nothing reads it and no result asks for it
+    bool or_bf16 = false;    // all of its fields are kF32OrBf16 (ops.h)
     Tensor tensor;           // what the ops point to; filled anew for each run
     void* host = nullptr;    // the caller's memory in this run: of an input or a result
   };
@@ -104,7 +107,7 @@ class Program {
   struct RecordingKey {
     Sizes sizes;
     KvView cache;
-    std::vector<const void*> memory;  // of every buffer
+    std::vector<std::pair<const void*, DType>> memory;  // of every buffer
 
     bool operator==(const RecordingKey& other) const;
   };
@@ -115,6 +118,7 @@ class Program {
 
   Status load_weights(const Control& control);
   Status bind_step(const Step& step);
+  void choose_dtypes();
   Status check_inputs();
   Status plan_memory();
   Status copy_pages(const Step& step);

@@ -48,8 +48,9 @@ inline bool is_matrix(const WeightSpec& weight) {
 
 class SmallModel {
  public:
-  explicit SmallModel(const std::string& file) : file_(file) {
-    const int64_t h = kHidden;
+  explicit SmallModel(const std::string& file, int64_t hidden = kHidden, int64_t ffn = kFfn)
+      : file_(file), hidden_(hidden), ffn_(ffn) {
+    const int64_t h = hidden_;
     buffer("tokens", DType::kI32, {kTokens});
     buffer("rows", DType::kI32, {kRows});
     buffer("x0", DType::kF32, {kTokens, h});
@@ -75,7 +76,7 @@ class SmallModel {
 
  private:
   void add_layer(const std::string& layer, std::string* x, std::string* y, std::string* previous) {
-    const int64_t h = kHidden;
+    const int64_t h = hidden_;
     const std::string in_y = *y;
     const auto made = [&](const std::string& name, DType dtype, Shape shape) {
       buffer(name + layer, dtype, shape);
@@ -128,19 +129,19 @@ class SmallModel {
     route.insert(picks.begin(), picks.end());
     op("route_top_k", "route" + layer, route, gating);
     *previous = "router_logits" + layer;
-    const std::string up = made("up", DType::kF32, {kTokens, kChosen, kFfn}),
+    const std::string up = made("up", DType::kF32, {kTokens, kChosen, ffn_}),
                       down = made("down", DType::kF32, {kTokens, kChosen, h});
     op("grouped_gemm", "up" + layer,
        {{"x", z},
         {"expert_offsets", "offsets" + layer},
         {"token_order", "order" + layer},
-        {"weight", weight("gate_up" + layer, {kFfnExperts, 2 * kFfn, h})},
+        {"weight", weight("gate_up" + layer, {kFfnExperts, 2 * ffn_, h})},
         {"out", up}},
        {{"input_scale", 2}, {"activation", 2}});
     op("grouped_gemm", "down" + layer,
        {{"x", up},
         {"expert_offsets", "offsets" + layer},
-        {"weight", weight("down_proj" + layer, {kFfnExperts, h, kFfn})},
+        {"weight", weight("down_proj" + layer, {kFfnExperts, h, ffn_})},
         {"out", down}},
        {{"input_scale", 1}, {"activation", 0}});
     const std::string out = made("next", DType::kF32, {kTokens, h});
@@ -188,6 +189,7 @@ class SmallModel {
   }
 
   std::string file_;
+  int64_t hidden_, ffn_;
   uint64_t next_byte_ = 0;
 };
 

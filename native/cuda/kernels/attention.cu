@@ -33,7 +33,7 @@ __global__ void __launch_bounds__(256) fold_chunks(Attention a) {
     fold(state, states[chunk].x, states[chunk].y, &keep, &add);
     sum = folded(sum, keep, sums[static_cast<int64_t>(chunk) * d], add);
   }
-  a.out[(static_cast<int64_t>(token) * a.hq + head) * d + i] = sum * (1.0f / state.total);
+  a.out.store((static_cast<int64_t>(token) * a.hq + head) * d + i, {sum * (1.0f / state.total)});
 }
 
 void launch_kernel(const Attention& a, DType cache, bool split, int splits, CudaQueue& queue) {
@@ -67,7 +67,7 @@ void attention(const AttentionArgs& args, Queue& queue) {
   Attention a = {};
   a.step = kv_step(args);
   a.q = args.q->f32();
-  a.out = args.out->f32();
+  a.out = output_of(*args.out);
   a.tokens = static_cast<int>(args.q->shape[0]);
   a.hq = static_cast<int>(args.q->shape[1]);
   a.group = a.hq / a.step.kv_heads;

@@ -17,7 +17,8 @@ struct Rows {
   const float *residual, *delta, *x, *expert_out, *coefficients, *expert_weights, *constants,
       *norm_weight;
   const int32_t* expert_rows;
-  float *moe_output, *sum, *out;
+  float *moe_output, *sum;
+  Output out;
   int h, c, k;
   float eps;
   bool prefetch;
@@ -121,7 +122,7 @@ __global__ void __launch_bounds__(kThreads) combine_rows(Rows r) {
     load_elements(r.norm_weight + i, w);
 #pragma unroll
     for (int e = 0; e < N; e++) v[e] = v[e] * scale * w[e];
-    store_elements(r.out + first + i, v);
+    r.out.store(first + i, v);
   }
 }
 
@@ -141,7 +142,7 @@ void combine(const CombineArgs& args, Queue& queue) {
   r.expert_rows = args.expert_rows->i32();
   r.moe_output = args.moe_output != nullptr ? args.moe_output->f32() : nullptr;
   r.sum = args.sum != nullptr ? args.sum->f32() : nullptr;
-  r.out = args.out != nullptr ? args.out->f32() : nullptr;
+  if (args.out != nullptr) r.out = output_of(*args.out);
   r.h = static_cast<int>(args.x->shape[1]);
   r.c = static_cast<int>(args.coefficients->shape[1]) - 1;
   r.k = static_cast<int>(args.expert_rows->shape[1]);

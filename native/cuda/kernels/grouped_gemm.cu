@@ -9,11 +9,11 @@ Gemm gemm_of(const GroupedGemmArgs& args) {
   const Tensor& weight = *args.weight;
   const bool swiglu = args.activation == Activation::kSwiglu;
   Gemm g = {};
-  g.x = args.x->f32();
+  g.x = args.x->data;
   g.token_order = args.token_order != nullptr ? args.token_order->i32() : nullptr;
   g.offsets = args.expert_offsets->i32();
   g.weight = weight.data;
-  g.out = args.out->f32();
+  g.out = output_of(*args.out);
   g.picks_per_row = static_cast<int>(args.out->shape[1]);
   g.groups = static_cast<int>(weight.shape[0]);
   g.rows = static_cast<int>(args.out->shape[0] * args.out->shape[1]);
@@ -24,6 +24,7 @@ Gemm gemm_of(const GroupedGemmArgs& args) {
   g.scale = args.input_scale;
   g.activation = args.activation;
   g.dtype = weight.dtype;
+  g.x_dtype = args.x->dtype;
   return g;
 }
 
@@ -87,6 +88,11 @@ GemmKernel choose_gemm(const Gemm& g, const CudaQueue& queue) {
   // wgmma reads weights from shared memory as they are: int8 and int4 ones take mma.sync on Hopper,
   // too.
   return queue.uses_wgmma() && !is_quantised(g.dtype) ? GemmKernel::kSm90 : GemmKernel::kSm80;
+}
+
+bool reads_bf16(const Gemm& g, const CudaQueue& queue) {
+  const GemmKernel kernel = choose_gemm(g, queue);
+  return kernel != GemmKernel::kDecode && kernel != GemmKernel::kF32 && g.k % 8 == 0;
 }
 
 static void run_mma(const Gemm& gemm, bool narrow, CudaQueue& queue) {

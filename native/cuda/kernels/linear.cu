@@ -8,9 +8,9 @@ namespace moepp::cuda {
 Gemm gemm_of(const LinearArgs& args) {
   const Tensor& weight = *args.weight;
   Gemm g = {};
-  g.x = args.x->f32();
+  g.x = args.x->data;
   g.weight = weight.data;
-  g.out = args.out->f32();
+  g.out = output_of(*args.out);
   g.picks_per_row = 1;
   g.groups = 1;
   g.rows = static_cast<int>(args.x->shape[0]);
@@ -22,6 +22,7 @@ Gemm gemm_of(const LinearArgs& args) {
   g.bias = args.bias != nullptr ? args.bias->f32() : nullptr;
   g.activation = args.activation;
   g.dtype = weight.dtype;
+  g.x_dtype = args.x->dtype;
   return g;
 }
 

@@ -71,6 +71,9 @@ static void run_combine(CombineData& d, int64_t first, int64_t count, const Comb
   const std::string label = "T " + std::to_string(d.t) + " H " + std::to_string(d.h);
   run_op(cuda::combine, args, label);
   expect_no_difference(label, check_combine(args, all(count)));
+  if (!kind.norm) return;
+  expect_rounded_output(args, label,
+                        [&](const CombineArgs& again) { run_op(cuda::combine, again, label); });
 }
 
 MOEPP_TEST(simt_combine) {

@@ -28,7 +28,7 @@ struct WideProduct {
   cuda::Gemm gemm = {};
 
   WideProduct() {
-    gemm.x = x.device(), gemm.weight = weight.device(), gemm.out = out.device();
+    gemm.x = x.device(), gemm.weight = weight.device(), gemm.out = {out.device(), false};
     gemm.picks_per_row = gemm.groups = 1, gemm.rows = 256;
     gemm.k = gemm.pitch = 64;
     gemm.weight_rows = gemm.columns = 128;

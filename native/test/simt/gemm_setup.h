@@ -67,6 +67,27 @@ void run_gemm(const Args& args, const GemmRun& run, int multiprocessors, const s
   });
 }
 
+// The product that gave `args.out` from f32 again. As bf16, its output is the same, rounded. With x
+// as bf16, where the kernel takes it, no bit differs.
+template <class Args>
+void expect_same_in_bf16(Args args, const GemmRun& run, int multiprocessors,
+                         const std::string& label) {
+  expect_rounded_output(args, label,
+                        [&](const Args& again) { run_gemm(again, run, multiprocessors, label); });
+  Tensor x = *args.x, out = *args.out;
+  if (!rounds_activations(run.kernel) || x.shape[x.rank - 1] % 8 != 0) return;
+  Shared<simt::bf16> narrow(static_cast<size_t>(x.elements()));
+  for (size_t i = 0; i < narrow.size(); i++) narrow[i] = simt::to_bf16(x.f32()[i]);
+  Shared<float> again(static_cast<size_t>(out.elements()), kUntouched);
+  x.data = narrow.data(), x.dtype = DType::kBf16;
+  out.data = again.data();
+  const float* first = args.out->f32();
+  args.x = &x, args.out = &out;
+  run_gemm(args, run, multiprocessors, label);
+  EXPECT_MESSAGE(same_bits(again.data(), first, again.size() * 4),
+                 label + "with x as bf16 the result differs");
+}
+
 // A weight in both layouts.
 struct GemmWeight {
   std::vector<float> panels;

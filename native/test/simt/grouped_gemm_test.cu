@@ -74,8 +74,6 @@ struct GroupedSetup {
             c.input_scale,
             c.swiglu ? Activation::kSwiglu : Activation::kNone};
   }
-
-  static constexpr float kUntouched = -123.0f;
 };
 
 static std::string describe(const GemmRun& run, DType dtype, const GroupedCase& c) {
@@ -89,6 +87,7 @@ static void expect_grouped(const GroupedCase& c, DType dtype, const GemmRun& run
   GroupedSetup setup(c, dtype);
   const std::string label = describe(run, dtype, c);
   run_gemm(setup.args(setup.weight.for_cuda), run, multiprocessors, label);
+  expect_same_in_bf16(setup.args(setup.weight.for_cuda), run, multiprocessors, label);
   GroupedGemmArgs reference = setup.args(setup.weight.for_cpu);
   const std::vector<float> as_bf16 = rounded(setup.x.data(), setup.x.size());
   Tensor x = setup.xt;
@@ -98,7 +97,7 @@ static void expect_grouped(const GroupedCase& c, DType dtype, const GemmRun& run
                                                sample(c.columns, sampled), Inputs::kExact);
   EXPECT_MESSAGE(wrong.empty(), label + wrong);
   for (size_t i = static_cast<size_t>(setup.rows() * c.columns); i < setup.out.size(); i++) {
-    EXPECT_MESSAGE(setup.out[i] == GroupedSetup::kUntouched, label + "wrote past the last row");
+    EXPECT_MESSAGE(setup.out[i] == kUntouched, label + "wrote past the last row");
   }
 }
 
@@ -115,6 +114,8 @@ MOEPP_TEST(simt_grouped_gemm) {
       {150, 2, 4, 36, 70, true, true, 1.0f, Routing::kUneven},
       {130, 1, 3, 129, 40, false, true, 1.0f, Routing::kOneExpert},
       {33, 3, 5, 100, 130, false, false, 1.0f, Routing::kLastExpert},
+      {150, 2, 4, 136, 70, true, true, 1.0f, Routing::kUneven},
+      {70, 3, 5, 40, 131, false, false, 2.0f, Routing::kUneven},
   };
   for (const GroupedCase& c : cases) {
     for (DType dtype : kWeightTypes) {
@@ -132,7 +133,7 @@ MOEPP_TEST(simt_grouped_gemm_in_every_schedule) {
         expect_grouped({20, 2, 3, 67, 21, true, true, 1.0f, Routing::kUneven}, dtype, run, 1, 12);
         // more steps of k than a ring has stages; of sm_90 the wider of its two tiles
         if (rounds_activations(run.kernel) || is_quantised(dtype)) {
-          expect_grouped({20, 2, 2, 324, 120, true, true, 1.0f, Routing::kUneven}, dtype, run, 1,
+          expect_grouped({20, 2, 2, 328, 120, true, true, 1.0f, Routing::kUneven}, dtype, run, 1,
                          12);
         }
       }
@@ -239,6 +240,25 @@ MOEPP_TEST(simt_choose_gemm) {
   EXPECT(dense(4, hopper) == GemmKernel::kDecode && dense(5, hopper) == GemmKernel::kSm80Narrow);
   g.dtype = DType::kF32;
   EXPECT(dense(512, ampere) == GemmKernel::kF32);
+}
+
+// A kernel that rounds x takes x as bf16, in rows of whole units.
+MOEPP_TEST(simt_products_that_read_bf16) {
+  cuda::Gemm g = {};
+  g.picks_per_row = 2, g.groups = 16, g.weight_rows = 8192;
+  const cuda::CudaQueue ampere(nullptr, 108, 80), hopper(nullptr, 132, 90), turing(nullptr, 40, 75);
+  const auto reads = [&](DType dtype, int tokens, int k, const cuda::CudaQueue& queue) {
+    g.dtype = dtype, g.rows = 2 * tokens, g.k = k;
+    return cuda::reads_bf16(g, queue);
+  };
+  for (const DType dtype : {DType::kBf16, DType::kI8, DType::kI4}) {
+    for (const int tokens : {64, 512}) {
+      EXPECT(reads(dtype, tokens, 1536, ampere) && reads(dtype, tokens, 1536, hopper));
+      EXPECT(!reads(dtype, tokens, 1540, hopper) && !reads(dtype, tokens, 1536, turing));
+    }
+    EXPECT(!reads(dtype, 1, 1536, hopper));
+  }
+  EXPECT(!reads(DType::kF32, 512, 1536, hopper));
 }
 
 }  // namespace moepp::simt_test

@@ -48,6 +48,7 @@ static void expect_linear(const LinearCase& c, DType dtype, const GemmRun& run,
   LinearArgs args = {&setup.xt, &packed, &setup.ot, activation};
   if (biased) args.bias = &bt;
   run_gemm(args, run, 2, label);
+  expect_same_in_bf16(args, run, 2, label);
   Tensor x = setup.xt;
   if (rounds_activations(run.kernel)) x.data = const_cast<float*>(as_bf16.data());
   args.x = &x;
@@ -58,11 +59,11 @@ static void expect_linear(const LinearCase& c, DType dtype, const GemmRun& run,
 }
 
 MOEPP_TEST(simt_linear) {
-  const LinearCase cases[] = {{0, 8, 8},      {1, 1, 1},      {1, 37, 60},   {2, 60, 37},
-                              {3, 61, 163},   {5, 7, 96},     {8, 129, 64},  {9, 60, 163},
-                              {14, 60, 1},    {23, 64, 64},   {40, 37, 60},  {1, 1536, 40},
-                              {70, 100, 200}, {130, 70, 163}, {20, 700, 40}, {130, 72, 500},
-                              {33, 260, 45},  {2, 2052, 9},   {4, 64, 36}};
+  const LinearCase cases[] = {
+      {0, 8, 8},      {1, 1, 1},      {1, 37, 60},    {2, 60, 37},    {3, 61, 163},  {5, 7, 96},
+      {8, 129, 64},   {9, 60, 163},   {14, 60, 1},    {23, 64, 64},   {40, 37, 60},  {1, 1536, 40},
+      {70, 100, 200}, {130, 70, 163}, {20, 700, 40},  {130, 72, 500}, {33, 260, 45}, {2, 2052, 9},
+      {4, 64, 36},    {37, 136, 77},  {131, 328, 45}, {260, 40, 261}};
   for (const LinearCase& c : cases) {
     for (DType dtype : kWeightTypes) {
       for (const GemmRun& run : runs_for(dtype)) expect_linear(c, dtype, run, Activation::kNone);
@@ -71,8 +72,12 @@ MOEPP_TEST(simt_linear) {
 }
 
 MOEPP_TEST(simt_linear_with_bias) {
-  for (const LinearCase& c :
-       {LinearCase{1, 37, 61}, {9, 60, 163}, {40, 36, 33}, {130, 72, 260}, {3, 8, 1}}) {
+  for (const LinearCase& c : {LinearCase{1, 37, 61},
+                              {9, 60, 163},
+                              {40, 36, 33},
+                              {130, 72, 260},
+                              {35, 88, 43},
+                              {3, 8, 1}}) {
     for (DType dtype : kWeightTypes) {
       for (const GemmRun& run : runs_for(dtype)) {
         expect_linear(c, dtype, run, Activation::kNone, true);
@@ -84,8 +89,12 @@ MOEPP_TEST(simt_linear_with_bias) {
 }
 
 MOEPP_TEST(simt_linear_swiglu) {
-  for (const LinearCase& c :
-       {LinearCase{1, 37, 61}, {9, 60, 163}, {40, 36, 33}, {130, 72, 260}, {3, 8, 1}}) {
+  for (const LinearCase& c : {LinearCase{1, 37, 61},
+                              {9, 60, 163},
+                              {40, 36, 33},
+                              {130, 72, 260},
+                              {35, 88, 43},
+                              {3, 8, 1}}) {
     for (DType dtype : kWeightTypes) {
       for (const GemmRun& run : runs_for(dtype)) expect_linear(c, dtype, run, Activation::kSwiglu);
     }

@@ -15,13 +15,13 @@ constexpr int kMultiprocessors = 4;
 // For visit(): makes an op's arguments those of the device's copies.
 class DeviceArgs {
  public:
-  void in(const char*, const Tensor*& t, const char*, DType) { t = twin(t); }
-  void optional_in(const char*, const Tensor*& t, const char*, DType) { t = twin(t); }
+  void in(const char*, const Tensor*& t, const char*, FieldType) { t = twin(t); }
+  void optional_in(const char*, const Tensor*& t, const char*, FieldType) { t = twin(t); }
   void weight(const char*, const Tensor*& t, const char*, Layout) { t = twin(t); }
   void optional_weight(const char*, const Tensor*& t, const char*, Layout) { t = twin(t); }
   void table(const char*, const Tensor*& t, const char*) { t = twin(t); }
-  void out(const char*, Tensor*& t, const char*, DType) { t = twin(t); }
-  void optional_out(const char*, Tensor*& t, const char*, DType) { t = twin(t); }
+  void out(const char*, Tensor*& t, const char*, FieldType) { t = twin(t); }
+  void optional_out(const char*, Tensor*& t, const char*, FieldType) { t = twin(t); }
   void cache(const char*, const KvView*& cache) {
     caches_.push_back(*cache);
     caches_.back().data = on_device(cache->data);
@@ -62,6 +62,27 @@ template <class Args>
 void run_op(void (*op)(const Args&, Queue&), const Args& args, const std::string& label) {
   cuda::CudaQueue queue(nullptr, kMultiprocessors, newest_capability());
   run_op(op, args, queue, label);
+}
+
+// The content of memory that an op must not write; exact in bf16.
+constexpr float kUntouched = -123.0f;
+
+// An op that gave `args.out` as f32 gives it as bf16, too: the same values, rounded.
+template <class Args, class Run>
+void expect_rounded_output(Args args, const std::string& label, const Run& run) {
+  Tensor out = *args.out;
+  const float* wide = out.f32();
+  Shared<simt::bf16> narrow(static_cast<size_t>(out.elements()), simt::to_bf16(kUntouched));
+  out.data = narrow.data(), out.dtype = DType::kBf16;
+  args.out = &out;
+  run(args);
+  for (size_t i = 0; i < narrow.size(); i++) {
+    if (simt::bits_of(narrow[i]) == simt::bits_of(simt::to_bf16(wide[i]))) continue;
+    return test::fail(__FILE__, __LINE__,
+                      label + ": bf16 output [" + std::to_string(i) + "] is " +
+                          std::to_string(simt::to_float(narrow[i])) + ", the f32 one " +
+                          std::to_string(wide[i]));
+  }
 }
 
 inline void expect_no_difference(const std::string& label, const std::string& text) {

@@ -25,6 +25,8 @@ static void expect_rms_norm(const RmsNormCase& c, float scale) {
   run_op(cuda::rms_norm, args, label);
   const std::string text = check_rms_norm(args, all(c.t));
   EXPECT_MESSAGE(text.empty(), label + ": " + text);
+  expect_rounded_output(args, label,
+                        [&](const RmsNormArgs& again) { run_op(cuda::rms_norm, again, label); });
 
   const size_t last = n - h;
   const Tensor x1 = tensor(x.data() + last, DType::kF32, {1, c.h}),

@@ -1,10 +1,8 @@
 // MOEPP_CUDA_DEBUG: each word switches off what it names, and no result changes by more than
 // another kernel's rounding.
-#include <cstdlib>
-
 #include "cuda/kernels/grouped_gemm/gemm.h"
+#include "debugging.h"
 #include "op_test.h"
-#include "opened_device.h"
 #include "shared_cache.h"
 #include "small_model.h"
 
@@ -14,15 +12,6 @@ namespace moepp::simt_test {
 using cuda::GemmKernel;
 
 namespace {
-
-// An emulated Hopper under these words, for as long as it lives.
-struct Debugging : OtherGpu {
-  explicit Debugging(const char* words) {
-    setenv("MOEPP_CUDA_DEBUG", words, 1);
-    simt::emu::gpu() = simt::emu::gpu_named("hopper");
-  }
-  ~Debugging() { unsetenv("MOEPP_CUDA_DEBUG"); }
-};
 
 struct Counted {
   int64_t graphs, programmatic, prefetches, waits;

@@ -25,6 +25,7 @@
 #pragma once
 
 #include "cuda/cuda_queue.h"
+#include "cuda/elements.cuh"
 #include "cuda/kv_layout.cuh"
 
 namespace moepp::cuda {
@@ -34,7 +35,7 @@ constexpr int kChunk = 64;
 struct Attention {
   KvStep step;
   const float* q;         // [T, Hq, D]
-  float* out;             // [T, Hq Dv]
+  Output out;             // [T, Hq Dv]
   int tokens, hq, group;  // group: query heads per key/value head
   float scale;            // times log2(e)
   int window;             // keys that a row sees at most, the last ones; INT_MAX without a window

@@ -177,12 +177,17 @@ SIMT_DEVICE void write_rows(const Attention& a, const RowBlock& block, const War
     const RowState& state = rows.state[r];
     const float inverse = 1.0f / state.total;
     const int64_t partial = C::kSplit ? a.partial(block.unit, block.query_head(a, row), chunk) : 0;
-    float* to = C::kSplit ? a.sums + partial * d : a.out + block.query(a, row) * d;
+    const int64_t to = (C::kSplit ? partial : block.query(a, row)) * d;
     if (C::kSplit && lane == 0) a.states[partial] = make_float2(state.highest, state.total);
 #pragma unroll
     for (int j = 0; j < C::kDims; j++) {
-      if (lane + 32 * j < d)
-        to[lane + 32 * j] = C::kSplit ? rows.sums[r][j] : rows.sums[r][j] * inverse;
+      const int i = lane + 32 * j;
+      if (i >= d) continue;
+      if (C::kSplit) {
+        a.sums[to + i] = rows.sums[r][j];
+      } else {
+        a.out.store(to + i, {rows.sums[r][j] * inverse});
+      }
     }
   }
 }

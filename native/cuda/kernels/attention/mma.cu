@@ -191,14 +191,16 @@ SIMT_DEVICE void write_rows(const Attention& a, const RowBlock& block, const War
     const RowState& state = rows.state[i];
     const float inverse = 1.0f / state.total;
     const int64_t partial = C::kSplit ? a.partial(block.unit, block.query_head(a, row), chunk) : 0;
-    float* to = (C::kSplit ? a.sums + partial * C::kD : a.out + block.query(a, row) * C::kD) +
-                2 * (lane % 4);
+    const int64_t to = (C::kSplit ? partial : block.query(a, row)) * C::kD + 2 * (lane % 4);
     if (C::kSplit && lane % 4 == 0) a.states[partial] = make_float2(state.highest, state.total);
 #pragma unroll
     for (int n = 0; n < 2 * C::kSteps; n++) {
       const float x = rows.sums[n][2 * i], y = rows.sums[n][2 * i + 1];
-      *reinterpret_cast<float2*>(to + 8 * n) =
-          C::kSplit ? make_float2(x, y) : make_float2(x * inverse, y * inverse);
+      if (C::kSplit) {
+        store_elements(a.sums + to + 8 * n, {x, y});
+      } else {
+        a.out.store(to + 8 * n, {x * inverse, y * inverse});
+      }
     }
   }
 }

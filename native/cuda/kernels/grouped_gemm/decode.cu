@@ -90,7 +90,7 @@ SIMT_DEVICE void multiply(const Gemm& g, int group, int warp, int row, int end, 
       for (int j = 0; j < kWeightRows; j++) w[j] = widen(packed[j], half, typename C::Weight{});
 #pragma unroll
       for (int r = 0; r < C::kRows; r++) {
-        const float4 v = read_x<C::kAligned>(g.x + x[r], unit * kUnit + half * 4, g.k);
+        const float4 v = read_x<C::kAligned>(g.x_as<float>() + x[r], unit * kUnit + half * 4, g.k);
 #pragma unroll
         for (int j = 0; j < kWeightRows; j++)
           sum[r * kWeightRows + j] = add_products(v, w[j], sum[r * kWeightRows + j]);
@@ -184,7 +184,7 @@ SIMT_DEVICE void multiply_quantised(const Gemm& g, int group, int warp, int row,
         const int k = unit / 4 * kDepth + unit % 4 * 4 + i * W::kWordDepth + n * 16;
 #pragma unroll
         for (int r = 0; r < C::kRows; r++) {
-          const float4 v = read_x<C::kAligned>(g.x + x[r], k, g.k);
+          const float4 v = read_x<C::kAligned>(g.x_as<float>() + x[r], k, g.k);
 #pragma unroll
           for (int j = 0; j < kWeightRows; j++) {
             float& to = sum[r * kWeightRows + j];
@@ -216,8 +216,8 @@ SIMT_DEVICE void write(const Gemm& g, int warp, int row, int end, int sums, floa
   const int column = swiglu ? warp * 2 + j : warp * kWeightRows + j;
   row += lane / kWeightRows;
   if (lane >= sums || row >= end || column >= g.columns || (swiglu && j >= 2)) return;
-  g.out[static_cast<int64_t>(row) * g.columns + column] =
-      swiglu ? finish_swiglu(g, total, up) : finish(g, column, total);
+  g.out.store(static_cast<int64_t>(row) * g.columns + column,
+              {swiglu ? finish_swiglu(g, total, up) : finish(g, column, total)});
 }
 
 template <class C>

@@ -55,7 +55,7 @@ struct Slice {
 #pragma unroll
     for (int i = 0; i < kRows / kLoadRows; i++) {
       const int row = source[first + i * kLoadRows];
-      x[i] = row >= 0 && k < g.k ? g.x[static_cast<int64_t>(row) * g.k + k] : 0.0f;
+      x[i] = row >= 0 && k < g.k ? g.x_as<float>()[static_cast<int64_t>(row) * g.k + k] : 0.0f;
     }
 #pragma unroll
     for (int i = 0; i < kColumns / kLoadRows; i++) {
@@ -106,14 +106,15 @@ SIMT_DEVICE void write(const Gemm& g, const Tile& tile, int row, int column,
 #pragma unroll
   for (int i = 0; i < 8; i++) {
     if (tile.row + row + i >= tile.end) continue;
-    float* out = g.out + static_cast<int64_t>(tile.row + row + i) * g.columns;
+    const int64_t out = static_cast<int64_t>(tile.row + row + i) * g.columns;
 #pragma unroll
     for (int j = 0; j < 8; j++) {
       const int place = tile.column + column + (j < 4 ? j : j + 4);
       if (!swiglu) {
-        if (place < g.columns) out[place] = finish(g, place, sum[i][j]);
+        if (place < g.columns) g.out.store(out + place, {finish(g, place, sum[i][j])});
       } else if (j < 4 && place / 16 * 8 + place % 16 < g.columns) {
-        out[place / 16 * 8 + place % 16] = finish_swiglu(g, sum[i][j], sum[i][j + 4]);
+        g.out.store(out + place / 16 * 8 + place % 16,
+                    {finish_swiglu(g, sum[i][j], sum[i][j + 4])});
       }
     }
   }

@@ -5,7 +5,7 @@
 //   weight f32    f32 products, f32 sums
 //   weight bf16   few rows (decode), or before sm_80: f32 activations, f32 sums
 //                 else tensor cores: activations rounded to bf16 when they reach shared memory or
-//                 registers, f32 sums
+//                 registers, unless the op that wrote them has rounded them already; f32 sums
 //   int8, int4    the same two, with weights exactly as quantised; unlike on the CPU, activations
 //                 are never quantised
 // In every kernel a row's result does not depend on the rows beside it, and is the same in every
@@ -18,25 +18,32 @@
 #include <atomic>
 
 #include "cuda/cuda_queue.h"
+#include "cuda/elements.cuh"
 #include "ops.h"
 
 namespace moepp::cuda {
 
 // The arguments of either op, as kernels take them.
 struct Gemm {
-  const float* x;              // [rows or more, k]
+  const void* x;               // [rows or more, k] f32; or bf16 if reads_bf16()
   const int32_t* token_order;  // row r reads x[token_order[r] / picks_per_row]; null: x[r]
   const int32_t* offsets;  // [groups + 1]: group n has the rows offsets[n] .. offsets[n + 1] - 1;
                            // null: one group of all rows
   const void* weight;      // as in weight_layout.h
-  float* out;              // [rows, columns]
+  Output out;              // [rows, columns]
   int picks_per_row, groups, rows;  // rows: at most, over all groups
   int k, pitch;                     // elements of a row of x, and from row to row of the weight
   int weight_rows, columns;  // stored rows of a group, and what they give: half as many with swiglu
   float scale;
   const float* bias;  // [columns], added to the scaled sums; null: nothing. Not with swiglu
   Activation activation;
-  DType dtype;  // of the weight
+  DType dtype;    // of the weight
+  DType x_dtype;  // f32 | bf16
+
+  template <class X>
+  SIMT_DEVICE const X* x_as() const {
+    return static_cast<const X*>(x);
+  }
 };
 
 Gemm gemm_of(const LinearArgs& args);
@@ -56,6 +63,8 @@ constexpr size_t kGemmKernels = 5;
 std::array<std::atomic<int64_t>, kGemmKernels>& gemm_launches();
 
 GemmKernel choose_gemm(const Gemm& gemm, const CudaQueue& queue);
+// True if that kernel rounds x, and takes rows of bf16: whole units of 16 bytes.
+bool reads_bf16(const Gemm& gemm, const CudaQueue& queue);
 void run_gemm(const Gemm& gemm, GemmKernel kernel, CudaQueue& queue);
 
 // The launchers of the kernels, in the files of this folder.

@@ -1,7 +1,8 @@
 // Shared parts of the kernels with mma.m16n8k16. Blocks walk tiles of kRows x kColumns, with stages
-// of x, and move the sums into the output. Their Config C has these two and kThreads. kAligned:
-// rows of x are whole float4s. kDown x kAcross: fragments per warp, kAcross even. kTanh: the kernel
-// knows that activation.
+// of x, and move the sums into the output. Their Config C has these two and kThreads. X: the type
+// of x, float or bf16. kAligned: rows of x are whole units of 16 bytes. place(row, unit): a unit's
+// place in a stage of x, in units. kDown x kAcross: fragments per warp, kAcross even. kTanh: the
+// kernel knows that activation.
 #pragma once
 
 #include "cuda/kernels/grouped_gemm/tiles.cuh"
@@ -39,19 +40,22 @@ SIMT_DEVICE void find_sources(const Gemm& g, const Tile& tile, int (&source)[C::
 }
 
 // Loads k0 .. k0 + kDepth - 1 of the tile's rows of x. It moves units of 16 bytes if the rows are
-// aligned so, else single elements. kPlace(row, unit): a unit's place in the stage, in units.
-template <class C, int (*kPlace)(int, int)>
-SIMT_DEVICE void copy_x(const Gemm& g, const int (&source)[C::kRows], float* stage, int k0) {
-  constexpr int kUnit = C::kAligned ? 4 : 1, kUnits = kDepth / kUnit, kStep = C::kThreads / kUnits;
+// aligned so, else single elements.
+template <class C>
+SIMT_DEVICE void copy_x(const Gemm& g, const int (&source)[C::kRows], typename C::X* stage,
+                        int k0) {
+  using X = typename C::X;
+  constexpr int kWide = 16 / sizeof(X), kUnit = C::kAligned ? kWide : 1, kUnits = kDepth / kUnit,
+                kStep = C::kThreads / kUnits, kBytes = kUnit * sizeof(X);
   static_assert(C::kRows % kStep == 0, "all threads copy equally many units");
   const int element = static_cast<int>(threadIdx.x) % kUnits * kUnit, k = k0 + element;
 #pragma unroll C::kAligned ? 8 : 1
   for (int i = 0; i < C::kRows; i += kStep) {
     const int row = i + static_cast<int>(threadIdx.x) / kUnits;
     const bool there = k < g.k && source[row] >= 0;
-    const float* from = there ? g.x + static_cast<int64_t>(source[row]) * g.k + k : g.x;
-    simt::cp_async_zfill<4 * kUnit>(stage + kPlace(row, element / 4) * 4 + element % 4, from,
-                                    there ? 4 * kUnit : 0);
+    const X* from = g.x_as<X>() + (there ? static_cast<int64_t>(source[row]) * g.k + k : 0);
+    simt::cp_async_zfill<kBytes>(stage + C::place(row, element / kWide) * kWide + element % kWide,
+                                 from, there ? kBytes : 0);
   }
 }
 
@@ -67,12 +71,11 @@ SIMT_DEVICE void write_sums(const Gemm& g, const Tile& tile, int row, int column
   for (int i = 0; i < 2 * C::kDown; i++) {
     const int r = tile.row + row + i * 8 + lane / 4;
     if (r >= tile.end) continue;
-    float* out = g.out + static_cast<int64_t>(r) * g.columns;
     if (g.activation == Activation::kSwiglu) {
 #pragma unroll
       for (int j = 0; j < C::kAcross; j += 2) {
         const float *gate = sum[i / 2][j] + i % 2 * 2, *up = sum[i / 2][j + 1] + i % 2 * 2;
-        write_pair(g, out, (tile.column + column) / 2 + j * 4 + lane % 4 * 2,
+        write_pair(g, r, (tile.column + column) / 2 + j * 4 + lane % 4 * 2,
                    finish_swiglu(g, gate[0], up[0]), finish_swiglu(g, gate[1], up[1]));
       }
     } else {
@@ -81,9 +84,9 @@ SIMT_DEVICE void write_sums(const Gemm& g, const Tile& tile, int row, int column
         const float* two = sum[i / 2][j] + i % 2 * 2;
         const int at = tile.column + column + j * 8 + lane % 4 * 2;
         if (C::kTanh) {
-          write_pair(g, out, at, finish(g, at, two[0]), finish(g, at + 1, two[1]));
+          write_pair(g, r, at, finish(g, at, two[0]), finish(g, at + 1, two[1]));
         } else {
-          write_pair(g, out, at, biased(g, at, two[0]), biased(g, at + 1, two[1]));
+          write_pair(g, r, at, biased(g, at, two[0]), biased(g, at + 1, two[1]));
         }
       }
     }

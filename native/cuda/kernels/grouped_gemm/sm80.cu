@@ -1,8 +1,10 @@
 // bf16 weights on tensor cores by mma.sync, sm_80 and up. cp.async fills a ring of stages, with the
-// gather fused. x comes as f32 and is rounded to bf16 on its way from shared memory to registers.
-// That costs half the shared memory's bandwidth of two passes and no memory of its own. Persistent
-// blocks walk the tiles.
+// gather fused. x that comes as f32 is rounded to bf16 on its way from shared memory to registers.
+// That costs half the shared memory's bandwidth of two passes and no memory of its own. x that was
+// rounded before takes half as much shared memory, and ldmatrix reads it. Persistent blocks walk
+// the tiles.
 // SASS sm_80,sm_86,sm_89,sm_90a,sm_100,sm_120 multiply_mma: HMMA LDSM LDGSTS !LDL !STL no-spills
+// SASS sm_80,sm_86,sm_89,sm_90a,sm_100,sm_120 13__nv_bfloat16Lb1E: LDSM>=8
 #include "cuda/kernels/grouped_gemm/mma_tile.cuh"
 #include "cuda/mma.cuh"
 
@@ -11,21 +13,26 @@ namespace moepp::cuda {
 // Not an anonymous namespace: what sm_75 does not use would be warned about.
 namespace sm80 {
 
-template <int Rows, int Columns, int WarpsDown, int StageCount, bool AlignedX>
+template <int Rows, int Columns, int WarpsDown, int StageCount, class XType, bool AlignedX>
 struct Config {
+  using X = XType;
   static constexpr int kRows = Rows, kColumns = Columns, kThreads = 128, kWarpsDown = WarpsDown,
                        kWarpsAcross = 4 / WarpsDown;
   static constexpr int kStages = StageCount;
-  static constexpr bool kAligned = AlignedX;  // rows of x are whole float4s
+  static constexpr bool kAligned = AlignedX;  // rows of x are whole units of 16 bytes
   static constexpr int kWarpRows = kRows / kWarpsDown, kWarpColumns = kColumns / kWarpsAcross;
   static constexpr int kDown = kWarpRows / 16, kAcross = kWarpColumns / 8;  // fragments of a warp
   static constexpr bool kTanh = kRows == 32;  // for small products only: it is long
   static_assert(kAcross % 2 == 0, "gate and up are neighbours");
+
+  static SIMT_DEVICE int place(int row, int unit) {
+    return sizeof(X) == 4 ? swizzled_128(row, unit) : swizzled_64(row, unit);
+  }
 };
 
 template <class C>
 struct Smem {
-  alignas(128) float x[C::kStages][C::kRows * kDepth];
+  alignas(128) typename C::X x[C::kStages][C::kRows * kDepth];
   alignas(128) simt::bf16 weight[C::kStages][C::kColumns * kDepth];
   int source[C::kRows];  // the row of x, or -1
 };
@@ -52,7 +59,7 @@ SIMT_DEVICE void multiply(const Smem<C>& s, int stage, int row, int column, Sums
   for (int k = 0; k < kDepth; k += 16) {
     uint32_t a[C::kDown][4], b[C::kAcross][2];
 #pragma unroll
-    for (int i = 0; i < C::kDown; i++) load_a_f32(a[i], s.x[stage], row + i * 16, k);
+    for (int i = 0; i < C::kDown; i++) load_a(a[i], s.x[stage], row + i * 16, k);
 #pragma unroll
     for (int j = 0; j < C::kAcross; j += 2)
       load_b_pair(b[j], b[j + 1], s.weight[stage], column + j * 8, k);
@@ -72,7 +79,7 @@ SIMT_DEVICE void compute_tile(const Gemm& g, const Tile& tile, Smem<C>& s) {
   find_sources<C>(g, tile, s.source);
   const auto fill = [&](int step) {
     if (step < steps) {
-      copy_x<C, swizzled_128>(g, s.source, s.x[step % C::kStages], step * kDepth);
+      copy_x<C>(g, s.source, s.x[step % C::kStages], step * kDepth);
       copy_weight<C>(g, tile, s, step % C::kStages, step * kDepth);
     }
     simt::cp_async_commit();  // an empty group past the end, so that groups count steps
@@ -104,28 +111,30 @@ void launch(const Gemm& g, CudaQueue& queue) {
   queue.launch(multiply_mma<C>, persistent<C>(g, queue, 2, sizeof(Smem<C>)), g);
 }
 
-template <bool kAligned>
+template <class X, bool kAligned>
 void launch_for_chip(const Gemm& g, bool narrow, CudaQueue& queue) {
   if (narrow) {
     // Bound by reading the weights: every multiprocessor must take part.
     if (most_tiles(g, 32, 128) >= queue.multiprocessors())
-      return launch<Config<32, 128, 1, 4, kAligned>>(g, queue);
-    return launch<Config<32, 32, 2, 8, kAligned>>(g, queue);
+      return launch<Config<32, 128, 1, 4, X, kAligned>>(g, queue);
+    return launch<Config<32, 32, 2, 8, X, kAligned>>(g, queue);
   }
-  // 100 KB of shared memory per multiprocessor (8.6, 8.9, 12.x) hold two blocks of 2 stages; 164 KB
-  // and more two of 3.
-  const int chip = queue.compiled().capability;
-  if (chip == 80 || chip == 87 || chip / 10 == 9 || chip / 10 == 10 || chip / 10 == 11) {
-    return launch<Config<128, 128, 2, 3, kAligned>>(g, queue);
+  // 100 KB of shared memory per multiprocessor (8.6, 8.9, 12.x) hold two blocks of 2 stages, or of
+  // 3 with bf16 x; 164 KB and more two of 3.
+  if constexpr (sizeof(X) == 4) {
+    const int chip = queue.compiled().capability;
+    const bool large = chip == 80 || chip == 87 || (chip >= 90 && chip < 120);
+    if (!large) return launch<Config<128, 128, 2, 2, X, kAligned>>(g, queue);
   }
-  launch<Config<128, 128, 2, 2, kAligned>>(g, queue);
+  launch<Config<128, 128, 2, 3, X, kAligned>>(g, queue);
 }
 
 }  // namespace sm80
 
 void gemm_sm80(const Gemm& g, bool narrow, CudaQueue& queue) {
-  if (g.k % 4 == 0) return sm80::launch_for_chip<true>(g, narrow, queue);
-  sm80::launch_for_chip<false>(g, narrow, queue);
+  if (g.x_dtype == DType::kBf16) return sm80::launch_for_chip<simt::bf16, true>(g, narrow, queue);
+  if (g.k % 4 == 0) return sm80::launch_for_chip<float, true>(g, narrow, queue);
+  sm80::launch_for_chip<float, false>(g, narrow, queue);
 }
 
 }  // namespace moepp::cuda

@@ -18,13 +18,14 @@ constexpr int kSteps = 4;   // of kDepth in a block of 128 k
 constexpr int kStages = 4;  // of x: step q of a block is in stage q
 constexpr int kLineBytes = 64;
 
-template <class WeightType, int Rows, int Columns, int Down, int Across, bool AlignedX>
+template <class WeightType, int Rows, int Columns, int Down, int Across, class XType, bool AlignedX>
 struct Config {
   using Weight = WeightType;
+  using X = XType;
   static constexpr int kRows = Rows, kColumns = Columns, kWarpsAcross = Across,
                        kThreads = 32 * Down * Across;
   static constexpr int kBlocks = kThreads == 128 ? 2 : 1;  // per multiprocessor, as registers allow
-  static constexpr bool kAligned = AlignedX;               // rows of x are whole float4s
+  static constexpr bool kAligned = AlignedX;               // rows of x are whole units
   static constexpr int kWarpRows = kRows / Down, kWarpColumns = kColumns / Across;
   static constexpr int kDown = kWarpRows / 16, kAcross = kWarpColumns / 8;  // fragments of a warp
   static constexpr bool kTanh = kRows == 32;  // for small products only: it is long
@@ -32,21 +33,21 @@ struct Config {
   static constexpr int kLines = Weight::kBlockBytes / kLineBytes, kLineSteps = kSteps / kLines;
   static constexpr int kLineStages = 2 * kLines;  // of two blocks
   static_assert(kAcross % 2 == 0, "gate and up are neighbours");
+
+  // A row of a stage is 8 units of four f32, or 4 of eight bf16. Fragments are read without bank
+  // conflicts: by eight threads, two rows at four units; or by sixteen, four rows at two.
+  static SIMT_DEVICE int place(int row, int unit) {
+    return sizeof(X) == 4 ? row * 8 + (unit ^ (row % 2 * 4)) : row * 4 + (unit ^ (row / 2 % 2 * 2));
+  }
 };
 
 template <class C>
 struct Smem {
-  alignas(128) float x[kStages][C::kRows * kDepth];
+  alignas(128) typename C::X x[kStages][C::kRows * kDepth];
   alignas(128) unsigned char lines[C::kLineStages][C::kColumns * kLineBytes];
   alignas(16) uint32_t scales[2][C::kColumns];  // of a block, and the next
   int source[C::kRows];                         // the row of x, or -1
 };
-
-// The place of unit `unit` (four f32) of a row of 32, in units. Eight threads that read fragments
-// meet two rows at four units.
-SIMT_DEVICE int swizzled(int row, int unit) {
-  return row * 8 + (unit ^ (row % 2 * 4));
-}
 
 template <class C>
 using Group = QuantisedGroup<typename C::Weight>;
@@ -99,17 +100,28 @@ struct Held {
   }
 };
 
+// Four elements of x as two pairs of bf16.
+SIMT_DEVICE uint2 load_pairs(const float* p) {
+  const float4 v = *reinterpret_cast<const float4*>(p);
+  return make_uint2(simt::pack_bf16(v.x, v.y), simt::pack_bf16(v.z, v.w));
+}
+SIMT_DEVICE uint2 load_pairs(const simt::bf16* p) {
+  return *reinterpret_cast<const uint2*>(p);
+}
+
 // a: rows row .. row + 15 of a stage, the 16 k from 16 half on, rounded to bf16. A thread has the
 // four of these from 4 c on. They serve as the k that the instruction calls 2c, 2c + 1, 2c + 8, 2c
 // + 9, in b likewise.
-SIMT_DEVICE void load_a(uint32_t (&a)[4], const float* stage, int row, int half) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
+template <class C>
+SIMT_DEVICE void load_a(uint32_t (&a)[4], const typename C::X* stage, int row, int half) {
+  constexpr int kWide = 16 / sizeof(typename C::X);
+  const int lane = static_cast<int>(threadIdx.x) % 32, k = half * 16 + lane % 4 * 4;
 #pragma unroll
   for (int i = 0; i < 2; i++) {
-    const float4 v = *reinterpret_cast<const float4*>(
-        stage + swizzled(row + i * 8 + lane / 4, half * 4 + lane % 4) * 4);
-    a[i] = simt::pack_bf16(v.x, v.y);
-    a[2 + i] = simt::pack_bf16(v.z, v.w);
+    const uint2 pairs =
+        load_pairs(stage + C::place(row + i * 8 + lane / 4, k / kWide) * kWide + k % kWide);
+    a[i] = pairs.x;
+    a[2 + i] = pairs.y;
   }
 }
 
@@ -137,14 +149,15 @@ SIMT_DEVICE void load_b(uint32_t (&b)[2][C::kAcross][2], const Held<C>& held, in
 }
 
 template <class C>
-SIMT_DEVICE void multiply(const float* stage, const Held<C>& held, int q, int row, Sums<C>& sum) {
+SIMT_DEVICE void multiply(const typename C::X* stage, const Held<C>& held, int q, int row,
+                          Sums<C>& sum) {
   uint32_t b[2][C::kAcross][2];
   load_b<C>(b, held, q);
 #pragma unroll
   for (int half = 0; half < 2; half++) {
     uint32_t a[C::kDown][4];
 #pragma unroll
-    for (int i = 0; i < C::kDown; i++) load_a(a[i], stage, row + i * 16, half);
+    for (int i = 0; i < C::kDown; i++) load_a<C>(a[i], stage, row + i * 16, half);
 #pragma unroll
     for (int i = 0; i < C::kDown; i++) {
 #pragma unroll
@@ -180,7 +193,7 @@ SIMT_DEVICE void compute_tile(const Gemm& g, const Tile& tile, Smem<C>& s) {
   // Step q of block b: x, the line that begins there, and with the first one the block's scales.
   const auto fill = [&](int b, int q) {
     if (b < blocks) {
-      copy_x<C, swizzled>(g, s.source, s.x[q], (b * kSteps + q) * kDepth);
+      copy_x<C>(g, s.source, s.x[q], (b * kSteps + q) * kDepth);
       if (q % C::kLineSteps == 0) copy_line<C>(g, w, tile, s, b * C::kLines + q / C::kLineSteps);
       if (q == 0) copy_scales<C>(w, tile, s, b);
     }
@@ -225,18 +238,19 @@ void launch(const Gemm& g, CudaQueue& queue) {
 
 // Narrow as in sm80.cu. Wide: two sets of sums leave room for one block of 8 warps, whose 90 KB fit
 // every chip.
-template <class Weight, bool kAligned>
+template <class Weight, class X, bool kAligned>
 void launch_for_rows(const Gemm& g, bool narrow, CudaQueue& queue) {
-  if (!narrow) return launch<Config<Weight, 128, 128, 2, 4, kAligned>>(g, queue);
+  if (!narrow) return launch<Config<Weight, 128, 128, 2, 4, X, kAligned>>(g, queue);
   if (most_tiles(g, 32, 128) >= queue.multiprocessors())
-    return launch<Config<Weight, 32, 128, 1, 4, kAligned>>(g, queue);
-  launch<Config<Weight, 32, 32, 2, 2, kAligned>>(g, queue);
+    return launch<Config<Weight, 32, 128, 1, 4, X, kAligned>>(g, queue);
+  launch<Config<Weight, 32, 32, 2, 2, X, kAligned>>(g, queue);
 }
 
 template <class Weight>
 void launch_for_x(const Gemm& g, bool narrow, CudaQueue& queue) {
-  if (g.k % 4 == 0) return launch_for_rows<Weight, true>(g, narrow, queue);
-  launch_for_rows<Weight, false>(g, narrow, queue);
+  if (g.x_dtype == DType::kBf16) return launch_for_rows<Weight, simt::bf16, true>(g, narrow, queue);
+  if (g.k % 4 == 0) return launch_for_rows<Weight, float, true>(g, narrow, queue);
+  launch_for_rows<Weight, float, false>(g, narrow, queue);
 }
 
 }  // namespace quantised

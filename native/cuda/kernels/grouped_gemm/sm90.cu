@@ -1,8 +1,8 @@
 // bf16 weights on Hopper's tensor cores. Persistent blocks of three warpgroups: a producer fills a
 // ring of stages, two consumers of 64 rows each multiply from it with wgmma. Weights come by TMA
-// through one map over the rows of all groups. TMA cannot bring activations, which are f32 and
-// gathered. The producer's threads load them, round them to bf16 and store them swizzled, with the
-// loads of the next stage on their way meanwhile.
+// through one map over the rows of all groups. TMA cannot bring activations, which are gathered.
+// The producer's threads load them, round f32 ones to bf16, and store them swizzled. Meanwhile the
+// loads of the next stage are on their way.
 // SASS sm_90a multiply_wgmma: HGMMA>=4 UTMALDG !HMMA !LDL !STL registers=168 no-spills
 #include "cuda/kernels/grouped_gemm/tiles.cuh"
 #include "cuda/mma.cuh"
@@ -23,8 +23,9 @@ static_assert(128 * kProducerRegisters + (kThreads - 128) * kConsumerRegisters =
                   kThreads * kLaunchRegisters,
               "all are dealt");
 
-template <int Columns, int StageCount>
+template <int Columns, int StageCount, class XType>
 struct Config {
+  using X = XType;                          // float or bf16
   static constexpr int kColumns = Columns;  // 192 or 256
   static constexpr int kStages = StageCount;
 };
@@ -49,20 +50,22 @@ struct Ring {
   }
 };
 
-// A producer's thread brings float4 number `unit` of every eighth row. Half a warp reads 256
-// contiguous bytes of one row with one instruction. So no 32-byte sector comes twice, although
-// these loads go past L1. A stage moves 32 KB of x, and 24 or 32 KB of weights.
-constexpr int kUnits = kDepth / 4, kStep = 128 / kUnits, kHeld = kRows / kStep;
-
+// A producer's thread brings unit number `unit`, of 16 bytes, of every kStep-th row. kUnits lanes
+// read a row's whole part, 256 contiguous bytes of f32 or 128 of bf16, with one instruction. So no
+// 32-byte sector comes twice, although these loads go past L1. A stage moves 32 or 16 KB of x, and
+// 24 or 32 KB of weights.
+template <class X>
 struct Held {
+  static constexpr int kWide = 16 / sizeof(X), kUnits = kDepth / kWide, kStep = 128 / kUnits,
+                       kHeld = kRows / kStep;
   unsigned source;  // row of x of held row `unit`; all ones: it is past the group's end
-  float4 v[kHeld];
+  uint4 v[kHeld];
 
   SIMT_DEVICE static int first_row() { return static_cast<int>(threadIdx.x) / kUnits; }
   SIMT_DEVICE static int unit() { return static_cast<int>(threadIdx.x) % kUnits; }
 
   SIMT_DEVICE void begin(const Gemm& g, const Tile& tile) {
-    static_assert(kHeld == kUnits, "each lane of half a warp keeps the source of one row");
+    static_assert(kHeld == kUnits, "each lane of a row keeps the source of one row");
     const int row = tile.row + first_row() + unit() * kStep;
     source = row < tile.end ? static_cast<unsigned>(source_row(g, row)) : ~0u;
 #pragma unroll
@@ -71,17 +74,22 @@ struct Held {
   // ptxas spills when the address is made behind the condition, or counts floats.
   SIMT_DEVICE void load(const Gemm& g, int i, int k0) {
     const unsigned from = __shfl_sync(simt::kFullMask, source, i, kUnits),
-                   k = static_cast<unsigned>(k0 / 4 + unit()),
-                   units = static_cast<unsigned>(g.k / 4);
-    const float4* x =
-        reinterpret_cast<const float4*>(g.x) + (static_cast<uint64_t>(from) * units + k);
-    v[i] = from != ~0u && k < units ? simt::load_l2(x) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+                   k = static_cast<unsigned>(k0 / kWide + unit()),
+                   units = static_cast<unsigned>(g.k / kWide);
+    const uint4* x = g.x_as<uint4>() + (static_cast<uint64_t>(from) * units + k);
+    v[i] = from != ~0u && k < units ? simt::load_l2(x) : make_uint4(0, 0, 0, 0);
   }
-  // Half a warp stores one row, 8 bytes a lane: all banks once.
+  // The lanes of a row store all of it, 8 or 16 bytes each: all banks once.
   SIMT_DEVICE void store(simt::bf16* tile, int i) const {
-    const int place = 2 * swizzled_wgmma(first_row() + i * kStep, unit() / 2) + unit() % 2;
-    reinterpret_cast<uint2*>(tile)[place] =
-        make_uint2(simt::pack_bf16(v[i].x, v[i].y), simt::pack_bf16(v[i].z, v[i].w));
+    const int row = first_row() + i * kStep;
+    if constexpr (sizeof(X) == 2) {
+      reinterpret_cast<uint4*>(tile)[swizzled_wgmma(row, unit())] = v[i];
+    } else {
+      const int place = 2 * swizzled_wgmma(row, unit() / 2) + unit() % 2;
+      reinterpret_cast<uint2*>(tile)[place] =
+          make_uint2(simt::pack_bf16(__uint_as_float(v[i].x), __uint_as_float(v[i].y)),
+                     simt::pack_bf16(__uint_as_float(v[i].z), __uint_as_float(v[i].w)));
+    }
   }
 };
 
@@ -91,7 +99,8 @@ SIMT_DEVICE void produce(const Gemm& g, const simt::TensorMap* weight, Smem<C>& 
   Ring<C::kStages> ring;
   Tile tile;
   for (int64_t number = blockIdx.x; walk.find(g, number, &tile); number += gridDim.x) {
-    Held held;
+    using Rows = Held<typename C::X>;
+    Rows held;
     held.begin(g, tile);
     for (int k = 0; k < g.k; k += kDepth) {
       simt::mbar_wait(&s.empty[ring.stage], ring.parity ^ 1);
@@ -101,7 +110,7 @@ SIMT_DEVICE void produce(const Gemm& g, const simt::TensorMap* weight, Smem<C>& 
                        &s.full[ring.stage]);
       }
 #pragma unroll
-      for (int i = 0; i < kHeld; i++) {
+      for (int i = 0; i < Rows::kHeld; i++) {
         held.store(s.x[ring.stage], i);
         held.load(g, i, k + kDepth);
       }
@@ -121,12 +130,11 @@ SIMT_DEVICE void write(const Gemm& g, const Tile& tile, const float (&sum)[C::kC
   for (int half = 0; half < 2; half++) {
     const int r = tile.row + t / 32 * 16 + t % 32 / 4 + half * 8;
     if (r >= tile.end) continue;
-    float* out = g.out + static_cast<int64_t>(r) * g.columns;
     if (g.activation == Activation::kSwiglu) {
 #pragma unroll
       for (int j = 0; j < C::kColumns / 8; j += 2) {
         const float *gate = sum + 4 * j + 2 * half, *up = gate + 4;
-        write_pair(g, out, tile.column / 2 + j * 4 + pair, finish_swiglu(g, gate[0], up[0]),
+        write_pair(g, r, tile.column / 2 + j * 4 + pair, finish_swiglu(g, gate[0], up[0]),
                    finish_swiglu(g, gate[1], up[1]));
       }
     } else {
@@ -134,7 +142,7 @@ SIMT_DEVICE void write(const Gemm& g, const Tile& tile, const float (&sum)[C::kC
       for (int j = 0; j < C::kColumns / 8; j++) {
         const float* two = sum + 4 * j + 2 * half;
         const int at = tile.column + j * 8 + pair;
-        write_pair(g, out, at, biased(g, at, two[0]), biased(g, at + 1, two[1]));
+        write_pair(g, r, at, biased(g, at, two[0]), biased(g, at + 1, two[1]));
       }
     }
   }
@@ -215,13 +223,18 @@ inline int64_t cost(const Gemm& g, int columns, int multiprocessors) {
   return (most_tiles(g, kRows, columns) + multiprocessors - 1) / multiprocessors * columns;
 }
 
+template <class X>
+void launch_for_columns(const Gemm& g, CudaQueue& queue) {
+  if (cost(g, 192, queue.multiprocessors()) < cost(g, 256, queue.multiprocessors()))
+    return launch<Config<192, 5, X>>(g, queue);
+  launch<Config<256, 4, X>>(g, queue);
+}
+
 }  // namespace sm90
 
 void gemm_sm90(const Gemm& g, CudaQueue& queue) {
-  if (sm90::cost(g, 192, queue.multiprocessors()) < sm90::cost(g, 256, queue.multiprocessors())) {
-    return sm90::launch<sm90::Config<192, 5>>(g, queue);
-  }
-  sm90::launch<sm90::Config<256, 4>>(g, queue);
+  if (g.x_dtype == DType::kBf16) return sm90::launch_for_columns<simt::bf16>(g, queue);
+  sm90::launch_for_columns<float>(g, queue);
 }
 
 }  // namespace moepp::cuda

@@ -92,13 +92,14 @@ SIMT_DEVICE float finish_swiglu(const Gemm& g, float gate, float up) {
   return __fdividef(value, 1.0f + expf(-value)) * (g.scale * up);
 }
 
-// Two neighbouring columns; the first is even.
-SIMT_DEVICE void write_pair(const Gemm& g, float* out, int column, float first, float second) {
+// Two neighbouring columns of row r; the first is even.
+SIMT_DEVICE void write_pair(const Gemm& g, int r, int column, float first, float second) {
+  const int64_t at = static_cast<int64_t>(r) * g.columns + column;
   if (column + 1 < g.columns && g.columns % 2 == 0) {
-    *reinterpret_cast<float2*>(out + column) = make_float2(first, second);
+    g.out.store(at, {first, second});
   } else {
-    if (column < g.columns) out[column] = first;
-    if (column + 1 < g.columns) out[column + 1] = second;
+    if (column < g.columns) g.out.store(at, {first});
+    if (column + 1 < g.columns) g.out.store(at + 1, {second});
   }
 }
 

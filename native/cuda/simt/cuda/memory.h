@@ -46,10 +46,10 @@ SIMT_DEVICE uint4 load_stream(const uint4* p, uint64_t l2_policy) {
 // one started. For activations that a block reads once. It moves whole 32-byte sectors: the lanes
 // of one instruction must ask for all of each. The compiler keeps it behind wait_for_dependencies,
 // and is free otherwise. PTX: ld.global.cg.
-SIMT_DEVICE float4 load_l2(const float4* p) {
-  float4 v;
-  asm volatile("ld.global.cg.v4.f32 {%0, %1, %2, %3}, [%4];"
-               : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
+SIMT_DEVICE uint4 load_l2(const uint4* p) {
+  uint4 v;
+  asm volatile("ld.global.cg.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
                : "l"(p));
   return v;
 }
