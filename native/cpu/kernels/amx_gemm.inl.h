@@ -262,7 +262,7 @@ struct TileTask {
 
 // Fills in the derived fields and does the work.
 inline void run_tiles(const GemmArgs& args, ThreadPool& pool) {
-  Gemm gemm = {args, 0, {}, {}};
+  Gemm gemm = {args};
   const int64_t threads = pool.threads(),
                 row_bytes = (gemm.k + kTileK - 1) / kTileK * kParts * kTileLine;
   // Rows whose whole k fits the scratch, unless they are too few to make up for reading the

@@ -33,8 +33,11 @@ constexpr int kFewRows = kTileRows < 8 ? kTileRows : 8;
 constexpr int64_t kPackedBytes = static_cast<int64_t>(kScratchBytes);
 struct Gemm : GemmArgs {
   // Derived once per call.
-  int64_t chunk_rows;  // rows that one task takes at most
-  Guided few, many;    // panels that one task takes on either path
+  int64_t chunk_rows = 0;      // rows that one task takes at most
+  Guided few = {}, many = {};  // panels that one task takes on either path
+  // On the few-rows path a thread takes all panels of a group before this one.
+  Guided whole = {};
+  int64_t shared_from = 0;
 
   const float* row(int64_t r) const {
     return x + (order != nullptr ? order[r] / picks_per_row : r) * k;
@@ -388,10 +391,32 @@ inline Cut cut_rows(int64_t rows, int64_t chunk_rows, const Guided& panels) {
   return {rows, (rows + chunk_rows - 1) / chunk_rows, panels.ranges(), &panels};
 }
 
+// The cut on the few-rows path. While as many groups follow as there are threads, a thread reads
+// one whole group as one stretch of memory. Every stretch begins slowly.
+inline Cut cut_few_rows(const Gemm& gemm, int64_t group, int64_t rows, int64_t chunk_rows) {
+  if (group >= gemm.shared_from) return cut_rows(rows, chunk_rows, gemm.few);
+  return cut_rows(rows, chunk_rows, gemm.whole);
+}
+
+// The first of the last `threads` groups that have rows.
+inline int64_t first_shared_group(const Gemm& gemm, int64_t threads) {
+  int64_t group = gemm.groups;
+  for (; group > 0 && threads > 0; group--)
+    threads -= gemm.offsets[group] > gemm.offsets[group - 1];
+  return group;
+}
+
+inline void share_few_rows(Gemm& gemm, int64_t threads) {
+  gemm.few = streamed_ranges(gemm.panels, threads, panel_bytes(gemm.dtype, gemm.k));
+  gemm.whole = even_ranges(gemm.panels, threads, gemm.panels);
+  gemm.shared_from = first_shared_group(gemm, threads);
+}
+
 inline Cut cut_group(const Gemm& gemm, int64_t group) {
   const int64_t rows = gemm.offsets[group + 1] - gemm.offsets[group];
-  return cut_rows(rows, gemm.chunk_rows,
-                  rows <= kFewRows || gemm.chunk_rows <= kFewRows ? gemm.few : gemm.many);
+  if (rows <= kFewRows || gemm.chunk_rows <= kFewRows)
+    return cut_few_rows(gemm, group, rows, gemm.chunk_rows);
+  return cut_rows(rows, gemm.chunk_rows, gemm.many);
 }
 
 // One task: rows [r, r + rows), all of one group, times `panels` panels from w on. The first of
@@ -455,13 +480,13 @@ inline int64_t task_count(const Gemm& gemm) {
 template <class Weight>
 void run_gemm(const GemmArgs& args, ThreadPool& pool) {
   constexpr int64_t kInputBytes = sizeof(typename Factor<Weight>::Type) / kElementK<Weight>;
-  Gemm gemm = {args, 0, {}, {}};
+  Gemm gemm = {args};
   const int64_t threads = pool.threads(), rows = gemm.offsets[gemm.groups] - gemm.offsets[0];
   // Large chunks read the weights fewer times, small ones give every thread work.
   const int64_t packable = kPackedBytes / (gemm.k > 0 ? gemm.k * kInputBytes : 4);
   const int64_t fair = clamp((rows + threads - 1) / threads, 8 * kTileRows, kPackedBytes);
   gemm.chunk_rows = packable < kTileRows ? kFewRows : fair < packable ? fair : packable;
-  gemm.few = streamed_ranges(gemm.panels, threads, panel_bytes(gemm.dtype, gemm.k));
+  share_few_rows(gemm, threads);
   // Packing a chunk costs as much as multiplying it by one panel, so a task takes 16 panels or more
   // where threads allow.
   const int64_t panels = chunk_panels(gemm);

@@ -336,7 +336,8 @@ inline Cut cut_quantised(const QuantisedGemm& q, int64_t group, int64_t* first) 
   const int64_t begin = q.gemm.offsets[group], end = q.gemm.offsets[group + 1];
   *first = begin > q.first ? begin : q.first;
   const int64_t last = end < q.last ? end : q.last, rows = last > *first ? last - *first : 0;
-  return cut_rows(rows, q.chunk_rows, rows <= kQuantTileRows ? q.gemm.few : q.gemm.many);
+  if (rows <= kQuantTileRows) return cut_few_rows(q.gemm, group, rows, q.chunk_rows);
+  return cut_rows(rows, q.chunk_rows, q.gemm.many);
 }
 
 inline void quantised_task(const QuantisedGemm& q, int64_t task, char* scratch) {
@@ -383,7 +384,7 @@ inline void run_quantised_pass(QuantisedGemm& q, ThreadPool& pool) {
   const int64_t fair =
       clamp((rows + threads - 1) / threads, 8 * kQuantTileRows, rows + 8 * kQuantTileRows);
   q.chunk_rows = fair < cached ? fair : cached;
-  gemm.few = streamed_ranges(gemm.panels, threads, panel_bytes(gemm.dtype, gemm.k));
+  share_few_rows(gemm, threads);
   int64_t panels = 0;
   for (int64_t g = 0, first; g < gemm.groups; g++)
     panels += cut_quantised(q, g, &first).chunks * gemm.panels;
@@ -400,7 +401,7 @@ inline void run_quantised_pass(QuantisedGemm& q, ThreadPool& pool) {
 
 inline void run_quantised_gemm(const GemmArgs& gemm, ThreadPool& pool) {
   QuantisedGemm q = {};
-  q.gemm = {gemm, 0, {}, {}};
+  q.gemm = {gemm};
   q.rows = reinterpret_cast<char*>(pool.job_scratch());
   const int64_t most = static_cast<int64_t>(kJobScratchBytes) / quantised_row_bytes(gemm.k),
                 end = gemm.offsets[gemm.groups];
