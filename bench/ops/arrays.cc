@@ -151,8 +151,11 @@ Picks draw_picks(int64_t tokens, int64_t k, int64_t ffn_experts, int64_t others,
   picks.rows.assign(static_cast<size_t>(tokens * k), -1);
   for (int64_t t = 0; t < tokens; t++) {
     std::vector<int64_t> chosen;
+    int64_t ffn_left = ffn_experts, others_left = others;
     for (int64_t i = 0; i < k; i++) {
-      const bool is_ffn = others == 0 || static_cast<double>(random()) < ffn_share * 0x1p32;
+      const bool is_ffn =
+          others_left == 0 || (ffn_left > 0 && static_cast<double>(random()) < ffn_share * 0x1p32);
+      (is_ffn ? ffn_left : others_left)--;
       int64_t expert;
       do {
         expert = is_ffn ? static_cast<int64_t>(random()) % ffn_experts
