@@ -21,7 +21,7 @@
 //                    by it, else rows
 //   may_round        true if the program computes in bf16 (program/spec.h)
 //   cache            the KV cache, read and written by page
-// The type of in and out is a dtype, or kF32OrBf16. A recorded buffer that fields name so is f32.
+// The type of in and out is a dtype, or kF32OrBf16. Programs record such a buffer as f32.
 // If all of its fields do, a step may hold it as bf16, where every op that reads it would round it
 // (Device::reads_bf16). Then the op that writes it rounds instead, to nearest, ties to even: no
 // result changes.

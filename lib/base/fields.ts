@@ -47,7 +47,10 @@ export class Fields {
     return (this.take(key) ?? undefined) === undefined ? undefined : parse(key)
   }
 
-  /** That of keys with one meaning which is given, or the first. Two that differ are refused. */
+  /**
+   * The one that is given of several names for the same key, or the first name. Different values
+   * are refused.
+   */
   oneOf(...keys: readonly [string, ...string[]]): string {
     const given = keys.filter(key => (this.take(key) ?? undefined) !== undefined)
     const [key = keys[0], ...others] = given
@@ -140,11 +143,15 @@ export class Fields {
     throw this.bad(`${key} is ${show(value)}, expected a list of integers from 0`)
   }
 
-  /** The fields of an object; undefined if the key is absent or null. Messages name the key. */
+  /**
+   * The fields of an object; undefined if the key is absent or null, or, as Python takes it, if the
+   * object is empty. Messages name the key.
+   */
   inner(key: string): Fields | undefined {
     const value = this.take(key) ?? undefined
     if (value === undefined) return undefined
     if (!isObject(value)) throw this.bad(`${key} is ${show(value)}, expected an object`)
+    if (Object.keys(value).length === 0) return undefined
     return new Fields(value, `${this.where}: ${key}`)
   }
 

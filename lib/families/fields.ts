@@ -109,13 +109,14 @@ export function ropeFields(
   maxPositionEmbeddings: number,
 ): Pick<ModelConfig, 'ropeTheta' | 'ropeScaling'> {
   wholeHeads(fields)
+  const scaling = fields.inner('rope_scaling')
   const parameters = fields.inner('rope_parameters')
-  const scaling = ropeScaling(fields.inner('rope_scaling'), maxPositionEmbeddings)
-  const ropeTheta = ropeBase(fields, parameters, defaultTheta, scaling !== undefined)
+  const ropeTheta = ropeBase(fields, scaling, parameters, defaultTheta)
+  const older = ropeScaling(scaling, maxPositionEmbeddings)
   const newer = ropeScaling(parameters, maxPositionEmbeddings)
-  if (scaling !== undefined && newer && !isDeepStrictEqual(scaling, newer))
+  if (older !== undefined && newer && !isDeepStrictEqual(older, newer))
     throw fields.bad('rope_scaling and rope_parameters are given and name different scalings')
-  const result = scaling ?? newer ?? null
+  const result = older ?? newer ?? null
   if (result?.yarn && ropeTheta <= 1)
     throw fields.bad(`rope_theta is ${ropeTheta}, expected a number above 1 with yarn`)
   return { ropeTheta, ropeScaling: result }
@@ -123,23 +124,28 @@ export function ropeFields(
 
 /** No family rotates a part of a head. */
 function wholeHeads(fields: Fields): void {
-  fields.only('partial_rotary_factor', [1])
+  fields.only('partial_rotary_factor', [1, null])
 }
 
-/** Beside rope_scaling, upstream does not read the base in rope_parameters. */
+/**
+ * The base that is used. Beside rope_scaling, upstream does not read the one in rope_parameters.
+ * transformers 5 reads one in rope_scaling, and 4.57 does not. So all that are given must agree.
+ */
 function ropeBase(
   fields: Fields,
+  scaling: Fields | undefined,
   parameters: Fields | undefined,
   absent: number,
-  hasScaling: boolean,
 ): number {
-  const [given, inner] = [fields, parameters].map(from =>
+  const [given, older, newer] = [fields, scaling, parameters].map(from =>
     from?.given('rope_theta', key => from.number(key, 0, { above: 0 })),
   )
-  const outer = given ?? (hasScaling ? absent : undefined)
-  if (outer !== undefined && inner !== undefined && outer !== inner)
-    throw fields.bad(`rope_theta is ${outer}, but rope_parameters has rope_theta ${inner}`)
-  return outer ?? inner ?? absent
+  const used = given ?? (scaling === undefined ? newer : undefined) ?? absent
+  for (const [key, other] of Object.entries({ rope_scaling: older, rope_parameters: newer })) {
+    if (other !== undefined && other !== used)
+      throw fields.bad(`rope_theta is ${used}, but ${key} has rope_theta ${other}`)
+  }
+  return used
 }
 
 /** null: positions are not scaled; undefined: nothing is said. */
@@ -150,7 +156,7 @@ function ropeScaling(
   if (scaling === undefined) return undefined
   wholeHeads(scaling)
   const type = scaling.take(scaling.oneOf('rope_type', 'type')) ?? undefined
-  // The default kind reads no other key.
+  // Besides the base, the default kind reads no key.
   if (type === 'default') return null
   if (type === undefined) {
     scaling.refuseUnread([])

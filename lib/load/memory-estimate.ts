@@ -59,7 +59,8 @@ export interface MemoryEstimate {
    * Working memory of a step. On the CPU: a step of 512 tokens of one prompt, and the threads' own
    * buffers. Each further text of the same step takes 4 * vocabSize more, as does each row of
    * logits of `forward` and `score`. On a GPU: a step of 2048 tokens with the logits of each, and
-   * 128 MiB for the driver. Captured buffers take more on either.
+   * 128 MiB for the driver; products with bf16 inputs make it less. Captured buffers take more on
+   * either.
    */
   readonly stepBytes: number
   /** All of it: weightBytes + kvCacheBytes + stepBytes. */

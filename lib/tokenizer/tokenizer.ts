@@ -179,7 +179,7 @@ export class Tokenizer {
   /**
    * The token ids of a text. Special tokens in it, `<s>` say, are ordinary characters. The
    * byte-level form, Qwen's say, takes them for the tokens unless `splitSpecialTokens` is true: set
-   * it for text of others. Half of a surrogate pair, which no text encoding can hold, is U+FFFD.
+   * it for text from users. Half of a surrogate pair, which no text encoding can hold, is U+FFFD.
    *
    * This is also how to count tokens. It takes about 0.1 ms for 1,000 characters, and nothing else
    * runs meanwhile. For long texts that others send, take encodeAsync.

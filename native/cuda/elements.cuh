@@ -1,5 +1,5 @@
-// Neighbouring elements of f32 or bf16 as f32: one, or two or four with one access, aligned to its
-// size.
+// Neighbouring elements of f32 or bf16 as f32, with one access, aligned to its size. One or four
+// are read; one, two or four are written.
 #pragma once
 
 #include "cuda/simt/simt.h"

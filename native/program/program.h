@@ -56,7 +56,7 @@ class Program {
   const std::vector<std::string>& outputs() const { return outputs_; }
   int64_t weight_bytes() const { return weight_bytes_; }
   int64_t arena_bytes() const { return arena_.bytes(); }
-  // The buffers that the last step held as bf16 between its ops.
+  // The buffers that the last step held as bf16 between its ops: for tests.
   std::vector<std::string> bf16_buffers() const;
 
  private:

@@ -35,4 +35,21 @@ MOEPP_TEST(panel_ranges_hold_every_panel_once) {
   }
 }
 
+// Whole groups are handed out while as many groups with rows are left as there are threads.
+MOEPP_TEST(panel_ranges_share_the_last_groups) {
+  const int32_t offsets[] = {0, 2, 2, 3, 3, 7, 8, 8};  // groups 0, 2, 4 and 5 have rows
+  const auto shared = [&](int64_t first, int64_t last, int64_t threads) {
+    return first_shared_group(offsets, 7, first, last, threads);
+  };
+  EXPECT(shared(0, 8, 1) == 5);
+  EXPECT(shared(0, 8, 2) == 4);
+  EXPECT(shared(0, 8, 3) == 2);
+  EXPECT(shared(0, 8, 4) == 0);
+  EXPECT(shared(0, 8, 64) == 0);
+  EXPECT(shared(0, 5, 1) == 4);  // a pass that ends within group 4
+  EXPECT(shared(0, 3, 1) == 2);
+  EXPECT(shared(2, 7, 2) == 2);  // one that begins behind group 0
+  EXPECT(shared(2, 7, 3) == 0);
+}
+
 }  // namespace moepp::test

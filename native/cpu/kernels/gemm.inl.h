@@ -35,7 +35,8 @@ struct Gemm : GemmArgs {
   // Derived once per call.
   int64_t chunk_rows = 0;      // rows that one task takes at most
   Guided few = {}, many = {};  // panels that one task takes on either path
-  // On the few-rows path a thread takes all panels of a group before this one.
+  // On the few-rows path, of groups before `shared_from` one thread takes all panels. 0: all groups
+  // are shared.
   Guided whole = {};
   int64_t shared_from = 0;
 
@@ -391,25 +392,18 @@ inline Cut cut_rows(int64_t rows, int64_t chunk_rows, const Guided& panels) {
   return {rows, (rows + chunk_rows - 1) / chunk_rows, panels.ranges(), &panels};
 }
 
-// The cut on the few-rows path. While as many groups follow as there are threads, a thread reads
-// one whole group as one stretch of memory. Every stretch begins slowly.
+// The cut on the few-rows path. While at least as many groups follow as there are threads, a thread
+// reads one whole group as one stretch of memory. Every stretch begins slowly, so few are better.
 inline Cut cut_few_rows(const Gemm& gemm, int64_t group, int64_t rows, int64_t chunk_rows) {
   if (group >= gemm.shared_from) return cut_rows(rows, chunk_rows, gemm.few);
   return cut_rows(rows, chunk_rows, gemm.whole);
 }
 
-// The first of the last `threads` groups that have rows.
-inline int64_t first_shared_group(const Gemm& gemm, int64_t threads) {
-  int64_t group = gemm.groups;
-  for (; group > 0 && threads > 0; group--)
-    threads -= gemm.offsets[group] > gemm.offsets[group - 1];
-  return group;
-}
-
-inline void share_few_rows(Gemm& gemm, int64_t threads) {
+// Of a pass over the rows [first, last).
+inline void share_few_rows(Gemm& gemm, int64_t threads, int64_t first, int64_t last) {
   gemm.few = streamed_ranges(gemm.panels, threads, panel_bytes(gemm.dtype, gemm.k));
   gemm.whole = even_ranges(gemm.panels, threads, gemm.panels);
-  gemm.shared_from = first_shared_group(gemm, threads);
+  gemm.shared_from = first_shared_group(gemm.offsets, gemm.groups, first, last, threads);
 }
 
 inline Cut cut_group(const Gemm& gemm, int64_t group) {
@@ -486,7 +480,7 @@ void run_gemm(const GemmArgs& args, ThreadPool& pool) {
   const int64_t packable = kPackedBytes / (gemm.k > 0 ? gemm.k * kInputBytes : 4);
   const int64_t fair = clamp((rows + threads - 1) / threads, 8 * kTileRows, kPackedBytes);
   gemm.chunk_rows = packable < kTileRows ? kFewRows : fair < packable ? fair : packable;
-  share_few_rows(gemm, threads);
+  share_few_rows(gemm, threads, gemm.offsets[0], gemm.offsets[gemm.groups]);
   // Packing a chunk costs as much as multiplying it by one panel, so a task takes 16 panels or more
   // where threads allow.
   const int64_t panels = chunk_panels(gemm);

@@ -42,3 +42,15 @@ inline Guided streamed_ranges(int64_t panels, int64_t threads, int64_t panel_byt
 inline Guided even_ranges(int64_t panels, int64_t threads, int64_t each) {
   return {panels, threads, each, each};
 }
+
+// The first of the last `threads` groups that have rows in [first, last). Group g has the rows
+// offsets[g] .. offsets[g + 1] - 1.
+inline int64_t first_shared_group(const int32_t* offsets, int64_t groups, int64_t first,
+                                  int64_t last, int64_t threads) {
+  int64_t group = groups;
+  for (; group > 0 && threads > 0; group--) {
+    const int64_t begin = offsets[group - 1], end = offsets[group];
+    threads -= (end < last ? end : last) > (begin > first ? begin : first);
+  }
+  return group;
+}

@@ -384,7 +384,7 @@ inline void run_quantised_pass(QuantisedGemm& q, ThreadPool& pool) {
   const int64_t fair =
       clamp((rows + threads - 1) / threads, 8 * kQuantTileRows, rows + 8 * kQuantTileRows);
   q.chunk_rows = fair < cached ? fair : cached;
-  share_few_rows(gemm, threads);
+  share_few_rows(gemm, threads, q.first, q.last);
   int64_t panels = 0;
   for (int64_t g = 0, first; g < gemm.groups; g++)
     panels += cut_quantised(q, g, &first).chunks * gemm.panels;
