@@ -71,13 +71,11 @@ MOEPP_TEST(simt_linear) {
   }
 }
 
+constexpr LinearCase kFewCases[] = {{1, 37, 61},    {9, 60, 163}, {40, 36, 33},
+                                    {130, 72, 260}, {35, 88, 43}, {3, 8, 1}};
+
 MOEPP_TEST(simt_linear_with_bias) {
-  for (const LinearCase& c : {LinearCase{1, 37, 61},
-                              {9, 60, 163},
-                              {40, 36, 33},
-                              {130, 72, 260},
-                              {35, 88, 43},
-                              {3, 8, 1}}) {
+  for (const LinearCase& c : kFewCases) {
     for (DType dtype : kWeightTypes) {
       for (const GemmRun& run : runs_for(dtype)) {
         expect_linear(c, dtype, run, Activation::kNone, true);
@@ -89,12 +87,7 @@ MOEPP_TEST(simt_linear_with_bias) {
 }
 
 MOEPP_TEST(simt_linear_swiglu) {
-  for (const LinearCase& c : {LinearCase{1, 37, 61},
-                              {9, 60, 163},
-                              {40, 36, 33},
-                              {130, 72, 260},
-                              {35, 88, 43},
-                              {3, 8, 1}}) {
+  for (const LinearCase& c : kFewCases) {
     for (DType dtype : kWeightTypes) {
       for (const GemmRun& run : runs_for(dtype)) expect_linear(c, dtype, run, Activation::kSwiglu);
     }
