@@ -4,7 +4,7 @@
 //   MOEPP_LAUNCHED_KERNELS=FILE build/cmake/native/test/simt/moepp-simt-test
 //   node scripts/kernel-coverage.mjs FILE [program]
 //
-// The emulation writes FILE when the program ends (native/cuda/simt/emu/launches.cc). A kernel is a
+// The emulation writes FILE when the program ends (native/test/emulator/launches.cc). A kernel is a
 // function of moepp::cuda or moepp::bench that a source of native/cuda or bench/ops/cuda marks
 // __global__. An instantiation that the program does not contain is not seen: nothing refers to it.
 import { spawnSync } from 'node:child_process'

@@ -103,7 +103,6 @@ await t.test(
       'lib',
       'test',
       'native/test',
-      'native/cuda/simt/emu',
       'models',
       'bench/run.mjs',
       'bench/ops',

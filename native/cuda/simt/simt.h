@@ -1,6 +1,6 @@
 // The one header that kernel sources include. A kernel is compiled twice from the same text. nvcc
 // compiles it for GPUs. The host's compiler does too, for tests, where its threads run as fibers.
-// README.md lists the rules; cuda/*.h hold each function's contract.
+// native/test/emulator/README.md lists the rules; the headers here hold each function's contract.
 #pragma once
 
 #include <cmath>
@@ -13,5 +13,5 @@
 #include "cuda/simt/simt_cuda.h"
 #else
 #define SIMT_EMULATED 1
-#include "cuda/simt/simt_emu.h"
+#include "test/emulator/emulator.h"
 #endif

@@ -47,7 +47,7 @@ SIMT_DEVICE void load_rows(simt::bf16* to, const simt::bf16* from, const int64_t
 }
 
 // The 16 rows of a warp. A thread has parts of rows g = lane / 4 and g + 8; fragments as in
-// simt/cuda/mma.h.
+// cuda/simt/mma.h.
 template <class C>
 struct WarpRows {
   int limit[2];    // of its rows

@@ -1,7 +1,7 @@
 // Asynchronous copies of a thread (cp.async) and loads of fragments (ldmatrix).
 #pragma once
 
-#include "cuda/simt/cuda/base.h"
+#include "cuda/simt/base.h"
 #include "cuda/simt/before_sm80.h"
 
 namespace simt {

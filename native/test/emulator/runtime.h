@@ -9,8 +9,8 @@
 #include <utility>
 #include <vector>
 
-#include "cuda/simt/emu/base.h"
-#include "cuda/simt/emu/counts.h"
+#include "test/emulator/base.h"
+#include "test/emulator/counts.h"
 #include "cuda/simt/fault.h"
 
 namespace simt {

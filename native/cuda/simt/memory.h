@@ -1,7 +1,7 @@
 // Global memory with hints for the caches. None of them changes a result.
 #pragma once
 
-#include "cuda/simt/cuda/base.h"
+#include "cuda/simt/base.h"
 
 namespace simt {
 

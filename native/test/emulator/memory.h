@@ -1,7 +1,7 @@
 #pragma once
 
-#include "cuda/simt/emu/counts.h"
-#include "cuda/simt/emu/scheduler.h"
+#include "test/emulator/counts.h"
+#include "test/emulator/scheduler.h"
 
 namespace simt {
 

@@ -2,9 +2,9 @@
 
 #include <tuple>
 
-#include "cuda/simt/emu/launches.h"
-#include "cuda/simt/emu/runtime.h"
-#include "cuda/simt/emu/scheduler.h"
+#include "test/emulator/launches.h"
+#include "test/emulator/runtime.h"
+#include "test/emulator/scheduler.h"
 
 namespace simt {
 

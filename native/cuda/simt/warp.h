@@ -4,7 +4,7 @@
 // compilations.
 #pragma once
 
-#include "cuda/simt/cuda/base.h"
+#include "cuda/simt/base.h"
 #include "cuda/simt/before_sm80.h"
 
 namespace simt {

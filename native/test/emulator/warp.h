@@ -1,6 +1,6 @@
 #pragma once
 
-#include "cuda/simt/emu/compiled.h"
+#include "test/emulator/compiled.h"
 
 namespace simt {
 

@@ -1,6 +1,6 @@
-#include "cuda/simt/emu/runtime.h"
+#include "test/emulator/runtime.h"
 
-#include "cuda/simt/emu/compiled.h"
+#include "test/emulator/compiled.h"
 
 #include <string>
 

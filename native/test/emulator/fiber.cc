@@ -1,11 +1,11 @@
-#include "cuda/simt/emu/fiber.h"
+#include "test/emulator/fiber.h"
 
 #include <sys/mman.h>
 
 #include <cstdint>
 #include <cstring>
 
-#include "cuda/simt/emu/scheduler.h"
+#include "test/emulator/scheduler.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>

@@ -1,7 +1,7 @@
 #pragma once
 
-#include "cuda/simt/emu/mbarrier.h"
-#include "cuda/simt/emu/memory.h"
+#include "test/emulator/mbarrier.h"
+#include "test/emulator/memory.h"
 #include "cuda/simt/tile_map.h"
 
 namespace simt {

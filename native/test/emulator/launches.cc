@@ -7,7 +7,7 @@
 #include <mutex>
 #include <set>
 
-#include "cuda/simt/emu/launches.h"
+#include "test/emulator/launches.h"
 
 namespace simt::emu {
 

@@ -2,7 +2,7 @@
 // them open.
 #pragma once
 
-#include "cuda/simt/emu/warp.h"
+#include "test/emulator/warp.h"
 
 namespace simt {
 

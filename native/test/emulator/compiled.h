@@ -1,8 +1,8 @@
 // The architecture that the running code counts as compiled for: all, or the one that tests set
-// (emu/runtime.h, Gpu).
+// (runtime.h, Gpu).
 #pragma once
 
-#include "cuda/simt/emu/scheduler.h"
+#include "test/emulator/scheduler.h"
 
 namespace simt {
 

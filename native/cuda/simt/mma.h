@@ -13,7 +13,7 @@
 // bits. So a model would give other results on this card alone.
 #pragma once
 
-#include "cuda/simt/cuda/base.h"
+#include "cuda/simt/base.h"
 
 namespace simt {
 

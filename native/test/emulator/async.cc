@@ -2,7 +2,7 @@
 //
 // For ThreadSanitizer a TMA copy or a product is a thread of its own. It begins after everything
 // that its issuer knew. Others learn of its end through the mbarrier or the wait alone.
-#include "cuda/simt/emu/state.h"
+#include "test/emulator/state.h"
 
 namespace simt::emu {
 

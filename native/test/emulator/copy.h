@@ -1,7 +1,7 @@
 #pragma once
 
-#include "cuda/simt/emu/memory.h"
-#include "cuda/simt/emu/warp.h"
+#include "test/emulator/memory.h"
+#include "test/emulator/warp.h"
 
 namespace simt {
 

@@ -5,7 +5,7 @@
 // a fresh barrier returns at once.
 #pragma once
 
-#include "cuda/simt/cuda/base.h"
+#include "cuda/simt/base.h"
 
 namespace simt {
 

@@ -1,11 +1,11 @@
-#include "cuda/simt/emu/scheduler.h"
+#include "test/emulator/scheduler.h"
 
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <mutex>
 
-#include "cuda/simt/emu/state.h"
+#include "test/emulator/state.h"
 
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;

@@ -2,7 +2,7 @@
 // wgmma.mma_async.
 #pragma once
 
-#include "cuda/simt/cuda/base.h"
+#include "cuda/simt/base.h"
 
 namespace simt {
 

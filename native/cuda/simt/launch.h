@@ -1,7 +1,7 @@
 // Starting a kernel. Nothing here allocates or waits, so that launches can be captured in a graph.
 #pragma once
 
-#include "cuda/simt/cuda/base.h"
+#include "cuda/simt/base.h"
 
 namespace simt {
 

@@ -1,7 +1,7 @@
 // Places where threads wait for each other: warps, warpgroups, barriers.
 #include <cstring>
 
-#include "cuda/simt/emu/state.h"
+#include "test/emulator/state.h"
 
 namespace simt::emu {
 

@@ -3,7 +3,7 @@
 // for when a program runs.
 #pragma once
 
-#include "cuda/simt/cuda/base.h"
+#include "cuda/simt/base.h"
 #include "cuda/simt/fault.h"
 
 namespace simt {

@@ -3,8 +3,8 @@
 // for the kernel's doing.
 #pragma once
 
-#include "cuda/simt/emu/fiber.h"
-#include "cuda/simt/emu/scheduler.h"
+#include "test/emulator/fiber.h"
+#include "test/emulator/scheduler.h"
 
 namespace simt::emu {
 

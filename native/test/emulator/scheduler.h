@@ -11,7 +11,7 @@
 #include <cstdint>
 #include <string>
 
-#include "cuda/simt/emu/base.h"
+#include "test/emulator/base.h"
 
 // The last parameter of every emulated instruction: where the kernel calls it.
 #define SIMT_AT ::simt::emu::Site at = {__builtin_FILE(), __builtin_LINE()}

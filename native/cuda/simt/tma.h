@@ -2,7 +2,7 @@
 // cp.async.bulk, cp.async.bulk.tensor.
 #pragma once
 
-#include "cuda/simt/cuda/mbarrier.h"
+#include "cuda/simt/mbarrier.h"
 #include "cuda/simt/tile_map.h"
 
 namespace simt {

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "cuda/simt/emu/tma.h"
+#include "test/emulator/tma.h"
 
 namespace simt {
 
