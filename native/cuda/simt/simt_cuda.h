@@ -1,6 +1,6 @@
 // nvcc's side of simt.h: PTX instructions as functions, one topic per file. The emulation has the
-// same names in test/emulator/. "PTX" in these files is the PTX ISA manual, version 9.0, followed by the
-// section's title.
+// same names in native/test/emulator/. "PTX" in these files is the PTX ISA manual, version 9.0,
+// followed by the section's title.
 #pragma once
 
 #include "cuda/simt/base.h"
