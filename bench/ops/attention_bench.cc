@@ -1,6 +1,6 @@
 #include <cmath>
 
-#include "arrays.h"
+#include "bench.h"
 
 namespace moepp::bench {
 

@@ -4,17 +4,14 @@
 // failed.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <cstdio>
-#include <deque>
 #include <functional>
 #include <memory>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
-#include "device.h"
+#include "arrays.h"
 #include "sizes.h"
 
 namespace moepp::bench {
@@ -24,35 +21,10 @@ double now();  // seconds of a steady clock
 // Of an option. Not atoll, which would bind the program to the C library of the building machine.
 int64_t integer_of(const std::string& text);
 
-// Ends the bench that called it, not the program.
-struct Failure : std::runtime_error {
-  explicit Failure(const Status& status) : std::runtime_error(status.message), code(status.code) {}
-  Code code;
-};
-void must(const Status& status);  // throws Failure where it is not ok
+using namespace test;  // arenas and arrays
 
 // The words of MOEPP_CUDA_DEBUG that the device goes by, with commas; or empty.
 std::string debug_words(const Device& device);
-
-// Zeroed host memory, aligned to 2 MiB and on huge pages where the system gives them, as the
-// device's own.
-class Buffer {
- public:
-  explicit Buffer(size_t bytes);
-  ~Buffer();
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
-
-  template <class T>
-  T* as() const {
-    return static_cast<T*>(data_);
-  }
-  size_t bytes() const { return bytes_; }
-
- private:
-  void* data_;
-  size_t bytes_;
-};
 
 // Seconds of each of `calls` calls that are put into the queue one behind the other.
 double seconds_of(Device& device, int64_t calls, const std::function<void(int64_t)>& call);
@@ -101,16 +73,11 @@ struct Row {
   const char* also = "";
 };
 
-// Memory that kernels work on and references look at: on a device with memory of its own, two
-// copies.
-class Block;
-
-class Run {
+// Benches of one device, whose data lies in this arena.
+class Run : public Arena {
  public:
   Run(std::shared_ptr<Device> device, const Sizes& sizes, const Options& options);
 
-  Device& device() { return *device_; }
-  const Kernels& kernels() const { return device_->kernels(); }
   const Sizes sizes;
 
   // True if --row and --tokens let the row run.
@@ -138,17 +105,12 @@ class Run {
     row(
         what, [&] { return check(on_host(args)); }, call);
   }
-
-  // The arguments as the references take them: in host memory, after what was put into the queue.
-  template <class Args>
-  Args on_host(Args args) {
-    fetch();
-    args.visit(*this);
-    return args;
+  // Likewise, where every call has these arguments.
+  template <class Args, class Check>
+  void op_row(const Row& what, const Args& args, const Check& check) {
+    row(what, args, check,
+        [&](int64_t) { test::kernel_of(kernels(), args)(args, device().queue()); });
   }
-
-  // Brings what the device has written to the host's copies.
-  void fetch();
 
   // Runs call(0) to its end.
   void once(const std::function<void(int64_t)>& call);
@@ -157,68 +119,17 @@ class Run {
   // the seconds of the run.
   std::vector<double> compare(const std::vector<std::function<void(int64_t)>>& calls, int rounds);
 
-  // visit() calls this, for on_host.
-  void in(const char*, const Tensor*& tensor, const char*, FieldType) { tensor = twin(tensor); }
-  void optional_in(const char*, const Tensor*& tensor, const char*, FieldType) {
-    tensor = twin(tensor);
-  }
-  void weight(const char*, const Tensor*& tensor, const char*, Layout) { tensor = twin(tensor); }
-  void optional_weight(const char*, const Tensor*& tensor, const char*, Layout) {
-    tensor = twin(tensor);
-  }
-  void table(const char*, const Tensor*& tensor, const char*) { tensor = twin(tensor); }
-  void out(const char*, Tensor*& tensor, const char*, FieldType) { tensor = twin(tensor); }
-  void optional_out(const char*, Tensor*& tensor, const char*, FieldType) { tensor = twin(tensor); }
-  void cache(const char*, const KvView*& cache);
-  template <class T>
-  void attribute(const char*, T&) {}
-  void may_round(bool&) {}
-
  private:
-  friend class Block;
   struct Samples {
     std::vector<double> times, gb_s, gflop_s;
   };
   void time(const Row& row, const std::function<void(int64_t)>& call);
   Samples sample(const Row& row, const std::function<void(int64_t)>& call);
-  Tensor* twin(const Tensor* tensor);
 
-  std::shared_ptr<Device> device_;
   std::unique_ptr<Ceiling> ceiling_;
   const Options options_;
   Counts counts_;
   bool in_row_ = false;
-  std::vector<Block*> blocks_;
-  std::deque<Tensor> twins_;
-  std::deque<KvView> twin_caches_;
-  std::deque<Buffer> twin_pages_;
-};
-
-// host_bytes: where the references' order of elements takes another number of bytes.
-class Block {
- public:
-  Block(Run& run, int64_t bytes, int64_t host_bytes = 0);
-  ~Block();
-  Block(const Block&) = delete;
-  Block& operator=(const Block&) = delete;
-
-  std::byte* device() const { return device_; }
-  std::byte* host() const { return host_.as<std::byte>(); }
-  int64_t bytes() const { return bytes_; }
-  void upload() { upload(host(), 0, bytes_); }
-  // to: bytes from the block's beginning
-  void upload(const std::byte* from, int64_t to, int64_t bytes);
-  // to device memory, which the host's may be
-  void write(const std::byte* from, int64_t to, int64_t bytes);
-  void download();  // not where the order of elements differs
-
- private:
-  friend class Run;
-  Run& run_;
-  int64_t bytes_;
-  bool same_order_;
-  Buffer host_;
-  std::byte* device_;
 };
 
 struct Bench {
@@ -245,7 +156,7 @@ int run_benches(int argc, char** argv);
 
 }  // namespace moepp::bench
 
-#define MOEPP_BENCH(name)                                                      \
-  static void name(::moepp::bench::Run& run);                                  \
-  static const ::moepp::bench::Registration name##_registration(#name, &name); \
-  static void name(::moepp::bench::Run& run)
+#define MOEPP_BENCH(name)                                                       \
+  static void bench_##name(::moepp::bench::Run& run);                           \
+  static const ::moepp::bench::Registration name##_bench(#name, &bench_##name); \
+  static void bench_##name(::moepp::bench::Run& run)

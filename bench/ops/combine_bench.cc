@@ -1,6 +1,6 @@
 #include <random>
 
-#include "arrays.h"
+#include "bench.h"
 
 namespace moepp::bench {
 

@@ -17,7 +17,7 @@
 #include <cstring>
 #include <sstream>
 
-#include "arrays.h"
+#include "bench.h"
 
 namespace moepp::bench {
 

@@ -1,4 +1,4 @@
-#include "arrays.h"
+#include "bench.h"
 
 namespace moepp::bench {
 

@@ -1,6 +1,6 @@
 // linear and grouped_gemm on the shapes of the model: the projections of attention and the FFN
 // experts.
-#include "arrays.h"
+#include "bench.h"
 
 namespace moepp::bench {
 

@@ -1,7 +1,7 @@
 // rope_table and rope_store. The table is made once per step, the store runs once per layer.
 #include <cmath>
 
-#include "arrays.h"
+#include "bench.h"
 
 namespace moepp::bench {
 

@@ -1,7 +1,7 @@
 // The arrays of a router and of top-k gating, for a step of t tokens.
 #pragma once
 
-#include "arrays.h"
+#include "bench.h"
 
 namespace moepp::bench {
 

@@ -33,10 +33,6 @@ double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-void must(const Status& status) {
-  if (!status.ok()) throw Failure(status);
-}
-
 std::string debug_words(const Device& device) {
   std::string words;
   for (const std::string& word : device.info().debug) words += (words.empty() ? "" : ",") + word;
@@ -48,131 +44,10 @@ static Status enqueue(Device& device, int64_t calls, const std::function<void(in
   return device.launched();
 }
 
-// One step; the device is free again whatever fails.
-static void step(Device& device, const std::function<Status()>& work) {
-  must(device.begin_step());
-  const Status status = work();
-  const Status end = device.end_step();
-  must(status);
-  must(end);
-}
-
-static constexpr size_t kHugePage = size_t{2} << 20;
-
-Buffer::Buffer(size_t bytes) : bytes_((bytes + kHugePage - 1) / kHugePage * kHugePage) {
-  data_ = ::operator new(bytes_, std::align_val_t{kHugePage});
-#if defined(__linux__)
-  madvise(data_, bytes_, MADV_HUGEPAGE);
-#endif
-  std::memset(data_, 0, bytes_);
-}
-
-Buffer::~Buffer() {
-  ::operator delete(data_, std::align_val_t{kHugePage});
-}
-
-Block::Block(Run& run, int64_t bytes, int64_t host_bytes)
-    : run_(run),
-      bytes_(bytes),
-      same_order_(host_bytes == 0 || run.device().uses_mapped_weights()),
-      host_(static_cast<size_t>(same_order_ ? bytes : host_bytes)) {
-  if (run.device().uses_callers_memory()) {
-    device_ = host();
-  } else {
-    device_ = static_cast<std::byte*>(run.device().allocate(bytes));
-    if (device_ == nullptr) {
-      must(run.device().fault());
-      must(Status::error(Code::kOutOfMemory, std::to_string(bytes) + " bytes more are needed, " +
-                                                 std::to_string(run.device().info().free_bytes) +
-                                                 " are free"));
-    }
-  }
-  run.blocks_.push_back(this);
-}
-
-Block::~Block() {
-  run_.blocks_.erase(std::find(run_.blocks_.begin(), run_.blocks_.end(), this));
-  if (device_ != host()) run_.device().release(device_, bytes_);
-}
-
-void Block::upload(const std::byte* from, int64_t to, int64_t bytes) {
-  constexpr int64_t kAtOnce = int64_t{16} << 20;
-  if (device_ == host()) return;
-  for (int64_t at = 0; at < bytes; at += kAtOnce) {
-    step(run_.device(), [&] {
-      return run_.device().upload(
-          {{device_ + to + at, const_cast<std::byte*>(from) + at, std::min(kAtOnce, bytes - at)}});
-    });
-  }
-}
-
-void Block::write(const std::byte* from, int64_t to, int64_t bytes) {
-  if (device_ == host()) {
-    std::memcpy(device_ + to, from, static_cast<size_t>(bytes));
-  } else {
-    upload(from, to, bytes);
-  }
-}
-
-void Block::download() {
-  if (device_ == host()) return;
-  step(run_.device(), [&] { return run_.device().download({{device_, host(), bytes_}}); });
-}
-
 Run::Run(std::shared_ptr<Device> device, const Sizes& sizes, const Options& options)
-    : sizes(sizes), device_(std::move(device)), options_(options) {
-  ceiling_ = device_->uses_callers_memory() ? cpu_ceiling(device_->info().isa, device_->queue())
-                                            : cuda_ceiling(*device_);
-}
-
-void Run::fetch() {
-  for (Block* block : blocks_) {
-    if (block->same_order_) block->download();
-  }
-  twins_.clear();
-  twin_caches_.clear();
-  twin_pages_.clear();
-}
-
-Tensor* Run::twin(const Tensor* tensor) {
-  if (tensor == nullptr) return nullptr;
-  twins_.push_back(*tensor);
-  const auto* data = static_cast<const std::byte*>(tensor->data);
-  for (const Block* block : blocks_) {
-    if (data < block->device() || data >= block->device() + block->bytes()) continue;
-    twins_.back().data = block->host() + (block->same_order_ ? data - block->device() : 0);
-  }
-  return &twins_.back();
-}
-
-// The first layer, in the CPU's order.
-void Run::cache(const char*, const KvView*& cache) {
-  if (device_->uses_callers_memory()) return;
-  KvView one = *cache;
-  one.layers = 1;
-  const int64_t elements = one.page_elements(), size = dtype_size(one.dtype);
-  Buffer& pages = twin_pages_.emplace_back(static_cast<size_t>(one.pages * elements * size));
-  one.data = pages.as<char>();
-  std::vector<float> page(static_cast<size_t>(elements));
-  for (int64_t p = 0; p < one.pages; p++) {
-    must(device_->read_page(*cache, 0, p, page.data()));
-    const float* from = page.data();
-    const auto set = [&](int64_t to) {
-      if (one.dtype == DType::kF32) {
-        pages.as<float>()[to] = *from++;
-      } else {
-        pages.as<uint16_t>()[to] = f32_to_bf16(*from++);
-      }
-    };
-    for (int64_t head = 0; head < one.kv_heads; head++) {
-      const int64_t keys = cpu::kv_keys(one, 0, p, head), values = cpu::kv_values(one, 0, p, head);
-      for (int64_t row = 0; row < one.page_size; row++)
-        for (int64_t d = 0; d < one.key_dim; d++) set(keys + cpu::kv_key(one, row, d));
-      for (int64_t row = 0; row < one.page_size; row++)
-        for (int64_t d = 0; d < one.value_dim; d++) set(values + cpu::kv_value(one, row, d));
-    }
-  }
-  cache = &twin_caches_.emplace_back(one);
+    : Arena(std::move(device)), sizes(sizes), options_(options) {
+  Device& on = Arena::device();
+  ceiling_ = on.uses_callers_memory() ? cpu_ceiling(on.info().isa, on.queue()) : cuda_ceiling(on);
 }
 
 static double median(std::vector<double> values) {
@@ -210,8 +85,9 @@ class Timer {
       : device_(device), calls_(calls), call_(call) {
     if (device.runs_at_once()) return;
     // without graphs they run at once, and nothing is recorded
-    step(device,
-         [&] { return device.record([&] { return enqueue(device, calls, call); }, &recording_); });
+    test::run_step(device, [&] {
+      return device.record([&] { return enqueue(device, calls, call); }, &recording_);
+    });
     seconds();  // the first replay prepares more
   }
 
@@ -220,7 +96,7 @@ class Timer {
     if (device_.runs_at_once()) {
       for (int64_t i = 0; i < calls_; i++) call_(next_++);
     } else {
-      step(device_, [&] {
+      test::run_step(device_, [&] {
         start = now();
         return recording_ != nullptr ? device_.replay(*recording_)
                                      : enqueue(device_, calls_, call_);
@@ -243,9 +119,9 @@ double seconds_of(Device& device, int64_t calls, const std::function<void(int64_
 Run::Samples Run::sample(const Row& row, const std::function<void(int64_t)>& call) {
   constexpr double kReplay = 2e-3;  // seconds, long against the wait for its end
   constexpr int64_t kMostCalls = 256;
-  const bool at_once = device_->runs_at_once();
-  const double once = at_once ? 0.0 : seconds_of(*device_, 1, call);
-  Timer timer(*device_,
+  const bool at_once = device().runs_at_once();
+  const double once = at_once ? 0.0 : seconds_of(device(), 1, call);
+  Timer timer(device(),
               at_once ? 1 : std::min<int64_t>(kMostCalls, static_cast<int64_t>(kReplay / once) + 1),
               call);
   Samples samples;
@@ -262,7 +138,7 @@ Run::Samples Run::sample(const Row& row, const std::function<void(int64_t)>& cal
 }
 
 void Run::once(const std::function<void(int64_t)>& call) {
-  step(*device_, [&] { return enqueue(*device_, 1, call); });
+  test::run_step(device(), [&] { return enqueue(device(), 1, call); });
 }
 
 bool Run::attempt(const std::string& name, const std::function<void()>& bench) {
@@ -281,7 +157,7 @@ bool Run::attempt(const std::string& name, const std::function<void()>& bench) {
   in_row_ = false;
   (too_large ? counts_.too_large : counts_.failed)++;
   std::printf("%s: %s\n", too_large ? "does not fit" : "FAILED", reason.c_str());
-  const Status fault = device_->fault();
+  const Status fault = device().fault();
   if (!fault.ok())
     std::printf("the device is lost, nothing more can run: %s\n", fault.message.c_str());
   std::fflush(stdout);
@@ -328,7 +204,7 @@ void Run::time(const Row& row, const std::function<void(int64_t)>& call) {
 std::vector<double> Run::compare(const std::vector<std::function<void(int64_t)>>& calls,
                                  int rounds) {
   std::vector<std::unique_ptr<Timer>> timers;
-  for (const auto& call : calls) timers.push_back(std::make_unique<Timer>(*device_, 1, call));
+  for (const auto& call : calls) timers.push_back(std::make_unique<Timer>(device(), 1, call));
   std::vector<std::vector<double>> times(calls.size());
   const double start = now();
   for (int round = 0; round < rounds || now() - start < options_.seconds; round++) {

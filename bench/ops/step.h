@@ -3,7 +3,7 @@
 
 #include <deque>
 
-#include "arrays.h"
+#include "bench.h"
 
 namespace moepp::bench {
 

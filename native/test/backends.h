@@ -52,13 +52,4 @@ inline Guarded<float> filled(int64_t n, uint32_t seed, float scale = 1.0f) {
   return values;
 }
 
-// The same tensor, but only its rows [row, row + count).
-inline Tensor rows_of(Tensor tensor, int64_t row, int64_t count) {
-  tensor.data = static_cast<char*>(tensor.data) +
-                row * (tensor.elements() / (tensor.shape[0] == 0 ? 1 : tensor.shape[0])) *
-                    dtype_size(tensor.dtype);
-  tensor.shape[0] = count;
-  return tensor;
-}
-
 }  // namespace moepp::test

@@ -114,4 +114,12 @@ inline Tensor tensor(void* data, DType dtype, std::initializer_list<int64_t> sha
   return t;
 }
 
+// The same tensor, but only its rows [row, row + count).
+inline Tensor rows_of(Tensor all, int64_t row, int64_t count) {
+  const int64_t elements = all.elements() / (all.shape[0] == 0 ? 1 : all.shape[0]);
+  all.data = static_cast<char*>(all.data) + row * elements * dtype_size(all.dtype);
+  all.shape[0] = count;
+  return all;
+}
+
 }  // namespace moepp::test

@@ -8,21 +8,6 @@
 
 namespace moepp::test {
 
-Tokens all(int64_t n) {
-  Tokens tokens(static_cast<size_t>(n));
-  std::iota(tokens.begin(), tokens.end(), 0);
-  return tokens;
-}
-
-static double value(const float* p, int64_t i) {
-  return static_cast<double>(p[i]);
-}
-
-static std::string at(const char* field, int64_t row, const std::string& difference) {
-  return difference.empty() ? difference
-                            : std::string(field) + "[" + std::to_string(row) + "]" + difference;
-}
-
 std::string check_embedding(const EmbeddingArgs& args, const Tokens& tokens) {
   const Tensor& table = *args.table;
   const int64_t h = table.shape[1];
@@ -44,55 +29,6 @@ std::string check_embedding(const EmbeddingArgs& args, const Tokens& tokens) {
       expected.push_back({static_cast<double>(element), 0.0});
     }
     const std::string text = at("out", t, difference(args.out->f32() + t * h, expected));
-    if (!text.empty()) return text;
-  }
-  return {};
-}
-
-// out = sum / sqrt(mean(sum^2) + eps) * weight, for one row of sums that are known to within a
-// tolerance each.
-static std::vector<Bounded> normalise(const std::vector<Bounded>& sum, const float* weight,
-                                      double eps) {
-  const double h = static_cast<double>(sum.size());
-  double squares = 0.0, error = 0.0;  // of the sum of squares
-  for (const Bounded& s : sum) {
-    squares += s.value * s.value;
-    error += (2.0 * std::abs(s.value) + s.tolerance) * s.tolerance;
-  }
-  error += sum_error(static_cast<int64_t>(sum.size()), squares);
-  const double under = squares / h + eps, scale = 1.0 / std::sqrt(under);
-  // The square root halves a relative error; division, addition, root and reciprocal add one
-  // roundoff each.
-  const double relative = 0.5 * error / h / under + 4.0 * kRoundoff;
-  std::vector<Bounded> out;
-  for (size_t i = 0; i < sum.size(); i++) {
-    const double w = value(weight, static_cast<int64_t>(i)), y = sum[i].value * scale * w;
-    out.push_back({y, 1.01 * (std::abs(y) * (relative + 2.0 * kRoundoff) +
-                              sum[i].tolerance * std::abs(scale * w)) +
-                          4.0 * kSmallest * kRoundoff});
-  }
-  return out;
-}
-
-std::string check_rms_norm(const RmsNormArgs& args, const Tokens& tokens) {
-  const int64_t h = args.x->shape[1];
-  for (int64_t t : tokens) {
-    std::vector<Bounded> sum;
-    for (int64_t i = 0; i < h; i++) {
-      const double x = value(args.x->f32(), t * h + i);
-      if (args.delta == nullptr) {
-        sum.push_back({x, 0.0});
-        continue;
-      }
-      const double s = x + value(args.delta->f32(), t * h + i);
-      sum.push_back({s, kRoundoff * std::abs(s)});
-    }
-    std::string text =
-        args.sum == nullptr ? "" : at("sum", t, difference(args.sum->f32() + t * h, sum));
-    if (text.empty()) {
-      const auto out = normalise(sum, args.weight->f32(), static_cast<double>(args.eps));
-      text = at("out", t, difference(args.out->f32() + t * h, out));
-    }
     if (!text.empty()) return text;
   }
   return {};

@@ -3,6 +3,7 @@
 // differences in the outputs, or nothing.
 #pragma once
 
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -14,7 +15,24 @@ namespace moepp::test {
 
 using Tokens = std::vector<int64_t>;  // the rows to check
 
-Tokens all(int64_t n);
+inline Tokens all(int64_t n) {
+  Tokens tokens(static_cast<size_t>(n));
+  std::iota(tokens.begin(), tokens.end(), 0);
+  return tokens;
+}
+
+inline double value(const float* p, int64_t i) {
+  return static_cast<double>(p[i]);
+}
+// A difference with its place, or "" where there is none.
+inline std::string at(const char* field, int64_t row, const std::string& difference) {
+  return difference.empty() ? difference
+                            : std::string(field) + "[" + std::to_string(row) + "]" + difference;
+}
+
+// out = sum / sqrt(mean(sum^2) + eps) * weight, for one row of sums that are known to within a
+// tolerance each.
+std::vector<Bounded> normalise(const std::vector<Bounded>& sum, const float* weight, double eps);
 
 std::string check_embedding(const EmbeddingArgs& args, const Tokens& tokens);
 std::string check_rms_norm(const RmsNormArgs& args, const Tokens& tokens);

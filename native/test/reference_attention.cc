@@ -6,10 +6,6 @@
 
 namespace moepp::test {
 
-static double value(const float* p, int64_t i) {
-  return static_cast<double>(p[i]);
-}
-
 static int64_t sequence_of(const Tensor& starts, int64_t t) {
   int64_t b = 0;
   while (starts.i32()[b + 1] <= t) b++;

@@ -6,10 +6,6 @@
 
 namespace moepp::test {
 
-static double value(const float* p, int64_t i) {
-  return static_cast<double>(p[i]);
-}
-
 std::string check_router_logits(const RouterLogitsArgs& args, const Tokens& tokens) {
   const int64_t e = args.logits->shape[1], h = args.x->shape[1],
                 x = args.constant_router != nullptr ? args.constant_router->shape[0] : 0;

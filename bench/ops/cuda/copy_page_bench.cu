@@ -1,5 +1,5 @@
 // Copies between pages of the KV cache, in every layer, as sequences that part need them.
-#include "../arrays.h"
+#include "../bench.h"
 #include "cuda/kernels/copy_page.h"
 
 namespace moepp::bench {

@@ -1,5 +1,5 @@
 #include "cuda/kernels/attention/attention.h"
-#include "op_test.h"
+#include "kernel_test.h"
 #include "shared_cache.h"
 
 namespace moepp::simt_test {

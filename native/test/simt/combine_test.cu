@@ -1,6 +1,6 @@
 #include <random>
 
-#include "op_test.h"
+#include "kernel_test.h"
 
 namespace moepp::simt_test {
 

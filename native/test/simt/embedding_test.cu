@@ -1,6 +1,6 @@
 #include "cuda/weight_layout.h"
 #include "gemm_setup.h"
-#include "op_test.h"
+#include "kernel_test.h"
 
 namespace moepp::simt_test {
 

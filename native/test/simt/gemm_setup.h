@@ -5,7 +5,7 @@
 #include <random>
 
 #include "cuda/kernels/grouped_gemm/gemm.h"
-#include "op_test.h"
+#include "kernel_test.h"
 #include "pack_for_gpu.h"
 
 namespace moepp::simt_test {

@@ -1,5 +1,5 @@
 #include "cuda/kv_layout.cuh"
-#include "op_test.h"
+#include "kernel_test.h"
 #include "rope_cases.h"
 #include "shared_cache.h"
 

@@ -1,4 +1,4 @@
-#include "op_test.h"
+#include "kernel_test.h"
 
 namespace moepp::simt_test {
 

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "cuda/kv_layout.cuh"
-#include "op_test.h"
+#include "kernel_test.h"
 #include "paged_step.h"
 
 namespace moepp::simt_test {

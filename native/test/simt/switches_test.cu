@@ -2,7 +2,7 @@
 // another kernel's rounding.
 #include "cuda/kernels/grouped_gemm/gemm.h"
 #include "debugging.h"
-#include "op_test.h"
+#include "kernel_test.h"
 #include "shared_cache.h"
 #include "small_model.h"
 

@@ -107,16 +107,6 @@ inline Tensor whole(Shared<int32_t>& values, std::initializer_list<int64_t> shap
   return tensor(values.data(), DType::kI32, shape);
 }
 
-// The same tensor, but only its rows [row, row + count).
-inline Tensor rows_of(Tensor all, int64_t row, int64_t count) {
-  if (all.shape[0] != 0) {
-    all.data = static_cast<char*>(all.data) +
-               row * (all.elements() / all.shape[0]) * dtype_size(all.dtype);
-  }
-  all.shape[0] = count;
-  return all;
-}
-
 template <class T>
 bool same_rows(const Shared<T>& a, const Shared<T>& b) {
   return a.size() == b.size() && same_bits(a.data(), b.data(), a.size() * sizeof(T));

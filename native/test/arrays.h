@@ -1,4 +1,4 @@
-// The data of kernels: arrays of f32 and i32, weights and KV caches, in the order of the run's
+// The data of ops: arrays of f32 and i32, weights and KV caches, in the order of the arena's
 // device.
 #pragma once
 
@@ -6,34 +6,36 @@
 #include <memory>
 #include <string>
 
-#include "../../native/test/paged_step.h"
-#include "../../native/test/reference.h"
-#include "../../native/test/reference_gemm.h"
-#include "bench.h"
+#include "arena.h"
+#include "paged_step.h"
+#include "reference.h"
+#include "reference_gemm.h"
 
-namespace moepp::bench {
+namespace moepp::test {
 
 template <class T>
 class Array {
  public:
-  // Zeros on host and device.
-  Array(Run& run, std::initializer_list<int64_t> shape)
+  // As the arena's memory starts.
+  Array(Arena& arena, std::initializer_list<int64_t> shape)
       : tensor(test::tensor(nullptr, std::is_same<T, float>::value ? DType::kF32 : DType::kI32,
                             shape)),
-        block_(run, 4 * tensor.elements()) {
+        block_(arena, 4 * tensor.elements()) {
     tensor.data = block_.device();
   }
   // The values of a fixed sequence.
-  Array(Run& run, std::initializer_list<int64_t> shape, uint32_t seed, float scale = 1.0f)
-      : Array(run, shape) {
-    test::fill(host(), tensor.elements(), seed, scale);
+  Array(Arena& arena, std::initializer_list<int64_t> shape, uint32_t seed, float scale = 1.0f)
+      : Array(arena, shape) {
+    fill(host(), tensor.elements(), seed, scale);
     upload();
   }
 
   Tensor tensor;
   T* host() const { return reinterpret_cast<T*>(block_.host()); }
   T* device() const { return reinterpret_cast<T*>(block_.device()); }
+  T& operator[](int64_t i) { return host()[i]; }  // of the host; then comes upload()
   void upload() { block_.upload(); }
+  Tensor rows(int64_t row, int64_t count) const { return rows_of(tensor, row, count); }
 
  private:
   Block block_;
@@ -48,11 +50,11 @@ void round_to_bf16(Floats& x);
 // The x of a product, rounded so. The references see f32.
 class Activations {
  public:
-  Activations(Run& run, std::initializer_list<int64_t> shape, uint32_t seed);
+  Activations(Arena& arena, std::initializer_list<int64_t> shape, uint32_t seed);
   // Gives the device bf16 ones, as a program does, if its kernel for such a product reads them.
   template <class Args>
   void hold_as_read(const Args& product) {
-    if (run_.device().reads_bf16(product)) make_bf16();
+    if (arena_.device().reads_bf16(product)) make_bf16();
   }
   // ", bf16 x", or nothing
   std::string note() const { return tensor.dtype == DType::kBf16 ? ", bf16 x" : ""; }
@@ -63,7 +65,7 @@ class Activations {
  private:
   void make_bf16();
 
-  Run& run_;
+  Arena& arena_;
   std::unique_ptr<Floats> f32_;
   std::unique_ptr<Block> bf16_;
 };
@@ -72,15 +74,15 @@ class Activations {
 // call can find its own in memory. The references see the first, in the CPU's order.
 class Weight {
  public:
-  Weight(Run& run, DType dtype, Layout layout, std::initializer_list<int64_t> shape, uint32_t seed,
-         int64_t copies = 1);
+  Weight(Arena& arena, DType dtype, Layout layout, std::initializer_list<int64_t> shape,
+         uint32_t seed, int64_t copies = 1, float scale = 0.05f);
 
   Tensor tensor;  // the first copy
   int64_t bytes() const { return bytes_; }
   void* copy(int64_t i) const { return block_->device() + i % copies_ * bytes_; }
 
   // Bytes of one such weight on the run's device.
-  static int64_t bytes_of(Run& run, DType dtype, Layout layout,
+  static int64_t bytes_of(Arena& arena, DType dtype, Layout layout,
                           std::initializer_list<int64_t> shape);
 
  private:
@@ -89,14 +91,14 @@ class Weight {
 };
 
 // The device's treatment of activations in products with int8 and int4 weights.
-inline test::Inputs gemm_inputs(Run& run) {
-  return run.device().uses_mapped_weights() ? test::Inputs::kQuantised : test::Inputs::kExact;
+inline Inputs gemm_inputs(Arena& arena) {
+  return arena.device().uses_mapped_weights() ? Inputs::kQuantised : Inputs::kExact;
 }
 
 // A cache full of random keys and values. A device with memory of its own has the only copy.
 class Cache {
  public:
-  Cache(Run& run, KvView shape);
+  Cache(Arena& arena, KvView shape);
   KvView view;
 
  private:
@@ -104,11 +106,11 @@ class Cache {
 };
 
 // The freedoms of attention over a cache of this type, compared with the reference.
-test::AttentionErrors attention_errors(Run& run, DType dtype);
+AttentionErrors attention_errors(Arena& arena, DType dtype);
 
 // The integers of a step, on the device.
 struct PagedInts {
-  PagedInts(Run& run, const test::PagedStep& step);
+  PagedInts(Arena& arena, const PagedStep& step);
   Ints positions, starts, page_table;
 };
 
@@ -126,4 +128,4 @@ Picks draw_picks(int64_t tokens, int64_t k, int64_t ffn_experts, int64_t others,
 
 void set(Ints& array, const std::vector<int32_t>& values);
 
-}  // namespace moepp::bench
+}  // namespace moepp::test

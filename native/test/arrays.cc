@@ -5,10 +5,10 @@
 #include <random>
 #include <thread>
 
-#include "../../native/test/pack_for_gpu.h"
+#include "pack_for_gpu.h"
 #include "cpu/kv_layout.h"
 
-namespace moepp::bench {
+namespace moepp::test {
 
 void round_to_bf16(Floats& x) {
   for (int64_t i = 0; i < x.tensor.elements(); i++)
@@ -16,15 +16,15 @@ void round_to_bf16(Floats& x) {
   x.upload();
 }
 
-Activations::Activations(Run& run, std::initializer_list<int64_t> shape, uint32_t seed)
-    : run_(run), f32_(std::make_unique<Floats>(run, shape, seed)) {
+Activations::Activations(Arena& arena, std::initializer_list<int64_t> shape, uint32_t seed)
+    : arena_(arena), f32_(std::make_unique<Floats>(arena, shape, seed)) {
   tensor = f32_->tensor;
   round_to_bf16(*f32_);
 }
 
 void Activations::make_bf16() {
   const auto n = static_cast<size_t>(tensor.elements());
-  bf16_ = std::make_unique<Block>(run_, 2 * static_cast<int64_t>(n), 4 * static_cast<int64_t>(n));
+  bf16_ = std::make_unique<Block>(arena_, 2 * static_cast<int64_t>(n), 4 * static_cast<int64_t>(n));
   std::memcpy(bf16_->host(), f32_->host(), 4 * n);
   std::vector<uint16_t> narrow(n);
   for (size_t i = 0; i < n; i++) narrow[i] = f32_to_bf16(f32_->host()[i]);
@@ -47,44 +47,43 @@ static int64_t panel_bytes_of(DType dtype, Layout layout, const WeightShape& sha
   return shape.groups * panel_count(layout, shape.rows) * panel_bytes(dtype, shape.inputs);
 }
 
-int64_t Weight::bytes_of(Run& run, DType dtype, Layout layout,
+int64_t Weight::bytes_of(Arena& arena, DType dtype, Layout layout,
                          std::initializer_list<int64_t> shape) {
   const WeightShape s(shape);
-  if (run.device().uses_mapped_weights() || layout == Layout::kRows)
+  if (arena.device().uses_mapped_weights() || layout == Layout::kRows)
     return panel_bytes_of(dtype, layout, s);
   return cuda::weight_bytes(dtype, layout, s.groups, s.rows, s.inputs);
 }
 
 // The weight that `panels` holds, in a GPU's order; groups on threads of their own.
-static void pack_for_gpu(const Tensor& panels, const WeightShape& shape, std::byte* to) {
+static void pack_groups_for_gpu(const Tensor& panels, const WeightShape& shape, std::byte* to) {
   const int64_t group_bytes =
       cuda::weight_bytes(panels.dtype, panels.layout, 1, shape.rows, shape.inputs);
   std::vector<std::thread> threads;
   for (int64_t group = 0; group < shape.groups; group++) {
-    threads.emplace_back(
-        [&, group] { test::pack_for_gpu(panels, group, to + group * group_bytes); });
+    threads.emplace_back([&, group] { pack_for_gpu(panels, group, to + group * group_bytes); });
   }
   for (std::thread& thread : threads) thread.join();
 }
 
-Weight::Weight(Run& run, DType dtype, Layout layout, std::initializer_list<int64_t> shape,
-               uint32_t seed, int64_t copies)
+Weight::Weight(Arena& arena, DType dtype, Layout layout, std::initializer_list<int64_t> shape,
+               uint32_t seed, int64_t copies, float scale)
     : tensor(test::tensor(nullptr, dtype, shape, layout)),
-      bytes_(bytes_of(run, dtype, layout, shape)),
+      bytes_(bytes_of(arena, dtype, layout, shape)),
       copies_(copies) {
   const WeightShape s(shape);
-  const bool same = run.device().uses_mapped_weights() || layout == Layout::kRows;
+  const bool same = arena.device().uses_mapped_weights() || layout == Layout::kRows;
   block_ =
-      std::make_unique<Block>(run, bytes_ * copies, same ? 0 : panel_bytes_of(dtype, layout, s));
+      std::make_unique<Block>(arena, bytes_ * copies, same ? 0 : panel_bytes_of(dtype, layout, s));
   tensor.data = block_->device();
   if (layout == Layout::kRows) {
     // Any bits of a small number will do.
     std::mt19937 random(seed);
     auto* halves = reinterpret_cast<uint16_t*>(block_->host());
     for (int64_t i = 0; i < bytes_ / 2; i++)
-      halves[i] = static_cast<uint16_t>(0x3c00 + random() % 0x400);
+      halves[i] = static_cast<uint16_t>((random() & 0x8000) + 0x3c00 + random() % 0x400);
   } else {
-    test::fill_panels(block_->host(), dtype, layout, s.groups, s.rows, s.inputs, seed, 0.05f);
+    fill_panels(block_->host(), dtype, layout, s.groups, s.rows, s.inputs, seed, scale);
   }
   if (same) {
     for (int64_t c = 1; c < copies; c++)
@@ -95,7 +94,7 @@ Weight::Weight(Run& run, DType dtype, Layout layout, std::initializer_list<int64
   const Buffer packed(static_cast<size_t>(bytes_));
   Tensor panels = tensor;
   panels.data = block_->host();
-  pack_for_gpu(panels, s, packed.as<std::byte>());
+  pack_groups_for_gpu(panels, s, packed.as<std::byte>());
   for (int64_t c = 0; c < copies; c++) block_->upload(packed.as<std::byte>(), c * bytes_, bytes_);
 }
 
@@ -104,11 +103,11 @@ static int64_t cache_bytes(const KvView& kv) {
 }
 
 // Random elements are a cache in any order.
-Cache::Cache(Run& run, KvView shape) : view(shape), block_(run, cache_bytes(shape), 1) {
+Cache::Cache(Arena& arena, KvView shape) : view(shape), block_(arena, cache_bytes(shape), 1) {
   view.data = block_.device();
   constexpr int64_t kValues = int64_t{1} << 20;
   std::vector<float> values(kValues);
-  test::fill(values.data(), kValues, 1);
+  fill(values.data(), kValues, 1);
   std::vector<uint16_t> halves(kValues);
   for (size_t i = 0; i < halves.size(); i++) halves[i] = f32_to_bf16(values[i]);
   const auto* bytes = shape.dtype == DType::kF32 ? reinterpret_cast<std::byte*>(values.data())
@@ -119,12 +118,12 @@ Cache::Cache(Run& run, KvView shape) : view(shape), block_(run, cache_bytes(shap
 }
 
 // On a GPU: chunks of 64 keys, and weights rounded to bf16 for the tensor cores.
-test::AttentionErrors attention_errors(Run& run, DType dtype) {
-  if (!run.device().uses_mapped_weights())
-    return {64, dtype == DType::kBf16 ? test::kBf16Roundoff : 0.0};
-  const std::string name = run.device().info().isa;
+AttentionErrors attention_errors(Arena& arena, DType dtype) {
+  if (!arena.device().uses_mapped_weights())
+    return {64, dtype == DType::kBf16 ? kBf16Roundoff : 0.0};
+  const std::string name = arena.device().info().isa;
   for (const cpu::Isa& isa : cpu::available_isas()) {
-    if (isa.name == name) return test::cpu_attention_errors(isa, dtype);
+    if (isa.name == name) return cpu_attention_errors(isa, dtype);
   }
   return {};
 }
@@ -134,10 +133,10 @@ void set(Ints& array, const std::vector<int32_t>& values) {
   array.upload();
 }
 
-PagedInts::PagedInts(Run& run, const test::PagedStep& step)
-    : positions(run, {step.tokens}),
-      starts(run, {step.sequences() + 1}),
-      page_table(run, {step.sequences(), step.columns}) {
+PagedInts::PagedInts(Arena& arena, const PagedStep& step)
+    : positions(arena, {step.tokens}),
+      starts(arena, {step.sequences() + 1}),
+      page_table(arena, {step.sequences(), step.columns}) {
   set(positions, step.positions);
   set(starts, step.starts);
   set(page_table, step.page_table);
@@ -179,4 +178,4 @@ Picks draw_picks(int64_t tokens, int64_t k, int64_t ffn_experts, int64_t others,
   return picks;
 }
 
-}  // namespace moepp::bench
+}  // namespace moepp::test

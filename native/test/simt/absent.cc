@@ -1,0 +1,28 @@
+// In place of gpu_ways.cu in a program without CUDA kernels.
+#include "op_test.h"
+
+namespace moepp::test::gpu {
+
+const bool kHere = false, kAlone = false;
+
+std::vector<Target> targets(std::initializer_list<int>) {
+  return {};
+}
+std::vector<Way<LinearArgs>> ways(Device&, const LinearArgs&) {
+  return {};
+}
+std::vector<Way<GroupedGemmArgs>> ways(Device&, const GroupedGemmArgs&) {
+  return {};
+}
+std::vector<Way<AttentionArgs>> ways(Device&, const AttentionArgs&) {
+  return {};
+}
+std::vector<Way<NormRouteTopKArgs>> ways(Device&, const NormRouteTopKArgs&) {
+  return {};
+}
+int schedules() {
+  return 1;
+}
+void use_schedule(int) {}
+
+}  // namespace moepp::test::gpu

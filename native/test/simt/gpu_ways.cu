@@ -1,0 +1,95 @@
+// The GPUs, and the kernels of an op on them, that the tests of ops run on.
+#include "cuda/kernels/attention/attention.h"
+#include "cuda/kernels/grouped_gemm/gemm.h"
+#include "cuda/status_of.h"
+#include "gemm_setup.h"
+#include "op_test.h"
+#include "opened_device.h"
+
+namespace moepp::test::gpu {
+
+const bool kHere = true;
+const bool kAlone = SIMT_EMULATED;
+
+// Few multiprocessors, so that small steps take every path that large ones take on a card.
+constexpr int kMultiprocessors = 4;
+
+std::vector<Target> targets(std::initializer_list<int> capabilities) {
+  std::vector<Target> found;
+#if SIMT_EMULATED
+  const simt_test::OtherGpu other;
+  std::vector<int> wanted(capabilities);
+  if (wanted.empty() || simt_test::is_one_card()) wanted = {simt_test::newest_capability()};
+  for (const int capability : wanted) {
+    simt::emu::gpu().major = capability / 10, simt::emu::gpu().minor = capability % 10;
+    simt::emu::gpu().multiprocessors = kMultiprocessors;
+    found.push_back({"", simt_test::opened()});
+  }
+#else
+  found.push_back({"", simt_test::opened()});
+#endif
+  for (Target& target : found) target.name = target.device->info().isa;
+  return found;
+}
+
+int schedules() {
+  return SIMT_EMULATED ? 6 : 1;
+}
+
+void use_schedule([[maybe_unused]] int number) {
+#if SIMT_EMULATED
+  using simt::emu::Async;
+  using simt::emu::Order;
+  constexpr Order kOrders[] = {Order::kForward, Order::kReverse, Order::kRandom};
+  simt::emu::options = {kOrders[number % 3], number < 3 ? Async::kLazy : Async::kEager, 7};
+#endif
+}
+
+// A way that launches with a queue of its own.
+template <class Args, class Launch>  // launch(args, queue)
+Way<Args> with_queue(const std::string& name, int multiprocessors, cuda::Compiled compiled,
+                     const Launch& launch) {
+  Way<Args> way;
+  way.name = name;
+  way.run = [=](Device& device, const Args& args) {
+    cuda::CudaQueue queue(cuda::CudaQueue::from(device.queue()).stream(), multiprocessors,
+                          compiled);
+    launch(args, queue);
+    return cuda::status_of(queue.take_error(), device.info().name);
+  };
+  return way;
+}
+
+// Every kernel of products for such weights, and the choice among them.
+template <class Args>
+std::vector<Way<Args>> product_ways(const Args& args) {
+  std::vector<Way<Args>> ways;
+  for (const simt_test::GemmRun& run : simt_test::runs_for(args.weight->dtype)) {
+    const bool wide =
+        run.kernel == cuda::GemmKernel::kSm80 || run.kernel == cuda::GemmKernel::kSm90;
+    if (wide && args.activation == Activation::kTanh) continue;  // no model has it
+    Way<Args> way =
+        with_queue<Args>(run.name(), 2, run.chip, [run](const Args& a, cuda::CudaQueue& queue) {
+          cuda::run_gemm(cuda::gemm_of(a), run.kernel, queue);
+        });
+    way.reads_bf16 = simt_test::rounds_activations(run.kernel);
+    way.inputs = way.reads_bf16 ? Inputs::kRounded : Inputs::kExact;
+    ways.push_back(way);
+  }
+  return ways;
+}
+std::vector<Way<LinearArgs>> ways(Device&, const LinearArgs& args) {
+  return product_ways(args);
+}
+std::vector<Way<GroupedGemmArgs>> ways(Device&, const GroupedGemmArgs& args) {
+  return product_ways(args);
+}
+
+std::vector<Way<AttentionArgs>> ways(Device&, const AttentionArgs&) {
+  return {own_way<AttentionArgs>()};
+}
+std::vector<Way<NormRouteTopKArgs>> ways(Device&, const NormRouteTopKArgs&) {
+  return {own_way<NormRouteTopKArgs>()};
+}
+
+}  // namespace moepp::test::gpu
