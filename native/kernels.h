@@ -1,5 +1,5 @@
-// A device's table of kernels: one function pointer per line of ops.inc; null means that the device
-// lacks the op.
+// A device's table of kernels: one function pointer per op; null means that the device lacks the
+// op.
 #pragma once
 
 #include "ops.h"
@@ -8,9 +8,9 @@
 namespace moepp {
 
 struct Kernels {
-#define MOEPP_OP(name, Args) void (*name)(const Args& args, Queue& queue) = nullptr;
-#include "ops.inc"
-#undef MOEPP_OP
+#define MOEPP_KERNEL(name, Args) void (*name)(const Args& args, Queue& queue) = nullptr;
+  MOEPP_OPS(MOEPP_KERNEL, MOEPP_KERNEL)
+#undef MOEPP_KERNEL
 };
 
 }  // namespace moepp

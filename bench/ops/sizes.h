@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "expert_runs.h"
+#include "ops/expert_runs.h"
 
 namespace moepp::bench {
 

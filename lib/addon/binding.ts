@@ -63,7 +63,7 @@ export interface PackedEntry {
 export type Attribute = number | readonly number[]
 
 export interface OpSpec {
-  /** A name in native/ops.inc. */
+  /** A name in native/ops.h. */
   readonly op: string
   /** For errors: `layers.3.moe.gate_up`. */
   readonly label: string

@@ -3,7 +3,7 @@ import type { Dimension } from '../addon/binding.js'
 import type { Buffer, ProgramBuilder, Weight } from './builder.js'
 import { ACTIVATION, dimension, type Label, size } from './ops.js'
 
-/** Kinds of experts, by their number in native/ops.h. */
+/** Kinds of experts, by their number in native/ops/expert_runs.h. */
 export const EXPERT_KINDS = ['ffn', 'constant', 'copy', 'zero'] as const
 
 /** The experts of a layer in order: kinds, and how many of each. */
@@ -17,7 +17,7 @@ export function expertCount(runs: ExpertRuns, kind?: ExpertRuns[number]['kind'])
   return runs.reduce((sum, run) => (kind && run.kind !== kind ? sum : sum + run.count), 0)
 }
 
-/** Top-K gating: native/ops.h, RouteTopKArgs. */
+/** Top-K gating: native/ops/route_top_k.h. */
 export interface Gating {
   readonly topK: number
   readonly experts: ExpertRuns

@@ -1,12 +1,12 @@
 /**
- * One typed function per op of native/ops.inc, by its name in camelCase; those of a mixture of
- * experts are in moe-ops.ts. Contracts: native/ops.h.
+ * One typed function per op of native/ops.h, by its name in camelCase; those of a mixture of
+ * experts are in moe-ops.ts. Contracts: native/ops/<op>.h.
  * Sizes that an op does not get as arguments follow from the shapes of its inputs.
  */
 import type { Dimension } from '../addon/binding.js'
 import type { Buffer, ProgramBuilder, Weight } from './builder.js'
 
-/** native/ops.h, Activation. */
+/** native/ops/common.h, Activation. */
 export const ACTIVATION = { none: 0, tanh: 1, swiglu: 2 } as const
 
 /** The label of an op's outputs: `layers.3.attention` names the op, and its outputs below it. */

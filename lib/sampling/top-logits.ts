@@ -1,6 +1,6 @@
 /**
  * The largest logits of a row, in place of the row: what most options need to choose the same
- * token. The device selects them (native/ops.h, top_logits), so that a vocabulary's logits need not
+ * token. The device selects them (native/ops/top_logits.h), so that a vocabulary's logits need not
  * leave it.
  */
 import { checkLargest, type TokenLogprobs } from './logprobs.js'

@@ -97,7 +97,7 @@ static const PeakLoop kLoops[] = {
     {"f32_fma", " scalar ", 8 * kChainSteps, &run_scalar},
     {"int8_madd", " scalar ", 16 * kChainSteps, &run_scalar_madd},
 #if defined(MOEPP_HAS_AMX)
-    // An f32 activation is three bf16 parts, and a bf16 weight meets each of them.
+    // An f32 activation is three bf16 parts, and a bf16 weight multiplies each of them.
     {"bf16_amx", " amx ", bf16_tile_operations() / 3.0, &multiply_bf16_tiles},
     {"int8_amx", " amx ", int8_tile_operations(), &multiply_int8_tiles},
 #endif

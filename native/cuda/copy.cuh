@@ -7,8 +7,8 @@
 namespace moepp::cuda {
 
 // The place of unit `unit` (16 bytes) of a row of a tile, in units from the tile's start.
-//   64-byte rows (32 bf16)    two rows meet all banks; eight rows at one unit, as ldmatrix reads
-//                             them, must meet each bank once
+//   64-byte rows (32 bf16)    two rows cover all banks; eight rows at one unit, as ldmatrix reads
+//                             them, must cover each bank once
 //   128-byte rows (32 f32)    four rows at two units, as 16 lanes read float2s of a fragment
 //   wgmma, 128-byte rows      (64 bf16) the swizzle k128 of TMA
 SIMT_DEVICE int swizzled_64(int row, int unit) {

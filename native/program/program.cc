@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <tuple>
 
-#include "check_data.h"
 #include "weights/packed_weights.h"
 
 namespace moepp {
@@ -173,11 +172,12 @@ Status Program::plan_memory() {
 
 // Checks the integers that the step brings, while the inputs are still in the caller's memory.
 Status Program::check_inputs() {
-  DataChecker checker([this](const Tensor* tensor) {
+  StepInputs inputs([this](const Tensor* tensor) {
     return std::find(inputs_.begin(), inputs_.end(), tensor) != inputs_.end();
   });
   for (const auto& instruction : instructions_) {
-    const std::string fault = checker.fault(instruction->args);
+    const std::string fault =
+        std::visit([&](const auto& args) { return step_fault(args, inputs); }, instruction->args);
     if (!fault.empty())
       return Status::error(Code::kBadProgram, instruction->label + ": " + fault,
                            instruction->label);

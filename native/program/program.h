@@ -17,9 +17,9 @@
 namespace moepp {
 
 using AnyArgs = std::variant<std::monostate
-#define MOEPP_OP(name, Args) , Args
-#include "ops.inc"
-#undef MOEPP_OP
+#define MOEPP_COMMA(name, Args) , Args
+                                 MOEPP_OPS(MOEPP_COMMA, MOEPP_COMMA)
+#undef MOEPP_COMMA
                              >;
 
 // Host memory of one buffer of one run.
@@ -60,6 +60,7 @@ class Program {
   std::vector<std::string> bf16_buffers() const;
 
  private:
+  friend class Binder;
   friend class Compiler;
 
   struct Buffer {

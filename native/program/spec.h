@@ -66,8 +66,8 @@ struct OpSpec {
   std::map<std::string, Attribute> attributes;  // field -> value
 };
 
-// The arithmetic of products with bf16 weights. kBf16: their inputs may be rounded to bf16 (ops.h,
-// may_round_x), by instruction sets that multiply pairs of bf16.
+// The arithmetic of products with bf16 weights. kBf16: their inputs may be rounded to bf16
+// (ops/linear.h, may_round_x), by instruction sets that multiply pairs of bf16.
 enum class Compute { kExact, kBf16 };
 
 struct ProgramSpec {

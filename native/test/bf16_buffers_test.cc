@@ -13,9 +13,9 @@ namespace {
 class RoundingDevice final : public WrappedCpu {
  public:
   explicit RoundingDevice(bool linear) : linear_(linear) {
-#define MOEPP_OP(name, Args) kernels_.name = [](const Args&, Queue&) {};
-#include "ops.inc"
-#undef MOEPP_OP
+#define MOEPP_KERNEL(name, Args) kernels_.name = [](const Args&, Queue&) {};
+    MOEPP_OPS(MOEPP_KERNEL, MOEPP_KERNEL)
+#undef MOEPP_KERNEL
   }
   const Kernels& kernels() const override {
     return kernels_;

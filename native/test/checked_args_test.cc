@@ -1,5 +1,5 @@
 // The relations between sizes that rope_store, attention and linear check.
-#include "program/check_data.h"
+#include "ops.h"
 #include "paged_step.h"
 #include "test.h"
 
@@ -25,9 +25,11 @@ struct CheckedStep {
   RopeStoreArgs store = {&qkv, &cosine, &cosine, &positions, &starts, &pages, &cache, &q, 1};
   AttentionArgs attention = {&q, &positions, &starts, &pages, &cache, &out, 1, 0.25f};
 
-  static std::string fault(const AnyArgs& args) {
+  template <class Args>
+  static std::string fault(const Args& args) {
+    StepInputs inputs([](const Tensor*) { return true; });
     const std::string broken = broken_relation(args);
-    return broken.empty() ? DataChecker([](const Tensor*) { return true; }).fault(args) : broken;
+    return broken.empty() ? step_fault(args, inputs) : broken;
   }
 };
 

@@ -10,15 +10,15 @@ namespace {
 #include "cpu/kernels/panel_ranges.inl.h"
 }
 
-static bool covers(const Guided& guided) {
+static bool covers(const PanelRanges& ranges) {
   int64_t next = 0;
-  for (int64_t i = 0; i < guided.ranges(); i++) {
+  for (int64_t i = 0; i < ranges.ranges(); i++) {
     int64_t first = -1, count = 0;
-    guided.range(i, &first, &count);
-    if (first != next || count < 1 || count > guided.most) return false;
+    ranges.range(i, &first, &count);
+    if (first != next || count < 1 || count > ranges.most) return false;
     next = first + count;
   }
-  return next == guided.panels;
+  return next == ranges.panels;
 }
 
 MOEPP_TEST(panel_ranges_hold_every_panel_once) {

@@ -1,5 +1,5 @@
 // The references of every op but the GEMMs (reference_gemm.h). Each check computes the op in f64,
-// as plainly as its contract in ops.h reads, with a bound on an f32 kernel's error. It returns the
+// as plainly as its contract reads, with a bound on an f32 kernel's error. It returns the
 // differences in the outputs, or nothing.
 #pragma once
 

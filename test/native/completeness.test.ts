@@ -14,7 +14,7 @@ const all = (folder: string, pattern: RegExp) =>
     .map(file => read(join(folder, file)))
     .join('\n')
 
-const ops = [...read('native/ops.inc').matchAll(/^MOEPP_(FUSED_)?OP\((\w+), (\w+)\)/gm)].map(
+const ops = [...read('native/ops.h').matchAll(/^ {2}(FUSED_)?OP\((\w+), (\w+)\)/gm)].map(
   ([, fused, name, args]) => ({
     name: name!,
     args: args!,
@@ -39,7 +39,7 @@ for (const { name, args, fused } of ops) {
   t.test(name, async t => {
     t.ok(existsSync(join(root, 'native/cpu/kernels', `${name}.inl.h`)), 'a CPU kernel')
     t.ok(existsSync(join(root, 'native/cuda/kernels', `${name}.cu`)), 'a CUDA kernel')
-    t.match(read('native/ops.h'), new RegExp(`^struct ${args} \\{`, 'm'), 'a contract')
+    t.match(read(`native/ops/${name}.h`), new RegExp(`^struct ${args} \\{`, 'm'), 'a contract')
     t.match(references, new RegExp(`\\b${args}\\b|\\b${name}\\b`), 'a reference')
     t.match(tests, new RegExp(`kernels(\\(\\))?(->|\\.)${name}\\(|\\b${args}\\b`), 'a native test')
     t.match(cudaTests, new RegExp(`\\bcuda::${name}\\b`), 'a test of the CUDA kernel')

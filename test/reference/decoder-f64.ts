@@ -211,7 +211,7 @@ export abstract class Decoder {
     return sum
   }
 
-  /** x as int8, by blocks of 128 with a scale each: native/ops.h, LinearArgs. */
+  /** x as int8, by blocks of 128 with a scale each: native/ops/linear.h. */
   #rounded(x: Row): Row {
     const r = this.r
     const ratios = new Float64Array(x.length)

@@ -19,9 +19,9 @@ namespace {
 
 // Small enough for a second-level cache: some milliseconds for all sets.
 constexpr int64_t kInputs = 512, kOutputs = 256;
-// A decode step's one row, and a prefill's: enough for the many-rows paths.
+// A decode step's one row, and a prefill's: enough for the prefill paths.
 constexpr int64_t kDecodeRows = 1, kPrefillRows = 64;
-// the best counts: the first meets cold caches, and others may meet other work on the core
+// the best counts: the first has cold caches, and others may share the core with other work
 constexpr int kCalls = 4;
 
 // A later set must be faster than the best before by this factor, as the product over decode,

@@ -36,7 +36,7 @@ struct Isa {
   const Kernels* kernels;
   const Gemms* gemms;
   // Multiplies pairs of bf16. Over a bf16 cache, queries and the keys' weights are rounded to bf16.
-  // With bf16 weights x is rounded, too, where an op lets it (ops.h).
+  // With bf16 weights x is rounded, too, where an op lets it (ops/linear.h).
   bool multiplies_pairs = false;
 };
 

@@ -29,14 +29,14 @@ namespace moepp::cpu::MOEPP_ISA {
 
 #include "gemms.inl.h"
 
-// The kernel of every op, in ops.inc's order: CMakeLists.txt makes this file.
+// The kernel of every op: CMakeLists.txt makes this file of the list in ops.h.
 #include "op_kernels.inl.h"
 
 const Kernels& kernels() {
   static constexpr Kernels table = {
-#define MOEPP_OP(name, Args) &name,
-#include "../../ops.inc"
-#undef MOEPP_OP
+#define MOEPP_KERNEL(name, Args) &name,
+      MOEPP_OPS(MOEPP_KERNEL, MOEPP_KERNEL)
+#undef MOEPP_KERNEL
   };
   return table;
 }

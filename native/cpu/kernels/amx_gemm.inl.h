@@ -17,8 +17,8 @@ constexpr int64_t kSplitBytes = int64_t{5} << 17;  // of split activations, in t
 constexpr int64_t kKeptBytes = int64_t{1} << 19;   // of sums between parts of k, likewise
 // of one task, when k has parts
 constexpr int64_t kKeptPanels = kKeptBytes / kSumsBytes / (kMostRows / kTileSize) * 2;
-constexpr int64_t kFewBytes = int64_t{3} << 19;  // of weights, of a task with few rows
-constexpr int64_t kMostPanels = 128;             // of one task otherwise
+constexpr int64_t kDecodeBytes = int64_t{3} << 19;  // of weights, of a task with few rows
+constexpr int64_t kMostPanels = 128;                // of one task otherwise
 constexpr int64_t kAhead = 2;  // steps that weights are prefetched before their use
 static_assert(kSplitBytes + kKeptBytes + 2 * kStepBytes <= static_cast<int64_t>(kScratchBytes),
               "a thread's scratch");
@@ -155,22 +155,22 @@ __attribute__((noinline)) void multiply_block(const Gemm& gemm, const Block& blo
   streams = stream;
 }
 
-// The cuts of a task's rows and k. Rows form blocks of `block_rows`; the last may have fewer, and
+// The blocks of a task's rows and k. Rows form blocks of `block_rows`; the last may have fewer, and
 // its tiles are padded. k is cut into parts such that a part of all blocks fits the scratch. Sums
 // between two parts are kept in f32, exactly, so parts change no bit.
-struct TileCut {
+struct Blocking {
   int64_t blocks, block_rows, steps, parts;
 };
 
-inline TileCut cut_tiles(const Gemm& gemm, int64_t rows) {
-  TileCut cut;
-  cut.blocks = (rows + kTileSize - 1) / kTileSize;
-  cut.block_rows = (rows + cut.blocks - 1) / cut.blocks;
-  cut.steps = (gemm.k + kTileK - 1) / kTileK;
+inline Blocking blocking_of(const Gemm& gemm, int64_t rows) {
+  Blocking blocking;
+  blocking.blocks = (rows + kTileSize - 1) / kTileSize;
+  blocking.block_rows = (rows + blocking.blocks - 1) / blocking.blocks;
+  blocking.steps = (gemm.k + kTileK - 1) / kTileK;
   // steps of a part
-  const int64_t most = kSplitBytes / (cut.blocks * cut.block_rows * kParts * kTileLine);
-  cut.parts = cut.steps <= most ? 1 : (cut.steps + most - 1) / most;
-  return cut;
+  const int64_t most = kSplitBytes / (blocking.blocks * blocking.block_rows * kParts * kTileLine);
+  blocking.parts = blocking.steps <= most ? 1 : (blocking.steps + most - 1) / most;
+  return blocking;
 }
 
 // The last step of a panel whose k do not fill it, padded with zeros.
@@ -183,30 +183,31 @@ inline void copy_tail(const char* w, int64_t k, char* tail) {
 struct TileTask {
   const Gemm& gemm;
   const GemmTask& task;
-  TileCut cut;
+  Blocking blocking;
   char *packed, *kept, *tails;
 
   int64_t rows_of(int64_t block) const {
-    const int64_t left = task.rows - block * cut.block_rows;
-    return left < cut.block_rows ? left : cut.block_rows;
+    const int64_t left = task.rows - block * blocking.block_rows;
+    return left < blocking.block_rows ? left : blocking.block_rows;
   }
 
   void split_part(int64_t first_step, int64_t steps) const {
     const int64_t k = first_step * kTileK,
                   end = k + steps * kTileK < gemm.k ? k + steps * kTileK : gemm.k;
-    for (int64_t b = 0; b < cut.blocks; b++) {
+    for (int64_t b = 0; b < blocking.blocks; b++) {
       const float* rows[kTileSize] = {};
-      for (int64_t i = 0; i < rows_of(b); i++) rows[i] = gemm.row(task.r + b * cut.block_rows + i);
-      split_block(rows, cut.block_rows, k, end - k,
-                  packed + b * steps * cut.block_rows * kParts * kTileLine);
+      for (int64_t i = 0; i < rows_of(b); i++)
+        rows[i] = gemm.row(task.r + b * blocking.block_rows + i);
+      split_block(rows, blocking.block_rows, k, end - k,
+                  packed + b * steps * blocking.block_rows * kParts * kTileLine);
     }
   }
 
   // The sums of one block and pair. They are kept between parts of k. With one part there are two
   // in turn, since the other may be being written out.
   char* sums_of(int64_t pair, int64_t block) const {
-    const int64_t index = pair * cut.blocks + block;
-    return kept + (cut.parts > 1 ? index : index % 2) * kSumsBytes;
+    const int64_t index = pair * blocking.blocks + block;
+    return kept + (blocking.parts > 1 ? index : index % 2) * kSumsBytes;
   }
 
   // All blocks of rows times panels [panel, panel + panels), one or two, over steps [first, last)
@@ -223,34 +224,36 @@ struct TileTask {
     for (int64_t j = 0; j < panels && block.tail != nullptr; j++) {
       copy_tail(task.w + (panel + j) * bytes + whole * kStepBytes, gemm.k, tails + j * kStepBytes);
     }
-    block.x_step = kParts * cut.block_rows * kTileLine;
+    block.x_step = kParts * blocking.block_rows * kTileLine;
     block.first = first == 0;
-    // the next pair, which is brought into the cache while all blocks meet this one
+    // the next pair, which is brought into the cache while this one multiplies all blocks
     const char* next = block.w + 2 * bytes;
-    const int64_t columns = cut.blocks * steps * panels * 2;
-    Stream stream = {next, next, cut.blocks > 1 ? (steps * kStepBytes + columns - 1) / columns : 0};
-    for (int64_t b = 0; b < cut.blocks; b++) {
+    const int64_t columns = blocking.blocks * steps * panels * 2;
+    Stream stream = {next, next,
+                     blocking.blocks > 1 ? (steps * kStepBytes + columns - 1) / columns : 0};
+    for (int64_t b = 0; b < blocking.blocks; b++) {
       block.x = packed + b * steps * block.x_step;
-      block.then = b + 1 < cut.blocks ? block.w : next;
+      block.then = b + 1 < blocking.blocks ? block.w : next;
       block.sums = sums_of(panel / 2, b);
       if (panels == 2) {
         multiply_block<2>(gemm, block, stream, previous);
       } else {
         multiply_block<1>(gemm, block, stream, previous);
       }
-      if (last == cut.steps) {
-        previous = {block.sums, task.r + b * cut.block_rows, task.panel + panel, panels,
-                    0,          rows_of(b) * panels};
+      if (last == blocking.steps) {
+        previous = {
+            block.sums,         task.r + b * blocking.block_rows, task.panel + panel, panels, 0,
+            rows_of(b) * panels};
       }
     }
   }
 
   void run() const {
-    configure_tiles(cut.block_rows);
+    configure_tiles(blocking.block_rows);
     Finish previous;
-    for (int64_t part = 0; part < cut.parts; part++) {
-      const int64_t first = split(cut.steps, part, cut.parts),
-                    last = split(cut.steps, part + 1, cut.parts);
+    for (int64_t part = 0; part < blocking.parts; part++) {
+      const int64_t first = split(blocking.steps, part, blocking.parts),
+                    last = split(blocking.steps, part + 1, blocking.parts);
       split_part(first, last - first);
       for (int64_t p = 0; p < task.panels; p += 2)
         multiply_pair(p, p + 1 < task.panels ? 2 : 1, first, last, previous);
@@ -272,18 +275,19 @@ inline void run_tiles(const GemmArgs& args, ThreadPool& pool) {
       whole >= kMostRows / 4 * 3 && whole < kMostRows ? whole / kTileSize * kTileSize : kMostRows;
   const int64_t panels = chunk_panels(gemm);
   const int64_t fair = clamp((panels / threads + 1) / 2 * 2, 2, 32);
-  gemm.few = even_ranges(gemm.panels, threads,
-                         clamp(kFewBytes / (panel_bytes(gemm.dtype, gemm.k) + 1) / 2 * 2, 4,
-                               clamp(panels / (threads * 4) / 2 * 2, 4, kKeptPanels)));
+  gemm.decode = even_ranges(gemm.panels, threads,
+                            clamp(kDecodeBytes / (panel_bytes(gemm.dtype, gemm.k) + 1) / 2 * 2, 4,
+                                  clamp(panels / (threads * 4) / 2 * 2, 4, kKeptPanels)));
   // Splitting a chunk costs as much as multiplying it by two panels.
   const int64_t most = whole < gemm.chunk_rows ? kKeptPanels : kMostPanels;
-  gemm.many = even_ranges(gemm.panels, threads, clamp(panels / (threads * 4) / 2 * 2, fair, most));
+  gemm.prefill =
+      even_ranges(gemm.panels, threads, clamp(panels / (threads * 4) / 2 * 2, fair, most));
   pool.parallel_for(task_count(gemm), [&gemm, &pool](int64_t task, int thread) {
     char* scratch = reinterpret_cast<char*>(pool.scratch(thread));
     const GemmTask found = find_task(gemm, task);
     TileTask{gemm,
              found,
-             cut_tiles(gemm, found.rows),
+             blocking_of(gemm, found.rows),
              scratch,
              scratch + kSplitBytes,
              scratch + kSplitBytes + kKeptBytes}

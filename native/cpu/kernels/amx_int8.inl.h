@@ -7,7 +7,8 @@
 // of one block are scaled while the tiles multiply the next.
 
 constexpr int64_t kInt8TileRows = 2 * kTileSize;  // rows of one call at most: two tiles
-constexpr int64_t kInt8FewRows = 16;  // below, the vector kernel streams the weights just as fast
+constexpr int64_t kInt8TileMinRows =
+    16;  // below, the vector kernel streams the weights just as fast
 constexpr int64_t kInt8Step = kInt8Values / 2;  // bytes of 64 k of a panel
 
 // Tiles 0 to 3: sums, two of columns for each of two of rows. 4, 5: rows. 6, 7: weights.

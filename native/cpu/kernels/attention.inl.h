@@ -13,7 +13,7 @@
 // share the key/value head, or both. Either way each page is loaded from memory once per block.
 // Source: Milakov and Gimelshein, Online normalizer calculation for softmax.
 //
-// A context is cut into chunks of kChunkKeys, each with m, l and o of its own. They are folded in
+// A context is cut into chunks of kChunkKeys, each with m, l and o of its own. They are merged in
 // ascending order. So several threads can share the chunks of one block without a change of the
 // result's bits. That helps where there are fewer blocks than threads (decoding, few key/value
 // heads).
@@ -53,28 +53,28 @@ void attend(AttentionBlock& block, const AttentionArgs& args, const int32_t* pag
 }
 
 // m, l and o of the chunks so far of some rows.
-struct Folded {
+struct Merged {
   float* o;  // [rows, stride]
   float highest[kBlockRows], total[kBlockRows];
 };
 
 // Takes in one chunk of one row: m, l and o. is_first: of those that the row sees.
-inline void fold_chunk(Folded& folded, int64_t r, bool is_first, float highest, float total,
-                       const float* o, int64_t stride) {
-  float* into = folded.o + r * stride;
+inline void merge_chunk(Merged& merged, int64_t r, bool is_first, float highest, float total,
+                        const float* o, int64_t stride) {
+  float* into = merged.o + r * stride;
   if (is_first) {
     for (int64_t i = 0; i < stride; i += kLanes) store(into + i, load(o + i));
-    folded.highest[r] = highest;
-    folded.total[r] = total;
+    merged.highest[r] = highest;
+    merged.total[r] = total;
     return;
   }
-  const float top = highest > folded.highest[r] ? highest : folded.highest[r];
-  const float keep = top == folded.highest[r] ? 1.0f : exp2_nonpositive(folded.highest[r] - top);
+  const float top = highest > merged.highest[r] ? highest : merged.highest[r];
+  const float keep = top == merged.highest[r] ? 1.0f : exp2_nonpositive(merged.highest[r] - top);
   const float add = top == highest ? 1.0f : exp2_nonpositive(highest - top);
   for (int64_t i = 0; i < stride; i += kLanes)
     store(into + i, fma(load(o + i), set1(add), load(into + i) * set1(keep)));
-  folded.highest[r] = top;
-  folded.total[r] = folded.total[r] * keep + total * add;
+  merged.highest[r] = top;
+  merged.total[r] = merged.total[r] * keep + total * add;
 }
 
 // The rows of a task: [first, first + rows) of key/value head `head` in sequence `sequence`.
@@ -115,7 +115,7 @@ struct AttentionWork {
   AttentionTask task;
   int64_t group, chunk_keys, first_key, end_key;  // what any row sees: first_key .. end_key - 1
   AttentionBlock block;
-  Folded folded;
+  Merged merged;
 
   AttentionWork(const AttentionArgs& args, int64_t group, const AttentionTask& task,
                 std::byte* scratch)
@@ -126,8 +126,8 @@ struct AttentionWork {
     block.page_size = args.cache->page_size;
     block.rows = task.rows;
     block.o = reinterpret_cast<float*>(scratch);
-    folded.o = block.o + kBlockRows * block.stride;
-    block.scores = folded.o + kBlockRows * block.stride;
+    merged.o = block.o + kBlockRows * block.stride;
+    block.scores = merged.o + kBlockRows * block.stride;
     block.q = block.scores + kBlockRows * block.page_size;
     chunk_keys = kChunkKeys / block.page_size * block.page_size;
     end_key = 0;
@@ -162,9 +162,9 @@ struct AttentionWork {
   bool sees(int64_t r, int64_t chunk) const {
     return block.limit[r] > chunk * chunk_keys && block.begin[r] < (chunk + 1) * chunk_keys;
   }
-  void fold(int64_t r, int64_t chunk, float highest, float total, const float* o) {
+  void merge(int64_t r, int64_t chunk, float highest, float total, const float* o) {
     if (sees(r, chunk))
-      fold_chunk(folded, r, chunk == block.begin[r] / chunk_keys, highest, total, o, block.stride);
+      merge_chunk(merged, r, chunk == block.begin[r] / chunk_keys, highest, total, o, block.stride);
   }
 
   void take_queries() {
@@ -172,11 +172,11 @@ struct AttentionWork {
   }
   template <class Cache>
   void take_queries_for() {
-    auto* to = reinterpret_cast<typename Cache::Factor*>(block.q);
+    auto* to = reinterpret_cast<typename Cache::Operand*>(block.q);
     const float scale = args.scale * 1.44269504088896341f;  // log2(e)
     for (int64_t r = 0; r < block.rows; r++) {
       const float* q = query(r);
-      for (int64_t i = 0; i < block.d; i++) to[r * block.d + i] = Cache::to_factor(q[i] * scale);
+      for (int64_t i = 0; i < block.d; i++) to[r * block.d + i] = Cache::to_operand(q[i] * scale);
     }
   }
   // The first page of a chunk that any row sees.
@@ -203,7 +203,7 @@ struct AttentionWork {
     for (int64_t r = 0; r < block.rows; r++) {
       float* to = out(r);
       for (int64_t i = 0; i < block.value_d; i++)
-        to[i] = folded.o[r * block.stride + i] / folded.total[r];
+        to[i] = merged.o[r * block.stride + i] / merged.total[r];
     }
   }
 };
@@ -217,7 +217,7 @@ inline void attend_whole(AttentionWork work, const AttentionWork* next) {
     work.attend_chunk(chunk, chunk + 1 < work.end_chunk() ? work.keys_of(chunk + 1) : after);
     const AttentionBlock& b = work.block;
     for (int64_t r = 0; r < b.rows; r++)
-      work.fold(r, chunk, b.highest[r], b.sum(r), b.o + r * b.stride);
+      work.merge(r, chunk, b.highest[r], b.sum(r), b.o + r * b.stride);
   }
   work.write();
 }
@@ -244,12 +244,12 @@ inline void attend_part(AttentionWork work, int64_t part, float* partial) {
   }
 }
 
-inline void fold_parts(AttentionWork work, int64_t block_rows, const float* partials) {
+inline void merge_parts(AttentionWork work, int64_t block_rows, const float* partials) {
   const int64_t stride = work.block.stride, size = partial_floats(stride);
   for (int64_t chunk = work.first_chunk(); chunk < work.end_chunk(); chunk++) {
     for (int64_t r = 0; r < work.block.rows; r++) {
       const float* row = partials + ((chunk - work.first_chunk()) * block_rows + r) * size;
-      work.fold(r, chunk, row[0], row[1], row + kLanes);
+      work.merge(r, chunk, row[0], row[1], row + kLanes);
     }
   }
   work.write();
@@ -300,7 +300,7 @@ inline void attention(const AttentionArgs& args, Queue& queue) {
     });
     return;
   }
-  // One job, as its scratch is another's when it ends: who leaves the last of a task's parts folds
+  // One job, as its scratch is another's when it ends: who leaves the last of a task's parts merges
   // them.
   float* partials = reinterpret_cast<float*>(pool.job_scratch());
   int32_t parts_done[kMostSplit] = {};
@@ -309,7 +309,7 @@ inline void attention(const AttentionArgs& args, Queue& queue) {
     const AttentionWork work(args, plan.group, plan.task(of, blocks), pool.scratch(thread));
     attend_part(work, index % chunks, partials + index * floats);
     if (__atomic_add_fetch(parts_done + of, 1, __ATOMIC_ACQ_REL) == chunks) {
-      fold_parts(work, plan.block_rows, partials + of * chunks * floats);
+      merge_parts(work, plan.block_rows, partials + of * chunks * floats);
     }
   });
 }

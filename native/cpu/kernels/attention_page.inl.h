@@ -21,9 +21,9 @@ struct Count {
 struct AttentionBlock {
   int64_t d, value_d;         // dimensions of keys and of values
   int64_t stride, page_size;  // o's rows are padded to whole vectors: stride floats
-  float* q;                   // [rows, D], as factors
+  float* q;                   // [rows, D], as operands
   float* o;                   // [rows, stride]
-  float* scores;              // [rows, S], of the page at hand, then the weights as factors
+  float* scores;              // [rows, S], of the page at hand, then the weights as operands
   int64_t rows;
   int64_t begin[kBlockRows], limit[kBlockRows];  // the row sees keys begin .. limit - 1
   int64_t from[kBlockRows], seen[kBlockRows];    // of the page at hand: its keys from .. seen - 1
@@ -84,11 +84,11 @@ struct Ahead {
   }
 };
 
-// sums[r][g] += a step's factors of R rows times its elements of G vectors. With G = 0 it takes the
-// first `lanes` lanes of one vector. kOnly: one element of the step, or all of it with kWhole.
+// sums[r][g] += a step's operands of R rows times its elements of G vectors. With G = 0 it takes
+// the first `lanes` lanes of one vector. kOnly: one element of the step, or all of it with kWhole.
 constexpr int kWhole = -1;
 template <class Cache, int R, int G, int kOnly, int N>
-__attribute__((always_inline)) inline void attention_step(const typename Cache::Factor* factors,
+__attribute__((always_inline)) inline void attention_step(const typename Cache::Operand* operands,
                                                           int64_t row_stride, int64_t step,
                                                           const typename Cache::Element* from,
                                                           int lanes, Vf (&sums)[R][N]) {
@@ -107,9 +107,10 @@ __attribute__((always_inline)) inline void attention_step(const typename Cache::
     }
     MOEPP_UNROLL
     for (int r = 0; r < R; r++) {
-      const Vf factor = Cache::factor(factors + r * row_stride, step, p);
+      const Vf operand = Cache::operand(operands + r * row_stride, step, p);
       MOEPP_UNROLL
-      for (int g = 0; g < N; g++) sums[r][g] = Cache::multiply_add(factor, elements[g], sums[r][g]);
+      for (int g = 0; g < N; g++)
+        sums[r][g] = Cache::multiply_add(operand, elements[g], sums[r][g]);
       MOEPP_UNROLL
       for (int g = 0; g < N; g++) keep_in_register(sums[r][g]);
     }
@@ -118,7 +119,7 @@ __attribute__((always_inline)) inline void attention_step(const typename Cache::
 
 // scores[r][s] = q[r] . keys[:][s] for R rows and G vectors of keys.
 template <class Cache, int R, int G>
-void score_vectors(const typename Cache::Factor* q, int64_t d, const typename Cache::Element* keys,
+void score_vectors(const typename Cache::Operand* q, int64_t d, const typename Cache::Element* keys,
                    int64_t page_size, float* scores, Ahead ahead) {
   Vf sums[R][G];
   MOEPP_UNROLL
@@ -143,7 +144,7 @@ void score_vectors(const typename Cache::Factor* q, int64_t d, const typename Ca
 template <class Cache, int R>
 void score_rows(const AttentionBlock& block, int64_t row, const typename Cache::Element* keys,
                 int64_t n, Ahead ahead) {
-  const auto* q = reinterpret_cast<const typename Cache::Factor*>(block.q) + row * block.d;
+  const auto* q = reinterpret_cast<const typename Cache::Operand*>(block.q) + row * block.d;
   float* scores = block.scores + row * block.page_size;
   int64_t s = 0;
   const auto score = [&](auto vectors) {
@@ -193,14 +194,14 @@ void soften(AttentionBlock& block) {
     const int64_t n = block.seen[r];
     if (n == 0) continue;
     float* scores = block.scores + r * block.page_size;
-    auto* factors = reinterpret_cast<typename Cache::Factor*>(scores);
+    auto* operands = reinterpret_cast<typename Cache::Operand*>(scores);
     const Vf shift = set1(block.highest[r]);
     float* parts = block.total + r * kLanes;
     Vf total = load(parts) * set1(block.correction[r]);
     int64_t s = 0;
     for (; s + 2 * kLanes <= n; s += 2 * kLanes) {
       const Vf first = load(scores + s), second = load(scores + s + kLanes);
-      total = Cache::store_weights(factors, s, exp2_nonpositive(first - shift),
+      total = Cache::store_weights(operands, s, exp2_nonpositive(first - shift),
                                    exp2_nonpositive(second - shift), 2 * kLanes, total);
     }
     if (s < n) {
@@ -209,7 +210,7 @@ void soften(AttentionBlock& block) {
       const Vf first = first_n(exp2_nonpositive(load_n(scores + s, in_first) - shift), in_first);
       const Vf second =
           first_n(exp2_nonpositive(load_n(scores + s + kLanes, in_second) - shift), in_second);
-      total = Cache::store_weights(factors, s, first, second, rest, total);
+      total = Cache::store_weights(operands, s, first, second, rest, total);
     }
     store(parts, total);
   }
@@ -224,7 +225,7 @@ void add_value_vectors(const AttentionBlock& block, int64_t row,
   constexpr int kCount = G == 0 ? 1 : G;
   const int lanes = static_cast<int>(block.value_d - i);
   const auto* weights =
-      reinterpret_cast<const typename Cache::Factor*>(block.scores + row * block.page_size);
+      reinterpret_cast<const typename Cache::Operand*>(block.scores + row * block.page_size);
   const int64_t row_stride =
       block.page_size * static_cast<int64_t>(sizeof(float) / sizeof(*weights));
   float* o = block.o + row * block.stride + i;

@@ -1,4 +1,4 @@
-// GroupedGemmArgs (ops.h): the rows of each expert are one group; the gather of x happens where a
+// GroupedGemmArgs: the rows of each expert are one group; the gather of x happens where a
 // tile reads or packs its rows.
 inline void grouped_gemm(const GroupedGemmArgs& args, Queue& queue) {
   const Tensor& weight = *args.weight;

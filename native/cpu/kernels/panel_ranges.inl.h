@@ -6,7 +6,7 @@ constexpr int64_t kStreamBytes = 64 << 10;
 // Hands out the panels of a group in ranges of at least `least` and at most `most`. Within these
 // bounds, the first `threads` ranges take half of the panels, the next half of the rest, and so on.
 // So a thread reads long stretches of memory, and all end at about the same time.
-struct Guided {
+struct PanelRanges {
   int64_t panels, threads, least, most;
 
   // Of the ranges of the round that begins at panel `begin`. Even where it can be, as panels are
@@ -33,13 +33,13 @@ struct Guided {
 };
 
 // Ranges of about half of the rest, for weights that are streamed.
-inline Guided streamed_ranges(int64_t panels, int64_t threads, int64_t panel_bytes) {
+inline PanelRanges streamed_ranges(int64_t panels, int64_t threads, int64_t panel_bytes) {
   const int64_t least = (kStreamBytes / (panel_bytes + 1) / 2 + 1) * 2;
   return {panels, threads, least, panels > least ? panels : least};
 }
 
 // Ranges of the same size.
-inline Guided even_ranges(int64_t panels, int64_t threads, int64_t each) {
+inline PanelRanges even_ranges(int64_t panels, int64_t threads, int64_t each) {
   return {panels, threads, each, each};
 }
 

@@ -25,17 +25,17 @@ constexpr int kQuantTileRows = 4, kQuantTileVectors = 2;
 #endif
 
 // From so many rows of a chunk on, an int4 panel is made an int8 panel in the thread's scratch
-// before it meets them.
+// before it multiplies them.
 constexpr int64_t kExpandRows = 32;
 // Up to so many rows of int4 it is cheaper to scale the sums of groups than the weights. Measured
 // on a Zen 4 core, weights in cache, for 1, 2 and 3 rows. With VNNI they take 26, 12, 6 % less
 // time. With AVX-512 alone it is 17 % less, 4 % more, 29 % more; AVX2 the like; more without.
 #if defined(__AVX512VNNI__)
-constexpr int kInt4FewRows = 3;
+constexpr int kInt4GroupRows = 3;
 #elif defined(__AVX2__) || defined(__ARM_NEON)
-constexpr int kInt4FewRows = 1;
+constexpr int kInt4GroupRows = 1;
 #else
-constexpr int kInt4FewRows = 0;
+constexpr int kInt4GroupRows = 0;
 #endif
 // Prefetch distance of the only tile of a panel.
 constexpr int64_t kQuantStreamAhead = 4096;  // bytes
@@ -168,9 +168,9 @@ __attribute__((noinline)) void multiply_quantised(QuantPanel panel, int vector, 
 // The same of int4 for a few rows. The halves are multiplied as they are. The sums of each group of
 // 32 k get the correction that would have made weights of them. The same integers come out.
 template <int kRows, int kVectors>
-__attribute__((noinline)) void multiply_int4_few(QuantPanel panel, int vector, const char* rows,
-                                                 int64_t row_bytes, Prefetch prefetch,
-                                                 float* tile) {
+__attribute__((noinline)) void multiply_int4_groups(QuantPanel panel, int vector, const char* rows,
+                                                    int64_t row_bytes, Prefetch prefetch,
+                                                    float* tile) {
   constexpr int64_t pairs_in_group = kInt4Group / 8, group_bytes = kInt4Values / kInt4Groups;
   const int8_t* x = reinterpret_cast<const int8_t*>(rows);
   const float* scales = reinterpret_cast<const float*>(rows + panel.blocks * kQuantBlock);
@@ -249,9 +249,9 @@ inline void quantised_tile(const Gemm& gemm, QuantPanel panel, const char* rows,
     alignas(64) float tile[kRows * kPanelRows];
     prefetch.bytes = prefetch.bytes * vectors / kPanelVectors;
     for (int v = 0; v < kPanelVectors; v += vectors) {
-      if constexpr (kInt4 && kRows <= kInt4FewRows) {
-        multiply_int4_few<kRows, vectors>(panel, v, rows, quantised_row_bytes(gemm.k), prefetch,
-                                          tile);
+      if constexpr (kInt4 && kRows <= kInt4GroupRows) {
+        multiply_int4_groups<kRows, vectors>(panel, v, rows, quantised_row_bytes(gemm.k), prefetch,
+                                             tile);
       } else {
         multiply_quantised<kRows, vectors, kInt4>(panel, v, rows, quantised_row_bytes(gemm.k),
                                                   prefetch, tile);
@@ -307,7 +307,7 @@ inline void quantised_rows_times_panels(const QuantisedGemm& q, int64_t r, int64
   for (int64_t p = 0; p < panels; p++, w += bytes) {
     if (expand) expand_panel(w, blocks, scratch);
 #if defined(__AMX_INT8__)
-    if (count >= kInt8FewRows && (!int4 || expand)) {
+    if (count >= kInt8TileMinRows && (!int4 || expand)) {
       int8_rows_times_panel(gemm, {expand ? scratch : w, blocks}, rows, r, count, panel + p,
                             w + bytes, bytes);
       continue;
@@ -331,29 +331,29 @@ inline void quantised_rows_times_panels(const QuantisedGemm& q, int64_t r, int64
   }
 }
 
-// The rows of a group that belong to the pass, and how they and the panels are cut into tasks.
-inline Cut cut_quantised(const QuantisedGemm& q, int64_t group, int64_t* first) {
+// The rows of a group that belong to the pass, and their tasks.
+inline Tiling quantised_tiling(const QuantisedGemm& q, int64_t group, int64_t* first) {
   const int64_t begin = q.gemm.offsets[group], end = q.gemm.offsets[group + 1];
   *first = begin > q.first ? begin : q.first;
   const int64_t last = end < q.last ? end : q.last, rows = last > *first ? last - *first : 0;
-  if (rows <= kQuantTileRows) return cut_few_rows(q.gemm, group, rows, q.chunk_rows);
-  return cut_rows(rows, q.chunk_rows, q.gemm.many);
+  if (rows <= kQuantTileRows) return decode_tiling(q.gemm, group, rows, q.chunk_rows);
+  return rows_tiling(rows, q.chunk_rows, q.gemm.prefill);
 }
 
 inline void quantised_task(const QuantisedGemm& q, int64_t task, char* scratch) {
   const Gemm& gemm = q.gemm;
   int64_t group = 0, begin = 0;
-  Cut cut;
+  Tiling tiling;
   for (;; group++) {
-    cut = cut_quantised(q, group, &begin);
-    if (task < cut.tasks()) break;
-    task -= cut.tasks();
+    tiling = quantised_tiling(q, group, &begin);
+    if (task < tiling.tasks()) break;
+    task -= tiling.tasks();
   }
-  const int64_t chunk = task / cut.ranges;
-  const int64_t first = split(cut.rows, chunk, cut.chunks),
-                count = split(cut.rows, chunk + 1, cut.chunks) - first;
+  const int64_t chunk = task / tiling.ranges;
+  const int64_t first = split(tiling.rows, chunk, tiling.chunks),
+                count = split(tiling.rows, chunk + 1, tiling.chunks) - first;
   int64_t panel, panels;
-  cut.panels->range(task % cut.ranges, &panel, &panels);
+  tiling.panels->range(task % tiling.ranges, &panel, &panels);
   const char* w = gemm.weight + (group * gemm.panels + panel) * panel_bytes(gemm.dtype, gemm.k);
   quantised_rows_times_panels(q, begin + first, count, w, panel, panels, scratch);
 }
@@ -384,14 +384,14 @@ inline void run_quantised_pass(QuantisedGemm& q, ThreadPool& pool) {
   const int64_t fair =
       clamp((rows + threads - 1) / threads, 8 * kQuantTileRows, rows + 8 * kQuantTileRows);
   q.chunk_rows = fair < cached ? fair : cached;
-  share_few_rows(gemm, threads, q.first, q.last);
+  share_decode(gemm, threads, q.first, q.last);
   int64_t panels = 0;
   for (int64_t g = 0, first; g < gemm.groups; g++)
-    panels += cut_quantised(q, g, &first).chunks * gemm.panels;
-  gemm.many = even_ranges(gemm.panels, threads,
-                          clamp(panels / (threads * 8), clamp(panels / threads, 1, 16), 64));
+    panels += quantised_tiling(q, g, &first).chunks * gemm.panels;
+  gemm.prefill = even_ranges(gemm.panels, threads,
+                             clamp(panels / (threads * 8), clamp(panels / threads, 1, 16), 64));
   int64_t tasks = q.quantise_tasks;
-  for (int64_t g = 0, first; g < gemm.groups; g++) tasks += cut_quantised(q, g, &first).tasks();
+  for (int64_t g = 0, first; g < gemm.groups; g++) tasks += quantised_tiling(q, g, &first).tasks();
   pool.parallel_for(tasks, [&q, &pool](int64_t task, int thread) {
     if (task < q.quantise_tasks) return quantise_task(q, task);
     wait_until_quantised(q);

@@ -91,7 +91,7 @@ inline void score_experts(const RouteTopKArgs& args, const float* open, int64_t 
 // The choices outside the best groups become 0.
 inline void keep_groups(const RouteTopKArgs& args, int64_t e, float* choices) {
   const int64_t size = e / args.groups;
-  float best[32];  // check_data.cc: groups
+  float best[32];  // ops/route_top_k.h: groups
   for (int64_t g = 0; g < args.groups; g++) {
     int32_t top[2];
     pick_experts(choices + g * size, size, 2, top);

@@ -1,6 +1,6 @@
-// Chooses how attention is computed (attention/attention.h), and folds the partial results of
+// Chooses how attention is computed (attention/attention.h), and merges the partial results of
 // contexts that were split.
-// SASS * fold_chunks: LDG MUFU !LDL !STL registers<=64 no-spills
+// SASS * merge_chunks: LDG MUFU !LDL !STL registers<=64 no-spills
 #include <climits>
 
 #include "cuda/kernels/attention/attention.h"
@@ -10,12 +10,12 @@ namespace moepp::cuda {
 
 namespace {
 
-constexpr int kFewTokens = 16;     // of a step: always split
-constexpr int kFewOfSequence = 4;  // of a sequence, beside sequences with more
+constexpr int kSplitStepTokens = 16;  // of a step: all are split
+constexpr int kSplitTokens = 4;       // of a sequence, beside sequences with more
 constexpr int kBlocksPerProcessor = 8;
 
 // One block per (unit, query head), one thread per dimension.
-__global__ void __launch_bounds__(256) fold_chunks(Attention a) {
+__global__ void __launch_bounds__(256) merge_chunks(Attention a) {
   await_inputs();
   const int unit = static_cast<int>(blockIdx.x), head = static_cast<int>(blockIdx.y),
             d = a.step.value_dim;
@@ -30,8 +30,8 @@ __global__ void __launch_bounds__(256) fold_chunks(Attention a) {
 #pragma unroll 4
   for (int chunk = 0; chunk < chunks; chunk++) {
     float keep, add;
-    fold(state, states[chunk].x, states[chunk].y, &keep, &add);
-    sum = folded(sum, keep, sums[static_cast<int64_t>(chunk) * d], add);
+    merge(state, states[chunk].x, states[chunk].y, &keep, &add);
+    sum = merged(sum, keep, sums[static_cast<int64_t>(chunk) * d], add);
   }
   a.out.store((static_cast<int64_t>(token) * a.hq + head) * d + i, {sum * (1.0f / state.total)});
 }
@@ -56,7 +56,7 @@ void attend_split(Attention a, DType cache, int units, CudaQueue& queue) {
     launch_kernel(a, cache, true, splits, queue);
     const dim3 grid(static_cast<unsigned>(a.units), static_cast<unsigned>(a.hq));
     const dim3 threads(static_cast<unsigned>((a.step.value_dim + 31) / 32 * 32));
-    queue.launch(fold_chunks, {grid, threads}, a);
+    queue.launch(merge_chunks, {grid, threads}, a);
   }
 }
 
@@ -80,13 +80,13 @@ void attention(const AttentionArgs& args, Queue& queue) {
   if (a.tokens == 0) return;
   const DType cache = args.cache->dtype;
   const bool can_split = stream.splits_contexts() && stream.workspace_bytes() >= split_bytes(a);
-  if (can_split && a.tokens <= max(kFewTokens, 2 * a.step.sequences)) {
+  if (can_split && a.tokens <= max(kSplitStepTokens, 2 * a.step.sequences)) {
     attend_split(a, cache, a.tokens, stream);
     return;
   }
-  a.few = can_split && a.step.sequences > 1 ? kFewOfSequence : 0;
+  a.split_tokens = can_split && a.step.sequences > 1 ? kSplitTokens : 0;
   launch_kernel(a, cache, false, 1, stream);
-  if (a.few > 0) attend_split(a, cache, a.few * a.step.sequences, stream);
+  if (a.split_tokens > 0) attend_split(a, cache, a.split_tokens * a.step.sequences, stream);
 }
 
 }  // namespace moepp::cuda

@@ -6,8 +6,8 @@
 
 namespace moepp::cuda {
 
-#define MOEPP_OP(name, Args) void name(const Args& args, Queue& queue);
-#include "ops.inc"
-#undef MOEPP_OP
+#define MOEPP_LAUNCHER(name, Args) void name(const Args& args, Queue& queue);
+MOEPP_OPS(MOEPP_LAUNCHER, MOEPP_LAUNCHER)
+#undef MOEPP_LAUNCHER
 
 }  // namespace moepp::cuda

@@ -20,7 +20,7 @@ namespace {
 
 // rms_norm's block, so that a row's sum of squares has the same bits.
 constexpr int kNormThreads = 256, kNormWarps = kNormThreads / 32;
-constexpr int kFewTokens = 64;
+constexpr int kDecodeTokens = 64;
 constexpr int kLogitsPerLane = 8;                 // E up to 256
 constexpr int64_t kMostRouterBytes = 320 * 1024;  // 3 us at 64 bytes per clock; two launches
 
@@ -157,7 +157,7 @@ void launch_for_tokens(NormRoute& r, CudaQueue& queue) {
   // 8 rows of 1536 and their sums: sm_75 gives up to 64 KB
   constexpr size_t kTileBytes = 49 * 1024;
   const int tokens = r.router.tokens;
-  r.sorts = tokens <= kFewTokens && tokens * r.routing.k <= Config<1, 1, N>::kThreads &&
+  r.sorts = tokens <= kDecodeTokens && tokens * r.routing.k <= Config<1, 1, N>::kThreads &&
             (tokens == 1 || r.finished != nullptr);
   if (!r.sorts && tokens >= 8 * queue.multiprocessors() &&
       tile_bytes<Config<8, 4, N>>(r.router.h) <= kTileBytes) {

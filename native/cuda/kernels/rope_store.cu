@@ -64,7 +64,7 @@ struct HeadPart {
   }
 };
 
-// Dimension i of the head u, rotated: ops.h, RopeStoreArgs.
+// Dimension i of the head u, rotated: ops/rope_store.h.
 SIMT_DEVICE float rotated(const Rope& r, const float* u, const float* cosine, const float* sine,
                           int i) {
   const int j = i < r.pairs ? i : i - r.pairs;

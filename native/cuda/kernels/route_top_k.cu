@@ -12,9 +12,9 @@ namespace moepp::cuda {
 namespace {
 
 // gated and sorted by one block, with a thread for each pick
-constexpr int kFewTokens = 64, kMostThreads = 1024;
+constexpr int kOneBlockTokens = 64, kMostThreads = 1024;
 constexpr int kGateWarps = 8;
-constexpr int kFewLogits = 8;  // of a lane, up to 256 experts: more spill in a block so large
+constexpr int kOneBlockLogits = 8;  // of a lane, up to 256 experts: more spill in a block so large
 // A block has so much shared memory without asking.
 constexpr size_t kSortBytes = 48 * 1024;
 
@@ -22,7 +22,7 @@ __global__ void __launch_bounds__(kMostThreads) gate_and_sort(Routing r) {
   await_inputs();
   const int warps = static_cast<int>(blockDim.x) / 32;
   for (int t = static_cast<int>(threadIdx.x) / 32; t < r.tokens; t += warps)
-    gate_token<kFewLogits>(r, t);
+    gate_token<kOneBlockLogits>(r, t);
   __syncthreads();
   sort_picks(r, 0);
 }
@@ -65,12 +65,12 @@ void route_top_k(const RouteTopKArgs& args, Queue& queue) {
   CudaQueue& stream = CudaQueue::from(queue);
   const Routing r = routing_of(args);
   const int threads = whole_warps(min(kMostThreads, max(r.tokens, 1) * 32));
-  if (r.e <= 32 * kFewLogits && r.tokens <= kFewTokens && r.tokens * r.k <= threads) {
+  if (r.e <= 32 * kOneBlockLogits && r.tokens <= kOneBlockTokens && r.tokens * r.k <= threads) {
     return stream.launch(
         gate_and_sort, {dim3(1), dim3(static_cast<unsigned>(threads)), sort_bytes(r, threads)}, r);
   }
-  if (r.e <= 32 * kFewLogits) {
-    gate<kFewLogits>(r, stream);
+  if (r.e <= 32 * kOneBlockLogits) {
+    gate<kOneBlockLogits>(r, stream);
   } else if (r.e <= 512) {
     gate<16>(r, stream);
   } else {

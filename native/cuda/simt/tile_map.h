@@ -6,7 +6,7 @@
 namespace simt {
 
 // The order of a tile's rows in shared memory. Address bits 7 and up exchange the 16-byte units of
-// a row, so that a column of units meets every bank. k128: unit ^= (address >> 7) & 7; k64: & 3;
+// a row, so that a column of units covers every bank. k128: unit ^= (address >> 7) & 7; k64: & 3;
 // k32: & 1. PTX: tensor swizzling modes.
 enum class Swizzle { kNone, k32, k64, k128 };
 

@@ -3,16 +3,16 @@
 //
 // A row is one (token, query head). Its keys are taken in chunks of 64, counted from position 0. A
 // chunk gives a partial result: the highest score m, the sum l of e^(score - m), and the sum o of
-// e^(score - m) v. Partial results are folded one after another, in ascending order:
+// e^(score - m) v. Partial results are merged one after another, in ascending order:
 //   M' = max(M, m)   L = L e^(M - M') + l e^(m - M')   O = O e^(M - M') + o e^(m - M')
 //   out = O (1 / L)
 // So a row's bits depend neither on the rows beside it nor on the block that computes a chunk.
 // There are two ways, chosen by speed.
-//   whole   For prefill. A block takes some rows and walks through their context, folding as it
+//   whole   For prefill. A block takes some rows and walks through their context, merging as it
 //           goes.
 //   split   For decode, where there are too few rows to fill the device. Blocks take single chunks
 //           of one token's rows and leave the partial results in the workspace. A second kernel
-//           folds them.
+//           merges them.
 //
 // In either, keys and values pass through shared memory, where the rows of a block share them. The
 // rows are the query heads of a key/value head, and consecutive tokens. Source: Dao,
@@ -39,9 +39,9 @@ struct Attention {
   int tokens, hq, group;  // group: query heads per key/value head
   float scale;            // times log2(e)
   int window;             // keys that a row sees at most, the last ones; INT_MAX without a window
-  // Sequences with at most `few` tokens are split over their context, as units of one token. With
-  // few = 0 the units are the tokens of the step, whatever their sequences.
-  int few;
+  // Sequences with at most `split_tokens` tokens are split over their context, as units of one
+  // token. With 0 the units are the tokens of the step, whatever their sequences.
+  int split_tokens;
   int first_unit, units;  // of this launch
   int chunks;             // that a row has at most
   float* sums;            // o [units, Hq, chunks, Dv]
@@ -49,11 +49,12 @@ struct Attention {
 
   // The token of a unit of this launch, or -1.
   SIMT_DEVICE int unit_token(int unit) const {
-    if (few == 0) return first_unit + unit;
-    const int sequence = (first_unit + unit) / few, index = (first_unit + unit) % few;
+    if (split_tokens == 0) return first_unit + unit;
+    const int sequence = (first_unit + unit) / split_tokens,
+              index = (first_unit + unit) % split_tokens;
     const int start = step.sequence_starts[sequence],
               count = step.sequence_starts[sequence + 1] - start;
-    return index < count && count <= few ? start + index : -1;
+    return index < count && count <= split_tokens ? start + index : -1;
   }
   // With `limit` keys up to its position, a row sees those from first_key() on.
   SIMT_DEVICE int first_key(int limit) const { return max(0, limit - window); }
@@ -95,7 +96,7 @@ SIMT_DEVICE bool find_whole(const Attention& a, RowBlock* block) {
   int number = static_cast<int>(gridDim.x - 1 - blockIdx.x);
   for (int b = 0; b < a.step.sequences; b++) {
     const int start = a.step.sequence_starts[b], count = a.step.sequence_starts[b + 1] - start;
-    if (count <= a.few) continue;
+    if (count <= a.split_tokens) continue;
     const int rows = count * a.group, blocks = (rows + kRows - 1) / kRows;
     if (number < blocks) {
       *block = {b, start, number * kRows, min(kRows, rows - number * kRows), 0};
@@ -164,21 +165,21 @@ SIMT_DEVICE void find_values(const Attention& a, const RowBlock& block, int chun
   }
 }
 
-// The statistics folded so far, without the sums.
+// The statistics merged so far, without the sums.
 struct RowState {
   float highest = -INFINITY, total = 0.0f;
 };
 
 // Takes a chunk's m and l in; the sums become sum * keep + o * add. A row that sees none of the
 // chunk stays as it is.
-SIMT_DEVICE void fold(RowState& state, float m, float l, float* keep, float* add) {
+SIMT_DEVICE void merge(RowState& state, float m, float l, float* keep, float* add) {
   const float highest = fmaxf(state.highest, m);
   *keep = state.highest == highest ? 1.0f : exp2f(state.highest - highest);
   *add = m == highest ? 1.0f : exp2f(m - highest);
   state.highest = highest;
   state.total = fmaf(state.total, *keep, l * *add);
 }
-SIMT_DEVICE float folded(float sum, float keep, float o, float add) {
+SIMT_DEVICE float merged(float sum, float keep, float o, float add) {
   return fmaf(sum, keep, o * add);
 }
 

@@ -18,7 +18,7 @@ template <class CacheType, int DimCount, bool SplitContext>
 struct Config {
   using E = CacheType;
   static constexpr int kDims = DimCount;  // of a lane
-  // an odd number of 16-byte units: lanes with a row each meet all banks
+  // an odd number of 16-byte units: lanes with a row each cover all banks
   static constexpr int kPitch = 32 * kDims + 4;
   static constexpr bool kSplit = SplitContext;
 };
@@ -105,7 +105,7 @@ SIMT_DEVICE void score_keys(const Smem<C>& s, int d, float (&scores)[kWarpRows])
   }
 }
 
-// Scores with the lane's two keys become weights; the chunk's m and l are folded in.
+// Scores with the lane's two keys become weights; the chunk's m and l are merged in.
 template <class C>
 SIMT_DEVICE void soften(const Attention& a, Smem<C>& s, WarpRows<C>& rows,
                         float (&scores)[2][kWarpRows], int first_key, float (&keep)[kWarpRows],
@@ -127,7 +127,7 @@ SIMT_DEVICE void soften(const Attention& a, Smem<C>& s, WarpRows<C>& rows,
       s.weights[rows.first_row() + r][half * kHalf + lane] = weight;
       l += weight;
     }
-    fold(rows.state[r], m, warp_sum(l), &keep[r], &add[r]);
+    merge(rows.state[r], m, warp_sum(l), &keep[r], &add[r]);
   }
   __syncwarp();
 }
@@ -218,7 +218,7 @@ SIMT_DEVICE void attend_chunk(const Attention& a, Smem<C>& s, WarpRows<C>& rows,
   for (int r = 0; r < kWarpRows; r++) {
 #pragma unroll
     for (int j = 0; j < C::kDims; j++)
-      rows.sums[r][j] = folded(rows.sums[r][j], keep[r], o[r][j], add[r]);
+      rows.sums[r][j] = merged(rows.sums[r][j], keep[r], o[r][j], add[r]);
   }
 }
 

@@ -1,6 +1,6 @@
 // Attention over a bf16 cache on tensor cores (mma.sync m16n8k16), sm_80 and up. A warp has 16
 // rows. A chunk's scores and weights stay in its registers, and so do the sums. The chunk's sums
-// are folded into them 16 dimensions at a time. Keys and values of a chunk have one buffer each:
+// are merged into them 16 dimensions at a time. Keys and values of a chunk have one buffer each:
 // the next keys are copied while values are multiplied, the next values while keys are.
 //
 // A value whose weight is 0 is multiplied, too. An infinite or NaN one makes NaN of other rows in
@@ -19,7 +19,7 @@ struct Config {
   static constexpr int kD = HeadDim, kSteps = HeadDim / 16;
   static constexpr int kWarps = WarpCount, kThreads = 32 * WarpCount, kRows = 16 * WarpCount;
   static constexpr bool kSplit = SplitContext;
-  // Rows of an odd number of 16-byte units: eight of them, as ldmatrix reads them, meet each bank
+  // Rows of an odd number of 16-byte units: eight of them, as ldmatrix reads them, cover each bank
   // once.
   static constexpr int kPitch = (HeadDim / 8 | 1) * 8;
 };
@@ -153,7 +153,7 @@ SIMT_DEVICE void soften(const Attention& a, const WarpRows<C>& rows, float (&sco
   }
 }
 
-// The chunk's sums, folded into the rows'.
+// The chunk's sums, merged into the rows'.
 template <class C>
 SIMT_DEVICE void add_values(const Smem<C>& s, WarpRows<C>& rows, const uint32_t (&weights)[4][4],
                             const float (&keep)[2], const float (&add)[2]) {
@@ -172,9 +172,9 @@ SIMT_DEVICE void add_values(const Smem<C>& s, WarpRows<C>& rows, const uint32_t 
     }
 #pragma unroll
     for (int e = 0; e < 4; e++) {
-      rows.sums[2 * step][e] = folded(rows.sums[2 * step][e], keep[e / 2], o[0][e], add[e / 2]);
+      rows.sums[2 * step][e] = merged(rows.sums[2 * step][e], keep[e / 2], o[0][e], add[e / 2]);
       rows.sums[2 * step + 1][e] =
-          folded(rows.sums[2 * step + 1][e], keep[e / 2], o[1][e], add[e / 2]);
+          merged(rows.sums[2 * step + 1][e], keep[e / 2], o[1][e], add[e / 2]);
     }
   }
 }
@@ -238,7 +238,7 @@ SIMT_DEVICE void attend_rows(const Attention& a) {
     if (seen) {
       soften(a, rows, scores, chunk * kChunk, weights, m, l);
 #pragma unroll
-      for (int i = 0; i < 2; i++) fold(rows.state[i], m[i], l[i], &keep[i], &add[i]);
+      for (int i = 0; i < 2; i++) merge(rows.state[i], m[i], l[i], &keep[i], &add[i]);
     }
     simt::cp_async_wait<1>();
     __syncthreads();  // the values are there

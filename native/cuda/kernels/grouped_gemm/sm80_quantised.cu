@@ -80,7 +80,7 @@ SIMT_DEVICE void copy_scales(const Group<C>& w, const Tile& tile, Smem<C>& s, in
 // A thread's part of the weight: the unit of its line, of one row of each fragment; for int4 also
 // the rows' scale words.
 template <class C>
-struct Held {
+struct Fragments {
   uint32_t line[C::kAcross][4], scales[C::kAcross];
 
   SIMT_DEVICE void load_line(const unsigned char* lines, int column) {
@@ -127,32 +127,32 @@ SIMT_DEVICE void load_a(uint32_t (&a)[4], const typename C::X* stage, int row, i
 
 // b of both halves of step q.
 template <class C>
-SIMT_DEVICE void load_b(uint32_t (&b)[2][C::kAcross][2], const Held<C>& held, int q) {
+SIMT_DEVICE void load_b(uint32_t (&b)[2][C::kAcross][2], const Fragments<C>& fragments, int q) {
   using W = typename C::Weight;
 #pragma unroll
   for (int j = 0; j < C::kAcross; j++) {
     if constexpr (std::is_same_v<W, Int8Weight>) {
 #pragma unroll
       for (int half = 0; half < 2; half++) {
-        const uint32_t word = held.line[j][q % 2 * 2 + half];
+        const uint32_t word = fragments.line[j][q % 2 * 2 + half];
         b[half][j][0] = int8_pair(word);
         b[half][j][1] = int8_pair(word >> 8);
       }
     } else {
-      const float m = W::multiplier(held.scales[j], q);
+      const float m = W::multiplier(fragments.scales[j], q);
       const uint32_t multiplier = twice_bf16(m), minus = twice_bf16(-136.0f * m);
 #pragma unroll
       for (int n = 0; n < 4; n++)
-        b[n / 2][j][n % 2] = int4_pair(held.line[j][q] >> (4 * n), multiplier, minus);
+        b[n / 2][j][n % 2] = int4_pair(fragments.line[j][q] >> (4 * n), multiplier, minus);
     }
   }
 }
 
 template <class C>
-SIMT_DEVICE void multiply(const typename C::X* stage, const Held<C>& held, int q, int row,
+SIMT_DEVICE void multiply(const typename C::X* stage, const Fragments<C>& fragments, int q, int row,
                           Sums<C>& sum) {
   uint32_t b[2][C::kAcross][2];
-  load_b<C>(b, held, q);
+  load_b<C>(b, fragments, q);
 #pragma unroll
   for (int half = 0; half < 2; half++) {
     uint32_t a[C::kDown][4];
@@ -168,7 +168,7 @@ SIMT_DEVICE void multiply(const typename C::X* stage, const Held<C>& held, int q
 
 // Adds a block's sums, scaled.
 template <class C>
-SIMT_DEVICE void fold(const uint32_t* scales, int column, const Sums<C>& part, Sums<C>& sum) {
+SIMT_DEVICE void add_scaled(const uint32_t* scales, int column, const Sums<C>& part, Sums<C>& sum) {
   using W = typename C::Weight;
 #pragma unroll
   for (int j = 0; j < C::kAcross; j++) {
@@ -204,20 +204,20 @@ SIMT_DEVICE void compute_tile(const Gemm& g, const Tile& tile, Smem<C>& s) {
   for (int q = 0; q < kStages - 1; q++) fill(0, q);
   for (int b = 0; b < blocks; b++) {
     Sums<C> part = {};
-    Held<C> held;
+    Fragments<C> fragments;
 #pragma unroll
     for (int q = 0; q < kSteps; q++) {
       simt::cp_async_wait<kStages - 2>();
       __syncthreads();  // this step's stage is there for all, and all have read the stage that is
                         // filled next
       fill(b + (q + kStages - 1) / kSteps, (q + kStages - 1) % kSteps);
-      if (q == 0) held.load_scales(s.scales[b % 2], column);
+      if (q == 0) fragments.load_scales(s.scales[b % 2], column);
       if (q % C::kLineSteps == 0) {
-        held.load_line(s.lines[(b * C::kLines + q / C::kLineSteps) % C::kLineStages], column);
+        fragments.load_line(s.lines[(b * C::kLines + q / C::kLineSteps) % C::kLineStages], column);
       }
-      multiply<C>(s.x[q], held, q, row, part);
+      multiply<C>(s.x[q], fragments, q, row, part);
     }
-    fold<C>(s.scales[b % 2], column, part, sum);
+    add_scaled<C>(s.scales[b % 2], column, part, sum);
   }
   write_sums<C>(g, tile, row, column, sum);
 }

@@ -55,21 +55,21 @@ struct Ring {
 // 32-byte sector comes twice, although these loads go past L1. A stage moves 32 or 16 KB of x, and
 // 24 or 32 KB of weights.
 template <class X>
-struct Held {
+struct RowsInFlight {
   static constexpr int kWide = 16 / sizeof(X), kUnits = kDepth / kWide, kStep = 128 / kUnits,
-                       kHeld = kRows / kStep;
-  unsigned source;  // row of x of held row `unit`; all ones: it is past the group's end
-  uint4 v[kHeld];
+                       kInFlight = kRows / kStep;
+  unsigned source;  // row of x of the row `unit` of these; all ones: past the group's end
+  uint4 v[kInFlight];
 
   SIMT_DEVICE static int first_row() { return static_cast<int>(threadIdx.x) / kUnits; }
   SIMT_DEVICE static int unit() { return static_cast<int>(threadIdx.x) % kUnits; }
 
   SIMT_DEVICE void begin(const Gemm& g, const Tile& tile) {
-    static_assert(kHeld == kUnits, "each lane of a row keeps the source of one row");
+    static_assert(kInFlight == kUnits, "each lane of a row keeps the source of one row");
     const int row = tile.row + first_row() + unit() * kStep;
     source = row < tile.end ? static_cast<unsigned>(source_row(g, row)) : ~0u;
 #pragma unroll
-    for (int i = 0; i < kHeld; i++) load(g, i, 0);
+    for (int i = 0; i < kInFlight; i++) load(g, i, 0);
   }
   // ptxas spills when the address is made behind the condition, or counts floats.
   SIMT_DEVICE void load(const Gemm& g, int i, int k0) {
@@ -99,9 +99,9 @@ SIMT_DEVICE void produce(const Gemm& g, const simt::TensorMap* weight, Smem<C>& 
   Ring<C::kStages> ring;
   Tile tile;
   for (int64_t number = blockIdx.x; walk.find(g, number, &tile); number += gridDim.x) {
-    using Rows = Held<typename C::X>;
-    Rows held;
-    held.begin(g, tile);
+    using Rows = RowsInFlight<typename C::X>;
+    Rows rows;
+    rows.begin(g, tile);
     for (int k = 0; k < g.k; k += kDepth) {
       simt::mbar_wait(&s.empty[ring.stage], ring.parity ^ 1);
       if (threadIdx.x == 0) {
@@ -110,9 +110,9 @@ SIMT_DEVICE void produce(const Gemm& g, const simt::TensorMap* weight, Smem<C>& 
                        &s.full[ring.stage]);
       }
 #pragma unroll
-      for (int i = 0; i < Rows::kHeld; i++) {
-        held.store(s.x[ring.stage], i);
-        held.load(g, i, k + kDepth);
+      for (int i = 0; i < Rows::kInFlight; i++) {
+        rows.store(s.x[ring.stage], i);
+        rows.load(g, i, k + kDepth);
       }
       simt::fence_proxy_async();  // wgmma reads what was stored here
       simt::mbar_arrive(&s.full[ring.stage]);

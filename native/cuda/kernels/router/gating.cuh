@@ -286,7 +286,7 @@ SIMT_HOST_DEVICE size_t sort_bytes(const Routing& r, int threads) {
          sizeof(uint16_t) * (n * static_cast<size_t>(threads / 32) + static_cast<size_t>(r.e));
 }
 
-// Cleared, with the experts' ranks. The block must meet before it is read.
+// Cleared, with the experts' ranks. The block must synchronise before it is read.
 SIMT_DEVICE SortMemory clear_sort(const Routing& r) {
   const int warps = static_cast<int>(blockDim.x) / 32;
   SortMemory s = {};

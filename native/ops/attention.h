@@ -1,0 +1,62 @@
+#pragma once
+
+#include "common.h"
+#include "step_inputs.h"
+
+namespace moepp {
+
+// out[t][h] = sum_s softmax_s(scale * q[t][h] . k[s]) v[s] over the keys s of t's sequence with s
+// <= position[t] and, with a window, s > position[t] - window. Query head h reads key/value head h
+// / (Hq / Hkv). Keys are taken in blocks of a fixed size, counted from position 0 (the CPU: a page;
+// CUDA: 64 keys), in ascending order. So a row does not depend on the other rows of the step.
+// Blocks that no row may see are not read. f32 statistics and sums.
+struct AttentionArgs {
+  const Tensor* q;                // [T, Hq, D] f32
+  const Tensor* positions;        // [T] i32
+  const Tensor* sequence_starts;  // [B+1] i32
+  const Tensor* page_table;       // [B, M] i32
+  const KvView* cache;
+  Tensor* out;  // [T, Hq * Dv] f32 | bf16; Dv is the cache's value_dim
+  int32_t layer;
+  float scale;
+  int32_t window = 0;  // 0: none
+
+  template <class Visitor>
+  void visit(Visitor& v) {
+    v.in("q", q, "T Hq D", DType::kF32);
+    v.in("positions", positions, "T", DType::kI32);
+    v.in("sequence_starts", sequence_starts, "_", DType::kI32);
+    v.in("page_table", page_table, "B M", DType::kI32);
+    v.cache("cache", cache);
+    v.out("out", out, "T _", kF32OrBf16);
+    v.attribute("layer", layer);
+    v.attribute("scale", scale);
+    v.attribute("window", window);
+  }
+};
+
+inline std::string broken_relation(const AttentionArgs& a) {
+  const std::string bad = bad_head_dim("the head dim", a.q->shape[2]);
+  if (!bad.empty()) return bad;
+  if (a.q->shape[1] < 1 || a.out->shape[1] % a.q->shape[1] != 0)
+    return "out must be [T, Hq * Dv] for q [T, Hq, D]";
+  const std::string bad_values =
+      bad_head_dim("the values' head dim", a.out->shape[1] / a.q->shape[1]);
+  if (!bad_values.empty()) return bad_values;
+  if (a.window < 0) return "window must not be negative";
+  return a.layer < 0 ? "layer must not be negative" : "";
+}
+
+inline std::string step_fault(const AttentionArgs& a, StepInputs& inputs) {
+  const KvView& kv = *a.cache;
+  const int64_t heads = a.q->shape[1];
+  if (kv.key_dim != a.q->shape[2] || a.layer >= kv.layers || heads % kv.kv_heads != 0 ||
+      a.out->shape[1] != heads * kv.value_dim) {
+    return cache_text(kv) + ", which does not fit layer " + std::to_string(a.layer) + ", " +
+           std::to_string(heads) + " query heads of " + std::to_string(a.q->shape[2]) +
+           " and out of " + std::to_string(a.out->shape[1]) + " columns";
+  }
+  return inputs.bad_pages(a.positions, a.sequence_starts, a.page_table, *a.cache);
+}
+
+}  // namespace moepp

@@ -1,0 +1,26 @@
+#pragma once
+
+#include "rms_norm.h"
+#include "route_top_k.h"
+#include "router_logits.h"
+
+namespace moepp {
+
+// The work between attention and the experts of a layer with a one-layer router, in one pass over
+// the hidden state. router.x is norm.out, router.hidden is null, and route reads router's results.
+// Each output equals that of the three ops, on the CPU bit by bit. No program records it: the
+// compiler makes it of the three.
+struct NormRouteTopKArgs {
+  RmsNormArgs norm;
+  RouterLogitsArgs router;
+  RouteTopKArgs route;
+
+  template <class Visitor>
+  void visit(Visitor& v) {
+    norm.visit(v);
+    router.visit(v);
+    route.visit(v);
+  }
+};
+
+}  // namespace moepp
