@@ -72,9 +72,9 @@ void each_field(Args& args, const Each& each) {
 }
 
 // The kernel of an op in a device's table.
-#define MOEPP_OP(name, Args) \
+#define MOEPP_KERNEL_OF(name, Args) \
   inline auto kernel_of(const Kernels& kernels, const Args&) { return kernels.name; }
-#include "ops.inc"
-#undef MOEPP_OP
+MOEPP_OPS(MOEPP_KERNEL_OF, MOEPP_KERNEL_OF)
+#undef MOEPP_KERNEL_OF
 
 }  // namespace moepp::test
