@@ -1,33 +1,6 @@
-// rope_table and rope_store. The table is made once per step, the store runs once per layer.
-#include <cmath>
-
 #include "bench.h"
 
 namespace moepp::bench {
-
-MOEPP_BENCH(rope_table) {
-  const int64_t half = run.sizes.head_dim / 2;
-  for (int64_t t : run.sizes.step_tokens) {
-    Ints positions(run, {t}), starts(run, {2});
-    for (int64_t i = 0; i < t; i++) positions.host()[i] = static_cast<int32_t>(i);
-    positions.upload();
-    set(starts, {0, static_cast<int32_t>(t)});
-    Floats frequencies(run, {1, half}), cosine(run, {t, half}), sine(run, {t, half});
-    for (int64_t j = 0; j < half; j++)
-      frequencies.host()[j] = std::pow(1e4f, -static_cast<float>(j) / static_cast<float>(half));
-    frequencies.upload();
-    const RopeTableArgs args = {&positions.tensor, &starts.tensor, &frequencies.tensor,
-                                &cosine.tensor,    &sine.tensor,   1.0f};
-    run.row(
-        {"rope_table " + std::to_string(half),
-         DType::kF32,
-         t,
-         {0.0, static_cast<double>(8 * t * half)}},
-        args,
-        [&](const RopeTableArgs& a) { return test::check_rope_table(a, test::sample(t, 50)); },
-        [&](int64_t) { run.kernels().rope_table(args, run.device().queue()); });
-  }
-}
 
 static void rope_store_rows(Run& run, DType dtype, const Heads& h, bool normed = false) {
   const Sizes& s = run.sizes;

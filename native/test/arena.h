@@ -125,8 +125,11 @@ class Block {
   // to device memory, which the host's may be
   void write(const std::byte* from, int64_t to, int64_t bytes);
   void download();  // not where the order of elements differs
-  // The device's bytes, wherever they are.
+  // The device's bytes, wherever they are; as many are written.
   std::vector<unsigned char> content() const;
+  void write(const std::vector<unsigned char>& bytes) {
+    write(reinterpret_cast<const std::byte*>(bytes.data()), 0, bytes_);
+  }
   void poison();  // all of it, on host and device
   bool margins_intact() const;
 

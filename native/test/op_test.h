@@ -73,6 +73,7 @@ class OpTest : public Arena {
       : Arena(target.device, Guard::kMargins), target_(target), label_(target.name) {}
 
   bool on_gpu() const { return target_.isa == nullptr; }
+  bool is_emulated() const { return on_gpu() && gpu::kAlone; }  // large cases take too long
   const cpu::Isa& isa() const { return *target_.isa; }
 
   // What runs from here on is called so where it fails.
@@ -102,7 +103,7 @@ class OpTest : public Arena {
 
   // Each way to run the op gives results that check(args on the host) takes. They have the same
   // bits with any number of threads, in another schedule of the emulation, and, but for rounding,
-  // with bf16 for f32 where the contract has both.
+  // with bf16 for f32 where the contract has both. The outputs of the last way stay.
   template <class Args, class Check>
   void expect(const Args& args, const Check& check) {
     for (const Way<Args>& way : ways(args)) expect(args, way, check);
@@ -117,15 +118,18 @@ class OpTest : public Arena {
 
   // Each of the rows alone gives the same bits as among the others. Its arguments are those, with
   // every field [T, ...] cut to the row. `adapt` changes what else has to be: (args, row).
-  template <class Args>
-  void expect_rows_alone(const Args& args, const std::vector<int64_t>& rows,
-                         const std::function<void(Args&, int64_t)>& adapt = {},
+  template <class Args, class Adapt>
+  void expect_rows_alone(const Args& args, const std::vector<int64_t>& rows, const Adapt& adapt,
                          char row_letter = 'T') {
     for (const Way<Args>& way : ways(args)) {
       const Named named(this, way.name);
       run(args, way);
       for (const int64_t row : rows) expect_row_alone(args, way, row, adapt, row_letter);
     }
+  }
+  template <class Args>
+  void expect_rows_alone(const Args& args, const std::vector<int64_t>& rows) {
+    expect_rows_alone(args, rows, [](Args&, int64_t) {});
   }
 
   // The bytes of what an op has written, by field.
@@ -148,6 +152,13 @@ class OpTest : public Arena {
         },
         [&](const KvView*& cache) { add("cache", cache->data); });
     return found;
+  }
+  template <class Args>
+  void poison(Args args) {
+    each_field(args, [&](const Field& field, Tensor*& t) {
+      Block* block = field.role == Role::kOut ? block_of(t->data) : nullptr;
+      if (block != nullptr) block->poison();
+    });
   }
   void expect_same(const std::vector<Output>& expected, const std::vector<Output>& actual,
                    const std::string& otherwise) const;
@@ -205,22 +216,17 @@ class OpTest : public Arena {
     expect_same(with_one_nan(rounded(first, out->fields), out->fields),
                 with_one_nan(run_again(out->args), out->fields),
                 "in another schedule, or rounded to bf16, the output differs");
-    if (!way.reads_bf16) return;
-    const auto in = narrowed(args, Role::kIn);
-    expect_same(first, run_again(in->args), "with bf16 inputs the output differs");
+    if (way.reads_bf16) {
+      const auto in = narrowed(args, Role::kIn);
+      expect_same(first, run_again(in->args), "with bf16 inputs the output differs");
+    }
+    for (const Output& output : first) output.block->write(output.bytes);
   }
 
-  template <class Args>
-  void expect_row_alone(const Args& args, const Way<Args>& way, int64_t row,
-                        const std::function<void(Args&, int64_t)>& adapt, char row_letter);
+  template <class Args, class Adapt>
+  void expect_row_alone(const Args& args, const Way<Args>& way, int64_t row, const Adapt& adapt,
+                        char row_letter);
 
-  template <class Args>
-  void poison(Args args) {  // what the op writes
-    each_field(args, [&](const Field& field, Tensor*& t) {
-      Block* block = field.role == Role::kOut ? block_of(t->data) : nullptr;
-      if (block != nullptr) block->poison();
-    });
-  }
   std::vector<unsigned char> bytes_of(const Tensor& tensor) const;  // on the device
   // The host's f32, as the block's bf16.
   void write_as_bf16(const Tensor& tensor, Block* to) const;
@@ -255,9 +261,9 @@ std::unique_ptr<OpTest::Narrowed<Args>> OpTest::narrowed(const Args& args, Role 
   return result;
 }
 
-template <class Args>
+template <class Args, class Adapt>
 void OpTest::expect_row_alone(const Args& args, const Way<Args>& way, int64_t row,
-                              const std::function<void(Args&, int64_t)>& adapt, char row_letter) {
+                              const Adapt& adapt, char row_letter) {
   std::vector<std::unique_ptr<Block>> blocks;
   std::deque<Tensor> tensors;
   std::vector<Output> expected;
@@ -275,7 +281,7 @@ void OpTest::expect_row_alone(const Args& args, const Way<Args>& way, int64_t ro
     }
     t = &one;
   });
-  if (adapt) adapt(alone, row);
+  adapt(alone, row);
   run(alone, way);
   std::vector<Output> actual;
   for (const Output& output : expected)

@@ -51,6 +51,13 @@ struct PagedStep {
   }
 };
 
+// The sequence of token t: the last that starts at or before it.
+inline int64_t sequence_of(const Tensor& starts, int64_t t) {
+  int64_t b = 0;
+  while (starts.i32()[b + 1] <= t) b++;
+  return b;
+}
+
 inline int64_t cache_elements(const KvView& kv) {
   return kv.layers * kv.pages * kv.page_elements();
 }

@@ -2,15 +2,10 @@
 #include <algorithm>
 
 #include "cpu/kv_layout.h"
+#include "paged_step.h"
 #include "reference.h"
 
 namespace moepp::test {
-
-static int64_t sequence_of(const Tensor& starts, int64_t t) {
-  int64_t b = 0;
-  while (starts.i32()[b + 1] <= t) b++;
-  return b;
-}
 
 double cache_element(const KvView& cache, int64_t index) {
   if (cache.dtype == DType::kF32) return value(static_cast<const float*>(cache.data), index);
@@ -27,30 +22,6 @@ static int64_t value_index(const KvView& kv, int64_t layer, const int32_t* pages
                            int64_t head, int64_t i) {
   return cpu::kv_values(kv, layer, pages[position / kv.page_size], head) +
          cpu::kv_value(kv, position % kv.page_size, i);
-}
-
-std::string check_rope_table(const RopeTableArgs& args, const Tokens& tokens) {
-  const int64_t count = args.frequencies->shape[1];
-  for (int64_t t : tokens) {
-    const int64_t b = sequence_of(*args.sequence_starts, t);
-    const float position = static_cast<float>(args.positions->i32()[t]) / args.position_divisor;
-    std::vector<Bounded> cosine, sine;
-    for (int64_t j = 0; j < count; j++) {
-      const float angle = position * args.frequencies->f32()[b * count + j];  // the contract's f32
-      const double magnitude = static_cast<double>(args.magnitude),
-                   c = magnitude * std::cos(static_cast<double>(angle)),
-                   s = magnitude * std::sin(static_cast<double>(angle));
-      // one unit in the last place, and the product's rounding
-      const double roundings = args.magnitude == 1.0f ? 2.0 : 3.01;
-      cosine.push_back({c, roundings * kRoundoff * std::abs(c)});
-      sine.push_back({s, roundings * kRoundoff * std::abs(s)});
-    }
-    const std::string c = difference(args.cosine->f32() + t * count, cosine),
-                      s = difference(args.sine->f32() + t * count, sine);
-    if (!c.empty()) return "cosine[" + std::to_string(t) + "]" + c;
-    if (!s.empty()) return "sine[" + std::to_string(t) + "]" + s;
-  }
-  return {};
 }
 
 // A head of q or k, normed if there is a weight. The sum of squares, the mean, eps, root and
