@@ -1,54 +1,49 @@
 /**
- * Every op of the list has its kernels, a reference, tests on both devices and a bench row. It has
- * a builder function or, if it is fused, its place in the compiler.
+ * An op is six edits (CONTRIBUTING.md, "Adding an op"): its line in the list, four files of its
+ * name, and its function that records it or, if it is fused, its place in the compiler. The build
+ * includes or links a kernel of each device for every line of the list. The programs tell which
+ * tests and benches they have.
  */
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { execFileSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { basename, join } from 'node:path'
 import t from 'tap'
+import * as moeOps from '../../lib/program/moe-ops.js'
+import * as plainOps from '../../lib/program/ops.js'
+import { programs } from '../../scripts/build-native.mjs'
 import { root } from '../support/golden.js'
 
-const read = (path: string) => readFileSync(join(root, path), 'utf8')
-const all = (folder: string, pattern: RegExp) =>
-  readdirSync(join(root, folder))
-    .filter(file => pattern.test(file))
-    .map(file => read(join(folder, file)))
-    .join('\n')
+const list = readFileSync(join(root, 'native/ops.h'), 'utf8')
+const ops = [...list.matchAll(/^ {2}(FUSED_)?OP\((\w+), \w+\)/gm)].map(([, fused, name]) => ({
+  name: name!,
+  fused: fused !== undefined,
+}))
+t.ok(ops.length >= 13 && ops.some(({ fused }) => fused), 'the list was read')
 
-const ops = [...read('native/ops.h').matchAll(/^ {2}(FUSED_)?OP\((\w+), (\w+)\)/gm)].map(
-  ([, fused, name, args]) => ({
-    name: name!,
-    args: args!,
-    fused: fused !== undefined,
-  }),
-)
+const lines = (command: string, ...args: string[]) =>
+  execFileSync(command, args, { cwd: root, encoding: 'utf8' }).trim().split('\n')
+// Of this checkout, committed or not.
+const files = lines('git', 'ls-files', '--cached', '--others', '--exclude-standard')
+const tests = new Set(lines(programs.native, 'test', '--cpu', '--list'))
+const benches = lines(programs.native, 'bench', '--list')
+const recorders = [...Object.keys(plainOps), ...Object.keys(moeOps)]
 
-t.ok(ops.length >= 13, 'the list was read')
-t.ok(
-  ops.some(({ fused }) => fused),
-  'with ops that the compiler makes',
-)
-
-const references = all('native/test', /^reference.*\.h$/)
-const tests = all('native/test', /_test\.cc$/)
-const cudaTests = all('native/test/simt', /_test\.cu$/)
-const benches = all('bench/ops', /\.cc$/)
-const builder = ['ops', 'moe-ops'].map(file => read(`lib/program/${file}.ts`)).join('\n')
-const compiler = read('native/program/compiler.cc')
-
-for (const { name, args, fused } of ops) {
+for (const { name, fused } of ops) {
   t.test(name, async t => {
-    t.ok(existsSync(join(root, 'native/cpu/kernels', `${name}.inl.h`)), 'a CPU kernel')
-    t.ok(existsSync(join(root, 'native/cuda/kernels', `${name}.cu`)), 'a CUDA kernel')
-    t.match(read(`native/ops/${name}.h`), new RegExp(`^struct ${args} \\{`, 'm'), 'a contract')
-    t.match(references, new RegExp(`\\b${args}\\b|\\b${name}\\b`), 'a reference')
-    t.match(tests, new RegExp(`kernels(\\(\\))?(->|\\.)${name}\\(|\\b${args}\\b`), 'a native test')
-    t.match(cudaTests, new RegExp(`\\bcuda::${name}\\b`), 'a test of the CUDA kernel')
-    t.match(benches, new RegExp(`kernels\\(\\)\\.${name}\\(`), 'a bench row')
-    if (fused) {
-      t.match(compiler, new RegExp(`\\btable\\.${name}\\(`), 'the compiler makes it')
-      t.notMatch(builder, new RegExp(`'${name}'`), 'no program records it')
-    } else {
-      t.match(builder, new RegExp(`'${name}'`), 'a builder function')
-    }
+    const own = files.filter(file => basename(file).split('.')[0] === name)
+    t.strictSame(own.sort(), [
+      `native/cpu/kernels/${name}.inl.h`,
+      `native/cuda/kernels/${name}.cu`,
+      `native/ops/${name}.h`,
+      `native/test/ops/${name}.cc`,
+    ])
+    t.ok(tests.has(name), 'a test over its cases')
+    t.ok(
+      benches.some(bench => bench === name || bench.startsWith(`${name}_`)),
+      'a bench',
+    )
+    const recorder = name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase())
+    const recorded = recorders.filter(each => each === recorder).length
+    t.equal(recorded, fused ? 0 : 1, fused ? 'no program records it' : 'a program records it')
   })
 }
