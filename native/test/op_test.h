@@ -57,6 +57,7 @@ std::vector<Target> targets(std::initializer_list<int> capabilities);
 std::vector<Way<LinearArgs>> ways(Device& device, const LinearArgs& args);
 std::vector<Way<GroupedGemmArgs>> ways(Device& device, const GroupedGemmArgs& args);
 std::vector<Way<AttentionArgs>> ways(Device& device, const AttentionArgs& args);
+std::vector<Way<RouterLogitsArgs>> ways(Device& device, const RouterLogitsArgs& args);
 std::vector<Way<NormRouteTopKArgs>> ways(Device& device, const NormRouteTopKArgs& args);
 template <class Args>
 std::vector<Way<Args>> ways(Device&, const Args&) {
@@ -74,6 +75,8 @@ class OpTest : public Arena {
 
   bool on_gpu() const { return target_.isa == nullptr; }
   const cpu::Isa& isa() const { return *target_.isa; }
+  // Large cases take the emulation too long.
+  bool emulated() const { return on_gpu() && gpu::kAlone; }
 
   // What runs from here on is called so where it fails.
   void start(const std::string& what) { label_ = target_.name + " " + what; }
@@ -105,7 +108,10 @@ class OpTest : public Arena {
   // with bf16 for f32 where the contract has both.
   template <class Args, class Check>
   void expect(const Args& args, const Check& check) {
-    for (const Way<Args>& way : ways(args)) expect(args, way, check);
+    for (const Way<Args>& way : ways(args)) {
+      poison(args);
+      expect(args, way, check);
+    }
   }
   template <class Args, class Check>
   void expect(const Args& args, const Way<Args>& way, const Check& check) {
@@ -116,15 +122,16 @@ class OpTest : public Arena {
   }
 
   // Each of the rows alone gives the same bits as among the others. Its arguments are those, with
-  // every field [T, ...] cut to the row. `adapt` changes what else has to be: (args, row).
+  // every field [T, ...] cut to the row. `adapt` changes what else has to be: (args, row). The
+  // fields `joint` depend on all rows.
   template <class Args>
   void expect_rows_alone(const Args& args, const std::vector<int64_t>& rows,
                          const std::function<void(Args&, int64_t)>& adapt = {},
-                         char row_letter = 'T') {
+                         char row_letter = 'T', const std::set<std::string>& joint = {}) {
     for (const Way<Args>& way : ways(args)) {
       const Named named(this, way.name);
       run(args, way);
-      for (const int64_t row : rows) expect_row_alone(args, way, row, adapt, row_letter);
+      for (const int64_t row : rows) expect_row_alone(args, way, row, adapt, row_letter, joint);
     }
   }
 
@@ -181,8 +188,9 @@ class OpTest : public Arena {
     }
   }
 
-  // The arguments, with bf16 for f32 in the fields of that role that may be either. Inputs are
-  // those that a kernel rounds f32 to, where their rows are whole units of 16 bytes.
+  // The arguments, with bf16 for f32 in the fields of that role that may be either, as may all
+  // fields of the same memory. Inputs are those that a kernel rounds f32 to, where their rows are
+  // whole units of 16 bytes.
   template <class Args>
   struct Narrowed {
     Args args;
@@ -212,7 +220,8 @@ class OpTest : public Arena {
 
   template <class Args>
   void expect_row_alone(const Args& args, const Way<Args>& way, int64_t row,
-                        const std::function<void(Args&, int64_t)>& adapt, char row_letter);
+                        const std::function<void(Args&, int64_t)>& adapt, char row_letter,
+                        const std::set<std::string>& joint);
 
   template <class Args>
   void poison(Args args) {  // what the op writes
@@ -241,8 +250,12 @@ template <class Args>
 std::unique_ptr<OpTest::Narrowed<Args>> OpTest::narrowed(const Args& args, Role role) {
   auto result = std::make_unique<Narrowed<Args>>();
   result->args = args;
+  std::set<const void*> f32_alone;
   each_field(result->args, [&](const Field& field, Tensor*& t) {
-    if (!field.or_bf16 || field.role != role || t->dtype != DType::kF32) return;
+    if (!field.or_bf16) f32_alone.insert(t->data);
+  });
+  each_field(result->args, [&](const Field& field, Tensor*& t) {
+    if (f32_alone.count(t->data) != 0 || field.role != role || t->dtype != DType::kF32) return;
     if (role == Role::kIn && t->shape[t->rank - 1] % 8 != 0) return;
     auto& block = *result->blocks.emplace_back(std::make_unique<Block>(*this, 2 * t->elements()));
     if (role == Role::kIn) write_as_bf16(*t, &block);
@@ -257,7 +270,8 @@ std::unique_ptr<OpTest::Narrowed<Args>> OpTest::narrowed(const Args& args, Role 
 
 template <class Args>
 void OpTest::expect_row_alone(const Args& args, const Way<Args>& way, int64_t row,
-                              const std::function<void(Args&, int64_t)>& adapt, char row_letter) {
+                              const std::function<void(Args&, int64_t)>& adapt, char row_letter,
+                              const std::set<std::string>& joint) {
   std::vector<std::unique_ptr<Block>> blocks;
   std::deque<Tensor> tensors;
   std::vector<Output> expected;
@@ -270,7 +284,8 @@ void OpTest::expect_row_alone(const Args& args, const Way<Args>& way, int64_t ro
     if (field.role == Role::kOut) {
       auto& block = *blocks.emplace_back(
           std::make_unique<Block>(*this, one.elements() * dtype_size(one.dtype)));
-      if (is_row) expected.push_back({field.name, &block, bytes_of(one)});
+      if (is_row && joint.count(field.name) == 0)
+        expected.push_back({field.name, &block, bytes_of(one)});
       one.data = block.device();
     }
     t = &one;
