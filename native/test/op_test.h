@@ -57,6 +57,7 @@ std::vector<Target> targets(std::initializer_list<int> capabilities);
 std::vector<Way<LinearArgs>> ways(Device& device, const LinearArgs& args);
 std::vector<Way<GroupedGemmArgs>> ways(Device& device, const GroupedGemmArgs& args);
 std::vector<Way<AttentionArgs>> ways(Device& device, const AttentionArgs& args);
+std::vector<Way<RouterLogitsArgs>> ways(Device& device, const RouterLogitsArgs& args);
 std::vector<Way<NormRouteTopKArgs>> ways(Device& device, const NormRouteTopKArgs& args);
 template <class Args>
 std::vector<Way<Args>> ways(Device&, const Args&) {
@@ -73,8 +74,9 @@ class OpTest : public Arena {
       : Arena(target.device, Guard::kMargins), target_(target), label_(target.name) {}
 
   bool on_gpu() const { return target_.isa == nullptr; }
-  bool is_emulated() const { return on_gpu() && gpu::kAlone; }  // large cases take too long
   const cpu::Isa& isa() const { return *target_.isa; }
+  // Large cases take the emulation too long.
+  bool emulated() const { return on_gpu() && gpu::kAlone; }
 
   // What runs from here on is called so where it fails.
   void start(const std::string& what) { label_ = target_.name + " " + what; }
@@ -106,7 +108,12 @@ class OpTest : public Arena {
   // with bf16 for f32 where the contract has both. The outputs of the last way stay.
   template <class Args, class Check>
   void expect(const Args& args, const Check& check) {
-    for (const Way<Args>& way : ways(args)) expect(args, way, check);
+    const int first = schedule_;
+    for (const Way<Args>& way : ways(args)) {
+      poison(args);
+      expect(args, way, check);
+    }
+    schedule_ = first + 1;  // so that each way meets every schedule
   }
   template <class Args, class Check>
   void expect(const Args& args, const Way<Args>& way, const Check& check) {
@@ -116,20 +123,25 @@ class OpTest : public Arena {
     on_gpu() ? expect_bf16(args, way) : expect_same_with_threads(args);
   }
 
-  // Each of the rows alone gives the same bits as among the others. Its arguments are those, with
-  // every field [T, ...] cut to the row. `adapt` changes what else has to be: (args, row).
+  // Each of these rows alone gives the same bits as among the others. Its arguments are those, with
+  // every field [T, ...], or of another `letter`, cut to the row. The fields `joint` depend on all
+  // rows. `adapt` changes what else has to be: (args, row).
+  struct Alone {
+    std::vector<int64_t> rows;
+    char letter = 'T';
+    std::set<std::string> joint = {};
+  };
   template <class Args, class Adapt>
-  void expect_rows_alone(const Args& args, const std::vector<int64_t>& rows, const Adapt& adapt,
-                         char row_letter = 'T') {
+  void expect_rows_alone(const Args& args, const Alone& which, const Adapt& adapt) {
     for (const Way<Args>& way : ways(args)) {
       const Named named(this, way.name);
       run(args, way);
-      for (const int64_t row : rows) expect_row_alone(args, way, row, adapt, row_letter);
+      for (const int64_t row : which.rows) expect_row_alone(args, way, row, which, adapt);
     }
   }
   template <class Args>
-  void expect_rows_alone(const Args& args, const std::vector<int64_t>& rows) {
-    expect_rows_alone(args, rows, [](Args&, int64_t) {});
+  void expect_rows_alone(const Args& args, const Alone& which) {
+    expect_rows_alone(args, which, [](Args&, int64_t) {});
   }
 
   // The bytes of what an op has written, by field.
@@ -192,8 +204,9 @@ class OpTest : public Arena {
     }
   }
 
-  // The arguments, with bf16 for f32 in the fields of that role that may be either. Inputs are
-  // those that a kernel rounds f32 to, where their rows are whole units of 16 bytes.
+  // The arguments, with bf16 for f32 in the fields of that role that may be either, as may all
+  // fields of the same memory. Inputs are those that a kernel rounds f32 to, where their rows are
+  // whole units of 16 bytes.
   template <class Args>
   struct Narrowed {
     Args args;
@@ -224,8 +237,8 @@ class OpTest : public Arena {
   }
 
   template <class Args, class Adapt>
-  void expect_row_alone(const Args& args, const Way<Args>& way, int64_t row, const Adapt& adapt,
-                        char row_letter);
+  void expect_row_alone(const Args& args, const Way<Args>& way, int64_t row, const Alone& which,
+                        const Adapt& adapt);
 
   std::vector<unsigned char> bytes_of(const Tensor& tensor) const;  // on the device
   // The host's f32, as the block's bf16.
@@ -247,8 +260,12 @@ template <class Args>
 std::unique_ptr<OpTest::Narrowed<Args>> OpTest::narrowed(const Args& args, Role role) {
   auto result = std::make_unique<Narrowed<Args>>();
   result->args = args;
+  std::set<const void*> f32_alone;
   each_field(result->args, [&](const Field& field, Tensor*& t) {
-    if (!field.or_bf16 || field.role != role || t->dtype != DType::kF32) return;
+    if (!field.or_bf16) f32_alone.insert(t->data);
+  });
+  each_field(result->args, [&](const Field& field, Tensor*& t) {
+    if (f32_alone.count(t->data) != 0 || field.role != role || t->dtype != DType::kF32) return;
     if (role == Role::kIn && t->shape[t->rank - 1] % 8 != 0) return;
     auto& block = *result->blocks.emplace_back(std::make_unique<Block>(*this, 2 * t->elements()));
     if (role == Role::kIn) write_as_bf16(*t, &block);
@@ -263,20 +280,21 @@ std::unique_ptr<OpTest::Narrowed<Args>> OpTest::narrowed(const Args& args, Role 
 
 template <class Args, class Adapt>
 void OpTest::expect_row_alone(const Args& args, const Way<Args>& way, int64_t row,
-                              const Adapt& adapt, char row_letter) {
+                              const Alone& which, const Adapt& adapt) {
   std::vector<std::unique_ptr<Block>> blocks;
   std::deque<Tensor> tensors;
   std::vector<Output> expected;
   Args alone = args;
   each_field(alone, [&](const Field& field, Tensor*& t) {
-    const bool is_row = field.role != Role::kWeight && field.shape[0] == row_letter;
+    const bool is_row = field.role != Role::kWeight && field.shape[0] == which.letter;
     if (field.role != Role::kOut && !is_row) return;
     Tensor& one = tensors.emplace_back(*t);
     if (is_row) one = rows_of(*t, row, 1);
     if (field.role == Role::kOut) {
       auto& block = *blocks.emplace_back(
           std::make_unique<Block>(*this, one.elements() * dtype_size(one.dtype)));
-      if (is_row) expected.push_back({field.name, &block, bytes_of(one)});
+      if (is_row && which.joint.count(field.name) == 0)
+        expected.push_back({field.name, &block, bytes_of(one)});
       one.data = block.device();
     }
     t = &one;

@@ -117,7 +117,7 @@ void route(Data* d, const Case& c) {
 
 MOEPP_OP_TEST(combine) {
   for (const Case& c : kCases) {
-    if (c.large && on.is_emulated()) continue;
+    if (c.large && on.emulated()) continue;
     for (const bool delta : {false, true}) {
       on.start(c.name() + (delta ? " with delta" : ""));
       Data d(on, c);
@@ -125,7 +125,7 @@ MOEPP_OP_TEST(combine) {
       if (delta) d.args.delta = &d.delta.tensor;
       const auto check = [&](const CombineArgs& a) { return check_combine(a, all(c.t)); };
       on.expect(d.args, check);
-      on.expect_rows_alone(d.args, {0, c.t / 2, c.t - 1}, [&](CombineArgs& one, int64_t) {
+      on.expect_rows_alone(d.args, {{0, c.t / 2, c.t - 1}}, [&](CombineArgs& one, int64_t) {
         one.expert_out = d.args.expert_out;  // whole: expert_rows points into it
       });
       const auto out = on.outputs(d.args);

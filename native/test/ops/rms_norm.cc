@@ -86,7 +86,7 @@ MOEPP_OP_TEST(rms_norm) {
       for (int64_t i = 0; c.t > 0 && i < c.h; i++) d.x[i] = d.delta[i] = 0.0f;  // a row of zeros
       d.x.upload(), d.delta.upload();
       on.expect(d.args, [&](const RmsNormArgs& a) { return check_rms_norm(a, all(c.t)); });
-      if (c.t > 0) on.expect_rows_alone(d.args, {0, c.t / 2, c.t - 1});
+      if (c.t > 0) on.expect_rows_alone(d.args, {{0, c.t / 2, c.t - 1}});
     }
   }
 }

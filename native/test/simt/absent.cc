@@ -17,6 +17,9 @@ std::vector<Way<GroupedGemmArgs>> ways(Device&, const GroupedGemmArgs&) {
 std::vector<Way<AttentionArgs>> ways(Device&, const AttentionArgs&) {
   return {};
 }
+std::vector<Way<RouterLogitsArgs>> ways(Device&, const RouterLogitsArgs&) {
+  return {};
+}
 std::vector<Way<NormRouteTopKArgs>> ways(Device&, const NormRouteTopKArgs&) {
   return {};
 }

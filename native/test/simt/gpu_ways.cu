@@ -1,6 +1,7 @@
 // The GPUs, and the kernels of an op on them, that the tests of ops run on.
 #include "cuda/kernels/attention/attention.h"
 #include "cuda/kernels/grouped_gemm/gemm.h"
+#include "cuda/kernels/kernels.h"
 #include "cuda/status_of.h"
 #include "gemm_setup.h"
 #include "op_test.h"
@@ -88,8 +89,40 @@ std::vector<Way<GroupedGemmArgs>> ways(Device&, const GroupedGemmArgs& args) {
 std::vector<Way<AttentionArgs>> ways(Device&, const AttentionArgs&) {
   return {own_way<AttentionArgs>()};
 }
-std::vector<Way<NormRouteTopKArgs>> ways(Device&, const NormRouteTopKArgs&) {
-  return {own_way<NormRouteTopKArgs>()};
+
+// Tiles of several tokens for steps that are small beside the card.
+template <class Args>
+Way<Args> with_few_multiprocessors(const std::string& name, Device& device,
+                                   void (*op)(const Args&, Queue&)) {
+  const cuda::Compiled compiled = cuda::CudaQueue::from(device.queue()).compiled();
+  return with_queue<Args>(name, kMultiprocessors, compiled,
+                          [op](const Args& args, cuda::CudaQueue& queue) { op(args, queue); });
+}
+std::vector<Way<RouterLogitsArgs>> ways(Device& device, const RouterLogitsArgs&) {
+  return {with_few_multiprocessors("", device, &cuda::router_logits)};
+}
+
+// Fails where the queue's counters are not left at zero.
+Status check_counters(const cuda::CudaQueue& queue) {
+  std::vector<unsigned> counters(cuda::CudaQueue::kCounters);
+  const simt::Error errors[] = {
+      simt::copy_to_host(counters.data(), queue.counters(), 4 * counters.size(), queue.stream()),
+      simt::synchronize(queue.stream())};
+  for (const simt::Error error : errors)
+    if (error != simt::kSuccess) return Status::error(Code::kDevice, simt::error_text(error));
+  const bool zero =
+      std::all_of(counters.begin(), counters.end(), [](unsigned c) { return c == 0; });
+  return zero ? Status() : Status::error(Code::kDevice, "a counter is left");
+}
+// With counters the last block sorts.
+std::vector<Way<NormRouteTopKArgs>> ways(Device& device, const NormRouteTopKArgs&) {
+  Way<NormRouteTopKArgs> counted = own_way<NormRouteTopKArgs>();
+  counted.name = "counters";
+  counted.run = [own = counted.run](Device& d, const NormRouteTopKArgs& args) {
+    const Status status = own(d, args);
+    return status.ok() ? check_counters(cuda::CudaQueue::from(d.queue())) : status;
+  };
+  return {counted, with_few_multiprocessors("no counters", device, &cuda::norm_route_top_k)};
 }
 
 }  // namespace moepp::test::gpu

@@ -1,61 +1,19 @@
-// The references of the router and of top-k gating.
+// The reference of route_top_k.
 #include <algorithm>
 #include <numeric>
+#include <set>
 
-#include "reference.h"
+#include "router.h"
 
 namespace moepp::test {
 
-std::string check_router_logits(const RouterLogitsArgs& args, const Tokens& tokens) {
-  const int64_t e = args.logits->shape[1], h = args.x->shape[1],
-                x = args.constant_router != nullptr ? args.constant_router->shape[0] : 0;
-  const Tensor& z = args.hidden != nullptr ? *args.hidden : *args.x;
-  const int64_t g = z.shape[1];
-  for (int64_t t : tokens) {
-    std::vector<Bounded> logits, scores;
-    const auto dot = [](const float* a, const float* b, int64_t n, double* magnitude) {
-      double sum = 0.0;
-      for (int64_t i = 0; i < n; i++) {
-        sum += value(a, i) * value(b, i);
-        *magnitude += std::abs(value(a, i) * value(b, i));
-      }
-      return sum;
-    };
-    for (int64_t r = 0; r < e; r++) {
-      double magnitude = 0.0,
-             logit = dot(args.router->f32() + r * g, z.f32() + t * g, g, &magnitude);
-      if (args.residual_map != nullptr) {
-        logit += dot(args.residual_map->f32() + r * e, args.previous_logits->f32() + t * e, e,
-                     &magnitude);
-      }
-      logits.push_back({logit, sum_error(g + (args.residual_map != nullptr ? e : 0), magnitude)});
-    }
-    for (int64_t r = 0; r < x; r++) {
-      double magnitude = 0.0;
-      const double score =
-          dot(args.constant_router->f32() + r * h, args.x->f32() + t * h, h, &magnitude);
-      scores.push_back({score, sum_error(h, magnitude)});
-    }
-    std::string text = difference(args.logits->f32() + t * e, logits);
-    if (!text.empty()) return "logits[" + std::to_string(t) + "]" + text;
-    if (x > 0) text = difference(args.constant_scores->f32() + t * x, scores);
-    if (!text.empty()) return "constant_scores[" + std::to_string(t) + "]" + text;
-  }
-  return {};
-}
-
 namespace {
 
-struct Picks {
-  std::vector<int32_t> indices;
-  std::vector<Bounded> weights;
-};
+using Experts = std::vector<int32_t>;
 
 constexpr double kExpUnderflow = -104.0;  // e^x is 0 in f32
 
-}  // namespace
-
-static double scale_of(const RouteTopKArgs& args, const float* logits, int64_t e) {
+double scale_of(const RouteTopKArgs& args, const float* logits, int64_t e) {
   double mean = 0.0, squares = 0.0;
   for (int64_t i = 0; i < e; i++) mean += value(logits, i) / static_cast<double>(e);
   for (int64_t i = 0; i < e; i++) squares += (value(logits, i) - mean) * (value(logits, i) - mean);
@@ -67,29 +25,29 @@ static double scale_of(const RouteTopKArgs& args, const float* logits, int64_t e
              : static_cast<double>(args.norm_std) / std::sqrt(squares / static_cast<double>(e - 1));
 }
 
-static bool is_masked(const RouteTopKArgs& args, int64_t expert) {
+bool is_masked(const RouteTopKArgs& args, int64_t expert) {
   return args.masked && args.experts.kind_of(static_cast<int32_t>(expert)) != ExpertKind::kFfn;
 }
 
-static bool has_no_weight(const RouteTopKArgs& args, int32_t expert) {
+bool has_no_weight(const RouteTopKArgs& args, int32_t expert) {
   return is_masked(args, expert) ||
          (args.drop_zero && args.experts.kind_of(expert) == ExpertKind::kZero);
 }
 
 // e^below: the rounding of `below`, and two units in the last place of exp.
-static Bounded power(double below) {
+Bounded power(double below) {
   const double value = below < kExpUnderflow ? 0.0 : std::exp(below);
   return {value, value * kRoundoff * (std::abs(below) + 4.0) + 2.0 * kSmallest * kRoundoff};
 }
 
-static Bounded quotient(const Bounded& a, const Bounded& total) {
+Bounded quotient(const Bounded& a, const Bounded& total) {
   return {a.value / total.value,
           1.01 * (a.tolerance / total.value +
                   a.value / total.value * (total.tolerance / total.value + kRoundoff)) +
               2.0 * kSmallest * kRoundoff};
 }
 
-static Bounded sum_of(const std::vector<Bounded>& terms) {
+Bounded sum_of(const std::vector<Bounded>& terms) {
   Bounded sum;
   for (const Bounded& term : terms) sum.value += term.value, sum.tolerance += term.tolerance;
   sum.tolerance += sum_error(static_cast<int64_t>(terms.size()), sum.value);
@@ -97,7 +55,7 @@ static Bounded sum_of(const std::vector<Bounded>& terms) {
 }
 
 // g of every expert.
-static std::vector<Bounded> score(const RouteTopKArgs& args, int64_t t) {
+std::vector<Bounded> score(const RouteTopKArgs& args, int64_t t) {
   const int64_t e = args.logits->shape[1];
   const float* logits = args.logits->f32() + t * e;
   const double scale = scale_of(args, logits, e);
@@ -127,12 +85,12 @@ static std::vector<Bounded> score(const RouteTopKArgs& args, int64_t t) {
   return scores;
 }
 
-static bool by_choice(const RouteTopKArgs& args) {
+bool by_choice(const RouteTopKArgs& args) {
   return args.selection_bias != nullptr || args.groups > 1;
 }
 
 // c of every expert before the groups.
-static std::vector<Bounded> choices_of(const RouteTopKArgs& args, std::vector<Bounded> c) {
+std::vector<Bounded> choices_of(const RouteTopKArgs& args, std::vector<Bounded> c) {
   for (size_t i = 0; args.selection_bias != nullptr && i < c.size(); i++) {
     c[i].value += value(args.selection_bias->f32(), static_cast<int64_t>(i));
     c[i].tolerance += kRoundoff * (std::abs(c[i].value) + c[i].tolerance);
@@ -141,7 +99,7 @@ static std::vector<Bounded> choices_of(const RouteTopKArgs& args, std::vector<Bo
 }
 
 // Sets the c outside the best groups to 0. False where rounding may decide which groups are best.
-static bool keep_groups(const RouteTopKArgs& args, std::vector<Bounded>* c) {
+bool keep_groups(const RouteTopKArgs& args, std::vector<Bounded>* c) {
   const auto groups = static_cast<size_t>(args.groups), size = c->size() / groups;
   std::vector<Bounded> sums;
   std::vector<size_t> order(groups);
@@ -169,43 +127,38 @@ static bool keep_groups(const RouteTopKArgs& args, std::vector<Bounded>* c) {
 }
 
 // The fault in the order of picks by choices: none may be followed, or left out, for a smaller one.
-static std::string bad_order(const std::vector<Bounded>& c, const int32_t* picks, int64_t k) {
-  std::vector<bool> picked(c.size());
-  const auto before = [&](size_t a, size_t b) {
-    if (c[a].tolerance == HUGE_VAL) return true;
-    if (c[a].value == c[b].value) return a < b;
-    return c[a].value - c[b].value > -(c[a].tolerance + c[b].tolerance);
+std::string bad_order(const std::vector<Bounded>& c, const Experts& picks) {
+  const auto before = [&](int32_t one, int32_t other) {
+    const Bounded &a = c[static_cast<size_t>(one)], &b = c[static_cast<size_t>(other)];
+    if (a.tolerance == HUGE_VAL) return true;
+    if (a.value == b.value) return one < other;
+    return a.value - b.value > -(a.tolerance + b.tolerance);
   };
-  for (int64_t i = 0; i < k; i++) {
-    if (picks[i] < 0 || static_cast<size_t>(picks[i]) >= c.size() ||
-        picked[static_cast<size_t>(picks[i])])
-      return " are no different experts";
-    picked[static_cast<size_t>(picks[i])] = true;
-    if (i > 0 && !before(static_cast<size_t>(picks[i - 1]), static_cast<size_t>(picks[i])))
-      return " are out of order";
+  for (size_t i = 1; i < picks.size(); i++) {
+    if (!before(picks[i - 1], picks[i])) return " are out of order";
   }
-  for (size_t i = 0; i < c.size(); i++) {
-    if (!picked[i] && !before(static_cast<size_t>(picks[k - 1]), i)) return " leave one out";
+  for (int32_t i = 0; i < static_cast<int32_t>(c.size()); i++) {
+    if (std::count(picks.begin(), picks.end(), i) == 0 && !before(picks.back(), i))
+      return " leave one out";
   }
   return {};
 }
 
 // The picks by the order of the logits, exactly.
-static std::vector<int32_t> largest_logits(const RouteTopKArgs& args, int64_t t) {
-  const int64_t e = args.logits->shape[1], k = args.expert_indices->shape[1];
+Experts largest_logits(const RouteTopKArgs& args, int64_t t) {
+  const int64_t e = args.logits->shape[1];
   const float* logits = args.logits->f32() + t * e;
-  std::vector<int32_t> order(static_cast<size_t>(e));
+  Experts order(static_cast<size_t>(e));
   std::iota(order.begin(), order.end(), 0);
   const auto z = [&](int32_t i) { return is_masked(args, i) ? -HUGE_VAL : value(logits, i); };
   std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return z(a) > z(b); });
-  order.resize(static_cast<size_t>(k));
+  order.resize(static_cast<size_t>(args.expert_indices->shape[1]));
   return order;
 }
 
 // The weights before they are normalised. A softmax that all picks share needs no sum over all E.
-static std::vector<Bounded> first_weights(const RouteTopKArgs& args, int64_t t,
-                                          const std::vector<int32_t>& picks,
-                                          const std::vector<Bounded>& scores) {
+std::vector<Bounded> first_weights(const RouteTopKArgs& args, int64_t t, const Experts& picks,
+                                   const std::vector<Bounded>& scores) {
   const int64_t e = args.logits->shape[1];
   const float* logits = args.logits->f32() + t * e;
   const double scale = scale_of(args, logits, e);
@@ -223,9 +176,8 @@ static std::vector<Bounded> first_weights(const RouteTopKArgs& args, int64_t t,
   return weights;
 }
 
-static std::vector<Bounded> weigh(const RouteTopKArgs& args, int64_t t,
-                                  const std::vector<int32_t>& picks,
-                                  const std::vector<Bounded>& scores) {
+std::vector<Bounded> weigh(const RouteTopKArgs& args, int64_t t, const Experts& picks,
+                           const std::vector<Bounded>& scores) {
   std::vector<Bounded> weights = first_weights(args, t, picks, scores);
   Bounded total = sum_of(weights);
   if (args.scores == Scores::kSigmoid)
@@ -247,14 +199,14 @@ static std::vector<Bounded> weigh(const RouteTopKArgs& args, int64_t t,
 }
 
 // {cx, c_1 .. c_C} of one token.
-static std::vector<Bounded> collapse(const RouteTopKArgs& args, int64_t t, const Picks& picks) {
+std::vector<Bounded> collapse(const RouteTopKArgs& args, int64_t t, const Experts& picks,
+                              const std::vector<Bounded>& weights) {
   const int64_t c = args.coefficients->shape[1] - 1;
   const double input_scale = static_cast<double>(args.input_scale);
   std::vector<Bounded> out(static_cast<size_t>(c + 1));
-  for (size_t i = 0; i < picks.indices.size(); i++) {
-    const Bounded& w = picks.weights[i];
-    const ExpertKind kind = args.experts.kind_of(picks.indices[i]);
-    const int64_t j = args.experts.rank_in_kind(picks.indices[i]);
+  for (size_t i = 0; i < picks.size(); i++) {
+    const Bounded& w = weights[i];
+    const auto [kind, j] = args.experts.place_of(picks[i]);
     if (kind == ExpertKind::kCopy) {
       out[0].value += input_scale * w.value;
       out[0].tolerance += input_scale * w.tolerance;
@@ -271,12 +223,52 @@ static std::vector<Bounded> collapse(const RouteTopKArgs& args, int64_t t, const
           factor * (w.tolerance + w.value * kRoundoff * (std::abs(up) + 8.0)) + 4.0 * kSmallest;
     }
   }
-  out[0].tolerance += sum_error(static_cast<int64_t>(picks.indices.size()), out[0].value);
+  out[0].tolerance += sum_error(static_cast<int64_t>(picks.size()), out[0].value);
   return out;
 }
 
-// The sorted picks, from the indices that the kernel chose.
-static std::string check_order(const RouteTopKArgs& args) {
+Experts picks_of(const RouteTopKArgs& args, int64_t t) {
+  const int64_t k = args.expert_indices->shape[1];
+  return {args.expert_indices->i32() + t * k, args.expert_indices->i32() + (t + 1) * k};
+}
+
+// The fault in one token's choice of experts. Any will do if rounding decides the groups.
+std::string bad_choice(const RouteTopKArgs& args, int64_t t, const std::vector<Bounded>& scores) {
+  const Experts picks = picks_of(args, t);
+  if (!by_choice(args)) return picks == largest_logits(args, t) ? "" : " differ";
+  std::vector<Bounded> choices = choices_of(args, scores);
+  if (args.groups > 1 && !keep_groups(args, &choices))
+    for (Bounded& c : choices) c.tolerance = HUGE_VAL;
+  return bad_order(choices, picks);
+}
+
+std::string bad_indices(const RouteTopKArgs& args) {
+  for (int64_t t = 0; t < args.logits->shape[0]; t++) {
+    const Experts picks = picks_of(args, t);
+    const std::set<int32_t> set(picks.begin(), picks.end());
+    if (set.size() != picks.size() || *set.begin() < 0 || *set.rbegin() >= args.experts.experts)
+      return "expert_indices[" + std::to_string(t) + "] are no different experts";
+  }
+  return {};
+}
+
+}  // namespace
+
+std::string check_gating(const RouteTopKArgs& args, int64_t t) {
+  const int64_t k = args.expert_indices->shape[1], columns = args.coefficients->shape[1];
+  const Experts picks = picks_of(args, t);
+  const std::vector<Bounded> scores = score(args, t), weights = weigh(args, t, picks, scores);
+  std::string text = at("expert_indices", t, bad_choice(args, t, scores));
+  if (text.empty())
+    text = at("expert_weights", t, difference(args.expert_weights->f32() + t * k, weights));
+  if (!text.empty()) return text;
+  return at("coefficients", t,
+            difference(args.coefficients->f32() + t * columns, collapse(args, t, picks, weights)));
+}
+
+std::string check_sorted_picks(const RouteTopKArgs& args) {
+  const std::string bad = bad_indices(args);
+  if (!bad.empty()) return bad;
   const int64_t picks = args.expert_indices->elements();
   const int32_t* indices = args.expert_indices->i32();
   int32_t row = 0, n = 0;
@@ -299,43 +291,10 @@ static std::string check_order(const RouteTopKArgs& args) {
   return {};
 }
 
-// The fault in one token's choice of experts. Any will do if rounding decides the groups.
-static std::string bad_choice(const RouteTopKArgs& args, int64_t t,
-                              const std::vector<Bounded>& scores) {
-  const int64_t k = args.expert_indices->shape[1];
-  const int32_t* picks = args.expert_indices->i32() + t * k;
-  if (!by_choice(args)) {
-    const std::vector<int32_t> expected = largest_logits(args, t);
-    return std::equal(expected.begin(), expected.end(), picks) ? "" : " differ";
-  }
-  std::vector<Bounded> choices = choices_of(args, scores);
-  if (args.groups > 1 && !keep_groups(args, &choices))
-    for (Bounded& c : choices) c.tolerance = HUGE_VAL;
-  return bad_order(choices, picks, k);
-}
-
 std::string check_route_top_k(const RouteTopKArgs& args) {
-  const int64_t tokens = args.logits->shape[0], k = args.expert_indices->shape[1],
-                c = args.coefficients->shape[1] - 1;
-  for (int64_t t = 0; t < tokens; t++) {
-    const std::vector<Bounded> scores = score(args, t);
-    const std::string bad = bad_choice(args, t, scores);
-    if (!bad.empty()) return "expert_indices[" + std::to_string(t) + "]" + bad;
-    const int32_t* indices = args.expert_indices->i32() + t * k;
-    Picks picks = {std::vector<int32_t>(indices, indices + k), {}};
-    picks.weights = weigh(args, t, picks.indices, scores);
-    std::string text = difference(args.expert_weights->f32() + t * k, picks.weights);
-    if (!text.empty()) return "expert_weights[" + std::to_string(t) + "]" + text;
-    text = difference(args.coefficients->f32() + t * (c + 1), collapse(args, t, picks));
-    if (!text.empty()) return "coefficients[" + std::to_string(t) + "]" + text;
-  }
-  return check_order(args);
-}
-
-std::string check_norm_route_top_k(const NormRouteTopKArgs& args, const Tokens& tokens) {
-  std::string text = check_rms_norm(args.norm, tokens);
-  if (text.empty()) text = check_router_logits(args.router, tokens);
-  return text.empty() ? check_route_top_k(args.route) : text;
+  std::string text = check_sorted_picks(args);
+  for (int64_t t = 0; text.empty() && t < args.logits->shape[0]; t++) text = check_gating(args, t);
+  return text;
 }
 
 }  // namespace moepp::test
