@@ -51,7 +51,7 @@ const tool = (path: string) => join(root, 'node_modules', path)
 writeConsumer(consumer)
 cpSync(join(root, 'models', 'books-7m'), model, { recursive: true })
 const { server, url } = await startRegistry()
-/** Where npm and npx find packages, and where they keep them. */
+/** npm and npx find packages there, and keep them here. */
 const npmSettings = { npm_config_registry: url, npm_config_cache: join(scratch, 'cache') }
 t.teardown(() => {
   server.close()

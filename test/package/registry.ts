@@ -23,7 +23,7 @@ function tarballOf(folder: string): Buffer {
   return spawnSync('tar', args, { maxBuffer: 1 << 28 }).stdout
 }
 
-/** What the registry says of a package, or undefined. */
+/** The registry's words on a package, or undefined. */
 function describe(name: string, host: string | undefined): object | undefined {
   const versions: Record<string, object> = {}
   for (const folder of folders.filter(path => path.endsWith(`node_modules/${name}`))) {
