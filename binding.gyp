@@ -6,7 +6,7 @@
     "actions": [{
       "action_name": "cmake",
       "message": "building moepp with CMake",
-      "inputs": ["CMakeLists.txt", "<!@(node scripts/build-native.mjs --list-sources)"],
+      "inputs": ["<!@(git ls-files CMakeLists.txt cmake native)"],
       "outputs": ["<(PRODUCT_DIR)/moepp.node"],
       "action": ["node", "<(module_root_dir)/scripts/build-native.mjs"]
     }]

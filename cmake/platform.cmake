@@ -74,16 +74,7 @@ function(moepp_link_addon target)
   elseif(APPLE)
     target_link_options(${target} PRIVATE -undefined dynamic_lookup -Wl,-dead_strip)
   elseif(WIN32)
-    # cmake-js names the list of Node's functions and the import library to be made of it; a plain
-    # run asks Node for the list.
-    if(NOT CMAKE_JS_NODELIB_DEF)
-      execute_process(
-        COMMAND ${NODE_EXECUTABLE} -p "require('node-api-headers').def_paths.node_api_def"
-        WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}
-        OUTPUT_VARIABLE CMAKE_JS_NODELIB_DEF
-        OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
-      set(CMAKE_JS_NODELIB_TARGET ${CMAKE_CURRENT_BINARY_DIR}/node.lib)
-    endif()
+    # cmake-js names the list of Node's functions and the import library to be made of it.
     execute_process(
       COMMAND ${CMAKE_AR} /def:${CMAKE_JS_NODELIB_DEF} /out:${CMAKE_JS_NODELIB_TARGET}
         ${CMAKE_STATIC_LINKER_FLAGS}

@@ -1,7 +1,7 @@
-// Builds native/ with CMake: through cmake-js in a checkout, with plain cmake in an installed
-// package. It copies the addon to build/Release, where node-gyp-build looks first.
+// Builds native/ with CMake, through cmake-js, and copies the addon to build/Release, where
+// node-gyp-build looks first.
 //
-//   node scripts/build-native.mjs [--bench | --tests] [--debug] [--list-sources]
+//   node scripts/build-native.mjs
 //
 // Environment:
 //   MOEPP_CUDA=AUTO|ON|OFF                   AUTO: the CUDA kernels too, if there is an nvcc 13
@@ -15,7 +15,6 @@ import {
   copyFileSync,
   existsSync,
   mkdirSync,
-  readdirSync,
   readFileSync,
   realpathSync,
   renameSync,
@@ -28,35 +27,15 @@ import { fileURLToPath } from 'node:url'
 
 export const root = resolve(dirname(fileURLToPath(import.meta.url)), '..')
 /** Not build/ itself: node-gyp keeps its own Makefile there. */
-const defaultWorkFolder = join(root, 'build', 'cmake')
+export const defaultWorkFolder = join(root, 'build', 'cmake')
+const isWindows = process.platform === 'win32'
 /** An installed package has no tests. */
 const isCheckout = existsSync(join(root, 'native', 'test'))
-const { resolve: resolvePackage } = createRequire(import.meta.url)
-
-/**
- * Levels of a build, each with all before it: the addon; the native program; tests of the CUDA
- * kernels under emulation.
- */
-export const LEVELS = ['addon', 'bench', 'tests']
 
 /** The native programs: tests and benches; tests of the CUDA kernels under emulation. */
 export const programs = {
   native: join(defaultWorkFolder, 'moepp-native'),
   simt: join(defaultWorkFolder, 'native', 'test', 'simt', 'moepp-simt-test'),
-}
-
-/** Every file that the native build reads, relative to the root. */
-export function nativeSources() {
-  // A package has no bench/.
-  const sources = ['CMakeLists.txt', 'bench/main.cc'].filter(file => existsSync(join(root, file)))
-  for (const folder of ['cmake', 'native', 'bench/ops']) {
-    if (!existsSync(join(root, folder))) continue
-    for (const file of readdirSync(join(root, folder), { recursive: true })) {
-      if (/(\.(cc|cu|h|cuh|inc|cmake|map)|CMakeLists\.txt)$/.test(file))
-        sources.push(`${folder}/${file.replaceAll('\\', '/')}`)
-    }
-  }
-  return sources.sort()
 }
 
 /** MOEPP_CUDA of the environment, or `fallback`. */
@@ -77,39 +56,20 @@ export function run(command, args, options = {}) {
   if (result.status !== 0) process.exit(result.status ?? 1)
 }
 
-const exists = command => !spawnSync(command, ['--version']).error
-
-function isInstalled(name) {
-  try {
-    resolvePackage(`${name}/package.json`)
-    return true
-  } catch {
-    return false
-  }
-}
-
-/**
- * Ends the process with a hint when something that the build needs is missing. `packages`: the npm
- * packages too, which a fresh checkout does not have yet.
- */
-export function requireTools({ packages }) {
+/** Ends the process with a hint when a tool that the build needs is missing. */
+export function requireTools() {
+  const exists = command => !spawnSync(command, ['--version']).error
   const missing = []
   const version = /cmake version (\d+)\.(\d+)/.exec(
     spawnSync('cmake', ['--version'], { encoding: 'utf8' }).stdout,
   )
   if (!version || Number(version[1]) * 1000 + Number(version[2]) < 3024)
     missing.push(`CMake 3.24 or newer${version ? ` (there is ${version[1]}.${version[2]})` : ''}`)
-  const compilers =
-    process.platform === 'win32'
-      ? ['clang-cl']
-      : [process.env.CXX, 'c++', 'g++', 'clang++'].filter(Boolean)
+  const compilers = isWindows
+    ? ['clang-cl']
+    : [process.env.CXX, 'c++', 'g++', 'clang++'].filter(Boolean)
   if (!compilers.some(exists)) missing.push(`a C++17 compiler (${compilers.join(', ')})`)
-  if (!exists('ninja') && !exists('make') && process.platform !== 'win32')
-    missing.push('ninja or make')
-  const headers = packages
-    ? ['node-addon-api', 'node-api-headers'].filter(name => !isInstalled(name))
-    : []
-  if (headers.length > 0) missing.push(`the npm packages ${headers.join(' and ')}`)
+  if (!isWindows && !exists('ninja') && !exists('make')) missing.push('ninja or make')
   if (missing.length === 0) return
   console.error(`moepp: building from source needs ${missing.join(', ')}.`)
   console.error('  Debian, Ubuntu: apt-get install cmake g++ ninja-build')
@@ -123,107 +83,75 @@ export function requireTools({ packages }) {
 }
 
 /**
- * The path of cmake-js, in a checkout that has it. That of an installed package's neighbour is not
- * ours.
+ * Removes `workFolder` if its cache of CMake belongs to another checkout than `checkout`, which was
+ * copied or renamed, and says so. The cache holds absolute paths, and CMake refuses it then.
  */
-function cmakeJs() {
-  return isCheckout && isInstalled('cmake-js')
-    ? join(dirname(resolvePackage('cmake-js/package.json')), 'bin', 'cmake-js')
-    : undefined
-}
-
-/**
- * True if CMake's cache in `workFolder` belongs to another folder, because the checkout was copied
- * or renamed. The cache holds absolute paths, and CMake refuses it then.
- */
-export function isForeignCache(workFolder, checkout = root) {
+export function discardForeignCache(workFolder = defaultWorkFolder, checkout = root) {
   const cache = join(workFolder, 'CMakeCache.txt')
-  if (!existsSync(cache)) return false
+  if (!existsSync(cache)) return
   const home = /^CMAKE_HOME_DIRECTORY:INTERNAL=(.*?)\r?$/m.exec(readFileSync(cache, 'utf8'))?.[1]
-  if (home === undefined || !existsSync(home)) return true
-  return realpathSync.native(home) !== realpathSync.native(checkout)
-}
-
-/** Removes a build folder that another checkout made, and says so in a line. */
-export function discardForeignCache(workFolder = defaultWorkFolder) {
-  if (!isForeignCache(workFolder)) return
+  const real = path => realpathSync.native(path)
+  if (home !== undefined && existsSync(home) && real(home) === real(checkout)) return
   console.error(`moepp: ${workFolder} was made in another folder and is built anew`)
   rmSync(workFolder, { recursive: true, force: true })
 }
 
-async function runCmake(definitions, config, workFolder, run) {
-  const tool = cmakeJs()
-  // Without a number, make starts every job at once.
-  const jobs = String(availableParallelism())
-  if (tool) {
-    const defined = Object.entries(definitions).map(([name, value]) => `--CD${name}=${value}`)
-    const toolset = process.platform === 'win32' ? ['-T', 'ClangCL'] : []
-    const folders = ['-O', workFolder, '-B', config]
-    // `build` alone configures only the first time, and would ignore changed definitions.
-    for (const command of ['configure', 'build'])
-      await run(process.execPath, [tool, command, ...folders, '-p', jobs, ...toolset, ...defined])
-    return
+/**
+ * The command of the cmake-js that package.json pins. A checkout has it; for an installed package
+ * npx takes it from npm's registry, once.
+ */
+function cmakeJs() {
+  const require = createRequire(import.meta.url)
+  const version = require('../package.json').devDependencies['cmake-js']
+  try {
+    const found = require.resolve('cmake-js/package.json')
+    if (require(found).version === version)
+      return [process.execPath, join(dirname(found), 'bin', 'cmake-js')]
+  } catch {
+    // There is none.
   }
-  const defined = Object.entries(definitions).map(([name, value]) => `-D${name}=${value}`)
-  // Once chosen, a generator cannot change.
-  const first = !existsSync(join(workFolder, 'CMakeCache.txt'))
-  const generator =
-    process.platform === 'win32' ? ['-T', 'ClangCL'] : exists('ninja') ? ['-G', 'Ninja'] : []
-  // Visual Studio makes a folder for each configuration by itself.
-  const output =
-    process.platform === 'win32'
-      ? []
-      : [`-DCMAKE_LIBRARY_OUTPUT_DIRECTORY=${join(workFolder, config)}`]
-  await run('cmake', [
-    ...['-S', root, '-B', workFolder, ...(first ? generator : [])],
-    ...[`-DCMAKE_BUILD_TYPE=${config}`, ...output, ...defined],
-  ])
-  await run('cmake', ['--build', workFolder, '--config', config, '--parallel', jobs])
-}
-
-/** The level of a command line: --bench, --tests or neither. */
-export function levelOf(args) {
-  return LEVELS.findLast(level => args.includes(`--${level}`)) ?? 'addon'
+  // There npx is a script of the shell's, which would split arguments at spaces.
+  const npxScript = join(dirname(process.execPath), 'node_modules', 'npm', 'bin', 'npx-cli.js')
+  const npx = isWindows ? [process.execPath, npxScript] : ['npx']
+  return [...npx, '--yes', `cmake-js@${version}`]
 }
 
 /**
- * Builds the addon into `outFolder`, and what else `level` has. `cuda` is AUTO, ON or OFF.
- * `execute` runs each command and is awaited; this module's `run` shows the commands' output.
+ * Builds `targets` of CMakeLists.txt, the addon among them, and copies the addon to `outFolder`.
+ * `cuda` is AUTO, ON or OFF. `execute` runs each command and is awaited.
  */
 export async function buildNative({
-  level = 'addon',
-  config = 'Release',
+  targets = ['moepp'],
   cuda = cudaChoice('AUTO'),
   workFolder = defaultWorkFolder,
-  outFolder = join(root, 'build', config),
+  outFolder = join(root, 'build', 'Release'),
   execute = run,
 } = {}) {
-  requireTools({ packages: true })
+  requireTools()
   discardForeignCache(workFolder)
-  const definitions = {
-    MOEPP_NATIVE: level === 'addon' ? 'OFF' : 'ON',
-    MOEPP_SIMT: level === 'tests' ? 'ON' : 'OFF',
-    MOEPP_WERROR: process.env.MOEPP_WERROR || (isCheckout ? 'ON' : 'OFF'),
-    MOEPP_CUDA: cuda,
-    // CMake asks this one for headers: the PATH may hold another, or none.
-    NODE_EXECUTABLE: process.execPath.replaceAll('\\', '/'),
-  }
+  const tests = isCheckout ? 'ON' : 'OFF'
   const architectures = process.env.MOEPP_CUDA_ARCHITECTURES
-  if (architectures) definitions.MOEPP_CUDA_ARCHITECTURES = architectures
-  await runCmake(definitions, config, workFolder, execute)
+  const definitions = [
+    ...[`-DMOEPP_CUDA=${cuda}`, `-DMOEPP_NATIVE=${tests}`, `-DMOEPP_SIMT=${tests}`],
+    `-DMOEPP_WERROR=${process.env.MOEPP_WERROR || tests}`,
+    // Without the variable, a list that was given before does not stay in the cache.
+    architectures ? `-DMOEPP_CUDA_ARCHITECTURES=${architectures}` : '-UMOEPP_CUDA_ARCHITECTURES',
+  ]
+  const [command, ...first] = cmakeJs()
+  const options = ['-O', workFolder, '-B', 'Release', ...(isWindows ? ['-t', 'ClangCL'] : [])]
+  // `build` alone configures only the first time, and would ignore changed definitions.
+  await execute(command, [...first, 'configure', ...options, '--', ...definitions])
+  // Without a number, make starts every job at once.
+  const jobs = ['-p', String(availableParallelism())]
+  await execute(command, [...first, 'build', ...options, ...jobs, '--', '--target', ...targets])
   mkdirSync(outFolder, { recursive: true })
   // By rename, so that a process that has the old file mapped keeps it.
-  const target = join(outFolder, 'moepp.node')
-  copyFileSync(join(workFolder, config, 'moepp.node'), `${target}.new`)
-  renameSync(`${target}.new`, target)
+  const product = join(outFolder, 'moepp.node')
+  copyFileSync(join(workFolder, 'Release', 'moepp.node'), `${product}.new`)
+  renameSync(`${product}.new`, product)
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  if (process.argv.includes('--list-sources')) {
-    console.log(nativeSources().join('\n'))
-  } else {
-    const config = process.argv.includes('--debug') ? 'Debug' : 'Release'
-    await buildNative({ level: levelOf(process.argv), config })
-    console.error(`moepp: built ${join('build', config, 'moepp.node')}`)
-  }
+  await buildNative()
+  console.error(`moepp: built ${join('build', 'Release', 'moepp.node')}`)
 }

@@ -1,21 +1,5 @@
-// Compiles CUDA kernels and looks at the machine code. ptxas tells registers and spills, and the
-// instructions are read from the cubin (no cuobjdump needed). A source makes claims in comments:
-//
-//   // SASS sm_80,sm_90a gemm_kernel: HMMA LDSM LDGSTS !LDL !STL registers<=128 no-spills
-//
-// for every kernel whose mangled name holds the word before the colon, on the architectures named
-// (or * for all). HMMA>=16 asks for that many. It fails when a source does not compile without
-// warnings, or ptxas makes a remark C75xx, such as products that wait for each other. It fails when
-// a claim is wrong or names a missing kernel, and when a kernel has no claim. Every kernel of
-// native/cuda/kernels must hold the instructions of await_inputs (native/cuda/cuda_queue.h) where
-// the architecture has them, since each is launched programmatically.
-//
-// A kernel that waits for the kernel before it (ACQBULK) does so at one place. No thread may reach
-// an access of global memory, PREEXIT or EXIT before; prefetches are allowed. All branches are
-// followed for it. A branch to an address in a register is refused there. A claim names what is
-// harmless all the same: early-LDG<=2 allows two loads, and is refused if no kernel needs it.
-// Instructions are counted, not what they access: shared memory through a generic pointer counts
-// as global. `discard` looks like a prefetch.
+// Compiles CUDA kernels and compares their machine code with the claims of their sources:
+// native/cuda/kernels/README.md has the grammar, and what is refused without a claim.
 //
 //   node scripts/sass-check.mjs [--arch sm_80,sm_90a] [--list] [--all-opcodes] [--if-nvcc] [files]
 //

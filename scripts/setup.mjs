@@ -1,5 +1,5 @@
-// Brings a checkout to a runnable state and does only what is not done yet: packages, the native
-// addon, the JavaScript. It uses nothing but Node, because a fresh clone has nothing else.
+// Brings a checkout to a runnable state: packages, the native addon, the JavaScript. CMake and tsc
+// know what is to be done. It uses nothing but Node, because a fresh clone has nothing else.
 //
 //   node scripts/setup.mjs [--bench | --tests | --no-native] [--quiet]
 //
@@ -10,25 +10,13 @@
 //
 // The addon is a CPU build unless MOEPP_CUDA is ON or AUTO (build-native.mjs): the CUDA kernels of
 // seven architectures take minutes.
-import { createHash } from 'node:crypto'
-import {
-  chmodSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs'
-import { dirname, join } from 'node:path'
+import { chmodSync, existsSync, readdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
 import {
   buildNative,
   cudaChoice,
+  defaultWorkFolder,
   discardForeignCache,
-  LEVELS,
-  levelOf,
-  nativeSources,
-  programs,
   requireTools,
   root,
 } from './build-native.mjs'
@@ -41,64 +29,12 @@ if (!((major === 20 && minor >= 19) || (major === 22 && minor >= 12) || major > 
   process.exit(1)
 }
 
-/**
- * A part of the build that is current when the files' contents are those of its last success and
- * all `products` exist. That success was for `request`, or for one of `covering`, which make all
- * that `request` makes.
- */
-class Part {
-  #stamp
-  #digest
-  #request
-  current
-
-  constructor(name, files, products, request = '', covering = []) {
-    const hash = createHash('sha256')
-    for (const file of files) {
-      hash.update(file).update('\0')
-      hash.update(readFileSync(join(root, file))).update('\0')
-    }
-    this.#digest = hash.digest('hex')
-    this.#request = request
-    this.#stamp = join(root, 'build', 'stamps', name)
-    const found = existsSync(this.#stamp) ? readFileSync(this.#stamp, 'utf8') : ''
-    const made = [request, ...covering].some(each => found === `${this.#digest} ${each}`)
-    this.current = made && products.every(existsSync)
-  }
-
-  async make(doing, done, work) {
-    rmSync(this.#stamp, { force: true })
-    await step(doing, done, work)
-    mkdirSync(dirname(this.#stamp), { recursive: true })
-    writeFileSync(this.#stamp, `${this.#digest} ${this.#request}`)
-  }
-}
-
-const level = levelOf(process.argv)
+const asks = option => process.argv.includes(option)
+const isNative = !asks('--no-native')
 const cuda = cudaChoice('OFF')
-
-function nativePart() {
-  const addon = join(root, 'build', 'Release', 'moepp.node')
-  const products = {
-    addon: [addon],
-    bench: [addon, programs.native],
-    tests: [addon, ...Object.values(programs)],
-  }[level]
-  const device = `cuda=${cuda} ${process.env.MOEPP_CUDA_ARCHITECTURES ?? ''}`
-  const levels = LEVELS.slice(LEVELS.indexOf(level))
-  const [request, ...covering] = levels.map(each => `${each} ${device}`)
-  const files = [...nativeSources(), 'scripts/build-native.mjs', 'package.json']
-  return new Part('native', files, products, request, covering)
-}
-
-function javascriptPart() {
-  const typescript = readdirSync(join(root, 'lib'), { recursive: true })
-    .filter(file => /\.c?ts$/.test(file))
-    .map(file => `lib/${file}`)
-    .sort()
-  const files = [...typescript, 'tsconfig.json', 'package.json', 'package-lock.json']
-  return new Part('javascript', files, [join(root, 'dist', 'index.js')])
-}
+const targets = ['moepp']
+if (asks('--bench') || asks('--tests')) targets.push('moepp-native')
+if (asks('--tests')) targets.push('moepp-simt-test', 'moepp_emulated')
 
 async function installPackages(run) {
   // An installation that is cut short from here on leaves nothing that looks whole.
@@ -115,27 +51,43 @@ async function installPackages(run) {
   })
 }
 
+/** True if dist/ has the files that tsc makes of lib/, and no others. */
+function distIsWhole() {
+  const files = folder =>
+    existsSync(join(root, folder))
+      ? readdirSync(join(root, folder), { recursive: true }).filter(file =>
+          /\.c?[jt]s(\.map)?$/.test(file),
+        )
+      : []
+  const made = files('lib').flatMap(file =>
+    ['d.$1ts', '$1js', '$1js.map'].map(end => file.replace(/(c?)ts$/, end)),
+  )
+  return made.sort().join() === files('dist').sort().join()
+}
+
 async function compileTypeScript(run) {
-  rmSync(join(root, 'dist'), { recursive: true, force: true })
-  await run(process.execPath, [join(root, 'node_modules', 'typescript', 'bin', 'tsc'), '-p', root])
+  const tsc = join(root, 'node_modules', 'typescript', 'bin', 'tsc')
+  await run(process.execPath, [tsc, '--build', '--verbose'])
   // npm does this for an installed package; in a checkout `npx moepp` runs the file as it is.
   chmodSync(join(root, 'dist', 'cli', 'main.js'), 0o755)
 }
 
-const native = process.argv.includes('--no-native') ? { current: true } : nativePart()
-const javascript = javascriptPart()
-const installed = packagesInstalled(root)
 // Before npm takes its time.
-if (!native.current) requireTools({ packages: false })
-if (!installed) await step('installing packages', 'installed packages', installPackages)
-if (!native.current) {
+if (isNative) requireTools()
+const isInstalled = packagesInstalled(root)
+const done = []
+if (!isInstalled)
+  done.push(await step('installing packages', 'installed packages', installPackages))
+if (isNative) {
   // Before the step's line, which is rewritten.
   discardForeignCache()
-  await native.make('building the native addon', 'built the native addon', execute =>
-    buildNative({ level, cuda, execute }),
-  )
+  const build = execute => buildNative({ targets, cuda, execute })
+  const due = !existsSync(join(defaultWorkFolder, 'CMakeCache.txt'))
+  done.push(await step('building the native addon', 'built the native addon', build, { due }))
 }
-if (!javascript.current)
-  await javascript.make('compiling TypeScript', 'compiled TypeScript', compileTypeScript)
-if (installed && native.current && javascript.current && !process.argv.includes('--quiet'))
-  console.error('moepp: up to date')
+const isWhole = isInstalled && distIsWhole()
+// tsc sees neither other packages, nor what was deleted in lib/ or dist/.
+if (!isWhole) rmSync(join(root, 'dist'), { recursive: true, force: true })
+const compiling = ['compiling TypeScript', 'compiled TypeScript', compileTypeScript]
+done.push(await step(...compiling, { due: !isWhole }))
+if (!done.includes(true) && !asks('--quiet')) console.error('moepp: up to date')

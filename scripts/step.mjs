@@ -12,12 +12,16 @@ const SHOWN_LINES = 200
 const GRACE_MS = 500
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP']
 
-/** ninja's `[3/51] Building` is "[3/51]", make's `[ 25%] Building` is "[25 %]". */
+/**
+ * The progress that a line tells: ninja's `[3/51] Building` is "[3/51] ", make's `[ 25%] Building`
+ * "[25 %] ", and tsc's line has "". Undefined for a line that speaks of no work.
+ */
 export function progressOf(line) {
-  const [, done, total] = /^\[ *(\d+)(?:\/(\d+)|%)\]/.exec(line) ?? []
+  if (/ - Building project /.test(line)) return ''
+  const [, done, total] = /^\[ *(\d+)(?:\/(\d+)|%)\] (?!Built target)/.exec(line) ?? []
   // ninja's look at globbed folders is "[0/2]".
   if (done === undefined || done === '0') return undefined
-  return total ? `[${done}/${total}]` : `[${done} %]`
+  return total ? `[${done}/${total}] ` : `[${done} %] `
 }
 
 /** The end of a log, and the path of the whole if there is more. */
@@ -74,8 +78,10 @@ function runGroup(command, args, onText, options) {
  * Runs `work(run)`, where `run(command, args, options)` is one command of the step. A command that
  * fails ends this process with its status; an interrupt ends it once the command has ended.
  * `doing` and `done` say what the step does and did: "installing packages", "installed packages".
+ * A step that is not `due` may find nothing to do: it says nothing before a command tells of work.
+ * True if there was work.
  */
-export async function step(doing, done, work, out = process.stderr) {
+export async function step(doing, done, work, { due = true, out = process.stderr } = {}) {
   const started = performance.now()
   const seconds = digits => ((performance.now() - started) / 1000).toFixed(digits)
   const path = join(root, 'build', 'logs', `${doing.replaceAll(' ', '-')}.log`)
@@ -83,19 +89,20 @@ export async function step(doing, done, work, out = process.stderr) {
   const log = openSync(path, 'w')
   let progress = ''
   let note = ''
-  const clear = out.isTTY ? '\r\x1b[K' : ''
   let shown = ''
+  const clear = out.isTTY ? '\r\x1b[K' : ''
   const show = () => {
-    const line = `${clear}moepp: ${doing} ${progress}${seconds(0)} s`
+    const line = out.isTTY
+      ? `${clear}moepp: ${doing} ${progress}${seconds(0)} s`
+      : `moepp: ${doing}\n`
     if (line !== shown) out.write(line)
     shown = line
   }
   const timer = out.isTTY ? setInterval(show, 250) : undefined
-  if (!out.isTTY) out.write(`moepp: ${doing}\n`)
   const end = text => {
     clearInterval(timer)
     closeSync(log)
-    out.write(`${clear}moepp: ${text}\n`)
+    out.write(text === undefined ? clear : `${clear}moepp: ${text}\n`)
   }
 
   const onText = text => {
@@ -103,10 +110,11 @@ export async function step(doing, done, work, out = process.stderr) {
     for (const line of text.toString().split('\n')) {
       // CMake's decision: a CPU build, or one with CUDA kernels.
       note = /^-- moepp: (.*)/.exec(line)?.[1] ?? note
-      const counted = progressOf(line)
-      if (!counted) continue
-      progress = `${counted} `
-      if (out.isTTY) show()
+      const told = progressOf(line)
+      if (told === undefined) continue
+      progress = told
+      due = true
+      show()
     }
   }
   const run = async (command, args, options) => {
@@ -124,7 +132,8 @@ export async function step(doing, done, work, out = process.stderr) {
     process.exit(status)
   }
 
-  if (out.isTTY) show()
+  if (due) show()
   await work(run)
-  end(`${done} in ${seconds(1)} s${note && ` (${note})`}`)
+  end(due ? `${done} in ${seconds(1)} s${note && ` (${note})`}` : undefined)
+  return due
 }

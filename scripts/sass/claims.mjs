@@ -1,4 +1,4 @@
-// The claims that sources make about their machine code, in comments (scripts/sass-check.mjs).
+// The claims of native/cuda/kernels/README.md: read, and compared with the machine code.
 import { readFileSync } from 'node:fs'
 import { opcodes } from './opcodes.mjs'
 
@@ -16,7 +16,7 @@ export function readClaims(source) {
 }
 
 const names = new Set(opcodes.values())
-/** early-LDG<=2: {name, limit}, or undefined for another term. */
+/** {name, limit} of an early- term, or undefined for another. */
 function readEarly(term) {
   const match = /^early-([A-Z]+)<=(\d+)$/.exec(term)
   return match && names.has(match[1]) ? { name: match[1], limit: Number(match[2]) } : undefined

@@ -50,7 +50,13 @@ const tool = (path: string) => join(root, 'node_modules', path)
 
 writeConsumer(consumer)
 cpSync(join(root, 'models', 'books-7m'), model, { recursive: true })
-t.teardown(() => rmSync(scratch, { recursive: true, force: true }))
+const { server, url } = await startRegistry()
+/** npm and npx find packages there, and keep them here. */
+const npmSettings = { npm_config_registry: url, npm_config_cache: join(scratch, 'cache') }
+t.teardown(() => {
+  server.close()
+  rmSync(scratch, { recursive: true, force: true })
+})
 
 /** A program of the user's, in the user's folder. */
 const runNode = (
@@ -83,21 +89,10 @@ await t.test('the tarball', async t => {
 await t.test(
   'npm install --ignore-scripts in an empty folder, PATH holding node alone',
   async t => {
-    const { server, url } = await startRegistry(scratch)
-    const settings = [
-      '--ignore-scripts',
-      '--no-audit',
-      '--no-fund',
-      '--registry',
-      url,
-      '--cache',
-      join(scratch, 'cache'),
-    ]
-    await runNpm(['install', tarball, modelTarball, ...settings], {
-      cwd: consumer,
-      env: environment,
-    })
-    server.close()
+    await runNpm(
+      ['install', tarball, modelTarball, '--ignore-scripts', '--no-audit', '--no-fund'],
+      { cwd: consumer, env: { ...environment, ...npmSettings } },
+    )
     t.ok(existsSync(join(installed, 'package.json')))
     for (const left of [
       'lib',
@@ -314,7 +309,7 @@ await t.test('built from source, in the installed package', async t => {
     'says what is missing',
   )
   rmSync(join(installed, 'prebuilds'), { recursive: true })
-  const env = { ...cleanEnvironment(), MOEPP_CUDA: 'OFF' }
+  const env = { ...cleanEnvironment(), ...npmSettings, MOEPP_CUDA: 'OFF' }
   const built = await runProcess(process.execPath, [script], { cwd: consumer, env })
   t.equal(built.code, 0, built.stdout + built.stderr)
   t.match(built.stdout + built.stderr, /moepp: a CPU build/)

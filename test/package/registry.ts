@@ -2,74 +2,51 @@
  * A registry of npm packages that serves what the checkout has installed, so that installing needs
  * no network.
  */
-import { readFileSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { existsSync, readFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { root } from '../support/golden.js'
-import { runNpm } from './processes.js'
 
-interface Packed {
-  readonly name: string
-  readonly version: string
-  readonly filename: string
-  readonly integrity: string
+const json = (...path: string[]) => JSON.parse(readFileSync(join(root, ...path), 'utf8'))
+
+/** The folders of the packages that are installed, relative to the root. */
+const folders = Object.keys(json('package-lock.json').packages).filter(
+  path => path !== '' && existsSync(join(root, path, 'package.json')),
+)
+
+/** A folder as a tarball, in its own folder as npm wants it, without the packages inside. */
+function tarballOf(folder: string): Buffer {
+  const name = basename(folder)
+  const args = ['-cz', '-C', join(root, dirname(folder)), `--exclude=${name}/node_modules`, name]
+  return spawnSync('tar', args, { maxBuffer: 1 << 28 }).stdout
 }
 
-/** Folders of the packages that users of moepp get, by the lock file. */
-function productionFolders(): string[] {
-  const { packages } = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8')) as {
-    packages: Record<string, { dev?: boolean; devOptional?: boolean; optional?: boolean }>
+/** The registry's words on a package, or undefined. */
+function describe(name: string, host: string | undefined): object | undefined {
+  const versions: Record<string, object> = {}
+  for (const folder of folders.filter(path => path.endsWith(`node_modules/${name}`))) {
+    const manifest = json(folder, 'package.json')
+    const dist = { tarball: `http://${host}/tarballs/${encodeURIComponent(folder)}` }
+    versions[manifest.version] = { ...manifest, dist }
   }
-  return Object.entries(packages)
-    .filter(([path, entry]) => path !== '' && !entry.dev && !entry.devOptional && !entry.optional)
-    .map(([path]) => path)
+  const latest = Object.keys(versions).at(-1)
+  return latest === undefined ? undefined : { name, 'dist-tags': { latest }, versions }
 }
 
 /** Serves until closed; `url` is its address. */
-export async function startRegistry(folder: string): Promise<{ server: Server; url: string }> {
-  const folders = productionFolders()
-  const { stdout } = await runNpm(
-    [
-      'pack',
-      '--json',
-      '--ignore-scripts',
-      '--pack-destination',
-      folder,
-      ...folders.map(path => `./${path}`),
-    ],
-    { cwd: root },
-  )
-  const packed = (JSON.parse(stdout) as Packed[]).map((entry, i) => ({
-    ...entry,
-    manifest: JSON.parse(readFileSync(join(root, folders[i]!, 'package.json'), 'utf8')),
-  }))
+export async function startRegistry(): Promise<{ server: Server; url: string }> {
   const server = createServer((request, response) => {
     const path = decodeURIComponent(new URL(request.url!, 'http://localhost').pathname).slice(1)
     if (path.startsWith('tarballs/')) {
-      response.end(readFileSync(join(folder, path.slice('tarballs/'.length))))
+      response.end(tarballOf(path.slice('tarballs/'.length)))
       return
     }
-    const versions = packed.filter(({ name }) => name === path)
-    if (versions.length === 0) {
-      response.writeHead(404).end('{}')
-      return
-    }
-    const tarball = (file: string) =>
-      `http://${request.headers.host}/tarballs/${encodeURIComponent(file)}`
+    const description = describe(path, request.headers.host)
+    if (description === undefined) response.statusCode = 404
     response.setHeader('content-type', 'application/json')
-    response.end(
-      JSON.stringify({
-        name: path,
-        'dist-tags': { latest: versions.at(-1)!.version },
-        versions: Object.fromEntries(
-          versions.map(({ version, manifest, filename, integrity }) => [
-            version,
-            { ...manifest, dist: { tarball: tarball(filename), integrity } },
-          ]),
-        ),
-      }),
-    )
+    response.end(JSON.stringify(description ?? {}))
   })
   await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
   return { server, url: `http://127.0.0.1:${(server.address() as AddressInfo).port}` }

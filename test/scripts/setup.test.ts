@@ -1,25 +1,42 @@
 /**
- * The first minute in a checkout: scripts/setup.mjs in a small one. Programs of a few lines stand
- * in for npm, CMake and the TypeScript compiler.
+ * The first minute in a checkout: scripts/setup.mjs in a small one. A program of a few lines stands
+ * in for npm; CMake and the TypeScript compiler are the real ones.
  */
 import { type SpawnOptions, spawn, spawnSync } from 'node:child_process'
-import { chmodSync, cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { dirname, join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import t, { type Test } from 'tap'
 import { root } from '../support/golden.js'
 
-const skip = process.platform === 'win32' && 'the programs that stand in are scripts with #!'
+const skip = process.platform === 'win32' && 'the program that stands in is a script with #!'
 // Plain JavaScript without types; a path that the compiler does not follow.
 const load = (name: string) => import(pathToFileURL(join(root, 'scripts', name)).href)
-const { isForeignCache } = await load('build-native.mjs')
 const { packagesInstalled } = await load('packages.mjs')
 const { progressOf, step, tailOf } = await load('step.mjs')
 
 const LOCK = JSON.stringify({
   packages: { '': {}, 'node_modules/a': { version: '1.0.0', integrity: 'sha512-a' } },
 })
-const ADDON = 'build/Release/moepp.node'
+/** The addon is a copy of addon.txt. */
+const CMAKE = `
+cmake_minimum_required(VERSION 3.24)
+project(moepp LANGUAGES NONE)
+message(STATUS "moepp: a small build")
+set(addon \${PROJECT_BINARY_DIR}/Release/moepp.node)
+add_custom_command(OUTPUT \${addon} DEPENDS \${PROJECT_SOURCE_DIR}/addon.txt
+  COMMAND \${CMAKE_COMMAND} -E copy \${PROJECT_SOURCE_DIR}/addon.txt \${addon})
+add_custom_target(moepp DEPENDS \${addon})
+`
 
 /** A program of the PATH, in JavaScript. */
 function program(folder: string, name: string, source: string) {
@@ -29,100 +46,123 @@ function program(folder: string, name: string, source: string) {
   chmodSync(path, 0o755)
 }
 
-/** Installs what package-lock.json names, and a compiler that makes dist/. */
+/** Installs what package-lock.json names, and the compilers. */
 const NPM = `
-const { appendFileSync, cpSync, mkdirSync, writeFileSync } = require('node:fs')
+const { appendFileSync, cpSync, mkdirSync, symlinkSync } = require('node:fs')
 appendFileSync('npm.log', process.argv.slice(2).join(' ') + '\\n')
-mkdirSync('node_modules/typescript/bin', { recursive: true })
-writeFileSync('node_modules/typescript/bin/tsc', \`
-  const { mkdirSync, writeFileSync } = require('node:fs')
-  mkdirSync('dist/cli', { recursive: true })
-  writeFileSync('dist/index.js', '')
-  writeFileSync('dist/cli/main.js', '')
-  console.log('noise of tsc')\`)
+mkdirSync('node_modules', { recursive: true })
+for (const name of ['typescript', 'cmake-js']) {
+  try {
+    symlinkSync(${JSON.stringify(join(root, 'node_modules'))} + '/' + name, 'node_modules/' + name)
+  } catch {}
+}
 console.error('noise of npm')
 cpSync('package-lock.json', 'node_modules/.package-lock.json')
 `
 
-/** A checkout without native code. */
+/** A checkout with little code, and the settings of the real one. */
 function checkout(t: Test, npm = NPM) {
+  const { compilerOptions } = JSON.parse(readFileSync(join(root, 'tsconfig.json'), 'utf8'))
+  const options = { ...compilerOptions, lib: ['es5'], types: [] }
   const folder = t.testdir({
-    'package.json': '{"type":"module"}',
+    'package.json': t.fixture('file', readFileSync(join(root, 'package.json'), 'utf8')),
     'package-lock.json': LOCK,
-    'tsconfig.json': '{}',
-    'CMakeLists.txt': '',
-    lib: { 'index.ts': '' },
-    node_modules: {},
+    'tsconfig.json': JSON.stringify({ compilerOptions: options, include: ['lib'] }),
+    'CMakeLists.txt': CMAKE,
+    'addon.txt': 'an addon',
+    lib: { 'index.ts': 'export {}', 'old.ts': 'export {}', cli: { 'main.ts': 'export {}' } },
   })
   cpSync(join(root, 'scripts'), join(folder, 'scripts'), { recursive: true })
   program(folder, 'npm', npm)
   return folder
 }
 
+// Nothing else is on the PATH: no CMake, no compiler.
 const setupOptions = (folder: string): SpawnOptions => ({
   cwd: folder,
-  // Nothing else is on the PATH: no CMake, no compiler.
   env: { PATH: join(folder, 'bin'), HOME: folder },
 })
-function setup(folder: string, ...args: string[]) {
+function setup(folder: string, args: string[] = ['--no-native'], env?: NodeJS.ProcessEnv) {
   const ended = spawnSync(process.execPath, ['scripts/setup.mjs', ...args], {
     ...setupOptions(folder),
+    ...(env === undefined ? {} : { env }),
     encoding: 'utf8',
   })
   return { status: ended.status, lines: ended.stderr.trimEnd().split('\n'), stdout: ended.stdout }
 }
+/** The whole set-up, with the tools of this machine. */
+const build = (folder: string, variables: NodeJS.ProcessEnv = {}) =>
+  setup(folder, [], {
+    PATH: `${join(folder, 'bin')}:${process.env.PATH}`,
+    HOME: folder,
+    ...variables,
+  })
 const npmRuns = (folder: string) => {
   const log = join(folder, 'npm.log')
   return existsSync(log) ? readFileSync(log, 'utf8').trim().split('\n').length : 0
 }
 
-t.test('each step in plain lines, once', { skip }, async t => {
-  const folder = checkout(t)
-  const first = setup(folder, '--no-native')
-  t.match(first, {
-    status: 0,
-    stdout: '',
-    lines: [
-      /^moepp: installing packages$/,
-      /^moepp: installed packages in \d+\.\d s$/,
-      /^moepp: compiling TypeScript$/,
-      /^moepp: compiled TypeScript in \d+\.\d s$/,
-    ],
-  })
-  t.equal(first.lines.length, 4, 'no noise')
-  const log = (name: string) => readFileSync(join(folder, 'build', 'logs', `${name}.log`), 'utf8')
-  t.equal(log('installing-packages'), 'noise of npm\n')
-  t.equal(log('compiling-TypeScript'), 'noise of tsc\n')
-  t.match(setup(folder, '--no-native'), { status: 0, lines: ['moepp: up to date'] })
-  t.same(setup(folder, '--no-native', '--quiet').lines, [''])
-  t.equal(npmRuns(folder), 1)
+const BUILT = [/^moepp: building the native addon$/, /^moepp: built the native addon in \d+\.\d s/]
+const COMPILED = [/^moepp: compiling TypeScript$/, /^moepp: compiled TypeScript in \d+\.\d s$/]
+const INSTALLED = [/^moepp: installing packages$/, /^moepp: installed packages in \d+\.\d s$/]
+const UP_TO_DATE = ['moepp: up to date']
 
-  writeFileSync(join(folder, 'lib', 'index.ts'), 'export {}')
-  t.match(setup(folder, '--no-native').lines, [/compiling/, /compiled/])
-  writeFileSync(join(folder, 'package-lock.json'), LOCK.replaceAll('1.0.0', '1.0.1'))
-  t.match(setup(folder, '--no-native').lines, [/installing/, /installed/, /compiling/, /compiled/])
+/** All of these lines, and no others. */
+function match(t: Test, lines: string[], wanted: readonly (RegExp | string)[], what: string) {
+  t.match(lines, wanted, what)
+  t.equal(lines.length, wanted.length, `${what}, no noise: ${lines.join('\n')}`)
+}
+
+t.test('packages and TypeScript: each step in plain lines, once', { skip }, async t => {
+  const folder = checkout(t)
+  const path = (...names: string[]) => join(folder, ...names)
+  const first = setup(folder)
+  t.match(first, { status: 0, stdout: '' })
+  match(t, first.lines, [...INSTALLED, ...COMPILED], 'a fresh clone')
+  t.equal(readFileSync(path('build', 'logs', 'installing-packages.log'), 'utf8'), 'noise of npm\n')
+  t.same(setup(folder, ['--no-native', '--quiet']).lines, [''])
+
+  rmSync(path('lib', 'old.ts'))
+  match(t, setup(folder).lines, COMPILED, 'a source is gone')
+  t.notOk(existsSync(path('dist', 'old.js')), 'and so is what it made')
+  rmSync(path('dist', 'index.js.map'))
+  match(t, setup(folder).lines, COMPILED, 'a product is gone')
+  t.ok(existsSync(path('dist', 'index.js.map')))
+
+  writeFileSync(path('lib', 'index.ts'), "export const wrong: number = ''")
+  for (const what of ['a changed source, with an error', 'an error that remains']) {
+    const { status, lines } = setup(folder)
+    t.not(status, 0, what)
+    t.match(
+      lines.join('\n'),
+      /compiling TypeScript failed[\s\S]*index\.ts\(1,14\): error TS2322/,
+      what,
+    )
+  }
+  writeFileSync(path('lib', 'index.ts'), 'export {}')
+  writeFileSync(path('package-lock.json'), LOCK.replaceAll('1.0.0', '1.0.1'))
+  match(t, setup(folder).lines, [...INSTALLED, ...COMPILED], 'other packages')
   t.equal(npmRuns(folder), 2)
 })
 
 t.test('packages that npm ci installed before are kept', { skip }, async t => {
   const folder = checkout(t)
   spawnSync(join(folder, 'bin', 'npm'), ['ci'], { cwd: folder })
-  t.match(setup(folder, '--no-native').lines, [/compiling/, /compiled/])
+  match(t, setup(folder).lines, COMPILED, 'TypeScript alone')
   t.equal(npmRuns(folder), 1)
 })
 
 t.test('missing tools are named before npm runs', { skip }, async t => {
   const folder = checkout(t)
-  const { status, lines } = setup(folder)
+  const { status, lines } = setup(folder, [])
   t.equal(status, 1)
   t.match(lines[0], /building from source needs CMake 3\.24 or newer, a C\+\+17 compiler .*ninja/)
-  t.notMatch(lines[0], /npm packages/)
   t.equal(npmRuns(folder), 0)
 })
 
 t.test('a step that fails shows its output', { skip }, async t => {
   const folder = checkout(t, `${NPM}; console.log('the reason'); process.exit(3)`)
-  t.match(setup(folder, '--no-native'), {
+  t.match(setup(folder), {
     status: 3,
     lines: [/installing packages$/, /installing packages failed: npm ci/, 'noise of npm'],
   })
@@ -158,7 +198,7 @@ setInterval(() => {}, 1000)`
     t.throws(() => process.kill(pid, 0), { code: 'ESRCH' }, 'npm has ended')
   }
   program(folder, 'npm', NPM)
-  t.equal(setup(folder, '--no-native').status, 0)
+  t.equal(setup(folder).status, 0)
 })
 
 t.test('packagesInstalled', async t => {
@@ -181,61 +221,39 @@ t.test('packagesInstalled', async t => {
   t.equal(installed({ '': {}, a }, '{'), false, 'cut short')
 })
 
-t.test('isForeignCache', async t => {
-  const here = t.testdir({ build: {}, other: {}, link: t.fixture('symlink', '.') })
-  const cache = (home: string) => {
-    const text = `# made by hand\nCMAKE_HOME_DIRECTORY:INTERNAL=${home}\nOTHER:STRING=x\n`
-    writeFileSync(join(here, 'build', 'CMakeCache.txt'), text)
-    return isForeignCache(join(here, 'build'), here)
-  }
-  t.equal(isForeignCache(join(here, 'build'), here), false, 'no cache yet')
-  t.equal(cache(here), false)
-  t.equal(cache(join(here, 'link')), false, 'the same folder by another name')
-  t.equal(cache(join(here, 'other')), true, 'a copy')
-  t.equal(cache(join(here, 'gone')), true, 'renamed')
-  writeFileSync(join(here, 'build', 'CMakeCache.txt'), '')
-  t.equal(isForeignCache(join(here, 'build'), here), true, 'cut short')
-})
-
-t.test('a copied checkout keeps its addon, and builds anew when it must', { skip }, async t => {
+t.test('the addon: built where it is due, and anew in a copied checkout', { skip }, async t => {
   const folder = checkout(t)
-  const cmake = `
-const { appendFileSync, mkdirSync, writeFileSync } = require('node:fs')
-if (process.argv[2] === '--version') console.log('cmake version 3.31.0')
-else if (process.argv[2] === '-S') {
-  const work = process.argv[process.argv.indexOf('-B') + 1]
-  mkdirSync(work + '/Release', { recursive: true })
-  writeFileSync(work + '/CMakeCache.txt', 'CMAKE_HOME_DIRECTORY:INTERNAL=' + process.argv[3] + '\\n')
-  writeFileSync(work + '/Release/moepp.node', 'addon')
-  console.log('-- moepp: a build by hand')
-}`
-  for (const name of ['cmake', 'c++', 'ninja']) program(folder, name, cmake)
-  for (const name of ['node-addon-api', 'node-api-headers'])
-    program(folder, `../node_modules/${name}/package.json`, '')
-  for (const name of ['node-addon-api', 'node-api-headers'])
-    writeFileSync(join(folder, 'node_modules', name, 'package.json'), '{}')
-  t.match(setup(folder).lines, [
-    /installing/,
-    /installed/,
-    /building the native addon/,
-    /^moepp: built the native addon in \d+\.\d s \(a build by hand\)$/,
-  ])
-  const copy = join(t.testdirName, 'copy')
-  for (const name of ['package.json', 'package-lock.json', 'tsconfig.json', 'CMakeLists.txt'])
-    cpSync(join(folder, name), join(copy, name))
-  for (const name of ['bin', 'lib', 'scripts', 'node_modules', 'build', 'dist'])
-    cpSync(join(folder, name), join(copy, name), { recursive: true })
-  t.same(setup(copy).lines, ['moepp: up to date'])
-  const stale = join(copy, 'build', 'cmake', 'stale.o')
-  writeFileSync(stale, '')
-  writeFileSync(join(copy, 'CMakeLists.txt'), '# changed')
-  const { status, lines } = setup(copy)
+  const product = join('build', 'Release', 'moepp.node')
+  const addon = (of = folder) => readFileSync(join(of, product), 'utf8')
+  match(t, build(folder).lines, [...INSTALLED, ...BUILT, ...COMPILED], 'a fresh clone')
+  match(t, build(folder).lines, UP_TO_DATE, 'nothing to do')
+  const cache = () => readFileSync(join(folder, 'build', 'cmake', 'CMakeCache.txt'), 'utf8')
+  writeFileSync(join(folder, 'addon.txt'), 'a changed addon')
+  const choice = { MOEPP_CUDA: 'auto', MOEPP_CUDA_ARCHITECTURES: '75-real;90' }
+  match(t, build(folder, choice).lines, BUILT, 'a source has changed')
+  t.equal(addon(), 'a changed addon')
+  t.match(cache(), /^MOEPP_CUDA:\w+=AUTO$[\s\S]*^MOEPP_CUDA_ARCHITECTURES:\w+=75-real;90$/m)
+  rmSync(join(folder, product))
+  match(t, build(folder).lines, UP_TO_DATE, 'the copy is gone, and so are the variables')
+  t.equal(addon(), 'a changed addon')
+  t.match(cache(), /^MOEPP_CUDA:\w+=OFF$/m)
+  t.notMatch(cache(), /MOEPP_CUDA_ARCHITECTURES/)
+  rmSync(join(folder, 'build', 'cmake', 'Release', 'moepp.node'))
+  match(t, build(folder).lines, BUILT, 'a product is gone')
+
+  const moved = join(t.testdirName, '..', 'moved checkout')
+  t.teardown(() => rmSync(moved, { recursive: true, force: true }))
+  renameSync(folder, moved)
+  const { status, lines } = build(moved)
   t.equal(status, 0)
-  t.match(lines.join('\n'), /cmake was made in another folder and is built anew/)
-  t.notOk(existsSync(stale))
-  t.equal(readFileSync(join(copy, ADDON), 'utf8'), 'addon')
-  writeFileSync(join(copy, 'CMakeLists.txt'), '# changed again')
-  t.notMatch(setup(copy).lines.join('\n'), /anew/)
+  match(t, lines, [/cmake was made in another folder and is built anew/, ...BUILT], 'renamed')
+  writeFileSync(join(moved, 'addon.txt'), 'a moved addon')
+  match(t, build(moved).lines, BUILT, 'once')
+  t.equal(addon(moved), 'a moved addon')
+  writeFileSync(join(moved, 'CMakeLists.txt'), 'message(FATAL_ERROR "the reason")')
+  const failed = build(moved)
+  t.not(failed.status, 0)
+  t.match(failed.lines.join('\n'), /building the native addon failed: [\s\S]*the reason/)
 })
 
 t.test('on a terminal one line is rewritten', async t => {
@@ -243,7 +261,7 @@ t.test('on a terminal one line is rewritten', async t => {
   const out = { isTTY: true, write: (part: string) => (text += part) }
   const program = "console.log('noise'); console.log('[1/2] a'); console.log('[2/2] b')"
   type Run = (command: string, args: string[]) => Promise<void>
-  await step('testing', 'tested', (run: Run) => run(process.execPath, ['-e', program]), out)
+  await step('testing', 'tested', (run: Run) => run(process.execPath, ['-e', program]), { out })
   const lines = text.split('\r\x1b[K')
   for (const line of [/^moepp: testing \d+ s$/, /^moepp: testing \[1\/2\] \d+ s$/])
     t.ok(lines.some(each => line.test(each)))
@@ -252,8 +270,10 @@ t.test('on a terminal one line is rewritten', async t => {
 })
 
 t.test('progressOf', async t => {
-  t.equal(progressOf('[3/51] Building CXX object a.o'), '[3/51]')
-  t.equal(progressOf('[ 25%] Building CXX object a.o'), '[25 %]')
+  t.equal(progressOf('[3/51] Building CXX object a.o'), '[3/51] ')
+  t.equal(progressOf('[ 25%] Building CXX object a.o'), '[25 %] ')
+  t.equal(progressOf('[100%] Built target moepp'), undefined)
   t.equal(progressOf('[0/2] Re-checking globbed directories...'), undefined)
+  t.equal(progressOf("[1:02:03 PM] - Building project '/a/tsconfig.json'..."), '')
   t.equal(progressOf('-- Configuring done'), undefined)
 })
