@@ -5,11 +5,23 @@
 
 namespace moepp {
 
-// out[t][h] = sum_s softmax_s(scale * q[t][h] . k[s]) v[s] over the keys s of t's sequence with s
-// <= position[t] and, with a window, s > position[t] - window. Query head h reads key/value head h
-// / (Hq / Hkv). Keys are taken in blocks of a fixed size, counted from position 0 (the CPU: a page;
-// CUDA: 64 keys), in ascending order. So a row does not depend on the other rows of the step.
-// Blocks that no row may see are not read. f32 statistics and sums.
+// The mean of the values that a token sees, weighted by softmax:
+//
+//   for (t = 0; t < T; t++)
+//     for (h = 0; h < Hq; h++) {
+//       p = positions[t], g = h / (Hq / Hkv), total = 0, sum = 0;
+//       for (s = window > 0 ? max(0, p - window + 1) : 0; s <= p; s++) {
+//         w = exp(scale * dot(q[t][h], key[s][g]));
+//         total += w;
+//         sum += w * value[s][g];
+//       }
+//       out[t][h] = sum / total;
+//     }
+//
+// key[s] and value[s] are those of position s in t's sequence b: row s % S of the layer's page
+// page_table[b][s / S]. Keys are taken in blocks of a fixed size, counted from position 0 (the CPU:
+// a page; CUDA: 64 keys), in ascending order. So a row does not depend on the other rows of the
+// step. Blocks that no row may see are not read. f32 statistics and sums.
 struct AttentionArgs {
   const Tensor* q;                // [T, Hq, D] f32
   const Tensor* positions;        // [T] i32

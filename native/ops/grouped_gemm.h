@@ -5,10 +5,20 @@
 
 namespace moepp {
 
-// For each row r of expert n: g = input_scale * weight[n] x[row], summed and rounded as linear
-// does. out[r] = g. With swiglu g is F gate columns, then F up columns, and out[r][f] = silu(g[f])
-// * g[F + f]. row is token_order[r] / K with token_order, else r. Rows from expert_offsets[N] on
-// are neither read nor written.
+// The rows of each expert times its weight:
+//
+//   for (n = 0; n < N; n++)
+//     for (r = expert_offsets[n]; r < expert_offsets[n + 1]; r++) {
+//       row = token_order ? token_order[r] / K : r;
+//       for (o = 0; o < O; o++) {
+//         for (sum = 0, i = 0; i < I; i++) sum += weight[n][o][i] * x[row][i];
+//         g[o] = input_scale * sum;
+//       }
+//       for (f = 0; f < F; f++) out[r][f] = swiglu ? silu(g[f]) * g[F + f] : g[f];
+//     }
+//
+// F = O, or O / 2 with swiglu: g is F gate columns, then F up columns. Sums and rounding are those
+// of linear, which is one group. Rows from expert_offsets[N] on are neither read nor written.
 struct GroupedGemmArgs {
   const Tensor* x;               // [T, I] f32 | bf16 with token_order; [T, K, I] without
   const Tensor* expert_offsets;  // [N+1] i32

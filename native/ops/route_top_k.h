@@ -7,8 +7,27 @@ namespace moepp {
 
 enum class Scores : int32_t { kSoftmax = 0, kSigmoid = 1 };
 
-// Top-K gating over experts of four kinds (expert_runs.h). With z = logits * (norm_std / unbiased
-// std of the logits), or z = logits when norm_std is 0:
+// Top-K gating over experts of four kinds (expert_runs.h). A pick is a token's k-th expert. In the
+// plain case, softmax with `normalise`:
+//
+//   for (t = 0; t < T; t++) {
+//     g = softmax(logits[t]);
+//     for (k = 0; k < K; k++) {
+//       expert_indices[t][k] = e = argmax(g, except the experts already chosen);
+//       expert_weights[t][k] = g[e];
+//     }
+//     expert_weights[t] /= sum(expert_weights[t]);
+//   }
+//   for (expert_offsets[0] = r = n = 0; n < N; expert_offsets[++n] = r)
+//     for (t = 0; t < T; t++)
+//       for (k = 0; k < K; k++)
+//         if (expert_indices[t][k] is FFN expert n) {
+//           token_order[r] = t * K + k;
+//           expert_rows[t][k] = r++;
+//         }
+//
+// In full, with z = logits * (norm_std / unbiased std of the logits), or z = logits when norm_std
+// is 0:
 //   score   g = softmax(z) over all E, or sigmoid(z). With `masked` a zero-computation expert has
 //           g = 0, and the softmax leaves it out; norm_std must be 0 then.
 //   choice  c = g + selection_bias. The E experts are `groups` equal runs; a group's score is the

@@ -4,10 +4,18 @@
 
 namespace moepp {
 
-// logits[t] = router z[t] + residual_map previous_logits[t], where z is hidden if given (the
-// two-layer router), else x. constant_scores[t][2c + j] = constant_router[2c + j] . x[t]: the input
-// of each constant expert's own softmax. f32. Source: paper, gating residuals; MoE++ reference
-// model, Router and ConstantExpert.
+// The logits of a layer's router:
+//
+//   for (t = 0; t < T; t++) {
+//     z = hidden ? hidden[t] : x[t];
+//     for (e = 0; e < E; e++)
+//       logits[t][e] = dot(router[e], z) + dot(residual_map[e], previous_logits[t]);
+//     for (i = 0; i < X; i++) constant_scores[t][i] = dot(constant_router[i], x[t]);
+//   }
+//
+// hidden is that of a two-layer router. Without previous_logits nothing is added.
+// constant_scores[t][2c], [2c + 1] are the input of constant expert c's own softmax. f32. Source:
+// paper, gating residuals; MoE++ reference model, Router and ConstantExpert.
 struct RouterLogitsArgs {
   const Tensor* x;                // [T, H] f32, normalised
   const Tensor* hidden;           // [T, G] f32 or null

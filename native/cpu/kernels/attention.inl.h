@@ -2,10 +2,11 @@
 #include "attention_page.inl.h"
 #include "rows.inl.h"
 
-// Softmax attention over the pages of one sequence, with running statistics. Per query row these
-// are the highest score so far (m), the sum of 2^(score - m) (l), and the values' sum weighted
-// likewise (o). A row's steps are the same whatever rows share its tile. Per page they are all
-// scores (each a sum over d in ascending order), then m, then l. Then comes o, over the keys in
+// The loop of ops/attention.h over the pages of one sequence, with running statistics. The
+// exponential of a large score overflows, so the highest one so far is subtracted. Per query row
+// these are the highest score so far (m), the sum of 2^(score - m) (l), and the values' sum
+// weighted likewise (o). A row's steps are the same whatever rows share its tile. Per page they are
+// all scores (each a sum over d in ascending order), then m, then l. Then comes o, over the keys in
 // ascending order. d and keys advance one step (attention_cache.inl.h) at a time.
 //
 // A row is one (token, query head) pair. The rows of one key/value head in one sequence are

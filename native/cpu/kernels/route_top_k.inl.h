@@ -1,6 +1,9 @@
 #pragma once
 #include "rows.inl.h"
 
+// The loops of ops/route_top_k.h: gating by blocks of tokens for each thread, then the sort by one.
+// The K largest are kept in order while one pass goes over the experts.
+
 // The K largest values of one token, the higher first, equal ones in ascending order of index. A
 // NaN counts as minus infinity, so that indices are always K different experts. Always inline: the
 // compiler keeps it apart for its several callers, and short rows show the calls.

@@ -1,9 +1,9 @@
 #pragma once
 #include "rows.inl.h"
 
-// Dot products of a few tokens with a few router rows. Each (token, row) has one vector of partial
-// sums along H. The residual map's terms are added to it, and its lanes are summed at the end. The
-// steps are the same whatever else is in the tile.
+// The loop of ops/router_logits.h as tiles: dot products of a few tokens with a few router rows.
+// Each (token, row) has one vector of partial sums along H. The residual map's terms are added to
+// it, and its lanes are summed at the end. The steps are the same whatever else is in the tile.
 
 #if defined(__AVX512F__) || defined(__ARM_NEON)
 constexpr int kRouterTokens = 4;  // 4 x 6 sums in 32 registers

@@ -1,9 +1,11 @@
-// One matrix product for linear and grouped_gemm: the rows of each group times the group's weight.
-// linear is one group.
+// One matrix product for linear and grouped_gemm, the loop of ops/grouped_gemm.h: the rows of each
+// group times the group's weight. linear is one group. The kernels turn the loop into tiles of rows
+// and columns, whose sums stay in registers while k passes through shared memory. decode.cu has no
+// tiles: a warp computes four stored rows of the weight for up to 8 rows of x.
 //
 // The arithmetic of a product on a GPU (the CPU keeps f32 throughout):
 //   weight f32    f32 products, f32 sums
-//   weight bf16   few rows (decode), or before sm_80: f32 activations, f32 sums
+//   weight bf16   decode, or before sm_80: f32 activations, f32 sums
 //                 else tensor cores: activations rounded to bf16 when they reach shared memory or
 //                 registers, unless the op that wrote them has rounded them already; f32 sums
 //   int8, int4    the same two, with weights exactly as quantised; unlike on the CPU, activations

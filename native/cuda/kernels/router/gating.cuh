@@ -1,7 +1,8 @@
-// Shared by route_top_k and norm_route_top_k: gating by one warp per token, and a counting sort of
-// the FFN picks. The sort is stable in (t, k), and each block places its own picks. A block counts
-// for itself how many picks come before them. It reads all picks for that, 4 bytes each from L2. So
-// blocks need not wait for one another, and nothing is left in memory between them.
+// The loops of ops/route_top_k.h, shared by route_top_k and norm_route_top_k. A warp gates a token,
+// whose logits its lanes hold. Then comes a counting sort of the FFN picks. The sort is stable
+// in (t, k), and each block places its own picks. A block counts for itself how many picks come
+// before them. It reads all picks for that, 4 bytes each from L2. So blocks need not wait for one
+// another, and nothing is left in memory between them.
 #pragma once
 
 #include "cuda/cuda_queue.h"

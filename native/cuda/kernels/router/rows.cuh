@@ -1,8 +1,8 @@
-// Shared by router_logits and norm_route_top_k: dot products of tokens with the router's rows and
-// the constant experts' rows. A warp takes a few tokens times a few rows; its lanes share out the
-// columns. Each (token, row) has one partial sum per lane. The residual map's terms are added to
-// it, and the lanes are summed at the end. The steps are the same whatever else is in the tile, so
-// a token does not depend on the others.
+// The loop of ops/router_logits.h, shared by router_logits and norm_route_top_k: dot products of
+// tokens with the router's rows and the constant experts' rows. A warp takes a few tokens times a
+// few rows; its lanes share out the columns. Each (token, row) has one partial sum per lane. The
+// residual map's terms are added to it, and the lanes are summed at the end. The steps are the same
+// whatever else is in the tile, so a token does not depend on the others.
 #pragma once
 
 #include "cuda/elements.cuh"
