@@ -60,12 +60,12 @@ class Arena {
 
   Device& device() const { return *device_; }
   const Kernels& kernels() const { return device_->kernels(); }
-  // What was allocated and lives.
+  // All blocks that live.
   const std::vector<Block*>& blocks() const { return blocks_; }
 
-  // The arguments as the references take them: in host memory, after what was put into the queue.
-  // Weights are in the CPU's order. So is the cache, of which they get the op's layer alone. They
-  // live until the next call.
+  // The arguments as the references take them: in host memory, after all that was put into the
+  // queue. Weights are in the CPU's order, as is the cache, whose only layer is the op's. They live
+  // until the next call.
   template <class Args>
   Args on_host(Args args) {
     fetch();

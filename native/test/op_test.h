@@ -78,7 +78,7 @@ class OpTest : public Arena {
   // Large cases take the emulation too long.
   bool emulated() const { return on_gpu() && gpu::kAlone; }
 
-  // What runs from here on is called so where it fails.
+  // Names the runs from here on, for failures.
   void start(const std::string& what) { label_ = target_.name + " " + what; }
   // Fails unless the text is empty, or the condition holds.
   void report(const std::string& text) const;
@@ -104,8 +104,9 @@ class OpTest : public Arena {
   }
 
   // Each way to run the op gives results that check(args on the host) takes. They have the same
-  // bits with any number of threads, in another schedule of the emulation, and, but for rounding,
-  // with bf16 for f32 where the contract has both. The outputs of the last way stay.
+  // bits with any number of threads, and in another schedule of the emulation. With bf16 for f32,
+  // where the contract has both, they are the same but for rounding. The outputs of the last way
+  // stay.
   template <class Args, class Check>
   void expect(const Args& args, const Check& check) {
     const int first = schedule_;

@@ -1,6 +1,6 @@
 /**
- * An op is six edits (CONTRIBUTING.md, "Adding an op"): its line in the list, four files of its
- * name, and its function that records it or, if it is fused, its place in the compiler. The build
+ * An op is six edits (CONTRIBUTING.md, "Adding an op"). They are its line in the list, four files
+ * of its name, and the function that records it, or a fused op's place in the compiler. The build
  * includes or links a kernel of each device for every line of the list. The programs tell which
  * tests and benches they have.
  */

@@ -34,7 +34,7 @@ namespace {
 struct Case {
   int64_t t, pairs;
   float divisor = 1.0f, magnitude = 1.0f;
-  // where each sequence begins; it has a base of its own
+  // the beginnings of the sequences, each with a base of its own
   std::vector<int32_t> starts = {};
 };
 
