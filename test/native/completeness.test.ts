@@ -1,6 +1,6 @@
 /**
- * An op is six edits (CONTRIBUTING.md, "Adding an op"). They are its line in the list, four files
- * of its name, and the function that records it, or a fused op's place in the compiler. The build
+ * An op is six edits (CONTRIBUTING.md, "Adding an op"). One is its line in the list, four are files
+ * of its name, one is the function that records it or a fused op's place in the compiler. The build
  * includes or links a kernel of each device for every line of the list. The programs tell which
  * tests and benches they have.
  */
@@ -10,9 +10,9 @@ import { basename, join } from 'node:path'
 import t from 'tap'
 import * as moeOps from '../../lib/program/moe-ops.js'
 import * as plainOps from '../../lib/program/ops.js'
-import { programs } from '../../scripts/build-native.mjs'
 import { root } from '../support/golden.js'
 
+const { programs } = await import(join(root, 'scripts', 'build-native.mjs' as string))
 const list = readFileSync(join(root, 'native/ops.h'), 'utf8')
 const ops = [...list.matchAll(/^ {2}(FUSED_)?OP\((\w+), \w+\)/gm)].map(([, fused, name]) => ({
   name: name!,
