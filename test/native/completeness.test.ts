@@ -1,8 +1,8 @@
 /**
- * An op is six edits (CONTRIBUTING.md, "Adding an op"). One is its line in the list, four are files
- * of its name, one is the function that records it or a fused op's place in the compiler. The build
- * includes or links a kernel of each device for every line of the list. The programs tell which
- * tests and benches they have.
+ * An op is six edits (CONTRIBUTING.md, "Adding an op"): a line in the list, four files of its name,
+ * and a function that records it. A fused op has a place in the compiler instead of that. For every
+ * line of the list the build takes a kernel of each device. The programs tell which tests and
+ * benches they have.
  */
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
