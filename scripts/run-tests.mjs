@@ -1,91 +1,125 @@
-// Runs the native tests, then the TypeScript tests. The last line counts both. A kernel that the
-// emulated tests never launched is a failure, too (scripts/kernel-coverage.mjs).
+// Runs tests, two programs at a time. The last line counts all of them.
 //
-//   node scripts/run-tests.mjs [test files]     with files, those TypeScript tests alone
+//   node scripts/run-tests.mjs              the fast tier: the native tests of the CPU, and the
+//                                           TypeScript tests but those called *.slow.test.ts
+//   node scripts/run-tests.mjs --slow       the slow tier: the rest, and the native tests of the
+//                                           CUDA kernels, emulated; each kernel must be launched
+//   node scripts/run-tests.mjs --all        both
+//   node scripts/run-tests.mjs FILES        those TypeScript tests
 import { spawn } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { programs, root } from './build-native.mjs'
 import { checkCoverage } from './kernel-coverage.mjs'
+import { failuresOf, totalsOf } from './tap-output.mjs'
+import { compiled, compileTests } from './typescript.mjs'
 
-const files = process.argv.slice(2)
+const AT_A_TIME = 2
+const TIMEOUT_S = 600
 
-// Without a terminal tap writes plain lines, as it does where CI is set: no line is rewritten.
-const env = process.stdout.isTTY ? process.env : { ...process.env, CI: process.env.CI || 'true' }
+const counts = { passed: 0, failed: 0, skipped: 0 }
 
-/** Runs a program with its output shown; resolves to its status and the text of its output. */
-function runShown(command, args, more = {}) {
+function count({ passed, failed, skipped = 0 }) {
+  counts.passed += passed
+  counts.failed += failed
+  counts.skipped += skipped
+}
+
+/** Runs a program; resolves to its status, 1 after a signal, and the text of its output. */
+function run(program, args, env = {}) {
   return new Promise((resolve, reject) => {
-    const child = spawn(command, args, {
+    const child = spawn(program, args, {
       cwd: root,
-      env: { ...env, ...more },
-      stdio: ['ignore', 'pipe', 'inherit'],
+      env: { ...process.env, TAP_TIMEOUT: String(TIMEOUT_S), ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+      timeout: 1000 * TIMEOUT_S,
     })
     let text = ''
-    child.stdout.setEncoding('utf8')
-    child.stdout.on('data', part => {
-      process.stdout.write(part)
-      text += part
-    })
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.setEncoding('utf8')
+      stream.on('data', part => {
+        text += part
+      })
+    }
     child.on('error', reject)
-    child.on('close', (status, signal) => resolve({ status: status ?? (signal ? 1 : 0), text }))
+    child.on('close', (status, signal) => resolve({ status: status ?? 1, signal, text }))
   })
 }
 
-let passed = 0
-let failed = 0
-let skipped = 0
-let status = 0
-
-/** Runs a program of native tests and counts them; true if all passed. */
-async function runNative(program, args, more) {
-  const native = await runShown(program, args, more)
-  const counts = /^(\d+) passed, (\d+) failed$/m.exec(native.text)
-  passed += Number(counts?.[1] ?? 0)
-  failed += Number(counts?.[2] ?? 1)
-  status ||= native.status
-  return native.status === 0
+/** Runs a program of native tests; true if all passed. */
+async function native(program, args, env) {
+  const { status, signal, text } = await run(program, args, env)
+  const [, passed = 0, failed = 1] = /^(\d+) passed, (\d+) failed$/m.exec(text) ?? []
+  process.stdout.write(text)
+  const broken = status !== 0 && Number(failed) === 0
+  if (broken) console.log(`${program}: ${signal ?? `status ${status}`}`)
+  count({ passed: Number(passed), failed: Number(failed) + Number(broken) })
+  return status === 0
 }
 
-/** The TypeScript tests run whatever it says. */
-function isCovered(launched) {
-  try {
-    return checkCoverage(launched)
-  } catch (error) {
-    console.error(`kernel-coverage: ${error.message}`)
-    return false
-  }
-}
-
-if (files.length === 0) {
-  await runNative(programs.native, ['test', '--cpu'])
+async function emulated() {
   const folder = mkdtempSync(join(tmpdir(), 'moepp-launched-'))
   const launched = join(folder, 'kernels')
-  if (await runNative(programs.simt, [], { MOEPP_LAUNCHED_KERNELS: launched })) {
-    const covered = isCovered(launched)
-    passed += Number(covered)
-    failed += Number(!covered)
-    if (!covered) status = 1
+  try {
+    if (!(await native(programs.simt, [], { MOEPP_LAUNCHED_KERNELS: launched }))) return
+    const covered = checkCoverage(launched)
+    count({ passed: Number(covered), failed: Number(!covered) })
+  } finally {
+    rmSync(folder, { recursive: true })
   }
-  rmSync(folder, { recursive: true })
 }
 
-const tap = await runShown(process.execPath, [
-  join(root, 'node_modules', 'tap', 'dist', 'esm', 'run.mjs'),
-  '--reporter=terse',
-  ...files,
-])
-const totals = /# \{ total: \d+.*\}/.exec(tap.text)?.[0] ?? ''
-const count = name => Number(new RegExp(`\\b${name}: (\\d+)`).exec(totals)?.[1] ?? 0)
-passed += count('pass')
-failed += count('fail')
-skipped += count('skip')
-status ||= tap.status
-if (totals === '' && tap.status === 0) {
-  console.error('moepp: tap printed no totals')
-  status = 1
+/** Runs a file of TypeScript tests in a process of its own. */
+async function typescript(file) {
+  const start = performance.now()
+  // Random models have few positions. This warning is not printed, and tests still receive it.
+  const quiet = '--disable-warning=MOEPP_BEYOND_POSITIONS'
+  const { status, signal, text } = await run(process.execPath, [
+    '--enable-source-maps',
+    quiet,
+    compiled(file),
+  ])
+  const seconds = ((performance.now() - start) / 1000).toFixed(1)
+  const totals = totalsOf(text)
+  const failures = failuresOf(text)
+  if (status !== 0 && failures.length === 0) {
+    failures.push(`${file}: ${signal ?? `status ${status}`}\n${text}`)
+  } else if (status === 0 && totals === undefined) {
+    failures.push(`${file}: no totals\n${text}`)
+  }
+  const { passed = 0, skipped = 0 } = totals ?? {}
+  for (const failure of failures) console.log(failure)
+  console.log(
+    `${file}: ${passed} passed, ${failures.length} failed, ${skipped} skipped, ${seconds} s`,
+  )
+  count({ passed, failed: failures.length, skipped })
 }
 
-console.log(`${passed} passed, ${failed} failed, ${skipped} skipped`)
-process.exit(status)
+/** The tests of the tiers, as functions that run them. */
+function tests(options) {
+  const fast = !options.includes('--slow')
+  const slow = options.includes('--slow') || options.includes('--all')
+  const files = readdirSync(join(root, 'test'), { recursive: true })
+    .filter(file => file.endsWith('.test.ts'))
+    .filter(file => (file.endsWith('.slow.test.ts') ? slow : fast))
+    .map(file => join('test', file))
+    .sort()
+  return [
+    ...(slow ? [emulated] : []),
+    ...(fast ? [() => native(programs.native, ['test', '--cpu'])] : []),
+    ...files.map(file => () => typescript(file)),
+  ]
+}
+
+const args = process.argv.slice(2)
+const files = args.filter(each => !each.startsWith('--'))
+await compileTests()
+const left = files.length > 0 ? files.map(file => () => typescript(file)) : tests(args)
+await Promise.all(
+  Array.from({ length: AT_A_TIME }, async () => {
+    for (let test = left.shift(); test; test = left.shift()) await test()
+  }),
+)
+console.log(`${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`)
+process.exitCode = counts.failed === 0 ? 0 : 1

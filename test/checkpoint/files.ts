@@ -4,10 +4,10 @@
 
 import { closeSync, mkdirSync, openSync, readFileSync, readSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import type { TensorRef } from '../../lib/tensor/tensor-ref.js'
+import { root } from '../support/golden.js'
 
-export const BOOKS = fileURLToPath(new URL('../../models/books-7m/', import.meta.url))
+export const BOOKS = join(root, 'models', 'books-7m')
 
 /** A tensor's elements in row-major order. */
 export function readValues(ref: TensorRef): number[] {

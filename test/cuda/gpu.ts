@@ -4,14 +4,12 @@
  */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
+import { root } from '../support/golden.js'
 
 export const onGpu = process.env.MOEPP_TEST_GPU === '1'
 
 /** The addon whose CUDA device runs on an emulated GPU. */
-export const emulatedAddon = join(
-  import.meta.dirname,
-  '../../build/cmake/Release/moepp_emulated.node',
-)
+export const emulatedAddon = join(root, 'build/cmake/Release/moepp_emulated.node')
 
 if (!onGpu) {
   if (!existsSync(emulatedAddon)) throw new Error(`${emulatedAddon} is missing: npm test builds it`)

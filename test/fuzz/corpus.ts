@@ -2,11 +2,11 @@
 
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { deflateRawSync, inflateRawSync } from 'node:zlib'
+import { root } from '../support/golden.js'
 import type { Folder } from './seeds.js'
 
-export const CORPUS = fileURLToPath(new URL('corpus/', import.meta.url))
+export const CORPUS = join(root, 'test', 'fuzz', 'corpus')
 
 export type Target = 'parsers' | 'loads'
 

@@ -8,7 +8,7 @@ import type { CorpusEntry, Target } from './corpus.js'
 import { SCRATCH, scratch } from './readers.js'
 import { type Counts, Session } from './session.js'
 
-const WORKER = fileURLToPath(new URL('worker.ts', import.meta.url))
+const WORKER = fileURLToPath(new URL('worker.js', import.meta.url))
 const HANG_MS = 10_000
 /** Until the first report. */
 const START_MS = 60_000

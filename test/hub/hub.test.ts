@@ -8,16 +8,15 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { openCheckpoint } from '../../lib/checkpoint/checkpoint.js'
 import { recordModel } from '../../lib/families/record.js'
 import { readModel } from '../../lib/families/registry.js'
 import type { DownloadProgress, HubOptions } from '../../lib/hub/repository.js'
 import { resolveSource } from '../../lib/hub/source.js'
+import { BOOKS } from '../checkpoint/files.js'
 import { COMMIT, FakeHub } from './hub-server.js'
 
-const BOOKS = fileURLToPath(new URL('../../models/books-7m/', import.meta.url))
 const NEEDED = [
   ...[
     'config.json',

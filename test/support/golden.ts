@@ -1,11 +1,11 @@
 /** Golden data of the PyTorch reference model, and the comparison with it. */
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { join } from 'node:path'
 import { readTar } from './tar.js'
 
-export const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..')
+/** Compiled, this file is build/tests/test/support/golden.js. */
+export const root = join(import.meta.dirname, '..', '..', '..', '..')
 export const golden = join(root, 'test', 'golden')
 
 export const FAMILIES = ['moepp', 'qwen3_moe', 'qwen3_moe_plus_plus', 'mixtral'] as const

@@ -4,10 +4,11 @@ import { join } from 'node:path'
 import t from 'tap'
 import { MoeppError } from '../../lib/errors.js'
 import { loadTokenizer } from '../../lib/tokenizer/tokenizer.js'
+import { golden } from '../support/golden.js'
 import { random } from './model-proto.js'
 import { checkpoint } from './small-checkpoint.js'
 
-const qwen = join(import.meta.dirname, '../golden/tokenizer-byte-level/qwen-bpe/tokenizer.json')
+const qwen = join(golden, 'tokenizer-byte-level/qwen-bpe/tokenizer.json')
 
 function replaces(pattern: string, content: string, count = 1) {
   const step = { type: 'Replace', pattern: { String: pattern }, content }

@@ -5,6 +5,7 @@ import t from 'tap'
 import type { TokenizerJson } from '../../lib/tokenizer/json-form.js'
 import { StopStrings } from '../../lib/tokenizer/stop-strings.js'
 import { loadTokenizer, type Tokenizer } from '../../lib/tokenizer/tokenizer.js'
+import { golden as goldens } from '../support/golden.js'
 import {
   GPT2,
   LLAMA3,
@@ -15,7 +16,7 @@ import {
 } from './byte-level-reference.js'
 import { random } from './model-proto.js'
 
-const root = join(import.meta.dirname, '../golden/tokenizer-byte-level')
+const root = join(goldens, 'tokenizer-byte-level')
 
 interface Expected {
   readonly vocab_size: number

@@ -2,10 +2,11 @@
 import { join } from 'node:path'
 import t from 'tap'
 import { loadTokenizer } from '../../lib/tokenizer/tokenizer.js'
+import { golden, root } from '../support/golden.js'
 import { basePieces, normal, writeModel } from './model-proto.js'
 import { countTurns } from './slow-clock.js'
 
-const bundled = await loadTokenizer(join(import.meta.dirname, '../../models/books-7m'))
+const bundled = await loadTokenizer(join(root, 'models/books-7m'))
 
 /** One that merges any number of 'a' and 'b' as one part, which nothing cuts. */
 async function uncut(t: { testdir(files: Record<string, Buffer>): string }) {
@@ -15,9 +16,7 @@ async function uncut(t: { testdir(files: Record<string, Buffer>): string }) {
   return loadTokenizer(t.testdir({ 'tokenizer.model': model }))
 }
 
-const byteLevel = await loadTokenizer(
-  join(import.meta.dirname, '../golden/tokenizer-byte-level/qwen-bpe'),
-)
+const byteLevel = await loadTokenizer(join(golden, 'tokenizer-byte-level/qwen-bpe'))
 
 const LENGTH = 200_000
 const texts = {

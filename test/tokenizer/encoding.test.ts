@@ -3,10 +3,10 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { loadTokenizer, type Tokenizer } from '../../lib/tokenizer/tokenizer.js'
+import { root } from '../support/golden.js'
 import { libraryEncoder } from './library-encoder.js'
 import { basePieces, normal, random, writeModel } from './model-proto.js'
 
-const root = join(import.meta.dirname, '../..')
 const bundled = join(root, 'models/books-7m')
 const golden = ['bpe', 'bpe-pad', 'bpe-plain', 'bpe-user-symbols'].map(name =>
   join(root, 'test/golden/tokenizer', name),

@@ -3,8 +3,9 @@ import { join } from 'node:path'
 import t from 'tap'
 import { MoeppError } from '../../lib/errors.js'
 import { loadTokenizer, type Tokenizer } from '../../lib/tokenizer/tokenizer.js'
+import { golden } from '../support/golden.js'
 
-const root = join(import.meta.dirname, '../golden/tokenizer')
+const root = join(golden, 'tokenizer')
 
 interface Expected {
   policy: 'exact' | 'exact-or-clear-error'

@@ -4,9 +4,10 @@ import t from 'tap'
 import { type PieceTable, pieceTable } from '../../lib/tokenizer/piece-table.js'
 import { TextStream } from '../../lib/tokenizer/text-stream.js'
 import { loadTokenizer, type Tokenizer } from '../../lib/tokenizer/tokenizer.js'
+import { golden } from '../support/golden.js'
 import { random } from './model-proto.js'
 
-const goldens = join(import.meta.dirname, '../golden/tokenizer')
+const goldens = join(golden, 'tokenizer')
 const names = ['bpe', 'bpe-pad', 'bpe-plain', 'bpe-user-symbols']
 
 /** The text of bytes: at each place a whole character, or one U+FFFD for one byte. */

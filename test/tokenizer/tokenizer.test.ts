@@ -2,9 +2,10 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { loadTokenizer } from '../../lib/tokenizer/tokenizer.js'
+import { root } from '../support/golden.js'
 import { checkpoint, type Files } from './small-checkpoint.js'
 
-const bundled = join(import.meta.dirname, '../../models/books-7m')
+const bundled = join(root, 'models/books-7m')
 const [mark, a, b, markA, ab, user] = [259, 260, 261, 262, 263, 264]
 
 t.test('the bundled model', async t => {
@@ -196,7 +197,7 @@ t.test('missing and unreadable files', async t => {
 })
 
 t.test("another library's tokenizer.json", async t => {
-  const golden = join(import.meta.dirname, '../golden/tokenizer/bpe')
+  const golden = join(root, 'test/golden/tokenizer/bpe')
   const { cases } = JSON.parse(await readFile(join(golden, 'expected.json'), 'utf8'))
   const json = JSON.parse(JSON.stringify(await loadTokenizer(golden)))
   delete json.model.sentencepiece
