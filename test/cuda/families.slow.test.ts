@@ -1,4 +1,4 @@
 /** The golden models of the other families on the CUDA device. */
 import './gpu.js'
 
-await import('../reference/families.test.js')
+await import('../reference/families.slow.test.js')

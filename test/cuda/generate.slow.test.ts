@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import type { LoadOptions, Model } from '../../lib/index.js'
 import { difference, readJson, root } from '../support/golden.js'
+import { onGpu } from './gpu.js'
 
 const { loadModel } = await import('../../lib/index.js')
 
@@ -24,8 +25,10 @@ t.test('the greedy text of the reference, in float32', async t => {
   await using model = await cuda({ dtype: 'float32' })
   t.equal(model.device.name, 'cuda:0')
   t.match(model.device.isa, /^sm_\d+$/)
-  const options = { maxNewTokens: greedy.ids.length, temperature: 0, ignoreEos: true }
-  t.same((await model.generate(greedy.prompt, options)).tokenIds, greedy.ids)
+  // An emulated step takes a quarter of a second.
+  const ids = onGpu ? greedy.ids : greedy.ids.slice(0, 16)
+  const options = { maxNewTokens: ids.length, temperature: 0, ignoreEos: true }
+  t.same((await model.generate(greedy.prompt, options)).tokenIds, ids)
 })
 
 t.test("the CPU's greedy text, in bfloat16", async t => {

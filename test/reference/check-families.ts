@@ -22,8 +22,24 @@ import {
 
 /** A GPU rounds activations to bf16 where the weights are; the golden data is f32 compute. */
 const onGpu = process.env.MOEPP_TEST_DEVICE !== undefined
-/** Steps take long under emulation: each text is decoded once there, in a batch. */
+/**
+ * Steps take long under emulation: a few cases run there, and each text is decoded once, in a
+ * batch. Between them they have every part that a program is made of. Whatever else makes cases
+ * differ is decided before a device is known, or is a case of an op's own test.
+ */
 const isEmulated = onGpu && process.env.MOEPP_TEST_GPU !== '1'
+const EMULATED = [
+  'moepp/two-layer-gate', // also left padding
+  'moepp/mixtral-nonorm', // also no norm of logits, doubled inputs
+  'moepp/rope-dynamic-crossing', // another base in the middle of the text
+  'moepp/odd-sizes',
+  'qwen3_moe/dense-mixed',
+  'qwen3_moe/sliding-window',
+  'qwen3_moe_plus_plus/constant', // zero, copy and constant experts
+  'qwen3_moe_plus_plus/masked',
+  'qwen3_moe_plus_plus/dense-tied', // also biases, yarn
+  'mixtral/real8x7b-bf16',
+]
 const load = (directory: string, device: string) =>
   loadModel(directory, onGpu ? { device: 'cuda:0', dtype: 'float32' } : { isa: device as Isa })
 
@@ -84,6 +100,7 @@ async function checkCase(t: Test, family: Family, name: string, device: string):
 export function checkFamilies(families: readonly Family[]): void {
   for (const family of families) {
     for (const name of caseNames(family)) {
+      if (isEmulated && !EMULATED.includes(`${family}/${name}`)) continue
       for (const device of devices())
         t.test(`${family}/${name} on ${device}`, t => checkCase(t, family, name, device))
     }

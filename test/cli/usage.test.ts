@@ -236,7 +236,7 @@ t.test('warnings of the library are shown once, and in one line', async t => {
   process.on('warning', others)
   t.teardown(() => process.off('warning', others))
   const listeners = process.listeners('warning')
-  const running = runHere(['doctor', '--json'])
+  const running = runHere(['inspect', BOOKS])
   for (const [message, type] of [
     ['ours', 'MoeppWarning'],
     ['ours', 'MoeppWarning'],
