@@ -32,6 +32,6 @@ t.test('nine texts are the CPU’s', async t => {
     const off = logprobs!.map(({ logprob }, step) =>
       Math.abs(logprob - want[i]!.logprobs![step]!.logprob),
     )
-    t.ok(Math.max(...off) < 6e-4, `log-probabilities of ${prompts[i]} are off by ${off}`) // twice CLOSE of generate.test.ts
+    t.ok(Math.max(...off) < 6e-4, `log-probabilities of ${prompts[i]} are off by ${off}`) // twice CLOSE of generate.slow.test.ts
   }
 })

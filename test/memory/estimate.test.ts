@@ -71,7 +71,7 @@ t.test('a GPU: its free memory, its largest step, a cache in bfloat16', async t 
   const e = estimate(plan, gpu)
   t.equal(e.requiredBytes, e.weightBytes + e.kvCacheBytes)
   t.match(e, { device: 'cuda:0', kvCacheDtype: 'bfloat16', fits: true })
-  // Of `forward` with 2048 tokens. test/cuda/memory.test.ts compares with what a device takes.
+  // Of `forward` with 2048 tokens. test/cuda/memory.slow.test.ts compares with what a device takes.
   const others = e.stepBytes - 2048 * 4 * plan.description.config.vocabSize
   t.ok(others > 128 * MIB && others < 192 * MIB, `${others} bytes besides the logits`)
 })

@@ -24,8 +24,8 @@ import {
 const onGpu = process.env.MOEPP_TEST_DEVICE !== undefined
 /**
  * Steps take long under emulation: a few cases run there, and each text is decoded once, in a
- * batch. Between them they have every part that a program is made of. Whatever else makes cases
- * differ is decided before a device is known, or is a case of an op's own test.
+ * batch. Between them they have every part that a program is made of. The others differ in numbers
+ * that are known before the device, or in cases of an op's own test.
  */
 const isEmulated = onGpu && process.env.MOEPP_TEST_GPU !== '1'
 const EMULATED = [
