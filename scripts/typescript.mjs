@@ -2,7 +2,7 @@
 // second. Types are stripped, not checked; `npm run lint` checks them.
 //
 //   node scripts/typescript.mjs FILE.ts [arguments]     compiles, and runs a file of test/
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join, relative, resolve } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { root } from './build-native.mjs'
@@ -41,6 +41,10 @@ export async function compileTests() {
     write: false,
   })
   for (const file of outputFiles) write(file)
+  // What is left of a source that is gone would still be found.
+  const made = new Set(outputFiles.map(({ path }) => path))
+  for (const file of readdirSync(out, { recursive: true }).map(name => join(out, name)))
+    if (/\.js(\.map)?$/.test(file) && !made.has(file)) rmSync(file)
 }
 
 /** The compiled file of a source. */
