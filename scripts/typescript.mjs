@@ -41,7 +41,7 @@ export async function compileTests() {
     write: false,
   })
   for (const file of outputFiles) write(file)
-  // What is left of a source that is gone would still be found.
+  // A source that is gone would still be found compiled.
   const made = new Set(outputFiles.map(({ path }) => path))
   for (const file of readdirSync(out, { recursive: true }).map(name => join(out, name)))
     if (/\.js(\.map)?$/.test(file) && !made.has(file)) rmSync(file)
