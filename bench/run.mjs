@@ -15,12 +15,12 @@ import { programs, root, run } from '../scripts/build-native.mjs'
  */
 const scripts = new Map([
   ['end-to-end', []],
-  ['expert-forward', ['--bench']],
+  ['expert-forward', ['--native']],
   ['quality', []],
   ['tokenizer', []],
 ])
 const [first, ...rest] = process.argv.slice(2)
-const levels = scripts.get(first) ?? ['--bench']
+const levels = scripts.get(first) ?? ['--native']
 run(process.execPath, [join(root, 'scripts', 'setup.mjs'), '--quiet', ...levels])
 if (!scripts.has(first) && !process.env.MOEPP_CUDA) {
   if (spawnSync('nvidia-smi', ['-L']).status === 0)

@@ -1,9 +1,9 @@
 // Brings a checkout to a runnable state: packages, the native addon, the JavaScript. CMake and tsc
 // know what is to be done. It uses nothing but Node, because a fresh clone has nothing else.
 //
-//   node scripts/setup.mjs [--bench | --tests | --no-native] [--quiet]
+//   node scripts/setup.mjs [--native | --tests | --no-native] [--quiet]
 //
-//   --bench      builds moepp-native as well
+//   --native     builds moepp-native, too: the native tests and benches
 //   --tests      builds the tests under emulation too
 //   --no-native  builds nothing native
 //   --quiet      says nothing when there is nothing to do
@@ -33,7 +33,7 @@ const asks = option => process.argv.includes(option)
 const isNative = !asks('--no-native')
 const cuda = cudaChoice('OFF')
 const targets = ['moepp']
-if (asks('--bench') || asks('--tests')) targets.push('moepp-native')
+if (asks('--native') || asks('--tests')) targets.push('moepp-native')
 if (asks('--tests')) targets.push('moepp-simt-test', 'moepp_emulated')
 
 async function installPackages(run) {
