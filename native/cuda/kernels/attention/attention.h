@@ -1,13 +1,21 @@
-// Attention, the loop of ops/attention.h, as its kernels share it. No kernel here has run on a GPU
-// yet: they are tested under emulation (native/test/simt).
+// Attention (ops/attention.h), as its kernels share it. No kernel here has run on a GPU yet: they
+// are tested under emulation (native/test/simt).
 //
 // The exponential of a large score overflows. So the kernels subtract the highest score so far, and
-// correct the sums when a higher one comes. A row is one (token, query head).
-// Its keys are taken in chunks of 64, counted from position 0. A chunk gives a partial result: the
-// highest score m, the sum l of e^(score - m), and the sum o of e^(score - m) v. Partial results
-// are merged one after another, in ascending order:
-//   M' = max(M, m)   L = L e^(M - M') + l e^(m - M')   O = O e^(M - M') + o e^(m - M')
-//   out = O (1 / L)
+// correct the sums when a higher one comes. A row is one (token, query head), and its keys are
+// taken in chunks of 64, counted from position 0:
+//
+//   for (each row) {
+//     for (M = -infinity, L = O = 0, each chunk of its keys, ascending) {
+//       m = max(score of each key), l = sum(e^(score - m)), o = sum(e^(score - m) value);
+//       M' = max(M, m);
+//       L = L e^(M - M') + l e^(m - M');
+//       O = O e^(M - M') + o e^(m - M');
+//       M = M';
+//     }
+//     out = O (1 / L);
+//   }
+//
 // So a row's bits depend neither on the rows beside it nor on the block that computes a chunk.
 // There are two ways, chosen by speed.
 //   whole   For prefill. A block takes some rows and walks through their context, merging as it

@@ -1,7 +1,18 @@
-// One matrix product for linear and grouped_gemm, the loop of ops/grouped_gemm.h: the rows of each
-// group times the group's weight. linear is one group. The kernels turn the loop into tiles of rows
-// and columns, whose sums stay in registers while k passes through shared memory. decode.cu has no
-// tiles: a warp computes four stored rows of the weight for up to 8 rows of x.
+// One matrix product for linear and grouped_gemm: the rows of each group times the group's weight.
+// linear is one group. In the words of Gemm, below, every kernel here computes
+//
+//   for (n = 0; n < groups; n++)
+//     for (r = offsets[n]; r < offsets[n + 1]; r++) {
+//       row = token_order ? token_order[r] / picks_per_row : r;
+//       for (c = 0; c < columns; c++) {
+//         for (sum = 0, i = 0; i < k; i++) sum += x[row][i] * weight[n][c][i];
+//         out[r][c] = activation(scale * sum + bias[c]);
+//       }
+//     }
+//
+// With swiglu a column has two such sums. The kernels turn the loop into tiles of rows and columns,
+// whose sums stay in registers while k passes through shared memory. decode.cu has no tiles: a warp
+// computes four stored rows of the weight for up to 8 rows of x.
 //
 // The arithmetic of a product on a GPU (the CPU keeps f32 throughout):
 //   weight f32    f32 products, f32 sums

@@ -1,5 +1,13 @@
-// The loop of ops/router_logits.h, shared by router_logits and norm_route_top_k: dot products of
-// tokens with the router's rows and the constant experts' rows. A warp takes a few tokens times a
+// The dot products of router_logits and norm_route_top_k (ops/router_logits.h), in the words of
+// Router, below:
+//
+//   for (t = 0; t < tokens; t++) {
+//     for (i = 0; i < e; i++)
+//       logits[t][i] = dot(router[i], hidden ? hidden[t] : x[t]) + dot(map[i], previous[t]);
+//     for (i = 0; i < xs; i++) scores[t][i] = dot(constant[i], x[t]);
+//   }
+//
+// A warp takes a few tokens times a
 // few rows; its lanes share out the columns. Each (token, row) has one partial sum per lane. The
 // residual map's terms are added to it, and the lanes are summed at the end. The steps are the same
 // whatever else is in the tile, so a token does not depend on the others.
