@@ -95,9 +95,11 @@ MOEPP_TEST(amx_sums_small_terms) {
     Tensor ot = tensor(out.data(), DType::kF32, {kTokens, kOutputs});
     const LinearArgs args = {&xt, &wt, &ot, Activation::kNone};
     isa->kernels->linear(args, one);
+    ProductReference reference(wt, Activation::kNone, Inputs::kExact);
     for (int64_t t = 0; t < kTokens; t++) {
+      const Factors input = reference.input(x.data() + t * kInputs);
       for (int64_t n = 0; n < kOutputs; n++) {
-        Bounded expected = linear_element(args, t, n);
+        Bounded expected = reference.element(input, 0, n, 1.0);
         expected.tolerance += (2.0 + 3.0) * static_cast<double>(kInputs + 1) * kSmallest;
         const std::string wrong = difference(out[t * kOutputs + n], expected);
         EXPECT_MESSAGE(wrong.empty(), "2^" + std::to_string(exponent) + ": " + wrong);

@@ -15,7 +15,6 @@
 
 namespace moepp::test {
 
-static constexpr unsigned char kPoison = 0xff;
 static constexpr int64_t kMargin = 256;
 
 void must(const Status& status) {

@@ -51,6 +51,7 @@ class Block;
 
 // Guarded memory lies between margins that nothing may read or write, and starts as poison: for f32
 // a NaN. Else it starts as zeros.
+constexpr unsigned char kPoison = 0xff;
 enum class Guard : bool { kNone, kMargins };
 
 class Arena {

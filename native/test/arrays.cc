@@ -55,26 +55,15 @@ int64_t Weight::bytes_of(Arena& arena, DType dtype, Layout layout,
   return cuda::weight_bytes(dtype, layout, s.groups, s.rows, s.inputs);
 }
 
-// The weight that `panels` holds, in a GPU's order; groups on threads of their own.
-static void pack_groups_for_gpu(const Tensor& panels, const WeightShape& shape, std::byte* to) {
-  const int64_t group_bytes =
-      cuda::weight_bytes(panels.dtype, panels.layout, 1, shape.rows, shape.inputs);
-  std::vector<std::thread> threads;
-  for (int64_t group = 0; group < shape.groups; group++) {
-    threads.emplace_back([&, group] { pack_for_gpu(panels, group, to + group * group_bytes); });
-  }
-  for (std::thread& thread : threads) thread.join();
-}
-
 Weight::Weight(Arena& arena, DType dtype, Layout layout, std::initializer_list<int64_t> shape,
                uint32_t seed, int64_t copies, float scale)
     : tensor(test::tensor(nullptr, dtype, shape, layout)),
+      same_order_(arena.device().uses_mapped_weights() || layout == Layout::kRows),
       bytes_(bytes_of(arena, dtype, layout, shape)),
       copies_(copies) {
   const WeightShape s(shape);
-  const bool same = arena.device().uses_mapped_weights() || layout == Layout::kRows;
-  block_ =
-      std::make_unique<Block>(arena, bytes_ * copies, same ? 0 : panel_bytes_of(dtype, layout, s));
+  block_ = std::make_unique<Block>(arena, bytes_ * copies,
+                                   same_order_ ? 0 : panel_bytes_of(dtype, layout, s));
   tensor.data = block_->device();
   if (layout == Layout::kRows) {
     // Any bits of a small number will do.
@@ -83,19 +72,34 @@ Weight::Weight(Arena& arena, DType dtype, Layout layout, std::initializer_list<i
     for (int64_t i = 0; i < bytes_ / 2; i++)
       halves[i] = static_cast<uint16_t>((random() & 0x8000) + 0x3c00 + random() % 0x400);
   } else {
-    fill_panels(block_->host(), dtype, layout, s.groups, s.rows, s.inputs, seed, scale);
+    fill_panels(panels(), dtype, layout, s.groups, s.rows, s.inputs, seed, scale);
   }
-  if (same) {
-    for (int64_t c = 1; c < copies; c++)
-      std::memcpy(block_->host() + c * bytes_, block_->host(), static_cast<size_t>(bytes_));
-    block_->upload();
-    return;
+  upload();
+}
+
+// The weight that `panels` holds, in a GPU's order; groups on threads of their own.
+static void pack_groups_for_gpu(const Tensor& panels, std::byte* to) {
+  const int64_t rows = panels.shape[panels.rank - 2], inputs = panels.shape[panels.rank - 1],
+                groups = panels.rank == 3 ? panels.shape[0] : 1,
+                group_bytes = cuda::weight_bytes(panels.dtype, panels.layout, 1, rows, inputs);
+  std::vector<std::thread> threads;
+  for (int64_t group = 0; group < groups; group++) {
+    threads.emplace_back([&, group] { pack_for_gpu(panels, group, to + group * group_bytes); });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
+void Weight::upload() {
+  if (same_order_) {
+    for (int64_t c = 1; c < copies_; c++)
+      std::memcpy(panels() + c * bytes_, panels(), static_cast<size_t>(bytes_));
+    return block_->upload();
   }
   const Buffer packed(static_cast<size_t>(bytes_));
-  Tensor panels = tensor;
-  panels.data = block_->host();
-  pack_groups_for_gpu(panels, s, packed.as<std::byte>());
-  for (int64_t c = 0; c < copies; c++) block_->upload(packed.as<std::byte>(), c * bytes_, bytes_);
+  Tensor from = tensor;
+  from.data = panels();
+  pack_groups_for_gpu(from, packed.as<std::byte>());
+  for (int64_t c = 0; c < copies_; c++) block_->upload(packed.as<std::byte>(), c * bytes_, bytes_);
 }
 
 static int64_t cache_bytes(const KvView& kv) {

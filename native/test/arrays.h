@@ -80,12 +80,16 @@ class Weight {
   Tensor tensor;  // the first copy
   int64_t bytes() const { return bytes_; }
   void* copy(int64_t i) const { return block_->device() + i % copies_ * bytes_; }
+  // The first copy as the references see it; then comes upload().
+  std::byte* panels() const { return block_->host(); }
+  void upload();
 
   // Bytes of one such weight on the run's device.
   static int64_t bytes_of(Arena& arena, DType dtype, Layout layout,
                           std::initializer_list<int64_t> shape);
 
  private:
+  bool same_order_;  // of the device and of the references
   int64_t bytes_, copies_;
   std::unique_ptr<Block> block_;
 };

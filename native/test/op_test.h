@@ -54,8 +54,10 @@ extern const bool kHere;   // this program has CUDA kernels
 extern const bool kAlone;  // and tests nothing else
 // The GPUs of these compute capabilities that there are, or the newest without any.
 std::vector<Target> targets(std::initializer_list<int> capabilities);
-std::vector<Way<LinearArgs>> ways(Device& device, const LinearArgs& args);
-std::vector<Way<GroupedGemmArgs>> ways(Device& device, const GroupedGemmArgs& args);
+// Each way launches as on a card with few multiprocessors.
+std::vector<Way<LinearArgs>> ways(Device& device, const LinearArgs& args, int multiprocessors = 2);
+std::vector<Way<GroupedGemmArgs>> ways(Device& device, const GroupedGemmArgs& args,
+                                       int multiprocessors = 2);
 std::vector<Way<AttentionArgs>> ways(Device& device, const AttentionArgs& args);
 std::vector<Way<RouterLogitsArgs>> ways(Device& device, const RouterLogitsArgs& args);
 std::vector<Way<NormRouteTopKArgs>> ways(Device& device, const NormRouteTopKArgs& args);
@@ -110,18 +112,30 @@ class OpTest : public Arena {
   template <class Args, class Check>
   void expect(const Args& args, const Check& check) {
     const int first = schedule_;
-    for (const Way<Args>& way : ways(args)) {
-      poison(args);
-      expect(args, way, check);
-    }
+    for (const Way<Args>& way : ways(args)) expect(args, way, check);
     schedule_ = first + 1;  // so that each way meets every schedule
   }
   template <class Args, class Check>
   void expect(const Args& args, const Way<Args>& way, const Check& check) {
     const Named named(this, way.name);
+    poison(args);
     run(args, way);
     report(check(on_host(args)));
-    on_gpu() ? expect_bf16(args, way) : expect_same_with_threads(args);
+    if (!on_gpu()) return expect_same_with_threads(args);
+    expect_bf16_inputs(args, way);
+    expect_bf16_outputs(args, way);
+  }
+
+  // One way, in every schedule of the emulation.
+  template <class Args, class Check>
+  void expect_in_every_schedule(const Args& args, const Way<Args>& way, const Check& check) {
+    for (int number = 0; number < gpu::schedules(); number++) {
+      const Named named(this, way.name + ", schedule " + std::to_string(number));
+      schedule_ = number + gpu::schedules() - 1;
+      run_again(args, args, way);
+      report(check(on_host(args)));
+      expect_bf16_inputs(args, way);
+    }
   }
 
   // Each of these rows alone gives the same bits as among the others. Its arguments are those, with
@@ -217,24 +231,29 @@ class OpTest : public Arena {
   };
   template <class Args>
   std::unique_ptr<Narrowed<Args>> narrowed(const Args& args, Role role);
+  // The outputs of `again`, run in the next schedule; those of `args` are poison before.
   template <class Args>
-  void expect_bf16(const Args& args, const Way<Args>& way) {
+  std::vector<Output> run_again(const Args& args, const Args& again, const Way<Args>& way) {
+    poison(args);
+    const NextSchedule schedule(this);
+    run(again, way);
+    return outputs(again);
+  }
+  template <class Args>
+  void expect_bf16_outputs(const Args& args, const Way<Args>& way) {
     const std::vector<Output> first = outputs(args);
-    const auto run_again = [&](const Args& again) {
-      poison(args);
-      const NextSchedule schedule(this);
-      run(again, way);
-      return outputs(again);
-    };
     const auto out = narrowed(args, Role::kOut);
     expect_same(with_one_nan(rounded(first, out->fields), out->fields),
-                with_one_nan(run_again(out->args), out->fields),
+                with_one_nan(run_again(args, out->args, way), out->fields),
                 "in another schedule, or rounded to bf16, the output differs");
-    if (way.reads_bf16) {
-      const auto in = narrowed(args, Role::kIn);
-      expect_same(first, run_again(in->args), "with bf16 inputs the output differs");
-    }
     for (const Output& output : first) output.block->write(output.bytes);
+  }
+  template <class Args>
+  void expect_bf16_inputs(const Args& args, const Way<Args>& way) {
+    const auto in = narrowed(args, Role::kIn);
+    if (!way.reads_bf16 || in->fields.empty()) return;
+    const std::vector<Output> first = outputs(args);
+    expect_same(first, run_again(args, in->args, way), "with bf16 inputs the output differs");
   }
 
   template <class Args, class Adapt>

@@ -56,13 +56,19 @@ static double element_of(const char* panel, DType dtype, int64_t lane, int64_t k
   return static_cast<double>(bf16_to_f32(reinterpret_cast<const uint16_t*>(panel)[index]));
 }
 
-double panel_element(const Tensor& weight, int64_t group, int64_t row, int64_t k) {
+// The panel that holds a row, and the row's place in it.
+static const char* panel_of(const Tensor& weight, int64_t group, int64_t row, int64_t* lane) {
   const int64_t rows = weight.shape[weight.rank - 2], count = weight.shape[weight.rank - 1];
-  int64_t panel, lane;
-  place_of(weight.layout, rows, row, &panel, &lane);
-  const int64_t at = group * panel_count(weight.layout, rows) + panel;
-  return element_of(weight.as<char>() + at * panel_bytes(weight.dtype, count), weight.dtype, lane,
-                    k);
+  int64_t panel;
+  place_of(weight.layout, rows, row, &panel, lane);
+  return weight.as<char>() +
+         (group * panel_count(weight.layout, rows) + panel) * panel_bytes(weight.dtype, count);
+}
+
+double panel_element(const Tensor& weight, int64_t group, int64_t row, int64_t k) {
+  int64_t lane;
+  const char* panel = panel_of(weight, group, row, &lane);
+  return element_of(panel, weight.dtype, lane, k);
 }
 
 QuantisedInputs quantise_inputs(const float* x, int64_t count) {
@@ -80,46 +86,62 @@ QuantisedInputs quantise_inputs(const float* x, int64_t count) {
   return block;
 }
 
-// The same for int8 and int4 weights: blocks of exact integer sums, times the scales, added up in
-// f32.
-static Bounded quantised_dot(const float* x, const Tensor& weight, int64_t group, int64_t row,
-                             double scale) {
-  const int64_t rows = weight.shape[weight.rank - 2], count = weight.shape[weight.rank - 1],
-                blocks = (count + 127) / 128;
-  int64_t panel, lane;
-  place_of(weight.layout, rows, row, &panel, &lane);
-  const char* at = weight.as<char>() + (group * panel_count(weight.layout, rows) + panel) *
-                                           panel_bytes(weight.dtype, count);
+ProductReference::ProductReference(const Tensor& weight, Activation activation, Inputs inputs)
+    : weight_(weight),
+      rows_(weight.shape[weight.rank - 2]),
+      k_(weight.shape[weight.rank - 1]),
+      swiglu_(activation == Activation::kSwiglu),
+      quantised_(is_quantised(weight.dtype) && inputs == Inputs::kQuantised),
+      rounded_(inputs == Inputs::kRounded) {}
+
+Factors ProductReference::input(const float* x) const {
+  Factors factors;
+  for (int64_t k = 0; !quantised_ && k < k_; k++)
+    factors.values.push_back(static_cast<double>(rounded_ ? bf16_to_f32(f32_to_bf16(x[k])) : x[k]));
+  for (int64_t k = 0; quantised_ && k < k_; k += 128) {
+    const QuantisedInputs block = quantise_inputs(x + k, std::min<int64_t>(128, k_ - k));
+    factors.values.insert(factors.values.end(), block.q, block.q + 128);
+    factors.scales.push_back(static_cast<double>(block.scale));
+  }
+  return factors;
+}
+
+const Factors& ProductReference::weight_row(Kept& kept, int64_t group, int64_t row) {
+  if (kept.group == group && kept.row == row) return kept.factors;
+  kept = {group, row, {}};
+  int64_t lane;
+  const char* panel = panel_of(weight_, group, row, &lane);
+  for (int64_t k = 0; !quantised_ && k < k_; k++)
+    kept.factors.values.push_back(element_of(panel, weight_.dtype, lane, k));
+  for (int64_t b = 0; quantised_ && b < (k_ + 127) / 128; b++) {
+    const QuantisedBlock block(panel, weight_.dtype, b);
+    for (int64_t k = 0; k < 128; k++)
+      kept.factors.values.push_back(static_cast<double>(block.value(lane, k)));
+    kept.factors.scales.push_back(block.scale(lane));
+  }
+  return kept.factors;
+}
+
+// scale * sum_k x[k] * weight[k]. Quantised, integers are summed exactly, block by block; the sums
+// times the scales are added up in f32.
+static Bounded dot(const Factors& x, const Factors& weight, double scale) {
+  const size_t count = x.values.size(), blocks = x.scales.size();
   double sum = 0.0, magnitude = 0.0;
-  for (int64_t b = 0; b < blocks; b++) {
-    const QuantisedBlock block(at, weight.dtype, b);
-    const QuantisedInputs inputs =
-        quantise_inputs(x + b * 128, std::min<int64_t>(128, count - b * 128));
-    int64_t integer = 0;
-    for (int64_t k = 0; k < 128; k++) integer += inputs.q[k] * block.value(lane, k);
-    const double product =
-        static_cast<double>(integer) * block.scale(lane) * static_cast<double>(inputs.scale);
+  for (size_t k = 0; blocks == 0 && k < count; k++) {
+    const double product = x.values[k] * weight.values[k];
+    sum += product;
+    magnitude += std::abs(product);
+  }
+  for (size_t b = 0; b < blocks; b++) {
+    double integer = 0.0;
+    for (size_t k = 128 * b; k < 128 * b + 128; k++) integer += x.values[k] * weight.values[k];
+    const double product = integer * weight.scales[b] * x.scales[b];
     sum += product;
     magnitude += std::abs(product);
   }
   // the product of the scales and `scale` round, too
-  return {scale * sum, scale * sum_error(blocks + 2, magnitude)};
-}
-
-// scale * sum_k x[k] * weight[row][k].
-static Bounded dot(const float* x, const Tensor& weight, int64_t group, int64_t row, double scale,
-                   Inputs inputs) {
-  if (is_quantised(weight.dtype) && inputs == Inputs::kQuantised)
-    return quantised_dot(x, weight, group, row, scale);
-  const int64_t count = weight.shape[weight.rank - 1];
-  double sum = 0.0, magnitude = 0.0;
-  for (int64_t k = 0; k < count; k++) {
-    const float input = inputs == Inputs::kRounded ? bf16_to_f32(f32_to_bf16(x[k])) : x[k];
-    const double product = static_cast<double>(input) * panel_element(weight, group, row, k);
-    sum += product;
-    magnitude += std::abs(product);
-  }
-  return {scale * sum, scale * sum_error(count, magnitude)};
+  const auto terms = static_cast<int64_t>(blocks == 0 ? count : blocks + 2);
+  return {scale * sum, scale * sum_error(terms, magnitude)};
 }
 
 // silu(gate) * up.
@@ -133,57 +155,27 @@ static Bounded swiglu(const Bounded& gate, const Bounded& up) {
                                std::abs(silu) * up.tolerance + kSmallest};
 }
 
-Bounded linear_element(const LinearArgs& args, int64_t t, int64_t n, Inputs inputs) {
-  const Tensor& weight = *args.weight;
-  const float* x = args.x->f32() + t * args.x->shape[1];
-  Bounded sum = dot(x, weight, 0, n, 1.0, inputs);
-  if (args.activation == Activation::kSwiglu)
-    return swiglu(sum, dot(x, weight, 0, weight.shape[0] / 2 + n, 1.0, inputs));
-  if (args.bias != nullptr) {
-    sum.value += static_cast<double>(args.bias->f32()[n]);
-    sum.tolerance += kRoundoff * (std::abs(sum.value) + sum.tolerance);
-  }
-  if (args.activation == Activation::kNone) return sum;
-  // |tanh'| <= 1; the function itself is good to two units in the last place.
-  const double value = std::tanh(sum.value);
-  return {value, sum.tolerance + 4.0 * kRoundoff * std::abs(value)};
+Bounded ProductReference::element(const Factors& x, int64_t group, int64_t n, double scale) {
+  const Bounded gate = dot(x, weight_row(gate_, group, n), scale);
+  if (!swiglu_) return gate;
+  return swiglu(gate, dot(x, weight_row(up_, group, rows_ / 2 + n), scale));
 }
 
-Bounded grouped_gemm_element(const GroupedGemmArgs& args, int64_t r, int64_t n, Inputs inputs) {
-  const Tensor& weight = *args.weight;
-  int64_t group = 0;
-  while (args.expert_offsets->i32()[group + 1] <= r) group++;
-  const int64_t row =
-      args.token_order != nullptr ? args.token_order->i32()[r] / args.token_order->shape[1] : r;
-  const float* x = args.x->f32() + row * weight.shape[2];
-  const double scale = static_cast<double>(args.input_scale);
-  const Bounded gate = dot(x, weight, group, n, scale, inputs);
-  if (args.activation == Activation::kNone) return gate;
-  return swiglu(gate, dot(x, weight, group, weight.shape[1] / 2 + n, scale, inputs));
-}
-
-template <class Element>
-static std::string check(const float* out, int64_t stride, const std::vector<int64_t>& rows,
-                         const std::vector<int64_t>& columns, const Element& element) {
-  for (int64_t r : rows) {
-    for (int64_t n : columns) {
-      const std::string text = difference(out[r * stride + n], element(r, n));
+std::string ProductReference::check(const Tensor& out, const std::vector<int64_t>& rows,
+                                    const std::vector<int64_t>& columns, double scale,
+                                    const std::function<Row(int64_t)>& row,
+                                    const std::function<Bounded(const Bounded&, int64_t)>& finish) {
+  std::vector<Factors> inputs;
+  for (const int64_t r : rows) inputs.push_back(input(row(r).x));
+  for (const int64_t n : columns) {
+    for (size_t i = 0; i < rows.size(); i++) {
+      const int64_t r = rows[i];
+      const Bounded g = element(inputs[i], row(r).group, n, scale);
+      const std::string text = difference(out.f32()[r * out.shape[out.rank - 1] + n], finish(g, n));
       if (!text.empty()) return "[" + std::to_string(r) + ", " + std::to_string(n) + "] is " + text;
     }
   }
   return {};
-}
-
-std::string check_linear(const LinearArgs& args, const std::vector<int64_t>& rows,
-                         const std::vector<int64_t>& columns, Inputs inputs) {
-  return check(args.out->f32(), args.out->shape[1], rows, columns,
-               [&](int64_t t, int64_t n) { return linear_element(args, t, n, inputs); });
-}
-
-std::string check_grouped_gemm(const GroupedGemmArgs& args, const std::vector<int64_t>& rows,
-                               const std::vector<int64_t>& columns, Inputs inputs) {
-  return check(args.out->f32(), args.out->shape[args.out->rank - 1], rows, columns,
-               [&](int64_t r, int64_t n) { return grouped_gemm_element(args, r, n, inputs); });
 }
 
 std::vector<int64_t> sample(int64_t n, int64_t count) {

@@ -1,7 +1,8 @@
-// The references of linear and grouped_gemm, one element at a time, in f64 and with the bound on an
-// f32 kernel's error.
+// The reference of products, those of linear and grouped_gemm: one element at a time, in f64 and
+// with the bound on an f32 kernel's error.
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "compare.h"
@@ -44,13 +45,48 @@ struct GemmKind {
 constexpr GemmKind kGemmKinds[] = {
     {DType::kF32}, {DType::kBf16}, {DType::kBf16, true}, {DType::kI8}, {DType::kI4}};
 
-Bounded linear_element(const LinearArgs& args, int64_t t, int64_t n,
-                       Inputs inputs = Inputs::kQuantised);
-// r < expert_offsets[N].
-Bounded grouped_gemm_element(const GroupedGemmArgs& args, int64_t r, int64_t n,
-                             Inputs inputs = Inputs::kQuantised);
+// A row of x or of a weight, as a product multiplies it: numbers; or, quantised, integers in blocks
+// of 128 with a scale each.
+struct Factors {
+  std::vector<double> values, scales;
+};
 
-// Checks every row, or only those given; `columns` likewise. Returns the differences, or nothing.
+// Checks a product's outputs, one element at a time. It keeps the weight's rows that it read last.
+class ProductReference {
+ public:
+  // The output is that of every other activation than swiglu before it.
+  ProductReference(const Tensor& weight, Activation activation, Inputs inputs);
+
+  Factors input(const float* x) const;  // [k]
+  // Column n of that row of x times the group's weight, times `scale`.
+  Bounded element(const Factors& x, int64_t group, int64_t n, double scale);
+
+  // Row r of a product.
+  struct Row {
+    const float* x;  // [k]
+    int64_t group;
+  };
+  // Returns the first difference in the rows and columns of `out`, or nothing. finish(g, n) is what
+  // the op makes of the element.
+  std::string check(const Tensor& out, const std::vector<int64_t>& rows,
+                    const std::vector<int64_t>& columns, double scale,
+                    const std::function<Row(int64_t)>& row,
+                    const std::function<Bounded(const Bounded&, int64_t)>& finish);
+
+ private:
+  struct Kept {
+    int64_t group = -1, row = -1;
+    Factors factors;
+  };
+  const Factors& weight_row(Kept& kept, int64_t group, int64_t row);
+
+  const Tensor weight_;
+  const int64_t rows_, k_;
+  const bool swiglu_, quantised_, rounded_;
+  Kept gate_, up_;
+};
+
+// Check these rows and columns. They return the differences, or nothing.
 std::string check_linear(const LinearArgs& args, const std::vector<int64_t>& rows,
                          const std::vector<int64_t>& columns, Inputs inputs = Inputs::kQuantised);
 std::string check_grouped_gemm(const GroupedGemmArgs& args, const std::vector<int64_t>& rows,

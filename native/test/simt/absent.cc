@@ -8,10 +8,10 @@ const bool kHere = false, kAlone = false;
 std::vector<Target> targets(std::initializer_list<int>) {
   return {};
 }
-std::vector<Way<LinearArgs>> ways(Device&, const LinearArgs&) {
+std::vector<Way<LinearArgs>> ways(Device&, const LinearArgs&, int) {
   return {};
 }
-std::vector<Way<GroupedGemmArgs>> ways(Device&, const GroupedGemmArgs&) {
+std::vector<Way<GroupedGemmArgs>> ways(Device&, const GroupedGemmArgs&, int) {
   return {};
 }
 std::vector<Way<AttentionArgs>> ways(Device&, const AttentionArgs&) {

@@ -2,7 +2,7 @@
 // launched all the same ends with an error, instead of leaving its output as it was.
 #include "cuda/kernels/attention/attention.h"
 #include "cuda/kernels/grouped_gemm/gemm.h"
-#include "gemm_setup.h"
+#include "kernel_test.h"
 #include "opened_device.h"
 
 #if SIMT_EMULATED
@@ -65,7 +65,8 @@ MOEPP_TEST(cuda_compiled_is_what_kernels_are_chosen_by) {
     const auto& queue = cuda::CudaQueue::from(device->queue());
     WideProduct product;
     const GemmKernel chosen = cuda::choose_gemm(product.gemm, queue);
-    EXPECT_MESSAGE(chosen == c.kernel, std::string(c.isa) + ": " + kernel_name(chosen));
+    EXPECT_MESSAGE(chosen == c.kernel,
+                   std::string(c.isa) + ": kernel " + std::to_string(static_cast<int>(chosen)));
     const std::string text = run(product.gemm, chosen, queue.compiled());
     EXPECT_MESSAGE(text.empty(), text);
     for (const float value : {product.out[0], product.out[256 * 128 - 1]}) EXPECT(value == 64.0f);
@@ -103,7 +104,7 @@ MOEPP_TEST(simt_kernels_on_turing) {
   int ran = 0;
   for (const Test& test : registry()) {
     for (const char* name :
-         {"simt_warp_collectives", "simt_lanes_may_part_and_end", "simt_cp_async_", "simt_linear",
+         {"simt_warp_collectives", "simt_lanes_may_part_and_end", "simt_cp_async_", "simt_linear_",
           "simt_grouped_gemm_op", "simt_attention", "simt_top_logits_of", "cuda_device_program"}) {
       if (std::strncmp(test.name, name, std::strlen(name)) != 0) continue;
       test.run();

@@ -3,11 +3,12 @@
 #include "cuda/kernels/grouped_gemm/gemm.h"
 #include "cuda/kernels/kernels.h"
 #include "cuda/status_of.h"
-#include "gemm_setup.h"
 #include "op_test.h"
 #include "opened_device.h"
 
 namespace moepp::test::gpu {
+
+using cuda::GemmKernel;
 
 const bool kHere = true;
 const bool kAlone = SIMT_EMULATED;
@@ -61,29 +62,59 @@ Way<Args> with_queue(const std::string& name, int multiprocessors, cuda::Compile
   return way;
 }
 
-// Every kernel of products for such weights, and the choice among them.
+static const char* kernel_name(GemmKernel kernel) {
+  constexpr const char* names[] = {"f32", "decode", "sm80 narrow", "sm80", "sm90"};
+  return names[static_cast<int>(kernel)];
+}
+// The kernels for such weights.
+static std::vector<GemmKernel> kernels_for(DType dtype) {
+  if (dtype == DType::kF32) return {GemmKernel::kF32, GemmKernel::kDecode};
+  std::vector<GemmKernel> kernels = {GemmKernel::kF32, GemmKernel::kDecode, GemmKernel::kSm80Narrow,
+                                     GemmKernel::kSm80};
+  if (dtype == DType::kBf16) kernels.push_back(GemmKernel::kSm90);
+  return kernels;
+}
+static bool rounds_activations(GemmKernel kernel) {
+  return kernel != GemmKernel::kF32 && kernel != GemmKernel::kDecode;
+}
+// The capabilities of chips for which the kernel is another one (sm80.cu); of a card its own.
+static std::vector<int> chips_for(GemmKernel kernel, DType dtype) {
+  if (simt_test::is_one_card()) {
+    const int chip = simt_test::newest_capability();
+    const bool able = kernel == GemmKernel::kSm90 ? simt_test::has_wgmma()
+                                                  : !rounds_activations(kernel) || chip >= 80;
+    return able ? std::vector<int>{chip} : std::vector<int>{};
+  }
+  if (kernel == GemmKernel::kSm90) return {90};
+  if (kernel == GemmKernel::kSm80 && dtype == DType::kBf16) return {80, 86};
+  return {86};
+}
+
+// Every kernel of products for such weights, on every chip that has another one.
 template <class Args>
-std::vector<Way<Args>> product_ways(const Args& args) {
+static std::vector<Way<Args>> product_ways(const Args& args, int multiprocessors) {
   std::vector<Way<Args>> ways;
-  for (const simt_test::GemmRun& run : simt_test::runs_for(args.weight->dtype)) {
-    const bool wide =
-        run.kernel == cuda::GemmKernel::kSm80 || run.kernel == cuda::GemmKernel::kSm90;
+  for (const GemmKernel kernel : kernels_for(args.weight->dtype)) {
+    const bool wide = kernel == GemmKernel::kSm80 || kernel == GemmKernel::kSm90;
     if (wide && args.activation == Activation::kTanh) continue;  // no model has it
-    Way<Args> way =
-        with_queue<Args>(run.name(), 2, run.chip, [run](const Args& a, cuda::CudaQueue& queue) {
-          cuda::run_gemm(cuda::gemm_of(a), run.kernel, queue);
-        });
-    way.reads_bf16 = simt_test::rounds_activations(run.kernel);
-    way.inputs = way.reads_bf16 ? Inputs::kRounded : Inputs::kExact;
-    ways.push_back(way);
+    for (const int chip : chips_for(kernel, args.weight->dtype)) {
+      Way<Args> way =
+          with_queue<Args>(std::string(kernel_name(kernel)) + " of " + std::to_string(chip),
+                           multiprocessors, chip, [kernel](const Args& a, cuda::CudaQueue& queue) {
+                             cuda::run_gemm(cuda::gemm_of(a), kernel, queue);
+                           });
+      way.reads_bf16 = rounds_activations(kernel);
+      way.inputs = way.reads_bf16 ? Inputs::kRounded : Inputs::kExact;
+      ways.push_back(way);
+    }
   }
   return ways;
 }
-std::vector<Way<LinearArgs>> ways(Device&, const LinearArgs& args) {
-  return product_ways(args);
+std::vector<Way<LinearArgs>> ways(Device&, const LinearArgs& args, int multiprocessors) {
+  return product_ways(args, multiprocessors);
 }
-std::vector<Way<GroupedGemmArgs>> ways(Device&, const GroupedGemmArgs& args) {
-  return product_ways(args);
+std::vector<Way<GroupedGemmArgs>> ways(Device&, const GroupedGemmArgs& args, int multiprocessors) {
+  return product_ways(args, multiprocessors);
 }
 
 std::vector<Way<AttentionArgs>> ways(Device&, const AttentionArgs&) {

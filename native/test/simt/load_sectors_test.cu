@@ -3,7 +3,9 @@
 #include <set>
 #include <tuple>
 
-#include "gemm_setup.h"
+#include "cuda/kernels/grouped_gemm/gemm.h"
+#include "cuda/weight_layout.h"
+#include "device_test.h"
 
 #if SIMT_EMULATED
 namespace moepp::simt_test {
@@ -40,10 +42,11 @@ static void expect_each_sector_once(DType x_dtype) {
   Shared<int32_t> offsets(3), order(kRows);
   offsets[1] = 131, offsets[2] = kRows;
   for (int r = 0; r < kRows; r++) order[static_cast<size_t>(r)] = r * 7 % kRows;
-  const GemmWeight weight(DType::kBf16, Layout::kMatrix, 2, kOutputs, kInputs);
+  const Shared<unsigned char> weight(
+      static_cast<size_t>(cuda::weight_bytes(DType::kBf16, Layout::kMatrix, 2, kOutputs, kInputs)));
   cuda::Gemm g = {};
   g.x = x.device(), g.token_order = order.device(), g.offsets = offsets.device();
-  g.weight = weight.rows.device(), g.out = {out.device(), false};
+  g.weight = weight.device(), g.out = {out.device(), false};
   g.picks_per_row = 1, g.groups = 2, g.rows = kRows, g.k = g.pitch = kInputs;
   g.weight_rows = g.columns = kOutputs;
   g.scale = 1.0f, g.dtype = DType::kBf16, g.x_dtype = x_dtype;

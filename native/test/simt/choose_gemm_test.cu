@@ -1,0 +1,73 @@
+// The choice among the kernels of products: by types, shapes and chip.
+#include "cuda/kernels/grouped_gemm/gemm.h"
+#include "test.h"
+
+namespace moepp::simt_test {
+
+using cuda::GemmKernel;
+
+MOEPP_TEST(simt_choose_gemm) {
+  // MoE++ 7B's gate_up_proj: from decode to prefill, on several chips.
+  cuda::Gemm g = {};
+  g.picks_per_row = 2, g.groups = 16, g.k = 1536, g.weight_rows = 8192, g.dtype = DType::kBf16;
+  const cuda::CudaQueue ampere(nullptr, 108, 80), hopper(nullptr, 132, 90), turing(nullptr, 40, 75);
+  const auto chosen = [&](int tokens, const cuda::CudaQueue& queue) {
+    g.rows = 2 * tokens;
+    return cuda::choose_gemm(g, queue);
+  };
+  EXPECT(chosen(1, ampere) == GemmKernel::kDecode && chosen(8, ampere) == GemmKernel::kDecode);
+  // 4 rows per expert
+  EXPECT(chosen(32, ampere) == GemmKernel::kDecode && chosen(32, turing) == GemmKernel::kDecode);
+  EXPECT(chosen(33, ampere) == GemmKernel::kSm80Narrow &&
+         chosen(256, ampere) == GemmKernel::kSm80Narrow);
+  EXPECT(chosen(512, ampere) == GemmKernel::kSm80 && chosen(512, hopper) == GemmKernel::kSm90);
+  EXPECT(chosen(1, turing) == GemmKernel::kDecode && chosen(512, turing) == GemmKernel::kF32);
+  for (DType dtype : {DType::kI8, DType::kI4}) {
+    g.dtype = dtype;
+    const int most = dtype == DType::kI8 ? 4 : 2;
+    EXPECT(chosen(most, hopper) == GemmKernel::kDecode &&
+           chosen(most + 1, hopper) == GemmKernel::kSm80Narrow);
+    EXPECT(chosen(8, turing) == GemmKernel::kDecode &&
+           chosen(33, hopper) == GemmKernel::kSm80Narrow);
+    EXPECT(chosen(512, hopper) == GemmKernel::kSm80 && chosen(512, turing) == GemmKernel::kF32);
+  }
+  g.weight_rows = 1536;  // down_proj: 12 tiles of 128 columns for each of up to 2 experts a token
+  EXPECT(chosen(5, hopper) == GemmKernel::kDecode && chosen(6, hopper) == GemmKernel::kSm80Narrow);
+  g.dtype = DType::kBf16;
+  // Its o_proj and qkv_proj: 48 and 144 tiles of 32 columns.
+  g.picks_per_row = g.groups = 1, g.weight_rows = 1536;
+  const auto dense = [&](int rows, const cuda::CudaQueue& queue) {
+    g.rows = rows;
+    return cuda::choose_gemm(g, queue);
+  };
+  EXPECT(dense(32, hopper) == GemmKernel::kDecode && dense(33, hopper) == GemmKernel::kSm80Narrow);
+  g.weight_rows = 4608;
+  EXPECT(dense(8, hopper) == GemmKernel::kDecode && dense(9, hopper) == GemmKernel::kSm80Narrow);
+  g.dtype = DType::kI8;  // 36 tiles of 128 columns
+  EXPECT(dense(24, hopper) == GemmKernel::kDecode && dense(25, hopper) == GemmKernel::kSm80Narrow);
+  g.weight_rows = 65536;
+  EXPECT(dense(4, hopper) == GemmKernel::kDecode && dense(5, hopper) == GemmKernel::kSm80Narrow);
+  g.dtype = DType::kF32;
+  EXPECT(dense(512, ampere) == GemmKernel::kF32);
+}
+
+// A kernel that rounds x takes x as bf16, in rows of whole units.
+MOEPP_TEST(simt_products_that_read_bf16) {
+  cuda::Gemm g = {};
+  g.picks_per_row = 2, g.groups = 16, g.weight_rows = 8192;
+  const cuda::CudaQueue ampere(nullptr, 108, 80), hopper(nullptr, 132, 90), turing(nullptr, 40, 75);
+  const auto reads = [&](DType dtype, int tokens, int k, const cuda::CudaQueue& queue) {
+    g.dtype = dtype, g.rows = 2 * tokens, g.k = k;
+    return cuda::reads_bf16(g, queue);
+  };
+  for (const DType dtype : {DType::kBf16, DType::kI8, DType::kI4}) {
+    for (const int tokens : {64, 512}) {
+      EXPECT(reads(dtype, tokens, 1536, ampere) && reads(dtype, tokens, 1536, hopper));
+      EXPECT(!reads(dtype, tokens, 1540, hopper) && !reads(dtype, tokens, 1536, turing));
+    }
+    EXPECT(!reads(dtype, 1, 1536, hopper));
+  }
+  EXPECT(!reads(DType::kF32, 512, 1536, hopper));
+}
+
+}  // namespace moepp::simt_test
