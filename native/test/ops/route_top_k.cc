@@ -34,13 +34,17 @@ const RouteCase kOrders[] = {
     {2, {{F, 1024}}, 16},
     {9, {{F, 128}, {Z, 64}}, 8},
     {6, {{C, 3}, {X, 1}}, 2},
-    {70, {{F, 5}, {C, 3}, {F, 100}, {X, 20}, {Z, 64}, {F, 31}, {C, 1}, {Z, 32}}, 16}};
+    {9, {{F, 5}, {C, 3}, {F, 100}, {X, 20}, {Z, 64}, {F, 31}, {C, 1}, {Z, 32}}, 16}};
 
 // On a GPU one block up to 64 tokens and 1024 picks, then blocks of 1024 picks.
 const RouteCase kMany[] = {
-    {0, {{F, 4}, {C, 2}, {X, 1}, {Z, 1}}, 2}, {270, {{F, 16}, {C, 2}, {X, 1}, {Z, 1}}, 4},
-    {130, {{F, 250}, {C, 3}, {Z, 1}}, 8},     {66, {{F, 300}, {Z, 40}}, 2},
-    {90, {{F, 512}, {X, 256}}, 12},           {67, {{F, 1024}}, 16}};
+    {0, {{F, 4}, {C, 2}, {X, 1}, {Z, 1}}, 2},
+    {270, {{F, 16}, {C, 2}, {X, 1}, {Z, 1}}, 4},
+    {130, {{F, 250}, {C, 3}, {Z, 1}}, 8},
+    {66, {{F, 300}, {Z, 40}}, 2},
+    {90, {{F, 512}, {X, 256}}, 12},
+    {67, {{F, 1024}}, 16},
+    {70, {{F, 5}, {C, 3}, {F, 100}, {X, 20}, {Z, 64}, {F, 31}, {C, 1}, {Z, 32}}, 16}};
 
 std::string name_of(const RouteCase& c) {
   const RouteTopKArgs& g = c.gating;
@@ -129,7 +133,7 @@ MOEPP_OP_TEST(route_top_k_of_every_kind) {
     turn++;  // so that each combination meets both scales
     for (RouteCase& c : gating_cases(shape)) {
       c.scale = turn++ % 2 == 0 ? 1.0f : 1e3f;
-      if (!on.emulated() || turn % 3 == 0) expect_routes(on, c, c.t < 10);
+      if (!on.emulated() || turn % 3 == 0) expect_routes(on, c);
     }
   }
 }
