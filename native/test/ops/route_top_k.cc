@@ -150,9 +150,12 @@ MOEPP_OP_TEST(route_top_k_of_many) {
 }
 
 // All logits equal; the zero expert alone with weight, or the others barely alive. Equal and large
-// logits, and constant experts far on either side. One expert for all.
+// logits, and constant experts far on either side. One expert for all. Sigmoids that add up to less
+// than 1e-20.
 MOEPP_OP_TEST(route_top_k_degenerate) {
-  for (const RouteTopKArgs& gating : kPlainGatings) {
+  std::vector<RouteTopKArgs> gatings(std::begin(kPlainGatings), std::end(kPlainGatings));
+  gatings.push_back(gating(Scores::kSigmoid, true, false, false));
+  for (const RouteTopKArgs& gating : gatings) {
     for (const int64_t k : {1, 2, 3}) {
       RouteCase c = {6, {{F, 4}, {C, 2}, {X, 1}, {Z, 1}}, k};
       c.gating = gating;
@@ -161,6 +164,7 @@ MOEPP_OP_TEST(route_top_k_degenerate) {
       d.logits[8 + 7] = 1000.0f, d.logits[2 * 8 + 7] = 50.0f;
       std::fill_n(d.logits.host() + 3 * 8, 8, 3.5e8f);
       for (int64_t i = 0; i < 8; i++) d.logits[4 * 8 + i] = i < 5 ? -1.0f : 1.0f;
+      std::fill_n(d.logits.host() + 5 * 8, 8, -50.0f);
       for (int64_t i = 0; i < 8; i++) d.scores[3 * 4 + i] = i % 2 == 0 ? 300.0f : -300.0f;
       d.logits.upload(), d.scores.upload();
       on.start("degenerate " + name_of(c));
