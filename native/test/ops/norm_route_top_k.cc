@@ -43,12 +43,11 @@ constexpr Case kCases[] = {
     {8, 1536, 20, 2, 2, true, true},        {64, 48, 20, 2, 8, true, true},
     {65, 60, 20, 2, 2, true, false},        {131, 37, 12, 3, 2, false, true},
     {66, 2000, 9, 2, 2, true, true},        {66, 3200, 5, 1, 2, false, true},
-    {70, 300, 20, 2, 2, true, true},        {67, 100, 12, 3, 8, true, false},
-    {33, 48, 256, 2, 4, true, true},        {5, 100, 256, 4, 8, true, true},
-    {6, 20, 5, 0, 2, true, true},           {34, 20, 5, 0, 2, false, true},
+    {67, 24, 6, 1, 2, true, true},          {67, 100, 12, 3, 8, true, false},
+    {5, 100, 256, 4, 8, true, true},        {6, 20, 5, 0, 2, true, true},
     {64, 16, 20, 2, 16, false, true},       {2, 96, 700, 0, 12, false, true},
     {2, 800, 256, 0, 8, false, true},       {5, 36, 9, 0, 3, false, false, false},
-    {37, 40, 9, 0, 3, false, false, false}, {67, 24, 6, 1, 2, true, true}};
+    {37, 40, 9, 0, 3, false, false, false}, {33, 48, 256, 2, 4, true, true}};
 
 struct Data {
   Floats x, delta, norm_weight, previous, sum, out;
@@ -95,7 +94,9 @@ void expect_as_apart(OpTest& on, const Case& c) {
 
 // The op gives the bits of the three ops, and a token alone those that it has among others.
 MOEPP_OP_TEST(norm_route_top_k) {
-  for (const Case& c : kCases) expect_as_apart(on, c);
+  for (const Case& c : kCases) {
+    if (!on.emulated() || c.t * c.e < 4096) expect_as_apart(on, c);
+  }
 }
 
 MOEPP_BENCH(norm_route_top_k) {
