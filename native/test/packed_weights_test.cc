@@ -2,6 +2,7 @@
 #include "weights/packed_weights.h"
 
 #include <cstdio>
+#include <filesystem>
 
 #include "compare.h"
 #include "packed_model.h"
@@ -66,6 +67,9 @@ MOEPP_TEST(packed_weights_are_checked) {
   refused("expected a multiple of 64", [](WeightSpec&, TensorRef& ref) { ref.byte_offset += 32; });
   refused("lie past the end",
           [](WeightSpec&, TensorRef& ref) { ref.byte_offset += uint64_t{1} << 40; });
+  const uint64_t size = std::filesystem::file_size(path);
+  refused("lie past the end",  // it begins within the file
+          [&](WeightSpec&, TensorRef& ref) { ref.byte_offset = size / 64 * 64 - 4096; });
   refused("w1: packed in gate-up order, expected matrix order",
           [](WeightSpec&, TensorRef& ref) { ref.packed = Layout::kGateUp; });
   refused("w1: packed as int8 for a weight of int4",

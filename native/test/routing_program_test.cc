@@ -144,6 +144,8 @@ MOEPP_TEST(program_names_the_part_that_is_wrong) {
           "router2: residual_map is missing");
   refused([](ProgramSpec& s) { op_of(s, "route0").tensors.erase("constant_scores"); },
           "route0: constant_scores is missing");
+  refused([](ProgramSpec& s) { op_of(s, "up1").tensors["expert_offsets"] = "offsets0"; },
+          "up1: expert_offsets and another field come from different ops");
   refused([](ProgramSpec& s) { op_of(s, "combine0").tensors.erase("norm_weight"); },
           "combine0: has a field that combine does not know");
   refused([](ProgramSpec& s) { op_of(s, "combine0").tensors.erase("constants"); },

@@ -165,6 +165,20 @@ t.test('a long prompt does not hold up those that generate, nor short prompts', 
   t.ok(runner.steps.every(step => step.tokens.length <= runner.maxStepTokens))
 })
 
+t.test('the room that the oldest prompt leaves goes to the shortest of the others', async t => {
+  const runner = new FakeRunner({ contextLength: 400, pages: 200 })
+  const engine = new Engine(runner)
+  const prompt = (first: number, length: number) => range(0, length).map(i => (first + 7 * i) % 50)
+  const submitted = [prompt(1, 200), prompt(2, 7), prompt(3, 5)].map(tokens =>
+    submit(engine, { tokens, newTokens: 1 }),
+  )
+  await submitted[2]!.done
+  t.equal(runner.steps.length, 1, 'all of its five tokens, and three of the seven')
+  await submitted[1]!.done
+  t.equal(runner.steps.length, 2)
+  await submitted[0]!.done
+})
+
 t.test('unused pages are evicted, longest unused first', async t => {
   const engine = new Engine(new FakeRunner({ pages: 6, contextLength: 24 }))
   const run = async (first: number, length: number) =>

@@ -106,6 +106,8 @@ const added = [
   // The second, which is raw, goes first wherever they overlap.
   token(3008, 'oldman', { normalized: true }),
   token(3009, 'mano'),
+  // The longest that stands at a place counts.
+  token(3010, '<é>é'),
 ]
 
 const forms: Record<string, [change: object, pattern: string | undefined, isNfc: boolean]> = {
@@ -150,6 +152,7 @@ const strange = [
     'xyzzy',
     ' \u3000',
     '<é>',
+    '<é>é',
     'the',
     ' old',
     ' man',

@@ -121,7 +121,7 @@ const entries = [
   { id: 0, content: '<s>', special: true },
   { id: 1, content: '\u2581a' },
   { id: 2, content: '\u2581' },
-  ...[0xe4, 0xb8, 0xad, 0xf0, 0x9f].map((byte, i) => ({
+  ...[0xe4, 0xb8, 0xad, 0xf0, 0x9f, 0xed, 0xa0, 0xf4, 0x90].map((byte, i) => ({
     id: 3 + i,
     content: `byte ${byte}`,
     bytes: Uint8Array.of(byte),
@@ -154,6 +154,8 @@ t.test('bytes are held until a character is whole', async t => {
   t.strictSame(pieces([3, 4, 1]), ['', '', '\uFFFD\uFFFD a', ''], 'and in front of text')
   t.strictSame(pieces([3, 3, 4, 5]), ['', '\uFFFD', '', '中', ''], 'as soon as it is certain')
   t.strictSame(pieces([6, 7, 3, 4, 5]), ['', '', '\uFFFD\uFFFD', '', '中', ''])
+  t.strictSame(pieces([8, 9]), ['', '\uFFFD\uFFFD', ''], 'half a surrogate pair is no character')
+  t.strictSame(pieces([10, 11]), ['', '\uFFFD\uFFFD', ''], 'nor is what U+10FFFF comes before')
   t.strictSame(
     pieces([3, 0, 4, 5]),
     ['', '\uFFFD', '\uFFFD', '\uFFFD', ''],

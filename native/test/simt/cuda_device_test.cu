@@ -50,6 +50,20 @@ MOEPP_TEST(cuda_device_replay_inputs) {
   EXPECT(replayed.results != recorded.results && recorded.results != first.results);
 }
 
+// Captures move buffers: a step of the same sizes has another recording with them.
+MOEPP_TEST(cuda_device_replay_captures) {
+  const TemporaryFile file(SmallModel::floats());
+  const SmallModel model(file.path());
+  const auto program = compiled(opened(), model.spec), other = compiled(opened(), model.spec);
+  const std::vector<std::string> capture = {"x0", "moe_output1"};
+  SmallStep plain(*program, 2), captured(*program, 2, capture), alone(*other, 2, capture);
+  for (SmallStep* step : {&captured, &plain, &plain, &plain, &captured, &captured})
+    EXPECT(program->run(step->step).ok());
+  EXPECT(other->run(alone.step).ok());
+  EXPECT(captured.results == alone.results);
+  EXPECT(plain.results["logits"] == alone.results["logits"]);
+}
+
 // Wrong integers are found before anything reaches the device.
 MOEPP_TEST(cuda_device_checks_inputs) {
   const TemporaryFile file(SmallModel::floats());
