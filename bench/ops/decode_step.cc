@@ -129,7 +129,8 @@ void DecodeStep::add_attention(int64_t layer) {
   step_.add(
       "attention", kernels.attention, attention,
       [this, batch](const AttentionArgs& a) {
-        return test::check_attention(a, sample(batch, 3), attention_errors(run_, DType::kBf16));
+        return test::check_attention(a, sample(batch, 3),
+                                     attention_errors(run_.device(), *a.cache));
       },
       &attended_);
   step_.add("o", kernels.linear, o, check_linear);

@@ -106,30 +106,67 @@ static int64_t cache_bytes(const KvView& kv) {
   return kv.layers * kv.pages * kv.page_elements() * dtype_size(kv.dtype);
 }
 
-// Random elements are a cache in any order.
-Cache::Cache(Arena& arena, KvView shape) : view(shape), block_(arena, cache_bytes(shape), 1) {
+Cache::Cache(Arena& arena, KvView shape)
+    : view(shape),
+      arena_(arena),
+      block_(arena, cache_bytes(shape), arena.guard == Guard::kMargins ? 0 : 1) {
   view.data = block_.device();
+  if (arena.guard == Guard::kNone) fill_with_random();
+}
+
+// Random elements are a cache in any order.
+void Cache::fill_with_random() {
   constexpr int64_t kValues = int64_t{1} << 20;
   std::vector<float> values(kValues);
   fill(values.data(), kValues, 1);
   std::vector<uint16_t> halves(kValues);
   for (size_t i = 0; i < halves.size(); i++) halves[i] = f32_to_bf16(values[i]);
-  const auto* bytes = shape.dtype == DType::kF32 ? reinterpret_cast<std::byte*>(values.data())
-                                                 : reinterpret_cast<std::byte*>(halves.data());
-  const int64_t at_once = kValues * dtype_size(shape.dtype);
+  const auto* bytes = view.dtype == DType::kF32 ? reinterpret_cast<std::byte*>(values.data())
+                                                : reinterpret_cast<std::byte*>(halves.data());
+  const int64_t at_once = kValues * dtype_size(view.dtype);
   for (int64_t at = 0; at < block_.bytes(); at += at_once)
     block_.write(bytes, at, std::min(at_once, block_.bytes() - at));
 }
 
-// On a GPU: chunks of 64 keys, and weights rounded to bf16 for the tensor cores.
-AttentionErrors attention_errors(Arena& arena, DType dtype) {
-  if (!arena.device().uses_mapped_weights())
-    return {64, dtype == DType::kBf16 ? kBf16Roundoff : 0.0};
-  const std::string name = arena.device().info().isa;
-  for (const cpu::Isa& isa : cpu::available_isas()) {
-    if (isa.name == name) return cpu_attention_errors(isa, dtype);
+// A GPU has the order of Device::read_page: heads begin where the CPU's do, and rows are whole.
+void Cache::set(int64_t layer, int64_t page, int64_t head, int64_t s, int64_t i, float x) {
+  const bool on_cpu = arena_.device().uses_mapped_weights();
+  const int64_t d = view.key_dim, j = i - d;
+  const int64_t index =
+      i < d ? cpu::kv_keys(view, layer, page, head) + (on_cpu ? cpu::kv_key(view, s, i) : s * d + i)
+            : cpu::kv_values(view, layer, page, head) +
+                  (on_cpu ? cpu::kv_value(view, s, j) : s * view.value_dim + j);
+  const uint16_t half = f32_to_bf16(x);
+  const int64_t size = dtype_size(view.dtype);
+  std::memcpy(block_.host() + index * size, size == 4 ? static_cast<const void*>(&x) : &half,
+              static_cast<size_t>(size));
+}
+
+void Cache::set(int64_t layer, const PagedStep& step) {
+  std::vector<float> x(static_cast<size_t>(view.key_dim + view.value_dim));
+  uint32_t seed = 2;
+  for (int64_t b = 0; b < step.sequences(); b++) {
+    const SequenceSpec& spec = step.specs[static_cast<size_t>(b)];
+    for (int64_t p = spec.first_seen(step.window); p < spec.before + spec.tokens; p++) {
+      for (int64_t head = 0; head < view.kv_heads; head++) {
+        fill(x.data(), static_cast<int64_t>(x.size()), seed++);
+        for (size_t i = 0; i < x.size(); i++)
+          set(layer, step.page(b, p), head, p % view.page_size, static_cast<int64_t>(i), x[i]);
+      }
+    }
   }
-  return {};
+  upload();
+}
+
+int64_t Cache::numbers() const {
+  std::vector<float> elements(static_cast<size_t>(view.page_elements()));
+  int64_t count = 0;
+  for (int64_t i = 0; i < view.layers * view.pages; i++) {
+    must(arena_.device().read_page(view, i / view.pages, i % view.pages, elements.data()));
+    count +=
+        std::count_if(elements.begin(), elements.end(), [](float x) { return !std::isnan(x); });
+  }
+  return count;
 }
 
 void set(Ints& array, const std::vector<int32_t>& values) {
@@ -140,10 +177,12 @@ void set(Ints& array, const std::vector<int32_t>& values) {
 PagedInts::PagedInts(Arena& arena, const PagedStep& step)
     : positions(arena, {step.tokens}),
       starts(arena, {step.sequences() + 1}),
-      page_table(arena, {step.sequences(), step.columns}) {
+      page_table(arena, {step.sequences(), step.columns}),
+      one_token_(arena, {2}) {
   set(positions, step.positions);
   set(starts, step.starts);
   set(page_table, step.page_table);
+  set(one_token_, {0, 1});
 }
 
 Picks draw_picks(int64_t tokens, int64_t k, int64_t ffn_experts, int64_t others, double ffn_share,

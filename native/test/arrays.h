@@ -99,23 +99,43 @@ inline Inputs gemm_inputs(Arena& arena) {
   return arena.device().uses_mapped_weights() ? Inputs::kQuantised : Inputs::kExact;
 }
 
-// A cache full of random keys and values. A device with memory of its own has the only copy.
+// A KV cache. In a guarded arena it is poison, but for what is set. Else it is full of random keys
+// and values, and a device with memory of its own has the only copy.
 class Cache {
  public:
   Cache(Arena& arena, KvView shape);
+  // Dimension i of the key, or i - D of the value, of row s in a page: of the host. Then comes
+  // upload().
+  void set(int64_t layer, int64_t page, int64_t head, int64_t s, int64_t i, float x);
+  // All that the step's tokens may see.
+  void set(int64_t layer, const PagedStep& step);
+  void upload() { block_.upload(); }
+  int64_t numbers() const;  // elements that are no NaN, on the device
+
   KvView view;
 
  private:
+  void fill_with_random();
+
+  Arena& arena_;
   Block block_;
 };
-
-// The freedoms of attention over a cache of this type, compared with the reference.
-AttentionErrors attention_errors(Arena& arena, DType dtype);
 
 // The integers of a step, on the device.
 struct PagedInts {
   PagedInts(Arena& arena, const PagedStep& step);
   Ints positions, starts, page_table;
+
+  // Arguments that were cut to the row of token t become those of a step of that token alone.
+  template <class Args>
+  void cut(Args& args, int64_t t) {
+    row_ = page_table.rows(sequence_of(starts.host(), t), 1);
+    args.sequence_starts = &one_token_.tensor, args.page_table = &row_;
+  }
+
+ private:
+  Ints one_token_;
+  Tensor row_;
 };
 
 // Picks of `k` different experts for each of `tokens` tokens, sorted by expert as route_top_k sorts

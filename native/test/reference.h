@@ -8,8 +8,7 @@
 #include <vector>
 
 #include "compare.h"
-#include "cpu/isa/isa.h"
-#include "ops.h"
+#include "device.h"
 
 namespace moepp::test {
 
@@ -40,15 +39,14 @@ std::string check_rope_table(const RopeTableArgs& args, const Tokens& tokens);
 // q, and the keys and values of the tokens; what else the cache holds is not looked at.
 std::string check_rope_store(const RopeStoreArgs& args, const Tokens& tokens);
 // A kernel's freedoms in attention. One is the number of keys between two changes of the running
-// maximum (0: a page of them). The others are the rounding of its weights before they are summed,
-// and of its queries.
+// maximum. The others are the rounding of its weights before they are summed, and of its queries.
 struct AttentionErrors {
   int64_t keys = 0;
   double weight_roundoff = 0.0, query_roundoff = 0.0;
 };
-AttentionErrors cpu_attention_errors(const cpu::Isa& isa, DType cache);
+AttentionErrors attention_errors(const Device& device, const KvView& cache);
 std::string check_attention(const AttentionArgs& args, const Tokens& tokens,
-                            const AttentionErrors& errors = {});
+                            const AttentionErrors& errors);
 std::string check_router_logits(const RouterLogitsArgs& args, const Tokens& tokens);
 // All tokens: the rows of a token depend on the others. Logits must be finite.
 std::string check_route_top_k(const RouteTopKArgs& args);
@@ -58,8 +56,5 @@ std::string check_norm_route_top_k(const NormRouteTopKArgs& args, const Tokens& 
 std::string check_combine(const CombineArgs& args, const Tokens& tokens);
 std::string check_gather_rows(const GatherRowsArgs& args);
 std::string check_top_logits(const TopLogitsArgs& args);
-
-// An element of the KV cache, with index from kv_layout.h.
-double cache_element(const KvView& cache, int64_t index);
 
 }  // namespace moepp::test

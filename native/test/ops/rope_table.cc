@@ -8,7 +8,7 @@ namespace moepp::test {
 std::string check_rope_table(const RopeTableArgs& args, const Tokens& tokens) {
   const int64_t count = args.frequencies->shape[1];
   for (int64_t t : tokens) {
-    const int64_t b = sequence_of(*args.sequence_starts, t);
+    const int64_t b = sequence_of(args.sequence_starts->i32(), t);
     const float position = static_cast<float>(args.positions->i32()[t]) / args.position_divisor;
     std::vector<Bounded> cosine, sine;
     for (int64_t j = 0; j < count; j++) {

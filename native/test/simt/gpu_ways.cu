@@ -117,11 +117,7 @@ std::vector<Way<GroupedGemmArgs>> ways(Device&, const GroupedGemmArgs& args, int
   return product_ways(args, multiprocessors);
 }
 
-std::vector<Way<AttentionArgs>> ways(Device&, const AttentionArgs&) {
-  return {own_way<AttentionArgs>()};
-}
-
-// Tiles of several tokens for steps that are small beside the card.
+// Tiles of several tokens, and blocks of several chunks, for steps that are small beside the card.
 template <class Args>
 Way<Args> with_few_multiprocessors(const std::string& name, Device& device,
                                    void (*op)(const Args&, Queue&)) {
@@ -129,6 +125,44 @@ Way<Args> with_few_multiprocessors(const std::string& name, Device& device,
   return with_queue<Args>(name, kMultiprocessors, compiled,
                           [op](const Args& args, cuda::CudaQueue& queue) { op(args, queue); });
 }
+
+// Room for the partial results of so many units of attention; poison at first.
+static std::shared_ptr<Block> workspace_for(Device& device, const AttentionArgs& args,
+                                            int64_t units) {
+  const KvView& kv = *args.cache;
+  int64_t chunks = (args.page_table->shape[1] * kv.page_size + cuda::kChunk - 1) / cuda::kChunk;
+  if (args.window > 0)  // what it may touch
+    chunks = std::min(chunks, (int64_t{args.window} + cuda::kChunk - 2) / cuda::kChunk + 1);
+  const int64_t bytes = units * args.q->shape[1] * chunks * (kv.value_dim + 2) * 4;
+  struct Room {
+    Arena arena;
+    Block block;
+    Room(Device& device, int64_t bytes)
+        : arena({std::shared_ptr<Device>(), &device}, Guard::kMargins), block(arena, bytes) {}
+    ~Room() {
+      if (arena.device().fault().ok() && !block.margins_intact())
+        fail(__FILE__, __LINE__, "touched memory beside the workspace");
+    }
+  };
+  const auto room = std::make_shared<Room>(device, bytes);
+  return {room, &room->block};
+}
+
+// Split contexts, in several launches; whole ones, without room to split them; and the device's
+// choice.
+std::vector<Way<AttentionArgs>> ways(Device& device, const AttentionArgs& args) {
+  const auto whole = with_few_multiprocessors("whole", device, &cuda::attention);
+  const auto split = with_queue<AttentionArgs>(
+      "split", kMultiprocessors, cuda::CudaQueue::from(device.queue()).compiled(),
+      [room = workspace_for(device, args, 3)](const AttentionArgs& a, cuda::CudaQueue& queue) {
+        queue.set_workspace(room->device(), room->bytes());
+        cuda::attention(a, queue);
+      });
+  std::vector<Way<AttentionArgs>> ways = {split, whole, own_way<AttentionArgs>()};
+  ways[1].same_bits = ways[2].same_bits = true;
+  return ways;
+}
+
 std::vector<Way<RouterLogitsArgs>> ways(Device& device, const RouterLogitsArgs&) {
   return {with_few_multiprocessors("", device, &cuda::router_logits)};
 }

@@ -1,9 +1,9 @@
 // MOEPP_CUDA_DEBUG: each word switches off what it names, and no result changes by more than
 // another kernel's rounding.
+#include "arrays.h"
 #include "cuda/kernels/grouped_gemm/gemm.h"
 #include "debugging.h"
-#include "kernel_test.h"
-#include "shared_cache.h"
+#include "opened_device.h"
 #include "small_model.h"
 
 #if SIMT_EMULATED
@@ -71,34 +71,31 @@ MOEPP_TEST(cuda_switch_of_wgmma) {
 
 // One launch instead of two, and the same bits.
 MOEPP_TEST(cuda_switch_of_split_contexts) {
-  SharedStep step({{200, 1}}, 16);
-  SharedCache cache({nullptr, DType::kF32, 1, step.pages, 16, 1, 8, 8});
-  for (int64_t s = 0; s < 201; s++) {
-    const int64_t page = step.page_table[static_cast<size_t>(s / 16)];
-    for (int64_t i = 0; i < 8; i++) {
-      const auto x = static_cast<float>(small_integer(static_cast<size_t>(8 * s + i), 5));
-      cache.set(0, page, 0, false, s % 16, i, 0.1f * x);
-      cache.set(0, page, 0, true, s % 16, i, x);
-    }
-  }
-  Shared<float> q = filled(8, 1), split = unwritten(8), whole_context = unwritten(8);
-  Shared<unsigned char> workspace(1 << 16);
-  const auto launches = [&](const char* words, Shared<float>& out) {
+  const auto attended = [](const char* words, int64_t launches) {
     const Debugging debugging(words);
-    cuda::Switches switches;
-    EXPECT(cuda::read_switches(cuda::debug_words(), &switches).ok());
-    cuda::CudaQueue queue(nullptr, kMultiprocessors, 90, switches);
-    queue.set_workspace(workspace.device(), static_cast<int64_t>(workspace.size()));
-    const Tensor qt = whole(q, {1, 1, 8}), pt = step.positions_tensor(), st = step.starts_tensor(),
-                 mt = step.page_table_tensor();
-    Tensor ot = whole(out, {1, 8});
+    Arena arena(opened());
+    const PagedStep step({{200, 1}}, 16);
+    const PagedInts ints(arena, step);
+    const Cache cache(arena, {nullptr, DType::kF32, 1, step.pages, 16, 1, 8, 8});
+    Floats q(arena, {1, 1, 8}, 1), out(arena, {1, 8});
+    const AttentionArgs args = {&q.tensor,
+                                &ints.positions.tensor,
+                                &ints.starts.tensor,
+                                &ints.page_table.tensor,
+                                &cache.view,
+                                &out.tensor,
+                                0,
+                                0.5f};
     const int64_t before = simt::emu::counts().programmatic;
-    run_op(cuda::attention, {&qt, &pt, &st, &mt, &cache.device, &ot, 0, 0.5f}, queue, words);
-    return simt::emu::counts().programmatic - before;
+    run_step(arena.device(), [&] {
+      arena.kernels().attention(args, arena.device().queue());
+      return arena.device().launched();
+    });
+    EXPECT_MESSAGE(simt::emu::counts().programmatic - before == launches, words);
+    arena.fetch();
+    return std::vector<float>(out.host(), out.host() + 8);
   };
-  EXPECT(launches("", split) == 2);
-  EXPECT(launches("no-split", whole_context) == 1);
-  EXPECT(same_rows(split, whole_context));
+  EXPECT(attended("", 2) == attended("no-split", 1));
 }
 
 MOEPP_TEST(cuda_switch_words_are_checked) {
