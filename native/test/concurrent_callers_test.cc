@@ -6,7 +6,11 @@
 #include <thread>
 #include <vector>
 
-#include "backends.h"
+#include "compare.h"
+#include "cpu/isa/isa.h"
+#include "host/thread_pool.h"
+#include "test.h"
+
 #include "weights/panels.h"
 #include "paged_step.h"
 #include "reference_gemm.h"

@@ -1,8 +1,7 @@
 // Code that was compiled for less than the GPU at hand. Other kernels are chosen. One that is
 // launched all the same ends with an error, instead of leaving its output as it was.
-#include "cuda/kernels/attention/attention.h"
 #include "cuda/kernels/grouped_gemm/gemm.h"
-#include "kernel_test.h"
+#include "device_test.h"
 #include "opened_device.h"
 
 #if SIMT_EMULATED
