@@ -49,7 +49,7 @@ Way<Args> own_way() {
           }};
 }
 
-// The ways to run an op on a GPU, and the emulation's schedules: gpu.cu, or gpu_absent.cc.
+// The ways to run an op on a GPU, and the emulation's schedules: simt/gpu_ways.cu or absent.cc.
 namespace gpu {
 extern const bool kHere;   // this program has CUDA kernels
 extern const bool kAlone;  // and tests nothing else
