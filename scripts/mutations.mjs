@@ -70,7 +70,8 @@ function run(command, args, cwd = checkout) {
 function buildNative(target) {
   if (!existsSync(join(nativeBuild, 'CMakeCache.txt'))) {
     const ninja = spawnSync('ninja', ['--version']).error ? [] : ['-G', 'Ninja']
-    const definitions = ['-DMOEPP_ADDON=OFF', '-DMOEPP_NATIVE=ON', '-DMOEPP_SIMT=ON']
+    // A mutation of the CPU's kernels is one of every instruction set.
+    const definitions = ['ADDON=OFF', 'NATIVE=ON', 'SIMT=ON', 'SCALAR=ON'].map(d => `-DMOEPP_${d}`)
     run('cmake', ['-S', checkout, '-B', nativeBuild, ...ninja, ...definitions])
   }
   const jobs = String(availableParallelism())

@@ -7,7 +7,8 @@
 
 namespace moepp::cpu {
 
-#if defined(__x86_64__)
+#if defined(MOEPP_SCALAR)
+#elif defined(__x86_64__)
 
 // __builtin_cpu_supports of GCC 12 does not know avxvnni: CPUID leaf 7, subleaf 1, bit 4 of eax. It
 // uses what AVX2 uses.
@@ -36,7 +37,8 @@ static Isa isa_of(const char* name, const Kernels& kernels, const Gemms& gemms) 
 const std::vector<Isa>& available_isas() {
   static const std::vector<Isa> isas = [] {
     std::vector<Isa> found;
-#if defined(__x86_64__)
+#if defined(MOEPP_SCALAR)
+#elif defined(__x86_64__)
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
 #if defined(MOEPP_HAS_AMX)
