@@ -170,7 +170,7 @@ int64_t Cache::numbers() const {
 }
 
 void set(Ints& array, const std::vector<int32_t>& values) {
-  std::memcpy(array.host(), values.data(), values.size() * 4);
+  std::copy(values.begin(), values.end(), array.host());
   array.upload();
 }
 

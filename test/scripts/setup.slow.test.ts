@@ -38,10 +38,11 @@ add_custom_command(OUTPUT \${addon} DEPENDS \${PROJECT_SOURCE_DIR}/addon.txt
 add_custom_target(moepp DEPENDS \${addon})
 `
 
-/** A program of the PATH, in JavaScript. */
+/** A program of the PATH, in CommonJS whatever the checkout's package.json says. */
 function program(folder: string, name: string, source: string) {
   const path = join(folder, 'bin', name)
   mkdirSync(dirname(path), { recursive: true })
+  writeFileSync(join(folder, 'bin', 'package.json'), '{ "type": "commonjs" }')
   writeFileSync(path, `#!${process.execPath}\n${source}`)
   chmodSync(path, 0o755)
 }
