@@ -24,7 +24,7 @@ export default [
     in: kernels,
     find: '? limit - args.window : 0',
     replace: '? limit - args.window - 1 : 0',
-    tests: ['cpu attention_with_windows'],
+    tests: ['cpu attention'],
   },
   {
     name: 'cpu-rope-store-page-boundary',
@@ -56,7 +56,7 @@ export default [
     in: kernels,
     find: 'load_columns(gemm.bias + first + j,',
     replace: 'load_columns(gemm.bias + j,',
-    tests: ['cpu linear_with_bias'],
+    tests: ['cpu linear'],
   },
   {
     name: 'cpu-gemm-gate-for-up',
@@ -64,7 +64,7 @@ export default [
     in: kernels,
     find: 'swiglu(value, load(sums + kGateUpColumns + j) * scale)',
     replace: 'swiglu(load(sums + kGateUpColumns + j) * scale, value)',
-    tests: ['cpu swiglu', 'cpu grouped_gemm'],
+    tests: ['cpu linear', 'cpu grouped_gemm'],
   },
   {
     name: 'cpu-grouped-gemm-stride-of-a-group',

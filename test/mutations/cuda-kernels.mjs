@@ -8,7 +8,7 @@ export default [
     in: kernels,
     find: '< static_cast<unsigned>(window)',
     replace: '<= static_cast<unsigned>(window)',
-    tests: ['simt attention_with_windows'],
+    tests: ['simt attention'],
   },
   {
     name: 'cuda-attention-fold-loses-a-chunk',
@@ -82,7 +82,7 @@ export default [
     in: kernels,
     find: 'j < 4 && place / 16 * 8 + place % 16 < g.columns',
     replace: 'j < 4 && place / 16 * 8 + place % 16 + 1 < g.columns',
-    tests: ['simt linear_swiglu', 'simt grouped_gemm'],
+    tests: ['simt linear', 'simt grouped_gemm'],
   },
   {
     name: 'cuda-route-ties',
