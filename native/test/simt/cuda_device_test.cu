@@ -133,7 +133,7 @@ MOEPP_TEST(cuda_device_failures) {
   opens_with(Code::kUnsupported, "compute capability 11.0, for which this build has no kernels");
   gpu.copies_to_fault = 0;
   opens_with(Code::kDevice, "the emulated GPU was lost");
-  gpu.memory_bytes = 1 << 20;
+  gpu.memory_bytes = simt::emu::used_bytes() + (1 << 20);
   opens_with(Code::kOutOfMemory, "out of memory");
 
   const TemporaryFile file(SmallModel::floats());

@@ -1,4 +1,7 @@
 // The GPUs, and the kernels of an op on them, that the tests of ops run on.
+#include <map>
+#include <utility>
+
 #include "cuda/kernels/attention/attention.h"
 #include "cuda/kernels/grouped_gemm/gemm.h"
 #include "cuda/kernels/kernels.h"
@@ -16,21 +19,30 @@ const bool kAlone = SIMT_EMULATED;
 // Few multiprocessors, so that small steps take every path that large ones take on a card.
 constexpr int kMultiprocessors = 4;
 
-std::vector<Target> targets(std::initializer_list<int> capabilities) {
-  std::vector<Target> found;
+// Opened once and kept: a device's workspace alone is 32 MiB, which sanitizers shadow.
+static const std::shared_ptr<Device>& device_of(int capability) {
 #if SIMT_EMULATED
   const simt_test::OtherGpu other;
+  simt::emu::Gpu& gpu = simt::emu::gpu();
+  gpu.major = capability / 10, gpu.minor = capability % 10, gpu.multiprocessors = kMultiprocessors;
+  const int compiled = gpu.compiled;
+#else
+  const int compiled = 0;
+#endif
+  static auto& devices = *new std::map<std::pair<int, int>, std::shared_ptr<Device>>();
+  std::shared_ptr<Device>& device = devices[{capability, compiled}];
+  if (device == nullptr) device = simt_test::opened();
+  return device;
+}
+
+std::vector<Target> targets(std::initializer_list<int> capabilities) {
   std::vector<int> wanted(capabilities);
   if (wanted.empty() || simt_test::is_one_card()) wanted = {simt_test::newest_capability()};
+  std::vector<Target> found;
   for (const int capability : wanted) {
-    simt::emu::gpu().major = capability / 10, simt::emu::gpu().minor = capability % 10;
-    simt::emu::gpu().multiprocessors = kMultiprocessors;
-    found.push_back({"", simt_test::opened()});
+    const std::shared_ptr<Device>& device = device_of(capability);
+    found.push_back({device->info().isa, device});
   }
-#else
-  found.push_back({"", simt_test::opened()});
-#endif
-  for (Target& target : found) target.name = target.device->info().isa;
   return found;
 }
 
