@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <type_traits>
 #include <utility>
 
 #include "kernels.h"
@@ -9,6 +10,10 @@
 namespace moepp::test {
 
 enum class Role { kIn, kWeight, kOut };
+
+// visit() does not tell whether an op reads the KV cache or writes it.
+template <class Args>
+constexpr bool kWritesCache = std::is_same<Args, RopeStoreArgs>::value;
 
 struct Field {
   const char* name;

@@ -217,7 +217,7 @@ class OpTest : public Arena {
           if (field.role == Role::kOut) poison_block(t->data);
         },
         [&](const KvView*& cache) {
-          if (std::is_same<Args, RopeStoreArgs>::value) poison_block(cache->data);
+          if (kWritesCache<Args>) poison_block(cache->data);
         });
   }
   void expect_same(const std::vector<Output>& expected, const std::vector<Output>& actual,

@@ -1,6 +1,6 @@
-// The references of every op but the GEMMs (reference_gemm.h). Each check computes the op in f64,
-// as plainly as its contract reads, with a bound on an f32 kernel's error. It returns the
-// differences in the outputs, or nothing.
+// The checks of ops against their references, for whole steps and fused ops. ops/<op>.cc defines
+// them. Each computes the op in f64, as plainly as its contract reads, with a bound on an f32
+// kernel's error. It returns the differences in the outputs, or nothing.
 #pragma once
 
 #include <numeric>
