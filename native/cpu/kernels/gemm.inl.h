@@ -1,6 +1,16 @@
-// Rows times weight panels (panels.h), the work of linear and grouped_gemm: the loop of
-// ops/grouped_gemm.h. It is cut into tasks for the threads (gemm_tasks.inl.h), and these into tiles
-// whose sums stay in registers over all k (gemm_tile.inl.h).
+// Rows times weight panels (panels.h), the work of linear and grouped_gemm (ops/grouped_gemm.h).
+// Of each group of rows, with f32 weights:
+//
+//   for (each panel of 32 outputs)
+//     for (each row) {
+//       for (sums = 0, k = 0; k < inputs; k++)
+//         for (lane = 0; lane < 32; lane++)
+//           sums[lane] = fma(x[row][k], panel[k][lane], sums[lane]);
+//       out[row][panel] = finish(scale * sums);  // bias, tanh or swiglu
+//     }
+//
+// It is cut into tasks for the threads (gemm_tasks.inl.h), and these into tiles whose sums stay in
+// registers over all k (gemm_tile.inl.h).
 //
 // Every element of the output is one chain of f32 fma over k = 0, 1, 2 .... The number of rows, the
 // tile, the thread and the path do not matter. So a token's row has the same bits in prefill, in
