@@ -40,6 +40,14 @@ export type MoeppErrorCode =
   | 'ERR_BAD_TOKENIZER'
   /** A prompt does not fit: longer than the context, or empty. */
   | 'ERR_BAD_PROMPT'
+  /** The checkpoint has no chat template: it is a base model, which continues texts. */
+  | 'ERR_NO_CHAT_TEMPLATE'
+  /** A chat template is malformed, refuses the messages, or passes a limit of time or size. */
+  | 'ERR_BAD_TEMPLATE'
+  /** A grammar is malformed, matches nothing, or asks for something that is not supported. */
+  | 'ERR_BAD_GRAMMAR'
+  /** A state file is damaged, or belongs to another model, type or layout of the KV cache. */
+  | 'ERR_BAD_STATE'
   /** A recorded program is inconsistent: shapes, dtypes or names. */
   | 'ERR_BAD_PROGRAM'
   /** The device, or an op on it, does not exist on this machine or in this build. */
