@@ -6,6 +6,7 @@
  * sequences' consumers, and lets other events in between.
  */
 
+import type { ModelDevice } from '../addon/device.js'
 import { TimeSlice } from '../base/time-slice.js'
 import { MoeppError } from '../errors.js'
 import type { Router } from '../program/model-spec.js'
@@ -73,6 +74,10 @@ export class Engine {
    */
   get maxTokens(): number {
     return Math.min(this.#runner.contextLength, this.#runner.pages * this.#runner.pageSize)
+  }
+
+  get device(): ModelDevice {
+    return this.#runner.device
   }
 
   /** Layers with experts. */

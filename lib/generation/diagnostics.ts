@@ -1,8 +1,8 @@
 /**
  * Events for loggers and tracers, through Node's diagnostics_channel.
  *
- * There are tracing channels for `moepp:load`, `moepp:generate` (also of `stream`), `moepp:forward`
- * and `moepp:score`. Each publishes `start` when the work begins, `asyncEnd` when it has ended, and
+ * There are tracing channels for `moepp:load`, `moepp:generate` (also of `stream` and chats),
+ * `moepp:forward` and `moepp:score`. Each publishes `start` when the work begins, `asyncEnd` when it has ended, and
  * `error` before that if it failed. The message is a LoadTrace or a CallTrace: one object for all
  * events of a call, which gets more fields at the end.
  *
@@ -63,7 +63,7 @@ export interface LoadTrace {
 export type TracedResult = Pick<GenerateResult, 'usage' | 'timings' | 'finishReason'>
 
 /**
- * Message of the tracing channels `moepp:generate` (also of `stream`), `moepp:forward` and
+ * Message of the tracing channels `moepp:generate` (of all calls that generate), `moepp:forward` and
  * `moepp:score`, for each call. `start` comes when the prompts are tokenized and the work begins,
  * `asyncEnd` when it has ended, and `error` before that if it failed. All events of a call carry
  * the same object. It never holds a prompt, a text or token ids.
@@ -84,14 +84,14 @@ export type TracedResult = Pick<GenerateResult, 'usage' | 'timings' | 'finishRea
  */
 export interface CallTrace {
   /** The method of the model that was called. */
-  readonly call: 'generate' | 'stream' | 'forward' | 'score'
+  readonly call: 'generate' | 'stream' | 'chat' | 'streamChat' | 'forward' | 'score'
   /** Device that the model runs on: `cpu` or `cuda:0`. */
   readonly device: string
   /** Texts that the call computes. */
   readonly sequences: number
   /** Tokens of their prompts together; of `score` with those of the continuation. */
   readonly promptTokens: number
-  /** Once generate or stream has ended: one entry for each text. */
+  /** Once a call that generates has ended: one entry for each text. */
   results?: readonly TracedResult[]
   /** Milliseconds that the call took, once it has ended; tokenizing is not part of it. */
   ms?: number

@@ -2,18 +2,14 @@
 
 import type { ModelDevice } from '../addon/device.js'
 import { checkAll } from '../base/option-checks.js'
-import { TimeSlice } from '../base/time-slice.js'
+import type { ChatOptions } from '../chat/chat-options.js'
 import { Engine } from '../engine/engine.js'
 import type { Runner } from '../engine/runner.js'
 import type { ModelStats } from '../engine/stats.js'
 import { MoeppError } from '../errors.js'
 import type { ModelConfig } from '../families/family.js'
-import {
-  type GenerateOptions,
-  type ResolvedOptions,
-  resolveGenerateOptions,
-} from '../options/generate.js'
-import { randomSeed } from '../sampling/rng.js'
+import type { GenerateOptions } from '../options/generate.js'
+import type { ChatMessage } from '../template/messages.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
 import {
   FORWARD_CHECKS,
@@ -21,6 +17,8 @@ import {
   SCORE_CHECKS,
   type ScoreOptions,
 } from './call-options.js'
+import { ChatCalls } from './chat.js'
+import type { ChatChunk, ChatResult } from './chat-results.js'
 import { traced } from './diagnostics.js'
 import { Forward } from './forward.js'
 import type { GenerationConfig } from './generation-config.js'
@@ -28,21 +26,19 @@ import { aborted, deferred, settleAll } from './job.js'
 import { PositionWarning } from './positions.js'
 import {
   checkLength,
-  checkPrompt,
   checkTokenIds,
   emptyPrompt,
   noTokenizer,
   type Prompt,
   type PromptContext,
-  promptIds,
   splitBatch,
   type TokenIds,
 } from './prompt.js'
-import type { ForwardResult, GenerateChunk, GenerateResult, ScoreResult } from './results.js'
+import type { ForwardResult, GenerateResult, ScoreResult } from './results.js'
 import { Scoring, scoredIds } from './scoring.js'
 import { GenerationStream } from './stream.js'
-import { TextGeneration } from './text-generation.js'
-import { tracedGenerate, tracedStream, traceOf } from './traced-calls.js'
+import { TextCalls } from './text-calls.js'
+import { traceOf } from './traced-calls.js'
 
 /** @internal What a Model is made of. */
 export interface ModelParts {
@@ -78,10 +74,10 @@ export class Model {
   readonly #engine: Engine
   readonly #tokenizer: Tokenizer | undefined
   readonly #captureNames: readonly string[]
-  readonly #presets: Partial<GenerateOptions>
-  readonly #eosTokenIds: readonly number[]
   readonly #prompts: PromptContext
   readonly #positions: PositionWarning
+  readonly #texts: TextCalls
+  #chatCalls: ChatCalls | undefined
 
   constructor({ runner, config, generation, tokenizer }: ModelParts) {
     this.config = config
@@ -89,10 +85,6 @@ export class Model {
     this.#engine = new Engine(runner)
     this.#tokenizer = tokenizer
     this.#captureNames = runner.captureNames
-    // numReturnSequences is left out: a checkpoint has no say in whether a call returns an array.
-    const { bosTokenId, padTokenId, eosTokenIds, numReturnSequences, ...presets } = generation
-    this.#presets = presets
-    this.#eosTokenIds = eosTokenIds ?? config.eosTokenIds
     this.#positions = new PositionWarning(config)
     this.#prompts = {
       tokenizer,
@@ -100,6 +92,14 @@ export class Model {
       contextLength: runner.contextLength,
       maxTokens: this.#engine.maxTokens,
     }
+    this.#texts = new TextCalls({
+      engine: this.#engine,
+      config,
+      generation,
+      tokenizer,
+      prompts: this.#prompts,
+      positions: this.#positions,
+    })
   }
 
   /**
@@ -153,24 +153,7 @@ export class Model {
     options: GenerateOptions = {},
   ): Promise<GenerateResult | GenerateResult[]> {
     this.#checkOpen()
-    const resolved = this.#resolve(options)
-    const { prompts, isBatch, name } = splitBatch(prompt, 'prompt')
-    const generations: TextGeneration[] = []
-    const slice = new TimeSlice()
-    for (const [i, each] of prompts.entries()) {
-      await slice.pauseIfOver()
-      const checked = checkPrompt(each, name(i), this.#prompts)
-      const ids = await promptIds(checked, name(i), this.#prompts, resolved)
-      const own = options.seed === undefined ? { ...resolved, seed: randomSeed() } : resolved
-      for (let n = 0; n < resolved.numReturnSequences; n++)
-        generations.push(this.#generation(ids, own, n))
-    }
-    const start = () => generations.map(generation => generation.start(this.#engine))
-    const results = await tracedGenerate(
-      () => traceOf('generate', this.device, generations),
-      () => settleAll(start(), resolved.signal),
-    )
-    return isBatch || options.numReturnSequences !== undefined ? results : results[0]!
+    return this.#texts.generate(prompt, options)
   }
 
   /**
@@ -191,27 +174,69 @@ export class Model {
    */
   stream(prompt: Prompt, options: GenerateOptions = {}): GenerationStream {
     this.#checkOpen()
-    const resolved = this.#resolve(options)
-    const { prompts, isBatch } = splitBatch(prompt, 'prompt')
-    if (isBatch) throw new TypeError('prompt: expected one prompt to stream, got several')
-    if (resolved.numReturnSequences > 1) {
-      throw new RangeError(
-        `numReturnSequences: expected 1 for a stream, got ${resolved.numReturnSequences}`,
-      )
-    }
-    const checked = checkPrompt(prompts[0], 'prompt', this.#prompts)
+    return this.#texts.stream(prompt, options)
+  }
+
+  /**
+   * The answer to a conversation, by the checkpoint's chat template. Append the result's `message`
+   * to the conversation, as it is, and the next turn computes its new tokens alone.
+   *
+   * A template may drop the thoughts of earlier answers. Then the text behind the first thoughts
+   * that were dropped is computed again: mostly one answer without its thoughts.
+   *
+   * Special tokens in messages are ordinary characters: no user ends a turn by writing `<|im_end|>`.
+   * An abort does not reject: the result has what was generated, and finishReason 'abort'.
+   *
+   * @param messages the conversation; the last one is the user's or a tool's
+   * @throws as generate; MoeppError ERR_NO_CHAT_TEMPLATE, ERR_BAD_TEMPLATE, ERR_BAD_GRAMMAR
+   *
+   * @example
+   * ```ts
+   * import { type ChatMessage, loadModel } from 'moepp'
+   *
+   * const model = await loadModel('./Qwen3-30B-A3B-MoE++')
+   * const messages: ChatMessage[] = [{ role: 'user', content: 'Name a river in Norway.' }]
+   * const { message, usage } = await model.chat(messages, { maxNewTokens: 300 })
+   * console.log(message.reasoning, message.content, usage.cachedTokens)
+   * messages.push(message, { role: 'user', content: 'How long is it?' })
+   * console.log((await model.chat(messages)).message.content)
+   * ```
+   */
+  async chat(messages: readonly ChatMessage[], options: ChatOptions = {}): Promise<ChatResult> {
+    this.#checkOpen()
+    const chats = this.#chats()
+    const turn = chats.check('chat', messages, options)
+    const job = deferred(turn.options.signal, signal => chats.start(turn, signal))
+    const [result] = await settleAll([job], turn.options.signal)
+    return result!
+  }
+
+  /**
+   * As `chat`, piece by piece. Leaving the loop cancels the answer, and an abort ends the loop.
+   *
+   * @throws as chat: for wrong arguments at once, for all else while it is read
+   *
+   * @example
+   * ```ts
+   * import { loadModel } from 'moepp'
+   *
+   * const model = await loadModel('./Qwen3-30B-A3B-MoE++')
+   * const answer = model.streamChat([{ role: 'user', content: 'Name a river in Norway.' }])
+   * for await (const { content = '' } of answer) process.stdout.write(content)
+   * console.log((await answer.result).message.toolCalls)
+   * ```
+   */
+  streamChat(
+    messages: readonly ChatMessage[],
+    options: ChatOptions = {},
+  ): GenerationStream<ChatChunk, ChatResult> {
+    this.#checkOpen()
+    const chats = this.#chats()
+    const turn = chats.check('streamChat', messages, options)
+    const { signal } = turn.options
     return new GenerationStream(
-      onChunk =>
-        deferred(resolved.signal, async signal => {
-          const options = { ...resolved, signal }
-          const ids = await promptIds(checked, 'prompt', this.#prompts, options)
-          const generation = this.#generation(ids, options, 0, onChunk)
-          return tracedStream(
-            () => traceOf('stream', this.device, [generation]),
-            () => generation.start(this.#engine),
-          )
-        }),
-      resolved.signal,
+      onChunk => deferred(signal, signal => chats.start(turn, signal, onChunk)),
+      signal,
     )
   }
 
@@ -360,35 +385,12 @@ export class Model {
     return this.close()
   }
 
+  #chats(): ChatCalls {
+    this.#chatCalls ??= new ChatCalls(this.#texts, this.tokenizer, this.#prompts)
+    return this.#chatCalls
+  }
+
   #checkOpen(): void {
     if (this.#engine.isClosed) throw new MoeppError('ERR_CLOSED', 'the model is closed')
-  }
-
-  #resolve(options: GenerateOptions): ResolvedOptions {
-    const resolved = resolveGenerateOptions(options, this.#presets, this.config)
-    if (resolved.stop.length > 0 && !this.#tokenizer) throw noTokenizer('the option stop')
-    return resolved
-  }
-
-  #generation(
-    ids: readonly number[],
-    options: ResolvedOptions,
-    stream: number,
-    onChunk?: (chunk: GenerateChunk) => void,
-  ): TextGeneration {
-    const ends = options.ignoreEos
-      ? options.stopTokenIds
-      : [...this.#eosTokenIds, ...options.stopTokenIds]
-    return new TextGeneration({
-      promptIds: ids,
-      options,
-      stream,
-      endTokenIds: new Set(ends),
-      maxTokens: this.#prompts.maxTokens,
-      routers: this.#engine.routers,
-      tokenizer: this.#tokenizer,
-      positions: this.#positions,
-      ...(onChunk && { onChunk }),
-    })
   }
 }

@@ -93,8 +93,27 @@ export async function promptIds(
   how: EncodeHow,
 ): Promise<number[]> {
   if (typeof prompt !== 'string') return prompt
+  return idsUnlessAborted(encode(prompt, name, context, how), name)
+}
+
+/** promptIds of a text in parts: see `Tokenizer.encodeParts`. */
+export function promptIdsOfParts(
+  parts: readonly (string | number)[],
+  name: string,
+  context: PromptContext,
+  signal: AbortSignal,
+): Promise<number[]> {
+  const lengths = parts.map(part => (typeof part === 'string' ? part.length : 1))
+  const length = lengths.reduce((sum, each) => sum + each, 0)
+  const { maxTokens } = context
+  const tokenizer = checkCharacters({ length }, name, context, maxTokens)
+  const ids = tokenizer.encodeParts(parts, { maxTokens, signal })
+  return idsUnlessAborted(atMost(maxTokens, ids, name, context), name)
+}
+
+async function idsUnlessAborted(encoded: Promise<number[]>, name: string): Promise<number[]> {
   try {
-    const ids = await encode(prompt, name, context, how)
+    const ids = await encoded
     if (ids.length === 0) throw emptyPrompt(name)
     return ids
   } catch (error) {
@@ -115,12 +134,22 @@ export async function encode(
   maxTokens = context.maxTokens,
 ): Promise<number[]> {
   const tokenizer = checkCharacters(text, name, context, maxTokens)
-  const ids = await tokenizer.encodeAsync(text, {
+  const ids = tokenizer.encodeAsync(text, {
     maxTokens,
     ...(addSpecialTokens !== undefined && { addSpecialTokens }),
     ...(splitSpecialTokens !== undefined && { splitSpecialTokens }),
     ...(signal && { signal }),
   })
+  return atMost(maxTokens, ids, name, context)
+}
+
+async function atMost(
+  maxTokens: number,
+  encoded: Promise<number[]>,
+  name: string,
+  context: PromptContext,
+): Promise<number[]> {
+  const ids = await encoded
   if (ids.length <= maxTokens) return ids
   throw new MoeppError(
     'ERR_BAD_PROMPT',
@@ -130,7 +159,7 @@ export async function encode(
 
 /** Refuses a text of more characters than `maxTokens` tokens can stand for. */
 function checkCharacters(
-  { length }: string,
+  { length }: { readonly length: number },
   name: string,
   context: PromptContext,
   maxTokens: number,

@@ -2,15 +2,15 @@
 import type { Job } from './job.js'
 import type { GenerateChunk, GenerateResult } from './results.js'
 
-type Start = (onChunk: (chunk: GenerateChunk) => void) => Job<GenerateResult>
+type Start<Chunk, Result> = (onChunk: (chunk: Chunk) => void) => Job<Result>
 
-interface Reader {
-  resolve(result: IteratorResult<GenerateChunk, undefined>): void
+interface Reader<Chunk> {
+  resolve(result: IteratorResult<Chunk, undefined>): void
   reject(error: unknown): void
 }
 
 /**
- * The chunks of one text, to be read once, as `Model.stream` returns them.
+ * The chunks of one text, to be read once, as `Model.stream` and `Model.streamChat` return them.
  *
  * The work starts with the first read. It does not wait for a slow reader, and ends when the reader
  * leaves the loop. An abort ends the loop.
@@ -26,19 +26,19 @@ interface Reader {
  * console.log(finishReason, timings.decodeTokensPerSecond)
  * ```
  */
-export class GenerationStream
-  implements AsyncIterableIterator<GenerateChunk, undefined, undefined>
+export class GenerationStream<Chunk = GenerateChunk, Result = GenerateResult>
+  implements AsyncIterableIterator<Chunk, undefined, undefined>
 {
-  readonly #start: Start
+  readonly #start: Start<Chunk, Result>
   readonly #signal: AbortSignal | undefined
-  #job: Job<GenerateResult> | undefined
-  readonly #chunks: GenerateChunk[] = []
-  readonly #readers: Reader[] = []
+  #job: Job<Result> | undefined
+  readonly #chunks: Chunk[] = []
+  readonly #readers: Reader<Chunk>[] = []
   #hasEnded = false
   /** Given to one reader, after the chunks. */
   #error: { readonly value: unknown } | undefined
 
-  constructor(start: Start, signal: AbortSignal | undefined) {
+  constructor(start: Start<Chunk, Result>, signal: AbortSignal | undefined) {
     this.#start = start
     this.#signal = signal
   }
@@ -47,7 +47,7 @@ export class GenerationStream
    * The whole result, with usage and timings, once the work has ended. Reading this property starts
    * the work too. After an abort or an early end of the loop its finishReason is 'abort'.
    */
-  get result(): Promise<GenerateResult> {
+  get result(): Promise<Result> {
     return this.#started().done
   }
 
@@ -65,7 +65,7 @@ export class GenerationStream
    * await stream.return()
    * ```
    */
-  next(): Promise<IteratorResult<GenerateChunk, undefined>> {
+  next(): Promise<IteratorResult<Chunk, undefined>> {
     if (!this.#hasEnded) this.#started()
     return new Promise((resolve, reject) => {
       this.#readers.push({ resolve, reject })
@@ -87,7 +87,7 @@ export class GenerationStream
    * for await (const { text } of stream) process.stdout.write(text)
    * ```
    */
-  return(): Promise<IteratorResult<GenerateChunk, undefined>> {
+  return(): Promise<IteratorResult<Chunk, undefined>> {
     this.#leave()
     return Promise.resolve({ done: true, value: undefined })
   }
@@ -102,7 +102,7 @@ export class GenerationStream
     this.#leave()
   }
 
-  #started(): Job<GenerateResult> {
+  #started(): Job<Result> {
     if (this.#job) return this.#job
     const leave = () => this.#leave()
     this.#job = this.#begin()
@@ -121,7 +121,7 @@ export class GenerationStream
     return this.#job
   }
 
-  #begin(): Job<GenerateResult> {
+  #begin(): Job<Result> {
     try {
       return this.#start(chunk => {
         this.#chunks.push(chunk)
@@ -146,7 +146,7 @@ export class GenerationStream
       if (chunk === undefined && !this.#hasEnded) return
       const reader = this.#readers.shift()!
       const error = this.#error
-      if (chunk) reader.resolve({ done: false, value: chunk })
+      if (chunk !== undefined) reader.resolve({ done: false, value: chunk })
       else if (error) {
         this.#error = undefined
         reader.reject(error.value)

@@ -29,6 +29,8 @@ export interface TextGenerationParts {
   readonly tokenizer: Tokenizer | undefined
   readonly positions: PositionWarning
   readonly onChunk?: (chunk: GenerateChunk) => void
+  /** As in TextStreamOptions. Default true. */
+  readonly skipSpecialTokens?: boolean
 }
 
 export class TextGeneration implements SequenceConsumer {
@@ -52,9 +54,16 @@ export class TextGeneration implements SequenceConsumer {
     this.#parts = parts
     this.#maxNewTokens = Math.min(options.maxNewTokens, maxTokens - promptIds.length)
     this.#sampler = new Sampler(options, { promptIds, endTokenIds, stream })
-    this.#textStream = tokenizer?.stream({ prompt: promptIds })
+    this.#textStream = tokenizer?.stream({
+      prompt: promptIds,
+      skipSpecialTokens: parts.skipSpecialTokens ?? true,
+    })
     if (options.stop.length > 0) this.#stopStrings = new StopStrings(options.stop)
     if (options.routing) this.#routing = new CaptureRecorder()
+  }
+
+  get endTokenIds(): ReadonlySet<number> {
+    return this.#parts.endTokenIds
   }
 
   get promptTokens(): number {

@@ -40,18 +40,21 @@ export class Encoder {
       Math.max(this.#bpe.maxTokenLength, this.#added.maxLength) * this.#normalizer.shrinking
   }
 
-  /** Appends the text's ids. Added tokens of `textIds` are text. */
-  *encode(text: string, ids: number[], textIds: ReadonlySet<number>): Steps {
+  /**
+   * Appends the text's ids. Added tokens of `textIds` are text. `section`: parts of a longer text
+   * before this one.
+   */
+  *encode(text: string, ids: number[], textIds: ReadonlySet<number>, section = 0): Steps {
     if (text === '') return
     if (this.#added.isEmpty) {
-      yield* this.#encodePart(this.#normalizer.normalize(wellFormedChunks(text)), 0, ids)
+      yield* this.#encodePart(this.#normalizer.normalize(wellFormedChunks(text)), section, ids)
       return
     }
     const parts = yield* this.#added.splitRaw(text.toWellFormed(), textIds)
-    for (const [section, part] of parts.entries()) {
+    for (const [before, part] of parts.entries()) {
       yield
       if (typeof part === 'number') ids.push(part)
-      else yield* this.#encodeSection(part, section, ids, textIds)
+      else yield* this.#encodeSection(part, section + before, ids, textIds)
     }
   }
 

@@ -218,18 +218,17 @@ export class Tokenizer {
    */
   async encodeAsync(text: string, options: EncodeAsyncOptions = {}): Promise<number[]> {
     const checked = checkAll(options, ENCODE_ASYNC_CHECKS, undefined)
-    const { signal, maxTokens = Number.POSITIVE_INFINITY } = checked
     const ids: number[] = []
-    const slice = new TimeSlice()
-    for (const _ of this.#steps(text, checked, ids)) {
-      if (signal?.aborted) break
-      if (ids.length > maxTokens) break
-      await slice.pauseIfOver()
-    }
-    if (signal?.aborted) {
-      throw new MoeppError('ERR_ABORTED', 'encoding was aborted', { cause: signal.reason })
-    }
-    return ids.length > maxTokens ? ids.slice(0, maxTokens + 1) : ids
+    return finish(this.#steps(text, checked, ids), ids, checked)
+  }
+
+  /**
+   * @internal As encodeAsync, for a text in parts: ids of tokens, and the texts between them. In
+   * these, special tokens are ordinary characters.
+   */
+  encodeParts(parts: readonly (string | number)[], how: EncodeAsyncOptions): Promise<number[]> {
+    const ids: number[] = []
+    return finish(this.#partSteps(parts, ids), ids, how)
   }
 
   /**
@@ -337,6 +336,14 @@ export class Tokenizer {
     return this.#json
   }
 
+  *#partSteps(parts: readonly (string | number)[], ids: number[]): Steps {
+    for (const [section, part] of parts.entries()) {
+      yield
+      if (typeof part === 'number') ids.push(part)
+      else yield* this.#encoder.encode(part, ids, this.#table.special, section)
+    }
+  }
+
   /** Appends the ids of a text. */
   *#steps(text: string, options: EncodeOptions, ids: number[]): Steps {
     const { addSpecialTokens = true, splitSpecialTokens = false } = options
@@ -345,4 +352,22 @@ export class Tokenizer {
     yield* this.#encoder.encode(text, ids, splitSpecialTokens ? this.#table.special : NO_IDS)
     if (addSpecialTokens) ids.push(...this.#after)
   }
+}
+
+/** Takes steps that append to `ids`, and lets other events run in between. */
+async function finish(
+  steps: Steps,
+  ids: number[],
+  { signal, maxTokens = Number.POSITIVE_INFINITY }: EncodeAsyncOptions,
+): Promise<number[]> {
+  const slice = new TimeSlice()
+  for (const _ of steps) {
+    if (signal?.aborted) break
+    if (ids.length > maxTokens) break
+    await slice.pauseIfOver()
+  }
+  if (signal?.aborted) {
+    throw new MoeppError('ERR_ABORTED', 'encoding was aborted', { cause: signal.reason })
+  }
+  return ids.length > maxTokens ? ids.slice(0, maxTokens + 1) : ids
 }

@@ -1,0 +1,122 @@
+/**
+ * The form of an assistant's message, as the checkpoint's template writes it: the marks around
+ * thoughts and around calls of tools, and the token that ends the message. A small conversation of
+ * known words is rendered, and the marks are read off around them.
+ */
+import { MoeppError } from '../errors.js'
+import type { ChatTemplate } from '../template/chat-template.js'
+import type { ChatMessage, ChatTool } from '../template/messages.js'
+
+/** Marks around a part of a message: `<think>` and `</think>`. */
+export interface Marks {
+  readonly open: string
+  readonly close: string
+}
+
+/**
+ * A call of a tool as JSON between marks: `open`, `beforeName`, the name, `beforeArguments`, the
+ * arguments as JSON, `afterArguments`, `close`. A model may set other white space.
+ */
+export interface ToolCallForm extends Marks {
+  readonly beforeName: string
+  readonly beforeArguments: string
+  readonly afterArguments: string
+  /** From one call to the next. */
+  readonly between: string
+}
+
+export interface ChatFormat {
+  /** Absent if the template knows no thoughts. */
+  readonly reasoning?: Marks
+  /** Absent if the template knows no calls of tools as JSON. */
+  readonly toolCall?: ToolCallForm
+  /** Text that follows a message of the assistant's. */
+  readonly afterMessage: string
+}
+
+// Words that no template has, and that no template changes.
+const USER = 'moeppuser'
+const CONTENT = 'moeppcontent'
+const REASONING = 'moeppreasoning'
+const NAME = 'moeppname'
+const KEY = 'moeppkey'
+const VALUE = 'moeppvalue'
+
+const TOOL: ChatTool = {
+  type: 'function',
+  function: {
+    name: NAME,
+    description: '',
+    parameters: { type: 'object', properties: { [KEY]: { type: 'string' } } },
+  },
+}
+const CALL = { name: NAME, arguments: { [KEY]: VALUE } }
+const ASKED: ChatMessage = { role: 'user', content: USER }
+const ANSWER: ChatMessage = { role: 'assistant', content: CONTENT }
+
+/** What `template` says of an assistant's message; `templateName` as in its options. */
+export async function readChatFormat(
+  template: ChatTemplate,
+  templateName: string | undefined,
+): Promise<ChatFormat> {
+  const named = templateName === undefined ? {} : { templateName }
+  const render = (messages: readonly ChatMessage[], tools?: readonly ChatTool[]) =>
+    orRefused(template.render(messages, { ...named, ...(tools && { tools }) }))
+  const plain = await render([ASKED, ANSWER, ASKED])
+  const thinking = await render([ASKED, { ...ANSWER, reasoning: REASONING }])
+  const calling = await render([ASKED, { ...ANSWER, toolCalls: [CALL, CALL] }], [TOOL])
+  const reasoning = reasoningOf(thinking)
+  const toolCall = toolCallOf(calling)
+  return {
+    afterMessage: between(plain, CONTENT, USER) ?? '',
+    ...(reasoning && { reasoning }),
+    ...(toolCall && { toolCall }),
+  }
+}
+
+/** Empty if the template refuses these messages: then it has no form for them. */
+async function orRefused(text: Promise<string>): Promise<string> {
+  try {
+    return await text
+  } catch (error) {
+    if (error instanceof MoeppError && error.code === 'ERR_BAD_TEMPLATE') return ''
+    throw error
+  }
+}
+
+function reasoningOf(text: string): ChatFormat['reasoning'] {
+  const close = between(text, REASONING, CONTENT)
+  if (close === undefined || close.trim() === '') return undefined
+  const before = text.slice(0, text.indexOf(REASONING))
+  const open = /<[^<>\s]+>\s*$/.exec(before)?.[0]
+  if (open === undefined) return undefined
+  return { open: open.trim(), close: close.trim() }
+}
+
+function toolCallOf(text: string): ToolCallForm | undefined {
+  const before = between(text, CONTENT, NAME)
+  const found = /\s*(<[^<>\s]+>)(\s*\{.*)$/s.exec(before ?? '')
+  if (!found) return undefined
+  const [, open, beforeName] = found
+  const call = text.slice(text.indexOf(NAME) + NAME.length)
+  const values = /^(.*?)(\{\s*"moeppkey"\s*:\s*"moeppvalue"\s*\})(\s*\}\s*)(<[^<>\s]+>)/s.exec(call)
+  if (!values) return undefined
+  const [whole, beforeArguments, , afterArguments, close] = values
+  const next = call.slice(whole.length)
+  return {
+    open: open!,
+    close: close!,
+    beforeName: beforeName!,
+    beforeArguments: beforeArguments!,
+    afterArguments: afterArguments!,
+    between: next.slice(0, Math.max(0, next.indexOf(open!))),
+  }
+}
+
+/** The text from the end of `from` to the next `to`; undefined if they do not stand so. */
+function between(text: string, from: string, to: string): string | undefined {
+  const start = text.indexOf(from)
+  if (start < 0) return undefined
+  const end = text.indexOf(to, start + from.length)
+  return end < 0 ? undefined : text.slice(start + from.length, end)
+}

@@ -1,0 +1,132 @@
+/**
+ * From a conversation to the tokens of a prompt. An answer that the model gave before stands in it
+ * with its own tokens, if the template writes it as the model did. So the next turn finds all of
+ * them in the KV cache, even where the text's own encoding would be another.
+ */
+import { MoeppError } from '../errors.js'
+import type { ChatTemplateOptions } from '../template/chat-template.js'
+import { type ChatMessage, templateMessages } from '../template/messages.js'
+import type { Tokenizer } from '../tokenizer/tokenizer.js'
+import type { ChatFormat } from './chat-format.js'
+import type { SplitOptions } from './chat-options.js'
+import { type Part, PlainWords } from './plain-words.js'
+
+export interface ChatPrompt {
+  /** Ids of tokens, and the texts between them: `Tokenizer.encodeParts` takes them. */
+  readonly parts: readonly Part[]
+  readonly reasoning: ReasoningStart
+}
+
+/** State of the thoughts where the answer begins. `free`: the model decides whether it thinks. */
+export type ReasoningStart = 'free' | 'open' | 'closed'
+
+/** Messages and options as the template gets them. */
+interface Rendering {
+  readonly messages: readonly ChatMessage[]
+  readonly options: ChatTemplateOptions
+}
+
+/** An answer in the text of a conversation, `from` .. `to` - 1, and its tokens. */
+interface KnownAnswer {
+  readonly from: number
+  readonly to: number
+  readonly tokenIds: readonly number[]
+}
+
+/**
+ * The prompt that asks for the next answer.
+ * @throws TypeError, RangeError; MoeppError ERR_BAD_TEMPLATE
+ */
+export async function chatPrompt(
+  messages: readonly ChatMessage[],
+  { tools, templateName, templateVariables }: SplitOptions,
+  format: ChatFormat,
+  tokenizer: Tokenizer,
+): Promise<ChatPrompt> {
+  const plain = templateMessages(messages)
+  const words = new PlainWords(tokenizer, [plain, tools])
+  const rendering: Rendering = {
+    messages: words.marked(plain),
+    options: {
+      ...templateVariables,
+      ...(templateName !== undefined && { templateName }),
+      ...(tools.length > 0 && { tools: words.marked(tools) }),
+      addGenerationPrompt: true,
+    },
+  }
+  const [text, before] = await tokenizer.template.renderEach([
+    rendering,
+    { ...rendering, options: { ...rendering.options, addGenerationPrompt: false } },
+  ])
+  const rendered = text!
+  const parts: Part[] = []
+  let end = 0
+  for (const { from, to, tokenIds } of await knownAnswers(rendered, messages, rendering, tokenizer)) {
+    for (const part of words.parts(rendered.slice(end, from))) parts.push(part)
+    for (const id of tokenIds) parts.push(id)
+    end = to
+  }
+  for (const part of words.parts(rendered.slice(end))) parts.push(part)
+  const generationPrompt = rendered.startsWith(before!) ? rendered.slice(before!.length) : ''
+  return { parts, reasoning: reasoningStart(generationPrompt, format) }
+}
+
+function reasoningStart(generationPrompt: string, { reasoning }: ChatFormat): ReasoningStart {
+  if (!reasoning) return 'free'
+  const opened = generationPrompt.lastIndexOf(reasoning.open)
+  const closed = generationPrompt.lastIndexOf(reasoning.close)
+  if (opened < 0 && closed < 0) return 'free'
+  return opened > closed ? 'open' : 'closed'
+}
+
+/**
+ * The answers that stand in the text just as they were generated: after the prompt that they were
+ * generated from, and before a special token, so that nothing is encoded across their end. Where a
+ * template drops thoughts later, the text is another.
+ */
+async function knownAnswers(
+  text: string,
+  messages: readonly ChatMessage[],
+  rendering: Rendering,
+  tokenizer: Tokenizer,
+): Promise<KnownAnswer[]> {
+  const candidates = messages.flatMap(({ role, tokenIds = [] }, at) => {
+    if (role !== 'assistant' || at === 0 || tokenIds.length === 0) return []
+    const written = continuation(tokenIds, tokenizer)
+    return text.includes(written) ? [{ at, tokenIds, written }] : []
+  })
+  const prompts = await promptsOf(candidates, rendering, tokenizer)
+  const specials = tokenizer.specialTokens.map(({ content }) => content)
+  return candidates.flatMap(({ tokenIds, written }, i) => {
+    const prompt = prompts[i]
+    if (prompt === undefined || !text.startsWith(prompt)) return []
+    const [from, to] = [prompt.length, prompt.length + written.length]
+    const isThere =
+      text.startsWith(written, from) && specials.some(special => text.startsWith(special, to))
+    return isThere ? [{ from, to, tokenIds }] : []
+  })
+}
+
+/** The prompt of each answer. None if the template refuses one. */
+async function promptsOf(
+  answers: readonly { readonly at: number }[],
+  { messages, options }: Rendering,
+  { template }: Tokenizer,
+): Promise<string[]> {
+  if (answers.length === 0) return []
+  try {
+    return await template.renderEach(
+      answers.map(({ at }) => ({ messages: messages.slice(0, at), options })),
+    )
+  } catch (error) {
+    if (error instanceof MoeppError && error.code === 'ERR_BAD_TEMPLATE') return []
+    throw error
+  }
+}
+
+/** The text of tokens that continue another text. */
+function continuation(tokenIds: readonly number[], tokenizer: Tokenizer): string {
+  const prompt = tokenizer.encode('x', { addSpecialTokens: false })
+  const stream = tokenizer.stream({ prompt, skipSpecialTokens: false })
+  return tokenIds.map(id => stream.push(id)).join('') + stream.flush()
+}

@@ -1,0 +1,156 @@
+/** A turn of a conversation: the template's prompt, a generation, and its text taken apart. */
+import { type ChatFormat, readChatFormat } from '../chat/chat-format.js'
+import { type ChatOptions, type SplitOptions, splitChatOptions } from '../chat/chat-options.js'
+import { chatPrompt } from '../chat/chat-prompt.js'
+import { type ReplyParts, ReplyParser } from '../chat/reply-parser.js'
+import { replyGrammar } from '../chat/reply-grammar.js'
+import type { ResolvedOptions } from '../options/generate.js'
+import { type ChatMessage, templateMessages } from '../template/messages.js'
+import type { TokenLogprobs } from '../sampling/sampler.js'
+import type { Tokenizer } from '../tokenizer/tokenizer.js'
+import type { AssistantMessage, ChatChunk, ChatResult } from './chat-results.js'
+import type { Job } from './job.js'
+import { type PromptContext, promptIdsOfParts } from './prompt.js'
+import type { GenerateChunk, GenerateResult } from './results.js'
+import type { TextCalls } from './text-calls.js'
+
+/** A turn whose arguments are checked. */
+export interface ChatTurn {
+  readonly call: 'chat' | 'streamChat'
+  readonly messages: readonly ChatMessage[]
+  readonly chat: SplitOptions
+  readonly options: ResolvedOptions
+}
+
+export class ChatCalls {
+  readonly #texts: TextCalls
+  readonly #tokenizer: Tokenizer
+  readonly #prompts: PromptContext
+  /** By the template's name. */
+  readonly #formats = new Map<string | undefined, Promise<ChatFormat>>()
+
+  constructor(texts: TextCalls, tokenizer: Tokenizer, prompts: PromptContext) {
+    this.#texts = texts
+    this.#tokenizer = tokenizer
+    this.#prompts = prompts
+  }
+
+  /**
+   * @throws TypeError, RangeError; MoeppError ERR_NO_CHAT_TEMPLATE, ERR_BAD_CONFIG
+   */
+  check(call: ChatTurn['call'], messages: readonly ChatMessage[], options: ChatOptions): ChatTurn {
+    const chat = splitChatOptions(options)
+    templateMessages(messages)
+    // Throws if there is none.
+    void this.#tokenizer.template
+    return { call, messages, chat, options: this.#texts.resolve(chat.generation) }
+  }
+
+  /** Renders and encodes the conversation, and starts the answer. */
+  async start(
+    turn: ChatTurn,
+    signal: AbortSignal,
+    onChunk?: (chunk: ChatChunk) => void,
+  ): Promise<Job<ChatResult>> {
+    const { chat } = turn
+    const tokenizer = this.#tokenizer
+    const format = await this.#format(chat.templateName)
+    const prompt = await chatPrompt(turn.messages, chat, format, tokenizer)
+    const options = { ...turn.options, signal, ...replyGrammar(turn.options, chat, format, prompt) }
+    const newParser = () =>
+      new ReplyParser({
+        format,
+        startsInReasoning: prompt.reasoning === 'open',
+        hasTools: chat.tools.length > 0,
+      })
+    const chunks = onChunk && new ChatChunks(newParser(), onChunk)
+    const text = this.#texts.text({
+      promptIds: await promptIdsOfParts(prompt.parts, 'messages', this.#prompts, signal),
+      options,
+      endTokenIds: endTokensOf(format, tokenizer),
+      skipSpecialTokens: !hasSpecialMarks(format, tokenizer),
+      ...(chunks && { onChunk: chunk => chunks.push(chunk) }),
+    })
+    const { done, cancel } = this.#texts.traced(turn.call, text)
+    const finish = (result: GenerateResult): ChatResult => {
+      chunks?.end()
+      const message = messageOf(result, newParser(), text.endTokenIds)
+      return { ...result, message }
+    }
+    return { done: done.then(finish), cancel }
+  }
+
+  #format(name: string | undefined): Promise<ChatFormat> {
+    const known = this.#formats.get(name)
+    if (known) return known
+    const format = readChatFormat(this.#tokenizer.template, name)
+    this.#formats.set(name, format)
+    // A name that does not exist is an error each time, and is not remembered.
+    format.catch(() => this.#formats.delete(name))
+    return format
+  }
+}
+
+/** Hands a stream's chunks on in parts. Tokens whose text is held back come with the next part. */
+class ChatChunks {
+  readonly #parser: ReplyParser
+  readonly #onChunk: (chunk: ChatChunk) => void
+  #tokenIds: number[] = []
+  #logprobs: TokenLogprobs[] = []
+
+  constructor(parser: ReplyParser, onChunk: (chunk: ChatChunk) => void) {
+    this.#parser = parser
+    this.#onChunk = onChunk
+  }
+
+  push({ text, tokenIds, logprobs = [] }: GenerateChunk): void {
+    this.#tokenIds.push(...tokenIds)
+    this.#logprobs.push(...logprobs)
+    const parts = this.#parser.push(text)
+    if (Object.keys(parts).length > 0) this.#giveOut(parts)
+  }
+
+  end(): void {
+    const parts = this.#parser.end()
+    if (Object.keys(parts).length > 0 || this.#tokenIds.length > 0) this.#giveOut(parts)
+  }
+
+  #giveOut(parts: ReplyParts): void {
+    const [tokenIds, logprobs] = [this.#tokenIds, this.#logprobs]
+    this.#tokenIds = []
+    this.#logprobs = []
+    this.#onChunk({ ...parts, tokenIds, ...(logprobs.length > 0 && { logprobs }) })
+  }
+}
+
+function messageOf(
+  { text, tokenIds }: GenerateResult,
+  parser: ReplyParser,
+  endTokenIds: ReadonlySet<number>,
+): AssistantMessage {
+  const parts = [parser.push(text), parser.end()]
+  const reasoning = parts.map(part => part.reasoning ?? '').join('')
+  const toolCalls = parts.flatMap(part => part.toolCalls ?? [])
+  const hasEnd = endTokenIds.has(tokenIds.at(-1)!)
+  return {
+    role: 'assistant',
+    content: parts.map(part => part.content ?? '').join(''),
+    ...(reasoning !== '' && { reasoning }),
+    ...(toolCalls.length > 0 && { toolCalls }),
+    tokenIds: hasEnd ? tokenIds.slice(0, -1) : tokenIds.slice(),
+  }
+}
+
+/** The token that the template puts behind an answer. */
+function endTokensOf({ afterMessage }: ChatFormat, { specialTokens }: Tokenizer): number[] {
+  const text = afterMessage.trimStart()
+  const found = specialTokens.filter(({ content }) => text.startsWith(content))
+  const longest = found.sort((a, b) => b.content.length - a.content.length)[0]
+  return longest ? [longest.id] : []
+}
+
+/** True if a mark is a special token, which a text would leave out. */
+function hasSpecialMarks({ reasoning, toolCall }: ChatFormat, tokenizer: Tokenizer): boolean {
+  const marks = [reasoning, toolCall].flatMap(form => (form ? [form.open, form.close] : []))
+  return tokenizer.specialTokens.some(({ content }) => marks.includes(content))
+}
