@@ -143,8 +143,7 @@ export function templateTools(tools: unknown, copier: PlainCopier): Plain {
 }
 
 function templateMessage(message: unknown, where: string): object {
-  if (!isObject(message))
-    throw new TypeError(`${where}: expected a message, got ${show(message)}`)
+  if (!isObject(message)) throw new TypeError(`${where}: expected a message, got ${show(message)}`)
   text(message.role, `${where}.role`)
   checkTokenIds(message.tokenIds, `${where}.tokenIds`)
   const fields: [string, unknown][] = []
