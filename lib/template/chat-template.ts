@@ -41,7 +41,7 @@ export interface Rendering {
 export interface TemplateSource {
   /** The names of a checkpoint's templates, and their text. */
   readonly templates: ReadonlyMap<string, string>
-  /** Where they come from, for errors. */
+  /** The file or folder that they come from, for errors. */
   readonly file: string
   /** Special tokens by the names that templates know: bos_token, eos_token and others. */
   readonly tokens: Variables
@@ -151,7 +151,7 @@ function words(message: string): string {
   return printable(message.length > MOST_WORDS ? `${message.slice(0, MOST_WORDS)}...` : message)
 }
 
-/** What transformers' apply_chat_template gives a template. The caller's variables win. */
+/** The variables of transformers' apply_chat_template. The caller's own win. */
 function templateVariables(
   messages: readonly ChatMessage[],
   options: ChatTemplateOptions,

@@ -2,6 +2,8 @@
  * Jinja's filters and tests as Python has them. The library lacks some, and others give what
  * JavaScript would.
  */
+
+import { jsonOf, strOf } from './printing.js'
 import { capitalize, joined, replace, strip, title } from './text-methods.js'
 import {
   checkLength,
@@ -14,14 +16,12 @@ import {
   isTrue,
   isUndefined,
   itemsOf,
-  jsonOf,
   kind,
   numberOf,
   ofFloat,
   ofInteger,
   ofList,
   ofText,
-  strOf,
   UNDEFINED,
   type Value,
 } from './values.js'

@@ -1,6 +1,7 @@
 /** The functions that transformers gives a template. */
 import { Environment } from '@huggingface/jinja'
 import { setIn } from './interpreter.js'
+import { strOf } from './printing.js'
 import {
   isDict,
   NONE,
@@ -11,7 +12,6 @@ import {
   ofInteger,
   ofList,
   ofText,
-  strOf,
   UNDEFINED,
   type Value,
 } from './values.js'

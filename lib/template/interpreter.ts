@@ -6,12 +6,12 @@
  */
 import { Environment, Interpreter as Library } from '@huggingface/jinja'
 import { Arguments, compare, contains, filterOf, testOf } from './filters.js'
+import { strOf } from './printing.js'
 import { textMethod } from './text-methods.js'
 import {
   bounded,
   type Callable,
   checkLength,
-  isDict,
   isEqual,
   isList,
   isText,
@@ -29,7 +29,6 @@ import {
   ofInteger,
   ofList,
   ofText,
-  strOf,
   UNDEFINED,
   type Value,
 } from './values.js'
@@ -40,7 +39,7 @@ export interface Node {
   readonly [field: string]: unknown
 }
 
-/** What this class uses of the library's: its types call these methods private. */
+/** The methods of the library's that this class uses. Its types call them private. */
 interface Internals {
   evaluate(node: Node | undefined, scope: Environment): Value
   evaluateArguments(args: unknown, scope: Environment): [Value[], Map<string, Value>]
@@ -187,7 +186,7 @@ function lookUp(name: string, scope: Environment): Value {
   return UNDEFINED
 }
 
-/** What the template's text calls an expression. */
+/** An expression's name in the template's text. */
 function nameOf({ type, value, property, computed }: Node): string {
   if (type === 'Identifier') return `'${value}'`
   return type === 'MemberExpression' && !computed ? nameOf(property as Node) : 'a value'
@@ -210,7 +209,7 @@ function loopScope(target: Node, item: Value, scope: Environment): Environment {
   const items = itemsOf(item)
   if (items.length !== names.length)
     throw new Error(`expected ${names.length} items to unpack, got ${items.length}`)
-  names.forEach((name, i) => setIn(inner, name.value as string, items[i]!))
+  for (const [i, name] of names.entries()) setIn(inner, name.value as string, items[i]!)
   return inner
 }
 

@@ -84,7 +84,7 @@ export type ChatTool =
  * ```
  */
 export interface ChatMessage {
-  /** Who says it: system, user, assistant, tool, or what else the template knows. */
+  /** Of the one who speaks: system, user, assistant, tool, or others that the template knows. */
   readonly role: string
   /** A text, null for none, or parts of the form that the template reads. */
   readonly content?: string | null | readonly Readonly<Record<string, unknown>>[] | undefined

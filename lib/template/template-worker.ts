@@ -4,7 +4,7 @@ import { serve } from '../base/worker-side.js'
 import { Refusal, templateScope } from './globals.js'
 import { Interpreter, type Node } from './interpreter.js'
 import type { Plain } from './plain-data.js'
-import { strOf } from './values.js'
+import { strOf } from './printing.js'
 
 export type Variables = Readonly<Record<string, Plain | undefined>>
 

@@ -1,4 +1,5 @@
 /** Python's methods of str that the library lacks, or has without their arguments. */
+import { strOf } from './printing.js'
 import {
   checkLength,
   isDict,
@@ -10,7 +11,6 @@ import {
   ofInteger,
   ofList,
   ofText,
-  strOf,
   type Value,
 } from './values.js'
 
@@ -18,6 +18,8 @@ type Method = (text: string, args: readonly Value[], named: ReadonlyMap<string, 
 
 /** Whitespace of Python's str: U+FEFF is none, the separators from U+001C are. */
 const SPACE = '[\\t-\\r\\x1c-\\x20\\x85\\p{Z}]'
+const BREAK = '[\\n-\\r\\x1c-\\x1e\\x85\\u2028\\u2029]'
+const lineEnd = new RegExp(`\\r\\n|${BREAK}`)
 const isSpace = new RegExp(`^${SPACE}$`, 'u')
 
 const METHODS: Readonly<Record<string, Method>> = {
@@ -125,7 +127,7 @@ function splitAtSpace(text: string, limit: number): string[] {
 }
 
 function splitLines(text: string): string[] {
-  const lines = text.split(/\r\n|[\n\v\f\r\x1c-\x1e\x85\u2028\u2029]/)
+  const lines = text.split(lineEnd)
   if (lines.at(-1) === '') lines.pop()
   return lines
 }

@@ -1,7 +1,4 @@
-/**
- * The values of @huggingface/jinja, and what Python makes of them: str, repr, json.dumps and ==.
- * The library prints as JavaScript does, and templates are written for Python.
- */
+/** The values of @huggingface/jinja, and how Python takes them: as items, as numbers, as equal. */
 import { Environment } from '@huggingface/jinja'
 
 /** A value of the library, whose classes it does not export. */
@@ -49,12 +46,14 @@ export const isNone = (x: Value | undefined): boolean => x?.type === 'NullValue'
 export const isUndefined = (x: Value | undefined): boolean => x?.type === 'UndefinedValue'
 export const isTrue = (x: Value): boolean => x.__bool__().value
 
+export const isNumber = (x: Value): x is Value & { value: number } => typeof x.value === 'number'
+
 /** The number that Python computes with; undefined for what is none. */
 export function numberOf(x: Value): number | undefined {
   return typeof x.value === 'number' || typeof x.value === 'boolean' ? Number(x.value) : undefined
 }
 
-/** What a loop runs over: items, keys or characters. Python takes an undefined value for none. */
+/** The items, keys or characters of a loop. Python takes an undefined value for no items. */
 export function itemsOf(x: Value): Value[] {
   if (isList(x)) return x.value
   if (isDict(x)) return [...x.value.keys()].map(ofText)
@@ -93,51 +92,6 @@ export function isEqual(a: Value, b: Value): boolean {
   return a.type === b.type && a.value === b.value
 }
 
-/**
- * Python's repr of a number. JavaScript has one kind, so 1.0 is the integer 1. Minus zero is a
- * float. An integer from 1e21 counts as a float, as JavaScript writes it.
- */
-export function numberText(x: Value & { value: number }): string {
-  const { value } = x
-  if (Object.is(value, -0)) return '-0.0'
-  const size = Math.abs(value)
-  const isExponential =
-    (size < 1e-4 && size > 0) || size >= (x.type === 'IntegerValue' ? 1e21 : 1e16)
-  if (isExponential) return value.toExponential().replace(/e([+-])(\d)$/, 'e$10$2')
-  return x.type === 'FloatValue' && Number.isInteger(value) ? `${value}.0` : String(value)
-}
-
-/** Python's str. */
-export function strOf(x: Value): string {
-  if (isText(x)) return x.value
-  return isUndefined(x) ? '' : reprOf(x)
-}
-
-function reprOf(x: Value): string {
-  const out = new Output()
-  writeRepr(x, out)
-  return out.text
-}
-
-/** A text that grows up to MAX_TEXT: lists may hold one list many times. */
-class Output {
-  text = ''
-
-  add(more: string): void {
-    this.text = bounded(this.text + more)
-  }
-
-  /** Items with their separators, each written by `write`. */
-  join<T>(items: Iterable<T>, separator: string, write: (item: T) => void): void {
-    let isFirst = true
-    for (const item of items) {
-      if (!isFirst) this.add(separator)
-      isFirst = false
-      write(item)
-    }
-  }
-}
-
 /** `text`, unless a template made it too long. */
 export function bounded(text: string): string {
   checkLength(text.length)
@@ -147,91 +101,6 @@ export function bounded(text: string): string {
 /** Of a text in UTF-16 units. */
 export function checkLength(length: number): void {
   if (length > MAX_TEXT) throw new Error(`a text has more than ${MAX_TEXT} characters`)
-}
-
-function writeRepr(x: Value, out: Output): void {
-  if (isText(x)) return out.add(textRepr(x.value))
-  if (typeof x.value === 'number') return out.add(numberText(x as Value & { value: number }))
-  if (typeof x.value === 'boolean') return out.add(x.value ? 'True' : 'False')
-  if (isList(x)) {
-    const [open, close] = x.type === 'TupleValue' ? ['(', ')'] : ['[', ']']
-    out.add(open!)
-    out.join(x.value, ', ', item => writeRepr(item, out))
-    return out.add(x.type === 'TupleValue' && x.value.length === 1 ? `,${close}` : close!)
-  }
-  if (isDict(x)) {
-    out.add('{')
-    out.join(x.value, ', ', ([key, value]) => {
-      out.add(`${textRepr(key)}: `)
-      writeRepr(value, out)
-    })
-    return out.add('}')
-  }
-  out.add(isNone(x) ? 'None' : isUndefined(x) ? 'Undefined' : `<${x.type}>`)
-}
-
-const ESCAPES: Readonly<Record<string, string>> = { '\n': '\\n', '\r': '\\r', '\t': '\\t' }
-
-function textRepr(text: string): string {
-  const quote = text.includes("'") && !text.includes('"') ? '"' : "'"
-  const body = text.replace(/[\\'"]|[^\P{C}\u{E000}-\u{F8FF}]|(?! )\p{Z}/gu, character => {
-    if (character === '\\' || character === quote) return `\\${character}`
-    if (character === '"' || character === "'") return character
-    return ESCAPES[character] ?? codeEscape(character.codePointAt(0)!)
-  })
-  return quote + body + quote
-}
-
-function codeEscape(code: number): string {
-  const [letter, digits] = code < 0x100 ? ['x', 2] : code < 0x10000 ? ['u', 4] : ['U', 8]
-  return `\\${letter}${code.toString(16).padStart(digits as number, '0')}`
-}
-
-export interface JsonStyle {
-  readonly indent: string | undefined
-  readonly ensureAscii: boolean
-  readonly sortKeys: boolean
-  readonly separators: readonly [string, string]
-}
-
-/** Python's json.dumps. */
-export function jsonOf(x: Value, style: JsonStyle): string {
-  const out = new Output()
-  writeJson(x, style, '\n', out)
-  return out.text
-}
-
-function writeJson(x: Value, style: JsonStyle, line: string, out: Output): void {
-  if (isText(x)) return out.add(jsonText(x.value, style))
-  if (typeof x.value === 'number') return out.add(numberText(x as Value & { value: number }))
-  if (typeof x.value === 'boolean') return out.add(String(x.value))
-  if (isNone(x)) return out.add('null')
-  if (!isList(x) && !isDict(x)) throw new Error(`${kind(x)} is not JSON serializable`)
-  const isEmpty = isList(x) ? x.value.length === 0 : x.value.size === 0
-  const [open, close] = isList(x) ? '[]' : '{}'
-  if (isEmpty) return out.add(`${open}${close}`)
-  const inner = style.indent === undefined ? '' : bounded(line + style.indent)
-  const [between, colon] = style.separators
-  out.add(open! + inner)
-  if (isList(x)) out.join(x.value, between + inner, item => writeJson(item, style, inner, out))
-  else
-    out.join(sorted(x.value, style), between + inner, ([key, value]) => {
-      out.add(jsonText(key, style) + colon)
-      writeJson(value, style, inner, out)
-    })
-  out.add((style.indent === undefined ? '' : line) + close)
-}
-
-function sorted(dict: Map<string, Value>, { sortKeys }: JsonStyle): Iterable<[string, Value]> {
-  return sortKeys ? [...dict].sort(([a], [b]) => compareTexts(a, b)) : dict
-}
-
-function jsonText(text: string, { ensureAscii }: JsonStyle): string {
-  const json = JSON.stringify(text)
-  if (!ensureAscii) return json
-  return json.replace(/[\x7f-\uffff]/g, unit =>
-    unit === '\x7f' ? unit : `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  )
 }
 
 /** Python's order of texts: by code points. */

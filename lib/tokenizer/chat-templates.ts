@@ -1,4 +1,4 @@
-/** Where a checkpoint keeps its chat templates. */
+/** Reads a checkpoint's chat templates, and the tokens that they name. */
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { decodeUtf8 } from '../base/input-file.js'

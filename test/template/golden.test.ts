@@ -5,7 +5,7 @@ import t from 'tap'
 import type { ChatMessage, ChatTool } from '../../lib/index.js'
 import { loadTokenizer } from '../../lib/index.js'
 import { golden, readJson } from '../support/golden.js'
-import { checkpoint } from '../tokenizer/small-checkpoint.js'
+import { checkpoint, type Files } from '../tokenizer/small-checkpoint.js'
 
 interface Case {
   readonly name: string
@@ -30,7 +30,7 @@ function camelCase(message: ChatMessage): ChatMessage {
 
 for (const name of new Set(cases.map(({ template }) => template))) {
   t.test(`the golden cases of ${name}`, async t => {
-    const files = [
+    const files: Files[] = [
       { 'chat_template.jinja': source(name) },
       { 'tokenizer_config.json': { chat_template: source(name) } },
     ]
