@@ -41,6 +41,8 @@ export type {
 } from './options/generate.js'
 export type { LogitsHook } from './sampling/logits-hook.js'
 export type { TokenLogprob, TokenLogprobs } from './sampling/sampler.js'
+export type { ChatTemplateOptions } from './template/chat-template.js'
+export type { ChatMessage, ChatTool, ToolCall } from './template/messages.js'
 export type { DType } from './tensor/tensor-ref.js'
 export type {
   DecodeOptions,
