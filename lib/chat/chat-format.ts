@@ -94,11 +94,12 @@ function reasoningOf(text: string): ChatFormat['reasoning'] {
 }
 
 function toolCallOf(text: string): ToolCallForm | undefined {
-  const before = between(text, CONTENT, NAME)
-  const found = /\s*(<[^<>\s]+>)(\s*\{.*)$/s.exec(before ?? '')
+  // The list of tools, which has the name too, may stand before the content.
+  const answer = text.slice(text.indexOf(CONTENT))
+  const found = /\s*(<[^<>\s]+>)(\s*\{.*)$/s.exec(between(answer, CONTENT, NAME) ?? '')
   if (!found) return undefined
   const [, open, beforeName] = found
-  const call = text.slice(text.indexOf(NAME) + NAME.length)
+  const call = answer.slice(answer.indexOf(NAME) + NAME.length)
   const values = /^(.*?)(\{\s*"moeppkey"\s*:\s*"moeppvalue"\s*\})(\s*\}\s*)(<[^<>\s]+>)/s.exec(call)
   if (!values) return undefined
   const [whole, beforeArguments, , afterArguments, close] = values

@@ -46,7 +46,7 @@ export async function chatPrompt(
   const plain = templateMessages(messages)
   const words = new PlainWords(tokenizer, [plain, tools])
   const rendering: Rendering = {
-    messages: words.marked(plain),
+    messages: words.marked(plain) as readonly ChatMessage[],
     options: {
       ...templateVariables,
       ...(templateName !== undefined && { templateName }),
@@ -117,7 +117,7 @@ async function promptsOf(
   answers: readonly { readonly at: number }[],
   { messages, options }: Rendering,
   { template }: Tokenizer,
-): Promise<string[]> {
+): Promise<readonly string[]> {
   if (answers.length === 0) return []
   try {
     return await template.renderEach(
