@@ -111,8 +111,10 @@ export class ChatTemplate {
     const name = templateName ?? inTools
     if (templates.has(name)) return name
     const names = [...templates.keys()].map(show).join(', ')
-    const got = templateName === undefined ? 'no name, and there is no default' : show(templateName)
-    throw new RangeError(`templateName: expected one of ${names} of ${printable(file)}, got ${got}`)
+    if (templateName !== undefined)
+      throw new RangeError(`templateName: expected one of ${names}, got ${show(templateName)}`)
+    const message = `${printable(file)}: has no default chat template. Set templateName: ${names}`
+    throw new MoeppError('ERR_NO_CHAT_TEMPLATE', message)
   }
 
   async #run(name: string, request: RenderRequest): Promise<readonly string[]> {
