@@ -37,6 +37,7 @@ export type {
   MatrixType,
   ReadProgress,
 } from './options/generate.js'
+export type { Grammar } from './options/grammar.js'
 export type { LogitsHook } from './sampling/logits-hook.js'
 export type { TokenLogprob, TokenLogprobs } from './sampling/sampler.js'
 export type { DType } from './tensor/tensor-ref.js'

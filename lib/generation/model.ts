@@ -8,11 +8,7 @@ import type { Runner } from '../engine/runner.js'
 import type { ModelStats } from '../engine/stats.js'
 import { MoeppError } from '../errors.js'
 import type { ModelConfig } from '../families/family.js'
-import {
-  type GenerateOptions,
-  type ResolvedOptions,
-  resolveGenerateOptions,
-} from '../options/generate.js'
+import type { GenerateOptions } from '../options/generate.js'
 import { randomSeed } from '../sampling/rng.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
 import {
@@ -38,10 +34,11 @@ import {
   splitBatch,
   type TokenIds,
 } from './prompt.js'
-import type { ForwardResult, GenerateChunk, GenerateResult, ScoreResult } from './results.js'
+import type { ForwardResult, GenerateResult, ScoreResult } from './results.js'
 import { Scoring, scoredIds } from './scoring.js'
 import { GenerationStream } from './stream.js'
-import { TextGeneration } from './text-generation.js'
+import type { TextGeneration } from './text-generation.js'
+import { TextGenerations } from './text-generations.js'
 import { tracedGenerate, tracedStream, traceOf } from './traced-calls.js'
 
 /** @internal What a Model is made of. */
@@ -78,8 +75,7 @@ export class Model {
   readonly #engine: Engine
   readonly #tokenizer: Tokenizer | undefined
   readonly #captureNames: readonly string[]
-  readonly #presets: Partial<GenerateOptions>
-  readonly #eosTokenIds: readonly number[]
+  readonly #generations: TextGenerations
   readonly #prompts: PromptContext
   readonly #positions: PositionWarning
 
@@ -89,11 +85,14 @@ export class Model {
     this.#engine = new Engine(runner)
     this.#tokenizer = tokenizer
     this.#captureNames = runner.captureNames
-    // numReturnSequences is left out: a checkpoint has no say in whether a call returns an array.
-    const { bosTokenId, padTokenId, eosTokenIds, numReturnSequences, ...presets } = generation
-    this.#presets = presets
-    this.#eosTokenIds = eosTokenIds ?? config.eosTokenIds
     this.#positions = new PositionWarning(config)
+    this.#generations = new TextGenerations({
+      engine: this.#engine,
+      config,
+      generation,
+      tokenizer,
+      positions: this.#positions,
+    })
     this.#prompts = {
       tokenizer,
       vocabSize: config.vocabSize,
@@ -153,8 +152,9 @@ export class Model {
     options: GenerateOptions = {},
   ): Promise<GenerateResult | GenerateResult[]> {
     this.#checkOpen()
-    const resolved = this.#resolve(options)
+    const resolved = this.#generations.resolve(options)
     const { prompts, isBatch, name } = splitBatch(prompt, 'prompt')
+    using grammar = await this.#generations.grammar(resolved)
     const generations: TextGeneration[] = []
     const slice = new TimeSlice()
     for (const [i, each] of prompts.entries()) {
@@ -163,7 +163,7 @@ export class Model {
       const ids = await promptIds(checked, name(i), this.#prompts, resolved)
       const own = options.seed === undefined ? { ...resolved, seed: randomSeed() } : resolved
       for (let n = 0; n < resolved.numReturnSequences; n++)
-        generations.push(this.#generation(ids, own, n))
+        generations.push(this.#generations.create(ids, own, n, grammar))
     }
     const start = () => generations.map(generation => generation.start(this.#engine))
     const results = await tracedGenerate(
@@ -191,7 +191,7 @@ export class Model {
    */
   stream(prompt: Prompt, options: GenerateOptions = {}): GenerationStream {
     this.#checkOpen()
-    const resolved = this.#resolve(options)
+    const resolved = this.#generations.resolve(options)
     const { prompts, isBatch } = splitBatch(prompt, 'prompt')
     if (isBatch) throw new TypeError('prompt: expected one prompt to stream, got several')
     if (resolved.numReturnSequences > 1) {
@@ -205,11 +205,13 @@ export class Model {
         deferred(resolved.signal, async signal => {
           const options = { ...resolved, signal }
           const ids = await promptIds(checked, 'prompt', this.#prompts, options)
-          const generation = this.#generation(ids, options, 0, onChunk)
-          return tracedStream(
+          const grammar = await this.#generations.grammar(options)
+          const generation = this.#generations.create(ids, options, 0, grammar, onChunk)
+          const job = tracedStream(
             () => traceOf('stream', this.device, [generation]),
             () => generation.start(this.#engine),
           )
+          return { ...job, done: job.done.finally(() => grammar?.[Symbol.dispose]()) }
         }),
       resolved.signal,
     )
@@ -342,6 +344,7 @@ export class Model {
    * ```
    */
   close(): Promise<void> {
+    this.#generations.close()
     return this.#engine.close()
   }
 
@@ -362,33 +365,5 @@ export class Model {
 
   #checkOpen(): void {
     if (this.#engine.isClosed) throw new MoeppError('ERR_CLOSED', 'the model is closed')
-  }
-
-  #resolve(options: GenerateOptions): ResolvedOptions {
-    const resolved = resolveGenerateOptions(options, this.#presets, this.config)
-    if (resolved.stop.length > 0 && !this.#tokenizer) throw noTokenizer('the option stop')
-    return resolved
-  }
-
-  #generation(
-    ids: readonly number[],
-    options: ResolvedOptions,
-    stream: number,
-    onChunk?: (chunk: GenerateChunk) => void,
-  ): TextGeneration {
-    const ends = options.ignoreEos
-      ? options.stopTokenIds
-      : [...this.#eosTokenIds, ...options.stopTokenIds]
-    return new TextGeneration({
-      promptIds: ids,
-      options,
-      stream,
-      endTokenIds: new Set(ends),
-      maxTokens: this.#prompts.maxTokens,
-      routers: this.#engine.routers,
-      tokenizer: this.#tokenizer,
-      positions: this.#positions,
-      ...(onChunk && { onChunk }),
-    })
   }
 }
