@@ -228,6 +228,11 @@ export class Tokenizer {
     )
   }
 
+  /** @internal The text of each token. */
+  get pieces(): PieceTable {
+    return this.#table
+  }
+
   /**
    * The token ids of a text. Special tokens in it, `<s>` say, are ordinary characters. The
    * byte-level form, Qwen's say, takes them for the tokens unless `splitSpecialTokens` is true: set
