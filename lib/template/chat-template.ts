@@ -1,4 +1,5 @@
 /** A checkpoint's chat templates: they turn a conversation into the model's prompt. */
+import { packageRoot } from '../addon/addon-file.js'
 import { GuardedWorker, WorkerFault } from '../base/guarded-worker.js'
 import { isObject, printable, show } from '../base/json.js'
 import { boolean, text } from '../base/option-checks.js'
@@ -57,9 +58,14 @@ const MOST_WORDS = 500
 
 let worker: GuardedWorker<RenderRequest, RenderReply> | undefined
 
-/** One thread for all templates. It starts with the first, and keeps no process alive. */
+/**
+ * One thread for all templates. It starts with the first, and keeps no process alive.
+ * @throws MoeppError ERR_NO_BINDING in a bundle, which lacks the thread's file
+ */
 function sharedWorker(): GuardedWorker<RenderRequest, RenderReply> {
-  worker ??= new GuardedWorker({
+  if (worker) return worker
+  packageRoot()
+  worker = new GuardedWorker({
     file: new URL('./template-worker.js', import.meta.url),
     memoryMegabytes: MEMORY_MEGABYTES,
   })
@@ -131,8 +137,9 @@ export class ChatTemplate {
   }
 
   async #reply(name: string, request: RenderRequest): Promise<RenderReply> {
+    const thread = sharedWorker()
     try {
-      return await sharedWorker().call(request, this.#deadlineMs)
+      return await thread.call(request, this.#deadlineMs)
     } catch (error) {
       throw this.#bad(name, faultText(error as Error, this.#deadlineMs), error)
     }

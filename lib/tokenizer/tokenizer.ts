@@ -206,7 +206,7 @@ export class Tokenizer {
    * }
    * ```
    * @throws TypeError or RangeError for a wrong argument; MoeppError ERR_NO_CHAT_TEMPLATE,
-   *   ERR_BAD_TEMPLATE
+   *   ERR_BAD_TEMPLATE; ERR_NO_BINDING in a bundle
    */
   async applyChatTemplate(
     messages: readonly ChatMessage[],

@@ -42,6 +42,8 @@ export interface Format {
 export async function parserFormats(): Promise<Format[]> {
   const json = await seeds.tokenizerJsonSeeds()
   const plain = json.slice(0, 3)
+  // The thread's file is looked for before inputs take the place of the file system.
+  await chatTemplate(new Map([['default', '']])).render([])
   return [
     checkpoint('safetensors', 14, mostlyFirst(seeds.SAFETENSORS)),
     checkpoint('packed safetensors', 10, await seeds.packedSeeds()),
@@ -155,9 +157,11 @@ function contiguous(shape: readonly number[]): number[] {
 }
 
 /** With a deadline below that of an input. */
+const chatTemplate = (templates: ReadonlyMap<string, string>) =>
+  new ChatTemplate({ templates, file: 'the template', tokens: {} }, TEMPLATE_MS)
+
 async function renderTemplate({ directory }: Place): Promise<void> {
-  const { templates } = (await loadTokenizer(directory)).template
-  const template = new ChatTemplate({ templates, file: directory, tokens: {} }, TEMPLATE_MS)
+  const template = chatTemplate((await loadTokenizer(directory)).template.templates)
   const text = await template.render(seeds.MESSAGES, { addGenerationPrompt: true })
   if (typeof text !== 'string') throw new Finding('a template gives no text')
 }
