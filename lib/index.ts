@@ -24,6 +24,12 @@ export type {
   Timings,
   Usage,
 } from './generation/results.js'
+export type {
+  LoadedState,
+  LoadStateOptions,
+  SavedState,
+  SaveStateOptions,
+} from './generation/state.js'
 export type { GenerationStream } from './generation/stream.js'
 export type { DownloadProgress } from './hub/repository.js'
 export type { RopeScaling, YarnScaling } from './layers/rope.js'
