@@ -293,7 +293,7 @@ export class Model {
    * over (`usage.cachedTokens`), with the same results as if they had computed them.
    *
    * The tokens stay in the cache until their room is needed, as those of earlier calls do. A
-   * file can make any text follow its tokens: load none from people whom you do not trust.
+   * file can make any text follow its tokens: load only files of people you trust.
    *
    * @throws MoeppError ERR_NOT_FOUND; ERR_BAD_STATE if the file is damaged, or another model's;
    *   ERR_OUT_OF_MEMORY if the KV cache has no room for it; ERR_ABORTED, ERR_CLOSED, ERR_DEVICE

@@ -30,12 +30,12 @@ export async function fingerprintOf({
 >): Promise<Fingerprint> {
   return {
     family: config.family,
-    config: hashOf(JSON.stringify(config)),
-    weights: await weightsDigest(weights),
     dtype: matrixType,
     activationDtype,
     // Results differ in bits between instruction sets: docs/architecture.md.
     arithmetic: `${description.name.split(':')[0]} ${description.isa}`,
+    config: hashOf(JSON.stringify(config)),
+    weights: await weightsDigest(weights),
   }
 }
 
