@@ -123,7 +123,13 @@ export class Engine {
   betweenSteps<T>(task: () => Promise<T>): Promise<T> {
     if (this.isClosed) return Promise.reject(closed())
     return new Promise((resolve, reject) => {
-      this.#tasks.push(async () => task().then(resolve, reject))
+      this.#tasks.push(async () => {
+        try {
+          resolve(await task())
+        } catch (error) {
+          reject(error)
+        }
+      })
       this.#wake()
     })
   }

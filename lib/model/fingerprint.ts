@@ -10,7 +10,7 @@ import type { RunnerParts } from './runner.js'
 export type Fingerprint = Readonly<Record<string, string>>
 
 /** Bytes of weights that are read; each part gives two blocks at least. */
-const SAMPLED_BYTES = 32 << 20
+const SAMPLED_BYTES = 16 << 20
 const BLOCK_BYTES = 4096
 /** Reads under way at once. */
 const READS = 16

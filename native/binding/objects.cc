@@ -198,7 +198,8 @@ KvCacheObject::KvCacheObject(const Napi::CallbackInfo& info)
     : ObjectWrap(info), cache_(take<std::shared_ptr<KvCache>>(info)) {}
 
 KvCache& KvCacheObject::open_cache(Napi::Env env) const {
-  if (cache_ == nullptr) throw to_error(env, Status::error(Code::kClosed, "the kv cache is closed"));
+  if (cache_ == nullptr)
+    throw to_error(env, Status::error(Code::kClosed, "the kv cache is closed"));
   return *cache_;
 }
 

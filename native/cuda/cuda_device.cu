@@ -339,8 +339,8 @@ Status CudaDevice::read_page(const KvView& cache, int64_t layer, int64_t page, f
   MOEPP_CHECK(enter());
   const int64_t elements = cache.page_elements();
   std::vector<std::byte> bytes(static_cast<size_t>(elements * dtype_size(cache.dtype)));
-  MOEPP_CHECK(check(
-      simt::copy_to_host(bytes.data(), page_of(cache, layer, page), bytes.size(), stream_)));
+  MOEPP_CHECK(
+      check(simt::copy_to_host(bytes.data(), page_of(cache, layer, page), bytes.size(), stream_)));
   MOEPP_CHECK(check(simt::synchronize(stream_)));
   convert_elements(cache.dtype, bytes.data(), 1, DType::kF32, reinterpret_cast<std::byte*>(out),
                    elements);
