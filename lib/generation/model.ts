@@ -266,7 +266,8 @@ export class Model {
    * set only. It holds the text's tokens: keep it as secret as the text.
    *
    * @param file path of the file; its folder must exist
-   * @throws as generate; MoeppError ERR_CANNOT_WRITE, ERR_ABORTED if the signal aborts
+   * @throws as generate; MoeppError ERR_CANNOT_WRITE, ERR_ABORTED; ERR_NOT_FOUND or ERR_BAD_FILE if
+   *   the checkpoint is gone
    *
    * @example
    * ```ts

@@ -15,6 +15,7 @@
 import { createHash, type Hash } from 'node:crypto'
 import { decodeUtf8, type InputFile } from '../base/input-file.js'
 import { parseJsonObject, show } from '../base/json.js'
+import { TimeSlice } from '../base/time-slice.js'
 import type { RunnerCache } from '../engine/runner.js'
 import { MoeppError } from '../errors.js'
 
@@ -22,6 +23,8 @@ const MAGIC = Buffer.from('moepp-kv', 'latin1')
 const PREFIX_BYTES = MAGIC.length + 4
 const CHECKSUM_BYTES = 32
 const MOST_HEADER_BYTES = 1 << 16
+/** Bytes. About a millisecond. */
+const HASHED_AT_ONCE = 1 << 20
 /** Of everything above. A change of it makes older files unreadable. */
 const FORMAT = 1
 
@@ -79,6 +82,7 @@ export function encodeHead({ fields }: StateShape, tokenIds: readonly number[]):
 export class StateReader {
   readonly #file: InputFile
   readonly #hash: Hash = createHash('sha256')
+  readonly #slice = new TimeSlice()
   #offset = 0
 
   constructor(file: InputFile) {
@@ -151,7 +155,10 @@ export class StateReader {
   async #next(length: number, what: string): Promise<Buffer> {
     const bytes = await this.#file.read(this.#offset, length, what)
     this.#offset += length
-    this.#hash.update(bytes)
+    for (let at = 0; at < length; at += HASHED_AT_ONCE) {
+      this.#hash.update(bytes.subarray(at, at + HASHED_AT_ONCE))
+      await this.#slice.pauseIfOver()
+    }
     return bytes
   }
 }
