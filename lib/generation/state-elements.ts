@@ -7,13 +7,20 @@ const BF16_EXPONENT = 0x7f80
 
 type Dtype = RunnerCache['dtype']
 
-/** Undefined if a value is not finite. In bf16 the values must be ones of it. */
-export function toBytes(values: Float32Array, dtype: Dtype): Uint8Array | undefined {
+/**
+ * Fills `bytes`, which begins at a multiple of an element's. In bf16 the values must be ones of it.
+ * False if a value is not finite.
+ */
+export function toBytes(values: Float32Array, dtype: Dtype, bytes: Uint8Array): boolean {
   const bits = new Uint32Array(values.buffer, values.byteOffset, values.length)
-  if (dtype === 'f32') return isFinite32(bits) ? bytesOf(bits) : undefined
-  const halves = new Uint16Array(bits.length)
+  const { buffer, byteOffset } = bytes
+  if (dtype === 'f32') {
+    new Uint32Array(buffer, byteOffset, bits.length).set(bits)
+    return isFinite32(bits)
+  }
+  const halves = new Uint16Array(buffer, byteOffset, bits.length)
   for (let i = 0; i < bits.length; i++) halves[i] = bits[i]! >>> 16
-  return isFinite16(halves) ? bytesOf(halves) : undefined
+  return isFinite16(halves)
 }
 
 /** Undefined if a value is not finite. The bytes begin at a multiple of an element's. */
@@ -47,10 +54,6 @@ export function clearBehind(
       at += pageSize * dim
     }
   }
-}
-
-function bytesOf({ buffer, byteOffset, byteLength }: Uint32Array | Uint16Array): Uint8Array {
-  return new Uint8Array(buffer, byteOffset, byteLength)
 }
 
 function isFinite32(bits: Uint32Array): boolean {

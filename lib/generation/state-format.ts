@@ -12,7 +12,7 @@
  *
  * All integers are little-endian, as are the elements.
  */
-import { createHash, type Hash } from 'node:crypto'
+import { createHash } from 'node:crypto'
 import { decodeUtf8, type InputFile } from '../base/input-file.js'
 import { parseJsonObject, show } from '../base/json.js'
 import { TimeSlice } from '../base/time-slice.js'
@@ -78,11 +78,27 @@ export function encodeHead({ fields }: StateShape, tokenIds: readonly number[]):
   return Buffer.concat([MAGIC, length, header, ids])
 }
 
+/** SHA-256. Other events run while much is added. */
+export class Checksum {
+  readonly #hash = createHash('sha256')
+  readonly #slice = new TimeSlice()
+
+  async add(bytes: Uint8Array): Promise<void> {
+    for (let at = 0; at < bytes.length; at += HASHED_AT_ONCE) {
+      this.#hash.update(bytes.subarray(at, at + HASHED_AT_ONCE))
+      await this.#slice.pauseIfOver()
+    }
+  }
+
+  digest(): Buffer {
+    return this.#hash.digest()
+  }
+}
+
 /** Reads a state file from its beginning to its end, and checks each part before the next. */
 export class StateReader {
   readonly #file: InputFile
-  readonly #hash: Hash = createHash('sha256')
-  readonly #slice = new TimeSlice()
+  readonly #checksum = new Checksum()
   #offset = 0
 
   constructor(file: InputFile) {
@@ -124,7 +140,7 @@ export class StateReader {
 
   /** Compares the checksum, once all pages are read. */
   async end(): Promise<void> {
-    const expected = this.#hash.digest()
+    const expected = this.#checksum.digest()
     const found = await this.#file.read(this.#offset, CHECKSUM_BYTES, 'the checksum')
     if (!expected.equals(found)) throw this.bad('is damaged: its checksum is another')
   }
@@ -155,10 +171,7 @@ export class StateReader {
   async #next(length: number, what: string): Promise<Buffer> {
     const bytes = await this.#file.read(this.#offset, length, what)
     this.#offset += length
-    for (let at = 0; at < length; at += HASHED_AT_ONCE) {
-      this.#hash.update(bytes.subarray(at, at + HASHED_AT_ONCE))
-      await this.#slice.pauseIfOver()
-    }
+    await this.#checksum.add(bytes)
     return bytes
   }
 }

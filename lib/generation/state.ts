@@ -1,5 +1,4 @@
 /** The keys and values of a text, to a file and back. */
-import { createHash, type Hash } from 'node:crypto'
 import { InputFile } from '../base/input-file.js'
 import { boolean, checkAll, signal, text } from '../base/option-checks.js'
 import { StagedFile } from '../base/staged-file.js'
@@ -13,7 +12,14 @@ import { aborted, settleAll } from './job.js'
 import type { PositionWarning } from './positions.js'
 import { checkPrompt, type PromptContext, promptIds } from './prompt.js'
 import { clearBehind, fromBytes, toBytes } from './state-elements.js'
-import { encodeHead, StateReader, type StateShape, stateShape } from './state-format.js'
+import {
+  bytesOf,
+  Checksum,
+  encodeHead,
+  StateReader,
+  type StateShape,
+  stateShape,
+} from './state-format.js'
 
 /**
  * Options of `Model.saveState`.
@@ -182,38 +188,44 @@ export class StateFiles {
     pages: readonly Page[],
     signal: AbortSignal | undefined,
   ): Promise<void> {
-    const hash = createHash('sha256')
-    await append(staged, hash, encodeHead(shape, tokens))
-    const rows = (page: number) => Math.min(shape.pageSize, tokens.length - page * shape.pageSize)
+    const checksum = new Checksum()
+    const append = async (bytes: Uint8Array) => {
+      await checksum.add(bytes)
+      await staged.append(bytes)
+    }
+    await append(encodeHead(shape, tokens))
+    const buffer = new Uint8Array(pagesAtOnce(shape) * shape.pageBytes)
     for (const group of groups(pages.length, shape)) {
       throwIfAborted(signal)
-      const blocks = await this.#engine.betweenSteps(() =>
-        this.#readPages(group.map(i => ({ page: pages[i]!, rows: rows(i) }))),
-      )
-      for (const block of blocks) await append(staged, hash, block)
+      const bytes = buffer.subarray(0, group.length * shape.pageBytes)
+      const held = group.map(i => ({
+        page: pages[i]!,
+        rows: Math.min(shape.pageSize, tokens.length - i * shape.pageSize),
+        bytes: bytes.subarray((i - group[0]!) * shape.pageBytes),
+      }))
+      await this.#engine.betweenSteps(() => this.#readPages(held))
+      await append(bytes)
     }
     throwIfAborted(signal)
-    await staged.append(hash.digest())
+    await staged.append(checksum.digest())
   }
 
-  /** Each layer of each page, as the file has it. */
+  /** Puts each layer of the pages into `bytes`, as the file has them. */
   async #readPages(
-    pages: readonly { readonly page: Page; readonly rows: number }[],
-  ): Promise<Uint8Array[]> {
+    pages: readonly { readonly page: Page; readonly rows: number; readonly bytes: Uint8Array }[],
+  ): Promise<void> {
     const { cache, pageSize } = this.#runner
     const slice = new TimeSlice()
-    const blocks: Uint8Array[] = []
-    for (const { page, rows } of pages) {
+    for (const { page, rows, bytes } of pages) {
+      let at = 0
       for (let layer = 0; layer < cache.layers; layer++) {
         const values = this.#runner.readPage(layer, page.index)
         if (rows < pageSize) clearBehind(values, rows, pageSize, cache)
-        const bytes = toBytes(values, cache.dtype)
-        if (!bytes) throw notFinite(layer)
-        blocks.push(bytes)
+        if (!toBytes(values, cache.dtype, bytes.subarray(at))) throw notFinite(layer)
+        at += values.length * bytesOf(cache.dtype)
         await slice.pauseIfOver()
       }
     }
-    return blocks
   }
 
   /** The tokens of a file, whose pages are among those that prompts may begin with now. */
@@ -274,16 +286,16 @@ export class StateFiles {
   }
 }
 
-/** Numbers of the pages, as many at a time as are read or written between two steps. */
-function* groups(pages: number, { pageBytes }: StateShape): Generator<number[]> {
-  const most = Math.max(1, Math.floor(BYTES_AT_ONCE / pageBytes))
-  for (let first = 0; first < pages; first += most)
-    yield Array.from({ length: Math.min(most, pages - first) }, (_, i) => first + i)
+/** Pages that are read or written between two steps. */
+function pagesAtOnce({ pageBytes }: StateShape): number {
+  return Math.max(1, Math.floor(BYTES_AT_ONCE / pageBytes))
 }
 
-async function append(staged: StagedFile, hash: Hash, bytes: Uint8Array): Promise<void> {
-  hash.update(bytes)
-  await staged.append(bytes)
+/** The numbers of so many pages at a time. */
+function* groups(pages: number, shape: StateShape): Generator<number[]> {
+  const most = pagesAtOnce(shape)
+  for (let first = 0; first < pages; first += most)
+    yield Array.from({ length: Math.min(most, pages - first) }, (_, i) => first + i)
 }
 
 function throwIfAborted(signal: AbortSignal | undefined): void {
