@@ -38,6 +38,7 @@ export type {
   ReadProgress,
 } from './options/generate.js'
 export type { LogitsHook } from './sampling/logits-hook.js'
+export type { Speculation } from './sampling/prompt-lookup.js'
 export type { TokenLogprob, TokenLogprobs } from './sampling/sampler.js'
 export type { DType } from './tensor/tensor-ref.js'
 export type {

@@ -15,7 +15,7 @@ import type { Runner, StepResult } from './runner.js'
 import { Scheduler } from './scheduler.js'
 import { Sequence, type SequenceReport, type SequenceRequest, type Submission } from './sequence.js'
 import type { ModelStats } from './stats.js'
-import { buildStep, type PlacedChunk, type PlannedStep } from './step.js'
+import { buildStep, type PlacedChunk, type PlannedStep, partsOf } from './step.js'
 
 interface Promised {
   resolve(report: SequenceReport): void
@@ -37,6 +37,8 @@ export class Engine {
   readonly #counts = {
     promptTokens: 0,
     generatedTokens: 0,
+    draftedTokens: 0,
+    acceptedTokens: 0,
     steps: 0,
     lastStepTokens: 0,
     lastStepSequences: 0,
@@ -131,8 +133,7 @@ export class Engine {
     const planned = this.#plan()
     const result = planned && (await this.#run(planned))
     if (planned && result) {
-      for (const chunk of planned.chunks)
-        await this.#deliver(chunk, planned.step.tokens.length, result)
+      for (const chunk of planned.chunks) await this.#deliver(chunk, planned.step.tokens, result)
     }
     await this.#slice.pauseIfOver()
   }
@@ -171,34 +172,51 @@ export class Engine {
     this.#counts.steps++
     this.#counts.lastStepTokens = tokens.length
     this.#counts.lastStepSequences = chunks.length
-    for (const { sequence, from, to } of chunks) {
+    for (const { sequence, from, to, drafted } of chunks) {
+      sequence.draftedTokens += drafted.length
+      this.#counts.draftedTokens += drafted.length
       const promptEnd = Math.min(to, sequence.request.tokens.length)
       this.#counts.promptTokens += Math.max(0, promptEnd - from)
     }
   }
 
-  /** Gives a sequence what a step of `stepTokens` tokens has computed for it. */
-  async #deliver(placed: PlacedChunk, stepTokens: number, result: StepResult): Promise<void> {
+  /**
+   * Gives a sequence what a step of `tokens` has computed for it. A guess counts if it is the token
+   * that the sequence has got there meanwhile.
+   */
+  async #deliver(placed: PlacedChunk, tokens: Int32Array, result: StepResult): Promise<void> {
     const { sequence } = placed
-    if (sequence.ended) return
+    const [own, ...guesses] = partsOf(placed)
     try {
-      const chunk = this.#usablePart(placed, result)
-      this.#scheduler.complete(chunk)
-      deliverCaptured(chunk, stepTokens, result)
-      for (let position = chunk.logitsFrom; position < chunk.to; position++) {
-        await this.#slice.pauseIfOver()
-        if (sequence.ended) return
-        const isLast = position === sequence.tokens.length - 1
-        const logits = this.#logitsAt(chunk, position, result)
-        const token = sequence.request.consumer.next(position, logits)
-        if (isLast && sequence.request.generates) this.#counts.generatedTokens++
-        sequence.nextLogits = position + 1
-        if (!isLast) continue
-        if (token === undefined) this.#take(sequence)?.resolve(sequence.report(false))
-        else sequence.append(token)
+      await this.#deliverPart(own!, tokens.length, result)
+      for (const guess of guesses) {
+        if (sequence.ended || sequence.tokens[guess.from] !== tokens[guess.tokenRow]) return
+        sequence.acceptedTokens++
+        this.#counts.acceptedTokens++
+        await this.#deliverPart(guess, tokens.length, result)
       }
     } catch (error) {
       this.#fail(sequence, error)
+    }
+  }
+
+  async #deliverPart(placed: PlacedChunk, stepTokens: number, result: StepResult): Promise<void> {
+    const { sequence } = placed
+    if (sequence.ended) return
+    const chunk = this.#usablePart(placed, result)
+    this.#scheduler.complete(chunk)
+    deliverCaptured(chunk, stepTokens, result)
+    for (let position = chunk.logitsFrom; position < chunk.to; position++) {
+      await this.#slice.pauseIfOver()
+      if (sequence.ended) return
+      const isLast = position === sequence.tokens.length - 1
+      const logits = this.#logitsAt(chunk, position, result)
+      const token = sequence.request.consumer.next(position, logits)
+      if (isLast && sequence.request.generates) this.#counts.generatedTokens++
+      sequence.nextLogits = position + 1
+      if (!isLast) continue
+      if (token === undefined) this.#take(sequence)?.resolve(sequence.report(false))
+      else sequence.append(token)
     }
   }
 

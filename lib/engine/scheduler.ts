@@ -5,7 +5,7 @@
  * is left. While others wait, the oldest unfinished prompt gets at most half of that room: a long
  * prompt neither starves nor blocks. Sequences are admitted in the order of their arrival, as soon
  * as there are pages for all of their tokens. When pages run out, the youngest sequence gives up
- * its own and is computed again later.
+ * its own and is computed again later. Guesses of the next tokens fill small steps.
  */
 import type { KvPages } from './kv-cache.js'
 import type { Sequence } from './sequence.js'
@@ -15,7 +15,15 @@ export interface Chunk {
   readonly sequence: Sequence
   readonly from: number
   readonly to: number
+  /** The last of them, where they are guesses. */
+  readonly drafted: readonly number[]
 }
+
+/**
+ * Guesses are for steps of up to so many tokens with them. There a token more is cheap, because the
+ * step's time is that of reading weights.
+ */
+const DRAFTING_TOKENS = 32
 
 export class Scheduler {
   readonly #pages: KvPages
@@ -77,8 +85,11 @@ export class Scheduler {
     if (!hadToPreempt) this.#admit()
     const decoding = this.#running.filter(sequence => sequence.remaining === 1)
     const prefilling = this.#running.filter(sequence => sequence.remaining > 1)
-    const chunks = decoding.map(sequence => chunkOf(sequence, 1))
-    return [...chunks, ...sharePrefill(prefilling, this.#maxStepTokens - decoding.length)]
+    const prefill = sharePrefill(prefilling, this.#maxStepTokens - decoding.length)
+    const tokens = prefill.reduce((n, { from, to }) => n + to - from, decoding.length)
+    const left = Math.min(DRAFTING_TOKENS, this.#maxStepTokens) - tokens
+    const drafts = Math.max(0, Math.floor(left / decoding.length))
+    return [...decoding.map(sequence => this.#drafted(sequence, drafts)), ...prefill]
   }
 
   /** The copies that the planned step must make. */
@@ -97,12 +108,26 @@ export class Scheduler {
     sequence.computed = to
   }
 
+  /** The next token of a sequence and guesses, as many as have room in pages that nobody holds. */
+  #drafted(sequence: Sequence, most: number): Chunk {
+    const { pages, request, computed } = sequence
+    const { pageSize, available } = this.#pages
+    const next = chunkOf(sequence, 1)
+    const room = Math.min(most, (pages.length + available) * pageSize - next.to)
+    const drafted = (room > 0 && request.consumer.draft?.(room)) || []
+    const to = next.to + drafted.length
+    while (pages.length * pageSize < to) this.#pages.extend(pages)
+    return { sequence, from: computed, to, drafted }
+  }
+
   /**
    * Gives every running sequence a page for each of its tokens, at the cost of the youngest if need
-   * be.
+   * be. Pages of guesses that did not come are given back before.
    */
   #growRunning(): boolean {
     let hadToPreempt = false
+    for (const { pages, tokens } of this.#running)
+      this.#pages.close(pages.splice(Math.ceil(tokens.length / this.#pages.pageSize)))
     for (const sequence of [...this.#running]) {
       while (
         this.#running.includes(sequence) &&
@@ -191,6 +216,7 @@ function chunkOf(sequence: Sequence, tokens: number): Chunk {
     sequence,
     from: sequence.computed,
     to: sequence.computed + Math.min(tokens, sequence.remaining),
+    drafted: [],
   }
 }
 

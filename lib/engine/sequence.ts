@@ -21,6 +21,12 @@ export interface SequenceConsumer {
    */
   suffices?(top: TopLogits): boolean
   /**
+   * Guesses of the next tokens, at most `most`, at least one. The next step computes them along
+   * with the last token. Each that `next` returns saves a step; from the first other one on they
+   * are dropped. The sequence must not grow beyond maxTokens with them. It must not throw.
+   */
+  draft?(most: number): readonly number[]
+  /**
    * Captured rows of the next tokens, in order, valid during the call only. Comes before `next` for
    * these tokens.
    */
@@ -53,6 +59,9 @@ export interface SequenceReport {
    */
   readonly submittedAt: number
   readonly startedAt: number | undefined
+  /** Tokens that steps have computed as guesses, and those of them that came. */
+  readonly draftedTokens: number
+  readonly acceptedTokens: number
   /** True if `cancel` ended it. */
   readonly cancelled: boolean
 }
@@ -84,6 +93,8 @@ export class Sequence {
   nextLogits: number
   /** Tokens whose captured rows the consumer has had. */
   recorded = 0
+  draftedTokens = 0
+  acceptedTokens = 0
   /** Set by the first admission. */
   cachedTokens: number | undefined
   readonly submittedAt = performance.now()
@@ -107,6 +118,11 @@ export class Sequence {
     this.keyVariants.push(this.#keyVariantOf(this.tokens.length))
   }
 
+  /** That of a token of the text, or of one that may be appended. */
+  keyVariantAt(position: number): number {
+    return this.keyVariants[position] ?? this.#keyVariantOf(position + 1)
+  }
+
   /** Tokens still to compute. */
   get remaining(): number {
     return this.tokens.length - this.computed
@@ -123,7 +139,7 @@ export class Sequence {
   }
 
   report(cancelled: boolean): SequenceReport {
-    const { cachedTokens = 0, submittedAt, startedAt } = this
-    return { cachedTokens, submittedAt, startedAt, cancelled }
+    const { cachedTokens = 0, submittedAt, startedAt, draftedTokens, acceptedTokens } = this
+    return { cachedTokens, submittedAt, startedAt, draftedTokens, acceptedTokens, cancelled }
   }
 }

@@ -6,6 +6,7 @@ import type { Engine } from '../engine/engine.js'
 import type { SequenceConsumer, SequenceReport } from '../engine/sequence.js'
 import type { ResolvedOptions } from '../options/generate.js'
 import type { Router } from '../program/model-spec.js'
+import { PromptLookup } from '../sampling/prompt-lookup.js'
 import { Sampler, type TokenLogprobs, type TopLogits } from '../sampling/sampler.js'
 import { StopStrings } from '../tokenizer/stop-strings.js'
 import type { TextStream } from '../tokenizer/text-stream.js'
@@ -38,6 +39,7 @@ export class TextGeneration implements SequenceConsumer {
   readonly #textStream: TextStream | undefined
   readonly #stopStrings: StopStrings | undefined
   readonly #routing: CaptureRecorder | undefined
+  readonly #lookup: PromptLookup | undefined
   #text = ''
   readonly #tokenIds: number[] = []
   readonly #logprobs: TokenLogprobs[] = []
@@ -55,6 +57,7 @@ export class TextGeneration implements SequenceConsumer {
     this.#textStream = tokenizer?.stream({ prompt: promptIds })
     if (options.stop.length > 0) this.#stopStrings = new StopStrings(options.stop)
     if (options.routing) this.#routing = new CaptureRecorder()
+    if (options.speculate) this.#lookup = new PromptLookup(options.speculate, promptIds)
   }
 
   get promptTokens(): number {
@@ -85,10 +88,17 @@ export class TextGeneration implements SequenceConsumer {
     return this.#sampler.suffices(top)
   }
 
+  draft(most: number): readonly number[] {
+    // The last token of the text is never an input.
+    const left = this.#maxNewTokens - this.#tokenIds.length - 1
+    return this.#lookup?.draft(Math.min(most, left)) ?? []
+  }
+
   next(position: number, logits: Float32Array | TopLogits): number | undefined {
     this.#parts.positions.note(position + 1)
     const { tokenId, logprobs } = this.#sampler.sample(logits)
     this.#tokenIds.push(tokenId)
+    this.#lookup?.append(tokenId)
     if (logprobs) this.#logprobs.push(logprobs)
     this.#lastTokenAt = performance.now()
     if (this.#tokenIds.length === 1) this.#firstTokenAt = this.#lastTokenAt
@@ -113,6 +123,8 @@ export class TextGeneration implements SequenceConsumer {
       cachedTokens: 0,
       submittedAt: performance.now(),
       startedAt: undefined,
+      draftedTokens: 0,
+      acceptedTokens: 0,
       cancelled: false,
     }
     return { done: Promise.resolve(this.#result(report)), cancel: () => {} }
@@ -143,6 +155,7 @@ export class TextGeneration implements SequenceConsumer {
 
   #result(report: SequenceReport): GenerateResult {
     const { promptIds, options, routers } = this.#parts
+    const { cachedTokens, draftedTokens, acceptedTokens } = report
     if (this.#finishReason === undefined) {
       // Aborted: the tokens are the caller's, and so is the text that was held back of them.
       this.#text += this.#rest()
@@ -155,7 +168,8 @@ export class TextGeneration implements SequenceConsumer {
       usage: {
         promptTokens: promptIds.length,
         generatedTokens: this.#tokenIds.length,
-        cachedTokens: report.cachedTokens,
+        cachedTokens,
+        ...(options.speculate && { draftedTokens, acceptedTokens }),
       },
       timings: this.#timings(report),
       ...(options.logprobs !== undefined && { logprobs: this.#logprobs }),
