@@ -52,7 +52,7 @@ export class Engine {
   constructor(runner: Runner) {
     this.#runner = runner
     this.#pages = new KvPages(runner)
-    this.#scheduler = new Scheduler(this.#pages, runner.maxStepTokens)
+    this.#scheduler = new Scheduler(this.#pages, runner)
   }
 
   stats(): ModelStats {

@@ -8,6 +8,7 @@
  * its own and is computed again later. Guesses of the next tokens fill small steps.
  */
 import type { KvPages } from './kv-cache.js'
+import type { Runner } from './runner.js'
 import type { Sequence } from './sequence.js'
 
 /** Tokens `from` .. `to` - 1 of a sequence, to be computed in a step. */
@@ -19,15 +20,10 @@ export interface Chunk {
   readonly drafted: readonly number[]
 }
 
-/**
- * Guesses are for steps of up to so many tokens with them. There a token more is cheap, because the
- * step's time is that of reading weights.
- */
-const DRAFTING_TOKENS = 32
-
 export class Scheduler {
   readonly #pages: KvPages
   readonly #maxStepTokens: number
+  readonly #draftingTokens: number
   readonly #maxRunning: number
   /** In order of arrival. */
   readonly #waiting: Sequence[] = []
@@ -35,9 +31,13 @@ export class Scheduler {
   readonly #running: Sequence[] = []
   readonly #counts = { preemptions: 0, prefixHits: 0, prefixTokens: 0 }
 
-  constructor(pages: KvPages, maxStepTokens: number) {
+  constructor(
+    pages: KvPages,
+    { maxStepTokens, draftingTokens }: Pick<Runner, 'maxStepTokens' | 'draftingTokens'>,
+  ) {
     this.#pages = pages
     this.#maxStepTokens = maxStepTokens
+    this.#draftingTokens = Math.min(maxStepTokens, draftingTokens)
     // Half of a step at least is left to prompts.
     this.#maxRunning = Math.max(1, Math.floor(maxStepTokens / 2))
   }
@@ -87,9 +87,7 @@ export class Scheduler {
     const prefilling = this.#running.filter(sequence => sequence.remaining > 1)
     const prefill = sharePrefill(prefilling, this.#maxStepTokens - decoding.length)
     const tokens = prefill.reduce((n, { from, to }) => n + to - from, decoding.length)
-    const left = Math.min(DRAFTING_TOKENS, this.#maxStepTokens) - tokens
-    const drafts = Math.max(0, Math.floor(left / decoding.length))
-    return [...decoding.map(sequence => this.#drafted(sequence, drafts)), ...prefill]
+    return [...this.#nextTokens(decoding, this.#draftingTokens - tokens), ...prefill]
   }
 
   /** The copies that the planned step must make. */
@@ -106,6 +104,16 @@ export class Scheduler {
   complete({ sequence, from, to }: Chunk): void {
     this.#pages.record(sequence.pages, sequence, from, to)
     sequence.computed = to
+  }
+
+  /** The next token of each sequence, and guesses. What one leaves of its share is the others'. */
+  #nextTokens(decoding: readonly Sequence[], room: number): Chunk[] {
+    let left = room
+    return decoding.map((sequence, i) => {
+      const chunk = this.#drafted(sequence, Math.floor(left / (decoding.length - i)))
+      left -= chunk.drafted.length
+      return chunk
+    })
   }
 
   /** The next token of a sequence and guesses, as many as have room in pages that nobody holds. */

@@ -19,6 +19,7 @@ export interface FakeOptions {
   pageSize?: number
   pages?: number
   maxStepTokens?: number
+  draftingTokens?: number
   /**
    * Lengths up to this share one variant of keys, longer ones have one each, as dynamic RoPE does.
    */
@@ -54,6 +55,7 @@ export class FakeRunner implements Runner {
   readonly pageSize: number
   readonly pages: number
   readonly maxStepTokens: number
+  readonly draftingTokens: number
   readonly captureNames: readonly string[]
   readonly routers = [0, 1].map(layer => ({
     layer,
@@ -80,6 +82,7 @@ export class FakeRunner implements Runner {
     this.pageSize = options.pageSize ?? 4
     this.pages = options.pages ?? 64
     this.maxStepTokens = options.maxStepTokens ?? 16
+    this.draftingTokens = options.draftingTokens ?? 32
     this.captureNames = [0, 1].flatMap(layer => [
       `layers.${layer}.router_logits`,
       `layers.${layer}.expert_indices`,
