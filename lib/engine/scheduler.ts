@@ -106,7 +106,7 @@ export class Scheduler {
     sequence.computed = to
   }
 
-  /** The next token of each sequence, and guesses. What one leaves of its share is the others'. */
+  /** The next token of each sequence, and guesses. The later ones get what the earlier leave. */
   #nextTokens(decoding: readonly Sequence[], room: number): Chunk[] {
     let left = room
     return decoding.map((sequence, i) => {
@@ -116,7 +116,7 @@ export class Scheduler {
     })
   }
 
-  /** The next token of a sequence and guesses, as many as have room in pages that nobody holds. */
+  /** The next token of a sequence and guesses, as many as fit in its pages and unused ones. */
   #drafted(sequence: Sequence, most: number): Chunk {
     const { pages, request, computed } = sequence
     const { pageSize, available } = this.#pages

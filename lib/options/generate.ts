@@ -115,8 +115,8 @@ export interface GenerateOptions {
   /** Ends the generation early. The result then has finishReason 'abort'; nothing is thrown. */
   signal?: AbortSignal
   /**
-   * Guess the next tokens from an earlier place of prompt or text, and compute them in one step. The
-   * text is the same, bit by bit on a CPU. It comes faster where it repeats something. True is
+   * Guess the next tokens from an earlier place of prompt or text, and compute them in one step.
+   * The result is the same, bit by bit. It comes faster where the text repeats something. True is
    * `{ ngram: 3, tokens: 8 }`. Default false.
    */
   speculate?: boolean | Speculation

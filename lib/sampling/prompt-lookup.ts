@@ -8,7 +8,7 @@ import { isObject, show } from '../base/json.js'
 import { checkAll, integer } from '../base/option-checks.js'
 
 /**
- * How `speculate` guesses.
+ * The option `speculate`: guesses of the next tokens.
  *
  * @example
  * ```ts

@@ -25,14 +25,14 @@ const OPTIONS: readonly GenerateOptions[] = [
 ]
 
 /**
- * Generates with every kind of guesses in one batch, with room for all texts and with less, from a
- * cold cache and from one that holds the prompts.
+ * Generates with several kinds of guesses in one batch. There is room for all texts or for less,
+ * and the cache is cold or holds the prompts.
  */
 export async function compareGuesses(t: Test, directory: string, options: LoadOptions) {
   const load = (kvCacheTokens: number) =>
     loadModel(directory, { ...options, contextLength: 256, kvCacheTokens })
   await using roomy = await load(1024)
-  // Four pages let two texts begin, each of which grows to three pages.
+  // Four pages let two texts begin, and each grows to three pages.
   await using tight = await load(256)
   const { vocabSize } = roomy.config
   const prompts = Array.from({ length: 4 }, (_, i) =>
