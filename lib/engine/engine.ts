@@ -186,24 +186,26 @@ export class Engine {
    */
   async #deliver(placed: PlacedChunk, tokens: Int32Array, result: StepResult): Promise<void> {
     const { sequence } = placed
-    const [own, ...guesses] = partsOf(placed)
     try {
-      await this.#deliverPart(own!, tokens.length, result)
-      for (const guess of guesses) {
-        if (sequence.ended || sequence.tokens[guess.from] !== tokens[guess.tokenRow]) return
-        sequence.acceptedTokens++
-        this.#counts.acceptedTokens++
-        await this.#deliverPart(guess, tokens.length, result)
+      for (const part of partsOf(placed)) {
+        const hasCome = sequence.tokens[part.from] === tokens[part.tokenRow]
+        if (sequence.ended || !hasCome) return
+        const usable = this.#usablePart(part, result)
+        if (part.drafted.length > 0) this.#countGuesses(sequence, usable.to - usable.from)
+        await this.#deliverPart(usable, tokens.length, result)
       }
     } catch (error) {
       this.#fail(sequence, error)
     }
   }
 
-  async #deliverPart(placed: PlacedChunk, stepTokens: number, result: StepResult): Promise<void> {
-    const { sequence } = placed
-    if (sequence.ended) return
-    const chunk = this.#usablePart(placed, result)
+  #countGuesses(sequence: Sequence, accepted: number): void {
+    sequence.acceptedTokens += accepted
+    this.#counts.acceptedTokens += accepted
+  }
+
+  async #deliverPart(chunk: PlacedChunk, stepTokens: number, result: StepResult): Promise<void> {
+    const { sequence } = chunk
     this.#scheduler.complete(chunk)
     deliverCaptured(chunk, stepTokens, result)
     for (let position = chunk.logitsFrom; position < chunk.to; position++) {

@@ -81,17 +81,23 @@ export function buildStep(
 export function partsOf(chunk: PlacedChunk): PlacedChunk[] {
   const own = chunk.to - chunk.drafted.length
   return [
-    partOf(chunk, chunk.from, own),
-    ...chunk.drafted.map((_, i) => partOf(chunk, own + i, own + i + 1)),
+    partOf(chunk, chunk.from, own, []),
+    ...chunk.drafted.map((guess, i) => partOf(chunk, own + i, own + i + 1, [guess])),
   ]
 }
 
-function partOf(chunk: PlacedChunk, from: number, to: number): PlacedChunk {
+function partOf(
+  chunk: PlacedChunk,
+  from: number,
+  to: number,
+  drafted: readonly number[],
+): PlacedChunk {
   const logitsFrom = Math.min(Math.max(chunk.logitsFrom, from), to)
   return {
     ...chunk,
     from,
     to,
+    drafted,
     logitsFrom,
     tokenRow: chunk.tokenRow + from - chunk.from,
     logitRow: chunk.logitRow + logitsFrom - chunk.logitsFrom,

@@ -47,7 +47,15 @@ t.test('captured rows are those of the text', async t => {
 t.test('the largest logits of guesses where they suffice', async t => {
   const wish = await guessing(PROMPT, 4)
   const expected = (await alone(PROMPT)).got
-  for (const until of [6, 8, 11, 100]) {
+  // The steps begin at positions 6, 7 and 12. Where the row of a guess does not suffice, the step
+  // ends as with a wrong one.
+  for (const [until, again] of [
+    [6, 1],
+    [8, 0],
+    [11, 0],
+    [12, 1],
+    [100, 0],
+  ] as const) {
     const runner = new FakeRunner()
     const engine = new Engine(runner)
     const { got, done } = submit(engine, { ...wish, takesTop: position => position < until })
@@ -57,7 +65,8 @@ t.test('the largest logits of guesses where they suffice', async t => {
       t.equal(row.startsWith('largest'), position < until, `position ${position}`)
       if (position >= until) t.equal(row, expected.rows.get(position))
     }
-    t.ok(engine.stats().acceptedTokens >= 4)
+    const { acceptedTokens, steps } = engine.stats()
+    t.equal(steps, PROMPT.newTokens + again - acceptedTokens, 'each right guess saves a step')
   }
 })
 

@@ -80,7 +80,7 @@ export default [
     name: 'engine-believes-guesses',
     breaks: 'The results after a guess count, though another token came.',
     in: 'lib/engine',
-    find: 'sequence.ended || sequence.tokens[guess.from] !== tokens[guess.tokenRow]',
+    find: 'sequence.ended || !hasCome',
     replace: 'sequence.ended',
     tests: speculation,
   },
