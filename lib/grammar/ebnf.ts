@@ -20,9 +20,9 @@ const NOTHING = '""'
  * @throws MoeppError ERR_BAD_GRAMMAR if a rule has no text that ends
  */
 export function ebnfOf({ root, rules }: ParsedGrammar, place: string): string {
-  const endless = rules.endless()
-  if (endless)
-    throw badGrammar(endless.place, 'no text can end, because it needs another of its kind')
+  const endless = rules.endless(root)
+  if (endless !== undefined)
+    throw badGrammar(endless || place, 'no text can end, or none is allowed')
   return new Printer(place).print(root, rules)
 }
 
@@ -77,7 +77,7 @@ class Printer {
     if (most === Infinity) next = this.#rule(name => [rest, ...step(name)])
     for (let left = most === Infinity ? least : most; left > 0; left--) {
       const after = next
-      const mayEnd = most !== Infinity && left <= most - least
+      const mayEnd = most !== Infinity && left > least
       next = this.#rule(() => [...(mayEnd ? [rest] : []), ...step(after)])
     }
     return next

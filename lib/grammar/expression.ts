@@ -110,14 +110,18 @@ export class Rules {
     return this.#rules
   }
 
-  /** A rule from which no text can come, because each needs another of its kind. */
-  endless(): Rule | undefined {
+  /**
+   * The place of something from which no text can come: it has no characters, or needs another of
+   * its kind without end.
+   */
+  endless(root: Expression): string | undefined {
     const known = new Set<Rule>()
     for (let before = -1; before < known.size; ) {
       before = known.size
       for (const rule of this.#rules) if (canEnd(rule.body!, known)) known.add(rule)
     }
-    return this.#rules.find(rule => !known.has(rule))
+    const endless = this.#rules.find(rule => !known.has(rule))
+    return endless?.place ?? (canEnd(root, known) ? undefined : '')
   }
 }
 

@@ -77,3 +77,9 @@ export function randomText(root: Expression, next: () => number): string {
   }
   return write(root, 0)
 }
+
+/** A text as a name of a test: the protocol of tests has lines of its own. */
+export function shown(text: string): string {
+  const escaped = (unit: string) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`
+  return JSON.stringify(text).replace(/[^ -~]/g, escaped)
+}
