@@ -8,25 +8,33 @@
  */
 import type { Expression, ParsedGrammar, Range, Rules } from './expression.js'
 import { badGrammar } from './regex.js'
-import { spelled } from './spelling.js'
+import { marker, spelled } from './spelling.js'
 
 /** Each repetition is a rule, which takes up to 50 ms to compile. */
 const MOST_REPETITIONS = 1000
 
 const NOTHING = '""'
 
+export interface Printed {
+  readonly ebnf: string
+  /** The greatest lengths of strings that the grammar does not count itself. */
+  readonly limits: readonly number[]
+}
+
 /**
  * `place` names the grammar in errors.
  * @throws MoeppError ERR_BAD_GRAMMAR if a rule has no text that ends
  */
-export function ebnfOf({ root, rules }: ParsedGrammar, place: string): string {
+export function ebnfOf({ root, rules }: ParsedGrammar, place: string): Printed {
   const endless = rules.endless(root)
   if (endless !== undefined)
     throw badGrammar(endless || place, 'no text can end, or none is allowed')
-  return new Printer(place).print(root, rules)
+  const printer = new Printer(place)
+  return { ebnf: printer.print(root, rules), limits: [...printer.limits] }
 }
 
 class Printer {
+  readonly limits = new Set<number>()
   readonly #place: string
   readonly #lines: string[] = []
   #made = 0
@@ -55,6 +63,9 @@ class Printer {
         return this.#sequence(partsOf(expression))
       case 'rule':
         return expression.rule.name
+      case 'marker':
+        this.limits.add(expression.most)
+        return `"${escaped(marker(expression.most))}"`
     }
   }
 

@@ -15,6 +15,8 @@ export type Expression =
       readonly most: number
     }
   | { readonly kind: 'rule'; readonly rule: Rule }
+  /** No text: shows that a string of this length at most goes on here. See string-lengths.ts. */
+  | { readonly kind: 'marker'; readonly most: number }
 
 /** A named expression, which may refer to itself. */
 export interface Rule {
@@ -139,5 +141,7 @@ function canEnd(expression: Expression, known: ReadonlySet<Rule>): boolean {
       return expression.least === 0 || canEnd(expression.body, known)
     case 'rule':
       return known.has(expression.rule)
+    case 'marker':
+      return false
   }
 }

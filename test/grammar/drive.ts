@@ -33,6 +33,7 @@ export class Driver {
     grammar: CompiledGrammar,
     next: () => number,
     most = 200,
+    closing = 0.3,
   ): Promise<string | undefined> {
     const matcher = grammar.open([], false)
     const ids: number[] = []
@@ -42,8 +43,8 @@ export class Driver {
         await matcher.pending
         const mayEnd = (matcher.mask.at(-1)! & 1) === 1
         if (matcher.isComplete || (mayEnd && next() < 0.3)) return this.#text(ids)
-        const closing = this.#closing.filter(id => isAllowed(matcher, id))
-        const allowed = next() < 0.3 && closing.length > 0 ? closing : this.#allowed(matcher)
+        const ends = this.#closing.filter(id => isAllowed(matcher, id))
+        const allowed = next() < closing && ends.length > 0 ? ends : this.#allowed(matcher)
         const id = pick(allowed)!
         ids.push(id)
         matcher.accept(id)

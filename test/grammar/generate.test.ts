@@ -233,7 +233,10 @@ t.test('bad grammars', async t => {
     [{ regex: 'a'.repeat(300_000) }, { code: 'ERR_BAD_GRAMMAR', message: /300002 characters/ }],
   ]
   for (const [grammar, error] of table) {
-    await t.rejects(model.generate(PROMPT, { grammar: grammar as Grammar }), error)
+    await t.rejects(
+      model.generate(PROMPT, { grammar: grammar as Grammar }),
+      error as { code: string },
+    )
   }
   await t.rejects(model.stream(PROMPT, { grammar: { regex: '(' } }).next(), {
     code: 'ERR_BAD_GRAMMAR',

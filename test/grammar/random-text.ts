@@ -45,7 +45,8 @@ export function randomText(root: Expression, next: () => number): string {
     return own
   }
 
-  function option(options: readonly Expression[], depth: number): Expression {
+  function option(all: readonly Expression[], depth: number): Expression {
+    const options = all.filter(({ kind }) => kind !== 'marker')
     if (depth < DEEP) return options[pick(options.length)]!
     const least = Math.min(...options.map(height))
     return options.find(each => height(each) === least)!
@@ -73,6 +74,8 @@ export function randomText(root: Expression, next: () => number): string {
       }
       case 'rule':
         return write(expression.rule.body!, depth + 1)
+      case 'marker':
+        throw new Error('a marker is no text')
     }
   }
   return write(root, 0)
