@@ -6,6 +6,7 @@
 //   npm run bench -- expert-forward         the paper's headline
 //   npm run bench -- quality                the loss in quality by quantised weights
 //   npm run bench -- tokenizer              encoding: time, and holds of the event loop
+//   npm run bench -- speculate              guesses of the next tokens: gain and cost
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { programs, root, run } from '../scripts/build-native.mjs'
@@ -18,6 +19,7 @@ const scripts = new Map([
   ['expert-forward', ['--native']],
   ['quality', []],
   ['tokenizer', []],
+  ['speculate', []],
 ])
 const [first, ...rest] = process.argv.slice(2)
 const levels = scripts.get(first) ?? ['--native']
