@@ -1,4 +1,4 @@
-/** The model of `moepp generate`: its options are checked before the weights are read. */
+/** The model of `generate` and `chat`: its options are checked before the weights are read. */
 
 import { readModel } from '../families/registry.js'
 import { readGenerationConfig } from '../generation/generation-config.js'
@@ -40,14 +40,14 @@ export class ModelSource {
   }
 
   /** Downloads the checkpoint if it must, and reads its configuration. */
-  async open(): Promise<{ readonly resolve: Resolve }> {
+  async open(): Promise<{ readonly directory: string; readonly resolve: Resolve }> {
     const directory = await modelDirectory(this.#name, this.#flags, this.#progress, this.#signal)
     const { config } = await readModel(directory)
     const generation = await readGenerationConfig(directory)
     // As in Model: these are no options of a call.
     const { bosTokenId, padTokenId, eosTokenIds, numReturnSequences, ...presets } = generation
     this.#directory = directory
-    return { resolve: options => resolveGenerateOptions(options, presets, config) }
+    return { directory, resolve: options => resolveGenerateOptions(options, presets, config) }
   }
 
   /** The model, after `open`. */
