@@ -6,10 +6,12 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 
 export type { ModelDevice } from './addon/device.js'
+export type { ChatOptions, ToolChoice } from './chat/chat-options.js'
 export type { ModelStats } from './engine/stats.js'
 export { MoeppError, type MoeppErrorCode } from './errors.js'
 export type { ModelConfig } from './families/family.js'
 export type { ForwardOptions, ScoreOptions } from './generation/call-options.js'
+export type { AssistantMessage, ChatChunk, ChatResult } from './generation/chat-results.js'
 export type { CallTrace, LoadTrace, TracedResult } from './generation/diagnostics.js'
 export type { Model } from './generation/model.js'
 export type { Prompt, TokenIds } from './generation/prompt.js'
@@ -39,6 +41,8 @@ export type {
 } from './options/generate.js'
 export type { LogitsHook } from './sampling/logits-hook.js'
 export type { TokenLogprob, TokenLogprobs } from './sampling/sampler.js'
+export type { ChatTemplateOptions } from './template/chat-template.js'
+export type { ChatMessage, ChatTool, ToolCall } from './template/messages.js'
 export type { DType } from './tensor/tensor-ref.js'
 export type {
   DecodeOptions,

@@ -1,7 +1,7 @@
 /**
- * The form of an assistant's message, as the checkpoint's template writes it: the marks around
- * thoughts and around calls of tools, and the token that ends the message. A small conversation of
- * known words is rendered, and the marks are read off around them.
+ * The form of an assistant's message, as the checkpoint's template writes it. A small conversation
+ * of known words is rendered. The marks around thoughts and calls of tools are read off it, and the
+ * text that ends a message.
  */
 import { MoeppError } from '../errors.js'
 import type { ChatTemplate } from '../template/chat-template.js'
@@ -54,7 +54,7 @@ const CALL = { name: NAME, arguments: { [KEY]: VALUE } }
 const ASKED: ChatMessage = { role: 'user', content: USER }
 const ANSWER: ChatMessage = { role: 'assistant', content: CONTENT }
 
-/** What `template` says of an assistant's message; `templateName` as in its options. */
+/** Asks `template` for the form; `templateName` as in its options. */
 export async function readChatFormat(
   template: ChatTemplate,
   templateName: string | undefined,
@@ -94,11 +94,12 @@ function reasoningOf(text: string): ChatFormat['reasoning'] {
 }
 
 function toolCallOf(text: string): ToolCallForm | undefined {
-  const before = between(text, CONTENT, NAME)
-  const found = /\s*(<[^<>\s]+>)(\s*\{.*)$/s.exec(before ?? '')
+  // The list of tools, which has the name too, may stand before the content.
+  const answer = text.slice(text.indexOf(CONTENT))
+  const found = /\s*(<[^<>\s]+>)(\s*\{.*)$/s.exec(between(answer, CONTENT, NAME) ?? '')
   if (!found) return undefined
   const [, open, beforeName] = found
-  const call = text.slice(text.indexOf(NAME) + NAME.length)
+  const call = answer.slice(answer.indexOf(NAME) + NAME.length)
   const values = /^(.*?)(\{\s*"moeppkey"\s*:\s*"moeppvalue"\s*\})(\s*\}\s*)(<[^<>\s]+>)/s.exec(call)
   if (!values) return undefined
   const [whole, beforeArguments, , afterArguments, close] = values

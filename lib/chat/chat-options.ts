@@ -6,7 +6,7 @@ import { type ChatTool, templateTools } from '../template/messages.js'
 import { PlainCopier } from '../template/plain-data.js'
 
 /**
- * Which tools the model may or must call. `auto`: as it likes. `none`: it is told of none.
+ * The tools that the model may or must call. `auto`: as it likes. `none`: it is told of none.
  * `required`: it calls one or more. A name: it calls that one, once.
  *
  * @example
@@ -35,10 +35,7 @@ export type ToolChoice = 'auto' | 'none' | 'required' | { readonly name: string 
  * ```
  */
 export interface ChatOptions
-  extends Omit<
-    GenerateOptions,
-    'addSpecialTokens' | 'splitSpecialTokens' | 'numReturnSequences'
-  > {
+  extends Omit<GenerateOptions, 'addSpecialTokens' | 'splitSpecialTokens' | 'numReturnSequences'> {
   /** Tools that the model may call, for the template. Default none. */
   tools?: readonly ChatTool[]
   /**
@@ -66,7 +63,13 @@ export interface SplitOptions {
 export function splitChatOptions(options: ChatOptions): SplitOptions {
   if (!isObject(options as unknown))
     throw new TypeError(`options: expected an object, got ${show(options)}`)
-  const { tools = [], toolChoice = 'auto', templateName, templateVariables, ...generation } = options
+  const {
+    tools = [],
+    toolChoice = 'auto',
+    templateName,
+    templateVariables,
+    ...generation
+  } = options
   for (const name of ['addSpecialTokens', 'splitSpecialTokens', 'numReturnSequences'])
     if ((generation as Record<string, unknown>)[name] !== undefined)
       throw new TypeError(`${name}: chats have no such option`)

@@ -46,7 +46,7 @@ export async function chatPrompt(
   const plain = templateMessages(messages)
   const words = new PlainWords(tokenizer, [plain, tools])
   const rendering: Rendering = {
-    messages: words.marked(plain),
+    messages: words.marked(plain) as readonly ChatMessage[],
     options: {
       ...templateVariables,
       ...(templateName !== undefined && { templateName }),
@@ -61,7 +61,12 @@ export async function chatPrompt(
   const rendered = text!
   const parts: Part[] = []
   let end = 0
-  for (const { from, to, tokenIds } of await knownAnswers(rendered, messages, rendering, tokenizer)) {
+  for (const { from, to, tokenIds } of await knownAnswers(
+    rendered,
+    messages,
+    rendering,
+    tokenizer,
+  )) {
     for (const part of words.parts(rendered.slice(end, from))) parts.push(part)
     for (const id of tokenIds) parts.push(id)
     end = to
@@ -80,9 +85,9 @@ function reasoningStart(generationPrompt: string, { reasoning }: ChatFormat): Re
 }
 
 /**
- * The answers that stand in the text just as they were generated: after the prompt that they were
- * generated from, and before a special token, so that nothing is encoded across their end. Where a
- * template drops thoughts later, the text is another.
+ * The answers that stand in the text just as they were generated. Before one is the prompt that it
+ * was generated from. Behind it is a special token, so that nothing is encoded across its end. A
+ * template that drops thoughts later writes another text.
  */
 async function knownAnswers(
   text: string,
@@ -112,7 +117,7 @@ async function promptsOf(
   answers: readonly { readonly at: number }[],
   { messages, options }: Rendering,
   { template }: Tokenizer,
-): Promise<string[]> {
+): Promise<readonly string[]> {
   if (answers.length === 0) return []
   try {
     return await template.renderEach(

@@ -38,9 +38,7 @@ export class PlainWords {
 
   /** The parts of a text that was rendered from marked values. */
   parts(rendered: string): Part[] {
-    return this.#split(rendered).map(part =>
-      this.#ids.get(part) ?? part.replaceAll(this.#mark, ''),
-    )
+    return this.#split(rendered).map(part => this.#ids.get(part) ?? part.replaceAll(this.#mark, ''))
   }
 
   #markedText(text: string): string {

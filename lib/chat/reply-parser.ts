@@ -96,7 +96,7 @@ export class ReplyParser {
     return true
   }
 
-  /** White space before thoughts or a call is nobody's. */
+  /** White space before thoughts or a call belongs to neither. */
   #isBlankStart(text: string): boolean {
     return this.#part === 'start' && text.trim() === ''
   }

@@ -25,7 +25,7 @@ export function parseToolCall(text: string, problem?: string): ToolCall {
 
 const NO_OBJECT = 'its arguments are not an object'
 
-/** The name and the arguments' text, as far as they can be told. */
+/** The name and the arguments' text, if they can be told. */
 function invalid(text: string, reason: string): ToolCall {
   const [, name] = /"name"\s*:\s*"((?:[^"\\]|\\.)*)"/.exec(text) ?? []
   const at = /"arguments"\s*:\s*/.exec(text)

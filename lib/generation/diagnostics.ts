@@ -2,9 +2,9 @@
  * Events for loggers and tracers, through Node's diagnostics_channel.
  *
  * There are tracing channels for `moepp:load`, `moepp:generate` (also of `stream` and chats),
- * `moepp:forward` and `moepp:score`. Each publishes `start` when the work begins, `asyncEnd` when it has ended, and
- * `error` before that if it failed. The message is a LoadTrace or a CallTrace: one object for all
- * events of a call, which gets more fields at the end.
+ * `moepp:forward` and `moepp:score`. Each publishes `start` when the work begins, `asyncEnd` when
+ * it has ended, and `error` before that if it failed. The message is a LoadTrace or a CallTrace:
+ * one object for all events of a call, which gets more fields at the end.
  *
  * Messages hold counts, times and names. They never hold a prompt, a text, token ids or an access
  * token. Wrong arguments throw before a call starts, and publish nothing. Without subscribers no
@@ -63,10 +63,10 @@ export interface LoadTrace {
 export type TracedResult = Pick<GenerateResult, 'usage' | 'timings' | 'finishReason'>
 
 /**
- * Message of the tracing channels `moepp:generate` (of all calls that generate), `moepp:forward` and
- * `moepp:score`, for each call. `start` comes when the prompts are tokenized and the work begins,
- * `asyncEnd` when it has ended, and `error` before that if it failed. All events of a call carry
- * the same object. It never holds a prompt, a text or token ids.
+ * Message of the tracing channels `moepp:generate` (also of `stream` and chats), `moepp:forward`
+ * and `moepp:score`, for each call. `start` comes when the prompts are tokenized and the work
+ * begins, `asyncEnd` when it has ended, and `error` before that if it failed. All events of a call
+ * carry the same object. It never holds a prompt, a text or token ids.
  *
  * @example
  * ```ts

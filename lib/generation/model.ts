@@ -184,8 +184,8 @@ export class Model {
    * A template may drop the thoughts of earlier answers. Then the text behind the first thoughts
    * that were dropped is computed again: mostly one answer without its thoughts.
    *
-   * Special tokens in messages are ordinary characters: no user ends a turn by writing `<|im_end|>`.
-   * An abort does not reject: the result has what was generated, and finishReason 'abort'.
+   * Special tokens in messages are ordinary characters: a user who writes `<|im_end|>` ends no
+   * turn. An abort does not reject: the result has what was generated, and finishReason 'abort'.
    *
    * @param messages the conversation; the last one is the user's or a tool's
    * @throws as generate; MoeppError ERR_NO_CHAT_TEMPLATE, ERR_BAD_TEMPLATE, ERR_BAD_GRAMMAR

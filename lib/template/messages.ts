@@ -84,7 +84,7 @@ export type ChatTool =
  * ```
  */
 export interface ChatMessage {
-  /** Who says it: system, user, assistant, tool, or what else the template knows. */
+  /** Of the one who speaks: system, user, assistant, tool, or others that the template knows. */
   readonly role: string
   /** A text, null for none, or parts of the form that the template reads. */
   readonly content?: string | null | readonly Readonly<Record<string, unknown>>[] | undefined
@@ -143,8 +143,7 @@ export function templateTools(tools: unknown, copier: PlainCopier): Plain {
 }
 
 function templateMessage(message: unknown, where: string): object {
-  if (!isObject(message))
-    throw new TypeError(`${where}: expected a message, got ${show(message)}`)
+  if (!isObject(message)) throw new TypeError(`${where}: expected a message, got ${show(message)}`)
   text(message.role, `${where}.role`)
   checkTokenIds(message.tokenIds, `${where}.tokenIds`)
   const fields: [string, unknown][] = []

@@ -1,7 +1,7 @@
 /** Values of a caller that a template reads: plain data alone, as JSON has it, of bounded size. */
 import { show } from '../base/json.js'
 
-/** What JSON can say. */
+/** A value that JSON can say. */
 export type Plain = null | boolean | number | string | readonly Plain[] | PlainObject
 export interface PlainObject {
   readonly [key: string]: Plain

@@ -1,15 +1,14 @@
 /**
  * A checkpoint's words about its tokenizer outside of the tokenizer's own file:
- * tokenizer_config.json, special_tokens_map.json, added_tokens.json and chat_template.jinja. All of
- * them may be absent.
+ * tokenizer_config.json, special_tokens_map.json, added_tokens.json and chat templates. All of them
+ * may be absent.
  */
 
-import { readFile, stat } from 'node:fs/promises'
-import { join } from 'node:path'
-import { decodeUtf8 } from '../base/input-file.js'
-import { isObject, parseAnyJson, show } from '../base/json.js'
-import { MoeppError } from '../errors.js'
+import { isObject, show } from '../base/json.js'
+import type { PlainObject } from '../template/plain-data.js'
+import { type ChatTemplates, namedTokens, readChatTemplates } from './chat-templates.js'
 import { type AddedTokenJson, badTokenizer } from './json-form.js'
+import { CONFIG_FILE, readJsonRecord } from './tokenizer-files.js'
 
 export const ROLES = ['bos_token', 'eos_token', 'pad_token', 'unk_token'] as const
 export type Role = (typeof ROLES)[number]
@@ -26,20 +25,18 @@ export interface TokenizerConfig {
   readonly roles: Readonly<Record<Role, string | null | undefined>>
   /** Tokens that the checkpoint adds or describes. */
   readonly addedTokens: readonly AddedTokenJson[]
-  readonly chatTemplate: string | undefined
+  readonly chat: ChatTemplates
+  /** Special tokens, by the names that chat templates know. */
+  readonly namedTokens: PlainObject
 }
 
-const CONFIG_FILE = 'tokenizer_config.json'
 const MAP_FILE = 'special_tokens_map.json'
 const ADDED_FILE = 'added_tokens.json'
-/** Real ones stay below 32 MB. */
-const MAX_FILE_SIZE_BYTES = 256 * 2 ** 20
 
 export async function readTokenizerConfig(directory: string): Promise<TokenizerConfig> {
   const config = await readJsonRecord(directory, CONFIG_FILE)
   const map = await readJsonRecord(directory, MAP_FILE)
   const added = await readJsonRecord(directory, ADDED_FILE)
-  const template = await readOptional(join(directory, 'chat_template.jinja'))
   const roles = ROLES.map(role => {
     const said = roleOf(config, role, CONFIG_FILE)
     return [role, said === undefined ? roleOf(map, role, MAP_FILE) : said]
@@ -51,42 +48,9 @@ export async function readTokenizerConfig(directory: string): Promise<TokenizerC
     addPrefixSpace: legacy || (flag(config, 'add_prefix_space') ?? true),
     roles: Object.fromEntries(roles) as TokenizerConfig['roles'],
     addedTokens: addedTokens(config, map, added),
-    chatTemplate:
-      template === undefined ? chatTemplate(config.chat_template) : decodeText(template),
+    chat: await readChatTemplates(directory, config),
+    namedTokens: namedTokens(config, map),
   }
-}
-
-/** The file's bytes; undefined if there is no such file. */
-export async function readOptional(path: string): Promise<Uint8Array | undefined> {
-  try {
-    const stats = await stat(path)
-    // Reading a pipe would wait for ever.
-    if (!stats.isFile()) throw new MoeppError('ERR_NOT_FOUND', `${path}: is not a file`)
-    const { size } = stats
-    if (size > MAX_FILE_SIZE_BYTES) {
-      throw badTokenizer(path, 'the size in bytes', `<= ${MAX_FILE_SIZE_BYTES}`, size)
-    }
-    return await readFile(path)
-  } catch (cause) {
-    if (cause instanceof MoeppError) throw cause
-    const { code, message } = cause as NodeJS.ErrnoException
-    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined
-    throw new MoeppError('ERR_NOT_FOUND', `${path}: cannot be read: ${message}`, { cause })
-  }
-}
-
-export function parseTokenizerJson(bytes: Uint8Array, file: string): unknown {
-  const text = decodeUtf8(bytes, file, 'ERR_BAD_TOKENIZER')
-  return parseAnyJson(text, file, 'ERR_BAD_TOKENIZER')
-}
-
-async function readJsonRecord(directory: string, name: string): Promise<Record<string, unknown>> {
-  const path = join(directory, name)
-  const bytes = await readOptional(path)
-  if (bytes === undefined) return {}
-  const value = parseTokenizerJson(bytes, path)
-  if (!isObject(value)) throw badTokenizer(path, 'the content', 'an object', value)
-  return value
 }
 
 function flag(config: Record<string, unknown>, key: string): boolean | undefined {
@@ -144,18 +108,4 @@ function extraSpecials(value: unknown): string[] {
   return list
     .map(token => (isObject(token) ? token.content : token))
     .filter(token => typeof token === 'string')
-}
-
-/** A template, or the default one of a named list, which may have none. */
-function chatTemplate(value: unknown): string | undefined {
-  if (value === undefined || value === null || typeof value === 'string') return value ?? undefined
-  if (Array.isArray(value) && value.every(isObject)) {
-    const template = value.find(({ name }) => name === 'default')?.template
-    if (template === undefined || typeof template === 'string') return template
-  }
-  throw badTokenizer(CONFIG_FILE, 'chat_template', 'a text, or a list of templates', value)
-}
-
-function decodeText(bytes: Uint8Array): string {
-  return new TextDecoder().decode(bytes)
 }

@@ -4,6 +4,8 @@ import { join } from 'node:path'
 import { checkAll } from '../base/option-checks.js'
 import { TimeSlice } from '../base/time-slice.js'
 import { MoeppError } from '../errors.js'
+import { ChatTemplate, type ChatTemplateOptions } from '../template/chat-template.js'
+import type { ChatMessage } from '../template/messages.js'
 import { isByteLevel } from './byte-level-json.js'
 import { convert } from './convert.js'
 import { Encoder } from './encoder.js'
@@ -24,13 +26,8 @@ import { sentencePieceFromJson } from './sentencepiece-json.js'
 import type { Steps } from './steps.js'
 import { TextStream, type TextStreamOptions } from './text-stream.js'
 import { idsIf, roleId, tokenEntries } from './token-ids.js'
-import {
-  parseTokenizerJson,
-  type Role,
-  readOptional,
-  readTokenizerConfig,
-  type TokenizerConfig,
-} from './tokenizer-config.js'
+import { type Role, readTokenizerConfig, type TokenizerConfig } from './tokenizer-config.js'
+import { parseTokenizerJson, readOptional } from './tokenizer-files.js'
 import { checkTokenizerJson, decoderDropsSpace, idsAround } from './tokenizer-json.js'
 
 /**
@@ -130,7 +127,10 @@ export class Tokenizer {
    * (see `EncodeOptions.splitSpecialTokens`).
    */
   readonly specialTokens: readonly SpecialToken[]
-  /** The checkpoint's Jinja template for chats, as text. moepp does not run it. */
+  /**
+   * The checkpoint's Jinja template for chats, the default one, as text. `applyChatTemplate` runs
+   * it. Undefined for a base model.
+   */
   readonly chatTemplate: string | undefined
 
   readonly #json: TokenizerJson
@@ -140,6 +140,8 @@ export class Tokenizer {
   readonly #ids: ReadonlyMap<string, number>
   readonly #before: readonly number[]
   readonly #after: readonly number[]
+  readonly #template: ChatTemplate
+  readonly #file: string
 
   /** `json` has passed checkTokenizerJson; `file` is the name that errors carry. */
   constructor(json: TokenizerJson, config: TokenizerConfig, file: string) {
@@ -161,7 +163,8 @@ export class Tokenizer {
     this.specialTokens = [...this.#table.special]
       .sort((a, b) => a - b)
       .map(id => ({ id, content: contents[id]! }))
-    this.chatTemplate = config.chatTemplate
+    this.chatTemplate = config.chat.templates.get('default')
+    this.#file = file
     const idOf = (role: Role) => roleId(role, config, this.#ids, file, byteLevel)
     this.bosTokenId = idOf('bos_token')
     this.eosTokenId = idOf('eos_token')
@@ -174,6 +177,55 @@ export class Tokenizer {
     const unknown = [...this.#before, ...this.#after].find(id => contents[id] === undefined)
     if (unknown !== undefined)
       throw badTokenizer(file, 'post_processor', 'known token ids', unknown)
+    const bos_token = contents[this.bosTokenId ?? -1]
+    const eos_token = contents[this.eosTokenId ?? -1]
+    const tokens = { bos_token, eos_token, ...config.namedTokens }
+    this.#template = new ChatTemplate({ ...config.chat, tokens })
+  }
+
+  /**
+   * The text of a conversation, as the checkpoint's own chat template writes it: what a chat model
+   * was trained on. Encode it with `addSpecialTokens: false`, for it has its special tokens.
+   *
+   * The template is a program of the checkpoint. It runs in a thread, with limits of time and
+   * memory. Its results are those of Python's Jinja, with two exceptions that JavaScript makes: the
+   * number 1.0 is written 1, and keys such as "7" come before others.
+   *
+   * @example
+   * ```ts
+   * import { loadTokenizer, MoeppError } from 'moepp'
+   *
+   * const tokenizer = await loadTokenizer('models/books-7m')
+   * try {
+   *   const messages = [{ role: 'user', content: 'Hello!' }]
+   *   const options = { addGenerationPrompt: true, enable_thinking: false }
+   *   console.log(await tokenizer.applyChatTemplate(messages, options))
+   * } catch (error) {
+   *   // A base model has no chat template.
+   *   if (!(error instanceof MoeppError) || error.code !== 'ERR_NO_CHAT_TEMPLATE') throw error
+   * }
+   * ```
+   * @throws TypeError or RangeError for a wrong argument; MoeppError ERR_NO_CHAT_TEMPLATE,
+   *   ERR_BAD_TEMPLATE
+   */
+  async applyChatTemplate(
+    messages: readonly ChatMessage[],
+    options: ChatTemplateOptions = {},
+  ): Promise<string> {
+    return this.template.render(messages, options)
+  }
+
+  /**
+   * The chat templates.
+   * @internal
+   */
+  get template(): ChatTemplate {
+    if (this.#template.templates.size > 0) return this.#template
+    throw new MoeppError(
+      'ERR_NO_CHAT_TEMPLATE',
+      `${this.#file}: the checkpoint has no chat template. It is a base model, which continues ` +
+        'texts: use generate',
+    )
   }
 
   /**

@@ -1,7 +1,11 @@
 /** An assistant's text taken apart, in chunks that are cut anywhere. */
 import t from 'tap'
 import type { ChatFormat } from '../../lib/chat/chat-format.js'
-import { ReplyParser, type ReplyParserOptions, type ReplyParts } from '../../lib/chat/reply-parser.js'
+import {
+  ReplyParser,
+  type ReplyParserOptions,
+  type ReplyParts,
+} from '../../lib/chat/reply-parser.js'
 import { uniform } from '../../lib/sampling/rng.js'
 
 const FORMAT: Pick<ChatFormat, 'reasoning' | 'toolCall'> = {
@@ -36,9 +40,17 @@ const CASES: readonly Case[] = [
     parts: { reasoning: 'Well,\nthen.', content: 'Hello.' },
   },
   { name: 'empty thoughts', text: '<think>\n\n</think>\n\nHello.', parts: { content: 'Hello.' } },
-  { name: 'blanks before thoughts', text: ' \n<think>a</think>b', parts: { reasoning: 'a', content: 'b' } },
+  {
+    name: 'blanks before thoughts',
+    text: ' \n<think>a</think>b',
+    parts: { reasoning: 'a', content: 'b' },
+  },
   { name: 'thoughts without an end', text: '<think>\nWell', parts: { reasoning: 'Well' } },
-  { name: 'the mark in content', text: 'a <think>b</think>', parts: { content: 'a <think>b</think>' } },
+  {
+    name: 'the mark in content',
+    text: 'a <think>b</think>',
+    parts: { content: 'a <think>b</think>' },
+  },
   { name: 'a mark that does not end', text: 'a <tool_cal', parts: { content: 'a <tool_cal' } },
   { name: 'a beginning of a mark', text: '  <thin', parts: { content: '  <thin' } },
   {
