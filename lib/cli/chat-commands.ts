@@ -1,20 +1,20 @@
 /** The commands of `moepp chat`: lines that begin with a slash. */
 
-import { isObject, printable, show } from '../base/json.js'
+import { printable, show } from '../base/json.js'
 import { nearest } from '../base/option-checks.js'
 import { nameOf } from '../chat/chat-options.js'
-import type { ChatTool } from '../template/messages.js'
 import { listSettings, settingHelp, withSetting } from './chat-settings.js'
-import type { CheckOptions, Conversation } from './conversation.js'
+import type { Conversation } from './conversation.js'
 import { loadConversation, loadTools, saveConversation } from './conversation-file.js'
 import { formatNumber, formatTable } from './format.js'
+import type { Resolve } from './generate-model.js'
 
 /** The chat that a command acts on. */
 export interface ChatState {
   readonly conversation: Conversation
   /** The model's name. */
   readonly name: string
-  readonly check: CheckOptions
+  readonly check: Resolve
 }
 
 /** Text for the person, and what comes next: another answer, or the end. */
@@ -43,7 +43,7 @@ const COMMANDS: Readonly<Record<string, ChatCommand>> = {
   retry: { usage: '', description: 'answers the last message once more', run: retry },
   system: {
     usage: '[TEXT]',
-    description: 'shows or sets the system message; the conversation goes on under it',
+    description: 'shows or sets the system message of the conversation',
     run: ({ conversation }, text) => {
       if (text !== '') conversation.system = text
       return { say: conversation.system ?? 'there is no system message' }
@@ -51,7 +51,7 @@ const COMMANDS: Readonly<Record<string, ChatCommand>> = {
   },
   set: {
     usage: '[NAME [VALUE]]',
-    description: 'shows or sets options: /set temperature 0.7, /set template.enable_thinking false',
+    description: 'shows or sets options, as in /set temperature 0.7',
     run: set,
   },
   unset: {
@@ -61,7 +61,7 @@ const COMMANDS: Readonly<Record<string, ChatCommand>> = {
   },
   tools: {
     usage: '[FILE]',
-    description: 'shows the tools that the model may call, or reads a JSON array of them',
+    description: 'shows or reads tools: a JSON array',
     run: tools,
   },
   save: {
@@ -123,7 +123,8 @@ export async function runCommand(
     ? OTHERS[command]
     : nearest(command, Object.keys(COMMANDS))
   const hint = close ? `did you mean /${close}?` : '/help lists the commands'
-  throw new Error(`unknown command /${printable(command)}: ${hint} A message may begin with //`)
+  const other = '(// begins a message with a slash)'
+  throw new Error(`unknown command /${printable(command)}: ${hint} ${other}`)
 }
 
 function help(): string {
@@ -134,8 +135,10 @@ function help(): string {
 }
 
 const KEYS = `
-A backslash at a line's end, or Alt-Enter, goes on to the next line of a message. A pasted text is
-one message. // begins a message with a slash. Ctrl-C stops an answer.`
+/set template.enable_thinking false sets a variable of the chat template.
+A backslash at a line's end, or Alt-Enter, goes on to the next line of a
+message. A pasted text is one message. // begins a message with a slash.
+Ctrl-C stops an answer.`
 
 function retry({ conversation }: ChatState): Outcome {
   const { messages } = conversation
@@ -167,14 +170,12 @@ async function tools({ conversation, check }: ChatState, path: string): Promise<
     conversation.settings = settings
   }
   const { tools = [] } = conversation.settings
-  return { say: tools.length === 0 ? 'there are no tools' : tools.map(describeTool).join('\n') }
-}
-
-function describeTool(tool: ChatTool): string {
-  const name = nameOf(tool)
-  if (name === undefined) return show(tool)
-  const described = isObject(tool.function) ? tool.function.description : tool.description
-  return printable(typeof described === 'string' && described ? `${name}: ${described}` : name)
+  return {
+    say:
+      tools.length === 0
+        ? 'there are no tools'
+        : tools.map(tool => nameOf(tool) ?? show(tool)).join('\n'),
+  }
 }
 
 async function save({ conversation, name }: ChatState, path: string, overwrites: boolean) {

@@ -3,9 +3,10 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { GenerateOptions, LoadOptions } from '../options/generate.js'
 import { choice, value } from './chat-settings.js'
-import { type CheckOptions, Conversation, type Settings } from './conversation.js'
+import { Conversation, type Settings } from './conversation.js'
 import { loadConversation, loadTools } from './conversation-file.js'
 import { UsageError } from './errors.js'
+import type { Resolve } from './generate-model.js'
 import { generateOptions } from './generate-options.js'
 
 type Variables = Readonly<Record<string, unknown>>
@@ -50,9 +51,10 @@ export function checkChatFlags(flags: ChatFlags, isData: boolean): void {
 /** The saved conversation, or an empty one. A flag replaces what is saved. */
 export async function startConversation(
   flags: ChatFlags,
-  check: CheckOptions,
+  defaults: Settings,
+  check: Resolve,
 ): Promise<Conversation> {
-  const conversation = new Conversation()
+  const conversation = new Conversation(defaults)
   if (flags.load !== undefined)
     Object.assign(conversation, await loadConversation(flags.load, check))
   if (flags.system !== undefined) conversation.system = flags.system

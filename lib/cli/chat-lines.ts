@@ -63,12 +63,23 @@ async function answerLine(line: Line, parts: LinesParts): Promise<object | undef
 function takeLine({ text, fault }: Line, conversation: Conversation): void {
   if (text === undefined) throw new TypeError(fault)
   const value = parseAnyJson(text, 'expected a message', 'ERR_BAD_FILE')
-  if (isObject(value) && 'reset' in value) return reset(value, conversation)
+  if (isObject(value) && 'reset' in value) {
+    reset(value, conversation)
+    return
+  }
   const message = typeof value === 'string' ? { role: 'user', content: value } : value
   if (!isObject(message))
     throw new TypeError(`expected a string or a message with a role, got ${show(value)}`)
-  templateMessages([message])
+  checkMessage(message)
   conversation.add(message as ChatMessage)
+}
+
+function checkMessage(message: Record<string, unknown>): void {
+  try {
+    templateMessages([message])
+  } catch (error) {
+    throw new TypeError((error as Error).message.replace(/^messages\[0\]\.?/, ''), { cause: error })
+  }
 }
 
 function reset(value: Record<string, unknown>, conversation: Conversation): void {
@@ -78,12 +89,11 @@ function reset(value: Record<string, unknown>, conversation: Conversation): void
 }
 
 async function answer({ conversation, model, signal }: LinesParts): Promise<object> {
-  const { settings } = conversation
-  const result = await model.chat(conversation.prompt, { ...settings, routing: true, signal })
+  const result = await model.chat(conversation.prompt, { ...conversation.options, signal })
   if (result.finishReason === 'length' && result.usage.generatedTokens === 0)
     throw new MoeppError('ERR_BAD_PROMPT', 'the conversation fills the context')
   conversation.add(result.message)
-  return document(result, settings.routing === true)
+  return document(result, conversation.settings.routing === true)
 }
 
 function document(

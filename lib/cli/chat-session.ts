@@ -21,9 +21,13 @@ export interface SessionParts extends ChatState {
 }
 
 const AFTER_INTERRUPT = 130
+const MORE_CONTEXT = '/reset starts over; a larger --context-length holds more'
 
 /** Resolves to the exit code. */
-export async function talk(parts: SessionParts, interrupt: Interrupt): Promise<number> {
+export async function talk(
+  parts: SessionParts,
+  interrupt: Pick<Interrupt, 'handle'>,
+): Promise<number> {
   using session = new ChatSession(parts)
   interrupt.handle(() => session.interrupt())
   try {
@@ -99,8 +103,7 @@ class ChatSession implements Disposable {
   async #fail(error: unknown): Promise<void> {
     await this.#parts.terminal.flush()
     const isFull = error instanceof MoeppError && error.code === 'ERR_BAD_PROMPT'
-    const remedy = isFull ? '. /reset starts over; a larger --context-length holds more' : ''
-    this.#parts.terminal.error(describe(error) + remedy)
+    this.#parts.terminal.error(describe(error) + (isFull ? `. ${MORE_CONTEXT}` : ''))
   }
 
   /** The model's answer, and the one after each result of a tool. False if the chat is to end. */
@@ -113,12 +116,18 @@ class ChatSession implements Disposable {
         throw new MoeppError('ERR_BAD_PROMPT', 'the conversation fills the context')
       this.#parts.conversation.add(message)
       if (finishReason === 'abort') this.#note('stopped')
-      if (finishReason === 'length')
-        this.#note('cut: maxNewTokens is reached, or the context is full')
+      if (finishReason === 'length') this.#note(`cut: ${this.#limit(usage.generatedTokens)}`)
       const calls = finishReason === 'abort' ? [] : (message.toolCalls ?? [])
       const next = await this.#results(calls)
       if (next !== 'answer') return next !== 'end'
     }
+  }
+
+  #limit(generated: number): string {
+    const { maxNewTokens } = this.#parts.conversation.options
+    return generated === maxNewTokens
+      ? `maxNewTokens is ${maxNewTokens}`
+      : `the context is full. ${MORE_CONTEXT}`
   }
 
   async #generate(): Promise<ChatResult> {
@@ -128,8 +137,7 @@ class ChatSession implements Disposable {
     const screen = new ChatScreen(terminal)
     try {
       const stream = model.streamChat(conversation.prompt, {
-        ...conversation.settings,
-        routing: true,
+        ...conversation.options,
         signal: this.#answering.signal,
       })
       for await (const chunk of stream) await screen.show(chunk)

@@ -2,7 +2,8 @@
 
 import { nearest } from '../base/option-checks.js'
 import { splitChatOptions } from '../chat/chat-options.js'
-import type { CheckOptions, Settings } from './conversation.js'
+import type { Settings } from './conversation.js'
+import type { Resolve } from './generate-model.js'
 import { CHAT_NAMES } from './generate-options.js'
 
 /** Their result is data, which no terminal shows. */
@@ -28,7 +29,7 @@ export function withSetting(
   settings: Settings,
   name: string,
   text: string | undefined,
-  check: CheckOptions,
+  check: Resolve,
 ): Settings {
   const changed = name.startsWith(TEMPLATE)
     ? withVariable(settings, name.slice(TEMPLATE.length), text)

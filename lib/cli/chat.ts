@@ -8,9 +8,9 @@ import { addChatOptions, type ChatFlags, checkChatFlags, startConversation } fro
 import { answerLines } from './chat-lines.js'
 import { talk } from './chat-session.js'
 import { type CreateCommand, runWork, type Work } from './command.js'
-import type { CheckOptions } from './conversation.js'
 import { checkUsage } from './errors.js'
-import { ModelSource } from './generate-model.js'
+import { warnIgnored } from './generate-checks.js'
+import { ModelSource, type Resolve } from './generate-model.js'
 import { addGenerateOptions, CHAT_NAMES, generateOptions } from './generate-options.js'
 import { addModelOption, requireModel } from './model-option.js'
 import { addHubOptions } from './source.js'
@@ -57,12 +57,14 @@ async function chat(
   const signal = AbortSignal.any([interrupt.signal, terminal.closed])
   const source = new ModelSource(name, flags, progress, signal)
   source.checkEarly(generateOptions(flags))
-  const { directory, resolve } = await source.open()
+  const { directory, presets, resolve } = await source.open()
   await requireTemplate(directory, name)
   // An answer ends by itself, or where the context does.
-  const check: CheckOptions = resolve
-  const conversation = await startConversation(flags, check)
-  checkUsage(() => check(splitChatOptions(conversation.settings).generation))
+  const defaults = { maxNewTokens: presets.maxNewTokens ?? Number.MAX_SAFE_INTEGER }
+  const check: Resolve = options => resolve({ ...defaults, ...options })
+  const conversation = await startConversation(flags, defaults, check)
+  const resolved = checkUsage(() => check(splitChatOptions(conversation.settings).generation))
+  warnIgnored(flags, resolved, terminal)
   await using model = await source.load()
   const parts = { terminal, model, name, conversation, check, signal }
   if (isData) {
@@ -75,8 +77,8 @@ async function chat(
 
 /** @throws MoeppError ERR_NO_CHAT_TEMPLATE before the weights are read */
 async function requireTemplate(directory: string, name: string): Promise<void> {
-  const { chatTemplate } = await readTokenizerConfig(directory)
-  if (chatTemplate !== undefined) return
+  const { chat } = await readTokenizerConfig(directory)
+  if (chat.templates.size > 0) return
   const remedy = `it has no chat template. To continue a text: moepp generate --model ${name}`
   throw new MoeppError('ERR_NO_CHAT_TEMPLATE', `${name} is a base model: ${remedy}`)
 }

@@ -14,7 +14,8 @@ import {
 } from '../template/messages.js'
 import { PlainCopier } from '../template/plain-data.js'
 import { settingNames } from './chat-settings.js'
-import type { CheckOptions, Conversation, Settings } from './conversation.js'
+import type { Conversation, Settings } from './conversation.js'
+import type { Resolve } from './generate-model.js'
 
 const MAX_BYTES = 64 * 2 ** 20
 
@@ -46,10 +47,7 @@ export async function saveConversation(
  * Reads what saveConversation writes, or an object with `messages` alone.
  * @throws MoeppError ERR_NOT_FOUND, ERR_BAD_FILE
  */
-export async function loadConversation(
-  path: string,
-  check: CheckOptions,
-): Promise<SavedConversation> {
+export async function loadConversation(path: string, check: Resolve): Promise<SavedConversation> {
   const saved = parseJsonObject(await readText(home(path), MAX_BYTES), path)
   return asBadFile(path, () => {
     const other = Object.keys(saved).find(name => !FIELDS.includes(name))
@@ -87,7 +85,7 @@ function splitSystem(system: string | undefined, messages: readonly ChatMessage[
   return { system: first.content, messages: rest }
 }
 
-function checkedSettings(saved: unknown, check: CheckOptions): Settings {
+function checkedSettings(saved: unknown, check: Resolve): Settings {
   if (!isObject(saved)) throw new TypeError(`settings: expected an object, got ${show(saved)}`)
   const other = Object.keys(saved).find(name => !settingNames.includes(name))
   if (other !== undefined) throw new TypeError(`settings: unknown setting ${show(other)}`)

@@ -1,20 +1,28 @@
 /** A conversation in the terminal: messages, a system message ahead of them, and settings. */
 
 import type { ChatOptions } from '../chat/chat-options.js'
-import type { GenerateOptions } from '../options/generate.js'
 import type { ChatMessage } from '../template/messages.js'
 
 /** Options of each answer. */
 export type Settings = Readonly<Omit<ChatOptions, 'signal' | 'logits'>>
-
-/** Checks options as the model will. */
-export type CheckOptions = (options: GenerateOptions) => unknown
 
 export class Conversation {
   system: string | undefined
   settings: Settings = {}
   /** Without the system message. */
   messages: readonly ChatMessage[] = []
+
+  readonly #defaults: Settings
+
+  /** `defaults` count where a setting is not given. They are not saved. */
+  constructor(defaults: Settings = {}) {
+    this.#defaults = defaults
+  }
+
+  /** Of each answer. The figures include the share of FFN experts, which routing gives. */
+  get options(): Settings {
+    return { ...this.#defaults, ...this.settings, routing: true }
+  }
 
   /** As the model gets them. */
   get prompt(): readonly ChatMessage[] {

@@ -19,6 +19,13 @@ import { modelDirectory, showProgress } from './source.js'
 /** Resolves options as the model will. */
 export type Resolve = (options: GenerateOptions) => ResolvedOptions
 
+interface OpenSource {
+  readonly directory: string
+  /** Options of the checkpoint. */
+  readonly presets: Partial<GenerateOptions>
+  readonly resolve: Resolve
+}
+
 export class ModelSource {
   readonly #name: string
   readonly #flags: LoadOptions
@@ -40,14 +47,18 @@ export class ModelSource {
   }
 
   /** Downloads the checkpoint if it must, and reads its configuration. */
-  async open(): Promise<{ readonly directory: string; readonly resolve: Resolve }> {
+  async open(): Promise<OpenSource> {
     const directory = await modelDirectory(this.#name, this.#flags, this.#progress, this.#signal)
     const { config } = await readModel(directory)
     const generation = await readGenerationConfig(directory)
     // As in Model: these are no options of a call.
     const { bosTokenId, padTokenId, eosTokenIds, numReturnSequences, ...presets } = generation
     this.#directory = directory
-    return { directory, resolve: options => resolveGenerateOptions(options, presets, config) }
+    return {
+      directory,
+      presets,
+      resolve: options => resolveGenerateOptions(options, presets, config),
+    }
   }
 
   /** The model, after `open`. */

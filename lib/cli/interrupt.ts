@@ -35,8 +35,11 @@ export class Interrupt implements Disposable {
   }
 
   readonly #onSignal = (name: NodeJS.Signals): void => {
-    if (name === 'SIGINT' && this.#instead && !this.#received) return this.#instead()
     if (this.#received) process.exit(128 + constants.signals[name])
+    if (name === 'SIGINT' && this.#instead) {
+      this.#instead()
+      return
+    }
     this.#received = name
     this.#controller.abort()
   }

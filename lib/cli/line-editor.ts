@@ -78,7 +78,10 @@ export class LineEditor implements Disposable {
   /** Ctrl-C, as a key or as a signal. */
   interrupt(): void {
     this.#keys.length = 0
-    if (!this.#resolve) return this.#onInterrupt()
+    if (!this.#resolve) {
+      this.#onInterrupt()
+      return
+    }
     const isEmpty = this.#readline.line === '' && !this.#lines.isOpen
     this.#lines.clear()
     const resolve = this.#resolve
@@ -131,9 +134,11 @@ export class LineEditor implements Disposable {
     // A line that Ctrl-C took away.
     if (!this.#resolve) return
     const text = this.#lines.add(line)
-    if (text === undefined) return this.#prompt(NEXT_LINE)
-    if (text.trim() !== '') this.#remember(oneLine(text))
-    this.#finish({ text })
+    if (text === undefined) this.#prompt(NEXT_LINE)
+    else {
+      if (text.trim() !== '') this.#remember(oneLine(text))
+      this.#finish({ text })
+    }
   }
 
   #remember(entry: string): void {
