@@ -3,7 +3,7 @@
 import { printable, show } from '../base/json.js'
 import { nearest } from '../base/option-checks.js'
 import { nameOf } from '../chat/chat-options.js'
-import { listSettings, settingHelp, withSetting } from './chat-settings.js'
+import { checkSettings, listSettings, settingHelp, withSetting } from './chat-settings.js'
 import type { Conversation } from './conversation.js'
 import { loadConversation, loadTools, saveConversation } from './conversation-file.js'
 import { formatNumber, formatTable } from './format.js'
@@ -158,15 +158,18 @@ function set({ conversation, check }: ChatState, argument: string): Outcome {
 
 function unset({ conversation, check }: ChatState, name: string): Outcome {
   if (name === 'system') conversation.system = undefined
-  else if (name === 'tools') conversation.settings = { ...conversation.settings, tools: [] }
-  else conversation.settings = withSetting(conversation.settings, name, undefined, check)
+  else if (name === 'tools') {
+    const { tools: _, ...settings } = conversation.settings
+    checkSettings(settings, check)
+    conversation.settings = settings
+  } else conversation.settings = withSetting(conversation.settings, name, undefined, check)
   return { say: `${name} is unset` }
 }
 
 async function tools({ conversation, check }: ChatState, path: string): Promise<Outcome> {
   if (path !== '') {
     const settings = { ...conversation.settings, tools: await loadTools(path) }
-    check(settings)
+    checkSettings(settings, check)
     conversation.settings = settings
   }
   const { tools = [] } = conversation.settings

@@ -2,6 +2,7 @@
 
 import { nearest } from '../base/option-checks.js'
 import { splitChatOptions } from '../chat/chat-options.js'
+import type { ResolvedOptions } from '../options/generate.js'
 import type { Settings } from './conversation.js'
 import type { Resolve } from './generate-model.js'
 import { CHAT_NAMES } from './generate-options.js'
@@ -34,8 +35,13 @@ export function withSetting(
   const changed = name.startsWith(TEMPLATE)
     ? withVariable(settings, name.slice(TEMPLATE.length), text)
     : withOption(settings, optionName(name), text)
-  check(splitChatOptions(changed).generation)
+  checkSettings(changed, check)
   return changed
+}
+
+/** @throws TypeError, RangeError */
+export function checkSettings(settings: Settings, check: Resolve): ResolvedOptions {
+  return check(splitChatOptions(settings).generation)
 }
 
 /** Each setting as `name value`, as /set takes it. */

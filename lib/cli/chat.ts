@@ -1,12 +1,12 @@
 /** `moepp chat`: a conversation with a person at a terminal, or with a program. */
 
 import { Command } from 'commander'
-import { splitChatOptions } from '../chat/chat-options.js'
 import { MoeppError } from '../errors.js'
 import { readTokenizerConfig } from '../tokenizer/tokenizer-config.js'
 import { addChatOptions, type ChatFlags, checkChatFlags, startConversation } from './chat-flags.js'
 import { answerLines } from './chat-lines.js'
 import { talk } from './chat-session.js'
+import { checkSettings } from './chat-settings.js'
 import { type CreateCommand, runWork, type Work } from './command.js'
 import { checkUsage } from './errors.js'
 import { warnIgnored } from './generate-checks.js'
@@ -45,6 +45,9 @@ Examples:
   $ echo '"Name a river in Norway."' | moepp chat --model ./Qwen3-30B-A3B | jq -r .message.content
 `
 
+/** An answer ends by itself, or where the context does. */
+const UNBOUNDED = { maxNewTokens: Number.MAX_SAFE_INTEGER }
+
 /** Resolves to the exit code. */
 async function chat(
   name: string,
@@ -56,14 +59,16 @@ async function chat(
   checkChatFlags(flags, isData)
   const signal = AbortSignal.any([interrupt.signal, terminal.closed])
   const source = new ModelSource(name, flags, progress, signal)
-  source.checkEarly(generateOptions(flags))
+  source.checkEarly({ ...UNBOUNDED, ...generateOptions(flags) })
   const { directory, presets, resolve } = await source.open()
   await requireTemplate(directory, name)
-  // An answer ends by itself, or where the context does.
-  const defaults = { maxNewTokens: presets.maxNewTokens ?? Number.MAX_SAFE_INTEGER }
+  const defaults = {
+    ...UNBOUNDED,
+    ...(presets.maxNewTokens && { maxNewTokens: presets.maxNewTokens }),
+  }
   const check: Resolve = options => resolve({ ...defaults, ...options })
   const conversation = await startConversation(flags, defaults, check)
-  const resolved = checkUsage(() => check(splitChatOptions(conversation.settings).generation))
+  const resolved = checkUsage(() => checkSettings(conversation.settings, check))
   warnIgnored(flags, resolved, terminal)
   await using model = await source.load()
   const parts = { terminal, model, name, conversation, check, signal }

@@ -4,7 +4,6 @@ import { writeFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { readText } from '../base/input-file.js'
 import { isObject, parseJson, parseJsonObject, show } from '../base/json.js'
-import { splitChatOptions } from '../chat/chat-options.js'
 import { MoeppError } from '../errors.js'
 import {
   type ChatMessage,
@@ -13,7 +12,7 @@ import {
   templateTools,
 } from '../template/messages.js'
 import { PlainCopier } from '../template/plain-data.js'
-import { settingNames } from './chat-settings.js'
+import { checkSettings, settingNames } from './chat-settings.js'
 import type { Conversation, Settings } from './conversation.js'
 import type { Resolve } from './generate-model.js'
 
@@ -95,7 +94,7 @@ function checkedSettings(saved: unknown, check: Resolve): Settings {
     ...(isObject(logitBias) && { logitBias: withBans(logitBias) }),
   }
   try {
-    check(splitChatOptions(settings).generation)
+    checkSettings(settings, check)
   } catch (error) {
     throw new TypeError(`settings.${(error as Error).message}`, { cause: error })
   }

@@ -2,8 +2,8 @@
 import { type ChildProcessWithoutNullStreams, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
-import { stripVTControlCharacters } from 'node:util'
 import { root } from '../support/golden.js'
+import { Screen } from './screen.js'
 
 const MAIN = join(root, 'dist', 'cli', 'main.js')
 
@@ -16,6 +16,7 @@ export const noPty = ((): string | false => {
   return status === 0 && stdout.startsWith('/dev/') ? false : 'no `script` of util-linux'
 })()
 
+/** Keys as a terminal sends them. */
 export const KEY = {
   interrupt: '\x03',
   end: '\x04',
@@ -26,30 +27,25 @@ export const KEY = {
 } as const
 
 export class Pty {
+  readonly screen = new Screen()
   readonly #child: ChildProcessWithoutNullStreams
   readonly #exit: Promise<[number | null]>
   /** The terminal's device file. */
   #device = ''
-  #output = ''
-  /** Output before this was waited for. */
-  #seen = 0
-  #wake: () => void = () => {}
 
   private constructor(args: readonly string[], env: NodeJS.ProcessEnv, columns: number) {
     const words = [process.execPath, MAIN, ...args].map(
       word => `'${word.replaceAll("'", "'\\''")}'`,
     )
     const command = `tty; stty cols ${columns} rows 24; exec ${words.join(' ')}`
+    const { NO_COLOR, FORCE_COLOR, ...others } = process.env
     this.#child = spawn('script', ['-qefc', command, '/dev/null'], {
       cwd: root,
-      env: { ...process.env, NODE_OPTIONS: '', SHELL: '/bin/sh', TERM: 'xterm-256color', ...env },
+      env: { ...others, NODE_OPTIONS: '', SHELL: '/bin/sh', TERM: 'xterm-256color', ...env },
     })
     this.#exit = once(this.#child, 'close') as Promise<[number | null]>
-    this.#child.stdout.setEncoding('utf8').on('data', (text: string) => {
-      this.#output += text
-      this.#wake()
-    })
-    this.#child.on('close', () => this.#wake())
+    this.#child.stdout.setEncoding('utf8').on('data', text => this.screen.add(text))
+    this.#child.on('close', () => this.screen.end())
     this.#child.stdin.on('error', () => {})
   }
 
@@ -58,7 +54,7 @@ export class Pty {
     { env = {}, columns = 80 }: { env?: NodeJS.ProcessEnv; columns?: number } = {},
   ): Promise<Pty> {
     const pty = new Pty(args, env, columns)
-    pty.#device = (await pty.until(/^\S+\r\n/)).trim()
+    pty.#device = (await pty.screen.until(/^\S+\r\n/)).trim()
     return pty
   }
 
@@ -71,48 +67,12 @@ export class Pty {
     spawnSync('stty', ['-F', this.#device, 'cols', String(columns)])
   }
 
-  /** The output up to and with `expected`, since the last call. */
-  async until(expected: string | RegExp): Promise<string> {
-    for (;;) {
-      const rest = this.#output.slice(this.#seen)
-      const end = endOf(rest, expected)
-      if (end !== undefined) {
-        this.#seen += end
-        return rest.slice(0, end)
-      }
-      if (this.#child.exitCode !== null)
-        throw new Error(`the program has ended; expected ${expected}, got ${JSON.stringify(rest)}`)
-      const output = new Promise<void>(resolve => {
-        this.#wake = resolve
-      })
-      await output
-    }
-  }
-
-  /** The exit code, and the output since the last wait. */
-  async exit(): Promise<{ readonly code: number | null; readonly output: string }> {
-    const [code] = await this.#exit
-    return { code, output: this.#output.slice(this.#seen) }
-  }
-
-  /** Everything that came on the screen. */
-  get all(): string {
-    return this.#output
+  /** The exit code. */
+  async exit(): Promise<number | null> {
+    return (await this.#exit)[0]
   }
 
   kill(): void {
     this.#child.kill('SIGKILL')
   }
 }
-
-function endOf(text: string, expected: string | RegExp): number | undefined {
-  if (typeof expected === 'string') {
-    const at = text.indexOf(expected)
-    return at < 0 ? undefined : at + expected.length
-  }
-  const found = expected.exec(text)
-  return found ? found.index + found[0].length : undefined
-}
-
-/** Without escape sequences. */
-export const plain = stripVTControlCharacters
