@@ -40,12 +40,13 @@ export async function talk(
 class ChatSession implements Disposable {
   readonly #parts: SessionParts
   readonly #editor: LineEditor
-  #answering: AbortController | undefined
+  /** Ends the work on the latest entry. */
+  #stop = new AbortController()
 
   constructor(parts: SessionParts) {
     this.#parts = parts
     this.#editor = new LineEditor(parts.terminal, {
-      onInterrupt: () => this.#answering?.abort(),
+      onInterrupt: () => this.#stop.abort(),
       words: commandWords,
     })
     parts.signal.addEventListener('abort', this.#onSignal)
@@ -58,6 +59,7 @@ class ChatSession implements Disposable {
   async run(): Promise<number> {
     let isSecond = false
     while (!this.#parts.signal.aborted) {
+      this.#stop = new AbortController()
       const entry = await this.#editor.read('> ')
       if (entry === 'end') break
       if (entry === 'interrupt') {
@@ -75,7 +77,7 @@ class ChatSession implements Disposable {
   }
 
   readonly #onSignal = (): void => {
-    this.#answering?.abort()
+    this.#stop.abort()
     this.#editor.close()
   }
 
@@ -131,14 +133,12 @@ class ChatSession implements Disposable {
   }
 
   async #generate(): Promise<ChatResult> {
-    const { conversation, model, terminal, signal } = this.#parts
-    this.#answering = new AbortController()
-    if (signal.aborted) this.#answering.abort()
+    const { conversation, model, terminal } = this.#parts
     const screen = new ChatScreen(terminal)
     try {
       const stream = model.streamChat(conversation.prompt, {
         ...conversation.options,
-        signal: this.#answering.signal,
+        signal: this.#stop.signal,
       })
       for await (const chunk of stream) await screen.show(chunk)
       const result = await stream.result
@@ -147,7 +147,6 @@ class ChatSession implements Disposable {
       terminal.figures(figuresLine([result], model.config))
       return result
     } finally {
-      this.#answering = undefined
       await screen.end()
     }
   }
