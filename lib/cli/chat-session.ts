@@ -144,7 +144,7 @@ class ChatSession implements Disposable {
       const result = await stream.result
       await screen.end()
       await terminal.flush()
-      terminal.figures(figuresLine([result], model.config))
+      if (result.usage.generatedTokens > 0) terminal.figures(figuresLine([result], model.config))
       return result
     } finally {
       await screen.end()

@@ -45,6 +45,9 @@ const OTHER_OPTIONS: Readonly<Record<string, string>> = {
   'output-file': 'out',
   o: 'out',
   format: 'output',
+  'system-prompt': 'system',
+  sys: 'system',
+  'chat-template-kwargs': 'template-variable',
 }
 
 const PROMPT_OPTIONS = ['prompt', 'p', 'text', 'input']

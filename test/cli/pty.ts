@@ -30,6 +30,8 @@ export class Pty {
   readonly screen = new Screen()
   readonly #child: ChildProcessWithoutNullStreams
   readonly #exit: Promise<[number | null]>
+  /** Of the program. */
+  pid = 0
   /** The terminal's device file. */
   #device = ''
 
@@ -37,7 +39,7 @@ export class Pty {
     const words = [process.execPath, MAIN, ...args].map(
       word => `'${word.replaceAll("'", "'\\''")}'`,
     )
-    const command = `tty; stty cols ${columns} rows 24; exec ${words.join(' ')}`
+    const command = `echo $$; tty; stty cols ${columns} rows 24; exec ${words.join(' ')}`
     const { NO_COLOR, FORCE_COLOR, ...others } = process.env
     this.#child = spawn('script', ['-qefc', command, '/dev/null'], {
       cwd: root,
@@ -54,7 +56,8 @@ export class Pty {
     { env = {}, columns = 80 }: { env?: NodeJS.ProcessEnv; columns?: number } = {},
   ): Promise<Pty> {
     const pty = new Pty(args, env, columns)
-    pty.#device = (await pty.screen.until(/^\S+\r\n/)).trim()
+    pty.pid = Number(await pty.screen.until('\r\n'))
+    pty.#device = (await pty.screen.until('\r\n')).trim()
     return pty
   }
 
