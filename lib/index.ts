@@ -39,6 +39,7 @@ export type {
   MatrixType,
   ReadProgress,
 } from './options/generate.js'
+export type { Grammar } from './options/grammar.js'
 export type { LogitsHook } from './sampling/logits-hook.js'
 export type { TokenLogprob, TokenLogprobs } from './sampling/sampler.js'
 export type { ChatTemplateOptions } from './template/chat-template.js'

@@ -6,6 +6,7 @@
 import { MoeppError } from '../errors.js'
 import type { ChatTemplateOptions } from '../template/chat-template.js'
 import { type ChatMessage, templateMessages } from '../template/messages.js'
+import { PlainCopier } from '../template/plain-data.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
 import type { ChatFormat } from './chat-format.js'
 import type { SplitOptions } from './chat-options.js'
@@ -43,7 +44,7 @@ export async function chatPrompt(
   format: ChatFormat,
   tokenizer: Tokenizer,
 ): Promise<ChatPrompt> {
-  const plain = templateMessages(messages)
+  const plain = templateMessages(messages, new PlainCopier())
   const words = new PlainWords(tokenizer, [plain, tools])
   const rendering: Rendering = {
     messages: words.marked(plain) as readonly ChatMessage[],

@@ -3,6 +3,7 @@
  * first, where the template knows them and the prompt has not closed them.
  */
 import { MoeppError } from '../errors.js'
+import type { GrammarSource } from '../grammar/grammar-text.js'
 import type { ResolvedOptions } from '../options/generate.js'
 import type { ChatTool } from '../template/messages.js'
 import type { ChatFormat, ToolCallForm } from './chat-format.js'
@@ -23,8 +24,15 @@ export function replyGrammar(
   if (!isForced && !grammar) return { grammar }
   if (isForced && grammar)
     throw new TypeError('grammar: toolChoice forces a call of a tool, which is no text')
-  const answer = isForced ? forcedCalls(chat, format) : formatOf(grammar)
+  const answer = isForced ? forcedCalls(chat, format) : formatOf(grammar!)
   return { grammar: { structuralTag: withThoughts(answer, format, reasoning) } }
+}
+
+function formatOf(grammar: GrammarSource): Format {
+  if ('jsonSchema' in grammar) return { type: 'json_schema', json_schema: grammar.jsonSchema }
+  if ('regex' in grammar) return { type: 'regex', pattern: grammar.regex }
+  if ('ebnf' in grammar) return { type: 'grammar', grammar: grammar.ebnf }
+  return grammar.structuralTag as Format
 }
 
 function withThoughts(

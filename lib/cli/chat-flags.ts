@@ -7,11 +7,12 @@ import { Conversation, type Settings } from './conversation.js'
 import { loadConversation, loadTools } from './conversation-file.js'
 import { UsageError } from './errors.js'
 import type { Resolve } from './generate-model.js'
-import { generateOptions } from './generate-options.js'
+import { type GrammarFlags, generateOptions } from './generate-options.js'
 
 type Variables = Readonly<Record<string, unknown>>
 
 export type ChatFlags = GenerateOptions &
+  GrammarFlags &
   LoadOptions & {
     readonly model?: string
     readonly system?: string

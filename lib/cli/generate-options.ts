@@ -1,7 +1,9 @@
 /** The flags of `moepp generate`: one for every option of generation and of loading. */
 
+import { readFileSync } from 'node:fs'
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { GenerateOptions, LoadOptions } from '../options/generate.js'
+import type { Grammar } from '../options/grammar.js'
 import { MATRIX_TYPES } from '../options/load.js'
 
 /** Provided by Ctrl-C and the progress bar, or by a program alone. */
@@ -94,6 +96,16 @@ const GENERATE_FLAGS: Readonly<
     new Option('--split-special-tokens', 'take special tokens in prompts for ordinary characters'),
   ],
   routing: [new Option('--routing', 'report experts and expert weights per token (in JSON)')],
+  grammar: [
+    new Option('--json-schema <file>', 'the text is JSON that is valid by this schema')
+      .argParser(parseSchema)
+      .conflicts(['regex', 'ebnf']),
+    new Option(
+      '--regex <pattern>',
+      'the text matches this regular expression as a whole',
+    ).conflicts('ebnf'),
+    new Option('--ebnf <file>', 'the text follows this grammar').argParser(readText),
+  ],
 }
 
 const LOAD_FLAGS: Readonly<
@@ -171,9 +183,18 @@ export function addGenerateOptions(command: Command, names = GENERATE_NAMES): Co
   return command
 }
 
+/** Flags whose names are the kinds of a grammar. */
+export interface GrammarFlags {
+  readonly jsonSchema?: object
+  readonly regex?: string
+  readonly ebnf?: string
+}
+
 /** The options of generation among parsed flags. */
-export function generateOptions(flags: GenerateOptions): GenerateOptions {
-  return pick(flags, GENERATE_NAMES)
+export function generateOptions(flags: GenerateOptions & GrammarFlags): GenerateOptions {
+  const options = pick(flags, GENERATE_NAMES)
+  const grammar = pick(flags, ['jsonSchema', 'regex', 'ebnf'])
+  return Object.keys(grammar).length === 0 ? options : { ...options, grammar: grammar as Grammar }
 }
 
 /** The options of loading among parsed flags, those of the hub included. */
@@ -198,6 +219,23 @@ function parseNumber(text: string): number {
   if (text.trim() === '' || Number.isNaN(value))
     throw new InvalidArgumentError('Expected a number.')
   return value
+}
+
+function readText(file: string): string {
+  try {
+    return readFileSync(file, 'utf8')
+  } catch (error) {
+    throw new InvalidArgumentError(`Cannot be read: ${(error as Error).message}`)
+  }
+}
+
+function parseSchema(file: string): unknown {
+  try {
+    return JSON.parse(readText(file))
+  } catch (error) {
+    if (error instanceof InvalidArgumentError) throw error
+    throw new InvalidArgumentError(`Expected JSON: ${(error as Error).message}`)
+  }
 }
 
 function parseIds(text: string): number[] {

@@ -13,13 +13,14 @@ import { type CreateCommand, runWork, type Work } from './command.js'
 import { checkUsage } from './errors.js'
 import { checkOutputFlags, checkSequences, warnIgnored } from './generate-checks.js'
 import { ModelSource } from './generate-model.js'
-import { addGenerateOptions, generateOptions } from './generate-options.js'
+import { addGenerateOptions, type GrammarFlags, generateOptions } from './generate-options.js'
 import { figuresLine, jsonDocument } from './generate-report.js'
 import { addModelOption, requireModel } from './model-option.js'
 import { addHubOptions } from './source.js'
 import type { Terminal } from './terminal.js'
 
 export type GenerateFlags = GenerateOptions &
+  GrammarFlags &
   LoadOptions & {
     readonly model?: string
     readonly prompts?: string

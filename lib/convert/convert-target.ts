@@ -19,6 +19,7 @@ export const COPIED_FILES = [
   'special_tokens_map.json',
   'added_tokens.json',
   'chat_template.jinja',
+  'chat_template.json',
 ]
 
 /** Names in an error message. */

@@ -136,7 +136,7 @@ export class Engine {
     const planned = this.#plan()
     const result = planned && (await this.#run(planned))
     if (planned && result) {
-      for (const chunk of planned.chunks)
+      for (const chunk of readyFirst(planned.chunks))
         await this.#deliver(chunk, planned.step.tokens.length, result)
     }
     await this.#slice.pauseIfOver()
@@ -192,6 +192,7 @@ export class Engine {
       deliverCaptured(chunk, stepTokens, result)
       for (let position = chunk.logitsFrom; position < chunk.to; position++) {
         await this.#slice.pauseIfOver()
+        await this.#ready(sequence)
         if (sequence.ended) return
         const isLast = position === sequence.tokens.length - 1
         const logits = this.#logitsAt(chunk, position, result)
@@ -205,6 +206,14 @@ export class Engine {
     } catch (error) {
       this.#fail(sequence, error)
     }
+  }
+
+  /** Waits for the consumer. The event loop runs meanwhile. */
+  async #ready({ request }: Sequence): Promise<void> {
+    const { pending } = request.consumer
+    if (!pending) return
+    await pending
+    this.#slice.restart()
   }
 
   /**
@@ -245,6 +254,13 @@ export class Engine {
     }
     return promised
   }
+}
+
+function readyFirst(chunks: readonly PlacedChunk[]): readonly PlacedChunk[] {
+  const isPending = ({ sequence }: PlacedChunk) => sequence.request.consumer.pending !== undefined
+  return chunks.some(isPending)
+    ? [...chunks.filter(chunk => !isPending(chunk)), ...chunks.filter(isPending)]
+    : chunks
 }
 
 function deliverCaptured(chunk: PlacedChunk, stepTokens: number, { captured }: StepResult): void {

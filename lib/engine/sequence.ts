@@ -8,6 +8,11 @@ import type { Page } from './kv-cache.js'
  */
 export interface SequenceConsumer {
   /**
+   * Resolves when `next` can be called; undefined: it can be now. Other sequences of the step go
+   * first. If it rejects, this sequence fails.
+   */
+  readonly pending?: Promise<void> | undefined
+  /**
    * The logits [V] after the token at `position`: called for every position from `logitsFrom` on,
    * in order. At the last position it returns the token that follows, or undefined, which ends the
    * sequence; elsewhere nothing is expected. The row is valid during the call only. An exception

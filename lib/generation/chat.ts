@@ -7,6 +7,7 @@ import { ReplyParser, type ReplyParts } from '../chat/reply-parser.js'
 import type { ResolvedOptions } from '../options/generate.js'
 import type { TokenLogprobs } from '../sampling/sampler.js'
 import { type ChatMessage, templateMessages } from '../template/messages.js'
+import { PlainCopier } from '../template/plain-data.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
 import type { AssistantMessage, ChatChunk, ChatResult } from './chat-results.js'
 import type { Job } from './job.js'
@@ -40,7 +41,7 @@ export class ChatCalls {
    */
   check(call: ChatTurn['call'], messages: readonly ChatMessage[], options: ChatOptions): ChatTurn {
     const chat = splitChatOptions(options)
-    templateMessages(messages)
+    templateMessages(messages, new PlainCopier())
     // Throws if there is none.
     void this.#tokenizer.template
     return { call, messages, chat, options: this.#texts.resolve(chat.generation) }
@@ -64,18 +65,16 @@ export class ChatCalls {
         hasTools: chat.tools.length > 0,
       })
     const chunks = onChunk && new ChatChunks(newParser(), onChunk)
-    const text = this.#texts.text({
-      promptIds: await promptIdsOfParts(prompt.parts, 'messages', this.#prompts, signal),
-      options,
-      endTokenIds: endTokensOf(format, tokenizer),
+    const ids = await promptIdsOfParts(prompt.parts, 'messages', this.#prompts, signal)
+    const endTokenIds = this.#texts.endTokenIds(options, endTokensOf(format, tokenizer))
+    const { done, cancel } = await this.#texts.start(turn.call, ids, options, {
+      endTokenIds,
       skipSpecialTokens: !hasSpecialMarks(format, tokenizer),
       ...(chunks && { onChunk: chunk => chunks.push(chunk) }),
     })
-    const { done, cancel } = this.#texts.traced(turn.call, text)
     const finish = (result: GenerateResult): ChatResult => {
       chunks?.end()
-      const message = messageOf(result, newParser(), text.endTokenIds)
-      return { ...result, message }
+      return { ...result, message: messageOf(result, newParser(), endTokenIds) }
     }
     return { done: done.then(finish), cancel }
   }

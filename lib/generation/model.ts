@@ -367,6 +367,7 @@ export class Model {
    * ```
    */
   close(): Promise<void> {
+    this.#texts.close()
     return this.#engine.close()
   }
 

@@ -2,6 +2,7 @@
 import { TimeSlice } from '../base/time-slice.js'
 import type { Engine } from '../engine/engine.js'
 import type { ModelConfig } from '../families/family.js'
+import { type GrammarLease, Grammars } from '../grammar/grammars.js'
 import {
   type GenerateOptions,
   type ResolvedOptions,
@@ -10,7 +11,7 @@ import {
 import { randomSeed } from '../sampling/rng.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
 import type { GenerationConfig } from './generation-config.js'
-import { deferred, type Job, settleAll } from './job.js'
+import { deferred, type Job, settleAll, untilAbort } from './job.js'
 import type { PositionWarning } from './positions.js'
 import {
   checkPrompt,
@@ -35,16 +36,17 @@ export interface TextCallsParts {
 }
 
 /** The parts of a text that differ from text to text. */
-export type OwnParts = Pick<TextGenerationParts, 'promptIds' | 'options'> &
-  Partial<Pick<TextGenerationParts, 'stream' | 'onChunk' | 'skipSpecialTokens'>> & {
-    /** Besides those of the checkpoint and the options. */
-    readonly endTokenIds?: readonly number[]
-  }
+type OwnParts = Pick<TextGenerationParts, 'promptIds' | 'options'> &
+  Partial<Pick<TextGenerationParts, 'stream' | 'grammar' | 'endTokenIds'>> &
+  StreamParts
+
+type StreamParts = Pick<TextGenerationParts, 'onChunk' | 'skipSpecialTokens'>
 
 export class TextCalls {
   readonly #parts: TextCallsParts
   readonly #presets: Partial<GenerateOptions>
   readonly #eosTokenIds: readonly number[]
+  readonly #grammars: Grammars | undefined
 
   constructor(parts: TextCallsParts) {
     this.#parts = parts
@@ -52,6 +54,8 @@ export class TextCalls {
     const { bosTokenId, padTokenId, eosTokenIds, numReturnSequences, ...presets } = parts.generation
     this.#presets = presets
     this.#eosTokenIds = eosTokenIds ?? parts.config.eosTokenIds
+    const { tokenizer, config } = parts
+    this.#grammars = tokenizer && new Grammars(tokenizer.pieces, config.vocabSize)
   }
 
   async generate(
@@ -61,6 +65,7 @@ export class TextCalls {
     const resolved = this.resolve(options)
     const { prompts: context, engine } = this.#parts
     const { prompts, isBatch, name } = splitBatch(prompt, 'prompt')
+    using grammar = await this.#grammar(resolved)
     const generations: TextGeneration[] = []
     const slice = new TimeSlice()
     for (const [i, each] of prompts.entries()) {
@@ -68,7 +73,7 @@ export class TextCalls {
       const ids = await promptIds(checkPrompt(each, name(i), context), name(i), context, resolved)
       const own = options.seed === undefined ? { ...resolved, seed: randomSeed() } : resolved
       for (let n = 0; n < resolved.numReturnSequences; n++)
-        generations.push(this.text({ promptIds: ids, options: own, stream: n }))
+        generations.push(this.#text({ promptIds: ids, options: own, stream: n, grammar }))
     }
     const results = await tracedGenerate(
       () => traceOf('generate', engine.device, generations),
@@ -97,7 +102,7 @@ export class TextCalls {
         deferred(resolved.signal, async signal => {
           const own = { ...resolved, signal }
           const ids = await promptIds(checked, 'prompt', context, own)
-          return this.traced('stream', this.text({ promptIds: ids, options: own, onChunk }))
+          return this.start('stream', ids, own, { onChunk })
         }),
       resolved.signal,
     )
@@ -108,29 +113,60 @@ export class TextCalls {
     const { config, tokenizer } = this.#parts
     const resolved = resolveGenerateOptions(options, this.#presets, config)
     if (resolved.stop.length > 0 && !tokenizer) throw noTokenizer('the option stop')
+    if (resolved.grammar && !tokenizer) throw noTokenizer('the option grammar')
     return resolved
   }
 
-  text({ endTokenIds = [], stream = 0, ...own }: OwnParts): TextGeneration {
-    const { engine, tokenizer, positions, prompts } = this.#parts
-    const ends = own.options.ignoreEos ? [] : [...this.#eosTokenIds, ...endTokenIds]
+  /** The tokens that end a text. `further` ones are a chat template's. */
+  endTokenIds(options: ResolvedOptions, further: readonly number[] = []): ReadonlySet<number> {
+    const ends = options.ignoreEos ? [] : [...this.#eosTokenIds, ...further]
+    return new Set([...ends, ...options.stopTokenIds])
+  }
+
+  /** Starts one text, which tracing channels show. */
+  async start(
+    call: 'stream' | 'chat' | 'streamChat',
+    promptIds: readonly number[],
+    options: ResolvedOptions,
+    further: StreamParts & { readonly endTokenIds?: ReadonlySet<number> },
+  ): Promise<Job<GenerateResult>> {
+    const { engine } = this.#parts
+    const grammar = await this.#grammar(options)
+    const text = this.#text({ promptIds, options, grammar, ...further })
+    const { done, cancel } = tracedStream(
+      () => traceOf(call, engine.device, [text]),
+      () => text.start(engine),
+    )
+    return { done: done.finally(() => grammar?.[Symbol.dispose]()), cancel }
+  }
+
+  /** Ends the threads of grammars. */
+  close(): void {
+    this.#grammars?.close()
+  }
+
+  /**
+   * The grammar of a call, compiled, if it has one and the signal does not abort before. It must be
+   * disposed of when the call ends.
+   * @throws MoeppError ERR_BAD_GRAMMAR
+   */
+  async #grammar({ grammar, signal }: ResolvedOptions): Promise<GrammarLease | undefined> {
+    if (!grammar || signal?.aborted) return undefined
+    const lease = this.#grammars!.lease(grammar)
+    return signal ? untilAbort(lease, signal) : lease
+  }
+
+  #text({ stream = 0, grammar, ...own }: OwnParts): TextGeneration {
+    const { engine, tokenizer, positions } = this.#parts
     return new TextGeneration({
+      endTokenIds: this.endTokenIds(own.options),
       ...own,
       stream,
-      endTokenIds: new Set([...ends, ...own.options.stopTokenIds]),
-      maxTokens: prompts.maxTokens,
+      grammar,
+      maxTokens: engine.maxTokens,
       routers: engine.routers,
       tokenizer,
       positions,
     })
-  }
-
-  /** Starts a text, which tracing channels show. */
-  traced(call: 'stream' | 'chat' | 'streamChat', text: TextGeneration): Job<GenerateResult> {
-    const { engine } = this.#parts
-    return tracedStream(
-      () => traceOf(call, engine.device, [text]),
-      () => text.start(engine),
-    )
   }
 }

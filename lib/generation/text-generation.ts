@@ -4,6 +4,8 @@
  */
 import type { Engine } from '../engine/engine.js'
 import type { SequenceConsumer, SequenceReport } from '../engine/sequence.js'
+import type { GrammarMatcher } from '../grammar/compiled-grammar.js'
+import type { GrammarLease } from '../grammar/grammars.js'
 import type { ResolvedOptions } from '../options/generate.js'
 import type { Router } from '../program/model-spec.js'
 import { Sampler, type TokenLogprobs, type TopLogits } from '../sampling/sampler.js'
@@ -28,6 +30,8 @@ export interface TextGenerationParts {
   readonly routers: readonly Router[]
   readonly tokenizer: Tokenizer | undefined
   readonly positions: PositionWarning
+  /** With a tokenizer alone. */
+  readonly grammar: GrammarLease | undefined
   readonly onChunk?: (chunk: GenerateChunk) => void
   /** As in TextStreamOptions. Default true. */
   readonly skipSpecialTokens?: boolean
@@ -38,6 +42,7 @@ export class TextGeneration implements SequenceConsumer {
   readonly #maxNewTokens: number
   readonly #sampler: Sampler
   readonly #textStream: TextStream | undefined
+  readonly #matcher: GrammarMatcher | undefined
   readonly #stopStrings: StopStrings | undefined
   readonly #routing: CaptureRecorder | undefined
   #text = ''
@@ -50,20 +55,18 @@ export class TextGeneration implements SequenceConsumer {
   #lastTokenAt = 0
 
   constructor(parts: TextGenerationParts) {
-    const { promptIds, options, stream, endTokenIds, maxTokens, tokenizer } = parts
+    const { promptIds, options, stream, endTokenIds, maxTokens, tokenizer, grammar } = parts
     this.#parts = parts
     this.#maxNewTokens = Math.min(options.maxNewTokens, maxTokens - promptIds.length)
-    this.#sampler = new Sampler(options, { promptIds, endTokenIds, stream })
     this.#textStream = tokenizer?.stream({
       prompt: promptIds,
       skipSpecialTokens: parts.skipSpecialTokens ?? true,
     })
+    this.#matcher = grammar?.open(endTokenIds, this.#textStream!.dropsSpace)
+    const allowed = this.#matcher
+    this.#sampler = new Sampler(options, { promptIds, endTokenIds, stream, allowed })
     if (options.stop.length > 0) this.#stopStrings = new StopStrings(options.stop)
     if (options.routing) this.#routing = new CaptureRecorder()
-  }
-
-  get endTokenIds(): ReadonlySet<number> {
-    return this.#parts.endTokenIds
   }
 
   get promptTokens(): number {
@@ -90,12 +93,17 @@ export class TextGeneration implements SequenceConsumer {
     return { done: done.then(report => this.#result(report)), cancel }
   }
 
+  get pending(): Promise<void> | undefined {
+    return this.#matcher?.pending
+  }
+
   suffices(top: TopLogits): boolean {
     return this.#sampler.suffices(top)
   }
 
   next(position: number, logits: Float32Array | TopLogits): number | undefined {
     this.#parts.positions.note(position + 1)
+    if (this.#matcher?.isComplete && this.#parts.endTokenIds.size === 0) return this.#complete()
     const { tokenId, logprobs } = this.#sampler.sample(logits)
     this.#tokenIds.push(tokenId)
     if (logprobs) this.#logprobs.push(logprobs)
@@ -109,11 +117,19 @@ export class TextGeneration implements SequenceConsumer {
     }
     if (this.#finishReason !== undefined) text += this.#rest()
     this.#giveOut(text)
-    return this.#finishReason === undefined ? tokenId : undefined
+    if (this.#finishReason !== undefined) return undefined
+    this.#matcher?.accept(tokenId)
+    return tokenId
   }
 
   captured(name: string, rows: Int32Array | Float32Array): void {
     this.#routing?.add(name, rows)
+  }
+
+  /** The grammar allows nothing more, and no token ends the text. */
+  #complete(): undefined {
+    this.#finishReason = 'stop'
+    this.#giveOut(this.#rest())
   }
 
   #endedEarly(reason: FinishReason): Job<GenerateResult> {

@@ -21,7 +21,7 @@ import { findVerified, replaceFile } from './verify.js'
 const SMALL_FILES = [
   ...['config.json', 'generation_config.json', 'tokenizer.json', 'tokenizer.model'],
   ...['tokenizer_config.json', 'special_tokens_map.json', 'added_tokens.json'],
-  'chat_template.jinja',
+  ...['chat_template.jinja', 'chat_template.json'],
 ]
 const READ = [...SMALL_FILES, ...WEIGHT_FILES.map(({ name }) => name)]
 /** Of a file that is no weights. */

@@ -17,8 +17,10 @@ import {
   wrong,
 } from '../base/option-checks.js'
 import { MoeppError } from '../errors.js'
+import type { GrammarSource } from '../grammar/grammar-text.js'
 import { type LogitsHook, logitsHook } from '../sampling/logits-hook.js'
 import { randomSeed } from '../sampling/rng.js'
+import { type Grammar, grammar } from './grammar.js'
 
 export {
   type Isa,
@@ -128,6 +130,12 @@ export interface GenerateOptions {
    * TypeError.
    */
   logits?: LogitsHook
+  /**
+   * The form that the text has: a JSON Schema, a regular expression or an EBNF. See Grammar for
+   * what each can say. The text always has it, unless `maxNewTokens` cuts it (finishReason
+   * 'length'), a stop string or token does, or the signal. Default: any text.
+   */
+  grammar?: Grammar
 }
 
 /** GenerateOptions, checked, with every default filled in. */
@@ -136,7 +144,7 @@ export interface ResolvedOptions
     Required<
       Omit<
         GenerateOptions,
-        'logitBias' | 'stop' | 'logprobs' | 'addSpecialTokens' | 'signal' | 'logits'
+        'logitBias' | 'stop' | 'logprobs' | 'addSpecialTokens' | 'signal' | 'logits' | 'grammar'
       >
     >
   > {
@@ -146,6 +154,7 @@ export interface ResolvedOptions
   readonly addSpecialTokens: boolean | undefined
   readonly signal: AbortSignal | undefined
   readonly logits: LogitsHook | undefined
+  readonly grammar: GrammarSource | undefined
 }
 
 export interface GenerateContext {
@@ -177,6 +186,7 @@ const generateChecks = {
   signal,
   routing: boolean,
   logits: logitsHook,
+  grammar,
 } satisfies Record<keyof GenerateOptions, Check<unknown, GenerateContext>>
 
 /**
@@ -224,6 +234,7 @@ export function resolveGenerateOptions(
     signal: given.signal,
     routing: given.routing ?? false,
     logits: given.logits,
+    grammar: given.grammar,
   })
 }
 

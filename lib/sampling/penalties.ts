@@ -88,14 +88,17 @@ export class Penalties {
     this.#ngrams?.append(tokenId)
   }
 
-  /** Changes the logits that are known, in place. `restore` must follow, with the same. */
-  apply(known: KnownLogits): void {
+  /**
+   * Changes the logits that are known, in place. `restore` must follow, with the same.
+   * @param mustEnd true: nothing but the end may follow, whatever minNewTokens is
+   */
+  apply(known: KnownLogits, mustEnd = false): void {
     for (const [id, bias] of this.#options.logitBias) this.#change(known, id, x => x + bias)
     if (this.#countsTokens) this.#penalizeSeen(known)
     if (this.#ngrams !== undefined) {
       for (const id of this.#ngrams.continuations()) this.#change(known, id, ban)
     }
-    if (this.#generated < this.#options.minNewTokens) {
+    if (this.#generated < this.#options.minNewTokens && !mustEnd) {
       for (const id of this.#endTokenIds) this.#change(known, id, ban)
     }
   }

@@ -1,8 +1,10 @@
 /**
  * Chooses the next token of one sequence. The order is that of Hugging Face's logits processors:
- * penalties, the caller's hook, temperature, topK, topP, minP, typicalP, then one draw.
+ * penalties, the caller's hook, the tokens that a grammar allows, temperature, topK, topP, minP,
+ * typicalP, then one draw.
  */
 
+import { type AllowedTokens, allowedPart } from './allowed.js'
 import { Candidates } from './candidates.js'
 import { HookedLogits, type LogitsHook } from './logits-hook.js'
 import { argmax, kthLargest, type TokenLogprobs, tokenLogprobs } from './logprobs.js'
@@ -39,6 +41,8 @@ export interface SamplerSequence {
   readonly endTokenIds: Iterable<number>
   /** Index among the sequences that share a seed; each draws numbers of its own. */
   readonly stream: number
+  /** The tokens that may follow, if a grammar rules them. */
+  readonly allowed?: AllowedTokens | undefined
 }
 
 export interface Sample {
@@ -67,6 +71,7 @@ export class Sampler {
   readonly #penalties: Penalties
   readonly #hook: HookedLogits | undefined
   readonly #stream: number
+  readonly #allowed: AllowedTokens | undefined
   #step = 0
 
   constructor(options: SamplingOptions, sequence: SamplerSequence) {
@@ -74,16 +79,19 @@ export class Sampler {
     this.#penalties = new Penalties(options, sequence.promptIds, sequence.endTokenIds)
     this.#hook = options.logits && new HookedLogits(options.logits, sequence.promptIds)
     this.#stream = sequence.stream
+    this.#allowed = sequence.allowed
   }
 
   /**
    * True if `sample` may be given the `count` largest logits of rows that `suffices` accepts. Other
-   * options need the whole distribution, or a penalty, bias or hook may raise any logit.
+   * options need the whole distribution, or a penalty, bias or hook may raise any logit, or a grammar
+   * may ban any token.
    */
   takesTop(count: number): boolean {
     const { doSample, topK, logprobs } = this.#options
     return (
       this.#hook === undefined &&
+      this.#allowed === undefined &&
       this.#penalties.onlyLower &&
       (logprobs ?? 0) <= count &&
       (!doSample || (topK >= 1 && topK < count))
@@ -168,23 +176,31 @@ export class Sampler {
     if (typicalP < 1) candidates.keepTypicalP(typicalP)
   }
 
-  /** Calls `body` with the logits that penalties and the hook have changed. */
+  /** Calls `body` with the logits that penalties, the hook and the grammar have changed. */
   #changed<T>(known: KnownLogits, body: (changed: KnownLogits) => T): T {
-    if (!this.#penalties.active && !this.#hook) return body(known)
-    // Checks the raw logits: whatever is wrong later is the doing of the penalties or the hook.
+    const { active } = this.#penalties
+    if (!active && !this.#hook && !this.#allowed) return body(known)
+    // Checks the raw logits: whatever is wrong later is the doing of the options.
     argmax(known.logits)
-    this.#penalties.apply(known)
+    if (active) this.#penalties.apply(known, this.#allowed?.isComplete)
     try {
-      if (known.logits.every(x => x === -Infinity)) {
-        throw new RangeError(
-          'logitBias, noRepeatNgramSize, minNewTokens: these options ban every token; nothing is left to sample',
-        )
-      }
-      return body(this.#hook ? { logits: this.#hook.apply(known.logits) } : known)
+      if (active) checkNotAllBanned(known)
+      const hooked = this.#hook ? { logits: this.#hook.apply(known.logits) } : known
+      if (!this.#allowed) return body(hooked)
+      const allowed = allowedPart(hooked.logits, this.#allowed)
+      checkNotAllBanned(allowed, ' that the grammar allows')
+      return body(allowed)
     } finally {
-      this.#penalties.restore(known)
+      if (active) this.#penalties.restore(known)
     }
   }
+}
+
+function checkNotAllBanned({ logits }: KnownLogits, which = ''): void {
+  if (logits.some(x => x !== -Infinity)) return
+  throw new RangeError(
+    `logitBias, noRepeatNgramSize, minNewTokens: these options ban every token${which}; nothing is left to sample`,
+  )
 }
 
 function likeliest({ logits, ids }: KnownLogits): number {

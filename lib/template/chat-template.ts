@@ -1,4 +1,5 @@
 /** A checkpoint's chat templates: they turn a conversation into the model's prompt. */
+import { packageRoot } from '../addon/addon-file.js'
 import { GuardedWorker, WorkerFault } from '../base/guarded-worker.js'
 import { isObject, printable, show } from '../base/json.js'
 import { boolean, text } from '../base/option-checks.js'
@@ -55,11 +56,21 @@ const MEMORY_MEGABYTES = 256
 /** A refusal's words are a sentence. */
 const MOST_WORDS = 500
 
-/** One thread for all templates. It starts with the first, and keeps no process alive. */
-const worker = new GuardedWorker<RenderRequest, RenderReply>({
-  file: new URL('./template-worker.js', import.meta.url),
-  memoryMegabytes: MEMORY_MEGABYTES,
-})
+let worker: GuardedWorker<RenderRequest, RenderReply> | undefined
+
+/**
+ * One thread for all templates. It starts with the first, and keeps no process alive.
+ * @throws MoeppError ERR_NO_BINDING in a bundle, which lacks the thread's file
+ */
+function sharedWorker(): GuardedWorker<RenderRequest, RenderReply> {
+  if (worker) return worker
+  packageRoot()
+  worker = new GuardedWorker({
+    file: new URL('./template-worker.js', import.meta.url),
+    memoryMegabytes: MEMORY_MEGABYTES,
+  })
+  return worker
+}
 
 export class ChatTemplate {
   readonly #source: TemplateSource
@@ -89,13 +100,12 @@ export class ChatTemplate {
    * @throws TypeError or RangeError for messages and options; MoeppError ERR_BAD_TEMPLATE
    */
   async renderEach(renderings: readonly Rendering[]): Promise<readonly string[]> {
-    const copier = new PlainCopier()
     const sources = new Set(renderings.map(({ options = {} }) => this.#choose(options)))
     const [name] = sources
     if (name === undefined) return []
     if (sources.size > 1) throw new TypeError('renderings: expected one template for all')
     const variables = renderings.map(({ messages, options = {} }) =>
-      templateVariables(messages, options, this.#source.tokens, copier),
+      templateVariables(messages, options, this.#source.tokens),
     )
     return this.#run(name, { source: this.templates.get(name)!, variables })
   }
@@ -111,8 +121,10 @@ export class ChatTemplate {
     const name = templateName ?? inTools
     if (templates.has(name)) return name
     const names = [...templates.keys()].map(show).join(', ')
-    const got = templateName === undefined ? 'no name, and there is no default' : show(templateName)
-    throw new RangeError(`templateName: expected one of ${names} of ${printable(file)}, got ${got}`)
+    if (templateName !== undefined)
+      throw new RangeError(`templateName: expected one of ${names}, got ${show(templateName)}`)
+    const message = `${printable(file)}: has no default chat template. Set templateName: ${names}`
+    throw new MoeppError('ERR_NO_CHAT_TEMPLATE', message)
   }
 
   async #run(name: string, request: RenderRequest): Promise<readonly string[]> {
@@ -125,8 +137,9 @@ export class ChatTemplate {
   }
 
   async #reply(name: string, request: RenderRequest): Promise<RenderReply> {
+    const thread = sharedWorker()
     try {
-      return await worker.call(request, this.#deadlineMs)
+      return await thread.call(request, this.#deadlineMs)
     } catch (error) {
       throw this.#bad(name, faultText(error as Error, this.#deadlineMs), error)
     }
@@ -156,11 +169,11 @@ function templateVariables(
   messages: readonly ChatMessage[],
   options: ChatTemplateOptions,
   tokens: Variables,
-  copier: PlainCopier,
 ): Variables {
   const { tools, addGenerationPrompt, templateName: _, ...rest } = options
   if (rest.messages !== undefined)
     throw new TypeError('options.messages: expected none, the messages are the first argument')
+  const copier = new PlainCopier()
   const prompt = generationPrompt(addGenerationPrompt, rest.add_generation_prompt)
   return {
     ...tokens,

@@ -1,7 +1,7 @@
 /** Conversations as callers write them, checked, and as chat templates read them. */
 import { isObject, show } from '../base/json.js'
 import { text } from '../base/option-checks.js'
-import { type Plain, PlainCopier, type PlainObject } from './plain-data.js'
+import type { Plain, PlainCopier, PlainObject } from './plain-data.js'
 
 /**
  * A call of a tool by a model.
@@ -123,7 +123,7 @@ const FIELDS: Readonly<Record<string, CheckField>> = {
  * The messages as templates read them.
  * @throws TypeError or RangeError that names the place: `messages[2].role`
  */
-export function templateMessages(messages: unknown, copier = new PlainCopier()): Plain {
+export function templateMessages(messages: unknown, copier: PlainCopier): Plain {
   if (!Array.isArray(messages))
     throw new TypeError(`messages: expected an array of messages, got ${show(messages)}`)
   return copier.copy(

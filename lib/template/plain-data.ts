@@ -11,7 +11,7 @@ const MAX_DEPTH = 100
 const MAX_CHARACTERS = 8_000_000
 const MAX_VALUES = 1_000_000
 
-/** Copies values until they are too many. One copier counts for a whole conversation. */
+/** Copies values until they are too many. One copier counts for one text of a template. */
 export class PlainCopier {
   #characters = 0
   #values = 0

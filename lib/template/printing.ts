@@ -1,6 +1,7 @@
 /** Values as Python writes them: str, repr, json.dumps. The library writes as JavaScript does. */
 import {
   bounded,
+  checkLength,
   compareTexts,
   isDict,
   isList,
@@ -40,10 +41,17 @@ function reprOf(x: Value): string {
 
 /** A text that grows up to MAX_TEXT: lists may hold one list many times. */
 class Output {
-  text = ''
+  readonly #parts: string[] = []
+  #length = 0
+
+  get text(): string {
+    return this.#parts.join('')
+  }
 
   add(more: string): void {
-    this.text = bounded(this.text + more)
+    this.#length += more.length
+    checkLength(this.#length)
+    this.#parts.push(more)
   }
 
   /** Items with their separators, each written by `write`. */

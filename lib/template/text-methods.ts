@@ -75,11 +75,18 @@ function textOf(x: Value | undefined): string {
 export function strip(text: string, which: Value | undefined, left: boolean, right: boolean) {
   const set = which === undefined || isNone(which) ? undefined : new Set(textOf(which))
   const goes = (character: string) => (set ? set.has(character) : isSpace.test(character))
-  const characters = Array.from(text)
-  let [from, to] = [0, characters.length]
-  while (left && from < to && goes(characters[from]!)) from++
-  while (right && to > from && goes(characters[to - 1]!)) to--
-  return from === 0 && to === characters.length ? text : characters.slice(from, to).join('')
+  let [from, to] = [0, text.length]
+  while (left && from < to) {
+    const [first = ''] = text.slice(from, from + 2)
+    if (!goes(first)) break
+    from += first.length
+  }
+  while (right && to > from) {
+    const last = [...text.slice(Math.max(from, to - 2), to)].at(-1)!
+    if (!goes(last)) break
+    to -= last.length
+  }
+  return text.slice(from, to)
 }
 
 function countOf(most: Value | undefined): number {

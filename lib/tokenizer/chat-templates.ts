@@ -3,6 +3,7 @@ import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { decodeUtf8 } from '../base/input-file.js'
 import { isObject, show } from '../base/json.js'
+import { MoeppError } from '../errors.js'
 import type { PlainObject } from '../template/plain-data.js'
 import { badTokenizer } from './json-form.js'
 import { CONFIG_FILE, readJsonRecord, readOptional } from './tokenizer-files.js'
@@ -54,7 +55,11 @@ async function readTemplateFiles(directory: string): Promise<Map<string, string>
 }
 
 async function namesIn(folder: string): Promise<string[]> {
-  const all = await readdir(folder).catch(() => [])
+  const all = await readdir(folder).catch((cause: NodeJS.ErrnoException) => {
+    if (cause.code === 'ENOENT' || cause.code === 'ENOTDIR') return []
+    const message = `${folder}: cannot be read: ${cause.message}`
+    throw new MoeppError('ERR_NOT_FOUND', message, { cause })
+  })
   const names = all.filter(name => name.endsWith('.jinja')).sort()
   if (names.length > MOST_TEMPLATES)
     throw badTokenizer(folder, 'the number of templates', `<= ${MOST_TEMPLATES}`, names.length)

@@ -68,6 +68,11 @@ export class TextStream {
     this.#heldOfPrompt = this.#held.length
   }
 
+  /** @internal True if the first piece to come loses its space. */
+  get dropsSpace(): boolean {
+    return this.#isAtStart && this.#table.dropsFirstSpace
+  }
+
   /**
    * The text that is certain after this token: whole characters. An id without a piece gives none.
    *

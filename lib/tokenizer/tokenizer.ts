@@ -206,7 +206,7 @@ export class Tokenizer {
    * }
    * ```
    * @throws TypeError or RangeError for a wrong argument; MoeppError ERR_NO_CHAT_TEMPLATE,
-   *   ERR_BAD_TEMPLATE
+   *   ERR_BAD_TEMPLATE; ERR_NO_BINDING in a bundle
    */
   async applyChatTemplate(
     messages: readonly ChatMessage[],
@@ -226,6 +226,11 @@ export class Tokenizer {
       `${this.#file}: the checkpoint has no chat template. It is a base model, which continues ` +
         'texts: use generate',
     )
+  }
+
+  /** @internal The text of each token. */
+  get pieces(): PieceTable {
+    return this.#table
   }
 
   /**

@@ -7,6 +7,7 @@ import { inspectCheckpoint } from '../../lib/convert/inspect.js'
 import type { MoeppErrorCode } from '../../lib/errors.js'
 import { readModel } from '../../lib/families/registry.js'
 import { readGenerationConfig } from '../../lib/generation/generation-config.js'
+import { ChatTemplate } from '../../lib/template/chat-template.js'
 import { reach } from '../../lib/tensor/tensor-file.js'
 import { DTYPE_SIZE, isPacked } from '../../lib/tensor/tensor-ref.js'
 import { loadTokenizer } from '../../lib/tokenizer/tokenizer.js'
@@ -15,6 +16,8 @@ import { MODEL, readHub } from './hub-reader.js'
 import { FILE_CODES, Finding } from './oracle.js'
 import type { Folder } from './seeds.js'
 import * as seeds from './seeds.js'
+
+const TEMPLATE_MS = 1000
 
 /** The folder of an input. */
 export interface Place {
@@ -39,6 +42,8 @@ export interface Format {
 export async function parserFormats(): Promise<Format[]> {
   const json = await seeds.tokenizerJsonSeeds()
   const plain = json.slice(0, 3)
+  // The thread's file is looked for before inputs take the place of the file system.
+  await chatTemplate(new Map([['default', '']])).render([])
   return [
     checkpoint('safetensors', 14, mostlyFirst(seeds.SAFETENSORS)),
     checkpoint('packed safetensors', 10, await seeds.packedSeeds()),
@@ -49,6 +54,14 @@ export async function parserFormats(): Promise<Format[]> {
     tokenizer('tokenizer.json', 12, [...plain, ...plain, ...json, ...json.slice(-2)]),
     tokenizer('tokenizer.model', 10, mostlyFirst(seeds.TOKENIZER_MODEL)),
     tokenizer('tokenizer config', 8, [seeds.TOKENIZER_CONFIG]),
+    {
+      name: 'chat template',
+      weight: 4,
+      seeds: seeds.CHAT_TEMPLATES,
+      focus: /\.jinja$/,
+      codes: ['ERR_BAD_TEMPLATE', 'ERR_BAD_TOKENIZER', 'ERR_NO_CHAT_TEMPLATE', 'ERR_NOT_FOUND'],
+      read: renderTemplate,
+    },
     {
       name: 'hub',
       weight: 2,
@@ -141,6 +154,16 @@ export function checkRefs(checkpoint: Checkpoint, files: Folder): void {
 
 function contiguous(shape: readonly number[]): number[] {
   return shape.map((_, axis) => shape.slice(axis + 1).reduce((a, b) => a * b, 1))
+}
+
+/** With a deadline below that of an input. */
+const chatTemplate = (templates: ReadonlyMap<string, string>) =>
+  new ChatTemplate({ templates, file: 'the template', tokens: {} }, TEMPLATE_MS)
+
+async function renderTemplate({ directory }: Place): Promise<void> {
+  const template = chatTemplate((await loadTokenizer(directory)).template.templates)
+  const text = await template.render(seeds.MESSAGES, { addGenerationPrompt: true })
+  if (typeof text !== 'string') throw new Finding('a template gives no text')
 }
 
 async function checkConfig({ directory, files }: Place): Promise<void> {

@@ -10,8 +10,8 @@ import { resolve, sep } from 'node:path'
 /** The path that the folder seems to have. */
 export const FOLDER = resolve(sep, 'moepp-fuzz', 'model')
 
-const READS = ['stat', 'open', 'readFile'] as const
-const OTHERS = ['access', 'lstat', 'readdir', 'opendir', 'realpath', 'readlink', 'watch', 'statfs']
+const READS = ['stat', 'open', 'readFile', 'readdir'] as const
+const OTHERS = ['access', 'lstat', 'opendir', 'realpath', 'readlink', 'watch', 'statfs']
 const WRITES = [
   'writeFile',
   'appendFile',
@@ -77,6 +77,7 @@ export class MemoryFolder {
         flags !== fs.constants.O_RDONLY
       )
         this.offences.push(`open of ${String(path)} with ${String(flags)}`)
+      if (name === 'readdir') return this.#namesIn(path)
       const found = this.#find(path)
       if (found === undefined) throw missing(name, path)
       if (name === 'stat') return new Stats(found)
@@ -95,6 +96,15 @@ export class MemoryFolder {
     if (full === FOLDER || full.startsWith(FOLDER + sep)) return true
     this.offences.push(`${what} of ${path}`)
     return false
+  }
+
+  /** A folder without files does not exist. */
+  #namesIn(path: unknown): string[] {
+    const start = resolve(path as string) + sep
+    const paths = [...this.files.keys()].map(name => FOLDER + sep + name)
+    const names = paths.filter(name => name.startsWith(start)).map(name => name.slice(start.length))
+    if (names.length === 0) throw missing('readdir', path)
+    return names
   }
 
   /** null: the folder itself. */

@@ -213,6 +213,36 @@ export const TOKENIZER_CONFIG: Folder = new Map([
   ['added_tokens.json', json({ '<x>': 13, '<y>': 14 })],
 ])
 
+export const CHAT_TEMPLATES: readonly Folder[] = [
+  `{%- for message in messages %}
+    {{- '<|' + message.role + '|>\n' + message.content | trim }}
+    {%- if not loop.last %}{{ '\n' }}{% endif %}
+{%- endfor %}
+{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}`,
+  `{% macro one(x, n=2) %}{% for i in range(n) %}{{ x | tojson(indent=2) }}{% endfor %}{% endmacro %}
+{% set ns = namespace(last='', count=0) %}
+{% for m in messages[::-1] if m.role in ['user', 'assistant'] %}
+  {% set ns.last = ns.last ~ m['content'].split(' ')[0].upper() %}
+  {% set ns.count = ns.count + loop.index0 * 2 %}
+  {{ one(m, n=ns.count % 3) }}{{ m.calls | default([]) | map(attribute='name') | join(', ') }}
+{% else %}{{ raise_exception('no messages') }}{% endfor %}
+{{ ns.last if ns.count > 1 else none }}{{ messages | selectattr('role', 'equalto', 'user') | list }}`,
+].map(
+  template =>
+    new Map([
+      ['tokenizer.model', proto(false)],
+      ['chat_template.jinja', Buffer.from(template)],
+      ['additional_chat_templates/tool_use.jinja', Buffer.from('{{ tools }}')],
+    ]),
+)
+
+/** A template's messages. */
+export const MESSAGES = [
+  { role: 'system', content: 'Be brief.' },
+  { role: 'user', content: 'Hello there' },
+  { role: 'assistant', content: 'Hi', calls: [{ name: 'f', arguments: { x: [1, 2.5, null] } }] },
+]
+
 const flags = { single_word: false, lstrip: false, rstrip: false, normalized: false }
 
 /** As Qwen and GPT-2 have it. */

@@ -27,21 +27,20 @@ const ends = '{% endfor %}{% endfor %}'
 const doubling = (start: string, step: string) =>
   `{% set n = namespace(x=${start}) %}{% for i in range(64) %}{% set n.x = ${step} %}{% endfor %}`
 
+/** A slow machine may come to the deadline first. */
+const anyLimit = /8000000 characters|was ended/
+
 const HOSTILE: readonly (readonly [name: string, source: string, problem: RegExp, ms?: number])[] =
   [
     ['an endless loop', loops + ends, /was ended: it took longer than 500 ms/, 500],
-    ['a huge output', `${loops}${'a'.repeat(1000)}${ends}`, /more than 8000000 characters/],
+    ['a huge output', `${loops}${'a'.repeat(1000)}${ends}`, anyLimit],
     ['a doubling text', doubling("'ab'", 'n.x + n.x'), /more than 8000000 characters/],
     ['a text doubled by ~', doubling("'ab'", 'n.x ~ n.x'), /more than 8000000 characters/],
     ['a text replaced', doubling("'aa'", "n.x.replace('a', n.x)"), /more than 8000000 characters/],
     ['a text repeated', "{{ 'ab' * 1000000000 }}", /more than 8000000 characters/],
     ['an indent', "{{ 'a\\nb' | indent(100000000) }}", /more than 8000000 characters/],
     ['a doubling list', doubling('[1]', 'n.x + n.x'), /more than 1000000 items/],
-    [
-      'a list in itself',
-      `${doubling('[1]', '[n.x, n.x]')}{{ n.x | tojson }}`,
-      /8000000 characters/,
-    ],
+    ['a list in itself', `${doubling('[1]', '[n.x, n.x]')}{{ n.x | tojson }}`, anyLimit],
     ['a long range', '{{ range(1000000000) }}', /more than 100000 numbers/],
     ['a recursion', '{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}', /call stack/],
     ['a deep expression', `{{ ${'('.repeat(1e5)}1${')'.repeat(1e5)} }}`, /call stack/],

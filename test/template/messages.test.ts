@@ -134,9 +134,12 @@ t.test('several templates', async t => {
   t.equal(await named.render([], { templateName: 'other' }), 'O')
   await t.rejects(named.render([], { templateName: 'x' }), {
     name: 'RangeError',
-    message: 'templateName: expected one of "default", "tool_use", "other" of f, got "x"',
+    message: 'templateName: expected one of "default", "tool_use", "other", got "x"',
   })
-  await t.rejects(template({ other: 'O' }).render([]), /got no name, and there is no default/)
+  await t.rejects(template({ other: 'O' }).render([]), {
+    code: 'ERR_NO_CHAT_TEMPLATE',
+    message: 'f: has no default chat template. Set templateName: "other"',
+  })
 })
 
 t.test('several conversations in one round trip', async t => {

@@ -1,6 +1,6 @@
 /**
- * Where @huggingface/jinja differs from Python's Jinja. The right sides are jinja2 3.1.6's, with
- * transformers' environment.
+ * Python's Jinja and @huggingface/jinja give different results here. The texts are those of jinja2
+ * 3.1.6, in the environment of transformers.
  */
 import t from 'tap'
 import { ChatTemplate } from '../../lib/template/chat-template.js'

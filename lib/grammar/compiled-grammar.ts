@@ -1,0 +1,165 @@
+/**
+ * A grammar for one vocabulary, in a thread of its own. The thread finds the tokens that may follow
+ * while the model computes the next step.
+ */
+import { GuardedWorker, WorkerError, WorkerFault } from '../base/guarded-worker.js'
+import { MoeppError } from '../errors.js'
+import type { AllowedTokens } from '../sampling/allowed.js'
+import type { GrammarSource } from './grammar-text.js'
+import type { GrammarRequest, GrammarStep, OpenStep } from './grammar-thread.js'
+import type { SharedVocabulary } from './vocabulary.js'
+
+const COMPILE_MS = 30_000
+/** Most states take 0.1 ms. */
+const STEP_MS = 5_000
+/** Of the thread's JavaScript heap: the letters of a vocabulary. */
+const MEMORY_MEGABYTES = 256
+
+export class CompiledGrammar {
+  readonly #vocabSize: number
+  readonly #worker = new GuardedWorker<GrammarRequest, undefined>({
+    file: new URL('./grammar-thread.js', import.meta.url),
+    memoryMegabytes: MEMORY_MEGABYTES,
+  })
+  /** Rejects if the grammar is wrong. */
+  readonly compiled: Promise<void>
+  /** Steps for the thread's next call, and that call. */
+  #steps: GrammarStep[] = []
+  #next: Promise<void> | undefined
+  #failure: MoeppError | undefined
+  #opened = 0
+  #users = 0
+
+  constructor(source: GrammarSource, vocabulary: SharedVocabulary) {
+    this.#vocabSize = vocabulary.ends.length
+    this.compiled = this.#call({ compile: source, vocabulary }, COMPILE_MS)
+    this.compiled.catch(() => {})
+  }
+
+  get isInUse(): boolean {
+    return this.#users > 0
+  }
+
+  get hasFailed(): boolean {
+    return this.#failure !== undefined
+  }
+
+  /** Keeps it open until as many calls of `release`. */
+  retain(): void {
+    this.#users++
+  }
+
+  release(): void {
+    this.#users--
+  }
+
+  /**
+   * Begins a text, which the tokens `endIds` may end.
+   * @param dropsSpace true: the first token would lose its space
+   */
+  open(endIds: Iterable<number>, dropsSpace: boolean): GrammarMatcher {
+    const begin = { id: this.#opened++, endIds: [...endIds], dropsSpace }
+    return new GrammarMatcher(begin, this.#vocabSize, step => this.#send(step))
+  }
+
+  /** Ends the thread. Texts that follow the grammar fail. */
+  close(): void {
+    this.#failure ??= new MoeppError('ERR_CLOSED', 'the grammar was closed')
+    this.#worker.close()
+  }
+
+  /** All steps that come before the event loop goes on are one message. */
+  #send(step: GrammarStep): Promise<void> {
+    this.#steps.push(step)
+    this.#next ??= Promise.resolve().then(() => {
+      const steps = this.#steps
+      this.#steps = []
+      this.#next = undefined
+      return this.#call({ steps }, STEP_MS)
+    })
+    return this.#next
+  }
+
+  async #call(request: GrammarRequest, deadlineMs: number): Promise<void> {
+    if (this.#failure) throw this.#failure
+    try {
+      await this.#worker.call(request, deadlineMs)
+    } catch (error) {
+      // After an error nothing of the thread's state can be relied on.
+      this.#failure ??= failureOf(error, deadlineMs)
+      this.#worker.close()
+      throw this.#failure
+    }
+  }
+}
+
+function failureOf(error: unknown, deadlineMs: number): MoeppError {
+  if (error instanceof WorkerError)
+    return new MoeppError('ERR_BAD_GRAMMAR', error.message, { cause: error })
+  const reason = error instanceof WorkerFault ? error.reason : 'crash'
+  const problem =
+    reason === 'time' ? `takes more than ${deadlineMs} ms` : 'takes more memory than it may'
+  return new MoeppError('ERR_BAD_GRAMMAR', `grammar: ${problem}`, { cause: error })
+}
+
+/** The state of one text in its grammar. */
+export class GrammarMatcher implements AllowedTokens {
+  readonly #id: number
+  readonly #send: (step: GrammarStep) => Promise<void>
+  /** A bit for each token, and a word of state: 1 it may end, 2 it may go on. */
+  readonly #shared: Int32Array
+  #pending: Promise<void> | undefined
+
+  constructor(
+    begin: Omit<OpenStep, 'open'>,
+    vocabSize: number,
+    send: (step: GrammarStep) => Promise<void>,
+  ) {
+    this.#id = begin.id
+    this.#send = send
+    const open = new SharedArrayBuffer(4 * (Math.ceil(vocabSize / 32) + 1))
+    this.#shared = new Int32Array(open)
+    this.#follow({ ...begin, open })
+  }
+
+  /** The tokens that may follow are being found; undefined: they are known. */
+  get pending(): Promise<void> | undefined {
+    return this.#pending
+  }
+
+  get mask(): Int32Array {
+    return this.#shared
+  }
+
+  get isComplete(): boolean {
+    return this.#shared.at(-1) === 1
+  }
+
+  /** Goes on with a token. */
+  accept(token: number): void {
+    this.#follow({ id: this.#id, accept: token })
+  }
+
+  /** The thread forgets it. */
+  close(): void {
+    this.#send({ id: this.#id, close: true }).catch(() => {})
+  }
+
+  #follow(step: GrammarStep): void {
+    this.#pending = this.#send(step).then(() => {
+      this.#pending = this.#stuck()
+    })
+    // Who needs the tokens sees the failure.
+    this.#pending.catch(() => {})
+  }
+
+  /** A grammar may lead where no token fits: XGrammar does not look ahead. */
+  #stuck(): Promise<void> | undefined {
+    if (this.#shared.at(-1) !== 0) return undefined
+    const stuck = Promise.reject(
+      new MoeppError('ERR_BAD_GRAMMAR', 'grammar: no token of the vocabulary may follow'),
+    )
+    stuck.catch(() => {})
+    return stuck
+  }
+}

@@ -1,0 +1,76 @@
+/** How JSON is written: strings and separators, as JSON.stringify has them. */
+import { isObject } from '../base/json.js'
+import {
+  characters,
+  complement,
+  type Expression,
+  either,
+  intersection,
+  optional,
+  type Range,
+  repeat,
+  sequence,
+  text,
+} from './expression.js'
+import type { Alphabet } from './regex.js'
+
+/** Characters that stand for themselves in a string. */
+export const UNESCAPED = complement([
+  [0, 0x1f],
+  [0x22, 0x22],
+  [0x5c, 0x5c],
+])
+
+/** A space may follow, as Python's json.dumps writes it: models have read much of that. */
+export const COMMA = sequence(text(','), optional(text(' ')))
+export const COLON = sequence(text(':'), optional(text(' ')))
+
+const ANY_CHARACTER = either(
+  characters(...UNESCAPED),
+  sequence(
+    text('\\'),
+    either(
+      characters(...[...'"\\bfnrt'].map(each => single(each.charCodeAt(0)))),
+      sequence(text('u00'), characters([0x30, 0x31]), characters([0x30, 0x39], [0x61, 0x66])),
+    ),
+  ),
+)
+
+function single(code: number): Range {
+  return [code, code]
+}
+
+/** Characters between the quotes of a string. */
+export const IN_STRING: Alphabet = ranges => {
+  if (complement(ranges).length === 0) return ANY_CHARACTER
+  const plain = intersection(ranges, UNESCAPED)
+  const codes = intersection(ranges, complement(UNESCAPED)).flatMap(([from, to]) =>
+    Array.from({ length: to - from + 1 }, (_, i) => from + i),
+  )
+  const escapes = codes.map(code => text(JSON.stringify(String.fromCharCode(code)).slice(1, -1)))
+  return either(...(plain.length > 0 ? [characters(...plain)] : []), ...escapes)
+}
+
+export function quoted(content: Expression): Expression {
+  return sequence(text('"'), content, text('"'))
+}
+
+export function stringOf(least: number, most: number): Expression {
+  return quoted(repeat(ANY_CHARACTER, least, most))
+}
+
+/** `open`, items with commas between them, `close`. */
+export function list(open: string, items: readonly Expression[], close: string): Expression {
+  const parts = items.flatMap((item, i) => (i === 0 ? [item] : [COMMA, item]))
+  return sequence(text(open), ...parts, text(close))
+}
+
+/** One value, which is JSON. */
+export function writtenValue(value: unknown): Expression {
+  if (Array.isArray(value)) return list('[', value.map(writtenValue), ']')
+  if (!isObject(value)) return text(JSON.stringify(value))
+  const members = Object.entries(value).map(([key, each]) =>
+    sequence(text(JSON.stringify(key)), COLON, writtenValue(each)),
+  )
+  return list('{', members, '}')
+}
