@@ -5,6 +5,7 @@ import { MoeppError } from '../errors.js'
 import type { ChatResult } from '../generation/chat-results.js'
 import type { Model } from '../generation/model.js'
 import { type ChatMessage, templateMessages } from '../template/messages.js'
+import { PlainCopier } from '../template/plain-data.js'
 import type { Conversation } from './conversation.js'
 import { plainRouting } from './generate-report.js'
 import { type Line, splitLines } from './lines.js'
@@ -42,7 +43,7 @@ export async function answerLines(parts: LinesParts): Promise<number> {
   return exitCode
 }
 
-/** Undefined where nothing is to be said yet. What fails changes nothing. */
+/** Undefined where nothing is to be said yet. A failure changes nothing. */
 async function answerLine(line: Line, parts: LinesParts): Promise<object | undefined> {
   const { conversation } = parts
   const { messages } = conversation
@@ -76,7 +77,7 @@ function takeLine({ text, fault }: Line, conversation: Conversation): void {
 
 function checkMessage(message: Record<string, unknown>): void {
   try {
-    templateMessages([message])
+    templateMessages([message], new PlainCopier())
   } catch (error) {
     throw new TypeError((error as Error).message.replace(/^messages\[0\]\.?/, ''), { cause: error })
   }

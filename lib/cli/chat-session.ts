@@ -81,7 +81,7 @@ class ChatSession implements Disposable {
     this.#editor.close()
   }
 
-  /** A message or a command; false if the chat is to end. What fails changes nothing. */
+  /** A message or a command; false if the chat is to end. A failure changes nothing. */
   async #take(text: string): Promise<boolean> {
     const parsed = parseEntry(text)
     if (parsed === undefined) return true

@@ -55,7 +55,7 @@ export async function loadConversation(path: string, check: Resolve): Promise<Sa
     const { system, messages = [], settings = {} } = saved
     if (system !== undefined && typeof system !== 'string')
       throw new TypeError(`system: expected a string, got ${show(system)}`)
-    templateMessages(messages)
+    templateMessages(messages, new PlainCopier())
     return {
       ...splitSystem(system, messages as ChatMessage[]),
       settings: checkedSettings(settings, check),

@@ -5,8 +5,8 @@ import type { GenerateResult, Routing } from '../generation/results.js'
 import { formatCount, formatRate, formatRatio } from './format.js'
 
 /**
- * `84 prompt tokens (80 cached) at 81 tokens/s, 9 generated at 90 tokens/s, 1.06 of 2 FFN experts per
- * token`
+ * `84 prompt tokens (80 cached) at 81 tokens/s, 9 generated at 90 tokens/s, 1.06 of 2 FFN experts
+ * per token`
  */
 export function figuresLine(
   results: readonly GenerateResult[],
