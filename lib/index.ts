@@ -6,7 +6,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 
 export type { ModelDevice } from './addon/device.js'
-export type { ChatOptions, ToolChoice } from './chat/chat-options.js'
+export type { ChatOptions, TemplateOptions, ToolChoice } from './chat/chat-options.js'
 export type { ModelStats } from './engine/stats.js'
 export { MoeppError, type MoeppErrorCode } from './errors.js'
 export type { ModelConfig } from './families/family.js'
@@ -26,6 +26,12 @@ export type {
   Timings,
   Usage,
 } from './generation/results.js'
+export type {
+  LoadedState,
+  LoadStateOptions,
+  SavedState,
+  SaveStateOptions,
+} from './generation/state.js'
 export type { GenerationStream } from './generation/stream.js'
 export type { DownloadProgress } from './hub/repository.js'
 export type { RopeScaling, YarnScaling } from './layers/rope.js'

@@ -88,12 +88,21 @@ Status KvCache::copy_page(int64_t from, int64_t to) {
   return device_->copy_page(view_, from, to);
 }
 
+Status KvCache::check_page(const char* call, int64_t layer, int64_t page) const {
+  if (layer >= 0 && layer < view_.layers && page >= 0 && page < view_.pages) return {};
+  return Status::error(Code::kBadProgram, std::string(call) + ": there is no page " +
+                                              std::to_string(page) + " of layer " +
+                                              std::to_string(layer));
+}
+
 Status KvCache::read_page(int64_t layer, int64_t page, float* out) {
-  if (layer < 0 || layer >= view_.layers || page < 0 || page >= view_.pages) {
-    return Status::error(Code::kBadProgram, "readPage: there is no page " + std::to_string(page) +
-                                                " of layer " + std::to_string(layer));
-  }
+  MOEPP_CHECK(check_page("readPage", layer, page));
   return device_->read_page(view_, layer, page, out);
+}
+
+Status KvCache::write_page(int64_t layer, int64_t page, const float* values) {
+  MOEPP_CHECK(check_page("writePage", layer, page));
+  return device_->write_page(view_, layer, page, values);
 }
 
 }  // namespace moepp

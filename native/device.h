@@ -91,9 +91,12 @@ class Device {
   // Copies one page of every layer.
   virtual Status copy_page(const KvView& cache, int64_t from, int64_t to) = 0;
 
-  // One page of one layer as f32: of each head the keys [S, D], then the values [S, Dv]. So tests
-  // look into the cache.
+  // One page of one layer as f32: of each head the keys [S, D], then the values [S, Dv]. State
+  // files hold pages in this order, and tests look into the cache. Not during a step.
   virtual Status read_page(const KvView& cache, int64_t layer, int64_t page, float* out) = 0;
+  // The inverse. Values that the cache's type cannot hold are rounded.
+  virtual Status write_page(const KvView& cache, int64_t layer, int64_t page,
+                            const float* values) = 0;
 
   // True if kernels read packed weights where a file's mapping holds them. The device's own order
   // in memory is then that of packed weights.
@@ -191,8 +194,11 @@ class KvCache {
   const KvView& view() const { return view_; }
   Status copy_page(int64_t from, int64_t to);
   Status read_page(int64_t layer, int64_t page, float* out);
+  Status write_page(int64_t layer, int64_t page, const float* values);
 
  private:
+  Status check_page(const char* call, int64_t layer, int64_t page) const;
+
   std::shared_ptr<Device> device_;
   Memory memory_;
   KvView view_;

@@ -138,6 +138,8 @@ export interface NativeKvCache {
    * while a run is in flight.
    */
   readPage(layer: number, page: number): Float32Array
+  /** The inverse. Values that the cache's type cannot hold are rounded. */
+  writePage(layer: number, page: number, values: Float32Array): void
   close(): void
 }
 

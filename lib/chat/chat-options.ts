@@ -20,7 +20,27 @@ import { PlainCopier } from '../template/plain-data.js'
 export type ToolChoice = 'auto' | 'none' | 'required' | { readonly name: string }
 
 /**
- * Options of `Model.chat` and `Model.streamChat`: those of `generate`, and these.
+ * Options of a conversation's template.
+ *
+ * @example
+ * ```ts
+ * import type { TemplateOptions } from 'moepp'
+ *
+ * const options: TemplateOptions = { templateVariables: { enable_thinking: false } }
+ * console.log(options)
+ * ```
+ */
+export interface TemplateOptions {
+  /** Tools that the model may call, for the template. Default none. */
+  tools?: readonly ChatTool[]
+  /** Name of one of the checkpoint's templates, where it has several. */
+  templateName?: string
+  /** Variables of the template: `{ enable_thinking: false }`. */
+  templateVariables?: Readonly<Record<string, unknown>>
+}
+
+/**
+ * Options of `Model.chat` and `Model.streamChat`: those of the template and of `generate`.
  *
  * @example
  * ```ts
@@ -35,18 +55,13 @@ export type ToolChoice = 'auto' | 'none' | 'required' | { readonly name: string 
  * ```
  */
 export interface ChatOptions
-  extends Omit<GenerateOptions, 'addSpecialTokens' | 'splitSpecialTokens' | 'numReturnSequences'> {
-  /** Tools that the model may call, for the template. Default none. */
-  tools?: readonly ChatTool[]
+  extends TemplateOptions,
+    Omit<GenerateOptions, 'addSpecialTokens' | 'splitSpecialTokens' | 'numReturnSequences'> {
   /**
    * Default `auto`. `required` and a name force calls whose arguments follow the tool's schema, by
    * a grammar. Thoughts may come before them.
    */
   toolChoice?: ToolChoice
-  /** Name of one of the checkpoint's templates, where it has several. */
-  templateName?: string
-  /** Variables of the template: `{ enable_thinking: false }`. */
-  templateVariables?: Readonly<Record<string, unknown>>
 }
 
 /** ChatOptions in two parts: for the template, and for the generation. */

@@ -4,11 +4,10 @@
  * sibling whose name tells its maker; the next use for the same target removes it.
  */
 
-import { randomBytes } from 'node:crypto'
 import { mkdir, open, readdir, realpath, rename, rm } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { exists } from '../base/input-file.js'
-import { machine, writerOf } from '../base/writer.js'
+import { attempt, cannotWrite, removeStale, siblingName, syncDirectory } from '../base/staging.js'
 import { MoeppError } from '../errors.js'
 
 export class StagedDirectory {
@@ -83,36 +82,6 @@ export class StagedDirectory {
   }
 }
 
-type Role = 'new' | 'old'
-
-/** `.NAME.moepp-ROLE-MACHINE-PID-RANDOM` beside the target. */
-function siblingName(target: string, role: Role): string {
-  const random = randomBytes(4).toString('hex')
-  return join(
-    dirname(target),
-    `${siblingPrefix(target)}${role}-${machine()}-${process.pid}-${random}`,
-  )
-}
-
-function siblingPrefix(target: string): string {
-  return `.${basename(target)}.moepp-`
-}
-
-async function removeStale(target: string): Promise<void> {
-  const folder = dirname(target)
-  const prefix = siblingPrefix(target)
-  for (const name of await readdir(folder)) {
-    if (!name.startsWith(prefix)) continue
-    const [, role, owner, pid] =
-      /^(new|old)-(.+)-(\d+)-[0-9a-f]{8}$/.exec(name.slice(prefix.length)) ?? []
-    if (owner === undefined || writerOf(owner, Number(pid)) !== 'none') continue
-    const path = join(folder, name)
-    // Killed between the two renames of a swap: the old directory is the only whole one.
-    if (role === 'old' && !(await exists(target))) await rename(path, target)
-    else await rm(path, { recursive: true, force: true })
-  }
-}
-
 /** An empty directory may be taken: renaming onto it is atomic, too. */
 async function refuseExisting(target: string): Promise<void> {
   try {
@@ -139,26 +108,4 @@ async function makeDirectory(path: string): Promise<void> {
     await makeDirectory(dirname(path))
     await mkdir(path)
   }
-}
-
-async function syncDirectory(path: string): Promise<void> {
-  const directory = await open(path, 'r')
-  try {
-    await directory.sync()
-  } finally {
-    await directory.close()
-  }
-}
-
-async function attempt<T>(what: string, work: () => Promise<T>): Promise<T> {
-  try {
-    return await work()
-  } catch (error) {
-    throw cannotWrite(what, error)
-  }
-}
-
-function cannotWrite(what: string, cause: unknown): MoeppError {
-  const { code, message } = cause as NodeJS.ErrnoException
-  return new MoeppError('ERR_CANNOT_WRITE', `${what}: ${code ?? message}`, { cause })
 }

@@ -6,12 +6,11 @@
  * sequences' consumers, and lets other events in between.
  */
 
-import type { ModelDevice } from '../addon/device.js'
 import { TimeSlice } from '../base/time-slice.js'
 import { MoeppError } from '../errors.js'
 import type { Router } from '../program/model-spec.js'
 import type { TopLogits } from '../sampling/top-logits.js'
-import { KvPages } from './kv-cache.js'
+import { KvPages, type Page, type TokenRow } from './kv-cache.js'
 import type { Runner, StepResult } from './runner.js'
 import { Scheduler } from './scheduler.js'
 import { Sequence, type SequenceReport, type SequenceRequest, type Submission } from './sequence.js'
@@ -30,6 +29,13 @@ interface Flight {
   readonly control: BigInt64Array
 }
 
+/** Pages that hold, or will hold, a row of tokens. The first `shared` do already. */
+export interface ReservedPages {
+  readonly pages: Page[]
+  readonly shared: number
+  readonly row: TokenRow
+}
+
 export class Engine {
   readonly #runner: Runner
   readonly #pages: KvPages
@@ -43,6 +49,8 @@ export class Engine {
     lastStepSequences: 0,
   }
   readonly #promised = new Map<Sequence, Promised>()
+  /** Work to do before the next step. */
+  readonly #tasks: (() => Promise<void>)[] = []
   #flight: Flight | undefined
   #loop: Promise<void> | undefined
   #closing: Promise<void> | undefined
@@ -76,10 +84,6 @@ export class Engine {
     return Math.min(this.#runner.contextLength, this.#runner.pages * this.#runner.pageSize)
   }
 
-  get device(): ModelDevice {
-    return this.#runner.device
-  }
-
   /** Layers with experts. */
   get routers(): readonly Router[] {
     return this.#runner.routers
@@ -99,23 +103,67 @@ export class Engine {
    * The tokens must be ids of the vocabulary, and the sequence must never grow beyond maxTokens.
    */
   submit(request: SequenceRequest): Submission {
-    if (this.isClosed) throw new MoeppError('ERR_CLOSED', 'the model is closed')
+    if (this.isClosed) throw closed()
     const sequence = new Sequence(request, length => this.#runner.keyVariant(length))
     const done = new Promise<SequenceReport>((resolve, reject) => {
       this.#promised.set(sequence, { resolve, reject })
     })
     this.#scheduler.add(sequence)
-    this.#loop ??= this.#work()
+    this.#wake()
     return {
       done,
       cancel: () => this.#take(sequence)?.resolve(sequence.report(true)),
     }
   }
 
+  /**
+   * Runs `task` when no step does. It may read and write pages that its caller holds. Steps wait
+   * for it, so it should be short.
+   */
+  betweenSteps<T>(task: () => Promise<T>): Promise<T> {
+    if (this.isClosed) return Promise.reject(closed())
+    return new Promise((resolve, reject) => {
+      this.#tasks.push(async () => {
+        try {
+          resolve(await task())
+        } catch (error) {
+          reject(error)
+        }
+      })
+      this.#wake()
+    })
+  }
+
+  /**
+   * Takes pages for tokens that no step computes. Their caller fills them, from `shared` on, and
+   * then calls `adopt`; in any case it calls `release`. Undefined if too few pages are free.
+   */
+  reserve(tokens: readonly number[]): ReservedPages | undefined {
+    const row = this.#rowOf(tokens)
+    const reserved = this.#pages.reserve(row, this.#scheduler.counts.running)
+    return reserved && { ...reserved, row }
+  }
+
+  /** Puts the pages that were reserved and filled among those that prompts may begin with. */
+  adopt({ pages, shared, row }: ReservedPages): void {
+    this.#pages.record(pages, row, shared * this.#pages.pageSize, row.tokens.length)
+  }
+
+  /** Gives back pages that were reserved, or kept by a sequence. */
+  release(pages: readonly Page[]): void {
+    this.#pages.close(pages)
+    this.#wake()
+  }
+
   /** Ends every sequence with ERR_CLOSED, waits for the step under way and closes the runner. */
   close(): Promise<void> {
     this.#closing ??= this.#close()
     return this.#closing
+  }
+
+  #rowOf(tokens: readonly number[]): TokenRow {
+    const variant = this.#runner.keyVariant(tokens.length)
+    return { tokens, keyVariants: new Array<number>(tokens.length).fill(variant) }
   }
 
   async #close(): Promise<void> {
@@ -125,17 +173,29 @@ export class Engine {
     await this.#runner.close()
   }
 
+  #wake(): void {
+    this.#loop ??= this.#work()
+  }
+
+  /**
+   * Ends when there is nothing to do. Then no sequence is left, or all wait for pages that others
+   * hold, whose release wakes it again.
+   */
   async #work(): Promise<void> {
     await undefined
     this.#slice.restart()
-    while (!this.#scheduler.isEmpty) await this.#step()
+    for (;;) {
+      for (const task of this.#tasks.splice(0)) await task()
+      const planned = this.#plan()
+      if (planned) await this.#step(planned)
+      else if (this.#tasks.length === 0) break
+    }
     this.#loop = undefined
   }
 
-  async #step(): Promise<void> {
-    const planned = this.#plan()
-    const result = planned && (await this.#run(planned))
-    if (planned && result) {
+  async #step(planned: PlannedStep): Promise<void> {
+    const result = await this.#run(planned)
+    if (result) {
       for (const chunk of readyFirst(planned.chunks))
         await this.#deliver(chunk, planned.step.tokens.length, result)
     }
@@ -144,7 +204,9 @@ export class Engine {
 
   #plan(): PlannedStep | undefined {
     try {
-      const planned = buildStep(this.#scheduler.plan(), this.#scheduler.copies(), this.#runner)
+      const chunks = this.#scheduler.plan()
+      if (chunks.length === 0) return undefined
+      const planned = buildStep(chunks, this.#scheduler.copies(), this.#runner)
       const now = performance.now()
       for (const { sequence } of planned.chunks) sequence.startedAt ??= now
       return planned
@@ -200,7 +262,7 @@ export class Engine {
         if (isLast && sequence.request.generates) this.#counts.generatedTokens++
         sequence.nextLogits = position + 1
         if (!isLast) continue
-        if (token === undefined) this.#take(sequence)?.resolve(sequence.report(false))
+        if (token === undefined) this.#finish(sequence)
         else sequence.append(token)
       }
     } catch (error) {
@@ -235,6 +297,12 @@ export class Engine {
     return result.logits!.subarray(row * V, (row + 1) * V)
   }
 
+  /** Its report takes the pages that are kept, before it gives up the others. */
+  #finish(sequence: Sequence): void {
+    const report = sequence.report(false)
+    this.#take(sequence)?.resolve(report)
+  }
+
   #fail(sequence: Sequence, error: unknown): void {
     this.#take(sequence)?.reject(error)
   }
@@ -261,6 +329,10 @@ function readyFirst(chunks: readonly PlacedChunk[]): readonly PlacedChunk[] {
   return chunks.some(isPending)
     ? [...chunks.filter(chunk => !isPending(chunk)), ...chunks.filter(isPending)]
     : chunks
+}
+
+function closed(): MoeppError {
+  return new MoeppError('ERR_CLOSED', 'the model is closed')
 }
 
 function deliverCaptured(chunk: PlacedChunk, stepTokens: number, { captured }: StepResult): void {

@@ -133,6 +133,24 @@ export class KvPages {
     return { pages, computed }
   }
 
+  /**
+   * Pages for all tokens of `row`, which a file has and no step computes. The first `shared` of
+   * them hold their tokens already. Undefined if that would leave fewer than `spare` pages
+   * available.
+   */
+  reserve(row: TokenRow, spare: number): { pages: Page[]; shared: number } | undefined {
+    const { pages } = this.#match(row, row.tokens.length)
+    const shared = pages.length
+    const needed = Math.ceil(row.tokens.length / this.pageSize) - shared
+    for (const page of pages) this.#hold(page)
+    if (this.available < needed + spare) {
+      this.close(pages)
+      return undefined
+    }
+    for (let i = 0; i < needed; i++) pages.push(this.#take())
+    return { pages, shared }
+  }
+
   /** Copies that the next step must make: see Step. If a step fails, the one after makes them. */
   copies(): Int32Array {
     return Int32Array.from(
@@ -170,7 +188,7 @@ export class KvPages {
       if (page.tokens.length < this.pageSize) continue
       const twin = this.#covering(page)
       if (!twin) continue
-      // Computed twice, to the same bits: one of them is enough.
+      // Held twice, with the same bits: one of them is enough.
       this.#hold(twin)
       pages[at] = twin
       this.#discard(page)

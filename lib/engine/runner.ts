@@ -1,7 +1,7 @@
 /** The engine's view of a model on a device: one step at a time over pages of a KV cache. */
 
 import type { ModelDevice } from '../addon/device.js'
-import type { Router } from '../program/model-spec.js'
+import type { CacheShape, Router } from '../program/model-spec.js'
 import type { TopLogits } from '../sampling/top-logits.js'
 
 /** A step: T tokens of B sequences, each sequence's tokens side by side. */
@@ -51,6 +51,11 @@ export interface StepResult {
   readonly captured: Readonly<Record<string, Int32Array | Float32Array>>
 }
 
+/** Keys and values of the cache: sizes of one token's, and the type that they are held in. */
+export interface RunnerCache extends CacheShape {
+  readonly dtype: 'f32' | 'bf16'
+}
+
 export interface Runner {
   /** Device that it runs on. */
   readonly device: ModelDevice
@@ -62,6 +67,7 @@ export interface Runner {
   readonly pageSize: number
   /** Pages of the KV cache, all sequences together. */
   readonly pages: number
+  readonly cache: RunnerCache
   /** Tokens that one step should not exceed. */
   readonly maxStepTokens: number
   /** Names that `Step.capture` may hold. */
@@ -79,5 +85,17 @@ export interface Runner {
    * decoding. Keys of the same text agree if their variants do; else no page may be shared.
    */
   keyVariant(length: number): number
+  /**
+   * One page of one layer of the cache, not while a step runs: of each head the keys
+   * [S, keyDim], then the values [S, valueDim].
+   */
+  readPage(layer: number, page: number): Float32Array
+  /** The inverse, not while a step runs. */
+  writePage(layer: number, page: number, values: Float32Array): void
+  /**
+   * All that the bits of keys depend on beside the tokens: weights, types and arithmetic, by name.
+   * @throws MoeppError ERR_NOT_FOUND, ERR_BAD_FILE if the checkpoint is gone
+   */
+  fingerprint(): Promise<Readonly<Record<string, string>>>
   close(): Promise<void>
 }

@@ -69,8 +69,8 @@ export class Scheduler {
   }
 
   /**
-   * The next step's chunks, one per sequence; none only if there are no sequences. Not while a step
-   * is under way.
+   * The next step's chunks, one per sequence; none only if there are no sequences, or if the pages
+   * that they need are held by others. Not while a step is under way.
    */
   plan(): Chunk[] {
     const hadToPreempt = this.#growRunning()

@@ -44,6 +44,8 @@ export interface SequenceRequest {
   readonly top?: 'logits' | 'logits and logSumExp'
   /** True if the consumer makes a token of each last position's logits, also at the end. */
   readonly generates?: boolean
+  /** True: its pages outlive it, in the report. Their owner gives them back: Engine.release. */
+  readonly keepsPages?: boolean
   /** Buffers wanted of every token. */
   readonly capture: readonly string[]
   readonly consumer: SequenceConsumer
@@ -60,6 +62,8 @@ export interface SequenceReport {
   readonly startedAt: number | undefined
   /** True if `cancel` ended it. */
   readonly cancelled: boolean
+  /** Of all its tokens, in order, if it keeps them. */
+  readonly pages?: readonly Page[]
 }
 
 /** The owner's view of a sequence that the engine computes. */
@@ -129,6 +133,13 @@ export class Sequence {
 
   report(cancelled: boolean): SequenceReport {
     const { cachedTokens = 0, submittedAt, startedAt } = this
-    return { cachedTokens, submittedAt, startedAt, cancelled }
+    const keepsPages = this.request.keepsPages && !cancelled
+    return {
+      cachedTokens,
+      submittedAt,
+      startedAt,
+      cancelled,
+      ...(keepsPages && { pages: this.pages.splice(0) }),
+    }
   }
 }

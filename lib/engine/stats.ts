@@ -22,7 +22,7 @@ export interface ModelStats {
   readonly kvPageSize: number
   /** Pages of the KV cache. */
   readonly kvPagesTotal: number
-  /** Pages that running sequences hold. */
+  /** Pages that running sequences hold, or calls of `saveState` and `loadState`. */
   readonly kvPagesUsed: number
   /** Pages that no sequence holds, with tokens that a later prompt may begin with. */
   readonly kvPagesCached: number

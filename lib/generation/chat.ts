@@ -1,6 +1,11 @@
 /** A turn of a conversation: the template's prompt, a generation, and its text taken apart. */
 import { type ChatFormat, readChatFormat } from '../chat/chat-format.js'
-import { type ChatOptions, type SplitOptions, splitChatOptions } from '../chat/chat-options.js'
+import {
+  type ChatOptions,
+  type SplitOptions,
+  splitChatOptions,
+  type TemplateOptions,
+} from '../chat/chat-options.js'
 import { chatPrompt } from '../chat/chat-prompt.js'
 import { replyGrammar } from '../chat/reply-grammar.js'
 import { ReplyParser, type ReplyParts } from '../chat/reply-parser.js'
@@ -77,6 +82,25 @@ export class ChatCalls {
       return { ...result, message: messageOf(result, newParser(), endTokenIds) }
     }
     return { done: done.then(finish), cancel }
+  }
+
+  /**
+   * The tokens of a conversation: those of its last answer behind the prompt that asked for it. So
+   * the KV cache holds them all after that turn.
+   * @throws as check and start
+   */
+  async tokenIds(
+    messages: readonly ChatMessage[],
+    options: TemplateOptions,
+    signal: AbortSignal | undefined,
+  ): Promise<number[]> {
+    const { chat } = this.check('chat', messages, options)
+    const last = messages.at(-1)
+    const answer = last?.role === 'assistant' ? (last.tokenIds ?? []) : []
+    const asked = answer.length > 0 ? messages.slice(0, -1) : messages
+    const format = await this.#format(chat.templateName)
+    const { parts } = await chatPrompt(asked, chat, format, this.#tokenizer)
+    return promptIdsOfParts([...parts, ...answer], 'messages', this.#prompts, signal)
   }
 
   #format(name: string | undefined): Promise<ChatFormat> {

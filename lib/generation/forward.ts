@@ -1,11 +1,47 @@
 /** All logits of a text, and captured buffers. */
+import { checkAll } from '../base/option-checks.js'
 import type { Engine } from '../engine/engine.js'
 import type { SequenceConsumer } from '../engine/sequence.js'
+import type { CallContext } from './call-context.js'
+import { FORWARD_CHECKS, type ForwardOptions } from './call-options.js'
 import { CaptureRecorder } from './capture.js'
-import { aborted, type Job } from './job.js'
+import { traced } from './diagnostics.js'
+import { aborted, type Job, settleAll } from './job.js'
+import { checkLength, checkTokenIds, emptyPrompt, splitBatch, type TokenIds } from './prompt.js'
 import type { ForwardResult } from './results.js'
+import { traceOf } from './traced-calls.js'
 
-export class Forward implements SequenceConsumer {
+/** Model.forward. */
+export async function forward(
+  { engine, device, captureNames, prompts: context, positions }: CallContext,
+  tokens: TokenIds | readonly TokenIds[],
+  options: ForwardOptions,
+): Promise<ForwardResult | ForwardResult[]> {
+  const { capture = [], signal } = checkAll(options, FORWARD_CHECKS, captureNames)
+  const { prompts, isBatch, name } = splitBatch(tokens, 'tokens')
+  const { vocabSize } = context
+  const ids = prompts.map((each, i) => {
+    const checked = checkTokenIds(each, name(i), vocabSize)
+    if (checked.length === 0) throw emptyPrompt(name(i))
+    checkLength(checked.length, name(i), context)
+    return checked
+  })
+  if (signal?.aborted) throw aborted(signal)
+  const texts = ids.map(each => new Forward(each, capture, vocabSize))
+  for (const { promptTokens } of texts) positions.note(promptTokens)
+  const results = await traced(
+    'forward',
+    () => traceOf('forward', device, texts),
+    () =>
+      settleAll(
+        texts.map(text => text.start(engine, signal)),
+        signal,
+      ),
+  )
+  return isBatch ? results : results[0]!
+}
+
+class Forward implements SequenceConsumer {
   readonly #tokens: readonly number[]
   readonly #capture: readonly string[]
   readonly #logits: Float32Array

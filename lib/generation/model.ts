@@ -1,54 +1,34 @@
 /** A loaded model: what `loadModel` returns. */
 
 import type { ModelDevice } from '../addon/device.js'
-import { checkAll } from '../base/option-checks.js'
 import type { ChatOptions } from '../chat/chat-options.js'
 import { Engine } from '../engine/engine.js'
-import type { Runner } from '../engine/runner.js'
 import type { ModelStats } from '../engine/stats.js'
 import { MoeppError } from '../errors.js'
 import type { ModelConfig } from '../families/family.js'
 import type { GenerateOptions } from '../options/generate.js'
 import type { ChatMessage } from '../template/messages.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
-import {
-  FORWARD_CHECKS,
-  type ForwardOptions,
-  SCORE_CHECKS,
-  type ScoreOptions,
-} from './call-options.js'
+import type { CallContext } from './call-context.js'
+import type { ForwardOptions, ScoreOptions } from './call-options.js'
 import { ChatCalls } from './chat.js'
 import type { ChatChunk, ChatResult } from './chat-results.js'
-import { traced } from './diagnostics.js'
-import { Forward } from './forward.js'
-import type { GenerationConfig } from './generation-config.js'
-import { aborted, deferred, settleAll } from './job.js'
+import { forward } from './forward.js'
+import { deferred, settleAll } from './job.js'
+import type { ModelParts } from './model-parts.js'
 import { PositionWarning } from './positions.js'
-import {
-  checkLength,
-  checkTokenIds,
-  emptyPrompt,
-  noTokenizer,
-  type Prompt,
-  type PromptContext,
-  splitBatch,
-  type TokenIds,
-} from './prompt.js'
+import { noTokenizer, type Prompt, type TokenIds } from './prompt.js'
 import type { ForwardResult, GenerateResult, ScoreResult } from './results.js'
-import { Scoring, scoredIds } from './scoring.js'
+import { score } from './scoring.js'
+import {
+  type LoadedState,
+  type LoadStateOptions,
+  type SavedState,
+  type SaveStateOptions,
+  StateFiles,
+} from './state.js'
 import { GenerationStream } from './stream.js'
 import { TextCalls } from './text-calls.js'
-import { traceOf } from './traced-calls.js'
-
-/** @internal What a Model is made of. */
-export interface ModelParts {
-  /** Closed with the model. */
-  readonly runner: Runner
-  readonly config: ModelConfig
-  readonly generation: GenerationConfig
-  /** Absent: the model takes and gives token ids only. */
-  readonly tokenizer?: Tokenizer
-}
 
 /**
  * A loaded model, as `loadModel` returns it.
@@ -71,35 +51,26 @@ export class Model {
   readonly config: ModelConfig
   /** Device that the model runs on, and the reason if `device: 'auto'` did not take a GPU. */
   readonly device: ModelDevice
-  readonly #engine: Engine
-  readonly #tokenizer: Tokenizer | undefined
-  readonly #captureNames: readonly string[]
-  readonly #prompts: PromptContext
-  readonly #positions: PositionWarning
+  readonly #calls: CallContext
+  readonly #states: StateFiles
   readonly #texts: TextCalls
   #chatCalls: ChatCalls | undefined
 
   constructor({ runner, config, generation, tokenizer }: ModelParts) {
     this.config = config
     this.device = runner.device
-    this.#engine = new Engine(runner)
-    this.#tokenizer = tokenizer
-    this.#captureNames = runner.captureNames
-    this.#positions = new PositionWarning(config)
-    this.#prompts = {
-      tokenizer,
-      vocabSize: config.vocabSize,
-      contextLength: runner.contextLength,
-      maxTokens: this.#engine.maxTokens,
+    const engine = new Engine(runner)
+    const { contextLength, captureNames } = runner
+    const { vocabSize } = config
+    this.#calls = {
+      engine,
+      device: this.device,
+      captureNames,
+      prompts: { tokenizer, vocabSize, contextLength, maxTokens: engine.maxTokens },
+      positions: new PositionWarning(config),
     }
-    this.#texts = new TextCalls({
-      engine: this.#engine,
-      config,
-      generation,
-      tokenizer,
-      prompts: this.#prompts,
-      positions: this.#positions,
-    })
+    this.#states = new StateFiles(this.#calls, runner)
+    this.#texts = new TextCalls(this.#calls, config, generation)
   }
 
   /**
@@ -107,8 +78,9 @@ export class Model {
    * @throws MoeppError ERR_BAD_TOKENIZER if the checkpoint has none
    */
   get tokenizer(): Tokenizer {
-    if (!this.#tokenizer) throw noTokenizer('text')
-    return this.#tokenizer
+    const { tokenizer } = this.#calls.prompts
+    if (!tokenizer) throw noTokenizer('text')
+    return tokenizer
   }
 
   /**
@@ -267,28 +239,7 @@ export class Model {
     options: ForwardOptions = {},
   ): Promise<ForwardResult | ForwardResult[]> {
     this.#checkOpen()
-    const { capture = [], signal } = checkAll(options, FORWARD_CHECKS, this.#captureNames)
-    const { prompts, isBatch, name } = splitBatch(tokens, 'tokens')
-    const { vocabSize } = this.config
-    const ids = prompts.map((each, i) => {
-      const checked = checkTokenIds(each, name(i), vocabSize)
-      if (checked.length === 0) throw emptyPrompt(name(i))
-      checkLength(checked.length, name(i), this.#prompts)
-      return checked
-    })
-    if (signal?.aborted) throw aborted(signal)
-    const texts = ids.map(each => new Forward(each, capture, vocabSize))
-    for (const { promptTokens } of texts) this.#positions.note(promptTokens)
-    const results = await traced(
-      'forward',
-      () => traceOf('forward', this.device, texts),
-      () =>
-        settleAll(
-          texts.map(text => text.start(this.#engine, signal)),
-          signal,
-        ),
-    )
-    return isBatch ? results : results[0]!
+    return forward(this.#calls, tokens, options)
   }
 
   /**
@@ -316,25 +267,68 @@ export class Model {
     options: ScoreOptions = {},
   ): Promise<ScoreResult> {
     this.#checkOpen()
-    const how = checkAll(options, SCORE_CHECKS, undefined)
-    const { signal } = how
-    const ids = await scoredIds(prompt, continuation, this.#prompts, how)
-    if (ids.prompt.length === 0) throw emptyPrompt('prompt')
-    if (ids.continuation.length === 0) throw emptyPrompt('continuation')
-    checkLength(
-      ids.prompt.length + ids.continuation.length - 1,
-      'prompt and continuation',
-      this.#prompts,
+    return score(this.#calls, prompt, continuation, options)
+  }
+
+  /**
+   * Writes the keys and values of a text to a file, from which `loadState` takes them back.
+   *
+   * Tokens that the KV cache does not hold are computed first. Other calls go on meanwhile. The
+   * file replaces an older one once it is whole. It fits the same weights, types and instruction
+   * set only. It holds the text's tokens: keep it as secret as the text.
+   *
+   * @param file path of the file; its folder must exist
+   * @param prompt a text, token ids, or a conversation with the option `chat`
+   * @throws as generate; MoeppError ERR_CANNOT_WRITE, ERR_ABORTED; ERR_NOT_FOUND or ERR_BAD_FILE if
+   *   the checkpoint is gone
+   *
+   * @example
+   * ```ts
+   * import { loadModel } from 'moepp'
+   *
+   * const model = await loadModel('npm:moepp-books-7m')
+   * const prompt = model.tokenizer.encode('The old man and the sea')
+   * const { tokenIds } = await model.generate(prompt, { maxNewTokens: 40 })
+   * const { tokens, bytes } = await model.saveState('sea.kv', [...prompt, ...tokenIds])
+   * console.log(`${tokens} tokens in ${bytes} bytes`)
+   * ```
+   */
+  async saveState(
+    file: string,
+    prompt: Prompt | readonly ChatMessage[],
+    options: SaveStateOptions = {},
+  ): Promise<SavedState> {
+    this.#checkOpen()
+    return this.#states.save(file, prompt, options, (messages, template, signal) =>
+      this.#chats().tokenIds(messages, template, signal),
     )
-    if (signal?.aborted) throw aborted(signal)
-    const text = new Scoring(ids.prompt, ids.continuation)
-    this.#positions.note(text.promptTokens - 1)
-    const [result] = await traced(
-      'score',
-      () => traceOf('score', this.device, [text]),
-      () => settleAll([text.start(this.#engine, signal)], signal),
-    )
-    return result!
+  }
+
+  /**
+   * Reads a file of `saveState` into the KV cache. Prompts that begin with its tokens take them
+   * over (`usage.cachedTokens`), with the same results as if they had computed them.
+   *
+   * The tokens stay in the cache until their room is needed, as those of earlier calls do. A
+   * file can make any text follow its tokens: load only files of people you trust.
+   *
+   * @throws MoeppError ERR_NOT_FOUND; ERR_BAD_STATE if the file is damaged, or another model's;
+   *   ERR_OUT_OF_MEMORY if the KV cache has no room for it; ERR_ABORTED, ERR_CLOSED, ERR_DEVICE
+   *
+   * @example
+   * ```ts
+   * import { loadModel } from 'moepp'
+   *
+   * const model = await loadModel('npm:moepp-books-7m')
+   * await model.saveState('sea.kv', 'The old man and the sea')
+   * const { tokenIds } = await model.loadState('sea.kv')
+   * const more = model.tokenizer.encode(' was', { addSpecialTokens: false })
+   * const { text, usage } = await model.generate([...tokenIds, ...more], { maxNewTokens: 40 })
+   * console.log(text, usage.cachedTokens === tokenIds.length)
+   * ```
+   */
+  async loadState(file: string, options: LoadStateOptions = {}): Promise<LoadedState> {
+    this.#checkOpen()
+    return this.#states.load(file, options)
   }
 
   /**
@@ -351,7 +345,7 @@ export class Model {
    * ```
    */
   stats(): ModelStats {
-    return this.#engine.stats()
+    return this.#calls.engine.stats()
   }
 
   /**
@@ -368,7 +362,7 @@ export class Model {
    */
   close(): Promise<void> {
     this.#texts.close()
-    return this.#engine.close()
+    return this.#calls.engine.close()
   }
 
   /**
@@ -387,11 +381,11 @@ export class Model {
   }
 
   #chats(): ChatCalls {
-    this.#chatCalls ??= new ChatCalls(this.#texts, this.tokenizer, this.#prompts)
+    this.#chatCalls ??= new ChatCalls(this.#texts, this.tokenizer, this.#calls.prompts)
     return this.#chatCalls
   }
 
   #checkOpen(): void {
-    if (this.#engine.isClosed) throw new MoeppError('ERR_CLOSED', 'the model is closed')
+    if (this.#calls.engine.isClosed) throw new MoeppError('ERR_CLOSED', 'the model is closed')
   }
 }

@@ -101,13 +101,13 @@ export function promptIdsOfParts(
   parts: readonly (string | number)[],
   name: string,
   context: PromptContext,
-  signal: AbortSignal,
+  signal: AbortSignal | undefined,
 ): Promise<number[]> {
   const lengths = parts.map(part => (typeof part === 'string' ? part.length : 1))
   const length = lengths.reduce((sum, each) => sum + each, 0)
   const { maxTokens } = context
   const tokenizer = checkCharacters({ length }, name, context, maxTokens)
-  const ids = tokenizer.encodeParts(parts, { maxTokens, signal })
+  const ids = tokenizer.encodeParts(parts, { maxTokens, ...(signal && { signal }) })
   return idsUnlessAborted(atMost(maxTokens, ids, name, context), name)
 }
 

@@ -1,12 +1,50 @@
 /** The probability of a text after another. */
+import { checkAll } from '../base/option-checks.js'
 import type { Engine } from '../engine/engine.js'
 import type { SequenceConsumer } from '../engine/sequence.js'
 import { argmax, logSoftmaxAt } from '../sampling/sampler.js'
-import { aborted, type Job } from './job.js'
-import { checkTokenIds, type EncodeHow, encode, type Prompt, type PromptContext } from './prompt.js'
+import type { CallContext } from './call-context.js'
+import { SCORE_CHECKS, type ScoreOptions } from './call-options.js'
+import { traced } from './diagnostics.js'
+import { aborted, type Job, settleAll } from './job.js'
+import {
+  checkLength,
+  checkTokenIds,
+  type EncodeHow,
+  emptyPrompt,
+  encode,
+  type Prompt,
+  type PromptContext,
+} from './prompt.js'
 import type { ScoreResult } from './results.js'
+import { traceOf } from './traced-calls.js'
 
-export class Scoring implements SequenceConsumer {
+/** Model.score. */
+export async function score(
+  { engine, device, prompts, positions }: CallContext,
+  prompt: Prompt,
+  continuation: Prompt,
+  options: ScoreOptions,
+): Promise<ScoreResult> {
+  const how = checkAll(options, SCORE_CHECKS, undefined)
+  const { signal } = how
+  const ids = await scoredIds(prompt, continuation, prompts, how)
+  if (ids.prompt.length === 0) throw emptyPrompt('prompt')
+  if (ids.continuation.length === 0) throw emptyPrompt('continuation')
+  const computed = ids.prompt.length + ids.continuation.length - 1
+  checkLength(computed, 'prompt and continuation', prompts)
+  if (signal?.aborted) throw aborted(signal)
+  const text = new Scoring(ids.prompt, ids.continuation)
+  positions.note(computed)
+  const [result] = await traced(
+    'score',
+    () => traceOf('score', device, [text]),
+    () => settleAll([text.start(engine, signal)], signal),
+  )
+  return result!
+}
+
+class Scoring implements SequenceConsumer {
   readonly #prompt: readonly number[]
   readonly #continuation: number[]
   readonly #logprobs: number[] = []
@@ -63,7 +101,7 @@ interface ScoredIds {
  * Token ids of a text and of its continuation, as Model.score splits them.
  * @throws TypeError, RangeError; MoeppError ERR_BAD_PROMPT, ERR_BAD_TOKENIZER, ERR_ABORTED
  */
-export async function scoredIds(
+async function scoredIds(
   prompt: Prompt,
   continuation: Prompt,
   context: PromptContext,

@@ -1,6 +1,5 @@
 /** `generate` and `stream`, and what chats begin their texts with. */
 import { TimeSlice } from '../base/time-slice.js'
-import type { Engine } from '../engine/engine.js'
 import type { ModelConfig } from '../families/family.js'
 import { type GrammarLease, Grammars } from '../grammar/grammars.js'
 import {
@@ -9,31 +8,14 @@ import {
   resolveGenerateOptions,
 } from '../options/generate.js'
 import { randomSeed } from '../sampling/rng.js'
-import type { Tokenizer } from '../tokenizer/tokenizer.js'
+import type { CallContext } from './call-context.js'
 import type { GenerationConfig } from './generation-config.js'
 import { deferred, type Job, settleAll, untilAbort } from './job.js'
-import type { PositionWarning } from './positions.js'
-import {
-  checkPrompt,
-  noTokenizer,
-  type Prompt,
-  type PromptContext,
-  promptIds,
-  splitBatch,
-} from './prompt.js'
+import { checkPrompt, noTokenizer, type Prompt, promptIds, splitBatch } from './prompt.js'
 import type { GenerateResult } from './results.js'
 import { GenerationStream } from './stream.js'
 import { TextGeneration, type TextGenerationParts } from './text-generation.js'
 import { tracedGenerate, tracedStream, traceOf } from './traced-calls.js'
-
-export interface TextCallsParts {
-  readonly engine: Engine
-  readonly config: ModelConfig
-  readonly generation: GenerationConfig
-  readonly tokenizer: Tokenizer | undefined
-  readonly prompts: PromptContext
-  readonly positions: PositionWarning
-}
 
 /** The parts of a text that differ from text to text. */
 type OwnParts = Pick<TextGenerationParts, 'promptIds' | 'options'> &
@@ -43,18 +25,20 @@ type OwnParts = Pick<TextGenerationParts, 'promptIds' | 'options'> &
 type StreamParts = Pick<TextGenerationParts, 'onChunk' | 'skipSpecialTokens'>
 
 export class TextCalls {
-  readonly #parts: TextCallsParts
+  readonly #context: CallContext
+  readonly #config: ModelConfig
   readonly #presets: Partial<GenerateOptions>
   readonly #eosTokenIds: readonly number[]
   readonly #grammars: Grammars | undefined
 
-  constructor(parts: TextCallsParts) {
-    this.#parts = parts
+  constructor(context: CallContext, config: ModelConfig, generation: GenerationConfig) {
+    this.#context = context
+    this.#config = config
     // numReturnSequences is left out: a checkpoint has no say in whether a call returns an array.
-    const { bosTokenId, padTokenId, eosTokenIds, numReturnSequences, ...presets } = parts.generation
+    const { bosTokenId, padTokenId, eosTokenIds, numReturnSequences, ...presets } = generation
     this.#presets = presets
-    this.#eosTokenIds = eosTokenIds ?? parts.config.eosTokenIds
-    const { tokenizer, config } = parts
+    this.#eosTokenIds = eosTokenIds ?? config.eosTokenIds
+    const { tokenizer } = context.prompts
     this.#grammars = tokenizer && new Grammars(tokenizer.pieces, config.vocabSize)
   }
 
@@ -63,7 +47,7 @@ export class TextCalls {
     options: GenerateOptions,
   ): Promise<GenerateResult | GenerateResult[]> {
     const resolved = this.resolve(options)
-    const { prompts: context, engine } = this.#parts
+    const { prompts: context, engine, device } = this.#context
     const { prompts, isBatch, name } = splitBatch(prompt, 'prompt')
     using grammar = await this.#grammar(resolved)
     const generations: TextGeneration[] = []
@@ -76,7 +60,7 @@ export class TextCalls {
         generations.push(this.#text({ promptIds: ids, options: own, stream: n, grammar }))
     }
     const results = await tracedGenerate(
-      () => traceOf('generate', engine.device, generations),
+      () => traceOf('generate', device, generations),
       () =>
         settleAll(
           generations.map(generation => generation.start(engine)),
@@ -88,7 +72,7 @@ export class TextCalls {
 
   stream(prompt: Prompt, options: GenerateOptions): GenerationStream {
     const resolved = this.resolve(options)
-    const { prompts: context } = this.#parts
+    const { prompts: context } = this.#context
     const { prompts, isBatch } = splitBatch(prompt, 'prompt')
     if (isBatch) throw new TypeError('prompt: expected one prompt to stream, got several')
     if (resolved.numReturnSequences > 1) {
@@ -110,8 +94,8 @@ export class TextCalls {
 
   /** @throws TypeError, RangeError; MoeppError ERR_BAD_CONFIG, ERR_BAD_TOKENIZER */
   resolve(options: GenerateOptions): ResolvedOptions {
-    const { config, tokenizer } = this.#parts
-    const resolved = resolveGenerateOptions(options, this.#presets, config)
+    const { tokenizer } = this.#context.prompts
+    const resolved = resolveGenerateOptions(options, this.#presets, this.#config)
     if (resolved.stop.length > 0 && !tokenizer) throw noTokenizer('the option stop')
     if (resolved.grammar && !tokenizer) throw noTokenizer('the option grammar')
     return resolved
@@ -130,11 +114,11 @@ export class TextCalls {
     options: ResolvedOptions,
     further: StreamParts & { readonly endTokenIds?: ReadonlySet<number> },
   ): Promise<Job<GenerateResult>> {
-    const { engine } = this.#parts
+    const { engine, device } = this.#context
     const grammar = await this.#grammar(options)
     const text = this.#text({ promptIds, options, grammar, ...further })
     const { done, cancel } = tracedStream(
-      () => traceOf(call, engine.device, [text]),
+      () => traceOf(call, device, [text]),
       () => text.start(engine),
     )
     return { done: done.finally(() => grammar?.[Symbol.dispose]()), cancel }
@@ -157,7 +141,7 @@ export class TextCalls {
   }
 
   #text({ stream = 0, grammar, ...own }: OwnParts): TextGeneration {
-    const { engine, tokenizer, positions } = this.#parts
+    const { engine, prompts, positions } = this.#context
     return new TextGeneration({
       endTokenIds: this.endTokenIds(own.options),
       ...own,
@@ -165,7 +149,7 @@ export class TextCalls {
       grammar,
       maxTokens: engine.maxTokens,
       routers: engine.routers,
-      tokenizer,
+      tokenizer: prompts.tokenizer,
       positions,
     })
   }

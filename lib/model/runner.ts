@@ -7,12 +7,13 @@ import {
   type NativeProgram,
 } from '../addon/binding.js'
 import type { ModelDevice } from '../addon/device.js'
-import type { Runner, Step, StepResult, WantedLogits } from '../engine/runner.js'
+import type { Runner, RunnerCache, Step, StepResult, WantedLogits } from '../engine/runner.js'
 import type { ModelDescription } from '../families/family.js'
 import { TOP_LOGITS, topLogitsOf } from '../layers/decoder.js'
 import type { MatrixType } from '../options/generate.js'
 import { type ModelSpec, type Router, routersOf } from '../program/model-spec.js'
 import type { TopLogits } from '../sampling/top-logits.js'
+import { type Fingerprint, fingerprintOf } from './fingerprint.js'
 import { padded } from './padding.js'
 
 /**
@@ -59,7 +60,9 @@ export class DeviceRunner implements Runner {
   readonly device: ModelDevice
   readonly captureNames: readonly string[]
   readonly routers: readonly Router[]
+  readonly cache: RunnerCache
   readonly #parts: RunnerParts
+  #fingerprint: Promise<Fingerprint> | undefined
 
   constructor(parts: RunnerParts) {
     this.#parts = parts
@@ -72,6 +75,10 @@ export class DeviceRunner implements Runner {
     this.device = parts.description
     this.captureNames = parts.spec.captures
     this.routers = routersOf(parts.spec)
+    this.cache = {
+      ...parts.spec.cache,
+      dtype: parts.kvCacheDtype === 'float32' ? 'f32' : 'bf16',
+    }
   }
 
   async run(wanted: Step, cancel?: BigInt64Array): Promise<StepResult> {
@@ -160,9 +167,34 @@ export class DeviceRunner implements Runner {
     return this.#parts.model.rope.keyVariant(length)
   }
 
+  readPage(layer: number, page: number): Float32Array {
+    return native(() => this.#parts.cache.readPage(layer, page))
+  }
+
+  writePage(layer: number, page: number, values: Float32Array): void {
+    native(() => this.#parts.cache.writePage(layer, page, values))
+  }
+
+  /** Of the checkpoint's files as they are at the first call. */
+  fingerprint(): Promise<Fingerprint> {
+    this.#fingerprint ??= fingerprintOf(this.#parts).catch(error => {
+      this.#fingerprint = undefined
+      throw error
+    })
+    return this.#fingerprint
+  }
+
   async close(): Promise<void> {
     await this.#parts.program.close()
     this.#parts.cache.close()
     this.#parts.device.close()
+  }
+}
+
+function native<T>(call: () => T): T {
+  try {
+    return call()
+  } catch (error) {
+    throw fromNative(error)
   }
 }

@@ -166,6 +166,19 @@ void DeviceObject::close(const Napi::CallbackInfo&) {
 
 // ---- KvCache
 
+// The elements of a typed array of that type.
+static HostBuffer host_buffer(const Napi::Value& value, DType dtype, const std::string& name) {
+  const napi_typedarray_type wanted = dtype == DType::kI32 ? napi_int32_array : napi_float32_array;
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != wanted) {
+    throw Napi::TypeError::New(
+        value.Env(),
+        name + " must be " + (dtype == DType::kI32 ? "an Int32Array" : "a Float32Array"));
+  }
+  const Napi::TypedArray array = value.As<Napi::TypedArray>();
+  auto* bytes = static_cast<std::byte*>(array.ArrayBuffer().Data());
+  return {bytes + array.ByteOffset(), static_cast<int64_t>(array.ByteLength())};
+}
+
 // The native object handed to a constructor by this addon; scripts cannot make one.
 template <class T>
 static T take(const Napi::CallbackInfo& info) {
@@ -177,22 +190,43 @@ static T take(const Napi::CallbackInfo& info) {
 Napi::Function KvCacheObject::define(Napi::Env env) {
   return DefineClass(env, "KvCache",
                      {InstanceMethod<&KvCacheObject::read_page>("readPage"),
+                      InstanceMethod<&KvCacheObject::write_page>("writePage"),
                       InstanceMethod<&KvCacheObject::close>("close")});
 }
 
 KvCacheObject::KvCacheObject(const Napi::CallbackInfo& info)
     : ObjectWrap(info), cache_(take<std::shared_ptr<KvCache>>(info)) {}
 
-Napi::Value KvCacheObject::read_page(const Napi::CallbackInfo& info) {
+KvCache& KvCacheObject::open_cache(Napi::Env env) const {
   if (cache_ == nullptr)
-    throw to_error(info.Env(), Status::error(Code::kClosed, "the kv cache is closed"));
-  const KvView& view = cache_->view();
-  Napi::Float32Array page =
-      Napi::Float32Array::New(info.Env(), static_cast<size_t>(view.page_elements()));
-  const Status status = cache_->read_page(info[0].ToNumber().Int64Value(),
-                                          info[1].ToNumber().Int64Value(), page.Data());
+    throw to_error(env, Status::error(Code::kClosed, "the kv cache is closed"));
+  return *cache_;
+}
+
+// readPage(layer, page) -> Float32Array
+Napi::Value KvCacheObject::read_page(const Napi::CallbackInfo& info) {
+  KvCache& cache = open_cache(info.Env());
+  const auto elements = static_cast<size_t>(cache.view().page_elements());
+  Napi::Float32Array page = Napi::Float32Array::New(info.Env(), elements);
+  const Status status = cache.read_page(info[0].ToNumber().Int64Value(),
+                                        info[1].ToNumber().Int64Value(), page.Data());
   if (!status.ok()) throw to_error(info.Env(), status);
   return page;
+}
+
+// writePage(layer, page, values)
+void KvCacheObject::write_page(const Napi::CallbackInfo& info) {
+  KvCache& cache = open_cache(info.Env());
+  const int64_t elements = cache.view().page_elements();
+  const HostBuffer values = host_buffer(info[2], DType::kF32, "values");
+  if (values.bytes != elements * 4)
+    throw Napi::TypeError::New(info.Env(), "values must have " + std::to_string(elements) +
+                                               " elements, got " +
+                                               std::to_string(values.bytes / 4));
+  const Status status =
+      cache.write_page(info[0].ToNumber().Int64Value(), info[1].ToNumber().Int64Value(),
+                       reinterpret_cast<const float*>(values.data));
+  if (!status.ok()) throw to_error(info.Env(), status);
 }
 
 void KvCacheObject::close(const Napi::CallbackInfo&) {
@@ -220,18 +254,6 @@ Napi::Value ProgramObject::info(const Napi::CallbackInfo& info) {
                                    : Napi::Number::New(
                                          info.Env(), static_cast<double>(program_->arena_bytes())));
   return result;
-}
-
-static HostBuffer host_buffer(const Napi::Value& value, DType dtype, const std::string& name) {
-  const napi_typedarray_type wanted = dtype == DType::kI32 ? napi_int32_array : napi_float32_array;
-  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != wanted) {
-    throw Napi::TypeError::New(
-        value.Env(),
-        name + " must be " + (dtype == DType::kI32 ? "an Int32Array" : "a Float32Array"));
-  }
-  const Napi::TypedArray array = value.As<Napi::TypedArray>();
-  auto* bytes = static_cast<std::byte*>(array.ArrayBuffer().Data());
-  return {bytes + array.ByteOffset(), static_cast<int64_t>(array.ByteLength())};
 }
 
 // The typed arrays of one run's inputs, by the program's buffers.

@@ -41,7 +41,9 @@ class KvCacheObject : public Napi::ObjectWrap<KvCacheObject> {
   const std::shared_ptr<KvCache>& cache() const { return cache_; }
 
  private:
+  KvCache& open_cache(Napi::Env env) const;
   Napi::Value read_page(const Napi::CallbackInfo& info);
+  void write_page(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
 
   std::shared_ptr<KvCache> cache_;

@@ -11,7 +11,7 @@
 #include "host/platform.h"
 #include "weights/stacked_rows.h"
 #include "isa/isa.h"
-#include "kv_layout.h"
+#include "kv_pages.h"
 #include "pack.h"
 #include "weights/panels.h"
 #include "host/thread_pool.h"
@@ -73,22 +73,12 @@ class CpuDevice final : public Device {
   }
 
   Status read_page(const KvView& cache, int64_t layer, int64_t page, float* out) override {
-    const auto value = [&cache](int64_t element) {
-      return cache.dtype == DType::kF32
-                 ? static_cast<const float*>(cache.data)[element]
-                 : bf16_to_f32(static_cast<const uint16_t*>(cache.data)[element]);
-    };
-    for (int64_t head = 0; head < cache.kv_heads; head++) {
-      const int64_t keys = kv_keys(cache, layer, page, head),
-                    values = kv_values(cache, layer, page, head);
-      for (int64_t s = 0; s < cache.page_size; s++) {
-        for (int64_t d = 0; d < cache.key_dim; d++) *out++ = value(keys + kv_key(cache, s, d));
-      }
-      for (int64_t s = 0; s < cache.page_size; s++) {
-        for (int64_t d = 0; d < cache.value_dim; d++)
-          *out++ = value(values + kv_value(cache, s, d));
-      }
-    }
+    cpu::read_page(cache, layer, page, out);
+    return {};
+  }
+  Status write_page(const KvView& cache, int64_t layer, int64_t page,
+                    const float* values) override {
+    cpu::write_page(cache, layer, page, values);
     return {};
   }
 

@@ -127,6 +127,7 @@ class CudaDevice final : public Device {
 
   Status copy_page(const KvView& cache, int64_t from, int64_t to) override;
   Status read_page(const KvView& cache, int64_t layer, int64_t page, float* out) override;
+  Status write_page(const KvView& cache, int64_t layer, int64_t page, const float* values) override;
 
   bool uses_mapped_weights() const override { return false; }
   bool uses_callers_memory() const override { return false; }
@@ -327,18 +328,36 @@ Status CudaDevice::copy_page(const KvView& cache, int64_t from, int64_t to) {
   return launched();
 }
 
+// The order of a page in memory is that of read_page: kv_layout.cuh.
+static std::byte* page_of(const KvView& cache, int64_t layer, int64_t page) {
+  return static_cast<std::byte*>(cache.data) +
+         kv_keys(cache, layer, page, 0) * dtype_size(cache.dtype);
+}
+
 Status CudaDevice::read_page(const KvView& cache, int64_t layer, int64_t page, float* out) {
   const std::lock_guard<std::mutex> lock(step_);
   MOEPP_CHECK(enter());
-  const int64_t elements = cache.page_elements(), size = dtype_size(cache.dtype);
-  std::vector<std::byte> bytes(static_cast<size_t>(elements * size));
-  const std::byte* from =
-      static_cast<const std::byte*>(cache.data) + kv_keys(cache, layer, page, 0) * size;
-  MOEPP_CHECK(check(simt::copy_to_host(bytes.data(), from, bytes.size(), stream_)));
+  const int64_t elements = cache.page_elements();
+  std::vector<std::byte> bytes(static_cast<size_t>(elements * dtype_size(cache.dtype)));
+  MOEPP_CHECK(
+      check(simt::copy_to_host(bytes.data(), page_of(cache, layer, page), bytes.size(), stream_)));
   MOEPP_CHECK(check(simt::synchronize(stream_)));
   convert_elements(cache.dtype, bytes.data(), 1, DType::kF32, reinterpret_cast<std::byte*>(out),
                    elements);
   return {};
+}
+
+Status CudaDevice::write_page(const KvView& cache, int64_t layer, int64_t page,
+                              const float* values) {
+  const std::lock_guard<std::mutex> lock(step_);
+  MOEPP_CHECK(enter());
+  const int64_t elements = cache.page_elements();
+  std::vector<std::byte> bytes(static_cast<size_t>(elements * dtype_size(cache.dtype)));
+  convert_elements(DType::kF32, reinterpret_cast<const std::byte*>(values), 1, cache.dtype,
+                   bytes.data(), elements);
+  MOEPP_CHECK(check(
+      simt::copy_to_device(page_of(cache, layer, page), bytes.data(), bytes.size(), stream_)));
+  return check(simt::synchronize(stream_));
 }
 
 }  // namespace

@@ -4,7 +4,7 @@
 #include <cstring>
 #include <new>
 
-#include "cpu/kv_layout.h"
+#include "cpu/kv_pages.h"
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -192,24 +192,6 @@ Tensor* Arena::twin(const Tensor& tensor) {
   return &twins_.back();
 }
 
-void write_page(const KvView& cache, int64_t layer, int64_t page, const float* from) {
-  const auto set = [&](int64_t element) {
-    if (cache.dtype == DType::kF32) {
-      static_cast<float*>(cache.data)[element] = *from++;
-    } else {
-      static_cast<uint16_t*>(cache.data)[element] = f32_to_bf16(*from++);
-    }
-  };
-  for (int64_t head = 0; head < cache.kv_heads; head++) {
-    const int64_t keys = cpu::kv_keys(cache, layer, page, head),
-                  values = cpu::kv_values(cache, layer, page, head);
-    for (int64_t s = 0; s < cache.page_size; s++)
-      for (int64_t d = 0; d < cache.key_dim; d++) set(keys + cpu::kv_key(cache, s, d));
-    for (int64_t s = 0; s < cache.page_size; s++)
-      for (int64_t d = 0; d < cache.value_dim; d++) set(values + cpu::kv_value(cache, s, d));
-  }
-}
-
 const KvView* Arena::twin_of_layer(const KvView& cache, int64_t layer) {
   KvView& one = twin_caches_.emplace_back(cache);
   one.layers = 1;
@@ -220,7 +202,7 @@ const KvView* Arena::twin_of_layer(const KvView& cache, int64_t layer) {
   std::vector<float> page(static_cast<size_t>(elements));
   for (int64_t p = 0; p < one.pages; p++) {
     must(device_->read_page(cache, layer, p, page.data()));
-    write_page(one, 0, p, page.data());
+    cpu::write_page(one, 0, p, page.data());
   }
   return &one;
 }

@@ -104,9 +104,6 @@ class Arena {
   std::deque<Buffer> twin_pages_;
 };
 
-// Writes one page of one layer of a cache in the CPU's order, the inverse of Device::read_page.
-void write_page(const KvView& cache, int64_t layer, int64_t page, const float* from);
-
 // host_bytes: where the references' order of elements takes another number of bytes; 0: it is the
 // device's order.
 class Block {

@@ -30,6 +30,10 @@ class WrappedCpu : public Device {
   Status read_page(const KvView& cache, int64_t layer, int64_t page, float* out) override {
     return cpu_->read_page(cache, layer, page, out);
   }
+  Status write_page(const KvView& cache, int64_t layer, int64_t page,
+                    const float* values) override {
+    return cpu_->write_page(cache, layer, page, values);
+  }
 
  protected:
   std::shared_ptr<Device> cpu_;

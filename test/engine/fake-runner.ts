@@ -27,6 +27,8 @@ export interface FakeOptions {
   delay?: (step: Step) => Promise<unknown>
   /** The number of largest logits that it can return. */
   topLogits?: number
+  /** Stands for all weights. */
+  weights?: string
   /** Changes the logits of a token; `token` is the text's last. */
   shape?: (logits: Float32Array, token: number, position: number) => void
 }
@@ -37,6 +39,9 @@ interface Place {
   /** Hash of everything up to this token. */
   readonly hash: number
 }
+
+/** A place that was never written. */
+const NOTHING: Place = { token: 0, keyVariant: 0, hash: 0 }
 
 export const FAKE_EXPERTS = 6
 const FAKE_RUNS: ExpertRuns = [
@@ -55,6 +60,7 @@ export class FakeRunner implements Runner {
   readonly pages: number
   readonly maxStepTokens: number
   readonly captureNames: readonly string[]
+  readonly cache = { layers: 1, kvHeads: 1, keyDim: 2, valueDim: 2, dtype: 'f32' } as const
   readonly routers = [0, 1].map(layer => ({
     layer,
     topK: 2,
@@ -114,6 +120,41 @@ export class FakeRunner implements Runner {
 
   keyVariant(length: number): number {
     return length > (this.#options.sharedVariant ?? Number.POSITIVE_INFINITY) ? length : 0
+  }
+
+  /** Each place as keys [token, variant] and values [upper, lower half of the hash]. */
+  readPage(_: number, page: number): Float32Array {
+    const S = this.#checkIdle(page)
+    const values = new Float32Array(4 * S)
+    for (let s = 0; s < S; s++) {
+      const { token, keyVariant, hash } = this.#places[page * S + s] ?? NOTHING
+      values.set([token, keyVariant], 2 * s)
+      values.set([hash >>> 16, hash & 0xffff], 2 * (S + s))
+    }
+    return values
+  }
+
+  writePage(_: number, page: number, values: Float32Array): void {
+    const S = this.#checkIdle(page)
+    for (let s = 0; s < S; s++) {
+      const [token, keyVariant] = values.subarray(2 * s)
+      const [upper, lower] = values.subarray(2 * (S + s))
+      const hash = (upper! * 2 ** 16 + lower!) >>> 0
+      this.#places[page * S + s] =
+        hash === 0 ? undefined : { token: token!, keyVariant: keyVariant!, hash }
+    }
+  }
+
+  async fingerprint(): Promise<Record<string, string>> {
+    return { weights: this.#options.weights ?? 'fake' }
+  }
+
+  /** Tokens of a page. */
+  #checkIdle(page: number): number {
+    if (this.#isRunning) throw new Error('a page is read or written while a step runs')
+    if (this.closed) throw new MoeppError('ERR_CLOSED', 'closed')
+    if (!(page >= 0 && page < this.pages)) throw new Error(`there is no page ${page}`)
+    return this.pageSize
   }
 
   async close(): Promise<void> {

@@ -16,6 +16,7 @@ import { MODEL, readHub } from './hub-reader.js'
 import { FILE_CODES, Finding } from './oracle.js'
 import type { Folder } from './seeds.js'
 import * as seeds from './seeds.js'
+import { stateFormat, stateSeeds } from './state.js'
 
 const TEMPLATE_MS = 1000
 
@@ -70,6 +71,7 @@ export async function parserFormats(): Promise<Format[]> {
       codes: ['ERR_HUB', 'ERR_BAD_FILE', 'ERR_UNSAFE_FILE'],
       read: readHub,
     },
+    stateFormat(await stateSeeds()),
   ]
 }
 

@@ -7,6 +7,7 @@ import { changedProto } from './protobuf.js'
 import type { Random } from './random.js'
 import { changedSafetensors } from './safetensors.js'
 import type { Folder } from './seeds.js'
+import { changedState } from './state.js'
 import { changedTorch } from './torch.js'
 
 /** Largest input; a mutation that goes beyond is left out. */
@@ -18,6 +19,7 @@ const CHANGES: readonly [RegExp, (bytes: Buffer, random: Random) => Buffer][] = 
   [/\.safetensors$/, changedSafetensors],
   [/\.bin$/, changedTorch],
   [/^tokenizer\.model$/, changedProto],
+  [/^state\.kv$/, changedState],
 ]
 
 /** A few changes, mostly of files whose names match `focus`. */

@@ -87,8 +87,21 @@ MOEPP_TEST(cuda_device_pages) {
     EXPECT(cache->copy_page(1, 3).ok());
     EXPECT(cache->read_page(2, 3, page.data()).ok());
     for (const float value : page) EXPECT(value == 0.0f);  // memory comes cleared
+    // Numbers that bf16 holds.
+    std::vector<float> written(page.size());
+    for (size_t i = 0; i < written.size(); i++)
+      written[i] = static_cast<float>(static_cast<int>(i % 256) - 128) / 8;
+    EXPECT(cache->write_page(2, 1, written.data()).ok());
+    EXPECT(cache->copy_page(1, 3).ok());
+    EXPECT(cache->read_page(2, 3, page.data()).ok() && page == written);
+    for (const int64_t other : {0, 2}) {
+      EXPECT(cache->read_page(2, other, page.data()).ok());
+      for (const float value : page) EXPECT(value == 0.0f);
+    }
+    EXPECT(cache->read_page(1, 1, page.data()).ok() && page[0] == 0.0f);
     EXPECT(cache->copy_page(1, 4).code == Code::kBadProgram);
     EXPECT(cache->read_page(3, 0, page.data()).code == Code::kBadProgram);
+    EXPECT(cache->write_page(0, 4, page.data()).code == Code::kBadProgram);
   }
 }
 
@@ -167,6 +180,7 @@ MOEPP_TEST(cuda_device_lost) {
   EXPECT(cache->copy_page(0, 1).code == Code::kDevice);
   std::vector<float> page(2 * 16 * 2);
   EXPECT(cache->read_page(0, 0, page.data()).code == Code::kDevice);
+  EXPECT(cache->write_page(0, 0, page.data()).code == Code::kDevice);
   std::unique_ptr<Program> other;
   EXPECT(Program::compile(device, model.spec, {}, &other).code == Code::kDevice);
 }
