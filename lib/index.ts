@@ -47,6 +47,7 @@ export type {
 } from './options/generate.js'
 export type { Grammar } from './options/grammar.js'
 export type { LogitsHook } from './sampling/logits-hook.js'
+export type { Speculation } from './sampling/prompt-lookup.js'
 export type { TokenLogprob, TokenLogprobs } from './sampling/sampler.js'
 export type { ChatTemplateOptions } from './template/chat-template.js'
 export type { ChatMessage, ChatTool, ToolCall } from './template/messages.js'

@@ -37,6 +37,7 @@ t.test('defaults are those of Hugging Face', async t => {
     addSpecialTokens: undefined,
     splitSpecialTokens: false,
     signal: undefined,
+    speculate: undefined,
     routing: false,
     logits: undefined,
   })
@@ -176,6 +177,18 @@ t.test('wrong values are errors that say the option, expected and got', async t 
       'numReturnSequences: expected an integer >= 1, got 0',
     ],
     [{ addSpecialTokens: 'no' }, 'TypeError', 'addSpecialTokens: expected true or false, got "no"'],
+    [{ speculate: 8 }, 'TypeError', 'speculate: expected true, false or an object, got 8'],
+    [
+      { speculate: { ngram: 0 } },
+      'RangeError',
+      'speculate.ngram: expected an integer from 1 to 32, got 0',
+    ],
+    [
+      { speculate: { tokens: '8' } },
+      'TypeError',
+      'speculate.tokens: expected an integer from 1 to 64, got "8"',
+    ],
+    [{ speculate: { token: 8 } }, 'TypeError', 'unknown option "token": did you mean tokens?'],
     [{ signal: {} }, 'TypeError', 'signal: expected an AbortSignal, got an object'],
     [{ stop: '' }, 'RangeError', 'stop: expected a string that is not empty, got ""'],
     [{ stop: ['a', ''] }, 'RangeError', 'stop[1]: expected a string that is not empty, got ""'],

@@ -21,6 +21,8 @@ export type ChatFlags = GenerateOptions &
     readonly toolChoice?: string
     readonly templateName?: string
     readonly templateVariable?: Variables
+    readonly loadState?: string
+    readonly saveState?: string
     readonly json?: true
   }
 
@@ -35,6 +37,8 @@ export function addChatOptions(command: Command): Command {
       '--template-variable <name=value>',
       'variable of the template, as JSON or text; may be repeated',
     ).argParser(parseVariable),
+    new Option('--load-state <file>', 'KV cache of an earlier chat, to go on with it at once'),
+    new Option('--save-state <file>', 'write the KV cache there at the end, over an older file'),
     new Option('--json', 'messages and answers as JSON Lines, as without a terminal'),
   ]
   for (const option of options) command.addOption(option)

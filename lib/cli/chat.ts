@@ -7,6 +7,7 @@ import { addChatOptions, type ChatFlags, checkChatFlags, startConversation } fro
 import { answerLines } from './chat-lines.js'
 import { talk } from './chat-session.js'
 import { checkSettings } from './chat-settings.js'
+import { checkStateFile, loadState, saveState } from './chat-state.js'
 import { type CreateCommand, runWork, type Work } from './command.js'
 import { checkUsage } from './errors.js'
 import { warnIgnored } from './generate-checks.js'
@@ -57,6 +58,7 @@ async function chat(
 ): Promise<number> {
   const isData = flags.json === true || !terminal.stdinIsTerminal || !terminal.stdoutIsTerminal
   checkChatFlags(flags, isData)
+  if (flags.saveState !== undefined) await checkStateFile(flags.saveState)
   const signal = AbortSignal.any([interrupt.signal, terminal.closed])
   const source = new ModelSource(name, flags, progress, signal)
   source.checkEarly({ ...UNBOUNDED, ...generateOptions(flags) })
@@ -72,12 +74,13 @@ async function chat(
   warnIgnored(flags, resolved, terminal)
   await using model = await source.load()
   const parts = { terminal, model, name, conversation, check, signal }
-  if (isData) {
-    if (terminal.stdinIsTerminal) terminal.note('reads messages as JSON, one a line: "Hello"')
-    return await answerLines(parts)
-  }
-  terminal.note(`${name} on ${model.device.name}; /help lists what can be typed`)
-  return await talk(parts, interrupt)
+  if (flags.loadState !== undefined) await loadState(flags.loadState, parts)
+  if (!isData) terminal.note(`${name} on ${model.device.name}; /help lists what can be typed`)
+  else if (terminal.stdinIsTerminal) terminal.note('reads messages as JSON, one a line: "Hello"')
+  const exitCode = isData ? await answerLines(parts) : await talk(parts, interrupt)
+  signal.throwIfAborted()
+  if (flags.saveState !== undefined) await saveState(flags.saveState, parts)
+  return exitCode
 }
 
 /** @throws MoeppError ERR_NO_CHAT_TEMPLATE before the weights are read */

@@ -95,6 +95,12 @@ const GENERATE_FLAGS: Readonly<
   splitSpecialTokens: [
     new Option('--split-special-tokens', 'take special tokens in prompts for ordinary characters'),
   ],
+  speculate: [
+    new Option(
+      '--speculate',
+      'guess tokens from earlier text: the same text, faster where it repeats itself',
+    ),
+  ],
   routing: [new Option('--routing', 'report experts and expert weights per token (in JSON)')],
   grammar: [
     new Option('--json-schema <file>', 'the text is JSON that is valid by this schema')

@@ -15,7 +15,7 @@ import type { Runner, StepResult } from './runner.js'
 import { Scheduler } from './scheduler.js'
 import { Sequence, type SequenceReport, type SequenceRequest, type Submission } from './sequence.js'
 import type { ModelStats } from './stats.js'
-import { buildStep, type PlacedChunk, type PlannedStep } from './step.js'
+import { buildStep, type PlacedChunk, type PlannedStep, partsOf } from './step.js'
 
 interface Promised {
   resolve(report: SequenceReport): void
@@ -44,6 +44,8 @@ export class Engine {
   readonly #counts = {
     promptTokens: 0,
     generatedTokens: 0,
+    draftedTokens: 0,
+    acceptedTokens: 0,
     steps: 0,
     lastStepTokens: 0,
     lastStepSequences: 0,
@@ -59,7 +61,7 @@ export class Engine {
   constructor(runner: Runner) {
     this.#runner = runner
     this.#pages = new KvPages(runner)
-    this.#scheduler = new Scheduler(this.#pages, runner.maxStepTokens)
+    this.#scheduler = new Scheduler(this.#pages, runner)
   }
 
   stats(): ModelStats {
@@ -197,7 +199,7 @@ export class Engine {
     const result = await this.#run(planned)
     if (result) {
       for (const chunk of readyFirst(planned.chunks))
-        await this.#deliver(chunk, planned.step.tokens.length, result)
+        await this.#deliver(chunk, planned.step.tokens, result)
     }
     await this.#slice.pauseIfOver()
   }
@@ -238,35 +240,54 @@ export class Engine {
     this.#counts.steps++
     this.#counts.lastStepTokens = tokens.length
     this.#counts.lastStepSequences = chunks.length
-    for (const { sequence, from, to } of chunks) {
+    for (const { sequence, from, to, drafted } of chunks) {
+      sequence.draftedTokens += drafted.length
+      this.#counts.draftedTokens += drafted.length
       const promptEnd = Math.min(to, sequence.request.tokens.length)
       this.#counts.promptTokens += Math.max(0, promptEnd - from)
     }
   }
 
-  /** Gives a sequence what a step of `stepTokens` tokens has computed for it. */
-  async #deliver(placed: PlacedChunk, stepTokens: number, result: StepResult): Promise<void> {
+  /**
+   * Gives a sequence what a step of `tokens` has computed for it. A guess counts if it is the token
+   * that the sequence has got there meanwhile.
+   */
+  async #deliver(placed: PlacedChunk, tokens: Int32Array, result: StepResult): Promise<void> {
     const { sequence } = placed
-    if (sequence.ended) return
     try {
-      const chunk = this.#usablePart(placed, result)
-      this.#scheduler.complete(chunk)
-      deliverCaptured(chunk, stepTokens, result)
-      for (let position = chunk.logitsFrom; position < chunk.to; position++) {
-        await this.#slice.pauseIfOver()
-        await this.#ready(sequence)
-        if (sequence.ended) return
-        const isLast = position === sequence.tokens.length - 1
-        const logits = this.#logitsAt(chunk, position, result)
-        const token = sequence.request.consumer.next(position, logits)
-        if (isLast && sequence.request.generates) this.#counts.generatedTokens++
-        sequence.nextLogits = position + 1
-        if (!isLast) continue
-        if (token === undefined) this.#finish(sequence)
-        else sequence.append(token)
+      for (const part of partsOf(placed)) {
+        const hasCome = sequence.tokens[part.from] === tokens[part.tokenRow]
+        if (sequence.ended || !hasCome) return
+        const usable = this.#usablePart(part, result)
+        if (part.drafted.length > 0) this.#countGuesses(sequence, usable.to - usable.from)
+        await this.#deliverPart(usable, tokens.length, result)
       }
     } catch (error) {
       this.#fail(sequence, error)
+    }
+  }
+
+  #countGuesses(sequence: Sequence, accepted: number): void {
+    sequence.acceptedTokens += accepted
+    this.#counts.acceptedTokens += accepted
+  }
+
+  async #deliverPart(chunk: PlacedChunk, stepTokens: number, result: StepResult): Promise<void> {
+    const { sequence } = chunk
+    this.#scheduler.complete(chunk)
+    deliverCaptured(chunk, stepTokens, result)
+    for (let position = chunk.logitsFrom; position < chunk.to; position++) {
+      await this.#slice.pauseIfOver()
+      await this.#ready(sequence)
+      if (sequence.ended) return
+      const isLast = position === sequence.tokens.length - 1
+      const logits = this.#logitsAt(chunk, position, result)
+      const token = sequence.request.consumer.next(position, logits)
+      if (isLast && sequence.request.generates) this.#counts.generatedTokens++
+      sequence.nextLogits = position + 1
+      if (!isLast) continue
+      if (token === undefined) this.#finish(sequence)
+      else sequence.append(token)
     }
   }
 

@@ -70,6 +70,11 @@ export interface Runner {
   readonly cache: RunnerCache
   /** Tokens that one step should not exceed. */
   readonly maxStepTokens: number
+  /**
+   * Steps of up to so many tokens are filled with guesses (SequenceConsumer.draft). There a token
+   * more is cheap, and a token's results do not depend on the number of tokens.
+   */
+  readonly draftingTokens: number
   /** Names that `Step.capture` may hold. */
   readonly captureNames: readonly string[]
   /** Layers with experts. */

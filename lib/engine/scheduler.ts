@@ -5,9 +5,10 @@
  * is left. While others wait, the oldest unfinished prompt gets at most half of that room: a long
  * prompt neither starves nor blocks. Sequences are admitted in the order of their arrival, as soon
  * as there are pages for all of their tokens. When pages run out, the youngest sequence gives up
- * its own and is computed again later.
+ * its own and is computed again later. Guesses of the next tokens fill small steps.
  */
 import type { KvPages } from './kv-cache.js'
+import type { Runner } from './runner.js'
 import type { Sequence } from './sequence.js'
 
 /** Tokens `from` .. `to` - 1 of a sequence, to be computed in a step. */
@@ -15,11 +16,14 @@ export interface Chunk {
   readonly sequence: Sequence
   readonly from: number
   readonly to: number
+  /** The last of them, where they are guesses. */
+  readonly drafted: readonly number[]
 }
 
 export class Scheduler {
   readonly #pages: KvPages
   readonly #maxStepTokens: number
+  readonly #draftingTokens: number
   readonly #maxRunning: number
   /** In order of arrival. */
   readonly #waiting: Sequence[] = []
@@ -27,9 +31,13 @@ export class Scheduler {
   readonly #running: Sequence[] = []
   readonly #counts = { preemptions: 0, prefixHits: 0, prefixTokens: 0 }
 
-  constructor(pages: KvPages, maxStepTokens: number) {
+  constructor(
+    pages: KvPages,
+    { maxStepTokens, draftingTokens }: Pick<Runner, 'maxStepTokens' | 'draftingTokens'>,
+  ) {
     this.#pages = pages
     this.#maxStepTokens = maxStepTokens
+    this.#draftingTokens = Math.min(maxStepTokens, draftingTokens)
     // Half of a step at least is left to prompts.
     this.#maxRunning = Math.max(1, Math.floor(maxStepTokens / 2))
   }
@@ -77,8 +85,9 @@ export class Scheduler {
     if (!hadToPreempt) this.#admit()
     const decoding = this.#running.filter(sequence => sequence.remaining === 1)
     const prefilling = this.#running.filter(sequence => sequence.remaining > 1)
-    const chunks = decoding.map(sequence => chunkOf(sequence, 1))
-    return [...chunks, ...sharePrefill(prefilling, this.#maxStepTokens - decoding.length)]
+    const prefill = sharePrefill(prefilling, this.#maxStepTokens - decoding.length)
+    const tokens = prefill.reduce((n, { from, to }) => n + to - from, decoding.length)
+    return [...this.#nextTokens(decoding, this.#draftingTokens - tokens), ...prefill]
   }
 
   /** The copies that the planned step must make. */
@@ -97,12 +106,36 @@ export class Scheduler {
     sequence.computed = to
   }
 
+  /** The next token of each sequence, and guesses. The later ones get what the earlier leave. */
+  #nextTokens(decoding: readonly Sequence[], room: number): Chunk[] {
+    let left = room
+    return decoding.map((sequence, i) => {
+      const chunk = this.#drafted(sequence, Math.floor(left / (decoding.length - i)))
+      left -= chunk.drafted.length
+      return chunk
+    })
+  }
+
+  /** The next token of a sequence and guesses, as many as fit in its pages and unused ones. */
+  #drafted(sequence: Sequence, most: number): Chunk {
+    const { pages, request, computed } = sequence
+    const { pageSize, available } = this.#pages
+    const next = chunkOf(sequence, 1)
+    const room = Math.min(most, (pages.length + available) * pageSize - next.to)
+    const drafted = (room > 0 && request.consumer.draft?.(room)) || []
+    const to = next.to + drafted.length
+    while (pages.length * pageSize < to) this.#pages.extend(pages)
+    return { sequence, from: computed, to, drafted }
+  }
+
   /**
    * Gives every running sequence a page for each of its tokens, at the cost of the youngest if need
-   * be.
+   * be. Pages of guesses that did not come are given back before.
    */
   #growRunning(): boolean {
     let hadToPreempt = false
+    for (const { pages, tokens } of this.#running)
+      this.#pages.close(pages.splice(Math.ceil(tokens.length / this.#pages.pageSize)))
     for (const sequence of [...this.#running]) {
       while (
         this.#running.includes(sequence) &&
@@ -191,6 +224,7 @@ function chunkOf(sequence: Sequence, tokens: number): Chunk {
     sequence,
     from: sequence.computed,
     to: sequence.computed + Math.min(tokens, sequence.remaining),
+    drafted: [],
   }
 }
 

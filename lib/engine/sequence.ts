@@ -26,6 +26,12 @@ export interface SequenceConsumer {
    */
   suffices?(top: TopLogits): boolean
   /**
+   * Guesses of the next tokens, at most `most`, at least one. The next step computes them along
+   * with the last token. Each that `next` returns saves a step; from the first other one on they
+   * are dropped. The sequence must not grow beyond maxTokens with them. It must not throw.
+   */
+  draft?(most: number): readonly number[]
+  /**
    * Captured rows of the next tokens, in order, valid during the call only. Comes before `next` for
    * these tokens.
    */
@@ -60,6 +66,9 @@ export interface SequenceReport {
    */
   readonly submittedAt: number
   readonly startedAt: number | undefined
+  /** Tokens that steps have computed as guesses, and those of them that came. */
+  readonly draftedTokens: number
+  readonly acceptedTokens: number
   /** True if `cancel` ended it. */
   readonly cancelled: boolean
   /** Of all its tokens, in order, if it keeps them. */
@@ -93,6 +102,8 @@ export class Sequence {
   nextLogits: number
   /** Tokens whose captured rows the consumer has had. */
   recorded = 0
+  draftedTokens = 0
+  acceptedTokens = 0
   /** Set by the first admission. */
   cachedTokens: number | undefined
   readonly submittedAt = performance.now()
@@ -116,6 +127,11 @@ export class Sequence {
     this.keyVariants.push(this.#keyVariantOf(this.tokens.length))
   }
 
+  /** That of a token of the text, or of one that may be appended. */
+  keyVariantAt(position: number): number {
+    return this.keyVariants[position] ?? this.#keyVariantOf(position + 1)
+  }
+
   /** Tokens still to compute. */
   get remaining(): number {
     return this.tokens.length - this.computed
@@ -132,12 +148,14 @@ export class Sequence {
   }
 
   report(cancelled: boolean): SequenceReport {
-    const { cachedTokens = 0, submittedAt, startedAt } = this
+    const { cachedTokens = 0, submittedAt, startedAt, draftedTokens, acceptedTokens } = this
     const keepsPages = this.request.keepsPages && !cancelled
     return {
       cachedTokens,
       submittedAt,
       startedAt,
+      draftedTokens,
+      acceptedTokens,
       cancelled,
       ...(keepsPages && { pages: this.pages.splice(0) }),
     }

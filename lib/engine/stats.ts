@@ -41,6 +41,10 @@ export interface ModelStats {
   readonly promptTokens: number
   /** Tokens that have been generated. Those of a text that was aborted count. */
   readonly generatedTokens: number
+  /** Tokens that steps have computed as guesses: the option `speculate`. */
+  readonly draftedTokens: number
+  /** Guesses that came: each has saved a step of its text. */
+  readonly acceptedTokens: number
   /** Steps that have run. */
   readonly steps: number
   /** Tokens that the last step computed; 0 before the first. */

@@ -48,8 +48,9 @@ export function buildStep(
   const keyVariants = Int32Array.from(spans, ({ keyVariant }) => keyVariant)
   let t = 0
   for (const [b, span] of spans.entries()) {
+    const text = span.sequence.tokens
     for (let position = span.from; position < span.to; position++) {
-      tokens[t] = span.sequence.tokens[position]!
+      tokens[t] = text[position] ?? span.drafted[position - text.length]!
       positions[t++] = position
     }
     sequenceStarts[b + 1] = t
@@ -71,6 +72,36 @@ export function buildStep(
     capture,
   }
   return { step, chunks: placed }
+}
+
+/**
+ * The chunk's parts whose results are taken one after the other: the text's own tokens, then each
+ * guess.
+ */
+export function partsOf(chunk: PlacedChunk): PlacedChunk[] {
+  const own = chunk.to - chunk.drafted.length
+  return [
+    partOf(chunk, chunk.from, own, []),
+    ...chunk.drafted.map((guess, i) => partOf(chunk, own + i, own + i + 1, [guess])),
+  ]
+}
+
+function partOf(
+  chunk: PlacedChunk,
+  from: number,
+  to: number,
+  drafted: readonly number[],
+): PlacedChunk {
+  const logitsFrom = Math.min(Math.max(chunk.logitsFrom, from), to)
+  return {
+    ...chunk,
+    from,
+    to,
+    drafted,
+    logitsFrom,
+    tokenRow: chunk.tokenRow + from - chunk.from,
+    logitRow: chunk.logitRow + logitsFrom - chunk.logitsFrom,
+  }
 }
 
 function logitRowsOf(chunks: readonly PlacedChunk[]): Int32Array {
@@ -113,15 +144,16 @@ function place(chunks: readonly Chunk[]): PlacedChunk[] {
 
 /**
  * One span, unless a sequence that was preempted computes tokens again whose keys are of several
- * variants.
+ * variants, or guesses would have another one.
  */
-function spansOf({ sequence, from, to }: Chunk): Span[] {
+function spansOf(chunk: Chunk): Span[] {
+  const { sequence, to } = chunk
   const spans: Span[] = []
-  let start = from
-  for (let position = from + 1; position <= to; position++) {
-    const keyVariant = sequence.keyVariants[start]!
-    if (position < to && sequence.keyVariants[position] === keyVariant) continue
-    spans.push({ sequence, from: start, to: position, keyVariant })
+  let start = chunk.from
+  for (let position = start + 1; position <= to; position++) {
+    const keyVariant = sequence.keyVariantAt(start)
+    if (position < to && sequence.keyVariantAt(position) === keyVariant) continue
+    spans.push({ ...chunk, from: start, to: position, keyVariant })
     start = position
   }
   return spans

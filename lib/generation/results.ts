@@ -24,6 +24,10 @@ export interface Usage {
   readonly generatedTokens: number
   /** Tokens of the prompt that did not have to be computed: an earlier text began with them. */
   readonly cachedTokens: number
+  /** Tokens that were computed as guesses, if the option `speculate` is given. */
+  readonly draftedTokens?: number
+  /** Guesses that came, if the option is given: each has saved a step. */
+  readonly acceptedTokens?: number
 }
 
 /**

@@ -8,6 +8,7 @@ import type { GrammarMatcher } from '../grammar/compiled-grammar.js'
 import type { GrammarLease } from '../grammar/grammars.js'
 import type { ResolvedOptions } from '../options/generate.js'
 import type { Router } from '../program/model-spec.js'
+import { PromptLookup } from '../sampling/prompt-lookup.js'
 import { Sampler, type TokenLogprobs, type TopLogits } from '../sampling/sampler.js'
 import { StopStrings } from '../tokenizer/stop-strings.js'
 import type { TextStream } from '../tokenizer/text-stream.js'
@@ -45,6 +46,7 @@ export class TextGeneration implements SequenceConsumer {
   readonly #matcher: GrammarMatcher | undefined
   readonly #stopStrings: StopStrings | undefined
   readonly #routing: CaptureRecorder | undefined
+  readonly #lookup: PromptLookup | undefined
   #text = ''
   readonly #tokenIds: number[] = []
   readonly #logprobs: TokenLogprobs[] = []
@@ -67,6 +69,7 @@ export class TextGeneration implements SequenceConsumer {
     this.#sampler = new Sampler(options, { promptIds, endTokenIds, stream, allowed })
     if (options.stop.length > 0) this.#stopStrings = new StopStrings(options.stop)
     if (options.routing) this.#routing = new CaptureRecorder()
+    if (options.speculate) this.#lookup = new PromptLookup(options.speculate, promptIds)
   }
 
   get promptTokens(): number {
@@ -101,11 +104,18 @@ export class TextGeneration implements SequenceConsumer {
     return this.#sampler.suffices(top)
   }
 
+  draft(most: number): readonly number[] {
+    // The last token of the text is never an input.
+    const left = this.#maxNewTokens - this.#tokenIds.length - 1
+    return this.#lookup?.draft(Math.min(most, left)) ?? []
+  }
+
   next(position: number, logits: Float32Array | TopLogits): number | undefined {
     this.#parts.positions.note(position + 1)
     if (this.#matcher?.isComplete && this.#parts.endTokenIds.size === 0) return this.#complete()
     const { tokenId, logprobs } = this.#sampler.sample(logits)
     this.#tokenIds.push(tokenId)
+    this.#lookup?.append(tokenId)
     if (logprobs) this.#logprobs.push(logprobs)
     this.#lastTokenAt = performance.now()
     if (this.#tokenIds.length === 1) this.#firstTokenAt = this.#lastTokenAt
@@ -138,6 +148,8 @@ export class TextGeneration implements SequenceConsumer {
       cachedTokens: 0,
       submittedAt: performance.now(),
       startedAt: undefined,
+      draftedTokens: 0,
+      acceptedTokens: 0,
       cancelled: false,
     }
     return { done: Promise.resolve(this.#result(report)), cancel: () => {} }
@@ -168,6 +180,7 @@ export class TextGeneration implements SequenceConsumer {
 
   #result(report: SequenceReport): GenerateResult {
     const { promptIds, options, routers } = this.#parts
+    const { cachedTokens, draftedTokens, acceptedTokens } = report
     if (this.#finishReason === undefined) {
       // Aborted: the tokens are the caller's, and so is the text that was held back of them.
       this.#text += this.#rest()
@@ -180,7 +193,8 @@ export class TextGeneration implements SequenceConsumer {
       usage: {
         promptTokens: promptIds.length,
         generatedTokens: this.#tokenIds.length,
-        cachedTokens: report.cachedTokens,
+        cachedTokens,
+        ...(options.speculate && { draftedTokens, acceptedTokens }),
       },
       timings: this.#timings(report),
       ...(options.logprobs !== undefined && { logprobs: this.#logprobs }),

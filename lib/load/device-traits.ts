@@ -1,9 +1,12 @@
 /** All that loading and estimates know of the kinds of devices: a new kind is a line here. */
 import type { DeviceInfo } from '../addon/binding.js'
+import type { MatrixType } from '../options/load.js'
 
 export interface DeviceTraits {
   /** Of one step: enough for the GEMMs to reach their rate, few enough that a step is short. */
   readonly maxStepTokens: number
+  /** See engine/runner.ts. */
+  readonly draftingTokens: Readonly<Record<MatrixType, number>>
   /** Pages of the KV cache that no sequence has: see model/padding.ts. */
   readonly paddingPages: 0 | 1
   /** True if the whole KV cache takes its memory at once, false if as it is used. */
@@ -23,10 +26,23 @@ export interface DeviceTraits {
   readonly driverBytes: number
 }
 
+/**
+ * Reading weights takes the CPU longer than multiplying does, up to about so many tokens
+ * (bench/README.md).
+ */
+const CPU_DRAFTING_TOKENS = 32
+
 /** By the part of a device's name before the colon. */
 export const DEVICE_TRAITS: Readonly<Record<'cpu' | 'cuda', DeviceTraits>> = {
   cpu: {
     maxStepTokens: 512,
+    draftingTokens: {
+      float32: CPU_DRAFTING_TOKENS,
+      bfloat16: CPU_DRAFTING_TOKENS,
+      int8: CPU_DRAFTING_TOKENS,
+      int4: CPU_DRAFTING_TOKENS,
+      'int4-all': CPU_DRAFTING_TOKENS,
+    },
     paddingPages: 0,
     preallocatesCache: false,
     roundsBf16Inputs: false,
@@ -38,6 +54,9 @@ export const DEVICE_TRAITS: Readonly<Record<'cpu' | 'cuda', DeviceTraits>> = {
   },
   cuda: {
     maxStepTokens: 2048,
+    // The steps whose products are those of one token, bit by bit: streams_weights of
+    // native/cuda/kernels/grouped_gemm.cu.
+    draftingTokens: { float32: 8, bfloat16: 8, int8: 4, int4: 2, 'int4-all': 2 },
     paddingPages: 1,
     preallocatesCache: true,
     roundsBf16Inputs: true,

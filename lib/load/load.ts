@@ -245,19 +245,21 @@ async function load(device: NativeDevice, plan: LoadPlan, reason?: string): Prom
     checkMemory(plan, placeOf(device.info()))
     program = await compile(device, spec, options)
     const shape = cacheOf(plan, traits)
+    const matrixType = matrixTypeOf(spec)
     return new DeviceRunner({
       device,
       program,
       cache: device.kvCache(shape),
       model: description,
       spec,
-      matrixType: matrixTypeOf(spec),
+      matrixType,
       kvCacheDtype: wordOf(shape.dtype),
       activationDtype: options.activationDtype,
       pages: shape.pages - traits.paddingPages,
       paddingPage: traits.paddingPages > 0 ? shape.pages - 1 : undefined,
       contextLength: contextLengthOf(plan),
       maxStepTokens: traits.maxStepTokens,
+      draftingTokens: traits.draftingTokens[matrixType],
       description: describeDevice(device.info(), reason),
     })
   } catch (error) {

@@ -39,6 +39,7 @@ export interface RunnerParts {
   readonly paddingPage: number | undefined
   readonly contextLength: number
   readonly maxStepTokens: number
+  readonly draftingTokens: number
   readonly description: ModelDevice
 }
 
@@ -57,6 +58,7 @@ export class DeviceRunner implements Runner {
   readonly pageSize = PAGE_SIZE
   readonly pages: number
   readonly maxStepTokens: number
+  readonly draftingTokens: number
   readonly device: ModelDevice
   readonly captureNames: readonly string[]
   readonly routers: readonly Router[]
@@ -72,6 +74,7 @@ export class DeviceRunner implements Runner {
     this.contextLength = parts.contextLength
     this.pages = parts.pages
     this.maxStepTokens = parts.maxStepTokens
+    this.draftingTokens = parts.draftingTokens
     this.device = parts.description
     this.captureNames = parts.spec.captures
     this.routers = routersOf(parts.spec)

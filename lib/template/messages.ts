@@ -50,12 +50,17 @@ export interface ToolCall {
  */
 export type ChatTool =
   | {
+      /** There is no other type. */
       readonly type: 'function'
+      /** The function, as the model sees it. */
       readonly function: {
+        /** The model calls it by this name. */
         readonly name: string
+        /** Says what it does. */
         readonly description?: string | undefined
-        /** A JSON schema. */
+        /** A JSON schema of its arguments. */
         readonly parameters?: Readonly<Record<string, unknown>> | undefined
+        /** Of OpenAI's API; most templates ignore it. */
         readonly strict?: boolean | undefined
       }
     }

@@ -29,7 +29,12 @@ const random = (seed: number) => ({ temperature: 20, topK: 0, seed, maxNewTokens
 t.test('toolChoice required: random tokens make calls', async t => {
   const called = new Set<string>()
   for (let seed = 0; seed < 12; seed++) {
-    const options = { ...random(seed), ...NO_THOUGHTS, tools: TOOLS, toolChoice: 'required' } as const
+    const options = {
+      ...random(seed),
+      ...NO_THOUGHTS,
+      tools: TOOLS,
+      toolChoice: 'required',
+    } as const
     const { message, finishReason, text } = await model.chat([USER], options)
     if (finishReason === 'length') continue
     t.equal(message.content, '', text)
@@ -87,7 +92,10 @@ t.test('a grammar of the content', async t => {
 
 t.test('what cannot be forced', async t => {
   const forced = { tools: TOOLS, toolChoice: 'required' } as const
-  await t.rejects(model.chat([USER], { ...forced, grammar: { regex: 'a' } }), /^grammar: toolChoice/)
+  await t.rejects(
+    model.chat([USER], { ...forced, grammar: { regex: 'a' } }),
+    /^grammar: toolChoice/,
+  )
   const odd = [{ type: 'function', function: { parameters: {} } }]
   await t.rejects(model.chat([USER], { ...forced, tools: odd as never }), /^tools\[0\]: expected/)
   const unsupported = [tool('f', { not: {} })]

@@ -10,7 +10,11 @@ t.test('the next turn of a conversation that was saved', async t => {
   const file = join(folder, 'state')
   const first = await loadModel(source, { kvCacheTokens: 1024 })
   const messages: ChatMessage[] = [{ role: 'user', content: 'Say anything.' }]
-  const { message, usage } = await first.chat(messages, { maxNewTokens: 30, temperature: 1, seed: 1 })
+  const { message, usage } = await first.chat(messages, {
+    maxNewTokens: 30,
+    temperature: 1,
+    seed: 1,
+  })
   messages.push(message)
   const saved = await first.saveState(file, messages)
   t.equal(saved.tokens, usage.promptTokens + usage.generatedTokens)

@@ -162,6 +162,63 @@ t.test('each answer comes before the next line is read', async t => {
   t.equal(await code, 0)
 })
 
+t.test('the KV cache in a file', async t => {
+  const state = join(t.testdir(), 'chat.kv')
+  const first = { role: 'user', content: 'Hello' }
+  // An answer of whole characters: its tokens can stand in the next prompt.
+  const { answers, stderr } = await chat(
+    [first],
+    ['--temperature', '1', '--seed', '3', '--save-state', state],
+  )
+  const { usage, message } = answers[0]
+  const tokens = usage.promptTokens + usage.generatedTokens
+  t.match(stderr, new RegExp(`^moepp: ${tokens} tokens saved in .*chat.kv \\(.*B\\)\n$`))
+  const saved = `${state}.json`
+  writeFileSync(saved, JSON.stringify({ messages: [first, message] }))
+  const args = ['--load', saved, '--load-state', state]
+  const next = await chat(['And?'], args)
+  t.match(next.stderr, `moepp: ${tokens} tokens of ${state} in the KV cache\n`)
+  t.equal(next.answers[0].usage.cachedTokens, tokens)
+  const plain = await chat(['And?'], ['--load', saved])
+  t.strictSame(next.answers[0].message, plain.answers[0].message)
+  const none = await chat([], ['--save-state', state])
+  t.match(none.stderr, /no message, no state/)
+  const missing = await chat(['x'], ['--load-state', `${state}.none`])
+  t.match(missing, { code: 1, answers: [], stderr: /ERR_NOT_FOUND/ })
+  const wrong = await chat(['x'], ['--load-state', saved])
+  t.match(wrong, { code: 1, answers: [], stderr: /ERR_BAD_STATE/ })
+  const folder = await chat(['x'], ['--save-state', join(state, 'x', 'y')])
+  t.match(folder, { code: 2, answers: [], stderr: /--save-state: .*: no such folder/ })
+})
+
+t.test('calls of tools: the answer comes after the last result', async t => {
+  const tools = join(t.testdir(), 'tools.json')
+  const parameters = {
+    type: 'object',
+    properties: { loud: { type: 'boolean' } },
+    required: ['loud'],
+    additionalProperties: false,
+  }
+  writeFileSync(
+    tools,
+    JSON.stringify([{ type: 'function', function: { name: 'ring', parameters } }]),
+  )
+  const flags = [
+    ...['--tools', tools, '--tool-choice', 'required', '--max-new-tokens', '400', '--seed', '2'],
+    ...['--temperature', '1', '--template-variable', 'enable_thinking=false'],
+  ]
+  const { answers } = await chat(['Ring!'], flags)
+  const { toolCalls } = answers[0].message
+  t.ok(toolCalls.length > 0)
+  t.match(toolCalls[0], { name: 'ring', arguments: { loud: Boolean } })
+  const result = { role: 'tool', name: 'ring', content: 'It rang.' }
+  const before = await chat(['Ring!', ...toolCalls.slice(1).map(() => result)], flags)
+  t.equal(before.answers.length, 1)
+  const after = await chat(['Ring!', ...toolCalls.map(() => result)], flags)
+  t.equal(after.answers.length, 2)
+  t.match(after.answers[1], { message: { role: 'assistant' } })
+})
+
 t.test('no input, no answer', async t => {
   t.same(await chat([]), { code: 0, answers: [], stderr: '' })
 })

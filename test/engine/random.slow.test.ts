@@ -3,7 +3,7 @@ import { setImmediate } from 'node:timers/promises'
 import t from 'tap'
 import { Engine } from '../../lib/engine/engine.js'
 import { MoeppError } from '../../lib/errors.js'
-import { FakeRunner, mix } from './fake-runner.js'
+import { type FakeOptions, FakeRunner, mix } from './fake-runner.js'
 import { alone, type Got, submit, type Wish } from './requests.js'
 
 const LOADS = 150
@@ -39,21 +39,34 @@ function prompts(random: Random, most: number, vocabSize: number): number[][] {
   return list
 }
 
-function load(random: Random, capacity: number, vocabSize: number): Job[] {
+/** A sequence's tokens, some of them wrong. */
+async function guessesOf(random: Random, wish: Wish, options: FakeOptions) {
+  const { got } = await alone(wish, options)
+  const wrong = random.below(40)
+  const tokens = got.tokenIds.map(token =>
+    random.chance(wrong) ? random.below(options.vocabSize!) : token,
+  )
+  return { tokens, most: 1 + random.below(12) }
+}
+
+async function load(random: Random, capacity: number, options: FakeOptions): Promise<Job[]> {
   const jobs: Job[] = []
-  for (const tokens of prompts(random, capacity, vocabSize)) {
+  for (const tokens of prompts(random, capacity, options.vocabSize!)) {
     const newTokens = 1 + random.below(capacity - tokens.length + 1)
     const isForward = random.chance(15)
     const capture = random.chance(20) ? ['layers.0.router_logits', 'layers.1.expert_indices'] : []
     const leavesAfter = random.chance(15) ? 1 + random.below(newTokens) : Number.POSITIVE_INFINITY
     const until = random.below(2 * capacity)
-    const wish = {
+    const plain = {
       tokens,
       newTokens,
       capture,
       ...(isForward && { logitsFrom: random.below(tokens.length) }),
       ...(!isForward && random.chance(40) && { takesTop: (position: number) => position < until }),
     }
+    const wish = random.chance(50)
+      ? { ...plain, guesses: await guessesOf(random, plain, options) }
+      : plain
     jobs.push({ wish, leavesAfter })
     if (random.chance(20)) jobs.push({ wish, leavesAfter: Number.POSITIVE_INFINITY })
   }
@@ -70,9 +83,13 @@ function isBeginning(got: Got, whole: Got): boolean {
   return rows && tokens && captured
 }
 
-async function runLoad(
-  seed: number,
-): Promise<{ wrong: string[]; preempted: boolean; shared: boolean; moved: number }> {
+async function runLoad(seed: number): Promise<{
+  wrong: string[]
+  preempted: boolean
+  shared: boolean
+  moved: number
+  saved: boolean
+}> {
   const random = new Random(seed)
   const pageSize = 1 + random.below(8)
   const pages = 2 + random.below(20)
@@ -87,7 +104,7 @@ async function runLoad(
   const runner = new FakeRunner(options)
   const engine = new Engine(runner)
   const capacity = Math.min(60, engine.maxTokens)
-  const jobs = load(random, capacity, options.vocabSize)
+  const jobs = await load(random, capacity, options)
   const wrong: string[] = []
   let cached = 0
   let moved = 0
@@ -158,7 +175,14 @@ async function runLoad(
   const largest = { tokens: Array.from({ length: engine.maxTokens }, () => 2), newTokens: 1 }
   await run({ wish: largest, leavesAfter: Number.POSITIVE_INFINITY }, `seed ${seed}, all pages`)
   await engine.close()
-  return { wrong, preempted: engine.stats().preemptions > 0, shared: cached > 0, moved }
+  const { preemptions, acceptedTokens } = engine.stats()
+  return {
+    wrong,
+    preempted: preemptions > 0,
+    shared: cached > 0,
+    moved,
+    saved: acceptedTokens > 0,
+  }
 }
 
 t.test('random loads', async t => {
@@ -171,4 +195,5 @@ t.test('random loads', async t => {
   t.ok(results.filter(result => result.preempted).length > 10, 'some were preempted')
   t.ok(results.filter(result => result.shared).length > 50, 'some shared')
   t.ok(results.filter(result => result.moved > 0).length > 50, 'some went through a file')
+  t.ok(results.filter(result => result.saved).length > 50, 'some guessed right')
 })

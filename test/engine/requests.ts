@@ -12,6 +12,8 @@ export interface Wish {
   readonly capture?: readonly string[]
   /** Take the largest logits where this says that they suffice. */
   readonly takesTop?: (position: number) => boolean
+  /** Guesses of the new tokens, and the most of them at once. Default: none. */
+  readonly guesses?: { readonly tokens: readonly number[]; readonly most: number }
   /** Called after each new token. */
   readonly onToken?: (count: number) => void
 }
@@ -26,8 +28,13 @@ export interface Got {
 export function request(wish: Wish): { request: SequenceRequest; got: Got } {
   const got: Got = { tokenIds: [], rows: new Map(), captured: {} }
   const { tokens, newTokens, capture = [], logitsFrom = tokens.length - 1 } = wish
-  const { takesTop } = wish
+  const { takesTop, guesses } = wish
   const consumer = {
+    draft(most: number) {
+      const from = got.tokenIds.length
+      const to = Math.min(from + Math.min(most, guesses?.most ?? 0), newTokens - 1)
+      return guesses?.tokens.slice(from, to) ?? []
+    },
     suffices: () => takesTop?.(tokens.length - 1 + got.tokenIds.length) ?? false,
     next(position: number, logits: Float32Array | TopLogits) {
       if (got.rows.has(position)) throw new Error(`the logits of position ${position} came twice`)
@@ -59,7 +66,8 @@ export async function alone(
   const roomy = { ...options, pages: 64, maxStepTokens: 1000, contextLength: 1000, pageSize: 64 }
   delete roomy.delay
   const engine = new Engine(new FakeRunner(roomy))
-  const { done, got } = submit(engine, { ...wish, onToken: () => {} })
+  const { guesses: _, ...plain } = wish
+  const { done, got } = submit(engine, { ...plain, onToken: () => {} })
   const report = await done
   await engine.close()
   return { got, report }

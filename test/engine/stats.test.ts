@@ -30,6 +30,8 @@ t.test('before any work', async t => {
     promptTokens: 0,
     generatedTokens: 0,
     steps: 0,
+    draftedTokens: 0,
+    acceptedTokens: 0,
     lastStepTokens: 0,
     lastStepSequences: 0,
   })

@@ -44,7 +44,7 @@ export async function parserFormats(): Promise<Format[]> {
   const json = await seeds.tokenizerJsonSeeds()
   const plain = json.slice(0, 3)
   // The thread's file is looked for before inputs take the place of the file system.
-  await chatTemplate(new Map([['default', '']])).render([])
+  await chatTemplate(new Map([['default', '']]), 60_000).render([])
   return [
     checkpoint('safetensors', 14, mostlyFirst(seeds.SAFETENSORS)),
     checkpoint('packed safetensors', 10, await seeds.packedSeeds()),
@@ -159,8 +159,8 @@ function contiguous(shape: readonly number[]): number[] {
 }
 
 /** With a deadline below that of an input. */
-const chatTemplate = (templates: ReadonlyMap<string, string>) =>
-  new ChatTemplate({ templates, file: 'the template', tokens: {} }, TEMPLATE_MS)
+const chatTemplate = (templates: ReadonlyMap<string, string>, deadlineMs = TEMPLATE_MS) =>
+  new ChatTemplate({ templates, file: 'the template', tokens: {} }, deadlineMs)
 
 async function renderTemplate({ directory }: Place): Promise<void> {
   const template = chatTemplate((await loadTokenizer(directory)).template.templates)

@@ -1,5 +1,6 @@
 /** Mutations of the engine: scripts/mutations.mjs. */
 const tests = ['test/engine/engine.test.ts', 'test/engine/random.slow.test.ts']
+const speculation = ['test/engine/speculation.test.ts']
 
 export default [
   {
@@ -74,5 +75,29 @@ export default [
     find: 'const first = Math.max(from, sequence.recorded)',
     replace: 'const first = from',
     tests,
+  },
+  {
+    name: 'engine-believes-guesses',
+    breaks: 'The results after a guess count, though another token came.',
+    in: 'lib/engine',
+    find: 'sequence.ended || !hasCome',
+    replace: 'sequence.ended',
+    tests: speculation,
+  },
+  {
+    name: 'engine-keeps-pages-of-guesses',
+    breaks: 'A sequence keeps the pages of guesses that did not come.',
+    in: 'lib/engine',
+    find: 'pages.splice(Math.ceil(tokens.length / this.#pages.pageSize))',
+    replace: 'pages.splice(Math.ceil(1000 + tokens.length))',
+    tests: speculation,
+  },
+  {
+    name: 'engine-guesses-with-other-keys',
+    breaks: "A guess gets keys of the text's variant, not of the length that it makes.",
+    in: 'lib/engine',
+    find: 'this.keyVariants[position] ?? this.#keyVariantOf(position + 1)',
+    replace: 'this.keyVariants[position] ?? this.keyVariants.at(-1)!',
+    tests: speculation,
   },
 ]
