@@ -21,7 +21,7 @@ export class Conversation {
 
   /** Of each answer. The figures include the share of FFN experts, which routing gives. */
   get options(): Settings {
-    return { ...this.#defaults, ...this.settings, routing: true }
+    return { ...this.#defaults, ...this.settings, routing: 'computed' }
   }
 
   /** As the model gets them. */

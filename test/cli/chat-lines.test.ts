@@ -33,7 +33,7 @@ t.test('the answers of the library, one a line', async t => {
   t.equal(stderr, '')
   t.equal(answers.length, 3)
   await using model = await loadModel(checkpoint, { device: 'cpu' })
-  const options = { maxNewTokens: 4, routing: true }
+  const options = { maxNewTokens: 4, routing: 'computed' } as const
   const asked = { role: 'user', content: 'Hello' }
   const first = await model.chat([asked], options)
   const second = await model.chat(

@@ -49,7 +49,10 @@ t.test('tools: results are typed, and the model goes on', async t => {
     { role: 'tool', name: 'weather', content: '4\ndegrees', toolCallId: 'call-1' },
   ])
   t.equal(chat.model.asked[1]!.length, 3)
-  t.match(chat.model.options[0], { tools: [{ function: { name: 'weather' } }], routing: true })
+  t.match(chat.model.options[0], {
+    tools: [{ function: { name: 'weather' } }],
+    routing: 'computed',
+  })
   type('And?\r')
   await screen.until('tool weather> ')
   type(KEY.interrupt)
