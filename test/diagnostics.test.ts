@@ -143,7 +143,7 @@ t.test('without subscribers nothing is made', async t => {
   const { model } = fakeModel()
   let reads = 0
   // The trace would ask for it.
-  Object.defineProperty(model, 'device', { get: () => ++reads && { name: 'x' } })
+  Object.defineProperty(model.device, 'name', { get: () => ++reads && 'x' })
   await model.generate(PROMPT, { maxNewTokens: 2 })
   t.equal(reads, 0)
   await listen('generate', () => model.generate(PROMPT, { maxNewTokens: 2 }))

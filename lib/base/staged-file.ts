@@ -46,7 +46,12 @@ export class StagedFile {
   }
 
   async append(bytes: Uint8Array): Promise<void> {
-    await attempt(`${this.#target}: cannot be written`, () => this.#handle.writeFile(bytes))
+    await attempt(`${this.#target}: cannot be written`, async () => {
+      for (let done = 0; done < bytes.length; ) {
+        const { bytesWritten } = await this.#handle.write(bytes, done, bytes.length - done)
+        done += bytesWritten
+      }
+    })
     this.bytes += bytes.length
   }
 }

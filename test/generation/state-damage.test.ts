@@ -71,7 +71,9 @@ t.test('damage of every kind', async t => {
   t.match(await refusal(good.subarray(0, -1)), /has \d+ bytes, expected/)
   t.match(await refusal(Buffer.concat([good, Buffer.of(0)])), /has \d+ bytes, expected/)
   const unrefused: string[] = []
-  for (let bit = 0; bit < 8 * good.length; bit++) {
+  // A bit of each byte, and all of every eighth.
+  const bits = Array.from({ length: 8 * good.length }, (_, bit) => bit)
+  for (const bit of bits.filter(bit => (bit >> 3) % 8 === 0 || (bit >> 3) % 8 === bit % 8)) {
     const bytes = Buffer.from(good)
     bytes[bit >> 3]! ^= 1 << (bit & 7)
     const message = await refusal(bytes)

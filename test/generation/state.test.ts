@@ -2,6 +2,7 @@
 import { existsSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
+import type { Step } from '../../lib/engine/runner.js'
 import type { Model } from '../../lib/index.js'
 import { type FakeModelOptions, fakeModel } from './fake-model.js'
 
@@ -139,7 +140,13 @@ t.test('a file that does not fit in the cache', async t => {
   await small.generate(Array(20).fill(3), { maxNewTokens: 1 })
   await small.close()
 
-  const { model } = fakeModel({ pages: 8 })
+  let goOn = () => {}
+  const refused = new Promise<void>(resolve => {
+    goOn = resolve
+  })
+  // The call holds its pages for as long as the file is read.
+  const delay = ({ positions }: Step) => (positions[0] === 0 ? Promise.resolve() : refused)
+  const { model } = fakeModel({ pages: 8, delay })
   const running = model.stream([1, 2, 3, 4, 5, 6, 7, 8, 9], { ...greedy, maxNewTokens: 10 })
   const tokens: number[] = []
   for await (const { tokenIds } of running) {
@@ -148,6 +155,7 @@ t.test('a file that does not fit in the cache', async t => {
         code: 'ERR_OUT_OF_MEMORY',
         message: /21 tokens, the KV cache has room for \d+ beside those of running calls/,
       })
+      goOn()
     }
     tokens.push(...tokenIds)
   }
