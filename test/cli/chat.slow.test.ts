@@ -1,12 +1,14 @@
 /** `moepp chat` in a pseudo-terminal: real keys, a real model of random weights. */
+import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { stripVTControlCharacters } from 'node:util'
 import t, { type Test } from 'tap'
 import { chatCheckpoint } from '../support/chat-checkpoint.js'
+import { root } from '../support/golden.js'
 import { KEY, noPty, Pty } from './pty.js'
 import { BOOKS, finish, startCli } from './run-cli.js'
 
@@ -229,6 +231,19 @@ t.test('SIGTERM ends a chat, and leaves the terminal as it was', pty, async t =>
   process.kill(chat.pty.pid, 'SIGTERM')
   t.equal(await chat.pty.exit(), 143)
   t.ok(chat.screen.all.endsWith('\x1b[?2004l'))
+})
+
+const noFull = existsSync('/dev/full') ? false : 'there is no /dev/full'
+
+t.test('answers that cannot be written end a chat', { skip: noFull }, async t => {
+  const command = `NODE_OPTIONS= exec "$0" "$@" > /dev/full`
+  const args = [process.execPath, join(root, 'dist', 'cli', 'main.js'), ...FEW]
+  const { status, stderr } = spawnSync('sh', ['-c', command, ...args], {
+    encoding: 'utf8',
+    input: '"Hello"\n"And?"\n',
+  })
+  t.equal(status, 1)
+  t.match(stderr, /^moepp: ERR_CANNOT_WRITE: standard output: ENOSPC/)
 })
 
 t.test('Ctrl-C ends a chat with a program', async t => {
