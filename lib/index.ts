@@ -58,4 +58,5 @@ export type {
   EncodeOptions,
 } from './tokenizer/options.js'
 export type { TextStream, TextStreamOptions } from './tokenizer/text-stream.js'
-export { loadTokenizer, type SpecialToken, type Tokenizer } from './tokenizer/tokenizer.js'
+export type { SpecialToken } from './tokenizer/token-ids.js'
+export { loadTokenizer, type Tokenizer } from './tokenizer/tokenizer.js'

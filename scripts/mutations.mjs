@@ -27,6 +27,8 @@ import { root } from './build-native.mjs'
 const work = join(root, 'build', 'mutations')
 const checkout = join(work, 'checkout')
 const nativeBuild = join(work, 'native')
+/** That of the checkout: mutations of TypeScript run on it. */
+const addon = join(root, 'build', 'Release', 'moepp.node')
 /** Milliseconds of one test command: a mutation may loop for ever. */
 const LONGEST_TEST = 600_000
 
@@ -131,7 +133,8 @@ const FAILURE = /^(?: {4}\S*\/(\S+:\d+: .{0,70}).*|FAIL (.*)|✖(.*)|(\S+\.ts:\d
 /** Resolves to what went wrong, as soon as there is a sign of it; to undefined if nothing did. */
 function watch([program, ...args]) {
   return new Promise((resolve, reject) => {
-    const child = spawn(program, args, { cwd: checkout, timeout: LONGEST_TEST })
+    const env = { ...process.env, MOEPP_BINDING: addon }
+    const child = spawn(program, args, { cwd: checkout, env, timeout: LONGEST_TEST })
     let text = ''
     const end = failure => {
       resolve(failure)

@@ -56,7 +56,12 @@ export interface TemplateOptions {
  */
 export interface ChatOptions
   extends TemplateOptions,
-    Omit<GenerateOptions, 'addSpecialTokens' | 'splitSpecialTokens' | 'numReturnSequences'> {
+    Omit<
+      GenerateOptions,
+      'maxNewTokens' | 'addSpecialTokens' | 'splitSpecialTokens' | 'numReturnSequences'
+    > {
+  /** Most tokens to generate, >= 1. Default: as many as the context holds. */
+  maxNewTokens?: number
   /**
    * Default `auto`. `required` and a name force calls whose arguments follow the tool's schema, by
    * a grammar. Thoughts may come before them.

@@ -28,6 +28,9 @@ export interface ChatTurn {
   readonly options: ResolvedOptions
 }
 
+/** An answer ends by itself, or where the context does. */
+const DEFAULTS = { maxNewTokens: Number.MAX_SAFE_INTEGER }
+
 export class ChatCalls {
   readonly #texts: TextCalls
   readonly #tokenizer: Tokenizer
@@ -49,7 +52,7 @@ export class ChatCalls {
     templateMessages(messages, new PlainCopier())
     // Throws if there is none.
     void this.#tokenizer.template
-    return { call, messages, chat, options: this.#texts.resolve(chat.generation) }
+    return { call, messages, chat, options: this.#texts.resolve(chat.generation, DEFAULTS) }
   }
 
   /** Renders and encodes the conversation, and starts the answer. */

@@ -92,10 +92,17 @@ export class TextCalls {
     )
   }
 
-  /** @throws TypeError, RangeError; MoeppError ERR_BAD_CONFIG, ERR_BAD_TOKENIZER */
-  resolve(options: GenerateOptions): ResolvedOptions {
+  /**
+   * `defaults` hold where neither the call nor the checkpoint says anything.
+   * @throws TypeError, RangeError; MoeppError ERR_BAD_CONFIG, ERR_BAD_TOKENIZER
+   */
+  resolve(options: GenerateOptions, defaults: GenerateOptions = {}): ResolvedOptions {
     const { tokenizer } = this.#context.prompts
-    const resolved = resolveGenerateOptions(options, this.#presets, this.#config)
+    const resolved = resolveGenerateOptions(
+      options,
+      { ...defaults, ...this.#presets },
+      this.#config,
+    )
     if (resolved.stop.length > 0 && !tokenizer) throw noTokenizer('the option stop')
     if (resolved.grammar && !tokenizer) throw noTokenizer('the option grammar')
     return resolved

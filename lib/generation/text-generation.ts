@@ -69,7 +69,10 @@ export class TextGeneration implements SequenceConsumer {
     this.#sampler = new Sampler(options, { promptIds, endTokenIds, stream, allowed })
     if (options.stop.length > 0) this.#stopStrings = new StopStrings(options.stop)
     if (options.routing) this.#routing = new CaptureRecorder()
-    if (options.speculate) this.#lookup = new PromptLookup(options.speculate, promptIds)
+    if (options.speculate) {
+      const most = promptIds.length + options.maxNewTokens
+      this.#lookup = new PromptLookup(options.speculate, promptIds, Math.min(most, maxTokens))
+    }
   }
 
   get promptTokens(): number {

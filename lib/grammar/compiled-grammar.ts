@@ -9,9 +9,8 @@ import type { GrammarSource } from './grammar-text.js'
 import type { GrammarRequest, GrammarStep, OpenStep } from './grammar-thread.js'
 import type { SharedVocabulary } from './vocabulary.js'
 
-const COMPILE_MS = 30_000
-/** Most states take 0.1 ms. */
-const STEP_MS = 5_000
+/** A vocabulary of 150,000 takes seconds, and most steps 0.1 ms. */
+const DEADLINES = { compileMs: 30_000, stepMs: 5_000 }
 /** Of the thread's JavaScript heap: the letters of a vocabulary. */
 const MEMORY_MEGABYTES = 256
 
@@ -29,10 +28,12 @@ export class CompiledGrammar {
   #failure: MoeppError | undefined
   #opened = 0
   #users = 0
+  readonly #stepMs: number
 
-  constructor(source: GrammarSource, vocabulary: SharedVocabulary) {
+  constructor(source: GrammarSource, vocabulary: SharedVocabulary, deadlines = DEADLINES) {
     this.#vocabSize = vocabulary.ends.length
-    this.compiled = this.#call({ compile: source, vocabulary }, COMPILE_MS)
+    this.#stepMs = deadlines.stepMs
+    this.compiled = this.#call({ compile: source, vocabulary }, deadlines.compileMs)
     this.compiled.catch(() => {})
   }
 
@@ -75,7 +76,7 @@ export class CompiledGrammar {
       const steps = this.#steps
       this.#steps = []
       this.#next = undefined
-      return this.#call({ steps }, STEP_MS)
+      return this.#call({ steps }, this.#stepMs)
     })
     return this.#next
   }

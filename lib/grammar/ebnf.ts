@@ -8,25 +8,33 @@
  */
 import type { Expression, ParsedGrammar, Range, Rules } from './expression.js'
 import { badGrammar } from './regex.js'
-import { spelled } from './spelling.js'
+import { marker, spelled } from './spelling.js'
 
 /** Each repetition is a rule, which takes up to 50 ms to compile. */
 const MOST_REPETITIONS = 1000
 
 const NOTHING = '""'
 
+export interface Printed {
+  readonly ebnf: string
+  /** The greatest lengths of strings that the grammar does not count itself. */
+  readonly limits: readonly number[]
+}
+
 /**
  * `place` names the grammar in errors.
  * @throws MoeppError ERR_BAD_GRAMMAR if a rule has no text that ends
  */
-export function ebnfOf({ root, rules }: ParsedGrammar, place: string): string {
-  const endless = rules.endless()
-  if (endless)
-    throw badGrammar(endless.place, 'no text can end, because it needs another of its kind')
-  return new Printer(place).print(root, rules)
+export function ebnfOf({ root, rules }: ParsedGrammar, place: string): Printed {
+  const endless = rules.endless(root)
+  if (endless !== undefined)
+    throw badGrammar(endless || place, 'no text can end, or none is allowed')
+  const printer = new Printer(place)
+  return { ebnf: printer.print(root, rules), limits: [...printer.limits] }
 }
 
 class Printer {
+  readonly limits = new Set<number>()
   readonly #place: string
   readonly #lines: string[] = []
   #made = 0
@@ -55,6 +63,9 @@ class Printer {
         return this.#sequence(partsOf(expression))
       case 'rule':
         return expression.rule.name
+      case 'marker':
+        this.limits.add(expression.most)
+        return `"${escaped(marker(expression.most))}"`
     }
   }
 
@@ -77,7 +88,7 @@ class Printer {
     if (most === Infinity) next = this.#rule(name => [rest, ...step(name)])
     for (let left = most === Infinity ? least : most; left > 0; left--) {
       const after = next
-      const mayEnd = most !== Infinity && left <= most - least
+      const mayEnd = most !== Infinity && left > least
       next = this.#rule(() => [...(mayEnd ? [rest] : []), ...step(after)])
     }
     return next

@@ -15,6 +15,8 @@ export type Expression =
       readonly most: number
     }
   | { readonly kind: 'rule'; readonly rule: Rule }
+  /** No text: shows that a string of this length at most goes on here. See string-lengths.ts. */
+  | { readonly kind: 'marker'; readonly most: number }
 
 /** A named expression, which may refer to itself. */
 export interface Rule {
@@ -110,14 +112,18 @@ export class Rules {
     return this.#rules
   }
 
-  /** A rule from which no text can come, because each needs another of its kind. */
-  endless(): Rule | undefined {
+  /**
+   * The place of something from which no text can come: it has no characters, or needs another of
+   * its kind without end.
+   */
+  endless(root: Expression): string | undefined {
     const known = new Set<Rule>()
     for (let before = -1; before < known.size; ) {
       before = known.size
       for (const rule of this.#rules) if (canEnd(rule.body!, known)) known.add(rule)
     }
-    return this.#rules.find(rule => !known.has(rule))
+    const endless = this.#rules.find(rule => !known.has(rule))
+    return endless?.place ?? (canEnd(root, known) ? undefined : '')
   }
 }
 
@@ -135,5 +141,7 @@ function canEnd(expression: Expression, known: ReadonlySet<Rule>): boolean {
       return expression.least === 0 || canEnd(expression.body, known)
     case 'rule':
       return known.has(expression.rule)
+    case 'marker':
+      return false
   }
 }

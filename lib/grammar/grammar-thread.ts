@@ -8,7 +8,9 @@ import { fileURLToPath } from 'node:url'
 import { serve } from '../base/worker-side.js'
 import { MoeppError } from '../errors.js'
 import { type GrammarSource, type GrammarText, grammarText } from './grammar-text.js'
-import { type SharedVocabulary, spelledVocabulary } from './vocabulary.js'
+import { marker } from './spelling.js'
+import { StringLength, TokenLengths } from './string-lengths.js'
+import { type SharedVocabulary, spelledVocabulary, tokenBytes } from './vocabulary.js'
 
 export type GrammarRequest =
   | { readonly compile: GrammarSource; readonly vocabulary: SharedVocabulary }
@@ -31,6 +33,8 @@ export type GrammarStep =
 
 interface Matcher {
   acceptToken(id: number): boolean
+  _acceptString(text: string): boolean
+  rollBack(count: number): void
   getNextTokenBitmask(): Promise<Int32Array>
   dispose(): void
 }
@@ -61,12 +65,17 @@ interface Following {
   readonly matcher: Matcher
   readonly mask: Int32Array
   readonly endIds: readonly number[]
+  readonly length: StringLength
 }
 
 /** Of WebAssembly: a limit of the thread's JavaScript heap does not count it. */
 const MOST_PAGES = (1024 * 2 ** 20) / 65536
 
 let compiled: object | undefined
+let bytesOf: (id: number) => Uint8Array
+/** Of strings that the grammar does not count itself. */
+let limits: readonly number[] = []
+let lengths: TokenLengths | undefined
 let library: XGrammar | undefined
 /** The id of XGrammar's own end token, which stands behind the vocabulary. */
 let endId = 0
@@ -96,6 +105,9 @@ function reason({ message }: Error): string {
 async function compile(source: GrammarSource, vocabulary: SharedVocabulary): Promise<void> {
   const text = grammarText(source)
   library = await load()
+  bytesOf = id => tokenBytes(vocabulary, id)
+  limits = text.limits
+  if (limits.length > 0) lengths = new TokenLengths(vocabulary.ends.length, bytesOf)
   const tokens = spelledVocabulary(vocabulary)
   endId = tokens.length
   prefixed = Array.from(tokens.keys()).filter(id => vocabulary.prefixed[id] === 1)
@@ -161,30 +173,40 @@ async function run(step: GrammarStep): Promise<void> {
   }
   if (!following.matcher.acceptToken(step.accept))
     throw new Error(`the token ${step.accept} does not fit`)
+  following.length.push(bytesOf(step.accept))
   await writeMask(following)
 }
 
 async function open({ id, open, endIds, dropsSpace }: OpenStep): Promise<void> {
   const matcher = await library!.GrammarMatcher.createGrammarMatcher(compiled!)
-  const following = { matcher, mask: new Int32Array(open), endIds }
+  const length = new StringLength()
+  const following = { matcher, mask: new Int32Array(open), endIds, length }
   followed.set(id, following)
   await writeMask(following, dropsSpace ? prefixed : [])
 }
 
 /** The tokens that may follow; those that end the text, only where the grammar may end. */
 async function writeMask(
-  { matcher, mask, endIds }: Following,
+  { matcher, mask, endIds, length }: Following,
   banned: readonly number[] = [],
 ): Promise<void> {
   const next = await matcher.getNextTokenBitmask()
   const mayEnd = isSet(next, endId)
   // XGrammar leaves bits behind the vocabulary as they come.
   for (let id = endId; id < 32 * next.length; id++) clear(next, id)
-  for (const id of [...banned, ...endIds]) clear(next, id)
+  for (const id of [...banned, ...endIds, ...(lengths?.longBegins ?? [])]) clear(next, id)
+  for (const most of limits) if (isInString(matcher, most)) lengths!.limit(next, length, most)
   const goesOn = next.some(word => word !== 0)
   if (mayEnd) for (const id of endIds) set(next, id)
   mask.set(next.subarray(0, mask.length - 1))
   mask[mask.length - 1] = Number(mayEnd) + 2 * Number(goesOn)
+}
+
+/** True if the text is in a string of this length at most: see string-lengths.ts. */
+function isInString(matcher: Matcher, most: number): boolean {
+  const fits = matcher._acceptString(marker(most))
+  if (fits) matcher.rollBack(1)
+  return fits
 }
 
 function isSet(mask: Int32Array, id: number): boolean {

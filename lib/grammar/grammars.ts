@@ -63,23 +63,23 @@ export class Grammars {
 
 /** The use of a grammar by one call. Its texts are forgotten at the end. */
 export class GrammarLease implements Disposable {
-  readonly #grammar: CompiledGrammar
+  readonly grammar: CompiledGrammar
   readonly #matchers: GrammarMatcher[] = []
 
   constructor(grammar: CompiledGrammar) {
-    this.#grammar = grammar
+    this.grammar = grammar
     grammar.retain()
   }
 
   /** As CompiledGrammar.open. */
   open(endIds: Iterable<number>, dropsSpace: boolean): GrammarMatcher {
-    const matcher = this.#grammar.open(endIds, dropsSpace)
+    const matcher = this.grammar.open(endIds, dropsSpace)
     this.#matchers.push(matcher)
     return matcher
   }
 
   [Symbol.dispose](): void {
     for (const matcher of this.#matchers) matcher.close()
-    this.#grammar.release()
+    this.grammar.release()
   }
 }

@@ -13,6 +13,7 @@ import {
   text,
 } from './expression.js'
 import type { Alphabet } from './regex.js'
+import { EXACT_LENGTH } from './string-lengths.js'
 
 /** Characters that stand for themselves in a string. */
 export const UNESCAPED = complement([
@@ -56,7 +57,8 @@ export function quoted(content: Expression): Expression {
 }
 
 export function stringOf(least: number, most: number): Expression {
-  return quoted(repeat(ANY_CHARACTER, least, most))
+  if (most <= EXACT_LENGTH || most === Infinity) return quoted(repeat(ANY_CHARACTER, least, most))
+  return quoted(repeat(either(ANY_CHARACTER, { kind: 'marker', most }), least))
 }
 
 /** `open`, items with commas between them, `close`. */

@@ -13,6 +13,11 @@ const LOW = 0x10
 const MARK = '\x0e'
 const MARKED_FROM = 0x41
 
+/** A text that no token has, behind which only a probe can come. */
+export function marker(most: number): string {
+  return `\x0b${most};`
+}
+
 const isMarked = (byte: number) => byte < 0x20 && byte !== 0x09 && byte !== 0x0a && byte !== 0x0d
 
 /** By byte. */
@@ -39,6 +44,7 @@ export function spelled(expression: Expression): Expression {
     case 'repeat':
       return { ...expression, body: spelled(expression.body) }
     case 'rule':
+    case 'marker':
       return expression
   }
 }

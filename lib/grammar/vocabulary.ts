@@ -33,6 +33,10 @@ export async function shareVocabulary(table: PieceTable, size: number): Promise<
   return { bytes, ends, prefixed }
 }
 
+export function tokenBytes({ bytes, ends }: SharedVocabulary, id: number): Uint8Array {
+  return bytes.subarray(ends[id - 1] ?? 0, ends[id])
+}
+
 /** Each token as spelling.ts has it. */
 export function spelledVocabulary({ bytes, ends }: SharedVocabulary): string[] {
   let start = 0

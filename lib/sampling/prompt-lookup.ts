@@ -49,8 +49,11 @@ const LONGEST_PAUSE = 32
 export class PromptLookup {
   readonly #options: ResolvedSpeculation
   readonly #tokens: number[] = []
-  /** Hash of `ngram` tokens -> the place after their last occurrence. */
-  readonly #ends = new Map<number, number>()
+  /**
+   * The place after the last occurrence of `ngram` tokens, by their hash; 0 is none. Of two n-grams
+   * with one hash the later one stays. A Map would take ten times as long for a prompt.
+   */
+  readonly #ends: Int32Array
   /** The place whose token is expected next. */
   #source: number | undefined
   /** The last draft, and how many of its guesses came. */
@@ -62,8 +65,10 @@ export class PromptLookup {
   #pause = 0
   #resumesAt = 0
 
-  constructor(options: ResolvedSpeculation, promptIds: Iterable<number>) {
+  /** @param mostTokens tokens that prompt and text will have at most */
+  constructor(options: ResolvedSpeculation, promptIds: Iterable<number>, mostTokens: number) {
     this.#options = options
+    this.#ends = new Int32Array(2 ** Math.ceil(Math.log2(2 * mostTokens)))
     this.#count = options.tokens
     for (const id of promptIds) this.append(id)
   }
@@ -76,8 +81,8 @@ export class PromptLookup {
     if (this.#tokens.length < this.#options.ngram) return
     const hash = this.#hash()
     // A place that went right so far shares the most tokens.
-    this.#source = continues ? this.#source! + 1 : this.#ends.get(hash)
-    this.#ends.set(hash, this.#tokens.length)
+    this.#source = continues ? this.#source! + 1 : this.#ifSame(this.#ends[hash]!)
+    this.#ends[hash] = this.#tokens.length
   }
 
   /** At most `most` guesses of the next tokens. */
@@ -108,11 +113,19 @@ export class PromptLookup {
     this.#guesses = []
   }
 
-  /** FNV-1a over the last tokens. Two n-grams of one hash make a wrong guess, and no harm. */
+  /** FNV-1a over the last tokens, as an index of `#ends`. */
   #hash(): number {
     let hash = 0x811c9dc5
     for (let i = this.#tokens.length - this.#options.ngram; i < this.#tokens.length; i++)
       hash = Math.imul(hash ^ this.#tokens[i]!, 0x01000193)
-    return hash
+    return (hash ^ (hash >>> 15)) & (this.#ends.length - 1)
+  }
+
+  /** The place, if the tokens before it are the last ones. */
+  #ifSame(end: number): number | undefined {
+    if (end === 0) return undefined
+    for (let back = 1; back <= this.#options.ngram; back++)
+      if (this.#tokens[end - back] !== this.#tokens[this.#tokens.length - back]) return undefined
+    return end
   }
 }

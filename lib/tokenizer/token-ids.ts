@@ -7,6 +7,25 @@ import type { TokenEntry } from './piece-table.js'
 import { byteOfPiece, PIECE_TYPE, type SentencePieceModel } from './sentencepiece.js'
 import type { Role, TokenizerConfig } from './tokenizer-config.js'
 
+/**
+ * A token that stands for no text.
+ *
+ * @example
+ * ```ts
+ * import { loadTokenizer, type SpecialToken } from 'moepp'
+ *
+ * const tokenizer = await loadTokenizer('models/books-7m')
+ * const name = ({ id, content }: SpecialToken) => `${content} is ${id}`
+ * console.log(tokenizer.specialTokens.map(name))
+ * ```
+ */
+export interface SpecialToken {
+  /** Its id. */
+  readonly id: number
+  /** Its name, such as `<s>`. */
+  readonly content: string
+}
+
 export function tokenEntries(
   json: TokenizerJson,
   model: SentencePieceModel | undefined,

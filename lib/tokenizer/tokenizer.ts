@@ -2,7 +2,6 @@
 
 import { join } from 'node:path'
 import { checkAll } from '../base/option-checks.js'
-import { TimeSlice } from '../base/time-slice.js'
 import { MoeppError } from '../errors.js'
 import { ChatTemplate, type ChatTemplateOptions } from '../template/chat-template.js'
 import type { ChatMessage } from '../template/messages.js'
@@ -23,31 +22,12 @@ import {
 import { type PieceTable, pieceTable } from './piece-table.js'
 import { parseSentencePiece } from './sentencepiece.js'
 import { sentencePieceFromJson } from './sentencepiece-json.js'
-import type { Steps } from './steps.js'
+import { finish, type Steps } from './steps.js'
 import { TextStream, type TextStreamOptions } from './text-stream.js'
-import { idsIf, roleId, tokenEntries } from './token-ids.js'
+import { idsIf, roleId, type SpecialToken, tokenEntries } from './token-ids.js'
 import { type Role, readTokenizerConfig, type TokenizerConfig } from './tokenizer-config.js'
 import { parseTokenizerJson, readOptional } from './tokenizer-files.js'
 import { checkTokenizerJson, decoderDropsSpace, idsAround } from './tokenizer-json.js'
-
-/**
- * A token that stands for no text.
- *
- * @example
- * ```ts
- * import { loadTokenizer, type SpecialToken } from 'moepp'
- *
- * const tokenizer = await loadTokenizer('models/books-7m')
- * const name = ({ id, content }: SpecialToken) => `${content} is ${id}`
- * console.log(tokenizer.specialTokens.map(name))
- * ```
- */
-export interface SpecialToken {
-  /** Its id. */
-  readonly id: number
-  /** Its name, such as `<s>`. */
-  readonly content: string
-}
 
 /**
  * Reads a checkpoint's tokenizer without its weights: tokenizer.json, or else tokenizer.model, and
@@ -409,22 +389,4 @@ export class Tokenizer {
     yield* this.#encoder.encode(text, ids, splitSpecialTokens ? this.#table.special : NO_IDS)
     if (addSpecialTokens) ids.push(...this.#after)
   }
-}
-
-/** Takes steps that append to `ids`, and lets other events run in between. */
-async function finish(
-  steps: Steps,
-  ids: number[],
-  { signal, maxTokens = Number.POSITIVE_INFINITY }: EncodeAsyncOptions,
-): Promise<number[]> {
-  const slice = new TimeSlice()
-  for (const _ of steps) {
-    if (signal?.aborted) break
-    if (ids.length > maxTokens) break
-    await slice.pauseIfOver()
-  }
-  if (signal?.aborted) {
-    throw new MoeppError('ERR_ABORTED', 'encoding was aborted', { cause: signal.reason })
-  }
-  return ids.length > maxTokens ? ids.slice(0, maxTokens + 1) : ids
 }

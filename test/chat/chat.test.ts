@@ -222,3 +222,11 @@ t.test('a base model', async t => {
   await base.close()
   await t.rejects(base.chat([USER]), { code: 'ERR_CLOSED' })
 })
+
+t.test('an answer may be as long as the context', async t => {
+  const small = await loadModel(chatCheckpoint(t.testdir()), { contextLength: 400 })
+  const { usage, finishReason } = await small.chat([USER], { ignoreEos: true })
+  t.equal(finishReason, 'length')
+  t.equal(usage.promptTokens + usage.generatedTokens, 400)
+  await small.close()
+})

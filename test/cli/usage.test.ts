@@ -1,3 +1,4 @@
+import { join } from 'node:path'
 import { Command } from 'commander'
 import t from 'tap'
 import { packageVersion } from '../../lib/cli/diagnose.js'
@@ -323,4 +324,26 @@ t.test('a refusal for memory names flags, where the command has them', async t =
   const error = new MoeppError('ERR_OUT_OF_MEMORY', message)
   reportError(error, { terminal, program, args: ['bench'], verbose: false })
   t.match(shown, / fit: --dtype int8 with kvCacheTokens: 64\. --no-memory-check loads$/)
+})
+
+t.test('the flags of a grammar: files are read, and only one is given', async t => {
+  const directory = t.testdir({ 'schema.json': '{"not": {}}', 'bad.json': '{', 'g.ebnf': 'root' })
+  const file = (name: string) => join(directory, name)
+  const table: [flags: string[], message: RegExp][] = [
+    [['--json-schema', file('none.json')], /--json-schema.*Cannot be read: ENOENT/],
+    [['--json-schema', file('bad.json')], /--json-schema.*Expected JSON: /],
+    [['--ebnf', file('none')], /--ebnf.*Cannot be read/],
+    [['--regex', 'a', '--ebnf', file('g.ebnf')], /--regex.*cannot be used with.*--ebnf/],
+    [['--regex', 'a', '--json-schema', file('schema.json')], /cannot be used with/],
+    [['--json-schema', file('schema.json')], /grammar.jsonSchema.not: is not supported/],
+    [['--ebnf', file('g.ebnf')], /grammar.ebnf: line 1, column 1: expected NAME/],
+  ]
+  for (const [flags, message] of table) {
+    const { code, stderr, stdout } = await runHere(['generate', '--model', BOOKS, ...flags, 'The'])
+    t.not(code, 0)
+    t.match(stderr, message)
+    t.equal(stdout, '')
+  }
+  const { stdout } = await runHere(['generate', '--model', BOOKS, '--regex', ' [a-f]{4}', 'The'])
+  t.match(stdout, /^ [a-f]{4}\n$/)
 })

@@ -47,8 +47,8 @@ t.test('captured rows are those of the text', async t => {
 t.test('the largest logits of guesses where they suffice', async t => {
   const wish = await guessing(PROMPT, 4)
   const expected = (await alone(PROMPT)).got
-  // The steps begin at positions 6, 7 and 12. Where the row of a guess does not suffice, the step
-  // ends as with a wrong one.
+  // The steps begin at positions 6, 7 and 12. A guess whose row does not suffice ends the step like
+  // a wrong one.
   for (const [until, again] of [
     [6, 1],
     [8, 0],

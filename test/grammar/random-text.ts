@@ -45,7 +45,8 @@ export function randomText(root: Expression, next: () => number): string {
     return own
   }
 
-  function option(options: readonly Expression[], depth: number): Expression {
+  function option(all: readonly Expression[], depth: number): Expression {
+    const options = all.filter(({ kind }) => kind !== 'marker')
     if (depth < DEEP) return options[pick(options.length)]!
     const least = Math.min(...options.map(height))
     return options.find(each => height(each) === least)!
@@ -73,7 +74,15 @@ export function randomText(root: Expression, next: () => number): string {
       }
       case 'rule':
         return write(expression.rule.body!, depth + 1)
+      case 'marker':
+        throw new Error('a marker is no text')
     }
   }
   return write(root, 0)
+}
+
+/** A text as a name of a test: the protocol of tests has lines of its own. */
+export function shown(text: string): string {
+  const escaped = (unit: string) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`
+  return JSON.stringify(text).replace(/[^ -~]/g, escaped)
 }

@@ -47,14 +47,6 @@ export default [
     tests: turns,
   },
   {
-    name: 'chat-takes-tokens-of-another-prompt',
-    breaks: 'An answer keeps its tokens though its beginning is another.',
-    in: prompt,
-    find: 'if (prompt === undefined || !text.startsWith(prompt)) return []',
-    replace: 'if (prompt === undefined) return []',
-    tests: turns,
-  },
-  {
     name: 'chat-encodes-every-answer-anew',
     breaks: 'Answers lose their tokens.',
     in: prompt,

@@ -3,7 +3,7 @@ import { PromptLookup } from '../../lib/sampling/prompt-lookup.js'
 import { mix } from '../engine/fake-runner.js'
 
 t.test('the tokens after the latest place with the same last tokens', async t => {
-  const lookup = new PromptLookup({ ngram: 2, tokens: 4 }, [1, 2, 3, 4, 9, 1, 2, 5, 6, 7, 1])
+  const lookup = new PromptLookup({ ngram: 2, tokens: 4 }, [1, 2, 3, 4, 9, 1, 2, 5, 6, 7, 1], 99)
   t.same(lookup.draft(4), [], 'no earlier place has 7, 1')
   lookup.append(2)
   t.same(lookup.draft(4), [5, 6, 7, 1])
@@ -13,14 +13,14 @@ t.test('the tokens after the latest place with the same last tokens', async t =>
 
 t.test('a repetition goes on beyond its end', async t => {
   t.same(
-    new PromptLookup({ ngram: 2, tokens: 7 }, [8, 1, 2, 3, 1, 2]).draft(9),
+    new PromptLookup({ ngram: 2, tokens: 7 }, [8, 1, 2, 3, 1, 2], 99).draft(9),
     [3, 1, 2, 3, 1, 2, 3],
   )
-  t.same(new PromptLookup({ ngram: 1, tokens: 3 }, [5, 5]).draft(9), [5, 5, 5])
+  t.same(new PromptLookup({ ngram: 1, tokens: 3 }, [5, 5], 99).draft(9), [5, 5, 5])
 })
 
 t.test('a place that goes right is kept, though a later one has the same last tokens', async t => {
-  const lookup = new PromptLookup({ ngram: 1, tokens: 2 }, [1, 2, 3, 4, 7, 3, 9, 1])
+  const lookup = new PromptLookup({ ngram: 1, tokens: 2 }, [1, 2, 3, 4, 7, 3, 9, 1], 99)
   lookup.append(2)
   lookup.append(3)
   t.same(lookup.draft(2), [4, 7])
@@ -28,7 +28,7 @@ t.test('a place that goes right is kept, though a later one has the same last to
 
 t.test('fewer guesses after a wrong one, pauses after nothing but wrong ones', async t => {
   const prompt = Array.from({ length: 1000 }, (_, i) => i)
-  const lookup = new PromptLookup({ ngram: 1, tokens: 8 }, prompt)
+  const lookup = new PromptLookup({ ngram: 1, tokens: 8 }, prompt, 2000)
   let fresh = prompt.length
   let chapter = 0
   /** Number of guesses at a new place. So many of them come. */
@@ -58,7 +58,7 @@ t.test('as a scan of the whole text finds them', async t => {
   for (let seed = 0; seed < 20; seed++) {
     const ngram = 1 + (seed % 4)
     const text = Array.from({ length: 300 }, (_, i) => mix(seed, i, 0) % 3)
-    const lookup = new PromptLookup({ ngram, tokens: 1 }, [])
+    const lookup = new PromptLookup({ ngram, tokens: 1 }, [], 1 << 20)
     let place: number | undefined
     for (const [i, token] of text.entries()) {
       lookup.append(token)
@@ -68,6 +68,16 @@ t.test('as a scan of the whole text finds them', async t => {
       // A pause is no guess.
       if (guess !== undefined) t.equal(guess, text[place!], `seed ${seed}, token ${i}`)
     }
+  }
+})
+
+t.test('n-grams of one hash are no guess', async t => {
+  // Two places for a thousand n-grams.
+  const tokens = Array.from({ length: 1000 }, (_, i) => i)
+  const lookup = new PromptLookup({ ngram: 2, tokens: 1 }, [], 1)
+  for (const token of tokens) {
+    lookup.append(token)
+    t.same(lookup.draft(1), [])
   }
 })
 

@@ -1,0 +1,98 @@
+/**
+ * The lengths of long strings of JSON.
+ *
+ * XGrammar needs a state for each character that it counts, and 50 ms to compile each with a large
+ * vocabulary. So a grammar leaves long strings open, with a marker in them. To ask if the text is
+ * in such a string, one tries whether the marker would fit. The characters are counted here.
+ */
+
+/** Strings up to this length are counted by the grammar itself. */
+export const EXACT_LENGTH = 16
+
+const QUOTE = 0x22
+const BACKSLASH = 0x5c
+
+/** How far a text has come in a string. An escaped character counts with its backslash. */
+export class StringLength {
+  /** Characters since the last quote that is not escaped. */
+  count = 0
+  /** Characters of an escape that are to come; Infinity behind the backslash. */
+  #escape = 0
+
+  get isInEscape(): boolean {
+    return this.#escape > 0
+  }
+
+  /** Goes on with bytes of UTF-8; true if a quote came that is not escaped. */
+  push(bytes: Uint8Array): boolean {
+    let hasQuote = false
+    for (const byte of bytes) hasQuote = this.#push(byte) || hasQuote
+    return hasQuote
+  }
+
+  /** The count at the first quote, or else at the end; this itself does not change. */
+  after(bytes: Uint8Array): number {
+    const copy = new StringLength()
+    copy.count = this.count
+    copy.#escape = this.#escape
+    for (const byte of bytes) {
+      const { count } = copy
+      if (copy.#push(byte)) return count
+    }
+    return copy.count
+  }
+
+  #push(byte: number): boolean {
+    if (this.#escape === Infinity) this.#escape = byte === 0x75 ? 4 : 0
+    else if (this.#escape > 0) this.#escape--
+    else if (byte === QUOTE) {
+      this.count = 0
+      return true
+    } else {
+      if (byte === BACKSLASH) this.#escape = Infinity
+      // Bytes that go on with a character count nothing.
+      if ((byte & 0xc0) !== 0x80) this.count++
+    }
+    return false
+  }
+}
+
+/** The characters of each token up to its first quote. */
+export class TokenLengths {
+  readonly #bytesOf: (id: number) => Uint8Array
+  readonly #lengths: Uint16Array
+  /** Of all tokens. */
+  readonly longest: number
+  /** Tokens in which a string may begin and become too long. */
+  readonly longBegins: readonly number[]
+
+  constructor(size: number, bytesOf: (id: number) => Uint8Array) {
+    this.#bytesOf = bytesOf
+    this.#lengths = new Uint16Array(size)
+    const longBegins: number[] = []
+    for (let id = 0; id < size; id++) {
+      const bytes = bytesOf(id)
+      this.#lengths[id] = new StringLength().after(bytes)
+      const quote = bytes.indexOf(QUOTE)
+      if (quote !== -1 && bytes.length - quote - 1 > EXACT_LENGTH) longBegins.push(id)
+    }
+    this.longBegins = longBegins
+    this.longest = this.#lengths.reduce((most, length) => Math.max(most, length), 0)
+  }
+
+  /** Clears the bits of tokens that would make the string longer than `most`. */
+  limit(mask: Int32Array, at: StringLength, most: number): void {
+    if (at.count + this.longest <= most) return
+    for (let word = 0; word < mask.length; word++) {
+      for (let left = mask[word]!; left !== 0; left &= left - 1) {
+        const bit = left & -left
+        const id = 32 * word + 31 - Math.clz32(bit)
+        if (this.#count(id, at) > most) mask[word]! &= ~bit
+      }
+    }
+  }
+
+  #count(id: number, at: StringLength): number {
+    return at.isInEscape ? at.after(this.#bytesOf(id)) : at.count + this.#lengths[id]!
+  }
+}

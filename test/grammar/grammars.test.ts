@@ -1,0 +1,98 @@
+/** Grammars in their threads: kept, shared, ended; and forms that are put together. */
+import t from 'tap'
+import { CompiledGrammar } from '../../lib/grammar/compiled-grammar.js'
+import { Grammars } from '../../lib/grammar/grammars.js'
+import { shareVocabulary } from '../../lib/grammar/vocabulary.js'
+import { tokenizer } from '../generation/fake-model.js'
+import { Driver } from './drive.js'
+
+t.test('a grammar is compiled once, and kept while there is room', async t => {
+  const grammars = new Grammars(tokenizer.pieces, 2048)
+  t.teardown(() => grammars.close())
+  const use = async (regex: string) => {
+    using lease = await grammars.lease({ regex })
+    return lease.grammar
+  }
+  using held = await grammars.lease({ regex: 'held' })
+  const first = await use('a')
+  t.equal(await use('a'), first)
+  const others = await Promise.all(['b', 'c', 'd', 'e'].map(use))
+  await use('f')
+  t.equal(await use('e'), others[3], 'a late one is kept')
+  t.not(await use('a'), first, 'the oldest is not')
+  t.equal(await use('held'), held.grammar, 'one in use is kept')
+  t.equal(first.hasFailed, true, 'its thread was ended')
+})
+
+t.test('a failure is not kept, and a text in use fails with its grammar', async t => {
+  const grammars = new Grammars(tokenizer.pieces, 2048)
+  for (let i = 0; i < 2; i++) {
+    const error = { code: 'ERR_BAD_GRAMMAR', message: /^grammar.ebnf: line 1/ }
+    await t.rejects(grammars.lease({ ebnf: 'root' }), error)
+  }
+  using lease = await grammars.lease({ regex: 'a+' })
+  const matcher = lease.open([], false)
+  await matcher.pending
+  grammars.close()
+  matcher.accept(tokenizer.tokenToId('a')!)
+  await t.rejects(matcher.pending!, { code: 'ERR_CLOSED' })
+})
+
+t.test('a grammar that takes too long is ended', async t => {
+  const vocabulary = await shareVocabulary(tokenizer.pieces, 2048)
+  const slow = new CompiledGrammar({ regex: 'a' }, vocabulary, { compileMs: 1, stepMs: 1 })
+  await t.rejects(slow.compiled, { code: 'ERR_BAD_GRAMMAR', message: /takes more than 1 ms/ })
+  t.equal(slow.hasFailed, true)
+})
+
+t.test('a token that does not fit ends the grammar: nothing is known any more', async t => {
+  const driver = await Driver.of(tokenizer)
+  const grammar = await driver.compile({ regex: 'a+' })
+  const matcher = grammar.open([], false)
+  await matcher.pending
+  matcher.accept(tokenizer.tokenToId('b')!)
+  await t.rejects(matcher.pending!, { code: 'ERR_BAD_GRAMMAR' })
+})
+
+t.test('XGrammar’s own words, without its paths', async t => {
+  const driver = await Driver.of(tokenizer)
+  const wrong = { structuralTag: { type: 'sequence', elements: [] } }
+  await t.rejects(driver.compile(wrong), {
+    code: 'ERR_BAD_GRAMMAR',
+    message: /^grammar: (?!.*\/Users).*[a-z]/i,
+  })
+})
+
+t.test('a tool call behind thoughts', async t => {
+  const driver = await Driver.of(tokenizer)
+  const parameters = {
+    type: 'object',
+    properties: { city: { type: 'string', maxLength: 30 } },
+    required: ['city'],
+  }
+  const call = {
+    type: 'sequence',
+    elements: [
+      { type: 'const_string', value: '<tool_call>\n{"name": "temps_à", "arguments": ' },
+      { type: 'json_schema', json_schema: parameters },
+      { type: 'const_string', value: '}\n</tool_call>' },
+    ],
+  }
+  const think = { type: 'tag', begin: '<think>', content: { type: 'any_text' }, end: '</think>' }
+  const withThoughts = { type: 'sequence', elements: [think, call] }
+  const text = '<tool_call>\n{"name": "temps_à", "arguments": {"city": "Zürich"}}\n</tool_call>'
+  const plain = await driver.compile({ structuralTag: call })
+  const thinking = await driver.compile({ structuralTag: withThoughts })
+  t.teardown(() => [plain, thinking].forEach(grammar => void grammar.close()))
+  t.ok(await driver.accepts(plain, driver.bytes(text)))
+  t.notOk(await driver.accepts(plain, driver.bytes(text.replace('city', 'town'))))
+  t.notOk(await driver.accepts(plain, driver.bytes(text.replace('Zürich', 'x'.repeat(31)))))
+  t.ok(await driver.accepts(plain, driver.bytes(text.replace('Zürich', 'x'.repeat(30)))))
+  t.ok(await driver.accepts(thinking, driver.bytes(`<think>Où? "Là"\n\x01</think>${text}`)))
+  t.notOk(await driver.accepts(thinking, driver.bytes(text)))
+  const bad = { ...call, elements: [{ type: 'json_schema', json_schema: { not: {} } }] }
+  await t.rejects(driver.compile({ structuralTag: bad }), {
+    code: 'ERR_BAD_GRAMMAR',
+    message: /^grammar.structuralTag.elements\[0\].json_schema.not: is not supported/,
+  })
+})
