@@ -54,12 +54,8 @@ export function checkChatFlags(flags: ChatFlags, isData: boolean): void {
 }
 
 /** The saved conversation, or an empty one. A flag replaces what is saved. */
-export async function startConversation(
-  flags: ChatFlags,
-  defaults: Settings,
-  check: Resolve,
-): Promise<Conversation> {
-  const conversation = new Conversation(defaults)
+export async function startConversation(flags: ChatFlags, check: Resolve): Promise<Conversation> {
+  const conversation = new Conversation()
   if (flags.load !== undefined)
     Object.assign(conversation, await loadConversation(flags.load, check))
   if (flags.system !== undefined) conversation.system = flags.system

@@ -7,6 +7,7 @@ import type { Model } from '../generation/model.js'
 import type { ToolCall } from '../template/messages.js'
 import { type ChatState, commandWords, parseEntry, runCommand } from './chat-commands.js'
 import { ChatScreen } from './chat-screen.js'
+import { checkSettings } from './chat-settings.js'
 import { describe } from './errors.js'
 import { figuresLine } from './generate-report.js'
 import type { Interrupt } from './interrupt.js'
@@ -126,7 +127,8 @@ class ChatSession implements Disposable {
   }
 
   #limit(generated: number): string {
-    const { maxNewTokens } = this.#parts.conversation.options
+    const { conversation, check } = this.#parts
+    const { maxNewTokens } = checkSettings(conversation.settings, check)
     return generated === maxNewTokens
       ? `maxNewTokens is ${maxNewTokens}`
       : `the context is full. ${MORE_CONTEXT}`

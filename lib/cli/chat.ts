@@ -2,6 +2,7 @@
 
 import { Command } from 'commander'
 import { MoeppError } from '../errors.js'
+import { CHAT_DEFAULTS } from '../generation/chat.js'
 import { readTokenizerConfig } from '../tokenizer/tokenizer-config.js'
 import { addChatOptions, type ChatFlags, checkChatFlags, startConversation } from './chat-flags.js'
 import { answerLines } from './chat-lines.js'
@@ -11,7 +12,7 @@ import { checkStateFile, loadState, saveState } from './chat-state.js'
 import { type CreateCommand, runWork, type Work } from './command.js'
 import { checkUsage } from './errors.js'
 import { warnIgnored } from './generate-checks.js'
-import { ModelSource, type Resolve } from './generate-model.js'
+import { ModelSource } from './generate-model.js'
 import { addGenerateOptions, CHAT_NAMES, generateOptions } from './generate-options.js'
 import { addModelOption, requireModel } from './model-option.js'
 import { addHubOptions } from './source.js'
@@ -46,9 +47,6 @@ Examples:
   $ echo '"Name a river in Norway."' | moepp chat --model ./Qwen3-30B-A3B | jq -r .message.content
 `
 
-/** An answer ends by itself, or where the context does. */
-const UNBOUNDED = { maxNewTokens: Number.MAX_SAFE_INTEGER }
-
 /** Resolves to the exit code. */
 async function chat(
   name: string,
@@ -61,15 +59,10 @@ async function chat(
   if (flags.saveState !== undefined) await checkStateFile(flags.saveState)
   const signal = AbortSignal.any([interrupt.signal, terminal.closed])
   const source = new ModelSource(name, flags, progress, signal)
-  source.checkEarly({ ...UNBOUNDED, ...generateOptions(flags) })
-  const { directory, presets, resolve } = await source.open()
+  source.checkEarly({ ...CHAT_DEFAULTS, ...generateOptions(flags) })
+  const { directory, resolve: check } = await source.open(CHAT_DEFAULTS)
   await requireTemplate(directory, name)
-  const defaults = {
-    ...UNBOUNDED,
-    ...(presets.maxNewTokens && { maxNewTokens: presets.maxNewTokens }),
-  }
-  const check: Resolve = options => resolve({ ...defaults, ...options })
-  const conversation = await startConversation(flags, defaults, check)
+  const conversation = await startConversation(flags, check)
   const resolved = checkUsage(() => checkSettings(conversation.settings, check))
   warnIgnored(flags, resolved, terminal)
   await using model = await source.load()

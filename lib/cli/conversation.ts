@@ -12,16 +12,9 @@ export class Conversation {
   /** Without the system message. */
   messages: readonly ChatMessage[] = []
 
-  readonly #defaults: Settings
-
-  /** `defaults` count where a setting is not given. They are not saved. */
-  constructor(defaults: Settings = {}) {
-    this.#defaults = defaults
-  }
-
   /** Of each answer. The figures include the share of FFN experts, which routing gives. */
   get options(): Settings {
-    return { ...this.#defaults, ...this.settings, routing: 'computed' }
+    return { ...this.settings, routing: 'computed' }
   }
 
   /** As the model gets them. */

@@ -19,13 +19,6 @@ import { modelDirectory, showProgress } from './source.js'
 /** Resolves options as the model will. */
 export type Resolve = (options: GenerateOptions) => ResolvedOptions
 
-interface OpenSource {
-  readonly directory: string
-  /** Options of the checkpoint. */
-  readonly presets: Partial<GenerateOptions>
-  readonly resolve: Resolve
-}
-
 export class ModelSource {
   readonly #name: string
   readonly #flags: LoadOptions
@@ -46,19 +39,21 @@ export class ModelSource {
     checkUsage(() => resolveGenerateOptions(options, {}, { vocabSize: Number.MAX_SAFE_INTEGER }))
   }
 
-  /** Downloads the checkpoint if it must, and reads its configuration. */
-  async open(): Promise<OpenSource> {
+  /**
+   * Downloads the checkpoint if it must, and reads its configuration. `defaults` hold where neither
+   * a call nor the checkpoint says anything.
+   */
+  async open(
+    defaults: GenerateOptions = {},
+  ): Promise<{ readonly directory: string; readonly resolve: Resolve }> {
     const directory = await modelDirectory(this.#name, this.#flags, this.#progress, this.#signal)
     const { config } = await readModel(directory)
     const generation = await readGenerationConfig(directory)
     // As in Model: these are no options of a call.
     const { bosTokenId, padTokenId, eosTokenIds, numReturnSequences, ...presets } = generation
     this.#directory = directory
-    return {
-      directory,
-      presets,
-      resolve: options => resolveGenerateOptions(options, presets, config),
-    }
+    const below = { ...defaults, ...presets }
+    return { directory, resolve: options => resolveGenerateOptions(options, below, config) }
   }
 
   /** The model, after `open`. */

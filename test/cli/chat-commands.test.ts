@@ -106,13 +106,6 @@ t.test('settings', async t => {
   t.same(conversation.prompt, [])
 })
 
-t.test('options of an answer: defaults, and settings over them', async t => {
-  const conversation = new Conversation({ maxNewTokens: 7 })
-  t.same(conversation.options, { maxNewTokens: 7, routing: 'computed' })
-  conversation.settings = { maxNewTokens: 5, routing: false }
-  t.same(conversation.options, { maxNewTokens: 5, routing: 'computed' })
-})
-
 t.test('retry takes the answer away', async t => {
   const { conversation, ...rest } = newState()
   const state = { conversation, ...rest }
