@@ -51,7 +51,8 @@ export function reportError(error: unknown, { terminal, program, args, verbose }
   return error instanceof UsageError ? EXIT_USAGE : EXIT_FAILURE
 }
 
-function describe(error: unknown, options: readonly Option[]): string {
+/** The message of an error; `options` are those of the command. */
+export function describe(error: unknown, options: readonly Option[] = []): string {
   if (error instanceof MoeppError) {
     const place =
       error.op === undefined || error.message.startsWith(error.op) ? '' : ` (in ${error.op})`

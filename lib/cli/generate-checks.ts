@@ -3,6 +3,7 @@
 import type { GenerateOptions, ResolvedOptions } from '../options/generate.js'
 import { flagOf, UsageError } from './errors.js'
 import type { GenerateFlags } from './generate.js'
+import type { Terminal } from './terminal.js'
 
 /**
  * A flag without effect on the output is an error, not a warning. A warning would be read too late,
@@ -34,14 +35,20 @@ export function checkSequences({ doSample, numReturnSequences }: ResolvedOptions
 }
 
 /**
- * Sampling flags of a greedy call. They cause a warning, not an error, as in Hugging Face. The text
- * is right, and scripts that pass all their settings keep working.
+ * Sampling flags of a greedy call cause a warning, not an error, as in Hugging Face. The text is
+ * right, and scripts that pass all their settings keep working.
  */
-export function ignoredSamplingFlags(flags: GenerateOptions, resolved: ResolvedOptions): string[] {
-  if (resolved.doSample) return []
+export function warnIgnored(
+  flags: GenerateOptions,
+  resolved: ResolvedOptions,
+  terminal: Terminal,
+): void {
+  if (resolved.doSample) return
   const names = (['topK', 'topP', 'minP', 'typicalP'] as const).filter(
     name => flags[name] !== undefined,
   )
   const isTemperatureIgnored = flags.temperature !== undefined && flags.temperature > 0
-  return [...(isTemperatureIgnored ? ['temperature'] : []), ...names].map(flagOf)
+  const ignored = [...(isTemperatureIgnored ? ['temperature'] : []), ...names].map(flagOf)
+  if (ignored.length > 0)
+    terminal.warn(`no effect without sampling: ${ignored.join(', ')} (--do-sample turns it on)`)
 }

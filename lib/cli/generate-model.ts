@@ -1,4 +1,4 @@
-/** The model of `moepp generate`: its options are checked before the weights are read. */
+/** The model of `generate` and `chat`: its options are checked before the weights are read. */
 
 import { readModel } from '../families/registry.js'
 import { readGenerationConfig } from '../generation/generation-config.js'
@@ -39,15 +39,21 @@ export class ModelSource {
     checkUsage(() => resolveGenerateOptions(options, {}, { vocabSize: Number.MAX_SAFE_INTEGER }))
   }
 
-  /** Downloads the checkpoint if it must, and reads its configuration. */
-  async open(): Promise<{ readonly resolve: Resolve }> {
+  /**
+   * Downloads the checkpoint if it must, and reads its configuration. `defaults` hold where neither
+   * a call nor the checkpoint says anything.
+   */
+  async open(
+    defaults: GenerateOptions = {},
+  ): Promise<{ readonly directory: string; readonly resolve: Resolve }> {
     const directory = await modelDirectory(this.#name, this.#flags, this.#progress, this.#signal)
     const { config } = await readModel(directory)
     const generation = await readGenerationConfig(directory)
     // As in Model: these are no options of a call.
     const { bosTokenId, padTokenId, eosTokenIds, numReturnSequences, ...presets } = generation
     this.#directory = directory
-    return { resolve: options => resolveGenerateOptions(options, presets, config) }
+    const below = { ...defaults, ...presets }
+    return { directory, resolve: options => resolveGenerateOptions(options, below, config) }
   }
 
   /** The model, after `open`. */

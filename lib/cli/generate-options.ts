@@ -16,7 +16,10 @@ const GENERATE_FLAGS: Readonly<
   Record<Exclude<keyof GenerateOptions, NotFlags>, readonly Option[]>
 > = {
   maxNewTokens: [
-    number('--max-new-tokens <n>', 'largest number of tokens to generate (default: 256)'),
+    number(
+      '--max-new-tokens <n>',
+      'largest number of tokens to generate (default: 256; in a chat as many as the context holds)',
+    ),
   ],
   minNewTokens: [
     number(
@@ -79,10 +82,7 @@ const GENERATE_FLAGS: Readonly<
   ignoreEos: [new Option('--ignore-eos', 'continue after the end-of-sequence token')],
   seed: [number('--seed <n>', 'same seed, same text (default: random)')],
   logprobs: [
-    number(
-      '--logprobs <n>',
-      'report log-probabilities, and n alternatives per token (with --json or --prompts)',
-    ),
+    number('--logprobs <n>', 'report log-probabilities, and n alternatives per token (in JSON)'),
   ],
   numReturnSequences: [number('--num-return-sequences <n>', 'texts to generate (default: 1)')],
   addSpecialTokens: [
@@ -101,12 +101,7 @@ const GENERATE_FLAGS: Readonly<
       'guess tokens from earlier text: the same text, faster where it repeats itself',
     ),
   ],
-  routing: [
-    new Option(
-      '--routing',
-      'report experts and expert weights per token (with --json or --prompts)',
-    ),
-  ],
+  routing: [new Option('--routing', 'report experts and expert weights per token (in JSON)')],
   grammar: [
     new Option('--json-schema <file>', 'the text is JSON that is valid by this schema')
       .argParser(parseSchema)
@@ -176,9 +171,19 @@ export function addLoadOptions(
   return command
 }
 
-export function addGenerateOptions(command: Command): Command {
+type GenerateFlag = keyof typeof GENERATE_FLAGS
+
+const GENERATE_NAMES = Object.keys(GENERATE_FLAGS) as GenerateFlag[]
+
+/** Those that a chat has, too. */
+export const CHAT_NAMES = GENERATE_NAMES.filter(
+  name => !['numReturnSequences', 'addSpecialTokens', 'splitSpecialTokens'].includes(name),
+)
+
+/** Options of loading and generation: all of them, or of the latter those of `names`. */
+export function addGenerateOptions(command: Command, names = GENERATE_NAMES): Command {
   addLoadOptions(command)
-  for (const option of Object.values(GENERATE_FLAGS).flat()) {
+  for (const option of names.flatMap(name => GENERATE_FLAGS[name])) {
     command.addOption(option.helpGroup('Generation options:'))
   }
   return command
@@ -193,7 +198,7 @@ export interface GrammarFlags {
 
 /** The options of generation among parsed flags. */
 export function generateOptions(flags: GenerateOptions & GrammarFlags): GenerateOptions {
-  const options = pick(flags, Object.keys(GENERATE_FLAGS) as (keyof typeof GENERATE_FLAGS)[])
+  const options = pick(flags, GENERATE_NAMES)
   const grammar = pick(flags, ['jsonSchema', 'regex', 'ebnf'])
   return Object.keys(grammar).length === 0 ? options : { ...options, grammar: grammar as Grammar }
 }

@@ -1,10 +1,13 @@
-/** Formats the results of `moepp generate`. */
+/** Formats the results of `generate` and `chat`. */
 
 import type { ModelConfig } from '../families/family.js'
 import type { GenerateResult, Routing } from '../generation/results.js'
 import { formatCount, formatRate, formatRatio } from './format.js'
 
-/** `4 prompt tokens at 81 tokens/s, 9 generated at 90 tokens/s, 1.06 of 2 FFN experts per token` */
+/**
+ * `84 prompt tokens (80 cached) at 81 tokens/s, 9 generated at 90 tokens/s, 1.06 of 2 FFN experts
+ * per token`
+ */
 export function figuresLine(
   results: readonly GenerateResult[],
   { topK }: Pick<ModelConfig, 'topK'>,
@@ -13,7 +16,8 @@ export function figuresLine(
     results.reduce((all, each) => all + value(each), 0)
   const most = (value: (result: GenerateResult) => number) => Math.max(...results.map(value))
   const prompt = sum(({ usage }) => usage.promptTokens)
-  const computed = prompt - sum(({ usage }) => usage.cachedTokens)
+  const cached = sum(({ usage }) => usage.cachedTokens)
+  const computed = prompt - cached
   const generated = sum(({ usage }) => usage.generatedTokens)
   // Several texts are computed together: the time that passes is that of the slowest, not the sum.
   const prefill = rate(
@@ -25,7 +29,7 @@ export function figuresLine(
     most(({ timings }) => timings.decodeMs),
   )
   const parts = [
-    `${formatCount(prompt)} prompt tokens${prefill}`,
+    `${formatCount(prompt)} prompt tokens${cached > 0 ? ` (${formatCount(cached)} cached)` : ''}${prefill}`,
     `${formatCount(generated)} generated${decode}`,
     `${formatRatio(meanFfnExperts(results))} of ${topK} FFN experts per token`,
   ]

@@ -11,7 +11,7 @@ import type { GenerateOptions, LoadOptions } from '../options/generate.js'
 import { generateBatch } from './batch.js'
 import { type CreateCommand, runWork, type Work } from './command.js'
 import { checkUsage } from './errors.js'
-import { checkOutputFlags, checkSequences, ignoredSamplingFlags } from './generate-checks.js'
+import { checkOutputFlags, checkSequences, warnIgnored } from './generate-checks.js'
 import { ModelSource } from './generate-model.js'
 import { addGenerateOptions, type GrammarFlags, generateOptions } from './generate-options.js'
 import { figuresLine, jsonDocument } from './generate-report.js'
@@ -93,9 +93,7 @@ async function generate(
   const { resolve } = await source.open()
   const resolved = checkUsage(() => resolve(options))
   checkUsage(() => checkSequences(resolved))
-  const ignored = ignoredSamplingFlags(flags, resolved)
-  if (ignored.length > 0)
-    terminal.warn(`no effect without sampling: ${ignored.join(', ')} (--do-sample turns it on)`)
+  warnIgnored(flags, resolved, terminal)
   await using model = await source.load()
   if (isBundled(name)) {
     terminal.note('books-7m is a demonstration: 7 million parameters, trained on old books')

@@ -1,4 +1,7 @@
-/** Ctrl-C: the first asks the work to stop, the second ends the process at once. */
+/**
+ * Ctrl-C: the first asks the work to stop, the second ends the process at once. A work that takes
+ * Ctrl-C for a key of its own handles it instead.
+ */
 
 import { constants } from 'node:os'
 
@@ -7,6 +10,7 @@ const SIGNALS = ['SIGINT', 'SIGTERM'] as const
 export class Interrupt implements Disposable {
   readonly #controller = new AbortController()
   #received: NodeJS.Signals | undefined
+  #instead: (() => void) | undefined
 
   constructor() {
     for (const name of SIGNALS) process.on(name, this.#onSignal)
@@ -21,12 +25,21 @@ export class Interrupt implements Disposable {
     return this.#received && 128 + constants.signals[this.#received]
   }
 
+  /** From now on Ctrl-C calls `instead`; undefined: as before. */
+  handle(instead: (() => void) | undefined): void {
+    this.#instead = instead
+  }
+
   [Symbol.dispose](): void {
     for (const name of SIGNALS) process.off(name, this.#onSignal)
   }
 
   readonly #onSignal = (name: NodeJS.Signals): void => {
     if (this.#received) process.exit(128 + constants.signals[name])
+    if (name === 'SIGINT' && this.#instead) {
+      this.#instead()
+      return
+    }
     this.#received = name
     this.#controller.abort()
   }

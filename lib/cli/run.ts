@@ -2,6 +2,7 @@
 
 import { Command } from 'commander'
 import { benchCommand } from './bench.js'
+import { chatCommand } from './chat.js'
 import { convertCommand } from './convert.js'
 import { demoCommand } from './demo.js'
 import { packageVersion } from './diagnose.js'
@@ -54,6 +55,7 @@ function createProgram(terminal: Terminal, setExitCode: (code: number) => void):
   const commands = [
     demoCommand,
     generateCommand,
+    chatCommand,
     inspectCommand,
     convertCommand,
     benchCommand,
@@ -69,6 +71,7 @@ function createProgram(terminal: Terminal, setExitCode: (code: number) => void):
 const EXAMPLES = `
 Examples:
   $ moepp generate --model npm:moepp-books-7m --temperature 0.8 "The old man"
+  $ moepp chat --model ./Qwen3-30B-A3B
   $ moepp inspect hf:Chat-UniVi/MoE-Plus-Plus-7B
   $ moepp convert hf:Chat-UniVi/MoE-Plus-Plus-7B ./moepp-7b
   $ moepp doctor

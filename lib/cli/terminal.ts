@@ -1,7 +1,7 @@
 /** Standard input, output and error of a command line, with colours. */
 
 import type { Readable, Writable } from 'node:stream'
-import { WriteStream } from 'node:tty'
+import { isatty, WriteStream } from 'node:tty'
 import { styleText } from 'node:util'
 import { Output, wholeWrites } from './output.js'
 
@@ -14,13 +14,20 @@ export interface Streams {
   readonly stderr: Writable
   /** Columns of standard output, where it is a terminal. */
   readonly columns?: number | undefined
-  readonly isTerminal: { readonly stdout: boolean; readonly stderr: boolean }
+  /** `stdin` is false where it is left out. */
+  readonly isTerminal: {
+    readonly stdin?: boolean
+    readonly stdout: boolean
+    readonly stderr: boolean
+  }
 }
 
 export class Terminal {
   readonly #streams: Streams
   readonly #output: Output
   readonly #hasColors: { readonly stdout: boolean; readonly stderr: boolean }
+  /** True for a terminal that knows no escape sequences. */
+  readonly isDumb: boolean
 
   constructor(streams: Streams, env: NodeJS.ProcessEnv = process.env) {
     this.#streams = streams
@@ -29,6 +36,7 @@ export class Terminal {
       stdout: hasColors(streams.isTerminal.stdout, env),
       stderr: hasColors(streams.isTerminal.stderr, env),
     }
+    this.isDumb = env.TERM === 'dumb'
     // A closed standard error loses messages, but is no reason to fail.
     streams.stderr.on('error', () => {})
   }
@@ -43,7 +51,11 @@ export class Terminal {
       stdout: wholeWrites(process.stdout),
       stderr: process.stderr,
       columns: process.stdout.columns,
-      isTerminal: { stdout: process.stdout.isTTY === true, stderr: process.stderr.isTTY === true },
+      isTerminal: {
+        stdin: isatty(0),
+        stdout: process.stdout.isTTY === true,
+        stderr: process.stderr.isTTY === true,
+      },
     })
   }
 
@@ -51,8 +63,17 @@ export class Terminal {
     return this.#streams.stdin
   }
 
+  /** Text goes through `write`; this is for the stream's events and size. */
+  get stdout(): Writable {
+    return this.#streams.stdout
+  }
+
   get stderr(): Writable {
     return this.#streams.stderr
+  }
+
+  get stdinIsTerminal(): boolean {
+    return this.#streams.isTerminal.stdin === true
   }
 
   get stdoutIsTerminal(): boolean {

@@ -45,15 +45,18 @@ const OTHER_OPTIONS: Readonly<Record<string, string>> = {
   'output-file': 'out',
   o: 'out',
   format: 'output',
+  'system-prompt': 'system',
+  sys: 'system',
+  'chat-template-kwargs': 'template-variable',
 }
 
 const PROMPT_OPTIONS = ['prompt', 'p', 'text', 'input']
 
 /** Commands of other tools. */
 const OTHER_COMMANDS: Readonly<Record<string, string>> = {
-  run: 'to continue a prompt: moepp generate --model MODEL "The old man"',
+  run: 'to talk with a model: moepp chat --model MODEL; to continue a prompt: moepp generate',
+  talk: 'to talk with a model: moepp chat --model MODEL',
   complete: 'to continue a prompt: moepp generate --model MODEL "The old man"',
-  chat: 'moepp has no chat; to continue a prompt: moepp generate --model MODEL "The old man"',
   serve: 'moepp has no server; examples/server.ts in the package is one',
   quantize: 'to quantise a checkpoint: moepp convert MODEL OUT-DIR --dtype int8',
   quantise: 'to quantise a checkpoint: moepp convert MODEL OUT-DIR --dtype int8',

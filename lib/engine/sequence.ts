@@ -54,6 +54,8 @@ export interface SequenceRequest {
   readonly keepsPages?: boolean
   /** Buffers wanted of every token. */
   readonly capture: readonly string[]
+  /** False: not of tokens at the beginning that an earlier sequence had computed. Default true. */
+  readonly capturesCached?: boolean
   readonly consumer: SequenceConsumer
 }
 
@@ -142,9 +144,9 @@ export class Sequence {
    * is wanted. Below the length: the logits of the last token always are.
    */
   get reusable(): number {
-    return this.request.capture.length > 0
-      ? Math.min(this.nextLogits, this.recorded)
-      : this.nextLogits
+    const { capture, capturesCached = true } = this.request
+    const wantsRows = capture.length > 0 && (capturesCached || this.recorded > 0)
+    return wantsRows ? Math.min(this.nextLogits, this.recorded) : this.nextLogits
   }
 
   report(cancelled: boolean): SequenceReport {

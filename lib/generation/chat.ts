@@ -29,7 +29,7 @@ export interface ChatTurn {
 }
 
 /** An answer ends by itself, or where the context does. */
-const DEFAULTS = { maxNewTokens: Number.MAX_SAFE_INTEGER }
+export const CHAT_DEFAULTS = { maxNewTokens: Number.MAX_SAFE_INTEGER }
 
 export class ChatCalls {
   readonly #texts: TextCalls
@@ -52,7 +52,7 @@ export class ChatCalls {
     templateMessages(messages, new PlainCopier())
     // Throws if there is none.
     void this.#tokenizer.template
-    return { call, messages, chat, options: this.#texts.resolve(chat.generation, DEFAULTS) }
+    return { call, messages, chat, options: this.#texts.resolve(chat.generation, CHAT_DEFAULTS) }
   }
 
   /** Renders and encodes the conversation, and starts the answer. */

@@ -97,7 +97,10 @@ export interface LayerRouting {
  * ```
  */
 export interface Routing {
-  /** T: the prompt's tokens and the generated ones, but for the last, which was never an input. */
+  /**
+   * T: the prompt's tokens and the generated ones, but for the last, which was never an input. With
+   * `routing: 'computed'` without `usage.cachedTokens`.
+   */
   readonly tokens: number
   /** Of each layer with experts. */
   readonly layers: readonly LayerRouting[]

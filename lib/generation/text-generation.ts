@@ -90,6 +90,7 @@ export class TextGeneration implements SequenceConsumer {
       tokens: promptIds,
       logitsFrom: promptIds.length - 1,
       capture: this.#routing ? routingNames(routers) : [],
+      capturesCached: options.routing !== 'computed',
       generates: true,
       consumer: this,
       ...(this.#sampler.takesTop(engine.topLogits) && {

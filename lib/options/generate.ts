@@ -122,8 +122,11 @@ export interface GenerateOptions {
    * `{ ngram: 3, tokens: 8 }`. Default false.
    */
   speculate?: boolean | Speculation
-  /** Report the experts and expert weights of each token. Default false. */
-  routing?: boolean
+  /**
+   * Report the experts and expert weights of each token. All of the prompt is computed for that.
+   * 'computed' leaves out its first tokens that are in the KV cache already. Default false.
+   */
+  routing?: boolean | 'computed'
   /**
    * Called for each new token of each text, to change its logits in place.
    *
@@ -204,7 +207,7 @@ const generateChecks = {
   splitSpecialTokens: boolean,
   signal,
   speculate: speculation,
-  routing: boolean,
+  routing,
   logits: logitsHook,
   grammar,
 } satisfies Record<keyof GenerateOptions, Check<unknown, GenerateContext>>
@@ -283,6 +286,11 @@ function checkCheckpoint(
       cause,
     })
   }
+}
+
+function routing(value: unknown, name: string): boolean | 'computed' {
+  if (value === 'computed' || typeof value === 'boolean') return value
+  throw wrong(name, "true, false or 'computed'", value, 'string')
 }
 
 function tokenId(value: unknown, name: string, { vocabSize }: GenerateContext): number {

@@ -29,6 +29,7 @@ function commands(target: string): string[][] {
     ['doctor', '--json'],
     ['--help'],
     ['generate', '--help'],
+    ['chat', '--help'],
     ['help'],
     ['--version'],
   ]

@@ -2,7 +2,7 @@
 import { PassThrough, Readable } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import { run } from '../../lib/cli/run.js'
-import { Terminal } from '../../lib/cli/terminal.js'
+import { type Streams, Terminal } from '../../lib/cli/terminal.js'
 import type { CliResult } from './run-cli.js'
 
 export interface Here {
@@ -10,7 +10,7 @@ export interface Here {
   /** Those that colours depend on. */
   readonly env?: NodeJS.ProcessEnv
   readonly columns?: number
-  readonly isTerminal?: { readonly stdout: boolean; readonly stderr: boolean }
+  readonly isTerminal?: Streams['isTerminal']
 }
 
 export async function runHere(

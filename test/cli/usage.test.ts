@@ -20,7 +20,7 @@ t.test('help names the commands and shows examples', async t => {
   const { code, stdout, stderr } = await runHere(['--help'])
   t.equal(code, 0)
   t.equal(stderr, '')
-  for (const command of ['generate', 'inspect', 'convert', 'bench', 'doctor'])
+  for (const command of ['generate', 'chat', 'inspect', 'convert', 'bench', 'doctor'])
     t.match(stdout, `  ${command} `)
   t.match(stdout, /Examples:\n {2}\$ moepp generate --model/)
 })
@@ -34,6 +34,7 @@ t.test('help of each command', async t => {
       '--json',
       'Generation options:',
     ],
+    chat: ['--system <text>', '--template-variable <name=value>', '--top-k <n>', 'JSON Lines:'],
     inspect: ['--tensors', '--json', '--revision <name>', 'Examples:'],
     convert: ['--dtype <type>', '--max-shard-size <size>', '--force', 'Hub options:'],
     bench: [
@@ -73,6 +74,7 @@ t.test('a wrong command line is exit code 2 and one message', async t => {
       /^moepp: no model is given: .* MOEPP_MODEL\n {2}moepp generate --model .*\n.* npx moepp demo\n$/,
     ],
     [['bench'], /^moepp: no model is given: .*\n {2}moepp bench --model/],
+    [['chat'], /^moepp: no model is given: .*\n {2}moepp chat --model/],
     [['inspect'], /^moepp: missing required argument 'model'\n$/],
     [['generate', ...model, 'a', 'b'], /^moepp: too many arguments/],
     [
@@ -162,11 +164,16 @@ t.test('what other tools call it', async t => {
     t.match(stderr, /^moepp: .*\n$/s)
     t.match(stderr.slice('moepp: '.length, -1), message)
   }
+  const chat = await runHere(['chat', '--system-prompt', 'x'])
+  t.equal(chat.stderr, "moepp: unknown option '--system-prompt': moepp calls it --system\n")
   const convert = await runHere(['convert', '--max-tokens', '5', 'a', 'b'])
   t.equal(convert.stderr, "moepp: unknown option '--max-tokens'\n", 'convert has none')
   for (const [command, message] of [
-    ['run', /: to continue a prompt: moepp generate --model/],
-    ['chat', /: moepp has no chat; .* moepp generate --model/],
+    [
+      'run',
+      /: to talk with a model: moepp chat --model MODEL; to continue a prompt: moepp generate/,
+    ],
+    ['talk', /: to talk with a model: moepp chat --model/],
     ['serve', /: moepp has no server; examples\/server\.ts/],
     ['The old man', /: to continue a prompt: moepp generate "/],
     ['toString', /^moepp: unknown command 'toString'\n$/],

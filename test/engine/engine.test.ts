@@ -43,6 +43,22 @@ t.test(
   },
 )
 
+t.test('buffers of all tokens but those that were cached, after a preemption too', async t => {
+  const capture = ['layers.0.expert_indices']
+  const wish = { tokens: range(1, 12), newTokens: 12, capture }
+  const whole = (await alone(wish)).got.captured[capture[0]!]!
+  const runner = new FakeRunner({ maxStepTokens: 6, pages: 8 })
+  const engine = new Engine(runner)
+  await submit(engine, { tokens: range(1, 8), newTokens: 1 }).done
+  const before = runner.computedTokens
+  const first = submit(engine, { tokens: range(20, 28), newTokens: 16 })
+  const second = submit(engine, { ...wish, capturesCached: false })
+  const [, { cachedTokens }] = await Promise.all([first.done, second.done])
+  t.ok(cachedTokens > 0, `${cachedTokens} cached tokens`)
+  t.ok(runner.computedTokens - before > 23 + 22 - cachedTokens, 'one was preempted')
+  t.same(second.got.captured[capture[0]!], whole.slice(2 * cachedTokens))
+})
+
 t.test(
   'the largest logits where they suffice; else the token is computed again for its whole row',
   async t => {

@@ -10,6 +10,7 @@ export interface Wish {
   /** Default: the last position of the prompt. */
   readonly logitsFrom?: number
   readonly capture?: readonly string[]
+  readonly capturesCached?: boolean
   /** Take the largest logits where this says that they suffice. */
   readonly takesTop?: (position: number) => boolean
   /** Guesses of the new tokens, and the most of them at once. Default: none. */
@@ -28,7 +29,7 @@ export interface Got {
 export function request(wish: Wish): { request: SequenceRequest; got: Got } {
   const got: Got = { tokenIds: [], rows: new Map(), captured: {} }
   const { tokens, newTokens, capture = [], logitsFrom = tokens.length - 1 } = wish
-  const { takesTop, guesses } = wish
+  const { takesTop, guesses, capturesCached = true } = wish
   const consumer = {
     draft(most: number) {
       const from = got.tokenIds.length
@@ -50,7 +51,7 @@ export function request(wish: Wish): { request: SequenceRequest; got: Got } {
     },
   }
   const top = takesTop && ({ top: 'logits' } as const)
-  return { request: { tokens, logitsFrom, capture, consumer, ...top }, got }
+  return { request: { tokens, logitsFrom, capture, capturesCached, consumer, ...top }, got }
 }
 
 export function submit(engine: Engine, wish: Wish): Submission & { got: Got } {

@@ -203,6 +203,19 @@ t.test('routing of every token that was computed, though the prompt is cached', 
   t.equal(routing!.ffnExpertsPerToken, picks / (2 * tokens))
 })
 
+t.test('routing of the tokens that are not cached', async t => {
+  const { model } = fakeModel({ maxStepTokens: 3 })
+  const options = { maxNewTokens: 4, routing: 'computed' } as const
+  const whole = (await model.generate(PROMPT, options)).routing!
+  t.equal(whole.tokens, ids.length + 3)
+  const { routing, usage } = await model.generate(PROMPT, options)
+  t.equal(usage.cachedTokens, ids.length - 1)
+  t.equal(routing!.tokens, 4)
+  for (const [layer, { expertIndices }] of routing!.layers.entries())
+    t.same(expertIndices, whole.layers[layer]!.expertIndices.slice(-expertIndices.length))
+  t.equal(routing!.layers[0]!.expertIndices.length, 4 * config.topK)
+})
+
 t.test('the context bounds the text', async t => {
   const { model } = fakeModel({ contextLength: 10 })
   t.match(await model.generate([1, 2, 3, 4], { ignoreEos: true }), {

@@ -1,0 +1,42 @@
+/** A conversation in the terminal: messages, a system message ahead of them, and settings. */
+
+import type { ChatOptions } from '../chat/chat-options.js'
+import type { ChatMessage } from '../template/messages.js'
+
+/** Options of each answer. */
+export type Settings = Readonly<Omit<ChatOptions, 'signal' | 'logits'>>
+
+export class Conversation {
+  system: string | undefined
+  settings: Settings = {}
+  /** Without the system message. */
+  messages: readonly ChatMessage[] = []
+
+  /** Of each answer. The figures include the share of FFN experts, which routing gives. */
+  get options(): Settings {
+    return { ...this.settings, routing: 'computed' }
+  }
+
+  /** As the model gets them. */
+  get prompt(): readonly ChatMessage[] {
+    if (this.system === undefined) return this.messages
+    return [{ role: 'system', content: this.system }, ...this.messages]
+  }
+
+  add(message: ChatMessage): void {
+    this.messages = [...this.messages, message]
+  }
+
+  /** Calls of the last answer that no tool's message follows. */
+  get openCalls(): number {
+    const asked = this.messages.findLastIndex(({ role }) => role !== 'tool')
+    const calls = this.messages[asked]?.toolCalls?.length ?? 0
+    return Math.max(0, calls - (this.messages.length - asked - 1))
+  }
+
+  /** True if the model's turn has come. */
+  get awaitsAnswer(): boolean {
+    const role = this.messages.at(-1)?.role
+    return role === 'user' || (role === 'tool' && this.openCalls === 0)
+  }
+}

@@ -1,0 +1,81 @@
+/** Runs `moepp` in a pseudo-terminal, by `script` of util-linux, and types on its keyboard. */
+import { type ChildProcessWithoutNullStreams, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { join } from 'node:path'
+import { root } from '../support/golden.js'
+import { Screen } from './screen.js'
+
+const MAIN = join(root, 'dist', 'cli', 'main.js')
+
+/** The reason that there is no pseudo-terminal here; false if there is one. */
+export const noPty = ((): string | false => {
+  const { status, stdout } = spawnSync('script', ['-qefc', 'tty', '/dev/null'], {
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  return status === 0 && stdout.startsWith('/dev/') ? false : 'no `script` of util-linux'
+})()
+
+/** Keys as a terminal sends them. */
+export const KEY = {
+  interrupt: '\x03',
+  end: '\x04',
+  enter: '\r',
+  altEnter: '\x1b\r',
+  up: '\x1b[A',
+  paste: (text: string) => `\x1b[200~${text}\x1b[201~`,
+} as const
+
+export class Pty {
+  readonly screen = new Screen()
+  readonly #child: ChildProcessWithoutNullStreams
+  readonly #exit: Promise<[number | null]>
+  /** Of the program. */
+  pid = 0
+  /** The terminal's device file. */
+  #device = ''
+
+  private constructor(args: readonly string[], env: NodeJS.ProcessEnv, columns: number) {
+    const words = [process.execPath, MAIN, ...args].map(
+      word => `'${word.replaceAll("'", "'\\''")}'`,
+    )
+    const command = `echo $$; tty; stty cols ${columns} rows 24; exec ${words.join(' ')}`
+    const { NO_COLOR, FORCE_COLOR, ...others } = process.env
+    this.#child = spawn('script', ['-qefc', command, '/dev/null'], {
+      cwd: root,
+      env: { ...others, NODE_OPTIONS: '', SHELL: '/bin/sh', TERM: 'xterm-256color', ...env },
+    })
+    this.#exit = once(this.#child, 'close') as Promise<[number | null]>
+    this.#child.stdout.setEncoding('utf8').on('data', text => this.screen.add(text))
+    this.#child.on('close', () => this.screen.end())
+    this.#child.stdin.on('error', () => {})
+  }
+
+  static async start(
+    args: readonly string[],
+    { env = {}, columns = 80 }: { env?: NodeJS.ProcessEnv; columns?: number } = {},
+  ): Promise<Pty> {
+    const pty = new Pty(args, env, columns)
+    pty.pid = Number(await pty.screen.until('\r\n'))
+    pty.#device = (await pty.screen.until('\r\n')).trim()
+    return pty
+  }
+
+  type(...keys: readonly string[]): void {
+    this.#child.stdin.write(keys.join(''))
+  }
+
+  /** The terminal gets another size, and the program its signal. */
+  resize(columns: number): void {
+    spawnSync('stty', ['-F', this.#device, 'cols', String(columns)])
+  }
+
+  /** The exit code. */
+  async exit(): Promise<number | null> {
+    return (await this.#exit)[0]
+  }
+
+  kill(): void {
+    this.#child.kill('SIGKILL')
+  }
+}
