@@ -82,7 +82,7 @@ let endId = 0
 /** Tokens that would lose their space. */
 let prefixed: readonly number[] = []
 const followed = new Map<number, Following>()
-/** What XGrammar said last; its exceptions have no reason. */
+/** The last words of XGrammar, whose exceptions have no reason. */
 let words = ''
 
 serve<GrammarRequest, undefined>(async request => {

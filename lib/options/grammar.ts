@@ -12,9 +12,9 @@ import type { GrammarSource } from '../grammar/grammar-text.js'
  *   `additionalProperties` an object has no others, and an array with `prefixItems` has all of
  *   those. Numbers have at most 15 digits before the point. Each `format` allows its usual forms:
  *   date, time, date-time, uuid, ipv4, ipv6, hostname, email, uri. A keyword that could not be kept
- *   is refused: `not`, `if`, `contains`, `uniqueItems`, `multipleOf`, `oneOf` whose schemas overlap,
- *   `allOf` of several, references to other documents, and every unknown one but `x-...`.
- * - `regex`: JavaScript's syntax with the flag `u`. The whole text matches. Lookarounds, `\\b`,
+ *   is refused: `not`, `if`, `contains`, `uniqueItems`, `multipleOf`, and unknown ones but `x-...`.
+ *   So are references to other documents, `allOf` of several, and `oneOf` of schemas that overlap.
+ * - `regex`: JavaScript's syntax with the flag `u`. The whole text matches. Lookarounds, `\b`,
  *   backreferences, and anchors inside of the pattern are refused.
  * - `ebnf`: rules such as `root ::= "yes" | "no" [!]*`, with `root` for the whole text. There are
  *   texts, classes, groups, `|`, `?`, `*`, `+`, `{n,m}` and comments behind `#`.

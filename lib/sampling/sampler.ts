@@ -1,7 +1,7 @@
 /**
  * Chooses the next token of one sequence. The order is that of Hugging Face's logits processors:
- * penalties, the caller's hook, the tokens that a grammar allows, temperature, topK, topP, minP,
- * typicalP, then one draw.
+ * penalties, the caller's hook, the tokens that a grammar allows. Then come temperature, topK,
+ * topP, minP, typicalP, and one draw.
  */
 
 import { type AllowedTokens, allowedPart } from './allowed.js'
@@ -84,8 +84,8 @@ export class Sampler {
 
   /**
    * True if `sample` may be given the `count` largest logits of rows that `suffices` accepts. Other
-   * options need the whole distribution, or a penalty, bias or hook may raise any logit, or a grammar
-   * may ban any token.
+   * options need the whole distribution. Or a penalty, bias or hook may raise any logit, or a
+   * grammar may ban any token.
    */
   takesTop(count: number): boolean {
     const { doSample, topK, logprobs } = this.#options

@@ -91,7 +91,8 @@ export class Driver {
     const ids: number[] = []
     for (let at = 0; at < all.length; ) {
       let length = most
-      while (!byText.has(all.slice(at, at + length))) length--
+      while (length > 0 && !byText.has(all.slice(at, at + length))) length--
+      if (length === 0) throw new Error(`no token for a byte of ${text}`)
       ids.push(byText.get(all.slice(at, at + length))!)
       at += length
     }

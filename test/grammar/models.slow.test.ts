@@ -1,9 +1,8 @@
-/** Grammars with real tokenizers and models of each kind. */
-import { existsSync } from 'node:fs'
+/** Grammars with tokenizers of both forms, and with the bundled model. */
 import { join } from 'node:path'
 import t from 'tap'
 import { loadModel, loadTokenizer } from '../../lib/index.js'
-import { caseNames, FAMILIES, goldenCase, root } from '../support/golden.js'
+import { golden, root } from '../support/golden.js'
 import { Driver } from './drive.js'
 
 const schema = {
@@ -17,24 +16,17 @@ const schema = {
 const grammar = { jsonSchema: schema }
 const text = JSON.stringify({ name: 'Zoë "Z" 東京 😀', age: 42 })
 
-t.test('long tokens of a valid text fit, in each family’s vocabulary', async t => {
-  let tried = 0
-  for (const family of FAMILIES) {
-    const directory = caseNames(family)
-      .map(name => goldenCase(name, family))
-      .find(each => existsSync(join(each, 'tokenizer.json')))
-    if (directory === undefined) continue
-    tried++
-    const tokenizer = await loadTokenizer(directory)
+t.test('long tokens of a valid text fit, in vocabularies of both forms', async t => {
+  for (const name of ['tokenizer/bpe', 'tokenizer-byte-level/qwen-bpe']) {
+    const tokenizer = await loadTokenizer(join(golden, name))
     const driver = await Driver.of(tokenizer)
     const compiled = await driver.compile(grammar)
     t.teardown(() => compiled.close())
     const ids = driver.longest(text)
     t.ok(ids.length < Buffer.from(text).length, 'some tokens are longer than a byte')
-    t.ok(await driver.accepts(compiled, ids), family)
+    t.ok(await driver.accepts(compiled, ids), name)
     for (const { id } of tokenizer.specialTokens) t.notOk(await driver.accepts(compiled, [id]))
   }
-  t.ok(tried > 0)
 })
 
 t.test('the bundled model: the same text alone and in a batch, and with a stream', async t => {
