@@ -38,8 +38,8 @@ export default [
     name: 'sampling-end-token-held-back-too-long',
     breaks: 'minNewTokens bans the end for one token more.',
     in: 'lib/sampling',
-    find: 'if (this.#generated < this.#options.minNewTokens)',
-    replace: 'if (this.#generated <= this.#options.minNewTokens)',
+    find: 'if (this.#generated < this.#options.minNewTokens && !mustEnd)',
+    replace: 'if (this.#generated <= this.#options.minNewTokens && !mustEnd)',
     tests: ['test/sampling/penalties.test.ts'],
   },
   {
