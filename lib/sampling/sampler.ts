@@ -178,28 +178,30 @@ export class Sampler {
 
   /** Calls `body` with the logits that penalties, the hook and the grammar have changed. */
   #changed<T>(known: KnownLogits, body: (changed: KnownLogits) => T): T {
-    const { active } = this.#penalties
-    if (!active && !this.#hook && !this.#allowed) return body(known)
+    const allowedOf = (changed: KnownLogits) =>
+      this.#allowed ? allowedPart(changed.logits, this.#allowed) : changed
+    if (!this.#penalties.active && !this.#hook) return body(allowedOf(known))
     // Checks the raw logits: whatever is wrong later is the doing of the options.
     argmax(known.logits)
-    if (active) this.#penalties.apply(known, this.#allowed?.isComplete)
+    this.#penalties.apply(known, this.#allowed?.isComplete)
     try {
-      if (active) checkNotAllBanned(known)
+      checkNotAllBanned(known, BANNING)
       const hooked = this.#hook ? { logits: this.#hook.apply(known.logits) } : known
-      if (!this.#allowed) return body(hooked)
-      const allowed = allowedPart(hooked.logits, this.#allowed)
-      checkNotAllBanned(allowed, ' that the grammar allows')
+      const allowed = allowedOf(hooked)
+      checkNotAllBanned(allowed, `${BANNING}, logits`, ' that the grammar allows')
       return body(allowed)
     } finally {
-      if (active) this.#penalties.restore(known)
+      this.#penalties.restore(known)
     }
   }
 }
 
-function checkNotAllBanned({ logits }: KnownLogits, which = ''): void {
+const BANNING = 'logitBias, noRepeatNgramSize, minNewTokens'
+
+function checkNotAllBanned({ logits }: KnownLogits, options: string, which = ''): void {
   if (logits.some(x => x !== -Infinity)) return
   throw new RangeError(
-    `logitBias, noRepeatNgramSize, minNewTokens: these options ban every token${which}; nothing is left to sample`,
+    `${options}: these options ban every token${which}; nothing is left to sample`,
   )
 }
 
