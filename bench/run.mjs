@@ -5,6 +5,7 @@
 //   npm run bench -- end-to-end             the whole model
 //   npm run bench -- expert-forward         the paper's headline
 //   npm run bench -- quality                the loss in quality by quantised weights
+//   npm run bench -- grammar [FOLDER]       grammars over the vocabulary of a tokenizer
 //   npm run bench -- tokenizer              encoding: time, and holds of the event loop
 //   npm run bench -- speculate              guesses of the next tokens: gain and cost
 import { spawnSync } from 'node:child_process'
@@ -17,6 +18,7 @@ import { programs, root, run } from '../scripts/build-native.mjs'
 const scripts = new Map([
   ['end-to-end', []],
   ['expert-forward', ['--native']],
+  ['grammar', []],
   ['quality', []],
   ['tokenizer', []],
   ['speculate', []],

@@ -150,7 +150,7 @@ export class GrammarMatcher implements AllowedTokens {
     this.#pending = this.#send(step).then(() => {
       this.#pending = this.#stuck()
     })
-    // Who needs the tokens sees the failure.
+    // The failure is seen by the one that needs the tokens.
     this.#pending.catch(() => {})
   }
 

@@ -1,4 +1,4 @@
-/** Whether no value can be valid by two schemas, as far as that is plain to see. */
+/** Tells that no value can be valid by two schemas, where that is plain to see. */
 import { isDeepStrictEqual } from 'node:util'
 import { isObject } from '../base/json.js'
 

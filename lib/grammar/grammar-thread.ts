@@ -82,7 +82,7 @@ let endId = 0
 /** Tokens that would lose their space. */
 let prefixed: readonly number[] = []
 const followed = new Map<number, Following>()
-/** What XGrammar said last; its exceptions have no reason. */
+/** The last words of XGrammar, whose exceptions have no reason. */
 let words = ''
 
 serve<GrammarRequest, undefined>(async request => {
@@ -195,18 +195,22 @@ async function writeMask(
   // XGrammar leaves bits behind the vocabulary as they come.
   for (let id = endId; id < 32 * next.length; id++) clear(next, id)
   for (const id of [...banned, ...endIds, ...(lengths?.longBegins ?? [])]) clear(next, id)
-  for (const most of limits) if (isInString(matcher, most)) lengths!.limit(next, length, most)
+  // Free text takes any marker, also one that is in no grammar.
+  const isFree = limits.length > 0 && fits(matcher, marker(0))
+  for (const most of isFree ? [] : limits) {
+    if (fits(matcher, marker(most))) lengths!.limit(next, length, most)
+  }
   const goesOn = next.some(word => word !== 0)
   if (mayEnd) for (const id of endIds) set(next, id)
   mask.set(next.subarray(0, mask.length - 1))
   mask[mask.length - 1] = Number(mayEnd) + 2 * Number(goesOn)
 }
 
-/** True if the text is in a string of this length at most: see string-lengths.ts. */
-function isInString(matcher: Matcher, most: number): boolean {
-  const fits = matcher._acceptString(marker(most))
-  if (fits) matcher.rollBack(1)
-  return fits
+/** Tries a marker: see string-lengths.ts. */
+function fits(matcher: Matcher, text: string): boolean {
+  const isAccepted = matcher._acceptString(text)
+  if (isAccepted) matcher.rollBack(1)
+  return isAccepted
 }
 
 function isSet(mask: Int32Array, id: number): boolean {

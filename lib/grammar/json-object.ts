@@ -149,8 +149,8 @@ function isString(value: unknown): boolean {
 }
 
 /**
- * How many others there may be. One key may come twice, which counts once: so a lower bound above 1
- * cannot be kept.
+ * The number of others is bounded. One key may come twice, which counts once. So a lower bound
+ * above 1 cannot be kept.
  */
 function counted(schema: Schema, expression: Expression, place: Place): Others {
   const least = integerAt(schema, 'minProperties', place) ?? 0

@@ -2,8 +2,8 @@
  * JSON Schema as a grammar. Every text of the grammar is JSON, and valid by the schema (draft
  * 2020-12). A keyword that cannot be kept is refused; nothing is ignored but annotations.
  *
- * The grammar may allow less than the schema: keys come in the schema's order, an object without
- * `additionalProperties` has no others, and numbers have 15 digits at most.
+ * The grammar may allow less than the schema. Keys come in the schema's order. An object without
+ * `additionalProperties` has no others. Numbers have 15 digits at most.
  */
 import { isObject, show } from '../base/json.js'
 import { type Alternative, areDisjoint } from './disjoint.js'
@@ -48,7 +48,7 @@ export class SchemaGrammar {
   readonly #place: Place
   readonly #rules = new Rules()
   readonly #referred = new Map<string, Expression>()
-  /** References that are being followed, none of which has written a character. */
+  /** References that are being followed, and have written no character yet. */
   #following: string[] = []
   #depth = 0
   #any: Expression | undefined

@@ -1,4 +1,4 @@
-/** How JSON is written: strings and separators, as JSON.stringify has them. */
+/** The spelling of JSON: strings and separators, as JSON.stringify has them. */
 import { isObject } from '../base/json.js'
 import {
   characters,

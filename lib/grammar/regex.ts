@@ -16,7 +16,7 @@ import {
   union,
 } from './expression.js'
 
-/** How a character of the expression is written in the text. */
+/** The form that characters of the expression have in the text. */
 export type Alphabet = (ranges: readonly Range[]) => Expression
 
 type Node =
@@ -44,7 +44,7 @@ export function badGrammar(place: string, problem: string): MoeppError {
 class Anchored {
   readonly #place: string
   readonly #alphabet: Alphabet
-  /** What may stand where no anchor is. */
+  /** May stand where no anchor is. */
   readonly #around: Expression
 
   constructor(place: string, alphabet: Alphabet, isSearch: boolean) {

@@ -5,7 +5,7 @@ import { badGrammar } from './regex.js'
 
 export type Schema = Readonly<Record<string, unknown>>
 
-/** Where a schema is, as JavaScript writes it: `grammar.jsonSchema.properties.a`. */
+/** The place of a schema, as JavaScript writes it: `grammar.jsonSchema.properties.a`. */
 export class Place {
   readonly name: string
 

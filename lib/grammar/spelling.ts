@@ -1,6 +1,6 @@
 /**
- * Bytes in ASCII, as tokens and grammars are given to XGrammar: its classes of other characters
- * (0.1.27) accept what they should not, and bytes that are no UTF-8.
+ * Bytes in ASCII, as tokens and grammars are given to XGrammar. Its classes of other characters
+ * (0.1.27) accept some that they do not hold, and bytes that are no UTF-8.
  *
  * A byte from 0x80 is two control characters, one for each half. Control characters, which texts
  * hardly have, are two letters. So a token that is whole never begins with a second half.

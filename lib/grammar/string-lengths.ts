@@ -12,7 +12,7 @@ export const EXACT_LENGTH = 16
 const QUOTE = 0x22
 const BACKSLASH = 0x5c
 
-/** How far a text has come in a string. An escaped character counts with its backslash. */
+/** The part of a string that a text has come to. An escaped character counts with its backslash. */
 export class StringLength {
   /** Characters since the last quote that is not escaped. */
   count = 0

@@ -20,12 +20,11 @@ export function allowedPart(row: Float32Array, { mask }: AllowedTokens): KnownLo
   }
   let count = 0
   for (let first = 0; first < row.length; first += 32) {
-    let word = mask[first >> 5]!
-    while (word !== 0) {
-      const bit = 31 - Math.clz32(word & -word)
-      word &= word - 1
-      logits[count] = row[first + bit]!
-      ids[count++] = first + bit
+    // Most words are empty, or nearly full.
+    for (let word = mask[first >> 5]!, id = first; word !== 0; word >>>= 1, id++) {
+      if ((word & 1) === 0) continue
+      logits[count] = row[id]!
+      ids[count++] = id
     }
   }
   return { logits: logits.subarray(0, count), ids: ids.subarray(0, count) }

@@ -1,7 +1,7 @@
 /**
  * Chooses the next token of one sequence. The order is that of Hugging Face's logits processors:
- * penalties, the caller's hook, the tokens that a grammar allows, temperature, topK, topP, minP,
- * typicalP, then one draw.
+ * penalties, the caller's hook, the tokens that a grammar allows. Then come temperature, topK,
+ * topP, minP, typicalP, and one draw.
  */
 
 import { type AllowedTokens, allowedPart } from './allowed.js'
@@ -84,8 +84,8 @@ export class Sampler {
 
   /**
    * True if `sample` may be given the `count` largest logits of rows that `suffices` accepts. Other
-   * options need the whole distribution, or a penalty, bias or hook may raise any logit, or a grammar
-   * may ban any token.
+   * options need the whole distribution. Or a penalty, bias or hook may raise any logit, or a
+   * grammar may ban any token.
    */
   takesTop(count: number): boolean {
     const { doSample, topK, logprobs } = this.#options
@@ -178,28 +178,30 @@ export class Sampler {
 
   /** Calls `body` with the logits that penalties, the hook and the grammar have changed. */
   #changed<T>(known: KnownLogits, body: (changed: KnownLogits) => T): T {
-    const { active } = this.#penalties
-    if (!active && !this.#hook && !this.#allowed) return body(known)
+    const allowedOf = (changed: KnownLogits) =>
+      this.#allowed ? allowedPart(changed.logits, this.#allowed) : changed
+    if (!this.#penalties.active && !this.#hook) return body(allowedOf(known))
     // Checks the raw logits: whatever is wrong later is the doing of the options.
     argmax(known.logits)
-    if (active) this.#penalties.apply(known, this.#allowed?.isComplete)
+    this.#penalties.apply(known, this.#allowed?.isComplete)
     try {
-      if (active) checkNotAllBanned(known)
+      checkNotAllBanned(known, BANNING)
       const hooked = this.#hook ? { logits: this.#hook.apply(known.logits) } : known
-      if (!this.#allowed) return body(hooked)
-      const allowed = allowedPart(hooked.logits, this.#allowed)
-      checkNotAllBanned(allowed, ' that the grammar allows')
+      const allowed = allowedOf(hooked)
+      checkNotAllBanned(allowed, `${BANNING}, logits`, ' that the grammar allows')
       return body(allowed)
     } finally {
-      if (active) this.#penalties.restore(known)
+      this.#penalties.restore(known)
     }
   }
 }
 
-function checkNotAllBanned({ logits }: KnownLogits, which = ''): void {
+const BANNING = 'logitBias, noRepeatNgramSize, minNewTokens'
+
+function checkNotAllBanned({ logits }: KnownLogits, options: string, which = ''): void {
   if (logits.some(x => x !== -Infinity)) return
   throw new RangeError(
-    `logitBias, noRepeatNgramSize, minNewTokens: these options ban every token${which}; nothing is left to sample`,
+    `${options}: these options ban every token${which}; nothing is left to sample`,
   )
 }
 

@@ -79,6 +79,26 @@ export class Driver {
     })
   }
 
+  /** The longest tokens that spell the text, from left to right. */
+  longest(text: string): number[] {
+    const { bytes, ends } = this.#vocabulary
+    const spelled = Array.from(ends, (end, id) =>
+      Buffer.from(bytes.subarray(ends[id - 1] ?? 0, end)).toString('latin1'),
+    )
+    const byText = new Map(spelled.map((each, id) => [each, id]))
+    const most = Math.max(...spelled.map(({ length }) => length))
+    const all = Buffer.from(text).toString('latin1')
+    const ids: number[] = []
+    for (let at = 0; at < all.length; ) {
+      let length = most
+      while (length > 0 && !byText.has(all.slice(at, at + length))) length--
+      if (length === 0) throw new Error(`no token for a byte of ${text}`)
+      ids.push(byText.get(all.slice(at, at + length))!)
+      at += length
+    }
+    return ids
+  }
+
   #allowed(matcher: GrammarMatcher): number[] {
     return Array.from(this.#vocabulary.ends.keys()).filter(id => isAllowed(matcher, id))
   }

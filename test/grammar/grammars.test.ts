@@ -5,6 +5,7 @@ import { Grammars } from '../../lib/grammar/grammars.js'
 import { shareVocabulary } from '../../lib/grammar/vocabulary.js'
 import { tokenizer } from '../generation/fake-model.js'
 import { Driver } from './drive.js'
+import { shown } from './random-text.js'
 
 t.test('a grammar is compiled once, and kept while there is room', async t => {
   const grammars = new Grammars(tokenizer.pieces, 2048)
@@ -90,6 +91,27 @@ t.test('a tool call behind thoughts', async t => {
   t.ok(await driver.accepts(plain, driver.bytes(text.replace('Zürich', 'x'.repeat(30)))))
   t.ok(await driver.accepts(thinking, driver.bytes(`<think>Où? "Là"\n\x01</think>${text}`)))
   t.notOk(await driver.accepts(thinking, driver.bytes(text)))
+  const calls = {
+    type: 'triggered_tags',
+    triggers: ['<call>'],
+    tags: ['f', 'g'].map(name => ({
+      type: 'tag',
+      begin: `<call>${name}`,
+      content: { type: 'json_schema', json_schema: parameters },
+      end: '</call>',
+    })),
+  }
+  const free = await driver.compile({ structuralTag: calls })
+  t.teardown(() => free.close())
+  const one = (name: string, city: string) => `<call>${name}{"city":"${city}"}</call>`
+  const words = ' and so on, with é and <tags>, for as long as it likes'
+  for (const [each, isIn] of [
+    [words, true],
+    [`${words} ${one('f', 'é')}${words}${one('g', 'x'.repeat(30))}`, true],
+    [`${words} ${one('f', 'x'.repeat(31))}`, false],
+    [`${words} ${one('h', '')}`, false],
+  ] as const)
+    t.equal(await driver.accepts(free, driver.bytes(each)), isIn, shown(each))
   const bad = { ...call, elements: [{ type: 'json_schema', json_schema: { not: {} } }] }
   await t.rejects(driver.compile({ structuralTag: bad }), {
     code: 'ERR_BAD_GRAMMAR',

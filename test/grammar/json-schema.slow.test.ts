@@ -1,4 +1,4 @@
-/** What XGrammar makes of each schema's grammar: its texts are valid, and valid texts are its. */
+/** The grammar of each schema in XGrammar: its texts are valid, and it accepts valid ones. */
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import addFormats from 'ajv-formats'
 import t from 'tap'

@@ -1,4 +1,4 @@
-/** What XGrammar makes of a pattern: it accepts the texts that JavaScript's RegExp matches. */
+/** Patterns in XGrammar: it accepts the texts that JavaScript's RegExp matches, and no others. */
 import t from 'tap'
 import { PLAIN, wholeMatch } from '../../lib/grammar/regex.js'
 import { tokenizer } from '../generation/fake-model.js'

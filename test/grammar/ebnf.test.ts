@@ -1,0 +1,73 @@
+/** EBNF: its syntax, its errors, and the texts that it accepts. */
+import t from 'tap'
+import { parseEbnf } from '../../lib/grammar/ebnf-parser.js'
+import { grammarText } from '../../lib/grammar/grammar-text.js'
+import { tokenizer } from '../generation/fake-model.js'
+import { Driver } from './drive.js'
+import { random, randomText, shown } from './random-text.js'
+
+const CASES: readonly (readonly [ebnf: string, yes: readonly string[], no: readonly string[]])[] = [
+  ['root ::= "abc" | "d"', ['abc', 'd'], ['ab', 'abcd', '']],
+  [
+    '# a comment\nroot ::= a  # another\n  b\na::="x"|y\ny ::= "z"\nb ::= [0-9]+',
+    ['x1', 'z42'],
+    ['x'],
+  ],
+  ['root ::= root "a" | "b"', ['b', 'baa'], ['', 'ab']],
+  ['root ::= ("" | "a")* e\ne ::= "" | e "c"', ['', 'aa', 'aacc'], ['ca']],
+  ['root ::= "a"{2} "b"{1,} "c"{0,2} ("d" "e")?', ['aab', 'aabbccde'], ['ab', 'aabccc', 'aabd']],
+  ['root ::= "(" root ")" | ""', ['', '(())'], ['(', '())']],
+  ['root ::= "é\\n\\"\\\\\\x41\\u6771\\U0001F600"', ['é\n"\\A東😀'], ['é']],
+  ['root ::= [^a-z\\n] [\\w-] [\\]\\-é-ñ^]', ['A-]', '東_^', '1aí'], ['aa]', 'A!]', 'A-a']],
+  ['root ::= [\\d\\s] [\\D]', ['1x', ' é'], ['1 1', '11']],
+]
+
+const ERRORS: readonly (readonly [ebnf: string, message: RegExp])[] = [
+  ['', /^grammar.ebnf: there is no rule "root"/],
+  ['a ::= "x"', /there is no rule "root"/],
+  ['root ::= a', /line 1, column 10: the rule "a" is not defined/],
+  ['root ::= "a"\nroot ::= "b"', /line 2, column 1: the rule "root" is defined twice/],
+  ['root "a"', /line 1, column 1: expected NAME ::= RULE/],
+  ['root ::= "a" ::= "b"', /line 1, column 14: expected NAME ::= RULE/],
+  ['root ::= ', /line 1, column 10: expected "text"/],
+  ['root ::= "a" |', /column 15: expected "text"/],
+  ['root ::= ("a"', /column 14: expected \)/],
+  ['root ::= "a', /column 10: a text without its closing "/],
+  ['root ::= "a\n"', /column 10: a text without its closing "/],
+  ['root ::= [a', /column 10: a class without its closing \]/],
+  ['root ::= [b-a]', /column 11: a range that ends before it begins/],
+  ['root ::= "\\q"', /an unknown escape \\q/],
+  ['root ::= "\\', /an unknown escape \\/],
+  ['root ::= "\\uD800"', /a code that is no character/],
+  ['root ::= "\\UFFFFFFFF"', /a code that is no character/],
+  ['root ::= "a"{2,1}', /column 13: a range that ends before it begins/],
+  ['root ::= "a"{x}', /expected \{n\}, \{n,\} or \{n,m\}/],
+  ['root ::= "a"{5000}', /repeats more than 1000 times/],
+  ['root ::= "a" (="b")', /lookahead assertions are not supported/],
+  ['root ::= root', /root: no text can end, or none is allowed/],
+  ['root ::= "a" x\nx ::= "b" x', /no text can end/],
+  ['root ::= []', /no text can end/],
+  [`root ::= ${'('.repeat(200)}"a"${')'.repeat(200)}`, /more than 100 nested groups/],
+]
+
+t.test('what is wrong, and where', async t => {
+  for (const [ebnf, message] of ERRORS) {
+    const error = { name: 'MoeppError', code: 'ERR_BAD_GRAMMAR', message }
+    t.throws(() => grammarText({ ebnf }), error, shown(ebnf))
+  }
+})
+
+t.test('texts that are accepted, and others', async t => {
+  const driver = await Driver.of(tokenizer)
+  const next = random(9)
+  for (const [ebnf, yes, no] of CASES) {
+    const grammar = await driver.compile({ ebnf })
+    const { root } = parseEbnf(ebnf, 'ebnf')
+    const written = Array.from({ length: 5 }, () => randomText(root, next))
+    for (const text of [...yes, ...written])
+      t.equal(await driver.accepts(grammar, driver.bytes(text)), true, shown(text))
+    for (const text of no)
+      t.equal(await driver.accepts(grammar, driver.bytes(text)), false, shown(text))
+    grammar.close()
+  }
+})
