@@ -15,7 +15,7 @@ import type { Plain, PlainCopier, PlainObject } from './plain-data.js'
  * ```
  */
 export interface ToolCall {
-  /** Of the function. */
+  /** Of the function. Empty if the model wrote none: then the call is invalid. */
   readonly name: string
   /** A text where the model wrote no JSON object. */
   readonly arguments: Readonly<Record<string, unknown>> | string
@@ -182,8 +182,10 @@ function checkToolCalls(value: unknown, where: string): unknown {
 
 function templateCall(call: unknown, where: string): object {
   if (!isObject(call)) throw new TypeError(`${where}: expected a tool call, got ${show(call)}`)
-  const { id, name, arguments: given } = call
-  text(name, `${where}.name`)
+  const { id, name, arguments: given, invalid } = call
+  // A call that a model wrote wrongly may have none.
+  if (invalid === undefined) text(name, `${where}.name`)
+  else checkText(name, `${where}.name`)
   if (id !== undefined) checkText(id, `${where}.id`)
   if (typeof given !== 'string' && !isObject(given))
     throw new TypeError(`${where}.arguments: expected an object or a string, got ${show(given)}`)

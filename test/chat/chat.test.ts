@@ -72,6 +72,9 @@ t.test('calls of tools', async t => {
       { name: '', arguments: 'no JSON', invalid: /^it is not JSON/ },
     ],
   })
+  const next: ChatMessage[] = [USER, message, { role: 'tool', content: 'There is no such tool.' }]
+  const later = await model.chat(next, { tools: [TOOL], logits: dictate('Then not.') })
+  t.equal(later.message.content, 'Then not.', 'a template takes wrong calls back')
   const untold = await model.chat([USER], { logits: dictate(CALL) })
   t.equal(untold.message.content, CALL, 'without tools a call is text')
   const none = await model.chat([USER], {
