@@ -1,10 +1,10 @@
-// What guesses of the next tokens gain (the option `speculate`), and what they cost.
+// Gain and cost of guesses of the next tokens: the option `speculate`.
 //
 //   npm run bench -- speculate [--shape=7b] [--layers=8] [--dtype=int8] [--rounds=3]
 //
-// The weights are random (synthetic.mjs), so a hook dictates each answer: a text that quotes the
-// prompt, one that changes some of it, one that has nothing of it. With and without guesses take
-// turns in one run; the ratio is that of the medians.
+// The weights are random (synthetic.mjs), so a hook dictates the answers. They quote the prompt,
+// change some of it, or have nothing of it. Runs with and without guesses take turns; the ratio is
+// that of the medians.
 import { loadModel } from '../dist/index.js'
 import { MATRIX_TYPES } from '../dist/options/load.js'
 import { count, oneOf, readArguments } from './arguments.mjs'

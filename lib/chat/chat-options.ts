@@ -17,7 +17,14 @@ import { PlainCopier } from '../template/plain-data.js'
  * console.log(choices.length)
  * ```
  */
-export type ToolChoice = 'auto' | 'none' | 'required' | { readonly name: string }
+export type ToolChoice =
+  | 'auto'
+  | 'none'
+  | 'required'
+  | {
+      /** Of one of the tools. */
+      readonly name: string
+    }
 
 /**
  * Options of a conversation's template.

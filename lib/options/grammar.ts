@@ -46,9 +46,18 @@ import type { GrammarSource } from '../grammar/grammar-text.js'
  * ```
  */
 export type Grammar =
-  | { readonly jsonSchema: object | boolean }
-  | { readonly regex: string }
-  | { readonly ebnf: string }
+  | {
+      /** A JSON schema. */
+      readonly jsonSchema: object | boolean
+    }
+  | {
+      /** A regular expression for the whole text. */
+      readonly regex: string
+    }
+  | {
+      /** Rules, with `root` for the whole text. */
+      readonly ebnf: string
+    }
 
 /** Characters of a grammar as JSON: compiling takes time and memory with its length. */
 const MOST_CHARACTERS = 256 * 1024
