@@ -46,9 +46,18 @@ import type { GrammarSource } from '../grammar/grammar-text.js'
  * ```
  */
 export type Grammar =
-  | { readonly jsonSchema: object | boolean }
-  | { readonly regex: string }
-  | { readonly ebnf: string }
+  | {
+      /** A JSON Schema. The text is JSON that is valid by it. */
+      readonly jsonSchema: object | boolean
+    }
+  | {
+      /** A regular expression. The text matches it as a whole. */
+      readonly regex: string
+    }
+  | {
+      /** Rules. The text is one of `root`. */
+      readonly ebnf: string
+    }
 
 /** Characters of a grammar as JSON: compiling takes time and memory with its length. */
 const MOST_CHARACTERS = 256 * 1024
