@@ -47,15 +47,15 @@ import type { GrammarSource } from '../grammar/grammar-text.js'
  */
 export type Grammar =
   | {
-      /** A JSON schema. */
+      /** A JSON Schema. The text is JSON that is valid by it. */
       readonly jsonSchema: object | boolean
     }
   | {
-      /** A regular expression for the whole text. */
+      /** A regular expression. The text matches it as a whole. */
       readonly regex: string
     }
   | {
-      /** Rules, with `root` for the whole text. */
+      /** Rules. The text is one of `root`. */
       readonly ebnf: string
     }
 
