@@ -4,7 +4,7 @@
  * topP, minP, typicalP, and one draw.
  */
 
-import { type AllowedTokens, allowedPart } from './allowed.js'
+import { type AllowedTokens, withAllowed } from './allowed.js'
 import { Candidates } from './candidates.js'
 import { HookedLogits, type LogitsHook } from './logits-hook.js'
 import { argmax, kthLargest, type TokenLogprobs, tokenLogprobs } from './logprobs.js'
@@ -178,21 +178,24 @@ export class Sampler {
 
   /** Calls `body` with the logits that penalties, the hook and the grammar have changed. */
   #changed<T>(known: KnownLogits, body: (changed: KnownLogits) => T): T {
-    const allowedOf = (changed: KnownLogits) =>
-      this.#allowed ? allowedPart(changed.logits, this.#allowed) : changed
-    if (!this.#penalties.active && !this.#hook) return body(allowedOf(known))
+    if (!this.#penalties.active && !this.#hook) return this.#withAllowed(known, body)
     // Checks the raw logits: whatever is wrong later is the doing of the options.
     argmax(known.logits)
     this.#penalties.apply(known, this.#allowed?.isComplete)
     try {
       checkNotAllBanned(known, BANNING)
       const hooked = this.#hook ? { logits: this.#hook.apply(known.logits) } : known
-      const allowed = allowedOf(hooked)
-      checkNotAllBanned(allowed, `${BANNING}, logits`, ' that the grammar allows')
-      return body(allowed)
+      return this.#withAllowed(hooked, allowed => {
+        checkNotAllBanned(allowed, `${BANNING}, logits`, ' that the grammar allows')
+        return body(allowed)
+      })
     } finally {
       this.#penalties.restore(known)
     }
+  }
+
+  #withAllowed<T>(changed: KnownLogits, body: (allowed: KnownLogits) => T): T {
+    return this.#allowed ? withAllowed(changed.logits, this.#allowed, body) : body(changed)
   }
 }
 
