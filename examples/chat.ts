@@ -1,32 +1,45 @@
-// A conversation in the terminal: the program adds your line to the text so far, and the model goes
-// on. Ctrl-C ends an answer early. At the prompt it ends the program.
+// A question that a model answers with the help of a tool. It needs a model with a chat template.
+// To talk to one in a terminal: npx moepp chat
 //
-//   node examples/chat.ts [model]
-import { createInterface } from 'node:readline'
-import { loadModel } from 'moepp'
+//   node examples/chat.ts MODEL "How warm is it in Oslo?"
+import { type ChatMessage, type ChatTool, loadModel, type ToolCall } from 'moepp'
 
-const model = await loadModel(process.argv[2] ?? 'models/books-7m')
-const terminal = createInterface({ input: process.stdin, output: process.stdout, prompt: '> ' })
+const [source = 'hf:Qwen/Qwen3-30B-A3B', question = 'How warm is it in Oslo?'] =
+  process.argv.slice(2)
 
-let answering: AbortController | undefined
-const interrupt = () => (answering ? answering.abort() : terminal.close())
-terminal.on('SIGINT', interrupt)
-process.on('SIGINT', interrupt)
+const tools: ChatTool[] = [
+  {
+    type: 'function',
+    function: {
+      name: 'weather',
+      description: 'The weather of a city.',
+      parameters: {
+        type: 'object',
+        properties: { city: { type: 'string' } },
+        required: ['city'],
+        additionalProperties: false,
+      },
+    },
+  },
+]
 
-let text = ''
-terminal.prompt()
-for await (const line of terminal) {
-  text += text === '' ? line : `\n${line}`
-  // The last 768 tokens: a prompt and its answer must fit into the context.
-  const prompt = model.tokenizer.encode(text).slice(-768)
-  answering = new AbortController()
-  const options = { temperature: 0.8, maxNewTokens: 200, stop: '\n', signal: answering.signal }
-  for await (const chunk of model.stream(prompt, options)) {
-    process.stdout.write(chunk.text)
-    text += chunk.text
-  }
-  console.log(answering.signal.aborted ? ' [stopped]' : '')
-  answering = undefined
-  terminal.prompt()
+function run({ name, arguments: given, invalid }: ToolCall): string {
+  if (invalid !== undefined) return `The call cannot be made: ${invalid}`
+  if (name !== 'weather') return `There is no tool ${name}.`
+  return JSON.stringify({ ...(given as object), celsius: 4 })
+}
+
+const model = await loadModel(source)
+const messages: ChatMessage[] = [{ role: 'user', content: question }]
+// A model may call tools for ever.
+for (let round = 0; round < 5; round++) {
+  const answer = model.streamChat(messages, { tools, maxNewTokens: 1000 })
+  for await (const { content = '' } of answer) process.stdout.write(content)
+  const { message, usage } = await answer.result
+  console.error(`\n${usage.cachedTokens} of ${usage.promptTokens} tokens were cached`)
+  messages.push(message)
+  if (!message.toolCalls) break
+  for (const call of message.toolCalls)
+    messages.push({ role: 'tool', name: call.name, content: run(call) })
 }
 await model.close()
