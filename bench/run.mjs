@@ -8,6 +8,7 @@
 //   npm run bench -- grammar [FOLDER]       grammars over the vocabulary of a tokenizer
 //   npm run bench -- tokenizer              encoding: time, and holds of the event loop
 //   npm run bench -- speculate              guesses of the next tokens: gain and cost
+//   npm run bench -- state                  keys and values in a file, against computing them
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { programs, root, run } from '../scripts/build-native.mjs'
@@ -22,6 +23,7 @@ const scripts = new Map([
   ['quality', []],
   ['tokenizer', []],
   ['speculate', []],
+  ['state', []],
 ])
 const [first, ...rest] = process.argv.slice(2)
 const levels = scripts.get(first) ?? ['--native']
