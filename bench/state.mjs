@@ -2,8 +2,8 @@
 //
 //   npm run bench -- state [--shape=0.6b] [--tokens=2000] [--dtype=bfloat16] [--rounds=3]
 //
-// The ceiling of a save is a plain write of as many bytes with fsync, that of a load a plain read;
-// both go through the page cache. All take turns in one run, and the figures are medians.
+// The ceiling of a save is a plain write of as many bytes with fsync, that of a load a plain read.
+// Both go through the page cache. All take turns in one run, and the figures are medians.
 import {
   closeSync,
   fsyncSync,
