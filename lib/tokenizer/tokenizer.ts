@@ -260,8 +260,9 @@ export class Tokenizer {
   }
 
   /**
-   * @internal As encodeAsync, for a text in parts: ids of tokens, and the texts between them. In
-   * these, special tokens are ordinary characters.
+   * As encodeAsync, for a text in parts: ids of tokens, and the texts between them. In these,
+   * special tokens are ordinary characters.
+   * @internal
    */
   encodeParts(parts: readonly (string | number)[], how: EncodeAsyncOptions): Promise<number[]> {
     const ids: number[] = []

@@ -129,6 +129,7 @@ t.test('every public name, and every method, has an example', async t => {
       if (!declaration || !ts.isMethodDeclaration(declaration)) continue
       if (!ts.isIdentifier(declaration.name) || PROTOCOL.has(member.name)) continue
       if (ts.getCombinedModifierFlags(declaration) & ts.ModifierFlags.Private) continue
+      if (member.getJsDocTags(checker).some(({ name }) => name === 'internal')) continue
       t.ok(hasExample(member), `${name.name}.${member.name}: example`)
     }
   }
