@@ -15,7 +15,7 @@ import {
 
 const MOST_DIGITS = 15
 /** Largest magnitude of an integer. */
-export const LARGEST = 10n ** BigInt(MOST_DIGITS) - 1n
+const LARGEST = 10n ** BigInt(MOST_DIGITS) - 1n
 const DECIMALS = 6
 const UNIT = 10n ** BigInt(DECIMALS)
 /** Bounds of numbers with a fraction: above, doubles are too coarse for 6 decimals. */

@@ -2,18 +2,22 @@
  * Regular expressions as expressions of a grammar: JavaScript's syntax with the flag `u`. Things
  * that depend on a place in the text, or on what a group matched, are refused.
  */
-import { MoeppError } from '../errors.js'
+import type { MoeppError } from '../errors.js'
+import { badGrammar } from './errors.js'
 import {
   ALL_CHARACTERS,
+  characters,
   complement,
+  DIGITS,
   EMPTY,
   type Expression,
   either,
-  intersection,
   type Range,
   repeat,
+  runs,
   sequence,
   union,
+  WORD,
 } from './expression.js'
 
 /** The form that characters of the expression have in the text. */
@@ -34,10 +38,6 @@ export function wholeMatch(pattern: string, place: string, alphabet: Alphabet): 
 /** Texts that match somewhere, as the keyword `pattern` of JSON Schema means it. */
 export function anyMatch(pattern: string, place: string, alphabet: Alphabet): Expression {
   return new Anchored(place, alphabet, true).of(parseRegex(pattern, place))
-}
-
-export function badGrammar(place: string, problem: string): MoeppError {
-  return new MoeppError('ERR_BAD_GRAMMAR', `${place}: ${problem}`)
 }
 
 /** Makes expressions of nodes. Anchors may stand at the ends of the whole pattern alone. */
@@ -94,13 +94,6 @@ function take(parts: Node[], kind: Node['kind'], remove: () => Node, at: number)
   return found
 }
 
-const DIGITS: readonly Range[] = [[0x30, 0x39]]
-const WORD: readonly Range[] = [
-  [0x30, 0x39],
-  [0x41, 0x5a],
-  [0x5f, 0x5f],
-  [0x61, 0x7a],
-]
 const SPACE: readonly Range[] = union([
   [0x09, 0x0d],
   [0x20, 0x20],
@@ -272,21 +265,16 @@ const withProperty = new Map<string, readonly Range[]>()
 
 /** The characters that a class such as \p{Lu} matches: JavaScript is asked for each. */
 function charactersWith(source: string): readonly Range[] {
-  let ranges = withProperty.get(source)
-  if (!ranges) {
-    const regex = new RegExp(`^${source}$`, 'u')
-    const found: [number, number][] = []
-    for (let code = 0; code <= 0x10ffff; code++) {
-      if (!regex.test(String.fromCodePoint(code))) continue
-      const last = found.at(-1)
-      if (last?.[1] === code - 1) last[1] = code
-      else found.push([code, code])
-    }
-    ranges = intersection(found, ALL_CHARACTERS)
-    withProperty.set(source, ranges)
-  }
+  const ranges = withProperty.get(source) ?? union(runs(codesOf(source)))
+  withProperty.set(source, ranges)
   return ranges
 }
 
+function* codesOf(source: string): Generator<number, void> {
+  const regex = new RegExp(`^${source}$`, 'u')
+  for (let code = 0; code <= 0x10ffff; code++)
+    if (regex.test(String.fromCodePoint(code))) yield code
+}
+
 /** A pattern's characters as they are. */
-export const PLAIN: Alphabet = ranges => ({ kind: 'characters', ranges: union(ranges) })
+export const PLAIN: Alphabet = ranges => characters(...ranges)
