@@ -91,9 +91,7 @@ function reset(value: Record<string, unknown>, conversation: Conversation): void
 
 async function answer({ conversation, model, signal }: LinesParts): Promise<object> {
   const result = await model.chat(conversation.prompt, { ...conversation.options, signal })
-  if (result.finishReason === 'length' && result.usage.generatedTokens === 0)
-    throw new MoeppError('ERR_BAD_PROMPT', 'the conversation fills the context')
-  conversation.add(result.message)
+  conversation.addAnswer(result)
   return document(result, conversation.settings.routing === true)
 }
 
