@@ -11,6 +11,7 @@ import { textMethod } from './text-methods.js'
 import {
   bounded,
   type Callable,
+  checkItems,
   checkLength,
   isEqual,
   isList,
@@ -19,7 +20,6 @@ import {
   isUndefined,
   itemsOf,
   kind,
-  MAX_ITEMS,
   NONE,
   numberOf,
   ofBoolean,
@@ -75,8 +75,7 @@ export class Interpreter extends Base {
     }
     const value = super.evaluate(node, scope)
     if (isText(value)) bounded(value.value)
-    if (isList(value) && value.value.length > MAX_ITEMS)
-      throw new Error(`a list has more than ${MAX_ITEMS} items`)
+    if (isList(value)) checkItems(value.value.length)
     return value
   }
 
@@ -255,14 +254,9 @@ function binary(operator: string, left: Value, right: Value): Value | undefined 
       return ofBoolean(compare(left, right) >= 0)
     case '+':
       if (isText(left) && isText(right)) return ofText(bounded(left.value + right.value))
-      if (isList(left) && isList(right)) return ofList(added(left.value, right.value))
+      if (isList(left) && isList(right)) return ofList(left.value.concat(right.value))
   }
   return arithmetic(operator, left, right)
-}
-
-function added(a: Value[], b: Value[]): Value[] {
-  if (a.length + b.length > MAX_ITEMS) throw new Error(`a list has more than ${MAX_ITEMS} items`)
-  return a.concat(b)
 }
 
 /** Python's numbers: remainders have the divisor's sign, and nothing is divided by 0. */
