@@ -1,20 +1,16 @@
 /** A small random Qwen3-MoE++ with a tokenizer of Qwen's kind and a chat template. */
-import { copyFileSync, readFileSync, writeFileSync } from 'node:fs'
+import { copyFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { directoryWith } from '../checkpoint/files.js'
 import { randomOfFamily } from '../reference/random-families.js'
+import { QWEN3_TEMPLATE } from './chat-templates.js'
 import { golden, readJson } from './golden.js'
 
-export interface ChatCheckpointOptions {
+interface ChatCheckpointOptions {
   /** Jinja; absent: Qwen3's; null: none, as in a base model. */
   readonly template?: string | null
   readonly seed?: number
 }
-
-export const QWEN3_TEMPLATE = readFileSync(
-  join(golden, 'families', 'chat_template', 'qwen3.jinja'),
-  'utf8',
-)
 
 const TOKENIZER = join(golden, 'tokenizer-byte-level', 'qwen-bpe')
 
