@@ -16,16 +16,6 @@ export const noPty = ((): string | false => {
   return status === 0 && stdout.startsWith('/dev/') ? false : 'no `script` of util-linux'
 })()
 
-/** Keys as a terminal sends them. */
-export const KEY = {
-  interrupt: '\x03',
-  end: '\x04',
-  enter: '\r',
-  altEnter: '\x1b\r',
-  up: '\x1b[A',
-  paste: (text: string) => `\x1b[200~${text}\x1b[201~`,
-} as const
-
 export class Pty {
   readonly screen = new Screen()
   readonly #child: ChildProcessWithoutNullStreams
