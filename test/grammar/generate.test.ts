@@ -37,7 +37,7 @@ function checkPerson(t: Test, text: string): void {
 }
 
 t.test('the text has the form, whatever the logits are', async t => {
-  for (let seed = 0; seed < 10; seed++) {
+  for (let seed = 0; seed < 4; seed++) {
     const { text, finishReason } = await model.generate(PROMPT, {
       ...sampled,
       seed,
@@ -263,9 +263,14 @@ t.test('guesses of the next tokens change nothing', async t => {
   for (const [i, source] of [{ regex: '(7;){40}' }, { regex: '[a-c ]{60}' }].entries()) {
     const options = { grammar: source, maxNewTokens: 100, temperature: 5, topK: 0, seed: i }
     const plain = await model.generate('Once', { ...options, logprobs: 2 })
-    const guessed = await model.generate('Once', { ...options, logprobs: 2, speculate: { ngram: 2 } })
+    const guessed = await model.generate('Once', {
+      ...options,
+      logprobs: 2,
+      speculate: { ngram: 2 },
+    })
     t.strictSame(guessed.tokenIds, plain.tokenIds)
     t.strictSame(guessed.logprobs, plain.logprobs)
-    if (i === 0) t.ok(guessed.usage.acceptedTokens! > 10, `${guessed.usage.acceptedTokens} accepted`)
+    if (i === 0)
+      t.ok(guessed.usage.acceptedTokens! > 10, `${guessed.usage.acceptedTokens} accepted`)
   }
 })
