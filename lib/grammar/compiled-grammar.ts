@@ -28,7 +28,8 @@ export class CompiledGrammar {
   #next: Promise<void> | undefined
   #failure: MoeppError | undefined
   #opened = 0
-  #users = 0
+  /** Calls that follow it. */
+  users = 0
   readonly #stepMs: number
 
   constructor(source: GrammarSource, vocabulary: SharedVocabulary, deadlines = DEADLINES) {
@@ -38,21 +39,8 @@ export class CompiledGrammar {
     this.compiled.catch(() => {})
   }
 
-  get isInUse(): boolean {
-    return this.#users > 0
-  }
-
   get hasFailed(): boolean {
     return this.#failure !== undefined
-  }
-
-  /** Keeps it open until as many calls of `release`. */
-  retain(): void {
-    this.#users++
-  }
-
-  release(): void {
-    this.#users--
   }
 
   /**
