@@ -6,10 +6,11 @@
 import type { Rendering } from '../template/chat-template.js'
 import { type ChatMessage, templateMessages } from '../template/messages.js'
 import { PlainCopier } from '../template/plain-data.js'
+import type { Part } from '../tokenizer/added-tokens.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
 import { type ChatFormat, unlessRefused } from './chat-format.js'
 import type { SplitOptions } from './chat-options.js'
-import { type Part, PlainWords } from './plain-words.js'
+import { PlainWords } from './plain-words.js'
 
 export interface ChatPrompt {
   /** Ids of tokens, and the texts between them: `Tokenizer.encodeParts` takes them. */
