@@ -24,19 +24,12 @@ const TEMPLATE = 'template.'
 
 /**
  * The settings with `name`, in camelCase or kebab-case, set to `text`, or without it.
- * @throws TypeError, RangeError
+ * @throws TypeError for a wrong name; the value is not checked
  */
-export function withSetting(
-  settings: Settings,
-  name: string,
-  text: string | undefined,
-  check: Resolve,
-): Settings {
-  const changed = name.startsWith(TEMPLATE)
+export function withSetting(settings: Settings, name: string, text: string | undefined): Settings {
+  return name.startsWith(TEMPLATE)
     ? withVariable(settings, name.slice(TEMPLATE.length), text)
     : withOption(settings, optionName(name), text)
-  checkSettings(changed, check)
-  return changed
 }
 
 /** @throws TypeError, RangeError */
