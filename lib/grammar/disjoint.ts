@@ -28,7 +28,8 @@ function typesOf(schema: Schema): readonly string[] | undefined {
   return [schema.type].flat().map(type => (type === 'integer' ? 'number' : String(type)))
 }
 
-function typeOf(value: unknown): string {
+/** Of JSON Schema; an integer is a number. */
+export function typeOf(value: unknown): string {
   if (value === null) return 'null'
   return Array.isArray(value) ? 'array' : typeof value
 }

@@ -6,7 +6,7 @@
  * `additionalProperties` has no others. Numbers have 15 digits at most.
  */
 import { isObject, show } from '../base/json.js'
-import { areDisjoint } from './disjoint.js'
+import { areDisjoint, typeOf } from './disjoint.js'
 import { badGrammar } from './errors.js'
 import { type Expression, either, type ParsedGrammar, Rules, text } from './expression.js'
 import { arrayIn } from './json-array.js'
@@ -226,11 +226,7 @@ function impliedTypes(schema: Schema): string[] {
 }
 
 function isOfType(value: unknown, type: string): boolean {
-  if (type === 'null') return value === null
-  if (type === 'array') return Array.isArray(value)
-  if (type === 'object') return isObject(value)
-  if (type === 'integer') return Number.isInteger(value)
-  return typeof value === type
+  return type === 'integer' ? Number.isInteger(value) : typeOf(value) === type
 }
 
 function numberIn(schema: Schema, place: Place, isInteger: boolean): Expression {

@@ -55,15 +55,17 @@ class Anchored {
 
   of(node: Node): Expression {
     if (node.kind === 'either') return either(...node.options.map(option => this.of(option)))
-    const parts = node.kind === 'sequence' ? [...node.parts] : [node]
-    if (parts.length === 1 && parts[0]!.kind === 'either') return this.of(parts[0]!)
-    if (parts.length === 1 && parts[0]!.kind === 'sequence') return this.of(parts[0]!)
-    const begins = take(parts, 'begin', () => parts.shift()!, 0)
-    const ends = take(parts, 'end', () => parts.pop()!, -1)
+    const parts = node.kind === 'sequence' ? node.parts : [node]
+    const [only] = parts
+    if (parts.length === 1 && (only!.kind === 'either' || only!.kind === 'sequence'))
+      return this.of(only!)
+    let [from, to] = [0, parts.length]
+    while (parts[from]?.kind === 'begin') from++
+    while (to > from && parts[to - 1]!.kind === 'end') to--
     return sequence(
-      begins ? EMPTY : this.#around,
-      ...parts.map(part => this.#inner(part)),
-      ends ? EMPTY : this.#around,
+      from > 0 ? EMPTY : this.#around,
+      ...parts.slice(from, to).map(part => this.#inner(part)),
+      to < parts.length ? EMPTY : this.#around,
     )
   }
 
@@ -83,15 +85,6 @@ class Anchored {
       }
     }
   }
-}
-
-function take(parts: Node[], kind: Node['kind'], remove: () => Node, at: number): boolean {
-  let found = false
-  while (parts.at(at)?.kind === kind) {
-    remove()
-    found = true
-  }
-  return found
 }
 
 const SPACE: readonly Range[] = union([
