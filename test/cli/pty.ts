@@ -25,11 +25,11 @@ export class Pty {
   /** The terminal's device file. */
   #device = ''
 
-  private constructor(args: readonly string[], env: NodeJS.ProcessEnv, columns: number) {
+  private constructor(args: readonly string[], env: NodeJS.ProcessEnv) {
     const words = [process.execPath, MAIN, ...args].map(
       word => `'${word.replaceAll("'", "'\\''")}'`,
     )
-    const command = `echo $$; tty; stty cols ${columns} rows 24; exec ${words.join(' ')}`
+    const command = `echo $$; tty; stty cols 80 rows 24; exec ${words.join(' ')}`
     const { NO_COLOR, FORCE_COLOR, ...others } = process.env
     this.#child = spawn('script', ['-qefc', command, '/dev/null'], {
       cwd: root,
@@ -43,9 +43,9 @@ export class Pty {
 
   static async start(
     args: readonly string[],
-    { env = {}, columns = 80 }: { env?: NodeJS.ProcessEnv; columns?: number } = {},
+    { env = {} }: { env?: NodeJS.ProcessEnv } = {},
   ): Promise<Pty> {
-    const pty = new Pty(args, env, columns)
+    const pty = new Pty(args, env)
     pty.pid = Number(await pty.screen.until('\r\n'))
     pty.#device = (await pty.screen.until('\r\n')).trim()
     return pty

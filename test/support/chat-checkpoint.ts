@@ -6,20 +6,17 @@ import { randomOfFamily } from '../reference/random-families.js'
 import { QWEN3_TEMPLATE } from './chat-templates.js'
 import { golden, readJson } from './golden.js'
 
-interface ChatCheckpointOptions {
-  /** Jinja; absent: Qwen3's; null: none, as in a base model. */
-  readonly template?: string | null
-  readonly seed?: number
-}
-
 const TOKENIZER = join(golden, 'tokenizer-byte-level', 'qwen-bpe')
 
-/** The checkpoint's folder, in `parent`. Its answers are random, and so seldom of one language. */
+/**
+ * The checkpoint's folder, in `parent`. Its answers are random, and so seldom of one language.
+ * `template` null: a base model.
+ */
 export function chatCheckpoint(
   parent: string,
-  { template = QWEN3_TEMPLATE, seed = 1 }: ChatCheckpointOptions = {},
+  { template = QWEN3_TEMPLATE }: { readonly template?: string | null } = {},
 ): string {
-  const { files } = randomOfFamily('qwen3_moe_plus_plus', seed, {
+  const { files } = randomOfFamily('qwen3_moe_plus_plus', 1, {
     vocab_size: 2014,
     hidden_size: 32,
     num_hidden_layers: 2,
@@ -30,7 +27,7 @@ export function chatCheckpoint(
     rope_scaling: null,
     eos_token_id: null,
   })
-  const directory = directoryWith(parent, `chat-${seed}`, files)
+  const directory = directoryWith(parent, 'chat', files)
   copyFileSync(join(TOKENIZER, 'tokenizer.json'), join(directory, 'tokenizer.json'))
   const config = readJson<Record<string, unknown>>(join(TOKENIZER, 'tokenizer_config.json'))
   const { chat_template: _, ...rest } = config
