@@ -80,7 +80,7 @@ class Anchored {
       case 'repeat':
         return repeat(this.#inner(node.body), node.least, node.most)
       default: {
-        const anchor = node.kind === 'begin' ? '^ is not at the begin' : '$ is not at the end'
+        const anchor = node.kind === 'begin' ? '^ is not at the beginning' : '$ is not at the end'
         throw badGrammar(this.#place, `${anchor} of the pattern, which is not supported`)
       }
     }

@@ -239,7 +239,7 @@ function binary(operator: string, left: Value, right: Value): Value | undefined 
     case '!=':
       return ofBoolean(!isEqual(left, right))
     case '~':
-      return ofText(bounded(strOf(left) + strOf(right)))
+      return ofText(strOf(left) + strOf(right))
     case 'in':
       return ofBoolean(contains(right, left))
     case 'not in':
@@ -253,7 +253,7 @@ function binary(operator: string, left: Value, right: Value): Value | undefined 
     case '>=':
       return ofBoolean(compare(left, right) >= 0)
     case '+':
-      if (isText(left) && isText(right)) return ofText(bounded(left.value + right.value))
+      if (isText(left) && isText(right)) return ofText(left.value + right.value)
       if (isList(left) && isList(right)) return ofList(left.value.concat(right.value))
   }
   return arithmetic(operator, left, right)
@@ -266,7 +266,7 @@ function arithmetic(operator: string, left: Value, right: Value): Value | undefi
   const [a, b] = [numberOf(left), numberOf(right)]
   if (a === undefined || b === undefined)
     throw new Error(`${kind(left)} ${operator} ${kind(right)} is not possible`)
-  if ('//%'.includes(operator) && b === 0) throw new Error('division by zero')
+  if (['/', '//', '%'].includes(operator) && b === 0) throw new Error('division by zero')
   if (operator !== '%') return undefined
   const isFloat = left.type === 'FloatValue' || right.type === 'FloatValue'
   const remainder = a - b * Math.floor(a / b)
