@@ -60,8 +60,8 @@ export async function readChatFormat(
   templateName: string | undefined,
 ): Promise<ChatFormat> {
   const named = templateName === undefined ? {} : { templateName }
-  const render = (messages: readonly ChatMessage[], tools?: readonly ChatTool[]) =>
-    orRefused(template.render(messages, { ...named, ...(tools && { tools }) }))
+  const render = async (messages: readonly ChatMessage[], tools?: readonly ChatTool[]) =>
+    (await unlessRefused(template.render(messages, { ...named, ...(tools && { tools }) }))) ?? ''
   const plain = await render([ASKED, ANSWER, ASKED])
   const thinking = await render([ASKED, { ...ANSWER, reasoning: REASONING }])
   const calling = await render([ASKED, { ...ANSWER, toolCalls: [CALL, CALL] }], [TOOL])
@@ -74,12 +74,12 @@ export async function readChatFormat(
   }
 }
 
-/** Empty if the template refuses these messages: then it has no form for them. */
-async function orRefused(text: Promise<string>): Promise<string> {
+/** Undefined if the template refuses the messages: then it has no form for them. */
+export async function unlessRefused<T>(rendered: Promise<T>): Promise<T | undefined> {
   try {
-    return await text
+    return await rendered
   } catch (error) {
-    if (error instanceof MoeppError && error.code === 'ERR_BAD_TEMPLATE') return ''
+    if (error instanceof MoeppError && error.code === 'ERR_BAD_TEMPLATE') return undefined
     throw error
   }
 }

@@ -76,6 +76,13 @@ export interface ChatOptions
   toolChoice?: ToolChoice
 }
 
+/** Options of generate that chats do not have. */
+export const NOT_OF_CHATS: readonly string[] = [
+  'addSpecialTokens',
+  'splitSpecialTokens',
+  'numReturnSequences',
+] satisfies readonly Exclude<keyof GenerateOptions, keyof ChatOptions>[]
+
 /** ChatOptions in two parts: for the template, and for the generation. */
 export interface SplitOptions {
   /** Empty if the model is to be told of none. */
@@ -97,7 +104,7 @@ export function splitChatOptions(options: ChatOptions): SplitOptions {
     templateVariables,
     ...generation
   } = options
-  for (const name of ['addSpecialTokens', 'splitSpecialTokens', 'numReturnSequences'])
+  for (const name of NOT_OF_CHATS)
     if ((generation as Record<string, unknown>)[name] !== undefined)
       throw new TypeError(`${name}: chats have no such option`)
   templateTools(tools, new PlainCopier())

@@ -3,14 +3,14 @@
  * with its own tokens, if the template writes it as the model did. So the next turn finds all of
  * them in the KV cache, even where the text's own encoding would be another.
  */
-import { MoeppError } from '../errors.js'
-import type { ChatTemplateOptions } from '../template/chat-template.js'
+import type { Rendering } from '../template/chat-template.js'
 import { type ChatMessage, templateMessages } from '../template/messages.js'
 import { PlainCopier } from '../template/plain-data.js'
+import type { Part } from '../tokenizer/added-tokens.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
-import type { ChatFormat } from './chat-format.js'
+import { type ChatFormat, unlessRefused } from './chat-format.js'
 import type { SplitOptions } from './chat-options.js'
-import { type Part, PlainWords } from './plain-words.js'
+import { PlainWords } from './plain-words.js'
 
 export interface ChatPrompt {
   /** Ids of tokens, and the texts between them: `Tokenizer.encodeParts` takes them. */
@@ -20,12 +20,6 @@ export interface ChatPrompt {
 
 /** State of the thoughts where the answer begins. `free`: the model decides whether it thinks. */
 export type ReasoningStart = 'free' | 'open' | 'closed'
-
-/** Messages and options as the template gets them. */
-interface Rendering {
-  readonly messages: readonly ChatMessage[]
-  readonly options: ChatTemplateOptions
-}
 
 /** An answer in the text of a conversation, `from` .. `to` - 1, and its tokens. */
 interface KnownAnswer {
@@ -55,25 +49,19 @@ export async function chatPrompt(
       addGenerationPrompt: true,
     },
   }
-  const [text, before] = await tokenizer.template.renderEach([
+  const [text = '', before = ''] = await tokenizer.template.renderEach([
     rendering,
     { ...rendering, options: { ...rendering.options, addGenerationPrompt: false } },
   ])
-  const rendered = text!
   const parts: Part[] = []
   let end = 0
-  for (const { from, to, tokenIds } of await knownAnswers(
-    rendered,
-    messages,
-    rendering,
-    tokenizer,
-  )) {
-    for (const part of words.parts(rendered.slice(end, from))) parts.push(part)
+  for (const { from, to, tokenIds } of await knownAnswers(text, messages, rendering, tokenizer)) {
+    for (const part of words.parts(text.slice(end, from))) parts.push(part)
     for (const id of tokenIds) parts.push(id)
     end = to
   }
-  for (const part of words.parts(rendered.slice(end))) parts.push(part)
-  const generationPrompt = rendered.startsWith(before!) ? rendered.slice(before!.length) : ''
+  for (const part of words.parts(text.slice(end))) parts.push(part)
+  const generationPrompt = text.startsWith(before) ? text.slice(before.length) : ''
   return { parts, reasoning: reasoningStart(generationPrompt, format) }
 }
 
@@ -101,33 +89,20 @@ async function knownAnswers(
     const written = continuation(tokenIds, tokenizer)
     return text.includes(written) ? [{ at, tokenIds, written }] : []
   })
-  const prompts = await promptsOf(candidates, rendering, tokenizer)
+  const prompts = await unlessRefused(
+    tokenizer.template.renderEach(
+      candidates.map(({ at }) => ({ ...rendering, messages: rendering.messages.slice(0, at) })),
+    ),
+  )
   const specials = tokenizer.specialTokens.map(({ content }) => content)
   return candidates.flatMap(({ tokenIds, written }, i) => {
-    const prompt = prompts[i]
+    const prompt = prompts?.[i]
     if (prompt === undefined || !text.startsWith(prompt)) return []
     const [from, to] = [prompt.length, prompt.length + written.length]
     const isThere =
       text.startsWith(written, from) && specials.some(special => text.startsWith(special, to))
     return isThere ? [{ from, to, tokenIds }] : []
   })
-}
-
-/** The prompt of each answer. None if the template refuses one. */
-async function promptsOf(
-  answers: readonly { readonly at: number }[],
-  { messages, options }: Rendering,
-  { template }: Tokenizer,
-): Promise<readonly string[]> {
-  if (answers.length === 0) return []
-  try {
-    return await template.renderEach(
-      answers.map(({ at }) => ({ messages: messages.slice(0, at), options })),
-    )
-  } catch (error) {
-    if (error instanceof MoeppError && error.code === 'ERR_BAD_TEMPLATE') return []
-    throw error
-  }
 }
 
 /** The text of tokens that continue another text. */

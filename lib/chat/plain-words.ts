@@ -4,14 +4,12 @@
  * messages hold. It is taken out again after the special tokens have been found.
  */
 import { isObject } from '../base/json.js'
+import type { Part } from '../tokenizer/added-tokens.js'
 import { LongestMatch } from '../tokenizer/longest-match.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
 
 /** Characters that Unicode keeps free for such uses: U+FDD0 to U+FDEF. */
 const FREE = Array.from({ length: 32 }, (_, i) => String.fromCharCode(0xfdd0 + i))
-
-/** Rendered text in parts: ids of special tokens, and texts between them. */
-export type Part = string | number
 
 export class PlainWords {
   readonly #specials: LongestMatch

@@ -15,15 +15,11 @@ export function parseToolCall(text: string, problem?: string): ToolCall {
   } catch (error) {
     return invalid(text, `it is not JSON: ${(error as Error).message}`)
   }
-  if (!isObject(call) || typeof call.name !== 'string') return invalid(text, 'it has no name')
-  const { name, arguments: given = {} } = call
-  if (!isObject(given) || Array.isArray(given)) {
-    return { name: name as string, arguments: JSON.stringify(given), invalid: NO_OBJECT }
-  }
-  return { name: name as string, arguments: given }
+  const { name, arguments: given = {} } = isObject(call) ? call : {}
+  if (typeof name !== 'string') return invalid(text, 'it has no name')
+  if (isObject(given)) return { name, arguments: given }
+  return { name, arguments: JSON.stringify(given), invalid: 'its arguments are not an object' }
 }
-
-const NO_OBJECT = 'its arguments are not an object'
 
 /** The name and the arguments' text, if they can be told. */
 function invalid(text: string, reason: string): ToolCall {

@@ -4,7 +4,7 @@ import { printable, show } from '../base/json.js'
 import { nearest } from '../base/option-checks.js'
 import { nameOf } from '../chat/chat-options.js'
 import { checkSettings, listSettings, settingHelp, withSetting } from './chat-settings.js'
-import type { Conversation } from './conversation.js'
+import type { Conversation, Settings } from './conversation.js'
 import { loadConversation, loadTools, saveConversation } from './conversation-file.js'
 import { formatNumber, formatTable } from './format.js'
 import type { Resolve } from './generate-model.js'
@@ -148,30 +148,33 @@ function retry({ conversation }: ChatState): Outcome {
   return { next: 'answer' }
 }
 
-function set({ conversation, check }: ChatState, argument: string): Outcome {
+function change({ conversation, check }: ChatState, settings: Settings): void {
+  checkSettings(settings, check)
+  conversation.settings = settings
+}
+
+function set(state: ChatState, argument: string): Outcome {
+  const { conversation } = state
   const [, name, value] = /^(\S+)(?:\s+(.*))?$/s.exec(argument) ?? []
   if (name !== undefined && value !== undefined)
-    conversation.settings = withSetting(conversation.settings, name, value, check)
+    change(state, withSetting(conversation.settings, name, value))
   const all = listSettings(conversation.settings).join('\n')
   return { say: all === '' ? `no option is set. There are ${settingHelp}` : all }
 }
 
-function unset({ conversation, check }: ChatState, name: string): Outcome {
+function unset(state: ChatState, name: string): Outcome {
+  const { conversation } = state
   if (name === 'system') conversation.system = undefined
   else if (name === 'tools') {
     const { tools: _, ...settings } = conversation.settings
-    checkSettings(settings, check)
-    conversation.settings = settings
-  } else conversation.settings = withSetting(conversation.settings, name, undefined, check)
+    change(state, settings)
+  } else change(state, withSetting(conversation.settings, name, undefined))
   return { say: `${name} is unset` }
 }
 
-async function tools({ conversation, check }: ChatState, path: string): Promise<Outcome> {
-  if (path !== '') {
-    const settings = { ...conversation.settings, tools: await loadTools(path) }
-    checkSettings(settings, check)
-    conversation.settings = settings
-  }
+async function tools(state: ChatState, path: string): Promise<Outcome> {
+  const { conversation } = state
+  if (path !== '') change(state, { ...conversation.settings, tools: await loadTools(path) })
   const { tools = [] } = conversation.settings
   return {
     say:

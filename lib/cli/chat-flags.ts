@@ -2,7 +2,7 @@
 
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { GenerateOptions, LoadOptions } from '../options/generate.js'
-import { choice, value } from './chat-settings.js'
+import { parseToolChoice, parseValue } from './chat-settings.js'
 import { Conversation, type Settings } from './conversation.js'
 import { loadConversation, loadTools } from './conversation-file.js'
 import { UsageError } from './errors.js'
@@ -75,7 +75,7 @@ function settingsOf(flags: ChatFlags): Settings {
   return {
     ...generation,
     ...(logitBias && { logitBias: Object.fromEntries(logitBias as ReadonlyMap<number, number>) }),
-    ...(toolChoice !== undefined && { toolChoice: choice(toolChoice) }),
+    ...(toolChoice !== undefined && { toolChoice: parseToolChoice(toolChoice) }),
     ...(templateName !== undefined && { templateName }),
     ...(templateVariable !== undefined && { templateVariables: templateVariable }),
   }
@@ -85,5 +85,5 @@ function parseVariable(text: string, before: Variables = {}): Variables {
   const [, name, given] = /^([^=]+)=(.*)$/s.exec(text) ?? []
   if (name === undefined)
     throw new InvalidArgumentError('Expected a name and a value, like enable_thinking=false.')
-  return { ...before, [name]: value(given!) }
+  return { ...before, [name]: parseValue(given!) }
 }

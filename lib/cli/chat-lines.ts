@@ -2,12 +2,11 @@
 
 import { isObject, parseAnyJson, show } from '../base/json.js'
 import { MoeppError } from '../errors.js'
-import type { ChatResult } from '../generation/chat-results.js'
 import type { Model } from '../generation/model.js'
 import { type ChatMessage, templateMessages } from '../template/messages.js'
 import { PlainCopier } from '../template/plain-data.js'
 import type { Conversation } from './conversation.js'
-import { plainRouting } from './generate-report.js'
+import { resultDocument } from './generate-report.js'
 import { type Line, splitLines } from './lines.js'
 import type { Terminal } from './terminal.js'
 
@@ -91,23 +90,7 @@ function reset(value: Record<string, unknown>, conversation: Conversation): void
 
 async function answer({ conversation, model, signal }: LinesParts): Promise<object> {
   const result = await model.chat(conversation.prompt, { ...conversation.options, signal })
-  if (result.finishReason === 'length' && result.usage.generatedTokens === 0)
-    throw new MoeppError('ERR_BAD_PROMPT', 'the conversation fills the context')
-  conversation.add(result.message)
-  return document(result, conversation.settings.routing === true)
-}
-
-function document(
-  { message, finishReason, usage, timings, logprobs, routing }: ChatResult,
-  withRouting: boolean,
-): object {
-  return {
-    message,
-    finishReason,
-    usage,
-    timings,
-    ffnExpertsPerToken: routing?.ffnExpertsPerToken ?? 0,
-    ...(logprobs && { logprobs }),
-    ...(withRouting && routing && { routing: plainRouting(routing) }),
-  }
+  conversation.addAnswer(result)
+  const { message, text: _, tokenIds: __, ...others } = result
+  return { message, ...resultDocument(others, conversation.settings.routing === true) }
 }

@@ -112,12 +112,11 @@ class ChatSession implements Disposable {
   /** The model's answer, and the one after each result of a tool. False if the chat is to end. */
   async #answer(): Promise<boolean> {
     for (;;) {
-      const { message, finishReason, usage } = await this.#generate()
+      const result = await this.#generate()
+      const { message, finishReason, usage } = result
       if (finishReason === 'abort' && usage.generatedTokens === 0)
         throw new Error('stopped before the answer began: the message is taken back')
-      if (finishReason === 'length' && usage.generatedTokens === 0)
-        throw new MoeppError('ERR_BAD_PROMPT', 'the conversation fills the context')
-      this.#parts.conversation.add(message)
+      this.#parts.conversation.addAnswer(result)
       if (finishReason === 'abort') this.#note('stopped')
       if (finishReason === 'length') this.#note(`cut: ${this.#limit(usage.generatedTokens)}`)
       const calls = finishReason === 'abort' ? [] : (message.toolCalls ?? [])

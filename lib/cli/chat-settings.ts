@@ -24,19 +24,12 @@ const TEMPLATE = 'template.'
 
 /**
  * The settings with `name`, in camelCase or kebab-case, set to `text`, or without it.
- * @throws TypeError, RangeError
+ * @throws TypeError for a wrong name; the value is not checked
  */
-export function withSetting(
-  settings: Settings,
-  name: string,
-  text: string | undefined,
-  check: Resolve,
-): Settings {
-  const changed = name.startsWith(TEMPLATE)
+export function withSetting(settings: Settings, name: string, text: string | undefined): Settings {
+  return name.startsWith(TEMPLATE)
     ? withVariable(settings, name.slice(TEMPLATE.length), text)
     : withOption(settings, optionName(name), text)
-  checkSettings(changed, check)
-  return changed
 }
 
 /** @throws TypeError, RangeError */
@@ -61,13 +54,13 @@ export const settingHelp = `${SET_NAMES.join(', ')}, ${TEMPLATE}NAME`
 function withOption(settings: Settings, name: string, text: string | undefined): Settings {
   const { [name]: _, ...others } = settings as Record<string, unknown>
   if (text === undefined) return others
-  return { ...others, [name]: name === 'toolChoice' ? choice(text) : value(text) }
+  return { ...others, [name]: name === 'toolChoice' ? parseToolChoice(text) : parseValue(text) }
 }
 
 function withVariable(settings: Settings, name: string, text: string | undefined): Settings {
   const { [name]: _, ...others } = settings.templateVariables ?? {}
   if (name === '') throw new TypeError(`${TEMPLATE}: expected a name after the point`)
-  const templateVariables = text === undefined ? others : { ...others, [name]: value(text) }
+  const templateVariables = text === undefined ? others : { ...others, [name]: parseValue(text) }
   return { ...settings, templateVariables }
 }
 
@@ -81,7 +74,7 @@ function optionName(name: string): string {
 }
 
 /** JSON, or else the text itself. */
-export function value(text: string): unknown {
+export function parseValue(text: string): unknown {
   try {
     return JSON.parse(text)
   } catch {
@@ -90,6 +83,6 @@ export function value(text: string): unknown {
 }
 
 /** `auto`, `none`, `required`, or the name of a tool. */
-export function choice(text: string): NonNullable<Settings['toolChoice']> {
+export function parseToolChoice(text: string): NonNullable<Settings['toolChoice']> {
   return text === 'auto' || text === 'none' || text === 'required' ? text : { name: text }
 }

@@ -1,6 +1,8 @@
 /** A conversation in the terminal: messages, a system message ahead of them, and settings. */
 
 import type { ChatOptions } from '../chat/chat-options.js'
+import { MoeppError } from '../errors.js'
+import type { ChatResult } from '../generation/chat-results.js'
 import type { ChatMessage } from '../template/messages.js'
 
 /** Options of each answer. */
@@ -25,6 +27,13 @@ export class Conversation {
 
   add(message: ChatMessage): void {
     this.messages = [...this.messages, message]
+  }
+
+  /** @throws MoeppError ERR_BAD_PROMPT if the context had no room for an answer */
+  addAnswer({ message, finishReason, usage }: ChatResult): void {
+    if (finishReason === 'length' && usage.generatedTokens === 0)
+      throw new MoeppError('ERR_BAD_PROMPT', 'the conversation fills the context')
+    this.add(message)
   }
 
   /** Calls of the last answer that no tool's message follows. */

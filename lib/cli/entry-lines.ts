@@ -1,7 +1,7 @@
 /** Several lines of a keyboard as one text. */
 
 /** Stands for a line break within a line that is edited. A text that has it gets a line break. */
-export const LINE_BREAK = '\u2424'
+const LINE_BREAK = '\u2424'
 
 /** Joins lines while each but the last ends with a backslash. */
 export class EntryLines {

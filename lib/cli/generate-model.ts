@@ -1,7 +1,7 @@
 /** The model of `generate` and `chat`: its options are checked before the weights are read. */
 
 import { readModel } from '../families/registry.js'
-import { readGenerationConfig } from '../generation/generation-config.js'
+import { presetsOf, readGenerationConfig } from '../generation/generation-config.js'
 import type { Model } from '../generation/model.js'
 import { loadModel } from '../load/load.js'
 import {
@@ -48,11 +48,8 @@ export class ModelSource {
   ): Promise<{ readonly directory: string; readonly resolve: Resolve }> {
     const directory = await modelDirectory(this.#name, this.#flags, this.#progress, this.#signal)
     const { config } = await readModel(directory)
-    const generation = await readGenerationConfig(directory)
-    // As in Model: these are no options of a call.
-    const { bosTokenId, padTokenId, eosTokenIds, numReturnSequences, ...presets } = generation
+    const below = { ...defaults, ...presetsOf(await readGenerationConfig(directory)) }
     this.#directory = directory
-    const below = { ...defaults, ...presets }
     return { directory, resolve: options => resolveGenerateOptions(options, below, config) }
   }
 

@@ -2,6 +2,7 @@
 
 import { readFileSync } from 'node:fs'
 import { type Command, InvalidArgumentError, Option } from 'commander'
+import { NOT_OF_CHATS } from '../chat/chat-options.js'
 import type { GenerateOptions, LoadOptions } from '../options/generate.js'
 import type { Grammar } from '../options/grammar.js'
 import { MATRIX_TYPES } from '../options/load.js'
@@ -176,9 +177,7 @@ type GenerateFlag = keyof typeof GENERATE_FLAGS
 const GENERATE_NAMES = Object.keys(GENERATE_FLAGS) as GenerateFlag[]
 
 /** Those that a chat has, too. */
-export const CHAT_NAMES = GENERATE_NAMES.filter(
-  name => !['numReturnSequences', 'addSpecialTokens', 'splitSpecialTokens'].includes(name),
-)
+export const CHAT_NAMES = GENERATE_NAMES.filter(name => !NOT_OF_CHATS.includes(name))
 
 /** Options of loading and generation: all of them, or of the latter those of `names`. */
 export function addGenerateOptions(command: Command, names = GENERATE_NAMES): Command {

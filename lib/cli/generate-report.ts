@@ -46,12 +46,20 @@ export function jsonDocument(
   results: readonly GenerateResult[],
   withRouting: boolean,
 ): object {
-  const documents = results.map(({ routing, ...result }) => ({
+  const documents = results.map(result => resultDocument(result, withRouting))
+  return { model, prompt, ...(documents.length === 1 ? documents[0] : { results: documents }) }
+}
+
+/** A result as JSON has it. */
+export function resultDocument<T extends { readonly routing?: Routing }>(
+  { routing, ...result }: T,
+  withRouting: boolean,
+): object {
+  return {
     ...result,
     ffnExpertsPerToken: routing?.ffnExpertsPerToken ?? 0,
     ...(withRouting && routing && { routing: plainRouting(routing) }),
-  }))
-  return { model, prompt, ...(documents.length === 1 ? documents[0] : { results: documents }) }
+  }
 }
 
 /** Typed arrays would become objects with a key for each index. */

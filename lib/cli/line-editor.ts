@@ -19,7 +19,7 @@ const BRACKETED_PASTE = { on: '\x1b[?2004h', off: '\x1b[?2004l' }
 export interface LineEditorOptions {
   /** Ctrl-C while nothing is read. */
   readonly onInterrupt: () => void
-  /** Words that Tab completes at a text's begin. */
+  /** Words that Tab completes at a text's beginning. */
   readonly words: readonly string[]
 }
 

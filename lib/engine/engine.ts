@@ -96,8 +96,9 @@ export class Engine {
     return this.#runner.topLogits
   }
 
-  get isClosed(): boolean {
-    return this.#closing !== undefined
+  /** @throws MoeppError ERR_CLOSED */
+  checkOpen(): void {
+    if (this.#closing) throw new MoeppError('ERR_CLOSED', 'the model is closed')
   }
 
   /**
@@ -105,7 +106,7 @@ export class Engine {
    * The tokens must be ids of the vocabulary, and the sequence must never grow beyond maxTokens.
    */
   submit(request: SequenceRequest): Submission {
-    if (this.isClosed) throw closed()
+    this.checkOpen()
     const sequence = new Sequence(request, length => this.#runner.keyVariant(length))
     const done = new Promise<SequenceReport>((resolve, reject) => {
       this.#promised.set(sequence, { resolve, reject })
@@ -122,8 +123,8 @@ export class Engine {
    * Runs `task` when no step does. It may read and write pages that its caller holds. Steps wait
    * for it, so it should be short.
    */
-  betweenSteps<T>(task: () => Promise<T>): Promise<T> {
-    if (this.isClosed) return Promise.reject(closed())
+  async betweenSteps<T>(task: () => Promise<T>): Promise<T> {
+    this.checkOpen()
     return new Promise((resolve, reject) => {
       this.#tasks.push(async () => {
         try {
@@ -350,10 +351,6 @@ function readyFirst(chunks: readonly PlacedChunk[]): readonly PlacedChunk[] {
   return chunks.some(isPending)
     ? [...chunks.filter(chunk => !isPending(chunk)), ...chunks.filter(isPending)]
     : chunks
-}
-
-function closed(): MoeppError {
-  return new MoeppError('ERR_CLOSED', 'the model is closed')
 }
 
 function deliverCaptured(chunk: PlacedChunk, stepTokens: number, { captured }: StepResult): void {

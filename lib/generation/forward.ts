@@ -6,7 +6,7 @@ import type { CallContext } from './call-context.js'
 import { FORWARD_CHECKS, type ForwardOptions } from './call-options.js'
 import { CaptureRecorder } from './capture.js'
 import { traced } from './diagnostics.js'
-import { aborted, type Job, settleAll } from './job.js'
+import { aborted, type Job, settleAll, throwIfAborted } from './job.js'
 import { checkLength, checkTokenIds, emptyPrompt, splitBatch, type TokenIds } from './prompt.js'
 import type { ForwardResult } from './results.js'
 import { traceOf } from './traced-calls.js'
@@ -26,7 +26,7 @@ export async function forward(
     checkLength(checked.length, name(i), context)
     return checked
   })
-  if (signal?.aborted) throw aborted(signal)
+  throwIfAborted(signal)
   const texts = ids.map(each => new Forward(each, capture, vocabSize))
   for (const { promptTokens } of texts) positions.note(promptTokens)
   const results = await traced(

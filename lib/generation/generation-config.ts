@@ -3,6 +3,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { Fields, readConfigJson } from '../base/fields.js'
+import type { GenerateOptions } from '../options/generate.js'
 
 /** The presets of generation_config.json; a key that it lacks is absent. */
 export interface GenerationConfig {
@@ -20,6 +21,20 @@ export interface GenerationConfig {
   readonly maxNewTokens?: number
   readonly minNewTokens?: number
   readonly numReturnSequences?: number
+}
+
+/**
+ * The options of a call among them. numReturnSequences is left out: a checkpoint has no say in
+ * whether a call returns an array.
+ */
+export function presetsOf({
+  bosTokenId,
+  padTokenId,
+  eosTokenIds,
+  numReturnSequences,
+  ...presets
+}: GenerationConfig): Partial<GenerateOptions> {
+  return presets
 }
 
 /**

@@ -51,6 +51,17 @@ export function deferred<T>(
   }
 }
 
+/** The result of a job that the signal cancels. */
+export async function settle<T>(job: Job<T>, signal: AbortSignal | undefined): Promise<T> {
+  const [result] = await settleAll([job], signal)
+  return result!
+}
+
+/** @throws MoeppError ERR_ABORTED */
+export function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw aborted(signal)
+}
+
 export function aborted(signal: AbortSignal | undefined): MoeppError {
   return new MoeppError('ERR_ABORTED', 'the call was aborted', { cause: signal?.reason })
 }

@@ -4,7 +4,6 @@ import type { ModelDevice } from '../addon/device.js'
 import type { ChatOptions } from '../chat/chat-options.js'
 import { Engine } from '../engine/engine.js'
 import type { ModelStats } from '../engine/stats.js'
-import { MoeppError } from '../errors.js'
 import type { ModelConfig } from '../families/family.js'
 import type { GenerateOptions } from '../options/generate.js'
 import type { ChatMessage } from '../template/messages.js'
@@ -14,7 +13,7 @@ import type { ForwardOptions, ScoreOptions } from './call-options.js'
 import { ChatCalls } from './chat.js'
 import type { ChatChunk, ChatResult } from './chat-results.js'
 import { forward } from './forward.js'
-import { deferred, settleAll } from './job.js'
+import { deferred, settle } from './job.js'
 import type { ModelParts } from './model-parts.js'
 import { PositionWarning } from './positions.js'
 import { noTokenizer, type Prompt, type TokenIds } from './prompt.js'
@@ -179,8 +178,7 @@ export class Model {
     const chats = this.#chats()
     const turn = chats.check('chat', messages, options)
     const job = deferred(turn.options.signal, signal => chats.start(turn, signal))
-    const [result] = await settleAll([job], turn.options.signal)
-    return result!
+    return settle(job, turn.options.signal)
   }
 
   /**
@@ -386,6 +384,6 @@ export class Model {
   }
 
   #checkOpen(): void {
-    if (this.#calls.engine.isClosed) throw new MoeppError('ERR_CLOSED', 'the model is closed')
+    this.#calls.engine.checkOpen()
   }
 }

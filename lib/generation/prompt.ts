@@ -1,5 +1,6 @@
 /** From what a caller passes as a prompt to checked token ids. */
 import { MoeppError } from '../errors.js'
+import type { Part } from '../tokenizer/added-tokens.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
 
 /**
@@ -98,7 +99,7 @@ export async function promptIds(
 
 /** promptIds of a text in parts: see `Tokenizer.encodeParts`. */
 export function promptIdsOfParts(
-  parts: readonly (string | number)[],
+  parts: readonly Part[],
   name: string,
   context: PromptContext,
   signal: AbortSignal | undefined,

@@ -6,7 +6,7 @@ import { argmax, logSoftmaxAt } from '../sampling/sampler.js'
 import type { CallContext } from './call-context.js'
 import { SCORE_CHECKS, type ScoreOptions } from './call-options.js'
 import { traced } from './diagnostics.js'
-import { aborted, type Job, settleAll } from './job.js'
+import { aborted, type Job, settle, throwIfAborted } from './job.js'
 import {
   checkLength,
   checkTokenIds,
@@ -33,15 +33,14 @@ export async function score(
   if (ids.continuation.length === 0) throw emptyPrompt('continuation')
   const computed = ids.prompt.length + ids.continuation.length - 1
   checkLength(computed, 'prompt and continuation', prompts)
-  if (signal?.aborted) throw aborted(signal)
+  throwIfAborted(signal)
   const text = new Scoring(ids.prompt, ids.continuation)
   positions.note(computed)
-  const [result] = await traced(
+  return traced(
     'score',
     () => traceOf('score', device, [text]),
-    () => settleAll([text.start(engine, signal)], signal),
+    () => settle(text.start(engine, signal), signal),
   )
-  return result!
 }
 
 class Scoring implements SequenceConsumer {

@@ -59,7 +59,7 @@ export function stateShape(
 }
 
 /** Elements of one page of one layer. */
-export function blockElements({ kvHeads, keyDim, valueDim }: RunnerCache, pageSize: number) {
+function blockElements({ kvHeads, keyDim, valueDim }: RunnerCache, pageSize: number) {
   return kvHeads * (keyDim + valueDim) * pageSize
 }
 

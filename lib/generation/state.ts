@@ -10,7 +10,7 @@ import type { Runner } from '../engine/runner.js'
 import { MoeppError } from '../errors.js'
 import type { ChatMessage } from '../template/messages.js'
 import type { CallContext } from './call-context.js'
-import { aborted, settleAll } from './job.js'
+import { aborted, settle, throwIfAborted } from './job.js'
 import type { PositionWarning } from './positions.js'
 import { checkPrompt, type PromptContext, promptIds } from './prompt.js'
 import { clearBehind, fromBytes, toBytes } from './state-elements.js'
@@ -200,8 +200,7 @@ export class StateFiles {
       capture: [],
       consumer: { next: () => undefined, suffices: () => true },
     })
-    const [report] = await settleAll([submission], signal)
-    const { pages, cachedTokens } = report!
+    const { pages, cachedTokens } = await settle(submission, signal)
     if (!pages) throw aborted(signal)
     return { pages, cachedTokens }
   }
@@ -321,10 +320,6 @@ function* groups(pages: number, shape: StateShape): Generator<number[]> {
   const most = pagesAtOnce(shape)
   for (let first = 0; first < pages; first += most)
     yield Array.from({ length: Math.min(most, pages - first) }, (_, i) => first + i)
-}
-
-function throwIfAborted(signal: AbortSignal | undefined): void {
-  if (signal?.aborted) throw aborted(signal)
 }
 
 function notFinite(layer: number): MoeppError {

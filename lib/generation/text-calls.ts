@@ -9,7 +9,7 @@ import {
 } from '../options/generate.js'
 import { randomSeed } from '../sampling/rng.js'
 import type { CallContext } from './call-context.js'
-import type { GenerationConfig } from './generation-config.js'
+import { type GenerationConfig, presetsOf } from './generation-config.js'
 import { deferred, type Job, settleAll, untilAbort } from './job.js'
 import { checkPrompt, noTokenizer, type Prompt, promptIds, splitBatch } from './prompt.js'
 import type { GenerateResult } from './results.js'
@@ -34,10 +34,8 @@ export class TextCalls {
   constructor(context: CallContext, config: ModelConfig, generation: GenerationConfig) {
     this.#context = context
     this.#config = config
-    // numReturnSequences is left out: a checkpoint has no say in whether a call returns an array.
-    const { bosTokenId, padTokenId, eosTokenIds, numReturnSequences, ...presets } = generation
-    this.#presets = presets
-    this.#eosTokenIds = eosTokenIds ?? config.eosTokenIds
+    this.#presets = presetsOf(generation)
+    this.#eosTokenIds = generation.eosTokenIds ?? config.eosTokenIds
     const { tokenizer } = context.prompts
     this.#grammars = tokenizer && new Grammars(tokenizer.pieces, config.vocabSize)
   }

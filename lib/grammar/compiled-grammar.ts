@@ -5,6 +5,7 @@
 import { GuardedWorker, WorkerError, WorkerFault } from '../base/guarded-worker.js'
 import { MoeppError } from '../errors.js'
 import type { AllowedTokens } from '../sampling/allowed.js'
+import { badGrammar } from './errors.js'
 import type { GrammarSource } from './grammar-text.js'
 import type { GrammarRequest, GrammarStep, OpenStep } from './grammar-thread.js'
 import type { SharedVocabulary } from './vocabulary.js'
@@ -27,7 +28,8 @@ export class CompiledGrammar {
   #next: Promise<void> | undefined
   #failure: MoeppError | undefined
   #opened = 0
-  #users = 0
+  /** Calls that follow it. */
+  users = 0
   readonly #stepMs: number
 
   constructor(source: GrammarSource, vocabulary: SharedVocabulary, deadlines = DEADLINES) {
@@ -37,21 +39,8 @@ export class CompiledGrammar {
     this.compiled.catch(() => {})
   }
 
-  get isInUse(): boolean {
-    return this.#users > 0
-  }
-
   get hasFailed(): boolean {
     return this.#failure !== undefined
-  }
-
-  /** Keeps it open until as many calls of `release`. */
-  retain(): void {
-    this.#users++
-  }
-
-  release(): void {
-    this.#users--
   }
 
   /**
@@ -100,7 +89,7 @@ function failureOf(error: unknown, deadlineMs: number): MoeppError {
   const reason = error instanceof WorkerFault ? error.reason : 'crash'
   const problem =
     reason === 'time' ? `takes more than ${deadlineMs} ms` : 'takes more memory than it may'
-  return new MoeppError('ERR_BAD_GRAMMAR', `grammar: ${problem}`, { cause: error })
+  return badGrammar('grammar', problem, error)
 }
 
 /** The state of one text in its grammar. */
@@ -157,9 +146,7 @@ export class GrammarMatcher implements AllowedTokens {
   /** A grammar may lead where no token fits: XGrammar does not look ahead. */
   #stuck(): Promise<void> | undefined {
     if (this.#shared.at(-1) !== 0) return undefined
-    const stuck = Promise.reject(
-      new MoeppError('ERR_BAD_GRAMMAR', 'grammar: no token of the vocabulary may follow'),
-    )
+    const stuck = Promise.reject(badGrammar('grammar', 'no token of the vocabulary may follow'))
     stuck.catch(() => {})
     return stuck
   }

@@ -1,9 +1,9 @@
 /** Tells that no value can be valid by two schemas, where that is plain to see. */
 import { isDeepStrictEqual } from 'node:util'
 import { isObject } from '../base/json.js'
+import type { Schema } from './schema-place.js'
 
-export type Alternative = Readonly<Record<string, unknown>>
-type Resolve = (schema: unknown) => Alternative
+type Resolve = (schema: unknown) => Schema
 
 export function areDisjoint(a: unknown, b: unknown, resolve: Resolve, depth = 0): boolean {
   if (depth > 8) return false
@@ -16,41 +16,33 @@ export function areDisjoint(a: unknown, b: unknown, resolve: Resolve, depth = 0)
   return haveDifferentKey(first, second, resolve, depth)
 }
 
-function valuesOf(schema: Alternative): readonly unknown[] | undefined {
+function valuesOf(schema: Schema): readonly unknown[] | undefined {
   if ('const' in schema) return [schema.const]
   return Array.isArray(schema.enum) ? schema.enum : undefined
 }
 
-function typesOf(schema: Alternative): readonly string[] | undefined {
+function typesOf(schema: Schema): readonly string[] | undefined {
   const values = valuesOf(schema)
   if (values) return values.map(typeOf)
   if (schema.type === undefined) return undefined
   return [schema.type].flat().map(type => (type === 'integer' ? 'number' : String(type)))
 }
 
-function typeOf(value: unknown): string {
+/** Of JSON Schema; an integer is a number. */
+export function typeOf(value: unknown): string {
   if (value === null) return 'null'
   return Array.isArray(value) ? 'array' : typeof value
 }
 
 /** Both are objects with a required key that has different values. */
-function haveDifferentKey(
-  a: Alternative,
-  b: Alternative,
-  resolve: Resolve,
-  depth: number,
-): boolean {
+function haveDifferentKey(a: Schema, b: Schema, resolve: Resolve, depth: number): boolean {
   const [first, second] = [requiredOf(a), requiredOf(b)]
   return Object.keys(first).some(
     key => key in second && areDisjoint(first[key], second[key], resolve, depth + 1),
   )
 }
 
-function requiredOf({
-  type,
-  properties,
-  required,
-}: Alternative): Readonly<Record<string, unknown>> {
+function requiredOf({ type, properties, required }: Schema): Readonly<Record<string, unknown>> {
   if (type !== 'object' || !isObject(properties) || !Array.isArray(required)) return {}
   return Object.fromEntries(Object.entries(properties).filter(([key]) => required.includes(key)))
 }

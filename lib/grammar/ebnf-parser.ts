@@ -7,9 +7,11 @@
  */
 import { show } from '../base/json.js'
 import type { MoeppError } from '../errors.js'
+import { badGrammar } from './errors.js'
 import {
   characters,
   complement,
+  DIGITS,
   EMPTY,
   type Expression,
   either,
@@ -21,8 +23,8 @@ import {
   sequence,
   text,
   union,
+  WORD,
 } from './expression.js'
-import { badGrammar } from './regex.js'
 
 /** Groups nest at most so deep: the parser is recursive. */
 const MAX_DEPTH = 100
@@ -41,13 +43,8 @@ const ESCAPES: Readonly<Record<string, string>> = {
 
 /** Shorthands within a class. */
 const CLASSES: Readonly<Record<string, readonly Range[]>> = {
-  d: [[0x30, 0x39]],
-  w: [
-    [0x30, 0x39],
-    [0x41, 0x5a],
-    [0x5f, 0x5f],
-    [0x61, 0x7a],
-  ],
+  d: DIGITS,
+  w: WORD,
   s: [
     [0x09, 0x0d],
     [0x20, 0x20],

@@ -38,6 +38,10 @@ export const ALL_CHARACTERS: readonly Range[] = [
   [0xe000, 0x10ffff],
 ]
 
+export const DIGITS: readonly Range[] = [[0x30, 0x39]]
+/** Letters, digits and _ of ASCII. */
+export const WORD: readonly Range[] = [...DIGITS, [0x41, 0x5a], [0x5f, 0x5f], [0x61, 0x7a]]
+
 export const text = (text: string): Expression => ({ kind: 'text', text })
 export const sequence = (...parts: Expression[]): Expression => ({ kind: 'sequence', parts })
 export const characters = (...ranges: Range[]): Expression => ({ kind: 'characters', ranges })
@@ -54,6 +58,21 @@ export function repeat(body: Expression, least: number, most = Infinity): Expres
 
 export function digits(from: number, to: number): Expression {
   return characters([0x30 + from, 0x30 + to])
+}
+
+export function single(code: number): Range {
+  return [code, code]
+}
+
+/** The ranges of codes that come in their order. */
+export function runs(codes: Iterable<number>): Range[] {
+  const found: [number, number][] = []
+  for (const code of codes) {
+    const last = found.at(-1)
+    if (last?.[1] === code - 1) last[1] = code
+    else found.push([code, code])
+  }
+  return found
 }
 
 /** Sorted, without overlaps, and without surrogates. */

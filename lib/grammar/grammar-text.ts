@@ -2,9 +2,10 @@
 import { isObject, show } from '../base/json.js'
 import { ebnfOf, type Printed } from './ebnf.js'
 import { parseEbnf } from './ebnf-parser.js'
+import { badGrammar } from './errors.js'
 import { Rules } from './expression.js'
 import { schemaGrammar } from './json-schema.js'
-import { badGrammar, PLAIN, wholeMatch } from './regex.js'
+import { PLAIN, wholeMatch } from './regex.js'
 import { spelledText } from './spelling.js'
 
 /** One of these keys. */

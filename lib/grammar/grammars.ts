@@ -53,7 +53,7 @@ export class Grammars {
   }
 
   #closeIdle(): void {
-    const idle = [...this.#kept].filter(([, { isInUse }]) => !isInUse)
+    const idle = [...this.#kept].filter(([, { users }]) => users === 0)
     for (const [key, grammar] of idle.slice(0, -MOST_IDLE)) {
       grammar.close()
       this.#kept.delete(key)
@@ -68,7 +68,7 @@ export class GrammarLease implements Disposable {
 
   constructor(grammar: CompiledGrammar) {
     this.grammar = grammar
-    grammar.retain()
+    grammar.users++
   }
 
   /** As CompiledGrammar.open. */
@@ -80,6 +80,6 @@ export class GrammarLease implements Disposable {
 
   [Symbol.dispose](): void {
     for (const matcher of this.#matchers) matcher.close()
-    this.grammar.release()
+    this.grammar.users--
   }
 }

@@ -1,7 +1,7 @@
 /** Arrays of JSON Schema. */
-import { type Expression, optional, repeat, sequence, text } from './expression.js'
+import { type Expression, sequence, text } from './expression.js'
 import type { SchemaGrammar } from './json-schema.js'
-import { COMMA } from './json-text.js'
+import { countedItems, separated } from './json-text.js'
 import { badPlace, integerAt, type Place, type Schema } from './schema-place.js'
 
 /**
@@ -25,21 +25,10 @@ export function arrayIn(schema: Schema, place: Place, grammar: SchemaGrammar): E
   if (items === false || more === 0) {
     if (needed > 0)
       throw badPlace(place, 'minItems', `is above the ${first.length} items there can be`)
-    return sequence(text('['), ...separated(first), text(']'))
+    return sequence(text('['), separated(first), text(']'))
   }
   const item = grammar.rule(grammar.inside(items, place.at('items')), place)
-  const following = repeat(sequence(COMMA, item), Math.max(0, needed - 1), more - 1)
-  if (first.length > 0)
-    return sequence(
-      text('['),
-      ...separated(first),
-      repeat(sequence(COMMA, item), needed, more),
-      text(']'),
-    )
-  const some = sequence(item, following)
-  return sequence(text('['), needed === 0 ? optional(some) : some, text(']'))
-}
-
-function separated(items: readonly Expression[]): Expression[] {
-  return items.flatMap((item, i) => (i === 0 ? [item] : [COMMA, item]))
+  const others = countedItems(item, needed, more)
+  const all = first.length === 0 ? others.first : sequence(separated(first), others.behind)
+  return sequence(text('['), all, text(']'))
 }

@@ -15,7 +15,7 @@ import {
 
 const MOST_DIGITS = 15
 /** Largest magnitude of an integer. */
-export const LARGEST = 10n ** BigInt(MOST_DIGITS) - 1n
+const LARGEST = 10n ** BigInt(MOST_DIGITS) - 1n
 const DECIMALS = 6
 const UNIT = 10n ** BigInt(DECIMALS)
 /** Bounds of numbers with a fraction: above, doubles are too coarse for 6 decimals. */
@@ -63,8 +63,8 @@ function clamped(bound: number): number {
  * LARGEST_FRACTIONAL: `isCoarse` says if one is not.
  */
 export function decimalsIn(bounds: Bounds): Expression | undefined {
-  const low = units(clamped(bounds.minimum), bounds.aboveMinimum, 1n)
-  const high = -units(-clamped(bounds.maximum), bounds.belowMaximum, 1n)
+  const low = units(clamped(bounds.minimum), bounds.aboveMinimum)
+  const high = -units(-clamped(bounds.maximum), bounds.belowMaximum)
   const most = LARGEST * UNIT
   return signed(low < -most ? -most : low, high > most ? most : high, decimals)
 }
@@ -74,11 +74,11 @@ export function isCoarse(bound: number): boolean {
 }
 
 /** The least number of 1e-6 that is at least `bound`, or above it. */
-function units(bound: number, above: boolean, step: bigint): bigint {
+function units(bound: number, above: boolean): bigint {
   let n = BigInt(Math.floor(bound * Number(UNIT))) - 2n
   // Integers of this size are exact, and so the loop is short.
   if (Math.abs(bound) > LARGEST_FRACTIONAL) n = BigInt(Math.floor(bound)) * UNIT
-  while (above ? !(valueOfUnits(n) > bound) : valueOfUnits(n) < bound) n += step
+  while (above ? !(valueOfUnits(n) > bound) : valueOfUnits(n) < bound) n++
   return n
 }
 

@@ -8,13 +8,13 @@ import {
   either,
   intersection,
   optional,
-  type Range,
   repeat,
   sequence,
+  single,
   text,
 } from './expression.js'
 import type { SchemaGrammar } from './json-schema.js'
-import { COLON, COMMA, IN_STRING, quoted, UNESCAPED } from './json-text.js'
+import { COLON, COMMA, countedItems, IN_STRING, quoted, UNESCAPED } from './json-text.js'
 import { anyMatch } from './regex.js'
 import { badPlace, integerAt, type Place, type Schema } from './schema-place.js'
 
@@ -74,9 +74,11 @@ function membersFrom(
   others: Others | undefined,
   rule: (expression: Expression) => Expression,
 ): Expression {
-  const [first = EMPTY, following = EMPTY] = others ? ends(others) : []
+  const { first, behind } = others
+    ? countedItems(others.expression, others.least, others.most)
+    : { first: EMPTY, behind: EMPTY }
   let begin = first
-  let after = following
+  let after = behind
   for (const { expression, isRequired } of members.toReversed()) {
     const next = after
     const member = sequence(COMMA, expression)
@@ -84,13 +86,6 @@ function membersFrom(
     after = rule(sequence(isRequired ? member : optional(member), next))
   }
   return begin
-}
-
-/** The other keys where nothing is before them, and behind a member. */
-function ends({ expression, least, most }: Others): [Expression, Expression] {
-  const following = sequence(COMMA, expression)
-  const some = sequence(expression, repeat(following, Math.max(0, least - 1), most - 1))
-  return [least === 0 ? optional(some) : some, repeat(following, least, most)]
 }
 
 function othersIn(
@@ -177,15 +172,12 @@ function checkCounts(
 
 /** A quoted key that is none of `names`. It has no escapes, which could spell one of them. */
 function keyBesides(names: readonly string[]): Expression {
-  const usable = names.filter(name => isPlain(name))
+  const usable = names.filter(isPlain)
   return sequence(text('"'), restBesides(usable))
 }
 
 function isPlain(name: string): boolean {
-  const codes = Array.from(name, (character): Range => {
-    const code = character.codePointAt(0)!
-    return [code, code]
-  })
+  const codes = Array.from(name, character => single(character.codePointAt(0)!))
   return intersection(codes, complement(UNESCAPED)).length === 0
 }
 
@@ -198,7 +190,7 @@ function restBesides(names: readonly string[]): Expression {
     const first = name.codePointAt(0)!
     byFirst.set(first, [...(byFirst.get(first) ?? []), name])
   }
-  const taken = [...byFirst.keys()].map((code): Range => [code, code])
+  const taken = [...byFirst.keys()].map(single)
   const options = [
     sequence(characters(...intersection(UNESCAPED, complement(taken))), free),
     ...(names.includes('') ? [] : [text('"')]),

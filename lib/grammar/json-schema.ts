@@ -6,14 +6,14 @@
  * `additionalProperties` has no others. Numbers have 15 digits at most.
  */
 import { isObject, show } from '../base/json.js'
-import { type Alternative, areDisjoint } from './disjoint.js'
+import { areDisjoint, typeOf } from './disjoint.js'
+import { badGrammar } from './errors.js'
 import { type Expression, either, type ParsedGrammar, Rules, text } from './expression.js'
 import { arrayIn } from './json-array.js'
 import { ANY_NUMBER, type Bounds, decimalsIn, integersIn, isCoarse } from './json-number.js'
 import { objectIn } from './json-object.js'
 import { stringIn } from './json-string.js'
 import { stringOf, writtenValue } from './json-text.js'
-import { badGrammar } from './regex.js'
 import { badPlace, numberAt, Place, type Schema } from './schema-place.js'
 
 const ANNOTATIONS = new Set([
@@ -116,7 +116,7 @@ export class SchemaGrammar {
   }
 
   #checkDisjoint(schemas: readonly unknown[], place: Place): void {
-    const resolve = (schema: unknown): Alternative => this.#resolved(schema)
+    const resolve = (schema: unknown): Schema => this.#resolved(schema)
     for (const [i, a] of schemas.entries()) {
       for (const [j, b] of schemas.slice(0, i).entries()) {
         if (areDisjoint(a, b, resolve)) continue
@@ -127,7 +127,7 @@ export class SchemaGrammar {
   }
 
   /** The schema behind references and lists of one. */
-  #resolved(schema: unknown): Alternative {
+  #resolved(schema: unknown): Schema {
     let current = schema
     for (let i = 0; i < MAX_DEPTH && isObject(current); i++) {
       if (typeof current.$ref === 'string') current = this.#target(current.$ref, this.#place)
@@ -226,11 +226,7 @@ function impliedTypes(schema: Schema): string[] {
 }
 
 function isOfType(value: unknown, type: string): boolean {
-  if (type === 'null') return value === null
-  if (type === 'array') return Array.isArray(value)
-  if (type === 'object') return isObject(value)
-  if (type === 'integer') return Number.isInteger(value)
-  return typeof value === type
+  return type === 'integer' ? Number.isInteger(value) : typeOf(value) === type
 }
 
 function numberIn(schema: Schema, place: Place, isInteger: boolean): Expression {

@@ -7,9 +7,9 @@ import {
   either,
   intersection,
   optional,
-  type Range,
   repeat,
   sequence,
+  single,
   text,
 } from './expression.js'
 import type { Alphabet } from './regex.js'
@@ -37,10 +37,6 @@ const ANY_CHARACTER = either(
   ),
 )
 
-function single(code: number): Range {
-  return [code, code]
-}
-
 /** Characters between the quotes of a string. */
 export const IN_STRING: Alphabet = ranges => {
   if (complement(ranges).length === 0) return ANY_CHARACTER
@@ -61,18 +57,32 @@ export function stringOf(least: number, most: number): Expression {
   return quoted(repeat(either(ANY_CHARACTER, { kind: 'marker', most }), least))
 }
 
-/** `open`, items with commas between them, `close`. */
-export function list(open: string, items: readonly Expression[], close: string): Expression {
-  const parts = items.flatMap((item, i) => (i === 0 ? [item] : [COMMA, item]))
-  return sequence(text(open), ...parts, text(close))
+/** Items with commas between them. */
+export function separated(items: readonly Expression[]): Expression {
+  return sequence(...items.flatMap((item, i) => (i === 0 ? [item] : [COMMA, item])))
+}
+
+/** Items without a fixed number: where nothing is before them, and behind others. */
+export function countedItems(
+  item: Expression,
+  least: number,
+  most: number,
+): { readonly first: Expression; readonly behind: Expression } {
+  const following = sequence(COMMA, item)
+  const some = sequence(item, repeat(following, Math.max(0, least - 1), most - 1))
+  return {
+    first: least === 0 ? optional(some) : some,
+    behind: repeat(following, least, most),
+  }
 }
 
 /** One value, which is JSON. */
 export function writtenValue(value: unknown): Expression {
-  if (Array.isArray(value)) return list('[', value.map(writtenValue), ']')
+  if (Array.isArray(value))
+    return sequence(text('['), separated(value.map(writtenValue)), text(']'))
   if (!isObject(value)) return text(JSON.stringify(value))
   const members = Object.entries(value).map(([key, each]) =>
     sequence(text(JSON.stringify(key)), COLON, writtenValue(each)),
   )
-  return list('{', members, '}')
+  return sequence(text('{'), separated(members), text('}'))
 }

@@ -2,18 +2,22 @@
  * Regular expressions as expressions of a grammar: JavaScript's syntax with the flag `u`. Things
  * that depend on a place in the text, or on what a group matched, are refused.
  */
-import { MoeppError } from '../errors.js'
+import type { MoeppError } from '../errors.js'
+import { badGrammar } from './errors.js'
 import {
   ALL_CHARACTERS,
+  characters,
   complement,
+  DIGITS,
   EMPTY,
   type Expression,
   either,
-  intersection,
   type Range,
   repeat,
+  runs,
   sequence,
   union,
+  WORD,
 } from './expression.js'
 
 /** The form that characters of the expression have in the text. */
@@ -36,10 +40,6 @@ export function anyMatch(pattern: string, place: string, alphabet: Alphabet): Ex
   return new Anchored(place, alphabet, true).of(parseRegex(pattern, place))
 }
 
-export function badGrammar(place: string, problem: string): MoeppError {
-  return new MoeppError('ERR_BAD_GRAMMAR', `${place}: ${problem}`)
-}
-
 /** Makes expressions of nodes. Anchors may stand at the ends of the whole pattern alone. */
 class Anchored {
   readonly #place: string
@@ -55,15 +55,17 @@ class Anchored {
 
   of(node: Node): Expression {
     if (node.kind === 'either') return either(...node.options.map(option => this.of(option)))
-    const parts = node.kind === 'sequence' ? [...node.parts] : [node]
-    if (parts.length === 1 && parts[0]!.kind === 'either') return this.of(parts[0]!)
-    if (parts.length === 1 && parts[0]!.kind === 'sequence') return this.of(parts[0]!)
-    const begins = take(parts, 'begin', () => parts.shift()!, 0)
-    const ends = take(parts, 'end', () => parts.pop()!, -1)
+    const parts = node.kind === 'sequence' ? node.parts : [node]
+    const [only] = parts
+    if (parts.length === 1 && (only!.kind === 'either' || only!.kind === 'sequence'))
+      return this.of(only!)
+    let [from, to] = [0, parts.length]
+    while (parts[from]?.kind === 'begin') from++
+    while (to > from && parts[to - 1]!.kind === 'end') to--
     return sequence(
-      begins ? EMPTY : this.#around,
-      ...parts.map(part => this.#inner(part)),
-      ends ? EMPTY : this.#around,
+      from > 0 ? EMPTY : this.#around,
+      ...parts.slice(from, to).map(part => this.#inner(part)),
+      to < parts.length ? EMPTY : this.#around,
     )
   }
 
@@ -78,29 +80,13 @@ class Anchored {
       case 'repeat':
         return repeat(this.#inner(node.body), node.least, node.most)
       default: {
-        const anchor = node.kind === 'begin' ? '^ is not at the begin' : '$ is not at the end'
+        const anchor = node.kind === 'begin' ? '^ is not at the beginning' : '$ is not at the end'
         throw badGrammar(this.#place, `${anchor} of the pattern, which is not supported`)
       }
     }
   }
 }
 
-function take(parts: Node[], kind: Node['kind'], remove: () => Node, at: number): boolean {
-  let found = false
-  while (parts.at(at)?.kind === kind) {
-    remove()
-    found = true
-  }
-  return found
-}
-
-const DIGITS: readonly Range[] = [[0x30, 0x39]]
-const WORD: readonly Range[] = [
-  [0x30, 0x39],
-  [0x41, 0x5a],
-  [0x5f, 0x5f],
-  [0x61, 0x7a],
-]
 const SPACE: readonly Range[] = union([
   [0x09, 0x0d],
   [0x20, 0x20],
@@ -272,21 +258,16 @@ const withProperty = new Map<string, readonly Range[]>()
 
 /** The characters that a class such as \p{Lu} matches: JavaScript is asked for each. */
 function charactersWith(source: string): readonly Range[] {
-  let ranges = withProperty.get(source)
-  if (!ranges) {
-    const regex = new RegExp(`^${source}$`, 'u')
-    const found: [number, number][] = []
-    for (let code = 0; code <= 0x10ffff; code++) {
-      if (!regex.test(String.fromCodePoint(code))) continue
-      const last = found.at(-1)
-      if (last?.[1] === code - 1) last[1] = code
-      else found.push([code, code])
-    }
-    ranges = intersection(found, ALL_CHARACTERS)
-    withProperty.set(source, ranges)
-  }
+  const ranges = withProperty.get(source) ?? union(runs(codesOf(source)))
+  withProperty.set(source, ranges)
   return ranges
 }
 
+function* codesOf(source: string): Generator<number, void> {
+  const regex = new RegExp(`^${source}$`, 'u')
+  for (let code = 0; code <= 0x10ffff; code++)
+    if (regex.test(String.fromCodePoint(code))) yield code
+}
+
 /** A pattern's characters as they are. */
-export const PLAIN: Alphabet = ranges => ({ kind: 'characters', ranges: union(ranges) })
+export const PLAIN: Alphabet = ranges => characters(...ranges)

@@ -1,7 +1,7 @@
 /** Places in a schema, for messages, and checked values at them. */
 import { show } from '../base/json.js'
 import type { MoeppError } from '../errors.js'
-import { badGrammar } from './regex.js'
+import { badGrammar } from './errors.js'
 
 export type Schema = Readonly<Record<string, unknown>>
 

@@ -5,8 +5,15 @@
  * A byte from 0x80 is two control characters, one for each half. Control characters, which texts
  * hardly have, are two letters. So a token that is whole never begins with a second half.
  */
-import type { Expression, Range } from './expression.js'
-import { characters, either, sequence, text } from './expression.js'
+import {
+  characters,
+  type Expression,
+  either,
+  type Range,
+  runs,
+  sequence,
+  text,
+} from './expression.js'
 
 const HIGH = 0x01
 const LOW = 0x10
@@ -62,16 +69,6 @@ function spelledCharacters(ranges: readonly Range[]): Expression {
     ...(marked.length > 0 ? [sequence(text(MARK), characters(...runs(marked)))] : []),
     ...ranges.flatMap(beyondAscii),
   )
-}
-
-function runs(codes: readonly number[]): Range[] {
-  const found: [number, number][] = []
-  for (const code of codes) {
-    const last = found.at(-1)
-    if (last?.[1] === code - 1) last[1] = code
-    else found.push([code, code])
-  }
-  return found
 }
 
 /** The last character whose UTF-8 has 1, 2, 3 and 4 bytes. */

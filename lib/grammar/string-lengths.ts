@@ -23,11 +23,9 @@ export class StringLength {
     return this.#escape > 0
   }
 
-  /** Goes on with bytes of UTF-8; true if a quote came that is not escaped. */
-  push(bytes: Uint8Array): boolean {
-    let hasQuote = false
-    for (const byte of bytes) hasQuote = this.#push(byte) || hasQuote
-    return hasQuote
+  /** Goes on with bytes of UTF-8. */
+  push(bytes: Uint8Array): void {
+    for (const byte of bytes) this.#push(byte)
   }
 
   /** The count at the first quote, or else at the end; this itself does not change. */
@@ -42,6 +40,7 @@ export class StringLength {
     return copy.count
   }
 
+  /** True for a quote that is not escaped. */
   #push(byte: number): boolean {
     if (this.#escape === Infinity) this.#escape = byte === 0x75 ? 4 : 0
     else if (this.#escape > 0) this.#escape--
@@ -62,7 +61,7 @@ export class TokenLengths {
   readonly #bytesOf: (id: number) => Uint8Array
   readonly #lengths: Uint16Array
   /** Of all tokens. */
-  readonly longest: number
+  readonly #longest: number
   /** Tokens in which a string may begin and become too long. */
   readonly longBegins: readonly number[]
 
@@ -77,12 +76,12 @@ export class TokenLengths {
       if (quote !== -1 && bytes.length - quote - 1 > EXACT_LENGTH) longBegins.push(id)
     }
     this.longBegins = longBegins
-    this.longest = this.#lengths.reduce((most, length) => Math.max(most, length), 0)
+    this.#longest = this.#lengths.reduce((most, length) => Math.max(most, length), 0)
   }
 
   /** Clears the bits of tokens that would make the string longer than `most`. */
   limit(mask: Int32Array, at: StringLength, most: number): void {
-    if (at.count + this.longest <= most) return
+    if (at.count + this.#longest <= most) return
     for (let word = 0; word < mask.length; word++) {
       for (let left = mask[word]!; left !== 0; left &= left - 1) {
         const bit = left & -left

@@ -1,6 +1,6 @@
 /** The option `grammar`. */
 import { isObject, show } from '../base/json.js'
-import { MoeppError } from '../errors.js'
+import { badGrammar } from '../grammar/errors.js'
 import type { GrammarSource } from '../grammar/grammar-text.js'
 
 /**
@@ -88,14 +88,11 @@ function jsonCopy(value: unknown, name: string): unknown {
   try {
     text = JSON.stringify(value)
   } catch (cause) {
-    const reason = (cause as Error).message
-    throw new MoeppError('ERR_BAD_GRAMMAR', `${name}: expected JSON: ${reason}`, { cause })
+    throw badGrammar(name, `expected JSON: ${(cause as Error).message}`, cause)
   }
   if (text.length > MOST_CHARACTERS) {
-    throw new MoeppError(
-      'ERR_BAD_GRAMMAR',
-      `${name}: has ${text.length} characters as JSON, expected at most ${MOST_CHARACTERS}`,
-    )
+    const problem = `has ${text.length} characters as JSON, expected at most ${MOST_CHARACTERS}`
+    throw badGrammar(name, problem)
   }
   return JSON.parse(text)
 }

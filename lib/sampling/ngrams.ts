@@ -46,13 +46,8 @@ export class NgramIndex {
     return this.#find(this.#hash())?.followers ?? NONE
   }
 
-  /** FNV-1a over the last n - 1 tokens. */
   #hash(): number {
-    let hash = 0x811c9dc5
-    for (let i = this.#tokens.length - this.#prefixLength; i < this.#tokens.length; i++) {
-      hash = Math.imul(hash ^ this.#tokens[i]!, 0x01000193)
-    }
-    return hash
+    return hashOfLast(this.#tokens, this.#prefixLength)
   }
 
   /** The entry of the last n - 1 tokens. */
@@ -65,4 +60,12 @@ export class NgramIndex {
       return true
     })
   }
+}
+
+/** FNV-1a over the last `count` tokens. */
+export function hashOfLast(tokens: readonly number[], count: number): number {
+  let hash = 0x811c9dc5
+  for (let i = tokens.length - count; i < tokens.length; i++)
+    hash = Math.imul(hash ^ tokens[i]!, 0x01000193)
+  return hash
 }

@@ -6,6 +6,7 @@
  */
 import { isObject, show } from '../base/json.js'
 import { checkAll, integer } from '../base/option-checks.js'
+import { hashOfLast } from './ngrams.js'
 
 /**
  * The option `speculate`: guesses of the next tokens.
@@ -113,11 +114,9 @@ export class PromptLookup {
     this.#guesses = []
   }
 
-  /** FNV-1a over the last tokens, as an index of `#ends`. */
+  /** Of the last tokens, as an index of `#ends`. */
   #hash(): number {
-    let hash = 0x811c9dc5
-    for (let i = this.#tokens.length - this.#options.ngram; i < this.#tokens.length; i++)
-      hash = Math.imul(hash ^ this.#tokens[i]!, 0x01000193)
+    const hash = hashOfLast(this.#tokens, this.#options.ngram)
     return (hash ^ (hash >>> 15)) & (this.#ends.length - 1)
   }
 

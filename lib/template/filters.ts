@@ -146,7 +146,7 @@ export function contains(container: Value, x: Value): boolean {
 }
 
 /** The value at a dotted path of keys or places; undefined if there is none. */
-export function attributeOf(x: Value, path: string): Value {
+function attributeOf(x: Value, path: string): Value {
   let value = x
   for (const part of path.split('.')) {
     if (isDict(value)) value = value.value.get(part) ?? UNDEFINED

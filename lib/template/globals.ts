@@ -74,22 +74,8 @@ function dict(args: Value[]): Value {
   return ofDict(result)
 }
 
-const DAYS = ['Sunday', 'Monday', 'Tuesday', 'Wednesday', 'Thursday', 'Friday', 'Saturday']
-const MONTHS = [
-  'January',
-  'February',
-  'March',
-  'April',
-  'May',
-  'June',
-  'July',
-  'August',
-  'September',
-  'October',
-  'November',
-  'December',
-]
-
+const month = (date: Date) => date.toLocaleDateString('en-US', { month: 'long' })
+const day = (date: Date) => date.toLocaleDateString('en-US', { weekday: 'long' })
 const two = (number: number) => String(number).padStart(2, '0')
 
 /** Python's codes in the C locale, of local time. A minus leaves out zeros in front, as glibc's. */
@@ -99,11 +85,11 @@ const CODES: Readonly<Record<string, (date: Date) => string>> = {
   m: date => two(date.getMonth() + 1),
   d: date => two(date.getDate()),
   e: date => String(date.getDate()).padStart(2),
-  B: date => MONTHS[date.getMonth()]!,
-  b: date => MONTHS[date.getMonth()]!.slice(0, 3),
-  h: date => MONTHS[date.getMonth()]!.slice(0, 3),
-  A: date => DAYS[date.getDay()]!,
-  a: date => DAYS[date.getDay()]!.slice(0, 3),
+  B: month,
+  b: date => month(date).slice(0, 3),
+  h: date => month(date).slice(0, 3),
+  A: day,
+  a: date => day(date).slice(0, 3),
   H: date => two(date.getHours()),
   I: date => two(date.getHours() % 12 || 12),
   M: date => two(date.getMinutes()),

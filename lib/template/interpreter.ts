@@ -11,6 +11,7 @@ import { textMethod } from './text-methods.js'
 import {
   bounded,
   type Callable,
+  checkItems,
   checkLength,
   isEqual,
   isList,
@@ -19,7 +20,6 @@ import {
   isUndefined,
   itemsOf,
   kind,
-  MAX_ITEMS,
   NONE,
   numberOf,
   ofBoolean,
@@ -75,8 +75,7 @@ export class Interpreter extends Base {
     }
     const value = super.evaluate(node, scope)
     if (isText(value)) bounded(value.value)
-    if (isList(value) && value.value.length > MAX_ITEMS)
-      throw new Error(`a list has more than ${MAX_ITEMS} items`)
+    if (isList(value)) checkItems(value.value.length)
     return value
   }
 
@@ -240,7 +239,7 @@ function binary(operator: string, left: Value, right: Value): Value | undefined 
     case '!=':
       return ofBoolean(!isEqual(left, right))
     case '~':
-      return ofText(bounded(strOf(left) + strOf(right)))
+      return ofText(strOf(left) + strOf(right))
     case 'in':
       return ofBoolean(contains(right, left))
     case 'not in':
@@ -254,15 +253,10 @@ function binary(operator: string, left: Value, right: Value): Value | undefined 
     case '>=':
       return ofBoolean(compare(left, right) >= 0)
     case '+':
-      if (isText(left) && isText(right)) return ofText(bounded(left.value + right.value))
-      if (isList(left) && isList(right)) return ofList(added(left.value, right.value))
+      if (isText(left) && isText(right)) return ofText(left.value + right.value)
+      if (isList(left) && isList(right)) return ofList(left.value.concat(right.value))
   }
   return arithmetic(operator, left, right)
-}
-
-function added(a: Value[], b: Value[]): Value[] {
-  if (a.length + b.length > MAX_ITEMS) throw new Error(`a list has more than ${MAX_ITEMS} items`)
-  return a.concat(b)
 }
 
 /** Python's numbers: remainders have the divisor's sign, and nothing is divided by 0. */
@@ -272,7 +266,7 @@ function arithmetic(operator: string, left: Value, right: Value): Value | undefi
   const [a, b] = [numberOf(left), numberOf(right)]
   if (a === undefined || b === undefined)
     throw new Error(`${kind(left)} ${operator} ${kind(right)} is not possible`)
-  if ('//%'.includes(operator) && b === 0) throw new Error('division by zero')
+  if (['/', '//', '%'].includes(operator) && b === 0) throw new Error('division by zero')
   if (operator !== '%') return undefined
   const isFloat = left.type === 'FloatValue' || right.type === 'FloatValue'
   const remainder = a - b * Math.floor(a / b)

@@ -10,8 +10,8 @@ export interface Value {
 }
 export type Callable = (args: Value[], scope: Environment) => Value
 
-export const MAX_TEXT = 8_000_000
-export const MAX_ITEMS = 1_000_000
+const MAX_TEXT = 8_000_000
+const MAX_ITEMS = 1_000_000
 
 type Make<T> = new (value: T) => Value
 const environment = new Environment()
@@ -101,6 +101,11 @@ export function bounded(text: string): string {
 /** Of a text in UTF-16 units. */
 export function checkLength(length: number): void {
   if (length > MAX_TEXT) throw new Error(`a text has more than ${MAX_TEXT} characters`)
+}
+
+/** Of a list. */
+export function checkItems(count: number): void {
+  if (count > MAX_ITEMS) throw new Error(`a list has more than ${MAX_ITEMS} items`)
 }
 
 /** Python's order of texts: by code points. */

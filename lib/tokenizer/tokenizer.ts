@@ -5,6 +5,7 @@ import { checkAll } from '../base/option-checks.js'
 import { MoeppError } from '../errors.js'
 import { ChatTemplate, type ChatTemplateOptions } from '../template/chat-template.js'
 import type { ChatMessage } from '../template/messages.js'
+import type { Part } from './added-tokens.js'
 import { isByteLevel } from './byte-level-json.js'
 import { convert } from './convert.js'
 import { Encoder } from './encoder.js'
@@ -264,7 +265,7 @@ export class Tokenizer {
    * special tokens are ordinary characters.
    * @internal
    */
-  encodeParts(parts: readonly (string | number)[], how: EncodeAsyncOptions): Promise<number[]> {
+  encodeParts(parts: readonly Part[], how: EncodeAsyncOptions): Promise<number[]> {
     const ids: number[] = []
     return finish(this.#partSteps(parts, ids), ids, how)
   }
@@ -374,7 +375,7 @@ export class Tokenizer {
     return this.#json
   }
 
-  *#partSteps(parts: readonly (string | number)[], ids: number[]): Steps {
+  *#partSteps(parts: readonly Part[], ids: number[]): Steps {
     for (const [section, part] of parts.entries()) {
       yield
       if (typeof part === 'number') ids.push(part)

@@ -1,43 +1,28 @@
 /** Prompts of the golden conversations, and the forms of several templates. */
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import t from 'tap'
 import { readChatFormat } from '../../lib/chat/chat-format.js'
 import { chatPrompt } from '../../lib/chat/chat-prompt.js'
-import { type ChatMessage, type ChatTool, loadTokenizer } from '../../lib/index.js'
-import { chatCheckpoint, QWEN3_TEMPLATE } from '../support/chat-checkpoint.js'
-import { golden, readJson } from '../support/golden.js'
+import { loadTokenizer } from '../../lib/index.js'
+import { chatCheckpoint } from '../support/chat-checkpoint.js'
+import { QWEN3_TEMPLATE, TEMPLATES } from '../support/chat-templates.js'
 
-interface GoldenCase {
-  readonly name: string
-  readonly template: string
-  readonly messages: readonly ChatMessage[]
-  readonly options: {
-    add_generation_prompt: boolean
-    tools?: ChatTool[]
-    enable_thinking?: boolean
-  }
-}
-
-const TEMPLATES = join(golden, 'families', 'chat_template')
-const { cases } = readJson<{ cases: GoldenCase[] }>(join(TEMPLATES, 'expected.json'))
-
-t.test('the tokens of a prompt are those of the rendered text', async t => {
-  for (const { name, template: file, messages, options } of cases) {
-    const template = readFileSync(join(TEMPLATES, `${file}.jinja`), 'utf8')
-    const tokenizer = await loadTokenizer(chatCheckpoint(t.testdir(), { template }))
+for (const { name, source, chats } of TEMPLATES) {
+  t.test(`${name}: the tokens of a prompt are those of the rendered text`, async t => {
+    const tokenizer = await loadTokenizer(chatCheckpoint(t.testdir(), { template: source }))
     const format = await readChatFormat(tokenizer.template, undefined)
-    const { add_generation_prompt: _, tools = [], ...templateVariables } = options
-    const chat = { tools, toolChoice: 'auto', templateName: undefined } as const
-    const split = { ...chat, templateVariables, generation: {} }
-    const { parts } = await chatPrompt(messages, split, format, tokenizer)
-    const text = await tokenizer.applyChatTemplate(messages, {
-      ...options,
-      add_generation_prompt: true,
-    })
-    t.strictSame(await tokenizer.encodeParts(parts, {}), tokenizer.encode(text), name)
-  }
-})
+    for (const { name, messages, options } of chats) {
+      const { add_generation_prompt: _, tools = [], ...templateVariables } = options
+      const chat = { tools, toolChoice: 'auto', templateName: undefined } as const
+      const split = { ...chat, templateVariables, generation: {} }
+      const { parts } = await chatPrompt(messages, split, format, tokenizer)
+      const text = await tokenizer.applyChatTemplate(messages, {
+        ...options,
+        add_generation_prompt: true,
+      })
+      t.strictSame(await tokenizer.encodeParts(parts, {}), tokenizer.encode(text), name)
+    }
+  })
+}
 
 const QWEN3_CALL = {
   open: '<tool_call>',

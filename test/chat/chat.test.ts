@@ -1,6 +1,7 @@
 /** Turns of conversations, on a random model whose answers a hook can dictate. */
 import t from 'tap'
 import {
+  type ChatChunk,
   type ChatMessage,
   type ChatTool,
   type LogitsHook,
@@ -90,20 +91,23 @@ t.test('a stream has the parts of the message, and all tokens', async t => {
   const text = `<think>\nhm\n</think>\n\nLet me see.\n${CALL}`
   const options = { tools: [TOOL], logprobs: 1 }
   const stream = model.streamChat([USER], { ...options, logits: dictate(text) })
-  const [reasoning, content, toolCalls, tokenIds, logprobs] = ['', '', [], [], []].map(x => [x])
-  for await (const chunk of stream) {
-    reasoning!.push(chunk.reasoning ?? '')
-    content!.push(chunk.content ?? '')
-    toolCalls!.push(...((chunk.toolCalls ?? []) as never[]))
-    tokenIds!.push(...(chunk.tokenIds as never[]))
-    logprobs!.push(...((chunk.logprobs ?? []) as never[]))
-  }
+  const chunks: ChatChunk[] = []
+  for await (const chunk of stream) chunks.push(chunk)
   const { message, ...result } = await stream.result
-  t.equal(reasoning!.join(''), message.reasoning)
-  t.equal(content!.join(''), message.content)
-  t.strictSame(toolCalls!.slice(1), message.toolCalls)
-  t.strictSame(tokenIds!.slice(1), result.tokenIds)
-  t.strictSame(logprobs!.slice(1), result.logprobs)
+  t.equal(chunks.map(({ reasoning = '' }) => reasoning).join(''), message.reasoning)
+  t.equal(chunks.map(({ content = '' }) => content).join(''), message.content)
+  t.strictSame(
+    chunks.flatMap(({ toolCalls = [] }) => toolCalls),
+    message.toolCalls,
+  )
+  t.strictSame(
+    chunks.flatMap(({ tokenIds }) => tokenIds),
+    result.tokenIds,
+  )
+  t.strictSame(
+    chunks.flatMap(({ logprobs = [] }) => logprobs),
+    result.logprobs,
+  )
   const whole = await model.chat([USER], { ...options, logits: dictate(text) })
   t.strictSame(whole.message, message)
 })

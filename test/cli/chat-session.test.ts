@@ -1,7 +1,7 @@
 /** `moepp chat` at a terminal: keys, answers and failures. */
 import t from 'tap'
 import { MoeppError } from '../../lib/errors.js'
-import { KEY } from './pty.js'
+import { KEY } from './screen.js'
 import { start } from './stand-in-chat.js'
 
 const FIGURES =

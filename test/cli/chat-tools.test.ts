@@ -1,7 +1,7 @@
 /** `moepp chat` at a terminal: calls of tools, whose results a person types. */
 import { join } from 'node:path'
 import t from 'tap'
-import { KEY } from './pty.js'
+import { KEY } from './screen.js'
 import { start } from './stand-in-chat.js'
 
 t.test('tools: results are typed, and the model goes on', async t => {

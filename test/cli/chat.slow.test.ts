@@ -9,8 +9,9 @@ import { stripVTControlCharacters } from 'node:util'
 import t, { type Test } from 'tap'
 import { chatCheckpoint } from '../support/chat-checkpoint.js'
 import { root } from '../support/golden.js'
-import { KEY, noPty, Pty } from './pty.js'
+import { noPty, Pty } from './pty.js'
 import { BOOKS, finish, startCli } from './run-cli.js'
+import { KEY } from './screen.js'
 
 if (noPty) t.comment(`skipped: ${noPty}`)
 const pty = { skip: noPty }

@@ -16,16 +16,6 @@ export const noPty = ((): string | false => {
   return status === 0 && stdout.startsWith('/dev/') ? false : 'no `script` of util-linux'
 })()
 
-/** Keys as a terminal sends them. */
-export const KEY = {
-  interrupt: '\x03',
-  end: '\x04',
-  enter: '\r',
-  altEnter: '\x1b\r',
-  up: '\x1b[A',
-  paste: (text: string) => `\x1b[200~${text}\x1b[201~`,
-} as const
-
 export class Pty {
   readonly screen = new Screen()
   readonly #child: ChildProcessWithoutNullStreams
@@ -35,11 +25,11 @@ export class Pty {
   /** The terminal's device file. */
   #device = ''
 
-  private constructor(args: readonly string[], env: NodeJS.ProcessEnv, columns: number) {
+  private constructor(args: readonly string[], env: NodeJS.ProcessEnv) {
     const words = [process.execPath, MAIN, ...args].map(
       word => `'${word.replaceAll("'", "'\\''")}'`,
     )
-    const command = `echo $$; tty; stty cols ${columns} rows 24; exec ${words.join(' ')}`
+    const command = `echo $$; tty; stty cols 80 rows 24; exec ${words.join(' ')}`
     const { NO_COLOR, FORCE_COLOR, ...others } = process.env
     this.#child = spawn('script', ['-qefc', command, '/dev/null'], {
       cwd: root,
@@ -53,9 +43,9 @@ export class Pty {
 
   static async start(
     args: readonly string[],
-    { env = {}, columns = 80 }: { env?: NodeJS.ProcessEnv; columns?: number } = {},
+    { env = {} }: { env?: NodeJS.ProcessEnv } = {},
   ): Promise<Pty> {
-    const pty = new Pty(args, env, columns)
+    const pty = new Pty(args, env)
     pty.pid = Number(await pty.screen.until('\r\n'))
     pty.#device = (await pty.screen.until('\r\n')).trim()
     return pty

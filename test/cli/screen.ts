@@ -1,4 +1,14 @@
-/** The text that a program has put on a screen, to be waited for. */
+/** Keys of a terminal, and the text that a program has put on its screen, to be waited for. */
+
+/** Keys as a terminal sends them. */
+export const KEY = {
+  interrupt: '\x03',
+  end: '\x04',
+  enter: '\r',
+  altEnter: '\x1b\r',
+  up: '\x1b[A',
+  paste: (text: string) => `\x1b[200~${text}\x1b[201~`,
+} as const
 
 export class Screen {
   #text = ''

@@ -3,9 +3,7 @@ import t from 'tap'
 import { Engine } from '../../lib/engine/engine.js'
 import { MoeppError } from '../../lib/errors.js'
 import { FakeRunner } from './fake-runner.js'
-import { alone, submit, type Wish } from './requests.js'
-
-const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i)
+import { alone, range, submit, type Wish } from './requests.js'
 
 t.test('one sequence: the prompt in chunks, then a token a step', async t => {
   const runner = new FakeRunner({ maxStepTokens: 4 })

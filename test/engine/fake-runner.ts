@@ -19,7 +19,6 @@ export interface FakeOptions {
   pageSize?: number
   pages?: number
   maxStepTokens?: number
-  draftingTokens?: number
   /**
    * Lengths up to this share one variant of keys, longer ones have one each, as dynamic RoPE does.
    */
@@ -60,7 +59,7 @@ export class FakeRunner implements Runner {
   readonly pageSize: number
   readonly pages: number
   readonly maxStepTokens: number
-  readonly draftingTokens: number
+  readonly draftingTokens = 32
   readonly captureNames: readonly string[]
   readonly cache = { layers: 1, kvHeads: 1, keyDim: 2, valueDim: 2, dtype: 'f32' } as const
   readonly routers = [0, 1].map(layer => ({
@@ -88,7 +87,6 @@ export class FakeRunner implements Runner {
     this.pageSize = options.pageSize ?? 4
     this.pages = options.pages ?? 64
     this.maxStepTokens = options.maxStepTokens ?? 16
-    this.draftingTokens = options.draftingTokens ?? 32
     this.captureNames = [0, 1].flatMap(layer => [
       `layers.${layer}.router_logits`,
       `layers.${layer}.expert_indices`,

@@ -3,9 +3,7 @@ import { setImmediate } from 'node:timers/promises'
 import t from 'tap'
 import { Engine } from '../../lib/engine/engine.js'
 import { FakeRunner } from './fake-runner.js'
-import { alone, submit } from './requests.js'
-
-const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i)
+import { alone, range, submit } from './requests.js'
 
 async function settled(promise: Promise<unknown>): Promise<boolean> {
   let isSettled = false

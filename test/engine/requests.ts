@@ -73,3 +73,8 @@ export async function alone(
   await engine.close()
   return { got, report }
 }
+
+/** The integers from one to another, which is left out. */
+export function range(from: number, to: number): number[] {
+  return Array.from({ length: to - from }, (_, i) => from + i)
+}

@@ -2,9 +2,7 @@
 import t from 'tap'
 import { Engine } from '../../lib/engine/engine.js'
 import { type FakeOptions, FakeRunner } from './fake-runner.js'
-import { alone, submit, type Wish } from './requests.js'
-
-const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i)
+import { alone, range, submit, type Wish } from './requests.js'
 
 const PROMPT = { tokens: range(1, 8), newTokens: 12 }
 

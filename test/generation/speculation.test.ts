@@ -1,7 +1,7 @@
 /** The option `speculate` saves steps, and changes no bit of a result. */
 import t from 'tap'
-import type { GenerateOptions, MatrixType } from '../../lib/options/generate.js'
-import { type Family, goldenCase } from '../support/golden.js'
+import type { GenerateOptions } from '../../lib/options/generate.js'
+import { goldenCase } from '../support/golden.js'
 import { compareGuesses, content } from './compare-guesses.js'
 import { continuing, EOS, fakeModel, tokenizer } from './fake-model.js'
 
@@ -85,17 +85,7 @@ t.test('true is 3 and 8, false is nothing', async t => {
   t.same(results[4], results[3])
 })
 
-/** Fewer heads of keys than of queries, constant experts, a sliding window. */
-const CASES: readonly [Family, name: string, MatrixType][] = [
-  ['moepp', 'gqa', 'float32'],
-  ['moepp', 'rope-dynamic-crossing', 'bfloat16'],
-  ['qwen3_moe_plus_plus', 'constant', 'int8'],
-  ['mixtral', 'sliding-headdim', 'int4'],
-]
-
-for (const [family, name, dtype] of CASES) {
-  t.test(`${family}/${name} in ${dtype}`, async t => {
-    const counts = await compareGuesses(t, goldenCase(name, family), { device: 'cpu', dtype })
-    t.ok(counts.accepted > 50 && counts.drafted > counts.accepted, JSON.stringify(counts))
-  })
-}
+t.test('a real model, with fewer heads of keys than of queries', async t => {
+  const counts = await compareGuesses(t, goldenCase('gqa', 'moepp'), { device: 'cpu' })
+  t.ok(counts.accepted > 50 && counts.drafted > counts.accepted, JSON.stringify(counts))
+})

@@ -71,14 +71,12 @@ t.test('damage of every kind', async t => {
   t.match(await refusal(good.subarray(0, -1)), /has \d+ bytes, expected/)
   t.match(await refusal(Buffer.concat([good, Buffer.of(0)])), /has \d+ bytes, expected/)
   const unrefused: string[] = []
-  // A bit of each byte, and all of every eighth.
-  const bits = Array.from({ length: 8 * good.length }, (_, bit) => bit)
-  for (const bit of bits.filter(bit => (bit >> 3) % 8 === 0 || (bit >> 3) % 8 === bit % 8)) {
+  for (let at = 0; at < good.length; at++) {
     const bytes = Buffer.from(good)
-    bytes[bit >> 3]! ^= 1 << (bit & 7)
+    bytes[at]! ^= 1 << (at % 8)
     const message = await refusal(bytes)
     if (/^(loaded|a page|Error|TypeError|RangeError|MoeppError)/.test(message))
-      unrefused.push(`bit ${bit}: ${message}`)
+      unrefused.push(`byte ${at}: ${message}`)
   }
   t.same(unrefused, [])
   for (let seed = 0; seed < 20; seed++) {

@@ -37,7 +37,7 @@ function checkPerson(t: Test, text: string): void {
 }
 
 t.test('the text has the form, whatever the logits are', async t => {
-  for (let seed = 0; seed < 10; seed++) {
+  for (let seed = 0; seed < 4; seed++) {
     const { text, finishReason } = await model.generate(PROMPT, {
       ...sampled,
       seed,

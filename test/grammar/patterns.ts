@@ -46,8 +46,8 @@ export const UNSUPPORTED: readonly (readonly [pattern: string, reason: RegExp])[
   ['(?<=a)a', /\(\?< is not supported/],
   ['a\\b', /\\b is not supported/],
   ['a\\B', /\\B is not supported/],
-  ['a^b', /\^ is not at the begin/],
+  ['a^b', /\^ is not at the beginning/],
   ['(a$)b', /\$ is not at the end/],
-  ['(?:^a)+', /\^ is not at the begin/],
+  ['(?:^a)+', /\^ is not at the beginning/],
   [`${'('.repeat(200)}a${')'.repeat(200)}`, /more than 100 nested groups/],
 ]

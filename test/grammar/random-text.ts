@@ -1,17 +1,6 @@
 /** Random texts of a grammar, straight from its expressions. */
 import type { Expression, Rule } from '../../lib/grammar/expression.js'
 
-/** mulberry32. */
-export function random(seed: number): () => number {
-  let state = seed
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let x = Math.imul(state ^ (state >>> 15), 1 | state)
-    x = (x + Math.imul(x ^ (x >>> 7), 61 | x)) ^ x
-    return ((x ^ (x >>> 14)) >>> 0) / 2 ** 32
-  }
-}
-
 /** Deep rules take the alternative that ends soonest. */
 const DEEP = 12
 

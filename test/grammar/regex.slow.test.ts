@@ -2,9 +2,10 @@
 import t from 'tap'
 import { PLAIN, wholeMatch } from '../../lib/grammar/regex.js'
 import { tokenizer } from '../generation/fake-model.js'
+import { random } from '../support/random.js'
 import { Driver } from './drive.js'
 import { PATTERNS } from './patterns.js'
-import { random, randomText, shown } from './random-text.js'
+import { randomText, shown } from './random-text.js'
 
 const driver = await Driver.of(tokenizer)
 

@@ -4,8 +4,9 @@ import { ebnfOf } from '../../lib/grammar/ebnf.js'
 import { Rules } from '../../lib/grammar/expression.js'
 import { grammarText } from '../../lib/grammar/grammar-text.js'
 import { anyMatch, PLAIN, wholeMatch } from '../../lib/grammar/regex.js'
+import { random } from '../support/random.js'
 import { PATTERNS, UNSUPPORTED } from './patterns.js'
-import { random, randomText } from './random-text.js'
+import { randomText } from './random-text.js'
 
 const PLACE = 'grammar.regex'
 

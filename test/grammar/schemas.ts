@@ -1,8 +1,17 @@
 /** Schemas, and values that their grammars must accept as JSON.stringify writes them. */
-export interface SchemaCase {
+import { Ajv2020 } from 'ajv/dist/2020.js'
+import addFormats from 'ajv-formats'
+
+interface SchemaCase {
   readonly schema: object | boolean
   readonly values: readonly unknown[]
 }
+
+const ajv = new Ajv2020({ strictTypes: false, strictTuples: false, strictRequired: false })
+addFormats.default(ajv)
+
+/** Tells whether values are valid. */
+export const validator = (schema: object | boolean) => ajv.compile(schema as object)
 
 const string = { type: 'string' }
 const integer = { type: 'integer' }

@@ -2,8 +2,8 @@
 import t from 'tap'
 import { StringLength, TokenLengths } from '../../lib/grammar/string-lengths.js'
 import { tokenizer } from '../generation/fake-model.js'
+import { random } from '../support/random.js'
 import { Driver } from './drive.js'
-import { random } from './random-text.js'
 
 const bytes = (text: string) => Buffer.from(text)
 
@@ -64,7 +64,7 @@ t.test('strings of a grammar are as long as they may be, and no longer', async t
   t.teardown(() => grammar.close())
   const next = random(2)
   const seen = new Set<number>()
-  for (let i = 0; i < 40; i++) {
+  for (let i = 0; i < 15; i++) {
     const text = await driver.randomText(grammar, next, 400, 0.02)
     for (const item of text === undefined ? [] : (JSON.parse(text) as string[])) {
       const { length } = [...item]

@@ -1,29 +1,22 @@
 /** A small random Qwen3-MoE++ with a tokenizer of Qwen's kind and a chat template. */
-import { copyFileSync, readFileSync, writeFileSync } from 'node:fs'
+import { copyFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { directoryWith } from '../checkpoint/files.js'
 import { randomOfFamily } from '../reference/random-families.js'
+import { QWEN3_TEMPLATE } from './chat-templates.js'
 import { golden, readJson } from './golden.js'
-
-export interface ChatCheckpointOptions {
-  /** Jinja; absent: Qwen3's; null: none, as in a base model. */
-  readonly template?: string | null
-  readonly seed?: number
-}
-
-export const QWEN3_TEMPLATE = readFileSync(
-  join(golden, 'families', 'chat_template', 'qwen3.jinja'),
-  'utf8',
-)
 
 const TOKENIZER = join(golden, 'tokenizer-byte-level', 'qwen-bpe')
 
-/** The checkpoint's folder, in `parent`. Its answers are random, and so seldom of one language. */
+/**
+ * The checkpoint's folder, in `parent`. Its answers are random, and so seldom of one language.
+ * `template` null: a base model.
+ */
 export function chatCheckpoint(
   parent: string,
-  { template = QWEN3_TEMPLATE, seed = 1 }: ChatCheckpointOptions = {},
+  { template = QWEN3_TEMPLATE }: { readonly template?: string | null } = {},
 ): string {
-  const { files } = randomOfFamily('qwen3_moe_plus_plus', seed, {
+  const { files } = randomOfFamily('qwen3_moe_plus_plus', 1, {
     vocab_size: 2014,
     hidden_size: 32,
     num_hidden_layers: 2,
@@ -34,7 +27,7 @@ export function chatCheckpoint(
     rope_scaling: null,
     eos_token_id: null,
   })
-  const directory = directoryWith(parent, `chat-${seed}`, files)
+  const directory = directoryWith(parent, 'chat', files)
   copyFileSync(join(TOKENIZER, 'tokenizer.json'), join(directory, 'tokenizer.json'))
   const config = readJson<Record<string, unknown>>(join(TOKENIZER, 'tokenizer_config.json'))
   const { chat_template: _, ...rest } = config

@@ -1,23 +1,8 @@
 /** Chat templates give the texts that Python's Jinja gives, in the environment of transformers. */
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import t from 'tap'
-import type { ChatMessage, ChatTool } from '../../lib/index.js'
-import { loadTokenizer } from '../../lib/index.js'
-import { golden, readJson } from '../support/golden.js'
+import { type ChatMessage, loadTokenizer } from '../../lib/index.js'
+import { TEMPLATES } from '../support/chat-templates.js'
 import { checkpoint, type Files } from '../tokenizer/small-checkpoint.js'
-
-interface Case {
-  readonly name: string
-  readonly template: string
-  readonly messages: ChatMessage[]
-  readonly options: Record<string, unknown>
-  readonly text: string
-}
-
-const folder = join(golden, 'families', 'chat_template')
-const { cases } = readJson<{ cases: Case[] }>(join(folder, 'expected.json'))
-const source = (name: string) => readFileSync(join(folder, `${name}.jinja`), 'utf8')
 
 /** The form that callers of moepp write. */
 function camelCase(message: ChatMessage): ChatMessage {
@@ -28,26 +13,21 @@ function camelCase(message: ChatMessage): ChatMessage {
   return { ...rest, ...(reasoning ? { reasoning: String(reasoning) } : {}), toolCalls }
 }
 
-for (const name of new Set(cases.map(({ template }) => template))) {
+for (const { name, source, chats } of TEMPLATES) {
   t.test(`the golden cases of ${name}`, async t => {
     const files: Files[] = [
-      { 'chat_template.jinja': source(name) },
-      { 'tokenizer_config.json': { chat_template: source(name) } },
+      { 'chat_template.jinja': source },
+      { 'tokenizer_config.json': { chat_template: source } },
     ]
     for (const file of files) {
       const tokenizer = await loadTokenizer(checkpoint(t, file))
-      for (const { messages, options, text, ...one } of cases) {
-        if (one.template !== name) continue
-        const { add_generation_prompt: addGenerationPrompt, tools, ...variables } = options
-        const ours = {
-          addGenerationPrompt: addGenerationPrompt as boolean,
-          tools: tools as ChatTool[] | undefined,
-          ...variables,
-        }
-        t.equal(await tokenizer.applyChatTemplate(messages, ours), text, one.name)
+      for (const { name, messages, options, text } of chats) {
+        const { add_generation_prompt: addGenerationPrompt, ...others } = options
+        const ours = { addGenerationPrompt, ...others }
+        t.equal(await tokenizer.applyChatTemplate(messages, ours), text, name)
         const camel = messages.map(camelCase)
-        t.equal(await tokenizer.applyChatTemplate(camel, ours), text, `${one.name}, moepp's names`)
-        t.equal(await tokenizer.applyChatTemplate(messages, options), text, `${one.name}, as given`)
+        t.equal(await tokenizer.applyChatTemplate(camel, ours), text, `${name}, moepp's names`)
+        t.equal(await tokenizer.applyChatTemplate(messages, options), text, `${name}, as given`)
       }
     }
   })

@@ -55,8 +55,10 @@ t.test('variables', async t => {
   t.equal(await render([], { bos_token: 'B', documents: [] }, source), 'BFalseFalse')
   t.equal(await render([], { add_generation_prompt: true }), '[]|null|True')
   t.equal(await render([], { range: 5, namespace: 6 }, '{{ range }}{{ namespace }}'), '56')
-  const today = await render([], {}, "{{ strftime_now('%Y') }}")
-  t.match(today, /^2\d\d\d$/)
+  const today = await render([], {}, "{{ strftime_now('%A, %-d %B %Y; %a %b; %F %T %%') }}")
+  const words = /^[A-Z][a-z]+day, [1-9]\d? [A-Z][a-z]+ 2\d{3}; [A-Z][a-z]{2} [A-Z][a-z]{2}; /
+  t.match(today, words)
+  t.match(today, /; 2\d{3}-\d\d-\d\d \d\d:\d\d:\d\d %$/)
 })
 
 t.test('wrong messages', async t => {

@@ -5,7 +5,7 @@ import t from 'tap'
 import { MoeppError } from '../../lib/errors.js'
 import { loadTokenizer } from '../../lib/tokenizer/tokenizer.js'
 import { golden } from '../support/golden.js'
-import { random } from './model-proto.js'
+import { random } from '../support/random.js'
 import { checkpoint } from './small-checkpoint.js'
 
 const qwen = join(golden, 'tokenizer-byte-level/qwen-bpe/tokenizer.json')

@@ -6,6 +6,7 @@ import type { TokenizerJson } from '../../lib/tokenizer/json-form.js'
 import { StopStrings } from '../../lib/tokenizer/stop-strings.js'
 import { loadTokenizer, type Tokenizer } from '../../lib/tokenizer/tokenizer.js'
 import { golden as goldens } from '../support/golden.js'
+import { random } from '../support/random.js'
 import {
   GPT2,
   LLAMA3,
@@ -14,7 +15,6 @@ import {
   referenceDecode,
   referenceEncode,
 } from './byte-level-reference.js'
-import { random } from './model-proto.js'
 
 const root = join(goldens, 'tokenizer-byte-level')
 

@@ -4,8 +4,9 @@ import { join } from 'node:path'
 import t from 'tap'
 import { loadTokenizer, type Tokenizer } from '../../lib/tokenizer/tokenizer.js'
 import { root } from '../support/golden.js'
+import { random } from '../support/random.js'
 import { libraryEncoder } from './library-encoder.js'
-import { basePieces, normal, random, writeModel } from './model-proto.js'
+import { basePieces, normal, writeModel } from './model-proto.js'
 
 const bundled = join(root, 'models/books-7m')
 const golden = ['bpe', 'bpe-pad', 'bpe-plain', 'bpe-user-symbols'].map(name =>

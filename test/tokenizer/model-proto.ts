@@ -65,14 +65,3 @@ export const basePieces: readonly Piece[] = [
 export function normal(text: string, score = 0): Piece {
   return { text, score, type: PIECE_TYPE.normal }
 }
-
-/** Numbers in [0, 1), the same every time. Source: mulberry32. */
-export function random(seed: number): () => number {
-  let state = seed
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let x = Math.imul(state ^ (state >>> 15), 1 | state)
-    x = (x + Math.imul(x ^ (x >>> 7), 61 | x)) ^ x
-    return ((x ^ (x >>> 14)) >>> 0) / 2 ** 32
-  }
-}

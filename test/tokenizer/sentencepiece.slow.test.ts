@@ -4,7 +4,8 @@ import t from 'tap'
 import { MoeppError } from '../../lib/errors.js'
 import { PIECE_TYPE, type Piece, parseSentencePiece } from '../../lib/tokenizer/sentencepiece.js'
 import { loadTokenizer } from '../../lib/tokenizer/tokenizer.js'
-import { basePieces, type ModelProto, normal, random, writeModel } from './model-proto.js'
+import { random } from '../support/random.js'
+import { basePieces, type ModelProto, normal, writeModel } from './model-proto.js'
 
 /**
  * SentencePiece's BPE as its documentation states it, without any data structure: the truth for the

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { StopStrings } from '../../lib/tokenizer/stop-strings.js'
-import { random } from './model-proto.js'
+import { random } from '../support/random.js'
 
 function run(stop: string | string[], chunks: string[]) {
   const stops = new StopStrings(stop)

@@ -5,7 +5,7 @@ import { type PieceTable, pieceTable } from '../../lib/tokenizer/piece-table.js'
 import { TextStream } from '../../lib/tokenizer/text-stream.js'
 import { loadTokenizer, type Tokenizer } from '../../lib/tokenizer/tokenizer.js'
 import { golden } from '../support/golden.js'
-import { random } from './model-proto.js'
+import { random } from '../support/random.js'
 
 const goldens = join(golden, 'tokenizer')
 const names = ['bpe', 'bpe-pad', 'bpe-plain', 'bpe-user-symbols']
