@@ -24,7 +24,7 @@ export function checkAll<Context, C extends Checks<Context>>(
   return checked as Checked<C>
 }
 
-function unknownOption(name: string, known: readonly string[]): TypeError {
+export function unknownOption(name: string, known: readonly string[]): TypeError {
   const close = nearest(name, known)
   const list = close ? `did you mean ${close}?` : `expected one of ${known.join(', ')}`
   return new TypeError(`unknown option ${show(name)}: ${list}`)

@@ -32,12 +32,17 @@ export interface ChatFormat {
   readonly toolCall?: ToolCallForm
   /** Text that follows a message of the assistant's. */
   readonly afterMessage: string
+  /** True if the template tells the model of tools. */
+  readonly tellsTools: boolean
+  /** True if the template writes content that is a list of parts. */
+  readonly takesParts: boolean
 }
 
 // Words that no template has, and that no template changes.
 const USER = 'moeppuser'
 const CONTENT = 'moeppcontent'
 const REASONING = 'moeppreasoning'
+const THOUGHTS = `<think>${REASONING}</think>`
 const NAME = 'moeppname'
 const KEY = 'moeppkey'
 const VALUE = 'moeppvalue'
@@ -65,10 +70,15 @@ export async function readChatFormat(
   const plain = await render([ASKED, ANSWER, ASKED])
   const thinking = await render([ASKED, { ...ANSWER, reasoning: REASONING }])
   const calling = await render([ASKED, { ...ANSWER, toolCalls: [CALL, CALL] }], [TOOL])
-  const reasoning = reasoningOf(thinking)
+  const drops = await render([ASKED, { ...ANSWER, content: `${THOUGHTS}${CONTENT}` }, ASKED])
+  const told = await render([ASKED], [TOOL])
+  const parts = await render([{ role: 'user', content: [{ type: 'text', text: USER }] }])
+  const reasoning = reasoningOf(thinking) ?? droppedReasoning(drops)
   const toolCall = toolCallOf(calling)
   return {
     afterMessage: between(plain, CONTENT, USER) ?? '',
+    tellsTools: told.includes(NAME),
+    takesParts: parts.includes(USER) && !parts.includes('type'),
     ...(reasoning && { reasoning }),
     ...(toolCall && { toolCall }),
   }
@@ -82,6 +92,12 @@ export async function unlessRefused<T>(rendered: Promise<T>): Promise<T | undefi
     if (error instanceof MoeppError && error.code === 'ERR_BAD_TEMPLATE') return undefined
     throw error
   }
+}
+
+/** Some templates write no thoughts, but take them out of earlier answers. */
+function droppedReasoning(text: string): ChatFormat['reasoning'] {
+  const isDropped = text.includes(CONTENT) && !text.includes(REASONING)
+  return isDropped ? { open: '<think>', close: '</think>' } : undefined
 }
 
 function reasoningOf(text: string): ChatFormat['reasoning'] {

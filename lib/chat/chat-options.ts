@@ -1,7 +1,7 @@
 /** The options of `chat` and `streamChat` that `generate` does not have. */
 import { isObject, show } from '../base/json.js'
-import { text, wrong } from '../base/option-checks.js'
-import type { GenerateOptions } from '../options/generate.js'
+import { text, unknownOption, wrong } from '../base/option-checks.js'
+import { GENERATE_OPTIONS, type GenerateOptions } from '../options/generate.js'
 import { type ChatTool, templateTools } from '../template/messages.js'
 import { PlainCopier } from '../template/plain-data.js'
 
@@ -83,6 +83,12 @@ export const NOT_OF_CHATS: readonly string[] = [
   'numReturnSequences',
 ] satisfies readonly Exclude<keyof GenerateOptions, keyof ChatOptions>[]
 
+const OWN = ['tools', 'toolChoice', 'templateName', 'templateVariables']
+const NAMES = [...OWN, ...GENERATE_OPTIONS.filter(name => !NOT_OF_CHATS.includes(name))]
+
+/** Names of a template's variables that chats set. */
+const TAKEN = ['messages', 'tools', 'templateName', 'addGenerationPrompt', 'add_generation_prompt']
+
 /** ChatOptions in two parts: for the template, and for the generation. */
 export interface SplitOptions {
   /** Empty if the model is to be told of none. */
@@ -104,13 +110,17 @@ export function splitChatOptions(options: ChatOptions): SplitOptions {
     templateVariables,
     ...generation
   } = options
-  for (const name of NOT_OF_CHATS)
-    if ((generation as Record<string, unknown>)[name] !== undefined)
-      throw new TypeError(`${name}: chats have no such option`)
+  const unknown = Object.entries(generation).find(
+    ([name, value]) => value !== undefined && !NAMES.includes(name),
+  )
+  if (unknown) throw unknownOption(unknown[0], NAMES)
   templateTools(tools, new PlainCopier())
   if (templateName !== undefined) text(templateName, 'templateName')
   if (templateVariables !== undefined && !isObject(templateVariables))
     throw new TypeError(`templateVariables: expected an object, got ${show(templateVariables)}`)
+  const taken = TAKEN.find(name => Object.hasOwn(templateVariables ?? {}, name))
+  if (taken !== undefined)
+    throw new TypeError(`templateVariables.${taken}: chats set it themselves`)
   checkChoice(toolChoice, tools)
   return {
     tools: toolChoice === 'none' ? [] : tools,
@@ -141,6 +151,9 @@ export function nameOf(tool: ChatTool): string | undefined {
   return functionOf(tool)?.name
 }
 
+/** As in OpenAI's API, a function that names no parameters has none. */
+const NO_PARAMETERS = { type: 'object', properties: {}, additionalProperties: false }
+
 /** The function of a tool in OpenAI's form. */
 export function functionOf(
   tool: ChatTool,
@@ -150,5 +163,5 @@ export function functionOf(
     : tool
   const { name, parameters } = described
   if (typeof name !== 'string') return undefined
-  return { name, parameters: isObject(parameters) ? parameters : { type: 'object' } }
+  return { name, parameters: isObject(parameters) ? parameters : NO_PARAMETERS }
 }

@@ -3,6 +3,7 @@
  * with its own tokens, if the template writes it as the model did. So the next turn finds all of
  * them in the KV cache, even where the text's own encoding would be another.
  */
+import { MoeppError } from '../errors.js'
 import type { Rendering } from '../template/chat-template.js'
 import { type ChatMessage, templateMessages } from '../template/messages.js'
 import { PlainCopier } from '../template/plain-data.js'
@@ -38,7 +39,12 @@ export async function chatPrompt(
   format: ChatFormat,
   tokenizer: Tokenizer,
 ): Promise<ChatPrompt> {
-  const plain = templateMessages(messages, new PlainCopier())
+  if (tools.length > 0 && !format.tellsTools) {
+    const message = 'tools: the chat template does not tell the model of tools'
+    throw new MoeppError('ERR_UNSUPPORTED', message)
+  }
+  const texts = messages.map((message, i) => withText(message, i, format))
+  const plain = templateMessages(texts, new PlainCopier())
   const words = new PlainWords(tokenizer, [plain, tools])
   const rendering: Rendering = {
     messages: words.marked(plain) as readonly ChatMessage[],
@@ -63,6 +69,19 @@ export async function chatPrompt(
   for (const part of words.parts(text.slice(end))) parts.push(part)
   const generationPrompt = text.startsWith(before) ? text.slice(before.length) : ''
   return { parts, reasoning: reasoningStart(generationPrompt, format) }
+}
+
+/** A message whose content the template takes: without parts, where it does not know them. */
+function withText(message: ChatMessage, at: number, { takesParts }: ChatFormat): ChatMessage {
+  const { content = null } = message
+  if (content === null) return { ...message, content: '' }
+  if (typeof content === 'string' || takesParts) return message
+  const texts = content.map(({ type, text }, i) => {
+    if (type === 'text' && typeof text === 'string') return text
+    const place = `messages[${at}].content[${i}]`
+    throw new TypeError(`${place}: expected { type: 'text', text }: the template knows no others`)
+  })
+  return { ...message, content: texts.join('\n') }
 }
 
 function reasoningStart(generationPrompt: string, { reasoning }: ChatFormat): ReasoningStart {

@@ -29,9 +29,12 @@ export function replyGrammar(
 }
 
 function formatOf(grammar: GrammarSource): Format {
-  if ('jsonSchema' in grammar) return { type: 'json_schema', json_schema: grammar.jsonSchema }
-  if ('regex' in grammar) return { type: 'regex', pattern: grammar.regex }
-  if ('ebnf' in grammar) return { type: 'grammar', grammar: grammar.ebnf }
+  const [kind] = Object.keys(grammar)
+  const place = `grammar.${kind}`
+  if ('jsonSchema' in grammar)
+    return { type: 'json_schema', json_schema: grammar.jsonSchema, place }
+  if ('regex' in grammar) return { type: 'regex', pattern: grammar.regex, place }
+  if ('ebnf' in grammar) return { type: 'grammar', grammar: grammar.ebnf, place }
   return grammar.structuralTag as Format
 }
 
@@ -75,7 +78,11 @@ function callTag(tool: ChatTool, place: string, form: ToolCallForm): Format {
   return {
     type: 'tag',
     begin: form.open + form.beforeName + name + form.beforeArguments,
-    content: { type: 'json_schema', json_schema: described.parameters },
+    content: {
+      type: 'json_schema',
+      json_schema: described.parameters,
+      place: `${place}.function.parameters`,
+    },
     end: form.afterArguments + form.close,
   }
 }

@@ -4,6 +4,7 @@
  */
 import type { ToolCall } from '../template/messages.js'
 import type { ChatFormat } from './chat-format.js'
+import type { ReasoningStart } from './chat-prompt.js'
 import { parseToolCall } from './tool-call.js'
 
 /** New parts of a reply; those that are empty are absent. */
@@ -15,8 +16,7 @@ export interface ReplyParts {
 
 export interface ReplyParserOptions {
   readonly format: Pick<ChatFormat, 'reasoning' | 'toolCall'>
-  /** True if the prompt has opened the thoughts. */
-  readonly startsInReasoning: boolean
+  readonly reasoning: ReasoningStart
   /** True if calls of tools are expected; else their marks are content. */
   readonly hasTools: boolean
 }
@@ -32,11 +32,15 @@ interface Mark {
 export class ReplyParser {
   readonly #format: ReplyParserOptions['format']
   readonly #hasTools: boolean
+  readonly #mayThink: boolean
   #part: Part
   /** Text that may begin a mark. */
   #held = ''
-  /** Text of a call that is not complete. */
+  /** Text of a call that is not complete, and whether a string of its JSON is open. */
   #call = ''
+  #string = new JsonString()
+  /** White space before the first part. */
+  #blank = ''
   /** Line breaks at the end of a part, which belong to it only if more of it comes. */
   #breaks = ''
   /** True until the part has text: line breaks after a mark belong to the mark. */
@@ -45,11 +49,12 @@ export class ReplyParser {
   #content = ''
   #toolCalls: ToolCall[] = []
 
-  constructor({ format, startsInReasoning, hasTools }: ReplyParserOptions) {
+  constructor({ format, reasoning, hasTools }: ReplyParserOptions) {
     this.#format = format
     this.#hasTools = hasTools
-    this.#part = startsInReasoning ? 'reasoning' : 'start'
-    this.#isFresh = startsInReasoning
+    this.#part = reasoning === 'open' ? 'reasoning' : 'start'
+    this.#mayThink = reasoning === 'free'
+    this.#isFresh = reasoning === 'open'
   }
 
   push(text: string): ReplyParts {
@@ -60,10 +65,18 @@ export class ReplyParser {
 
   /** The rest; no more text comes. A call without its end is invalid, and keeps its text. */
   end(): ReplyParts {
+    if (this.#part === 'toolCall' && this.#call.includes(this.#format.toolCall!.close)) {
+      // Its mark stood in a string that has no end: then the mark ends the call.
+      this.#held = this.#call + this.#held
+      this.#call = ''
+      this.#string = new JsonString(false)
+      while (this.#advance());
+    }
     this.#give(this.#held)
     this.#held = ''
     if (this.#part === 'toolCall') this.#toolCalls.push(parseToolCall(this.#call, 'it has no end'))
-    if (this.#part === 'start' || this.#part === 'content') this.#content += this.#breaks
+    if (this.#part === 'start') this.#content += this.#blank
+    if (this.#part === 'content') this.#content += this.#breaks
     return this.#take()
   }
 
@@ -73,32 +86,30 @@ export class ReplyParser {
     const next = firstOf(marks, this.#held)
     if (!next) {
       const certain = this.#held.length - possibleBegin(this.#held, marks)
-      const text = this.#held.slice(0, certain)
-      if (this.#isBlankStart(text)) return false
-      this.#give(text)
+      this.#give(this.#held.slice(0, certain))
       this.#held = this.#held.slice(certain)
       return false
     }
-    const before = this.#held.slice(0, next.at)
-    if (next.part === 'reasoning' && before.trim() !== '') {
-      // Thoughts come first or not at all: this is content, which has no such mark.
-      this.#give(before)
+    const wasStart = this.#part === 'start'
+    this.#give(this.#held.slice(0, next.at))
+    if (wasStart && next.part === 'reasoning' && this.#part === 'content') {
+      // Thoughts come first or not at all: content has no such mark.
       this.#held = this.#held.slice(next.at)
       return true
     }
-    if (!this.#isBlankStart(before)) this.#give(before)
-    if (this.#part === 'toolCall') this.#toolCalls.push(parseToolCall(this.#call))
     this.#held = this.#held.slice(next.at + next.text.length)
+    if (this.#part === 'toolCall' && this.#string.isOpen) {
+      this.#give(next.text)
+      return true
+    }
+    if (this.#part === 'toolCall') this.#toolCalls.push(parseToolCall(this.#call))
     this.#part = next.part
     this.#call = ''
+    this.#string = new JsonString()
+    this.#blank = ''
     this.#breaks = ''
     this.#isFresh = true
     return true
-  }
-
-  /** White space before thoughts or a call belongs to neither. */
-  #isBlankStart(text: string): boolean {
-    return this.#part === 'start' && text.trim() === ''
   }
 
   /** Marks that end the present part, and what they begin. */
@@ -107,7 +118,7 @@ export class ReplyParser {
     if (this.#part === 'reasoning') return [{ text: reasoning!.close, part: 'content' }]
     if (this.#part === 'toolCall') return [{ text: toolCall!.close, part: 'content' }]
     return [
-      ...(this.#part === 'start' && reasoning
+      ...(this.#part === 'start' && this.#mayThink && reasoning
         ? [{ text: reasoning.open, part: 'reasoning' as const }]
         : []),
       ...(this.#hasTools && toolCall ? [{ text: toolCall.open, part: 'toolCall' as const }] : []),
@@ -118,16 +129,33 @@ export class ReplyParser {
   #give(text: string): void {
     if (this.#part === 'toolCall') {
       this.#call += text
+      this.#string.read(text)
+      return
+    }
+    if (this.#part === 'start') {
+      // White space before thoughts or a call belongs to neither.
+      this.#blank += text
+      if (text.trim() === '') return
+      this.#part = 'content'
+      this.#add(this.#blank)
       return
     }
     const found = this.#isFresh ? text.replace(/^\n+/, '') : text
     if (found === '') return
     this.#isFresh = false
-    if (this.#part === 'start' && found.trim() !== '') this.#part = 'content'
-    const whole = this.#breaks + found
-    const [breaks] = /\n*$/.exec(whole)!
-    this.#breaks = breaks
-    const certain = whole.slice(0, whole.length - breaks.length)
+    this.#add(found)
+  }
+
+  /** Line breaks at the end wait for what follows. */
+  #add(text: string): void {
+    let end = text.length
+    while (text[end - 1] === '\n') end--
+    if (end === 0) {
+      this.#breaks += text
+      return
+    }
+    const certain = this.#breaks + text.slice(0, end)
+    this.#breaks = text.slice(end)
     if (this.#part === 'reasoning') this.#reasoning += certain
     else this.#content += certain
   }
@@ -141,6 +169,27 @@ export class ReplyParser {
       ...(reasoning !== '' && { reasoning }),
       ...(content !== '' && { content }),
       ...(toolCalls.length > 0 && { toolCalls }),
+    }
+  }
+}
+
+/** Tells if a string of some JSON is open, which arrives in pieces. */
+class JsonString {
+  isOpen = false
+  readonly #looks: boolean
+  #isEscaped = false
+
+  /** `looks` false: no string is ever open. */
+  constructor(looks = true) {
+    this.#looks = looks
+  }
+
+  read(text: string): void {
+    if (!this.#looks) return
+    for (const unit of text) {
+      if (this.#isEscaped) this.#isEscaped = false
+      else if (unit === '\\' && this.isOpen) this.#isEscaped = true
+      else if (unit === '"') this.isOpen = !this.isOpen
     }
   }
 }

@@ -1,6 +1,7 @@
 /** A call of a tool as a model writes it: JSON with a name and arguments. */
 import { isObject } from '../base/json.js'
 import type { ToolCall } from '../template/messages.js'
+import { PlainCopier } from '../template/plain-data.js'
 
 /**
  * The call that `text`, between its marks, stands for. One that is no such JSON is marked `invalid`
@@ -15,10 +16,17 @@ export function parseToolCall(text: string, problem?: string): ToolCall {
   } catch (error) {
     return invalid(text, `it is not JSON: ${(error as Error).message}`)
   }
-  const { name, arguments: given = {} } = isObject(call) ? call : {}
-  if (typeof name !== 'string') return invalid(text, 'it has no name')
-  if (isObject(given)) return { name, arguments: given }
-  return { name, arguments: JSON.stringify(given), invalid: 'its arguments are not an object' }
+  if (!isObject(call) || typeof call.name !== 'string') return invalid(text, 'it has no name')
+  const { name } = call
+  // Some models write parameters. Nothing but a name is a call without any.
+  const given = call.arguments ?? call.parameters ?? (Object.keys(call).length > 1 ? null : {})
+  if (!isObject(given)) return invalid(text, 'its arguments are not an object')
+  try {
+    new PlainCopier().copy(given, 'arguments')
+  } catch (error) {
+    return invalid(text, (error as Error).message)
+  }
+  return { name: name as string, arguments: given }
 }
 
 /** The name and the arguments' text, if they can be told. */

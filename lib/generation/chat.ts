@@ -50,6 +50,7 @@ export class ChatCalls {
   check(call: ChatTurn['call'], messages: readonly ChatMessage[], options: ChatOptions): ChatTurn {
     const chat = splitChatOptions(options)
     templateMessages(messages, new PlainCopier())
+    if (messages.length === 0) throw new RangeError('messages: expected at least one, got none')
     // Throws if there is none.
     void this.#tokenizer.template
     return { call, messages, chat, options: this.#texts.resolve(chat.generation, CHAT_DEFAULTS) }
@@ -69,8 +70,9 @@ export class ChatCalls {
     const newParser = () =>
       new ReplyParser({
         format,
-        startsInReasoning: prompt.reasoning === 'open',
-        hasTools: chat.tools.length > 0,
+        reasoning: prompt.reasoning,
+        // A grammar is one of the content.
+        hasTools: chat.tools.length > 0 && turn.options.grammar === undefined,
       })
     const chunks = onChunk && new ChatChunks(newParser(), onChunk)
     const ids = await promptIdsOfParts(prompt.parts, 'messages', this.#prompts, signal)

@@ -53,9 +53,11 @@ function formatOf(format: unknown, place: string, limits: number[]): object {
     limits.push(...printed.limits)
     return { type: 'grammar', grammar: printed.ebnf }
   }
-  if (type === 'json_schema') return inner(ofSchema(format.json_schema, `${place}.json_schema`))
-  if (type === 'regex') return inner(ofRegex(String(format.pattern), `${place}.pattern`))
-  if (type === 'grammar') return inner(ofEbnf(String(format.grammar), `${place}.grammar`))
+  // Errors name the place that the caller knows.
+  const at = typeof format.place === 'string' ? format.place : place
+  if (type === 'json_schema') return inner(ofSchema(format.json_schema, at))
+  if (type === 'regex') return inner(ofRegex(String(format.pattern), at))
+  if (type === 'grammar') return inner(ofEbnf(String(format.grammar), at))
   const part = ([key, value]: [string, unknown]) => [key, partOf(key, value, place, limits)]
   return Object.fromEntries(Object.entries(format).map(part))
 }

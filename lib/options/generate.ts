@@ -212,6 +212,9 @@ const generateChecks = {
   grammar,
 } satisfies Record<keyof GenerateOptions, Check<unknown, GenerateContext>>
 
+/** The names of all options of generation. */
+export const GENERATE_OPTIONS: readonly string[] = Object.keys(generateChecks)
+
 /**
  * The call's options over the checkpoint's (its generation_config.json) over the library's
  * defaults. A wrong value of the checkpoint's is ERR_BAD_CONFIG.

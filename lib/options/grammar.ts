@@ -62,7 +62,7 @@ export type Grammar =
 /** Characters of a grammar as JSON: compiling takes time and memory with its length. */
 const MOST_CHARACTERS = 256 * 1024
 
-const KINDS = ['jsonSchema', 'regex', 'ebnf', 'structuralTag']
+const KINDS = ['jsonSchema', 'regex', 'ebnf']
 
 /** A copy, so that a later change of the caller's object changes nothing. */
 export function grammar(value: unknown, name: string): GrammarSource {

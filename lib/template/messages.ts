@@ -154,6 +154,8 @@ function templateMessage(message: unknown, where: string): object {
   const fields: [string, unknown][] = []
   for (const [key, value] of Object.entries(message)) {
     if (key === 'tokenIds' || value === undefined) continue
+    // As JSON of other programs has it. No content is something that a template may look at.
+    if (value === null && key !== 'content' && Object.hasOwn(FIELDS, key)) continue
     const snake = Object.hasOwn(SNAKE, key) ? SNAKE[key]! : key
     if (snake !== key && message[snake] !== undefined)
       throw new TypeError(`${where}: expected ${key} or ${snake}, got both, which mean the same`)

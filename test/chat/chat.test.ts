@@ -207,14 +207,17 @@ t.test('wrong arguments', async t => {
   await t.rejects(chat([{ content: 'Hi' }]), { name: 'TypeError', message: /^messages\[0\].role/ })
   await t.rejects(
     chat([USER], { numReturnSequences: 2 }),
-    /^numReturnSequences: chats have no such/,
+    /^unknown option "numReturnSequences": expected one of tools, toolChoice/,
   )
   await t.rejects(chat([USER], { tools: [TOOL], toolChoice: 'always' }), { name: 'RangeError' })
   await t.rejects(chat([USER], { toolChoice: 'required' }), /required needs tools/)
   await t.rejects(chat([USER], { tools: [TOOL], toolChoice: { name: 'x' } }), /one of the tools/)
   await t.rejects(chat([USER], { temprature: 1 }), /did you mean temperature/)
+  await t.rejects(chat([USER], { tool_choice: 'auto' }), /did you mean toolChoice/)
+  const templateVariables = { add_generation_prompt: false }
+  await t.rejects(chat([USER], { templateVariables }), /^templateVariables.add_generation_prompt/)
   await t.rejects(chat([USER], { templateName: 'no' }), /^templateName: expected one of/)
-  await t.rejects(chat([]), { code: 'ERR_BAD_TEMPLATE' })
+  await t.rejects(chat([]), /^messages: expected at least one, got none/)
   const long = 'word '.repeat(5000)
   await t.rejects(chat([{ role: 'user', content: long }]), {
     code: 'ERR_BAD_PROMPT',
@@ -236,4 +239,52 @@ t.test('an answer may be as long as the context', async t => {
   t.equal(finishReason, 'length')
   t.equal(usage.promptTokens + usage.generatedTokens, 400)
   await small.close()
+})
+
+t.test('content in parts', async t => {
+  const count = async (content: unknown) =>
+    (await model.chat([{ role: 'user', content } as ChatMessage], { maxNewTokens: 1 })).usage
+      .promptTokens
+  const parts = [
+    { type: 'text', text: 'Name a' },
+    { type: 'text', text: 'river.' },
+  ]
+  t.equal(await count(parts), await count('Name a\nriver.'), 'a template that knows no parts')
+  t.equal(await count(null), await count(''))
+  await t.rejects(count([{ type: 'image', url: 'x' }]), /^messages\[0\].content\[0\]: expected/)
+  const template =
+    "{% for m in messages %}{% for p in m.content %}{{ p.text + '|' if p.type == 'text' else '<img>' }}{% endfor %}{% endfor %}"
+  const own = await loadModel(chatCheckpoint(t.testdir(), { template }))
+  const chat = [{ role: 'user', content: [...parts, { type: 'image' }] }]
+  const { usage } = await own.chat(chat, { maxNewTokens: 1 })
+  t.equal(usage.promptTokens, own.tokenizer.encode('Name a|river.|<img>').length)
+  await own.close()
+})
+
+t.test('a template that knows no tools, and one that drops thoughts', async t => {
+  const template =
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content.split('</think>')[-1] }}<|im_end|>\n{% endfor %}" +
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n<think>\n' }}{% endif %}"
+  const own = await loadModel(chatCheckpoint(t.testdir(), { template }))
+  await t.rejects(own.chat([USER], { tools: [TOOL] }), {
+    code: 'ERR_UNSUPPORTED',
+    message: /tools/,
+  })
+  const logits = dictate('hm\n</think>\n\nYes.', '<|im_end|>', own)
+  const { message } = await own.chat([USER], { logits })
+  t.match(message, { reasoning: 'hm', content: 'Yes.' })
+  await own.close()
+})
+
+t.test('a grammar is one of the content, whatever marks it holds', async t => {
+  const grammar = { regex: '<tool_call>[a-c]{3}' }
+  const options = { tools: [TOOL], grammar, templateVariables: { enable_thinking: false } }
+  const { message } = await model.chat([USER], { ...options, temperature: 2, seed: 1 })
+  t.match(message.content, /^<tool_call>[a-c]{3}$/)
+  t.notOk(message.toolCalls)
+  const bad = { jsonSchema: { type: 'object', not: {} } }
+  await t.rejects(model.chat([USER], { grammar: bad }), {
+    code: 'ERR_BAD_GRAMMAR',
+    message: /^grammar\.jsonSchema\.not: /,
+  })
 })

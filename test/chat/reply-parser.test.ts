@@ -56,7 +56,7 @@ const CASES: readonly Case[] = [
   {
     name: 'thoughts that the prompt has opened',
     text: '\nWell.</think>\nYes',
-    options: { startsInReasoning: true },
+    options: { reasoning: 'open' },
     parts: { reasoning: 'Well.', content: 'Yes' },
   },
   { name: 'a call', text: CALL, parts: { toolCalls: [PARSED] } },
@@ -71,6 +71,19 @@ const CASES: readonly Case[] = [
     parts: { content: 'Done.\n', toolCalls: [PARSED] },
   },
   {
+    name: 'thoughts that the prompt has closed',
+    text: '<think>x</think>y',
+    options: { reasoning: 'closed' },
+    parts: { content: '<think>x</think>y' },
+  },
+  {
+    name: 'the mark in a string of a call',
+    text: '<tool_call>{"name": "f", "arguments": {"a": "</tool_call>\\""}}</tool_call>\nDone.',
+    parts: { content: 'Done.', toolCalls: [{ name: 'f', arguments: { a: '</tool_call>"' } }] },
+  },
+  { name: 'blanks before a call', text: `  \n${CALL}`, parts: { toolCalls: [PARSED] } },
+  { name: 'blanks before content', text: '  \nHello.', parts: { content: '  \nHello.' } },
+  {
     name: 'a call that is not expected',
     text: CALL,
     options: { hasTools: false },
@@ -81,7 +94,7 @@ const CASES: readonly Case[] = [
 function parse(chunks: readonly string[], options: Partial<ReplyParserOptions> = {}): ReplyParts {
   const parser = new ReplyParser({
     format: FORMAT,
-    startsInReasoning: false,
+    reasoning: 'free',
     hasTools: true,
     ...options,
   })
@@ -142,6 +155,22 @@ t.test('calls that cannot be made keep their text', async t => {
     arguments: '[1]',
     invalid: 'its arguments are not an object',
   })
+  t.strictSame(call('<tool_call>{"name": "f", "input": {"a": 1}}</tool_call>'), {
+    name: 'f',
+    arguments: '{"name": "f", "input": {"a": 1}}',
+    invalid: 'its arguments are not an object',
+  })
+  t.match(call('<tool_call>{"name": "f", "arguments": {"a": 1e999}}</tool_call>'), {
+    name: 'f',
+    arguments: '{"a": 1e999}',
+    invalid: /^arguments.a: /,
+  })
+  const deep = `{"a": ${'['.repeat(200)}${']'.repeat(200)}}`
+  t.match(call(`<tool_call>{"name": "f", "arguments": ${deep}}</tool_call>`), {
+    arguments: deep,
+    invalid: /^arguments/,
+  })
+  t.strictSame(call('<tool_call>{"name": "f", "parameters": {"a": 1}}</tool_call>'), PARSED)
   t.strictSame(call('<tool_call>{"name": "f"}</tool_call>'), { name: 'f', arguments: {} })
 })
 
@@ -151,4 +180,22 @@ t.test('a call of a megabyte in small chunks', async t => {
   for (let at = 0; at < text.length; at += 10) chunks.push(text.slice(at, at + 10))
   chunks.push('"}}</tool_call>')
   t.strictSame(parse(chunks).toolCalls, [{ name: 'f', arguments: { a: text } }])
+})
+
+t.test('a string without an end does not swallow the text behind the call', async t => {
+  const text = '<tool_call>{"name": "f", "arguments": {"a": "b}}</tool_call>\nDone.'
+  for (const chunks of [[text], [...text]]) {
+    t.match(parse(chunks), {
+      content: 'Done.',
+      toolCalls: [{ name: 'f', arguments: '{"a": "b}', invalid: /^it is not JSON/ }],
+    })
+  }
+})
+
+t.test('runs of white space take no time of their square', async t => {
+  for (const run of ['\n', ' ']) {
+    const text = `${run.repeat(60_000)}a${run.repeat(60_000)}b`
+    t.equal(parse([text]).content, text)
+    t.equal(parse([...text]).content, text)
+  }
 })

@@ -115,6 +115,6 @@ t.test('a tool call behind thoughts', async t => {
   const bad = { ...call, elements: [{ type: 'json_schema', json_schema: { not: {} } }] }
   await t.rejects(driver.compile({ structuralTag: bad }), {
     code: 'ERR_BAD_GRAMMAR',
-    message: /^grammar.structuralTag.elements\[0\].json_schema.not: is not supported/,
+    message: /^grammar.structuralTag.elements\[0\].not: is not supported/,
   })
 })
