@@ -51,7 +51,7 @@ t.test('the text has the form, whatever the logits are', async t => {
 })
 
 t.test('alone, in a batch, or as a stream: the same', async t => {
-  const prompts = [PROMPT, 'She said', 'A', 'Once upon a time']
+  const prompts = [PROMPT, 'A']
   const options = { ...sampled, grammar: person, logprobs: 1 }
   const together = await model.generate(prompts, options)
   for (const [i, prompt] of prompts.entries()) {
@@ -66,10 +66,10 @@ t.test('alone, in a batch, or as a stream: the same', async t => {
   const several = await model.generate(PROMPT, {
     ...sampled,
     grammar: person,
-    numReturnSequences: 4,
+    numReturnSequences: 2,
   })
   t.equal(several[0]!.text, text)
-  t.equal(new Set(several.map(each => each.text)).size, 4)
+  t.equal(new Set(several.map(each => each.text)).size, 2)
   for (const each of several) checkPerson(t, each.text)
 })
 
@@ -193,7 +193,7 @@ t.test('penalties and the hook come before the grammar, logprobs are the modelâ€
 
 t.test('a text that begins with its first token has no space that is dropped', async t => {
   const grammar = { regex: ' ?[a-z ]{3,}' }
-  for (let seed = 0; seed < 5; seed++) {
+  for (let seed = 0; seed < 3; seed++) {
     const options = { ...sampled, seed, grammar, maxNewTokens: 30 }
     const { text, tokenIds } = await model.generate([tokenizer.bosTokenId!], options)
     t.match(text, /^ ?[a-z ]{3,}$/)

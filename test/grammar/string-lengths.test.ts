@@ -64,7 +64,7 @@ t.test('strings of a grammar are as long as they may be, and no longer', async t
   t.teardown(() => grammar.close())
   const next = random(2)
   const seen = new Set<number>()
-  for (let i = 0; i < 15; i++) {
+  for (let i = 0; i < 8; i++) {
     const text = await driver.randomText(grammar, next, 400, 0.02)
     for (const item of text === undefined ? [] : (JSON.parse(text) as string[])) {
       const { length } = [...item]
