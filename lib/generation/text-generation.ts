@@ -38,6 +38,9 @@ export interface TextGenerationParts {
   readonly skipSpecialTokens?: boolean
 }
 
+/** A text whose grammar is slower makes no guesses. */
+const SLOW_GRAMMAR_MS = 10
+
 export class TextGeneration implements SequenceConsumer {
   readonly #parts: TextGenerationParts
   readonly #maxNewTokens: number
@@ -109,6 +112,8 @@ export class TextGeneration implements SequenceConsumer {
   }
 
   draft(most: number): readonly number[] {
+    // Guesses wait for the grammar within the step, and others with them.
+    if (this.#matchMs > SLOW_GRAMMAR_MS) return []
     // The last token of the text is never an input.
     const left = this.#maxNewTokens - this.#tokenIds.length - 1
     return this.#lookup?.draft(Math.min(most, left)) ?? []

@@ -2,9 +2,7 @@
 import t from 'tap'
 import { grammarText } from '../../lib/grammar/grammar-text.js'
 import { schemaGrammar } from '../../lib/grammar/json-schema.js'
-import { tokenizer } from '../generation/fake-model.js'
 import { random } from '../support/random.js'
-import { Driver } from './drive.js'
 import { randomText } from './random-text.js'
 import { SCHEMAS, validator } from './schemas.js'
 
@@ -85,19 +83,4 @@ t.test('keywords that could not be kept, and schemas that allow nothing, are ref
   for (let i = 0; i < 120; i++) deep = { type: 'array', items: deep }
   t.throws(() => grammarText({ jsonSchema: deep }), { message: /deeper than 100 levels/ })
   t.end()
-})
-
-t.test('other keys are none of the named ones, however they are spelled', async t => {
-  const driver = await Driver.of(tokenizer)
-  const jsonSchema = {
-    type: 'object',
-    properties: { ab: { type: 'integer' }, abc: { type: 'integer' }, '': { type: 'integer' } },
-    additionalProperties: { type: 'string' },
-  }
-  const grammar = await driver.compile({ jsonSchema })
-  t.teardown(() => grammar.close())
-  for (const key of ['a', 'abcd', 'abd', 'b', 'é'])
-    t.ok(await driver.accepts(grammar, driver.bytes(`{"${key}":"x"}`)), key)
-  for (const key of ['ab', 'abc', '', '\\u0061b', 'a\\u0062'])
-    t.notOk(await driver.accepts(grammar, driver.bytes(`{"${key}":"x"}`)), key)
 })

@@ -22,7 +22,7 @@ export default [
     in: 'lib/grammar',
     find: "return sequence(text('\"'), restBesides(usable))",
     replace: "return sequence(text('\"'), restBesides([]))",
-    tests: ['test/grammar/json-schema.test.ts'],
+    tests: ['test/grammar/json-schema.slow.test.ts'],
   },
   {
     name: 'grammar-first-space-kept',
@@ -38,6 +38,6 @@ export default [
     in: 'lib/grammar',
     find: 'const mayEnd = most !== Infinity && left > least',
     replace: 'const mayEnd = most !== Infinity && left >= least',
-    tests: ['test/grammar/ebnf.test.ts'],
+    tests: ['test/grammar/ebnf.slow.test.ts'],
   },
 ]
