@@ -3,6 +3,7 @@
  * of known words is rendered. The marks around thoughts and calls of tools are read off it, and the
  * text that ends a message.
  */
+import { WorkerFault } from '../base/guarded-worker.js'
 import { MoeppError } from '../errors.js'
 import type { ChatTemplate } from '../template/chat-template.js'
 import type { ChatMessage, ChatTool } from '../template/messages.js'
@@ -84,12 +85,21 @@ export async function readChatFormat(
   }
 }
 
-/** Undefined if the template refuses the messages: then it has no form for them. */
-export async function unlessRefused<T>(rendered: Promise<T>): Promise<T | undefined> {
+/** The marks around parts of a message. */
+export function marksOf({ reasoning, toolCall }: Pick<ChatFormat, 'reasoning' | 'toolCall'>) {
+  return [reasoning, toolCall].flatMap(form => (form ? [form.open, form.close] : []))
+}
+
+/**
+ * Undefined if the template refuses the messages: then it has no form for them. One that passed a
+ * limit is not asked again.
+ */
+async function unlessRefused<T>(rendered: Promise<T>): Promise<T | undefined> {
   try {
     return await rendered
   } catch (error) {
-    if (error instanceof MoeppError && error.code === 'ERR_BAD_TEMPLATE') return undefined
+    const isRefusal = error instanceof MoeppError && error.code === 'ERR_BAD_TEMPLATE'
+    if (isRefusal && !(error.cause instanceof WorkerFault)) return undefined
     throw error
   }
 }

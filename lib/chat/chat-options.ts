@@ -114,7 +114,7 @@ export function splitChatOptions(options: ChatOptions): SplitOptions {
     ([name, value]) => value !== undefined && !NAMES.includes(name),
   )
   if (unknown) throw unknownOption(unknown[0], NAMES)
-  templateTools(tools, new PlainCopier())
+  const copies = templateTools(tools, new PlainCopier())
   if (templateName !== undefined) text(templateName, 'templateName')
   if (templateVariables !== undefined && !isObject(templateVariables))
     throw new TypeError(`templateVariables: expected an object, got ${show(templateVariables)}`)
@@ -123,7 +123,7 @@ export function splitChatOptions(options: ChatOptions): SplitOptions {
     throw new TypeError(`templateVariables.${taken}: chats set it themselves`)
   checkChoice(toolChoice, tools)
   return {
-    tools: toolChoice === 'none' ? [] : tools,
+    tools: toolChoice === 'none' ? [] : copies,
     toolChoice,
     templateName,
     templateVariables: templateVariables ?? {},

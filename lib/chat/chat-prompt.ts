@@ -9,7 +9,7 @@ import { type ChatMessage, templateMessages } from '../template/messages.js'
 import { PlainCopier } from '../template/plain-data.js'
 import type { Part } from '../tokenizer/added-tokens.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
-import { type ChatFormat, unlessRefused } from './chat-format.js'
+import { type ChatFormat, marksOf } from './chat-format.js'
 import type { SplitOptions } from './chat-options.js'
 import { PlainWords } from './plain-words.js'
 
@@ -45,11 +45,11 @@ export async function chatPrompt(
   }
   const texts = messages.map((message, i) => withText(message, i, format))
   const plain = templateMessages(texts, new PlainCopier())
-  const words = new PlainWords(tokenizer, [plain, tools])
+  const words = new PlainWords(tokenizer, [plain, tools, templateVariables])
   const rendering: Rendering = {
     messages: words.marked(plain) as readonly ChatMessage[],
     options: {
-      ...templateVariables,
+      ...words.marked(templateVariables),
       ...(templateName !== undefined && { templateName }),
       ...(tools.length > 0 && { tools: words.marked(tools) }),
       addGenerationPrompt: true,
@@ -59,15 +59,16 @@ export async function chatPrompt(
     rendering,
     { ...rendering, options: { ...rendering.options, addGenerationPrompt: false } },
   ])
+  const generationPrompt = text.startsWith(before) ? text.slice(before.length) : ''
   const parts: Part[] = []
   let end = 0
-  for (const { from, to, tokenIds } of await knownAnswers(text, messages, rendering, tokenizer)) {
+  const answers = knownAnswers(text, generationPrompt, messages, format, tokenizer)
+  for (const { from, to, tokenIds } of answers) {
     for (const part of words.parts(text.slice(end, from))) parts.push(part)
     for (const id of tokenIds) parts.push(id)
     end = to
   }
   for (const part of words.parts(text.slice(end))) parts.push(part)
-  const generationPrompt = text.startsWith(before) ? text.slice(before.length) : ''
   return { parts, reasoning: reasoningStart(generationPrompt, format) }
 }
 
@@ -93,34 +94,33 @@ function reasoningStart(generationPrompt: string, { reasoning }: ChatFormat): Re
 }
 
 /**
- * The answers that stand in the text just as they were generated. Before one is the prompt that it
- * was generated from. Behind it is a special token, so that nothing is encoded across its end. A
+ * The answers that stand in the text just as they were generated, in order. Before one is the
+ * generation prompt. Behind it is a special token, so that nothing is encoded across its end. A
  * template that drops thoughts later writes another text.
  */
-async function knownAnswers(
+function knownAnswers(
   text: string,
+  generationPrompt: string,
   messages: readonly ChatMessage[],
-  rendering: Rendering,
+  format: ChatFormat,
   tokenizer: Tokenizer,
-): Promise<KnownAnswer[]> {
-  const candidates = messages.flatMap(({ role, tokenIds = [] }, at) => {
-    if (role !== 'assistant' || at === 0 || tokenIds.length === 0) return []
-    const written = continuation(tokenIds, tokenizer)
-    return text.includes(written) ? [{ at, tokenIds, written }] : []
-  })
-  const prompts = await unlessRefused(
-    tokenizer.template.renderEach(
-      candidates.map(({ at }) => ({ ...rendering, messages: rendering.messages.slice(0, at) })),
-    ),
-  )
+): KnownAnswer[] {
   const specials = tokenizer.specialTokens.map(({ content }) => content)
-  return candidates.flatMap(({ tokenIds, written }, i) => {
-    const prompt = prompts?.[i]
-    if (prompt === undefined || !text.startsWith(prompt)) return []
-    const [from, to] = [prompt.length, prompt.length + written.length]
-    const isThere =
-      text.startsWith(written, from) && specials.some(special => text.startsWith(special, to))
-    return isThere ? [{ from, to, tokenIds }] : []
+  const marks = marksOf(format)
+  const isText = (id: number) => {
+    const token = tokenizer.idToToken(id)
+    return token !== undefined && (!tokenizer.isSpecial(id) || marks.includes(token))
+  }
+  let end = 0
+  return messages.flatMap(({ role, tokenIds = [] }) => {
+    if (role !== 'assistant' || tokenIds.length === 0 || !tokenIds.every(isText)) return []
+    const written = continuation(tokenIds, tokenizer)
+    const at = text.indexOf(generationPrompt + written, end)
+    const from = at + generationPrompt.length
+    const to = from + written.length
+    if (at < 0 || !specials.some(special => text.startsWith(special, to))) return []
+    end = to
+    return [{ from, to, tokenIds }]
   })
 }
 

@@ -15,22 +15,30 @@ export class PlainWords {
   readonly #specials: LongestMatch
   readonly #ids: ReadonlyMap<string, number>
   readonly #mark: string
+  /** Each special token, cut in two at each place. */
+  readonly #halves: readonly (readonly [begin: string, end: string])[]
 
   /** For words that all stand in `values`. */
   constructor({ specialTokens }: Pick<Tokenizer, 'specialTokens'>, values: unknown) {
     this.#ids = new Map(specialTokens.map(({ id, content }) => [content, id]))
     this.#specials = new LongestMatch([...this.#ids.keys()])
+    this.#halves = [...this.#ids.keys()].flatMap(token =>
+      Array.from({ length: token.length - 1 }, (_, i) => [
+        token.slice(0, i + 1),
+        token.slice(i + 1),
+      ]),
+    ) as [string, string][]
     const words = JSON.stringify(values) ?? ''
     this.#mark = FREE.find(mark => !words.includes(mark)) ?? FREE[0]!
   }
 
-  /** A copy with the mark in every special token of its texts; keys stay as they are. */
+  /** A copy with the mark in every special token of its texts and keys. */
   marked<T>(value: T): T {
     if (typeof value === 'string') return this.#markedText(value) as T
     if (Array.isArray(value)) return value.map(each => this.marked(each)) as T
     if (!isObject(value)) return value
     return Object.fromEntries(
-      Object.entries(value).map(([key, each]) => [key, this.marked(each)]),
+      Object.entries(value).map(([key, each]) => [this.#markedText(key), this.marked(each)]),
     ) as T
   }
 
@@ -40,9 +48,13 @@ export class PlainWords {
   }
 
   #markedText(text: string): string {
-    return this.#split(text)
-      .map(part => (this.#ids.has(part) ? part[0] + this.#mark + part.slice(1) : part))
+    const marked = this.#split(text)
+      .map(part => (this.#ids.has(part) ? [...part].join(this.#mark) : part))
       .join('')
+    // A template may put two texts side by side that make a token together.
+    const begins = this.#halves.some(([, end]) => text.startsWith(end))
+    const ends = this.#halves.some(([begin]) => text.endsWith(begin))
+    return (begins ? this.#mark : '') + marked + (ends ? this.#mark : '')
   }
 
   /** Special tokens, and the texts between them. */

@@ -1,6 +1,6 @@
 /** A call of a tool as a model writes it: JSON with a name and arguments. */
 import { isObject } from '../base/json.js'
-import type { ToolCall } from '../template/messages.js'
+import { type ToolCall, templateMessages } from '../template/messages.js'
 import { PlainCopier } from '../template/plain-data.js'
 
 /**
@@ -16,18 +16,24 @@ export function parseToolCall(text: string, problem?: string): ToolCall {
   } catch (error) {
     return invalid(text, `it is not JSON: ${(error as Error).message}`)
   }
-  if (!isObject(call) || typeof call.name !== 'string') return invalid(text, 'it has no name')
+  if (!isObject(call) || typeof call.name !== 'string' || call.name === '')
+    return invalid(text, 'it has no name')
   const { name } = call
   // Some models write parameters. Nothing but a name is a call without any.
   const given = call.arguments ?? call.parameters ?? (Object.keys(call).length > 1 ? null : {})
   if (!isObject(given)) return invalid(text, 'its arguments are not an object')
+  const parsed = { name: name as string, arguments: given }
   try {
-    new PlainCopier().copy(given, 'arguments')
+    // A later turn must be able to tell of it.
+    templateMessages([{ role: 'assistant', toolCalls: [parsed] }], new PlainCopier())
   } catch (error) {
-    return invalid(text, (error as Error).message)
+    return invalid(text, (error as Error).message.replace(PLACE, ''))
   }
-  return { name: name as string, arguments: given }
+  return parsed
 }
+
+/** Of the message that a call is tried in. */
+const PLACE = /^messages\[0\]\.tool_calls\[0\]\.function\./
 
 /** The name and the arguments' text, if they can be told. */
 function invalid(text: string, reason: string): ToolCall {

@@ -10,6 +10,7 @@ import { TimeSlice } from '../base/time-slice.js'
 import { MoeppError } from '../errors.js'
 import type { Router } from '../program/model-spec.js'
 import type { TopLogits } from '../sampling/top-logits.js'
+import { deliverCaptured, isReadyBy, mustWait, readyFirst } from './delivery.js'
 import { KvPages, type Page, type TokenRow } from './kv-cache.js'
 import type { Runner, StepResult } from './runner.js'
 import { Scheduler } from './scheduler.js'
@@ -35,6 +36,12 @@ export interface ReservedPages {
   readonly shared: number
   readonly row: TokenRow
 }
+
+/**
+ * A step waits so long for consumers that are not ready, before it goes on without them: sequences
+ * that stay together share steps.
+ */
+const PATIENCE_MS = 20
 
 export class Engine {
   readonly #runner: Runner
@@ -199,8 +206,12 @@ export class Engine {
   async #step(planned: PlannedStep): Promise<void> {
     const result = await this.#run(planned)
     if (result) {
-      for (const chunk of readyFirst(planned.chunks))
-        await this.#deliver(chunk, planned.step.tokens, result)
+      const patience = performance.now() + PATIENCE_MS
+      for (const chunk of readyFirst(planned.chunks)) {
+        if (mustWait(chunk) && !(await isReadyBy(chunk, patience)))
+          this.#deliverLater(chunk, planned.step.tokens.length, result)
+        else await this.#deliver(chunk, planned.step.tokens, result)
+      }
     }
     await this.#slice.pauseIfOver()
   }
@@ -284,12 +295,33 @@ export class Engine {
       const isLast = position === sequence.tokens.length - 1
       const logits = this.#logitsAt(chunk, position, result)
       const token = sequence.request.consumer.next(position, logits)
-      if (isLast && sequence.request.generates) this.#counts.generatedTokens++
       sequence.nextLogits = position + 1
-      if (!isLast) continue
-      if (token === undefined) this.#finish(sequence)
-      else sequence.append(token)
+      if (isLast) this.#goOn(sequence, token)
     }
+  }
+
+  #goOn(sequence: Sequence, token: number | undefined): void {
+    if (sequence.request.generates) this.#counts.generatedTokens++
+    if (token === undefined) this.#finish(sequence)
+    else sequence.append(token)
+  }
+
+  /** Delivers one row of logits when its consumer is ready. Others go on meanwhile. */
+  #deliverLater(chunk: PlacedChunk, stepTokens: number, result: StepResult): void {
+    const { sequence, to } = chunk
+    if (sequence.ended) return
+    const deliver = async () => {
+      this.#scheduler.complete(chunk)
+      deliverCaptured(chunk, stepTokens, result)
+      const row = (this.#logitsAt(chunk, to - 1, result) as Float32Array).slice()
+      // From here on the sequence has nothing to compute, until its next token comes.
+      sequence.nextLogits = to
+      await this.#ready(sequence)
+      if (sequence.ended) return
+      this.#goOn(sequence, sequence.request.consumer.next(to - 1, row))
+      this.#wake()
+    }
+    deliver().catch(error => this.#fail(sequence, error))
   }
 
   /** Waits for the consumer. The event loop runs meanwhile. */
@@ -344,28 +376,4 @@ export class Engine {
     }
     return promised
   }
-}
-
-function readyFirst(chunks: readonly PlacedChunk[]): readonly PlacedChunk[] {
-  const isPending = ({ sequence }: PlacedChunk) => sequence.request.consumer.pending !== undefined
-  return chunks.some(isPending)
-    ? [...chunks.filter(chunk => !isPending(chunk)), ...chunks.filter(isPending)]
-    : chunks
-}
-
-function deliverCaptured(chunk: PlacedChunk, stepTokens: number, { captured }: StepResult): void {
-  const { sequence, from, to, tokenRow } = chunk
-  const { capture, consumer } = sequence.request
-  // Tokens that are computed again after a preemption were delivered before.
-  const first = Math.max(from, sequence.recorded)
-  if (first >= to) return
-  for (const name of capture) {
-    const buffer = captured[name]!
-    const width = buffer.length / stepTokens
-    consumer.captured?.(
-      name,
-      buffer.subarray((tokenRow + first - from) * width, (tokenRow + to - from) * width),
-    )
-  }
-  sequence.recorded = to
 }

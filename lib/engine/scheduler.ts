@@ -193,7 +193,7 @@ export class Scheduler {
     let isOldest = true
     for (const { remaining } of this.#running) {
       if (remaining === 1) room--
-      else {
+      else if (remaining > 1) {
         room -= isOldest ? Math.min(remaining, this.#maxStepTokens >> 1) : remaining
         isOldest = false
       }

@@ -9,7 +9,7 @@ import type { Page } from './kv-cache.js'
 export interface SequenceConsumer {
   /**
    * Resolves when `next` can be called; undefined: it can be now. Other sequences of the step go
-   * first. If it rejects, this sequence fails.
+   * first, and later steps do not wait for it. If it rejects, this sequence fails.
    */
   readonly pending?: Promise<void> | undefined
   /**

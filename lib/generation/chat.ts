@@ -1,22 +1,22 @@
 /** A turn of a conversation: the template's prompt, a generation, and its text taken apart. */
-import { type ChatFormat, readChatFormat } from '../chat/chat-format.js'
+import { type ChatFormat, marksOf, readChatFormat } from '../chat/chat-format.js'
 import {
   type ChatOptions,
   type SplitOptions,
   splitChatOptions,
   type TemplateOptions,
 } from '../chat/chat-options.js'
-import { chatPrompt } from '../chat/chat-prompt.js'
+import { type ChatPrompt, chatPrompt } from '../chat/chat-prompt.js'
 import { replyGrammar } from '../chat/reply-grammar.js'
 import { ReplyParser, type ReplyParts } from '../chat/reply-parser.js'
 import type { ResolvedOptions } from '../options/generate.js'
 import type { TokenLogprobs } from '../sampling/sampler.js'
 import { type ChatMessage, templateMessages } from '../template/messages.js'
-import { PlainCopier } from '../template/plain-data.js'
+import { PlainCopier, type PlainObject } from '../template/plain-data.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
 import type { AssistantMessage, ChatChunk, ChatResult } from './chat-results.js'
-import type { Job } from './job.js'
-import { type PromptContext, promptIdsOfParts } from './prompt.js'
+import { type Job, unlessAborted } from './job.js'
+import { checkTokenIds, type PromptContext, promptIdsOfParts } from './prompt.js'
 import type { GenerateChunk, GenerateResult } from './results.js'
 import type { TextCalls } from './text-calls.js'
 
@@ -30,6 +30,9 @@ export interface ChatTurn {
 
 /** An answer ends by itself, or where the context does. */
 export const CHAT_DEFAULTS = { maxNewTokens: Number.MAX_SAFE_INTEGER }
+
+/** Of a turn that was aborted before its prompt was known. */
+const NO_PROMPT: ChatPrompt = { parts: [], reasoning: 'free' }
 
 export class ChatCalls {
   readonly #texts: TextCalls
@@ -49,11 +52,23 @@ export class ChatCalls {
    */
   check(call: ChatTurn['call'], messages: readonly ChatMessage[], options: ChatOptions): ChatTurn {
     const chat = splitChatOptions(options)
-    templateMessages(messages, new PlainCopier())
-    if (messages.length === 0) throw new RangeError('messages: expected at least one, got none')
+    const copies = templateMessages(messages, new PlainCopier())
+    if (copies.length === 0) throw new RangeError('messages: expected at least one, got none')
     // Throws if there is none.
     void this.#tokenizer.template
-    return { call, messages, chat, options: this.#texts.resolve(chat.generation, CHAT_DEFAULTS) }
+    return {
+      call,
+      messages: copies.map((copy, i) => this.#withTokens(copy, messages[i]!, i)),
+      chat,
+      options: this.#texts.resolve(chat.generation, CHAT_DEFAULTS),
+    }
+  }
+
+  #withTokens(copy: PlainObject, { tokenIds }: ChatMessage, at: number): ChatMessage {
+    if (tokenIds === undefined) return copy as object as ChatMessage
+    const { vocabSize } = this.#prompts
+    const ids = checkTokenIds(tokenIds, `messages[${at}].tokenIds`, vocabSize)
+    return { ...(copy as object as ChatMessage), tokenIds: ids }
   }
 
   /** Renders and encodes the conversation, and starts the answer. */
@@ -65,7 +80,8 @@ export class ChatCalls {
     const { chat } = turn
     const tokenizer = this.#tokenizer
     const format = await this.#format(chat.templateName)
-    const prompt = await chatPrompt(turn.messages, chat, format, tokenizer)
+    const rendered = chatPrompt(turn.messages, chat, format, tokenizer)
+    const prompt = (await unlessAborted(rendered, signal)) ?? NO_PROMPT
     const options = { ...turn.options, signal, ...replyGrammar(turn.options, chat, format, prompt) }
     const newParser = () =>
       new ReplyParser({
@@ -99,10 +115,10 @@ export class ChatCalls {
     options: TemplateOptions,
     signal: AbortSignal | undefined,
   ): Promise<number[]> {
-    const { chat } = this.check('chat', messages, options)
-    const last = messages.at(-1)
-    const answer = last?.role === 'assistant' ? (last.tokenIds ?? []) : []
-    const asked = answer.length > 0 ? messages.slice(0, -1) : messages
+    const { chat, messages: all } = this.check('chat', messages, options)
+    const last = all.at(-1)!
+    const answer = last.role === 'assistant' ? (last.tokenIds ?? []) : []
+    const asked = answer.length > 0 ? all.slice(0, -1) : all
     const format = await this.#format(chat.templateName)
     const { parts } = await chatPrompt(asked, chat, format, this.#tokenizer)
     return promptIdsOfParts([...parts, ...answer], 'messages', this.#prompts, signal)
@@ -178,7 +194,7 @@ function endTokensOf({ afterMessage }: ChatFormat, { specialTokens }: Tokenizer)
 }
 
 /** True if a mark is a special token, which a text would leave out. */
-function hasSpecialMarks({ reasoning, toolCall }: ChatFormat, tokenizer: Tokenizer): boolean {
-  const marks = [reasoning, toolCall].flatMap(form => (form ? [form.open, form.close] : []))
+function hasSpecialMarks(format: ChatFormat, tokenizer: Tokenizer): boolean {
+  const marks = marksOf(format)
   return tokenizer.specialTokens.some(({ content }) => marks.includes(content))
 }

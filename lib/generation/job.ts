@@ -66,9 +66,9 @@ export function aborted(signal: AbortSignal | undefined): MoeppError {
   return new MoeppError('ERR_ABORTED', 'the call was aborted', { cause: signal?.reason })
 }
 
-/** undefined if the signal aborts first; the resource is then disposed of when it comes. */
-export async function untilAbort<T extends Disposable>(
-  resource: Promise<T>,
+/** undefined if the signal aborts first. */
+export async function unlessAborted<T>(
+  work: Promise<T>,
   signal: AbortSignal,
 ): Promise<T | undefined> {
   const done = new AbortController()
@@ -76,11 +76,20 @@ export async function untilAbort<T extends Disposable>(
     () => undefined,
     () => undefined,
   )
+  work.catch(() => {})
   try {
-    const first = await Promise.race([resource, aborted])
-    if (first === undefined) resource.then(late => late[Symbol.dispose]()).catch(() => {})
-    return first
+    return await Promise.race([work, signal.aborted ? undefined : aborted])
   } finally {
     done.abort()
   }
+}
+
+/** As unlessAborted, for a resource that is disposed of when it comes too late. */
+export async function untilAbort<T extends Disposable>(
+  resource: Promise<T>,
+  signal: AbortSignal,
+): Promise<T | undefined> {
+  const first = await unlessAborted(resource, signal)
+  if (first === undefined) resource.then(late => late[Symbol.dispose]()).catch(() => {})
+  return first
 }

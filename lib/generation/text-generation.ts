@@ -50,6 +50,8 @@ export class TextGeneration implements SequenceConsumer {
   readonly #stopStrings: StopStrings | undefined
   readonly #routing: CaptureRecorder | undefined
   readonly #lookup: PromptLookup | undefined
+  /** Time that the grammar took for the last token. */
+  #matchMs = 0
   #text = ''
   readonly #tokenIds: number[] = []
   readonly #logprobs: TokenLogprobs[] = []
@@ -137,12 +139,21 @@ export class TextGeneration implements SequenceConsumer {
     if (this.#finishReason !== undefined) text += this.#rest()
     this.#giveOut(text)
     if (this.#finishReason !== undefined) return undefined
-    this.#matcher?.accept(tokenId)
+    this.#accept(tokenId)
     return tokenId
   }
 
   captured(name: string, rows: Int32Array | Float32Array): void {
     this.#routing?.add(name, rows)
+  }
+
+  #accept(tokenId: number): void {
+    this.#matcher?.accept(tokenId)
+    const start = performance.now()
+    const note = () => {
+      this.#matchMs = performance.now() - start
+    }
+    this.#matcher?.pending?.then(note, note)
   }
 
   /** The grammar allows nothing more, and no token ends the text. */

@@ -128,17 +128,17 @@ const FIELDS: Readonly<Record<string, CheckField>> = {
  * The messages as templates read them.
  * @throws TypeError or RangeError that names the place: `messages[2].role`
  */
-export function templateMessages(messages: unknown, copier: PlainCopier): Plain {
+export function templateMessages(messages: unknown, copier: PlainCopier): readonly PlainObject[] {
   if (!Array.isArray(messages))
     throw new TypeError(`messages: expected an array of messages, got ${show(messages)}`)
   return copier.copy(
     Array.from(messages, (message, i) => templateMessage(message, `messages[${i}]`)),
     'messages',
-  )
+  ) as readonly PlainObject[]
 }
 
 /** The tools as templates read them. */
-export function templateTools(tools: unknown, copier: PlainCopier): Plain {
+export function templateTools(tools: unknown, copier: PlainCopier): readonly PlainObject[] {
   if (!Array.isArray(tools))
     throw new TypeError(`tools: expected an array of tools, got ${show(tools)}`)
   tools.forEach((tool, i) => {

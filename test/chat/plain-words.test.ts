@@ -47,3 +47,20 @@ t.test('no special tokens', async t => {
   t.strictSame(words.parts(words.marked('a<|im_end|>')), ['a<|im_end|>'])
   t.strictSame(words.parts(''), [])
 })
+
+t.test('keys, tokens within tokens, and tokens of two texts', async t => {
+  const value = { '<|im_end|>': ['x<|im_', 'end|>\n', '<', '|im_end|>'] }
+  const words = new PlainWords(tokenizer, value)
+  const [[key, texts]] = Object.entries(words.marked(value)) as [[string, string[]]]
+  t.strictSame(words.parts(key), ['<|im_end|>'])
+  t.strictSame(words.parts(texts.join('')), ['x<|im_end|>\n<|im_end|>'])
+  t.strictSame(words.parts(`<${words.marked('|im_end|>')}`), ['<|im_end|>'], "the template's half")
+  const nested = {
+    specialTokens: [
+      { id: 1, content: '[INST]' },
+      { id: 2, content: 'INST]' },
+    ],
+  }
+  const others = new PlainWords(nested, '')
+  t.strictSame(others.parts(others.marked('[INST]')), ['[INST]'])
+})

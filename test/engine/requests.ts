@@ -15,6 +15,8 @@ export interface Wish {
   readonly takesTop?: (position: number) => boolean
   /** Guesses of the new tokens, and the most of them at once. Default: none. */
   readonly guesses?: { readonly tokens: readonly number[]; readonly most: number }
+  /** Not ready for the next token before this resolves; called after each. */
+  readonly waits?: (count: number) => Promise<void> | undefined
   /** Called after each new token. */
   readonly onToken?: (count: number) => void
 }
@@ -31,6 +33,7 @@ export function request(wish: Wish): { request: SequenceRequest; got: Got } {
   const { tokens, newTokens, capture = [], logitsFrom = tokens.length - 1 } = wish
   const { takesTop, guesses, capturesCached = true } = wish
   const consumer = {
+    pending: undefined as Promise<void> | undefined,
     draft(most: number) {
       const from = got.tokenIds.length
       const to = Math.min(from + Math.min(most, guesses?.most ?? 0), newTokens - 1)
@@ -44,6 +47,12 @@ export function request(wish: Wish): { request: SequenceRequest; got: Got } {
       if (position < tokens.length - 1) return undefined
       got.tokenIds.push(isWhole ? logits.indexOf(Math.max(...logits)) : logits.ids[0]!)
       wish.onToken?.(got.tokenIds.length)
+      const wait = wish.waits?.(got.tokenIds.length)
+      consumer.pending = wait
+      const ready = () => {
+        if (consumer.pending === wait) consumer.pending = undefined
+      }
+      wait?.then(ready, () => {})
       return got.tokenIds.length < newTokens ? got.tokenIds.at(-1) : undefined
     },
     captured(name: string, rows: Int32Array | Float32Array) {
