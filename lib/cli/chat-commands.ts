@@ -180,7 +180,7 @@ async function tools(state: ChatState, path: string): Promise<Outcome> {
     say:
       tools.length === 0
         ? 'there are no tools'
-        : tools.map(tool => nameOf(tool) ?? show(tool)).join('\n'),
+        : tools.map(tool => printable(nameOf(tool) ?? show(tool))).join('\n'),
   }
 }
 
