@@ -75,17 +75,21 @@ const COMMANDS: Readonly<Record<string, ChatCommand>> = {
     description: 'goes on with a saved conversation instead of this one',
     run: load,
   },
-  quit: { usage: '', description: 'ends the chat, as Ctrl-D does', run: () => ({ next: 'quit' }) },
+  quit: {
+    usage: '',
+    description: 'ends the chat; so do /exit, /bye, /q and Ctrl-D',
+    run: () => ({ next: 'quit' }),
+  },
 }
 
-/** Commands of other programs. */
+/** As other programs call it. */
+const QUIT = ['exit', 'bye', 'q']
+
+/** Other commands of other programs. */
 const OTHERS: Readonly<Record<string, string>> = {
   '?': 'help',
-  bye: 'quit',
   clear: 'reset',
-  exit: 'quit',
   new: 'reset',
-  q: 'quit',
   regenerate: 'retry',
 }
 
@@ -103,7 +107,7 @@ export function parseEntry(text: string): Parsed | undefined {
   if (text.startsWith('//')) return { message: text.slice(1) }
   const [, command, argument] = /^\/(\S*)\s*(.*)$/s.exec(text) ?? []
   if (command === undefined) return { message: text }
-  return { command, argument: argument!.trim() }
+  return { command: QUIT.includes(command) ? 'quit' : command, argument: argument!.trim() }
 }
 
 /** @throws Error with a message for the person */

@@ -34,6 +34,8 @@ t.test('messages and commands', async t => {
   t.same(parseEntry('Hello /help'), { message: 'Hello /help' })
   t.same(parseEntry('//etc is a folder'), { message: '/etc is a folder' })
   t.same(parseEntry('/reset'), { command: 'reset', argument: '' })
+  for (const line of ['/quit', '/exit', '/bye', '/q'])
+    t.same(parseEntry(line), { command: 'quit', argument: '' })
   t.same(parseEntry('/system  You are\nterse. '), {
     command: 'system',
     argument: 'You are\nterse.',
@@ -43,7 +45,8 @@ t.test('messages and commands', async t => {
 t.test('a wrong command changes nothing and says what was meant', async t => {
   const cases: [string, RegExp][] = [
     ['/rset', /^unknown command \/rset: did you mean \/reset\? \(\/\/ begins a message/],
-    ['/exit', /did you mean \/quit\?/],
+    ['/clear', /did you mean \/reset\?/],
+    ['/exit now', /^\/quit: takes nothing, got "now"/],
     ['/xyzzy', /\/help lists the commands/],
     ['/toString', /unknown command/],
     ['/reset now', /^\/reset: takes nothing, got "now"/],

@@ -67,7 +67,7 @@ t.test('tools: results are typed, and the model goes on', async t => {
   t.equal(chat.model.asked.length, 5)
   type('More?\r')
   await screen.until('tool weather> ')
-  type(KEY.end)
+  type('/bye\r')
   t.equal(await chat.code, 0)
   t.equal(conversation.messages.at(-1)?.role, 'assistant')
 })
