@@ -7,14 +7,13 @@ import { checkSettings, listSettings, settingHelp, withSetting } from './chat-se
 import type { Conversation, Settings } from './conversation.js'
 import { loadConversation, loadTools, saveConversation } from './conversation-file.js'
 import { formatNumber, formatTable } from './format.js'
-import type { Resolve } from './generate-model.js'
+import type { Limits } from './generate-model.js'
 
 /** The chat that a command acts on. */
-export interface ChatState {
+export interface ChatState extends Limits {
   readonly conversation: Conversation
   /** The model's name. */
   readonly name: string
-  readonly check: Resolve
 }
 
 /** Text for the person, and what comes next: another answer, or the end. */
@@ -72,7 +71,7 @@ const COMMANDS: Readonly<Record<string, ChatCommand>> = {
   'save!': { usage: 'FILE', description: '', run: (state, path) => save(state, path, true) },
   load: {
     usage: 'FILE',
-    description: 'goes on with a saved conversation instead of this one',
+    description: 'goes on with a saved conversation, or an array of messages',
     run: load,
   },
   quit: {
@@ -193,8 +192,9 @@ async function save({ conversation, name }: ChatState, path: string, overwrites:
   return { say: `${formatNumber(conversation.messages.length, 'message')} saved in ${path}` }
 }
 
-async function load({ conversation, check }: ChatState, path: string): Promise<Outcome> {
-  const { system, messages, settings } = await loadConversation(path, check)
+async function load(state: ChatState, path: string): Promise<Outcome> {
+  const { conversation } = state
+  const { system, messages, settings } = await loadConversation(path, state)
   conversation.system = system
   conversation.messages = messages
   conversation.settings = settings
