@@ -7,14 +7,13 @@ import { checkSettings, listSettings, settingHelp, withSetting } from './chat-se
 import type { Conversation, Settings } from './conversation.js'
 import { loadConversation, loadTools, saveConversation } from './conversation-file.js'
 import { formatNumber, formatTable } from './format.js'
-import type { Resolve } from './generate-model.js'
+import type { Limits } from './generate-model.js'
 
 /** The chat that a command acts on. */
-export interface ChatState {
+export interface ChatState extends Limits {
   readonly conversation: Conversation
   /** The model's name. */
   readonly name: string
-  readonly check: Resolve
 }
 
 /** Text for the person, and what comes next: another answer, or the end. */
@@ -72,20 +71,24 @@ const COMMANDS: Readonly<Record<string, ChatCommand>> = {
   'save!': { usage: 'FILE', description: '', run: (state, path) => save(state, path, true) },
   load: {
     usage: 'FILE',
-    description: 'goes on with a saved conversation instead of this one',
+    description: 'goes on with a saved conversation, or an array of messages',
     run: load,
   },
-  quit: { usage: '', description: 'ends the chat, as Ctrl-D does', run: () => ({ next: 'quit' }) },
+  quit: {
+    usage: '',
+    description: 'ends the chat; so do /exit, /bye, /q and Ctrl-D',
+    run: () => ({ next: 'quit' }),
+  },
 }
 
-/** Commands of other programs. */
+/** As other programs call it. */
+const QUIT = ['exit', 'bye', 'q']
+
+/** Other commands of other programs. */
 const OTHERS: Readonly<Record<string, string>> = {
   '?': 'help',
-  bye: 'quit',
   clear: 'reset',
-  exit: 'quit',
   new: 'reset',
-  q: 'quit',
   regenerate: 'retry',
 }
 
@@ -103,7 +106,7 @@ export function parseEntry(text: string): Parsed | undefined {
   if (text.startsWith('//')) return { message: text.slice(1) }
   const [, command, argument] = /^\/(\S*)\s*(.*)$/s.exec(text) ?? []
   if (command === undefined) return { message: text }
-  return { command, argument: argument!.trim() }
+  return { command: QUIT.includes(command) ? 'quit' : command, argument: argument!.trim() }
 }
 
 /** @throws Error with a message for the person */
@@ -180,7 +183,7 @@ async function tools(state: ChatState, path: string): Promise<Outcome> {
     say:
       tools.length === 0
         ? 'there are no tools'
-        : tools.map(tool => nameOf(tool) ?? show(tool)).join('\n'),
+        : tools.map(tool => printable(nameOf(tool) ?? show(tool))).join('\n'),
   }
 }
 
@@ -189,8 +192,9 @@ async function save({ conversation, name }: ChatState, path: string, overwrites:
   return { say: `${formatNumber(conversation.messages.length, 'message')} saved in ${path}` }
 }
 
-async function load({ conversation, check }: ChatState, path: string): Promise<Outcome> {
-  const { system, messages, settings } = await loadConversation(path, check)
+async function load(state: ChatState, path: string): Promise<Outcome> {
+  const { conversation } = state
+  const { system, messages, settings } = await loadConversation(path, state)
   conversation.system = system
   conversation.messages = messages
   conversation.settings = settings

@@ -6,7 +6,7 @@ import { parseToolChoice, parseValue } from './chat-settings.js'
 import { Conversation, type Settings } from './conversation.js'
 import { loadConversation, loadTools } from './conversation-file.js'
 import { UsageError } from './errors.js'
-import type { Resolve } from './generate-model.js'
+import type { Limits } from './generate-model.js'
 import { type GrammarFlags, generateOptions } from './generate-options.js'
 
 type Variables = Readonly<Record<string, unknown>>
@@ -29,7 +29,10 @@ export type ChatFlags = GenerateOptions &
 export function addChatOptions(command: Command): Command {
   const options = [
     new Option('--system <text>', 'the system message'),
-    new Option('--load <file>', 'go on with a conversation that /save wrote'),
+    new Option(
+      '--load <file>',
+      'go on with a conversation of /save, or with a JSON array of messages',
+    ),
     new Option('--tools <file>', 'JSON array of tools that the model may call'),
     new Option('--tool-choice <choice>', "auto, none, required, or a tool's name (default: auto)"),
     new Option('--template-name <name>', "one of the checkpoint's templates, where it has several"),
@@ -54,10 +57,10 @@ export function checkChatFlags(flags: ChatFlags, isData: boolean): void {
 }
 
 /** The saved conversation, or an empty one. A flag replaces what is saved. */
-export async function startConversation(flags: ChatFlags, check: Resolve): Promise<Conversation> {
+export async function startConversation(flags: ChatFlags, limits: Limits): Promise<Conversation> {
   const conversation = new Conversation()
   if (flags.load !== undefined)
-    Object.assign(conversation, await loadConversation(flags.load, check))
+    Object.assign(conversation, await loadConversation(flags.load, limits))
   if (flags.system !== undefined) conversation.system = flags.system
   const tools = flags.tools === undefined ? undefined : await loadTools(flags.tools)
   conversation.settings = {

@@ -3,8 +3,8 @@
 import { isObject, parseAnyJson, show } from '../base/json.js'
 import { MoeppError } from '../errors.js'
 import type { Model } from '../generation/model.js'
-import { type ChatMessage, templateMessages } from '../template/messages.js'
-import { PlainCopier } from '../template/plain-data.js'
+import type { ChatMessage } from '../template/messages.js'
+import { checkMessages, splitSystem } from './chat-messages.js'
 import type { Conversation } from './conversation.js'
 import { resultDocument } from './generate-report.js'
 import { type Line, splitLines } from './lines.js'
@@ -16,6 +16,7 @@ export interface LinesParts {
   readonly terminal: Terminal
   readonly model: Pick<Model, 'chat'>
   readonly conversation: Conversation
+  readonly vocabSize: number
   readonly signal: AbortSignal
 }
 
@@ -45,12 +46,12 @@ export async function answerLines(parts: LinesParts): Promise<number> {
 /** Undefined where nothing is to be said yet. A failure changes nothing. */
 async function answerLine(line: Line, parts: LinesParts): Promise<object | undefined> {
   const { conversation } = parts
-  const { messages } = conversation
+  const { system, messages } = conversation
   try {
-    takeLine(line, conversation)
+    takeLine(line, parts)
     return conversation.awaitsAnswer ? await answer(parts) : undefined
   } catch (error) {
-    conversation.messages = messages
+    Object.assign(conversation, { system, messages })
     const isExpected =
       error instanceof MoeppError || error instanceof TypeError || error instanceof RangeError
     if (!isExpected) throw error
@@ -60,26 +61,42 @@ async function answerLine(line: Line, parts: LinesParts): Promise<object | undef
 }
 
 /** @throws TypeError, RangeError; MoeppError ERR_BAD_FILE */
-function takeLine({ text, fault }: Line, conversation: Conversation): void {
+function takeLine({ text, fault }: Line, { conversation, vocabSize }: LinesParts): void {
   if (text === undefined) throw new TypeError(fault)
   const value = parseAnyJson(text, 'expected a message', 'ERR_BAD_FILE')
   if (isObject(value) && 'reset' in value) {
     reset(value, conversation)
     return
   }
+  if (isObject(value) && 'messages' in value) {
+    replace(value, conversation, vocabSize)
+    return
+  }
   const message = typeof value === 'string' ? { role: 'user', content: value } : value
   if (!isObject(message))
     throw new TypeError(`expected a string or a message with a role, got ${show(value)}`)
-  checkMessage(message)
-  conversation.add(message as ChatMessage)
+  conversation.add(checkMessage(message, vocabSize))
 }
 
-function checkMessage(message: Record<string, unknown>): void {
+function checkMessage(message: Record<string, unknown>, vocabSize: number): ChatMessage {
   try {
-    templateMessages([message], new PlainCopier())
+    return checkMessages([message], vocabSize)[0]!
   } catch (error) {
     throw new TypeError((error as Error).message.replace(/^messages\[0\]\.?/, ''), { cause: error })
   }
+}
+
+/** The system message stays unless the messages begin with another. */
+function replace(
+  value: Record<string, unknown>,
+  conversation: Conversation,
+  vocabSize: number,
+): void {
+  if (Object.keys(value).length > 1)
+    throw new TypeError('expected {"messages": [...]} and no other field')
+  const { system, messages } = splitSystem(undefined, checkMessages(value.messages, vocabSize))
+  conversation.system = system ?? conversation.system
+  conversation.messages = messages
 }
 
 function reset(value: Record<string, unknown>, conversation: Conversation): void {

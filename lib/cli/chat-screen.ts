@@ -4,6 +4,7 @@ import { printable } from '../base/json.js'
 import type { ChatChunk } from '../generation/chat-results.js'
 import type { ToolCall } from '../template/messages.js'
 import { paint, type Terminal } from './terminal.js'
+import { visible } from './visible.js'
 
 export class ChatScreen {
   readonly #terminal: Terminal
@@ -29,8 +30,8 @@ export class ChatScreen {
   async #add(part: 'reasoning' | 'content', text: string): Promise<void> {
     if (part !== this.#part) await this.#begin(part)
     const shown = visible(text)
-    await this.#terminal.write(part === 'reasoning' ? this.#paint('dim', shown) : shown)
-    this.#endsLine = shown.endsWith('\n')
+    await this.#terminal.writeRaw(part === 'reasoning' ? this.#paint('dim', shown) : shown)
+    if (shown !== '') this.#endsLine = shown.endsWith('\n')
   }
 
   /** Without colours a line says where thoughts begin and end. */
@@ -49,17 +50,12 @@ export class ChatScreen {
     const text = `${name} ${typeof given === 'string' ? given : JSON.stringify(given)}`
     const label = invalid === undefined ? '[call]' : `[invalid call: ${printable(invalid)}]`
     const style = invalid === undefined ? 'cyan' : 'yellow'
-    await this.#terminal.write(`${this.#paint(style, label)} ${printable(text)}\n`)
+    await this.#terminal.writeRaw(
+      `${this.#paint(style, visible(label))} ${visible(printable(text))}\n`,
+    )
   }
 
   #paint(style: Parameters<typeof paint>[0], text: string): string {
     return this.#terminal.stdoutHasColors ? paint(style, text) : text
   }
-}
-
-/** Text of a model without what a terminal would obey. */
-function visible(text: string): string {
-  return text.replaceAll(/[^\P{Cc}\n\t]/gu, character =>
-    character === '\r' ? '' : printable(character),
-  )
 }

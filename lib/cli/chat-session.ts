@@ -13,6 +13,7 @@ import { figuresLine } from './generate-report.js'
 import type { Interrupt } from './interrupt.js'
 import { LineEditor } from './line-editor.js'
 import type { Terminal } from './terminal.js'
+import { visible } from './visible.js'
 
 export interface SessionParts extends ChatState {
   readonly terminal: Terminal
@@ -170,7 +171,7 @@ class ChatSession implements Disposable {
 
   async #result(name: string): Promise<{ readonly text: string } | 'skip' | 'interrupt' | 'end'> {
     for (;;) {
-      const entry = await this.#editor.read(`tool ${printable(name)}> `)
+      const entry = await this.#editor.read(`tool ${visible(printable(name))}> `)
       if (entry === 'end' || entry === 'interrupt') return entry
       if (entry === 'cleared') continue
       const parsed = parseEntry(entry.text)

@@ -1,5 +1,6 @@
 /** The settings of `moepp chat`: options of each answer, which /set changes. */
 
+import { printable } from '../base/json.js'
 import { nearest } from '../base/option-checks.js'
 import { splitChatOptions } from '../chat/chat-options.js'
 import type { ResolvedOptions } from '../options/generate.js'
@@ -39,8 +40,8 @@ export function checkSettings(settings: Settings, check: Resolve): ResolvedOptio
 
 /** Each setting as `name value`, as /set takes it. */
 export function listSettings({ tools, templateVariables = {}, ...options }: Settings): string[] {
-  const variables = Object.entries(templateVariables).map(([name, value]) => [
-    TEMPLATE + name,
+  const variables = Object.entries(templateVariables).map(([name, value]): [string, unknown] => [
+    printable(TEMPLATE + name),
     value,
   ])
   return [...Object.entries(options), ...variables]

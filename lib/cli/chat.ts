@@ -37,9 +37,10 @@ export const chatCommand: CreateCommand = (terminal, setExitCode) => {
 const EXPLANATION = `
 JSON Lines: a line is a message, {"role": "user", "content": "..."}, or a string, which the user
 says. After a user's message, and after the last result of a tool, comes one line: {"message":
-{"role": "assistant", ...}, "finishReason", "usage", "timings", "ffnExpertsPerToken"}. {"reset":
-true} starts over. A line that fails is taken back, and gives {"error": {"line", "code",
-"message"}}; the exit code is then 1.
+{"role": "assistant", ...}, "finishReason", "usage", "timings", "ffnExpertsPerToken"}. {"messages":
+[...]} replaces the conversation, and gives an answer if its last message asks for one. A system
+message at its beginning replaces --system. {"reset": true} starts over and keeps that one. A line
+that fails is taken back, and gives {"error": {"line", "code", "message"}}; the exit code is then 1.
 
 Examples:
   $ moepp chat --model ./Qwen3-30B-A3B
@@ -60,13 +61,14 @@ async function chat(
   const signal = AbortSignal.any([interrupt.signal, terminal.closed])
   const source = new ModelSource(name, flags, progress, signal)
   source.checkEarly({ ...CHAT_DEFAULTS, ...generateOptions(flags) })
-  const { directory, resolve: check } = await source.open(CHAT_DEFAULTS)
+  const { directory, resolve: check, vocabSize } = await source.open(CHAT_DEFAULTS)
+  const limits = { check, vocabSize }
   await requireTemplate(directory, name)
-  const conversation = await startConversation(flags, check)
+  const conversation = await startConversation(flags, limits)
   const resolved = checkUsage(() => checkSettings(conversation.settings, check))
   warnIgnored(flags, resolved, terminal)
   await using model = await source.load()
-  const parts = { terminal, model, name, conversation, check, signal }
+  const parts = { terminal, model, name, conversation, ...limits, signal }
   if (flags.loadState !== undefined) await loadState(flags.loadState, parts)
   if (!isData) terminal.note(`${name} on ${model.device.name}; /help lists what can be typed`)
   else if (terminal.stdinIsTerminal) terminal.note('reads messages as JSON, one a line: "Hello"')

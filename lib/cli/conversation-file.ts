@@ -3,18 +3,14 @@
 import { writeFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { readText } from '../base/input-file.js'
-import { isObject, parseJson, parseJsonObject, show } from '../base/json.js'
+import { isObject, parseJson, show } from '../base/json.js'
 import { MoeppError } from '../errors.js'
-import {
-  type ChatMessage,
-  type ChatTool,
-  templateMessages,
-  templateTools,
-} from '../template/messages.js'
+import { type ChatTool, templateTools } from '../template/messages.js'
 import { PlainCopier } from '../template/plain-data.js'
+import { checkMessages, splitSystem } from './chat-messages.js'
 import { checkSettings, settingNames } from './chat-settings.js'
 import type { Conversation, Settings } from './conversation.js'
-import type { Resolve } from './generate-model.js'
+import type { Limits, Resolve } from './generate-model.js'
 
 const MAX_BYTES = 64 * 2 ** 20
 
@@ -43,21 +39,26 @@ export async function saveConversation(
 }
 
 /**
- * Reads what saveConversation writes, or an object with `messages` alone.
+ * Reads what saveConversation writes, an object with `messages` alone, or an array of messages.
  * @throws MoeppError ERR_NOT_FOUND, ERR_BAD_FILE
  */
-export async function loadConversation(path: string, check: Resolve): Promise<SavedConversation> {
-  const saved = parseJsonObject(await readText(home(path), MAX_BYTES), path)
+export async function loadConversation(
+  path: string,
+  { check, vocabSize }: Limits,
+): Promise<SavedConversation> {
+  const value = parseJson(await readText(home(path), MAX_BYTES), path)
   return asBadFile(path, () => {
+    const saved = Array.isArray(value) ? { messages: value } : value
+    if (!isObject(saved))
+      throw new TypeError(`expected a conversation or an array of messages, got ${show(saved)}`)
     const other = Object.keys(saved).find(name => !FIELDS.includes(name))
     if (other !== undefined)
       throw new TypeError(`expected the fields ${FIELDS.join(', ')}, got ${show(other)}`)
     const { system, messages = [], settings = {} } = saved
     if (system !== undefined && typeof system !== 'string')
       throw new TypeError(`system: expected a string, got ${show(system)}`)
-    templateMessages(messages, new PlainCopier())
     return {
-      ...splitSystem(system, messages as ChatMessage[]),
+      ...splitSystem(system, checkMessages(messages, vocabSize)),
       settings: checkedSettings(settings, check),
     }
   })
@@ -73,15 +74,6 @@ export async function loadTools(path: string): Promise<readonly ChatTool[]> {
     templateTools(tools, new PlainCopier())
     return tools as readonly ChatTool[]
   })
-}
-
-/** A system message may be the first of the messages, as other programs write it. */
-function splitSystem(system: string | undefined, messages: readonly ChatMessage[]) {
-  const [first, ...rest] = messages
-  if (first?.role !== 'system' || typeof first.content !== 'string') return { system, messages }
-  if (system !== undefined)
-    throw new TypeError('messages[0]: expected no second system message next to system')
-  return { system: first.content, messages: rest }
 }
 
 function checkedSettings(saved: unknown, check: Resolve): Settings {

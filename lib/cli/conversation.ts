@@ -39,8 +39,10 @@ export class Conversation {
   /** Calls of the last answer that no tool's message follows. */
   get openCalls(): number {
     const asked = this.messages.findLastIndex(({ role }) => role !== 'tool')
-    const calls = this.messages[asked]?.toolCalls?.length ?? 0
-    return Math.max(0, calls - (this.messages.length - asked - 1))
+    // The second is OpenAI's spelling, which may be anything here.
+    const calls = this.messages[asked]?.toolCalls ?? this.messages[asked]?.tool_calls
+    const count = Array.isArray(calls) ? calls.length : 0
+    return Math.max(0, count - (this.messages.length - asked - 1))
   }
 
   /** True if the model's turn has come. */

@@ -19,6 +19,12 @@ import { modelDirectory, showProgress } from './source.js'
 /** Resolves options as the model will. */
 export type Resolve = (options: GenerateOptions) => ResolvedOptions
 
+/** Limits of the model's configuration, known before the weights are. */
+export interface Limits {
+  readonly check: Resolve
+  readonly vocabSize: number
+}
+
 export class ModelSource {
   readonly #name: string
   readonly #flags: LoadOptions
@@ -43,14 +49,17 @@ export class ModelSource {
    * Downloads the checkpoint if it must, and reads its configuration. `defaults` hold where neither
    * a call nor the checkpoint says anything.
    */
-  async open(
-    defaults: GenerateOptions = {},
-  ): Promise<{ readonly directory: string; readonly resolve: Resolve }> {
+  async open(defaults: GenerateOptions = {}): Promise<{
+    readonly directory: string
+    readonly resolve: Resolve
+    readonly vocabSize: number
+  }> {
     const directory = await modelDirectory(this.#name, this.#flags, this.#progress, this.#signal)
     const { config } = await readModel(directory)
     const below = { ...defaults, ...presetsOf(await readGenerationConfig(directory)) }
     this.#directory = directory
-    return { directory, resolve: options => resolveGenerateOptions(options, below, config) }
+    const resolve: Resolve = options => resolveGenerateOptions(options, below, config)
+    return { directory, resolve, vocabSize: config.vocabSize }
   }
 
   /** The model, after `open`. */

@@ -24,7 +24,7 @@ export function configureHelp(program: Command, terminal: Terminal): void {
     .configureOutput({
       writeOut: text => {
         const fitted = fitLines(text, width)
-        void terminal.write(terminal.stdoutHasColors ? paintHeadings(fitted) : fitted)
+        void terminal.writeRaw(terminal.stdoutHasColors ? paintHeadings(fitted) : fitted)
       },
       writeErr: text => void terminal.stderr.write(fitLines(text, width)),
       // Errors are thrown; errors.ts prints them.

@@ -68,7 +68,7 @@ export class LineEditor implements Disposable {
     return new Promise(resolve => {
       this.#resolve = resolve
       if (this.#hasEnded) return this.#finish('end')
-      if (this.#edits) void this.#terminal.write(BRACKETED_PASTE.on)
+      if (this.#edits) void this.#terminal.writeRaw(BRACKETED_PASTE.on)
       this.#output.isActive = true
       this.#prompt(prompt)
       this.#work()
@@ -169,7 +169,7 @@ export class LineEditor implements Disposable {
     const resolve = this.#resolve
     this.#resolve = undefined
     this.#output.isActive = false
-    if (this.#edits) void this.#terminal.write(BRACKETED_PASTE.off)
+    if (this.#edits) void this.#terminal.writeRaw(BRACKETED_PASTE.off)
     resolve?.(entry)
   }
 }
@@ -214,7 +214,7 @@ class EditorOutput extends Writable {
 
   /** At once: text of others must not come between. */
   override _write(text: string, _: string, done: () => void): void {
-    void this.#terminal.write(text)
+    void this.#terminal.writeRaw(text)
     done()
   }
 }

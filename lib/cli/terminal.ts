@@ -4,6 +4,7 @@ import type { Readable, Writable } from 'node:stream'
 import { isatty, WriteStream } from 'node:tty'
 import { styleText } from 'node:util'
 import { Output, wholeWrites } from './output.js'
+import { visible } from './visible.js'
 
 /** The format argument of node:util's styleText. */
 type Style = Parameters<typeof styleText>[0]
@@ -102,8 +103,16 @@ export class Terminal {
     return this.#hasColors.stderr
   }
 
-  /** Writes to standard output; resolves when it takes more. */
+  /**
+   * Writes to standard output; resolves when it takes more. A terminal shows control characters,
+   * a pipe or a file gets the exact text.
+   */
   write(text: string): Promise<void> {
+    return this.writeRaw(this.stdoutIsTerminal ? visible(text) : text)
+  }
+
+  /** `write` for text with colours or other escape sequences of ours. */
+  writeRaw(text: string): Promise<void> {
     return this.#output.write(text)
   }
 
@@ -140,7 +149,8 @@ export class Terminal {
   }
 
   #message(style: Style | '', text: string): void {
-    this.#writeError(`${style === '' ? 'moepp:' : this.#paint(style, 'moepp:')} ${text}\n`)
+    const shown = this.stderrIsTerminal ? visible(text) : text
+    this.#writeError(`${style === '' ? 'moepp:' : this.#paint(style, 'moepp:')} ${shown}\n`)
   }
 
   #paint(style: Style, text: string): string {

@@ -5,6 +5,7 @@ import t from 'tap'
 import { type ChatState, parseEntry, runCommand } from '../../lib/cli/chat-commands.js'
 import { Conversation } from '../../lib/cli/conversation.js'
 import { resolveGenerateOptions } from '../../lib/options/generate.js'
+import type { ChatMessage } from '../../lib/template/messages.js'
 
 const TOOL = { type: 'function', function: { name: 'weather', parameters: { type: 'object' } } }
 const ASKED = { role: 'user', content: 'How warm is it?' }
@@ -15,6 +16,7 @@ function newState(): ChatState {
     conversation: new Conversation(),
     name: 'a-model',
     check: options => resolveGenerateOptions(options, {}, { vocabSize: 100 }),
+    vocabSize: 100,
   }
 }
 
@@ -34,6 +36,8 @@ t.test('messages and commands', async t => {
   t.same(parseEntry('Hello /help'), { message: 'Hello /help' })
   t.same(parseEntry('//etc is a folder'), { message: '/etc is a folder' })
   t.same(parseEntry('/reset'), { command: 'reset', argument: '' })
+  for (const line of ['/quit', '/exit', '/bye', '/q'])
+    t.same(parseEntry(line), { command: 'quit', argument: '' })
   t.same(parseEntry('/system  You are\nterse. '), {
     command: 'system',
     argument: 'You are\nterse.',
@@ -43,7 +47,8 @@ t.test('messages and commands', async t => {
 t.test('a wrong command changes nothing and says what was meant', async t => {
   const cases: [string, RegExp][] = [
     ['/rset', /^unknown command \/rset: did you mean \/reset\? \(\/\/ begins a message/],
-    ['/exit', /did you mean \/quit\?/],
+    ['/clear', /did you mean \/reset\?/],
+    ['/exit now', /^\/quit: takes nothing, got "now"/],
     ['/xyzzy', /\/help lists the commands/],
     ['/toString', /unknown command/],
     ['/reset now', /^\/reset: takes nothing, got "now"/],
@@ -169,6 +174,12 @@ t.test('a file of another program', async t => {
   await run(state, `/load ${file}`)
   t.equal(state.conversation.system, 'x')
   t.same(state.conversation.messages, [ASKED])
+  state.conversation.settings = { topK: 5 }
+  writeFileSync(file, JSON.stringify([ASKED, ANSWER]))
+  t.equal(await run(state, `/load ${file}`), `2 messages of ${file}`)
+  t.equal(state.conversation.system, undefined)
+  t.same(state.conversation.messages, [ASKED, ANSWER])
+  t.same(state.conversation.settings, {})
 })
 
 t.test('a wrong file is named with its fault, and changes nothing', async t => {
@@ -177,7 +188,13 @@ t.test('a wrong file is named with its fault, and changes nothing', async t => {
   state.conversation.messages = [ASKED]
   const cases: [string, RegExp][] = [
     ['', /not valid JSON/],
-    ['[]', /expected a JSON object/],
+    ['5', /chat.json: expected a conversation or an array of messages, got 5/],
+    ['[5]', /messages\[0\]: expected a message, got 5/],
+    ['[{"content": "x"}]', /messages\[0\].role: expected/],
+    [
+      '[{"role": "assistant", "tokenIds": [99, 100]}]',
+      /messages\[0\].tokenIds\[1\]: expected a token id from 0 to 99, got 100/,
+    ],
     ['{"messages": [], "messages": []}', /occurs twice/],
     ['{"mesages": []}', /expected the fields model, system, messages, settings, got "mesages"/],
     ['{"messages": 5}', /messages: expected an array of messages, got 5/],
@@ -211,7 +228,7 @@ t.test('whose turn it is', async t => {
     { name: 'a', arguments: {} },
     { name: 'b', arguments: {} },
   ]
-  const steps: [{ role: string; toolCalls?: typeof calls }, boolean][] = [
+  const steps: [ChatMessage, boolean][] = [
     [{ role: 'system' }, false],
     [{ role: 'user' }, true],
     [{ role: 'assistant', toolCalls: calls }, false],
@@ -219,6 +236,9 @@ t.test('whose turn it is', async t => {
     [{ role: 'tool' }, true],
     [{ role: 'tool' }, true],
     [{ role: 'assistant' }, false],
+    [{ role: 'tool' }, true],
+    [{ role: 'assistant', tool_calls: calls }, false],
+    [{ role: 'tool' }, false],
     [{ role: 'tool' }, true],
   ]
   for (const [message, expected] of steps) {

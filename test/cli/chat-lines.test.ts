@@ -133,6 +133,53 @@ t.test('a line that fails is taken back, and the others are answered', async t =
   t.strictSame(answers.at(-1).message, two.answers[1].message, 'as if they had not been')
 })
 
+t.test('a whole conversation in one line', async t => {
+  const asked = { role: 'user', content: 'Hello' }
+  const system = { role: 'system', content: 'Be terse.' }
+  const answer = { role: 'assistant', content: 'Hello.' }
+  const file = join(t.testdir(), 'chat.json')
+  writeFileSync(file, JSON.stringify([system, asked, answer]))
+  const wrong = [
+    { messages: 5 },
+    { messages: [{ role: 'user', content: 5 }] },
+    { messages: [], model: 'x' },
+    { messages: [system, { ...answer, tokenIds: [2014] }, asked] },
+    {
+      messages: [
+        { ...system, content: 'Sing.' },
+        { ...asked, content: 'long '.repeat(100) },
+      ],
+    },
+    { ...answer, tokenIds: [1, 2014] },
+  ]
+  const lines = [
+    'One',
+    { messages: [system, asked] },
+    ...wrong,
+    'And?',
+    { messages: [asked, answer] },
+  ]
+  const args = ['--context-length', '100', '--system', 'Shout.']
+  const { code, answers } = await chat([...lines, 'And?'], args)
+  t.equal(code, 1)
+  t.match(answers.slice(2, 8), [
+    { error: { line: 3, message: 'messages: expected an array of messages, got 5' } },
+    { error: { line: 4, message: /^messages\[0\].content: expected/ } },
+    { error: { line: 5, message: 'expected {"messages": [...]} and no other field' } },
+    { error: { line: 6, message: /^messages\[1\].tokenIds\[0\]: .* 0 to 2013, got 2014/ } },
+    { error: { line: 7, code: 'ERR_BAD_PROMPT' } },
+    { error: { line: 8, message: /^tokenIds\[1\]: .* 0 to 2013, got 2014/ } },
+  ])
+  t.equal(answers.length, 10, 'one that ends with an answer gets none')
+  const direct = await chat([system, asked, 'And?'])
+  t.strictSame(answers[1].message, direct.answers[0].message)
+  t.strictSame(answers[8].message, direct.answers[1].message, 'as if the wrong had not been')
+  t.equal(answers[8].usage.promptTokens, direct.answers[1].usage.promptTokens)
+  const short = await chat(['And?'], ['--load', file])
+  t.strictSame(answers[9].message, short.answers[0].message)
+  t.equal(answers[9].usage.promptTokens, short.answers[0].usage.promptTokens, 'system stays')
+})
+
 t.test('a conversation that fills the context', async t => {
   const { code, answers } = await chat(
     ['Hello', 'long '.repeat(100), { reset: true }, 'Hello'],

@@ -25,6 +25,35 @@ t.test('thoughts, text and figures', async t => {
   t.match(chat.conversation.messages, [{}, { tokenIds: [1] }, {}, { content: 'Cold.\n' }])
 })
 
+t.test('what a command says is visible, too', async t => {
+  const obeyed = '\x1b]0;x\x07\x9b31m\x7f\u202e'
+  const file = join(
+    t.testdir({
+      'chat.json': JSON.stringify({
+        system: `${obeyed}\nBe terse.`,
+        settings: { templateVariables: { [`a${obeyed}`]: obeyed } },
+      }),
+      'tools.json': JSON.stringify([{ type: 'function', function: { name: `b${obeyed}` } }]),
+    }),
+    'chat.json',
+  )
+  const shown = '\\u001b]0;x\\u0007\\u009b31m\\u007f\\u202e'
+  const chat = start([])
+  await chat.screen.until('> ')
+  chat.type(`/load ${file}\r`)
+  await chat.screen.until(/\n> $/)
+  for (const [line, said] of [
+    ['/system', `${shown}\nBe terse.`],
+    ['/set', `template.a${shown} "${shown}"`],
+    [`/tools ${file.replace('chat.json', 'tools.json')}`, `b${shown}`],
+  ]) {
+    chat.type(`${line}\r`)
+    t.equal(await chat.screen.until(/\n> $/), `${line}\r\n${said}\n> `)
+  }
+  chat.type(KEY.end)
+  t.equal(await chat.code, 0)
+})
+
 t.test('thoughts are dim where there are colours', async t => {
   const chat = start([{ reasoning: 'Hm.', content: 'Warm.' }], {
     env: { NO_COLOR: undefined, FORCE_COLOR: '1' },

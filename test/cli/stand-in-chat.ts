@@ -98,6 +98,7 @@ export function start(
     conversation,
     name: 'a-model',
     check: options => resolveGenerateOptions(options, {}, { vocabSize: 100 }),
+    vocabSize: 100,
   }
   let onInterrupt: (() => void) | undefined
   const code = talk(
