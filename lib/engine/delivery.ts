@@ -1,4 +1,4 @@
-/** How the consumers of a step get its results. */
+/** The way of a step's results to their consumers. */
 import { setTimeout } from 'node:timers/promises'
 import type { StepResult } from './runner.js'
 import type { PlacedChunk } from './step.js'

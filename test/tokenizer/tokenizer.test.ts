@@ -220,3 +220,13 @@ t.test("another library's tokenizer.json", async t => {
     t.equal(tokenizer.encode('a')[0], 1)
   }
 })
+
+t.test('a text in parts: tokens, and texts in which special tokens are words', async t => {
+  const tokenizer = await loadTokenizer(BOOKS)
+  const words = tokenizer.encode('The <s> man', { addSpecialTokens: false })
+  t.same(await tokenizer.encodeParts([1, 'The <s> man', 2], {}), [1, ...words, 2])
+  t.same(await tokenizer.encodeParts([], {}), [])
+  t.equal((await tokenizer.encodeParts([1, 'The '.repeat(50)], { maxTokens: 7 })).length, 8)
+  const signal = AbortSignal.abort()
+  await t.rejects(tokenizer.encodeParts(['The'], { signal }), { code: 'ERR_ABORTED' })
+})
