@@ -137,17 +137,12 @@ export class GrammarMatcher implements AllowedTokens {
 
   #follow(step: GrammarStep): void {
     this.#pending = this.#send(step).then(() => {
-      this.#pending = this.#stuck()
+      // A grammar may lead where no token fits: XGrammar does not look ahead.
+      if (this.#shared.at(-1) === 0)
+        throw badGrammar('grammar', 'no token of the vocabulary may follow')
+      this.#pending = undefined
     })
     // The failure is seen by the one that needs the tokens.
     this.#pending.catch(() => {})
-  }
-
-  /** A grammar may lead where no token fits: XGrammar does not look ahead. */
-  #stuck(): Promise<void> | undefined {
-    if (this.#shared.at(-1) !== 0) return undefined
-    const stuck = Promise.reject(badGrammar('grammar', 'no token of the vocabulary may follow'))
-    stuck.catch(() => {})
-    return stuck
   }
 }

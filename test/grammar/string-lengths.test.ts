@@ -1,7 +1,10 @@
 /** Lengths of long strings, which are counted beside the grammar. */
+import { join } from 'node:path'
 import t from 'tap'
 import { StringLength, TokenLengths } from '../../lib/grammar/string-lengths.js'
+import { loadTokenizer } from '../../lib/tokenizer/tokenizer.js'
 import { tokenizer } from '../generation/fake-model.js'
+import { golden } from '../support/golden.js'
 import { random } from '../support/random.js'
 import { Driver } from './drive.js'
 
@@ -32,6 +35,25 @@ t.test('characters since the last quote', async t => {
   begun.push(bytes('"ab\\'))
   t.equal(begun.after(bytes('"cd"efg')), 5)
   t.equal(begun.count, 3)
+})
+
+t.test('the last place within no character and no escape', async t => {
+  const table: [text: string, boundary: number | undefined][] = [
+    ['', undefined],
+    ['ab', 2],
+    ['aé', 3],
+    ['a\\n', 3],
+    ['a\\', 1],
+    ['a\\u00', 1],
+    ['a\\u001f', 7],
+  ]
+  for (const [text, boundary] of table)
+    t.equal(new StringLength().push(bytes(text)), boundary, text)
+  for (const cut of [1, 2, 3]) {
+    const part = new StringLength()
+    t.equal(part.push(bytes('a😀').subarray(0, 1 + cut)), 1)
+    t.equal(part.push(bytes('😀b"').subarray(cut)), 6 - cut)
+  }
 })
 
 t.test('tokens that would make a string too long', async t => {
@@ -81,4 +103,30 @@ t.test('strings of a grammar are as long as they may be, and no longer', async t
     [`["${'x'.repeat(14)}"]`, false],
   ] as const)
     t.equal(await driver.accepts(grammar, driver.bytes(text)), isIn, text)
+})
+
+t.test('no token that ends within a character or an escape leads beyond a length', async t => {
+  const directory = join(golden, 'tokenizer-byte-level', 'qwen-bpe')
+  const driver = await Driver.of(await loadTokenizer(directory))
+  const next = random(5)
+  const table = [
+    [30, 40],
+    [0, 17],
+    [39, 40],
+    [17, 17],
+  ] as const
+  for (const [minLength, maxLength] of table) {
+    const string = { type: 'string', minLength, maxLength }
+    const jsonSchema = { type: 'array', items: string, minItems: 2, maxItems: 2 }
+    const grammar = await driver.compile({ jsonSchema })
+    t.teardown(() => grammar.close())
+    for (let i = 0; i < 40; i++) {
+      const text = await driver.randomText(grammar, next, 400, 0)
+      const lengths = (JSON.parse(text!) as string[]).map(each => [...each].length)
+      t.ok(
+        lengths.every(length => length >= minLength && length <= maxLength),
+        text!,
+      )
+    }
+  }
 })
