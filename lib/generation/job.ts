@@ -1,5 +1,4 @@
 /** Work that has been handed to the engine, with a result to come. */
-import { once } from 'node:events'
 import { MoeppError } from '../errors.js'
 
 export interface Job<T> {
@@ -64,23 +63,4 @@ export function throwIfAborted(signal: AbortSignal | undefined): void {
 
 export function aborted(signal: AbortSignal | undefined): MoeppError {
   return new MoeppError('ERR_ABORTED', 'the call was aborted', { cause: signal?.reason })
-}
-
-/** undefined if the signal aborts first; the resource is then disposed of when it comes. */
-export async function untilAbort<T extends Disposable>(
-  resource: Promise<T>,
-  signal: AbortSignal,
-): Promise<T | undefined> {
-  const done = new AbortController()
-  const aborted = once(signal, 'abort', { signal: done.signal }).then(
-    () => undefined,
-    () => undefined,
-  )
-  try {
-    const first = await Promise.race([resource, aborted])
-    if (first === undefined) resource.then(late => late[Symbol.dispose]()).catch(() => {})
-    return first
-  } finally {
-    done.abort()
-  }
 }
