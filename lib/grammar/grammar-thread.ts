@@ -99,9 +99,12 @@ serve<GrammarRequest, undefined>(async request => {
   return undefined
 })
 
-function reason({ message }: Error): string {
+function reason({ name, message }: Error): string {
   const [, said] = /\[FATAL\] [^ ]*: ([\s\S]*)$/.exec(words) ?? []
-  return said?.trim() ?? message
+  if (said !== undefined) return said.trim()
+  // Of WebAssembly, or of a stack or memory that has no room.
+  const isTooLarge = name === 'RuntimeError' || name === 'RangeError'
+  return isTooLarge ? `is too large to be compiled (${message})` : message
 }
 
 async function compile(source: GrammarSource, vocabulary: SharedVocabulary): Promise<void> {

@@ -80,6 +80,16 @@ t.test('XGrammar’s own words, without its paths', async t => {
   })
 })
 
+t.test('XGrammar’s memory ends: the grammar is too large', async t => {
+  const driver = await Driver.of(tokenizer)
+  const names = Array.from({ length: 300 }, (_, i) => [`p${i}`, { type: 'integer' }])
+  const jsonSchema = { type: 'object', properties: Object.fromEntries(names) }
+  await t.rejects(driver.compile({ jsonSchema: { ...jsonSchema, additionalProperties: true } }), {
+    code: 'ERR_BAD_GRAMMAR',
+    message: /^grammar: is too large to be compiled \(.*out of bounds/,
+  })
+})
+
 t.test('a tool call behind thoughts', async t => {
   const driver = await Driver.of(tokenizer)
   const parameters = {
