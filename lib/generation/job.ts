@@ -1,5 +1,4 @@
 /** Work that has been handed to the engine, with a result to come. */
-import { once } from 'node:events'
 import { MoeppError } from '../errors.js'
 
 export interface Job<T> {
@@ -65,6 +64,7 @@ export function throwIfAborted(signal: AbortSignal | undefined): void {
 export function aborted(signal: AbortSignal | undefined): MoeppError {
   return new MoeppError('ERR_ABORTED', 'the call was aborted', { cause: signal?.reason })
 }
+<<<<<<< HEAD
 
 /** undefined if the signal aborts first. */
 export async function unlessAborted<T>(
@@ -93,3 +93,5 @@ export async function untilAbort<T extends Disposable>(
   if (first === undefined) resource.then(late => late[Symbol.dispose]()).catch(() => {})
   return first
 }
+=======
+>>>>>>> w-ga

@@ -10,7 +10,7 @@ import {
 import { randomSeed } from '../sampling/rng.js'
 import type { CallContext } from './call-context.js'
 import { type GenerationConfig, presetsOf } from './generation-config.js'
-import { deferred, type Job, settleAll, untilAbort } from './job.js'
+import { deferred, type Job, settleAll } from './job.js'
 import { checkPrompt, noTokenizer, type Prompt, promptIds, splitBatch } from './prompt.js'
 import type { GenerateResult } from './results.js'
 import { GenerationStream } from './stream.js'
@@ -137,12 +137,16 @@ export class TextCalls {
   /**
    * The grammar of a call, compiled, if it has one and the signal does not abort before. It must be
    * disposed of when the call ends.
-   * @throws MoeppError ERR_BAD_GRAMMAR
+   * @throws MoeppError ERR_BAD_GRAMMAR, ERR_CLOSED
    */
   async #grammar({ grammar, signal }: ResolvedOptions): Promise<GrammarLease | undefined> {
     if (!grammar || signal?.aborted) return undefined
-    const lease = this.#grammars!.lease(grammar)
-    return signal ? untilAbort(lease, signal) : lease
+    try {
+      return await this.#grammars!.lease(grammar, signal)
+    } catch (error) {
+      if (signal?.aborted) return undefined
+      throw error
+    }
   }
 
   #text({ stream = 0, grammar, ...own }: OwnParts): TextGeneration {

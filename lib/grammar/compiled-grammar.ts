@@ -8,12 +8,15 @@ import type { AllowedTokens } from '../sampling/allowed.js'
 import { badGrammar } from './errors.js'
 import type { GrammarSource } from './grammar-text.js'
 import type { GrammarRequest, GrammarStep, OpenStep } from './grammar-thread.js'
+import { Turns } from './turns.js'
 import type { SharedVocabulary } from './vocabulary.js'
 
 /** A vocabulary of 150,000 takes seconds, and most steps 0.1 ms. */
 const DEADLINES = { compileMs: 30_000, stepMs: 5_000 }
 /** Of the thread's JavaScript heap: the letters of a vocabulary. */
 const MEMORY_MEGABYTES = 256
+/** Of this process: each takes a core, and a hostile one up to a gigabyte. */
+const compiles = new Turns(2)
 
 export class CompiledGrammar {
   readonly #vocabSize: number
@@ -21,8 +24,10 @@ export class CompiledGrammar {
     file: new URL('./grammar-thread.js', import.meta.url),
     memoryMegabytes: MEMORY_MEGABYTES,
   })
-  /** Rejects if the grammar is wrong. */
+  /** Rejects if the grammar is wrong, or closed before. */
   readonly compiled: Promise<void>
+  #isReady = false
+  readonly #closing = new AbortController()
   /** Steps for the thread's next call, and that call. */
   #steps: GrammarStep[] = []
   #next: Promise<void> | undefined
@@ -35,12 +40,17 @@ export class CompiledGrammar {
   constructor(source: GrammarSource, vocabulary: SharedVocabulary, deadlines = DEADLINES) {
     this.#vocabSize = vocabulary.ends.length
     this.#stepMs = deadlines.stepMs
-    this.compiled = this.#call({ compile: source, vocabulary }, deadlines.compileMs)
+    this.compiled = this.#compile({ compile: source, vocabulary }, deadlines.compileMs)
     this.compiled.catch(() => {})
   }
 
   get hasFailed(): boolean {
     return this.#failure !== undefined
+  }
+
+  /** Compiled, and neither failed nor closed. */
+  get isReady(): boolean {
+    return this.#isReady && !this.hasFailed
   }
 
   /**
@@ -54,8 +64,14 @@ export class CompiledGrammar {
 
   /** Ends the thread. Texts that follow the grammar fail. */
   close(): void {
-    this.#failure ??= new MoeppError('ERR_CLOSED', 'the grammar was closed')
+    this.#failure ??= closedGrammar()
+    this.#closing.abort(this.#failure)
     this.#worker.close()
+  }
+
+  async #compile(request: GrammarRequest, deadlineMs: number): Promise<void> {
+    await compiles.run(() => this.#call(request, deadlineMs), this.#closing.signal)
+    this.#isReady = true
   }
 
   /** All steps that come before the event loop goes on are one message. */
@@ -81,6 +97,10 @@ export class CompiledGrammar {
       throw this.#failure
     }
   }
+}
+
+export function closedGrammar(): MoeppError {
+  return new MoeppError('ERR_CLOSED', 'the grammar was closed')
 }
 
 function failureOf(error: unknown, deadlineMs: number): MoeppError {
@@ -137,17 +157,12 @@ export class GrammarMatcher implements AllowedTokens {
 
   #follow(step: GrammarStep): void {
     this.#pending = this.#send(step).then(() => {
-      this.#pending = this.#stuck()
+      // A grammar may lead where no token fits: XGrammar does not look ahead.
+      if (this.#shared.at(-1) === 0)
+        throw badGrammar('grammar', 'no token of the vocabulary may follow')
+      this.#pending = undefined
     })
     // The failure is seen by the one that needs the tokens.
     this.#pending.catch(() => {})
-  }
-
-  /** A grammar may lead where no token fits: XGrammar does not look ahead. */
-  #stuck(): Promise<void> | undefined {
-    if (this.#shared.at(-1) !== 0) return undefined
-    const stuck = Promise.reject(badGrammar('grammar', 'no token of the vocabulary may follow'))
-    stuck.catch(() => {})
-    return stuck
   }
 }

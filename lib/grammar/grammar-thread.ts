@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url'
 import { serve } from '../base/worker-side.js'
 import { MoeppError } from '../errors.js'
 import { type GrammarSource, type GrammarText, grammarText } from './grammar-text.js'
-import { marker } from './spelling.js'
+import { marker, spelledBytes } from './spelling.js'
 import { StringLength, TokenLengths } from './string-lengths.js'
 import { type SharedVocabulary, spelledVocabulary, tokenBytes } from './vocabulary.js'
 
@@ -66,6 +66,8 @@ interface Following {
   readonly mask: Int32Array
   readonly endIds: readonly number[]
   readonly length: StringLength
+  /** At the last place within no character and no escape: no marker fits anywhere else. */
+  limits: readonly number[]
 }
 
 /** Of WebAssembly: a limit of the thread's JavaScript heap does not count it. */
@@ -74,7 +76,7 @@ const MOST_PAGES = (1024 * 2 ** 20) / 65536
 let compiled: object | undefined
 let bytesOf: (id: number) => Uint8Array
 /** Of strings that the grammar does not count itself. */
-let limits: readonly number[] = []
+let counted: readonly number[] = []
 let lengths: TokenLengths | undefined
 let library: XGrammar | undefined
 /** The id of XGrammar's own end token, which stands behind the vocabulary. */
@@ -97,17 +99,20 @@ serve<GrammarRequest, undefined>(async request => {
   return undefined
 })
 
-function reason({ message }: Error): string {
+function reason({ name, message }: Error): string {
   const [, said] = /\[FATAL\] [^ ]*: ([\s\S]*)$/.exec(words) ?? []
-  return said?.trim() ?? message
+  if (said !== undefined) return said.trim()
+  // Of WebAssembly, or of a stack or memory that has no room.
+  const isTooLarge = name === 'RuntimeError' || name === 'RangeError'
+  return isTooLarge ? `is too large to be compiled (${message})` : message
 }
 
 async function compile(source: GrammarSource, vocabulary: SharedVocabulary): Promise<void> {
   const text = grammarText(source)
   library = await load()
   bytesOf = id => tokenBytes(vocabulary, id)
-  limits = text.limits
-  if (limits.length > 0) lengths = new TokenLengths(vocabulary.ends.length, bytesOf)
+  counted = text.limits
+  if (counted.length > 0) lengths = new TokenLengths(vocabulary.ends.length, bytesOf)
   const tokens = spelledVocabulary(vocabulary)
   endId = tokens.length
   prefixed = Array.from(tokens.keys()).filter(id => vocabulary.prefixed[id] === 1)
@@ -171,23 +176,46 @@ async function run(step: GrammarStep): Promise<void> {
     followed.delete(step.id)
     return following.matcher.dispose()
   }
-  if (!following.matcher.acceptToken(step.accept))
-    throw new Error(`the token ${step.accept} does not fit`)
-  following.length.push(bytesOf(step.accept))
+  accept(following, step.accept)
   await writeMask(following)
+}
+
+function accept(following: Following, token: number): void {
+  const { matcher, length } = following
+  const bytes = bytesOf(token)
+  const boundary = length.push(bytes)
+  const isWithin = boundary !== undefined && boundary < bytes.length
+  if (isWithin && matcher._acceptString(spelledBytes(bytes.subarray(0, boundary)))) {
+    following.limits = limitsOf(matcher)
+    matcher.rollBack(1)
+  }
+  if (!matcher.acceptToken(token)) throw new Error(`the token ${token} does not fit`)
+  if (boundary === bytes.length) following.limits = limitsOf(matcher)
+}
+
+/** Free text takes any marker, also one that is in no grammar. */
+function limitsOf(matcher: Matcher): readonly number[] {
+  const isFree = counted.length > 0 && fits(matcher, marker(0))
+  return isFree ? [] : counted.filter(most => fits(matcher, marker(most)))
 }
 
 async function open({ id, open, endIds, dropsSpace }: OpenStep): Promise<void> {
   const matcher = await library!.GrammarMatcher.createGrammarMatcher(compiled!)
   const length = new StringLength()
-  const following = { matcher, mask: new Int32Array(open), endIds, length }
+  const following = {
+    matcher,
+    mask: new Int32Array(open),
+    endIds,
+    length,
+    limits: limitsOf(matcher),
+  }
   followed.set(id, following)
   await writeMask(following, dropsSpace ? prefixed : [])
 }
 
 /** The tokens that may follow; those that end the text, only where the grammar may end. */
 async function writeMask(
-  { matcher, mask, endIds, length }: Following,
+  { matcher, mask, endIds, length, limits }: Following,
   banned: readonly number[] = [],
 ): Promise<void> {
   const next = await matcher.getNextTokenBitmask()
@@ -195,11 +223,7 @@ async function writeMask(
   // XGrammar leaves bits behind the vocabulary as they come.
   for (let id = endId; id < 32 * next.length; id++) clear(next, id)
   for (const id of [...banned, ...endIds, ...(lengths?.longBegins ?? [])]) clear(next, id)
-  // Free text takes any marker, also one that is in no grammar.
-  const isFree = limits.length > 0 && fits(matcher, marker(0))
-  for (const most of isFree ? [] : limits) {
-    if (fits(matcher, marker(most))) lengths!.limit(next, length, most)
-  }
+  for (const most of limits) lengths!.limit(next, length, most)
   const goesOn = next.some(word => word !== 0)
   if (mayEnd) for (const id of endIds) set(next, id)
   mask.set(next.subarray(0, mask.length - 1))

@@ -1,6 +1,7 @@
 /** The grammars of one model: each is compiled once, and kept while there is room. */
+import { once } from 'node:events'
 import type { PieceTable } from '../tokenizer/piece-table.js'
-import { CompiledGrammar, type GrammarMatcher } from './compiled-grammar.js'
+import { CompiledGrammar, closedGrammar, type GrammarMatcher } from './compiled-grammar.js'
 import type { GrammarSource } from './grammar-text.js'
 import { type SharedVocabulary, shareVocabulary } from './vocabulary.js'
 
@@ -13,6 +14,7 @@ export class Grammars {
   #vocabulary: Promise<SharedVocabulary> | undefined
   /** By source, the least recently used first. */
   readonly #kept = new Map<string, CompiledGrammar>()
+  #isClosed = false
 
   constructor(table: PieceTable, vocabSize: number) {
     this.#table = table
@@ -20,16 +22,18 @@ export class Grammars {
   }
 
   /**
-   * The grammar, compiled, for the texts of one call.
-   * @throws MoeppError ERR_BAD_GRAMMAR
+   * The grammar, compiled, for the texts of one call. If the signal aborts before, and no other
+   * call waits for it, its thread ends.
+   * @throws MoeppError ERR_BAD_GRAMMAR, ERR_CLOSED; the signal's reason
    */
-  async lease(source: GrammarSource): Promise<GrammarLease> {
+  async lease(source: GrammarSource, signal?: AbortSignal): Promise<GrammarLease> {
     this.#vocabulary ??= shareVocabulary(this.#table, this.#vocabSize)
-    const grammar = this.#grammar(source, await this.#vocabulary)
-    const lease = new GrammarLease(grammar)
-    this.#closeIdle()
+    const vocabulary = await this.#vocabulary
+    signal?.throwIfAborted()
+    if (this.#isClosed) throw closedGrammar()
+    const lease = new GrammarLease(this.#grammar(source, vocabulary), () => this.#closeIdle())
     try {
-      await grammar.compiled
+      await unlessAborted(lease.grammar.compiled, signal)
       return lease
     } catch (error) {
       lease[Symbol.dispose]()
@@ -39,6 +43,7 @@ export class Grammars {
 
   /** Texts that follow a grammar fail. */
   close(): void {
+    this.#isClosed = true
     for (const grammar of this.#kept.values()) grammar.close()
     this.#kept.clear()
   }
@@ -52,12 +57,27 @@ export class Grammars {
     return grammar
   }
 
+  /** Those that nobody waits for any more, and the oldest of the others. */
   #closeIdle(): void {
     const idle = [...this.#kept].filter(([, { users }]) => users === 0)
-    for (const [key, grammar] of idle.slice(0, -MOST_IDLE)) {
+    const ready = idle.filter(([, { isReady }]) => isReady).slice(-MOST_IDLE)
+    for (const each of idle.filter(each => !ready.includes(each))) {
+      const [key, grammar] = each
       grammar.close()
       this.#kept.delete(key)
     }
+  }
+}
+
+async function unlessAborted(promise: Promise<void>, signal?: AbortSignal): Promise<void> {
+  if (!signal) return promise
+  const done = new AbortController()
+  const aborted = once(signal, 'abort', { signal: done.signal }).then(() => signal.throwIfAborted())
+  aborted.catch(() => {})
+  try {
+    await Promise.race([promise, aborted])
+  } finally {
+    done.abort()
   }
 }
 
@@ -65,9 +85,11 @@ export class Grammars {
 export class GrammarLease implements Disposable {
   readonly grammar: CompiledGrammar
   readonly #matchers: GrammarMatcher[] = []
+  readonly #onEnd: () => void
 
-  constructor(grammar: CompiledGrammar) {
+  constructor(grammar: CompiledGrammar, onEnd: () => void) {
     this.grammar = grammar
+    this.#onEnd = onEnd
     grammar.users++
   }
 
@@ -81,5 +103,6 @@ export class GrammarLease implements Disposable {
   [Symbol.dispose](): void {
     for (const matcher of this.#matchers) matcher.close()
     this.grammar.users--
+    this.#onEnd()
   }
 }

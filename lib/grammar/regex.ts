@@ -16,6 +16,7 @@ import {
   repeat,
   runs,
   sequence,
+  single,
   union,
   WORD,
 } from './expression.js'
@@ -177,7 +178,7 @@ class Parser {
     if (this.#eat('.')) return { kind: 'characters', ranges: NO_LINE_END }
     if (this.#eat('(')) return this.#group()
     if (this.#eat('[')) return { kind: 'characters', ranges: this.#class() }
-    return { kind: 'characters', ranges: this.#character(false) }
+    return { kind: 'characters', ranges: union(this.#character(false)) }
   }
 
   #group(): Node {
@@ -201,11 +202,12 @@ class Parser {
     return isNegated ? complement(ranges) : union(ranges)
   }
 
+  /** Of a class, or one code, which may be a surrogate's. */
   #character(inClass: boolean): readonly Range[] {
     if (this.#eat('\\')) return this.#escape(inClass)
     const code = this.#pattern.codePointAt(this.#at)!
     this.#at += code > 0xffff ? 2 : 1
-    return union([[code, code]])
+    return [single(code)]
   }
 
   #escape(inClass: boolean): readonly Range[] {
@@ -216,7 +218,7 @@ class Parser {
     if (letter === 'b' && !inClass) throw this.#unsupported('\\b')
     if (/[Bk1-9]/.test(letter)) throw this.#unsupported(`\\${letter}`)
     const code = this.#escapedCode(letter)
-    return union([[code, code]])
+    return [single(code)]
   }
 
   #escapedCode(letter: string): number {

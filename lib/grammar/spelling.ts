@@ -33,8 +33,12 @@ export const SPELLED: readonly string[] = Array.from({ length: 256 }, (_, byte) 
   return isMarked(byte) ? MARK + String.fromCharCode(MARKED_FROM + byte) : String.fromCharCode(byte)
 })
 
+export function spelledBytes(bytes: Uint8Array): string {
+  return Array.from(bytes, byte => SPELLED[byte]).join('')
+}
+
 export function spelledText(value: string): string {
-  return Array.from(Buffer.from(value), byte => SPELLED[byte]).join('')
+  return spelledBytes(Buffer.from(value))
 }
 
 /** The same with texts and characters as they are spelled. */

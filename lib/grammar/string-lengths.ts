@@ -18,14 +18,24 @@ export class StringLength {
   count = 0
   /** Characters of an escape that are to come; Infinity behind the backslash. */
   #escape = 0
+  /** Bytes of a character that are to come. */
+  #bytes = 0
 
   get isInEscape(): boolean {
     return this.#escape > 0
   }
 
-  /** Goes on with bytes of UTF-8. */
-  push(bytes: Uint8Array): void {
-    for (const byte of bytes) this.#push(byte)
+  /**
+   * Goes on with bytes of UTF-8. Returns how many of them come before the last place that is within
+   * no character and no escape; undefined if there is no such place behind one of them.
+   */
+  push(bytes: Uint8Array): number | undefined {
+    let boundary: number | undefined
+    for (const [i, byte] of bytes.entries()) {
+      this.#push(byte)
+      if (this.#escape === 0 && this.#bytes === 0) boundary = i + 1
+    }
+    return boundary
   }
 
   /** The count at the first quote, or else at the end; this itself does not change. */
@@ -42,6 +52,7 @@ export class StringLength {
 
   /** True for a quote that is not escaped. */
   #push(byte: number): boolean {
+    this.#bytes = isFollowing(byte) ? Math.max(0, this.#bytes - 1) : bytesBehind(byte)
     if (this.#escape === Infinity) this.#escape = byte === 0x75 ? 4 : 0
     else if (this.#escape > 0) this.#escape--
     else if (byte === QUOTE) {
@@ -50,17 +61,24 @@ export class StringLength {
     } else {
       if (byte === BACKSLASH) this.#escape = Infinity
       // Bytes that go on with a character count nothing.
-      if ((byte & 0xc0) !== 0x80) this.count++
+      if (!isFollowing(byte)) this.count++
     }
     return false
   }
+}
+
+const isFollowing = (byte: number) => (byte & 0xc0) === 0x80
+
+/** Of the character that a byte begins. */
+function bytesBehind(byte: number): number {
+  return Number(byte >= 0xc0) + Number(byte >= 0xe0) + Number(byte >= 0xf0)
 }
 
 /** The characters of each token up to its first quote. */
 export class TokenLengths {
   readonly #bytesOf: (id: number) => Uint8Array
   readonly #lengths: Uint16Array
-  /** Of all tokens. */
+  /** Bytes of the longest token. */
   readonly #longest: number
   /** Tokens in which a string may begin and become too long. */
   readonly longBegins: readonly number[]
@@ -69,14 +87,16 @@ export class TokenLengths {
     this.#bytesOf = bytesOf
     this.#lengths = new Uint16Array(size)
     const longBegins: number[] = []
+    let longest = 0
     for (let id = 0; id < size; id++) {
       const bytes = bytesOf(id)
       this.#lengths[id] = new StringLength().after(bytes)
+      longest = Math.max(longest, bytes.length)
       const quote = bytes.indexOf(QUOTE)
       if (quote !== -1 && bytes.length - quote - 1 > EXACT_LENGTH) longBegins.push(id)
     }
     this.longBegins = longBegins
-    this.#longest = this.#lengths.reduce((most, length) => Math.max(most, length), 0)
+    this.#longest = longest
   }
 
   /** Clears the bits of tokens that would make the string longer than `most`. */

@@ -84,12 +84,13 @@ export function grammar(value: unknown, name: string): GrammarSource {
 }
 
 function jsonCopy(value: unknown, name: string): unknown {
-  let text: string
+  let text: string | undefined
   try {
     text = JSON.stringify(value)
   } catch (cause) {
     throw badGrammar(name, `expected JSON: ${(cause as Error).message}`, cause)
   }
+  if (text === undefined) throw badGrammar(name, 'expected JSON, got an object that has none')
   if (text.length > MOST_CHARACTERS) {
     const problem = `has ${text.length} characters as JSON, expected at most ${MOST_CHARACTERS}`
     throw badGrammar(name, problem)

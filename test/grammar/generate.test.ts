@@ -230,6 +230,13 @@ t.test('bad grammars', async t => {
     [{ regex: 5 }, { name: 'TypeError', message: 'grammar.regex: expected a string, got 5' }],
     [{ jsonSchema: 'x' }, { name: 'TypeError' }],
     [{ jsonSchema: { const: 5n } }, { code: 'ERR_BAD_GRAMMAR', message: /expected JSON/ }],
+    [
+      { jsonSchema: { toJSON() {} } },
+      {
+        code: 'ERR_BAD_GRAMMAR',
+        message: 'grammar.jsonSchema: expected JSON, got an object that has none',
+      },
+    ],
     [{ regex: 'a'.repeat(300_000) }, { code: 'ERR_BAD_GRAMMAR', message: /300002 characters/ }],
   ]
   for (const [grammar, error] of table) {

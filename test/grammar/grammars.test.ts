@@ -55,12 +55,38 @@ t.test('a token that does not fit ends the grammar: nothing is known any more', 
   await t.rejects(matcher.pending!, { code: 'ERR_BAD_GRAMMAR' })
 })
 
+t.test('no token may follow: the promise that is awaited already rejects', async t => {
+  // Tokens: a, b.
+  const vocabulary = {
+    bytes: Buffer.from('ab'),
+    ends: Uint32Array.of(1, 2),
+    prefixed: new Uint8Array(2),
+  }
+  const grammar = new CompiledGrammar({ regex: 'ac' }, vocabulary)
+  t.teardown(() => grammar.close())
+  const matcher = grammar.open([], false)
+  await matcher.pending
+  matcher.accept(0)
+  await t.rejects(matcher.pending!, { code: 'ERR_BAD_GRAMMAR', message: /no token/ })
+  await t.rejects(matcher.pending!, { code: 'ERR_BAD_GRAMMAR' })
+})
+
 t.test('XGrammar’s own words, without its paths', async t => {
   const driver = await Driver.of(tokenizer)
   const wrong = { structuralTag: { type: 'sequence', elements: [] } }
   await t.rejects(driver.compile(wrong), {
     code: 'ERR_BAD_GRAMMAR',
     message: /^grammar: (?!.*\/Users).*[a-z]/i,
+  })
+})
+
+t.test('XGrammar’s memory ends: the grammar is too large', async t => {
+  const driver = await Driver.of(tokenizer)
+  const names = Array.from({ length: 300 }, (_, i) => [`p${i}`, { type: 'integer' }])
+  const jsonSchema = { type: 'object', properties: Object.fromEntries(names) }
+  await t.rejects(driver.compile({ jsonSchema: { ...jsonSchema, additionalProperties: true } }), {
+    code: 'ERR_BAD_GRAMMAR',
+    message: /^grammar: is too large to be compiled \(.*out of bounds/,
   })
 })
 

@@ -6,7 +6,7 @@ import { grammarText } from '../../lib/grammar/grammar-text.js'
 import { anyMatch, PLAIN, wholeMatch } from '../../lib/grammar/regex.js'
 import { random } from '../support/random.js'
 import { PATTERNS, UNSUPPORTED } from './patterns.js'
-import { randomText } from './random-text.js'
+import { randomText, shown } from './random-text.js'
 
 const PLACE = 'grammar.regex'
 
@@ -35,6 +35,8 @@ t.test('what a pattern cannot say is refused', async t => {
     const error = { name: 'MoeppError', code: 'ERR_BAD_GRAMMAR', message: reason }
     t.throws(() => grammarText({ regex }), error, regex)
   }
-  t.throws(() => grammarText({ regex: '[]' }), { message: /no text/ })
+  for (const regex of ['[]', '\ud800', '[\ud800-\udfff]', '[\\ud800-\\udfff]'])
+    t.throws(() => grammarText({ regex }), { message: /no text/ }, shown(regex))
+  t.same(grammarText({ regex: '[\ud7ff-\ue000]' }), grammarText({ regex: '[\ud7ff\ue000]' }))
   t.throws(() => grammarText({ regex: 'a{2000}' }), { message: /more than 1000 times/ })
 })
