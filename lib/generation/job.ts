@@ -64,7 +64,6 @@ export function throwIfAborted(signal: AbortSignal | undefined): void {
 export function aborted(signal: AbortSignal | undefined): MoeppError {
   return new MoeppError('ERR_ABORTED', 'the call was aborted', { cause: signal?.reason })
 }
-<<<<<<< HEAD
 
 /** undefined if the signal aborts first. */
 export async function unlessAborted<T>(
@@ -83,15 +82,3 @@ export async function unlessAborted<T>(
     done.abort()
   }
 }
-
-/** As unlessAborted, for a resource that is disposed of when it comes too late. */
-export async function untilAbort<T extends Disposable>(
-  resource: Promise<T>,
-  signal: AbortSignal,
-): Promise<T | undefined> {
-  const first = await unlessAborted(resource, signal)
-  if (first === undefined) resource.then(late => late[Symbol.dispose]()).catch(() => {})
-  return first
-}
-=======
->>>>>>> w-ga

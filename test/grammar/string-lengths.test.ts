@@ -1,15 +1,6 @@
 /** Lengths of long strings, which are counted beside the grammar. */
-import { join } from 'node:path'
 import t from 'tap'
 import { StringLength, TokenLengths } from '../../lib/grammar/string-lengths.js'
-<<<<<<< HEAD
-=======
-import { loadTokenizer } from '../../lib/tokenizer/tokenizer.js'
-import { tokenizer } from '../generation/fake-model.js'
-import { golden } from '../support/golden.js'
-import { random } from '../support/random.js'
-import { Driver } from './drive.js'
->>>>>>> w-ga
 
 const bytes = (text: string) => Buffer.from(text)
 
@@ -76,63 +67,3 @@ t.test('tokens that would make a string too long', async t => {
   // Behind the backslash a quote is a character.
   t.same(allowed('"012345678\\', 11), ['a', 'ab"', 'é', '"', '\\n', 'u00'])
 })
-<<<<<<< HEAD
-=======
-
-t.test('strings of a grammar are as long as they may be, and no longer', async t => {
-  const driver = await Driver.of(tokenizer)
-  const schema = {
-    type: 'array',
-    items: { anyOf: [{ type: 'string', minLength: 15, maxLength: 40 }, { const: 'é' }] },
-    minItems: 1,
-    maxItems: 3,
-  }
-  const grammar = await driver.compile({ jsonSchema: schema })
-  t.teardown(() => grammar.close())
-  const next = random(2)
-  const seen = new Set<number>()
-  for (let i = 0; i < 8; i++) {
-    const text = await driver.randomText(grammar, next, 400, 0.02)
-    for (const item of text === undefined ? [] : (JSON.parse(text) as string[])) {
-      const { length } = [...item]
-      seen.add(length)
-      t.ok(item === 'é' || (length >= 15 && length <= 40), text!)
-    }
-  }
-  t.ok(Math.max(...seen) > 38, `up to ${Math.max(...seen)}`)
-  for (const [text, isIn] of [
-    [`["${'x'.repeat(40)}"]`, true],
-    [`["${'x'.repeat(41)}"]`, false],
-    [`["${'x'.repeat(39)}\\n","${'é'.repeat(40)}"]`, true],
-    [`["${'x'.repeat(40)}\\n"]`, false],
-    [`["${'x'.repeat(14)}"]`, false],
-  ] as const)
-    t.equal(await driver.accepts(grammar, driver.bytes(text)), isIn, text)
-})
-
-t.test('no token that ends within a character or an escape leads beyond a length', async t => {
-  const directory = join(golden, 'tokenizer-byte-level', 'qwen-bpe')
-  const driver = await Driver.of(await loadTokenizer(directory))
-  const next = random(5)
-  const table = [
-    [30, 40],
-    [0, 17],
-    [39, 40],
-    [17, 17],
-  ] as const
-  for (const [minLength, maxLength] of table) {
-    const string = { type: 'string', minLength, maxLength }
-    const jsonSchema = { type: 'array', items: string, minItems: 2, maxItems: 2 }
-    const grammar = await driver.compile({ jsonSchema })
-    t.teardown(() => grammar.close())
-    for (let i = 0; i < 40; i++) {
-      const text = await driver.randomText(grammar, next, 400, 0)
-      const lengths = (JSON.parse(text!) as string[]).map(each => [...each].length)
-      t.ok(
-        lengths.every(length => length >= minLength && length <= maxLength),
-        text!,
-      )
-    }
-  }
-})
->>>>>>> w-ga
