@@ -1,4 +1,5 @@
 /** Work that has been handed to the engine, with a result to come. */
+import { once } from 'node:events'
 import { MoeppError } from '../errors.js'
 
 export interface Job<T> {
