@@ -57,7 +57,7 @@ export class Grammars {
     return grammar
   }
 
-  /** Those that nobody waits for any more, and the oldest of the others. */
+  /** Idle ones that are not compiled, and the oldest of the others. */
   #closeIdle(): void {
     const idle = [...this.#kept].filter(([, { users }]) => users === 0)
     const ready = idle.filter(([, { isReady }]) => isReady).slice(-MOST_IDLE)

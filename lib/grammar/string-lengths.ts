@@ -27,7 +27,7 @@ export class StringLength {
 
   /**
    * Goes on with bytes of UTF-8. Returns how many of them come before the last place that is within
-   * no character and no escape; undefined if there is no such place behind one of them.
+   * no character and no escape. undefined: each byte ends within one.
    */
   push(bytes: Uint8Array): number | undefined {
     let boundary: number | undefined
