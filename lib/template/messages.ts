@@ -1,7 +1,7 @@
 /** Conversations as callers write them, checked, and as chat templates read them. */
 import { isObject, show } from '../base/json.js'
 import { text } from '../base/option-checks.js'
-import type { Plain, PlainCopier, PlainObject } from './plain-data.js'
+import type { PlainCopier, PlainObject } from './plain-data.js'
 
 /**
  * A call of a tool by a model.

@@ -36,3 +36,17 @@ t.test('texts that are accepted, and others', async t => {
     grammar.close()
   }
 })
+
+t.test('a long repetition of a large class is compiled', async t => {
+  const driver = await Driver.of(tokenizer)
+  const grammar = await driver.compile({ regex: '\\p{L}{3,200}' })
+  t.teardown(() => grammar.close())
+  for (const [text, isIn] of [
+    ['é東Ω'.repeat(66), true],
+    ['aé', false],
+    ['a'.repeat(200), true],
+    ['a'.repeat(201), false],
+    ['aé1', false],
+  ] as const)
+    t.equal(await driver.accepts(grammar, driver.bytes(text)), isIn, shown(text))
+})

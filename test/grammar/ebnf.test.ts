@@ -37,35 +37,3 @@ t.test('what is wrong, and where', async t => {
     t.throws(() => grammarText({ ebnf }), error, shown(ebnf))
   }
 })
-<<<<<<< HEAD
-=======
-
-t.test('texts that are accepted, and others', async t => {
-  const driver = await Driver.of(tokenizer)
-  const next = random(9)
-  for (const [ebnf, yes, no] of CASES) {
-    const grammar = await driver.compile({ ebnf })
-    const { root } = parseEbnf(ebnf, 'ebnf')
-    const written = Array.from({ length: 2 }, () => randomText(root, next))
-    for (const text of [...yes, ...written])
-      t.equal(await driver.accepts(grammar, driver.bytes(text)), true, shown(text))
-    for (const text of no)
-      t.equal(await driver.accepts(grammar, driver.bytes(text)), false, shown(text))
-    grammar.close()
-  }
-})
-
-t.test('a long repetition of a large class is compiled', async t => {
-  const driver = await Driver.of(tokenizer)
-  const grammar = await driver.compile({ regex: '\\p{L}{3,200}' })
-  t.teardown(() => grammar.close())
-  for (const [text, isIn] of [
-    ['é東Ω'.repeat(66), true],
-    ['aé', false],
-    ['a'.repeat(200), true],
-    ['a'.repeat(201), false],
-    ['aé1', false],
-  ] as const)
-    t.equal(await driver.accepts(grammar, driver.bytes(text)), isIn, shown(text))
-})
->>>>>>> w-ga
