@@ -4,7 +4,7 @@ import { readChatFormat } from '../../lib/chat/chat-format.js'
 import { chatPrompt } from '../../lib/chat/chat-prompt.js'
 import { loadTokenizer } from '../../lib/index.js'
 import { chatCheckpoint } from '../support/chat-checkpoint.js'
-import { QWEN3_TEMPLATE, TEMPLATES } from '../support/chat-templates.js'
+import { QWEN3_CALL, QWEN3_TEMPLATE, TEMPLATES } from '../support/chat-templates.js'
 
 for (const { name, source, chats } of TEMPLATES) {
   t.test(`${name}: the tokens of a prompt are those of the rendered text`, async t => {
@@ -22,15 +22,6 @@ for (const { name, source, chats } of TEMPLATES) {
       t.strictSame(await tokenizer.encodeParts(parts, {}), tokenizer.encode(text), name)
     }
   })
-}
-
-const QWEN3_CALL = {
-  open: '<tool_call>',
-  close: '</tool_call>',
-  beforeName: '\n{"name": "',
-  beforeArguments: '", "arguments": ',
-  afterArguments: '}\n',
-  between: '\n',
 }
 
 const CHATML =

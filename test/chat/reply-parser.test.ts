@@ -7,17 +7,11 @@ import {
   type ReplyParts,
 } from '../../lib/chat/reply-parser.js'
 import { uniform } from '../../lib/sampling/rng.js'
+import { QWEN3_CALL } from '../support/chat-templates.js'
 
 const FORMAT: Pick<ChatFormat, 'reasoning' | 'toolCall'> = {
   reasoning: { open: '<think>', close: '</think>' },
-  toolCall: {
-    open: '<tool_call>',
-    close: '</tool_call>',
-    beforeName: '\n{"name": "',
-    beforeArguments: '", "arguments": ',
-    afterArguments: '}\n',
-    between: '\n',
-  },
+  toolCall: QWEN3_CALL,
 }
 
 const CALL = '<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>'

@@ -28,3 +28,13 @@ export const TEMPLATES = [...new Set(cases.map(({ template }) => template))].map
 }))
 
 export const QWEN3_TEMPLATE = TEMPLATES.find(({ name }) => name === 'qwen3')!.source
+
+/** A call of a tool in Qwen3's form. */
+export const QWEN3_CALL = {
+  open: '<tool_call>',
+  close: '</tool_call>',
+  beforeName: '\n{"name": "',
+  beforeArguments: '", "arguments": ',
+  afterArguments: '}\n',
+  between: '\n',
+}
