@@ -3,7 +3,7 @@ import { isObject, show } from '../base/json.js'
 import { text, unknownOption, wrong } from '../base/option-checks.js'
 import { GENERATE_OPTIONS, type GenerateOptions } from '../options/generate.js'
 import { type ChatTool, templateTools } from '../template/messages.js'
-import { PlainCopier } from '../template/plain-data.js'
+import { PlainCopier, type PlainObject } from '../template/plain-data.js'
 
 /**
  * The tools that the model may or must call. `auto`: as it likes. `none`: it is told of none.
@@ -114,7 +114,8 @@ export function splitChatOptions(options: ChatOptions): SplitOptions {
     ([name, value]) => value !== undefined && !NAMES.includes(name),
   )
   if (unknown) throw unknownOption(unknown[0], NAMES)
-  const copies = templateTools(tools, new PlainCopier())
+  const copier = new PlainCopier()
+  const copies = templateTools(tools, copier)
   if (templateName !== undefined) text(templateName, 'templateName')
   if (templateVariables !== undefined && !isObject(templateVariables))
     throw new TypeError(`templateVariables: expected an object, got ${show(templateVariables)}`)
@@ -126,7 +127,7 @@ export function splitChatOptions(options: ChatOptions): SplitOptions {
     tools: toolChoice === 'none' ? [] : copies,
     toolChoice,
     templateName,
-    templateVariables: templateVariables ?? {},
+    templateVariables: copier.copy(templateVariables ?? {}, 'templateVariables') as PlainObject,
     generation,
   }
 }

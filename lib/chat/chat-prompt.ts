@@ -5,8 +5,7 @@
  */
 import { MoeppError } from '../errors.js'
 import type { Rendering } from '../template/chat-template.js'
-import { type ChatMessage, templateMessages } from '../template/messages.js'
-import { PlainCopier } from '../template/plain-data.js'
+import type { ChatMessage } from '../template/messages.js'
 import type { Part } from '../tokenizer/added-tokens.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
 import { type ChatFormat, marksOf } from './chat-format.js'
@@ -30,7 +29,7 @@ interface KnownAnswer {
 }
 
 /**
- * The prompt that asks for the next answer.
+ * The prompt that asks for the next answer. Messages and options are plain data.
  * @throws TypeError, RangeError; MoeppError ERR_BAD_TEMPLATE
  */
 export async function chatPrompt(
@@ -44,10 +43,9 @@ export async function chatPrompt(
     throw new MoeppError('ERR_UNSUPPORTED', message)
   }
   const texts = messages.map((message, i) => withText(message, i, format))
-  const plain = templateMessages(texts, new PlainCopier())
-  const words = new PlainWords(tokenizer, [plain, tools, templateVariables])
+  const words = new PlainWords(tokenizer, [texts, tools, templateVariables])
   const rendering: Rendering = {
-    messages: words.marked(plain) as readonly ChatMessage[],
+    messages: words.marked(texts),
     options: {
       ...words.marked(templateVariables),
       ...(templateName !== undefined && { templateName }),
@@ -107,6 +105,8 @@ function knownAnswers(
 ): KnownAnswer[] {
   const specials = tokenizer.specialTokens.map(({ content }) => content)
   const marks = marksOf(format)
+  // Tokens that continue a text keep the space in front.
+  const before = tokenizer.encode('x', { addSpecialTokens: false })
   const isText = (id: number) => {
     const token = tokenizer.idToToken(id)
     return token !== undefined && (!tokenizer.isSpecial(id) || marks.includes(token))
@@ -114,7 +114,8 @@ function knownAnswers(
   let end = 0
   return messages.flatMap(({ role, tokenIds = [] }) => {
     if (role !== 'assistant' || tokenIds.length === 0 || !tokenIds.every(isText)) return []
-    const written = continuation(tokenIds, tokenizer)
+    const stream = tokenizer.stream({ prompt: before, skipSpecialTokens: false })
+    const written = tokenIds.map(id => stream.push(id)).join('') + stream.flush()
     const at = text.indexOf(generationPrompt + written, end)
     const from = at + generationPrompt.length
     const to = from + written.length
@@ -122,11 +123,4 @@ function knownAnswers(
     end = to
     return [{ from, to, tokenIds }]
   })
-}
-
-/** The text of tokens that continue another text. */
-function continuation(tokenIds: readonly number[], tokenizer: Tokenizer): string {
-  const prompt = tokenizer.encode('x', { addSpecialTokens: false })
-  const stream = tokenizer.stream({ prompt, skipSpecialTokens: false })
-  return tokenIds.map(id => stream.push(id)).join('') + stream.flush()
 }

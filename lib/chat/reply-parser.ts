@@ -65,7 +65,7 @@ export class ReplyParser {
 
   /** The rest; no more text comes. A call without its end is invalid, and keeps its text. */
   end(): ReplyParts {
-    if (this.#part === 'toolCall' && this.#call.includes(this.#format.toolCall!.close)) {
+    while (this.#part === 'toolCall' && this.#call.includes(this.#format.toolCall!.close)) {
       // Its mark stood in a string that has no end: then the mark ends the call.
       this.#held = this.#call + this.#held
       this.#call = ''

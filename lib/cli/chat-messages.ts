@@ -1,19 +1,15 @@
 /** Messages of files and other programs, read with suspicion. */
 
-import { checkTokenIds } from '../generation/prompt.js'
-import { type ChatMessage, templateMessages } from '../template/messages.js'
-import { PlainCopier } from '../template/plain-data.js'
+import { messageCopies } from '../generation/chat.js'
+import type { ChatMessage } from '../template/messages.js'
 
 /**
  * The messages, if the model can take them. One that it cannot take would fail each later turn.
  * @throws TypeError or RangeError that names the place: `messages[2].role`
  */
 export function checkMessages(messages: unknown, vocabSize: number): readonly ChatMessage[] {
-  templateMessages(messages, new PlainCopier())
-  const checked = messages as readonly ChatMessage[]
-  for (const [i, { tokenIds = [] }] of checked.entries())
-    checkTokenIds(tokenIds, `messages[${i}].tokenIds`, vocabSize)
-  return checked
+  messageCopies(messages as readonly ChatMessage[], vocabSize)
+  return messages as readonly ChatMessage[]
 }
 
 /**

@@ -12,7 +12,7 @@ import { ReplyParser, type ReplyParts } from '../chat/reply-parser.js'
 import type { ResolvedOptions } from '../options/generate.js'
 import type { TokenLogprobs } from '../sampling/sampler.js'
 import { type ChatMessage, templateMessages } from '../template/messages.js'
-import { PlainCopier, type PlainObject } from '../template/plain-data.js'
+import { PlainCopier } from '../template/plain-data.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
 import type { AssistantMessage, ChatChunk, ChatResult } from './chat-results.js'
 import { type Job, unlessAborted } from './job.js'
@@ -52,23 +52,16 @@ export class ChatCalls {
    */
   check(call: ChatTurn['call'], messages: readonly ChatMessage[], options: ChatOptions): ChatTurn {
     const chat = splitChatOptions(options)
-    const copies = templateMessages(messages, new PlainCopier())
+    const copies = messageCopies(messages, this.#prompts.vocabSize)
     if (copies.length === 0) throw new RangeError('messages: expected at least one, got none')
     // Throws if there is none.
     void this.#tokenizer.template
     return {
       call,
-      messages: copies.map((copy, i) => this.#withTokens(copy, messages[i]!, i)),
+      messages: copies,
       chat,
       options: this.#texts.resolve(chat.generation, CHAT_DEFAULTS),
     }
-  }
-
-  #withTokens(copy: PlainObject, { tokenIds }: ChatMessage, at: number): ChatMessage {
-    if (tokenIds === undefined) return copy as object as ChatMessage
-    const { vocabSize } = this.#prompts
-    const ids = checkTokenIds(tokenIds, `messages[${at}].tokenIds`, vocabSize)
-    return { ...(copy as object as ChatMessage), tokenIds: ids }
   }
 
   /** Renders and encodes the conversation, and starts the answer. */
@@ -133,6 +126,23 @@ export class ChatCalls {
     format.catch(() => this.#formats.delete(name))
     return format
   }
+}
+
+/**
+ * Copies of the messages as templates read them, with their tokens.
+ * @throws TypeError or RangeError that names the place: `messages[2].tokenIds[0]`
+ */
+export function messageCopies(
+  messages: readonly ChatMessage[],
+  vocabSize: number,
+): readonly ChatMessage[] {
+  const copies = templateMessages(messages, new PlainCopier()) as readonly object[]
+  return copies.map((copy, i) => {
+    const { tokenIds } = messages[i]!
+    if (tokenIds === undefined) return copy as ChatMessage
+    const ids = checkTokenIds(tokenIds, `messages[${i}].tokenIds`, vocabSize)
+    return { ...(copy as ChatMessage), tokenIds: ids }
+  })
 }
 
 /** Hands a stream's chunks on in parts. Tokens whose text is held back come with the next part. */

@@ -148,12 +148,13 @@ export class TextGeneration implements SequenceConsumer {
   }
 
   #accept(tokenId: number): void {
-    this.#matcher?.accept(tokenId)
+    if (!this.#matcher) return
+    this.#matcher.accept(tokenId)
     const start = performance.now()
     const note = () => {
       this.#matchMs = performance.now() - start
     }
-    this.#matcher?.pending?.then(note, note)
+    this.#matcher.pending?.then(note, note)
   }
 
   /** The grammar allows nothing more, and no token ends the text. */

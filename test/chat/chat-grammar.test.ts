@@ -109,3 +109,16 @@ t.test('what cannot be forced', async t => {
   await t.rejects(plain.chat([USER], forced), { code: 'ERR_UNSUPPORTED', message: /toolChoice/ })
   await plain.close()
 })
+
+t.test('a grammar is one of the content, whatever marks it holds', async t => {
+  const grammar = { regex: '<tool_call>[a-c]{3}' }
+  const options = { tools: TOOLS, grammar, templateVariables: { enable_thinking: false } }
+  const { message } = await model.chat([USER], { ...options, temperature: 2, seed: 1 })
+  t.match(message.content, /^<tool_call>[a-c]{3}$/)
+  t.notOk(message.toolCalls)
+  const bad = { jsonSchema: { type: 'object', not: {} } }
+  await t.rejects(model.chat([USER], { grammar: bad }), {
+    code: 'ERR_BAD_GRAMMAR',
+    message: /^grammar\.jsonSchema\.not: /,
+  })
+})

@@ -217,6 +217,9 @@ t.test('wrong arguments', async t => {
   await t.rejects(chat([USER], { tool_choice: 'auto' }), /did you mean toolChoice/)
   const templateVariables = { add_generation_prompt: false }
   await t.rejects(chat([USER], { templateVariables }), /^templateVariables.add_generation_prompt/)
+  const cycle: Record<string, unknown> = {}
+  cycle.own = cycle
+  await t.rejects(chat([USER], { templateVariables: cycle }), /^templateVariables\.own: .* itself/)
   await t.rejects(chat([USER], { templateName: 'no' }), /^templateName: expected one of/)
   await t.rejects(chat([]), /^messages: expected at least one, got none/)
   const long = 'word '.repeat(5000)
@@ -275,19 +278,6 @@ t.test('a template that knows no tools, and one that drops thoughts', async t =>
   const { message } = await own.chat([USER], { logits })
   t.match(message, { reasoning: 'hm', content: 'Yes.' })
   await own.close()
-})
-
-t.test('a grammar is one of the content, whatever marks it holds', async t => {
-  const grammar = { regex: '<tool_call>[a-c]{3}' }
-  const options = { tools: [TOOL], grammar, templateVariables: { enable_thinking: false } }
-  const { message } = await model.chat([USER], { ...options, temperature: 2, seed: 1 })
-  t.match(message.content, /^<tool_call>[a-c]{3}$/)
-  t.notOk(message.toolCalls)
-  const bad = { jsonSchema: { type: 'object', not: {} } }
-  await t.rejects(model.chat([USER], { grammar: bad }), {
-    code: 'ERR_BAD_GRAMMAR',
-    message: /^grammar\.jsonSchema\.not: /,
-  })
 })
 
 t.test('the next turn of a conversation that was saved', async t => {
