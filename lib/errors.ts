@@ -98,6 +98,8 @@ export class MoeppError extends Error {
   readonly code: MoeppErrorCode
   /** Label of the op that failed, `layers.3.moe.gate_up`, when there is one. */
   declare readonly op?: string
+  /** Of ERR_BAD_PROMPT, if a prompt is too long: its tokens, and the most that it may have. */
+  declare readonly tokens?: { readonly got: number; readonly most: number }
 
   constructor(
     code: MoeppErrorCode,

@@ -208,13 +208,17 @@ export function loadOptions(flags: LoadOptions): LoadOptions {
   return pick(flags, [...(Object.keys(LOAD_FLAGS) as (keyof typeof LOAD_FLAGS)[]), ...hub])
 }
 
-function pick<T extends object>(flags: T, names: readonly (keyof T)[]): T {
+/** The flags of `names` that are given. */
+export function pick<T extends object, K extends keyof T>(
+  flags: T,
+  names: readonly K[],
+): Pick<T, K> {
   return Object.fromEntries(
     names.filter(name => flags[name] !== undefined).map(name => [name, flags[name]]),
-  ) as T
+  ) as Pick<T, K>
 }
 
-function number(flags: string, description: string): Option {
+export function number(flags: string, description: string): Option {
   return new Option(flags, description).argParser(parseNumber)
 }
 
@@ -247,7 +251,7 @@ function parseIds(text: string): number[] {
   return text.split(',').map(parseNumber)
 }
 
-function collect(text: string, before: readonly string[] = []): string[] {
+export function collect(text: string, before: readonly string[] = []): string[] {
   return [...before, text]
 }
 

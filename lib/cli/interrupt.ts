@@ -25,6 +25,18 @@ export class Interrupt implements Disposable {
     return this.#received && 128 + constants.signals[this.#received]
   }
 
+  /** Resolves at the first signal. */
+  get received(): Promise<void> {
+    const { signal } = this
+    if (signal.aborted) return Promise.resolve()
+    return new Promise(resolve => signal.addEventListener('abort', () => resolve(), { once: true }))
+  }
+
+  /** The work has ended well, as the signal asked: that is no failure. */
+  forgive(): void {
+    this.#received = undefined
+  }
+
   /** From now on Ctrl-C calls `instead`; undefined: as before. */
   handle(instead: (() => void) | undefined): void {
     this.#instead = instead

@@ -11,6 +11,7 @@ import { reportError } from './errors.js'
 import { generateCommand } from './generate.js'
 import { configureHelp } from './help.js'
 import { inspectCommand } from './inspect.js'
+import { serveCommand } from './serve.js'
 import { Terminal } from './terminal.js'
 import { Warnings } from './warnings.js'
 
@@ -56,6 +57,7 @@ function createProgram(terminal: Terminal, setExitCode: (code: number) => void):
     demoCommand,
     generateCommand,
     chatCommand,
+    serveCommand,
     inspectCommand,
     convertCommand,
     benchCommand,
@@ -72,6 +74,7 @@ const EXAMPLES = `
 Examples:
   $ moepp generate --model npm:moepp-books-7m --temperature 0.8 "The old man"
   $ moepp chat --model ./Qwen3-30B-A3B
+  $ moepp serve --model ./Qwen3-30B-A3B
   $ moepp inspect hf:Chat-UniVi/MoE-Plus-Plus-7B
   $ moepp convert hf:Chat-UniVi/MoE-Plus-Plus-7B ./moepp-7b
   $ moepp doctor

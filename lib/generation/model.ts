@@ -82,6 +82,11 @@ export class Model {
     return tokenizer
   }
 
+  /** Most tokens of one sequence, prompt and text together. */
+  get contextLength(): number {
+    return this.#calls.engine.maxTokens
+  }
+
   /**
    * Continues a prompt, or each of an array of prompts.
    *

@@ -86,6 +86,11 @@ export class ChatTemplate {
     return this.#source.templates
   }
 
+  /** Special tokens by the names that templates know. */
+  get tokens(): Variables {
+    return this.#source.tokens
+  }
+
   /** The text of a conversation. */
   async render(
     messages: readonly ChatMessage[],

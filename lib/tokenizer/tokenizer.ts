@@ -209,6 +209,11 @@ export class Tokenizer {
     )
   }
 
+  /** @internal The chat templates, or none. */
+  get anyTemplate(): ChatTemplate {
+    return this.#template
+  }
+
   /** @internal The text of each token. */
   get pieces(): PieceTable {
     return this.#table

@@ -1,0 +1,98 @@
+/** The HTTP application: its limits, its hooks and its routes. */
+import { randomUUID } from 'node:crypto'
+import type { IncomingMessage } from 'node:http'
+import fastify, { type FastifyInstance, LogController } from 'fastify'
+import { keyCheck } from './authorization.js'
+import type { ServerContext } from './context.js'
+import { RequestError, requestError, shuttingDown } from './errors.js'
+import { parseJsonBodies } from './json-body.js'
+import type { ResolvedServeOptions } from './options.js'
+import { ClientGone } from './request-signal.js'
+import { healthRoutes } from './routes/health.js'
+import { modelRoutes } from './routes/models.js'
+import { tokenizeRoutes } from './routes/tokenize.js'
+
+/** A client gets so long to send its request, headers and body. */
+const RECEIVE_MS = 60_000
+
+export async function createApp(context: ServerContext): Promise<FastifyInstance> {
+  const { options } = context
+  const app = newFastify(options)
+  parseJsonBodies(app)
+  handleErrors(app)
+  logRequests(app, options)
+  if (options.corsOrigins.length > 0) {
+    const { default: cors } = await import('@fastify/cors')
+    const [first] = options.corsOrigins
+    await app.register(cors, { origin: first === '*' ? '*' : [...options.corsOrigins] })
+  }
+  healthRoutes(app, context)
+  // In a scope of their own: health needs no key.
+  await app.register(async api => {
+    guard(api, context)
+    modelRoutes(api, context)
+    tokenizeRoutes(api, context)
+  })
+  return app
+}
+
+function newFastify({ maxBodyBytes, logLevel }: ResolvedServeOptions): FastifyInstance {
+  return fastify({
+    bodyLimit: maxBodyBytes,
+    requestTimeout: RECEIVE_MS,
+    forceCloseConnections: 'idle',
+    genReqId: requestId,
+    // For names of models.
+    routerOptions: { maxParamLength: 500 },
+    logger: logLevel === 'silent' ? false : { level: logLevel },
+    logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'id' }),
+  })
+}
+
+/** The client's own, if it is fit for a log. */
+function requestId({ headers }: IncomingMessage): string {
+  const given = headers['x-request-id']
+  return typeof given === 'string' && /^[\w.:-]{1,128}$/.test(given) ? given : randomUUID()
+}
+
+/** One line a request, and its headers and body if they are wanted. */
+function logRequests(app: FastifyInstance, { logBodies }: ResolvedServeOptions): void {
+  if (logBodies)
+    app.addHook('preHandler', async ({ log, headers: { authorization: _, ...headers }, body }) => {
+      log.info({ headers, body }, 'request')
+    })
+  app.addHook('onRequest', async ({ id }, reply) => {
+    reply.header('x-request-id', id)
+  })
+  app.addHook('onResponse', async ({ log, method, routeOptions }, reply) => {
+    const route = routeOptions.url ?? 'unknown'
+    log.info({ method, route, status: reply.statusCode, ms: reply.elapsedTime }, 'response')
+  })
+}
+
+/** Every failure is answered in one form. What the client must not see is logged. */
+function handleErrors(app: FastifyInstance): void {
+  app.setErrorHandler((error, { log }, reply) => {
+    // Nobody reads it; the status is for the log.
+    if (error instanceof ClientGone) return reply.code(499).send()
+    const failure = requestError(error)
+    const { retryAfterSeconds, cause } = failure.details
+    if (cause !== undefined) log.error({ err: cause }, failure.message)
+    if (retryAfterSeconds !== undefined) reply.header('retry-after', retryAfterSeconds)
+    return reply.code(failure.status).send(failure.body)
+  })
+  app.setNotFoundHandler(({ method, url }) => {
+    const path = url.split('?')[0]
+    throw new RequestError(404, 'not_found_error', `there is no ${method} ${path}`)
+  })
+}
+
+/** New requests need a key, and a server that takes them. */
+function guard(api: FastifyInstance, { options, lifecycle }: ServerContext): void {
+  const checkKey = options.apiKeys.length > 0 ? keyCheck(options.apiKeys) : () => {}
+  api.addHook('onRequest', async (request, reply) => {
+    if (lifecycle.isDraining) throw shuttingDown()
+    lifecycle.add(reply.raw)
+    checkKey(request)
+  })
+}
