@@ -70,10 +70,10 @@ function logRequests(app: FastifyInstance, { logBodies }: ResolvedServeOptions):
   })
 }
 
-/** Every failure is answered in one form. What the client must not see is logged. */
+/** Every failure is answered in one form. The cause of an internal error is logged, and not sent. */
 function handleErrors(app: FastifyInstance): void {
   app.setErrorHandler((error, { log }, reply) => {
-    // Nobody reads it; the status is for the log.
+    // No answer arrives. The status is for the log.
     if (error instanceof ClientGone) return reply.code(499).send()
     const failure = requestError(error)
     const { retryAfterSeconds, cause } = failure.details

@@ -24,8 +24,8 @@ export class Lifecycle {
   }
 
   /**
-   * Takes no more requests, waits for those under way, and cuts after `ms` what still runs. Resolves
-   * when all have been answered.
+   * Takes no more requests, and waits for those under way. After `ms` it cuts those that still run.
+   * Resolves when all have been answered.
    */
   async drain(ms: number): Promise<void> {
     this.#isDraining = true

@@ -1,4 +1,4 @@
-/** What routes tell of the texts that they compute, for metrics and traces. */
+/** Events of the texts that routes compute, for metrics and traces. */
 import type { GenerateResult } from '../generation/results.js'
 
 /** One text of a request. Its calls come in this order. */

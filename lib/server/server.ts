@@ -8,7 +8,7 @@ import { NO_OBSERVER } from './observer.js'
 import { type ResolvedServeOptions, resolveServeOptions, type ServeOptions } from './options.js'
 
 /**
- * Where a server listens.
+ * The place that a server listens at.
  *
  * @example
  * ```ts
