@@ -70,7 +70,7 @@ function logRequests(app: FastifyInstance, { logBodies }: ResolvedServeOptions):
   })
 }
 
-/** Every failure is answered in one form. The cause of an internal error is logged, and not sent. */
+/** Answers every failure in one form. The cause of an internal error is logged, and not sent. */
 function handleErrors(app: FastifyInstance): void {
   app.setErrorHandler((error, { log }, reply) => {
     // No answer arrives. The status is for the log.
