@@ -1,7 +1,12 @@
 /** The HTTP application: its limits, its hooks and its routes. */
 import { randomUUID } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
-import fastify, { type FastifyInstance, LogController } from 'fastify'
+import fastify, {
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+  LogController,
+} from 'fastify'
 import { keyCheck } from './authorization.js'
 import type { ServerContext } from './context.js'
 import { RequestError, requestError, shuttingDown } from './errors.js'
@@ -42,6 +47,7 @@ function newFastify({ maxBodyBytes, logLevel }: ResolvedServeOptions): FastifyIn
     requestTimeout: RECEIVE_MS,
     forceCloseConnections: 'idle',
     genReqId: requestId,
+    frameworkErrors: answerError,
     // For names of models.
     routerOptions: { maxParamLength: 500 },
     logger: logLevel === 'silent' ? false : { level: logLevel },
@@ -70,21 +76,27 @@ function logRequests(app: FastifyInstance, { logBodies }: ResolvedServeOptions):
   })
 }
 
-/** Answers every failure in one form. The cause of an internal error is logged, and not sent. */
+/** Every failure is answered in one form. */
 function handleErrors(app: FastifyInstance): void {
-  app.setErrorHandler((error, { log }, reply) => {
-    // No answer arrives. The status is for the log.
-    if (error instanceof ClientGone) return reply.code(499).send()
-    const failure = requestError(error)
-    const { retryAfterSeconds, cause } = failure.details
-    if (cause !== undefined) log.error({ err: cause }, failure.message)
-    if (retryAfterSeconds !== undefined) reply.header('retry-after', retryAfterSeconds)
-    return reply.code(failure.status).send(failure.body)
-  })
+  app.setErrorHandler(answerError)
   app.setNotFoundHandler(({ method, url }) => {
     const path = url.split('?')[0]
     throw new RequestError(404, 'not_found_error', `there is no ${method} ${path}`)
   })
+}
+
+/** The cause of an internal error is logged, and not sent. */
+function answerError(error: unknown, { log }: FastifyRequest, reply: FastifyReply): void {
+  // No answer arrives. The status is for the log.
+  if (error instanceof ClientGone) {
+    reply.code(499).send()
+    return
+  }
+  const failure = requestError(error)
+  const { retryAfterSeconds, cause } = failure.details
+  if (cause !== undefined) log.error({ err: cause }, failure.message)
+  if (retryAfterSeconds !== undefined) reply.header('retry-after', retryAfterSeconds)
+  reply.code(failure.status).send(failure.body)
 }
 
 /** New requests need a key, and a server that takes them. */

@@ -2,6 +2,9 @@
 import { once } from 'node:events'
 import type { ServerResponse } from 'node:http'
 
+/** Milliseconds that a request which is cut has to write its end. */
+const GRACE_MS = 1000
+
 export class Lifecycle {
   readonly #cut = new AbortController()
   readonly #responses = new Set<ServerResponse>()
@@ -29,8 +32,16 @@ export class Lifecycle {
    */
   async drain(ms: number): Promise<void> {
     this.#isDraining = true
-    const timer = setTimeout(() => this.#cut.abort(), ms)
+    const timers = [
+      setTimeout(() => this.#cut.abort(), ms),
+      // Clients that send no whole request, or read no answer.
+      setTimeout(() => this.#destroyAll(), ms + GRACE_MS),
+    ]
     await Promise.all([...this.#responses].map(response => once(response, 'close')))
-    clearTimeout(timer)
+    for (const timer of timers) clearTimeout(timer)
+  }
+
+  #destroyAll(): void {
+    for (const response of this.#responses) response.destroy()
   }
 }
