@@ -1,6 +1,7 @@
 /** `moepp serve`: OpenAI's HTTP interface for a model. */
 import { basename } from 'node:path'
 import { Command, Option } from 'commander'
+import { integer } from '../base/option-checks.js'
 import type { LoadOptions } from '../options/generate.js'
 import { resolveServeOptions, type ServeOptions } from '../server/options.js'
 import { type CreateCommand, runWork, type Work } from './command.js'
@@ -109,6 +110,7 @@ async function runServer(
     ...pick({ apiKeys, corsOrigins }, ['apiKeys', 'corsOrigins']),
   }
   checkUsage(() => resolveServeOptions(options))
+  checkUsage(() => integer(0, 65535)(flags.port, 'port'))
   const source = new ModelSource(name, flags, progress, interrupt.signal)
   source.checkEarly({})
   await source.open()
