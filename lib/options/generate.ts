@@ -183,7 +183,8 @@ export interface GenerateContext {
   readonly vocabSize: number
 }
 
-const generateChecks = {
+/** The check of each option of generation. */
+export const generateChecks = {
   maxNewTokens: integer(1),
   minNewTokens: integer(0),
   doSample: boolean,
