@@ -35,10 +35,7 @@ export class Scheduler {
   readonly #running: Sequence[] = []
   readonly #counts = { preemptions: 0, prefixHits: 0, prefixTokens: 0 }
 
-  constructor(
-    pages: KvPages,
-    { maxStepTokens, maxLogitRows, draftingTokens }: StepLimits,
-  ) {
+  constructor(pages: KvPages, { maxStepTokens, maxLogitRows, draftingTokens }: StepLimits) {
     this.#pages = pages
     this.#maxStepTokens = maxStepTokens
     this.#maxLogitRows = maxLogitRows
