@@ -46,7 +46,10 @@ export interface Usage {
 export interface Timings {
   /** From the call to the first step of this text. Other texts ran in that time. */
   readonly queueMs: number
-  /** From the first step to the first token; 0 if no token was generated. */
+  /**
+   * From the first step to the first token, or to the prompt's end if none is wanted. 0 if an abort
+   * came before.
+   */
   readonly prefillMs: number
   /** From the first token to the last. */
   readonly decodeMs: number

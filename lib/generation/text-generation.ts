@@ -58,6 +58,7 @@ export class TextGeneration implements SequenceConsumer {
   /** Tokens that no chunk has given out. */
   #chunkStart = 0
   #finishReason: FinishReason | undefined
+  /** Or the end of the prompt, if no token is wanted. */
   #firstTokenAt = 0
   #lastTokenAt = 0
 
@@ -85,18 +86,18 @@ export class TextGeneration implements SequenceConsumer {
   }
 
   /**
-   * Hands it to the engine. An aborted signal, or a prompt that fills the context, ends it before.
+   * Hands it to the engine, unless the signal has aborted. A prompt that fills the context is
+   * computed too.
    */
   start(engine: Engine): Job<GenerateResult> {
     const { promptIds, options, routers } = this.#parts
-    if (options.signal?.aborted) return this.#endedEarly('abort')
-    if (this.#maxNewTokens <= 0) return this.#endedEarly('length')
+    if (options.signal?.aborted) return this.#aborted()
     const { done, cancel } = engine.submit({
       tokens: promptIds,
       logitsFrom: promptIds.length - 1,
       capture: this.#routing ? routingNames(routers) : [],
       capturesCached: options.routing !== 'computed',
-      generates: true,
+      generates: this.#maxNewTokens > 0,
       consumer: this,
       ...(this.#sampler.takesTop(engine.topLogits) && {
         top: options.logprobs === undefined ? 'logits' : 'logits and logSumExp',
@@ -110,7 +111,7 @@ export class TextGeneration implements SequenceConsumer {
   }
 
   suffices(top: TopLogits): boolean {
-    return this.#sampler.suffices(top)
+    return this.#maxNewTokens === 0 || this.#sampler.suffices(top)
   }
 
   draft(most: number): readonly number[] {
@@ -123,6 +124,7 @@ export class TextGeneration implements SequenceConsumer {
 
   next(position: number, logits: Float32Array | TopLogits): number | undefined {
     this.#parts.positions.note(position + 1)
+    if (this.#maxNewTokens === 0) return this.#endPrompt()
     if (this.#matcher?.isComplete && this.#parts.endTokenIds.size === 0) return this.#complete()
     const { tokenId, logprobs } = this.#sampler.sample(logits)
     this.#tokenIds.push(tokenId)
@@ -157,14 +159,19 @@ export class TextGeneration implements SequenceConsumer {
     this.#matcher.pending?.then(note, note)
   }
 
+  /** No token is wanted after the prompt. */
+  #endPrompt(): undefined {
+    this.#finishReason = 'length'
+    this.#firstTokenAt = this.#lastTokenAt = performance.now()
+  }
+
   /** The grammar allows nothing more, and no token ends the text. */
   #complete(): undefined {
     this.#finishReason = 'stop'
     this.#giveOut(this.#rest())
   }
 
-  #endedEarly(reason: FinishReason): Job<GenerateResult> {
-    this.#finishReason = reason
+  #aborted(): Job<GenerateResult> {
     const report = {
       cachedTokens: 0,
       submittedAt: performance.now(),
@@ -225,7 +232,7 @@ export class TextGeneration implements SequenceConsumer {
 
   #timings({ submittedAt, startedAt, cachedTokens }: SequenceReport): Timings {
     const generated = this.#tokenIds.length
-    const prefillMs = generated > 0 ? this.#firstTokenAt - startedAt! : 0
+    const prefillMs = this.#firstTokenAt > 0 ? this.#firstTokenAt - startedAt! : 0
     const decodeMs = this.#lastTokenAt - this.#firstTokenAt
     return {
       queueMs: (startedAt ?? performance.now()) - submittedAt,

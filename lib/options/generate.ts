@@ -51,7 +51,10 @@ export {
  * ```
  */
 export interface GenerateOptions {
-  /** Most tokens to generate, >= 1. Default 256; the context bounds it too. */
+  /**
+   * Most tokens to generate, >= 0. 0 computes the prompt alone: for its cache, or `promptLogprobs`.
+   * Default 256; the context bounds it too.
+   */
   maxNewTokens?: number
   /** Tokens that end the sequence are banned until this many are generated, >= 0. Default 0. */
   minNewTokens?: number
@@ -184,7 +187,7 @@ export interface GenerateContext {
 }
 
 const generateChecks = {
-  maxNewTokens: integer(1),
+  maxNewTokens: integer(0),
   minNewTokens: integer(0),
   doSample: boolean,
   temperature: number({ least: 0 }),
