@@ -33,6 +33,7 @@ t.test('defaults are those of Hugging Face', async t => {
     stopTokenIds: [],
     ignoreEos: false,
     logprobs: undefined,
+    promptLogprobs: undefined,
     numReturnSequences: 1,
     addSpecialTokens: undefined,
     splitSpecialTokens: false,
@@ -171,6 +172,11 @@ t.test('wrong values are errors that say the option, expected and got', async t 
     [{ seed: 2 ** 53 }, 'RangeError', 'seed: expected a safe integer, got 9007199254740992'],
     [{ seed: 0.5 }, 'RangeError', 'seed: expected a safe integer, got 0.5'],
     [{ logprobs: 101 }, 'RangeError', 'logprobs: expected an integer from 0 to 100, got 101'],
+    [
+      { promptLogprobs: 101 },
+      'RangeError',
+      'promptLogprobs: expected an integer from 0 to 100, got 101',
+    ],
     [{ logprobs: true }, 'TypeError', 'logprobs: expected an integer from 0 to 100, got true'],
     [
       { numReturnSequences: 0 },

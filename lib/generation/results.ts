@@ -158,6 +158,11 @@ export interface GenerateResult {
   readonly timings: Timings
   /** One entry for each of tokenIds, if the option `logprobs` is given. */
   readonly logprobs?: TokenLogprobs[]
+  /**
+   * One entry for each token of the prompt, if the option `promptLogprobs` is given. The first is
+   * null: nothing comes before it. After an abort there may be fewer.
+   */
+  readonly promptLogprobs?: (TokenLogprobs | null)[]
   /** If the option `routing` is given. */
   readonly routing?: Routing
 }

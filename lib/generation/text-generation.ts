@@ -9,7 +9,13 @@ import type { GrammarLease } from '../grammar/grammars.js'
 import type { ResolvedOptions } from '../options/generate.js'
 import type { Router } from '../program/model-spec.js'
 import { PromptLookup } from '../sampling/prompt-lookup.js'
-import { Sampler, type TokenLogprobs, type TopLogits } from '../sampling/sampler.js'
+import {
+  Sampler,
+  type ScoredLogits,
+  scoredLogprobs,
+  type TokenLogprobs,
+  type TopLogits,
+} from '../sampling/sampler.js'
 import { StopStrings } from '../tokenizer/stop-strings.js'
 import type { TextStream } from '../tokenizer/text-stream.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
@@ -55,6 +61,8 @@ export class TextGeneration implements SequenceConsumer {
   #text = ''
   readonly #tokenIds: number[] = []
   readonly #logprobs: TokenLogprobs[] = []
+  /** Of the prompt's tokens, if they are wanted. */
+  readonly #promptLogprobs: (TokenLogprobs | null)[] | undefined
   /** Tokens that no chunk has given out. */
   #chunkStart = 0
   #finishReason: FinishReason | undefined
@@ -74,6 +82,7 @@ export class TextGeneration implements SequenceConsumer {
     const allowed = this.#matcher
     this.#sampler = new Sampler(options, { promptIds, endTokenIds, stream, allowed })
     if (options.stop.length > 0) this.#stopStrings = new StopStrings(options.stop)
+    if (options.promptLogprobs !== undefined) this.#promptLogprobs = [null]
     if (options.routing) this.#routing = new CaptureRecorder()
     if (options.speculate) {
       const most = promptIds.length + options.maxNewTokens
@@ -92,9 +101,11 @@ export class TextGeneration implements SequenceConsumer {
   start(engine: Engine): Job<GenerateResult> {
     const { promptIds, options, routers } = this.#parts
     if (options.signal?.aborted) return this.#aborted()
+    const last = promptIds.length - 1
     const { done, cancel } = engine.submit({
       tokens: promptIds,
-      logitsFrom: promptIds.length - 1,
+      logitsFrom: this.#promptLogprobs ? 0 : last,
+      scoredTo: last,
       capture: this.#routing ? routingNames(routers) : [],
       capturesCached: options.routing !== 'computed',
       generates: this.#maxNewTokens > 0,
@@ -124,6 +135,8 @@ export class TextGeneration implements SequenceConsumer {
 
   next(position: number, logits: Float32Array | TopLogits): number | undefined {
     this.#parts.positions.note(position + 1)
+    if (position < this.promptTokens - 1)
+      return this.#scorePrompt(position + 1, logits as ScoredLogits)
     if (this.#maxNewTokens === 0) return this.#endPrompt()
     if (this.#matcher?.isComplete && this.#parts.endTokenIds.size === 0) return this.#complete()
     const { tokenId, logprobs } = this.#sampler.sample(logits)
@@ -157,6 +170,12 @@ export class TextGeneration implements SequenceConsumer {
       this.#matchMs = performance.now() - start
     }
     this.#matcher.pending?.then(note, note)
+  }
+
+  #scorePrompt(position: number, logits: ScoredLogits): undefined {
+    const { promptIds, options } = this.#parts
+    const scored = scoredLogprobs(logits, promptIds[position]!, options.promptLogprobs!)
+    this.#promptLogprobs!.push(scored)
   }
 
   /** No token is wanted after the prompt. */
@@ -226,6 +245,7 @@ export class TextGeneration implements SequenceConsumer {
       },
       timings: this.#timings(report),
       ...(options.logprobs !== undefined && { logprobs: this.#logprobs }),
+      ...(this.#promptLogprobs && { promptLogprobs: this.#promptLogprobs }),
       ...(this.#routing && { routing: routingOf(this.#routing, routers) }),
     }
   }

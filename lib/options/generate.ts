@@ -105,6 +105,12 @@ export interface GenerateOptions {
    * Default: do not.
    */
   logprobs?: number
+  /**
+   * Report the log-probability of each token of the prompt after those before it, with this many
+   * alternatives, 0 to the vocabulary's size. All of the prompt is computed for that: keys from the
+   * cache give no logits. The figures are those of `Model.score`. Default: do not.
+   */
+  promptLogprobs?: number
   /** Texts to generate for the prompt, >= 1; each has random numbers of its own. Default 1. */
   numReturnSequences?: number
   /**
@@ -164,6 +170,7 @@ export interface ResolvedOptions
         | 'logitBias'
         | 'stop'
         | 'logprobs'
+        | 'promptLogprobs'
         | 'addSpecialTokens'
         | 'signal'
         | 'logits'
@@ -175,6 +182,7 @@ export interface ResolvedOptions
   readonly logitBias: ReadonlyMap<number, number>
   readonly stop: readonly string[]
   readonly logprobs: number | undefined
+  readonly promptLogprobs: number | undefined
   readonly addSpecialTokens: boolean | undefined
   readonly signal: AbortSignal | undefined
   readonly logits: LogitsHook | undefined
@@ -204,7 +212,8 @@ const generateChecks = {
   stopTokenIds,
   ignoreEos: boolean,
   seed: integer(Number.MIN_SAFE_INTEGER),
-  logprobs: (value, name, { vocabSize }) => integer(0, vocabSize)(value, name),
+  logprobs: alternatives,
+  promptLogprobs: alternatives,
   numReturnSequences: integer(1),
   addSpecialTokens: boolean,
   splitSpecialTokens: boolean,
@@ -257,6 +266,7 @@ export function resolveGenerateOptions(
     ignoreEos: given.ignoreEos ?? false,
     seed: given.seed ?? randomSeed(),
     logprobs: given.logprobs,
+    promptLogprobs: given.promptLogprobs,
     numReturnSequences: given.numReturnSequences ?? 1,
     addSpecialTokens: given.addSpecialTokens,
     splitSpecialTokens: given.splitSpecialTokens ?? false,
@@ -297,6 +307,10 @@ function checkCheckpoint(
 function routing(value: unknown, name: string): boolean | 'computed' {
   if (value === 'computed' || typeof value === 'boolean') return value
   throw wrong(name, "true, false or 'computed'", value, 'string')
+}
+
+function alternatives(value: unknown, name: string, { vocabSize }: GenerateContext): number {
+  return integer(0, vocabSize)(value, name)
 }
 
 function tokenId(value: unknown, name: string, { vocabSize }: GenerateContext): number {

@@ -39,7 +39,7 @@ export interface TokenLogprob {
  * ```
  */
 export interface TokenLogprobs extends TokenLogprob {
-  /** As many as the option `logprobs` says. */
+  /** As many as the option `logprobs` or `promptLogprobs` says. Lower ids come first on ties. */
   readonly top: readonly TokenLogprob[]
 }
 
