@@ -1,5 +1,5 @@
 /** The fields of sampling, which completions and chats share, and the options that they become. */
-import { boolean, integer, number } from '../../base/option-checks.js'
+import { boolean, integer } from '../../base/option-checks.js'
 import {
   type GenerateContext,
   type GenerateOptions,
