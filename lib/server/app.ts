@@ -13,6 +13,7 @@ import { RequestError, requestError, shuttingDown } from './errors.js'
 import { parseJsonBodies } from './json-body.js'
 import type { ResolvedServeOptions } from './options.js'
 import { ClientGone } from './request-signal.js'
+import { chatRoutes } from './routes/chat.js'
 import { completionRoutes } from './routes/completions.js'
 import { healthRoutes } from './routes/health.js'
 import { modelRoutes } from './routes/models.js'
@@ -39,6 +40,7 @@ export async function createApp(context: ServerContext): Promise<FastifyInstance
     modelRoutes(api, context)
     tokenizeRoutes(api, context)
     completionRoutes(api, context)
+    chatRoutes(api, context)
   })
   return app
 }
