@@ -27,6 +27,7 @@ const ROOMS = [
   'load',
   'convert',
   'benchmark',
+  'server',
   'cli',
   'index',
 ]
