@@ -3,13 +3,17 @@ import { element } from './dom.js'
 import { type Choice, type Piece, percent, type Score, visible } from './pieces.js'
 import type { ShowDetails } from './token-view.js'
 
+/** Milliseconds that details stay when the pointer leaves, so that it can move onto them. */
+const GRACE_MS = 150
 /** Pixels between a token and its details, and from them to the window's edge. */
 const GAP = 6
 
 /** A function that shows details in `box`. Escape hides them. */
 export function detailsIn(box: HTMLElement): ShowDetails {
   let shown: HTMLElement | undefined
+  let leaving: ReturnType<typeof setTimeout> | undefined
   const hide = () => {
+    clearTimeout(leaving)
     box.hidden = true
     shown?.classList.remove('is-shown')
     shown?.removeAttribute('aria-describedby')
@@ -18,10 +22,16 @@ export function detailsIn(box: HTMLElement): ShowDetails {
   document.addEventListener('keydown', ({ key }) => {
     if (key === 'Escape') hide()
   })
+  const leave = () => {
+    clearTimeout(leaving)
+    leaving = setTimeout(hide, GRACE_MS)
+  }
+  box.addEventListener('pointerenter', () => clearTimeout(leaving))
+  box.addEventListener('pointerleave', leave)
   document.addEventListener('scroll', hide, { capture: true, passive: true })
   return token => {
+    if (token === undefined) return leave()
     hide()
-    if (token === undefined) return
     shown = token.at
     shown.classList.add('is-shown')
     shown.setAttribute('aria-describedby', box.id)

@@ -30,7 +30,8 @@ export class Meter {
   /** One line. Without usage, of an answer that was stopped, the tokens are those that came. */
   summary(usage: Usage | undefined, finish: string | undefined): string {
     const tokens = usage?.tokens ?? this.#parts
-    const facts = [usage ? `${usage.promptTokens} + ${tokens} tokens` : `${tokens} tokens`]
+    const prompt = usage ? `${usage.promptTokens} + ` : ''
+    const facts = [`${prompt}${tokens} ${tokens === 1 ? 'token' : 'tokens'}`]
     if (this.#first !== undefined) {
       const seconds = (this.#last - this.#first) / 1000
       if (tokens > 1 && seconds > 0) facts.push(`${((tokens - 1) / seconds).toFixed(1)} tokens/s`)

@@ -119,7 +119,7 @@ export class Playground {
     this.#again.textContent = failure === undefined ? 'Regenerate' : 'Try again'
     this.#onward.hidden = answer.text === '' || (isChat && answer.finish === 'stop')
     this.#page.turns.append(this.#actions)
-    this.#page.onChange(false, failure ?? `The answer has ended: ${summary}.`)
+    this.#page.onChange(false, failure ?? (answer.finish === 'stopped' ? 'Stopped.' : 'Done.'))
   }
 
   #body({ isChat, prompt, answer }: Exchange, settings: Settings): Body {

@@ -27,16 +27,19 @@ export class TokenView {
     this.#shade = shade
     const show = ({ target }: Event) => {
       const piece = this.#pieces.get(target as Element)
-      if (piece === undefined) return
-      if (target === document.activeElement)
-        this.#moveTo(this.#tokens.indexOf(target as HTMLElement))
-      showDetails({ at: target as HTMLElement, piece })
+      if (piece !== undefined) showDetails({ at: target as HTMLElement, piece })
     }
     this.element.addEventListener('pointerover', show)
-    this.element.addEventListener('focusin', show)
+    this.element.addEventListener('focusin', event => {
+      this.#rove(event.target as HTMLElement)
+      show(event)
+    })
     this.element.addEventListener('focusout', () => showDetails())
     this.element.addEventListener('pointerout', () => showDetails())
-    this.element.addEventListener('click', ({ target }) => this.#focus(target as HTMLElement))
+    this.element.addEventListener('click', ({ target }) => {
+      // Text that was selected stays so.
+      if (getSelection()?.isCollapsed !== false) this.#focus(target as HTMLElement)
+    })
     this.element.addEventListener('keydown', event => this.#onKey(event))
   }
 
@@ -61,18 +64,18 @@ export class TokenView {
     this.#focus(next)
   }
 
-  /** Tokens that were selected with the pointer are left alone. */
   #focus(token: HTMLElement): void {
-    const at = this.#tokens.indexOf(token)
-    if (at < 0 || getSelection()?.isCollapsed === false) return
-    this.#moveTo(at)
+    if (!this.#pieces.has(token)) return
+    token.tabIndex = 0
     token.focus()
   }
 
-  #moveTo(at: number): void {
+  /** Tab comes back to the token that had the focus last. */
+  #rove(token: HTMLElement): void {
+    const at = this.#tokens.indexOf(token)
+    if (at < 0 || at === this.#current) return
     this.#tokens[this.#current]?.removeAttribute('tabindex')
     this.#current = at
-    this.#tokens[at]!.tabIndex = 0
   }
 }
 
