@@ -81,10 +81,14 @@ inBrowser('a chat by keys alone', async (t, page) => {
   t.match(await details(page).textContent(), /^␣waited\./)
   await page.keyboard.press('ArrowRight')
   t.match(await page.locator('.token:focus').textContent(), ' waited.', 'the last one stays')
+  await page.setViewportSize({ width: 320, height: 300 })
   await page.keyboard.press('Home')
   t.match(await details(page).textContent(), /^The 98 %/)
+  await page.keyboard.press('End')
+  t.equal(await details(page).isVisible(), true, 'scrolling to a token hides nothing')
   await page.keyboard.press('Escape')
   t.equal(await details(page).isVisible(), false)
+  await page.setViewportSize({ width: 1280, height: 800 })
 
   await reach(page, '.actions button')
   await page.keyboard.press('Enter')
@@ -119,6 +123,12 @@ inBrowser('Escape stops', async (t, page) => {
   t.match(server.bodies.at(-1)!.messages, [{ content: 'slow' }, { role: 'assistant' }, {}])
   await page.locator('#clear').click()
   t.equal(await page.locator('.turn').count(), 0)
+
+  await send(page, 'slow')
+  await answer(page).locator('.token').nth(5).waitFor()
+  await page.locator('#clear').click()
+  await page.getByRole('button', { name: 'Send' }).waitFor()
+  t.equal(await page.locator('.turn').count(), 0, 'a running answer is stopped, too')
 })
 
 inBrowser('settings reach the request; a completion goes on', async (t, page) => {
@@ -304,7 +314,8 @@ for (const [name, context] of [
       await page.locator('#settings').waitFor({ state: 'hidden' })
     }
   }
-  inBrowser(`${name}: accessible, and nothing is cut off`, looks, context)
+  const still = { ...context, reducedMotion: 'reduce' } as const
+  inBrowser(`${name}: accessible, and nothing is cut off`, looks, still)
 }
 
 const theme = async (t: Test, page: Page) => {

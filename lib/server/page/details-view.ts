@@ -28,7 +28,10 @@ export function detailsIn(box: HTMLElement): ShowDetails {
   }
   box.addEventListener('pointerenter', () => clearTimeout(leaving))
   box.addEventListener('pointerleave', leave)
-  document.addEventListener('scroll', hide, { capture: true, passive: true })
+  const follow = () => {
+    if (shown !== undefined) place(box, shown)
+  }
+  document.addEventListener('scroll', follow, { capture: true, passive: true })
   return token => {
     if (token === undefined) return leave()
     hide()

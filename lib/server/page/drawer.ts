@@ -22,7 +22,6 @@ export function settingsDrawer(): () => void {
     closer.focus()
   }
   const close = () => {
-    if (!panel.classList.contains('is-open')) return
     set(false)
     opener.focus()
   }
@@ -30,8 +29,11 @@ export function settingsDrawer(): () => void {
   closer.addEventListener('click', close)
   shade.addEventListener('click', close)
   narrow.addEventListener('change', () => set(false))
-  document.addEventListener('keydown', ({ key }) => {
-    if (key === 'Escape') close()
+  panel.addEventListener('keydown', event => {
+    if (event.key !== 'Escape' || !panel.classList.contains('is-open')) return
+    // Elsewhere it stops the answer.
+    event.stopPropagation()
+    close()
   })
   return open
 }

@@ -111,15 +111,17 @@ export class Playground {
       if (running.signal.aborted) answer.finish = 'stopped'
       else failure = error instanceof Error ? error.message : String(error)
     }
-    const summary = meter.summary(usage, answer.finish)
-    answer.end(summary, failure)
-    if (this.#running === running) this.#running = undefined
-    // A conversation that was cleared meanwhile has another end.
-    if (!answer.element.isConnected) return
-    this.#again.textContent = failure === undefined ? 'Regenerate' : 'Try again'
+    answer.end(meter.summary(usage, answer.finish), failure)
+    this.#running = undefined
+    // Unless the conversation was cleared meanwhile.
+    if (answer.element.isConnected) this.#offerMore(exchange, failure !== undefined)
+    this.#page.onChange(false, failure ?? (answer.finish === 'stopped' ? 'Stopped.' : 'Done.'))
+  }
+
+  #offerMore({ answer, isChat }: Exchange, hasFailed: boolean): void {
+    this.#again.textContent = hasFailed ? 'Try again' : 'Regenerate'
     this.#onward.hidden = answer.text === '' || (isChat && answer.finish === 'stop')
     this.#page.turns.append(this.#actions)
-    this.#page.onChange(false, failure ?? (answer.finish === 'stopped' ? 'Stopped.' : 'Done.'))
   }
 
   #body({ isChat, prompt, answer }: Exchange, settings: Settings): Body {
