@@ -21,6 +21,8 @@ const answer = (page: Page) => page.locator('.turn:not(.is-question)').last()
 const ended = (page: Page) => answer(page).locator('.summary').waitFor()
 const details = (page: Page) => page.locator('#details')
 
+const fits = (page: Page) => page.evaluate('document.documentElement.scrollWidth <= innerWidth')
+
 /** Writes a prompt and sends it. */
 async function send(page: Page, text: string): Promise<void> {
   await page.locator('#model option').first().waitFor({ state: 'attached' })
@@ -69,10 +71,7 @@ inBrowser('a chat by keys alone', async (t, page) => {
   t.notOk('temperature' in server.bodies.at(-1)!, 'an empty field is the server’s to choose')
 
   await reach(page, '.token', 'Shift+Tab')
-  t.match(
-    await details(page).textContent(),
-    /^The 98 %, log-probability -0\.020The98 %␣other1\.4 %/,
-  )
+  t.match(await details(page).textContent(), /^The 98 %, logprob -0\.020The98 %␣other1\.4 %/)
   await page.keyboard.press('ArrowRight')
   await page.keyboard.press('ArrowRight')
   t.match(await details(page).textContent(), /^␣lighthouse 32 %/)
@@ -81,7 +80,8 @@ inBrowser('a chat by keys alone', async (t, page) => {
   t.match(await details(page).textContent(), /^␣waited\./)
   await page.keyboard.press('ArrowRight')
   t.match(await page.locator('.token:focus').textContent(), ' waited.', 'the last one stays')
-  await page.setViewportSize({ width: 320, height: 300 })
+  await page.setViewportSize({ width: 320, height: 480 })
+  t.equal(await fits(page), true, 'a page enlarged to 400 %')
   await page.keyboard.press('Home')
   t.match(await details(page).textContent(), /^The 98 %/)
   await page.keyboard.press('End')
@@ -180,6 +180,16 @@ inBrowser('settings reach the request; a completion goes on', async (t, page) =>
   await ended(page)
   t.equal(server.bodies.at(-1)!.prompt, `Once${first}`)
   t.equal(await answer(page).locator('.said').textContent(), `${first}${first}`, 'it is appended')
+
+  const colour = () =>
+    page.evaluate("getComputedStyle(document.querySelectorAll('.token')[4]).backgroundColor")
+  t.not(await colour(), 'rgba(0, 0, 0, 0)')
+  await page.locator('#coloured').press('Space')
+  t.equal(await colour(), 'rgba(0, 0, 0, 0)')
+  await page.locator('[name="probabilities"]').press('Space')
+  await send(page, 'Twice')
+  await ended(page)
+  t.notOk('logprobs' in server.bodies.at(-1)!)
 
   await page.locator('[name="temperature"]').fill('9')
   const count = server.bodies.length
@@ -302,7 +312,7 @@ for (const [name, context] of [
     await details(page).waitFor()
     await shot('details')
     t.same(await accessibilityFaults(page), [])
-    t.equal(await page.evaluate('document.documentElement.scrollWidth <= innerWidth'), true)
+    t.equal(await fits(page), true)
     if (name === 'phone') {
       await page.keyboard.press('Escape')
       await page.locator('#open-settings').click()

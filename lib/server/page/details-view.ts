@@ -51,7 +51,7 @@ function contents({ scores }: Piece): HTMLElement[] {
       'p',
       { class: 'chosen' },
       element('code', {}, visible(token)),
-      ` ${percent(Math.exp(logprob))}, log-probability ${logprob.toFixed(3)}`,
+      ` ${percent(Math.exp(logprob))}, logprob ${logprob.toFixed(3)}`,
     )
     return top.length === 0 ? [chosen] : [chosen, choices(top, score)]
   })

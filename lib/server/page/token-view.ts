@@ -84,6 +84,6 @@ function rendered(piece: Piece, shade: Shade): HTMLElement | string {
   if (piece.scores.length === 0) return piece.text
   const token = element('span', { class: 'token' }, piece.text)
   const value = shade(piece)
-  if (value !== undefined) token.style.setProperty('--certainty', value.toFixed(3))
+  if (value !== undefined) token.style.setProperty('--value', value.toFixed(3))
   return token
 }
