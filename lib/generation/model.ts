@@ -90,16 +90,6 @@ export class Model {
     return tokenizer
   }
 
-  /** Most tokens of one sequence, prompt and text together. */
-  get contextLength(): number {
-    return this.#calls.engine.maxTokens
-  }
-
-  /** Options that the checkpoint's generation_config.json sets. */
-  get presets(): Readonly<Partial<GenerateOptions>> {
-    return this.#texts.presets
-  }
-
   /**
    * Continues a prompt, or each of an array of prompts.
    *

@@ -17,6 +17,7 @@ import { chatRoutes } from './routes/chat.js'
 import { completionRoutes } from './routes/completions.js'
 import { healthRoutes } from './routes/health.js'
 import { modelRoutes } from './routes/models.js'
+import { pageRoutes } from './routes/page.js'
 import { tokenizeRoutes } from './routes/tokenize.js'
 
 /** A client gets so long to send its request, headers and body. */
@@ -34,7 +35,8 @@ export async function createApp(context: ServerContext): Promise<FastifyInstance
     await app.register(cors, { origin: first === '*' ? '*' : [...options.corsOrigins] })
   }
   healthRoutes(app, context)
-  // In a scope of their own: health needs no key.
+  if (options.page) pageRoutes(app)
+  // In a scope of their own: health and the page, which asks for a key, need none.
   await app.register(async api => {
     guard(api, context)
     modelRoutes(api, context)
