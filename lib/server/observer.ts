@@ -18,10 +18,17 @@ export interface Observer {
   text(route: string): TextObserver
 }
 
-const nothing = () => {}
-
-/** Of a server without metrics. */
-export const NO_OBSERVER: Observer = {
-  wantsRouting: false,
-  text: () => ({ started: nothing, tokens: nothing, finished: nothing }),
+/** All of them as one; of none, one that does nothing. */
+export function observers(all: readonly Observer[]): Observer {
+  return {
+    wantsRouting: all.some(({ wantsRouting }) => wantsRouting),
+    text: route => {
+      const texts = all.map(observer => observer.text(route))
+      return {
+        started: () => texts.forEach(text => void text.started()),
+        tokens: count => texts.forEach(text => void text.tokens(count)),
+        finished: result => texts.forEach(text => void text.finished(result)),
+      }
+    },
+  }
 }
