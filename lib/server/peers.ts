@@ -9,7 +9,10 @@ export type { Peers }
  * Imports what the options need.
  * @throws Error with the line that installs it, if a package is missing
  */
-export async function importPeers({ metrics, corsOrigins }: ResolvedServeOptions) {
+export async function importPeers({
+  metrics,
+  corsOrigins,
+}: Pick<ResolvedServeOptions, 'metrics' | 'corsOrigins'>) {
   return {
     metrics: metrics
       ? await peer('prom-client@15', 'the option metrics', () => import('./metrics/metrics.js'))

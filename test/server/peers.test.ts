@@ -13,7 +13,7 @@ t.test('outside of any node_modules', async t => {
   cpSync(fileURLToPath(new URL('../../lib', import.meta.url)), folder, { recursive: true })
   const peers = await import(pathToFileURL(join(folder, 'server', 'peers.js')).href)
   const load: typeof importPeers = peers.importPeers
-  const options = { metrics: false, corsOrigins: [] as string[] } as Parameters<typeof load>[0]
+  const options = { metrics: false, corsOrigins: [] }
 
   t.same(await load(options), { metrics: undefined, cors: undefined, tracing: undefined })
   await t.rejects(load({ ...options, metrics: true }), {

@@ -7,6 +7,7 @@ import {
   InMemorySpanExporter,
   SimpleSpanProcessor,
 } from '@opentelemetry/sdk-trace-base'
+import type { InjectOptions } from 'fastify'
 import t from 'tap'
 import { loadModel, type Model } from '../../lib/index.js'
 import { type Server, serve } from '../../lib/server/index.js'
@@ -34,7 +35,7 @@ function setUp(): void {
 }
 
 /** The only span of a request. */
-async function spanOf(server: Server, request: Parameters<Server['app']['inject']>[0]) {
+async function spanOf(server: Server, request: string | InjectOptions) {
   exporter.reset()
   await server.app.inject(request)
   const spans = exporter.getFinishedSpans()
@@ -100,9 +101,7 @@ t.test('with an SDK', async t => {
       throw new Error('broken')
     })
     exporter.reset()
-    await own.listen({ port: 0 })
-    const { port } = own.app.addresses()[0]!
-    await fetch(`http://127.0.0.1:${port}/v1/chat/completions/own`, {
+    await fetch(`${await own.listen({ port: 0 })}/v1/chat/completions/own`, {
       method: 'POST',
       headers: { 'content-type': 'application/json' },
       body: JSON.stringify({ prompt: SECRET }),
