@@ -33,6 +33,7 @@ t.test('defaults are those of Hugging Face', async t => {
     stopTokenIds: [],
     ignoreEos: false,
     logprobs: undefined,
+    promptLogprobs: undefined,
     numReturnSequences: 1,
     addSpecialTokens: undefined,
     splitSpecialTokens: false,
@@ -111,6 +112,7 @@ t.test('minNewTokens fits into maxNewTokens', async t => {
     message: 'minNewTokens: expected at most maxNewTokens, which is 4, got 5',
   })
   t.match(resolve({ maxNewTokens: 4 }, { minNewTokens: 5 }), { minNewTokens: 4 })
+  t.match(resolve({ maxNewTokens: 0 }, { minNewTokens: 5 }), { maxNewTokens: 0, minNewTokens: 0 })
 })
 
 t.test('wrong values are errors that say the option, expected and got', async t => {
@@ -125,9 +127,9 @@ t.test('wrong values are errors that say the option, expected and got', async t 
       'unknown option "max_new_tokens": did you mean maxNewTokens?',
     ],
     [{ top_p: undefined }, 'TypeError', 'unknown option "top_p": did you mean topP?'],
-    [{ maxNewTokens: 0 }, 'RangeError', 'maxNewTokens: expected an integer >= 1, got 0'],
-    [{ maxNewTokens: '9' }, 'TypeError', 'maxNewTokens: expected an integer >= 1, got "9"'],
-    [{ maxNewTokens: null }, 'TypeError', 'maxNewTokens: expected an integer >= 1, got null'],
+    [{ maxNewTokens: -1 }, 'RangeError', 'maxNewTokens: expected an integer >= 0, got -1'],
+    [{ maxNewTokens: '9' }, 'TypeError', 'maxNewTokens: expected an integer >= 0, got "9"'],
+    [{ maxNewTokens: null }, 'TypeError', 'maxNewTokens: expected an integer >= 0, got null'],
     [{ minNewTokens: 1.5 }, 'RangeError', 'minNewTokens: expected an integer >= 0, got 1.5'],
     [{ doSample: 1 }, 'TypeError', 'doSample: expected true or false, got 1'],
     [
@@ -170,6 +172,11 @@ t.test('wrong values are errors that say the option, expected and got', async t 
     [{ seed: 2 ** 53 }, 'RangeError', 'seed: expected a safe integer, got 9007199254740992'],
     [{ seed: 0.5 }, 'RangeError', 'seed: expected a safe integer, got 0.5'],
     [{ logprobs: 101 }, 'RangeError', 'logprobs: expected an integer from 0 to 100, got 101'],
+    [
+      { promptLogprobs: 101 },
+      'RangeError',
+      'promptLogprobs: expected an integer from 0 to 100, got 101',
+    ],
     [{ logprobs: true }, 'TypeError', 'logprobs: expected an integer from 0 to 100, got true'],
     [
       { numReturnSequences: 0 },

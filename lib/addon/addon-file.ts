@@ -39,6 +39,10 @@ export function packageRoot(): string {
   return root
 }
 
+export function packageVersion(): string {
+  return JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')).version
+}
+
 /** The remedy for a bundle, which cannot hold a native addon. */
 export const BUNDLED =
   'moepp was bundled; mark it external: ' +

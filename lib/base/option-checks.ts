@@ -6,7 +6,7 @@ import { isObject, show } from './json.js'
 
 /** Checks one option's value and returns its resolved form. `name` starts every error message. */
 export type Check<T, Context> = (value: unknown, name: string, context: Context) => T
-type Checks<Context> = Readonly<Record<string, Check<unknown, Context>>>
+export type Checks<Context> = Readonly<Record<string, Check<unknown, Context>>>
 export type Checked<C extends Checks<never>> = { [K in keyof C]?: ReturnType<C[K]> }
 
 /** The options that `checks` names, each checked; what is undefined counts as not given. */

@@ -67,7 +67,7 @@ export interface ChatOptions
       GenerateOptions,
       'maxNewTokens' | 'addSpecialTokens' | 'splitSpecialTokens' | 'numReturnSequences'
     > {
-  /** Most tokens to generate, >= 1. Default: as many as the context holds. */
+  /** Most tokens to generate, >= 0. Default: as many as the context holds. */
   maxNewTokens?: number
   /**
    * Default `auto`. `required` and a name force calls whose arguments follow the tool's schema, by

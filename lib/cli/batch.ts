@@ -195,7 +195,8 @@ function faultOfLine(error: unknown): Answer['fault'] {
 }
 
 /** Times and cached tokens differ from run to run; without them a file is the same each time. */
-function plainResult({ text, tokenIds, finishReason, usage, logprobs, routing }: GenerateResult) {
+function plainResult(result: GenerateResult) {
+  const { text, tokenIds, finishReason, usage, logprobs, promptLogprobs, routing } = result
   const { promptTokens, generatedTokens } = usage
   return {
     text,
@@ -203,6 +204,7 @@ function plainResult({ text, tokenIds, finishReason, usage, logprobs, routing }:
     finishReason,
     usage: { promptTokens, generatedTokens },
     ...(logprobs && { logprobs }),
+    ...(promptLogprobs && { promptLogprobs }),
     ...(routing && { routing: plainRouting(routing) }),
   }
 }

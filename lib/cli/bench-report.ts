@@ -1,8 +1,8 @@
 /** Formats the results of `moepp bench`. */
 
 import { basename } from 'node:path'
+import { packageVersion } from '../addon/addon-file.js'
 import type { BenchReport, BenchResult } from '../benchmark/benchmark.js'
-import { packageVersion } from './diagnose.js'
 import {
   formatBytes,
   formatCount,

@@ -5,7 +5,7 @@ import type { GenerateOptions, LoadOptions } from '../options/generate.js'
 import { parseToolChoice, parseValue } from './chat-settings.js'
 import { Conversation, type Settings } from './conversation.js'
 import { loadConversation, loadTools } from './conversation-file.js'
-import { UsageError } from './errors.js'
+import { flagOf, UsageError } from './errors.js'
 import type { Limits } from './generate-model.js'
 import { type GrammarFlags, generateOptions } from './generate-options.js'
 
@@ -51,9 +51,9 @@ export function addChatOptions(command: Command): Command {
 /** A flag without effect is an error. */
 export function checkChatFlags(flags: ChatFlags, isData: boolean): void {
   if (isData) return
-  for (const name of ['logprobs', 'routing'] as const)
+  for (const name of ['logprobs', 'promptLogprobs', 'routing'] as const)
     if (flags[name] !== undefined)
-      throw new UsageError(`--${name}: plain text cannot show it; add --json`)
+      throw new UsageError(`${flagOf(name)}: plain text cannot show it; add --json`)
 }
 
 /** The saved conversation, or an empty one. A flag replaces what is saved. */

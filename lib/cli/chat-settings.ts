@@ -9,7 +9,7 @@ import type { Resolve } from './generate-model.js'
 import { CHAT_NAMES } from './generate-options.js'
 
 /** Their result is data, which no terminal shows. */
-const DATA = ['logprobs', 'routing']
+const DATA = ['logprobs', 'promptLogprobs', 'routing']
 
 /** Names that /set knows. Tools come from a file, and template variables begin with `template.`. */
 const SET_NAMES = [

@@ -11,6 +11,7 @@ import {
   glibcVersion,
   namingVariable,
   packageRoot,
+  packageVersion,
   platformName,
   prebuilds,
 } from '../addon/addon-file.js'
@@ -66,10 +67,6 @@ export interface Diagnosis {
   readonly addon: AddonDiagnosis | { readonly error: string }
   readonly cpu: CpuDiagnosis | null
   readonly cuda: CudaDiagnosis | null
-}
-
-export function packageVersion(): string {
-  return JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')).version
 }
 
 /** Never throws because of its findings: an addon that cannot be loaded is one of them. */

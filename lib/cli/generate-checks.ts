@@ -12,7 +12,7 @@ import type { Terminal } from './terminal.js'
 export function checkOutputFlags(prompt: string | undefined, flags: GenerateFlags): void {
   const { prompts, out, json, echo } = flags
   const isData = json === true || prompts !== undefined
-  for (const name of ['logprobs', 'routing'] as const) {
+  for (const name of ['logprobs', 'promptLogprobs', 'routing'] as const) {
     if (flags[name] !== undefined && !isData)
       throw new UsageError(`${flagOf(name)}: plain text cannot show it; add --json`)
   }

@@ -85,6 +85,9 @@ const GENERATE_FLAGS: Readonly<
   logprobs: [
     number('--logprobs <n>', 'report log-probabilities, and n alternatives per token (in JSON)'),
   ],
+  promptLogprobs: [
+    number('--prompt-logprobs <n>', 'the same for each token of the prompt (in JSON)'),
+  ],
   numReturnSequences: [number('--num-return-sequences <n>', 'texts to generate (default: 1)')],
   addSpecialTokens: [
     new Option(

@@ -1,11 +1,11 @@
 /** The command line `moepp`: commands and options. Each command's work is in a file of its own. */
 
 import { Command } from 'commander'
+import { packageVersion } from '../addon/addon-file.js'
 import { benchCommand } from './bench.js'
 import { chatCommand } from './chat.js'
 import { convertCommand } from './convert.js'
 import { demoCommand } from './demo.js'
-import { packageVersion } from './diagnose.js'
 import { doctorCommand } from './doctor.js'
 import { reportError } from './errors.js'
 import { generateCommand } from './generate.js'

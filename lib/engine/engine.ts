@@ -350,11 +350,14 @@ export class Engine {
     return { ...chunk, to: to - 1 }
   }
 
-  #logitsAt({ top, logitRow, logitsFrom }: PlacedChunk, position: number, result: StepResult) {
-    const row = logitRow + position - logitsFrom
-    if (top !== undefined) return result.top![row]!
+  #logitsAt(chunk: PlacedChunk, position: number, result: StepResult) {
+    const { sequence, top, logitRow, logitsFrom } = chunk
+    const at = logitRow + position - logitsFrom
+    const isScored = position < sequence.scoredTo
+    if (top !== undefined && !isScored) return result.top![at]!
     const V = this.#runner.vocabSize
-    return result.logits!.subarray(row * V, (row + 1) * V)
+    const row = result.logits!.subarray(at * V, (at + 1) * V)
+    return isScored ? { ...result.top![at]!, row } : row
   }
 
   /** Its report takes the pages that are kept, before it gives up the others. */

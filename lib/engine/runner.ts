@@ -70,6 +70,8 @@ export interface Runner {
   readonly cache: RunnerCache
   /** Tokens that one step should not exceed. */
   readonly maxStepTokens: number
+  /** Rows of logits that one step should not exceed, at least two. */
+  readonly maxLogitRows: number
   /**
    * Steps of up to so many tokens are filled with guesses (SequenceConsumer.draft). There a token
    * more is cheap, and a token's results do not depend on the number of tokens.

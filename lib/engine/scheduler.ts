@@ -5,7 +5,8 @@
  * is left. While others wait, the oldest unfinished prompt gets at most half of that room: a long
  * prompt neither starves nor blocks. Sequences are admitted in the order of their arrival, as soon
  * as there are pages for all of their tokens. When pages run out, the youngest sequence gives up
- * its own and is computed again later. Guesses of the next tokens fill small steps.
+ * its own and is computed again later. Guesses of the next tokens fill small steps. Rows of logits
+ * are shared out as tokens are: a step has neither more tokens nor more rows than the runner says.
  */
 import type { KvPages } from './kv-cache.js'
 import type { Runner } from './runner.js'
@@ -20,9 +21,12 @@ export interface Chunk {
   readonly drafted: readonly number[]
 }
 
+type StepLimits = Pick<Runner, 'maxStepTokens' | 'maxLogitRows' | 'draftingTokens'>
+
 export class Scheduler {
   readonly #pages: KvPages
   readonly #maxStepTokens: number
+  readonly #maxLogitRows: number
   readonly #draftingTokens: number
   readonly #maxRunning: number
   /** In order of arrival. */
@@ -31,15 +35,13 @@ export class Scheduler {
   readonly #running: Sequence[] = []
   readonly #counts = { preemptions: 0, prefixHits: 0, prefixTokens: 0 }
 
-  constructor(
-    pages: KvPages,
-    { maxStepTokens, draftingTokens }: Pick<Runner, 'maxStepTokens' | 'draftingTokens'>,
-  ) {
+  constructor(pages: KvPages, { maxStepTokens, maxLogitRows, draftingTokens }: StepLimits) {
     this.#pages = pages
     this.#maxStepTokens = maxStepTokens
-    this.#draftingTokens = Math.min(maxStepTokens, draftingTokens)
+    this.#maxLogitRows = maxLogitRows
+    this.#draftingTokens = Math.min(maxStepTokens, maxLogitRows, draftingTokens)
     // Half of a step at least is left to prompts.
-    this.#maxRunning = Math.max(1, Math.floor(maxStepTokens / 2))
+    this.#maxRunning = Math.max(1, Math.floor(Math.min(maxStepTokens, maxLogitRows) / 2))
   }
 
   get sequences(): Sequence[] {
@@ -85,7 +87,10 @@ export class Scheduler {
     if (!hadToPreempt) this.#admit()
     const decoding = this.#running.filter(sequence => sequence.remaining === 1)
     const prefilling = this.#running.filter(sequence => sequence.remaining > 1)
-    const prefill = sharePrefill(prefilling, this.#maxStepTokens - decoding.length)
+    const prefill = sharePrefill(prefilling, {
+      tokens: this.#maxStepTokens - decoding.length,
+      rows: this.#maxLogitRows - decoding.length,
+    })
     const tokens = prefill.reduce((n, { from, to }) => n + to - from, decoding.length)
     return [...this.#nextTokens(decoding, this.#draftingTokens - tokens), ...prefill]
   }
@@ -120,7 +125,7 @@ export class Scheduler {
   #drafted(sequence: Sequence, most: number): Chunk {
     const { pages, request, computed } = sequence
     const { pageSize, available } = this.#pages
-    const next = chunkOf(sequence, 1)
+    const next = chunkOf(sequence, { tokens: 1, rows: 1 })
     const room = Math.min(most, (pages.length + available) * pageSize - next.to)
     const drafted = (room > 0 && request.consumer.draft?.(room)) || []
     const to = next.to + drafted.length
@@ -219,32 +224,44 @@ export class Scheduler {
   }
 }
 
-function chunkOf(sequence: Sequence, tokens: number): Chunk {
-  return {
-    sequence,
-    from: sequence.computed,
-    to: sequence.computed + Math.min(tokens, sequence.remaining),
-    drafted: [],
-  }
+/** Room of a step: for tokens, and for rows of logits. */
+interface Room {
+  readonly tokens: number
+  readonly rows: number
+}
+
+/** The next tokens of a sequence that fit; none where not even the first one's logits do. */
+function chunkOf(sequence: Sequence, { tokens, rows }: Room): Chunk {
+  const { computed, remaining, nextLogits } = sequence
+  const most = computed + Math.min(tokens, remaining)
+  const to = Math.min(most, Math.max(computed, nextLogits) + rows)
+  return { sequence, from: computed, to, drafted: [] }
 }
 
 /**
  * Shares out the room for prompts: half to the oldest, the rest to the shortest, what they leave to
  * the oldest.
  */
-function sharePrefill(prefilling: readonly Sequence[], room: number): Chunk[] {
+function sharePrefill(prefilling: readonly Sequence[], room: Room): Chunk[] {
   const [oldest, ...others] = prefilling
   if (!oldest) return []
-  const half = Math.min(oldest.remaining, Math.ceil(room / 2))
-  let left = room - half
+  const half = { tokens: Math.ceil(room.tokens / 2), rows: Math.ceil(room.rows / 2) }
+  let left = less(room, chunkOf(oldest, half))
   const chunks: Chunk[] = []
   for (const sequence of others.sort((a, b) => a.remaining - b.remaining)) {
-    if (left === 0) break
+    if (left.tokens === 0) break
     const chunk = chunkOf(sequence, left)
+    if (chunk.from === chunk.to) continue
     chunks.push(chunk)
-    left -= chunk.to - chunk.from
+    left = less(left, chunk)
   }
-  return [chunkOf(oldest, half + left), ...chunks]
+  return [chunkOf(oldest, chunks.reduce(less, room)), ...chunks]
+}
+
+/** The room that a chunk leaves. */
+function less({ tokens, rows }: Room, { sequence, from, to }: Chunk): Room {
+  const logitsFrom = Math.max(from, sequence.nextLogits)
+  return { tokens: tokens - (to - from), rows: rows - Math.max(0, to - logitsFrom) }
 }
 
 /** Tokens that both begin with, of those that `sequence` could take over. */

@@ -1,6 +1,6 @@
 /** One sequence of tokens on its way through the engine. */
 
-import type { TopLogits } from '../sampling/top-logits.js'
+import type { ScoredLogits, TopLogits } from '../sampling/top-logits.js'
 import type { Page } from './kv-cache.js'
 
 /**
@@ -18,7 +18,7 @@ export interface SequenceConsumer {
    * sequence; elsewhere nothing is expected. The row is valid during the call only. An exception
    * ends this sequence and no other.
    */
-  next(position: number, logits: Float32Array | TopLogits): number | undefined
+  next(position: number, logits: Float32Array | TopLogits | ScoredLogits): number | undefined
   /**
    * True if these largest logits of the last position are enough for `next`. Called if the request
    * says `top`. After the first false, the last token is computed again for its whole row, and
@@ -48,6 +48,8 @@ export interface SequenceRequest {
    * rows.
    */
   readonly top?: 'logits' | 'logits and logSumExp'
+  /** Positions before this one get ScoredLogits. Default 0. */
+  readonly scoredTo?: number
   /** True if the consumer makes a token of each last position's logits, also at the end. */
   readonly generates?: boolean
   /** True: its pages outlive it, in the report. Their owner gives them back: Engine.release. */
@@ -127,6 +129,10 @@ export class Sequence {
   append(token: number): void {
     this.tokens.push(token)
     this.keyVariants.push(this.#keyVariantOf(this.tokens.length))
+  }
+
+  get scoredTo(): number {
+    return this.request.scoredTo ?? 0
   }
 
   /** That of a token of the text, or of one that may be appended. */

@@ -113,11 +113,13 @@ function logitRowsOf(chunks: readonly PlacedChunk[]): Int32Array {
 }
 
 function wantedOf(chunks: readonly PlacedChunk[]): WantedLogits {
-  const asked = chunks.filter(({ logitsFrom, to }) => logitsFrom < to).map(({ top }) => top)
+  const asked = chunks.filter(({ logitsFrom, to }) => logitsFrom < to)
+  const tops = asked.map(({ top }) => top)
+  const scores = asked.some(({ sequence, logitsFrom }) => logitsFrom < sequence.scoredTo)
   return {
-    whole: asked.includes(undefined),
-    top: asked.some(top => top !== undefined),
-    logSumExp: asked.includes('logits and logSumExp'),
+    whole: scores || tops.includes(undefined),
+    top: scores || tops.some(top => top !== undefined),
+    logSumExp: scores || tops.includes('logits and logSumExp'),
   }
 }
 

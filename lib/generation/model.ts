@@ -87,6 +87,11 @@ export class Model {
     return this.#calls.engine.maxTokens
   }
 
+  /** Options that the checkpoint's generation_config.json sets. */
+  get presets(): Readonly<Partial<GenerateOptions>> {
+    return this.#texts.presets
+  }
+
   /**
    * Continues a prompt, or each of an array of prompts.
    *

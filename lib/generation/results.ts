@@ -46,7 +46,10 @@ export interface Usage {
 export interface Timings {
   /** From the call to the first step of this text. Other texts ran in that time. */
   readonly queueMs: number
-  /** From the first step to the first token; 0 if no token was generated. */
+  /**
+   * From the first step to the first token, or to the prompt's end if none is wanted. 0 if an abort
+   * came before.
+   */
   readonly prefillMs: number
   /** From the first token to the last. */
   readonly decodeMs: number
@@ -155,6 +158,11 @@ export interface GenerateResult {
   readonly timings: Timings
   /** One entry for each of tokenIds, if the option `logprobs` is given. */
   readonly logprobs?: TokenLogprobs[]
+  /**
+   * One entry for each token of the prompt, if the option `promptLogprobs` is given. The first is
+   * null: nothing comes before it. After an abort there may be fewer.
+   */
+  readonly promptLogprobs?: (TokenLogprobs | null)[]
   /** If the option `routing` is given. */
   readonly routing?: Routing
 }

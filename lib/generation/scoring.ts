@@ -2,7 +2,7 @@
 import { checkAll } from '../base/option-checks.js'
 import type { Engine } from '../engine/engine.js'
 import type { SequenceConsumer } from '../engine/sequence.js'
-import { argmax, logSoftmaxAt } from '../sampling/sampler.js'
+import { type ScoredLogits, scoredLogprobs } from '../sampling/sampler.js'
 import type { CallContext } from './call-context.js'
 import { SCORE_CHECKS, type ScoreOptions } from './call-options.js'
 import { traced } from './diagnostics.js'
@@ -61,10 +61,12 @@ class Scoring implements SequenceConsumer {
   }
 
   start(engine: Engine, signal: AbortSignal | undefined): Job<ScoreResult> {
+    // The logits after the last token are not needed.
+    const tokens = [...this.#prompt, ...this.#continuation.slice(0, -1)]
     const { done, cancel } = engine.submit({
-      // The logits after the last token are not needed.
-      tokens: [...this.#prompt, ...this.#continuation.slice(0, -1)],
+      tokens,
       logitsFrom: this.#prompt.length - 1,
+      scoredTo: tokens.length,
       capture: [],
       consumer: this,
     })
@@ -75,10 +77,10 @@ class Scoring implements SequenceConsumer {
     return { done: result, cancel }
   }
 
-  next(position: number, logits: Float32Array): undefined {
+  next(position: number, logits: ScoredLogits): undefined {
     const token = this.#continuation[position + 1 - this.#prompt.length]!
-    this.#logprobs.push(logSoftmaxAt(logits, [token])[0]!)
-    this.#greedy.push(argmax(logits) === token)
+    this.#logprobs.push(scoredLogprobs(logits, token, 0).logprob)
+    this.#greedy.push(logits.ids[0] === token)
   }
 
   #result(): ScoreResult {

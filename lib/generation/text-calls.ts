@@ -27,14 +27,15 @@ type StreamParts = Pick<TextGenerationParts, 'onChunk' | 'skipSpecialTokens'>
 export class TextCalls {
   readonly #context: CallContext
   readonly #config: ModelConfig
-  readonly #presets: Partial<GenerateOptions>
+  /** What generation_config.json sets. */
+  readonly presets: Readonly<Partial<GenerateOptions>>
   readonly #eosTokenIds: readonly number[]
   readonly #grammars: Grammars | undefined
 
   constructor(context: CallContext, config: ModelConfig, generation: GenerationConfig) {
     this.#context = context
     this.#config = config
-    this.#presets = presetsOf(generation)
+    this.presets = presetsOf(generation)
     this.#eosTokenIds = generation.eosTokenIds ?? config.eosTokenIds
     const { tokenizer } = context.prompts
     this.#grammars = tokenizer && new Grammars(tokenizer.pieces, config.vocabSize)
@@ -98,7 +99,7 @@ export class TextCalls {
     const { tokenizer } = this.#context.prompts
     const resolved = resolveGenerateOptions(
       options,
-      { ...defaults, ...this.#presets },
+      { ...defaults, ...this.presets },
       this.#config,
     )
     if (resolved.stop.length > 0 && !tokenizer) throw noTokenizer('the option stop')

@@ -9,7 +9,13 @@ import type { GrammarLease } from '../grammar/grammars.js'
 import type { ResolvedOptions } from '../options/generate.js'
 import type { Router } from '../program/model-spec.js'
 import { PromptLookup } from '../sampling/prompt-lookup.js'
-import { Sampler, type TokenLogprobs, type TopLogits } from '../sampling/sampler.js'
+import {
+  Sampler,
+  type ScoredLogits,
+  scoredLogprobs,
+  type TokenLogprobs,
+  type TopLogits,
+} from '../sampling/sampler.js'
 import { StopStrings } from '../tokenizer/stop-strings.js'
 import type { TextStream } from '../tokenizer/text-stream.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
@@ -55,9 +61,12 @@ export class TextGeneration implements SequenceConsumer {
   #text = ''
   readonly #tokenIds: number[] = []
   readonly #logprobs: TokenLogprobs[] = []
+  /** Of the prompt's tokens, if they are wanted. */
+  readonly #promptLogprobs: (TokenLogprobs | null)[] | undefined
   /** Tokens that no chunk has given out. */
   #chunkStart = 0
   #finishReason: FinishReason | undefined
+  /** Or the end of the prompt, if no token is wanted. */
   #firstTokenAt = 0
   #lastTokenAt = 0
 
@@ -73,6 +82,7 @@ export class TextGeneration implements SequenceConsumer {
     const allowed = this.#matcher
     this.#sampler = new Sampler(options, { promptIds, endTokenIds, stream, allowed })
     if (options.stop.length > 0) this.#stopStrings = new StopStrings(options.stop)
+    if (options.promptLogprobs !== undefined) this.#promptLogprobs = [null]
     if (options.routing) this.#routing = new CaptureRecorder()
     if (options.speculate) {
       const most = promptIds.length + options.maxNewTokens
@@ -85,18 +95,20 @@ export class TextGeneration implements SequenceConsumer {
   }
 
   /**
-   * Hands it to the engine. An aborted signal, or a prompt that fills the context, ends it before.
+   * Hands it to the engine, unless the signal has aborted. A prompt that fills the context is
+   * computed too.
    */
   start(engine: Engine): Job<GenerateResult> {
     const { promptIds, options, routers } = this.#parts
-    if (options.signal?.aborted) return this.#endedEarly('abort')
-    if (this.#maxNewTokens <= 0) return this.#endedEarly('length')
+    if (options.signal?.aborted) return this.#aborted()
+    const last = promptIds.length - 1
     const { done, cancel } = engine.submit({
       tokens: promptIds,
-      logitsFrom: promptIds.length - 1,
+      logitsFrom: this.#promptLogprobs ? 0 : last,
+      scoredTo: last,
       capture: this.#routing ? routingNames(routers) : [],
       capturesCached: options.routing !== 'computed',
-      generates: true,
+      generates: this.#maxNewTokens > 0,
       consumer: this,
       ...(this.#sampler.takesTop(engine.topLogits) && {
         top: options.logprobs === undefined ? 'logits' : 'logits and logSumExp',
@@ -110,7 +122,7 @@ export class TextGeneration implements SequenceConsumer {
   }
 
   suffices(top: TopLogits): boolean {
-    return this.#sampler.suffices(top)
+    return this.#maxNewTokens === 0 || this.#sampler.suffices(top)
   }
 
   draft(most: number): readonly number[] {
@@ -123,6 +135,9 @@ export class TextGeneration implements SequenceConsumer {
 
   next(position: number, logits: Float32Array | TopLogits): number | undefined {
     this.#parts.positions.note(position + 1)
+    if (position < this.promptTokens - 1)
+      return this.#scorePrompt(position + 1, logits as ScoredLogits)
+    if (this.#maxNewTokens === 0) return this.#endPrompt()
     if (this.#matcher?.isComplete && this.#parts.endTokenIds.size === 0) return this.#complete()
     const { tokenId, logprobs } = this.#sampler.sample(logits)
     this.#tokenIds.push(tokenId)
@@ -157,14 +172,25 @@ export class TextGeneration implements SequenceConsumer {
     this.#matcher.pending?.then(note, note)
   }
 
+  #scorePrompt(position: number, logits: ScoredLogits): undefined {
+    const { promptIds, options } = this.#parts
+    const scored = scoredLogprobs(logits, promptIds[position]!, options.promptLogprobs!)
+    this.#promptLogprobs!.push(scored)
+  }
+
+  /** No token is wanted after the prompt. */
+  #endPrompt(): undefined {
+    this.#finishReason = 'length'
+    this.#firstTokenAt = this.#lastTokenAt = performance.now()
+  }
+
   /** The grammar allows nothing more, and no token ends the text. */
   #complete(): undefined {
     this.#finishReason = 'stop'
     this.#giveOut(this.#rest())
   }
 
-  #endedEarly(reason: FinishReason): Job<GenerateResult> {
-    this.#finishReason = reason
+  #aborted(): Job<GenerateResult> {
     const report = {
       cachedTokens: 0,
       submittedAt: performance.now(),
@@ -219,13 +245,14 @@ export class TextGeneration implements SequenceConsumer {
       },
       timings: this.#timings(report),
       ...(options.logprobs !== undefined && { logprobs: this.#logprobs }),
+      ...(this.#promptLogprobs && { promptLogprobs: this.#promptLogprobs }),
       ...(this.#routing && { routing: routingOf(this.#routing, routers) }),
     }
   }
 
   #timings({ submittedAt, startedAt, cachedTokens }: SequenceReport): Timings {
     const generated = this.#tokenIds.length
-    const prefillMs = generated > 0 ? this.#firstTokenAt - startedAt! : 0
+    const prefillMs = this.#firstTokenAt > 0 ? this.#firstTokenAt - startedAt! : 0
     const decodeMs = this.#lastTokenAt - this.#firstTokenAt
     return {
       queueMs: (startedAt ?? performance.now()) - submittedAt,

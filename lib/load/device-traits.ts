@@ -5,6 +5,8 @@ import type { MatrixType } from '../options/load.js'
 export interface DeviceTraits {
   /** Of one step: enough for the GEMMs to reach their rate, few enough that a step is short. */
   readonly maxStepTokens: number
+  /** Of a step's logits, [rows, vocabulary] in f32. */
+  readonly logitBytes: number
   /** See engine/runner.ts. */
   readonly draftingTokens: Readonly<Record<MatrixType, number>>
   /** Pages of the KV cache that no sequence has: see model/padding.ts. */
@@ -17,7 +19,7 @@ export interface DeviceTraits {
   readonly mapsPacked: boolean
   /**
    * The step of an estimate. 'prompt': of one text, and it must fit. 'largest': of a full cache,
-   * with the logits of each token; it may never run, so that loading does not ask for its memory.
+   * with logitBytes; it may never run, so that loading does not ask for its memory.
    */
   readonly estimatedStep: 'prompt' | 'largest'
   /** Of each thread of the host that computes. */
@@ -36,6 +38,7 @@ const CPU_DRAFTING_TOKENS = 32
 export const DEVICE_TRAITS: Readonly<Record<'cpu' | 'cuda', DeviceTraits>> = {
   cpu: {
     maxStepTokens: 512,
+    logitBytes: 128 * 2 ** 20,
     draftingTokens: {
       float32: CPU_DRAFTING_TOKENS,
       bfloat16: CPU_DRAFTING_TOKENS,
@@ -54,6 +57,7 @@ export const DEVICE_TRAITS: Readonly<Record<'cpu' | 'cuda', DeviceTraits>> = {
   },
   cuda: {
     maxStepTokens: 2048,
+    logitBytes: 512 * 2 ** 20,
     // The steps whose products are those of one token, bit by bit: streams_weights of
     // native/cuda/kernels/grouped_gemm.cu.
     draftingTokens: { float32: 8, bfloat16: 8, int8: 4, int4: 2, 'int4-all': 2 },
@@ -70,4 +74,9 @@ export const DEVICE_TRAITS: Readonly<Record<'cpu' | 'cuda', DeviceTraits>> = {
 /** Of a device by its name, `cuda:0` say. Native opens no other kinds. */
 export function traitsOf({ name }: Pick<DeviceInfo, 'name'>): DeviceTraits {
   return DEVICE_TRAITS[name.split(':')[0] as keyof typeof DEVICE_TRAITS]
+}
+
+/** Rows of logits that a step may have: see engine/runner.ts. */
+export function logitRowsOf({ logitBytes }: DeviceTraits, vocabSize: number): number {
+  return Math.max(2, Math.floor(logitBytes / (4 * vocabSize)))
 }

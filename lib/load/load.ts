@@ -37,7 +37,7 @@ import { holdsQuantised, type ModelSpec, weightBytes } from '../program/model-sp
 import { wordOf } from '../tensor/dtypes.js'
 import { loadTokenizer, type Tokenizer } from '../tokenizer/tokenizer.js'
 import { availableMemory } from './available-memory.js'
-import { traitsOf } from './device-traits.js'
+import { logitRowsOf, traitsOf } from './device-traits.js'
 import {
   checkMemory,
   estimate,
@@ -259,6 +259,7 @@ async function load(device: NativeDevice, plan: LoadPlan, reason?: string): Prom
       paddingPage: traits.paddingPages > 0 ? shape.pages - 1 : undefined,
       contextLength: contextLengthOf(plan),
       maxStepTokens: traits.maxStepTokens,
+      maxLogitRows: logitRowsOf(traits, description.config.vocabSize),
       draftingTokens: traits.draftingTokens[matrixType],
       description: describeDevice(device.info(), reason),
     })

@@ -10,7 +10,7 @@ import { stepBytes } from '../program/step-bytes.js'
 import { wordOf } from '../tensor/dtypes.js'
 import { isPacked } from '../tensor/tensor-ref.js'
 import { availableMemory, permitted } from './available-memory.js'
-import { type DeviceTraits, traitsOf } from './device-traits.js'
+import { type DeviceTraits, logitRowsOf, traitsOf } from './device-traits.js'
 import {
   cacheOf,
   contextLengthOf,
@@ -58,9 +58,9 @@ export interface MemoryEstimate {
   /**
    * Working memory of a step. On the CPU: a step of 512 tokens of one prompt, and the threads' own
    * buffers. Each further text of the same step takes 4 * vocabSize more, as does each row of
-   * logits of `forward` and `score`. On a GPU: a step of 2048 tokens with the logits of each, and
-   * 128 MiB for the driver; products with bf16 inputs make it less. Captured buffers take more on
-   * either.
+   * logits of `forward`, `score` and `promptLogprobs`, up to 128 MiB. On a GPU: a step of 2048
+   * tokens with the logits of each, up to 512 MiB, and 128 MiB for the driver; products with bf16
+   * inputs make it less. Captured buffers take more on either.
    */
   readonly stepBytes: number
   /** All of it: weightBytes + kvCacheBytes + stepBytes. */
@@ -128,7 +128,7 @@ function mappedBytes({ weights }: ProgramSpec): number {
   return packed.reduce((bytes, part) => bytes + part.byteLength, 0)
 }
 
-/** The largest step has whole rows of logits for all its tokens: `forward` wants them. */
+/** The largest step has as many rows of logits as a step may have: `forward` wants them. */
 function estimatedStepBytes(plan: LoadPlan, traits: DeviceTraits): number {
   const isLargest = traits.estimatedStep === 'largest'
   const { pages, pageSize } = cacheOf(plan, traits)
@@ -136,7 +136,9 @@ function estimatedStepBytes(plan: LoadPlan, traits: DeviceTraits): number {
   const T = Math.min(traits.maxStepTokens, most)
   const buffers = stepBytes(plan.spec, { T, R: 1, B: 1, M: Math.ceil(T / PAGE_SIZE) })
   // A result, which no other buffer shares memory with.
-  const logits = isLargest ? 4 * T * plan.description.config.vocabSize : 0
+  const { vocabSize } = plan.description.config
+  const rows = Math.min(T, logitRowsOf(traits, vocabSize))
+  const logits = isLargest ? 4 * rows * vocabSize : 0
   const threads = plan.options.threads ?? permitted(availableParallelism, 1)
   return buffers + logits + threads * traits.threadBytes + traits.driverBytes
 }

@@ -39,6 +39,7 @@ export interface RunnerParts {
   readonly paddingPage: number | undefined
   readonly contextLength: number
   readonly maxStepTokens: number
+  readonly maxLogitRows: number
   readonly draftingTokens: number
   readonly description: ModelDevice
 }
@@ -58,6 +59,7 @@ export class DeviceRunner implements Runner {
   readonly pageSize = PAGE_SIZE
   readonly pages: number
   readonly maxStepTokens: number
+  readonly maxLogitRows: number
   readonly draftingTokens: number
   readonly device: ModelDevice
   readonly captureNames: readonly string[]
@@ -74,6 +76,7 @@ export class DeviceRunner implements Runner {
     this.contextLength = parts.contextLength
     this.pages = parts.pages
     this.maxStepTokens = parts.maxStepTokens
+    this.maxLogitRows = parts.maxLogitRows
     this.draftingTokens = parts.draftingTokens
     this.device = parts.description
     this.captureNames = parts.spec.captures

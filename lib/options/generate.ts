@@ -51,7 +51,10 @@ export {
  * ```
  */
 export interface GenerateOptions {
-  /** Most tokens to generate, >= 1. Default 256; the context bounds it too. */
+  /**
+   * Most tokens to generate, >= 0. 0 computes the prompt alone: for its cache, or `promptLogprobs`.
+   * Default 256; the context bounds it too.
+   */
   maxNewTokens?: number
   /** Tokens that end the sequence are banned until this many are generated, >= 0. Default 0. */
   minNewTokens?: number
@@ -102,6 +105,12 @@ export interface GenerateOptions {
    * Default: do not.
    */
   logprobs?: number
+  /**
+   * Report the log-probability of each token of the prompt after those before it, with this many
+   * alternatives, 0 to the vocabulary's size. All of the prompt is computed for that: keys from the
+   * cache give no logits. The figures are those of `Model.score`. Default: do not.
+   */
+  promptLogprobs?: number
   /** Texts to generate for the prompt, >= 1; each has random numbers of its own. Default 1. */
   numReturnSequences?: number
   /**
@@ -161,6 +170,7 @@ export interface ResolvedOptions
         | 'logitBias'
         | 'stop'
         | 'logprobs'
+        | 'promptLogprobs'
         | 'addSpecialTokens'
         | 'signal'
         | 'logits'
@@ -172,6 +182,7 @@ export interface ResolvedOptions
   readonly logitBias: ReadonlyMap<number, number>
   readonly stop: readonly string[]
   readonly logprobs: number | undefined
+  readonly promptLogprobs: number | undefined
   readonly addSpecialTokens: boolean | undefined
   readonly signal: AbortSignal | undefined
   readonly logits: LogitsHook | undefined
@@ -183,8 +194,9 @@ export interface GenerateContext {
   readonly vocabSize: number
 }
 
-const generateChecks = {
-  maxNewTokens: integer(1),
+/** The check of each option of generation. */
+export const generateChecks = {
+  maxNewTokens: integer(0),
   minNewTokens: integer(0),
   doSample: boolean,
   temperature: number({ least: 0 }),
@@ -201,7 +213,8 @@ const generateChecks = {
   stopTokenIds,
   ignoreEos: boolean,
   seed: integer(Number.MIN_SAFE_INTEGER),
-  logprobs: (value, name, { vocabSize }) => integer(0, vocabSize)(value, name),
+  logprobs: alternatives,
+  promptLogprobs: alternatives,
   numReturnSequences: integer(1),
   addSpecialTokens: boolean,
   splitSpecialTokens: boolean,
@@ -254,6 +267,7 @@ export function resolveGenerateOptions(
     ignoreEos: given.ignoreEos ?? false,
     seed: given.seed ?? randomSeed(),
     logprobs: given.logprobs,
+    promptLogprobs: given.promptLogprobs,
     numReturnSequences: given.numReturnSequences ?? 1,
     addSpecialTokens: given.addSpecialTokens,
     splitSpecialTokens: given.splitSpecialTokens ?? false,
@@ -294,6 +308,10 @@ function checkCheckpoint(
 function routing(value: unknown, name: string): boolean | 'computed' {
   if (value === 'computed' || typeof value === 'boolean') return value
   throw wrong(name, "true, false or 'computed'", value, 'string')
+}
+
+function alternatives(value: unknown, name: string, { vocabSize }: GenerateContext): number {
+  return integer(0, vocabSize)(value, name)
 }
 
 function tokenId(value: unknown, name: string, { vocabSize }: GenerateContext): number {

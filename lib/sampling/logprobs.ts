@@ -1,6 +1,5 @@
 /**
- * Log-probabilities of a row of logits, for scoring and for the `logprobs` option: log-softmax,
- * summed in f64.
+ * Log-probabilities of a whole row of logits, for the `logprobs` option: log-softmax, summed in f64.
  */
 
 import { MoeppError } from '../errors.js'
@@ -40,7 +39,7 @@ export interface TokenLogprob {
  * ```
  */
 export interface TokenLogprobs extends TokenLogprob {
-  /** As many as the option `logprobs` says. */
+  /** As many as the option `logprobs` or `promptLogprobs` says. Lower ids come first on ties. */
   readonly top: readonly TokenLogprob[]
 }
 
@@ -101,12 +100,6 @@ export function logSumExp(logits: Float32Array): number {
   return largest + Math.log(sum)
 }
 
-/** Log-probabilities of the tokens `ids`, in their order. */
-export function logSoftmaxAt(logits: Float32Array, ids: ArrayLike<number>): Float64Array {
-  const normalizer = logSumExp(logits)
-  return Float64Array.from(ids, id => logitOf(logits, id) - normalizer)
-}
-
 function logitOf(logits: Float32Array, tokenId: number): number {
   const logit = logits[tokenId]
   if (logit === undefined) {
@@ -133,7 +126,7 @@ export function tokenLogprobs(
 }
 
 /** Ids of the `count` largest logits, largest first, lower ids first on ties. */
-function largestIds(logits: Float32Array, count: number): number[] {
+export function largestIds(logits: Float32Array, count: number): number[] {
   const wanted = Math.min(count, logits.length)
   if (wanted === 0) return []
   const threshold = kthLargest(logits, wanted)

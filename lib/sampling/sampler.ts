@@ -14,13 +14,12 @@ import { checkTop, type KnownLogits, largest, type TopLogits, topLogprobs } from
 
 export {
   argmax,
-  logSoftmaxAt,
   logSumExp,
   type TokenLogprob,
   type TokenLogprobs,
   tokenLogprobs,
 } from './logprobs.js'
-export type { TopLogits } from './top-logits.js'
+export { type ScoredLogits, scoredLogprobs, type TopLogits } from './top-logits.js'
 
 /** Resolved options of generation: options/generate.ts has their ranges. */
 export interface SamplingOptions extends PenaltyOptions {

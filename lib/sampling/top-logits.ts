@@ -3,7 +3,7 @@
  * token. The device selects them (native/ops/top_logits.h), so that a vocabulary's logits need not
  * leave it.
  */
-import { checkLargest, type TokenLogprobs } from './logprobs.js'
+import { checkLargest, largestIds, type TokenLogprobs } from './logprobs.js'
 
 export interface TopLogits {
   /** Tokens of the whole row. */
@@ -17,6 +17,11 @@ export interface TopLogits {
    * times the mean distance of a token's logit from the largest.
    */
   readonly logSumExp?: number
+}
+
+/** The largest with their logSumExp, and the whole row [V]: of a place whose next token is known. */
+export interface ScoredLogits extends TopLogits {
+  readonly row: Float32Array
 }
 
 /**
@@ -65,6 +70,21 @@ export function topLogprobs(top: TopLogits, tokenId: number, alternatives: numbe
     ...at(top.ids.indexOf(tokenId)),
     top: Array.from({ length: count }, (_, place) => at(place)),
   }
+}
+
+/** tokenLogprobs from a row, its largest logits and its logSumExp, without a pass over the row. */
+export function scoredLogprobs(
+  scored: ScoredLogits,
+  tokenId: number,
+  alternatives: number,
+): TokenLogprobs {
+  checkTop(scored)
+  const { row, ids } = scored
+  const normalizer = scored.logSumExp!
+  const of = (id: number) => ({ tokenId: id, logprob: row[id]! - normalizer })
+  const isKnown = alternatives <= ids.length
+  const top = isKnown ? ids.subarray(0, alternatives) : largestIds(row, alternatives)
+  return { ...of(tokenId), top: Array.from(top, of) }
 }
 
 /** The index of a token in `ids`, which ascend; -1 if it is not there. */

@@ -9,6 +9,7 @@ import { parseJsonBodies } from './json-body.js'
 import type { ResolvedServeOptions } from './options.js'
 import type { Peers } from './peers.js'
 import { ClientGone } from './request-signal.js'
+import { completionRoutes } from './routes/completions.js'
 import { healthRoutes } from './routes/health.js'
 import { metricsRoutes } from './routes/metrics.js'
 import { modelRoutes } from './routes/models.js'
@@ -38,6 +39,7 @@ export async function createApp(
     guard(api, context)
     modelRoutes(api, context)
     tokenizeRoutes(api, context)
+    completionRoutes(api, context)
   })
   return app
 }

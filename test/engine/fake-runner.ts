@@ -19,6 +19,7 @@ export interface FakeOptions {
   pageSize?: number
   pages?: number
   maxStepTokens?: number
+  maxLogitRows?: number
   /**
    * Lengths up to this share one variant of keys, longer ones have one each, as dynamic RoPE does.
    */
@@ -59,6 +60,7 @@ export class FakeRunner implements Runner {
   readonly pageSize: number
   readonly pages: number
   readonly maxStepTokens: number
+  readonly maxLogitRows: number
   readonly draftingTokens = 32
   readonly captureNames: readonly string[]
   readonly cache = { layers: 1, kvHeads: 1, keyDim: 2, valueDim: 2, dtype: 'f32' } as const
@@ -87,6 +89,7 @@ export class FakeRunner implements Runner {
     this.pageSize = options.pageSize ?? 4
     this.pages = options.pages ?? 64
     this.maxStepTokens = options.maxStepTokens ?? 16
+    this.maxLogitRows = options.maxLogitRows ?? Math.max(2, this.maxStepTokens)
     this.captureNames = [0, 1].flatMap(layer => [
       `layers.${layer}.router_logits`,
       `layers.${layer}.expert_indices`,
@@ -179,6 +182,7 @@ export class FakeRunner implements Runner {
       this.#areCopies(step.copies) &&
       tokens.every(token => token >= 0 && token < this.vocabSize) &&
       positions.every(position => position >= 0 && position < this.contextLength) &&
+      logitRows.length <= this.maxLogitRows &&
       logitRows.every((row, i) => row < T && (i === 0 || row > logitRows[i - 1]!)) &&
       step.capture.every(name => this.captureNames.includes(name)) &&
       (step.wanted.whole || step.wanted.top) === logitRows.length > 0

@@ -99,6 +99,7 @@ async function runLoad(seed: number): Promise<{
     vocabSize: 3 + random.below(10),
     contextLength: 1000,
     maxStepTokens: 1 + random.below(24),
+    maxLogitRows: 2 + random.below(12),
     sharedVariant: random.chance(30) ? random.below(20) : Number.POSITIVE_INFINITY,
   }
   const runner = new FakeRunner(options)

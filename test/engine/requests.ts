@@ -75,6 +75,7 @@ export async function alone(
 ): Promise<{ got: Got; report: SequenceReport }> {
   const roomy = { ...options, pages: 64, maxStepTokens: 1000, contextLength: 1000, pageSize: 64 }
   delete roomy.delay
+  delete roomy.maxLogitRows
   const engine = new Engine(new FakeRunner(roomy))
   const { guesses: _, ...plain } = wish
   const { done, got } = submit(engine, { ...plain, onToken: () => {} })

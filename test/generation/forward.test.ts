@@ -1,5 +1,5 @@
 import t from 'tap'
-import { logSoftmaxAt } from '../../lib/sampling/sampler.js'
+import { tokenLogprobs } from '../../lib/sampling/sampler.js'
 import { config, fakeModel, tokenizer } from './fake-model.js'
 
 const V = config.vocabSize
@@ -85,7 +85,8 @@ t.test('score agrees with forward', async t => {
   t.same(score.tokenIds, tokens.slice(6))
   const expected = [5, 6, 7, 8].map(
     position =>
-      logSoftmaxAt(logits.subarray(position * V, (position + 1) * V), [tokens[position + 1]!])[0]!,
+      tokenLogprobs(logits.subarray(position * V, (position + 1) * V), tokens[position + 1]!, 0)
+        .logprob,
   )
   t.same(score.logprobs, expected)
   t.same(score.greedy, [false, false, false, false])

@@ -236,6 +236,24 @@ t.test('the context bounds the text', async t => {
   })
 })
 
+t.test('maxNewTokens 0 computes the prompt alone', async t => {
+  const { model, runner } = fakeModel({ maxStepTokens: 3 })
+  const none = { text: '', tokenIds: [], finishReason: 'length' }
+  for (const options of [{}, { temperature: 1 }, { logprobs: 2 }, { grammar: { regex: 'a' } }]) {
+    const result = await model.generate(PROMPT, { ...options, maxNewTokens: 0 })
+    t.match(result, { ...none, usage: { promptTokens: ids.length, generatedTokens: 0 } })
+    t.ok(result.timings.prefillMs > 0)
+    t.equal(result.timings.decodeMs, 0)
+  }
+  t.ok(runner.computedTokens >= ids.length)
+  t.equal(model.stats().generatedTokens, 0)
+  const { usage } = await model.generate(PROMPT, { maxNewTokens: 1 })
+  t.equal(usage.cachedTokens, ids.length - 1, 'the prompt is in the cache')
+  const stream = model.stream(PROMPT, { maxNewTokens: 0 })
+  for await (const _ of stream) t.fail('no chunk')
+  t.match(await stream.result, none)
+})
+
 t.test('prompts that are none', async t => {
   const { model } = fakeModel()
   const bad = { code: 'ERR_BAD_PROMPT' }

@@ -74,6 +74,10 @@ t.test('a GPU: its free memory, its largest step, a cache in bfloat16', async t 
   // Of `forward` with 2048 tokens. test/cuda/memory.slow.test.ts compares with what a device takes.
   const others = e.stepBytes - 2048 * 4 * plan.description.config.vocabSize
   t.ok(others > 128 * MIB && others < 192 * MIB, `${others} bytes besides the logits`)
+  const config = { ...plan.description.config, vocabSize: 151_669 }
+  const large = estimate({ ...plan, description: { ...plan.description, config } }, gpu)
+  const logits = large.stepBytes - others
+  t.ok(logits > 511 * MIB && logits <= 512 * MIB, `${logits} bytes of logits at most`)
 })
 
 t.test('packed weights are mapped and need not fit', async t => {

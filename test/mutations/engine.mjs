@@ -48,8 +48,16 @@ export default [
     name: 'engine-oldest-prompt-blocks',
     breaks: 'The oldest prompt takes all of a step, so that short ones wait for it.',
     in: 'lib/engine',
-    find: 'Math.min(oldest.remaining, Math.ceil(room / 2))',
-    replace: 'Math.min(oldest.remaining, room)',
+    find: 'tokens: Math.ceil(room.tokens / 2),',
+    replace: 'tokens: room.tokens,',
+    tests,
+  },
+  {
+    name: 'engine-unbounded-logits',
+    breaks: 'A step returns the logits of all tokens that want them.',
+    in: 'lib/engine',
+    find: 'Math.min(most, Math.max(computed, nextLogits) + rows)',
+    replace: 'most',
     tests,
   },
   {

@@ -1,5 +1,6 @@
 import t from 'tap'
-import { argmax, logSoftmaxAt, logSumExp, tokenLogprobs } from '../../lib/sampling/sampler.js'
+import { argmax, logSumExp, scoredLogprobs, tokenLogprobs } from '../../lib/sampling/sampler.js'
+import { topOf } from '../engine/fake-runner.js'
 import { random } from './reference.js'
 
 /** log(sum(exp)) the plain way. */
@@ -34,20 +35,20 @@ t.test('logits that are no distribution are a failure of the weights or the devi
   }
 })
 
-t.test('logSumExp and logSoftmaxAt agree with the plain formula', async t => {
+t.test('logSumExp and tokenLogprobs agree with the plain formula', async t => {
   const { normal } = random(1)
   for (const size of [1, 2, 33, 5000]) {
     const logits = Float32Array.from({ length: size }, () => normal() * 4)
     t.ok(Math.abs(logSumExp(logits) - plainLogSumExp(logits)) < 1e-12)
-    const ids = [0, size - 1, size >> 1]
-    const got = logSoftmaxAt(logits, ids)
-    for (const [i, id] of ids.entries()) {
-      t.ok(Math.abs(got[i]! - (logits[id]! - plainLogSumExp(logits))) < 1e-12)
+    for (const id of [0, size - 1, size >> 1]) {
+      const { logprob } = tokenLogprobs(logits, id, 0)
+      t.ok(Math.abs(logprob - (logits[id]! - plainLogSumExp(logits))) < 1e-12)
     }
   }
   t.equal(logSumExp(Float32Array.of(1e30, 1e30)), Math.fround(1e30) + Math.log(2))
-  t.same(logSoftmaxAt(Float32Array.of(-Infinity, 3), [0, 1]), Float64Array.of(-Infinity, 0))
-  t.throws(() => logSoftmaxAt(Float32Array.of(1, 2), [2]), {
+  t.equal(tokenLogprobs(Float32Array.of(-Infinity, 3), 0, 0).logprob, -Infinity)
+  t.equal(tokenLogprobs(Float32Array.of(-Infinity, 3), 1, 0).logprob, 0)
+  t.throws(() => tokenLogprobs(Float32Array.of(1, 2), 2, 0), {
     name: 'RangeError',
     message: 'tokenId: expected an integer from 0 to 1, got 2',
   })
@@ -72,5 +73,11 @@ t.test('tokenLogprobs gives the likeliest tokens, lower ids first on ties', asyn
     const normalizer = logSumExp(logits)
     t.ok([got, ...got.top].every(each => each.logprob === logits[each.tokenId]! - normalizer))
     t.equal(got.tokenId, token)
+    for (const known of [1, Math.min(size, 5), size]) {
+      const scored = { ...topOf(logits, known, true), row: logits }
+      t.same(scoredLogprobs(scored, token, count), got, 'the same from a row and its largest')
+    }
   }
+  const row = Float32Array.of(1, Number.NaN)
+  t.throws(() => scoredLogprobs({ ...topOf(row, 1, false), row }, 0, 0), { code: 'ERR_DEVICE' })
 })

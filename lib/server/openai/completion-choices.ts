@@ -1,0 +1,138 @@
+/** The choices of a completion's answer, whole or in pieces. */
+import type { GenerateChunk, GenerateResult } from '../../generation/results.js'
+import type { TokenLogprobs } from '../../sampling/sampler.js'
+import type { Tokenizer } from '../../tokenizer/tokenizer.js'
+import {
+  codePoints,
+  joined,
+  type LogprobLists,
+  LogprobWriter,
+  promptLists,
+  promptText,
+} from './completion-logprobs.js'
+import type { CompletionRequest } from './completion-request.js'
+import type { EncodedPrompt } from './prompts.js'
+import { finite, tokenText } from './token-text.js'
+
+/** As in vLLM's API: by token id. The rank is known of the likeliest tokens alone. */
+type PromptLogprobs = readonly (Readonly<Record<string, object>> | null)[]
+
+export interface CompletionChoice {
+  readonly index: number
+  readonly text: string
+  readonly logprobs: LogprobLists | null
+  /** null until the last piece. */
+  readonly finish_reason: string | null
+  readonly prompt_logprobs?: PromptLogprobs
+}
+
+/** The choices of all prompts. `results` has those of each prompt one behind the other. */
+export function completionChoices(
+  request: CompletionRequest,
+  prompts: readonly EncodedPrompt[],
+  results: readonly GenerateResult[],
+  tokenizer: Tokenizer,
+): CompletionChoice[] {
+  const { n, bestOf } = request
+  return prompts.flatMap((prompt, p) => {
+    const all = results.slice(p * bestOf, (p + 1) * bestOf)
+    const best = bestOf > n ? all.toSorted((a, b) => meanLogprob(b) - meanLogprob(a)) : all
+    return best.slice(0, n).map((result, i) => {
+      const pieces = new ChoicePieces(request, prompt, p * n + i, tokenizer)
+      return pieces.whole(result)
+    })
+  })
+}
+
+function meanLogprob({ logprobs = [] }: GenerateResult): number {
+  return logprobs.reduce((sum, { logprob }) => sum + logprob, 0) / Math.max(1, logprobs.length)
+}
+
+/** One choice, piece by piece. */
+export class ChoicePieces {
+  readonly #request: CompletionRequest
+  readonly #prompt: EncodedPrompt
+  readonly #index: number
+  readonly #tokenizer: Tokenizer
+  readonly #promptText: string
+  readonly #writer: LogprobWriter
+
+  constructor(
+    request: CompletionRequest,
+    prompt: EncodedPrompt,
+    index: number,
+    tokenizer: Tokenizer,
+  ) {
+    this.#request = request
+    this.#prompt = prompt
+    this.#index = index
+    this.#tokenizer = tokenizer
+    this.#promptText = request.echo ? (prompt.given ?? promptText(tokenizer, prompt.ids)) : ''
+    this.#writer = new LogprobWriter(tokenizer, prompt.ids, codePoints(this.#promptText))
+  }
+
+  whole({ text, finishReason, logprobs, promptLogprobs }: GenerateResult): CompletionChoice {
+    const choice = this.#choice(this.#promptText + text, finishReason)
+    const ofPrompt = this.#promptLists(promptLogprobs)
+    const lists = this.#lists(logprobs)
+    return {
+      ...choice,
+      logprobs: ofPrompt && lists ? joined(ofPrompt, lists) : lists,
+      ...(this.#request.promptLogprobs !== undefined && {
+        prompt_logprobs: this.#byId(promptLogprobs!),
+      }),
+    }
+  }
+
+  /** The prompt, of an answer that echoes it. */
+  echo(logprobs: readonly (TokenLogprobs | null)[] | undefined): CompletionChoice {
+    return { ...this.#choice(this.#promptText, null), logprobs: this.#promptLists(logprobs) }
+  }
+
+  chunk({ text, logprobs }: GenerateChunk): CompletionChoice {
+    return { ...this.#choice(text, null), logprobs: this.#lists(logprobs) }
+  }
+
+  end({ finishReason }: GenerateResult): CompletionChoice {
+    return this.#choice('', finishReason)
+  }
+
+  #choice(text: string, finishReason: string | null): CompletionChoice {
+    return { index: this.#index, text, logprobs: null, finish_reason: finishReason }
+  }
+
+  #lists(logprobs: readonly TokenLogprobs[] | undefined): LogprobLists | null {
+    if (this.#request.logprobs === undefined) return null
+    return this.#writer.lists(logprobs ?? [])
+  }
+
+  #promptLists(logprobs: readonly (TokenLogprobs | null)[] | undefined): LogprobLists | null {
+    const { echo, logprobs: count } = this.#request
+    if (!echo || count === undefined) return null
+    const entries = logprobs!.map(entry => entry && { ...entry, top: entry.top.slice(0, count) })
+    return promptLists(this.#tokenizer, this.#prompt.ids, entries)
+  }
+
+  #byId(logprobs: readonly (TokenLogprobs | null)[]): PromptLogprobs {
+    const count = this.#request.promptLogprobs!
+    const described = (id: number, logprob: number) => ({
+      logprob: finite(logprob),
+      decoded_token: tokenText(this.#tokenizer, id),
+    })
+    return logprobs.map(entry => {
+      if (!entry) return null
+      const { tokenId, logprob, top } = entry
+      return {
+        [tokenId]: described(tokenId, logprob),
+        ...Object.fromEntries(
+          top
+            .slice(0, count)
+            .map((each, rank) => [
+              each.tokenId,
+              { ...described(each.tokenId, each.logprob), rank: rank + 1 },
+            ]),
+        ),
+      }
+    })
+  }
+}
