@@ -9,6 +9,7 @@ import { parseJsonBodies } from './json-body.js'
 import type { ResolvedServeOptions } from './options.js'
 import type { Peers } from './peers.js'
 import { ClientGone } from './request-signal.js'
+import { chatRoutes } from './routes/chat.js'
 import { completionRoutes } from './routes/completions.js'
 import { healthRoutes } from './routes/health.js'
 import { metricsRoutes } from './routes/metrics.js'
@@ -40,6 +41,7 @@ export async function createApp(
     modelRoutes(api, context)
     tokenizeRoutes(api, context)
     completionRoutes(api, context)
+    chatRoutes(api, context)
   })
   return app
 }

@@ -11,11 +11,8 @@ import {
   promptText,
 } from './completion-logprobs.js'
 import type { CompletionRequest } from './completion-request.js'
+import { type PromptLogprobs, promptLogprobsById } from './prompt-logprobs.js'
 import type { EncodedPrompt } from './prompts.js'
-import { finite, tokenText } from './token-text.js'
-
-/** As in vLLM's API: by token id. The rank is known of the likeliest tokens alone. */
-type PromptLogprobs = readonly (Readonly<Record<string, object>> | null)[]
 
 export interface CompletionChoice {
   readonly index: number
@@ -71,15 +68,17 @@ export class ChoicePieces {
     this.#writer = new LogprobWriter(tokenizer, prompt.ids, codePoints(this.#promptText))
   }
 
-  whole({ text, finishReason, logprobs, promptLogprobs }: GenerateResult): CompletionChoice {
+  whole(result: GenerateResult): CompletionChoice {
+    const { text, finishReason, logprobs, promptLogprobs } = result
+    const { promptLogprobs: count } = this.#request
     const choice = this.#choice(this.#promptText + text, finishReason)
     const ofPrompt = this.#promptLists(promptLogprobs)
     const lists = this.#lists(logprobs)
     return {
       ...choice,
       logprobs: ofPrompt && lists ? joined(ofPrompt, lists) : lists,
-      ...(this.#request.promptLogprobs !== undefined && {
-        prompt_logprobs: this.#byId(promptLogprobs!),
+      ...(count !== undefined && {
+        prompt_logprobs: promptLogprobsById(result, count, this.#tokenizer),
       }),
     }
   }
@@ -111,28 +110,5 @@ export class ChoicePieces {
     if (!echo || count === undefined) return null
     const entries = logprobs!.map(entry => entry && { ...entry, top: entry.top.slice(0, count) })
     return promptLists(this.#tokenizer, this.#prompt.ids, entries)
-  }
-
-  #byId(logprobs: readonly (TokenLogprobs | null)[]): PromptLogprobs {
-    const count = this.#request.promptLogprobs!
-    const described = (id: number, logprob: number) => ({
-      logprob: finite(logprob),
-      decoded_token: tokenText(this.#tokenizer, id),
-    })
-    return logprobs.map(entry => {
-      if (!entry) return null
-      const { tokenId, logprob, top } = entry
-      return {
-        [tokenId]: described(tokenId, logprob),
-        ...Object.fromEntries(
-          top
-            .slice(0, count)
-            .map((each, rank) => [
-              each.tokenId,
-              { ...described(each.tokenId, each.logprob), rank: rank + 1 },
-            ]),
-        ),
-      }
-    })
   }
 }

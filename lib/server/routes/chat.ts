@@ -1,0 +1,115 @@
+/** /v1/chat/completions: answers to conversations. */
+import type { FastifyInstance } from 'fastify'
+import type { ChatOptions } from '../../chat/chat-options.js'
+import type { ChatResult } from '../../generation/chat-results.js'
+import type { Admitted } from '../admission.js'
+import type { ServerContext } from '../context.js'
+import { answerHead, usageOf } from '../openai/answer.js'
+import { ChatChoice } from '../openai/chat-choices.js'
+import { type ChatRequest, readChat } from '../openai/chat-request.js'
+import { inFields } from '../openai/library-errors.js'
+import { promptLogprobsById } from '../openai/prompt-logprobs.js'
+import { streamAnswer } from '../openai/stream-answer.js'
+import { requestSignal } from '../request-signal.js'
+import { allTexts, inTurn, readText } from '../texts.js'
+import { checkModel } from './models.js'
+
+const ROUTE = '/v1/chat/completions'
+
+/** Gets the pieces of each choice's answer. */
+interface Reader {
+  /** All have been admitted. */
+  admitted(): void
+  piece(choice: object): void
+}
+
+export function chatRoutes(app: FastifyInstance, context: ServerContext): void {
+  const { admission, model } = context
+  app.post(ROUTE, async ({ body }, reply) => {
+    admission.check()
+    checkModel(Object(body).model, context)
+    const request = readChat(body, model)
+    const { n, stream, includeUsage, promptLogprobs } = request
+    const signal = requestSignal(reply, context)
+    const object = stream ? 'chat.completion.chunk' : 'chat.completion'
+    const head = answerHead('chatcmpl', object, context)
+    const choices = Array.from({ length: n }, (_, i) => new ChatChoice(i, model.tokenizer))
+    const usage = (results: readonly ChatResult[]) =>
+      usageOf(
+        results.map(result => result.usage),
+        n,
+      )
+    if (stream) {
+      let begin = () => {}
+      const ready = new Promise<void>(resolve => {
+        begin = resolve
+      })
+      return streamAnswer(reply, context, { head, includeUsage, ready }, async send => {
+        const admitted = () => {
+          for (const choice of choices) send(choice.start())
+          begin()
+        }
+        return usage(await run(request, choices, signal, context, { admitted, piece: send }))
+      })
+    }
+    const results = await run(request, choices, signal, context)
+    return {
+      ...head,
+      choices: choices.map((choice, i) => choice.whole(results[i]!)),
+      usage: usage(results),
+      ...(promptLogprobs !== undefined && {
+        prompt_logprobs: promptLogprobsById(results[0]!, promptLogprobs, model.tokenizer),
+      }),
+    }
+  })
+}
+
+/** The results of all choices. */
+async function run(
+  { messages, options, seed, promptLogprobs, grammar }: ChatRequest,
+  choices: readonly ChatChoice[],
+  signal: AbortSignal,
+  { model, admission, observer }: ServerContext,
+  reader?: Reader,
+): Promise<ChatResult[]> {
+  let admitted: Admitted | undefined
+  /** The first text whose prompt is known has all of them admitted: they have the same prompt. */
+  const admitAll = ({ promptTokens, maxNewTokens }: Load): Admitted => {
+    if (admitted) return admitted
+    const tokens = choices.length * Math.min(promptTokens + maxNewTokens, model.contextLength)
+    admitted = admission.admit({ texts: choices.length, tokens })
+    reader?.admitted()
+    return admitted
+  }
+  const observers = choices.map(() => observer.text(ROUTE))
+  try {
+    return await allTexts(choices.length, signal, async (i, signal) => {
+      const stream = model.streamChat(messages, {
+        ...options,
+        seed: seed === undefined ? undefined : seed + i,
+        promptLogprobs: i === 0 ? promptLogprobs : undefined,
+        ...(observer.wantsRouting && { routing: 'counts' }),
+        signal,
+        admit: async load => {
+          await inTurn(admitAll(load).turn(i), signal)
+          observers[i]!.started()
+        },
+      })
+      const choice = choices[i]!
+      const onChunk = reader && (chunk => reader.piece(choice.chunk(chunk)))
+      try {
+        const result = await readText(stream, observers[i]!, signal, onChunk)
+        reader?.piece(choice.end(result))
+        return result
+      } finally {
+        admitted?.leave(i)
+      }
+    })
+  } catch (error) {
+    throw inFields(error, grammar?.place)
+  } finally {
+    admitted?.[Symbol.dispose]()
+  }
+}
+
+type Load = Parameters<NonNullable<ChatOptions['admit']>>[0]
