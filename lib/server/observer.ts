@@ -5,7 +5,7 @@ import type { GenerateResult } from '../generation/results.js'
 export interface TextObserver {
   /** It has left the queue. */
   started(): void
-  /** New tokens came, `count` of them. */
+  /** New tokens came, `count` of them; a last piece of text may have none. */
   tokens(count: number): void
   /** It has ended well; not called for a text that failed. */
   finished(result: Pick<GenerateResult, 'usage' | 'finishReason' | 'routing'>): void

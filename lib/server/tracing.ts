@@ -77,9 +77,9 @@ export class TextTracer implements Observer {
     let hasTokens = false
     return {
       started: () => void span.addEvent('moepp.text.started'),
-      tokens: () => {
-        if (!hasTokens) span.addEvent('moepp.text.first_token')
-        hasTokens = true
+      tokens: count => {
+        if (!hasTokens && count > 0) span.addEvent('moepp.text.first_token')
+        hasTokens ||= count > 0
       },
       finished: ({ usage, finishReason }) => {
         texts.inputTokens += usage.promptTokens

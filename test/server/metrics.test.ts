@@ -86,8 +86,10 @@ t.test('a text: its times are ordered, its lengths and FFN experts are counted',
   const metrics = metricsOf(() => STATS)
   const text = metrics.text('/v1/completions')
   text.started()
+  text.tokens(0)
   text.tokens(1)
   text.tokens(3)
+  text.tokens(0)
   text.finished({
     usage: { promptTokens: 5, generatedTokens: 4, cachedTokens: 0 },
     finishReason: 'stop',

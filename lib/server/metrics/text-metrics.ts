@@ -62,6 +62,7 @@ export function addTextMetrics(
     return {
       started: () => queueTime.observe({ route }, secondsSince(admitted)),
       tokens: count => {
+        if (count === 0) return
         if (last === undefined) firstToken.observe({ route }, secondsSince(admitted))
         else {
           // Tokens that come together share the time.
