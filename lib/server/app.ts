@@ -12,10 +12,12 @@ import type { ServerContext } from './context.js'
 import { RequestError, requestError, shuttingDown } from './errors.js'
 import { parseJsonBodies } from './json-body.js'
 import type { ResolvedServeOptions } from './options.js'
+import type { Peers } from './peers.js'
 import { ClientGone } from './request-signal.js'
 import { chatRoutes } from './routes/chat.js'
 import { completionRoutes } from './routes/completions.js'
 import { healthRoutes } from './routes/health.js'
+import { metricsRoutes } from './routes/metrics.js'
 import { modelRoutes } from './routes/models.js'
 import { pageRoutes } from './routes/page.js'
 import { tokenizeRoutes } from './routes/tokenize.js'
@@ -23,19 +25,23 @@ import { tokenizeRoutes } from './routes/tokenize.js'
 /** A client gets so long to send its request, headers and body. */
 const RECEIVE_MS = 60_000
 
-export async function createApp(context: ServerContext): Promise<FastifyInstance> {
-  const { options } = context
+export async function createApp(
+  context: ServerContext,
+  { cors, tracing }: Pick<Peers, 'cors' | 'tracing'>,
+): Promise<FastifyInstance> {
+  const { options, metrics } = context
   const app = newFastify(options)
   parseJsonBodies(app)
   handleErrors(app)
   logRequests(app, options)
-  if (options.corsOrigins.length > 0) {
-    const { default: cors } = await import('@fastify/cors')
+  tracing?.traceRequests(app)
+  if (cors) {
     const [first] = options.corsOrigins
-    await app.register(cors, { origin: first === '*' ? '*' : [...options.corsOrigins] })
+    await app.register(cors.default, { origin: first === '*' ? '*' : [...options.corsOrigins] })
   }
   healthRoutes(app, context)
   if (options.page) pageRoutes(app)
+  if (metrics) metricsRoutes(app, metrics, options)
   // In a scope of their own: health and the page, which asks for a key, need none.
   await app.register(async api => {
     guard(api, context)
@@ -107,7 +113,7 @@ function answerError(error: unknown, { log }: FastifyRequest, reply: FastifyRepl
 
 /** New requests need a key, and a server that takes them. */
 function guard(api: FastifyInstance, { options, lifecycle }: ServerContext): void {
-  const checkKey = options.apiKeys.length > 0 ? keyCheck(options.apiKeys) : () => {}
+  const checkKey = keyCheck(options.apiKeys)
   api.addHook('onRequest', async (request, reply) => {
     if (lifecycle.isDraining) throw shuttingDown()
     lifecycle.add(reply.raw)
