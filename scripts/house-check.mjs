@@ -27,6 +27,8 @@ const ROOMS = [
   'load',
   'convert',
   'benchmark',
+  'evaluate',
+  'server',
   'cli',
   'index',
 ]

@@ -82,6 +82,11 @@ export class Model {
     return tokenizer
   }
 
+  /** The most tokens of one sequence, prompt and text together. */
+  get contextLength(): number {
+    return this.#calls.prompts.maxTokens
+  }
+
   /**
    * Continues a prompt, or each of an array of prompts.
    *
