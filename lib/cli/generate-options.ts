@@ -214,7 +214,8 @@ function pick<T extends object>(flags: T, names: readonly (keyof T)[]): T {
   ) as T
 }
 
-function number(flags: string, description: string): Option {
+/** An option whose value is a number. */
+export function number(flags: string, description: string): Option {
   return new Option(flags, description).argParser(parseNumber)
 }
 

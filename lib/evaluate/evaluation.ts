@@ -4,13 +4,12 @@
  */
 
 import { createHash } from 'node:crypto'
-import { integer } from '../base/option-checks.js'
 import type { Model } from '../generation/model.js'
 import { Encoding, type Pair } from './encoding.js'
 import { pooledMetric } from './metrics.js'
 import { type Answer, QuestionScore, type TaskReport, TextScore } from './scores.js'
-import { Shots } from './shots.js'
-import type { QuestionTask, Task, TaskDocument } from './tasks.js'
+import { type ShotOptions, shotsOf } from './shots.js'
+import type { Task } from './tasks.js'
 
 export type { Answer, TaskReport } from './scores.js'
 
@@ -19,16 +18,13 @@ export type Scorer = Pick<Model, 'score' | 'tokenizer' | 'contextLength'>
 
 type TaskScore = QuestionScore | TextScore
 
-export interface EvaluationOptions {
-  /** Examples before each question. */
-  readonly shots: number
-  /** Tasks whose documents are the examples. LAMBADA takes its own, as the harness does. */
-  readonly examples: readonly Task[]
-  /** Of the choice of examples. */
-  readonly seed: number
+export interface EvaluationOptions extends ShotOptions {
   /** Documents of each task, from the first; undefined: all. */
   readonly limit?: number | undefined
-  /** Tokens of a text that each window predicts but the first; undefined: as many as it holds. */
+  /**
+   * Tokens of a text that each window predicts but the first, at most the context's length;
+   * undefined: as many.
+   */
   readonly stride?: number | undefined
   /** As in GenerateOptions. */
   readonly addSpecialTokens: boolean
@@ -57,6 +53,19 @@ export class Evaluation {
     this.#options = options
     const { tokenizer, contextLength } = model
     this.#encoding = new Encoding(tokenizer, contextLength, options.addSpecialTokens)
+  }
+
+  /**
+   * Finds options that do not fit the tasks, before there is a model.
+   * @throws RangeError; MoeppError ERR_BAD_FILE
+   */
+  static check(tasks: readonly Task[], options: ShotOptions & { readonly stride?: number }): void {
+    const questions = tasks.filter(task => task.form !== undefined)
+    if (options.shots > 0 && questions.length === 0)
+      throw new RangeError(`shots: expected 0 for whole texts, got ${options.shots}`)
+    if (options.stride !== undefined && questions.length === tasks.length)
+      throw new RangeError(`stride: expected with a whole text, got ${options.stride}`)
+    for (const task of questions) shotsOf(task, options)
   }
 
   /**
@@ -111,30 +120,15 @@ export class Evaluation {
   }
 
   async #scoreOf(task: Task): Promise<TaskScore> {
-    const { limit, signal, stride, seed, shots } = this.#options
-    const { contextLength } = this.#model
+    const { limit, signal, stride = this.#model.contextLength } = this.#options
     if (!task.form) {
-      const step = integer(1, contextLength)(stride ?? contextLength, 'stride')
       const texts = task.documents.slice(0, limit)
       const windows: Pair[][] = []
-      for (const text of texts) windows.push(await this.#encoding.windows(text, step, signal))
+      for (const text of texts) windows.push(await this.#encoding.windows(text, stride, signal))
       return new TextScore(task, texts, windows)
     }
-    const pool = shots === 0 ? [] : this.#poolOf(task)
     const documents = task.documents.slice(0, limit)
-    return new QuestionScore(task, documents, new Shots(task, pool, shots, seed), signal)
-  }
-
-  #poolOf(task: QuestionTask): readonly TaskDocument[] {
-    const { examples } = this.#options
-    const subject = task.documents[0]!.question.subject
-    const own = examples.find(
-      (each): each is QuestionTask =>
-        each.form === task.form && each.documents[0]!.question.subject === subject,
-    )
-    if (own) return own.documents
-    if (task.form.name === 'lambada') return task.documents
-    throw new RangeError(`shotsFrom: expected a file with examples of ${task.name}, got none`)
+    return new QuestionScore(task, documents, shotsOf(task, this.#options), signal)
   }
 }
 

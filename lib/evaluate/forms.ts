@@ -115,8 +115,7 @@ function arcParts(record: DataRecord) {
   if (typeof record.take('question') === 'string') {
     const choices = record.inner('choices')
     const [texts, labels] = [choices.texts('text'), choices.texts('label')]
-    if (texts.length !== labels.length)
-      choices.fail('label', `${texts.length} labels`, labels)
+    if (texts.length !== labels.length) choices.fail('label', `${texts.length} labels`, labels)
     return { question: record.text('question'), texts, labels }
   }
   const question = record.inner('question')
@@ -225,15 +224,7 @@ const lambada: Form = {
 }
 
 /** In the order in which a record is compared with them. */
-export const FORMS: readonly Form[] = [
-  winogrande,
-  arc,
-  hellaswag,
-  piqa,
-  boolq,
-  mmlu,
-  lambada,
-]
+export const FORMS: readonly Form[] = [winogrande, arc, hellaswag, piqa, boolq, mmlu, lambada]
 
 /** Parts between whitespace, as Python's re.split counts words. */
 export function countWords(text: string): number {

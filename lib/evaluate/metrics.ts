@@ -101,9 +101,7 @@ export function pooledMetric(
   const documents = sum(parts.map(part => part.documents))
   const value = sum(parts.map(part => part.metric.value * part.documents)) / documents
   if (parts.some(({ metric }) => metric.stderr === null)) return { name, value, stderr: null }
-  const variances = parts.map(
-    ({ metric, documents: n }) => (n - 1) * metric.stderr! ** 2 * n,
-  )
+  const variances = parts.map(({ metric, documents: n }) => (n - 1) * metric.stderr! ** 2 * n)
   const pooled = sum(variances) / (documents - parts.length)
   return { name, value, stderr: Math.sqrt(pooled / documents) }
 }

@@ -110,7 +110,10 @@ function csvRecords(text: string, path: string): DataRecord[] {
     const where = `${path}: line ${line}`
     const [question, answer] = [cells[0]!, cells.at(-1)!]
     if (cells.length !== 6)
-      throw badFile(where, `expected a question, four choices and an answer, got ${cells.length} cells`)
+      throw badFile(
+        where,
+        `expected a question, four choices and an answer, got ${cells.length} cells`,
+      )
     const index = 'ABCD'.indexOf(answer)
     if (answer.length !== 1 || index < 0)
       throw badFile(where, `answer: expected A, B, C or D, got ${show(answer)}`)

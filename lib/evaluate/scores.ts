@@ -111,16 +111,22 @@ export class TextScore {
   readonly #task: TextTask
   readonly #texts: readonly string[]
   readonly #windows: readonly (readonly Pair[])[]
-  readonly #logprobs: number[] = []
+  /** Of each item, the number of its text. */
+  readonly #textOf: readonly number[]
+  /** Of each text. */
+  readonly #logprobs: number[]
+  #added = 0
 
   constructor(task: TextTask, texts: readonly string[], windows: readonly (readonly Pair[])[]) {
     this.#task = task
     this.#texts = texts
     this.#windows = windows
+    this.#textOf = windows.flatMap((own, i) => own.map(() => i))
+    this.#logprobs = texts.map(() => 0)
   }
 
   get items(): number {
-    return this.#windows.reduce((sum, { length }) => sum + length, 0)
+    return this.#textOf.length
   }
 
   *work(): Generator<Work, void> {
@@ -131,21 +137,18 @@ export class TextScore {
   }
 
   add(answer: Answer): void {
-    this.#logprobs.push(answer[0]!.logprob)
+    const text = this.#textOf[this.#added++]!
+    this.#logprobs[text]! += answer[0]!.logprob
   }
 
   async report(): Promise<TaskReport> {
     const { name, file } = this.#task
-    let at = 0
-    const logprobs = this.#windows.map(({ length }) =>
-      this.#logprobs.slice(at, (at += length)).reduce((sum, x) => sum + x, 0),
-    )
     const sizes = this.#texts.map((text, i) => ({
       tokens: this.#windows[i]!.reduce((sum, { continuation }) => sum + continuation.length, 0),
       words: countWords(text),
       bytes: Buffer.byteLength(text),
     }))
-    const metrics = textMetrics(logprobs, sizes)
+    const metrics = textMetrics(this.#logprobs, sizes)
     return { task: name, file, documents: this.#texts.length, cutPrompts: 0, metrics }
   }
 }

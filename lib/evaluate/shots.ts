@@ -3,7 +3,35 @@
 import { isDeepStrictEqual } from 'node:util'
 import { MoeppError } from '../errors.js'
 import { PythonRandom } from './python-random.js'
-import type { QuestionTask, TaskDocument } from './tasks.js'
+import type { QuestionTask, Task, TaskDocument } from './tasks.js'
+
+export interface ShotOptions {
+  /** Examples before each question. */
+  readonly shots: number
+  /** Tasks whose documents are the examples. LAMBADA takes its own, as the harness does. */
+  readonly examples: readonly Task[]
+  /** Of the choice of examples. */
+  readonly seed: number
+}
+
+/**
+ * Those of a task.
+ * @throws RangeError if no file has any; MoeppError ERR_BAD_FILE if there are too few
+ */
+export function shotsOf(task: QuestionTask, { shots, examples, seed }: ShotOptions): Shots {
+  const pool = shots === 0 ? [] : poolOf(task, examples)
+  return new Shots(task, pool, shots, seed)
+}
+
+function poolOf(task: QuestionTask, examples: readonly Task[]): readonly TaskDocument[] {
+  const subjectOf = ({ documents }: QuestionTask) => documents[0]!.question.subject
+  const isOwn = (other: Task): other is QuestionTask =>
+    other.form !== undefined && other.form === task.form && subjectOf(other) === subjectOf(task)
+  const own = examples.filter(isOwn).flatMap(({ documents }) => documents)
+  if (own.length > 0) return own
+  if (task.form.name === 'lambada') return task.documents
+  throw new RangeError(`shotsFrom: expected a file with examples of ${task.name}, got none`)
+}
 
 export class Shots {
   readonly #count: number

@@ -3,8 +3,8 @@
 import { existsSync } from 'node:fs'
 import { basename, extname } from 'node:path'
 import { wrong } from '../base/option-checks.js'
-import { badFile, DataRecord, readLines, readRecords } from './records.js'
 import { FORMS, type Form, formOf, type Question } from './forms.js'
+import { badFile, DataRecord, readLines, readRecords } from './records.js'
 
 /** A file of a task, and the name of its form if the user says it. */
 export interface TaskFile {
