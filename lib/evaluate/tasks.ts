@@ -42,7 +42,7 @@ export const TASK_NAMES = [...FORMS.flatMap(({ name, aliases }) => [name, ...ali
 
 /** `winogrande=FILE` says the form; `FILE` leaves it to the fields. */
 export function taskFile(argument: string): TaskFile {
-  const [, name, path] = /^([a-z_]+)=(.+)$/s.exec(argument) ?? []
+  const [, name, path] = /^([a-z]\w*)=(.+)$/s.exec(argument) ?? []
   if (name === undefined) return { path: argument }
   if (!TASK_NAMES.includes(name))
     throw wrong('tasks', `one of ${TASK_NAMES.join(', ')}`, name, 'string')
