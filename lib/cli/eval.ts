@@ -130,7 +130,7 @@ function pathsOf({ tasks, shotsFrom }: EvalFlags): string[] {
   return [...filesOf(tasks), ...filesOf(shotsFrom)].map(({ path }) => path)
 }
 
-/** What decides a result beside its tokens. A run that goes on may use other threads, say. */
+/** All that decides a result beside its tokens: no threads, say, which a later run may change. */
 function setupOf(model: string, flags: EvalFlags): object {
   const { dtype, activationDtype, kvCacheDtype, revision } = loadOptions(flags)
   return { model, dtype, activationDtype, kvCacheDtype, revision }

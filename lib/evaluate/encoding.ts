@@ -75,9 +75,9 @@ export class Encoding {
   }
 
   /**
-   * A whole text in windows of at most `most` tokens. Each token is predicted once: those of the
-   * first window after the begin token, `stride` of each later one after all tokens that fit before
-   * them. A stride of `most` leaves one token of context: the harness's disjoint windows.
+   * A whole text in windows of at most `most` tokens. Each token is predicted once. The first
+   * window follows the begin token. Each later one predicts `stride` tokens after all that fit
+   * before them. A stride of `most` leaves one token of context: the harness's disjoint windows.
    */
   async windows(text: string, stride: number, signal?: AbortSignal): Promise<Pair[]> {
     const ids = await this.#tokenizer.encodeAsync(text, {

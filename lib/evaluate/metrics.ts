@@ -79,8 +79,8 @@ export interface TextSize {
 }
 
 /**
- * Of texts with the sums of their log-probabilities. The harness has all but token_perplexity, which
- * depends on the tokenizer.
+ * Of texts with the sums of their log-probabilities. The harness has all but token_perplexity,
+ * which depends on the tokenizer.
  */
 export function textMetrics(logprobs: readonly number[], sizes: readonly TextSize[]): Metric[] {
   const total = sum(logprobs)

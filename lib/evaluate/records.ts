@@ -103,7 +103,7 @@ function jsonRecords(text: string, path: string): DataRecord[] {
   return records
 }
 
-/** MMLU's: question, four choices, the answer's letter; no heading. The file's name has the subject. */
+/** MMLU's: question, four choices, the answer's letter. The file's name has the subject. */
 function csvRecords(text: string, path: string): DataRecord[] {
   const subject = basename(path, extname(path)).replace(/_(test|dev|val)$/, '')
   return csvRows(text, path).map(({ line, cells }) => {

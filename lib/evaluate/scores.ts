@@ -1,4 +1,4 @@
-/** What the answers to a task's items come to: process_results of the harness's api/task.py. */
+/** Scores of a task from the answers to its items: process_results of the harness's api/task.py. */
 
 import type { Encoding, Pair } from './encoding.js'
 import { countWords } from './forms.js'

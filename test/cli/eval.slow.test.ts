@@ -9,7 +9,7 @@ import { root } from '../support/golden.js'
 import { BOOKS, finish, startCli } from './run-cli.js'
 import { runHere } from './run-here.js'
 
-const data = (name: string) => join(root, 'test', 'evaluate', 'data', name)
+const data = (name: string) => join(root, 'test', 'golden', 'evaluation', name)
 const FLAGS = ['eval', '--model', BOOKS, '--context-length', '256']
 const results = (stdout: string) => JSON.parse(stdout).results
 

@@ -7,7 +7,7 @@ import { root } from '../support/golden.js'
 import { BOOKS } from './run-cli.js'
 import { runHere } from './run-here.js'
 
-const data = (name: string) => join(root, 'test', 'evaluate', 'data', name)
+const data = (name: string) => join(root, 'test', 'golden', 'evaluation', name)
 const FLAGS = ['eval', '--model', BOOKS, '--context-length', '256']
 
 t.test("scores are those of the model's own calls", async t => {

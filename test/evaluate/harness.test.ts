@@ -1,6 +1,6 @@
 /**
- * Compares with lm-evaluation-harness's own code. data/harness.json holds what its tasks, at the
- * commit of lib/evaluate/harness.ts, gave for the same files and the model of stand-in.ts.
+ * Compares with lm-evaluation-harness's own code. golden/evaluation/harness.json holds what its
+ * tasks, at the commit of lib/evaluate/harness.ts, gave for the same files and stand-in.ts's model.
  */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -10,7 +10,7 @@ import { readTasks } from '../../lib/evaluate/tasks.js'
 import { root } from '../support/golden.js'
 import { standIn } from './stand-in.js'
 
-const DATA = join(root, 'test', 'evaluate', 'data')
+const DATA = join(root, 'test', 'golden', 'evaluation')
 
 interface Expected {
   readonly task: string
@@ -26,7 +26,7 @@ interface Expected {
 
 const EXPECTED: readonly Expected[] = JSON.parse(readFileSync(join(DATA, 'harness.json'), 'utf8'))
 
-/** Where the examples of a form are; LAMBADA's are its own documents. */
+/** Files of examples, by form; LAMBADA's are its own documents. */
 const EXAMPLES: Readonly<Record<string, string>> = { mmlu: 'mmlu-dev', lambada: '' }
 
 async function evaluate(file: string, contextLength: number, options: Partial<EvaluationOptions>) {

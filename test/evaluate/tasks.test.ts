@@ -6,7 +6,7 @@ import { argmax, meanMetric } from '../../lib/evaluate/metrics.js'
 import { readTasks, TASK_NAMES, taskFile } from '../../lib/evaluate/tasks.js'
 import { root } from '../support/golden.js'
 
-const DATA = join(root, 'test', 'evaluate', 'data')
+const DATA = join(root, 'test', 'golden', 'evaluation')
 
 /** Right lines, to make wrong ones of. */
 const LINES = {
