@@ -1,10 +1,10 @@
 /** Formats the results of `moepp eval`. */
 
 import { basename } from 'node:path'
+import { packageVersion } from '../addon/addon-file.js'
 import type { ModelDevice } from '../addon/device.js'
 import type { TaskReport } from '../evaluate/evaluation.js'
 import { HARNESS } from '../evaluate/harness.js'
-import { packageVersion } from './diagnose.js'
 import { formatCount, formatTable } from './format.js'
 
 export interface EvalAbout {
