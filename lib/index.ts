@@ -16,6 +16,7 @@ export type { CallTrace, LoadTrace, TracedResult } from './generation/diagnostic
 export type { Model } from './generation/model.js'
 export type { Prompt, TokenIds } from './generation/prompt.js'
 export type {
+  ExpertCounts,
   FinishReason,
   ForwardResult,
   GenerateChunk,
@@ -37,6 +38,7 @@ export type { DownloadProgress } from './hub/repository.js'
 export type { RopeScaling, YarnScaling } from './layers/rope.js'
 export { estimateMemory, loadModel } from './load/load.js'
 export type { MemoryEstimate } from './load/memory-estimate.js'
+export type { CallLoad } from './options/admission.js'
 export type {
   GenerateOptions,
   Isa,

@@ -25,6 +25,7 @@ import {
   speculation,
 } from '../sampling/prompt-lookup.js'
 import { randomSeed } from '../sampling/rng.js'
+import { type Admit, admission, type CallLoad } from './admission.js'
 import { type Grammar, grammar } from './grammar.js'
 
 export {
@@ -126,6 +127,12 @@ export interface GenerateOptions {
   /** Ends the generation early. The result then has finishReason 'abort'; nothing is thrown. */
   signal?: AbortSignal
   /**
+   * Called once the prompts are encoded, before the model computes any of them. The call waits for
+   * it, and rejects with what it throws: for a queue of one's own, or a limit. An abort ends the
+   * wait. No time of `timings` counts it. Default: every call is admitted.
+   */
+  admit?: (load: CallLoad) => void | Promise<void>
+  /**
    * Guess the next tokens from an earlier place of prompt or text, and compute them in one step.
    * The result is the same, bit by bit. It comes faster where the text repeats something. True is
    * `{ ngram: 3, tokens: 8 }`. Default false.
@@ -133,9 +140,10 @@ export interface GenerateOptions {
   speculate?: boolean | Speculation
   /**
    * Report the experts and expert weights of each token. All of the prompt is computed for that.
-   * 'computed' leaves out its first tokens that are in the KV cache already. Default false.
+   * 'computed' leaves out its first tokens that are in the KV cache already. So does 'counts'. It
+   * reports counts of tokens alone: its memory does not grow with the text. Default false.
    */
-  routing?: boolean | 'computed'
+  routing?: boolean | 'computed' | 'counts'
   /**
    * Called for each new token of each text, to change its logits in place.
    *
@@ -173,6 +181,7 @@ export interface ResolvedOptions
         | 'promptLogprobs'
         | 'addSpecialTokens'
         | 'signal'
+        | 'admit'
         | 'logits'
         | 'grammar'
         | 'speculate'
@@ -185,6 +194,7 @@ export interface ResolvedOptions
   readonly promptLogprobs: number | undefined
   readonly addSpecialTokens: boolean | undefined
   readonly signal: AbortSignal | undefined
+  readonly admit: Admit | undefined
   readonly logits: LogitsHook | undefined
   readonly grammar: GrammarSource | undefined
   readonly speculate: ResolvedSpeculation | undefined
@@ -219,6 +229,7 @@ export const generateChecks = {
   addSpecialTokens: boolean,
   splitSpecialTokens: boolean,
   signal,
+  admit: admission,
   speculate: speculation,
   routing,
   logits: logitsHook,
@@ -272,6 +283,7 @@ export function resolveGenerateOptions(
     addSpecialTokens: given.addSpecialTokens,
     splitSpecialTokens: given.splitSpecialTokens ?? false,
     signal: given.signal,
+    admit: given.admit,
     speculate: given.speculate,
     routing: given.routing ?? false,
     logits: given.logits,
@@ -305,9 +317,9 @@ function checkCheckpoint(
   }
 }
 
-function routing(value: unknown, name: string): boolean | 'computed' {
-  if (value === 'computed' || typeof value === 'boolean') return value
-  throw wrong(name, "true, false or 'computed'", value, 'string')
+function routing(value: unknown, name: string): boolean | 'computed' | 'counts' {
+  if (value === 'computed' || value === 'counts' || typeof value === 'boolean') return value
+  throw wrong(name, "true, false, 'computed' or 'counts'", value, 'string')
 }
 
 function alternatives(value: unknown, name: string, { vocabSize }: GenerateContext): number {
