@@ -25,17 +25,17 @@ type OwnParts = Pick<TextGenerationParts, 'promptIds' | 'options'> &
 type StreamParts = Pick<TextGenerationParts, 'onChunk' | 'skipSpecialTokens'>
 
 export class TextCalls {
+  /** The checkpoint's. */
+  readonly presets: Readonly<Partial<GenerateOptions>>
   readonly #context: CallContext
   readonly #config: ModelConfig
-  /** What generation_config.json sets. */
-  readonly presets: Readonly<Partial<GenerateOptions>>
   readonly #eosTokenIds: readonly number[]
   readonly #grammars: Grammars | undefined
 
   constructor(context: CallContext, config: ModelConfig, generation: GenerationConfig) {
     this.#context = context
     this.#config = config
-    this.presets = presetsOf(generation)
+    this.presets = Object.freeze(presetsOf(generation))
     this.#eosTokenIds = generation.eosTokenIds ?? config.eosTokenIds
     const { tokenizer } = context.prompts
     this.#grammars = tokenizer && new Grammars(tokenizer.pieces, config.vocabSize)
@@ -97,11 +97,7 @@ export class TextCalls {
    */
   resolve(options: GenerateOptions, defaults: GenerateOptions = {}): ResolvedOptions {
     const { tokenizer } = this.#context.prompts
-    const resolved = resolveGenerateOptions(
-      options,
-      { ...defaults, ...this.presets },
-      this.#config,
-    )
+    const resolved = resolveGenerateOptions(options, { ...defaults, ...this.presets }, this.#config)
     if (resolved.stop.length > 0 && !tokenizer) throw noTokenizer('the option stop')
     if (resolved.grammar && !tokenizer) throw noTokenizer('the option grammar')
     return resolved
