@@ -1,8 +1,5 @@
 /** Runs the texts of a request together: all of them end well, or the request fails. */
-import type { ChatChunk } from '../generation/chat-results.js'
-import type { GenerateChunk, GenerateResult } from '../generation/results.js'
 import type { GenerationStream } from '../generation/stream.js'
-import type { TextObserver } from './observer.js'
 
 /**
  * The results of `count` texts, in order. The first failure ends the others.
@@ -43,20 +40,15 @@ export async function inTurn(turn: Promise<void>, signal: AbortSignal): Promise<
  * Reads a text to its end.
  * @throws the signal's reason; what the stream throws
  */
-export async function readText<Chunk extends GenerateChunk | ChatChunk, R extends GenerateResult>(
-  stream: GenerationStream<Chunk, R>,
-  observer: TextObserver,
+export async function readText<Chunk, Result>(
+  stream: GenerationStream<Chunk, Result>,
   signal: AbortSignal,
-  onChunk?: (chunk: Chunk) => void,
-): Promise<R> {
+  onChunk: (chunk: Chunk) => void,
+): Promise<Result> {
   try {
-    for await (const chunk of stream) {
-      observer.tokens(chunk.tokenIds.length)
-      onChunk?.(chunk)
-    }
+    for await (const chunk of stream) onChunk(chunk)
     const result = await stream.result
     signal.throwIfAborted()
-    observer.finished(result)
     return result
   } catch (error) {
     // An abort ends calls of the library in ways of their own.
