@@ -1,4 +1,5 @@
 /** Runs the texts of a request together: all of them end well, or the request fails. */
+import { setMaxListeners } from 'node:events'
 import type { GenerationStream } from '../generation/stream.js'
 
 /**
@@ -12,6 +13,8 @@ export async function allTexts<T>(
 ): Promise<T[]> {
   const failure = new AbortController()
   const ends = AbortSignal.any([signal, failure.signal])
+  // Each text listens.
+  setMaxListeners(0, ends)
   const runs = Array.from({ length: count }, async (_, i) => {
     try {
       return await run(i, ends)
