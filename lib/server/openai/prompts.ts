@@ -14,7 +14,7 @@ export interface EncodedPrompt {
 }
 
 /** Counting the tokens of a prompt that is too long ends at so many contexts. */
-const COUNTED_CONTEXTS = 8
+const COUNTED_CONTEXTS = 4
 
 /** The check of the field: always a list. */
 export function promptField(value: unknown, name: string, context: GenerateContext): PromptField {
@@ -50,8 +50,9 @@ export async function encodePrompts(
     const maxTokens = COUNTED_CONTEXTS * contextLength
     const ids =
       typeof prompt === 'string'
-        ? await tokenizer.encodeAsync(prompt, { addSpecialTokens, maxTokens, signal })
+        ? await tokenizer.encodeAsync(prompt, { addSpecialTokens, maxTokens })
         : prompt
+    signal.throwIfAborted()
     if (ids.length === 0) throw badField(name, 'expected at least one token, got none')
     if (ids.length + room > contextLength) throw tooLong(name, ids.length, contextLength, room)
     encoded.push({ ids, given: typeof prompt === 'string' ? prompt : undefined })
