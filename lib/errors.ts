@@ -98,16 +98,21 @@ export class MoeppError extends Error {
   readonly code: MoeppErrorCode
   /** Label of the op that failed, `layers.3.moe.gate_up`, when there is one. */
   declare readonly op?: string
-  /** Of ERR_BAD_PROMPT, if a prompt is too long: its tokens, and the most that it may have. */
+  /**
+   * Of a prompt that is too long, ERR_BAD_PROMPT: its tokens, and the most that fit. `got` is exact
+   * for token ids, and for a text of up to four times `most`. A text of more tokens, or one that is
+   * refused for its number of characters alone, has `got` at least.
+   */
   declare readonly tokens?: { readonly got: number; readonly most: number }
 
   constructor(
     code: MoeppErrorCode,
     message: string,
-    options: { op?: string; cause?: unknown } = {},
+    options: { op?: string; tokens?: { got: number; most: number }; cause?: unknown } = {},
   ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause })
     this.code = code
     if (options.op !== undefined) this.op = options.op
+    if (options.tokens !== undefined) this.tokens = options.tokens
   }
 }

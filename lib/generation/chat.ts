@@ -15,13 +15,14 @@ import { type ChatMessage, templateMessages } from '../template/messages.js'
 import { PlainCopier } from '../template/plain-data.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
 import type { AssistantMessage, ChatChunk, ChatResult } from './chat-results.js'
-import { type Job, unlessAborted } from './job.js'
+import { deferred, type Job, settle, unlessAborted } from './job.js'
 import { checkTokenIds, type PromptContext, promptIdsOfParts } from './prompt.js'
 import type { GenerateChunk, GenerateResult } from './results.js'
+import { GenerationStream } from './stream.js'
 import type { TextCalls } from './text-calls.js'
 
 /** A turn whose arguments are checked. */
-export interface ChatTurn {
+interface ChatTurn {
   readonly call: 'chat' | 'streamChat'
   readonly messages: readonly ChatMessage[]
   readonly chat: SplitOptions
@@ -47,10 +48,33 @@ export class ChatCalls {
     this.#prompts = prompts
   }
 
+  /** Model.chat. */
+  chat(messages: readonly ChatMessage[], options: ChatOptions): Promise<ChatResult> {
+    const turn = this.#check('chat', messages, options)
+    const { signal } = turn.options
+    return settle(
+      deferred(signal, signal => this.#start(turn, signal)),
+      signal,
+    )
+  }
+
+  /** Model.streamChat. */
+  stream(
+    messages: readonly ChatMessage[],
+    options: ChatOptions,
+  ): GenerationStream<ChatChunk, ChatResult> {
+    const turn = this.#check('streamChat', messages, options)
+    const { signal } = turn.options
+    return new GenerationStream(
+      onChunk => deferred(signal, signal => this.#start(turn, signal, onChunk)),
+      signal,
+    )
+  }
+
   /**
    * @throws TypeError, RangeError; MoeppError ERR_NO_CHAT_TEMPLATE, ERR_BAD_CONFIG
    */
-  check(call: ChatTurn['call'], messages: readonly ChatMessage[], options: ChatOptions): ChatTurn {
+  #check(call: ChatTurn['call'], messages: readonly ChatMessage[], options: ChatOptions): ChatTurn {
     const chat = splitChatOptions(options)
     const copies = messageCopies(messages, this.#prompts.vocabSize)
     if (copies.length === 0) throw new RangeError('messages: expected at least one, got none')
@@ -65,7 +89,7 @@ export class ChatCalls {
   }
 
   /** Renders and encodes the conversation, and starts the answer. */
-  async start(
+  async #start(
     turn: ChatTurn,
     signal: AbortSignal,
     onChunk?: (chunk: ChatChunk) => void,
@@ -101,14 +125,14 @@ export class ChatCalls {
   /**
    * The tokens of a conversation: those of its last answer behind the prompt that asked for it. So
    * the KV cache holds them all after that turn.
-   * @throws as check and start
+   * @throws as Model.chat
    */
   async tokenIds(
     messages: readonly ChatMessage[],
     options: TemplateOptions,
     signal: AbortSignal | undefined,
   ): Promise<number[]> {
-    const { chat, messages: all } = this.check('chat', messages, options)
+    const { chat, messages: all } = this.#check('chat', messages, options)
     const last = all.at(-1)!
     const answer = last.role === 'assistant' ? (last.tokenIds ?? []) : []
     const asked = answer.length > 0 ? all.slice(0, -1) : all

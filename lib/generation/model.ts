@@ -13,7 +13,6 @@ import type { ForwardOptions, ScoreOptions } from './call-options.js'
 import { ChatCalls } from './chat.js'
 import type { ChatChunk, ChatResult } from './chat-results.js'
 import { forward } from './forward.js'
-import { deferred, settle } from './job.js'
 import type { ModelParts } from './model-parts.js'
 import { PositionWarning } from './positions.js'
 import { noTokenizer, type Prompt, type TokenIds } from './prompt.js'
@@ -26,7 +25,7 @@ import {
   type SaveStateOptions,
   StateFiles,
 } from './state.js'
-import { GenerationStream } from './stream.js'
+import type { GenerationStream } from './stream.js'
 import { TextCalls } from './text-calls.js'
 
 /**
@@ -50,6 +49,13 @@ export class Model {
   readonly config: ModelConfig
   /** Device that the model runs on, and the reason if `device: 'auto'` did not take a GPU. */
   readonly device: ModelDevice
+  /**
+   * The options of generation that the checkpoint's generation_config.json sets. Those of a call
+   * override them.
+   */
+  readonly presets: Readonly<Partial<GenerateOptions>>
+  /** Most tokens of one sequence, prompt and text together: the context's, or the KV cache's. */
+  readonly contextLength: number
   readonly #calls: CallContext
   readonly #states: StateFiles
   readonly #texts: TextCalls
@@ -70,6 +76,8 @@ export class Model {
     }
     this.#states = new StateFiles(this.#calls, runner)
     this.#texts = new TextCalls(this.#calls, config, generation)
+    this.presets = this.#texts.presets
+    this.contextLength = engine.maxTokens
   }
 
   /**
@@ -80,16 +88,6 @@ export class Model {
     const { tokenizer } = this.#calls.prompts
     if (!tokenizer) throw noTokenizer('text')
     return tokenizer
-  }
-
-  /** Most tokens of one sequence, prompt and text together. */
-  get contextLength(): number {
-    return this.#calls.engine.maxTokens
-  }
-
-  /** Options that the checkpoint's generation_config.json sets. */
-  get presets(): Readonly<Partial<GenerateOptions>> {
-    return this.#texts.presets
   }
 
   /**
@@ -185,10 +183,7 @@ export class Model {
    */
   async chat(messages: readonly ChatMessage[], options: ChatOptions = {}): Promise<ChatResult> {
     this.#checkOpen()
-    const chats = this.#chats()
-    const turn = chats.check('chat', messages, options)
-    const job = deferred(turn.options.signal, signal => chats.start(turn, signal))
-    return settle(job, turn.options.signal)
+    return this.#chats().chat(messages, options)
   }
 
   /**
@@ -211,13 +206,7 @@ export class Model {
     options: ChatOptions = {},
   ): GenerationStream<ChatChunk, ChatResult> {
     this.#checkOpen()
-    const chats = this.#chats()
-    const turn = chats.check('streamChat', messages, options)
-    const { signal } = turn.options
-    return new GenerationStream(
-      onChunk => deferred(signal, signal => chats.start(turn, signal, onChunk)),
-      signal,
-    )
+    return this.#chats().stream(messages, options)
   }
 
   /**

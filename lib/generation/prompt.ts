@@ -108,7 +108,8 @@ export function promptIdsOfParts(
   const length = lengths.reduce((sum, each) => sum + each, 0)
   const { maxTokens } = context
   const tokenizer = checkCharacters({ length }, name, context, maxTokens)
-  const ids = tokenizer.encodeParts(parts, { maxTokens, ...(signal && { signal }) })
+  const how = { maxTokens: counted(maxTokens), ...(signal && { signal }) }
+  const ids = tokenizer.encodeParts(parts, how)
   return idsUnlessAborted(atMost(maxTokens, ids, name, context), name)
 }
 
@@ -136,12 +137,19 @@ export async function encode(
 ): Promise<number[]> {
   const tokenizer = checkCharacters(text, name, context, maxTokens)
   const ids = tokenizer.encodeAsync(text, {
-    maxTokens,
+    maxTokens: counted(maxTokens),
     ...(addSpecialTokens !== undefined && { addSpecialTokens }),
     ...(splitSpecialTokens !== undefined && { splitSpecialTokens }),
     ...(signal && { signal }),
   })
   return atMost(maxTokens, ids, name, context)
+}
+
+/**
+ * Tokens up to which a text is encoded: more than fit, so that an error can say how many there are.
+ */
+function counted(maxTokens: number): number {
+  return Math.min(4 * maxTokens, Number.MAX_SAFE_INTEGER)
 }
 
 async function atMost(
@@ -151,11 +159,10 @@ async function atMost(
   context: PromptContext,
 ): Promise<number[]> {
   const ids = await encoded
-  if (ids.length <= maxTokens) return ids
-  throw new MoeppError(
-    'ERR_BAD_PROMPT',
-    `${name}: has more than ${maxTokens} tokens, but ${limitOf(context)}`,
-  )
+  const got = ids.length
+  if (got <= maxTokens) return ids
+  const count = got > counted(maxTokens) ? `at least ${got}` : got
+  throw tooLong(`${name}: has ${count} tokens, but ${limitOf(context)}`, { got, most: maxTokens })
 }
 
 /** Refuses a text of more characters than `maxTokens` tokens can stand for. */
@@ -167,11 +174,12 @@ function checkCharacters(
 ): Tokenizer {
   const { tokenizer } = context
   if (!tokenizer) throw noTokenizer('a text')
-  const most = maxTokens * tokenizer.maxTokenLength
+  const { maxTokenLength } = tokenizer
+  const most = maxTokens * maxTokenLength
   if (length <= most) return tokenizer
-  throw new MoeppError(
-    'ERR_BAD_PROMPT',
+  throw tooLong(
     `${name}: has ${length} characters, expected at most ${most}: ${limitOf(context)} tokens`,
+    { got: Math.ceil(length / maxTokenLength), most: maxTokens },
   )
 }
 
@@ -193,8 +201,13 @@ export function checkTokenIds(ids: unknown, name: string, vocabSize: number): nu
 }
 
 export function checkLength(tokens: number, name: string, context: PromptContext): void {
-  if (tokens <= context.maxTokens) return
-  throw new MoeppError('ERR_BAD_PROMPT', `${name}: has ${tokens} tokens, but ${limitOf(context)}`)
+  const { maxTokens: most } = context
+  if (tokens <= most) return
+  throw tooLong(`${name}: has ${tokens} tokens, but ${limitOf(context)}`, { got: tokens, most })
+}
+
+function tooLong(message: string, tokens: { got: number; most: number }): MoeppError {
+  return new MoeppError('ERR_BAD_PROMPT', message, { tokens })
 }
 
 function limitOf({ contextLength, maxTokens }: PromptContext): string {

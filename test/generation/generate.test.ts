@@ -236,6 +236,17 @@ t.test('the context bounds the text', async t => {
   })
 })
 
+t.test('the presets of the checkpoint, and the length of a text', async t => {
+  const generation = { temperature: 0.5, topK: 9, bosTokenId: 1, eosTokenIds: [2] }
+  const { model } = fakeModel({ generation })
+  t.same(model.presets, { temperature: 0.5, topK: 9 })
+  t.ok(Object.isFrozen(model.presets))
+  t.equal(model.contextLength, 200)
+  const small = fakeModel({ pages: 2 }).model
+  t.equal(small.contextLength, 8, 'what the KV cache holds')
+  t.same(small.presets, {})
+})
+
 t.test('maxNewTokens 0 computes the prompt alone', async t => {
   const { model, runner } = fakeModel({ maxStepTokens: 3 })
   const none = { text: '', tokenIds: [], finishReason: 'length' }

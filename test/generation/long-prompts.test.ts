@@ -97,6 +97,7 @@ t.test('a text that cannot fit is refused before it is encoded', async t => {
   const refused = (name: string) => ({
     code: 'ERR_BAD_PROMPT',
     message: `${name}: has 1000000 characters, expected at most ${most}: the context holds 200 tokens`,
+    tokens: { got: Math.ceil(1_000_000 / tokenizer.maxTokenLength), most: 200 },
   })
   for (const unit of ['a', '\0', '\ud800']) {
     const text = unit.repeat(1_000_000)
@@ -111,11 +112,22 @@ t.test('a text that cannot fit is refused before it is encoded', async t => {
   }
   await t.rejects(model.generate('a'.repeat(most)), {
     code: 'ERR_BAD_PROMPT',
-    message: 'prompt: has more than 200 tokens, but the context holds 200',
+    message: 'prompt: has at least 801 tokens, but the context holds 200',
+    tokens: { got: 801, most: 200 },
+  })
+  const text = ' the old man'.repeat(100)
+  const got = tokenizer.encode(text).length
+  t.ok(got > 200 && got <= 800)
+  await t.rejects(model.generate(text), {
+    message: `prompt: has ${got} tokens, but the context holds 200`,
+    tokens: { got, most: 200 },
   })
   const many = new Array(1_000_000).fill('x')
   many[0] = 1
-  await t.rejects(model.generate(many), { message: /^prompt: has 1000000 tokens/ })
+  await t.rejects(model.generate(many), {
+    message: /^prompt: has 1000000 tokens/,
+    tokens: { got: 1_000_000, most: 200 },
+  })
 })
 
 t.test('a token that stands for any number of characters', async t => {
@@ -132,7 +144,7 @@ t.test('a token that stands for any number of characters', async t => {
   const unknown = '\u{10fffd}'.repeat(50_000)
   t.equal((await ids(unknown)).at(-1), plain.unkTokenId)
   const { turns } = await countTurns(() =>
-    t.rejects(ids('a b '.repeat(50_000)), { message: /has more than 10 tokens/ }),
+    t.rejects(ids('a b '.repeat(50_000)), { message: /has at least 41 tokens/ }),
   )
   t.ok(turns < 5, `${turns} turns`)
 })

@@ -1,0 +1,161 @@
+/** Streams over real sockets: aborts, slow readers, deadlines, and ends in the middle. */
+import { once } from 'node:events'
+import { connect, type Socket } from 'node:net'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import t, { type Test } from 'tap'
+import { loadModel, type Model } from '../../lib/index.js'
+import { type ServeOptions, type Server, serve } from '../../lib/server/index.js'
+import { root } from '../support/golden.js'
+import { checkAnswer, eventsOf } from './openai-answers.js'
+
+const books = join(root, 'models', 'books-7m')
+const model = await loadModel(books)
+t.teardown(() => model.close())
+
+/** A text that runs until it is cut. */
+const LONG = { prompt: 'The old man', max_tokens: 4000, ignore_eos: true, n: 4, stream: true }
+
+interface Listening {
+  readonly server: Server
+  readonly port: number
+}
+
+async function listen(t: Test, options: ServeOptions, of: Model = model): Promise<Listening> {
+  const server = await serve(of, { drainMs: 0, ...options })
+  t.teardown(() => server.close())
+  const { port } = new URL(await server.listen({ port: 0 }))
+  return { server, port: Number(port) }
+}
+
+/** A socket that has sent a request. */
+function request(port: number, body: object, url = '/v1/completions'): Socket {
+  const text = JSON.stringify(body)
+  const head = [
+    `POST ${url} HTTP/1.1`,
+    'host: localhost',
+    'content-type: application/json',
+    `content-length: ${Buffer.byteLength(text)}`,
+    'connection: close',
+  ]
+  const socket = connect(port, '127.0.0.1')
+  socket.setEncoding('utf8')
+  socket.write(`${head.join('\r\n')}\r\n\r\n${text}`)
+  return socket
+}
+
+/** Everything that arrives until the server ends the answer: the head, and the body. */
+async function answerOf(socket: Socket, start = '') {
+  let text = start
+  for await (const part of socket) text += part
+  const [head = '', ...rest] = text.split('\r\n\r\n')
+  // Lengths of chunks stand on lines of their own.
+  const body = rest.join('\r\n\r\n').replace(/(^|\r\n)[0-9a-f]+\r\n/g, '')
+  return { head, body: body.replace(/\r\n/g, '') }
+}
+
+async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
+  while (!(await condition())) await sleep(5)
+}
+
+const post = async ({ server }: Listening, body: object) =>
+  (await server.app.inject({ method: 'POST', url: '/v1/completions', payload: body })).statusCode
+
+t.test('events come one by one, and a reader who leaves ends the work', async t => {
+  const listening = await listen(t, { maxRunning: 4, maxQueued: 0 })
+  const socket = request(listening.port, LONG)
+  const [first] = await once(socket, 'data')
+  t.match(first, /^HTTP\/1\.1 200 OK\r\n/)
+  t.match(first, /content-type: text\/event-stream; charset=utf-8\r\n/)
+  t.match(first, /cache-control: no-cache\r\n/)
+  t.match(first, /x-accel-buffering: no\r\n/)
+  t.equal(await post(listening, { prompt: 'a', max_tokens: 1 }), 429, 'it runs')
+  socket.destroy()
+  await until(() => model.stats().running === 0)
+  await until(async () => (await post(listening, { prompt: 'a', max_tokens: 1 })) === 200)
+})
+
+t.test('a whole answer whose reader leaves', async t => {
+  const listening = await listen(t, { maxRunning: 4, maxQueued: 0 })
+  const socket = request(listening.port, { ...LONG, stream: false })
+  await until(() => model.stats().running > 0)
+  socket.destroy()
+  await until(() => model.stats().running === 0)
+  await until(async () => (await post(listening, { prompt: 'a', max_tokens: 1 })) === 200)
+})
+
+t.test('a reader who leaves the queue', async t => {
+  const listening = await listen(t, { maxRunning: 4, maxQueued: 1 })
+  const running = request(listening.port, LONG)
+  await once(running, 'data')
+  const waiting = request(listening.port, { prompt: 'a', max_tokens: 1, stream: true })
+  await until(async () => (await listening.server.app.inject('/ready')).statusCode === 503)
+  waiting.destroy()
+  await until(async () => (await listening.server.app.inject('/ready')).statusCode === 200)
+  running.destroy()
+})
+
+t.test('a reader who does not read loses the connection, and its texts end', async t => {
+  const listening = await listen(t, { maxUnreadBytes: 3000, maxRunning: 4, maxQueued: 0 })
+  // As if no byte were ever taken by the network.
+  listening.server.app.server.on('connection', socket => socket.cork())
+  const socket = request(listening.port, LONG)
+  socket.on('error', () => {})
+  socket.resume()
+  await once(socket, 'close')
+  await until(() => model.stats().running === 0)
+})
+
+t.test('one event may be larger than the limit', async t => {
+  const { port } = await listen(t, { maxUnreadBytes: 3000 })
+  const echo = { prompt: 'The old man '.repeat(30), echo: true, logprobs: 5, max_tokens: 1 }
+  const { body } = await answerOf(request(port, { ...echo, stream: true }))
+  const [first] = eventsOf(body)
+  t.ok(JSON.stringify(first).length > 10_000)
+})
+
+t.test('the deadline of a request', async t => {
+  const { port, server } = await listen(t, { deadlineMs: 200 })
+  const whole = await server.app.inject({
+    method: 'POST',
+    url: '/v1/completions',
+    payload: { ...LONG, stream: false },
+  })
+  t.equal(whole.statusCode, 504)
+  checkAnswer('ErrorResponse', whole.json())
+  const { head, body } = await answerOf(request(port, LONG))
+  t.match(head, /^HTTP\/1\.1 200/)
+  const events = eventsOf(body)
+  t.match(events.at(-1), { error: { type: 'timeout_error', code: 'deadline_exceeded' } })
+  t.ok(events.length > 1)
+  await until(() => model.stats().running === 0)
+})
+
+t.test('a server that closes cuts streams with a proper end', async t => {
+  const { port, server } = await listen(t, { drainMs: 20 })
+  const socket = request(port, LONG)
+  const [first] = await once(socket, 'data')
+  const rest = answerOf(socket, first)
+  await server.close()
+  const events = eventsOf((await rest).body)
+  t.match(events.at(-1), { error: { code: 'shutting_down' } })
+})
+
+t.test('a failure in the middle of a stream', async t => {
+  const own = await loadModel(books)
+  const { port } = await listen(t, {}, own)
+  const socket = request(port, LONG)
+  const [first] = await once(socket, 'data')
+  const rest = answerOf(socket, first)
+  await own.close()
+  const events = eventsOf((await rest).body)
+  t.match(events.at(-1), { error: { type: 'service_unavailable_error' } })
+})
+
+t.test('a refusal of a stream is an answer with a status', async t => {
+  const { port } = await listen(t, {})
+  const { head, body } = await answerOf(request(port, { ...LONG, prompt: [] }))
+  t.match(head, /^HTTP\/1\.1 400/)
+  t.match(head, /content-type: application\/json/)
+  checkAnswer('ErrorResponse', JSON.parse(body))
+})
