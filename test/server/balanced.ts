@@ -50,7 +50,7 @@ export async function startBalanced(): Promise<Balanced> {
 }
 
 async function startReplica(): Promise<Replica> {
-  const flags = ['--model', BOOKS, '--port', '0', '--threads', '1', '--no-metrics']
+  const flags = ['--model', BOOKS, '--port', '0', '--threads', '1', '--log-level', 'silent']
   const process = startCli(['serve', ...flags])
   process.stdout.resume()
   for await (const line of createInterface({ input: process.stderr })) {
