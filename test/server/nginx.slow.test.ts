@@ -36,9 +36,12 @@ t.test('two replicas behind nginx', { skip: lacksNginx }, async t => {
     t.same([...new Set(tried)].sort(), addresses)
   })
 
-  await t.test('metrics are not for the outside', async t => {
+  await t.test('metrics stay inside, ids of requests pass', async t => {
     t.equal((await fetch(`${balanced.url}/metrics`)).status, 404)
-    t.equal((await fetch(`${balanced.url}/ready`)).status, 200)
+    const headers = { 'x-request-id': 'mine' }
+    const ready = await fetch(`${balanced.url}/ready`, { headers })
+    t.equal(ready.status, 200)
+    t.equal(ready.headers.get('x-request-id'), 'mine')
   })
 
   await t.test('a replica is killed under load', async t => {
