@@ -7,7 +7,7 @@
 
 export type { ModelDevice } from './addon/device.js'
 export type { ChatOptions, TemplateOptions, ToolChoice } from './chat/chat-options.js'
-export type { ModelStats } from './engine/stats.js'
+export type { ModelStats, StepSizes } from './engine/stats.js'
 export { MoeppError, type MoeppErrorCode } from './errors.js'
 export type { ModelConfig } from './families/family.js'
 export type { ForwardOptions, ScoreOptions } from './generation/call-options.js'

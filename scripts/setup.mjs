@@ -51,12 +51,15 @@ async function installPackages(run) {
   })
 }
 
+/** The server's page, which is bundled for browsers instead. */
+const page = join('server', 'page', '/')
+
 /** True if dist/ has the files that tsc makes of lib/, and no others. */
 function distIsWhole() {
   const files = folder =>
     existsSync(join(root, folder))
-      ? readdirSync(join(root, folder), { recursive: true }).filter(file =>
-          /\.c?[jt]s(\.map)?$/.test(file),
+      ? readdirSync(join(root, folder), { recursive: true }).filter(
+          file => /\.c?[jt]s(\.map)?$/.test(file) && !file.startsWith(page),
         )
       : []
   const made = files('lib').flatMap(file =>
@@ -68,6 +71,7 @@ function distIsWhole() {
 async function compileTypeScript(run) {
   const tsc = join(root, 'node_modules', 'typescript', 'bin', 'tsc')
   await run(process.execPath, [tsc, '--build', '--verbose'])
+  await run(process.execPath, [join(root, 'scripts', 'page.mjs'), join(root, 'dist', page)])
   // npm does this for an installed package; in a checkout `npx moepp` runs the file as it is.
   chmodSync(join(root, 'dist', 'cli', 'main.js'), 0o755)
 }

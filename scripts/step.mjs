@@ -41,6 +41,14 @@ function runGroup(command, args, onText, options) {
   return new Promise((resolve, reject) => {
     const stdio = ['ignore', 'pipe', 'pipe']
     const grouped = process.platform !== 'win32'
+    let interrupted
+    const interrupt = signal => {
+      interrupted ??= signal
+      kill('SIGTERM')
+      setTimeout(kill, GRACE_MS, 'SIGKILL').unref()
+    }
+    // Before the command begins: an interrupt that came between would leave it alone.
+    for (const signal of SIGNALS) process.on(signal, interrupt)
     const child = spawn(command, args, { cwd: root, ...options, stdio, detached: grouped })
     const kill = signal => {
       try {
@@ -50,13 +58,6 @@ function runGroup(command, args, onText, options) {
         // It has ended.
       }
     }
-    let interrupted
-    const interrupt = signal => {
-      interrupted ??= signal
-      kill('SIGTERM')
-      setTimeout(kill, GRACE_MS, 'SIGKILL').unref()
-    }
-    for (const signal of SIGNALS) process.on(signal, interrupt)
     const ended = () => {
       for (const signal of SIGNALS) process.off(signal, interrupt)
     }

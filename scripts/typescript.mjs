@@ -1,5 +1,5 @@
-// Compiles the TypeScript of lib/ and test/ to build/tests/, a file for a file, in a third of a
-// second. Types are stripped, not checked; `npm run lint` checks them.
+// Compiles the TypeScript of lib/ and test/ to build/tests/, a file for a file, and the server's
+// page, in a third of a second. Types are stripped, not checked; `npm run lint` checks them.
 //
 //   node scripts/typescript.mjs FILE.ts [arguments]     compiles, and runs a file of test/
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -29,7 +29,8 @@ function write({ path, contents }) {
 export async function compileTests() {
   // Here, because a checkout without packages loads this file, too.
   const { build } = await import('esbuild')
-  const { outputFiles } = await build({
+  const { pageFiles } = await import('./page.mjs')
+  const { outputFiles: modules } = await build({
     entryPoints: [...sourcesOf('lib'), ...sourcesOf('test')],
     outbase: root,
     outdir: out,
@@ -40,6 +41,7 @@ export async function compileTests() {
     sourcesContent: false,
     write: false,
   })
+  const outputFiles = [...modules, ...(await pageFiles(join(out, 'lib', 'server', 'page')))]
   for (const file of outputFiles) write(file)
   // A source that is gone would still be found compiled.
   const made = new Set(outputFiles.map(({ path }) => path))

@@ -1,6 +1,7 @@
 /** `moepp serve`: OpenAI's HTTP interface for a model. */
 import { basename } from 'node:path'
 import { Command, Option } from 'commander'
+import { integer } from '../base/option-checks.js'
 import type { LoadOptions } from '../options/generate.js'
 import { resolveServeOptions, type ServeOptions } from '../server/options.js'
 import { type CreateCommand, runWork, type Work } from './command.js'
@@ -15,8 +16,6 @@ const EXAMPLE = 'moepp serve --model ./my-model'
 
 /** The packages that a server needs, as package.json's peerDependencies name them. */
 const PEERS = 'fastify@5 @fastify/cors@11 prom-client@15'
-
-type Server = typeof import('../server/index.js')
 
 interface ServeFlags extends LoadOptions, Omit<ServeOptions, 'apiKeys' | 'corsOrigins'> {
   readonly model?: string
@@ -101,14 +100,17 @@ async function runServer(
   terminal: Terminal,
   { progress, interrupt }: Work,
 ): Promise<void> {
-  const { serve } = await importServer()
+  const { serve, importPeers } = await importServer()
   const { apiKey: apiKeys, corsOrigin: corsOrigins } = flags
   const options: ServeOptions = {
     modelName: nameOf(name),
     ...pick(flags, NAMES),
     ...pick({ apiKeys, corsOrigins }, ['apiKeys', 'corsOrigins']),
   }
-  checkUsage(() => resolveServeOptions(options))
+  const resolved = checkUsage(() => resolveServeOptions(options))
+  checkUsage(() => integer(0, 65535)(flags.port, 'port'))
+  // A load takes long: what is missing is told before.
+  await importPeers(resolved)
   const source = new ModelSource(name, flags, progress, interrupt.signal)
   source.checkEarly({})
   await source.open()
@@ -128,9 +130,10 @@ function nameOf(source: string): string {
 }
 
 /** Only here is the server imported: its packages may be missing. */
-async function importServer(): Promise<Server> {
+async function importServer() {
   try {
-    return await import('../server/index.js')
+    const { importPeers } = await import('../server/peers.js')
+    return { ...(await import('../server/index.js')), importPeers }
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ERR_MODULE_NOT_FOUND') throw error
     throw new Error(`moepp serve needs further packages: npm install ${PEERS}`, { cause: error })

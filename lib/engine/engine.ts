@@ -15,7 +15,7 @@ import { KvPages, type Page, type TokenRow } from './kv-cache.js'
 import type { Runner, StepResult } from './runner.js'
 import { Scheduler } from './scheduler.js'
 import { Sequence, type SequenceReport, type SequenceRequest, type Submission } from './sequence.js'
-import type { ModelStats } from './stats.js'
+import { type ModelStats, SizeCounter } from './stats.js'
 import { buildStep, type PlacedChunk, type PlannedStep, partsOf } from './step.js'
 
 interface Promised {
@@ -57,6 +57,8 @@ export class Engine {
     lastStepTokens: 0,
     lastStepSequences: 0,
   }
+  readonly #stepTokens = new SizeCounter()
+  readonly #stepSequences = new SizeCounter()
   readonly #promised = new Map<Sequence, Promised>()
   /** Work to do before the next step. */
   readonly #tasks: (() => Promise<void>)[] = []
@@ -81,6 +83,8 @@ export class Engine {
       kvPagesCached: cached,
       kvPagesShared: shared,
       ...this.#counts,
+      stepTokens: this.#stepTokens.sizes,
+      stepSequences: this.#stepSequences.sizes,
       uptimeMs: performance.now() - this.#createdAt,
     }
   }
@@ -252,6 +256,8 @@ export class Engine {
     this.#counts.steps++
     this.#counts.lastStepTokens = tokens.length
     this.#counts.lastStepSequences = chunks.length
+    this.#stepTokens.add(tokens.length)
+    this.#stepSequences.add(chunks.length)
     for (const { sequence, from, to, drafted } of chunks) {
       sequence.draftedTokens += drafted.length
       this.#counts.draftedTokens += drafted.length

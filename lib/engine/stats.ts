@@ -1,7 +1,28 @@
 /** Figures of an engine. */
 
 /**
- * A model's current state and its counters since it was loaded: plain numbers, for a log or a
+ * Sizes of all steps, in classes that double.
+ *
+ * @example
+ * ```ts
+ * import { loadModel, type StepSizes } from 'moepp'
+ *
+ * const model = await loadModel('npm:moepp-books-7m')
+ * const mean = ({ sum }: StepSizes, steps: number) => sum / steps
+ * await model.generate(['The old man', 'The sea'], { maxNewTokens: 8 })
+ * const { stepSequences, steps } = model.stats()
+ * console.log(`${mean(stepSequences, steps).toFixed(1)} texts a step`)
+ * ```
+ */
+export interface StepSizes {
+  /** Steps of size 1, of 2, of 3 to 4, of 5 to 8, and so on to the largest. */
+  readonly counts: readonly number[]
+  /** Sum of all sizes. */
+  readonly sum: number
+}
+
+/**
+ * A model's current state and its counters since it was loaded: plain data, for a log or a
  * monitor. A sequence is one text: each prompt of a batch, and each of its `numReturnSequences`.
  *
  * @example
@@ -51,6 +72,28 @@ export interface ModelStats {
   readonly lastStepTokens: number
   /** Sequences that the last step served; 0 before the first. */
   readonly lastStepSequences: number
+  /** Tokens that each step has computed. */
+  readonly stepTokens: StepSizes
+  /** Sequences that each step has served. */
+  readonly stepSequences: StepSizes
   /** Milliseconds since the model was loaded. */
   readonly uptimeMs: number
+}
+
+/** Counts sizes of steps. */
+export class SizeCounter {
+  readonly #counts: number[] = []
+  #sum = 0
+
+  /** A step has had the size, an integer >= 1. */
+  add(size: number): void {
+    const doublings = 32 - Math.clz32(size - 1)
+    while (this.#counts.length <= doublings) this.#counts.push(0)
+    this.#counts[doublings]!++
+    this.#sum += size
+  }
+
+  get sizes(): StepSizes {
+    return { counts: [...this.#counts], sum: this.#sum }
+  }
 }

@@ -1,6 +1,6 @@
 /**
- * Who may start. The engine computes the texts that run together. The others wait in a queue of
- * bounded length, first come first served, and what does not fit there is refused.
+ * Admission of texts. The engine computes those that run together. The others wait in a queue of
+ * bounded length, first come first served. It refuses those that it has no room for.
  */
 import { RequestError } from './errors.js'
 

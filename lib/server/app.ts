@@ -1,35 +1,48 @@
 /** The HTTP application: its limits, its hooks and its routes. */
 import { randomUUID } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
-import fastify, { type FastifyInstance, LogController } from 'fastify'
+import fastify, {
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+  LogController,
+} from 'fastify'
 import { keyCheck } from './authorization.js'
 import type { ServerContext } from './context.js'
 import { RequestError, requestError, shuttingDown } from './errors.js'
 import { parseJsonBodies } from './json-body.js'
 import type { ResolvedServeOptions } from './options.js'
+import type { Peers } from './peers.js'
 import { ClientGone } from './request-signal.js'
 import { chatRoutes } from './routes/chat.js'
 import { completionRoutes } from './routes/completions.js'
 import { healthRoutes } from './routes/health.js'
+import { metricsRoutes } from './routes/metrics.js'
 import { modelRoutes } from './routes/models.js'
+import { pageRoutes } from './routes/page.js'
 import { tokenizeRoutes } from './routes/tokenize.js'
 
 /** A client gets so long to send its request, headers and body. */
 const RECEIVE_MS = 60_000
 
-export async function createApp(context: ServerContext): Promise<FastifyInstance> {
-  const { options } = context
+export async function createApp(
+  context: ServerContext,
+  { cors, tracing }: Pick<Peers, 'cors' | 'tracing'>,
+): Promise<FastifyInstance> {
+  const { options, metrics } = context
   const app = newFastify(options)
   parseJsonBodies(app)
   handleErrors(app)
   logRequests(app, options)
-  if (options.corsOrigins.length > 0) {
-    const { default: cors } = await import('@fastify/cors')
+  tracing?.traceRequests(app)
+  if (cors) {
     const [first] = options.corsOrigins
-    await app.register(cors, { origin: first === '*' ? '*' : [...options.corsOrigins] })
+    await app.register(cors.default, { origin: first === '*' ? '*' : [...options.corsOrigins] })
   }
   healthRoutes(app, context)
-  // In a scope of their own: health needs no key.
+  if (options.page) pageRoutes(app)
+  if (metrics) metricsRoutes(app, metrics, options)
+  // In a scope of their own: health and the page, which asks for a key, need none.
   await app.register(async api => {
     guard(api, context)
     modelRoutes(api, context)
@@ -46,6 +59,7 @@ function newFastify({ maxBodyBytes, logLevel }: ResolvedServeOptions): FastifyIn
     requestTimeout: RECEIVE_MS,
     forceCloseConnections: 'idle',
     genReqId: requestId,
+    frameworkErrors: answerError,
     // For names of models.
     routerOptions: { maxParamLength: 500 },
     logger: logLevel === 'silent' ? false : { level: logLevel },
@@ -74,26 +88,32 @@ function logRequests(app: FastifyInstance, { logBodies }: ResolvedServeOptions):
   })
 }
 
-/** Every failure is answered in one form. What the client must not see is logged. */
+/** Every failure is answered in one form. */
 function handleErrors(app: FastifyInstance): void {
-  app.setErrorHandler((error, { log }, reply) => {
-    // Nobody reads it; the status is for the log.
-    if (error instanceof ClientGone) return reply.code(499).send()
-    const failure = requestError(error)
-    const { retryAfterSeconds, cause } = failure.details
-    if (cause !== undefined) log.error({ err: cause }, failure.message)
-    if (retryAfterSeconds !== undefined) reply.header('retry-after', retryAfterSeconds)
-    return reply.code(failure.status).send(failure.body)
-  })
+  app.setErrorHandler(answerError)
   app.setNotFoundHandler(({ method, url }) => {
     const path = url.split('?')[0]
     throw new RequestError(404, 'not_found_error', `there is no ${method} ${path}`)
   })
 }
 
+/** The cause of an internal error is logged, and not sent. */
+function answerError(error: unknown, { log }: FastifyRequest, reply: FastifyReply): void {
+  // No answer arrives. The status is for the log.
+  if (error instanceof ClientGone) {
+    reply.code(499).send()
+    return
+  }
+  const failure = requestError(error)
+  const { retryAfterSeconds, cause } = failure.details
+  if (cause !== undefined) log.error({ err: cause }, failure.message)
+  if (retryAfterSeconds !== undefined) reply.header('retry-after', retryAfterSeconds)
+  reply.code(failure.status).send(failure.body)
+}
+
 /** New requests need a key, and a server that takes them. */
 function guard(api: FastifyInstance, { options, lifecycle }: ServerContext): void {
-  const checkKey = options.apiKeys.length > 0 ? keyCheck(options.apiKeys) : () => {}
+  const checkKey = keyCheck(options.apiKeys)
   api.addHook('onRequest', async (request, reply) => {
     if (lifecycle.isDraining) throw shuttingDown()
     lifecycle.add(reply.raw)

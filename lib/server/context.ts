@@ -2,6 +2,7 @@
 import type { Model } from '../generation/model.js'
 import type { Admission } from './admission.js'
 import type { Lifecycle } from './lifecycle.js'
+import type { Metrics } from './metrics/metrics.js'
 import type { Observer } from './observer.js'
 import type { ResolvedServeOptions } from './options.js'
 
@@ -11,6 +12,8 @@ export interface ServerContext {
   readonly admission: Admission
   readonly lifecycle: Lifecycle
   readonly observer: Observer
+  /** If the option is true. */
+  readonly metrics: Metrics | undefined
   /** Unix time in seconds at which the server was made. */
   readonly created: number
 }

@@ -1,7 +1,7 @@
 /** Failures of requests, in the form of OpenAI's API. */
 import { MoeppError, type MoeppErrorCode } from '../errors.js'
 
-/** What OpenAI's API calls the kinds of failures. */
+/** The kinds of failures, by the names of OpenAI's API. */
 type ErrorType =
   | 'invalid_request_error'
   | 'authentication_error'
@@ -74,7 +74,7 @@ const OF_REQUESTS: Partial<Record<MoeppErrorCode, string>> = {
   ERR_BAD_GRAMMAR: 'response_format',
 }
 
-/** Any error as the failure that the client sees. What it must not see is in `cause`. */
+/** Any error as the failure that the client sees. `cause` is for the log alone. */
 export function requestError(error: unknown): RequestError {
   if (error instanceof RequestError) return error
   if (error instanceof MoeppError) return ofModel(error)

@@ -2,6 +2,9 @@
 import { once, setMaxListeners } from 'node:events'
 import type { ServerResponse } from 'node:http'
 
+/** Milliseconds that a request which is cut has to write its end. */
+const GRACE_MS = 1000
+
 export class Lifecycle {
   readonly #cut = new AbortController()
   readonly #responses = new Set<ServerResponse>()
@@ -29,13 +32,21 @@ export class Lifecycle {
   }
 
   /**
-   * Takes no more requests, waits for those under way, and cuts after `ms` what still runs. Resolves
-   * when all have been answered.
+   * Takes no more requests, and waits for those under way. After `ms` it cuts those that still run.
+   * Resolves when all have been answered.
    */
   async drain(ms: number): Promise<void> {
     this.#isDraining = true
-    const timer = setTimeout(() => this.#cut.abort(), ms)
+    const timers = [
+      setTimeout(() => this.#cut.abort(), ms),
+      // Clients that send no whole request, or read no answer.
+      setTimeout(() => this.#destroyAll(), ms + GRACE_MS),
+    ]
     await Promise.all([...this.#responses].map(response => once(response, 'close')))
-    clearTimeout(timer)
+    for (const timer of timers) clearTimeout(timer)
+  }
+
+  #destroyAll(): void {
+    for (const response of this.#responses) response.destroy()
   }
 }

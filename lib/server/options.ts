@@ -3,7 +3,7 @@ import { show } from '../base/json.js'
 import { boolean, checkAll, integer, oneOf, text } from '../base/option-checks.js'
 
 /**
- * How much a server logs, as pino names it.
+ * The least severe lines that a server logs, by the names of pino.
  *
  * @example
  * ```ts

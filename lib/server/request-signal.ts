@@ -3,7 +3,7 @@ import type { FastifyReply } from 'fastify'
 import type { ServerContext } from './context.js'
 import { RequestError, shuttingDown } from './errors.js'
 
-/** The client has closed the connection: nobody reads an answer. */
+/** The client has closed the connection: no answer can arrive. */
 export class ClientGone extends Error {
   constructor() {
     super('the client closed the connection')

@@ -3,12 +3,14 @@ import type { FastifyInstance } from 'fastify'
 import type { Model } from '../generation/model.js'
 import { Admission } from './admission.js'
 import { createApp } from './app.js'
+import type { ServerContext } from './context.js'
 import { Lifecycle } from './lifecycle.js'
-import { NO_OBSERVER } from './observer.js'
+import { observers } from './observer.js'
 import { type ResolvedServeOptions, resolveServeOptions, type ServeOptions } from './options.js'
+import { importPeers } from './peers.js'
 
 /**
- * Where a server listens.
+ * The place that a server listens at.
  *
  * @example
  * ```ts
@@ -137,14 +139,20 @@ export async function serve(model: Model, options: ServeOptions = {}): Promise<S
   const resolved = resolveServeOptions(options)
   // Throws if there is none.
   void model.tokenizer
+  const peers = await importPeers(resolved)
   const lifecycle = new Lifecycle()
-  const app = await createApp({
+  const admission = new Admission(resolved)
+  const { modelName } = resolved
+  const metrics = peers.metrics && new peers.metrics.Metrics(model, admission, modelName)
+  const tracer = peers.tracing && new peers.tracing.TextTracer(modelName)
+  const context: ServerContext = {
     model,
     options: resolved,
-    admission: new Admission(resolved),
+    admission,
     lifecycle,
-    observer: NO_OBSERVER,
+    observer: observers([metrics, tracer].filter(each => each !== undefined)),
+    metrics,
     created: Math.floor(Date.now() / 1000),
-  })
-  return new Server(app, resolved, lifecycle)
+  }
+  return new Server(await createApp(context, peers), resolved, lifecycle)
 }

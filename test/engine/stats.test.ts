@@ -1,6 +1,7 @@
 /** The figures of an engine, against loads whose figures are known. */
 import t from 'tap'
 import { Engine } from '../../lib/engine/engine.js'
+import { SizeCounter } from '../../lib/engine/stats.js'
 import { FakeRunner } from './fake-runner.js'
 import { request } from './requests.js'
 
@@ -34,6 +35,8 @@ t.test('before any work', async t => {
     acceptedTokens: 0,
     lastStepTokens: 0,
     lastStepSequences: 0,
+    stepTokens: { counts: [], sum: 0 },
+    stepSequences: { counts: [], sum: 0 },
   })
 })
 
@@ -52,6 +55,8 @@ t.test('one text, then the same again', async t => {
     steps: 4,
     lastStepTokens: 1,
     lastStepSequences: 1,
+    stepTokens: { counts: [2, 1, 0, 1], sum: 12 },
+    stepSequences: { counts: [4], sum: 4 },
   })
   await generate(engine, text(10), 1).done
   // The last token of a prompt is computed again, for its logits.
@@ -118,4 +123,10 @@ t.test('a text without generation, a failed step, a cancelled text', async t => 
   t.match(engine.stats(), { generatedTokens: 0, waiting: 0, kvPagesUsed: 0 })
   await engine.close()
   t.equal(engine.stats().steps, 1, 'a closed engine keeps its figures')
+})
+
+t.test('sizes of steps are counted in classes that double', async t => {
+  const counter = new SizeCounter()
+  for (const size of [1, 2, 3, 4, 5, 8, 9, 512, 513]) counter.add(size)
+  t.same(counter.sizes, { counts: [1, 1, 2, 2, 1, 0, 0, 0, 0, 1, 1], sum: 1057 })
 })

@@ -159,6 +159,41 @@ await t.test('moepp-books-7m beside it', async t => {
   renameSync(`${installedModel}-away`, installedModel)
 })
 
+await t.test('moepp serve, without its packages and with them', async t => {
+  const serve = ['serve', '--model', 'npm:moepp-books-7m']
+  const without = await runNode([join(installed, 'dist', 'cli', 'main.js'), ...serve])
+  t.match(without, { code: 1, stdout: '' })
+  const [, packages = ''] = /needs further packages: npm install (.+)\n$/.exec(without.stderr) ?? []
+  t.match(packages, /fastify@/, without.stderr)
+  await runNpm(['install', ...packages.split(' '), '--ignore-scripts', '--no-audit', '--no-fund'], {
+    cwd: consumer,
+    env: { ...environment, ...npmSettings },
+  })
+  const body = `
+const model = await loadModel('npm:moepp-books-7m')
+const server = await serve(model, { modelName: 'books' })
+const payload = { prompt: 'The old man', max_tokens: 1 }
+const answers = [
+  await server.app.inject('/'),
+  await server.app.inject('/metrics'),
+  await server.app.inject({ method: 'POST', url: '/v1/completions', payload }),
+]
+console.log(answers.map(({ statusCode }) => statusCode).join(' '))
+await server.close()
+await model.close()`
+  writeFileSync(
+    join(consumer, 'server.mjs'),
+    `import { loadModel } from 'moepp'\nimport { serve } from 'moepp/server'\n${body}`,
+  )
+  writeFileSync(
+    join(consumer, 'server.cjs'),
+    `const { loadModel } = require('moepp')\nconst { serve } = require('moepp/server')\n
+async function main() {${body}}\nmain()`,
+  )
+  for (const file of ['server.mjs', 'server.cjs'])
+    t.same(await runNode([file]), { code: 0, signal: null, stdout: '200 200 200\n', stderr: '' })
+})
+
 await t.test('two copies in one process', async t => {
   const other = join(scratch, 'other', 'node_modules')
   cpSync(join(consumer, 'node_modules'), other, { recursive: true })

@@ -52,7 +52,7 @@ const NPM = `
 const { appendFileSync, cpSync, mkdirSync, symlinkSync } = require('node:fs')
 appendFileSync('npm.log', process.argv.slice(2).join(' ') + '\\n')
 mkdirSync('node_modules', { recursive: true })
-for (const name of ['typescript', 'cmake-js']) {
+for (const name of ['typescript', 'esbuild', 'cmake-js']) {
   try {
     symlinkSync(${JSON.stringify(join(root, 'node_modules'))} + '/' + name, 'node_modules/' + name)
   } catch {}
@@ -68,10 +68,19 @@ function checkout(t: Test, npm = NPM) {
   const folder = t.testdir({
     'package.json': t.fixture('file', readFileSync(join(root, 'package.json'), 'utf8')),
     'package-lock.json': LOCK,
-    'tsconfig.json': JSON.stringify({ compilerOptions: options, include: ['lib'] }),
+    'tsconfig.json': JSON.stringify({
+      compilerOptions: options,
+      include: ['lib'],
+      exclude: ['lib/server/page'],
+    }),
     'CMakeLists.txt': CMAKE,
     'addon.txt': 'an addon',
-    lib: { 'index.ts': 'export {}', 'old.ts': 'export {}', cli: { 'main.ts': 'export {}' } },
+    lib: {
+      'index.ts': 'export {}',
+      'old.ts': 'export {}',
+      cli: { 'main.ts': 'export {}' },
+      server: { page: { 'index.html': '', 'page.css': '', 'main.ts': "document.title = 'a'" } },
+    },
   })
   cpSync(join(root, 'scripts'), join(folder, 'scripts'), { recursive: true })
   program(folder, 'npm', npm)
@@ -122,6 +131,11 @@ t.test('packages and TypeScript: each step in plain lines, once', { skip }, asyn
   match(t, first.lines, [...INSTALLED, ...COMPILED], 'a fresh clone')
   t.equal(readFileSync(path('build', 'logs', 'installing-packages.log'), 'utf8'), 'noise of npm\n')
   t.same(setup(folder, ['--no-native', '--quiet']).lines, [''])
+  const script = () => readFileSync(path('dist', 'server', 'page', 'page.js'), 'utf8')
+  t.match(script(), 'document.title="a"', 'the page is bundled')
+  writeFileSync(path('lib', 'server', 'page', 'main.ts'), "document.title = 'b'")
+  match(t, setup(folder).lines, UP_TO_DATE, 'the page takes no time')
+  t.match(script(), 'document.title="b"')
 
   rmSync(path('lib', 'old.ts'))
   match(t, setup(folder).lines, COMPILED, 'a source is gone')

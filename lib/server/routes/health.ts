@@ -1,4 +1,4 @@
-/** Whether the server lives, and whether it takes requests now. */
+/** Health: the server lives. Readiness: it takes requests now. */
 import type { FastifyInstance } from 'fastify'
 import type { ServerContext } from '../context.js'
 

@@ -1,0 +1,83 @@
+/** The likeliest tokens at a place, shown beside it. */
+import { element } from './dom.js'
+import { type Choice, type Piece, percent, type Score, visible } from './pieces.js'
+import type { ShowDetails } from './token-view.js'
+
+/** Milliseconds that details stay when the pointer leaves, so that it can move onto them. */
+const GRACE_MS = 150
+/** Pixels between a token and its details, and from them to the window's edge. */
+const GAP = 6
+
+/** A function that shows details in `box`. Escape hides them. */
+export function detailsIn(box: HTMLElement): ShowDetails {
+  let shown: HTMLElement | undefined
+  let leaving: ReturnType<typeof setTimeout> | undefined
+  const hide = () => {
+    clearTimeout(leaving)
+    box.hidden = true
+    shown?.classList.remove('is-shown')
+    shown?.removeAttribute('aria-describedby')
+    shown = undefined
+  }
+  document.addEventListener('keydown', ({ key }) => {
+    if (key === 'Escape') hide()
+  })
+  const leave = () => {
+    clearTimeout(leaving)
+    leaving = setTimeout(hide, GRACE_MS)
+  }
+  box.addEventListener('pointerenter', () => clearTimeout(leaving))
+  box.addEventListener('pointerleave', leave)
+  const follow = () => {
+    if (shown !== undefined) place(box, shown)
+  }
+  document.addEventListener('scroll', follow, { capture: true, passive: true })
+  return token => {
+    if (token === undefined) return leave()
+    hide()
+    shown = token.at
+    shown.classList.add('is-shown')
+    shown.setAttribute('aria-describedby', box.id)
+    box.replaceChildren(...contents(token.piece))
+    box.hidden = false
+    place(box, shown)
+  }
+}
+
+function contents({ scores }: Piece): HTMLElement[] {
+  return scores.flatMap(score => {
+    const { token, logprob, top } = score
+    const chosen = element(
+      'p',
+      { class: 'chosen' },
+      element('code', {}, visible(token)),
+      ` ${percent(Math.exp(logprob))}, logprob ${logprob.toFixed(3)}`,
+    )
+    return top.length === 0 ? [chosen] : [chosen, choices(top, score)]
+  })
+}
+
+function choices(top: readonly Choice[], { token }: Score): HTMLElement {
+  const rows = top.map(choice => {
+    const share = Math.exp(choice.logprob)
+    const row = element(
+      'li',
+      choice.token === token ? { class: 'is-chosen' } : {},
+      element('code', {}, visible(choice.token)),
+      element('span', {}, percent(share)),
+    )
+    row.style.setProperty('--share', share.toFixed(4))
+    return row
+  })
+  return element('ol', {}, ...rows)
+}
+
+/** Below the token, or above it where there is no room; within the window. */
+function place(box: HTMLElement, token: HTMLElement): void {
+  // A token that is broken over lines has several.
+  const { left, top, bottom } = token.getClientRects()[0] ?? token.getBoundingClientRect()
+  const { offsetWidth: width, offsetHeight: height } = box
+  const isBelow = bottom + GAP + height <= innerHeight
+  box.style.left = `${Math.max(GAP, Math.min(left, innerWidth - width - GAP))}px`
+  box.style.top = `${Math.max(GAP, isBelow ? bottom + GAP : top - GAP - height)}px`
+}

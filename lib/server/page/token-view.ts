@@ -1,0 +1,89 @@
+/** Pieces of text as elements: coloured, reached by pointer and keys. */
+import { element } from './dom.js'
+import type { Piece } from './pieces.js'
+
+/** The value that a piece is coloured by, from 0 to 1: 0 has most colour. */
+export type Shade = (piece: Piece) => number | undefined
+
+/** Shows the details of a piece beside its element, or hides them. */
+export type ShowDetails = (shown?: { readonly at: HTMLElement; readonly piece: Piece }) => void
+
+const KEYS: Readonly<Record<string, (at: number, last: number) => number>> = {
+  ArrowLeft: at => at - 1,
+  ArrowRight: at => at + 1,
+  Home: () => 0,
+  End: (_, last) => last,
+}
+
+/** An element that pieces are appended to. Tab reaches one token of it; arrow keys lead on. */
+export class TokenView {
+  readonly element = element('div', { class: 'said' })
+  readonly #tokens: HTMLElement[] = []
+  readonly #pieces = new Map<Element, Piece>()
+  readonly #shade: Shade
+  #current = 0
+
+  constructor(shade: Shade, showDetails: ShowDetails) {
+    this.#shade = shade
+    const show = ({ target }: Event) => {
+      const piece = this.#pieces.get(target as Element)
+      if (piece !== undefined) showDetails({ at: target as HTMLElement, piece })
+    }
+    this.element.addEventListener('pointerover', show)
+    this.element.addEventListener('focusin', event => {
+      this.#rove(event.target as HTMLElement)
+      show(event)
+    })
+    this.element.addEventListener('focusout', () => showDetails())
+    this.element.addEventListener('pointerout', () => showDetails())
+    this.element.addEventListener('click', ({ target }) => {
+      // Text that was selected stays so.
+      if (getSelection()?.isCollapsed !== false) this.#focus(target as HTMLElement)
+    })
+    this.element.addEventListener('keydown', event => this.#onKey(event))
+  }
+
+  append(pieces: readonly Piece[]): void {
+    for (const piece of pieces) {
+      const made = rendered(piece, this.#shade)
+      this.element.append(made)
+      if (typeof made === 'string') continue
+      if (this.#tokens.length === 0) made.tabIndex = 0
+      this.#tokens.push(made)
+      this.#pieces.set(made, piece)
+    }
+  }
+
+  #onKey(event: KeyboardEvent): void {
+    const move = KEYS[event.key]
+    if (move === undefined || event.ctrlKey || event.metaKey || event.altKey) return
+    const last = this.#tokens.length - 1
+    const next = this.#tokens[Math.min(Math.max(move(this.#current, last), 0), last)]
+    if (next === undefined) return
+    event.preventDefault()
+    this.#focus(next)
+  }
+
+  #focus(token: HTMLElement): void {
+    if (!this.#pieces.has(token)) return
+    token.tabIndex = 0
+    token.focus()
+  }
+
+  /** Tab comes back to the token that had the focus last. */
+  #rove(token: HTMLElement): void {
+    const at = this.#tokens.indexOf(token)
+    if (at < 0 || at === this.#current) return
+    this.#tokens[this.#current]?.removeAttribute('tabindex')
+    this.#current = at
+  }
+}
+
+/** Text without scores stays text. */
+function rendered(piece: Piece, shade: Shade): HTMLElement | string {
+  if (piece.scores.length === 0) return piece.text
+  const token = element('span', { class: 'token' }, piece.text)
+  const value = shade(piece)
+  if (value !== undefined) token.style.setProperty('--value', value.toFixed(3))
+  return token
+}

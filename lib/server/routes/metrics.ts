@@ -1,0 +1,21 @@
+/** The page that Prometheus scrapes. */
+import type { FastifyInstance } from 'fastify'
+import { keyCheck } from '../authorization.js'
+import type { Metrics } from '../metrics/metrics.js'
+import type { ResolvedServeOptions } from '../options.js'
+
+/** It needs a key, if there are any, and answers while the server drains. */
+export function metricsRoutes(
+  app: FastifyInstance,
+  metrics: Metrics,
+  { apiKeys }: ResolvedServeOptions,
+): void {
+  const checkKey = keyCheck(apiKeys)
+  app.addHook('onResponse', async ({ method, routeOptions }, { statusCode }) => {
+    metrics.countRequest(method, routeOptions.url ?? 'unknown', statusCode)
+  })
+  app.get('/metrics', { onRequest: async request => checkKey(request) }, (_request, reply) => {
+    reply.type(metrics.contentType)
+    return metrics.scrape()
+  })
+}
