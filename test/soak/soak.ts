@@ -24,7 +24,7 @@ export interface SoakReport {
   readonly counts: Readonly<Record<string, number>>
   /** Samples of the server's resident memory in bytes, in the order of time. */
   readonly memory: readonly number[]
-  /** What came that must not; empty if all is well. */
+  /** All that came and must not; empty if all is well. */
   readonly faults: readonly string[]
 }
 
@@ -154,7 +154,7 @@ async function metrics(address: string): Promise<Map<string, number>> {
   )
 }
 
-/** Whatever runs, waits or holds a page although no client is left. */
+/** Names all that runs, waits or holds a page although no client is left. */
 async function leftOver(address: string): Promise<string[]> {
   const names = [
     'moepp_num_requests_running',
