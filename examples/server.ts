@@ -2,8 +2,9 @@
 // It needs further packages: npm install fastify prom-client
 //
 //   PORT=8080 node examples/server.ts [model]
-//   curl localhost:8080/v1/completions -H 'content-type: application/json' -d '{"prompt": "The old"}'
-//   curl localhost:8080/perplexity -H 'content-type: application/json' -d '{"text": "The old man"}'
+//   JSON='content-type: application/json'
+//   curl localhost:8080/v1/completions -H "$JSON" -d '{"prompt": "The old man"}'
+//   curl localhost:8080/perplexity -H "$JSON" -d '{"text": "The old man"}'
 import { loadModel } from 'moepp'
 import { serve } from 'moepp/server'
 
