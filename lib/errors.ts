@@ -103,7 +103,12 @@ export class MoeppError extends Error {
    * for token ids, and for a text of up to four times `most`. A text of more tokens, or one that is
    * refused for its number of characters alone, has `got` at least.
    */
-  declare readonly tokens?: { readonly got: number; readonly most: number }
+  declare readonly tokens?: {
+    /** Tokens of the prompt. */
+    readonly got: number
+    /** The most that fit. */
+    readonly most: number
+  }
 
   constructor(
     code: MoeppErrorCode,
