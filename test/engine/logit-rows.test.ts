@@ -1,3 +1,4 @@
+/** A step has no more rows of logits than its runner says, and no sequence starves for that. */
 import t from 'tap'
 import { Engine } from '../../lib/engine/engine.js'
 import { FakeRunner } from './fake-runner.js'

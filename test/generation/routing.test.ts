@@ -1,11 +1,9 @@
+/** The option `routing`: the experts of a text's tokens, in rows and in counts. */
 import t from 'tap'
 import { config, fakeModel, tokenizer } from './fake-model.js'
 
 const PROMPT = 'The old man'
 const ids = tokenizer.encode(PROMPT)
-
-/** Tokens that spell ", and so on", letter by letter where the vocabulary has no more. */
-const _words = (text: string) => tokenizer.encode(text, { addSpecialTokens: false })
 
 t.test('routing of every token that was computed, though the prompt is cached', async t => {
   const { model } = fakeModel({ maxStepTokens: 3 })
