@@ -9,6 +9,7 @@ import fastify, {
 } from 'fastify'
 import { keyCheck } from './authorization.js'
 import type { ServerContext } from './context.js'
+import { onRequestEnd } from './ended.js'
 import { RequestError, requestError, shuttingDown } from './errors.js'
 import { parseJsonBodies } from './json-body.js'
 import type { ResolvedServeOptions } from './options.js'
@@ -82,9 +83,9 @@ function logRequests(app: FastifyInstance, { logBodies }: ResolvedServeOptions):
   app.addHook('onRequest', async ({ id }, reply) => {
     reply.header('x-request-id', id)
   })
-  app.addHook('onResponse', async ({ log, method, routeOptions }, reply) => {
+  onRequestEnd(app, ({ log, method, routeOptions }, status, { elapsedTime }) => {
     const route = routeOptions.url ?? 'unknown'
-    log.info({ method, route, status: reply.statusCode, ms: reply.elapsedTime }, 'response')
+    log.info({ method, route, status, ms: elapsedTime }, 'response')
   })
 }
 
@@ -99,9 +100,9 @@ function handleErrors(app: FastifyInstance): void {
 
 /** The cause of an internal error is logged, and not sent. */
 function answerError(error: unknown, { log }: FastifyRequest, reply: FastifyReply): void {
-  // No answer arrives. The status is for the log.
+  // No answer arrives.
   if (error instanceof ClientGone) {
-    reply.code(499).send()
+    reply.hijack()
     return
   }
   const failure = requestError(error)

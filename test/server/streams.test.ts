@@ -59,6 +59,12 @@ async function until(condition: () => boolean | Promise<boolean>): Promise<void>
   while (!(await condition())) await sleep(5)
 }
 
+/** True once a request has been counted as one whose client left. */
+const isCounted = async ({ server }: Listening) =>
+  /^moepp_http_requests_total\{.*status="499".*\} 1$/m.test(
+    (await server.app.inject('/metrics')).body,
+  )
+
 const post = async ({ server }: Listening, body: object) =>
   (await server.app.inject({ method: 'POST', url: '/v1/completions', payload: body })).statusCode
 
@@ -74,6 +80,7 @@ t.test('events come one by one, and a reader who leaves ends the work', async t 
   socket.destroy()
   await until(() => model.stats().running === 0)
   await until(async () => (await post(listening, { prompt: 'a', max_tokens: 1 })) === 200)
+  await until(() => isCounted(listening))
 })
 
 t.test('a whole answer whose reader leaves', async t => {
@@ -83,6 +90,7 @@ t.test('a whole answer whose reader leaves', async t => {
   socket.destroy()
   await until(() => model.stats().running === 0)
   await until(async () => (await post(listening, { prompt: 'a', max_tokens: 1 })) === 200)
+  await until(() => isCounted(listening))
 })
 
 t.test('a reader who leaves the queue', async t => {
