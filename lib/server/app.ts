@@ -38,7 +38,11 @@ export async function createApp(
   tracing?.traceRequests(app)
   if (cors) {
     const [first] = options.corsOrigins
-    await app.register(cors.default, { origin: first === '*' ? '*' : [...options.corsOrigins] })
+    await app.register(cors.default, {
+      origin: first === '*' ? '*' : [...options.corsOrigins],
+      // Clients in a page wait and report by them.
+      exposedHeaders: ['x-request-id', 'retry-after'],
+    })
   }
   healthRoutes(app, context)
   if (options.page) pageRoutes(app)

@@ -72,7 +72,7 @@ export type ResolvedServeOptions = Readonly<Required<ServeOptions>>
 const checks = {
   modelName: text,
   apiKeys: texts,
-  corsOrigins: texts,
+  corsOrigins: origins,
   maxRunning: integer(1),
   maxQueued: integer(0),
   maxQueuedTokens: integer(0),
@@ -107,6 +107,19 @@ const DEFAULTS: ResolvedServeOptions = {
 /** @throws TypeError, RangeError */
 export function resolveServeOptions(options: ServeOptions): ResolvedServeOptions {
   return Object.freeze({ ...DEFAULTS, ...checkAll(options, checks, undefined) })
+}
+
+/** As browsers send it: in lower case, without a path. Another spelling would never match. */
+const ORIGIN = /^[a-z][a-z\d+.-]*:\/\/[^\s/A-Z]+$/
+
+function origins(value: unknown, name: string): readonly string[] {
+  const given = texts(value, name)
+  given.forEach((each, i) => {
+    if (ORIGIN.test(each) || (each === '*' && given.length === 1)) return
+    const expected = "an origin such as https://a.example:8443, or '*' alone"
+    throw new TypeError(`${name}[${i}]: expected ${expected}, got ${show(each)}`)
+  })
+  return given
 }
 
 /** No message shows the values: keys are secrets. */

@@ -26,6 +26,8 @@ t.test('wrong options name themselves and hide keys', async t => {
     /apiKeys\[1\]: expected a string .*, got a value of type number/,
   )
   await wrong({ apiKeys: 'secret' }, { message: /^apiKeys: expected an array/ } as never)
+  for (const corsOrigins of [['a.example'], ['https://a.example/'], ['*', 'https://a.example']])
+    await wrong({ corsOrigins }, /corsOrigins\[0\]: expected an origin such as .*, got "/)
   await wrong({ logLevel: 'loud' }, /logLevel: expected one of/)
 })
 
@@ -162,6 +164,8 @@ t.test('other pages may read answers only where that is allowed', async t => {
   const allowed = async (corsOrigins: string[]) => {
     const { app } = await serverOf(t, { corsOrigins })
     const { headers } = await app.inject({ url: '/v1/models', headers: { origin } })
+    if (corsOrigins.length > 0)
+      t.equal(headers['access-control-expose-headers'], 'x-request-id, retry-after')
     return headers['access-control-allow-origin']
   }
   t.equal(await allowed([]), undefined)
