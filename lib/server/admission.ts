@@ -57,8 +57,10 @@ export class Admission {
     return this.#queuedTokens
   }
 
+  /** True if a text must wait, and there is no place to wait. */
   get isFull(): boolean {
-    const { maxQueued, maxQueuedTokens } = this.limits
+    const { maxRunning, maxQueued, maxQueuedTokens } = this.limits
+    if (this.#queue.size === 0 && this.#running < maxRunning) return false
     return this.#queue.size >= maxQueued || this.#queuedTokens >= maxQueuedTokens
   }
 
@@ -67,8 +69,7 @@ export class Admission {
    * @throws RequestError 429
    */
   check(): void {
-    const mustWait = this.#queue.size > 0 || this.#running >= this.limits.maxRunning
-    if (mustWait && this.isFull) throw this.#refusal()
+    if (this.isFull) throw this.#refusal()
   }
 
   /**
