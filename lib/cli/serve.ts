@@ -1,5 +1,5 @@
 /** `moepp serve`: OpenAI's HTTP interface for a model. */
-import { basename } from 'node:path'
+import { basename, resolve } from 'node:path'
 import { Command, Option } from 'commander'
 import { integer } from '../base/option-checks.js'
 import type { LoadOptions } from '../options/generate.js'
@@ -126,7 +126,7 @@ async function runServer(
 
 /** The last part of a path, a package's name or a hub id. */
 function nameOf(source: string): string {
-  return basename(source.replace(/^[a-z]+:/, '')) || 'moepp'
+  return basename(resolve(source.replace(/^[a-z]+:/, ''))) || 'moepp'
 }
 
 /** Only here is the server imported: its packages may be missing. */

@@ -69,10 +69,11 @@ export function shuttingDown(): RequestError {
 /** Codes that are the request's fault, and the field that is at fault where there is one alone. */
 const OF_REQUESTS: Partial<Record<MoeppErrorCode, string>> = {
   ERR_BAD_PROMPT: 'prompt',
-  ERR_NO_CHAT_TEMPLATE: 'messages',
   ERR_BAD_TEMPLATE: 'messages',
   ERR_BAD_GRAMMAR: 'response_format',
 }
+
+const NO_CHAT = 'this model has no chat template: /v1/completions continues texts'
 
 /** Any error as the failure that the client sees. `cause` is for the log alone. */
 export function requestError(error: unknown): RequestError {
@@ -92,6 +93,9 @@ function ofModel(error: MoeppError): RequestError {
     const details = { param: 'prompt', code: 'context_length_exceeded', further }
     return new RequestError(400, 'invalid_request_error', message, details)
   }
+  // The library's words tell of its functions, and of a file of the server's.
+  if (code === 'ERR_NO_CHAT_TEMPLATE')
+    return new RequestError(400, 'invalid_request_error', NO_CHAT, { param: 'messages', code })
   const param = OF_REQUESTS[code]
   if (param) return new RequestError(400, 'invalid_request_error', message, { param, code })
   if (code === 'ERR_CLOSED') return shuttingDown()

@@ -84,6 +84,8 @@ t.test('wrong command lines', async t => {
   const serve = (...args: string[]) => runCli(['serve', '--model', BOOKS, ...args])
   for (const [args, expected] of [
     [['--max-running', '0'], /--max-running: expected an integer >= 1, got 0/],
+    [['--api-key', 'a', '--api-key', ''], /--api-key: expected a string that is not empty/],
+    [['--cors-origin', 'a.example'], /--cors-origin: expected an origin/],
     [['--port', 'x'], /--port <n>/],
     [['--port', '70000'], /--port: expected an integer from 0 to 65535, got 70000/],
     [['--log-level', 'loud'], /--log-level/],

@@ -333,6 +333,7 @@ t.test('a base model has no chats', async t => {
   const { status, body } = await post(own, URL, { messages: [USER] })
   t.equal(status, 400)
   t.match(body.error, { param: 'messages', code: 'ERR_NO_CHAT_TEMPLATE' })
+  t.equal(body.error.message, 'this model has no chat template: /v1/completions continues texts')
   const effort = await post(own, URL, { messages: [USER], reasoning_effort: 'low' })
   t.match(effort.body.error, { param: 'reasoning_effort' })
 })
