@@ -37,6 +37,7 @@ export type { DownloadProgress } from './hub/repository.js'
 export type { RopeScaling, YarnScaling } from './layers/rope.js'
 export { estimateMemory, loadModel } from './load/load.js'
 export type { MemoryEstimate } from './load/memory-estimate.js'
+export type { CallLoad } from './options/admission.js'
 export type {
   GenerateOptions,
   Isa,

@@ -38,6 +38,7 @@ t.test('defaults are those of Hugging Face', async t => {
     addSpecialTokens: undefined,
     splitSpecialTokens: false,
     signal: undefined,
+    admit: undefined,
     speculate: undefined,
     routing: false,
     logits: undefined,

@@ -8,7 +8,7 @@ import type { Grammar } from '../options/grammar.js'
 import { MATRIX_TYPES } from '../options/load.js'
 
 /** Provided by Ctrl-C and the progress bar, or by a program alone. */
-type NotFlags = 'signal' | 'onProgress' | 'logits'
+type NotFlags = 'signal' | 'onProgress' | 'logits' | 'admit'
 
 /** Hub options are in source.ts. */
 type HubOption = 'revision' | 'token' | 'endpoint' | 'cacheDir'

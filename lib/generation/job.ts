@@ -69,8 +69,9 @@ export function aborted(signal: AbortSignal | undefined): MoeppError {
 /** undefined if the signal aborts first. */
 export async function unlessAborted<T>(
   work: Promise<T>,
-  signal: AbortSignal,
+  signal: AbortSignal | undefined,
 ): Promise<T | undefined> {
+  if (!signal) return work
   const done = new AbortController()
   const aborted = once(signal, 'abort', { signal: done.signal }).then(
     () => undefined,

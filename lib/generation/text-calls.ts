@@ -2,6 +2,7 @@
 import { TimeSlice } from '../base/time-slice.js'
 import type { ModelConfig } from '../families/family.js'
 import { type GrammarLease, Grammars } from '../grammar/grammars.js'
+import type { CallLoad } from '../options/admission.js'
 import {
   type GenerateOptions,
   type ResolvedOptions,
@@ -10,7 +11,7 @@ import {
 import { randomSeed } from '../sampling/rng.js'
 import type { CallContext } from './call-context.js'
 import { type GenerationConfig, presetsOf } from './generation-config.js'
-import { deferred, type Job, settleAll } from './job.js'
+import { deferred, type Job, settleAll, unlessAborted } from './job.js'
 import { checkPrompt, noTokenizer, type Prompt, promptIds, splitBatch } from './prompt.js'
 import type { GenerateResult } from './results.js'
 import { GenerationStream } from './stream.js'
@@ -58,6 +59,7 @@ export class TextCalls {
       for (let n = 0; n < resolved.numReturnSequences; n++)
         generations.push(this.#text({ promptIds: ids, options: own, stream: n, grammar }))
     }
+    await admitted(generations, resolved)
     const results = await tracedGenerate(
       () => traceOf('generate', device, generations),
       () =>
@@ -118,12 +120,18 @@ export class TextCalls {
   ): Promise<Job<GenerateResult>> {
     const { engine, device } = this.#context
     const grammar = await this.#grammar(options)
-    const text = this.#text({ promptIds, options, grammar, ...further })
-    const { done, cancel } = tracedStream(
-      () => traceOf(call, device, [text]),
-      () => text.start(engine),
-    )
-    return { done: done.finally(() => grammar?.[Symbol.dispose]()), cancel }
+    try {
+      const text = this.#text({ promptIds, options, grammar, ...further })
+      await admitted([text], options)
+      const { done, cancel } = tracedStream(
+        () => traceOf(call, device, [text]),
+        () => text.start(engine),
+      )
+      return { done: done.finally(() => grammar?.[Symbol.dispose]()), cancel }
+    } catch (error) {
+      grammar?.[Symbol.dispose]()
+      throw error
+    }
   }
 
   /** Ends the threads of grammars. */
@@ -159,4 +167,23 @@ export class TextCalls {
       positions,
     })
   }
+}
+
+/** Waits until the caller admits the texts, or the signal aborts. Rejects if it refuses them. */
+async function admitted(
+  texts: readonly TextGeneration[],
+  { admit, signal }: ResolvedOptions,
+): Promise<void> {
+  if (!admit || signal?.aborted) return
+  const load: CallLoad = {
+    sequences: texts.length,
+    promptTokens: sum(texts, text => text.promptTokens),
+    maxNewTokens: sum(texts, text => text.maxNewTokens),
+  }
+  const answer = async () => admit(load)
+  await unlessAborted(answer(), signal)
+}
+
+function sum<T>(list: readonly T[], number: (each: T) => number): number {
+  return list.reduce((total, each) => total + number(each), 0)
 }

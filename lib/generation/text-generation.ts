@@ -94,6 +94,11 @@ export class TextGeneration implements SequenceConsumer {
     return this.#parts.promptIds.length
   }
 
+  /** Most tokens that it may generate. */
+  get maxNewTokens(): number {
+    return this.#maxNewTokens
+  }
+
   /**
    * Hands it to the engine, unless the signal has aborted. A prompt that fills the context is
    * computed too.

@@ -25,6 +25,7 @@ import {
   speculation,
 } from '../sampling/prompt-lookup.js'
 import { randomSeed } from '../sampling/rng.js'
+import { type Admit, admission, type CallLoad } from './admission.js'
 import { type Grammar, grammar } from './grammar.js'
 
 export {
@@ -126,6 +127,12 @@ export interface GenerateOptions {
   /** Ends the generation early. The result then has finishReason 'abort'; nothing is thrown. */
   signal?: AbortSignal
   /**
+   * Called once the prompts are encoded, before the model computes any of them. The call waits for
+   * it, and rejects with what it throws: for a queue of one's own, or a limit. An abort ends the
+   * wait. No time of `timings` counts it. Default: every call is admitted.
+   */
+  admit?: (load: CallLoad) => void | Promise<void>
+  /**
    * Guess the next tokens from an earlier place of prompt or text, and compute them in one step.
    * The result is the same, bit by bit. It comes faster where the text repeats something. True is
    * `{ ngram: 3, tokens: 8 }`. Default false.
@@ -173,6 +180,7 @@ export interface ResolvedOptions
         | 'promptLogprobs'
         | 'addSpecialTokens'
         | 'signal'
+        | 'admit'
         | 'logits'
         | 'grammar'
         | 'speculate'
@@ -185,6 +193,7 @@ export interface ResolvedOptions
   readonly promptLogprobs: number | undefined
   readonly addSpecialTokens: boolean | undefined
   readonly signal: AbortSignal | undefined
+  readonly admit: Admit | undefined
   readonly logits: LogitsHook | undefined
   readonly grammar: GrammarSource | undefined
   readonly speculate: ResolvedSpeculation | undefined
@@ -219,6 +228,7 @@ export const generateChecks = {
   addSpecialTokens: boolean,
   splitSpecialTokens: boolean,
   signal,
+  admit: admission,
   speculate: speculation,
   routing,
   logits: logitsHook,
@@ -272,6 +282,7 @@ export function resolveGenerateOptions(
     addSpecialTokens: given.addSpecialTokens,
     splitSpecialTokens: given.splitSpecialTokens ?? false,
     signal: given.signal,
+    admit: given.admit,
     speculate: given.speculate,
     routing: given.routing ?? false,
     logits: given.logits,

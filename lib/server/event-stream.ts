@@ -4,8 +4,8 @@ import type { FastifyReply } from 'fastify'
 import type { RequestError } from './errors.js'
 
 /**
- * Events that wait for their reader, in bytes that are bounded: a reader who is slower than the
- * model by more than that loses the connection. Nothing waits for a reader.
+ * Events that wait for their reader. Nothing else waits for a reader: one who leaves more bytes
+ * than `maxUnreadBytes` unread loses the connection. A single event may be larger.
  */
 export class EventStream extends Readable {
   readonly #maxUnreadBytes: number

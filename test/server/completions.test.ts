@@ -1,4 +1,4 @@
-/** /v1/completions: texts, choices, log-probabilities as lm-evaluation-harness reads them, errors. */
+/** /v1/completions: texts, choices, errors, log-probabilities as lm-evaluation-harness reads them. */
 import { join } from 'node:path'
 import t from 'tap'
 import { loadModel } from '../../lib/index.js'

@@ -1,4 +1,4 @@
-/** Errors of the library in the words of a request: it names its own options, clients know fields. */
+/** Errors of the library in the words of a request: it names options, and clients know fields. */
 import { MoeppError, type MoeppErrorCode } from '../../errors.js'
 import { badField, RequestError } from '../errors.js'
 

@@ -14,7 +14,7 @@ export interface EncodedPrompt {
 }
 
 /** Counting the tokens of a prompt that is too long ends at so many contexts. */
-const COUNTED_CONTEXTS = 8
+const COUNTED_CONTEXTS = 4
 
 /** The check of the field: always a list. */
 export function promptField(value: unknown, name: string, context: GenerateContext): PromptField {

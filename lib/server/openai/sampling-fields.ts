@@ -98,8 +98,8 @@ export function checkSampling(fields: SamplingFields, maxTokens: number | undefi
 }
 
 /**
- * The options of a text. Where neither the request nor the checkpoint (`presets`) says anything,
- * OpenAI's defaults hold: all of the vocabulary at temperature 1.
+ * The options of a text: the request's, or else the checkpoint's (`presets`), or else OpenAI's
+ * defaults: all of the vocabulary at temperature 1.
  */
 export function samplingOptions(
   fields: SamplingFields,
