@@ -185,8 +185,12 @@ t.test('wrong values are errors that say the option, expected and got', async t 
       'numReturnSequences: expected an integer >= 1, got 0',
     ],
     [{ addSpecialTokens: 'no' }, 'TypeError', 'addSpecialTokens: expected true or false, got "no"'],
-    [{ routing: 1 }, 'TypeError', "routing: expected true, false or 'computed', got 1"],
-    [{ routing: 'all' }, 'RangeError', 'routing: expected true, false or \'computed\', got "all"'],
+    [{ routing: 1 }, 'TypeError', "routing: expected true, false, 'computed' or 'counts', got 1"],
+    [
+      { routing: 'all' },
+      'RangeError',
+      "routing: expected true, false, 'computed' or 'counts', got \"all\"",
+    ],
     [{ speculate: 8 }, 'TypeError', 'speculate: expected true, false or an object, got 8'],
     [
       { speculate: { ngram: 0 } },

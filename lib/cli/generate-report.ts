@@ -63,9 +63,10 @@ export function resultDocument<T extends { readonly routing?: Routing }>(
 }
 
 /** Typed arrays would become objects with a key for each index. */
-export function plainRouting({ tokens, layers }: Routing): object {
+export function plainRouting({ tokens, counts, layers }: Routing): object {
   return {
     tokens,
+    counts,
     layers: layers.map(({ expertIndices, expertWeights }) => ({
       expertIndices: [...expertIndices],
       expertWeights: [...expertWeights],

@@ -32,8 +32,8 @@ export interface SequenceConsumer {
    */
   draft?(most: number): readonly number[]
   /**
-   * Captured rows of the next tokens, in order, valid during the call only. Comes before `next` for
-   * these tokens.
+   * Captured rows of the next tokens, in order, for one name after the other. They come before
+   * `next` for these tokens, and are valid until then.
    */
   captured?(name: string, rows: Int32Array | Float32Array): void
 }

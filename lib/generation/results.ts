@@ -87,6 +87,26 @@ export interface LayerRouting {
 }
 
 /**
+ * The tokens of one layer by the number of their FFN experts.
+ *
+ * @example
+ * ```ts
+ * import { type ExpertCounts, loadModel } from 'moepp'
+ *
+ * const model = await loadModel('npm:moepp-books-7m')
+ * const free = ({ tokens }: ExpertCounts) => tokens[0]
+ * const { routing } = await model.generate('The old man', { routing: 'counts' })
+ * console.log('tokens without any FFN expert, by layer:', routing?.counts.map(free))
+ * ```
+ */
+export interface ExpertCounts {
+  /** Number of the layer: a model may have layers without experts. */
+  readonly layer: number
+  /** [K+1] `tokens[k]` is the number of tokens with k FFN experts of a weight above 0. */
+  readonly tokens: readonly number[]
+}
+
+/**
  * The experts that the tokens of a text went to: the report of the option `routing`.
  *
  * @example
@@ -102,11 +122,13 @@ export interface LayerRouting {
 export interface Routing {
   /**
    * T: the prompt's tokens and the generated ones, but for the last, which was never an input. With
-   * `routing: 'computed'` without `usage.cachedTokens`.
+   * `routing: 'computed'` or 'counts' without `usage.cachedTokens`.
    */
   readonly tokens: number
-  /** Of each layer with experts. */
+  /** Of each layer with experts; none with `routing: 'counts'`. */
   readonly layers: readonly LayerRouting[]
+  /** Of each layer with experts. */
+  readonly counts: readonly ExpertCounts[]
   /** Mean over tokens and layers of the FFN experts with a weight above 0: 0 to K. */
   readonly ffnExpertsPerToken: number
 }

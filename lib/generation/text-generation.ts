@@ -19,11 +19,10 @@ import {
 import { StopStrings } from '../tokenizer/stop-strings.js'
 import type { TextStream } from '../tokenizer/text-stream.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
-import { CaptureRecorder } from './capture.js'
 import type { Job } from './job.js'
 import type { PositionWarning } from './positions.js'
 import type { FinishReason, GenerateChunk, GenerateResult, Timings } from './results.js'
-import { routingNames, routingOf } from './routing.js'
+import { RoutingRecorder, routingNames } from './routing.js'
 
 export interface TextGenerationParts {
   readonly promptIds: readonly number[]
@@ -54,7 +53,7 @@ export class TextGeneration implements SequenceConsumer {
   readonly #textStream: TextStream | undefined
   readonly #matcher: GrammarMatcher | undefined
   readonly #stopStrings: StopStrings | undefined
-  readonly #routing: CaptureRecorder | undefined
+  readonly #routing: RoutingRecorder | undefined
   readonly #lookup: PromptLookup | undefined
   /** Time that the grammar took for the last token. */
   #matchMs = 0
@@ -83,7 +82,7 @@ export class TextGeneration implements SequenceConsumer {
     this.#sampler = new Sampler(options, { promptIds, endTokenIds, stream, allowed })
     if (options.stop.length > 0) this.#stopStrings = new StopStrings(options.stop)
     if (options.promptLogprobs !== undefined) this.#promptLogprobs = [null]
-    if (options.routing) this.#routing = new CaptureRecorder()
+    if (options.routing) this.#routing = new RoutingRecorder(options.routing, parts.routers)
     if (options.speculate) {
       const most = promptIds.length + options.maxNewTokens
       this.#lookup = new PromptLookup(options.speculate, promptIds, Math.min(most, maxTokens))
@@ -112,7 +111,7 @@ export class TextGeneration implements SequenceConsumer {
       logitsFrom: this.#promptLogprobs ? 0 : last,
       scoredTo: last,
       capture: this.#routing ? routingNames(routers) : [],
-      capturesCached: options.routing !== 'computed',
+      capturesCached: options.routing === true,
       generates: this.#maxNewTokens > 0,
       consumer: this,
       ...(this.#sampler.takesTop(engine.topLogits) && {
@@ -231,7 +230,7 @@ export class TextGeneration implements SequenceConsumer {
   }
 
   #result(report: SequenceReport): GenerateResult {
-    const { promptIds, options, routers } = this.#parts
+    const { promptIds, options } = this.#parts
     const { cachedTokens, draftedTokens, acceptedTokens } = report
     if (this.#finishReason === undefined) {
       // Aborted: the tokens are the caller's, and so is the text that was held back of them.
@@ -251,7 +250,7 @@ export class TextGeneration implements SequenceConsumer {
       timings: this.#timings(report),
       ...(options.logprobs !== undefined && { logprobs: this.#logprobs }),
       ...(this.#promptLogprobs && { promptLogprobs: this.#promptLogprobs }),
-      ...(this.#routing && { routing: routingOf(this.#routing, routers) }),
+      ...(this.#routing && { routing: this.#routing.result() }),
     }
   }
 

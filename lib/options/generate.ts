@@ -140,9 +140,10 @@ export interface GenerateOptions {
   speculate?: boolean | Speculation
   /**
    * Report the experts and expert weights of each token. All of the prompt is computed for that.
-   * 'computed' leaves out its first tokens that are in the KV cache already. Default false.
+   * 'computed' leaves out its first tokens that are in the KV cache already. 'counts' does, too, and
+   * reports counts of tokens alone: its memory does not grow with the text. Default false.
    */
-  routing?: boolean | 'computed'
+  routing?: boolean | 'computed' | 'counts'
   /**
    * Called for each new token of each text, to change its logits in place.
    *
@@ -316,9 +317,9 @@ function checkCheckpoint(
   }
 }
 
-function routing(value: unknown, name: string): boolean | 'computed' {
-  if (value === 'computed' || typeof value === 'boolean') return value
-  throw wrong(name, "true, false or 'computed'", value, 'string')
+function routing(value: unknown, name: string): boolean | 'computed' | 'counts' {
+  if (value === 'computed' || value === 'counts' || typeof value === 'boolean') return value
+  throw wrong(name, "true, false, 'computed' or 'counts'", value, 'string')
 }
 
 function alternatives(value: unknown, name: string, { vocabSize }: GenerateContext): number {

@@ -1,8 +1,6 @@
 /** Runs the texts of a request together: all of them end well, or the request fails. */
-import type { ChatChunk } from '../generation/chat-results.js'
-import type { GenerateChunk, GenerateResult } from '../generation/results.js'
+import { setMaxListeners } from 'node:events'
 import type { GenerationStream } from '../generation/stream.js'
-import type { TextObserver } from './observer.js'
 
 /**
  * The results of `count` texts, in order. The first failure ends the others.
@@ -15,6 +13,8 @@ export async function allTexts<T>(
 ): Promise<T[]> {
   const failure = new AbortController()
   const ends = AbortSignal.any([signal, failure.signal])
+  // Each text listens.
+  setMaxListeners(0, ends)
   const runs = Array.from({ length: count }, async (_, i) => {
     try {
       return await run(i, ends)
@@ -43,20 +43,15 @@ export async function inTurn(turn: Promise<void>, signal: AbortSignal): Promise<
  * Reads a text to its end.
  * @throws the signal's reason; what the stream throws
  */
-export async function readText<Chunk extends GenerateChunk | ChatChunk, R extends GenerateResult>(
-  stream: GenerationStream<Chunk, R>,
-  observer: TextObserver,
+export async function readText<Chunk, Result>(
+  stream: GenerationStream<Chunk, Result>,
   signal: AbortSignal,
-  onChunk?: (chunk: Chunk) => void,
-): Promise<R> {
+  onChunk: (chunk: Chunk) => void,
+): Promise<Result> {
   try {
-    for await (const chunk of stream) {
-      observer.tokens(chunk.tokenIds.length)
-      onChunk?.(chunk)
-    }
+    for await (const chunk of stream) onChunk(chunk)
     const result = await stream.result
     signal.throwIfAborted()
-    observer.finished(result)
     return result
   } catch (error) {
     // An abort ends calls of the library in ways of their own.

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { packageVersion } from '../../lib/cli/diagnose.js'
+import { packageVersion } from '../../lib/addon/addon-file.js'
 import { root } from '../support/golden.js'
 import { runCli } from './run-cli.js'
 

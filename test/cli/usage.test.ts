@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { Command } from 'commander'
 import t from 'tap'
-import { packageVersion } from '../../lib/cli/diagnose.js'
+import { packageVersion } from '../../lib/addon/addon-file.js'
 import { reportError } from '../../lib/cli/errors.js'
 import {
   formatBytes,

@@ -203,6 +203,33 @@ t.test('routing of every token that was computed, though the prompt is cached', 
   t.equal(routing!.ffnExpertsPerToken, picks / (2 * tokens))
 })
 
+t.test('tokens by the number of their FFN experts', async t => {
+  const { model } = fakeModel({ maxStepTokens: 3 })
+  const options = { maxNewTokens: 4, ignoreEos: true }
+  const whole = (await model.generate(PROMPT, { ...options, routing: true })).routing!
+  const expected = whole.layers.map(({ layer, expertIndices, expertWeights }) => {
+    const tokens = [0, 0, 0]
+    for (let t = 0; t < whole.tokens; t++) {
+      const isFfn = [0, 1].filter(k => {
+        const at = 2 * t + k
+        return expertIndices[at]! < config.ffnExperts && expertWeights[at]! > 0
+      })
+      tokens[isFfn.length]!++
+    }
+    return { layer, tokens }
+  })
+  t.same(whole.counts, expected)
+  t.ok(expected.some(({ tokens }) => tokens[0]! > 0 && tokens[1]! > 0))
+  const { routing: cached } = await model.generate(PROMPT, { ...options, routing: 'counts' })
+  t.equal(cached!.tokens, 4, 'without the cached tokens')
+  const fresh = fakeModel({ maxStepTokens: 3 }).model
+  const { routing } = await fresh.generate(PROMPT, { ...options, routing: 'counts' })
+  const { tokens, ffnExpertsPerToken } = whole
+  t.same(routing, { tokens, layers: [], counts: expected, ffnExpertsPerToken })
+  const { routing: computed } = await model.generate(PROMPT, { ...options, routing: 'computed' })
+  t.same(computed!.counts, cached!.counts)
+})
+
 t.test('routing of the tokens that are not cached', async t => {
   const { model } = fakeModel({ maxStepTokens: 3 })
   const options = { maxNewTokens: 4, routing: 'computed' } as const

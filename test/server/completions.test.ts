@@ -1,4 +1,4 @@
-/** /v1/completions: texts, choices, errors, log-probabilities as lm-evaluation-harness reads them. */
+/** /v1/completions: texts, choices, errors, and log-probabilities as the harness reads them. */
 import { join } from 'node:path'
 import t from 'tap'
 import { loadModel } from '../../lib/index.js'

@@ -14,13 +14,16 @@ type Answer =
 type Json = any
 
 const published: Json = readJson(join(root, 'test', 'server', 'openai-answers.json'))
-allowNulls(published.definitions.CreateCompletionResponse)
+allowNulls(published.definitions)
 const ajv = new Ajv({ allowUnionTypes: true }).addSchema(published, 'openai')
 
 /** OpenAI's own answers have null here, and so do its clients' types, but not the description. */
-function allowNulls(completion: Json): void {
+function allowNulls({
+  CreateCompletionResponse: completion,
+  CreateChatCompletionStreamResponse: chunk,
+}: Json): void {
   const orNull = (schema: Json) => ({ anyOf: [schema, { type: 'null' }] })
-  completion.properties.usage = orNull(completion.properties.usage)
+  for (const { properties } of [completion, chunk]) properties.usage = orNull(properties.usage)
   const choice = completion.properties.choices.items.properties
   choice.finish_reason = orNull(choice.finish_reason)
   const lists = choice.logprobs.anyOf[0].properties

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { loadModel, type Model } from '../../lib/index.js'
 import { type ServeOptions, type Server, serve } from '../../lib/server/index.js'
+import { chatCheckpoint } from '../support/chat-checkpoint.js'
 import { root } from '../support/golden.js'
 import { checkAnswer, eventsOf } from './openai-answers.js'
 
@@ -150,6 +151,32 @@ t.test('a failure in the middle of a stream', async t => {
   await own.close()
   const events = eventsOf((await rest).body)
   t.match(events.at(-1), { error: { type: 'service_unavailable_error' } })
+})
+
+const CHAT = { messages: [{ role: 'user', content: 'Name a river.' }], ignore_eos: true, n: 2 }
+
+t.test('a chat begins when it is admitted, and can leave the queue', async t => {
+  const own = await loadModel(chatCheckpoint(t.testdir()), { kvCacheTokens: 32_768 })
+  t.teardown(() => own.close())
+  const { port, server } = await listen(t, { maxRunning: 2, maxQueued: 2 }, own)
+  const ask = () => request(port, { ...CHAT, stream: true }, '/v1/chat/completions')
+  const running = ask()
+  await once(running, 'data')
+  await until(() => own.stats().running === 2)
+  const waiting = ask()
+  const [first] = await once(waiting, 'data')
+  t.match(first, /"delta":\{"role":"assistant","content":""/, 'before its turn')
+  const { head } = await answerOf(ask())
+  t.match(head, /^HTTP\/1\.1 429/)
+  t.match(head, /retry-after: \d+/)
+  waiting.destroy()
+  await until(async () => (await server.app.inject('/ready')).statusCode === 200)
+  running.destroy()
+  await until(() => own.stats().running === 0)
+  const { body } = await answerOf(
+    request(port, { ...CHAT, max_tokens: 2, stream: true }, '/v1/chat/completions'),
+  )
+  t.ok(eventsOf(body).length >= 4)
 })
 
 t.test('a refusal of a stream is an answer with a status', async t => {

@@ -3,13 +3,14 @@ import { isObject, show } from '../../base/json.js'
 import { oneOf, text } from '../../base/option-checks.js'
 import type { ChatMessage, ToolCall } from '../../template/messages.js'
 import { badField } from '../errors.js'
-import { checkNames, refused } from './fields.js'
+import { checkNames, only, refused } from './fields.js'
 
 type Given = Readonly<Record<string, unknown>>
 
 const role = oneOf('system', 'developer', 'user', 'assistant', 'tool')
 
-const OF_ALL = ['role', 'content', 'name']
+/** Older versions of lm-evaluation-harness write `type: 'text'` beside the content. */
+const OF_ALL = ['role', 'content', 'name', 'type']
 /** Those that the answers of this server and of others have are taken back. */
 const OF_ASSISTANT = [
   'tool_calls',
@@ -58,6 +59,7 @@ function messageOf(value: unknown, place: string): ChatMessage {
   const content =
     given.content === undefined && isAnswer ? '' : contentOf(given.content, `${place}.content`)
   const reasoning = given.reasoning_content ?? given.reasoning
+  if (given.type !== undefined) only('text')(given.type, `${place}.type`)
   for (const name of ['refusal', 'audio', 'function_call'])
     if (given[name] !== undefined) refused(given[name], `${place}.${name}`)
   return {

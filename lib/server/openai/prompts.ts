@@ -50,8 +50,9 @@ export async function encodePrompts(
     const maxTokens = COUNTED_CONTEXTS * contextLength
     const ids =
       typeof prompt === 'string'
-        ? await tokenizer.encodeAsync(prompt, { addSpecialTokens, maxTokens, signal })
+        ? await tokenizer.encodeAsync(prompt, { addSpecialTokens, maxTokens })
         : prompt
+    signal.throwIfAborted()
     if (ids.length === 0) throw badField(name, 'expected at least one token, got none')
     if (ids.length + room > contextLength) throw tooLong(name, ids.length, contextLength, room)
     encoded.push({ ids, given: typeof prompt === 'string' ? prompt : undefined })

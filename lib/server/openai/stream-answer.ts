@@ -13,13 +13,14 @@ export interface StreamHow {
   readonly includeUsage: boolean
   /** Until it resolves, a failure is an answer with a status; from then on it is an event. */
   readonly ready: Promise<void>
+  readonly signal: AbortSignal
 }
 
 /** Streams what `work` sends. Resolves once the answer has begun. */
 export async function streamAnswer(
   reply: FastifyReply,
   { options }: Pick<ServerContext, 'options'>,
-  { head, includeUsage, ready }: StreamHow,
+  { head, includeUsage, ready, signal }: StreamHow,
   work: (send: SendChoices) => Promise<AnswerUsage>,
 ): Promise<FastifyReply> {
   const events = new EventStream(options.maxUnreadBytes)
@@ -31,7 +32,12 @@ export async function streamAnswer(
       if (includeUsage) events.event({ ...head, choices: [], usage })
       events.end()
     },
-    error => events.fail(requestError(error)),
+    error => {
+      const failure = requestError(error)
+      const { cause } = failure.details
+      if (!signal.aborted && cause !== undefined) reply.log.error({ err: cause }, failure.message)
+      events.fail(failure)
+    },
   )
   await Promise.race([ready, done])
   events.answer(reply)

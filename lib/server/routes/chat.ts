@@ -1,9 +1,10 @@
 /** /v1/chat/completions: answers to conversations. */
 import type { FastifyInstance } from 'fastify'
-import type { ChatOptions } from '../../chat/chat-options.js'
 import type { ChatResult } from '../../generation/chat-results.js'
+import type { CallLoad } from '../../options/admission.js'
 import type { Admitted } from '../admission.js'
 import type { ServerContext } from '../context.js'
+import type { TextObserver } from '../observer.js'
 import { answerHead, usageOf } from '../openai/answer.js'
 import { ChatChoice } from '../openai/chat-choices.js'
 import { type ChatRequest, readChat } from '../openai/chat-request.js'
@@ -44,7 +45,7 @@ export function chatRoutes(app: FastifyInstance, context: ServerContext): void {
       const ready = new Promise<void>(resolve => {
         begin = resolve
       })
-      return streamAnswer(reply, context, { head, includeUsage, ready }, async send => {
+      return streamAnswer(reply, context, { head, includeUsage, ready, signal }, async send => {
         const admitted = () => {
           for (const choice of choices) send(choice.start())
           begin()
@@ -73,15 +74,16 @@ async function run(
   reader?: Reader,
 ): Promise<ChatResult[]> {
   let admitted: Admitted | undefined
+  let observers: readonly TextObserver[] = []
   /** The first text whose prompt is known has all of them admitted: they have the same prompt. */
-  const admitAll = ({ promptTokens, maxNewTokens }: Load): Admitted => {
+  const admitAll = ({ promptTokens, maxNewTokens }: CallLoad): Admitted => {
     if (admitted) return admitted
-    const tokens = choices.length * Math.min(promptTokens + maxNewTokens, model.contextLength)
+    const tokens = choices.length * (promptTokens + maxNewTokens)
     admitted = admission.admit({ texts: choices.length, tokens })
+    observers = choices.map(() => observer.text(ROUTE))
     reader?.admitted()
     return admitted
   }
-  const observers = choices.map(() => observer.text(ROUTE))
   try {
     return await allTexts(choices.length, signal, async (i, signal) => {
       const stream = model.streamChat(messages, {
@@ -96,9 +98,12 @@ async function run(
         },
       })
       const choice = choices[i]!
-      const onChunk = reader && (chunk => reader.piece(choice.chunk(chunk)))
       try {
-        const result = await readText(stream, observers[i]!, signal, onChunk)
+        const result = await readText(stream, signal, chunk => {
+          observers[i]!.tokens(chunk.tokenIds.length)
+          reader?.piece(choice.chunk(chunk))
+        })
+        observers[i]!.finished(result)
         reader?.piece(choice.end(result))
         return result
       } finally {
@@ -111,5 +116,3 @@ async function run(
     admitted?.[Symbol.dispose]()
   }
 }
-
-type Load = Parameters<NonNullable<ChatOptions['admit']>>[0]

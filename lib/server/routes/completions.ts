@@ -1,5 +1,6 @@
 /** /v1/completions: texts that continue prompts. */
 import type { FastifyInstance } from 'fastify'
+import type { Model } from '../../generation/model.js'
 import type { GenerateResult } from '../../generation/results.js'
 import type { GenerateOptions } from '../../options/generate.js'
 import type { Admitted } from '../admission.js'
@@ -29,7 +30,8 @@ export function completionRoutes(app: FastifyInstance, context: ServerContext): 
     context.admission.check()
     checkModel(Object(body).model, context)
     const request = readCompletion(body, context.model)
-    const work = await admit(request, requestSignal(reply, context), context)
+    const signal = requestSignal(reply, context)
+    const work = await admit(request, signal, context)
     const { prompts } = work
     const { bestOf, includeUsage } = request
     const head = answerHead('cmpl', 'text_completion', context)
@@ -39,7 +41,7 @@ export function completionRoutes(app: FastifyInstance, context: ServerContext): 
         bestOf,
       )
     if (request.stream) {
-      const how = { head, includeUsage, ready: Promise.resolve() }
+      const how = { head, includeUsage, ready: Promise.resolve(), signal }
       return streamAnswer(reply, context, how, async send => usage(await run(work, context, send)))
     }
     const results = await run(work, context)
@@ -82,24 +84,21 @@ async function run(
       const seen = observers[i]!
       seen.started()
       const prompt = prompts[Math.floor(i / bestOf)]!
-      const options = { ...textOptions(request, i % bestOf, observer.wantsRouting), signal }
+      const pieces = send && new ChoicePieces(request, prompt, i, model.tokenizer)
       try {
-        if (!send) {
-          const stream = model.stream(prompt.ids, { ...options, ...promptOptions(request) })
-          return await readText(stream, seen, signal)
+        // In pieces the prompt comes first, so its log-probabilities are asked for alone.
+        if (pieces && request.echo) send(pieces.echo(await echoed(request, prompt, model, signal)))
+        const options = {
+          ...textOptions(request, i % bestOf, observer.wantsRouting),
+          ...(!send && promptOptions(request)),
+          signal,
         }
-        const pieces = new ChoicePieces(request, prompt, i, model.tokenizer)
-        if (request.echo) {
-          // The prompt's log-probabilities come first, so they are asked for alone.
-          const alone = { ...promptOptions(request), maxNewTokens: 0, signal }
-          const isWanted = request.logprobs !== undefined
-          const result = isWanted ? await model.generate(prompt.ids, alone) : undefined
-          signal.throwIfAborted()
-          send(pieces.echo(result?.promptLogprobs))
-        }
-        const stream = model.stream(prompt.ids, options)
-        const result = await readText(stream, seen, signal, chunk => send(pieces.chunk(chunk)))
-        send(pieces.end(result))
+        const result = await readText(model.stream(prompt.ids, options), signal, chunk => {
+          seen.tokens(chunk.tokenIds.length)
+          if (pieces) send(pieces.chunk(chunk))
+        })
+        seen.finished(result)
+        if (pieces) send(pieces.end(result))
         return result
       } finally {
         admitted.leave(i)
@@ -110,6 +109,20 @@ async function run(
   } finally {
     admitted[Symbol.dispose]()
   }
+}
+
+/** The log-probabilities of a prompt, if they are wanted. */
+async function echoed(
+  request: CompletionRequest,
+  { ids }: EncodedPrompt,
+  model: Model,
+  signal: AbortSignal,
+): Promise<GenerateResult['promptLogprobs']> {
+  if (request.logprobs === undefined) return undefined
+  const options = { ...promptOptions(request), maxNewTokens: 0, signal }
+  const { promptLogprobs } = await model.generate(ids, options)
+  signal.throwIfAborted()
+  return promptLogprobs
 }
 
 /** The options of the text `i` of a prompt. */

@@ -15,7 +15,7 @@ export function modelRoutes(app: FastifyInstance, context: ServerContext): void 
 
 /** @throws RequestError 404 if a request names another model */
 export function checkModel(name: unknown, { options: { modelName } }: ServerContext): void {
-  if (name === undefined || name === modelName) return
+  if ((name ?? modelName) === modelName) return
   const message = `model: this server has ${JSON.stringify(modelName)}, got ${JSON.stringify(name)}`
   throw new RequestError(404, 'not_found_error', message, {
     param: 'model',
