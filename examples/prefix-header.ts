@@ -9,7 +9,7 @@ interface Message {
   readonly content?: unknown
 }
 
-/** What a body of /v1/completions or /v1/chat/completions begins with. */
+/** The beginning of a body of /v1/completions or /v1/chat/completions. */
 interface Body {
   readonly prompt?: unknown
   readonly messages?: readonly Message[]

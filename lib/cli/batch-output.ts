@@ -1,8 +1,8 @@
-/** The output file of `moepp generate --prompts`: one JSON object a line. A run can resume it. */
+/** A file of results: one JSON object a line. A later run can go on from it. */
 
+import type { Stats } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
 import { MoeppError } from '../errors.js'
-import type { BatchRequest, PromptFile } from './batch-input.js'
 import { UsageError } from './errors.js'
 import { type Line, splitLines } from './lines.js'
 import { lockOutput } from './output-lock.js'
@@ -19,6 +19,33 @@ const START = '{"id":'
 /** The routing of a long text takes many. A string holds no more. */
 const MAX_LINE_BYTES = 2 ** 29 - 24
 
+/** Work that has one line of results. */
+export interface ResultRequest {
+  readonly id: string | number
+  /** Of everything that decides the result: equal hashes, equal results. */
+  readonly requestHash: string
+}
+
+/** The command whose results a file has. */
+export interface ResultSource {
+  /** The option that names the inputs, for messages. */
+  readonly option: string
+  /** A thing that has a result, in the plural. */
+  readonly things: string
+  /** Files that are read. They must not be the results' own. */
+  readonly inputs: readonly (Stats | undefined)[]
+}
+
+/** The requests of a run that may have results already. */
+export interface Resuming<Request extends ResultRequest> {
+  readonly requests: AsyncIterator<Request, void>
+  /** As messages name all requests, and one. */
+  readonly input: string
+  readonly place: (request: Request) => string
+  /** Takes a result that was there; false if it is not of the request. */
+  readonly take?: (request: Request, result: BatchResult) => boolean
+}
+
 /** Results that a file has already. */
 export interface Resumed {
   readonly done: number
@@ -28,31 +55,36 @@ export interface Resumed {
 export class ResultFile {
   readonly #path: string
   readonly #handle: FileHandle
-
+  readonly #source: ResultSource
   readonly #unlock: () => Promise<void>
   /** Bytes that the file must have. A device or a pipe has none. */
   #size: number | undefined
 
-  private constructor(path: string, handle: FileHandle, unlock: () => Promise<void>) {
+  private constructor(
+    path: string,
+    handle: FileHandle,
+    source: ResultSource,
+    unlock: () => Promise<void>,
+  ) {
     this.#path = path
     this.#handle = handle
+    this.#source = source
     this.#unlock = unlock
   }
 
   /**
-   * Opens or creates the file. It must not be the one that the prompts are read from, nor one that
-   * another process writes to.
+   * Opens or creates the file. It must not be one that is read, nor one that another process writes
+   * to.
    */
-  static async open(path: string, input: PromptFile): Promise<ResultFile> {
-    const from = await input.stat()
+  static async open(path: string, source: ResultSource): Promise<ResultFile> {
     let handle: FileHandle | undefined
     try {
       handle = await open(path, 'a+')
       const to = await handle.stat()
-      if (from?.isFile() && from.ino === to.ino && from.dev === to.dev)
-        throw new UsageError(`--out: ${path} is the file that the prompts are read from`)
+      if (source.inputs.some(from => from?.isFile() && from.ino === to.ino && from.dev === to.dev))
+        throw new UsageError(`--out: ${path} is the file that the ${source.things} are read from`)
       const unlock = to.isFile() ? await lockOutput(path) : async () => {}
-      return new ResultFile(path, handle, unlock)
+      return new ResultFile(path, handle, source, unlock)
     } catch (error) {
       await handle?.close()
       if (error instanceof UsageError || error instanceof MoeppError) throw error
@@ -64,7 +96,12 @@ export class ResultFile {
    * Takes the requests that the file answers already off `requests`, and cuts a torn last line.
    * @throws MoeppError ERR_CANNOT_WRITE, with the file as it was, if it answers other requests
    */
-  async resume(requests: AsyncIterator<BatchRequest, void>, input: string): Promise<Resumed> {
+  async resume<Request extends ResultRequest>({
+    requests,
+    input,
+    place,
+    take = () => true,
+  }: Resuming<Request>): Promise<Resumed> {
     // A device or a pipe holds nothing to go on from.
     if (!(await this.#handle.stat()).isFile()) return { done: 0, failed: 0 }
     let [done, failed, end] = [0, 0, 0]
@@ -78,11 +115,11 @@ export class ResultFile {
       const result = parseResult(line)
       if (!result) throw this.#otherFile(line)
       const { value: request } = await requests.next()
-      if (!request) throw this.#otherRequests(line, `${input} has only ${done} prompts`)
-      if (request.id !== result.id || request.requestHash !== result.requestHash) {
-        const which = `line ${request.line} of ${input}`
-        throw this.#otherRequests(line, `${which} has another prompt, option or model`)
-      }
+      if (!request)
+        throw this.#otherRequests(line, `${input} has only ${done} ${this.#source.things}`)
+      const isSame = request.id === result.id && request.requestHash === result.requestHash
+      if (!isSame || !take(request, result))
+        throw this.#otherRequests(line, `${place(request)} has another prompt, option or model`)
       done++
       if (result.error !== undefined) failed++
       end = line.end
@@ -117,7 +154,7 @@ export class ResultFile {
   }
 
   #otherFile({ number }: Line): MoeppError {
-    const message = `${this.#path}: line ${number} is not a result of --prompts; the file is not changed`
+    const message = `${this.#path}: line ${number} is not a result of ${this.#source.option}; the file is not changed`
     return new MoeppError('ERR_CANNOT_WRITE', message)
   }
 

@@ -41,7 +41,9 @@ export async function generateBatch(
   setMaxListeners(0, signal)
   await using output = flags.out === undefined ? undefined : await openOutput(flags.out, input)
   const requests = input.requests(setupOf(flags))
-  const resumed = (await output?.file.resume(requests, input.name)) ?? { done: 0, failed: 0 }
+  const place = ({ line }: BatchRequest) => `line ${line} of ${input.name}`
+  const resuming = { requests, input: input.name, place }
+  const resumed = (await output?.file.resume(resuming)) ?? { done: 0, failed: 0 }
   const first = await requests.next()
   if (first.done) return nothingLeft(resumed, terminal)
   const { resolve } = await source.open()
@@ -85,7 +87,8 @@ export async function generateBatch(
 }
 
 async function openOutput(path: string, input: PromptFile) {
-  const file = await ResultFile.open(path, input)
+  const inputs = [await input.stat()]
+  const file = await ResultFile.open(path, { option: '--prompts', things: 'prompts', inputs })
   return { file, [Symbol.asyncDispose]: () => file.close() }
 }
 

@@ -221,6 +221,7 @@ export function pick<T extends object, K extends keyof T>(
   ) as Pick<T, K>
 }
 
+/** An option whose value is a number. */
 export function number(flags: string, description: string): Option {
   return new Option(flags, description).argParser(parseNumber)
 }

@@ -17,20 +17,21 @@ export class Progress implements Disposable {
   }
 
   /**
-   * `stage` names the work; another stage begins a new bar. `detail` is shown after the figures.
+   * `stage` names the work; another stage begins a new bar. `detail` is shown after the figures,
+   * which are bytes unless `format` says otherwise.
    */
-  update(stage: string, doneBytes: number, totalBytes: number, detail = ''): void {
+  update(stage: string, done: number, total: number, detail = '', format = formatBytes): void {
     if (!this.#terminal.stderrIsTerminal) return
     if (stage !== this.#stage) {
       this.stop()
       this.#stage = stage
       this.#startedMs = performance.now()
     }
-    const figures = { done: formatBytes(doneBytes), all: formatBytes(totalBytes), detail }
+    const figures = { done: format(done), all: format(total), detail }
     if (this.#bar) {
-      this.#bar.setTotal(totalBytes)
-      this.#bar.update(doneBytes, figures)
-    } else if (doneBytes < totalBytes && performance.now() - this.#startedMs > SHOW_AFTER_MS) {
+      this.#bar.setTotal(total)
+      this.#bar.update(done, figures)
+    } else if (done < total && performance.now() - this.#startedMs > SHOW_AFTER_MS) {
       this.#bar = new SingleBar({
         format: `${stage} {bar} {percentage} % | {done} of {all} | {eta_formatted} left {detail}`,
         // Without progress there is no estimate: 'INF' or 'NULL'.
@@ -44,7 +45,7 @@ export class Progress implements Disposable {
         gracefulExit: false,
         stream: this.#terminal.stderr,
       })
-      this.#bar.start(totalBytes, doneBytes, figures)
+      this.#bar.start(total, done, figures)
     }
   }
 

@@ -8,6 +8,7 @@ import { convertCommand } from './convert.js'
 import { demoCommand } from './demo.js'
 import { doctorCommand } from './doctor.js'
 import { reportError } from './errors.js'
+import { evalCommand } from './eval.js'
 import { generateCommand } from './generate.js'
 import { configureHelp } from './help.js'
 import { inspectCommand } from './inspect.js'
@@ -61,6 +62,7 @@ function createProgram(terminal: Terminal, setExitCode: (code: number) => void):
     inspectCommand,
     convertCommand,
     benchCommand,
+    evalCommand,
     doctorCommand,
   ]
   for (const create of commands) {
@@ -77,5 +79,6 @@ Examples:
   $ moepp serve --model ./Qwen3-30B-A3B
   $ moepp inspect hf:Chat-UniVi/MoE-Plus-Plus-7B
   $ moepp convert hf:Chat-UniVi/MoE-Plus-Plus-7B ./moepp-7b
+  $ moepp eval --model ./moepp-7b --tasks dev.jsonl
   $ moepp doctor
 `

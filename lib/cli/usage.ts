@@ -43,10 +43,12 @@ const OTHER_OPTIONS: Readonly<Record<string, string>> = {
   f: 'prompts',
   output: 'out',
   'output-file': 'out',
+  'output-path': 'out',
   o: 'out',
   format: 'output',
   'system-prompt': 'system',
   sys: 'system',
+  'num-fewshot': 'shots',
   'chat-template-kwargs': 'template-variable',
 }
 
@@ -63,6 +65,8 @@ const OTHER_COMMANDS: Readonly<Record<string, string>> = {
   pull: 'each command downloads its model; to download only: moepp inspect hf:OWNER/NAME',
   download: 'each command downloads its model; to download only: moepp inspect hf:OWNER/NAME',
   info: 'to describe a checkpoint: moepp inspect MODEL',
+  evaluate: 'to score a model on data sets: moepp eval --model MODEL --tasks FILE',
+  perplexity: 'to score a model on a text: moepp eval --model MODEL --tasks FILE.txt',
   show: 'to describe a checkpoint: moepp inspect MODEL',
 }
 

@@ -59,7 +59,7 @@ export interface MemoryEstimate {
    * Working memory of a step. On the CPU: a step of 512 tokens of one prompt, and the threads' own
    * buffers. Each further text of the same step takes 4 * vocabSize more, as does each row of
    * logits of `forward`, `score` and `promptLogprobs`, up to 128 MiB. On a GPU: a step of 2048
-   * tokens with the logits of each, up to 512 MiB, and 128 MiB for the driver; products with bf16
+   * tokens with the logits of each, up to 512 MiB, and 128 MiB for the driver. Products with bf16
    * inputs make it less. Captured buffers take more on either.
    */
   readonly stepBytes: number

@@ -140,7 +140,7 @@ export interface GenerateOptions {
   speculate?: boolean | Speculation
   /**
    * Report the experts and expert weights of each token. All of the prompt is computed for that.
-   * 'computed' leaves out its first tokens that are in the KV cache already. 'counts' does, too, and
+   * 'computed' leaves out its first tokens that are in the KV cache already. So does 'counts'. It
    * reports counts of tokens alone: its memory does not grow with the text. Default false.
    */
   routing?: boolean | 'computed' | 'counts'

@@ -1,5 +1,5 @@
 /**
- * Log-probabilities of a whole row of logits, for the `logprobs` option: log-softmax, summed in f64.
+ * Log-probabilities of a whole row of logits, for the `logprobs` option: log-softmax, in f64.
  */
 
 import { MoeppError } from '../errors.js'

@@ -19,8 +19,9 @@ export interface TopLogits {
   readonly logSumExp?: number
 }
 
-/** The largest with their logSumExp, and the whole row [V]: of a place whose next token is known. */
+/** The largest with their logSumExp, and the whole row: of a place whose next token is known. */
 export interface ScoredLogits extends TopLogits {
+  /** [V] */
   readonly row: Float32Array
 }
 

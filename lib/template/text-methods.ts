@@ -17,7 +17,7 @@ import {
 type Method = (text: string, args: readonly Value[], named: ReadonlyMap<string, Value>) => Value
 
 /** Whitespace of Python's str: U+FEFF is none, the separators from U+001C are. */
-const SPACE = '[\\t-\\r\\x1c-\\x20\\x85\\p{Z}]'
+export const SPACE = '[\\t-\\r\\x1c-\\x20\\x85\\p{Z}]'
 const BREAK = '[\\n-\\r\\x1c-\\x1e\\x85\\u2028\\u2029]'
 const lineEnd = new RegExp(`\\r\\n|${BREAK}`)
 const isSpace = new RegExp(`^${SPACE}$`, 'u')

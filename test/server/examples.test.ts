@@ -66,7 +66,11 @@ t.test('manifests have the types of Kubernetes', async t => {
   t.same(faultsOf(all), [])
   const [{ spec, ...deployment }] = all
   const wrong = { ...deployment, spec: { ...spec, replica: 1 } }
-  t.match(faultsOf([wrong])[0], /replica.* does not\s+exist in type 'DeploymentSpec'/, 'a wrong name is found')
+  t.match(
+    faultsOf([wrong])[0],
+    /replica.* does not\s+exist in type 'DeploymentSpec'/,
+    'a wrong name is found',
+  )
 })
 
 t.test('the Deployment: probes, port, drain and rights', async t => {

@@ -102,7 +102,7 @@ t.test('a text: its times are ordered, its lengths and FFN experts are counted',
         { layer: 2, tokens: [0, 8, 0, 0] },
         { layer: 9, tokens: [0, 0, 0, 8] },
       ],
-    } as never,
+    },
   })
   // Refused or failed: it waits only.
   metrics.text('/v1/completions')

@@ -76,6 +76,23 @@ t.test('with an SDK', async t => {
     t.notMatch(JSON.stringify([span.attributes, span.events]), /old man|hidden|Bearer/)
   })
 
+  await t.test('a streamed completion: model, tokens and the reason of its end', async t => {
+    const payload = { prompt: SECRET, max_tokens: 6, n: 2, stream: true, ignore_eos: true }
+    const request = { method: 'POST', url: '/v1/completions', headers, payload } as const
+    const span = await spanOf(server, request)
+    t.match(span.attributes, {
+      'http.route': '/v1/completions',
+      'http.response.status_code': 200,
+      'gen_ai.operation.name': 'text_completion',
+      'gen_ai.request.model': 'books',
+      'gen_ai.usage.output_tokens': 12,
+      'gen_ai.response.finish_reasons': ['length', 'length'],
+    })
+    const texts = await model.tokenizer.encodeAsync(SECRET)
+    t.equal(span.attributes['gen_ai.usage.input_tokens'], 2 * texts.length, 'each text counts')
+    t.notMatch(JSON.stringify([span.attributes, span.events]), /old man|Bearer/)
+  })
+
   await t.test("a client's fault is no error of the server's", async t => {
     const unknown = await spanOf(server, '/a?b')
     t.equal(unknown.name, 'GET')

@@ -1,12 +1,7 @@
 /** The FFN experts that tokens go to: zero-computation experts make them fewer. */
 import type { Registry } from 'prom-client'
+import type { ExpertCounts } from '../../generation/results.js'
 import { CountedHistogram } from './counted-histogram.js'
-
-/** Of one layer: `tokens[k]` tokens had k FFN experts. */
-export interface LayerCounts {
-  readonly layer: number
-  readonly tokens: readonly number[]
-}
 
 /** A model has many layers. Few series are enough to tell the early ones from the late. */
 const GROUPS = 4
@@ -15,7 +10,7 @@ const GROUPS = 4
 export function addExpertMetrics(
   registry: Registry,
   { layers, topK }: { readonly layers: number; readonly topK: number },
-): (counts: readonly LayerCounts[]) => void {
+): (counts: readonly ExpertCounts[]) => void {
   const groupSize = Math.ceil(layers / GROUPS)
   const series = Array.from({ length: Math.ceil(layers / groupSize) }, (_, group) => {
     const first = group * groupSize

@@ -1,7 +1,7 @@
 /** Times and lengths of texts. */
 import { Counter, Histogram, type Registry } from 'prom-client'
+import type { ExpertCounts } from '../../generation/results.js'
 import type { TextObserver } from '../observer.js'
-import type { LayerCounts } from './expert-metrics.js'
 
 /** Seconds, for whole requests and their parts. */
 const LONG = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640]
@@ -14,7 +14,7 @@ type FinishedText = Parameters<TextObserver['finished']>[0]
 /** Returns the observer of one text of a route. */
 export function addTextMetrics(
   registry: Registry,
-  addExperts: (counts: readonly LayerCounts[]) => void,
+  addExperts: (counts: readonly ExpertCounts[]) => void,
 ): (route: string) => TextObserver {
   const histogram = (name: string, help: string, buckets: readonly number[]) =>
     new Histogram({
@@ -53,7 +53,7 @@ export function addTextMetrics(
     success.inc({ route, finished_reason: finishReason })
     promptTokens.observe({ route }, usage.promptTokens)
     newTokens.observe({ route }, usage.generatedTokens)
-    if (routing) addExperts((routing as { counts?: LayerCounts[] }).counts ?? [])
+    if (routing) addExperts(routing.counts)
   }
   return route => {
     const admitted = performance.now()
