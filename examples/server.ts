@@ -1,30 +1,24 @@
-// An HTTP endpoint: POST {"prompt": "...", "temperature": 0.8, ...} streams the text back.
-// Disconnecting cancels the generation.
+// A server in a program of yours: OpenAI's interface, the page to try it, and a route of your own.
+// It needs further packages: npm install fastify prom-client
 //
 //   PORT=8080 node examples/server.ts [model]
-//   curl -N localhost:8080 -d '{"prompt": "The old man"}'
-import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
-import { text } from 'node:stream/consumers'
+//   JSON='content-type: application/json'
+//   curl localhost:8080/v1/completions -H "$JSON" -d '{"prompt": "The old man"}'
+//   curl localhost:8080/perplexity -H "$JSON" -d '{"text": "The old man"}'
 import { loadModel } from 'moepp'
+import { serve } from 'moepp/server'
 
 const model = await loadModel(process.argv[2] ?? 'models/books-7m')
+const server = await serve(model, { modelName: 'books-7m' })
 
-const server = createServer(async (request, response) => {
-  const gone = new AbortController()
-  response.on('close', () => gone.abort())
-  try {
-    const { prompt, ...options } = JSON.parse(await text(request))
-    const stream = model.stream(prompt, { ...options, signal: gone.signal })
-    response.writeHead(200, { 'content-type': 'text/plain; charset=utf-8' })
-    for await (const chunk of stream) response.write(chunk.text)
-    response.end()
-  } catch (error) {
-    if (!response.headersSent) response.writeHead(400)
-    response.end(`${(error as Error).message}\n`)
-  }
+server.app.post<{ Body: { text: string } }>('/perplexity', async ({ body }) => {
+  const [first = 0, ...rest] = model.tokenizer.encode(body.text)
+  const { logprob } = await model.score([first], rest)
+  return { perplexity: Math.exp(-logprob / rest.length) }
 })
-server.listen(Number(process.env.PORT ?? 8080), 'localhost', () =>
-  console.log(`http://localhost:${(server.address() as AddressInfo).port}`),
-)
-process.on('SIGTERM', () => server.close(() => model.close()))
+
+console.log(await server.listen({ port: Number(process.env.PORT ?? 8080) }))
+process.once('SIGTERM', async () => {
+  await server.close()
+  await model.close()
+})

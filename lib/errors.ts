@@ -98,12 +98,16 @@ export class MoeppError extends Error {
   readonly code: MoeppErrorCode
   /** Label of the op that failed, `layers.3.moe.gate_up`, when there is one. */
   declare readonly op?: string
-  /**
-   * Of a prompt that is too long, ERR_BAD_PROMPT: its tokens, and the most that fit. `got` is exact
-   * for token ids, and for a text of up to four times `most`. A text of more tokens, or one that is
-   * refused for its number of characters alone, has `got` at least.
-   */
-  declare readonly tokens?: { readonly got: number; readonly most: number }
+  /** Of a prompt that is too long, ERR_BAD_PROMPT: its tokens. */
+  declare readonly tokens?: {
+    /**
+     * Tokens that it has. Exact for token ids, and for a text of up to four times `most`. A text of
+     * more, or one that is refused for its number of characters alone, has at least so many.
+     */
+    readonly got: number
+    /** Tokens that fit. */
+    readonly most: number
+  }
 
   constructor(
     code: MoeppErrorCode,

@@ -1,24 +1,32 @@
-// Writes docs/api.md from the comments of the public types (typedoc.json). A broken link or a
-// public name without a comment is an error.
+// Writes docs/api.md and docs/api-server.md from the comments of the public types (typedoc.json). A
+// broken link or a public name without a comment is an error.
 //
-//   node scripts/docs.mjs [--check]     --check: writes nothing, fails if the file is not current
+//   node scripts/docs.mjs [--check]     --check: writes nothing, fails if a file is not current
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { root, run } from './build-native.mjs'
 
-const committed = join(root, 'docs', 'api.md')
+/** The modules by typedoc's names of their files, and their documents. */
+const DOCUMENTS = [
+  ['index.md', 'api.md', 'API reference'],
+  ['server.md', 'api-server.md', 'API reference of moepp/server'],
+]
+
 run(process.execPath, [
   join(root, 'node_modules', 'typedoc', 'bin', 'typedoc'),
   '--logLevel',
   'Warn',
 ])
-const heading =
-  '# API reference\n\nGenerated from the types: `npm run docs`. The [guide](guide.md) is shorter.\n'
-const built = readFileSync(join(root, 'build', 'api', 'api.md'), 'utf8')
-const text = built.replace('# API reference\n', heading)
-
-if (!process.argv.includes('--check')) writeFileSync(committed, text)
-else if (readFileSync(committed, 'utf8') !== text) {
-  console.error('moepp: docs/api.md is not what the comments say, run npm run docs')
-  process.exit(1)
+for (const [built, name, title] of DOCUMENTS) {
+  const heading = `# ${title}\n\nGenerated from the types: \`npm run docs\`. The [guide](guide.md) is shorter.\n`
+  const text = readFileSync(join(root, 'build', 'api', built), 'utf8')
+    .replace(/^# .*\n/, heading)
+    .replaceAll('](index.md', '](api.md')
+    .replaceAll('](server.md', '](api-server.md')
+  const committed = join(root, 'docs', name)
+  if (!process.argv.includes('--check')) writeFileSync(committed, text)
+  else if (readFileSync(committed, 'utf8') !== text) {
+    console.error(`moepp: docs/${name} is not what the comments say, run npm run docs`)
+    process.exit(1)
+  }
 }

@@ -59,7 +59,6 @@ const OTHER_COMMANDS: Readonly<Record<string, string>> = {
   run: 'to talk with a model: moepp chat --model MODEL; to continue a prompt: moepp generate',
   talk: 'to talk with a model: moepp chat --model MODEL',
   complete: 'to continue a prompt: moepp generate --model MODEL "The old man"',
-  serve: 'moepp has no server; examples/server.ts in the package is one',
   quantize: 'to quantise a checkpoint: moepp convert MODEL OUT-DIR --dtype int8',
   quantise: 'to quantise a checkpoint: moepp convert MODEL OUT-DIR --dtype int8',
   pull: 'each command downloads its model; to download only: moepp inspect hf:OWNER/NAME',

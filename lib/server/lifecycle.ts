@@ -1,5 +1,5 @@
 /** The requests under way, and the end of a server that waits for them. */
-import { once } from 'node:events'
+import { once, setMaxListeners } from 'node:events'
 import type { ServerResponse } from 'node:http'
 
 /** Milliseconds that a request which is cut has to write its end. */
@@ -9,6 +9,11 @@ export class Lifecycle {
   readonly #cut = new AbortController()
   readonly #responses = new Set<ServerResponse>()
   #isDraining = false
+
+  constructor() {
+    // Each request listens.
+    setMaxListeners(0, this.#cut.signal)
+  }
 
   /** True once the server takes no more requests. */
   get isDraining(): boolean {

@@ -174,7 +174,6 @@ t.test('what other tools call it', async t => {
       /: to talk with a model: moepp chat --model MODEL; to continue a prompt: moepp generate/,
     ],
     ['talk', /: to talk with a model: moepp chat --model/],
-    ['serve', /: moepp has no server; examples\/server\.ts/],
     ['The old man', /: to continue a prompt: moepp generate "/],
     ['toString', /^moepp: unknown command 'toString'\n$/],
   ] as const) {

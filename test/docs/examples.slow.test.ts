@@ -41,7 +41,7 @@ function sources(folder: string): string[] {
 
 const read = (path: string) => readFileSync(join(root, path), 'utf8')
 const guides = readdirSync(join(root, 'docs'))
-  .filter(name => name.endsWith('.md') && name !== 'api.md')
+  .filter(name => name.endsWith('.md') && !name.startsWith('api'))
   .map(name => join('docs', name))
 const examples = [
   ...['README.md', ...guides].flatMap(file => examplesOf(read(file), file)),

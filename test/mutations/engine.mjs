@@ -58,7 +58,7 @@ export default [
     in: 'lib/engine',
     find: 'Math.min(most, Math.max(computed, nextLogits) + rows)',
     replace: 'most',
-    tests,
+    tests: ['test/engine/logit-rows.test.ts'],
   },
   {
     name: 'engine-longest-prompt-first',

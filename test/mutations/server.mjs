@@ -90,7 +90,7 @@ export default [
     name: 'server-chat-keeps-its-places',
     breaks: 'A chat that ended early keeps its places among those that run or wait.',
     in: 'lib/server/routes/chat.ts',
-    find: 'admitted?.[Symbol.dispose]()',
+    find: 'admitted?.leave(i)',
     replace: 'void admitted',
     tests: streams,
   },

@@ -65,25 +65,21 @@ t.test('chat: an answer is streamed, and tools are told of', async t => {
   t.ok(output.length > 0)
 })
 
-t.test('server: a stream, a wrong request, a client that goes away', async t => {
+t.test("server: OpenAI's routes, and one of its own", async t => {
   const child = start('server', [BOOKS], { PORT: '0' })
   const ended = exitCode(child)
   const [line] = (await once(child.stdout, 'data')) as [Buffer]
   const url = line.toString().trim()
-  const post = (body: unknown, signal?: AbortSignal) =>
-    fetch(url, { method: 'POST', body: JSON.stringify(body), ...(signal && { signal }) })
-  const greedy = { prompt: 'The old man', maxNewTokens: 12 }
-  const first = await (await post(greedy)).text()
-  t.ok(first.length > 0)
-  t.equal(await (await post(greedy)).text(), first)
-  const wrong = await post({ prompt: 'The', warmth: 1 })
-  t.equal(wrong.status, 400)
-  t.match(await wrong.text(), /warmth/)
-  const gone = new AbortController()
-  const long = await post({ ...greedy, maxNewTokens: 4000, ignoreEos: true }, gone.signal)
-  t.equal(long.status, 200)
-  gone.abort()
-  t.equal(await (await post(greedy)).text(), first, 'and goes on with others')
+  const post = async (path: string, body: unknown) => {
+    const headers = { 'content-type': 'application/json' }
+    const answer = await fetch(url + path, { method: 'POST', headers, body: JSON.stringify(body) })
+    t.equal(answer.status, 200)
+    return (await answer.json()) as Record<string, never>
+  }
+  const completion = await post('/v1/completions', { prompt: 'The old man', temperature: 0 })
+  t.match(completion, { choices: [{ text: /\S/ }] })
+  const { perplexity } = await post('/perplexity', { text: 'The old man' })
+  t.ok(Number(perplexity) > 1 && Number(perplexity) < 1000)
   child.kill('SIGTERM')
   t.equal(await ended, 0)
 })

@@ -1,4 +1,4 @@
-/** Who may start, who waits, and who is refused. */
+/** Admission: texts start, wait or are refused. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { Admission, type Load } from '../../lib/server/admission.js'

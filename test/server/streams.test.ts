@@ -93,6 +93,7 @@ t.test('a reader who leaves the queue', async t => {
   await until(async () => (await listening.server.app.inject('/ready')).statusCode === 503)
   waiting.destroy()
   await until(async () => (await listening.server.app.inject('/ready')).statusCode === 200)
+  t.equal(await post(listening, { prompt: ['a', 'a'], max_tokens: 1 }), 429, 'the others still run')
   running.destroy()
 })
 

@@ -24,7 +24,7 @@ export interface SoakReport {
   readonly counts: Readonly<Record<string, number>>
   /** Samples of the server's resident memory in bytes, in the order of time. */
   readonly memory: readonly number[]
-  /** What came that must not; empty if all is well. */
+  /** All that came and must not; empty if all is well. */
   readonly faults: readonly string[]
 }
 
@@ -143,20 +143,23 @@ async function addressOf({ stderr }: ChildProcess): Promise<string> {
   throw new Error(`the server did not start: ${text}`)
 }
 
-/** The values of the metrics without labels. */
+/** The values of the metrics by their names; the labels say which model it is. */
 async function metrics(address: string): Promise<Map<string, number>> {
   const text = await (await fetch(`${address}/metrics`)).text()
   return new Map(
-    [...text.matchAll(/^([a-z_:]+) (\S+)$/gm)].map(([, name, value]) => [name!, Number(value)]),
+    [...text.matchAll(/^([a-z_]+)(?:\{[^}]*\})? (\S+)$/gm)].map(([, name, value]) => [
+      name!,
+      Number(value),
+    ]),
   )
 }
 
-/** Whatever runs, waits or holds a page although no client is left. */
+/** Names all that runs, waits or holds a page although no client is left. */
 async function leftOver(address: string): Promise<string[]> {
   const names = [
-    'moepp:num_requests_running',
-    'moepp:num_requests_waiting',
-    'moepp:kv_cache_usage_perc',
+    'moepp_num_requests_running',
+    'moepp_num_requests_waiting',
+    'moepp_kv_cache_usage_perc',
   ]
   const end = Date.now() + SETTLE_MS
   for (;;) {

@@ -112,7 +112,5 @@ async function run(
     })
   } catch (error) {
     throw inFields(error, grammar?.place)
-  } finally {
-    admitted?.[Symbol.dispose]()
   }
 }

@@ -80,12 +80,12 @@ async function run(
   const observers = Array.from({ length: bestOf * prompts.length }, () => observer.text(ROUTE))
   try {
     return await allTexts(observers.length, signal, async (i, signal) => {
-      await inTurn(admitted.turn(i), signal)
       const seen = observers[i]!
-      seen.started()
       const prompt = prompts[Math.floor(i / bestOf)]!
       const pieces = send && new ChoicePieces(request, prompt, i, model.tokenizer)
       try {
+        await inTurn(admitted.turn(i), signal)
+        seen.started()
         // In pieces the prompt comes first, so its log-probabilities are asked for alone.
         if (pieces && request.echo) send(pieces.echo(await echoed(request, prompt, model, signal)))
         const options = {
@@ -106,8 +106,6 @@ async function run(
     })
   } catch (error) {
     throw inFields(error, request.grammar?.place)
-  } finally {
-    admitted[Symbol.dispose]()
   }
 }
 
