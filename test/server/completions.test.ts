@@ -44,6 +44,17 @@ t.test('the default is 16 tokens', async t => {
   t.equal(choices[0].finish_reason, 'length')
 })
 
+t.test('of two limits the least counts', async t => {
+  for (const limits of [
+    { max_tokens: 3, max_new_tokens: 5 },
+    { max_tokens: 5, max_new_tokens: 3 },
+    { max_new_tokens: 3 },
+  ]) {
+    const { usage } = await complete({ prompt: PROMPT, ignore_eos: true, ...limits })
+    t.equal(usage.completion_tokens, 3)
+  }
+})
+
 t.test('prompts as text, ids, and lists of either; choices in order', async t => {
   const ids = tokenizer.encode(PROMPT)
   const options = { max_tokens: 6, temperature: 0 }

@@ -20,6 +20,8 @@ export const SAMPLING_FIELDS = {
   model: ignored,
   n: integer(1, MOST_TEXTS),
   max_tokens: integer(0),
+  // Of transformers: some tasks of lm-evaluation-harness send it.
+  max_new_tokens: integer(0),
   min_tokens: generateChecks.minNewTokens,
   temperature: generateChecks.temperature,
   top_p: generateChecks.topP,
@@ -71,6 +73,12 @@ export const SAMPLING_FIELDS = {
 }
 
 export type SamplingFields = ReturnType<typeof readFields<GenerateContext, typeof SAMPLING_FIELDS>>
+
+/** The least of the limits that are given; undefined if none is. */
+export function leastOf(...limits: readonly (number | undefined)[]): number | undefined {
+  const given = limits.filter(limit => limit !== undefined)
+  return given.length > 0 ? Math.min(...given) : undefined
+}
 
 /** Other servers' -1 is off, too. */
 function topK(value: unknown, name: string): number {
