@@ -70,7 +70,7 @@ export function readChat(body: unknown, { config, presets, tokenizer }: Model): 
   const fields = readFields(body, CHAT_FIELDS, config)
   const { messages, n = 1, tools = [], tool_choice, stream = false, top_logprobs } = fields
   const { max_completion_tokens, max_tokens, max_new_tokens } = fields
-  const maxTokens = leastOf(max_completion_tokens, max_tokens, max_new_tokens)
+  const maxTokens = leastOf(max_completion_tokens ?? max_tokens, max_new_tokens)
   checkSampling(fields, maxTokens)
   checkToolChoice(tool_choice, tools)
   if (messages === undefined) throw badField('messages', 'expected a list of messages')
