@@ -33,6 +33,7 @@ export async function createApp(
   const app = newFastify(options)
   parseJsonBodies(app)
   handleErrors(app)
+  closeWithConnections(app)
   logRequests(app, options)
   tracing?.traceRequests(app)
   if (cors) {
@@ -85,6 +86,20 @@ function logRequests(app: FastifyInstance, { logBodies }: ResolvedServeOptions):
   app.addHook('onResponse', async ({ log, method, routeOptions }, reply) => {
     const route = routeOptions.url ?? 'unknown'
     log.info({ method, route, status: reply.statusCode, ms: reply.elapsedTime }, 'response')
+  })
+}
+
+/**
+ * An answer that waits behind another on its connection hears of no end of it from Node, and the
+ * work for it would go on.
+ */
+function closeWithConnections(app: FastifyInstance): void {
+  app.addHook('onRequest', async ({ raw: { socket } }, { raw }) => {
+    const close = () => {
+      if (!raw.closed) raw.emit('close')
+    }
+    socket.setMaxListeners(0).once('close', close)
+    raw.once('close', () => socket.off('close', close))
   })
 }
 

@@ -3,7 +3,7 @@ import { once, setMaxListeners } from 'node:events'
 import type { ServerResponse } from 'node:http'
 
 /** Milliseconds that a request which is cut has to write its end. */
-const GRACE_MS = 1000
+export const GRACE_MS = 1000
 
 export class Lifecycle {
   readonly #cut = new AbortController()

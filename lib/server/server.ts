@@ -4,7 +4,7 @@ import type { Model } from '../generation/model.js'
 import { Admission } from './admission.js'
 import { createApp } from './app.js'
 import type { ServerContext } from './context.js'
-import { Lifecycle } from './lifecycle.js'
+import { GRACE_MS, Lifecycle } from './lifecycle.js'
 import { observers } from './observer.js'
 import { type ResolvedServeOptions, resolveServeOptions, type ServeOptions } from './options.js'
 import { importPeers } from './peers.js'
@@ -105,7 +105,10 @@ export class Server {
   async #close(): Promise<void> {
     // Meanwhile it listens on, and says that it takes no more requests.
     await this.#lifecycle.drain(this.#options.drainMs)
+    // Clients open connections ahead of requests, and they would hold it for a minute.
+    const rest = setTimeout(() => this.app.server.closeAllConnections(), GRACE_MS)
     await this.app.close()
+    clearTimeout(rest)
   }
 }
 
