@@ -72,16 +72,24 @@ export class Admission {
   }
 
   /**
+   * Refuses a request of more texts than there are places.
+   * @throws RequestError 400
+   */
+  checkCount(texts: number): void {
+    const most = this.limits.maxRunning + this.limits.maxQueued
+    if (texts <= most) return
+    const message = `${texts} texts: this server takes ${most} at a time`
+    throw new RequestError(400, 'invalid_request_error', message)
+  }
+
+  /**
    * Admits the texts of a request all together: each then waits for its turn. A request that
    * nothing waits before may have more tokens than the limit, as no later time suits it better.
    * @throws RequestError 429, or 400 if it never fits
    */
   admit({ texts, tokens }: Load): Admitted {
+    this.checkCount(texts)
     const { maxRunning, maxQueued, maxQueuedTokens } = this.limits
-    if (texts > maxRunning + maxQueued) {
-      const most = `this server takes ${maxRunning + maxQueued} at a time`
-      throw new RequestError(400, 'invalid_request_error', `${texts} texts: ${most}`)
-    }
     const free = this.#queue.size > 0 ? 0 : Math.max(0, maxRunning - this.#running)
     const waiting = Math.max(0, texts - free)
     const tooLong = this.#queue.size + waiting > maxQueued

@@ -21,14 +21,18 @@ export function readFields<Context, C extends Checks<Context>>(
   return asRequestErrors(() => checkAll(given, checks, context))
 }
 
+/** Most characters of an unknown name that an error repeats. */
+const MOST_SHOWN = 120
+
 /** @throws RequestError 400 for a name that is not known */
 export function checkNames(given: object, known: readonly string[], place = ''): void {
   const unknown = Object.keys(given).find(name => !known.includes(name))
   if (unknown === undefined) return
   const close = nearest(unknown, known)
   const list = `expected one of ${known.join(', ')}`
+  const shown = unknown.length > MOST_SHOWN ? `${unknown.slice(0, MOST_SHOWN)}...` : unknown
   throw badField(
-    `${place}${unknown}`,
+    `${place}${shown}`,
     `unknown field; ${close === undefined ? list : `did you mean ${close}?`}`,
   )
 }

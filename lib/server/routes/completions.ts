@@ -10,6 +10,7 @@ import { ChoicePieces, completionChoices } from '../openai/completion-choices.js
 import { type CompletionRequest, readCompletion } from '../openai/completion-request.js'
 import { inFields } from '../openai/library-errors.js'
 import { type EncodedPrompt, encodePrompts } from '../openai/prompts.js'
+import { checkLogprobs } from '../openai/sampling-fields.js'
 import { type SendChoices, streamAnswer } from '../openai/stream-answer.js'
 import { requestSignal } from '../request-signal.js'
 import { allTexts, inTurn, readText } from '../texts.js'
@@ -56,13 +57,15 @@ async function admit(
   signal: AbortSignal,
   { model, admission }: ServerContext,
 ): Promise<Work> {
-  const { addSpecialTokens, maxTokens, bestOf } = request
+  const { addSpecialTokens, maxTokens, bestOf, logprobs, promptLogprobs } = request
+  admission.checkCount(bestOf * request.prompts.length)
   // A context without room for a token would be cut at none, and clients count on one.
   const room = Math.min(maxTokens, 1)
   const prompts = await encodePrompts(request.prompts, model, { addSpecialTokens, room, signal })
   signal.throwIfAborted()
   const lengths = prompts.map(({ ids }) => Math.min(ids.length + maxTokens, model.contextLength))
   const tokens = bestOf * lengths.reduce((sum, length) => sum + length, 0)
+  checkLogprobs(tokens, { logprobs, prompt_logprobs: promptLogprobs })
   const admitted = admission.admit({ texts: bestOf * prompts.length, tokens })
   return { request, prompts, admitted, signal }
 }
