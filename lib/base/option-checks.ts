@@ -35,8 +35,12 @@ export function nearest(name: string, known: readonly string[]): string | undefi
   const spelled = (text: string) => text.replaceAll(/[_-]/g, '').toLowerCase()
   let best: { readonly candidate: string; readonly distance: number } | undefined
   for (const candidate of known) {
-    const distance = editDistance(spelled(name), spelled(candidate))
-    const close = distance <= Math.max(1, Math.floor(candidate.length / 3))
+    const [given, other] = [spelled(name), spelled(candidate)]
+    const most = Math.max(1, Math.floor(candidate.length / 3))
+    // The difference of the lengths is the least distance; a name may have megabytes.
+    if (Math.abs(given.length - other.length) > most) continue
+    const distance = editDistance(given, other)
+    const close = distance <= most
     if (close && (best === undefined || distance < best.distance)) best = { candidate, distance }
   }
   return best?.candidate
