@@ -57,13 +57,16 @@ async function admit(
   { model, admission }: ServerContext,
 ): Promise<Work> {
   const { addSpecialTokens, maxTokens, bestOf } = request
+  const texts = bestOf * request.prompts.length
+  // Before the prompts take time.
+  admission.checkCount(texts)
   // A context without room for a token would be cut at none, and clients count on one.
   const room = Math.min(maxTokens, 1)
   const prompts = await encodePrompts(request.prompts, model, { addSpecialTokens, room, signal })
   signal.throwIfAborted()
   const lengths = prompts.map(({ ids }) => Math.min(ids.length + maxTokens, model.contextLength))
   const tokens = bestOf * lengths.reduce((sum, length) => sum + length, 0)
-  const admitted = admission.admit({ texts: bestOf * prompts.length, tokens })
+  const admitted = admission.admit({ texts, tokens })
   return { request, prompts, admitted, signal }
 }
 
@@ -80,10 +83,10 @@ async function run(
   const observers = Array.from({ length: bestOf * prompts.length }, () => observer.text(ROUTE))
   try {
     return await allTexts(observers.length, signal, async (i, signal) => {
-      const seen = observers[i]!
-      const prompt = prompts[Math.floor(i / bestOf)]!
-      const pieces = send && new ChoicePieces(request, prompt, i, model.tokenizer)
       try {
+        const seen = observers[i]!
+        const prompt = prompts[Math.floor(i / bestOf)]!
+        const pieces = send && new ChoicePieces(request, prompt, i, model.tokenizer)
         await inTurn(admitted.turn(i), signal)
         seen.started()
         // In pieces the prompt comes first, so its log-probabilities are asked for alone.
