@@ -13,6 +13,7 @@ import { RequestError, requestError, shuttingDown } from './errors.js'
 import { parseJsonBodies } from './json-body.js'
 import type { ResolvedServeOptions } from './options.js'
 import type { Peers } from './peers.js'
+import { onRequestEnd } from './request-end.js'
 import { ClientGone } from './request-signal.js'
 import { chatRoutes } from './routes/chat.js'
 import { completionRoutes } from './routes/completions.js'
@@ -82,9 +83,8 @@ function logRequests(app: FastifyInstance, { logBodies }: ResolvedServeOptions):
   app.addHook('onRequest', async ({ id }, reply) => {
     reply.header('x-request-id', id)
   })
-  app.addHook('onResponse', async ({ log, method, routeOptions }, reply) => {
-    const route = routeOptions.url ?? 'unknown'
-    log.info({ method, route, status: reply.statusCode, ms: reply.elapsedTime }, 'response')
+  onRequestEnd(app, ({ log, method, routeOptions }, { elapsedTime: ms }, status) => {
+    log.info({ method, route: routeOptions.url ?? 'unknown', status, ms }, 'response')
   })
 }
 
@@ -99,9 +99,9 @@ function handleErrors(app: FastifyInstance): void {
 
 /** The cause of an internal error is logged, and not sent. */
 function answerError(error: unknown, { log }: FastifyRequest, reply: FastifyReply): void {
-  // No answer arrives. The status is for the log.
+  // No answer arrives.
   if (error instanceof ClientGone) {
-    reply.code(499).send()
+    reply.send()
     return
   }
   const failure = requestError(error)

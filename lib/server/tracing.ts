@@ -14,6 +14,7 @@ import {
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { FinishReason } from '../generation/results.js'
 import type { Observer, TextObserver } from './observer.js'
+import { onRequestEnd } from './request-end.js'
 
 const OPERATIONS: Readonly<Record<string, string>> = {
   '/v1/completions': 'text_completion',
@@ -42,11 +43,11 @@ export function traceRequests(app: FastifyInstance): void {
   app.addHook('preHandler', (request, _reply, done) => {
     context.with(contexts.get(request) ?? context.active(), done)
   })
-  app.addHook('onResponse', async (request, { statusCode }) => {
+  onRequestEnd(app, (request, _reply, status) => {
     const span = trace.getSpan(contexts.get(request) ?? context.active())
-    span?.setAttribute('http.response.status_code', statusCode)
-    if (statusCode >= 500) {
-      span?.setAttribute('error.type', String(statusCode))
+    span?.setAttribute('http.response.status_code', status)
+    if (status >= 500) {
+      span?.setAttribute('error.type', String(status))
       span?.setStatus({ code: SpanStatusCode.ERROR })
     }
     span?.end()

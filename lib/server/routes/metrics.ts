@@ -3,6 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import { keyCheck } from '../authorization.js'
 import type { Metrics } from '../metrics/metrics.js'
 import type { ResolvedServeOptions } from '../options.js'
+import { onRequestEnd } from '../request-end.js'
 
 /** It needs a key, if there are any, and answers while the server drains. */
 export function metricsRoutes(
@@ -11,8 +12,8 @@ export function metricsRoutes(
   { apiKeys }: ResolvedServeOptions,
 ): void {
   const checkKey = keyCheck(apiKeys)
-  app.addHook('onResponse', async ({ method, routeOptions }, { statusCode }) => {
-    metrics.countRequest(method, routeOptions.url ?? 'unknown', statusCode)
+  onRequestEnd(app, ({ method, routeOptions }, _reply, status) => {
+    metrics.countRequest(method, routeOptions.url ?? 'unknown', status)
   })
   app.get('/metrics', { onRequest: async request => checkKey(request) }, (_request, reply) => {
     reply.type(metrics.contentType)
