@@ -13,7 +13,7 @@ import { RequestError, requestError, shuttingDown } from './errors.js'
 import { parseJsonBodies } from './json-body.js'
 import type { ResolvedServeOptions } from './options.js'
 import type { Peers } from './peers.js'
-import { onRequestEnd } from './request-end.js'
+import { onRequestEnd, type RequestEnd } from './request-end.js'
 import { ClientGone } from './request-signal.js'
 import { chatRoutes } from './routes/chat.js'
 import { completionRoutes } from './routes/completions.js'
@@ -35,7 +35,10 @@ export async function createApp(
   parseJsonBodies(app)
   handleErrors(app)
   logRequests(app, options)
-  tracing?.traceRequests(app)
+  const count: RequestEnd | undefined =
+    metrics &&
+    ((request, _, status) => metrics.countRequest(request.method, routeOf(request), status))
+  onRequestEnd(app, [logEnd, count, tracing?.traceRequests(app)])
   if (cors) {
     const [first] = options.corsOrigins
     await app.register(cors.default, { origin: first === '*' ? '*' : [...options.corsOrigins] })
@@ -83,9 +86,16 @@ function logRequests(app: FastifyInstance, { logBodies }: ResolvedServeOptions):
   app.addHook('onRequest', async ({ id }, reply) => {
     reply.header('x-request-id', id)
   })
-  onRequestEnd(app, ({ log, method, routeOptions }, { elapsedTime: ms }, status) => {
-    log.info({ method, route: routeOptions.url ?? 'unknown', status, ms }, 'response')
-  })
+}
+
+const logEnd: RequestEnd = (request, { elapsedTime: ms }, status) => {
+  const { log, method } = request
+  log.info({ method, route: routeOf(request), status, ms }, 'response')
+}
+
+/** Its pattern, never a path: paths are without number. */
+function routeOf({ routeOptions: { url } }: FastifyRequest): string {
+  return url ?? 'unknown'
 }
 
 /** Every failure is answered in one form. */

@@ -3,7 +3,6 @@ import type { FastifyInstance } from 'fastify'
 import { keyCheck } from '../authorization.js'
 import type { Metrics } from '../metrics/metrics.js'
 import type { ResolvedServeOptions } from '../options.js'
-import { onRequestEnd } from '../request-end.js'
 
 /** It needs a key, if there are any, and answers while the server drains. */
 export function metricsRoutes(
@@ -12,9 +11,6 @@ export function metricsRoutes(
   { apiKeys }: ResolvedServeOptions,
 ): void {
   const checkKey = keyCheck(apiKeys)
-  onRequestEnd(app, ({ method, routeOptions }, _reply, status) => {
-    metrics.countRequest(method, routeOptions.url ?? 'unknown', status)
-  })
   app.get('/metrics', { onRequest: async request => checkKey(request) }, (_request, reply) => {
     reply.type(metrics.contentType)
     return metrics.scrape()
