@@ -207,8 +207,10 @@ t.test('a chat begins when it is admitted, and can leave the queue', async t => 
 
 t.test('a refusal of a stream is an answer with a status', async t => {
   const { port } = await listen(t, {})
-  const { head, body } = await answerOf(request(port, { ...LONG, prompt: [] }))
-  t.match(head, /^HTTP\/1\.1 400/)
-  t.match(head, /content-type: application\/json/)
-  checkAnswer('ErrorResponse', JSON.parse(body))
+  for (const wrong of [{ prompt: [] }, { guided_regex: '([' }]) {
+    const { head, body } = await answerOf(request(port, { ...LONG, ...wrong }))
+    t.match(head, /^HTTP\/1\.1 400/)
+    t.match(head, /content-type: application\/json/)
+    checkAnswer('ErrorResponse', JSON.parse(body))
+  }
 })
