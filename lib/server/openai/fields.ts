@@ -37,7 +37,7 @@ export function checkNames(given: object, known: readonly string[], place = ''):
 }
 
 /** Runs checks that throw TypeError and RangeError with messages that begin with the field. */
-export function asRequestErrors<T>(check: () => T): T {
+function asRequestErrors<T>(check: () => T): T {
   try {
     return check()
   } catch (error) {
