@@ -34,6 +34,7 @@ export async function streamAnswer(
     begin = resolve
   })
   const done = work({ begin, send })
+  await Promise.race([begun, done])
   done.then(
     usage => {
       if (includeUsage) events.event({ ...head, choices: [], usage })
@@ -46,7 +47,6 @@ export async function streamAnswer(
       events.fail(failure)
     },
   )
-  await Promise.race([begun, done])
   events.answer(reply)
   return reply
 }
