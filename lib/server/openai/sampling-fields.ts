@@ -31,7 +31,7 @@ export const SAMPLING_FIELDS = {
   presence_penalty: generateChecks.presencePenalty,
   no_repeat_ngram_size: generateChecks.noRepeatNgramSize,
   logit_bias: generateChecks.logitBias,
-  stop: generateChecks.stop,
+  stop: stopStrings,
   stop_token_ids: generateChecks.stopTokenIds,
   ignore_eos: boolean,
   // Text i has the seed + i, which must be a safe integer, too.
@@ -71,6 +71,19 @@ export const SAMPLING_FIELDS = {
 }
 
 export type SamplingFields = ReturnType<typeof readFields<GenerateContext, typeof SAMPLING_FIELDS>>
+
+/** Each text keeps a table with an entry for each character. */
+const MOST_STOP_CHARACTERS = 4096
+
+function stopStrings(value: unknown, name: string): readonly string[] {
+  const all = generateChecks.stop(value, name)
+  const length = all.reduce((sum, each) => sum + each.length, 0)
+  if (length <= MOST_STOP_CHARACTERS) return all
+  throw badField(
+    name,
+    `expected at most ${MOST_STOP_CHARACTERS} characters together, got ${length}`,
+  )
+}
 
 /** Other servers' -1 is off, too. */
 function topK(value: unknown, name: string): number {
