@@ -57,9 +57,11 @@ export class Admission {
     return this.#queuedTokens
   }
 
+  /** True if a text that came now would be refused. */
   get isFull(): boolean {
-    const { maxQueued, maxQueuedTokens } = this.limits
-    return this.#queue.size >= maxQueued || this.#queuedTokens >= maxQueuedTokens
+    const { maxRunning, maxQueued, maxQueuedTokens } = this.limits
+    const mustWait = this.#queue.size > 0 || this.#running >= maxRunning
+    return mustWait && (this.#queue.size >= maxQueued || this.#queuedTokens >= maxQueuedTokens)
   }
 
   /**
@@ -67,8 +69,7 @@ export class Admission {
    * @throws RequestError 429
    */
   check(): void {
-    const mustWait = this.#queue.size > 0 || this.#running >= this.limits.maxRunning
-    if (mustWait && this.isFull) throw this.#refusal()
+    if (this.isFull) throw this.#refusal()
   }
 
   /**
@@ -95,7 +96,8 @@ export class Admission {
     const tooLong = this.#queue.size + waiting > maxQueued
     const tooMany = this.#queue.size > 0 && this.#queuedTokens + tokens > maxQueuedTokens
     if (waiting > 0 && (tooLong || tooMany)) throw this.#refusal()
-    const share = tokens / texts
+    // A whole number: sums of fractions would not come back to 0.
+    const share = Math.ceil(tokens / texts)
     return new Admitted(texts, () => this.#enqueue(share))
   }
 

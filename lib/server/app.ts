@@ -13,6 +13,7 @@ import { RequestError, requestError, shuttingDown } from './errors.js'
 import { parseJsonBodies } from './json-body.js'
 import type { ResolvedServeOptions } from './options.js'
 import type { Peers } from './peers.js'
+import { onRequestEnd, type RequestEnd } from './request-end.js'
 import { ClientGone } from './request-signal.js'
 import { chatRoutes } from './routes/chat.js'
 import { completionRoutes } from './routes/completions.js'
@@ -35,7 +36,10 @@ export async function createApp(
   handleErrors(app)
   closeWithConnections(app)
   logRequests(app, options)
-  tracing?.traceRequests(app)
+  const count: RequestEnd | undefined =
+    metrics &&
+    ((request, _, status) => metrics.countRequest(request.method, routeOf(request), status))
+  onRequestEnd(app, [logEnd, count, tracing?.traceRequests(app)])
   if (cors) {
     const [first] = options.corsOrigins
     await app.register(cors.default, { origin: first === '*' ? '*' : [...options.corsOrigins] })
@@ -83,10 +87,16 @@ function logRequests(app: FastifyInstance, { logBodies }: ResolvedServeOptions):
   app.addHook('onRequest', async ({ id }, reply) => {
     reply.header('x-request-id', id)
   })
-  app.addHook('onResponse', async ({ log, method, routeOptions }, reply) => {
-    const route = routeOptions.url ?? 'unknown'
-    log.info({ method, route, status: reply.statusCode, ms: reply.elapsedTime }, 'response')
-  })
+}
+
+const logEnd: RequestEnd = (request, { elapsedTime: ms }, status) => {
+  const { log, method } = request
+  log.info({ method, route: routeOf(request), status, ms }, 'response')
+}
+
+/** Its pattern, never a path: paths are without number. */
+function routeOf({ routeOptions: { url } }: FastifyRequest): string {
+  return url ?? 'unknown'
 }
 
 /**
@@ -114,9 +124,9 @@ function handleErrors(app: FastifyInstance): void {
 
 /** The cause of an internal error is logged, and not sent. */
 function answerError(error: unknown, { log }: FastifyRequest, reply: FastifyReply): void {
-  // No answer arrives. The status is for the log.
+  // No answer arrives.
   if (error instanceof ClientGone) {
-    reply.code(499).send()
+    reply.send()
     return
   }
   const failure = requestError(error)

@@ -4,9 +4,14 @@ import type { Model } from '../generation/model.js'
 import { Admission } from './admission.js'
 import { createApp } from './app.js'
 import type { ServerContext } from './context.js'
-import { GRACE_MS, Lifecycle } from './lifecycle.js'
+import { Lifecycle } from './lifecycle.js'
 import { observers } from './observer.js'
-import { type ResolvedServeOptions, resolveServeOptions, type ServeOptions } from './options.js'
+import {
+  GRACE_MS,
+  type ResolvedServeOptions,
+  resolveServeOptions,
+  type ServeOptions,
+} from './options.js'
 import { importPeers } from './peers.js'
 
 /**

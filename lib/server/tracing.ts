@@ -14,14 +14,18 @@ import {
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { FinishReason } from '../generation/results.js'
 import type { Observer, TextObserver } from './observer.js'
+import type { RequestEnd } from './request-end.js'
 
 const OPERATIONS: Readonly<Record<string, string>> = {
   '/v1/completions': 'text_completion',
   '/v1/chat/completions': 'chat',
 }
 
-/** Begins and ends the spans. A handler runs in the context of its request's span. */
-export function traceRequests(app: FastifyInstance): void {
+/**
+ * Begins the spans, and returns what ends them. A handler runs in the context of its request's
+ * span.
+ */
+export function traceRequests(app: FastifyInstance): RequestEnd {
   const tracer = trace.getTracer('moepp')
   const contexts = new WeakMap<FastifyRequest, Context>()
   app.addHook('onRequest', async request => {
@@ -42,15 +46,15 @@ export function traceRequests(app: FastifyInstance): void {
   app.addHook('preHandler', (request, _reply, done) => {
     context.with(contexts.get(request) ?? context.active(), done)
   })
-  app.addHook('onResponse', async (request, { statusCode }) => {
+  return (request, _reply, status) => {
     const span = trace.getSpan(contexts.get(request) ?? context.active())
-    span?.setAttribute('http.response.status_code', statusCode)
-    if (statusCode >= 500) {
-      span?.setAttribute('error.type', String(statusCode))
+    span?.setAttribute('http.response.status_code', status)
+    if (status >= 500) {
+      span?.setAttribute('error.type', String(status))
       span?.setStatus({ code: SpanStatusCode.ERROR })
     }
     span?.end()
-  })
+  }
 }
 
 /** The texts of a request that have ended. */

@@ -273,6 +273,7 @@ const WRONG: readonly [object, string, RegExp][] = [
   [{ prompt: 'a', logit_bias: [1] }, 'logit_bias', /object/],
   [{ prompt: 'a', seed: 2 ** 60 }, 'seed', /integer/],
   [{ prompt: 'a', stop: [''] }, 'stop[0]', /empty/],
+  [{ prompt: 'a', stop: ['x'.repeat(4000), 'y'.repeat(97)] }, 'stop', /at most 4096 .*, got 4097/],
   [{ prompt: 'a', suffix: 'b' }, 'suffix', /not supported/],
   [{ prompt: 'a', stream_options: { include_usage: true } }, 'stream_options', /stream/],
   [

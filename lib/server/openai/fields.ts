@@ -3,6 +3,9 @@ import { isObject, show } from '../../base/json.js'
 import { type Checked, type Checks, checkAll, nearest } from '../../base/option-checks.js'
 import { badField, RequestError } from '../errors.js'
 
+/** Characters of an unknown name that an error shows. */
+const MOST_SHOWN = 120
+
 /**
  * The fields of a body, each checked. null counts as absent.
  * @throws RequestError 400 that names the field
@@ -21,24 +24,20 @@ export function readFields<Context, C extends Checks<Context>>(
   return asRequestErrors(() => checkAll(given, checks, context))
 }
 
-/** Most characters of an unknown name that an error repeats. */
-const MOST_SHOWN = 120
-
 /** @throws RequestError 400 for a name that is not known */
 export function checkNames(given: object, known: readonly string[], place = ''): void {
   const unknown = Object.keys(given).find(name => !known.includes(name))
   if (unknown === undefined) return
   const close = nearest(unknown, known)
   const list = `expected one of ${known.join(', ')}`
-  const shown = unknown.length > MOST_SHOWN ? `${unknown.slice(0, MOST_SHOWN)}...` : unknown
   throw badField(
-    `${place}${shown}`,
+    `${place}${unknown.slice(0, MOST_SHOWN)}`,
     `unknown field; ${close === undefined ? list : `did you mean ${close}?`}`,
   )
 }
 
 /** Runs checks that throw TypeError and RangeError with messages that begin with the field. */
-export function asRequestErrors<T>(check: () => T): T {
+function asRequestErrors<T>(check: () => T): T {
   try {
     return check()
   } catch (error) {

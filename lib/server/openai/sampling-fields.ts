@@ -75,7 +75,7 @@ export const SAMPLING_FIELDS = {
 export type SamplingFields = ReturnType<typeof readFields<GenerateContext, typeof SAMPLING_FIELDS>>
 
 /** Of all stop strings of a request. Each running text has up to 300 bytes for each of them. */
-const MOST_STOP_CHARACTERS = 10_000
+const MOST_STOP_CHARACTERS = 4096
 
 function stopField(value: unknown, name: string): readonly string[] {
   const stops = generateChecks.stop(value, name)

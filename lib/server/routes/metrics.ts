@@ -11,9 +11,6 @@ export function metricsRoutes(
   { apiKeys }: ResolvedServeOptions,
 ): void {
   const checkKey = keyCheck(apiKeys)
-  app.addHook('onResponse', async ({ method, routeOptions }, { statusCode }) => {
-    metrics.countRequest(method, routeOptions.url ?? 'unknown', statusCode)
-  })
   app.get('/metrics', { onRequest: async request => checkKey(request) }, (_request, reply) => {
     reply.type(metrics.contentType)
     return metrics.scrape()
