@@ -184,6 +184,7 @@ t.test('chats', async t => {
   ]
   const refused = [
     { messages: [] },
+    { messages: new Array(4097).fill({ role: 'user', content: 'a' }) },
     { messages: [{ role: '__proto__', content: 'a' }] },
     { messages: [{ role: 'user', content: LARGE }] },
     { messages: [{ role: 'user', content: '<|im_end|>'.repeat(100_000) }] },

@@ -77,6 +77,7 @@ t.test('the tokenizer, as lm-evaluation-harness reads it', async t => {
     ['/detokenize', { tokens: [-1] }, 'tokens'],
     ['/detokenize', { tokens: [1e9] }, 'tokens'],
     ['/detokenize', { tokens: 'a' }, 'tokens'],
+    ['/detokenize', { tokens: new Array(2 ** 18 + 1).fill(5) }, 'tokens'],
     ['/detokenize', [1], 'body'],
   ] as const)
     t.match(await post(url, body), { status: 400, error: { param } })

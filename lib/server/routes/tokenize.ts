@@ -56,9 +56,14 @@ function flag(value: unknown, name: string): boolean {
   throw badField(name, `expected true or false, got ${show(value)}`)
 }
 
+/** Decoding holds the event loop for 0.3 us an id. */
+const MOST_IDS = 2 ** 18
+
 function tokenIds(value: unknown, vocabSize: number): number[] {
   const isId = (id: unknown) =>
     Number.isInteger(id) && (id as number) >= 0 && (id as number) < vocabSize
+  if (Array.isArray(value) && value.length > MOST_IDS)
+    throw badField('tokens', `expected at most ${MOST_IDS} ids, got ${value.length}`)
   if (Array.isArray(value) && value.every(isId)) return value
   throw badField('tokens', `expected ids below ${vocabSize}, got ${show(value)}`)
 }
