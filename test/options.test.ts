@@ -102,7 +102,16 @@ t.test('the resolved record is frozen and apart from what was passed', async t =
   )
   t.equal(options.seed, -5)
   t.same(resolve({ stop: 'x' }).stop, ['x'])
-  t.same([...resolve({ logitBias: new Map([[99, 2]]) }).logitBias], [[99, 2]])
+  const biases = new Map([[99, 2]])
+  const { logitBias } = resolve({ logitBias: biases })
+  biases.set(98, 3)
+  t.same([...logitBias], [[99, 2]], 'a copy')
+  t.equal(resolve({ logitBias }).logitBias, logitBias, 'a copy of ours is shared')
+  t.throws(
+    () => resolveGenerateOptions({ logitBias }, {}, { vocabSize: 99 }),
+    RangeError,
+    'but not with another model',
+  )
   const { signal } = new AbortController()
   t.equal(resolve({ signal }).signal, signal)
 })

@@ -30,8 +30,12 @@ export function unknownOption(name: string, known: readonly string[]): TypeError
   return new TypeError(`unknown option ${show(name)}: ${list}`)
 }
 
+/** Time goes with the square of a name's length, and names come from requests, too. */
+const LONGEST_NAME = 100
+
 /** The name that was probably meant: one spelled nearly as `name` is, if there is any. */
 export function nearest(name: string, known: readonly string[]): string | undefined {
+  if (name.length > LONGEST_NAME) return undefined
   const spelled = (text: string) => text.replaceAll(/[_-]/g, '').toLowerCase()
   let best: { readonly candidate: string; readonly distance: number } | undefined
   for (const candidate of known) {

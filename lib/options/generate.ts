@@ -330,6 +330,10 @@ function tokenId(value: unknown, name: string, { vocabSize }: GenerateContext): 
   return integer(0, vocabSize - 1)(value, name)
 }
 
+/** Biases that have been checked, for a vocabulary's size. Nothing changes them. */
+const checkedBiases = new WeakMap<ReadonlyMap<number, number>, number>()
+
+/** A copy, unless the check has made it: many texts of a server share one. */
 function logitBias(
   value: unknown,
   name: string,
@@ -340,6 +344,7 @@ function logitBias(
       `${name}: expected an object or Map from token id to number, got ${show(value)}`,
     )
   }
+  if (value instanceof Map && checkedBiases.get(value) === context.vocabSize) return value
   const entries: Iterable<[unknown, unknown]> = value instanceof Map ? value : Object.entries(value)
   const biases = new Map<number, number>()
   for (const [key, bias] of entries) {
@@ -357,6 +362,7 @@ function logitBias(
     }
     biases.set(checkedId, bias)
   }
+  checkedBiases.set(biases, context.vocabSize)
   return biases
 }
 

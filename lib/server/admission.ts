@@ -57,11 +57,11 @@ export class Admission {
     return this.#queuedTokens
   }
 
-  /** True if a text must wait, and there is no place to wait. */
+  /** True if a text that came now would be refused. */
   get isFull(): boolean {
     const { maxRunning, maxQueued, maxQueuedTokens } = this.limits
-    if (this.#queue.size === 0 && this.#running < maxRunning) return false
-    return this.#queue.size >= maxQueued || this.#queuedTokens >= maxQueuedTokens
+    const mustWait = this.#queue.size > 0 || this.#running >= maxRunning
+    return mustWait && (this.#queue.size >= maxQueued || this.#queuedTokens >= maxQueuedTokens)
   }
 
   /**
@@ -73,22 +73,31 @@ export class Admission {
   }
 
   /**
+   * Refuses a request of more texts than there are places.
+   * @throws RequestError 400
+   */
+  checkCount(texts: number): void {
+    const most = this.limits.maxRunning + this.limits.maxQueued
+    if (texts <= most) return
+    const message = `${texts} texts: this server takes ${most} at a time`
+    throw new RequestError(400, 'invalid_request_error', message)
+  }
+
+  /**
    * Admits the texts of a request all together: each then waits for its turn. A request that
    * nothing waits before may have more tokens than the limit, as no later time suits it better.
    * @throws RequestError 429, or 400 if it never fits
    */
   admit({ texts, tokens }: Load): Admitted {
+    this.checkCount(texts)
     const { maxRunning, maxQueued, maxQueuedTokens } = this.limits
-    if (texts > maxRunning + maxQueued) {
-      const most = `this server takes ${maxRunning + maxQueued} at a time`
-      throw new RequestError(400, 'invalid_request_error', `${texts} texts: ${most}`)
-    }
     const free = this.#queue.size > 0 ? 0 : Math.max(0, maxRunning - this.#running)
     const waiting = Math.max(0, texts - free)
     const tooLong = this.#queue.size + waiting > maxQueued
     const tooMany = this.#queue.size > 0 && this.#queuedTokens + tokens > maxQueuedTokens
     if (waiting > 0 && (tooLong || tooMany)) throw this.#refusal()
-    const share = tokens / texts
+    // A whole number: sums of fractions would not come back to 0.
+    const share = Math.ceil(tokens / texts)
     return new Admitted(texts, () => this.#enqueue(share))
   }
 

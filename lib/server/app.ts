@@ -9,11 +9,11 @@ import fastify, {
 } from 'fastify'
 import { keyCheck } from './authorization.js'
 import type { ServerContext } from './context.js'
-import { onRequestEnd } from './ended.js'
 import { RequestError, requestError, shuttingDown } from './errors.js'
 import { parseJsonBodies } from './json-body.js'
 import type { ResolvedServeOptions } from './options.js'
 import type { Peers } from './peers.js'
+import { onRequestEnd, type RequestEnd } from './request-end.js'
 import { ClientGone } from './request-signal.js'
 import { chatRoutes } from './routes/chat.js'
 import { completionRoutes } from './routes/completions.js'
@@ -34,8 +34,12 @@ export async function createApp(
   const app = newFastify(options)
   parseJsonBodies(app)
   handleErrors(app)
+  closeWithConnections(app)
   logRequests(app, options)
-  tracing?.traceRequests(app)
+  const count: RequestEnd | undefined =
+    metrics &&
+    ((request, _, status) => metrics.countRequest(request.method, routeOf(request), status))
+  onRequestEnd(app, [logEnd, count, tracing?.traceRequests(app)])
   if (cors) {
     const [first] = options.corsOrigins
     await app.register(cors.default, {
@@ -87,9 +91,29 @@ function logRequests(app: FastifyInstance, { logBodies }: ResolvedServeOptions):
   app.addHook('onRequest', async ({ id }, reply) => {
     reply.header('x-request-id', id)
   })
-  onRequestEnd(app, ({ log, method, routeOptions }, status, { elapsedTime }) => {
-    const route = routeOptions.url ?? 'unknown'
-    log.info({ method, route, status, ms: elapsedTime }, 'response')
+}
+
+const logEnd: RequestEnd = (request, { elapsedTime: ms }, status) => {
+  const { log, method } = request
+  log.info({ method, route: routeOf(request), status, ms }, 'response')
+}
+
+/** Its pattern, never a path: paths are without number. */
+function routeOf({ routeOptions: { url } }: FastifyRequest): string {
+  return url ?? 'unknown'
+}
+
+/**
+ * An answer that waits behind another on its connection hears of no end of it from Node, and the
+ * work for it would go on.
+ */
+function closeWithConnections(app: FastifyInstance): void {
+  app.addHook('onRequest', async ({ raw: { socket } }, { raw }) => {
+    const close = () => {
+      if (!raw.closed) raw.emit('close')
+    }
+    socket.setMaxListeners(0).once('close', close)
+    raw.once('close', () => socket.off('close', close))
   })
 }
 
@@ -106,7 +130,7 @@ function handleErrors(app: FastifyInstance): void {
 function answerError(error: unknown, { log }: FastifyRequest, reply: FastifyReply): void {
   // No answer arrives.
   if (error instanceof ClientGone) {
-    reply.hijack()
+    reply.send()
     return
   }
   const failure = requestError(error)

@@ -58,6 +58,21 @@ export function badField(param: string, message: string): RequestError {
   return new RequestError(400, 'invalid_request_error', `${param}: ${message}`, { param })
 }
 
+/** A prompt of more tokens than the context holds. */
+export function promptTooLong(
+  message: string,
+  { got, most }: { readonly got: number; readonly most: number },
+  param = 'prompt',
+): RequestError {
+  // Clients know the failure by these words of OpenAI's.
+  const known = `this model's maximum context length is ${most} tokens`
+  return new RequestError(400, 'invalid_request_error', `${message}; ${known}`, {
+    param,
+    code: 'context_length_exceeded',
+    further: { n_prompt_tokens: got, n_ctx: most },
+  })
+}
+
 /** A request that ends because the server does. */
 export function shuttingDown(): RequestError {
   return new RequestError(503, 'service_unavailable_error', 'the server is shutting down', {
@@ -88,11 +103,7 @@ export function requestError(error: unknown): RequestError {
 
 function ofModel(error: MoeppError): RequestError {
   const { code, message, tokens } = error
-  if (code === 'ERR_BAD_PROMPT' && tokens) {
-    const further = { n_prompt_tokens: tokens.got, n_ctx: tokens.most }
-    const details = { param: 'prompt', code: 'context_length_exceeded', further }
-    return new RequestError(400, 'invalid_request_error', message, details)
-  }
+  if (code === 'ERR_BAD_PROMPT' && tokens) return promptTooLong(message, tokens)
   // The library's words tell of its functions, and of a file of the server's.
   if (code === 'ERR_NO_CHAT_TEMPLATE')
     return new RequestError(400, 'invalid_request_error', NO_CHAT, { param: 'messages', code })

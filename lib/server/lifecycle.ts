@@ -1,9 +1,7 @@
 /** The requests under way, and the end of a server that waits for them. */
-import { once, setMaxListeners } from 'node:events'
+import { setMaxListeners } from 'node:events'
 import type { ServerResponse } from 'node:http'
-
-/** Milliseconds that a request which is cut has to write its end. */
-const GRACE_MS = 1000
+import { GRACE_MS } from './options.js'
 
 export class Lifecycle {
   readonly #cut = new AbortController()
@@ -42,11 +40,15 @@ export class Lifecycle {
       // Clients that send no whole request, or read no answer.
       setTimeout(() => this.#destroyAll(), ms + GRACE_MS),
     ]
-    await Promise.all([...this.#responses].map(response => once(response, 'close')))
+    await Promise.all([...this.#responses].map(closed))
     for (const timer of timers) clearTimeout(timer)
   }
 
   #destroyAll(): void {
     for (const response of this.#responses) response.destroy()
   }
+}
+
+function closed(response: ServerResponse): Promise<void> {
+  return new Promise(resolve => response.once('close', resolve))
 }

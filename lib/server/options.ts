@@ -69,6 +69,12 @@ export interface ServeOptions {
 
 export type ResolvedServeOptions = Readonly<Required<ServeOptions>>
 
+/** Milliseconds that a request which is cut has to write its end, and its client to read it. */
+export const GRACE_MS = 1000
+
+/** A timer takes 2^31 - 1, and there is one for the end of the grace. */
+const MOST_MS = 2 ** 31 - 1 - GRACE_MS
+
 const checks = {
   modelName: text,
   apiKeys: texts,
@@ -76,9 +82,8 @@ const checks = {
   maxRunning: integer(1),
   maxQueued: integer(0),
   maxQueuedTokens: integer(0),
-  // The most that a timer takes.
-  deadlineMs: integer(1, 2 ** 31 - 1),
-  drainMs: integer(0, 2 ** 31 - 1),
+  deadlineMs: integer(1, MOST_MS),
+  drainMs: integer(0, MOST_MS),
   maxBodyBytes: integer(1),
   maxUnreadBytes: integer(1),
   metrics: boolean,

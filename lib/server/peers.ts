@@ -1,9 +1,7 @@
 /** Packages that a server needs for some of its options alone: optional peers of this one. */
 import type { ResolvedServeOptions } from './options.js'
 
-type Peers = Awaited<ReturnType<typeof importPeers>>
-
-export type { Peers }
+export type Peers = Awaited<ReturnType<typeof importPeers>>
 
 /**
  * Imports what the options need.

@@ -2,6 +2,7 @@
 import type { FastifyReply } from 'fastify'
 import type { ServerContext } from './context.js'
 import { RequestError, shuttingDown } from './errors.js'
+import { GRACE_MS } from './options.js'
 
 /** The client has closed the connection: no answer can arrive. */
 export class ClientGone extends Error {
@@ -20,15 +21,23 @@ export function requestSignal(
 ): AbortSignal {
   const controller = new AbortController()
   const abort = (reason: Error) => controller.abort(reason)
-  const deadline = setTimeout(() => abort(tooSlow(options.deadlineMs)), options.deadlineMs)
+  const { deadlineMs } = options
+  const timers = [
+    setTimeout(() => abort(tooSlow(deadlineMs)), deadlineMs),
+    // A client that leaves its answer unread.
+    setTimeout(() => reply.raw.destroy(), deadlineMs + GRACE_MS),
+  ]
   const onCut = () => abort(shuttingDown())
   if (cut.aborted) onCut()
   cut.addEventListener('abort', onCut, { once: true })
-  reply.raw.once('close', () => {
-    clearTimeout(deadline)
+  const onClose = () => {
+    for (const timer of timers) clearTimeout(timer)
     cut.removeEventListener('abort', onCut)
     if (!reply.raw.writableFinished) abort(new ClientGone())
-  })
+  }
+  // A hook of the host's may have waited until the client was gone.
+  if (reply.raw.closed) onClose()
+  else reply.raw.once('close', onClose)
   return controller.signal
 }
 

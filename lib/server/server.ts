@@ -6,7 +6,12 @@ import { createApp } from './app.js'
 import type { ServerContext } from './context.js'
 import { Lifecycle } from './lifecycle.js'
 import { observers } from './observer.js'
-import { type ResolvedServeOptions, resolveServeOptions, type ServeOptions } from './options.js'
+import {
+  GRACE_MS,
+  type ResolvedServeOptions,
+  resolveServeOptions,
+  type ServeOptions,
+} from './options.js'
 import { importPeers } from './peers.js'
 
 /**
@@ -105,7 +110,10 @@ export class Server {
   async #close(): Promise<void> {
     // Meanwhile it listens on, and says that it takes no more requests.
     await this.#lifecycle.drain(this.#options.drainMs)
+    // Clients open connections ahead of requests, and they would hold it for a minute.
+    const rest = setTimeout(() => this.app.server.closeAllConnections(), GRACE_MS)
     await this.app.close()
+    clearTimeout(rest)
   }
 }
 

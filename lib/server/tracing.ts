@@ -13,16 +13,19 @@ import {
 } from '@opentelemetry/api'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { FinishReason } from '../generation/results.js'
-import { onRequestEnd } from './ended.js'
 import type { Observer, TextObserver } from './observer.js'
+import type { RequestEnd } from './request-end.js'
 
 const OPERATIONS: Readonly<Record<string, string>> = {
   '/v1/completions': 'text_completion',
   '/v1/chat/completions': 'chat',
 }
 
-/** Begins and ends the spans. A handler runs in the context of its request's span. */
-export function traceRequests(app: FastifyInstance): void {
+/**
+ * Begins the spans, and returns what ends them. A handler runs in the context of its request's
+ * span.
+ */
+export function traceRequests(app: FastifyInstance): RequestEnd {
   const tracer = trace.getTracer('moepp')
   const contexts = new WeakMap<FastifyRequest, Context>()
   app.addHook('onRequest', async request => {
@@ -43,7 +46,7 @@ export function traceRequests(app: FastifyInstance): void {
   app.addHook('preHandler', (request, _reply, done) => {
     context.with(contexts.get(request) ?? context.active(), done)
   })
-  onRequestEnd(app, (request, status) => {
+  return (request, _reply, status) => {
     const span = trace.getSpan(contexts.get(request) ?? context.active())
     span?.setAttribute('http.response.status_code', status)
     if (status >= 500) {
@@ -51,7 +54,7 @@ export function traceRequests(app: FastifyInstance): void {
       span?.setStatus({ code: SpanStatusCode.ERROR })
     }
     span?.end()
-  })
+  }
 }
 
 /** The texts of a request that have ended. */

@@ -2,6 +2,7 @@
 const completions = ['test/server/completions.test.ts']
 const chats = ['test/server/chat.test.ts']
 const streams = ['test/server/streams.test.ts']
+const harness = ['test/server/harness.test.ts']
 const openai = 'lib/server/openai'
 
 export default [
@@ -36,6 +37,22 @@ export default [
     find: '[...top!, { tokenId, logprob }]',
     replace: '[...top!]',
     tests: completions,
+  },
+  {
+    name: 'server-texts-collide',
+    breaks: 'Of two tokens with one text the unlikelier one stays in top_logprobs.',
+    in: `${openai}/completion-logprobs.ts`,
+    find: 'Math.max(finite(each.logprob), byText.get(text) ?? -Infinity)',
+    replace: 'finite(each.logprob)',
+    tests: harness,
+  },
+  {
+    name: 'server-tokenize-knows-no-names',
+    breaks: 'The name of a special token alone is ordinary text.',
+    in: 'lib/server/routes/tokenize.ts',
+    find: 'content === prompt',
+    replace: 'content === undefined',
+    tests: harness,
   },
   {
     name: 'server-offsets-drift',

@@ -53,17 +53,6 @@ t.test('leaving twice gives up one place', async t => {
   t.equal(admission.running, 0)
 })
 
-t.test('without a queue it is full only while as many texts run as may', async t => {
-  for (const none of [{ maxQueued: 0 }, { maxQueuedTokens: 0 }]) {
-    const admission = new Admission({ ...LIMITS, maxRunning: 1, ...none })
-    t.notOk(admission.isFull)
-    const only = admission.admit(one())
-    t.ok(admission.isFull)
-    only[Symbol.dispose]()
-    t.notOk(admission.isFull)
-  }
-})
-
 t.test('beyond the queue there is 429, with a time to come back', async t => {
   const admission = new Admission(LIMITS)
   for (let i = 0; i < 5; i++) {

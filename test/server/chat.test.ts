@@ -1,8 +1,9 @@
 /** /v1/chat/completions: messages, answers and their parts, tools, forms, log-probabilities. */
 import t from 'tap'
-import { type ChatOptions, type LogitsHook, loadModel, type Model } from '../../lib/index.js'
+import { loadModel } from '../../lib/index.js'
 import { type Server, serve } from '../../lib/server/index.js'
 import { chatCheckpoint } from '../support/chat-checkpoint.js'
+import { dictated } from './dictated.js'
 import { checkAnswer, post, postStream } from './openai-answers.js'
 
 const URL = '/v1/chat/completions'
@@ -18,53 +19,26 @@ const TOOL = {
 const CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Oslo"}}\n</tool_call>'
 
 const model = await loadModel(chatCheckpoint(t.testdir()), { kvCacheTokens: 8192 })
-/** The text that the model says next, and ends; it speaks freely if it is undefined. */
-let says: string | undefined
-const server = await serve(dictated(model), { modelName: 'chat' })
+const dictation = dictated(model)
+const server = await serve(dictation.model, { modelName: 'chat' })
 t.teardown(async () => {
   await server.close()
   await model.close()
 })
 
-/** The model, but for its answers. */
-function dictated(real: Model): Model {
-  return new Proxy(real, {
-    get(target, name) {
-      if (name === 'streamChat')
-        return (messages: never, options: ChatOptions) =>
-          target.streamChat(messages, {
-            ...options,
-            ...(says !== undefined && { logits: dictate(says) }),
-          })
-      const value = Reflect.get(target, name, target)
-      return typeof value === 'function' ? value.bind(target) : value
-    },
-  })
-}
-
-function dictate(text: string): LogitsHook {
-  const ids = model.tokenizer.encode(`${text}<|im_end|>`, { addSpecialTokens: false })
-  let at = 0
-  return logits => {
-    const id = ids[at++]!
-    logits.fill(-Infinity)
-    logits[id] = 0
-  }
-}
-
 async function chat(body: object, text?: string, at: Server = server) {
-  says = text
+  dictation.says = text
   const { status, body: answer } = await post(at, URL, { messages: [USER], ...body })
-  says = undefined
+  dictation.says = undefined
   if (status !== 200) throw new Error(`${status}: ${JSON.stringify(answer)}`)
   checkAnswer('CreateChatCompletionResponse', answer)
   return answer
 }
 
 async function streamed(body: object, text?: string) {
-  says = text
+  dictation.says = text
   const events = await postStream(server, URL, { messages: [USER], ...body })
-  says = undefined
+  dictation.says = undefined
   for (const event of events) checkAnswer('CreateChatCompletionStreamResponse', event)
   return events
 }

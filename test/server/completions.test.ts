@@ -44,6 +44,17 @@ t.test('the default is 16 tokens', async t => {
   t.equal(choices[0].finish_reason, 'length')
 })
 
+t.test('of two limits the least counts', async t => {
+  for (const limits of [
+    { max_tokens: 3, max_new_tokens: 5 },
+    { max_tokens: 5, max_new_tokens: 3 },
+    { max_new_tokens: 3 },
+  ]) {
+    const { usage } = await complete({ prompt: PROMPT, ignore_eos: true, ...limits })
+    t.equal(usage.completion_tokens, 3)
+  }
+})
+
 t.test('prompts as text, ids, and lists of either; choices in order', async t => {
   const ids = tokenizer.encode(PROMPT)
   const options = { max_tokens: 6, temperature: 0 }
@@ -173,40 +184,6 @@ t.test('log-probabilities of a text', async t => {
   t.strictSame(Object.keys(none.top_logprobs[0]), [none.tokens[0]])
 })
 
-/** lm_eval/models/openai_completions.py, parse_logprobs. */
-function harness(lists: { token_logprobs: number[]; top_logprobs: object[] }, context: number) {
-  const logprobs = lists.token_logprobs.slice(context, -1)
-  const tops = lists.top_logprobs.slice(context, -1)
-  const isGreedy = logprobs.every((x, i) => x === Math.max(...Object.values(tops[i]!)))
-  return { logprob: logprobs.reduce((sum, x) => sum + x, 0), isGreedy }
-}
-
-t.test('log-probabilities of prompts, as the harness asks for them', async t => {
-  const pairs = [
-    ['The old', ' man'],
-    ['She said that', ' the carriage was'],
-    ['It', ' was'],
-  ].map(texts => texts.map((text, i) => tokenizer.encode(text, { addSpecialTokens: i === 0 })))
-  const { choices } = await complete({
-    prompt: pairs.map(([context, rest]) => [...context!, ...rest!]),
-    temperature: 0,
-    max_tokens: 1,
-    logprobs: 1,
-    seed: 1234,
-    echo: true,
-  })
-  for (const [i, [context, rest]] of pairs.entries()) {
-    const { logprobs } = choices[i]
-    t.equal(logprobs.token_logprobs.length, context!.length + rest!.length + 1)
-    t.equal(logprobs.token_logprobs[0], null)
-    t.equal(logprobs.top_logprobs[0], null)
-    const own = await model.score(context!, rest!)
-    const read = harness(logprobs, context!.length)
-    t.ok(Math.abs(read.logprob - own.logprob) < 1e-6, `${read.logprob}, ${own.logprob}`)
-    t.equal(read.isGreedy, own.greedy.every(Boolean))
-  }
-})
-
 t.test('a prompt alone', async t => {
   const { choices, usage } = await complete({
     prompt: PROMPT,
@@ -216,8 +193,10 @@ t.test('a prompt alone', async t => {
   })
   const ids = tokenizer.encode(PROMPT)
   t.match(choices[0], { text: PROMPT, finish_reason: 'length' })
-  t.equal(choices[0].logprobs.tokens.length, ids.length)
-  t.equal(choices[0].logprobs.tokens[0], '<s>')
+  const { tokens, token_logprobs, top_logprobs } = choices[0].logprobs
+  for (const list of [tokens, token_logprobs, top_logprobs]) t.equal(list.length, ids.length)
+  for (const list of [token_logprobs, top_logprobs]) t.equal(list[0], null)
+  t.equal(tokens[0], '<s>')
   t.strictSame(choices[0].logprobs.text_offset, [0, 0, 3, 7])
   t.equal(usage.completion_tokens, 0)
   const silent = await complete({ prompt: PROMPT, max_tokens: 0 })
@@ -294,6 +273,7 @@ const WRONG: readonly [object, string, RegExp][] = [
   [{ prompt: 'a', logit_bias: [1] }, 'logit_bias', /object/],
   [{ prompt: 'a', seed: 2 ** 60 }, 'seed', /integer/],
   [{ prompt: 'a', stop: [''] }, 'stop[0]', /empty/],
+  [{ prompt: 'a', stop: ['x'.repeat(4000), 'y'.repeat(97)] }, 'stop', /at most 4096 .*, got 4097/],
   [{ prompt: 'a', suffix: 'b' }, 'suffix', /not supported/],
   [{ prompt: 'a', stream_options: { include_usage: true } }, 'stream_options', /stream/],
   [

@@ -79,6 +79,7 @@ t.test('the tokenizer, as lm-evaluation-harness reads it', async t => {
     ['/detokenize', { tokens: [-1] }, 'tokens'],
     ['/detokenize', { tokens: [1e9] }, 'tokens'],
     ['/detokenize', { tokens: 'a' }, 'tokens'],
+    ['/detokenize', { tokens: new Array(2 ** 18 + 1).fill(5) }, 'tokens'],
     ['/detokenize', [1], 'body'],
   ] as const)
     t.match(await post(url, body), { status: 400, error: { param } })
@@ -220,4 +221,36 @@ t.test('a client that sends no body does not hold up the end', async t => {
   await server.close()
   await ended
   t.pass('it was cut')
+})
+
+t.test('a client that sends no whole head does not hold up the end', async t => {
+  const server = await serverOf(t)
+  await server.listen({ port: 0 })
+  const { port } = server.app.server.address() as AddressInfo
+  const socket = connect(port, '127.0.0.1')
+  let answer = ''
+  socket.on('data', data => {
+    answer += data
+  })
+  socket.write('GET /health HTTP/1.1\r\nhost: a\r\n')
+  await fetch(`http://127.0.0.1:${port}/health`)
+  const ended = once(socket, 'close')
+  await server.close()
+  await ended
+  t.equal(answer, '', "cut before Node's own limit of time, which has an answer")
+})
+
+t.test('a server without a queue is ready while it has room', async t => {
+  for (const options of [{ maxQueued: 0 }, { maxQueuedTokens: 0 }]) {
+    const { app } = await serverOf(t, options)
+    t.equal((await app.inject('/ready')).statusCode, 200)
+  }
+})
+
+t.test('the name of an unknown field may be long', async t => {
+  const { app } = await serverOf(t)
+  const payload = { prompt: 'a', ['x'.repeat(2 ** 20)]: 1 }
+  const answer = await app.inject({ method: 'POST', url: '/v1/completions', payload })
+  t.equal(answer.statusCode, 400)
+  t.equal(answer.json().error.param, 'x'.repeat(120))
 })

@@ -2,13 +2,19 @@
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
+import { Writable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { FastifyReply } from 'fastify'
 import t, { type Test } from 'tap'
 import { loadModel, type Model } from '../../lib/index.js'
 import { type ServeOptions, type Server, serve } from '../../lib/server/index.js'
+import { Lifecycle } from '../../lib/server/lifecycle.js'
+import { resolveServeOptions } from '../../lib/server/options.js'
+import { requestSignal } from '../../lib/server/request-signal.js'
 import { chatCheckpoint } from '../support/chat-checkpoint.js'
 import { root } from '../support/golden.js'
 import { checkAnswer, eventsOf } from './openai-answers.js'
+import { parseScrape } from './scrape.js'
 
 const books = join(root, 'models', 'books-7m')
 const model = await loadModel(books)
@@ -59,14 +65,15 @@ async function until(condition: () => boolean | Promise<boolean>): Promise<void>
   while (!(await condition())) await sleep(5)
 }
 
-/** True once a request has been counted as one whose client left. */
-const isCounted = async ({ server }: Listening) =>
-  /^moepp_http_requests_total\{.*status="499".*\} 1$/m.test(
-    (await server.app.inject('/metrics')).body,
-  )
-
 const post = async ({ server }: Listening, body: object) =>
   (await server.app.inject({ method: 'POST', url: '/v1/completions', payload: body })).statusCode
+
+/** True if a completion has ended with the status. */
+async function hasCounted({ server }: Listening, status: number): Promise<boolean> {
+  const scrape = parseScrape((await server.app.inject('/metrics')).body)
+  const labels = `method="POST",route="/v1/completions",status="${status}"`
+  return scrape.get(`moepp_http_requests_total{${labels}}`) === 1
+}
 
 t.test('events come one by one, and a reader who leaves ends the work', async t => {
   const listening = await listen(t, { maxRunning: 4, maxQueued: 0 })
@@ -79,8 +86,8 @@ t.test('events come one by one, and a reader who leaves ends the work', async t 
   t.equal(await post(listening, { prompt: 'a', max_tokens: 1 }), 429, 'it runs')
   socket.destroy()
   await until(() => model.stats().running === 0)
+  t.ok(await hasCounted(listening, 499))
   await until(async () => (await post(listening, { prompt: 'a', max_tokens: 1 })) === 200)
-  await until(() => isCounted(listening))
 })
 
 t.test('a whole answer whose reader leaves', async t => {
@@ -89,8 +96,8 @@ t.test('a whole answer whose reader leaves', async t => {
   await until(() => model.stats().running > 0)
   socket.destroy()
   await until(() => model.stats().running === 0)
+  t.ok(await hasCounted(listening, 499))
   await until(async () => (await post(listening, { prompt: 'a', max_tokens: 1 })) === 200)
-  await until(() => isCounted(listening))
 })
 
 t.test('a reader who leaves the queue', async t => {
@@ -114,6 +121,16 @@ t.test('a reader who does not read loses the connection, and its texts end', asy
   socket.resume()
   await once(socket, 'close')
   await until(() => model.stats().running === 0)
+})
+
+t.test('an answer that is not read loses the connection after the deadline', async t => {
+  // Its reader takes nothing.
+  const raw = new Writable({ write: () => {} })
+  const context = { options: resolveServeOptions({ deadlineMs: 10 }), lifecycle: new Lifecycle() }
+  const signal = requestSignal({ raw } as unknown as FastifyReply, context)
+  raw.end('an answer')
+  await once(raw, 'close')
+  t.match(signal.reason, { details: { code: 'deadline_exceeded' } })
 })
 
 t.test('one event may be larger than the limit', async t => {
@@ -190,8 +207,10 @@ t.test('a chat begins when it is admitted, and can leave the queue', async t => 
 
 t.test('a refusal of a stream is an answer with a status', async t => {
   const { port } = await listen(t, {})
-  const { head, body } = await answerOf(request(port, { ...LONG, prompt: [] }))
-  t.match(head, /^HTTP\/1\.1 400/)
-  t.match(head, /content-type: application\/json/)
-  checkAnswer('ErrorResponse', JSON.parse(body))
+  for (const wrong of [{ prompt: [] }, { guided_regex: '([' }]) {
+    const { head, body } = await answerOf(request(port, { ...LONG, ...wrong }))
+    t.match(head, /^HTTP\/1\.1 400/)
+    t.match(head, /content-type: application\/json/)
+    checkAnswer('ErrorResponse', JSON.parse(body))
+  }
 })

@@ -19,7 +19,10 @@ const { values } = parseArgs({
   },
 })
 if (values.help) console.log(HELP)
-else {
+else if (!(Number(values.minutes) > 0)) {
+  console.error(`--minutes: expected a number above 0, got ${values.minutes}`)
+  process.exitCode = 2
+} else {
   const { counts, memory, faults } = await soak({
     minutes: Number(values.minutes),
     seed: Number(values.seed),

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { parseScrape, type Scrape } from '../server/scrape.js'
 import { chatCheckpoint } from '../support/chat-checkpoint.js'
 import { root } from '../support/golden.js'
 
@@ -143,15 +144,8 @@ async function addressOf({ stderr }: ChildProcess): Promise<string> {
   throw new Error(`the server did not start: ${text}`)
 }
 
-/** The values of the metrics by their names; the labels say which model it is. */
-async function metrics(address: string): Promise<Map<string, number>> {
-  const text = await (await fetch(`${address}/metrics`)).text()
-  return new Map(
-    [...text.matchAll(/^([a-z_]+)(?:\{[^}]*\})? (\S+)$/gm)].map(([, name, value]) => [
-      name!,
-      Number(value),
-    ]),
-  )
+async function metrics(address: string): Promise<Scrape> {
+  return parseScrape(await (await fetch(`${address}/metrics`)).text())
 }
 
 /** Names all that runs, waits or holds a page although no client is left. */

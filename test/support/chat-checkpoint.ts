@@ -8,16 +8,20 @@ import { golden, readJson } from './golden.js'
 
 const TOKENIZER = join(golden, 'tokenizer-byte-level', 'qwen-bpe')
 
-/**
- * The checkpoint's folder, in `parent`. Its answers are random, and so seldom of one language.
- * `template` null: a base model.
- */
+export interface ChatCheckpointOptions {
+  /** null: a base model. */
+  readonly template?: string | null
+  /** Ids beyond the tokenizer's 2014 have no token. */
+  readonly vocabSize?: number
+}
+
+/** The checkpoint's folder, in `parent`. Its answers are random, and so seldom of one language. */
 export function chatCheckpoint(
   parent: string,
-  { template = QWEN3_TEMPLATE }: { readonly template?: string | null } = {},
+  { template = QWEN3_TEMPLATE, vocabSize = 2014 }: ChatCheckpointOptions = {},
 ): string {
   const { files } = randomOfFamily('qwen3_moe_plus_plus', 1, {
-    vocab_size: 2014,
+    vocab_size: vocabSize,
     hidden_size: 32,
     num_hidden_layers: 2,
     num_attention_heads: 4,

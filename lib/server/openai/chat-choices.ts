@@ -6,7 +6,7 @@ import type { Tokenizer } from '../../tokenizer/tokenizer.js'
 import { randomId } from './answer.js'
 import { finite, tokenBytes, tokenText } from './token-text.js'
 
-export type ChatFinishReason = 'stop' | 'length' | 'tool_calls'
+type ChatFinishReason = 'stop' | 'length' | 'tool_calls'
 
 /** One choice. Pieces come in order: `start`, chunks, `end`. */
 export class ChatChoice {

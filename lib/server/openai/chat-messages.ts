@@ -30,9 +30,14 @@ const FIELDS = {
 }
 
 /** The check of the field. */
+/** Copying and rendering 100,000 would hold the event loop for seconds. */
+const MOST_MESSAGES = 4096
+
 export function messagesField(value: unknown, name: string): readonly ChatMessage[] {
   if (!Array.isArray(value) || value.length === 0)
     throw badField(name, `expected a list of messages, got ${show(value)}`)
+  if (value.length > MOST_MESSAGES)
+    throw badField(name, `expected at most ${MOST_MESSAGES} messages, got ${value.length}`)
   return value.map((message, i) => messageOf(message, `${name}[${i}]`))
 }
 

@@ -9,7 +9,13 @@ import { inTemplateRoles, messagesField } from './chat-messages.js'
 import { checkToolChoice, toolChoiceField, toolsField } from './chat-tools.js'
 import { ignored, only, readFields, refused } from './fields.js'
 import { grammarOf, type PlacedGrammar } from './grammar-fields.js'
-import { checkSampling, logprobCount, SAMPLING_FIELDS, samplingOptions } from './sampling-fields.js'
+import {
+  checkSampling,
+  leastOf,
+  logprobCount,
+  SAMPLING_FIELDS,
+  samplingOptions,
+} from './sampling-fields.js'
 
 const effort = oneOf('none', 'minimal', 'low', 'medium', 'high', 'xhigh')
 type Effort = ReturnType<typeof effort>
@@ -63,7 +69,8 @@ export interface ChatRequest {
 export function readChat(body: unknown, { config, presets, tokenizer }: Model): ChatRequest {
   const fields = readFields(body, CHAT_FIELDS, config)
   const { messages, n = 1, tools = [], tool_choice, stream = false, top_logprobs } = fields
-  const { max_completion_tokens: maxTokens = fields.max_tokens } = fields
+  const { max_completion_tokens, max_tokens, max_new_tokens } = fields
+  const maxTokens = leastOf(max_completion_tokens ?? max_tokens, max_new_tokens)
   checkSampling(fields, maxTokens)
   checkToolChoice(tool_choice, tools)
   if (messages === undefined) throw badField('messages', 'expected a list of messages')

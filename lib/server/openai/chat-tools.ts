@@ -9,8 +9,13 @@ import { checkNames } from './fields.js'
 /** A tool that is a function: there is no other kind here. */
 export type FunctionTool = ChatTool & { readonly function: { readonly name: string } }
 
+/** As in OpenAI's API. */
+const MOST_TOOLS = 128
+
 export function toolsField(value: unknown, name: string): readonly FunctionTool[] {
   if (!Array.isArray(value)) throw badField(name, `expected a list of tools, got ${show(value)}`)
+  if (value.length > MOST_TOOLS)
+    throw badField(name, `expected at most ${MOST_TOOLS} tools, got ${value.length}`)
   return value.map((tool, i) => toolOf(tool, `${name}[${i}]`))
 }
 

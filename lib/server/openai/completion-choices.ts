@@ -1,4 +1,5 @@
 /** The choices of a completion's answer, whole or in pieces. */
+import { TimeSlice } from '../../base/time-slice.js'
 import type { GenerateChunk, GenerateResult } from '../../generation/results.js'
 import type { TokenLogprobs } from '../../sampling/sampler.js'
 import type { Tokenizer } from '../../tokenizer/tokenizer.js'
@@ -23,22 +24,30 @@ export interface CompletionChoice {
   readonly prompt_logprobs?: PromptLogprobs
 }
 
-/** The choices of all prompts. `results` has those of each prompt one behind the other. */
-export function completionChoices(
+/**
+ * The choices of all prompts. `results` has those of each prompt one behind the other. The first of
+ * them has the prompt's log-probabilities.
+ */
+export async function completionChoices(
   request: CompletionRequest,
   prompts: readonly EncodedPrompt[],
   results: readonly GenerateResult[],
   tokenizer: Tokenizer,
-): CompletionChoice[] {
+): Promise<CompletionChoice[]> {
   const { n, bestOf } = request
-  return prompts.flatMap((prompt, p) => {
+  const slice = new TimeSlice()
+  const choices: CompletionChoice[] = []
+  for (const [p, prompt] of prompts.entries()) {
     const all = results.slice(p * bestOf, (p + 1) * bestOf)
+    const { promptLogprobs } = all[0]!
     const best = bestOf > n ? all.toSorted((a, b) => meanLogprob(b) - meanLogprob(a)) : all
-    return best.slice(0, n).map((result, i) => {
-      const pieces = new ChoicePieces(request, prompt, p * n + i, tokenizer)
-      return pieces.whole(result)
-    })
-  })
+    for (const result of best.slice(0, n)) {
+      const pieces = new ChoicePieces(request, prompt, choices.length, tokenizer)
+      choices.push(pieces.whole({ ...result, ...(promptLogprobs && { promptLogprobs }) }))
+      await slice.pauseIfOver()
+    }
+  }
+  return choices
 }
 
 function meanLogprob({ logprobs = [] }: GenerateResult): number {

@@ -8,6 +8,7 @@ import { grammarOf, type PlacedGrammar } from './grammar-fields.js'
 import { type PromptField, promptField } from './prompts.js'
 import {
   checkSampling,
+  leastOf,
   logprobCount,
   MOST_TEXTS,
   SAMPLING_FIELDS,
@@ -54,7 +55,9 @@ export interface CompletionRequest {
 export function readCompletion(body: unknown, { config, presets }: Model): CompletionRequest {
   const fields = readFields(body, COMPLETION_FIELDS, config)
   const { prompt, n = 1, best_of = n, stream = false, logprobs } = fields
-  const maxTokens = fields.max_tokens ?? presets.maxNewTokens ?? DEFAULT_MAX_TOKENS
+  const { max_tokens, max_new_tokens } = fields
+  const maxTokens =
+    leastOf(max_tokens, max_new_tokens) ?? presets.maxNewTokens ?? DEFAULT_MAX_TOKENS
   checkSampling(fields, maxTokens)
   if (prompt === undefined) throw badField('prompt', 'expected a text, ids, or a list of either')
   if (best_of < n) throw badField('best_of', `expected at least n, which is ${n}, got ${best_of}`)

@@ -3,6 +3,9 @@ import { isObject, show } from '../../base/json.js'
 import { type Checked, type Checks, checkAll, nearest } from '../../base/option-checks.js'
 import { badField, RequestError } from '../errors.js'
 
+/** Characters of an unknown name that an error shows. */
+const MOST_SHOWN = 120
+
 /**
  * The fields of a body, each checked. null counts as absent.
  * @throws RequestError 400 that names the field
@@ -28,13 +31,13 @@ export function checkNames(given: object, known: readonly string[], place = ''):
   const close = nearest(unknown, known)
   const list = `expected one of ${known.join(', ')}`
   throw badField(
-    `${place}${unknown}`,
+    `${place}${unknown.slice(0, MOST_SHOWN)}`,
     `unknown field; ${close === undefined ? list : `did you mean ${close}?`}`,
   )
 }
 
 /** Runs checks that throw TypeError and RangeError with messages that begin with the field. */
-export function asRequestErrors<T>(check: () => T): T {
+function asRequestErrors<T>(check: () => T): T {
   try {
     return check()
   } catch (error) {

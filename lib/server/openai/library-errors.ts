@@ -1,6 +1,6 @@
 /** Errors of the library in the words of a request: it names options, and clients know fields. */
 import { MoeppError, type MoeppErrorCode } from '../../errors.js'
-import { badField, RequestError } from '../errors.js'
+import { badField, promptTooLong } from '../errors.js'
 
 /** Fields with other names than the options that they become. */
 const FIELDS: Readonly<Record<string, string>> = {
@@ -27,17 +27,12 @@ export function inFields(error: unknown, grammarPlace = 'response_format'): unkn
   const isArgument = error instanceof TypeError || error instanceof RangeError
   const isOption = error instanceof MoeppError && OF_OPTIONS.includes(error.code)
   if (!isArgument && !isOption) return error
-  const [, options, problem] = /^([\w.,[\] -]+?): (.*)$/s.exec(error.message) ?? []
+  const [, options, problem] = /^([\w$.,[\] -]+?): (.*)$/s.exec(error.message) ?? []
   // Anything else is no check of an option, but a fault.
-  if (options === undefined || !/^[\w.[\]-]+(, [\w.[\]-]+)*$/.test(options)) return error
+  if (options === undefined || !/^[\w$.[\]-]+(, [\w$.[\]-]+)*$/.test(options)) return error
   const param = options
     .replace(/^grammar(\.\w+)?/, grammarPlace)
     .replace(/\w+/g, name => FIELDS[name] ?? name)
   const { tokens } = error as MoeppError
-  if (!tokens) return badField(param, problem!)
-  return new RequestError(400, 'invalid_request_error', `${param}: ${problem}`, {
-    param,
-    code: 'context_length_exceeded',
-    further: { n_prompt_tokens: tokens.got, n_ctx: tokens.most },
-  })
+  return tokens ? promptTooLong(`${param}: ${problem}`, tokens, param) : badField(param, problem!)
 }

@@ -3,7 +3,7 @@ import { show } from '../../base/json.js'
 import type { Model } from '../../generation/model.js'
 import { checkTokenIds } from '../../generation/prompt.js'
 import type { GenerateContext } from '../../options/generate.js'
-import { badField, RequestError } from '../errors.js'
+import { badField, promptTooLong } from '../errors.js'
 
 export type PromptField = readonly (string | readonly number[])[]
 
@@ -54,18 +54,11 @@ export async function encodePrompts(
         : prompt
     signal.throwIfAborted()
     if (ids.length === 0) throw badField(name, 'expected at least one token, got none')
-    if (ids.length + room > contextLength) throw tooLong(name, ids.length, contextLength, room)
+    if (ids.length + room > contextLength) {
+      const message = `${name}: has ${ids.length} tokens${room > 0 ? ', and needs one for the text' : ''}`
+      throw promptTooLong(message, { got: ids.length, most: contextLength })
+    }
     encoded.push({ ids, given: typeof prompt === 'string' ? prompt : undefined })
   }
   return encoded
-}
-
-function tooLong(name: string, tokens: number, context: number, room: number): RequestError {
-  const tail = room > 0 ? ', and one must be left for the text' : ''
-  const message = `${name}: has ${tokens} tokens, but the context holds ${context}${tail}`
-  return new RequestError(400, 'invalid_request_error', message, {
-    param: 'prompt',
-    code: 'context_length_exceeded',
-    further: { n_prompt_tokens: tokens, n_ctx: context },
-  })
 }

@@ -20,6 +20,8 @@ export const SAMPLING_FIELDS = {
   model: ignored,
   n: integer(1, MOST_TEXTS),
   max_tokens: integer(0),
+  // Of transformers: some tasks of lm-evaluation-harness send it.
+  max_new_tokens: integer(0),
   min_tokens: generateChecks.minNewTokens,
   temperature: generateChecks.temperature,
   top_p: generateChecks.topP,
@@ -31,7 +33,7 @@ export const SAMPLING_FIELDS = {
   presence_penalty: generateChecks.presencePenalty,
   no_repeat_ngram_size: generateChecks.noRepeatNgramSize,
   logit_bias: generateChecks.logitBias,
-  stop: generateChecks.stop,
+  stop: stopField,
   stop_token_ids: generateChecks.stopTokenIds,
   ignore_eos: boolean,
   // Text i has the seed + i, which must be a safe integer, too.
@@ -71,6 +73,38 @@ export const SAMPLING_FIELDS = {
 }
 
 export type SamplingFields = ReturnType<typeof readFields<GenerateContext, typeof SAMPLING_FIELDS>>
+
+/** Of all stop strings of a request. Each running text has up to 300 bytes for each of them. */
+const MOST_STOP_CHARACTERS = 4096
+
+function stopField(value: unknown, name: string): readonly string[] {
+  const stops = generateChecks.stop(value, name)
+  const characters = stops.reduce((sum, each) => sum + each.length, 0)
+  if (characters <= MOST_STOP_CHARACTERS) return stops
+  const expected = `expected at most ${MOST_STOP_CHARACTERS} characters in all`
+  throw badField(name, `${expected}, got ${characters}`)
+}
+
+/** Most log-probabilities of a completion: each takes 400 bytes, and 3 us of the event loop. */
+const MOST_LOGPROBS = 2 ** 20
+
+/** @throws RequestError 400 if an answer of so many tokens would have too many alternatives */
+export function checkLogprobs(
+  tokens: number,
+  fields: Readonly<Record<'logprobs' | 'prompt_logprobs', number | undefined>>,
+): void {
+  for (const [name, alternatives] of Object.entries(fields)) {
+    if (alternatives === undefined || tokens * (alternatives + 1) <= MOST_LOGPROBS) continue
+    const most = Math.floor(MOST_LOGPROBS / (alternatives + 1))
+    throw badField(name, `with ${alternatives} of each, at most ${most} tokens, got ${tokens}`)
+  }
+}
+
+/** The least of the limits that are given; undefined if none is. */
+export function leastOf(...limits: readonly (number | undefined)[]): number | undefined {
+  const given = limits.filter(limit => limit !== undefined)
+  return given.length > 0 ? Math.min(...given) : undefined
+}
 
 /** Other servers' -1 is off, too. */
 function topK(value: unknown, name: string): number {

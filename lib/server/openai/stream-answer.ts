@@ -5,14 +5,17 @@ import { requestError } from '../errors.js'
 import { EventStream } from '../event-stream.js'
 import type { AnswerHead, AnswerUsage } from './answer.js'
 
-/** Sends choices, a part of each, as one event. */
-export type SendChoices = (...choices: readonly object[]) => void
+/** The client, who gets an answer piece by piece. */
+export interface Reader {
+  /** Until it is called, a failure is an answer with a status; from then on it is an event. */
+  begin(): void
+  /** Sends a part of a choice. */
+  send(choice: object): void
+}
 
 export interface StreamHow {
   readonly head: AnswerHead
   readonly includeUsage: boolean
-  /** Until it resolves, a failure is an answer with a status; from then on it is an event. */
-  readonly ready: Promise<void>
   readonly signal: AbortSignal
 }
 
@@ -20,13 +23,18 @@ export interface StreamHow {
 export async function streamAnswer(
   reply: FastifyReply,
   { options }: Pick<ServerContext, 'options'>,
-  { head, includeUsage, ready, signal }: StreamHow,
-  work: (send: SendChoices) => Promise<AnswerUsage>,
+  { head, includeUsage, signal }: StreamHow,
+  work: (reader: Reader) => Promise<AnswerUsage>,
 ): Promise<FastifyReply> {
   const events = new EventStream(options.maxUnreadBytes)
-  const send: SendChoices = (...choices) =>
-    events.event({ ...head, choices, ...(includeUsage && { usage: null }) })
-  const done = work(send)
+  const send = (choice: object) =>
+    events.event({ ...head, choices: [choice], ...(includeUsage && { usage: null }) })
+  let begin = () => {}
+  const begun = new Promise<void>(resolve => {
+    begin = resolve
+  })
+  const done = work({ begin, send })
+  await Promise.race([begun, done])
   done.then(
     usage => {
       if (includeUsage) events.event({ ...head, choices: [], usage })
@@ -39,7 +47,6 @@ export async function streamAnswer(
       events.fail(failure)
     },
   )
-  await Promise.race([ready, done])
   events.answer(reply)
   return reply
 }

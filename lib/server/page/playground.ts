@@ -113,9 +113,10 @@ export class Playground {
     }
     answer.end(meter.summary(usage, answer.finish), failure)
     this.#running = undefined
-    // Unless the conversation was cleared meanwhile.
-    if (answer.element.isConnected) this.#offerMore(exchange, failure !== undefined)
-    this.#page.onChange(false, failure ?? (answer.finish === 'stopped' ? 'Stopped.' : 'Done.'))
+    const isCleared = !answer.element.isConnected
+    if (!isCleared) this.#offerMore(exchange, failure !== undefined)
+    const end = answer.finish === 'stopped' ? 'Stopped.' : 'Done.'
+    this.#page.onChange(false, isCleared ? 'The conversation is cleared.' : (failure ?? end))
   }
 
   #offerMore({ answer, isChat }: Exchange, hasFailed: boolean): void {

@@ -10,19 +10,12 @@ import { ChatChoice } from '../openai/chat-choices.js'
 import { type ChatRequest, readChat } from '../openai/chat-request.js'
 import { inFields } from '../openai/library-errors.js'
 import { promptLogprobsById } from '../openai/prompt-logprobs.js'
-import { streamAnswer } from '../openai/stream-answer.js'
+import { type Reader, streamAnswer } from '../openai/stream-answer.js'
 import { requestSignal } from '../request-signal.js'
 import { allTexts, inTurn, readText } from '../texts.js'
 import { checkModel } from './models.js'
 
 const ROUTE = '/v1/chat/completions'
-
-/** Gets the pieces of each choice's answer. */
-interface Reader {
-  /** All have been admitted. */
-  admitted(): void
-  piece(choice: object): void
-}
 
 export function chatRoutes(app: FastifyInstance, context: ServerContext): void {
   const { admission, model } = context
@@ -40,19 +33,10 @@ export function chatRoutes(app: FastifyInstance, context: ServerContext): void {
         results.map(result => result.usage),
         n,
       )
-    if (stream) {
-      let begin = () => {}
-      const ready = new Promise<void>(resolve => {
-        begin = resolve
-      })
-      return streamAnswer(reply, context, { head, includeUsage, ready, signal }, async send => {
-        const admitted = () => {
-          for (const choice of choices) send(choice.start())
-          begin()
-        }
-        return usage(await run(request, choices, signal, context, { admitted, piece: send }))
-      })
-    }
+    if (stream)
+      return streamAnswer(reply, context, { head, includeUsage, signal }, async reader =>
+        usage(await run(request, choices, signal, context, reader)),
+      )
     const results = await run(request, choices, signal, context)
     return {
       ...head,
@@ -81,7 +65,8 @@ async function run(
     const tokens = choices.length * (promptTokens + maxNewTokens)
     admitted = admission.admit({ texts: choices.length, tokens })
     observers = choices.map(() => observer.text(ROUTE))
-    reader?.admitted()
+    for (const choice of choices) reader?.send(choice.start())
+    reader?.begin()
     return admitted
   }
   try {
@@ -101,10 +86,10 @@ async function run(
       try {
         const result = await readText(stream, signal, chunk => {
           observers[i]!.tokens(chunk.tokenIds.length)
-          reader?.piece(choice.chunk(chunk))
+          reader?.send(choice.chunk(chunk))
         })
         observers[i]!.finished(result)
-        reader?.piece(choice.end(result))
+        reader?.send(choice.end(result))
         return result
       } finally {
         admitted?.leave(i)
@@ -112,5 +97,8 @@ async function run(
     })
   } catch (error) {
     throw inFields(error, grammar?.place)
+  } finally {
+    // A text that failed before has a place, too.
+    admitted?.[Symbol.dispose]()
   }
 }

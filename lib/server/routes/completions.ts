@@ -10,7 +10,8 @@ import { ChoicePieces, completionChoices } from '../openai/completion-choices.js
 import { type CompletionRequest, readCompletion } from '../openai/completion-request.js'
 import { inFields } from '../openai/library-errors.js'
 import { type EncodedPrompt, encodePrompts } from '../openai/prompts.js'
-import { type SendChoices, streamAnswer } from '../openai/stream-answer.js'
+import { checkLogprobs } from '../openai/sampling-fields.js'
+import { type Reader, streamAnswer } from '../openai/stream-answer.js'
 import { requestSignal } from '../request-signal.js'
 import { allTexts, inTurn, readText } from '../texts.js'
 import { checkModel } from './models.js'
@@ -40,12 +41,12 @@ export function completionRoutes(app: FastifyInstance, context: ServerContext): 
         results.map(result => result.usage),
         bestOf,
       )
-    if (request.stream) {
-      const how = { head, includeUsage, ready: Promise.resolve(), signal }
-      return streamAnswer(reply, context, how, async send => usage(await run(work, context, send)))
-    }
+    if (request.stream)
+      return streamAnswer(reply, context, { head, includeUsage, signal }, async reader =>
+        usage(await run(work, context, reader)),
+      )
     const results = await run(work, context)
-    const choices = completionChoices(request, prompts, results, context.model.tokenizer)
+    const choices = await completionChoices(request, prompts, results, context.model.tokenizer)
     return { ...head, choices, usage: usage(results) }
   })
 }
@@ -56,49 +57,60 @@ async function admit(
   signal: AbortSignal,
   { model, admission }: ServerContext,
 ): Promise<Work> {
-  const { addSpecialTokens, maxTokens, bestOf } = request
+  const { addSpecialTokens, maxTokens, bestOf, logprobs, promptLogprobs } = request
+  const texts = bestOf * request.prompts.length
+  // Before the prompts take time.
+  admission.checkCount(texts)
   // A context without room for a token would be cut at none, and clients count on one.
   const room = Math.min(maxTokens, 1)
   const prompts = await encodePrompts(request.prompts, model, { addSpecialTokens, room, signal })
   signal.throwIfAborted()
   const lengths = prompts.map(({ ids }) => Math.min(ids.length + maxTokens, model.contextLength))
   const tokens = bestOf * lengths.reduce((sum, length) => sum + length, 0)
-  const admitted = admission.admit({ texts: bestOf * prompts.length, tokens })
+  checkLogprobs(tokens, { logprobs, prompt_logprobs: promptLogprobs })
+  const admitted = admission.admit({ texts, tokens })
   return { request, prompts, admitted, signal }
 }
 
 /**
- * The results of all texts, those of each prompt one behind the other. `send` gets the choices in
- * pieces.
+ * The results of all texts, those of each prompt one behind the other. `reader` gets the choices
+ * in pieces. The texts of a prompt share its log-probabilities: the first result has them.
  */
 async function run(
   { request, prompts, admitted, signal }: Work,
   { model, observer }: ServerContext,
-  send?: SendChoices,
+  reader?: Reader,
 ): Promise<GenerateResult[]> {
   const { bestOf } = request
   const observers = Array.from({ length: bestOf * prompts.length }, () => observer.text(ROUTE))
+  const echoes: ReturnType<typeof echoed>[] = []
   try {
     return await allTexts(observers.length, signal, async (i, signal) => {
-      const seen = observers[i]!
-      const prompt = prompts[Math.floor(i / bestOf)]!
-      const pieces = send && new ChoicePieces(request, prompt, i, model.tokenizer)
       try {
-        await inTurn(admitted.turn(i), signal)
-        seen.started()
-        // In pieces the prompt comes first, so its log-probabilities are asked for alone.
-        if (pieces && request.echo) send(pieces.echo(await echoed(request, prompt, model, signal)))
+        const seen = observers[i]!
+        const p = Math.floor(i / bestOf)
+        const prompt = prompts[p]!
+        const pieces = reader && new ChoicePieces(request, prompt, i, model.tokenizer)
         const options = {
           ...textOptions(request, i % bestOf, observer.wantsRouting),
-          ...(!send && promptOptions(request)),
+          ...(!reader && i % bestOf === 0 && promptOptions(request)),
           signal,
+          admit: async () => {
+            reader?.begin()
+            await inTurn(admitted.turn(i), signal)
+            seen.started()
+            if (!pieces || !request.echo) return
+            // In pieces the prompt comes first, so its log-probabilities are asked for alone.
+            echoes[p] ??= echoed(request, prompt, model, signal)
+            reader.send(pieces.echo(await echoes[p]))
+          },
         }
         const result = await readText(model.stream(prompt.ids, options), signal, chunk => {
           seen.tokens(chunk.tokenIds.length)
-          if (pieces) send(pieces.chunk(chunk))
+          if (pieces) reader.send(pieces.chunk(chunk))
         })
         seen.finished(result)
-        if (pieces) send(pieces.end(result))
+        if (pieces) reader.send(pieces.end(result))
         return result
       } finally {
         admitted.leave(i)

@@ -1,7 +1,6 @@
 /** The page that Prometheus scrapes. */
 import type { FastifyInstance } from 'fastify'
 import { keyCheck } from '../authorization.js'
-import { onRequestEnd } from '../ended.js'
 import type { Metrics } from '../metrics/metrics.js'
 import type { ResolvedServeOptions } from '../options.js'
 
@@ -12,9 +11,6 @@ export function metricsRoutes(
   { apiKeys }: ResolvedServeOptions,
 ): void {
   const checkKey = keyCheck(apiKeys)
-  onRequestEnd(app, ({ method, routeOptions }, status) => {
-    metrics.countRequest(method, routeOptions.url ?? 'unknown', status)
-  })
   app.get('/metrics', { onRequest: async request => checkKey(request) }, (_request, reply) => {
     reply.type(metrics.contentType)
     return metrics.scrape()
