@@ -1,22 +1,22 @@
 // The server under load, on a checkpoint with random weights: moepp serve's routes in a process of
 // its own, and clients in this one.
 //
-//   npm run bench -- serve [--shape=7b] [--layers=32] [--dtype=int4] [--seconds=20] [--prompt=64]
-//                          [--tokens=64] [--parts=closed,open,overhead]
+//   npm run bench -- serve [--shape=7b] [--layers=24] [--dtype=int4] [--warm=15] [--seconds=45]
+//                          [--prompt=64] [--tokens=64] [--rounds=5] [--parts=closed,open,overhead]
 //
 // closed    1 to 64 clients, each sends its next request when the last has ended
 // open      requests come by chance (Poisson), at a tenth of the capacity to twice it
-// overhead  16 streams by HTTP against model.generate of the same 16 prompts, in turns
+// overhead  16 clients by HTTP, and 16 callers of model.stream in the server's process, in turns
 //
-// Prompts are random tokens, and no two begin alike. TTFT is the time to the first token, ITL the
-// time between two tokens. 50, 95 and 99 % of the times were at most those printed.
+// A row runs for `warm` seconds, and then for `seconds`, which alone are measured. Prompts are
+// random tokens, and no two begin alike. TTFT is the time from the request to the first token, ITL
+// that between two tokens. 50, 95 and 99 % of the times were at most those printed.
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
-import { rmSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { MATRIX_TYPES } from '../dist/options/load.js'
 import { count, listOf, oneOf, positive, readArguments } from './arguments.mjs'
-import { complete, quantiles } from './serve-client.mjs'
+import { clients, complete, measured, quantiles } from './serve-client.mjs'
 import { synthetic } from './synthetic.mjs'
 import { randomFrom } from './synthetic-random.mjs'
 import { SHAPES } from './synthetic-shapes.mjs'
@@ -27,152 +27,129 @@ const KINDS = {
   shape: oneOf(Object.keys(SHAPES)),
   layers: count,
   dtype: oneOf(MATRIX_TYPES),
+  warm: positive,
   seconds: positive,
   prompt: count,
   tokens: count,
+  rounds: count,
   parts: listOf(oneOf(PARTS)),
 }
 const {
   shape = '7b',
   layers,
   dtype = 'int4',
-  seconds = 20,
+  warm = 15,
+  seconds = 45,
   prompt: promptTokens = 64,
   tokens: newTokens = 64,
+  rounds = 5,
   parts = PARTS,
 } = readArguments(process.argv.slice(2), KINDS)
 
 const CLIENTS = [1, 2, 4, 8, 16, 32, 64]
 const RATES = [0.1, 0.25, 0.5, 0.75, 1, 1.5, 2]
 const BATCH = 16
-const ROUNDS = 5
 /** Small enough that twice the capacity fills it. */
-const MAX_QUEUED = 32
+const MAX_QUEUED = 16
+/** Of the server's default: as many as run together. */
+const RUNNING = 64
 
+const time = { warm, seconds }
 const random = randomFrom(1)
 const { vocab } = SHAPES[shape]
 const newPrompt = () =>
   Array.from({ length: promptTokens }, () => 10 + Math.floor(random() * (vocab - 20)))
-const request = () => ({ prompt: newPrompt(), max_tokens: newTokens, ignore_eos: true })
 const sleep = ms => new Promise(resolve => setTimeout(resolve, ms))
 
 const folder = withTokenizer(synthetic(shape, { layers }), vocab)
-const server = fork(fileURLToPath(new URL('serve-child.mjs', import.meta.url)), [
-  JSON.stringify({
-    folder,
-    dtype,
-    maxQueued: MAX_QUEUED,
-    kvCacheTokens: 64 * (promptTokens + newTokens + 64),
-  }),
+const kvCacheTokens = RUNNING * (promptTokens + newTokens + 64)
+const program = fileURLToPath(new URL('serve-child.mjs', import.meta.url))
+const server = fork(program, [
+  JSON.stringify({ folder, dtype, maxQueued: MAX_QUEUED, kvCacheTokens }),
 ])
 const [{ address, device }] = await once(server, 'message')
+const request = signal =>
+  complete(address, { prompt: newPrompt(), max_tokens: newTokens, ignore_eos: true }, signal)
+
 console.log(`${shape}, ${layers ?? 'all'} layers, ${dtype}, on ${device}`)
-console.log(`${promptTokens} tokens in, ${newTokens} out; ${seconds} s a row`)
+console.log(`${promptTokens} tokens in, ${newTokens} out; ${seconds} s a row after ${warm} s`)
 
-/** Asks the server's process for something that HTTP does not give. */
-async function ask(message) {
-  server.send(message)
-  const [answer] = await once(server, 'message')
-  return answer
+function table(title) {
+  console.log(`\n${title}\n`)
+  row(['', 'tokens/s', 'requests/s', 'refused', 'TTFT ms 50/95/99 %', 'ITL ms 50/95/99 %'])
+  row(['---', '---', '---', '---', '---', '---'])
 }
 
-const HEAD = ['', 'tokens/s', 'requests/s', 'refused', 'TTFT ms 50/95/99 %', 'ITL ms 50/95/99 %']
-const row = cells => console.log(`| ${cells.join(' | ')} |`)
-function table() {
-  row(HEAD)
-  row(HEAD.map(() => '---'))
+function row(cells) {
+  console.log(`| ${cells.join(' | ')} |`)
 }
 
-/** Runs `load(results)` and prints what came of it. */
+const shares = values =>
+  quantiles(values)
+    .map(ms => ms.toFixed(0))
+    .join(' / ')
+
+/** Measures a load and prints its row. */
 async function measure(name, load) {
-  const results = []
-  const begun = performance.now()
-  await load(results)
-  const took = (performance.now() - begun) / 1000
-  const done = results.filter(({ status }) => status === 200)
-  const refused = results.filter(({ status }) => status === 429)
-  const failed = results.length - done.length - refused.length
-  if (failed > 0)
-    throw new Error(
-      `${failed} requests failed: ${JSON.stringify(results.find(({ status }) => status !== 200 && status !== 429))}`,
-    )
-  const tokens = done.reduce((sum, { times }) => sum + times.length, 0)
-  const show = values =>
-    quantiles(values)
-      .map(ms => ms.toFixed(0))
-      .join(' / ')
+  const { tokensPerSecond, done, refused, failed, firsts, gaps } = await measured(
+    time,
+    request,
+    load,
+  )
+  if (failed.length > 0) throw new Error(`a request failed: ${JSON.stringify(failed[0])}`)
+  const times = refused.map(({ begun, ended }) => ended - begun)
   row([
     name,
-    (tokens / took).toFixed(1),
-    (done.length / took).toFixed(2),
-    refused.length === 0 ? '0' : `${refused.length}, in ${show(refused.map(({ ms }) => ms))} ms`,
-    show(done.map(({ times }) => times[0])),
-    show(done.flatMap(({ times }) => times.slice(1).map((time, i) => time - times[i]))),
+    tokensPerSecond.toFixed(1),
+    (done.length / seconds).toFixed(2),
+    refused.length === 0 ? '0' : `${refused.length}, in ${shares(times)} ms`,
+    shares(firsts),
+    shares(gaps),
   ])
-  return { tokensPerSecond: tokens / took, requestsPerSecond: done.length / took }
+  return tokensPerSecond
 }
 
-function closedLoop(clients) {
-  return async results => {
-    const end = performance.now() + seconds * 1000
-    const client = async () => {
-      while (performance.now() < end) results.push(await complete(address, request()))
-    }
-    await Promise.all(Array.from({ length: clients }, client))
-  }
-}
-
-function openLoop(rate) {
-  return async results => {
-    const end = performance.now() + seconds * 1000
+function poisson(perSecond) {
+  return async (send, stop) => {
     const all = []
-    for (
-      let next = performance.now();
-      next < end;
-      next += (-Math.log(1 - random()) / rate) * 1000
-    ) {
+    let next = performance.now()
+    while (!stop.aborted) {
+      next += (-Math.log(1 - random()) / perSecond) * 1000
       await sleep(Math.max(0, next - performance.now()))
-      all.push(complete(address, request()).then(result => results.push(result)))
+      if (!stop.aborted) all.push(send())
     }
     await Promise.all(all)
   }
 }
 
-await complete(address, request())
-let peak = { tokensPerSecond: 0, requestsPerSecond: 0 }
+await request()
+let peak = 0
 if (parts.includes('closed') || parts.includes('open')) {
-  console.log('\nClosed loop, by clients\n')
-  table()
-  for (const clients of parts.includes('closed') ? CLIENTS : [64]) {
-    const reached = await measure(clients, closedLoop(clients))
-    if (reached.tokensPerSecond > peak.tokensPerSecond) peak = reached
-  }
+  table('Closed loop, by clients')
+  for (const count of parts.includes('closed') ? CLIENTS : [RUNNING])
+    peak = Math.max(peak, await measure(count, clients(count)))
 }
 if (parts.includes('open')) {
-  console.log(`\nOpen loop, by shares of ${peak.requestsPerSecond.toFixed(2)} requests/s\n`)
-  table()
+  const capacity = peak / newTokens
+  table(`Open loop, by shares of ${capacity.toFixed(2)} requests/s`)
   for (const share of RATES) {
-    const reached = await measure(share, openLoop(share * peak.requestsPerSecond))
+    const reached = await measure(share, poisson(share * capacity))
     if (share === RATES.at(-1))
-      console.log(
-        `\nAt twice the capacity: ${((100 * reached.tokensPerSecond) / peak.tokensPerSecond).toFixed(1)} % of the peak`,
-      )
+      console.log(`\nTwice the capacity: ${((100 * reached) / peak).toFixed(1)} % of the peak`)
   }
 }
 if (parts.includes('overhead')) {
   const ratios = []
-  for (let round = 0; round < ROUNDS; round++) {
-    const prompts = Array.from({ length: BATCH }, newPrompt)
-    const { ms: direct } = await ask({ prompts, newTokens })
-    const begun = performance.now()
-    await Promise.all(Array.from({ length: BATCH }, () => complete(address, request())))
-    ratios.push((performance.now() - begun) / direct)
+  for (let round = 0; round < rounds; round++) {
+    const prompts = Array.from({ length: 10 * BATCH }, newPrompt)
+    server.send({ prompts, count: BATCH, newTokens, time })
+    const [direct] = await once(server, 'message')
+    const http = await measured(time, request, clients(BATCH))
+    ratios.push(http.tokensPerSecond / direct.tokensPerSecond)
   }
-  const [median] = quantiles(ratios)
-  console.log(
-    `\n${BATCH} streams by HTTP take ${median.toFixed(3)} of the time of generate (median of ${ROUNDS}: ${ratios.map(ratio => ratio.toFixed(3)).join(', ')})`,
-  )
+  const all = ratios.map(ratio => ratio.toFixed(3)).join(', ')
+  console.log(`\nTokens by HTTP, of those of model.stream, ${BATCH} at a time:`)
+  console.log(`${quantiles(ratios)[0].toFixed(3)} (median of ${all})`)
 }
 server.disconnect()
 await once(server, 'exit')
-rmSync(folder, { recursive: true })

@@ -1,6 +1,6 @@
 // A tokenizer for checkpoints with random weights, which have none: that of the tests, with as many
 // further pieces as the vocabulary is larger.
-import { mkdtempSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -9,9 +9,14 @@ const TOKENIZER = fileURLToPath(
   new URL('../test/golden/tokenizer-byte-level/qwen-bpe/', import.meta.url),
 )
 
-/** A folder with links to the files of `checkpoint`, and a tokenizer of `vocab` tokens. */
+/**
+ * A folder with links to the files of `checkpoint`, and a tokenizer of `vocab` tokens. It goes with
+ * this process.
+ */
 export function withTokenizer(checkpoint, vocab) {
   const folder = mkdtempSync(join(tmpdir(), 'moepp-bench-'))
+  process.once('exit', () => rmSync(folder, { recursive: true }))
+  for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(1))
   for (const file of readdirSync(checkpoint))
     symlinkSync(resolve(checkpoint, file), join(folder, file))
   const json = JSON.parse(readFileSync(join(TOKENIZER, 'tokenizer.json'), 'utf8'))

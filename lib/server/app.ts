@@ -136,6 +136,7 @@ function answerError(error: unknown, { log }: FastifyRequest, reply: FastifyRepl
   const failure = requestError(error)
   const { retryAfterSeconds, cause } = failure.details
   if (cause !== undefined) log.error({ err: cause }, failure.message)
+  if (failure.status === 401) reply.header('www-authenticate', 'Bearer')
   if (retryAfterSeconds !== undefined) reply.header('retry-after', retryAfterSeconds)
   reply.code(failure.status).send(failure.body)
 }

@@ -108,14 +108,18 @@ function ofModel(error: MoeppError): RequestError {
   if (code === 'ERR_NO_CHAT_TEMPLATE')
     return new RequestError(400, 'invalid_request_error', NO_CHAT, { param: 'messages', code })
   const param = OF_REQUESTS[code]
-  if (param) return new RequestError(400, 'invalid_request_error', message, { param, code })
+  if (param) {
+    const words = message.replace(/^\S*[/\\]\S*: /, '')
+    return new RequestError(400, 'invalid_request_error', words, { param, code })
+  }
   if (code === 'ERR_CLOSED') return shuttingDown()
+  const details = { code, cause: error }
   if (code === 'ERR_OUT_OF_MEMORY')
-    return new RequestError(503, 'service_unavailable_error', message, {
-      code,
+    return new RequestError(503, 'service_unavailable_error', 'the model has no memory for this', {
+      ...details,
       retryAfterSeconds: 1,
     })
-  return new RequestError(500, 'server_error', message, { code, cause: error })
+  return new RequestError(500, 'server_error', 'the model failed', details)
 }
 
 interface HttpError extends Error {

@@ -44,6 +44,7 @@ t.test('keys: every route but health needs one', async t => {
     t.equal(await status('/v1/models', key), 401, `${key}`)
   const refused = await app.inject({ url: '/v1/models' })
   t.match(refused.json(), { error: { type: 'authentication_error', code: 'invalid_api_key' } })
+  t.equal(refused.headers['www-authenticate'], 'Bearer')
 })
 
 t.test('the model, by its name', async t => {
