@@ -1,6 +1,8 @@
 /** `moepp eval`: scores of a model on data sets, as lm-evaluation-harness computes them. */
 
 import { setMaxListeners } from 'node:events'
+import { readdir, stat } from 'node:fs/promises'
+import { join } from 'node:path'
 import { Command, Option } from 'commander'
 import { checkAll, integer } from '../base/option-checks.js'
 import { Evaluation, type TaskReport } from '../evaluate/evaluation.js'
@@ -85,11 +87,11 @@ async function runEval(
   const source = new ModelSource(name, flags, progress, signal)
   source.checkEarly({})
   const { tasks, options } = await plan(flags)
-  await source.open()
+  const { directory } = await source.open()
   await using model = await source.load()
   const { stride = 1, addSpecialTokens = true } = flags
   checkUsage(() => integer(1, model.contextLength)(stride, 'stride'))
-  const setup = JSON.stringify([setupOf(name, flags), model.config])
+  const setup = JSON.stringify([setupOf(name, flags), model.config, await weightFiles(directory)])
   const all = { ...options, addSpecialTokens, setup, signal }
   const evaluation = await Evaluation.of(model, tasks, all)
   await using results = await EvalResults.open(flags.out, pathsOf(flags))
@@ -134,6 +136,17 @@ function pathsOf({ tasks, shotsFrom }: EvalFlags): string[] {
 function setupOf(model: string, flags: EvalFlags): object {
   const { dtype, activationDtype, kvCacheDtype, revision } = loadOptions(flags)
   return { model, dtype, activationDtype, kvCacheDtype, revision }
+}
+
+/** Names, sizes and times: a model that was trained on has other ones. */
+async function weightFiles(directory: string): Promise<[string, number, number][]> {
+  const names = (await readdir(directory)).filter(name => /\.(safetensors|bin)$/.test(name)).sort()
+  return Promise.all(
+    names.map(async name => {
+      const { size, mtimeMs } = await stat(join(directory, name))
+      return [name, size, mtimeMs]
+    }),
+  )
 }
 
 function warnOfCuts(reports: readonly TaskReport[], terminal: Terminal): void {

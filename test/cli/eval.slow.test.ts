@@ -1,6 +1,15 @@
 /** Results of `moepp eval` that are kept, and runs that are interrupted. */
 import { spawn } from 'node:child_process'
-import { appendFileSync, existsSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
+import {
+  appendFileSync,
+  cpSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -52,6 +61,21 @@ t.test('a run goes on from its results, and from no others', async t => {
   const same = await runHere([...FLAGS, '--tasks', input, '--out', input])
   t.equal(same.code, 2)
   t.match(same.stderr, /--out: .* is the file that the items are read from/)
+})
+
+t.test('other weights of the same name are another run', async t => {
+  const folder = t.testdir()
+  const model = join(folder, 'model')
+  cpSync(BOOKS, model, { recursive: true })
+  const out = join(folder, 'out.jsonl')
+  const flags = ['eval', '--model', model, '--tasks', data('arc.jsonl'), '--out', out]
+  t.equal((await runHere([...flags, '--limit', '1'])).code, 0)
+  t.equal((await runHere([...flags, '--limit', '2'])).code, 0)
+  const weights = readdirSync(model).find(name => name.endsWith('.bin'))!
+  utimesSync(join(model, weights), 1, 1)
+  const { code, stderr } = await runHere(flags)
+  t.equal(code, 1)
+  t.match(stderr, /line 1 is the result of another run/)
 })
 
 /** A text of about a hundred windows. */
