@@ -115,7 +115,7 @@ t.test('killed or interrupted, it goes on where it stopped', async t => {
 const noTerminal = !existsSync('/usr/bin/script') && 'script(1) is not installed'
 
 t.test('a terminal shows a bar with the time left', { skip: noTerminal }, async t => {
-  const folder = t.testdir({ 'book.txt': book })
+  const folder = t.testdir({ 'book.txt': `${book} `.repeat(5) })
   const main = join(root, 'dist', 'cli', 'main.js')
   const flags = `--model '${BOOKS}' --context-length 128 --tasks '${join(folder, 'book.txt')}'`
   const child = spawn('script', [
