@@ -13,17 +13,14 @@ const EXIT_USAGE = 2
 
 /**
  * Runs a check of options that speaks of `topK`. Its TypeError or RangeError becomes a UsageError
- * that speaks of `--top-k`. `apiKeys[1]` is the second `--api-key`.
+ * that speaks of `--top-k`.
  */
 export function checkUsage<T>(check: () => T): T {
   try {
     return check()
   } catch (error) {
     if (!(error instanceof TypeError || error instanceof RangeError)) throw error
-    const message = error.message
-      .replace(/^([a-z][A-Za-z]*)s\[\d+\](?=:)/, '$1')
-      .replace(/^[a-z][A-Za-z]*(?=[:[])/, flagOf)
-    throw new UsageError(message, { cause: error })
+    throw new UsageError(error.message.replace(/^[a-z][A-Za-z]*(?=[:[])/, flagOf), { cause: error })
   }
 }
 

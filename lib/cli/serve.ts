@@ -107,7 +107,7 @@ async function runServer(
     ...pick(flags, NAMES),
     ...pick({ apiKeys, corsOrigins }, ['apiKeys', 'corsOrigins']),
   }
-  const resolved = checkUsage(() => resolveServeOptions(options))
+  const resolved = checkUsage(() => inFlags(() => resolveServeOptions(options)))
   checkUsage(() => integer(0, 65535)(flags.port, 'port'))
   // A load takes long: what is missing is told before.
   await importPeers(resolved)
@@ -122,6 +122,16 @@ async function runServer(
   terminal.note('closing: no new requests; Ctrl-C again ends the running ones')
   await server.close()
   interrupt.forgive()
+}
+
+/** Runs a check whose errors speak of `apiKeys[1]`, which is the second `--api-key`. */
+function inFlags<T>(check: () => T): T {
+  try {
+    return check()
+  } catch (error) {
+    if (error instanceof Error) error.message = error.message.replace(/^(\w+)s\[\d+\](?=:)/, '$1')
+    throw error
+  }
 }
 
 /** The last part of a path, a package's name or a hub id. */
