@@ -128,8 +128,8 @@ function handleErrors(app: FastifyInstance): void {
 
 /** The cause of an internal error is logged, and not sent. */
 function answerError(error: unknown, { log }: FastifyRequest, reply: FastifyReply): void {
-  // No answer arrives.
-  if (error instanceof ClientGone) {
+  // No answer arrives, and a stream that breaks off for that reason is no failure.
+  if (error instanceof ClientGone || reply.raw.closed) {
     reply.send()
     return
   }

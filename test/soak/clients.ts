@@ -83,16 +83,30 @@ function faultOf(request: Request, status: number, text: string): string | undef
   return `${status} for ${request.body.slice(0, 200)}: ${text.slice(-300)}`
 }
 
+/** Milliseconds after which a request counts as lost. */
+const LOST_MS = 120_000
+/** Node's fetch may never settle if it is aborted, although its connection is closed. */
+const LEFT_MS = 5_000
+
+function lostAfter(ms: number): Promise<never> {
+  return new Promise((_, reject) => {
+    setTimeout(reject, ms, new Error(`no answer after ${ms} ms`)).unref()
+  })
+}
+
 async function goodRequest(): Promise<Ended> {
   const request = pick([completion, chat])()
   const leaves = random() < 0.3
   const controller = new AbortController()
   if (leaves) setTimeout(() => controller.abort(), below(500))
-  try {
+  const work = async () => {
     const response = await send(request, controller.signal)
     const answer = await read(response, random() < 0.1 ? 20 : 0)
     const fault = faultOf(request, response.status, answer)
     return { end: String(response.status), ...(fault !== undefined && { fault }) }
+  }
+  try {
+    return await Promise.race([work(), lostAfter(leaves ? LEFT_MS : LOST_MS)])
   } catch (error) {
     if (leaves) return { end: 'left' }
     return { end: 'broken', fault: `${request.body.slice(0, 200)}: ${error}` }

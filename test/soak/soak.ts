@@ -56,6 +56,10 @@ export async function soak({ minutes, seed, log = () => {} }: SoakOptions): Prom
     server.once('exit', (code, signal) => {
       if (code !== 0) faults.push(`the server ended: ${signal ?? `status ${code}`}`)
     })
+    // At level error.
+    server.stdout!.on('data', line => {
+      if (faults.length < 100) faults.push(`the server logged ${line}`)
+    })
     const until = Date.now() + minutes * 60_000
     const crowd = new Crowd(address, seed, note)
     const sampleMs = (minutes * 60_000) / SAMPLES
@@ -126,7 +130,7 @@ function startServer(checkpoint: string): ChildProcess {
       ...['serve', '--model', checkpoint, '--device', 'cpu', '--port', '0', '--model-name', 'soak'],
       ...['--log-level', 'error', '--kv-cache-tokens', '16384', ...limits],
     ],
-    { cwd: root, env: { ...process.env, NODE_OPTIONS: '' }, stdio: ['ignore', 'inherit', 'pipe'] },
+    { cwd: root, env: { ...process.env, NODE_OPTIONS: '' }, stdio: ['ignore', 'pipe', 'pipe'] },
   )
 }
 
