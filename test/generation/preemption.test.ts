@@ -1,17 +1,9 @@
 /** Texts that a KV cache cannot hold together come out as each does alone. */
 import t from 'tap'
 import { loadModel } from '../../lib/index.js'
-import { type Family, goldenCase } from '../support/golden.js'
+import { goldenCase, ONE_OF_EACH_FAMILY } from '../support/golden.js'
 
-/** Fewer heads of keys than of queries, constant experts, a sliding window. */
-const CASES: Readonly<Record<Family, string>> = {
-  moepp: 'gqa',
-  qwen3_moe: 'gqa-headdim',
-  qwen3_moe_plus_plus: 'constant',
-  mixtral: 'sliding-headdim',
-}
-
-for (const [family, name] of Object.entries(CASES) as [Family, string][]) {
+for (const [family, name] of ONE_OF_EACH_FAMILY) {
   t.test(`${family}/${name}`, async t => {
     const load = (kvCacheTokens: number) =>
       loadModel(goldenCase(name, family), { device: 'cpu', kvCacheTokens })

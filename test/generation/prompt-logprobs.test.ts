@@ -3,7 +3,7 @@ import t from 'tap'
 import { type GenerateResult, loadModel } from '../../lib/index.js'
 import { tokenLogprobs } from '../../lib/sampling/sampler.js'
 import { chatCheckpoint } from '../support/chat-checkpoint.js'
-import { type Family, goldenCase } from '../support/golden.js'
+import { goldenCase, ONE_OF_EACH_FAMILY } from '../support/golden.js'
 import { config, fakeModel } from './fake-model.js'
 
 const V = config.vocabSize
@@ -110,14 +110,7 @@ t.test('a chat reports the tokens of its prompt', async t => {
   t.same(ids, model.tokenizer.encode(text).slice(1))
 })
 
-const CASES: Readonly<Record<Family, string>> = {
-  moepp: 'gqa',
-  qwen3_moe: 'gqa-headdim',
-  qwen3_moe_plus_plus: 'constant',
-  mixtral: 'sliding-headdim',
-}
-
-for (const [family, name] of Object.entries(CASES) as [Family, string][]) {
+for (const [family, name] of ONE_OF_EACH_FAMILY) {
   t.test(`${family}/${name}: the bits of score, alone and in a batch`, async t => {
     await using model = await loadModel(goldenCase(name, family), { device: 'cpu' })
     const { vocabSize } = model.config
