@@ -8,6 +8,7 @@ import { dirname, join, normalize } from 'node:path'
 const ROOMS = [
   'errors',
   'base',
+  'page',
   'tensor',
   'addon',
   'checkpoint',
@@ -28,6 +29,7 @@ const ROOMS = [
   'convert',
   'benchmark',
   'evaluate',
+  'routing',
   'server',
   'cli',
   'index',

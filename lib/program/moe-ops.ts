@@ -6,14 +6,16 @@ import { ACTIVATION, dimension, type Label, size } from './ops.js'
 /** Kinds of experts, by their number in native/ops/expert_runs.h. */
 export const EXPERT_KINDS = ['ffn', 'constant', 'copy', 'zero'] as const
 
+export type ExpertKind = (typeof EXPERT_KINDS)[number]
+
 /** The experts of a layer in order: kinds, and how many of each. */
 export type ExpertRuns = readonly {
-  readonly kind: (typeof EXPERT_KINDS)[number]
+  readonly kind: ExpertKind
   readonly count: number
 }[]
 
 /** Experts of a kind, or of all kinds. */
-export function expertCount(runs: ExpertRuns, kind?: ExpertRuns[number]['kind']): number {
+export function expertCount(runs: ExpertRuns, kind?: ExpertKind): number {
   return runs.reduce((sum, run) => (kind && run.kind !== kind ? sum : sum + run.count), 0)
 }
 

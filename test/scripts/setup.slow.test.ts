@@ -71,7 +71,7 @@ function checkout(t: Test, npm = NPM) {
     'tsconfig.json': JSON.stringify({
       compilerOptions: options,
       include: ['lib'],
-      exclude: ['lib/server/page'],
+      exclude: ['lib/page', 'lib/server/page'],
     }),
     'CMakeLists.txt': CMAKE,
     'addon.txt': 'an addon',

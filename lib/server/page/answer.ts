@@ -1,8 +1,9 @@
 /** A question, and the answer to it that grows on the page. */
+
+import { element } from '../../page/dom.js'
+import { type ShowDetails, TokenView } from '../../page/token-view.js'
 import type { CallPart, Delta } from './chunks.js'
-import { element } from './dom.js'
-import { Pieces, probabilityOf } from './pieces.js'
-import { type ShowDetails, TokenView } from './token-view.js'
+import { type Piece, Pieces, probabilityOf } from './pieces.js'
 
 /** A call of a tool, as text that grows. */
 class CallView {
@@ -24,14 +25,14 @@ export class Answer {
   text = ''
   /** The reason that it ended for, in the server's word; undefined before that. */
   finish: string | undefined
-  readonly #showDetails: ShowDetails
+  readonly #showDetails: ShowDetails<Piece>
   readonly #calls = new Map<number, CallView>()
   readonly #pieces = new Pieces()
   readonly #summary = element('p', { class: 'summary' })
-  #text: TokenView
-  #thoughts: TokenView | undefined
+  #text: TokenView<Piece>
+  #thoughts: TokenView<Piece> | undefined
 
-  constructor(showDetails: ShowDetails) {
+  constructor(showDetails: ShowDetails<Piece>) {
     this.#showDetails = showDetails
     this.#text = this.#tokenView()
     this.element.append(element('h3', {}, 'Model'), this.#text.element)
@@ -63,11 +64,15 @@ export class Answer {
     if (error !== undefined) this.element.append(element('p', { class: 'failure' }, error))
   }
 
-  #tokenView(): TokenView {
-    return new TokenView(probabilityOf, this.#showDetails)
+  #tokenView(): TokenView<Piece> {
+    return new TokenView({
+      isToken: ({ scores }: Piece) => scores.length > 0,
+      shade: probabilityOf,
+      showDetails: this.#showDetails,
+    })
   }
 
-  #thoughtView(): TokenView {
+  #thoughtView(): TokenView<Piece> {
     if (this.#thoughts !== undefined) return this.#thoughts
     const view = this.#tokenView()
     const summary = element('summary', {}, 'Thoughts')

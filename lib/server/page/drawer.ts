@@ -1,5 +1,5 @@
 /** The settings as a drawer, where the window is narrow. */
-import { byId } from './dom.js'
+import { byId } from '../../page/dom.js'
 
 /** A function that opens the drawer, if the settings are one now. */
 export function settingsDrawer(): () => void {

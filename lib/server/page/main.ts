@@ -1,11 +1,13 @@
 /** The playground's page: its parts, put together. */
+
+import { detailsIn } from '../../page/details-view.js'
+import { byId, element } from '../../page/dom.js'
+import { themeButton } from '../../page/theme.js'
 import { canChat, KeyNeeded, keepKey, modelIds } from './client.js'
-import { detailsIn } from './details-view.js'
-import { byId, element } from './dom.js'
 import { settingsDrawer } from './drawer.js'
+import { likeliest } from './likeliest.js'
 import { Playground } from './playground.js'
 import { settingsOf } from './settings-form.js'
-import { themeButton } from './theme.js'
 
 /** Pixels from its end within which a conversation counts as read to the end. */
 const NEAR_END = 48
@@ -26,7 +28,7 @@ const openSettings = settingsDrawer()
 
 const playground = new Playground({
   turns,
-  showDetails: detailsIn(byId('details', HTMLElement)),
+  showDetails: detailsIn(byId('details', HTMLElement), likeliest),
   model: () => model.value,
   settings: () => {
     // A closed drawer could not show the field.

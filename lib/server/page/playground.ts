@@ -1,11 +1,13 @@
 /** Questions and answers: sends, stops, goes on. */
+
+import { element } from '../../page/dom.js'
+import type { ShowDetails } from '../../page/token-view.js'
 import { Answer, questionView } from './answer.js'
 import type { Usage } from './chunks.js'
 import { KeyNeeded, stream } from './client.js'
-import { element } from './dom.js'
 import { Meter } from './meter.js'
+import type { Piece } from './pieces.js'
 import { type Body, chatBody, completionBody, type Message, type Settings } from './requests.js'
-import type { ShowDetails } from './token-view.js'
 
 interface Exchange {
   readonly isChat: boolean
@@ -17,7 +19,7 @@ interface Exchange {
 export interface Surroundings {
   /** The element of all turns. */
   readonly turns: HTMLElement
-  readonly showDetails: ShowDetails
+  readonly showDetails: ShowDetails<Piece>
   readonly model: () => string
   readonly settings: () => Settings | undefined
   /** An answer begins or has ended. `status` is a sentence for all to hear. */

@@ -1,6 +1,4 @@
-/** The likeliest tokens at a place, shown beside it. */
-import { element } from './dom.js'
-import { type Choice, type Piece, percent, type Score, visible } from './pieces.js'
+/** Details of a token, shown beside it. */
 import type { ShowDetails } from './token-view.js'
 
 /** Milliseconds that details stay when the pointer leaves, so that it can move onto them. */
@@ -8,8 +6,11 @@ const GRACE_MS = 150
 /** Pixels between a token and its details, and from them to the window's edge. */
 const GAP = 6
 
-/** A function that shows details in `box`. Escape hides them. */
-export function detailsIn(box: HTMLElement): ShowDetails {
+/** A function that shows the `contents` of a piece in `box`. Escape hides them. */
+export function detailsIn<Piece>(
+  box: HTMLElement,
+  contents: (piece: Piece) => readonly HTMLElement[],
+): ShowDetails<Piece> {
   let shown: HTMLElement | undefined
   let leaving: ReturnType<typeof setTimeout> | undefined
   const hide = () => {
@@ -42,34 +43,6 @@ export function detailsIn(box: HTMLElement): ShowDetails {
     box.hidden = false
     place(box, shown)
   }
-}
-
-function contents({ scores }: Piece): HTMLElement[] {
-  return scores.flatMap(score => {
-    const { token, logprob, top } = score
-    const chosen = element(
-      'p',
-      { class: 'chosen' },
-      element('code', {}, visible(token)),
-      ` ${percent(Math.exp(logprob))}, logprob ${logprob.toFixed(3)}`,
-    )
-    return top.length === 0 ? [chosen] : [chosen, choices(top, score)]
-  })
-}
-
-function choices(top: readonly Choice[], { token }: Score): HTMLElement {
-  const rows = top.map(choice => {
-    const share = Math.exp(choice.logprob)
-    const row = element(
-      'li',
-      choice.token === token ? { class: 'is-chosen' } : {},
-      element('code', {}, visible(choice.token)),
-      element('span', {}, percent(share)),
-    )
-    row.style.setProperty('--share', share.toFixed(4))
-    return row
-  })
-  return element('ol', {}, ...rows)
 }
 
 /** Below the token, or above it where there is no room; within the window. */

@@ -1,12 +1,21 @@
 /** Pieces of text as elements: coloured, reached by pointer and keys. */
 import { element } from './dom.js'
-import type { Piece } from './pieces.js'
 
 /** The value that a piece is coloured by, from 0 to 1: 0 has most colour. */
-export type Shade = (piece: Piece) => number | undefined
+export type Shade<Piece> = (piece: Piece) => number | undefined
 
 /** Shows the details of a piece beside its element, or hides them. */
-export type ShowDetails = (shown?: { readonly at: HTMLElement; readonly piece: Piece }) => void
+export type ShowDetails<Piece> = (shown?: {
+  readonly at: HTMLElement
+  readonly piece: Piece
+}) => void
+
+export interface TokenViewParts<Piece> {
+  /** False: its text is no token's, and neither pointer nor keys reach it. */
+  readonly isToken: (piece: Piece) => boolean
+  readonly shade: Shade<Piece>
+  readonly showDetails: ShowDetails<Piece>
+}
 
 const KEYS: Readonly<Record<string, (at: number, last: number) => number>> = {
   ArrowLeft: at => at - 1,
@@ -16,15 +25,16 @@ const KEYS: Readonly<Record<string, (at: number, last: number) => number>> = {
 }
 
 /** An element that pieces are appended to. Tab reaches one token of it; arrow keys lead on. */
-export class TokenView {
+export class TokenView<Piece extends { readonly text: string }> {
   readonly element = element('div', { class: 'said' })
   readonly #tokens: HTMLElement[] = []
   readonly #pieces = new Map<Element, Piece>()
-  readonly #shade: Shade
+  readonly #parts: TokenViewParts<Piece>
   #current = 0
 
-  constructor(shade: Shade, showDetails: ShowDetails) {
-    this.#shade = shade
+  constructor(parts: TokenViewParts<Piece>) {
+    this.#parts = parts
+    const { showDetails } = parts
     const show = ({ target }: Event) => {
       const piece = this.#pieces.get(target as Element)
       if (piece !== undefined) showDetails({ at: target as HTMLElement, piece })
@@ -45,13 +55,23 @@ export class TokenView {
 
   append(pieces: readonly Piece[]): void {
     for (const piece of pieces) {
-      const made = rendered(piece, this.#shade)
+      if (!this.#parts.isToken(piece)) {
+        this.element.append(piece.text)
+        continue
+      }
+      const made = this.#tokenOf(piece)
       this.element.append(made)
-      if (typeof made === 'string') continue
       if (this.#tokens.length === 0) made.tabIndex = 0
       this.#tokens.push(made)
       this.#pieces.set(made, piece)
     }
+  }
+
+  #tokenOf(piece: Piece): HTMLElement {
+    const token = element('span', { class: 'token' }, piece.text)
+    const value = this.#parts.shade(piece)
+    if (value !== undefined) token.style.setProperty('--value', value.toFixed(3))
+    return token
   }
 
   #onKey(event: KeyboardEvent): void {
@@ -77,13 +97,4 @@ export class TokenView {
     this.#tokens[this.#current]?.removeAttribute('tabindex')
     this.#current = at
   }
-}
-
-/** Text without scores stays text. */
-function rendered(piece: Piece, shade: Shade): HTMLElement | string {
-  if (piece.scores.length === 0) return piece.text
-  const token = element('span', { class: 'token' }, piece.text)
-  const value = shade(piece)
-  if (value !== undefined) token.style.setProperty('--value', value.toFixed(3))
-  return token
 }

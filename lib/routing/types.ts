@@ -1,0 +1,179 @@
+/** Numbers of a model's routing. All but rows of tokens can be written as JSON. */
+import type { ExpertKind } from '../program/moe-ops.js'
+
+/** Counts of one layer's routing over T tokens, E experts and K picks a token. */
+export interface LayerStatistics {
+  /** Number of the layer: a model may have layers without experts. */
+  readonly layer: number
+  /** T */
+  readonly tokens: number
+  /** K: experts that each token picks. */
+  readonly topK: number
+  /** [E] the kind of each expert. */
+  readonly kinds: readonly ExpertKind[]
+  /** [E] tokens that picked the expert, whatever its weight. */
+  readonly picks: readonly number[]
+  /** [E] sum of the weights of its picks, before zero-computation experts are taken out. */
+  readonly weights: readonly number[]
+  /** [K+1] tokens by the number of their FFN experts with a weight above 0. */
+  readonly ffnExperts: readonly number[]
+  /** Of the router's logits; absent where they were not recorded. */
+  readonly router?: RouterStatistics
+}
+
+export interface RouterStatistics {
+  /** [E] sum over tokens of softmax(logits), the P of the load-balancing loss before its mean. */
+  readonly probabilities: readonly number[]
+  /** Sum over tokens of the entropy of softmax(logits), in bits. */
+  readonly entropy: number
+  /** Of all T E logits: what routes. */
+  readonly scores: Moments
+  /** Of the logits without the part of the layer before; absent without a residual map. */
+  readonly ownScores?: Moments
+}
+
+/** Of a set of numbers. */
+export interface Moments {
+  readonly count: number
+  readonly mean: number
+  /** Of the whole set: divided by the count. */
+  readonly variance: number
+  readonly least: number
+  readonly most: number
+}
+
+/** Choices of one layer beside those of the next layer with experts. */
+export interface LayerAgreement {
+  readonly layer: number
+  readonly nextLayer: number
+  /** Mean share of a token's K picks whose experts have the same number in both layers. */
+  readonly same: number
+  /** The share that independent choices with these loads would have. */
+  readonly expected: number
+  /** Mutual information of both first choices, in bits; how experts are numbered plays no part. */
+  readonly information: number
+  /** Correlation of the numbers of FFN experts; null where one of them never varies. */
+  readonly ffnCorrelation: number | null
+}
+
+/** A mean over n numbers, with the half width of its 95 % interval. */
+export interface Interval {
+  readonly count: number
+  readonly mean: number
+  readonly halfWidth: number
+}
+
+/** A token of the vocabulary: FFN experts per layer, over its places in the text. */
+export interface VocabularyEntry {
+  readonly token: number
+  readonly text: string
+  readonly ffnExperts: Interval
+}
+
+/** The place of a token in its word. */
+export type WordPlace = 'whole' | 'first' | 'middle' | 'last' | 'number' | 'punctuation' | 'other'
+
+/** Something that a developer should look at. */
+export interface Finding {
+  readonly kind: 'dead-expert' | 'collapsed-layer' | 'no-ffn' | 'only-ffn'
+  readonly layer: number
+  /** The expert, where it is about one. */
+  readonly expert?: number
+  /** A sentence. */
+  readonly text: string
+}
+
+interface Ceilings {
+  readonly bytesPerSecond: number
+  readonly operationsPerSecond: number
+}
+
+/** Means per token of the text, for the model and for its vanilla twin. */
+export interface Cost {
+  /** The twin: the same model where each of the K picks is an FFN expert. */
+  readonly model: TokenCost
+  readonly twin: TokenCost
+  /** Ceilings of this machine at the time, null where unknown. */
+  readonly ceilings: Ceilings | null
+}
+
+export interface TokenCost {
+  readonly ffnExperts: number
+  /** Of the matrix products of a prefill; a multiply-add counts as two. */
+  readonly operations: number
+  /** That a decode step of one sequence must read. */
+  readonly bytes: number
+  /** Seconds a token that the ceilings allow; null without ceilings. */
+  readonly predicted: Seconds | null
+  /** Measured seconds a token on this machine; null where it was not asked for. */
+  readonly measured: Seconds | null
+}
+
+export interface Seconds {
+  readonly prefill: number
+  readonly decode: number
+}
+
+/** One text as one model routes it. */
+export interface Subject {
+  /** As they were given. */
+  readonly model: string
+  readonly file: string
+  readonly device: string
+  readonly dtype: string
+  readonly tokens: number
+  /** Tokens of a window: each is computed as a text of its own. */
+  readonly windowTokens: number
+  /** Mean FFN experts per token and layer. */
+  readonly ffnExperts: Interval
+  readonly layers: readonly LayerStatistics[]
+  readonly agreement: readonly LayerAgreement[]
+  /** By falling cost. */
+  readonly vocabulary: readonly VocabularyEntry[]
+  readonly places: readonly { readonly place: WordPlace; readonly ffnExperts: Interval }[]
+  readonly findings: readonly Finding[]
+  readonly cost: Cost | null
+}
+
+/** The numbers of a report: one subject for each model and file. */
+export interface RoutingReport {
+  /** Of this format. */
+  readonly version: 1
+  readonly moepp: string
+  readonly subjects: readonly Subject[]
+}
+
+/** The routing of consecutive tokens: L layers with experts, K picks. */
+export interface TokenRows {
+  /** Number of the first one in its file. */
+  readonly first: number
+  /** Number of the window, and the place of the first token in it. */
+  readonly window: number
+  readonly position: number
+  /** [n] */
+  readonly tokens: Int32Array
+  /** [n] the characters that each token completes: '' for a part of one. */
+  readonly texts: readonly string[]
+  /** [L] */
+  readonly layers: readonly LayerRows[]
+}
+
+export interface LayerRows {
+  readonly layer: number
+  readonly topK: number
+  /** [E] */
+  readonly kinds: readonly ExpertKind[]
+  /** [n, K] as the router chose them. */
+  readonly experts: Int32Array
+  /** [n, K] */
+  readonly weights: Float32Array
+  /** [n, K] the router's logits of the chosen. */
+  readonly logits: Float32Array
+  /** [n, K] the share of its input that a constant expert replaces; 0 for the others. */
+  readonly replaced: Float32Array
+}
+
+/** The beginning of a subject's text, token by token, for the page. */
+export interface Sample {
+  readonly rows: readonly TokenRows[]
+}
