@@ -1,4 +1,5 @@
-// Runs tests, two programs at a time. The last line counts all of them.
+// Runs tests, two programs at a time. Failures of TypeScript tests come once more at the end. The
+// last line counts all tests.
 //
 //   node scripts/run-tests.mjs              the fast tier: the native tests of the CPU, and the
 //                                           TypeScript tests but those called *.slow.test.ts
@@ -19,6 +20,8 @@ const AT_A_TIME = 2
 const TIMEOUT_S = 600
 
 const counts = { passed: 0, failed: 0, skipped: 0 }
+/** What failed, for the end of a long output. */
+const failed = []
 
 function count({ passed, failed, skipped = 0 }) {
   counts.passed += passed
@@ -93,6 +96,7 @@ async function typescript(file) {
   console.log(
     `${file}: ${passed} passed, ${failures.length} failed, ${skipped} skipped, ${seconds} s`,
   )
+  failed.push(...failures.map(failure => `${file}:\n${failure}`))
   count({ passed, failed: failures.length, skipped })
 }
 
@@ -121,5 +125,6 @@ await Promise.all(
     for (let test = left.shift(); test; test = left.shift()) await test()
   }),
 )
+if (failed.length > 0) console.log(`\nFailed:\n${failed.join('\n')}`)
 console.log(`${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`)
 process.exitCode = counts.failed === 0 ? 0 : 1
