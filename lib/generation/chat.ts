@@ -17,8 +17,8 @@ import type { Tokenizer } from '../tokenizer/tokenizer.js'
 import type { AssistantMessage, ChatChunk, ChatResult } from './chat-results.js'
 import { deferred, type Job, settle, unlessAborted } from './job.js'
 import { checkTokenIds, type PromptContext, promptIdsOfParts } from './prompt.js'
-import type { ChunkRouting, GenerateChunk, GenerateResult } from './results.js'
-import { joinedRouting } from './routing.js'
+import type { GenerateChunk, GenerateResult } from './results.js'
+import { JoinedRouting } from './routing.js'
 import { GenerationStream } from './stream.js'
 import type { TextCalls } from './text-calls.js'
 
@@ -176,7 +176,7 @@ class ChatChunks {
   readonly #onChunk: (chunk: ChatChunk) => void
   #tokenIds: number[] = []
   #logprobs: TokenLogprobs[] = []
-  #routing: ChunkRouting | undefined
+  readonly #routing = new JoinedRouting()
 
   constructor(parser: ReplyParser, onChunk: (chunk: ChatChunk) => void) {
     this.#parser = parser
@@ -186,22 +186,22 @@ class ChatChunks {
   push({ text, tokenIds, logprobs = [], routing }: GenerateChunk): void {
     this.#tokenIds.push(...tokenIds)
     this.#logprobs.push(...logprobs)
-    if (routing) this.#routing = joinedRouting(this.#routing, routing)
+    this.#routing.add(routing)
     const parts = this.#parser.push(text)
     if (Object.keys(parts).length > 0) this.#giveOut(parts)
   }
 
   end(): void {
     const parts = this.#parser.end()
-    const isLeft = this.#tokenIds.length > 0 || this.#routing !== undefined
+    const isLeft = this.#tokenIds.length > 0 || this.#routing.isLeft
     if (Object.keys(parts).length > 0 || isLeft) this.#giveOut(parts)
   }
 
   #giveOut(parts: ReplyParts): void {
-    const [tokenIds, logprobs, routing] = [this.#tokenIds, this.#logprobs, this.#routing]
+    const [tokenIds, logprobs] = [this.#tokenIds, this.#logprobs]
+    const routing = this.#routing.take()
     this.#tokenIds = []
     this.#logprobs = []
-    this.#routing = undefined
     this.#onChunk({
       ...parts,
       tokenIds,

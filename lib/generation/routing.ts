@@ -9,9 +9,28 @@ export function routingNames(routers: readonly Router[]): string[] {
   return routers.flatMap(({ indices, weights }) => [indices, weights])
 }
 
-/** That of neighbouring chunks. */
-export function joinedRouting(before: ChunkRouting | undefined, next: ChunkRouting): ChunkRouting {
-  return before ? { ...before, ffnExperts: [...before.ffnExperts, ...next.ffnExperts] } : next
+/** That of neighbouring chunks as one. */
+export class JoinedRouting {
+  #head: ChunkRouting | undefined
+  #experts: number[] = []
+
+  add(next: ChunkRouting | undefined): void {
+    if (!next) return
+    this.#head ??= next
+    for (const experts of next.ffnExperts) this.#experts.push(experts)
+  }
+
+  get isLeft(): boolean {
+    return this.#head !== undefined
+  }
+
+  /** What was added since the last call; undefined if nothing was. */
+  take(): ChunkRouting | undefined {
+    const joined = this.#head && { ...this.#head, ffnExperts: this.#experts }
+    this.#head = undefined
+    this.#experts = []
+    return joined
+  }
 }
 
 /** Keeps the rows of the buffers `routingNames`, or their counts alone. */
