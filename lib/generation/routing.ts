@@ -24,7 +24,7 @@ export class JoinedRouting {
     return this.#head !== undefined
   }
 
-  /** What was added since the last call; undefined if nothing was. */
+  /** All that was added since the last call; undefined if nothing was. */
   take(): ChunkRouting | undefined {
     const joined = this.#head && { ...this.#head, ffnExperts: this.#experts }
     this.#head = undefined

@@ -30,7 +30,7 @@ t.teardown(async () => {
   await model.close()
 })
 
-/** What the library says of the same text: of each token, from the first one on. */
+/** The same numbers by the library: of each token, from the first one on. */
 function expected({ routing }: Pick<GenerateResult, 'routing'>): number[] {
   const { tokens, layers } = routing!
   return Array.from({ length: tokens }, (_, token) => {
