@@ -16,6 +16,7 @@ export type { CallTrace, LoadTrace, TracedResult } from './generation/diagnostic
 export type { Model } from './generation/model.js'
 export type { Prompt, TokenIds } from './generation/prompt.js'
 export type {
+  ChunkRouting,
   ExpertCounts,
   FinishReason,
   ForwardResult,
@@ -48,6 +49,7 @@ export type {
   ReadProgress,
 } from './options/generate.js'
 export type { Grammar } from './options/grammar.js'
+export type { ExpertKind } from './program/moe-ops.js'
 export type { LogitsHook } from './sampling/logits-hook.js'
 export type { Speculation } from './sampling/prompt-lookup.js'
 export type { TokenLogprob, TokenLogprobs } from './sampling/sampler.js'

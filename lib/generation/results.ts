@@ -1,4 +1,5 @@
 /** Results of a Model's calls. */
+import type { ExpertKind } from '../program/moe-ops.js'
 import type { TokenLogprobs } from '../sampling/sampler.js'
 
 /**
@@ -67,9 +68,8 @@ export interface Timings {
  * import { type LayerRouting, loadModel } from 'moepp'
  *
  * const model = await loadModel('npm:moepp-books-7m')
- * const { ffnExperts } = model.config
- * const ffnPicks = ({ expertIndices }: LayerRouting) =>
- *   expertIndices.filter(expert => expert < ffnExperts).length
+ * const ffnPicks = ({ expertIndices, kinds }: LayerRouting) =>
+ *   expertIndices.filter(expert => kinds[expert] === 'ffn').length
  * const { routing } = await model.generate('The old man', { routing: true })
  * console.log(routing?.layers.map(ffnPicks))
  * ```
@@ -77,10 +77,11 @@ export interface Timings {
 export interface LayerRouting {
   /** Number of the layer: a model may have layers without experts. */
   readonly layer: number
-  /**
-   * [T, K] the experts that each token chose, row-major. Experts from config.ffnExperts on have no
-   * feed-forward network.
-   */
+  /** K: experts that each token chooses. */
+  readonly topK: number
+  /** [E] the kind of each expert, by its number. */
+  readonly kinds: readonly ExpertKind[]
+  /** [T, K] the experts that each token chose, row-major. */
   readonly expertIndices: Int32Array
   /** [T, K] their weights, before zero-computation experts are taken out. */
   readonly expertWeights: Float32Array
@@ -121,8 +122,13 @@ export interface ExpertCounts {
  */
 export interface Routing {
   /**
-   * T: the prompt's tokens and the generated ones, but for the last, which was never an input. With
-   * `routing: 'computed'` or 'counts' without `usage.cachedTokens`.
+   * Number of the first token, in prompt and text: 0, or behind the cached ones with
+   * `routing: 'computed'` or 'counts'.
+   */
+  readonly first: number
+  /**
+   * T: the prompt's tokens and the generated ones from there on, but for the last, which was never
+   * an input. Of `Model.forward`, all tokens.
    */
   readonly tokens: number
   /** Of each layer with experts; none with `routing: 'counts'`. */
@@ -190,6 +196,32 @@ export interface GenerateResult {
 }
 
 /**
+ * The FFN experts of tokens of a stream. Token i of the text is number `promptTokens` + i.
+ *
+ * @example
+ * ```ts
+ * import { type ChunkRouting, loadModel } from 'moepp'
+ *
+ * const model = await loadModel('npm:moepp-books-7m')
+ * const experts: number[] = []
+ * const note = ({ first, promptTokens, ffnExperts }: ChunkRouting) => {
+ *   for (const [i, each] of ffnExperts.entries()) experts[first - promptTokens + i] = each
+ * }
+ * for await (const { routing } of model.stream('The old man', { routing: 'computed' }))
+ *   if (routing) note(routing)
+ * console.log(experts)
+ * ```
+ */
+export interface ChunkRouting {
+  /** Number of the first of these tokens, in prompt and text. */
+  readonly first: number
+  /** Tokens of the prompt. */
+  readonly promptTokens: number
+  /** Of each token, the mean over layers of the FFN experts with a weight above 0: 0 to K. */
+  readonly ffnExperts: readonly number[]
+}
+
+/**
  * A piece of a stream. All chunks together have the text and the tokens of the result, unless the
  * stream was aborted.
  *
@@ -209,6 +241,15 @@ export interface GenerateChunk {
   readonly tokenIds: number[]
   /** One entry for each of tokenIds, if the option `logprobs` is given. */
   readonly logprobs?: TokenLogprobs[]
+  /**
+   * If the option `routing` is given: the tokens that were computed since the chunk before. A token
+   * is computed after its chunk, so it comes one chunk late. In the first chunk the prompt's come,
+   * but for cached ones with 'computed' and 'counts'. The last token of a text is never computed.
+   *
+   * All chunks together have each token of the result's `routing` once, in order. Guesses that did
+   * not come have none, and a token that is computed again comes once.
+   */
+  readonly routing?: ChunkRouting
 }
 
 /**
@@ -225,10 +266,12 @@ export interface GenerateChunk {
  * ```
  */
 export interface ForwardResult {
-  /** [T, vocabSize] the logits after each token, row-major. */
+  /** [T, vocabSize] the logits after each token, row-major. Empty with `logits: false`. */
   readonly logits: Float32Array
   /** Each captured buffer by its name, [T, ...]. */
   readonly captured: Readonly<Record<string, Float32Array | Int32Array>>
+  /** The experts of all T tokens, if the option `routing` is given. */
+  readonly routing?: Routing
 }
 
 /**
