@@ -62,7 +62,7 @@ t.test('a device that does not open in time, experts that crash', { skip }, asyn
 
 t.test('nothing of it outlives it', { skip }, async t => {
   const until = async (what: string, done: () => boolean) => {
-    for (let rounds = 0; rounds < 400 && !done(); rounds++) await sleep(50)
+    for (let rounds = 0; rounds < 1200 && !done(); rounds++) await sleep(50)
     t.ok(done(), what)
   }
   const end = async (stage: string, signal: 'SIGTERM' | 'SIGINT' | 'SIGKILL') => {
