@@ -48,6 +48,7 @@ export type {
   ReadProgress,
 } from './options/generate.js'
 export type { Grammar } from './options/grammar.js'
+export type { ExpertKind } from './program/moe-ops.js'
 export type { LogitsHook } from './sampling/logits-hook.js'
 export type { Speculation } from './sampling/prompt-lookup.js'
 export type { TokenLogprob, TokenLogprobs } from './sampling/sampler.js'

@@ -22,6 +22,10 @@ export interface ForwardOptions {
    *
    * - `layers.N.router_logits` [T, experts]
    * - `layers.N.expert_indices` (int32) and `layers.N.expert_weights` [T, topK]
+   * - `layers.N.constant_scores` [T, 2 C], of a layer with C constant experts: two scores for each.
+   *   Their softmax is the share of the input that the expert keeps, and that of its own vector.
+   *   Where experts get twice their input (MoE++ without `moe_feature_no_mul_topk`), the scores
+   *   are doubled before
    * - `layers.N.moe_output` [T, hiddenSize]
    * - `hidden_states.0` (the embeddings) to `hidden_states.L`, L the number of layers, and
    *   `final_hidden`, which is normalized [T, hiddenSize]
@@ -29,6 +33,10 @@ export interface ForwardOptions {
    * Default: none.
    */
   capture?: readonly string[]
+  /** False: the result's `logits` are empty, which saves their time and memory. Default true. */
+  logits?: boolean
+  /** True: the result has `routing`, the experts of every token. Default false. */
+  routing?: boolean
   /** Ends the call early: it rejects with ERR_ABORTED. */
   signal?: AbortSignal
 }
@@ -57,6 +65,8 @@ export interface ScoreOptions {
 /** With the names that can be captured. */
 export const FORWARD_CHECKS = {
   capture: (value: unknown, _: string, names: readonly string[]) => captureNames(value, names),
+  logits: boolean,
+  routing: boolean,
   signal,
 }
 

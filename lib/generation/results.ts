@@ -1,4 +1,5 @@
 /** Results of a Model's calls. */
+import type { ExpertKind } from '../program/moe-ops.js'
 import type { TokenLogprobs } from '../sampling/sampler.js'
 
 /**
@@ -67,9 +68,8 @@ export interface Timings {
  * import { type LayerRouting, loadModel } from 'moepp'
  *
  * const model = await loadModel('npm:moepp-books-7m')
- * const { ffnExperts } = model.config
- * const ffnPicks = ({ expertIndices }: LayerRouting) =>
- *   expertIndices.filter(expert => expert < ffnExperts).length
+ * const ffnPicks = ({ expertIndices, kinds }: LayerRouting) =>
+ *   expertIndices.filter(expert => kinds[expert] === 'ffn').length
  * const { routing } = await model.generate('The old man', { routing: true })
  * console.log(routing?.layers.map(ffnPicks))
  * ```
@@ -77,10 +77,11 @@ export interface Timings {
 export interface LayerRouting {
   /** Number of the layer: a model may have layers without experts. */
   readonly layer: number
-  /**
-   * [T, K] the experts that each token chose, row-major. Experts from config.ffnExperts on have no
-   * feed-forward network.
-   */
+  /** K: experts that each token chooses. */
+  readonly topK: number
+  /** [E] the kind of each expert, by its number. */
+  readonly kinds: readonly ExpertKind[]
+  /** [T, K] the experts that each token chose, row-major. */
   readonly expertIndices: Int32Array
   /** [T, K] their weights, before zero-computation experts are taken out. */
   readonly expertWeights: Float32Array
@@ -122,7 +123,7 @@ export interface ExpertCounts {
 export interface Routing {
   /**
    * T: the prompt's tokens and the generated ones, but for the last, which was never an input. With
-   * `routing: 'computed'` or 'counts' without `usage.cachedTokens`.
+   * `routing: 'computed'` or 'counts' without `usage.cachedTokens`. Of `Model.forward`, all tokens.
    */
   readonly tokens: number
   /** Of each layer with experts; none with `routing: 'counts'`. */
@@ -225,10 +226,12 @@ export interface GenerateChunk {
  * ```
  */
 export interface ForwardResult {
-  /** [T, vocabSize] the logits after each token, row-major. */
+  /** [T, vocabSize] the logits after each token, row-major. Empty with `logits: false`. */
   readonly logits: Float32Array
   /** Each captured buffer by its name, [T, ...]. */
   readonly captured: Readonly<Record<string, Float32Array | Int32Array>>
+  /** The experts of all T tokens, if the option `routing` is given. */
+  readonly routing?: Routing
 }
 
 /**

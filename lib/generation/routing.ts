@@ -1,6 +1,7 @@
 /** Records the experts that the tokens of a sequence went to. */
 import type { ResolvedOptions } from '../options/generate.js'
 import { ffnMask, type Router } from '../program/model-spec.js'
+import { kindsOf } from '../program/moe-ops.js'
 import { CaptureRecorder } from './capture.js'
 import type { ExpertCounts, Routing } from './results.js'
 
@@ -44,8 +45,10 @@ export class RoutingRecorder {
   #layers(): Routing['layers'] {
     const recorder = this.#rows
     if (!recorder) return []
-    return this.#routers.map(({ layer, indices, weights }) => ({
+    return this.#routers.map(({ layer, topK, experts, indices, weights }) => ({
       layer,
+      topK,
+      kinds: kindsOf(experts),
       expertIndices: (recorder.rows(indices) ?? new Int32Array()) as Int32Array,
       expertWeights: (recorder.rows(weights) ?? new Float32Array()) as Float32Array,
     }))

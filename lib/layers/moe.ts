@@ -47,19 +47,14 @@ export function moe(
   const { gating, constants } = parts
   const input = postAttentionNorm(m, layer, attended, next.eps)
   const y = input.out
-  const { logits, constantScores } = routerLogits(
-    m,
-    `${scope}.router`,
-    {
-      x: y,
-      hidden: parts.hidden?.(y),
-      router: parts.router,
-      previousLogits: parts.residual?.logits,
-      residualMap: parts.residual?.map,
-      constantRouter: constants?.router,
-    },
-    `${scope}.router_logits`,
-  )
+  const { logits, constantScores } = routerLogits(m, scope, {
+    x: y,
+    hidden: parts.hidden?.(y),
+    router: parts.router,
+    previousLogits: parts.residual?.logits,
+    residualMap: parts.residual?.map,
+    constantRouter: constants?.router,
+  })
   const route = routeTopK(m, scope, {
     logits,
     constantScores,
@@ -89,6 +84,7 @@ export function moe(
   )
   for (const buffer of [logits, route.expertIndices, route.expertWeights, moeOutput])
     m.capture(buffer)
+  if (constantScores) m.capture(constantScores)
   return { x: sum, y: out, logits }
 }
 

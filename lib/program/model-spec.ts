@@ -11,7 +11,7 @@ import {
   type TensorRef,
   weightSize,
 } from '../tensor/tensor-ref.js'
-import { EXPERT_KINDS, type ExpertRuns, expertCount } from './moe-ops.js'
+import { EXPERT_KINDS, type ExpertRuns, expertCount, kindsOf } from './moe-ops.js'
 import { ACTIVATION } from './ops.js'
 
 export const PARAMETER_KINDS = [
@@ -66,6 +66,10 @@ export interface Router {
   /** Buffers with the picks [T, K] i32, and their weights [T, K] f32. */
   readonly indices: string
   readonly weights: string
+  /** The buffer with the scores [T, 2C] of the layer's C constant experts, if it has any. */
+  readonly constantScores?: string
+  /** Factor of the experts' input, and of the scores before their softmax. */
+  readonly inputScale: number
 }
 
 /** The layers with experts, in order. */
@@ -81,6 +85,8 @@ export function routersOf({ ops, buffers }: ProgramSpec): Router[] {
         experts: runsOf(attributes.experts as readonly number[]),
         indices,
         weights: tensors.expert_weights!,
+        ...(tensors.constant_scores !== undefined && { constantScores: tensors.constant_scores }),
+        inputScale: attributes.input_scale as number,
       }
     })
 }
@@ -94,7 +100,7 @@ function runsOf(numbers: readonly number[]): ExpertRuns {
 
 /** True at each index of an expert with a feed-forward network. */
 export function ffnMask(runs: ExpertRuns): boolean[] {
-  return runs.flatMap(({ kind, count }) => Array<boolean>(count).fill(kind === 'ffn'))
+  return kindsOf(runs).map(kind => kind === 'ffn')
 }
 
 // ---- parameters

@@ -6,6 +6,21 @@ import { ACTIVATION, dimension, type Label, size } from './ops.js'
 /** Kinds of experts, by their number in native/ops/expert_runs.h. */
 export const EXPERT_KINDS = ['ffn', 'constant', 'copy', 'zero'] as const
 
+/**
+ * The kind of an expert: a feed-forward network, a vector that is mixed with the input, the input
+ * itself, or nothing.
+ *
+ * @example
+ * ```ts
+ * import { type ExpertKind, loadModel } from 'moepp'
+ *
+ * const model = await loadModel('npm:moepp-books-7m')
+ * const { routing } = await model.generate('The old man', { routing: true })
+ * const count = (kind: ExpertKind) =>
+ *   routing?.layers[0]?.kinds.filter(each => each === kind).length
+ * console.log(count('ffn'), count('constant'), count('copy'), count('zero'))
+ * ```
+ */
 export type ExpertKind = (typeof EXPERT_KINDS)[number]
 
 /** The experts of a layer in order: kinds, and how many of each. */
@@ -17,6 +32,11 @@ export type ExpertRuns = readonly {
 /** Experts of a kind, or of all kinds. */
 export function expertCount(runs: ExpertRuns, kind?: ExpertKind): number {
   return runs.reduce((sum, run) => (kind && run.kind !== kind ? sum : sum + run.count), 0)
+}
+
+/** [E] the kind of each expert. */
+export function kindsOf(runs: ExpertRuns): ExpertKind[] {
+  return runs.flatMap(({ kind, count }) => Array<ExpertKind>(count).fill(kind))
 }
 
 /** Top-K gating: native/ops/route_top_k.h. */
@@ -42,12 +62,12 @@ export interface Gating {
 }
 
 /**
- * The accumulated router logits [T, E] under `name`, and the scores [T, 2C] of the constant
- * experts.
+ * `scope`.router_logits are the accumulated logits, [T, E]; `scope`.constant_scores those of the
+ * constant experts, [T, 2C].
  */
 export function routerLogits(
   p: ProgramBuilder,
-  label: Label,
+  scope: Label,
   args: {
     x: Buffer
     hidden?: Buffer | undefined
@@ -56,7 +76,6 @@ export function routerLogits(
     residualMap?: Weight | undefined
     constantRouter?: Weight | undefined
   },
-  name: string,
 ): { logits: Buffer; constantScores: Buffer | undefined } {
   const { constantRouter } = args
   const tokens = dimension(args.x, 0)
@@ -68,10 +87,11 @@ export function routerLogits(
     residual_map: args.residualMap,
     constant_router: constantRouter,
   }
-  const logits = { name, shape: [tokens, size(args.router, 0)] }
+  const label = `${scope}.router`
+  const logits = { name: `${scope}.router_logits`, shape: [tokens, size(args.router, 0)] }
   if (!constantRouter)
     return { ...p.op('router_logits', label, inputs, { logits }), constantScores: undefined }
-  const scores = { name: `${label}.constant_scores`, shape: [tokens, size(constantRouter, 0)] }
+  const scores = { name: `${scope}.constant_scores`, shape: [tokens, size(constantRouter, 0)] }
   const written = p.op('router_logits', label, inputs, { logits, constant_scores: scores })
   return { logits: written.logits, constantScores: written.constant_scores }
 }

@@ -6,6 +6,8 @@ import type { Subject, TokenRows } from './types.js'
 export interface SurveyOptions {
   readonly model: Model
   readonly spec: ModelSpec
+  /** Of the KV cache: `runner.cache.dtype`. */
+  readonly cacheDtype: 'f32' | 'bf16'
   readonly names: Pick<Subject, 'model' | 'file' | 'dtype'>
   /** UTF-8 text in pieces of any size. */
   readonly text: AsyncIterable<string>
@@ -20,6 +22,9 @@ export interface SurveyOptions {
 }
 
 /**
- * @throws MoeppError ERR_ABORTED, ERR_BAD_PROMPT if the text has no token, what the model throws
+ * The subject's cost is computed, not measured: its ceilings, `predicted` and `measured` are null.
+ *
+ * @throws MoeppError ERR_ABORTED, ERR_BAD_PROMPT if the text has no token, ERR_UNSUPPORTED if no
+ *   layer has experts, what the model throws; RangeError for a wrong windowTokens
  */
 export declare function survey(options: SurveyOptions): Promise<Subject>

@@ -59,8 +59,22 @@ export interface LayerAgreement {
 /** A mean over n numbers, with the half width of its 95 % interval. */
 export interface Interval {
   readonly count: number
+  /** 0 without numbers. */
   readonly mean: number
-  readonly halfWidth: number
+  /** null for fewer than two numbers: they say nothing of the spread. */
+  readonly halfWidth: number | null
+}
+
+/** How evenly a layer's picks are spread. A figure is null where it is not defined. */
+export interface Balance {
+  /** The heterogeneous load-balancing loss; null without the router's logits or without tokens. */
+  readonly loss: number | null
+  /** Of the FFN experts' loads: standard deviation by mean. Null if none was picked. */
+  readonly variation: number | null
+  /** Of the FFN experts' loads: the largest by the mean, less 1. Null if none was picked. */
+  readonly violation: number | null
+  /** Of all experts' shares of the picks: entropy by its maximum. Null for one expert, or none picked. */
+  readonly entropy: number | null
 }
 
 /** A token of the vocabulary: FFN experts per layer, over its places in the text. */
@@ -83,7 +97,8 @@ export interface Finding {
   readonly text: string
 }
 
-interface Ceilings {
+/** Of a machine, for one device and type. */
+export interface CostCeilings {
   readonly bytesPerSecond: number
   readonly operationsPerSecond: number
 }
@@ -94,7 +109,7 @@ export interface Cost {
   readonly model: TokenCost
   readonly twin: TokenCost
   /** Ceilings of this machine at the time, null where unknown. */
-  readonly ceilings: Ceilings | null
+  readonly ceilings: CostCeilings | null
 }
 
 export interface TokenCost {
@@ -114,6 +129,14 @@ export interface Seconds {
   readonly decode: number
 }
 
+/** Seconds a token of a model and of its vanilla twin, measured in turns. */
+export interface MeasuredCost {
+  readonly model: Seconds
+  readonly twin: Seconds
+  /** Measured between the turns; null on a device without known ceilings. */
+  readonly ceilings: CostCeilings | null
+}
+
 /** One text as one model routes it. */
 export interface Subject {
   /** As they were given. */
@@ -122,7 +145,7 @@ export interface Subject {
   readonly device: string
   readonly dtype: string
   readonly tokens: number
-  /** Tokens of a window: each is computed as a text of its own. */
+  /** Tokens of a window, its begin token included: each is computed as a text of its own. */
   readonly windowTokens: number
   /** Mean FFN experts per token and layer. */
   readonly ffnExperts: Interval
@@ -147,7 +170,10 @@ export interface RoutingReport {
 export interface TokenRows {
   /** Number of the first one in its file. */
   readonly first: number
-  /** Number of the window, and the place of the first token in it. */
+  /**
+   * Number of the window, and the place of the first token in it. A window's begin token has place
+   * 0 and no row: it is no token of the text.
+   */
   readonly window: number
   readonly position: number
   /** [n] */

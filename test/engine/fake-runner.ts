@@ -70,6 +70,7 @@ export class FakeRunner implements Runner {
     experts: FAKE_RUNS,
     indices: `layers.${layer}.expert_indices`,
     weights: `layers.${layer}.expert_weights`,
+    inputScale: 1,
   }))
   /** Every step that was run. */
   readonly steps: Step[] = []

@@ -56,6 +56,58 @@ t.test('captured buffers by name and by pattern', async t => {
   })
 })
 
+t.test('without logits the device returns the largest of the last token alone', async t => {
+  const { model, runner } = fakeModel({ maxStepTokens: 4 })
+  const capture = ['layers.*.expert_weights', 'layers.1.router_logits']
+  const whole = await model.forward(tokens, { capture })
+  runner.steps.length = 0
+  const { logits, captured, ...rest } = await model.forward(tokens, { capture, logits: false })
+  t.equal(logits.length, 0)
+  t.same(captured, whole.captured)
+  t.same(rest, {})
+  t.same(
+    runner.steps.map(({ wanted, logitRows }) => [wanted.whole, logitRows.length]),
+    [
+      [false, 0],
+      [false, 0],
+      [false, 1],
+    ],
+  )
+  t.same(await model.forward(tokens, { logits: false }), { logits, captured: {} })
+})
+
+t.test('routing of a forward pass, beside captured buffers that it takes, too', async t => {
+  const { model } = fakeModel({ maxStepTokens: 3 })
+  const capture = ['layers.*.expert_weights', 'layers.0.router_logits']
+  for (const logits of [true, false]) {
+    const { routing, captured } = await model.forward(tokens, { capture, routing: true, logits })
+    t.equal(routing!.tokens, tokens.length)
+    t.same(Object.keys(captured).sort(), [
+      'layers.0.expert_weights',
+      'layers.0.router_logits',
+      'layers.1.expert_weights',
+    ])
+    for (const { layer, topK, kinds, expertIndices, expertWeights } of routing!.layers) {
+      t.equal(topK, config.topK)
+      t.equal(kinds.length, config.experts)
+      t.same(
+        kinds.map(kind => kind === 'ffn'),
+        kinds.map((_, expert) => expert < config.ffnExperts),
+      )
+      t.equal(expertIndices.length, tokens.length * topK)
+      t.same(expertWeights, captured[`layers.${layer}.expert_weights`])
+    }
+    const generated = await model.generate(tokens, { maxNewTokens: 0, routing: true })
+    t.same(routing, generated.routing)
+  }
+  await t.rejects(model.forward(tokens, { routing: 'counts' } as object), {
+    message: 'routing: expected true or false, got "counts"',
+  })
+  await t.rejects(model.forward(tokens, { logits: 1 } as object), {
+    message: 'logits: expected true or false, got 1',
+  })
+})
+
 t.test('forward refuses what it cannot compute', async t => {
   const { model } = fakeModel({ contextLength: 12 })
   await t.rejects(model.forward([]), { code: 'ERR_BAD_PROMPT' })
