@@ -1,5 +1,5 @@
 /** Numbers of a model's routing. All but rows of tokens can be written as JSON. */
-import type { ExpertKind } from '../program/moe-ops.js'
+import type { ExpertKind } from '../program/expert-kinds.js'
 
 /** Counts of one layer's routing over T tokens, E experts and K picks a token. */
 export interface LayerStatistics {
