@@ -29,6 +29,7 @@ export interface LoadedModel extends AsyncDisposable {
   readonly model: Model
   readonly spec: ModelSpec
   readonly dtype: string
+  readonly cacheDtype: 'f32' | 'bf16'
 }
 
 /** Downloads the model if it must, and reads its configuration. */
@@ -45,7 +46,13 @@ export async function findModel(
     throw new MoeppError('ERR_UNSUPPORTED', `${name}: no layer of the model has experts`)
   const options = resolveLoadOptions(loadOptions(flags))
   const contextLength = contextLengthOf({ description, options })
-  return { name, directory, routers, contextLength, windowTokens: window(description, contextLength) }
+  return {
+    name,
+    directory,
+    routers,
+    contextLength,
+    windowTokens: window(description, contextLength),
+  }
 }
 
 function window({ config }: ModelDescription, contextLength: number): number {
@@ -63,15 +70,22 @@ export async function loadFound(
   progress: Progress,
   signal: AbortSignal,
 ): Promise<LoadedModel> {
-  const { revision, token, endpoint, cacheDir, ...local } = loadOptions(flags)
   const onProgress = showProgress(progress)
   try {
-    const options = resolveLoadOptions({ ...local, signal, onProgress })
+    const options = resolveLoadOptions({ ...localOptions(flags), signal, onProgress })
     const parts = await loadParts(directory, options)
     const model = new Model(parts)
-    const dtype = parts.runner.info().matrixType
-    return { model, spec: parts.spec, dtype, [Symbol.asyncDispose]: () => model.close() }
+    const { matrixType: dtype } = parts.runner.info()
+    const { spec, runner } = parts
+    const cacheDtype = runner.cache.dtype
+    return { model, spec, dtype, cacheDtype, [Symbol.asyncDispose]: () => model.close() }
   } finally {
     progress.stop()
   }
+}
+
+/** Options of a model that is on this machine. */
+export function localOptions(flags: LoadOptions): LoadOptions {
+  const { revision, token, endpoint, cacheDir, ...local } = loadOptions(flags)
+  return local
 }

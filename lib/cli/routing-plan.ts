@@ -31,16 +31,26 @@ export async function checkPaths(
   for (const path of out) checkExtension('--out', path, REPORTS)
   if (tokens !== undefined) checkExtension('--tokens', tokens, TOKEN_FILES)
   const inputs = await Promise.all(names.map(name => TextInput.find(name, stdin)))
-  refuseTwice('the file', inputs.map(({ name, path }) => [name, path ?? name]))
-  refuseTwice('the model', models.map(name => [name, name]))
+  refuseTwice(
+    'the file',
+    inputs.map(({ name, path }) => [name, path ?? name]),
+  )
+  refuseTwice(
+    'the model',
+    models.map(name => [name, name]),
+  )
   const once = inputs.find(({ size }) => size === undefined)
   if (once && models.length > 1)
     throw new UsageError(`${once.name}: can be read once; several models need a file`)
   const written = [...out, ...(tokens === undefined ? [] : [tokens])]
   const targets = await Promise.all(written.map(targetOf))
-  refuseTwice('the file', written.map((name, i) => [name, targets[i]!]))
-  const both = targets.findIndex(target => inputs.some(({ path }) => path === target))
-  if (both >= 0) throw new UsageError(`${written[both]}: is a file that is read`)
+  refuseTwice(
+    'the file',
+    written.map((name, i) => [name, targets[i]!]),
+  )
+  const read = new Set(inputs.map(({ path }) => path))
+  for (const [i, target] of targets.entries())
+    if (read.has(target)) throw new UsageError(`${written[i]}: is a file that is read`)
   if (tables !== undefined) await checkFolder(tables)
   if (tokens?.endsWith('.parquet')) await importParquet()
   return inputs

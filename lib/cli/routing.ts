@@ -11,7 +11,7 @@ import { checkUsage } from './errors.js'
 import { addLoadOptions, collect, loadOptions, number } from './generate-options.js'
 import { requireModel } from './model-option.js'
 import { writeReports } from './routing-files.js'
-import { findModel, picksOf } from './routing-model.js'
+import { findModel, localOptions, picksOf } from './routing-model.js'
 import { checkPaths, type RoutingPaths } from './routing-plan.js'
 import { showSummary } from './routing-report.js'
 import { surveyAll } from './routing-run.js'
@@ -94,15 +94,15 @@ async function runRouting(
   const { addSpecialTokens, measure, tokens } = flags
   const isShown = flags.out?.some(path => path.endsWith('.html')) ?? false
   const setup = {
-    ...{ models, inputs, load: flags, window, addSpecialTokens, limit, measure },
+    ...{ models, inputs, load: localOptions(flags), window, addSpecialTokens, limit, measure },
     pageTokens: isShown ? pageTokens : 0,
   }
-  const surveyed =
-    tokens === undefined
-      ? await surveyAll(setup, progress, signal)
-      : await withTokenFile(tokens, picksOf(models), add =>
-          surveyAll(setup, progress, signal, add),
-        )
+  const tools = { progress, signal, warn: (text: string) => terminal.warn(text) }
+  const surveyed = tokens
+    ? await withTokenFile(tokens, picksOf(models), addTokens =>
+        surveyAll(setup, { ...tools, addTokens }),
+      )
+    : await surveyAll(setup, tools)
   const subjects = surveyed.map(({ subject }) => subject)
   const report: RoutingReport = { version: 1, moepp: packageVersion(), subjects }
   const samples = surveyed.map(({ sample }) => sample)

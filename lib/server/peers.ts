@@ -14,11 +14,19 @@ export async function importPeers({
 }: Pick<ResolvedServeOptions, 'metrics' | 'corsOrigins'>) {
   return {
     metrics: metrics
-      ? await importPeer('prom-client@15', 'the option metrics', () => import('./metrics/metrics.js'))
+      ? await importPeer(
+          'prom-client@15',
+          'the option metrics',
+          () => import('./metrics/metrics.js'),
+        )
       : undefined,
     cors:
       corsOrigins.length > 0
-        ? await importPeer('@fastify/cors@11', 'the option corsOrigins', () => import('@fastify/cors'))
+        ? await importPeer(
+            '@fastify/cors@11',
+            'the option corsOrigins',
+            () => import('@fastify/cors'),
+          )
         : undefined,
     tracing: await import('./tracing.js').catch(error => {
       if (isMissing(error, '@opentelemetry/api')) return undefined

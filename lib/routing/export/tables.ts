@@ -68,9 +68,9 @@ function tables(picks: number): Table[] {
 }
 
 /** Each table's name, and its lines with their ends. */
-export function* csvTables(
-  { subjects }: RoutingReport,
-): Generator<{ readonly name: string; readonly lines: Iterable<string> }> {
+export function* csvTables({
+  subjects,
+}: RoutingReport): Generator<{ readonly name: string; readonly lines: Iterable<string> }> {
   const layers = subjects.flatMap(subject => subject.layers)
   for (const table of tables(Math.max(0, ...layers.map(({ topK }) => topK))))
     yield { name: table.name, lines: linesOf(table, subjects) }

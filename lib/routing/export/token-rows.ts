@@ -55,12 +55,7 @@ export function* tokenCells(
         const at = i * layer.topK + k
         if (k >= layer.topK) cells.push(null, null, null, null)
         else
-          cells.push(
-            layer.experts[at]!,
-            layer.weights[at]!,
-            layer.logits[at]!,
-            layer.replaced[at]!,
-          )
+          cells.push(layer.experts[at]!, layer.weights[at]!, layer.logits[at]!, layer.replaced[at]!)
       }
       yield cells
     }
