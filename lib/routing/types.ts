@@ -21,6 +21,21 @@ export interface LayerStatistics {
   readonly router?: RouterStatistics
 }
 
+/** The router's logits of T tokens and E experts. */
+export interface RouterScores {
+  /** [T, E] as `layers.N.router_logits` has them. */
+  readonly logits: Float32Array
+  /** [T, E] the same without the part of the layer before. */
+  readonly ownLogits?: Float32Array | Float64Array
+  /**
+   * The router's softmax scales each token's logits to this standard deviation (MoE++'s
+   * `moe_gate_norm_std`). Default 0: it does not.
+   */
+  readonly normStd?: number
+  /** True: the router's softmax leaves zero-computation experts out. Default false. */
+  readonly masked?: boolean
+}
+
 export interface RouterStatistics {
   /** [E] sum over tokens of softmax(logits), the P of the load-balancing loss before its mean. */
   readonly probabilities: readonly number[]

@@ -214,6 +214,11 @@ export class Tokenizer {
     return this.#template
   }
 
+  /** @internal Ids that encoding puts in front of a text. */
+  get beginIds(): readonly number[] {
+    return this.#before
+  }
+
   /** @internal The text of each token. */
   get pieces(): PieceTable {
     return this.#table

@@ -1,0 +1,94 @@
+/**
+ * The places of tokens in words. A word is a run of letters and marks (Unicode's L and M).
+ *
+ * A token with a letter is `first` if its word goes on in the next token, `last` if its word began in
+ * one before, `middle` with both, `whole` with neither. Without letters, a token with a digit
+ * (N) is `number`, and one with punctuation or a symbol (P, S) is `punctuation`. All others are
+ * `other`: space, and the parts of a character but its last.
+ */
+import type { PieceTable } from '../tokenizer/piece-table.js'
+import type { WordPlace } from './types.js'
+
+const LETTER = 1
+const NUMBER = 2
+const PUNCTUATION = 4
+const BEGINS = 8
+const ENDS = 16
+const KNOWN = 32
+
+export const WORD_PLACES = [
+  'whole',
+  'first',
+  'middle',
+  'last',
+  'number',
+  'punctuation',
+  'other',
+] as const satisfies readonly WordPlace[]
+
+const NUMBER_PLACE = WORD_PLACES.indexOf('number')
+const PUNCTUATION_PLACE = WORD_PLACES.indexOf('punctuation')
+const OTHER_PLACE = WORD_PLACES.indexOf('other')
+
+/** Tells the place of each token once the next one is known. */
+export class PlaceReader {
+  readonly #table: PieceTable
+  /** By id; 0 if it has not come yet. */
+  readonly #known: Uint8Array
+  #before = 0
+  #current = 0
+
+  constructor(table: PieceTable) {
+    this.#table = table
+    this.#known = new Uint8Array(table.texts.length)
+  }
+
+  /** The place of the token before this one, as an index of WORD_PLACES; means nothing at first. */
+  push(id: number, text: string): number {
+    const flags = this.#flags(id, text)
+    const place = placeOf(this.#before, this.#current, flags)
+    this.#before = this.#current
+    this.#current = flags
+    return place
+  }
+
+  /** The place of the last token. */
+  end(): number {
+    return placeOf(this.#before, this.#current, 0)
+  }
+
+  /** Those of a token that is no text by itself change with the text that it completes. */
+  #flags(id: number, text: string): number {
+    const known = this.#known[id]!
+    if (known !== 0) return known
+    const flags = flagsOf(text)
+    if (text !== '' && !this.#table.bytes.has(id)) this.#known[id] = flags
+    return flags
+  }
+}
+
+function flagsOf(text: string): number {
+  return (
+    KNOWN |
+    (/\p{L}/u.test(text) ? LETTER : 0) |
+    (/\p{N}/u.test(text) ? NUMBER : 0) |
+    (/[\p{P}\p{S}]/u.test(text) ? PUNCTUATION : 0) |
+    (/^[\p{L}\p{M}]/u.test(text) ? BEGINS : 0) |
+    (/[\p{L}\p{M}]$/u.test(text) ? ENDS : 0)
+  )
+}
+
+/** An index of the first four places: bit 1 for a word that began before, bit 0 for one that goes on. */
+const IN_WORD = ['whole', 'first', 'last', 'middle'].map(place =>
+  WORD_PLACES.indexOf(place as WordPlace),
+)
+
+function placeOf(before: number, current: number, next: number): number {
+  if ((current & LETTER) !== 0) {
+    const began = (before & ENDS) !== 0 && (current & BEGINS) !== 0
+    const goesOn = (current & ENDS) !== 0 && (next & BEGINS) !== 0
+    return IN_WORD[2 * Number(began) + Number(goesOn)]!
+  }
+  if ((current & NUMBER) !== 0) return NUMBER_PLACE
+  return (current & PUNCTUATION) !== 0 ? PUNCTUATION_PLACE : OTHER_PLACE
+}
