@@ -2,6 +2,7 @@
 
 import { basename } from 'node:path'
 import { EXPERT_KINDS } from '../program/expert-kinds.js'
+import { shares } from '../routing/balance.js'
 import type { Cost, Interval, RoutingReport, Subject, TokenCost } from '../routing/types.js'
 import { formatBytes, formatCount, formatRate, formatRatio, formatTable } from './format.js'
 import { paint, type Terminal } from './terminal.js'
@@ -61,21 +62,22 @@ function lines(subject: Subject): Map<string, string> {
   const common = vocabulary.filter(({ ffnExperts }) => ffnExperts.count >= LEAST_COUNT)
   return new Map([
     ['FFN experts per token', `${interval(ffnExperts)} of ${formatRatio(picks)}`],
-    ['picks by kind', shares(subject)],
+    ['picks by kind', kindLine(subject)],
     ...(cost ? costLines(cost) : []),
     ...entryLines('dearest tokens', common.slice(0, SHOWN_ENTRIES)),
     ...entryLines('cheapest tokens', common.slice(-SHOWN_ENTRIES).reverse()),
   ])
 }
 
-function shares({ layers }: Subject): string {
-  const sums = new Map<string, number>()
-  for (const { kinds, picks } of layers)
-    for (const [expert, kind] of kinds.entries())
-      sums.set(kind, (sums.get(kind) ?? 0) + picks[expert]!)
-  const all = [...sums.values()].reduce((sum, n) => sum + n, 0)
-  return EXPERT_KINDS.filter(kind => sums.has(kind))
-    .map(kind => `${kind} ${percent(sums.get(kind)! / all)}`)
+function kindLine({ layers }: Subject): string {
+  const [first] = layers
+  const all = shares({
+    ...first!,
+    kinds: layers.flatMap(({ kinds }) => kinds),
+    picks: layers.flatMap(({ picks }) => picks),
+  })
+  return EXPERT_KINDS.filter(kind => layers.some(({ kinds }) => kinds.includes(kind)))
+    .map(kind => `${kind} ${percent(all[kind])}`)
     .join(', ')
 }
 

@@ -37,14 +37,20 @@ t.test('tables have the numbers of a report, a row of each subject', async t => 
     ...of,
     ...{ layer: '1', tokens: '6', top_k: '2', ffn_experts: String(5 / 6) },
     ...{ ffn_share: String(5 / 12), constant_share: String(1 / 3), zero_share: String(1 / 12) },
-    ...{ tokens_with_0_ffn: '2', tokens_with_2_ffn: '1', entropy_bits: '1.5' },
+    ...{ tokens_with_0_ffn: '2', tokens_with_2_ffn: '1', router_entropy_bits: '1.5' },
+    ...{ ffn_variation: '0.2', ffn_violation: String(3 / 2.5 - 1) },
     ...{ score_mean: '0.5', own_score_mean: '-0.5', own_score_most: '4.25' },
   })
-  t.match(read.layers![1], { model: 'b', entropy_bits: '', score_mean: '' })
+  t.match(read.layers![1], {
+    model: 'b',
+    router_entropy_bits: '',
+    balance_loss: '',
+    score_mean: '',
+  })
   t.equal(read.experts!.length, 10)
   t.match(read.experts![2], {
     ...of,
-    ...{ layer: '1', expert: '2', kind: 'constant', picks: '4', share: String(1 / 3) },
+    ...{ layer: '1', expert: '2', kind: 'constant', picks: '4', load: String(2 / 3) },
     ...{ weight: '2', probability: '0.19999999999999998' },
   })
   t.same(

@@ -1,5 +1,6 @@
 /** The numbers of a report as flat tables, for spreadsheets and notebooks. */
-import { EXPERT_KINDS } from '../../program/moe-ops.js'
+import { EXPERT_KINDS } from '../../program/expert-kinds.js'
+import { balance, loads, shares } from '../balance.js'
 import type { Interval, LayerStatistics, Moments, RoutingReport, Subject } from '../types.js'
 import { type Cell, csvLine } from './csv.js'
 
@@ -22,7 +23,8 @@ function tables(picks: number): Table[] {
         ...['layer', 'tokens', 'top_k', 'ffn_experts'],
         ...EXPERT_KINDS.map(kind => `${kind}_share`),
         ...Array.from({ length: picks + 1 }, (_, n) => `tokens_with_${n}_ffn`),
-        'entropy_bits',
+        ...['balance_loss', 'ffn_variation', 'ffn_violation', 'load_entropy'],
+        'router_entropy_bits',
         ...MOMENTS.map(name => `score_${name}`),
         ...MOMENTS.map(name => `own_score_${name}`),
       ],
@@ -30,7 +32,7 @@ function tables(picks: number): Table[] {
     },
     {
       name: 'experts',
-      columns: ['layer', 'expert', 'kind', 'picks', 'share', 'weight', 'probability'],
+      columns: ['layer', 'expert', 'kind', 'picks', 'load', 'weight', 'probability'],
       rows: ({ layers }) => layers.flatMap(expertRows),
     },
     {
@@ -83,25 +85,26 @@ function* linesOf({ columns, rows }: Table, subjects: readonly Subject[]): Gener
 }
 
 function layerRow(statistics: LayerStatistics, picks: number): Cell[] {
-  const { layer, tokens, topK, kinds, ffnExperts, router } = statistics
-  const shares = EXPERT_KINDS.map(kind => {
-    const ofKind = statistics.picks.filter((_, expert) => kinds[expert] === kind)
-    return ofKind.reduce((sum, n) => sum + n, 0) / (tokens * topK)
-  })
+  const { layer, tokens, topK, ffnExperts, router } = statistics
+  const { loss, variation, violation, entropy } = balance(statistics)
+  const ofKind = shares(statistics)
   const ffn = ffnExperts.reduce((sum, count, n) => sum + count * n, 0)
   return [
     ...[layer, tokens, topK, ffn / tokens],
-    ...shares,
+    ...EXPERT_KINDS.map(kind => ofKind[kind]),
     ...Array.from({ length: picks + 1 }, (_, n) => ffnExperts[n] ?? null),
+    ...[loss, variation, violation, entropy],
     router ? router.entropy / tokens : null,
     ...moments(router?.scores),
     ...moments(router?.ownScores),
   ]
 }
 
-function expertRows({ layer, tokens, topK, kinds, picks, weights, router }: LayerStatistics) {
-  return kinds.map((kind, expert): Cell[] => [
-    ...[layer, expert, kind, picks[expert]!, picks[expert]! / (tokens * topK), weights[expert]!],
+function expertRows(statistics: LayerStatistics): Cell[][] {
+  const { layer, tokens, kinds, picks, weights, router } = statistics
+  const ofExpert = loads(statistics)
+  return kinds.map((kind, expert) => [
+    ...[layer, expert, kind, picks[expert]!, ofExpert[expert]!, weights[expert]!],
     router ? router.probabilities[expert]! / tokens : null,
   ])
 }
