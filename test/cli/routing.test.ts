@@ -85,7 +85,7 @@ t.test('a text in pieces of any size', async t => {
     t.equal(input.bytesOf(text.length), bytes.length)
   }
   const path = join(t.testdir({ 'a.txt': text.repeat(9000) }), 'a.txt')
-  const input = await TextInput.find(path, () => t.fail('standard input'))
+  const input = await TextInput.find(path, () => Readable.from([]))
   t.equal(input.size, Buffer.byteLength(text) * 9000)
   for (const time of ['first', 'second']) t.equal(await readAll(input), text.repeat(9000), time)
 })
