@@ -1,4 +1,4 @@
-/** The models of `moepp routing`: described first, so that wrong options are found; loaded later. */
+/** The models of `moepp routing`: first described, so that wrong options show; loaded later. */
 
 import { MoeppError } from '../errors.js'
 import type { ModelDescription } from '../families/family.js'
