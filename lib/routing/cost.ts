@@ -1,7 +1,13 @@
 /** What routing costs: operations and bytes of a token, for a model and for its vanilla twin. */
-import type { LoadOptions } from '../options/generate.js'
-import type { ModelSpec } from '../program/model-spec.js'
-import type { Cost, LayerStatistics, MeasuredCost } from './types.js'
+import {
+  bytesOfStep,
+  type ModelSpec,
+  mostFfnPicks,
+  operationsOfPrefill,
+  routersOf,
+  type StepRouting,
+} from '../program/model-spec.js'
+import type { Cost, CostCeilings, LayerStatistics, MeasuredCost, Seconds, TokenCost } from './types.js'
 
 export interface CostOptions {
   readonly spec: ModelSpec
@@ -11,27 +17,56 @@ export interface CostOptions {
   readonly cacheDtype: 'f32' | 'bf16'
 }
 
-/** By counting: without ceilings and seconds. */
-export declare function costOf(options: CostOptions): Cost
-
-export interface MeasureOptions {
-  readonly source: string
-  readonly load: LoadOptions
-  /** The first tokens of each text; those that are too many are left out. */
-  readonly texts: readonly Int32Array[]
-  readonly signal?: AbortSignal
-  /** Measurements that are done, of all. */
-  readonly onProgress?: (done: number, total: number) => void
+/** By counting: without ceilings and seconds. Without tokens the model's FFN experts cost nothing. */
+export function costOf({ spec, layers, windowTokens, cacheDtype }: CostOptions): Cost {
+  const perToken = (counts: (layer: LayerStatistics) => number) =>
+    layers.reduce((sum, layer) => sum + (layer.tokens && counts(layer) / layer.tokens), 0)
+  const routers = routersOf(spec)
+  const twinPicks = routers.reduce((sum, router) => sum + mostFfnPicks(router), 0)
+  const cost = (picks: number, ffnExperts: number): TokenCost => ({
+    ffnExperts: ffnExperts / Math.max(1, routers.length),
+    operations: operationsPerToken(spec, picks, windowTokens),
+    // The experts of one token are different ones.
+    bytes: bytesOfStep(spec, { touched: picks }, windowTokens / 2, cacheDtype),
+    predicted: null,
+    measured: null,
+  })
+  return {
+    model: cost(perToken(ffnPicks), perToken(ffnExperts)),
+    twin: cost(twinPicks, twinPicks),
+    ceilings: null,
+  }
 }
 
-/**
- * Loads the model and its twin beside each other, and measures them in turns on each text. Close
- * another copy of the model before, so that both fit.
- *
- * @throws MoeppError as loadModel does: ERR_OUT_OF_MEMORY if both do not fit; ERR_UNSUPPORTED if
- *   the model has fewer FFN experts than a token picks
- */
-export declare function measureCosts(options: MeasureOptions): Promise<MeasuredCost[]>
+/** In a prefill of a window, which ends with one row of logits. */
+function operationsPerToken(spec: ModelSpec, picks: number, tokens: number): number {
+  const routing: Pick<StepRouting, 'picks'> = { picks: picks * tokens }
+  return operationsOfPrefill(spec, tokens, routing, 1) / tokens
+}
+
+/** Computed whatever their weight. */
+function ffnPicks({ picks, kinds }: LayerStatistics): number {
+  return picks.reduce((sum, count, i) => sum + (kinds[i] === 'ffn' ? count : 0), 0)
+}
+
+/** With a weight above 0. */
+function ffnExperts({ ffnExperts }: LayerStatistics): number {
+  return ffnExperts.reduce((sum, tokens, k) => sum + tokens * k, 0)
+}
 
 /** The cost with ceilings and seconds. */
-export declare function withMeasured(cost: Cost, measured: MeasuredCost): Cost
+export function withMeasured(cost: Cost, { model, twin, ceilings }: MeasuredCost): Cost {
+  const complete = (token: TokenCost, measured: Seconds): TokenCost => ({
+    ...token,
+    predicted: ceilings && predicted(token, ceilings),
+    measured,
+  })
+  return { model: complete(cost.model, model), twin: complete(cost.twin, twin), ceilings }
+}
+
+function predicted({ operations, bytes }: TokenCost, ceilings: CostCeilings): Seconds {
+  return {
+    prefill: operations / ceilings.operationsPerSecond,
+    decode: bytes / ceilings.bytesPerSecond,
+  }
+}
