@@ -2,9 +2,10 @@
 
 import { MoeppError, type MoeppErrorCode } from '../errors.js'
 import type { LoadOptions } from '../options/generate.js'
-import { measureCosts, withMeasured } from '../routing/cost.js'
+import { withMeasured } from '../routing/cost.js'
 import { SampleKeeper } from '../routing/export/sample-keeper.js'
 import type { AddTokens } from '../routing/export/token-file.js'
+import { measureCosts } from '../routing/measure-cost.js'
 import { survey } from '../routing/survey.js'
 import type { MeasuredCost, Sample, Subject } from '../routing/types.js'
 import { formatBytes, formatCount, formatRate } from './format.js'
@@ -24,6 +25,9 @@ export interface RoutingSetup {
   readonly pageTokens: number
   readonly measure: boolean
 }
+
+/** Of a text; more are of no use for a measurement. */
+const MEASURED_TOKENS = 1024
 
 /** The model runs, but not beside its twin. */
 const MISSED: readonly MoeppErrorCode[] = ['ERR_OUT_OF_MEMORY', 'ERR_UNSUPPORTED']
@@ -55,7 +59,7 @@ export async function surveyAll(setup: RoutingSetup, tools: Tools): Promise<Surv
 }
 
 interface WithStart extends Surveyed {
-  /** The first tokens of the text, a window at most. */
+  /** The first tokens of the text. */
   readonly start: Int32Array
 }
 
@@ -85,20 +89,20 @@ async function surveyText(parts: SurveyParts): Promise<WithStart> {
   const names = { model: found.name, file: input.name, dtype: loaded.dtype }
   const keeper = new SampleKeeper(Math.floor(pageTokens / (models.length * inputs.length)))
   const windowTokens = setup.window ?? found.windowTokens
-  let start = new Int32Array(0)
+  const start: number[] = []
   try {
     const subject = await survey({
       ...loaded,
       ...{ names, windowTokens, addSpecialTokens, text: input.read(), signal: tools.signal },
       ...(limit !== undefined && { limitTokens: limit }),
       onRows: async rows => {
-        if (start.length === 0) start = rows.tokens.slice()
+        if (start.length < MEASURED_TOKENS) start.push(...rows.tokens)
         keeper.add(rows)
         await tools.addTokens?.(names, rows)
       },
       onProgress: showTokens(tools.progress, input, limit),
     })
-    return { subject, sample: keeper.sample, start }
+    return { subject, sample: keeper.sample, start: Int32Array.from(start) }
   } finally {
     tools.progress.stop()
   }

@@ -28,7 +28,7 @@ interface RoutingFlags extends LoadOptions, RoutingPaths {
   readonly json?: boolean
 }
 
-const CHECKS = { window: integer(1), pageTokens: integer(0), limit: integer(1) }
+const CHECKS = { window: integer(2), pageTokens: integer(0), limit: integer(1) }
 
 export const routingCommand: CreateCommand = (terminal, setExitCode) => {
   const command = new Command('routing')
@@ -89,7 +89,7 @@ async function runRouting(
   const models = []
   for (const name of names) models.push(await findModel(name, flags, progress, signal))
   const context = Math.min(...models.map(({ contextLength }) => contextLength))
-  if (window !== undefined) checkUsage(() => integer(1, context)(window, 'window'))
+  if (window !== undefined) checkUsage(() => integer(2, context)(window, 'window'))
 
   const { addSpecialTokens, measure, tokens } = flags
   const isShown = flags.out?.some(path => path.endsWith('.html')) ?? false

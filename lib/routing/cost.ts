@@ -7,7 +7,14 @@ import {
   routersOf,
   type StepRouting,
 } from '../program/model-spec.js'
-import type { Cost, CostCeilings, LayerStatistics, MeasuredCost, Seconds, TokenCost } from './types.js'
+import type {
+  Cost,
+  CostCeilings,
+  LayerStatistics,
+  MeasuredCost,
+  Seconds,
+  TokenCost,
+} from './types.js'
 
 export interface CostOptions {
   readonly spec: ModelSpec

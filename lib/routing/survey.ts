@@ -25,6 +25,8 @@ export interface SurveyOptions {
    * counted: they are no tokens of the text.
    */
   readonly addSpecialTokens: boolean
+  /** Tokens of the text, from the first. Default: all. */
+  readonly limitTokens?: number
   readonly signal: AbortSignal
   /** Each window's rows, in order; the next ones wait for it. */
   readonly onRows?: (rows: TokenRows) => void | Promise<void>
@@ -57,7 +59,7 @@ export async function survey(options: SurveyOptions): Promise<Subject> {
     )
   }
   const tally = new Tally(model, layers, { begin: begin.length, windowTokens })
-  const each = windows(tokenizer, options.text, begin, windowTokens)
+  const each = windows(tokenizer, options.text, begin, windowTokens, options.limitTokens)
   await run(options, batches(each, windowTokens, BATCH_TOKENS), captureNames(layers), tally)
   if (tally.tokens === 0)
     throw new MoeppError('ERR_BAD_PROMPT', `${names.file}: the text has no token`)

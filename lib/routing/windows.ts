@@ -1,6 +1,6 @@
 /** A text's tokens in windows, each computed as a text of its own. */
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
-import { segments } from './segments.js'
+import { type Segment, segments } from './segments.js'
 
 export interface Window {
   readonly number: number
@@ -12,12 +12,16 @@ export interface Window {
   readonly characters: number
 }
 
-/** Windows of `most` tokens, the begin tokens included; the last may be shorter. */
+/**
+ * Windows of `most` tokens, the begin tokens included; the last may be shorter. They have the first
+ * `limit` tokens of the text.
+ */
 export async function* windows(
   tokenizer: Tokenizer,
   text: AsyncIterable<string>,
   begin: readonly number[],
   most: number,
+  limit = Number.POSITIVE_INFINITY,
 ): AsyncGenerator<Window> {
   const room = most - begin.length
   let ids: number[] = []
@@ -30,7 +34,7 @@ export async function* windows(
     first += part.length
     return made
   }
-  for await (const segment of segments(tokenizer, text)) {
+  for await (const segment of upTo(limit, segments(tokenizer, text))) {
     ids = ids.concat(segment.ids)
     characters += segment.length
     let at = 0
@@ -38,6 +42,15 @@ export async function* windows(
     ids = ids.slice(at)
   }
   if (ids.length > 0) yield window(ids)
+}
+
+async function* upTo(limit: number, each: AsyncIterable<Segment>): AsyncGenerator<Segment> {
+  let left = limit
+  for await (const { ids, length } of each) {
+    yield { ids: ids.slice(0, left), length }
+    left -= ids.length
+    if (left <= 0) return
+  }
 }
 
 /** Windows that are computed together. */

@@ -19,7 +19,7 @@ t.test('wrong command lines are found before a model is', async t => {
     [[...model], 2, /missing required argument 'files'/],
     [[a], 2, /no model is given: use --model/],
     [[a, '--model', ''], 2, /no model is given/],
-    [[a, ...model, '--window', '0'], 2, /--window: expected an integer >= 1, got 0/],
+    [[a, ...model, '--window', '1'], 2, /--window: expected an integer >= 2, got 1/],
     [[a, ...model, '--limit', '1.5'], 2, /--limit: expected an integer >= 1, got 1.5/],
     [[a, ...model, '--page-tokens', '-1'], 2, /--page-tokens: expected an integer >= 0, got -1/],
     [[a, ...model, '--threads', '0'], 2, /--threads: expected/],
@@ -40,7 +40,7 @@ t.test('wrong command lines are found before a model is', async t => {
     [[folder, ...model], 1, /ERR_NOT_FOUND: .*: is a directory/],
     [[at('empty.txt'), ...model], 1, /ERR_BAD_PROMPT: .*empty\.txt: the file is empty/],
     [[a, ...model], 1, /ERR_NOT_FOUND/],
-    [[a, '--model', BOOKS, '--window', '5000'], 2, /--window: .*from 1 to \d+, got 5000/],
+    [[a, '--model', BOOKS, '--window', '5000'], 2, /--window: .*from 2 to \d+, got 5000/],
   ] as const) {
     const { code: got, stdout, stderr } = await runHere(['routing', ...args])
     t.equal(got, code, `${args.join(' ')}: ${stderr}`)

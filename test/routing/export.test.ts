@@ -36,7 +36,11 @@ t.test('tables have the numbers of a report, a row of each subject', async t => 
   t.match(read.layers![0], {
     ...of,
     ...{ layer: '1', tokens: '6', top_k: '2', ffn_experts: String(5 / 6) },
-    ...{ ffn_share: String(3 / 12 + 2 / 12), constant_share: String(1 / 3), zero_share: String(1 / 12) },
+    ...{
+      ffn_share: String(3 / 12 + 2 / 12),
+      constant_share: String(1 / 3),
+      zero_share: String(1 / 12),
+    },
     ...{ tokens_with_0_ffn: '2', tokens_with_2_ffn: '1', router_entropy_bits: '1.5' },
     ...{ ffn_variation: '0.2', ffn_violation: String(3 / 2.5 - 1) },
     ...{ score_mean: '0.5', own_score_mean: '-0.5', own_score_most: '4.25' },
