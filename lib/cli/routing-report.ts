@@ -116,7 +116,7 @@ function entryLines(label: string, entries: Subject['vocabulary']): [string, str
 }
 
 function interval({ mean, halfWidth }: Interval): string {
-  return halfWidth === null ? mean.toFixed(2) : `${mean.toFixed(2)} ± ${halfWidth.toFixed(2)}`
+  return halfWidth === null ? mean.toFixed(3) : `${mean.toFixed(3)} ± ${halfWidth.toFixed(3)}`
 }
 
 function percent(share: number): string {

@@ -1,5 +1,5 @@
 /** Files of a routing report, read back by other parsers. */
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects } from 'hyparquet'
 import t from 'tap'
@@ -142,6 +142,22 @@ t.test('a CSV file of tokens has each value', async t => {
     ),
   )
   t.same(values, all)
+})
+
+t.test('rows are on the disk before the last has come', async t => {
+  for (const name of ['tokens.parquet', 'tokens.csv']) {
+    const folder = t.testdir()
+    const rows = tokenRows(2 ** 15, 0, 1)
+    await withTokenFile(join(folder, name), PICKS, async add => {
+      for (let bytes = 0, i = 1; i <= 2; i++) {
+        for (const _ of [1, 2]) await add({ model: 'm', file: 'f' }, rows)
+        const [staged] = readdirSync(folder)
+        const { size } = statSync(join(folder, staged!))
+        t.ok(size > bytes, `${name}: ${size} bytes after ${i} groups`)
+        bytes = size
+      }
+    })
+  }
 })
 
 t.test('a file of no tokens is one, too', async t => {
