@@ -34,8 +34,7 @@ export class Sequences {
   constructor(
     runner: Runner,
     maxTokens: readonly number[],
-    tokenOf = (sequence: number, position: number) =>
-      tokenAt(sequence, position, runner.vocabSize),
+    tokenOf = (sequence: number, position: number) => tokenAt(sequence, position, runner.vocabSize),
   ) {
     this.#runner = runner
     this.#tokenOf = tokenOf

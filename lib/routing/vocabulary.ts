@@ -64,7 +64,11 @@ export class TokenSums {
     this.#last = -1
     const vocabulary = this.#byToken
       .intervals(this.#layers)
-      .map(([token, ffnExperts]) => ({ token, text: tokenText(this.#tokenizer, token), ffnExperts }))
+      .map(([token, ffnExperts]) => ({
+        token,
+        text: tokenText(this.#tokenizer, token),
+        ffnExperts,
+      }))
       .sort(byFallingCost)
     const places = this.#byPlace
       .intervals(this.#layers)
