@@ -35,10 +35,19 @@ export function ownLogits(
 ): void {
   const experts = Math.sqrt(map.length)
   for (let row = 0; row < logits.length; row += experts) {
-    for (let e = 0, at = 0; e < experts; e++) {
-      let sum = 0
-      for (let i = 0; i < experts; i++) sum += map[at++]! * previous[row + i]!
-      own[row + e] = logits[row + e]! - sum
+    let at = 0
+    for (let e = 0; e < experts; e++) {
+      // Two sums, so that additions need not wait for each other.
+      let even = 0
+      let odd = 0
+      let i = 0
+      for (; i + 1 < experts; i += 2) {
+        even += map[at + i]! * previous[row + i]!
+        odd += map[at + i + 1]! * previous[row + i + 1]!
+      }
+      if (i < experts) even += map[at + i]! * previous[row + i]!
+      own[row + e] = logits[row + e]! - (even + odd)
+      at += experts
     }
   }
 }

@@ -43,23 +43,26 @@ export class RouterSums {
   /** H = log2(sum) - sum_e p_e z_e / ln 2, with z less its largest. */
   #addToken(logits: Float32Array, at: number, scale: number, masked: boolean): void {
     const powers = this.#powers
+    const probabilities = this.#probabilities
+    const isFree = this.#isFree
     const experts = powers.length
     let highest = Number.NEGATIVE_INFINITY
     for (let e = 0; e < experts; e++) {
-      if (masked && this.#isFree[e] === 1) continue
+      if (masked && isFree[e] === 1) continue
       if (logits[at + e]! > highest) highest = logits[at + e]!
     }
     let sum = 0
     let weighted = 0
     for (let e = 0; e < experts; e++) {
       const z = (logits[at + e]! - highest) * scale
-      const power = masked && this.#isFree[e] === 1 ? 0 : Math.exp(z)
+      const power = masked && isFree[e] === 1 ? 0 : Math.exp(z)
       powers[e] = power
       sum += power
       if (power > 0) weighted += power * z
     }
-    for (let e = 0; e < experts; e++) this.#probabilities[e]! += powers[e]! / sum
-    this.#entropy += (Math.log(sum) - weighted / sum) / Math.LN2
+    const inverse = 1 / sum
+    for (let e = 0; e < experts; e++) probabilities[e]! += powers[e]! * inverse
+    this.#entropy += (Math.log(sum) - weighted * inverse) / Math.LN2
   }
 }
 
@@ -70,6 +73,9 @@ function logitScale(logits: Float32Array, at: number, experts: number, normStd: 
   for (let e = 0; e < experts; e++) mean += logits[at + e]!
   mean /= experts
   let squares = 0
-  for (let e = 0; e < experts; e++) squares += (logits[at + e]! - mean) ** 2
+  for (let e = 0; e < experts; e++) {
+    const deviation = logits[at + e]! - mean
+    squares += deviation * deviation
+  }
   return squares === 0 ? 1 : normStd / Math.sqrt(squares / (experts - 1))
 }

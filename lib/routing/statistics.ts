@@ -112,15 +112,16 @@ export class LayerCounter {
    */
   add(experts: Int32Array, weights: Float32Array, counts?: Uint8Array): void {
     const { topK } = this.#layer
+    const [picks, sums, isFfn] = [this.#picks, this.#weights, this.#isFfn]
     const tokens = experts.length / topK
     for (let t = 0, i = 0; t < tokens; t++) {
       let ffn = 0
       for (const end = i + topK; i < end; i++) {
         const expert = experts[i]!
         const weight = weights[i]!
-        this.#picks[expert]!++
-        this.#weights[expert]! += weight
-        if (weight > 0) ffn += this.#isFfn[expert]!
+        picks[expert]!++
+        sums[expert]! += weight
+        if (weight > 0) ffn += isFfn[expert]!
       }
       this.#ffnExperts[ffn]!++
       if (counts) counts[t] = ffn
