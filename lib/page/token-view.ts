@@ -53,6 +53,11 @@ export class TokenView<Piece extends { readonly text: string }> {
     this.element.addEventListener('keydown', event => this.#onKey(event))
   }
 
+  /** The elements of its tokens, in order. */
+  get tokens(): readonly HTMLElement[] {
+    return this.#tokens
+  }
+
   append(pieces: readonly Piece[]): void {
     for (const piece of pieces) {
       if (!this.#parts.isToken(piece)) {

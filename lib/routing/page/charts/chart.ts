@@ -1,0 +1,122 @@
+/** A chart is data that draws itself, in a browser or where `document` stands in for one. */
+import { axisX, type Markish, type PlotOptions, plot, text } from '@observablehq/plot'
+import type { Subject } from '../../types.js'
+import { namesOf } from '../format.js'
+import { type KeyEntry, keyOf } from './key.js'
+
+export interface ChartOptions {
+  readonly document: Document
+  /** Pixels. */
+  readonly width: number
+}
+
+export interface Chart {
+  readonly title: string
+  /** A sentence that says how to read it. */
+  readonly text: string
+  /** Its numbers. */
+  readonly table: Table
+  readonly draw: (options: ChartOptions) => SVGElement
+}
+
+/** The first column names the row. */
+export interface Table {
+  readonly columns: readonly string[]
+  readonly rows: readonly (readonly string[])[]
+}
+
+/** A subject with a name for people. */
+export interface Named {
+  readonly name: string
+  readonly subject: Subject
+}
+
+export function named(subjects: readonly Subject[]): Named[] {
+  const names = namesOf(subjects)
+  return subjects.map((subject, i) => ({ name: names[i]!, subject }))
+}
+
+/** A table of all subjects: their names are a column where there are several. */
+export function tableOf(
+  columns: readonly string[],
+  subjects: readonly Named[],
+  rowsOf: (subject: Subject) => (readonly string[])[],
+): Table {
+  const isOne = subjects.length === 1
+  return {
+    columns: isOne ? columns : [...columns.slice(0, 1), 'of', ...columns.slice(1)],
+    rows: subjects.flatMap(({ name, subject }) =>
+      rowsOf(subject).map(([first = '', ...rest]) =>
+        isOne ? [first, ...rest] : [first, name, ...rest],
+      ),
+    ),
+  }
+}
+
+const FONT_SIZE = 12
+const KEY_ROW = 20
+/** Above a facet, for its name. */
+const NAME_HEIGHT = 22
+
+interface Frame {
+  readonly title: string
+  readonly key?: readonly KeyEntry[]
+  /** Pixels of one facet. */
+  readonly height: number
+  /** Facets, one above the other. */
+  readonly names: readonly string[]
+  readonly plot: PlotOptions
+  readonly marks: readonly Markish[]
+}
+
+/** Draws facets and a key. The page's policy forbids the style that Plot would add. */
+export function drawn({ document, width }: ChartOptions, frame: Frame): SVGElement {
+  const { names, marks, height } = frame
+  const key = frame.key && keyOf(document, frame.key, width)
+  const top = (key ? key.rows * KEY_ROW : 0) + NAME_HEIGHT
+  const bottom = frame.plot.marginBottom ?? 36
+  const gap = NAME_HEIGHT / (height + NAME_HEIGHT)
+  const svg = plot({
+    ...frame.plot,
+    document,
+    width,
+    className: 'chart',
+    marginTop: top,
+    marginBottom: bottom,
+    height: top + bottom + names.length * height + (names.length - 1) * NAME_HEIGHT,
+    fy: { domain: [...names], axis: null, paddingInner: names.length > 1 ? gap : 0 },
+    marks: [
+      ...marks,
+      names.length > 1
+        ? text(names, {
+            fy: name => name,
+            text: name => name,
+            frameAnchor: 'top-left',
+            dy: -NAME_HEIGHT + 6,
+            fontWeight: 600,
+          })
+        : null,
+    ],
+  }) as SVGElement
+  svg.querySelector('style')?.remove()
+  svg.setAttribute('font-size', String(FONT_SIZE))
+  svg.setAttribute('role', 'img')
+  svg.setAttribute('aria-label', frame.title)
+  if (key) svg.append(key.element)
+  return svg
+}
+
+/** An axis of layers, or of experts, with as many numbers as have room. */
+export function numberedAxis(numbers: readonly number[], width: number, label: string): Markish {
+  const every = Math.ceil((numbers.length * 26) / Math.max(width - 60, 60))
+  return axisX(
+    numbers.filter((_, i) => i % every === 0),
+    { label, labelAnchor: 'center', labelArrow: 'none', tickSize: 0, tickFormat: String },
+  )
+}
+
+/** Numbers of the layers with experts of all subjects, in order. */
+export function layersOf(subjects: readonly Named[]): number[] {
+  const layers = subjects.flatMap(({ subject }) => subject.layers.map(({ layer }) => layer))
+  return [...new Set(layers)].sort((a, b) => a - b)
+}
