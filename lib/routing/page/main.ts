@@ -31,12 +31,15 @@ function show({ report, samples }: Unpacked): void {
   document.title = `Routing of ${subjects.map(({ name }) => name).join(', ')}`
   part('overview', ...overview(report, subjects))
   part('text', texts(subjects, samples))
-  part('vocabulary', vocabulary(subjects))
-  if (subjects.some(({ subject }) => subject.places.length > 0))
-    part('vocabulary', figures(placesChart(subjects)))
+  part('vocabulary', element('div', { class: 'figures' }, ...words(subjects)))
   part('layers', ...layers(subjects))
   part('residuals', ...residuals(subjects))
   part('cost', ...cost(subjects))
+}
+
+function words(subjects: readonly Named[]): HTMLElement[] {
+  const hasPlaces = subjects.some(({ subject }) => subject.places.length > 0)
+  return [vocabulary(subjects), ...(hasPlaces ? [figure(placesChart(subjects))] : [])]
 }
 
 function layers(subjects: readonly Named[]): HTMLElement[] {
@@ -62,7 +65,9 @@ function residuals(subjects: readonly Named[]): HTMLElement[] {
 }
 
 function cost(subjects: readonly Named[]): HTMLElement[] {
-  const sentences = subjects.flatMap(subject => savings(subject) ?? [])
+  const sentences = subjects.flatMap(
+    ({ name, subject }) => savings(subjects.length > 1 ? name : 'This model', subject.cost) ?? [],
+  )
   if (sentences.length === 0) return [note('The report has no costs.')]
   const isMeasured = subjects.some(({ subject }) => subject.cost?.model.measured)
   return [

@@ -110,7 +110,7 @@ class Vocabulary {
     const head = element('thead', {}, element('tr', {}, ...this.#heads))
     this.element = element(
       'div',
-      { class: 'vocabulary' },
+      { class: subjects.length > 1 ? 'panel vocabulary is-wide' : 'panel vocabulary' },
       element(
         'div',
         { class: 'controls' },

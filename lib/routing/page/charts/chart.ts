@@ -55,8 +55,10 @@ export function tableOf(
 
 const FONT_SIZE = 12
 const KEY_ROW = 20
-/** Above a facet, for its name. */
-const NAME_HEIGHT = 22
+/** Above a facet, for its caption. */
+const CAPTION = 28
+/** Below the facets, for the axis and its label. */
+const AXIS = 40
 
 interface Frame {
   readonly title: string
@@ -65,37 +67,41 @@ interface Frame {
   readonly height: number
   /** Facets, one above the other. */
   readonly names: readonly string[]
+  /** Of the numbers on the left. */
+  readonly unit?: string
   readonly plot: PlotOptions
   readonly marks: readonly Markish[]
 }
 
 /** Draws facets and a key. The page's policy forbids the style that Plot would add. */
 export function drawn({ document, width }: ChartOptions, frame: Frame): SVGElement {
-  const { names, marks, height } = frame
+  const { names, marks, height, unit } = frame
+  const isMany = names.length > 1
+  const captions = isMany || unit !== undefined ? names : []
   const key = frame.key && keyOf(document, frame.key, width)
-  const top = (key ? key.rows * KEY_ROW : 0) + NAME_HEIGHT
-  const bottom = frame.plot.marginBottom ?? 36
-  const gap = NAME_HEIGHT / (height + NAME_HEIGHT)
+  const top = (key ? key.rows * KEY_ROW + 4 : 0) + (captions.length > 0 ? CAPTION : 4)
+  const { marginLeft = 0, marginBottom = AXIS } = frame.plot
   const svg = plot({
     ...frame.plot,
     document,
     width,
     className: 'chart',
     marginTop: top,
-    marginBottom: bottom,
-    height: top + bottom + names.length * height + (names.length - 1) * NAME_HEIGHT,
-    fy: { domain: [...names], axis: null, paddingInner: names.length > 1 ? gap : 0 },
+    marginBottom,
+    height: top + marginBottom + names.length * height + (names.length - 1) * CAPTION,
+    fy: {
+      ...{ domain: [...names], axis: null },
+      // As a share of a facet and the space to the next one.
+      paddingInner: isMany ? CAPTION / (height + CAPTION) : 0,
+    },
     marks: [
       ...marks,
-      names.length > 1
-        ? text(names, {
-            fy: name => name,
-            text: name => name,
-            frameAnchor: 'top-left',
-            dy: -NAME_HEIGHT + 6,
-            fontWeight: 600,
-          })
-        : null,
+      text(captions, {
+        fy: name => name,
+        text: name => [isMany ? name : '', unit].filter(Boolean).join(': '),
+        ...{ frameAnchor: 'top-left', dx: -marginLeft, dy: 3 - CAPTION },
+        fontWeight: isMany ? 600 : 400,
+      }),
     ],
   }) as SVGElement
   svg.querySelector('style')?.remove()

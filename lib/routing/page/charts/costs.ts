@@ -23,7 +23,7 @@ const costsOf = (subjects: readonly Named[]) =>
 
 const SIDES = [
   ['model', 'this model', 'var(--ffn)'],
-  ['twin', 'vanilla twin', 'url(#fill-zero)'],
+  ['twin', 'vanilla twin', 'color-mix(in srgb, var(--zero) 45%, var(--surface))'],
 ] as const
 
 /** Two charts, and two of time where it is known. */
@@ -113,7 +113,7 @@ function barChart({ title, text: sentence, format, bars }: Bars): Chart {
 }
 
 /** A sentence: operations and time of a model against its twin. */
-export function savings({ name, subject: { cost } }: Named): string | undefined {
+export function savings(name: string, cost: Cost | null): string | undefined {
   if (cost === null) return undefined
   const { model, twin } = cost
   const parts = [

@@ -186,14 +186,15 @@ function lineChart<Row extends { readonly layer: number }>(chart: Lines<Row>): C
     draw: options =>
       drawn(options, {
         title,
-        key: lines.map(({ label }, at) => ({ label, ...look(at) })),
+        ...(lines.length > 1 && { key: lines.map(({ label }, at) => ({ label, ...look(at) })) }),
         height: 170,
         names: subjects.map(({ name }) => name),
+        unit,
         plot: {
           marginLeft: 48,
           x: { domain: numbers, type: 'point' },
           y: {
-            ...{ label: unit, labelArrow: 'none', grid: true, ticks: 5, nice: true },
+            ...{ label: null, grid: true, ticks: 5, nice: true },
             zero: !hasRange,
           },
         },

@@ -29,7 +29,7 @@ export function loadChart(subjects: readonly Named[]): Chart {
     title: TITLE,
     text:
       'Each cell is an expert’s picks, divided by the mean of its layer: 1 is the mean, × an ' +
-      'expert without any.',
+      `expert without any. Experts: ${runsOf(subjects)}.`,
     table: tableOf(['Layer', 'Expert', 'Kind', 'Picks', 'Load'], subjects, subject =>
       subject.layers.flatMap(layer =>
         layer.picks.map((picks, expert) => [
@@ -45,8 +45,9 @@ export function loadChart(subjects: readonly Named[]): Chart {
           label: load === 0.25 ? '¼ of the mean' : load === 0.5 ? '½' : String(load),
           fill: colour(load),
         })),
-        height: ROW * layers.length + (subjects.length > 1 ? 0 : 14),
+        height: ROW * layers.length,
         names: subjects.map(({ name }) => name),
+        unit: 'layer',
         plot: {
           marginLeft: LEFT,
           marginRight: RIGHT,
@@ -85,11 +86,11 @@ function marks(
       ...{ ...place, text: 'label', fontSize: 10, fill: 'var(--text)', pointerEvents: 'none' },
     }),
     edges(subjects, experts, width),
-    axisY(layers, { label: 'layer', labelArrow: 'none', tickSize: 0, tickFormat: String }),
+    axisY(layers, { label: null, tickSize: 0, tickFormat: String }),
     numberedAxis(
       Array.from({ length: experts }, (_, i) => i),
       width,
-      `expert: ${runsOf(subjects)}`,
+      'expert',
     ),
   ]
 }

@@ -42,7 +42,11 @@ export function placesChart(subjects: readonly Named[]): Chart {
           marginRight: 52,
           x: {
             ...{ label: 'FFN experts per token and layer', labelAnchor: 'center', grid: true },
-            ...{ labelArrow: 'none', ticks: Math.max(3, Math.floor(options.width / 110)) },
+            ...{
+              labelArrow: 'none',
+              inset: 6,
+              ticks: Math.max(3, Math.floor(options.width / 110)),
+            },
           },
           y: { domain, type: 'band', label: null, tickSize: 0 },
         },

@@ -39,7 +39,7 @@ export function tokensChart(subjects: readonly Named[]): Chart {
   const most = layers.reduce((most, { topK }) => Math.max(most, topK), 0)
   return stackedChart({
     title: 'Tokens by their FFN experts',
-    text: 'Each bar is a layer: the share of tokens with so many FFN experts, from none at the top.',
+    text: 'Each bar is a layer: the share of tokens with so many FFN experts, none at the bottom.',
     subjects,
     parts: Array.from({ length: most + 1 }, (_, number) => ({
       label: number === 0 ? 'no FFN expert' : String(number),
@@ -91,10 +91,11 @@ function stackedChart(stacks: Stacks): Chart {
         key: parts,
         height: 170,
         names: subjects.map(({ name }) => name),
+        unit: `${unit}, %`,
         plot: {
           marginLeft: 48,
           x: { domain: numbers, type: 'band', padding: 0.12 },
-          y: { domain: [0, 1], percent: true, label: `${unit}, %`, labelArrow: 'none', ticks: 4 },
+          y: { domain: [0, 100], percent: true, label: null, ticks: 4 },
         },
         marks: [
           barY(
