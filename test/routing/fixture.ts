@@ -47,7 +47,7 @@ export function random(seed: number): () => number {
 const WORDS =
   `The| lighthouse| keeper| wait|ed| for| the| ship|,| and| then| went| home|.|\n\n|It| was| 17|42|;` +
   `| a| cold| wind| from| the| north|-|east| un|believ|able|!|\n|“|Who| is| there|?|”| ask|ing| her`
-export const TEXTS = [...WORDS.split('|'), '', '🌊', ' Tür', ' море']
+export const TEXTS = [...new Set(WORDS.split('|')), '', '🌊', ' Tür', ' море']
 
 /** A subject and all its tokens. */
 export function surveyed(shape: Shape): { subject: Subject; sample: Sample } {

@@ -79,7 +79,7 @@ t.test('layers of different K, kinds and numbers that are not finite', async t =
   const path = async (i: number) => (await text.path(i))![1]![0]!
   t.ok(Number.isNaN((await path(3)).logit))
   t.ok(Number.isNaN((await path(4)).logit))
-  t.match(String((await path(6)).logit), /^1e\+30$|^9\.999/, 'far numbers keep their size')
+  t.match(String((await path(6)).logit), /^1\.0+1\d*e\+30$/, 'far numbers keep their size')
   t.equal((await path(0)).weight, 0)
   t.equal((await path(1)).weight, 2.5)
   t.equal(text.ffnExperts(0, 1), 0, 'a weight of 0 is no FFN expert')

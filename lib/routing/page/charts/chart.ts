@@ -105,6 +105,8 @@ export function drawn({ document, width }: ChartOptions, frame: Frame): SVGEleme
     ],
   }) as SVGElement
   svg.querySelector('style')?.remove()
+  // An image is one thing, with one name.
+  for (const part of svg.querySelectorAll('[aria-label]')) part.removeAttribute('aria-label')
   svg.setAttribute('font-size', String(FONT_SIZE))
   svg.setAttribute('role', 'img')
   svg.setAttribute('aria-label', frame.title)
