@@ -11,6 +11,8 @@ import { visible } from './visible.js'
 /** Rarer tokens of the vocabulary say little. */
 const LEAST_COUNT = 10
 const SHOWN_ENTRIES = 5
+/** Of a token: some stand for long runs of space. */
+const MOST_CHARACTERS = 12
 const SUBJECTS_ABREAST = 2
 
 export async function showSummary(report: RoutingReport, terminal: Terminal): Promise<void> {
@@ -62,23 +64,24 @@ function lines(subject: Subject): Map<string, string> {
   const common = vocabulary.filter(({ ffnExperts }) => ffnExperts.count >= LEAST_COUNT)
   return new Map([
     ['FFN experts per token', `${interval(ffnExperts)} of ${formatRatio(picks)}`],
-    ['picks by kind', kindLine(subject)],
+    ...kindLines(subject),
     ...(cost ? costLines(cost) : []),
-    ...entryLines('dearest tokens', common.slice(0, SHOWN_ENTRIES)),
-    ...entryLines('cheapest tokens', common.slice(-SHOWN_ENTRIES).reverse()),
+    ...entryLines('dearest tokens (count)', common.slice(0, SHOWN_ENTRIES)),
+    ...entryLines('cheapest tokens (count)', common.slice(-SHOWN_ENTRIES).reverse()),
   ])
 }
 
-function kindLine({ layers }: Subject): string {
+function kindLines({ layers }: Subject): [string, string][] {
   const [first] = layers
   const all = shares({
     ...first!,
     kinds: layers.flatMap(({ kinds }) => kinds),
     picks: layers.flatMap(({ picks }) => picks),
   })
-  return EXPERT_KINDS.filter(kind => layers.some(({ kinds }) => kinds.includes(kind)))
-    .map(kind => `${kind} ${percent(all[kind])}`)
-    .join(', ')
+  return EXPERT_KINDS.filter(kind => layers.some(({ kinds }) => kinds.includes(kind))).map(kind => [
+    `${kind} picks`,
+    percent(all[kind]),
+  ])
 }
 
 function costLines({ model, twin }: Cost): [string, string][] {
@@ -96,14 +99,14 @@ function costLines({ model, twin }: Cost): [string, string][] {
   const rows: [string, string][] = [
     [
       'operations per token',
-      `${formatOperations(operations)}, ${ratio(cost => cost.operations)} of the vanilla twin's`,
+      `${formatOperations(operations)}, ${ratio(cost => cost.operations)} of the twin's`,
     ],
     [
       'bytes per token',
       `${formatBytes(Math.round(bytes))}, ${ratio(cost => cost.bytes)} of the twin's`,
     ],
-    ["prefill, of the twin's time", time('prefill')],
-    ["decode, of the twin's time", time('decode')],
+    ['prefill against the twin', time('prefill')],
+    ['decode against the twin', time('decode')],
   ]
   return rows.filter(([, text]) => text !== '')
 }
@@ -111,8 +114,12 @@ function costLines({ model, twin }: Cost): [string, string][] {
 function entryLines(label: string, entries: Subject['vocabulary']): [string, string][] {
   return entries.map(({ text, ffnExperts }, i) => [
     i === 0 ? label : `${CONTINUED}${label} ${i}`,
-    `${JSON.stringify(text)} ${interval(ffnExperts)}, ${formatCount(ffnExperts.count)} times`,
+    `${JSON.stringify(shorten(text))} ${interval(ffnExperts)} (${formatCount(ffnExperts.count)})`,
   ])
+}
+
+function shorten(text: string): string {
+  return text.length > MOST_CHARACTERS ? `${text.slice(0, MOST_CHARACTERS - 1)}\u2026` : text
 }
 
 function interval({ mean, halfWidth }: Interval): string {

@@ -53,7 +53,9 @@ export const routingCommand: CreateCommand = (terminal, setExitCode) => {
     .addOption(
       number('--page-tokens <n>', 'tokens that the page shows, of all texts').default(100_000),
     )
-    .addOption(new Option('--no-measure', 'measure no times; only predict them'))
+    .addOption(
+      new Option('--no-measure', 'measure no times: the model is not loaded beside its twin'),
+    )
     .option('--json', 'print JSON instead of a summary')
     .addHelpText('after', EXPLANATION)
     .action((files: string[], flags: RoutingFlags) =>
@@ -63,7 +65,7 @@ export const routingCommand: CreateCommand = (terminal, setExitCode) => {
 }
 
 const EXPLANATION = `
-Each text goes through each model, window by window. The report compares up to all of them.
+Each text goes through each model, window by window. The report shows all of them beside each other.
 A .parquet file needs a package that moepp alone does not: npm install hyparquet-writer@0.17
 docs/routing.md says what each number means.
 

@@ -187,7 +187,7 @@ t.test('two models are beside each other, and the times are measured', async t =
   t.equal(code, 0, stderr)
   t.match(stdout, /books-7m: a\.txt +copy: a\.txt\n/)
   t.match(stdout, /FFN experts per token +(\d\.\d+ ± \d\.\d+ of 2) +\1\n/)
-  t.match(stdout, /decode, of the twin's time +.* measured .* measured\n/)
+  t.match(stdout, /decode against the twin +.* measured .* measured\n/)
   t.match(stderr, `moepp: written: ${json}\n`)
   const [first, second] = subjects(readFileSync(json, 'utf8'))
   t.same({ ...second, model: BOOKS, cost: null }, { ...first, cost: null })
