@@ -95,7 +95,7 @@ async function surveyText(parts: SurveyParts): Promise<WithStart> {
       ...{ names, windowTokens, addSpecialTokens, text: input.read(), signal: tools.signal },
       ...(limit !== undefined && { limitTokens: limit }),
       onRows: async rows => {
-        if (start.length < MEASURED_TOKENS) start.push(...rows.tokens)
+        if (start.length < MEASURED_TOKENS) start.push(...rows.tokens.subarray(0, MEASURED_TOKENS))
         keeper.add(rows)
         await tools.addTokens?.(names, rows)
       },
