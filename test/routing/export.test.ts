@@ -147,7 +147,7 @@ t.test('a CSV file of tokens has each value', async t => {
 t.test('rows are on the disk before the last has come', async t => {
   for (const name of ['tokens.parquet', 'tokens.csv']) {
     const folder = t.testdir()
-    const rows = tokenRows(2 ** 15, 0, 1)
+    const rows = tokenRows(name.endsWith('.csv') ? 2 ** 13 : 2 ** 15, 0, 1)
     await withTokenFile(join(folder, name), PICKS, async add => {
       for (let bytes = 0, i = 1; i <= 2; i++) {
         for (const _ of [1, 2]) await add({ model: 'm', file: 'f' }, rows)
