@@ -21,7 +21,9 @@ function layerOf(parts: Partial<LayerStatistics>): LayerStatistics {
 }
 
 const found = (parts: Partial<LayerStatistics>) =>
-  routing.findings([layerOf(parts)]).map(({ kind, expert }) => (expert === undefined ? kind : [kind, expert]))
+  routing
+    .findings([layerOf(parts)])
+    .map(({ kind, expert }) => (expert === undefined ? kind : [kind, expert]))
 
 t.test('an even layer has none', async t => {
   t.same(routing.findings([]), [])
@@ -42,9 +44,16 @@ t.test('a dead expert, once an even router would hardly leave it out', async t =
 t.test('a layer where most tokens pick the same expert', async t => {
   const picks = [100, 150, 200, 150, 200, 150, 900, 150]
   t.same(found({ picks }), [['collapsed-layer', 6]])
-  t.match(routing.findings([layerOf({ picks })])[0]!.text, /90 % of the tokens picked the copy expert 6/)
+  t.match(
+    routing.findings([layerOf({ picks })])[0]!.text,
+    /90 % of the tokens picked the copy expert 6/,
+  )
   t.same(found({ picks: [100, 150, 200, 150, 200, 150, 899, 151] }), [])
-  t.same(found({ tokens: 10, picks: [1, 1, 2, 1, 2, 1, 10, 2], ffnExperts: [2, 4, 4] }), [], 'few tokens')
+  t.same(
+    found({ tokens: 10, picks: [1, 1, 2, 1, 2, 1, 10, 2], ffnExperts: [2, 4, 4] }),
+    [],
+    'few tokens',
+  )
   const two: readonly ExpertKind[] = ['ffn', 'ffn']
   t.same(found({ kinds: two, picks: [1000, 1000], ffnExperts: [0, 0, 1000] }), [], 'K of K experts')
 })
@@ -74,5 +83,9 @@ t.test('chances of a thousand experts are numbers', async t => {
   const ffnExperts = [1000, ...new Array<number>(16).fill(0)]
   const picks = kinds.map(kind => (kind === 'ffn' ? 0 : 31))
   const all = routing.findings([layerOf({ topK: 16, kinds, picks, ffnExperts })])
-  t.same(all.map(({ kind }) => kind), ['no-ffn'], '(1 - 16 / 1024)^1000 is too likely for the dead')
+  t.same(
+    all.map(({ kind }) => kind),
+    ['no-ffn'],
+    '(1 - 16 / 1024)^1000 is too likely for the dead',
+  )
 })

@@ -21,8 +21,29 @@ function drawn(parts: readonly string[], length: number, seed: number): string {
 
 const WORDS = ['the', ' old', ' man', 'ning', "'s", "don't", ' 42', '3.14', ', ', '. ', ' — ']
 const BLANKS = ['\n', '\n\n', '\r\n', '\t', '  ', '    ', '\u00a0', '\u2028', '\u0085', ' \n ']
-const ODD = ['\0', '\ud800', '\udc00', '\ufeff', '\u0301', 'é', 'e\u0301', '漢字', '한국', '😀', '👩‍👩‍👧']
-const SPECIAL = ['<s>', '</s>', '<|im_end|>', '<|im_start|>', '<|endoftext|>', '<unk>', '▁', '<0x0A>']
+const ODD = [
+  '\0',
+  '\ud800',
+  '\udc00',
+  '\ufeff',
+  '\u0301',
+  'é',
+  'e\u0301',
+  '漢字',
+  '한국',
+  '😀',
+  '👩‍👩‍👧',
+]
+const SPECIAL = [
+  '<s>',
+  '</s>',
+  '<|im_end|>',
+  '<|im_start|>',
+  '<|endoftext|>',
+  '<unk>',
+  '▁',
+  '<0x0A>',
+]
 /** Two cuts. */
 const LENGTH = 34_000
 
@@ -39,7 +60,7 @@ const TEXTS: Readonly<Record<string, string>> = {
   'combining marks behind line ends': drawn(['e', '\n\u0301', 'a\n', ' b'], LENGTH, 10),
   'indented lines': drawn(['\n    if', ' x', ' = 1', ':\n\t\t', '}\n'], LENGTH, 11),
   'nothing but line ends': '\n'.repeat(LENGTH),
-  'short': 'The old man',
+  short: 'The old man',
   'one space': ' ',
 }
 

@@ -45,7 +45,10 @@ t.test('probabilities, entropy and moments of the logits', async t => {
   const kinds: readonly ExpertKind[] = ['ffn', 'ffn', 'zero']
   const layer = layerOf([0, 1], { topK: 1, kinds })
   const logits = Float32Array.of(ln(2), ln(1), ln(1), 0, 0, 0)
-  const { router } = routing.statistics(layer, { logits, ownLogits: Float64Array.of(1, 1, 1, 1, 1, 1) })
+  const { router } = routing.statistics(layer, {
+    logits,
+    ownLogits: Float64Array.of(1, 1, 1, 1, 1, 1),
+  })
   close(t, router!.probabilities, [1 / 2 + 1 / 3, 1 / 4 + 1 / 3, 1 / 4 + 1 / 3])
   close(t, [router!.entropy], [1.5 + Math.log2(3)])
   const mean = ln(2) / 6
@@ -99,7 +102,11 @@ t.test('merged parts are the whole', async t => {
   }
   const { router: _, ...bare } = whole
   t.notOk('router' in routing.merge(bare, whole), 'both must have it')
-  for (const other of [{ layer: 4 }, { topK: 1 }, { kinds: ['ffn', 'ffn', 'copy', 'copy', 'zero'] }])
+  for (const other of [
+    { layer: 4 },
+    { topK: 1 },
+    { kinds: ['ffn', 'ffn', 'copy', 'copy', 'zero'] },
+  ])
     t.throws(() => routing.merge(whole, { ...whole, ...other } as LayerStatistics), RangeError)
 })
 
@@ -193,11 +200,16 @@ t.test('means with intervals', async t => {
     const [freedom, want] = Array.isArray(quantile) ? quantile : [i + 1, quantile]
     // n values with standard deviation s: half of them 1, half -1, and a 0 if n is odd.
     const n = freedom! + 1
-    const values = Array.from({ length: n }, (_, k) => (n % 2 === 1 && k === 0 ? 0 : k % 2 ? 1 : -1))
+    const values = Array.from({ length: n }, (_, k) =>
+      n % 2 === 1 && k === 0 ? 0 : k % 2 ? 1 : -1,
+    )
     const s = Math.sqrt((n - (n % 2)) / (n - 1))
     const { mean, halfWidth } = routing.interval(values)
     t.equal(mean, 0)
-    t.ok(Math.abs((halfWidth! * Math.sqrt(n)) / s - want!) < 2e-4, `${freedom} degrees: ${halfWidth}`)
+    t.ok(
+      Math.abs((halfWidth! * Math.sqrt(n)) / s - want!) < 2e-4,
+      `${freedom} degrees: ${halfWidth}`,
+    )
   }
   t.throws(() => routing.interval([1, Number.NaN]), RangeError)
 })
