@@ -12,6 +12,7 @@ import {
 import { Sequences } from '../benchmark/sequences.js'
 import { MoeppError } from '../errors.js'
 import { FAMILIES } from '../families/registry.js'
+import { aborted } from '../generation/job.js'
 import { loadParts } from '../load/load.js'
 import { PAGE_SIZE } from '../model/runner.js'
 import { type LoadOptions, resolveLoadOptions } from '../options/generate.js'
@@ -145,6 +146,8 @@ export async function measureCosts(options: MeasureOptions): Promise<MeasuredCos
     } finally {
       await twin.runner.close()
     }
+  } catch (error) {
+    throw signal?.aborted ? aborted(signal) : error
   } finally {
     await model.runner.close()
   }
@@ -204,20 +207,23 @@ async function measureText(
 ): Promise<MeasuredCost> {
   const timers = models.map(({ runner }) => new TextTimer(runner, text))
   const times = timers.map((): Seconds[] => [])
-  const limits: Ceilings[] = []
-  const started = performance.now()
   for (const timer of timers) await timer.seconds(signal)
+  const before = await ceilings()
+  const started = performance.now()
   for (let turn = 0; turn < TURNS; turn++) {
     const order = turn % 2 === 0 ? [...timers.keys()] : [...timers.keys()].reverse()
     for (const i of order) times[i]!.push(await timers[i]!.seconds(signal))
-    const limit = await ceilings()
-    if (limit) limits.push(limit)
     const isLate = performance.now() - started > MOST_SECONDS * 1000
     onTurn(isLate && turn > 0 ? TURNS : turn + 1)
     if (isLate && turn > 0) break
   }
+  const after = await ceilings()
   const [model, twin = model] = times.map(medians)
-  return { model: model!, twin: twin!, ceilings: ceilingsFor(products, limits) }
+  return {
+    model: model!,
+    twin: twin!,
+    ceilings: before && after && ceilingsFor(products, [before, after]),
+  }
 }
 
 function medians(turns: readonly Seconds[]): Seconds {

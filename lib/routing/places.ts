@@ -4,7 +4,7 @@
  * A token with a letter is `first` if its word goes on in the next token, `last` if its word began in
  * one before, `middle` with both, `whole` with neither. Without letters, a token with a digit
  * (N) is `number`, and one with punctuation or a symbol (P, S) is `punctuation`. All others are
- * `other`: space, and the parts of a character but its last.
+ * `other`: space, and the parts of a character but its last. Such parts do not end a word.
  */
 import type { PieceTable } from '../tokenizer/piece-table.js'
 import type { WordPlace } from './types.js'
@@ -30,40 +30,53 @@ const NUMBER_PLACE = WORD_PLACES.indexOf('number')
 const PUNCTUATION_PLACE = WORD_PLACES.indexOf('punctuation')
 const OTHER_PLACE = WORD_PLACES.indexOf('other')
 
-/** Tells the place of each token once the next one is known. */
+/** Tells the place of each token, with a number that came with it, once the next one is known. */
 export class PlaceReader {
   readonly #table: PieceTable
+  readonly #emit: (place: number, value: number) => void
   /** By id; 0 if it has not come yet. */
   readonly #known: Uint8Array
   #before = 0
+  /** Of the token whose place is not known yet; 0 for none. */
   #current = 0
+  #value = 0
 
-  constructor(table: PieceTable) {
+  /** `emit` gets an index of WORD_PLACES. */
+  constructor(table: PieceTable, emit: (place: number, value: number) => void) {
     this.#table = table
+    this.#emit = emit
     this.#known = new Uint8Array(table.texts.length)
   }
 
-  /** The place of the token before this one, as an index of WORD_PLACES; means nothing at first. */
-  push(id: number, text: string): number {
+  /** `text`: the characters that the token completes. Parts of one do not end a word. */
+  push(id: number, text: string, value: number): void {
+    if (text === '') {
+      this.#emit(OTHER_PLACE, value)
+      return
+    }
     const flags = this.#flags(id, text)
-    const place = placeOf(this.#before, this.#current, flags)
+    this.#end(flags)
     this.#before = this.#current
     this.#current = flags
-    return place
+    this.#value = value
   }
 
-  /** The place of the last token. */
-  end(): number {
-    return placeOf(this.#before, this.#current, 0)
+  /** The end of the text. */
+  end(): void {
+    this.#end(0)
+    this.#current = 0
+  }
+
+  #end(next: number): void {
+    if (this.#current !== 0) this.#emit(placeOf(this.#before, this.#current, next), this.#value)
   }
 
   /** Those of a token that is no text by itself change with the text that it completes. */
   #flags(id: number, text: string): number {
-    const known = this.#known[id]!
-    if (known !== 0) return known
-    const flags = flagsOf(text)
-    if (text !== '' && !this.#table.bytes.has(id)) this.#known[id] = flags
-    return flags
+    if (this.#table.bytes.has(id)) return flagsOf(text)
+    // The first token of a text may lack its space, so its own text counts.
+    this.#known[id] ||= flagsOf(this.#table.texts[id] ?? text)
+    return this.#known[id]!
   }
 }
 

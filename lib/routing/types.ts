@@ -148,7 +148,7 @@ export interface Seconds {
 export interface MeasuredCost {
   readonly model: Seconds
   readonly twin: Seconds
-  /** Measured between the turns; null on a device without known ceilings. */
+  /** Measured before and after; null on a device without known ceilings. */
   readonly ceilings: CostCeilings | null
 }
 
