@@ -1,5 +1,5 @@
 /**
- * What routing costs, for a model and for its vanilla twin: operations and bytes of a token, and
+ * The cost of routing, for a model and for its vanilla twin: operations and bytes of a token, and
  * seconds, measured side by side.
  */
 import {
@@ -42,7 +42,7 @@ export interface CostOptions {
   readonly cacheDtype: 'f32' | 'bf16'
 }
 
-/** By counting: without ceilings and seconds. Without tokens the model's FFN experts cost nothing. */
+/** By counting: no ceilings, no seconds. Without tokens the model's FFN experts cost nothing. */
 export function costOf({ spec, layers, windowTokens, cacheDtype }: CostOptions): Cost {
   const perToken = (counts: (layer: LayerStatistics) => number) =>
     layers.reduce((sum, layer) => sum + (layer.tokens && counts(layer) / layer.tokens), 0)
@@ -118,9 +118,9 @@ export function vanillaTwin(spec: ModelSpec): ModelSpec {
  * another copy of the model before, so that both fit. A model without zero-computation experts is
  * its own twin.
  *
- * @throws MoeppError as loadModel does: ERR_OUT_OF_MEMORY if both do not fit; ERR_UNSUPPORTED if a
- *   layer has fewer FFN experts than a token picks, or no layer has experts; ERR_ABORTED; RangeError
- *   for a text without tokens
+ * @throws MoeppError as loadModel does, ERR_OUT_OF_MEMORY if both do not fit. ERR_UNSUPPORTED if a
+ *   layer has fewer FFN experts than a token picks, or no layer has experts. ERR_ABORTED;
+ *   RangeError for a text without tokens
  */
 export async function measureCosts(options: MeasureOptions): Promise<MeasuredCost[]> {
   const { source, texts, signal } = options

@@ -1,10 +1,11 @@
 /**
  * The places of tokens in words. A word is a run of letters and marks (Unicode's L and M).
  *
- * A token with a letter is `first` if its word goes on in the next token, `last` if its word began in
- * one before, `middle` with both, `whole` with neither. Without letters, a token with a digit
- * (N) is `number`, and one with punctuation or a symbol (P, S) is `punctuation`. All others are
- * `other`: space, and the parts of a character but its last. Such parts do not end a word.
+ * A token with a letter is `first` if its word goes on in the next token, and `last` if its word
+ * began in one before. It is `middle` with both, and `whole` with neither. Without letters, a token
+ * with a digit (N) is `number`, one with punctuation or a symbol (P, S) is `punctuation`. All
+ * others are `other`: space, and the parts of a character but its last. Such parts do not end a
+ * word.
  */
 import type { PieceTable } from '../tokenizer/piece-table.js'
 import type { WordPlace } from './types.js'
@@ -91,7 +92,7 @@ function flagsOf(text: string): number {
   )
 }
 
-/** An index of the first four places: bit 1 for a word that began before, bit 0 for one that goes on. */
+/** By two bits: the word began before (2), and goes on (1). */
 const IN_WORD = ['whole', 'first', 'last', 'middle'].map(place =>
   WORD_PLACES.indexOf(place as WordPlace),
 )

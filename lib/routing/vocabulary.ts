@@ -87,6 +87,6 @@ function byFallingCost(a: VocabularyEntry, b: VocabularyEntry): number {
 /** A token that is no text by itself has its name: `<0xE2>`. */
 function tokenText(tokenizer: Tokenizer, id: number): string {
   const bytes = tokenizer.pieces.bytes.get(id)
-  if (bytes && bytes.every(byte => byte < 0x80)) return String.fromCharCode(...bytes)
+  if (bytes?.every(byte => byte < 0x80)) return String.fromCharCode(...bytes)
   return (bytes ? undefined : tokenizer.pieces.texts[id]) ?? tokenizer.idToToken(id) ?? ''
 }

@@ -1,11 +1,9 @@
-/** The vanilla twin, and measuring it beside the model. */
-import { join } from 'node:path'
 import t from 'tap'
 import { FAMILIES } from '../../lib/families/registry.js'
 import { Model } from '../../lib/generation/model.js'
 import { loadParts } from '../../lib/load/load.js'
 import { resolveLoadOptions } from '../../lib/options/generate.js'
-import { costOf, measureCosts, vanillaTwin, withMeasured } from '../../lib/routing/cost.js'
+import { measureCosts, vanillaTwin, withMeasured } from '../../lib/routing/cost.js'
 import type { Cost } from '../../lib/routing/types.js'
 import { directoryWith } from '../checkpoint/files.js'
 import { randomOfFamily } from '../reference/random-families.js'

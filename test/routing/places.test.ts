@@ -19,7 +19,7 @@ function placesOf(tokenizer: Tokenizer, ids: readonly number[]): string[] {
   return places
 }
 
-/** Tokens by their names, of which each must exist. */
+/** Tokens by their names; each must exist. */
 function ofTokens(tokenizer: Tokenizer, names: readonly string[]): string[] {
   return placesOf(
     tokenizer,
