@@ -1,4 +1,4 @@
-/** How the choices of two layers go together. */
+/** The choices of two layers, compared. */
 import type { LayerRouting } from '../generation/results.js'
 import { checkRouting, ffnFlags } from './statistics.js'
 import type { LayerAgreement } from './types.js'

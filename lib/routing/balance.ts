@@ -1,4 +1,4 @@
-/** How a layer's picks are spread over its experts. */
+/** The spread of a layer's picks over its experts. */
 import type { ExpertKind } from '../program/moe-ops.js'
 import type { Balance, LayerStatistics } from './types.js'
 
@@ -6,8 +6,8 @@ import type { Balance, LayerStatistics } from './types.js'
 const PAPER_TAU = 0.75
 
 /**
- * The entropy, in bits, of shares that are proportional to these numbers: -sum_i s_i log2(s_i). 0 if
- * all are 0, or there are none.
+ * The entropy, in bits, of shares that are proportional to these numbers: -sum_i s_i log2(s_i). It
+ * is 0 if all are 0, or there are none.
  *
  * @throws RangeError for a number below 0, or not finite
  *
@@ -64,7 +64,7 @@ export function shares({ picks, kinds }: LayerStatistics): Readonly<Record<Exper
 }
 
 /**
- * How evenly a layer's picks are spread, in four figures.
+ * The spread of a layer's picks, in four figures.
  *
  * - `loss`: the heterogeneous load-balancing loss of MoE++ (arXiv 2410.07348), sum_i eta_i f_i P_i.
  *   f_i is the share of the tokens that picked expert i, P_i the mean of softmax(logits)_i. eta_i
@@ -75,8 +75,8 @@ export function shares({ picks, kinds }: LayerStatistics): Readonly<Record<Exper
  *   2024, arXiv 2408.15664). 0 is even.
  * - `entropy`: of all experts' shares of the picks, by its maximum log2(E). 1 is even.
  *
- * A figure is null where it is not defined: all without tokens; `loss` without the router's logits;
- * `variation` and `violation` if no FFN expert was picked; `entropy` for one expert. A layer with
+ * A figure is null where it is not defined. `loss` needs the router's logits, `entropy` two experts,
+ * `variation` and `violation` a pick of an FFN expert. Without tokens all are null. A layer with
  * one FFN expert has variation and violation 0.
  *
  * @param tau weight of zero-computation experts; default 0.75, that of the paper's 7B model

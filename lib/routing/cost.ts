@@ -1,5 +1,5 @@
 /**
- * What routing costs, for a model and for its vanilla twin: operations and bytes of a token, and
+ * The cost of routing, for a model and for its vanilla twin: operations and bytes of a token, and
  * seconds, measured side by side.
  */
 import {
@@ -12,6 +12,7 @@ import {
 import { Sequences } from '../benchmark/sequences.js'
 import { MoeppError } from '../errors.js'
 import { FAMILIES } from '../families/registry.js'
+import { aborted } from '../generation/job.js'
 import { loadParts } from '../load/load.js'
 import { PAGE_SIZE } from '../model/runner.js'
 import { type LoadOptions, resolveLoadOptions } from '../options/generate.js'
@@ -41,7 +42,7 @@ export interface CostOptions {
   readonly cacheDtype: 'f32' | 'bf16'
 }
 
-/** By counting: without ceilings and seconds. Without tokens the model's FFN experts cost nothing. */
+/** By counting: no ceilings, no seconds. Without tokens the model's FFN experts cost nothing. */
 export function costOf({ spec, layers, windowTokens, cacheDtype }: CostOptions): Cost {
   const perToken = (counts: (layer: LayerStatistics) => number) =>
     layers.reduce((sum, layer) => sum + (layer.tokens && counts(layer) / layer.tokens), 0)
@@ -117,9 +118,9 @@ export function vanillaTwin(spec: ModelSpec): ModelSpec {
  * another copy of the model before, so that both fit. A model without zero-computation experts is
  * its own twin.
  *
- * @throws MoeppError as loadModel does: ERR_OUT_OF_MEMORY if both do not fit; ERR_UNSUPPORTED if a
- *   layer has fewer FFN experts than a token picks, or no layer has experts; ERR_ABORTED; RangeError
- *   for a text without tokens
+ * @throws MoeppError as loadModel does, ERR_OUT_OF_MEMORY if both do not fit. ERR_UNSUPPORTED if a
+ *   layer has fewer FFN experts than a token picks, or no layer has experts. ERR_ABORTED;
+ *   RangeError for a text without tokens
  */
 export async function measureCosts(options: MeasureOptions): Promise<MeasuredCost[]> {
   const { source, texts, signal } = options
@@ -145,6 +146,8 @@ export async function measureCosts(options: MeasureOptions): Promise<MeasuredCos
     } finally {
       await twin.runner.close()
     }
+  } catch (error) {
+    throw signal?.aborted ? aborted(signal) : error
   } finally {
     await model.runner.close()
   }
@@ -204,20 +207,23 @@ async function measureText(
 ): Promise<MeasuredCost> {
   const timers = models.map(({ runner }) => new TextTimer(runner, text))
   const times = timers.map((): Seconds[] => [])
-  const limits: Ceilings[] = []
-  const started = performance.now()
   for (const timer of timers) await timer.seconds(signal)
+  const before = await ceilings()
+  const started = performance.now()
   for (let turn = 0; turn < TURNS; turn++) {
     const order = turn % 2 === 0 ? [...timers.keys()] : [...timers.keys()].reverse()
     for (const i of order) times[i]!.push(await timers[i]!.seconds(signal))
-    const limit = await ceilings()
-    if (limit) limits.push(limit)
     const isLate = performance.now() - started > MOST_SECONDS * 1000
     onTurn(isLate && turn > 0 ? TURNS : turn + 1)
     if (isLate && turn > 0) break
   }
+  const after = await ceilings()
   const [model, twin = model] = times.map(medians)
-  return { model: model!, twin: twin!, ceilings: ceilingsFor(products, limits) }
+  return {
+    model: model!,
+    twin: twin!,
+    ceilings: before && after && ceilingsFor(products, [before, after]),
+  }
 }
 
 function medians(turns: readonly Seconds[]): Seconds {

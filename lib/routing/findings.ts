@@ -11,9 +11,9 @@ export const CHANCE = Math.exp(-20)
 export const COLLAPSED_LOAD = 0.9
 
 /**
- * Warnings about layers, in their order. Each rule asks how likely the same is under an even router:
- * one that lets each token pick K of E experts at random. At most e^-20, 2 in 10^9, is a finding;
- * so few tokens give none.
+ * Warnings about layers, in their order. Each rule asks how likely the same is under an even
+ * router: one that lets each token pick K of E experts at random. At most e^-20, 2 in 10^9, is a
+ * finding; so few tokens give none.
  *
  * - 'dead-expert': no token picked an FFN expert. An even router has (1 - K / E)^T.
  * - 'collapsed-layer': at least 90 % of the tokens picked the same expert. An even router has at

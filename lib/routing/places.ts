@@ -1,10 +1,11 @@
 /**
  * The places of tokens in words. A word is a run of letters and marks (Unicode's L and M).
  *
- * A token with a letter is `first` if its word goes on in the next token, `last` if its word began in
- * one before, `middle` with both, `whole` with neither. Without letters, a token with a digit
- * (N) is `number`, and one with punctuation or a symbol (P, S) is `punctuation`. All others are
- * `other`: space, and the parts of a character but its last.
+ * A token with a letter is `first` if its word goes on in the next token, and `last` if its word
+ * began in one before. It is `middle` with both, and `whole` with neither. Without letters, a token
+ * with a digit (N) is `number`, one with punctuation or a symbol (P, S) is `punctuation`. All
+ * others are `other`: space, and the parts of a character but its last. Such parts do not end a
+ * word.
  */
 import type { PieceTable } from '../tokenizer/piece-table.js'
 import type { WordPlace } from './types.js'
@@ -30,40 +31,53 @@ const NUMBER_PLACE = WORD_PLACES.indexOf('number')
 const PUNCTUATION_PLACE = WORD_PLACES.indexOf('punctuation')
 const OTHER_PLACE = WORD_PLACES.indexOf('other')
 
-/** Tells the place of each token once the next one is known. */
+/** Tells the place of each token, with a number that came with it, once the next one is known. */
 export class PlaceReader {
   readonly #table: PieceTable
+  readonly #emit: (place: number, value: number) => void
   /** By id; 0 if it has not come yet. */
   readonly #known: Uint8Array
   #before = 0
+  /** Of the token whose place is not known yet; 0 for none. */
   #current = 0
+  #value = 0
 
-  constructor(table: PieceTable) {
+  /** `emit` gets an index of WORD_PLACES. */
+  constructor(table: PieceTable, emit: (place: number, value: number) => void) {
     this.#table = table
+    this.#emit = emit
     this.#known = new Uint8Array(table.texts.length)
   }
 
-  /** The place of the token before this one, as an index of WORD_PLACES; means nothing at first. */
-  push(id: number, text: string): number {
+  /** `text`: the characters that the token completes. Parts of one do not end a word. */
+  push(id: number, text: string, value: number): void {
+    if (text === '') {
+      this.#emit(OTHER_PLACE, value)
+      return
+    }
     const flags = this.#flags(id, text)
-    const place = placeOf(this.#before, this.#current, flags)
+    this.#end(flags)
     this.#before = this.#current
     this.#current = flags
-    return place
+    this.#value = value
   }
 
-  /** The place of the last token. */
-  end(): number {
-    return placeOf(this.#before, this.#current, 0)
+  /** The end of the text. */
+  end(): void {
+    this.#end(0)
+    this.#current = 0
+  }
+
+  #end(next: number): void {
+    if (this.#current !== 0) this.#emit(placeOf(this.#before, this.#current, next), this.#value)
   }
 
   /** Those of a token that is no text by itself change with the text that it completes. */
   #flags(id: number, text: string): number {
-    const known = this.#known[id]!
-    if (known !== 0) return known
-    const flags = flagsOf(text)
-    if (text !== '' && !this.#table.bytes.has(id)) this.#known[id] = flags
-    return flags
+    if (this.#table.bytes.has(id)) return flagsOf(text)
+    // The first token of a text may lack its space, so its own text counts.
+    this.#known[id] ||= flagsOf(this.#table.texts[id] ?? text)
+    return this.#known[id]!
   }
 }
 
@@ -78,7 +92,7 @@ function flagsOf(text: string): number {
   )
 }
 
-/** An index of the first four places: bit 1 for a word that began before, bit 0 for one that goes on. */
+/** By two bits: the word began before (2), and goes on (1). */
 const IN_WORD = ['whole', 'first', 'last', 'middle'].map(place =>
   WORD_PLACES.indexOf(place as WordPlace),
 )

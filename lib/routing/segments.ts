@@ -5,8 +5,8 @@
  * The text is cut into segments at places that no token crosses. Line ends before a visible
  * character are such places. If a segment has none, the space in front of a word is tried, then
  * any place. Each is tested: the text around it must give the same tokens in one piece and in two.
- * Where no place of a segment passes, as in a megabyte of one letter, the cut is made all the same,
- * and the tokens beside it may be others.
+ * If no place of a segment passes, as in a megabyte of one letter, the cut is made all the same.
+ * The tokens beside it may be others.
  */
 import { TimeSlice } from '../base/time-slice.js'
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
@@ -76,7 +76,7 @@ class Continuation {
     return this.whole(ANCHOR + text).slice(this.#anchorTokens)
   }
 
-  /** Where to end the segment that `text` begins with. */
+  /** The end of the segment that `text` begins with. */
   cut(text: string): number {
     for (const kind of KINDS) {
       let tries = 0

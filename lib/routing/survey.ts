@@ -94,7 +94,7 @@ async function run(
   const compute = (batch: readonly Window[]) => {
     const ids = batch.map(window => window.ids)
     const results = model.forward(ids, { logits: false, capture, signal: both })
-    // Keeps no results. Whoever waits for them gets the error.
+    // Keeps no results. The error reaches the caller that waits for them.
     computing = Promise.allSettled([computing, results]).then(() => {})
     return results
   }

@@ -13,7 +13,7 @@ import type { Window } from './windows.js'
 
 type Captured = ForwardResult['captured']
 
-/** What a window's tokens have in one layer, without the begin tokens. */
+/** One layer's part of a window, without the begin tokens. */
 interface LayerPart {
   readonly experts: Int32Array
   readonly weights: Float32Array

@@ -41,27 +41,25 @@ export class TokenSums {
   readonly #byToken: Sums
   readonly #byPlace = new Sums(WORD_PLACES.length)
   readonly #places: PlaceReader
-  /** FFN experts of the last token, whose place is not known yet; -1 for none. */
-  #last = -1
 
   constructor(tokenizer: Tokenizer, vocabSize: number, layers: number) {
     this.#tokenizer = tokenizer
     this.#layers = layers
     this.#byToken = new Sums(vocabSize)
-    this.#places = new PlaceReader(tokenizer.pieces)
+    this.#places = new PlaceReader(tokenizer.pieces, (place, value) =>
+      this.#byPlace.add(place, value),
+    )
   }
 
   add(id: number, text: string, ffnExperts: number): void {
     this.#all.add(0, ffnExperts)
     this.#byToken.add(id, ffnExperts)
-    const place = this.#places.push(id, text)
-    if (this.#last >= 0) this.#byPlace.add(place, this.#last)
-    this.#last = ffnExperts
+    this.#places.push(id, text, ffnExperts)
   }
 
+  /** At the end of the text. */
   result(): Pick<Subject, 'ffnExperts' | 'vocabulary' | 'places'> {
-    if (this.#last >= 0) this.#byPlace.add(this.#places.end(), this.#last)
-    this.#last = -1
+    this.#places.end()
     const vocabulary = this.#byToken
       .intervals(this.#layers)
       .map(([token, ffnExperts]) => ({
@@ -89,6 +87,6 @@ function byFallingCost(a: VocabularyEntry, b: VocabularyEntry): number {
 /** A token that is no text by itself has its name: `<0xE2>`. */
 function tokenText(tokenizer: Tokenizer, id: number): string {
   const bytes = tokenizer.pieces.bytes.get(id)
-  if (bytes && bytes.every(byte => byte < 0x80)) return String.fromCharCode(...bytes)
+  if (bytes?.every(byte => byte < 0x80)) return String.fromCharCode(...bytes)
   return (bytes ? undefined : tokenizer.pieces.texts[id]) ?? tokenizer.idToToken(id) ?? ''
 }

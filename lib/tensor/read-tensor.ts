@@ -1,29 +1,18 @@
 /** The values of a stored tensor, for small ones that TypeScript computes with. */
-import { open } from 'node:fs/promises'
-import { MoeppError } from '../errors.js'
+import { InputFile } from '../base/input-file.js'
 import { elementCount } from './tensor-file.js'
 import { DTYPE_SIZE, type DType, type TensorRef } from './tensor-ref.js'
 
 /**
  * All elements in row-major order. Each stored type fits in a float32.
  *
- * @throws MoeppError ERR_BAD_FILE if the file has become shorter; what opening it throws
+ * @throws MoeppError ERR_BAD_FILE if the file has become shorter; ERR_NOT_FOUND if it is gone
  */
 export async function readTensor(ref: TensorRef): Promise<Float32Array> {
-  const bytes = new DataView(new ArrayBuffer(ref.byteLength))
-  const file = await open(ref.file)
-  try {
-    const { bytesRead } = await file.read(bytes, 0, ref.byteLength, ref.byteOffset)
-    if (bytesRead !== ref.byteLength) {
-      throw new MoeppError(
-        'ERR_BAD_FILE',
-        `${ref.file}: ends within a tensor: expected ${ref.byteLength} bytes at ` +
-          `${ref.byteOffset}, got ${bytesRead}`,
-      )
-    }
-  } finally {
-    await file.close()
-  }
+  const stored = await InputFile.with(ref.file, file =>
+    file.read(ref.byteOffset, ref.byteLength, 'a tensor'),
+  )
+  const bytes = new DataView(stored.buffer, stored.byteOffset, stored.byteLength)
   const { shape, dtype } = ref
   const values = new Float32Array(elementCount(shape)!)
   const element = READERS[dtype]

@@ -1,33 +1,36 @@
 /** A tokenizer whose tokens are single characters: texts stand for any ids. */
-import { Tokenizer } from '../../lib/tokenizer/tokenizer.js'
-import { checkTokenizerJson } from '../../lib/tokenizer/tokenizer-json.js'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { loadTokenizer, type Tokenizer } from '../../lib/tokenizer/tokenizer.js'
 
 /** Character i of `characters` is token i. */
-export function characterTokenizer(characters: readonly string[]): Tokenizer {
+export async function characterTokenizer(characters: readonly string[]): Promise<Tokenizer> {
   const json = {
     added_tokens: [],
     normalizer: null,
     pre_tokenizer: null,
     post_processor: null,
-    decoder: { type: 'Fuse' },
+    decoder: {
+      type: 'Sequence',
+      decoders: [
+        { type: 'Replace', pattern: { String: '\u2581' }, content: ' ' },
+        { type: 'Fuse' },
+      ],
+    },
     model: {
       type: 'BPE',
       vocab: Object.fromEntries(characters.map((character, id) => [character, id])),
       merges: [],
     },
   }
-  const config = {
-    addBosToken: undefined,
-    addEosToken: undefined,
-    tokens: {},
-    namedTokens: {},
-    chat: { templates: new Map() },
+  const directory = mkdtempSync(join(tmpdir(), 'moepp-characters-'))
+  try {
+    writeFileSync(join(directory, 'tokenizer.json'), JSON.stringify(json))
+    return await loadTokenizer(directory)
+  } finally {
+    rmSync(directory, { recursive: true })
   }
-  return new Tokenizer(
-    checkTokenizerJson(json as never, 'characters'),
-    config as never,
-    'characters',
-  )
 }
 
 /** `count` letters. */

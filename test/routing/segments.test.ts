@@ -21,9 +21,31 @@ function drawn(parts: readonly string[], length: number, seed: number): string {
 
 const WORDS = ['the', ' old', ' man', 'ning', "'s", "don't", ' 42', '3.14', ', ', '. ', ' — ']
 const BLANKS = ['\n', '\n\n', '\r\n', '\t', '  ', '    ', '\u00a0', '\u2028', '\u0085', ' \n ']
-const ODD = ['\0', '\ud800', '\udc00', '\ufeff', '\u0301', 'é', 'e\u0301', '漢字', '한국', '😀', '👩‍👩‍👧']
-const SPECIAL = ['<s>', '</s>', '<|im_end|>', '<|im_start|>', '<|endoftext|>', '<unk>', '▁', '<0x0A>']
-const LENGTH = 36_000
+const ODD = [
+  '\0',
+  '\ud800',
+  '\udc00',
+  '\ufeff',
+  '\u0301',
+  'é',
+  'e\u0301',
+  '漢字',
+  '한국',
+  '😀',
+  '👩‍👩‍👧',
+]
+const SPECIAL = [
+  '<s>',
+  '</s>',
+  '<|im_end|>',
+  '<|im_start|>',
+  '<|endoftext|>',
+  '<unk>',
+  '▁',
+  '<0x0A>',
+]
+/** Two cuts. */
+const LENGTH = 34_000
 
 const TEXTS: Readonly<Record<string, string>> = {
   'lines of words': drawn([...WORDS, '\n'], LENGTH, 1),
@@ -38,7 +60,7 @@ const TEXTS: Readonly<Record<string, string>> = {
   'combining marks behind line ends': drawn(['e', '\n\u0301', 'a\n', ' b'], LENGTH, 10),
   'indented lines': drawn(['\n    if', ' x', ' = 1', ':\n\t\t', '}\n'], LENGTH, 11),
   'nothing but line ends': '\n'.repeat(LENGTH),
-  'short': 'The old man',
+  short: 'The old man',
   'one space': ' ',
 }
 
@@ -75,6 +97,28 @@ function firstDifference(a: readonly number[], b: readonly number[]): number {
   return a.findIndex((id, i) => id !== b[i])
 }
 
+t.test('texts without any space are cut between tokens', async t => {
+  for (const tokenizer of [BOOKS, QWEN]) {
+    for (let seed = 20; seed < 40; seed++) {
+      const text = drawn(['word', 'ning', 'old', '12', '。', '，', '漢字', 'é'], 17_000, seed)
+      const { ids } = await inSegments(tokenizer, text, [1 << 20])
+      const expected = tokenizer.encode(text, { addSpecialTokens: false })
+      t.equal(firstDifference(ids, expected), -1, `seed ${seed}`)
+    }
+  }
+})
+
+t.test('tokenizers with unknown characters, symbols of users, and no byte tokens', async t => {
+  const parts = ['word', ' and', '漢字', '😀', '<sep>', '\n漢', 'é\n', ' \n ', '\n']
+  const text = drawn(parts, LENGTH, 12)
+  for (const folder of ['bpe', 'bpe-plain', 'bpe-user-symbols']) {
+    const tokenizer = await loadTokenizer(join(golden, 'tokenizer', folder))
+    const expected = tokenizer.encode(text, { addSpecialTokens: false })
+    const { ids } = await inSegments(tokenizer, text, [5000])
+    t.equal(firstDifference(ids, expected), -1, folder)
+  }
+})
+
 t.test('a line that cannot be cut cleanly loses no character', async t => {
   for (const tokenizer of [BOOKS, QWEN]) {
     for (const text of ['a'.repeat(50_000), '😀'.repeat(20_001)]) {
@@ -103,13 +147,17 @@ t.test('windows have the same tokens, with begin tokens in front', async t => {
     const wanted = most === 2 ? BOOKS.encode(short, { addSpecialTokens: false }) : expected
     const ids: number[] = []
     let number = 0
+    const lengths: number[] = []
     for await (const window of windows(BOOKS, inPieces(short, [11]), begin, most)) {
-      t.equal(window.number, number++)
-      t.equal(window.first, ids.length)
-      t.same(window.ids.slice(0, begin.length), begin)
-      if (ids.length + most - begin.length < wanted.length) t.equal(window.ids.length, most)
+      const isExpected =
+        window.number === number++ &&
+        window.first === ids.length &&
+        begin.every((id, i) => window.ids[i] === id)
+      if (!isExpected) t.fail(`window ${window.number}`)
+      lengths.push(window.ids.length)
       ids.push(...window.ids.slice(begin.length))
     }
+    t.ok(lengths.slice(0, -1).every(length => length === most))
     t.same(ids, wanted)
   }
 })
