@@ -72,9 +72,11 @@ const meanOf = (values: readonly number[]) =>
 
 /** The cells of a table's body, a list for each row. */
 const cellsOf = (table: Locator): Promise<string[][]> =>
-  table
-    .locator('tbody tr')
-    .evaluateAll('rows => rows.map(row => Array.from(row.cells, cell => cell.textContent))')
+  table.locator('tbody tr').evaluateAll(rows => {
+    const textsOf = (cells: Iterable<{ textContent: string }>) =>
+      Array.from(cells, cell => cell.textContent)
+    return rows.map(row => textsOf(row.childNodes))
+  })
 
 const figure = (page: Page, title: string) =>
   page.locator('figure').filter({ has: page.getByRole('heading', { name: title, exact: true }) })
@@ -179,7 +181,7 @@ inBrowser('colours are FFN experts: the mean, or a layer’s', single, async (t,
     const colour = await page
       .locator('.said .token')
       .nth(i)
-      .evaluate('token => getComputedStyle(token).backgroundColor')
+      .evaluate(token => token.computedStyleMap().get('background-color')!.toString())
     const alpha = Number(/ ([\d.]+)\)$/.exec(String(colour))?.[1] ?? Number.NaN)
     t.ok(Math.abs(alpha - 0.325 * number) < 0.005, `${number} FFN experts: ${colour}`)
   }

@@ -40,7 +40,7 @@ export class Finder {
     })
     this.element = element(
       'div',
-      { class: 'row finder', role: 'search' },
+      { class: 'row finder', role: 'group', 'aria-label': 'Search in the text' },
       element('label', { class: 'row' }, 'Search ', this.#field),
       button('Previous match', -1),
       button('Next match', 1),
