@@ -9,7 +9,7 @@ import type { Sample } from '../../lib/routing/types.js'
 import { ffnExpertsOf, reportOf, type Shape, surveyed } from './fixture.js'
 
 const SHAPE: Shape = { tokens: 700, layers: 3, topK: 2, experts: { ffn: 5, constant: 2, zero: 1 } }
-/** What two decimals can be wrong by, and a float more. */
+/** The error of two decimals, and of a float. */
 const HALF_STEP = 0.005 + 1e-6
 
 async function roundTrip(sample: Sample, pathBytes = 1e9): Promise<SampleText> {

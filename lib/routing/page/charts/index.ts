@@ -16,7 +16,7 @@ import { picksChart, tokensChart } from './stacks.js'
 
 export { patterns } from './key.js'
 
-/** The charts of each part, as far as the subjects have their numbers. */
+/** The charts of each part; none where the subjects lack their numbers. */
 export function chartsOf(subjects: readonly Named[]) {
   const some = (has: (named: Named) => boolean, ...charts: ((of: readonly Named[]) => Chart)[]) =>
     subjects.some(has) ? charts.map(chart => chart(subjects)) : []
