@@ -132,7 +132,11 @@ t.test('no text of a report is HTML', async t => {
   const { report, samples } = await unpacked(dataOf(html))
   t.equal(report.subjects[0]!.file, evil)
   t.equal(samples[0]!.text(3), evil)
-  t.notMatch(rest(html), /https?:\/\/(?!www\.w3\.org)/, 'no address but names of SVG')
+  t.notMatch(
+    rest(html).replace(/<!--.*?-->/s, ''),
+    /https?:\/\/(?!www\.w3\.org)/,
+    'no address but names of SVG',
+  )
 })
 
 t.test('the search finds tokens', async t => {

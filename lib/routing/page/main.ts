@@ -58,7 +58,6 @@ function cost(subjects: readonly Named[], costs: readonly Chart[]): HTMLElement[
 }
 
 const state = byId('state', HTMLElement)
-themeButton(byId('theme', HTMLButtonElement))
 try {
   const data = await unpacked(byId('data', HTMLElement).textContent)
   const shared = { class: 'unseen', 'aria-hidden': 'true' }
@@ -69,3 +68,5 @@ try {
   state.textContent = `The report cannot be shown: ${error}`
   throw error
 }
+// Last: a browser that keeps nothing for files may refuse it.
+themeButton(byId('theme', HTMLButtonElement))
