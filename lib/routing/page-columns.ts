@@ -17,7 +17,7 @@ const STEP = 0.01
 
 /** Deflates bytes, or the UTF-8 of a text. */
 export async function packed(bytes: Uint8Array | string): Promise<Packed> {
-  return (await deflate(bytes, { level: 9 })).toString('base64')
+  return (await deflate(bytes)).toString('base64')
 }
 
 /** The columns of a sample. Its paths end where they take more than `pathBytes`. */

@@ -23,7 +23,7 @@ export interface PackedSample {
   readonly entries: PackedColumn
   /** [L, n] bytes: a token's FFN experts with a weight above 0. */
   readonly ffnExperts: Packed
-  /** Blocks of PATH_BLOCK tokens, the last one shorter; the first tokens alone, if they are large. */
+  /** Blocks of PATH_BLOCK tokens, the last one shorter. Large ones: of the first tokens alone. */
   readonly paths: readonly PackedPaths[]
   /** Tokens of all these blocks. */
   readonly pathTokens: number

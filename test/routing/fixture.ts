@@ -22,7 +22,7 @@ export interface Shape {
   readonly tokens: number
   readonly layers: number
   readonly topK: number
-  /** How many experts of each kind. */
+  /** Experts of each kind. */
   readonly experts: Readonly<Partial<Record<ExpertKind, number>>>
   readonly windowTokens?: number
   /** Default true. */

@@ -1,98 +1,24 @@
 /** The report's page in a browser, as a file. Plain loops here count what it shows. */
-import { mkdirSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
-import { pathToFileURL } from 'node:url'
-import type { BrowserContextOptions, Locator, Page } from 'playwright-core'
-import t, { type Test } from 'tap'
 import { EXPERT_KINDS } from '../../lib/program/expert-kinds.js'
-import { reportPage } from '../../lib/routing/page-file.js'
-import type { RoutingReport, Sample, Subject, TokenRows } from '../../lib/routing/types.js'
-import { accessibilityFaults, closeBrowser, noBrowser, withPage } from '../server/browser.js'
-import { root } from '../support/golden.js'
-import { ffnExpertsOf, reportOf, type Shape, surveyed } from './fixture.js'
-
-const screenshots = join(root, 'build', 'screenshots')
-mkdirSync(screenshots, { recursive: true })
-const folder = t.testdir()
-t.teardown(() => closeBrowser())
-
-const SHAPE: Shape = {
-  ...{ tokens: 4000, layers: 12, topK: 2 },
-  experts: { ffn: 8, constant: 2, copy: 1, zero: 1 },
-}
-const one = surveyed(SHAPE)
-const other = surveyed({ ...SHAPE, seed: 2, model: 'models/other', tokens: 3000 })
-/** Tokens of a page of text. */
-const PAGE = 1500
-
-let files = 0
-
-/** A test with the page of a report, opened from disk. */
-function inBrowser(
-  name: string,
-  parts: { report: RoutingReport; samples: (Sample | undefined)[] },
-  use: (t: Test, page: Page) => Promise<void>,
-  context: BrowserContextOptions = {},
-): void {
-  t.test(name, { skip: noBrowser }, async t => {
-    const file = join(folder, `${++files}.html`)
-    writeFileSync(file, await reportPage(parts.report, parts.samples))
-    await withPage(t, pathToFileURL(file).href, context, async page => {
-      await page.locator('#state').waitFor({ state: 'hidden' })
-      await use(t, page)
-    })
-  })
-}
-
-const single = { report: reportOf(one.subject), samples: [one.sample] }
-const double = {
-  report: reportOf(one.subject, other.subject),
-  samples: [one.sample, other.sample],
-}
-
-/** Token `i` of a sample: its rows, and its place there. */
-function at({ rows }: Sample, i: number): { row: TokenRows; place: number } {
-  const row = rows.find(({ first, tokens }) => i >= first && i < first + tokens.length)!
-  return { row, place: i - row.first }
-}
-
-function textOf(sample: Sample, i: number): string {
-  const { row, place } = at(sample, i)
-  return row.texts[place]!
-}
-
-/** FFN experts of a token in each layer. */
-function ffnOf(sample: Sample, i: number): number[] {
-  const { row, place } = at(sample, i)
-  return row.layers.map(layer => ffnExpertsOf(layer, place))
-}
-
-const meanOf = (values: readonly number[]) =>
-  values.reduce((sum, value) => sum + value, 0) / values.length
-
-/** The cells of a table's body, a list for each row. */
-const cellsOf = (table: Locator): Promise<string[][]> =>
-  table
-    .locator('tbody tr')
-    .evaluateAll('rows => rows.map(row => Array.from(row.cells, cell => cell.textContent))')
-
-const figure = (page: Page, title: string) =>
-  page.locator('figure').filter({ has: page.getByRole('heading', { name: title, exact: true }) })
-
-async function numbersOf(page: Page, title: string): Promise<string[][]> {
-  const found = figure(page, title)
-  await found.locator('summary').click()
-  await found.locator('tbody tr').first().waitFor()
-  return cellsOf(found.locator('table'))
-}
-
-/** `--value` of each token on the page. */
-const values = (page: Page): Promise<number[]> =>
-  page
-    .locator('.said .token')
-    .evaluateAll(tokens => tokens.map(token => Number(token.style.getPropertyValue('--value'))))
-
-const group = (page: Page) => page.getByRole('group', { name: 'Pages of the text' })
+import type { Subject } from '../../lib/routing/types.js'
+import { ffnExpertsOf } from './fixture.js'
+import {
+  at,
+  cellsOf,
+  double,
+  ffnOf,
+  group,
+  inBrowser,
+  meanOf,
+  numbersOf,
+  one,
+  other,
+  PAGE,
+  SHAPE,
+  single,
+  textOf,
+  values,
+} from './report-page.js'
 
 inBrowser('the numbers of layers', single, async (t, page) => {
   const picks = await numbersOf(page, 'Picks by kind of expert')
@@ -146,7 +72,7 @@ inBrowser('the numbers of layers', single, async (t, page) => {
   )
   const correlations = await numbersOf(page, 'Cost of a token in neighbouring layers')
   t.equal(correlations[1]![1], '–', 'a correlation that there is not')
-  t.equal(await page.locator('.drawing svg[role=img]').count(), 13)
+  t.equal(await page.locator('.drawing svg[role=img]').count(), 14)
   t.match(await page.locator('.findings li').allTextContents(), [/Layer 3/, /Layer 5/])
 })
 
@@ -179,7 +105,7 @@ inBrowser('colours are FFN experts: the mean, or a layer’s', single, async (t,
     const colour = await page
       .locator('.said .token')
       .nth(i)
-      .evaluate('token => getComputedStyle(token).backgroundColor')
+      .evaluate(token => token.computedStyleMap().get('background-color')!.toString())
     const alpha = Number(/ ([\d.]+)\)$/.exec(String(colour))?.[1] ?? Number.NaN)
     t.ok(Math.abs(alpha - 0.325 * number) < 0.005, `${number} FFN experts: ${colour}`)
   }
@@ -252,7 +178,7 @@ inBrowser('the search finds across pages', single, async (t, page) => {
   }
   t.ok(places.length > 3, 'the test needs some')
   const state = page.locator('.finder [role=status]')
-  const field = page.getByLabel('Search')
+  const field = page.getByRole('searchbox', { name: 'Search' })
   await field.fill(query)
   await state.filter({ hasText: `1 of ${places.length}` }).waitFor()
   t.equal(await page.locator('.is-current').allTextContents().then(join_), ' keeper wait')
@@ -367,83 +293,4 @@ inBrowser('two subjects', double, async (t, page) => {
     if (a !== undefined && b !== undefined && key !== '⏎')
       t.equal(shown, (b - a).toFixed(2).replace('-', '−'), key)
   }
-})
-
-const EVIL = '</script><img src=x onerror=alert(1)>\u202e\0"'
-const evil = surveyed({
-  ...{ ...SHAPE, tokens: 30, layers: 2, file: EVIL, model: EVIL, hasCost: false },
-  ...{ hasResiduals: false, texts: [EVIL, '\n', ''] },
-})
-
-inBrowser(
-  'texts are texts; what is absent is said',
-  { report: reportOf(evil.subject), samples: [evil.sample] },
-  async (t, page) => {
-    t.equal(await page.locator('img').count(), 0)
-    t.match(await page.locator('.said').textContent(), '</script><img src=x onerror=alert(1)>')
-    t.match(await page.locator('.said').textContent(), '\\u{202e}\\u{00}"')
-    t.match(await page.locator('#overview table').textContent(), '<img')
-    t.match(await page.locator('#cost').textContent(), 'The report has no costs.')
-    t.match(await page.locator('#residuals').textContent(), 'No gating residuals')
-  },
-)
-
-inBrowser(
-  'a report without its text',
-  { report: reportOf({ ...one.subject, findings: [] }), samples: [undefined] },
-  async (t, page) => {
-    t.match(await page.locator('#text').textContent(), 'written without its text')
-    t.equal(await page.locator('.findings').count(), 0)
-  },
-)
-
-for (const [look, context] of [
-  ['light', { colorScheme: 'light' }],
-  ['dark', { colorScheme: 'dark' }],
-  ['phone', { viewport: { width: 360, height: 740 }, hasTouch: true, isMobile: true }],
-] as const) {
-  for (const [name, parts] of [
-    ['one', single],
-    ['two', double],
-  ] as const) {
-    inBrowser(
-      `anyone can use it: ${look}, ${name}`,
-      parts,
-      async (t, page) => {
-        const shot = (what: string) =>
-          page.screenshot({ path: join(screenshots, `routing-${look}-${name}-${what}.png`) })
-        await shot('overview')
-        const fits = 'document.documentElement.scrollWidth <= innerWidth'
-        t.equal(await page.evaluate(fits), true, 'nothing beside the page')
-        for (const id of ['vocabulary', 'layers', 'residuals', 'cost']) {
-          await page.locator(`#${id}`).evaluate(part => part.scrollIntoView())
-          await shot(id)
-        }
-        if (name === 'two' && look !== 'phone')
-          await page.getByLabel('Beside it').selectOption('other')
-        await page.locator('.said .token').nth(20).click()
-        await page.locator('.path tbody tr').first().waitFor()
-        await page.locator('#text').evaluate(part => part.scrollIntoView())
-        await shot('text')
-        await page.getByLabel('Search').first().fill('ship')
-        await page.locator('.is-current').first().waitFor()
-        for (const summary of await page.locator('summary').all()) await summary.click()
-        t.same(await accessibilityFaults(page), [])
-        t.equal(await page.evaluate(fits), true, 'with all numbers')
-      },
-      context,
-    )
-  }
-}
-
-inBrowser('on paper', double, async (t, page) => {
-  await page.emulateMedia({ media: 'print', colorScheme: 'dark' })
-  t.equal(await page.locator('.controls').first().isVisible(), false)
-  t.equal(
-    await page.evaluate('getComputedStyle(document.body).color'),
-    'rgb(26, 29, 33)',
-    'light colours, whatever the system has',
-  )
-  const path = join(screenshots, 'routing.pdf')
-  await page.pdf({ path, format: 'A4', printBackground: true })
 })

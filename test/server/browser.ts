@@ -19,8 +19,8 @@ const browser = noBrowser
 export const closeBrowser = () => browser?.close()
 
 /**
- * Runs `use` with a page at an address: a server's, or a file's. The test fails if the page asks for
- * anything else, or if a script throws or breaks the page's policy.
+ * Runs `use` with a page at an address: a server's, or a file's. The test fails if the page asks
+ * for anything else, or if a script throws or breaks the page's policy.
  */
 export async function withPage(
   t: Test,

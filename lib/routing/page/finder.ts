@@ -8,7 +8,7 @@ const PAUSE_MS = 200
 
 interface FinderParts {
   readonly index: () => TextIndex
-  /** What was found, and the place in it that is to be seen. */
+  /** Is told all matches, and the number of the one to show. */
   readonly onFound: (matches: readonly Match[], current: number) => void
   /** The first token that is seen: a search begins there. */
   readonly from: () => number
@@ -40,7 +40,7 @@ export class Finder {
     })
     this.element = element(
       'div',
-      { class: 'row finder', role: 'search' },
+      { class: 'row finder', role: 'group', 'aria-label': 'Search in the text' },
       element('label', { class: 'row' }, 'Search ', this.#field),
       button('Previous match', -1),
       button('Next match', 1),

@@ -16,7 +16,7 @@ export class PathView {
     this.#sample = sample
     this.#summary = element('p', { id })
     const close = element('button', { type: 'button', class: 'plain close' }, 'Close')
-    this.element = element('section', { class: 'path', 'aria-label': 'Path of a token' })
+    this.element = element('div', { class: 'path', role: 'group', 'aria-label': 'Path of a token' })
     this.element.append(close, this.#summary, this.#table)
     close.addEventListener('click', () => this.clear())
     this.clear()

@@ -26,6 +26,6 @@ export function tableElement({ columns, rows }: Table, label: string): HTMLEleme
 
 /** Keys scroll it, too. */
 export function scrollBox(label: string, ...contents: Node[]): HTMLElement {
-  const attributes = { class: 'wide', role: 'region', tabindex: '0', 'aria-label': label }
+  const attributes = { class: 'wide', role: 'group', tabindex: '0', 'aria-label': label }
   return element('div', attributes, ...contents)
 }

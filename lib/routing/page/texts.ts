@@ -27,7 +27,7 @@ export function texts(
   return chooser(known)
 }
 
-/** What the page has of a text, and its pane. */
+/** A pane, after a note on the tokens that the page does not have. */
 function textOf({ tokens, sample }: Text, id: string, pane = new TextPane(sample, id)) {
   const parts: string[] = []
   if (sample.length < tokens)

@@ -119,7 +119,14 @@ export function numberedAxis(numbers: readonly number[], width: number, label: s
   const every = Math.ceil((numbers.length * 26) / Math.max(width - 60, 60))
   return axisX(
     numbers.filter((_, i) => i % every === 0),
-    { label, labelAnchor: 'center', labelArrow: 'none', tickSize: 0, tickFormat: String },
+    {
+      label,
+      labelAnchor: 'center',
+      labelOffset: 34,
+      labelArrow: 'none',
+      tickSize: 0,
+      tickFormat: String,
+    },
   )
 }
 

@@ -26,9 +26,10 @@ const SIDES = [
   ['twin', 'vanilla twin', 'color-mix(in srgb, var(--zero) 45%, var(--surface))'],
 ] as const
 
-/** Two charts, and two of time where it is known. */
+/** Two charts, and two of time where it is known; none without costs. */
 export function costCharts(subjects: readonly Named[]): Chart[] {
   const costs = costsOf(subjects)
+  if (costs.length === 0) return []
   const plain = (of: (cost: TokenCost) => number) =>
     costs.flatMap(({ name, cost }) =>
       SIDES.map(([side, label, fill]) => ({ name, label, value: of(cost[side]), fill })),

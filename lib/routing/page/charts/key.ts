@@ -1,4 +1,4 @@
-/** What colours, patterns and symbols of a chart stand for. */
+/** The meaning of a chart's colours and patterns. */
 import type { ExpertKind } from '../../../program/expert-kinds.js'
 
 const SVG = 'http://www.w3.org/2000/svg'
@@ -91,6 +91,11 @@ export function patterns(document: Document): SVGElement {
       make('rect', { width: 6, height: 6, fill: 'var(--copy)', opacity: 0.3 }),
       make('circle', { cx: 3, cy: 3, r: 1.7, fill: 'var(--copy)' }),
     ),
-    pattern('fill-zero', 0, make('rect', { width: 6, height: 1.2, fill: 'var(--zero)' })),
+    pattern(
+      'fill-zero',
+      0,
+      make('rect', { width: 6, height: 6, fill: 'var(--zero)', opacity: 0.12 }),
+      make('rect', { width: 6, height: 1.2, fill: 'var(--zero)' }),
+    ),
   )
 }

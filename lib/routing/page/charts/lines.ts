@@ -29,7 +29,7 @@ interface Lines<Row extends { readonly layer: number }> {
   readonly decimals: number
 }
 
-/** How evenly picks are spread, and how undecided the router is. */
+/** Shows whether picks are spread evenly, and how sure the router is. */
 export function entropyChart(subjects: readonly Named[]): Chart {
   return lineChart<LayerStatistics>({
     title: 'Entropy of loads and of the router',

@@ -44,6 +44,7 @@ export function placesChart(subjects: readonly Named[]): Chart {
             ...{ label: 'FFN experts per token and layer', labelAnchor: 'center', grid: true },
             ...{
               labelArrow: 'none',
+              labelOffset: 34,
               inset: 6,
               ticks: Math.max(3, Math.floor(options.width / 110)),
             },
