@@ -50,6 +50,7 @@ export type {
 } from './options/generate.js'
 export type { Grammar } from './options/grammar.js'
 export type { ExpertKind } from './program/moe-ops.js'
+export * as routing from './routing/index.js'
 export type { LogitsHook } from './sampling/logits-hook.js'
 export type { Speculation } from './sampling/prompt-lookup.js'
 export type { TokenLogprob, TokenLogprobs } from './sampling/sampler.js'

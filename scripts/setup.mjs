@@ -51,15 +51,15 @@ async function installPackages(run) {
   })
 }
 
-/** The server's page, which is bundled for browsers instead. */
-const page = join('server', 'page', '/')
+/** Pages, which are bundled for browsers instead, and the parts that they share. */
+const pages = ['page', join('server', 'page'), join('routing', 'page')].map(path => join(path, '/'))
 
 /** True if dist/ has the files that tsc makes of lib/, and no others. */
 function distIsWhole() {
   const files = folder =>
     existsSync(join(root, folder))
       ? readdirSync(join(root, folder), { recursive: true }).filter(
-          file => /\.c?[jt]s(\.map)?$/.test(file) && !file.startsWith(page),
+          file => /\.c?[jt]s(\.map)?$/.test(file) && !pages.some(page => file.startsWith(page)),
         )
       : []
   const made = files('lib').flatMap(file =>
@@ -71,7 +71,7 @@ function distIsWhole() {
 async function compileTypeScript(run) {
   const tsc = join(root, 'node_modules', 'typescript', 'bin', 'tsc')
   await run(process.execPath, [tsc, '--build', '--verbose'])
-  await run(process.execPath, [join(root, 'scripts', 'page.mjs'), join(root, 'dist', page)])
+  await run(process.execPath, [join(root, 'scripts', 'page.mjs'), join(root, 'dist')])
   // npm does this for an installed package; in a checkout `npx moepp` runs the file as it is.
   chmodSync(join(root, 'dist', 'cli', 'main.js'), 0o755)
 }

@@ -1,5 +1,5 @@
-// Compiles the TypeScript of lib/ and test/ to build/tests/, a file for a file, and the server's
-// page, in a third of a second. Types are stripped, not checked; `npm run lint` checks them.
+// Compiles the TypeScript of lib/ and test/ to build/tests/, a file for a file, and the
+// pages, in half a second. Types are stripped, not checked; `npm run lint` checks them.
 //
 //   node scripts/typescript.mjs FILE.ts [arguments]     compiles, and runs a file of test/
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -41,7 +41,7 @@ export async function compileTests() {
     sourcesContent: false,
     write: false,
   })
-  const outputFiles = [...modules, ...(await pageFiles(join(out, 'lib', 'server', 'page')))]
+  const outputFiles = [...modules, ...(await pageFiles(join(out, 'lib')))]
   for (const file of outputFiles) write(file)
   // A source that is gone would still be found compiled.
   const made = new Set(outputFiles.map(({ path }) => path))

@@ -101,7 +101,8 @@ export function decodeUtf8(
   }
 }
 
-function notReadable(path: string, error: unknown): MoeppError {
+/** MoeppError ERR_NOT_FOUND for what opening or reading a file throws. */
+export function notReadable(path: string, error: unknown): MoeppError {
   if (error instanceof MoeppError) return error
   const code = (error as NodeJS.ErrnoException).code
   const why =

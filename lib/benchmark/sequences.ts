@@ -28,9 +28,16 @@ export class Sequences {
   /** Tokens of each sequence that the cache holds. */
   readonly #cached = new Map<number, number>()
 
-  /** Sequence b may grow to `maxTokens[b]`. */
-  constructor(runner: Runner, maxTokens: readonly number[]) {
+  readonly #tokenOf: (sequence: number, position: number) => number
+
+  /** Sequence b may grow to `maxTokens[b]`. `tokenOf`: its tokens; by default as if at random. */
+  constructor(
+    runner: Runner,
+    maxTokens: readonly number[],
+    tokenOf = (sequence: number, position: number) => tokenAt(sequence, position, runner.vocabSize),
+  ) {
     this.#runner = runner
+    this.#tokenOf = tokenOf
     for (const tokens of maxTokens) {
       this.#firstPages.push(this.#firstPages.at(-1)! + Math.ceil(tokens / runner.pageSize))
     }
@@ -146,7 +153,7 @@ export class Sequences {
     const pageTable = new Int32Array(parts.length * pages)
     for (const [i, { sequence, from, to }] of parts.entries()) {
       for (let p = from; p < to; p++) {
-        tokens[starts[i]! + p - from] = tokenAt(sequence, p, this.#runner.vocabSize)
+        tokens[starts[i]! + p - from] = this.#tokenOf(sequence, p)
         positions[starts[i]! + p - from] = p
       }
       const first = this.#firstPages[sequence]!

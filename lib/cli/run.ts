@@ -12,6 +12,7 @@ import { evalCommand } from './eval.js'
 import { generateCommand } from './generate.js'
 import { configureHelp } from './help.js'
 import { inspectCommand } from './inspect.js'
+import { routingCommand } from './routing.js'
 import { serveCommand } from './serve.js'
 import { Terminal } from './terminal.js'
 import { Warnings } from './warnings.js'
@@ -63,6 +64,7 @@ function createProgram(terminal: Terminal, setExitCode: (code: number) => void):
     convertCommand,
     benchCommand,
     evalCommand,
+    routingCommand,
     doctorCommand,
   ]
   for (const create of commands) {
@@ -80,5 +82,6 @@ Examples:
   $ moepp inspect hf:Chat-UniVi/MoE-Plus-Plus-7B
   $ moepp convert hf:Chat-UniVi/MoE-Plus-Plus-7B ./moepp-7b
   $ moepp eval --model ./moepp-7b --tasks dev.jsonl
+  $ moepp routing --model ./moepp-7b book.txt --out report.html
   $ moepp doctor
 `

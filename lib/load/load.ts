@@ -162,14 +162,16 @@ async function readPlan(
   return planLoad(description, await openCheckpoint(directory), o)
 }
 
-/** Loads the parts of a Model. */
+/** Loads the parts of a Model; `change` may change how it is recorded, but none of its weights. */
 export async function loadParts(
   source: string,
   o: ResolvedLoadOptions,
   families = FAMILIES,
+  change = (spec: ModelSpec): ModelSpec => spec,
 ): Promise<ModelParts & { readonly runner: DeviceRunner; readonly spec: ModelSpec }> {
   const directory = await resolveSource(source, o)
-  const plan = await readPlan(directory, o, families)
+  const recorded = await readPlan(directory, o, families)
+  const plan = { ...recorded, spec: change(recorded.spec) }
   const { config } = plan.description
   const generation = await readGenerationConfig(directory)
   const tokenizer = await optionalTokenizer(directory, config)

@@ -56,7 +56,10 @@ function checkActivationDtype(spec: ModelSpec, { activationDtype }: ResolvedLoad
   )
 }
 
-export function contextLengthOf({ description: { config }, options }: LoadPlan): number {
+export function contextLengthOf({
+  description: { config },
+  options,
+}: Pick<LoadPlan, 'description' | 'options'>): number {
   return (
     options.contextLength ??
     Math.min(MOST_CONTEXT, Math.max(LEAST_CONTEXT, config.maxPositionEmbeddings))

@@ -40,18 +40,31 @@ export class TokenView<Piece extends { readonly text: string }> {
       const piece = this.#pieces.get(target as Element)
       if (piece !== undefined) showDetails({ at: target as HTMLElement, piece })
     }
-    this.element.addEventListener('pointerover', show)
+    let under: EventTarget | null = null
+    // The pointer has moved, not the text beneath it.
+    this.element.addEventListener('pointermove', event => {
+      if (event.target !== under) show(event)
+      under = event.target
+    })
     this.element.addEventListener('focusin', event => {
       this.#rove(event.target as HTMLElement)
       show(event)
     })
     this.element.addEventListener('focusout', () => showDetails())
-    this.element.addEventListener('pointerout', () => showDetails())
+    this.element.addEventListener('pointerout', () => {
+      under = null
+      showDetails()
+    })
     this.element.addEventListener('click', ({ target }) => {
       // Text that was selected stays so.
       if (getSelection()?.isCollapsed !== false) this.#focus(target as HTMLElement)
     })
     this.element.addEventListener('keydown', event => this.#onKey(event))
+  }
+
+  /** The elements of its tokens, in order. */
+  get tokens(): readonly HTMLElement[] {
+    return this.#tokens
   }
 
   append(pieces: readonly Piece[]): void {

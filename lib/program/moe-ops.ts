@@ -1,27 +1,10 @@
 /** The ops of a mixture of experts: router, gating, the experts' products, their sum. */
 import type { Dimension } from '../addon/binding.js'
 import type { Buffer, ProgramBuilder, Weight } from './builder.js'
+import { EXPERT_KINDS, type ExpertKind } from './expert-kinds.js'
 import { ACTIVATION, dimension, type Label, size } from './ops.js'
 
-/** Kinds of experts, by their number in native/ops/expert_runs.h. */
-export const EXPERT_KINDS: readonly ExpertKind[] = ['ffn', 'constant', 'copy', 'zero']
-
-/**
- * The kind of an expert: a feed-forward network, a vector that is mixed with the input, the input
- * itself, or nothing.
- *
- * @example
- * ```ts
- * import { type ExpertKind, loadModel } from 'moepp'
- *
- * const model = await loadModel('npm:moepp-books-7m')
- * const { routing } = await model.generate('The old man', { routing: true })
- * const count = (kind: ExpertKind) =>
- *   routing?.layers[0]?.kinds.filter(each => each === kind).length
- * console.log(count('ffn'), count('constant'), count('copy'), count('zero'))
- * ```
- */
-export type ExpertKind = 'ffn' | 'constant' | 'copy' | 'zero'
+export { EXPERT_KINDS, type ExpertKind }
 
 /** The experts of a layer in order: kinds, and how many of each. */
 export type ExpertRuns = readonly {

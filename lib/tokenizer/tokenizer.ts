@@ -1,5 +1,4 @@
 /** A checkpoint's tokenizer: text to token ids and back. */
-
 import { join } from 'node:path'
 import { checkAll } from '../base/option-checks.js'
 import { MoeppError } from '../errors.js'
@@ -196,10 +195,7 @@ export class Tokenizer {
     return this.template.render(messages, options)
   }
 
-  /**
-   * The chat templates.
-   * @internal
-   */
+  /** @internal The chat templates. */
   get template(): ChatTemplate {
     if (this.#template.templates.size > 0) return this.#template
     throw new MoeppError(
@@ -212,6 +208,11 @@ export class Tokenizer {
   /** @internal The chat templates, or none. */
   get anyTemplate(): ChatTemplate {
     return this.#template
+  }
+
+  /** @internal Ids that encoding puts in front of a text. */
+  get beginIds(): readonly number[] {
+    return this.#before
   }
 
   /** @internal The text of each token. */

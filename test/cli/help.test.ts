@@ -2,7 +2,7 @@ import t from 'tap'
 import { fitLines } from '../../lib/cli/help.js'
 import { runHere } from './run-here.js'
 
-const COMMANDS = ['generate', 'inspect', 'convert', 'bench', 'eval', 'doctor']
+const COMMANDS = ['generate', 'inspect', 'convert', 'bench', 'eval', 'routing', 'doctor']
 
 t.test('help fits terminals of 44, 80 and 200 columns, and breaks no word', async t => {
   for (const command of COMMANDS) {

@@ -194,6 +194,28 @@ async function main() {${body}}\nmain()`,
     t.same(await runNode([file]), { code: 0, signal: null, stdout: '200 200 200\n', stderr: '' })
 })
 
+await t.test('moepp routing, without its package and with it', async t => {
+  const text = join(consumer, 'text.txt')
+  writeFileSync(text, 'The old man went down to the river. '.repeat(20))
+  const cli = join(installed, 'dist', 'cli', 'main.js')
+  const page = join(consumer, 'report.html')
+  const tokens = join(consumer, 'tokens.parquet')
+  const report = [cli, 'routing', text, '--model', 'npm:moepp-books-7m', '--out', page]
+  const made = await runNode(report)
+  t.match(made, { code: 0, stdout: /FFN experts per token/ })
+  t.match(readFileSync(page, 'utf8'), /^<!doctype html>/i)
+  const without = await runNode([...report, '--tokens', tokens])
+  t.match(without, { code: 1, stdout: '' })
+  const [, name = ''] = /needs a further package: npm install (\S+)\n$/.exec(without.stderr) ?? []
+  t.match(name, /^hyparquet-writer@/, without.stderr)
+  await runNpm(['install', name, '--ignore-scripts', '--no-audit', '--no-fund'], {
+    cwd: consumer,
+    env: { ...environment, ...npmSettings },
+  })
+  t.equal((await runNode([...report, '--tokens', tokens])).code, 0)
+  t.equal(readFileSync(tokens).subarray(-4).toString(), 'PAR1')
+})
+
 await t.test('two copies in one process', async t => {
   const other = join(scratch, 'other', 'node_modules')
   cpSync(join(consumer, 'node_modules'), other, { recursive: true })

@@ -1,4 +1,4 @@
-/** Debian's Chromium, for the tests of the server's page. */
+/** Debian's Chromium, for the tests of pages. */
 import { existsSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { type BrowserContextOptions, chromium, type Page } from 'playwright-core'
@@ -19,8 +19,8 @@ const browser = noBrowser
 export const closeBrowser = () => browser?.close()
 
 /**
- * Runs `use` with a page at an address. The test fails if the page asks another host for anything,
- * or if a script throws or breaks the page's policy.
+ * Runs `use` with a page at an address: a server's, or a file's. The test fails if the page asks
+ * for anything else, or if a script throws or breaks the page's policy.
  */
 export async function withPage(
   t: Test,
@@ -33,7 +33,7 @@ export async function withPage(
   const faults: string[] = []
   await context.route('**/*', route => {
     const asked = route.request().url()
-    if (asked.startsWith(`${url}/`)) return route.continue()
+    if (asked === url || asked.startsWith(`${url}/`)) return route.continue()
     faults.push(`a request to ${asked}`)
     return route.abort()
   })
