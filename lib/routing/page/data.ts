@@ -105,6 +105,11 @@ export class SampleText {
     return { window, position: position + i - first }
   }
 
+  /** The first tokens of windows: each is computed as a text of its own. */
+  get windowStarts(): number[] {
+    return this.#starts.map(([first]) => first)
+  }
+
   /** The picks of token `i`, a list for each layer; undefined if the page has none of it. */
   async path(i: number): Promise<Pick[][] | undefined> {
     if (i >= this.pathTokens) return undefined

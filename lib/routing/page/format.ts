@@ -30,9 +30,10 @@ const PREFIXES = ['', 'k', 'M', 'G', 'T', 'P']
 /** Three digits with a prefix: 12.3 M. */
 export function large(value: number | null | undefined, unit = ''): string {
   if (value === null || value === undefined || !Number.isFinite(value)) return '–'
-  const power = Math.floor(Math.log10(Math.max(Math.abs(value), 1)) / 3)
+  const rounded = Number(value.toPrecision(3))
+  const power = Math.floor(Math.log10(Math.max(Math.abs(rounded), 1)) / 3)
   const at = Math.min(power, PREFIXES.length - 1)
-  return `${Number((value / 1000 ** at).toPrecision(3))} ${PREFIXES[at]}${unit}`.trimEnd()
+  return `${Number((rounded / 1000 ** at).toPrecision(3))} ${PREFIXES[at]}${unit}`.trimEnd()
 }
 
 /** Seconds in the unit that suits. */

@@ -48,7 +48,7 @@ export class TextPane {
       'div',
       { class: 'pane' },
       this.#controls(),
-      scale(sample.most),
+      scale(sample),
       element('div', { class: 'reading' }, this.#page, this.#path.element),
     )
     this.element.addEventListener('keydown', ({ key }) => {
@@ -125,6 +125,8 @@ export class TextPane {
     pieces.forEach(({ text }, at) => {
       if (/^\s*\n\s*$/.test(text)) this.#tokens[at]!.classList.add('is-line-end')
     })
+    for (const start of this.#sample.windowStarts)
+      this.#tokens[start - this.#first]?.classList.add('is-window-start')
     return view.element
   }
 
@@ -199,13 +201,14 @@ export class TextPane {
   }
 }
 
-/** The colours, from no FFN expert to as many as there can be. */
-function scale(most: number): HTMLElement {
+/** The colours, from no FFN expert to as many as there can be, and the mark of a window. */
+function scale({ most, windowStarts }: SampleText): HTMLElement {
   return element(
     'p',
     { class: 'scale' },
     element('span', {}, 'FFN experts per layer: 0'),
     element('span', { class: 'ramp' }),
     element('span', {}, String(most)),
+    ...(windowStarts.length > 1 ? [element('span', { class: 'window' }, 'a window begins')] : []),
   )
 }
