@@ -16,6 +16,7 @@ export type { CallTrace, LoadTrace, TracedResult } from './generation/diagnostic
 export type { Model } from './generation/model.js'
 export type { Prompt, TokenIds } from './generation/prompt.js'
 export type {
+  ChunkRouting,
   ExpertCounts,
   FinishReason,
   ForwardResult,

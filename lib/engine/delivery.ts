@@ -45,6 +45,7 @@ export function deliverCaptured(
     consumer.captured?.(
       name,
       buffer.subarray((tokenRow + first - from) * width, (tokenRow + to - from) * width),
+      first,
     )
   }
   sequence.recorded = to

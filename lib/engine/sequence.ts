@@ -32,10 +32,10 @@ export interface SequenceConsumer {
    */
   draft?(most: number): readonly number[]
   /**
-   * Captured rows of the next tokens, in order, for one name after the other. They come before
-   * `next` for these tokens, and are valid until then.
+   * Captured rows of the next tokens, from `position` on, for one name after the other. They come
+   * before `next` for these tokens, and are valid until then. A token's rows come once.
    */
-  captured?(name: string, rows: Int32Array | Float32Array): void
+  captured?(name: string, rows: Int32Array | Float32Array, position: number): void
 }
 
 export interface SequenceRequest {

@@ -24,8 +24,8 @@ export interface ForwardOptions {
    * - `layers.N.expert_indices` (int32) and `layers.N.expert_weights` [T, topK]
    * - `layers.N.constant_scores` [T, 2 C], of a layer with C constant experts: two scores for each.
    *   Their softmax is the share of the input that the expert keeps, and that of its own vector.
-   *   Where experts get twice their input (MoE++ without `moe_feature_no_mul_topk`), the scores
-   *   are doubled before
+   *   A model that doubles its experts' input (MoE++ without `moe_feature_no_mul_topk`) doubles
+   *   the scores before
    * - `layers.N.moe_output` [T, hiddenSize]
    * - `hidden_states.0` (the embeddings) to `hidden_states.L`, L the number of layers, and
    *   `final_hidden`, which is normalized [T, hiddenSize]

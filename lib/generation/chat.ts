@@ -18,6 +18,7 @@ import type { AssistantMessage, ChatChunk, ChatResult } from './chat-results.js'
 import { deferred, type Job, settle, unlessAborted } from './job.js'
 import { checkTokenIds, type PromptContext, promptIdsOfParts } from './prompt.js'
 import type { GenerateChunk, GenerateResult } from './results.js'
+import { JoinedRouting } from './routing.js'
 import { GenerationStream } from './stream.js'
 import type { TextCalls } from './text-calls.js'
 
@@ -175,29 +176,38 @@ class ChatChunks {
   readonly #onChunk: (chunk: ChatChunk) => void
   #tokenIds: number[] = []
   #logprobs: TokenLogprobs[] = []
+  readonly #routing = new JoinedRouting()
 
   constructor(parser: ReplyParser, onChunk: (chunk: ChatChunk) => void) {
     this.#parser = parser
     this.#onChunk = onChunk
   }
 
-  push({ text, tokenIds, logprobs = [] }: GenerateChunk): void {
+  push({ text, tokenIds, logprobs = [], routing }: GenerateChunk): void {
     this.#tokenIds.push(...tokenIds)
     this.#logprobs.push(...logprobs)
+    this.#routing.add(routing)
     const parts = this.#parser.push(text)
     if (Object.keys(parts).length > 0) this.#giveOut(parts)
   }
 
   end(): void {
     const parts = this.#parser.end()
-    if (Object.keys(parts).length > 0 || this.#tokenIds.length > 0) this.#giveOut(parts)
+    const isLeft = this.#tokenIds.length > 0 || this.#routing.isLeft
+    if (Object.keys(parts).length > 0 || isLeft) this.#giveOut(parts)
   }
 
   #giveOut(parts: ReplyParts): void {
     const [tokenIds, logprobs] = [this.#tokenIds, this.#logprobs]
+    const routing = this.#routing.take()
     this.#tokenIds = []
     this.#logprobs = []
-    this.#onChunk({ ...parts, tokenIds, ...(logprobs.length > 0 && { logprobs }) })
+    this.#onChunk({
+      ...parts,
+      tokenIds,
+      ...(logprobs.length > 0 && { logprobs }),
+      ...(routing && { routing }),
+    })
   }
 }
 

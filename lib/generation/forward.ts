@@ -103,8 +103,8 @@ class Forward implements SequenceConsumer {
       this.#logits.set(logits, position * logits.length)
   }
 
-  captured(name: string, rows: Int32Array | Float32Array): void {
-    if (this.#routingNames.includes(name)) this.#routing!.add(name, rows)
+  captured(name: string, rows: Int32Array | Float32Array, position: number): void {
+    if (this.#routingNames.includes(name)) this.#routing!.add(name, rows, position)
     if (this.#capture.includes(name)) this.#recorder.add(name, rows)
   }
 

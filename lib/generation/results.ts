@@ -122,8 +122,13 @@ export interface ExpertCounts {
  */
 export interface Routing {
   /**
-   * T: the prompt's tokens and the generated ones, but for the last, which was never an input. With
-   * `routing: 'computed'` or 'counts' without `usage.cachedTokens`. Of `Model.forward`, all tokens.
+   * Number of the first token, in prompt and text: 0, or behind the cached ones with
+   * `routing: 'computed'` or 'counts'.
+   */
+  readonly first: number
+  /**
+   * T: the prompt's tokens and the generated ones from there on, but for the last, which was never
+   * an input. Of `Model.forward`, all tokens.
    */
   readonly tokens: number
   /** Of each layer with experts; none with `routing: 'counts'`. */
@@ -191,6 +196,32 @@ export interface GenerateResult {
 }
 
 /**
+ * The FFN experts of tokens of a stream. Token i of the text is number `promptTokens` + i.
+ *
+ * @example
+ * ```ts
+ * import { type ChunkRouting, loadModel } from 'moepp'
+ *
+ * const model = await loadModel('npm:moepp-books-7m')
+ * const experts: number[] = []
+ * const note = ({ first, promptTokens, ffnExperts }: ChunkRouting) => {
+ *   for (const [i, each] of ffnExperts.entries()) experts[first - promptTokens + i] = each
+ * }
+ * for await (const { routing } of model.stream('The old man', { routing: 'computed' }))
+ *   if (routing) note(routing)
+ * console.log(experts)
+ * ```
+ */
+export interface ChunkRouting {
+  /** Number of the first of these tokens, in prompt and text. */
+  readonly first: number
+  /** Tokens of the prompt. */
+  readonly promptTokens: number
+  /** Of each token, the mean over layers of the FFN experts with a weight above 0: 0 to K. */
+  readonly ffnExperts: readonly number[]
+}
+
+/**
  * A piece of a stream. All chunks together have the text and the tokens of the result, unless the
  * stream was aborted.
  *
@@ -210,6 +241,15 @@ export interface GenerateChunk {
   readonly tokenIds: number[]
   /** One entry for each of tokenIds, if the option `logprobs` is given. */
   readonly logprobs?: TokenLogprobs[]
+  /**
+   * If the option `routing` is given: the tokens that were computed since the chunk before. A token
+   * is computed after its chunk, so it comes one chunk late. In the first chunk the prompt's come,
+   * but for cached ones with 'computed' and 'counts'. The last token of a text is never computed.
+   *
+   * All chunks together have each token of the result's `routing` once, in order. Guesses that did
+   * not come have none, and a token that is computed again comes once.
+   */
+  readonly routing?: ChunkRouting
 }
 
 /**

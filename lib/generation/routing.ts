@@ -3,31 +3,74 @@ import type { ResolvedOptions } from '../options/generate.js'
 import { ffnMask, type Router } from '../program/model-spec.js'
 import { kindsOf } from '../program/moe-ops.js'
 import { CaptureRecorder } from './capture.js'
-import type { ExpertCounts, Routing } from './results.js'
+import type { ChunkRouting, ExpertCounts, Routing } from './results.js'
 
 export function routingNames(routers: readonly Router[]): string[] {
   return routers.flatMap(({ indices, weights }) => [indices, weights])
+}
+
+/** That of neighbouring chunks as one. */
+export class JoinedRouting {
+  #head: ChunkRouting | undefined
+  #experts: number[] = []
+
+  add(next: ChunkRouting | undefined): void {
+    if (!next) return
+    this.#head ??= next
+    for (const experts of next.ffnExperts) this.#experts.push(experts)
+  }
+
+  get isLeft(): boolean {
+    return this.#head !== undefined
+  }
+
+  /** All that was added since the last call; undefined if nothing was. */
+  take(): ChunkRouting | undefined {
+    const joined = this.#head && { ...this.#head, ffnExperts: this.#experts }
+    this.#head = undefined
+    this.#experts = []
+    return joined
+  }
 }
 
 /** Keeps the rows of the buffers `routingNames`, or their counts alone. */
 export class RoutingRecorder {
   readonly #routers: readonly Router[]
   readonly #rows: CaptureRecorder | undefined
+  readonly #recent: RecentTokens | undefined
   /** By the name of the layer's weights. */
   readonly #counters: ReadonlyMap<string, Counter>
   /** The rows that came last: a layer's indices come before its weights. */
   #indices: Int32Array = new Int32Array()
+  #first: number | undefined
 
-  constructor(kind: Exclude<ResolvedOptions['routing'], false>, routers: readonly Router[]) {
+  /** `tells`: `takeRecent` is called now and then. */
+  constructor(
+    kind: Exclude<ResolvedOptions['routing'], false>,
+    routers: readonly Router[],
+    tells = false,
+  ) {
     this.#routers = routers
     if (kind !== 'counts') this.#rows = new CaptureRecorder()
+    if (tells) this.#recent = new RecentTokens(routers.length)
     this.#counters = new Map(routers.map(router => [router.weights, new Counter(router)]))
   }
 
-  add(name: string, rows: Int32Array | Float32Array): void {
+  /** As SequenceConsumer.captured. */
+  add(name: string, rows: Int32Array | Float32Array, position: number): void {
+    this.#first ??= position
     this.#rows?.add(name, rows)
     if (rows instanceof Int32Array) this.#indices = rows
-    else this.#counters.get(name)!.add(this.#indices, rows)
+    else {
+      const counter = this.#counters.get(name)!
+      const recent = this.#recent
+      counter.add(this.#indices, rows, (t, experts) => recent?.add(position + t, experts))
+    }
+  }
+
+  /** The FFN experts of the tokens since the last call; undefined if there are none. */
+  takeRecent(): ReturnType<RecentTokens['take']> {
+    return this.#recent?.take()
   }
 
   result(): Routing {
@@ -35,6 +78,7 @@ export class RoutingRecorder {
     const tokens = sum(counts[0]?.tokens ?? [])
     const picks = sum(counts.map(layer => sum(layer.tokens.map((count, k) => count * k))))
     return {
+      first: this.#first ?? 0,
       tokens,
       layers: this.#layers(),
       counts,
@@ -67,14 +111,44 @@ class Counter {
     this.#isFfn = ffnMask(experts)
   }
 
-  /** @param indices, weights [T, K] */
-  add(indices: Int32Array, weights: Float32Array): void {
+  /** @param indices, weights [T, K]; `onToken` gets the FFN experts of each token */
+  add(
+    indices: Int32Array,
+    weights: Float32Array,
+    onToken: (token: number, experts: number) => void,
+  ): void {
     for (let at = 0; at < indices.length; at += this.#topK) {
       let experts = 0
       for (let i = at; i < at + this.#topK; i++)
         if (this.#isFfn[indices[i]!] && weights[i]! > 0) experts++
       this.counts.tokens[experts]!++
+      onToken(at / this.#topK, experts)
     }
+  }
+}
+
+/** Adds up the FFN experts of each token over the layers, until they are taken. */
+class RecentTokens {
+  readonly #layers: number
+  #first = 0
+  #sums: number[] = []
+
+  constructor(layers: number) {
+    this.#layers = layers
+  }
+
+  /** Positions follow each other. Each comes once for each layer. */
+  add(position: number, experts: number): void {
+    if (this.#sums.length === 0) this.#first = position
+    const at = position - this.#first
+    this.#sums[at] = (this.#sums[at] ?? 0) + experts
+  }
+
+  take(): Pick<ChunkRouting, 'first' | 'ffnExperts'> | undefined {
+    const [first, sums] = [this.#first, this.#sums]
+    if (sums.length === 0) return undefined
+    this.#sums = []
+    return { first, ffnExperts: sums.map(experts => experts / this.#layers) }
   }
 }
 

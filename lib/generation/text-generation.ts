@@ -82,7 +82,10 @@ export class TextGeneration implements SequenceConsumer {
     this.#sampler = new Sampler(options, { promptIds, endTokenIds, stream, allowed })
     if (options.stop.length > 0) this.#stopStrings = new StopStrings(options.stop)
     if (options.promptLogprobs !== undefined) this.#promptLogprobs = [null]
-    if (options.routing) this.#routing = new RoutingRecorder(options.routing, parts.routers)
+    if (options.routing) {
+      const tells = parts.onChunk !== undefined
+      this.#routing = new RoutingRecorder(options.routing, parts.routers, tells)
+    }
     if (options.speculate) {
       const most = promptIds.length + options.maxNewTokens
       this.#lookup = new PromptLookup(options.speculate, promptIds, Math.min(most, maxTokens))
@@ -162,8 +165,8 @@ export class TextGeneration implements SequenceConsumer {
     return tokenId
   }
 
-  captured(name: string, rows: Int32Array | Float32Array): void {
-    this.#routing?.add(name, rows)
+  captured(name: string, rows: Int32Array | Float32Array, position: number): void {
+    this.#routing?.add(name, rows, position)
   }
 
   #accept(tokenId: number): void {
@@ -186,6 +189,7 @@ export class TextGeneration implements SequenceConsumer {
   #endPrompt(): undefined {
     this.#finishReason = 'length'
     this.#firstTokenAt = this.#lastTokenAt = performance.now()
+    if (this.#routing) this.#giveOut('')
   }
 
   /** The grammar allows nothing more, and no token ends the text. */
@@ -226,7 +230,14 @@ export class TextGeneration implements SequenceConsumer {
     const tokenIds = this.#tokenIds.slice(this.#chunkStart)
     const logprobs = this.#logprobs.slice(this.#chunkStart)
     this.#chunkStart = this.#tokenIds.length
-    this.#parts.onChunk?.({ text, tokenIds, ...(logprobs.length > 0 && { logprobs }) })
+    const computed = this.#routing?.takeRecent()
+    const routing = computed && { promptTokens: this.promptTokens, ...computed }
+    this.#parts.onChunk?.({
+      text,
+      tokenIds,
+      ...(logprobs.length > 0 && { logprobs }),
+      ...(routing && { routing }),
+    })
   }
 
   #result(report: SequenceReport): GenerateResult {

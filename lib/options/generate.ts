@@ -141,7 +141,8 @@ export interface GenerateOptions {
   /**
    * Report the experts and expert weights of each token. All of the prompt is computed for that.
    * 'computed' leaves out its first tokens that are in the KV cache already. So does 'counts'. It
-   * reports counts of tokens alone: its memory does not grow with the text. Default false.
+   * reports counts of tokens alone: its memory does not grow with the text. With each of them the
+   * chunks of a stream tell the FFN experts of their tokens. Default false.
    */
   routing?: boolean | 'computed' | 'counts'
   /**

@@ -29,6 +29,7 @@ export class TokenView<Piece extends { readonly text: string }> {
   readonly element = element('div', { class: 'said' })
   readonly #tokens: HTMLElement[] = []
   readonly #pieces = new Map<Element, Piece>()
+  readonly #elements = new Map<Piece, HTMLElement>()
   readonly #parts: TokenViewParts<Piece>
   #current = 0
 
@@ -64,14 +65,28 @@ export class TokenView<Piece extends { readonly text: string }> {
       if (this.#tokens.length === 0) made.tabIndex = 0
       this.#tokens.push(made)
       this.#pieces.set(made, piece)
+      this.#elements.set(piece, made)
+    }
+  }
+
+  /** Colours pieces again, whose shade has changed. Default: all. */
+  recolour(pieces: Iterable<Piece> = this.#elements.keys()): void {
+    for (const piece of pieces) {
+      const token = this.#elements.get(piece)
+      if (token) this.#colour(token, piece)
     }
   }
 
   #tokenOf(piece: Piece): HTMLElement {
     const token = element('span', { class: 'token' }, piece.text)
-    const value = this.#parts.shade(piece)
-    if (value !== undefined) token.style.setProperty('--value', value.toFixed(3))
+    this.#colour(token, piece)
     return token
+  }
+
+  #colour(token: HTMLElement, piece: Piece): void {
+    const value = this.#parts.shade(piece)
+    if (value === undefined) token.style.removeProperty('--value')
+    else token.style.setProperty('--value', value.toFixed(3))
   }
 
   #onKey(event: KeyboardEvent): void {

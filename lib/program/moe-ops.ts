@@ -4,7 +4,7 @@ import type { Buffer, ProgramBuilder, Weight } from './builder.js'
 import { ACTIVATION, dimension, type Label, size } from './ops.js'
 
 /** Kinds of experts, by their number in native/ops/expert_runs.h. */
-export const EXPERT_KINDS = ['ffn', 'constant', 'copy', 'zero'] as const
+export const EXPERT_KINDS: readonly ExpertKind[] = ['ffn', 'constant', 'copy', 'zero']
 
 /**
  * The kind of an expert: a feed-forward network, a vector that is mixed with the input, the input
@@ -21,7 +21,7 @@ export const EXPERT_KINDS = ['ffn', 'constant', 'copy', 'zero'] as const
  * console.log(count('ffn'), count('constant'), count('copy'), count('zero'))
  * ```
  */
-export type ExpertKind = (typeof EXPERT_KINDS)[number]
+export type ExpertKind = 'ffn' | 'constant' | 'copy' | 'zero'
 
 /** The experts of a layer in order: kinds, and how many of each. */
 export type ExpertRuns = readonly {

@@ -164,7 +164,7 @@ function result(
       prefillTokensPerSecond: 0,
       decodeTokensPerSecond: 0,
     },
-    routing: { tokens, ffnExpertsPerToken, layers: [], counts: [] },
+    routing: { first: 0, tokens, ffnExpertsPerToken, layers: [], counts: [] },
   }
 }
 

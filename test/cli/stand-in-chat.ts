@@ -64,7 +64,7 @@ function streamOf(answer: Answer, signal: AbortSignal) {
       prefillTokensPerSecond: 400,
       decodeTokensPerSecond: 200,
     },
-    routing: { tokens: 12, ffnExpertsPerToken: 1.5, layers: [], counts: [] },
+    routing: { first: 0, tokens: 12, ffnExpertsPerToken: 1.5, layers: [], counts: [] },
   })
   return {
     [Symbol.asyncIterator]: chunks,

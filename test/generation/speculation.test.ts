@@ -39,7 +39,7 @@ async function run(options: GenerateOptions) {
   const { model, runner } = fakeModel({ script, maxStepTokens: 64 })
   const stream = model.stream(PROMPT, options)
   const chunks = []
-  for await (const { text, tokenIds } of stream) chunks.push({ text, tokenIds })
+  for await (const { text, tokenIds, routing } of stream) chunks.push({ text, tokenIds, routing })
   return { chunks, result: await stream.result, steps: runner.steps.length, stats: model.stats() }
 }
 

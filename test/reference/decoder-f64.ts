@@ -51,7 +51,7 @@ export interface Picks {
 /** The second half of a layer: its output, and the router's where the layer has experts. */
 export interface LayerOutput {
   readonly out: Row
-  readonly routed?: { readonly logits: Row; readonly picks: Picks }
+  readonly routed?: { readonly logits: Row; readonly picks: Picks; readonly shares: Row }
 }
 
 /** The results of one position. */
@@ -60,10 +60,12 @@ export interface Position {
   /** 0: the embedding; l: the output of layer l - 1. */
   readonly hidden: readonly Row[]
   readonly finalHidden: Row
-  /** These three by layer that has experts. */
+  /** These four by layer that has experts. */
   readonly moeOutput: readonly Row[]
   readonly routerLogits: readonly Row[]
   readonly picks: readonly Picks[]
+  /** [2C] of each constant expert the share of its input, and of its vector. */
+  readonly constantShares: readonly Row[]
   /** The inputs of quantised matrices in units of their blocks' scales, before they are rounded. */
   readonly ratios: readonly Row[]
 }
@@ -165,6 +167,7 @@ export abstract class Decoder {
     const moeOutput: Row[] = []
     const routerLogits: Row[] = []
     const picks: Picks[] = []
+    const constantShares: Row[] = []
     for (let layer = 0; layer < layers; layer++) {
       const x = this.#attention(hidden[layer]!, layer, position)
       const y = this.#norm(x, `model.layers.${layer}.post_attention_layernorm.weight`)
@@ -174,10 +177,12 @@ export abstract class Decoder {
       moeOutput.push(out)
       routerLogits.push(routed.logits)
       picks.push(routed.picks)
+      constantShares.push(routed.shares)
     }
     const finalHidden = this.#norm(hidden[layers]!, 'model.norm.weight')
     const logits = this.times(tied ? 'model.embed_tokens.weight' : 'lm_head.weight', finalHidden)
-    return { logits, hidden, finalHidden, moeOutput, routerLogits, picks, ratios: this.#ratios }
+    const routed = { moeOutput, routerLogits, picks, constantShares }
+    return { logits, hidden, finalHidden, ...routed, ratios: this.#ratios }
   }
 
   protected weight(name: string): Row {

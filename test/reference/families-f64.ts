@@ -129,7 +129,7 @@ export class FamilySequence extends Decoder {
   }
 
   protected experts(y: Row, layer: number): LayerOutput {
-    const { dense, names, ffnExperts, masked } = this.#c
+    const { dense, names, ffnExperts, zero, masked } = this.#c
     const prefix = `model.layers.${layer}.${names.block}`
     if (dense[layer]) return { out: this.#ffn(prefix, y) }
     const scores = this.times(`${prefix}.gate.weight`, y)
@@ -141,7 +141,10 @@ export class FamilySequence extends Decoder {
       const weight = picks.weights[k]!
       for (let i = 0; i < out.length; i++) out[i] = this.r(out[i]! + this.r(weight * result[i]!))
     }
-    return { out, routed: { logits, picks } }
+    const shares = zero.flatMap((kind, i) =>
+      kind === 'constant' ? [...this.#shares(`${prefix}.experts.${ffnExperts + i}`, y)] : [],
+    )
+    return { out, routed: { logits, picks, shares: Float64Array.from(shares) } }
   }
 
   #pick(logits: Row) {
@@ -160,6 +163,11 @@ export class FamilySequence extends Decoder {
     return times(down, this.swiglu(times(gate, y), times(up, y)))
   }
 
+  /** Of a constant expert: the share of its input, and that of its vector. */
+  #shares(own: string, y: Row): Row {
+    return this.softmax(this.times(`${own}.wg.weight`, y))
+  }
+
   #expert(prefix: string, expert: number, y: Row): Row {
     const { ffnExperts, zero } = this.#c
     const own = `${prefix}.experts.${expert}`
@@ -168,7 +176,7 @@ export class FamilySequence extends Decoder {
     if (kind === 'zero') return new Float64Array(y.length)
     if (kind === 'copy') return y
     const constant = this.weight(`${own}.constant`)
-    const [kept, trained] = this.softmax(this.times(`${own}.wg.weight`, y))
+    const [kept, trained] = this.#shares(own, y)
     return y.map((value, i) => this.r(this.r(kept! * value) + this.r(trained! * constant[i]!)))
   }
 }

@@ -2,19 +2,10 @@
  * The f64 references against the golden data: prompts, then greedy steps one by one. The data is
  * f32 compute and its tolerance 16 times that error, so an eighth of it is enough here.
  */
-import { readdirSync } from 'node:fs'
-import { join } from 'node:path'
 import t from 'tap'
-import {
-  caseNames,
-  FAMILIES,
-  type Family,
-  goldenCase,
-  readGolden,
-  readJson,
-} from '../support/golden.js'
-import { type Decoder, likeliest, type Position, type Row, type Weights } from './decoder-f64.js'
-import { FamilySequence, familyConfig } from './families-f64.js'
+import { caseNames, FAMILIES } from '../support/golden.js'
+import { likeliest, type Position } from './decoder-f64.js'
+import { isReadable, newSequence } from './golden-sequence.js'
 import {
   compareForward,
   compareGreedy,
@@ -23,33 +14,6 @@ import {
   openCase,
   STEPS,
 } from './model-case.js'
-import { ReferenceSequence, referenceConfig } from './model-f64.js'
-
-/** Torch's files, and f16, are not read here. */
-function isReadable(family: Family, name: string): boolean {
-  const { weights } = readJson<{ weights: { format: string; dtype: string } }>(
-    join(goldenCase(name, family), 'case.json'),
-  )
-  return weights.format.startsWith('safetensors') && weights.dtype !== 'float16'
-}
-
-function readWeights(directory: string): Weights {
-  const all = new Map<string, Row>()
-  const files = readdirSync(directory).filter(file => /^model.*\.safetensors$/.test(file))
-  for (const tensors of files.map(file => readGolden(join(directory, file)))) {
-    for (const name of tensors.names) all.set(name, Float64Array.from(tensors.values(name).data))
-  }
-  return { tensors: all, quantised: new Set() }
-}
-
-function newSequence(family: Family, name: string): Decoder {
-  const directory = goldenCase(name, family)
-  const json = readJson<Record<string, unknown>>(join(directory, 'config.json'))
-  const weights = readWeights(directory)
-  return family === 'moepp'
-    ? new ReferenceSequence(referenceConfig(json), weights, 'f64')
-    : new FamilySequence(familyConfig(json), weights, 'f64')
-}
 
 /** Positions as `forward` returns them. */
 function forwarded(positions: readonly Position[], moeLayers: readonly number[]): Forwarded {

@@ -61,7 +61,12 @@ export class ReferenceSequence extends Decoder {
   protected experts(y: Row, layer: number, previous: Row | undefined): LayerOutput {
     const logits = this.#route(y, previous, layer)
     const picks = this.#pick(logits)
-    return { out: this.#mix(y, picks, layer), routed: { logits, picks } }
+    const { experts } = this.#c
+    const shares = [experts - 4, experts - 3].flatMap(expert => [
+      ...this.#shares(this.#input(y), expert, layer),
+    ])
+    const routed = { logits, picks, shares: Float64Array.from(shares) }
+    return { out: this.#mix(y, picks, layer), routed }
   }
 
   /** The accumulated router logits of one layer. */
@@ -109,9 +114,20 @@ export class ReferenceSequence extends Decoder {
     return logits.map(logit => r(logit * r(this.#c.gateNormStd / deviation)))
   }
 
+  /** The experts'. */
+  #input(y: Row): Row {
+    return this.#c.doubled ? y.map(value => 2 * value) : y
+  }
+
+  /** Of a constant expert: the share of its input, and that of its vector. */
+  #shares(u: Row, expert: number, layer: number): Row {
+    const prefix = `model.layers.${layer}.mlp.moe.experts.experts.${expert}`
+    return this.softmax(this.times(`${prefix}.wg.weight`, u))
+  }
+
   #mix(y: Row, { experts, weights }: Picks, layer: number): Row {
     const r = this.r
-    const u = this.#c.doubled ? y.map(value => 2 * value) : y
+    const u = this.#input(y)
     const out = new Float64Array(y.length)
     for (const k of [0, 1] as const) {
       const result = this.#expert(u, experts[k]!, layer)
@@ -128,7 +144,7 @@ export class ReferenceSequence extends Decoder {
     if (expert === experts - 2) return u
     if (expert >= experts - 4) {
       const constant = this.weight(`${prefix}.constant`)
-      const [own, trained] = this.softmax(this.times(`${prefix}.wg.weight`, u))
+      const [own, trained] = this.#shares(u, expert, layer)
       return u.map((value, i) => r(r(own! * value) + r(trained! * constant[i]!)))
     }
     const up = this.times(`${prefix}.up_proj.weight`, u)

@@ -33,7 +33,7 @@ const thought = (token: string, p: number) =>
 const ended = (reason: string) => chunk({ delta: {}, finish_reason: reason })
 const usage = (tokens: number) => ({
   choices: [],
-  usage: { prompt_tokens: 7, completion_tokens: tokens, ffn_experts_per_token: 1.4375 },
+  usage: { prompt_tokens: PROMPT_TOKENS, completion_tokens: tokens, ffn_experts_per_token: 1.4375 },
 })
 
 /** Words of an answer, with probabilities that repeat. */
@@ -103,6 +103,32 @@ async function* slow(onAbort: () => void): AsyncGenerator<Chunk> {
   }
 }
 
+/** Experts that a token of the chat model picks. */
+export const TOP_K = 2
+/** FFN experts of token `i` of a text. */
+export const ffnExperts = (i: number) => [0.25, 1, 2, 1.5, 0.75, 1.75][i % 6]!
+const PROMPT_TOKENS = 7
+
+/** The chunks with the routing of their tokens, one late, and that of two tokens of the prompt. */
+async function* routed(chunks: AsyncIterable<Chunk> | Iterable<Chunk>): AsyncGenerator<Chunk> {
+  let tokens = 0
+  for await (const chunk of chunks) {
+    // biome-ignore lint/suspicious/noExplicitAny: a JSON document
+    const choice = typeof chunk === 'string' ? undefined : (chunk as any).choices?.[0]
+    const { content, tokens: texts = content } = choice?.logprobs ?? {}
+    if (texts !== undefined) {
+      const computed = tokens === 0 ? [-2, -1] : [tokens - 1]
+      choice.routing = {
+        first: PROMPT_TOKENS + computed[0]!,
+        prompt_tokens: PROMPT_TOKENS,
+        ffn_experts: computed.map(i => (i < 0 ? TOP_K : ffnExperts(i))),
+      }
+      tokens += texts.length
+    }
+    yield chunk
+  }
+}
+
 /** Bytes of a stream, with the odd line ends and cuts that the standard allows. */
 async function* bytesOf(chunks: AsyncIterable<Chunk> | Iterable<Chunk>, isWhole: boolean) {
   yield Buffer.from(': a comment\r\n\r\n')
@@ -144,6 +170,7 @@ function modelRoutes(app: FastifyInstance, wantsKey: boolean): void {
   app.get<{ Params: { id: string } }>('/v1/models/:id', ({ params: { id } }) => ({
     id,
     capabilities: { chat: id === CHAT },
+    ...(id === CHAT && { experts_per_token: TOP_K }),
   }))
 }
 
@@ -161,16 +188,18 @@ export async function fakeOpenAi({ wantsKey = false } = {}): Promise<FakeOpenAi>
       return reply.code(429).header('retry-after', '3').send(failure('The queue is full.'))
     const script =
       name === 'slow' ? slow(() => fake.aborted++) : (SCRIPTS[name] ?? SCRIPTS.story)!()
-    const chunks = Array.isArray(script) && name !== 'cut' ? [...script, usage(8)] : script
+    const whole = Array.isArray(script) && name !== 'cut' ? [...script, usage(8)] : script
+    const chunks = body.return_routing ? routed(whole) : whole
     return reply.type('text/event-stream').send(Readable.from(bytesOf(chunks, name !== 'cut')))
   })
   app.post<{ Body: Body }>('/v1/completions', async ({ body }, reply) => {
     fake.bodies.push(body)
-    const chunks = [
+    const whole = [
       ...STORY_TOKENS.slice(0, 6).map((token, i) => completion(token, probability(i))),
       chunk({ text: '', finish_reason: 'length' }),
       usage(6),
     ]
+    const chunks = body.return_routing ? routed(whole) : whole
     return reply.type('text/event-stream').send(Readable.from(bytesOf(chunks, true)))
   })
   fake.url = await app.listen({ host: '127.0.0.1', port: 0 })

@@ -94,6 +94,7 @@ t.test('a text: its times are ordered, its lengths and FFN experts are counted',
     usage: { promptTokens: 5, generatedTokens: 4, cachedTokens: 0 },
     finishReason: 'stop',
     routing: {
+      first: 0,
       tokens: 8,
       layers: [],
       ffnExpertsPerToken: 1,

@@ -1,10 +1,18 @@
 /** The page's tokens: texts, probabilities, requests, times. */
 import t from 'tap'
+import { Experts } from '../../lib/server/page/experts.js'
 import { Meter } from '../../lib/server/page/meter.js'
-import { Pieces, percent, probabilityOf, visible } from '../../lib/server/page/pieces.js'
+import {
+  ffnExpertsOf,
+  Pieces,
+  percent,
+  probabilityOf,
+  type Score,
+  visible,
+} from '../../lib/server/page/pieces.js'
 import { chatBody, completionBody, stopStrings } from '../../lib/server/page/requests.js'
 
-const score = (token: string, logprob = -1) => ({ token, logprob, top: [] })
+const score = (token: string, logprob = -1): Score => ({ token, logprob, top: [] })
 
 /** Texts with the tokens of each, of parts that come one after the other. */
 function cut(...parts: [text: string, tokens: string[]][]): [string, string[]][] {
@@ -124,7 +132,7 @@ t.test('probabilities in words', async t => {
 })
 
 t.test('requests have the settings that are set', async t => {
-  const settings = { stop: [], system: '', probabilities: false }
+  const settings = { stop: [], system: '', probabilities: false, experts: false }
   const common = { model: 'm', stream: true, stream_options: { include_usage: true } }
   const plain = (body: object) => JSON.parse(JSON.stringify(body))
   t.same(plain(completionBody('m', 'p', settings)), { ...common, prompt: 'p' })
@@ -137,6 +145,7 @@ t.test('requests have the settings that are set', async t => {
     stop: ['x'],
     system: 's',
     probabilities: true,
+    experts: false,
   }
   const set = { temperature: 0, seed: 1, stop: ['x'] }
   t.same(plain(completionBody('m', 'p', all)), {
@@ -152,7 +161,49 @@ t.test('requests have the settings that are set', async t => {
     logprobs: true,
     top_logprobs: 5,
   })
+  const routed = { ...settings, experts: true }
+  t.same(
+    plain(completionBody('m', 'p', routed)),
+    { ...common, prompt: 'p', logprobs: 0, return_routing: true },
+    'log-probabilities say where tokens end',
+  )
+  t.match(chatBody('m', messages, routed), { logprobs: true, top_logprobs: 0 })
+  t.match(chatBody('m', messages, { ...all, experts: true }), {
+    top_logprobs: 5,
+    return_routing: true,
+  })
   t.same(stopStrings('END\n\n\\n\\n\\t\\\\n\\x'), ['END', '\n\n\t\\n\\x'])
+})
+
+t.test('FFN experts come one chunk late', async t => {
+  const experts = new Experts()
+  const routing = (first: number, ...ffnExperts: number[]) => ({
+    first,
+    promptTokens: 5,
+    ffnExperts,
+  })
+  const [a, b, c, d] = ['a', 'b', 'c', 'd'].map(token => score(token)) as [
+    Score,
+    Score,
+    Score,
+    Score,
+  ]
+  t.same(experts.add([a], routing(2, 4, 4, 4)), [], 'of the prompt')
+  t.same(experts.add([b, c], routing(5, 1)), [a])
+  t.same(experts.add([], undefined), [])
+  t.same(experts.add([d], routing(6, 2, 3)), [b, c])
+  t.same(
+    [a, b, c, d].map(({ ffnExperts }) => ffnExperts),
+    [1, 2, 3, undefined],
+  )
+  t.equal(ffnExpertsOf({ text: 'bc', scores: [b, c] }), 2.5)
+  t.equal(ffnExpertsOf({ text: 'cd', scores: [c, d] }), 3, 'of those that are known')
+  t.equal(ffnExpertsOf({ text: 'd', scores: [d] }), undefined)
+  experts.begin()
+  const next = score('e')
+  experts.add([next], undefined)
+  t.same(experts.add([], routing(5, 7)), [next], 'another request')
+  t.equal(a.ffnExperts, 1)
 })
 
 t.test('times', async t => {

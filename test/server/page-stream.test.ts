@@ -77,6 +77,7 @@ t.test('chunks of both forms', async t => {
     thought: '',
     calls: [],
     scores: [],
+    routing: undefined,
     finish: undefined,
     usage: undefined,
   }
@@ -121,6 +122,16 @@ t.test('chunks of both forms', async t => {
     chunk({}, { usage: { ...usage, ffn_experts_per_token: 1.5 } }).usage?.ffnExpertsPerToken,
     1.5,
   )
+})
+
+t.test('the routing of a chunk', async t => {
+  const routing = { first: 3, prompt_tokens: 5, ffn_experts: [1, 0.5, null] }
+  t.same(chunk({ text: 'a', routing }).routing, {
+    first: 3,
+    promptTokens: 5,
+    ffnExperts: [1, 0.5],
+  })
+  t.equal(chunk({ text: 'a', routing: null }).routing, undefined)
 })
 
 t.test('errors in a stream', async t => {

@@ -1,11 +1,12 @@
 /** The playground in a browser, by keys alone where keys can do it. */
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
-import type { BrowserContextOptions, Page } from 'playwright-core'
+import type { Page } from 'playwright-core'
 import t, { type Test } from 'tap'
 import { root } from '../support/golden.js'
 import { accessibilityFaults, closeBrowser, noBrowser, withPage } from './browser.js'
 import { BASE, CHAT, fakeOpenAi, KEY, STORY } from './fake-openai.js'
+import { answer, details, ended, fits, reach, send, status, testsOf } from './playground.js'
 
 const screenshots = join(root, 'build', 'screenshots')
 mkdirSync(screenshots, { recursive: true })
@@ -16,37 +17,7 @@ t.teardown(async () => {
   await server.close()
 })
 
-const status = (page: Page) => page.locator('#status')
-const answer = (page: Page) => page.locator('.turn:not(.is-question)').last()
-const ended = (page: Page) => answer(page).locator('.summary').waitFor()
-const details = (page: Page) => page.locator('#details')
-
-const fits = (page: Page) => page.evaluate('document.documentElement.scrollWidth <= innerWidth')
-
-/** Writes a prompt and sends it. */
-async function send(page: Page, text: string): Promise<void> {
-  await page.locator('#model option').first().waitFor({ state: 'attached' })
-  await page.locator('#prompt').fill(text)
-  await page.keyboard.press('Control+Enter')
-}
-
-/** A test with the page of `server`. */
-function inBrowser(
-  name: string,
-  use: (t: Test, page: Page) => Promise<void>,
-  context: BrowserContextOptions = {},
-): void {
-  t.test(name, { skip: noBrowser }, t => withPage(t, server.url, context, page => use(t, page)))
-}
-
-/** Presses a key until an element has the focus. */
-async function reach(page: Page, selector: string, key = 'Tab'): Promise<void> {
-  for (let i = 0; i < 40; i++) {
-    await page.keyboard.press(key)
-    if ((await page.locator(`${selector}:focus`).count()) > 0) return
-  }
-  throw new Error(`${key} does not reach ${selector}`)
-}
+const inBrowser = testsOf(server.url)
 
 inBrowser('a chat by keys alone', async (t, page) => {
   t.equal(await page.locator('#prompt:focus').count(), 1, 'the prompt has the focus')
@@ -184,8 +155,9 @@ inBrowser('settings reach the request; a completion goes on', async (t, page) =>
   const colour = () =>
     page.evaluate("getComputedStyle(document.querySelectorAll('.token')[4]).backgroundColor")
   t.not(await colour(), 'rgba(0, 0, 0, 0)')
-  await page.locator('#coloured').press('Space')
+  await page.locator('#colours').selectOption('nothing')
   t.equal(await colour(), 'rgba(0, 0, 0, 0)')
+  t.equal(await page.locator('#scale').isVisible(), false)
   await page.locator('[name="probabilities"]').press('Space')
   await send(page, 'Twice')
   await ended(page)
@@ -287,6 +259,11 @@ for (const [name, context] of [
   ['dark', { viewport: { width: 1280, height: 800 }, colorScheme: 'dark' }],
   ['phone', { viewport: { width: 360, height: 740 }, hasTouch: true, deviceScaleFactor: 2 }],
 ] as const) {
+  const colourBy = async (page: Page, what: string) => {
+    if (name === 'phone') await page.locator('#open-settings').click()
+    await page.locator('#colours').selectOption(what)
+    if (name === 'phone') await page.keyboard.press('Escape')
+  }
   const looks = async (t: Test, page: Page) => {
     const shot = (what: string) =>
       page.screenshot({ path: join(screenshots, `${name}-${what}.png`) })
@@ -302,6 +279,18 @@ for (const [name, context] of [
     await answer(page).locator('.failure').waitFor()
     await shot('error')
     await page.locator('#clear').click()
+    await colourBy(page, 'experts')
+    await send(page, 'thoughts')
+    await ended(page)
+    await send(page, 'story')
+    await ended(page)
+    const costly = answer(page).locator('.token').nth(2)
+    await (name === 'phone' ? costly.tap() : costly.click())
+    await details(page).waitFor()
+    await shot('experts')
+    t.same(await accessibilityFaults(page), [])
+    await page.locator('#clear').click()
+    await colourBy(page, 'probability')
     await send(page, 'thoughts')
     await ended(page)
     await send(page, 'story')
@@ -317,6 +306,8 @@ for (const [name, context] of [
       await page.keyboard.press('Escape')
       await page.locator('#open-settings').click()
       t.equal(await page.locator('#close-settings:focus').count(), 1)
+      await page.locator('#colours').selectOption('experts')
+      await page.locator('#colours').scrollIntoViewIfNeeded()
       await shot('settings')
       t.same(await accessibilityFaults(page), [])
       await page.keyboard.press('Escape')

@@ -1,8 +1,9 @@
 /** Parts that the answers of completions and chats have in common. */
 import { createHash, randomUUID } from 'node:crypto'
 import { packageVersion } from '../../addon/addon-file.js'
-import type { Usage } from '../../generation/results.js'
+import type { GenerateResult } from '../../generation/results.js'
 import type { ServerContext } from '../context.js'
+import { ffnExpertsPerToken } from './routing.js'
 
 /** Fields at the head of each answer and of each of its chunks. */
 export interface AnswerHead {
@@ -49,10 +50,17 @@ export interface AnswerUsage {
   readonly completion_tokens: number
   readonly total_tokens: number
   readonly prompt_tokens_details: { readonly cached_tokens: number }
+  /** Of an answer with routing. */
+  readonly ffn_experts_per_token?: number
 }
 
 /** Of all texts of a request. `texts` follow each other for each prompt, which counts once. */
-export function usageOf(usages: readonly Usage[], texts: number): AnswerUsage {
+export function usageOf(
+  results: readonly Pick<GenerateResult, 'usage' | 'routing'>[],
+  texts: number,
+  withRouting: boolean,
+): AnswerUsage {
+  const usages = results.map(({ usage }) => usage)
   const sum = (counts: number[]) => counts.reduce((total, count) => total + count, 0)
   const firsts = usages.filter((_, i) => i % texts === 0)
   const prompt = sum(firsts.map(usage => usage.promptTokens))
@@ -62,5 +70,6 @@ export function usageOf(usages: readonly Usage[], texts: number): AnswerUsage {
     completion_tokens: completion,
     total_tokens: prompt + completion,
     prompt_tokens_details: { cached_tokens: sum(firsts.map(usage => usage.cachedTokens)) },
+    ...(withRouting && { ffn_experts_per_token: ffnExpertsPerToken(results) }),
   }
 }

@@ -1,9 +1,11 @@
 /** The choices of a chat's answer, whole or in pieces. */
 import type { ChatChunk, ChatResult } from '../../generation/chat-results.js'
+import type { ChunkRouting } from '../../generation/results.js'
 import type { TokenLogprob, TokenLogprobs } from '../../sampling/sampler.js'
 import type { ToolCall } from '../../template/messages.js'
 import type { Tokenizer } from '../../tokenizer/tokenizer.js'
 import { randomId } from './answer.js'
+import { routingField, type Told } from './routing.js'
 import { finite, tokenBytes, tokenText } from './token-text.js'
 
 type ChatFinishReason = 'stop' | 'length' | 'tool_calls'
@@ -12,15 +14,17 @@ type ChatFinishReason = 'stop' | 'length' | 'tool_calls'
 export class ChatChoice {
   readonly #index: number
   readonly #tokenizer: Tokenizer
+  readonly #returnRouting: boolean
   /** Calls of tools so far. */
   #calls = 0
 
-  constructor(index: number, tokenizer: Tokenizer) {
+  constructor(index: number, tokenizer: Tokenizer, returnRouting: boolean) {
     this.#index = index
     this.#tokenizer = tokenizer
+    this.#returnRouting = returnRouting
   }
 
-  whole(result: ChatResult): object {
+  whole(result: ChatResult & Told): object {
     const { content, reasoning, toolCalls = [] } = result.message
     return {
       index: this.#index,
@@ -33,6 +37,7 @@ export class ChatChoice {
       },
       logprobs: this.#logprobs(result.logprobs),
       finish_reason: finishReason(result),
+      ...this.#routing(result.told),
     }
   }
 
@@ -40,18 +45,22 @@ export class ChatChoice {
     return this.#piece({ role: 'assistant', content: '', refusal: null })
   }
 
-  chunk({ reasoning, content, toolCalls = [], logprobs }: ChatChunk): object {
+  chunk({ reasoning, content, toolCalls = [], logprobs, routing }: ChatChunk): object {
     const calls = toolCalls.map(call => ({ index: this.#calls++, ...openAiCall(call) }))
     const delta = {
       ...(reasoning !== undefined && { reasoning_content: reasoning }),
       ...(content !== undefined && { content }),
       ...(calls.length > 0 && { tool_calls: calls }),
     }
-    return this.#piece(delta, logprobs)
+    return { ...this.#piece(delta, logprobs), ...this.#routing(routing) }
   }
 
   end(result: ChatResult): object {
     return { ...this.#piece({}), finish_reason: finishReason(result) }
+  }
+
+  #routing(routing: ChunkRouting | undefined): object {
+    return this.#returnRouting && routing ? { routing: routingField(routing) } : {}
   }
 
   #piece(delta: object, logprobs?: readonly TokenLogprobs[]): object {

@@ -59,6 +59,8 @@ export interface ChatRequest {
   readonly seed: number | undefined
   readonly stream: boolean
   readonly includeUsage: boolean
+  /** True: the answer tells the FFN experts of its tokens. */
+  readonly returnRouting: boolean
   readonly promptLogprobs: number | undefined
   /** Further options of each text. */
   readonly options: ChatOptions
@@ -88,6 +90,7 @@ export function readChat(body: unknown, { config, presets, tokenizer }: Model): 
     seed: fields.seed,
     stream,
     includeUsage: fields.stream_options?.include_usage ?? false,
+    returnRouting: fields.return_routing ?? false,
     promptLogprobs: fields.prompt_logprobs,
     grammar,
     options: {

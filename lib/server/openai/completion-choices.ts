@@ -1,6 +1,6 @@
 /** The choices of a completion's answer, whole or in pieces. */
 import { TimeSlice } from '../../base/time-slice.js'
-import type { GenerateChunk, GenerateResult } from '../../generation/results.js'
+import type { ChunkRouting, GenerateChunk, GenerateResult } from '../../generation/results.js'
 import type { TokenLogprobs } from '../../sampling/sampler.js'
 import type { Tokenizer } from '../../tokenizer/tokenizer.js'
 import {
@@ -14,6 +14,7 @@ import {
 import type { CompletionRequest } from './completion-request.js'
 import { type PromptLogprobs, promptLogprobsById } from './prompt-logprobs.js'
 import type { EncodedPrompt } from './prompts.js'
+import { type RoutingField, routingField, type Told } from './routing.js'
 
 export interface CompletionChoice {
   readonly index: number
@@ -22,6 +23,7 @@ export interface CompletionChoice {
   /** null until the last piece. */
   readonly finish_reason: string | null
   readonly prompt_logprobs?: PromptLogprobs
+  readonly routing?: RoutingField
 }
 
 /**
@@ -31,7 +33,7 @@ export interface CompletionChoice {
 export async function completionChoices(
   request: CompletionRequest,
   prompts: readonly EncodedPrompt[],
-  results: readonly GenerateResult[],
+  results: readonly (GenerateResult & Told)[],
   tokenizer: Tokenizer,
 ): Promise<CompletionChoice[]> {
   const { n, bestOf } = request
@@ -77,8 +79,8 @@ export class ChoicePieces {
     this.#writer = new LogprobWriter(tokenizer, prompt.ids, codePoints(this.#promptText))
   }
 
-  whole(result: GenerateResult): CompletionChoice {
-    const { text, finishReason, logprobs, promptLogprobs } = result
+  whole(result: GenerateResult & Told): CompletionChoice {
+    const { text, finishReason, logprobs, promptLogprobs, told } = result
     const { promptLogprobs: count } = this.#request
     const choice = this.#choice(this.#promptText + text, finishReason)
     const ofPrompt = this.#promptLists(promptLogprobs)
@@ -89,6 +91,7 @@ export class ChoicePieces {
       ...(count !== undefined && {
         prompt_logprobs: promptLogprobsById(result, count, this.#tokenizer),
       }),
+      ...this.#routing(told),
     }
   }
 
@@ -97,8 +100,9 @@ export class ChoicePieces {
     return { ...this.#choice(this.#promptText, null), logprobs: this.#promptLists(logprobs) }
   }
 
-  chunk({ text, logprobs }: GenerateChunk): CompletionChoice {
-    return { ...this.#choice(text, null), logprobs: this.#lists(logprobs) }
+  chunk({ text, logprobs, routing }: GenerateChunk): CompletionChoice {
+    const lists = this.#lists(logprobs)
+    return { ...this.#choice(text, null), logprobs: lists, ...this.#routing(routing) }
   }
 
   end({ finishReason }: GenerateResult): CompletionChoice {
@@ -107,6 +111,10 @@ export class ChoicePieces {
 
   #choice(text: string, finishReason: string | null): CompletionChoice {
     return { index: this.#index, text, logprobs: null, finish_reason: finishReason }
+  }
+
+  #routing(routing: ChunkRouting | undefined): { routing?: RoutingField } {
+    return this.#request.returnRouting && routing ? { routing: routingField(routing) } : {}
   }
 
   #lists(logprobs: readonly TokenLogprobs[] | undefined): LogprobLists | null {

@@ -46,6 +46,8 @@ export interface CompletionRequest {
   readonly promptLogprobs: number | undefined
   readonly stream: boolean
   readonly includeUsage: boolean
+  /** True: the answer tells the FFN experts of its tokens. */
+  readonly returnRouting: boolean
   /** Further options of each text. */
   readonly options: GenerateOptions
   readonly grammar: PlacedGrammar | undefined
@@ -77,6 +79,7 @@ export function readCompletion(body: unknown, { config, presets }: Model): Compl
     promptLogprobs: fields.prompt_logprobs,
     stream,
     includeUsage: fields.stream_options?.include_usage ?? false,
+    returnRouting: fields.return_routing ?? false,
     grammar,
     options: {
       ...samplingOptions(fields, presets),

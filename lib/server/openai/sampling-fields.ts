@@ -41,6 +41,8 @@ export const SAMPLING_FIELDS = {
   stream: boolean,
   stream_options: streamOptions,
   prompt_logprobs: logprobCount,
+  // moepp's own.
+  return_routing: boolean,
   ...GRAMMAR_FIELDS,
 
   // They are about accounts, billing and storage, or about another server's queue and cache.

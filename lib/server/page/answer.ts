@@ -1,9 +1,10 @@
 /** A question, and the answer to it that grows on the page. */
 
 import { element } from '../../page/dom.js'
-import { type ShowDetails, TokenView } from '../../page/token-view.js'
+import { type Shade, type ShowDetails, TokenView } from '../../page/token-view.js'
 import type { CallPart, Delta } from './chunks.js'
-import { type Piece, Pieces, probabilityOf } from './pieces.js'
+import { Experts } from './experts.js'
+import { type Piece, Pieces, type Score } from './pieces.js'
 
 /** A call of a tool, as text that grows. */
 class CallView {
@@ -18,6 +19,12 @@ class CallView {
   }
 }
 
+/** The tokens of an answer: their colour, and their details. */
+export interface TokenParts {
+  readonly shade: Shade<Piece>
+  readonly showDetails: ShowDetails<Piece>
+}
+
 /** An answer: thoughts, text, calls of tools, a summary or an error. */
 export class Answer {
   readonly element = element('section', { class: 'turn' })
@@ -25,24 +32,28 @@ export class Answer {
   text = ''
   /** The reason that it ended for, in the server's word; undefined before that. */
   finish: string | undefined
-  readonly #showDetails: ShowDetails<Piece>
+  readonly #parts: TokenParts
+  readonly #experts = new Experts()
+  /** The place of a token's text. */
+  readonly #shown = new Map<Score, { readonly view: TokenView<Piece>; readonly piece: Piece }>()
   readonly #calls = new Map<number, CallView>()
   readonly #pieces = new Pieces()
   readonly #summary = element('p', { class: 'summary' })
   #text: TokenView<Piece>
   #thoughts: TokenView<Piece> | undefined
 
-  constructor(showDetails: ShowDetails<Piece>) {
-    this.#showDetails = showDetails
+  constructor(parts: TokenParts) {
+    this.#parts = parts
     this.#text = this.#tokenView()
     this.element.append(element('h3', {}, 'Model'), this.#text.element)
   }
 
-  add({ text, thought, calls, scores, finish }: Delta): void {
+  add({ text, thought, calls, scores, routing, finish }: Delta): void {
+    const known = this.#experts.add(scores, routing)
     if (calls.length > 0) this.#pieces.skip()
-    if (thought !== '') this.#thoughtView().append(this.#pieces.add(thought, text ? [] : scores))
-    if (text !== '' || (thought === '' && calls.length === 0))
-      this.#text.append(this.#pieces.add(text, scores))
+    if (thought !== '') this.#show(this.#thoughtView(), thought, text ? [] : scores)
+    if (text !== '' || (thought === '' && calls.length === 0)) this.#show(this.#text, text, scores)
+    for (const score of known) this.#recolour(score)
     this.text += text
     for (const call of calls) this.#callView(call.index).add(call)
     this.finish = finish ?? this.finish
@@ -52,6 +63,7 @@ export class Answer {
   begin(): void {
     this.finish = undefined
     this.#pieces.skip()
+    this.#experts.begin()
     this.element.querySelector('.failure')?.remove()
     this.#summary.remove()
     this.element.classList.add('is-running')
@@ -64,12 +76,26 @@ export class Answer {
     if (error !== undefined) this.element.append(element('p', { class: 'failure' }, error))
   }
 
+  /** Tokens are to be coloured by something else. */
+  recolour(): void {
+    this.#text.recolour()
+    this.#thoughts?.recolour()
+  }
+
+  #recolour(score: Score): void {
+    const shown = this.#shown.get(score)
+    shown?.view.recolour([shown.piece])
+  }
+
+  #show(view: TokenView<Piece>, text: string, scores: readonly Score[]): void {
+    const pieces = this.#pieces.add(text, scores)
+    view.append(pieces)
+    for (const piece of pieces)
+      for (const score of piece.scores) this.#shown.set(score, { view, piece })
+  }
+
   #tokenView(): TokenView<Piece> {
-    return new TokenView({
-      isToken: ({ scores }: Piece) => scores.length > 0,
-      shade: probabilityOf,
-      showDetails: this.#showDetails,
-    })
+    return new TokenView({ isToken: ({ scores }: Piece) => scores.length > 0, ...this.#parts })
   }
 
   #thoughtView(): TokenView<Piece> {

@@ -15,12 +15,20 @@ export interface Usage {
   readonly ffnExpertsPerToken: number | undefined
 }
 
+/** FFN experts of tokens that follow each other. Token i of the text is `promptTokens` + i. */
+export interface Routing {
+  readonly first: number
+  readonly promptTokens: number
+  readonly ffnExperts: readonly number[]
+}
+
 /** The news of a chunk. */
 export interface Delta {
   readonly text: string
   readonly thought: string
   readonly calls: readonly CallPart[]
   readonly scores: readonly Score[]
+  readonly routing: Routing | undefined
   readonly finish: string | undefined
   readonly usage: Usage | undefined
 }
@@ -31,7 +39,7 @@ export const fieldsOf = (value: unknown): Fields =>
   typeof value === 'object' && value !== null ? (value as Fields) : {}
 export const listOf = (value: unknown): readonly unknown[] => (Array.isArray(value) ? value : [])
 export const textOf = (value: unknown): string => (typeof value === 'string' ? value : '')
-const numberOf = (value: unknown) => (typeof value === 'number' ? value : undefined)
+export const numberOf = (value: unknown) => (typeof value === 'number' ? value : undefined)
 
 /** The message of an error in OpenAI's form; undefined if the answer is none. */
 export function errorIn(answer: unknown): string | undefined {
@@ -58,6 +66,7 @@ export function deltaOf(data: string): Delta {
     thought: textOf(delta.reasoning_content),
     calls: listOf(delta.tool_calls).map(callOf),
     scores: scoresOf(fieldsOf(choice.logprobs)),
+    routing: choice.routing ? routingOf(fieldsOf(choice.routing)) : undefined,
     finish: textOf(choice.finish_reason) || undefined,
     usage: usage ? usageOf(fieldsOf(usage)) : undefined,
   }
@@ -67,6 +76,14 @@ function callOf(value: unknown): CallPart {
   const call = fieldsOf(value)
   const { name, arguments: args } = fieldsOf(call.function)
   return { index: numberOf(call.index) ?? 0, name: textOf(name), args: textOf(args) }
+}
+
+function routingOf({ first, prompt_tokens: prompt, ffn_experts: experts }: Fields): Routing {
+  return {
+    first: numberOf(first) ?? 0,
+    promptTokens: numberOf(prompt) ?? 0,
+    ffnExperts: listOf(experts).filter(each => typeof each === 'number'),
+  }
 }
 
 function usageOf(usage: Fields): Usage {

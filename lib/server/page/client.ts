@@ -1,5 +1,5 @@
 /** The server's interface. Addresses are relative, so that a proxy may put the page in a folder. */
-import { type Delta, deltaOf, errorIn, fieldsOf, listOf, textOf } from './chunks.js'
+import { type Delta, deltaOf, errorIn, fieldsOf, listOf, numberOf, textOf } from './chunks.js'
 import type { Body } from './requests.js'
 import { eventsOf } from './sse.js'
 
@@ -38,11 +38,20 @@ export async function modelIds(): Promise<string[]> {
   return listOf(fieldsOf(list).data).map(model => textOf(fieldsOf(model).id))
 }
 
-/** False if the server says that the model has no chat template. */
-export async function canChat(model: string): Promise<boolean> {
+export interface ModelFacts {
+  /** False if the server says that it has no chat template. */
+  readonly chats: boolean
+  /** Experts that a token picks in a layer; undefined if the server does not say it. */
+  readonly expertsPerToken: number | undefined
+}
+
+export async function modelFacts(model: string): Promise<ModelFacts> {
   const path = `v1/models/${encodeURIComponent(model)}`
-  const { capabilities } = fieldsOf(await (await request(path)).json())
-  return fieldsOf(capabilities).chat !== false
+  const { capabilities, experts_per_token } = fieldsOf(await (await request(path)).json())
+  return {
+    chats: fieldsOf(capabilities).chat !== false,
+    expertsPerToken: numberOf(experts_per_token),
+  }
 }
 
 /**

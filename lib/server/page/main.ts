@@ -3,7 +3,8 @@
 import { detailsIn } from '../../page/details-view.js'
 import { byId, element } from '../../page/dom.js'
 import { themeButton } from '../../page/theme.js'
-import { canChat, KeyNeeded, keepKey, modelIds } from './client.js'
+import { KeyNeeded, keepKey, modelFacts, modelIds } from './client.js'
+import { coloursOf } from './colours.js'
 import { settingsDrawer } from './drawer.js'
 import { likeliest } from './likeliest.js'
 import { Playground } from './playground.js'
@@ -20,15 +21,19 @@ const model = byId('model', HTMLSelectElement)
 const keyForm = byId('key-form', HTMLFormElement)
 const key = byId('key', HTMLInputElement)
 const turns = byId('turns', HTMLElement)
-const coloured = byId('coloured', HTMLInputElement)
 const settingsForm = byId('settings-form', HTMLFormElement)
 const modes = [...document.querySelectorAll<HTMLInputElement>('input[name="mode"]')]
 const [chatMode, completionMode] = modes as [HTMLInputElement, HTMLInputElement]
 const openSettings = settingsDrawer()
 
-const playground = new Playground({
+const colours = coloursOf(turns, () => playground.recolour())
+
+const playground: Playground = new Playground({
   turns,
-  showDetails: detailsIn(byId('details', HTMLElement), likeliest),
+  tokens: {
+    shade: colours.shade,
+    showDetails: detailsIn(byId('details', HTMLElement), likeliest),
+  },
   model: () => model.value,
   settings: () => {
     // A closed drawer could not show the field.
@@ -67,7 +72,8 @@ function showMode(): void {
 }
 
 async function showModel(): Promise<void> {
-  const chats = await canChat(model.value)
+  const { chats, expertsPerToken } = await modelFacts(model.value)
+  colours.setMost(expertsPerToken)
   chatMode.disabled = !chats
   byId('no-chat', HTMLElement).hidden = chats
   if (!chats) completionMode.checked = true
@@ -130,18 +136,12 @@ keyForm.addEventListener('submit', event => {
   prompt.focus()
   showModels()
 })
-function showColours(): void {
-  turns.classList.toggle('is-coloured', coloured.checked)
-  byId('scale', HTMLElement).hidden = !coloured.checked
-}
-
 settingsForm.addEventListener('submit', event => event.preventDefault())
 model.addEventListener('change', () => attempt(showModel))
-coloured.addEventListener('change', showColours)
 for (const mode of modes) mode.addEventListener('change', showMode)
 themeButton(byId('theme', HTMLButtonElement))
 followEnd(byId('scroll', HTMLElement))
-showColours()
+colours.setMost(undefined)
 showMode()
 prompt.focus()
 showModels()

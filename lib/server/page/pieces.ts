@@ -1,4 +1,4 @@
-/** Text with the probabilities of its tokens. */
+/** Text with the probabilities of its tokens, and their FFN experts. */
 
 /** A token that might have been chosen. */
 export interface Choice {
@@ -10,6 +10,8 @@ export interface Choice {
 /** A token that was chosen, with the likeliest ones at its place. */
 export interface Score extends Choice {
   readonly top: readonly Choice[]
+  /** The mean over layers; undefined until the token is computed, and if it was not asked for. */
+  ffnExperts?: number
 }
 
 /**
@@ -25,6 +27,13 @@ export interface Piece {
 export function probabilityOf({ scores }: Piece): number | undefined {
   if (scores.length === 0) return undefined
   return Math.exp(scores.reduce((sum, { logprob }) => sum + logprob, 0))
+}
+
+/** The FFN experts of a piece, the mean over its tokens; undefined if none of them has any yet. */
+export function ffnExpertsOf({ scores }: Piece): number | undefined {
+  const known = scores.flatMap(({ ffnExperts = [] }) => ffnExperts)
+  if (known.length === 0) return undefined
+  return known.reduce((sum, each) => sum + each, 0) / known.length
 }
 
 /**

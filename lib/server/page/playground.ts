@@ -1,12 +1,10 @@
 /** Questions and answers: sends, stops, goes on. */
 
 import { element } from '../../page/dom.js'
-import type { ShowDetails } from '../../page/token-view.js'
-import { Answer, questionView } from './answer.js'
+import { Answer, questionView, type TokenParts } from './answer.js'
 import type { Usage } from './chunks.js'
 import { KeyNeeded, stream } from './client.js'
 import { Meter } from './meter.js'
-import type { Piece } from './pieces.js'
 import { type Body, chatBody, completionBody, type Message, type Settings } from './requests.js'
 
 interface Exchange {
@@ -19,7 +17,7 @@ interface Exchange {
 export interface Surroundings {
   /** The element of all turns. */
   readonly turns: HTMLElement
-  readonly showDetails: ShowDetails<Piece>
+  readonly tokens: TokenParts
   readonly model: () => string
   readonly settings: () => Settings | undefined
   /** An answer begins or has ended. `status` is a sentence for all to hear. */
@@ -49,7 +47,7 @@ export class Playground {
     if (this.#running) return false
     const settings = this.#page.settings()
     if (settings === undefined) return false
-    const exchange = { isChat, prompt, answer: new Answer(this.#page.showDetails) }
+    const exchange = { isChat, prompt, answer: new Answer(this.#page.tokens) }
     this.#exchanges.push(exchange)
     this.#page.turns.append(questionView(prompt, isChat), exchange.answer.element)
     this.#run(exchange, settings)
@@ -58,6 +56,11 @@ export class Playground {
 
   stop(): void {
     this.#running?.abort()
+  }
+
+  /** Tokens are to be coloured by something else. */
+  recolour(): void {
+    for (const { answer } of this.#exchanges) answer.recolour()
   }
 
   clear(): void {
@@ -85,7 +88,7 @@ export class Playground {
     const last = this.#exchanges.at(-1)
     const settings = this.#page.settings()
     if (last === undefined || settings === undefined) return
-    const answer = new Answer(this.#page.showDetails)
+    const answer = new Answer(this.#page.tokens)
     last.answer.element.replaceWith(answer.element)
     last.answer = answer
     this.#run(last, settings)

@@ -24,6 +24,8 @@ export type Settings = {
   readonly system: string
   /** True: probabilities of the tokens are asked for. */
   readonly probabilities: boolean
+  /** True: their FFN experts are. */
+  readonly experts: boolean
 }
 
 export interface Message {
@@ -47,18 +49,25 @@ export function completionBody(model: string, prompt: string, settings: Settings
     ...common(model, settings),
     prompt,
     max_tokens: settings.maxTokens,
-    logprobs: settings.probabilities ? ALTERNATIVES : undefined,
+    logprobs: alternatives(settings),
   }
 }
 
 export function chatBody(model: string, messages: readonly Message[], settings: Settings): Body {
   const { system } = settings
+  const top = alternatives(settings)
   return {
     ...common(model, settings),
     messages: system === '' ? messages : [{ role: 'system', content: system }, ...messages],
     max_completion_tokens: settings.maxTokens,
-    ...(settings.probabilities ? { logprobs: true, top_logprobs: ALTERNATIVES } : {}),
+    ...(top !== undefined && { logprobs: true, top_logprobs: top }),
   }
+}
+
+/** FFN experts are of tokens, and log-probabilities say where one ends. */
+function alternatives({ probabilities, experts }: Settings): number | undefined {
+  if (probabilities) return ALTERNATIVES
+  return experts ? 0 : undefined
 }
 
 function common(model: string, settings: Settings): Body {
@@ -68,5 +77,6 @@ function common(model: string, settings: Settings): Body {
     stop: settings.stop.length > 0 ? settings.stop : undefined,
     stream: true,
     stream_options: { include_usage: true },
+    return_routing: settings.experts || undefined,
   }
 }

@@ -13,5 +13,6 @@ export function settingsOf(form: HTMLFormElement): Settings | undefined {
     stop: stopStrings(text('stop')),
     system: text('system'),
     probabilities: data.has('probabilities'),
+    experts: text('colours') === 'experts',
   }
 }

@@ -1,6 +1,7 @@
 /** /v1/chat/completions: answers to conversations. */
 import type { FastifyInstance } from 'fastify'
 import type { ChatResult } from '../../generation/chat-results.js'
+import { JoinedRouting } from '../../generation/routing.js'
 import type { CallLoad } from '../../options/admission.js'
 import type { Admitted } from '../admission.js'
 import type { ServerContext } from '../context.js'
@@ -10,6 +11,7 @@ import { ChatChoice } from '../openai/chat-choices.js'
 import { type ChatRequest, readChat } from '../openai/chat-request.js'
 import { inFields } from '../openai/library-errors.js'
 import { promptLogprobsById } from '../openai/prompt-logprobs.js'
+import type { Told } from '../openai/routing.js'
 import { type Reader, streamAnswer } from '../openai/stream-answer.js'
 import { requestSignal } from '../request-signal.js'
 import { allTexts, inTurn, readText } from '../texts.js'
@@ -23,16 +25,15 @@ export function chatRoutes(app: FastifyInstance, context: ServerContext): void {
     admission.check()
     checkModel(Object(body).model, context)
     const request = readChat(body, model)
-    const { n, stream, includeUsage, promptLogprobs } = request
+    const { n, stream, includeUsage, returnRouting, promptLogprobs } = request
     const signal = requestSignal(reply, context)
     const object = stream ? 'chat.completion.chunk' : 'chat.completion'
     const head = answerHead('chatcmpl', object, context)
-    const choices = Array.from({ length: n }, (_, i) => new ChatChoice(i, model.tokenizer))
-    const usage = (results: readonly ChatResult[]) =>
-      usageOf(
-        results.map(result => result.usage),
-        n,
-      )
+    const choices = Array.from(
+      { length: n },
+      (_, i) => new ChatChoice(i, model.tokenizer, returnRouting),
+    )
+    const usage = (results: readonly ChatResult[]) => usageOf(results, n, returnRouting)
     if (stream)
       return streamAnswer(reply, context, { head, includeUsage, signal }, async reader =>
         usage(await run(request, choices, signal, context, reader)),
@@ -51,12 +52,12 @@ export function chatRoutes(app: FastifyInstance, context: ServerContext): void {
 
 /** The results of all choices. */
 async function run(
-  { messages, options, seed, promptLogprobs, grammar }: ChatRequest,
+  { messages, options, seed, promptLogprobs, returnRouting, grammar }: ChatRequest,
   choices: readonly ChatChoice[],
   signal: AbortSignal,
   { model, admission, observer }: ServerContext,
   reader?: Reader,
-): Promise<ChatResult[]> {
+): Promise<(ChatResult & Told)[]> {
   let admitted: Admitted | undefined
   let observers: readonly TextObserver[] = []
   /** The first text whose prompt is known has all of them admitted: they have the same prompt. */
@@ -75,7 +76,7 @@ async function run(
         ...options,
         seed: seed === undefined ? undefined : seed + i,
         promptLogprobs: i === 0 ? promptLogprobs : undefined,
-        ...(observer.wantsRouting && { routing: 'counts' }),
+        ...((returnRouting || observer.wantsRouting) && { routing: 'counts' }),
         signal,
         admit: async load => {
           await inTurn(admitAll(load).turn(i), signal)
@@ -83,14 +84,16 @@ async function run(
         },
       })
       const choice = choices[i]!
+      const told = returnRouting && !reader ? new JoinedRouting() : undefined
       try {
         const result = await readText(stream, signal, chunk => {
           observers[i]!.tokens(chunk.tokenIds.length)
+          told?.add(chunk.routing)
           reader?.send(choice.chunk(chunk))
         })
         observers[i]!.finished(result)
         reader?.send(choice.end(result))
-        return result
+        return { ...result, told: told?.take() }
       } finally {
         admitted?.leave(i)
       }

@@ -2,6 +2,7 @@
 import type { FastifyInstance } from 'fastify'
 import type { Model } from '../../generation/model.js'
 import type { GenerateResult } from '../../generation/results.js'
+import { JoinedRouting } from '../../generation/routing.js'
 import type { GenerateOptions } from '../../options/generate.js'
 import type { Admitted } from '../admission.js'
 import type { ServerContext } from '../context.js'
@@ -10,6 +11,7 @@ import { ChoicePieces, completionChoices } from '../openai/completion-choices.js
 import { type CompletionRequest, readCompletion } from '../openai/completion-request.js'
 import { inFields } from '../openai/library-errors.js'
 import { type EncodedPrompt, encodePrompts } from '../openai/prompts.js'
+import type { Told } from '../openai/routing.js'
 import { checkLogprobs } from '../openai/sampling-fields.js'
 import { type Reader, streamAnswer } from '../openai/stream-answer.js'
 import { requestSignal } from '../request-signal.js'
@@ -34,13 +36,9 @@ export function completionRoutes(app: FastifyInstance, context: ServerContext): 
     const signal = requestSignal(reply, context)
     const work = await admit(request, signal, context)
     const { prompts } = work
-    const { bestOf, includeUsage } = request
+    const { bestOf, includeUsage, returnRouting } = request
     const head = answerHead('cmpl', 'text_completion', context)
-    const usage = (results: readonly GenerateResult[]) =>
-      usageOf(
-        results.map(result => result.usage),
-        bestOf,
-      )
+    const usage = (results: readonly GenerateResult[]) => usageOf(results, bestOf, returnRouting)
     if (request.stream)
       return streamAnswer(reply, context, { head, includeUsage, signal }, async reader =>
         usage(await run(work, context, reader)),
@@ -80,8 +78,8 @@ async function run(
   { request, prompts, admitted, signal }: Work,
   { model, observer }: ServerContext,
   reader?: Reader,
-): Promise<GenerateResult[]> {
-  const { bestOf } = request
+): Promise<(GenerateResult & Told)[]> {
+  const { bestOf, returnRouting } = request
   const observers = Array.from({ length: bestOf * prompts.length }, () => observer.text(ROUTE))
   const echoes: ReturnType<typeof echoed>[] = []
   try {
@@ -92,7 +90,7 @@ async function run(
         const prompt = prompts[p]!
         const pieces = reader && new ChoicePieces(request, prompt, i, model.tokenizer)
         const options = {
-          ...textOptions(request, i % bestOf, observer.wantsRouting),
+          ...textOptions(request, i % bestOf, returnRouting || observer.wantsRouting),
           ...(!reader && i % bestOf === 0 && promptOptions(request)),
           signal,
           admit: async () => {
@@ -105,13 +103,15 @@ async function run(
             reader.send(pieces.echo(await echoes[p]))
           },
         }
+        const told = returnRouting && !reader ? new JoinedRouting() : undefined
         const result = await readText(model.stream(prompt.ids, options), signal, chunk => {
           seen.tokens(chunk.tokenIds.length)
+          told?.add(chunk.routing)
           if (pieces) reader.send(pieces.chunk(chunk))
         })
         seen.finished(result)
         if (pieces) reader.send(pieces.end(result))
-        return result
+        return { ...result, told: told?.take() }
       } finally {
         admitted.leave(i)
       }

@@ -31,6 +31,7 @@ function modelObject({ model, options: { modelName }, created }: ServerContext):
     owned_by: 'moepp',
     root: modelName,
     max_model_len: model.contextLength,
+    experts_per_token: model.config.topK,
     capabilities: { chat: hasTemplate(model) },
   }
 }
