@@ -1,5 +1,5 @@
-// Writes docs/api.md, docs/api-routing.md and docs/api-server.md from the comments of the public types
-// (typedoc.json). A broken link or a public name without a comment is an error.
+// Writes docs/api.md, docs/api-routing.md and docs/api-server.md from the comments of the public
+// types (typedoc.json). A broken link or a public name without a comment is an error.
 //
 //   node scripts/docs.mjs [--check]     --check: writes nothing, fails if a file is not current
 import { readFileSync, writeFileSync } from 'node:fs'
