@@ -75,9 +75,9 @@ export function shares({ picks, kinds }: LayerStatistics): Readonly<Record<Exper
  *   2024, arXiv 2408.15664). 0 is even.
  * - `entropy`: of all experts' shares of the picks, by its maximum log2(E). 1 is even.
  *
- * A figure is null where it is not defined. `loss` needs the router's logits, `entropy` two experts,
- * `variation` and `violation` a pick of an FFN expert. Without tokens all are null. A layer with
- * one FFN expert has variation and violation 0.
+ * A figure is null where it is not defined. `loss` needs the router's logits, `entropy` two
+ * experts, `variation` and `violation` a pick of an FFN expert. Without tokens all are null. A
+ * layer with one FFN expert has variation and violation 0.
  *
  * @param tau weight of zero-computation experts; default 0.75, that of the paper's 7B model
  * @throws RangeError for a tau below 0

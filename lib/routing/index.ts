@@ -10,9 +10,9 @@ export { findings } from './findings.js'
 export { interval } from './intervals.js'
 export { merge, statistics } from './statistics.js'
 export type {
-  Balance,
+  Balance as LayerBalance,
   Finding,
-  Interval,
+  Interval as MeanInterval,
   LayerAgreement,
   LayerStatistics,
   Moments,

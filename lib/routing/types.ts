@@ -147,7 +147,7 @@ export interface LayerAgreement {
  * ```ts
  * import { routing } from 'moepp'
  *
- * const show = ({ mean, halfWidth }: routing.Interval) => `${mean} +- ${halfWidth ?? 'unknown'}`
+ * const show = ({ mean, halfWidth }: routing.MeanInterval) => `${mean} +- ${halfWidth ?? "?"}`
  * console.log(show(routing.interval([1, 2, 2])))
  * ```
  */
@@ -167,7 +167,7 @@ export interface Interval {
  * ```ts
  * import type { routing } from 'moepp'
  *
- * const isEven = ({ violation }: routing.Balance) => violation !== null && violation < 0.5
+ * const isEven = ({ violation }: routing.LayerBalance) => violation !== null && violation < 0.5
  * console.log(isEven.length)
  * ```
  */

@@ -115,8 +115,16 @@ t.test('every public name, and every method, has an example', async t => {
     checker.getSymbolAtLocation(program.getSourceFile(entry)!)!,
   )
   t.ok(names.length > 20)
-  for (const name of names) {
-    const symbol = name.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(name) : name
+  const resolved = (name: ts.Symbol) =>
+    name.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(name) : name
+  // Of a namespace, each of its names counts.
+  const all = names.flatMap(name => {
+    const isNamespace = resolved(name).flags & ts.SymbolFlags.ValueModule
+    return isNamespace ? checker.getExportsOfModule(resolved(name)) : [name]
+  })
+  t.ok(all.length > names.length)
+  for (const name of all) {
+    const symbol = resolved(name)
     t.not(
       ts.displayPartsToString(symbol.getDocumentationComment(checker)),
       '',
