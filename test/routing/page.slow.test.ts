@@ -224,7 +224,7 @@ inBrowser('the vocabulary sorts and filters', single, async (t, page) => {
     of.map(({ ffnExperts: { count, mean, halfWidth } }) => [
       String(count),
       mean.toFixed(2),
-      halfWidth.toFixed(2),
+      halfWidth?.toFixed(2) ?? '',
     ])
   t.same(await shown(), cells(entries), 'by cost at first')
   const head = (name: string) => vocabulary.getByRole('columnheader', { name })
