@@ -20,7 +20,7 @@ const AT_A_TIME = 2
 const TIMEOUT_S = 600
 
 const counts = { passed: 0, failed: 0, skipped: 0 }
-/** What failed, for the end of a long output. */
+/** Of all files, for the end of a long output. */
 const failed = []
 
 function count({ passed, failed, skipped = 0 }) {

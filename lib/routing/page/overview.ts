@@ -35,13 +35,15 @@ function differences([first, ...others]: readonly Named[]): HTMLElement[] {
   return others.map(({ name, subject: { ffnExperts } }) => {
     const { mean, halfWidth } = first.subject.ffnExperts
     const difference = ffnExperts.mean - mean
-    const half = Math.hypot(ffnExperts.halfWidth, halfWidth)
+    const isKnown = ffnExperts.halfWidth !== null && halfWidth !== null
+    const half = isKnown ? Math.hypot(ffnExperts.halfWidth, halfWidth) : Infinity
     const more = difference < 0 ? 'fewer' : 'more'
+    const interval = isKnown ? ` ± ${decimal(half, 3)}` : ''
     const sure = Math.abs(difference) > half ? '' : ', which may be chance'
     return element(
       'p',
       { class: 'note' },
-      `${name} takes ${decimal(Math.abs(difference), 3)} ± ${decimal(half, 3)} FFN experts ` +
+      `${name} takes ${decimal(Math.abs(difference), 3)}${interval} FFN experts ` +
         `${more} per token and layer than ${first.name}${sure}.`,
     )
   })

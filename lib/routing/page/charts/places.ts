@@ -18,10 +18,14 @@ const PLACES: Readonly<Record<WordPlace, string>> = {
 
 export function placesChart(subjects: readonly Named[]): Chart {
   const rows = subjects.flatMap(({ name, subject }) =>
-    subject.places.map(({ place, ffnExperts: { mean, halfWidth, count: places } }) => ({
-      ...{ name, mean, place: PLACES[place], least: mean - halfWidth, most: mean + halfWidth },
-      title: `${PLACES[place]}: ${decimal(mean, 3)} ± ${decimal(halfWidth, 3)}, ${count(places)}`,
-    })),
+    subject.places.map(({ place, ffnExperts: { mean, halfWidth, count: places } }) => {
+      const half = halfWidth ?? 0
+      const interval = halfWidth === null ? '' : ` ± ${decimal(halfWidth, 3)}`
+      return {
+        ...{ name, mean, place: PLACES[place], least: mean - half, most: mean + half },
+        title: `${PLACES[place]}: ${decimal(mean, 3)}${interval}, ${count(places)}`,
+      }
+    }),
   )
   const domain = Object.values(PLACES).filter(place => rows.some(row => row.place === place))
   return {
