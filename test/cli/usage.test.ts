@@ -175,7 +175,7 @@ t.test('what other tools call it', async t => {
     ],
     ['talk', /: to talk with a model: moepp chat --model/],
     ['The old man', /: to continue a prompt: moepp generate "/],
-    ['toString', /^moepp: unknown command 'toString'\n$/],
+    ['valueOf', /^moepp: unknown command 'valueOf'\n$/],
   ] as const) {
     const { code, stderr } = await runHere([command])
     t.equal(code, 2)

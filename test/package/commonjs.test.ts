@@ -15,3 +15,11 @@ for (const name of Object.keys(esm)) {
   t.equal(commonJs[name], esm[name], name)
   t.match(declarations, `export declare const ${name}: Module['${name}']`, `${name} is declared`)
 }
+
+t.test('the types of the namespace', async t => {
+  const index = readFileSync(join(root, 'dist', 'routing', 'index.d.ts'), 'utf8')
+  const [, listed = ''] = /export type \{([^}]*)\}/.exec(index) ?? []
+  const names = listed.split(',').flatMap(each => each.trim().split(' ').at(-1) || [])
+  t.ok(names.includes('LayerStatistics'))
+  for (const name of names) t.match(declarations, `type ${name} = `, name)
+})
