@@ -201,6 +201,19 @@ t.test('the cost is counted from the picks', async t => {
   t.ok(Math.abs(model.operations - none.model.operations - operations) < 1e-6)
 })
 
+t.test('rows are made of the first tokens alone, if no more are wanted', async t => {
+  for (const [rowTokens, windows] of [
+    [0, 0],
+    [1, 1],
+    [16, 1],
+    [17, 2],
+  ]) {
+    const { rows: some, subject: whole } = await surveyOf(small, TEXT, { rowTokens: rowTokens! })
+    t.same(some, rows.slice(0, windows))
+    t.same(whole, subject)
+  }
+})
+
 t.test('windows and pieces change nothing here', async t => {
   for (const options of [{ windowTokens: 7 }, { windowTokens: 4096 }, { onRows: undefined }]) {
     const {
