@@ -224,6 +224,20 @@ t.test('agreement of two layers', async t => {
   t.throws(() => routing.agreement(a, layerOf([0, 1])), RangeError, 'other tokens')
 })
 
+t.test('agreement of layers that differ in experts and picks', async t => {
+  // First choices 0, 1, 2, 4 and 0, 2, 2, 1; the second layer picks 2 twice.
+  const a = layerOf([0, 1, 1, 2, 2, 3, 4, 0])
+  const b = layerOf([0, 2, 2, 1], { topK: 1, kinds: ['ffn', 'zero', 'ffn'], layer: 4 })
+  const got = routing.agreement(a, b)
+  t.equal(got.same, 3 / 4, 'of one pick')
+  t.equal(got.expected, (2 * 1 + 2 * 1 + 2 * 2) / 16)
+  t.equal(got.information, 1.5, 'the first choice tells the other: its entropy')
+  const back = routing.agreement(b, a)
+  t.same([back.same, back.expected, back.information], [3 / 4, 8 / 16, 1.5])
+  // FFN experts 2, 1, 0, 1 and 1, 1, 1, 0.
+  t.equal(got.ffnCorrelation, 0)
+})
+
 t.test('means with intervals', async t => {
   t.same(routing.interval([]), { count: 0, mean: 0, halfWidth: null })
   t.same(routing.interval([3]), { count: 1, mean: 3, halfWidth: null })
