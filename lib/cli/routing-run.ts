@@ -2,9 +2,10 @@
 
 import { MoeppError, type MoeppErrorCode } from '../errors.js'
 import type { LoadOptions } from '../options/generate.js'
-import { measureCosts, withMeasured } from '../routing/cost.js'
+import { withMeasured } from '../routing/cost.js'
 import { SampleKeeper } from '../routing/export/sample-keeper.js'
 import type { AddTokens } from '../routing/export/token-file.js'
+import { measureCosts } from '../routing/measured-cost.js'
 import { survey } from '../routing/survey.js'
 import type { MeasuredCost, Sample, Subject } from '../routing/types.js'
 import { formatBytes, formatCount, formatRate } from './format.js'

@@ -11,8 +11,8 @@ import type { LayerStatistics, RouterScores, RouterStatistics } from './types.js
  * With the router's logits the result has `router`: the sums of softmax(logits), the sum of their
  * entropies, and the moments of all logits. Layers without tokens have counts of 0.
  *
- * A broken model may give NaN or Infinity. `router` leaves the tokens with such logits out. A weight
- * that is NaN counts as 0.
+ * A broken model may give NaN or Infinity. `router` leaves the tokens with such logits out, and a
+ * weight that is NaN counts as 0.
  *
  * @param layer the picks of T tokens
  * @param scores the router's logits of the same tokens, captured by `model.forward`
