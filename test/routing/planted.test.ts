@@ -241,6 +241,29 @@ t.test('the share that a constant expert replaces: its own scores, of a doubled 
   })
 })
 
+t.test('a model that computes NaN has numbers, and a finding that says so', async t => {
+  const broken = (name: string, shape: readonly number[]) => {
+    const values = planted(name, shape)
+    return name.startsWith('model.layers.2.') && name.endsWith('gate.wg.weight')
+      ? values?.fill(Number.NaN)
+      : values
+  }
+  const nan = await loadSmall(
+    plantedCheckpoint(join(t.testdir(), 'broken'), CONFIG, broken),
+    CHARACTERS,
+  )
+  t.teardown(() => nan.model.close())
+  const { subject: got } = await surveyOf(nan, TEXT)
+  t.same(JSON.parse(JSON.stringify(got)), got, 'no number is NaN, which JSON has as null')
+  t.same(got.layers.slice(0, 2), subject.layers.slice(0, 2))
+  t.same(
+    got.findings.filter(({ kind }) => kind === 'broken-router').map(({ layer }) => layer),
+    [2, 3],
+  )
+  t.match(got.findings.at(-1)!.text, `${T} of ${T} tokens`)
+  t.same([got.layers[2]!.router!.scores.count, got.layers[2]!.weights.some(w => w > 0)], [0, false])
+})
+
 t.test('windows and pieces change nothing here', async t => {
   for (const options of [{ windowTokens: 7 }, { windowTokens: 4096 }, { onRows: undefined }]) {
     const {
