@@ -2,6 +2,7 @@
 
 import type { ModelConfig } from '../families/family.js'
 import type { GenerateResult, Routing } from '../generation/results.js'
+import { meanFfnExperts } from '../generation/routing.js'
 import { formatCount, formatRate, formatRatio } from './format.js'
 
 /**
@@ -31,7 +32,7 @@ export function figuresLine(
   const parts = [
     `${formatCount(prompt)} prompt tokens${cached > 0 ? ` (${formatCount(cached)} cached)` : ''}${prefill}`,
     `${formatCount(generated)} generated${decode}`,
-    `${formatRatio(meanFfnExperts(results))} of ${topK} FFN experts per token`,
+    `${formatRatio(meanFfnExperts(results.map(({ routing }) => routing)))} of ${topK} FFN experts per token`,
   ]
   return parts.join(', ')
 }
@@ -62,26 +63,18 @@ export function resultDocument<T extends { readonly routing?: Routing }>(
   }
 }
 
-/** Typed arrays would become objects with a key for each index. */
-export function plainRouting({ tokens, counts, layers }: Routing): object {
+/** Routing as JSON has it: typed arrays would become objects with a key for each index. */
+export function plainRouting({ first, tokens, counts, layers }: Routing): object {
   return {
+    first,
     tokens,
     counts,
-    layers: layers.map(({ expertIndices, expertWeights }) => ({
+    layers: layers.map(({ expertIndices, expertWeights, ...layer }) => ({
+      ...layer,
       expertIndices: [...expertIndices],
       expertWeights: [...expertWeights],
     })),
   }
-}
-
-function meanFfnExperts(results: readonly GenerateResult[]): number {
-  let tokens = 0
-  let experts = 0
-  for (const { routing } of results) {
-    tokens += routing?.tokens ?? 0
-    experts += (routing?.tokens ?? 0) * (routing?.ffnExpertsPerToken ?? 0)
-  }
-  return tokens > 0 ? experts / tokens : 0
 }
 
 /** Nothing where nothing was measured. */

@@ -2,9 +2,10 @@
 
 import { MoeppError, type MoeppErrorCode } from '../errors.js'
 import type { LoadOptions } from '../options/generate.js'
-import { measureCosts, withMeasured } from '../routing/cost.js'
+import { withMeasured } from '../routing/cost.js'
 import { SampleKeeper } from '../routing/export/sample-keeper.js'
 import type { AddTokens } from '../routing/export/token-file.js'
+import { measureCosts } from '../routing/measured-cost.js'
 import { survey } from '../routing/survey.js'
 import type { MeasuredCost, Sample, Subject } from '../routing/types.js'
 import { formatBytes, formatCount, formatRate } from './format.js'
@@ -86,7 +87,8 @@ async function surveyText(parts: SurveyParts): Promise<WithStart> {
   const { found, loaded, input, setup, tools } = parts
   const { models, inputs, pageTokens, limit, addSpecialTokens } = setup
   const names = { model: found.name, file: input.name, dtype: loaded.dtype }
-  const keeper = new SampleKeeper(Math.floor(pageTokens / (models.length * inputs.length)))
+  const sampleTokens = Math.floor(pageTokens / (models.length * inputs.length))
+  const keeper = new SampleKeeper(sampleTokens)
   const windowTokens = setup.window ?? found.windowTokens
   const start: number[] = []
   try {
@@ -94,6 +96,7 @@ async function surveyText(parts: SurveyParts): Promise<WithStart> {
       ...loaded,
       ...{ names, windowTokens, addSpecialTokens, text: input.read(), signal: tools.signal },
       ...(limit !== undefined && { limitTokens: limit }),
+      ...(!tools.addTokens && { rowTokens: Math.max(sampleTokens, MEASURED_TOKENS) }),
       onRows: async rows => {
         if (start.length < MEASURED_TOKENS) start.push(...rows.tokens.subarray(0, MEASURED_TOKENS))
         keeper.add(rows)

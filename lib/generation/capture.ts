@@ -61,7 +61,7 @@ export class CaptureRecorder {
   /** All rows of a buffer; undefined if there are none. */
   rows(name: string): Rows | undefined {
     const parts = this.#parts.get(name)
-    if (!parts) return undefined
+    if (!parts || parts.length === 1) return parts?.[0]
     const length = parts.reduce((n, part) => n + part.length, 0)
     const all = parts[0] instanceof Int32Array ? new Int32Array(length) : new Float32Array(length)
     let at = 0

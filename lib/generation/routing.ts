@@ -9,6 +9,18 @@ export function routingNames(routers: readonly Router[]): string[] {
   return routers.flatMap(({ indices, weights }) => [indices, weights])
 }
 
+/** FFN experts per token and layer, over the tokens of all texts; 0 without tokens. */
+export function meanFfnExperts(routings: readonly (Routing | undefined)[]): number {
+  let tokens = 0
+  let experts = 0
+  for (const routing of routings) {
+    if (!routing) continue
+    tokens += routing.tokens
+    experts += routing.tokens * routing.ffnExpertsPerToken
+  }
+  return tokens > 0 ? experts / tokens : 0
+}
+
 /** That of neighbouring chunks as one. */
 export class JoinedRouting {
   #head: ChunkRouting | undefined

@@ -66,10 +66,16 @@ export interface Router {
   /** Buffers with the picks [T, K] i32, and their weights [T, K] f32. */
   readonly indices: string
   readonly weights: string
+  /** The buffer with the logits [T, E] f32. */
+  readonly logits: string
   /** The buffer with the scores [T, 2C] of the layer's C constant experts, if it has any. */
   readonly constantScores?: string
   /** Factor of the experts' input, and of the scores before their softmax. */
   readonly inputScale: number
+  /** Standard deviation that each token's logits are scaled to; 0: they are not. */
+  readonly normStd: number
+  /** True: zero-computation experts are left out. */
+  readonly masked: boolean
 }
 
 /** The layers with experts, in order. */
@@ -85,8 +91,11 @@ export function routersOf({ ops, buffers }: ProgramSpec): Router[] {
         experts: runsOf(attributes.experts as readonly number[]),
         indices,
         weights: tensors.expert_weights!,
+        logits: tensors.logits!,
         ...(tensors.constant_scores !== undefined && { constantScores: tensors.constant_scores }),
         inputScale: attributes.input_scale as number,
+        normStd: attributes.norm_std as number,
+        masked: attributes.masked === 1,
       }
     })
 }

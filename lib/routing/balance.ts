@@ -1,5 +1,5 @@
 /** The spread of a layer's picks over its experts. */
-import type { ExpertKind } from '../program/moe-ops.js'
+import type { ExpertKind } from '../program/expert-kinds.js'
 import type { Balance, LayerStatistics } from './types.js'
 
 /** As the paper's 7B model was trained with: its table 3. */
@@ -75,7 +75,7 @@ export function shares({ picks, kinds }: LayerStatistics): Readonly<Record<Exper
  *   2024, arXiv 2408.15664). 0 is even.
  * - `entropy`: of all experts' shares of the picks, by its maximum log2(E). 1 is even.
  *
- * A figure is null where it is not defined. `loss` needs the router's logits, `entropy` two
+ * A figure is null where it is not defined. `loss` needs finite logits, `entropy` two
  * experts, `variation` and `violation` a pick of an FFN expert. Without tokens all are null. A
  * layer with one FFN expert has variation and violation 0.
  *
@@ -101,7 +101,7 @@ export function balance(layer: LayerStatistics, tau: number = PAPER_TAU): Balanc
   const mean = total(ffn) / ffn.length
   const isFfnUsed = ffn.length > 0 && mean > 0
   return {
-    loss: isEmpty ? null : balanceLoss(layer, tau),
+    loss: balanceLoss(layer, tau),
     variation: isFfnUsed ? deviation(ffn, mean) / mean : null,
     violation: isFfnUsed ? Math.max(...ffn) / mean - 1 : null,
     entropy: isEmpty || picks.length < 2 ? null : entropy(picks) / Math.log2(picks.length),
@@ -109,10 +109,12 @@ export function balance(layer: LayerStatistics, tau: number = PAPER_TAU): Balanc
 }
 
 function balanceLoss({ picks, kinds, tokens, router }: LayerStatistics, tau: number) {
-  if (!router) return null
+  if (!router || router.scores.count === 0) return null
+  // Those with finite logits.
+  const scored = router.scores.count / kinds.length
   return picks.reduce((sum, count, i) => {
     const eta = kinds[i] === 'ffn' ? 1 : tau
-    return sum + (eta * (count / tokens) * router.probabilities[i]!) / tokens
+    return sum + (eta * (count / tokens) * router.probabilities[i]!) / scored
   }, 0)
 }
 

@@ -13,7 +13,7 @@ export const COLLAPSED_LOAD = 0.9
 /**
  * Warnings about layers, in their order. Each rule asks how likely the same is under an even
  * router: one that lets each token pick K of E experts at random. At most e^-20, 2 in 10^9, is a
- * finding; so few tokens give none.
+ * finding; so few tokens give none. The last rule asks for no chance.
  *
  * - 'dead-expert': no token picked an FFN expert. An even router has (1 - K / E)^T.
  * - 'collapsed-layer': at least 90 % of the tokens picked the same expert. An even router has at
@@ -21,6 +21,7 @@ export const COLLAPSED_LOAD = 0.9
  * - 'no-ffn': no token has an FFN expert with a weight above 0. An even router has h_0^T.
  * - 'only-ffn': K picks of every token are FFN experts, though the layer has others. An even router
  *   has h_K^T.
+ * - 'broken-router': some token has a logit that is NaN or infinite.
  *
  * h_k is the hypergeometric probability of k FFN experts among K picks. Tokens of a text are not
  * independent, so a small text of one kind may show findings that a larger one does not.
@@ -36,8 +37,10 @@ export const COLLAPSED_LOAD = 0.9
  * ```
  */
 export function findings(layers: readonly LayerStatistics[]): Finding[] {
-  return layers.flatMap(layer => [...deadExperts(layer), ...collapse(layer), ...extremes(layer)])
+  return layers.flatMap(layer => RULES.flatMap(rule => rule(layer)))
 }
+
+const RULES = [deadExperts, collapse, extremes, notFinite]
 
 function deadExperts({ layer, tokens, topK, kinds, picks }: LayerStatistics): Finding[] {
   const chance = (1 - topK / kinds.length) ** tokens
@@ -77,6 +80,14 @@ function extremes({ layer, tokens, topK, kinds, ffnExperts }: LayerStatistics): 
     return [{ kind: 'only-ffn', layer, text }]
   }
   return []
+}
+
+function notFinite({ layer, tokens, kinds, router }: LayerStatistics): Finding[] {
+  if (!router) return []
+  const left = tokens - router.scores.count / kinds.length
+  if (left === 0) return []
+  const text = `Layer ${layer}: ${left} of ${tokens} tokens have router logits that are NaN or infinite.`
+  return [{ kind: 'broken-router', layer, text }]
 }
 
 /** Kullback and Leibler's, of a coin that shows p from one that shows q; 0 < q < 1. */

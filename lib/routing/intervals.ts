@@ -53,8 +53,8 @@ function intervalOf(count: number, mean: number, squares: number): Interval {
 
 /** Normal quantile of 0.975. */
 const NORMAL = 1.959963984540054
-/** Student's for 1 to 5 degrees of freedom, where the expansion below is too coarse. */
-const FEW = [12.706204736, 4.30265273, 3.182446305, 2.776445105, 2.570581836]
+/** Student's for 1 to 6 degrees of freedom, where the expansion below is too coarse. */
+const FEW = [12.706204736, 4.30265273, 3.182446305, 2.776445105, 2.570581836, 2.446911851]
 
 /** The quantile of 0.975. Source: Abramowitz and Stegun 26.7.5, to 1e-4. */
 export function studentQuantile(freedom: number): number {

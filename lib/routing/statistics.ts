@@ -1,6 +1,6 @@
 /** Counts of a layer's routing. */
 import type { LayerRouting } from '../generation/results.js'
-import type { ExpertKind } from '../program/moe-ops.js'
+import type { ExpertKind } from '../program/expert-kinds.js'
 import { mergeMoments } from './moments.js'
 import { RouterSums } from './router-scores.js'
 import type { LayerStatistics, RouterScores, RouterStatistics } from './types.js'
@@ -10,6 +10,9 @@ import type { LayerStatistics, RouterScores, RouterStatistics } from './types.js
  *
  * With the router's logits the result has `router`: the sums of softmax(logits), the sum of their
  * entropies, and the moments of all logits. Layers without tokens have counts of 0.
+ *
+ * A broken model may give NaN or Infinity. `router` leaves the tokens with such logits out, and a
+ * weight that is NaN counts as 0.
  *
  * @param layer the picks of T tokens
  * @param scores the router's logits of the same tokens, captured by `model.forward`
@@ -120,8 +123,11 @@ export class LayerCounter {
         const expert = experts[i]!
         const weight = weights[i]!
         picks[expert]!++
-        sums[expert]! += weight
-        if (weight > 0) ffn += isFfn[expert]!
+        // No NaN: a router whose logits are NaN gives such weights.
+        if (weight > 0) {
+          sums[expert]! += weight
+          ffn += isFfn[expert]!
+        }
       }
       this.#ffnExperts[ffn]!++
       if (counts) counts[t] = ffn

@@ -5,7 +5,7 @@ import type { Model } from '../generation/model.js'
 import type { ForwardResult } from '../generation/results.js'
 import type { ModelSpec } from '../program/model-spec.js'
 import { costOf } from './cost.js'
-import { captureNames, surveyLayers } from './layer-names.js'
+import { captureNames, surveyLayers } from './survey-layers.js'
 import { Tally } from './tally.js'
 import type { Subject, TokenRows } from './types.js'
 import { batches, type Window, windows } from './windows.js'
@@ -30,6 +30,8 @@ export interface SurveyOptions {
   readonly signal: AbortSignal
   /** Each window's rows, in order; the next ones wait for it. */
   readonly onRows?: (rows: TokenRows) => void | Promise<void>
+  /** `onRows` gets windows until they have so many tokens of the text. Default: all. */
+  readonly rowTokens?: number
   /** Characters and tokens that are done. */
   readonly onProgress?: (characters: number, tokens: number) => void
 }
@@ -83,7 +85,7 @@ function checkWindow(windowTokens: number, begin: number, contextLength: number)
 
 /** While one batch is counted, the next is computed. */
 async function run(
-  { model, signal, onRows, onProgress }: SurveyOptions,
+  { model, signal, onRows, rowTokens = Number.POSITIVE_INFINITY, onProgress }: SurveyOptions,
   each: AsyncIterable<Window[]>,
   capture: readonly string[],
   tally: Tally,
@@ -102,7 +104,7 @@ async function run(
     for (const [i, { captured }] of (await results).entries()) {
       const window = batch[i]!
       const texts = tally.add(window, captured)
-      if (onRows) await onRows(tally.rows(window, captured, texts))
+      if (onRows && window.first < rowTokens) await onRows(tally.rows(window, captured, texts))
       onProgress?.(window.characters, tally.tokens)
     }
   }

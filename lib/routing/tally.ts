@@ -4,9 +4,9 @@ import type { ForwardResult } from '../generation/results.js'
 import type { TextStream } from '../tokenizer/text-stream.js'
 import { AgreementCounter } from './agreement.js'
 import { findings } from './findings.js'
-import type { SurveyLayer } from './layer-names.js'
 import { ownLogits } from './residual.js'
 import { LayerCounter } from './statistics.js'
+import type { SurveyLayer } from './survey-layers.js'
 import type { LayerRows, Subject, TokenRows } from './types.js'
 import { TokenSums } from './vocabulary.js'
 import type { Window } from './windows.js'
@@ -87,8 +87,9 @@ export class Tally {
       tokens: Int32Array.from(ids).subarray(this.#begin),
       texts,
       layers: this.#layers.map((layer, i) => {
-        const scores = layer.constantScores && captured[layer.constantScores]
-        return layerRows(layer, parts[i]!, scores && this.#text(scores as Float32Array, ids.length))
+        const { constantScores: name } = layer
+        const scores = name === undefined ? new Float32Array() : (captured[name] as Float32Array)
+        return layerRows(layer, parts[i]!, this.#text(scores, ids.length))
       }),
     }
   }
@@ -145,20 +146,18 @@ function hasResidual({ residual }: SurveyLayer): boolean {
 function layerRows(
   { layer, topK, kinds, inputScale }: SurveyLayer,
   { experts, weights, logits }: LayerPart,
-  constantScores: Float32Array | undefined | '',
+  constantScores: Float32Array,
 ): LayerRows {
   const chosen = new Float32Array(experts.length)
   const replaced = new Float32Array(experts.length)
-  const constants = kinds.filter(kind => kind === 'constant').length
+  let constants = 0
   // Of each expert: its number among the constant ones.
-  const numbers = kinds.map((kind, e) =>
-    kind === 'constant' ? kinds.slice(0, e).filter(each => each === 'constant').length : -1,
-  )
+  const numbers = kinds.map(kind => (kind === 'constant' ? constants++ : -1))
   for (const [i, expert] of experts.entries()) {
     const token = Math.floor(i / topK)
     chosen[i] = logits[token * kinds.length + expert]!
     const constant = numbers[expert]!
-    if (constant < 0 || !constantScores) continue
+    if (constant < 0) continue
     const at = 2 * (token * constants + constant)
     // Softmax over two.
     const apart = inputScale * (constantScores[at]! - constantScores[at + 1]!)

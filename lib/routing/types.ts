@@ -26,7 +26,7 @@ export interface LayerStatistics {
   readonly kinds: readonly ExpertKind[]
   /** [E] tokens that picked the expert, whatever its weight. */
   readonly picks: readonly number[]
-  /** [E] sum of the weights of its picks, before zero-computation experts are taken out. */
+  /** [E] sum of its weights above 0, before zero-computation experts are taken out. */
   readonly weights: readonly number[]
   /** [K+1] tokens by the number of their FFN experts with a weight above 0. */
   readonly ffnExperts: readonly number[]
@@ -69,7 +69,8 @@ export interface RouterScores {
 }
 
 /**
- * Sums over the router's logits.
+ * Sums over the router's logits. Tokens whose logits are not all finite are left out: scores.count
+ * / E are counted.
  *
  * @example
  * ```ts
@@ -172,7 +173,7 @@ export interface Interval {
  * ```
  */
 export interface Balance {
-  /** The heterogeneous load-balancing loss; null without the router's logits or without tokens. */
+  /** The heterogeneous load-balancing loss; null without finite logits. */
   readonly loss: number | null
   /** Of the FFN experts' loads: standard deviation by mean. Null if none was picked. */
   readonly variation: number | null
@@ -205,7 +206,7 @@ export type WordPlace = 'whole' | 'first' | 'middle' | 'last' | 'number' | 'punc
  */
 export interface Finding {
   /** The rule: `findings` has them. */
-  readonly kind: 'dead-expert' | 'collapsed-layer' | 'no-ffn' | 'only-ffn'
+  readonly kind: 'dead-expert' | 'collapsed-layer' | 'no-ffn' | 'only-ffn' | 'broken-router'
   /** Number of the layer. */
   readonly layer: number
   /** The expert, where it is about one. */

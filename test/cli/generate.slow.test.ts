@@ -89,10 +89,11 @@ t.test('several texts', async t => {
   )
   t.equal(json.results.length, 2)
   t.equal(json.results[0].routing.layers.length, 6)
-  t.equal(
-    json.results[0].routing.layers[0].expertIndices.length,
-    2 * json.results[0].routing.tokens,
-  )
+  const { first, tokens, layers } = json.results[0].routing
+  t.equal(first, 0)
+  t.equal(layers[5].layer, 5)
+  t.equal(layers[5].kinds.length, 12)
+  t.equal(layers[5].expertIndices.length, layers[5].topK * tokens)
 })
 
 t.test('a reader that leaves is no failure', async t => {

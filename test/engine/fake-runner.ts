@@ -70,7 +70,10 @@ export class FakeRunner implements Runner {
     experts: FAKE_RUNS,
     indices: `layers.${layer}.expert_indices`,
     weights: `layers.${layer}.expert_weights`,
+    logits: `layers.${layer}.router_logits`,
     inputScale: 1,
+    normStd: 0,
+    masked: false,
   }))
   /** Every step that was run. */
   readonly steps: Step[] = []

@@ -1,6 +1,6 @@
 /** Measuring a model beside its vanilla twin. */
 import t from 'tap'
-import { measureCosts } from '../../lib/routing/cost.js'
+import { measureCosts } from '../../lib/routing/measured-cost.js'
 import { goldenCase } from '../support/golden.js'
 
 const CPU = { device: 'cpu', threads: 2, memoryCheck: false } as const

@@ -201,6 +201,69 @@ t.test('the cost is counted from the picks', async t => {
   t.ok(Math.abs(model.operations - none.model.operations - operations) < 1e-6)
 })
 
+t.test('rows are made of the first tokens alone, if no more are wanted', async t => {
+  for (const [rowTokens, windows] of [
+    [0, 0],
+    [1, 1],
+    [16, 1],
+    [17, 2],
+  ]) {
+    const { rows: some, subject: whole } = await surveyOf(small, TEXT, { rowTokens: rowTokens! })
+    t.same(some, rows.slice(0, windows))
+    t.same(whole, subject)
+  }
+})
+
+t.test('the share that a constant expert replaces: its own scores, of a doubled input', async t => {
+  const scores = (name: string, shape: readonly number[]) => {
+    if (name === 'model.embed_tokens.weight') return planted(name, shape)
+    const values = new Float32Array(shape.reduce((a, b) => a * b, 1))
+    const expert = /experts\.(\d+)\.wg\.weight/.exec(name)
+    // A normed token has sqrt(H) at its class: scores (0, 0.1 e + class) less the other one.
+    for (let c = 0; c < 3 && expert; c++)
+      values[H + c] = (0.1 * Number(expert[1]) - c) / Math.sqrt(H)
+    if (name.endsWith('gate.wg.weight'))
+      for (let c = 0; c < 3; c++) for (const e of [4, 5]) values[e * H + c] = e
+    return expert || name.endsWith('gate.wg.weight') ? values : undefined
+  }
+  const config = { ...CONFIG, moe_feature_no_mul_topk: false }
+  const doubled = await loadSmall(
+    plantedCheckpoint(join(t.testdir(), 'doubled'), config, scores),
+    CHARACTERS,
+  )
+  t.teardown(() => doubled.model.close())
+  const { layers, tokens } = (await surveyOf(doubled, TEXT.slice(0, 16))).rows[0]!
+  const { experts, replaced } = layers[0]!
+  experts.forEach((expert, i) => {
+    const apart = 0.1 * expert - classOf(tokens[Math.floor(i / 2)]!)
+    t.ok(expert === 4 || expert === 5)
+    t.ok(Math.abs(replaced[i]! - 1 / (1 + Math.exp(-2 * apart))) < 1e-4)
+  })
+})
+
+t.test('a model that computes NaN has numbers, and a finding that says so', async t => {
+  const broken = (name: string, shape: readonly number[]) => {
+    const values = planted(name, shape)
+    return name.startsWith('model.layers.2.') && name.endsWith('gate.wg.weight')
+      ? values?.fill(Number.NaN)
+      : values
+  }
+  const nan = await loadSmall(
+    plantedCheckpoint(join(t.testdir(), 'broken'), CONFIG, broken),
+    CHARACTERS,
+  )
+  t.teardown(() => nan.model.close())
+  const { subject: got } = await surveyOf(nan, TEXT)
+  t.same(JSON.parse(JSON.stringify(got)), got, 'no number is NaN, which JSON has as null')
+  t.same(got.layers.slice(0, 2), subject.layers.slice(0, 2))
+  t.same(
+    got.findings.filter(({ kind }) => kind === 'broken-router').map(({ layer }) => layer),
+    [2, 3],
+  )
+  t.match(got.findings.at(-1)!.text, `${T} of ${T} tokens`)
+  t.same([got.layers[2]!.router!.scores.count, got.layers[2]!.weights.some(w => w > 0)], [0, false])
+})
+
 t.test('windows and pieces change nothing here', async t => {
   for (const options of [{ windowTokens: 7 }, { windowTokens: 4096 }, { onRows: undefined }]) {
     const {

@@ -74,6 +74,40 @@ t.test('a softmax of large logits does not overflow', async t => {
   t.equal(router!.entropy, 0)
 })
 
+t.test('tokens whose logits are not finite are left out, and told', async t => {
+  const kinds: readonly ExpertKind[] = ['ffn', 'zero']
+  const [good, bad] = [
+    [Math.log(3), 0],
+    [0, 1],
+  ]
+  for (const wrong of [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]) {
+    const layer = layerOf([0, 1, 0], { topK: 1, kinds, weights: [0.5, Number.NaN, 0.25] })
+    const logits = Float32Array.of(...good!, 0, wrong, ...good!)
+    const ownLogits = Float64Array.of(...bad!, wrong, 0, ...bad!)
+    const got = routing.statistics(layer, { logits, ownLogits })
+    t.same(
+      [got.picks, got.weights, got.ffnExperts],
+      [
+        [2, 1],
+        [0.75, 0],
+        [1, 2],
+      ],
+    )
+    const alone = routing.statistics(layerOf([0, 0], { topK: 1, kinds }), {
+      logits: Float32Array.of(...good!, ...good!),
+      ownLogits: Float64Array.of(...bad!, ...bad!),
+    })
+    t.same(got.router, alone.router)
+    close(t, [routing.balance(got).loss!], [(2 / 3) * (3 / 4) + 0.75 * (1 / 3) * (1 / 4)])
+    t.match(routing.findings([got]), [{ kind: 'broken-router', layer: 3, text: /: 1 of 3 tokens/ }])
+  }
+  const none = routing.statistics(layerOf([0], { topK: 1, kinds }), {
+    logits: new Float32Array(2).fill(Number.NaN),
+  })
+  t.equal(none.router!.scores.count, 0)
+  t.equal(routing.balance(none).loss, null)
+})
+
 t.test('merged parts are the whole', async t => {
   const next = random(1)
   const T = 60
@@ -188,6 +222,20 @@ t.test('agreement of two layers', async t => {
     ffnCorrelation: null,
   })
   t.throws(() => routing.agreement(a, layerOf([0, 1])), RangeError, 'other tokens')
+})
+
+t.test('agreement of layers that differ in experts and picks', async t => {
+  // First choices 0, 1, 2, 4 and 0, 2, 2, 1; the second layer picks 2 twice.
+  const a = layerOf([0, 1, 1, 2, 2, 3, 4, 0])
+  const b = layerOf([0, 2, 2, 1], { topK: 1, kinds: ['ffn', 'zero', 'ffn'], layer: 4 })
+  const got = routing.agreement(a, b)
+  t.equal(got.same, 3 / 4, 'of one pick')
+  t.equal(got.expected, (2 * 1 + 2 * 1 + 2 * 2) / 16)
+  t.equal(got.information, 1.5, 'the first choice tells the other: its entropy')
+  const back = routing.agreement(b, a)
+  t.same([back.same, back.expected, back.information], [3 / 4, 8 / 16, 1.5])
+  // FFN experts 2, 1, 0, 1 and 1, 1, 1, 0.
+  t.equal(got.ffnCorrelation, 0)
 })
 
 t.test('means with intervals', async t => {

@@ -1,10 +1,11 @@
 /** Surveys of the bundled model, and of one whose zero-computation experts are masked. */
 import t from 'tap'
+import { openCheckpoint } from '../../lib/checkpoint/checkpoint.js'
 import { Model } from '../../lib/generation/model.js'
 import { routing } from '../../lib/index.js'
 import { loadParts } from '../../lib/load/load.js'
 import { resolveLoadOptions } from '../../lib/options/generate.js'
-import { BOOKS } from '../checkpoint/files.js'
+import { BOOKS, readValues } from '../checkpoint/files.js'
 import { goldenCase } from '../support/golden.js'
 import { letters } from './character-tokenizer.js'
 import { loadSmall, surveyOf } from './surveyed.js'
@@ -51,6 +52,29 @@ t.test('begin tokens are computed, and not counted', async t => {
         if (!isLogit || !isShare) t.fail(`window ${w}, layer ${l}, pick ${i}`)
       })
     }
+  }
+})
+
+t.test('own scores of a text with begin tokens', async t => {
+  const { subject } = await surveyOf(books, TEXT, { windowTokens: 512 })
+  const { captured } = await model.forward([bos, ...ids], { capture: ['layers.*.router_logits'] })
+  const { tensors } = await openCheckpoint(BOOKS)
+  const E = model.config.experts
+  for (let l = 1; l < subject.layers.length; l++) {
+    const [before, logits] = [l - 1, l].map(layer => captured[`layers.${layer}.router_logits`]!)
+    const G = readValues(tensors.get(`model.layers.${l}.mlp.moe.gate.gate_map.weight`)!)
+    let [sum, squares] = [0, 0]
+    for (let at = E; at < logits!.length; at++) {
+      const [row, e] = [at - (at % E), at % E]
+      let own = logits![at]!
+      for (let i = 0; i < E; i++) own -= G[e * E + i]! * before![row + i]!
+      sum += own
+      squares += own * own
+    }
+    const { count, mean, variance } = subject.layers[l]!.router!.ownScores!
+    t.equal(count, ids.length * E)
+    t.ok(Math.abs(mean - sum / count) < 1e-9)
+    t.ok(Math.abs(variance - (squares / count - mean ** 2)) < 1e-9)
   }
 })
 

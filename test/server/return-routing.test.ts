@@ -116,6 +116,15 @@ async function completions(t: Test, of: Server): Promise<void> {
     t.notOk('routing' in choices[0] || 'ffn_experts_per_token' in usage, 'not unless asked')
     for (const event of await postStream(of, '/v1/completions', plain))
       t.notOk('routing' in event.choices[0])
+    const silent = { ...plain, max_tokens: 0 }
+    for (const prompt of ['Another new text', PROMPT]) {
+      const events = await postStream(of, '/v1/completions', { ...silent, prompt })
+      t.same(
+        events.map(({ choices }) => choices[0].finish_reason),
+        ['length'],
+        'no event of its own',
+      )
+    }
   }
 }
 

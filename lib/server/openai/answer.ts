@@ -2,8 +2,9 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { packageVersion } from '../../addon/addon-file.js'
 import type { GenerateResult } from '../../generation/results.js'
+import { meanFfnExperts } from '../../generation/routing.js'
 import type { ServerContext } from '../context.js'
-import { ffnExpertsPerToken } from './routing.js'
+import { rounded } from './routing.js'
 
 /** Fields at the head of each answer and of each of its chunks. */
 export interface AnswerHead {
@@ -70,6 +71,8 @@ export function usageOf(
     completion_tokens: completion,
     total_tokens: prompt + completion,
     prompt_tokens_details: { cached_tokens: sum(firsts.map(usage => usage.cachedTokens)) },
-    ...(withRouting && { ffn_experts_per_token: ffnExpertsPerToken(results) }),
+    ...(withRouting && {
+      ffn_experts_per_token: rounded(meanFfnExperts(results.map(({ routing }) => routing))),
+    }),
   }
 }

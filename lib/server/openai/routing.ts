@@ -1,5 +1,6 @@
 /** The routing of an answer: a field of moepp's own, for those who ask for it. */
-import type { ChunkRouting, Routing } from '../../generation/results.js'
+import type { ChatChunk } from '../../generation/chat-results.js'
+import type { ChunkRouting, GenerateChunk } from '../../generation/results.js'
 
 /** Of tokens that follow each other. Token i of the text is number `prompt_tokens` + i. */
 export interface RoutingField {
@@ -18,16 +19,13 @@ export interface Told {
   readonly told?: ChunkRouting | undefined
 }
 
-/** The mean over the computed tokens of all texts. */
-export function ffnExpertsPerToken(results: readonly { readonly routing?: Routing }[]): number {
-  let [tokens, experts] = [0, 0]
-  for (const { routing } of results) {
-    tokens += routing?.tokens ?? 0
-    experts += (routing?.tokens ?? 0) * (routing?.ffnExpertsPerToken ?? 0)
-  }
-  return rounded(experts / Math.max(1, tokens))
+/** True if a chunk is there for its routing alone. */
+export function hasOnlyRouting(chunk: GenerateChunk | ChatChunk): boolean {
+  const { tokenIds, routing, ...parts } = chunk
+  return routing !== undefined && [...tokenIds, ...Object.values(parts)].every(part => part === '')
 }
 
-function rounded(value: number): number {
+/** To four digits. */
+export function rounded(value: number): number {
   return Math.round(value * 1e4) / 1e4
 }

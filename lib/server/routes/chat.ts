@@ -11,7 +11,7 @@ import { ChatChoice } from '../openai/chat-choices.js'
 import { type ChatRequest, readChat } from '../openai/chat-request.js'
 import { inFields } from '../openai/library-errors.js'
 import { promptLogprobsById } from '../openai/prompt-logprobs.js'
-import type { Told } from '../openai/routing.js'
+import { hasOnlyRouting, type Told } from '../openai/routing.js'
 import { type Reader, streamAnswer } from '../openai/stream-answer.js'
 import { requestSignal } from '../request-signal.js'
 import { allTexts, inTurn, readText } from '../texts.js'
@@ -89,7 +89,7 @@ async function run(
         const result = await readText(stream, signal, chunk => {
           observers[i]!.tokens(chunk.tokenIds.length)
           told?.add(chunk.routing)
-          reader?.send(choice.chunk(chunk))
+          if (returnRouting || !hasOnlyRouting(chunk)) reader?.send(choice.chunk(chunk))
         })
         observers[i]!.finished(result)
         reader?.send(choice.end(result))

@@ -11,7 +11,7 @@ import { ChoicePieces, completionChoices } from '../openai/completion-choices.js
 import { type CompletionRequest, readCompletion } from '../openai/completion-request.js'
 import { inFields } from '../openai/library-errors.js'
 import { type EncodedPrompt, encodePrompts } from '../openai/prompts.js'
-import type { Told } from '../openai/routing.js'
+import { hasOnlyRouting, type Told } from '../openai/routing.js'
 import { checkLogprobs } from '../openai/sampling-fields.js'
 import { type Reader, streamAnswer } from '../openai/stream-answer.js'
 import { requestSignal } from '../request-signal.js'
@@ -107,7 +107,7 @@ async function run(
         const result = await readText(model.stream(prompt.ids, options), signal, chunk => {
           seen.tokens(chunk.tokenIds.length)
           told?.add(chunk.routing)
-          if (pieces) reader.send(pieces.chunk(chunk))
+          if (pieces && (returnRouting || !hasOnlyRouting(chunk))) reader.send(pieces.chunk(chunk))
         })
         seen.finished(result)
         if (pieces) reader.send(pieces.end(result))
