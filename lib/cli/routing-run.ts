@@ -5,6 +5,7 @@ import type { LoadOptions } from '../options/generate.js'
 import { measureCosts, withMeasured } from '../routing/cost.js'
 import { SampleKeeper } from '../routing/export/sample-keeper.js'
 import type { AddTokens } from '../routing/export/token-file.js'
+import { PATH_BYTES } from '../routing/page-format.js'
 import { survey } from '../routing/survey.js'
 import type { MeasuredCost, Sample, Subject } from '../routing/types.js'
 import { formatBytes, formatCount, formatRate } from './format.js'
@@ -86,7 +87,11 @@ async function surveyText(parts: SurveyParts): Promise<WithStart> {
   const { found, loaded, input, setup, tools } = parts
   const { models, inputs, pageTokens, limit, addSpecialTokens } = setup
   const names = { model: found.name, file: input.name, dtype: loaded.dtype }
-  const keeper = new SampleKeeper(Math.floor(pageTokens / (models.length * inputs.length)))
+  const subjects = models.length * inputs.length
+  const keeper = new SampleKeeper({
+    tokens: Math.floor(pageTokens / subjects),
+    picks: PATH_BYTES / subjects,
+  })
   const windowTokens = setup.window ?? found.windowTokens
   const start: number[] = []
   try {

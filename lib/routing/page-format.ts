@@ -36,6 +36,9 @@ export interface SampleLayer {
   readonly kinds: readonly ExpertKind[]
 }
 
+/** Bytes of all paths of a page, which are most of its size. A pick takes two or more of them. */
+export const PATH_BYTES = 4e6
+
 /** Tokens of a block of paths. */
 export const PATH_BLOCK = 2048
 

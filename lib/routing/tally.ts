@@ -78,6 +78,7 @@ export class Tally {
     return texts
   }
 
+  /** Of the window that was added last. */
   rows({ ids, number, first }: Window, captured: Captured, texts: readonly string[]): TokenRows {
     const parts = this.#parts(captured)
     return {
@@ -88,7 +89,9 @@ export class Tally {
       texts,
       layers: this.#layers.map((layer, i) => {
         const scores = layer.constantScores && captured[layer.constantScores]
-        return layerRows(layer, parts[i]!, scores && this.#text(scores as Float32Array, ids.length))
+        const replaced = scores && this.#text(scores as Float32Array, ids.length)
+        const ffnExperts = this.#ffn[i]!.slice(0, ids.length - this.#begin)
+        return { ...layerRows(layer, parts[i]!, replaced), ffnExperts }
       }),
     }
   }
@@ -146,7 +149,7 @@ function layerRows(
   { layer, topK, kinds, inputScale }: SurveyLayer,
   { experts, weights, logits }: LayerPart,
   constantScores: Float32Array | undefined | '',
-): LayerRows {
+): Omit<LayerRows, 'ffnExperts'> {
   const chosen = new Float32Array(experts.length)
   const replaced = new Float32Array(experts.length)
   const constants = kinds.filter(kind => kind === 'constant').length
