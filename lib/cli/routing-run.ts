@@ -1,5 +1,6 @@
 /** The work of `moepp routing`: each text through each model, one after the other. */
 
+import { basename } from 'node:path'
 import { MoeppError, type MoeppErrorCode } from '../errors.js'
 import type { LoadOptions } from '../options/generate.js'
 import { measureCosts, withMeasured } from '../routing/cost.js'
@@ -137,13 +138,23 @@ async function measure(
   }
 }
 
+/** The bar tells the time that is left by its last steps: they must not be of one batch. */
+const STEP_MS = 100
+
 /** A bar of the file's bytes, or of the tokens that are asked for. */
-function showTokens(progress: Progress, input: TextInput, limit: number | undefined) {
+export function showTokens(
+  progress: Pick<Progress, 'update'>,
+  input: Pick<TextInput, 'name' | 'size' | 'bytesOf'>,
+  limit: number | undefined,
+) {
   const started = performance.now()
+  const stage = `Routing ${basename(input.name)}`
+  let last = Number.NEGATIVE_INFINITY
   return (characters: number, tokens: number) => {
-    const rate = formatRate(tokens / ((performance.now() - started) / 1000))
-    const detail = `${rate} tokens/s`
-    const stage = `Routing ${input.name}`
+    const now = performance.now()
+    if (now - last < STEP_MS) return
+    last = now
+    const detail = `${formatRate(tokens / ((now - started) / 1000))} tokens/s`
     if (limit !== undefined) progress.update(stage, tokens, limit, detail, formatCount)
     else if (input.size !== undefined)
       progress.update(stage, Math.round(input.bytesOf(characters)), input.size, detail, formatBytes)

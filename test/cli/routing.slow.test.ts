@@ -9,7 +9,7 @@ import t, { type Test } from 'tap'
 import { type ForwardResult, loadModel, type Model } from '../../lib/index.js'
 import type { RoutingReport, Subject } from '../../lib/routing/types.js'
 import { csvParseRows } from '../support/csv.js'
-import { root } from '../support/golden.js'
+import { caseNames, goldenCase, root } from '../support/golden.js'
 import { BOOKS, finish, startCli } from './run-cli.js'
 import { runHere } from './run-here.js'
 
@@ -217,6 +217,14 @@ t.test('files without a text', async t => {
     t.equal(stdout, '')
     t.notOk(existsSync(out))
   }
+})
+
+t.test('a model without a tokenizer', async t => {
+  const file = join(t.testdir({ 'a.txt': 'text' }), 'a.txt')
+  const model = goldenCase(caseNames()[0]!)
+  const { code, stderr } = await runHere(['routing', file, '--model', model])
+  t.equal(code, 1)
+  t.equal(stderr, `moepp: ERR_BAD_TOKENIZER: ${model}: the checkpoint has no tokenizer\n`)
 })
 
 /** Files of a run under way: hidden names beside the target. */
