@@ -6,7 +6,7 @@ import type { LoadOptions } from '../options/generate.js'
 import { measureCosts, withMeasured } from '../routing/cost.js'
 import { SampleKeeper } from '../routing/export/sample-keeper.js'
 import type { AddTokens } from '../routing/export/token-file.js'
-import { PATH_BYTES } from '../routing/page-format.js'
+import { PATH_PICKS } from '../routing/page-format.js'
 import { survey } from '../routing/survey.js'
 import type { MeasuredCost, Sample, Subject } from '../routing/types.js'
 import { formatBytes, formatCount, formatRate } from './format.js'
@@ -91,7 +91,7 @@ async function surveyText(parts: SurveyParts): Promise<WithStart> {
   const subjects = models.length * inputs.length
   const keeper = new SampleKeeper({
     tokens: Math.floor(pageTokens / subjects),
-    picks: PATH_BYTES / subjects,
+    picks: PATH_PICKS / subjects,
   })
   const windowTokens = setup.window ?? found.windowTokens
   const start: number[] = []
