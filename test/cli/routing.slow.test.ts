@@ -256,6 +256,15 @@ t.test('Ctrl-C in its middle leaves the older files', async t => {
 
 const noShell = !existsSync('/bin/sh') && 'there is no /bin/sh'
 
+t.test('a pipe that has a name', { skip: noShell }, async t => {
+  const main = join(root, 'dist', 'cli', 'main.js')
+  const command = ['-c', 'printf "The old man" | "$@"', 'sh', process.execPath, main, 'routing']
+  const child = spawn('/bin/sh', [...command, '/dev/stdin', ...FLAGS, '--json'])
+  const { code, stdout, stderr } = await finish(child)
+  t.equal(code, 0, stderr)
+  t.match(subjects(stdout)[0], { file: '/dev/stdin', tokens: 3 })
+})
+
 t.test(
   'a disk that takes no more is an error, and the older file stays',
   { skip: noShell },

@@ -1,6 +1,5 @@
 /** `moepp routing`: its command line, its input and its summary. No model is run. */
-import { spawn } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import t from 'tap'
@@ -143,16 +142,6 @@ t.test('a file that changes while it is read', async t => {
   await t.rejects(async () => {
     for await (const _ of reading);
   }, /a\.txt: became shorter meanwhile: \d+ bytes, 200000 before/)
-})
-
-const noPipes = !existsSync('/dev/fd/0') && 'no pipe has a name here'
-
-t.test('a pipe that has a name', { skip: noPipes }, async t => {
-  const { stdout } = spawn('echo', ['text'], { stdio: ['ignore', 'pipe', 'ignore'] })
-  const { fd } = (stdout as unknown as { _handle: { fd: number } })._handle
-  const input = await TextInput.find(`/dev/fd/${fd}`, () => Readable.from([]))
-  t.equal(input.size, undefined)
-  stdout.destroy()
 })
 
 t.test('the bar moves by time, not by windows', async t => {
