@@ -104,7 +104,7 @@ function kindLines({ layers }: Subject): [string, string][] {
     picks: layers.flatMap(({ picks }) => picks),
   })
   return EXPERT_KINDS.filter(kind => layers.some(({ kinds }) => kinds.includes(kind))).map(kind => [
-    `${kind} picks`,
+    `${kind === 'ffn' ? 'FFN' : kind} picks`,
     percent(all[kind]),
   ])
 }

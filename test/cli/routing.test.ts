@@ -194,7 +194,7 @@ t.test('two subjects are beside each other in the summary', async t => {
   }
   t.same(row('a:'), ['a: x, "y".txt', 'b: z.txt'])
   t.same(row('FFN experts'), ['FFN experts per token', '1.250 ± 0.125 of 2', '1.250 ± 0.125 of 2'])
-  t.same(row('ffn picks'), ['ffn picks', '41.7 %', '41.7 %'])
+  t.same(row('FFN picks'), ['FFN picks', '41.7 %', '41.7 %'])
   t.same(row('zero picks'), ['zero picks', '8.3 %', '8.3 %'])
   const operations = "2.00 M, 50.0 % of the twin's"
   t.same(row('operations'), ['operations per token', operations, '-'])
