@@ -1,12 +1,11 @@
 /** Writes the files of a routing report. Each appears whole, in the place of an older one. */
 
 import { mkdir } from 'node:fs/promises'
-import { join } from 'node:path'
 import { StagedFile } from '../base/staged-file.js'
 import { attempt } from '../base/staging.js'
 import { csvTables } from '../routing/export/tables.js'
 import type { RoutingReport, Sample } from '../routing/types.js'
-import type { RoutingPaths } from './routing-plan.js'
+import { type RoutingPaths, tableFile } from './routing-plan.js'
 
 /** Resolves to all paths, that of the tokens' file included. */
 export async function writeReports(
@@ -33,7 +32,7 @@ async function writeTables(report: RoutingReport, folder: string): Promise<strin
   await attempt(`${folder}: cannot be made`, () => mkdir(folder, { recursive: true }))
   const written: string[] = []
   for (const { name, lines } of csvTables(report)) {
-    const path = join(folder, `${name}.csv`)
+    const path = tableFile(folder, name)
     await writeParts(path, lines)
     written.push(path)
   }

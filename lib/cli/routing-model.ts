@@ -65,7 +65,7 @@ export function picksOf(models: readonly FoundModel[]): Picks {
 }
 
 export async function loadFound(
-  { directory }: FoundModel,
+  { name, directory }: FoundModel,
   flags: LoadOptions,
   progress: Progress,
   signal: AbortSignal,
@@ -74,6 +74,10 @@ export async function loadFound(
   try {
     const options = resolveLoadOptions({ ...localOptions(flags), signal, onProgress })
     const parts = await loadParts(directory, options)
+    if (!parts.tokenizer) {
+      await parts.runner.close()
+      throw new MoeppError('ERR_BAD_TOKENIZER', `${name}: the checkpoint has no tokenizer`)
+    }
     const model = new Model(parts)
     const { matrixType: dtype } = parts.runner.info()
     const { spec, runner } = parts

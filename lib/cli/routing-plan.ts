@@ -6,6 +6,7 @@ import { basename, dirname, extname, join, resolve } from 'node:path'
 import type { Readable } from 'node:stream'
 import { cannotWrite } from '../base/staging.js'
 import { importParquet } from '../routing/export/parquet.js'
+import { TABLE_NAMES } from '../routing/export/tables.js'
 import { TOKEN_FILES } from '../routing/export/token-file.js'
 import { UsageError } from './errors.js'
 import { TextInput } from './text-input.js'
@@ -25,9 +26,10 @@ export const REPORTS = ['.html', '.json'] as const
 export async function checkPaths(
   names: readonly string[],
   models: readonly string[],
-  { out = [], tables, tokens }: RoutingPaths,
+  paths: RoutingPaths,
   stdin: () => Readable,
 ): Promise<TextInput[]> {
+  const { out = [], tokens } = paths
   for (const path of out) checkExtension('--out', path, REPORTS)
   if (tokens !== undefined) checkExtension('--tokens', tokens, TOKEN_FILES)
   const inputs = await Promise.all(names.map(name => TextInput.find(name, stdin)))
@@ -42,16 +44,14 @@ export async function checkPaths(
   const once = inputs.find(({ size }) => size === undefined)
   if (once && models.length > 1)
     throw new UsageError(`${once.name}: can be read once; several models need a file`)
-  const written = [...out, ...(tokens === undefined ? [] : [tokens])]
-  const targets = await Promise.all(written.map(targetOf))
-  refuseTwice(
-    'the file',
-    written.map((name, i) => [name, targets[i]!]),
+  const written = [...out, ...(tokens === undefined ? [] : [tokens]), ...(await tablesOf(paths))]
+  const targets = await Promise.all(
+    written.map(async name => [name, await targetOf(name)] as const),
   )
+  refuseTwice('the file', targets)
   const read = new Set(inputs.map(({ path }) => path))
-  for (const [i, target] of targets.entries())
-    if (read.has(target)) throw new UsageError(`${written[i]}: is a file that is read`)
-  if (tables !== undefined) await checkFolder(tables)
+  for (const [name, target] of targets)
+    if (read.has(target)) throw new UsageError(`${name}: is a file that is read`)
   if (tokens?.endsWith('.parquet')) await importParquet()
   return inputs
 }
@@ -77,6 +77,7 @@ async function targetOf(path: string): Promise<string> {
   try {
     const info = await stat(given).catch(() => undefined)
     if (info?.isDirectory()) throw new Error('is a directory')
+    if (info && !info.isFile()) throw new Error('is not a regular file')
     const folder = await realpath(dirname(given))
     await access(folder, constants.W_OK)
     return info ? await realpath(given) : join(folder, basename(given))
@@ -85,9 +86,15 @@ async function targetOf(path: string): Promise<string> {
   }
 }
 
-/** It may be missing, but not the folder above. */
-async function checkFolder(path: string): Promise<void> {
-  const info = await stat(path).catch(() => undefined)
-  if (!info) await targetOf(path)
-  else if (!info.isDirectory()) throw cannotWrite(path, new Error('is not a directory'))
+/** The files in the folder of tables; the folder itself, if it is to be made. */
+async function tablesOf({ tables }: RoutingPaths): Promise<readonly string[]> {
+  if (tables === undefined) return []
+  const info = await stat(tables).catch(() => undefined)
+  if (!info) return [tables]
+  if (!info.isDirectory()) throw cannotWrite(tables, new Error('is not a directory'))
+  return TABLE_NAMES.map(name => tableFile(tables, name))
+}
+
+export function tableFile(folder: string, name: string): string {
+  return join(folder, `${name}.csv`)
 }

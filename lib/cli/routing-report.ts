@@ -1,10 +1,17 @@
 /** The summary of `moepp routing`: a column for each of two subjects beside each other. */
 
-import { basename } from 'node:path'
 import { EXPERT_KINDS } from '../program/expert-kinds.js'
 import { shares } from '../routing/balance.js'
+import { shortNames } from '../routing/short-names.js'
 import type { Cost, Interval, RoutingReport, Subject, TokenCost } from '../routing/types.js'
-import { formatBytes, formatCount, formatRate, formatRatio, formatTable } from './format.js'
+import {
+  formatBytes,
+  formatCount,
+  formatNumber,
+  formatRate,
+  formatRatio,
+  formatTable,
+} from './format.js'
 import { paint, type Terminal } from './terminal.js'
 import { visible } from './visible.js'
 
@@ -17,11 +24,12 @@ const SUBJECTS_ABREAST = 2
 
 export async function showSummary(report: RoutingReport, terminal: Terminal): Promise<void> {
   const text = summary(report)
+  const names = namesOf(report)
   if (terminal.stdoutHasColors) await terminal.writeRaw(paintHeadings(visible(text)))
   else await terminal.write(text)
   for (const { model, file, findings } of report.subjects)
     for (const finding of findings)
-      terminal.warn(`${basename(model)}, ${basename(file)}: ${finding.text}`)
+      terminal.warn(`${names.get(model)}, ${names.get(file)}: ${finding.text}`)
 }
 
 /** All other lines are indented. */
@@ -29,29 +37,42 @@ function paintHeadings(text: string): string {
   return text.replaceAll(/^\S.*$/gm, heading => paint('bold', heading))
 }
 
-export function summary({ subjects }: RoutingReport): string {
+export function summary(report: RoutingReport): string {
+  const names = namesOf(report)
+  const subjects = report.subjects.map(subject => ({
+    ...subject,
+    model: names.get(subject.model)!,
+    file: names.get(subject.file)!,
+  }))
   let text = ''
   for (let i = 0; i < subjects.length; i += SUBJECTS_ABREAST)
     text += `${block(subjects.slice(i, i + SUBJECTS_ABREAST))}\n`
   return text
 }
 
+/** Of models and of files. */
+function namesOf({ subjects }: RoutingReport): ReadonlyMap<string, string> {
+  const models = shortNames(subjects.map(({ model }) => model))
+  return new Map([...models, ...shortNames(subjects.map(({ file }) => file))])
+}
+
+/** Models and files have short names here. */
 function block(subjects: readonly Subject[]): string {
   const headings = subjects.map(heading).join('\n')
   const columns = subjects.map(lines)
   const labels = [...new Set(columns.flatMap(column => [...column.keys()]))]
   const rows = labels.map(label => [
     label.startsWith(CONTINUED) ? '' : label,
-    ...columns.map(column => column.get(label) ?? '-'),
+    ...columns.map(column => column.get(label) ?? (label.startsWith(CONTINUED) ? '' : '-')),
   ])
-  const names = ['', ...subjects.map(({ model, file }) => `${basename(model)}: ${basename(file)}`)]
+  const names = ['', ...subjects.map(({ model, file }) => `${model}: ${file}`)]
   const shown = subjects.length > 1 ? [names, ...rows] : rows
   return `${headings}\n\n${formatTable(shown, ['left', ...subjects.map(() => 'left' as const)])}\n`
 }
 
 function heading({ model, file, device, dtype, tokens, windowTokens }: Subject): string {
-  const counts = `${formatCount(tokens)} tokens in windows of ${formatCount(windowTokens)}`
-  return `${basename(file)} through ${basename(model)} on ${device}, ${dtype}: ${counts}`
+  const counts = `${formatNumber(tokens, 'token')} in windows of ${formatCount(windowTokens)}`
+  return `${file} through ${model} on ${device}, ${dtype}: ${counts}`
 }
 
 /** Begins the label of a row that goes on with the one above. */
@@ -62,12 +83,16 @@ function lines(subject: Subject): Map<string, string> {
   const { ffnExperts, layers, cost, vocabulary } = subject
   const picks = layers.reduce((sum, { topK }) => sum + topK, 0) / layers.length
   const common = vocabulary.filter(({ ffnExperts }) => ffnExperts.count >= LEAST_COUNT)
+  const isOwnTwin = layers.every(({ kinds }) => kinds.every(kind => kind === 'ffn'))
+  // No token is in both lists. None is dear where all cost the same.
+  const isEven = common.at(0)?.ffnExperts.mean === common.at(-1)?.ffnExperts.mean
+  const shown = isEven ? 0 : Math.min(SHOWN_ENTRIES, Math.floor(common.length / 2))
   return new Map([
     ['FFN experts per token', `${interval(ffnExperts)} of ${formatRatio(picks)}`],
     ...kindLines(subject),
-    ...(cost ? costLines(cost) : []),
-    ...entryLines('dearest tokens (count)', common.slice(0, SHOWN_ENTRIES)),
-    ...entryLines('cheapest tokens (count)', common.slice(-SHOWN_ENTRIES).reverse()),
+    ...(cost ? costLines(cost, isOwnTwin) : []),
+    ...entryLines('dearest tokens (count)', common.slice(0, shown)),
+    ...entryLines('cheapest tokens (count)', common.slice(common.length - shown).reverse()),
   ])
 }
 
@@ -79,12 +104,12 @@ function kindLines({ layers }: Subject): [string, string][] {
     picks: layers.flatMap(({ picks }) => picks),
   })
   return EXPERT_KINDS.filter(kind => layers.some(({ kinds }) => kinds.includes(kind))).map(kind => [
-    `${kind} picks`,
+    `${kind === 'ffn' ? 'FFN' : kind} picks`,
     percent(all[kind]),
   ])
 }
 
-function costLines({ model, twin }: Cost): [string, string][] {
+function costLines({ model, twin }: Cost, isOwnTwin: boolean): [string, string][] {
   const ratio = (of: (cost: TokenCost) => number | undefined) => {
     const [own, other] = [of(model), of(twin)]
     return own === undefined || other === undefined ? undefined : percent(own / other)
@@ -95,16 +120,15 @@ function costLines({ model, twin }: Cost): [string, string][] {
     const parts = [predicted && `${predicted} predicted`, measured && `${measured} measured`]
     return parts.filter(part => part !== undefined).join(', ')
   }
-  const { operations, bytes } = model
+  const figures = [
+    formatOperations(model.operations),
+    formatBytes(Math.round(model.bytes)),
+  ] as const
+  const labels = ['operations per token', 'bytes per token'] as const
+  if (isOwnTwin) return labels.map((label, i) => [label, figures[i]!])
   const rows: [string, string][] = [
-    [
-      'operations per token',
-      `${formatOperations(operations)}, ${ratio(cost => cost.operations)} of the twin's`,
-    ],
-    [
-      'bytes per token',
-      `${formatBytes(Math.round(bytes))}, ${ratio(cost => cost.bytes)} of the twin's`,
-    ],
+    [labels[0], `${figures[0]}, ${ratio(cost => cost.operations)} of the twin's`],
+    [labels[1], `${figures[1]}, ${ratio(cost => cost.bytes)} of the twin's`],
     ['prefill against the twin', time('prefill')],
     ['decode against the twin', time('decode')],
   ]

@@ -1,11 +1,13 @@
 /** The work of `moepp routing`: each text through each model, one after the other. */
 
+import { basename } from 'node:path'
 import { MoeppError, type MoeppErrorCode } from '../errors.js'
 import type { LoadOptions } from '../options/generate.js'
 import { withMeasured } from '../routing/cost.js'
 import { SampleKeeper } from '../routing/export/sample-keeper.js'
 import type { AddTokens } from '../routing/export/token-file.js'
 import { measureCosts } from '../routing/measured-cost.js'
+import { PATH_PICKS } from '../routing/page-format.js'
 import { survey } from '../routing/survey.js'
 import type { MeasuredCost, Sample, Subject } from '../routing/types.js'
 import { formatBytes, formatCount, formatRate } from './format.js'
@@ -87,8 +89,9 @@ async function surveyText(parts: SurveyParts): Promise<WithStart> {
   const { found, loaded, input, setup, tools } = parts
   const { models, inputs, pageTokens, limit, addSpecialTokens } = setup
   const names = { model: found.name, file: input.name, dtype: loaded.dtype }
-  const sampleTokens = Math.floor(pageTokens / (models.length * inputs.length))
-  const keeper = new SampleKeeper(sampleTokens)
+  const subjects = models.length * inputs.length
+  const sampleTokens = Math.floor(pageTokens / subjects)
+  const keeper = new SampleKeeper({ tokens: sampleTokens, picks: PATH_PICKS / subjects })
   const windowTokens = setup.window ?? found.windowTokens
   const start: number[] = []
   try {
@@ -135,13 +138,23 @@ async function measure(
   }
 }
 
+/** The bar tells the time that is left by its last steps: they must not be of one batch. */
+const STEP_MS = 100
+
 /** A bar of the file's bytes, or of the tokens that are asked for. */
-function showTokens(progress: Progress, input: TextInput, limit: number | undefined) {
+export function showTokens(
+  progress: Pick<Progress, 'update'>,
+  input: Pick<TextInput, 'name' | 'size' | 'bytesOf'>,
+  limit: number | undefined,
+) {
   const started = performance.now()
+  const stage = `Routing ${basename(input.name)}`
+  let last = Number.NEGATIVE_INFINITY
   return (characters: number, tokens: number) => {
-    const rate = formatRate(tokens / ((performance.now() - started) / 1000))
-    const detail = `${rate} tokens/s`
-    const stage = `Routing ${input.name}`
+    const now = performance.now()
+    if (now - last < STEP_MS) return
+    last = now
+    const detail = `${formatRate(tokens / ((now - started) / 1000))} tokens/s`
     if (limit !== undefined) progress.update(stage, tokens, limit, detail, formatCount)
     else if (input.size !== undefined)
       progress.update(stage, Math.round(input.bytesOf(characters)), input.size, detail, formatBytes)

@@ -2,6 +2,7 @@
 
 import { constants, createReadStream } from 'node:fs'
 import { access, realpath, stat } from 'node:fs/promises'
+import { resolve } from 'node:path'
 import type { Readable } from 'node:stream'
 import { notReadable } from '../base/input-file.js'
 import { MoeppError } from '../errors.js'
@@ -42,7 +43,8 @@ export class TextInput {
 
   /**
    * The text, from its start. Bytes that are no UTF-8 are an error: other characters in their place
-   * would be routed, too. A byte order mark is left out.
+   * would be routed, too. A byte order mark is left out. A file that grows meanwhile ends where it
+   * ended when it was found; one that shrinks is an error.
    *
    * @throws MoeppError ERR_NOT_FOUND, ERR_BAD_FILE
    */
@@ -54,6 +56,10 @@ export class TextInput {
       const text = this.#decode(() => decoder.decode(chunk, { stream: true }), chunk.length)
       if (text !== '') yield text
     }
+    if (this.size !== undefined && this.#bytes < this.size) {
+      const sizes = `${this.#bytes} bytes, ${this.size} before`
+      throw new MoeppError('ERR_BAD_FILE', `${this.name}: became shorter meanwhile: ${sizes}`)
+    }
     const rest = this.#decode(() => decoder.decode(), 0)
     if (rest !== '') yield rest
   }
@@ -64,7 +70,8 @@ export class TextInput {
   }
 
   async *#chunks(): AsyncGenerator<Buffer, void> {
-    const stream = this.path === undefined ? this.#stdin() : createReadStream(this.path)
+    const range = this.size === undefined ? {} : { end: this.size - 1 }
+    const stream = this.path === undefined ? this.#stdin() : createReadStream(this.path, range)
     try {
       for await (const chunk of stream) yield chunk
     } catch (error) {
@@ -88,8 +95,10 @@ export class TextInput {
 
 async function lookAt(name: string) {
   try {
-    const [path, info] = await Promise.all([realpath(name), stat(name)])
+    const info = await stat(name)
     if (info.isDirectory()) throw new MoeppError('ERR_NOT_FOUND', `${name}: is a directory`)
+    // A pipe, such as a shell's <(command), has a name but no path.
+    const path = info.isFile() ? await realpath(name) : resolve(name)
     await access(path, constants.R_OK)
     return { path, size: info.isFile() ? info.size : undefined }
   } catch (error) {

@@ -27,9 +27,11 @@ export async function packedSample(
 ): Promise<PackedSample | null> {
   const [first] = rows
   if (first === undefined) return null
-  const tokens = rows.reduce((sum, each) => sum + each.tokens.length, 0)
+  const tokens = tokensOf(rows)
   const { dictionary, entries } = dictionaryOf(rows, tokens)
-  const paths = await packedPaths(rows, tokens, pathBytes)
+  const known = rows.filter(hasPicks)
+  const pathTokens = tokensOf(known)
+  const paths = await packedPaths(known, pathTokens, pathBytes)
   return {
     tokens,
     layers: first.layers.map(({ layer, topK, kinds }) => ({ layer, topK, kinds })),
@@ -38,8 +40,16 @@ export async function packedSample(
     entries: await column(entries, 1),
     ffnExperts: await packed(ffnExperts(rows, tokens)),
     paths,
-    pathTokens: Math.min(paths.length * PATH_BLOCK, tokens),
+    pathTokens: Math.min(paths.length * PATH_BLOCK, pathTokens),
   }
+}
+
+function tokensOf(rows: readonly TokenRows[]): number {
+  return rows.reduce((sum, { tokens }) => sum + tokens.length, 0)
+}
+
+function hasPicks({ tokens, layers }: TokenRows): boolean {
+  return layers.every(({ topK, experts }) => experts.length === tokens.length * topK)
 }
 
 function dictionaryOf(rows: readonly TokenRows[], count: number) {
@@ -78,11 +88,9 @@ function ffnExperts(rows: readonly TokenRows[], count: number): Uint8Array {
   const numbers = new Uint8Array(layers * count)
   for (let layer = 0; layer < layers; layer++) {
     let at = layer * count
-    for (const { tokens, layers } of rows) {
-      const { topK, kinds, experts, weights } = layers[layer]!
-      for (let i = 0; i < tokens.length; i++, at++)
-        for (let pick = i * topK; pick < (i + 1) * topK; pick++)
-          if (kinds[experts[pick]!] === 'ffn' && weights[pick]! > 0) numbers[at]!++
+    for (const { layers } of rows) {
+      numbers.set(layers[layer]!.ffnExperts, at)
+      at += layers[layer]!.ffnExperts.length
     }
   }
   return numbers

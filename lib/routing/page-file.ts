@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { packed, packedSample } from './page-columns.js'
-import type { PageData } from './page-format.js'
+import { PATH_BYTES, type PageData } from './page-format.js'
 import type { RoutingReport, Sample } from './types.js'
 
 /** The page without data: `scripts/page.mjs` makes it. */
@@ -10,9 +10,6 @@ const TEMPLATE = join(import.meta.dirname, 'page', 'index.html')
 
 /** The template's place for data. */
 const PLACE = '<!--data-->'
-
-/** Bytes of all paths of a page, which are most of its size. */
-const PATH_BYTES = 4e6
 
 /** The HTML of a report's page, with a sample of each subject's tokens where there is one. */
 export async function reportPage(

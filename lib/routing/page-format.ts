@@ -36,6 +36,11 @@ export interface SampleLayer {
   readonly kinds: readonly ExpertKind[]
 }
 
+/** Bytes of all paths of a page, which are most of its size. */
+export const PATH_BYTES = 4e6
+/** Of all paths: a pick takes three or four bytes, two at least unless the text repeats itself. */
+export const PATH_PICKS = PATH_BYTES / 2
+
 /** Tokens of a block of paths. */
 export const PATH_BLOCK = 2048
 

@@ -78,6 +78,7 @@ export class Tally {
     return texts
   }
 
+  /** Of the window that was added last. */
   rows({ ids, number, first }: Window, captured: Captured, texts: readonly string[]): TokenRows {
     const parts = this.#parts(captured)
     return {
@@ -89,7 +90,8 @@ export class Tally {
       layers: this.#layers.map((layer, i) => {
         const { constantScores: name } = layer
         const scores = name === undefined ? new Float32Array() : (captured[name] as Float32Array)
-        return layerRows(layer, parts[i]!, this.#text(scores, ids.length))
+        const ffnExperts = this.#ffn[i]!.slice(0, ids.length - this.#begin)
+        return { ...layerRows(layer, parts[i]!, this.#text(scores, ids.length)), ffnExperts }
       }),
     }
   }
@@ -147,7 +149,7 @@ function layerRows(
   { layer, topK, kinds, inputScale }: SurveyLayer,
   { experts, weights, logits }: LayerPart,
   constantScores: Float32Array,
-): LayerRows {
+): Omit<LayerRows, 'ffnExperts'> {
   const chosen = new Float32Array(experts.length)
   const replaced = new Float32Array(experts.length)
   let constants = 0

@@ -307,6 +307,8 @@ export interface LayerRows {
   readonly topK: number
   /** [E] */
   readonly kinds: readonly ExpertKind[]
+  /** [n] FFN experts with a weight above 0. */
+  readonly ffnExperts: Uint8Array
   /** [n, K] as the router chose them. */
   readonly experts: Int32Array
   /** [n, K] */
@@ -317,7 +319,10 @@ export interface LayerRows {
   readonly replaced: Float32Array
 }
 
-/** The beginning of a subject's text, token by token, for the page. */
+/**
+ * The beginning of a subject's text, token by token, for the page. Rows behind the first ones may
+ * have no picks: their arrays of [n, K] are empty.
+ */
 export interface Sample {
   readonly rows: readonly TokenRows[]
 }

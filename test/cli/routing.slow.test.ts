@@ -9,7 +9,7 @@ import t, { type Test } from 'tap'
 import { type ForwardResult, loadModel, type Model } from '../../lib/index.js'
 import type { RoutingReport, Subject } from '../../lib/routing/types.js'
 import { csvParseRows } from '../support/csv.js'
-import { root } from '../support/golden.js'
+import { caseNames, goldenCase, root } from '../support/golden.js'
 import { BOOKS, finish, startCli } from './run-cli.js'
 import { runHere } from './run-here.js'
 
@@ -219,6 +219,14 @@ t.test('files without a text', async t => {
   }
 })
 
+t.test('a model without a tokenizer', async t => {
+  const file = join(t.testdir({ 'a.txt': 'text' }), 'a.txt')
+  const model = goldenCase(caseNames()[0]!)
+  const { code, stderr } = await runHere(['routing', file, '--model', model])
+  t.equal(code, 1)
+  t.equal(stderr, `moepp: ERR_BAD_TOKENIZER: ${model}: the checkpoint has no tokenizer\n`)
+})
+
 /** Files of a run under way: hidden names beside the target. */
 const staged = (folder: string) => readdirSync(folder).filter(name => name.startsWith('.'))
 
@@ -247,6 +255,15 @@ t.test('Ctrl-C in its middle leaves the older files', async t => {
 })
 
 const noShell = !existsSync('/bin/sh') && 'there is no /bin/sh'
+
+t.test('a pipe that has a name', { skip: noShell }, async t => {
+  const main = join(root, 'dist', 'cli', 'main.js')
+  const command = ['-c', 'printf "The old man" | "$@"', 'sh', process.execPath, main, 'routing']
+  const child = spawn('/bin/sh', [...command, '/dev/stdin', ...FLAGS, '--json'])
+  const { code, stdout, stderr } = await finish(child)
+  t.equal(code, 0, stderr)
+  t.match(subjects(stdout)[0], { file: '/dev/stdin', tokens: 3 })
+})
 
 t.test(
   'a disk that takes no more is an error, and the older file stays',

@@ -197,7 +197,7 @@ t.test('a file that cannot be made is a typed error', async t => {
 })
 
 t.test('a sample is the first tokens, and no more', async t => {
-  const keeper = new SampleKeeper(502)
+  const keeper = new SampleKeeper({ tokens: 502, picks: 1e9 })
   for (const rows of WINDOWS) keeper.add(rows)
   keeper.add(WINDOWS[0]!)
   const { rows } = keeper.sample
@@ -212,10 +212,26 @@ t.test('a sample is the first tokens, and no more', async t => {
   const [, , last] = rows
   t.same(last!.layers[1], {
     ...WINDOWS[2]!.layers[1],
+    ffnExperts: WINDOWS[2]!.layers[1]!.ffnExperts.slice(0, 1),
     experts: WINDOWS[2]!.layers[1]!.experts.slice(0, 3),
     weights: WINDOWS[2]!.layers[1]!.weights.slice(0, 3),
     logits: WINDOWS[2]!.layers[1]!.logits.slice(0, 3),
     replaced: WINDOWS[2]!.layers[1]!.replaced.slice(0, 3),
   })
-  t.same(new SampleKeeper(0).sample, { rows: [] })
+  const none = new SampleKeeper({ tokens: 0, picks: 1e9 })
+  none.add(WINDOWS[0]!)
+  t.same(none.sample, { rows: [] })
+})
+
+t.test('a sample has the picks of its first tokens, as many as are asked for', async t => {
+  const keeper = new SampleKeeper({ tokens: 1e9, picks: 2504 })
+  for (const rows of WINDOWS) keeper.add(rows)
+  // One window of 500 tokens, and one of a token with 3 picks. Of 100 tokens there is no room.
+  const { rows } = keeper.sample
+  t.same(rows.slice(0, 2), WINDOWS.slice(0, 2))
+  const layers = WINDOWS[2]!.layers.map(({ layer, topK, kinds, ffnExperts }) => ({
+    ...{ layer, topK, kinds, ffnExperts, experts: new Int32Array() },
+    ...{ weights: new Float32Array(), logits: new Float32Array(), replaced: new Float32Array() },
+  }))
+  t.same(rows[2], { ...WINDOWS[2], layers })
 })

@@ -85,6 +85,7 @@ function randomLayer(
   const made = {
     ...{ layer, topK, kinds, experts: new Int32Array(n), weights: new Float32Array(n) },
     ...{ logits: new Float32Array(n), replaced: new Float32Array(n) },
+    ffnExperts: new Uint8Array(ids.length),
   }
   const biases = kinds.map(() => next())
   ids.forEach((id, i) => {
@@ -102,6 +103,7 @@ function randomLayer(
       made.weights[at] = Math.exp(scores[expert]!) / all
       made.replaced[at] = kinds[expert] === 'constant' ? next() : 0
     })
+    made.ffnExperts[i] = ffnExpertsOf(made, i)
   })
   return made
 }
@@ -112,13 +114,17 @@ function rowsOf(layer: LayerRows, first: number, end: number): LayerRows {
     values.slice(first * topK, end * topK) as A
   return {
     ...layer,
+    ffnExperts: layer.ffnExperts.slice(first, end),
     ...{ experts: cut(layer.experts), weights: cut(layer.weights) },
     ...{ logits: cut(layer.logits), replaced: cut(layer.replaced) },
   }
 }
 
 /** FFN experts of token `i`. */
-export function ffnExpertsOf({ topK, kinds, experts, weights }: LayerRows, i: number): number {
+export function ffnExpertsOf(
+  { topK, kinds, experts, weights }: Omit<LayerRows, 'ffnExperts'>,
+  i: number,
+): number {
   let number = 0
   for (let at = i * topK; at < (i + 1) * topK; at++)
     if (kinds[experts[at]!] === 'ffn' && weights[at]! > 0) number++

@@ -1,5 +1,6 @@
 /** Tokens as columns, and back in the page's code. */
 import t, { type Test } from 'tap'
+import { SampleKeeper } from '../../lib/routing/export/sample-keeper.js'
 import { SampleText, unpacked } from '../../lib/routing/page/data.js'
 import { TextIndex } from '../../lib/routing/page/search.js'
 import { packedSample } from '../../lib/routing/page-columns.js'
@@ -74,6 +75,7 @@ t.test('layers of different K, kinds and numbers that are not finite', async t =
   const [layer] = other.sample.rows[0]!.layers
   layer!.logits.set([Number.NEGATIVE_INFINITY, Number.NaN, -1e30, 1e30], 3)
   layer!.weights.set([0, 2.5], 0)
+  layer!.ffnExperts[0] = 0
   const rows = [{ ...one, layers: [...one.layers, { ...layer!, layer: 7 }] }]
   const text = await roundTrip({ rows })
   const path = async (i: number) => (await text.path(i))![1]![0]!
@@ -106,11 +108,21 @@ t.test('paths that would be large are those of the first tokens', async t => {
   t.equal((await roundTrip(sample, 10)).pathTokens, 0)
 })
 
+t.test('tokens whose picks were not kept have their FFN experts', async t => {
+  const { sample } = surveyed({ ...SHAPE, tokens: 6000, windowTokens: 500 })
+  const keeper = new SampleKeeper({ tokens: 5000, picks: 5 * 500 * 3 * 2 })
+  for (const rows of sample.rows) keeper.add(rows)
+  const text = await roundTrip(keeper.sample)
+  t.equal(text.pathTokens, 2500, 'a block, and a part of one')
+  await compare(t, { rows: sample.rows.slice(0, 10) }, text)
+})
+
 t.test('nothing at all', async t => {
   t.equal(await packedSample({ rows: [] }, 1e9), null)
   const { sample, subject } = surveyed({ ...SHAPE, tokens: 1 })
   const [rows] = sample.rows
-  const none = { ...rows!, tokens: new Int32Array(), texts: [] }
+  const layers = rows!.layers.map(layer => ({ ...layer, ffnExperts: new Uint8Array() }))
+  const none = { ...rows!, tokens: new Int32Array(), texts: [], layers }
   t.equal((await roundTrip({ rows: [none] })).length, 0)
   const html = await reportPage(reportOf(subject, subject), [undefined])
   const { report, samples } = await unpacked(dataOf(html))

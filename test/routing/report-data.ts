@@ -70,10 +70,17 @@ export function tokenRows(n: number, first: number, topK: number): TokenRows {
     layers: [2, topK].map((topK, index) => {
       const floats = (scale: number) =>
         Float32Array.from({ length: n * topK }, (_, i) => ((first + i) % 1013) * scale - index)
+      const experts = Int32Array.from({ length: n * topK }, (_, i) => (first + 3 * i) % 5)
+      const weights = floats(0.1).map(x => (x < 20 ? 0 : x))
+      const isFfn = (at: number) => experts[at]! < 2 && weights[at]! > 0
       return {
         ...{ layer: 3 * index, topK, kinds: KINDS },
-        experts: Int32Array.from({ length: n * topK }, (_, i) => (first + 3 * i) % KINDS.length),
-        weights: floats(0.1).map(x => (x < 20 ? 0 : x)),
+        ffnExperts: Uint8Array.from({ length: n }, (_, i) =>
+          Array.from({ length: topK }, (_, k) => Number(isFfn(i * topK + k))).reduce(
+            (sum, each) => sum + each,
+          ),
+        ),
+        ...{ experts, weights },
         logits: floats(-1 / 3),
         replaced: floats(1e-7),
       }

@@ -39,6 +39,12 @@ t.test('begin tokens are computed, and not counted', async t => {
       const { expertIndices, expertWeights, topK, kinds } = result.routing!.layers[l]!
       t.same(layer.experts, expertIndices.subarray(topK))
       t.same(layer.weights, expertWeights.subarray(topK))
+      const isFfn = [...layer.experts].map((e, i) => kinds[e] === 'ffn' && layer.weights[i]! > 0)
+      const counts = own.slice(1).map((_, i) => isFfn.slice(i * topK, (i + 1) * topK))
+      t.same(
+        [...layer.ffnExperts],
+        counts.map(each => each.filter(Boolean).length),
+      )
       const logits = result.captured[`layers.${l}.router_logits`]!
       const scores = result.captured[`layers.${l}.constant_scores`]!
       layer.experts.forEach((expert, i) => {

@@ -69,6 +69,9 @@ function tables(picks: number): Table[] {
   ]
 }
 
+/** Of all tables of a report. */
+export const TABLE_NAMES: readonly string[] = tables(0).map(({ name }) => name)
+
 /** Each table's name, and its lines with their ends. */
 export function* csvTables({
   subjects,

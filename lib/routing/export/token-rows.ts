@@ -1,5 +1,5 @@
 /** The table of tokens: a row for each token and layer. */
-import type { LayerRows, Subject, TokenRows } from '../types.js'
+import type { Subject, TokenRows } from '../types.js'
 import type { Cell } from './csv.js'
 
 export interface TokenColumn {
@@ -50,7 +50,7 @@ export function* tokenCells(
   for (let i = 0; i < tokens.length; i++) {
     for (const layer of layers) {
       const cells: Cell[] = [model, file, window, position + i, tokens[i]!, texts[i]!]
-      cells.push(layer.layer, ffnExperts(layer, i))
+      cells.push(layer.layer, layer.ffnExperts[i]!)
       for (let k = 0; k < most; k++) {
         const at = i * layer.topK + k
         if (k >= layer.topK) cells.push(null, null, null, null)
@@ -60,12 +60,4 @@ export function* tokenCells(
       yield cells
     }
   }
-}
-
-/** Of token i: those with a weight above 0. */
-function ffnExperts({ topK, kinds, experts, weights }: LayerRows, i: number): number {
-  let count = 0
-  for (let at = i * topK; at < (i + 1) * topK; at++)
-    if (weights[at]! > 0 && kinds[experts[at]!] === 'ffn') count++
-  return count
 }
