@@ -2,6 +2,7 @@
 import { element } from '../../page/dom.js'
 import type { Interval, VocabularyEntry } from '../types.js'
 import type { Named } from './charts/chart.js'
+import { OFTEN } from './facts.js'
 import { count, decimal, symbols } from './format.js'
 import { Pager } from './pager.js'
 import { scrollBox } from './table.js'
@@ -12,7 +13,6 @@ const ROWS = 50
 /** A token in all subjects. */
 interface Row {
   readonly text: string
-  readonly token: number
   /** One for each subject; undefined where it does not occur. */
   readonly experts: readonly (Interval | undefined)[]
 }
@@ -28,11 +28,12 @@ interface Column {
 
 /** Rows of all subjects' vocabularies, in the order of the first one. */
 export function joined(vocabularies: readonly (readonly VocabularyEntry[])[]): Row[] {
-  const rows = new Map<string, { text: string; token: number; experts: (Interval | undefined)[] }>()
+  const rows = new Map<string, { text: string; experts: (Interval | undefined)[] }>()
   vocabularies.forEach((entries, subject) => {
     for (const { token, text, ffnExperts } of entries) {
-      const key = `${token} ${text}`
-      const row = rows.get(key) ?? { text, token, experts: vocabularies.map(() => undefined) }
+      // Models may number their tokens differently. One may have two tokens of the same text.
+      const key = rows.get(text)?.experts[subject] === undefined ? text : `${text} ${token}`
+      const row = rows.get(key) ?? { text, experts: vocabularies.map(() => undefined) }
       row.experts[subject] = ffnExperts
       rows.set(key, row)
     }
@@ -91,7 +92,7 @@ class Vocabulary {
   readonly #rows: readonly Row[]
   readonly #columns: readonly Column[]
   readonly #filter = element('input', { type: 'search', autocomplete: 'off', spellcheck: 'false' })
-  readonly #least = element('input', { type: 'number', min: '1', step: '1', value: '1' })
+  readonly #least = element('input', { type: 'number', min: '1', step: '1' })
   readonly #state = element('span', { class: 'hint', role: 'status' })
   readonly #heads: HTMLElement[]
   readonly #body = element('tbody')
@@ -104,6 +105,8 @@ class Vocabulary {
   constructor(subjects: readonly Named[]) {
     this.#rows = joined(subjects.map(({ subject }) => subject.vocabulary))
     this.#columns = columnsOf(subjects)
+    const often = this.#rows.filter(row => isAtLeast(row, OFTEN)).length
+    this.#least.value = String(often >= ROWS ? OFTEN : 1)
     this.#heads = this.#columns.map(({ label }, at) => this.#head(label, at))
     for (const field of [this.#filter, this.#least])
       field.addEventListener('input', () => this.#choose())
@@ -141,17 +144,19 @@ class Vocabulary {
     const { key } = this.#columns[this.#sorted]!
     const sign = this.#isFalling ? -1 : 1
     this.#shown = this.#rows
-      .filter(({ text, experts }) => {
-        const isOften = experts.some(interval => interval !== undefined && interval.count >= least)
+      .filter(row => {
+        const { text } = row
         const shown = symbols(text).toLowerCase()
-        return isOften && (text.toLowerCase().includes(sought) || shown.includes(sought))
+        return (
+          isAtLeast(row, least) && (text.toLowerCase().includes(sought) || shown.includes(sought))
+        )
       })
       .sort((a, b) => sign * compare(key(a), key(b)))
     this.#heads.forEach((head, at) => {
       if (at === this.#sorted) head.ariaSort = this.#isFalling ? 'descending' : 'ascending'
       else head.removeAttribute('aria-sort')
     })
-    this.#state.textContent = `${count(this.#shown.length)} of ${count(this.#rows.length)} tokens`
+    this.#state.textContent = `${count(this.#shown.length)} of ${count(this.#rows.length)} different tokens`
     this.#fill(0)
   }
 
@@ -170,6 +175,10 @@ class Vocabulary {
     })
     return element('tr', {}, ...cells)
   }
+}
+
+function isAtLeast({ experts }: Row, least: number): boolean {
+  return experts.some(interval => interval !== undefined && interval.count >= least)
 }
 
 function compare(a: number | string, b: number | string): number {
