@@ -69,6 +69,7 @@ function framed(document, drawing, ...definitions) {
   drawing.setAttribute('x', PADDING)
   drawing.setAttribute('y', PADDING)
   for (const name of ['role', 'aria-label']) drawing.removeAttribute(name)
+  drawing.setAttribute('aria-hidden', 'true')
   svg.append(
     style,
     ...definitions,

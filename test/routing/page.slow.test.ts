@@ -258,6 +258,17 @@ inBrowser('the vocabulary sorts and filters', single, async (t, page) => {
     expected.map(({ text }) => text.replaceAll(' ', '␣')).sort(),
   )
   await vocabulary.getByLabel('Filter').fill('')
+  for (const [kind, pattern] of [
+    ['words and beginnings: after a space', /^ \p{L}/u],
+    ['fragments: no space before', /^\p{L}/u],
+    ['no letter at first', /^$|^ ?[^\p{L} ]/u],
+  ] as const) {
+    await vocabulary.getByLabel('Show').selectOption(kind)
+    const kept = entries.filter(({ text }) => pattern.test(text))
+    t.ok(kept.length > 0 && kept.length < entries.length)
+    t.equal(await vocabulary.locator('tbody tr').count(), kept.length, kind)
+  }
+  await vocabulary.getByLabel('Show').selectOption('all tokens')
   await vocabulary.getByLabel('Count at least').fill('150')
   t.equal(
     await vocabulary.locator('tbody tr').count(),

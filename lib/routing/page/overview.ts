@@ -9,16 +9,14 @@ import { count, decimal, interval, large, percent, seconds, visible } from './fo
 import { tableElement } from './table.js'
 
 export function overview({ moepp }: RoutingReport, subjects: readonly Named[]): HTMLElement[] {
-  const isOne = subjects.length === 1
+  const table = tableElement(numbers(subjects), 'Numbers of the report')
+  const summaries = subjects.map(summary)
   return [
     findings(subjects),
-    element(
-      'div',
-      { class: 'overview' },
-      element('div', {}, ...differences(subjects), ...(isOne ? subjects.map(summary) : [])),
-      tableElement(numbers(subjects), 'Numbers of the report'),
-    ),
-    ...(isOne ? [] : [element('div', { class: 'summaries' }, ...subjects.map(summary))]),
+    ...differences(subjects),
+    ...(subjects.length === 1
+      ? [element('div', { class: 'overview' }, ...summaries, table)]
+      : [table, element('div', { class: 'summaries' }, ...summaries)]),
     element('p', { class: 'hint' }, `Written by moepp ${moepp}.`),
   ]
 }

@@ -10,6 +10,14 @@ import { scrollBox } from './table.js'
 /** Rows of a page. */
 const ROWS = 50
 
+/** Kinds of tokens by their texts. A space tells where words begin, in most tokenizers. */
+const KINDS: Readonly<Record<string, (text: string) => boolean>> = {
+  'all tokens': () => true,
+  'words and beginnings: after a space': text => /^\s\p{L}/u.test(text),
+  'fragments: no space before': text => /^\p{L}/u.test(text),
+  'no letter at first': text => !/^\s?\p{L}/u.test(text),
+}
+
 /** A token in all subjects. */
 interface Row {
   readonly text: string
@@ -93,6 +101,11 @@ class Vocabulary {
   readonly #columns: readonly Column[]
   readonly #filter = element('input', { type: 'search', autocomplete: 'off', spellcheck: 'false' })
   readonly #least = element('input', { type: 'number', min: '1', step: '1' })
+  readonly #kind = element(
+    'select',
+    {},
+    ...Object.keys(KINDS).map(name => element('option', {}, name)),
+  )
   readonly #state = element('span', { class: 'hint', role: 'status' })
   readonly #heads: HTMLElement[]
   readonly #body = element('tbody')
@@ -108,7 +121,7 @@ class Vocabulary {
     const often = this.#rows.filter(row => isAtLeast(row, OFTEN)).length
     this.#least.value = String(often >= ROWS ? OFTEN : 1)
     this.#heads = this.#columns.map(({ label }, at) => this.#head(label, at))
-    for (const field of [this.#filter, this.#least])
+    for (const field of [this.#filter, this.#least, this.#kind])
       field.addEventListener('input', () => this.#choose())
     const head = element('thead', {}, element('tr', {}, ...this.#heads))
     this.element = element(
@@ -118,6 +131,7 @@ class Vocabulary {
         'div',
         { class: 'controls' },
         element('label', { class: 'row' }, 'Filter ', this.#filter),
+        element('label', { class: 'row' }, 'Show ', this.#kind),
         element('label', { class: 'row' }, 'Count at least ', this.#least),
         this.#pager.element,
         this.#state,
@@ -141,15 +155,15 @@ class Vocabulary {
   #choose(): void {
     const sought = this.#filter.value.toLowerCase()
     const least = this.#least.valueAsNumber || 1
+    const isOfKind = KINDS[this.#kind.value]!
     const { key } = this.#columns[this.#sorted]!
     const sign = this.#isFalling ? -1 : 1
     this.#shown = this.#rows
       .filter(row => {
         const { text } = row
+        if (!isOfKind(text) || !isAtLeast(row, least)) return false
         const shown = symbols(text).toLowerCase()
-        return (
-          isAtLeast(row, least) && (text.toLowerCase().includes(sought) || shown.includes(sought))
-        )
+        return text.toLowerCase().includes(sought) || shown.includes(sought)
       })
       .sort((a, b) => sign * compare(key(a), key(b)))
     this.#heads.forEach((head, at) => {
