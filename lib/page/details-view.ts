@@ -1,6 +1,8 @@
 /** Details of a token, shown beside it. */
 import type { ShowDetails } from './token-view.js'
 
+type Shown<Piece> = NonNullable<Parameters<ShowDetails<Piece>>[0]>
+
 /** Milliseconds that details stay when the pointer leaves, so that it can move onto them. */
 const GRACE_MS = 150
 /** Pixels between a token and its details, and from them to the window's edge. */
@@ -33,15 +35,22 @@ export function detailsIn<Piece>(
     if (shown !== undefined) place(box, shown)
   }
   document.addEventListener('scroll', follow, { capture: true, passive: true })
+  const fill = ({ at, piece }: Shown<Piece>) => {
+    box.replaceChildren(...contents(piece))
+    place(box, at)
+  }
   return token => {
     if (token === undefined) return leave()
+    if (token.hasChanged) {
+      if (token.at === shown) fill(token)
+      return
+    }
     hide()
     shown = token.at
     shown.classList.add('is-shown')
     shown.setAttribute('aria-describedby', box.id)
-    box.replaceChildren(...contents(token.piece))
     box.hidden = false
-    place(box, shown)
+    fill(token)
   }
 }
 

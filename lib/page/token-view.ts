@@ -4,10 +4,12 @@ import { element } from './dom.js'
 /** The value that a piece is coloured by, from 0 to 1: 0 has most colour. */
 export type Shade<Piece> = (piece: Piece) => number | undefined
 
-/** Shows the details of a piece beside its element, or hides them. */
+/** Shows the details of a piece beside its element, shows them anew if it does, or hides them. */
 export type ShowDetails<Piece> = (shown?: {
   readonly at: HTMLElement
   readonly piece: Piece
+  /** True: the piece has changed. Nothing is shown that is not. Default false. */
+  readonly hasChanged?: boolean
 }) => void
 
 export interface TokenViewParts<Piece> {
@@ -82,11 +84,13 @@ export class TokenView<Piece extends { readonly text: string }> {
     }
   }
 
-  /** Colours pieces again, whose shade has changed. Default: all. */
+  /** Colours pieces again that have changed, and shows their details anew. Default: all. */
   recolour(pieces: Iterable<Piece> = this.#elements.keys()): void {
     for (const piece of pieces) {
       const token = this.#elements.get(piece)
-      if (token) this.#colour(token, piece)
+      if (token === undefined) continue
+      this.#colour(token, piece)
+      this.#parts.showDetails({ at: token, piece, hasChanged: true })
     }
   }
 

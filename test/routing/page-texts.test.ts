@@ -13,11 +13,11 @@ import { surveyed } from './fixture.js'
 t.test('numbers', async t => {
   t.same(
     [0, 12, 999.6, 1000, 12_345, 999_999, 8.66e6, 3e12, 2e18].map(value => large(value)),
-    [...['0', '12', '1 k', '1 k', '12.3 k', '1 M', '8.66 M', '3 T', '2000 P']],
+    [...['0', '12', '1.00 k', '1.00 k', '12.3 k', '1.00 M', '8.66 M', '3.00 T', '2000 P']],
   )
-  t.equal(large(2.5e6, 'B'), '2.5 MB')
+  t.equal(large(2.5e6, 'B'), '2.50 MB')
   t.equal(large(null), '–')
-  t.same([2, 0.0123, 4.5e-6].map(seconds), ['2 s', '12.3 ms', '4.5 µs'])
+  t.same([2, 0.0123, 4.5e-6].map(seconds), ['2.00 s', '12.3 ms', '4.50 µs'])
   t.same(
     [-1.234, Number.NaN, undefined, null].map(value => decimal(value)),
     [...['−1.23', '–', '–', '–']],

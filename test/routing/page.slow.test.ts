@@ -10,6 +10,7 @@ import {
   group,
   inBrowser,
   meanOf,
+  meanScale,
   numbersOf,
   one,
   other,
@@ -77,17 +78,26 @@ inBrowser('the numbers of layers', single, async (t, page) => {
 })
 
 inBrowser('colours are FFN experts: the mean, or a layer’s', single, async (t, page) => {
+  const { least, most } = meanScale(one.sample)
+  t.ok(least > 0 && most < 2 && most - least > 0.1, 'the test needs tokens that differ')
+  const shade = (value: number, least: number, most: number) =>
+    Number(Math.min(Math.max((most - value) / (most - least), 0), 1).toFixed(3))
+  const expectedMeans = Array.from({ length: PAGE }, (_, i) =>
+    shade(meanOf(ffnOf(one.sample, i)), least, most),
+  )
   const expected = (of: (numbers: number[]) => number, from = 0) =>
-    Array.from({ length: PAGE }, (_, i) =>
-      Number((1 - of(ffnOf(one.sample, from + i)) / 2).toFixed(3)),
-    )
+    Array.from({ length: PAGE }, (_, i) => shade(of(ffnOf(one.sample, from + i)), 0, 2))
   const texts = await page.locator('.said .token').allTextContents()
   t.equal(texts.join(''), Array.from({ length: PAGE }, (_, i) => textOf(one.sample, i)).join(''))
-  t.same(await values(page), expected(meanOf))
+  t.same(await values(page), expectedMeans)
+  const key = page.locator('.scale')
+  const ends = [`≤ ${least.toFixed(2)}`, `≥ ${most.toFixed(2)}`]
+  t.match(await key.textContent(), `Mean FFN experts per layer: ${ends.join('')}`)
   const slider = page.getByLabel('Colour by')
   await slider.focus()
   await page.keyboard.press('ArrowRight')
   t.equal(await page.locator('output').textContent(), 'layer 1')
+  t.match(await key.textContent(), 'FFN experts in layer 1: 02')
   t.same(
     await values(page),
     expected(([first]) => first!),
@@ -248,6 +258,17 @@ inBrowser('the vocabulary sorts and filters', single, async (t, page) => {
     expected.map(({ text }) => text.replaceAll(' ', '␣')).sort(),
   )
   await vocabulary.getByLabel('Filter').fill('')
+  for (const [kind, pattern] of [
+    ['words and beginnings: after a space', /^ \p{L}/u],
+    ['fragments: no space before', /^\p{L}/u],
+    ['no letter at first', /^$|^ ?[^\p{L} ]/u],
+  ] as const) {
+    await vocabulary.getByLabel('Show').selectOption(kind)
+    const kept = entries.filter(({ text }) => pattern.test(text))
+    t.ok(kept.length > 0 && kept.length < entries.length)
+    t.equal(await vocabulary.locator('tbody tr').count(), kept.length, kind)
+  }
+  await vocabulary.getByLabel('Show').selectOption('all tokens')
   await vocabulary.getByLabel('Count at least').fill('150')
   t.equal(
     await vocabulary.locator('tbody tr').count(),
@@ -259,9 +280,12 @@ inBrowser('two subjects', double, async (t, page) => {
   const difference = other.subject.ffnExperts.mean - one.subject.ffnExperts.mean
   const more = difference < 0 ? 'fewer' : 'more'
   t.match(
-    await page.locator('#overview .note').textContent(),
+    await page.locator('#overview p.note').last().textContent(),
     new RegExp(`^other takes ${Math.abs(difference).toFixed(3)} ± .* ${more} .* than books-7m`),
   )
+  const scales = [one, other].map(({ sample }) => meanScale(sample))
+  const least = Math.min(...scales.map(({ least }) => least))
+  const most = Math.max(...scales.map(({ most }) => most))
   await page.getByLabel('Beside it').selectOption('other')
   t.equal(await page.locator('.texts .page').count(), 2)
   await group(page).first().getByRole('button', { name: 'Next' }).click()
@@ -270,10 +294,11 @@ inBrowser('two subjects', double, async (t, page) => {
     await beside.evaluateAll(tokens =>
       tokens.map(token => Number(token.style.getPropertyValue('--value'))),
     ),
-    Array.from({ length: PAGE }, (_, i) =>
-      Number((1 - meanOf(ffnOf(other.sample, PAGE + i)) / 2).toFixed(3)),
-    ),
-    'both turn together',
+    Array.from({ length: PAGE }, (_, i) => {
+      const mean = meanOf(ffnOf(other.sample, PAGE + i))
+      return Number(Math.min(Math.max((most - mean) / (most - least), 0), 1).toFixed(3))
+    }),
+    'both turn together, and have the same scale',
   )
   const picks = await numbersOf(page, 'Picks by kind of expert')
   t.equal(picks.length, 24)

@@ -66,6 +66,14 @@ export function ffnOf(sample: Sample, i: number): number[] {
 export const meanOf = (values: readonly number[]) =>
   values.reduce((sum, value) => sum + value, 0) / values.length
 
+/** Means of tokens, but for 1 % at each end. */
+export function meanScale(sample: Sample): { least: number; most: number } {
+  const length = sample.rows.reduce((sum, { tokens }) => sum + tokens.length, 0)
+  const means = Array.from({ length }, (_, i) => meanOf(ffnOf(sample, i))).sort((a, b) => a - b)
+  const beyond = Math.floor(length / 100)
+  return { least: means[beyond]!, most: means[length - 1 - beyond]! }
+}
+
 /** The cells of a table's body, a list for each row. */
 export const cellsOf = (table: Locator): Promise<string[][]> =>
   table.locator('tbody tr').evaluateAll(rows => {

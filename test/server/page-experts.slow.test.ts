@@ -55,6 +55,9 @@ inBrowser('FFN experts colour the tokens, one chunk late', async (t, page) => {
   await send(page, 'slow')
   await answer(page).locator('.token').nth(5).waitFor()
   t.same((await shades(page)).slice(0, 5), [0, 1, 2, 3, 4].map(shadeOf), 'while the answer runs')
+  await answer(page).locator('.token').first().click()
+  await page.keyboard.press('End')
+  await details(page).getByText('FFN experts').waitFor()
   await page.keyboard.press('Escape')
   await ended(page)
 

@@ -3,6 +3,8 @@ import { element } from '../../page/dom.js'
 import type { Chart } from './charts/chart.js'
 import { tableElement } from './table.js'
 
+/** Pixels that a chart needs for its labels; a narrower box shows it smaller. */
+const LEAST_WIDTH = 280
 /** Rows of a table that a print shows. */
 const PRINTED_ROWS = 60
 
@@ -37,7 +39,7 @@ function drawIn(box: HTMLElement, chart: Chart): void {
     const width = Math.floor(box.clientWidth)
     if (width === drawn || width === 0) return
     drawn = width
-    box.replaceChildren(chart.draw({ document, width }))
+    box.replaceChildren(chart.draw({ document, width: Math.max(width, LEAST_WIDTH) }))
   }).observe(box)
 }
 

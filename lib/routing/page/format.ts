@@ -27,21 +27,28 @@ export function interval({ mean, halfWidth }: Interval): string {
 
 const PREFIXES = ['', 'k', 'M', 'G', 'T', 'P']
 
+/** Three digits; all of a whole number that has more. */
+function threeDigits(value: number): string {
+  const rounded = Number(value.toPrecision(3))
+  return rounded >= 1000 ? String(rounded) : value.toPrecision(3)
+}
+
 /** Three digits with a prefix: 12.3 M. */
 export function large(value: number | null | undefined, unit = ''): string {
   if (value === null || value === undefined || !Number.isFinite(value)) return '–'
   const rounded = Number(value.toPrecision(3))
   const power = Math.floor(Math.log10(Math.max(Math.abs(rounded), 1)) / 3)
   const at = Math.min(power, PREFIXES.length - 1)
-  return `${Number((rounded / 1000 ** at).toPrecision(3))} ${PREFIXES[at]}${unit}`.trimEnd()
+  const shown = rounded / 1000 ** at
+  return `${at === 0 ? shown : threeDigits(shown)} ${PREFIXES[at]}${unit}`.trimEnd()
 }
 
 /** Seconds in the unit that suits. */
 export function seconds(value: number | null | undefined): string {
   if (value === null || value === undefined || !Number.isFinite(value)) return '–'
-  if (value >= 1) return `${Number(value.toPrecision(3))} s`
-  if (value >= 1e-3) return `${Number((value * 1e3).toPrecision(3))} ms`
-  return `${Number((value * 1e6).toPrecision(3))} µs`
+  if (value >= 1) return `${threeDigits(value)} s`
+  if (value >= 1e-3) return `${threeDigits(value * 1e3)} ms`
+  return `${threeDigits(value * 1e6)} µs`
 }
 
 /** C0 and C1 controls but for tab and line ends, and characters that change the direction. */

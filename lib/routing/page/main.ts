@@ -2,7 +2,6 @@
 import { byId, element } from '../../page/dom.js'
 import { themeButton } from '../../page/theme.js'
 import { type Chart, type Named, named } from './charts/chart.js'
-import { savings } from './charts/costs.js'
 import { chartsOf } from './charts/index.js'
 import { patterns, svgElement } from './charts/key.js'
 import { type Unpacked, unpacked } from './data.js'
@@ -45,16 +44,9 @@ function residuals(
 }
 
 function cost(subjects: readonly Named[], costs: readonly Chart[]): HTMLElement[] {
-  const sentences = subjects.flatMap(
-    ({ name, subject }) => savings(subjects.length > 1 ? name : 'This model', subject.cost) ?? [],
-  )
-  if (sentences.length === 0) return [note('The report has no costs.')]
+  if (costs.length === 0) return [note('The report has no costs.')]
   const isMeasured = subjects.some(({ subject }) => subject.cost?.model.measured)
-  return [
-    ...sentences.map(note),
-    figures(...costs),
-    ...(isMeasured ? [] : [note('The time of a token was not measured.')]),
-  ]
+  return [figures(...costs), ...(isMeasured ? [] : [note('The time of a token was not measured.')])]
 }
 
 const state = byId('state', HTMLElement)

@@ -4,14 +4,19 @@ import type { LayerStatistics, RoutingReport, Subject } from '../types.js'
 import type { Named, Table } from './charts/chart.js'
 import { entropy } from './charts/lines.js'
 import { picksByKind } from './charts/stacks.js'
+import { facts } from './facts.js'
 import { count, decimal, interval, large, percent, seconds, visible } from './format.js'
 import { tableElement } from './table.js'
 
 export function overview({ moepp }: RoutingReport, subjects: readonly Named[]): HTMLElement[] {
+  const table = tableElement(numbers(subjects), 'Numbers of the report')
+  const summaries = subjects.map(summary)
   return [
     findings(subjects),
     ...differences(subjects),
-    tableElement(numbers(subjects), 'Numbers of the report'),
+    ...(subjects.length === 1
+      ? [element('div', { class: 'overview' }, ...summaries, table)]
+      : [table, element('div', { class: 'summaries' }, ...summaries)]),
     element('p', { class: 'hint' }, `Written by moepp ${moepp}.`),
   ]
 }
@@ -26,6 +31,16 @@ function findings(subjects: readonly Named[]): HTMLElement {
     { class: 'findings' },
     element('h3', {}, found.length === 1 ? '1 warning' : `${found.length} warnings`),
     element('ul', {}, ...found.map(text => element('li', {}, visible(text)))),
+  )
+}
+
+function summary({ name, subject }: Named, _: number, { length }: readonly Named[]): HTMLElement {
+  const sentences = facts(subject)
+  return element(
+    'div',
+    { class: 'note' },
+    ...(length > 1 ? [element('h3', {}, name)] : []),
+    element('ul', {}, ...sentences.map(text => element('li', {}, text))),
   )
 }
 
@@ -81,7 +96,10 @@ const ROWS: readonly Row[] = [
   {
     label: 'Picks that are FFN experts',
     value: ({ layers }) =>
-      meanOver(layers, layer => picksByKind(layer)[0]! / Math.max(layer.tokens * layer.topK, 1)),
+      meanOver(
+        layers,
+        layer => picksByKind(layer, ['ffn'])[0]! / Math.max(layer.tokens * layer.topK, 1),
+      ),
     format: share,
   },
   {
@@ -97,7 +115,7 @@ const ROWS: readonly Row[] = [
   },
   { label: 'Operations per token', value: s => s.cost?.model.operations, format: v => large(v) },
   {
-    label: 'The same of the vanilla twin',
+    label: 'Operations of the vanilla twin',
     value: s => s.cost?.twin.operations,
     format: v => large(v),
   },
@@ -121,7 +139,7 @@ function numbers(subjects: readonly Named[]): Table {
   const known = ROWS.filter(({ value }) => all.some(subject => typeof value(subject) === 'number'))
   return {
     columns: [
-      subjects.length > 1 ? 'Subject' : 'Of',
+      'Property',
       ...subjects.map(({ name }) => name),
       ...(isPair ? ['Second − first'] : []),
     ],
@@ -146,5 +164,6 @@ function difference(
 ): string {
   if (typeof first !== 'number' || typeof second !== 'number') return '–'
   const sign = second > first ? '+' : second < first ? '−' : ''
-  return sign + format(Math.abs(second - first))
+  // A share's difference is no share of anything.
+  return sign + format(Math.abs(second - first)).replace(' %', ' points')
 }

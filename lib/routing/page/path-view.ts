@@ -7,6 +7,8 @@ import { scrollBox } from './table.js'
 /** A panel that shows one token's path at a time. */
 export class PathView {
   readonly element: HTMLElement
+  /** Of the element that says which token it is. */
+  readonly id: string
   readonly #sample: SampleText
   readonly #summary: HTMLElement
   readonly #table = element('div')
@@ -14,6 +16,7 @@ export class PathView {
 
   constructor(sample: SampleText, id: string) {
     this.#sample = sample
+    this.id = id
     this.#summary = element('p', { id })
     const close = element('button', { type: 'button', class: 'plain close' }, 'Close')
     this.element = element('div', { class: 'path', role: 'group', 'aria-label': 'Path of a token' })

@@ -7,6 +7,7 @@ import { count, decimal, symbols, visible } from './format.js'
 import { layerSlider } from './layer-slider.js'
 import { Pager } from './pager.js'
 import { PathView } from './path-view.js'
+import { type Scale, ScaleKey, shadeOf } from './scale.js'
 import { type Match, TextIndex } from './search.js'
 import { scrollBox } from './table.js'
 
@@ -26,6 +27,9 @@ export class TextPane {
   onTurn: (first: number) => void = () => {}
   readonly #sample: SampleText
   readonly #path: PathView
+  /** Of means over layers. */
+  readonly #means: Scale
+  readonly #key: ScaleKey
   readonly #pager: Pager
   readonly #page = element('div', { class: 'page is-coloured' })
   #index: TextIndex | undefined
@@ -37,8 +41,10 @@ export class TextPane {
   /** Elements of the page's tokens. */
   #tokens: readonly HTMLElement[] = []
 
-  constructor(sample: SampleText, id: string) {
+  constructor(sample: SampleText, means: Scale, id: string) {
     this.#sample = sample
+    this.#means = means
+    this.#key = new ScaleKey(sample.windowStarts.length > 1)
     this.#path = new PathView(sample, `${id}-path`)
     this.#pager = new Pager('Pages of the text', page => {
       this.showFrom(page * this.#size)
@@ -48,7 +54,7 @@ export class TextPane {
       'div',
       { class: 'pane' },
       this.#controls(),
-      scale(sample),
+      this.#key.element,
       element('div', { class: 'reading' }, this.#page, this.#path.element),
     )
     this.element.addEventListener('keydown', ({ key }) => {
@@ -114,8 +120,12 @@ export class TextPane {
   #text(pieces: readonly Piece[]): HTMLElement {
     const showDetails: ShowDetails<Piece> = shown => {
       if (shown === undefined) return
-      for (const token of this.#tokens) token.classList.remove('is-shown')
+      for (const token of this.#tokens) {
+        token.classList.remove('is-shown')
+        token.removeAttribute('aria-describedby')
+      }
       shown.at.classList.add('is-shown')
+      shown.at.setAttribute('aria-describedby', this.#path.id)
       this.#path.show(shown.piece.i)
     }
     // Colours follow: they change with the slider.
@@ -163,13 +173,15 @@ export class TextPane {
 
   #colour(): void {
     const sample = this.#sample
-    this.#tokens.forEach((token, at) => {
-      const i = this.#first + at
-      const most = this.#layer === undefined ? sample.most : sample.layers[this.#layer]!.topK
-      const experts =
-        this.#layer === undefined ? sample.meanFfnExperts(i) : sample.ffnExperts(i, this.#layer)
-      token.style.setProperty('--value', (1 - experts / most).toFixed(3))
+    const at = this.#layer
+    const layer = at === undefined ? undefined : sample.layers[at]
+    const scale = layer === undefined ? this.#means : { least: 0, most: layer.topK }
+    this.#tokens.forEach((token, place) => {
+      const i = this.#first + place
+      const experts = at === undefined ? sample.meanFfnExperts(i) : sample.ffnExperts(i, at)
+      token.style.setProperty('--value', shadeOf(scale, experts).toFixed(3))
     })
+    this.#key.show(scale, layer?.layer)
   }
 
   #found(matches: readonly Match[], current: number): void {
@@ -199,16 +211,4 @@ export class TextPane {
     })
     this.#page.querySelector('.is-current')?.scrollIntoView({ block: 'nearest' })
   }
-}
-
-/** The colours, from no FFN expert to as many as there can be, and the mark of a window. */
-function scale({ most, windowStarts }: SampleText): HTMLElement {
-  return element(
-    'p',
-    { class: 'scale' },
-    element('span', {}, 'FFN experts per layer: 0'),
-    element('span', { class: 'ramp' }),
-    element('span', {}, String(most)),
-    ...(windowStarts.length > 1 ? [element('span', { class: 'window' }, 'a window begins')] : []),
-  )
 }

@@ -3,6 +3,7 @@ import { element } from '../../page/dom.js'
 import type { Named } from './charts/chart.js'
 import type { SampleText } from './data.js'
 import { count } from './format.js'
+import { type Scale, scaleOf } from './scale.js'
 import { TextPane } from './text-pane.js'
 
 interface Text {
@@ -23,12 +24,13 @@ export function texts(
   const [first] = known
   if (first === undefined)
     return element('p', { class: 'note' }, 'The report was written without its text.')
-  if (known.length === 1) return element('div', {}, ...textOf(first, 'text-1'))
-  return chooser(known)
+  const means = scaleOf(known.map(({ sample }) => sample))
+  if (known.length > 1) return chooser(known, means)
+  return element('div', {}, ...withNote(first, new TextPane(first.sample, means, 'text-1')))
 }
 
 /** A pane, after a note on the tokens that the page does not have. */
-function textOf({ tokens, sample }: Text, id: string, pane = new TextPane(sample, id)) {
+function withNote({ tokens, sample }: Text, pane: TextPane): HTMLElement[] {
   const parts: string[] = []
   if (sample.length < tokens)
     parts.push(`The first ${count(sample.length)} of ${count(tokens)} tokens are shown.`)
@@ -38,7 +40,7 @@ function textOf({ tokens, sample }: Text, id: string, pane = new TextPane(sample
   return parts.length > 0 ? [note, pane.element] : [pane.element]
 }
 
-function chooser(known: readonly Text[]): HTMLElement {
+function chooser(known: readonly Text[], means: Scale): HTMLElement {
   const panes: (TextPane | undefined)[] = [undefined, undefined]
   const boxes = [0, 1].map(() => element('div', { class: 'chosen-text' }))
   const selects = ['Text of', 'Beside it'].map((label, side) => {
@@ -56,11 +58,11 @@ function chooser(known: readonly Text[]): HTMLElement {
     boxes[side]!.hidden = text === undefined
     boxes[side]!.replaceChildren()
     if (text === undefined) return
-    const pane = new TextPane(text.sample, `text-${side + 1}`)
+    const pane = new TextPane(text.sample, means, `text-${side + 1}`)
     // Both turn together, so that the same page is seen of both.
     pane.onTurn = first => panes[1 - side]?.showFrom(first)
     panes[side] = pane
-    boxes[side]!.append(element('h3', {}, text.name), ...textOf(text, '', pane))
+    boxes[side]!.append(element('h3', {}, text.name), ...withNote(text, pane))
   }
   show(0, 0)
   show(1, -1)

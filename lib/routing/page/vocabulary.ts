@@ -2,6 +2,7 @@
 import { element } from '../../page/dom.js'
 import type { Interval, VocabularyEntry } from '../types.js'
 import type { Named } from './charts/chart.js'
+import { OFTEN } from './facts.js'
 import { count, decimal, symbols } from './format.js'
 import { Pager } from './pager.js'
 import { scrollBox } from './table.js'
@@ -9,10 +10,17 @@ import { scrollBox } from './table.js'
 /** Rows of a page. */
 const ROWS = 50
 
+/** Kinds of tokens by their texts. A space tells where words begin, in most tokenizers. */
+const KINDS: Readonly<Record<string, (text: string) => boolean>> = {
+  'all tokens': () => true,
+  'words and beginnings: after a space': text => /^\s\p{L}/u.test(text),
+  'fragments: no space before': text => /^\p{L}/u.test(text),
+  'no letter at first': text => !/^\s?\p{L}/u.test(text),
+}
+
 /** A token in all subjects. */
 interface Row {
   readonly text: string
-  readonly token: number
   /** One for each subject; undefined where it does not occur. */
   readonly experts: readonly (Interval | undefined)[]
 }
@@ -28,11 +36,12 @@ interface Column {
 
 /** Rows of all subjects' vocabularies, in the order of the first one. */
 export function joined(vocabularies: readonly (readonly VocabularyEntry[])[]): Row[] {
-  const rows = new Map<string, { text: string; token: number; experts: (Interval | undefined)[] }>()
+  const rows = new Map<string, { text: string; experts: (Interval | undefined)[] }>()
   vocabularies.forEach((entries, subject) => {
     for (const { token, text, ffnExperts } of entries) {
-      const key = `${token} ${text}`
-      const row = rows.get(key) ?? { text, token, experts: vocabularies.map(() => undefined) }
+      // Models may number their tokens differently. One may have two tokens of the same text.
+      const key = rows.get(text)?.experts[subject] === undefined ? text : `${text} ${token}`
+      const row = rows.get(key) ?? { text, experts: vocabularies.map(() => undefined) }
       row.experts[subject] = ffnExperts
       rows.set(key, row)
     }
@@ -91,7 +100,12 @@ class Vocabulary {
   readonly #rows: readonly Row[]
   readonly #columns: readonly Column[]
   readonly #filter = element('input', { type: 'search', autocomplete: 'off', spellcheck: 'false' })
-  readonly #least = element('input', { type: 'number', min: '1', step: '1', value: '1' })
+  readonly #least = element('input', { type: 'number', min: '1', step: '1' })
+  readonly #kind = element(
+    'select',
+    {},
+    ...Object.keys(KINDS).map(name => element('option', {}, name)),
+  )
   readonly #state = element('span', { class: 'hint', role: 'status' })
   readonly #heads: HTMLElement[]
   readonly #body = element('tbody')
@@ -104,8 +118,10 @@ class Vocabulary {
   constructor(subjects: readonly Named[]) {
     this.#rows = joined(subjects.map(({ subject }) => subject.vocabulary))
     this.#columns = columnsOf(subjects)
+    const often = this.#rows.filter(row => isAtLeast(row, OFTEN)).length
+    this.#least.value = String(often >= ROWS ? OFTEN : 1)
     this.#heads = this.#columns.map(({ label }, at) => this.#head(label, at))
-    for (const field of [this.#filter, this.#least])
+    for (const field of [this.#filter, this.#least, this.#kind])
       field.addEventListener('input', () => this.#choose())
     const head = element('thead', {}, element('tr', {}, ...this.#heads))
     this.element = element(
@@ -115,6 +131,7 @@ class Vocabulary {
         'div',
         { class: 'controls' },
         element('label', { class: 'row' }, 'Filter ', this.#filter),
+        element('label', { class: 'row' }, 'Show ', this.#kind),
         element('label', { class: 'row' }, 'Count at least ', this.#least),
         this.#pager.element,
         this.#state,
@@ -138,20 +155,22 @@ class Vocabulary {
   #choose(): void {
     const sought = this.#filter.value.toLowerCase()
     const least = this.#least.valueAsNumber || 1
+    const isOfKind = KINDS[this.#kind.value]!
     const { key } = this.#columns[this.#sorted]!
     const sign = this.#isFalling ? -1 : 1
     this.#shown = this.#rows
-      .filter(({ text, experts }) => {
-        const isOften = experts.some(interval => interval !== undefined && interval.count >= least)
+      .filter(row => {
+        const { text } = row
+        if (!isOfKind(text) || !isAtLeast(row, least)) return false
         const shown = symbols(text).toLowerCase()
-        return isOften && (text.toLowerCase().includes(sought) || shown.includes(sought))
+        return text.toLowerCase().includes(sought) || shown.includes(sought)
       })
       .sort((a, b) => sign * compare(key(a), key(b)))
     this.#heads.forEach((head, at) => {
       if (at === this.#sorted) head.ariaSort = this.#isFalling ? 'descending' : 'ascending'
       else head.removeAttribute('aria-sort')
     })
-    this.#state.textContent = `${count(this.#shown.length)} of ${count(this.#rows.length)} tokens`
+    this.#state.textContent = `${count(this.#shown.length)} of ${count(this.#rows.length)} different tokens`
     this.#fill(0)
   }
 
@@ -170,6 +189,10 @@ class Vocabulary {
     })
     return element('tr', {}, ...cells)
   }
+}
+
+function isAtLeast({ experts }: Row, least: number): boolean {
+  return experts.some(interval => interval !== undefined && interval.count >= least)
 }
 
 function compare(a: number | string, b: number | string): number {

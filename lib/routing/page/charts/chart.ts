@@ -44,7 +44,7 @@ export function tableOf(
 ): Table {
   const isOne = subjects.length === 1
   return {
-    columns: isOne ? columns : [...columns.slice(0, 1), 'of', ...columns.slice(1)],
+    columns: isOne ? columns : [...columns.slice(0, 1), 'Subject', ...columns.slice(1)],
     rows: subjects.flatMap(({ name, subject }) =>
       rowsOf(subject).map(([first = '', ...rest]) =>
         isOne ? [first, ...rest] : [first, name, ...rest],
@@ -55,8 +55,10 @@ export function tableOf(
 
 const FONT_SIZE = 12
 const KEY_ROW = 20
-/** Above a facet, for its caption. */
+/** Above the first facet, for its caption. */
 const CAPTION = 28
+/** Between facets: the caption, and room for the axis above it. */
+const GAP = 40
 /** Below the facets, for the axis and its label. */
 const AXIS = 40
 
@@ -67,6 +69,8 @@ interface Frame {
   readonly height: number
   /** Facets, one above the other. */
   readonly names: readonly string[]
+  /** True: a facet is named even if it is alone. Default: not. */
+  readonly isNamed?: boolean
   /** Of the numbers on the left. */
   readonly unit?: string
   readonly plot: PlotOptions
@@ -76,7 +80,7 @@ interface Frame {
 /** Draws facets and a key. The page's policy forbids the style that Plot would add. */
 export function drawn({ document, width }: ChartOptions, frame: Frame): SVGElement {
   const { names, marks, height, unit } = frame
-  const isMany = names.length > 1
+  const isMany = names.length > 1 || frame.isNamed === true
   const captions = isMany || unit !== undefined ? names : []
   const key = frame.key && keyOf(document, frame.key, width)
   const top = (key ? key.rows * KEY_ROW + 4 : 0) + (captions.length > 0 ? CAPTION : 4)
@@ -88,11 +92,11 @@ export function drawn({ document, width }: ChartOptions, frame: Frame): SVGEleme
     className: 'chart',
     marginTop: top,
     marginBottom,
-    height: top + marginBottom + names.length * height + (names.length - 1) * CAPTION,
+    height: top + marginBottom + names.length * height + (names.length - 1) * GAP,
     fy: {
       ...{ domain: [...names], axis: null },
       // As a share of a facet and the space to the next one.
-      paddingInner: isMany ? CAPTION / (height + CAPTION) : 0,
+      paddingInner: names.length > 1 ? GAP / (height + GAP) : 0,
     },
     marks: [
       ...marks,
@@ -132,6 +136,10 @@ export function numberedAxis(numbers: readonly number[], width: number, label: s
 
 /** Numbers of the layers with experts of all subjects, in order. */
 export function layersOf(subjects: readonly Named[]): number[] {
-  const layers = subjects.flatMap(({ subject }) => subject.layers.map(({ layer }) => layer))
-  return [...new Set(layers)].sort((a, b) => a - b)
+  return numbersOf(subjects.flatMap(({ subject }) => subject.layers))
+}
+
+/** Numbers of the layers that there are rows of, in order. */
+export function numbersOf(rows: readonly { readonly layer: number }[]): number[] {
+  return [...new Set(rows.map(({ layer }) => layer))].sort((a, b) => a - b)
 }

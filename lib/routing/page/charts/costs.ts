@@ -16,6 +16,8 @@ interface Bars {
   readonly text: string
   readonly format: (value: number) => string
   readonly bars: readonly Bar[]
+  /** The report has several subjects, though not all may have bars. */
+  readonly isNamed: boolean
 }
 
 const costsOf = (subjects: readonly Named[]) =>
@@ -30,6 +32,7 @@ const SIDES = [
 export function costCharts(subjects: readonly Named[]): Chart[] {
   const costs = costsOf(subjects)
   if (costs.length === 0) return []
+  const isNamed = subjects.length > 1
   const plain = (of: (cost: TokenCost) => number) =>
     costs.flatMap(({ name, cost }) =>
       SIDES.map(([side, label, fill]) => ({ name, label, value: of(cost[side]), fill })),
@@ -37,15 +40,17 @@ export function costCharts(subjects: readonly Named[]): Chart[] {
   const charts = [
     barChart({
       title: 'Operations per token',
-      text: 'Of the matrix products of a prefill; the twin has an FFN expert for each pick.',
+      text: 'Those of the matrix products of a prefill. The twin has an FFN expert for each pick.',
       format: value => large(value, 'FLOP'),
       bars: plain(({ operations }) => operations),
+      isNamed,
     }),
     barChart({
       title: 'Bytes per token',
-      text: 'Those that a decode step of one sequence must read.',
+      text: 'Weights, keys and values that a decode step of one sequence must read.',
       format: value => large(value, 'B'),
       bars: plain(({ bytes }) => bytes),
+      isNamed,
     }),
   ]
   for (const phase of ['prefill', 'decode'] as const) {
@@ -54,9 +59,10 @@ export function costCharts(subjects: readonly Named[]): Chart[] {
     charts.push(
       barChart({
         title: `Time per token, ${phase}`,
-        text: 'Predicted is what the ceilings of this machine allow; measured is what it took.',
+        text: 'Predicted is the time that the ceilings of the machine allow; measured is by the clock.',
         format: seconds,
         bars,
+        isNamed,
       }),
     )
   }
@@ -72,14 +78,14 @@ function timeBars(name: string, cost: Cost, phase: 'prefill' | 'decode'): Bar[] 
   )
 }
 
-function barChart({ title, text: sentence, format, bars }: Bars): Chart {
+function barChart({ title, text: sentence, format, bars, isNamed }: Bars): Chart {
   const names = [...new Set(bars.map(({ name }) => name))]
   const domain = [...new Set(bars.map(({ label }) => label))]
   return {
     title,
     text: sentence,
     table: {
-      columns: ['Of', ...names],
+      columns: ['Model', ...names],
       rows: domain.map(label => [
         label,
         ...names.map(name => {
@@ -93,9 +99,10 @@ function barChart({ title, text: sentence, format, bars }: Bars): Chart {
         title,
         height: 30 * domain.length,
         names,
+        isNamed,
         plot: {
           marginLeft: domain.some(label => label.length > 14) ? 152 : 88,
-          marginRight: 76,
+          marginRight: 88,
           marginBottom: 6,
           x: { axis: null, zero: true },
           y: { domain, type: 'band', label: null, tickSize: 0, padding: 0.2 },
@@ -113,16 +120,24 @@ function barChart({ title, text: sentence, format, bars }: Bars): Chart {
   }
 }
 
-/** A sentence: operations and time of a model against its twin. */
-export function savings(name: string, cost: Cost | null): string | undefined {
-  if (cost === null) return undefined
-  const { model, twin } = cost
-  const parts = [
-    `${percent(1 - model.operations / twin.operations)} of operations`,
-    `${percent(1 - model.bytes / twin.bytes)} of bytes`,
-  ]
-  for (const phase of ['prefill', 'decode'] as const)
-    if (model.measured && twin.measured)
-      parts.push(`${percent(1 - model.measured[phase] / twin.measured[phase])} of time (${phase})`)
-  return `${name} saves ${parts.join(', ')} against its vanilla twin.`
+/** Sentences: operations, bytes and time of a model against its twin. */
+export function savings({ model, twin }: Cost): string {
+  const work =
+    `Beside its vanilla twin, the model does ` +
+    `${against(model.operations, twin.operations, 'fewer', 'as many')} operations, and a decode ` +
+    `step reads ${against(model.bytes, twin.bytes, 'fewer', 'as many')} bytes.`
+  const [own, other] = [model.measured, twin.measured]
+  if (!own || !other) return work
+  const [prefill, decode] = (['prefill', 'decode'] as const).map(phase =>
+    against(own[phase], other[phase], 'less', 'as much'),
+  )
+  return `${work} As measured, prefill takes ${prefill} time, and decode ${decode}.`
+}
+
+/** 12.5 % fewer. */
+function against(value: number, other: number, fewer: string, same: string): string {
+  const share = value / other - 1
+  const shown = percent(Math.abs(share))
+  if (shown === percent(0)) return same
+  return `${shown} ${share < 0 ? fewer : 'more'}`
 }

@@ -2,7 +2,7 @@
 import { dot, line, ruleX, ruleY } from '@observablehq/plot'
 import type { LayerAgreement, LayerStatistics, Moments, Subject } from '../../types.js'
 import { decimal } from '../format.js'
-import { type Chart, drawn, layersOf, type Named, numberedAxis, tableOf } from './chart.js'
+import { type Chart, drawn, type Named, numberedAxis, numbersOf, tableOf } from './chart.js'
 
 /** The look of the first, second and third line: none is known by its colour alone. */
 const LOOKS = [
@@ -64,7 +64,7 @@ export function entropy(counts: readonly number[]): number {
 export function varianceChart(subjects: readonly Named[]): Chart {
   return lineChart<LayerStatistics>({
     title: 'Variance of routing scores',
-    text: 'Gating residuals add the scores of the layer before; this is what they change.',
+    text: 'Without it, a router’s scores lack the part that it takes over from the layer before.',
     unit: 'variance',
     subjects,
     rows: ({ layers }) => layers,
@@ -77,7 +77,7 @@ export function varianceChart(subjects: readonly Named[]): Chart {
 export function rangeChart(subjects: readonly Named[]): Chart {
   return lineChart<LayerStatistics>({
     title: 'Mean and range of routing scores',
-    text: 'Each bar reaches from the least score of a layer to the greatest.',
+    text: 'Dots are means. Each bar reaches from the least score of a layer to the greatest.',
     unit: 'score',
     subjects,
     rows: ({ layers }) => layers,
@@ -156,7 +156,7 @@ export function correlationChart(subjects: readonly Named[]): Chart {
 
 function lineChart<Row extends { readonly layer: number }>(chart: Lines<Row>): Chart {
   const { title, text, unit, subjects, rows, lines, decimals } = chart
-  const numbers = layersOf(subjects)
+  const numbers = numbersOf(subjects.flatMap(({ subject }) => rows(subject)))
   const points = lines.map(({ value, range, label }) =>
     subjects.flatMap(({ name, subject }) =>
       rows(subject).map(row => {
@@ -218,7 +218,7 @@ function seriesMarks(points: readonly Point[], at: number, hasRange: boolean) {
   const { fill, dash, symbol } = look(at)
   const place = { x: 'layer', fy: 'name', dx: hasRange ? 5 * at - 2.5 : 0 }
   const bars = ruleX(points, {
-    ...{ ...place, y1: 'least', y2: 'most', stroke: fill, strokeWidth: 2, strokeDasharray: dash },
+    ...{ ...place, y1: 'least', y2: 'most', stroke: fill, strokeWidth: 2.5 },
   })
   return [
     hasRange

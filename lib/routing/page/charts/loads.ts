@@ -1,5 +1,6 @@
 /** The load of each expert, as a map of layers and experts. */
 import { axisY, cell, ruleX, text } from '@observablehq/plot'
+import type { ExpertKind } from '../../../program/expert-kinds.js'
 import type { LayerStatistics } from '../../types.js'
 import { count, decimal, KIND_NAMES } from '../format.js'
 import { type Chart, drawn, layersOf, type Named, numberedAxis, tableOf } from './chart.js'
@@ -29,7 +30,7 @@ export function loadChart(subjects: readonly Named[]): Chart {
     title: TITLE,
     text:
       'Each cell is an expert’s picks, divided by the mean of its layer: 1 is the mean, × an ' +
-      `expert without any. Experts: ${runsOf(subjects)}.`,
+      `expert without any. Experts: ${kindsText(subjects)}.`,
     table: tableOf(['Layer', 'Expert', 'Kind', 'Picks', 'Load'], subjects, subject =>
       subject.layers.flatMap(layer =>
         layer.picks.map((picks, expert) => [
@@ -85,7 +86,7 @@ function marks(
     text(isWide ? cells : cells.filter(({ label }) => label === '×'), {
       ...{ ...place, text: 'label', fontSize: 10, fill: 'var(--text)', pointerEvents: 'none' },
     }),
-    edges(subjects, experts, width),
+    ...kindMarks(subjects, experts, width),
     axisY(layers, { label: null, tickSize: 0, tickFormat: String }),
     numberedAxis(
       Array.from({ length: experts }, (_, i) => i),
@@ -102,27 +103,48 @@ function colour(load: number): string {
   return `color-mix(in srgb, ${side} ${Math.round(strength * 100)}%, var(--middle))`
 }
 
-/** Lines before the first expert of another kind. */
-function edges(subjects: readonly Named[], experts: number, width: number) {
-  const lines = subjects.flatMap(({ name, subject }) => {
-    const kinds = subject.layers[0]?.kinds ?? []
-    const firsts = kinds.flatMap((kind, i) => (i > 0 && kinds[i - 1] !== kind ? [i] : []))
-    return firsts.map(expert => ({ name, expert }))
-  })
-  return ruleX(lines, {
-    ...{ x: 'expert', fy: 'name', stroke: 'var(--text)', strokeWidth: 1.5 },
-    // From the middle of a cell to its left edge.
-    dx: -(width - LEFT - RIGHT) / experts / 2,
-  })
+interface Run {
+  readonly kind: ExpertKind
+  readonly from: number
+  /** The first expert after it. */
+  readonly to: number
 }
 
-/** The experts of each kind, in the first layer. */
-function runsOf(subjects: readonly Named[]): string {
-  const kinds = subjects[0]?.subject.layers[0]?.kinds ?? []
-  const runs: string[] = []
+/** Experts of one kind beside each other, as the first layer has them. */
+function runsOf({ subject }: Named): Run[] {
+  const kinds = subject.layers[0]?.kinds ?? []
+  const runs: Run[] = []
   for (let from = 0, to = 0; from < kinds.length; from = to) {
     while (to < kinds.length && kinds[to] === kinds[from]) to++
-    runs.push(`${from}${to - 1 > from ? `–${to - 1}` : ''} ${KIND_NAMES[kinds[from]!]}`)
+    runs.push({ kind: kinds[from]!, from, to })
   }
-  return runs.join(', ')
+  return runs
+}
+
+/** Lines before the first expert of another kind, and the kinds' names where they have room. */
+function kindMarks(subjects: readonly Named[], experts: number, width: number) {
+  const cellWidth = (width - LEFT - RIGHT) / experts
+  const runs = subjects.flatMap(named =>
+    runsOf(named).map(run => ({ ...run, name: named.name, label: KIND_NAMES[run.kind] })),
+  )
+  // From the middle of a cell to its left edge.
+  const place = { x: 'from', fy: 'name', dx: -cellWidth / 2 }
+  return [
+    ruleX(
+      runs.filter(({ from }) => from > 0),
+      { ...place, stroke: 'var(--text)', strokeWidth: 1.5 },
+    ),
+    text(
+      runs.filter(({ from, to, label }) => (to - from) * cellWidth > label.length * 6.6),
+      { ...place, text: 'label', frameAnchor: 'top', textAnchor: 'start', dy: -11, fontSize: 10 },
+    ),
+  ]
+}
+
+/** The experts of each kind. */
+function kindsText([first]: readonly Named[]): string {
+  const runs = first === undefined ? [] : runsOf(first)
+  return runs
+    .map(({ kind, from, to }) => `${from}${to - 1 > from ? `–${to - 1}` : ''} ${KIND_NAMES[kind]}`)
+    .join(', ')
 }

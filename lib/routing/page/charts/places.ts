@@ -27,10 +27,12 @@ export function placesChart(subjects: readonly Named[]): Chart {
       }
     }),
   )
+  const most = Math.max(...rows.map(({ most }) => most))
+  const isPoint = rows.every(({ least }) => least === most)
   const domain = Object.values(PLACES).filter(place => rows.some(row => row.place === place))
   return {
     title: TITLE,
-    text: 'Dots are means per token and layer; lines are 95 % intervals; the rule is the whole text.',
+    text: 'Dots are means, with their 95 % intervals as lines. The dashed line is the mean of the text.',
     table: tableOf(['Place', 'Tokens', 'Mean', '± 95 %'], subjects, ({ places }) =>
       places.map(({ place, ffnExperts: { count: places, mean, halfWidth } }) => [
         ...[PLACES[place], count(places), decimal(mean, 3), decimal(halfWidth, 3)],
@@ -50,6 +52,7 @@ export function placesChart(subjects: readonly Named[]): Chart {
               labelArrow: 'none',
               labelOffset: 34,
               inset: 6,
+              ...(isPoint && { domain: [0, Math.max(most, 1)] }),
               ticks: Math.max(3, Math.floor(options.width / 110)),
             },
           },

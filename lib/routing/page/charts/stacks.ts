@@ -1,6 +1,6 @@
 /** Shares of a layer's picks or tokens, as stacked bars. */
 import { barY, stackY } from '@observablehq/plot'
-import { EXPERT_KINDS } from '../../../program/expert-kinds.js'
+import { EXPERT_KINDS, type ExpertKind } from '../../../program/expert-kinds.js'
 import type { LayerStatistics } from '../../types.js'
 import { count, KIND_NAMES, percent } from '../format.js'
 import {
@@ -14,21 +14,27 @@ import {
 } from './chart.js'
 import { KIND_FILLS } from './key.js'
 
-/** Picks by kind of expert, [kinds]. */
-export function picksByKind({ kinds, picks }: LayerStatistics): number[] {
-  return EXPERT_KINDS.map(kind =>
+/** Picks by kind of expert, one number for each. */
+export function picksByKind(
+  { kinds, picks }: LayerStatistics,
+  of: readonly ExpertKind[],
+): number[] {
+  return of.map(kind =>
     picks.reduce((sum, value, expert) => sum + (kinds[expert] === kind ? value : 0), 0),
   )
 }
 
 /** The kinds of experts that a layer picks: figure 8 of the MoE++ paper. */
 export function picksChart(subjects: readonly Named[]): Chart {
+  const kinds = EXPERT_KINDS.filter(kind =>
+    subjects.some(({ subject }) => subject.layers.some(each => each.kinds.includes(kind))),
+  )
   return stackedChart({
     title: 'Picks by kind of expert',
     text: 'Each bar is a layer: the shares of its picks that went to experts of each kind.',
     subjects,
-    parts: EXPERT_KINDS.map(kind => ({ label: KIND_NAMES[kind], fill: KIND_FILLS[kind] })),
-    valuesOf: picksByKind,
+    parts: kinds.map(kind => ({ label: KIND_NAMES[kind], fill: KIND_FILLS[kind] })),
+    valuesOf: layer => picksByKind(layer, kinds),
     unit: 'share of picks',
   })
 }
@@ -39,7 +45,7 @@ export function tokensChart(subjects: readonly Named[]): Chart {
   const most = layers.reduce((most, { topK }) => Math.max(most, topK), 0)
   return stackedChart({
     title: 'Tokens by their FFN experts',
-    text: 'Each bar is a layer: the share of tokens with so many FFN experts, none at the bottom.',
+    text: 'Each bar is a layer: the shares of its tokens by their FFN experts, none at the bottom.',
     subjects,
     parts: Array.from({ length: most + 1 }, (_, number) => ({
       label: number === 0 ? 'no FFN expert' : String(number),
