@@ -3,7 +3,7 @@
 import { EXPERT_KINDS } from '../program/expert-kinds.js'
 import { shares } from '../routing/balance.js'
 import { shortNames } from '../routing/short-names.js'
-import type { Cost, Interval, RoutingReport, Subject, TokenCost } from '../routing/types.js'
+import type { Cost, MeanInterval, RoutingReport, Subject, TokenCost } from '../routing/types.js'
 import {
   formatBytes,
   formatCount,
@@ -146,7 +146,7 @@ function shorten(text: string): string {
   return text.length > MOST_CHARACTERS ? `${text.slice(0, MOST_CHARACTERS - 1)}\u2026` : text
 }
 
-function interval({ mean, halfWidth }: Interval): string {
+function interval({ mean, halfWidth }: MeanInterval): string {
   return halfWidth === null ? mean.toFixed(3) : `${mean.toFixed(3)} ± ${halfWidth.toFixed(3)}`
 }
 

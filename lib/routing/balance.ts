@@ -1,6 +1,6 @@
 /** The spread of a layer's picks over its experts. */
 import type { ExpertKind } from '../program/expert-kinds.js'
-import type { Balance, LayerStatistics } from './types.js'
+import type { LayerBalance, LayerStatistics, RouterStatistics } from './types.js'
 
 /** As the paper's 7B model was trained with: its table 3. */
 const PAPER_TAU = 0.75
@@ -92,7 +92,7 @@ export function shares({ picks, kinds }: LayerStatistics): Readonly<Record<Exper
  *   console.log(layer.layer, routing.balance(routing.statistics(layer)).violation)
  * ```
  */
-export function balance(layer: LayerStatistics, tau: number = PAPER_TAU): Balance {
+export function balance(layer: LayerStatistics, tau: number = PAPER_TAU): LayerBalance {
   if (!(tau >= 0 && tau < Number.POSITIVE_INFINITY))
     throw new RangeError(`tau: expected a number from 0, got ${tau}`)
   const { picks, kinds, tokens } = layer
@@ -110,12 +110,22 @@ export function balance(layer: LayerStatistics, tau: number = PAPER_TAU): Balanc
 
 function balanceLoss({ picks, kinds, tokens, router }: LayerStatistics, tau: number) {
   if (!router || router.scores.count === 0) return null
-  // Those with finite logits.
-  const scored = router.scores.count / kinds.length
+  const scored = scoredTokens(router, kinds.length)
   return picks.reduce((sum, count, i) => {
     const eta = kinds[i] === 'ffn' ? 1 : tau
     return sum + (eta * (count / tokens) * router.probabilities[i]!) / scored
   }, 0)
+}
+
+/** Tokens with finite logits: the router's sums are theirs alone. */
+export function scoredTokens({ scores }: RouterStatistics, experts: number): number {
+  return scores.count / experts
+}
+
+/** The mean entropy of softmax(logits) of a layer, in bits; undefined where no token has logits. */
+export function routerEntropy({ router, kinds }: LayerStatistics): number | undefined {
+  if (!router || router.scores.count === 0) return undefined
+  return router.entropy / scoredTokens(router, kinds.length)
 }
 
 function deviation(values: readonly number[], mean: number): number {

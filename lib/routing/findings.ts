@@ -1,4 +1,5 @@
 /** Warnings about a layer's routing. */
+import type { ExpertKind } from '../program/expert-kinds.js'
 import type { Finding, LayerStatistics } from './types.js'
 
 /**
@@ -48,7 +49,7 @@ function deadExperts({ layer, tokens, topK, kinds, picks }: LayerStatistics): Fi
   return picks.flatMap((count, expert) => {
     if (count > 0 || kinds[expert] !== 'ffn') return []
     const text =
-      `Layer ${layer}: no token of ${tokens} picked the FFN expert ${expert}. ` +
+      `Layer ${layer}: no token of ${formatted(tokens)} picked the FFN expert ${expert}. ` +
       `An even router has a probability of ${scientific(chance)} for that.`
     return [{ kind: 'dead-expert', layer, expert, text }]
   })
@@ -61,7 +62,7 @@ function collapse({ layer, tokens, topK, kinds, picks }: LayerStatistics): Findi
   if (Math.exp(-tokens * divergence(load, even)) > CHANCE) return []
   const expert = picks.indexOf(most)
   const text =
-    `Layer ${layer}: ${percent(load)} of the tokens picked the ${kinds[expert]} expert ` +
+    `Layer ${layer}: ${percent(load)} of the tokens picked the ${kindName(kinds[expert]!)} expert ` +
     `${expert}. With an even router ${percent(even)} do.`
   return [{ kind: 'collapsed-layer', layer, expert, text }]
 }
@@ -70,12 +71,12 @@ function extremes({ layer, tokens, topK, kinds, ffnExperts }: LayerStatistics): 
   const ffn = kinds.filter(kind => kind === 'ffn').length
   const isUnlikely = (k: number) => hypergeometric(k, topK, ffn, kinds.length) ** tokens <= CHANCE
   if (ffnExperts[0] === tokens && isUnlikely(0)) {
-    const text = `Layer ${layer}: no token of ${tokens} has an FFN expert.`
+    const text = `Layer ${layer}: no token of ${formatted(tokens)} has an FFN expert.`
     return [{ kind: 'no-ffn', layer, text }]
   }
   if (ffn < kinds.length && ffnExperts[topK] === tokens && isUnlikely(topK)) {
     const text =
-      `Layer ${layer}: all picks of all ${tokens} tokens are FFN experts. ` +
+      `Layer ${layer}: all picks of all ${formatted(tokens)} tokens are FFN experts. ` +
       'Nothing makes use of the zero-computation experts.'
     return [{ kind: 'only-ffn', layer, text }]
   }
@@ -86,7 +87,9 @@ function notFinite({ layer, tokens, kinds, router }: LayerStatistics): Finding[]
   if (!router) return []
   const left = tokens - router.scores.count / kinds.length
   if (left === 0) return []
-  const text = `Layer ${layer}: ${left} of ${tokens} tokens have router logits that are NaN or infinite.`
+  const text =
+    `Layer ${layer}: ${formatted(left)} of ${formatted(tokens)} tokens have router logits that are ` +
+    'NaN or infinite.'
   return [{ kind: 'broken-router', layer, text }]
 }
 
@@ -106,6 +109,15 @@ function binomial(n: number, k: number): number {
   let value = 1
   for (let i = 0; i < k; i++) value *= (n - i) / (i + 1)
   return value
+}
+
+function kindName(kind: ExpertKind): string {
+  return kind === 'ffn' ? 'FFN' : kind
+}
+
+/** 13001 is `13,001`. */
+function formatted(count: number): string {
+  return count.toLocaleString('en-US')
 }
 
 function scientific(value: number): string {

@@ -10,11 +10,11 @@ export { findings } from './findings.js'
 export { interval } from './intervals.js'
 export { merge, statistics } from './statistics.js'
 export type {
-  Balance as LayerBalance,
   Finding,
-  Interval as MeanInterval,
   LayerAgreement,
+  LayerBalance,
   LayerStatistics,
+  MeanInterval,
   Moments,
   RouterScores,
   RouterStatistics,

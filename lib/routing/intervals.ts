@@ -1,5 +1,5 @@
 /** Means with their intervals. */
-import type { Interval } from './types.js'
+import type { MeanInterval } from './types.js'
 
 /**
  * The mean of n numbers with the half width of its 95 % interval: t s / sqrt(n). Here s is the
@@ -18,7 +18,7 @@ import type { Interval } from './types.js'
  * console.log(mean, '+-', halfWidth?.toFixed(2)) // 1 +- 1.30
  * ```
  */
-export function interval(values: ArrayLike<number>): Interval {
+export function interval(values: ArrayLike<number>): MeanInterval {
   let sum = 0
   for (let i = 0; i < values.length; i++) {
     const value = values[i]!
@@ -38,14 +38,14 @@ export function intervalOfSums(
   sum: number,
   sumOfSquares: number,
   scale: number,
-): Interval {
+): MeanInterval {
   if (count === 0) return intervalOf(0, 0, 0)
   const squares = Math.max(0, sumOfSquares * count - sum * sum) / count
   return intervalOf(count, sum / (count * scale), squares / (scale * scale))
 }
 
 /** `squares`: the sum of squared deviations from the mean. */
-function intervalOf(count: number, mean: number, squares: number): Interval {
+function intervalOf(count: number, mean: number, squares: number): MeanInterval {
   if (count < 2) return { count, mean, halfWidth: null }
   const deviation = Math.sqrt(squares / (count - 1))
   return { count, mean, halfWidth: (studentQuantile(count - 1) * deviation) / Math.sqrt(count) }

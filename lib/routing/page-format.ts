@@ -42,7 +42,7 @@ export const PATH_BYTES = 4e6
 export const PATH_PICKS = PATH_BYTES / 2
 
 /** Tokens of a block of paths. */
-export const PATH_BLOCK = 2048
+export const PATH_BLOCK = 512
 
 /** Paths of m tokens. Each column is [m, K] of the first layer, then of the next one. */
 export interface PackedPaths {

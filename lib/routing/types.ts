@@ -152,7 +152,7 @@ export interface LayerAgreement {
  * console.log(show(routing.interval([1, 2, 2])))
  * ```
  */
-export interface Interval {
+export interface MeanInterval {
   /** n */
   readonly count: number
   /** 0 without numbers. */
@@ -172,7 +172,7 @@ export interface Interval {
  * console.log(isEven.length)
  * ```
  */
-export interface Balance {
+export interface LayerBalance {
   /** The heterogeneous load-balancing loss; null without finite logits. */
   readonly loss: number | null
   /** Of the FFN experts' loads: standard deviation by mean. Null if none was picked. */
@@ -187,7 +187,7 @@ export interface Balance {
 export interface VocabularyEntry {
   readonly token: number
   readonly text: string
-  readonly ffnExperts: Interval
+  readonly ffnExperts: MeanInterval
 }
 
 /** The place of a token in its word. */
@@ -266,12 +266,12 @@ export interface Subject {
   /** Tokens of a window, its begin token included: each is computed as a text of its own. */
   readonly windowTokens: number
   /** Mean FFN experts per token and layer. */
-  readonly ffnExperts: Interval
+  readonly ffnExperts: MeanInterval
   readonly layers: readonly LayerStatistics[]
   readonly agreement: readonly LayerAgreement[]
   /** By falling cost. */
   readonly vocabulary: readonly VocabularyEntry[]
-  readonly places: readonly { readonly place: WordPlace; readonly ffnExperts: Interval }[]
+  readonly places: readonly { readonly place: WordPlace; readonly ffnExperts: MeanInterval }[]
   readonly findings: readonly Finding[]
   readonly cost: Cost | null
 }

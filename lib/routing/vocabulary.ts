@@ -2,7 +2,9 @@
 import type { Tokenizer } from '../tokenizer/tokenizer.js'
 import { intervalOfSums } from './intervals.js'
 import { PlaceReader, WORD_PLACES } from './places.js'
-import type { Interval, Subject, VocabularyEntry } from './types.js'
+import type { MeanInterval, Subject, VocabularyEntry } from './types.js'
+
+const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
 /** Counts and sums by a small integer. The sums are of integers, so they are exact. */
 class Sums {
@@ -23,8 +25,8 @@ class Sums {
   }
 
   /** Of those that have come: their number, and the mean by `scale`. */
-  intervals(scale: number): [at: number, Interval][] {
-    const found: [number, Interval][] = []
+  intervals(scale: number): [at: number, MeanInterval][] {
+    const found: [number, MeanInterval][] = []
     for (const [at, count] of this.#counts.entries()) {
       if (count === 0) continue
       found.push([at, intervalOfSums(count, this.#sums[at]!, this.#squares[at]!, scale)])
@@ -84,9 +86,15 @@ function byFallingCost(a: VocabularyEntry, b: VocabularyEntry): number {
   )
 }
 
-/** A token that is no text by itself has its name: `<0xE2>`. */
-function tokenText(tokenizer: Tokenizer, id: number): string {
-  const bytes = tokenizer.pieces.bytes.get(id)
-  if (bytes?.every(byte => byte < 0x80)) return String.fromCharCode(...bytes)
-  return (bytes ? undefined : tokenizer.pieces.texts[id]) ?? tokenizer.idToToken(id) ?? ''
+/** A token that is no text by itself has the names of its bytes: `<0xE2><0x82>`. */
+function tokenText({ pieces }: Tokenizer, id: number): string {
+  const bytes = pieces.bytes.get(id)
+  if (!bytes) return pieces.texts[id] ?? ''
+  try {
+    return UTF8.decode(bytes)
+  } catch {
+    return [...bytes]
+      .map(byte => `<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`)
+      .join('')
+  }
 }

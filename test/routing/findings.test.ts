@@ -34,7 +34,7 @@ t.test('a dead expert, once an even router would hardly leave it out', async t =
   const picks = [300, 0, 300, 300, 300, 300, 0, 500]
   t.same(found({ picks }), [['dead-expert', 1]], 'only FFN experts')
   const [{ text } = { text: '' }] = routing.findings([layerOf({ picks })])
-  t.match(text, /^Layer 7: no token of 1000 picked the FFN expert 1\. .* of 1e-125 /)
+  t.match(text, /^Layer 7: no token of 1,000 picked the FFN expert 1\. .* of 1e-125 /)
   const few = [20, 0, 20, 20, 20, 20, 20, 20]
   // (6/8)^69 is above e^-20, (6/8)^70 below.
   t.same(found({ tokens: 69, picks: few, ffnExperts: [9, 30, 30] }), [])

@@ -2,10 +2,10 @@
 import { EXPERT_KINDS, type ExpertKind } from '../../lib/program/expert-kinds.js'
 import type {
   Cost,
-  Interval,
   LayerAgreement,
   LayerRows,
   LayerStatistics,
+  MeanInterval,
   Moments,
   RoutingReport,
   Sample,
@@ -131,7 +131,7 @@ export function ffnExpertsOf(
   return number
 }
 
-function intervalOf(values: readonly number[]): Interval {
+function intervalOf(values: readonly number[]): MeanInterval {
   const mean = values.reduce((sum, value) => sum + value, 0) / Math.max(values.length, 1)
   const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0)
   const deviation = Math.sqrt(squares / Math.max(values.length - 1, 1))

@@ -1,6 +1,6 @@
 /** The sentences of a report's page, and its joined vocabularies. */
 import t from 'tap'
-import type { Cost, Interval, Subject, VocabularyEntry } from '../../lib/routing/types.js'
+import type { Cost, MeanInterval, Subject, VocabularyEntry } from '../../lib/routing/types.js'
 import { surveyed } from './fixture.js'
 
 // Their types are a browser's, which tests do not have: `tsc -p lib/page` checks them.
@@ -12,11 +12,11 @@ const {
 }: {
   joined: (
     vocabularies: readonly (readonly VocabularyEntry[])[],
-  ) => { text: string; experts: (Interval | undefined)[] }[]
+  ) => { text: string; experts: (MeanInterval | undefined)[] }[]
 } = await import(`${page}/vocabulary.js`)
 
 const { subject } = surveyed({ tokens: 500, layers: 3, topK: 2, experts: { ffn: 4, zero: 2 } })
-const interval = (mean: number, count = 10): Interval => ({ count, mean, halfWidth: 0.1 })
+const interval = (mean: number, count = 10): MeanInterval => ({ count, mean, halfWidth: 0.1 })
 const entry = (token: number, text: string, mean: number): VocabularyEntry => ({
   ...{ token, text, ffnExperts: interval(mean) },
 })

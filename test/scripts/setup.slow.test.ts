@@ -71,7 +71,7 @@ function checkout(t: Test, npm = NPM) {
     'tsconfig.json': JSON.stringify({
       compilerOptions: options,
       include: ['lib'],
-      exclude: ['lib/page', 'lib/server/page'],
+      exclude: ['lib/page', 'lib/server/page', 'lib/routing/page'],
     }),
     'CMakeLists.txt': CMAKE,
     'addon.txt': 'an addon',
@@ -80,6 +80,7 @@ function checkout(t: Test, npm = NPM) {
       'old.ts': 'export {}',
       cli: { 'main.ts': 'export {}' },
       server: { page: { 'index.html': '', 'page.css': '', 'main.ts': "document.title = 'a'" } },
+      routing: { page: { 'index.html': '', 'page.css': '', 'main.ts': '' } },
     },
   })
   cpSync(join(root, 'scripts'), join(folder, 'scripts'), { recursive: true })

@@ -1,7 +1,7 @@
 /** The numbers of a report as flat tables, for spreadsheets and notebooks. */
 import { EXPERT_KINDS } from '../../program/expert-kinds.js'
-import { balance, loads, shares } from '../balance.js'
-import type { Interval, LayerStatistics, Moments, RoutingReport, Subject } from '../types.js'
+import { balance, loads, routerEntropy, scoredTokens, shares } from '../balance.js'
+import type { LayerStatistics, MeanInterval, Moments, RoutingReport, Subject } from '../types.js'
 import { type Cell, csvLine } from './csv.js'
 
 interface Table {
@@ -97,18 +97,18 @@ function layerRow(statistics: LayerStatistics, picks: number): Cell[] {
     ...EXPERT_KINDS.map(kind => ofKind[kind]),
     ...Array.from({ length: picks + 1 }, (_, n) => ffnExperts[n] ?? null),
     ...[loss, variation, violation, entropy],
-    router ? router.entropy / tokens : null,
+    routerEntropy(statistics) ?? null,
     ...moments(router?.scores),
     ...moments(router?.ownScores),
   ]
 }
 
 function expertRows(statistics: LayerStatistics): Cell[][] {
-  const { layer, tokens, kinds, picks, weights, router } = statistics
+  const { layer, kinds, picks, weights, router } = statistics
   const ofExpert = loads(statistics)
   return kinds.map((kind, expert) => [
     ...[layer, expert, kind, picks[expert]!, ofExpert[expert]!, weights[expert]!],
-    router ? router.probabilities[expert]! / tokens : null,
+    router ? router.probabilities[expert]! / scoredTokens(router, kinds.length) : null,
   ])
 }
 
@@ -122,7 +122,7 @@ function costRows({ cost }: Subject): Cell[][] {
   })
 }
 
-function interval({ count, mean, halfWidth }: Interval): Cell[] {
+function interval({ count, mean, halfWidth }: MeanInterval): Cell[] {
   return [count, mean, halfWidth]
 }
 

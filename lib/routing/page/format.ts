@@ -1,6 +1,7 @@
 /** Numbers and texts as people read them. */
 import type { ExpertKind } from '../../program/expert-kinds.js'
-import type { Interval, Subject } from '../types.js'
+import { shortNames } from '../short-names.js'
+import type { MeanInterval, Subject } from '../types.js'
 
 export const KIND_NAMES: Readonly<Record<ExpertKind, string>> = {
   ffn: 'FFN',
@@ -21,7 +22,7 @@ export function decimal(value: number | null | undefined, decimals = 2): string 
 
 export const percent = (share: number): string => `${decimal(share * 100, 1)} %`
 
-export function interval({ mean, halfWidth }: Interval): string {
+export function interval({ mean, halfWidth }: MeanInterval): string {
   return `${decimal(mean, 3)} ± ${decimal(halfWidth, 3)}`
 }
 
@@ -73,16 +74,16 @@ export function symbols(text: string): string {
     .replaceAll('\t', '⇥')
 }
 
-const baseName = (path: string) => visible(path.replace(/[\\/]+$/, '').replace(/^.*[\\/]/, ''))
-
 /** A short name for each subject that no other has. */
 export function namesOf(subjects: readonly Subject[]): string[] {
   const differ = (key: 'model' | 'file') => new Set(subjects.map(each => each[key])).size > 1
-  const names = subjects.map(({ model, file }) => {
-    if (!differ('model')) return baseName(file)
-    return differ('file') ? `${baseName(model)} · ${baseName(file)}` : baseName(model)
+  const models = shortNames(subjects.map(({ model }) => model))
+  const files = shortNames(subjects.map(({ file }) => file))
+  return subjects.map(({ model, file }) => {
+    const parts = [
+      differ('model') && models.get(model),
+      (!differ('model') || differ('file')) && files.get(file),
+    ]
+    return visible(parts.filter(Boolean).join(' · '))
   })
-  return names.map((name, i) =>
-    names.indexOf(name) === names.lastIndexOf(name) ? name : `${i + 1}: ${name}`,
-  )
 }

@@ -1,8 +1,8 @@
 /** The head of the report: findings, what was routed, and numbers of all subjects. */
 import { element } from '../../page/dom.js'
+import { entropy, routerEntropy } from '../balance.js'
 import type { LayerStatistics, RoutingReport, Subject } from '../types.js'
 import type { Named, Table } from './charts/chart.js'
-import { entropy } from './charts/lines.js'
 import { picksByKind } from './charts/stacks.js'
 import { facts } from './facts.js'
 import { count, decimal, interval, large, percent, seconds, visible } from './format.js'
@@ -109,8 +109,7 @@ const ROWS: readonly Row[] = [
   },
   {
     label: 'Entropy of the router, bits',
-    value: ({ layers }) =>
-      meanOver(layers, ({ router, tokens }) => router && router.entropy / Math.max(tokens, 1)),
+    value: ({ layers }) => meanOver(layers, routerEntropy),
     format: value => decimal(value),
   },
   { label: 'Operations per token', value: s => s.cost?.model.operations, format: v => large(v) },

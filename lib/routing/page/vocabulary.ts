@@ -1,6 +1,6 @@
 /** The tokens of the vocabulary that the text has, as a table that sorts, filters and turns. */
 import { element } from '../../page/dom.js'
-import type { Interval, VocabularyEntry } from '../types.js'
+import type { MeanInterval, VocabularyEntry } from '../types.js'
 import type { Named } from './charts/chart.js'
 import { OFTEN } from './facts.js'
 import { count, decimal, symbols } from './format.js'
@@ -22,7 +22,7 @@ const KINDS: Readonly<Record<string, (text: string) => boolean>> = {
 interface Row {
   readonly text: string
   /** One for each subject; undefined where it does not occur. */
-  readonly experts: readonly (Interval | undefined)[]
+  readonly experts: readonly (MeanInterval | undefined)[]
 }
 
 interface Column {
@@ -36,7 +36,7 @@ interface Column {
 
 /** Rows of all subjects' vocabularies, in the order of the first one. */
 export function joined(vocabularies: readonly (readonly VocabularyEntry[])[]): Row[] {
-  const rows = new Map<string, { text: string; experts: (Interval | undefined)[] }>()
+  const rows = new Map<string, { text: string; experts: (MeanInterval | undefined)[] }>()
   vocabularies.forEach((entries, subject) => {
     for (const { token, text, ffnExperts } of entries) {
       // Models may number their tokens differently. One may have two tokens of the same text.

@@ -1,5 +1,6 @@
 /** Numbers over layers, as lines: entropies, routing scores, agreement of neighbours. */
 import { dot, line, ruleX, ruleY } from '@observablehq/plot'
+import { entropy, routerEntropy } from '../../balance.js'
 import type { LayerAgreement, LayerStatistics, Moments, Subject } from '../../types.js'
 import { decimal } from '../format.js'
 import { type Chart, drawn, type Named, numberedAxis, numbersOf, tableOf } from './chart.js'
@@ -44,20 +45,11 @@ export function entropyChart(subjects: readonly Named[]): Chart {
       { label: 'loads of experts', value: ({ picks }) => entropy(picks) },
       {
         label: 'router, mean of tokens',
-        value: ({ router, tokens }) => router && router.entropy / Math.max(tokens, 1),
+        value: routerEntropy,
       },
       { label: 'even loads', value: ({ picks }) => Math.log2(picks.length) },
     ],
   })
-}
-
-/** In bits. */
-export function entropy(counts: readonly number[]): number {
-  const all = counts.reduce((sum, value) => sum + value, 0)
-  return counts.reduce(
-    (sum, value) => (value > 0 ? sum - (value / all) * Math.log2(value / all) : sum),
-    0,
-  )
 }
 
 /** Variance of routing scores with gating residuals and without: figure 6 of the MoE++ paper. */
