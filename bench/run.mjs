@@ -8,6 +8,7 @@
 //   npm run bench -- grammar [FOLDER]       grammars over the vocabulary of a tokenizer
 //   npm run bench -- tokenizer              encoding: time, and holds of the event loop
 //   npm run bench -- speculate              guesses of the next tokens: gain and cost
+//   npm run bench -- routing                a survey of routing, beside computing the text
 //   npm run bench -- serve                  the server under load
 //   npm run bench -- state                  keys and values in a file, against computing them
 import { spawnSync } from 'node:child_process'
@@ -23,6 +24,7 @@ const scripts = new Map([
   ['grammar', []],
   ['quality', []],
   ['tokenizer', []],
+  ['routing', []],
   ['serve', []],
   ['speculate', []],
   ['state', []],
