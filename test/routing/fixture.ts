@@ -14,6 +14,7 @@ import type {
   VocabularyEntry,
   WordPlace,
 } from '../../lib/routing/types.js'
+import { random } from '../support/random.js'
 
 export interface Shape {
   readonly seed?: number
@@ -31,17 +32,6 @@ export interface Shape {
   readonly hasCost?: boolean
   /** The texts of tokens, by their ids. */
   readonly texts?: readonly string[]
-}
-
-/** Numbers from 0 to 1: mulberry32. */
-export function random(seed: number): () => number {
-  let state = seed
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let t = Math.imul(state ^ (state >>> 15), 1 | state)
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32
-  }
 }
 
 const WORDS =
