@@ -1,6 +1,6 @@
 // Costs of a survey of a text's routing, beside computing the text, and its memory.
 //
-//   npm run bench -- routing [--model=models/books-7m] [--text=FILE] [--tokens=1000000] [--rounds=5]
+//   npm run bench -- routing [--model=DIR] [--text=FILE] [--tokens=1000000] [--rounds=5]
 //
 // In turns: `forward` of the text's windows without logits, with them, the survey, and the survey
 // with the rows of each token. The ratios are those of the medians. Then the survey of the text,
