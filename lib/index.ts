@@ -49,7 +49,7 @@ export type {
   ReadProgress,
 } from './options/generate.js'
 export type { Grammar } from './options/grammar.js'
-export type { ExpertKind } from './program/moe-ops.js'
+export type { ExpertKind } from './program/expert-kinds.js'
 export * as routing from './routing/index.js'
 export type { LogitsHook } from './sampling/logits-hook.js'
 export type { Speculation } from './sampling/prompt-lookup.js'

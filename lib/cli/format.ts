@@ -10,16 +10,29 @@ export function formatNumber(n: number, thing: string): string {
   return `${formatCount(n)} ${thing}${n === 1 ? '' : 's'}`
 }
 
+const PREFIXES = ['', 'k', 'M', 'G', 'T']
+
+/** A number below 999.5, and the prefix of its unit. */
+function prefixed(n: number): [scaled: number, prefix: string] {
+  let scaled = n
+  let at = 0
+  while (scaled >= 999.5 && at + 1 < PREFIXES.length) {
+    scaled /= 1000
+    at++
+  }
+  return [scaled, PREFIXES[at]!]
+}
+
 /** Decimal units: 28014720 is `28.0 MB`. */
 export function formatBytes(bytes: number): string {
-  const units = ['B', 'kB', 'MB', 'GB', 'TB']
-  let scaled = bytes
-  let unit = 0
-  while (scaled >= 999.5 && unit + 1 < units.length) {
-    scaled /= 1000
-    unit++
-  }
-  return `${unit === 0 ? scaled : scaled.toPrecision(3)} ${units[unit]}`
+  const [scaled, prefix] = prefixed(bytes)
+  return `${prefix === '' ? scaled : scaled.toPrecision(3)} ${prefix}B`
+}
+
+/** 1234567 is `1.23 M`. */
+export function formatLarge(n: number): string {
+  const [scaled, prefix] = prefixed(n)
+  return `${formatRate(scaled)} ${prefix}`.trimEnd()
 }
 
 /** A rate's decimals follow from its size: 31780.4 is `31,780`, 45.67 is `45.7`, 3.2 is `3.20`. */

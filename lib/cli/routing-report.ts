@@ -7,8 +7,8 @@ import type { Cost, MeanInterval, RoutingReport, Subject, TokenCost } from '../r
 import {
   formatBytes,
   formatCount,
+  formatLarge,
   formatNumber,
-  formatRate,
   formatRatio,
   formatTable,
 } from './format.js'
@@ -120,10 +120,7 @@ function costLines({ model, twin }: Cost, isOwnTwin: boolean): [string, string][
     const parts = [predicted && `${predicted} predicted`, measured && `${measured} measured`]
     return parts.filter(part => part !== undefined).join(', ')
   }
-  const figures = [
-    formatOperations(model.operations),
-    formatBytes(Math.round(model.bytes)),
-  ] as const
+  const figures = [formatLarge(model.operations), formatBytes(Math.round(model.bytes))] as const
   const labels = ['operations per token', 'bytes per token'] as const
   if (isOwnTwin) return labels.map((label, i) => [label, figures[i]!])
   const rows: [string, string][] = [
@@ -152,16 +149,4 @@ function interval({ mean, halfWidth }: MeanInterval): string {
 
 function percent(share: number): string {
   return `${(100 * share).toFixed(1)} %`
-}
-
-/** 1234567 is `1.23 M`. */
-function formatOperations(count: number): string {
-  const units = ['', ' k', ' M', ' G', ' T']
-  let scaled = count
-  let unit = 0
-  while (scaled >= 999.5 && unit + 1 < units.length) {
-    scaled /= 1000
-    unit++
-  }
-  return `${formatRate(scaled)}${units[unit]}`
 }

@@ -1,5 +1,5 @@
 /** Results of a Model's calls. */
-import type { ExpertKind } from '../program/moe-ops.js'
+import type { ExpertKind } from '../program/expert-kinds.js'
 import type { TokenLogprobs } from '../sampling/sampler.js'
 
 /**

@@ -11,7 +11,8 @@ import {
   type TensorRef,
   weightSize,
 } from '../tensor/tensor-ref.js'
-import { EXPERT_KINDS, type ExpertRuns, expertCount, kindsOf } from './moe-ops.js'
+import { EXPERT_KINDS } from './expert-kinds.js'
+import { type ExpertRuns, expertCount, kindsOf } from './moe-ops.js'
 import { ACTIVATION } from './ops.js'
 
 export const PARAMETER_KINDS = [

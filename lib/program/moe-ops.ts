@@ -4,8 +4,6 @@ import type { Buffer, ProgramBuilder, Weight } from './builder.js'
 import { EXPERT_KINDS, type ExpertKind } from './expert-kinds.js'
 import { ACTIVATION, dimension, type Label, size } from './ops.js'
 
-export { EXPERT_KINDS, type ExpertKind }
-
 /** The experts of a layer in order: kinds, and how many of each. */
 export type ExpertRuns = readonly {
   readonly kind: ExpertKind

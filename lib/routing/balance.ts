@@ -117,6 +117,11 @@ function balanceLoss({ picks, kinds, tokens, router }: LayerStatistics, tau: num
   }, 0)
 }
 
+/** The mean number of FFN experts of a token, of a weight above 0; 0 without tokens. */
+export function ffnExpertsPerToken({ ffnExperts, tokens }: LayerStatistics): number {
+  return ffnExperts.reduce((sum, count, k) => sum + count * k, 0) / Math.max(tokens, 1)
+}
+
 /** Tokens with finite logits: the router's sums are theirs alone. */
 export function scoredTokens({ scores }: RouterStatistics, experts: number): number {
   return scores.count / experts

@@ -7,6 +7,7 @@ import {
   routersOf,
   type StepRouting,
 } from '../program/model-spec.js'
+import { ffnExpertsPerToken } from './balance.js'
 import type {
   Cost,
   CostCeilings,
@@ -26,8 +27,8 @@ export interface CostOptions {
 
 /** By counting: no ceilings, no seconds. Without tokens the model's FFN experts cost nothing. */
 export function costOf({ spec, layers, windowTokens, cacheDtype }: CostOptions): Cost {
-  const perToken = (counts: (layer: LayerStatistics) => number) =>
-    layers.reduce((sum, layer) => sum + (layer.tokens && counts(layer) / layer.tokens), 0)
+  const total = (perToken: (layer: LayerStatistics) => number) =>
+    layers.reduce((sum, layer) => sum + perToken(layer), 0)
   const routers = routersOf(spec)
   const twinPicks = routers.reduce((sum, router) => sum + mostFfnPicks(router), 0)
   const cost = (picks: number, ffnExperts: number): TokenCost => ({
@@ -39,7 +40,7 @@ export function costOf({ spec, layers, windowTokens, cacheDtype }: CostOptions):
     measured: null,
   })
   return {
-    model: cost(perToken(ffnPicks), perToken(ffnExperts)),
+    model: cost(total(ffnPicks), total(ffnExpertsPerToken)),
     twin: cost(twinPicks, twinPicks),
     ceilings: null,
   }
@@ -51,14 +52,10 @@ function operationsPerToken(spec: ModelSpec, picks: number, tokens: number): num
   return operationsOfPrefill(spec, tokens, routing, 1) / tokens
 }
 
-/** Computed whatever their weight. */
-function ffnPicks({ picks, kinds }: LayerStatistics): number {
-  return picks.reduce((sum, count, i) => sum + (kinds[i] === 'ffn' ? count : 0), 0)
-}
-
-/** With a weight above 0. */
-function ffnExperts({ ffnExperts }: LayerStatistics): number {
-  return ffnExperts.reduce((sum, tokens, k) => sum + tokens * k, 0)
+/** Of a token: computed whatever their weight. */
+function ffnPicks({ picks, kinds, tokens }: LayerStatistics): number {
+  const all = picks.reduce((sum, count, i) => sum + (kinds[i] === 'ffn' ? count : 0), 0)
+  return all / Math.max(tokens, 1)
 }
 
 /** The cost with ceilings and seconds. */

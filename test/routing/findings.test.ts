@@ -1,7 +1,7 @@
 /** Findings, and how many tokens they take. */
 import t from 'tap'
 import { routing } from '../../lib/index.js'
-import type { ExpertKind } from '../../lib/program/moe-ops.js'
+import type { ExpertKind } from '../../lib/program/expert-kinds.js'
 import type { LayerStatistics } from '../../lib/routing/types.js'
 
 const KINDS: readonly ExpertKind[] = ['ffn', 'ffn', 'ffn', 'ffn', 'ffn', 'ffn', 'copy', 'zero']

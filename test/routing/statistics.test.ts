@@ -1,7 +1,7 @@
 /** The pure functions, on numbers that are worked out by hand. */
 import t, { type Test } from 'tap'
 import { type LayerRouting, routing } from '../../lib/index.js'
-import type { ExpertKind } from '../../lib/program/moe-ops.js'
+import type { ExpertKind } from '../../lib/program/expert-kinds.js'
 import { momentsOf } from '../../lib/routing/moments.js'
 import type { LayerStatistics } from '../../lib/routing/types.js'
 import { random } from '../support/random.js'

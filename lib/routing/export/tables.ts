@@ -1,6 +1,13 @@
 /** The numbers of a report as flat tables, for spreadsheets and notebooks. */
 import { EXPERT_KINDS } from '../../program/expert-kinds.js'
-import { balance, loads, routerEntropy, scoredTokens, shares } from '../balance.js'
+import {
+  balance,
+  ffnExpertsPerToken,
+  loads,
+  routerEntropy,
+  scoredTokens,
+  shares,
+} from '../balance.js'
 import type { LayerStatistics, MeanInterval, Moments, RoutingReport, Subject } from '../types.js'
 import { type Cell, csvLine } from './csv.js'
 
@@ -91,9 +98,8 @@ function layerRow(statistics: LayerStatistics, picks: number): Cell[] {
   const { layer, tokens, topK, ffnExperts, router } = statistics
   const { loss, variation, violation, entropy } = balance(statistics)
   const ofKind = shares(statistics)
-  const ffn = ffnExperts.reduce((sum, count, n) => sum + count * n, 0)
   return [
-    ...[layer, tokens, topK, ffn / tokens],
+    ...[layer, tokens, topK, ffnExpertsPerToken(statistics)],
     ...EXPERT_KINDS.map(kind => ofKind[kind]),
     ...Array.from({ length: picks + 1 }, (_, n) => ffnExperts[n] ?? null),
     ...[loss, variation, violation, entropy],

@@ -1,4 +1,5 @@
 /** The report in a few sentences. */
+import { ffnExpertsPerToken } from '../balance.js'
 import type { LayerStatistics, Subject } from '../types.js'
 import { savings } from './charts/costs.js'
 import { decimal, percent, symbols } from './format.js'
@@ -30,17 +31,15 @@ export function facts({ layers, ffnExperts, vocabulary, cost }: Subject): string
 
 /** The layers that stand out. */
 function extremes(layers: readonly LayerStatistics[]): string[] {
-  const mean = ({ ffnExperts, tokens }: LayerStatistics) =>
-    ffnExperts.reduce((sum, count, number) => sum + count * number, 0) / Math.max(tokens, 1)
   const without = ({ ffnExperts: [none = 0], tokens }: LayerStatistics) =>
     none / Math.max(tokens, 1)
   const by = (of: (layer: LayerStatistics) => number) => [...layers].sort((a, b) => of(b) - of(a))
-  const [dearest, cheapest] = [by(mean)[0], by(mean).at(-1)]
+  const [dearest, cheapest] = [by(ffnExpertsPerToken)[0], by(ffnExpertsPerToken).at(-1)]
   const [idle] = by(without)
   if (!dearest || !cheapest || !idle || dearest === cheapest) return []
   return [
-    `Layer ${dearest.layer} uses most FFN experts, ${decimal(mean(dearest))} a token, ` +
-      `and layer ${cheapest.layer} fewest, ${decimal(mean(cheapest))}.`,
+    `Layer ${dearest.layer} uses most FFN experts, ${decimal(ffnExpertsPerToken(dearest))} a token, ` +
+      `and layer ${cheapest.layer} fewest, ${decimal(ffnExpertsPerToken(cheapest))}.`,
     `In layer ${idle.layer}, ${percent(without(idle))} of the tokens have no FFN expert at all.`,
   ]
 }

@@ -1,9 +1,8 @@
 /** The head of the report: findings, what was routed, and numbers of all subjects. */
 import { element } from '../../page/dom.js'
-import { entropy, routerEntropy } from '../balance.js'
+import { entropy, routerEntropy, shares } from '../balance.js'
 import type { LayerStatistics, RoutingReport, Subject } from '../types.js'
 import type { Named, Table } from './charts/chart.js'
-import { picksByKind } from './charts/stacks.js'
 import { facts } from './facts.js'
 import { count, decimal, interval, large, percent, seconds, visible } from './format.js'
 import { tableElement } from './table.js'
@@ -95,11 +94,7 @@ const ROWS: readonly Row[] = [
   },
   {
     label: 'Picks that are FFN experts',
-    value: ({ layers }) =>
-      meanOver(
-        layers,
-        layer => picksByKind(layer, ['ffn'])[0]! / Math.max(layer.tokens * layer.topK, 1),
-      ),
+    value: ({ layers }) => meanOver(layers, layer => shares(layer).ffn),
     format: share,
   },
   {

@@ -15,10 +15,7 @@ import {
 import { KIND_FILLS } from './key.js'
 
 /** Picks by kind of expert, one number for each. */
-export function picksByKind(
-  { kinds, picks }: LayerStatistics,
-  of: readonly ExpertKind[],
-): number[] {
+function picksByKind({ kinds, picks }: LayerStatistics, of: readonly ExpertKind[]): number[] {
   return of.map(kind =>
     picks.reduce((sum, value, expert) => sum + (kinds[expert] === kind ? value : 0), 0),
   )
