@@ -1,5 +1,4 @@
 /** Results of `moepp eval` that are kept, and runs that are interrupted. */
-import { spawn } from 'node:child_process'
 import {
   appendFileSync,
   cpSync,
@@ -11,10 +10,10 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
-import { text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { root } from '../support/golden.js'
+import { noPty, onTerminal } from './pty.js'
 import { BOOKS, finish, startCli } from './run-cli.js'
 import { runHere } from './run-here.js'
 
@@ -112,17 +111,9 @@ t.test('killed or interrupted, it goes on where it stopped', async t => {
   }
 })
 
-const noTerminal = !existsSync('/usr/bin/script') && 'script(1) is not installed'
-
-t.test('a terminal shows a bar with the time left', { skip: noTerminal }, async t => {
+t.test('a terminal shows a bar with the time left', { skip: noPty }, async t => {
   const folder = t.testdir({ 'book.txt': `${book} `.repeat(5) })
-  const main = join(root, 'dist', 'cli', 'main.js')
-  const flags = `--model '${BOOKS}' --context-length 128 --tasks '${join(folder, 'book.txt')}'`
-  const child = spawn('script', [
-    '-qec',
-    `'${process.execPath}' '${main}' eval ${flags}`,
-    '/dev/null',
-  ])
-  child.stdin.end()
-  t.match(await text(child.stdout), /Evaluating .* % \| [\d,]+ of [\d,]+ \| .* left text:0:\d+/)
+  const flags = ['--model', BOOKS, '--context-length', '128']
+  const shown = await onTerminal(['eval', ...flags, '--tasks', join(folder, 'book.txt')])
+  t.match(shown, /Evaluating .* % \| [\d,]+ of [\d,]+ \| .* left text:0:\d+/)
 })

@@ -30,10 +30,11 @@ export class Pty {
       word => `'${word.replaceAll("'", "'\\''")}'`,
     )
     const command = `echo $$; tty; stty cols 80 rows 24; exec ${words.join(' ')}`
-    const { NO_COLOR, FORCE_COLOR, ...others } = process.env
+    // No more of this environment: CI, NO_COLOR and others would take the colours.
+    const { PATH, HOME } = process.env
     this.#child = spawn('script', ['-qefc', command, '/dev/null'], {
       cwd: root,
-      env: { ...others, NODE_OPTIONS: '', SHELL: '/bin/sh', TERM: 'xterm-256color', ...env },
+      env: { PATH, HOME, SHELL: '/bin/sh', TERM: 'xterm-256color', ...env },
     })
     this.#exit = once(this.#child, 'close') as Promise<[number | null]>
     this.#child.stdout.setEncoding('utf8').on('data', text => this.screen.add(text))
@@ -68,4 +69,11 @@ export class Pty {
   kill(): void {
     this.#child.kill('SIGKILL')
   }
+}
+
+/** All that `moepp` writes on a terminal. */
+export async function onTerminal(args: readonly string[]): Promise<string> {
+  const pty = await Pty.start(args)
+  await pty.exit()
+  return pty.screen.all
 }

@@ -2,7 +2,6 @@
 import { spawn } from 'node:child_process'
 import { cpSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { asyncBufferFromFile, parquetReadObjects } from 'hyparquet'
 import t, { type Test } from 'tap'
@@ -10,6 +9,7 @@ import { type ForwardResult, loadModel, type Model } from '../../lib/index.js'
 import type { RoutingReport, Subject } from '../../lib/routing/types.js'
 import { csvParseRows } from '../support/csv.js'
 import { caseNames, goldenCase, root } from '../support/golden.js'
+import { noPty, onTerminal } from './pty.js'
 import { BOOKS, finish, startCli } from './run-cli.js'
 import { runHere } from './run-here.js'
 
@@ -284,18 +284,9 @@ t.test(
   },
 )
 
-const noTerminal = !existsSync('/usr/bin/script') && 'script(1) is not installed'
-
-t.test('a terminal shows a bar, and headings in bold', { skip: noTerminal }, async t => {
+t.test('a terminal shows a bar, and headings in bold', { skip: noPty }, async t => {
   const folder = t.testdir({ 'a.txt': HELDOUT })
-  const main = join(root, 'dist', 'cli', 'main.js')
-  const words = [main, 'routing', join(folder, 'a.txt'), ...FLAGS].map(word => `'${word}'`)
-  const env = { ...process.env, NODE_OPTIONS: '', TERM: 'xterm', NO_COLOR: undefined }
-  const child = spawn('script', ['-qec', `'${process.execPath}' ${words.join(' ')}`, '/dev/null'], {
-    env,
-  })
-  child.stdin.end()
-  const shown = await text(child.stdout)
+  const shown = await onTerminal(['routing', join(folder, 'a.txt'), ...FLAGS])
   t.match(shown, /Routing .*a\.txt .* % \| [\d.]+ kB of 276 kB \| .* left [\d,.]+ tokens\/s/)
   t.match(shown, '\u001b[1ma.txt through books-7m on ')
 })
