@@ -3,6 +3,7 @@
 #include <tuple>
 
 #include "test/emulator/launches.h"
+#include "test/emulator/limits.h"
 #include "test/emulator/runtime.h"
 #include "test/emulator/scheduler.h"
 
@@ -20,6 +21,9 @@ struct Launch {
 template <class... Parameters, class... Arguments>
 Error launch(void (*kernel)(Parameters...), const Launch& how, Arguments&&... arguments) {
   if (how.grid.x == 0 || how.grid.y == 0 || how.grid.z == 0) return kSuccess;
+  const auto address = reinterpret_cast<emu::Kernel>(kernel);
+  const Error refused = emu::check_launch(address, how.grid, how.block, how.smem_bytes);
+  if (refused != kSuccess) return refused;
   if (emu::gpu().launches_left == 0) return kLaunchFailed;
   emu::count_down(&emu::gpu().launches_left);
   if (how.programmatic) emu::counts().programmatic++;
@@ -53,6 +57,10 @@ inline const char* error_text(Error error) {
     case kLaunchFailed:
       return emu::gpu().launches_left == 0 ? "the emulated GPU is set to fail"
                                            : emu::last_failure().c_str();
+    case kInvalidValue:
+    case kInvalidConfiguration:
+    case kOutOfResources:
+      return emu::last_failure().c_str();
     case kNoDriver:
       return "no driver, or one that is too old";
     case kMismatchedDriver:
@@ -65,8 +73,6 @@ inline const char* error_text(Error error) {
       return "no such device";
     case kOutOfMemory:
       return "out of memory";
-    case kOutOfResources:
-      return "too many resources requested";
     case kNoCode:
       return "no code for this GPU";
     case kLost:

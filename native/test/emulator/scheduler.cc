@@ -225,6 +225,9 @@ void fail(Site at, const char* format, ...) {
 const std::string& last_failure() {
   return failure;
 }
+void set_failure(const std::string& cause) {
+  failure = cause;
+}
 
 void wait_as(State state, const char* op, Site at) {
   current->state = state;
@@ -279,14 +282,6 @@ int run(dim3 grid, dim3 block_size, size_t smem_bytes, bool programmatic, void (
   block.smem_bytes = smem_bytes;
   block.programmatic = programmatic;
   failed = false;
-  if (block.threads == 0 || block.threads > kMaxThreads || block.threads % 32 != 0 ||
-      smem_bytes > 227 * 1024) {
-    failure =
-        "a block has 32 to 1024 threads, a multiple of 32, and up to 227 KiB of shared memory; "
-        "asked for " +
-        std::to_string(block.threads) + " and " + std::to_string(smem_bytes) + " bytes";
-    return kLaunchFailed;
-  }
   entry = kernel;
   entry_arg = arg;
   gridDim = grid;
@@ -294,10 +289,11 @@ int run(dim3 grid, dim3 block_size, size_t smem_bytes, bool programmatic, void (
   random_state = options.seed * 0x9e3779b97f4a7c15u + 1;
   scheduler.tsan = tsan_current();
   launcher = tsan_create();
-  const unsigned blocks = grid.x * grid.y * grid.z;
-  for (unsigned i = 0; i < blocks && !failed; i++) {
-    const unsigned b = options.order == Order::kReverse ? blocks - 1 - i : i;
-    blockIdx = {b % grid.x, b / grid.x % grid.y, b / (grid.x * grid.y)};
+  const uint64_t row = grid.x, layer = row * grid.y, blocks = layer * grid.z;
+  for (uint64_t i = 0; i < blocks && !failed; i++) {
+    const uint64_t b = options.order == Order::kReverse ? blocks - 1 - i : i;
+    blockIdx = {static_cast<unsigned>(b % row), static_cast<unsigned>(b % layer / row),
+                static_cast<unsigned>(b / layer)};
     if (!start_block()) {
       failure = "out of memory";
       failed = true;

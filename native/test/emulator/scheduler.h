@@ -41,6 +41,7 @@ extern Options options;
 [[noreturn]] void fail(Site at, const char* format, ...) __attribute__((format(printf, 2, 3)));
 // The cause of the last launch's failure.
 const std::string& last_failure();
+void set_failure(const std::string& cause);
 
 // wait_for_dependencies: a thread of a programmatic launch that ends without it ends the launch
 // with an error.

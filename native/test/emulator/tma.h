@@ -54,6 +54,9 @@ inline void run_bulk(const Bulk& bulk) {
 inline Bulk tile_bulk(void (*run)(const Bulk&), const void* smem, const TensorMap* map, int x,
                       int y, const char* op, Site at) {
   require(SIMT_HAS_SM90, at);
+  const auto* place = reinterpret_cast<const unsigned char*>(map);
+  if (place >= smem_base() && place < smem_base() + smem_bytes())
+    fail(at, "%s: the tensor map lies in shared memory", op);
   const TileMap& t = map->tile;
   if (smem_address(smem, at) % 128 != 0) fail(at, "%s: shared memory is not aligned to 128", op);
   const size_t bytes = size_t{1} * t.box_columns * t.box_rows * element_bytes(t.element);
@@ -82,10 +85,11 @@ inline Error make_tensor_map(TensorMap* map, const TileMap& tile) {
   const uint32_t row_bytes = tile.box_columns * emu::element_bytes(tile.element);
   const uint32_t widths[] = {256 * 4, 32, 64, 128};
   const bool right = reinterpret_cast<uintptr_t>(tile.data) % 16 == 0 &&
-                     tile.pitch_bytes % 16 == 0 && tile.columns > 0 && tile.rows > 0 &&
-                     tile.box_columns >= 1 && tile.box_columns <= 256 && tile.box_rows >= 1 &&
-                     tile.box_rows <= 256 && row_bytes % 16 == 0 &&
-                     row_bytes <= widths[static_cast<int>(tile.swizzle)];
+                     tile.pitch_bytes % 16 == 0 && tile.pitch_bytes < uint64_t{1} << 40 &&
+                     tile.columns <= uint64_t{1} << 32 && tile.rows <= uint64_t{1} << 32 &&
+                     tile.columns > 0 && tile.rows > 0 && tile.box_columns >= 1 &&
+                     tile.box_columns <= 256 && tile.box_rows >= 1 && tile.box_rows <= 256 &&
+                     row_bytes % 16 == 0 && row_bytes <= widths[static_cast<int>(tile.swizzle)];
   if (!right) return kLaunchFailed;
   map->tile = tile;
   return kSuccess;

@@ -84,7 +84,7 @@ SIMT_DEVICE void multiply_tile(const bf16* a, const bf16* b, float (&d)[2][4]) {
 }
 
 template <Bug bug>
-__global__ void __launch_bounds__(128)
+static __global__ void __launch_bounds__(128)
     tiled_gemm(const bf16* a, const bf16* b, float* c, int m, int n, int k) {
   auto& s = *simt::smem<TiledSmem>();
   const int m0 = blockIdx.y * kTile, n0 = blockIdx.x * kTile, steps = (k + kDepth - 1) / kDepth;
@@ -135,7 +135,7 @@ SIMT_DEVICE int best_of_row(const float* row, int lane) {
 }
 
 template <Bug bug>
-__global__ void __launch_bounds__(64)
+static __global__ void __launch_bounds__(64)
     count_best(const float* logits, int tokens, int* best, int* counts) {
   auto& s = *simt::smem<CountSmem>();
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -228,7 +228,7 @@ SIMT_DEVICE void store_pipe(PipedSmem& s, const TensorMap* c, int row, const flo
 }
 
 template <Bug bug>
-__global__ void __launch_bounds__(160)
+static __global__ void __launch_bounds__(160)
     piped_gemm(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b,
                const __grid_constant__ TensorMap c, int k) {
   SIMT_REQUIRES(SIMT_HAS_SM90A) {
