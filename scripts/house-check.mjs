@@ -1,5 +1,5 @@
-// Checks the house: imports of lib/ and includes of native/ point down, files are not too long, and
-// kernels take tensor maps as TMA needs them.
+// Checks the house: imports of lib/ and includes of native/ point down, files are not too long.
+// Kernels take tensor maps as TMA needs them.
 // Part of `npm run lint`.
 import { execFileSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'

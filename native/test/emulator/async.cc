@@ -262,8 +262,9 @@ void end_thread_copies() {
 void check_block_end() {
   const char* what = nullptr;
   if (block.bulk_count != 0) what = "the block ends while TMA loads are in flight";
-  for (Group& g : block.group) {
-    if (!g.products.empty()) what = "the block ends without wgmma_wait<0> for its products";
+  for (unsigned g = 0; g < kGroups; g++) {
+    if (!block.group[g].products.empty())
+      what = "the block ends without wgmma_wait<0> for its products";
   }
   if (what != nullptr) fail({"end of the block", 0}, "%s", what);
 }

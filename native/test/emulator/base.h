@@ -167,7 +167,13 @@ enum Error : int {
   kNoCode,
   kLost,
   kInvalidValue,
-  kInvalidConfiguration
+  kInvalidConfiguration,
+  kInvalidHandle,
+  kTooLarge,  // a cooperative launch
+  kCaptureUnsupported,
+  kCaptureInvalidated,
+  kCaptureWrongThread,
+  kCapturedEvent
 };
 
 struct bf16 {

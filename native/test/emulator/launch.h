@@ -1,5 +1,6 @@
 #pragma once
 
+#include <memory>
 #include <tuple>
 
 #include "test/emulator/launches.h"
@@ -14,15 +15,18 @@ struct Launch {
   size_t smem_bytes = 0;
   Stream stream = nullptr;
   bool programmatic = false;
+  bool cooperative = false;
 };
 
-// Runs the kernel before it returns; in a stream that is being captured, when the graph is
-// launched.
+// The kernel runs when its stream does (streams.h).
 template <class... Parameters, class... Arguments>
 Error launch(void (*kernel)(Parameters...), const Launch& how, Arguments&&... arguments) {
   if (how.grid.x == 0 || how.grid.y == 0 || how.grid.z == 0) return kSuccess;
+  if (emu::is_lost()) return kLost;
   const auto address = reinterpret_cast<emu::Kernel>(kernel);
-  const Error refused = emu::check_launch(address, how.grid, how.block, how.smem_bytes);
+  emu::GridCall shape = {how.grid, how.block, how.smem_bytes, how.programmatic, how.cooperative};
+  shape.early = how.programmatic;
+  const Error refused = emu::check_launch(address, emu::stream_of(how.stream).device, &shape);
   if (refused != kSuccess) return refused;
   if (emu::gpu().launches_left == 0) return kLaunchFailed;
   emu::count_down(&emu::gpu().launches_left);
@@ -31,17 +35,16 @@ Error launch(void (*kernel)(Parameters...), const Launch& how, Arguments&&... ar
     void (*kernel)(Parameters...);
     std::tuple<Parameters...> arguments;
   };
-  const Call call = {kernel, std::tuple<Parameters...>(static_cast<Parameters>(arguments)...)};
-  return emu::submit(how.stream, [how, call] {
-    const auto entry = [](void* p) {
-      const auto* c = static_cast<const Call*>(p);
-      std::apply(c->kernel, c->arguments);
-    };
-    emu::launched(reinterpret_cast<emu::Kernel>(call.kernel));
-    emu::count_down(&emu::gpu().kernels_to_fault);
-    return static_cast<Error>(emu::run(how.grid, how.block, how.smem_bytes, how.programmatic, entry,
-                                       const_cast<Call*>(&call)));
-  });
+  auto call = std::make_shared<Call>(
+      Call{kernel, std::tuple<Parameters...>(static_cast<Parameters>(arguments)...)});
+  shape.entry = [](void* p) {
+    const auto* c = static_cast<const Call*>(p);
+    std::apply(c->kernel, c->arguments);
+  };
+  shape.argument = call.get();
+  emu::Work work = {nullptr, shape, address, call};
+  emu::touch_arguments(work, &call->arguments, sizeof call->arguments);
+  return emu::submit(how.stream, std::move(work));
 }
 
 template <class... Parameters>
@@ -57,6 +60,16 @@ inline const char* error_text(Error error) {
     case kLaunchFailed:
       return emu::gpu().launches_left == 0 ? "the emulated GPU is set to fail"
                                            : emu::last_failure().c_str();
+    case kCaptureUnsupported:
+      return "operation not permitted when stream is capturing";
+    case kCaptureInvalidated:
+      return "operation failed due to a previous error during capture";
+    case kCaptureWrongThread:
+      return "attempt to terminate a thread-local capture sequence from another thread";
+    case kCapturedEvent:
+      return "operation not permitted on an event last recorded in a capturing stream";
+    case kInvalidHandle:
+    case kTooLarge:
     case kInvalidValue:
     case kInvalidConfiguration:
     case kOutOfResources:

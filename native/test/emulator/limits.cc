@@ -1,7 +1,9 @@
 #include "test/emulator/limits.h"
 
+#include <algorithm>
 #include <string>
 
+#include "test/emulator/devices.h"
 #include "test/emulator/runtime.h"
 #include "test/emulator/scheduler.h"
 
@@ -45,6 +47,21 @@ size_t most_shared_bytes() {
   return gpu().compiled == Gpu::kAll ? kMostSharedBytes : gpu().block_shared_bytes;
 }
 
+// Blocks that the card holds at once, registers apart.
+unsigned resident_blocks(unsigned threads, size_t smem_bytes) {
+  const int capability = 10 * gpu().major + gpu().minor;
+  const unsigned most_threads = capability == 75                       ? 1024
+                                : capability == 80 || capability >= 90 ? 2048
+                                                                       : 1536;
+  const unsigned most_blocks = capability == 80 || capability >= 90 ? 32 : 16;
+  constexpr size_t kOwnBytes = 1024;  // that the system takes of each block's shared memory
+  const size_t shared = most_shared_bytes() + kOwnBytes;
+  const size_t each = std::min(
+      {size_t{most_blocks}, size_t{most_threads / threads}, shared / (smem_bytes + kOwnBytes)});
+  return static_cast<unsigned>(std::max<size_t>(1, each)) *
+         static_cast<unsigned>(gpu().multiprocessors);
+}
+
 std::string text_of(dim3 d) {
   return std::to_string(d.x) + " x " + std::to_string(d.y) + " x " + std::to_string(d.z);
 }
@@ -57,7 +74,13 @@ Error refuse(Error error, const std::string& cause) {
 }  // namespace
 
 // CUDA C++ Programming Guide, table "Technical specifications per compute capability".
-Error check_launch(Kernel kernel, dim3 grid, dim3 block, size_t smem_bytes) {
+Error check_launch(Kernel kernel, int device, GridCall* call) {
+  const dim3 grid = call->grid, block = call->block;
+  const size_t smem_bytes = call->smem_bytes;
+  if (device != current_device())
+    return refuse(kInvalidHandle, "invalid resource handle: a stream of device " +
+                                      std::to_string(device) + ", while device " +
+                                      std::to_string(current_device()) + " is current");
   const uint64_t threads = uint64_t{block.x} * block.y * block.z;
   if (grid.x >= kMostColumns || grid.y > kMostRows || grid.z > kMostRows)
     return refuse(kInvalidConfiguration,
@@ -78,6 +101,11 @@ Error check_launch(Kernel kernel, dim3 grid, dim3 block, size_t smem_bytes) {
     return refuse(kInvalidValue, "a block has up to " + std::to_string(most_shared_bytes() / 1024) +
                                      " KiB of shared memory; asked for " +
                                      std::to_string(smem_bytes) + " bytes");
+  call->resident = resident_blocks(static_cast<unsigned>(threads), smem_bytes);
+  const uint64_t blocks = uint64_t{grid.x} * grid.y * grid.z;
+  if (call->cooperative && blocks > call->resident)
+    return refuse(kTooLarge, "too many blocks in cooperative launch: the card holds " +
+                                 std::to_string(call->resident) + "; asked for " + text_of(grid));
   return kSuccess;
 }
 

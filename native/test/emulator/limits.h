@@ -1,14 +1,13 @@
-// What the driver checks before anything of a launch runs.
+// The checks of a launch that the driver makes before anything runs.
 #pragma once
 
-#include <cstddef>
-
-#include "test/emulator/base.h"
 #include "test/emulator/launches.h"
+#include "test/emulator/scheduler.h"
 
 namespace simt::emu {
 
-// kSuccess, or CUDA's error, whose cause is then last_failure().
-Error check_launch(Kernel kernel, dim3 grid, dim3 block, size_t smem_bytes);
+// kSuccess, and how many blocks the card can hold at once; or CUDA's error, whose cause is then
+// last_failure().
+Error check_launch(Kernel kernel, int device, GridCall* call);
 
 }  // namespace simt::emu

@@ -15,6 +15,7 @@ Gpu gpu_named(const std::string& name) {
   if (name == "not-ready") gpu.driver_error = kNotReady;
   if (name == "no-device") gpu.devices = 0;
   if (name == "old-gpu") gpu.major = 7, gpu.minor = 0;
+  if (name == "two") gpu.devices = 2;
   if (name == "small") gpu.memory_bytes = size_t{64} << 20;
   if (name == "broken") gpu.launches_left = 1;
   if (name == "other-gpu") gpu.major = 11, gpu.minor = 0, gpu.has_code = false;

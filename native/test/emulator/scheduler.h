@@ -46,6 +46,8 @@ void set_failure(const std::string& cause);
 // wait_for_dependencies: a thread of a programmatic launch that ends without it ends the launch
 // with an error.
 void await_dependencies();
+// launch_dependents, by one thread of the block.
+void let_dependents_go();
 
 unsigned thread_rank();  // in the block
 unsigned char* smem_base();
@@ -128,8 +130,23 @@ struct LoadLog {
 extern LoadLog load_log;
 void note_load(const void* p);
 
-// Runs every block of the grid, one after another; the result is kSuccess or kLaunchFailed.
-int run(dim3 grid, dim3 block, size_t smem_bytes, bool programmatic, void (*entry)(void*),
-        void* arg);
+// A kernel's launch. `early`: it may start before the kernel ahead of it has begun. `resident`: how
+// many blocks the card holds at once.
+struct GridCall {
+  dim3 grid, block;
+  size_t smem_bytes = 0;
+  bool programmatic = false, cooperative = false, early = false;
+  unsigned resident = 1;
+  void (*entry)(void*) = nullptr;
+  void* argument = nullptr;
+};
+struct Grid;
+// `early`: a few blocks run up to their wait for the kernels before; finish_grid does the rest.
+Grid* start_grid(const GridCall& call, bool early);
+// True if every thread block has called launch_dependents.
+bool let_go(const Grid* grid);
+// kSuccess or kLaunchFailed. The grid is gone.
+int finish_grid(Grid* grid);
+void abandon_grid(Grid* grid);
 
 }  // namespace simt::emu

@@ -1,4 +1,4 @@
-// The block that is being run, as the scheduler's own files see it. Plain arrays: while a kernel
+// The blocks that are being run, as the scheduler's own files see it. Plain arrays: while a kernel
 // runs, nothing here may allocate or call what ThreadSanitizer intercepts, for it would take that
 // for the kernel's doing.
 #pragma once
@@ -10,7 +10,16 @@ namespace simt::emu {
 
 constexpr unsigned kMaxThreads = 1024, kWarps = kMaxThreads / 32, kGroups = kMaxThreads / 128;
 
-enum class State : uint8_t { kReady, kYields, kWarp, kGroup, kBarrier, kPhase, kDone };
+enum class State : uint8_t {
+  kReady,
+  kYields,
+  kWarp,
+  kGroup,
+  kBarrier,
+  kPhase,
+  kDependencies,
+  kDone
+};
 
 // First in, first out, in groups that are closed by a commit.
 template <class Item, unsigned Capacity>
@@ -104,18 +113,32 @@ struct Edges {
       stored[kMaxThreads], copied[4096], end;
 };
 
-struct Block {
-  unsigned threads, live;
-  unsigned char* smem;
-  size_t smem_bytes;
-  bool programmatic;
-  Edges* edges;
-  unsigned bulk_count, bulk_issued, copies_issued;
+// The large parts of a block, which the next one takes over: fibers keep their stacks.
+struct Parts {
   PendingBulk bulks[256];
   Thread thread[kMaxThreads];
   Warp warp[kWarps];
   Group group[kGroups];
   Barrier barrier[16];
+  unsigned order[kMaxThreads];
+};
+
+// The block whose thread runs; others wait as copies of it (scheduler.cc).
+struct Block {
+  Grid* grid;
+  uint3 index;
+  unsigned threads, live;
+  unsigned char* smem;
+  size_t smem_bytes;
+  bool programmatic, let_go;
+  Edges* edges;
+  unsigned bulk_count, bulk_issued, copies_issued;
+  Parts* parts;
+  PendingBulk* bulks;
+  Thread* thread;
+  Warp* warp;
+  Group* group;
+  Barrier* barrier;
 };
 
 extern Block block;

@@ -258,11 +258,12 @@ inline unsigned atomic_add_acq_rel(unsigned* p, unsigned value) {
   return __atomic_fetch_add(p, value, __ATOMIC_ACQ_REL);
 }
 
-// Kernels run one after another here, so there is nothing to wait for. The check is that a thread
-// waits at all, not that it waits early enough.
+// A kernel behind another in a stream may come here before the other has begun (scheduler.cc).
 inline void wait_for_dependencies() {
   if (SIMT_HAS_SM90) emu::await_dependencies();
 }
-inline void launch_dependents() {}
+inline void launch_dependents() {
+  if (SIMT_HAS_SM90) emu::let_dependents_go();
+}
 
 }  // namespace simt

@@ -12,6 +12,7 @@
 
 #include "device_test.h"
 #include "seeded_bugs_run.h"
+#include "seeded_orders.h"
 
 namespace moepp::simt_test {
 
@@ -76,6 +77,17 @@ const Seeded kSeeded[] = {
     {"mbarrier used before it is seen", piped<Bug::kNoInitBarrier>, kEvery},
     {"end without tma_store_wait", piped<Bug::kNoStoreWait>, kEvery},
     {"tile overwritten under a TMA store", piped<Bug::kStoreRace>, kEvery},
+    {"copies in order, correct", run_copies<OrderBug::kNone>, 0},
+    {"staging overwritten before its copy", run_copies<OrderBug::kStagingOverwritten>, kEvery},
+    {"memory freed in flight", run_copies<OrderBug::kFreedInFlight>, kEvery},
+    {"copy in another stream", run_copies<OrderBug::kOtherStream>, kEvery},
+    {"programmatic launches, correct", run_programmatic<OrderBug::kNone>, 0},
+    {"read before the wait", run_programmatic<OrderBug::kReadBeforeWait>, kEvery},
+    {"write before the wait", run_programmatic<OrderBug::kWriteBeforeWait>, kEvery},
+    {"next kernel let go before the wait", run_programmatic<OrderBug::kLetGoBeforeWait>, kEvery},
+    {"blocks that wait, correct", run_neighbours<OrderBug::kNone>, 0},
+    {"blocks do not wait", run_neighbours<OrderBug::kNoGridBarrier>, kEvery},
+    {"blocks wait for too many", run_neighbours<OrderBug::kGridTooLarge>, kEvery},
 };
 
 // The exit status of this program running one bug; its output is dropped unless SIMT_VERBOSE is
