@@ -196,10 +196,10 @@ inline bool is_page_locked(const void* host) {
 // Written here, in code that the sanitizers see.
 inline Error submit_copy(void* target, const void* source, size_t bytes, Stream stream) {
   Work work = {[=] {
-    count_down(&gpu().copies_to_fault);
     std::memcpy(target, source, bytes);
     return kSuccess;
   }};
+  work.is_copy = true;
   touch(work, target);
   touch(work, source);
   return submit(stream, std::move(work));
@@ -215,10 +215,10 @@ inline Error copy_to_device(void* target, const void* source, size_t bytes, Stre
   if (const Error error = emu::forbid_in_capture(emu::stream_of(stream))) return error;
   const auto* from = static_cast<const unsigned char*>(source);
   emu::Work work = {[target, staged = std::vector<unsigned char>(from, from + bytes)] {
-    emu::count_down(&emu::gpu().copies_to_fault);
     std::memcpy(target, staged.data(), staged.size());
     return kSuccess;
   }};
+  work.is_copy = true;
   emu::touch(work, target);
   return emu::submit(stream, std::move(work));
 }

@@ -41,7 +41,8 @@ Error check_memory(const StreamState& stream, const Work& work) {
 // that a kernel lets go before its own wait.
 void start_early(StreamState& stream, size_t count, std::vector<Grid*>& started) {
   for (size_t i = started.size() + 1; i < count; i++) {
-    const Work& work = stream.queue[i];
+    const Work& work = *stream.queue[i];
+    acquire(&work.edge);
     if (work.kernel == nullptr || !work.call.early) return;
     if (check_memory(stream, work) != kSuccess) return;
     started.push_back(start_grid(work.call, true));
@@ -49,10 +50,7 @@ void start_early(StreamState& stream, size_t count, std::vector<Grid*>& started)
   }
 }
 
-Error run_kernel(StreamState& stream, size_t count, std::vector<Grid*>& started) {
-  const Work& work = stream.queue.front();
-  launched(work.kernel);
-  count_down(&gpu().kernels_to_fault);
+Error run_kernel(StreamState& stream, const Work& work, size_t count, std::vector<Grid*>& started) {
   Grid* grid = nullptr;
   if (!started.empty()) {
     grid = started.front();
@@ -63,32 +61,49 @@ Error run_kernel(StreamState& stream, size_t count, std::vector<Grid*>& started)
   return static_cast<Error>(finish_grid(grid));
 }
 
-// Runs the first `count` works, as the stream.
-void run_works(StreamState& stream, size_t count) {
-  std::vector<Grid*> started;  // early, of the works behind the first
-  while (count > 0 && stream.error == kSuccess && !is_lost()) {
-    const Work& work = stream.queue.front();
-    acquire(work.edge.get());
-    stream.error = check_memory(stream, work);
-    if (stream.error == kSuccess)
-      stream.error = work.kernel != nullptr ? run_kernel(stream, count, started) : work.run();
-    stream.queue.pop_front();
-    stream.done++;
-    count--;
+// The queue is the host's, and the work runs as the stream.
+Error run_work(StreamState& stream, size_t count, std::vector<Grid*>& started) {
+  const Work& work = *stream.queue.front();
+  if (const Error error = check_memory(stream, work)) return error;
+  if (work.is_copy) count_down(&gpu().copies_to_fault);
+  if (work.kernel != nullptr) {
+    launched(work.kernel);
+    count_down(&gpu().kernels_to_fault);
   }
+  void* host = tsan_current();
+  tsan_become(stream.tsan);
+  acquire(&work.edge);
+  const Error error =
+      work.kernel != nullptr ? run_kernel(stream, work, count, started) : work.run();
+  release(&stream.ended);
+  tsan_become(host);
+  return error;
+}
+
+// After a failure ahead of them.
+void abandon(StreamState& stream, const std::vector<Grid*>& started) {
+  if (started.empty()) return;
+  void* host = tsan_current();
+  tsan_become(stream.tsan);
   for (Grid* grid : started) abandon_grid(grid);
-  if (stream.error == kSuccess && !is_lost()) return;
-  stream.done += stream.queue.size();
-  stream.queue.clear();
+  release(&stream.ended);
+  tsan_become(host);
 }
 
 void run_until(StreamState& stream, uint64_t position) {
   if (position <= stream.done) return;
-  void* host = tsan_current();
-  tsan_become(stream.tsan);
-  run_works(stream, static_cast<size_t>(position - stream.done));
-  release(&stream.ended);
-  tsan_become(host);
+  std::vector<Grid*> started;  // early, of the works behind the first
+  started.reserve(static_cast<size_t>(position - stream.done));  // by the host, who frees it
+  while (stream.done < position && stream.error == kSuccess && !is_lost()) {
+    stream.error = run_work(stream, static_cast<size_t>(position - stream.done), started);
+    stream.finished.push_back(std::move(stream.queue.front()));
+    stream.queue.pop_front();
+    stream.done++;
+  }
+  abandon(stream, started);
+  if (stream.error == kSuccess && !is_lost()) return;
+  stream.done += stream.queue.size();
+  stream.queue.clear();
 }
 
 bool runs_at_once(StreamState& stream) {
@@ -136,9 +151,8 @@ Error submit(Stream handle, Work work) {
     return kSuccess;
   }
   if (stream.error != kSuccess) return stream.error;
-  work.edge = std::make_shared<char>();
-  release(work.edge.get());
-  stream.queue.push_back(std::move(work));
+  stream.queue.push_back(std::make_unique<Work>(std::move(work)));
+  release(&stream.queue.back()->edge);
   stream.submitted++;
   if (runs_at_once(stream)) run_until(stream, stream.submitted);
   return kSuccess;
@@ -148,6 +162,7 @@ Error wait_until(StreamState& stream, uint64_t position) {
   const Lock lock(mutex());
   run_until(stream, position);
   acquire(&stream.ended);
+  stream.finished.clear();
   const Error error = stream.error;
   stream.error = kSuccess;
   return is_lost() ? kLost : error;

@@ -25,12 +25,14 @@ struct Work {
   Kernel kernel = nullptr;
   std::shared_ptr<void> arguments = nullptr;
   std::vector<Touched> touched = {};
-  std::shared_ptr<char> edge = nullptr;  // ThreadSanitizer's: from who submitted it
+  bool is_copy = false;
+  char edge = 0;  // ThreadSanitizer's: from who submitted it
 };
 
 struct StreamState {
   int device = 0;
-  std::deque<Work> queue = {};
+  std::deque<std::unique_ptr<Work>> queue = {};
+  std::vector<std::unique_ptr<Work>> finished = {};  // until someone waits for the stream
   uint64_t submitted = 0, done = 0;
   Error error = kSuccess;  // until someone waits for the stream
   uint64_t random = 88172645463325252u;

@@ -2,6 +2,7 @@
 #include <thread>
 
 #include "opened_device.h"
+#include "small_model.h"
 
 namespace moepp::simt_test {
 
@@ -49,6 +50,27 @@ MOEPP_TEST(simt_current_device) {
   EXPECT(simt::copy_to_host(&got, data, sizeof got, first.stream) == simt::kSuccess);
   EXPECT(simt::synchronize(first.stream) == simt::kSuccess && got == 1);
   EXPECT(simt::release(data) == simt::kSuccess);
+}
+
+// The device names itself in every thread that comes to it.
+MOEPP_TEST(cuda_device_in_other_threads) {
+  const OtherGpu restore;
+  simt::emu::gpu() = simt::emu::gpu_named("two");
+  {
+    const TemporaryFile file(SmallModel::floats());
+    const SmallModel model(file.path());
+    std::shared_ptr<Device> second;
+    EXPECT(open_cuda_device(1, &second).ok());
+    const auto program = compiled(second, model.spec);
+    const auto run = [&] {
+      SmallStep step(*program, 3);
+      const Status status = program->run(step.step);
+      EXPECT_MESSAGE(status.ok(), status.message);
+    };
+    run();  // takes all memory that these steps need, which would name the device, too
+    for (int i = 0; i < 3; i++) std::thread(run).join();
+  }
+  EXPECT(simt::use_device(0) == simt::kSuccess);
 }
 
 // A call that a capture forbids fails, and the capture with it.
