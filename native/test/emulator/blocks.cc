@@ -7,7 +7,11 @@ namespace simt::emu {
 
 namespace {
 
-std::vector<Parts*> idle_parts;
+// Never destroyed: LeakSanitizer looks after the destructors.
+std::vector<Parts*>& idle_parts() {
+  static auto* const parts = new std::vector<Parts*>;
+  return *parts;
+}
 
 // Exactly the bytes asked for, so that AddressSanitizer sees an overrun; all ones, which is a NaN
 // in every type.
@@ -38,11 +42,11 @@ bool start_threads() {
 }
 
 bool take_parts() {
-  if (idle_parts.empty()) {
+  if (idle_parts().empty()) {
     block.parts = static_cast<Parts*>(std::calloc(1, sizeof(Parts)));
   } else {
-    block.parts = idle_parts.back();
-    idle_parts.pop_back();
+    block.parts = idle_parts().back();
+    idle_parts().pop_back();
   }
   if (block.parts == nullptr) return false;
   block.bulks = block.parts->bulks;
@@ -104,7 +108,7 @@ void end_block() {
   acquire(&block.edges->end);
   std::free(block.smem);
   std::free(block.edges);
-  idle_parts.push_back(block.parts);
+  idle_parts().push_back(block.parts);
 }
 
 std::string waiting_threads() {
