@@ -4,6 +4,10 @@
 
 #include <string>
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
+
 namespace simt::emu {
 
 Gpu gpu_named(const std::string& name) {
@@ -49,6 +53,17 @@ bool code_has_sm90a() {
 std::atomic<size_t>& used_bytes() {
   static std::atomic<size_t> bytes{0};
   return bytes;
+}
+
+void set_access([[maybe_unused]] const void* data, [[maybe_unused]] size_t bytes,
+                [[maybe_unused]] bool allowed) {
+#if defined(__SANITIZE_ADDRESS__)
+  if (allowed) {
+    ASAN_UNPOISON_MEMORY_REGION(data, bytes);
+  } else {
+    ASAN_POISON_MEMORY_REGION(data, bytes);
+  }
+#endif
 }
 
 Counts& counts() {

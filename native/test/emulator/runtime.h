@@ -53,6 +53,9 @@ Gpu gpu_named(const std::string& setting);
 Gpu& gpu();
 std::atomic<size_t>& used_bytes();
 
+// For AddressSanitizer, to which an access that is not allowed is a fault.
+void set_access(const void* data, size_t bytes, bool allowed);
+
 inline bool is_lost() {
   return gpu().kernels_to_fault == 0 || gpu().copies_to_fault == 0;
 }
@@ -124,16 +127,18 @@ inline Error memory_info(size_t* free_bytes, size_t* total_bytes) {
 }
 
 // The size stands in front of the memory, so that release knows it; 256 bytes keep cudaMalloc's
-// alignment.
+// alignment. The memory ends where AddressSanitizer sees an overrun. It is all ones, a NaN in every
+// type.
 inline Error allocate(void** data, size_t bytes) {
   if (emu::is_lost()) return kLost;
   if (const Error error = emu::forbid_in_capture()) return error;
   constexpr size_t kFront = 256;
   if (bytes > emu::gpu().memory_bytes - emu::used_bytes()) return kOutOfMemory;
-  const size_t whole = kFront + (bytes + kFront - 1) / kFront * kFront;
-  auto* memory = static_cast<unsigned char*>(std::aligned_alloc(kFront, whole));
-  if (memory == nullptr) return kOutOfMemory;
+  void* place = nullptr;
+  if (posix_memalign(&place, kFront, kFront + bytes) != 0) return kOutOfMemory;
+  auto* memory = static_cast<unsigned char*>(place);
   std::memcpy(memory, &bytes, sizeof bytes);
+  std::memset(memory + kFront, 0xff, bytes);
   emu::used_bytes() += bytes;
   *data = memory + kFront;
   emu::keep_memory(*data, bytes, emu::current_device());
@@ -236,6 +241,27 @@ inline Error clear(void* target, size_t bytes, Stream stream) {
   }};
   emu::touch(work, target);
   return emu::submit(stream, std::move(work));
+}
+
+// All ones, as fresh memory is.
+inline void forget(void* data, size_t bytes, Stream stream) {
+  emu::submit(stream, [=] {
+    std::memset(data, 0xff, bytes);
+    return kSuccess;
+  });
+}
+// Under AddressSanitizer alone.
+inline void close_memory(void* data, size_t bytes, Stream stream) {
+  emu::submit(stream, [=] {
+    emu::set_access(data, bytes, false);
+    return kSuccess;
+  });
+}
+inline void open_memory(void* data, size_t bytes, Stream stream) {
+  emu::submit(stream, [=] {
+    emu::set_access(data, bytes, true);
+    return kSuccess;
+  });
 }
 
 inline Error create_event(Event* event) {

@@ -11,6 +11,7 @@
 #include <cstdlib>
 
 #include "device_test.h"
+#include "memory_bugs.h"
 #include "seeded_bugs_run.h"
 #include "seeded_orders.h"
 
@@ -88,6 +89,10 @@ const Seeded kSeeded[] = {
     {"blocks that wait, correct", run_neighbours<OrderBug::kNone>, 0},
     {"blocks do not wait", run_neighbours<OrderBug::kNoGridBarrier>, kEvery},
     {"blocks wait for too many", run_neighbours<OrderBug::kGridTooLarge>, kEvery},
+    {"norm in a program, correct", run_norm<MemoryBug::kNone>, 0},
+    {"sum onto an output never written", run_norm<MemoryBug::kAddsToOutput>, kEvery},
+    {"sum onto a workspace never written", run_norm<MemoryBug::kAddsToWorkspace>, kEvery},
+    {"buffer of a step overrun", run_norm<MemoryBug::kWritesPast>, kAsan},
 };
 
 // The exit status of this program running one bug; its output is dropped unless SIMT_VERBOSE is
