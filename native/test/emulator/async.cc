@@ -35,6 +35,14 @@ void check_mbarrier(const uint64_t* b, const char* op, bool initialised, Site at
     fail(at, "%s: the mbarrier is not initialised", op);
 }
 
+void check_visible(const uint64_t* b, Site at) {
+  const auto offset = reinterpret_cast<const unsigned char*>(b) - block.smem;
+  uint64_t seen;
+  __builtin_memcpy(&seen, async_smem() + offset, 8);
+  if (seen == ~uint64_t{0})
+    fail(at, "TMA load: no fence_mbarrier_init since the mbarrier was initialised");
+}
+
 // One edge for each parity, so that who waits late for a phase does not also wait for arrivals of
 // the next.
 const char* phase_edge(const uint64_t* b, int parity) {
@@ -88,6 +96,19 @@ const char* next_bulk_edge() {
 
 }  // namespace
 
+unsigned char* async_smem() {
+  if (!block.async_used) {
+    block.async_used = true;
+    __builtin_memset(block.parts->async_smem, 0xff, block.smem_bytes);
+  }
+  return block.parts->async_smem;
+}
+// By all threads so far, not the caller alone. Those that it does not wait for are later in another
+// schedule.
+void proxy_fence() {
+  __builtin_memcpy(async_smem(), block.smem, block.smem_bytes);
+}
+
 bool phase_complete(const uint64_t* b, int parity) {
   return static_cast<int>(load_word(b).phase) != parity;
 }
@@ -98,6 +119,7 @@ void mbarrier_init(uint64_t* b, int arrivals, Site at) {
   Word word = {};
   word.expected = word.pending = static_cast<unsigned>(arrivals);
   store_word(b, word);
+  __builtin_memset(async_smem() + (reinterpret_cast<unsigned char*>(b) - block.smem), 0xff, 8);
 }
 
 void mbarrier_update(uint64_t* b, int arrivals, int64_t bytes, Site at) {
@@ -116,6 +138,12 @@ void mbarrier_update(uint64_t* b, int arrivals, int64_t bytes, Site at) {
     word.pending = word.expected;
   }
   store_word(b, word);
+}
+
+void mbarrier_arrive(uint64_t* b, Site at) {
+  const unsigned phase = load_word(b).phase;
+  mbarrier_update(b, 1, 0, at);
+  if (load_word(b).phase != phase) step_aside();
 }
 
 void mbarrier_wait(uint64_t* b, int parity, Site at) {
@@ -161,6 +189,7 @@ void copy_arrive(uint64_t* mbarrier, Site at) {
 
 void bulk_load_start(const Bulk& bulk, uint64_t* mbarrier, Site at) {
   check_mbarrier(mbarrier, "TMA load", true, at);
+  check_visible(mbarrier, at);
   const PendingBulk pending = {bulk, mbarrier, next_bulk_edge()};
   if (options.async == Async::kEager) {
     run_load(pending, at);

@@ -20,7 +20,7 @@ namespace simt::emu {
 namespace {
 
 constexpr unsigned kMostThreads = 1024, kMostDeep = 64, kMostRows = 65535, kMostColumns = 1u << 31;
-constexpr size_t kMostSharedBytes = 227 * 1024;
+constexpr size_t kMostSharedBytes = kMaxSmem;
 
 #if SIMT_KNOWS_BOUNDS
 bool are_nops(const unsigned char* from, const unsigned char* to) {

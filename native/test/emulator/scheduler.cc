@@ -115,6 +115,18 @@ bool run_pending(Grid& grid) {
   return false;
 }
 
+bool bring_back(Grid& grid) {
+  bool any = false;
+  for (const Block& b : grid.resident) {
+    for (unsigned i = 0; i < b.threads; i++) {
+      if (b.thread[i].state != State::kAside) continue;
+      b.thread[i].state = State::kReady;
+      any = true;
+    }
+  }
+  return any;
+}
+
 // True if a thread of a resident block is in this state.
 bool any_thread(const Grid& grid, State state) {
   for (const Block& b : grid.resident) {
@@ -152,7 +164,7 @@ void run_resident(Grid& grid, bool early) {
       continue;
     }
     if (grid.failed) return;
-    if (run_pending(grid)) continue;
+    if (bring_back(grid) || run_pending(grid)) continue;
     if (early && any_thread(grid, State::kDependencies)) return;
     const bool spins = any_thread(grid, State::kYields);
     if (spins && ++idle_rounds < kMaxIdleRounds) {
@@ -276,6 +288,11 @@ void wait_as(State state, const char* op, Site at) {
 }
 void yield() {
   wait_as(State::kYields, "a spin loop", {"", 0});
+}
+
+void step_aside() {
+  if (options.async == Async::kEager && options.order != Order::kForward)
+    wait_as(State::kAside, "an arrival", {"", 0});
 }
 
 void note_load(const void* p) {

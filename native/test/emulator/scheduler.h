@@ -52,6 +52,10 @@ void let_dependents_go();
 unsigned thread_rank();  // in the block
 unsigned char* smem_base();
 size_t smem_bytes();
+// The same bytes as TMA and wgmma see them, all ones at first. Their own writes are in both at
+// once; those of ordinary code come here by a proxy fence alone.
+unsigned char* async_smem();
+void proxy_fence();
 // ThreadSanitizer's edges; nothing without it.
 void acquire(const void* edge);
 void release(const void* edge);
@@ -86,6 +90,7 @@ void copy_arrive(uint64_t* mbarrier, Site at);
 
 void mbarrier_init(uint64_t* b, int arrivals, Site at);
 void mbarrier_update(uint64_t* b, int arrivals, int64_t bytes, Site at);
+void mbarrier_arrive(uint64_t* b, Site at);  // one
 void mbarrier_wait(uint64_t* b, int parity, Site at);
 
 // TMA: one box between shared and global memory. `run` moves it.

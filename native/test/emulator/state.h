@@ -9,10 +9,12 @@
 namespace simt::emu {
 
 constexpr unsigned kMaxThreads = 1024, kWarps = kMaxThreads / 32, kGroups = kMaxThreads / 128;
+constexpr size_t kMaxSmem = 227 * 1024;
 
 enum class State : uint8_t {
   kReady,
   kYields,
+  kAside,
   kWarp,
   kGroup,
   kBarrier,
@@ -121,6 +123,7 @@ struct Parts {
   Group group[kGroups];
   Barrier barrier[16];
   unsigned order[kMaxThreads];
+  unsigned char async_smem[kMaxSmem];
 };
 
 // The block whose thread runs; others wait as copies of it (scheduler.cc).
@@ -130,7 +133,7 @@ struct Block {
   unsigned threads, live;
   unsigned char* smem;
   size_t smem_bytes;
-  bool programmatic, let_go;
+  bool programmatic, let_go, async_used;
   Edges* edges;
   unsigned bulk_count, bulk_issued, copies_issued;
   Parts* parts;
@@ -146,6 +149,9 @@ extern Thread* current;  // null while the scheduler runs
 
 // Gives control away until the scheduler makes the thread ready.
 void wait_as(State state, const char* op, Site at);
+// After an arrival for which others may have waited. In some schedules the thread goes on only when
+// no other can: what it does after the arrival may be too late.
+void step_aside();
 // The running thread has reached its end: a thread that waited for it alone goes on.
 void leave_meetings();
 bool phase_complete(const uint64_t* b, int parity);

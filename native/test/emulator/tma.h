@@ -26,6 +26,11 @@ inline uint32_t swizzled(uint32_t offset, uint32_t mask) {
   return offset ^ (offset >> 7 & mask) << 4;
 }
 
+// For the bytes of async_smem(). The sanitizers see the accesses of shared memory beside them.
+SIMT_REGISTERS inline void copy_unseen(unsigned char* to, const unsigned char* from, uint32_t n) {
+  for (uint32_t i = 0; i < n; i++) to[i] = from[i];
+}
+
 // Instrumented, as run_cp_async is.
 template <bool Store>
 inline void run_bulk(const Bulk& bulk) {
@@ -36,17 +41,22 @@ inline void run_bulk(const Bulk& bulk) {
       const int64_t x = bulk.x + c, y = bulk.y + r;
       const bool inside = x >= 0 && y >= 0 && x < static_cast<int64_t>(bulk.columns) &&
                           y < static_cast<int64_t>(bulk.rows);
-      unsigned char* s =
-          smem_base() + swizzled(base + r * row_bytes + c * bulk.element_bytes, bulk.swizzle_mask);
+      const uint32_t at =
+          swizzled(base + r * row_bytes + c * bulk.element_bytes, bulk.swizzle_mask);
+      volatile unsigned char* s = smem_base() + at;
+      unsigned char *seen = async_smem() + at, value[4] = {};
       unsigned char* g =
           bulk.global + y * static_cast<int64_t>(bulk.pitch_bytes) + x * bulk.element_bytes;
+      if (Store) copy_unseen(value, seen, bulk.element_bytes);
       for (uint32_t b = 0; b < bulk.element_bytes; b++) {
         if (!Store) {
-          s[b] = inside ? g[b] : 0;
+          s[b] = value[b] = inside ? g[b] : 0;
         } else if (inside) {
-          g[b] = s[b];
+          (void)s[b];
+          g[b] = value[b];
         }
       }
+      if (!Store) copy_unseen(seen, value, bulk.element_bytes);
     }
   }
 }

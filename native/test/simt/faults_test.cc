@@ -248,22 +248,24 @@ static simt::TensorMap tile_map(const void* data) {
 MOEPP_TEST(simt_faults_of_tma) {
   Shared<uint16_t> data(512);
   const simt::TensorMap map = tile_map(data.device());
-  const auto load = [](simt::TensorMap m, int offset, bool wait) {
+  const auto load = [](simt::TensorMap m, int offset, bool wait, bool fence) {
     auto* b = simt::smem<Mbarrier>();
     if (threadIdx.x == 0) {
       simt::mbar_init(b, 1);
+      if (fence) simt::fence_mbarrier_init();
       simt::mbar_arrive_expect_tx(b, 1024);
       simt::tma_load(simt::smem<char>() + offset, &m, 0, 0, b);
     }
     __syncthreads();
     if (wait) simt::mbar_wait(b, 0);
   };
-  EXPECT(run_kernel(+load, kWarp, map, 1024, true).empty());
-  EXPECT_FAULT("not aligned to 128", +load, kWarp, map, 1024 + 64, true);
-  EXPECT_FAULT("beyond shared memory", +load, kWarp, map, 8192 - 512, true);
+  EXPECT(run_kernel(+load, kWarp, map, 1024, true, true).empty());
+  EXPECT_FAULT("not aligned to 128", +load, kWarp, map, 1024 + 64, true, true);
+  EXPECT_FAULT("beyond shared memory", +load, kWarp, map, 8192 - 512, true, true);
+  EXPECT_FAULT("no fence_mbarrier_init", +load, kWarp, map, 1024, true, false);
   const simt::emu::Options before = simt::emu::options;
   simt::emu::options.async = simt::emu::Async::kLazy;  // the eager copy has landed
-  const std::string said = run_kernel(+load, kWarp, map, 1024, false);
+  const std::string said = run_kernel(+load, kWarp, map, 1024, false, true);
   EXPECT_MESSAGE(said.find("loads are in flight") != std::string::npos, said);
   simt::emu::options = before;
   EXPECT_FAULT(

@@ -41,6 +41,10 @@ enum class Bug {
   kNoInitBarrier,
   kNoStoreWait,
   kStoreRace,
+  kNoInitFence,
+  kNoProxyFence,
+  kOneProxyFence,
+  kLateProxyFence,
 };
 
 // ---- c [M, N] = a [M, K] b [N, K]^T, K a multiple of 8: 32 x 32 tiles, 4 warps of 16 x 16 ----
@@ -217,8 +221,16 @@ SIMT_DEVICE void store_pipe(PipedSmem& s, const TensorMap* c, int row, const flo
                 column = i / 4 * 8 + t % 4 * 2 + i % 2;
       out[r * 32 + column] = d[16 * half + i];
     }
-    simt::fence_proxy_async();
-    simt::barrier_sync(1, 128);
+    const bool fences = bug == Bug::kOneProxyFence    ? t == 0
+                        : bug == Bug::kLateProxyFence ? false
+                                                      : bug != Bug::kNoProxyFence;
+    if (fences) simt::fence_proxy_async();
+    if (t == 0) {
+      simt::barrier_sync(1 + half, 128);
+    } else {
+      simt::barrier_arrive(1 + half, 128);
+      if (bug == Bug::kLateProxyFence) simt::fence_proxy_async();
+    }
     if (t == 0) {
       simt::tma_store(c, 32 * half, row, out);
       simt::tma_store_commit();
@@ -237,7 +249,7 @@ static __global__ void __launch_bounds__(160)
     if (threadIdx.x == 0) {
       for (int i = 0; i < kPipeStages; i++)
         simt::mbar_init(&s.full[i], 1), simt::mbar_init(&s.empty[i], 128);
-      simt::fence_mbarrier_init();
+      if (bug != Bug::kNoInitFence) simt::fence_mbarrier_init();
     }
     if (bug != Bug::kNoInitBarrier) __syncthreads();
     if (threadIdx.x >= 128) {
