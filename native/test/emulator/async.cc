@@ -157,6 +157,16 @@ void mbarrier_wait(uint64_t* b, int parity, Site at) {
   acquire(phase_edge(b, parity));
 }
 
+bool mbarrier_try_wait(uint64_t* b, int parity, Site at) {
+  check_mbarrier(b, "mbar_try_wait", true, at);
+  if (!phase_complete(b, parity)) {
+    yield();
+    return false;
+  }
+  mbarrier_wait(b, parity, at);
+  return true;
+}
+
 void copy_start(const Copy& copy, Site at) {
   if (options.async == Async::kEager) {
     copy.run(copy);

@@ -27,12 +27,10 @@ inline void cp_async_mbar_arrive(Mbarrier* b, SIMT_AT) {
   emu::require(SIMT_HAS_SM90, at);
   emu::copy_arrive(b, at);
 }
-// It may say no for a while on the device; here it waits, which is the same to a program that asks
-// again.
+// It may wait for a while on the device. Here it says no at once, which is as legal.
 inline bool mbar_try_wait(Mbarrier* b, int parity, SIMT_AT) {
   emu::require(SIMT_HAS_SM90, at);
-  emu::mbarrier_wait(b, parity, at);
-  return true;
+  return emu::mbarrier_try_wait(b, parity, at);
 }
 inline void mbar_wait(Mbarrier* b, int parity, SIMT_AT) {
   emu::require(SIMT_HAS_SM90, at);

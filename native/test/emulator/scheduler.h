@@ -92,6 +92,7 @@ void mbarrier_init(uint64_t* b, int arrivals, Site at);
 void mbarrier_update(uint64_t* b, int arrivals, int64_t bytes, Site at);
 void mbarrier_arrive(uint64_t* b, Site at);  // one
 void mbarrier_wait(uint64_t* b, int parity, Site at);
+bool mbarrier_try_wait(uint64_t* b, int parity, Site at);
 
 // TMA: one box between shared and global memory. `run` moves it.
 struct Bulk {

@@ -45,6 +45,7 @@ enum class Bug {
   kNoProxyFence,
   kOneProxyFence,
   kLateProxyFence,
+  kSingleTry,
 };
 
 // ---- c [M, N] = a [M, K] b [N, K]^T, K a multiple of 8: 32 x 32 tiles, 4 warps of 16 x 16 ----
@@ -195,7 +196,12 @@ template <Bug bug>
 SIMT_DEVICE void multiply_pipe(PipedSmem& s, int steps, float (&d)[32]) {
   for (int step = 0; step < steps; step++) {
     const int stage = step % kPipeStages, round = step / kPipeStages;
-    if (bug != Bug::kNoFullWait) simt::mbar_wait(&s.full[stage], round % 2);
+    if (bug == Bug::kSingleTry) {
+      simt::mbar_try_wait(&s.full[stage], round % 2);
+    } else if (bug != Bug::kNoFullWait) {
+      while (!simt::mbar_try_wait(&s.full[stage], round % 2)) {
+      }
+    }
     if (bug != Bug::kNoWgmmaFence) simt::wgmma_fence();
 #pragma unroll
     for (int k = 0; k < 4; k++) {

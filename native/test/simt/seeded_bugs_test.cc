@@ -93,6 +93,7 @@ const Seeded kSeeded[] = {
     {"no fence_proxy_async", piped<Bug::kNoProxyFence>, kEvery},
     {"fence_proxy_async of one thread", piped<Bug::kOneProxyFence>, kEvery},
     {"fence_proxy_async after the arrival", piped<Bug::kLateProxyFence>, kEvery},
+    {"one mbar_try_wait without a loop", piped<Bug::kSingleTry>, kEvery},
     {"norm in a program, correct", run_norm<MemoryBug::kNone>, 0},
     {"sum onto an output never written", run_norm<MemoryBug::kAddsToOutput>, kEvery},
     {"sum onto a workspace never written", run_norm<MemoryBug::kAddsToWorkspace>, kEvery},
