@@ -31,7 +31,8 @@ bool start_threads() {
     t.index = {i % blockDim.x, i / blockDim.x % blockDim.y, i / (blockDim.x * blockDim.y)};
     t.rank = i;
     t.arrivals = t.loads = 0;
-    t.awaited = false;
+    t.awaited = t.fenced = t.fenced_device = false;
+    t.words_read = 0;
     t.copies.clear();
     t.stores.clear();
     if (!fiber_start(t.fiber, thread_main, t.state == State::kDone)) return false;

@@ -60,6 +60,12 @@ void proxy_fence();
 void acquire(const void* edge);
 void release(const void* edge);
 
+// __threadfence_block and __threadfence; and what carries them to other threads, an atomic.
+enum class Scope { kBlock, kDevice };
+void fence(Scope scope);
+void before_atomic(const void* word);
+void after_atomic(const void* word);
+
 // Runs combine(args of all lanes, lanes that arrived) once every lane of the mask that has not
 // exited has called. `aligned`: the instruction needs the whole warp at one place in the program.
 // `orders`: memory too, as __syncwarp does.

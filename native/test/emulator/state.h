@@ -73,9 +73,12 @@ struct Thread {
   const uint64_t* mbarrier;
   int parity;
   Fiber fiber;
-  unsigned arrivals;  // entries of `copies` that are arrivals
-  unsigned loads;     // past L1, so far
-  bool awaited;       // the kernels before
+  unsigned arrivals;           // entries of `copies` that are arrivals
+  unsigned loads;              // past L1, so far
+  bool awaited;                // the kernels before
+  bool fenced, fenced_device;  // at all; for the device
+  unsigned words_read;         // by atomics since the last fence for the device
+  const void* words[16];
   Queue<PendingCopy, 256> copies;
   Queue<PendingBulk, 16> stores;
 };
@@ -112,7 +115,7 @@ struct Barrier {
 // for all would order a thread after later acts of others, and so hide races.
 struct Edges {
   char barrier[16][4], warp[kWarps][64], issued[kGroups][64], finished[kGroups], bulk[4096],
-      stored[kMaxThreads], copied[4096], end;
+      stored[kMaxThreads], copied[4096], fence[2][kMaxThreads], word[1024], end;
 };
 
 // The large parts of a block, which the next one takes over: fibers keep their stacks.

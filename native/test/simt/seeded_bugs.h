@@ -1,4 +1,4 @@
-// Three small kernels, built as real ones are. Each can be made with one bug of a kind that kernels
+// Four small kernels, built as real ones are. Each can be made with one bug of a kind that kernels
 // really have. seeded_bugs_test.cc shows which build of the emulation notices which.
 #pragma once
 
@@ -46,6 +46,10 @@ enum class Bug {
   kOneProxyFence,
   kLateProxyFence,
   kSingleTry,
+  // sum_last: blocks that leave sums to the last one
+  kBlockFence,
+  kNoFence,
+  kEarlyFence,
 };
 
 // ---- c [M, N] = a [M, K] b [N, K]^T, K a multiple of 8: 32 x 32 tiles, 4 warps of 16 x 16 ----
@@ -267,6 +271,26 @@ static __global__ void __launch_bounds__(160)
     store_pipe<bug>(s, &c, row, d);
     if (bug == Bug::kReadEarly) simt::wgmma_wait<0>();
   }
+}
+
+// ---- total = the sum of 32 values of each block, by the last block ----
+template <Bug bug>
+__global__ void __launch_bounds__(32)
+    sum_last(const int* values, int* sums, unsigned* finished, int* total) {
+  const int sum = simt::reduce_add(simt::kFullMask, values[blockIdx.x * 32 + threadIdx.x]);
+  if (threadIdx.x != 0) return;
+  if (bug == Bug::kEarlyFence) __threadfence();
+  sums[blockIdx.x] = sum;
+  if (bug == Bug::kBlockFence) {
+    __threadfence_block();
+  } else if (bug != Bug::kNoFence && bug != Bug::kEarlyFence) {
+    __threadfence();
+  }
+  if (atomicAdd(finished, 1) + 1 != gridDim.x) return;
+  __threadfence();
+  int all = 0;
+  for (unsigned b = 0; b < gridDim.x; b++) all += sums[b];
+  *total = all;
 }
 
 }  // namespace moepp::simt_test

@@ -96,4 +96,18 @@ inline int run_piped(void (*kernel)(TensorMap, TensorMap, TensorMap, int)) {
   return 0;
 }
 
+inline int run_sum(void (*kernel)(const int*, int*, unsigned*, int*)) {
+  Shared<int> values(4 * 32), sums(4), total(1);
+  Shared<unsigned> finished(1);
+  int expected = 0;
+  for (size_t i = 0; i < values.size(); i++) expected += values[i] = small_integer(i, 3);
+  const std::string text = run_kernel(kernel, {dim3(4), dim3(32)}, values.data(), sums.data(),
+                                      finished.data(), total.data());
+  if (!text.empty()) {
+    std::printf("%s\n", text.c_str());
+    return kRefused;
+  }
+  return total[0] == expected ? 0 : kWrongResult;
+}
+
 }  // namespace moepp::simt_test

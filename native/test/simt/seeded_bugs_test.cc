@@ -33,6 +33,11 @@ int piped() {
   return run_piped(piped_gemm<bug>);
 }
 
+template <Bug bug>
+int summing() {
+  return run_sum(sum_last<bug>);
+}
+
 enum Build : unsigned { kPlain = 1, kAsan = 2, kTsan = 4, kEvery = 7 };
 #if defined(__SANITIZE_ADDRESS__)
 constexpr Build kThisBuild = kAsan;
@@ -94,6 +99,10 @@ const Seeded kSeeded[] = {
     {"fence_proxy_async of one thread", piped<Bug::kOneProxyFence>, kEvery},
     {"fence_proxy_async after the arrival", piped<Bug::kLateProxyFence>, kEvery},
     {"one mbar_try_wait without a loop", piped<Bug::kSingleTry>, kEvery},
+    {"sum_last, correct", summing<Bug::kNone>, 0},
+    {"__threadfence_block across blocks", summing<Bug::kBlockFence>, kTsan},
+    {"no __threadfence", summing<Bug::kNoFence>, kTsan},
+    {"__threadfence before the write", summing<Bug::kEarlyFence>, kTsan},
     {"norm in a program, correct", run_norm<MemoryBug::kNone>, 0},
     {"sum onto an output never written", run_norm<MemoryBug::kAddsToOutput>, kEvery},
     {"sum onto a workspace never written", run_norm<MemoryBug::kAddsToWorkspace>, kEvery},
