@@ -5,7 +5,7 @@
 
 #include "test/emulator/devices.h"
 #include "test/emulator/runtime.h"
-#include "test/emulator/scheduler.h"
+#include "test/emulator/state.h"
 
 #if SIMT_KNOWS_BOUNDS
 // The NOPs of all kernels that have bounds (base.h).

@@ -56,6 +56,11 @@ std::atomic<size_t>& used_bytes();
 // For AddressSanitizer, to which an access that is not allowed is a fault.
 void set_access(const void* data, size_t bytes, bool allowed);
 
+// For ld.global.nc (scheduler.h, is_constant): the host has put these bytes there, zeros without a
+// source; or what is there counts no longer.
+void host_wrote(const void* target, const void* source, size_t bytes);
+void host_forgot(const void* data, size_t bytes);
+
 inline bool is_lost() {
   return gpu().kernels_to_fault == 0 || gpu().copies_to_fault == 0;
 }
@@ -139,6 +144,7 @@ inline Error allocate(void** data, size_t bytes) {
   auto* memory = static_cast<unsigned char*>(place);
   std::memcpy(memory, &bytes, sizeof bytes);
   std::memset(memory + kFront, 0xff, bytes);
+  emu::host_forgot(memory + kFront, bytes);
   emu::used_bytes() += bytes;
   *data = memory + kFront;
   emu::keep_memory(*data, bytes, emu::current_device());
@@ -199,9 +205,11 @@ inline bool is_page_locked(const void* host) {
 }
 
 // Written here, in code that the sanitizers see.
-inline Error submit_copy(void* target, const void* source, size_t bytes, Stream stream) {
+inline Error submit_copy(void* target, const void* source, size_t bytes, Stream stream,
+                         bool to_device) {
   Work work = {[=] {
     std::memcpy(target, source, bytes);
+    if (to_device) host_wrote(target, source, bytes);
     return kSuccess;
   }};
   work.is_copy = true;
@@ -216,11 +224,12 @@ inline Error submit_copy(void* target, const void* source, size_t bytes, Stream 
 // CUDA does: "API synchronization behavior" of its manual.
 inline Error copy_to_device(void* target, const void* source, size_t bytes, Stream stream) {
   if (bytes == 0 || emu::is_page_locked(source))
-    return emu::submit_copy(target, source, bytes, stream);
+    return emu::submit_copy(target, source, bytes, stream, true);
   if (const Error error = emu::forbid_in_capture(emu::stream_of(stream))) return error;
   const auto* from = static_cast<const unsigned char*>(source);
   emu::Work work = {[target, staged = std::vector<unsigned char>(from, from + bytes)] {
     std::memcpy(target, staged.data(), staged.size());
+    emu::host_wrote(target, staged.data(), staged.size());
     return kSuccess;
   }};
   work.is_copy = true;
@@ -232,11 +241,12 @@ inline Error copy_to_host(void* target, const void* source, size_t bytes, Stream
   if (!emu::is_page_locked(target)) {
     if (const Error error = emu::forbid_in_capture(emu::stream_of(stream))) return error;
   }
-  return emu::submit_copy(target, source, bytes, stream);
+  return emu::submit_copy(target, source, bytes, stream, false);
 }
 inline Error clear(void* target, size_t bytes, Stream stream) {
   emu::Work work = {[=] {
     std::memset(target, 0, bytes);
+    emu::host_wrote(target, nullptr, bytes);
     return kSuccess;
   }};
   emu::touch(work, target);
@@ -245,23 +255,17 @@ inline Error clear(void* target, size_t bytes, Stream stream) {
 
 // All ones, as fresh memory is.
 inline void forget(void* data, size_t bytes, Stream stream) {
-  emu::submit(stream, [=] {
+  emu::note(stream, [=] {
     std::memset(data, 0xff, bytes);
-    return kSuccess;
+    emu::host_forgot(data, bytes);
   });
 }
 // Under AddressSanitizer alone.
 inline void close_memory(void* data, size_t bytes, Stream stream) {
-  emu::submit(stream, [=] {
-    emu::set_access(data, bytes, false);
-    return kSuccess;
-  });
+  emu::note(stream, [=] { emu::set_access(data, bytes, false); });
 }
 inline void open_memory(void* data, size_t bytes, Stream stream) {
-  emu::submit(stream, [=] {
-    emu::set_access(data, bytes, true);
-    return kSuccess;
-  });
+  emu::note(stream, [=] { emu::set_access(data, bytes, true); });
 }
 
 inline Error create_event(Event* event) {

@@ -129,6 +129,10 @@ void product_commit();
 void product_wait(unsigned newest);
 void product_waited();  // by each thread, after the meeting
 
+// True if these bytes of device memory are still as a copy from the host, or a clearing by it, left
+// them.
+bool is_constant(const void* data, size_t bytes);
+
 // Loads past L1, for tests that count sectors: kept as long as there is room. Loads of one warp
 // with one number are one instruction, if none of its lanes skips one.
 struct Load {

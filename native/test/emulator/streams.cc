@@ -73,6 +73,7 @@ Error run_work(StreamState& stream, size_t count, std::vector<Grid*>& started) {
   void* host = tsan_current();
   tsan_become(stream.tsan);
   acquire(&work.edge);
+  for (const auto& run : work.notes) run();
   const Error error =
       work.kernel != nullptr ? run_kernel(stream, work, count, started) : work.run();
   release(&stream.ended);
@@ -104,6 +105,25 @@ void run_until(StreamState& stream, uint64_t position) {
   if (stream.error == kSuccess && !is_lost()) return;
   stream.done += stream.queue.size();
   stream.queue.clear();
+}
+
+// In front of its own, which work of a graph has.
+void take_notes(StreamState& stream, Work& work) {
+  work.notes.insert(work.notes.begin(), stream.notes.begin(), stream.notes.end());
+  stream.notes.clear();
+}
+
+// Work for the notes that no other has taken.
+Work noted(StreamState& stream) {
+  Work work = {[] { return kSuccess; }};
+  take_notes(stream, work);
+  return work;
+}
+
+void enqueue(StreamState& stream, Work work) {
+  stream.queue.push_back(std::make_unique<Work>(std::move(work)));
+  release(&stream.queue.back()->edge);
+  stream.submitted++;
 }
 
 bool runs_at_once(StreamState& stream) {
@@ -145,21 +165,29 @@ Error submit(Stream handle, Work work) {
   if (is_lost()) return kLost;
   StreamState& stream = stream_of(handle);
   const Lock lock(mutex());
+  take_notes(stream, work);
   if (stream.capturing) {
     if (stream.invalid) return kCaptureInvalidated;
     stream.recorded.push_back(std::move(work));
     return kSuccess;
   }
   if (stream.error != kSuccess) return stream.error;
-  stream.queue.push_back(std::make_unique<Work>(std::move(work)));
-  release(&stream.queue.back()->edge);
-  stream.submitted++;
+  enqueue(stream, std::move(work));
   if (runs_at_once(stream)) run_until(stream, stream.submitted);
   return kSuccess;
 }
 
+void note(Stream handle, std::function<void()> what) {
+  const Lock lock(mutex());
+  stream_of(handle).notes.push_back(std::move(what));
+}
+
 Error wait_until(StreamState& stream, uint64_t position) {
   const Lock lock(mutex());
+  if (position == stream.submitted && !stream.notes.empty() && !stream.capturing) {
+    enqueue(stream, noted(stream));
+    position++;
+  }
   run_until(stream, position);
   acquire(&stream.ended);
   stream.finished.clear();
@@ -199,6 +227,7 @@ Error end_capture(StreamState& stream, std::vector<Work>* recorded) {
   if (stream.capturer != std::this_thread::get_id()) return kCaptureWrongThread;
   stream.capturing = false;
   captured_here = nullptr;
+  if (!stream.notes.empty()) stream.recorded.push_back(noted(stream));
   recorded->swap(stream.recorded);
   stream.recorded.clear();
   return stream.invalid ? kCaptureInvalidated : kSuccess;

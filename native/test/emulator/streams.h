@@ -26,6 +26,7 @@ struct Work {
   std::shared_ptr<void> arguments = nullptr;
   std::vector<Touched> touched = {};
   bool is_copy = false;
+  std::vector<std::function<void()>> notes = {};  // run once all work before is done
   char edge = 0;  // ThreadSanitizer's: from who submitted it
 };
 
@@ -41,6 +42,7 @@ struct StreamState {
   bool capturing = false, invalid = false;
   std::thread::id capturer = {};
   std::vector<Work> recorded = {};
+  std::vector<std::function<void()>> notes = {};  // for the next work
 };
 
 struct EventState {
@@ -57,6 +59,8 @@ StreamState& stream_of(Stream stream);
 
 // Hands the work over: it runs at once or later, or is recorded.
 Error submit(Stream stream, Work work);
+// Runs between the work before and the next, which may be a kernel that starts early nonetheless.
+void note(Stream stream, std::function<void()> what);
 // Runs all that was submitted up to a position.
 Error wait_until(StreamState& stream, uint64_t position);
 // Notes the memory at an address, if the runtime gave it.

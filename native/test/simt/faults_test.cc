@@ -160,6 +160,25 @@ MOEPP_TEST(simt_faults_of_barriers) {
                {dim3(1), dim3(128)});
 }
 
+MOEPP_TEST(simt_faults_of_constant_loads) {
+  static Shared<uint4> words(2);
+  const auto load = [](bool writes) {
+    if (threadIdx.x != 0) return;
+    if (writes) words.device()[1].w++;
+    __ldg(&words.device()[0].x);
+    words.device()[0] = simt::load_stream(words.device() + 1);
+  };
+  EXPECT_FAULT("load_stream: not what the host put there", +load, kWarp, true);
+  for_each_schedule([&] { EXPECT_RUNS(+load, kWarp, false); });
+  EXPECT_FAULT(
+      "__ldg: not what the host put there",
+      +[] {
+        int own = 1;
+        __ldg(&own);
+      },
+      kWarp);
+}
+
 MOEPP_TEST(simt_faults_of_copies) {
   static Shared<unsigned char> global(256);
   EXPECT_FAULT(

@@ -1,4 +1,4 @@
-// Four small kernels, built as real ones are. Each can be made with one bug of a kind that kernels
+// Five small kernels, built as real ones are. Each can be made with one bug of a kind that kernels
 // really have. seeded_bugs_test.cc shows which build of the emulation notices which.
 #pragma once
 
@@ -50,6 +50,8 @@ enum class Bug {
   kBlockFence,
   kNoFence,
   kEarlyFence,
+  // scale, twice: a kernel reads what the one before wrote
+  kStreamedLoad,
 };
 
 // ---- c [M, N] = a [M, K] b [N, K]^T, K a multiple of 8: 32 x 32 tiles, 4 warps of 16 x 16 ----
@@ -291,6 +293,18 @@ __global__ void __launch_bounds__(32)
   int all = 0;
   for (unsigned b = 0; b < gridDim.x; b++) all += sums[b];
   *total = all;
+}
+
+// ---- out[i] = scales[i] x[i], four at a time; launched twice, one result the other's x ----
+template <Bug bug>
+__global__ void __launch_bounds__(32)
+    scale_values(const uint4* scales, const uint4* x, uint4* out) {
+  simt::wait_for_dependencies();
+  simt::launch_dependents();
+  const uint4 by = simt::load_stream(scales + threadIdx.x);
+  const uint4 v = bug == Bug::kStreamedLoad ? simt::load_stream(x + threadIdx.x)
+                                            : simt::load_l2(x + threadIdx.x);
+  out[threadIdx.x] = make_uint4(by.x * v.x, by.y * v.y, by.z * v.z, by.w * v.w);
 }
 
 }  // namespace moepp::simt_test

@@ -38,6 +38,11 @@ int summing() {
   return run_sum(sum_last<bug>);
 }
 
+template <Bug bug>
+int scaling() {
+  return run_scales(scale_values<bug>);
+}
+
 enum Build : unsigned { kPlain = 1, kAsan = 2, kTsan = 4, kEvery = 7 };
 #if defined(__SANITIZE_ADDRESS__)
 constexpr Build kThisBuild = kAsan;
@@ -103,6 +108,8 @@ const Seeded kSeeded[] = {
     {"__threadfence_block across blocks", summing<Bug::kBlockFence>, kTsan},
     {"no __threadfence", summing<Bug::kNoFence>, kTsan},
     {"__threadfence before the write", summing<Bug::kEarlyFence>, kTsan},
+    {"scale_values, correct", scaling<Bug::kNone>, 0},
+    {"load_stream of a kernel's result", scaling<Bug::kStreamedLoad>, kEvery},
     {"norm in a program, correct", run_norm<MemoryBug::kNone>, 0},
     {"sum onto an output never written", run_norm<MemoryBug::kAddsToOutput>, kEvery},
     {"sum onto a workspace never written", run_norm<MemoryBug::kAddsToWorkspace>, kEvery},
