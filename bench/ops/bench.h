@@ -44,6 +44,21 @@ class Ceiling {
 std::unique_ptr<Ceiling> cpu_ceiling(const std::string& isa, Queue& queue);
 std::unique_ptr<Ceiling> cuda_ceiling(Device& device);  // null in a build without CUDA
 
+// The bytes that a row's kernels read and wrote, as simt::emu::Traffic has them
+// (native/test/emulator/traffic/traffic.h).
+struct Moved {
+  int64_t launches = 0;
+  double asked = 0.0, requests = 0.0, l2 = 0.0, kernels = 0.0, step = 0.0, memory = 0.0;
+};
+// The counters of an emulated GPU. A program that has them counts its rows instead of timing them.
+class Counter {
+ public:
+  virtual ~Counter() = default;
+  virtual void start() = 0;         // from 0 on, with empty caches
+  virtual Moved moved() const = 0;  // since start()
+};
+extern Counter* counter;  // null: rows are timed
+
 struct Options {
   std::string device, isa, name, row;  // empty: all; name and row are parts of names
   bool exact = false, list = false;    // `name` is whole; names are printed, nothing is run
@@ -112,6 +127,9 @@ class Run : public Arena {
         [&](int64_t) { test::kernel_of(kernels(), args)(args, device().queue()); });
   }
 
+  // A part of a row's call. It gets a line of its own if rows are counted.
+  void part(const std::string& name, const std::function<void()>& work);
+
   // Runs call(0) to its end.
   void once(const std::function<void(int64_t)>& call);
 
@@ -124,12 +142,14 @@ class Run : public Arena {
     std::vector<double> times, gb_s, gflop_s;
   };
   void time(const Row& row, const std::function<void(int64_t)>& call);
+  void count(const Row& row, const std::function<void(int64_t)>& call);
   Samples sample(const Row& row, const std::function<void(int64_t)>& call);
 
   std::unique_ptr<Ceiling> ceiling_;
   const Options options_;
   Counts counts_;
   bool in_row_ = false;
+  std::string parts_;  // lines of the counted row's
 };
 
 struct Bench {

@@ -40,8 +40,17 @@ static double best_of(const std::function<double()>& measure) {
   return highest;
 }
 
+// Of the tables that Run::count writes.
+static void print_columns() {
+  std::printf(
+      "\n\n| row, dtype, tokens | launches | asked | requests | L2 | per kernel | per call | "
+      "memory |"
+      " least | least of memory | flop/L2 byte |\n|---|---|---|---|---|---|---|---|---|---|---|\n");
+}
+
 static void print_heading(const Target& target, bool check_only) {
   std::printf("\n%s", target.name.c_str());
+  if (counter != nullptr) return print_columns();
   Device& device = *target.device;
   const bool on_host = device.uses_callers_memory();
   const auto ceiling =

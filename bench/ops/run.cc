@@ -18,6 +18,8 @@
 
 namespace moepp::bench {
 
+Counter* counter = nullptr;
+
 std::vector<Bench>& registry() {
   static std::vector<Bench> benches;
   return benches;
@@ -174,6 +176,7 @@ void Run::row(const Row& row, const std::function<std::string()>& check,
   if (!wants(row.name, row.tokens)) return;
   counts_.rows++;
   in_row_ = true;
+  if (counter != nullptr) return count(row, call);
   std::printf("%-40s %-5s %5lld ", row.name.c_str(), dtype_name(row.dtype),
               static_cast<long long>(row.tokens));
   std::fflush(stdout);  // a kernel that hangs is known by its row
@@ -198,6 +201,42 @@ void Run::time(const Row& row, const std::function<void(int64_t)>& call) {
   print_share(row, best(samples.times, false), best(samples.gb_s, true),
               best(samples.gflop_s, true));
   std::printf("\n");
+}
+
+static Moved operator-(const Moved& a, const Moved& b) {
+  return {a.launches - b.launches, a.asked - b.asked, a.requests - b.requests, a.l2 - b.l2,
+          a.kernels - b.kernels,   a.step - b.step,   a.memory - b.memory};
+}
+
+// A line of a table in Markdown, in MB of 10^6 bytes.
+static std::string line_of(const std::string& name, const Moved& moved) {
+  char text[200];
+  std::snprintf(text, sizeof text, "| %s | %lld | %.3f | %.3f | %.3f | %.3f | %.3f | %.3f |",
+                name.c_str(), static_cast<long long>(moved.launches), moved.asked * 1e-6,
+                moved.requests * 1e-6, moved.l2 * 1e-6, moved.kernels * 1e-6, moved.step * 1e-6,
+                moved.memory * 1e-6);
+  return text;
+}
+
+void Run::part(const std::string& name, const std::function<void()>& work) {
+  if (counter == nullptr || !in_row_) return work();
+  const Moved before = counter->moved();
+  work();
+  parts_ += line_of("- " + name, counter->moved() - before) + "  |  |  |\n";
+}
+
+void Run::count(const Row& row, const std::function<void(int64_t)>& call) {
+  parts_.clear();
+  counter->start();
+  once(call);
+  const Moved moved = counter->moved();
+  const std::string name =
+      row.name + ", " + dtype_name(row.dtype) + ", " + std::to_string(row.tokens);
+  const double least = row.bytes.all();
+  std::printf("%s %.3f | %.0f %% | %.1f |\n%s", line_of(name, moved).c_str(), least * 1e-6,
+              100.0 * least / moved.memory, row.flops / moved.l2, parts_.c_str());
+  std::fflush(stdout);
+  in_row_ = false;
 }
 
 // The median of each of several kinds of work, which take turns.

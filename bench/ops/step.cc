@@ -22,7 +22,7 @@ Tensor* Step::copy(const Weight& weight, int64_t i) {
 }
 
 void Step::enqueue() const {
-  for (const Op& op : ops_) op.enqueue();
+  for (const Op& op : ops_) run.part(op.name, op.enqueue);
 }
 
 std::string Step::check() {

@@ -3,8 +3,12 @@
 // For ThreadSanitizer a TMA copy or a product is a thread of its own. It begins after everything
 // that its issuer knew. Others learn of its end through the mbarrier or the wait alone.
 #include "test/emulator/state.h"
+#include "test/emulator/traffic/products.h"
+#include "test/emulator/traffic/traffic.h"
 
 namespace simt::emu {
+
+bool computes_products = true;
 
 namespace {
 
@@ -83,7 +87,7 @@ void run_store(Thread& thread, const PendingBulk& p) {
 
 void run_product(unsigned group, const PendingProduct& p) {
   void* before = begin_engine(p.edge);
-  p.product.run(p.product);
+  if (computes_products) p.product.run(p.product);
   release(&block.edges->finished[group]);
   end_engine(before);
 }
@@ -167,7 +171,10 @@ bool mbarrier_try_wait(uint64_t* b, int parity, Site at) {
   return true;
 }
 
+// PTX: copies of 16 bytes go past L1 (cp.async.cg), others by it.
 void copy_start(const Copy& copy, Site at) {
+  note_access(copy.bytes == 16 ? Access::kLoadPastL1 : Access::kLoad, copy.src,
+              static_cast<size_t>(copy.source_bytes), SIMT_PLACE);
   if (options.async == Async::kEager) {
     copy.run(copy);
   } else if (!current->copies.push({copy, nullptr, nullptr})) {
@@ -200,6 +207,7 @@ void copy_arrive(uint64_t* mbarrier, Site at) {
 void bulk_load_start(const Bulk& bulk, uint64_t* mbarrier, Site at) {
   check_mbarrier(mbarrier, "TMA load", true, at);
   check_visible(mbarrier, at);
+  note_bulk(bulk, false);
   const PendingBulk pending = {bulk, mbarrier, next_bulk_edge()};
   if (options.async == Async::kEager) {
     run_load(pending, at);
@@ -210,6 +218,7 @@ void bulk_load_start(const Bulk& bulk, uint64_t* mbarrier, Site at) {
   }
 }
 void bulk_store_start(const Bulk& bulk, Site at) {
+  note_bulk(bulk, true);
   const PendingBulk pending = {bulk, nullptr, next_bulk_edge()};
   if (options.async == Async::kEager) run_store(*current, pending);
   // Also when done: whether the thread waits for it before the block ends is checked either way.

@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "test/emulator/grid.h"
+#include "test/emulator/traffic/traffic.h"
 
 namespace simt::emu {
 
@@ -30,7 +31,7 @@ bool start_threads() {
     Thread& t = block.thread[i];
     t.index = {i % blockDim.x, i / blockDim.x % blockDim.y, i / (blockDim.x * blockDim.y)};
     t.rank = i;
-    t.arrivals = t.loads = 0;
+    t.arrivals = 0;
     t.awaited = t.fenced = t.fenced_device = false;
     t.words_read = 0;
     t.copies.clear();
@@ -100,6 +101,7 @@ bool start_block(Grid& grid) {
 
 // Orders what all threads did before the scheduler, those too that a failure left where they were.
 void end_block() {
+  note_block_end();
   for (unsigned i = 0; i < block.threads; i++) {
     if (block.thread[i].state == State::kDone) continue;
     tsan_become(block.thread[i].fiber.tsan);

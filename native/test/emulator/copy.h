@@ -8,7 +8,7 @@ namespace simt {
 namespace emu {
 
 // Instrumented on purpose: the sanitizers must see both sides of a copy.
-inline void run_cp_async(const Copy& copy) {
+SIMT_COUNTED inline void run_cp_async(const Copy& copy) {
   auto* dst = static_cast<unsigned char*>(copy.dst);
   const auto* src = static_cast<const unsigned char*>(copy.src);
   for (int i = 0; i < copy.bytes; i++) dst[i] = i < copy.source_bytes ? src[i] : 0;
@@ -16,7 +16,7 @@ inline void run_cp_async(const Copy& copy) {
 
 // The copy may happen anywhere between its issue and its wait. It is done at one of the two; this
 // lets the sanitizers see the accesses at the other one.
-inline void touch(const Copy& copy) {
+SIMT_COUNTED inline void touch(const Copy& copy) {
   auto* dst = static_cast<volatile unsigned char*>(copy.dst);
   const auto* src = static_cast<const volatile unsigned char*>(copy.src);
   for (int i = 0; i < copy.bytes; i++) {

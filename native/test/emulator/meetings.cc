@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "test/emulator/state.h"
+#include "test/emulator/traffic/traffic.h"
 
 namespace simt::emu {
 
@@ -45,11 +46,22 @@ Meeting& find_meeting(Warp& warp, unsigned number, unsigned lane, uint32_t mask,
 
 void complete_meeting(unsigned warp, Meeting& meeting) {
   const uint32_t lanes = meeting.arrived;
+  if (lanes == block.warp[warp].live) note_meeting(warp);
   if (meeting.combine != nullptr) meeting.combine(meeting.args, lanes);
   meeting.arrived = 0;
   for (unsigned i = 0; i < 32; i++) {
     if (lanes >> i & 1) block.thread[warp * 32 + i].state = State::kReady;
   }
+}
+
+// True if every lane of the warp waits at the barrier, but for the caller.
+bool waits_at(unsigned warp, int id) {
+  for (unsigned i = warp * 32; i < warp * 32 + 32; i++) {
+    const Thread& t = block.thread[i];
+    const bool waits = t.state == State::kBarrier && t.barrier == id;
+    if (!waits && t.state != State::kDone && &t != current) return false;
+  }
+  return true;
 }
 
 void complete_barrier(int id, Site at) {
@@ -58,6 +70,9 @@ void complete_barrier(int id, Site at) {
     if (b.lanes[w] != 0 && (block.warp[w].live & ~b.lanes[w]) != 0) {
       fail(at, "barrier %d was reached by a part of warp %u: lanes %08x", id, w, b.lanes[w]);
     }
+  }
+  for (unsigned w = 0; w < kWarps; w++) {
+    if (b.lanes[w] != 0 && waits_at(w, id)) note_meeting(w);
   }
   b.arrived = 0;
   b.generation++;

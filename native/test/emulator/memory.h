@@ -2,6 +2,7 @@
 
 #include "test/emulator/counts.h"
 #include "test/emulator/scheduler.h"
+#include "test/emulator/traffic/traffic.h"
 
 namespace simt {
 
@@ -29,6 +30,13 @@ inline uint64_t l2_evict_last() {
 }
 namespace emu {
 
+// The caller is to keep the value in a variable: the store of a call's result is not counted.
+template <class T>
+SIMT_COUNTED inline T load_past_l1(const T* p) {
+  note_access(Access::kLoadPastL1, p, sizeof *p, SIMT_PLACE);
+  return *p;
+}
+
 // ld.global.nc. The read itself is the caller's, so that the sanitizers see it.
 inline void check_constant(const void* p, size_t bytes, const char* op, Site at) {
   if (!is_constant(p, bytes))
@@ -40,7 +48,7 @@ inline void check_constant(const void* p, size_t bytes, const char* op, Site at)
 inline uint4 load_stream(const uint4* p, SIMT_AT) {
   if (reinterpret_cast<uintptr_t>(p) % 16 != 0)
     emu::fail(at, "load_stream: the address is not aligned to 16");
-  const uint4 value = *p;
+  const uint4 value = emu::load_past_l1(p);
   emu::check_constant(p, sizeof value, "load_stream", at);
   return value;
 }
@@ -50,15 +58,19 @@ inline uint4 load_stream(const uint4* p, uint64_t, SIMT_AT) {
 inline uint4 load_l2(const uint4* p, SIMT_AT) {
   if (reinterpret_cast<uintptr_t>(p) % 16 != 0)
     emu::fail(at, "load_l2: the address is not aligned to 16");
-  emu::note_load(p);
-  return *p;
+  const uint4 value = emu::load_past_l1(p);
+  return value;
 }
-inline void prefetch_l2(const void*) {
+// The line of 128 bytes.
+inline void prefetch_l2(const void* p) {
   emu::counts().prefetches++;
+  const auto line = reinterpret_cast<uintptr_t>(p) / 128 * 128;
+  emu::note_access(emu::Access::kPrefetch, reinterpret_cast<const void*>(line), 128, SIMT_PLACE);
 }
 inline void prefetch_l2_bulk(const void* p, uint32_t bytes, SIMT_AT) {
   if ((reinterpret_cast<uintptr_t>(p) | bytes) % 16 != 0)
     emu::fail(at, "prefetch_l2_bulk: not a multiple of 16");
+  emu::note_access(emu::Access::kPrefetch, p, bytes, SIMT_PLACE);
 }
 
 }  // namespace simt
@@ -71,7 +83,8 @@ inline T __ldg(const T* p, SIMT_AT) {
 }
 template <class T>
 inline T __ldcg(const T* p) {
-  return *p;
+  const T value = simt::emu::load_past_l1(p);
+  return value;
 }
 template <class T>
 inline T __ldcs(const T* p) {

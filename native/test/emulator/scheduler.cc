@@ -6,6 +6,7 @@
 #include <cstdlib>
 
 #include "test/emulator/grid.h"
+#include "test/emulator/traffic/traffic.h"
 
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
@@ -13,7 +14,6 @@ dim3 blockDim, gridDim;
 namespace simt::emu {
 
 Options options;
-LoadLog load_log;
 Block block;
 Thread* current;
 Fiber scheduler;
@@ -210,6 +210,7 @@ void thread_main() {
 }
 
 Grid* start_grid(const GridCall& call, bool early) {
+  note_launch();
   auto* grid = new Grid{};
   grid->call = call;
   grid->blocks = uint64_t{call.grid.x} * call.grid.y * call.grid.z;
@@ -293,13 +294,6 @@ void yield() {
 void step_aside() {
   if (options.async == Async::kEager && options.order != Order::kForward)
     wait_as(State::kAside, "an arrival", {"", 0});
-}
-
-void note_load(const void* p) {
-  const unsigned number = current->loads++;
-  if (load_log.count == load_log.capacity) return;
-  load_log.loads[load_log.count++] = {reinterpret_cast<uintptr_t>(p), blockIdx.x,
-                                      current->rank / 32, number};
 }
 
 void await_dependencies() {

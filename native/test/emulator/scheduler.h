@@ -133,19 +133,6 @@ void product_waited();  // by each thread, after the meeting
 // them.
 bool is_constant(const void* data, size_t bytes);
 
-// Loads past L1, for tests that count sectors: kept as long as there is room. Loads of one warp
-// with one number are one instruction, if none of its lanes skips one.
-struct Load {
-  uintptr_t address;
-  unsigned block, warp, number;  // number: of the thread, from 0
-};
-struct LoadLog {
-  Load* loads = nullptr;
-  size_t capacity = 0, count = 0;
-};
-extern LoadLog load_log;
-void note_load(const void* p);
-
 // A kernel's launch. `early`: it may start before the kernel ahead of it has begun. `resident`: how
 // many blocks the card holds at once.
 struct GridCall {

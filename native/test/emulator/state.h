@@ -74,7 +74,6 @@ struct Thread {
   int parity;
   Fiber fiber;
   unsigned arrivals;           // entries of `copies` that are arrivals
-  unsigned loads;              // past L1, so far
   bool awaited;                // the kernels before
   bool fenced, fenced_device;  // at all; for the device
   unsigned words_read;         // by atomics since the last fence for the device

@@ -33,7 +33,7 @@ SIMT_REGISTERS inline void copy_unseen(unsigned char* to, const unsigned char* f
 
 // Instrumented, as run_cp_async is.
 template <bool Store>
-inline void run_bulk(const Bulk& bulk) {
+SIMT_COUNTED inline void run_bulk(const Bulk& bulk) {
   const uint32_t base = static_cast<uint32_t>(bulk.smem - smem_base()),
                  row_bytes = bulk.box_columns * bulk.element_bytes;
   for (uint32_t r = 0; r < bulk.box_rows; r++) {

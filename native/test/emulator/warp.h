@@ -1,6 +1,7 @@
 #pragma once
 
 #include "test/emulator/compiled.h"
+#include "test/emulator/traffic/traffic.h"
 
 namespace simt {
 
@@ -177,7 +178,8 @@ namespace simt::emu {
 
 // next(old) in place of *p; the old value. Relaxed, as on the device.
 template <class T, class Next>
-inline T atomic_update(T* p, Next next) {
+SIMT_COUNTED inline T atomic_update(T* p, Next next) {
+  note_access(Access::kAtomic, p, sizeof *p, SIMT_PLACE);
   before_atomic(p);
   T old, now;
   __atomic_load(p, &old, __ATOMIC_RELAXED);
@@ -244,10 +246,12 @@ inline unsigned load_acquire(const unsigned* p) {
   emu::yield();  // it may be the condition of a loop
   return __atomic_load_n(p, __ATOMIC_ACQUIRE);
 }
-inline void store_release(unsigned* p, unsigned value) {
+SIMT_COUNTED inline void store_release(unsigned* p, unsigned value) {
+  emu::note_access(emu::Access::kStore, p, sizeof *p, SIMT_PLACE);
   __atomic_store_n(p, value, __ATOMIC_RELEASE);
 }
-inline unsigned atomic_add_acq_rel(unsigned* p, unsigned value) {
+SIMT_COUNTED inline unsigned atomic_add_acq_rel(unsigned* p, unsigned value) {
+  emu::note_access(emu::Access::kAtomic, p, sizeof *p, SIMT_PLACE);
   return __atomic_fetch_add(p, value, __ATOMIC_ACQ_REL);
 }
 
