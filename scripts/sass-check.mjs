@@ -4,8 +4,9 @@
 //   node scripts/sass-check.mjs [--arch sm_80,sm_90a] [--list] [--all-opcodes] [--if-nvcc] [files]
 //
 // Without files: every kernel of native/cuda/kernels and bench/ops/cuda; without --arch: every
-// architecture that is built (cmake/cuda-architectures.cmake). Prints one line per source, with
-// --list one per kernel and architecture. With --if-nvcc, a machine without nvcc is no failure.
+// architecture that is built (cmake/cuda-architectures.cmake). Prints one line per source. --list
+// adds one per kernel and architecture: registers, spills, instructions, and those of the loop in
+// which it is likely to spend its time. With --if-nvcc, a machine without nvcc is no failure.
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -21,14 +22,20 @@ function impliedTerms(source, architecture) {
   return launched && Number.parseInt(architecture.slice(3), 10) >= 90 ? ['ACQBULK', 'PREEXIT'] : []
 }
 
-function describeKernel({ name, usage, counts, order }, architecture, allOpcodes) {
-  const shown = [...counts]
-    .filter(([opcode]) => allOpcodes || !opcode.startsWith('0x'))
-    .sort((a, b) => b[1] - a[1])
-    .map(([opcode, n]) => `${opcode} ${n}`)
-  const early = [...(order?.early ?? [])].map(([opcode, n]) => `early ${opcode} ${n}`)
-  const memory = `${usage.registers} registers, ${usage.spillBytes} bytes spilled, ${usage.stackBytes} stack`
-  return `${architecture} ${shortName(name)}: ${memory}; ${[...shown, ...early].join(' ')}`
+function describeKernel({ name, usage, counts, order, loop }, architecture, allOpcodes) {
+  const describe = numbers =>
+    [...numbers]
+      .filter(([opcode]) => allOpcodes || !opcode.startsWith('0x'))
+      .sort((a, b) => b[1] - a[1])
+      .map(([opcode, n]) => `${opcode} ${n}`)
+      .join(' ')
+  const parts = [
+    `${usage.registers} registers, ${usage.spillBytes} bytes spilled, ${usage.stackBytes} stack`,
+    describe(counts),
+  ]
+  if (order?.early.size) parts.push(`early: ${describe(order.early)}`)
+  if (loop) parts.push(`hottest loop of ${loop.instructions}: ${describe(loop.counts)}`)
+  return `${architecture} ${shortName(name)}: ${parts.join('; ')}`
 }
 
 /** One line for a source: {kernels of each architecture}. */

@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process'
 import { availableParallelism } from 'node:os'
 import { join, relative, resolve } from 'node:path'
-import { countOpcodes, inspectOrder, readKernels } from './machine-code.mjs'
+import { countOpcodes, hottestLoop, inspectOrder, readKernels } from './machine-code.mjs'
 
 const root = resolve(import.meta.dirname, '..', '..')
 
@@ -74,6 +74,7 @@ async function compile(source, architecture, folder) {
       usage: usage.get(name),
       counts: countOpcodes(code),
       order: inspectOrder(code),
+      loop: hottestLoop(code, Number.parseInt(number, 10)),
     }))
   return { kernels, remarks: readRemarks(text) }
 }

@@ -30,10 +30,10 @@ const opcodeAt = (code, at) => code.readUInt16LE(at) & 0x1ff
 
 export const nameOf = opcode => opcodes.get(opcode) ?? `0x${opcode.toString(16)}`
 
-/** The number of instructions of each opcode. */
-export function countOpcodes(code) {
+/** The number of instructions of each opcode from one address up to another. */
+export function countOpcodes(code, from = 0, to = code.length) {
   const counts = new Map()
-  for (let at = 0; at + 16 <= code.length; at += 16) {
+  for (let at = from; at + 16 <= to; at += 16) {
     const opcode = nameOf(opcodeAt(code, at))
     counts.set(opcode, (counts.get(opcode) ?? 0) + 1)
   }
@@ -52,13 +52,14 @@ function isUnconditional(code, at) {
 }
 
 /**
- * The address that a branch names. Since sm_90 its distance from the next instruction has 56 bits,
- * in units of 4 bytes: the low 8 at bit 16, the others from bit 34 to 81.
+ * The address that a branch names. Its distance from the next instruction is in units of 4 bytes,
+ * from bit 34 to 81. Since sm_90 these are its upper bits, and the low 8 are at bit 16.
  */
-function targetOf(code, at) {
+function targetOf(code, at, capability = 90) {
   const low = code.readBigUInt64LE(at)
   const high = code.readBigUInt64LE(at + 8) & 0x3ffffn
-  const distance = BigInt.asIntN(56, (high << 38n) | ((low >> 34n) << 8n) | ((low >> 16n) & 0xffn))
+  const upper = BigInt.asIntN(48, (high << 30n) | (low >> 34n))
+  const distance = capability < 90 ? upper : (upper << 8n) | ((low >> 16n) & 0xffn)
   return at + 16 + Number(distance) * 4
 }
 
@@ -142,4 +143,48 @@ export function inspectOrder(code) {
     if (isOfMemory(opcode) && !harmless.has(opcode)) early.set(name, (early.get(name) ?? 0) + 1)
   }
   return { early, wrong }
+}
+
+/**
+ * The loops of a kernel, as addresses {from, to}: all that branches back to one address enclose.
+ * Code ends with a branch to itself, which is none.
+ */
+function loopsOf(code, capability) {
+  const ends = new Map()
+  for (let at = 0; at + 16 <= code.length; at += 16) {
+    if (nameOf(opcodeAt(code, at)) !== 'BRA') continue
+    const target = targetOf(code, at, capability)
+    if (target >= 0 && target < at) ends.set(target, at + 16)
+  }
+  return [...ends].map(([from, to]) => ({ from, to }))
+}
+
+/** The instructions that a loop is there for, in the order of their weight. */
+const work = [
+  ['HGMMA', 'HMMA', 'IMMA'],
+  ['FFMA'],
+  ['LDG', 'LDGSTS', 'UTMALDG', 'UBLKCP'],
+  ['STG', 'FADD', 'LDS'],
+]
+
+/**
+ * The loop in which a kernel is likely to spend its time: {instructions, counts}, by opcode. It is
+ * the innermost one with the most products, then multiply-adds, then loads. Undefined for a kernel
+ * without loops. A loop that is unrolled has the instructions of several rounds.
+ */
+export function hottestLoop(code, capability) {
+  const loops = loopsOf(code, capability)
+  const isInnermost = one =>
+    loops.every(other => other === one || other.from < one.from || other.to > one.to)
+  const described = loops.filter(isInnermost).map(({ from, to }) => {
+    const counts = countOpcodes(code, from, to)
+    const sums = work.map(names => names.reduce((sum, name) => sum + (counts.get(name) ?? 0), 0))
+    return { instructions: (to - from) / 16, counts, sums }
+  })
+  const order = (a, b) => {
+    const i = a.sums.findIndex((sum, k) => sum !== b.sums[k])
+    return i < 0 ? b.instructions - a.instructions : b.sums[i] - a.sums[i]
+  }
+  const [hottest] = described.sort(order)
+  return hottest && { instructions: hottest.instructions, counts: hottest.counts }
 }

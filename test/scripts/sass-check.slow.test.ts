@@ -61,20 +61,30 @@ t.test('what ptxas says in lines of information alone', { skip }, async t => {
   t.notMatch(faults.join('\n'), 'overlapping')
 })
 
-t.test('branches are followed', async t => {
-  const { inspectOrder } = (await import(
+interface MachineCode {
+  inspectOrder(code: Buffer): { early: Map<string, number>; wrong: string[] } | undefined
+  hottestLoop(
+    code: Buffer,
+    capability: number,
+  ): { instructions: number; counts: Map<string, number> } | undefined
+}
+const readMachineCode = async () =>
+  (await import(
     pathToFileURL(join(root, 'scripts', 'sass', 'machine-code.mjs')).href
-  )) as {
-    inspectOrder(code: Buffer): { early: Map<string, number>; wrong: string[] } | undefined
-  }
-  /** Machine code of sm_90, from the halves of its instructions. */
-  const code = (...halves: bigint[]) => {
-    const bytes = Buffer.alloc(halves.length * 8)
-    halves.forEach((half, i) => {
-      bytes.writeBigUInt64LE(half, i * 8)
-    })
-    return bytes
-  }
+  )) as MachineCode
+
+/** Machine code, from the halves of its instructions. */
+const code = (...halves: bigint[]) => {
+  const bytes = Buffer.alloc(halves.length * 8)
+  halves.forEach((half, i) => {
+    bytes.writeBigUInt64LE(half, i * 8)
+  })
+  return bytes
+}
+
+t.test('branches are followed', async t => {
+  const { inspectOrder } = await readMachineCode()
+  // Of sm_90.
   const nop = [0x7918n, 0n]
   const wait = [0x782en, 0n]
   const store = [0x5_0200_7986n, 0n]
@@ -92,4 +102,31 @@ t.test('branches are followed', async t => {
   t.match(order(...indirect)?.wrong, ['BRX before the wait, which cannot be followed'])
   t.match(order(0xff_0947n, 0x0380_0000n)?.wrong, [/a branch to \d+ of 96 bytes/])
   t.equal(inspectOrder(code(...nop, ...exit)), undefined)
+})
+
+t.test('the hottest loop', async t => {
+  const { hottestLoop } = await readMachineCode()
+  const nop = [0x7918n, 0n]
+  const product = [0x7223n, 0n] // FFMA
+  const load = [0x402_0279_81n, 0n]
+  /** So many instructions back from the next one. */
+  const back = (n: number, capability: number) => {
+    const units = BigInt.asUintN(56, BigInt(-4 * n))
+    const [upper, near] = capability < 90 ? [units, 0n] : [units >> 8n, units & 0xffn]
+    return [((upper & 0x3fff_ffffn) << 34n) | (near << 16n) | 0x0947n, 0x0383_ffffn]
+  }
+  for (const capability of [75, 80, 90, 120]) {
+    const branch = (n: number) => back(n, capability)
+    const end = branch(1) // to itself
+    // An outer loop of 9, one of two products inside, and one of two loads.
+    const inner = [...nop, ...product, ...product, ...branch(3), ...load, ...load, ...branch(3)]
+    t.same(hottestLoop(code(...nop, ...inner, ...branch(8), ...end), capability), {
+      instructions: 3,
+      counts: new Map([
+        ['FFMA', 2],
+        ['BRA', 1],
+      ]),
+    })
+    t.equal(hottestLoop(code(...nop, ...product, ...end), capability), undefined)
+  }
 })
