@@ -11,6 +11,7 @@
 //   npm run bench -- routing                a survey of routing, beside computing the text
 //   npm run bench -- serve                  the server under load
 //   npm run bench -- state                  keys and values in a file, against computing them
+//   npm run bench -- cuda-count             what CUDA kernels move, counted under emulation
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { programs, root, run } from '../scripts/build-native.mjs'
@@ -30,15 +31,20 @@ const scripts = new Map([
   ['state', []],
 ])
 const [first, ...rest] = process.argv.slice(2)
-const levels = scripts.get(first) ?? ['--native']
+/** The program for what is no script; setup.mjs builds it. */
+const [program, level, options] =
+  first === 'cuda-count'
+    ? [programs.count, '--count', rest]
+    : [programs.native, '--native', process.argv.slice(2)]
+const levels = scripts.get(first) ?? [level]
 run(process.execPath, [join(root, 'scripts', 'setup.mjs'), '--quiet', ...levels])
-if (!scripts.has(first) && !process.env.MOEPP_CUDA) {
+if (levels.includes('--native') && !scripts.has(first) && !process.env.MOEPP_CUDA) {
   if (spawnSync('nvidia-smi', ['-L']).status === 0)
     console.error('moepp: the CPU alone; bench/gpu.sh builds for the GPU and measures it')
 }
 const [command, args] = scripts.has(first)
   ? [process.execPath, [join(root, 'bench', `${first}.mjs`), ...rest]]
-  : [programs.native, ['bench', ...process.argv.slice(2)]]
+  : [program, ['bench', ...options]]
 const result = spawnSync(command, args, { stdio: 'inherit' })
 if (result.error) console.error(result.error.message)
 process.exit(result.status ?? 1)

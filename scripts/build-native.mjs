@@ -32,10 +32,14 @@ const isWindows = process.platform === 'win32'
 /** An installed package has no tests. */
 const isCheckout = existsSync(join(root, 'native', 'test'))
 
-/** The native programs: tests and benches; tests of the CUDA kernels under emulation. */
+/**
+ * The native programs: tests and benches; tests of the CUDA kernels under emulation; counts of what
+ * the kernels move. Only g++ builds the last.
+ */
 export const programs = {
   native: join(defaultWorkFolder, 'moepp-native'),
   simt: join(defaultWorkFolder, 'native', 'test', 'simt', 'moepp-simt-test'),
+  count: join(defaultWorkFolder, 'native', 'test', 'simt', 'moepp-simt-count'),
 }
 
 /** MOEPP_CUDA of the environment, or `fallback`. */

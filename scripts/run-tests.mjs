@@ -8,7 +8,7 @@
 //   node scripts/run-tests.mjs --all        both
 //   node scripts/run-tests.mjs FILES        those TypeScript tests
 import { spawn } from 'node:child_process'
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { programs, root } from './build-native.mjs'
@@ -61,6 +61,12 @@ async function native(program, args, env) {
   return status === 0
 }
 
+/** The counters of the emulation, where the compiler was one that they can be built by. */
+async function counters() {
+  if (existsSync(programs.count)) await native(programs.count, ['test', 'traffic'])
+  else count({ passed: 0, failed: 0, skipped: 1 })
+}
+
 async function emulated() {
   const folder = mkdtempSync(join(tmpdir(), 'moepp-launched-'))
   const launched = join(folder, 'kernels')
@@ -110,7 +116,7 @@ function tests(options) {
     .map(file => join('test', file))
     .sort()
   return [
-    ...(slow ? [emulated] : []),
+    ...(slow ? [emulated, counters] : []),
     ...(fast ? [() => native(programs.native, ['test', '--cpu'])] : []),
     ...files.map(file => () => typescript(file)),
   ]

@@ -1,10 +1,11 @@
 // Brings a checkout to a runnable state: packages, the native addon, the JavaScript. CMake and tsc
 // know what is to be done. It uses nothing but Node, because a fresh clone has nothing else.
 //
-//   node scripts/setup.mjs [--native | --tests | --no-native] [--quiet]
+//   node scripts/setup.mjs [--native | --tests | --count | --no-native] [--quiet]
 //
 //   --native     builds moepp-native, too: the native tests and benches
 //   --tests      builds the tests under emulation too
+//   --count      builds moepp-simt-count, which counts what CUDA kernels move
 //   --no-native  builds nothing native
 //   --quiet      says nothing when there is nothing to do
 //
@@ -35,6 +36,7 @@ const cuda = cudaChoice('OFF')
 const targets = ['moepp']
 if (asks('--native') || asks('--tests')) targets.push('moepp-native')
 if (asks('--tests')) targets.push('moepp-simt-test', 'moepp_emulated')
+if (asks('--tests') || asks('--count')) targets.push('moepp-simt-count')
 
 async function installPackages(run) {
   // An installation that is cut short from here on leaves nothing that looks whole.
