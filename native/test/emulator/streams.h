@@ -27,7 +27,7 @@ struct Work {
   std::vector<Touched> touched = {};
   bool is_copy = false;
   std::vector<std::function<void()>> notes = {};  // run once all work before is done
-  char edge = 0;  // ThreadSanitizer's: from who submitted it
+  char edge = 0;                                  // ThreadSanitizer's: from who submitted it
 };
 
 struct StreamState {
