@@ -55,6 +55,19 @@ int run_counted(int argc, char** argv) {
 
 }  // namespace
 
+// x, delta and the norm's weights; their sum and the normed rows.
+MOEPP_TEST(traffic_of_a_bench_row) {
+  const simt::emu::Gpu before = simt::emu::gpu();
+  const char* arguments[] = {"--tiny", "--exact", "rms_norm", "--row=delta", "--tokens=9"};
+  EXPECT(run_counted(5, const_cast<char**>(arguments)) == 0);
+  const simt::emu::Traffic& t = simt::emu::traffic();
+  EXPECT(t.launches == 1 && t.memory.read == 4 * 64 * (9 + 9 + 1) &&
+         t.memory.written == 4 * 64 * (9 + 9));
+  simt::emu::stop_counting();
+  simt::emu::gpu() = before;
+  counter = nullptr;
+}
+
 }  // namespace moepp::bench
 
 int main(int argc, char** argv) {
