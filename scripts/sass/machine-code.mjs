@@ -159,32 +159,40 @@ function loopsOf(code, capability) {
   return [...ends].map(([from, to]) => ({ from, to }))
 }
 
-/** The instructions that a loop is there for, in the order of their weight. */
-const work = [
-  ['HGMMA', 'HMMA', 'IMMA'],
-  ['FFMA'],
-  ['LDG', 'LDGSTS', 'UTMALDG', 'UBLKCP'],
-  ['STG', 'FADD', 'LDS'],
-]
+const countOf = (counts, names) => names.reduce((sum, name) => sum + (counts.get(name) ?? 0), 0)
+const products = ['HGMMA', 'HMMA', 'IMMA']
 
 /**
- * The loop in which a kernel is likely to spend its time: {instructions, counts}, by opcode. It is
- * the innermost one with the most products, then multiply-adds, then loads. Undefined for a kernel
- * without loops. A loop that is unrolled has the instructions of several rounds.
+ * What speaks for a loop to be the hottest, the strongest first: products on tensor cores that no
+ * loop inside has; that there is none inside; multiply-adds, loads, all else.
+ */
+function weightsOf({ from, to }, code, loops) {
+  const inside = loops.filter(
+    other => other.from >= from && other.to <= to && (other.from > from || other.to < to),
+  )
+  const isInside = at => inside.some(other => at >= other.from && at < other.to)
+  let own = 0
+  for (let at = from; at < to; at += 16)
+    if (!isInside(at) && products.includes(nameOf(opcodeAt(code, at)))) own++
+  const counts = countOpcodes(code, from, to)
+  const loads = countOf(counts, ['LDG', 'LDGSTS', 'UTMALDG', 'UBLKCP'])
+  return [own, inside.length === 0 ? 1 : 0, countOf(counts, ['FFMA']), loads, to - from]
+}
+
+/**
+ * The loop in which a kernel is likely to spend its time: {instructions, counts}, by opcode, with
+ * the loops inside. Undefined for a kernel without loops. One that is unrolled has the instructions
+ * of several rounds.
  */
 export function hottestLoop(code, capability) {
   const loops = loopsOf(code, capability)
-  const isInnermost = one =>
-    loops.every(other => other === one || other.from < one.from || other.to > one.to)
-  const described = loops.filter(isInnermost).map(({ from, to }) => {
-    const counts = countOpcodes(code, from, to)
-    const sums = work.map(names => names.reduce((sum, name) => sum + (counts.get(name) ?? 0), 0))
-    return { instructions: (to - from) / 16, counts, sums }
-  })
+  const weighed = loops.map(loop => ({ ...loop, weights: weightsOf(loop, code, loops) }))
   const order = (a, b) => {
-    const i = a.sums.findIndex((sum, k) => sum !== b.sums[k])
-    return i < 0 ? b.instructions - a.instructions : b.sums[i] - a.sums[i]
+    const i = a.weights.findIndex((weight, k) => weight !== b.weights[k])
+    return i < 0 ? 0 : b.weights[i] - a.weights[i]
   }
-  const [hottest] = described.sort(order)
-  return hottest && { instructions: hottest.instructions, counts: hottest.counts }
+  const [hottest] = weighed.sort(order)
+  if (!hottest) return undefined
+  const { from, to } = hottest
+  return { instructions: (to - from) / 16, counts: countOpcodes(code, from, to) }
 }

@@ -108,6 +108,7 @@ t.test('the hottest loop', async t => {
   const { hottestLoop } = await readMachineCode()
   const nop = [0x7918n, 0n]
   const product = [0x7223n, 0n] // FFMA
+  const matrices = [0x723cn, 0n] // HMMA
   const load = [0x402_0279_81n, 0n]
   /** So many instructions back from the next one. */
   const back = (n: number, capability: number) => {
@@ -128,5 +129,8 @@ t.test('the hottest loop', async t => {
       ]),
     })
     t.equal(hottestLoop(code(...nop, ...product, ...end), capability), undefined)
+    // Products on tensor cores outweigh those, around another loop too.
+    const outer = [...nop, ...inner, ...matrices, ...branch(9)]
+    t.equal(hottestLoop(code(...outer, ...end), capability)?.instructions, 9)
   }
 })
