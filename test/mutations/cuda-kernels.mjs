@@ -11,11 +11,19 @@ export default [
     tests: ['simt attention'],
   },
   {
-    name: 'cuda-attention-fold-loses-a-chunk',
-    breaks: 'The fold of a split context leaves out a last chunk that has one key.',
+    name: 'cuda-attention-fold-loses-a-range',
+    breaks: 'The fold of a split context leaves out a last range that is not full.',
     in: kernels,
-    find: 'chunks = position / kChunk + 1 -',
-    replace: 'chunks = (position + kChunk - 1) / kChunk -',
+    find: 'ranges = (chunks + length - 1) / length;',
+    replace: 'ranges = chunks / length;',
+    tests: ['simt attention'],
+  },
+  {
+    name: 'cuda-attention-fold-loses-a-slice',
+    breaks: 'The fold leaves out what the last threads of a block have summed.',
+    in: kernels,
+    find: 'other < units * slices',
+    replace: 'other < units * (slices - 1)',
     tests: ['simt attention'],
   },
   {
@@ -95,7 +103,7 @@ export default [
   {
     name: 'cuda-route-counter-not-reset',
     breaks: 'The counter by which the last block is found is not reset for the next kernel.',
-    in: kernels,
+    in: 'native/cuda/last_block.cuh',
     find: 'if (*told != 0) *finished = 0;  // for the next kernel',
     replace: '',
     tests: ['simt norm_route_top_k'],

@@ -26,7 +26,7 @@ template <int HeadDim, bool SplitContext>
 struct Config {
   static constexpr int kD = HeadDim, kSteps = HeadDim / 16;
   static constexpr bool kSplit = SplitContext;
-  // how many warps share a chunk's keys; a warp's keys; a block's rows
+  // the warps that share a chunk's keys; a warp's keys; a block's rows
   static constexpr int kKeyWarps = kSplit ? kWarps : 1, kKeys = kChunk / kKeyWarps,
                        kRows = 16 * kWarps / kKeyWarps;
   // Rows of an odd number of 16-byte units: eight of them, as ldmatrix reads them, cover each bank
@@ -193,8 +193,8 @@ SIMT_DEVICE void add_values(const Smem<C>& s, WarpRows<C>& rows,
   }
 }
 
-// The rows of a warp whose keys follow are merged into those of the warp before, two by two, until
-// the first of kKeyWarps has all. By way of the values' memory, from barrier to barrier.
+// Merges what warps have of the same rows, the later one's into the earlier one's, two by two. In
+// the end the first has all. By way of the values' memory, from barrier to barrier.
 template <class C>
 SIMT_DEVICE void merge_warps(Smem<C>& s, WarpRows<C>& rows) {
   struct Rows {

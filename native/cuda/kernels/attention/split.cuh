@@ -1,8 +1,8 @@
 // Contexts that are split among blocks, and the last block's sum of their partial results.
 //
 // The chunks that a row sees are cut into ranges of `length` chunks, counted from its first. The
-// length depends on the number of these chunks, and on sizes of the model. So a row's bits do not
-// depend on the step, nor on the number of blocks, each of which takes every gridDim.z-th range.
+// length depends on the number of these chunks, and on sizes of the model. So a row's bits depend
+// neither on the step nor on the number of blocks. Each block takes every gridDim.z-th range.
 //
 // Ranges are short enough to fill the device with one token's rows, and long enough that the fold
 // does not take longer than a range. The estimate is for an H100, and not measured. A block takes
@@ -63,7 +63,7 @@ struct ChunkWalk {
   SIMT_DEVICE int range_of(int chunk) const { return (chunk - first) / length; }
 };
 
-// Where a row's sums go: to out, or, of one range of several, to the workspace.
+// The place of a row's sums: out, or, of one range of several, the workspace.
 class RowSums {
  public:
   // By one thread of the row with `first`: m and l go to the workspace, too.
@@ -117,8 +117,8 @@ SIMT_DEVICE RowState fold_states(const float2* states, int ranges) {
   return row;
 }
 
-// A thread sums N neighbouring elements of a row, over every range, or every slices-th where the
-// rows have fewer elements than the block has threads.
+// A thread sums N neighbouring elements of a row over the ranges. It takes every slices-th range: if
+// the rows have few elements, several threads share one.
 template <int N>
 SIMT_DEVICE void fold_sums(const Attention& a, const RowBlock& block, int ranges, FoldSmem& s) {
   const int d = a.step.value_dim, thread = static_cast<int>(threadIdx.x), columns = d / N,
