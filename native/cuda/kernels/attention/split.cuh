@@ -117,8 +117,8 @@ SIMT_DEVICE RowState fold_states(const float2* states, int ranges) {
   return row;
 }
 
-// A thread sums N neighbouring elements of a row over the ranges. It takes every slices-th range: if
-// the rows have few elements, several threads share one.
+// A thread sums N neighbouring elements of a row over the ranges. If the rows have fewer elements
+// than the block threads, several threads share them: each takes every slices-th range.
 template <int N>
 SIMT_DEVICE void fold_sums(const Attention& a, const RowBlock& block, int ranges, FoldSmem& s) {
   const int d = a.step.value_dim, thread = static_cast<int>(threadIdx.x), columns = d / N,
