@@ -34,7 +34,7 @@ void attend_split(Attention a, DType cache, int units, CudaQueue& queue) {
   a.finished = queue.counters();
   for (a.first_unit = 0; a.first_unit < units; a.first_unit += at_once) {
     a.units = min(at_once, units - a.first_unit);
-    a.sums = static_cast<float*>(queue.workspace());
+    a.sums = static_cast<float*>(queue.workspace(a.units * split_bytes(a)));
     a.states = reinterpret_cast<float2*>(a.sums + a.units * rows * a.step.value_dim);
     const int blocks = a.units * counters_of_unit(a),
               per_processor = a.step.key_dim > 96 ? 2 : 3;  // that run at a time
