@@ -27,6 +27,22 @@ export default [
     tests: ['simt attention'],
   },
   {
+    name: 'cuda-attention-values-of-nobody',
+    breaks: 'Hopper multiplies values behind the last token by weights of 0: they may be NaN.',
+    in: kernels,
+    find: 'if (first_key < range.first || first_key + kKeys > range.limit)',
+    replace: 'if (false)',
+    tests: ['simt attention'],
+  },
+  {
+    name: 'cuda-attention-turns-without-rescale',
+    breaks: 'On Hopper the sums keep their scale when a tile raises the highest score.',
+    in: kernels,
+    find: 'sums[n] *= keep[n / 2 % 2];',
+    replace: '',
+    tests: ['simt attention'],
+  },
+  {
     name: 'cuda-attention-sums-without-rescale',
     breaks: 'The sums keep their scale when a chunk raises the highest score.',
     in: kernels,
@@ -79,7 +95,7 @@ export default [
   {
     name: 'cuda-wgmma-sums-not-awaited',
     breaks: 'Sums are read while the last products of wgmma are under way.',
-    in: kernels,
+    in: `${kernels}/grouped_gemm/sm90.cu`,
     find: 'simt::wgmma_wait<0>();',
     replace: 'simt::wgmma_wait<1>();',
     tests: ['simt linear', 'simt grouped_gemm'],

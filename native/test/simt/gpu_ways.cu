@@ -185,7 +185,13 @@ std::vector<Way<AttentionArgs>> ways(Device& device, const AttentionArgs& args) 
   };
   split.rows_alone = cuda::splits_all(cuda::attention_of(args));
   own.same_bits = true;
-  return {whole, split, own};
+  std::vector<Way<AttentionArgs>> ways = {whole, split, own};
+  const auto& queue = cuda::CudaQueue::from(device.queue());
+  if (queue.uses_wgmma() && cuda::has_wgmma(cuda::attention_of(args), args.cache->dtype)) {
+    const auto attend = [](const AttentionArgs& a, cuda::CudaQueue& q) { cuda::attention(a, q); };
+    ways.push_back(with_queue<AttentionArgs>("whole of 80", kMultiprocessors, 80, attend));
+  }
+  return ways;
 }
 
 std::vector<Way<RouterLogitsArgs>> ways(Device& device, const RouterLogitsArgs&) {

@@ -31,7 +31,8 @@
 // Scores are kept in units of log2(e), for exp2. Tensor cores (mma.cu) take a bf16 cache whose keys
 // and values have the same dim, 64 to 128. There q and e^(score - m) are rounded to bf16, as keys
 // and values are. Products and sums are f32, and l sums the rounded weights. All else is f32
-// (f32.cu).
+// (f32.cu). Whole contexts on Hopper are wgmma.cu's, in chunks of 128, if the dim is 64, 96 or 128:
+// there o is summed in the scale of M' at once.
 #pragma once
 
 #include "cuda/cuda_queue.h"
@@ -198,7 +199,9 @@ SIMT_DEVICE float merged(float sum, float keep, float o, float add) {
 
 // The launchers of the kernels, in the files of this folder. splits: how many blocks share the
 // ranges of a unit.
+bool has_wgmma(const Attention& a, DType cache);  // of whole contexts, compiled for sm_90a
 bool has_mma(const Attention& a, DType cache, int compute_capability);
+void attend_wgmma(const Attention& a, CudaQueue& queue);
 void attend_mma(const Attention& a, bool split, int splits, CudaQueue& queue);
 void attend_f32(const Attention& a, DType cache, bool split, int splits, CudaQueue& queue);
 
