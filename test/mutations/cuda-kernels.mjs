@@ -30,8 +30,8 @@ export default [
     name: 'cuda-attention-values-of-nobody',
     breaks: 'Hopper multiplies values behind the last token by weights of 0: they may be NaN.',
     in: kernels,
-    find: 'if (first_key < range.first || first_key + kKeys > range.limit)',
-    replace: 'if (false)',
+    find: 'if (range.has_key(first_key + row)) continue;',
+    replace: 'continue;',
     tests: ['simt attention'],
   },
   {

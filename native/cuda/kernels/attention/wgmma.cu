@@ -11,8 +11,8 @@
 // al., FlashAttention-3 (sections 3.1 and 3.2).
 //
 // A tile of values may reach beyond what the block's rows see, into memory that was never written.
-// There the warp copies the rows that are seen, and writes zeros for the others. Else a weight of 0
-// times NaN would be NaN. Infinite values that some rows of a block see are as in mma.cu.
+// There the warp waits for the copies and writes zeros over these rows. Else a weight of 0 times
+// NaN would be NaN. Infinite values that some rows of a block see are as in mma.cu.
 // SASS sm_90a attend_wgmma: HGMMA UTMALDG MUFU !HMMA !LDL !STL registers=168 no-spills
 #include <climits>
 
@@ -51,6 +51,7 @@ struct Smem {
   alignas(1024) simt::bf16 values[kStages][kKeys * C::kD];
   simt::Mbarrier keys_full[kStages], values_full[kStages];    // the lanes that bring a tile
   simt::Mbarrier keys_empty[kStages], values_empty[kStages];  // the warps that read it
+  simt::Mbarrier landed;                                      // values to be cut
   KeyRange ranges[kWarps];
 };
 
@@ -80,9 +81,9 @@ struct Producer {
 
   SIMT_DEVICE static int lane() { return static_cast<int>(threadIdx.x) % 32; }
   SIMT_DEVICE static int head() { return static_cast<int>(blockIdx.y); }
-  SIMT_DEVICE bool touches(int key) const { return key < range.limit && key + box > range.first; }
-  SIMT_DEVICE bool has_all(int key) const { return key >= range.first && key + box <= range.limit; }
-  // The box in row `row` of the map, if the lane has one, and its arrival at `full`.
+  // A box that begins with this key; the others are not loaded.
+  SIMT_DEVICE bool wants(int key) const { return key < range.limit && key + box > range.first; }
+  // The lane's box of a tile, and its arrival at `full`. `element`: where it begins in the layer.
   SIMT_DEVICE void load(simt::bf16* tile, bool wanted, int64_t element,
                         simt::Mbarrier* full) const {
     simt::mbar_arrive_expect_tx(full, wanted ? static_cast<uint32_t>(box * C::kD * 2) : 0);
@@ -92,43 +93,35 @@ struct Producer {
     for (int column = 0; column < C::kD; column += C::kWidth)
       simt::tma_load(tile + column * kKeys + lane() * box * C::kWidth, cache, column, row, full);
   }
-  SIMT_DEVICE void load_keys(int i, int first_key) const {
-    const int stage = i % kStages, key = first_key + lane() * box;
-    const bool wanted = lane() * box < kKeys && touches(key);
-    simt::mbar_wait(&s.keys_empty[stage], parity_of(i) ^ 1);
-    load(s.keys[stage], wanted, wanted ? a.step.key_row(sequence, key, head()) : 0,
-         &s.keys_full[stage]);
-  }
-  SIMT_DEVICE void load_values(int i, int first_key) const {
-    const int stage = i % kStages, key = first_key + lane() * box;
-    const bool wanted = lane() * box < kKeys && has_all(key);
-    simt::mbar_wait(&s.values_empty[stage], parity_of(i) ^ 1);
-    if (first_key < range.first || first_key + kKeys > range.limit)
-      fill_values(s.values[stage], first_key);
-    load(s.values[stage], wanted, wanted ? a.step.value_row(sequence, key, head()) : 0,
-         &s.values_full[stage]);
-  }
-  // Boxes that are not seen as a whole: their rows that are, and zeros.
-  SIMT_DEVICE void fill_values(simt::bf16* tile, int first_key) const {
+  // Zeros in the rows of a tile that are not seen.
+  SIMT_DEVICE void cut(simt::bf16* tile, int first_key) const {
     constexpr int kRowUnits = C::kD / 8;
-    const auto* layer = static_cast<const simt::bf16*>(a.step.layer);
     for (int at = lane(); at < kKeys * kRowUnits; at += 32) {
-      const int row = at / kRowUnits, unit = at % kRowUnits, key = first_key + row;
-      if (has_all(key - row % box)) continue;
-      uint4 v = make_uint4(0, 0, 0, 0);
-      if (range.has_key(key)) {
-        v = *reinterpret_cast<const uint4*>(layer + a.step.value_row(sequence, key, head()) +
-                                            unit * 8);
-      }
-      *reinterpret_cast<uint4*>(tile + C::place(kKeys, row, unit)) = v;
+      const int row = at / kRowUnits;
+      if (range.has_key(first_key + row)) continue;
+      *reinterpret_cast<uint4*>(tile + C::place(kKeys, row, at % kRowUnits)) =
+          make_uint4(0, 0, 0, 0);
     }
     simt::fence_proxy_async();  // wgmma reads what was stored here
   }
   SIMT_DEVICE void run() const {
     const Tiles tiles(range);
-    for (int i = 0; i < tiles.count; i++) {
-      load_keys(i, tiles.key(i));
-      load_values(i, tiles.key(i));
+    for (int i = 0, cuts = 0; i < tiles.count; i++) {
+      const int stage = i % kStages, first_key = tiles.key(i), key = first_key + lane() * box;
+      const bool wanted = lane() * box < kKeys && wants(key);
+      const int64_t keys = wanted ? a.step.key_row(sequence, key, head()) : 0,
+                    values = keys + a.step.page_size * C::kD;
+      simt::mbar_wait(&s.keys_empty[stage], parity_of(i) ^ 1);
+      load(s.keys[stage], wanted, keys, &s.keys_full[stage]);
+      simt::mbar_wait(&s.values_empty[stage], parity_of(i) ^ 1);
+      if (first_key >= range.first && first_key + kKeys <= range.limit) {
+        load(s.values[stage], wanted, values, &s.values_full[stage]);
+        continue;
+      }
+      load(s.values[stage], wanted, values, &s.landed);
+      simt::mbar_wait(&s.landed, cuts++ % 2);
+      cut(s.values[stage], first_key);
+      simt::mbar_arrive(&s.values_full[stage]);
     }
   }
 };
@@ -352,6 +345,7 @@ __global__ void __launch_bounds__(kThreads, 1)
         simt::mbar_init(&s.keys_full[i], 32), simt::mbar_init(&s.values_full[i], 32);
         simt::mbar_init(&s.keys_empty[i], 8), simt::mbar_init(&s.values_empty[i], 8);
       }
+      simt::mbar_init(&s.landed, 32);
       simt::fence_mbarrier_init();
     }
     await_inputs();
