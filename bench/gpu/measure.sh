@@ -58,7 +58,8 @@ factor() { # time, base
 counted_kernels="multiply_wgmma|grouped_gemm_bf16|--tokens=8192 --row=swiglu
 multiply_streamed|linear_bf16|--tokens=1
 norm_and_route|norm_route_top_k|--tokens=1
-fold_chunks|attention_bf16|--tokens=1 --row=decode, context 4096"
+attend|attention_bf16|--tokens=1 --row=decode, context 4096
+attend_wgmma|attention_bf16|--tokens=2048"
 
 stage_counters() {
   local kernel bench arguments row log=$out/.output status=0 missing=''

@@ -1,5 +1,5 @@
-// Neighbouring elements of f32 or bf16 as f32, with one access, aligned to its size. One or four
-// are read; one, two or four are written.
+// Neighbouring elements of f32 or bf16 as f32, with one access, aligned to its size: one or four,
+// and two but of reads of bf16.
 #pragma once
 
 #include "cuda/simt/simt.h"
@@ -9,10 +9,13 @@ namespace moepp::cuda {
 
 template <int N>
 SIMT_DEVICE void load_elements(const float* p, float (&v)[N]) {
-  static_assert(N == 1 || N == 4, "one element or one access");
+  static_assert(N == 1 || N == 2 || N == 4, "one element or one access");
   if constexpr (N == 4) {
     const float4 four = *reinterpret_cast<const float4*>(p);
     v[0] = four.x, v[1] = four.y, v[2] = four.z, v[3] = four.w;
+  } else if constexpr (N == 2) {
+    const float2 two = *reinterpret_cast<const float2*>(p);
+    v[0] = two.x, v[1] = two.y;
   } else {
     v[0] = *p;
   }

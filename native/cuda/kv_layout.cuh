@@ -26,7 +26,7 @@ struct KvStep {
   const int32_t* positions;        // [T]
   const int32_t* sequence_starts;  // [B+1]
   const int32_t* page_table;       // [B, M]
-  int sequences, columns, page_size, kv_heads, key_dim, value_dim;
+  int sequences, columns, pages, page_size, kv_heads, key_dim, value_dim;
 
   // The sequence of token t: the last that starts at or before it (empty ones start where the next
   // does).
@@ -71,6 +71,7 @@ KvStep kv_step(const Args& args) {
       args.page_table->i32(),
       static_cast<int>(args.sequence_starts->shape[0]) - 1,
       static_cast<int>(args.page_table->shape[1]),
+      static_cast<int>(kv.pages),
       static_cast<int>(kv.page_size),
       static_cast<int>(kv.kv_heads),
       static_cast<int>(kv.key_dim),

@@ -20,8 +20,8 @@ namespace moepp {
 //
 // key[s] and value[s] are those of position s in t's sequence b: row s % S of the layer's page
 // page_table[b][s / S]. Keys are taken in blocks of a fixed size, counted from position 0 (the CPU:
-// a page; CUDA: 64 keys), in ascending order. So a row does not depend on the other rows of the
-// step. Blocks that no row may see are not read. f32 statistics and sums.
+// a page; CUDA: 64 or 128 keys). Their order depends on the row alone. So a row does not depend on
+// the other rows of the step. Blocks that no row may see are not read. f32 statistics and sums.
 struct AttentionArgs {
   const Tensor* q;                // [T, Hq, D] f32
   const Tensor* positions;        // [T] i32

@@ -53,6 +53,7 @@ struct Way {
   Inputs inputs = Inputs::kQuantised;  // of a product
   bool reads_bf16 = false;             // its x may be bf16
   bool same_bits = false;              // as the way before, whose checks will do
+  bool rows_alone = true;              // a row alone takes the same kernel
 };
 
 // The kernel that the device chooses.
@@ -173,7 +174,7 @@ class OpTest : public Arena {
   template <class Args, class Adapt>
   void expect_rows_alone(const Args& args, const Alone& which, const Adapt& adapt) {
     for (const Way<Args>& way : ways(args)) {
-      if (way.same_bits || kOnce) continue;
+      if (way.same_bits || !way.rows_alone || kOnce) continue;
       const Named named(this, way.name);
       run(args, way);
       for (const int64_t row : which.rows) expect_row_alone(args, way, row, which, adapt);

@@ -1,9 +1,7 @@
-// Chooses how attention is computed (attention/attention.h), and merges the partial results of
-// contexts that were split.
-// SASS * merge_chunks: LDG MUFU !LDL !STL registers<=64 no-spills
+// Chooses how attention is computed (attention/attention.h).
 #include <climits>
 
-#include "cuda/kernels/attention/attention.h"
+#include "cuda/kernels/attention/split.cuh"
 #include "cuda/kernels/kernels.h"
 
 namespace moepp::cuda {
@@ -12,58 +10,43 @@ namespace {
 
 constexpr int kSplitStepTokens = 16;  // of a step: all are split
 constexpr int kSplitTokens = 4;       // of a sequence, beside sequences with more
-constexpr int kBlocksPerProcessor = 8;
-
-// One block per (unit, query head), one thread per dimension.
-__global__ void __launch_bounds__(256) merge_chunks(Attention a) {
-  await_inputs();
-  const int unit = static_cast<int>(blockIdx.x), head = static_cast<int>(blockIdx.y),
-            d = a.step.value_dim;
-  const int token = a.unit_token(unit), i = static_cast<int>(threadIdx.x);
-  if (token < 0 || i >= d) return;
-  const int position = a.step.positions[token],
-            chunks = position / kChunk + 1 - a.first_key(position + 1) / kChunk;
-  const float2* states = a.states + a.partial(unit, head, 0);
-  const float* sums = a.sums + a.partial(unit, head, 0) * d + i;
-  RowState state;
-  float sum = 0.0f;
-#pragma unroll 4
-  for (int chunk = 0; chunk < chunks; chunk++) {
-    float keep, add;
-    merge(state, states[chunk].x, states[chunk].y, &keep, &add);
-    sum = merged(sum, keep, sums[static_cast<int64_t>(chunk) * d], add);
-  }
-  a.out.store((static_cast<int64_t>(token) * a.hq + head) * d + i, {sum * (1.0f / state.total)});
-}
 
 void launch_kernel(const Attention& a, DType cache, bool split, int splits, CudaQueue& queue) {
+  if (!split && queue.uses_wgmma() && has_wgmma(a, cache)) return attend_wgmma(a, queue);
   has_mma(a, cache, queue.compiled().capability) ? attend_mma(a, split, splits, queue)
                                                  : attend_f32(a, cache, split, splits, queue);
 }
 
-// All units, as many at a time as the workspace holds.
+int counters_of_unit(const Attention& a) {
+  return a.step.kv_heads * a.row_blocks();
+}
+
+bool can_split(const Attention& a, const CudaQueue& queue) {
+  return queue.splits_contexts() && queue.workspace_bytes() >= split_bytes(a) &&
+         queue.counters() != nullptr && counters_of_unit(a) <= CudaQueue::kCounters;
+}
+
+// All units, as many at a time as the workspace and the counters hold.
 void attend_split(Attention a, DType cache, int units, CudaQueue& queue) {
-  const int64_t rows = static_cast<int64_t>(a.hq) * a.chunks;
-  const int at_once =
-      static_cast<int>(min(queue.workspace_bytes() / split_bytes(a), static_cast<int64_t>(units)));
+  const int64_t rows = static_cast<int64_t>(a.hq) * a.ranges,
+                room = min(queue.workspace_bytes() / split_bytes(a),
+                           int64_t{CudaQueue::kCounters / counters_of_unit(a)});
+  const int at_once = static_cast<int>(min(room, int64_t{units}));
+  a.finished = queue.counters();
   for (a.first_unit = 0; a.first_unit < units; a.first_unit += at_once) {
     a.units = min(at_once, units - a.first_unit);
     a.sums = static_cast<float*>(queue.workspace(a.units * split_bytes(a)));
     a.states = reinterpret_cast<float2*>(a.sums + a.units * rows * a.step.value_dim);
-    const int blocks = a.units * a.step.kv_heads;
-    const int splits =
-        min(a.chunks, max(1, kBlocksPerProcessor * queue.multiprocessors() / blocks));
+    const int blocks = a.units * counters_of_unit(a),
+              per_processor = a.step.key_dim > 96 ? 2 : 3;  // that run at a time
+    const int splits = min(a.ranges, max(1, per_processor * queue.multiprocessors() / blocks));
     launch_kernel(a, cache, true, splits, queue);
-    const dim3 grid(static_cast<unsigned>(a.units), static_cast<unsigned>(a.hq));
-    const dim3 threads(static_cast<unsigned>((a.step.value_dim + 31) / 32 * 32));
-    queue.launch(merge_chunks, {grid, threads}, a);
   }
 }
 
 }  // namespace
 
-void attention(const AttentionArgs& args, Queue& queue) {
-  CudaQueue& stream = CudaQueue::from(queue);
+Attention attention_of(const AttentionArgs& args) {
   Attention a = {};
   a.step = kv_step(args);
   a.q = args.q->f32();
@@ -77,14 +60,22 @@ void attention(const AttentionArgs& args, Queue& queue) {
   // as many as a window can touch; in 64 bits, as a window may be INT_MAX
   if (args.window > 0)
     a.chunks = min(a.chunks, static_cast<int>((int64_t{args.window} + kChunk - 2) / kChunk) + 1);
+  a.ranges = most_ranges(a, a.chunks);
+  return a;
+}
+
+bool splits_all(const Attention& a) {
+  return a.tokens <= max(kSplitStepTokens, 2 * a.step.sequences);
+}
+
+void attention(const AttentionArgs& args, Queue& queue) {
+  CudaQueue& stream = CudaQueue::from(queue);
+  Attention a = attention_of(args);
   if (a.tokens == 0) return;
   const DType cache = args.cache->dtype;
-  const bool can_split = stream.splits_contexts() && stream.workspace_bytes() >= split_bytes(a);
-  if (can_split && a.tokens <= max(kSplitStepTokens, 2 * a.step.sequences)) {
-    attend_split(a, cache, a.tokens, stream);
-    return;
-  }
-  a.split_tokens = can_split && a.step.sequences > 1 ? kSplitTokens : 0;
+  const bool splits = can_split(a, stream);
+  if (splits && splits_all(a)) return attend_split(a, cache, a.tokens, stream);
+  a.split_tokens = splits && a.step.sequences > 1 ? kSplitTokens : 0;
   launch_kernel(a, cache, false, 1, stream);
   if (a.split_tokens > 0) attend_split(a, cache, a.split_tokens * a.step.sequences, stream);
 }

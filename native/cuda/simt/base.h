@@ -89,6 +89,13 @@ SIMT_DEVICE uint32_t fma_bf16x2(uint32_t a, uint32_t b, uint32_t c) {
 #endif
 }
 
+// 2^x to 22 bits; 0 below 2^-126. PTX: ex2.approx.ftz.
+SIMT_DEVICE float exp2_approx(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 // The block's dynamic shared memory, all of it, aligned to 1024 bytes as TMA and wgmma need: one
 // struct per kernel.
 template <class T>

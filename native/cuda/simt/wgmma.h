@@ -1,21 +1,39 @@
-// Matrix products by a warpgroup of 128 threads, both operands in shared memory (sm_90a). PTX:
-// wgmma.mma_async.
+// Matrix products by a warpgroup of 128 threads, operands in shared memory or, of a, in registers
+// (sm_90a). PTX: wgmma.mma_async.
 #pragma once
 
 #include "cuda/simt/base.h"
+#include "cuda/simt/tile_map.h"
 
 namespace simt {
 
-// A K-major operand of bf16 with the swizzle k128: rows of 128 bytes (64 elements of k) in groups
-// of 8, 1024 bytes apart. The array begins at a multiple of 1024. For the k-th 16 elements of the
-// 64, p is the array + 32 k bytes. PTX: matrix descriptor. Bits 0-13 address / 16, 16-29 leading
-// offset (not used here, 1), 32-45 stride / 16, 62-63 swizzle.
-SIMT_DEVICE uint64_t wgmma_descriptor(const void* p) {
-  return static_cast<uint64_t>((smem_address(p) & 0x3ffff) >> 4) | (uint64_t{1} << 16) |
-         (uint64_t{1024 >> 4} << 32) | (uint64_t{1} << 62);
+// The bytes of a row of an operand in shared memory.
+SIMT_HOST_DEVICE constexpr uint32_t wgmma_row_bytes(Swizzle swizzle) {
+  return swizzle == Swizzle::k128 ? 128 : swizzle == Swizzle::k64 ? 64 : 32;
 }
 
-// Before the first product, and after the accumulators were touched.
+// An operand of bf16: rows of as many bytes as the swizzle's name says, one after another, in
+// groups of 8. Arrays begin at a multiple of 8 rows.
+//   by rows     (K-major) A row has elements of k. For 16 of them p is the array + 32 bytes for
+//               each 16 before. leading_bytes is not used: 16.
+//   by columns  (MN-major, of b) A row is one k, and has columns. The array has the first columns,
+//               of all k. The next columns follow leading_bytes behind it. For 16 of k, p is the
+//               array + 16 rows for each 16 before.
+// PTX: matrix descriptor; canonical layouts. Bits 0-13 address / 16, 16-29 leading dimension offset
+// / 16, 32-45 stride dimension offset / 16 (from 8 rows to the next), 62-63 swizzle: 1 for 128
+// bytes, 2 for 64, 3 for 32.
+SIMT_DEVICE uint64_t wgmma_descriptor(const void* p, Swizzle swizzle, uint32_t leading_bytes = 16) {
+  const uint64_t stride = 8 * wgmma_row_bytes(swizzle), kind = swizzle == Swizzle::k128  ? 1
+                                                               : swizzle == Swizzle::k64 ? 2
+                                                                                         : 3;
+  return static_cast<uint64_t>((smem_address(p) & 0x3ffff) >> 4) |
+         (static_cast<uint64_t>(leading_bytes >> 4) << 16) | (stride >> 4 << 32) | (kind << 62);
+}
+SIMT_DEVICE uint64_t wgmma_descriptor(const void* p) {
+  return wgmma_descriptor(p, Swizzle::k128);
+}
+
+// Before the first product, and after accumulators, or an a in registers, were touched.
 SIMT_DEVICE void wgmma_fence() {
 #if SIMT_HAS_SM90A
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
@@ -45,9 +63,10 @@ SIMT_DEVICE void wgmma_wait() {
 #define SIMT_REGISTERS_0 \
   "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
   "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
-#define SIMT_REGISTERS_1 \
-  "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
-  "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define SIMT_REGISTERS_1A \
+  "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47"
+#define SIMT_REGISTERS_1 SIMT_REGISTERS_1A \
+  ", %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
 #define SIMT_REGISTERS_2 \
   "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, " \
   "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
@@ -63,6 +82,11 @@ SIMT_DEVICE void wgmma_wait() {
                "wgmma.mma_async.sync.aligned.m64n" n "k16.f32.bf16.bf16 {" registers "}, " a_operand ", " b_operand    \
                ", p, 1, 1, 0, 0;\n}"                                                                                   \
                : __VA_ARGS__ : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)))
+#define SIMT_WGMMA_COLUMNS(n, registers, a_operand, b_operand, add_operand, ...)                                       \
+  asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " add_operand ", 0;\n"                                                \
+               "wgmma.mma_async.sync.aligned.m64n" n "k16.f32.bf16.bf16 {" registers "}, {" a_operand "}, " b_operand  \
+               ", p, 1, 1, 1;\n}"                                                                                      \
+               : __VA_ARGS__ : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(accumulate)))
 // clang-format on
 
 // d = a b^T, or d += a b^T with accumulate: a is 64 x 16, b is N x 16, bf16, from descriptors.
@@ -91,11 +115,36 @@ SIMT_DEVICE void wgmma_bf16(float (&d)[N / 2], uint64_t a, uint64_t b, bool accu
 #endif
 }
 
+// d = a b, or d += a b with accumulate: b is 16 x N, by columns, from a descriptor. a is 64 x 16 in
+// registers: a warp has 16 rows, laid out as a of mma_bf16. Neither a nor d may be touched until
+// wgmma_wait. PTX: wgmma.mma_async with matrix A in registers, and imm-trans-b 1 for a b that is
+// MN-major.
+template <int N>
+SIMT_DEVICE void wgmma_bf16_columns(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b,
+                                    bool accumulate) {
+  static_assert(N == 64 || N == 96 || N == 128, "widths in use");
+#if SIMT_HAS_SM90A
+  if constexpr (N == 64) {
+    SIMT_WGMMA_COLUMNS("64", SIMT_REGISTERS_0, "%32, %33, %34, %35", "%36", "%37", SIMT_D32(0));
+  } else if constexpr (N == 96) {
+    SIMT_WGMMA_COLUMNS("96", SIMT_REGISTERS_0 ", " SIMT_REGISTERS_1A, "%48, %49, %50, %51", "%52",
+                       "%53", SIMT_D32(0), SIMT_D8(32), SIMT_D8(40));
+  } else {
+    SIMT_WGMMA_COLUMNS("128", SIMT_REGISTERS_0 ", " SIMT_REGISTERS_1, "%64, %65, %66, %67", "%68",
+                       "%69", SIMT_D32(0), SIMT_D32(32));
+  }
+#else
+  unsupported();
+#endif
+}
+
 #undef SIMT_WGMMA
+#undef SIMT_WGMMA_COLUMNS
 #undef SIMT_D32
 #undef SIMT_D8
 #undef SIMT_REGISTERS_0
 #undef SIMT_REGISTERS_1
+#undef SIMT_REGISTERS_1A
 #undef SIMT_REGISTERS_2
 #undef SIMT_REGISTERS_3
 

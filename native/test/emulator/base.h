@@ -199,5 +199,9 @@ inline uint32_t pack_bf16(float low, float high) {
 inline float2 unpack_bf16(uint32_t pair) {
   return {__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u)};
 }
+inline float exp2_approx(float x) {
+  const float y = std::exp2(x);
+  return y < 0x1p-126f ? 0.0f : y;
+}
 
 }  // namespace simt

@@ -118,9 +118,10 @@ void bulk_store_wait(unsigned newest);
 struct Product {
   void (*run)(const Product& product);
   float* d[128];
+  const uint32_t* a_registers[128];  // null: a is a descriptor
   uint64_t a, b;
   int n;
-  bool accumulate;
+  bool b_columns, accumulate;
 };
 void product_issue(Site at);  // by each thread, before the meeting
 void product_start(const Product& product);

@@ -6,29 +6,67 @@ namespace simt {
 
 namespace emu {
 
-// The place in shared memory of element k of a row of an operand, the swizzle undone. PTX: matrix
-// descriptor, K-major layouts, 128B swizzle. The sanitizers see an access there.
-__attribute__((noinline)) inline uint32_t operand(uint64_t descriptor, int row, int k) {
-  const uint32_t start = static_cast<uint32_t>(descriptor & 0x3fff) << 4;
-  const uint32_t stride = static_cast<uint32_t>(descriptor >> 32 & 0x3fff) << 4;
-  const uint32_t offset = start + static_cast<uint32_t>(row / 8) * stride +
-                          static_cast<uint32_t>(row % 8) * 128 + static_cast<uint32_t>(k) * 2;
-  const uint32_t at = swizzled(offset, 7);
+// A matrix descriptor of PTX, decoded. The kinds of swizzle are 1 to 3: 128, 64 and 32 bytes.
+struct Descriptor {
+  uint32_t start, leading, stride, row_bytes, mask;
+  unsigned kind, base;
+
+  // They work on engines' stacks, which are no memory of the kernel.
+  __attribute__((no_sanitize("thread"))) explicit Descriptor(uint64_t bits)
+      : start(static_cast<uint32_t>(bits & 0x3fff) << 4),
+        leading(static_cast<uint32_t>(bits >> 16 & 0x3fff) << 4),
+        stride(static_cast<uint32_t>(bits >> 32 & 0x3fff) << 4),
+        kind(static_cast<unsigned>(bits >> 62)),
+        base(static_cast<unsigned>(bits >> 49 & 7)) {
+    row_bytes = kind == 0 ? 16 : 256u >> kind;
+    mask = row_bytes / 16 - 1;
+  }
+  // Of element k of a row, or of a column; the swizzle undone. PTX: canonical layouts, K-major and
+  // MN-major.
+  __attribute__((no_sanitize("thread"))) uint32_t place(bool columns, int row, int k) const {
+    return swizzled(offset(columns, row, k), mask);
+  }
+  __attribute__((no_sanitize("thread"))) uint32_t offset(bool columns, int row, int k) const {
+    const auto r = static_cast<uint32_t>(row), i = static_cast<uint32_t>(k), width = row_bytes / 2;
+    return columns
+               ? start + r / width * leading + i / 8 * stride + i % 8 * row_bytes + r % width * 2
+               : start + r / 8 * stride + r % 8 * row_bytes + i * 2;
+  }
+};
+
+// The sanitizers see an access of shared memory there. The one part of a product that they are to.
+__attribute__((noinline)) inline uint32_t seen_operand(uint32_t at) {
   (void)*reinterpret_cast<const volatile uint16_t*>(smem_base() + at);
   return at;
 }
 
+SIMT_REGISTERS inline float widened(unsigned bits) {
+  return __uint_as_float((bits & 0xffff) << 16);
+}
+
+// From the image of shared memory that products see.
+SIMT_REGISTERS inline float operand(const unsigned char* image, const Descriptor& descriptor,
+                                    bool columns, int row, int k) {
+  uint16_t bits;
+  __builtin_memcpy(&bits, image + seen_operand(descriptor.place(columns, row, k)), 2);
+  return widened(bits);
+}
+
 SIMT_REGISTERS inline void run_wgmma(const Product& p) {
   float a[64][16], b[256][16];
-  const unsigned char* seen = async_smem();
-  const auto value = [seen](uint64_t descriptor, int row, int k) {
-    uint16_t bits;
-    __builtin_memcpy(&bits, seen + operand(descriptor, row, k), 2);
-    return __uint_as_float(static_cast<unsigned>(bits) << 16);
-  };
+  const unsigned char* image = async_smem();
+  const Descriptor of_a(p.a), of_b(p.b);
   for (int k = 0; k < 16; k++) {
-    for (int row = 0; row < 64; row++) a[row][k] = value(p.a, row, k);
-    for (int row = 0; row < p.n; row++) b[row][k] = value(p.b, row, k);
+    for (int row = 0; row < 64; row++) {
+      if (p.a_registers[0] == nullptr) {
+        a[row][k] = operand(image, of_a, false, row, k);
+      } else {
+        // PTX: register fragments of A for wgmma.mma_async.m64nNk16
+        const int thread = row / 16 * 32 + row % 8 * 4 + k % 8 / 2, i = row / 8 % 2 + k / 8 * 2;
+        a[row][k] = widened(p.a_registers[thread][i] >> k % 2 * 16);
+      }
+    }
+    for (int row = 0; row < p.n; row++) b[row][k] = operand(image, of_b, p.b_columns, row, k);
   }
   for (int t = 0; t < 128; t++) {
     for (int i = 0; i < p.n / 2; i++) {
@@ -43,42 +81,68 @@ SIMT_REGISTERS inline void run_wgmma(const Product& p) {
 
 struct WgmmaArgs {
   float* d;
+  const uint32_t* a_registers;
   uint64_t a, b;
   int n;
-  bool accumulate;
+  bool b_columns, accumulate;
   Site at;
 };
 SIMT_REGISTERS inline void start_wgmma(void** args, uint32_t) {
   const auto* first = static_cast<const WgmmaArgs*>(args[0]);
-  Product product = {run_wgmma, {}, first->a, first->b, first->n, first->accumulate};
+  Product product = {run_wgmma,        {}, {}, first->a, first->b, first->n, first->b_columns,
+                     first->accumulate};
   for (int t = 0; t < 128; t++) {
     const auto* own = static_cast<const WgmmaArgs*>(args[t]);
     if (own->a != first->a || own->b != first->b || own->accumulate != first->accumulate) {
       fail(first->at, "wgmma: the threads of the warpgroup give different operands");
     }
     product.d[t] = own->d;
+    product.a_registers[t] = own->a_registers;
   }
   product_start(product);
 }
 
-inline void check_descriptor(uint64_t descriptor, int rows, const char* name, Site at) {
-  const uint32_t start = static_cast<uint32_t>(descriptor & 0x3fff) << 4;
-  const uint32_t stride = static_cast<uint32_t>(descriptor >> 32 & 0x3fff) << 4;
-  if (descriptor >> 62 != 1)
-    fail(at, "wgmma: %s is not in the 128-byte swizzle, the only one that is emulated", name);
-  if ((start >> 7 & 7) != (descriptor >> 49 & 7))
+// `rows` of k, or columns.
+inline void check_descriptor(uint64_t bits, bool columns, int rows, const char* name, Site at) {
+  const Descriptor d(bits);
+  if (d.kind == 0) fail(at, "wgmma: %s is not swizzled; no other layout is emulated", name);
+  if ((d.start >> 7 & d.mask) != d.base)
     fail(at, "wgmma: %s does not begin in the first row of a swizzle", name);
-  if (start % 128 + 32 > 128) fail(at, "wgmma: 16 elements of %s cross the end of their row", name);
-  if (start / 1024 * 1024 + static_cast<uint32_t>(rows / 8 - 1) * stride + 1024 > smem_bytes()) {
+  if (!columns && d.start % d.row_bytes + 32 > d.row_bytes)
+    fail(at, "wgmma: 16 elements of %s cross the end of their row", name);
+  if (columns && (d.start % d.row_bytes != 0 || static_cast<uint32_t>(rows) * 2 % d.row_bytes != 0))
+    fail(at, "wgmma: %s has columns that are a part of a row", name);
+  const uint32_t group = 8 * d.row_bytes;
+  if (d.offset(columns, rows - (columns ? 1 : 8), columns ? 8 : 0) / group * group + group >
+      smem_bytes()) {
     fail(at, "wgmma: %s reaches beyond shared memory", name);
   }
 }
 
+inline void issue_wgmma(const WgmmaArgs& args) {
+  require(SIMT_HAS_SM90A, args.at);
+  if (args.a_registers == nullptr) check_descriptor(args.a, false, 64, "a", args.at);
+  check_descriptor(args.b, args.b_columns, args.n, "b", args.at);
+  product_issue(args.at);
+  WgmmaArgs own = args;
+  group_meet("wgmma_bf16", &own, start_wgmma, args.at);
+}
+
 }  // namespace emu
 
+inline uint32_t wgmma_row_bytes(Swizzle swizzle) {
+  return swizzle == Swizzle::k128 ? 128 : swizzle == Swizzle::k64 ? 64 : 32;
+}
+inline uint64_t wgmma_descriptor(const void* p, Swizzle swizzle, uint32_t leading_bytes = 16,
+                                 SIMT_AT) {
+  const uint64_t stride = 8 * wgmma_row_bytes(swizzle), kind = swizzle == Swizzle::k128  ? 1
+                                                               : swizzle == Swizzle::k64 ? 2
+                                                                                         : 3;
+  return static_cast<uint64_t>((smem_address(p, at) & 0x3ffff) >> 4) |
+         (static_cast<uint64_t>(leading_bytes >> 4) << 16) | (stride >> 4 << 32) | (kind << 62);
+}
 inline uint64_t wgmma_descriptor(const void* p, SIMT_AT) {
-  return static_cast<uint64_t>((smem_address(p, at) & 0x3ffff) >> 4) | (uint64_t{1} << 16) |
-         (uint64_t{1024 >> 4} << 32) | (uint64_t{1} << 62);
+  return wgmma_descriptor(p, Swizzle::k128, 16, at);
 }
 inline void wgmma_fence(SIMT_AT) {
   emu::require(SIMT_HAS_SM90A, at);
@@ -100,12 +164,13 @@ inline void wgmma_wait(SIMT_AT) {
 template <int N>
 inline void wgmma_bf16(float (&d)[N / 2], uint64_t a, uint64_t b, bool accumulate, SIMT_AT) {
   static_assert(N == 64 || N == 128 || N == 192 || N == 256, "widths in use");
-  emu::require(SIMT_HAS_SM90A, at);
-  emu::check_descriptor(a, 64, "a", at);
-  emu::check_descriptor(b, N, "b", at);
-  emu::WgmmaArgs args = {d, a, b, N, accumulate, at};
-  emu::product_issue(at);
-  emu::group_meet("wgmma_bf16", &args, emu::start_wgmma, at);
+  emu::issue_wgmma({d, nullptr, a, b, N, false, accumulate, at});
+}
+template <int N>
+inline void wgmma_bf16_columns(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b,
+                               bool accumulate, SIMT_AT) {
+  static_assert(N == 64 || N == 96 || N == 128, "widths in use");
+  emu::issue_wgmma({d, a, 0, b, N, true, accumulate, at});
 }
 
 }  // namespace simt

@@ -140,6 +140,8 @@ const std::vector<Case> kCases = {
     {1, 1, 128, 16, {{100, 29}, {300, 1}}},
     {16, 2, 128, 32, {{90, 1}, {20, 5}}},
     {1, 1, 32, 112, {{95, 40}}},
+    {16, 1, 128, 64, {{1450, 1}, {3, 1}}},  // split into ranges of two chunks on a GPU
+    {2, 1, 96, 128, {{560, 70}, {0, 20}}},  // more tiles than Hopper's kernel has stages
     // Windows of one key; smaller than a page and a chunk, of their size, and larger. Some exceed
     // the context. Odd ones part a pair of bf16 keys. Rows of a block begin in different chunks.
     {1, 1, 2, 16, {{0, 5}}, 1.0f, 1},

@@ -138,47 +138,6 @@ Way<Args> with_few_multiprocessors(const std::string& name, Device& device,
                           [op](const Args& args, cuda::CudaQueue& queue) { op(args, queue); });
 }
 
-// Room for the partial results of so many units of attention; poison at first.
-static std::shared_ptr<Block> workspace_for(Device& device, const AttentionArgs& args,
-                                            int64_t units) {
-  const KvView& kv = *args.cache;
-  int64_t chunks = (args.page_table->shape[1] * kv.page_size + cuda::kChunk - 1) / cuda::kChunk;
-  if (args.window > 0)  // what it may touch
-    chunks = std::min(chunks, (int64_t{args.window} + cuda::kChunk - 2) / cuda::kChunk + 1);
-  const int64_t bytes = units * args.q->shape[1] * chunks * (kv.value_dim + 2) * 4;
-  struct Room {
-    Arena arena;
-    Block block;
-    Room(Device& device, int64_t bytes)
-        : arena({std::shared_ptr<Device>(), &device}, Guard::kMargins), block(arena, bytes) {}
-    ~Room() {
-      if (arena.device().fault().ok() && !block.margins_intact())
-        fail(__FILE__, __LINE__, "touched memory beside the workspace");
-    }
-  };
-  const auto room = std::make_shared<Room>(device, bytes);
-  return {room, &room->block};
-}
-
-// Split contexts, in several launches; whole ones, without room to split them; and the device's
-// choice.
-std::vector<Way<AttentionArgs>> ways(Device& device, const AttentionArgs& args) {
-  const auto whole = with_few_multiprocessors("whole", device, &cuda::attention);
-  const auto split = with_queue<AttentionArgs>(
-      "split", kMultiprocessors, cuda::CudaQueue::from(device.queue()).compiled(),
-      [room = workspace_for(device, args, 3)](const AttentionArgs& a, cuda::CudaQueue& queue) {
-        queue.set_workspace(room->device(), room->bytes());
-        cuda::attention(a, queue);
-      });
-  std::vector<Way<AttentionArgs>> ways = {split, whole, own_way<AttentionArgs>()};
-  ways[1].same_bits = ways[2].same_bits = true;
-  return ways;
-}
-
-std::vector<Way<RouterLogitsArgs>> ways(Device& device, const RouterLogitsArgs&) {
-  return {with_few_multiprocessors("", device, &cuda::router_logits)};
-}
-
 // Fails where the queue's counters are not left at zero.
 Status check_counters(const cuda::CudaQueue& queue) {
   std::vector<unsigned> counters(cuda::CudaQueue::kCounters);
@@ -191,6 +150,54 @@ Status check_counters(const cuda::CudaQueue& queue) {
       std::all_of(counters.begin(), counters.end(), [](unsigned c) { return c == 0; });
   return zero ? Status() : Status::error(Code::kDevice, "a counter is left");
 }
+// Room for the partial results of so many units of attention; poison at first.
+static std::shared_ptr<Block> workspace_for(Device& device, const AttentionArgs& args,
+                                            int64_t units) {
+  struct Room {
+    Arena arena;
+    Block block;
+    Room(Device& device, int64_t bytes)
+        : arena({std::shared_ptr<Device>(), &device}, Guard::kMargins), block(arena, bytes) {}
+    ~Room() {
+      if (arena.device().fault().ok() && !block.margins_intact())
+        fail(__FILE__, __LINE__, "touched memory beside the workspace");
+    }
+  };
+  const auto room =
+      std::make_shared<Room>(device, units * cuda::split_bytes(cuda::attention_of(args)));
+  return {room, &room->block};
+}
+
+// Whole contexts, without room to split them; the device's choice with room for three units, whose
+// launches follow each other; and with room for all. A row alone is split.
+std::vector<Way<AttentionArgs>> ways(Device& device, const AttentionArgs& args) {
+  const auto whole = with_few_multiprocessors("whole", device, &cuda::attention);
+  Way<AttentionArgs> split = own_way<AttentionArgs>(), own = own_way<AttentionArgs>();
+  split.name = "split";
+  split.run = [room = workspace_for(device, args, 3)](Device& d, const AttentionArgs& a) {
+    const auto& device_queue = cuda::CudaQueue::from(d.queue());
+    cuda::CudaQueue queue(device_queue.stream(), kMultiprocessors, device_queue.compiled());
+    queue.set_workspace(room->device(), room->bytes());
+    queue.set_counters(device_queue.counters());
+    cuda::attention(a, queue);
+    const Status status = cuda::status_of(queue.take_error(), d.info().name);
+    return status.ok() ? check_counters(queue) : status;
+  };
+  split.rows_alone = cuda::splits_all(cuda::attention_of(args));
+  own.same_bits = true;
+  std::vector<Way<AttentionArgs>> ways = {whole, split, own};
+  const auto& queue = cuda::CudaQueue::from(device.queue());
+  if (queue.uses_wgmma() && cuda::has_wgmma(cuda::attention_of(args), args.cache->dtype)) {
+    const auto attend = [](const AttentionArgs& a, cuda::CudaQueue& q) { cuda::attention(a, q); };
+    ways.push_back(with_queue<AttentionArgs>("whole of 80", kMultiprocessors, 80, attend));
+  }
+  return ways;
+}
+
+std::vector<Way<RouterLogitsArgs>> ways(Device& device, const RouterLogitsArgs&) {
+  return {with_few_multiprocessors("", device, &cuda::router_logits)};
+}
+
 // With counters the last block sorts.
 std::vector<Way<NormRouteTopKArgs>> ways(Device& device, const NormRouteTopKArgs&) {
   Way<NormRouteTopKArgs> counted = own_way<NormRouteTopKArgs>();

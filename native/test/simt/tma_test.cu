@@ -180,20 +180,22 @@ MOEPP_TEST(simt_cp_async_arrives_on_an_mbarrier) {
   });
 }
 
-// d [64, N] = a [64, 128] b^T, b [N, 128], in two boxes of 64 along k; the second adds to the
-// first.
-template <int N>
+// d [64, N] = a [64, 128] b^T, b [N, 128], in boxes of a swizzle's width along k; all but the first
+// add to those before.
+template <int N, Swizzle kSwizzle>
 struct ProductSmem {
-  alignas(1024) bf16 a[64 * 64];
-  alignas(1024) bf16 b[N * 64];
+  static constexpr int kWidth = kSwizzle == Swizzle::k128 ? 64 : kSwizzle == Swizzle::k64 ? 32 : 16;
+  alignas(1024) bf16 a[64 * kWidth];
+  alignas(1024) bf16 b[N * kWidth];
   Mbarrier full;
 };
-template <int N>
+template <int N, Swizzle kSwizzle>
 static __global__ void __launch_bounds__(128)
     multiply_tiles(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b,
                    float* d) {
   SIMT_REQUIRES(SIMT_HAS_SM90A) {
-    auto& s = *simt::smem<ProductSmem<N>>();
+    using Smem = ProductSmem<N, kSwizzle>;
+    auto& s = *simt::smem<Smem>();
     const int t = threadIdx.x;
     if (t == 0) {
       simt::mbar_init(&s.full, 1);
@@ -201,18 +203,18 @@ static __global__ void __launch_bounds__(128)
     }
     __syncthreads();
     float acc[N / 2];
-    for (int half = 0; half < 2; half++) {
+    for (int x = 0, parity = 0; x < 128; x += Smem::kWidth, parity ^= 1) {
       if (t == 0) {
         simt::mbar_arrive_expect_tx(&s.full, sizeof s.a + sizeof s.b);
-        simt::tma_load(s.a, &a, 64 * half, 0, &s.full);
-        simt::tma_load(s.b, &b, 64 * half, 0, &s.full);
+        simt::tma_load(s.a, &a, x, 0, &s.full);
+        simt::tma_load(s.b, &b, x, 0, &s.full);
       }
-      simt::mbar_wait(&s.full, half);
+      simt::mbar_wait(&s.full, parity);
       simt::wgmma_fence();
 #pragma unroll
-      for (int k = 0; k < 4; k++) {
-        simt::wgmma_bf16<N>(acc, simt::wgmma_descriptor(s.a + 16 * k),
-                            simt::wgmma_descriptor(s.b + 16 * k), half + k > 0);
+      for (int k = 0; k < Smem::kWidth; k += 16) {
+        simt::wgmma_bf16<N>(acc, simt::wgmma_descriptor(s.a + k, kSwizzle),
+                            simt::wgmma_descriptor(s.b + k, kSwizzle), x + k > 0);
       }
       simt::wgmma_commit();
       simt::wgmma_wait<0>();
@@ -226,20 +228,24 @@ static __global__ void __launch_bounds__(128)
   }
 }
 
-template <int N>
+static Shared<bf16> small_integers(size_t count, unsigned seed) {
+  Shared<bf16> values(count);
+  for (size_t i = 0; i < count; i++)
+    values[i] = simt::to_bf16(static_cast<float>(small_integer(i, seed)));
+  return values;
+}
+
+template <int N, Swizzle kSwizzle>
 static void expect_tiles() {
-  Shared<bf16> a(64 * 128), b(N * 128);
+  using Smem = ProductSmem<N, kSwizzle>;
+  const Shared<bf16> a = small_integers(64 * 128, 1), b = small_integers(N * 128, 2);
   Shared<float> d(64 * N);
-  for (size_t i = 0; i < a.size(); i++)
-    a[i] = simt::to_bf16(static_cast<float>(small_integer(i, 1)));
-  for (size_t i = 0; i < b.size(); i++)
-    b[i] = simt::to_bf16(static_cast<float>(small_integer(i, 2)));
   TensorMap ma, mb;
-  EXPECT(simt::make_tensor_map(&ma, {a.device(), Element::kBf16, 128, 64, 256, 64, 64,
-                                     Swizzle::k128}) == simt::kSuccess);
-  EXPECT(simt::make_tensor_map(&mb, {b.device(), Element::kBf16, 128, N, 256, 64, N,
-                                     Swizzle::k128}) == simt::kSuccess);
-  EXPECT_RUNS(multiply_tiles<N>, {dim3(1), dim3(128), sizeof(ProductSmem<N>)}, ma, mb, d.data());
+  EXPECT(simt::make_tensor_map(&ma, {a.device(), Element::kBf16, 128, 64, 256, Smem::kWidth, 64,
+                                     kSwizzle}) == simt::kSuccess);
+  EXPECT(simt::make_tensor_map(&mb, {b.device(), Element::kBf16, 128, N, 256, Smem::kWidth, N,
+                                     kSwizzle}) == simt::kSuccess);
+  EXPECT_RUNS((multiply_tiles<N, kSwizzle>), {dim3(1), dim3(128), sizeof(Smem)}, ma, mb, d.data());
   for (size_t i = 0; i < d.size(); i++) {
     int sum = 0;
     for (size_t k = 0; k < 128; k++)
@@ -251,10 +257,86 @@ static void expect_tiles() {
 MOEPP_TEST(simt_wgmma_multiplies) {
   if (!has_wgmma()) return;
   for_each_schedule([] {
-    expect_tiles<64>();
-    expect_tiles<128>();
-    expect_tiles<192>();
-    expect_tiles<256>();
+    expect_tiles<64, Swizzle::k128>();
+    expect_tiles<128, Swizzle::k128>();
+    expect_tiles<192, Swizzle::k128>();
+    expect_tiles<256, Swizzle::k128>();
+    expect_tiles<128, Swizzle::k64>();
+    expect_tiles<128, Swizzle::k32>();
+  });
+}
+
+// d [64, N] = a [64, 32] b, b [32, N]: a as fragments, b by columns, as attention has weights and
+// values.
+template <int N, Swizzle kSwizzle>
+struct ColumnsSmem {
+  alignas(1024) bf16 b[32 * N];
+  Mbarrier full;
+};
+template <int N, Swizzle kSwizzle>
+static __global__ void __launch_bounds__(128)
+    multiply_columns(const bf16* a, const __grid_constant__ TensorMap b, float* d) {
+  SIMT_REQUIRES(SIMT_HAS_SM90A) {
+    constexpr int kWidth = ProductSmem<N, kSwizzle>::kWidth;
+    auto& s = *simt::smem<ColumnsSmem<N, kSwizzle>>();
+    const int t = threadIdx.x, row = t / 32 * 16 + t % 32 / 4, column = t % 4 * 2;
+    if (t == 0) {
+      simt::mbar_init(&s.full, 1);
+      simt::fence_mbarrier_init();
+      simt::mbar_arrive_expect_tx(&s.full, sizeof s.b);
+      for (int x = 0; x < N; x += kWidth) simt::tma_load(s.b + 32 * x, &b, x, 0, &s.full);
+    }
+    uint32_t fragments[2][4];
+    for (int i = 0; i < 8; i++) {
+      const bf16* two = a + (row + i % 2 * 8) * 32 + column + i / 2 * 8;
+      fragments[i / 4][i % 4] = static_cast<uint32_t>(simt::bits_of(two[0])) |
+                                static_cast<uint32_t>(simt::bits_of(two[1])) << 16;
+    }
+    __syncthreads();
+    simt::mbar_wait(&s.full, 0);
+    float acc[N / 2];
+    simt::wgmma_fence();
+#pragma unroll
+    for (int k = 0; k < 32; k += 16) {
+      simt::wgmma_bf16_columns<N>(
+          acc, fragments[k / 16],
+          simt::wgmma_descriptor(s.b + k * kWidth, kSwizzle, 32 * kWidth * 2), k > 0);
+    }
+    simt::wgmma_commit();
+    simt::wgmma_wait<0>();
+    for (int i = 0; i < N / 2; i++)
+      d[(row + i / 2 % 2 * 8) * N + i / 4 * 8 + column + i % 2] = acc[i];
+  }
+}
+
+template <int N, Swizzle kSwizzle>
+static void expect_columns() {
+  const Shared<bf16> b = small_integers(32 * N, 2);
+  Shared<bf16> a = small_integers(64 * 32, 1);
+  Shared<float> d(64 * N);
+  TensorMap map;
+  EXPECT(simt::make_tensor_map(&map, {b.device(), Element::kBf16, N, 32, N * 2,
+                                      ProductSmem<N, kSwizzle>::kWidth, 32, kSwizzle}) ==
+         simt::kSuccess);
+  EXPECT_RUNS((multiply_columns<N, kSwizzle>),
+              {dim3(1), dim3(128), sizeof(ColumnsSmem<N, kSwizzle>)}, a.data(), map, d.data());
+  for (size_t i = 0; i < d.size(); i++) {
+    int sum = 0;
+    for (size_t k = 0; k < 32; k++)
+      sum += small_integer(i / N * 32 + k, 1) * small_integer(k * N + i % N, 2);
+    EXPECT(d[i] == static_cast<float>(sum));
+  }
+}
+
+MOEPP_TEST(simt_wgmma_multiplies_columns) {
+  if (!has_wgmma()) return;
+  for_each_schedule([] {
+    expect_columns<64, Swizzle::k128>();
+    expect_columns<128, Swizzle::k128>();
+    expect_columns<64, Swizzle::k64>();
+    expect_columns<96, Swizzle::k64>();
+    expect_columns<128, Swizzle::k64>();
+    expect_columns<96, Swizzle::k32>();
   });
 }
 

@@ -20,9 +20,9 @@
 // There are two ways, chosen by speed.
 //   whole   For prefill. A block takes some rows and walks through their context, merging as it
 //           goes.
-//   split   For decode, where there are too few rows to fill the device. Blocks take single chunks
-//           of one token's rows and leave the partial results in the workspace. A second kernel
-//           merges them.
+//   split   For decode, where there are too few rows to fill the device. A block takes a range of
+//           the chunks of one token's rows. It leaves a partial result in the workspace. The last
+//           block of these rows to end folds them all (split.cuh).
 //
 // In either, keys and values pass through shared memory, where the rows of a block share them. The
 // rows are the query heads of a key/value head, and consecutive tokens. Source: Dao,
@@ -31,7 +31,8 @@
 // Scores are kept in units of log2(e), for exp2. Tensor cores (mma.cu) take a bf16 cache whose keys
 // and values have the same dim, 64 to 128. There q and e^(score - m) are rounded to bf16, as keys
 // and values are. Products and sums are f32, and l sums the rounded weights. All else is f32
-// (f32.cu).
+// (f32.cu). Whole contexts on Hopper are wgmma.cu's, in chunks of 128, if the dim is 64, 96 or 128:
+// there o is summed in the scale of M' at once.
 #pragma once
 
 #include "cuda/cuda_queue.h"
@@ -41,6 +42,7 @@
 namespace moepp::cuda {
 
 constexpr int kChunk = 64;
+constexpr int kSplitRows = 16;  // of a block, when split
 
 struct Attention {
   KvStep step;
@@ -54,8 +56,10 @@ struct Attention {
   int split_tokens;
   int first_unit, units;  // of this launch
   int chunks;             // that a row has at most
-  float* sums;            // o [units, Hq, chunks, Dv]
-  float2* states;         // m, l [units, Hq, chunks]
+  int ranges;             // and partial results
+  float* sums;            // o [units, Hq, ranges, Dv]
+  float2* states;         // m, l [units, Hq, ranges]
+  unsigned* finished;     // zeros; [units, blocks of rows of a group, Hkv]
 
   // The token of a unit of this launch, or -1.
   SIMT_DEVICE int unit_token(int unit) const {
@@ -71,10 +75,11 @@ struct Attention {
   SIMT_DEVICE bool sees(int limit, int key) const {
     return static_cast<unsigned>(limit - 1 - key) < static_cast<unsigned>(window);
   }
-  // chunk: counted from the row's first.
-  SIMT_DEVICE int64_t partial(int unit, int head, int chunk) const {
-    return (static_cast<int64_t>(unit) * hq + head) * chunks + chunk;
+  SIMT_DEVICE int64_t partial(int unit, int head, int range) const {
+    return (static_cast<int64_t>(unit) * hq + head) * ranges + range;
   }
+  // Of a group's rows, when split.
+  SIMT_HOST_DEVICE int row_blocks() const { return (group + kSplitRows - 1) / kSplitRows; }
 };
 
 // Rows first .. first + count - 1 of a sequence and a key/value head, numbered token by token, in a
@@ -118,14 +123,13 @@ SIMT_DEVICE bool find_whole(const Attention& a, RowBlock* block) {
 }
 
 // Split: blockIdx.x counts the blocks of rows of the units.
-template <int kRows>
 SIMT_DEVICE bool find_split(const Attention& a, RowBlock* block) {
-  const int blocks = (a.group + kRows - 1) / kRows,
-            within = static_cast<int>(blockIdx.x) % blocks * kRows;
-  const int unit = static_cast<int>(blockIdx.x) / blocks, token = a.unit_token(unit);
+  const int blocks = a.row_blocks(), number = static_cast<int>(blockIdx.x),
+            within = number % blocks * kSplitRows, unit = number / blocks;
+  const int token = a.unit_token(unit);
   if (token < 0) return false;
   const int sequence = a.step.sequence_of(token), start = a.step.sequence_starts[sequence];
-  *block = {sequence, start, (token - start) * a.group + within, min(kRows, a.group - within),
+  *block = {sequence, start, (token - start) * a.group + within, min(kSplitRows, a.group - within),
             unit};
   return true;
 }
@@ -194,14 +198,21 @@ SIMT_DEVICE float merged(float sum, float keep, float o, float add) {
 }
 
 // The launchers of the kernels, in the files of this folder. splits: how many blocks share the
-// chunks of a unit.
+// ranges of a unit.
+bool has_wgmma(const Attention& a, DType cache);  // of whole contexts, compiled for sm_90a
 bool has_mma(const Attention& a, DType cache, int compute_capability);
+void attend_wgmma(const Attention& a, CudaQueue& queue);
 void attend_mma(const Attention& a, bool split, int splits, CudaQueue& queue);
 void attend_f32(const Attention& a, DType cache, bool split, int splits, CudaQueue& queue);
 
+// Host: the op's arguments, without those of a launch; and if all tokens of the step are split,
+// where there is room.
+Attention attention_of(const AttentionArgs& args);
+bool splits_all(const Attention& a);
+
 // Host: what the workspace must hold to split one unit.
 inline int64_t split_bytes(const Attention& a) {
-  return static_cast<int64_t>(a.hq) * a.chunks * (a.step.value_dim + 2) *
+  return static_cast<int64_t>(a.hq) * a.ranges * (a.step.value_dim + 2) *
          static_cast<int64_t>(sizeof(float));
 }
 
@@ -209,7 +220,7 @@ inline int64_t split_bytes(const Attention& a) {
 inline dim3 attention_grid(const Attention& a, bool split, int splits, int rows) {
   const auto heads = static_cast<unsigned>(a.step.kv_heads);
   if (split)
-    return dim3(static_cast<unsigned>(a.units * ((a.group + rows - 1) / rows)), heads,
+    return dim3(static_cast<unsigned>(a.units * a.row_blocks()), heads,
                 static_cast<unsigned>(splits));
   const int64_t all = static_cast<int64_t>(a.tokens) * a.group, sequences = a.step.sequences;
   // each sequence may have one block that is not full

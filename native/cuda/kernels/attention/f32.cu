@@ -5,14 +5,14 @@
 // SASS * attend: FFMA LDS MUFU SHFL !LDL !STL registers<=168 no-spills
 #include <climits>
 
-#include "cuda/kernels/attention/attention.h"
-#include "cuda/reduce.cuh"
+#include "cuda/kernels/attention/split.cuh"
 
 namespace moepp::cuda {
 
 namespace {
 
 constexpr int kThreads = 128, kWarpRows = 4, kRows = 16, kHalf = kChunk / 2;
+static_assert(kThreads == kSplitThreads && kRows == kSplitRows, "of a block, in either way");
 
 template <class CacheType, int DimCount, bool SplitContext>
 struct Config {
@@ -165,30 +165,19 @@ SIMT_DEVICE void add_values(const Attention& a, const Smem<C>& s, const WarpRows
   }
 }
 
-// To out, or the partial result of a chunk, counted from the rows' first, to the workspace.
+// The warp's rows, or what they have of one range.
 template <class C>
 SIMT_DEVICE void write_rows(const Attention& a, const RowBlock& block, const WarpRows<C>& rows,
-                            int chunk) {
-  const int lane = static_cast<int>(threadIdx.x) % 32, d = a.step.value_dim;
+                            int range, int ranges) {
 #pragma unroll
   for (int r = 0; r < kWarpRows; r++) {
     const int row = rows.first_row() + r;
     if (row >= block.count) continue;
-    const RowState& state = rows.state[r];
-    const float inverse = 1.0f / state.total;
-    const int64_t partial = C::kSplit ? a.partial(block.unit, block.query_head(a, row), chunk) : 0;
-    const int64_t to = (C::kSplit ? partial : block.query(a, row)) * d;
-    if (C::kSplit && lane == 0) a.states[partial] = make_float2(state.highest, state.total);
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const RowSums to(a, block, row, rows.state[r], range, ranges, lane == 0);
 #pragma unroll
-    for (int j = 0; j < C::kDims; j++) {
-      const int i = lane + 32 * j;
-      if (i >= d) continue;
-      if (C::kSplit) {
-        a.sums[to + i] = rows.sums[r][j];
-      } else {
-        a.out.store(to + i, {rows.sums[r][j] * inverse});
-      }
-    }
+    for (int j = 0; j < C::kDims; j++)
+      if (lane + 32 * j < a.step.value_dim) to.store(lane + 32 * j, {rows.sums[r][j]});
   }
 }
 
@@ -227,23 +216,22 @@ __global__ void __launch_bounds__(kThreads, 3) attend(Attention a) {
   await_inputs();
   auto& s = *simt::smem<Smem<C>>();
   RowBlock block;
-  if (!(C::kSplit ? find_split<kRows>(a, &block) : find_whole<kRows>(a, &block))) return;
+  if (!(C::kSplit ? find_split(a, &block) : find_whole<kRows>(a, &block))) return;
   WarpRows<C> rows;
   rows.load(a, block, s);
-  const KeyRange range = block_range(rows.range, s.ranges);
-  const int stride = C::kSplit ? static_cast<int>(gridDim.z) : 1;
-  for (int chunk = range.first_chunk() + (C::kSplit ? static_cast<int>(blockIdx.z) : 0);
-       range.has(chunk); chunk += stride) {
+  const ChunkWalk<C::kSplit> walk(a, block_range(rows.range, s.ranges));
+  if (!walk.has(walk.begin())) return;
+  for (int chunk = walk.begin(); walk.has(chunk); chunk = walk.after(chunk)) {
     __syncthreads();  // the last chunk's rows have been read
-    find_keys(a, block, chunk, range, s.rows);
-    find_values(a, block, chunk, range, s.value_rows);
+    find_keys(a, block, chunk, walk.keys, s.rows);
+    find_values(a, block, chunk, walk.keys, s.value_rows);
     attend_chunk(a, s, rows, chunk * kChunk);
-    if constexpr (C::kSplit) {
-      write_rows(a, block, rows, chunk - range.first_chunk());
+    if (C::kSplit && walk.ends_range(chunk)) {
+      write_rows(a, block, rows, walk.range_of(chunk), walk.ranges);
       rows.reset();
     }
   }
-  if constexpr (!C::kSplit) write_rows(a, block, rows, 0);
+  C::kSplit ? fold_ranges<2>(a, block, walk.ranges) : write_rows(a, block, rows, 0, 1);
 }
 
 template <class E, int kDims>
