@@ -95,7 +95,9 @@ inline void tma_prefetch_map(const TensorMap*, SIMT_AT) {
   emu::require(SIMT_HAS_SM90, at);
 }
 inline void tma_load(void* dst, const TensorMap* map, int x, int y, Mbarrier* b, SIMT_AT) {
-  emu::bulk_load_start(emu::tile_bulk(emu::run_bulk<false>, dst, map, x, y, "tma_load", at), b, at);
+  const emu::Bulk box = emu::tile_bulk(emu::run_bulk<false>, dst, map, x, y, "tma_load", at);
+  emu::counts().tma_bytes += int64_t{1} * box.box_columns * box.box_rows * box.element_bytes;
+  emu::bulk_load_start(box, b, at);
 }
 inline void tma_load(void* dst, const TensorMap* map, int x, int y, Mbarrier* b, uint64_t,
                      SIMT_AT) {

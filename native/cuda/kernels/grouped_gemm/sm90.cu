@@ -1,9 +1,9 @@
-// bf16 weights on Hopper's tensor cores. Persistent blocks of three warpgroups: a producer fills a
-// ring of stages, two consumers of 64 rows each multiply from it with wgmma. Weights come by TMA
-// through one map over the rows of all groups. TMA cannot bring activations, which are gathered.
-// The producer's threads load them, round f32 ones to bf16, and store them swizzled. Meanwhile the
-// loads of the next stage are on their way.
+// bf16 weights on Hopper's tensor cores. Persistent blocks of three warpgroups. One thread of the
+// first fills a ring of stages by TMA. It has a map over the rows of x, and one over the rows of
+// all groups' weights. The two others multiply from the ring with wgmma, 64 rows each.
 // SASS sm_90a multiply_wgmma: HGMMA>=4 UTMALDG !HMMA !LDL !STL registers=168 no-spills
+#include <algorithm>
+
 #include "cuda/kernels/grouped_gemm/tiles.cuh"
 #include "cuda/mma.cuh"
 
@@ -13,33 +13,36 @@ namespace moepp::cuda {
 namespace sm90 {
 
 // of k per stage: 128 bytes of bf16, one swizzled row
-constexpr int kThreads = 384, kRows = 128, kDepth = 64;
+constexpr int kThreads = 384, kRows = 128, kDepth = 64, kStages = 4;
 inline constexpr int kConsumerWarps = 8;
 // A block is launched with 168 registers per thread, and deals exactly these anew. With fewer at
 // launch the consumers would wait for ever. ptxas gives a kernel with setmaxnreg all that
 // __launch_bounds__ leaves it, and the claim above checks that it does.
-inline constexpr int kLaunchRegisters = 168, kProducerRegisters = 104, kConsumerRegisters = 200;
+inline constexpr int kLaunchRegisters = 168, kProducerRegisters = 40, kConsumerRegisters = 232;
 static_assert(128 * kProducerRegisters + (kThreads - 128) * kConsumerRegisters ==
                   kThreads * kLaunchRegisters,
               "all are dealt");
 
-template <int Columns, int StageCount, class XType>
+template <int Columns>
 struct Config {
-  using X = XType;                          // float or bf16
   static constexpr int kColumns = Columns;  // 192 or 256
-  static constexpr int kStages = StageCount;
 };
 
+// A stage is 48 KB of 256 columns: 4.2 million operations, 85 for each byte.
 template <class C>
 struct Smem {
-  alignas(1024) simt::bf16 x[C::kStages][kRows * kDepth];
-  alignas(1024) simt::bf16 weight[C::kStages][C::kColumns * kDepth];
-  simt::Mbarrier full[C::kStages];   // 128 producers, and the announcement of TMA's bytes
-  simt::Mbarrier empty[C::kStages];  // every consumer's warp
+  alignas(1024) simt::bf16 x[kStages][kRows * kDepth];
+  alignas(1024) simt::bf16 weight[kStages][C::kColumns * kDepth];
+  simt::Mbarrier full[kStages];   // the producer, and the announced bytes
+  simt::Mbarrier empty[kStages];  // every consumer's warp
+};
+
+// Of all rows those that a launch computes: row `first` is row 0 of its x.
+struct Window {
+  int first, end;
 };
 
 // The stage that is next, and the parity of its phase, for either side.
-template <int kStages>
 struct Ring {
   int stage = 0, parity = 0;
 
@@ -50,72 +53,20 @@ struct Ring {
   }
 };
 
-// A producer's thread brings unit number `unit`, of 16 bytes, of every kStep-th row. kUnits lanes
-// read a row's whole part, 256 contiguous bytes of f32 or 128 of bf16, with one instruction. So no
-// 32-byte sector comes twice, although these loads go past L1. A stage moves 32 or 16 KB of x, and
-// 24 or 32 KB of weights.
-template <class X>
-struct RowsInFlight {
-  static constexpr int kWide = 16 / sizeof(X), kUnits = kDepth / kWide, kStep = 128 / kUnits,
-                       kInFlight = kRows / kStep;
-  unsigned source;  // row of x of the row `unit` of these; all ones: past the group's end
-  uint4 v[kInFlight];
-
-  SIMT_DEVICE static int first_row() { return static_cast<int>(threadIdx.x) / kUnits; }
-  SIMT_DEVICE static int unit() { return static_cast<int>(threadIdx.x) % kUnits; }
-
-  SIMT_DEVICE void begin(const Gemm& g, const Tile& tile) {
-    static_assert(kInFlight == kUnits, "each lane of a row keeps the source of one row");
-    const int row = tile.row + first_row() + unit() * kStep;
-    source = row < tile.end ? static_cast<unsigned>(source_row(g, row)) : ~0u;
-#pragma unroll
-    for (int i = 0; i < kInFlight; i++) load(g, i, 0);
-  }
-  // ptxas spills when the address is made behind the condition, or counts floats.
-  SIMT_DEVICE void load(const Gemm& g, int i, int k0) {
-    const unsigned from = __shfl_sync(simt::kFullMask, source, i, kUnits),
-                   k = static_cast<unsigned>(k0 / kWide + unit()),
-                   units = static_cast<unsigned>(g.k / kWide);
-    const uint4* x = g.x_as<uint4>() + (static_cast<uint64_t>(from) * units + k);
-    v[i] = from != ~0u && k < units ? simt::load_l2(x) : make_uint4(0, 0, 0, 0);
-  }
-  // The lanes of a row store all of it, 8 or 16 bytes each: all banks once.
-  SIMT_DEVICE void store(simt::bf16* tile, int i) const {
-    const int row = first_row() + i * kStep;
-    if constexpr (sizeof(X) == 2) {
-      reinterpret_cast<uint4*>(tile)[swizzled_wgmma(row, unit())] = v[i];
-    } else {
-      const int place = 2 * swizzled_wgmma(row, unit() / 2) + unit() % 2;
-      reinterpret_cast<uint2*>(tile)[place] =
-          make_uint2(simt::pack_bf16(__uint_as_float(v[i].x), __uint_as_float(v[i].y)),
-                     simt::pack_bf16(__uint_as_float(v[i].z), __uint_as_float(v[i].w)));
-    }
-  }
-};
-
 template <class C>
-SIMT_DEVICE void produce(const Gemm& g, const simt::TensorMap* weight, Smem<C>& s) {
-  TileWalk<kRows, C::kColumns> walk;
-  Ring<C::kStages> ring;
+SIMT_DEVICE void produce(const Gemm& g, Window window, const simt::TensorMap* x,
+                         const simt::TensorMap* weight, Smem<C>& s) {
+  TileWalk<kRows, C::kColumns> walk = {window.first, window.end};
+  Ring ring;
   Tile tile;
   for (int64_t number = blockIdx.x; walk.find(g, number, &tile); number += gridDim.x) {
-    using Rows = RowsInFlight<typename C::X>;
-    Rows rows;
-    rows.begin(g, tile);
     for (int k = 0; k < g.k; k += kDepth) {
+      simt::Mbarrier* full = &s.full[ring.stage];
       simt::mbar_wait(&s.empty[ring.stage], ring.parity ^ 1);
-      if (threadIdx.x == 0) {
-        simt::mbar_arrive_expect_tx(&s.full[ring.stage], sizeof s.weight[0]);
-        simt::tma_load(s.weight[ring.stage], weight, k, tile.group * g.weight_rows + tile.column,
-                       &s.full[ring.stage]);
-      }
-#pragma unroll
-      for (int i = 0; i < Rows::kInFlight; i++) {
-        rows.store(s.x[ring.stage], i);
-        rows.load(g, i, k + kDepth);
-      }
-      simt::fence_proxy_async();  // wgmma reads what was stored here
-      simt::mbar_arrive(&s.full[ring.stage]);
+      simt::mbar_arrive_expect_tx(full, sizeof s.x[0] + sizeof s.weight[0]);
+      simt::tma_load(s.x[ring.stage], x, k, tile.row - window.first, full);
+      simt::tma_load(s.weight[ring.stage], weight, k, tile.group * g.weight_rows + tile.column,
+                     full);
       ring.advance();
     }
   }
@@ -149,11 +100,11 @@ SIMT_DEVICE void write(const Gemm& g, const Tile& tile, const float (&sum)[C::kC
 }
 
 template <class C>
-SIMT_DEVICE void consume(const Gemm& g, Smem<C>& s) {
+SIMT_DEVICE void consume(const Gemm& g, Window window, Smem<C>& s) {
   const int half = static_cast<int>(threadIdx.x) / 128 - 1;  // which 64 rows
   const bool signals = threadIdx.x % 32 == 0;
-  TileWalk<kRows, C::kColumns> walk;
-  Ring<C::kStages> ring;
+  TileWalk<kRows, C::kColumns> walk = {window.first, window.end};
+  Ring ring;
   Tile tile;
   for (int64_t number = blockIdx.x; walk.find(g, number, &tile); number += gridDim.x) {
     float sum[C::kColumns / 2];
@@ -182,13 +133,15 @@ SIMT_DEVICE void consume(const Gemm& g, Smem<C>& s) {
 
 template <class C>
 __global__ void __launch_bounds__(kThreads, 1)
-    multiply_wgmma(const Gemm g, const __grid_constant__ simt::TensorMap weight) {
+    multiply_wgmma(const Gemm g, const Window window, const __grid_constant__ simt::TensorMap x,
+                   const __grid_constant__ simt::TensorMap weight) {
   SIMT_REQUIRES(SIMT_HAS_SM90A) {
     auto& s = *simt::smem<Smem<C>>();
     if (threadIdx.x == 0) {
+      simt::tma_prefetch_map(&x);
       simt::tma_prefetch_map(&weight);
-      for (int i = 0; i < C::kStages; i++) {
-        simt::mbar_init(&s.full[i], 128 + 1);
+      for (int i = 0; i < kStages; i++) {
+        simt::mbar_init(&s.full[i], 1);
         simt::mbar_init(&s.empty[i], kConsumerWarps);
       }
       simt::fence_mbarrier_init();
@@ -197,25 +150,29 @@ __global__ void __launch_bounds__(kThreads, 1)
     await_inputs();
     if (threadIdx.x < 128) {
       simt::setmaxnreg_dec<kProducerRegisters>();
-      produce<C>(g, &weight, s);
+      if (threadIdx.x == 0) produce<C>(g, window, &x, &weight, s);
     } else {
       simt::setmaxnreg_inc<kConsumerRegisters>();
-      consume<C>(g, s);
+      consume<C>(g, window, s);
     }
   }
 }
 
 template <class C>
-void launch(const Gemm& g, CudaQueue& queue) {
-  simt::TensorMap weight;
+void launch(const Gemm& g, const void* x, Window window, CudaQueue& queue) {
+  const auto pitch = static_cast<uint64_t>(g.pitch);
+  simt::TensorMap x_map, weight_map;
+  queue.check(simt::make_tensor_map(&x_map, {x, simt::Element::kBf16, static_cast<uint64_t>(g.k),
+                                             static_cast<uint64_t>(window.end - window.first),
+                                             pitch * 2, kDepth, kRows, simt::Swizzle::k128}));
   queue.check(simt::make_tensor_map(
-      &weight, {g.weight, simt::Element::kBf16, static_cast<uint64_t>(g.pitch),
-                static_cast<uint64_t>(g.groups) * g.weight_rows, static_cast<uint64_t>(g.pitch) * 2,
-                kDepth, C::kColumns, simt::Swizzle::k128}));
+      &weight_map,
+      {g.weight, simt::Element::kBf16, pitch, static_cast<uint64_t>(g.groups) * g.weight_rows,
+       pitch * 2, kDepth, C::kColumns, simt::Swizzle::k128}));
   const int64_t tiles = most_tiles(g, kRows, C::kColumns), blocks = queue.multiprocessors();
   const simt::Launch how = {dim3(static_cast<unsigned>(tiles < blocks ? tiles : blocks)),
                             dim3(kThreads), sizeof(Smem<C>)};
-  queue.launch(multiply_wgmma<C>, how, g, weight);
+  queue.launch(multiply_wgmma<C>, how, g, window, x_map, weight_map);
 }
 
 // Rounds of tiles, times what one costs.
@@ -223,18 +180,22 @@ inline int64_t cost(const Gemm& g, int columns, int multiprocessors) {
   return (most_tiles(g, kRows, columns) + multiprocessors - 1) / multiprocessors * columns;
 }
 
-template <class X>
-void launch_for_columns(const Gemm& g, CudaQueue& queue) {
+inline void launch_for_columns(const Gemm& g, const void* x, Window window, CudaQueue& queue) {
   if (cost(g, 192, queue.multiprocessors()) < cost(g, 256, queue.multiprocessors()))
-    return launch<Config<192, 5, X>>(g, queue);
-  launch<Config<256, 4, X>>(g, queue);
+    return launch<Config<192>>(g, x, window, queue);
+  launch<Config<256>>(g, x, window, queue);
 }
 
 }  // namespace sm90
 
 void gemm_sm90(const Gemm& g, CudaQueue& queue) {
-  if (g.x_dtype == DType::kBf16) return sm90::launch_for_columns<simt::bf16>(g, queue);
-  sm90::launch_for_columns<float>(g, queue);
+  if (serves_as_it_is(g)) return sm90::launch_for_columns(g, g.x, {0, g.rows}, queue);
+  const int most = static_cast<int>(std::min<int64_t>(rows_at_once(g, queue), g.rows));
+  for (int first = 0; first < g.rows; first += most) {
+    const int end = std::min(g.rows - first, most) + first;
+    copy_x(g, first, end, queue);
+    sm90::launch_for_columns(g, queue.workspace(), {first, end}, queue);
+  }
 }
 
 }  // namespace moepp::cuda
