@@ -1,6 +1,7 @@
 // bf16 weights on Hopper's tensor cores. Persistent blocks of three warpgroups. One thread of the
 // first fills a ring of stages by TMA. It has a map over the rows of x, and one over the rows of
-// all groups' weights. The two others multiply from the ring with wgmma, 64 rows each.
+// all groups' weights. The two others multiply from the ring with wgmma, 64 rows each. The last
+// tile of a group with no more rows than that is one warpgroup's, in half the time.
 // SASS sm_90a multiply_wgmma: HGMMA>=4 UTMALDG !HMMA !LDL !STL registers=168 no-spills
 #include <algorithm>
 
@@ -13,8 +14,8 @@ namespace moepp::cuda {
 namespace sm90 {
 
 // of k per stage: 128 bytes of bf16, one swizzled row
-constexpr int kThreads = 384, kRows = 128, kDepth = 64, kStages = 4;
-inline constexpr int kConsumerWarps = 8;
+constexpr int kThreads = 384, kRows = 128, kPartRows = 64, kDepth = 64, kStages = 4;
+inline constexpr int kConsumerWarps = 8, kWarpRows = 16;
 // A block is launched with 168 registers per thread, and deals exactly these anew. With fewer at
 // launch the consumers would wait for ever. ptxas gives a kernel with setmaxnreg all that
 // __launch_bounds__ leaves it, and the claim above checks that it does.
@@ -28,11 +29,18 @@ struct Config {
   static constexpr int kColumns = Columns;  // 192 or 256
 };
 
+// 16 bytes more than half a tile's columns: the rows of a fragment begin in banks of their own.
+template <class C>
+struct OutRow {
+  alignas(16) simt::bf16 columns[C::kColumns / 2 + 8];
+};
+
 // A stage is 48 KB of 256 columns: 4.2 million operations, 85 for each byte.
 template <class C>
 struct Smem {
-  alignas(1024) simt::bf16 x[kStages][kRows * kDepth];
+  alignas(1024) simt::bf16 x[kStages][2][kPartRows * kDepth];
   alignas(1024) simt::bf16 weight[kStages][C::kColumns * kDepth];
+  OutRow<C> out[kConsumerWarps][kWarpRows];
   simt::Mbarrier full[kStages];   // the producer, and the announced bytes
   simt::Mbarrier empty[kStages];  // every consumer's warp
 };
@@ -53,18 +61,27 @@ struct Ring {
   }
 };
 
+// The number of a block's tile in a round. Blocks change places from round to round. Of two row
+// tiles a group has, the second may be short, and half of an even number of blocks would meet
+// nothing else.
+SIMT_DEVICE int64_t tile_number(int round) {
+  return static_cast<int64_t>(round) * gridDim.x + (blockIdx.x + round) % gridDim.x;
+}
+
 template <class C>
 SIMT_DEVICE void produce(const Gemm& g, Window window, const simt::TensorMap* x,
                          const simt::TensorMap* weight, Smem<C>& s) {
   TileWalk<kRows, C::kColumns> walk = {window.first, window.end};
   Ring ring;
   Tile tile;
-  for (int64_t number = blockIdx.x; walk.find(g, number, &tile); number += gridDim.x) {
+  for (int round = 0; walk.find(g, tile_number(round), &tile); round++) {
+    const int parts = tile.end - tile.row > kPartRows ? 2 : 1;
     for (int k = 0; k < g.k; k += kDepth) {
       simt::Mbarrier* full = &s.full[ring.stage];
       simt::mbar_wait(&s.empty[ring.stage], ring.parity ^ 1);
-      simt::mbar_arrive_expect_tx(full, sizeof s.x[0] + sizeof s.weight[0]);
-      simt::tma_load(s.x[ring.stage], x, k, tile.row - window.first, full);
+      simt::mbar_arrive_expect_tx(full, parts * sizeof s.x[0][0] + sizeof s.weight[0]);
+      for (int i = 0; i < parts; i++)
+        simt::tma_load(s.x[ring.stage][i], x, k, tile.row - window.first + i * kPartRows, full);
       simt::tma_load(s.weight[ring.stage], weight, k, tile.group * g.weight_rows + tile.column,
                      full);
       ring.advance();
@@ -72,63 +89,134 @@ SIMT_DEVICE void produce(const Gemm& g, Window window, const simt::TensorMap* x,
   }
 }
 
-// d[4 j + e] of a thread: row 8 (e / 2) + its own, columns 8 j + e % 2 + its own, as in mma's
-// fragments.
-template <class C>
+// Two neighbouring results, of output columns `column` and + 1. d[4 j + e] of a thread belongs to
+// row 8 (e / 2) + its own, stored row 8 j + e % 2 + its own, as in mma's fragments.
+template <class C, bool kSwiglu>
+SIMT_DEVICE float2 result(const Gemm& g, const float (&sum)[C::kColumns / 2], int j, int half,
+                          int column) {
+  const float* two = sum + (kSwiglu ? 8 : 4) * j + 2 * half;
+  if constexpr (kSwiglu)
+    return make_float2(finish_swiglu(g, two[0], two[4]), finish_swiglu(g, two[1], two[5]));
+  return make_float2(biased(g, column, two[0]), biased(g, column + 1, two[1]));
+}
+
+// From registers to memory, of any type: 8 rows at a time.
+template <class C, bool kSwiglu>
 SIMT_DEVICE void write(const Gemm& g, const Tile& tile, const float (&sum)[C::kColumns / 2]) {
-  const int t = static_cast<int>(threadIdx.x) - 128, pair = t % 4 * 2;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll
   for (int half = 0; half < 2; half++) {
-    const int r = tile.row + t / 32 * 16 + t % 32 / 4 + half * 8;
+    const int r = tile.row + lane / 4 + half * 8;
     if (r >= tile.end) continue;
-    if (g.activation == Activation::kSwiglu) {
 #pragma unroll
-      for (int j = 0; j < C::kColumns / 8; j += 2) {
-        const float *gate = sum + 4 * j + 2 * half, *up = gate + 4;
-        write_pair(g, r, tile.column / 2 + j * 4 + pair, finish_swiglu(g, gate[0], up[0]),
-                   finish_swiglu(g, gate[1], up[1]));
-      }
-    } else {
-#pragma unroll
-      for (int j = 0; j < C::kColumns / 8; j++) {
-        const float* two = sum + 4 * j + 2 * half;
-        const int at = tile.column + j * 8 + pair;
-        write_pair(g, r, at, biased(g, at, two[0]), biased(g, at + 1, two[1]));
-      }
+    for (int j = 0; j < C::kColumns / (kSwiglu ? 16 : 8); j++) {
+      const int column = tile.column / (kSwiglu ? 2 : 1) + j * 8 + lane % 4 * 2;
+      const float2 two = result<C, kSwiglu>(g, sum, j, half, column);
+      write_pair(g, r, column, two.x, two.y);
     }
+  }
+}
+
+// bf16 by way of shared memory, from where whole rows leave while the next tile is multiplied. A
+// row is half a tile's columns wide. TMA would store a tile at once, and the rows past a group's
+// end with it.
+template <class C, bool kSwiglu>
+SIMT_DEVICE void send(const Gemm& g, const Tile& tile, const float (&sum)[C::kColumns / 2],
+                      OutRow<C> (&rows)[kWarpRows]) {
+  constexpr int kWide = C::kColumns / 2;
+  const int lane = static_cast<int>(threadIdx.x) % 32, r = tile.row + lane;
+#pragma unroll
+  for (int piece = 0; piece < (kSwiglu ? 1 : 2); piece++) {
+    const int first = tile.column / (kSwiglu ? 2 : 1) + piece * kWide;
+    simt::tma_store_wait<0>();
+    __syncwarp();  // the rows before have left
+#pragma unroll
+    for (int i = 0; i < kWide / 4; i++) {
+      const int half = i % 2, j = i / 2, column = j * 8 + lane % 4 * 2;
+      const float2 two = result<C, kSwiglu>(g, sum, piece * kWide / 8 + j, half, first + column);
+      *reinterpret_cast<uint32_t*>(rows[lane / 4 + half * 8].columns + column) =
+          simt::pack_bf16(two.x, two.y);
+    }
+    simt::fence_proxy_async();  // TMA reads what was stored here
+    __syncwarp();
+    const int columns = min(kWide, g.columns - first);
+    if (lane < kWarpRows && r < tile.end && columns > 0) {
+      simt::bulk_store(
+          static_cast<simt::bf16*>(g.out.data) + static_cast<int64_t>(r) * g.columns + first,
+          rows[lane].columns, static_cast<uint32_t>(columns) * 2);
+      simt::tma_store_commit();
+    }
+  }
+}
+
+// The 16 rows of a warp, from tile.row on.
+template <class C, bool kSwiglu>
+SIMT_DEVICE void put(const Gemm& g, const Tile& tile, const float (&sum)[C::kColumns / 2],
+                     OutRow<C> (&rows)[kWarpRows]) {
+  const bool whole_units = g.columns % 8 == 0 && reinterpret_cast<uintptr_t>(g.out.data) % 16 == 0;
+  if (g.out.bf16 && whole_units) return send<C, kSwiglu>(g, tile, sum, rows);
+  write<C, kSwiglu>(g, tile, sum);
+}
+
+// One warpgroup's part of a tile: sum = x weight^T.
+template <class C>
+SIMT_DEVICE void multiply(const Gemm& g, int part, Smem<C>& s, Ring& ring,
+                          float (&sum)[C::kColumns / 2]) {
+  const bool signals = threadIdx.x % 32 == 0;
+  int last = -1;  // the stage whose products may still be running
+  for (int k = 0; k < g.k; k += kDepth) {
+    simt::mbar_wait(&s.full[ring.stage], ring.parity);
+    const simt::bf16 *x = s.x[ring.stage][part], *weight = s.weight[ring.stage];
+    simt::wgmma_fence();
+#pragma unroll
+    for (int i = 0; i < kDepth; i += 16) {
+      simt::wgmma_bf16<C::kColumns>(sum, simt::wgmma_descriptor(x + i),
+                                    simt::wgmma_descriptor(weight + i), k + i > 0);
+    }
+    simt::wgmma_commit();
+    simt::wgmma_wait<1>();
+    if (last >= 0 && signals) simt::mbar_arrive(&s.empty[last]);
+    last = ring.stage;
+    ring.advance();
+  }
+  simt::wgmma_wait<0>();
+  after_wgmma(sum);
+  if (signals) simt::mbar_arrive(&s.empty[last]);
+}
+
+// A tile without rows for this warpgroup: the other one has the tensor cores to itself.
+template <class C>
+SIMT_DEVICE void pass(const Gemm& g, Smem<C>& s, Ring& ring) {
+  for (int k = 0; k < g.k; k += kDepth) {
+    simt::mbar_wait(&s.full[ring.stage], ring.parity);
+    __syncwarp();  // a lane that came late would miss the phase
+    if (threadIdx.x % 32 == 0) simt::mbar_arrive(&s.empty[ring.stage]);
+    ring.advance();
   }
 }
 
 template <class C>
 SIMT_DEVICE void consume(const Gemm& g, Window window, Smem<C>& s) {
-  const int half = static_cast<int>(threadIdx.x) / 128 - 1;  // which 64 rows
-  const bool signals = threadIdx.x % 32 == 0;
+  const int warp = static_cast<int>(threadIdx.x) / 32 - (kThreads / 32 - kConsumerWarps),
+            part = warp / 4;
   TileWalk<kRows, C::kColumns> walk = {window.first, window.end};
   Ring ring;
   Tile tile;
-  for (int64_t number = blockIdx.x; walk.find(g, number, &tile); number += gridDim.x) {
-    float sum[C::kColumns / 2];
-    int last = -1;  // the stage whose products may still be running
-    for (int k = 0; k < g.k; k += kDepth) {
-      simt::mbar_wait(&s.full[ring.stage], ring.parity);
-      const simt::bf16 *x = s.x[ring.stage] + half * 64 * kDepth, *weight = s.weight[ring.stage];
-      simt::wgmma_fence();
-#pragma unroll
-      for (int i = 0; i < kDepth; i += 16) {
-        simt::wgmma_bf16<C::kColumns>(sum, simt::wgmma_descriptor(x + i),
-                                      simt::wgmma_descriptor(weight + i), k + i > 0);
-      }
-      simt::wgmma_commit();
-      simt::wgmma_wait<1>();
-      if (last >= 0 && signals) simt::mbar_arrive(&s.empty[last]);
-      last = ring.stage;
-      ring.advance();
+  for (int round = 0; walk.find(g, tile_number(round), &tile); round++) {
+    if (tile.row + part * kPartRows >= tile.end) {
+      pass<C>(g, s, ring);
+      continue;
     }
-    simt::wgmma_wait<0>();
-    after_wgmma(sum);
-    if (signals) simt::mbar_arrive(&s.empty[last]);
-    write<C>(g, tile, sum);
+    float sum[C::kColumns / 2];
+    multiply<C>(g, part, s, ring, sum);
+    tile.row += warp * kWarpRows;
+    if (g.activation == Activation::kSwiglu) {
+      put<C, true>(g, tile, sum, s.out[warp]);
+    } else {
+      put<C, false>(g, tile, sum, s.out[warp]);
+    }
   }
+  simt::tma_store_wait<0>();
 }
 
 template <class C>
@@ -164,7 +252,7 @@ void launch(const Gemm& g, const void* x, Window window, CudaQueue& queue) {
   simt::TensorMap x_map, weight_map;
   queue.check(simt::make_tensor_map(&x_map, {x, simt::Element::kBf16, static_cast<uint64_t>(g.k),
                                              static_cast<uint64_t>(window.end - window.first),
-                                             pitch * 2, kDepth, kRows, simt::Swizzle::k128}));
+                                             pitch * 2, kDepth, kPartRows, simt::Swizzle::k128}));
   queue.check(simt::make_tensor_map(
       &weight_map,
       {g.weight, simt::Element::kBf16, pitch, static_cast<uint64_t>(g.groups) * g.weight_rows,
