@@ -30,7 +30,7 @@ bool start_threads() {
     Thread& t = block.thread[i];
     t.index = {i % blockDim.x, i / blockDim.x % blockDim.y, i / (blockDim.x * blockDim.y)};
     t.rank = i;
-    t.arrivals = t.loads = 0;
+    t.arrivals = 0;
     t.awaited = t.fenced = t.fenced_device = false;
     t.words_read = 0;
     t.copies.clear();
@@ -78,9 +78,8 @@ bool start_block(Grid& grid) {
   fresh.threads = fresh.live = grid.call.block.x * grid.call.block.y * grid.call.block.z;
   fresh.smem_bytes = grid.call.smem_bytes;
   fresh.programmatic = grid.call.programmatic;
-  grid.begun++;
   enter(fresh);
-  if (!take_parts()) return false;
+  if (!take_parts() || !join_cluster(grid.begun++)) return false;
   for (unsigned i = 0; i < kWarps; i++) {
     block.warp[i].live = i < block.threads / 32 ? ~0u : 0;
     block.warp[i].meetings_held = 0;
@@ -110,6 +109,7 @@ void end_block() {
   std::free(block.smem);
   std::free(block.edges);
   idle_parts().push_back(block.parts);
+  end_cluster();
 }
 
 std::string waiting_threads() {

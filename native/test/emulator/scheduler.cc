@@ -13,7 +13,6 @@ dim3 blockDim, gridDim;
 namespace simt::emu {
 
 Options options;
-LoadLog load_log;
 Block block;
 Thread* current;
 Fiber scheduler;
@@ -137,14 +136,17 @@ bool any_thread(const Grid& grid, State state) {
   return false;
 }
 
+// A block, or those of a cluster.
 bool add_block(Grid& grid) {
   if (grid.begun == grid.blocks) return false;
-  if (!start_block(grid)) {
-    grid.failure = "out of memory";
-    grid.failed = true;
-    return false;
+  for (unsigned i = 0; i < grid.call.cluster; i++) {
+    if (!start_block(grid)) {
+      grid.failure = "out of memory";
+      grid.failed = true;
+      return false;
+    }
+    grid.resident.push_back(block);
   }
-  grid.resident.push_back(block);
   return true;
 }
 
@@ -256,6 +258,7 @@ void abandon_grid(Grid* grid) {
 }
 
 void fail(Site at, const char* format, ...) {
+  come_home();
   // From here on the scheduler works in memory of its own: the fiber's stack holds the kernel's
   // data.
   tsan_become(scheduler.tsan);
@@ -293,13 +296,6 @@ void yield() {
 void step_aside() {
   if (options.async == Async::kEager && options.order != Order::kForward)
     wait_as(State::kAside, "an arrival", {"", 0});
-}
-
-void note_load(const void* p) {
-  const unsigned number = current->loads++;
-  if (load_log.count == load_log.capacity) return;
-  load_log.loads[load_log.count++] = {reinterpret_cast<uintptr_t>(p), blockIdx.x,
-                                      current->rank / 32, number};
 }
 
 void await_dependencies() {

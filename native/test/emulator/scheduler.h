@@ -100,6 +100,10 @@ void mbarrier_arrive(uint64_t* b, Site at);  // one
 void mbarrier_wait(uint64_t* b, int parity, Site at);
 bool mbarrier_try_wait(uint64_t* b, int parity, Site at);
 
+unsigned rank_in_cluster();
+void cluster_barrier(Site at);
+void mbarrier_arrive_in(uint64_t* b, unsigned rank, Site at);
+
 // TMA: one box between shared and global memory. `run` moves it.
 struct Bulk {
   void (*run)(const Bulk& bulk);
@@ -109,7 +113,8 @@ struct Bulk {
   int64_t x, y;
   uint32_t box_columns, box_rows, element_bytes, swizzle_mask;
 };
-void bulk_load_start(const Bulk& bulk, uint64_t* mbarrier, Site at);
+// With a mask, to the same place in those blocks of the cluster.
+void bulk_load_start(const Bulk& bulk, uint64_t* mbarrier, Site at, unsigned mask = 0);
 void bulk_store_start(const Bulk& bulk, Site at);
 void bulk_store_commit();
 void bulk_store_wait(unsigned newest);
@@ -133,26 +138,13 @@ void product_waited();  // by each thread, after the meeting
 // them.
 bool is_constant(const void* data, size_t bytes);
 
-// Loads past L1, for tests that count sectors: kept as long as there is room. Loads of one warp
-// with one number are one instruction, if none of its lanes skips one.
-struct Load {
-  uintptr_t address;
-  unsigned block, warp, number;  // number: of the thread, from 0
-};
-struct LoadLog {
-  Load* loads = nullptr;
-  size_t capacity = 0, count = 0;
-};
-extern LoadLog load_log;
-void note_load(const void* p);
-
 // A kernel's launch. `early`: it may start before the kernel ahead of it has begun. `resident`: how
 // many blocks the card holds at once.
 struct GridCall {
   dim3 grid, block;
   size_t smem_bytes = 0;
   bool programmatic = false, cooperative = false, early = false;
-  unsigned resident = 1;
+  unsigned resident = 1, cluster = 1;
   void (*entry)(void*) = nullptr;
   void* argument = nullptr;
 };

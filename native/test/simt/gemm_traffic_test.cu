@@ -42,9 +42,12 @@ static void expect_operations_per_byte(double expected, int rows, int rows_of_se
 }
 
 MOEPP_TEST(simt_sm90_operations_per_byte) {
-  expect_operations_per_byte(85.33, 128, 256);  // 128 x 256 of a tile: 48 KB for each 64 of k
-  // 192 rows: 48 KB for the first 128, 40 KB for the others.
-  expect_operations_per_byte(69.82, 192, 192);
+  // 128 rows x 256 of a tile: 48 KB for each 64 of k. With 64 rows 40 KB.
+  expect_operations_per_byte(85.33, 128, 128);
+  expect_operations_per_byte(64.00, 192, 64);
+  // More than 128 rows a group: two blocks share the weights, each has 128 rows or 64.
+  expect_operations_per_byte(128.0, 256, 256);
+  expect_operations_per_byte(109.71, 192, 192);
 }
 
 }  // namespace moepp::simt_test

@@ -27,12 +27,15 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+int64_t row_bytes(const Gemm& g) {
+  return int64_t{g.pitch} * static_cast<int64_t>(sizeof(simt::bf16));
+}
+
 template <class X>
-void launch(const Gemm& g, int first, int end, CudaQueue& queue) {
+void launch(const Gemm& g, int first, int end, simt::bf16* out, CudaQueue& queue) {
   const simt::Launch how = {dim3(static_cast<unsigned>((end - first + kWarps - 1) / kWarps)),
                             dim3(kThreads)};
-  queue.launch(g.k % 4 == 0 ? copy_rows_of_x<X, 4> : copy_rows_of_x<X, 1>, how, g, first, end,
-               static_cast<simt::bf16*>(queue.workspace()));
+  queue.launch(g.k % 4 == 0 ? copy_rows_of_x<X, 4> : copy_rows_of_x<X, 1>, how, g, first, end, out);
 }
 
 }  // namespace
@@ -44,13 +47,17 @@ bool serves_as_it_is(const Gemm& g) {
 
 int64_t rows_at_once(const Gemm& g, const CudaQueue& queue) {
   if (serves_as_it_is(g)) return g.rows;
-  const int64_t row_bytes = int64_t{g.pitch} * static_cast<int64_t>(sizeof(simt::bf16));
-  return queue.workspace_bytes() / row_bytes / kTileRows * kTileRows;
+  return queue.workspace_bytes() / row_bytes(g) / kTileRows * kTileRows;
 }
 
-void copy_x(const Gemm& g, int first, int end, CudaQueue& queue) {
-  if (g.x_dtype == DType::kBf16) return launch<simt::bf16>(g, first, end, queue);
-  launch<float>(g, first, end, queue);
+const void* copy_x(const Gemm& g, int first, int end, CudaQueue& queue) {
+  auto* out = static_cast<simt::bf16*>(queue.workspace((end - first) * row_bytes(g)));
+  if (g.x_dtype == DType::kBf16) {
+    launch<simt::bf16>(g, first, end, out, queue);
+  } else {
+    launch<float>(g, first, end, out, queue);
+  }
+  return out;
 }
 
 }  // namespace moepp::cuda

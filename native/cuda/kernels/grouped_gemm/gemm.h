@@ -89,11 +89,12 @@ void gemm_sm80_quantised(const Gemm& gemm, bool narrow, CudaQueue& queue);
 void gemm_sm90(const Gemm& gemm, CudaQueue& queue);
 
 // Hopper's kernel takes x as bf16, a row for each of the output's. Any other x is copied so to the
-// workspace first, so many rows at a time. 0: the workspace does not hold those of a tile.
-int64_t rows_at_once(const Gemm& gemm, const CudaQueue& queue);
+// workspace first.
 bool serves_as_it_is(const Gemm& gemm);
-// The rows first .. end - 1 that a group has: row r becomes row r - first of the workspace, `pitch`
-// elements after the one before.
-void copy_x(const Gemm& gemm, int first, int end, CudaQueue& queue);
+// The rows of one launch: all, or as many as the workspace holds. 0: not even those of a tile.
+int64_t rows_at_once(const Gemm& gemm, const CudaQueue& queue);
+// Copies those of the rows first .. end - 1 that a group has, `pitch` elements from one to the
+// next. Returns row `first`.
+const void* copy_x(const Gemm& gemm, int first, int end, CudaQueue& queue);
 
 }  // namespace moepp::cuda

@@ -24,9 +24,10 @@ static_assert(128 * kProducerRegisters + (kThreads - 128) * kConsumerRegisters =
                   kThreads * kLaunchRegisters,
               "all are dealt");
 
-template <int Columns>
+template <int Columns, int Blocks>
 struct Config {
   static constexpr int kColumns = Columns;  // 192 or 256
+  static constexpr int kBlocks = Blocks;    // of a cluster: 1 or 2
 };
 
 // 16 bytes more than half a tile's columns: the rows of a fragment begin in banks of their own.
@@ -35,14 +36,15 @@ struct OutRow {
   alignas(16) simt::bf16 columns[C::kColumns / 2 + 8];
 };
 
-// A stage is 48 KB of 256 columns: 4.2 million operations, 85 for each byte.
+// A stage is 48 KB of 256 columns: 4.2 million operations, 85 for each byte. Each of two blocks
+// loads half of the weights for both: 128 for each byte.
 template <class C>
 struct Smem {
   alignas(1024) simt::bf16 x[kStages][2][kPartRows * kDepth];
   alignas(1024) simt::bf16 weight[kStages][C::kColumns * kDepth];
   OutRow<C> out[kConsumerWarps][kWarpRows];
   simt::Mbarrier full[kStages];   // the producer, and the announced bytes
-  simt::Mbarrier empty[kStages];  // every consumer's warp
+  simt::Mbarrier empty[kStages];  // every consumer's warp, of all blocks that are loaded for
 };
 
 // Of all rows those that a launch computes: row `first` is row 0 of its x.
@@ -61,29 +63,70 @@ struct Ring {
   }
 };
 
-// The number of a block's tile in a round. Blocks change places from round to round. Of two row
-// tiles a group has, the second may be short, and half of an even number of blocks would meet
-// nothing else.
-SIMT_DEVICE int64_t tile_number(int round) {
-  return static_cast<int64_t>(round) * gridDim.x + (blockIdx.x + round) % gridDim.x;
+// The tiles of a block, or of a cluster's two.
+template <class C>
+struct Walk {
+  TileWalk<kRows * C::kBlocks, C::kColumns> tiles;
+  int round = 0;
+
+  SIMT_DEVICE Walk(Window window) : tiles{window.first, window.end} {}
+
+  // Blocks change places from round to round. Of two row tiles a group has, the second may be
+  // short, and half of an even number of blocks would meet nothing else.
+  SIMT_DEVICE bool next(const Gemm& g, Tile* tile) {
+    const int clusters = static_cast<int>(gridDim.x) / C::kBlocks,
+              cluster = static_cast<int>(blockIdx.x) / C::kBlocks;
+    const int64_t number = static_cast<int64_t>(round) * clusters + (cluster + round) % clusters;
+    round++;
+    if (!tiles.find(g, number, tile)) return false;
+    if constexpr (C::kBlocks == 2) {
+      // Two warpgroups of each block, or one, so that neither block waits for the other.
+      const int rows = tile->end - tile->row > kRows ? kRows : kPartRows;
+      tile->row += static_cast<int>(simt::cluster_rank()) * rows;
+      tile->end = min(tile->end, tile->row + rows);
+    }
+    return true;
+  }
+};
+
+// By the warp that has read a stage.
+template <class C>
+SIMT_DEVICE void release(Smem<C>& s, int stage) {
+  const unsigned lane = threadIdx.x % 32;
+  if constexpr (C::kBlocks == 1) {
+    if (lane == 0) simt::mbar_arrive(&s.empty[stage]);
+  } else {
+    if (lane < C::kBlocks) simt::mbar_arrive_in(&s.empty[stage], lane);
+  }
+}
+
+// `row`: of the weights' map.
+template <class C>
+SIMT_DEVICE void load_weight(const simt::TensorMap* weight, int k, int row, Smem<C>& s, int stage) {
+  if constexpr (C::kBlocks == 1) {
+    simt::tma_load(s.weight[stage], weight, k, row, &s.full[stage]);
+  } else {
+    const int first = static_cast<int>(simt::cluster_rank()) * (C::kColumns / 2);
+    simt::tma_load_multicast(s.weight[stage] + first * kDepth, weight, k, row + first,
+                             &s.full[stage], 3);
+  }
 }
 
 template <class C>
 SIMT_DEVICE void produce(const Gemm& g, Window window, const simt::TensorMap* x,
                          const simt::TensorMap* weight, Smem<C>& s) {
-  TileWalk<kRows, C::kColumns> walk = {window.first, window.end};
+  Walk<C> walk(window);
   Ring ring;
   Tile tile;
-  for (int round = 0; walk.find(g, tile_number(round), &tile); round++) {
-    const int parts = tile.end - tile.row > kPartRows ? 2 : 1;
+  while (walk.next(g, &tile)) {
+    const int rows = tile.end - tile.row, parts = rows > kPartRows ? 2 : rows > 0 ? 1 : 0;
     for (int k = 0; k < g.k; k += kDepth) {
       simt::Mbarrier* full = &s.full[ring.stage];
       simt::mbar_wait(&s.empty[ring.stage], ring.parity ^ 1);
       simt::mbar_arrive_expect_tx(full, parts * sizeof s.x[0][0] + sizeof s.weight[0]);
       for (int i = 0; i < parts; i++)
         simt::tma_load(s.x[ring.stage][i], x, k, tile.row - window.first + i * kPartRows, full);
-      simt::tma_load(s.weight[ring.stage], weight, k, tile.group * g.weight_rows + tile.column,
-                     full);
+      load_weight<C>(weight, k, tile.group * g.weight_rows + tile.column, s, ring.stage);
       ring.advance();
     }
   }
@@ -162,7 +205,6 @@ SIMT_DEVICE void put(const Gemm& g, const Tile& tile, const float (&sum)[C::kCol
 template <class C>
 SIMT_DEVICE void multiply(const Gemm& g, int part, Smem<C>& s, Ring& ring,
                           float (&sum)[C::kColumns / 2]) {
-  const bool signals = threadIdx.x % 32 == 0;
   int last = -1;  // the stage whose products may still be running
   for (int k = 0; k < g.k; k += kDepth) {
     simt::mbar_wait(&s.full[ring.stage], ring.parity);
@@ -175,13 +217,13 @@ SIMT_DEVICE void multiply(const Gemm& g, int part, Smem<C>& s, Ring& ring,
     }
     simt::wgmma_commit();
     simt::wgmma_wait<1>();
-    if (last >= 0 && signals) simt::mbar_arrive(&s.empty[last]);
+    if (last >= 0) release<C>(s, last);
     last = ring.stage;
     ring.advance();
   }
   simt::wgmma_wait<0>();
   after_wgmma(sum);
-  if (signals) simt::mbar_arrive(&s.empty[last]);
+  release<C>(s, last);
 }
 
 // A tile without rows for this warpgroup: the other one has the tensor cores to itself.
@@ -190,7 +232,7 @@ SIMT_DEVICE void pass(const Gemm& g, Smem<C>& s, Ring& ring) {
   for (int k = 0; k < g.k; k += kDepth) {
     simt::mbar_wait(&s.full[ring.stage], ring.parity);
     __syncwarp();  // a lane that came late would miss the phase
-    if (threadIdx.x % 32 == 0) simt::mbar_arrive(&s.empty[ring.stage]);
+    release<C>(s, ring.stage);
     ring.advance();
   }
 }
@@ -199,10 +241,10 @@ template <class C>
 SIMT_DEVICE void consume(const Gemm& g, Window window, Smem<C>& s) {
   const int warp = static_cast<int>(threadIdx.x) / 32 - (kThreads / 32 - kConsumerWarps),
             part = warp / 4;
-  TileWalk<kRows, C::kColumns> walk = {window.first, window.end};
+  Walk<C> walk(window);
   Ring ring;
   Tile tile;
-  for (int round = 0; walk.find(g, tile_number(round), &tile); round++) {
+  while (walk.next(g, &tile)) {
     if (tile.row + part * kPartRows >= tile.end) {
       pass<C>(g, s, ring);
       continue;
@@ -230,11 +272,15 @@ __global__ void __launch_bounds__(kThreads, 1)
       simt::tma_prefetch_map(&weight);
       for (int i = 0; i < kStages; i++) {
         simt::mbar_init(&s.full[i], 1);
-        simt::mbar_init(&s.empty[i], kConsumerWarps);
+        simt::mbar_init(&s.empty[i], C::kBlocks * kConsumerWarps);
       }
       simt::fence_mbarrier_init();
     }
-    __syncthreads();
+    if constexpr (C::kBlocks == 1) {
+      __syncthreads();
+    } else {
+      simt::cluster_sync();
+    }
     await_inputs();
     if (threadIdx.x < 128) {
       simt::setmaxnreg_dec<kProducerRegisters>();
@@ -242,6 +288,10 @@ __global__ void __launch_bounds__(kThreads, 1)
     } else {
       simt::setmaxnreg_inc<kConsumerRegisters>();
       consume<C>(g, window, s);
+    }
+    if constexpr (C::kBlocks == 2) {
+      __syncwarp();
+      simt::cluster_sync();  // the other block may still load and arrive here
     }
   }
 }
@@ -256,33 +306,44 @@ void launch(const Gemm& g, const void* x, Window window, CudaQueue& queue) {
   queue.check(simt::make_tensor_map(
       &weight_map,
       {g.weight, simt::Element::kBf16, pitch, static_cast<uint64_t>(g.groups) * g.weight_rows,
-       pitch * 2, kDepth, C::kColumns, simt::Swizzle::k128}));
-  const int64_t tiles = most_tiles(g, kRows, C::kColumns), blocks = queue.multiprocessors();
-  const simt::Launch how = {dim3(static_cast<unsigned>(tiles < blocks ? tiles : blocks)),
-                            dim3(kThreads), sizeof(Smem<C>)};
+       pitch * 2, kDepth, C::kColumns / C::kBlocks, simt::Swizzle::k128}));
+  const int64_t tiles = most_tiles(g, kRows * C::kBlocks, C::kColumns),
+                clusters = std::max(queue.multiprocessors() / C::kBlocks, 1);
+  simt::Launch how = {dim3(static_cast<unsigned>(std::min(tiles, clusters) * C::kBlocks)),
+                      dim3(kThreads), sizeof(Smem<C>)};
+  how.cluster = C::kBlocks;
   queue.launch(multiply_wgmma<C>, how, g, window, x_map, weight_map);
 }
 
 // Rounds of tiles, times what one costs.
-inline int64_t cost(const Gemm& g, int columns, int multiprocessors) {
-  return (most_tiles(g, kRows, columns) + multiprocessors - 1) / multiprocessors * columns;
+template <class C>
+int64_t cost(const Gemm& g, const CudaQueue& queue) {
+  const int64_t clusters = std::max(queue.multiprocessors() / C::kBlocks, 1);
+  return (most_tiles(g, kRows * C::kBlocks, C::kColumns) + clusters - 1) / clusters * C::kColumns;
 }
 
-inline void launch_for_columns(const Gemm& g, const void* x, Window window, CudaQueue& queue) {
-  if (cost(g, 192, queue.multiprocessors()) < cost(g, 256, queue.multiprocessors()))
-    return launch<Config<192>>(g, x, window, queue);
-  launch<Config<256>>(g, x, window, queue);
+template <int Blocks>
+void launch_for_columns(const Gemm& g, const void* x, Window window, CudaQueue& queue) {
+  using Narrow = Config<192, Blocks>;
+  using Wide = Config<256, Blocks>;
+  if (cost<Narrow>(g, queue) < cost<Wide>(g, queue)) return launch<Narrow>(g, x, window, queue);
+  launch<Wide>(g, x, window, queue);
+}
+
+// Clusters where a group has two tiles of rows on average.
+inline void launch_for_rows(const Gemm& g, const void* x, Window window, CudaQueue& queue) {
+  if (g.rows / g.groups > kRows) return launch_for_columns<2>(g, x, window, queue);
+  launch_for_columns<1>(g, x, window, queue);
 }
 
 }  // namespace sm90
 
 void gemm_sm90(const Gemm& g, CudaQueue& queue) {
-  if (serves_as_it_is(g)) return sm90::launch_for_columns(g, g.x, {0, g.rows}, queue);
+  if (serves_as_it_is(g)) return sm90::launch_for_rows(g, g.x, {0, g.rows}, queue);
   const int most = static_cast<int>(std::min<int64_t>(rows_at_once(g, queue), g.rows));
   for (int first = 0; first < g.rows; first += most) {
     const int end = std::min(g.rows - first, most) + first;
-    copy_x(g, first, end, queue);
-    sm90::launch_for_columns(g, queue.workspace(), {first, end}, queue);
+    sm90::launch_for_rows(g, copy_x(g, first, end, queue), {first, end}, queue);
   }
 }
 
