@@ -10,16 +10,11 @@ namespace moepp::cuda {
 //   64-byte rows (32 bf16)    two rows cover all banks; eight rows at one unit, as ldmatrix reads
 //                             them, must cover each bank once
 //   128-byte rows (32 f32)    four rows at two units, as 16 lanes read float2s of a fragment
-//   wgmma, 128-byte rows      (64 bf16) the swizzle k128 of TMA
 SIMT_DEVICE int swizzled_64(int row, int unit) {
   return row * 4 + (unit ^ (row / 2 % 4));
 }
 SIMT_DEVICE int swizzled_128(int row, int unit) {
   return row * 8 + (unit ^ (row % 4 * 2));
-}
-
-SIMT_DEVICE int swizzled_wgmma(int row, int unit) {
-  return row * 8 + (unit ^ row % 8);
 }
 
 }  // namespace moepp::cuda

@@ -69,8 +69,9 @@ class CudaQueue : public Queue {
   // Memory for results that kernels of one op leave to each other, aligned to 256 bytes; the next
   // op may overwrite it. No result depends on its size. attention splits contexts where it holds
   // one token of the longest context that the page table has room for. That is at most 4 (D + 2) Hq
-  // ceil(M S / 64) bytes. With less than that per token of the step it takes several launches. 32
-  // MiB are plenty.
+  // ceil(M S / 64) bytes. With less than that per token of the step it takes several launches.
+  // Hopper's products copy x to it (gemm.h), in several launches where 2 bytes an element and row
+  // are more. 32 MiB are plenty.
   void set_workspace(void* data, int64_t bytes) {
     workspace_ = data;
     workspace_bytes_ = bytes;

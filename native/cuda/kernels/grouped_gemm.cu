@@ -107,7 +107,7 @@ std::array<std::atomic<int64_t>, kGemmKernels>& gemm_launches() {
 
 void run_gemm(const Gemm& gemm, GemmKernel kernel, CudaQueue& queue) {
   if (gemm.rows == 0 || gemm.columns == 0) return;
-  if (kernel == GemmKernel::kSm90 && gemm.k % 4 != 0) kernel = GemmKernel::kSm80;
+  if (kernel == GemmKernel::kSm90 && rows_at_once(gemm, queue) == 0) kernel = GemmKernel::kSm80;
   gemm_launches()[static_cast<size_t>(kernel)]++;
   switch (kernel) {
     case GemmKernel::kF32:

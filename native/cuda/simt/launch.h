@@ -13,6 +13,7 @@ struct Launch {
   bool programmatic = false;
   // all blocks run at once, so they may wait for each other; a grid that does not fit is refused
   bool cooperative = false;
+  unsigned cluster = 1;  // neighbouring blocks in x that are one: see cluster.h (sm_90)
 };
 
 // Lets a kernel have as much shared memory as the device gives a block. It is always the same: two
@@ -33,7 +34,7 @@ Error launch(void (*kernel)(Parameters...), const Launch& how, Arguments&&... ar
     const Error error = allow_all_shared_memory(reinterpret_cast<const void*>(kernel));
     if (error != kSuccess) return error;
   }
-  cudaLaunchAttribute attributes[2] = {};
+  cudaLaunchAttribute attributes[3] = {};
   unsigned count = 0;
   if (how.programmatic) {
     attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
@@ -42,6 +43,12 @@ Error launch(void (*kernel)(Parameters...), const Launch& how, Arguments&&... ar
   if (how.cooperative) {
     attributes[count].id = cudaLaunchAttributeCooperative;
     attributes[count++].val.cooperative = 1;
+  }
+  if (how.cluster > 1) {
+    attributes[count].id = cudaLaunchAttributeClusterDimension;
+    attributes[count].val.clusterDim.x = how.cluster;
+    attributes[count].val.clusterDim.y = attributes[count].val.clusterDim.z = 1;
+    count++;
   }
   cudaLaunchConfig_t config = {};
   config.gridDim = how.grid;

@@ -42,18 +42,6 @@ SIMT_DEVICE uint4 load_stream(const uint4* p, uint64_t l2_policy) {
 #endif
 }
 
-// 16 bytes from L2 on, past L1, that an earlier kernel wrote. That kernel may have ended since this
-// one started. For activations that a block reads once. It moves whole 32-byte sectors: the lanes
-// of one instruction must ask for all of each. The compiler keeps it behind wait_for_dependencies,
-// and is free otherwise. PTX: ld.global.cg.
-SIMT_DEVICE uint4 load_l2(const uint4* p) {
-  uint4 v;
-  asm volatile("ld.global.cg.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-               : "l"(p));
-  return v;
-}
-
 // Brings the line that holds p into L2. PTX: prefetch.
 SIMT_DEVICE void prefetch_l2(const void* p) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(p));

@@ -10,6 +10,7 @@
 #include "cuda/simt/mma.h"
 #include "cuda/simt/mbarrier.h"
 #include "cuda/simt/tma.h"
+#include "cuda/simt/cluster.h"
 #include "cuda/simt/wgmma.h"
 #include "cuda/simt/runtime.h"
 #include "cuda/simt/launch.h"

@@ -117,4 +117,15 @@ SIMT_DEVICE void bulk_load(void* dst, const void* src, uint32_t bytes, Mbarrier*
 #endif
 }
 
+// Contiguous bytes from shared to global memory, else as tma_store: fence, commit and wait too.
+SIMT_DEVICE void bulk_store(void* dst, const void* src, uint32_t bytes) {
+#if SIMT_HAS_SM90
+  asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(dst),
+               "r"(smem_address(src)), "r"(bytes)
+               : "memory");
+#else
+  unsupported();
+#endif
+}
+
 }  // namespace simt

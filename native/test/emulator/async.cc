@@ -70,11 +70,34 @@ void run_bulk(const PendingBulk& p) {
   description.run(description);
 }
 
-void run_load(const PendingBulk& p, Site at) {
-  void* before = begin_engine(p.edge);
+void land(const PendingBulk& p, Site at) {
   run_bulk(p);
   const int64_t bytes = int64_t{1} * p.bulk.box_columns * p.bulk.box_rows * p.bulk.element_bytes;
   mbarrier_update(p.mbarrier, 0, -bytes, at);
+}
+
+// A load of the block whose shared memory begins at `from`. It lands in the same places of `block`.
+struct Landing {
+  PendingBulk p;
+  const unsigned char* from;
+  Site at;
+};
+void land_in_cluster(void* argument) {
+  const auto* landing = static_cast<const Landing*>(argument);
+  PendingBulk p = landing->p;
+  p.bulk.smem = block.smem + (p.bulk.smem - landing->from);
+  p.mbarrier = reinterpret_cast<uint64_t*>(
+      block.smem + (reinterpret_cast<const unsigned char*>(p.mbarrier) - landing->from));
+  land(p, landing->at);
+}
+
+void run_load(const PendingBulk& p, Site at) {
+  void* before = begin_engine(p.edge);
+  if (p.mask == 0) land(p, at);
+  Landing landing = {p, block.smem, at};
+  for (unsigned rank = 0; p.mask >> rank != 0; rank++) {
+    if (p.mask >> rank & 1) in_block_of_cluster(rank, at, land_in_cluster, &landing);
+  }
   end_engine(before);
 }
 
@@ -150,6 +173,22 @@ void mbarrier_arrive(uint64_t* b, Site at) {
   if (load_word(b).phase != phase) step_aside();
 }
 
+namespace {
+struct Arrival {
+  int64_t offset;
+  Site at;
+};
+void arrive_here(void* argument) {
+  const auto* arrival = static_cast<const Arrival*>(argument);
+  mbarrier_update(reinterpret_cast<uint64_t*>(block.smem + arrival->offset), 1, 0, arrival->at);
+}
+}  // namespace
+
+void mbarrier_arrive_in(uint64_t* b, unsigned rank, Site at) {
+  Arrival arrival = {reinterpret_cast<unsigned char*>(b) - block.smem, at};
+  in_block_of_cluster(rank, at, arrive_here, &arrival);
+}
+
 void mbarrier_wait(uint64_t* b, int parity, Site at) {
   check_mbarrier(b, "mbar_wait", true, at);
   if (parity != 0 && parity != 1) fail(at, "mbar_wait: parity %d", parity);
@@ -204,11 +243,11 @@ void copy_arrive(uint64_t* mbarrier, Site at) {
   current->arrivals++;
 }
 
-void bulk_load_start(const Bulk& bulk, uint64_t* mbarrier, Site at) {
+void bulk_load_start(const Bulk& bulk, uint64_t* mbarrier, Site at, unsigned mask) {
   check_mbarrier(mbarrier, "TMA load", true, at);
   check_visible(mbarrier, at);
   note_bulk(bulk, false);
-  const PendingBulk pending = {bulk, mbarrier, next_bulk_edge()};
+  const PendingBulk pending = {bulk, mbarrier, next_bulk_edge(), mask};
   if (options.async == Async::kEager) {
     run_load(pending, at);
   } else if (block.bulk_count == 256) {
@@ -219,7 +258,7 @@ void bulk_load_start(const Bulk& bulk, uint64_t* mbarrier, Site at) {
 }
 void bulk_store_start(const Bulk& bulk, Site at) {
   note_bulk(bulk, true);
-  const PendingBulk pending = {bulk, nullptr, next_bulk_edge()};
+  const PendingBulk pending = {bulk, nullptr, next_bulk_edge(), 0};
   if (options.async == Async::kEager) run_store(*current, pending);
   // Also when done: whether the thread waits for it before the block ends is checked either way.
   if (!current->stores.push(pending)) fail(at, "TMA: more than 16 stores of a thread in flight");

@@ -79,9 +79,8 @@ bool start_block(Grid& grid) {
   fresh.threads = fresh.live = grid.call.block.x * grid.call.block.y * grid.call.block.z;
   fresh.smem_bytes = grid.call.smem_bytes;
   fresh.programmatic = grid.call.programmatic;
-  grid.begun++;
   enter(fresh);
-  if (!take_parts()) return false;
+  if (!take_parts() || !join_cluster(grid.begun++)) return false;
   for (unsigned i = 0; i < kWarps; i++) {
     block.warp[i].live = i < block.threads / 32 ? ~0u : 0;
     block.warp[i].meetings_held = 0;
@@ -112,6 +111,7 @@ void end_block() {
   std::free(block.smem);
   std::free(block.edges);
   idle_parts().push_back(block.parts);
+  end_cluster();
 }
 
 std::string waiting_threads() {

@@ -12,6 +12,7 @@ struct Counts {
   std::atomic<int64_t> programmatic{0};  // launches
   std::atomic<int64_t> prefetches{0};    // of a thread
   std::atomic<int64_t> waits{0};         // of the host for a stream
+  std::atomic<int64_t> tma_bytes{0};     // of boxes that came by TMA
   // Pieces of page-locked memory: ever asked for, and held now.
   std::atomic<int64_t> page_locked{0}, page_locked_now{0};
 };

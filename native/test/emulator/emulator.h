@@ -11,6 +11,7 @@
 #include "test/emulator/mma.h"
 #include "test/emulator/mbarrier.h"
 #include "test/emulator/tma.h"
+#include "test/emulator/cluster.h"
 #include "test/emulator/wgmma.h"
 #include "test/emulator/runtime.h"
 #include "test/emulator/launch.h"

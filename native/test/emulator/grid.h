@@ -33,6 +33,10 @@ void thread_main();
 void enter(const Block& resident);
 // The grid's next block becomes `block`. False: no memory.
 bool start_block(Grid& grid);
+// The first block of a cluster makes it, and the last that ends gives it back. `number`: how many
+// of the grid's blocks began before. False: no memory.
+bool join_cluster(uint64_t number);
+void end_cluster();
 // Gives back what `block` holds.
 void end_block();
 // The waiting threads of `block`, one entry per place.

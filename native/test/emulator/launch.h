@@ -16,6 +16,7 @@ struct Launch {
   Stream stream = nullptr;
   bool programmatic = false;
   bool cooperative = false;
+  unsigned cluster = 1;
 };
 
 // The kernel runs when its stream does (streams.h).
@@ -26,6 +27,7 @@ Error launch(void (*kernel)(Parameters...), const Launch& how, Arguments&&... ar
   const auto address = reinterpret_cast<emu::Kernel>(kernel);
   emu::GridCall shape = {how.grid, how.block, how.smem_bytes, how.programmatic, how.cooperative};
   shape.early = how.programmatic;
+  shape.cluster = how.cluster;
   const Error refused = emu::check_launch(address, emu::stream_of(how.stream).device, &shape);
   if (refused != kSuccess) return refused;
   if (emu::gpu().launches_left == 0) return kLaunchFailed;

@@ -20,6 +20,7 @@ namespace simt::emu {
 namespace {
 
 constexpr unsigned kMostThreads = 1024, kMostDeep = 64, kMostRows = 65535, kMostColumns = 1u << 31;
+constexpr unsigned kMostOfCluster = 8;
 constexpr size_t kMostSharedBytes = kMaxSmem;
 
 #if SIMT_KNOWS_BOUNDS
@@ -101,6 +102,9 @@ Error check_launch(Kernel kernel, int device, GridCall* call) {
     return refuse(kInvalidValue, "a block has up to " + std::to_string(most_shared_bytes() / 1024) +
                                      " KiB of shared memory; asked for " +
                                      std::to_string(smem_bytes) + " bytes");
+  if (call->cluster == 0 || call->cluster > kMostOfCluster || grid.x % call->cluster != 0)
+    return refuse(kInvalidConfiguration, "a cluster of " + std::to_string(call->cluster) +
+                                             " blocks, for a grid of " + text_of(grid));
   call->resident = resident_blocks(static_cast<unsigned>(threads), smem_bytes);
   const uint64_t blocks = uint64_t{grid.x} * grid.y * grid.z;
   if (call->cooperative && blocks > call->resident)

@@ -168,6 +168,7 @@ void leave_meetings() {
   Warp& warp = block.warp[number];
   warp.live &= ~(1u << current->rank % 32);
   block.live--;
+  leave_cluster();
   for (Meeting& m : warp.meetings) {
     if (m.arrived == 0 || !(m.mask >> current->rank % 32 & 1)) continue;
     if (m.meet.aligned)

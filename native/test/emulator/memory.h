@@ -55,12 +55,6 @@ inline uint4 load_stream(const uint4* p, SIMT_AT) {
 inline uint4 load_stream(const uint4* p, uint64_t, SIMT_AT) {
   return load_stream(p, at);
 }
-inline uint4 load_l2(const uint4* p, SIMT_AT) {
-  if (reinterpret_cast<uintptr_t>(p) % 16 != 0)
-    emu::fail(at, "load_l2: the address is not aligned to 16");
-  const uint4 value = emu::load_past_l1(p);
-  return value;
-}
 // The line of 128 bytes.
 inline void prefetch_l2(const void* p) {
   emu::counts().prefetches++;

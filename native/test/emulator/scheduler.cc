@@ -137,14 +137,17 @@ bool any_thread(const Grid& grid, State state) {
   return false;
 }
 
+// A block, or those of a cluster.
 bool add_block(Grid& grid) {
   if (grid.begun == grid.blocks) return false;
-  if (!start_block(grid)) {
-    grid.failure = "out of memory";
-    grid.failed = true;
-    return false;
+  for (unsigned i = 0; i < grid.call.cluster; i++) {
+    if (!start_block(grid)) {
+      grid.failure = "out of memory";
+      grid.failed = true;
+      return false;
+    }
+    grid.resident.push_back(block);
   }
-  grid.resident.push_back(block);
   return true;
 }
 
@@ -257,6 +260,7 @@ void abandon_grid(Grid* grid) {
 }
 
 void fail(Site at, const char* format, ...) {
+  come_home();
   // From here on the scheduler works in memory of its own: the fiber's stack holds the kernel's
   // data.
   tsan_become(scheduler.tsan);

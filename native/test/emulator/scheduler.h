@@ -100,6 +100,10 @@ void mbarrier_arrive(uint64_t* b, Site at);  // one
 void mbarrier_wait(uint64_t* b, int parity, Site at);
 bool mbarrier_try_wait(uint64_t* b, int parity, Site at);
 
+unsigned rank_in_cluster();
+void cluster_barrier(Site at);
+void mbarrier_arrive_in(uint64_t* b, unsigned rank, Site at);
+
 // TMA: one box between shared and global memory. `run` moves it.
 struct Bulk {
   void (*run)(const Bulk& bulk);
@@ -109,7 +113,8 @@ struct Bulk {
   int64_t x, y;
   uint32_t box_columns, box_rows, element_bytes, swizzle_mask;
 };
-void bulk_load_start(const Bulk& bulk, uint64_t* mbarrier, Site at);
+// With a mask, to the same place in those blocks of the cluster.
+void bulk_load_start(const Bulk& bulk, uint64_t* mbarrier, Site at, unsigned mask = 0);
 void bulk_store_start(const Bulk& bulk, Site at);
 void bulk_store_commit();
 void bulk_store_wait(unsigned newest);
@@ -140,7 +145,7 @@ struct GridCall {
   dim3 grid, block;
   size_t smem_bytes = 0;
   bool programmatic = false, cooperative = false, early = false;
-  unsigned resident = 1;
+  unsigned resident = 1, cluster = 1;
   void (*entry)(void*) = nullptr;
   void* argument = nullptr;
 };

@@ -18,6 +18,7 @@ enum class State : uint8_t {
   kWarp,
   kGroup,
   kBarrier,
+  kCluster,
   kPhase,
   kDependencies,
   kDone
@@ -57,6 +58,7 @@ struct PendingBulk {
   Bulk bulk;
   uint64_t* mbarrier;  // of a load
   const char* edge;
+  unsigned mask;  // of the cluster's blocks that a load comes to; 0: this one
 };
 struct PendingProduct {
   Product product;
@@ -128,6 +130,12 @@ struct Parts {
   unsigned char async_smem[kMaxSmem];
 };
 
+// Neighbouring blocks that begin together, and their barrier.
+struct Cluster {
+  unsigned arrived, generation, live, blocks;  // live: threads; blocks that have not ended
+  char edge[4];
+};
+
 // The block whose thread runs; others wait as copies of it (scheduler.cc).
 struct Block {
   Grid* grid;
@@ -136,6 +144,7 @@ struct Block {
   unsigned char* smem;
   size_t smem_bytes;
   bool programmatic, let_go, async_used;
+  Cluster* cluster;  // null without
   Edges* edges;
   unsigned bulk_count, bulk_issued, copies_issued;
   Parts* parts;
@@ -157,6 +166,12 @@ void step_aside();
 // The running thread has reached its end: a thread that waited for it alone goes on.
 void leave_meetings();
 bool phase_complete(const uint64_t* b, int parity);
+// A thread has ended, which the cluster's barrier need not wait for.
+void leave_cluster();
+// Runs act(argument) with another block of the cluster as `block`, which must be resident.
+void in_block_of_cluster(unsigned rank, Site at, void (*act)(void*), void* argument);
+// After a failure on the way: the own block is `block` again.
+void come_home();
 // Runs one asynchronous operation that no thread has waited for; false if there is none. `choice`
 // is any number.
 bool run_one_pending(uint64_t choice);

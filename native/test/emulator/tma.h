@@ -109,7 +109,9 @@ inline void tma_prefetch_map(const TensorMap*, SIMT_AT) {
   emu::require(SIMT_HAS_SM90, at);
 }
 inline void tma_load(void* dst, const TensorMap* map, int x, int y, Mbarrier* b, SIMT_AT) {
-  emu::bulk_load_start(emu::tile_bulk(emu::run_bulk<false>, dst, map, x, y, "tma_load", at), b, at);
+  const emu::Bulk box = emu::tile_bulk(emu::run_bulk<false>, dst, map, x, y, "tma_load", at);
+  emu::counts().tma_bytes += int64_t{1} * box.box_columns * box.box_rows * box.element_bytes;
+  emu::bulk_load_start(box, b, at);
 }
 inline void tma_load(void* dst, const TensorMap* map, int x, int y, Mbarrier* b, uint64_t,
                      SIMT_AT) {
@@ -128,16 +130,28 @@ inline void tma_store_wait(SIMT_AT) {
   emu::bulk_store_wait(Newest);
 }
 
+namespace emu {
+
+inline Bulk line_bulk(void (*run)(const Bulk&), const void* smem, const void* global,
+                      uint32_t bytes, const char* op, Site at) {
+  require(SIMT_HAS_SM90, at);
+  if ((smem_address(smem, at) | reinterpret_cast<uintptr_t>(global) | bytes) % 16 != 0)
+    fail(at, "%s: addresses and size must be multiples of 16", op);
+  if (bytes == 0 || smem_address(smem, at) + bytes > smem_bytes())
+    fail(at, "%s: beyond shared memory", op);
+  auto* s = static_cast<unsigned char*>(const_cast<void*>(smem));
+  auto* g = static_cast<unsigned char*>(const_cast<void*>(global));
+  return {run, s, g, bytes, 1, bytes, 0, 0, bytes, 1, 1, 0};
+}
+
+}  // namespace emu
+
 inline void bulk_load(void* dst, const void* src, uint32_t bytes, Mbarrier* b, SIMT_AT) {
-  emu::require(SIMT_HAS_SM90, at);
-  if ((smem_address(dst, at) | reinterpret_cast<uintptr_t>(src) | bytes) % 16 != 0) {
-    emu::fail(at, "bulk_load: addresses and size must be multiples of 16");
-  }
-  if (bytes == 0 || smem_address(dst, at) + bytes > emu::smem_bytes())
-    emu::fail(at, "bulk_load: beyond shared memory");
-  auto* s = static_cast<unsigned char*>(dst);
-  auto* g = static_cast<unsigned char*>(const_cast<void*>(src));
-  emu::bulk_load_start({emu::run_bulk<false>, s, g, bytes, 1, bytes, 0, 0, bytes, 1, 1, 0}, b, at);
+  emu::bulk_load_start(emu::line_bulk(emu::run_bulk<false>, dst, src, bytes, "bulk_load", at), b,
+                       at);
+}
+inline void bulk_store(void* dst, const void* src, uint32_t bytes, SIMT_AT) {
+  emu::bulk_store_start(emu::line_bulk(emu::run_bulk<true>, src, dst, bytes, "bulk_store", at), at);
 }
 
 }  // namespace simt

@@ -56,6 +56,10 @@ constexpr Case kCases[] = {
     {130, 1, 3, 129, 40, false, true, 1.0f, Routing::kOneExpert},
     {70, 2, 4, 36, 40, true, true},
     {70, 2, 4, 136, 70, true, true},
+    {70, 2, 2, 24, 272, false, true},
+    {70, 2, 2, 24, 136, true, false},
+    {150, 2, 2, 72, 40, true, true},
+    {140, 1, 1, 72, 272, false, false, 1.0f, Routing::kAll},
 };
 // Several chunks of rows; few rows of many experts; rows that hardly fit into a CPU's buffers.
 constexpr Case kLargeCases[] = {{100, 3, 5, 33, 16, true, true, 1.0f, Routing::kAll},

@@ -36,7 +36,9 @@ struct WideProduct {
 };
 
 std::string run(const cuda::Gemm& gemm, GemmKernel kernel, cuda::Compiled compiled) {
+  const Shared<simt::bf16> copy(static_cast<size_t>(gemm.rows) * static_cast<size_t>(gemm.k));
   cuda::CudaQueue queue(nullptr, 2, compiled);
+  queue.set_workspace(copy.device(), static_cast<int64_t>(copy.size() * sizeof(simt::bf16)));
   const simt::Error error = run_on_device([&] {
     cuda::run_gemm(gemm, kernel, queue);
     return queue.take_error();

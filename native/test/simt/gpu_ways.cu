@@ -74,6 +74,22 @@ Way<Args> with_queue(const std::string& name, int multiprocessors, cuda::Compile
   return way;
 }
 
+// A workspace of so many bytes; poison at first.
+static std::shared_ptr<Block> workspace_of(Device& device, int64_t bytes) {
+  struct Room {
+    Arena arena;
+    Block block;
+    Room(Device& device, int64_t bytes)
+        : arena({std::shared_ptr<Device>(), &device}, Guard::kMargins), block(arena, bytes) {}
+    ~Room() {
+      if (arena.device().fault().ok() && !block.margins_intact())
+        fail(__FILE__, __LINE__, "touched memory beside the workspace");
+    }
+  };
+  const auto room = std::make_shared<Room>(device, bytes);
+  return {room, &room->block};
+}
+
 static const char* kernel_name(GemmKernel kernel) {
   constexpr const char* names[] = {"f32", "decode", "sm80 narrow", "sm80", "sm90"};
   return names[static_cast<int>(kernel)];
@@ -102,19 +118,22 @@ static std::vector<int> chips_for(GemmKernel kernel, DType dtype) {
   return {86};
 }
 
-// Every kernel of products for such weights, on every chip that has another one.
+// Every kernel of products for such weights, on every chip that has another one. The workspace
+// holds a tile's rows of x, so that more of them come part by part.
 template <class Args>
-static std::vector<Way<Args>> product_ways(const Args& args, int multiprocessors) {
+static std::vector<Way<Args>> product_ways(Device& device, const Args& args, int multiprocessors) {
   std::vector<Way<Args>> ways;
+  const auto room = workspace_of(device, 128 * 2 * (args.weight->shape[2] + 7) / 8 * 8);
   for (const GemmKernel kernel : kernels_for(args.weight->dtype)) {
     const bool wide = kernel == GemmKernel::kSm80 || kernel == GemmKernel::kSm90;
     if (wide && args.activation == Activation::kTanh) continue;  // no model has it
     for (const int chip : chips_for(kernel, args.weight->dtype)) {
-      Way<Args> way =
-          with_queue<Args>(std::string(kernel_name(kernel)) + " of " + std::to_string(chip),
-                           multiprocessors, chip, [kernel](const Args& a, cuda::CudaQueue& queue) {
-                             cuda::run_gemm(cuda::gemm_of(a), kernel, queue);
-                           });
+      Way<Args> way = with_queue<Args>(
+          std::string(kernel_name(kernel)) + " of " + std::to_string(chip), multiprocessors, chip,
+          [kernel, room](const Args& a, cuda::CudaQueue& queue) {
+            queue.set_workspace(room->device(), room->bytes());
+            cuda::run_gemm(cuda::gemm_of(a), kernel, queue);
+          });
       way.reads_bf16 = rounds_activations(kernel);
       way.inputs = way.reads_bf16 ? Inputs::kRounded : Inputs::kExact;
       ways.push_back(way);
@@ -122,11 +141,12 @@ static std::vector<Way<Args>> product_ways(const Args& args, int multiprocessors
   }
   return ways;
 }
-std::vector<Way<LinearArgs>> ways(Device&, const LinearArgs& args, int multiprocessors) {
-  return product_ways(args, multiprocessors);
+std::vector<Way<LinearArgs>> ways(Device& device, const LinearArgs& args, int multiprocessors) {
+  return product_ways(device, args, multiprocessors);
 }
-std::vector<Way<GroupedGemmArgs>> ways(Device&, const GroupedGemmArgs& args, int multiprocessors) {
-  return product_ways(args, multiprocessors);
+std::vector<Way<GroupedGemmArgs>> ways(Device& device, const GroupedGemmArgs& args,
+                                       int multiprocessors) {
+  return product_ways(device, args, multiprocessors);
 }
 
 // Tiles of several tokens, and blocks of several chunks, for steps that are small beside the card.
@@ -150,22 +170,10 @@ Status check_counters(const cuda::CudaQueue& queue) {
       std::all_of(counters.begin(), counters.end(), [](unsigned c) { return c == 0; });
   return zero ? Status() : Status::error(Code::kDevice, "a counter is left");
 }
-// Room for the partial results of so many units of attention; poison at first.
+// Room for the partial results of so many units of attention.
 static std::shared_ptr<Block> workspace_for(Device& device, const AttentionArgs& args,
                                             int64_t units) {
-  struct Room {
-    Arena arena;
-    Block block;
-    Room(Device& device, int64_t bytes)
-        : arena({std::shared_ptr<Device>(), &device}, Guard::kMargins), block(arena, bytes) {}
-    ~Room() {
-      if (arena.device().fault().ok() && !block.margins_intact())
-        fail(__FILE__, __LINE__, "touched memory beside the workspace");
-    }
-  };
-  const auto room =
-      std::make_shared<Room>(device, units * cuda::split_bytes(cuda::attention_of(args)));
-  return {room, &room->block};
+  return workspace_of(device, units * cuda::split_bytes(cuda::attention_of(args)));
 }
 
 // Whole contexts, without room to split them; the device's choice with room for three units, whose

@@ -302,8 +302,7 @@ __global__ void __launch_bounds__(32)
   simt::wait_for_dependencies();
   simt::launch_dependents();
   const uint4 by = simt::load_stream(scales + threadIdx.x);
-  const uint4 v = bug == Bug::kStreamedLoad ? simt::load_stream(x + threadIdx.x)
-                                            : simt::load_l2(x + threadIdx.x);
+  const uint4 v = bug == Bug::kStreamedLoad ? simt::load_stream(x + threadIdx.x) : x[threadIdx.x];
   out[threadIdx.x] = make_uint4(by.x * v.x, by.y * v.y, by.z * v.z, by.w * v.w);
 }
 

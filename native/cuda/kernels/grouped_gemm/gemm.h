@@ -17,8 +17,9 @@
 // The arithmetic of a product on a GPU (the CPU keeps f32 throughout):
 //   weight f32    f32 products, f32 sums
 //   weight bf16   decode, or before sm_80: f32 activations, f32 sums
-//                 else tensor cores: activations rounded to bf16 when they reach shared memory or
-//                 registers, unless the op that wrote them has rounded them already; f32 sums
+//                 else tensor cores: activations rounded to bf16 on their way to registers, or, on
+//                 Hopper, by a kernel that copies them first, unless the op that wrote them has
+//                 rounded them already; f32 sums
 //   int8, int4    the same two, with weights exactly as quantised; unlike on the CPU, activations
 //                 are never quantised
 // In every kernel a row's result does not depend on the rows beside it, and is the same in every
@@ -85,6 +86,15 @@ void gemm_f32(const Gemm& gemm, CudaQueue& queue);
 void gemm_decode(const Gemm& gemm, CudaQueue& queue);
 void gemm_sm80(const Gemm& gemm, bool narrow, CudaQueue& queue);
 void gemm_sm80_quantised(const Gemm& gemm, bool narrow, CudaQueue& queue);
-void gemm_sm90(const Gemm& gemm, CudaQueue& queue);  // rows of x are whole float4s
+void gemm_sm90(const Gemm& gemm, CudaQueue& queue);
+
+// Hopper's kernel takes x as bf16, a row for each of the output's. Any other x is copied so to the
+// workspace first.
+bool serves_as_it_is(const Gemm& gemm);
+// The rows of one launch: all, or as many as the workspace holds. 0: not even those of a tile.
+int64_t rows_at_once(const Gemm& gemm, const CudaQueue& queue);
+// Copies those of the rows first .. end - 1 that a group has, `pitch` elements from one to the
+// next. Returns row `first`.
+const void* copy_x(const Gemm& gemm, int first, int end, CudaQueue& queue);
 
 }  // namespace moepp::cuda

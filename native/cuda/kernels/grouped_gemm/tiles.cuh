@@ -2,6 +2,8 @@
 // finished sums.
 #pragma once
 
+#include <climits>
+
 #include "cuda/kernels/grouped_gemm/gemm.h"
 
 namespace moepp::cuda {
@@ -23,10 +25,11 @@ struct Tile {
   int group, row, end, column;
 };
 
-// Tiles are numbered group by group, in a group with the rows running first: blocks that run
-// together share a weight's tile.
+// Tiles of the rows from .. to - 1. They are numbered group by group, in a group with the rows
+// running first: blocks that run together share a weight's tile.
 template <int kRows, int kColumns>
 struct TileWalk {
+  int from = 0, to = INT_MAX;
   int group = 0;
   int64_t before = 0;  // tiles of the groups before it
 
@@ -34,8 +37,8 @@ struct TileWalk {
   SIMT_DEVICE bool find(const Gemm& g, int64_t number, Tile* tile) {
     const int across = (g.weight_rows + kColumns - 1) / kColumns;
     for (; group < g.groups; group++) {
-      const int first = first_row(g, group), end = end_row(g, group),
-                down = (end - first + kRows - 1) / kRows;
+      const int first = max(first_row(g, group), from), end = min(end_row(g, group), to),
+                down = (max(end - first, 0) + kRows - 1) / kRows;
       const int64_t count = static_cast<int64_t>(down) * across;
       if (number < before + count) {
         const int within = static_cast<int>(number - before);

@@ -114,7 +114,7 @@ template <bool PastL1>
 static __global__ void load_halves(const uint4* x, uint4* y) {
   for (unsigned i = 0; i < 2; i++) {
     const uint4* p = x + 2 * threadIdx.x + i;
-    y[32 * i + threadIdx.x] = PastL1 ? simt::load_l2(p) : *p;
+    y[32 * i + threadIdx.x] = PastL1 ? simt::load_stream(p) : *p;
   }
 }
 
