@@ -1,7 +1,5 @@
 // Kernels whose traffic is known by hand: one warp a block, where nothing else is said.
 #include "../device_test.h"
-#include "cuda/kernels/grouped_gemm/gemm.h"
-#include "cuda/weight_layout.h"
 #include "test/emulator/traffic/traffic.h"
 
 namespace moepp::simt_test {
@@ -122,6 +120,7 @@ static __global__ void load_halves(const uint4* x, uint4* y) {
 // other halves again, unless L1 keeps them.
 MOEPP_TEST(traffic_of_half_sectors) {
   const DeviceBytes x(1024), y(1024);
+  EXPECT(simt::clear(x.floats(), 1024, nullptr) == simt::kSuccess);
   const emu::Traffic past = traffic_of(load_halves<true>, {1, 32}, x.as<uint4>(), y.as<uint4>()),
                      by = traffic_of(load_halves<false>, {1, 32}, x.as<uint4>(), y.as<uint4>());
   EXPECT_MOVED(past.asked, 1024, 1024);
@@ -277,40 +276,6 @@ MOEPP_TEST(traffic_of_two_kernels) {
   const emu::Traffic rest = emu::difference(little, large);
   EXPECT(rest.launches == 0);
   EXPECT_MOVED(rest.memory, 4096, 0);
-}
-
-// The gathering GEMM of Hopper, on an x of f32 or bf16. Two groups, one of them more than a tile;
-// two tiles of columns, whichever their width.
-constexpr int kRows = 150, kInputs = 192, kOutputs = 384, kAcross = 2;
-static emu::Traffic gathered(DType x_dtype) {
-  const DeviceBytes x(kRows * kInputs * 4), out(kRows * kOutputs * 4), order(kRows * 4),
-      offsets(12),
-      weight(static_cast<size_t>(
-          cuda::weight_bytes(DType::kBf16, Layout::kMatrix, 2, kOutputs, kInputs)));
-  offsets.as<int32_t>()[0] = 0, offsets.as<int32_t>()[1] = 131, offsets.as<int32_t>()[2] = kRows;
-  for (int r = 0; r < kRows; r++) order.as<int32_t>()[r] = r * 7 % kRows;
-  cuda::Gemm g = {};
-  g.x = x.floats(), g.token_order = order.as<int32_t>(), g.offsets = offsets.as<int32_t>();
-  g.weight = weight.floats(), g.out = {out.floats(), false};
-  g.picks_per_row = 1, g.groups = 2, g.rows = kRows, g.k = g.pitch = kInputs;
-  g.weight_rows = g.columns = kOutputs;
-  g.scale = 1.0f, g.dtype = DType::kBf16, g.x_dtype = x_dtype;
-  emu::count_traffic();
-  cuda::CudaQueue queue(nullptr, 3, 90);
-  cuda::run_gemm(g, cuda::GemmKernel::kSm90, queue);
-  EXPECT(queue.take_error() == simt::kSuccess);
-  EXPECT(simt::synchronize(nullptr) == simt::kSuccess);
-  emu::stop_counting();
-  return emu::traffic();
-}
-
-// Each sector of x once a tile of columns; an x of bf16 moves half the bytes.
-MOEPP_TEST(traffic_of_a_gathering_gemm) {
-  const emu::Traffic f32 = gathered(DType::kF32), bf16 = gathered(DType::kBf16);
-  constexpr uint64_t kHalf = uint64_t{2} * kAcross * kRows * kInputs;
-  EXPECT_MOVED(emu::difference(f32, bf16).asked, kHalf, 0);
-  EXPECT_MOVED(emu::difference(f32, bf16).l2, kHalf, 0);
-  EXPECT_MOVED(f32.asked, f32.asked.read, uint64_t{4} * kRows * kOutputs);
 }
 
 }  // namespace moepp::simt_test
