@@ -163,8 +163,8 @@ const countOf = (counts, names) => names.reduce((sum, name) => sum + (counts.get
 const products = ['HGMMA', 'HMMA', 'IMMA']
 
 /**
- * What speaks for a loop to be the hottest, the strongest first: products on tensor cores that no
- * loop inside has; that there is none inside; multiply-adds, loads, all else.
+ * The reasons for a loop to be the hottest, as numbers, the strongest first. It has products on
+ * tensor cores that no loop inside has; no loop is inside; multiply-adds; loads; its length.
  */
 function weightsOf({ from, to }, code, loops) {
   const inside = loops.filter(
