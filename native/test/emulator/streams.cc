@@ -104,6 +104,7 @@ void run_until(StreamState& stream, uint64_t position) {
   abandon(stream, started);
   if (stream.error == kSuccess && !is_lost()) return;
   stream.done += stream.queue.size();
+  acquire(&stream.ended);  // kernels that started early have read their arguments
   stream.queue.clear();
 }
 
