@@ -67,11 +67,11 @@ class CudaQueue : public Queue {
   bool splits_contexts() const { return !switches_.no_split; }
 
   // Memory for results that kernels of one op leave to each other, aligned to 256 bytes; the next
-  // op may overwrite it. No result depends on its size. attention splits contexts where it holds
-  // one token of the longest context that the page table has room for. That is at most 4 (D + 2) Hq
-  // ceil(M S / 64) bytes. With less than that per token of the step it takes several launches.
-  // Hopper's products copy x to it (gemm.h), in several launches where 2 bytes an element and row
-  // are more. 32 MiB are plenty.
+  // op may overwrite it. attention splits a context if it holds 4 (D + 2) Hq bytes for each of its
+  // ranges (attention/split.cuh), 8.5 MB at most. The longest that the page table has room for
+  // decides. No result depends on more than that. With less per token of the step there are several
+  // launches. Hopper's products copy x to it (gemm.h), in several launches where 2 bytes an element
+  // and row are more. 32 MiB are plenty.
   void set_workspace(void* data, int64_t bytes) {
     workspace_ = data;
     workspace_bytes_ = bytes;

@@ -25,6 +25,7 @@ static const std::shared_ptr<Device>& device_of(int capability) {
   const simt_test::OtherGpu other;
   simt::emu::Gpu& gpu = simt::emu::gpu();
   gpu.major = capability / 10, gpu.minor = capability % 10, gpu.multiprocessors = kMultiprocessors;
+  if (capability == 90) gpu.block_shared_bytes = size_t{227} << 10;
   const int compiled = gpu.compiled;
 #else
   const int compiled = 0;
