@@ -118,7 +118,8 @@ export default [
   },
   {
     name: 'cuda-wgmma-stage-freed-in-one-block',
-    breaks: 'A warp frees a stage for its own block, not for the other one, which fills half of it.',
+    breaks:
+      'A warp frees a stage for its own block, not for the other one, which fills half of it.',
     in: kernels,
     find: 'if (lane < C::kBlocks) simt::mbar_arrive_in(&s.empty[stage], lane);',
     replace: 'if (lane < C::kBlocks) simt::mbar_arrive_in(&s.empty[stage], simt::cluster_rank());',

@@ -92,6 +92,9 @@ void land_in_cluster(void* argument) {
 }
 
 void run_load(const PendingBulk& p, Site at) {
+  for (unsigned rank = 0; p.mask >> rank != 0; rank++) {
+    if (p.mask >> rank & 1) require_block_of_cluster(rank, at);
+  }
   void* before = begin_engine(p.edge);
   if (p.mask == 0) land(p, at);
   Landing landing = {p, block.smem, at};

@@ -20,6 +20,17 @@ void complete(Cluster& cluster) {
   }
 }
 
+// Block `rank` of this block's cluster, or null.
+Block* find_block(unsigned rank) {
+  if (rank == rank_in_cluster()) return &block;
+  for (Block& resident : block.grid->resident) {
+    if (block.cluster != nullptr && resident.cluster == block.cluster &&
+        resident.index.x % block.grid->call.cluster == rank)
+      return &resident;
+  }
+  return nullptr;
+}
+
 }  // namespace
 
 bool join_cluster(uint64_t number) {
@@ -64,21 +75,21 @@ void cluster_barrier(Site at) {
   acquire(edge);
 }
 
+void require_block_of_cluster(unsigned rank, Site at) {
+  if (find_block(rank) == nullptr)
+    fail(at, "block %u of the cluster has ended, or there is none", rank);
+}
+
 void in_block_of_cluster(unsigned rank, Site at, void (*act)(void*), void* argument) {
-  if (rank == rank_in_cluster()) return act(argument);
-  for (Block& resident : block.grid->resident) {
-    if (resident.cluster != block.cluster || resident.cluster == nullptr ||
-        resident.index.x % block.grid->call.cluster != rank)
-      continue;
-    const Block own = block;
-    visitor = &own;
-    block = resident;
-    act(argument);
-    resident = block;
-    come_home();
-    return;
-  }
-  fail(at, "block %u of the cluster has ended, or there is none", rank);
+  require_block_of_cluster(rank, at);
+  Block* resident = find_block(rank);
+  if (resident == &block) return act(argument);
+  const Block own = block;
+  visitor = &own;
+  block = *resident;
+  act(argument);
+  *resident = block;
+  come_home();
 }
 
 void come_home() {

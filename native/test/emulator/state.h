@@ -168,7 +168,9 @@ void leave_meetings();
 bool phase_complete(const uint64_t* b, int parity);
 // A thread has ended, which the cluster's barrier need not wait for.
 void leave_cluster();
-// Runs act(argument) with another block of the cluster as `block`, which must be resident.
+// Fails if block `rank` of the cluster is not resident.
+void require_block_of_cluster(unsigned rank, Site at);
+// Runs act(argument) with another block of the cluster as `block`.
 void in_block_of_cluster(unsigned rank, Site at, void (*act)(void*), void* argument);
 // After a failure on the way: the own block is `block` again.
 void come_home();

@@ -2,7 +2,7 @@
 // first fills a ring of stages by TMA. It has a map over the rows of x, and one over the rows of
 // all groups' weights. The two others multiply from the ring with wgmma, 64 rows each. The last
 // tile of a group with no more rows than that is one warpgroup's, in half the time.
-// SASS sm_90a multiply_wgmma: HGMMA>=4 UTMALDG !HMMA !LDL !STL registers=168 no-spills
+// SASS sm_90a multiply_wgmma: HGMMA>=4 UTMALDG UBLKCP !HMMA !LDL !STL registers=168 no-spills
 #include <algorithm>
 
 #include "cuda/kernels/grouped_gemm/tiles.cuh"
