@@ -95,10 +95,10 @@ export default [
   {
     name: 'cuda-route-counter-not-reset',
     breaks: 'The counter by which the last block is found is not reset for the next kernel.',
-    in: kernels,
+    in: 'native/cuda/last_block.cuh',
     find: 'if (*told != 0) *finished = 0;  // for the next kernel',
     replace: '',
-    tests: ['simt norm_route_top_k'],
+    tests: ['simt norm_route_top_k', 'simt top_logits'],
   },
   {
     name: 'cuda-combine-terms-past-a-warp',
@@ -117,11 +117,19 @@ export default [
     tests: ['simt rope_store'],
   },
   {
-    name: 'cuda-top-logits-many-ties',
-    breaks: 'One logit too few is found in a row with more ties than shared memory holds.',
+    name: 'cuda-top-logits-ties-of-the-bound',
+    breaks: 'Logits as large as the k-th largest group are not found.',
     in: kernels,
-    find: 'if (s.count >= k) bound = candidate;',
-    replace: 'if (s.count > k) bound = candidate;',
+    find: 'key_of(x[j]) >= bound) add_found',
+    replace: 'key_of(x[j]) > bound) add_found',
+    tests: ['simt top_logits'],
+  },
+  {
+    name: 'cuda-top-logits-chunk-of-minus-infinity',
+    breaks: 'A part of the row that is -infinity alone makes the sum NaN.',
+    in: kernels,
+    find: 'if (of_chunk == -INFINITY && of_row != -INFINITY) continue;',
+    replace: '',
     tests: ['simt top_logits'],
   },
   {

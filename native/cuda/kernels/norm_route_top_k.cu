@@ -13,6 +13,7 @@
 #include "cuda/kernels/kernels.h"
 #include "cuda/kernels/router/gating.cuh"
 #include "cuda/kernels/router/rows.cuh"
+#include "cuda/last_block.cuh"
 
 namespace moepp::cuda {
 
@@ -92,21 +93,6 @@ SIMT_DEVICE void scale_row(const NormRoute& r, int64_t first, float* row, const 
   }
 }
 
-// True if all other blocks have got here, so that their writes are seen. `told` is in shared
-// memory.
-SIMT_DEVICE bool is_last_block(unsigned* finished, int* told) {
-  __syncthreads();
-  if (gridDim.x == 1) return true;
-  if (threadIdx.x == 0) {
-    *told = simt::atomic_add_acq_rel(finished, 1) + 1 == gridDim.x ? 1 : 0;
-    if (*told != 0) *finished = 0;  // for the next kernel
-  }
-  __syncthreads();
-  const bool last = *told != 0;
-  __syncthreads();  // it may be overwritten
-  return last;
-}
-
 // One block a multiprocessor: for more, the compiler spilled on sm_100 and sm_120.
 template <class C>
 __global__ void __launch_bounds__(C::kThreads, 1) norm_and_route(NormRoute r) {
@@ -139,7 +125,7 @@ __global__ void __launch_bounds__(C::kThreads, 1) norm_and_route(NormRoute r) {
     multiply_group<C>(r.router, row_group<C>(r.router, group), rows, first);
   __syncthreads();
   for (int a = warp; a < count; a += kWarps) gate_token<kLogitsPerLane>(r.routing, first + a);
-  if (r.sorts && is_last_block(r.finished, simt::smem<int>())) sort_picks(r.routing, 0);
+  if (r.sorts && is_last_block(r.finished, gridDim.x, simt::smem<int>())) sort_picks(r.routing, 0);
 }
 
 template <class C>

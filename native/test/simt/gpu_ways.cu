@@ -191,15 +191,36 @@ Status check_counters(const cuda::CudaQueue& queue) {
       std::all_of(counters.begin(), counters.end(), [](unsigned c) { return c == 0; });
   return zero ? Status() : Status::error(Code::kDevice, "a counter is left");
 }
-// With counters the last block sorts.
-std::vector<Way<NormRouteTopKArgs>> ways(Device& device, const NormRouteTopKArgs&) {
-  Way<NormRouteTopKArgs> counted = own_way<NormRouteTopKArgs>();
+// The device's choice, which leaves the counters at zero.
+template <class Args>
+static Way<Args> counted_way() {
+  Way<Args> counted = own_way<Args>();
   counted.name = "counters";
-  counted.run = [own = counted.run](Device& d, const NormRouteTopKArgs& args) {
+  counted.run = [own = counted.run](Device& d, const Args& args) {
     const Status status = own(d, args);
     return status.ok() ? check_counters(cuda::CudaQueue::from(d.queue())) : status;
   };
-  return {counted, with_few_multiprocessors("no counters", device, &cuda::norm_route_top_k)};
+  return counted;
+}
+// With counters the last block sorts.
+std::vector<Way<NormRouteTopKArgs>> ways(Device& device, const NormRouteTopKArgs&) {
+  return {counted_way<NormRouteTopKArgs>(),
+          with_few_multiprocessors("no counters", device, &cuda::norm_route_top_k)};
+}
+
+// The second has room for one row a launch.
+std::vector<Way<TopLogitsArgs>> ways(Device& device, const TopLogitsArgs&) {
+  const auto& own = cuda::CudaQueue::from(device.queue());
+  Way<TopLogitsArgs> one_by_one = with_queue<TopLogitsArgs>(
+      "one by one", kMultiprocessors, own.compiled(),
+      [&own](const TopLogitsArgs& args, cuda::CudaQueue& queue) {
+        const int64_t v = args.logits->shape[1];
+        queue.set_workspace(own.workspace(), (v / 32 + 1) * 4 + (v / 2048 + 1) * 16);
+        queue.set_counters(own.counters());
+        cuda::top_logits(args, queue);
+      });
+  one_by_one.same_bits = true;
+  return {counted_way<TopLogitsArgs>(), one_by_one};
 }
 
 }  // namespace moepp::test::gpu
