@@ -69,6 +69,22 @@ export default [
     tests: ['simt linear', 'simt grouped_gemm'],
   },
   {
+    name: 'cuda-few-rows-line-not-awaited',
+    breaks: 'A line of weights is multiplied one line before its copies are known to have come.',
+    in: `${kernels}/grouped_gemm/few_rows.cu`,
+    find: 'simt::cp_async_wait<kStages - 2>();',
+    replace: 'simt::cp_async_wait<kStages - 1>();',
+    tests: ['simt linear', 'simt grouped_gemm'],
+  },
+  {
+    name: 'cuda-few-rows-sums-of-one-warp',
+    breaks: 'Of the warps that share stored rows, the first alone counts.',
+    in: `${kernels}/grouped_gemm/few_rows.cu`,
+    find: 'for (int i = 1; i < share.splits; i++)',
+    replace: 'for (int i = 1; i < 1; i++)',
+    tests: ['simt linear', 'simt grouped_gemm'],
+  },
+  {
     name: 'cuda-wgmma-sums-not-awaited',
     breaks: 'Sums are read while the last products of wgmma are under way.',
     in: kernels,

@@ -25,6 +25,7 @@ static const std::shared_ptr<Device>& device_of(int capability) {
   const simt_test::OtherGpu other;
   simt::emu::Gpu& gpu = simt::emu::gpu();
   gpu.major = capability / 10, gpu.minor = capability % 10, gpu.multiprocessors = kMultiprocessors;
+  if (capability == 90) gpu.block_shared_bytes = 227 << 10;
   const int compiled = gpu.compiled;
 #else
   const int compiled = 0;
@@ -75,13 +76,13 @@ Way<Args> with_queue(const std::string& name, int multiprocessors, cuda::Compile
 }
 
 static const char* kernel_name(GemmKernel kernel) {
-  constexpr const char* names[] = {"f32", "decode", "sm80 narrow", "sm80", "sm90"};
+  constexpr const char* names[] = {"f32", "decode", "few rows", "sm80", "sm90"};
   return names[static_cast<int>(kernel)];
 }
 // The kernels for such weights.
 static std::vector<GemmKernel> kernels_for(DType dtype) {
   if (dtype == DType::kF32) return {GemmKernel::kF32, GemmKernel::kDecode};
-  std::vector<GemmKernel> kernels = {GemmKernel::kF32, GemmKernel::kDecode, GemmKernel::kSm80Narrow,
+  std::vector<GemmKernel> kernels = {GemmKernel::kF32, GemmKernel::kDecode, GemmKernel::kFewRows,
                                      GemmKernel::kSm80};
   if (dtype == DType::kBf16) kernels.push_back(GemmKernel::kSm90);
   return kernels;
