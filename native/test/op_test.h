@@ -78,6 +78,7 @@ std::vector<Way<GroupedGemmArgs>> ways(Device& device, const GroupedGemmArgs& ar
 std::vector<Way<AttentionArgs>> ways(Device& device, const AttentionArgs& args);
 std::vector<Way<RouterLogitsArgs>> ways(Device& device, const RouterLogitsArgs& args);
 std::vector<Way<NormRouteTopKArgs>> ways(Device& device, const NormRouteTopKArgs& args);
+std::vector<Way<TopLogitsArgs>> ways(Device& device, const TopLogitsArgs& args);
 template <class Args>
 std::vector<Way<Args>> ways(Device&, const Args&) {
   return {own_way<Args>()};

@@ -23,6 +23,9 @@ std::vector<Way<RouterLogitsArgs>> ways(Device&, const RouterLogitsArgs&) {
 std::vector<Way<NormRouteTopKArgs>> ways(Device&, const NormRouteTopKArgs&) {
   return {};
 }
+std::vector<Way<TopLogitsArgs>> ways(Device&, const TopLogitsArgs&) {
+  return {};
+}
 int schedules() {
   return 1;
 }

@@ -15,40 +15,36 @@ MOEPP_TEST(simt_choose_gemm) {
     g.rows = 2 * tokens;
     return cuda::choose_gemm(g, queue);
   };
-  EXPECT(chosen(1, ampere) == GemmKernel::kDecode && chosen(8, ampere) == GemmKernel::kDecode);
-  // 4 rows per expert
-  EXPECT(chosen(32, ampere) == GemmKernel::kDecode && chosen(32, turing) == GemmKernel::kDecode);
-  EXPECT(chosen(33, ampere) == GemmKernel::kSm80Narrow &&
-         chosen(256, ampere) == GemmKernel::kSm80Narrow);
-  EXPECT(chosen(512, ampere) == GemmKernel::kSm80 && chosen(512, hopper) == GemmKernel::kSm90);
+  EXPECT(chosen(1, ampere) == GemmKernel::kDecode && chosen(2, ampere) == GemmKernel::kFewRows);
+  EXPECT(chosen(32, turing) == GemmKernel::kDecode && chosen(33, turing) == GemmKernel::kF32);
+  // 48 rows per expert
+  EXPECT(chosen(391, ampere) == GemmKernel::kFewRows &&
+         chosen(391, hopper) == GemmKernel::kFewRows);
+  EXPECT(chosen(392, ampere) == GemmKernel::kSm80 && chosen(392, hopper) == GemmKernel::kSm90);
   EXPECT(chosen(1, turing) == GemmKernel::kDecode && chosen(512, turing) == GemmKernel::kF32);
+  g.activation = Activation::kTanh;
+  EXPECT(chosen(512, hopper) == GemmKernel::kFewRows);
+  g.activation = Activation::kNone;
   for (DType dtype : {DType::kI8, DType::kI4}) {
     g.dtype = dtype;
-    const int most = dtype == DType::kI8 ? 4 : 2;
-    EXPECT(chosen(most, hopper) == GemmKernel::kDecode &&
-           chosen(most + 1, hopper) == GemmKernel::kSm80Narrow);
-    EXPECT(chosen(8, turing) == GemmKernel::kDecode &&
-           chosen(33, hopper) == GemmKernel::kSm80Narrow);
+    EXPECT(chosen(1, hopper) == GemmKernel::kDecode && chosen(2, hopper) == GemmKernel::kFewRows);
+    EXPECT(chosen(32, turing) == GemmKernel::kDecode);
     EXPECT(chosen(512, hopper) == GemmKernel::kSm80 && chosen(512, turing) == GemmKernel::kF32);
   }
-  g.weight_rows = 1536;  // down_proj: 12 tiles of 128 columns for each of up to 2 experts a token
-  EXPECT(chosen(5, hopper) == GemmKernel::kDecode && chosen(6, hopper) == GemmKernel::kSm80Narrow);
   g.dtype = DType::kBf16;
-  // Its o_proj and qkv_proj: 48 and 144 tiles of 32 columns.
+  // Its o_proj: 12 tiles of 128 columns for each 128 rows. A large one gives every multiprocessor
+  // one.
   g.picks_per_row = g.groups = 1, g.weight_rows = 1536;
   const auto dense = [&](int rows, const cuda::CudaQueue& queue) {
     g.rows = rows;
     return cuda::choose_gemm(g, queue);
   };
-  EXPECT(dense(32, hopper) == GemmKernel::kDecode && dense(33, hopper) == GemmKernel::kSm80Narrow);
-  g.weight_rows = 4608;
-  EXPECT(dense(8, hopper) == GemmKernel::kDecode && dense(9, hopper) == GemmKernel::kSm80Narrow);
-  g.dtype = DType::kI8;  // 36 tiles of 128 columns
-  EXPECT(dense(24, hopper) == GemmKernel::kDecode && dense(25, hopper) == GemmKernel::kSm80Narrow);
-  g.weight_rows = 65536;
-  EXPECT(dense(4, hopper) == GemmKernel::kDecode && dense(5, hopper) == GemmKernel::kSm80Narrow);
-  g.dtype = DType::kF32;
-  EXPECT(dense(512, ampere) == GemmKernel::kF32);
+  EXPECT(dense(1, hopper) == GemmKernel::kDecode && dense(2, hopper) == GemmKernel::kFewRows);
+  EXPECT(dense(127, hopper) == GemmKernel::kFewRows && dense(128, hopper) == GemmKernel::kSm90);
+  EXPECT(dense(8, turing) == GemmKernel::kDecode && dense(9, turing) == GemmKernel::kF32);
+  g.dtype = DType::kF32;  // 48 tiles of 32 columns
+  EXPECT(dense(32, hopper) == GemmKernel::kDecode && dense(33, hopper) == GemmKernel::kF32);
+  EXPECT(dense(8, ampere) == GemmKernel::kDecode && dense(512, ampere) == GemmKernel::kF32);
 }
 
 // A kernel that rounds x takes x as bf16, in rows of whole units.
@@ -61,7 +57,7 @@ MOEPP_TEST(simt_products_that_read_bf16) {
     return cuda::reads_bf16(g, queue);
   };
   for (const DType dtype : {DType::kBf16, DType::kI8, DType::kI4}) {
-    for (const int tokens : {64, 512}) {
+    for (const int tokens : {2, 64, 512}) {
       EXPECT(reads(dtype, tokens, 1536, ampere) && reads(dtype, tokens, 1536, hopper));
       EXPECT(!reads(dtype, tokens, 1540, hopper) && !reads(dtype, tokens, 1536, turing));
     }

@@ -84,7 +84,7 @@ MOEPP_TEST(cuda_compiled_for_less_is_an_error) {
   refuses(90, false, GemmKernel::kSm90, 90);
   refuses(80, false, GemmKernel::kSm90, {80, true});
   refuses(75, false, GemmKernel::kSm80, 75);
-  refuses(75, false, GemmKernel::kSm80Narrow, 75);
+  refuses(75, false, GemmKernel::kFewRows, 75);
   EXPECT(product.out[0] == -1.0f);
 }
 

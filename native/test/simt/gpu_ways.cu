@@ -92,13 +92,13 @@ static std::shared_ptr<Block> workspace_of(Device& device, int64_t bytes) {
 }
 
 static const char* kernel_name(GemmKernel kernel) {
-  constexpr const char* names[] = {"f32", "decode", "sm80 narrow", "sm80", "sm90"};
+  constexpr const char* names[] = {"f32", "decode", "few rows", "sm80", "sm90"};
   return names[static_cast<int>(kernel)];
 }
 // The kernels for such weights.
 static std::vector<GemmKernel> kernels_for(DType dtype) {
   if (dtype == DType::kF32) return {GemmKernel::kF32, GemmKernel::kDecode};
-  std::vector<GemmKernel> kernels = {GemmKernel::kF32, GemmKernel::kDecode, GemmKernel::kSm80Narrow,
+  std::vector<GemmKernel> kernels = {GemmKernel::kF32, GemmKernel::kDecode, GemmKernel::kFewRows,
                                      GemmKernel::kSm80};
   if (dtype == DType::kBf16) kernels.push_back(GemmKernel::kSm90);
   return kernels;
@@ -207,15 +207,36 @@ std::vector<Way<RouterLogitsArgs>> ways(Device& device, const RouterLogitsArgs&)
   return {with_few_multiprocessors("", device, &cuda::router_logits)};
 }
 
-// With counters the last block sorts.
-std::vector<Way<NormRouteTopKArgs>> ways(Device& device, const NormRouteTopKArgs&) {
-  Way<NormRouteTopKArgs> counted = own_way<NormRouteTopKArgs>();
+// The device's choice, which leaves the counters at zero.
+template <class Args>
+static Way<Args> counted_way() {
+  Way<Args> counted = own_way<Args>();
   counted.name = "counters";
-  counted.run = [own = counted.run](Device& d, const NormRouteTopKArgs& args) {
+  counted.run = [own = counted.run](Device& d, const Args& args) {
     const Status status = own(d, args);
     return status.ok() ? check_counters(cuda::CudaQueue::from(d.queue())) : status;
   };
-  return {counted, with_few_multiprocessors("no counters", device, &cuda::norm_route_top_k)};
+  return counted;
+}
+// With counters the last block sorts.
+std::vector<Way<NormRouteTopKArgs>> ways(Device& device, const NormRouteTopKArgs&) {
+  return {counted_way<NormRouteTopKArgs>(),
+          with_few_multiprocessors("no counters", device, &cuda::norm_route_top_k)};
+}
+
+// The second has room for one row a launch.
+std::vector<Way<TopLogitsArgs>> ways(Device& device, const TopLogitsArgs&) {
+  const auto& own = cuda::CudaQueue::from(device.queue());
+  Way<TopLogitsArgs> one_by_one = with_queue<TopLogitsArgs>(
+      "one by one", kMultiprocessors, own.compiled(),
+      [&own](const TopLogitsArgs& args, cuda::CudaQueue& queue) {
+        const int64_t v = args.logits->shape[1];
+        queue.set_workspace(own.workspace(), (v / 32 + 1) * 4 + (v / 2048 + 1) * 16);
+        queue.set_counters(own.counters());
+        cuda::top_logits(args, queue);
+      });
+  one_by_one.same_bits = true;
+  return {counted_way<TopLogitsArgs>(), one_by_one};
 }
 
 }  // namespace moepp::test::gpu

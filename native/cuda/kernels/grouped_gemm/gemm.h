@@ -12,7 +12,8 @@
 //
 // With swiglu a column has two such sums. The kernels turn the loop into tiles of rows and columns,
 // whose sums stay in registers while k passes through shared memory. decode.cu has no tiles: a warp
-// computes four stored rows of the weight for up to 8 rows of x.
+// computes four stored rows of the weight for up to 8 rows of x. In few_rows.cu it computes 16 for
+// up to 64, on tensor cores.
 //
 // The arithmetic of a product on a GPU (the CPU keeps f32 throughout):
 //   weight f32    f32 products, f32 sums
@@ -64,11 +65,11 @@ Gemm gemm_of(const LinearArgs& args);
 Gemm gemm_of(const GroupedGemmArgs& args);
 
 enum class GemmKernel {
-  kF32,         // any type and chip
-  kDecode,      // any type and chip; reads a group's weights once per 8 rows
-  kSm80Narrow,  // bf16, int8, int4: mma.sync, tiles of 32 rows
-  kSm80,        // bf16, int8, int4: mma.sync, tiles of 128 rows; not for tanh
-  kSm90,        // bf16: TMA and wgmma, sm_90a alone; not for tanh
+  kF32,      // any type and chip
+  kDecode,   // any type and chip; reads a group's weights once per 8 rows
+  kFewRows,  // bf16, int8, int4: mma.sync; reads a group's weights once per 64 rows, or 32
+  kSm80,     // bf16, int8, int4: mma.sync, tiles of 128 rows; not for tanh
+  kSm90,     // bf16: TMA and wgmma, sm_90a alone; not for tanh
 };
 
 // Products that each kernel was launched for by this process, recorded steps counted once: so that
@@ -84,8 +85,9 @@ void run_gemm(const Gemm& gemm, GemmKernel kernel, CudaQueue& queue);
 // The launchers of the kernels, in the files of this folder.
 void gemm_f32(const Gemm& gemm, CudaQueue& queue);
 void gemm_decode(const Gemm& gemm, CudaQueue& queue);
-void gemm_sm80(const Gemm& gemm, bool narrow, CudaQueue& queue);
-void gemm_sm80_quantised(const Gemm& gemm, bool narrow, CudaQueue& queue);
+void gemm_few_rows(const Gemm& gemm, CudaQueue& queue);
+void gemm_sm80(const Gemm& gemm, CudaQueue& queue);
+void gemm_sm80_quantised(const Gemm& gemm, CudaQueue& queue);
 void gemm_sm90(const Gemm& gemm, CudaQueue& queue);
 
 // Hopper's kernel takes x as bf16, a row for each of the output's. Any other x is copied so to the

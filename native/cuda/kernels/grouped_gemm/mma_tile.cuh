@@ -1,8 +1,7 @@
 // Shared parts of the kernels with mma.m16n8k16. Blocks walk tiles of kRows x kColumns, with stages
 // of x, and move the sums into the output. Their Config C has these two and kThreads. X: the type
 // of x, float or bf16. kAligned: rows of x are whole units of 16 bytes. place(row, unit): a unit's
-// place in a stage of x, in units. kDown x kAcross: fragments per warp, kAcross even. kTanh: the
-// kernel knows that activation.
+// place in a stage of x, in units. kDown x kAcross: fragments per warp, kAcross even. No tanh.
 #pragma once
 
 #include "cuda/kernels/grouped_gemm/tiles.cuh"
@@ -83,11 +82,7 @@ SIMT_DEVICE void write_sums(const Gemm& g, const Tile& tile, int row, int column
       for (int j = 0; j < C::kAcross; j++) {
         const float* two = sum[i / 2][j] + i % 2 * 2;
         const int at = tile.column + column + j * 8 + lane % 4 * 2;
-        if (C::kTanh) {
-          write_pair(g, r, at, finish(g, at, two[0]), finish(g, at + 1, two[1]));
-        } else {
-          write_pair(g, r, at, biased(g, at, two[0]), biased(g, at + 1, two[1]));
-        }
+        write_pair(g, r, at, biased(g, at, two[0]), biased(g, at + 1, two[1]));
       }
     }
   }

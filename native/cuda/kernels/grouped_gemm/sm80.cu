@@ -13,16 +13,15 @@ namespace moepp::cuda {
 // Not an anonymous namespace: what sm_75 does not use would be warned about.
 namespace sm80 {
 
-template <int Rows, int Columns, int WarpsDown, int StageCount, class XType, bool AlignedX>
+template <int StageCount, class XType, bool AlignedX>
 struct Config {
   using X = XType;
-  static constexpr int kRows = Rows, kColumns = Columns, kThreads = 128, kWarpsDown = WarpsDown,
-                       kWarpsAcross = 4 / WarpsDown;
+  static constexpr int kRows = 128, kColumns = 128, kThreads = 128, kWarpsDown = 2,
+                       kWarpsAcross = 2;
   static constexpr int kStages = StageCount;
   static constexpr bool kAligned = AlignedX;  // rows of x are whole units of 16 bytes
   static constexpr int kWarpRows = kRows / kWarpsDown, kWarpColumns = kColumns / kWarpsAcross;
   static constexpr int kDown = kWarpRows / 16, kAcross = kWarpColumns / 8;  // fragments of a warp
-  static constexpr bool kTanh = kRows == 32;  // for small products only: it is long
   static_assert(kAcross % 2 == 0, "gate and up are neighbours");
 
   static SIMT_DEVICE int place(int row, int unit) {
@@ -111,30 +110,24 @@ void launch(const Gemm& g, CudaQueue& queue) {
   queue.launch(multiply_mma<C>, persistent<C>(g, queue, 2, sizeof(Smem<C>)), g);
 }
 
+// 100 KB of shared memory per multiprocessor (8.6, 8.9, 12.x) hold two blocks of 2 stages, or of 3
+// with bf16 x; 164 KB and more two of 3.
 template <class X, bool kAligned>
-void launch_for_chip(const Gemm& g, bool narrow, CudaQueue& queue) {
-  if (narrow) {
-    // Bound by reading the weights: every multiprocessor must take part.
-    if (most_tiles(g, 32, 128) >= queue.multiprocessors())
-      return launch<Config<32, 128, 1, 4, X, kAligned>>(g, queue);
-    return launch<Config<32, 32, 2, 8, X, kAligned>>(g, queue);
-  }
-  // 100 KB of shared memory per multiprocessor (8.6, 8.9, 12.x) hold two blocks of 2 stages, or of
-  // 3 with bf16 x; 164 KB and more two of 3.
+void launch_for_chip(const Gemm& g, CudaQueue& queue) {
   if constexpr (sizeof(X) == 4) {
     const int chip = queue.compiled().capability;
     const bool large = chip == 80 || chip == 87 || (chip >= 90 && chip < 120);
-    if (!large) return launch<Config<128, 128, 2, 2, X, kAligned>>(g, queue);
+    if (!large) return launch<Config<2, X, kAligned>>(g, queue);
   }
-  launch<Config<128, 128, 2, 3, X, kAligned>>(g, queue);
+  launch<Config<3, X, kAligned>>(g, queue);
 }
 
 }  // namespace sm80
 
-void gemm_sm80(const Gemm& g, bool narrow, CudaQueue& queue) {
-  if (g.x_dtype == DType::kBf16) return sm80::launch_for_chip<simt::bf16, true>(g, narrow, queue);
-  if (g.k % 4 == 0) return sm80::launch_for_chip<float, true>(g, narrow, queue);
-  sm80::launch_for_chip<float, false>(g, narrow, queue);
+void gemm_sm80(const Gemm& g, CudaQueue& queue) {
+  if (g.x_dtype == DType::kBf16) return sm80::launch_for_chip<simt::bf16, true>(g, queue);
+  if (g.k % 4 == 0) return sm80::launch_for_chip<float, true>(g, queue);
+  sm80::launch_for_chip<float, false>(g, queue);
 }
 
 }  // namespace moepp::cuda

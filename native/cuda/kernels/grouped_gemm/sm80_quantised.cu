@@ -18,17 +18,15 @@ constexpr int kSteps = 4;   // of kDepth in a block of 128 k
 constexpr int kStages = 4;  // of x: step q of a block is in stage q
 constexpr int kLineBytes = 64;
 
-template <class WeightType, int Rows, int Columns, int Down, int Across, class XType, bool AlignedX>
+template <class WeightType, class XType, bool AlignedX>
 struct Config {
   using Weight = WeightType;
   using X = XType;
-  static constexpr int kRows = Rows, kColumns = Columns, kWarpsAcross = Across,
-                       kThreads = 32 * Down * Across;
-  static constexpr int kBlocks = kThreads == 128 ? 2 : 1;  // per multiprocessor, as registers allow
-  static constexpr bool kAligned = AlignedX;               // rows of x are whole units
-  static constexpr int kWarpRows = kRows / Down, kWarpColumns = kColumns / Across;
+  static constexpr int kRows = 128, kColumns = 128, kWarpsDown = 2, kWarpsAcross = 4,
+                       kThreads = 32 * kWarpsDown * kWarpsAcross;
+  static constexpr bool kAligned = AlignedX;  // rows of x are whole units
+  static constexpr int kWarpRows = kRows / kWarpsDown, kWarpColumns = kColumns / kWarpsAcross;
   static constexpr int kDown = kWarpRows / 16, kAcross = kWarpColumns / 8;  // fragments of a warp
-  static constexpr bool kTanh = kRows == 32;  // for small products only: it is long
   // of a block; of a line
   static constexpr int kLines = Weight::kBlockBytes / kLineBytes, kLineSteps = kSteps / kLines;
   static constexpr int kLineStages = 2 * kLines;  // of two blocks
@@ -223,7 +221,7 @@ SIMT_DEVICE void compute_tile(const Gemm& g, const Tile& tile, Smem<C>& s) {
 }
 
 template <class C>
-__global__ void __launch_bounds__(C::kThreads, C::kBlocks) multiply_quantised_mma(const Gemm g) {
+__global__ void __launch_bounds__(C::kThreads, 1) multiply_quantised_mma(const Gemm g) {
   SIMT_REQUIRES(SIMT_HAS_SM80) {
     await_inputs();
     auto& s = *simt::smem<Smem<C>>();
@@ -233,31 +231,22 @@ __global__ void __launch_bounds__(C::kThreads, C::kBlocks) multiply_quantised_mm
 
 template <class C>
 void launch(const Gemm& g, CudaQueue& queue) {
-  queue.launch(multiply_quantised_mma<C>, persistent<C>(g, queue, C::kBlocks, sizeof(Smem<C>)), g);
+  queue.launch(multiply_quantised_mma<C>, persistent<C>(g, queue, 1, sizeof(Smem<C>)), g);
 }
 
-// Narrow as in sm80.cu. Wide: two sets of sums leave room for one block of 8 warps, whose 90 KB fit
-// every chip.
-template <class Weight, class X, bool kAligned>
-void launch_for_rows(const Gemm& g, bool narrow, CudaQueue& queue) {
-  if (!narrow) return launch<Config<Weight, 128, 128, 2, 4, X, kAligned>>(g, queue);
-  if (most_tiles(g, 32, 128) >= queue.multiprocessors())
-    return launch<Config<Weight, 32, 128, 1, 4, X, kAligned>>(g, queue);
-  launch<Config<Weight, 32, 32, 2, 2, X, kAligned>>(g, queue);
-}
-
+// Two sets of sums leave room for one block of 8 warps, whose 90 KB fit every chip.
 template <class Weight>
-void launch_for_x(const Gemm& g, bool narrow, CudaQueue& queue) {
-  if (g.x_dtype == DType::kBf16) return launch_for_rows<Weight, simt::bf16, true>(g, narrow, queue);
-  if (g.k % 4 == 0) return launch_for_rows<Weight, float, true>(g, narrow, queue);
-  launch_for_rows<Weight, float, false>(g, narrow, queue);
+void launch_for_x(const Gemm& g, CudaQueue& queue) {
+  if (g.x_dtype == DType::kBf16) return launch<Config<Weight, simt::bf16, true>>(g, queue);
+  if (g.k % 4 == 0) return launch<Config<Weight, float, true>>(g, queue);
+  launch<Config<Weight, float, false>>(g, queue);
 }
 
 }  // namespace quantised
 
-void gemm_sm80_quantised(const Gemm& g, bool narrow, CudaQueue& queue) {
-  if (g.dtype == DType::kI8) return quantised::launch_for_x<Int8Weight>(g, narrow, queue);
-  quantised::launch_for_x<Int4Weight>(g, narrow, queue);
+void gemm_sm80_quantised(const Gemm& g, CudaQueue& queue) {
+  if (g.dtype == DType::kI8) return quantised::launch_for_x<Int8Weight>(g, queue);
+  quantised::launch_for_x<Int4Weight>(g, queue);
 }
 
 }  // namespace moepp::cuda
