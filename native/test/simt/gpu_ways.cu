@@ -230,8 +230,8 @@ std::vector<Way<TopLogitsArgs>> ways(Device& device, const TopLogitsArgs&) {
   Way<TopLogitsArgs> one_by_one = with_queue<TopLogitsArgs>(
       "one by one", kMultiprocessors, own.compiled(),
       [&own](const TopLogitsArgs& args, cuda::CudaQueue& queue) {
-        const int64_t v = args.logits->shape[1];
-        queue.set_workspace(own.workspace(), (v / 32 + 1) * 4 + (v / 2048 + 1) * 16);
+        const int64_t v = args.logits->shape[1], bytes = (v / 32 + 1) * 4 + (v / 2048 + 1) * 16;
+        queue.set_workspace(own.workspace(bytes), bytes);
         queue.set_counters(own.counters());
         cuda::top_logits(args, queue);
       });
