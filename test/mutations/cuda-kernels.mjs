@@ -96,7 +96,7 @@ export default [
     name: 'cuda-route-counter-not-reset',
     breaks: 'The counter by which the last block is found is not reset for the next kernel.',
     in: kernels,
-    find: 'if (*told != 0) *finished = 0;  // for the next kernel',
+    find: 'if (*told != 0) *arrived = 0;',
     replace: '',
     tests: ['simt norm_route_top_k'],
   },

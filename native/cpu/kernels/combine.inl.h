@@ -1,3 +1,5 @@
+#pragma once
+
 #include "rms_norm.inl.h"
 
 // The inputs of one token's sum.

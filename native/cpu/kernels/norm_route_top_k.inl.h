@@ -1,3 +1,5 @@
+#pragma once
+
 #include "rms_norm.inl.h"
 #include "route_top_k.inl.h"
 #include "router_logits.inl.h"

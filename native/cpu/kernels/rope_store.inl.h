@@ -1,3 +1,5 @@
+#pragma once
+
 #include "rms_norm.inl.h"
 #include "rows.inl.h"
 
