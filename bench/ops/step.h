@@ -71,8 +71,8 @@ struct MoeBuffers {
   Routed routed(Run& run) const;
 };
 
-// norm_route_top_k of x + delta, gate_up with SwiGLU, down with combine: y and the hidden state x of
-// the next layer. Layers above 0 add what the map makes of the layer before's logits. `before`:
+// norm_route_top_k of x + delta, gate_up with SwiGLU, down with combine: y and the hidden state x
+// of the next layer. Layers above 0 add what the map makes of the layer before's logits. `before`:
 // the product that makes delta, or null if delta is there.
 void add_moe_layer(Step& step, const MoeWeights& weights, MoeBuffers& buffers, int64_t layer,
                    const Tensor& x, const Tensor& delta, bool checked,

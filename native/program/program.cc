@@ -124,9 +124,9 @@ std::vector<std::string> Program::bf16_buffers() const {
   return names;
 }
 
-// Places buffers in the arena: each from the stage that writes it to the last that reads it. It takes
-// the first gap that is large enough. Inputs and results that are copied come first, for the whole
-// step. Others lie in the caller's memory.
+// Places buffers in the arena: each from the stage that writes it to the last that reads it. It
+// takes the first gap that is large enough. Inputs and results that are copied come first, for the
+// whole step. Others lie in the caller's memory.
 Status Program::plan_memory() {
   struct Placed {
     int64_t begin, end;

@@ -13,8 +13,8 @@ enum class Role { kIn, kWeight, kOut };
 
 // visit() does not tell whether an op reads the KV cache or writes it.
 template <class Args>
-constexpr bool kWritesCache = std::is_same<Args, RopeStoreArgs>::value ||
-                              std::is_same<Args, LinearRopeStoreArgs>::value;
+constexpr bool kWritesCache =
+    std::is_same<Args, RopeStoreArgs>::value || std::is_same<Args, LinearRopeStoreArgs>::value;
 
 struct Field {
   const char* name;

@@ -1,6 +1,6 @@
 // A token's second product, streamed (grouped_gemm/stream.cuh). The block that ends last sums the
-// token's experts, and norms the sum. For more tokens the two ops run one after the other: one block
-// would take longer than a launch.
+// token's experts, and norms the sum. For more tokens the two ops run one after the other: one
+// block would take longer than a launch.
 // SASS * multiply_streamed: LDG FFMA SHFL LDS STS !LDL !STL no-spills early-LDG<=2
 #include "cuda/kernels/combine/row.cuh"
 #include "cuda/kernels/grouped_gemm/stream.cuh"
@@ -12,12 +12,11 @@ namespace moepp::cuda {
 namespace {
 
 struct ThenCombine : stream::Columns {
+  static constexpr int kBlocks = 2;
   CombinedRows rows;
   unsigned* arrived;
 
-  SIMT_DEVICE void prefetch() const {
-    prefetch_combine(rows);
-  }
+  SIMT_DEVICE void prefetch() const { prefetch_combine(rows); }
   SIMT_DEVICE void finish() const {
     if (is_last_block(arrived, simt::smem<int>())) combine_row<4, stream::kThreads>(rows, 0);
   }

@@ -1,7 +1,7 @@
 // A token's output projection of attention, streamed (grouped_gemm/stream.cuh). The block that ends
-// last goes on to the experts: residual sum, norm, router, gating, sort. For more tokens the two ops
-// run one after the other: one block would take longer than a launch.
-// SASS * multiply_streamed: LDG FFMA SHFL LDS STS !LDL !STL no-spills
+// last goes on to the experts: residual sum, norm, router, gating, sort. For more tokens the two
+// ops run one after the other: one block would take longer than a launch.
+// SASS * multiply_streamed: LDG FFMA SHFL LDS STS !LDL !STL no-spills early-LDG<=2
 #include "cuda/kernels/grouped_gemm/stream.cuh"
 #include "cuda/kernels/kernels.h"
 #include "cuda/kernels/router/norm_route.cuh"
@@ -12,6 +12,7 @@ namespace moepp::cuda {
 namespace {
 
 struct ThenRoute : stream::Columns {
+  static constexpr int kBlocks = 2;
   NormRoute r;
 
   // As many rows of the router are on their way as with a warp for each (norm_route_top_k.cu).
@@ -19,9 +20,7 @@ struct ThenRoute : stream::Columns {
     static constexpr int kTokens = 1, kRows = 4, kElements = 4, kThreads = stream::kThreads;
   };
 
-  SIMT_DEVICE void prefetch() const {
-    prefetch_router(r.router);
-  }
+  SIMT_DEVICE void prefetch() const { prefetch_router(r.router); }
   SIMT_DEVICE void finish() const {
     if (is_last_block(r.finished, simt::smem<int>())) route_tile<Tile>(r, 0);
   }

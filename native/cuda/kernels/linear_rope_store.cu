@@ -1,7 +1,7 @@
-// A token's projection to queries, keys and values, streamed (grouped_gemm/stream.cuh). The rotation
-// is done in registers: a warp's four rows are two pairs of it. Where a head is normed first, or
-// does not consist of fours, and for more tokens, the two ops run one after the other.
-// SASS * multiply_streamed: LDG FFMA SHFL !LDL !STL no-spills
+// A token's projection to queries, keys and values, streamed (grouped_gemm/stream.cuh). The
+// rotation is done in registers: a warp's four rows are two pairs of it. For more tokens the two
+// ops run one after the other. So they do where heads are normed, or do not consist of fours.
+// SASS * multiply_streamed: LDG FFMA SHFL !LDL !STL no-spills early-LDG<=2
 #include "cuda/kernels/grouped_gemm/stream.cuh"
 #include "cuda/kernels/kernels.h"
 #include "cuda/kv_layout.cuh"
@@ -11,6 +11,7 @@ namespace moepp::cuda {
 namespace {
 
 struct RotatedColumns : stream::Columns {
+  static constexpr int kBlocks = 2;
   KvStep step;
   Output cache;  // the layer's
   const float *cosine, *sine;
@@ -36,8 +37,8 @@ struct RotatedColumns : stream::Columns {
 
   SIMT_DEVICE Place place(const Gemm& g, int warp, int row, int end) const {
     const int lane = static_cast<int>(threadIdx.x) % 32, t = row + lane / 4,
-              column = stored_row(g, warp, lane % 4), d = step.key_dim,
-              heads = hq + step.kv_heads, head = column / d;
+              column = stored_row(g, warp, lane % 4), d = step.key_dim, heads = hq + step.kv_heads,
+              head = column / d;
     Place place = {};
     place.there = lane < 4 && t < end && column < g.columns;
     if (!place.there) return place;
@@ -76,8 +77,7 @@ struct RotatedColumns : stream::Columns {
                 partner = __shfl_xor_sync(simt::kFullMask, value, interleaved ? 1 : 2);
     if (!place.there) return;
     g.out.store(static_cast<int64_t>(place.t) * g.columns + place.column, {value});
-    place.to.store(place.at,
-                   {place.rotated ? value * place.cosine + partner * place.sine : value});
+    place.to.store(place.at, {place.rotated ? value * place.cosine + partner * place.sine : value});
   }
 };
 

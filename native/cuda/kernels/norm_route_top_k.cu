@@ -56,12 +56,10 @@ void launch_for_tokens(NormRoute& r, CudaQueue& queue) {
   const int tokens = r.router.tokens;
   r.sorts = tokens <= kDecodeTokens && tokens * r.routing.k <= Config<1, 1, N>::kThreads &&
             (tokens == 1 || r.finished != nullptr);
-  if (!r.sorts && tokens >= 8 * queue.multiprocessors() &&
-      tile_bytes(8, r.router) <= kTileBytes) {
+  if (!r.sorts && tokens >= 8 * queue.multiprocessors() && tile_bytes(8, r.router) <= kTileBytes) {
     return launch<Config<8, 4, N>>(r, queue);
   }
-  if (!r.sorts && tokens >= queue.multiprocessors() &&
-      tile_bytes(4, r.router) <= kTileBytes) {
+  if (!r.sorts && tokens >= queue.multiprocessors() && tile_bytes(4, r.router) <= kTileBytes) {
     return launch<Config<4, 4, N>>(r, queue);
   }
   launch<Config<1, 1, N>>(r, queue);

@@ -24,7 +24,7 @@ __global__ void __launch_bounds__(kMostThreads) gate_and_sort(Routing r) {
   for (int t = static_cast<int>(threadIdx.x) / 32; t < r.tokens; t += warps)
     gate_token<kOneBlockLogits>(r, t);
   __syncthreads();
-  sort_all(r);
+  sort_picks(r, 0);
 }
 
 template <int L>

@@ -26,8 +26,7 @@ __global__ void __launch_bounds__(kMostWarps * 32) router_rows(Router r, int gro
   if (group >= groups) return;
   const int first = static_cast<int>(blockIdx.x) * C::kTokens;
   const int64_t from = first;
-  const RowGroup rows =
-      row_group<C>(r, group, {r.logits + from * r.e, r.scores + from * r.xs});
+  const RowGroup rows = row_group<C>(r, group, {r.logits + from * r.e, r.scores + from * r.xs});
   multiply_group<C>(r, rows, rows.z + static_cast<int64_t>(first) * rows.width, first);
 }
 

@@ -55,9 +55,8 @@ struct Data {
     set(rows, picks.rows);
     coefficients[0] = 0.0f;  // nothing of x
     coefficients.upload();
-    args.gemm = {&x.tensor,         &offsets.tensor, nullptr,
-                 &weight.tensor,    &expert_out.tensor, 1.0f,
-                 Activation::kNone, may_round_x};
+    args.gemm = {&x.tensor, &offsets.tensor,   nullptr,    &weight.tensor, &expert_out.tensor,
+                 1.0f,      Activation::kNone, may_round_x};
     CombineArgs& a = args.combine;
     a.residual = &residual.tensor, a.delta = c.delta ? &delta.tensor : nullptr;
     a.x = &normed.tensor, a.expert_out = &expert_out.tensor;
@@ -90,8 +89,7 @@ void expect_as_apart(OpTest& on, const Case& c, const GemmKind& kind) {
   });
   CombineArgs& bare = d.args.combine;
   bare.norm_weight = nullptr, bare.out = nullptr, bare.sum = &d.sum.tensor;
-  on.expect(d.args,
-            [&](const GroupedGemmCombineArgs& a) { return d.check(a, inputs, 40); });
+  on.expect(d.args, [&](const GroupedGemmCombineArgs& a) { return d.check(a, inputs, 40); });
 }
 
 // The op gives the bits of the two ops.
@@ -116,9 +114,8 @@ MOEPP_BENCH(grouped_gemm_combine_bf16) {
                 {static_cast<double>(d.picks.experts_used) * expert +
                      static_cast<double>(4 * t * c.k * c.f),
                  static_cast<double>(8 * t * c.h)}},
-               d.args, [&](const GroupedGemmCombineArgs& a) {
-                 return d.check(a, gemm_inputs(run), 41);
-               });
+               d.args,
+               [&](const GroupedGemmCombineArgs& a) { return d.check(a, gemm_inputs(run), 41); });
   }
 }
 

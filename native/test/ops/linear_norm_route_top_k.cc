@@ -27,12 +27,12 @@ struct Case {
 };
 
 // One token. Then those that a GPU does in two kernels: rows of x or of the output that are no
-// fours, a router that is too large, several tokens.
-constexpr Case kCases[] = {{1, 64, 60, 20, 2, 2},       {1, 96, 260, 9, 2, 4, false},
-                           {1, 32, 36, 200, 3, 8},      {1, 60, 64, 6, 1, 1, true, false},
-                           {1, 64, 132, 40, 2, 32},     {1, 37, 64, 20, 2, 2},
-                           {1, 64, 37, 20, 2, 2},       {1, 64, 420, 200, 0, 8},
-                           {1, 64, 40, 300, 2, 8},      {5, 64, 60, 20, 2, 2}};
+// fours, a large router, several tokens.
+constexpr Case kCases[] = {{1, 64, 60, 20, 2, 2},   {1, 96, 260, 9, 2, 4, false},
+                           {1, 32, 36, 200, 3, 8},  {1, 60, 64, 6, 1, 1, true, false},
+                           {1, 64, 132, 40, 2, 32}, {1, 37, 64, 20, 2, 2},
+                           {1, 64, 37, 20, 2, 2},   {1, 64, 420, 200, 0, 8},
+                           {1, 64, 40, 300, 2, 8},  {5, 64, 60, 20, 2, 2}};
 
 struct Data {
   Floats x, delta, residual, norm_weight, previous, sum, out;
@@ -98,19 +98,19 @@ MOEPP_BENCH(linear_norm_route_top_k_bf16) {
     Data d(run, {s, t}, router, weight, false, inputs);
     Tensor one = weight.tensor;
     d.args.linear.weight = &one;
-    run.row({"linear " + std::to_string(inputs) + " + norm_route_top_k " + router.name() +
-                 ", top " + std::to_string(s.top_k),
-             DType::kBf16,
-             t,
-             {static_cast<double>(weight.bytes() + 4 * (router.s.rows() + 2 * t) * s.hidden),
-              static_cast<double>(12 * t * s.hidden)}},
-            d.args,
-            [&](const LinearNormRouteTopKArgs& a) { return check(a, gemm_inputs(run), 41); },
-            [&](int64_t i) {
-              one.data = weight.copy(i);
-              router.use_copy(i);
-              run.kernels().linear_norm_route_top_k(d.args, run.device().queue());
-            });
+    run.row(
+        {"linear " + std::to_string(inputs) + " + norm_route_top_k " + router.name() + ", top " +
+             std::to_string(s.top_k),
+         DType::kBf16,
+         t,
+         {static_cast<double>(weight.bytes() + 4 * (router.s.rows() + 2 * t) * s.hidden),
+          static_cast<double>(12 * t * s.hidden)}},
+        d.args, [&](const LinearNormRouteTopKArgs& a) { return check(a, gemm_inputs(run), 41); },
+        [&](int64_t i) {
+          one.data = weight.copy(i);
+          router.use_copy(i);
+          run.kernels().linear_norm_route_top_k(d.args, run.device().queue());
+        });
   }
 }
 

@@ -22,8 +22,8 @@ struct Case {
   }
 };
 
-// One token of halves, of parts and of interleaved pairs, with values of other sizes; then those
-// that a GPU does in two kernels: odd halves, norms, odd rows of x, several tokens.
+// One token: halves, parts, interleaved pairs, values of other sizes. Then those that a GPU does in
+// two kernels: odd halves, norms, odd rows of x, several tokens.
 const Case kCases[] = {{2, 2, 32, 64},
                        {3, 1, 96, 132},
                        {2, 1, 256, 16},
@@ -69,7 +69,8 @@ struct Data {
                   &q.tensor,
                   1};
     if (c.normed)
-      args.store.q_norm = &q_norm.tensor, args.store.k_norm = &k_norm.tensor, args.store.eps = 1e-3f;
+      args.store.q_norm = &q_norm.tensor, args.store.k_norm = &k_norm.tensor,
+      args.store.eps = 1e-3f;
     args.store.interleaved = c.interleaved;
   }
 };
@@ -119,18 +120,18 @@ MOEPP_BENCH(linear_rope_store_bf16) {
     Data d(run, c, DType::kBf16, weight, false);
     Tensor one = weight.tensor;
     d.args.linear.weight = &one;
-    run.row({"linear " + std::to_string(c.inputs) + " -> " + std::to_string(c.columns()) +
-                 " + rope_store",
-             DType::kBf16,
-             t,
-             {static_cast<double>(bytes + 4 * t * c.inputs),
-              static_cast<double>(4 * t * (c.columns() + c.hq * c.d))}},
-            d.args,
-            [&](const LinearRopeStoreArgs& a) { return check(a, gemm_inputs(run), 41); },
-            [&](int64_t i) {
-              one.data = weight.copy(i);
-              run.kernels().linear_rope_store(d.args, run.device().queue());
-            });
+    run.row(
+        {"linear " + std::to_string(c.inputs) + " -> " + std::to_string(c.columns()) +
+             " + rope_store",
+         DType::kBf16,
+         t,
+         {static_cast<double>(bytes + 4 * t * c.inputs),
+          static_cast<double>(4 * t * (c.columns() + c.hq * c.d))}},
+        d.args, [&](const LinearRopeStoreArgs& a) { return check(a, gemm_inputs(run), 41); },
+        [&](int64_t i) {
+          one.data = weight.copy(i);
+          run.kernels().linear_rope_store(d.args, run.device().queue());
+        });
   }
 }
 

@@ -17,8 +17,8 @@ int64_t launches(bench::Run& run, int64_t layers, int64_t batch) {
 
 }  // namespace
 
-// Each layer's: projection and rotation, attention over chunks and their sum, projection and routing,
-// gate_up, down and combine. With several tokens the fused ones are apart.
+// Each layer's: projection and rotation, attention over chunks and their sum, projection and
+// routing, gate_up, down and combine. With several tokens the fused ones are apart.
 MOEPP_TEST(simt_launches_of_a_layer) {
   std::shared_ptr<Device> device;
   const Status status = open_cuda_device(0, &device);
@@ -27,8 +27,8 @@ MOEPP_TEST(simt_launches_of_a_layer) {
   bench::Run run(device, bench::tiny_sizes(), {});
   for (const auto& [batch, expected] : {std::pair{1, 6}, {2, 9}}) {
     const int64_t of_a_layer = launches(run, 3, batch) - launches(run, 2, batch);
-    EXPECT_MESSAGE(of_a_layer == expected, std::to_string(batch) + " tokens: " +
-                                               std::to_string(of_a_layer) + " launches");
+    EXPECT_MESSAGE(of_a_layer == expected,
+                   std::to_string(batch) + " tokens: " + std::to_string(of_a_layer) + " launches");
   }
 }
 #endif

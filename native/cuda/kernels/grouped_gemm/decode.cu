@@ -25,8 +25,7 @@ void launch_for_rows(const Gemm& g, CudaQueue& queue) {
 }  // namespace
 
 void gemm_decode(const Gemm& g, CudaQueue& queue) {
-  stream::with_weight(g.dtype,
-                      [&](auto weight) { launch_for_rows<decltype(weight)>(g, queue); });
+  stream::with_weight(g.dtype, [&](auto weight) { launch_for_rows<decltype(weight)>(g, queue); });
 }
 
 }  // namespace moepp::cuda

@@ -7,12 +7,14 @@
 // Rows. It depends only on the shape of the weight and on the device.
 //
 // An Epilogue says which rows a warp takes and what it does with their sums. So a kernel can take
-// the op that follows along:
-//   stored_row(g, warp, j)   row j of a warp's four
-//   prefetch()               before await_inputs()
-//   place(g, warp, row, end) what a lane needs to know of its sum, before the sum is computed
-//   write(g, place, sums, total) `total` is the sum of this lane: row lane / 4, stored row lane % 4
-//   finish()                 by all threads of every block, once their sums are written
+// the op that follows along. It has
+//
+//   kBlocks                       the most blocks of a multiprocessor with registers for it
+//   stored_row(g, warp, j)        row j of a warp's four; rows 0 and 1, 2 and 3 are even neighbours
+//   prefetch()                    called before await_inputs()
+//   place(g, warp, row, end)      all that a lane needs besides its sum, before the sum
+//   write(g, place, sums, total)  with the sum of row lane / 4 of x and stored row lane % 4
+//   finish()                      by all threads of every block, once their sums are written
 #pragma once
 
 #include "cuda/kernels/grouped_gemm/quantised.cuh"
@@ -60,6 +62,7 @@ SIMT_DEVICE float add_products(float4 x, float4 w, float sum) {
 
 // The columns of the output, and nothing else.
 struct Columns {
+  static constexpr int kBlocks = 3;
   struct Place {
     int warp, row, end;
   };
@@ -149,14 +152,15 @@ SIMT_DEVICE void prefetch_rows(const Gemm& g, const Epilogue& epilogue, int grou
   }
 }
 
-// The words with the scales of block b of the four stored rows of a warp: two neighbours from
-// `first` on, which is even, and two from `third` on.
-template <class W>
-SIMT_DEVICE void load_scales(const QuantisedGroup<W>& w, int first, int third, int b,
-                             uint32_t (&scales)[kWeightRows]) {
+// The words with the scales of block b of a warp's four stored rows: two and two neighbours.
+template <class W, class Epilogue>
+SIMT_DEVICE void load_scales(const Gemm& g, const Epilogue& epilogue, const QuantisedGroup<W>& w,
+                             int warp, int b, uint32_t (&scales)[kWeightRows]) {
   const uint32_t* block = w.scales + static_cast<int64_t>(b) * w.scale_rows;
+  const int apart = epilogue.stored_row(g, warp, 2) - epilogue.stored_row(g, warp, 0),
+            first = min(epilogue.stored_row(g, warp, 0), w.scale_rows - 2 - apart);
   const uint2 low = __ldg(reinterpret_cast<const uint2*>(block + first));
-  const uint2 high = __ldg(reinterpret_cast<const uint2*>(block + third));
+  const uint2 high = __ldg(reinterpret_cast<const uint2*>(block + first + apart));
   scales[0] = low.x, scales[1] = low.y, scales[2] = high.x, scales[3] = high.y;
 }
 
@@ -178,9 +182,7 @@ SIMT_DEVICE void multiply_quantised(const Gemm& g, const Epilogue& epilogue, int
 #pragma unroll
   for (int r = 0; r < C::kRows; r++) x[r] = source_row(g, min(row + r, end - 1)) * g.k;
   const QuantisedGroup<W> w(g.weight, group, g.weight_rows, g.pitch);
-  const int units = w.row_bytes / 16,
-            first = min(epilogue.stored_row(g, warp, 0), w.scale_rows - 2),
-            third = min(epilogue.stored_row(g, warp, 2), w.scale_rows - 2);
+  const int units = w.row_bytes / 16;
   unsigned weight[kWeightRows];  // where the rows begin, in units: 2^32 of them are 64 GB
 #pragma unroll
   for (int j = 0; j < kWeightRows; j++) {
@@ -199,7 +201,7 @@ SIMT_DEVICE void multiply_quantised(const Gemm& g, const Epilogue& epilogue, int
           simt::load_stream(reinterpret_cast<const uint4*>(w.values) + weight[j] + unit);
       packed[j][0] = v.x, packed[j][1] = v.y, packed[j][2] = v.z, packed[j][3] = v.w;
     }
-    load_scales(w, first, third, unit / kUnits, scales);
+    load_scales(g, epilogue, w, warp, unit / kUnits, scales);
 #pragma unroll
     for (int i = 0; i < 4; i++) {
       float scale[kWeightRows];
@@ -240,7 +242,7 @@ SIMT_DEVICE float deal(const float (&sum)[N]) {
 // The rows of a group, kRows at a time.
 template <class C, class Epilogue>
 SIMT_DEVICE void stream_group(const Gemm& g, const Epilogue& epilogue, int group, int warp,
-                                int split, int splits) {
+                              int split, int splits) {
   auto* partial = simt::smem<float>();  // [kWarps][32], with splits
   const int warp_in_block = static_cast<int>(threadIdx.x) / 32, end = end_row(g, group);
   for (int row = first_row(g, group); row < end; row += C::kRows) {
@@ -265,7 +267,12 @@ SIMT_DEVICE void stream_group(const Gemm& g, const Epilogue& epilogue, int group
 }
 
 template <class C, class Epilogue>
-__global__ void __launch_bounds__(kThreads, C::kBlocks)
+constexpr int blocks() {
+  return C::kBlocks < Epilogue::kBlocks ? C::kBlocks : Epilogue::kBlocks;
+}
+
+template <class C, class Epilogue>
+__global__ void __launch_bounds__(kThreads, (blocks<C, Epilogue>()))
     multiply_streamed(const Gemm g, int splits, bool prefetch, const Epilogue epilogue) {
   const int warp_in_block = static_cast<int>(threadIdx.x) / 32, split = warp_in_block % splits;
   const int warp = static_cast<int>(blockIdx.x) * (kWarps / splits) + warp_in_block / splits;

@@ -1,5 +1,5 @@
-// Residual sum, RMSNorm, router and gating of a tile of tokens, by one block. A block normalises its
-// tokens in shared memory, its warps take the router's rows, and a warp per token gates it.
+// Residual sum, RMSNorm, router and gating of a tile of tokens, by one block. A block normalises
+// its tokens in shared memory, its warps take the router's rows, and a warp per token gates it.
 //
 // C::kTokens tokens and C::kRows rows of the router make up a warp's tile; C::kElements are loaded
 // at once: 4 where rows are whole fours, else 1. C::kThreads: the block's, at least kNormThreads.
@@ -118,7 +118,8 @@ SIMT_DEVICE void route_tile(const NormRoute& r, int first) {
         gate_token<kLogitsPerLane>(r.routing, first + a, tile.logits + a * e, tile.scores + a * xs);
     if (r.router.tokens == 1) sort_few(r.routing, number);
   }
-  copy_scores<C::kThreads>(tile.logits, r.router.logits + static_cast<int64_t>(first) * e, count * e);
+  copy_scores<C::kThreads>(tile.logits, r.router.logits + static_cast<int64_t>(first) * e,
+                           count * e);
   copy_scores<C::kThreads>(tile.scores, r.router.scores + static_cast<int64_t>(first) * xs,
                            count * xs);
 }
