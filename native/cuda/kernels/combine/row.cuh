@@ -55,18 +55,31 @@ SIMT_DEVICE int list_terms(const CombinedRows& r, int64_t t, Term* terms) {
   return count;
 }
 
+// Adds the first kTogether of `count` terms, in order, whose loads are on their way together.
+constexpr int kTogether = 4;
+template <int N>
+SIMT_DEVICE void add_terms(const Term* terms, int count, int column, float (&sum)[N]) {
+  float v[kTogether][N];
+#pragma unroll
+  for (int j = 0; j < kTogether; j++) {
+    if (j < count) load_elements(terms[j].row + column, v[j]);
+  }
+#pragma unroll
+  for (int j = 0; j < kTogether; j++) {
+    if (j >= count) break;
+    const float weight = terms[j].weight;
+#pragma unroll
+    for (int e = 0; e < N; e++) sum[e] = fmaf(weight, v[j][e], sum[e]);
+  }
+}
+
 template <int N, int kThreads>
 SIMT_DEVICE float sum_terms(const CombinedRows& r, int64_t first, const Term* terms, int count,
                             float* row) {
   float squares = 0.0f;
   for (int i = static_cast<int>(threadIdx.x) * N; i < r.h; i += kThreads * N) {
     float sum[N] = {}, v[N];
-    for (int j = 0; j < count; j++) {
-      load_elements(terms[j].row + i, v);
-      const float weight = terms[j].weight;
-#pragma unroll
-      for (int e = 0; e < N; e++) sum[e] = fmaf(weight, v[e], sum[e]);
-    }
+    for (int j = 0; j < count; j += kTogether) add_terms<N>(terms + j, count - j, i, sum);
     if (r.moe_output != nullptr) store_elements(r.moe_output + first + i, sum);
     load_elements(r.residual + first + i, v);
     if (r.delta != nullptr) {

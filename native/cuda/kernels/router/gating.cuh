@@ -41,12 +41,12 @@ struct Logits {
   float v[L];
   unsigned open;  // bit i: there is such an expert, and no mask hides it
 
-  SIMT_DEVICE void load(const Routing& r, const float* row) {
+  SIMT_DEVICE void load(const Routing& r, const float* logits, int64_t row) {
     open = 0;
 #pragma unroll
     for (int i = 0; i < L; i++) {
       const int expert = static_cast<int>(threadIdx.x) % 32 + 32 * i;
-      v[i] = expert < r.e ? row[expert] : 0.0f;
+      v[i] = expert < r.e ? logits[row * r.e + expert] : 0.0f;
       open |= expert < r.e ? 1u << i : 0u;
     }
     if (!r.masked) return;
@@ -212,10 +212,10 @@ SIMT_DEVICE void choose(const Routing& r, const Gate& gate, Logits<L>& logits) {
 
 // Lane k gets the weight of its pick, the others 0. The softmax over all E, divided by the sum of
 // the picks, is the softmax over the picks.
-SIMT_DEVICE float weigh_pick(const Routing& r, const Gate& gate, const float* row, int pick,
-                             ExpertKind kind) {
+SIMT_DEVICE float weigh_pick(const Routing& r, const Gate& gate, const float* logits, int64_t row,
+                             int pick, ExpertKind kind) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const float logit = lane < r.k ? row[pick] : 0.0f;
+  const float logit = lane < r.k ? logits[row * r.e + pick] : 0.0f;
   const float first = __shfl_sync(simt::kFullMask, logit, 0);
   const bool dropped = lane >= r.k || has_no_weight(r, kind);
   float weight = 0.0f;
@@ -260,27 +260,29 @@ SIMT_DEVICE int ffn_number(const ExpertRuns::Place& place) {
   return place.kind == ExpertKind::kFfn ? place.rank : kNoRow;
 }
 
-// By one warp; `logits` and `scores` are the token's rows. Returns ffn_number of the lane's pick.
+// By one warp; row `row` of `logits` and of `scores` is the token's. Returns ffn_number of the
+// lane's pick.
 template <int L>
-SIMT_DEVICE int gate_token(const Routing& r, int64_t t, const float* logits, const float* scores) {
+SIMT_DEVICE int gate_token(const Routing& r, int64_t t, const float* logits, const float* scores,
+                           int64_t row) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   Logits<L> choices;
-  choices.load(r, logits);
+  choices.load(r, logits, row);
   const Gate gate = measure(r, choices);
   choose(r, gate, choices);
   const int pick = pick_experts(r, choices);
   const ExpertRuns::Place place = r.experts.place_of(pick);
-  const float weight = weigh_pick(r, gate, logits, pick, place.kind);
+  const float weight = weigh_pick(r, gate, logits, row, pick, place.kind);
   if (lane < r.k) {
     r.indices[t * r.k + lane] = pick;
     r.weights[t * r.k + lane] = weight;
   }
-  collapse_picks(r, t, scores, place, weight);
+  collapse_picks(r, t, scores + row * 2 * r.c, place, weight);
   return ffn_number(place);
 }
 template <int L>
 SIMT_DEVICE int gate_token(const Routing& r, int64_t t) {
-  return gate_token<L>(r, t, r.logits + t * r.e, r.scores + t * 2 * r.c);
+  return gate_token<L>(r, t, r.logits, r.scores, t);
 }
 
 // The sort of at most 32 picks, by one warp: lane i has ffn_number of pick i.

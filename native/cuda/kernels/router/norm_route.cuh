@@ -115,7 +115,7 @@ SIMT_DEVICE void route_tile(const NormRoute& r, int first) {
   __syncthreads();
   for (int a = warp; a < count; a += kWarps) {
     const int number =
-        gate_token<kLogitsPerLane>(r.routing, first + a, tile.logits + a * e, tile.scores + a * xs);
+        gate_token<kLogitsPerLane>(r.routing, first + a, tile.logits, tile.scores, a);
     if (r.router.tokens == 1) sort_few(r.routing, number);
   }
   copy_scores<C::kThreads>(tile.logits, r.router.logits + static_cast<int64_t>(first) * e,
