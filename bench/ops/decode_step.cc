@@ -111,13 +111,21 @@ LinearArgs DecodeStep::add_attention(int64_t layer) {
                                    1.0f / std::sqrt(static_cast<float>(run_.sizes.head_dim))};
   const bool checked = layer < 2;
   const int64_t batch = paged_.tokens;
-  step_.add(
-      "linear_rope_store", kernels.linear_rope_store, LinearRopeStoreArgs{qkv, store}, checked,
-      [=](const LinearRopeStoreArgs& a) {
-        const std::string wrong = check_some(a.linear);
-        return wrong.empty() ? test::check_rope_store(a.store, sample(batch, 9)) : wrong;
-      },
-      &q_);
+  const auto check_store = [=](const RopeStoreArgs& a) {
+    return test::check_rope_store(a, sample(batch, 9));
+  };
+  if (kernels.linear_rope_store == nullptr) {
+    step_.add("qkv", kernels.linear, qkv, checked, &check_some);
+    step_.add("rope_store", kernels.rope_store, store, checked, check_store, &q_);
+  } else {
+    step_.add(
+        "linear_rope_store", kernels.linear_rope_store, LinearRopeStoreArgs{qkv, store}, checked,
+        [=](const LinearRopeStoreArgs& a) {
+          const std::string wrong = check_some(a.linear);
+          return wrong.empty() ? check_store(a.store) : wrong;
+        },
+        &q_);
+  }
   step_.add(
       "attention", kernels.attention, attention, checked,
       [this, batch](const AttentionArgs& a) {

@@ -168,7 +168,8 @@ void add_moe_layer(Step& step, const MoeWeights& w, MoeBuffers& b, int64_t layer
   const auto check_route = [=](const NormRouteTopKArgs& a) {
     return test::check_norm_route_top_k(a, some());
   };
-  if (before == nullptr) {
+  if (before == nullptr || kernels.linear_norm_route_top_k == nullptr) {
+    if (before != nullptr) step.add(scope + "o", kernels.linear, *before, checked, &check_some);
     step.add(scope + "norm_route_top_k", kernels.norm_route_top_k, route, checked, check_route,
              &b.normed);
   } else {
@@ -182,12 +183,17 @@ void add_moe_layer(Step& step, const MoeWeights& w, MoeBuffers& b, int64_t layer
         &b.normed);
   }
   step.add(scope + "gate_up", kernels.grouped_gemm, gate_up, checked, &check_gemm, &b.hidden);
+  const auto check_sum = [=](const CombineArgs& a) { return test::check_combine(a, some()); };
+  if (kernels.grouped_gemm_combine == nullptr) {
+    step.add(scope + "down", kernels.grouped_gemm, down, checked, &check_gemm);
+    return step.add(scope + "combine", kernels.combine, combine, checked, check_sum, &b.y);
+  }
   step.add(
       scope + "grouped_gemm_combine", kernels.grouped_gemm_combine,
       GroupedGemmCombineArgs{down, combine}, checked,
       [=](const GroupedGemmCombineArgs& a) {
         const std::string wrong = check_gemm(a.gemm);
-        return wrong.empty() ? test::check_combine(a.combine, some()) : wrong;
+        return wrong.empty() ? check_sum(a.combine) : wrong;
       },
       &b.y);
 }

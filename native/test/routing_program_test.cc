@@ -35,11 +35,13 @@ class CountingDevice : public WrappedCpu {
     };
     kernels_.linear_norm_route_top_k = [](const LinearNormRouteTopKArgs& args, Queue& queue) {
       calls[1]++;
-      cpu_kernels->linear_norm_route_top_k(args, queue);
+      cpu_kernels->linear(args.linear, queue);
+      cpu_kernels->norm_route_top_k(args.rest, queue);
     };
     kernels_.grouped_gemm_combine = [](const GroupedGemmCombineArgs& args, Queue& queue) {
       calls[2]++;
-      cpu_kernels->grouped_gemm_combine(args, queue);
+      cpu_kernels->grouped_gemm(args.gemm, queue);
+      cpu_kernels->combine(args.combine, queue);
     };
   }
   const Kernels& kernels() const override { return kernels_; }
@@ -134,7 +136,13 @@ MOEPP_TEST(program_fuses_ops) {
   expect_fused(spec, {1, 1, 3}, "a norm of another product");
 
   spec = model.spec;
-  op_of(spec, "combine1").tensors["expert_out"] = "down0";
+  op_of(spec, "combine1").tensors["expert_out"] = "sum_again";
+  OpSpec again = op_of(spec, "down1");
+  again.label = "down_again", again.tensors["out"] = "sum_again";
+  spec.ops.insert(std::find_if(spec.ops.begin(), spec.ops.end(),
+                               [](const OpSpec& op) { return op.label == "down1"; }),
+                  again);
+  spec.buffers.push_back({"sum_again", DType::kF32, {kTokens, kChosen, kHidden}});
   expect_fused(spec, {0, 2, 2}, "a sum of other experts");
 }
 

@@ -1,5 +1,3 @@
-#pragma once
-
 #include "rms_norm.inl.h"
 
 // The inputs of one token's sum.

@@ -1,5 +1,3 @@
-#pragma once
-
 // GroupedGemmArgs: the rows of each expert are one group; the gather of x happens where a
 // tile reads or packs its rows.
 inline void grouped_gemm(const GroupedGemmArgs& args, Queue& queue) {

@@ -1,5 +1,3 @@
-#pragma once
-
 // LinearArgs: one group of rows, all of them.
 inline void linear(const LinearArgs& args, Queue& queue) {
   const int32_t offsets[2] = {0, static_cast<int32_t>(args.x->shape[0])};

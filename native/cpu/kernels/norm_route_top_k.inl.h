@@ -1,5 +1,3 @@
-#pragma once
-
 #include "rms_norm.inl.h"
 #include "route_top_k.inl.h"
 #include "router_logits.inl.h"

@@ -1,5 +1,3 @@
-#pragma once
-
 #include "rms_norm.inl.h"
 #include "rows.inl.h"
 

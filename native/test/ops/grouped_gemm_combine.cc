@@ -94,6 +94,7 @@ void expect_as_apart(OpTest& on, const Case& c, const GemmKind& kind) {
 
 // The op gives the bits of the two ops.
 MOEPP_OP_TEST(grouped_gemm_combine) {
+  if (on.device().kernels().grouped_gemm_combine == nullptr) return;
   for (const GemmKind& kind : kinds(on)) {
     for (const Case& c : kCases) expect_as_apart(on, c, kind);
   }
@@ -101,6 +102,7 @@ MOEPP_OP_TEST(grouped_gemm_combine) {
 
 // Steps of one token of the largest share of FFN experts, whose weights no cache holds.
 MOEPP_BENCH(grouped_gemm_combine_bf16) {
+  if (run.kernels().grouped_gemm_combine == nullptr) return;
   const bench::Experts e = run.sizes.few_experts();
   Case c = {1, e.top_k, e.ffn, e.intermediate, e.hidden, run.sizes.constants, 1.0};
   const Weight weight(run, DType::kBf16, Layout::kMatrix, {e.ffn, c.h, c.f}, 3);

@@ -100,6 +100,7 @@ void expect_as_apart(OpTest& on, const Case& c, const GemmKind& kind, DType cach
 
 // The op gives the bits of the two ops.
 MOEPP_OP_TEST(linear_rope_store) {
+  if (on.device().kernels().linear_rope_store == nullptr) return;
   for (const GemmKind& kind : kinds(on)) {
     for (const Case& c : kCases) {
       for (const DType dtype : {DType::kF32, DType::kBf16}) expect_as_apart(on, c, kind, dtype);
@@ -109,6 +110,7 @@ MOEPP_OP_TEST(linear_rope_store) {
 
 // Weights of as many layers as no cache holds.
 MOEPP_BENCH(linear_rope_store_bf16) {
+  if (run.kernels().linear_rope_store == nullptr) return;
   const bench::Heads h = run.sizes.plain();
   Case c = {h.query, h.kv, h.dim, run.sizes.hidden};
   const int64_t bytes =
