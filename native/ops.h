@@ -27,6 +27,10 @@
 // (Device::reads_bf16). Then the op that writes it rounds instead, to nearest, ties to even: no
 // result changes.
 //
+// A fused op has parts() instead of fields: it calls part(args, stage) for each op that it is made
+// of, in their order. What a stage writes may take memory that only stages before it read. So a
+// kernel writes it when all of that has been read.
+//
 // Two functions beside the struct check what shapes cannot say. Each returns the fault in words, or
 // "". An op that needs neither has neither.
 //   broken_relation  relations between sizes and attributes, once, when a program is compiled; of
@@ -39,7 +43,10 @@
 #include "ops/embedding.h"
 #include "ops/gather_rows.h"
 #include "ops/grouped_gemm.h"
+#include "ops/grouped_gemm_combine.h"
 #include "ops/linear.h"
+#include "ops/linear_norm_route_top_k.h"
+#include "ops/linear_rope_store.h"
 #include "ops/norm_route_top_k.h"
 #include "ops/rms_norm.h"
 #include "ops/rope_store.h"
@@ -50,22 +57,35 @@
 
 // A name and a struct of each op, a line each: CMakeLists.txt reads them. A program records an OP.
 // The compiler makes a FUSED_OP of others, for a device that has it.
-#define MOEPP_OPS(OP, FUSED_OP)                 \
-  OP(embedding, EmbeddingArgs)                  \
-  OP(rms_norm, RmsNormArgs)                     \
-  OP(linear, LinearArgs)                        \
-  OP(rope_table, RopeTableArgs)                 \
-  OP(rope_store, RopeStoreArgs)                 \
-  OP(attention, AttentionArgs)                  \
-  OP(router_logits, RouterLogitsArgs)           \
-  OP(route_top_k, RouteTopKArgs)                \
-  FUSED_OP(norm_route_top_k, NormRouteTopKArgs) \
-  OP(grouped_gemm, GroupedGemmArgs)             \
-  OP(combine, CombineArgs)                      \
-  OP(gather_rows, GatherRowsArgs)               \
+#define MOEPP_OPS(OP, FUSED_OP)                              \
+  OP(embedding, EmbeddingArgs)                               \
+  OP(rms_norm, RmsNormArgs)                                  \
+  OP(linear, LinearArgs)                                     \
+  OP(rope_table, RopeTableArgs)                              \
+  OP(rope_store, RopeStoreArgs)                              \
+  FUSED_OP(linear_rope_store, LinearRopeStoreArgs)           \
+  OP(attention, AttentionArgs)                               \
+  OP(router_logits, RouterLogitsArgs)                        \
+  OP(route_top_k, RouteTopKArgs)                             \
+  FUSED_OP(norm_route_top_k, NormRouteTopKArgs)              \
+  FUSED_OP(linear_norm_route_top_k, LinearNormRouteTopKArgs) \
+  OP(grouped_gemm, GroupedGemmArgs)                          \
+  OP(combine, CombineArgs)                                   \
+  FUSED_OP(grouped_gemm_combine, GroupedGemmCombineArgs)     \
+  OP(gather_rows, GatherRowsArgs)                            \
   OP(top_logits, TopLogitsArgs)
 
 namespace moepp {
+
+template <class Args>
+constexpr bool kIsFused = false;
+#define MOEPP_IS_PLAIN(name, Args)
+#define MOEPP_IS_FUSED(name, Args) \
+  template <>                      \
+  inline constexpr bool kIsFused<Args> = true;
+MOEPP_OPS(MOEPP_IS_PLAIN, MOEPP_IS_FUSED)
+#undef MOEPP_IS_PLAIN
+#undef MOEPP_IS_FUSED
 
 template <class Args>
 std::string broken_relation(const Args&) {

@@ -59,35 +59,35 @@ DecodeStep::DecodeStep(Run& run, const DecodeWeights& weights, int64_t batch, in
   const auto some = [batch] { return sample(batch, 9); };
   const RopeTableArgs rope = {&ints_.positions.tensor, &ints_.starts.tensor, &frequencies_.tensor,
                               &cosine_.tensor,         &sine_.tensor,        1.0f};
-  step_.add("rope_table", kernels.rope_table, rope,
+  step_.add("rope_table", kernels.rope_table, rope, true,
             [=](const RopeTableArgs& a) { return test::check_rope_table(a, some()); });
   step_.add("embedding", kernels.embedding,
-            EmbeddingArgs{&tokens_.tensor, &weights.table.tensor, &moe_.x.tensor},
+            EmbeddingArgs{&tokens_.tensor, &weights.table.tensor, &moe_.x.tensor}, true,
             [=](const EmbeddingArgs& a) { return test::check_embedding(a, some()); });
   const RmsNormArgs norm = {&moe_.x.tensor, nullptr,        &weights.moe.norm.tensor,
                             nullptr,        &moe_.y.tensor, 1e-6f};
   step_.add(
-      "rms_norm", kernels.rms_norm, norm,
+      "rms_norm", kernels.rms_norm, norm, true,
       [=](const RmsNormArgs& a) { return test::check_rms_norm(a, some()); }, &moe_.y);
   for (int64_t layer = 0; layer < weights.layers; layer++) {
-    add_attention(layer);
+    const LinearArgs o = add_attention(layer);
     // The first layer has no previous logits; those from the second on are alike.
-    add_moe_layer(step_, weights.moe, moe_, layer, moe_.x.tensor, delta_.tensor, layer < 2);
+    add_moe_layer(step_, weights.moe, moe_, layer, moe_.x.tensor, delta_.tensor, layer < 2, &o);
   }
   step_.add("gather_rows", kernels.gather_rows,
-            GatherRowsArgs{&moe_.y.tensor, &rows_.tensor, &last_.tensor}, &test::check_gather_rows,
-            &last_);
+            GatherRowsArgs{&moe_.y.tensor, &rows_.tensor, &last_.tensor}, true,
+            &test::check_gather_rows, &last_);
   step_.add("head", kernels.linear,
             LinearArgs{&last_.tensor, &weights.head.tensor, &logits_.tensor, Activation::kNone},
-            [=](const LinearArgs& a) {
+            true, [=](const LinearArgs& a) {
               return test::check_linear(a, some(), sample(a.out->shape[1], 41));
             });
   step_.add("top_logits", kernels.top_logits,
             TopLogitsArgs{&logits_.tensor, &top_.tensor, &top_indices_.tensor, &exp_sum_.tensor},
-            &test::check_top_logits);
+            true, &test::check_top_logits);
 }
 
-void DecodeStep::add_attention(int64_t layer) {
+LinearArgs DecodeStep::add_attention(int64_t layer) {
   const Kernels& kernels = run_.kernels();
   const auto of_layer = static_cast<int32_t>(layer);
   const LinearArgs qkv = {&moe_.y.tensor, step_.copy(weights_.qkv, layer), &qkv_.tensor,
@@ -109,31 +109,31 @@ void DecodeStep::add_attention(int64_t layer) {
                                    &attended_.tensor,
                                    of_layer,
                                    1.0f / std::sqrt(static_cast<float>(run_.sizes.head_dim))};
-  const LinearArgs o = {&attended_.tensor, step_.copy(weights_.o, layer), &delta_.tensor,
-                        Activation::kNone};
-  if (layer > 0) {
-    step_.add("qkv", kernels.linear, qkv);
-    step_.add("rope_store", kernels.rope_store, store);
-    step_.add("attention", kernels.attention, attention);
-    step_.add("o", kernels.linear, o);
-    return;
-  }
+  const bool checked = layer < 2;
   const int64_t batch = paged_.tokens;
-  const auto check_linear = [=](const LinearArgs& a) {
-    return test::check_linear(a, sample(batch, 5), sample(a.out->shape[1], 21));
+  const auto check_store = [=](const RopeStoreArgs& a) {
+    return test::check_rope_store(a, sample(batch, 9));
   };
-  step_.add("qkv", kernels.linear, qkv, check_linear, &qkv_);
+  if (kernels.linear_rope_store == nullptr) {
+    step_.add("qkv", kernels.linear, qkv, checked, &check_some);
+    step_.add("rope_store", kernels.rope_store, store, checked, check_store, &q_);
+  } else {
+    step_.add(
+        "linear_rope_store", kernels.linear_rope_store, LinearRopeStoreArgs{qkv, store}, checked,
+        [=](const LinearRopeStoreArgs& a) {
+          const std::string wrong = check_some(a.linear);
+          return wrong.empty() ? check_store(a.store) : wrong;
+        },
+        &q_);
+  }
   step_.add(
-      "rope_store", kernels.rope_store, store,
-      [=](const RopeStoreArgs& a) { return test::check_rope_store(a, sample(batch, 9)); }, &q_);
-  step_.add(
-      "attention", kernels.attention, attention,
+      "attention", kernels.attention, attention, checked,
       [this, batch](const AttentionArgs& a) {
         return test::check_attention(a, sample(batch, 3),
                                      attention_errors(run_.device(), *a.cache));
       },
       &attended_);
-  step_.add("o", kernels.linear, o, check_linear);
+  return {&attended_.tensor, step_.copy(weights_.o, layer), &delta_.tensor, Activation::kNone};
 }
 
 std::string DecodeStep::check() {

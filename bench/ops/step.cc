@@ -105,6 +105,10 @@ double expert_flops(const Sizes& sizes) {
   return 2.0 * 3.0 * static_cast<double>(sizes.hidden * sizes.intermediate);
 }
 
+std::string check_some(const LinearArgs& args) {
+  return test::check_linear(args, sample(args.x->shape[0], 5), sample(args.out->shape[1], 21));
+}
+
 static std::string check_gemm(const GroupedGemmArgs& args) {
   const int64_t groups = args.weight->shape[0], columns = args.out->shape[2];
   return test::check_grouped_gemm(args, sample(args.expert_offsets->as<int32_t>()[groups], 5),
@@ -112,7 +116,7 @@ static std::string check_gemm(const GroupedGemmArgs& args) {
 }
 
 void add_moe_layer(Step& step, const MoeWeights& w, MoeBuffers& b, int64_t layer, const Tensor& x,
-                   const Tensor& delta, bool checked) {
+                   const Tensor& delta, bool checked, const LinearArgs* before) {
   const Sizes& s = step.run.sizes;
   const Kernels& kernels = step.run.kernels();
   const int64_t e = s.experts(), constant_rows = 2 * s.constants;
@@ -160,23 +164,38 @@ void add_moe_layer(Step& step, const MoeWeights& w, MoeBuffers& b, int64_t layer
                                &b.y.tensor,
                                1e-6f};
   const std::string scope = "layer " + std::to_string(layer) + " ";
-  if (!checked) {
-    step.add(scope + "norm_route_top_k", kernels.norm_route_top_k, route);
-    step.add(scope + "gate_up", kernels.grouped_gemm, gate_up);
-    step.add(scope + "down", kernels.grouped_gemm, down);
-    step.add(scope + "combine", kernels.combine, combine);
-    return;
-  }
   const auto some = [t = b.tokens] { return sample(t, 9); };
+  const auto check_route = [=](const NormRouteTopKArgs& a) {
+    return test::check_norm_route_top_k(a, some());
+  };
+  if (before == nullptr || kernels.linear_norm_route_top_k == nullptr) {
+    if (before != nullptr) step.add(scope + "o", kernels.linear, *before, checked, &check_some);
+    step.add(scope + "norm_route_top_k", kernels.norm_route_top_k, route, checked, check_route,
+             &b.normed);
+  } else {
+    step.add(
+        scope + "linear_norm_route_top_k", kernels.linear_norm_route_top_k,
+        LinearNormRouteTopKArgs{*before, route}, checked,
+        [=](const LinearNormRouteTopKArgs& a) {
+          const std::string wrong = check_some(a.linear);
+          return wrong.empty() ? check_route(a.rest) : wrong;
+        },
+        &b.normed);
+  }
+  step.add(scope + "gate_up", kernels.grouped_gemm, gate_up, checked, &check_gemm, &b.hidden);
+  const auto check_sum = [=](const CombineArgs& a) { return test::check_combine(a, some()); };
+  if (kernels.grouped_gemm_combine == nullptr) {
+    step.add(scope + "down", kernels.grouped_gemm, down, checked, &check_gemm);
+    return step.add(scope + "combine", kernels.combine, combine, checked, check_sum, &b.y);
+  }
   step.add(
-      scope + "norm_route_top_k", kernels.norm_route_top_k, route,
-      [=](const NormRouteTopKArgs& a) { return test::check_norm_route_top_k(a, some()); },
-      &b.normed);
-  step.add(scope + "gate_up", kernels.grouped_gemm, gate_up, &check_gemm, &b.hidden);
-  step.add(scope + "down", kernels.grouped_gemm, down, &check_gemm);
-  step.add(
-      scope + "combine", kernels.combine, combine,
-      [=](const CombineArgs& a) { return test::check_combine(a, some()); }, &b.y);
+      scope + "grouped_gemm_combine", kernels.grouped_gemm_combine,
+      GroupedGemmCombineArgs{down, combine}, checked,
+      [=](const GroupedGemmCombineArgs& a) {
+        const std::string wrong = check_gemm(a.gemm);
+        return wrong.empty() ? check_sum(a.combine) : wrong;
+      },
+      &b.y);
 }
 
 }  // namespace moepp::bench

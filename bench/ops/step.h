@@ -14,18 +14,15 @@ class Step {
   Step(const Step&) = delete;
   Step& operator=(const Step&) = delete;
 
-  // `check` compares the op's arguments, in host memory, with its reference; null where that is not
-  // wanted. `rounded`: the op's output that a GEMM reads.
+  // `check` compares the op's arguments, in host memory, with its reference, if `checked`.
+  // `rounded`: the op's output that a GEMM reads.
   template <class Args, class Check>
   void add(const std::string& name, void (*kernel)(const Args&, Queue&), const Args& args,
-           const Check& check, Floats* rounded = nullptr) {
-    ops_.push_back({name, [this, kernel, args] { kernel(args, run.device().queue()); },
-                    [this, check, args] { return check(run.on_host(args)); }, rounded});
-  }
-  template <class Args>
-  void add(const std::string& name, void (*kernel)(const Args&, Queue&), const Args& args) {
-    ops_.push_back(
-        {name, [this, kernel, args] { kernel(args, run.device().queue()); }, nullptr, nullptr});
+           bool checked, const Check& check, Floats* rounded = nullptr) {
+    std::function<std::string()> checks;
+    if (checked) checks = [this, check, args] { return check(run.on_host(args)); };
+    ops_.push_back({name, [this, kernel, args] { kernel(args, run.device().queue()); }, checks,
+                    checked ? rounded : nullptr});
   }
   // Rows [row, row + count) of a tensor; it lives as long as the step.
   Tensor* rows(const Tensor& tensor, int64_t row, int64_t count);
@@ -74,10 +71,15 @@ struct MoeBuffers {
   Routed routed(Run& run) const;
 };
 
-// norm_route_top_k of x + delta, gate_up with SwiGLU, down, combine: y and the hidden state x of
-// the next layer. Layers above 0 add what the map makes of the layer before's logits.
+// norm_route_top_k of x + delta, gate_up with SwiGLU, down with combine: y and the hidden state x
+// of the next layer. Layers above 0 add what the map makes of the layer before's logits. `before`:
+// the product that makes delta, or null if delta is there.
 void add_moe_layer(Step& step, const MoeWeights& weights, MoeBuffers& buffers, int64_t layer,
-                   const Tensor& x, const Tensor& delta, bool checked);
+                   const Tensor& x, const Tensor& delta, bool checked,
+                   const LinearArgs* before = nullptr);
+
+// Some elements of a product.
+std::string check_some(const LinearArgs& args);
 
 // Bytes of one FFN expert on the run's device, and operations of one token in it.
 double expert_bytes(Run& run, const MoeWeights& weights);
@@ -105,7 +107,8 @@ class DecodeStep {
   Row row() const;
 
  private:
-  void add_attention(int64_t layer);
+  // Returns the projection of its result, which add_moe_layer takes along.
+  LinearArgs add_attention(int64_t layer);
 
   Run& run_;
   const DecodeWeights& weights_;

@@ -15,6 +15,8 @@ export interface DeviceTraits {
   readonly preallocatesCache: boolean
   /** True if the inputs of bf16 matrices are rounded to bf16 in any case. */
   readonly roundsBf16Inputs: boolean
+  /** True if qkv and its rotation are one op: linear_rope_store of native/ops.h. */
+  readonly fusesRotation: boolean
   /** True if packed weights are used from the mapped file. */
   readonly mapsPacked: boolean
   /**
@@ -49,6 +51,7 @@ export const DEVICE_TRAITS: Readonly<Record<'cpu' | 'cuda', DeviceTraits>> = {
     paddingPages: 0,
     preallocatesCache: false,
     roundsBf16Inputs: false,
+    fusesRotation: false,
     mapsPacked: true,
     estimatedStep: 'prompt',
     // native/host/thread_pool.h, kScratchBytes. Of kJobScratchBytes little is ever touched.
@@ -64,6 +67,7 @@ export const DEVICE_TRAITS: Readonly<Record<'cpu' | 'cuda', DeviceTraits>> = {
     paddingPages: 1,
     preallocatesCache: true,
     roundsBf16Inputs: true,
+    fusesRotation: true,
     mapsPacked: false,
     estimatedStep: 'largest',
     threadBytes: 0,

@@ -134,7 +134,8 @@ function estimatedStepBytes(plan: LoadPlan, traits: DeviceTraits): number {
   const { pages, pageSize } = cacheOf(plan, traits)
   const most = isLargest ? (pages - traits.paddingPages) * pageSize : contextLengthOf(plan)
   const T = Math.min(traits.maxStepTokens, most)
-  const buffers = stepBytes(plan.spec, { T, R: 1, B: 1, M: Math.ceil(T / PAGE_SIZE) })
+  const sizes = { T, R: 1, B: 1, M: Math.ceil(T / PAGE_SIZE) }
+  const buffers = stepBytes(plan.spec, sizes, traits.fusesRotation)
   // A result, which no other buffer shares memory with.
   const { vocabSize } = plan.description.config
   const rows = Math.min(T, logitRowsOf(traits, vocabSize))

@@ -16,21 +16,30 @@ interface Placed {
  * writes it to its last reader. Buffers that no later op reads are results or are not made. All are
  * counted in f32 or i32. A GPU's step may hold some as bf16, and takes less then.
  */
-export function stepBytes({ buffers, ops, inputs }: ProgramSpec, sizes: Sizes): number {
+export function stepBytes(
+  { buffers, ops, inputs }: ProgramSpec,
+  sizes: Sizes,
+  fusesRotation = false,
+): number {
   const own = buffers.filter(({ name }) => !inputs.includes(name))
   const bytes = new Map(own.map(({ name, shape }) => [name, bytesOf(shape, sizes)]))
   const lastUse = new Map<string, number>()
-  const written = fused(ops).map((tensors, at) => {
-    const named = [...new Set(tensors)].filter(name => bytes.has(name))
-    const fresh = named.filter(name => !lastUse.has(name))
-    for (const name of named) lastUse.set(name, at)
+  const read = new Set<string>()
+  const written = fused(ops, fusesRotation).map((parts, at) => {
+    const fresh: string[] = []
+    for (const name of parts.flatMap(({ tensors }) => [...new Set(Object.values(tensors))])) {
+      if (!bytes.has(name)) continue
+      if (lastUse.has(name)) read.add(name)
+      else fresh.push(name)
+      lastUse.set(name, at)
+    }
     return fresh
   })
   let live: Placed[] = []
   let most = 0
   for (const [at, names] of written.entries()) {
     live = live.filter(placed => placed.lastUse >= at)
-    for (const name of names.filter(name => lastUse.get(name)! > at)) {
+    for (const name of names.filter(name => read.has(name))) {
       const placed = firstGap(live, bytes.get(name)!, lastUse.get(name)!)
       live.push(placed)
       live.sort((a, b) => a.begin - b.begin)
@@ -41,23 +50,26 @@ export function stepBytes({ buffers, ops, inputs }: ProgramSpec, sizes: Sizes): 
 }
 
 /**
- * The tensors of each op that runs. An RMSNorm, a one-layer router and its gating are one op:
- * is_norm_route of native/program/compiler.cc.
+ * The ops that run, each as its parts: see add_at of native/program/compiler.cc. Other fused ops
+ * keep the lifetimes of their parts.
  */
-function fused(ops: readonly OpSpec[]): string[][] {
-  const all: string[][] = []
-  for (let at = 0; at < ops.length; at++) {
-    const [norm, router, route] = ops.slice(at, at + 3)
-    const isFused =
-      norm!.op === 'rms_norm' &&
-      router?.op === 'router_logits' &&
-      route?.op === 'route_top_k' &&
-      router.tensors.hidden === undefined &&
-      router.tensors.x === norm!.tensors.out &&
-      route.tensors.logits === router.tensors.logits
-    const together = isFused ? [norm!, router, route] : [norm!]
-    all.push(together.flatMap(({ tensors }) => Object.values(tensors)))
-    at += together.length - 1
+function fused(ops: readonly OpSpec[], fusesRotation: boolean): OpSpec[][] {
+  const all: OpSpec[][] = []
+  for (let at = 0; at < ops.length; at += all.at(-1)!.length) {
+    const [first, second, third] = ops.slice(at, at + 3)
+    const isRouting =
+      first!.op === 'rms_norm' &&
+      second?.op === 'router_logits' &&
+      third?.op === 'route_top_k' &&
+      second.tensors.hidden === undefined &&
+      second.tensors.x === first!.tensors.out &&
+      third.tensors.logits === second.tensors.logits
+    const isRotation =
+      fusesRotation &&
+      first!.op === 'linear' &&
+      second?.op === 'rope_store' &&
+      second.tensors.qkv === first!.tensors.out
+    all.push(ops.slice(at, at + (isRouting ? 3 : isRotation ? 2 : 1)))
   }
   return all
 }

@@ -15,11 +15,15 @@ struct NormRouteTopKArgs {
   RouterLogitsArgs router;
   RouteTopKArgs route;
 
+  template <class Part>
+  void parts(const Part& part) {
+    part(norm, 0);
+    part(router, 0);
+    part(route, 0);
+  }
   template <class Visitor>
   void visit(Visitor& v) {
-    norm.visit(v);
-    router.visit(v);
-    route.visit(v);
+    parts([&](auto& args, int) { args.visit(v); });
   }
 };
 

@@ -9,15 +9,15 @@ namespace moepp {
 // Visits one op's fields and points them to what the recorded op names.
 class Binder {
  public:
-  // `weights`: the index of each by its name.
+  // `weights`: the index of each by its name. `stage`: the op's place in the program.
   Binder(Program& program, const std::map<std::string, int>& weights, Compute compute,
-         const OpSpec& op, Program::Instruction& instruction)
+         const OpSpec& op, Program::Instruction& instruction, int stage)
       : program_(program),
         weights_(weights),
         compute_(compute),
         op_(op),
         instruction_(instruction),
-        index_(static_cast<int>(program_.instructions_.size())) {}
+        stage_(stage) {}
 
   void in(const char* field, const Tensor*& target, const char* shape, FieldType type) {
     input(field, target, shape, type, false);
@@ -89,7 +89,7 @@ class Binder {
     Program::Buffer& buffer = *program_.buffers_[index];
     check(field, buffer.name, buffer.shape, buffer.dtype, shape, type.dtype);
     if (type.dtype == DType::kI32 && buffer.writer >= 0) check_route(field, buffer);
-    buffer.last_reader = index_;
+    buffer.last_reader = stage_;
     buffer.or_bf16 = buffer.or_bf16 && type.or_bf16;
     instruction_.reads.push_back(index);
     target = &buffer.tensor;
@@ -104,7 +104,7 @@ class Binder {
     check(field, buffer.name, buffer.shape, buffer.dtype, shape, type.dtype);
     if (buffer.writer >= 0) return fail(buffer.name + " is written twice");
     if (buffer.last_reader >= 0) return fail(buffer.name + " is read before it is written");
-    buffer.writer = index_;
+    buffer.writer = stage_;
     buffer.written_as = field;
     buffer.optional = optional;
     buffer.or_bf16 = type.or_bf16;
@@ -201,7 +201,7 @@ class Binder {
   const Compute compute_;
   const OpSpec& op_;
   Program::Instruction& instruction_;
-  const int index_;
+  const int stage_;
   Letters letters_;
   size_t used_ = 0;
   int route_writer_ = -1;

@@ -21,17 +21,17 @@ static std::string broken_weight(const WeightSpec& spec, Layout order) {
          std::to_string(kMostQuantisedInputs) + " elements";
 }
 
+// A place in a device's table.
+template <class Args>
+using KernelOf = void (*Kernels::*)(const Args& args, Queue& queue);
+
 class Compiler {
  public:
   Compiler(Program& program, const ProgramSpec& spec) : program_(program), spec_(spec) {}
 
   Status compile() {
     MOEPP_CHECK(declare());
-    for (size_t i = 0; i < spec_.ops.size();) {
-      const bool fused = is_norm_route(i);
-      MOEPP_CHECK(fused ? add_norm_route(&spec_.ops[i]) : add(spec_.ops[i]));
-      i += fused ? 3 : 1;
-    }
+    for (size_t i = 0; i < spec_.ops.size();) MOEPP_CHECK(add_at(&i));
     return check_whole();
   }
 
@@ -86,21 +86,28 @@ class Compiler {
     for (size_t i = 0; i < shape.size(); i++) tensor->shape[i] = shape[i];
   }
 
+  Status add_at(size_t* at);
   Status add(const OpSpec& op);
+  template <class Args, KernelOf<Args> kKernel>
+  Status add_fused(size_t* at);
   template <class Args>
   Status bind(const OpSpec& op, Program::Instruction& instruction, Args& args);
+  bool is(size_t at, const char* op) const {
+    return at < spec_.ops.size() && spec_.ops[at].op == op;
+  }
+  bool passes(size_t from, const char* out, size_t to, const char* in) const;
   bool is_norm_route(size_t first) const;
-  Status add_norm_route(const OpSpec* ops);
   Status check_whole();
 
   Program& program_;
   const ProgramSpec& spec_;
   std::map<std::string, int> weight_index_;
+  int stage_ = 0;  // of the next op
 };
 
 template <class Args>
 Status Compiler::bind(const OpSpec& op, Program::Instruction& instruction, Args& args) {
-  Binder binder(program_, weight_index_, spec_.compute, op, instruction);
+  Binder binder(program_, weight_index_, spec_.compute, op, instruction, stage_);
   args.visit(binder);
   MOEPP_CHECK(binder.finish());
   const std::string broken = broken_relation(args);
@@ -142,42 +149,68 @@ Status Compiler::add(const OpSpec& op) {
       },
       instruction->args));
   program_.instructions_.push_back(std::move(instruction));
+  stage_++;
   return {};
 }
 
-// True if the device has the fused op and the ops from `first` on are its parts. These are an
-// rms_norm, a one-layer router of its result, and top-k gating of the router's logits.
+// True if the one op reads in that field what the other wrote, or neither has it.
+bool Compiler::passes(size_t from, const char* out, size_t to, const char* in) const {
+  const auto &written = spec_.ops[from].tensors, &read = spec_.ops[to].tensors;
+  const auto source = written.find(out), target = read.find(in);
+  if (source == written.end() || target == read.end())
+    return source == written.end() && target == read.end();
+  return source->second == target->second;
+}
+
+// True if the ops from `first` on are an rms_norm, a one-layer router of its result, and top-k
+// gating of the router's logits.
 bool Compiler::is_norm_route(size_t first) const {
-  if (program_.device_->kernels().norm_route_top_k == nullptr || first + 3 > spec_.ops.size())
-    return false;
-  const OpSpec &norm = spec_.ops[first], &router = spec_.ops[first + 1],
-               &route = spec_.ops[first + 2];
-  const auto passes = [](const OpSpec& from, const char* out, const OpSpec& to, const char* in) {
-    const auto written = from.tensors.find(out), read = to.tensors.find(in);
-    if (written == from.tensors.end() || read == to.tensors.end())
-      return written == from.tensors.end() && read == to.tensors.end();
-    return written->second == read->second;
-  };
-  return norm.op == "rms_norm" && router.op == "router_logits" && route.op == "route_top_k" &&
-         router.tensors.count("hidden") == 0 && passes(norm, "out", router, "x") &&
-         passes(router, "logits", route, "logits") &&
-         passes(router, "constant_scores", route, "constant_scores");
+  return is(first, "rms_norm") && is(first + 1, "router_logits") && is(first + 2, "route_top_k") &&
+         spec_.ops[first + 1].tensors.count("hidden") == 0 &&
+         passes(first, "out", first + 1, "x") && passes(first + 1, "logits", first + 2, "logits") &&
+         passes(first + 1, "constant_scores", first + 2, "constant_scores");
 }
 
-// One instruction for the three. It reads and writes all that they do. So each buffer keeps its
-// memory for as long as any of them needs it. Every result can be captured.
-Status Compiler::add_norm_route(const OpSpec* ops) {
+// One instruction for several ops. It reads and writes all that they do. So each buffer keeps its
+// memory for as long as a stage of any of them needs it. Every result can be captured.
+template <class Args, KernelOf<Args> kKernel>
+Status Compiler::add_fused(size_t* at) {
   auto instruction = std::make_unique<Program::Instruction>();
-  instruction->label = ops[0].label + " + " + ops[1].label + " + " + ops[2].label;
-  NormRouteTopKArgs& args = instruction->args.emplace<NormRouteTopKArgs>();
+  Args& args = instruction->args.emplace<Args>();
   instruction->invoke = [](const AnyArgs& any, const Kernels& table, Queue& queue) {
-    table.norm_route_top_k(std::get<NormRouteTopKArgs>(any), queue);
+    (table.*kKernel)(std::get<Args>(any), queue);
   };
-  MOEPP_CHECK(bind(ops[0], *instruction, args.norm));
-  MOEPP_CHECK(bind(ops[1], *instruction, args.router));
-  MOEPP_CHECK(bind(ops[2], *instruction, args.route));
+  const int first = stage_;
+  Status status;
+  args.parts([&](auto& part, int stage) {
+    if (!status.ok()) return;
+    stage_ = first + stage;
+    const OpSpec& op = spec_.ops[(*at)++];
+    instruction->label += (instruction->label.empty() ? "" : " + ") + op.label;
+    status = bind(op, *instruction, part);
+  });
+  MOEPP_CHECK(status);
   program_.instructions_.push_back(std::move(instruction));
+  stage_++;
   return {};
+}
+
+// Adds the longest of the fused ops that begins there, or the op itself, and moves past it.
+Status Compiler::add_at(size_t* at) {
+  const size_t i = *at;
+  const Kernels& has = program_.device_->kernels();
+  if (has.linear_rope_store != nullptr && is(i, "linear") && is(i + 1, "rope_store") &&
+      passes(i, "out", i + 1, "qkv"))
+    return add_fused<LinearRopeStoreArgs, &Kernels::linear_rope_store>(at);
+  if (has.linear_norm_route_top_k != nullptr && is(i, "linear") && is_norm_route(i + 1) &&
+      passes(i, "out", i + 1, "delta"))
+    return add_fused<LinearNormRouteTopKArgs, &Kernels::linear_norm_route_top_k>(at);
+  if (has.norm_route_top_k != nullptr && is_norm_route(i))
+    return add_fused<NormRouteTopKArgs, &Kernels::norm_route_top_k>(at);
+  if (has.grouped_gemm_combine != nullptr && is(i, "grouped_gemm") && is(i + 1, "combine") &&
+      passes(i, "out", i + 1, "expert_out"))
+    return add_fused<GroupedGemmCombineArgs, &Kernels::grouped_gemm_combine>(at);
+  return add(spec_.ops[(*at)++]);
 }
 
 Status Compiler::check_whole() {

@@ -87,6 +87,20 @@ Status Program::bind_step(const Step& step) {
   return {};
 }
 
+// True if the op, or a part of it, is a product that rounds its input.
+template <class Args>
+static bool rounds(const Device& device, Args& args) {
+  if constexpr (std::is_same_v<Args, LinearArgs> || std::is_same_v<Args, GroupedGemmArgs>) {
+    return device.reads_bf16(args);
+  } else if constexpr (kIsFused<Args>) {
+    bool any = false;
+    args.parts([&](auto& part, int) { any = any || rounds(device, part); });
+    return any;
+  } else {
+    return false;
+  }
+}
+
 // A buffer between an op and products is bf16 if the device rounds it for each of them. A result
 // never is. Kernels depend on the step's sizes, and so does the answer: with one type for all
 // steps, decode would get the rounding of prefill.
@@ -96,15 +110,7 @@ void Program::choose_dtypes() {
       buffer->tensor.dtype = DType::kBf16;
   }
   for (const auto& instruction : instructions_) {
-    const bool rounds = std::visit(
-        [&](const auto& args) {
-          using Args = std::decay_t<decltype(args)>;
-          if constexpr (std::is_same_v<Args, LinearArgs> || std::is_same_v<Args, GroupedGemmArgs>)
-            return device_->reads_bf16(args);
-          return false;
-        },
-        instruction->args);
-    if (rounds) continue;
+    if (std::visit([&](auto& args) { return rounds(*device_, args); }, instruction->args)) continue;
     for (const int index : instruction->reads)
       buffers_[index]->tensor.dtype = buffers_[index]->dtype;
   }
@@ -118,9 +124,9 @@ std::vector<std::string> Program::bf16_buffers() const {
   return names;
 }
 
-// Places buffers in the arena: each from the op that writes it to the last that reads it. It takes
-// the first gap that is large enough. Inputs and results that are copied come first, for the whole
-// step. Others lie in the caller's memory.
+// Places buffers in the arena: each from the stage that writes it to the last that reads it. It
+// takes the first gap that is large enough. Inputs and results that are copied come first, for the
+// whole step. Others lie in the caller's memory.
 Status Program::plan_memory() {
   struct Placed {
     int64_t begin, end;
@@ -143,20 +149,20 @@ Status Program::plan_memory() {
     }
   }
   const int64_t first = arena_bytes;
-  for (size_t i = 0; i < instructions_.size(); i++) {
-    const int op = static_cast<int>(i);
-    live.erase(
-        std::remove_if(live.begin(), live.end(), [&](const Placed& p) { return p.last_use < op; }),
-        live.end());
-    for (const int index : instructions_[i]->writes) {
+  for (const auto& instruction : instructions_) {
+    for (const int index : instruction->writes) {
       Buffer& buffer = *buffers_[index];
       if (buffer.host != nullptr) continue;                     // a result
       if (buffer.optional && buffer.last_reader < 0) continue;  // not wanted
+      const int stage = buffer.writer;
+      live.erase(std::remove_if(live.begin(), live.end(),
+                                [&](const Placed& p) { return p.last_use < stage; }),
+                 live.end());
       const int64_t bytes = bytes_of(buffer);
       int64_t begin = first;
       auto place = live.begin();
       for (; place != live.end() && place->begin - begin < bytes; ++place) begin = place->end;
-      const Placed placed = {begin, begin + bytes, std::max(buffer.last_reader, op),
+      const Placed placed = {begin, begin + bytes, std::max(buffer.last_reader, stage),
                              &buffer.tensor};
       live.insert(place, placed);  // live stays sorted by begin
       all.push_back(placed);
@@ -171,6 +177,20 @@ Status Program::plan_memory() {
   return {};
 }
 
+// The first fault of a step's integers for the op or for one of its parts; "" if there is none.
+template <class Args>
+static std::string fault_of(Args& args, StepInputs& inputs) {
+  if constexpr (kIsFused<Args>) {
+    std::string fault;
+    args.parts([&](auto& part, int) {
+      if (fault.empty()) fault = step_fault(part, inputs);
+    });
+    return fault;
+  } else {
+    return step_fault(args, inputs);
+  }
+}
+
 // Checks the integers that the step brings, while the inputs are still in the caller's memory.
 Status Program::check_inputs() {
   StepInputs inputs([this](const Tensor* tensor) {
@@ -178,7 +198,7 @@ Status Program::check_inputs() {
   });
   for (const auto& instruction : instructions_) {
     const std::string fault =
-        std::visit([&](const auto& args) { return step_fault(args, inputs); }, instruction->args);
+        std::visit([&](auto& args) { return fault_of(args, inputs); }, instruction->args);
     if (!fault.empty())
       return Status::error(Code::kBadProgram, instruction->label + ": " + fault,
                            instruction->label);

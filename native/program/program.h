@@ -68,8 +68,8 @@ class Program {
     DType dtype = DType::kF32;
     Shape shape;
     std::string written_as;  // the writing op's field
-    int writer = -1;         // the op that writes it; -1: an input
-    int last_reader = -1;    // the last op that reads it
+    int writer = -1;         // the stage that writes it (ops.h), numbered on; -1: an input
+    int last_reader = -1;    // the last stage that reads it
     bool optional = false;   // its op leaves it out when nothing reads it and no result asks for it
     bool or_bf16 = false;    // all of its fields are kF32OrBf16 (ops.h)
     Tensor tensor;           // what the ops point to; filled anew for each run

@@ -71,11 +71,13 @@ class Arena {
   Args on_host(Args args) {
     fetch();
     each_field(args, [&](const Field&, Tensor*& t) { t = twin(*t); });
-    if constexpr (HasCache<Args>::value) {
-      if (device_->uses_callers_memory()) return args;
-      args.cache = twin_of_layer(*args.cache, args.layer);
-      args.layer = 0;
-    }
+    each_op(args, [&](auto& op) {
+      if constexpr (HasCache<std::decay_t<decltype(op)>>::value) {
+        if (device_->uses_callers_memory()) return;
+        op.cache = twin_of_layer(*op.cache, op.layer);
+        op.layer = 0;
+      }
+    });
     return args;
   }
 

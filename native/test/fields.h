@@ -13,7 +13,8 @@ enum class Role { kIn, kWeight, kOut };
 
 // visit() does not tell whether an op reads the KV cache or writes it.
 template <class Args>
-constexpr bool kWritesCache = std::is_same<Args, RopeStoreArgs>::value;
+constexpr bool kWritesCache =
+    std::is_same<Args, RopeStoreArgs>::value || std::is_same<Args, LinearRopeStoreArgs>::value;
 
 struct Field {
   const char* name;
@@ -74,6 +75,16 @@ void each_field(Args& args, const Each& each, const OfCache& cache) {
 template <class Args, class Each>
 void each_field(Args& args, const Each& each) {
   each_field(args, each, [](const KvView*&) {});
+}
+
+// Calls each(args) for each op that a fused op is made of, or for the op itself.
+template <class Args, class Each>
+void each_op(Args& args, const Each& each) {
+  if constexpr (kIsFused<Args>) {
+    args.parts([&](auto& part, int) { each(part); });
+  } else {
+    each(args);
+  }
 }
 
 // The kernel of an op in a device's table.

@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <map>
 #include <set>
 
 #include "arrays.h"
@@ -186,7 +187,8 @@ class OpTest : public Arena {
     expect_rows_alone(args, which, [](Args&, int64_t) {});
   }
 
-  // The bytes of what an op has written, by field.
+  // The bytes of what an op has written, by field. A second field of a name, of another part of a
+  // fused op, is "name 2".
   struct Output {
     std::string name;
     Block* block;
@@ -195,6 +197,7 @@ class OpTest : public Arena {
   template <class Args>
   std::vector<Output> outputs(Args args) const {
     std::vector<Output> found;
+    NameOfEach name_of;
     const auto add = [&](const std::string& name, const void* data) {
       Block* block = block_of(data);
       if (block != nullptr) found.push_back({name, block, block->content()});
@@ -202,7 +205,7 @@ class OpTest : public Arena {
     each_field(
         args,
         [&](const Field& field, Tensor*& t) {
-          if (field.role == Role::kOut) add(field.name, t->data);
+          if (field.role == Role::kOut) add(name_of(field), t->data);
         },
         [&](const KvView*& cache) { add("cache", cache->data); });
     return found;
@@ -226,6 +229,13 @@ class OpTest : public Arena {
                    const std::string& otherwise) const;
 
  private:
+  struct NameOfEach {
+    std::map<std::string, int> seen = {};
+    std::string operator()(const Field& field) {
+      const int number = ++seen[field.name];
+      return std::string(field.name) + (number > 1 ? " " + std::to_string(number) : std::string());
+    }
+  };
   // The emulation runs in the next of its schedules for as long as it lives.
   struct NextSchedule {
     explicit NextSchedule(OpTest* test) {
@@ -319,15 +329,18 @@ std::unique_ptr<OpTest::Narrowed<Args>> OpTest::narrowed(const Args& args, Role 
   each_field(result->args, [&](const Field& field, Tensor*& t) {
     if (!field.or_bf16) f32_alone.insert(t->data);
   });
+  NameOfEach name_of;
   each_field(result->args, [&](const Field& field, Tensor*& t) {
-    if (f32_alone.count(t->data) != 0 || field.role != role || t->dtype != DType::kF32) return;
+    if (field.role != role) return;
+    const std::string name = name_of(field);
+    if (f32_alone.count(t->data) != 0 || t->dtype != DType::kF32) return;
     if (role == Role::kIn && t->shape[t->rank - 1] % 8 != 0) return;
     auto& block = *result->blocks.emplace_back(std::make_unique<Block>(*this, 2 * t->elements()));
     if (role == Role::kIn) write_as_bf16(*t, &block);
     Tensor& narrow = result->tensors.emplace_back(*t);
     narrow.dtype = DType::kBf16;
     narrow.data = block.device();
-    result->fields.insert(field.name);
+    result->fields.insert(name);
     t = &narrow;
   });
   return result;

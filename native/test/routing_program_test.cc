@@ -1,6 +1,8 @@
-// The routing of a recorded program: the compiler makes one op of a one-layer router's three,
-// where a device has it, and nowhere else. It refuses wrong lists of experts.
+// The routing of a recorded program. The compiler makes one op of a one-layer router's three and
+// the product before them, and one of the experts' last product and their sum. It does so where a
+// device has the fused op, and nowhere else. It refuses wrong lists of experts.
 #include <algorithm>
+#include <array>
 
 #include "compare.h"
 #include "program/program.h"
@@ -12,20 +14,34 @@ namespace moepp::test {
 
 namespace {
 
-int fused_calls = 0;
+// Calls of norm_route_top_k, linear_norm_route_top_k and grouped_gemm_combine.
+using Calls = std::array<int, 3>;
+Calls calls;
 const Kernels* cpu_kernels = nullptr;
 
-// The CPU, whose fused op counts its calls or is missing.
+// The CPU, whose fused ops count their calls or are missing.
 class CountingDevice : public WrappedCpu {
  public:
   explicit CountingDevice(bool fuses) {
     cpu_kernels = &cpu_->kernels();
     kernels_ = cpu_->kernels();
     kernels_.norm_route_top_k = nullptr;
+    kernels_.linear_norm_route_top_k = nullptr;
+    kernels_.grouped_gemm_combine = nullptr;
     if (!fuses) return;
     kernels_.norm_route_top_k = [](const NormRouteTopKArgs& args, Queue& queue) {
-      fused_calls++;
+      calls[0]++;
       cpu_kernels->norm_route_top_k(args, queue);
+    };
+    kernels_.linear_norm_route_top_k = [](const LinearNormRouteTopKArgs& args, Queue& queue) {
+      calls[1]++;
+      cpu_kernels->linear(args.linear, queue);
+      cpu_kernels->norm_route_top_k(args.rest, queue);
+    };
+    kernels_.grouped_gemm_combine = [](const GroupedGemmCombineArgs& args, Queue& queue) {
+      calls[2]++;
+      cpu_kernels->grouped_gemm(args.gemm, queue);
+      cpu_kernels->combine(args.combine, queue);
     };
   }
   const Kernels& kernels() const override { return kernels_; }
@@ -49,9 +65,9 @@ std::vector<std::string> written(const ProgramSpec& spec) {
   return names;
 }
 
-// Runs the program with and without the fused op, and with and without captures. All results agree
-// bit by bit, and the fused op has run so many times in each of the first.
-void expect_fused(const ProgramSpec& spec, int times, const std::string& what) {
+// Runs the program with and without the fused ops, and with and without captures. All results agree
+// bit by bit, and the fused ops have run so many times in each of the first.
+void expect_fused(const ProgramSpec& spec, const Calls& expected, const std::string& what) {
   std::map<std::string, std::vector<float>> first;
   for (const bool fuses : {true, false}) {
     std::unique_ptr<Program> program;
@@ -61,11 +77,12 @@ void expect_fused(const ProgramSpec& spec, int times, const std::string& what) {
     if (!status.ok()) return;
     for (const auto& capture : {written(spec), std::vector<std::string>()}) {
       SmallStep small(*program, 7, capture);
-      fused_calls = 0;
+      calls = {};
       const Status ran = program->run(small.step);
       EXPECT_MESSAGE(ran.ok(), what + ": " + ran.message);
-      EXPECT_MESSAGE(fused_calls == (fuses ? times : 0),
-                     what + ": fused " + std::to_string(fused_calls) + " times");
+      EXPECT_MESSAGE(calls == (fuses ? expected : Calls()),
+                     what + ": fused " + std::to_string(calls[0]) + ", " +
+                         std::to_string(calls[1]) + " and " + std::to_string(calls[2]) + " times");
       if (first.empty()) first = small.results;
       for (const auto& [name, values] : small.results) {
         // Entries of token_order past the FFN picks are not written.
@@ -80,10 +97,10 @@ void expect_fused(const ProgramSpec& spec, int times, const std::string& what) {
 }  // namespace
 
 // Layer 1 of the small model has a two-layer router.
-MOEPP_TEST(program_fuses_one_layer_routers) {
+MOEPP_TEST(program_fuses_ops) {
   const TemporaryFile file(SmallModel::floats());
   const SmallModel model(file.path());
-  expect_fused(model.spec, 2, "the model");
+  expect_fused(model.spec, {0, 2, 3}, "the model");
 
   ProgramSpec spec = model.spec;
   op_of(spec, "middle0").tensors.erase("delta");
@@ -91,7 +108,7 @@ MOEPP_TEST(program_fuses_one_layer_routers) {
   op_of(spec, "combine0").tensors["residual"] = "x0";
   spec.buffers.erase(std::find_if(spec.buffers.begin(), spec.buffers.end(),
                                   [](const BufferSpec& b) { return b.name == "sum0"; }));
-  expect_fused(spec, 2, "a norm without delta");
+  expect_fused(spec, {1, 1, 3}, "a norm without delta");
 
   spec = model.spec;
   spec.buffers.push_back({"between", DType::kF32, {kTokens, kHidden}});
@@ -100,19 +117,33 @@ MOEPP_TEST(program_fuses_one_layer_routers) {
   const auto router = std::find_if(spec.ops.begin(), spec.ops.end(),
                                    [](const OpSpec& op) { return op.label == "router0"; });
   spec.ops.insert(router, between);
-  expect_fused(spec, 1, "an op in between");
+  expect_fused(spec, {0, 1, 3}, "an op in between");
 
   spec = model.spec;
   op_of(spec, "router0").tensors["x"] = "y0";
-  expect_fused(spec, 1, "a router of another norm");
+  expect_fused(spec, {0, 1, 3}, "a router of another norm");
 
   spec = model.spec;
   op_of(spec, "route2").tensors["logits"] = "router_logits0";
-  expect_fused(spec, 1, "gating of other logits");
+  expect_fused(spec, {0, 1, 3}, "gating of other logits");
 
   spec = model.spec;
   op_of(spec, "route2").tensors["constant_scores"] = "scores0";
-  expect_fused(spec, 1, "gating of other scores");
+  expect_fused(spec, {0, 1, 3}, "gating of other scores");
+
+  spec = model.spec;
+  op_of(spec, "middle2").tensors["delta"] = "mixed0";
+  expect_fused(spec, {1, 1, 3}, "a norm of another product");
+
+  spec = model.spec;
+  op_of(spec, "combine1").tensors["expert_out"] = "sum_again";
+  OpSpec again = op_of(spec, "down1");
+  again.label = "down_again", again.tensors["out"] = "sum_again";
+  spec.ops.insert(std::find_if(spec.ops.begin(), spec.ops.end(),
+                               [](const OpSpec& op) { return op.label == "down1"; }),
+                  again);
+  spec.buffers.push_back({"sum_again", DType::kF32, {kTokens, kChosen, kHidden}});
+  expect_fused(spec, {0, 2, 2}, "a sum of other experts");
 }
 
 MOEPP_TEST(program_names_the_part_that_is_wrong) {

@@ -34,7 +34,7 @@ namespace moepp::cpu::MOEPP_ISA {
 
 const Kernels& kernels() {
   static constexpr Kernels table = {
-#define MOEPP_KERNEL(name, Args) &name,
+#define MOEPP_KERNEL(name, Args) name,
       MOEPP_OPS(MOEPP_KERNEL, MOEPP_KERNEL)
 #undef MOEPP_KERNEL
   };

@@ -1,6 +1,6 @@
 // Gating by one warp per token, then the sort (router/gating.cuh). Few tokens of up to 256 experts:
 // one block does both. Else two kernels.
-// SASS * gate_and_sort: SHFL !LDL !STL registers<=64 no-spills
+// SASS * gate_and_sort: SHFL !LDL !STL registers<=72 no-spills
 // SASS * route_rows: SHFL !LDL !STL no-spills
 // SASS * sort_rows: !LDL !STL registers<=64 no-spills
 #include "cuda/cuda_queue.h"
@@ -12,13 +12,14 @@ namespace moepp::cuda {
 namespace {
 
 // gated and sorted by one block, with a thread for each pick
-constexpr int kOneBlockTokens = 64, kMostThreads = 1024;
+constexpr int kOneBlockTokens = 64, kOneBlockThreads = 896;  // more would spill on sm_120
+constexpr int kMostThreads = 1024;
 constexpr int kGateWarps = 8;
 constexpr int kOneBlockLogits = 8;  // of a lane, up to 256 experts: more spill in a block so large
 // A block has so much shared memory without asking.
 constexpr size_t kSortBytes = 48 * 1024;
 
-__global__ void __launch_bounds__(kMostThreads) gate_and_sort(Routing r) {
+__global__ void __launch_bounds__(kOneBlockThreads) gate_and_sort(Routing r) {
   await_inputs();
   const int warps = static_cast<int>(blockDim.x) / 32;
   for (int t = static_cast<int>(threadIdx.x) / 32; t < r.tokens; t += warps)
@@ -64,7 +65,7 @@ void sort_tokens(const Routing& r, CudaQueue& queue) {
 void route_top_k(const RouteTopKArgs& args, Queue& queue) {
   CudaQueue& stream = CudaQueue::from(queue);
   const Routing r = routing_of(args);
-  const int threads = whole_warps(min(kMostThreads, max(r.tokens, 1) * 32));
+  const int threads = whole_warps(min(kOneBlockThreads, max(r.tokens, 1) * 32));
   if (r.e <= 32 * kOneBlockLogits && r.tokens <= kOneBlockTokens && r.tokens * r.k <= threads) {
     return stream.launch(
         gate_and_sort, {dim3(1), dim3(static_cast<unsigned>(threads)), sort_bytes(r, threads)}, r);

@@ -25,7 +25,8 @@ __global__ void __launch_bounds__(kMostWarps * 32) router_rows(Router r, int gro
   const int group = static_cast<int>(blockIdx.y * (blockDim.x / 32) + threadIdx.x / 32);
   if (group >= groups) return;
   const int first = static_cast<int>(blockIdx.x) * C::kTokens;
-  const RowGroup rows = row_group<C>(r, group);
+  const int64_t from = first;
+  const RowGroup rows = row_group<C>(r, group, {r.logits + from * r.e, r.scores + from * r.xs});
   multiply_group<C>(r, rows, rows.z + static_cast<int64_t>(first) * rows.width, first);
 }
 

@@ -41,12 +41,12 @@ struct Logits {
   float v[L];
   unsigned open;  // bit i: there is such an expert, and no mask hides it
 
-  SIMT_DEVICE void load(const Routing& r, int64_t t) {
+  SIMT_DEVICE void load(const Routing& r, const float* logits, int64_t row) {
     open = 0;
 #pragma unroll
     for (int i = 0; i < L; i++) {
       const int expert = static_cast<int>(threadIdx.x) % 32 + 32 * i;
-      v[i] = expert < r.e ? r.logits[t * r.e + expert] : 0.0f;
+      v[i] = expert < r.e ? logits[row * r.e + expert] : 0.0f;
       open |= expert < r.e ? 1u << i : 0u;
     }
     if (!r.masked) return;
@@ -212,10 +212,10 @@ SIMT_DEVICE void choose(const Routing& r, const Gate& gate, Logits<L>& logits) {
 
 // Lane k gets the weight of its pick, the others 0. The softmax over all E, divided by the sum of
 // the picks, is the softmax over the picks.
-SIMT_DEVICE float weigh_pick(const Routing& r, const Gate& gate, int64_t t, int pick,
-                             ExpertKind kind) {
+SIMT_DEVICE float weigh_pick(const Routing& r, const Gate& gate, const float* logits, int64_t row,
+                             int pick, ExpertKind kind) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const float logit = lane < r.k ? r.logits[t * r.e + pick] : 0.0f;
+  const float logit = lane < r.k ? logits[row * r.e + pick] : 0.0f;
   const float first = __shfl_sync(simt::kFullMask, logit, 0);
   const bool dropped = lane >= r.k || has_no_weight(r, kind);
   float weight = 0.0f;
@@ -235,8 +235,8 @@ SIMT_DEVICE float weigh_pick(const Routing& r, const Gate& gate, int64_t t, int 
 }
 
 // The coefficients of a token's zero-computation picks: {cx, c_1 .. c_C}.
-SIMT_DEVICE void collapse_picks(const Routing& r, int64_t t, ExpertRuns::Place place,
-                                float weight) {
+SIMT_DEVICE void collapse_picks(const Routing& r, int64_t t, const float* row,
+                                ExpertRuns::Place place, float weight) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   float* coefficients = r.coefficients + t * (r.c + 1);
   float x = 0.0f;  // this pick's part of cx
@@ -244,7 +244,7 @@ SIMT_DEVICE void collapse_picks(const Routing& r, int64_t t, ExpertRuns::Place p
   __syncwarp();
   if (lane < r.k && place.kind == ExpertKind::kCopy) x = weight;
   if (lane < r.k && place.kind == ExpertKind::kConstant) {
-    const float* scores = r.scores + t * 2 * r.c + 2 * place.rank;
+    const float* scores = row + 2 * place.rank;
     const float up =
         static_cast<float>((static_cast<double>(scores[1]) - static_cast<double>(scores[0])) *
                            static_cast<double>(r.input_scale));
@@ -255,22 +255,54 @@ SIMT_DEVICE void collapse_picks(const Routing& r, int64_t t, ExpertRuns::Place p
   if (lane == 0) coefficients[0] = x * r.input_scale;
 }
 
-// By one warp.
+constexpr int kNoRow = 0xffff;  // of a pick without an FFN expert
+SIMT_DEVICE int ffn_number(const ExpertRuns::Place& place) {
+  return place.kind == ExpertKind::kFfn ? place.rank : kNoRow;
+}
+
+// By one warp; row `row` of `logits` and of `scores` is the token's. Returns ffn_number of the
+// lane's pick.
 template <int L>
-SIMT_DEVICE void gate_token(const Routing& r, int64_t t) {
+SIMT_DEVICE int gate_token(const Routing& r, int64_t t, const float* logits, const float* scores,
+                           int64_t row) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  Logits<L> logits;
-  logits.load(r, t);
-  const Gate gate = measure(r, logits);
-  choose(r, gate, logits);
-  const int pick = pick_experts(r, logits);
+  Logits<L> choices;
+  choices.load(r, logits, row);
+  const Gate gate = measure(r, choices);
+  choose(r, gate, choices);
+  const int pick = pick_experts(r, choices);
   const ExpertRuns::Place place = r.experts.place_of(pick);
-  const float weight = weigh_pick(r, gate, t, pick, place.kind);
+  const float weight = weigh_pick(r, gate, logits, row, pick, place.kind);
   if (lane < r.k) {
     r.indices[t * r.k + lane] = pick;
     r.weights[t * r.k + lane] = weight;
   }
-  collapse_picks(r, t, place, weight);
+  collapse_picks(r, t, scores + row * 2 * r.c, place, weight);
+  return ffn_number(place);
+}
+template <int L>
+SIMT_DEVICE int gate_token(const Routing& r, int64_t t) {
+  return gate_token<L>(r, t, r.logits, r.scores, t);
+}
+
+// The sort of at most 32 picks, by one warp: lane i has ffn_number of pick i.
+SIMT_DEVICE void sort_few(const Routing& r, int number) {
+  const int lane = static_cast<int>(threadIdx.x) % 32, picks = r.tokens * r.k;
+  int row = 0;
+  for (int i = 0; i < picks; i++) {
+    const int other = __shfl_sync(simt::kFullMask, number, i);
+    row += other < number || (other == number && i < lane) ? 1 : 0;
+  }
+  if (lane < picks) {
+    r.rows[lane] = number != kNoRow ? row : -1;
+    if (number != kNoRow) r.order[row] = lane;
+  }
+  for (int base = 0; base <= r.n; base += 32) {
+    int before = 0;  // picks of experts before base + lane
+    for (int i = 0; i < picks; i++)
+      before += __shfl_sync(simt::kFullMask, number, i) < base + lane ? 1 : 0;
+    if (base + lane <= r.n) r.offsets[base + lane] = before;
+  }
 }
 
 // Shared memory of the sort.
@@ -279,7 +311,6 @@ struct SortMemory {
   uint16_t* next;     // [warps][N]
   uint16_t* ranks;    // [E]: an FFN expert's n, or kNoRow
 };
-constexpr uint16_t kNoRow = 0xffff;
 
 SIMT_HOST_DEVICE size_t sort_bytes(const Routing& r, int threads) {
   const auto n = static_cast<size_t>(r.n);
@@ -298,8 +329,7 @@ SIMT_DEVICE SortMemory clear_sort(const Routing& r) {
   for (int i = threadIdx.x; i < 2 * r.n; i += blockDim.x) s.all[i] = 0;
   for (int i = threadIdx.x; i < warps * r.n; i += blockDim.x) s.next[i] = 0;
   for (int i = threadIdx.x; i < r.e; i += blockDim.x) {
-    const ExpertRuns::Place place = r.experts.place_of(i);
-    s.ranks[i] = place.kind == ExpertKind::kFfn ? static_cast<uint16_t>(place.rank) : kNoRow;
+    s.ranks[i] = static_cast<uint16_t>(ffn_number(r.experts.place_of(i)));
   }
   return s;
 }
@@ -366,6 +396,15 @@ SIMT_DEVICE void sort_picks(const Routing& r, int first) {
   const int row = n != kNoRow ? s.all[n] + s.before[n] + s.next[warp * r.n + n] + rank : -1;
   r.rows[pick] = row;
   if (row >= 0) r.order[row] = pick;
+}
+
+// All picks, by one block with a thread for each.
+SIMT_DEVICE void sort_all(const Routing& r) {
+  const int picks = r.tokens * r.k;
+  if (picks > 32) return sort_picks(r, 0);
+  if (threadIdx.x >= 32) return;
+  const bool there = static_cast<int>(threadIdx.x) < picks;
+  sort_few(r, there ? ffn_number(r.experts.place_of(r.indices[threadIdx.x])) : kNoRow);
 }
 
 inline Routing routing_of(const RouteTopKArgs& args) {

@@ -28,6 +28,11 @@ struct Router {
 // C::kTokens and C::kRows make up a warp's tile; C::kElements are loaded at once: 4 where rows of x
 // and hidden are whole fours, else 1.
 
+// The results of the tokens of a tile: [C::kTokens, e] and [C::kTokens, xs].
+struct TileScores {
+  float *logits, *scores;
+};
+
 // Rows [first, first + count) of one of the two weights: the router's, or the constant experts'.
 struct RowGroup {
   const float *z, *weight, *map;
@@ -36,15 +41,15 @@ struct RowGroup {
 };
 
 template <class C>
-SIMT_DEVICE RowGroup row_group(const Router& r, int group) {
+SIMT_DEVICE RowGroup row_group(const Router& r, int group, const TileScores& to) {
   const int router_groups = (r.e + C::kRows - 1) / C::kRows;
   if (group < router_groups) {
     const int first = group * C::kRows;
-    return {r.hidden != nullptr ? r.hidden : r.x, r.router, r.map, r.logits, r.g, first,
+    return {r.hidden != nullptr ? r.hidden : r.x, r.router, r.map, to.logits, r.g, first,
             min(C::kRows, r.e - first),           r.e};
   }
   const int first = (group - router_groups) * C::kRows;
-  return {r.x, r.constant, nullptr, r.scores, r.h, first, min(C::kRows, r.xs - first), r.xs};
+  return {r.x, r.constant, nullptr, to.scores, r.h, first, min(C::kRows, r.xs - first), r.xs};
 }
 
 // sums += z[t] . weight[row] over the lane's columns: N neighbours, then those 32 N further on.
@@ -91,7 +96,7 @@ SIMT_DEVICE void multiply_group(const Router& r, const RowGroup& rows, const flo
     for (int b = 0; b < C::kRows; b++) {
       const float sum = warp_sum(sums[a][b]);
       if (lane == 0 && a < count && b < rows.count) {
-        rows.out[static_cast<int64_t>(first + a) * rows.stride + row[b]] = sum;
+        rows.out[a * rows.stride + row[b]] = sum;
       }
     }
   }

@@ -1,0 +1,36 @@
+// The launches of a decode step: what a graph of it has to pay for between its kernels.
+#include "../../../bench/ops/step.h"
+#include "device_test.h"
+
+namespace moepp::simt_test {
+
+#if SIMT_EMULATED
+namespace {
+
+int64_t launches(bench::Run& run, int64_t layers, int64_t batch) {
+  const bench::DecodeWeights weights(run, layers);
+  bench::DecodeStep step(run, weights, batch, run.sizes.context / 8);
+  const int64_t before = simt::emu::counts().programmatic;
+  run.once([&](int64_t) { step.enqueue(); });
+  return simt::emu::counts().programmatic - before;
+}
+
+}  // namespace
+
+// Each layer's: projection and rotation, attention over chunks and their sum, projection and
+// routing, gate_up, down and combine. With several tokens the fused ones are apart.
+MOEPP_TEST(simt_launches_of_a_layer) {
+  std::shared_ptr<Device> device;
+  const Status status = open_cuda_device(0, &device);
+  EXPECT_MESSAGE(status.ok(), status.message);
+  if (!status.ok()) return;
+  bench::Run run(device, bench::tiny_sizes(), {});
+  for (const auto& [batch, expected] : {std::pair{1, 6}, {2, 9}}) {
+    const int64_t of_a_layer = launches(run, 3, batch) - launches(run, 2, batch);
+    EXPECT_MESSAGE(of_a_layer == expected,
+                   std::to_string(batch) + " tokens: " + std::to_string(of_a_layer) + " launches");
+  }
+}
+#endif
+
+}  // namespace moepp::simt_test
