@@ -58,7 +58,7 @@ constexpr Case kCases[] = {
     {70, 2, 4, 136, 70, true, true},
     {70, 2, 2, 24, 272, false, true},
     {70, 2, 2, 24, 136, true, false},
-    {150, 2, 2, 72, 40, true, true},
+    {150, 2, 2, 72, 120, true, true},
     {140, 1, 1, 72, 272, false, false, 1.0f, Routing::kAll},
 };
 // Several chunks of rows; few rows of many experts; rows that hardly fit into a CPU's buffers.

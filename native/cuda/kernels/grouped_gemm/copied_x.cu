@@ -31,18 +31,10 @@ int64_t row_bytes(const Gemm& g) {
   return int64_t{g.pitch} * static_cast<int64_t>(sizeof(simt::bf16));
 }
 
-template <class X>
-void launch(const Gemm& g, int first, int end, simt::bf16* out, CudaQueue& queue) {
-  const simt::Launch how = {dim3(static_cast<unsigned>((end - first + kWarps - 1) / kWarps)),
-                            dim3(kThreads)};
-  queue.launch(g.k % 4 == 0 ? copy_rows_of_x<X, 4> : copy_rows_of_x<X, 1>, how, g, first, end, out);
-}
-
 }  // namespace
 
 bool serves_as_it_is(const Gemm& g) {
-  return g.x_dtype == DType::kBf16 && g.token_order == nullptr && g.k % 8 == 0 &&
-         reinterpret_cast<uintptr_t>(g.x) % 16 == 0;
+  return g.x_dtype == DType::kBf16 && g.token_order == nullptr;
 }
 
 int64_t rows_at_once(const Gemm& g, const CudaQueue& queue) {
@@ -52,11 +44,13 @@ int64_t rows_at_once(const Gemm& g, const CudaQueue& queue) {
 
 const void* copy_x(const Gemm& g, int first, int end, CudaQueue& queue) {
   auto* out = static_cast<simt::bf16*>(queue.workspace((end - first) * row_bytes(g)));
-  if (g.x_dtype == DType::kBf16) {
-    launch<simt::bf16>(g, first, end, out, queue);
-  } else {
-    launch<float>(g, first, end, out, queue);
-  }
+  const simt::Launch how = {dim3(static_cast<unsigned>((end - first + kWarps - 1) / kWarps)),
+                            dim3(kThreads)};
+  // Rows of bf16 are whole units of 16 bytes.
+  const auto kernel = g.x_dtype == DType::kBf16 ? copy_rows_of_x<simt::bf16, 4>
+                      : g.k % 4 == 0            ? copy_rows_of_x<float, 4>
+                                                : copy_rows_of_x<float, 1>;
+  queue.launch(kernel, how, g, first, end, out);
   return out;
 }
 
