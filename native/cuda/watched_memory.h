@@ -18,7 +18,7 @@ class WatchedMemory {
     for (const Piece& piece : memory.reads) simt::open_memory(piece.data, size(piece), stream);
     for (const Piece& piece : memory.writes) {
       simt::open_memory(piece.data, size(piece), stream);
-      simt::forget(piece.data, size(piece), stream);
+      if (!is_read(piece, memory.reads)) simt::forget(piece.data, size(piece), stream);
     }
   }
   void end_ops(simt::Stream stream) {
@@ -27,6 +27,14 @@ class WatchedMemory {
   }
 
  private:
+  // An op of two parts may write where its first part alone reads.
+  static bool is_read(const Piece& written, const std::vector<Piece>& reads) {
+    for (const Piece& read : reads) {
+      if (read.data < written.data + written.bytes && written.data < read.data + read.bytes)
+        return true;
+    }
+    return false;
+  }
   static size_t size(const Piece& piece) { return static_cast<size_t>(piece.bytes); }
   Piece step_;
 };

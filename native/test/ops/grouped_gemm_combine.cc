@@ -109,6 +109,7 @@ MOEPP_BENCH(grouped_gemm_combine_bf16) {
   for (const int64_t t : {1, 8}) {
     c.t = t;
     Data d(run, c, weight, false);
+    round_to_bf16(d.x);
     const double expert = static_cast<double>(weight.bytes()) / static_cast<double>(e.ffn);
     run.op_row({"grouped_gemm " + std::to_string(c.f) + " -> " + std::to_string(c.h) + " + combine",
                 DType::kBf16,

@@ -98,6 +98,7 @@ MOEPP_BENCH(linear_norm_route_top_k_bf16) {
   const Weight weight(run, DType::kBf16, Layout::kMatrix, {s.hidden, inputs}, 2, s.copies);
   for (const int64_t t : {1, 8}) {
     Data d(run, {s, t}, router, weight, false, inputs);
+    round_to_bf16(d.x);
     Tensor one = weight.tensor;
     d.args.linear.weight = &one;
     run.row(

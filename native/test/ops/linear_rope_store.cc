@@ -120,6 +120,7 @@ MOEPP_BENCH(linear_rope_store_bf16) {
   for (const int64_t t : {1, 8}) {
     c.sequences.assign(static_cast<size_t>(t), {100, 1});
     Data d(run, c, DType::kBf16, weight, false);
+    round_to_bf16(d.x);
     Tensor one = weight.tensor;
     d.args.linear.weight = &one;
     run.row(
