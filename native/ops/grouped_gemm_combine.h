@@ -6,7 +6,7 @@
 namespace moepp {
 
 // The experts' second product, and the sum of a token's experts: combine.expert_out is gemm.out.
-// Each output equals that of the two ops, on the CPU bit by bit. No program records it: the
+// Each output has the bits that the two ops give. No program records it: the
 // compiler makes it of the two.
 struct GroupedGemmCombineArgs {
   GroupedGemmArgs gemm;

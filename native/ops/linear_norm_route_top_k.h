@@ -6,7 +6,7 @@
 namespace moepp {
 
 // Attention's output projection, and the work up to the experts: rest.norm.delta is linear.out.
-// Each output equals that of the two ops, on the CPU bit by bit. No program records it: the
+// Each output has the bits that the two ops give. No program records it: the
 // compiler makes it of their parts.
 struct LinearNormRouteTopKArgs {
   LinearArgs linear;

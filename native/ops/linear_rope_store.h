@@ -6,7 +6,7 @@
 namespace moepp {
 
 // The projection of queries, keys and values, and the rotation of its result: store.qkv is
-// linear.out. Each output equals that of the two ops, on the CPU bit by bit. No program records it:
+// linear.out. Each output has the bits that the two ops give. No program records it:
 // the compiler makes it of the two.
 struct LinearRopeStoreArgs {
   LinearArgs linear;
