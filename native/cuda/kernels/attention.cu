@@ -12,7 +12,7 @@ constexpr int kSplitStepTokens = 16;  // of a step: all are split
 constexpr int kSplitTokens = 4;       // of a sequence, beside sequences with more
 
 void launch_kernel(const Attention& a, DType cache, bool split, int splits, CudaQueue& queue) {
-  if (!split && queue.uses_wgmma() && has_wgmma(a, cache)) return attend_wgmma(a, queue);
+  if (!split && queue.uses_wgmma() && has_wgmma(a, cache)) return attend_sm90(a, queue);
   has_mma(a, cache, queue.compiled().capability) ? attend_mma(a, split, splits, queue)
                                                  : attend_f32(a, cache, split, splits, queue);
 }

@@ -201,7 +201,7 @@ SIMT_DEVICE float merged(float sum, float keep, float o, float add) {
 // ranges of a unit.
 bool has_wgmma(const Attention& a, DType cache);  // of whole contexts, compiled for sm_90a
 bool has_mma(const Attention& a, DType cache, int compute_capability);
-void attend_wgmma(const Attention& a, CudaQueue& queue);
+void attend_sm90(const Attention& a, CudaQueue& queue);
 void attend_mma(const Attention& a, bool split, int splits, CudaQueue& queue);
 void attend_f32(const Attention& a, DType cache, bool split, int splits, CudaQueue& queue);
 

@@ -394,7 +394,7 @@ bool has_wgmma(const Attention& a, DType cache) {
          a.step.page_size % 8 == 0;
 }
 
-void attend_wgmma(const Attention& a, CudaQueue& queue) {
+void attend_sm90(const Attention& a, CudaQueue& queue) {
   switch (a.step.key_dim) {
     case 64:
       return attention_sm90::launch<64>(a, queue);
