@@ -28,8 +28,8 @@
 // result changes.
 //
 // A fused op has parts() instead of fields: it calls part(args, stage) for each op that it is made
-// of, in their order. A stage may write where only stages before it read. So a kernel
-// writes a stage's outputs when all inputs of the stages before it have been read.
+// of, in their order. A stage may write where only stages before it read. So a kernel writes a
+// stage's outputs when all inputs of the stages before it have been read.
 //
 // Two functions beside the struct check what shapes cannot say. Each returns the fault in words, or
 // "". An op that needs neither has neither.
