@@ -47,6 +47,18 @@ struct Transfer {
   int64_t bytes;
 };
 
+// A piece of device memory.
+struct Piece {
+  std::byte* data = nullptr;
+  int64_t bytes = 0;
+};
+
+// The memory of one op in a step: all of the step's, and what the op reads and writes of it.
+struct OpMemory {
+  Piece step;
+  std::vector<Piece> reads, writes;
+};
+
 // A device's recording of a step, to be run again.
 class Recording {
  public:
@@ -123,6 +135,13 @@ class Device {
   virtual Status launched() { return {}; }  // the failure of a launch since the last call
   virtual Status download(const std::vector<Transfer>&) { return {}; }
   virtual Status end_step() { return {}; }
+
+  // For a device that watches what kernels touch, as the emulated GPU does. The bytes that it wants
+  // between the buffers of a step, a multiple of 64; 0: it does not watch.
+  virtual int64_t watched_gap() const { return 0; }
+  // Before each op's kernels: until the next call they may touch nothing else of the step's memory,
+  // and what they write holds nothing yet.
+  virtual void watch(const OpMemory&) {}
 
   // Records what `enqueue` puts into the queue instead of running it.
   virtual Status record(const std::function<Status()>& enqueue, std::unique_ptr<Recording>*) {

@@ -1,4 +1,5 @@
-// Checks the house: imports of lib/ and includes of native/ point down, and files are not too long.
+// Checks the house: imports of lib/ and includes of native/ point down, files are not too long.
+// Kernels take tensor maps as TMA needs them.
 // Part of `npm run lint`.
 import { execFileSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
@@ -92,6 +93,14 @@ function checkIncludes(file) {
   }
 }
 
+/** nvcc copies a parameter that is no __grid_constant__ to memory that TMA cannot read. */
+function checkTensorMaps(file) {
+  for (const [kernel] of readFileSync(file, 'utf8').matchAll(/__global__[^;{}]*\{/g))
+    for (const [parameter] of kernel.matchAll(/[^,(]*\bTensorMap \w+/g))
+      if (!parameter.includes('__grid_constant__'))
+        problems.push(`${file}: expected __grid_constant__ in the parameter ${parameter.trim()}`)
+}
+
 function checkLength(file) {
   const lines = readFileSync(file, 'utf8').split('\n').length - 1
   const most = KERNEL.test(file) ? MOST_KERNEL_LINES : MOST_LINES
@@ -107,6 +116,7 @@ for (const file of files(
   'native/*.inc',
 ))
   if (!file.startsWith('native/test/')) checkIncludes(file)
+for (const file of files('native/*.cu', 'native/*.h', 'bench/*.cu')) checkTensorMaps(file)
 for (const file of files('*.ts', '*.mjs', '*.cc', '*.cu', '*.h', '*.cuh')) checkLength(file)
 
 if (problems.length > 0) {

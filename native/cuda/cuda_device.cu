@@ -14,6 +14,7 @@
 #include "cuda/load_weight.h"
 #include "cuda/staging.h"
 #include "cuda/status_of.h"
+#include "cuda/watched_memory.h"
 #include "weights/packed_blocks.h"
 #include "weights/weights.h"
 
@@ -147,6 +148,8 @@ class CudaDevice final : public Device {
   }
   Status download(const std::vector<Transfer>& pieces) override;
   Status end_step() override;
+  int64_t watched_gap() const override { return WatchedMemory::kGap; }
+  void watch(const OpMemory& memory) override { watched_.begin_op(memory, stream_); }
 
   Status record(const std::function<Status()>& enqueue,
                 std::unique_ptr<Recording>* recording) override;
@@ -188,6 +191,7 @@ class CudaDevice final : public Device {
   Stagings stagings_;
   HostMemory inputs_, results_;     // of a step, on their way
   std::vector<Transfer> arriving_;  // pieces of results_
+  WatchedMemory watched_;
   std::mutex step_;
 };
 
@@ -275,6 +279,7 @@ Status CudaDevice::upload(const std::vector<Transfer>& pieces) {
 // memory the driver copies piece by piece, and waits for each. With large results that takes no
 // longer, and so much memory should not be page-locked.
 Status CudaDevice::download(const std::vector<Transfer>& pieces) {
+  watched_.end_ops(stream_);
   const Stretch results(pieces);
   if (results.bytes == 0) return {};
   if (results.bytes > kStagedResultBytes) {
@@ -293,6 +298,7 @@ Status CudaDevice::download(const std::vector<Transfer>& pieces) {
 }
 
 Status CudaDevice::end_step() {
+  watched_.end_ops(stream_);
   const simt::Error error = simt::synchronize(stream_);
   if (error == simt::kSuccess && !arriving_.empty()) {
     const Stretch results(arriving_);

@@ -75,7 +75,11 @@ class CudaQueue : public Queue {
     workspace_ = data;
     workspace_bytes_ = bytes;
   }
-  void* workspace() const { return workspace_; }
+  // For so many bytes of results, which hold nothing yet.
+  void* workspace(int64_t bytes) const {
+    simt::forget(workspace_, static_cast<size_t>(bytes), stream_);
+    return workspace_;
+  }
   int64_t workspace_bytes() const { return workspace_bytes_; }
 
   // Zeros with which the blocks of one kernel find out which of them is the last to finish; a

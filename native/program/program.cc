@@ -129,8 +129,9 @@ Status Program::plan_memory() {
   };
   std::vector<Placed> live, all;
   int64_t arena_bytes = 0;
-  const auto bytes_of = [](const Buffer& buffer) {
-    return aligned(buffer.tensor.elements() * dtype_size(buffer.tensor.dtype));
+  const int64_t gap = device_->watched_gap();
+  const auto bytes_of = [gap](const Buffer& buffer) {
+    return aligned(buffer.tensor.elements() * dtype_size(buffer.tensor.dtype)) + gap;
   };
   if (!device_->uses_callers_memory()) {
     for (const bool inputs : {true, false}) {
@@ -205,12 +206,29 @@ Status Program::run(const Step& step) {
   return run_ops(step);
 }
 
+// Tells a device that watches memory what the op touches.
+void Program::watch(const Instruction& instruction) {
+  OpMemory memory = {{arena_.data(), arena_.bytes()}, {}, {}};
+  const auto add = [this](const std::vector<int>& indices, std::vector<Piece>* pieces) {
+    for (const int index : indices) {
+      const Tensor& tensor = buffers_[index]->tensor;
+      if (tensor.data == nullptr) continue;  // not wanted
+      pieces->push_back(
+          {static_cast<std::byte*>(tensor.data), tensor.elements() * dtype_size(tensor.dtype)});
+    }
+  };
+  add(instruction.reads, &memory.reads);
+  add(instruction.writes, &memory.writes);
+  device_->watch(memory);
+}
+
 Status Program::enqueue(const Step& step) {
   const Kernels& kernels = device_->kernels();
   for (const auto& instruction : instructions_) {
     if (step.control.is_cancelled())
       return Status::error(Code::kAborted, "the run was cancelled", instruction->label);
     if (instruction->is_idle()) continue;
+    if (device_->watched_gap() > 0) watch(*instruction);
     instruction->invoke(instruction->args, kernels, device_->queue());
     Status status = device_->launched();
     if (!status.ok()) {
@@ -219,6 +237,9 @@ Status Program::enqueue(const Step& step) {
       return status;
     }
   }
+  // Results may be anywhere. In the queue, as a replay of this calls watch() no more.
+  const Piece all = {arena_.data(), arena_.bytes()};
+  if (device_->watched_gap() > 0) device_->watch({all, {all}, {}});
   return {};
 }
 

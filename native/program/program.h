@@ -124,6 +124,7 @@ class Program {
   Status plan_memory();
   Status copy_pages(const Step& step);
   Status run_ops(const Step& step);
+  void watch(const Instruction& instruction);
   Status enqueue(const Step& step);
   Status enqueue_recorded(const Step& step);
 

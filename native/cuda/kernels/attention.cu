@@ -48,7 +48,7 @@ void attend_split(Attention a, DType cache, int units, CudaQueue& queue) {
       static_cast<int>(min(queue.workspace_bytes() / split_bytes(a), static_cast<int64_t>(units)));
   for (a.first_unit = 0; a.first_unit < units; a.first_unit += at_once) {
     a.units = min(at_once, units - a.first_unit);
-    a.sums = static_cast<float*>(queue.workspace());
+    a.sums = static_cast<float*>(queue.workspace(a.units * split_bytes(a)));
     a.states = reinterpret_cast<float2*>(a.sums + a.units * rows * a.step.value_dim);
     const int blocks = a.units * a.step.kv_heads;
     const int splits =

@@ -282,7 +282,7 @@ void top_logits(const TopLogitsArgs& args, Queue& queue) {
       min(min(count, int64_t{CudaQueue::kCounters}), stream.workspace_bytes() / row_bytes);
   if (count > 0 && at_once == 0) return stream.check(simt::kOutOfResources);  // V of 10^8
   rows.finished = stream.counters();
-  rows.sums = static_cast<ChunkSum*>(stream.workspace());
+  rows.sums = static_cast<ChunkSum*>(stream.workspace(at_once * row_bytes));
   rows.largest = reinterpret_cast<uint32_t*>(rows.sums + at_once * rows.chunks);
   for (int64_t first = 0; first < count; first += at_once) {
     rows.first = static_cast<int>(first);

@@ -11,6 +11,8 @@ struct Launch {
   Stream stream = nullptr;
   // may start before the kernel ahead of it ends: see wait_for_dependencies (sm_90)
   bool programmatic = false;
+  // all blocks run at once, so they may wait for each other; a grid that does not fit is refused
+  bool cooperative = false;
 };
 
 // Lets a kernel have as much shared memory as the device gives a block. It is always the same: two
@@ -31,16 +33,23 @@ Error launch(void (*kernel)(Parameters...), const Launch& how, Arguments&&... ar
     const Error error = allow_all_shared_memory(reinterpret_cast<const void*>(kernel));
     if (error != kSuccess) return error;
   }
-  cudaLaunchAttribute attribute = {};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchAttribute attributes[2] = {};
+  unsigned count = 0;
+  if (how.programmatic) {
+    attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attributes[count++].val.programmaticStreamSerializationAllowed = 1;
+  }
+  if (how.cooperative) {
+    attributes[count].id = cudaLaunchAttributeCooperative;
+    attributes[count++].val.cooperative = 1;
+  }
   cudaLaunchConfig_t config = {};
   config.gridDim = how.grid;
   config.blockDim = how.block;
   config.dynamicSmemBytes = how.smem_bytes;
   config.stream = how.stream;
-  config.attrs = &attribute;
-  config.numAttrs = how.programmatic ? 1 : 0;
+  config.attrs = attributes;
+  config.numAttrs = count;
   return cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
 }
 

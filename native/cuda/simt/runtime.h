@@ -110,6 +110,12 @@ inline Error clear(void* target, size_t bytes, Stream stream) {
   return cudaMemsetAsync(target, 0, bytes, stream);
 }
 
+// For the emulation, which watches memory. A piece's content is no longer wanted; an access is a
+// fault from here on; it is allowed again. Nothing on a GPU.
+inline void forget(void*, size_t, Stream) {}
+inline void close_memory(void*, size_t, Stream) {}
+inline void open_memory(void*, size_t, Stream) {}
+
 inline Error create_event(Event* event) {
   return cudaEventCreateWithFlags(event, cudaEventDisableTiming);
 }

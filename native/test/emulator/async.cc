@@ -35,6 +35,14 @@ void check_mbarrier(const uint64_t* b, const char* op, bool initialised, Site at
     fail(at, "%s: the mbarrier is not initialised", op);
 }
 
+void check_visible(const uint64_t* b, Site at) {
+  const auto offset = reinterpret_cast<const unsigned char*>(b) - block.smem;
+  uint64_t seen;
+  __builtin_memcpy(&seen, async_smem() + offset, 8);
+  if (seen == ~uint64_t{0})
+    fail(at, "TMA load: no fence_mbarrier_init since the mbarrier was initialised");
+}
+
 // One edge for each parity, so that who waits late for a phase does not also wait for arrivals of
 // the next.
 const char* phase_edge(const uint64_t* b, int parity) {
@@ -88,6 +96,19 @@ const char* next_bulk_edge() {
 
 }  // namespace
 
+unsigned char* async_smem() {
+  if (!block.async_used) {
+    block.async_used = true;
+    __builtin_memset(block.parts->async_smem, 0xff, block.smem_bytes);
+  }
+  return block.parts->async_smem;
+}
+// By all threads so far, not the caller alone. Those that it does not wait for are later in another
+// schedule.
+void proxy_fence() {
+  __builtin_memcpy(async_smem(), block.smem, block.smem_bytes);
+}
+
 bool phase_complete(const uint64_t* b, int parity) {
   return static_cast<int>(load_word(b).phase) != parity;
 }
@@ -98,6 +119,7 @@ void mbarrier_init(uint64_t* b, int arrivals, Site at) {
   Word word = {};
   word.expected = word.pending = static_cast<unsigned>(arrivals);
   store_word(b, word);
+  __builtin_memset(async_smem() + (reinterpret_cast<unsigned char*>(b) - block.smem), 0xff, 8);
 }
 
 void mbarrier_update(uint64_t* b, int arrivals, int64_t bytes, Site at) {
@@ -118,6 +140,12 @@ void mbarrier_update(uint64_t* b, int arrivals, int64_t bytes, Site at) {
   store_word(b, word);
 }
 
+void mbarrier_arrive(uint64_t* b, Site at) {
+  const unsigned phase = load_word(b).phase;
+  mbarrier_update(b, 1, 0, at);
+  if (load_word(b).phase != phase) step_aside();
+}
+
 void mbarrier_wait(uint64_t* b, int parity, Site at) {
   check_mbarrier(b, "mbar_wait", true, at);
   if (parity != 0 && parity != 1) fail(at, "mbar_wait: parity %d", parity);
@@ -127,6 +155,16 @@ void mbarrier_wait(uint64_t* b, int parity, Site at) {
     wait_as(State::kPhase, "mbar_wait", at);
   }
   acquire(phase_edge(b, parity));
+}
+
+bool mbarrier_try_wait(uint64_t* b, int parity, Site at) {
+  check_mbarrier(b, "mbar_try_wait", true, at);
+  if (!phase_complete(b, parity)) {
+    yield();
+    return false;
+  }
+  mbarrier_wait(b, parity, at);
+  return true;
 }
 
 void copy_start(const Copy& copy, Site at) {
@@ -161,6 +199,7 @@ void copy_arrive(uint64_t* mbarrier, Site at) {
 
 void bulk_load_start(const Bulk& bulk, uint64_t* mbarrier, Site at) {
   check_mbarrier(mbarrier, "TMA load", true, at);
+  check_visible(mbarrier, at);
   const PendingBulk pending = {bulk, mbarrier, next_bulk_edge()};
   if (options.async == Async::kEager) {
     run_load(pending, at);
@@ -262,8 +301,9 @@ void end_thread_copies() {
 void check_block_end() {
   const char* what = nullptr;
   if (block.bulk_count != 0) what = "the block ends while TMA loads are in flight";
-  for (Group& g : block.group) {
-    if (!g.products.empty()) what = "the block ends without wgmma_wait<0> for its products";
+  for (unsigned g = 0; g < kGroups; g++) {
+    if (!block.group[g].products.empty())
+      what = "the block ends without wgmma_wait<0> for its products";
   }
   if (what != nullptr) fail({"end of the block", 0}, "%s", what);
 }

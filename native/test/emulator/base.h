@@ -10,7 +10,17 @@
 #define __host__
 #define __constant__
 #define __forceinline__ inline __attribute__((always_inline))
+// As many NOPs before the kernel's entry as its blocks may have warps: how a launch knows the
+// bounds (limits.cc).
+#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__)
+#define SIMT_KNOWS_BOUNDS 1
+#define __launch_bounds__(...)                                                \
+  __attribute__((patchable_function_entry(simt::emu::most_warps(__VA_ARGS__), \
+                                          simt::emu::most_warps(__VA_ARGS__))))
+#else
+#define SIMT_KNOWS_BOUNDS 0
 #define __launch_bounds__(...)
+#endif
 #define __grid_constant__
 #define __align__(n) __attribute__((aligned(n)))
 // __shared__ is not defined: see README.md, "Rules".
@@ -61,6 +71,15 @@ inline uint2 make_uint2(unsigned x, unsigned y) {
 inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) {
   return {x, y, z, w};
 }
+
+namespace simt::emu {
+
+// The arguments of __launch_bounds__.
+constexpr int most_warps(int threads, int = 0, int = 0) {
+  return (threads + 31) / 32;
+}
+
+}  // namespace simt::emu
 
 // Of the running fiber: the scheduler sets them whenever it resumes one.
 extern uint3 threadIdx, blockIdx;
@@ -146,7 +165,15 @@ enum Error : int {
   kOutOfMemory,
   kOutOfResources,
   kNoCode,
-  kLost
+  kLost,
+  kInvalidValue,
+  kInvalidConfiguration,
+  kInvalidHandle,
+  kTooLarge,  // a cooperative launch
+  kCaptureUnsupported,
+  kCaptureInvalidated,
+  kCaptureWrongThread,
+  kCapturedEvent
 };
 
 struct bf16 {

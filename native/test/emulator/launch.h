@@ -1,8 +1,10 @@
 #pragma once
 
+#include <memory>
 #include <tuple>
 
 #include "test/emulator/launches.h"
+#include "test/emulator/limits.h"
 #include "test/emulator/runtime.h"
 #include "test/emulator/scheduler.h"
 
@@ -13,13 +15,19 @@ struct Launch {
   size_t smem_bytes = 0;
   Stream stream = nullptr;
   bool programmatic = false;
+  bool cooperative = false;
 };
 
-// Runs the kernel before it returns; in a stream that is being captured, when the graph is
-// launched.
+// The kernel runs when its stream does (streams.h).
 template <class... Parameters, class... Arguments>
 Error launch(void (*kernel)(Parameters...), const Launch& how, Arguments&&... arguments) {
   if (how.grid.x == 0 || how.grid.y == 0 || how.grid.z == 0) return kSuccess;
+  if (emu::is_lost()) return kLost;
+  const auto address = reinterpret_cast<emu::Kernel>(kernel);
+  emu::GridCall shape = {how.grid, how.block, how.smem_bytes, how.programmatic, how.cooperative};
+  shape.early = how.programmatic;
+  const Error refused = emu::check_launch(address, emu::stream_of(how.stream).device, &shape);
+  if (refused != kSuccess) return refused;
   if (emu::gpu().launches_left == 0) return kLaunchFailed;
   emu::count_down(&emu::gpu().launches_left);
   if (how.programmatic) emu::counts().programmatic++;
@@ -27,17 +35,16 @@ Error launch(void (*kernel)(Parameters...), const Launch& how, Arguments&&... ar
     void (*kernel)(Parameters...);
     std::tuple<Parameters...> arguments;
   };
-  const Call call = {kernel, std::tuple<Parameters...>(static_cast<Parameters>(arguments)...)};
-  return emu::submit(how.stream, [how, call] {
-    const auto entry = [](void* p) {
-      const auto* c = static_cast<const Call*>(p);
-      std::apply(c->kernel, c->arguments);
-    };
-    emu::launched(reinterpret_cast<emu::Kernel>(call.kernel));
-    emu::count_down(&emu::gpu().kernels_to_fault);
-    return static_cast<Error>(emu::run(how.grid, how.block, how.smem_bytes, how.programmatic, entry,
-                                       const_cast<Call*>(&call)));
-  });
+  auto call = std::make_shared<Call>(
+      Call{kernel, std::tuple<Parameters...>(static_cast<Parameters>(arguments)...)});
+  shape.entry = [](void* p) {
+    const auto* c = static_cast<const Call*>(p);
+    std::apply(c->kernel, c->arguments);
+  };
+  shape.argument = call.get();
+  emu::Work work = {nullptr, shape, address, call};
+  emu::touch_arguments(work, &call->arguments, sizeof call->arguments);
+  return emu::submit(how.stream, std::move(work));
 }
 
 template <class... Parameters>
@@ -53,6 +60,20 @@ inline const char* error_text(Error error) {
     case kLaunchFailed:
       return emu::gpu().launches_left == 0 ? "the emulated GPU is set to fail"
                                            : emu::last_failure().c_str();
+    case kCaptureUnsupported:
+      return "operation not permitted when stream is capturing";
+    case kCaptureInvalidated:
+      return "operation failed due to a previous error during capture";
+    case kCaptureWrongThread:
+      return "attempt to terminate a thread-local capture sequence from another thread";
+    case kCapturedEvent:
+      return "operation not permitted on an event last recorded in a capturing stream";
+    case kInvalidHandle:
+    case kTooLarge:
+    case kInvalidValue:
+    case kInvalidConfiguration:
+    case kOutOfResources:
+      return emu::last_failure().c_str();
     case kNoDriver:
       return "no driver, or one that is too old";
     case kMismatchedDriver:
@@ -65,8 +86,6 @@ inline const char* error_text(Error error) {
       return "no such device";
     case kOutOfMemory:
       return "out of memory";
-    case kOutOfResources:
-      return "too many resources requested";
     case kNoCode:
       return "no code for this GPU";
     case kLost:

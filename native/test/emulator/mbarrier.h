@@ -12,26 +12,25 @@ inline void mbar_init(Mbarrier* b, int arrivals, SIMT_AT) {
 }
 inline void fence_mbarrier_init(SIMT_AT) {
   emu::require(SIMT_HAS_SM90, at);
+  emu::proxy_fence();
 }
 inline void mbar_arrive(Mbarrier* b, SIMT_AT) {
   emu::require(SIMT_HAS_SM90, at);
-  emu::mbarrier_update(b, 1, 0, at);
+  emu::mbarrier_arrive(b, at);
 }
 inline void mbar_arrive_expect_tx(Mbarrier* b, uint32_t bytes, SIMT_AT) {
   emu::require(SIMT_HAS_SM90, at);
   emu::mbarrier_update(b, 0, bytes, at);
-  emu::mbarrier_update(b, 1, 0, at);
+  emu::mbarrier_arrive(b, at);
 }
 inline void cp_async_mbar_arrive(Mbarrier* b, SIMT_AT) {
   emu::require(SIMT_HAS_SM90, at);
   emu::copy_arrive(b, at);
 }
-// It may say no for a while on the device; here it waits, which is the same to a program that asks
-// again.
+// It may wait for a while on the device. Here it says no at once, which is as legal.
 inline bool mbar_try_wait(Mbarrier* b, int parity, SIMT_AT) {
   emu::require(SIMT_HAS_SM90, at);
-  emu::mbarrier_wait(b, parity, at);
-  return true;
+  return emu::mbarrier_try_wait(b, parity, at);
 }
 inline void mbar_wait(Mbarrier* b, int parity, SIMT_AT) {
   emu::require(SIMT_HAS_SM90, at);
@@ -39,6 +38,7 @@ inline void mbar_wait(Mbarrier* b, int parity, SIMT_AT) {
 }
 inline void fence_proxy_async(SIMT_AT) {
   emu::require(SIMT_HAS_SM90, at);
+  emu::proxy_fence();
 }
 
 template <int Count>

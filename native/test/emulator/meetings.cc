@@ -138,6 +138,7 @@ void barrier(int id, int threads, bool waits, Site at) {
   release(edge);
   if (b.arrived == (threads == 0 ? block.live : static_cast<unsigned>(threads))) {
     complete_barrier(id, at);
+    if (!waits) step_aside();
   } else if (waits) {
     current->barrier = id;
     wait_as(State::kBarrier, op, at);

@@ -27,10 +27,22 @@ inline uint64_t l2_evict_first() {
 inline uint64_t l2_evict_last() {
   return 2;
 }
+namespace emu {
+
+// ld.global.nc. The read itself is the caller's, so that the sanitizers see it.
+inline void check_constant(const void* p, size_t bytes, const char* op, Site at) {
+  if (!is_constant(p, bytes))
+    fail(at, "%s: not what the host put there; a kernel may have written it", op);
+}
+
+}  // namespace emu
+
 inline uint4 load_stream(const uint4* p, SIMT_AT) {
   if (reinterpret_cast<uintptr_t>(p) % 16 != 0)
     emu::fail(at, "load_stream: the address is not aligned to 16");
-  return *p;
+  const uint4 value = *p;
+  emu::check_constant(p, sizeof value, "load_stream", at);
+  return value;
 }
 inline uint4 load_stream(const uint4* p, uint64_t, SIMT_AT) {
   return load_stream(p, at);
@@ -52,8 +64,10 @@ inline void prefetch_l2_bulk(const void* p, uint32_t bytes, SIMT_AT) {
 }  // namespace simt
 
 template <class T>
-inline T __ldg(const T* p) {
-  return *p;
+inline T __ldg(const T* p, SIMT_AT) {
+  const T value = *p;
+  simt::emu::check_constant(p, sizeof value, "__ldg", at);
+  return value;
 }
 template <class T>
 inline T __ldcg(const T* p) {

@@ -4,6 +4,10 @@
 
 #include <string>
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
+
 namespace simt::emu {
 
 Gpu gpu_named(const std::string& name) {
@@ -15,6 +19,7 @@ Gpu gpu_named(const std::string& name) {
   if (name == "not-ready") gpu.driver_error = kNotReady;
   if (name == "no-device") gpu.devices = 0;
   if (name == "old-gpu") gpu.major = 7, gpu.minor = 0;
+  if (name == "two") gpu.devices = 2;
   if (name == "small") gpu.memory_bytes = size_t{64} << 20;
   if (name == "broken") gpu.launches_left = 1;
   if (name == "other-gpu") gpu.major = 11, gpu.minor = 0, gpu.has_code = false;
@@ -48,6 +53,17 @@ bool code_has_sm90a() {
 std::atomic<size_t>& used_bytes() {
   static std::atomic<size_t> bytes{0};
   return bytes;
+}
+
+void set_access([[maybe_unused]] const void* data, [[maybe_unused]] size_t bytes,
+                [[maybe_unused]] bool allowed) {
+#if defined(__SANITIZE_ADDRESS__)
+  if (allowed) {
+    ASAN_UNPOISON_MEMORY_REGION(data, bytes);
+  } else {
+    ASAN_POISON_MEMORY_REGION(data, bytes);
+  }
+#endif
 }
 
 Counts& counts() {

@@ -1,5 +1,4 @@
-// The emulated GPU's side of cuda/runtime.h: host memory, and streams that run what they are given
-// at once.
+// The emulated GPU's side of cuda/runtime.h. Its memory is the host's; streams.h has its streams.
 #pragma once
 
 #include <atomic>
@@ -11,6 +10,8 @@
 
 #include "test/emulator/base.h"
 #include "test/emulator/counts.h"
+#include "test/emulator/devices.h"
+#include "test/emulator/streams.h"
 #include "cuda/simt/fault.h"
 
 namespace simt {
@@ -25,6 +26,7 @@ namespace emu {
 //   not-ready             the fabric manager does not run
 //   other-gpu             no code for it
 //   turing, hopper        with code for it
+//   two                   of one kind
 //   small                 64 MiB of memory
 //   broken                every launch but the first fails
 //   hopper-as-ampere      code for sm_80, on Hopper
@@ -51,6 +53,14 @@ Gpu gpu_named(const std::string& setting);
 Gpu& gpu();
 std::atomic<size_t>& used_bytes();
 
+// For AddressSanitizer, to which an access that is not allowed is a fault.
+void set_access(const void* data, size_t bytes, bool allowed);
+
+// For ld.global.nc (scheduler.h, is_constant): the host has put these bytes there, zeros without a
+// source; or what is there counts no longer.
+void host_wrote(const void* target, const void* source, size_t bytes);
+void host_forgot(const void* data, size_t bytes);
+
 inline bool is_lost() {
   return gpu().kernels_to_fault == 0 || gpu().copies_to_fault == 0;
 }
@@ -60,25 +70,10 @@ inline void count_down(int* to_fault) {
   if (*to_fault > 0) --*to_fault;
 }
 
-struct StreamState {
-  bool capturing = false;
-  std::vector<std::function<Error()>> recorded;
-};
-
-// Runs `work` now, or keeps it when the stream is being captured.
-template <class Work>
-Error submit(Stream stream, Work work) {
-  if (is_lost()) return kLost;
-  auto* state = static_cast<StreamState*>(stream);
-  if (state == nullptr || !state->capturing) return work();
-  state->recorded.push_back(std::move(work));
-  return kSuccess;
-}
-
 }  // namespace emu
 
-using Event = int;
-using Graph = std::vector<std::function<Error()>>*;
+using Event = emu::EventState*;
+using Graph = std::vector<emu::Work>*;
 
 inline int driver_version() {
   return emu::gpu().driver_version;
@@ -119,7 +114,9 @@ inline Error count_devices(int* count) {
 }
 inline Error use_device(int index) {
   if (emu::is_lost()) return kLost;
-  return index >= 0 && index < emu::gpu().devices ? kSuccess : kNoDevice;
+  if (index < 0 || index >= emu::gpu().devices) return kNoDevice;
+  emu::current_device() = index;
+  return kSuccess;
 }
 inline Error device_properties(int, DeviceProperties* properties) {
   if (emu::is_lost()) return kLost;
@@ -135,110 +132,190 @@ inline Error memory_info(size_t* free_bytes, size_t* total_bytes) {
 }
 
 // The size stands in front of the memory, so that release knows it; 256 bytes keep cudaMalloc's
-// alignment.
+// alignment. The memory ends where AddressSanitizer sees an overrun. It is all ones, a NaN in every
+// type.
 inline Error allocate(void** data, size_t bytes) {
   if (emu::is_lost()) return kLost;
+  if (const Error error = emu::forbid_in_capture()) return error;
   constexpr size_t kFront = 256;
   if (bytes > emu::gpu().memory_bytes - emu::used_bytes()) return kOutOfMemory;
-  const size_t whole = kFront + (bytes + kFront - 1) / kFront * kFront;
-  auto* memory = static_cast<unsigned char*>(std::aligned_alloc(kFront, whole));
-  if (memory == nullptr) return kOutOfMemory;
+  void* place = nullptr;
+  if (posix_memalign(&place, kFront, kFront + bytes) != 0) return kOutOfMemory;
+  auto* memory = static_cast<unsigned char*>(place);
   std::memcpy(memory, &bytes, sizeof bytes);
+  std::memset(memory + kFront, 0xff, bytes);
+  emu::host_forgot(memory + kFront, bytes);
   emu::used_bytes() += bytes;
   *data = memory + kFront;
+  emu::keep_memory(*data, bytes, emu::current_device());
   return kSuccess;
 }
 inline Error release(void* data) {
   if (data == nullptr) return kSuccess;
+  if (const Error error = emu::forbid_in_capture()) return error;
   unsigned char* memory = static_cast<unsigned char*>(data) - 256;
   size_t bytes;
   std::memcpy(&bytes, memory, sizeof bytes);
   emu::used_bytes() -= bytes;
+  emu::drop_memory(data);
   std::free(memory);
   return kSuccess;
 }
 inline Error allocate_host(void** data, size_t bytes) {
   if (emu::is_lost()) return kLost;
+  if (const Error error = emu::forbid_in_capture()) return error;
   *data = std::malloc(bytes);
   if (*data == nullptr) return kOutOfMemory;
+  emu::keep_memory(*data, bytes, emu::kHostMemory);
   emu::counts().page_locked++;
   emu::counts().page_locked_now++;
   return kSuccess;
 }
 inline Error release_host(void* data) {
-  if (data != nullptr) emu::counts().page_locked_now--;
+  if (data == nullptr) return kSuccess;
+  if (const Error error = emu::forbid_in_capture()) return error;
+  emu::counts().page_locked_now--;
+  emu::drop_memory(data);
   std::free(data);
   return kSuccess;
 }
 
 inline Error create_stream(Stream* stream) {
   if (emu::is_lost()) return kLost;
-  *stream = new emu::StreamState;
+  *stream = emu::new_stream();
   return kSuccess;
 }
 inline Error destroy_stream(Stream stream) {
-  delete static_cast<emu::StreamState*>(stream);
+  emu::delete_stream(static_cast<emu::StreamState*>(stream));
   return kSuccess;
 }
-inline Error synchronize(Stream) {
+inline Error synchronize(Stream handle) {
   emu::counts().waits++;
   if (emu::is_lost()) return kLost;
-  return kSuccess;
+  emu::StreamState& stream = emu::stream_of(handle);
+  if (const Error error = emu::forbid_in_capture(stream)) return error;
+  return emu::wait_until(stream, stream.submitted);
 }
 
-inline Error copy_to_device(void* target, const void* source, size_t bytes, Stream stream) {
-  return emu::submit(stream, [=] {
-    emu::count_down(&emu::gpu().copies_to_fault);
+namespace emu {
+
+inline bool is_page_locked(const void* host) {
+  Memory memory;
+  return find_memory(host, &memory) && memory.device == kHostMemory;
+}
+
+// Written here, in code that the sanitizers see.
+inline Error submit_copy(void* target, const void* source, size_t bytes, Stream stream,
+                         bool to_device) {
+  Work work = {[=] {
     std::memcpy(target, source, bytes);
+    if (to_device) host_wrote(target, source, bytes);
     return kSuccess;
-  });
+  }};
+  work.is_copy = true;
+  touch(work, target);
+  touch(work, source);
+  return submit(stream, std::move(work));
+}
+
+}  // namespace emu
+
+// Page-locked memory is read when the copy runs. Other memory is read before the call returns, as
+// CUDA does: "API synchronization behavior" of its manual.
+inline Error copy_to_device(void* target, const void* source, size_t bytes, Stream stream) {
+  if (bytes == 0 || emu::is_page_locked(source))
+    return emu::submit_copy(target, source, bytes, stream, true);
+  if (const Error error = emu::forbid_in_capture(emu::stream_of(stream))) return error;
+  const auto* from = static_cast<const unsigned char*>(source);
+  emu::Work work = {[target, staged = std::vector<unsigned char>(from, from + bytes)] {
+    std::memcpy(target, staged.data(), staged.size());
+    emu::host_wrote(target, staged.data(), staged.size());
+    return kSuccess;
+  }};
+  work.is_copy = true;
+  emu::touch(work, target);
+  return emu::submit(stream, std::move(work));
 }
 inline Error copy_to_host(void* target, const void* source, size_t bytes, Stream stream) {
   emu::counts().copies_to_host++;
-  return copy_to_device(target, source, bytes, stream);
+  if (!emu::is_page_locked(target)) {
+    if (const Error error = emu::forbid_in_capture(emu::stream_of(stream))) return error;
+  }
+  return emu::submit_copy(target, source, bytes, stream, false);
 }
 inline Error clear(void* target, size_t bytes, Stream stream) {
-  return emu::submit(stream, [=] {
+  emu::Work work = {[=] {
     std::memset(target, 0, bytes);
+    emu::host_wrote(target, nullptr, bytes);
     return kSuccess;
+  }};
+  emu::touch(work, target);
+  return emu::submit(stream, std::move(work));
+}
+
+// All ones, as fresh memory is.
+inline void forget(void* data, size_t bytes, Stream stream) {
+  emu::note(stream, [=] {
+    std::memset(data, 0xff, bytes);
+    emu::host_forgot(data, bytes);
   });
+}
+// Under AddressSanitizer alone.
+inline void close_memory(void* data, size_t bytes, Stream stream) {
+  emu::note(stream, [=] { emu::set_access(data, bytes, false); });
+}
+inline void open_memory(void* data, size_t bytes, Stream stream) {
+  emu::note(stream, [=] { emu::set_access(data, bytes, true); });
 }
 
 inline Error create_event(Event* event) {
   if (emu::is_lost()) return kLost;
-  *event = 0;
+  *event = new emu::EventState;
+  (*event)->device = emu::current_device();
   return kSuccess;
 }
-inline Error destroy_event(Event) {
+inline Error destroy_event(Event event) {
+  delete event;
   return kSuccess;
 }
-inline Error record_event(Event, Stream) {
+inline Error record_event(Event event, Stream handle) {
   if (emu::is_lost()) return kLost;
+  emu::StreamState& stream = emu::stream_of(handle);
+  if (event->device != stream.device) return kInvalidHandle;
+  const int device = event->device;
+  *event = {&stream, stream.submitted, stream.capturing, device};
   return kSuccess;
 }
-inline Error wait_for_event(Event) {
+inline Error wait_for_event(Event event) {
   if (emu::is_lost()) return kLost;
-  return kSuccess;
+  if (event->captured) {
+    emu::forbid_in_capture(*event->stream);
+    return kCapturedEvent;
+  }
+  if (const Error error = emu::forbid_in_capture()) return error;
+  return event->stream == nullptr ? kSuccess : emu::wait_until(*event->stream, event->position);
 }
 
 inline Error begin_capture(Stream stream) {
   if (emu::is_lost()) return kLost;
-  static_cast<emu::StreamState*>(stream)->capturing = true;
-  return kSuccess;
+  return emu::begin_capture(emu::stream_of(stream));
 }
 inline Error end_capture(Stream stream, Graph* graph) {
-  auto* state = static_cast<emu::StreamState*>(stream);
-  state->capturing = false;
+  std::vector<emu::Work> recorded;
+  const Error error = emu::end_capture(emu::stream_of(stream), &recorded);
+  if (error != kSuccess) return error;
   emu::counts().graphs++;
-  *graph = new std::vector<std::function<Error()>>(std::move(state->recorded));
-  state->recorded.clear();
+  *graph = new std::vector<emu::Work>(std::move(recorded));
   return kSuccess;
 }
-inline Error launch_graph(Graph graph, Stream) {
+// The kernel at its beginning waits for all before the graph, as one that is not programmatic.
+inline Error launch_graph(Graph graph, Stream stream) {
   if (emu::is_lost()) return kLost;
-  for (const auto& work : *graph) {
-    const Error error = work();
-    if (error != kSuccess) return error;
+  bool first = true;
+  for (emu::Work work : *graph) {
+    work.call.early = work.call.early && !first;
+    first = false;
+    if (const Error error = emu::submit(stream, std::move(work))) return error;
   }
   return kSuccess;
 }

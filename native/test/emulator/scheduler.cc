@@ -1,11 +1,11 @@
 #include "test/emulator/scheduler.h"
 
+#include <algorithm>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
-#include <mutex>
 
-#include "test/emulator/state.h"
+#include "test/emulator/grid.h"
 
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
@@ -16,30 +16,24 @@ Options options;
 LoadLog load_log;
 Block block;
 Thread* current;
+Fiber scheduler;
 
 namespace {
 
 constexpr unsigned kMaxIdleRounds = 1000;
+// Blocks that start early, and that run together in random order: enough to see faults.
+constexpr unsigned kFewBlocks = 4;
+constexpr unsigned kFewThreads = 512;  // in random order, of a grid
 
 struct Failed {};
 
-Fiber scheduler;
-// ThreadSanitizer's thread that knows everything before the launch and nothing since. It is the
-// parent of all threads of all blocks, and the allocator of their memory. So blocks are not ordered
-// among each other.
-void* launcher;
-void (*entry)(void*);
-void* entry_arg;
-std::string failure;
-bool failed;
-uint64_t random_state;
-unsigned order[kMaxThreads];
+std::string failure;  // of the last launch
 
-uint64_t next_random() {
-  random_state ^= random_state << 13;
-  random_state ^= random_state >> 7;
-  random_state ^= random_state << 17;
-  return random_state;
+uint64_t next_random(Grid& grid) {
+  grid.random_state ^= grid.random_state << 13;
+  grid.random_state ^= grid.random_state >> 7;
+  grid.random_state ^= grid.random_state << 17;
+  return grid.random_state;
 }
 
 void to_scheduler(bool last) {
@@ -54,9 +48,156 @@ void resume(Thread& thread) {
   current = nullptr;
 }
 
+void report_deadlock(Grid& grid, const char* what) {
+  enter(grid.resident.front());
+  grid.failure = what + waiting_threads();
+  if (grid.begun < grid.blocks) {
+    grid.failure += "; the card holds " + std::to_string(grid.resident.size()) +
+                    " blocks at once, and " + std::to_string(grid.blocks - grid.begun) +
+                    " others cannot begin";
+  }
+  grid.failed = true;
+}
+
+// Runs every thread of `block` that can go on, once each. Returns whether any did more than look
+// again.
+bool run_threads(Grid& grid) {
+  unsigned* order = block.parts->order;
+  if (options.order == Order::kRandom) {
+    for (unsigned i = block.threads - 1; i > 0; i--) {
+      const unsigned j = static_cast<unsigned>(next_random(grid) % (i + 1)), swapped = order[i];
+      order[i] = order[j];
+      order[j] = swapped;
+    }
+  }
+  bool progress = false;
+  for (unsigned i = 0; i < block.threads && !grid.failed; i++) {
+    Thread& t = block.thread[order[i]];
+    if (t.state == State::kPhase && phase_complete(t.mbarrier, t.parity)) t.state = State::kReady;
+    if (t.state != State::kReady && t.state != State::kYields) continue;
+    resume(t);
+    progress |= t.state != State::kYields;
+  }
+  return progress;
+}
+
+// A turn of each resident block, the last first in reverse.
+bool run_round(Grid& grid) {
+  bool progress = false;
+  if (options.order == Order::kRandom && grid.resident.size() > 1)
+    std::swap(grid.resident.front(), grid.resident[next_random(grid) % grid.resident.size()]);
+  for (size_t i = 0; i < grid.resident.size() && !grid.failed; i++) {
+    enter(grid.resident[i]);
+    progress |= run_threads(grid);
+    if (!grid.failed && block.live == 0) {
+      check_block_end();
+      end_block();
+      grid.resident.erase(grid.resident.begin() + static_cast<ptrdiff_t>(i--));
+      progress = true;
+    } else {
+      grid.resident[i] = block;
+    }
+  }
+  return progress;
+}
+
+// As late as possible: only now that no thread can go on without it.
+bool run_pending(Grid& grid) {
+  const uint64_t choice = options.order == Order::kRandom    ? next_random(grid)
+                          : options.order == Order::kReverse ? ~uint64_t{0}
+                                                             : 0;
+  for (Block& resident : grid.resident) {
+    enter(resident);
+    const bool ran = run_one_pending(choice);
+    resident = block;
+    if (ran) return true;
+  }
+  return false;
+}
+
+bool bring_back(Grid& grid) {
+  bool any = false;
+  for (const Block& b : grid.resident) {
+    for (unsigned i = 0; i < b.threads; i++) {
+      if (b.thread[i].state != State::kAside) continue;
+      b.thread[i].state = State::kReady;
+      any = true;
+    }
+  }
+  return any;
+}
+
+// True if a thread of a resident block is in this state.
+bool any_thread(const Grid& grid, State state) {
+  for (const Block& b : grid.resident) {
+    for (unsigned i = 0; i < b.threads; i++) {
+      if (b.thread[i].state == state) return true;
+    }
+  }
+  return false;
+}
+
+bool add_block(Grid& grid) {
+  if (grid.begun == grid.blocks) return false;
+  if (!start_block(grid)) {
+    grid.failure = "out of memory";
+    grid.failed = true;
+    return false;
+  }
+  grid.resident.push_back(block);
+  return true;
+}
+
+// Blocks join when those that run cannot go on: these may wait for them.
+bool add_waited_for(Grid& grid) {
+  return grid.resident.size() < grid.call.resident && add_block(grid);
+}
+
+void run_resident(Grid& grid, bool early) {
+  unsigned idle_rounds = 0;
+  while (!grid.failed) {
+    while (grid.resident.size() < grid.window && add_block(grid)) {
+    }
+    if (grid.resident.empty() || grid.failed) return;
+    if (run_round(grid)) {
+      idle_rounds = 0;
+      continue;
+    }
+    if (grid.failed) return;
+    if (bring_back(grid) || run_pending(grid)) continue;
+    if (early && any_thread(grid, State::kDependencies)) return;
+    const bool spins = any_thread(grid, State::kYields);
+    if (spins && ++idle_rounds < kMaxIdleRounds) {
+      // A loop that looks a second time waits for something.
+      if (idle_rounds > 1) add_waited_for(grid);
+      continue;
+    }
+    if (!spins) report_deadlock(grid, "deadlock");
+    if (spins) report_deadlock(grid, "threads spin for ever");
+  }
+}
+
+void run_grid(Grid& grid, bool early) {
+  scheduler.tsan = tsan_current();
+  try {
+    run_resident(grid, early);
+  } catch (const Failed&) {
+  }
+}
+
+unsigned first_window(const Grid& grid, bool early) {
+  const GridCall& call = grid.call;
+  if (call.cooperative) return call.resident;
+  const uint64_t threads = grid.blocks * call.block.x * call.block.y * call.block.z;
+  const bool together = options.order == Order::kRandom && threads <= kFewThreads;
+  return early || together ? std::min(call.resident, kFewBlocks) : 1;
+}
+
+}  // namespace
+
 void thread_main() {
   fiber_entered(scheduler);
-  entry(entry_arg);
+  block.grid->call.entry(block.grid->call.argument);
   if (block.programmatic && !current->awaited) {
     fail({"", 0}, "a thread of a programmatic launch ends without wait_for_dependencies");
   }
@@ -68,141 +209,51 @@ void thread_main() {
   std::abort();
 }
 
-// Exactly the bytes asked for, so that AddressSanitizer sees an overrun; all ones, which is a NaN
-// in every type.
-bool allocate_block() {
-  void* memory = nullptr;
-  if (posix_memalign(&memory, 1024, block.smem_bytes == 0 ? 1 : block.smem_bytes) != 0)
-    return false;
-  block.smem = static_cast<unsigned char*>(memory);
-  std::memset(memory, 0xff, block.smem_bytes);
-  block.edges = static_cast<Edges*>(std::malloc(sizeof(Edges)));
-  return block.edges != nullptr;
+Grid* start_grid(const GridCall& call, bool early) {
+  auto* grid = new Grid{};
+  grid->call = call;
+  grid->blocks = uint64_t{call.grid.x} * call.grid.y * call.grid.z;
+  grid->window = first_window(*grid, early);
+  grid->random_state = options.seed * 0x9e3779b97f4a7c15u + 1;
+  grid->launcher = tsan_create();
+  grid->dependencies_done = !early;
+  if (early) run_grid(*grid, true);
+  return grid;
 }
 
-bool start_threads() {
-  for (unsigned i = 0; i < block.threads; i++) {
-    Thread& t = block.thread[i];
-    t.index = {i % blockDim.x, i / blockDim.x % blockDim.y, i / (blockDim.x * blockDim.y)};
-    t.rank = i;
-    t.arrivals = t.loads = 0;
-    t.awaited = false;
-    t.copies.clear();
-    t.stores.clear();
-    if (!fiber_start(t.fiber, thread_main, t.state == State::kDone)) return false;
-    t.state = State::kReady;
-    order[i] = options.order == Order::kReverse ? block.threads - 1 - i : i;
-  }
-  return true;
+bool let_go(const Grid* grid) {
+  bool all = grid->begun == grid->blocks;
+  for (const Block& b : grid->resident) all &= b.let_go;
+  return all;
 }
 
-bool start_block() {
-  block.live = block.threads;
-  block.bulk_count = block.bulk_issued = block.copies_issued = 0;
-  for (unsigned i = 0; i < kWarps; i++) {
-    block.warp[i].live = i < block.threads / 32 ? ~0u : 0;
-    block.warp[i].meetings_held = 0;
-    for (Meeting& m : block.warp[i].meetings) m.arrived = 0;
-  }
-  for (Group& g : block.group) {
-    g.arrived = g.issued = 0;
-    g.fence_missing = 1;
-    g.products.clear();
-  }
-  for (Barrier& b : block.barrier) b = Barrier{};
-  tsan_become(launcher);
-  const bool started = allocate_block() && start_threads();
-  tsan_become(scheduler.tsan);
-  return started;
-}
-
-// The waiting threads, one entry per place.
-void report_deadlock(const char* what) {
-  failure = std::string(what) + " in block (" + std::to_string(blockIdx.x) + "," +
-            std::to_string(blockIdx.y) + "," + std::to_string(blockIdx.z) + "):";
-  unsigned shown = 0, done = 0;
-  for (unsigned i = 0; i < block.threads; i++) {
-    const Thread& t = block.thread[i];
-    if (t.state == State::kDone) {
-      done++;
-      continue;
+int finish_grid(Grid* grid) {
+  if (!grid->dependencies_done) {
+    grid->dependencies_done = true;
+    release(&grid->dependencies);
+    for (Block& b : grid->resident) {
+      for (unsigned i = 0; i < b.threads; i++) {
+        if (b.thread[i].state == State::kDependencies) b.thread[i].state = State::kReady;
+      }
     }
-    const bool repeated =
-        i > 0 && block.thread[i - 1].state == t.state && block.thread[i - 1].at.line == t.at.line;
-    if (repeated || shown++ >= 8) continue;
-    failure += " from thread " + std::to_string(i) + " on in " + t.op + " (" + t.at.file + ":" +
-               std::to_string(t.at.line) + ");";
+    if (!grid->call.cooperative) grid->window = 1;
   }
-  failure +=
-      " " + std::to_string(done) + " of " + std::to_string(block.threads) + " threads have ended";
-  failed = true;
+  run_grid(*grid, false);
+  const bool failed = grid->failed;
+  if (failed) failure = grid->failure;
+  abandon_grid(grid);
+  return failed ? kLaunchFailed : kSuccess;
 }
 
-// Runs every thread that can go on, once each. Returns whether any did more than look again.
-bool run_round() {
-  if (options.order == Order::kRandom) {
-    for (unsigned i = block.threads - 1; i > 0; i--) {
-      const unsigned j = static_cast<unsigned>(next_random() % (i + 1)), swapped = order[i];
-      order[i] = order[j];
-      order[j] = swapped;
-    }
+void abandon_grid(Grid* grid) {
+  scheduler.tsan = tsan_current();
+  for (const Block& b : grid->resident) {
+    enter(b);
+    end_block();
   }
-  bool progress = false;
-  for (unsigned i = 0; i < block.threads && !failed; i++) {
-    Thread& t = block.thread[order[i]];
-    if (t.state == State::kPhase && phase_complete(t.mbarrier, t.parity)) t.state = State::kReady;
-    if (t.state != State::kReady && t.state != State::kYields) continue;
-    resume(t);
-    progress |= t.state != State::kYields;
-  }
-  return progress;
+  if (grid->launcher != nullptr) tsan_destroy(grid->launcher);
+  delete grid;
 }
-
-void run_to_end() {
-  unsigned idle_rounds = 0;
-  while (block.live != 0 && !failed) {
-    if (run_round()) {
-      idle_rounds = 0;
-      continue;
-    }
-    if (failed) break;
-    // As late as possible: only now that no thread can go on without it.
-    const uint64_t choice = options.order == Order::kRandom    ? next_random()
-                            : options.order == Order::kReverse ? ~uint64_t{0}
-                                                               : 0;
-    if (run_one_pending(choice)) continue;
-    bool spins = false;
-    for (unsigned i = 0; i < block.threads; i++) spins |= block.thread[i].state == State::kYields;
-    if (!spins) {
-      report_deadlock("deadlock");
-    } else if (++idle_rounds == kMaxIdleRounds) {
-      report_deadlock("threads spin for ever");
-    }
-  }
-  if (!failed) check_block_end();
-}
-
-void run_block() {
-  try {
-    run_to_end();
-  } catch (const Failed&) {
-  }
-}
-
-// Orders what all threads did before the scheduler, those too that a failure left where they were.
-void end_block() {
-  for (unsigned i = 0; i < block.threads; i++) {
-    if (block.thread[i].state == State::kDone) continue;
-    tsan_become(block.thread[i].fiber.tsan);
-    release(&block.edges->end);
-  }
-  tsan_become(scheduler.tsan);
-  acquire(&block.edges->end);
-  std::free(block.smem);
-  std::free(block.edges);
-}
-
-}  // namespace
 
 void fail(Site at, const char* format, ...) {
   // From here on the scheduler works in memory of its own: the fiber's stack holds the kernel's
@@ -215,15 +266,18 @@ void fail(Site at, const char* format, ...) {
   va_end(arguments);
   std::snprintf(place, sizeof place, " (%s:%d) block (%u,%u,%u) thread (%u,%u,%u)", at.file,
                 at.line, blockIdx.x, blockIdx.y, blockIdx.z, threadIdx.x, threadIdx.y, threadIdx.z);
-  failure = std::string(text) + place;
-  failed = true;
-  if (current == nullptr) throw Failed{};  // in the scheduler itself: up to run_block
+  block.grid->failure = std::string(text) + place;
+  block.grid->failed = true;
+  if (current == nullptr) throw Failed{};  // in the scheduler itself: up to run_grid
   to_scheduler(false);
   std::abort();
 }
 
 const std::string& last_failure() {
   return failure;
+}
+void set_failure(const std::string& cause) {
+  failure = cause;
 }
 
 void wait_as(State state, const char* op, Site at) {
@@ -236,6 +290,11 @@ void yield() {
   wait_as(State::kYields, "a spin loop", {"", 0});
 }
 
+void step_aside() {
+  if (options.async == Async::kEager && options.order != Order::kForward)
+    wait_as(State::kAside, "an arrival", {"", 0});
+}
+
 void note_load(const void* p) {
   const unsigned number = current->loads++;
   if (load_log.count == load_log.capacity) return;
@@ -245,6 +304,12 @@ void note_load(const void* p) {
 
 void await_dependencies() {
   current->awaited = true;
+  if (!block.grid->dependencies_done)
+    wait_as(State::kDependencies, "wait_for_dependencies", {"", 0});
+  acquire(&block.grid->dependencies);
+}
+void let_dependents_go() {
+  block.let_go = true;
 }
 unsigned thread_rank() {
   return current->rank;
@@ -258,7 +323,7 @@ size_t smem_bytes() {
 
 void* begin_engine(const char* edge) {
   void* before = tsan_current();
-  tsan_become(launcher);
+  tsan_become(block.grid->launcher);
   void* engine = tsan_create();
   tsan_become(engine);
   acquire(edge);
@@ -269,45 +334,6 @@ void end_engine(void* before) {
   release(&block.edges->end);
   tsan_become(before);
   if (engine != nullptr) tsan_destroy(engine);
-}
-
-int run(dim3 grid, dim3 block_size, size_t smem_bytes, bool programmatic, void (*kernel)(void*),
-        void* arg) {
-  static std::mutex one_at_a_time;
-  const std::lock_guard<std::mutex> lock(one_at_a_time);
-  block.threads = block_size.x * block_size.y * block_size.z;
-  block.smem_bytes = smem_bytes;
-  block.programmatic = programmatic;
-  failed = false;
-  if (block.threads == 0 || block.threads > kMaxThreads || block.threads % 32 != 0 ||
-      smem_bytes > 227 * 1024) {
-    failure =
-        "a block has 32 to 1024 threads, a multiple of 32, and up to 227 KiB of shared memory; "
-        "asked for " +
-        std::to_string(block.threads) + " and " + std::to_string(smem_bytes) + " bytes";
-    return kLaunchFailed;
-  }
-  entry = kernel;
-  entry_arg = arg;
-  gridDim = grid;
-  blockDim = block_size;
-  random_state = options.seed * 0x9e3779b97f4a7c15u + 1;
-  scheduler.tsan = tsan_current();
-  launcher = tsan_create();
-  const unsigned blocks = grid.x * grid.y * grid.z;
-  for (unsigned i = 0; i < blocks && !failed; i++) {
-    const unsigned b = options.order == Order::kReverse ? blocks - 1 - i : i;
-    blockIdx = {b % grid.x, b / grid.x % grid.y, b / (grid.x * grid.y)};
-    if (!start_block()) {
-      failure = "out of memory";
-      failed = true;
-      break;
-    }
-    run_block();
-    end_block();
-  }
-  if (launcher != nullptr) tsan_destroy(launcher);
-  return failed ? kLaunchFailed : kSuccess;
 }
 
 }  // namespace simt::emu

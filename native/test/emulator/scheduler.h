@@ -41,17 +41,30 @@ extern Options options;
 [[noreturn]] void fail(Site at, const char* format, ...) __attribute__((format(printf, 2, 3)));
 // The cause of the last launch's failure.
 const std::string& last_failure();
+void set_failure(const std::string& cause);
 
 // wait_for_dependencies: a thread of a programmatic launch that ends without it ends the launch
 // with an error.
 void await_dependencies();
+// launch_dependents, by one thread of the block.
+void let_dependents_go();
 
 unsigned thread_rank();  // in the block
 unsigned char* smem_base();
 size_t smem_bytes();
+// The same bytes as TMA and wgmma see them, all ones at first. Their own writes are in both at
+// once; those of ordinary code come here by a proxy fence alone.
+unsigned char* async_smem();
+void proxy_fence();
 // ThreadSanitizer's edges; nothing without it.
 void acquire(const void* edge);
 void release(const void* edge);
+
+// __threadfence_block and __threadfence; and what carries them to other threads, an atomic.
+enum class Scope { kBlock, kDevice };
+void fence(Scope scope);
+void before_atomic(const void* word);
+void after_atomic(const void* word);
 
 // Runs combine(args of all lanes, lanes that arrived) once every lane of the mask that has not
 // exited has called. `aligned`: the instruction needs the whole warp at one place in the program.
@@ -83,7 +96,9 @@ void copy_arrive(uint64_t* mbarrier, Site at);
 
 void mbarrier_init(uint64_t* b, int arrivals, Site at);
 void mbarrier_update(uint64_t* b, int arrivals, int64_t bytes, Site at);
+void mbarrier_arrive(uint64_t* b, Site at);  // one
 void mbarrier_wait(uint64_t* b, int parity, Site at);
+bool mbarrier_try_wait(uint64_t* b, int parity, Site at);
 
 // TMA: one box between shared and global memory. `run` moves it.
 struct Bulk {
@@ -114,6 +129,10 @@ void product_commit();
 void product_wait(unsigned newest);
 void product_waited();  // by each thread, after the meeting
 
+// True if these bytes of device memory are still as a copy from the host, or a clearing by it, left
+// them.
+bool is_constant(const void* data, size_t bytes);
+
 // Loads past L1, for tests that count sectors: kept as long as there is room. Loads of one warp
 // with one number are one instruction, if none of its lanes skips one.
 struct Load {
@@ -127,8 +146,23 @@ struct LoadLog {
 extern LoadLog load_log;
 void note_load(const void* p);
 
-// Runs every block of the grid, one after another; the result is kSuccess or kLaunchFailed.
-int run(dim3 grid, dim3 block, size_t smem_bytes, bool programmatic, void (*entry)(void*),
-        void* arg);
+// A kernel's launch. `early`: it may start before the kernel ahead of it has begun. `resident`: how
+// many blocks the card holds at once.
+struct GridCall {
+  dim3 grid, block;
+  size_t smem_bytes = 0;
+  bool programmatic = false, cooperative = false, early = false;
+  unsigned resident = 1;
+  void (*entry)(void*) = nullptr;
+  void* argument = nullptr;
+};
+struct Grid;
+// `early`: a few blocks run up to their wait for the kernels before; finish_grid does the rest.
+Grid* start_grid(const GridCall& call, bool early);
+// True if every thread block has called launch_dependents.
+bool let_go(const Grid* grid);
+// kSuccess or kLaunchFailed. The grid is gone.
+int finish_grid(Grid* grid);
+void abandon_grid(Grid* grid);
 
 }  // namespace simt::emu

@@ -1,4 +1,4 @@
-// The block that is being run, as the scheduler's own files see it. Plain arrays: while a kernel
+// The blocks that are being run, as the scheduler's own files see it. Plain arrays: while a kernel
 // runs, nothing here may allocate or call what ThreadSanitizer intercepts, for it would take that
 // for the kernel's doing.
 #pragma once
@@ -9,8 +9,19 @@
 namespace simt::emu {
 
 constexpr unsigned kMaxThreads = 1024, kWarps = kMaxThreads / 32, kGroups = kMaxThreads / 128;
+constexpr size_t kMaxSmem = 227 * 1024;
 
-enum class State : uint8_t { kReady, kYields, kWarp, kGroup, kBarrier, kPhase, kDone };
+enum class State : uint8_t {
+  kReady,
+  kYields,
+  kAside,
+  kWarp,
+  kGroup,
+  kBarrier,
+  kPhase,
+  kDependencies,
+  kDone
+};
 
 // First in, first out, in groups that are closed by a commit.
 template <class Item, unsigned Capacity>
@@ -62,9 +73,12 @@ struct Thread {
   const uint64_t* mbarrier;
   int parity;
   Fiber fiber;
-  unsigned arrivals;  // entries of `copies` that are arrivals
-  unsigned loads;     // past L1, so far
-  bool awaited;       // the kernels before
+  unsigned arrivals;           // entries of `copies` that are arrivals
+  unsigned loads;              // past L1, so far
+  bool awaited;                // the kernels before
+  bool fenced, fenced_device;  // at all; for the device
+  unsigned words_read;         // by atomics since the last fence for the device
+  const void* words[16];
   Queue<PendingCopy, 256> copies;
   Queue<PendingBulk, 16> stores;
 };
@@ -101,21 +115,36 @@ struct Barrier {
 // for all would order a thread after later acts of others, and so hide races.
 struct Edges {
   char barrier[16][4], warp[kWarps][64], issued[kGroups][64], finished[kGroups], bulk[4096],
-      stored[kMaxThreads], copied[4096], end;
+      stored[kMaxThreads], copied[4096], fence[2][kMaxThreads], word[1024], end;
 };
 
-struct Block {
-  unsigned threads, live;
-  unsigned char* smem;
-  size_t smem_bytes;
-  bool programmatic;
-  Edges* edges;
-  unsigned bulk_count, bulk_issued, copies_issued;
+// The large parts of a block, which the next one takes over: fibers keep their stacks.
+struct Parts {
   PendingBulk bulks[256];
   Thread thread[kMaxThreads];
   Warp warp[kWarps];
   Group group[kGroups];
   Barrier barrier[16];
+  unsigned order[kMaxThreads];
+  unsigned char async_smem[kMaxSmem];
+};
+
+// The block whose thread runs; others wait as copies of it (scheduler.cc).
+struct Block {
+  Grid* grid;
+  uint3 index;
+  unsigned threads, live;
+  unsigned char* smem;
+  size_t smem_bytes;
+  bool programmatic, let_go, async_used;
+  Edges* edges;
+  unsigned bulk_count, bulk_issued, copies_issued;
+  Parts* parts;
+  PendingBulk* bulks;
+  Thread* thread;
+  Warp* warp;
+  Group* group;
+  Barrier* barrier;
 };
 
 extern Block block;
@@ -123,6 +152,9 @@ extern Thread* current;  // null while the scheduler runs
 
 // Gives control away until the scheduler makes the thread ready.
 void wait_as(State state, const char* op, Site at);
+// After an arrival for which others may have waited. In some schedules the thread goes on only when
+// no other can: what it does after the arrival may be too late.
+void step_aside();
 // The running thread has reached its end: a thread that waited for it alone goes on.
 void leave_meetings();
 bool phase_complete(const uint64_t* b, int parity);

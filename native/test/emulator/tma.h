@@ -26,6 +26,11 @@ inline uint32_t swizzled(uint32_t offset, uint32_t mask) {
   return offset ^ (offset >> 7 & mask) << 4;
 }
 
+// For the bytes of async_smem(). The sanitizers see the accesses of shared memory beside them.
+SIMT_REGISTERS inline void copy_unseen(unsigned char* to, const unsigned char* from, uint32_t n) {
+  for (uint32_t i = 0; i < n; i++) to[i] = from[i];
+}
+
 // Instrumented, as run_cp_async is.
 template <bool Store>
 inline void run_bulk(const Bulk& bulk) {
@@ -36,17 +41,22 @@ inline void run_bulk(const Bulk& bulk) {
       const int64_t x = bulk.x + c, y = bulk.y + r;
       const bool inside = x >= 0 && y >= 0 && x < static_cast<int64_t>(bulk.columns) &&
                           y < static_cast<int64_t>(bulk.rows);
-      unsigned char* s =
-          smem_base() + swizzled(base + r * row_bytes + c * bulk.element_bytes, bulk.swizzle_mask);
+      const uint32_t at =
+          swizzled(base + r * row_bytes + c * bulk.element_bytes, bulk.swizzle_mask);
+      volatile unsigned char* s = smem_base() + at;
+      unsigned char *seen = async_smem() + at, value[4] = {};
       unsigned char* g =
           bulk.global + y * static_cast<int64_t>(bulk.pitch_bytes) + x * bulk.element_bytes;
+      if (Store) copy_unseen(value, seen, bulk.element_bytes);
       for (uint32_t b = 0; b < bulk.element_bytes; b++) {
         if (!Store) {
-          s[b] = inside ? g[b] : 0;
+          s[b] = value[b] = inside ? g[b] : 0;
         } else if (inside) {
-          g[b] = s[b];
+          (void)s[b];
+          g[b] = value[b];
         }
       }
+      if (!Store) copy_unseen(seen, value, bulk.element_bytes);
     }
   }
 }
@@ -54,6 +64,9 @@ inline void run_bulk(const Bulk& bulk) {
 inline Bulk tile_bulk(void (*run)(const Bulk&), const void* smem, const TensorMap* map, int x,
                       int y, const char* op, Site at) {
   require(SIMT_HAS_SM90, at);
+  const auto* place = reinterpret_cast<const unsigned char*>(map);
+  if (place >= smem_base() && place < smem_base() + smem_bytes())
+    fail(at, "%s: the tensor map lies in shared memory", op);
   const TileMap& t = map->tile;
   if (smem_address(smem, at) % 128 != 0) fail(at, "%s: shared memory is not aligned to 128", op);
   const size_t bytes = size_t{1} * t.box_columns * t.box_rows * element_bytes(t.element);
@@ -82,10 +95,11 @@ inline Error make_tensor_map(TensorMap* map, const TileMap& tile) {
   const uint32_t row_bytes = tile.box_columns * emu::element_bytes(tile.element);
   const uint32_t widths[] = {256 * 4, 32, 64, 128};
   const bool right = reinterpret_cast<uintptr_t>(tile.data) % 16 == 0 &&
-                     tile.pitch_bytes % 16 == 0 && tile.columns > 0 && tile.rows > 0 &&
-                     tile.box_columns >= 1 && tile.box_columns <= 256 && tile.box_rows >= 1 &&
-                     tile.box_rows <= 256 && row_bytes % 16 == 0 &&
-                     row_bytes <= widths[static_cast<int>(tile.swizzle)];
+                     tile.pitch_bytes % 16 == 0 && tile.pitch_bytes < uint64_t{1} << 40 &&
+                     tile.columns <= uint64_t{1} << 32 && tile.rows <= uint64_t{1} << 32 &&
+                     tile.columns > 0 && tile.rows > 0 && tile.box_columns >= 1 &&
+                     tile.box_columns <= 256 && tile.box_rows >= 1 && tile.box_rows <= 256 &&
+                     row_bytes % 16 == 0 && row_bytes <= widths[static_cast<int>(tile.swizzle)];
   if (!right) return kLaunchFailed;
   map->tile = tile;
   return kSuccess;

@@ -167,59 +167,52 @@ inline unsigned __match_all_sync(unsigned mask, T value, int* all, SIMT_AT) {
 }
 
 inline void __threadfence() {
-  // Fences of two threads order them when an atomic carries the word across. ThreadSanitizer knows
-  // no fences: here any two do.
-  static const char edge = 0;
-  simt::emu::release(&edge);
-  simt::emu::acquire(&edge);
+  simt::emu::fence(simt::emu::Scope::kDevice);
 }
 inline void __threadfence_block() {
-  __threadfence();
+  simt::emu::fence(simt::emu::Scope::kBlock);
 }
 
-// Relaxed, as on the device.
-template <class T>
-inline T atomicAdd(T* p, typename simt::emu::Same<T>::Type value) {
-  T old, sum;
+namespace simt::emu {
+
+// next(old) in place of *p; the old value. Relaxed, as on the device.
+template <class T, class Next>
+inline T atomic_update(T* p, Next next) {
+  before_atomic(p);
+  T old, now;
   __atomic_load(p, &old, __ATOMIC_RELAXED);
   do {
-    sum = old + value;
-  } while (!__atomic_compare_exchange(p, &old, &sum, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+    now = next(old);
+  } while (!__atomic_compare_exchange(p, &old, &now, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+  after_atomic(p);
   return old;
+}
+
+}  // namespace simt::emu
+
+template <class T>
+inline T atomicAdd(T* p, typename simt::emu::Same<T>::Type value) {
+  return simt::emu::atomic_update(p, [=](T old) { return static_cast<T>(old + value); });
 }
 template <class T>
 inline T atomicMax(T* p, typename simt::emu::Same<T>::Type value) {
-  T old, greater;
-  __atomic_load(p, &old, __ATOMIC_RELAXED);
-  do {
-    greater = old < value ? value : old;
-  } while (
-      !__atomic_compare_exchange(p, &old, &greater, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
-  return old;
+  return simt::emu::atomic_update(p, [=](T old) { return old < value ? value : old; });
 }
 template <class T>
 inline T atomicMin(T* p, typename simt::emu::Same<T>::Type value) {
-  T old, less;
-  __atomic_load(p, &old, __ATOMIC_RELAXED);
-  do {
-    less = value < old ? value : old;
-  } while (!__atomic_compare_exchange(p, &old, &less, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
-  return old;
+  return simt::emu::atomic_update(p, [=](T old) { return value < old ? value : old; });
 }
 template <class T>
 inline T atomicExch(T* p, typename simt::emu::Same<T>::Type value) {
-  T old;
-  __atomic_exchange(p, &value, &old, __ATOMIC_RELAXED);
-  return old;
+  return simt::emu::atomic_update(p, [=](T) { return value; });
 }
 template <class T>
 inline T atomicCAS(T* p, typename simt::emu::Same<T>::Type expected,
                    typename simt::emu::Same<T>::Type value) {
-  __atomic_compare_exchange(p, &expected, &value, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
-  return expected;
+  return simt::emu::atomic_update(p, [=](T old) { return old == expected ? value : old; });
 }
 inline unsigned atomicOr(unsigned* p, unsigned bits) {
-  return __atomic_fetch_or(p, bits, __ATOMIC_RELAXED);
+  return simt::emu::atomic_update(p, [=](unsigned old) { return old | bits; });
 }
 
 // By the shuffles above.
@@ -258,11 +251,12 @@ inline unsigned atomic_add_acq_rel(unsigned* p, unsigned value) {
   return __atomic_fetch_add(p, value, __ATOMIC_ACQ_REL);
 }
 
-// Kernels run one after another here, so there is nothing to wait for. The check is that a thread
-// waits at all, not that it waits early enough.
+// A kernel behind another in a stream may come here before the other has begun (scheduler.cc).
 inline void wait_for_dependencies() {
   if (SIMT_HAS_SM90) emu::await_dependencies();
 }
-inline void launch_dependents() {}
+inline void launch_dependents() {
+  if (SIMT_HAS_SM90) emu::let_dependents_go();
+}
 
 }  // namespace simt

@@ -6,21 +6,29 @@ namespace simt {
 
 namespace emu {
 
-// Element k of a row of an operand in shared memory, the swizzle undone. PTX: matrix descriptor,
-// K-major layouts, 128B swizzle. The one part of a product that the sanitizers are to see.
-__attribute__((noinline)) inline float operand(uint64_t descriptor, int row, int k) {
+// The place in shared memory of element k of a row of an operand, the swizzle undone. PTX: matrix
+// descriptor, K-major layouts, 128B swizzle. The sanitizers see an access there.
+__attribute__((noinline)) inline uint32_t operand(uint64_t descriptor, int row, int k) {
   const uint32_t start = static_cast<uint32_t>(descriptor & 0x3fff) << 4;
   const uint32_t stride = static_cast<uint32_t>(descriptor >> 32 & 0x3fff) << 4;
   const uint32_t offset = start + static_cast<uint32_t>(row / 8) * stride +
                           static_cast<uint32_t>(row % 8) * 128 + static_cast<uint32_t>(k) * 2;
-  return to_float(*reinterpret_cast<const bf16*>(smem_base() + swizzled(offset, 7)));
+  const uint32_t at = swizzled(offset, 7);
+  (void)*reinterpret_cast<const volatile uint16_t*>(smem_base() + at);
+  return at;
 }
 
 SIMT_REGISTERS inline void run_wgmma(const Product& p) {
   float a[64][16], b[256][16];
+  const unsigned char* seen = async_smem();
+  const auto value = [seen](uint64_t descriptor, int row, int k) {
+    uint16_t bits;
+    __builtin_memcpy(&bits, seen + operand(descriptor, row, k), 2);
+    return __uint_as_float(static_cast<unsigned>(bits) << 16);
+  };
   for (int k = 0; k < 16; k++) {
-    for (int row = 0; row < 64; row++) a[row][k] = operand(p.a, row, k);
-    for (int row = 0; row < p.n; row++) b[row][k] = operand(p.b, row, k);
+    for (int row = 0; row < 64; row++) a[row][k] = value(p.a, row, k);
+    for (int row = 0; row < p.n; row++) b[row][k] = value(p.b, row, k);
   }
   for (int t = 0; t < 128; t++) {
     for (int i = 0; i < p.n / 2; i++) {

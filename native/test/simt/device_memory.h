@@ -48,7 +48,8 @@ class Copies {
   }
   simt::Error to_host() {
     expect_untouched(host());
-    const simt::Error error = simt::copy_to_host(host(), device(), bytes_, nullptr);
+    simt::Error error = simt::copy_to_host(host(), device(), bytes_, nullptr);
+    if (error == simt::kSuccess) error = simt::synchronize(nullptr);
     forget(device());
     return error;
   }

@@ -1,6 +1,6 @@
 // Faults that the emulation must refuse, and its words. Faults that a sanitizer finds are in
 // seeded_bugs_test.cc.
-#include "device_test.h"
+#include "opened_device.h"
 
 namespace moepp::simt_test {
 
@@ -35,10 +35,39 @@ static void meet_in_two_places() {
   }
 }
 
+template <int Threads>
+static __global__ void __launch_bounds__(Threads) bounded() {}
+
 MOEPP_TEST(simt_faults_of_launches) {
   EXPECT_FAULT("a multiple of 32", +[] {}, {dim3(1), dim3(33)});
   EXPECT_FAULT("up to 227 KiB", +[] {}, {dim3(1), dim3(32), 228 * 1024});
   EXPECT_FAULT("the launch gave 16", +[] { simt::smem<double[3]>(); }, {dim3(1), dim3(32), 16});
+  EXPECT_FAULT("asked for 1 x 65536 x 1", +[] {}, {dim3(1, 65536), dim3(32)});
+  EXPECT_FAULT("asked for 1 x 1 x 65536", +[] {}, {dim3(1, 1, 65536), dim3(32)});
+  EXPECT_FAULT("asked for 2147483648 x 1 x 1", +[] {}, {dim3(1u << 31), dim3(32)});
+  EXPECT_FAULT("up to 64 in z", +[] {}, {dim3(1), dim3(1, 1, 96)});
+  EXPECT_FAULT("up to 64 in z", +[] {}, {dim3(1), dim3(1u << 31, 2)});
+#if SIMT_KNOWS_BOUNDS
+  EXPECT_FAULT("allow 96 threads", bounded<96>, {dim3(1), dim3(128)});
+  EXPECT_FAULT("allow 992 threads", bounded<992>, {dim3(1), dim3(1024)});
+  EXPECT_FAULT("allow 32 threads", bounded<32>, {dim3(1), dim3(32, 2)});
+#endif
+  EXPECT_RUNS(bounded<96>, {dim3(1), dim3(96)});
+  EXPECT_RUNS(bounded<1024>, {dim3(1), dim3(1024)});
+}
+
+// The codes that CUDA gives, before anything runs.
+MOEPP_TEST(simt_refused_launches) {
+  const OtherGpu restore;
+  const auto error_of = [](const simt::Launch& how) { return simt::launch(bounded<96>, how); };
+  EXPECT(error_of({dim3(1, 65535), dim3(32)}) == simt::kSuccess);
+  EXPECT(error_of({dim3(1, 65536), dim3(32)}) == simt::kInvalidConfiguration);
+  EXPECT(error_of({dim3(1), dim3(2048)}) == simt::kInvalidConfiguration);
+  EXPECT(error_of({dim3(1), dim3(128)}) == simt::kOutOfResources || !SIMT_KNOWS_BOUNDS);
+  EXPECT(error_of({dim3(1), dim3(32), 228 * 1024}) == simt::kInvalidValue);
+  simt::emu::gpu() = simt::emu::gpu_named("turing");
+  EXPECT(error_of({dim3(1), dim3(32), 64 * 1024}) == simt::kSuccess);
+  EXPECT(error_of({dim3(1), dim3(32), 65 * 1024}) == simt::kInvalidValue);
 }
 
 // A kernel that may start before the one ahead of it has ended must wait for it in every thread,
@@ -131,6 +160,25 @@ MOEPP_TEST(simt_faults_of_barriers) {
                {dim3(1), dim3(128)});
 }
 
+MOEPP_TEST(simt_faults_of_constant_loads) {
+  static Shared<uint4> words(2);
+  const auto load = [](bool writes) {
+    if (threadIdx.x != 0) return;
+    if (writes) words.device()[1].w++;
+    __ldg(&words.device()[0].x);
+    words.device()[0] = simt::load_stream(words.device() + 1);
+  };
+  EXPECT_FAULT("load_stream: not what the host put there", +load, kWarp, true);
+  for_each_schedule([&] { EXPECT_RUNS(+load, kWarp, false); });
+  EXPECT_FAULT(
+      "__ldg: not what the host put there",
+      +[] {
+        int own = 1;
+        __ldg(&own);
+      },
+      kWarp);
+}
+
 MOEPP_TEST(simt_faults_of_copies) {
   static Shared<unsigned char> global(256);
   EXPECT_FAULT(
@@ -219,22 +267,24 @@ static simt::TensorMap tile_map(const void* data) {
 MOEPP_TEST(simt_faults_of_tma) {
   Shared<uint16_t> data(512);
   const simt::TensorMap map = tile_map(data.device());
-  const auto load = [](simt::TensorMap m, int offset, bool wait) {
+  const auto load = [](simt::TensorMap m, int offset, bool wait, bool fence) {
     auto* b = simt::smem<Mbarrier>();
     if (threadIdx.x == 0) {
       simt::mbar_init(b, 1);
+      if (fence) simt::fence_mbarrier_init();
       simt::mbar_arrive_expect_tx(b, 1024);
       simt::tma_load(simt::smem<char>() + offset, &m, 0, 0, b);
     }
     __syncthreads();
     if (wait) simt::mbar_wait(b, 0);
   };
-  EXPECT(run_kernel(+load, kWarp, map, 1024, true).empty());
-  EXPECT_FAULT("not aligned to 128", +load, kWarp, map, 1024 + 64, true);
-  EXPECT_FAULT("beyond shared memory", +load, kWarp, map, 8192 - 512, true);
+  EXPECT(run_kernel(+load, kWarp, map, 1024, true, true).empty());
+  EXPECT_FAULT("not aligned to 128", +load, kWarp, map, 1024 + 64, true, true);
+  EXPECT_FAULT("beyond shared memory", +load, kWarp, map, 8192 - 512, true, true);
+  EXPECT_FAULT("no fence_mbarrier_init", +load, kWarp, map, 1024, true, false);
   const simt::emu::Options before = simt::emu::options;
   simt::emu::options.async = simt::emu::Async::kLazy;  // the eager copy has landed
-  const std::string said = run_kernel(+load, kWarp, map, 1024, false);
+  const std::string said = run_kernel(+load, kWarp, map, 1024, false, true);
   EXPECT_MESSAGE(said.find("loads are in flight") != std::string::npos, said);
   simt::emu::options = before;
   EXPECT_FAULT(
@@ -253,7 +303,18 @@ MOEPP_TEST(simt_faults_of_tma) {
       },
       kWarp, map);
 
+  EXPECT_FAULT(
+      "tensor map lies in shared memory",
+      +[](simt::TensorMap m) {
+        auto* copy = simt::smem<simt::TensorMap>();
+        *copy = m;
+        simt::tma_load(simt::smem<char>() + 1024, copy, 0, 0, simt::smem<Mbarrier>() + 64);
+      },
+      kWarp, map);
+
   simt::TensorMap bad;
+  EXPECT(simt::make_tensor_map(&bad, {data.device(), simt::Element::kBf16, 64, 8, uint64_t{1} << 40,
+                                      64, 8, simt::Swizzle::k128}) != simt::kSuccess);
   using simt::Element;
   using simt::Swizzle;
   EXPECT(simt::make_tensor_map(&bad, {data.device() + 1, Element::kBf16, 64, 8, 128, 64, 8,

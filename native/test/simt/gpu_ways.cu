@@ -212,14 +212,15 @@ std::vector<Way<NormRouteTopKArgs>> ways(Device& device, const NormRouteTopKArgs
 // The second has room for one row a launch.
 std::vector<Way<TopLogitsArgs>> ways(Device& device, const TopLogitsArgs&) {
   const auto& own = cuda::CudaQueue::from(device.queue());
-  Way<TopLogitsArgs> one_by_one = with_queue<TopLogitsArgs>(
-      "one by one", kMultiprocessors, own.compiled(),
-      [&own](const TopLogitsArgs& args, cuda::CudaQueue& queue) {
-        const int64_t v = args.logits->shape[1];
-        queue.set_workspace(own.workspace(), (v / 32 + 1) * 4 + (v / 2048 + 1) * 16);
-        queue.set_counters(own.counters());
-        cuda::top_logits(args, queue);
-      });
+  Way<TopLogitsArgs> one_by_one =
+      with_queue<TopLogitsArgs>("one by one", kMultiprocessors, own.compiled(),
+                                [&own](const TopLogitsArgs& args, cuda::CudaQueue& queue) {
+                                  const int64_t v = args.logits->shape[1];
+                                  const int64_t bytes = (v / 32 + 1) * 4 + (v / 2048 + 1) * 16;
+                                  queue.set_workspace(own.workspace(bytes), bytes);
+                                  queue.set_counters(own.counters());
+                                  cuda::top_logits(args, queue);
+                                });
   one_by_one.same_bits = true;
   return {counted_way<TopLogitsArgs>(), one_by_one};
 }

@@ -1,4 +1,4 @@
-// Three small kernels, built as real ones are. Each can be made with one bug of a kind that kernels
+// Five small kernels, built as real ones are. Each can be made with one bug of a kind that kernels
 // really have. seeded_bugs_test.cc shows which build of the emulation notices which.
 #pragma once
 
@@ -41,6 +41,17 @@ enum class Bug {
   kNoInitBarrier,
   kNoStoreWait,
   kStoreRace,
+  kNoInitFence,
+  kNoProxyFence,
+  kOneProxyFence,
+  kLateProxyFence,
+  kSingleTry,
+  // sum_last: blocks that leave sums to the last one
+  kBlockFence,
+  kNoFence,
+  kEarlyFence,
+  // scale, twice: a kernel reads what the one before wrote
+  kStreamedLoad,
 };
 
 // ---- c [M, N] = a [M, K] b [N, K]^T, K a multiple of 8: 32 x 32 tiles, 4 warps of 16 x 16 ----
@@ -84,7 +95,7 @@ SIMT_DEVICE void multiply_tile(const bf16* a, const bf16* b, float (&d)[2][4]) {
 }
 
 template <Bug bug>
-__global__ void __launch_bounds__(128)
+static __global__ void __launch_bounds__(128)
     tiled_gemm(const bf16* a, const bf16* b, float* c, int m, int n, int k) {
   auto& s = *simt::smem<TiledSmem>();
   const int m0 = blockIdx.y * kTile, n0 = blockIdx.x * kTile, steps = (k + kDepth - 1) / kDepth;
@@ -135,7 +146,7 @@ SIMT_DEVICE int best_of_row(const float* row, int lane) {
 }
 
 template <Bug bug>
-__global__ void __launch_bounds__(64)
+static __global__ void __launch_bounds__(64)
     count_best(const float* logits, int tokens, int* best, int* counts) {
   auto& s = *simt::smem<CountSmem>();
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -191,7 +202,12 @@ template <Bug bug>
 SIMT_DEVICE void multiply_pipe(PipedSmem& s, int steps, float (&d)[32]) {
   for (int step = 0; step < steps; step++) {
     const int stage = step % kPipeStages, round = step / kPipeStages;
-    if (bug != Bug::kNoFullWait) simt::mbar_wait(&s.full[stage], round % 2);
+    if (bug == Bug::kSingleTry) {
+      simt::mbar_try_wait(&s.full[stage], round % 2);
+    } else if (bug != Bug::kNoFullWait) {
+      while (!simt::mbar_try_wait(&s.full[stage], round % 2)) {
+      }
+    }
     if (bug != Bug::kNoWgmmaFence) simt::wgmma_fence();
 #pragma unroll
     for (int k = 0; k < 4; k++) {
@@ -217,8 +233,16 @@ SIMT_DEVICE void store_pipe(PipedSmem& s, const TensorMap* c, int row, const flo
                 column = i / 4 * 8 + t % 4 * 2 + i % 2;
       out[r * 32 + column] = d[16 * half + i];
     }
-    simt::fence_proxy_async();
-    simt::barrier_sync(1, 128);
+    const bool fences = bug == Bug::kOneProxyFence    ? t == 0
+                        : bug == Bug::kLateProxyFence ? false
+                                                      : bug != Bug::kNoProxyFence;
+    if (fences) simt::fence_proxy_async();
+    if (t == 0) {
+      simt::barrier_sync(1 + half, 128);
+    } else {
+      simt::barrier_arrive(1 + half, 128);
+      if (bug == Bug::kLateProxyFence) simt::fence_proxy_async();
+    }
     if (t == 0) {
       simt::tma_store(c, 32 * half, row, out);
       simt::tma_store_commit();
@@ -228,7 +252,7 @@ SIMT_DEVICE void store_pipe(PipedSmem& s, const TensorMap* c, int row, const flo
 }
 
 template <Bug bug>
-__global__ void __launch_bounds__(160)
+static __global__ void __launch_bounds__(160)
     piped_gemm(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b,
                const __grid_constant__ TensorMap c, int k) {
   SIMT_REQUIRES(SIMT_HAS_SM90A) {
@@ -237,7 +261,7 @@ __global__ void __launch_bounds__(160)
     if (threadIdx.x == 0) {
       for (int i = 0; i < kPipeStages; i++)
         simt::mbar_init(&s.full[i], 1), simt::mbar_init(&s.empty[i], 128);
-      simt::fence_mbarrier_init();
+      if (bug != Bug::kNoInitFence) simt::fence_mbarrier_init();
     }
     if (bug != Bug::kNoInitBarrier) __syncthreads();
     if (threadIdx.x >= 128) {
@@ -249,6 +273,38 @@ __global__ void __launch_bounds__(160)
     store_pipe<bug>(s, &c, row, d);
     if (bug == Bug::kReadEarly) simt::wgmma_wait<0>();
   }
+}
+
+// ---- total = the sum of 32 values of each block, by the last block ----
+template <Bug bug>
+__global__ void __launch_bounds__(32)
+    sum_last(const int* values, int* sums, unsigned* finished, int* total) {
+  const int sum = simt::reduce_add(simt::kFullMask, values[blockIdx.x * 32 + threadIdx.x]);
+  if (threadIdx.x != 0) return;
+  if (bug == Bug::kEarlyFence) __threadfence();
+  sums[blockIdx.x] = sum;
+  if (bug == Bug::kBlockFence) {
+    __threadfence_block();
+  } else if (bug != Bug::kNoFence && bug != Bug::kEarlyFence) {
+    __threadfence();
+  }
+  if (atomicAdd(finished, 1) + 1 != gridDim.x) return;
+  __threadfence();
+  int all = 0;
+  for (unsigned b = 0; b < gridDim.x; b++) all += sums[b];
+  *total = all;
+}
+
+// ---- out[i] = scales[i] x[i], four at a time; launched twice, one result the other's x ----
+template <Bug bug>
+__global__ void __launch_bounds__(32)
+    scale_values(const uint4* scales, const uint4* x, uint4* out) {
+  simt::wait_for_dependencies();
+  simt::launch_dependents();
+  const uint4 by = simt::load_stream(scales + threadIdx.x);
+  const uint4 v = bug == Bug::kStreamedLoad ? simt::load_stream(x + threadIdx.x)
+                                            : simt::load_l2(x + threadIdx.x);
+  out[threadIdx.x] = make_uint4(by.x * v.x, by.y * v.y, by.z * v.z, by.w * v.w);
 }
 
 }  // namespace moepp::simt_test

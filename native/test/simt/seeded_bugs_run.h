@@ -96,4 +96,42 @@ inline int run_piped(void (*kernel)(TensorMap, TensorMap, TensorMap, int)) {
   return 0;
 }
 
+inline int run_scales(void (*kernel)(const uint4*, const uint4*, uint4*)) {
+  Shared<uint4> scales(32), x(32), once(32), twice(32);
+  for (unsigned i = 0; i < 32; i++) {
+    scales[i] = {i, i + 1, i + 2, i + 3};
+    x[i] = {5 * i, 7, i, 9};
+  }
+  simt::Launch how = {dim3(1), dim3(32)};
+  how.programmatic = true;
+  const simt::Error error = run_on_device([&] {
+    const simt::Error first = simt::launch(kernel, how, scales.device(), x.device(), once.device());
+    return first != simt::kSuccess
+               ? first
+               : simt::launch(kernel, how, scales.device(), once.device(), twice.device());
+  });
+  if (error != simt::kSuccess) {
+    std::printf("%s\n", simt::error_text(error));
+    return kRefused;
+  }
+  for (unsigned i = 0; i < 32; i++) {
+    if (twice[i].x != i * i * 5 * i || twice[i].w != (i + 3) * (i + 3) * 9) return kWrongResult;
+  }
+  return 0;
+}
+
+inline int run_sum(void (*kernel)(const int*, int*, unsigned*, int*)) {
+  Shared<int> values(4 * 32), sums(4), total(1);
+  Shared<unsigned> finished(1);
+  int expected = 0;
+  for (size_t i = 0; i < values.size(); i++) expected += values[i] = small_integer(i, 3);
+  const std::string text = run_kernel(kernel, {dim3(4), dim3(32)}, values.data(), sums.data(),
+                                      finished.data(), total.data());
+  if (!text.empty()) {
+    std::printf("%s\n", text.c_str());
+    return kRefused;
+  }
+  return total[0] == expected ? 0 : kWrongResult;
+}
+
 }  // namespace moepp::simt_test

@@ -11,7 +11,9 @@
 #include <cstdlib>
 
 #include "device_test.h"
+#include "memory_bugs.h"
 #include "seeded_bugs_run.h"
+#include "seeded_orders.h"
 
 namespace moepp::simt_test {
 
@@ -29,6 +31,16 @@ int counting() {
 template <Bug bug>
 int piped() {
   return run_piped(piped_gemm<bug>);
+}
+
+template <Bug bug>
+int summing() {
+  return run_sum(sum_last<bug>);
+}
+
+template <Bug bug>
+int scaling() {
+  return run_scales(scale_values<bug>);
 }
 
 enum Build : unsigned { kPlain = 1, kAsan = 2, kTsan = 4, kEvery = 7 };
@@ -76,6 +88,32 @@ const Seeded kSeeded[] = {
     {"mbarrier used before it is seen", piped<Bug::kNoInitBarrier>, kEvery},
     {"end without tma_store_wait", piped<Bug::kNoStoreWait>, kEvery},
     {"tile overwritten under a TMA store", piped<Bug::kStoreRace>, kEvery},
+    {"copies in order, correct", run_copies<OrderBug::kNone>, 0},
+    {"staging overwritten before its copy", run_copies<OrderBug::kStagingOverwritten>, kEvery},
+    {"memory freed in flight", run_copies<OrderBug::kFreedInFlight>, kEvery},
+    {"copy in another stream", run_copies<OrderBug::kOtherStream>, kEvery},
+    {"programmatic launches, correct", run_programmatic<OrderBug::kNone>, 0},
+    {"read before the wait", run_programmatic<OrderBug::kReadBeforeWait>, kEvery},
+    {"write before the wait", run_programmatic<OrderBug::kWriteBeforeWait>, kEvery},
+    {"next kernel let go before the wait", run_programmatic<OrderBug::kLetGoBeforeWait>, kEvery},
+    {"blocks that wait, correct", run_neighbours<OrderBug::kNone>, 0},
+    {"blocks do not wait", run_neighbours<OrderBug::kNoGridBarrier>, kEvery},
+    {"blocks wait for too many", run_neighbours<OrderBug::kGridTooLarge>, kEvery},
+    {"no fence_mbarrier_init", piped<Bug::kNoInitFence>, kEvery},
+    {"no fence_proxy_async", piped<Bug::kNoProxyFence>, kEvery},
+    {"fence_proxy_async of one thread", piped<Bug::kOneProxyFence>, kEvery},
+    {"fence_proxy_async after the arrival", piped<Bug::kLateProxyFence>, kEvery},
+    {"one mbar_try_wait without a loop", piped<Bug::kSingleTry>, kEvery},
+    {"sum_last, correct", summing<Bug::kNone>, 0},
+    {"__threadfence_block across blocks", summing<Bug::kBlockFence>, kTsan},
+    {"no __threadfence", summing<Bug::kNoFence>, kTsan},
+    {"__threadfence before the write", summing<Bug::kEarlyFence>, kTsan},
+    {"scale_values, correct", scaling<Bug::kNone>, 0},
+    {"load_stream of a kernel's result", scaling<Bug::kStreamedLoad>, kEvery},
+    {"norm in a program, correct", run_norm<MemoryBug::kNone>, 0},
+    {"sum onto an output never written", run_norm<MemoryBug::kAddsToOutput>, kEvery},
+    {"sum onto a workspace never written", run_norm<MemoryBug::kAddsToWorkspace>, kEvery},
+    {"buffer of a step overrun", run_norm<MemoryBug::kWritesPast>, kAsan},
 };
 
 // The exit status of this program running one bug; its output is dropped unless SIMT_VERBOSE is

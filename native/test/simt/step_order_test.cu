@@ -1,7 +1,7 @@
 // Ops that depend on each other, one behind the other in one stream. Since sm_90 a kernel starts
 // before the one ahead of it has ended. The bits are those of the same ops one at a time, where
-// nothing overlaps. The emulation knows no overlap. There the test shows that a step's ops are
-// right, for either generation's choice of kernels.
+// nothing overlaps. The emulation runs a kernel up to its wait before the one ahead has begun, for
+// either generation's choice of kernels.
 #include "../../../bench/ops/step.h"
 #include "device_test.h"
 
