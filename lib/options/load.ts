@@ -82,7 +82,7 @@ export interface LoadOptions {
    * Type of the inputs of products with bfloat16 matrices. 'bfloat16' rounds them, as other engines
    * do, where the CPU then multiplies faster (instruction set avx512bf16). The KV cache is then
    * bfloat16 too, unless `kvCacheDtype` says otherwise. 'auto' keeps them float32 on the CPU, so
-   * that products are exact. A GPU rounds them for several tokens in any case. Default 'auto'.
+   * that products are exact. A GPU rounds them for many tokens in any case. Default 'auto'.
    */
   activationDtype?: 'auto' | 'bfloat16'
   /**

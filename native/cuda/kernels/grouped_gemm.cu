@@ -40,10 +40,11 @@ Gemm gemm_of(const GroupedGemmArgs& args) {
 //               int8             189     189     189      217      273
 //               int4             304     304     304      355      463
 //
-// One row streams past f32 activations, which lose nothing. For 8 rows of bf16 that could issue 4.6
-// TB/s, too. But registers leave it 8 warps, whose loads and products take turns: 32 KB in 2,000 to
-// 2,600 clocks, 2.9 to 3.7 TB/s. few_rows.cu has 40 KB on their way in a block, whatever its
-// products do. 3.0 TB/s times 0.7 us need 16 KB a multiprocessor.
+// Up to 8 tokens of bf16, 4 of int8 and 2 of int4 stream past f32 activations, which lose nothing.
+// A step of guesses then has the bits of one token's (draftingTokens in lib/load/device-traits.ts).
+// 8 rows of bf16 could issue 4.6 TB/s. But registers leave them 8 warps, whose loads and products
+// take turns: 32 KB in 2,000 to 2,600 clocks, 2.9 to 3.7 TB/s. few_rows.cu has 40 KB on their way
+// in a block, whatever its products do. 3.0 TB/s times 0.7 us need 16 KB a multiprocessor.
 //
 // Before sm_80, and with f32 weights, decode.cu takes 8 rows of a group at once. With a mean of 4,
 // one group of 50 has more (Poisson). 9 to 32 rows of a dense weight are two to four passes, faster
@@ -54,6 +55,10 @@ Gemm gemm_of(const GroupedGemmArgs& args) {
 // 128 on they pay anyway. The 12 columns of tiles of o take 14 us for any number of rows, as long
 // as they are fewer than the multiprocessors. Its blocks of few rows take 7 us for 128 rows, and as
 // much for each 128 more.
+static int most_streamed_tokens(DType dtype) {
+  return dtype == DType::kBf16 ? 8 : dtype == DType::kI8 ? 4 : 2;
+}
+
 GemmKernel choose_gemm(const Gemm& g, const CudaQueue& queue) {
   constexpr int kFewRows = 48, kTile = 128, kPass = 8, kMeanRows = 4, kMostDenseRows = 32;
   // A token's picks are of different experts, so that no group has more rows than there are tokens.
@@ -65,7 +70,7 @@ GemmKernel choose_gemm(const Gemm& g, const CudaQueue& queue) {
                                         2 * most_tiles(g, 32, 32) < queue.multiprocessors();
     return tokens <= kPass || few ? GemmKernel::kDecode : GemmKernel::kF32;
   }
-  if (tokens <= 1) return GemmKernel::kDecode;
+  if (tokens <= most_streamed_tokens(g.dtype)) return GemmKernel::kDecode;
   const int64_t tiles = static_cast<int64_t>(g.rows / kTile) * (g.weight_rows / kTile);
   const bool wide = mean >= kTile || (mean > kFewRows && tiles >= queue.multiprocessors());
   if (!wide || g.activation == Activation::kTanh) return GemmKernel::kFewRows;

@@ -57,9 +57,9 @@ void expect_same_results(const char* gpu, const ProgramSpec& spec, DType dtype,
     EXPECT_MESSAGE(wide[i].bf16.empty(), label);
     const bool captures = i % 2 == 1;
     EXPECT_MESSAGE(
-        narrow[i].bf16 == (steps[i] < 2 ? Names()
-                           : captures   ? Names{"next0", "up0", "up2"}
-                                        : Names{"next0", "next1", "up0", "up1", "up2", "y0"}),
+        narrow[i].bf16 == (steps[i] <= 8 ? Names()
+                           : captures    ? Names{"next0", "up0", "up2"}
+                                         : Names{"next0", "next1", "up0", "up1", "up2", "y0"}),
         label + ": other buffers are bf16");
     EXPECT(narrow[i].results.size() == (captures ? capture.size() + 1 : 1));
     for (const auto& [name, values] : wide[i].results) {

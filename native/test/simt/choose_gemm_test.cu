@@ -15,7 +15,7 @@ MOEPP_TEST(simt_choose_gemm) {
     g.rows = 2 * tokens;
     return cuda::choose_gemm(g, queue);
   };
-  EXPECT(chosen(1, ampere) == GemmKernel::kDecode && chosen(2, ampere) == GemmKernel::kFewRows);
+  EXPECT(chosen(8, ampere) == GemmKernel::kDecode && chosen(9, ampere) == GemmKernel::kFewRows);
   EXPECT(chosen(32, turing) == GemmKernel::kDecode && chosen(33, turing) == GemmKernel::kF32);
   // 48 rows per expert
   EXPECT(chosen(391, ampere) == GemmKernel::kFewRows &&
@@ -27,7 +27,9 @@ MOEPP_TEST(simt_choose_gemm) {
   g.activation = Activation::kNone;
   for (DType dtype : {DType::kI8, DType::kI4}) {
     g.dtype = dtype;
-    EXPECT(chosen(1, hopper) == GemmKernel::kDecode && chosen(2, hopper) == GemmKernel::kFewRows);
+    const int most = dtype == DType::kI8 ? 4 : 2;
+    EXPECT(chosen(most, hopper) == GemmKernel::kDecode &&
+           chosen(most + 1, hopper) == GemmKernel::kFewRows);
     EXPECT(chosen(32, turing) == GemmKernel::kDecode);
     EXPECT(chosen(512, hopper) == GemmKernel::kSm80 && chosen(512, turing) == GemmKernel::kF32);
   }
@@ -39,7 +41,7 @@ MOEPP_TEST(simt_choose_gemm) {
     g.rows = rows;
     return cuda::choose_gemm(g, queue);
   };
-  EXPECT(dense(1, hopper) == GemmKernel::kDecode && dense(2, hopper) == GemmKernel::kFewRows);
+  EXPECT(dense(8, hopper) == GemmKernel::kDecode && dense(9, hopper) == GemmKernel::kFewRows);
   EXPECT(dense(127, hopper) == GemmKernel::kFewRows && dense(128, hopper) == GemmKernel::kSm90);
   EXPECT(dense(8, turing) == GemmKernel::kDecode && dense(9, turing) == GemmKernel::kF32);
   g.dtype = DType::kF32;  // 48 tiles of 32 columns
@@ -57,7 +59,7 @@ MOEPP_TEST(simt_products_that_read_bf16) {
     return cuda::reads_bf16(g, queue);
   };
   for (const DType dtype : {DType::kBf16, DType::kI8, DType::kI4}) {
-    for (const int tokens : {2, 64, 512}) {
+    for (const int tokens : {9, 64, 512}) {
       EXPECT(reads(dtype, tokens, 1536, ampere) && reads(dtype, tokens, 1536, hopper));
       EXPECT(!reads(dtype, tokens, 1540, hopper) && !reads(dtype, tokens, 1536, turing));
     }
