@@ -28,6 +28,10 @@ Gemm gemm_of(const GroupedGemmArgs& args) {
   return g;
 }
 
+static int most_streamed_tokens(DType dtype) {
+  return dtype == DType::kBf16 ? 8 : dtype == DType::kI8 ? 4 : 2;
+}
+
 // The choice is made by counting; nothing is measured. An H100 reads 3.0 TB/s, which is 1 KB of
 // weights in 79 clocks of each multiprocessor. It issues 316 instructions meanwhile. The loops in
 // the machine code of sm_90a take, per KB:
@@ -55,10 +59,6 @@ Gemm gemm_of(const GroupedGemmArgs& args) {
 // 128 on they pay anyway. The 12 columns of tiles of o take 14 us for any number of rows, as long
 // as they are fewer than the multiprocessors. Its blocks of few rows take 7 us for 128 rows, and as
 // much for each 128 more.
-static int most_streamed_tokens(DType dtype) {
-  return dtype == DType::kBf16 ? 8 : dtype == DType::kI8 ? 4 : 2;
-}
-
 GemmKernel choose_gemm(const Gemm& g, const CudaQueue& queue) {
   constexpr int kFewRows = 48, kTile = 128, kPass = 8, kMeanRows = 4, kMostDenseRows = 32;
   // A token's picks are of different experts, so that no group has more rows than there are tokens.
