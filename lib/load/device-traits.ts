@@ -61,7 +61,7 @@ export const DEVICE_TRAITS: Readonly<Record<'cpu' | 'cuda', DeviceTraits>> = {
   cuda: {
     maxStepTokens: 2048,
     logitBytes: 512 * 2 ** 20,
-    // The steps whose products are those of one token, bit by bit: streams_weights of
+    // The steps whose products are those of one token, bit by bit: most_streamed_tokens of
     // native/cuda/kernels/grouped_gemm.cu.
     draftingTokens: { float32: 8, bfloat16: 8, int8: 4, int4: 2, 'int4-all': 2 },
     paddingPages: 1,

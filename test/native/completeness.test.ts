@@ -1,9 +1,8 @@
 /**
  * An op is six edits (CONTRIBUTING.md, "Adding an op"): a line in the list, four files of its name,
  * and a function that records it. A fused op has a place in the compiler instead of that, and the
- * CPU may lack it. For every
- * line of the list the build takes a kernel of each device. The programs tell which tests and
- * benches they have.
+ * CPU may lack it. For every line of the list the build takes a kernel of each device. The programs
+ * tell which tests and benches they have.
  */
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'

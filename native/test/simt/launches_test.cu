@@ -17,8 +17,8 @@ int64_t launches(bench::Run& run, int64_t layers, int64_t batch) {
 
 }  // namespace
 
-// Each layer's: projection and rotation, attention, projection and
-// routing, gate_up, down and combine. With several tokens the fused ones are apart.
+// Each layer's: projection and rotation, attention, projection and routing, gate_up, down and
+// combine. With several tokens the fused ones are apart.
 MOEPP_TEST(simt_launches_of_a_layer) {
   std::shared_ptr<Device> device;
   const Status status = open_cuda_device(0, &device);
