@@ -132,8 +132,8 @@ SIMT_DEVICE void combine_row(const CombinedRows& r, int64_t t) {
   if (r.norm_weight == nullptr) return;
   const float scale =
       1.0f / sqrtf(block_sum<kWarps>(squares, partial) / static_cast<float>(r.h) + r.eps);
-  for (int i = static_cast<int>(threadIdx.x) * N; i < r.h;
-       i += kThreads * N) {  // what this thread put there
+  // this thread put there what it reads here
+  for (int i = static_cast<int>(threadIdx.x) * N; i < r.h; i += kThreads * N) {
     float v[N], w[N];
     load_elements(row + i, v);
     load_elements(r.norm_weight + i, w);
