@@ -18,10 +18,12 @@ SIMT_DEVICE unsigned cluster_rank() {
 #endif
 }
 
-// A barrier of all threads of the cluster that have not ended; it orders memory. Before the first
-// access of another block's shared memory, and before a block ends that others may still reach.
+// A barrier of all threads of the cluster that have not ended; it orders memory. By whole warps.
+// Before the first access of another block's shared memory, and before a block ends that others may
+// still reach.
 SIMT_DEVICE void cluster_sync() {
 #if SIMT_HAS_SM90
+  __syncwarp();  // .aligned: all lanes at once
   asm volatile(
       "barrier.cluster.arrive.release.aligned;\n"
       "barrier.cluster.wait.acquire.aligned;" ::
@@ -46,10 +48,10 @@ SIMT_DEVICE void mbar_arrive_in(Mbarrier* b, unsigned rank) {
 }
 
 // tma_load to the place of dst in every block of the mask. Its bytes count on each block's barrier
-// in the place of b.
+// in the place of b. sm_90a alone: for other targets ptxas warns that it is slow.
 SIMT_DEVICE void tma_load_multicast(void* dst, const TensorMap* map, int x, int y, Mbarrier* b,
                                     uint16_t mask) {
-#if SIMT_HAS_SM90
+#if SIMT_HAS_SM90A
   asm volatile(
       "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
       ".multicast::cluster [%0], [%1, {%2, %3}], [%4], %5;" ::"r"(smem_address(dst)),

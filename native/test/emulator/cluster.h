@@ -18,6 +18,7 @@ inline void mbar_arrive_in(Mbarrier* b, unsigned rank, SIMT_AT) {
 }
 inline void tma_load_multicast(void* dst, const TensorMap* map, int x, int y, Mbarrier* b,
                                uint16_t mask, SIMT_AT) {
+  emu::require(SIMT_HAS_SM90A, at);
   const emu::Bulk box =
       emu::tile_bulk(emu::run_bulk<false>, dst, map, x, y, "tma_load_multicast", at);
   emu::counts().tma_bytes += int64_t{1} * box.box_columns * box.box_rows * box.element_bytes;

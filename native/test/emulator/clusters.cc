@@ -64,6 +64,7 @@ unsigned rank_in_cluster() {
 
 void cluster_barrier(Site at) {
   if (block.cluster == nullptr) fail(at, "cluster_sync: the launch has no clusters");
+  warp_meet(~0u, {"cluster_sync", false, true}, nullptr, nullptr, at);
   Cluster& cluster = *block.cluster;
   const char* edge = &cluster.edge[cluster.generation % sizeof cluster.edge];
   release(edge);

@@ -20,7 +20,7 @@ enum class Fault { kNone, kEarlyEnd, kNoWaitForOther };
 // out[block][c]: the sum of column c over all rows.
 template <Fault fault>
 static __global__ void sum_halves(const __grid_constant__ TensorMap in, float* out) {
-  SIMT_REQUIRES(SIMT_HAS_SM90) {
+  SIMT_REQUIRES(SIMT_HAS_SM90A) {
     auto& s = *simt::smem<HalvesSmem>();
     const unsigned rank = simt::cluster_rank();
     if (threadIdx.x == 0) {
@@ -45,7 +45,6 @@ static __global__ void sum_halves(const __grid_constant__ TensorMap in, float* o
       if (threadIdx.x % 32 < 2) simt::mbar_arrive_in(&s.empty, threadIdx.x % 32);
     }
     if (threadIdx.x < 64) out[blockIdx.x * kColumns + threadIdx.x] = sum;
-    __syncwarp();
     simt::cluster_sync();
   }
 }
@@ -70,7 +69,7 @@ struct Halves {
 };
 
 MOEPP_TEST(simt_clusters_load_for_each_other) {
-  if (!has_tma()) return;
+  if (!has_wgmma()) return;
   for_each_schedule([] {
     Halves h;
     EXPECT_RUNS(sum_halves<Fault::kNone>, halves(4), h.map, h.out.data());

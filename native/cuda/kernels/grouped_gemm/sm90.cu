@@ -289,10 +289,8 @@ __global__ void __launch_bounds__(kThreads, 1)
       simt::setmaxnreg_inc<kConsumerRegisters>();
       consume<C>(g, window, s);
     }
-    if constexpr (C::kBlocks == 2) {
-      __syncwarp();
-      simt::cluster_sync();  // the other block may still load and arrive here
-    }
+    // the other block may still load and arrive here
+    if constexpr (C::kBlocks == 2) simt::cluster_sync();
   }
 }
 
