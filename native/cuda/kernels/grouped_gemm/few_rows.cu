@@ -48,10 +48,13 @@ struct Config {
 template <class C>
 struct Smem {
   uint4 units[kStages][2][kThreads];
-  uint32_t scales[C::kQuantised ? kStages : 1][2][kThreads];
   uint4 x[kPanelBytes / 16];
   int source[C::kPassRows];
+  uint32_t scales[C::kQuantised ? kStages : 1][2][C::kQuantised ? kThreads : 1];
 };
+// 164 KB of a multiprocessor (8.0, 8.7), and 1 KB that the system takes of a block.
+static_assert(2 * (sizeof(Smem<Config<simt::bf16, float>>) + 1024) <= 164 * 1024,
+              "two blocks of bf16 weights fit");
 
 // The place of unit `unit` (16 bytes) of a row of the panel. Eight lanes read two rows at four
 // units, or sixteen four rows at two. They meet each bank once.

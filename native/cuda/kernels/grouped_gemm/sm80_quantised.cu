@@ -234,7 +234,7 @@ void launch(const Gemm& g, CudaQueue& queue) {
   queue.launch(multiply_quantised_mma<C>, persistent<C>(g, queue, 1, sizeof(Smem<C>)), g);
 }
 
-// Two sets of sums leave room for one block of 8 warps, whose 90 KB fit every chip.
+// Two sets of sums leave room for one block of 8 warps, whose 98 KB fit every chip.
 template <class Weight>
 void launch_for_x(const Gemm& g, CudaQueue& queue) {
   if (g.x_dtype == DType::kBf16) return launch<Config<Weight, simt::bf16, true>>(g, queue);
