@@ -76,13 +76,13 @@ void land(const PendingBulk& p, Site at) {
   mbarrier_update(p.mbarrier, 0, -bytes, at);
 }
 
-// A load of the block whose shared memory begins at `from`. It lands in the same places of `block`.
+// A load by the block whose shared memory begins at `from`. It lands in the same place of `block`.
 struct Landing {
   PendingBulk p;
   const unsigned char* from;
   Site at;
 };
-void land_in_cluster(void* argument) {
+void land_here(void* argument) {
   const auto* landing = static_cast<const Landing*>(argument);
   PendingBulk p = landing->p;
   p.bulk.smem = block.smem + (p.bulk.smem - landing->from);
@@ -92,15 +92,10 @@ void land_in_cluster(void* argument) {
 }
 
 void run_load(const PendingBulk& p, Site at) {
-  for (unsigned rank = 0; p.mask >> rank != 0; rank++) {
-    if (p.mask >> rank & 1) require_block_of_cluster(rank, at);
-  }
+  require_block_of_cluster(p.to, at);
   void* before = begin_engine(p.edge);
-  if (p.mask == 0) land(p, at);
   Landing landing = {p, block.smem, at};
-  for (unsigned rank = 0; p.mask >> rank != 0; rank++) {
-    if (p.mask >> rank & 1) in_block_of_cluster(rank, at, land_in_cluster, &landing);
-  }
+  in_block_of_cluster(p.to, at, land_here, &landing);
   end_engine(before);
 }
 
@@ -246,17 +241,22 @@ void copy_arrive(uint64_t* mbarrier, Site at) {
   current->arrivals++;
 }
 
+// A load for several blocks comes to each in its own time.
 void bulk_load_start(const Bulk& bulk, uint64_t* mbarrier, Site at, unsigned mask) {
   check_mbarrier(mbarrier, "TMA load", true, at);
   check_visible(mbarrier, at);
   note_bulk(bulk, false);
-  const PendingBulk pending = {bulk, mbarrier, next_bulk_edge(), mask};
-  if (options.async == Async::kEager) {
-    run_load(pending, at);
-  } else if (block.bulk_count == 256) {
-    fail(at, "TMA: more than 256 loads in flight");
-  } else {
-    block.bulks[block.bulk_count++] = pending;
+  if (mask == 0) mask = 1u << rank_in_cluster();
+  for (unsigned rank = 0; mask >> rank != 0; rank++) {
+    if ((mask >> rank & 1) == 0) continue;
+    const PendingBulk pending = {bulk, mbarrier, next_bulk_edge(), rank};
+    if (options.async == Async::kEager) {
+      run_load(pending, at);
+    } else if (block.bulk_count == 256) {
+      fail(at, "TMA: more than 256 loads in flight");
+    } else {
+      block.bulks[block.bulk_count++] = pending;
+    }
   }
 }
 void bulk_store_start(const Bulk& bulk, Site at) {

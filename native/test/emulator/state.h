@@ -58,7 +58,7 @@ struct PendingBulk {
   Bulk bulk;
   uint64_t* mbarrier;  // of a load
   const char* edge;
-  unsigned mask;  // of the cluster's blocks that a load comes to; 0: this one
+  unsigned to;  // block of the cluster, of a load
 };
 struct PendingProduct {
   Product product;
