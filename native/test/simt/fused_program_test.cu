@@ -1,0 +1,169 @@
+// Programs with attention on an emulated GPU. In steps of one token the compiler's fused ops are
+// one kernel each, with captures and without. They give the bits of the ops apart, which steps of
+// two tokens take, and leave the counters of last blocks as they were.
+#include <algorithm>
+#include <cmath>
+
+#include "compare.h"
+#include "debugging.h"
+#include "small_model.h"
+
+#if SIMT_EMULATED
+namespace moepp::simt_test {
+
+namespace {
+
+constexpr int64_t kWidth = 32, kInner = 32, kHeads = 4, kKvHeads = 2, kDim = 8, kPageSize = 16;
+constexpr int64_t kColumns = (kHeads + 2 * kKvHeads) * kDim;
+
+using Names = std::vector<std::string>;
+
+std::vector<OpSpec>::iterator place_of(ProgramSpec& spec, const std::string& label) {
+  return std::find_if(spec.ops.begin(), spec.ops.end(),
+                      [&](const OpSpec& op) { return op.label == label; });
+}
+
+WeightSpec weight_of(WeightSpec like, const std::string& name, int64_t rows) {
+  like.name = like.parts[0].name = name;
+  like.shape = like.parts[0].shape = {rows, kWidth};
+  like.parts[0].strides = {kWidth, 1};
+  like.parts[0].byte_length = static_cast<uint64_t>(rows * kWidth) * 4;
+  return like;
+}
+
+// The small model, with attention in place of each layer's first product.
+ProgramSpec attending(const std::string& file, DType dtype) {
+  ProgramSpec spec = SmallModel(file, kWidth, kInner).spec;
+  const WeightSpec like = spec.weights[0];
+  const auto buffer = [&](const std::string& name, DType type, Shape shape) {
+    spec.buffers.push_back({name, type, std::move(shape)});
+    return name;
+  };
+  for (const char* name : {"cosine", "sine"}) buffer(name, DType::kF32, {kTokens, kDim / 2});
+  buffer("positions", DType::kI32, {kTokens});
+  buffer("starts", DType::kI32, {kSequencesPlus1});
+  buffer("pages", DType::kI32, {kSequences, kPages});
+  const std::map<std::string, std::string> places = {
+      {"positions", "positions"}, {"sequence_starts", "starts"}, {"page_table", "pages"}};
+  for (const char* layer : {"0", "1", "2"}) {
+    const auto first = place_of(spec, std::string("linear") + layer);
+    const std::string qkv = buffer(std::string("qkv") + layer, DType::kF32, {kTokens, kColumns}),
+                      q = buffer(std::string("q") + layer, DType::kF32, {kTokens, kHeads, kDim}),
+                      out = buffer(std::string("attended") + layer, DType::kF32, {kTokens, kWidth});
+    OpSpec project = *first;
+    project.label = "qkv" + std::string(layer);
+    project.tensors["weight"] = "wqkv" + std::string(layer), project.tensors["out"] = qkv;
+    project.attributes["activation"] = 0;
+    spec.weights.push_back(weight_of(like, project.tensors["weight"], kColumns));
+    OpSpec rope = {"rope_store",
+                   "rope" + std::string(layer),
+                   places,
+                   {{"layer", *layer - '0'}, {"eps", 0}, {"interleaved", 0}}};
+    rope.tensors.insert({{"qkv", qkv}, {"cosine", "cosine"}, {"sine", "sine"}, {"q", q}});
+    OpSpec attention = {"attention",
+                        "attention" + std::string(layer),
+                        places,
+                        {{"layer", *layer - '0'}, {"scale", 0.35}, {"window", 0}}};
+    attention.tensors.insert({{"q", q}, {"out", out}});
+    first->tensors["x"] = out;
+    spec.ops.insert(first, {project, rope, attention});
+  }
+  for (WeightSpec& weight : spec.weights) {
+    if (is_matrix(weight)) weight.dtype = dtype;
+  }
+  return spec;
+}
+
+// Every buffer that an op writes, but the output.
+Names written(const ProgramSpec& spec) {
+  const Names others = {"tokens",    "rows",   "cosine", "sine",
+                        "positions", "starts", "pages",  "logits"};
+  Names names;
+  for (const BufferSpec& buffer : spec.buffers) {
+    if (std::find(others.begin(), others.end(), buffer.name) == others.end())
+      names.push_back(buffer.name);
+  }
+  return names;
+}
+
+struct Ran {
+  int64_t launches;  // of the first step
+  std::map<std::string, std::vector<float>> results;
+};
+
+// The same step three times: launched, recorded and replayed.
+Ran run(const ProgramSpec& spec, int64_t tokens, const Names& capture) {
+  const auto device = opened();
+  const auto program = compiled(device, spec);
+  std::shared_ptr<KvCache> cache;
+  EXPECT(
+      KvCache::create(device, {nullptr, DType::kF32, 3, 2, kPageSize, kKvHeads, kDim, kDim}, &cache)
+          .ok());
+  std::vector<float> cosine(static_cast<size_t>(tokens * kDim / 2), 0.6f),
+      sine(cosine.size(), 0.8f);
+  std::vector<int32_t> positions, starts = {0, static_cast<int32_t>(tokens)}, pages = {1};
+  for (int32_t t = 0; t < tokens; t++) positions.push_back(3 + t);  // after keys of zeros
+  Ran ran = {};
+  for (int i = 0; i < 3; i++) {
+    SmallStep small(*program, tokens, capture);
+    const auto input = [&](const char* name, auto& values) {
+      small.step.inputs[name] = {values.data(), static_cast<int64_t>(values.size() * 4)};
+    };
+    input("cosine", cosine), input("sine", sine);
+    input("positions", positions), input("starts", starts), input("pages", pages);
+    small.step.sizes.pages = 1;
+    small.step.cache = cache;
+    const int64_t before = simt::emu::counts().programmatic;
+    const Status status = program->run(small.step);
+    EXPECT_MESSAGE(status.ok(), status.message);
+    if (i == 0) ran.launches = simt::emu::counts().programmatic - before;
+    const std::vector<float>& logits = small.results.at("logits");
+    EXPECT(std::all_of(logits.begin(), logits.end(), [](float x) { return std::isfinite(x); }));
+    EXPECT(i == 0 || logits == ran.results.at("logits"));
+    ran.results = small.results;
+  }
+  return ran;
+}
+
+// One token takes so many launches less than two, and has the bits of the first of two, with all
+// that ops write captured and with nothing.
+void expect_fused(const ProgramSpec& spec, int64_t saved, const std::string& what) {
+  for (const Names& capture : {Names(), written(spec)}) {
+    const std::string label = what + (capture.empty() ? "" : ", captured");
+    const Ran one = run(spec, 1, capture), two = run(spec, 2, capture);
+    EXPECT_MESSAGE(two.launches - one.launches == saved,
+                   label + ": " + std::to_string(two.launches - one.launches) + " launches less");
+    for (const auto& [name, values] : one.results) {
+      // The order of rows is that of all tokens' picks.
+      if (name.rfind("o", 0) == 0 || name.rfind("expert_rows", 0) == 0 ||
+          name.rfind("up", 0) == 0 || name.rfind("down", 0) == 0)
+        continue;
+      EXPECT_MESSAGE(same_bits(values.data(), two.results.at(name).data(), values.size() * 4),
+                     label + ": " + name + " differs");
+    }
+  }
+}
+
+}  // namespace
+
+// Layer 1 has a two-layer router: its o and its norm stay apart.
+MOEPP_TEST(cuda_fused_ops_of_a_program) {
+  const Debugging debugging("");
+  const TemporaryFile file(SmallModel::floats());
+  for (const DType dtype : {DType::kF32, DType::kBf16, DType::kI4})
+    expect_fused(attending(file.path(), dtype), 8, dtype_name(dtype));
+
+  ProgramSpec spec = attending(file.path(), DType::kF32);
+  OpSpec again = *place_of(spec, "qkv0");
+  again.label = "again", again.tensors["out"] = "again";
+  spec.buffers.push_back({"again", DType::kF32, {kTokens, kColumns}});
+  spec.ops.insert(place_of(spec, "rope0"), again);
+  expect_fused(spec, 7, "a product in between");
+
+  spec = attending(file.path(), DType::kF32);
+  place_of(spec, "rope2")->tensors["qkv"] = "qkv0";
+  expect_fused(spec, 7, "a rotation of another product");
+}
+
+}  // namespace moepp::simt_test
+#endif
