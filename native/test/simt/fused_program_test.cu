@@ -125,8 +125,8 @@ Ran run(const ProgramSpec& spec, int64_t tokens, const Names& capture) {
   return ran;
 }
 
-// One token takes so many launches less than two, and has the bits of the first of two, with all
-// that ops write captured and with nothing.
+// One token takes so many launches less than two, and has the bits of the first of two. So it is
+// with everything captured, too.
 void expect_fused(const ProgramSpec& spec, int64_t saved, const std::string& what) {
   for (const Names& capture : {Names(), written(spec)}) {
     const std::string label = what + (capture.empty() ? "" : ", captured");
@@ -149,6 +149,7 @@ void expect_fused(const ProgramSpec& spec, int64_t saved, const std::string& wha
 // Layer 1 has a two-layer router: its o and its norm stay apart.
 MOEPP_TEST(cuda_fused_ops_of_a_program) {
   const Debugging debugging("");
+  simt::emu::gpu().multiprocessors = 16;  // more blocks than the emulation runs side by side
   const TemporaryFile file(SmallModel::floats());
   for (const DType dtype : {DType::kF32, DType::kBf16, DType::kI4})
     expect_fused(attending(file.path(), dtype), 8, dtype_name(dtype));
