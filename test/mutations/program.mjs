@@ -64,4 +64,20 @@ export default [
     replace: 'values[i] < 0 || values[i] > limit',
     tests: ['cpu program'],
   },
+  {
+    name: 'program-rotates-over-the-input-of-qkv',
+    breaks: 'Queries may lie where other blocks still read the input of their product.',
+    in: 'native/ops',
+    find: 'part(store, 0);',
+    replace: 'part(store, 1);',
+    tests: ['simt cuda_fused'],
+  },
+  {
+    name: 'cuda-forgets-captured-qkv',
+    breaks: 'A product that is rotated where it is made does not write its own result.',
+    in: 'native/cuda/kernels',
+    find: 'g.out.store(static_cast<int64_t>(place.t) * g.columns + place.column, {value});',
+    replace: '',
+    tests: ['simt cuda_fused'],
+  },
 ]
