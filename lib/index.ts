@@ -42,6 +42,7 @@ export type { MemoryEstimate } from './load/memory-estimate.js'
 export type { CallLoad } from './options/admission.js'
 export type {
   GenerateOptions,
+  HeldType,
   Isa,
   LoadOptions,
   LoadProgress,

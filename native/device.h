@@ -110,6 +110,8 @@ class Device {
   virtual Status write_page(const KvView& cache, int64_t layer, int64_t page,
                             const float* values) = 0;
 
+  // True if kernels read float8 weights.
+  virtual bool holds_float8() const { return false; }
   // True if kernels read packed weights where a file's mapping holds them. The device's own order
   // in memory is then that of packed weights.
   virtual bool uses_mapped_weights() const { return true; }

@@ -7,8 +7,8 @@
 namespace moepp {
 
 // kI8 and kI4 are matrices only: integers with a scale for each group of k (weights/quantise.h).
-// Their elements have no size of their own.
-enum class DType : uint8_t { kF32, kBf16, kF16, kI32, kI8, kI4 };
+// Their elements have no size of their own. kF8 is e4m3, of stored weights (weights/float8.h).
+enum class DType : uint8_t { kF32, kBf16, kF16, kI32, kI8, kI4, kF8 };
 
 // The order of a weight's elements in memory. Every other tensor is kRows.
 //
@@ -44,10 +44,14 @@ struct Tensor {
 static inline bool is_quantised(DType dtype) {
   return dtype == DType::kI8 || dtype == DType::kI4;
 }
+// Of matrices that have a scale for each row and 128 k. Only a GPU holds kF8 ones.
+static inline bool is_blocked(DType dtype) {
+  return is_quantised(dtype) || dtype == DType::kF8;
+}
 
 // Bytes of one element; not of a quantised weight.
 static inline int64_t dtype_size(DType dtype) {
-  return dtype == DType::kBf16 || dtype == DType::kF16 ? 2 : 4;
+  return dtype == DType::kF8 ? 1 : dtype == DType::kBf16 || dtype == DType::kF16 ? 2 : 4;
 }
 
 static inline const char* dtype_name(DType dtype) {
@@ -64,6 +68,8 @@ static inline const char* dtype_name(DType dtype) {
       return "int8";
     case DType::kI4:
       return "int4";
+    case DType::kF8:
+      return "float8";
   }
   return "?";
 }

@@ -21,6 +21,8 @@ struct TensorRef {
   uint64_t byte_offset = 0, byte_length = 0;
   // kMatrix, kGateUp: the bytes are a whole int8 or int4 weight, packed (weights/packed_weights.h)
   Layout packed = Layout::kRows;
+  // Of kF8 one: f32 or bf16 [..., ceil(N/128), ceil(K/128)] of a shape [..., N, K].
+  std::vector<TensorRef> scale = {};
 
   bool is_packed() const { return packed != Layout::kRows; }
 };

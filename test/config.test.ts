@@ -144,7 +144,7 @@ const REFUSED: [changes: Record<string, unknown>, message: RegExp][] = [
   [{ moe_expert_interval: 2 }, /moe_expert_interval is 2, expected 1/],
   [{ moe_shared_experts: 1 }, /unknown key "moe_shared_experts"/],
   [{ moe_a: 1, attention_bias: true }, /unknown keys "moe_a", "attention_bias"/],
-  [{ quantization_config: {} }, /unknown key "quantization_config"/],
+  [{ quantization_config: {} }, /quantization_config is an object, expected null/],
   [{ num_experts: 20 }, /num_experts is 20, expected a list/],
   [{ num_experts: [] }, /num_experts is \[\]/],
   [{ num_experts: [3] }, /num_experts is \[3\]/],

@@ -5,11 +5,11 @@
 
 import { MoeppError, type MoeppErrorCode } from '../errors.js'
 import type {
-  DType,
   MatrixLayout,
+  NamedRef,
   QuantisedDType,
+  StoredDType,
   StoredRef,
-  TensorRef,
   WeightDType,
 } from '../tensor/tensor-ref.js'
 import {
@@ -221,8 +221,8 @@ export interface Binding {
   writeTensors(
     path: string,
     header: Uint8Array,
-    tensors: readonly (TensorRef & { name: string })[],
-    dtypes: readonly DType[],
+    tensors: readonly NamedRef[],
+    dtypes: readonly StoredDType[],
     control?: Control,
   ): Promise<void>
   /**

@@ -14,7 +14,7 @@
 import { decodeUtf8, InputFile } from '../base/input-file.js'
 import { isObject, parseJsonObject, show } from '../base/json.js'
 import { elementCount, isSizes, type TensorFile } from '../tensor/tensor-file.js'
-import type { DType, PackedRef, TensorRef } from '../tensor/tensor-ref.js'
+import type { PackedRef, StoredDType, TensorRef } from '../tensor/tensor-ref.js'
 import { type PackedWeight, packedRef, parsePackedMetadata } from './packed.js'
 
 const MAX_HEADER_BYTES = 100_000_000
@@ -28,10 +28,11 @@ const DTYPE_BITS: ReadonlyMap<unknown, number> = new Map(
   }),
 )
 
-const USABLE: ReadonlyMap<string, DType> = new Map([
+const USABLE: ReadonlyMap<string, StoredDType> = new Map([
   ['F32', 'f32'],
   ['F16', 'f16'],
   ['BF16', 'bf16'],
+  ['F8_E4M3', 'float8'],
 ])
 
 interface Entry {

@@ -29,3 +29,40 @@ export function withTorchDtype(text: string, value: string, where: string): stri
   if (isDeepStrictEqual(parseJsonObject(edited, where), expected)) return edited
   throw new MoeppError('ERR_BAD_CONFIG', `${where}: torch_dtype could not be set to ${value}`)
 }
+
+/** `text` without a key of the outermost object, whose value may be anything. */
+export function withoutKey(text: string, key: string, where: string): string {
+  const before = parseJsonObject(text, where)
+  if (!Object.hasOwn(before, key)) return text
+  const { [key]: _, ...expected } = before
+  for (const match of text.matchAll(new RegExp(`(,\\s*)?"${key}"\\s*:\\s*`, 'g'))) {
+    const end = valueEnd(text, match.index + match[0].length)
+    // Of the first key, the comma behind goes.
+    const comma = match[1] === undefined ? /^\s*,\s*/.exec(text.slice(end)) : null
+    const edited = text.slice(0, match.index) + text.slice(end + (comma?.[0].length ?? 0))
+    if (isObjectText(edited, expected)) return edited
+  }
+  throw new MoeppError('ERR_BAD_CONFIG', `${where}: ${key} could not be removed`)
+}
+
+/** The place behind the JSON value that begins at `start`. */
+function valueEnd(text: string, start: number): number {
+  let depth = 0
+  for (const token of text
+    .slice(start)
+    .matchAll(/"[^"\\]*(?:\\.[^"\\]*)*"|[[\]{},]|[^\s"[\]{},]+/g)) {
+    const [word] = token
+    if (word === '{' || word === '[') depth++
+    if (word === '}' || word === ']') depth--
+    if (depth === 0) return start + token.index + word.length
+  }
+  return text.length
+}
+
+function isObjectText(text: string, expected: object): boolean {
+  try {
+    return isDeepStrictEqual(parseJsonObject(text, ''), expected)
+  } catch {
+    return false
+  }
+}

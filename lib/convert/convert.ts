@@ -15,18 +15,19 @@ import { recordModel } from '../families/record.js'
 import { readModel } from '../families/registry.js'
 import { MATRIX_DTYPES } from '../load/plan.js'
 import type { MatrixType } from '../options/generate.js'
-import { gateUpWeights, type ModelSpec, parametersOf } from '../program/model-spec.js'
+import { gateUpWeights, type ModelSpec, storedNames } from '../program/model-spec.js'
 import {
-  type DType,
   isQuantised,
+  type NamedRef,
   type PackedRef,
-  type TensorRef,
+  type StoredDType,
   type WeightDType,
 } from '../tensor/tensor-ref.js'
 import { loadTokenizer } from '../tokenizer/tokenizer.js'
-import { withTorchDtype } from './config-text.js'
+import { withoutKey, withTorchDtype } from './config-text.js'
 import { COPIED_FILES, checkTarget } from './convert-target.js'
 import {
+  type ElementsOutput,
   isPackedOutput,
   layOut,
   type OutputFile,
@@ -43,7 +44,8 @@ const MAX_TEXT_BYTES = 100_000_000
 
 export interface ConvertOptions {
   /**
-   * Type of the stored matrices. Default 'auto', which leaves every tensor's. With 'bfloat16'
+   * Type of the stored matrices. Default 'auto', which leaves every tensor's. float8 and its
+   * scales stay with 'auto' alone; every other type is made of the products. With 'bfloat16'
    * norms, router and constants keep their type, because they are computed with in float32. The
    * result then gives the same logits as the original loaded in bfloat16. With the others
    * the matrices are quantised as loading does it, and packed in the order of the CPU's kernels.
@@ -92,7 +94,7 @@ export async function convertCheckpoint(
   const checkpoint = await openCheckpoint(source)
   refusePacked(checkpoint.packed)
   const spec = recordModel(description, checkpoint, MATRIX_DTYPES[dtype])
-  const parameters = parametersOf(spec)
+  const known = storedNames(spec)
   const tensors = outputTensors(spec, dtype)
   const files = layOut(tensors, options.maxShardBytes ?? DEFAULT_SHARD_BYTES)
   const texts = await textFiles(source, files, dtype)
@@ -113,7 +115,7 @@ export async function convertCheckpoint(
     weightBytes: files.reduce((sum, file) => sum + file.byteLength, 0),
     tensors: tensors.length,
     leftOut: [...checkpoint.tensors.keys(), ...checkpoint.unusable.keys()].filter(
-      name => !parameters.has(name),
+      name => !known.has(name),
     ),
   }
 }
@@ -136,22 +138,35 @@ function refusePacked(packed: ReadonlyMap<string, PackedRef>): void {
  */
 function outputTensors(spec: ModelSpec, dtype: ConvertDType): OutputTensor[] {
   const gateUp = gateUpWeights(spec)
-  // Small tensors keep their type: they are computed with in f32.
-  const typeOf = (held: WeightDType, ref: TensorRef): DType => {
-    if (dtype === 'float32') return 'f32'
-    return dtype === 'bfloat16' && held === 'bf16' ? 'bf16' : ref.dtype
-  }
   const weights = spec.weights.flatMap<OutputTensor>(({ name, dtype: held, shape, parts }) => {
-    const stored = parts as readonly (TensorRef & { name: string })[]
-    if (!isQuantised(held))
-      return stored.map(({ name, ...ref }) => ({ name, ref, dtype: typeOf(held, ref) }))
+    const stored = parts as readonly NamedRef[]
+    if (!isQuantised(held)) return stored.flatMap(part => elementsOutput(part, held, dtype))
     const packed = gateUp.has(name) ? 'gateUp' : 'matrix'
     return [{ name, dtype: held, shape, packed, parts: stored }]
   })
-  return [
-    ...weights,
-    ...spec.unread.map(({ name, ref }) => ({ name, ref, dtype: typeOf('f32', ref) })),
-  ]
+  const unread = spec.unread.flatMap(({ name, ref }) =>
+    elementsOutput({ ...ref, name }, 'f32', dtype),
+  )
+  return [...weights, ...unread]
+}
+
+/** A tensor, with its scales if it stays float8. */
+function elementsOutput(
+  { name, ...ref }: NamedRef,
+  held: WeightDType,
+  dtype: ConvertDType,
+): ElementsOutput[] {
+  const output = { name, ref, dtype: storedAs(ref.dtype, held, dtype) }
+  const { scale } = ref
+  if (output.dtype !== 'float8' || !scale) return [output]
+  return [output, { name: scale.name, ref: scale, dtype: scale.dtype }]
+}
+
+/** Small tensors keep their type: they are computed with in f32. */
+function storedAs(stored: StoredDType, held: WeightDType, dtype: ConvertDType): StoredDType {
+  if (dtype === 'float32') return 'f32'
+  if (dtype === 'bfloat16' && held === 'bf16') return 'bf16'
+  return stored === 'float8' && dtype !== 'auto' ? (held === 'bf16' ? 'bf16' : 'f32') : stored
 }
 
 /** Name to content of every file that is not weights. */
@@ -162,7 +177,10 @@ async function textFiles(
 ): Promise<Map<string, string>> {
   const texts = new Map<string, string>()
   const configPath = join(source, 'config.json')
-  const config = await readText(configPath, MAX_TEXT_BYTES)
+  const original = await readText(configPath, MAX_TEXT_BYTES)
+  // It describes float8, and none is left.
+  const config =
+    dtype === 'auto' ? original : withoutKey(original, 'quantization_config', configPath)
   const stored = dtype === 'float32' || dtype === 'bfloat16' ? dtype : undefined
   texts.set('config.json', stored ? withTorchDtype(config, stored, configPath) : config)
   for (const name of COPIED_FILES) {

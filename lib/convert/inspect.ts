@@ -22,11 +22,12 @@ import {
   parametersOf,
   type Router,
   routersOf,
+  storedNames,
   totalParameters,
   weightBytes,
 } from '../program/model-spec.js'
 import { wordOf } from '../tensor/dtypes.js'
-import type { WeightDType } from '../tensor/tensor-ref.js'
+import type { StoredRef, WeightDType } from '../tensor/tensor-ref.js'
 
 export interface ActiveParameters {
   /** Mean over the layers with experts. */
@@ -75,7 +76,7 @@ export interface Inspection {
     /** The type that the KV cache has by default, on a CPU and on a GPU, by the matrices' type. */
     readonly kvCacheDtype: Readonly<Record<'cpu' | 'gpu', ByMatrixType<KvCacheType>>>
   }
-  /** The model's tensors, in the order of the forward pass. */
+  /** The model's tensors, in the order of the forward pass; scales follow their tensor. */
   readonly tensors: readonly StoredTensorInfo[]
   /** Stored tensors that are no part of the model. */
   readonly otherTensors: readonly string[]
@@ -85,7 +86,7 @@ export async function inspectCheckpoint(directory: string): Promise<Inspection> 
   const description = await readModel(directory)
   const checkpoint = await openCheckpoint(directory)
   const spec = recordModel(description, checkpoint, 'exact')
-  const parameters = parametersOf(spec)
+  const known = storedNames(spec)
   const byKind = countParameters(spec)
   const active = (picks: FfnPicks): ActiveParameters => ({
     ffnExpertsPerToken: meanFfnPicks(spec, picks),
@@ -130,14 +131,16 @@ export async function inspectCheckpoint(directory: string): Promise<Inspection> 
         gpu: kvCacheDtypes(description, checkpoint, bytesByType, DEVICE_TRAITS.cuda),
       },
     },
-    tensors: [...parameters].map(([name, { ref }]) => ({
-      name,
-      dtype: ref.dtype,
-      shape: ref.shape,
-      file: basename(ref.file),
-    })),
-    otherTensors: stored.filter(name => !parameters.has(name)),
+    tensors: [...parametersOf(spec)].flatMap(([name, { ref }]) => [
+      tensorInfo(name, ref),
+      ...('scale' in ref && ref.scale ? [tensorInfo(ref.scale.name, ref.scale)] : []),
+    ]),
+    otherTensors: stored.filter(name => !known.has(name)),
   }
+}
+
+function tensorInfo(name: string, { dtype, shape, file }: StoredRef): StoredTensorInfo {
+  return { name, dtype, shape, file: basename(file) }
 }
 
 function weightBytesByType(

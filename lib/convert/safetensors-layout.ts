@@ -10,19 +10,24 @@ import {
   packedMetadata,
 } from '../checkpoint/packed.js'
 import { elementCount } from '../tensor/tensor-file.js'
-import { DTYPE_SIZE, type DType, type TensorRef } from '../tensor/tensor-ref.js'
+import {
+  DTYPE_SIZE,
+  type NamedRef,
+  type StoredDType,
+  type TensorRef,
+} from '../tensor/tensor-ref.js'
 
 /** A stored tensor, and the type to write it in. */
 export interface ElementsOutput {
   readonly name: string
   readonly ref: TensorRef
-  readonly dtype: DType
+  readonly dtype: StoredDType
 }
 
 /** A weight to be packed, and the stored tensors that it is made of. */
 export interface PackedOutput extends PackedWeight {
   readonly name: string
-  readonly parts: readonly (TensorRef & { readonly name: string })[]
+  readonly parts: readonly NamedRef[]
 }
 
 export type OutputTensor = ElementsOutput | PackedOutput
@@ -41,7 +46,12 @@ export interface OutputFile {
   readonly byteLength: number
 }
 
-const DTYPE_NAME: Readonly<Record<DType, string>> = { f32: 'F32', bf16: 'BF16', f16: 'F16' }
+const DTYPE_NAME: Readonly<Record<StoredDType, string>> = {
+  f32: 'F32',
+  bf16: 'BF16',
+  f16: 'F16',
+  float8: 'F8_E4M3',
+}
 
 /**
  * One file `model.safetensors`, or shards of at most `maxShardBytes` of tensors each, filled in

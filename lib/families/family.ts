@@ -70,6 +70,8 @@ export interface ModelDescription {
   /** Words on the router, for people. */
   readonly routerNotes: readonly string[]
   readonly rope: Rope
+  /** Matrices are stored as float8, in blocks of 128 x 128 (float8.ts). Default false. */
+  readonly isFloat8?: boolean
   /** Records the model: its weights, its ops, its KV cache, and what can be captured. */
   record(m: ModelBuilder): void
 }

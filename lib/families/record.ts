@@ -22,7 +22,11 @@ export function recordModel(
   checkpoint: Checkpoint,
   dtype: MatrixDType,
 ): ModelSpec {
-  return record(description, new CheckpointTensors(checkpoint), dtype)
+  return record(
+    description,
+    new CheckpointTensors(checkpoint, description.isFloat8 ?? false),
+    dtype,
+  )
 }
 
 export interface StoredTensor extends Part {

@@ -4,6 +4,7 @@ import { Fields, readConfigJson } from '../base/fields.js'
 import { show } from '../base/json.js'
 import { MoeppError } from '../errors.js'
 import type { Family, ModelDescription } from './family.js'
+import { readsFloat8 } from './float8.js'
 import { mixtral } from './mixtral.js'
 import { moepp } from './moepp.js'
 import { qwen3Moe } from './qwen3-moe.js'
@@ -35,7 +36,8 @@ export function describeModel(json: unknown, where: string, families = FAMILIES)
       ? architectures.some(name => f.architectures.includes(name))
       : f.modelTypes.includes(type as string),
   )
-  if (family) return family.describe(fields)
+  const isFloat8 = readsFloat8(fields)
+  if (family) return { ...family.describe(fields), isFloat8 }
   const known = families.flatMap(f => f.architectures).join(', ')
   throw new MoeppError(
     'ERR_UNSUPPORTED',

@@ -11,7 +11,7 @@
  * message is made.
  */
 import * as diagnostics from 'node:diagnostics_channel'
-import type { MatrixType } from '../options/generate.js'
+import type { HeldType } from '../options/generate.js'
 import type { GenerateResult } from './results.js'
 
 /**
@@ -42,7 +42,7 @@ export interface LoadTrace {
   /** Device of the loaded model: `cpu` or `cuda:0`. */
   device?: string
   /** Once it is loaded: the type that most weights are held in. */
-  dtype?: MatrixType
+  dtype?: HeldType
   /** Milliseconds that the call took, once it has ended. */
   ms?: number
   /** The reason that the caller's promise rejects with, if it fails. */

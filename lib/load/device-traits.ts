@@ -1,6 +1,6 @@
 /** All that loading and estimates know of the kinds of devices: a new kind is a line here. */
 import type { DeviceInfo } from '../addon/binding.js'
-import type { MatrixType } from '../options/load.js'
+import type { HeldType } from '../options/load.js'
 
 export interface DeviceTraits {
   /** Of one step: enough for the GEMMs to reach their rate, few enough that a step is short. */
@@ -8,7 +8,7 @@ export interface DeviceTraits {
   /** Of a step's logits, [rows, vocabulary] in f32. */
   readonly logitBytes: number
   /** See engine/runner.ts. */
-  readonly draftingTokens: Readonly<Record<MatrixType, number>>
+  readonly draftingTokens: Readonly<Record<HeldType, number>>
   /** Pages of the KV cache that no sequence has: see model/padding.ts. */
   readonly paddingPages: 0 | 1
   /** True if the whole KV cache takes its memory at once, false if as it is used. */
@@ -17,6 +17,8 @@ export interface DeviceTraits {
   readonly roundsBf16Inputs: boolean
   /** True if qkv and its rotation are one op: linear_rope_store of native/ops.h. */
   readonly fusesRotation: boolean
+  /** True if matrices that are stored as float8 stay so, unless another type is asked for. */
+  readonly holdsFloat8: boolean
   /** True if packed weights are used from the mapped file. */
   readonly mapsPacked: boolean
   /**
@@ -47,11 +49,13 @@ export const DEVICE_TRAITS: Readonly<Record<'cpu' | 'cuda', DeviceTraits>> = {
       int8: CPU_DRAFTING_TOKENS,
       int4: CPU_DRAFTING_TOKENS,
       'int4-all': CPU_DRAFTING_TOKENS,
+      float8: CPU_DRAFTING_TOKENS,
     },
     paddingPages: 0,
     preallocatesCache: false,
     roundsBf16Inputs: false,
     fusesRotation: false,
+    holdsFloat8: false,
     mapsPacked: true,
     estimatedStep: 'prompt',
     // native/host/thread_pool.h, kScratchBytes. Of kJobScratchBytes little is ever touched.
@@ -63,11 +67,12 @@ export const DEVICE_TRAITS: Readonly<Record<'cpu' | 'cuda', DeviceTraits>> = {
     logitBytes: 512 * 2 ** 20,
     // The steps whose products are those of one token, bit by bit: most_streamed_tokens of
     // native/cuda/kernels/grouped_gemm.cu.
-    draftingTokens: { float32: 8, bfloat16: 8, int8: 4, int4: 2, 'int4-all': 2 },
+    draftingTokens: { float32: 8, bfloat16: 8, int8: 4, int4: 2, 'int4-all': 2, float8: 4 },
     paddingPages: 1,
     preallocatesCache: true,
     roundsBf16Inputs: true,
     fusesRotation: true,
+    holdsFloat8: true,
     mapsPacked: false,
     estimatedStep: 'largest',
     threadBytes: 0,

@@ -45,7 +45,7 @@ import {
   type Place,
   placeOf,
 } from './memory-estimate.js'
-import { cacheOf, contextLengthOf, type LoadPlan, matrixTypeOf, planLoad } from './plan.js'
+import { cacheOf, contextLengthOf, type LoadPlan, matrixTypeOf, planLoad, planOn } from './plan.js'
 
 /**
  * Loads a model: its configuration, its tokenizer if there is one, and its weights.
@@ -239,11 +239,16 @@ function openCpu({ spec, options }: LoadPlan): NativeDevice {
 }
 
 /** Closes the device if anything fails. */
-async function load(device: NativeDevice, plan: LoadPlan, reason?: string): Promise<DeviceRunner> {
-  const { description, spec, options } = plan
+async function load(
+  device: NativeDevice,
+  planned: LoadPlan,
+  reason?: string,
+): Promise<DeviceRunner> {
   let program: NativeProgram | undefined
   try {
     const traits = traitsOf(device.info())
+    const plan = planOn(planned, traits)
+    const { description, spec, options } = plan
     checkMemory(plan, placeOf(device.info()))
     program = await compile(device, spec, options)
     const shape = cacheOf(plan, traits)

@@ -4,7 +4,7 @@ import type { DeviceInfo, KvCacheOptions, ProgramSpec } from '../addon/binding.j
 import type { Checkpoint } from '../checkpoint/checkpoint.js'
 import { MoeppError } from '../errors.js'
 import { PAGE_SIZE } from '../model/runner.js'
-import { MATRIX_TYPES, type MatrixType } from '../options/load.js'
+import { type HeldType, MATRIX_TYPES, type MatrixType } from '../options/load.js'
 import { cacheBytes, weightBytes } from '../program/model-spec.js'
 import { stepBytes } from '../program/step-bytes.js'
 import { wordOf } from '../tensor/dtypes.js'
@@ -17,6 +17,7 @@ import {
   type LoadPlan,
   matrixTypeOf,
   planLoad,
+  planOn,
   requiredCacheOf,
 } from './plan.js'
 
@@ -36,7 +37,7 @@ export interface MemoryEstimate {
   /** Device that the model would run on: `cpu` or `cuda:0`. */
   readonly device: string
   /** The type that most weights would be held in. */
-  readonly dtype: MatrixType
+  readonly dtype: HeldType
   /** Type of the KV cache. */
   readonly kvCacheDtype: 'float32' | 'bfloat16'
   /** Tokens of the longest sequence. */
@@ -91,9 +92,10 @@ export function placeOf({ name, totalBytes, freeBytes }: DeviceInfo): Place {
   return { name, availableBytes: totalBytes > 0 ? freeBytes : availableMemory() }
 }
 
-export function estimate(plan: LoadPlan, place: Place): MemoryEstimate {
-  const { spec } = plan
+export function estimate(planned: LoadPlan, place: Place): MemoryEstimate {
   const traits = traitsOf(place)
+  const plan = planOn(planned, traits)
+  const { spec } = plan
   const cache = cacheOf(plan, traits)
   const bytes = {
     weightBytes: weightBytes(spec),
@@ -195,8 +197,9 @@ function remedies(plan: LoadPlan, place: Place, needed: MemoryEstimate): string[
 }
 
 /** Types that take less, the most exact first. Packed weights cannot be held in another. */
-function smallerDtypes({ packed }: Checkpoint, held: MatrixType): MatrixType[] {
+function smallerDtypes({ packed }: Checkpoint, held: HeldType): MatrixType[] {
   if (packed.size > 0) return []
+  if (held === 'float8') return MATRIX_TYPES.slice(MATRIX_TYPES.indexOf('int8'))
   return MATRIX_TYPES.slice(MATRIX_TYPES.indexOf(held) + 1)
 }
 

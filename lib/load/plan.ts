@@ -5,8 +5,8 @@ import { MoeppError } from '../errors.js'
 import type { ModelDescription } from '../families/family.js'
 import { recordModel } from '../families/record.js'
 import { PAGE_SIZE } from '../model/runner.js'
-import type { MatrixType, ResolvedLoadOptions } from '../options/generate.js'
-import { holdsQuantised, type ModelSpec } from '../program/model-spec.js'
+import type { HeldType, ResolvedLoadOptions } from '../options/generate.js'
+import { holdsQuantised, type ModelSpec, type RecordedWeight } from '../program/model-spec.js'
 import { DTYPES, wordOf } from '../tensor/dtypes.js'
 import type { DeviceTraits } from './device-traits.js'
 
@@ -44,6 +44,21 @@ export function planLoad(
   const spec: ModelSpec = { ...recorded, compute: MATRIX_DTYPES[options.activationDtype] }
   checkActivationDtype(spec, options)
   return { description, checkpoint, options, spec }
+}
+
+/** The plan on a device of a kind. A GPU holds float8 as it is stored, if the type is 'auto'. */
+export function planOn(plan: LoadPlan, traits: DeviceTraits): LoadPlan {
+  if (plan.options.dtype !== 'auto' || !traits.holdsFloat8) return plan
+  const weights = plan.spec.weights.map(weight =>
+    isFloat8(weight) ? { ...weight, dtype: 'float8' as const } : weight,
+  )
+  return { ...plan, spec: { ...plan.spec, weights } }
+}
+
+/** The matrices of layers: not the embedding, from which rows are read, and not the head. */
+function isFloat8({ kind, parts }: RecordedWeight): boolean {
+  const isOfLayer = kind === 'attention' || kind === 'ffnExperts' || kind === 'denseFfn'
+  return isOfLayer && parts.every(({ dtype }) => dtype === 'float8')
 }
 
 /** Only inputs of matrices in bf16 may be rounded to bf16. */
@@ -101,15 +116,16 @@ function roundsMore({ spec, options }: LoadPlan, traits: DeviceTraits): boolean 
   return (
     asked ||
     holdsQuantised(spec) ||
-    (traits.roundsBf16Inputs && spec.weights.some(({ dtype }) => dtype === 'bf16'))
+    (traits.roundsBf16Inputs && spec.weights.some(w => w.dtype === 'bf16' || w.dtype === 'float8'))
   )
 }
 
 /** The type of the feed-forward networks, which are most of the weights, and of attention's. */
-export function matrixTypeOf({ weights }: ModelSpec): MatrixType {
+export function matrixTypeOf({ weights }: ModelSpec): HeldType {
   const ffn = weights.filter(({ kind }) => kind === 'ffnExperts' || kind === 'denseFfn')
   const held = new Set(ffn.map(({ dtype }) => dtype))
   if (held.has('int4') && weights.some(w => w.kind === 'attention' && w.dtype === 'int4'))
     return 'int4-all'
+  if (held.has('float8')) return 'float8'
   return wordOf((['int4', 'int8', 'bf16'] as const).find(dtype => held.has(dtype)) ?? 'f32')
 }

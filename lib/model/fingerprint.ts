@@ -41,19 +41,26 @@ export async function fingerprintOf({
 
 /** Types, shapes and samples of all weights, as they are stored and as they are held. */
 async function weightsDigest(weights: readonly RecordedWeight[]): Promise<string> {
-  const parts = weights.flatMap(weight => weight.parts)
+  const parts = weights.flatMap(weight => weight.parts).flatMap(withScale)
   const total = parts.reduce((sum, { byteLength }) => sum + byteLength, 0)
   const sampled = await sampleFiles(parts, Math.min(1, SAMPLED_BYTES / total))
   const hash = createHash('sha256')
   for (const { name, dtype, shape, parts } of weights) {
     hash.update(JSON.stringify({ name, dtype, shape }))
-    for (const part of parts) {
+    for (const part of parts.flatMap(withScale)) {
       const { file: _, byteOffset: __, ...stored } = part
       hash.update(JSON.stringify(stored))
       hash.update(sampled.get(placeOf(part))!)
     }
   }
   return hash.digest('hex')
+}
+
+/** float8 and its scales, each by itself. */
+function withScale(part: Part): Part[] {
+  if (!('scale' in part) || !part.scale) return [part]
+  const { scale, ...codes } = part
+  return [codes, scale]
 }
 
 /** A digest of each part's bytes, by its place. Each file is opened once. */

@@ -10,7 +10,7 @@ import type { ModelDevice } from '../addon/device.js'
 import type { Runner, RunnerCache, Step, StepResult, WantedLogits } from '../engine/runner.js'
 import type { ModelDescription } from '../families/family.js'
 import { TOP_LOGITS, topLogitsOf } from '../layers/decoder.js'
-import type { MatrixType } from '../options/generate.js'
+import type { HeldType } from '../options/generate.js'
 import { type ModelSpec, type Router, routersOf } from '../program/model-spec.js'
 import type { TopLogits } from '../sampling/top-logits.js'
 import { type Fingerprint, fingerprintOf } from './fingerprint.js'
@@ -29,7 +29,7 @@ export interface RunnerParts {
   readonly model: ModelDescription
   readonly spec: ModelSpec
   /** Type of most matrices. */
-  readonly matrixType: MatrixType
+  readonly matrixType: HeldType
   readonly kvCacheDtype: 'float32' | 'bfloat16'
   /** As asked for. */
   readonly activationDtype: 'auto' | 'bfloat16'
@@ -153,7 +153,7 @@ export class DeviceRunner implements Runner {
     device: DeviceInfo
     weightBytes: number
     stepBytes: number
-    matrixType: MatrixType
+    matrixType: HeldType
     kvCacheDtype: 'float32' | 'bfloat16'
     activationDtype: 'auto' | 'bfloat16'
   } {

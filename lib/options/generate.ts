@@ -29,6 +29,7 @@ import { type Admit, admission, type CallLoad } from './admission.js'
 import { type Grammar, grammar } from './grammar.js'
 
 export {
+  type HeldType,
   type Isa,
   type LoadOptions,
   type LoadProgress,

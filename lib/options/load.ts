@@ -72,10 +72,10 @@ export interface LoadOptions {
   device?: 'auto' | 'cpu' | 'cuda' | `cuda:${number}`
   /**
    * Type of the weights on the device. 'auto' keeps bfloat16 as bfloat16, and packed matrices as
-   * they are; everything else becomes float32. 'int8' and 'int4' quantise while loading: 'int8'
-   * all matrices, 'int4' the FFN experts, with attention and head in int8, 'int4-all' all of them.
-   * A checkpoint that `moepp convert` has quantised opens with 'auto' or its own type. Default
-   * 'auto'.
+   * they are. A GPU keeps float8, too; on the CPU it becomes bfloat16. Everything else becomes
+   * float32. 'int8' and 'int4' quantise while loading: 'int8' all matrices, 'int4' the FFN experts,
+   * with attention and head in int8, 'int4-all' all of them. A checkpoint that `moepp convert` has
+   * quantised opens with 'auto' or its own type. Default 'auto'.
    */
   dtype?: 'auto' | MatrixType
   /**
@@ -152,6 +152,21 @@ export interface LoadOptions {
  * ```
  */
 export type MatrixType = 'float32' | 'bfloat16' | 'int8' | 'int4' | 'int4-all'
+
+/**
+ * Types that the matrices of a loaded model have. A GPU keeps stored float8 matrices with `dtype:
+ * 'auto'`, and says 'float8'.
+ *
+ * @example
+ * ```ts
+ * import { estimateMemory, type HeldType } from 'moepp'
+ *
+ * const { dtype, device } = await estimateMemory('npm:moepp-books-7m')
+ * const held: HeldType = dtype
+ * console.log(`${held} on ${device}`)
+ * ```
+ */
+export type HeldType = MatrixType | 'float8'
 
 /** The most exact first. */
 export const MATRIX_TYPES: readonly MatrixType[] = [

@@ -6,12 +6,15 @@
 import { show } from '../base/json.js'
 import type { Checkpoint } from '../checkpoint/checkpoint.js'
 import { MoeppError } from '../errors.js'
-import type { PackedRef, TensorRef } from '../tensor/tensor-ref.js'
+import { type NamedRef, type PackedRef, scaleShape, type TensorRef } from '../tensor/tensor-ref.js'
 import { type Buffer, ProgramBuilder, type Weight } from './builder.js'
 import type { CacheShape, ModelSpec, ParameterKind, RecordedWeight } from './model-spec.js'
 
 type HeldDType = 'f32' | 'bf16' | 'int8' | 'int4'
-/** 'exact' keeps bf16 and packed matrices as stored; all others become f32, which is lossless. */
+/**
+ * 'exact' keeps bf16 and packed matrices as stored. float8 becomes bf16, with an error of 2^-9 at
+ * most; all others become f32, which is lossless.
+ */
 type WeightHold = HeldDType | 'exact'
 /**
  * Types of the matrices on a device. 'int4' is for FFN, with int8 for attention and head;
@@ -35,12 +38,18 @@ export interface ModelTensors {
   optional(name: string): TensorRef | undefined
 }
 
+/** Behind the name of a weight: the name of its scales. */
+const SCALE_SUFFIX = '_scale_inv'
+
 /** Those of a checkpoint. */
 export class CheckpointTensors implements ModelTensors {
   readonly #checkpoint: Checkpoint
+  readonly #isFloat8: boolean
 
-  constructor(checkpoint: Checkpoint) {
+  /** @param isFloat8 config.json says that matrices are float8, in blocks of 128 x 128 */
+  constructor(checkpoint: Checkpoint, isFloat8: boolean) {
     this.#checkpoint = checkpoint
+    this.#isFloat8 = isFloat8
   }
 
   packed(name: string): PackedRef | undefined {
@@ -51,11 +60,36 @@ export class CheckpointTensors implements ModelTensors {
     const tensor = this.#checkpoint.tensors.get(name)
     if (tensor === undefined) throw this.#missing(name)
     checkShape(name, tensor, shape)
-    return tensor
+    return this.#withScale(name, tensor)
   }
 
   optional(name: string): TensorRef | undefined {
-    return this.#checkpoint.tensors.get(name)
+    const tensor = this.#checkpoint.tensors.get(name)
+    return tensor && this.#withScale(name, tensor)
+  }
+
+  #withScale(name: string, tensor: TensorRef): TensorRef {
+    const scale = this.#scaleOf(name)
+    const bad = (message: string) =>
+      new MoeppError('ERR_BAD_WEIGHTS', `${name}: ${message} (${tensor.file})`)
+    if (tensor.dtype !== 'float8') {
+      if (scale === undefined) return tensor
+      throw bad(`is ${tensor.dtype}, but ${scale.name} is stored, which only float8 has`)
+    }
+    if (tensor.shape.length < 2) throw bad(`is ${show(tensor.shape)} float8, expected a matrix`)
+    if (!this.#isFloat8) {
+      throw bad('is float8, but config.json has no quantization_config that tells its blocks')
+    }
+    if (scale === undefined) throw bad(`is float8, but ${name}${SCALE_SUFFIX} is missing`)
+    checkShape(scale.name, scale, scaleShape(tensor.shape))
+    if (scale.dtype === 'f32' || scale.dtype === 'bf16') return { ...tensor, scale }
+    throw bad(`${scale.name} is ${scale.dtype}, expected float32 or bfloat16`)
+  }
+
+  #scaleOf(weight: string): NamedRef | undefined {
+    const name = weight + SCALE_SUFFIX
+    const scale = this.#checkpoint.tensors.get(name)
+    return scale && { name, ...scale }
   }
 
   #missing(name: string): MoeppError {
@@ -65,7 +99,7 @@ export class CheckpointTensors implements ModelTensors {
       return new MoeppError('ERR_BAD_WEIGHTS', `${name}: missing in ${directory}`)
     return new MoeppError(
       'ERR_BAD_WEIGHTS',
-      `${name}: weight is of type ${stored}, expected float32, float16 or bfloat16 (${directory})`,
+      `${name}: weight is of type ${stored}, expected float32, float16, bfloat16 or float8 (${directory})`,
     )
   }
 }
@@ -198,7 +232,7 @@ export class ModelBuilder extends ProgramBuilder {
   ): Weight {
     return this.#declare(name, () => {
       const parts = stored.map(part => ({ name: part.name, ...this.#tensors.tensor(part) }))
-      const isBf16 = parts.every(part => part.dtype === 'bf16')
+      const isBf16 = parts.every(({ dtype }) => dtype === 'bf16' || dtype === 'float8')
       const held = dtype === 'exact' ? (isBf16 ? 'bf16' : 'f32') : dtype
       return { kind, name, dtype: held, shape, parts }
     })

@@ -126,6 +126,15 @@ export function parametersOf(
   return found
 }
 
+/** Names of all stored tensors that the model reads, scales included. */
+export function storedNames(spec: ModelSpec): Set<string> {
+  return new Set(
+    [...parametersOf(spec)].flatMap(([name, { ref }]) =>
+      'scale' in ref && ref.scale ? [name, ref.scale.name] : [name],
+    ),
+  )
+}
+
 export function countParameters(spec: ModelSpec): ParameterCounts {
   const counts = Object.fromEntries(PARAMETER_KINDS.map(kind => [kind, 0])) as Record<
     ParameterKind,

@@ -71,7 +71,8 @@ DType to_dtype(const Napi::Value& value) {
   if (name == "i32") return DType::kI32;
   if (name == "int8") return DType::kI8;
   if (name == "int4") return DType::kI4;
-  throw expected(value.Env(), "dtype", "f32, bf16, f16, i32, int8 or int4");
+  if (name == "float8") return DType::kF8;
+  throw expected(value.Env(), "dtype", "f32, bf16, f16, i32, int8, int4 or float8");
 }
 
 Layout to_layout(const Napi::Value& value) {
@@ -132,6 +133,11 @@ static TensorRef to_tensor_ref(const Napi::Object& object) {
     if (ref.strides.size() != ref.shape.size())
       throw expected(object.Env(), "strides", "as long as shape");
   }
+  const Napi::Value scale = own(object, "scale");
+  if (scale.IsUndefined()) return ref;
+  const Napi::Object scales = to_object(scale, "scale");
+  if (!own(scales, "scale").IsUndefined()) throw expected(object.Env(), "scale", "without a scale");
+  ref.scale = {to_tensor_ref(scales)};
   return ref;
 }
 

@@ -94,7 +94,7 @@ constexpr auto kLoadingTurn = std::chrono::milliseconds(10);
 constexpr int64_t kBatchElements = 256 << 10;
 
 // Packs panels [first, last), counted over all groups, and drops the rows they were made of.
-// Returns the first row that cannot be quantised, or -1.
+// Returns the first row that is not finite where it must be, or -1.
 int64_t pack_panels(const StackedRows& rows, const WeightSpec& spec, Layout layout, int64_t first,
                     int64_t last, std::byte* target) {
   const int64_t group_rows = spec.shape[spec.shape.size() - 2],
@@ -126,6 +126,8 @@ int64_t pack_panels(const StackedRows& rows, const WeightSpec& spec, Layout layo
 
 Status CpuDevice::load_weight(const WeightSpec& spec, Layout layout, void* data,
                               const Control& control) {
+  if (spec.dtype == DType::kF8)
+    return Status::error(Code::kUnsupported, spec.name + " is float8, which a CPU does not hold");
   StackedRows rows;
   MOEPP_CHECK(StackedRows::open(spec, &rows));
   auto* target = static_cast<std::byte*>(data);
@@ -143,9 +145,8 @@ Status CpuDevice::load_weight(const WeightSpec& spec, Layout layout, void* data,
       if (bad >= 0) bad_row.store(bad, std::memory_order_relaxed);
     } else {
       for (int64_t unit = first; unit < last; unit++) {
-        const PackRow row = rows.row(unit);
-        convert_elements(row.dtype, row.data, row.stride, spec.dtype, target + unit * unit_bytes,
-                         rows.length());
+        if (!convert_row(rows.row(unit), 0, rows.length(), spec.dtype, target + unit * unit_bytes))
+          bad_row.store(unit, std::memory_order_relaxed);
       }
       rows.drop(first, last);
     }
@@ -166,11 +167,7 @@ Status CpuDevice::load_weight(const WeightSpec& spec, Layout layout, void* data,
   }
   if (control.is_cancelled()) return Status::error(Code::kAborted, "loading was cancelled");
   const int64_t bad = bad_row.load(std::memory_order_relaxed);
-  if (bad < 0) return {};
-  return Status::error(Code::kBadWeights, spec.name + ": row " + std::to_string(bad) +
-                                              " holds a NaN or an infinity, which " +
-                                              dtype_name(spec.dtype) +
-                                              " cannot; expected finite values");
+  return bad < 0 ? Status{} : not_finite(spec, bad);
 }
 
 }  // namespace

@@ -63,66 +63,6 @@ static void transpose(const std::byte* const* rows, int64_t words, std::byte* ta
   }
 }
 
-static float read_f32(const std::byte* from) {
-  float value;
-  std::memcpy(&value, from, 4);
-  return value;
-}
-static uint16_t read_u16(const std::byte* from) {
-  uint16_t value;
-  std::memcpy(&value, from, 2);
-  return value;
-}
-
-template <class Read>
-static void convert_at(const std::byte* from, int64_t step, int64_t n, DType dtype, std::byte* to,
-                       const Read& read) {
-  if (dtype == DType::kF32) {
-    for (int64_t i = 0; i < n; i++) {
-      const float value = read(from + i * step);
-      std::memcpy(to + 4 * i, &value, 4);
-    }
-  } else {
-    for (int64_t i = 0; i < n; i++) {
-      const uint16_t value = f32_to_bf16(read(from + i * step));
-      std::memcpy(to + 2 * i, &value, 2);
-    }
-  }
-}
-
-template <int64_t kSize, class Read>
-static void convert(const PackRow& row, int64_t k, int64_t n, DType dtype, std::byte* to,
-                    const Read& read) {
-  const std::byte* from = row.data + k * row.stride * kSize;
-  if (row.stride == 1) {
-    // inlined with a constant step, which compilers make vectors of
-    convert_at(from, kSize, n, dtype, to, read);
-  } else {
-    convert_at(from, row.stride * kSize, n, dtype, to, read);
-  }
-}
-
-// Elements [k, k + n) of a row, one behind the other in `dtype`. A row that has dtype already is
-// copied, NaN payloads and all.
-static void convert_row(const PackRow& row, int64_t k, int64_t n, DType dtype, std::byte* to) {
-  const int64_t size = dtype_size(dtype);
-  if (row.data == nullptr) {
-    std::memset(to, 0, static_cast<size_t>(n * size));
-  } else if (row.dtype == dtype) {
-    const std::byte* from = row.data + k * row.stride * size;
-    for (int64_t i = 0; i < n; i++)
-      std::memcpy(to + i * size, from + i * row.stride * size, static_cast<size_t>(size));
-  } else if (row.dtype == DType::kF32) {
-    convert<4>(row, k, n, dtype, to, read_f32);
-  } else if (row.dtype == DType::kBf16) {
-    convert<2>(row, k, n, dtype, to,
-               [](const std::byte* from) { return bf16_to_f32(read_u16(from)); });
-  } else {
-    convert<2>(row, k, n, dtype, to,
-               [](const std::byte* from) { return f16_to_f32(read_u16(from)); });
-  }
-}
-
 static void write_words(std::byte (&words)[kQuantBlock], const Int8Block& block) {
   for (int64_t i = 0; i < kQuantBlock; i++) words[i] = static_cast<std::byte>(block.q[i] + 128);
 }
@@ -172,8 +112,9 @@ static int64_t pack_quantised(std::byte* target, int64_t value_bytes, int64_t bl
     for (int64_t i = 0; i < kPanelRows; i++) {
       float values[kQuantBlock] = {};
       Block block;
-      convert_row(rows[i], begin, n, DType::kF32, reinterpret_cast<std::byte*>(values));
-      if (!quantise(values, &block)) return i;
+      auto* floats = reinterpret_cast<std::byte*>(values);
+      if (!convert_row(rows[i], begin, n, DType::kF32, floats) || !quantise(values, &block))
+        return i;
       write_words(words[i], block);
       source[i] = words[i];
       write_scale(target + value_bytes + 2 * i, block);
@@ -206,7 +147,7 @@ int64_t pack_panel(std::byte* target, DType dtype, const PackRow (&rows)[kPanelR
     const int64_t n = std::min(kBlock, k - done), words = (n + per_word - 1) / per_word;
     for (int64_t i = 0; i < kPanelRows; i++) {
       std::memset(block[i] + (words - 1) * 4, 0, 4);
-      convert_row(rows[i], done, n, dtype, block[i]);
+      if (!convert_row(rows[i], done, n, dtype, block[i])) return i;
       source[i] = block[i];
     }
     transpose(source, words, target + done / per_word * kPanelRows * 4);

@@ -130,6 +130,7 @@ class CudaDevice final : public Device {
   Status read_page(const KvView& cache, int64_t layer, int64_t page, float* out) override;
   Status write_page(const KvView& cache, int64_t layer, int64_t page, const float* values) override;
 
+  bool holds_float8() const override { return true; }
   bool uses_mapped_weights() const override { return false; }
   bool uses_callers_memory() const override { return false; }
   bool runs_at_once() const override { return false; }
@@ -348,8 +349,8 @@ Status CudaDevice::read_page(const KvView& cache, int64_t layer, int64_t page, f
   MOEPP_CHECK(
       check(simt::copy_to_host(bytes.data(), page_of(cache, layer, page), bytes.size(), stream_)));
   MOEPP_CHECK(check(simt::synchronize(stream_)));
-  convert_elements(cache.dtype, bytes.data(), 1, DType::kF32, reinterpret_cast<std::byte*>(out),
-                   elements);
+  convert_row({bytes.data(), cache.dtype}, 0, elements, DType::kF32,
+              reinterpret_cast<std::byte*>(out));
   return {};
 }
 
@@ -359,8 +360,7 @@ Status CudaDevice::write_page(const KvView& cache, int64_t layer, int64_t page,
   MOEPP_CHECK(enter());
   const int64_t elements = cache.page_elements();
   std::vector<std::byte> bytes(static_cast<size_t>(elements * dtype_size(cache.dtype)));
-  convert_elements(DType::kF32, reinterpret_cast<const std::byte*>(values), 1, cache.dtype,
-                   bytes.data(), elements);
+  convert_row({reinterpret_cast<const std::byte*>(values)}, 0, elements, cache.dtype, bytes.data());
   MOEPP_CHECK(check(
       simt::copy_to_device(page_of(cache, layer, page), bytes.data(), bytes.size(), stream_)));
   return check(simt::synchronize(stream_));

@@ -53,8 +53,9 @@ Status load_floats(const Loading& to, const StackedRows& rows) {
       const int64_t group = place / group_rows,
                     row = weight_row_at(to.layout, shape.rows, place % group_rows);
       if (row >= 0) {
-        const PackRow source = rows.row(group * shape.rows + row);
-        convert_elements(source.dtype, source.data, source.stride, dtype, at, shape.inputs);
+        const int64_t index = group * shape.rows + row;
+        if (!convert_row(rows.row(index), 0, shape.inputs, dtype, at))
+          return not_finite(to.spec, index);
       }
       std::memset(row < 0 ? at : at + used, 0, static_cast<size_t>(row < 0 ? pitch : pitch - used));
     }
@@ -66,9 +67,9 @@ Status load_floats(const Loading& to, const StackedRows& rows) {
   return to.check(simt::synchronize(to.stream));
 }
 
-// int8 and int4, a group at a time: the values of one stretch of rows after the other, then the
-// group's words. read_block(row, b, &block) makes block b of a row, counted over all groups, from
-// several threads. It returns false for a block with a NaN or an infinity.
+// int8, int4 and float8, a group at a time: the values of one stretch of rows after the other, then
+// the group's words. read_block(row, b, &block) makes block b of a row, counted over all groups,
+// from several threads. It returns false for a block with a NaN or an infinity.
 template <class Block, class ReadBlock>
 Status load_blocks(const Loading& to, const ReadBlock& read_block) {
   const WeightShape shape(to.spec);
@@ -104,12 +105,7 @@ Status load_blocks(const Loading& to, const ReadBlock& read_block) {
         if (!pack_quantised_row<Block>(stored, place, shape.inputs, values, words.data(), read))
           bad_row.store(index);
       });
-      if (bad_row.load() >= 0) {
-        return Status::error(Code::kBadWeights,
-                             to.spec.name + ": row " + std::to_string(bad_row.load()) +
-                                 " holds a NaN or an infinity, which " + dtype_name(to.spec.dtype) +
-                                 " cannot; expected finite values");
-      }
+      if (bad_row.load() >= 0) return not_finite(to.spec, bad_row.load());
       MOEPP_CHECK(send(bytes));
     }
     MOEPP_CHECK(to.check(to.staging.next(word_bytes, &staged)));
@@ -129,12 +125,26 @@ bool quantise(const float* values, Int4Block* block) {
 template <class Block>
 Status load_quantised(const Loading& to, const StackedRows& rows) {
   return load_blocks<Block>(to, [&](int64_t row, int64_t b, Block* block) {
-    const PackRow from = rows.row(row);
     const int64_t begin = b * kQuantBlock, count = std::min(kQuantBlock, rows.length() - begin);
     float values[kQuantBlock] = {};
-    convert_elements(from.dtype, from.data + begin * from.stride * dtype_size(from.dtype),
-                     from.stride, DType::kF32, reinterpret_cast<std::byte*>(values), count);
-    return quantise(values, block);
+    auto* floats = reinterpret_cast<std::byte*>(values);
+    return convert_row(rows.row(row), begin, count, DType::kF32, floats) && quantise(values, block);
+  });
+}
+
+// float8 as the checkpoint has it, with the scale of its block beside each row.
+Status load_float8(const Loading& to, const StackedRows& rows) {
+  for (const TensorRef& part : to.spec.parts) {
+    if (part.dtype == DType::kF8) continue;
+    return Status::error(Code::kBadWeights, part.name + " is " + dtype_name(part.dtype) +
+                                                ", expected float8 for a weight of float8");
+  }
+  return load_blocks<Float8Block>(to, [&](int64_t row, int64_t b, Float8Block* block) {
+    const PackRow from = rows.row(row);
+    const int64_t begin = b * kQuantBlock, count = std::min(kQuantBlock, rows.length() - begin);
+    convert_row(from, begin, count, DType::kF8, reinterpret_cast<std::byte*>(block->code));
+    block->scale = from.scales[b];
+    return std::none_of(block->code, block->code + count, is_e4m3_nan);
   });
 }
 
@@ -171,6 +181,7 @@ Status load_weight(const Loading& to) {
   MOEPP_CHECK(StackedRows::open(to.spec, &rows));
   if (to.spec.dtype == DType::kI8) return load_quantised<Int8Block>(to, rows);
   if (to.spec.dtype == DType::kI4) return load_quantised<Int4Block>(to, rows);
+  if (to.spec.dtype == DType::kF8) return load_float8(to, rows);
   return load_floats(to, rows);
 }
 

@@ -10,26 +10,28 @@
 //            fragment holds its up element in the next, so that SwiGLU needs no exchange. F is
 //            padded to a multiple of 8; the rows past F are zero.
 //
-// int8 and int4 weights (quantise.h) have rows of whole blocks of 128 k, 128 or 64 bytes each.
+// int8, int4 and float8 weights have rows of whole blocks of 128 k: 128 bytes each, of int4 64.
 // Beside them stands one word per row and block, with the scale. A group is the values of its rows,
 // then its words [blocks][rows, rounded up to 4]. A product that takes neighbouring rows block by
 // block loads the words of several rows at once.
-//   values   lines of 64 bytes each (int8: 64 k, int4: 128 k), as four units of 16 bytes. Of every
+//   values   lines of 64 bytes each (64 k, of int4 128 k), as four units of 16 bytes. Of every
 //            16 k, unit c has the four from 4c on. Thread c of a quad needs these for the same rows
 //            in each mma, with 16 bytes at once. Neighbouring threads that take a unit each read
 //            neighbouring activations.
 //              int8   word i of a unit: k 16 i + 4 c + 0, 2, 1, 3, lowest byte first, as q + 128
+//              float8 word i of a unit: k 16 i + 4 c + 0, 1, 2, 3, lowest byte first
 //              int4   word i of a unit: nibble n has
 //                     k 32 i + 16 (n / 2 % 2) + 4 c + 2 (n % 2) + n / 4, as q + 8
 //            So a mask turns a word into pairs of neighbouring k
 //            (kernels/grouped_gemm/quantised.cuh).
-//   word     int8   the scale as f32 int4   the scale as f32 in the bits from 20 on, which hold all
-//            of it (no sign, three bits
-//                   of fraction), and multiplier[j] + 16 in the five bits from 5 j on
+//   word     int8, float8   the scale as f32
+//            int4   the scale as f32 in the bits from 20 on, which hold all of it (no sign, three
+//                   bits of fraction), and multiplier[j] + 16 in the five bits from 5 j on
 #pragma once
 
 #include <type_traits>
 
+#include "weights/float8.h"
 #include "weights/quantise.h"
 #include "tensor.h"
 
@@ -39,7 +41,7 @@ constexpr int64_t kGateUpRows = 8;
 
 // Elements from one stored row to the next.
 static inline int64_t weight_pitch(DType dtype, int64_t inputs) {
-  if (is_quantised(dtype)) return quant_blocks(inputs) * kQuantBlock;
+  if (is_blocked(dtype)) return quant_blocks(inputs) * kQuantBlock;
   const int64_t unit = 16 / dtype_size(dtype);
   return (inputs + unit - 1) / unit * unit;
 }
@@ -53,10 +55,12 @@ static inline int64_t weight_rows(Layout layout, int64_t rows) {
 // Bytes of a stored row's values.
 static inline int64_t weight_row_bytes(DType dtype, int64_t inputs) {
   const int64_t pitch = weight_pitch(dtype, inputs);
-  return dtype == DType::kI8 ? pitch : dtype == DType::kI4 ? pitch / 2 : pitch * dtype_size(dtype);
+  return dtype == DType::kI8 || dtype == DType::kF8 ? pitch
+         : dtype == DType::kI4                      ? pitch / 2
+                                                    : pitch * dtype_size(dtype);
 }
 
-// Rows that a quantised group with `stored` stored rows has words for.
+// Rows that a group of blocks with `stored` stored rows has words for.
 constexpr int64_t scale_rows(int64_t stored) {
   return (stored + 3) / 4 * 4;
 }
@@ -64,7 +68,7 @@ constexpr int64_t scale_rows(int64_t stored) {
 static inline int64_t weight_group_bytes(DType dtype, Layout layout, int64_t rows, int64_t inputs) {
   const int64_t stored = weight_rows(layout, rows);
   return stored * weight_row_bytes(dtype, inputs) +
-         (is_quantised(dtype) ? quant_blocks(inputs) * scale_rows(stored) * 4 : 0);
+         (is_blocked(dtype) ? quant_blocks(inputs) * scale_rows(stored) * 4 : 0);
 }
 
 static inline int64_t weight_bytes(DType dtype, Layout layout, int64_t groups, int64_t rows,
@@ -102,17 +106,28 @@ static inline uint32_t pack_block(const Int4Block& block, unsigned char* to) {
   return word;
 }
 
+static inline uint32_t pack_block(const Float8Block& block, unsigned char* to) {
+  for (int64_t k = 0; k < kQuantBlock; k++)
+    to[k / 64 * 64 + k / 4 % 4 * 16 + k / 16 % 4 * 4 + k % 4] = block.code[k];
+  uint32_t word;
+  std::memcpy(&word, &block.scale, 4);
+  return word;
+}
+
+// Bytes of a block's values.
+template <class Block>
+constexpr int64_t kPackedBytes = std::is_same_v<Block, Int4Block> ? kQuantBlock / 2 : kQuantBlock;
+
 // Packs stored row `place` of a quantised group: its values to `values`, its words to every
 // scale_rows-th of `words`, from its own on. read_block(b, &block) makes block b. If it returns
 // false, so does this.
 template <class Block, class ReadBlock>
 bool pack_quantised_row(int64_t stored, int64_t place, int64_t inputs, unsigned char* values,
                         uint32_t* words, const ReadBlock& read_block) {
-  constexpr int64_t kBytes = std::is_same_v<Block, Int8Block> ? kQuantBlock : kQuantBlock / 2;
   for (int64_t b = 0; b < quant_blocks(inputs); b++) {
     Block block;
     if (!read_block(b, &block)) return false;
-    words[b * scale_rows(stored) + place] = pack_block(block, values + b * kBytes);
+    words[b * scale_rows(stored) + place] = pack_block(block, values + b * kPackedBytes<Block>);
   }
   return true;
 }
@@ -122,8 +137,8 @@ bool pack_quantised_row(int64_t stored, int64_t place, int64_t inputs, unsigned 
 template <class Block, class ReadBlock>
 int64_t pack_quantised_weight(Layout layout, int64_t rows, int64_t inputs, void* group,
                               const ReadBlock& read_block) {
-  constexpr DType kType = std::is_same_v<Block, Int8Block> ? DType::kI8 : DType::kI4;
-  const int64_t stored = weight_rows(layout, rows), row_bytes = weight_row_bytes(kType, inputs);
+  const int64_t stored = weight_rows(layout, rows),
+                row_bytes = quant_blocks(inputs) * kPackedBytes<Block>;
   auto* values = static_cast<unsigned char*>(group);
   auto* words = reinterpret_cast<uint32_t*>(values + stored * row_bytes);
   std::memset(words, 0, static_cast<size_t>(quant_blocks(inputs) * scale_rows(stored) * 4));

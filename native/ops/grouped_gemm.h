@@ -23,9 +23,9 @@ struct GroupedGemmArgs {
   const Tensor* x;               // [T, I] f32 | bf16 with token_order; [T, K, I] without
   const Tensor* expert_offsets;  // [N+1] i32
   const Tensor* token_order;     // [T, K] i32 or null
-  const Tensor* weight;  // [N, O, I] f32 | bf16 | int8 | int4; kMatrix, or kGateUp of [N, 2F, I]
-                         // with swiglu
-  Tensor* out;           // [T, K, O] f32 | bf16, or [T, K, F]
+  const Tensor* weight;          // [N, O, I] f32 | bf16 | int8 | int4 | f8; kMatrix, or kGateUp of
+                                 // [N, 2F, I] with swiglu
+  Tensor* out;                   // [T, K, O] f32 | bf16, or [T, K, F]
   float input_scale;
   Activation activation;  // none | swiglu
   bool may_round_x = false;

@@ -21,7 +21,7 @@ constexpr int64_t kMostRoundedInputs = 65536;
 // changes nothing.
 struct LinearArgs {
   const Tensor* x;       // [T, I] f32 | bf16
-  const Tensor* weight;  // [O, I] f32 | bf16 | int8 | int4, kMatrix; or [2F, I], kGateUp,
+  const Tensor* weight;  // [O, I] f32 | bf16 | int8 | int4 | f8, kMatrix; or [2F, I], kGateUp,
                          // with swiglu
   Tensor* out;           // [T, O] f32 | bf16, or [T, F]
   Activation activation;

@@ -122,7 +122,7 @@ class Binder {
     Program::Weight& weight = *program_.weights_[index];
     // Vectors and small matrices in rows are f32.
     const DType dtype = weight.spec.dtype;
-    const bool narrow = (dtype == DType::kBf16 || is_quantised(dtype)) && layout != Layout::kRows;
+    const bool narrow = (dtype == DType::kBf16 || is_blocked(dtype)) && layout != Layout::kRows;
     check(field, weight.spec.name, weight.spec.shape, dtype, shape, narrow ? dtype : DType::kF32);
     if (layout.has_value() && weight.layout.value_or(*layout) != *layout)
       return fail(weight.spec.name + " is used in two layouts");

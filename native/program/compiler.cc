@@ -8,14 +8,17 @@
 namespace moepp {
 
 // The fault of a weight that ops read in this order, in words that follow its name, or "".
-static std::string broken_weight(const WeightSpec& spec, Layout order) {
+static std::string broken_weight(const Device& device, const WeightSpec& spec, Layout order) {
   for (const int64_t size : spec.shape) {
     if (size < 0) return ": its shape must be known";
   }
-  if (!is_quantised(spec.dtype)) return {};
+  if (!is_blocked(spec.dtype)) return {};
   const std::string dtype = dtype_name(spec.dtype);
   if (order == Layout::kRows)
     return " is " + dtype + ", but no linear or grouped_gemm reads it; expected f32 or bf16";
+  if (spec.dtype == DType::kF8 && !device.holds_float8())
+    return " is " + dtype + ", which " + device.info().name +
+           " does not hold; expected f32 or bf16";
   if (spec.shape.back() >= 1 && spec.shape.back() <= kMostQuantisedInputs) return {};
   return " is " + shape_text(spec.shape) + " " + dtype + ", expected rows of 1 to " +
          std::to_string(kMostQuantisedInputs) + " elements";
@@ -39,7 +42,7 @@ class Compiler {
   Status declare() {
     for (const BufferSpec& spec : spec_.buffers) {
       MOEPP_CHECK(check_declaration(spec.name, spec.shape));
-      if (is_quantised(spec.dtype))
+      if (is_blocked(spec.dtype))
         return Status::error(
             Code::kBadProgram,
             "buffer " + spec.name + " is " + dtype_name(spec.dtype) + ", expected f32 or i32");
@@ -223,7 +226,7 @@ Status Compiler::check_whole() {
   for (const auto& weight : program_.weights_) {
     if (!weight->used)
       return Status::error(Code::kBadProgram, "weight " + weight->spec.name + ": no op reads it");
-    const std::string broken = broken_weight(weight->spec, weight->order());
+    const std::string broken = broken_weight(*program_.device_, weight->spec, weight->order());
     if (!broken.empty())
       return Status::error(Code::kBadProgram, "weight " + weight->spec.name + broken);
   }

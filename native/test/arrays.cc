@@ -44,7 +44,8 @@ struct WeightShape {
 
 static int64_t panel_bytes_of(DType dtype, Layout layout, const WeightShape& shape) {
   if (layout == Layout::kRows) return shape.groups * shape.rows * shape.inputs * dtype_size(dtype);
-  return shape.groups * panel_count(layout, shape.rows) * panel_bytes(dtype, shape.inputs);
+  return shape.groups * panel_count(layout, shape.rows) *
+         panel_bytes(panel_dtype(dtype), shape.inputs);
 }
 
 int64_t Weight::bytes_of(Arena& arena, DType dtype, Layout layout,

@@ -12,6 +12,7 @@ inline std::vector<GemmKind> kinds(const OpTest& on) {
   for (const GemmKind& kind : kGemmKinds) {
     if (!on.on_gpu() || !kind.may_round_x) kinds.push_back(kind);
   }
+  if (on.device().holds_float8()) kinds.push_back({DType::kF8});
   return kinds;
 }
 
@@ -28,6 +29,10 @@ Way<Args> chosen_way(const OpTest& on, const Args& args) {
   way.name = "chosen";
   way.reads_bf16 = on.device().reads_bf16(args);
   way.inputs = way.reads_bf16 ? Inputs::kRounded : Inputs::kExact;
+  const std::string isa = on.device().info().isa;
+  if (way.reads_bf16 && args.weight->dtype == DType::kF8 && args.activation != Activation::kTanh &&
+      (isa == "sm_89" || isa == "sm_120"))
+    way.inputs = Inputs::kFloat8;
   return way;
 }
 

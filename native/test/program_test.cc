@@ -187,6 +187,8 @@ MOEPP_TEST(program_refuses_what_cannot_be_quantised) {
   };
   expect_refused(changed([](ProgramSpec& s) { s.weights[1].dtype = DType::kI8; }),
                  "weight (norm) is [20] int8, expected [20] f32");
+  expect_refused(changed([](ProgramSpec& s) { s.weights[0].dtype = DType::kF8; }),
+                 "float8, which cpu does not hold");
   expect_refused(changed([](ProgramSpec& s) { s.buffers[2].dtype = DType::kI8; }),
                  "buffer x0 is int8, expected f32 or i32");
   expect_refused(changed([](ProgramSpec& s) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "weights/float8.h"
 #include "weights/panels.h"
 
 namespace moepp::test {
@@ -50,8 +51,8 @@ static double element_of(const char* panel, DType dtype, int64_t lane, int64_t k
     const QuantisedBlock block(panel, dtype, k / 128);
     return static_cast<double>(block.value(lane, k % 128)) * block.scale(lane);
   }
-  const int64_t index = panel_index(dtype, lane, k);
-  if (dtype == DType::kF32)
+  const int64_t index = panel_index(panel_dtype(dtype), lane, k);
+  if (panel_dtype(dtype) == DType::kF32)
     return static_cast<double>(reinterpret_cast<const float*>(panel)[index]);
   return static_cast<double>(bf16_to_f32(reinterpret_cast<const uint16_t*>(panel)[index]));
 }
@@ -61,8 +62,8 @@ static const char* panel_of(const Tensor& weight, int64_t group, int64_t row, in
   const int64_t rows = weight.shape[weight.rank - 2], count = weight.shape[weight.rank - 1];
   int64_t panel;
   place_of(weight.layout, rows, row, &panel, lane);
-  return weight.as<char>() +
-         (group * panel_count(weight.layout, rows) + panel) * panel_bytes(weight.dtype, count);
+  return weight.as<char>() + (group * panel_count(weight.layout, rows) + panel) *
+                                 panel_bytes(panel_dtype(weight.dtype), count);
 }
 
 double panel_element(const Tensor& weight, int64_t group, int64_t row, int64_t k) {
@@ -86,17 +87,49 @@ QuantisedInputs quantise_inputs(const float* x, int64_t count) {
   return block;
 }
 
+// To nearest, ties to even: three bits of fraction, and no steps below 2^-9.
+static double e4m3_of(double x) {
+  const double step = std::ldexp(1.0, std::max(std::ilogb(x), -6) - 3);
+  return x == 0.0 ? x
+                  : std::copysign(std::min(std::abs(std::nearbyint(x / step) * step), 448.0), x);
+}
+
+Float8Inputs float8_inputs(const float* x, int64_t count) {
+  Float8Inputs block = {};
+  float most = 0.0f;
+  for (int64_t i = 0; i < count; i++) {
+    const float rounded = bf16_to_f32(f32_to_bf16(x[i]));
+    if (!std::isfinite(rounded)) return block.scale = std::nanf(""), block;
+    most = std::fmax(most, std::fabs(rounded));
+  }
+  if (most < 0x1p-100f) return block;
+  const float inverse = 448.0f / most;
+  block.scale = most / 448.0f;
+  for (int64_t i = 0; i < count; i++) {
+    const float scaled = bf16_to_f32(f32_to_bf16(x[i])) * inverse;
+    block.number[i] = e4m3_of(static_cast<double>(scaled));
+  }
+  return block;
+}
+
 ProductReference::ProductReference(const Tensor& weight, Activation activation, Inputs inputs)
     : weight_(weight),
       rows_(weight.shape[weight.rank - 2]),
       k_(weight.shape[weight.rank - 1]),
       swiglu_(activation == Activation::kSwiglu),
       quantised_(is_quantised(weight.dtype) && inputs == Inputs::kQuantised),
-      rounded_(inputs == Inputs::kRounded) {}
+      rounded_(inputs == Inputs::kRounded),
+      float8_(inputs == Inputs::kFloat8) {}
 
 Factors ProductReference::input(const float* x) const {
   Factors factors;
-  for (int64_t k = 0; !quantised_ && k < k_; k++)
+  for (int64_t k = 0; float8_ && k < k_; k += 128) {
+    const int64_t count = std::min<int64_t>(128, k_ - k);
+    const Float8Inputs block = float8_inputs(x + k, count);
+    for (int64_t i = 0; i < count; i++)
+      factors.values.push_back(block.number[i] * static_cast<double>(block.scale));
+  }
+  for (int64_t k = 0; !quantised_ && !float8_ && k < k_; k++)
     factors.values.push_back(static_cast<double>(rounded_ ? bf16_to_f32(f32_to_bf16(x[k])) : x[k]));
   for (int64_t k = 0; quantised_ && k < k_; k += 128) {
     const QuantisedInputs block = quantise_inputs(x + k, std::min<int64_t>(128, k_ - k));
@@ -122,9 +155,28 @@ const Factors& ProductReference::weight_row(Kept& kept, int64_t group, int64_t r
   return kept.factors;
 }
 
+// Bound on what tensor cores lose of e4m3 products, in blocks of 128 with a sum each, 32 at once.
+// PTX leaves it open. Hopper aligns them and the sum before to the largest, and cuts off what is
+// past 14 bits (DeepSeek-V3, arXiv 2412.19437, 3.5.2). So does sm_89 (SageAttention2, arXiv
+// 2411.10958: a sum has 13 bits of fraction). Each addend loses up to 2^-13 of the largest: 32
+// products and, if in two steps, two sums and two results. Of sm_120 the same is assumed.
+static double cut_off(const Factors& x, const Factors& weight) {
+  const size_t count = x.values.size();
+  double error = 0.0, sum = 0.0, largest = 0.0;
+  for (size_t k = 0; k < count; k++) {
+    const double product = x.values[k] * weight.values[k];
+    if (k % 128 == 0) sum = 0.0;
+    if (k % 32 == 0) largest = std::abs(sum);
+    sum += product;
+    largest = std::max({largest, std::abs(product), std::abs(sum)});
+    if (k % 32 == 31 || k + 1 == count) error += 36 * 0x1p-13 * largest;
+  }
+  return error;
+}
+
 // scale * sum_k x[k] * weight[k]. Quantised, integers are summed exactly, block by block; the sums
 // times the scales are added up in f32.
-static Bounded dot(const Factors& x, const Factors& weight, double scale) {
+static Bounded dot(const Factors& x, const Factors& weight, double scale, bool float8) {
   const size_t count = x.values.size(), blocks = x.scales.size();
   double sum = 0.0, magnitude = 0.0;
   for (size_t k = 0; blocks == 0 && k < count; k++) {
@@ -141,7 +193,8 @@ static Bounded dot(const Factors& x, const Factors& weight, double scale) {
   }
   // the product of the scales and `scale` round, too
   const auto terms = static_cast<int64_t>(blocks == 0 ? count : blocks + 2);
-  return {scale * sum, scale * sum_error(terms, magnitude)};
+  const double lost = float8 ? cut_off(x, weight) : 0.0;
+  return {scale * sum, scale * (sum_error(terms, magnitude) + lost)};
 }
 
 // silu(gate) * up.
@@ -156,9 +209,9 @@ static Bounded swiglu(const Bounded& gate, const Bounded& up) {
 }
 
 Bounded ProductReference::element(const Factors& x, int64_t group, int64_t n, double scale) {
-  const Bounded gate = dot(x, weight_row(gate_, group, n), scale);
+  const Bounded gate = dot(x, weight_row(gate_, group, n), scale, float8_);
   if (!swiglu_) return gate;
-  return swiglu(gate, dot(x, weight_row(up_, group, rows_ / 2 + n), scale));
+  return swiglu(gate, dot(x, weight_row(up_, group, rows_ / 2 + n), scale, float8_));
 }
 
 std::string ProductReference::check(const Tensor& out, const std::vector<int64_t>& rows,
@@ -224,11 +277,40 @@ static void fill_quantised(unsigned char* panel, DType dtype, Layout layout,
   }
 }
 
+// Every number that e4m3 has is drawn, and of each row and block the largest.
+static void fill_float8(float* panel, Layout layout, int64_t panels_of_group, int64_t p,
+                        int64_t rows, int64_t k, uint32_t* state, float scale) {
+  const auto next = [&](uint32_t n) {
+    *state = *state * 1664525u + 1013904223u;
+    return (*state >> 8) % n;
+  };
+  for (int64_t lane = 0; lane < 32; lane++) {
+    const bool real = panel_row(layout, rows, p % panels_of_group, lane) >= 0;
+    for (int64_t begin = 0; begin < k; begin += 128) {
+      const int64_t end = std::min(begin + 128, k),
+                    largest = begin + next(static_cast<uint32_t>(end - begin));
+      const float unit = bf16_to_f32(
+          f32_to_bf16(scale / 448.0f * (0.5f + static_cast<float>(next(512)) / 1024.0f)));
+      for (int64_t at = begin; at < end; at++) {
+        const uint32_t code = at == largest ? 0x7e | next(2) << 7 : next(127) | next(2) << 7;
+        panel[panel_index(DType::kF32, lane, at)] =
+            real ? e4m3_to_f32(static_cast<uint8_t>(code)) * unit : 0.0f;
+      }
+    }
+  }
+}
+
 void fill_panels(void* dst, DType dtype, Layout layout, int64_t groups, int64_t rows, int64_t k,
                  uint32_t seed, float scale) {
   uint32_t state = seed * 2654435761u + 1u;
   char* panel = static_cast<char*>(dst);
-  for (int64_t p = 0; p < groups * panel_count(layout, rows); p++, panel += panel_bytes(dtype, k)) {
+  for (int64_t p = 0; p < groups * panel_count(layout, rows);
+       p++, panel += panel_bytes(panel_dtype(dtype), k)) {
+    if (dtype == DType::kF8) {
+      fill_float8(reinterpret_cast<float*>(panel), layout, panel_count(layout, rows), p, rows, k,
+                  &state, scale);
+      continue;
+    }
     if (is_quantised(dtype)) {
       fill_quantised(reinterpret_cast<unsigned char*>(panel), dtype, layout,
                      panel_count(layout, rows), p, rows, k, &state, scale);

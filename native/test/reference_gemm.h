@@ -24,8 +24,15 @@ QuantisedInputs quantise_inputs(const float* x, int64_t count);
 
 // A product's treatment of its activations. kAsOp: a CPU quantises them for int8 and int4 weights.
 // kRounded: it also rounds them to bf16 for bf16 weights whose op lets it. A GPU takes them
-// exactly.
-enum class Inputs { kQuantised, kRounded, kExact };
+// exactly, rounds them, or makes them e4m3 with a scale for each 128.
+enum class Inputs { kQuantised, kRounded, kExact, kFloat8 };
+
+// A block of up to 128 activations as e4m3 numbers (cuda/kernels/grouped_gemm/sm89_float8.cu).
+struct Float8Inputs {
+  double number[128];
+  float scale;
+};
+Float8Inputs float8_inputs(const float* x, int64_t count);
 
 // The kinds of products that linear and grouped_gemm are tested with: a weight's type, and whether
 // the op lets x be rounded.
@@ -44,6 +51,11 @@ struct GemmKind {
 };
 constexpr GemmKind kGemmKinds[] = {
     {DType::kF32}, {DType::kBf16}, {DType::kBf16, true}, {DType::kI8}, {DType::kI4}};
+// float8 weights, which a CPU does not hold, are f32 panels of their values for the references. The
+// largest of a block of a row is 448 times the scale.
+inline DType panel_dtype(DType dtype) {
+  return dtype == DType::kF8 ? DType::kF32 : dtype;
+}
 
 // A row of x or of a weight, as a product multiplies it: numbers; or, quantised, integers in blocks
 // of 128 with a scale each.
@@ -82,7 +94,7 @@ class ProductReference {
 
   const Tensor weight_;
   const int64_t rows_, k_;
-  const bool swiglu_, quantised_, rounded_;
+  const bool swiglu_, quantised_, rounded_, float8_;
   Kept gate_, up_;
 };
 

@@ -77,9 +77,8 @@ MOEPP_TEST(weights_survive_random_references) {
     accepted++;
     const int64_t last = (ref.shape[0] - 1) * ref.strides[0] + (ref.shape[1] - 1) * ref.strides[1];
     std::byte value[4];
-    convert_elements(ref.dtype, tensor.data, 1, DType::kF32, value, 1);
-    convert_elements(ref.dtype, tensor.data + last * dtype_size(ref.dtype), 1, DType::kF32, value,
-                     1);
+    convert_row({tensor.data, ref.dtype}, 0, 1, DType::kF32, value);
+    convert_row({tensor.data, ref.dtype}, last, 1, DType::kF32, value);
   }
   EXPECT(accepted > 100);
 }

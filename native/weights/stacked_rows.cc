@@ -47,14 +47,7 @@ PackRow StackedRows::row(int64_t index) const {
       static_cast<size_t>(std::upper_bound(first_rows_.begin(), first_rows_.end(), index) -
                           first_rows_.begin()) -
       1;
-  const SourceTensor& source = parts_[part];
-  const size_t rank = source.shape.size();
-  int64_t element = 0, rest = index - first_rows_[part];
-  for (size_t i = rank - 1; i-- > 0;) {
-    element += rest % source.shape[i] * source.strides[i];
-    rest /= source.shape[i];
-  }
-  return {source.data + element * dtype_size(source.dtype), source.dtype, source.strides[rank - 1]};
+  return parts_[part].row(index - first_rows_[part]);
 }
 
 void StackedRows::drop(int64_t first, int64_t last) const {

@@ -2,20 +2,11 @@
 // whatever type.
 #pragma once
 
-#include <cstddef>
 #include <vector>
 
 #include "weights.h"
 
 namespace moepp {
-
-// One row of a stored weight: element k is at data + k * stride * dtype_size(dtype). Without data,
-// a row of zeros.
-struct PackRow {
-  const std::byte* data = nullptr;
-  DType dtype = DType::kF32;  // f32, bf16 or f16
-  int64_t stride = 1;         // in elements
-};
 
 class StackedRows {
  public:

@@ -3,17 +3,65 @@
 #include <algorithm>
 #include <cstring>
 
+#include "float8.h"
+
 namespace moepp {
 
-Status SourceTensor::open(const TensorRef& ref,
-                          std::map<std::string, std::shared_ptr<MappedFile>>* files,
-                          SourceTensor* tensor) {
+using Files = std::map<std::string, std::shared_ptr<MappedFile>>;
+
+static std::string shape_words(const Shape& shape) {
+  std::string words;
+  for (const int64_t size : shape) words += (words.empty() ? "" : ", ") + std::to_string(size);
+  return "[" + words + "]";
+}
+
+// The scales of an e4m3 tensor, checked.
+static Status read_scales(const TensorRef& ref, Files* files, std::vector<float>* scales) {
+  const auto bad = [&ref](const std::string& text) {
+    return Status::error(Code::kBadWeights, ref.name + ": " + text);
+  };
+  const size_t rank = ref.shape.size();
+  if (rank < 2) return bad("is float8 " + shape_words(ref.shape) + ", expected a matrix");
+  if (ref.scale.size() != 1) return bad("is float8 without scales");
+  const TensorRef& scale = ref.scale[0];
+  if (scale.dtype != DType::kF32 && scale.dtype != DType::kBf16)
+    return bad(std::string("its scales are ") + dtype_name(scale.dtype) + ", expected f32 or bf16");
+  Shape expected = ref.shape;
+  expected[rank - 2] = scale_blocks(expected[rank - 2]);
+  expected[rank - 1] = scale_blocks(expected[rank - 1]);
+  if (scale.shape != expected)
+    return bad("its scales are " + shape_words(scale.shape) + ", expected " +
+               shape_words(expected));
+  SourceTensor source;
+  MOEPP_CHECK(SourceTensor::open(scale, files, &source));
+  const int64_t columns = expected[rank - 1];
+  int64_t rows = 1;
+  for (size_t i = 0; i + 1 < rank; i++) {
+    if (__builtin_mul_overflow(rows, expected[i], &rows)) return bad("has too many scales");
+  }
+  // without strides of 0, which would make little of a file much of memory
+  const int64_t stored = static_cast<int64_t>(scale.byte_length) / dtype_size(scale.dtype);
+  if (columns > 0 && rows > stored / columns) return bad("has fewer scales than its shape says");
+  scales->resize(static_cast<size_t>(rows * columns));
+  for (int64_t row = 0; row < rows; row++)
+    convert_row(source.row(row), 0, columns, DType::kF32,
+                reinterpret_cast<std::byte*>(scales->data() + row * columns));
+  for (size_t i = 0; i < scales->size(); i++) {
+    const float value = (*scales)[i];
+    if (!(value >= 0.0f && value <= kMostScale))
+      return bad("scale " + std::to_string(i) + " is " + std::to_string(value) +
+                 ", expected 0 to 2^119");
+  }
+  return {};
+}
+
+Status SourceTensor::open(const TensorRef& ref, Files* files, SourceTensor* tensor) {
   if (ref.is_packed())
     return Status::error(Code::kBadWeights,
                          ref.name + " is packed: it must be the only part of its weight");
-  if (ref.dtype != DType::kF32 && ref.dtype != DType::kBf16 && ref.dtype != DType::kF16) {
-    return Status::error(Code::kBadFile,
-                         ref.name + " is " + dtype_name(ref.dtype) + ", expected f32, bf16 or f16");
+  if (ref.dtype == DType::kI32 || is_quantised(ref.dtype)) {
+    return Status::error(Code::kBadFile, ref.name + " is " + dtype_name(ref.dtype) +
+                                             ", expected f32, bf16, f16 or float8");
   }
   const uint64_t size = static_cast<uint64_t>(dtype_size(ref.dtype));
   uint64_t reach = 1;  // one past the last element
@@ -47,6 +95,7 @@ Status SourceTensor::open(const TensorRef& ref,
                                              " lie past the end of " + ref.file + " (" +
                                              std::to_string(file->size()) + " bytes)");
   }
+  if (ref.dtype == DType::kF8) MOEPP_CHECK(read_scales(ref, files, &tensor->scales_));
   tensor->data = file->data() + ref.byte_offset;
   tensor->dtype = ref.dtype;
   tensor->shape = ref.shape;
@@ -77,44 +126,40 @@ SourceTensor::~SourceTensor() {
   if (file_ != nullptr) file_->drop(offset_, bytes_);
 }
 
-void convert_elements(DType from, const std::byte* source, int64_t stride, DType to,
-                      std::byte* target, int64_t count) {
-  const int64_t size = dtype_size(from);
-  if (from == to && stride == 1) {
-    std::memcpy(target, source, static_cast<size_t>(count * size));
-    return;
+PackRow SourceTensor::row(int64_t index) const {
+  const size_t rank = shape.size();
+  if (rank == 0) return {data, dtype};
+  int64_t element = 0, rest = index;
+  for (size_t i = rank - 1; i-- > 0;) {
+    element += rest % shape[i] * strides[i];
+    rest /= shape[i];
   }
-  for (int64_t i = 0; i < count; i++) {
-    const std::byte* element = source + i * stride * size;
-    if (from == to) {
-      std::memcpy(target + i * size, element, static_cast<size_t>(size));
-      continue;
-    }
-    uint16_t half = 0;
-    float value = 0;
-    if (from == DType::kF32) {
-      std::memcpy(&value, element, 4);
-    } else {
-      std::memcpy(&half, element, 2);
-      value = from == DType::kBf16 ? bf16_to_f32(half) : f16_to_f32(half);
-    }
-    if (to == DType::kF32) {
-      std::memcpy(target + i * 4, &value, 4);
-    } else {
-      half = f32_to_bf16(value);
-      std::memcpy(target + i * 2, &half, 2);
-    }
-  }
+  const std::byte* from = data + element * dtype_size(dtype);
+  if (scales_.empty()) return {from, dtype, strides[rank - 1]};
+  const int64_t rows = shape[rank - 2];
+  const int64_t block = index / rows * scale_blocks(rows) + index % rows / kScaleBlock;
+  return {from, dtype, strides[rank - 1], scales_.data() + block * scale_blocks(shape[rank - 1])};
+}
+
+Status not_finite(const WeightSpec& spec, int64_t row) {
+  const std::string words = spec.name + ": row " + std::to_string(row) + " holds a NaN";
+  return Status::error(
+      Code::kBadWeights,
+      words +
+          (is_quantised(spec.dtype)
+               ? " or an infinity, which " + std::string(dtype_name(spec.dtype)) + " cannot"
+               : " in float8") +
+          "; expected finite values");
 }
 
 // One tensor, row-major: its innermost rows are converted into a buffer and written.
-static Status write_tensor(OutputFile& output, const SourceTensor& source, DType dtype,
+static Status write_tensor(OutputFile& output, const SourceTensor& source, const WeightSpec& spec,
                            const Control& control) {
-  const int64_t rank = static_cast<int64_t>(source.shape.size());
-  const int64_t columns = rank == 0 ? 1 : source.shape[rank - 1],
-                stride = rank == 0 ? 1 : source.strides[rank - 1];
+  const DType dtype = spec.dtype;
+  const size_t rank = source.shape.size();
+  const int64_t columns = rank == 0 ? 1 : source.shape[rank - 1];
   int64_t rows = 1;
-  for (int64_t i = 0; i + 1 < rank; i++) rows *= source.shape[i];
+  for (size_t i = 0; i + 1 < rank; i++) rows *= source.shape[i];
   const int64_t row_bytes = columns * dtype_size(dtype);
   const int64_t batch = std::max<int64_t>(1, (int64_t{4} << 20) / std::max<int64_t>(1, row_bytes));
   std::vector<std::byte> buffer(static_cast<size_t>(std::min(batch, rows) * row_bytes));
@@ -123,13 +168,8 @@ static Status write_tensor(OutputFile& output, const SourceTensor& source, DType
       return Status::error(Code::kAborted, "the conversion was cancelled");
     int64_t filled = 0;
     for (; filled < batch && row < rows; filled++, row++) {
-      int64_t element = 0, rest = row;
-      for (int64_t i = rank - 2; i >= 0; i--) {
-        element += rest % source.shape[i] * source.strides[i];
-        rest /= source.shape[i];
-      }
-      convert_elements(source.dtype, source.data + element * dtype_size(source.dtype), stride,
-                       dtype, buffer.data() + filled * row_bytes, columns);
+      if (!convert_row(source.row(row), 0, columns, dtype, buffer.data() + filled * row_bytes))
+        return not_finite(spec, row);
     }
     MOEPP_CHECK(output.write(buffer.data(), static_cast<size_t>(filled * row_bytes)));
     control.add(filled * row_bytes);
@@ -150,7 +190,10 @@ Status write_tensors(const std::string& path, const std::vector<uint8_t>& header
     if (dtypes[i] != source.dtype && dtypes[i] != DType::kF32 && dtypes[i] != DType::kBf16)
       return Status::error(Code::kUnsupported, refs[i].name + ": " + dtype_name(dtypes[i]) +
                                                    " is not written, expected f32 or bf16");
-    MOEPP_CHECK(write_tensor(output, source, dtypes[i], control));
+    WeightSpec spec;
+    spec.name = refs[i].name;
+    spec.dtype = dtypes[i];
+    MOEPP_CHECK(write_tensor(output, source, spec, control));
   }
   return output.sync();
 }

@@ -9,6 +9,7 @@
 
 #include "device.h"
 #include "host/platform.h"
+#include "pack_row.h"
 #include "status.h"
 #include "weight_spec.h"
 
@@ -28,6 +29,9 @@ class SourceTensor {
   SourceTensor(SourceTensor&&) = default;
   SourceTensor& operator=(SourceTensor&&) = default;
 
+  // Of the rows of a row-major tensor, that of this index.
+  PackRow row(int64_t index) const;
+
   // Says that these elements, in the order of a row-major tensor, are done with: the file's pages
   // can go. A tensor in another order keeps its pages until it is destroyed.
   void drop(int64_t first, int64_t count) const;
@@ -41,6 +45,7 @@ class SourceTensor {
   std::shared_ptr<MappedFile> file_;
   uint64_t offset_ = 0, bytes_ = 0;
   std::unique_ptr<std::byte[]> aligned_copy_;
+  std::vector<float> scales_;  // of kF8, row-major
 };
 
 // Writes a file: `header`, then each tensor row-major in its dtype, one after another; synced to
@@ -49,8 +54,7 @@ Status write_tensors(const std::string& path, const std::vector<uint8_t>& header
                      const std::vector<TensorRef>& refs, const std::vector<DType>& dtypes,
                      const Control& control);
 
-// Converts `count` elements, source stride in elements, to f32 or bf16 (or copies f16 to f16).
-void convert_elements(DType from, const std::byte* source, int64_t stride, DType to,
-                      std::byte* target, int64_t count);
+// The fault of a weight whose row holds a NaN or an infinity where its type has none.
+Status not_finite(const WeightSpec& spec, int64_t row);
 
 }  // namespace moepp

@@ -8,6 +8,7 @@
 export const opcodes = new Map([
   [0x03c, 'HMMA'],
   [0x037, 'IMMA'],
+  [0x07a, 'QMMA'],
   [0x1f0, 'HGMMA'],
   [0x03b, 'LDSM'],
   [0x184, 'LDS'],

@@ -179,7 +179,7 @@ t.test('a checkpoint against its configuration', async t => {
     [checkpointOf(remove('lm_head.weight')), 'lm_head.weight: missing in /'],
     [
       checkpointOf(remove(q), [[q, 'F64']]),
-      `${q}: weight is of type F64, expected float32, float16 or bfloat16 (/)`,
+      `${q}: weight is of type F64, expected float32, float16, bfloat16 or float8 (/)`,
     ],
   ]
   for (const [checkpoint, message] of cases) {

@@ -247,7 +247,7 @@ t.test('what no GEMM reads cannot be packed', async t => {
     const changed = { ...checkpoint, tensors, packed: new Map([[name, packed]]) }
     t.throws(() => recordModel(description, changed, 'exact'), {
       code: 'ERR_BAD_WEIGHTS',
-      message: `${name}: weight is of type int8, expected float32, float16 or bfloat16 (${directory})`,
+      message: `${name}: weight is of type int8, expected float32, float16, bfloat16 or float8 (${directory})`,
     })
   }
 })

@@ -182,7 +182,7 @@ const REFUSED: [base: object, changes: object, message: RegExp][] = [
   [QWEN3, { num_experts: 4 }, /num_experts_per_tok is 8, expected at most 4 of 4 experts/],
   [QWEN3, { num_experts: 1025 }, /a layer has 1025 experts, expected at most 1024/],
   [QWEN3, { mlp_only_layers: [-1] }, /mlp_only_layers is \[-1\], expected a list of integers/],
-  [QWEN3, { quantization_config: {} }, /unknown key "quantization_config"/],
+  [QWEN3, { quantization_config: {} }, /quantization_config is an object, expected null/],
   [QWEN3, { zce_nums: [64] }, /unknown key "zce_nums"/],
   [QWEN3, { rope_scaling: { type: 'ntk', factor: 2 } }, /rope_type is "ntk", expected default/],
   [QWEN3, { rope_scaling: { rope_type: 'yarn' } }, /rope_scaling: factor is missing/],

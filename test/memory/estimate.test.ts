@@ -9,6 +9,7 @@ import { availableMemory } from '../../lib/load/available-memory.js'
 import { checkMemory, estimate } from '../../lib/load/memory-estimate.js'
 import { planLoad } from '../../lib/load/plan.js'
 import { type LoadOptions, resolveLoadOptions } from '../../lib/options/generate.js'
+import { float8Twins } from '../support/float8.js'
 import { root } from '../support/golden.js'
 
 const books = join(root, 'models', 'books-7m')
@@ -146,4 +147,22 @@ t.test('loadModel refuses before it reads', async t => {
   // The allocation itself fails, but the weights have been read.
   await t.rejects(loadModel(books, forced), { code: 'ERR_OUT_OF_MEMORY', message: /kv cache/ })
   t.ok(progress > 0)
+})
+
+t.test('float8 is bfloat16 on the CPU, and stays float8 on a GPU', async t => {
+  const { float8 } = await float8Twins(books, t.testdir(), 'BF16')
+  const gpu = { name: 'cuda:0', availableBytes: 10 ** 10 }
+  const plan = await planOf({}, float8)
+  const [onCpu, onGpu] = [estimate(plan, cpu(60)), estimate(plan, gpu)]
+  t.match([onCpu.dtype, onGpu.dtype], ['bfloat16', 'float8'])
+  t.match([onCpu.kvCacheDtype, onGpu.kvCacheDtype], ['float32', 'bfloat16'])
+  // 192 inputs are two blocks of 128 bytes, each with a scale of 4.
+  const rows = 6 * (4 * 192 + 8 * 3 * 192)
+  t.equal(onCpu.weightBytes - onGpu.weightBytes, rows * (2 * 192 - 2 * 132))
+  const asked = await planOf({ dtype: 'bfloat16' }, float8)
+  t.equal(estimate(asked, gpu).dtype, 'bfloat16')
+  t.throws(() => checkMemory(plan, { ...gpu, availableBytes: 0 }), {
+    code: 'ERR_OUT_OF_MEMORY',
+    message: /weights in float8 .*No dtype would fit/,
+  })
 })

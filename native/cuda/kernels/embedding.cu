@@ -64,6 +64,7 @@ void embedding(const EmbeddingArgs& args, Queue& queue) {
   const simt::Launch how = {dim3(static_cast<unsigned>(args.tokens->shape[0])), dim3(kThreads)};
   if (table.dtype == DType::kI8) return embed_quantised_rows<Int8Weight>(args, how, stream);
   if (table.dtype == DType::kI4) return embed_quantised_rows<Int4Weight>(args, how, stream);
+  if (table.dtype == DType::kF8) return embed_quantised_rows<Float8Weight>(args, how, stream);
   // Panels are rows with a pitch on a GPU (weight_layout.h).
   const int64_t pitch =
       table.layout == Layout::kRows ? table.shape[1] : weight_pitch(table.dtype, table.shape[1]);

@@ -29,7 +29,7 @@ Gemm gemm_of(const GroupedGemmArgs& args) {
 }
 
 static int most_streamed_tokens(DType dtype) {
-  return dtype == DType::kBf16 ? 8 : dtype == DType::kI8 ? 4 : 2;
+  return !is_blocked(dtype) ? 8 : dtype == DType::kI4 ? 2 : 4;
 }
 
 // The choice is made by counting; nothing is measured. An H100 reads 3.0 TB/s, which is 1 KB of
@@ -44,11 +44,14 @@ static int most_streamed_tokens(DType dtype) {
 //               int8             189     189     189      217      273
 //               int4             304     304     304      355      463
 //
-// Up to 8 tokens of bf16, 4 of int8 and 2 of int4 stream past f32 activations, which lose nothing.
-// A step of guesses then has the bits of one token's (draftingTokens in lib/load/device-traits.ts).
-// 8 rows of bf16 could issue 4.6 TB/s. But registers leave them 8 warps, whose loads and products
-// take turns: 32 KB in 2,000 to 2,600 clocks, 2.9 to 3.7 TB/s. few_rows.cu has 40 KB on their way
-// in a block, whatever its products do. 3.0 TB/s times 0.7 us need 16 KB a multiprocessor.
+// few_rows.cu takes 265 for 32 rows of float8, decode.cu 345 for 4: about what int8 takes.
+//
+// Up to 8 tokens of bf16, 4 of int8 and float8, 2 of int4 stream past f32 activations, which lose
+// nothing. A step of guesses then has the bits of one token's (draftingTokens in
+// lib/load/device-traits.ts). 8 rows of bf16 could issue 4.6 TB/s. But registers leave them 8
+// warps, whose loads and products take turns: 32 KB in 2,000 to 2,600 clocks, 2.9 to 3.7 TB/s.
+// few_rows.cu has 40 KB on their way in a block, whatever its products do. 3.0 TB/s times 0.7 us
+// need 16 KB a multiprocessor.
 //
 // Before sm_80, and with f32 weights, decode.cu takes 8 rows of a group at once. With a mean of 4,
 // one group of 50 has more (Poisson). 9 to 32 rows of a dense weight are two to four passes, faster
@@ -74,14 +77,20 @@ GemmKernel choose_gemm(const Gemm& g, const CudaQueue& queue) {
   const int64_t tiles = static_cast<int64_t>(g.rows / kTile) * (g.weight_rows / kTile);
   const bool wide = mean >= kTile || (mean > kFewRows && tiles >= queue.multiprocessors());
   if (!wide || g.activation == Activation::kTanh) return GemmKernel::kFewRows;
-  // wgmma reads weights from shared memory as they are: int8 and int4 ones take mma.sync on Hopper,
-  // too.
-  return queue.uses_wgmma() && !is_quantised(g.dtype) ? GemmKernel::kSm90 : GemmKernel::kSm80;
+  // wgmma reads weights from shared memory as they are: int8, int4 and float8 ones take mma.sync on
+  // Hopper, too.
+  return queue.uses_wgmma() && !is_blocked(g.dtype) ? GemmKernel::kSm90 : GemmKernel::kSm80;
 }
 
 bool reads_bf16(const Gemm& g, const CudaQueue& queue) {
   const GemmKernel kernel = choose_gemm(g, queue);
   return kernel != GemmKernel::kDecode && kernel != GemmKernel::kF32 && g.k % 8 == 0;
+}
+
+static void run_mma(const Gemm& gemm, bool few_rows, CudaQueue& queue) {
+  if (multiplies_float8(gemm, queue)) return gemm_sm89_float8(gemm, few_rows, queue);
+  if (few_rows) return gemm_few_rows(gemm, queue);
+  is_blocked(gemm.dtype) ? gemm_sm80_quantised(gemm, queue) : gemm_sm80(gemm, queue);
 }
 
 std::array<std::atomic<int64_t>, kGemmKernels>& gemm_launches() {
@@ -99,9 +108,8 @@ void run_gemm(const Gemm& gemm, GemmKernel kernel, CudaQueue& queue) {
     case GemmKernel::kDecode:
       return gemm_decode(gemm, queue);
     case GemmKernel::kFewRows:
-      return gemm_few_rows(gemm, queue);
     case GemmKernel::kSm80:
-      return is_quantised(gemm.dtype) ? gemm_sm80_quantised(gemm, queue) : gemm_sm80(gemm, queue);
+      return run_mma(gemm, kernel == GemmKernel::kFewRows, queue);
     case GemmKernel::kSm90:
       return gemm_sm90(gemm, queue);
   }

@@ -1,6 +1,5 @@
 #include "bench.h"
 #include "op_test.h"
-#include "weights/panels.h"
 
 namespace moepp::test {
 
@@ -11,15 +10,11 @@ std::string check_embedding(const EmbeddingArgs& args, const Tokens& tokens) {
     const int64_t row = args.tokens->i32()[t];
     std::vector<Bounded> expected;
     for (int64_t i = 0; i < h; i++) {
-      if (is_quantised(table.dtype)) {
+      if (table.layout == Layout::kMatrix) {
         expected.push_back({panel_element(table, 0, row, i), 0.0});
         continue;
       }
-      int64_t index = row * h + i;
-      if (table.layout == Layout::kMatrix) {
-        index = row / kPanelRows * panel_bytes(table.dtype, h) / dtype_size(table.dtype) +
-                panel_index(table.dtype, row % kPanelRows, i);
-      }
+      const int64_t index = row * h + i;
       const float element = table.dtype == DType::kF32 ? table.f32()[index]
                                                        : bf16_to_f32(table.as<uint16_t>()[index]);
       expected.push_back({static_cast<double>(element), 0.0});
@@ -55,9 +50,10 @@ struct Data {
 
 MOEPP_OP_TEST(embedding) {
   for (const Case& c : kCases) {
-    for (const DType dtype : {DType::kF32, DType::kBf16, DType::kI8, DType::kI4}) {
+    for (const DType dtype : {DType::kF32, DType::kBf16, DType::kI8, DType::kI4, DType::kF8}) {
+      if (dtype == DType::kF8 && !on.on_gpu()) continue;
       for (const Layout layout : {Layout::kRows, Layout::kMatrix}) {
-        if (is_quantised(dtype) && layout == Layout::kRows) continue;
+        if (is_blocked(dtype) && layout == Layout::kRows) continue;
         on.start("V " + std::to_string(c.v) + " H " + std::to_string(c.h) + " " +
                  dtype_name(dtype) + (layout == Layout::kRows ? " rows" : ""));
         const Data d(on, c, dtype, layout);

@@ -336,6 +336,9 @@ MOEPP_BENCH(grouped_gemm_int8) {
 MOEPP_BENCH(grouped_gemm_int4) {
   bench_experts(run, {DType::kI4}, run.sizes.few_experts());
 }
+MOEPP_BENCH(grouped_gemm_float8) {
+  if (run.device().holds_float8()) bench_experts(run, {DType::kF8}, run.sizes.few_experts());
+}
 // Small experts, so many that each has a few rows of a prompt.
 MOEPP_BENCH(grouped_gemm_many_bf16) {
   bench_experts(run, {DType::kBf16}, run.sizes.many_experts);
@@ -345,6 +348,9 @@ MOEPP_BENCH(grouped_gemm_many_int8) {
 }
 MOEPP_BENCH(grouped_gemm_many_int4) {
   bench_experts(run, {DType::kI4}, run.sizes.many_experts);
+}
+MOEPP_BENCH(grouped_gemm_many_float8) {
+  if (run.device().holds_float8()) bench_experts(run, {DType::kF8}, run.sizes.many_experts);
 }
 
 }  // namespace

@@ -25,9 +25,9 @@ MOEPP_TEST(simt_choose_gemm) {
   g.activation = Activation::kTanh;
   EXPECT(chosen(512, hopper) == GemmKernel::kFewRows);
   g.activation = Activation::kNone;
-  for (DType dtype : {DType::kI8, DType::kI4}) {
+  for (DType dtype : {DType::kI8, DType::kI4, DType::kF8}) {
     g.dtype = dtype;
-    const int most = dtype == DType::kI8 ? 4 : 2;
+    const int most = dtype == DType::kI4 ? 2 : 4;
     EXPECT(chosen(most, hopper) == GemmKernel::kDecode &&
            chosen(most + 1, hopper) == GemmKernel::kFewRows);
     EXPECT(chosen(32, turing) == GemmKernel::kDecode);
@@ -58,7 +58,7 @@ MOEPP_TEST(simt_products_that_read_bf16) {
     g.dtype = dtype, g.rows = 2 * tokens, g.k = k;
     return cuda::reads_bf16(g, queue);
   };
-  for (const DType dtype : {DType::kBf16, DType::kI8, DType::kI4}) {
+  for (const DType dtype : {DType::kBf16, DType::kI8, DType::kI4, DType::kF8}) {
     for (const int tokens : {9, 64, 512}) {
       EXPECT(reads(dtype, tokens, 1536, ampere) && reads(dtype, tokens, 1536, hopper));
       EXPECT(!reads(dtype, tokens, 1540, hopper) && !reads(dtype, tokens, 1536, turing));

@@ -116,7 +116,15 @@ static std::vector<int> chips_for(GemmKernel kernel, DType dtype) {
   }
   if (kernel == GemmKernel::kSm90) return {90};
   if (kernel == GemmKernel::kSm80 && dtype == DType::kBf16) return {80, 86};
+  if (rounds_activations(kernel) && dtype == DType::kF8) return {86, 89};
   return {86};
+}
+
+// Just enough for x as e4m3 and its scales.
+template <class Args>
+static std::shared_ptr<Block> room_for_x(Device& device, const Args& args) {
+  const int64_t k = args.x->shape[args.x->rank - 1], blocks = (k + 127) / 128;
+  return workspace_of(device, args.x->elements() / k * blocks * (128 + 4));
 }
 
 // Every kernel of products for such weights, on every chip that has another one. The workspace
@@ -124,19 +132,22 @@ static std::vector<int> chips_for(GemmKernel kernel, DType dtype) {
 template <class Args>
 static std::vector<Way<Args>> product_ways(Device& device, const Args& args, int multiprocessors) {
   std::vector<Way<Args>> ways;
-  const auto room = workspace_of(device, 128 * 2 * (args.weight->shape[2] + 7) / 8 * 8);
+  const auto tile = workspace_of(device, 128 * 2 * (args.weight->shape[2] + 7) / 8 * 8);
   for (const GemmKernel kernel : kernels_for(args.weight->dtype)) {
     const bool wide = kernel == GemmKernel::kSm80 || kernel == GemmKernel::kSm90;
     if (wide && args.activation == Activation::kTanh) continue;  // no model has it
     for (const int chip : chips_for(kernel, args.weight->dtype)) {
+      const bool float8 = rounds_activations(kernel) && args.weight->dtype == DType::kF8 &&
+                          args.activation != Activation::kTanh && (chip == 89 || chip >= 120);
       Way<Args> way = with_queue<Args>(
           std::string(kernel_name(kernel)) + " of " + std::to_string(chip), multiprocessors, chip,
-          [kernel, room](const Args& a, cuda::CudaQueue& queue) {
+          [kernel, room = float8 ? room_for_x(device, args) : tile](const Args& a,
+                                                                    cuda::CudaQueue& queue) {
             queue.set_workspace(room->device(), room->bytes());
             cuda::run_gemm(cuda::gemm_of(a), kernel, queue);
           });
       way.reads_bf16 = rounds_activations(kernel);
-      way.inputs = way.reads_bf16 ? Inputs::kRounded : Inputs::kExact;
+      way.inputs = !way.reads_bf16 ? Inputs::kExact : float8 ? Inputs::kFloat8 : Inputs::kRounded;
       ways.push_back(way);
     }
   }

@@ -4,6 +4,7 @@
 // SASS * multiply_f32IfE: FFMA>=1024 LDS !LDL !STL registers<=168 no-spills
 // SASS * multiply_f32I13__nv_bfloat16E: FFMA>=1024 LDS !LDL !STL registers<=168 no-spills
 // SASS * multiply_f32INS0_10Int: FFMA>=1024 LDS !LDL !STL registers<=224 no-spills
+// SASS * multiply_f32INS0_12Float8: FFMA>=1024 LDS !LDL !STL registers<=224 no-spills
 #include "cuda/kernels/grouped_gemm/quantised.cuh"
 
 namespace moepp::cuda {
@@ -155,6 +156,7 @@ void gemm_f32(const Gemm& g, CudaQueue& queue) {
   const auto kernel = g.dtype == DType::kF32  ? multiply_f32<float>
                       : g.dtype == DType::kI8 ? multiply_f32<Int8Weight>
                       : g.dtype == DType::kI4 ? multiply_f32<Int4Weight>
+                      : g.dtype == DType::kF8 ? multiply_f32<Float8Weight>
                                               : multiply_f32<simt::bf16>;
   queue.launch(kernel, how, g);
 }

@@ -28,9 +28,9 @@ constexpr int kMostPasses = 65535;      // of a grid
 constexpr int kStep = 256;              // k that the warps which share rows take at once, at most
 
 template <class Weight>
-constexpr int kPerTwoBytes = std::is_same_v<Weight, Int4Weight>   ? 4
-                             : std::is_same_v<Weight, Int8Weight> ? 2
-                                                                  : 1;
+constexpr int kPerTwoBytes = std::is_same_v<Weight, Int4Weight> ? 4
+                             : kIsQuantised<Weight>             ? 2
+                                                                : 1;
 
 template <class WeightType, class XType>
 struct Config {
@@ -144,8 +144,8 @@ SIMT_DEVICE void load_x(const Gemm& g, Smem<C>& s, int rows, int k0, int end) {
 }
 
 // Rows `row` .. row + 7 of the panel and 32 k from k on, as the second operand of two products. A
-// lane has row lane / 4. bf16: the eight k from 8c on, c = lane % 4. int8, int4: the four from 4c
-// on of either half.
+// lane has row lane / 4. bf16: the eight k from 8c on, c = lane % 4. Else the four from 4c on of
+// either half.
 template <class C, int kUnits>
 SIMT_DEVICE void load_b(uint32_t (&b)[2][2], const uint4* x, int row, int k) {
   row += static_cast<int>(threadIdx.x) % 32 / 4;
@@ -196,6 +196,10 @@ struct Fragments {
             const uint32_t word = words[i][part * 2 + half];
             a[half][i] = int8_pair(word);
             a[half][2 + i] = int8_pair(word >> 8);
+          } else if constexpr (std::is_same_v<W, Float8Weight>) {
+            const uint32_t word = words[i][part * 2 + half];
+            a[half][i] = float8_pair(word, 0);
+            a[half][2 + i] = float8_pair(word, 1);
           } else {
             a[half][i] = words[i][half * 2];
             a[half][2 + i] = words[i][half * 2 + 1];
@@ -382,6 +386,7 @@ void launch_for_x(const Gemm& g, CudaQueue& queue) {
 void gemm_few_rows(const Gemm& g, CudaQueue& queue) {
   if (g.dtype == DType::kI8) return few_rows::launch_for_x<Int8Weight>(g, queue);
   if (g.dtype == DType::kI4) return few_rows::launch_for_x<Int4Weight>(g, queue);
+  if (g.dtype == DType::kF8) return few_rows::launch_for_x<Float8Weight>(g, queue);
   few_rows::launch_for_x<simt::bf16>(g, queue);
 }
 

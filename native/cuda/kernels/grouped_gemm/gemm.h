@@ -22,7 +22,8 @@
 //                 Hopper, by a kernel that copies them first, unless the op that wrote them has
 //                 rounded them already; f32 sums
 //   int8, int4    the same two, with weights exactly as quantised; unlike on the CPU, activations
-//                 are never quantised
+//   float8        are not quantised. But for float8 weights sm_89 and sm_120 make e4m3 of those
+//                 that they would round to bf16 (sm89_float8.cu)
 // In every kernel a row's result does not depend on the rows beside it, and is the same in every
 // run. The types, the shapes and the chip, which the host knows, choose the kernel; the routing
 // never does. No kernel here has run on a GPU yet: they are tested under emulation
@@ -67,8 +68,8 @@ Gemm gemm_of(const GroupedGemmArgs& args);
 enum class GemmKernel {
   kF32,      // any type and chip
   kDecode,   // any type and chip; reads a group's weights once per 8 rows
-  kFewRows,  // bf16, int8, int4: mma.sync; reads a group's weights once per 64 rows, or 32
-  kSm80,     // bf16, int8, int4: mma.sync, tiles of 128 rows; not for tanh
+  kFewRows,  // all but f32: mma.sync; reads a group's weights once per 64 rows, or 32
+  kSm80,     // all but f32: mma.sync, tiles of 128 rows; not for tanh
   kSm90,     // bf16: TMA and wgmma, sm_90a alone; not for tanh
 };
 
@@ -81,6 +82,9 @@ GemmKernel choose_gemm(const Gemm& gemm, const CudaQueue& queue);
 // True if that kernel rounds x, and takes rows of bf16: whole units of 16 bytes.
 bool reads_bf16(const Gemm& gemm, const CudaQueue& queue);
 void run_gemm(const Gemm& gemm, GemmKernel kernel, CudaQueue& queue);
+// True if mma.sync multiplies float8 weights by x as e4m3. The chip must do so in hardware, and the
+// workspace must have room for x. Not for tanh.
+bool multiplies_float8(const Gemm& gemm, const CudaQueue& queue);
 
 // The launchers of the kernels, in the files of this folder.
 void gemm_f32(const Gemm& gemm, CudaQueue& queue);
@@ -88,6 +92,7 @@ void gemm_decode(const Gemm& gemm, CudaQueue& queue);
 void gemm_few_rows(const Gemm& gemm, CudaQueue& queue);
 void gemm_sm80(const Gemm& gemm, CudaQueue& queue);
 void gemm_sm80_quantised(const Gemm& gemm, CudaQueue& queue);
+void gemm_sm89_float8(const Gemm& gemm, bool few_rows, CudaQueue& queue);
 void gemm_sm90(const Gemm& gemm, CudaQueue& queue);
 
 // Hopper's kernel takes x as bf16, a row for each of the output's. Any other x is copied so to the

@@ -1,5 +1,5 @@
-// int8 and int4 weights on the device, as weight_layout.h stores them: their words as f32 values,
-// or as pairs of bf16 ones.
+// int8, int4 and float8 weights on the device, as weight_layout.h stores them: their words as f32
+// values, or as pairs of bf16 ones.
 //
 // Integers become floats in two instructions for one or two values, exactly. Their bits are put
 // under an exponent that makes the lowest of them worth 1. Then the surplus is subtracted.
@@ -71,9 +71,35 @@ struct Int4Weight {
   }
 };
 
+// 4 k of a word. The bits of an e4m3 number, in a wider type, are the number by a power of 2.
+struct Float8Weight {
+  static constexpr int kBlockBytes = 128;
+  static constexpr int kWordDepth = 16;
+
+  static SIMT_DEVICE float scale(uint32_t packed) { return __uint_as_float(packed); }
+  static SIMT_DEVICE float word_scale(uint32_t packed, int) { return __uint_as_float(packed); }
+
+  // The number of the upper byte; the rest are 0.
+  static SIMT_DEVICE float number(uint32_t upper) {
+    const int bits = static_cast<int>(upper) >> 4;  // the sign is in four bits too many
+    return __int_as_float(bits & static_cast<int>(0x87f00000u)) * 0x1p120f;
+  }
+  static SIMT_DEVICE void widen(uint32_t word, int, float (&w)[4]) {
+#pragma unroll
+    for (int e = 0; e < 4; e++)
+      w[e] = number(__byte_perm(word, 0, 0x0444u | static_cast<unsigned>(e) << 12));
+  }
+
+  static SIMT_DEVICE float value(const unsigned char* block, uint32_t packed, int k) {
+    const int byte = k / 64 * 64 + k / 4 % 4 * 16 + k / 16 % 4 * 4 + k % 4;
+    return number(static_cast<uint32_t>(block[byte]) << 24) * __uint_as_float(packed);
+  }
+};
+
 template <class Weight>
 constexpr bool kIsQuantised =
-    std::is_same_v<Weight, Int8Weight> || std::is_same_v<Weight, Int4Weight>;
+    std::is_same_v<Weight, Int8Weight> || std::is_same_v<Weight, Int4Weight> ||
+    std::is_same_v<Weight, Float8Weight>;
 
 // Of one group: the rows' values, and the words with their scales.
 template <class Weight>
@@ -112,6 +138,14 @@ SIMT_DEVICE uint32_t int8_pair(uint32_t word) {
 // and -136 m twice.
 SIMT_DEVICE uint32_t int4_pair(uint32_t word, uint32_t multiplier, uint32_t minus) {
   return simt::fma_bf16x2((word & 0x000f000fu) | 0x43004300u, multiplier, minus);
+}
+
+// Two neighbouring k of a float8 word, unscaled: bytes 0 and 1, or 2 and 3. Their bits are those of
+// a bf16 times 2^-120.
+SIMT_DEVICE uint32_t float8_pair(uint32_t word, int half) {
+  const uint32_t upper = __byte_perm(word, 0, half == 0 ? 0x1404u : 0x3424u);
+  const uint32_t small = (upper >> 4 & 0x07f007f0u) | (upper & 0x80008000u);
+  return simt::fma_bf16x2(small, 0x7b807b80u, 0x80008000u);
 }
 
 // A bf16, given as f32, twice.

@@ -1,7 +1,8 @@
-// int8 and int4 weights on tensor cores by mma.sync, sm_80 and up. The weights travel as they are
-// stored and become bf16 in registers. These are the integers of a block of 128 k, which bf16 holds
-// exactly (int4 times its multiplier). Their products with bf16 activations are summed by block.
-// Each block's sums are then scaled and added in f32: no weight is rounded.
+// int8, int4 and float8 weights on tensor cores by mma.sync, sm_80 and up. The weights travel as
+// they are stored and become bf16 in registers. These are the integers of a block of 128 k, which
+// bf16 holds exactly (int4 times its multiplier), or its e4m3 numbers. Their products with bf16
+// activations are summed by block. Each block's sums are then scaled and added in f32: no weight is
+// rounded.
 //
 // x comes as in sm80.cu, 32 k per stage. Weights come in lines of 64 bytes, 64 or 128 k, each read
 // once from shared memory, 16 bytes per thread. Persistent blocks walk the tiles.
@@ -136,6 +137,13 @@ SIMT_DEVICE void load_b(uint32_t (&b)[2][C::kAcross][2], const Fragments<C>& fra
         b[half][j][0] = int8_pair(word);
         b[half][j][1] = int8_pair(word >> 8);
       }
+    } else if constexpr (std::is_same_v<W, Float8Weight>) {
+#pragma unroll
+      for (int half = 0; half < 2; half++) {
+        const uint32_t word = fragments.line[j][q % 2 * 2 + half];
+        b[half][j][0] = float8_pair(word, 0);
+        b[half][j][1] = float8_pair(word, 1);
+      }
     } else {
       const float m = W::multiplier(fragments.scales[j], q);
       const uint32_t multiplier = twice_bf16(m), minus = twice_bf16(-136.0f * m);
@@ -246,6 +254,7 @@ void launch_for_x(const Gemm& g, CudaQueue& queue) {
 
 void gemm_sm80_quantised(const Gemm& g, CudaQueue& queue) {
   if (g.dtype == DType::kI8) return quantised::launch_for_x<Int8Weight>(g, queue);
+  if (g.dtype == DType::kF8) return quantised::launch_for_x<Float8Weight>(g, queue);
   quantised::launch_for_x<Int4Weight>(g, queue);
 }
 

@@ -169,8 +169,8 @@ SIMT_DEVICE float dot(float4 x, const float (&w)[4]) {
   return fmaf(x.w, w[3], fmaf(x.z, w[2], fmaf(x.y, w[1], x.x * w[0])));
 }
 
-// multiply for int8 and int4 weights: the values are exact, the sum of four products is scaled and
-// added.
+// multiply for int8, int4 and float8 weights: the values are exact, the sum of four products is
+// scaled and added.
 template <class C, class Epilogue>
 SIMT_DEVICE void multiply_quantised(const Gemm& g, const Epilogue& epilogue, int group, int warp,
                                     int row, int end, int split, int splits,
@@ -312,6 +312,7 @@ void with_weight(DType dtype, const With& with) {
   if (dtype == DType::kF32) return with(float());
   if (dtype == DType::kI8) return with(Int8Weight());
   if (dtype == DType::kI4) return with(Int4Weight());
+  if (dtype == DType::kF8) return with(Float8Weight());
   with(simt::bf16());
 }
 
