@@ -8,7 +8,7 @@ norm_route_top_k, 1 token|norm_route_top_k|--tokens=1
 decode, batch 1, 8 layers|decode|--tokens=1 --layers=8
 attention, prefill of 2048|attention_bf16|--tokens=2048
 attention, decode after 4096|attention_bf16|--tokens=1 --row=decode, context 4096"
-switches="no-pdl no-graph no-prefetch no-wgmma no-bf16 no-split"
+switches="no-pdl no-graph no-prefetch no-wgmma no-bf16 no-fuse no-split"
 
 # The time of a row of a bench in us, or why there is none. Its output goes to first-rows.txt.
 time_of() { # bench, arguments, words for MOEPP_CUDA_DEBUG

@@ -65,6 +65,7 @@ class CudaQueue : public Queue {
   bool uses_wgmma() const { return compiled_.wgmma && !switches_.no_wgmma; }
   bool prefetches() const { return !switches_.no_prefetch; }
   bool splits_contexts() const { return !switches_.no_split; }
+  bool fuses() const { return !switches_.no_fuse; }
 
   // Memory for results that kernels of one op leave to each other, aligned to 256 bytes; the next
   // op may overwrite it. attention splits a context if it holds 4 (D + 2) Hq bytes for each of its

@@ -17,11 +17,12 @@ struct Switches {
   bool no_prefetch = false;  // hints that bring weights into L2 before they are needed
   bool no_wgmma = false;     // Hopper's products: mma.sync instead
   bool no_split = false;     // attention split over the context, in steps of few tokens
+  bool no_fuse = false;      // ops of one token in the kernel of the product before them
   bool no_bf16 = false;      // bf16 between an op and the products that round it: f32 instead
   bool sync = false;  // the host waits after every kernel, so a fault names its op; no graphs
 
   static constexpr const char* kNames =
-      "no-pdl, no-graph, no-prefetch, no-wgmma, no-split, no-bf16, sync";
+      "no-pdl, no-graph, no-prefetch, no-wgmma, no-split, no-fuse, no-bf16, sync";
 
   bool* find(const std::string& word) {
     if (word == "no-pdl") return &no_pdl;
@@ -29,6 +30,7 @@ struct Switches {
     if (word == "no-prefetch") return &no_prefetch;
     if (word == "no-wgmma") return &no_wgmma;
     if (word == "no-split") return &no_split;
+    if (word == "no-fuse") return &no_fuse;
     if (word == "no-bf16") return &no_bf16;
     if (word == "sync") return &sync;
     return nullptr;

@@ -29,6 +29,7 @@ struct TopLogitsArgs {
 };
 
 inline std::string broken_relation(const TopLogitsArgs& a) {
+  if (a.logits->shape[1] < 1) return "a row of logits must have one at least";
   for (const Tensor* top : {a.top_logits, a.top_indices}) {
     if (top != nullptr &&
         (top->shape[1] < 1 || top->shape[1] > 256 || top->shape[1] > a.logits->shape[1]))

@@ -87,4 +87,16 @@ MOEPP_TEST(linear_args_are_checked) {
   expect_fault(broken_relation(args), "none, tanh or swiglu");
 }
 
+MOEPP_TEST(top_logits_args_are_checked) {
+  Tensor logits = shaped({2, 3}), top = shaped({2, 3}), sums = shaped({2});
+  TopLogitsArgs args = {&logits, &top, nullptr, &sums};
+  expect_fault(broken_relation(args), "");
+  top.shape[1] = 4;
+  expect_fault(broken_relation(args), "no more than there are");
+  args.top_logits = nullptr;
+  expect_fault(broken_relation(args), "");
+  logits.shape[1] = 0;
+  expect_fault(broken_relation(args), "one at least");
+}
+
 }  // namespace moepp::test

@@ -318,9 +318,11 @@ void with_weight(DType dtype, const With& with) {
 
 // One token, whose rows of x are whole float4s.
 inline bool takes_epilogue(const Gemm& g, const CudaQueue& queue) {
-  return g.rows == g.picks_per_row && g.k % 4 == 0 && choose_gemm(g, queue) == GemmKernel::kDecode;
+  return queue.fuses() && g.rows == g.picks_per_row && g.k % 4 == 0 &&
+         choose_gemm(g, queue) == GemmKernel::kDecode;
 }
-// The most shared memory that an epilogue may take: three blocks share a multiprocessor.
+// The most shared memory that an epilogue may take: two or three blocks share a multiprocessor, and
+// the smallest has 64 KB.
 constexpr size_t kMostBytes = 32 * 1024;
 
 template <class Epilogue>
