@@ -145,6 +145,9 @@ class Device {
   // and what they write holds nothing yet.
   virtual void watch(const OpMemory&) {}
 
+  // Before each op's kernels: a hint, which changes no result.
+  virtual void look_ahead(const WeightAhead&) {}
+
   // Records what `enqueue` puts into the queue instead of running it.
   virtual Status record(const std::function<Status()>& enqueue, std::unique_ptr<Recording>*) {
     return enqueue();

@@ -151,6 +151,7 @@ class CudaDevice final : public Device {
   Status end_step() override;
   int64_t watched_gap() const override { return WatchedMemory::kGap; }
   void watch(const OpMemory& memory) override { watched_.begin_op(memory, stream_); }
+  void look_ahead(const WeightAhead& weight) override { queue_->look_ahead(weight); }
 
   Status record(const std::function<Status()>& enqueue,
                 std::unique_ptr<Recording>* recording) override;
@@ -226,6 +227,7 @@ Status CudaDevice::open() {
   queue_ = std::make_unique<CudaQueue>(stream_, properties_.multiprocessors,
                                        Compiled(code[0], code[1] != 0), switches_);
   queue_->set_block_shared_bytes(properties_.block_shared_bytes);
+  queue_->set_l2_bytes(properties_.l2_bytes);
   queue_->set_workspace(workspace_, kWorkspaceBytes);
   queue_->set_counters(reinterpret_cast<unsigned*>(counters));
   return {};

@@ -23,15 +23,18 @@ SIMT_DEVICE void await_inputs() {
   simt::launch_dependents();
 }
 
-// Before await_inputs(): asks L2 for `bytes` of a weight, shared out among the threads of the grid.
-// Nothing where no kernel starts early. Only a hint: a wrong address costs time, not correctness.
-SIMT_DEVICE void prefetch_weight(const void* data, int64_t bytes) {
-  if (!SIMT_HAS_SM90) return;
+// Asks L2 for `bytes` of a weight, shared out among the threads of the grid. Only a hint: a wrong
+// address costs time, not correctness.
+SIMT_DEVICE void ask_for_weight(const void* data, int64_t bytes) {
   constexpr int64_t kLine = 128;
   const int64_t thread = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x,
                 threads = static_cast<int64_t>(gridDim.x) * blockDim.x;
   for (int64_t at = thread * kLine; at < bytes; at += threads * kLine)
     simt::prefetch_l2(static_cast<const char*>(data) + at);
+}
+// Before await_inputs(), and nothing where no kernel starts early.
+SIMT_DEVICE void prefetch_weight(const void* data, int64_t bytes) {
+  if (SIMT_HAS_SM90) ask_for_weight(data, bytes);
 }
 
 // The architecture that the kernels at hand were compiled for. It may be older than the device: a
@@ -91,6 +94,15 @@ class CudaQueue : public Queue {
   void set_counters(unsigned* counters) { counters_ = counters; }
   unsigned* counters() const { return counters_; }
 
+  // A weight that multiprocessors without work may ask L2 for. It stays there until it is read if
+  // it and the experts before it take no more than three quarters.
+  void look_ahead(const WeightAhead& weight) {
+    const bool stays = (weight.bytes + weight.bytes_before) * 4 <= l2_bytes_ * 3;
+    ahead_ = stays && prefetches() ? weight : WeightAhead();
+  }
+  void set_l2_bytes(int64_t bytes) { l2_bytes_ = bytes; }
+  const WeightAhead& ahead() const { return ahead_; }
+
   // The most shared memory that a block may have. A launch that asks for more fails with
   // kOutOfResources, and for how much is kept.
   void set_block_shared_bytes(size_t bytes) { block_shared_bytes_ = bytes; }
@@ -131,6 +143,8 @@ class CudaQueue : public Queue {
   void* workspace_ = nullptr;
   int64_t workspace_bytes_ = 0;
   unsigned* counters_ = nullptr;
+  int64_t l2_bytes_ = 0;
+  WeightAhead ahead_;
   simt::Error first_error_ = simt::kSuccess;
   size_t block_shared_bytes_ = SIZE_MAX, refused_shared_bytes_ = 0;
 };

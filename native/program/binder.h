@@ -127,6 +127,7 @@ class Binder {
     if (layout.has_value() && weight.layout.value_or(*layout) != *layout)
       return fail(weight.spec.name + " is used in two layouts");
     if (layout.has_value()) weight.layout = layout;
+    if (layout.value_or(Layout::kRows) != Layout::kRows) instruction_.products.push_back(index);
     weight.used = true;
     target = &weight.tensor;
   }

@@ -244,6 +244,7 @@ Status Program::compile(std::shared_ptr<Device> device, const ProgramSpec& spec,
   const Status loaded = compiled->load_weights(control);
   compiled->device_->end_loading();
   MOEPP_CHECK(loaded);
+  compiled->look_ahead();
   *program = std::move(compiled);
   return {};
 }

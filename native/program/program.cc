@@ -41,6 +41,25 @@ Status Program::load_weights(const Control& control) {
   return {};
 }
 
+// Tells each instruction the dense weight that comes after it.
+void Program::look_ahead() {
+  WeightAhead ahead;
+  for (size_t i = instructions_.size(); i-- > 0;) {
+    Instruction& instruction = *instructions_[i];
+    instruction.ahead = ahead;
+    for (const int index : instruction.products) {
+      const Memory& memory = weights_[index]->memory;
+      const Shape& shape = weights_[index]->spec.shape;
+      if (shape.size() == 2) {
+        ahead = {memory.data(), memory.bytes(), 0};
+      } else {
+        const int64_t picks = buffers_[instruction.writes[0]]->shape[1];  // out: [T, K, F]
+        ahead.bytes_before += memory.bytes() / shape[0] * std::min(picks, shape[0]);
+      }
+    }
+  }
+}
+
 bool Program::describe(const std::string& name, const Sizes& sizes, DType* dtype,
                        Shape* shape) const {
   const auto found = buffer_index_.find(name);
@@ -249,6 +268,7 @@ Status Program::enqueue(const Step& step) {
       return Status::error(Code::kAborted, "the run was cancelled", instruction->label);
     if (instruction->is_idle()) continue;
     if (device_->watched_gap() > 0) watch(*instruction);
+    device_->look_ahead(instruction->ahead);
     instruction->invoke(instruction->args, kernels, device_->queue());
     Status status = device_->launched();
     if (!status.ok()) {

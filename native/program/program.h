@@ -93,6 +93,8 @@ class Program {
     std::vector<int> writes;                                 // buffers
     std::vector<int> reads;                                  // buffers
     std::vector<std::pair<Tensor**, int>> optional_outputs;  // field of args, buffer
+    std::vector<int> products;                               // weights that it multiplies by
+    WeightAhead ahead;
 
     // True if a step needs nothing of it: all outputs are optional, and none is wanted.
     bool is_idle() const {
@@ -118,6 +120,7 @@ class Program {
   };
 
   Status load_weights(const Control& control);
+  void look_ahead();
   Status bind_step(const Step& step);
   void choose_dtypes();
   Status check_inputs();

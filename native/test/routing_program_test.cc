@@ -45,6 +45,9 @@ class CountingDevice : public WrappedCpu {
     };
   }
   const Kernels& kernels() const override { return kernels_; }
+  void look_ahead(const WeightAhead& weight) override { ahead.push_back(weight); }
+
+  std::vector<WeightAhead> ahead;  // before each op
 
  private:
   Kernels kernels_;
@@ -195,6 +198,42 @@ MOEPP_TEST(program_names_the_part_that_is_wrong) {
   gating("top_groups", 2, "groups must be 1 to 32 equal runs");
   gating("masked", 1, "norm_std must be 0 with masked experts");
   gating("weight_scale", 0, "input_scale and weight_scale must be positive");
+}
+
+// Before each op: the next dense weight, and two of three experts' weights for each product of
+// experts before it.
+MOEPP_TEST(program_looks_ahead) {
+  const TemporaryFile file(SmallModel::floats());
+  const SmallModel model(file.path());
+  const auto device = std::make_shared<CountingDevice>(true);
+  std::unique_ptr<Program> program;
+  EXPECT(Program::compile(device, model.spec, {}, &program).ok());
+  SmallStep small(*program, 1, {});
+  EXPECT(program->run(small.step).ok());
+  const auto bytes = [&](const char* name, Layout layout) {
+    for (const WeightSpec& weight : model.spec.weights) {
+      if (weight.name == name) return device->weight_bytes(weight, layout);
+    }
+    return int64_t{-1};
+  };
+  const int64_t square = bytes("w0", Layout::kMatrix), hidden = bytes("wh1", Layout::kMatrix),
+                head = bytes("table", Layout::kMatrix),
+                down = bytes("down_proj0", Layout::kMatrix) / 3 * 2,
+                both = bytes("gate_up0", Layout::kGateUp) / 3 * 2 + down;
+  const std::vector<std::pair<int64_t, int64_t>> expected = {
+      {square, 0},    {square, 0},                                  // embedding, norm
+      {square, both}, {square, down}, {square, 0},                  // layer 0
+      {hidden, 0},    {hidden, 0},    {square, both},               // layer 1 to its router
+      {square, both}, {square, both}, {square, down}, {square, 0},  // from its router on
+      {head, both},   {head, down},   {head, 0},      {head, 0},   {0, 0}};  // layer 2 and the head
+  EXPECT(device->ahead.size() == expected.size());
+  for (size_t i = 0; i < std::min(expected.size(), device->ahead.size()); i++) {
+    const WeightAhead& ahead = device->ahead[i];
+    EXPECT_MESSAGE(ahead.bytes == expected[i].first && ahead.bytes_before == expected[i].second,
+                   "before instruction " + std::to_string(i) + ": " + std::to_string(ahead.bytes) +
+                       " bytes after " + std::to_string(ahead.bytes_before));
+    EXPECT((ahead.data == nullptr) == (ahead.bytes == 0));
+  }
 }
 
 }  // namespace moepp::test

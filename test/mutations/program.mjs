@@ -80,4 +80,12 @@ export default [
     replace: '',
     tests: ['simt cuda_fused'],
   },
+  {
+    name: 'cuda-asks-for-what-does-not-stay',
+    breaks: 'A weight that L2 cannot keep is asked for.',
+    in: 'native/cuda/cuda_queue.h',
+    find: '(weight.bytes + weight.bytes_before) * 4 <= l2_bytes_ * 3',
+    replace: 'weight.bytes >= 0',
+    tests: ['simt cuda_fused'],
+  },
 ]

@@ -9,6 +9,7 @@ struct DeviceProperties {
   int major, minor;  // compute capability
   int multiprocessors;
   size_t block_shared_bytes;  // the most that a block may have when it asks
+  int64_t l2_bytes;
 };
 
 enum class Fault {

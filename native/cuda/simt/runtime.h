@@ -69,6 +69,7 @@ inline Error device_properties(int index, DeviceProperties* properties) {
   properties->major = all.major;
   properties->minor = all.minor;
   properties->multiprocessors = all.multiProcessorCount;
+  properties->l2_bytes = all.l2CacheSize;
   properties->block_shared_bytes = all.sharedMemPerBlockOptin;
   return cudaSuccess;
 }

@@ -37,6 +37,7 @@ struct Gpu {
   int devices = 1, major = 8, minor = 6, multiprocessors = 2;
   int driver_version = 13000;
   size_t memory_bytes = size_t{8} << 30, block_shared_bytes = 99 << 10;
+  int64_t l2_bytes = int64_t{50} << 20;
   bool has_code = true;
   Error driver_error = kSuccess;  // of every call that needs the driver
   // The architecture that the code counts as compiled for, 10 * major + minor, and if that is
@@ -121,7 +122,8 @@ inline Error use_device(int index) {
 inline Error device_properties(int, DeviceProperties* properties) {
   if (emu::is_lost()) return kLost;
   const emu::Gpu& gpu = emu::gpu();
-  *properties = {"emulated GPU", gpu.major, gpu.minor, gpu.multiprocessors, gpu.block_shared_bytes};
+  *properties = {"emulated GPU",         gpu.major,   gpu.minor, gpu.multiprocessors,
+                 gpu.block_shared_bytes, gpu.l2_bytes};
   return kSuccess;
 }
 inline Error memory_info(size_t* free_bytes, size_t* total_bytes) {

@@ -166,5 +166,20 @@ MOEPP_TEST(cuda_fused_ops_of_a_program) {
   expect_fused(spec, 7, "a rotation of another product");
 }
 
+// While one block of o's kernel routes, the others ask for the next projection, where L2 can keep
+// it.
+MOEPP_TEST(cuda_fused_ops_look_ahead) {
+  const TemporaryFile file(SmallModel::floats());
+  const ProgramSpec spec = attending(file.path(), DType::kF32);
+  const auto prefetches = [&](int64_t l2_bytes) {
+    const Debugging debugging("");
+    simt::emu::gpu().l2_bytes = l2_bytes;
+    const int64_t before = simt::emu::counts().prefetches;
+    run(spec, 1, {});
+    return simt::emu::counts().prefetches - before;
+  };
+  EXPECT(prefetches(int64_t{50} << 20) > prefetches(1 << 10));
+}
+
 }  // namespace moepp::simt_test
 #endif
