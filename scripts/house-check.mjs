@@ -96,7 +96,7 @@ function checkIncludes(file) {
 /** nvcc copies a parameter that is no __grid_constant__ to memory that TMA cannot read. */
 function checkTensorMaps(file) {
   for (const [kernel] of readFileSync(file, 'utf8').matchAll(/__global__[^;{}]*\{/g))
-    for (const [parameter] of kernel.matchAll(/[^,(]*\bTensorMap \w+/g))
+    for (const [parameter] of kernel.matchAll(/[^,(]*\b(?:TensorMap|Maps) \w+/g))
       if (!parameter.includes('__grid_constant__'))
         problems.push(`${file}: expected __grid_constant__ in the parameter ${parameter.trim()}`)
 }
@@ -116,7 +116,8 @@ for (const file of files(
   'native/*.inc',
 ))
   if (!file.startsWith('native/test/')) checkIncludes(file)
-for (const file of files('native/*.cu', 'native/*.h', 'bench/*.cu')) checkTensorMaps(file)
+for (const file of files('native/*.cu', 'native/*.cuh', 'native/*.h', 'bench/*.cu'))
+  checkTensorMaps(file)
 for (const file of files('*.ts', '*.mjs', '*.cc', '*.cu', '*.h', '*.cuh')) checkLength(file)
 
 if (problems.length > 0) {

@@ -75,8 +75,8 @@ class CudaQueue : public Queue {
   // ranges (attention/split.cuh), 8.5 MB at most. The longest that the page table has room for
   // decides. No result depends on more than that. With less per token of the step there are several
   // launches. Hopper's products copy x to it (gemm.h), in several launches where 2 bytes an element
-  // and row are more. Products of float8 weights quantise x to it on some chips, if it has room
-  // (grouped_gemm/sm89_float8.cu). 32 MiB are plenty.
+  // and row are more, of float8 weights 1. On sm_89 and sm_120 products of float8 weights quantise
+  // x to it, if it has room (grouped_gemm/sm89_float8.cu). 32 MiB are plenty.
   void set_workspace(void* data, int64_t bytes) {
     workspace_ = data;
     workspace_bytes_ = bytes;

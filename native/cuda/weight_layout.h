@@ -12,8 +12,9 @@
 //
 // int8, int4 and float8 weights have rows of whole blocks of 128 k: 128 bytes each, of int4 64.
 // Beside them stands one word per row and block, with the scale. A group is the values of its rows,
-// then its words [blocks][rows, rounded up to 4]. A product that takes neighbouring rows block by
-// block loads the words of several rows at once.
+// then its words [blocks][rows, rounded up to 32]. A product that takes neighbouring rows block by
+// block loads the words of several rows at once. The words of 32 rows take what a row's values take
+// (of int4 two rows'). So all groups are one matrix of such rows for TMA.
 //   values   lines of 64 bytes each (64 k, of int4 128 k), as four units of 16 bytes. Of every
 //            16 k, unit c has the four from 4c on. Thread c of a quad needs these for the same rows
 //            in each mma, with 16 bytes at once. Neighbouring threads that take a unit each read
@@ -61,8 +62,9 @@ static inline int64_t weight_row_bytes(DType dtype, int64_t inputs) {
 }
 
 // Rows that a group of blocks with `stored` stored rows has words for.
+constexpr int64_t kScaleRows = 32;
 constexpr int64_t scale_rows(int64_t stored) {
-  return (stored + 3) / 4 * 4;
+  return (stored + kScaleRows - 1) / kScaleRows * kScaleRows;
 }
 
 static inline int64_t weight_group_bytes(DType dtype, Layout layout, int64_t rows, int64_t inputs) {

@@ -84,6 +84,8 @@ template <class Args>
 std::vector<Way<Args>> ways(Device&, const Args&) {
   return {own_way<Args>()};
 }
+Inputs chosen_inputs(Device& device, const LinearArgs& args);  // of the kernel that it chooses
+Inputs chosen_inputs(Device& device, const GroupedGemmArgs& args);
 // Orders of threads and of copies that the emulation knows. A GPU has one, its own.
 int schedules();
 void use_schedule(int number);

@@ -22,17 +22,13 @@ Inputs inputs_of(const OpTest& on, const Way<Args>& way, const GemmKind& kind, i
   return on.on_gpu() ? way.inputs : kind.inputs(on.isa(), k);
 }
 
-// The kernel that the device chooses. A GPU's must take rows of k that are whole units of 16 bytes.
+// The kernel that the device chooses.
 template <class Args>
 Way<Args> chosen_way(const OpTest& on, const Args& args) {
   Way<Args> way = own_way<Args>();
   way.name = "chosen";
   way.reads_bf16 = on.device().reads_bf16(args);
-  way.inputs = way.reads_bf16 ? Inputs::kRounded : Inputs::kExact;
-  const std::string isa = on.device().info().isa;
-  if (way.reads_bf16 && args.weight->dtype == DType::kF8 && args.activation != Activation::kTanh &&
-      (isa == "sm_89" || isa == "sm_120"))
-    way.inputs = Inputs::kFloat8;
+  if (on.on_gpu()) way.inputs = gpu::chosen_inputs(on.device(), args);
   return way;
 }
 

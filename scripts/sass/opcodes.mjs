@@ -10,6 +10,7 @@ export const opcodes = new Map([
   [0x037, 'IMMA'],
   [0x07a, 'QMMA'],
   [0x1f0, 'HGMMA'],
+  [0x1f3, 'QGMMA'],
   [0x03b, 'LDSM'],
   [0x184, 'LDS'],
   [0x188, 'STS'],

@@ -77,9 +77,9 @@ GemmKernel choose_gemm(const Gemm& g, const CudaQueue& queue) {
   const int64_t tiles = static_cast<int64_t>(g.rows / kTile) * (g.weight_rows / kTile);
   const bool wide = mean >= kTile || (mean > kFewRows && tiles >= queue.multiprocessors());
   if (!wide || g.activation == Activation::kTanh) return GemmKernel::kFewRows;
-  // wgmma reads weights from shared memory as they are: int8, int4 and float8 ones take mma.sync on
-  // Hopper, too.
-  return queue.uses_wgmma() && !is_blocked(g.dtype) ? GemmKernel::kSm90 : GemmKernel::kSm80;
+  // wgmma reads weights from shared memory as they are: int8 and int4 ones take mma.sync on Hopper,
+  // too.
+  return queue.uses_wgmma() && !is_quantised(g.dtype) ? GemmKernel::kSm90 : GemmKernel::kSm80;
 }
 
 bool reads_bf16(const Gemm& g, const CudaQueue& queue) {
@@ -87,9 +87,14 @@ bool reads_bf16(const Gemm& g, const CudaQueue& queue) {
   return kernel != GemmKernel::kDecode && kernel != GemmKernel::kF32 && g.k % 8 == 0;
 }
 
-static void run_mma(const Gemm& gemm, bool few_rows, CudaQueue& queue) {
-  if (multiplies_float8(gemm, queue)) return gemm_sm89_float8(gemm, few_rows, queue);
-  if (few_rows) return gemm_few_rows(gemm, queue);
+bool multiplies_float8(const Gemm& g, GemmKernel kernel, const CudaQueue& queue) {
+  if (g.dtype != DType::kF8) return false;
+  if (kernel == GemmKernel::kSm90) return rows_at_once(g, queue) > 0;
+  return kernel == GemmKernel::kSm80 && fits_sm89_float8(g, queue);
+}
+
+static void run_sm80(const Gemm& gemm, CudaQueue& queue) {
+  if (multiplies_float8(gemm, GemmKernel::kSm80, queue)) return gemm_sm89_float8(gemm, queue);
   is_blocked(gemm.dtype) ? gemm_sm80_quantised(gemm, queue) : gemm_sm80(gemm, queue);
 }
 
@@ -108,10 +113,11 @@ void run_gemm(const Gemm& gemm, GemmKernel kernel, CudaQueue& queue) {
     case GemmKernel::kDecode:
       return gemm_decode(gemm, queue);
     case GemmKernel::kFewRows:
+      return gemm_few_rows(gemm, queue);
     case GemmKernel::kSm80:
-      return run_mma(gemm, kernel == GemmKernel::kFewRows, queue);
+      return run_sm80(gemm, queue);
     case GemmKernel::kSm90:
-      return gemm_sm90(gemm, queue);
+      return gemm.dtype == DType::kF8 ? gemm_sm90_float8(gemm, queue) : gemm_sm90(gemm, queue);
   }
 }
 

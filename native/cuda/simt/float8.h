@@ -1,5 +1,6 @@
 // e4m3 products of a warp, and conversions to e4m3. Only sm_89 and sm_120 multiply e4m3 by mma.sync
-// in hardware. For sm_90 and sm_100 ptxas makes two f16 products of it, and converts both operands.
+// in hardware. For sm_90 and sm_100 ptxas would make two f16 products of it, and convert both
+// operands. sm_90a has wgmma of e4m3.
 //
 // As mma.h has it, d += a b^T with a 16 x 32 and b 8 x 32, g = lane / 4 and c = lane % 4. A
 // register holds four neighbours along k, the lowest in the lowest bits:
@@ -15,17 +16,22 @@
 #include "test/emulator/float8.h"
 #else
 
-// In hardware.
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ == 890 || __CUDA_ARCH__ >= 1200
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 890
 #define SIMT_HAS_E4M3 1
 #else
 #define SIMT_HAS_E4M3 0
+#endif
+// Products of a warp, in hardware.
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ == 890 || __CUDA_ARCH__ >= 1200
+#define SIMT_HAS_E4M3_MMA 1
+#else
+#define SIMT_HAS_E4M3_MMA 0
 #endif
 
 namespace simt {
 
 SIMT_DEVICE void mma_e4m3(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-#if SIMT_HAS_E4M3
+#if SIMT_HAS_E4M3_MMA
   asm volatile(
       "mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
       "{%8, %9}, {%0, %1, %2, %3};"

@@ -12,9 +12,9 @@ SIMT_HOST_DEVICE constexpr uint32_t wgmma_row_bytes(Swizzle swizzle) {
   return swizzle == Swizzle::k128 ? 128 : swizzle == Swizzle::k64 ? 64 : 32;
 }
 
-// An operand of bf16: rows of as many bytes as the swizzle's name says, one after another, in
+// An operand: rows of as many bytes as the swizzle's name says, one after another, in
 // groups of 8. Arrays begin at a multiple of 8 rows.
-//   by rows     (K-major) A row has elements of k. For 16 of them p is the array + 32 bytes for
+//   by rows     (K-major) A row has elements of k. For 16 of bf16 p is the array + 32 bytes for
 //               each 16 before. leading_bytes is not used: 16.
 //   by columns  (MN-major, of b) A row is one k, and has columns. The array has the first columns,
 //               of all k. The next columns follow leading_bytes behind it. For 16 of k, p is the
@@ -76,12 +76,14 @@ SIMT_DEVICE void wgmma_wait() {
 #define SIMT_D8(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), \
                    "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), "+f"(d[i + 7])
 #define SIMT_D32(i) SIMT_D8(i), SIMT_D8(i + 8), SIMT_D8(i + 16), SIMT_D8(i + 24)
-// The four operands after the accumulators: descriptors of a and b, and whether to add.
-#define SIMT_WGMMA(n, registers, a_operand, b_operand, add_operand, ...)                                               \
+// The kind of product, its modifiers; the accumulators' names; then the operands after them:
+// descriptors of a and b, and whether to add.
+#define SIMT_WGMMA_OF(kind, modifiers, registers, a_operand, b_operand, add_operand, ...)                              \
   asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " add_operand ", 0;\n"                                                \
-               "wgmma.mma_async.sync.aligned.m64n" n "k16.f32.bf16.bf16 {" registers "}, " a_operand ", " b_operand    \
-               ", p, 1, 1, 0, 0;\n}"                                                                                   \
+               "wgmma.mma_async.sync.aligned.m64" kind " {" registers "}, " a_operand ", " b_operand ", p" modifiers ";\n}" \
                : __VA_ARGS__ : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)))
+#define SIMT_WGMMA(n, ...) SIMT_WGMMA_OF("n" n "k16.f32.bf16.bf16", ", 1, 1, 0, 0", __VA_ARGS__)
+#define SIMT_WGMMA_E4M3(n, ...) SIMT_WGMMA_OF("n" n "k32.f32.e4m3.e4m3", ", 1, 1", __VA_ARGS__)
 #define SIMT_WGMMA_COLUMNS(n, registers, a_operand, b_operand, add_operand, ...)                                       \
   asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " add_operand ", 0;\n"                                                \
                "wgmma.mma_async.sync.aligned.m64n" n "k16.f32.bf16.bf16 {" registers "}, {" a_operand "}, " b_operand  \
@@ -115,6 +117,25 @@ SIMT_DEVICE void wgmma_bf16(float (&d)[N / 2], uint64_t a, uint64_t b, bool accu
 #endif
 }
 
+// The same of e4m3: a is 64 x 32, b is N x 32. Rows of 128 bytes have 128 k. For 32 of them p is
+// the array + 32 bytes for each 32 before. Hopper adds products with few bits (PTX leaves it open):
+// sum 128 k at most, and add such sums in f32. PTX: wgmma.mma_async.m64nNk32 with .e4m3.
+template <int N>
+SIMT_DEVICE void wgmma_e4m3(float (&d)[N / 2], uint64_t a, uint64_t b, bool accumulate) {
+  static_assert(N == 96 || N == 128, "widths in use");
+#if SIMT_HAS_SM90A
+  if constexpr (N == 96) {
+    SIMT_WGMMA_E4M3("96", SIMT_REGISTERS_0 ", " SIMT_REGISTERS_1A, "%48", "%49", "%50", SIMT_D32(0),
+                    SIMT_D8(32), SIMT_D8(40));
+  } else {
+    SIMT_WGMMA_E4M3("128", SIMT_REGISTERS_0 ", " SIMT_REGISTERS_1, "%64", "%65", "%66", SIMT_D32(0),
+                    SIMT_D32(32));
+  }
+#else
+  unsupported();
+#endif
+}
+
 // d = a b, or d += a b with accumulate: b is 16 x N, by columns, from a descriptor. a is 64 x 16 in
 // registers: a warp has 16 rows, laid out as a of mma_bf16. Neither a nor d may be touched until
 // wgmma_wait. PTX: wgmma.mma_async with matrix A in registers, and imm-trans-b 1 for a b that is
@@ -138,7 +159,9 @@ SIMT_DEVICE void wgmma_bf16_columns(float (&d)[N / 2], const uint32_t (&a)[4], u
 #endif
 }
 
+#undef SIMT_WGMMA_OF
 #undef SIMT_WGMMA
+#undef SIMT_WGMMA_E4M3
 #undef SIMT_WGMMA_COLUMNS
 #undef SIMT_D32
 #undef SIMT_D8

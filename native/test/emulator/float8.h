@@ -5,10 +5,15 @@
 #include "weights/float8.h"
 
 #define SIMT_HAS_E4M3 (::simt::emu::code_capability() >= 89)
+#define SIMT_HAS_E4M3_MMA (::simt::emu::has_e4m3_mma(::simt::emu::code_capability()))
 
 namespace simt {
 
 namespace emu {
+
+inline bool has_e4m3_mma(int capability) {
+  return capability == 89 || capability >= 120;
+}
 
 inline float e4m3_value(uint32_t code) {
   const auto byte = static_cast<uint8_t>(code);
@@ -59,7 +64,7 @@ inline uint32_t e4m3_of(float x) {
 }  // namespace emu
 
 inline void mma_e4m3(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], SIMT_AT) {
-  emu::require(SIMT_HAS_E4M3, at);
+  emu::require(SIMT_HAS_E4M3_MMA, at);
   emu::MmaArgs args = {d, a, b};
   emu::warp_meet(~0u, {"mma_e4m3", true}, &args, emu::multiply_e4m3, at);
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "test/emulator/float8.h"
 #include "test/emulator/tma.h"
 
 namespace simt {
@@ -44,42 +45,56 @@ SIMT_REGISTERS inline float widened(unsigned bits) {
   return __uint_as_float((bits & 0xffff) << 16);
 }
 
-// From the image of shared memory that products see.
-SIMT_REGISTERS inline float operand(const unsigned char* image, const Descriptor& descriptor,
-                                    bool columns, int row, int k) {
+// The elements of two bytes of an operand; k ascends.
+struct Bf16 {
+  static constexpr int kCount = 1;
+  SIMT_REGISTERS static void widen(unsigned bits, float* to) { to[0] = widened(bits); }
+};
+struct E4m3 {
+  static constexpr int kCount = 2;
+  SIMT_REGISTERS static void widen(unsigned bits, float* to) {
+    to[0] = e4m3_value(bits), to[1] = e4m3_value(bits >> 8);
+  }
+};
+
+// Two bytes of the image of shared memory that products see.
+SIMT_REGISTERS inline unsigned operand(const unsigned char* image, const Descriptor& descriptor,
+                                       bool columns, int row, int k) {
   uint16_t bits;
   __builtin_memcpy(&bits, image + seen_operand(descriptor.place(columns, row, k)), 2);
-  return widened(bits);
+  return bits;
 }
 
+template <class Type>
 SIMT_REGISTERS inline void run_wgmma(const Product& p) {
-  float a[64][16], b[256][16];
+  constexpr int kDepth = 16 * Type::kCount;
+  float a[64][kDepth], b[256][kDepth];
   const unsigned char* image = async_smem();
   const Descriptor of_a(p.a), of_b(p.b);
-  for (int k = 0; k < 16; k++) {
+  for (int k = 0; k < 16; k++) {  // of two bytes each
     for (int row = 0; row < 64; row++) {
-      if (p.a_registers[0] == nullptr) {
-        a[row][k] = operand(image, of_a, false, row, k);
-      } else {
-        // PTX: register fragments of A for wgmma.mma_async.m64nNk16
-        const int thread = row / 16 * 32 + row % 8 * 4 + k % 8 / 2, i = row / 8 % 2 + k / 8 * 2;
-        a[row][k] = widened(p.a_registers[thread][i] >> k % 2 * 16);
-      }
+      // PTX: register fragments of A for wgmma.mma_async.m64nNk16
+      const int thread = row / 16 * 32 + row % 8 * 4 + k % 8 / 2, i = row / 8 % 2 + k / 8 * 2;
+      const unsigned bits = p.a_registers[0] == nullptr ? operand(image, of_a, false, row, k)
+                                                        : p.a_registers[thread][i] >> k % 2 * 16;
+      Type::widen(bits, a[row] + k * Type::kCount);
     }
-    for (int row = 0; row < p.n; row++) b[row][k] = operand(image, of_b, p.b_columns, row, k);
+    for (int row = 0; row < p.n; row++)
+      Type::widen(operand(image, of_b, p.b_columns, row, k), b[row] + k * Type::kCount);
   }
   for (int t = 0; t < 128; t++) {
     for (int i = 0; i < p.n / 2; i++) {
       const int row = 16 * (t / 32) + t % 32 / 4 + 8 * (i / 2 % 2),
                 column = 8 * (i / 4) + 2 * (t % 4) + i % 2;
       float sum = 0.0f;
-      for (int k = 0; k < 16; k++) sum += a[row][k] * b[column][k];
+      for (int k = 0; k < kDepth; k++) sum += a[row][k] * b[column][k];
       p.d[t][i] = p.accumulate ? p.d[t][i] + sum : sum;
     }
   }
 }
 
 struct WgmmaArgs {
+  void (*run)(const Product& product);
   float* d;
   const uint32_t* a_registers;
   uint64_t a, b;
@@ -89,7 +104,7 @@ struct WgmmaArgs {
 };
 SIMT_REGISTERS inline void start_wgmma(void** args, uint32_t) {
   const auto* first = static_cast<const WgmmaArgs*>(args[0]);
-  Product product = {run_wgmma,        {}, {}, first->a, first->b, first->n, first->b_columns,
+  Product product = {first->run,       {}, {}, first->a, first->b, first->n, first->b_columns,
                      first->accumulate};
   for (int t = 0; t < 128; t++) {
     const auto* own = static_cast<const WgmmaArgs*>(args[t]);
@@ -109,7 +124,7 @@ inline void check_descriptor(uint64_t bits, bool columns, int rows, const char* 
   if ((d.start >> 7 & d.mask) != d.base)
     fail(at, "wgmma: %s does not begin in the first row of a swizzle", name);
   if (!columns && d.start % d.row_bytes + 32 > d.row_bytes)
-    fail(at, "wgmma: 16 elements of %s cross the end of their row", name);
+    fail(at, "wgmma: 32 bytes of %s cross the end of their row", name);
   if (columns && (d.start % d.row_bytes != 0 || static_cast<uint32_t>(rows) * 2 % d.row_bytes != 0))
     fail(at, "wgmma: %s has columns that are a part of a row", name);
   const uint32_t group = 8 * d.row_bytes;
@@ -125,7 +140,7 @@ inline void issue_wgmma(const WgmmaArgs& args) {
   check_descriptor(args.b, args.b_columns, args.n, "b", args.at);
   product_issue(args.at);
   WgmmaArgs own = args;
-  group_meet("wgmma_bf16", &own, start_wgmma, args.at);
+  group_meet("wgmma", &own, start_wgmma, args.at);
 }
 
 }  // namespace emu
@@ -164,13 +179,22 @@ inline void wgmma_wait(SIMT_AT) {
 template <int N>
 inline void wgmma_bf16(float (&d)[N / 2], uint64_t a, uint64_t b, bool accumulate, SIMT_AT) {
   static_assert(N == 64 || N == 128 || N == 192 || N == 256, "widths in use");
-  emu::issue_wgmma({d, nullptr, a, b, N, false, accumulate, at});
+  emu::issue_wgmma({emu::run_wgmma<emu::Bf16>, d, nullptr, a, b, N, false, accumulate, at});
+}
+template <int N>
+inline void wgmma_e4m3(float (&d)[N / 2], uint64_t a, uint64_t b, bool accumulate, SIMT_AT) {
+  static_assert(N == 96 || N == 128, "widths in use");
+  for (const uint64_t bits : {a, b}) {
+    if (emu::Descriptor(bits).kind != 1)
+      emu::fail(at, "wgmma: e4m3 is emulated in rows of 128 bytes alone");
+  }
+  emu::issue_wgmma({emu::run_wgmma<emu::E4m3>, d, nullptr, a, b, N, false, accumulate, at});
 }
 template <int N>
 inline void wgmma_bf16_columns(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b,
                                bool accumulate, SIMT_AT) {
   static_assert(N == 64 || N == 96 || N == 128, "widths in use");
-  emu::issue_wgmma({d, a, 0, b, N, true, accumulate, at});
+  emu::issue_wgmma({emu::run_wgmma<emu::Bf16>, d, a, 0, b, N, true, accumulate, at});
 }
 
 }  // namespace simt

@@ -26,6 +26,12 @@ std::vector<Way<NormRouteTopKArgs>> ways(Device&, const NormRouteTopKArgs&) {
 std::vector<Way<TopLogitsArgs>> ways(Device&, const TopLogitsArgs&) {
   return {};
 }
+Inputs chosen_inputs(Device&, const LinearArgs&) {
+  return Inputs::kExact;
+}
+Inputs chosen_inputs(Device&, const GroupedGemmArgs&) {
+  return Inputs::kExact;
+}
 int schedules() {
   return 1;
 }

@@ -31,7 +31,9 @@ MOEPP_TEST(simt_choose_gemm) {
     EXPECT(chosen(most, hopper) == GemmKernel::kDecode &&
            chosen(most + 1, hopper) == GemmKernel::kFewRows);
     EXPECT(chosen(32, turing) == GemmKernel::kDecode);
-    EXPECT(chosen(512, hopper) == GemmKernel::kSm80 && chosen(512, turing) == GemmKernel::kF32);
+    EXPECT(chosen(512, turing) == GemmKernel::kF32 && chosen(512, ampere) == GemmKernel::kSm80);
+    EXPECT(chosen(391, hopper) == GemmKernel::kFewRows &&
+           chosen(392, hopper) == (dtype == DType::kF8 ? GemmKernel::kSm90 : GemmKernel::kSm80));
   }
   g.dtype = DType::kBf16;
   // Its o_proj: 12 tiles of 128 columns for each 128 rows. A large one gives every multiprocessor
@@ -47,6 +49,31 @@ MOEPP_TEST(simt_choose_gemm) {
   g.dtype = DType::kF32;  // 48 tiles of 32 columns
   EXPECT(dense(32, hopper) == GemmKernel::kDecode && dense(33, hopper) == GemmKernel::kF32);
   EXPECT(dense(8, ampere) == GemmKernel::kDecode && dense(512, ampere) == GemmKernel::kF32);
+}
+
+// Tiles of 128 rows do, on chips that multiply e4m3 in hardware, if the workspace has room.
+MOEPP_TEST(simt_products_that_quantise_x) {
+  cuda::Gemm g = {};
+  g.picks_per_row = 2, g.groups = 4, g.rows = 1024, g.k = g.pitch = 1536, g.weight_rows = 8192;
+  const auto quantises = [&](int chip, GemmKernel kernel, DType dtype, int64_t rows) {
+    g.dtype = dtype;
+    cuda::CudaQueue queue(nullptr, 100, chip);
+    char workspace;
+    queue.set_workspace(&workspace, rows * 1536 / 128 * (128 + 4));
+    return cuda::multiplies_float8(g, kernel, queue);
+  };
+  for (const int chip : {89, 120}) {
+    EXPECT(quantises(chip, GemmKernel::kSm80, DType::kF8, 1024));
+    EXPECT(!quantises(chip, GemmKernel::kSm80, DType::kF8, 1023));
+    EXPECT(!quantises(chip, GemmKernel::kFewRows, DType::kF8, 1024));
+    EXPECT(!quantises(chip, GemmKernel::kSm80, DType::kI8, 1024));
+  }
+  for (const int chip : {80, 86, 90, 100})
+    EXPECT(!quantises(chip, GemmKernel::kSm80, DType::kF8, 1024));
+  // part by part
+  EXPECT(quantises(90, GemmKernel::kSm90, DType::kF8, 128));
+  EXPECT(!quantises(90, GemmKernel::kSm90, DType::kF8, 127));
+  EXPECT(!quantises(90, GemmKernel::kSm90, DType::kBf16, 1024));
 }
 
 // A kernel that rounds x takes x as bf16, in rows of whole units.

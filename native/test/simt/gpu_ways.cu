@@ -100,7 +100,7 @@ static std::vector<GemmKernel> kernels_for(DType dtype) {
   if (dtype == DType::kF32) return {GemmKernel::kF32, GemmKernel::kDecode};
   std::vector<GemmKernel> kernels = {GemmKernel::kF32, GemmKernel::kDecode, GemmKernel::kFewRows,
                                      GemmKernel::kSm80};
-  if (dtype == DType::kBf16) kernels.push_back(GemmKernel::kSm90);
+  if (dtype == DType::kBf16 || dtype == DType::kF8) kernels.push_back(GemmKernel::kSm90);
   return kernels;
 }
 static bool rounds_activations(GemmKernel kernel) {
@@ -116,15 +116,18 @@ static std::vector<int> chips_for(GemmKernel kernel, DType dtype) {
   }
   if (kernel == GemmKernel::kSm90) return {90};
   if (kernel == GemmKernel::kSm80 && dtype == DType::kBf16) return {80, 86};
-  if (rounds_activations(kernel) && dtype == DType::kF8) return {86, 89};
+  if (kernel == GemmKernel::kSm80 && dtype == DType::kF8) return {86, 89};
   return {86};
 }
 
-// Just enough for x as e4m3 and its scales.
-template <class Args>
-static std::shared_ptr<Block> room_for_x(Device& device, const Args& args) {
-  const int64_t k = args.x->shape[args.x->rank - 1], blocks = (k + 127) / 128;
-  return workspace_of(device, args.x->elements() / k * blocks * (128 + 4));
+// Just enough for rows of k elements as e4m3 with their scales.
+static std::shared_ptr<Block> room_for_float8(Device& device, int64_t rows, int64_t k) {
+  return workspace_of(device, (rows + 3) / 4 * 4 * ((k + 127) / 128) * (128 + 4));
+}
+// A kernel's treatment of x.
+static Inputs inputs_of(GemmKernel kernel, const cuda::Gemm& gemm, const cuda::CudaQueue& queue) {
+  if (!rounds_activations(kernel)) return Inputs::kExact;
+  return multiplies_float8(gemm, kernel, queue) ? Inputs::kFloat8 : Inputs::kRounded;
 }
 
 // Every kernel of products for such weights, on every chip that has another one. The workspace
@@ -132,22 +135,26 @@ static std::shared_ptr<Block> room_for_x(Device& device, const Args& args) {
 template <class Args>
 static std::vector<Way<Args>> product_ways(Device& device, const Args& args, int multiprocessors) {
   std::vector<Way<Args>> ways;
-  const auto tile = workspace_of(device, 128 * 2 * (args.weight->shape[2] + 7) / 8 * 8);
+  const bool is_float8 = args.weight->dtype == DType::kF8;
+  const int64_t k = args.weight->shape[args.weight->rank - 1], rows = args.x->elements() / k;
+  const auto tile = is_float8 ? room_for_float8(device, 128, k)
+                              : workspace_of(device, 128 * 2 * (k + 7) / 8 * 8),
+             all = is_float8 ? room_for_float8(device, rows, k) : tile;
   for (const GemmKernel kernel : kernels_for(args.weight->dtype)) {
     const bool wide = kernel == GemmKernel::kSm80 || kernel == GemmKernel::kSm90;
     if (wide && args.activation == Activation::kTanh) continue;  // no model has it
     for (const int chip : chips_for(kernel, args.weight->dtype)) {
-      const bool float8 = rounds_activations(kernel) && args.weight->dtype == DType::kF8 &&
-                          args.activation != Activation::kTanh && (chip == 89 || chip >= 120);
+      const auto room = kernel == GemmKernel::kSm90 ? tile : all;
       Way<Args> way = with_queue<Args>(
           std::string(kernel_name(kernel)) + " of " + std::to_string(chip), multiprocessors, chip,
-          [kernel, room = float8 ? room_for_x(device, args) : tile](const Args& a,
-                                                                    cuda::CudaQueue& queue) {
+          [kernel, room](const Args& a, cuda::CudaQueue& queue) {
             queue.set_workspace(room->device(), room->bytes());
             cuda::run_gemm(cuda::gemm_of(a), kernel, queue);
           });
+      cuda::CudaQueue queue(nullptr, multiprocessors, chip);
+      queue.set_workspace(room->device(), room->bytes());
       way.reads_bf16 = rounds_activations(kernel);
-      way.inputs = !way.reads_bf16 ? Inputs::kExact : float8 ? Inputs::kFloat8 : Inputs::kRounded;
+      way.inputs = inputs_of(kernel, cuda::gemm_of(args), queue);
       ways.push_back(way);
     }
   }
@@ -159,6 +166,19 @@ std::vector<Way<LinearArgs>> ways(Device& device, const LinearArgs& args, int mu
 std::vector<Way<GroupedGemmArgs>> ways(Device& device, const GroupedGemmArgs& args,
                                        int multiprocessors) {
   return product_ways(device, args, multiprocessors);
+}
+
+template <class Args>
+static Inputs chosen(Device& device, const Args& args) {
+  const auto& queue = cuda::CudaQueue::from(device.queue());
+  const cuda::Gemm gemm = cuda::gemm_of(args);
+  return inputs_of(cuda::choose_gemm(gemm, queue), gemm, queue);
+}
+Inputs chosen_inputs(Device& device, const LinearArgs& args) {
+  return chosen(device, args);
+}
+Inputs chosen_inputs(Device& device, const GroupedGemmArgs& args) {
+  return chosen(device, args);
 }
 
 // Tiles of several tokens, and blocks of several chunks, for steps that are small beside the card.

@@ -97,7 +97,7 @@ static void expect_same_numbers(const std::string& file, DType dtype, Layout lay
                  label + ": a packed weight differs");
   const int64_t stored = cuda::weight_rows(layout, shape[1]), blocks = quant_blocks(shape[2]);
   const int64_t row_bytes = blocks * (dtype == DType::kI8 ? 128 : 64),
-                padded = (stored + 3) / 4 * 4;
+                padded = cuda::scale_rows(stored);
   const int64_t group_bytes = stored * row_bytes + blocks * padded * 4,
                 bytes = panel_bytes(dtype, shape[2]);
   EXPECT(static_cast<int64_t>(rows.size()) == shape[0] * group_bytes);

@@ -12,7 +12,7 @@
 
 #include "device_test.h"
 #include "memory_bugs.h"
-#include "seeded_bugs_run.h"
+#include "seeded_blocks.h"
 #include "seeded_orders.h"
 
 namespace moepp::simt_test {
@@ -31,6 +31,11 @@ int counting() {
 template <Bug bug>
 int piped() {
   return run_piped(piped_gemm<bug>);
+}
+
+template <BlockBug bug>
+int adding_blocks() {
+  return run_blocks(blocks_gemm<bug>);
 }
 
 template <Bug bug>
@@ -88,6 +93,11 @@ const Seeded kSeeded[] = {
     {"mbarrier used before it is seen", piped<Bug::kNoInitBarrier>, kEvery},
     {"end without tma_store_wait", piped<Bug::kNoStoreWait>, kEvery},
     {"tile overwritten under a TMA store", piped<Bug::kStoreRace>, kEvery},
+    {"blocks_gemm, correct", adding_blocks<BlockBug::kNone>, 0},
+    {"block added before the wait", adding_blocks<BlockBug::kAddedEarly>, kEvery},
+    {"no wgmma_fence for a second block", adding_blocks<BlockBug::kOneFence>, kEvery},
+    {"e4m3 in steps of bf16", adding_blocks<BlockBug::kBf16Steps>, kEvery},
+    {"scales freed before they are read", adding_blocks<BlockBug::kFreedScales>, kEvery},
     {"copies in order, correct", run_copies<OrderBug::kNone>, 0},
     {"staging overwritten before its copy", run_copies<OrderBug::kStagingOverwritten>, kEvery},
     {"memory freed in flight", run_copies<OrderBug::kFreedInFlight>, kEvery},

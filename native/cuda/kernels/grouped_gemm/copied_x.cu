@@ -1,7 +1,7 @@
-// Rows of x as Hopper's product takes them: bf16, in the order of the output's rows. TMA cannot
-// gather them. A warp copies a row. For few rows x comes from L2, where the op before left it, and
-// the copy stays there. An element of a row moves 6 bytes, beside 2 operations for each stored row
-// of the weight: with 8192 of these some 4 % of the product.
+// Rows of x as Hopper's product of bf16 takes them: bf16, in the order of the output's rows. TMA
+// cannot gather them. A warp copies a row. For few rows x comes from L2, where the op before left
+// it, and the copy stays there. An element of a row moves 6 bytes, beside 2 operations for each
+// stored row of the weight: with 8192 of these some 4 % of the product.
 // SASS * copy_rows_of_x: LDG STG !LDL !STL registers<=48 no-spills
 #include "cuda/kernels/grouped_gemm/tiles.cuh"
 
@@ -34,12 +34,14 @@ int64_t row_bytes(const Gemm& g) {
 }  // namespace
 
 bool serves_as_it_is(const Gemm& g) {
-  return g.x_dtype == DType::kBf16 && g.token_order == nullptr;
+  return g.dtype != DType::kF8 && g.x_dtype == DType::kBf16 && g.token_order == nullptr;
 }
 
 int64_t rows_at_once(const Gemm& g, const CudaQueue& queue) {
   if (serves_as_it_is(g)) return g.rows;
-  return queue.workspace_bytes() / row_bytes(g) / kTileRows * kTileRows;
+  const int64_t tile =
+      g.dtype == DType::kF8 ? float8_bytes(g, kTileRows) : kTileRows * row_bytes(g);
+  return queue.workspace_bytes() / tile * kTileRows;
 }
 
 const void* copy_x(const Gemm& g, int first, int end, CudaQueue& queue) {

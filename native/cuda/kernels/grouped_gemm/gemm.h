@@ -22,8 +22,8 @@
 //                 Hopper, by a kernel that copies them first, unless the op that wrote them has
 //                 rounded them already; f32 sums
 //   int8, int4    the same two, with weights exactly as quantised; unlike on the CPU, activations
-//   float8        are not quantised. But for float8 weights sm_89 and sm_120 make e4m3 of those
-//                 that they would round to bf16 (sm89_float8.cu)
+//   float8        are not quantised. But tiles of 128 rows make e4m3 of them for float8 weights,
+//                 on sm_89, sm_120 (sm89_float8.cu) and sm_90a (sm90_float8.cu)
 // In every kernel a row's result does not depend on the rows beside it, and is the same in every
 // run. The types, the shapes and the chip, which the host knows, choose the kernel; the routing
 // never does. No kernel here has run on a GPU yet: they are tested under emulation
@@ -70,7 +70,7 @@ enum class GemmKernel {
   kDecode,   // any type and chip; reads a group's weights once per 8 rows
   kFewRows,  // all but f32: mma.sync; reads a group's weights once per 64 rows, or 32
   kSm80,     // all but f32: mma.sync, tiles of 128 rows; not for tanh
-  kSm90,     // bf16: TMA and wgmma, sm_90a alone; not for tanh
+  kSm90,     // bf16 and float8: TMA and wgmma, sm_90a alone; not for tanh
 };
 
 // Products that each kernel was launched for by this process, recorded steps counted once: so that
@@ -82,9 +82,9 @@ GemmKernel choose_gemm(const Gemm& gemm, const CudaQueue& queue);
 // True if that kernel rounds x, and takes rows of bf16: whole units of 16 bytes.
 bool reads_bf16(const Gemm& gemm, const CudaQueue& queue);
 void run_gemm(const Gemm& gemm, GemmKernel kernel, CudaQueue& queue);
-// True if mma.sync multiplies float8 weights by x as e4m3. The chip must do so in hardware, and the
-// workspace must have room for x. Not for tanh.
-bool multiplies_float8(const Gemm& gemm, const CudaQueue& queue);
+// True if that kernel multiplies float8 weights by x as e4m3. The chip must do so in hardware, and
+// the workspace must have room for x.
+bool multiplies_float8(const Gemm& gemm, GemmKernel kernel, const CudaQueue& queue);
 
 // The launchers of the kernels, in the files of this folder.
 void gemm_f32(const Gemm& gemm, CudaQueue& queue);
@@ -92,16 +92,29 @@ void gemm_decode(const Gemm& gemm, CudaQueue& queue);
 void gemm_few_rows(const Gemm& gemm, CudaQueue& queue);
 void gemm_sm80(const Gemm& gemm, CudaQueue& queue);
 void gemm_sm80_quantised(const Gemm& gemm, CudaQueue& queue);
-void gemm_sm89_float8(const Gemm& gemm, bool few_rows, CudaQueue& queue);
+void gemm_sm89_float8(const Gemm& gemm, CudaQueue& queue);
 void gemm_sm90(const Gemm& gemm, CudaQueue& queue);
+void gemm_sm90_float8(const Gemm& gemm, CudaQueue& queue);
+bool fits_sm89_float8(const Gemm& gemm, const CudaQueue& queue);  // chip and workspace
 
-// Hopper's kernel takes x as bf16, a row for each of the output's. Any other x is copied so to the
-// workspace first.
+// Hopper's kernels take a row of x for each of the output's, as bf16 or e4m3. Any other x is copied
+// so to the workspace first.
 bool serves_as_it_is(const Gemm& gemm);
 // The rows of one launch: all, or as many as the workspace holds. 0: not even those of a tile.
 int64_t rows_at_once(const Gemm& gemm, const CudaQueue& queue);
 // Copies those of the rows first .. end - 1 that a group has, `pitch` elements from one to the
 // next. Returns row `first`.
 const void* copy_x(const Gemm& gemm, int first, int end, CudaQueue& queue);
+
+// Rows of x as e4m3.
+struct Float8Rows {
+  unsigned char* numbers;  // [rows, pitch]
+  float* scales;           // [pitch / 128, scale_rows]
+  int scale_rows;          // the rows, rounded up to 4
+};
+int64_t float8_bytes(const Gemm& gemm, int64_t rows);
+// Quantises the rows first .. end - 1 to the workspace. of_output: the rows are those of the output
+// that a group has, else those of x, as they are.
+Float8Rows quantise_x(const Gemm& gemm, bool of_output, int first, int end, CudaQueue& queue);
 
 }  // namespace moepp::cuda

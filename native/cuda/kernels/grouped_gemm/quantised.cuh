@@ -109,8 +109,9 @@ struct QuantisedGroup {
   int row_bytes, scale_rows;
 
   SIMT_DEVICE QuantisedGroup(const void* weight, int64_t group, int rows, int pitch)
-      : row_bytes(pitch / static_cast<int>(kQuantBlock) * Weight::kBlockBytes),
-        scale_rows((rows + 3) / 4 * 4) {
+      : row_bytes(pitch / static_cast<int>(kQuantBlock) * Weight::kBlockBytes) {
+    constexpr int kUnit = static_cast<int>(kScaleRows);
+    scale_rows = (rows + kUnit - 1) / kUnit * kUnit;
     const int64_t bytes = static_cast<int64_t>(rows) * row_bytes;
     const int64_t words = static_cast<int64_t>(pitch / static_cast<int>(kQuantBlock)) * scale_rows;
     values = static_cast<const unsigned char*>(weight) + group * (bytes + words * 4);

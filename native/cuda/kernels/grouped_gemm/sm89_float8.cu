@@ -1,13 +1,11 @@
 // float8 weights times activations in e4m3, where tensor cores multiply that by mma.sync: sm_89 and
-// sm_120. They do so at twice the rate of bf16. Two kernels. The first quantises x: 128 k of a row
-// become e4m3 numbers and a scale, largest / 448. Rows are bf16 then, or are rounded to it first.
-// The second multiplies numbers by numbers. It sums 128 k, and adds these sums to others in f32,
-// times the scale of the weight's row and of x's.
+// sm_120. They do so at twice the rate of bf16. x is quantised by a kernel of its own
+// (float8_x.cu). This one sums products of 128 k, and adds these sums to others in f32, times the
+// scale of the weight's row and of x's.
 //
 // Lines of 64 k of x and of the weight travel in the same order (weight_layout.h). A thread reads
 // 16 bytes of a row for two products. Persistent blocks walk the tiles.
 // SASS sm_89,sm_120 multiply_float8: QMMA LDGSTS !LDL !STL no-spills
-// SASS sm_89,sm_120 quantise_rows: LDG STG !LDL !STL registers<=48 no-spills
 #include "cuda/kernels/grouped_gemm/mma_tile.cuh"
 #include "cuda/kernels/grouped_gemm/quantised.cuh"
 #include "cuda/simt/float8.h"
@@ -19,64 +17,16 @@ namespace float8 {
 constexpr int kBlock = static_cast<int>(kQuantBlock), kLineDepth = 64, kLineBytes = 64;
 inline constexpr int kLines = kBlock / kLineDepth, kStages = 4;
 constexpr int kScaleStages = 3;  // of blocks: two are under way while one is added
-constexpr float kLargest = 448.0f;
 
-// x as numbers [rows][pitch] in lines, and their scales [rows][pitch / 128].
-struct Quantised {
-  unsigned char* numbers;
-  float* scales;
-};
-
-constexpr int kQuantiseThreads = 256;
-
-// A warp takes 128 k of a row, a lane four of them. N: elements of one access.
-template <class X, int N>
-__global__ void __launch_bounds__(kQuantiseThreads)
-    quantise_rows(const X* x, const int32_t* last, int rows, int k, int blocks, Quantised to) {
-  SIMT_REQUIRES(SIMT_HAS_E4M3) {
-    await_inputs();
-    const int64_t units = static_cast<int64_t>(last != nullptr ? *last : rows) * blocks;
-    constexpr int kWarps = kQuantiseThreads / 32;
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    for (int64_t unit = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32; unit < units;
-         unit += static_cast<int64_t>(gridDim.x) * kWarps) {
-      const int64_t row = unit / blocks;
-      const int block = static_cast<int>(unit % blocks), first = block * kBlock + lane * 4;
-      float v[4] = {};
-#pragma unroll
-      for (int i = 0; i < 4; i += N) {
-        float part[N];
-        if (first + i >= k) break;
-        load_elements(x + row * k + first + i, part);
-#pragma unroll
-        for (int j = 0; j < N; j++) v[i + j] = simt::to_float(simt::to_bf16(part[j]));
-      }
-      int most = 0;  // as bits: those of NaN are above all others
-#pragma unroll
-      for (int i = 0; i < 4; i++) most = max(most, __float_as_int(v[i]) & 0x7fffffff);
-      const float largest = __int_as_float(simt::reduce_max(simt::kFullMask, most));
-      const bool is_zero = largest < kSmallestQuantised;
-      const float inverse = is_zero ? 0.0f : kLargest / largest;
-      const uint32_t numbers = simt::pack_e4m3(v[0] * inverse, v[1] * inverse) |
-                               simt::pack_e4m3(v[2] * inverse, v[3] * inverse) << 16;
-      const int place = lane / 16 * kLineBytes + lane % 4 * 16 + lane / 4 % 4 * 4;
-      *reinterpret_cast<uint32_t*>(to.numbers + unit * kBlock + place) = numbers;
-      if (lane == 0) to.scales[unit] = is_zero ? 0.0f : largest / kLargest;
-    }
-  }
-}
-
-template <int Rows, int Columns, int Down, int Across>
 struct Config {
-  static constexpr int kRows = Rows, kColumns = Columns, kWarpsAcross = Across,
-                       kThreads = 32 * Down * Across;
-  static constexpr int kBlocks = kThreads == 128 ? 2 : 1;  // per multiprocessor, as registers allow
-  static constexpr int kWarpRows = kRows / Down, kWarpColumns = kColumns / Across;
+  static constexpr int kRows = 128, kColumns = 128, kWarpsDown = 2, kWarpsAcross = 4,
+                       kThreads = 32 * kWarpsDown * kWarpsAcross;
+  static constexpr int kWarpRows = kRows / kWarpsDown, kWarpColumns = kColumns / kWarpsAcross;
   static constexpr int kDown = kWarpRows / 16, kAcross = kWarpColumns / 8;  // fragments of a warp
   static_assert(kAcross % 2 == 0, "gate and up are neighbours");
 };
+using C = Config;
 
-template <class C>
 struct Smem {
   alignas(128) unsigned char x[kStages][C::kRows * kLineBytes];
   alignas(128) unsigned char weight[kStages][C::kColumns * kLineBytes];
@@ -86,7 +36,7 @@ struct Smem {
 };
 
 // Line `line` of rows that begin at from + row_of(i) * pitch; row_of is -1 for zeros.
-template <class C, int kRows, class RowOf>
+template <int kRows, class RowOf>
 SIMT_DEVICE void copy_lines(unsigned char* stage, const unsigned char* from, int pitch, int line,
                             const RowOf& row_of) {
   constexpr int kUnits = kLineBytes / 16, kStep = C::kThreads / kUnits;
@@ -101,9 +51,8 @@ SIMT_DEVICE void copy_lines(unsigned char* stage, const unsigned char* from, int
   }
 }
 
-template <class C>
-SIMT_DEVICE void copy_scales(const QuantisedGroup<Float8Weight>& w, const Quantised& x, int blocks,
-                             const Tile& tile, Smem<C>& s, int block) {
+SIMT_DEVICE void copy_scales(const QuantisedGroup<Float8Weight>& w, const Float8Rows& x,
+                             const Tile& tile, Smem& s, int block) {
   const int thread = static_cast<int>(threadIdx.x);
   if (thread * 4 < C::kColumns) {
     const bool there = tile.column + thread * 4 < w.scale_rows;
@@ -113,7 +62,7 @@ SIMT_DEVICE void copy_scales(const QuantisedGroup<Float8Weight>& w, const Quanti
   }
   if (thread < C::kRows) {
     const int row = s.source[thread];
-    const int64_t at = static_cast<int64_t>(row) * blocks + block;
+    const int64_t at = static_cast<int64_t>(block) * x.scale_rows + row;
     simt::cp_async_zfill<4>(s.x_scales[block % kScaleStages] + thread,
                             x.scales + (row >= 0 ? at : 0), row >= 0 ? 4 : 0);
   }
@@ -127,7 +76,6 @@ SIMT_DEVICE void load_unit(uint32_t (&words)[4], const unsigned char* lines, int
   words[0] = unit.x, words[1] = unit.y, words[2] = unit.z, words[3] = unit.w;
 }
 
-template <class C>
 SIMT_DEVICE void multiply(const unsigned char* x, const unsigned char* weight, int row, int column,
                           Sums<C>& sum) {
   uint32_t b[C::kAcross][4];
@@ -151,8 +99,7 @@ SIMT_DEVICE void multiply(const unsigned char* x, const unsigned char* weight, i
 }
 
 // Adds a block's sums, times both scales.
-template <class C>
-SIMT_DEVICE void add_scaled(const Smem<C>& s, int block, int row, int column, const Sums<C>& part,
+SIMT_DEVICE void add_scaled(const Smem& s, int block, int row, int column, const Sums<C>& part,
                             Sums<C>& sum) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const float* rows = s.x_scales[block % kScaleStages] + row + lane / 4;
@@ -172,8 +119,7 @@ SIMT_DEVICE void add_scaled(const Smem<C>& s, int block, int row, int column, co
   }
 }
 
-template <class C>
-SIMT_DEVICE void compute_tile(const Gemm& g, const Quantised& x, const Tile& tile, Smem<C>& s) {
+SIMT_DEVICE void compute_tile(const Gemm& g, const Float8Rows& x, const Tile& tile, Smem& s) {
   const int warp = static_cast<int>(threadIdx.x) / 32, blocks = g.pitch / kBlock;
   const int row = warp / C::kWarpsAcross * C::kWarpRows,
             column = warp % C::kWarpsAcross * C::kWarpColumns;
@@ -181,12 +127,12 @@ SIMT_DEVICE void compute_tile(const Gemm& g, const Quantised& x, const Tile& til
   const QuantisedGroup<Float8Weight> w(g.weight, tile.group, g.weight_rows, g.pitch);
   const auto fill = [&](int line) {
     if (line < blocks * kLines) {
-      copy_lines<C, C::kRows>(s.x[line % kStages], x.numbers, g.pitch, line,
-                              [&](int i) { return s.source[i]; });
-      copy_lines<C, C::kColumns>(s.weight[line % kStages], w.values, w.row_bytes, line, [&](int i) {
+      copy_lines<C::kRows>(s.x[line % kStages], x.numbers, g.pitch, line,
+                           [&](int i) { return s.source[i]; });
+      copy_lines<C::kColumns>(s.weight[line % kStages], w.values, w.row_bytes, line, [&](int i) {
         return tile.column + i < g.weight_rows ? tile.column + i : -1;
       });
-      if (line % kLines == 0) copy_scales<C>(w, x, blocks, tile, s, line / kLines);
+      if (line % kLines == 0) copy_scales(w, x, tile, s, line / kLines);
     }
     simt::cp_async_commit();  // an empty group past the end, so that groups count lines
   };
@@ -201,73 +147,40 @@ SIMT_DEVICE void compute_tile(const Gemm& g, const Quantised& x, const Tile& til
       simt::cp_async_wait<kStages - 2>();
       __syncthreads();  // this line is there for all, and all have read the stage that is filled
       fill(line + kStages - 1);
-      multiply<C>(s.x[line % kStages], s.weight[line % kStages], row, column, part);
+      multiply(s.x[line % kStages], s.weight[line % kStages], row, column, part);
     }
-    add_scaled<C>(s, b, row, column, part, sum);
+    add_scaled(s, b, row, column, part, sum);
   }
   write_sums<C>(g, tile, row, column, sum);
 }
 
-template <class C>
-__global__ void __launch_bounds__(C::kThreads, C::kBlocks)
-    multiply_float8(const Gemm g, const Quantised x) {
-  SIMT_REQUIRES(SIMT_HAS_E4M3) {
+__global__ void __launch_bounds__(C::kThreads, 1)
+    multiply_float8(const Gemm g, const Float8Rows x) {
+  SIMT_REQUIRES(SIMT_HAS_E4M3_MMA) {
     await_inputs();
-    auto& s = *simt::smem<Smem<C>>();
-    for_each_tile<C>(g, [&](const Tile& tile) { compute_tile<C>(g, x, tile, s); });
+    auto& s = *simt::smem<Smem>();
+    for_each_tile<C>(g, [&](const Tile& tile) { compute_tile(g, x, tile, s); });
   }
 }
 
-template <class C>
-void launch(const Gemm& g, const Quantised& x, CudaQueue& queue) {
-  queue.launch(multiply_float8<C>, persistent<C>(g, queue, C::kBlocks, sizeof(Smem<C>)), g, x);
-}
-
+// Rows of x, which the products gather.
 int x_rows(const Gemm& g) {
   return g.token_order != nullptr ? g.rows / g.picks_per_row : g.rows;
-}
-int64_t x_bytes(const Gemm& g) {
-  return x_rows(g) * (g.pitch + g.pitch / kBlock * static_cast<int64_t>(sizeof(float)));
-}
-
-template <class X, int N>
-void quantise(const Gemm& g, const Quantised& to, CudaQueue& queue) {
-  const int rows = x_rows(g), blocks = g.pitch / kBlock, per_block = kQuantiseThreads / 32;
-  const int64_t wanted = (static_cast<int64_t>(rows) * blocks + per_block - 1) / per_block,
-                most = 8 * queue.multiprocessors();
-  const bool sorted = g.token_order == nullptr && g.offsets != nullptr;
-  const simt::Launch how = {dim3(static_cast<unsigned>(wanted < most ? wanted : most)),
-                            dim3(kQuantiseThreads)};
-  // Rows past the last expert's are not there.
-  queue.launch(quantise_rows<X, N>, how, static_cast<const X*>(g.x),
-               sorted ? g.offsets + g.groups : nullptr, rows, g.k, blocks, to);
 }
 
 }  // namespace float8
 
-// sm_100 has no such instruction either: see cuda/simt/float8.h.
-bool multiplies_float8(const Gemm& g, const CudaQueue& queue) {
+bool fits_sm89_float8(const Gemm& g, const CudaQueue& queue) {
   const int capability = queue.compiled().capability;
-  return g.dtype == DType::kF8 && g.activation != Activation::kTanh &&
-         (capability == 89 || capability >= 120) && float8::x_bytes(g) <= queue.workspace_bytes();
+  return (capability == 89 || capability >= 120) &&
+         float8_bytes(g, float8::x_rows(g)) <= queue.workspace_bytes();
 }
 
-void gemm_sm89_float8(const Gemm& g, bool few_rows, CudaQueue& queue) {
-  using namespace float8;
-  auto* numbers = static_cast<unsigned char*>(queue.workspace(x_bytes(g)));
-  const int64_t bytes = static_cast<int64_t>(x_rows(g)) * g.pitch;  // a multiple of 128
-  const Quantised x = {numbers, reinterpret_cast<float*>(numbers + bytes)};
-  if (g.x_dtype == DType::kBf16) {
-    quantise<simt::bf16, 4>(g, x, queue);
-  } else if (g.k % 4 == 0) {
-    quantise<float, 4>(g, x, queue);
-  } else {
-    quantise<float, 1>(g, x, queue);
-  }
-  if (!few_rows) return launch<Config<128, 128, 2, 4>>(g, x, queue);
-  if (most_tiles(g, 32, 128) >= queue.multiprocessors())
-    return launch<Config<32, 128, 1, 4>>(g, x, queue);
-  launch<Config<32, 32, 2, 2>>(g, x, queue);
+void gemm_sm89_float8(const Gemm& g, CudaQueue& queue) {
+  using float8::C, float8::Smem;
+  const bool of_output = g.token_order == nullptr;
+  const Float8Rows x = quantise_x(g, of_output, 0, float8::x_rows(g), queue);
+  queue.launch(float8::multiply_float8, persistent<C>(g, queue, 1, sizeof(Smem)), g, x);
 }
 
 }  // namespace moepp::cuda

@@ -1,348 +1,73 @@
-// bf16 weights on Hopper's tensor cores. Persistent blocks of three warpgroups. One thread of the
-// first fills a ring of stages by TMA. It has a map over the rows of x, and one over the rows of
-// all groups' weights. The two others multiply from the ring with wgmma, 64 rows each. The last
-// tile of a group with no more rows than that is one warpgroup's, in half the time.
+// bf16 weights on Hopper's tensor cores (sm90.cuh).
 // SASS sm_90a multiply_wgmma: HGMMA>=4 UTMALDG UBLKCP !HMMA !LDL !STL registers=168 no-spills
-#include <algorithm>
-
-#include "cuda/kernels/grouped_gemm/tiles.cuh"
-#include "cuda/mma.cuh"
+#include "cuda/kernels/grouped_gemm/sm90.cuh"
 
 namespace moepp::cuda {
 
-// Not an anonymous namespace: what other chips do not use would be warned about.
 namespace sm90 {
 
-// of k per stage: 128 bytes of bf16, one swizzled row
-constexpr int kThreads = 384, kRows = 128, kPartRows = 64, kDepth = 64, kStages = 4;
-inline constexpr int kConsumerWarps = 8, kWarpRows = 16;
-// A block is launched with 168 registers per thread, and deals exactly these anew. With fewer at
-// launch the consumers would wait for ever. ptxas gives a kernel with setmaxnreg all that
-// __launch_bounds__ leaves it, and the claim above checks that it does.
-inline constexpr int kLaunchRegisters = 168, kProducerRegisters = 40, kConsumerRegisters = 232;
-static_assert(128 * kProducerRegisters + (kThreads - 128) * kConsumerRegisters ==
-                  kThreads * kLaunchRegisters,
-              "all are dealt");
-
+// A stage of 256 columns has 4.2 million operations, 85 for each byte. In a cluster 128.
 template <int Columns, int Blocks>
-struct Config {
-  static constexpr int kColumns = Columns;  // 192 or 256
-  static constexpr int kBlocks = Blocks;    // of a cluster: 1 or 2
-};
+struct Bf16 : Shape<Columns, Blocks> {
+  using Element = simt::bf16;
+  static constexpr int kDepth = 64, kStages = 4;
+  struct Maps {
+    simt::TensorMap x, weight;
+  };
+  struct Scales {};
 
-// 16 bytes more than half a tile's columns: the rows of a fragment begin in banks of their own.
-template <class C>
-struct OutRow {
-  alignas(16) simt::bf16 columns[C::kColumns / 2 + 8];
-};
-
-// A stage is 48 KB of 256 columns: 4.2 million operations, 85 for each byte. Each of two blocks
-// loads half of the weights for both: 128 for each byte.
-template <class C>
-struct Smem {
-  alignas(1024) simt::bf16 x[kStages][2][kPartRows * kDepth];
-  alignas(1024) simt::bf16 weight[kStages][C::kColumns * kDepth];
-  OutRow<C> out[kConsumerWarps][kWarpRows];
-  simt::Mbarrier full[kStages];   // the producer, and the announced bytes
-  simt::Mbarrier empty[kStages];  // every consumer's warp, of all blocks that are loaded for
-};
-
-// Of all rows those that a launch computes: row `first` is row 0 of its x.
-struct Window {
-  int first, end;
-};
-
-// The stage that is next, and the parity of its phase, for either side.
-struct Ring {
-  int stage = 0, parity = 0;
-
-  SIMT_DEVICE void advance() {
-    if (++stage < kStages) return;
-    stage = 0;
-    parity ^= 1;
+  static Maps maps(const Gemm& g, const void* x, Window window, CudaQueue& queue) {
+    const auto pitch = static_cast<uint64_t>(g.pitch);
+    Maps maps;
+    queue.check(
+        simt::make_tensor_map(&maps.x, {x, simt::Element::kBf16, static_cast<uint64_t>(g.k),
+                                        static_cast<uint64_t>(window.end - window.first), pitch * 2,
+                                        kDepth, kPartRows, simt::Swizzle::k128}));
+    queue.check(simt::make_tensor_map(
+        &maps.weight,
+        {g.weight, simt::Element::kBf16, pitch, static_cast<uint64_t>(g.groups) * g.weight_rows,
+         pitch * 2, kDepth, Columns / Blocks, simt::Swizzle::k128}));
+    return maps;
   }
-};
+  static SIMT_DEVICE int weight_row(const Gemm& g, int group) { return group * g.weight_rows; }
+  struct ScaleLoads {
+    SIMT_DEVICE ScaleLoads(const Gemm&, Window, const Tile&) {}
+    SIMT_DEVICE uint32_t stage_bytes() const { return 0; }
+    SIMT_DEVICE void start(const Gemm&, const Maps&, int, Scales&, simt::Mbarrier*) {}
+  };
 
-// The tiles of a block, or of a cluster's two.
-template <class C>
-struct Walk {
-  TileWalk<kRows * C::kBlocks, C::kColumns> tiles;
-  int round = 0;
-
-  SIMT_DEVICE Walk(Window window) : tiles{window.first, window.end} {}
-
-  // Blocks change places from round to round. Of two row tiles a group has, the second may be
-  // short, and half of an even number of blocks would meet nothing else.
-  SIMT_DEVICE bool next(const Gemm& g, Tile* tile) {
-    const int clusters = static_cast<int>(gridDim.x) / C::kBlocks,
-              cluster = static_cast<int>(blockIdx.x) / C::kBlocks;
-    const int64_t number = static_cast<int64_t>(round) * clusters + (cluster + round) % clusters;
-    round++;
-    if (!tiles.find(g, number, tile)) return false;
-    if constexpr (C::kBlocks == 2) {
-      // Two warpgroups of each block, or one, so that neither block waits for the other.
-      const int rows = tile->end - tile->row > kRows ? kRows : kPartRows;
-      tile->row += static_cast<int>(simt::cluster_rank()) * rows;
-      tile->end = min(tile->end, tile->row + rows);
-    }
-    return true;
-  }
-};
-
-// By the warp that has read a stage.
-template <class C>
-SIMT_DEVICE void release(Smem<C>& s, int stage) {
-  const unsigned lane = threadIdx.x % 32;
-  if constexpr (C::kBlocks == 1) {
-    if (lane == 0) simt::mbar_arrive(&s.empty[stage]);
-  } else {
-    if (lane < C::kBlocks) simt::mbar_arrive_in(&s.empty[stage], lane);
-  }
-}
-
-// `row`: of the weights' map.
-template <class C>
-SIMT_DEVICE void load_weight(const simt::TensorMap* weight, int k, int row, Smem<C>& s, int stage) {
-  if constexpr (C::kBlocks == 1) {
-    simt::tma_load(s.weight[stage], weight, k, row, &s.full[stage]);
-  } else {
-    const int first = static_cast<int>(simt::cluster_rank()) * (C::kColumns / 2);
-    simt::tma_load_multicast(s.weight[stage] + first * kDepth, weight, k, row + first,
-                             &s.full[stage], 3);
-  }
-}
-
-template <class C>
-SIMT_DEVICE void produce(const Gemm& g, Window window, const simt::TensorMap* x,
-                         const simt::TensorMap* weight, Smem<C>& s) {
-  Walk<C> walk(window);
-  Ring ring;
-  Tile tile;
-  while (walk.next(g, &tile)) {
-    const int rows = tile.end - tile.row, parts = rows > kPartRows ? 2 : rows > 0 ? 1 : 0;
+  static SIMT_DEVICE void multiply(const Gemm& g, int part, Smem<Bf16>& s, Ring<Bf16>& ring,
+                                   float (&sum)[Columns / 2]) {
+    int last = -1;  // the stage whose products may still be running
     for (int k = 0; k < g.k; k += kDepth) {
-      simt::Mbarrier* full = &s.full[ring.stage];
-      simt::mbar_wait(&s.empty[ring.stage], ring.parity ^ 1);
-      simt::mbar_arrive_expect_tx(full, parts * sizeof s.x[0][0] + sizeof s.weight[0]);
-      for (int i = 0; i < parts; i++)
-        simt::tma_load(s.x[ring.stage][i], x, k, tile.row - window.first + i * kPartRows, full);
-      load_weight<C>(weight, k, tile.group * g.weight_rows + tile.column, s, ring.stage);
+      simt::mbar_wait(&s.full[ring.stage], ring.parity);
+      const simt::bf16 *x = s.x[ring.stage][part], *weight = s.weight[ring.stage];
+      simt::wgmma_fence();
+#pragma unroll
+      for (int i = 0; i < kDepth; i += 16) {
+        simt::wgmma_bf16<Columns>(sum, simt::wgmma_descriptor(x + i),
+                                  simt::wgmma_descriptor(weight + i), k + i > 0);
+      }
+      simt::wgmma_commit();
+      simt::wgmma_wait<1>();
+      if (last >= 0) release<Bf16>(s, last);
+      last = ring.stage;
       ring.advance();
     }
+    simt::wgmma_wait<0>();
+    after_wgmma(sum);
+    release<Bf16>(s, last);
   }
-}
-
-// Two neighbouring results, of output columns `column` and + 1. d[4 j + e] of a thread belongs to
-// row 8 (e / 2) + its own, stored row 8 j + e % 2 + its own, as in mma's fragments.
-template <class C, bool kSwiglu>
-SIMT_DEVICE float2 result(const Gemm& g, const float (&sum)[C::kColumns / 2], int j, int half,
-                          int column) {
-  const float* two = sum + (kSwiglu ? 8 : 4) * j + 2 * half;
-  if constexpr (kSwiglu)
-    return make_float2(finish_swiglu(g, two[0], two[4]), finish_swiglu(g, two[1], two[5]));
-  return make_float2(biased(g, column, two[0]), biased(g, column + 1, two[1]));
-}
-
-// From registers to memory, of any type: 8 rows at a time.
-template <class C, bool kSwiglu>
-SIMT_DEVICE void write(const Gemm& g, const Tile& tile, const float (&sum)[C::kColumns / 2]) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-#pragma unroll
-  for (int half = 0; half < 2; half++) {
-    const int r = tile.row + lane / 4 + half * 8;
-    if (r >= tile.end) continue;
-#pragma unroll
-    for (int j = 0; j < C::kColumns / (kSwiglu ? 16 : 8); j++) {
-      const int column = tile.column / (kSwiglu ? 2 : 1) + j * 8 + lane % 4 * 2;
-      const float2 two = result<C, kSwiglu>(g, sum, j, half, column);
-      write_pair(g, r, column, two.x, two.y);
-    }
-  }
-}
-
-// bf16 by way of shared memory, from where whole rows leave while the next tile is multiplied. A
-// row is half a tile's columns wide. TMA would store a tile at once, and the rows past a group's
-// end with it.
-template <class C, bool kSwiglu>
-SIMT_DEVICE void send(const Gemm& g, const Tile& tile, const float (&sum)[C::kColumns / 2],
-                      OutRow<C> (&rows)[kWarpRows]) {
-  constexpr int kWide = C::kColumns / 2;
-  const int lane = static_cast<int>(threadIdx.x) % 32, r = tile.row + lane;
-#pragma unroll
-  for (int piece = 0; piece < (kSwiglu ? 1 : 2); piece++) {
-    const int first = tile.column / (kSwiglu ? 2 : 1) + piece * kWide;
-    simt::tma_store_wait<0>();
-    __syncwarp();  // the rows before have left
-#pragma unroll
-    for (int i = 0; i < kWide / 4; i++) {
-      const int half = i % 2, j = i / 2, column = j * 8 + lane % 4 * 2;
-      const float2 two = result<C, kSwiglu>(g, sum, piece * kWide / 8 + j, half, first + column);
-      *reinterpret_cast<uint32_t*>(rows[lane / 4 + half * 8].columns + column) =
-          simt::pack_bf16(two.x, two.y);
-    }
-    simt::fence_proxy_async();  // TMA reads what was stored here
-    __syncwarp();
-    const int columns = min(kWide, g.columns - first);
-    if (lane < kWarpRows && r < tile.end && columns > 0) {
-      simt::bulk_store(
-          static_cast<simt::bf16*>(g.out.data) + static_cast<int64_t>(r) * g.columns + first,
-          rows[lane].columns, static_cast<uint32_t>(columns) * 2);
-      simt::tma_store_commit();
-    }
-  }
-}
-
-// The 16 rows of a warp, from tile.row on.
-template <class C, bool kSwiglu>
-SIMT_DEVICE void put(const Gemm& g, const Tile& tile, const float (&sum)[C::kColumns / 2],
-                     OutRow<C> (&rows)[kWarpRows]) {
-  const bool whole_units = g.columns % 8 == 0 && reinterpret_cast<uintptr_t>(g.out.data) % 16 == 0;
-  if (g.out.bf16 && whole_units) return send<C, kSwiglu>(g, tile, sum, rows);
-  write<C, kSwiglu>(g, tile, sum);
-}
-
-// One warpgroup's part of a tile: sum = x weight^T.
-template <class C>
-SIMT_DEVICE void multiply(const Gemm& g, int part, Smem<C>& s, Ring& ring,
-                          float (&sum)[C::kColumns / 2]) {
-  int last = -1;  // the stage whose products may still be running
-  for (int k = 0; k < g.k; k += kDepth) {
-    simt::mbar_wait(&s.full[ring.stage], ring.parity);
-    const simt::bf16 *x = s.x[ring.stage][part], *weight = s.weight[ring.stage];
-    simt::wgmma_fence();
-#pragma unroll
-    for (int i = 0; i < kDepth; i += 16) {
-      simt::wgmma_bf16<C::kColumns>(sum, simt::wgmma_descriptor(x + i),
-                                    simt::wgmma_descriptor(weight + i), k + i > 0);
-    }
-    simt::wgmma_commit();
-    simt::wgmma_wait<1>();
-    if (last >= 0) release<C>(s, last);
-    last = ring.stage;
-    ring.advance();
-  }
-  simt::wgmma_wait<0>();
-  after_wgmma(sum);
-  release<C>(s, last);
-}
-
-// A tile without rows for this warpgroup: the other one has the tensor cores to itself.
-template <class C>
-SIMT_DEVICE void pass(const Gemm& g, Smem<C>& s, Ring& ring) {
-  for (int k = 0; k < g.k; k += kDepth) {
-    simt::mbar_wait(&s.full[ring.stage], ring.parity);
-    __syncwarp();  // a lane that came late would miss the phase
-    release<C>(s, ring.stage);
-    ring.advance();
-  }
-}
-
-template <class C>
-SIMT_DEVICE void consume(const Gemm& g, Window window, Smem<C>& s) {
-  const int warp = static_cast<int>(threadIdx.x) / 32 - (kThreads / 32 - kConsumerWarps),
-            part = warp / 4;
-  Walk<C> walk(window);
-  Ring ring;
-  Tile tile;
-  while (walk.next(g, &tile)) {
-    if (tile.row + part * kPartRows >= tile.end) {
-      pass<C>(g, s, ring);
-      continue;
-    }
-    float sum[C::kColumns / 2];
-    multiply<C>(g, part, s, ring, sum);
-    tile.row += warp * kWarpRows;
-    if (g.activation == Activation::kSwiglu) {
-      put<C, true>(g, tile, sum, s.out[warp]);
-    } else {
-      put<C, false>(g, tile, sum, s.out[warp]);
-    }
-  }
-  simt::tma_store_wait<0>();
-}
-
-template <class C>
-__global__ void __launch_bounds__(kThreads, 1)
-    multiply_wgmma(const Gemm g, const Window window, const __grid_constant__ simt::TensorMap x,
-                   const __grid_constant__ simt::TensorMap weight) {
-  SIMT_REQUIRES(SIMT_HAS_SM90A) {
-    auto& s = *simt::smem<Smem<C>>();
-    if (threadIdx.x == 0) {
-      simt::tma_prefetch_map(&x);
-      simt::tma_prefetch_map(&weight);
-      for (int i = 0; i < kStages; i++) {
-        simt::mbar_init(&s.full[i], 1);
-        simt::mbar_init(&s.empty[i], C::kBlocks * kConsumerWarps);
-      }
-      simt::fence_mbarrier_init();
-    }
-    if constexpr (C::kBlocks == 1) {
-      __syncthreads();
-    } else {
-      simt::cluster_sync();
-    }
-    await_inputs();
-    if (threadIdx.x < 128) {
-      simt::setmaxnreg_dec<kProducerRegisters>();
-      if (threadIdx.x == 0) produce<C>(g, window, &x, &weight, s);
-    } else {
-      simt::setmaxnreg_inc<kConsumerRegisters>();
-      consume<C>(g, window, s);
-    }
-    // the other block may still load and arrive here
-    if constexpr (C::kBlocks == 2) simt::cluster_sync();
-  }
-}
-
-template <class C>
-void launch(const Gemm& g, const void* x, Window window, CudaQueue& queue) {
-  const auto pitch = static_cast<uint64_t>(g.pitch);
-  simt::TensorMap x_map, weight_map;
-  queue.check(simt::make_tensor_map(&x_map, {x, simt::Element::kBf16, static_cast<uint64_t>(g.k),
-                                             static_cast<uint64_t>(window.end - window.first),
-                                             pitch * 2, kDepth, kPartRows, simt::Swizzle::k128}));
-  queue.check(simt::make_tensor_map(
-      &weight_map,
-      {g.weight, simt::Element::kBf16, pitch, static_cast<uint64_t>(g.groups) * g.weight_rows,
-       pitch * 2, kDepth, C::kColumns / C::kBlocks, simt::Swizzle::k128}));
-  const int64_t tiles = most_tiles(g, kRows * C::kBlocks, C::kColumns),
-                clusters = std::max(queue.multiprocessors() / C::kBlocks, 1);
-  simt::Launch how = {dim3(static_cast<unsigned>(std::min(tiles, clusters) * C::kBlocks)),
-                      dim3(kThreads), sizeof(Smem<C>)};
-  how.cluster = C::kBlocks;
-  queue.launch(multiply_wgmma<C>, how, g, window, x_map, weight_map);
-}
-
-// Rounds of tiles, times what one costs.
-template <class C>
-int64_t cost(const Gemm& g, const CudaQueue& queue) {
-  const int64_t clusters = std::max(queue.multiprocessors() / C::kBlocks, 1);
-  return (most_tiles(g, kRows * C::kBlocks, C::kColumns) + clusters - 1) / clusters * C::kColumns;
-}
-
-template <int Blocks>
-void launch_for_columns(const Gemm& g, const void* x, Window window, CudaQueue& queue) {
-  using Narrow = Config<192, Blocks>;
-  using Wide = Config<256, Blocks>;
-  if (cost<Narrow>(g, queue) < cost<Wide>(g, queue)) return launch<Narrow>(g, x, window, queue);
-  launch<Wide>(g, x, window, queue);
-}
-
-// Clusters where a group has two tiles of rows on average.
-inline void launch_for_rows(const Gemm& g, const void* x, Window window, CudaQueue& queue) {
-  if (g.rows / g.groups > kRows) return launch_for_columns<2>(g, x, window, queue);
-  launch_for_columns<1>(g, x, window, queue);
-}
+};
 
 }  // namespace sm90
 
 void gemm_sm90(const Gemm& g, CudaQueue& queue) {
-  if (serves_as_it_is(g)) return sm90::launch_for_rows(g, g.x, {0, g.rows}, queue);
-  const int most = static_cast<int>(std::min<int64_t>(rows_at_once(g, queue), g.rows));
-  for (int first = 0; first < g.rows; first += most) {
-    const int end = std::min(g.rows - first, most) + first;
-    sm90::launch_for_rows(g, copy_x(g, first, end, queue), {first, end}, queue);
-  }
+  using namespace sm90;
+  if (serves_as_it_is(g)) return launch_for_rows<Bf16>(g, g.x, {0, g.rows}, queue);
+  for_each_window(g, rows_at_once(g, queue), [&](Window window) {
+    launch_for_rows<Bf16>(g, copy_x(g, window.first, window.end, queue), window, queue);
+  });
 }
 
 }  // namespace moepp::cuda
