@@ -6,10 +6,10 @@
 namespace moepp::cuda {
 
 // The first kThreads of a block meet: all of it, or all but those that copy weights
-// (kernels/persistent/).
+// (kernels/persistent/). Half of a block has another barrier than the block.
 template <int kThreads>
 SIMT_DEVICE void sync_threads() {
-  simt::barrier_sync(1, kThreads);
+  simt::barrier_sync(1 + kThreads / 128, kThreads);
 }
 
 template <class T>

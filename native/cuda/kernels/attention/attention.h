@@ -129,7 +129,11 @@ SIMT_DEVICE bool find_whole(const Attention& a, RowBlock* block) {
     if (count <= a.split_tokens) continue;
     const int rows = count * a.group, blocks = (rows + kRows - 1) / kRows;
     if (number < blocks) {
-      *block = {b, start, number * kRows, min(kRows, rows - number * kRows), 0,
+      *block = {b,
+                start,
+                number * kRows,
+                min(kRows, rows - number * kRows),
+                0,
                 static_cast<int>(blockIdx.y)};
       return true;
     }
@@ -144,7 +148,7 @@ SIMT_DEVICE bool find_split(const Attention& a, const SplitPlace& at, RowBlock* 
   const int token = a.unit_token(unit);
   if (token < 0) return false;
   const int sequence = a.step.sequence_of(token), start = a.step.sequence_starts[sequence];
-  *block = {sequence, start, (token - start) * a.group + within, min(kSplitRows, a.group - within),
+  *block = {sequence, start,  (token - start) * a.group + within, min(kSplitRows, a.group - within),
             unit,     at.head};
   return true;
 }
@@ -178,9 +182,7 @@ SIMT_DEVICE void find_keys(const Attention& a, const RowBlock& block, int chunk,
                            int64_t* rows) {
   for (int i = threadIdx.x; i < kChunk; i += blockDim.x) {
     const int position = chunk * kChunk + i;
-    rows[i] = range.has_key(position)
-                  ? a.step.key_row(block.sequence, position, block.head)
-                  : -1;
+    rows[i] = range.has_key(position) ? a.step.key_row(block.sequence, position, block.head) : -1;
   }
 }
 // The same of its values.
@@ -188,9 +190,7 @@ SIMT_DEVICE void find_values(const Attention& a, const RowBlock& block, int chun
                              int64_t* rows) {
   for (int i = threadIdx.x; i < kChunk; i += blockDim.x) {
     const int position = chunk * kChunk + i;
-    rows[i] = range.has_key(position)
-                  ? a.step.value_row(block.sequence, position, block.head)
-                  : -1;
+    rows[i] = range.has_key(position) ? a.step.value_row(block.sequence, position, block.head) : -1;
   }
 }
 

@@ -24,7 +24,7 @@ void launch(const Attention& a, bool split, int splits, CudaQueue& queue) {
 }  // namespace f32
 
 void attend_f32(const Attention& a, DType cache, bool split, int splits, CudaQueue& queue) {
-  const bool wide = max(a.step.key_dim, a.step.value_dim) > 128;
+  const bool wide = f32::is_wide(a);
   if (cache == DType::kF32)
     return wide ? f32::launch<float, 8>(a, split, splits, queue)
                 : f32::launch<float, 4>(a, split, splits, queue);

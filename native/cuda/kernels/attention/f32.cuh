@@ -235,6 +235,14 @@ SIMT_DEVICE void attend_rows(const Attention& a, const SplitPlace& at) {
   C::kSplit ? fold_ranges<2>(a, at, block, walk.ranges) : write_rows(a, block, rows, 0, 1);
 }
 
+// Of the launches: if a lane has 8 dimensions and not 4; shared memory of a block.
+SIMT_HOST_DEVICE bool is_wide(const Attention& a) {
+  return max(a.step.key_dim, a.step.value_dim) > 128;
+}
+inline size_t smem_bytes(const Attention& a) {
+  return is_wide(a) ? sizeof(Smem<Config<float, 8, true>>) : sizeof(Smem<Config<float, 4, true>>);
+}
+
 }  // namespace f32
 
 }  // namespace moepp::cuda

@@ -300,6 +300,22 @@ SIMT_DEVICE void attend_rows(const Attention& a, const SplitPlace& at) {
   C::kSplit ? fold_ranges<4>(a, at, block, walk.ranges) : write_rows(a, block, rows, 0, 1);
 }
 
+// Shared memory of a block whose context is split.
+inline size_t split_smem_bytes(const Attention& a) {
+  switch (a.step.key_dim) {
+    case 64:
+      return sizeof(Smem<Config<64, true>>);
+    case 80:
+      return sizeof(Smem<Config<80, true>>);
+    case 96:
+      return sizeof(Smem<Config<96, true>>);
+    case 112:
+      return sizeof(Smem<Config<112, true>>);
+    default:
+      return sizeof(Smem<Config<128, true>>);
+  }
+}
+
 }  // namespace mma
 
 }  // namespace moepp::cuda

@@ -50,9 +50,7 @@ struct ChunkWalk {
     length = range_length(a, chunks);
     ranges = (chunks + length - 1) / length;
   }
-  SIMT_DEVICE int begin() const {
-    return first + (kSplit ? at.slice * length : 0);
-  }
+  SIMT_DEVICE int begin() const { return first + (kSplit ? at.slice * length : 0); }
   SIMT_DEVICE bool has(int chunk) const { return keys.has(chunk); }
   SIMT_DEVICE bool ends_range(int chunk) const {
     return (chunk + 1 - first) % length == 0 || !has(chunk + 1);

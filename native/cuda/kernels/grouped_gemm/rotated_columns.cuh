@@ -1,5 +1,5 @@
-// The columns of a token's queries, keys and values, rotated in registers: a warp's four rows are two
-// pairs of the rotation. An epilogue of stream.cuh.
+// The columns of a token's queries, keys and values, rotated in registers: a warp's four rows are
+// two pairs of the rotation. An epilogue of stream.cuh.
 #pragma once
 
 #include "cuda/kernels/grouped_gemm/stream.cuh"

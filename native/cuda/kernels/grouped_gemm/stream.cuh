@@ -100,8 +100,8 @@ SIMT_DEVICE int row_units(const Gemm& g) {
   }
 }
 
-// Where the rows of x begin that rows row .. row + kRows - 1 read. Those past the last one repeat
-// it. Few rows are far from 2^31 elements, and an int is half as long as a pointer.
+// The beginnings of the rows of x that rows row .. row + kRows - 1 read. Those past the last one
+// repeat it. Few rows are far from 2^31 elements, and an int is half as long as a pointer.
 template <int kRows>
 SIMT_DEVICE void find_x(const Gemm& g, int row, int end, int (&x)[kRows]) {
 #pragma unroll
@@ -333,6 +333,20 @@ __global__ void __launch_bounds__(kThreads, (blocks<C, Epilogue>()))
   }
 }
 
+struct RotatedColumns;
+struct ThenRoute;
+struct ThenCombine;
+// Puts a token's product on the queue's list of stages (persistent/stages.h), `per_group` blocks
+// for a group. False: it has none, or no room.
+bool add_stage(const Gemm& g, int splits, int per_group, const Columns& epilogue, size_t bytes,
+               CudaQueue& queue);
+bool add_stage(const Gemm& g, int splits, int per_group, const RotatedColumns& epilogue,
+               size_t bytes, CudaQueue& queue);
+bool add_stage(const Gemm& g, int splits, int per_group, const ThenRoute& epilogue, size_t bytes,
+               CudaQueue& queue);
+bool add_stage(const Gemm& g, int splits, int per_group, const ThenCombine& epilogue, size_t bytes,
+               CudaQueue& queue);
+
 // `bytes` of shared memory are for end().
 template <class C, class Epilogue>
 void launch(const Gemm& g, CudaQueue& queue, const Epilogue& epilogue, size_t bytes = 0) {
@@ -343,11 +357,14 @@ void launch(const Gemm& g, CudaQueue& queue, const Epilogue& epilogue, size_t by
   // decides, so that a row's sums are split alike in every batch.
   int splits = 1;
   while (splits < kWarps && warps * splits < 16 * queue.multiprocessors()) splits *= 2;
-  const int per_block = kWarps / splits;
+  const int per_block = kWarps / splits, across = (warps + per_block - 1) / per_block;
   constexpr size_t kPartial = kThreads * sizeof(float);
-  const simt::Launch how = {dim3(static_cast<unsigned>((warps + per_block - 1) / per_block),
-                                 static_cast<unsigned>(groups)),
-                            dim3(kThreads), bytes > kPartial ? bytes : kPartial};
+  if (bytes < kPartial) bytes = kPartial;
+  if constexpr (C::kRows == 1 && C::kAligned) {
+    if (add_stage(g, splits, across, epilogue, bytes, queue)) return;
+  }
+  const simt::Launch how = {dim3(static_cast<unsigned>(across), static_cast<unsigned>(groups)),
+                            dim3(kThreads), bytes};
   queue.launch(multiply_streamed<C, Epilogue>, how, g, splits, queue.prefetches(), epilogue);
 }
 
