@@ -200,14 +200,22 @@ SIMT_DEVICE void for_places(const Stage& stage, const Attend& attend) {
   }
 }
 
+// Functions that are called and not inlined: what one of them needs in registers is not kept over
+// the others.
+#if SIMT_EMULATED
+#define MOEPP_STAGE inline
+#else
+#define MOEPP_STAGE __device__ __noinline__
+#endif
+
 template <int kD>
-SIMT_DEVICE void attend_mma(const Stage& stage) {
+MOEPP_STAGE void attend_mma(const Stage& stage) {
   for_places(stage, [](const Attention& a, const SplitPlace& at) {
     mma::attend_rows<mma::Config<kD, true>>(a, at);
   });
 }
 template <class E, int kDims>
-SIMT_DEVICE void attend_f32(const Stage& stage) {
+MOEPP_STAGE void attend_f32(const Stage& stage) {
   for_places(stage, [](const Attention& a, const SplitPlace& at) {
     f32::attend_rows<f32::Config<E, kDims, true>>(a, at);
   });
@@ -235,13 +243,17 @@ SIMT_DEVICE void attend(const Stage& stage) {
   }
 }
 
+MOEPP_STAGE void end(const Stage& stage) {
+  if (stage.kind == StageKind::kRoute) stage.route.end();
+  if (stage.kind == StageKind::kCombine) stage.combine.end();
+}
+
 // The block has done its part of a stage. The last block of the last stage leaves zeros behind: by
 // then no thread looks at a counter.
 SIMT_DEVICE void end_stage(const Stages& stages, int s) {
   const Stage& stage = stages.list[s];
   if (!counts_last<kThreads>(stages.done + s, gridDim.x, simt::smem<int>())) return;
-  if (stage.kind == StageKind::kRoute) stage.route.end();
-  if (stage.kind == StageKind::kCombine) stage.combine.end();
+  if (stage.ends()) end(stage);
   if (s + 1 == stages.count) {
     for (int i = static_cast<int>(threadIdx.x); i < stages.count; i += kThreads) stages.done[i] = 0;
   } else if (stage.ends()) {
