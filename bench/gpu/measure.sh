@@ -31,20 +31,22 @@ time_of() { # bench, arguments, words for MOEPP_CUDA_DEBUG
 
 # A row's time as it is, then its factor with each part of the device switched off.
 stage_first() {
-  local name bench arguments base time word status=0
+  local name bench arguments base time word words=$switches status=0
   : >"$out/first-rows.txt"
+  ((capability >= 90)) && words="$words persistent"
   # shellcheck disable=SC2086 # a list of words
-  printf '%-30s %10s' '' 'us' && printf ' %12s' $switches && echo
+  printf '%-30s %10s' '' 'us' && printf ' %12s' $words && echo
   while IFS='|' read -r name bench arguments; do
     base=$(time_of "$bench" "$arguments" '') || status=1
     printf '%-30s %10s' "$name" "$base"
-    for word in $switches; do
+    for word in $words; do
       time=$(time_of "$bench" "$arguments" "$word") || status=1
       factor "$time" "$base"
     done
     echo
   done <<<"$first_rows"
   echo "A factor above 1 is a gain of the part that is off there. The rows: first-rows.txt."
+  echo "persistent is switched on there, and gains by a factor below 1."
   note "$(grep -c '^\$' "$out/first-rows.txt") rows"
   return $status
 }

@@ -11,6 +11,7 @@
 #include "cuda/kernels/grouped_gemm/gemm.h"
 #include "cuda/kernels/kernels.h"
 #include "cuda/kv_layout.cuh"
+#include "cuda/graph_recording.h"
 #include "cuda/load_weight.h"
 #include "cuda/staging.h"
 #include "cuda/status_of.h"
@@ -43,16 +44,6 @@ __global__ void probe(int* code) {
   code[0] = simt::compiled_capability();
   code[1] = simt::compiled_for_sm90a() ? 1 : 0;
 }
-
-class GraphRecording final : public Recording {
- public:
-  explicit GraphRecording(simt::Graph graph) : graph_(graph) {}
-  ~GraphRecording() override { simt::destroy_graph(graph_); }
-  simt::Graph graph() const { return graph_; }
-
- private:
-  simt::Graph graph_;
-};
 
 // CUDA's current device is the calling thread's, and steps run on any thread of a pool: every entry
 // names the device first. One step at a time: programs that share the device share its stream and
@@ -138,19 +129,29 @@ class CudaDevice final : public Device {
   bool reads_bf16(const GroupedGemmArgs& args) const override { return product_reads_bf16(args); }
   Status begin_step() override {
     step_.lock();
+    if (stages_ != nullptr) stages_->restart();
     const Status status = enter();
     if (!status.ok()) step_.unlock();
     return status;
   }
   Status upload(const std::vector<Transfer>& pieces) override;
+  Status flush() {
+    queue_->flush();
+    return launched();
+  }
   Status launched() override {
     const simt::Error error = queue_->take_error();
-    return error == simt::kOutOfResources ? too_little_shared_memory() : check(error);
+    return error == simt::kOutOfResources
+               ? too_little_shared_memory(name(), properties_, queue_->refused_shared_bytes())
+               : check(error);
   }
   Status download(const std::vector<Transfer>& pieces) override;
   Status end_step() override;
   int64_t watched_gap() const override { return WatchedMemory::kGap; }
-  void watch(const OpMemory& memory) override { watched_.begin_op(memory, stream_); }
+  // Not where an op may run later, in one kernel with others.
+  void watch(const OpMemory& memory) override {
+    if (stages_ == nullptr) watched_.begin_op(memory, stream_);
+  }
   void look_ahead(const WeightAhead& weight) override { queue_->look_ahead(weight); }
 
   Status record(const std::function<Status()>& enqueue,
@@ -168,13 +169,6 @@ class CudaDevice final : public Device {
   }
   Status find_code() const;
   Status probe_code(int (&code)[2]);
-  Status too_little_shared_memory() const {
-    return Status::error(Code::kUnsupported,
-                         name() + ": " + properties_.name + " has " +
-                             std::to_string(properties_.block_shared_bytes) +
-                             " bytes of shared memory for a block, a model of these sizes needs " +
-                             std::to_string(queue_->refused_shared_bytes()));
-  }
   template <class Args>
   bool product_reads_bf16(const Args& args) const {
     return !switches_.no_bf16 && cuda::reads_bf16(gemm_of(args), *queue_);
@@ -190,6 +184,7 @@ class CudaDevice final : public Device {
   simt::Stream stream_ = nullptr, memory_stream_ = nullptr;
   void* workspace_ = nullptr;
   std::unique_ptr<CudaQueue> queue_;
+  std::unique_ptr<StageList> stages_;  // of steps that are not recorded; null without the switch
   Stagings stagings_;
   HostMemory inputs_, results_;     // of a step, on their way
   std::vector<Transfer> arriving_;  // pieces of results_
@@ -230,6 +225,10 @@ Status CudaDevice::open() {
   queue_->set_l2_bytes(properties_.l2_bytes);
   queue_->set_workspace(workspace_, kWorkspaceBytes);
   queue_->set_counters(reinterpret_cast<unsigned*>(counters));
+  if (!switches_.persistent) return {};
+  MOEPP_CHECK(check_persistent(name(), code[0]));
+  MOEPP_CHECK(check(StageList::create(false, stream_, &stages_)));
+  queue_->set_stages(stages_.get());
   return {};
 }
 
@@ -282,6 +281,7 @@ Status CudaDevice::upload(const std::vector<Transfer>& pieces) {
 // memory the driver copies piece by piece, and waits for each. With large results that takes no
 // longer, and so much memory should not be page-locked.
 Status CudaDevice::download(const std::vector<Transfer>& pieces) {
+  MOEPP_CHECK(flush());
   watched_.end_ops(stream_);
   const Stretch results(pieces);
   if (results.bytes == 0) return {};
@@ -302,6 +302,7 @@ Status CudaDevice::download(const std::vector<Transfer>& pieces) {
 
 Status CudaDevice::end_step() {
   watched_.end_ops(stream_);
+  const Status launched = flush();
   const simt::Error error = simt::synchronize(stream_);
   if (error == simt::kSuccess && !arriving_.empty()) {
     const Stretch results(arriving_);
@@ -313,17 +314,25 @@ Status CudaDevice::end_step() {
   }
   arriving_.clear();
   step_.unlock();
-  return check(error);
+  return launched.ok() ? check(error) : launched;
 }
 
 Status CudaDevice::record(const std::function<Status()>& enqueue,
                           std::unique_ptr<Recording>* recording) {
   if (switches_.no_graph || switches_.sync) return enqueue();
+  std::unique_ptr<StageList> stages;
+  if (stages_ != nullptr) {
+    MOEPP_CHECK(check(StageList::create(true, stream_, &stages)));
+    queue_->set_stages(stages.get());
+  }
   MOEPP_CHECK(check(simt::begin_capture(stream_)));
-  const Status status = enqueue();
+  Status status = enqueue();
+  if (status.ok()) status = flush();
   simt::Graph graph = nullptr;
-  const simt::Error error = simt::end_capture(stream_, &graph);
-  if (graph != nullptr) *recording = std::make_unique<GraphRecording>(graph);
+  simt::Error error = simt::end_capture(stream_, &graph);
+  queue_->set_stages(stages_.get());
+  if (stages != nullptr && error == simt::kSuccess) error = stages->upload(stream_);
+  if (graph != nullptr) *recording = std::make_unique<GraphRecording>(graph, std::move(stages));
   if (!status.ok()) recording->reset();
   MOEPP_CHECK(status);
   return check(error);

@@ -51,6 +51,11 @@ struct Compiled {
       : capability(compute_capability), wgmma(has_wgmma) {}
 };
 
+class CudaQueue;
+class StageList;
+// Launches what is on the list (kernels/persistent/stages.h).
+void launch_stages(StageList& list, CudaQueue& queue);
+
 class CudaQueue : public Queue {
  public:
   explicit CudaQueue(simt::Stream stream, int multiprocessors, Compiled compiled = 80,
@@ -106,11 +111,21 @@ class CudaQueue : public Queue {
   // The most shared memory that a block may have. A launch that asks for more fails with
   // kOutOfResources, and for how much is kept.
   void set_block_shared_bytes(size_t bytes) { block_shared_bytes_ = bytes; }
+  size_t block_shared_bytes() const { return block_shared_bytes_; }
   size_t refused_shared_bytes() const { return refused_shared_bytes_; }
+
+  // Ops of a step of one token that are to be one kernel, since sm_90. Null: each is launched.
+  void set_stages(StageList* stages) { stages_ = stages; }
+  StageList* stages() const { return stages_; }
+  // Launches those that wait for it, before anything else comes into the stream.
+  void flush() {
+    if (stages_ != nullptr) launch_stages(*stages_, *this);
+  }
 
   // Nothing once there is an error: what a kernel would read may not be there.
   template <class... Parameters, class... Arguments>
   void launch(void (*kernel)(Parameters...), simt::Launch how, Arguments&&... arguments) {
+    if (!how.cooperative) flush();
     if (first_error_ != simt::kSuccess) return;
     if (how.smem_bytes > block_shared_bytes_) {
       refused_shared_bytes_ = how.smem_bytes;
@@ -118,9 +133,10 @@ class CudaQueue : public Queue {
     }
     how.stream = stream_;
     // Without the wait that code has since sm_90, an early start would be a race. The emulation
-    // demands the wait of every kernel that has one.
-    how.programmatic =
-        !switches_.no_pdl && (compiled_.capability >= 90 || (SIMT_EMULATED && SIMT_HAS_SM90));
+    // demands the wait of every kernel that has one. A cooperative kernel starts when it can hold
+    // the whole device.
+    how.programmatic = !switches_.no_pdl && !how.cooperative &&
+                       (compiled_.capability >= 90 || (SIMT_EMULATED && SIMT_HAS_SM90));
     check(simt::launch(kernel, how, static_cast<Arguments&&>(arguments)...));
     if (switches_.sync) check(simt::synchronize(stream_));
   }
@@ -145,6 +161,7 @@ class CudaQueue : public Queue {
   unsigned* counters_ = nullptr;
   int64_t l2_bytes_ = 0;
   WeightAhead ahead_;
+  StageList* stages_ = nullptr;
   simt::Error first_error_ = simt::kSuccess;
   size_t block_shared_bytes_ = SIZE_MAX, refused_shared_bytes_ = 0;
 };

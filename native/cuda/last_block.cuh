@@ -1,23 +1,32 @@
 // The last of some blocks to finish goes on with what all of them wrote.
 #pragma once
 
-#include "cuda/simt/simt.h"
+#include "cuda/reduce.cuh"
 
 namespace moepp::cuda {
 
-// True if all `blocks` that count in `finished` have got here, so that their writes are seen.
-// `finished` is one of the queue's counters, and zero again after the last. `told` is in shared
-// memory, which may be in use until here. By all threads of the block.
-SIMT_DEVICE bool is_last_block(unsigned* finished, unsigned blocks, int* told) {
-  __syncthreads();
-  if (blocks == 1) return true;
-  if (threadIdx.x == 0) {
-    *told = simt::atomic_add_acq_rel(finished, 1) + 1 == blocks ? 1 : 0;
-    if (*told != 0) *finished = 0;  // for the next kernel
-  }
-  __syncthreads();
+// Counts the block in `counter`, one of the queue's or of a list of stages. True if it is the
+// last of `blocks`: the writes of all of them are seen. `told` is in shared memory, which may be in
+// use until here. By the first kThreads of the block.
+template <int kThreads>
+SIMT_DEVICE bool counts_last(unsigned* counter, unsigned blocks, int* told) {
+  sync_threads<kThreads>();
+  if (threadIdx.x == 0) *told = simt::atomic_add_acq_rel(counter, 1) + 1 == blocks ? 1 : 0;
+  sync_threads<kThreads>();
   const bool last = *told != 0;
-  __syncthreads();  // it may be overwritten
+  sync_threads<kThreads>();  // it may be overwritten
+  return last;
+}
+
+// The same with a counter that is zero again after the last.
+template <int kThreads>
+SIMT_DEVICE bool is_last_block(unsigned* finished, unsigned blocks, int* told) {
+  if (blocks == 1) {
+    sync_threads<kThreads>();
+    return true;
+  }
+  const bool last = counts_last<kThreads>(finished, blocks, told);
+  if (last && threadIdx.x == 0) *finished = 0;  // for the next kernel
   return last;
 }
 

@@ -49,4 +49,13 @@ inline Status status_of(simt::Error error, const std::string& device) {
   return Status::error(Code::kDevice, device + ": " + simt::error_text(error));
 }
 
+inline Status too_little_shared_memory(const std::string& device,
+                                       const simt::DeviceProperties& properties, size_t needed) {
+  return Status::error(Code::kUnsupported,
+                       device + ": " + properties.name + " has " +
+                           std::to_string(properties.block_shared_bytes) +
+                           " bytes of shared memory for a block, a model of these sizes needs " +
+                           std::to_string(needed));
+}
+
 }  // namespace moepp::cuda

@@ -1,5 +1,5 @@
 // MOEPP_CUDA_DEBUG switches parts of the device off, to find a fault on a GPU without building
-// anew.
+// anew. One word switches a part on, which no card has shown to gain.
 #pragma once
 
 #include <algorithm>
@@ -21,8 +21,10 @@ struct Switches {
   bool no_bf16 = false;      // bf16 between an op and the products that round it: f32 instead
   bool sync = false;  // the host waits after every kernel, so a fault names its op; no graphs
 
+  bool persistent = false;  // one kernel for many ops of a decode step (kernels/persistent/), on
+
   static constexpr const char* kNames =
-      "no-pdl, no-graph, no-prefetch, no-wgmma, no-split, no-fuse, no-bf16, sync";
+      "no-pdl, no-graph, no-prefetch, no-wgmma, no-split, no-fuse, no-bf16, sync, persistent";
 
   bool* find(const std::string& word) {
     if (word == "no-pdl") return &no_pdl;
@@ -33,6 +35,7 @@ struct Switches {
     if (word == "no-fuse") return &no_fuse;
     if (word == "no-bf16") return &no_bf16;
     if (word == "sync") return &sync;
+    if (word == "persistent") return &persistent;
     return nullptr;
   }
 };
@@ -62,6 +65,15 @@ inline Status read_switches(const std::vector<std::string>& words, Switches* swi
     *found = true;
   }
   return {};
+}
+
+// kUnsupported where one kernel for many ops has no code: the word must not be ignored.
+inline Status check_persistent(const std::string& device, int compiled_capability) {
+  if (compiled_capability >= 90) return {};
+  return Status::error(Code::kUnsupported,
+                       device + ": MOEPP_CUDA_DEBUG holds persistent, which needs kernels for " +
+                           "sm_90 or newer; these are for sm_" +
+                           std::to_string(compiled_capability));
 }
 
 }  // namespace moepp::cuda

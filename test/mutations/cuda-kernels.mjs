@@ -55,17 +55,17 @@ export default [
     breaks: 'Keys are read from shared memory while their copies are under way.',
     in: kernels,
     find: `simt::cp_async_wait<1>();
-    __syncthreads();  // the keys are there`,
+    sync_threads<kThreads>();  // the keys are there`,
     replace: `simt::cp_async_wait<2>();
-    __syncthreads();  // the keys are there`,
+    sync_threads<kThreads>();  // the keys are there`,
     tests: ['simt attention'],
   },
   {
     name: 'cuda-decode-slices-of-another-warp',
     breaks: 'A warp adds the parts of k of the first warps of its block, not its own.',
     in: kernels,
-    find: 'partial[(warp_in_block - split + i) * 32 + lane]',
-    replace: 'partial[i * 32 + lane]',
+    find: 'partial[thread + (i - split) * 32]',
+    replace: 'partial[thread % 32 + i * 32]',
     tests: ['simt linear', 'simt grouped_gemm'],
   },
   {
@@ -161,7 +161,7 @@ export default [
     name: 'cuda-route-counter-not-reset',
     breaks: 'The counter by which the last block is found is not reset for the next kernel.',
     in: 'native/cuda/last_block.cuh',
-    find: 'if (*told != 0) *finished = 0;  // for the next kernel',
+    find: 'if (last && threadIdx.x == 0) *finished = 0;  // for the next kernel',
     replace: '',
     tests: ['simt norm_route_top_k', 'simt top_logits'],
   },

@@ -3,6 +3,7 @@
 
 #include "cuda/kernels/attention/split.cuh"
 #include "cuda/kernels/kernels.h"
+#include "cuda/kernels/persistent/stages.h"
 
 namespace moepp::cuda {
 
@@ -37,6 +38,7 @@ void attend_split(Attention a, DType cache, int units, CudaQueue& queue) {
     a.units = min(at_once, units - a.first_unit);
     a.sums = static_cast<float*>(queue.workspace(a.units * split_bytes(a)));
     a.states = reinterpret_cast<float2*>(a.sums + a.units * rows * a.step.value_dim);
+    if (a.tokens == 1 && add_stage(a, cache, queue)) return;
     const int blocks = a.units * counters_of_unit(a),
               per_processor = a.step.key_dim > 96 ? 2 : 3;  // that run at a time
     const int splits = min(a.ranges, max(1, per_processor * queue.multiprocessors() / blocks));

@@ -35,7 +35,8 @@ __global__ void __launch_bounds__(C::kThreads, 1) norm_and_route(NormRoute r) {
   if (r.prefetch) prefetch_router(r.router);
   await_inputs();
   route_tile<C>(r, static_cast<int>(blockIdx.x) * C::kTokens);
-  if (r.sorts && r.router.tokens > 1 && is_last_block(r.finished, gridDim.x, simt::smem<int>()))
+  if (r.sorts && r.router.tokens > 1 &&
+      is_last_block<C::kThreads>(r.finished, gridDim.x, simt::smem<int>()))
     sort_all(r.routing);
 }
 

@@ -247,7 +247,7 @@ __global__ void __launch_bounds__(kThreads) select_rows(Rows rows) {
   await_inputs();
   auto& s = *simt::smem<Smem>();
   read_chunk(rows, s);
-  if (!is_last_block(rows.finished + blockIdx.y, gridDim.x, &s.told)) return;
+  if (!is_last_block<kThreads>(rows.finished + blockIdx.y, gridDim.x, &s.told)) return;
   if (rows.exp_sum != nullptr && threadIdx.x < 32) merge_sums(rows);
   if (rows.k == 0) return;
   const int64_t r = rows.first + blockIdx.y;

@@ -252,8 +252,8 @@ void bulk_load_start(const Bulk& bulk, uint64_t* mbarrier, Site at, unsigned mas
     const PendingBulk pending = {bulk, mbarrier, next_bulk_edge(), rank};
     if (options.async == Async::kEager) {
       run_load(pending, at);
-    } else if (block.bulk_count == 256) {
-      fail(at, "TMA: more than 256 loads in flight");
+    } else if (block.bulk_count == kMostBulks) {
+      fail(at, "TMA: more than %u loads in flight", kMostBulks);
     } else {
       block.bulks[block.bulk_count++] = pending;
     }

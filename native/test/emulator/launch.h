@@ -33,6 +33,7 @@ Error launch(void (*kernel)(Parameters...), const Launch& how, Arguments&&... ar
   if (emu::gpu().launches_left == 0) return kLaunchFailed;
   emu::count_down(&emu::gpu().launches_left);
   if (how.programmatic) emu::counts().programmatic++;
+  if (how.cooperative) emu::counts().cooperative++;
   struct Call {
     void (*kernel)(Parameters...);
     std::tuple<Parameters...> arguments;

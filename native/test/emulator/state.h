@@ -119,9 +119,11 @@ struct Edges {
       stored[kMaxThreads], copied[4096], fence[2][kMaxThreads], word[1024], end;
 };
 
+constexpr unsigned kMostBulks = 512;  // loads of a block by TMA in flight
+
 // The large parts of a block, which the next one takes over: fibers keep their stacks.
 struct Parts {
-  PendingBulk bulks[256];
+  PendingBulk bulks[kMostBulks];
   Thread thread[kMaxThreads];
   Warp warp[kWarps];
   Group group[kGroups];

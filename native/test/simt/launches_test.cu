@@ -1,7 +1,6 @@
 // The launches of a decode step: what a graph of it has to pay for between its kernels.
 #include "../../../bench/ops/step.h"
 #include "debugging.h"
-#include "device_test.h"
 
 namespace moepp::simt_test {
 
@@ -38,6 +37,16 @@ MOEPP_TEST(simt_launches_of_a_layer) {
 
 MOEPP_TEST(cuda_switch_of_fused_ops) {
   EXPECT(launches_of_a_layer("no-fuse", 1) == 8);
+}
+
+// With one kernel for the stages of all layers, and one for the head, a layer has none of its own.
+MOEPP_TEST(simt_launches_of_persistent_steps) {
+  const Debugging debugging("persistent");
+  bench::Run run(opened(), bench::tiny_sizes(), {});
+  const int64_t before = simt::emu::counts().cooperative;
+  EXPECT(launches(run, 3, 1) - launches(run, 2, 1) == 0);
+  EXPECT(simt::emu::counts().cooperative - before == 2 * 2);
+  EXPECT(launches(run, 3, 1) == 5);  // rope_table, embedding, rms_norm, gather_rows, top_logits
 }
 #endif
 

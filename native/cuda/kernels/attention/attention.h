@@ -38,6 +38,7 @@
 #include "cuda/cuda_queue.h"
 #include "cuda/elements.cuh"
 #include "cuda/kv_layout.cuh"
+#include "cuda/reduce.cuh"
 
 namespace moepp::cuda {
 
@@ -82,17 +83,31 @@ struct Attention {
   SIMT_HOST_DEVICE int row_blocks() const { return (group + kSplitRows - 1) / kSplitRows; }
 };
 
+// A block's place in the grid when split. A launch has blocks of its own for all places; a
+// persistent kernel's blocks take one after another.
+struct SplitPlace {
+  int number;         // of the blocks of rows of the units
+  int head;           // of keys and values
+  int slice, slices;  // the block takes every slices-th range
+
+  SIMT_DEVICE static SplitPlace of_block() {
+    return {static_cast<int>(blockIdx.x), static_cast<int>(blockIdx.y),
+            static_cast<int>(blockIdx.z), static_cast<int>(gridDim.z)};
+  }
+};
+
 // Rows first .. first + count - 1 of a sequence and a key/value head, numbered token by token, in a
 // token by query head.
 struct RowBlock {
   int sequence, start, first, count;  // start: the sequence's first token
   int unit;                           // when split
+  int head;                           // of keys and values
 
   SIMT_DEVICE int token(const Attention& a, int row) const {
     return start + (first + row) / a.group;
   }
   SIMT_DEVICE int query_head(const Attention& a, int row) const {
-    return static_cast<int>(blockIdx.y) * a.group + (first + row) % a.group;
+    return head * a.group + (first + row) % a.group;
   }
   // The row's number in q and in out.
   SIMT_DEVICE int64_t query(const Attention& a, int row) const {
@@ -114,7 +129,12 @@ SIMT_DEVICE bool find_whole(const Attention& a, RowBlock* block) {
     if (count <= a.split_tokens) continue;
     const int rows = count * a.group, blocks = (rows + kRows - 1) / kRows;
     if (number < blocks) {
-      *block = {b, start, number * kRows, min(kRows, rows - number * kRows), 0};
+      *block = {b,
+                start,
+                number * kRows,
+                min(kRows, rows - number * kRows),
+                0,
+                static_cast<int>(blockIdx.y)};
       return true;
     }
     number -= blocks;
@@ -122,15 +142,14 @@ SIMT_DEVICE bool find_whole(const Attention& a, RowBlock* block) {
   return false;
 }
 
-// Split: blockIdx.x counts the blocks of rows of the units.
-SIMT_DEVICE bool find_split(const Attention& a, RowBlock* block) {
-  const int blocks = a.row_blocks(), number = static_cast<int>(blockIdx.x),
-            within = number % blocks * kSplitRows, unit = number / blocks;
+SIMT_DEVICE bool find_split(const Attention& a, const SplitPlace& at, RowBlock* block) {
+  const int blocks = a.row_blocks(), within = at.number % blocks * kSplitRows,
+            unit = at.number / blocks;
   const int token = a.unit_token(unit);
   if (token < 0) return false;
   const int sequence = a.step.sequence_of(token), start = a.step.sequence_starts[sequence];
-  *block = {sequence, start, (token - start) * a.group + within, min(kSplitRows, a.group - within),
-            unit};
+  *block = {sequence, start,  (token - start) * a.group + within, min(kSplitRows, a.group - within),
+            unit,     at.head};
   return true;
 }
 
@@ -145,12 +164,12 @@ struct KeyRange {
   SIMT_DEVICE bool has_key(int key) const { return key >= first && key < limit; }
 };
 
-// Of the warps' ranges. `ranges` is shared memory.
+// Of the warps' ranges. `ranges` is shared memory. By all threads of the block.
 template <int kWarps>
 SIMT_DEVICE KeyRange block_range(const KeyRange& warp, KeyRange (&ranges)[kWarps]) {
   if constexpr (kWarps == 1) return warp;
   if (threadIdx.x % 32 == 0) ranges[threadIdx.x / 32] = warp;
-  __syncthreads();
+  sync_threads<32 * kWarps>();
   KeyRange range = ranges[0];
 #pragma unroll
   for (int i = 1; i < kWarps; i++)
@@ -163,9 +182,7 @@ SIMT_DEVICE void find_keys(const Attention& a, const RowBlock& block, int chunk,
                            int64_t* rows) {
   for (int i = threadIdx.x; i < kChunk; i += blockDim.x) {
     const int position = chunk * kChunk + i;
-    rows[i] = range.has_key(position)
-                  ? a.step.key_row(block.sequence, position, static_cast<int>(blockIdx.y))
-                  : -1;
+    rows[i] = range.has_key(position) ? a.step.key_row(block.sequence, position, block.head) : -1;
   }
 }
 // The same of its values.
@@ -173,9 +190,7 @@ SIMT_DEVICE void find_values(const Attention& a, const RowBlock& block, int chun
                              int64_t* rows) {
   for (int i = threadIdx.x; i < kChunk; i += blockDim.x) {
     const int position = chunk * kChunk + i;
-    rows[i] = range.has_key(position)
-                  ? a.step.value_row(block.sequence, position, static_cast<int>(blockIdx.y))
-                  : -1;
+    rows[i] = range.has_key(position) ? a.step.value_row(block.sequence, position, block.head) : -1;
   }
 }
 

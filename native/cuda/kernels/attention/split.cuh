@@ -2,7 +2,7 @@
 //
 // The chunks that a row sees are cut into ranges of `length` chunks, counted from its first. The
 // length depends on the number of these chunks, and on sizes of the model. So a row's bits depend
-// neither on the step nor on the number of blocks. Each block takes every gridDim.z-th range.
+// neither on the step nor on the number of blocks. Each block takes every slices-th range.
 //
 // Ranges are short enough to fill the device with one token's rows, and long enough that the fold
 // does not take longer than a range. The estimate is for an H100, and not measured. A block takes
@@ -40,25 +40,24 @@ SIMT_HOST_DEVICE int range_length(const Attention& a, int chunks) {
 template <bool kSplit>
 struct ChunkWalk {
   KeyRange keys;
+  SplitPlace at;
   int first, length, ranges;
 
-  SIMT_DEVICE ChunkWalk(const Attention& a, const KeyRange& range)
-      : keys(range), first(range.first_chunk()), length(1), ranges(1) {
+  SIMT_DEVICE ChunkWalk(const Attention& a, const SplitPlace& place, const KeyRange& range)
+      : keys(range), at(place), first(range.first_chunk()), length(1), ranges(1) {
     if (!kSplit) return;
     const int chunks = (keys.limit - 1) / kChunk + 1 - first;
     length = range_length(a, chunks);
     ranges = (chunks + length - 1) / length;
   }
-  SIMT_DEVICE int begin() const {
-    return first + (kSplit ? static_cast<int>(blockIdx.z) * length : 0);
-  }
+  SIMT_DEVICE int begin() const { return first + (kSplit ? at.slice * length : 0); }
   SIMT_DEVICE bool has(int chunk) const { return keys.has(chunk); }
   SIMT_DEVICE bool ends_range(int chunk) const {
     return (chunk + 1 - first) % length == 0 || !has(chunk + 1);
   }
   SIMT_DEVICE int after(int chunk) const {
     const bool jumps = kSplit && (chunk + 1 - first) % length == 0;
-    return chunk + 1 + (jumps ? static_cast<int>(gridDim.z - 1) * length : 0);
+    return chunk + 1 + (jumps ? (at.slices - 1) * length : 0);
   }
   SIMT_DEVICE int range_of(int chunk) const { return (chunk - first) / length; }
 };
@@ -142,7 +141,7 @@ SIMT_DEVICE void fold_sums(const Attention& a, const RowBlock& block, int ranges
     if (slices > 1) {
 #pragma unroll
       for (int e = 0; e < N; e++) s.sums[thread][e] = sum[e];
-      __syncthreads();
+      sync_threads<kSplitThreads>();
       for (int other = thread + units; slice == 0 && other < units * slices; other += units) {
 #pragma unroll
         for (int e = 0; e < N; e++) sum[e] += s.sums[other][e];
@@ -155,18 +154,21 @@ SIMT_DEVICE void fold_sums(const Attention& a, const RowBlock& block, int ranges
 // After a block's last partial result: the last block of the rows writes out. By all its threads;
 // shared memory is free to be overwritten.
 template <int N>
-SIMT_DEVICE void fold_ranges(const Attention& a, const RowBlock& block, int ranges) {
+SIMT_DEVICE void fold_ranges(const Attention& a, const SplitPlace& at, const RowBlock& block,
+                             int ranges) {
   if (ranges == 1) return;
   auto& s = *simt::smem<FoldSmem>();
-  unsigned* finished = a.finished + blockIdx.x * gridDim.y + blockIdx.y;
-  if (!is_last_block(finished, min(gridDim.z, static_cast<unsigned>(ranges)), &s.told)) return;
+  unsigned* finished = a.finished + at.number * a.step.kv_heads + at.head;
+  if (!is_last_block<kSplitThreads>(finished, static_cast<unsigned>(min(at.slices, ranges)),
+                                    &s.told))
+    return;
   const int warp = static_cast<int>(threadIdx.x) / 32;
   for (int row = warp; row < block.count; row += kSplitThreads / 32) {
     const RowState state =
         fold_states(a.states + a.partial(block.unit, block.query_head(a, row), 0), ranges);
     if (threadIdx.x % 32 == 0) s.rows[row] = state;
   }
-  __syncthreads();
+  sync_threads<kSplitThreads>();
   fold_sums<N>(a, block, ranges, s);
 }
 

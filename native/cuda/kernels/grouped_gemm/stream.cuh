@@ -14,11 +14,14 @@
 //   prefetch()                    called before await_inputs()
 //   place(g, warp, row, end)      all that a lane needs besides its sum, before the sum
 //   write(g, place, sums, total)  with the sum of row lane / 4 of x and stored row lane % 4
-//   finish()                      by all threads of every block, once their sums are written
+//   kEnds                         if the last block to end goes on
+//   finished()                    then: the counter by which it is found
+//   meanwhile()                   then: what the others do
+//   end()                         then: what it does, by all its threads
 #pragma once
 
 #include "cuda/kernels/grouped_gemm/quantised.cuh"
-#include "cuda/reduce.cuh"
+#include "cuda/last_block.cuh"
 
 namespace moepp::cuda::stream {
 
@@ -63,6 +66,7 @@ SIMT_DEVICE float add_products(float4 x, float4 w, float sum) {
 // The columns of the output, and nothing else.
 struct Columns {
   static constexpr int kBlocks = 3;
+  static constexpr bool kEnds = false;
   struct Place {
     int warp, row, end;
   };
@@ -85,19 +89,53 @@ struct Columns {
     g.out.store(static_cast<int64_t>(row) * g.columns + column,
                 {swiglu ? finish_swiglu(g, total, up) : moepp::cuda::finish(g, column, total)});
   }
-  SIMT_DEVICE void finish() const {}
 };
 
-// sum[4 r + j] of this lane's share of k; rows past the last one repeat it.
+// Units of 16 bytes of a stored row.
+template <class C>
+SIMT_DEVICE int row_units(const Gemm& g) {
+  if constexpr (C::kQuantised) {
+    return g.pitch / static_cast<int>(kQuantBlock) * (C::Weight::kBlockBytes / 16);
+  } else {
+    return g.pitch / static_cast<int>(16 / sizeof(typename C::Weight));
+  }
+}
+
+// The beginnings of the rows of x that rows row .. row + kRows - 1 read. Those past the last one
+// repeat it. Few rows are far from 2^31 elements, and an int is half as long as a pointer.
+template <int kRows>
+SIMT_DEVICE void find_x(const Gemm& g, int row, int end, int (&x)[kRows]) {
+#pragma unroll
+  for (int r = 0; r < kRows; r++) x[r] = source_row(g, min(row + r, end - 1)) * g.k;
+}
+
+// Adds the products of a unit of each of the four stored rows: sum[4 r + j].
+template <class C>
+SIMT_DEVICE void add_unit(const Gemm& g, const uint4 (&packed)[kWeightRows], int unit,
+                          const int (&x)[C::kRows], float (&sum)[C::kSums]) {
+  constexpr int kUnit = 16 / sizeof(typename C::Weight);  // weights of one load
+#pragma unroll
+  for (int half = 0; half < kUnit / 4; half++) {
+    float4 w[kWeightRows];
+#pragma unroll
+    for (int j = 0; j < kWeightRows; j++) w[j] = widen(packed[j], half, typename C::Weight{});
+#pragma unroll
+    for (int r = 0; r < C::kRows; r++) {
+      const float4 v = read_x<C::kAligned>(g.x_as<float>() + x[r], unit * kUnit + half * 4, g.k);
+#pragma unroll
+      for (int j = 0; j < kWeightRows; j++)
+        sum[r * kWeightRows + j] = add_products(v, w[j], sum[r * kWeightRows + j]);
+    }
+  }
+}
+
+// sum[4 r + j] of this lane's share of k.
 template <class C, class Epilogue>
 SIMT_DEVICE void multiply(const Gemm& g, const Epilogue& epilogue, int group, int warp, int row,
                           int end, int split, int splits, float (&sum)[C::kSums]) {
-  constexpr int kUnit = 16 / sizeof(typename C::Weight);  // weights of one load
-  int x[C::kRows];  // where the rows begin: few rows are far from 2^31 elements, and half as long
-                    // as a pointer
-#pragma unroll
-  for (int r = 0; r < C::kRows; r++) x[r] = source_row(g, min(row + r, end - 1)) * g.k;
-  const int units = g.pitch / kUnit;
+  int x[C::kRows];
+  find_x(g, row, end, x);
+  const int units = row_units<C>(g);
   const uint4* weight[kWeightRows];
 #pragma unroll
   for (int j = 0; j < kWeightRows; j++) {
@@ -113,19 +151,7 @@ SIMT_DEVICE void multiply(const Gemm& g, const Epilogue& epilogue, int group, in
     uint4 packed[kWeightRows];
 #pragma unroll
     for (int j = 0; j < kWeightRows; j++) packed[j] = simt::load_stream(weight[j] + unit);
-#pragma unroll
-    for (int half = 0; half < kUnit / 4; half++) {
-      float4 w[kWeightRows];
-#pragma unroll
-      for (int j = 0; j < kWeightRows; j++) w[j] = widen(packed[j], half, typename C::Weight{});
-#pragma unroll
-      for (int r = 0; r < C::kRows; r++) {
-        const float4 v = read_x<C::kAligned>(g.x_as<float>() + x[r], unit * kUnit + half * 4, g.k);
-#pragma unroll
-        for (int j = 0; j < kWeightRows; j++)
-          sum[r * kWeightRows + j] = add_products(v, w[j], sum[r * kWeightRows + j]);
-      }
-    }
+    add_unit<C>(g, packed, unit, x, sum);
   }
 }
 
@@ -169,20 +195,55 @@ SIMT_DEVICE float dot(float4 x, const float (&w)[4]) {
   return fmaf(x.w, w[3], fmaf(x.z, w[2], fmaf(x.y, w[1], x.x * w[0])));
 }
 
-// multiply for int8, int4 and float8 weights: the values are exact, the sum of four products is
+// add_unit for int8, int4 and float8 weights: the values are exact, the sum of four products is
 // scaled and added.
+template <class C>
+SIMT_DEVICE void add_unit(const Gemm& g, const uint4 (&units)[kWeightRows],
+                          const uint32_t (&scales)[kWeightRows], int unit, const int (&x)[C::kRows],
+                          float (&sum)[C::kSums]) {
+  using W = typename C::Weight;
+  constexpr int kFours = W::kWordDepth / 16, kDepth = 4 * W::kWordDepth;  // k of 4 units
+  uint32_t packed[kWeightRows][4];
+#pragma unroll
+  for (int j = 0; j < kWeightRows; j++) {
+    packed[j][0] = units[j].x, packed[j][1] = units[j].y, packed[j][2] = units[j].z,
+    packed[j][3] = units[j].w;
+  }
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    float scale[kWeightRows];
+#pragma unroll
+    for (int j = 0; j < kWeightRows; j++) scale[j] = W::word_scale(scales[j], i);
+#pragma unroll
+    for (int n = 0; n < kFours; n++) {
+      float values[kWeightRows][4];
+#pragma unroll
+      for (int j = 0; j < kWeightRows; j++) W::widen(packed[j][i], n, values[j]);
+      const int k = unit / 4 * kDepth + unit % 4 * 4 + i * W::kWordDepth + n * 16;
+#pragma unroll
+      for (int r = 0; r < C::kRows; r++) {
+        const float4 v = read_x<C::kAligned>(g.x_as<float>() + x[r], k, g.k);
+#pragma unroll
+        for (int j = 0; j < kWeightRows; j++) {
+          float& to = sum[r * kWeightRows + j];
+          to = fmaf(scale[j], dot(v, values[j]), to);
+        }
+      }
+    }
+  }
+}
+
+// multiply for them.
 template <class C, class Epilogue>
 SIMT_DEVICE void multiply_quantised(const Gemm& g, const Epilogue& epilogue, int group, int warp,
                                     int row, int end, int split, int splits,
                                     float (&sum)[C::kSums]) {
   using W = typename C::Weight;
-  constexpr int kUnits = W::kBlockBytes / 16, kFours = W::kWordDepth / 16,
-                kDepth = 4 * W::kWordDepth;  // k of 4 units
+  constexpr int kUnits = W::kBlockBytes / 16;
   int x[C::kRows];
-#pragma unroll
-  for (int r = 0; r < C::kRows; r++) x[r] = source_row(g, min(row + r, end - 1)) * g.k;
+  find_x(g, row, end, x);
   const QuantisedGroup<W> w(g.weight, group, g.weight_rows, g.pitch);
-  const int units = w.row_bytes / 16;
+  const int units = row_units<C>(g);
   unsigned weight[kWeightRows];  // where the rows begin, in units: 2^32 of them are 64 GB
 #pragma unroll
   for (int j = 0; j < kWeightRows; j++) {
@@ -194,36 +255,14 @@ SIMT_DEVICE void multiply_quantised(const Gemm& g, const Epilogue& epilogue, int
 #pragma unroll C::kUnroll
   for (int unit = split * 32 + static_cast<int>(threadIdx.x) % 32; unit < units;
        unit += splits * 32) {
-    uint32_t packed[kWeightRows][4], scales[kWeightRows];
+    uint4 packed[kWeightRows];
+    uint32_t scales[kWeightRows];
 #pragma unroll
     for (int j = 0; j < kWeightRows; j++) {
-      const uint4 v =
-          simt::load_stream(reinterpret_cast<const uint4*>(w.values) + weight[j] + unit);
-      packed[j][0] = v.x, packed[j][1] = v.y, packed[j][2] = v.z, packed[j][3] = v.w;
+      packed[j] = simt::load_stream(reinterpret_cast<const uint4*>(w.values) + weight[j] + unit);
     }
     load_scales(g, epilogue, w, warp, unit / kUnits, scales);
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-      float scale[kWeightRows];
-#pragma unroll
-      for (int j = 0; j < kWeightRows; j++) scale[j] = W::word_scale(scales[j], i);
-#pragma unroll
-      for (int n = 0; n < kFours; n++) {
-        float values[kWeightRows][4];
-#pragma unroll
-        for (int j = 0; j < kWeightRows; j++) W::widen(packed[j][i], n, values[j]);
-        const int k = unit / 4 * kDepth + unit % 4 * 4 + i * W::kWordDepth + n * 16;
-#pragma unroll
-        for (int r = 0; r < C::kRows; r++) {
-          const float4 v = read_x<C::kAligned>(g.x_as<float>() + x[r], k, g.k);
-#pragma unroll
-          for (int j = 0; j < kWeightRows; j++) {
-            float& to = sum[r * kWeightRows + j];
-            to = fmaf(scale[j], dot(v, values[j]), to);
-          }
-        }
-      }
-    }
+    add_unit<C>(g, packed, scales, unit, x, sum);
   }
 }
 
@@ -239,12 +278,24 @@ SIMT_DEVICE float deal(const float (&sum)[N]) {
   return mine;
 }
 
+// The sum over the warps that share k, in order. By all that compute.
+SIMT_DEVICE float add_splits(float mine, int split, int splits) {
+  if (splits == 1) return mine;
+  auto* partial = simt::smem<float>();  // [kWarps][32]
+  const int thread = static_cast<int>(threadIdx.x);
+  partial[thread] = mine;
+  sync_threads<kThreads>();
+  float total = 0.0f;
+  for (int i = 0; i < splits; i++) total += partial[thread + (i - split) * 32];
+  sync_threads<kThreads>();
+  return total;
+}
+
 // The rows of a group, kRows at a time.
 template <class C, class Epilogue>
 SIMT_DEVICE void stream_group(const Gemm& g, const Epilogue& epilogue, int group, int warp,
                               int split, int splits) {
-  auto* partial = simt::smem<float>();  // [kWarps][32], with splits
-  const int warp_in_block = static_cast<int>(threadIdx.x) / 32, end = end_row(g, group);
+  const int end = end_row(g, group);
   for (int row = first_row(g, group); row < end; row += C::kRows) {
     const auto place = epilogue.place(g, warp, row, end);
     float sum[C::kSums];
@@ -253,15 +304,7 @@ SIMT_DEVICE void stream_group(const Gemm& g, const Epilogue& epilogue, int group
     } else {
       multiply<C>(g, epilogue, group, warp, row, end, split, splits, sum);
     }
-    float total = deal(sum);
-    if (splits > 1) {
-      const int lane = static_cast<int>(threadIdx.x) % 32;
-      partial[threadIdx.x] = total;
-      __syncthreads();
-      total = 0.0f;
-      for (int i = 0; i < splits; i++) total += partial[(warp_in_block - split + i) * 32 + lane];
-      __syncthreads();
-    }
+    const float total = add_splits(deal(sum), split, splits);
     if (split == 0) epilogue.write(g, place, C::kSums, total);
   }
 }
@@ -285,10 +328,29 @@ __global__ void __launch_bounds__(kThreads, (blocks<C, Epilogue>()))
   await_inputs();
   const int group = occupied_group(g, static_cast<int>(blockIdx.y));
   if (group >= 0) stream_group<C>(g, epilogue, group, warp, split, splits);
-  epilogue.finish();
+  if constexpr (Epilogue::kEnds) {
+    if (is_last_block<kThreads>(epilogue.finished(), gridDim.x * gridDim.y, simt::smem<int>()))
+      epilogue.end();
+    else
+      epilogue.meanwhile();
+  }
 }
 
-// `bytes` of shared memory are for finish().
+struct RotatedColumns;
+struct ThenRoute;
+struct ThenCombine;
+// Puts a token's product on the queue's list of stages (persistent/stages.h), `per_group` blocks
+// for a group. False: it has none, or no room.
+bool add_stage(const Gemm& g, int splits, int per_group, const Columns& epilogue, size_t bytes,
+               CudaQueue& queue);
+bool add_stage(const Gemm& g, int splits, int per_group, const RotatedColumns& epilogue,
+               size_t bytes, CudaQueue& queue);
+bool add_stage(const Gemm& g, int splits, int per_group, const ThenRoute& epilogue, size_t bytes,
+               CudaQueue& queue);
+bool add_stage(const Gemm& g, int splits, int per_group, const ThenCombine& epilogue, size_t bytes,
+               CudaQueue& queue);
+
+// `bytes` of shared memory are for end().
 template <class C, class Epilogue>
 void launch(const Gemm& g, CudaQueue& queue, const Epilogue& epilogue, size_t bytes = 0) {
   const int outputs = g.activation == Activation::kSwiglu ? 2 : kWeightRows;  // columns per warp
@@ -298,11 +360,14 @@ void launch(const Gemm& g, CudaQueue& queue, const Epilogue& epilogue, size_t by
   // decides, so that a row's sums are split alike in every batch.
   int splits = 1;
   while (splits < kWarps && warps * splits < 16 * queue.multiprocessors()) splits *= 2;
-  const int per_block = kWarps / splits;
+  const int per_block = kWarps / splits, across = (warps + per_block - 1) / per_block;
   constexpr size_t kPartial = kThreads * sizeof(float);
-  const simt::Launch how = {dim3(static_cast<unsigned>((warps + per_block - 1) / per_block),
-                                 static_cast<unsigned>(groups)),
-                            dim3(kThreads), bytes > kPartial ? bytes : kPartial};
+  if (bytes < kPartial) bytes = kPartial;
+  if constexpr (C::kRows == 1 && C::kAligned) {
+    if (add_stage(g, splits, across, epilogue, bytes, queue)) return;
+  }
+  const simt::Launch how = {dim3(static_cast<unsigned>(across), static_cast<unsigned>(groups)),
+                            dim3(kThreads), bytes};
   queue.launch(multiply_streamed<C, Epilogue>, how, g, splits, queue.prefetches(), epilogue);
 }
 
