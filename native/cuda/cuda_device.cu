@@ -147,11 +147,9 @@ class CudaDevice final : public Device {
   }
   Status download(const std::vector<Transfer>& pieces) override;
   Status end_step() override;
-  int64_t watched_gap() const override { return WatchedMemory::kGap; }
-  // Not where an op may run later, in one kernel with others.
-  void watch(const OpMemory& memory) override {
-    if (stages_ == nullptr) watched_.begin_op(memory, stream_);
-  }
+  // None where an op may run later, in one kernel with others.
+  int64_t watched_gap() const override { return stages_ == nullptr ? WatchedMemory::kGap : 0; }
+  void watch(const OpMemory& memory) override { watched_.begin_op(memory, stream_); }
   void look_ahead(const WeightAhead& weight) override { queue_->look_ahead(weight); }
 
   Status record(const std::function<Status()>& enqueue,

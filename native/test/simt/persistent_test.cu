@@ -135,7 +135,7 @@ struct Product {
 };
 
 // Rows of one page and of several, more parts than pages, columns and k that are no whole units.
-// Then experts, of which the token picks two, one or none.
+// Then experts: the token picks two, one or none of them.
 void enqueue_products(DType dtype, Arena& arena, std::vector<std::unique_ptr<Floats>>& outputs) {
   const Product products[] = {{60, 37, Activation::kNone},
                               {5204, 37, Activation::kTanh},

@@ -2,7 +2,7 @@
 // has not run on a GPU yet: it is tested under emulation (native/test/simt/persistent_test.cu).
 //
 // Blocks wait for each other, so that all must run at once: the launch is cooperative.
-// SASS sm_90a,sm_100,sm_120 run_stages: UBLKCP FFMA LDS SHFL HMMA !LDL !STL no-spills
+// SASS sm_90a,sm_100,sm_120 run_stages: UBLKCP FFMA LDS SHFL HMMA registers<=255
 #include "cuda/kernels/persistent/stages.h"
 
 #include "cuda/kernels/attention/f32.cuh"
@@ -13,6 +13,14 @@
 namespace moepp::cuda {
 
 namespace {
+
+// A function that is called and not inlined. In one function the compiler kept addresses of all
+// kinds of stages in registers, and spilled them. A call saves registers once a stage.
+#if SIMT_EMULATED
+#define MOEPP_STAGE inline
+#else
+#define MOEPP_STAGE __device__ __noinline__
+#endif
 
 constexpr int kThreads = stream::kThreads, kCopyWarp = stream::kWarps - 1;
 
@@ -131,7 +139,8 @@ struct Walk {
 
 // As stream::stream_group, with the weights from the ring.
 template <class W, class Epilogue>
-SIMT_DEVICE void multiply(Walk& walk, const Stage& stage, const Epilogue& epilogue) {
+MOEPP_STAGE void multiply(Walk& caller, const Stage& stage, const Epilogue& epilogue) {
+  Walk walk = caller;  // in registers
   using C = stream::Config<W, 1, true>;
   const Gemm g = stage.g;
   const int splits = stage.splits, lane = static_cast<int>(threadIdx.x) % 32,
@@ -146,6 +155,7 @@ SIMT_DEVICE void multiply(Walk& walk, const Stage& stage, const Epilogue& epilog
     int x[1];
     stream::find_x(g, row, end, x);
     float sum[C::kSums] = {};
+#pragma unroll 1
     for (int first = 0; first < units; first += 32 * splits) {
       const int at = split * 32 + lane, unit = first + at;
       const bool there = unit < units;
@@ -170,6 +180,8 @@ SIMT_DEVICE void multiply(Walk& walk, const Stage& stage, const Epilogue& epilog
     const float total = stream::add_splits(stream::deal(sum), split, splits);
     if (split == 0) epilogue.write(g, place, C::kSums, total);
   }
+  caller.ring = walk.ring;
+  caller.copies = walk.copies;
 }
 
 template <class Epilogue>
@@ -200,14 +212,6 @@ SIMT_DEVICE void for_places(const Stage& stage, const Attend& attend) {
     sync_threads<kSplitThreads>();
   }
 }
-
-// Functions that are called and not inlined: what one of them needs in registers is not kept over
-// the others.
-#if SIMT_EMULATED
-#define MOEPP_STAGE inline
-#else
-#define MOEPP_STAGE __device__ __noinline__
-#endif
 
 template <int kD>
 MOEPP_STAGE void attend_mma(const Stage& stage) {
@@ -274,7 +278,7 @@ SIMT_DEVICE void begin_stage(Walk& walk, int s) {
   sync_threads<kThreads>();
 }
 
-__global__ void __launch_bounds__(kThreads, 1) run_stages(const Stages stages) {
+__global__ void __launch_bounds__(kThreads, 1) run_stages(const __grid_constant__ Stages stages) {
   SIMT_REQUIRES(SIMT_HAS_SM90) {
     Walk walk = {stages, {simt::smem<unsigned char>() + stages.work_bytes, stages.pages}, {}};
     if (threadIdx.x == 0) walk.ring.init();

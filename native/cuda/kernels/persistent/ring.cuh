@@ -1,8 +1,8 @@
 // A block's ring of weight pages in shared memory, which bulk copies fill as far ahead as there are
 // free ones. All warps take the pages in the order in which they were filled.
 //
-// A page has the weights that a block of stream.cuh takes at a time: a unit of 16 bytes for each
-// lane and each of its warp's four rows. That is 16 KB: 32 / splits rows, 512 splits bytes each.
+// A page has the weights that a block of stream.cuh takes at a time: 16 bytes for each lane and
+// each of its warp's four rows. These are 32 / splits rows of 512 splits bytes, 16 KB in all.
 #pragma once
 
 #include "cuda/kernels/grouped_gemm/stream.cuh"
