@@ -10,11 +10,11 @@ namespace moepp::cuda {
 // use until here. By the first kThreads of the block.
 template <int kThreads>
 SIMT_DEVICE bool counts_last(unsigned* counter, unsigned blocks, int* told) {
-  sync_threads<kThreads>();
+  simt::sync_threads<kThreads>();
   if (threadIdx.x == 0) *told = simt::atomic_add_acq_rel(counter, 1) + 1 == blocks ? 1 : 0;
-  sync_threads<kThreads>();
+  simt::sync_threads<kThreads>();
   const bool last = *told != 0;
-  sync_threads<kThreads>();  // it may be overwritten
+  simt::sync_threads<kThreads>();  // it may be overwritten
   return last;
 }
 
@@ -22,7 +22,7 @@ SIMT_DEVICE bool counts_last(unsigned* counter, unsigned blocks, int* told) {
 template <int kThreads>
 SIMT_DEVICE bool is_last_block(unsigned* finished, unsigned blocks, int* told) {
   if (blocks == 1) {
-    sync_threads<kThreads>();
+    simt::sync_threads<kThreads>();
     return true;
   }
   const bool last = counts_last<kThreads>(finished, blocks, told);

@@ -5,13 +5,6 @@
 
 namespace moepp::cuda {
 
-// The first kThreads of a block meet: all of it, or all but those that copy weights
-// (kernels/persistent/). Half of a block has another barrier than the block.
-template <int kThreads>
-SIMT_DEVICE void sync_threads() {
-  simt::barrier_sync(1 + kThreads / 128, kThreads);
-}
-
 template <class T>
 SIMT_DEVICE T warp_sum(T value) {
 #pragma unroll
@@ -38,7 +31,7 @@ SIMT_DEVICE float block_sum(float value, float* partial) {
   value = warp_sum(value);
   const int lane = threadIdx.x % 32;
   if (lane == 0) partial[threadIdx.x / 32] = value;
-  sync_threads<32 * Warps>();
+  simt::sync_threads<32 * Warps>();
   return warp_sum(lane < Warps ? partial[lane] : 0.0f);
 }
 

@@ -58,6 +58,13 @@ SIMT_DEVICE void barrier_arrive(int id, int threads) {
   asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
+// The first kThreads of a block meet, a multiple of 128. A part of a block has another barrier than
+// the block.
+template <int kThreads>
+SIMT_DEVICE void sync_threads() {
+  barrier_sync(1 + kThreads / 128, kThreads);
+}
+
 // Flags between blocks: what was written before a release is seen after the acquire that reads it.
 // PTX: ld, st, atom (.gpu).
 SIMT_DEVICE unsigned load_acquire(const unsigned* p) {

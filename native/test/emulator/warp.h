@@ -241,6 +241,10 @@ inline void barrier_sync(int id, int threads, SIMT_AT) {
 inline void barrier_arrive(int id, int threads, SIMT_AT) {
   emu::barrier(id, threads, false, at);
 }
+template <int kThreads>
+void sync_threads(SIMT_AT) {
+  barrier_sync(1 + kThreads / 128, kThreads, at);
+}
 
 inline unsigned load_acquire(const unsigned* p) {
   emu::yield();  // it may be the condition of a loop

@@ -169,7 +169,7 @@ template <int kWarps>
 SIMT_DEVICE KeyRange block_range(const KeyRange& warp, KeyRange (&ranges)[kWarps]) {
   if constexpr (kWarps == 1) return warp;
   if (threadIdx.x % 32 == 0) ranges[threadIdx.x / 32] = warp;
-  sync_threads<32 * kWarps>();
+  simt::sync_threads<32 * kWarps>();
   KeyRange range = ranges[0];
 #pragma unroll
   for (int i = 1; i < kWarps; i++)

@@ -192,16 +192,16 @@ SIMT_DEVICE void attend_chunk(const Attention& a, Smem<C>& s, WarpRows<C>& rows,
   float scores[2][kWarpRows], keep[kWarpRows], add[kWarpRows], o[kWarpRows][C::kDims] = {};
 #pragma unroll
   for (int half = 0; half < 2; half++) {
-    sync_threads<kThreads>();
+    simt::sync_threads<kThreads>();
     load_tile(s, cache, s.rows + half * kHalf, d);
-    sync_threads<kThreads>();
+    simt::sync_threads<kThreads>();
     if (seen) score_keys(s, d, scores[half]);
   }
   if (seen) soften(a, s, rows, scores, first_key, keep, add);
   for (int half = 0; half < 2; half++) {
-    sync_threads<kThreads>();
+    simt::sync_threads<kThreads>();
     load_tile(s, cache, s.value_rows + half * kHalf, a.step.value_dim);
-    sync_threads<kThreads>();
+    simt::sync_threads<kThreads>();
     if (seen) add_values(a, s, rows, first_key, half, o);
   }
   if (!seen) return;
@@ -223,7 +223,7 @@ SIMT_DEVICE void attend_rows(const Attention& a, const SplitPlace& at) {
   const ChunkWalk<C::kSplit> walk(a, at, block_range(rows.range, s.ranges));
   if (!walk.has(walk.begin())) return;
   for (int chunk = walk.begin(); walk.has(chunk); chunk = walk.after(chunk)) {
-    sync_threads<kThreads>();  // the last chunk's rows have been read
+    simt::sync_threads<kThreads>();  // the last chunk's rows have been read
     find_keys(a, block, chunk, walk.keys, s.rows);
     find_values(a, block, chunk, walk.keys, s.value_rows);
     attend_chunk(a, s, rows, chunk * kChunk);

@@ -207,7 +207,7 @@ SIMT_DEVICE void merge_warps(Smem<C>& s, WarpRows<C>& rows) {
 #pragma unroll
   for (int half = C::kKeyWarps / 2; half > 0; half /= 2) {
     Rows& given = reinterpret_cast<Rows*>(s.values)[place % half];
-    sync_threads<kThreads>();
+    simt::sync_threads<kThreads>();
     if (place >= half && place < 2 * half) {
 #pragma unroll
       for (int i = 0; i < 2; i++)
@@ -217,7 +217,7 @@ SIMT_DEVICE void merge_warps(Smem<C>& s, WarpRows<C>& rows) {
         given.sums[n][lane] =
             make_float4(rows.sums[n][0], rows.sums[n][1], rows.sums[n][2], rows.sums[n][3]);
     }
-    sync_threads<kThreads>();
+    simt::sync_threads<kThreads>();
     if (place >= half) continue;
     float keep[2], add[2];
 #pragma unroll
@@ -265,7 +265,7 @@ SIMT_DEVICE void attend_rows(const Attention& a, const SplitPlace& at) {
   const auto* keys = static_cast<const simt::bf16*>(a.step.layer);
   const auto* values = keys + a.step.page_size * C::kD;  // of a head's page
   find_keys(a, block, chunk, walk.keys, s.rows);
-  sync_threads<kThreads>();
+  simt::sync_threads<kThreads>();
   load_rows<C>(s.keys, keys, s.rows);
   simt::cp_async_commit();
   for (int next; walk.has(chunk); chunk = next) {
@@ -273,13 +273,13 @@ SIMT_DEVICE void attend_rows(const Attention& a, const SplitPlace& at) {
     load_rows<C>(s.values, values, s.rows);
     simt::cp_async_commit();
     simt::cp_async_wait<1>();
-    sync_threads<kThreads>();  // the keys are there, and the values on their way
+    simt::sync_threads<kThreads>();  // the keys are there, and the values on their way
     if (walk.has(next)) find_keys(a, block, next, walk.keys, s.rows);
     const bool seen = rows.range.has(chunk);
     float scores[C::kKeys / 8][4], m[2], l[2], keep[2], add[2];
     uint32_t weights[C::kKeys / 16][4];
     if (seen) score_keys(s, scores);
-    sync_threads<kThreads>();  // and may be overwritten
+    simt::sync_threads<kThreads>();  // and may be overwritten
     if (walk.has(next)) load_rows<C>(s.keys, keys, s.rows);
     simt::cp_async_commit();
     if (seen) {
@@ -288,14 +288,14 @@ SIMT_DEVICE void attend_rows(const Attention& a, const SplitPlace& at) {
       for (int i = 0; i < 2; i++) merge(rows.state[i], m[i], l[i], &keep[i], &add[i]);
     }
     simt::cp_async_wait<1>();
-    sync_threads<kThreads>();  // the values are there
+    simt::sync_threads<kThreads>();  // the values are there
     if (seen) add_values(s, rows, weights, keep, add);
     if (C::kSplit && walk.ends_range(chunk)) {
       merge_warps(s, rows);
       if (C::warp() == 0) write_rows(a, block, rows, walk.range_of(chunk), walk.ranges);
       rows.reset();
     }
-    sync_threads<kThreads>();  // and may be overwritten
+    simt::sync_threads<kThreads>();  // and may be overwritten
   }
   C::kSplit ? fold_ranges<4>(a, at, block, walk.ranges) : write_rows(a, block, rows, 0, 1);
 }

@@ -141,7 +141,7 @@ SIMT_DEVICE void fold_sums(const Attention& a, const RowBlock& block, int ranges
     if (slices > 1) {
 #pragma unroll
       for (int e = 0; e < N; e++) s.sums[thread][e] = sum[e];
-      sync_threads<kSplitThreads>();
+      simt::sync_threads<kSplitThreads>();
       for (int other = thread + units; slice == 0 && other < units * slices; other += units) {
 #pragma unroll
         for (int e = 0; e < N; e++) sum[e] += s.sums[other][e];
@@ -168,7 +168,7 @@ SIMT_DEVICE void fold_ranges(const Attention& a, const SplitPlace& at, const Row
         fold_states(a.states + a.partial(block.unit, block.query_head(a, row), 0), ranges);
     if (threadIdx.x % 32 == 0) s.rows[row] = state;
   }
-  sync_threads<kSplitThreads>();
+  simt::sync_threads<kSplitThreads>();
   fold_sums<N>(a, block, ranges, s);
 }
 

@@ -127,7 +127,7 @@ SIMT_DEVICE void combine_row(const CombinedRows& r, int64_t t) {
     const int listed = list_terms(r, t, terms);
     if (threadIdx.x == 0) *count = listed;
   }
-  sync_threads<kThreads>();
+  simt::sync_threads<kThreads>();
   const float squares = sum_terms<N, kThreads>(r, first, terms, *count, row);
   if (r.norm_weight == nullptr) return;
   const float scale =

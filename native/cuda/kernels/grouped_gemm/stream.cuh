@@ -284,10 +284,10 @@ SIMT_DEVICE float add_splits(float mine, int split, int splits) {
   auto* partial = simt::smem<float>();  // [kWarps][32]
   const int thread = static_cast<int>(threadIdx.x);
   partial[thread] = mine;
-  sync_threads<kThreads>();
+  simt::sync_threads<kThreads>();
   float total = 0.0f;
   for (int i = 0; i < splits; i++) total += partial[thread + (i - split) * 32];
-  sync_threads<kThreads>();
+  simt::sync_threads<kThreads>();
   return total;
 }
 

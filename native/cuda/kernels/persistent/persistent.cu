@@ -131,10 +131,6 @@ struct Walk {
   const Stages& stages;
   Ring ring;
   Copies copies;
-
-  SIMT_DEVICE void copy_ahead() {
-    if (is_copy_warp()) copies.fill(stages, ring);
-  }
 };
 
 // As stream::stream_group, with the weights from the ring.
@@ -163,7 +159,7 @@ MOEPP_STAGE void multiply(Walk& caller, const Stage& stage, const Epilogue& epil
       const auto take = [&] {
         walk.ring.take(warp_in_block / splits * stream::kWeightRows, splits * Ring::kRowBytes,
                        at * 16, there, packed);
-        walk.copy_ahead();
+        if (is_copy_warp()) walk.copies.fill(walk.stages, walk.ring);
       };
       if constexpr (C::kQuantised) {
         constexpr int kUnits = W::kBlockBytes / 16;
@@ -209,7 +205,7 @@ SIMT_DEVICE void for_places(const Stage& stage, const Attend& attend) {
     const int in_slice = i % stage.across;
     attend(a, SplitPlace{in_slice / a.step.kv_heads, in_slice % a.step.kv_heads, i / stage.across,
                          stage.attend.slices});
-    sync_threads<kSplitThreads>();
+    simt::sync_threads<kSplitThreads>();
   }
 }
 
@@ -262,7 +258,7 @@ SIMT_DEVICE void end_stage(const Stages& stages, int s) {
   if (s + 1 == stages.count) {
     for (int i = static_cast<int>(threadIdx.x); i < stages.count; i += kThreads) stages.done[i] = 0;
   } else if (stage.ends()) {
-    sync_threads<kThreads>();
+    simt::sync_threads<kThreads>();
     if (threadIdx.x == 0) simt::atomic_add_acq_rel(stages.done + s, 1);
   }
 }
@@ -275,7 +271,7 @@ SIMT_DEVICE void begin_stage(Walk& walk, int s) {
     walk.copies.start(s);
     walk.copies.fill(walk.stages, walk.ring);
   }
-  sync_threads<kThreads>();
+  simt::sync_threads<kThreads>();
 }
 
 __global__ void __launch_bounds__(kThreads, 1) run_stages(const __grid_constant__ Stages stages) {

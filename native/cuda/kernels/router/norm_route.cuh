@@ -102,17 +102,17 @@ SIMT_DEVICE void route_tile(const NormRoute& r, int first) {
       add_row<N>(r, static_cast<int64_t>(first + a) * h, rows + a * h, partial + a * kNormWarps);
     }
   }
-  sync_threads<C::kThreads>();
+  simt::sync_threads<C::kThreads>();
   if (warp < kNormWarps) {
     for (int a = 0; a < count; a++) {
       scale_row<N>(r, static_cast<int64_t>(first + a) * h, rows + a * h, partial + a * kNormWarps);
     }
   }
-  sync_threads<C::kThreads>();
+  simt::sync_threads<C::kThreads>();
   const int groups = (e + C::kRows - 1) / C::kRows + (xs + C::kRows - 1) / C::kRows;
   for (int group = warp; group < groups; group += kWarps)
     multiply_group<C>(r.router, row_group<C>(r.router, group, tile), rows, first);
-  sync_threads<C::kThreads>();
+  simt::sync_threads<C::kThreads>();
   for (int a = warp; a < count; a += kWarps) {
     const int number =
         gate_token<kLogitsPerLane>(r.routing, first + a, tile.logits, tile.scores, a);
