@@ -24,6 +24,7 @@ const ROOMS = [
   'families',
   'engine',
   'model',
+  'parallel',
   'chat',
   'generation',
   'load',

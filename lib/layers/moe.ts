@@ -89,20 +89,22 @@ export function moe(
 }
 
 /**
- * The same matrix of each of `count` FFN experts: [count, ...shape]. One tensor of that shape, as
+ * The same matrix of each of a layer's `count` FFN experts: [count, ...shape]. A rank of a group
+ * has those that it holds. One tensor of that shape, as
  * transformers 5 has in memory, goes before those of each expert.
  */
 export function expertMatrix(
   m: ModelBuilder,
+  layer: number,
   name: string,
   count: number,
   shape: readonly number[],
   partsOf: (expert: number) => Part | readonly Part[],
   fusedName = name,
 ): Weight {
-  const fused = { name: fusedName, shape: [count, ...shape] }
-  const parts = m.isStored(fusedName)
-    ? [fused]
-    : Array.from({ length: count }, (_, expert) => partsOf(expert)).flat()
-  return m.matrix('ffnExperts', name, fused.shape, parts)
+  const taken = m.share(layer, count)?.held
+  const fused = { name: fusedName, shape: [count, ...shape], taken }
+  const experts = taken ?? Array.from({ length: count }, (_, expert) => expert)
+  const parts = m.isStored(fusedName) ? [fused] : experts.flatMap(partsOf)
+  return m.matrix('ffnExperts', name, fused.shape, parts, taken)
 }

@@ -87,7 +87,12 @@ export class DeviceRunner implements Runner {
     }
   }
 
-  async run(wanted: Step, cancel?: BigInt64Array): Promise<StepResult> {
+  /** @param groupTokens of this step at all ranks of a group */
+  async run(
+    wanted: Step,
+    cancel?: BigInt64Array,
+    groupTokens = wanted.tokens.length,
+  ): Promise<StepResult> {
     const { paddingPage } = this.#parts
     const step = paddingPage === undefined ? wanted : padded(wanted, paddingPage)
     const R = wanted.logitRows.length
@@ -104,7 +109,8 @@ export class DeviceRunner implements Runner {
           T: step.tokens.length,
           R: step.logitRows.length,
           B: sequences,
-          M: step.pageTable.length / sequences,
+          M: step.pageTable.length / Math.max(1, sequences),
+          P: groupTokens,
         },
         inputs: {
           tokens: step.tokens,
