@@ -43,7 +43,7 @@ const NATIVE_FLOORS = [
   ['weight_spec', 'queue', 'ops'],
   ['host', 'kernels'],
   ['device'],
-  ['weights', 'open_device'],
+  ['weights', 'open_device', 'parallel'],
   ['program', 'cpu', 'cuda'],
   ['binding'],
 ]

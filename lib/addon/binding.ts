@@ -193,6 +193,50 @@ export interface NativeDevice {
   close(): void
 }
 
+/** Of a group, since it was made. */
+export interface GroupInfo {
+  readonly exchanges: number
+  /** To other ranks. */
+  readonly messagesSent: number
+  /** To other ranks: mail, rows, and the lists of picks with them. */
+  readonly bytesSent: number
+  /** Rows of activations, and of experts' results, to other ranks. */
+  readonly rowsSent: number
+  /** FFN picks of this rank's tokens, and those of experts that it holds. */
+  readonly picks: number
+  readonly localPicks: number
+  /** Milliseconds that steps waited for other ranks. */
+  readonly waitMs: number
+}
+
+/**
+ * A rank's membership in a group of ranks that run one model together. Its exchanges and the steps
+ * of its programs run one after another, on a thread of its own. Every rank makes the same ones in
+ * the same order. A failure on any rank ends the group on all: ERR_PARALLEL.
+ */
+export interface NativeGroup {
+  readonly rank: number
+  readonly size: number
+  /**
+   * messages[r] goes to rank r, and what came from rank r is the result's [r]; the own one is handed
+   * through. `waits`: without a deadline.
+   */
+  exchange(messages: readonly Uint8Array[], waits?: boolean): Promise<Uint8Array[]>
+  /** Ends the group on every rank, and what waits for them now. */
+  abort(reason: string): void
+  /** After all other ranks have called it. Later calls fail with ERR_CLOSED. */
+  close(): Promise<void>
+  info(): GroupInfo
+}
+
+export interface GroupOptions {
+  readonly kind: 'mpi'
+  /** The file that native/parallel/mpi_shim.c was compiled to. */
+  readonly library: string
+  /** Of every wait for other ranks, in milliseconds; 0: none. */
+  readonly deadlineMs: number
+}
+
 export interface ProcessorInfo {
   /** Instruction sets of this build that the processor can run, best first. */
   readonly isas: readonly string[]
@@ -248,6 +292,10 @@ export interface Binding {
   fastestIsa(weights: WeightDType, mayRoundX?: boolean): string
   /** Asks the driver; starts nothing on a GPU. */
   cuda(): CudaInfo
+  /** Starts MPI at the first call, and waits for all other ranks to call it. */
+  openGroup(options: GroupOptions): NativeGroup
+  /** The ranks of a group within this process: for tests. */
+  localGroups(size: number, deadlineMs: number): NativeGroup[]
   /** The file that was loaded. */
   readonly path: string
   readonly origin: AddonFile['origin']
@@ -264,6 +312,8 @@ const EXPORTS: Readonly<Record<Exclude<keyof Binding, keyof AddonFile>, true>> =
   packedLayout: true,
   fastestIsa: true,
   cuda: true,
+  openGroup: true,
+  localGroups: true,
 }
 
 let loaded: Binding | undefined

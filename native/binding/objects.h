@@ -12,9 +12,12 @@
 
 namespace moepp::binding {
 
-// The constructors of one environment (the main thread, or a worker).
+class GroupThread;
+
+// The constructors of one environment (the main thread, or a worker), and its groups of ranks.
 struct AddonData {
-  Napi::FunctionReference program, kv_cache;
+  Napi::FunctionReference program, kv_cache, group;
+  std::vector<std::weak_ptr<GroupThread>> groups;
 };
 
 class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
