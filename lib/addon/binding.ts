@@ -23,9 +23,9 @@ import {
 
 /**
  * A size, or a size known only when a step runs: T tokens, R logit rows, B sequences, M pages per
- * sequence.
+ * sequence, P tokens of all ranks of a group.
  */
-export type Dimension = number | 'T' | 'R' | 'B' | 'B+1' | 'M'
+export type Dimension = number | 'T' | 'R' | 'B' | 'B+1' | 'M' | 'P'
 
 export interface BufferSpec {
   readonly name: string
@@ -84,7 +84,8 @@ export interface ProgramSpec {
   readonly compute: 'exact' | 'bf16'
 }
 
-export type Sizes = Readonly<Record<'T' | 'R' | 'B' | 'M', number>>
+/** P is T unless it is given. */
+export type Sizes = Readonly<Record<'T' | 'R' | 'B' | 'M', number>> & { readonly P?: number }
 
 /**
  * [bytes done, cancelled]: native adds to the first while it works; set the second to 1n to end the
@@ -175,7 +176,8 @@ export interface CudaInfo {
 
 export interface NativeDevice {
   info(): DeviceInfo
-  compile(program: ProgramSpec, control?: Control): Promise<NativeProgram>
+  /** @param group of a rank whose program has dispatch_tokens and collect_tokens */
+  compile(program: ProgramSpec, control?: Control, group?: NativeGroup): Promise<NativeProgram>
   kvCache(options: KvCacheOptions): NativeKvCache
   /** Bytes of a weight in a layout on this device. */
   weightBytes(weight: WeightSpec, layout: WeightLayout): number
