@@ -162,6 +162,18 @@ const LOAD_FLAGS: Readonly<
   memoryCheck: [
     new Option('--no-memory-check', 'load a model even if it does not fit in available memory'),
   ],
+  parallel: [
+    new Option(
+      '--expert-parallel',
+      'under mpirun: all ranks run one model, each with a part of its FFN experts',
+    ).implies({ parallel: 'mpi' }),
+  ],
+  placement: [
+    new Option('--placement <file>', 'the ranks of each FFN expert (default: neighbours together)'),
+  ],
+  parallelDeadlineMs: [
+    number('--parallel-deadline-ms <ms>', 'time that a rank waits for another (default: 30000)'),
+  ],
 }
 
 /** Options of loading: all of them, or those of `names`. */

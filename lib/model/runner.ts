@@ -28,6 +28,8 @@ export interface RunnerParts {
   readonly cache: NativeKvCache
   readonly model: ModelDescription
   readonly spec: ModelSpec
+  /** With the experts of all ranks of a group, for the fingerprint. */
+  readonly whole?: ModelSpec
   /** Type of most matrices. */
   readonly matrixType: HeldType
   readonly kvCacheDtype: 'float32' | 'bfloat16'
@@ -189,7 +191,8 @@ export class DeviceRunner implements Runner {
 
   /** Of the checkpoint's files as they are at the first call. */
   fingerprint(): Promise<Fingerprint> {
-    this.#fingerprint ??= fingerprintOf(this.#parts).catch(error => {
+    const { spec, whole = spec } = this.#parts
+    this.#fingerprint ??= fingerprintOf({ ...this.#parts, spec: whole }).catch(error => {
       this.#fingerprint = undefined
       throw error
     })

@@ -26,6 +26,11 @@ export class Placement {
     this.#layers = layers
   }
 
+  /** Equal for equal placements, whatever the rank. */
+  get words(): string {
+    return JSON.stringify([this.size, ...(this.#layers ?? [])])
+  }
+
   /**
    * A pick goes to the own rank if that holds the expert. Copies share the picks of other ranks.
    * @throws MoeppError ERR_UNSUPPORTED if a rank has no expert, ERR_BAD_FILE if the placement
