@@ -23,9 +23,9 @@ import {
 
 /**
  * A size, or a size known only when a step runs: T tokens, R logit rows, B sequences, M pages per
- * sequence.
+ * sequence, P tokens of all ranks.
  */
-export type Dimension = number | 'T' | 'R' | 'B' | 'B+1' | 'M'
+export type Dimension = number | 'T' | 'R' | 'B' | 'B+1' | 'M' | 'P'
 
 export interface BufferSpec {
   readonly name: string
@@ -84,7 +84,11 @@ export interface ProgramSpec {
   readonly compute: 'exact' | 'bf16'
 }
 
-export type Sizes = Readonly<Record<'T' | 'R' | 'B' | 'M', number>>
+/**
+ * A step of a program in a group may have no tokens: T, R and B are 0 then. P is at least T, and T
+ * unless given.
+ */
+export type Sizes = Readonly<Record<'T' | 'R' | 'B' | 'M', number>> & { readonly P?: number }
 
 /**
  * [bytes done, cancelled]: native adds to the first while it works; set the second to 1n to end the
@@ -113,7 +117,10 @@ export interface RunOptions {
 export type RunResult = Record<string, Int32Array | Float32Array>
 
 export interface NativeProgram {
-  /** One step. ERR_BUSY while another runs, ERR_CLOSED after close, ERR_ABORTED when cancelled. */
+  /**
+   * One step. ERR_BUSY while another runs, ERR_CLOSED after close, ERR_ABORTED when cancelled. In a
+   * group every rank runs it, and nothing cancels it. A failure on any rank ends the group.
+   */
   run(options: RunOptions): Promise<RunResult>
   /** Waits for the run in flight. */
   close(): Promise<void>
@@ -175,7 +182,8 @@ export interface CudaInfo {
 
 export interface NativeDevice {
   info(): DeviceInfo
-  compile(program: ProgramSpec, control?: Control): Promise<NativeProgram>
+  /** @param group of the ranks that run the program together */
+  compile(program: ProgramSpec, control?: Control, group?: NativeGroup): Promise<NativeProgram>
   kvCache(options: KvCacheOptions): NativeKvCache
   /** Bytes of a weight in a layout on this device. */
   weightBytes(weight: WeightSpec, layout: WeightLayout): number
