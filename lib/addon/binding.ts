@@ -23,7 +23,7 @@ import {
 
 /**
  * A size, or a size known only when a step runs: T tokens, R logit rows, B sequences, M pages per
- * sequence, P tokens of all ranks of a group.
+ * sequence, P tokens of all ranks.
  */
 export type Dimension = number | 'T' | 'R' | 'B' | 'B+1' | 'M' | 'P'
 
@@ -84,7 +84,10 @@ export interface ProgramSpec {
   readonly compute: 'exact' | 'bf16'
 }
 
-/** P is T unless it is given. */
+/**
+ * A step of a program in a group may have no tokens: T, R and B are 0 then. P is at least T, and T
+ * unless given.
+ */
 export type Sizes = Readonly<Record<'T' | 'R' | 'B' | 'M', number>> & { readonly P?: number }
 
 /**
@@ -114,7 +117,10 @@ export interface RunOptions {
 export type RunResult = Record<string, Int32Array | Float32Array>
 
 export interface NativeProgram {
-  /** One step. ERR_BUSY while another runs, ERR_CLOSED after close, ERR_ABORTED when cancelled. */
+  /**
+   * One step. ERR_BUSY while another runs, ERR_CLOSED after close, ERR_ABORTED when cancelled. In a
+   * group every rank runs it, and nothing cancels it. A failure on any rank ends the group.
+   */
   run(options: RunOptions): Promise<RunResult>
   /** Waits for the run in flight. */
   close(): Promise<void>
@@ -176,7 +182,7 @@ export interface CudaInfo {
 
 export interface NativeDevice {
   info(): DeviceInfo
-  /** @param group of a rank whose program has dispatch_tokens and collect_tokens */
+  /** @param group of the ranks that run the program together */
   compile(program: ProgramSpec, control?: Control, group?: NativeGroup): Promise<NativeProgram>
   kvCache(options: KvCacheOptions): NativeKvCache
   /** Bytes of a weight in a layout on this device. */

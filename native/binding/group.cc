@@ -161,6 +161,18 @@ Napi::Value GroupObject::info(const Napi::CallbackInfo& info) {
   return result;
 }
 
+std::shared_ptr<GroupThread> to_group(const Napi::Value& value) {
+  if (value.IsUndefined()) return nullptr;
+  const Napi::FunctionReference& of = value.Env().GetInstanceData<AddonData>()->group;
+  if (!value.IsObject() || !value.As<Napi::Object>().InstanceOf(of.Value()))
+    throw Napi::TypeError::New(value.Env(), "group must be a Group");
+  return GroupObject::Unwrap(value.As<Napi::Object>())->thread();
+}
+
+std::shared_ptr<parallel::Group> group_of(const std::shared_ptr<GroupThread>& thread) {
+  return thread == nullptr ? nullptr : std::shared_ptr<parallel::Group>(thread, &thread->group());
+}
+
 static Napi::Object make_group(Napi::Env env,
                                std::unique_ptr<parallel::Communicator> communicator,
                                int64_t deadline_ms) {

@@ -57,6 +57,10 @@ class GroupObject : public Napi::ObjectWrap<GroupObject> {
   std::shared_ptr<GroupThread> thread_;
 };
 
+// The group that JavaScript gives, or null.
+std::shared_ptr<GroupThread> to_group(const Napi::Value& value);
+std::shared_ptr<parallel::Group> group_of(const std::shared_ptr<GroupThread>& thread);
+
 // openGroup({ kind, library, deadlineMs }) -> Group
 Napi::Value open_group(const Napi::CallbackInfo& info);
 // localGroups(size, deadlineMs) -> Group[]

@@ -55,10 +55,14 @@ class KvCacheObject : public Napi::ObjectWrap<KvCacheObject> {
 class ProgramObject : public Napi::ObjectWrap<ProgramObject> {
  public:
   static Napi::Function define(Napi::Env env);
+  // Of a program and its group, or null.
+  struct Parts {
+    std::shared_ptr<Program> program;
+    std::shared_ptr<GroupThread> group;
+  };
   explicit ProgramObject(const Napi::CallbackInfo& info);
 
  private:
-  friend class RunWorker;
 
   Napi::Value run(const Napi::CallbackInfo& info);
   Napi::Value close(const Napi::CallbackInfo& info);
@@ -66,6 +70,7 @@ class ProgramObject : public Napi::ObjectWrap<ProgramObject> {
   void release_and_resolve();
 
   std::shared_ptr<Program> program_;
+  std::shared_ptr<GroupThread> group_;  // its steps run on its thread
   bool running_ = false;
   bool closed_ = false;
   std::vector<Napi::Promise::Deferred> closing_;
