@@ -62,4 +62,5 @@ export class Membership {
   /** @throws MoeppError ERR_UNSUPPORTED at another rank than 0 */
   checkLeads(): void {
     if (this.#follower) throw this.#follower.refusal()
-  }}
+  }
+}

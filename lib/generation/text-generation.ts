@@ -45,10 +45,7 @@ export interface TextGenerationParts {
 
 /** All that another rank of a group needs to compute a text as this one would: plain data. */
 export interface PortableText
-  extends Pick<
-    TextGenerationParts,
-    'promptIds' | 'stream' | 'endTokenIds' | 'skipSpecialTokens'
-  > {
+  extends Pick<TextGenerationParts, 'promptIds' | 'stream' | 'endTokenIds' | 'skipSpecialTokens'> {
   readonly options: ResolvedOptions
 }
 

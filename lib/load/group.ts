@@ -14,7 +14,10 @@ import type { LoadPlan } from './plan.js'
  * The experts of each rank: those that the file says, or neighbours.
  * @throws MoeppError ERR_NOT_FOUND, ERR_BAD_FILE
  */
-export async function readPlacement({ rank, size }: NativeGroup, file?: string): Promise<Placement> {
+export async function readPlacement(
+  { rank, size }: NativeGroup,
+  file?: string,
+): Promise<Placement> {
   if (file === undefined) return new Placement(rank, size)
   return new Placement(rank, size, parsePlacement(await readConfigJson(file), file, size))
 }

@@ -33,10 +33,10 @@ import {
   type ResolvedLoadOptions,
   resolveLoadOptions,
 } from '../options/generate.js'
-import { type ModelSpec, weightBytes } from '../program/model-spec.js'
 import { afterFirst, tellAll } from '../parallel/agreement.js'
 import { GroupRunner } from '../parallel/group-runner.js'
 import { openMpi } from '../parallel/mpi.js'
+import { type ModelSpec, weightBytes } from '../program/model-spec.js'
 import type { Placement } from '../program/placement.js'
 import { wordOf } from '../tensor/dtypes.js'
 import { loadTokenizer, type Tokenizer } from '../tokenizer/tokenizer.js'

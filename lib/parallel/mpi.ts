@@ -72,7 +72,8 @@ function namesIn(folder: string): string[] {
 export function mpiLauncher(
   env = process.env,
 ): { readonly family: MpiFamily; readonly ranks: number } | undefined {
-  if (env.OMPI_COMM_WORLD_SIZE) return { family: 'openmpi', ranks: Number(env.OMPI_COMM_WORLD_SIZE) }
+  if (env.OMPI_COMM_WORLD_SIZE)
+    return { family: 'openmpi', ranks: Number(env.OMPI_COMM_WORLD_SIZE) }
   if (env.PMI_SIZE) return { family: 'mpich', ranks: Number(env.PMI_SIZE) }
   return undefined
 }

@@ -10,7 +10,8 @@ import { stackParts } from '../tensor/stack.js'
 import { type NamedRef, type PackedRef, scaleShape, type TensorRef } from '../tensor/tensor-ref.js'
 import { type Buffer, ProgramBuilder, type Weight } from './builder.js'
 import type { CacheShape, ModelSpec, ParameterKind, RecordedWeight } from './model-spec.js'
-import type { ExpertShare, Placement } from './placement.js'
+import type { RankExperts } from './moe-ops.js'
+import type { Placement } from './placement.js'
 
 type HeldDType = 'f32' | 'bf16' | 'int8' | 'int4'
 /**
@@ -129,7 +130,7 @@ export class ModelBuilder extends ProgramBuilder {
   }
 
   /** This rank's part of a layer's FFN experts; undefined without a group. */
-  share(layer: number, experts: number): ExpertShare | undefined {
+  share(layer: number, experts: number): RankExperts | undefined {
     return this.#placement?.share(layer, experts)
   }
 
@@ -256,7 +257,10 @@ export class ModelBuilder extends ProgramBuilder {
   ): Weight {
     return this.#declare(name, () => {
       const parts = stored.flatMap(part =>
-        stackParts(this.#tensors.tensor(part), part.taken).map(ref => ({ name: part.name, ...ref })),
+        stackParts(this.#tensors.tensor(part), part.taken).map(ref => ({
+          name: part.name,
+          ...ref,
+        })),
       )
       const isBf16 = parts.every(({ dtype }) => dtype === 'bf16' || dtype === 'float8')
       const held = dtype === 'exact' ? (isBf16 ? 'bf16' : 'f32') : dtype

@@ -1,17 +1,10 @@
 /** The ranks of a group that hold each FFN expert. */
 import { isObject, show } from '../base/json.js'
 import { MoeppError } from '../errors.js'
+import type { RankExperts } from './moe-ops.js'
 
 /** Of each FFN expert of a layer, the ranks that hold it, at least one. */
 export type Holders = readonly (readonly number[])[]
-
-/** The FFN experts of a layer as one rank sees them. */
-export interface ExpertShare {
-  /** [N] the rank that this rank's picks of each expert go to. */
-  readonly destinations: readonly number[]
-  /** [L] the experts that this rank holds, ascending. */
-  readonly held: readonly number[]
-}
 
 /** The place of a rank in its group, and the FFN experts that each rank holds. */
 export class Placement {
@@ -36,13 +29,13 @@ export class Placement {
    * @throws MoeppError ERR_UNSUPPORTED if a rank has no expert, ERR_BAD_FILE if the placement
    *   does not fit the layer
    */
-  share(layer: number, experts: number): ExpertShare {
+  share(layer: number, experts: number): RankExperts {
     const holders = this.#holders(layer, experts)
     const held = holders.flatMap((ranks, expert) => (ranks.includes(this.rank) ? [expert] : []))
     const destinations = holders.map(ranks =>
       ranks.includes(this.rank) ? this.rank : ranks[this.rank % ranks.length]!,
     )
-    return { destinations, held }
+    return { ranks: this.size, destinations, held }
   }
 
   #holders(layer: number, experts: number): Holders {
