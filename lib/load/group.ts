@@ -50,16 +50,12 @@ export function isaOf({ spec, options }: LoadPlan): string {
 
 function factsOf({ description, options, group, spec }: LoadPlan): Facts {
   const { weights } = group?.whole ?? spec
-  const stored = weights.map(({ name, dtype, shape, parts }) => [
-    name,
-    dtype,
-    shape,
-    parts.map(part => [part.name, part.dtype, part.shape]),
-  ])
+  const stored = weights.flatMap(({ parts }) =>
+    parts.map(({ name, dtype, shape }) => [name, dtype, shape]),
+  )
   return {
     version: findPackageRoot() ? packageVersion() : 'bundled',
     'config.json': digestOf(description.config),
-    weights: digestOf(stored),
     dtype: options.dtype,
     activationDtype: options.activationDtype,
     kvCacheDtype: options.kvCacheDtype,
@@ -68,5 +64,6 @@ function factsOf({ description, options, group, spec }: LoadPlan): Facts {
     kvCacheTokens: options.kvCacheTokens ?? null,
     placement: group ? digestOf(group.placement.words) : null,
     parallelDeadlineMs: options.parallelDeadlineMs,
+    'stored weights': digestOf(stored),
   }
 }
