@@ -3,6 +3,7 @@
 import { Command } from 'commander'
 import { packageVersion } from '../addon/addon-file.js'
 import { benchCommand } from './bench.js'
+import { buildMpiCommand } from './build-mpi.js'
 import { chatCommand } from './chat.js'
 import { convertCommand } from './convert.js'
 import { demoCommand } from './demo.js'
@@ -65,6 +66,7 @@ function createProgram(terminal: Terminal, setExitCode: (code: number) => void):
     benchCommand,
     evalCommand,
     routingCommand,
+    buildMpiCommand,
     doctorCommand,
   ]
   for (const create of commands) {

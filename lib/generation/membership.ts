@@ -22,6 +22,8 @@ export interface ModelRank {
   readonly rank: number
   /** Number of processes. */
   readonly size: number
+  /** Resolves when rank 0 has closed the model; rejects with ERR_PARALLEL when a rank fails. */
+  readonly ended: Promise<void>
 }
 
 export class Membership {
@@ -33,7 +35,13 @@ export class Membership {
 
   constructor(engine: Engine, lockstep: Lockstep) {
     const { rank, size } = lockstep
-    this.place = { rank, size }
+    this.place = {
+      rank,
+      size,
+      get ended() {
+        return lockstep.ended
+      },
+    }
     this.#lockstep = lockstep
     if (rank === 0) this.#leader = new Leader(engine, lockstep)
   }

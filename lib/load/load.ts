@@ -185,6 +185,8 @@ export async function loadParts(
     const directory = await resolveSource(source, o)
     return finishLoad(directory, await readPlan(directory, o, families), change)
   }
+  // One progress is enough.
+  if (group.rank > 0) o = { ...o, onProgress: undefined }
   try {
     const directory = await afterFirst(group, () => resolveSource(source, o))
     const placement = await readPlacement(group, o.placement)

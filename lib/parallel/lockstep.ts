@@ -27,6 +27,9 @@ interface Wanted {
   reject(error: unknown): void
 }
 
+/** Of a rank that runs steps without calls of a model. */
+const NO_POST: Post = { expects: false, receive() {}, fail() {} }
+
 /** Rank 0 sends mail at least so often, so that a rank that died is noticed. */
 const HEARTBEAT_MS = 1000
 /** Between two looks for an answer while no rank has tokens. */
@@ -64,7 +67,7 @@ export class Lockstep {
   }
 
   /** Takes part in the steps from now on. All ranks must have loaded. */
-  begin(post: Post): void {
+  begin(post = NO_POST): void {
     this.#post = post
     this.#work = this.#rounds()
     // `ended` gives the failure out, and so does each step.
@@ -95,6 +98,7 @@ export class Lockstep {
 
   /** In the next step that all ranks begin. */
   run(step: Step): Promise<StepResult> {
+    if (!this.#work) this.begin(NO_POST)
     return new Promise((resolve, reject) => {
       if (this.#end) {
         reject(this.#end)

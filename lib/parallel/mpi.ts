@@ -71,10 +71,11 @@ function namesIn(folder: string): string[] {
 /** The mpirun that has started this process, as far as its variables tell. */
 export function mpiLauncher(
   env = process.env,
-): { readonly family: MpiFamily; readonly ranks: number } | undefined {
-  if (env.OMPI_COMM_WORLD_SIZE)
-    return { family: 'openmpi', ranks: Number(env.OMPI_COMM_WORLD_SIZE) }
-  if (env.PMI_SIZE) return { family: 'mpich', ranks: Number(env.PMI_SIZE) }
+): { readonly family: MpiFamily; readonly rank: number; readonly ranks: number } | undefined {
+  const { OMPI_COMM_WORLD_SIZE: open, PMI_SIZE: mpich } = env
+  if (open)
+    return { family: 'openmpi', rank: Number(env.OMPI_COMM_WORLD_RANK), ranks: Number(open) }
+  if (mpich) return { family: 'mpich', rank: Number(env.PMI_RANK), ranks: Number(mpich) }
   return undefined
 }
 
