@@ -43,6 +43,10 @@ Status Group::fault() const {
 }
 
 Status Group::fail(const Status& status) {
+  return fail(status, status.message);
+}
+
+Status Group::fail(const Status& status, const std::string& reason) {
   Status first;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -54,13 +58,13 @@ Status Group::fail(const Status& status) {
   }
   communicator_->interrupt(first.message);
   const std::lock_guard<std::mutex> call(calls_);  // the call in flight ends now
-  if (!std::exchange(told_, true)) communicator_->abort(status.message);
+  if (!std::exchange(told_, true)) communicator_->abort(reason);
   return first;
 }
 
 void Group::abort(const std::string& reason) {
   if (!fault().ok()) return;
-  fail(Status::error(Code::kParallel, "the group was aborted: " + reason));
+  fail(Status::error(Code::kParallel, "the group was aborted: " + reason), reason);
 }
 
 Status Group::start(Exchange kind, std::vector<Message> messages) {
@@ -95,6 +99,7 @@ Status Group::finish(std::vector<Message>* received, bool waits) {
     status = guarded([&] { return communicator_->finish(waits ? 0 : deadline_ms_, received); });
   }
   if (!status.ok()) {
+    MOEPP_CHECK(fault());  // of the abort that ended it
     status.message = name_of(static_cast<uint32_t>(kind_), number_) + ": " + status.message;
     return fail(status);
   }

@@ -62,6 +62,8 @@ class Group {
   std::string place() const;
 
  private:
+  // The other ranks are told the reason.
+  Status fail(const Status& status, const std::string& reason);
   Status check(int from, const Message& message) const;
 
   const std::unique_ptr<Communicator> communicator_;
