@@ -115,8 +115,8 @@ Status Group::finish(std::vector<Message>* received, bool waits) {
 
 // All ranks are in the same exchange, or their steps are not the same.
 Status Group::check(int from, const Message& message) const {
-  const std::string expected = name_of(static_cast<uint32_t>(kind_), number_), who =
-      "rank " + std::to_string(from);
+  const std::string expected = name_of(static_cast<uint32_t>(kind_), number_),
+                    who = "rank " + std::to_string(from);
   if (!message.has_frame() || message.frame().magic != Frame::kMagic)
     return Status::error(Code::kParallel, expected + ": " + who + " sent " +
                                               std::to_string(message.bytes()) +
@@ -132,8 +132,8 @@ Status Group::check(int from, const Message& message) const {
   return {};
 }
 
-Status Group::exchange(Exchange kind, std::vector<Message> messages,
-                       std::vector<Message>* received, bool waits) {
+Status Group::exchange(Exchange kind, std::vector<Message> messages, std::vector<Message>* received,
+                       bool waits) {
   MOEPP_CHECK(start(kind, std::move(messages)));
   return finish(received, waits);
 }

@@ -43,9 +43,8 @@ Status mail(Group& group, const std::string& text = "", bool waits = false) {
 }
 
 void expect_parallel(const Status& status, const std::string& words) {
-  EXPECT_MESSAGE(
-      status.code == Code::kParallel && status.message.find(words) != std::string::npos,
-      "expected '" + words + "', got '" + status.message + "'");
+  EXPECT_MESSAGE(status.code == Code::kParallel && status.message.find(words) != std::string::npos,
+                 "expected '" + words + "', got '" + status.message + "'");
 }
 
 }  // namespace
@@ -112,9 +111,8 @@ MOEPP_TEST(group_is_aborted_while_it_waits) {
     groups[1]->abort("again");
   });
   // Rank 1 waits itself; rank 2 never comes.
-  on_ranks(2, [&](int rank) {
-    statuses[rank] = mail(*groups[static_cast<size_t>(rank)], "", true);
-  });
+  on_ranks(2,
+           [&](int rank) { statuses[rank] = mail(*groups[static_cast<size_t>(rank)], "", true); });
   aborts.join();
   expect_parallel(statuses[0], "rank 0 of 3: mail 0: rank 1 failed: of a test");
   expect_parallel(statuses[1], "rank 1 of 3: the group was aborted: of a test");
@@ -131,10 +129,10 @@ MOEPP_TEST(group_finds_ranks_in_different_exchanges) {
     statuses[rank] = group.exchange(rank == 0 ? Exchange::kMail : Exchange::kCollect,
                                     messages(group, ""), &received);
   });
-  const bool first = statuses[0].message.find("expected mail 1 from rank 1, got collect 1") !=
-                     std::string::npos;
-  const bool second = statuses[1].message.find("expected collect 1 from rank 0, got mail 1") !=
-                      std::string::npos;
+  const bool first =
+      statuses[0].message.find("expected mail 1 from rank 1, got collect 1") != std::string::npos;
+  const bool second =
+      statuses[1].message.find("expected collect 1 from rank 0, got mail 1") != std::string::npos;
   EXPECT_MESSAGE(first || second, statuses[0].message + "; " + statuses[1].message);
   EXPECT(statuses[0].code == Code::kParallel && statuses[1].code == Code::kParallel);
 }
@@ -206,9 +204,10 @@ MOEPP_TEST(group_refuses_damaged_messages) {
 
 namespace {
 
-// Rank 0's failure of a dispatch, or of the collect behind it, with a damaged message; ok if none
-// is noticed, which may be only where activations are changed.
-Status tokens_damaged(Arena& arena, const RankCase& c, const std::function<void(Message*)>& damage) {
+// Rank 0's failure of a dispatch, or of the collect behind it, with a damaged message. Ok if none
+// is noticed: changed activations do not show.
+Status tokens_damaged(Arena& arena, const RankCase& c,
+                      const std::function<void(Message*)>& damage) {
   const Placement placement(c.ranks, c.ffn, Spread::kContiguous);
   World world = {damaged_groups(damage), {}};
   for (const auto& group : world.groups)
@@ -235,9 +234,13 @@ MOEPP_TEST(tokens_refuse_damaged_messages) {
   Arena arena(device, Guard::kMargins);
   const RankCase c = {2, {4}, 8, 2, 6, 0};  // every pick is of an FFN expert
   const auto refused = [&](const std::function<void(Message*)>& damage, const std::string& words) {
-    expect_parallel(tokens_damaged(arena, c, [&](Message* m) {
-      if (m->frame().kind == static_cast<uint32_t>(Exchange::kDispatch)) damage(m);
-    }), words);
+    expect_parallel(
+        tokens_damaged(arena, c,
+                       [&](Message* m) {
+                         if (m->frame().kind == static_cast<uint32_t>(Exchange::kDispatch))
+                           damage(m);
+                       }),
+        words);
   };
   EXPECT(tokens_damaged(arena, c, [](Message*) {}).ok());
   const auto cut_body = [](Message* m, size_t bytes) {
@@ -274,10 +277,12 @@ MOEPP_TEST(tokens_refuse_damaged_messages) {
         for (size_t row = 0; row < 9; row++) write(m, 16 + 2 * row, uint16_t{1});
       },
       "has 9 rows, expected at most ");
-  expect_parallel(tokens_damaged(arena, c, [&](Message* m) {
-    if (m->frame().kind == static_cast<uint32_t>(Exchange::kCollect))
-      cut_body(m, m->body_bytes() + 1);
-  }), "bytes of results, expected ");
+  expect_parallel(tokens_damaged(arena, c,
+                                 [&](Message* m) {
+                                   if (m->frame().kind == static_cast<uint32_t>(Exchange::kCollect))
+                                     cut_body(m, m->body_bytes() + 1);
+                                 }),
+                  "bytes of results, expected ");
 }
 
 // Random damage: each message is refused, or its fault is one that a message cannot show.

@@ -49,23 +49,22 @@ ProgramSpec on_rank(ProgramSpec spec, const Placement& placement, size_t rank) {
         spec.buffers.push_back({name(of), dtype, std::move(shape)});
         return name(of);
       };
-      ops.push_back(
-          {"dispatch_tokens",
-           name("dispatch"),
-           {{"x", op.tensors["x"]},
-            {"expert_indices", name("indices")},
-            {"expert_rows", name("expert_rows")},
-            {"rows", made("rows_", DType::kF32, {kReceived, kHidden})},
-            {"expert_offsets",
-             made("offsets_", DType::kI32, {static_cast<int64_t>(held.size()) + 1})},
-            {"token_order", made("order_", DType::kI32, {kReceived, kChosen})},
-            {"sent_picks", made("sent", DType::kI32, {kTokens, kChosen})},
-            {"sent_offsets", made("sent_offsets", DType::kI32, {ranks + 1})},
-            {"received_picks", made("received", DType::kI32, {kReceived, kChosen})},
-            {"received_offsets", made("received_offsets", DType::kI32, {ranks + 1})}},
-           {{"experts", {0, 3, 1, 2, 2, 1, 3, 1}},
-            {"destinations", Attribute(numbers(placement.destinations[rank]))},
-            {"held", Attribute(numbers(held))}}});
+      ops.push_back({"dispatch_tokens",
+                     name("dispatch"),
+                     {{"x", op.tensors["x"]},
+                      {"expert_indices", name("indices")},
+                      {"expert_rows", name("expert_rows")},
+                      {"rows", made("rows_", DType::kF32, {kReceived, kHidden})},
+                      {"expert_offsets",
+                       made("offsets_", DType::kI32, {static_cast<int64_t>(held.size()) + 1})},
+                      {"token_order", made("order_", DType::kI32, {kReceived, kChosen})},
+                      {"sent_picks", made("sent", DType::kI32, {kTokens, kChosen})},
+                      {"sent_offsets", made("sent_offsets", DType::kI32, {ranks + 1})},
+                      {"received_picks", made("received", DType::kI32, {kReceived, kChosen})},
+                      {"received_offsets", made("received_offsets", DType::kI32, {ranks + 1})}},
+                     {{"experts", {0, 3, 1, 2, 2, 1, 3, 1}},
+                      {"destinations", Attribute(numbers(placement.destinations[rank]))},
+                      {"held", Attribute(numbers(held))}}});
       op.tensors["x"] = name("rows_"), op.tensors["token_order"] = name("order_");
     }
     const bool is_product = op.op == "grouped_gemm";
@@ -148,8 +147,8 @@ void expect_same_bits(const ProgramSpec& spec, const char* isa, const Placement&
   on_ranks(ranks, [&](int rank) {
     const auto r = static_cast<size_t>(rank);
     std::unique_ptr<Program> program;
-    const Status compiled = Program::compile(device_of(isa), on_rank(spec, placement, r), {},
-                                             &program, groups[r]);
+    const Status compiled =
+        Program::compile(device_of(isa), on_rank(spec, placement, r), {}, &program, groups[r]);
     EXPECT_MESSAGE(compiled.ok(), what + ": " + compiled.message);
     if (!compiled.ok()) return groups[r]->abort("it did not compile");
     for (size_t s = 0; s < steps.size(); s++) {
@@ -160,10 +159,9 @@ void expect_same_bits(const ProgramSpec& spec, const char* isa, const Placement&
       EXPECT_MESSAGE(ran.ok(), what + ": " + ran.message);
       if (!ran.ok()) return;
       const std::vector<float>& logits = small.results["logits"];
-      EXPECT_MESSAGE(
-          logits.size() == expected[s][r].size() &&
-              same_bits(logits.data(), expected[s][r].data(), logits.size() * 4),
-          what + ": the logits of rank " + std::to_string(rank) + " differ");
+      EXPECT_MESSAGE(logits.size() == expected[s][r].size() &&
+                         same_bits(logits.data(), expected[s][r].data(), logits.size() * 4),
+                     what + ": the logits of rank " + std::to_string(rank) + " differ");
     }
     EXPECT(groups[r]->close().ok());
   });
@@ -178,10 +176,10 @@ MOEPP_TEST(parallel_program_equals_one_process) {
     for (const Format& format : kFormats) {
       const ProgramSpec spec = in_format(model.spec, format);
       for (const int ranks : {1, 2, 3, 5}) {
-        // The last has more ranks than experts, of which some are copied.
+        // The last has more ranks than experts: some hold copies.
         const Spread spread = ranks == 2 ? Spread::kRoundRobin : Spread::kContiguous;
-        std::vector<std::vector<int64_t>> steps = {{7, 1, 12, 3, 2}, {0, 5, 0, 1, 0},
-                                                   {1, 1, 1, 1, 1},  {70, 0, 3, 0, 9}};
+        std::vector<std::vector<int64_t>> steps = {
+            {7, 1, 12, 3, 2}, {0, 5, 0, 1, 0}, {1, 1, 1, 1, 1}, {70, 0, 3, 0, 9}};
         for (auto& step : steps) step.resize(static_cast<size_t>(ranks));
         expect_same_bits(spec, isa.name, Placement(ranks, kFfnExperts, spread), steps,
                          std::string(isa.name) + " " + dtype_name(format.dtype) + " on " +
@@ -199,7 +197,7 @@ MOEPP_TEST(parallel_program_takes_copies) {
                      "spread " + std::to_string(static_cast<int>(spread)));
 }
 
-// Where products round their rows, rows travel as bf16: half the bytes.
+// Rows travel as bf16, half the bytes, if products round them anyway.
 MOEPP_TEST(parallel_program_sends_bf16_where_products_round) {
   const TemporaryFile file(SmallModel::floats());
   const SmallModel model(file.path());
@@ -259,7 +257,8 @@ MOEPP_TEST(parallel_program_ends_the_group_when_it_fails) {
                    statuses[rank].message);
   EXPECT(statuses[0].op == "dispatch0");
   // Rank 1 has fewer places than the others send rows.
-  statuses = run([](int rank, SmallStep* small) { small->step.sizes.received = rank == 1 ? 3 : 9; });
+  statuses =
+      run([](int rank, SmallStep* small) { small->step.sizes.received = rank == 1 ? 3 : 9; });
   for (const Status& status : statuses)
     EXPECT_MESSAGE(status.code == Code::kParallel &&
                        status.message.find("rows, expected at most") != std::string::npos,
@@ -268,8 +267,8 @@ MOEPP_TEST(parallel_program_ends_the_group_when_it_fails) {
 
 MOEPP_TEST(parallel_program_needs_a_group) {
   const TemporaryFile file(SmallModel::floats());
-  const ProgramSpec spec = on_rank(SmallModel(file.path()).spec,
-                                   Placement(2, kFfnExperts, Spread::kContiguous), 0);
+  const ProgramSpec spec =
+      on_rank(SmallModel(file.path()).spec, Placement(2, kFfnExperts, Spread::kContiguous), 0);
   std::unique_ptr<Program> program;
   const Status status = Program::compile(device_of(""), spec, {}, &program);
   EXPECT_MESSAGE(status.code == Code::kBadProgram &&

@@ -78,12 +78,12 @@ MOEPP_BENCH(collect_tokens) {
         run.kernels().collect_tokens(world.data[1]->collect, run.device().queue());
     });
     const auto bytes = static_cast<double>(4 * world.data[0]->ffn_picks * c.h);
-    run.row({"collect_tokens " + std::to_string(c.h) + ", 2 ranks", DType::kF32, t,
-             {bytes, bytes}},
-            [&] { return world.groups[0]->fault().message; },
-            [&](int64_t) {
-              run.kernels().collect_tokens(world.data[0]->collect, run.device().queue());
-            });
+    run.row(
+        {"collect_tokens " + std::to_string(c.h) + ", 2 ranks", DType::kF32, t, {bytes, bytes}},
+        [&] { return world.groups[0]->fault().message; },
+        [&](int64_t) {
+          run.kernels().collect_tokens(world.data[0]->collect, run.device().queue());
+        });
     world.groups[0]->abort("the bench has ended");
     other.join();
   }

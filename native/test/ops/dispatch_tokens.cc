@@ -32,8 +32,7 @@ MOEPP_OP_TEST(dispatch_tokens) {
           on.report(broken_relation(data->dispatch));
         }
         run_ranks(on, world);
-        for (int rank = 0; rank < c.ranks; rank++)
-          on.report(check_dispatch_tokens(world, rank));
+        for (int rank = 0; rank < c.ranks; rank++) on.report(check_dispatch_tokens(world, rank));
       }
     }
   }
@@ -69,9 +68,8 @@ MOEPP_OP_TEST(dispatch_tokens_refuses) {
   const auto refused = [&](auto change, const std::string& words) {
     DispatchTokensArgs args = world.data[0]->dispatch;
     change(args);
-    StepInputs inputs([&](const Tensor* t) {
-      return t == args.expert_rows || t == args.expert_indices;
-    });
+    StepInputs inputs(
+        [&](const Tensor* t) { return t == args.expert_rows || t == args.expert_indices; });
     const std::string broken = broken_relation(args),
                       text = broken.empty() ? step_fault(args, inputs) : broken;
     on.require(text.find(words) != std::string::npos && (!text.empty() || words.empty()),
@@ -120,12 +118,12 @@ MOEPP_BENCH(dispatch_tokens) {
         run.kernels().dispatch_tokens(world.data[1]->dispatch, run.device().queue());
     });
     const auto bytes = static_cast<double>(4 * t * c.h);
-    run.row({"dispatch_tokens " + std::to_string(c.h) + ", 2 ranks", DType::kF32, t,
-             {bytes, bytes}},
-            [&] { return world.groups[0]->fault().message; },
-            [&](int64_t) {
-              run.kernels().dispatch_tokens(world.data[0]->dispatch, run.device().queue());
-            });
+    run.row(
+        {"dispatch_tokens " + std::to_string(c.h) + ", 2 ranks", DType::kF32, t, {bytes, bytes}},
+        [&] { return world.groups[0]->fault().message; },
+        [&](int64_t) {
+          run.kernels().dispatch_tokens(world.data[0]->dispatch, run.device().queue());
+        });
     world.groups[0]->abort("the bench has ended");
     other.join();
   }

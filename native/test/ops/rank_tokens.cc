@@ -9,8 +9,7 @@ namespace moepp::test {
 
 namespace {
 
-// Kinds in an order that makes an expert's index another number than its rank among its kind: half
-// of the others, the FFN experts, the rest.
+// Half of the others, the FFN experts, the rest: an expert's index is not its rank among its kind.
 ExpertRuns runs_of(const RankCase& c) {
   ExpertRuns runs;
   runs.append(ExpertKind::kZero, static_cast<int32_t>(c.others / 2));
@@ -51,9 +50,9 @@ RankData::RankData(Arena& arena, const RankCase& c, const Placement& placement,
       expert_out(arena, {c.tokens_of(group->rank()), c.k, c.h}),
       expert_indices(arena, {c.tokens_of(group->rank()), c.k}),
       expert_rows(arena, {c.tokens_of(group->rank()), c.k}),
-      expert_offsets(arena, {static_cast<int64_t>(
-                                 placement.held[static_cast<size_t>(group->rank())].size()) +
-                             1}),
+      expert_offsets(
+          arena,
+          {static_cast<int64_t>(placement.held[static_cast<size_t>(group->rank())].size()) + 1}),
       token_order(arena, {c.all_tokens(), c.k}),
       sent_picks(arena, {c.tokens_of(group->rank()), c.k}),
       sent_offsets(arena, {c.ranks + 1}),
@@ -85,8 +84,8 @@ void RankData::pick(const RankCase& c, const Placement& placement, uint32_t seed
   int64_t ffn = c.ffn;
   if (c.picked == Picked::kOneRank) {
     ffn = 0;
-    while (ffn < c.ffn && placement.destinations[0][static_cast<size_t>(ffn)] ==
-                              placement.destinations[0][0])
+    while (ffn < c.ffn &&
+           placement.destinations[0][static_cast<size_t>(ffn)] == placement.destinations[0][0])
       ffn++;
   }
   const bool none = c.picked == Picked::kNone;
@@ -96,8 +95,7 @@ void RankData::pick(const RankCase& c, const Placement& placement, uint32_t seed
   set(expert_rows, picks.rows);
   const int64_t first = c.others / 2;  // FFN expert
   for (int64_t i = 0; i < expert_rows.tensor.elements(); i++) {
-    const auto after =
-        std::upper_bound(picks.offsets.begin(), picks.offsets.end(), picks.rows[i]);
+    const auto after = std::upper_bound(picks.offsets.begin(), picks.offsets.end(), picks.rows[i]);
     expert_indices[i] = picks.rows[i] < 0
                             ? static_cast<int32_t>(c.others > 1 ? 0 : c.ffn + first)
                             : static_cast<int32_t>(first + (after - picks.offsets.begin()) - 1);
@@ -150,8 +148,8 @@ std::string check_dispatch_tokens(const World& world, int rank) {
             return "rows[" + std::to_string(row) + "][" + std::to_string(i) + "] differs";
         }
       }
-      const auto place = static_cast<size_t>(
-          std::find(held.begin(), held.end(), pick.expert) - held.begin());
+      const auto place =
+          static_cast<size_t>(std::find(held.begin(), held.end(), pick.expert) - held.begin());
       arrivals.push_back({place, of_place[place].size()});
       of_place[place].push_back(row * chosen + j++);
     }

@@ -29,8 +29,9 @@ struct RankCase {
     for (const int64_t t : tokens) text += " " + std::to_string(t);
     return text + " tokens, H " + std::to_string(h) + " top " + std::to_string(k) + " of " +
            std::to_string(ffn) + " + " + std::to_string(others) +
-           (picked == Picked::kNone ? ", none of FFN"
-                                    : picked == Picked::kOneRank ? ", all of one rank" : "");
+           (picked == Picked::kNone      ? ", none of FFN"
+            : picked == Picked::kOneRank ? ", all of one rank"
+                                         : "");
   }
 };
 
@@ -76,7 +77,7 @@ struct World {
 };
 World make_world(Arena& arena, const RankCase& c, const Placement& placement);
 
-// A pick on its way: whose, and of which expert.
+// A pick on its way.
 struct SentPick {
   int from;
   int64_t token;
