@@ -22,8 +22,8 @@ import {
 } from './addon-file.js'
 
 /**
- * A size, or a size known only when a step runs: T tokens, R logit rows, B sequences, M pages per
- * sequence, P tokens of all ranks.
+ * A size, or one known only when a step runs. T: tokens, R: logit rows, B: sequences, M: pages per
+ * sequence, P: tokens of all ranks.
  */
 export type Dimension = number | 'T' | 'R' | 'B' | 'B+1' | 'M' | 'P'
 
@@ -226,8 +226,8 @@ export interface NativeGroup {
   readonly rank: number
   readonly size: number
   /**
-   * messages[r] goes to rank r, and what came from rank r is the result's [r]; the own one is handed
-   * through. `waits`: without a deadline.
+   * messages[r] goes to rank r; the result's [r] came from it. The own one is handed through.
+   * `waits`: without a deadline.
    */
   exchange(messages: readonly Uint8Array[], waits?: boolean): Promise<Uint8Array[]>
   /** Ends the group on every rank, and what waits for them now. */

@@ -154,9 +154,9 @@ export function routeTopK(
   }
 }
 
-/** Which rank computes which FFN experts of a layer, as one of the ranks sees it. */
+/** The ranks that compute the FFN experts of a layer, as one of them sees it. */
 export interface RankExperts {
-  /** How many there are. */
+  /** Their number. */
   readonly ranks: number
   /** [N] the rank that this rank's picks of each FFN expert go to. */
   readonly destinations: readonly number[]

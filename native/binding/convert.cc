@@ -230,11 +230,10 @@ Sizes to_sizes(const Napi::Object& object) {
   // A step of a rank without tokens has no sequences; the program says whether it may.
   if (sizes.tokens < 0 || sizes.rows < 0 || sizes.sequences < (sizes.tokens > 0 ? 1 : 0) ||
       sizes.pages < 0 || sizes.received < sizes.tokens) {
-    throw expected(object.Env(), "sizes",
-                   "at least 0, B at least 1 with tokens, and P at least T");
+    throw expected(object.Env(), "sizes", "at least 0, B at least 1 with tokens, and P at least T");
   }
-  for (const int64_t size : {sizes.tokens, sizes.rows, sizes.sequences, sizes.pages,
-                             sizes.received}) {
+  for (const int64_t size :
+       {sizes.tokens, sizes.rows, sizes.sequences, sizes.pages, sizes.received}) {
     if (size > INT32_MAX) throw expected(object.Env(), "sizes", "below 2^31");
   }
   return sizes;

@@ -35,7 +35,9 @@ void GroupThread::stop() {
 
 Napi::Promise GroupThread::start(Napi::Env env, PromiseWorker::Work work,
                                  PromiseWorker::Finish finish) {
-  auto* job = new Job{std::move(work), std::move(finish), Napi::Promise::Deferred::New(env),
+  auto* job = new Job{std::move(work),
+                      std::move(finish),
+                      Napi::Promise::Deferred::New(env),
                       // It keeps the process alive until it is released.
                       Napi::ThreadSafeFunction::New(env, Napi::Function(), "moepp group", 0, 1),
                       {}};
@@ -70,13 +72,12 @@ void GroupThread::run() {
 // ---- Group
 
 Napi::Function GroupObject::define(Napi::Env env) {
-  return DefineClass(env, "Group",
-                     {InstanceAccessor<&GroupObject::rank>("rank"),
-                      InstanceAccessor<&GroupObject::size>("size"),
-                      InstanceMethod<&GroupObject::exchange>("exchange"),
-                      InstanceMethod<&GroupObject::abort>("abort"),
-                      InstanceMethod<&GroupObject::close>("close"),
-                      InstanceMethod<&GroupObject::info>("info")});
+  return DefineClass(
+      env, "Group",
+      {InstanceAccessor<&GroupObject::rank>("rank"), InstanceAccessor<&GroupObject::size>("size"),
+       InstanceMethod<&GroupObject::exchange>("exchange"),
+       InstanceMethod<&GroupObject::abort>("abort"), InstanceMethod<&GroupObject::close>("close"),
+       InstanceMethod<&GroupObject::info>("info")});
 }
 
 GroupObject::GroupObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
@@ -100,13 +101,12 @@ Napi::Value GroupObject::exchange(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const auto size = static_cast<uint32_t>(thread_->group().size());
   if (!info[0].IsArray() || info[0].As<Napi::Array>().Length() != size)
-    throw Napi::TypeError::New(env, "messages must be an array of one for each of the " +
-                                        std::to_string(size) + " ranks");
+    throw Napi::TypeError::New(
+        env, "messages must be an array of one for each of the " + std::to_string(size) + " ranks");
   auto messages = std::make_shared<std::vector<parallel::Message>>();
   for (uint32_t r = 0; r < size; r++) {
     const Napi::Value value = info[0].As<Napi::Array>().Get(r);
-    if (!value.IsTypedArray() ||
-        value.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array)
+    if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array)
       throw Napi::TypeError::New(env, "a message must be a Uint8Array");
     const Napi::Uint8Array bytes = value.As<Napi::Uint8Array>();
     messages->push_back(parallel::Message::of_body(bytes.ByteLength()));
@@ -173,14 +173,14 @@ std::shared_ptr<parallel::Group> group_of(const std::shared_ptr<GroupThread>& th
   return thread == nullptr ? nullptr : std::shared_ptr<parallel::Group>(thread, &thread->group());
 }
 
-static Napi::Object make_group(Napi::Env env,
-                               std::unique_ptr<parallel::Communicator> communicator,
+static Napi::Object make_group(Napi::Env env, std::unique_ptr<parallel::Communicator> communicator,
                                int64_t deadline_ms) {
   auto* data = env.GetInstanceData<AddonData>();
   auto shared = std::make_unique<std::shared_ptr<GroupThread>>(
       std::make_shared<GroupThread>(std::move(communicator), deadline_ms));
   data->groups.push_back(*shared);
-  return data->group.New({Napi::External<std::shared_ptr<GroupThread>>::New(env, shared.release())});
+  return data->group.New(
+      {Napi::External<std::shared_ptr<GroupThread>>::New(env, shared.release())});
 }
 
 static int64_t deadline_of(const Napi::Env& env, int64_t deadline_ms) {

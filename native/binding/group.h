@@ -15,7 +15,7 @@
 
 namespace moepp::binding {
 
-// One rank's group, and a thread of its own: ranks wait for each other for as long as a server has
+// One rank's group, and a thread of its own. Ranks wait for each other for as long as a server has
 // nothing to do, and libuv's pool has four threads for all. Jobs run one after another.
 class GroupThread {
  public:

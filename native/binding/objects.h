@@ -63,7 +63,6 @@ class ProgramObject : public Napi::ObjectWrap<ProgramObject> {
   explicit ProgramObject(const Napi::CallbackInfo& info);
 
  private:
-
   Napi::Value run(const Napi::CallbackInfo& info);
   Napi::Value close(const Napi::CallbackInfo& info);
   Napi::Value info(const Napi::CallbackInfo& info);

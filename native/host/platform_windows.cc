@@ -125,7 +125,8 @@ int64_t last_level_cache_bytes() {
 
 Status load_library(const std::string& path, const char* symbol, void** function) {
   const HMODULE library = LoadLibraryW(wide(path).c_str());
-  *function = library != nullptr ? reinterpret_cast<void*>(GetProcAddress(library, symbol)) : nullptr;
+  *function =
+      library != nullptr ? reinterpret_cast<void*>(GetProcAddress(library, symbol)) : nullptr;
   if (*function != nullptr) return {};
   return Status::error(Code::kUnsupported, path + " could not be loaded: " + error_text());
 }

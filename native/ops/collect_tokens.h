@@ -11,8 +11,8 @@ namespace moepp {
 //     send w: received_out[received_picks[i]] for i in [received_offsets[w], received_offsets[w+1])
 //   for each rank w, ascending:
 //     for i in [sent_offsets[w], sent_offsets[w+1]): expert_out[sent_picks[i]] = the next row of w
-// A row travels for each pick, in f32: combine adds the rows in the order of the picks, and a sum
-// for each rank would have other bits.
+// A row travels for each pick, in f32. combine adds them in the order of the picks: a sum for each
+// rank would have other bits.
 struct CollectTokensArgs {
   const Tensor* received_out;      // [P, K, H] f32, rows sorted by expert
   const Tensor* sent_picks;        // [T, K] i32, as the next three of dispatch_tokens
@@ -48,8 +48,9 @@ inline std::string bad_exchange(const char* name, const Tensor& picks, const Ten
   for (int64_t w = 0; w < ranks; w++) fits = fits && ends[w] <= ends[w + 1];
   for (int64_t i = 0; fits && i < ends[ranks]; i++)
     fits = picks.i32()[i] >= 0 && picks.i32()[i] < rows;
-  return fits ? "" : std::string(name) + " must be below " + std::to_string(rows) +
-                         ", and their offsets ascend from 0 to at most that";
+  return fits ? ""
+              : std::string(name) + " must be below " + std::to_string(rows) +
+                    ", and their offsets ascend from 0 to at most that";
 }
 
 inline std::string step_fault(const CollectTokensArgs& a, StepInputs& inputs) {

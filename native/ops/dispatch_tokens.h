@@ -8,27 +8,26 @@
 
 namespace moepp {
 
-// Between ranks that share out the FFN experts of a layer: each token's row goes to the ranks that
-// hold the experts it picked, once to a rank, and the rows of other ranks' tokens come. A pick is
-// that of route_top_k; W ranks have P tokens together. A pick of FFN expert
-// n goes to rank destinations[n]. The experts here are held[0..L), as in their stack of weights.
+// W ranks share out the FFN experts of a layer. Each token's row goes to the ranks that hold the
+// experts it picked, once to a rank, and the rows of other ranks' tokens come. The picks are those
+// of route_top_k. A pick of FFN expert n goes to rank destinations[n]. The experts here are
+// held[0..L), as in their stack of weights. The ranks have P tokens together.
 //
-//   for each rank w, ascending:              // what goes to w
+//   for each rank w, ascending:              // they go to w
 //     for (t = 0; t < T; t++) {
 //       picks = the k, ascending, where expert_rows[t][k] >= 0 and destinations[FFN expert] == w
 //       if (picks) send w: x[t] and the experts of picks
 //       sent_picks += expert_rows[t][k] for k in picks
 //     }
 //     sent_offsets[w + 1] = length of sent_picks
-//   for each rank w, ascending:              // what came from w
+//   for each rank w, ascending:              // they came from w
 //     for each row of w: rows[p] = it; its picks are (p, j = 0, 1, ..)
-//   The picks that came, of all ranks, are sorted by their place in `held`, stable, as route_top_k
-//   sorts them: token_order[r] = p * K + j for r in [expert_offsets[l], expert_offsets[l + 1]).
-//   received_picks has the r of each of them in the order in which they came, those of rank w from
-//   received_offsets[w] on.
-// So grouped_gemm runs over the rows as over a step of P tokens, and collect_tokens brings its rows
-// back. Rows behind the last that came, and entries behind the last pick, are not written. Where the
-// experts would round x to bf16, rows travel as bf16 (Device::rounds_x).
+// The picks that came are sorted by their place in `held`, stable, as route_top_k sorts its own:
+// token_order[r] = p * K + j for r in [expert_offsets[l], expert_offsets[l + 1]). received_picks
+// has the r of each, in the order in which they came, those of rank w from received_offsets[w] on.
+// So grouped_gemm runs over the rows as over a step of P tokens, and collect_tokens brings its
+// results back. Rows behind the last that came, and entries behind the last pick, are not written.
+// Rows travel as bf16 if the experts' product would round them to that (Device::rounds_x).
 struct DispatchTokensArgs {
   const Tensor* x;               // [T, H] f32
   const Tensor* expert_indices;  // [T, K] i32, of route_top_k
@@ -116,8 +115,8 @@ inline std::string step_fault(const DispatchTokensArgs& a, StepInputs& inputs) {
     const int32_t expert = a.expert_indices->i32()[i], row = a.expert_rows->i32()[i];
     if (expert < 0 || expert >= a.experts.experts || row < -1 || row >= picks ||
         (row >= 0) != (a.experts.kind_of(expert) == ExpertKind::kFfn))
-      return "pick " + std::to_string(i) + " is of expert " + std::to_string(expert) +
-             " in row " + std::to_string(row) + ", which do not fit";
+      return "pick " + std::to_string(i) + " is of expert " + std::to_string(expert) + " in row " +
+             std::to_string(row) + ", which do not fit";
   }
   return {};
 }

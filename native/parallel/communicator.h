@@ -13,7 +13,7 @@
 
 namespace moepp::parallel {
 
-// What every message begins with. Ranks run on machines of one byte order.
+// The beginning of every message. Ranks run on machines of one byte order.
 struct Frame {
   static constexpr uint32_t kMagic = 0x316d706d;  // "mpm1"; another number with another format
   uint32_t magic = kMagic;
@@ -57,15 +57,15 @@ class Communicator {
   virtual int rank() const = 0;
   virtual int size() const = 0;
 
-  // Sends messages[r] to each other rank r, and expects one of each. Returns at once. finish() comes
-  // before the next start().
+  // Sends messages[r] to each other rank r, and expects one of each. Returns at once. finish()
+  // comes before the next start().
   virtual Status start(std::vector<Message> messages) = 0;
   // Waits until the messages are there, received[r] from each other rank r, and until those of
   // start() are out. kParallel after `deadline_ms` (0: never), or when a rank has failed. After a
   // failure comes nothing but abort().
   virtual Status finish(int64_t deadline_ms, std::vector<Message>* received) = 0;
-  // Tells the other ranks that this one has failed, as far as they can still be told, so that they
-  // need not wait for their deadlines.
+  // Tries to tell the other ranks that this one has failed. So they need not wait for their
+  // deadlines.
   virtual void abort(const std::string& reason) = 0;
   // The ranks are done with each other: every one has had every message.
   virtual void leave() {}

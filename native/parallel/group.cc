@@ -43,6 +43,10 @@ Status Group::fault() const {
 }
 
 Status Group::fail(const Status& status) {
+  return fail(status, status.message);
+}
+
+Status Group::fail(const Status& status, const std::string& reason) {
   Status first;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -54,13 +58,13 @@ Status Group::fail(const Status& status) {
   }
   communicator_->interrupt(first.message);
   const std::lock_guard<std::mutex> call(calls_);  // the call in flight ends now
-  if (!std::exchange(told_, true)) communicator_->abort(status.message);
+  if (!std::exchange(told_, true)) communicator_->abort(reason);
   return first;
 }
 
 void Group::abort(const std::string& reason) {
   if (!fault().ok()) return;
-  fail(Status::error(Code::kParallel, "the group was aborted: " + reason));
+  fail(Status::error(Code::kParallel, "the group was aborted: " + reason), reason);
 }
 
 Status Group::start(Exchange kind, std::vector<Message> messages) {
@@ -95,6 +99,7 @@ Status Group::finish(std::vector<Message>* received, bool waits) {
     status = guarded([&] { return communicator_->finish(waits ? 0 : deadline_ms_, received); });
   }
   if (!status.ok()) {
+    MOEPP_CHECK(fault());  // of the abort that ended it
     status.message = name_of(static_cast<uint32_t>(kind_), number_) + ": " + status.message;
     return fail(status);
   }
@@ -110,8 +115,8 @@ Status Group::finish(std::vector<Message>* received, bool waits) {
 
 // All ranks are in the same exchange, or their steps are not the same.
 Status Group::check(int from, const Message& message) const {
-  const std::string expected = name_of(static_cast<uint32_t>(kind_), number_), who =
-      "rank " + std::to_string(from);
+  const std::string expected = name_of(static_cast<uint32_t>(kind_), number_),
+                    who = "rank " + std::to_string(from);
   if (!message.has_frame() || message.frame().magic != Frame::kMagic)
     return Status::error(Code::kParallel, expected + ": " + who + " sent " +
                                               std::to_string(message.bytes()) +
@@ -127,8 +132,8 @@ Status Group::check(int from, const Message& message) const {
   return {};
 }
 
-Status Group::exchange(Exchange kind, std::vector<Message> messages,
-                       std::vector<Message>* received, bool waits) {
+Status Group::exchange(Exchange kind, std::vector<Message> messages, std::vector<Message>* received,
+                       bool waits) {
   MOEPP_CHECK(start(kind, std::move(messages)));
   return finish(received, waits);
 }

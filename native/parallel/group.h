@@ -37,7 +37,7 @@ class Group {
   int size() const { return size_; }
 
   // messages[r] goes to rank r; received[r] came from it. The own one is handed through. `waits`:
-  // without a deadline. Whatever fails here fails on every rank, and the group is of no more use.
+  // without a deadline. A failure here is one on every rank, and the group is of no more use.
   Status exchange(Exchange kind, std::vector<Message> messages, std::vector<Message>* received,
                   bool waits = false);
   // The halves of it: work may come in between.
@@ -62,6 +62,8 @@ class Group {
   std::string place() const;
 
  private:
+  // The other ranks are told the reason.
+  Status fail(const Status& status, const std::string& reason);
   Status check(int from, const Message& message) const;
 
   const std::unique_ptr<Communicator> communicator_;

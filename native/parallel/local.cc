@@ -10,7 +10,7 @@ namespace moepp::parallel {
 
 namespace {
 
-// What the ranks of one group share.
+// Shared by the ranks of one group.
 struct Hub {
   explicit Hub(int size) : size(size), left(static_cast<size_t>(size)), to(left.size()) {
     for (auto& of_rank : to) of_rank.resize(left.size());

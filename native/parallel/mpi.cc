@@ -121,11 +121,11 @@ Status MpiCommunicator::send(int to, int tag, Message message) {
                                               " bytes, expected less than 2^31: take fewer tokens "
                                               "in a step");
   Travelling travelling = {std::move(message), nullptr, to};
-  MOEPP_CHECK(check(mpi_,
-                    mpi_.send(group_, to, tag, travelling.message.data(),
-                              static_cast<int64_t>(travelling.message.bytes()),
-                              &travelling.request),
-                    "MPI_Isend"));
+  MOEPP_CHECK(
+      check(mpi_,
+            mpi_.send(group_, to, tag, travelling.message.data(),
+                      static_cast<int64_t>(travelling.message.bytes()), &travelling.request),
+            "MPI_Isend"));
   sent_.push_back(std::move(travelling));
   return {};
 }
@@ -145,13 +145,13 @@ Status MpiCommunicator::take(int tag, std::vector<Travelling>* coming, bool* fou
   int is_there = 0, from = 0;
   int64_t bytes = 0;
   void* message = nullptr;
-  MOEPP_CHECK(check(mpi_, mpi_.probe(group_, tag, &is_there, &from, &bytes, &message),
-                    "MPI_Improbe"));
+  MOEPP_CHECK(
+      check(mpi_, mpi_.probe(group_, tag, &is_there, &from, &bytes, &message), "MPI_Improbe"));
   *found = is_there != 0;
   if (!*found) return {};
   Travelling travelling = {Message::of_all(static_cast<size_t>(bytes)), nullptr, from};
-  MOEPP_CHECK(check(mpi_, mpi_.receive(&message, travelling.message.data(), bytes,
-                                       &travelling.request),
+  MOEPP_CHECK(check(mpi_,
+                    mpi_.receive(&message, travelling.message.data(), bytes, &travelling.request),
                     "MPI_Imrecv"));
   coming->push_back(std::move(travelling));
   return {};
@@ -218,8 +218,7 @@ Status MpiCommunicator::finish(int64_t deadline_ms, std::vector<Message>* receiv
       break;
     MOEPP_CHECK(look_for_abort());
     MOEPP_CHECK(interruption());
-    if (patience.is_over(deadline_ms))
-      return Status::error(Code::kParallel, missing(deadline_ms));
+    if (patience.is_over(deadline_ms)) return Status::error(Code::kParallel, missing(deadline_ms));
     if (!moved) patience.wait();
   }
   received->clear();
@@ -292,10 +291,10 @@ Status open_mpi(const std::string& library, int64_t deadline_ms,
     int done = 0;
     MOEPP_CHECK(check(mpi, mpi.test(&request, &done), "MPI_Comm_idup"));
     if (done == 0 && patience.is_over(deadline_ms))
-      return Status::error(Code::kParallel,
-                           "rank " + std::to_string(rank) + " of " + std::to_string(size) +
-                               ": not every rank opened the group within " +
-                               std::to_string(deadline_ms) + " ms");
+      return Status::error(Code::kParallel, "rank " + std::to_string(rank) + " of " +
+                                                std::to_string(size) +
+                                                ": not every rank opened the group within " +
+                                                std::to_string(deadline_ms) + " ms");
   }
   *communicator = std::make_unique<MpiCommunicator>(mpi, group, rank, size);
   return {};

@@ -5,8 +5,8 @@
 
 namespace moepp::parallel {
 
-// `library`: what mpi_shim.h was compiled to. Every process of the MPI job opens one; this waits for
-// them, at most `deadline_ms`. MPI is started by the first call, whose thread ends it.
+// `library`: what mpi_shim.h was compiled to. Every process of the MPI job opens one; this waits
+// for them, at most `deadline_ms`. MPI is started by the first call, whose thread ends it.
 Status open_mpi(const std::string& library, int64_t deadline_ms,
                 std::unique_ptr<Communicator>* communicator);
 

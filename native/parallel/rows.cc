@@ -12,7 +12,7 @@ struct Header {
   int32_t rows, picks, hidden, bf16;
 };
 
-// Where the rows begin: counts and experts are of 2 bytes each.
+// The place of the rows, behind counts and experts of 2 bytes each.
 size_t rows_at(int64_t rows, int64_t picks) {
   constexpr size_t kAlignment = 16;
   const size_t end = sizeof(Header) + 2 * static_cast<size_t>(rows + picks);
@@ -71,8 +71,8 @@ std::string read_rows(const Message& message, int64_t hidden, int64_t chosen, in
     return "has " + std::to_string(message.body_bytes()) + " bytes, expected " +
            std::to_string(bytes);
   const auto* counts = reinterpret_cast<const uint16_t*>(message.body() + sizeof header);
-  *arrived = {header.rows,     header.picks, counts, counts + header.rows, message.body() + begin,
-              header.bf16 != 0};
+  *arrived = {header.rows,          header.picks,           counts,
+              counts + header.rows, message.body() + begin, header.bf16 != 0};
   int64_t picks = 0;
   for (int64_t row = 0; row < arrived->rows; row++) {
     if (counts[row] < 1 || counts[row] > chosen)

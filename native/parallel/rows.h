@@ -1,5 +1,5 @@
-// The rows of a message of kDispatch, and the list of their picks: a header, then for each row the
-// count of its picks, then the experts of all picks, then the rows.
+// The rows of a message of kDispatch, and their picks. It has a header, then for each row the count
+// of its picks, then the experts of all picks, then the rows.
 #pragma once
 
 #include <cstdint>

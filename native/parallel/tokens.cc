@@ -38,8 +38,7 @@ std::vector<Rows> rows_to_send(const DispatchTokensArgs& args) {
     for (int64_t k = 0; k < chosen; k++) {
       const int32_t row = args.expert_rows->i32()[t * chosen + k];
       if (row < 0) continue;
-      const int32_t expert =
-          args.experts.rank_in_kind(args.expert_indices->i32()[t * chosen + k]);
+      const int32_t expert = args.experts.rank_in_kind(args.expert_indices->i32()[t * chosen + k]);
       const auto rank = static_cast<size_t>(args.destinations[static_cast<size_t>(expert)]);
       Rows& rows = to[rank];
       if (rows.tokens.empty() || rows.tokens.back() != t) {
@@ -104,12 +103,11 @@ Status read_all(const DispatchTokensArgs& args, const Rows& own,
   for (int rank = 0; rank < args.ranks.count; rank++) {
     ArrivedRows from;
     if (rank == args.ranks.own) {
-      from = {static_cast<int64_t>(own.counts.size()),
-              static_cast<int64_t>(own.experts.size()), own.counts.data(), own.experts.data()};
+      from = {static_cast<int64_t>(own.counts.size()), static_cast<int64_t>(own.experts.size()),
+              own.counts.data(), own.experts.data()};
     } else {
-      const std::string fault =
-          read_rows(received[static_cast<size_t>(rank)], hidden, chosen,
-                    static_cast<int64_t>(places.size()), &from);
+      const std::string fault = read_rows(received[static_cast<size_t>(rank)], hidden, chosen,
+                                          static_cast<int64_t>(places.size()), &from);
       if (!fault.empty()) return bad_message(*args.ranks.group, rank, fault);
     }
     for (int64_t i = 0; i < from.picks; i++) {
@@ -182,8 +180,7 @@ void collect_tokens(const CollectTokensArgs& args) {
   run(args.ranks, [&](Group& group) -> Status {
     const auto row_bytes = static_cast<size_t>(args.expert_out->shape[2]) * 4;
     const int32_t *sent = args.sent_picks->i32(), *sent_offsets = args.sent_offsets->i32(),
-                  *came = args.received_picks->i32(),
-                  *came_offsets = args.received_offsets->i32();
+                  *came = args.received_picks->i32(), *came_offsets = args.received_offsets->i32();
     std::vector<Message> messages, received;
     for (int rank = 0; rank < args.ranks.count; rank++) {
       const int64_t count = came_offsets[rank + 1] - came_offsets[rank];
@@ -195,14 +192,14 @@ void collect_tokens(const CollectTokensArgs& args) {
       const Message& message = received[static_cast<size_t>(rank)];
       const auto count = static_cast<size_t>(sent_offsets[rank + 1] - sent_offsets[rank]);
       if (message.body_bytes() != count * row_bytes)
-        return bad_message(group, rank, "has " + std::to_string(message.body_bytes()) +
-                                            " bytes of results, expected " +
-                                            std::to_string(count * row_bytes));
+        return bad_message(group, rank,
+                           "has " + std::to_string(message.body_bytes()) +
+                               " bytes of results, expected " + std::to_string(count * row_bytes));
       for (size_t i = 0; i < count; i++)
-        std::memcpy(args.expert_out->as<std::byte>() +
-                        static_cast<size_t>(sent[sent_offsets[rank] + static_cast<int64_t>(i)]) *
-                            row_bytes,
-                    message.body() + i * row_bytes, row_bytes);
+        std::memcpy(
+            args.expert_out->as<std::byte>() +
+                static_cast<size_t>(sent[sent_offsets[rank] + static_cast<int64_t>(i)]) * row_bytes,
+            message.body() + i * row_bytes, row_bytes);
     }
     return {};
   });

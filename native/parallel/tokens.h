@@ -6,7 +6,7 @@
 
 namespace moepp::parallel {
 
-// What fails here is the group's fault from then on (Group::fault).
+// A failure here is the group's fault from then on (Group::fault).
 void dispatch_tokens(const DispatchTokensArgs& args);
 void collect_tokens(const CollectTokensArgs& args);
 

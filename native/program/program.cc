@@ -125,9 +125,9 @@ void Program::choose_wire() {
     if (dispatch == nullptr) continue;
     dispatch->sends_bf16 = true;
     for (const auto& other : instructions_) {
-      const bool reads = std::any_of(
-          other->reads.begin(), other->reads.end(),
-          [&](int index) { return &buffers_[index]->tensor == dispatch->rows; });
+      const bool reads = std::any_of(other->reads.begin(), other->reads.end(), [&](int index) {
+        return &buffers_[index]->tensor == dispatch->rows;
+      });
       const auto* product = std::get_if<GroupedGemmArgs>(&other->args);
       if (reads && (product == nullptr || !device_->rounds_x(*product)))
         dispatch->sends_bf16 = false;
@@ -299,9 +299,9 @@ Status Program::enqueue(const Step& step) {
 bool Program::RecordingKey::operator==(const RecordingKey& other) const {
   const auto numbers = [](const RecordingKey& k) {
     return std::make_tuple(k.sizes.tokens, k.sizes.rows, k.sizes.sequences, k.sizes.pages,
-                           k.sizes.received,
-                           k.cache.data, k.cache.dtype, k.cache.layers, k.cache.pages,
-                           k.cache.page_size, k.cache.kv_heads, k.cache.key_dim, k.cache.value_dim);
+                           k.sizes.received, k.cache.data, k.cache.dtype, k.cache.layers,
+                           k.cache.pages, k.cache.page_size, k.cache.kv_heads, k.cache.key_dim,
+                           k.cache.value_dim);
   };
   return numbers(*this) == numbers(other) && memory == other.memory;
 }
