@@ -44,9 +44,10 @@ export class Lockstep {
   /** By rank. */
   readonly #letters: unknown[][]
   #work: Promise<void> | undefined
-  #post: Post | undefined
+  #post = NO_POST
   #wanted: Wanted | undefined
-  #isResting = true
+  /** The engine is. */
+  #isAwake = false
   #isClosing = false
   /** The exchange and the step under way. */
   #round: Promise<void> | undefined
@@ -111,13 +112,14 @@ export class Lockstep {
 
   /** See Runner. */
   async wakes(): Promise<void> {
-    this.#isResting = false
+    this.#isAwake = true
+    this.#wake()
     await this.#round
   }
 
   /** See Runner. */
   rests(): void {
-    this.#isResting = true
+    this.#isAwake = false
     this.#wake()
   }
 
@@ -138,7 +140,10 @@ export class Lockstep {
     try {
       let isLast = false
       while (!isLast) {
-        await this.#untilDue()
+        const waitMs = this.#waitMs
+        if (waitMs > 0 && (await this.#poked(waitMs))) continue
+        if (this.#isAwake && !this.#wanted) continue
+        // From here to the exchange nothing else runs.
         const round = this.#next()
         this.#round = round.then(
           () => {},
@@ -162,26 +167,19 @@ export class Lockstep {
     this.#wanted?.reject(error)
     this.#wanted = undefined
     this.#round = undefined
-    this.#post?.fail(error)
+    this.#post.fail(error)
   }
 
   /**
-   * Rank 0 begins a round for a step, for mail, and now and then without a reason. Other ranks wait
-   * for it within the exchange. An engine that is awake says first which step it wants, if any.
+   * Milliseconds until the next round; 0: it is due. Rank 0 begins one for a step, for mail, and now
+   * and then without a reason; other ranks wait for it within the exchange. An engine that is awake
+   * says first which step it wants, if any.
    */
-  async #untilDue(): Promise<void> {
-    for (;;) {
-      if (this.#wanted) return
-      if (!this.#isResting) await this.#poked()
-      else if (this.rank !== 0 || this.#isClosing || this.#hasLetters) return
-      else if (this.#post?.expects && this.#pauseMs === 0) return
-      else if (!(await this.#pokedBy(this.#post?.expects ? 'answer' : 'caller'))) return
-    }
-  }
-
-  /** False if it is time for a round all the same. An idle model does not keep its process alive. */
-  #pokedBy(whom: 'answer' | 'caller'): Promise<boolean> {
-    return whom === 'answer' ? this.#poked(this.#pauseMs) : this.#poked(this.#heartbeatMs, false)
+  get #waitMs(): number {
+    if (this.#wanted) return 0
+    if (this.#isAwake) return Number.POSITIVE_INFINITY
+    if (this.rank !== 0 || this.#isClosing || this.#hasLetters) return 0
+    return this.#post.expects ? this.#pauseMs : this.#heartbeatMs
   }
 
   get #hasLetters(): boolean {
@@ -189,10 +187,11 @@ export class Lockstep {
   }
 
   /** True at the next `#wake`, false after so many milliseconds. */
-  #poked(ms?: number, keepsAlive = true): Promise<boolean> {
+  #poked(ms: number): Promise<boolean> {
     return new Promise(resolve => {
-      const timer = ms === undefined ? undefined : setTimeout(() => done(false), ms)
-      if (!keepsAlive) timer?.unref()
+      const timer = ms < Number.POSITIVE_INFINITY ? setTimeout(() => done(false), ms) : undefined
+      // An idle model does not keep its process alive.
+      if (!this.#post.expects) timer?.unref()
       const done = (isPoked: boolean) => {
         clearTimeout(timer)
         this.#poke = undefined
@@ -214,7 +213,7 @@ export class Lockstep {
       const received = await this.#exchange(wanted?.step.tokens.length ?? 0)
       const groupTokens = received.reduce((sum, { tokens }) => sum + tokens, 0)
       for (const [from, { letters }] of received.entries())
-        if (letters.length > 0) this.#post?.receive(letters, from)
+        if (letters.length > 0) this.#post.receive(letters, from)
       if (groupTokens > 0) {
         const result = await this.#compute(wanted?.step, groupTokens)
         this.#pauseMs = 0

@@ -153,7 +153,9 @@ t.test('ranks that differ are told before they load', async t => {
     options: { dtype: rank === 1 ? 'int8' : 'bfloat16' },
   }))
   t.same(options.map(codeOf), ['ERR_PARALLEL', 'ERR_PARALLEL'])
-  t.match(options[0], { message: /dtype: rank 0 has "bfloat16", rank 1 has "int8"/ })
+  t.ok(
+    options.some(({ message }) => /dtype: rank 0 has "bfloat16", rank 1 has "int8"/.test(message)),
+  )
   const missing = await failures(BOOKS, 2, {}, rank => ({
     source: rank === 1 ? join(folder, 'nothing') : BOOKS,
   }))
@@ -183,7 +185,9 @@ t.test('a placement file says which ranks hold an expert', async t => {
   const refused = async (content: unknown, message: RegExp) => {
     write(content)
     const error = await loadGroup(BOOKS, 2, { placement }).catch(error => error)
-    t.match(error.errors[0], { code: 'ERR_BAD_FILE', message })
+    // A rank that fails first may end another before that looks.
+    const own = error.errors.find((each: unknown) => codeOf(each) === 'ERR_BAD_FILE')
+    t.match(own, { message })
   }
   await refused({ ranks: 3, layers }, /is for 3 ranks, but the group has 2/)
   await refused({ ranks: 2, layers: layers.slice(1) }, /layer 0 has no experts, expected/)
