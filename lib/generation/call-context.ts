@@ -7,7 +7,7 @@ import type { PromptContext } from './prompt.js'
 
 export interface CallContext {
   readonly engine: Engine
-  /** Where texts are generated: in the engine, or at the ranks of a group. */
+  /** Starts texts: in the engine, or at the ranks of a group. */
   readonly texts: TextStarter
   readonly device: ModelDevice
   readonly captureNames: readonly string[]

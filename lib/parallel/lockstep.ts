@@ -127,7 +127,7 @@ export class Lockstep {
   async close(): Promise<void> {
     this.#isClosing = this.rank === 0
     this.#wake()
-    // Whoever waits for a step has its failure.
+    // Those who wait for a step have its failure.
     await this.#work?.catch(() => {})
     await this.#group.close().catch(() => {})
   }
@@ -171,8 +171,8 @@ export class Lockstep {
   }
 
   /**
-   * Milliseconds until the next round; 0: it is due. Rank 0 begins one for a step, for mail, and now
-   * and then without a reason; other ranks wait for it within the exchange. An engine that is awake
+   * Milliseconds until the next round; 0: it is due. Rank 0 begins one for a step, for mail, and
+   * now and then without a reason; others wait for it within the exchange. An engine that is awake
    * says first which step it wants, if any.
    */
   get #waitMs(): number {

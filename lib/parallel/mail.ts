@@ -1,6 +1,6 @@
 /**
- * A message between two ranks, which goes before each step: the tokens of the sender's step, a word
- * on the end, and letters, which v8 writes.
+ * A message between two ranks, before each step: the tokens of the sender's step, a word on the
+ * end, and letters, which v8 writes.
  */
 import { deserialize, serialize } from 'node:v8'
 import { show } from '../base/json.js'

@@ -68,7 +68,7 @@ function namesIn(folder: string): string[] {
   }
 }
 
-/** The mpirun that has started this process, as far as its variables tell. */
+/** The mpirun that has started this process, if its variables tell. */
 export function mpiLauncher(
   env = process.env,
 ): { readonly family: MpiFamily; readonly rank: number; readonly ranks: number } | undefined {
