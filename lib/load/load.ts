@@ -93,7 +93,8 @@ export async function loadModel(source: string, options: LoadOptions = {}): Prom
 
 /**
  * Estimates the memory that `loadModel` needs with the same options, and reads how much is
- * available. Reads headers only. A hub id is downloaded first, as by loadModel.
+ * available. Reads headers only. A hub id is downloaded first, as by loadModel. With the option
+ * `parallel` all ranks call it, and each gets its own estimate.
  *
  * @param source as of loadModel
  * @returns bytes of the weights, the KV cache and a step on the device that loadModel would take.
@@ -128,9 +129,13 @@ export async function estimateEach(
   each: readonly LoadOptions[],
 ): Promise<MemoryEstimate[]> {
   const resolved = each.map(resolveLoadOptions)
+  const { device, parallel, parallelDeadlineMs, placement: file } = resolved[0]!
   const directory = await resolveSource(source, resolved[0]!)
-  const plans = await Promise.all(resolved.map(o => readPlan(directory, o)))
-  const places = readPlaces(resolved[0]!.device)
+  const group = parallel && openMpi(parallelDeadlineMs)
+  const placement = group && (await readPlacement(group, file))
+  const plans = await Promise.all(resolved.map(o => readPlan(directory, o, FAMILIES, placement)))
+  const places = readPlaces(device)
+  await group?.close()
   return plans.map(plan => estimate(plan, placeFor(plan, places)))
 }
 
