@@ -13,6 +13,7 @@ import { evalCommand } from './eval.js'
 import { generateCommand } from './generate.js'
 import { configureHelp } from './help.js'
 import { inspectCommand } from './inspect.js'
+import { placementCommand } from './placement.js'
 import { routingCommand } from './routing.js'
 import { serveCommand } from './serve.js'
 import { Terminal } from './terminal.js'
@@ -66,6 +67,7 @@ function createProgram(terminal: Terminal, setExitCode: (code: number) => void):
     benchCommand,
     evalCommand,
     routingCommand,
+    placementCommand,
     buildMpiCommand,
     doctorCommand,
   ]

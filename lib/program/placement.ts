@@ -56,7 +56,7 @@ export class Placement {
 }
 
 /** Expert n at rank floor(n W / N). */
-function neighbours(experts: number, size: number): Holders {
+export function neighbours(experts: number, size: number): Holders {
   return Array.from({ length: experts }, (_, n) => [Math.floor((n * size) / experts)])
 }
 
