@@ -1,5 +1,6 @@
 #include "group.h"
 
+#include <cstdlib>
 #include <cstring>
 
 #include "objects.h"
@@ -20,16 +21,16 @@ GroupThread::GroupThread(std::unique_ptr<parallel::Communicator> communicator, i
     : group_(std::move(communicator), deadline_ms), thread_([this] { run(); }) {}
 
 GroupThread::~GroupThread() {
-  stop();
+  stop("it went without closing its group");
 }
 
-void GroupThread::stop() {
+void GroupThread::stop(const std::string& reason) {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     stopped_ = true;
   }
   changed_.notify_all();
-  group_.abort("the process ends");
+  group_.abort(reason);
   if (thread_.joinable()) thread_.join();
 }
 
@@ -173,12 +174,30 @@ std::shared_ptr<parallel::Group> group_of(const std::shared_ptr<GroupThread>& th
   return thread == nullptr ? nullptr : std::shared_ptr<parallel::Group>(thread, &thread->group());
 }
 
+// Every group of the process. process.exit() runs no hooks of the environment, and mpirun waits for
+// the others then.
+static void end_at_exit(const std::shared_ptr<GroupThread>& group) {
+  static std::mutex mutex;
+  static std::vector<std::weak_ptr<GroupThread>> groups;
+  const std::lock_guard<std::mutex> lock(mutex);
+  // Behind MPI's start, so that it runs before MPI's own end.
+  if (groups.empty()) {
+    std::atexit([] {
+      for (const std::weak_ptr<GroupThread>& weak : groups)
+        if (const std::shared_ptr<GroupThread> left = weak.lock()) left->stop("its process ends");
+      parallel::finalize_mpi();
+    });
+  }
+  groups.push_back(group);
+}
+
 static Napi::Object make_group(Napi::Env env, std::unique_ptr<parallel::Communicator> communicator,
                                int64_t deadline_ms) {
   auto* data = env.GetInstanceData<AddonData>();
   auto shared = std::make_unique<std::shared_ptr<GroupThread>>(
       std::make_shared<GroupThread>(std::move(communicator), deadline_ms));
   data->groups.push_back(*shared);
+  end_at_exit(*shared);
   return data->group.New(
       {Napi::External<std::shared_ptr<GroupThread>>::New(env, shared.release())});
 }
@@ -215,7 +234,7 @@ Napi::Value local_groups(const Napi::CallbackInfo& info) {
 
 void end_groups(Napi::Env env) {
   for (const std::weak_ptr<GroupThread>& group : env.GetInstanceData<AddonData>()->groups)
-    if (const std::shared_ptr<GroupThread> thread = group.lock()) thread->stop();
+    if (const std::shared_ptr<GroupThread> thread = group.lock()) thread->stop("its process ends");
   parallel::finalize_mpi();
 }
 

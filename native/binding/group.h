@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <thread>
 
 #include "parallel/group.h"
@@ -26,7 +27,7 @@ class GroupThread {
   // Runs `work` on the thread, then settles the promise as PromiseWorker does. On the main thread.
   Napi::Promise start(Napi::Env env, PromiseWorker::Work work, PromiseWorker::Finish finish);
   // Ends the job in flight and the thread; jobs behind it never run. On the main thread.
-  void stop();
+  void stop(const std::string& reason);
 
  private:
   struct Job;

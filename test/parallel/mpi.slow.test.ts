@@ -1,158 +1,172 @@
-/** Groups under the mpirun of real MPIs. */
-import { execFileSync } from 'node:child_process'
-import { once } from 'node:events'
-import { readdirSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
-import t from 'tap'
-import { BOOKS, MAIN } from '../cli/run-cli.js'
-import { goldenCase } from '../support/golden.js'
-import { eachMpi, type Mpi, type Started, start } from './mpirun.js'
+/**
+ * Ranks under real mpirun, of Open MPI and of MPICH where they are installed: mail, steps, and every
+ * way in which a rank ends. Nothing waits longer than the deadline, and nothing stays behind.
+ */
+import { execFileSync, spawn, spawnSync } from 'node:child_process'
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import t, { type Test } from 'tap'
+import { loadBinding } from '../../lib/addon/binding.js'
+import { root } from '../support/golden.js'
+import { routedProgram, routedStep } from './routed-program.js'
 
-const TEXTS = join(import.meta.dirname, 'rank-texts.js')
-const MODELS = [
-  BOOKS,
-  goldenCase('odd-sizes', 'moepp'),
-  goldenCase('dense-mixed', 'qwen3_moe'),
-  goldenCase('constant', 'qwen3_moe_plus_plus'),
-  goldenCase('tied-defaults', 'mixtral'),
-]
+const rankFile = join(dirname(fileURLToPath(import.meta.url)), 'mpi-rank.js')
+const DEADLINE_MS = 2000
 
-const alone: unknown = JSON.parse(
-  execFileSync(process.execPath, [TEXTS, 'alone', ...MODELS], { encoding: 'utf8' }),
-)
+interface Mpi {
+  readonly name: string
+  readonly compiler: string
+  readonly run: readonly string[]
+  /** Of its mpirun: ranks go on when one dies, so that they notice it themselves. */
+  readonly survive: readonly string[]
+}
 
-/** A server of a group, once it listens. */
-async function serve(mpi: Mpi, ranks: number, args: readonly string[] = []) {
-  const model = ['--model', BOOKS, '--threads', '1', '--port', '0', '--log-level', 'silent']
-  const started = start(mpi, ranks, [MAIN, 'serve', '--expert-parallel', ...model, ...args])
-  let text = ''
-  while (!/http:\S+/.test(text)) {
-    const [part] = await once(started.child.stderr!, 'data')
-    text += part
+/** Debian's names; elsewhere mpicc is of the one MPI that there is. */
+function installed(): Mpi[] {
+  const has = (command: string) => spawnSync(command, ['--version']).status === 0
+  const open = {
+    name: 'openmpi',
+    run: ['--allow-run-as-root', '--oversubscribe', '--mca', 'btl', 'self,sm'],
+    survive: ['--enable-recovery'],
   }
-  return { ...started, address: /http:\S+/.exec(text)![0] }
+  const mpich = { name: 'mpich', run: [], survive: ['-disable-auto-cleanup'] }
+  const found: Mpi[] = []
+  for (const { run, ...mpi } of [open, mpich])
+    if (has(`mpicc.${mpi.name}`) && has(`mpirun.${mpi.name}`))
+      found.push({ ...mpi, compiler: `mpicc.${mpi.name}`, run: [`mpirun.${mpi.name}`, ...run] })
+  if (found.length > 0 || !has('mpicc') || !has('mpirun')) return found
+  const version = execFileSync('mpirun', ['--version'], { encoding: 'utf8' })
+  const { run, ...mpi } = version.includes('Open MPI') ? open : mpich
+  return [{ ...mpi, compiler: 'mpicc', run: ['mpirun', ...run] }]
 }
 
-const complete = (address: string, body: object) =>
-  fetch(`${address}/v1/completions`, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json' },
-    body: JSON.stringify({ model: 'books-7m', prompt: 'The old', temperature: 0, ...body }),
-  })
+interface Ended {
+  readonly rank: number
+  readonly size?: number
+  readonly results?: string
+  readonly code?: string
+  readonly message?: string
+  readonly ms?: number
+}
 
-/** Process ids of the ranks below an mpirun, by rank. */
-function ranksOf({ child }: Started, ranks: number): number[] {
-  const found: number[] = []
-  for (const pid of readdirSync('/proc').filter(name => /^\d+$/.test(name))) {
-    if (!isBelow(Number(pid), child.pid!)) continue
-    const environment = readOrEmpty(`/proc/${pid}/environ`)
-    const rank = /(?:^|\0)(?:OMPI_COMM_WORLD_RANK|PMI_RANK)=(\d+)/.exec(environment)?.[1]
-    if (rank !== undefined && readOrEmpty(`/proc/${pid}/cmdline`).includes('--expert-parallel'))
-      found[Number(rank)] = Number(pid)
+interface Job {
+  readonly status: number | null
+  /** By rank; a rank that was killed says nothing. */
+  readonly ended: readonly Ended[]
+  readonly output: string
+}
+
+/** Runs `ranks` ranks in that mode; a job that takes too long is killed, and has no status. */
+async function run(
+  mpi: Mpi,
+  library: string,
+  ranks: number,
+  mode: string,
+  survive = false,
+): Promise<Job> {
+  const [command, ...options] = [...mpi.run, ...(survive ? mpi.survive : [])]
+  const folder = mkdtempSync(join(dirname(library), `${mode}-`))
+  const program = [process.execPath, rankFile, library, String(DEADLINE_MS), mode, folder]
+  const child = spawn(command!, [...options, '-n', String(ranks), ...program], { cwd: root })
+  let output = ''
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding('utf8')
+    stream.on('data', (text: string) => {
+      output += text
+    })
   }
-  if (found.filter(Boolean).length !== ranks) throw new Error(`ranks ${found}, expected ${ranks}`)
-  return found
+  const timer = setTimeout(() => child.kill(), 60_000)
+  const status = await new Promise<number | null>(resolve => child.on('close', resolve))
+  clearTimeout(timer)
+  const left = spawnSync('pgrep', ['-f', rankFile], { encoding: 'utf8' }).stdout.trim()
+  const ended = readdirSync(folder)
+    .map(file => JSON.parse(readFileSync(join(folder, file), 'utf8')) as Ended)
+    .sort((a, b) => a.rank - b.rank)
+  return { status, ended, output: left === '' ? output : `${output}\nleft behind: ${left}` }
 }
 
-function isBelow(pid: number, above: number): boolean {
-  const [, parent] = /\) \S (\d+)/.exec(readOrEmpty(`/proc/${pid}/stat`)) ?? []
-  if (parent === undefined || parent === '0') return false
-  return Number(parent) === above || isBelow(Number(parent), above)
+/** What runSteps of mpi-rank.ts has on ranks in one process. */
+async function expectedSteps(size: number): Promise<string[]> {
+  const groups = loadBinding().localGroups(size, 60_000)
+  const device = new (loadBinding().Device)('cpu', { threads: 1 })
+  return Promise.all(
+    groups.map(async (group, rank) => {
+      const program = await device.compile(routedProgram(rank, size), undefined, group)
+      let sum = ''
+      for (const all of [1, 7, 64]) {
+        const results = await program.run(routedStep(rank, size, all))
+        sum += `${Buffer.from(results['layer.collect.out']!.buffer).toString('base64')} `
+      }
+      return sum
+    }),
+  )
 }
 
-function readOrEmpty(path: string): string {
-  try {
-    return readFileSync(path, 'utf8')
-  } catch {
-    return ''
-  }
-}
+const all = installed()
+if (all.length === 0) t.comment('no MPI is installed here: its tests do not run')
+for (const mpi of all) {
+  t.test(mpi.name, async t => {
+    const folder = mkdtempSync(join(tmpdir(), 'moepp-mpi-'))
+    t.teardown(() => rmSync(folder, { recursive: true, force: true }))
+    const library = join(folder, 'libmoepp_mpi.so')
+    const shim = join(root, 'native', 'parallel', 'mpi_shim.c')
+    const flags = ['-Wall', '-Wextra', '-Werror', '-shared', '-fPIC', '-O2']
+    execFileSync(mpi.compiler, [...flags, '-o', library, shim])
 
-async function areGone(pids: readonly number[]): Promise<boolean> {
-  for (let i = 0; i < 100; i++) {
-    if (pids.every(pid => readOrEmpty(`/proc/${pid}/cmdline`) === '')) return true
-    await sleep(100)
-  }
-  return false
-}
-
-await eachMpi(mpi => {
-  t.test(`${mpi.name}: the results of one process`, async t => {
     for (const ranks of [1, 2, 3, 4]) {
-      const { code, stdout, stderr } = await start(mpi, ranks, [TEXTS, 'mpi', ...MODELS]).ended
-      t.equal(code, 0, stderr)
-      t.same(JSON.parse(stdout), alone, `${ranks} ranks`)
+      t.test(`mail and steps of ${ranks}`, async t => {
+        const { status, ended, output } = await run(mpi, library, ranks, 'steps')
+        t.equal(status, 0, output)
+        t.notMatch(output, 'left behind')
+        const results = await expectedSteps(ranks)
+        t.strictSame(
+          ended,
+          results.map((results, rank) => ({ rank, size: ranks, results })),
+        )
+      })
     }
-  })
 
-  t.test(`${mpi.name}: generate and bench print once`, async t => {
-    const model = ['--model', BOOKS, '--threads', '1', '--expert-parallel']
-    const args = ['generate', ...model, '--seed', '1', '--max-new-tokens', '8', 'The old man']
-    const { code, stdout } = await start(mpi, 3, [MAIN, ...args]).ended
-    t.equal(code, 0)
-    t.equal(stdout, ' who has been in the town of the\n')
-    const bench = ['bench', ...model, '--tests', 'tg4@32x2', '--repetitions', '1', '-o', 'json']
-    const measured = await start(mpi, 2, [MAIN, ...bench]).ended
-    t.equal(measured.code, 0, measured.stderr)
-    t.ok(JSON.parse(measured.stdout))
-  })
-
-  t.test(`${mpi.name}: ranks that differ do not load`, async t => {
-    const script = `
-      import { loadModel } from ${JSON.stringify(join(import.meta.dirname, '../../lib/index.js'))}
-      const rank = process.env.OMPI_COMM_WORLD_RANK ?? process.env.PMI_RANK
-      const dtype = rank === '1' ? 'int8' : 'auto'
-      await loadModel(${JSON.stringify(BOOKS)}, { parallel: 'mpi', dtype })
-    `
-    const { code, stderr } = await start(mpi, 2, ['--input-type=module', '-e', script]).ended
-    t.not(code, 0)
-    t.match(stderr, /dtype: rank 0 has "auto", rank 1 has "int8"/)
-  })
-
-  t.test(`${mpi.name}: a server lets requests end after SIGTERM`, async t => {
-    const { child, ended, address } = await serve(mpi, 2)
-    const answers = [1, 2, 3].map(seed => complete(address, { max_tokens: 300, seed }))
-    await sleep(200)
-    child.kill('SIGTERM')
-    const statuses = (await Promise.allSettled(answers)).map(each =>
-      each.status === 'fulfilled' ? each.value.status : 'closed',
-    )
-    t.same(statuses, [200, 200, 200])
-    await ended
-  })
-
-  t.test(`${mpi.name}: a rank that hangs ends the requests with an error`, async t => {
-    const server = await serve(mpi, 3, ['--parallel-deadline-ms', '1500'])
-    const answers = [1, 2, 3, 4].map(seed => complete(server.address, { max_tokens: 900, seed }))
-    const ranks = ranksOf(server, 3)
-    await sleep(300)
-    process.kill(ranks[1]!, 'SIGSTOP')
-    for (const answer of answers) {
-      const { status, body } = await answer.then(async each => ({
-        status: each.status,
-        body: await each.text(),
-      }))
-      t.equal(status, 500)
-      t.match(body, /ERR_PARALLEL/)
+    /** Every rank but the last, which is at fault, ends so. */
+    const expectFailures = (t: Test, job: Job, words: RegExp, mostMs: number) => {
+      t.ok(job.status, `mpirun fails: ${job.output}`)
+      t.notMatch(job.output, 'left behind')
+      const others = job.ended.filter(({ rank }) => rank < 2)
+      t.equal(others.length, 2, job.output)
+      for (const { code, message, ms } of others) {
+        t.equal(code, 'ERR_PARALLEL')
+        t.match(message, words)
+        t.ok(ms! < mostMs, `${ms} ms`)
+      }
     }
-    const { code } = await server.ended
-    t.not(code, 0)
-    t.ok(await areGone(ranks))
-  })
+    const bounded = 20_000
 
-  t.test(`${mpi.name}: nothing is left of a group after kill -9`, async t => {
-    for (const rank of [0, 1, 2]) {
-      const server = await serve(mpi, 3, ['--parallel-deadline-ms', '1500'])
-      const answers = [1, 2, 3].map(seed => complete(server.address, { max_tokens: 900, seed }))
-      const ranks = ranksOf(server, 3)
-      await sleep(400 * Math.random())
-      process.kill(ranks[rank]!, 'SIGKILL')
-      const settled = await Promise.allSettled(answers)
-      t.equal(settled.length, 3, 'no request waits for ever')
-      const { code } = await server.ended
-      t.not(code, 0, `rank ${rank}`)
-      t.ok(await areGone(ranks))
+    for (const mode of ['throw', 'abort', 'exit']) {
+      t.test(`a rank that ends by ${mode} says so`, async t => {
+        const reason = mode === 'exit' ? 'its process ends' : 'a fault of a test'
+        const said = mode === 'throw' ? 'its process ends|it went without closing' : reason
+        const job = await run(mpi, library, 3, mode, true)
+        expectFailures(t, job, new RegExp(`mail 30: rank 2 failed: (${said})`), bounded)
+      })
     }
+    t.test('a rank in another exchange', async t => {
+      const job = await run(mpi, library, 3, 'other', true)
+      expectFailures(t, job, /mail 30|close 30/, bounded)
+    })
+    t.test('a rank that hangs', async t => {
+      const job = await run(mpi, library, 3, 'hang')
+      expectFailures(t, job, /mail 30: .*no message from rank 2 within 2000 ms/, bounded)
+    })
+    t.test('a rank that is killed, under mpirun', async t => {
+      const job = await run(mpi, library, 3, 'kill')
+      t.ok(job.status, job.output)
+      t.notMatch(job.output, 'left behind')
+    })
+    // MPICH's mpirun fails itself there.
+    t.test('a rank that is killed, noticed by the others', { skip: mpi.name === 'mpich' }, async t => {
+      const job = await run(mpi, library, 3, 'kill', true)
+      expectFailures(t, job, /mail 30: .*no message from rank 2 within 2000 ms/, bounded)
+    })
   })
-})
+}
