@@ -1,5 +1,6 @@
 /** Rank 0 of a group: hands texts out to all ranks, and gives back what they make of them. */
 import type { Engine } from '../engine/engine.js'
+import { groupStats, type ModelStats } from '../engine/stats.js'
 import type { MoeppError } from '../errors.js'
 import type { Lockstep, Post } from '../parallel/lockstep.js'
 import type { Job } from './job.js'
@@ -11,6 +12,8 @@ import type { TextGeneration } from './text-generation.js'
 /** Starts a text somewhere. */
 export interface TextStarter {
   start(text: TextGeneration): Job<GenerateResult>
+  /** Of all ranks, if there are several. */
+  stats?(): ModelStats
   /** The KV cache of this process has got these tokens. */
   holds?(tokens: readonly number[]): void
 }
@@ -32,6 +35,8 @@ export class Leader implements TextStarter, Post {
   readonly #lockstep: Lockstep
   readonly #away = new Map<number, Away>()
   #nextId = 0
+  /** Of the other ranks, as they said last. */
+  readonly #stats = new Map<number, ModelStats>()
   /** Of each rank: tokens that are to be computed, and prompts that were. */
   readonly #ranks: { load: number; readonly prefixes: Prefixes }[]
 
@@ -72,8 +77,12 @@ export class Leader implements TextStarter, Post {
     this.#ranks[0]!.prefixes.add(tokens)
   }
 
-  receive(letters: readonly unknown[]): void {
+  receive(letters: readonly unknown[], from: number): void {
     for (const letter of letters as readonly Answer[]) {
+      if (letter.kind === 'stats') {
+        this.#stats.set(from, letter.stats)
+        continue
+      }
       const away = this.#away.get(letter.id)
       if (!away) continue
       if (letter.kind === 'chunk') {
@@ -84,6 +93,11 @@ export class Leader implements TextStarter, Post {
       if (letter.kind === 'result') away.resolve(letter.result)
       else away.reject(errorOf(letter.failure))
     }
+  }
+
+  /** Of all ranks together. */
+  stats(): ModelStats {
+    return groupStats(this.#engine.stats(), [...this.#stats.values()])
   }
 
   fail(error: MoeppError): void {
@@ -114,7 +128,10 @@ export class Leader implements TextStarter, Post {
       send({ kind: 'start', id, text: text.portable!, tells: onChunk !== undefined })
     })
     return {
-      done,
+      done: done.then(result => {
+        text.noteLength(result)
+        return result
+      }),
       cancel: () => {
         const away = this.#away.get(id)
         if (!away || away.isCancelled) return

@@ -1,4 +1,5 @@
 /** The letters that ranks of a group send each other about texts: plain data. */
+import type { ModelStats } from '../engine/stats.js'
 import { MoeppError, type MoeppErrorCode } from '../errors.js'
 import type { GenerateChunk, GenerateResult } from './results.js'
 import type { PortableText } from './text-generation.js'
@@ -19,6 +20,7 @@ export type Answer =
   | { readonly kind: 'chunk'; readonly id: number; readonly chunk: GenerateChunk }
   | { readonly kind: 'result'; readonly id: number; readonly result: GenerateResult }
   | { readonly kind: 'failure'; readonly id: number; readonly failure: PlainError }
+  | { readonly kind: 'stats'; readonly stats: ModelStats }
 
 interface PlainError {
   readonly name: string

@@ -28,6 +28,7 @@ export interface ModelRank {
 
 export class Membership {
   readonly place: ModelRank
+  readonly #engine: Engine
   readonly #lockstep: Lockstep
   readonly #leader: Leader | undefined
   #follower: Follower | undefined
@@ -42,6 +43,7 @@ export class Membership {
         return lockstep.ended
       },
     }
+    this.#engine = engine
     this.#lockstep = lockstep
     if (rank === 0) this.#leader = new Leader(engine, lockstep)
   }
@@ -57,7 +59,8 @@ export class Membership {
       this.#lockstep.begin(this.#leader)
       return
     }
-    this.#follower = new Follower(this.#lockstep, calls.startHandedOut.bind(calls))
+    const start = calls.startHandedOut.bind(calls)
+    this.#follower = new Follower(this.#lockstep, start, () => this.#engine.stats())
     this.#lockstep.begin(this.#follower)
     this.#served = this.#lockstep.ended.finally(close)
   }

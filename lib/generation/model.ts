@@ -347,7 +347,7 @@ export class Model {
    * ```
    */
   stats(): ModelStats {
-    return this.#calls.engine.stats()
+    return this.#calls.texts.stats?.() ?? this.#calls.engine.stats()
   }
 
   /**

@@ -20,7 +20,7 @@ import { tracedGenerate, tracedStream, traceOf } from './traced-calls.js'
 
 /** The parts of a text that differ from text to text. */
 type OwnParts = Pick<TextGenerationParts, 'promptIds' | 'options'> &
-  Partial<Pick<TextGenerationParts, 'stream' | 'grammar' | 'endTokenIds'>> &
+  Partial<Pick<TextGenerationParts, 'stream' | 'grammar' | 'endTokenIds' | 'positions'>> &
   StreamParts
 
 type StreamParts = Pick<TextGenerationParts, 'onChunk' | 'skipSpecialTokens'>
@@ -135,7 +135,9 @@ export class TextCalls {
     signal: AbortSignal,
     onChunk?: (chunk: GenerateChunk) => void,
   ): Promise<Job<GenerateResult>> {
-    const own = { ...text, options: { ...options, signal }, ...(onChunk && { onChunk }) }
+    // Rank 0 warns.
+    const positions = { note() {} }
+    const own = { ...text, positions, options: { ...options, signal }, ...(onChunk && { onChunk }) }
     return this.#withGrammar(own.options, async grammar =>
       this.#text({ ...own, grammar }).start(this.#context.engine),
     )
@@ -180,13 +182,13 @@ export class TextCalls {
     const { engine, prompts, positions } = this.#context
     return new TextGeneration({
       endTokenIds: this.endTokenIds(own.options),
+      positions,
       ...own,
       stream,
       grammar,
       maxTokens: engine.maxTokens,
       routers: engine.routers,
       tokenizer: prompts.tokenizer,
-      positions,
     })
   }
 }

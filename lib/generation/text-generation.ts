@@ -106,6 +106,11 @@ export class TextGeneration implements SequenceConsumer {
     return this.#parts.promptIds
   }
 
+  /** Notes a text that another rank has generated. */
+  noteLength({ tokenIds }: GenerateResult): void {
+    this.#parts.positions.note(this.promptTokens + tokenIds.length)
+  }
+
   get onChunk(): ((chunk: GenerateChunk) => void) | undefined {
     return this.#parts.onChunk
   }

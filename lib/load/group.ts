@@ -1,6 +1,9 @@
 /** Loading a model on the ranks of a group: each rank reads its own FFN experts. */
+import { readFileSync } from 'node:fs'
+import { hostname } from 'node:os'
 import { findPackageRoot, packageVersion } from '../addon/addon-file.js'
 import { loadBinding, type NativeGroup } from '../addon/binding.js'
+import { openDevice } from '../addon/device.js'
 import { readConfigJson } from '../base/fields.js'
 import { show } from '../base/json.js'
 import { MoeppError } from '../errors.js'
@@ -39,6 +42,34 @@ export async function agreeOn(group: NativeGroup, plan: LoadPlan): Promise<LoadP
     )
   }
   return { ...plan, options: { ...plan.options, isa: isa as Isa } }
+}
+
+/**
+ * Ranks of one machine that may use the same cores share them out, unless the option says how many
+ * threads a rank has.
+ */
+export async function shareThreads(group: NativeGroup, plan: LoadPlan): Promise<LoadPlan> {
+  const places = await tellAll(group, [hostname(), ownCores()].join(' '))
+  if (plan.options.threads !== undefined) return plan
+  const together = places.filter(place => place === places[group.rank]).length
+  const threads = Math.max(1, Math.floor(availableThreads() / together))
+  return { ...plan, options: { ...plan.options, threads } }
+}
+
+/** The cores that this process may run on, as Linux lists them. */
+function ownCores(): string {
+  try {
+    return /^Cpus_allowed_list:.*$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[0] ?? ''
+  } catch {
+    return ''
+  }
+}
+
+function availableThreads(): number {
+  const device = openDevice('cpu')
+  const { threads } = device.info()
+  device.close()
+  return threads
 }
 
 /** The instruction set that was named, or the fastest for these weights. */

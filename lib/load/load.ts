@@ -42,7 +42,7 @@ import { wordOf } from '../tensor/dtypes.js'
 import { loadTokenizer, type Tokenizer } from '../tokenizer/tokenizer.js'
 import { availableMemory } from './available-memory.js'
 import { logitRowsOf, traitsOf } from './device-traits.js'
-import { agreeOn, isaOf, readPlacement } from './group.js'
+import { agreeOn, isaOf, readPlacement, shareThreads } from './group.js'
 import {
   checkMemory,
   estimate,
@@ -195,7 +195,8 @@ export async function loadParts(
   try {
     const directory = await afterFirst(group, () => resolveSource(source, o))
     const placement = await readPlacement(group, o.placement)
-    const plan = await agreeOn(group, await readPlan(directory, o, families, placement))
+    const agreed = await agreeOn(group, await readPlan(directory, o, families, placement))
+    const plan = await shareThreads(group, agreed)
     const parts = await finishLoad(directory, plan, change, group)
     await tellAll(group, 'loaded')
     return parts

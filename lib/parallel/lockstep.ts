@@ -13,6 +13,8 @@ export type Compute = (step: Step | undefined, groupTokens: number) => Promise<S
 
 /** The owner of a rank's letters. */
 export interface Post {
+  /** Called before the mail of each round is written. */
+  beforeRound?(): void
   /** Called before the step that the letters came with. */
   receive(letters: readonly unknown[], from: number): void
   /** True while answers of other ranks are to come. */
@@ -234,6 +236,7 @@ export class Lockstep {
   }
 
   async #exchange(tokens: number) {
+    this.#post.beforeRound?.()
     const isLast = this.#isClosing
     const messages = this.#letters.map(letters => writeMail({ tokens, isLast, letters }))
     for (const letters of this.#letters) letters.length = 0

@@ -53,6 +53,7 @@ t.test('an abort reaches the rank of the text', async t => {
   t.ok(tokenIds.length >= 3 && tokenIds.length < 900)
   t.equal(usage.generatedTokens, tokenIds.length)
   t.equal(group.models[1]!.stats().running, 0)
+  t.ok(group.model.stats().generatedTokens > tokenIds.length, 'those of both ranks')
   await first.return()
 })
 

@@ -164,9 +164,13 @@ for (const mpi of all) {
       t.notMatch(job.output, 'left behind')
     })
     // MPICH's mpirun fails itself there.
-    t.test('a rank that is killed, noticed by the others', { skip: mpi.name === 'mpich' }, async t => {
-      const job = await run(mpi, library, 3, 'kill', true)
-      expectFailures(t, job, /mail 30: .*no message from rank 2 within 2000 ms/, bounded)
-    })
+    t.test(
+      'a rank that is killed, noticed by the others',
+      { skip: mpi.name === 'mpich' },
+      async t => {
+        const job = await run(mpi, library, 3, 'kill', true)
+        expectFailures(t, job, /mail 30: .*no message from rank 2 within 2000 ms/, bounded)
+      },
+    )
   })
 }

@@ -12,6 +12,8 @@ export interface Mpi {
   readonly mpirun: string
   readonly mpicc: string
   readonly args: readonly string[]
+  /** Ranks go on when one dies, so that they notice it themselves. */
+  readonly survive: readonly string[]
 }
 
 const KNOWN: readonly Mpi[] = [
@@ -19,9 +21,16 @@ const KNOWN: readonly Mpi[] = [
     name: 'Open MPI',
     mpirun: 'mpirun.openmpi',
     mpicc: 'mpicc.openmpi',
-    args: ['--oversubscribe'],
+    args: ['--oversubscribe', '--mca', 'btl', 'self,sm'],
+    survive: ['--enable-recovery'],
   },
-  { name: 'MPICH', mpirun: 'mpirun.mpich', mpicc: 'mpicc.mpich', args: [] },
+  {
+    name: 'MPICH',
+    mpirun: 'mpirun.mpich',
+    mpicc: 'mpicc.mpich',
+    args: [],
+    survive: ['-disable-auto-cleanup'],
+  },
 ]
 
 const folder = mkdtempSync(join(tmpdir(), 'moepp-mpi-'))
