@@ -67,5 +67,8 @@ function versionOf(preprocessed: string): Omit<MpiLibrary, 'path'> {
     const version = words.replaceAll(/[\s"]/g, '')
     if (/^\d[\w.]*$/.test(version)) return { family, version }
   }
-  throw new MoeppError('ERR_UNSUPPORTED', "mpi.h: it names no version, expected an MPI's header")
+  throw new MoeppError(
+    'ERR_UNSUPPORTED',
+    'mpi.h: it names no version, expected the header of an MPI',
+  )
 }

@@ -1,4 +1,4 @@
-/** Groups under the mpirun of real MPIs. */
+/** Models on ranks under the mpirun of real MPIs. */
 import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
 import { readdirSync, readFileSync } from 'node:fs'
@@ -23,9 +23,14 @@ const alone: unknown = JSON.parse(
 )
 
 /** A server of a group, once it listens. */
-async function serve(mpi: Mpi, ranks: number, args: readonly string[] = []) {
+async function serve(mpi: Mpi, ranks: number, args: readonly string[] = [], survive = false) {
   const model = ['--model', BOOKS, '--threads', '1', '--port', '0', '--log-level', 'silent']
-  const started = start(mpi, ranks, [MAIN, 'serve', '--expert-parallel', ...model, ...args])
+  const started = start(
+    mpi,
+    ranks,
+    [MAIN, 'serve', '--expert-parallel', ...model, ...args],
+    survive,
+  )
   let text = ''
   while (!/http:\S+/.test(text)) {
     const [part] = await once(started.child.stderr!, 'data')
@@ -140,6 +145,27 @@ await eachMpi(mpi => {
     t.not(code, 0)
     t.ok(await areGone(ranks))
   })
+
+  t.test(
+    `${mpi.name}: requests have an error when a rank dies and mpirun lets the others live`,
+    async t => {
+      const server = await serve(mpi, 3, ['--parallel-deadline-ms', '1500'], true)
+      const answers = [1, 2, 3, 4].map(seed => complete(server.address, { max_tokens: 900, seed }))
+      const ranks = ranksOf(server, 3)
+      await sleep(400 * Math.random())
+      process.kill(ranks[2]!, 'SIGKILL')
+      for (const answer of answers) {
+        const { status, body } = await answer.then(async each => ({
+          status: each.status,
+          body: await each.text(),
+        }))
+        t.equal(status, 500)
+        t.match(body, /ERR_PARALLEL/)
+      }
+      await server.ended
+      t.ok(await areGone(ranks))
+    },
+  )
 
   t.test(`${mpi.name}: nothing is left of a group after kill -9`, async t => {
     for (const rank of [0, 1, 2]) {

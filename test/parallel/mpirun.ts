@@ -72,8 +72,9 @@ export interface Started {
 }
 
 /** `ranks` processes of node with `args`. */
-export function start(mpi: Mpi, ranks: number, args: readonly string[]): Started {
-  const all = [...mpi.args, '-n', String(ranks), process.execPath, ...args]
+export function start(mpi: Mpi, ranks: number, args: readonly string[], survive = false): Started {
+  const options = survive ? [...mpi.args, ...mpi.survive] : mpi.args
+  const all = [...options, '-n', String(ranks), process.execPath, ...args]
   const child = spawn(mpi.mpirun, all, { env, stdio: ['ignore', 'pipe', 'pipe'] })
   t.teardown(() => child.kill('SIGKILL'))
   const code = new Promise<number | null>(resolve => child.on('close', resolve))

@@ -1,11 +1,15 @@
 /** A rank records and reads its own FFN experts alone. */
 import { join } from 'node:path'
 import t from 'tap'
+import { loadBinding, type NativeGroup } from '../../lib/addon/binding.js'
+import { openDevice } from '../../lib/addon/device.js'
 import { openCheckpoint } from '../../lib/checkpoint/checkpoint.js'
 import { convertCheckpoint } from '../../lib/convert/convert.js'
 import { recordModel } from '../../lib/families/record.js'
-import { readModel } from '../../lib/families/registry.js'
-import { loadModel } from '../../lib/index.js'
+import { FAMILIES, readModel } from '../../lib/families/registry.js'
+import { type LoadOptions, loadModel } from '../../lib/index.js'
+import { loadParts } from '../../lib/load/load.js'
+import { resolveLoadOptions } from '../../lib/options/generate.js'
 import { type ModelSpec, weightBytes } from '../../lib/program/model-spec.js'
 import { type Holders, Placement } from '../../lib/program/placement.js'
 import { stackParts } from '../../lib/tensor/stack.js'
@@ -116,6 +120,25 @@ t.test('float8 with its scales', async t => {
   await using alone = await loadModel(float8, { device: 'cpu', threads: 1 })
   await using group = await loadGroup(float8, 3)
   t.same(await group.model.forward([1, 2, 3]), await alone.forward([1, 2, 3]))
+})
+
+t.test('ranks that share cores share them out', async t => {
+  const { threads } = openDevice('cpu').info()
+  const options = { parallel: 'mpi', parallelDeadlineMs: 20_000 } as const
+  const load = (group: NativeGroup, own: LoadOptions) =>
+    loadParts(BOOKS, resolveLoadOptions({ ...options, ...own }), FAMILIES, undefined, group)
+  for (const [own, expected] of [
+    [{}, Math.max(1, Math.floor(threads / 2))],
+    [{ threads: 3 }, 3],
+  ] as const) {
+    const groups = loadBinding().localGroups(2, 20_000)
+    const parts = await Promise.all(groups.map(group => load(group, own)))
+    for (const { runner, lockstep } of parts) {
+      t.equal(runner.info().device.threads, expected)
+      lockstep!.begin()
+    }
+    await Promise.all(parts.map(({ runner }) => runner.close()))
+  }
 })
 
 t.test('picks go to the own rank, or are shared by copies', async t => {
