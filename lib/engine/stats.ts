@@ -23,8 +23,8 @@ export interface StepSizes {
 
 /**
  * A model's current state and its counters since it was loaded: plain data, for a log or a
- * monitor. A sequence is one text: each prompt of a batch, and each of its `numReturnSequences`. Of a
- * group of ranks they are sums at rank 0, a second old at most; those of steps are rank 0's own.
+ * monitor. A sequence is one text: each prompt of a batch, and each of its `numReturnSequences`. In
+ * a group of ranks they are sums at rank 0, a second old at most; those of steps are its own.
  *
  * @example
  * ```ts
