@@ -6,7 +6,7 @@ import {
   type NativeGroup,
   type ProgramSpec,
 } from '../../lib/addon/binding.js'
-import { MoeppError } from '../../lib/errors.js'
+import type { MoeppError } from '../../lib/errors.js'
 import { ProgramBuilder } from '../../lib/program/builder.js'
 import { collectTokens, dispatchTokens, routeTopK } from '../../lib/program/moe-ops.js'
 import { attention, gatherRows, ropeStore, ropeTable, topLogits } from '../../lib/program/ops.js'
@@ -38,7 +38,10 @@ t.test('mail goes from each rank to each', async t => {
   for (const words of ['', ' again', ' x'.repeat(1e5)]) {
     const received = await Promise.all(groups.map(group => group.exchange(mailOf(group, words))))
     for (const [to, messages] of received.entries())
-      t.strictSame(messages.map(text), [0, 1, 2].map(from => `${from}>${to}${words}`))
+      t.strictSame(
+        messages.map(text),
+        [0, 1, 2].map(from => `${from}>${to}${words}`),
+      )
   }
   const [first] = groups
   t.match(first!.info(), { exchanges: 3, messagesSent: 6, rowsSent: 0, picks: 0, waitMs: 0 })
@@ -116,7 +119,9 @@ t.test('rows travel in a step, also to ranks without tokens', async t => {
       },
     }
   }
-  const [first, second] = await Promise.all(programs.map((program, rank) => program.run(step(rank))))
+  const [first, second] = await Promise.all(
+    programs.map((program, rank) => program.run(step(rank))),
+  )
   t.strictSame([...first!['layer.expert_rows']!], [0, 2, -1, 1])
   // Rank 1 got both rows, one pick of each: token 0's expert 3 comes behind token 1's expert 2.
   t.strictSame([...second!['layer.dispatch.rows']!], [...step(0).inputs.x])
@@ -135,7 +140,10 @@ t.test('rows travel in a step, also to ranks without tokens', async t => {
     failure(programs[1]!.run(step(1))),
   ])
   t.match(failures[0], /^ERR_BAD_PROGRAM input/)
-  t.match(failures[1], /^ERR_PARALLEL layer.dispatch: rank 1 of 2: dispatch 2: rank 0 failed: input/)
+  t.match(
+    failures[1],
+    /^ERR_PARALLEL layer.dispatch: rank 1 of 2: dispatch 2: rank 0 failed: input/,
+  )
   t.match(await failure(groups[1]!.close()), /^ERR_PARALLEL/)
 })
 

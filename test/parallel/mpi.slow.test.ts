@@ -1,6 +1,6 @@
 /**
- * Ranks under real mpirun, of Open MPI and of MPICH where they are installed: mail, steps, and every
- * way in which a rank ends. Nothing waits longer than the deadline, and nothing stays behind.
+ * Ranks under real mpirun, of Open MPI and MPICH if they are installed: mail, steps, and every way in
+ * which a rank ends. Nothing waits longer than the deadline, and nothing stays behind.
  */
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
@@ -23,7 +23,7 @@ interface Mpi {
   readonly survive: readonly string[]
 }
 
-/** Debian's names; elsewhere mpicc is of the one MPI that there is. */
+/** Debian's names; elsewhere mpicc belongs to the one MPI that there is. */
 function installed(): Mpi[] {
   const has = (command: string) => spawnSync(command, ['--version']).status === 0
   const open = {
@@ -87,7 +87,7 @@ async function run(
   return { status, ended, output: left === '' ? output : `${output}\nleft behind: ${left}` }
 }
 
-/** What runSteps of mpi-rank.ts has on ranks in one process. */
+/** The results of runSteps of mpi-rank.ts on ranks in one process. */
 async function expectedSteps(size: number): Promise<string[]> {
   const groups = loadBinding().localGroups(size, 60_000)
   const device = new (loadBinding().Device)('cpu', { threads: 1 })
@@ -164,9 +164,13 @@ for (const mpi of all) {
       t.notMatch(job.output, 'left behind')
     })
     // MPICH's mpirun fails itself there.
-    t.test('a rank that is killed, noticed by the others', { skip: mpi.name === 'mpich' }, async t => {
-      const job = await run(mpi, library, 3, 'kill', true)
-      expectFailures(t, job, /mail 30: .*no message from rank 2 within 2000 ms/, bounded)
-    })
+    t.test(
+      'a rank that is killed, noticed by the others',
+      { skip: mpi.name === 'mpich' },
+      async t => {
+        const job = await run(mpi, library, 3, 'kill', true)
+        expectFailures(t, job, /mail 30: .*no message from rank 2 within 2000 ms/, bounded)
+      },
+    )
   })
 }

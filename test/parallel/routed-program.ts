@@ -31,7 +31,7 @@ export function routedProgram(rank: number, size: number): ProgramSpec {
 export function routedStep(rank: number, size: number, all: number) {
   const tokens = Array.from({ length: all }, (_, t) => t).filter(t => t % size === rank)
   const T = tokens.length
-  const noise = (i: number) => Math.fround(Math.sin(i * 12.9898) * 43758.5453 % 1)
+  const noise = (i: number) => Math.fround((Math.sin(i * 12.9898) * 43758.5453) % 1)
   const of = (width: number, seed: number) =>
     Float32Array.from({ length: T * width }, (_, i) =>
       noise(seed + tokens[Math.floor(i / width)]! * width + (i % width)),
