@@ -61,6 +61,9 @@ int64_t last_level_cache_bytes();
 // the symbols of all of them.
 Status load_library(const std::string& path, const char* symbol, void** function);
 
+// Sets a variable of the environment that is not set.
+void set_default_variable(const char* name, const char* value);
+
 // The processor's name for itself, or "unknown".
 std::string processor_model();
 

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 
@@ -133,6 +134,10 @@ Status load_library(const std::string& path, const char* symbol, void** function
   const char* words = dlerror();
   return Status::error(Code::kUnsupported, path + " could not be loaded: " +
                                                (words != nullptr ? words : "it lacks a symbol"));
+}
+
+void set_default_variable(const char* name, const char* value) {
+  setenv(name, value, 0);
 }
 
 std::string processor_model() {

@@ -131,6 +131,10 @@ Status load_library(const std::string& path, const char* symbol, void** function
   return Status::error(Code::kUnsupported, path + " could not be loaded: " + error_text());
 }
 
+void set_default_variable(const char* name, const char* value) {
+  if (GetEnvironmentVariableA(name, nullptr, 0) == 0) SetEnvironmentVariableA(name, value);
+}
+
 std::string processor_model() {
   char name[256] = "";
   DWORD size = sizeof(name);

@@ -258,6 +258,9 @@ Status start_mpi(const std::string& library) {
   if (runtime.ended)
     return Status::error(Code::kParallel, "MPI has ended, and does not start again");
   if (runtime.started) return {};
+  // UCX, below some MPIs, tries its hooks of memory by moving the end of the heap up a page, and
+  // down again. If it cannot go up, since V8 has mapped what follows, a page in use is lost.
+  set_default_variable("UCX_MEM_EVENTS", "n");
   void* symbol = nullptr;
   MOEPP_CHECK(load_library(library, "moepp_mpi_functions", &symbol));
   const moepp_mpi* mpi = reinterpret_cast<decltype(&moepp_mpi_functions)>(symbol)();

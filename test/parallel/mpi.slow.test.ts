@@ -1,6 +1,6 @@
 /**
- * Ranks under real mpirun, of Open MPI and of MPICH where they are installed: mail, steps, and every
- * way in which a rank ends. Nothing waits longer than the deadline, and nothing stays behind.
+ * Ranks under real mpirun, of Open MPI and MPICH if they are installed: mail, steps, and every way
+ * in which a rank ends. Nothing waits longer than the deadline, and nothing stays behind.
  */
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
@@ -23,7 +23,7 @@ interface Mpi {
   readonly survive: readonly string[]
 }
 
-/** Debian's names; elsewhere mpicc is of the one MPI that there is. */
+/** Debian's names; elsewhere mpicc belongs to the one MPI that there is. */
 function installed(): Mpi[] {
   const has = (command: string) => spawnSync(command, ['--version']).status === 0
   const open = {
@@ -87,7 +87,7 @@ async function run(
   return { status, ended, output: left === '' ? output : `${output}\nleft behind: ${left}` }
 }
 
-/** What runSteps of mpi-rank.ts has on ranks in one process. */
+/** The results of runSteps of mpi-rank.ts on ranks in one process. */
 async function expectedSteps(size: number): Promise<string[]> {
   const groups = loadBinding().localGroups(size, 60_000)
   const device = new (loadBinding().Device)('cpu', { threads: 1 })
