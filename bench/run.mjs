@@ -11,6 +11,7 @@
 //   npm run bench -- routing                a survey of routing, beside computing the text
 //   npm run bench -- serve                  the server under load
 //   npm run bench -- state                  keys and values in a file, against computing them
+//   npm run bench -- parallel               ranks under mpirun, against one process and the twin
 //   npm run bench -- cuda-count             what CUDA kernels move, counted under emulation
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
@@ -24,6 +25,7 @@ const scripts = new Map([
   ['expert-forward', ['--native']],
   ['grammar', []],
   ['quality', []],
+  ['parallel', []],
   ['tokenizer', []],
   ['routing', []],
   ['serve', []],

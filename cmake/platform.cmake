@@ -37,7 +37,7 @@ endif()
 # Warnings are errors in a checkout. An installed package may meet a compiler that we do not know.
 # Products and sums are fused only where the source says fma.
 add_library(moepp_flags INTERFACE)
-target_include_directories(moepp_flags INTERFACE native)
+target_include_directories(moepp_flags INTERFACE native ${PROJECT_BINARY_DIR}/generated)
 if(MSVC)
   target_compile_options(moepp_flags INTERFACE /W4 $<$<BOOL:${MOEPP_WERROR}>:/WX> /EHsc
     -Wno-unused-parameter /clang:-ffp-contract=off /clang:-fno-math-errno)

@@ -58,6 +58,8 @@ export type MoeppErrorCode =
   | 'ERR_DRIVER_TOO_OLD'
   /** The GPU is older than Turing, compute capability 7.5. */
   | 'ERR_GPU_TOO_OLD'
+  /** A rank of a group that runs a model together died, hangs, or does not fit the others. */
+  | 'ERR_PARALLEL'
   /** Memory could not be had, on the host or on the device. */
   | 'ERR_OUT_OF_MEMORY'
   /** A second run was started on something that is already running. */

@@ -13,6 +13,7 @@ export type { ModelConfig } from './families/family.js'
 export type { ForwardOptions, ScoreOptions } from './generation/call-options.js'
 export type { AssistantMessage, ChatChunk, ChatResult } from './generation/chat-results.js'
 export type { CallTrace, LoadTrace, TracedResult } from './generation/diagnostics.js'
+export type { ModelRank } from './generation/membership.js'
 export type { Model } from './generation/model.js'
 export type { Prompt, TokenIds } from './generation/prompt.js'
 export type {

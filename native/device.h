@@ -126,6 +126,9 @@ class Device {
   // field (ops.h) as its tensor's dtype says.
   virtual bool reads_bf16(const LinearArgs&) const { return false; }
   virtual bool reads_bf16(const GroupedGemmArgs&) const { return false; }
+  // True if the kernel rounds x to bf16, whether or not it can read it as bf16: rows of x may then
+  // travel as bf16.
+  virtual bool rounds_x(const GroupedGemmArgs& args) const { return reads_bf16(args); }
 
   // A step: begin_step and upload, kernels or a replay, launched after each kernel, download,
   // end_step. Pieces of an upload or a download lie one behind the other on the device, in order.

@@ -9,6 +9,7 @@
 //   R  rows whose logits are wanted  E  experts, all kinds         Hkv key/value heads
 //   V  vocabulary                    N  FFN experts                S   tokens per page (KV cache)
 //   K  experts chosen per token      C  constant experts           M   pages per sequence
+//   P  tokens of the step, of all ranks: T of a model that no others run with
 //
 // visit() declares each field once: its name, direction, shape and type. The checker, the reader of
 // recorded programs and the memory planner are visitors (program/), so no field is described
@@ -22,6 +23,7 @@
 //                    multiplies by it, else rows
 //   may_round        true if the program computes in bf16 (program/spec.h)
 //   cache            the KV cache, read and written by page
+//   ranks            the program's group of ranks (parallel/group.h)
 // The type of in and out is a dtype, or kF32OrBf16. Programs record such a buffer as f32.
 // If all of its fields do, a step may hold it as bf16, where every op that reads it would round it
 // (Device::reads_bf16). Then the op that writes it rounds instead, to nearest, ties to even: no
@@ -39,7 +41,9 @@
 #pragma once
 
 #include "ops/attention.h"
+#include "ops/collect_tokens.h"
 #include "ops/combine.h"
+#include "ops/dispatch_tokens.h"
 #include "ops/embedding.h"
 #include "ops/gather_rows.h"
 #include "ops/grouped_gemm.h"
@@ -69,7 +73,9 @@
   OP(route_top_k, RouteTopKArgs)                             \
   FUSED_OP(norm_route_top_k, NormRouteTopKArgs)              \
   FUSED_OP(linear_norm_route_top_k, LinearNormRouteTopKArgs) \
+  OP(dispatch_tokens, DispatchTokensArgs)                    \
   OP(grouped_gemm, GroupedGemmArgs)                          \
+  OP(collect_tokens, CollectTokensArgs)                      \
   OP(combine, CombineArgs)                                   \
   FUSED_OP(grouped_gemm_combine, GroupedGemmCombineArgs)     \
   OP(gather_rows, GatherRowsArgs)                            \

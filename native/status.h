@@ -23,7 +23,8 @@ enum class Code {
   kDevice,
   kNoGpu,
   kDriverTooOld,
-  kGpuTooOld
+  kGpuTooOld,
+  kParallel
 };
 
 inline const char* code_name(Code code) {
@@ -58,6 +59,8 @@ inline const char* code_name(Code code) {
       return "ERR_DRIVER_TOO_OLD";
     case Code::kGpuTooOld:
       return "ERR_GPU_TOO_OLD";
+    case Code::kParallel:
+      return "ERR_PARALLEL";
   }
   return "ERR_DEVICE";
 }

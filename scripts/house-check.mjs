@@ -24,6 +24,7 @@ const ROOMS = [
   'families',
   'engine',
   'model',
+  'parallel',
   'chat',
   'generation',
   'load',
@@ -42,7 +43,7 @@ const NATIVE_FLOORS = [
   ['weight_spec', 'queue', 'ops'],
   ['host', 'kernels'],
   ['device'],
-  ['weights', 'open_device'],
+  ['weights', 'open_device', 'parallel'],
   ['program', 'cpu', 'cuda'],
   ['binding'],
 ]

@@ -279,6 +279,7 @@ t.test('load options: defaults and accepted values', async t => {
     kvCacheDtype: 'auto',
     isa: 'auto',
     memoryCheck: true,
+    parallelDeadlineMs: 30_000,
   })
   t.equal(resolveLoadOptions({ device: 'cuda' }).device, 'cuda:0')
   t.equal(resolveLoadOptions({ device: 'cuda:3' }).device, 'cuda:3')
@@ -293,6 +294,9 @@ t.test('load options: defaults and accepted values', async t => {
     threads: 2,
     kvCacheTokens: 4096,
     memoryCheck: false,
+    parallel: 'mpi',
+    placement: 'placement.json',
+    parallelDeadlineMs: 5000,
     onProgress: () => {},
     signal: new AbortController().signal,
     revision: 'main',

@@ -22,10 +22,10 @@ import {
 } from './addon-file.js'
 
 /**
- * A size, or a size known only when a step runs: T tokens, R logit rows, B sequences, M pages per
- * sequence.
+ * A size, or one known only when a step runs. T: tokens, R: logit rows, B: sequences, M: pages per
+ * sequence, P: tokens of all ranks.
  */
-export type Dimension = number | 'T' | 'R' | 'B' | 'B+1' | 'M'
+export type Dimension = number | 'T' | 'R' | 'B' | 'B+1' | 'M' | 'P'
 
 export interface BufferSpec {
   readonly name: string
@@ -84,7 +84,11 @@ export interface ProgramSpec {
   readonly compute: 'exact' | 'bf16'
 }
 
-export type Sizes = Readonly<Record<'T' | 'R' | 'B' | 'M', number>>
+/**
+ * A step of a program in a group may have no tokens: T, R and B are 0 then. P is at least T, and T
+ * unless given.
+ */
+export type Sizes = Readonly<Record<'T' | 'R' | 'B' | 'M', number>> & { readonly P?: number }
 
 /**
  * [bytes done, cancelled]: native adds to the first while it works; set the second to 1n to end the
@@ -113,7 +117,10 @@ export interface RunOptions {
 export type RunResult = Record<string, Int32Array | Float32Array>
 
 export interface NativeProgram {
-  /** One step. ERR_BUSY while another runs, ERR_CLOSED after close, ERR_ABORTED when cancelled. */
+  /**
+   * One step. ERR_BUSY while another runs, ERR_CLOSED after close, ERR_ABORTED when cancelled. In a
+   * group every rank runs it, and nothing cancels it. A failure on any rank ends the group.
+   */
   run(options: RunOptions): Promise<RunResult>
   /** Waits for the run in flight. */
   close(): Promise<void>
@@ -175,7 +182,8 @@ export interface CudaInfo {
 
 export interface NativeDevice {
   info(): DeviceInfo
-  compile(program: ProgramSpec, control?: Control): Promise<NativeProgram>
+  /** @param group of the ranks that run the program together */
+  compile(program: ProgramSpec, control?: Control, group?: NativeGroup): Promise<NativeProgram>
   kvCache(options: KvCacheOptions): NativeKvCache
   /** Bytes of a weight in a layout on this device. */
   weightBytes(weight: WeightSpec, layout: WeightLayout): number
@@ -191,6 +199,50 @@ export interface NativeDevice {
     control?: Control,
   ): Promise<void>
   close(): void
+}
+
+/** Of a group, since it was made. */
+export interface GroupInfo {
+  readonly exchanges: number
+  /** To other ranks. */
+  readonly messagesSent: number
+  /** To other ranks: mail, rows, and the lists of picks with them. */
+  readonly bytesSent: number
+  /** Rows of activations, and of experts' results, to other ranks. */
+  readonly rowsSent: number
+  /** FFN picks of this rank's tokens, and those of experts that it holds. */
+  readonly picks: number
+  readonly localPicks: number
+  /** Milliseconds that steps waited for other ranks. */
+  readonly waitMs: number
+}
+
+/**
+ * A rank's membership in a group of ranks that run one model together. Its exchanges and the steps
+ * of its programs run one after another, on a thread of its own. Every rank makes the same ones in
+ * the same order. A failure on any rank ends the group on all: ERR_PARALLEL.
+ */
+export interface NativeGroup {
+  readonly rank: number
+  readonly size: number
+  /**
+   * messages[r] goes to rank r; the result's [r] came from it. The own one is handed through.
+   * `waits`: without a deadline.
+   */
+  exchange(messages: readonly Uint8Array[], waits?: boolean): Promise<Uint8Array[]>
+  /** Ends the group on every rank, and what waits for them now. */
+  abort(reason: string): void
+  /** After all other ranks have called it. Later calls fail with ERR_CLOSED. */
+  close(): Promise<void>
+  info(): GroupInfo
+}
+
+export interface GroupOptions {
+  readonly kind: 'mpi'
+  /** The file that native/parallel/mpi_shim.c was compiled to. */
+  readonly library: string
+  /** Of every wait for other ranks, in milliseconds; 0: none. */
+  readonly deadlineMs: number
 }
 
 export interface ProcessorInfo {
@@ -248,6 +300,10 @@ export interface Binding {
   fastestIsa(weights: WeightDType, mayRoundX?: boolean): string
   /** Asks the driver; starts nothing on a GPU. */
   cuda(): CudaInfo
+  /** Starts MPI at the first call, and waits for all other ranks to call it. */
+  openGroup(options: GroupOptions): NativeGroup
+  /** The ranks of a group within this process: for tests. */
+  localGroups(size: number, deadlineMs: number): NativeGroup[]
   /** The file that was loaded. */
   readonly path: string
   readonly origin: AddonFile['origin']
@@ -264,6 +320,8 @@ const EXPORTS: Readonly<Record<Exclude<keyof Binding, keyof AddonFile>, true>> =
   packedLayout: true,
   fastestIsa: true,
   cuda: true,
+  openGroup: true,
+  localGroups: true,
 }
 
 let loaded: Binding | undefined

@@ -92,7 +92,8 @@ const FIRST_TOKEN: Workload = {
   batch: 1,
 }
 
-export async function bench(options: BenchOptions): Promise<BenchReport> {
+/** Undefined at another rank of a group than 0, where all sequences are. */
+export async function bench(options: BenchOptions): Promise<BenchReport | undefined> {
   const { workloads, signal } = options
   const all = [FIRST_TOKEN, ...workloads]
   const maxTokens = longestOf(all)
@@ -105,10 +106,15 @@ export async function bench(options: BenchOptions): Promise<BenchReport> {
     ...(signal && { signal }),
   })
   const started = performance.now()
-  const { runner, config, spec } = await loadParts(options.model, load)
+  const { runner, config, spec, lockstep } = await loadParts(options.model, load)
   const secondsSince = () => (performance.now() - started) / 1000
   const loadSeconds = secondsSince()
   try {
+    lockstep?.begin()
+    if (lockstep && lockstep.rank > 0) {
+      await lockstep.ended
+      return undefined
+    }
     const sequences = new Sequences(runner, maxTokens)
     await sequences.fill(1, FIRST_TOKEN.context, signal)
     await sequences.decode(1, FIRST_TOKEN.context, FIRST_TOKEN.tokens, signal)

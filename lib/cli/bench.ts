@@ -8,7 +8,7 @@ import { benchJson, benchMarkdown, benchTable } from './bench-report.js'
 import { type CreateCommand, runWork, type Work } from './command.js'
 import { checkUsage } from './errors.js'
 import { formatRate } from './format.js'
-import { addLoadOptions, loadOptions } from './generate-options.js'
+import { addGroupOptions, addLoadOptions, loadOptions } from './generate-options.js'
 import { addModelOption, requireModel } from './model-option.js'
 import { addHubOptions, showProgress } from './source.js'
 import type { Terminal } from './terminal.js'
@@ -41,7 +41,7 @@ export const benchCommand: CreateCommand = (terminal, setExitCode) => {
   addModelOption(command)
   const types = ['dtype', 'activationDtype', 'kvCacheDtype'] as const
   addLoadOptions(command, ['device', ...types, 'isa', 'threads', 'memoryCheck'])
-  return addHubOptions(command)
+  return addHubOptions(addGroupOptions(command))
 }
 
 const EXPLANATION = `
@@ -78,6 +78,7 @@ async function runBench(
       terminal.note(progressLine(result))
     },
   })
+  if (!report) return
   if (flags.output === 'json') await terminal.writeJson(benchJson(model, report))
   else if (flags.output === 'markdown') await terminal.write(`${benchMarkdown(model, report)}\n`)
   else await terminal.write(`${benchTable(model, report)}\n`)

@@ -18,6 +18,7 @@ import {
 import { loadBinding } from '../addon/binding.js'
 import { findGpu } from '../addon/device.js'
 import { readBandwidthOf } from '../benchmark/ceilings.js'
+import { diagnoseParallel, type ParallelDiagnosis } from './diagnose-parallel.js'
 
 export interface CpuDiagnosis {
   readonly model: string
@@ -67,6 +68,7 @@ export interface Diagnosis {
   readonly addon: AddonDiagnosis | { readonly error: string }
   readonly cpu: CpuDiagnosis | null
   readonly cuda: CudaDiagnosis | null
+  readonly parallel: ParallelDiagnosis
 }
 
 /** Never throws because of its findings: an addon that cannot be loaded is one of them. */
@@ -76,6 +78,7 @@ export async function diagnose(): Promise<Diagnosis> {
     node: process.versions.node,
     platform: platformName(),
     glibc: glibcVersion() ?? null,
+    parallel: diagnoseParallel(),
   }
   try {
     const { path, origin } = loadBinding()

@@ -3,6 +3,7 @@
 import { Command } from 'commander'
 import type { CreateCommand } from './command.js'
 import { type CpuDiagnosis, type CudaDiagnosis, type Diagnosis, diagnose } from './diagnose.js'
+import { describeParallel } from './diagnose-parallel.js'
 import { formatBytes, formatTable } from './format.js'
 
 export const doctorCommand: CreateCommand = (terminal, setExitCode) =>
@@ -16,7 +17,8 @@ export const doctorCommand: CreateCommand = (terminal, setExitCode) =>
       if ('error' in diagnosis.addon) setExitCode(1)
     })
 
-function describe({ version, node, platform, glibc, addon, cpu, cuda }: Diagnosis): string {
+function describe(diagnosis: Diagnosis): string {
+  const { version, node, platform, glibc, addon, cpu, cuda, parallel } = diagnosis
   const rows = [
     ['moepp', `${version}, Node ${node}`],
     ['platform', glibc === null ? platform : platform.replace('glibc', `glibc ${glibc}`)],
@@ -35,6 +37,7 @@ function describe({ version, node, platform, glibc, addon, cpu, cuda }: Diagnosi
     )
   }
   if (cuda) rows.push(...describeCuda(cuda))
+  rows.push(...describeParallel(parallel))
   return formatTable(rows, ['left', 'left'])
 }
 

@@ -13,6 +13,9 @@ type NotFlags = 'signal' | 'onProgress' | 'logits' | 'admit'
 /** Hub options are in source.ts. */
 type HubOption = 'revision' | 'token' | 'endpoint' | 'cacheDir'
 
+/** Of commands that a group of processes can run. */
+type GroupOption = 'parallel' | 'placement' | 'parallelDeadlineMs'
+
 const GENERATE_FLAGS: Readonly<
   Record<Exclude<keyof GenerateOptions, NotFlags>, readonly Option[]>
 > = {
@@ -119,7 +122,7 @@ const GENERATE_FLAGS: Readonly<
 }
 
 const LOAD_FLAGS: Readonly<
-  Record<Exclude<keyof LoadOptions, NotFlags | HubOption>, readonly Option[]>
+  Record<Exclude<keyof LoadOptions, NotFlags | HubOption | GroupOption>, readonly Option[]>
 > = {
   device: [new Option('--device <name>', 'auto, cpu, cuda or cuda:N (default: auto)')],
   dtype: [
@@ -164,6 +167,21 @@ const LOAD_FLAGS: Readonly<
   ],
 }
 
+const GROUP_FLAGS: Readonly<Record<GroupOption, readonly Option[]>> = {
+  parallel: [
+    new Option(
+      '--expert-parallel',
+      'under mpirun: all ranks run one model, each with a part of its FFN experts',
+    ).implies({ parallel: 'mpi' }),
+  ],
+  placement: [
+    new Option('--placement <file>', 'the ranks of each FFN expert (default: neighbours together)'),
+  ],
+  parallelDeadlineMs: [
+    number('--parallel-deadline-ms <ms>', 'time that a rank waits for another (default: 30000)'),
+  ],
+}
+
 /** Options of loading: all of them, or those of `names`. */
 export function addLoadOptions(
   command: Command,
@@ -172,6 +190,12 @@ export function addLoadOptions(
   for (const option of names.flatMap(name => LOAD_FLAGS[name])) {
     command.addOption(option.helpGroup('Model options:'))
   }
+  return command
+}
+
+export function addGroupOptions(command: Command): Command {
+  for (const option of Object.values(GROUP_FLAGS).flat())
+    command.addOption(option.helpGroup('Options of several processes:'))
   return command
 }
 
@@ -208,7 +232,8 @@ export function generateOptions(flags: GenerateOptions & GrammarFlags): Generate
 /** The options of loading among parsed flags, those of the hub included. */
 export function loadOptions(flags: LoadOptions): LoadOptions {
   const hub: HubOption[] = ['revision', 'token', 'endpoint', 'cacheDir']
-  return pick(flags, [...(Object.keys(LOAD_FLAGS) as (keyof typeof LOAD_FLAGS)[]), ...hub])
+  const names = [...Object.keys(LOAD_FLAGS), ...Object.keys(GROUP_FLAGS)] as (keyof LoadOptions)[]
+  return pick(flags, [...names, ...hub])
 }
 
 /** The flags of `names` that are given. */

@@ -11,9 +11,15 @@ import type { GenerateOptions, LoadOptions } from '../options/generate.js'
 import { generateBatch } from './batch.js'
 import { type CreateCommand, runWork, type Work } from './command.js'
 import { checkUsage } from './errors.js'
+import { inGroup } from './follower.js'
 import { checkOutputFlags, checkSequences, warnIgnored } from './generate-checks.js'
 import { ModelSource } from './generate-model.js'
-import { addGenerateOptions, type GrammarFlags, generateOptions } from './generate-options.js'
+import {
+  addGenerateOptions,
+  addGroupOptions,
+  type GrammarFlags,
+  generateOptions,
+} from './generate-options.js'
 import { figuresLine, jsonDocument } from './generate-report.js'
 import { addModelOption, requireModel } from './model-option.js'
 import { addHubOptions } from './source.js'
@@ -51,16 +57,20 @@ export const generateCommand: CreateCommand = (terminal, setExitCode) => {
     .option('--json', 'print one JSON document: text, token ids, usage, timings')
     .addHelpText('after', EXPLANATION)
     .action((prompt: string | undefined, flags: GenerateFlags) =>
-      runWork(terminal, setExitCode, work => {
-        checkOutputFlags(prompt, flags)
-        const model = requireModel(flags, EXAMPLE)
-        if (flags.prompts === undefined) return generate(prompt, model, flags, terminal, work)
-        return generateBatch({ ...flags, model, prompts: flags.prompts }, terminal, work).then(
-          setExitCode,
-        )
-      }),
+      runWork(
+        terminal,
+        setExitCode,
+        inGroup(flags, work => {
+          checkOutputFlags(prompt, flags)
+          const model = requireModel(flags, EXAMPLE)
+          if (flags.prompts === undefined) return generate(prompt, model, flags, terminal, work)
+          return generateBatch({ ...flags, model, prompts: flags.prompts }, terminal, work).then(
+            setExitCode,
+          )
+        }),
+      ),
     )
-  return addHubOptions(addGenerateOptions(addModelOption(command)))
+  return addHubOptions(addGroupOptions(addGenerateOptions(addModelOption(command))))
 }
 
 const EXPLANATION = `

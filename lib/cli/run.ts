@@ -3,6 +3,7 @@
 import { Command } from 'commander'
 import { packageVersion } from '../addon/addon-file.js'
 import { benchCommand } from './bench.js'
+import { buildMpiCommand } from './build-mpi.js'
 import { chatCommand } from './chat.js'
 import { convertCommand } from './convert.js'
 import { demoCommand } from './demo.js'
@@ -12,6 +13,7 @@ import { evalCommand } from './eval.js'
 import { generateCommand } from './generate.js'
 import { configureHelp } from './help.js'
 import { inspectCommand } from './inspect.js'
+import { placementCommand } from './placement.js'
 import { routingCommand } from './routing.js'
 import { serveCommand } from './serve.js'
 import { Terminal } from './terminal.js'
@@ -65,6 +67,8 @@ function createProgram(terminal: Terminal, setExitCode: (code: number) => void):
     benchCommand,
     evalCommand,
     routingCommand,
+    placementCommand,
+    buildMpiCommand,
     doctorCommand,
   ]
   for (const create of commands) {

@@ -6,8 +6,9 @@ import type { LoadOptions } from '../options/generate.js'
 import { resolveServeOptions, type ServeOptions } from '../server/options.js'
 import { type CreateCommand, runWork, type Work } from './command.js'
 import { checkUsage } from './errors.js'
+import { inGroup } from './follower.js'
 import { ModelSource } from './generate-model.js'
-import { addLoadOptions, collect, number, pick } from './generate-options.js'
+import { addGroupOptions, addLoadOptions, collect, number, pick } from './generate-options.js'
 import { addModelOption, requireModel } from './model-option.js'
 import { addHubOptions } from './source.js'
 import type { Terminal } from './terminal.js'
@@ -46,13 +47,15 @@ export const serveCommand: CreateCommand = (terminal, setExitCode) => {
     .description("Serves a model by OpenAI's HTTP interface, with a page to try it.")
     .addHelpText('after', EXPLANATION)
     .action((flags: ServeFlags) =>
-      runWork(terminal, setExitCode, work =>
-        runServer(requireModel(flags, EXAMPLE), flags, terminal, work),
+      runWork(
+        terminal,
+        setExitCode,
+        inGroup(flags, work => runServer(requireModel(flags, EXAMPLE), flags, terminal, work)),
       ),
     )
   addModelOption(command)
   for (const option of serveOptions()) command.addOption(option.helpGroup('Server options:'))
-  return addHubOptions(addLoadOptions(command))
+  return addHubOptions(addGroupOptions(addLoadOptions(command)))
 }
 
 const EXPLANATION = `
@@ -118,7 +121,8 @@ async function runServer(
   await using server = await serve(model, options)
   const address = await server.listen(flags)
   terminal.note(`${options.modelName} on ${model.device.name}: ${address}`)
-  await interrupt.received
+  // A group that has failed does not come back.
+  await Promise.race([interrupt.received, ...(model.parallel ? [model.parallel.ended] : [])])
   terminal.note('closing: no new requests; Ctrl-C again ends the running ones')
   await server.close()
   interrupt.forgive()

@@ -196,7 +196,7 @@ export class Engine {
    * hold, whose release wakes it again.
    */
   async #work(): Promise<void> {
-    await undefined
+    await this.#runner.wakes?.()
     this.#slice.restart()
     for (;;) {
       for (const task of this.#tasks.splice(0)) await task()
@@ -205,6 +205,7 @@ export class Engine {
       else if (this.#tasks.length === 0) break
     }
     this.#loop = undefined
+    this.#runner.rests?.()
   }
 
   async #step(planned: PlannedStep): Promise<void> {

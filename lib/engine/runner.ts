@@ -104,5 +104,12 @@ export interface Runner {
    * @throws MoeppError ERR_NOT_FOUND, ERR_BAD_FILE if the checkpoint is gone
    */
   fingerprint(): Promise<Readonly<Record<string, string>>>
+  /**
+   * The engine has work: resolves when no step of other ranks of a group runs here. Each step is
+   * the engine's from here to `rests`. Of a runner in a group alone.
+   */
+  wakes?(): Promise<void>
+  /** The engine has no step until it wakes. */
+  rests?(): void
   close(): Promise<void>
 }

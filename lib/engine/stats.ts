@@ -23,7 +23,8 @@ export interface StepSizes {
 
 /**
  * A model's current state and its counters since it was loaded: plain data, for a log or a
- * monitor. A sequence is one text: each prompt of a batch, and each of its `numReturnSequences`.
+ * monitor. A sequence is one text: each prompt of a batch, and each of its `numReturnSequences`. In
+ * a group of ranks they are sums at rank 0, a second old at most; those of steps are its own.
  *
  * @example
  * ```ts
@@ -79,6 +80,30 @@ export interface ModelStats {
   /** Milliseconds since the model was loaded. */
   readonly uptimeMs: number
 }
+
+/** Of a group's ranks: the figures of rank 0, with sums of those that can be added. */
+export function groupStats(own: ModelStats, others: readonly ModelStats[]): ModelStats {
+  const sum = (name: (typeof ADDED)[number]) =>
+    others.reduce((all, each) => all + each[name], own[name])
+  return { ...own, ...Object.fromEntries(ADDED.map(name => [name, sum(name)])) }
+}
+
+/** Steps are the same on all ranks. */
+const ADDED = [
+  'waiting',
+  'running',
+  'kvPagesTotal',
+  'kvPagesUsed',
+  'kvPagesCached',
+  'kvPagesShared',
+  'prefixHits',
+  'prefixTokens',
+  'preemptions',
+  'promptTokens',
+  'generatedTokens',
+  'draftedTokens',
+  'acceptedTokens',
+] as const satisfies (keyof ModelStats)[]
 
 /** Counts sizes of steps. */
 export class SizeCounter {

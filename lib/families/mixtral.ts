@@ -58,8 +58,16 @@ function experts(m: ModelBuilder, c: MixtralConfig, layer: number): Moe {
   return {
     gating: { topK: c.topK, experts: [{ kind: 'ffn', count: E }], normalise: true },
     router: m.small('router', `${gate}.gate.weight`, [E, H]),
-    gateUp: expertMatrix(m, `${block}.experts.w13`, E, [2 * F, H], gateUp, `${fused}.gate_up_proj`),
-    down: expertMatrix(m, `${block}.experts.w2`, E, [H, F], down, `${fused}.down_proj`),
+    gateUp: expertMatrix(
+      m,
+      layer,
+      `${block}.experts.w13`,
+      E,
+      [2 * F, H],
+      gateUp,
+      `${fused}.gate_up_proj`,
+    ),
+    down: expertMatrix(m, layer, `${block}.experts.w2`, E, [H, F], down, `${fused}.down_proj`),
   }
 }
 

@@ -74,7 +74,7 @@ export function recordMoe(
   const gate = `model.layers.${layer}.mlp.moe.gate`
   const experts = `model.layers.${layer}.mlp.moe.experts.experts`
   const ffn = (name: string, shape: readonly number[]) =>
-    expertMatrix(m, `${experts}.${name}`, N, shape, e => ({
+    expertMatrix(m, layer, `${experts}.${name}`, N, shape, e => ({
       name: `${experts}.${e}.${name}.weight`,
       shape,
     }))

@@ -105,11 +105,11 @@ function recordMoe(
       gating: { topK: c.topK, experts: c.runs, normalise: c.normalise, masked: c.masked },
       router: m.small('router', `${block}.gate.weight`, [E, H]),
       constants: constantExperts(m, c, experts),
-      gateUp: expertMatrix(m, `${experts}.gate_up_proj`, N, [2 * F, H], e => [
+      gateUp: expertMatrix(m, layer, `${experts}.gate_up_proj`, N, [2 * F, H], e => [
         part(e, 'gate', [F, H]),
         part(e, 'up', [F, H]),
       ]),
-      down: expertMatrix(m, `${experts}.down_proj`, N, [H, F], e => part(e, 'down', [H, F])),
+      down: expertMatrix(m, layer, `${experts}.down_proj`, N, [H, F], e => part(e, 'down', [H, F])),
     },
     next,
   )

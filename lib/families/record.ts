@@ -8,12 +8,14 @@ import {
   type Part,
 } from '../program/model-builder.js'
 import { type ModelSpec, type ParameterKind, parametersOf } from '../program/model-spec.js'
+import type { Placement } from '../program/placement.js'
 import type { ModelDescription } from './family.js'
 
 /**
  * The model on its stored tensors, with its matrices held as `dtype`. A checkpoint lacks nothing
  * that this returns for.
  *
+ * @param placement of a group's rank: the model with its own FFN experts alone
  * @throws MoeppError ERR_BAD_WEIGHTS for the first tensor that is missing or not as expected;
  *   ERR_UNSUPPORTED for packed weights of another type
  */
@@ -21,11 +23,13 @@ export function recordModel(
   description: ModelDescription,
   checkpoint: Checkpoint,
   dtype: MatrixDType,
+  placement?: Placement,
 ): ModelSpec {
   return record(
     description,
     new CheckpointTensors(checkpoint, description.isFloat8 ?? false),
     dtype,
+    placement,
   )
 }
 
@@ -54,8 +58,9 @@ function record(
   description: ModelDescription,
   tensors: ModelTensors,
   dtype: MatrixDType,
+  placement?: Placement,
 ): ModelSpec {
-  const m = new ModelBuilder(tensors, dtype)
+  const m = new ModelBuilder(tensors, dtype, placement)
   description.record(m)
   return m.model()
 }

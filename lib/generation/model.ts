@@ -13,6 +13,7 @@ import type { ForwardOptions, ScoreOptions } from './call-options.js'
 import { ChatCalls } from './chat.js'
 import type { ChatChunk, ChatResult } from './chat-results.js'
 import { forward } from './forward.js'
+import { Membership, type ModelRank } from './membership.js'
 import type { ModelParts } from './model-parts.js'
 import { PositionWarning } from './positions.js'
 import { noTokenizer, type Prompt, type TokenIds } from './prompt.js'
@@ -49,26 +50,28 @@ export class Model {
   readonly config: ModelConfig
   /** Device that the model runs on, and the reason if `device: 'auto'` did not take a GPU. */
   readonly device: ModelDevice
-  /**
-   * The options of generation that the checkpoint's generation_config.json sets. Those of a call
-   * override them.
-   */
+  /** Options of generation that the checkpoint's generation_config.json sets; a call's win. */
   readonly presets: Readonly<Partial<GenerateOptions>>
   /** Most tokens of one sequence, prompt and text together: the context's, or the KV cache's. */
   readonly contextLength: number
+  /** The place of this process in the group of the option `parallel`. */
+  readonly parallel: ModelRank | undefined
+  readonly #membership: Membership | undefined
   readonly #calls: CallContext
   readonly #states: StateFiles
   readonly #texts: TextCalls
   #chatCalls: ChatCalls | undefined
 
-  constructor({ runner, config, generation, tokenizer }: ModelParts) {
+  constructor({ runner, config, generation, tokenizer, lockstep }: ModelParts) {
     this.config = config
     this.device = runner.device
     const engine = new Engine(runner)
+    this.#membership = lockstep && new Membership(engine, lockstep)
     const { contextLength, captureNames } = runner
     const { vocabSize } = config
     this.#calls = {
       engine,
+      texts: this.#membership?.texts ?? { start: text => text.start(engine) },
       device: this.device,
       captureNames,
       prompts: { tokenizer, vocabSize, contextLength, maxTokens: engine.maxTokens },
@@ -78,6 +81,8 @@ export class Model {
     this.#texts = new TextCalls(this.#calls, config, generation)
     this.presets = this.#texts.presets
     this.contextLength = engine.maxTokens
+    this.parallel = this.#membership?.place
+    this.#membership?.begin(this.#texts, () => this.#close())
   }
 
   /**
@@ -342,12 +347,12 @@ export class Model {
    * ```
    */
   stats(): ModelStats {
-    return this.#calls.engine.stats()
+    return this.#calls.texts.stats?.() ?? this.#calls.engine.stats()
   }
 
   /**
    * Ends all calls with ERR_CLOSED, waits for the step under way and frees everything. Closing
-   * again does nothing more.
+   * again does nothing more. Another rank of a group than 0 waits until rank 0 has closed.
    *
    * @example
    * ```ts
@@ -358,8 +363,7 @@ export class Model {
    * ```
    */
   close(): Promise<void> {
-    this.#texts.close()
-    return this.#calls.engine.close()
+    return this.#membership?.served ?? this.#close()
   }
 
   /**
@@ -377,12 +381,18 @@ export class Model {
     return this.close()
   }
 
+  #close(): Promise<void> {
+    this.#texts.close()
+    return this.#calls.engine.close()
+  }
+
   #chats(): ChatCalls {
     this.#chatCalls ??= new ChatCalls(this.#texts, this.tokenizer, this.#calls.prompts)
     return this.#chatCalls
   }
 
   #checkOpen(): void {
+    this.#membership?.checkLeads()
     this.#calls.engine.checkOpen()
   }
 }

@@ -11,6 +11,7 @@ import { MoeppError } from '../errors.js'
 import type { ChatMessage } from '../template/messages.js'
 import type { CallContext } from './call-context.js'
 import { aborted, settle, throwIfAborted } from './job.js'
+import type { TextStarter } from './leader.js'
 import type { PositionWarning } from './positions.js'
 import { checkPrompt, type PromptContext, promptIds } from './prompt.js'
 import { clearBehind, fromBytes, toBytes } from './state-elements.js'
@@ -127,11 +128,13 @@ type ConversationTokens = (
 /** The state files of one model. */
 export class StateFiles {
   readonly #engine: Engine
+  readonly #texts: TextStarter
   readonly #runner: Runner
   readonly #prompts: PromptContext
   readonly #positions: PositionWarning
 
-  constructor({ engine, prompts, positions }: CallContext, runner: Runner) {
+  constructor({ engine, texts, prompts, positions }: CallContext, runner: Runner) {
+    this.#texts = texts
     this.#engine = engine
     this.#runner = runner
     this.#prompts = prompts
@@ -173,6 +176,7 @@ export class StateFiles {
       const tokenIds = await InputFile.with(path, opened =>
         this.#read(new StateReader(opened), shape, path, how.signal),
       )
+      this.#texts.holds?.(tokenIds)
       return { tokens: tokenIds.length, tokenIds }
     } catch (error) {
       throw asBadState(error)

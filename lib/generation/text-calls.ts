@@ -13,14 +13,14 @@ import type { CallContext } from './call-context.js'
 import { type GenerationConfig, presetsOf } from './generation-config.js'
 import { deferred, type Job, settleAll, unlessAborted } from './job.js'
 import { checkPrompt, noTokenizer, type Prompt, promptIds, splitBatch } from './prompt.js'
-import type { GenerateResult } from './results.js'
+import type { GenerateChunk, GenerateResult } from './results.js'
 import { GenerationStream } from './stream.js'
-import { TextGeneration, type TextGenerationParts } from './text-generation.js'
+import { type PortableText, TextGeneration, type TextGenerationParts } from './text-generation.js'
 import { tracedGenerate, tracedStream, traceOf } from './traced-calls.js'
 
 /** The parts of a text that differ from text to text. */
 type OwnParts = Pick<TextGenerationParts, 'promptIds' | 'options'> &
-  Partial<Pick<TextGenerationParts, 'stream' | 'grammar' | 'endTokenIds'>> &
+  Partial<Pick<TextGenerationParts, 'stream' | 'grammar' | 'endTokenIds' | 'positions'>> &
   StreamParts
 
 type StreamParts = Pick<TextGenerationParts, 'onChunk' | 'skipSpecialTokens'>
@@ -47,7 +47,7 @@ export class TextCalls {
     options: GenerateOptions,
   ): Promise<GenerateResult | GenerateResult[]> {
     const resolved = this.resolve(options)
-    const { prompts: context, engine, device } = this.#context
+    const { prompts: context, texts, device } = this.#context
     const { prompts, isBatch, name } = splitBatch(prompt, 'prompt')
     using grammar = await this.#grammar(resolved)
     const generations: TextGeneration[] = []
@@ -64,7 +64,7 @@ export class TextCalls {
       () => traceOf('generate', device, generations),
       () =>
         settleAll(
-          generations.map(generation => generation.start(engine)),
+          generations.map(generation => texts.start(generation)),
           resolved.signal,
         ),
     )
@@ -118,15 +118,39 @@ export class TextCalls {
     options: ResolvedOptions,
     further: StreamParts & { readonly endTokenIds?: ReadonlySet<number> },
   ): Promise<Job<GenerateResult>> {
-    const { engine, device } = this.#context
-    const grammar = await this.#grammar(options)
-    try {
+    const { texts, device } = this.#context
+    return this.#withGrammar(options, async grammar => {
       const text = this.#text({ promptIds, options, grammar, ...further })
       await admitted([text], options)
-      const { done, cancel } = tracedStream(
+      return tracedStream(
         () => traceOf(call, device, [text]),
-        () => text.start(engine),
+        () => texts.start(text),
       )
+    })
+  }
+
+  /** Starts a text that rank 0 of the group has handed to this rank. */
+  startHandedOut(
+    { options, ...text }: PortableText,
+    signal: AbortSignal,
+    onChunk?: (chunk: GenerateChunk) => void,
+  ): Promise<Job<GenerateResult>> {
+    // Rank 0 warns.
+    const positions = { note() {} }
+    const own = { ...text, positions, options: { ...options, signal }, ...(onChunk && { onChunk }) }
+    return this.#withGrammar(own.options, async grammar =>
+      this.#text({ ...own, grammar }).start(this.#context.engine),
+    )
+  }
+
+  /** The job that `begin` makes. It has the call's grammar to its end. */
+  async #withGrammar<T>(
+    options: ResolvedOptions,
+    begin: (grammar: GrammarLease | undefined) => Promise<Job<T>>,
+  ): Promise<Job<T>> {
+    const grammar = await this.#grammar(options)
+    try {
+      const { done, cancel } = await begin(grammar)
       return { done: done.finally(() => grammar?.[Symbol.dispose]()), cancel }
     } catch (error) {
       grammar?.[Symbol.dispose]()
@@ -158,13 +182,13 @@ export class TextCalls {
     const { engine, prompts, positions } = this.#context
     return new TextGeneration({
       endTokenIds: this.endTokenIds(own.options),
+      positions,
       ...own,
       stream,
       grammar,
       maxTokens: engine.maxTokens,
       routers: engine.routers,
       tokenizer: prompts.tokenizer,
-      positions,
     })
   }
 }

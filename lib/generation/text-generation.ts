@@ -35,12 +35,18 @@ export interface TextGenerationParts {
   /** Layers with experts. */
   readonly routers: readonly Router[]
   readonly tokenizer: Tokenizer | undefined
-  readonly positions: PositionWarning
+  readonly positions: Pick<PositionWarning, 'note'>
   /** With a tokenizer alone. */
   readonly grammar: GrammarLease | undefined
   readonly onChunk?: (chunk: GenerateChunk) => void
   /** As in TextStreamOptions. Default true. */
   readonly skipSpecialTokens?: boolean
+}
+
+/** All that another rank of a group needs to compute a text as this one would: plain data. */
+export interface PortableText
+  extends Pick<TextGenerationParts, 'promptIds' | 'stream' | 'endTokenIds' | 'skipSpecialTokens'> {
+  readonly options: ResolvedOptions
 }
 
 /** A text whose grammar is slower makes no guesses. */
@@ -93,7 +99,29 @@ export class TextGeneration implements SequenceConsumer {
   }
 
   get promptTokens(): number {
-    return this.#parts.promptIds.length
+    return this.promptIds.length
+  }
+
+  get promptIds(): readonly number[] {
+    return this.#parts.promptIds
+  }
+
+  /** Notes a text that another rank has generated. */
+  noteLength({ tokenIds }: GenerateResult): void {
+    this.#parts.positions.note(this.promptTokens + tokenIds.length)
+  }
+
+  get onChunk(): ((chunk: GenerateChunk) => void) | undefined {
+    return this.#parts.onChunk
+  }
+
+  /** Undefined if a function of the caller's takes part, or if the text has been aborted. */
+  get portable(): PortableText | undefined {
+    const { promptIds, stream, endTokenIds, skipSpecialTokens = true, options } = this.#parts
+    if (options.logits || options.signal?.aborted) return undefined
+    const grammar = options.grammar && JSON.parse(JSON.stringify(options.grammar))
+    const plain = { ...options, grammar, signal: undefined, admit: undefined }
+    return { promptIds, stream, endTokenIds, skipSpecialTokens, options: plain }
   }
 
   /** Most tokens that it may generate. */

@@ -5,10 +5,14 @@
 import type { Buffer, Weight } from '../program/builder.js'
 import type { ModelBuilder, Part } from '../program/model-builder.js'
 import {
+  collectTokens,
   combine,
+  dispatchTokens,
+  expertCount,
   type Gating,
   groupedGemm,
   groupedSwiglu,
+  type Route,
   routerLogits,
   routeTopK,
 } from '../program/moe-ops.js'
@@ -61,13 +65,7 @@ export function moe(
     selectionBias: parts.selectionBias,
     ...gating,
   })
-  const hidden = groupedSwiglu(m, `${scope}.moe.gate_up`, {
-    x: y,
-    route,
-    weight: parts.gateUp,
-    inputScale: gating.inputScale ?? 1,
-  })
-  const expertOut = groupedGemm(m, `${scope}.moe.down`, { x: hidden, route, weight: parts.down })
+  const expertOut = experts(m, layer, { y, route }, parts)
   const { moeOutput, sum, out } = combine(
     m,
     scope,
@@ -88,21 +86,41 @@ export function moe(
   return { x: sum, y: out, logits }
 }
 
+/** The FFN experts on their tokens; in a group each at a rank that holds it. */
+function experts(
+  m: ModelBuilder,
+  layer: number,
+  { y, route }: { y: Buffer; route: Route },
+  { gating, gateUp, down }: Moe,
+): Buffer {
+  const scope = `layers.${layer}`
+  const on = m.share(layer, expertCount(gating.experts, 'ffn'))
+  const dispatched = on && dispatchTokens(m, scope, { x: y, route, experts: gating.experts, on })
+  const { rows: x, route: picks } = dispatched ?? { rows: y, route }
+  const inputScale = gating.inputScale ?? 1
+  const args = { x, route: picks, weight: gateUp, inputScale }
+  const hidden = groupedSwiglu(m, `${scope}.moe.gate_up`, args)
+  const out = groupedGemm(m, `${scope}.moe.down`, { x: hidden, route: picks, weight: down })
+  return dispatched ? collectTokens(m, scope, { expertOut: out, dispatched, route }) : out
+}
+
 /**
- * The same matrix of each of `count` FFN experts: [count, ...shape]. One tensor of that shape, as
+ * The same matrix of each of a layer's `count` FFN experts: [count, ...shape]. A rank of a group
+ * has those that it holds. One tensor of that shape, as
  * transformers 5 has in memory, goes before those of each expert.
  */
 export function expertMatrix(
   m: ModelBuilder,
+  layer: number,
   name: string,
   count: number,
   shape: readonly number[],
   partsOf: (expert: number) => Part | readonly Part[],
   fusedName = name,
 ): Weight {
-  const fused = { name: fusedName, shape: [count, ...shape] }
-  const parts = m.isStored(fusedName)
-    ? [fused]
-    : Array.from({ length: count }, (_, expert) => partsOf(expert)).flat()
-  return m.matrix('ffnExperts', name, fused.shape, parts)
+  const taken = m.share(layer, count)?.held
+  const fused = { name: fusedName, shape: [count, ...shape], taken }
+  const experts = taken ?? Array.from({ length: count }, (_, expert) => expert)
+  const parts = m.isStored(fusedName) ? [fused] : experts.flatMap(partsOf)
+  return m.matrix('ffnExperts', name, fused.shape, parts, taken)
 }

@@ -4,8 +4,8 @@ import { join } from 'node:path'
 import {
   type DeviceInfo,
   fromNative,
-  loadBinding,
   type NativeDevice,
+  type NativeGroup,
   type NativeProgram,
   type ProgramSpec,
 } from '../addon/binding.js'
@@ -27,17 +27,22 @@ import { readGenerationConfig } from '../generation/generation-config.js'
 import { Model } from '../generation/model.js'
 import type { ModelParts } from '../generation/model-parts.js'
 import { resolveSource } from '../hub/source.js'
-import { DeviceRunner } from '../model/runner.js'
+import { DeviceRunner, type RunnerParts } from '../model/runner.js'
 import {
   type LoadOptions,
   type ResolvedLoadOptions,
   resolveLoadOptions,
 } from '../options/generate.js'
-import { holdsQuantised, type ModelSpec, weightBytes } from '../program/model-spec.js'
+import { afterFirst, tellAll } from '../parallel/agreement.js'
+import { GroupRunner } from '../parallel/group-runner.js'
+import { openMpi } from '../parallel/mpi.js'
+import { type ModelSpec, weightBytes } from '../program/model-spec.js'
+import type { Placement } from '../program/placement.js'
 import { wordOf } from '../tensor/dtypes.js'
 import { loadTokenizer, type Tokenizer } from '../tokenizer/tokenizer.js'
 import { availableMemory } from './available-memory.js'
 import { logitRowsOf, traitsOf } from './device-traits.js'
+import { agreeOn, isaOf, readPlacement, shareThreads } from './group.js'
 import {
   checkMemory,
   estimate,
@@ -88,7 +93,8 @@ export async function loadModel(source: string, options: LoadOptions = {}): Prom
 
 /**
  * Estimates the memory that `loadModel` needs with the same options, and reads how much is
- * available. Reads headers only. A hub id is downloaded first, as by loadModel.
+ * available. Reads headers only. A hub id is downloaded first, as by loadModel. With the option
+ * `parallel` all ranks call it, and each gets its own estimate.
  *
  * @param source as of loadModel
  * @returns bytes of the weights, the KV cache and a step on the device that loadModel would take.
@@ -123,9 +129,13 @@ export async function estimateEach(
   each: readonly LoadOptions[],
 ): Promise<MemoryEstimate[]> {
   const resolved = each.map(resolveLoadOptions)
+  const { device, parallel, parallelDeadlineMs, placement: file } = resolved[0]!
   const directory = await resolveSource(source, resolved[0]!)
-  const plans = await Promise.all(resolved.map(o => readPlan(directory, o)))
-  const places = readPlaces(resolved[0]!.device)
+  const group = parallel && openMpi(parallelDeadlineMs)
+  const placement = group && (await readPlacement(group, file))
+  const plans = await Promise.all(resolved.map(o => readPlan(directory, o, FAMILIES, placement)))
+  const places = readPlaces(device)
+  await group?.close()
   return plans.map(plan => estimate(plan, placeFor(plan, places)))
 }
 
@@ -157,28 +167,68 @@ async function readPlan(
   directory: string,
   o: ResolvedLoadOptions,
   families = FAMILIES,
+  placement?: Placement,
 ): Promise<LoadPlan> {
   const description = await readModel(directory, families)
-  return planLoad(description, await openCheckpoint(directory), o)
+  return planLoad(description, await openCheckpoint(directory), o, placement)
 }
 
-/** Loads the parts of a Model; `change` may change how it is recorded, but none of its weights. */
+type LoadedParts = ModelParts & { readonly runner: DeviceRunner; readonly spec: ModelSpec }
+
+/**
+ * Loads the parts of a Model; `change` may change how it is recorded, but none of its weights.
+ * @param group of ranks that load it, too; by default that of the options, if there is one
+ */
 export async function loadParts(
   source: string,
   o: ResolvedLoadOptions,
   families = FAMILIES,
   change = (spec: ModelSpec): ModelSpec => spec,
-): Promise<ModelParts & { readonly runner: DeviceRunner; readonly spec: ModelSpec }> {
-  const directory = await resolveSource(source, o)
-  const recorded = await readPlan(directory, o, families)
+  group = o.parallel && openMpi(o.parallelDeadlineMs),
+): Promise<LoadedParts> {
+  if (!group) {
+    const directory = await resolveSource(source, o)
+    return finishLoad(directory, await readPlan(directory, o, families), change)
+  }
+  // One progress is enough.
+  if (group.rank > 0) o = { ...o, onProgress: undefined }
+  try {
+    const directory = await afterFirst(group, () => resolveSource(source, o))
+    const placement = await readPlacement(group, o.placement)
+    const agreed = await agreeOn(group, await readPlan(directory, o, families, placement))
+    const plan = await shareThreads(group, agreed)
+    const parts = await finishLoad(directory, plan, change, group)
+    await tellAll(group, 'loaded')
+    return parts
+  } catch (error) {
+    // Other ranks need not wait.
+    group.abort((error as Error).message)
+    throw fromNative(error)
+  }
+}
+
+async function finishLoad(
+  directory: string,
+  recorded: LoadPlan,
+  change: (spec: ModelSpec) => ModelSpec,
+  group?: NativeGroup,
+): Promise<LoadedParts> {
   const plan = { ...recorded, spec: change(recorded.spec) }
+  const { options: o } = plan
   const { config } = plan.description
   const generation = await readGenerationConfig(directory)
   const tokenizer = await optionalTokenizer(directory, config)
   if (o.signal?.aborted)
     throw new MoeppError('ERR_ABORTED', 'loading was aborted', { cause: o.signal.reason })
-  const runner = await openRunner(plan)
-  return { runner, config, spec: plan.spec, generation, ...(tokenizer && { tokenizer }) }
+  const runner = await openRunner(plan, group)
+  return {
+    runner,
+    config,
+    spec: plan.spec,
+    generation,
+    ...(runner instanceof GroupRunner && { lockstep: runner.lockstep }),
+    ...(tokenizer && { tokenizer }),
+  }
 }
 
 /** A checkpoint without tokenizer files takes and gives token ids only. */
@@ -202,9 +252,9 @@ async function optionalTokenizer(
  * Loads the model on the device that the options name. 'auto' is the first GPU if the model loads
  * on it, else the CPU.
  */
-async function openRunner(plan: LoadPlan): Promise<DeviceRunner> {
+async function openRunner(plan: LoadPlan, group?: NativeGroup): Promise<DeviceRunner> {
   const { device } = plan.options
-  if (device === 'cpu') return load(openCpu(plan), plan)
+  if (device === 'cpu') return load(openCpu(plan), plan, { group })
   if (device !== 'auto') return load(openDevice(device), plan)
   const gpu = findGpu()
   let reason: string
@@ -222,7 +272,7 @@ async function openRunner(plan: LoadPlan): Promise<DeviceRunner> {
     reason = gpu.reason
   }
   if (!('expected' in gpu && gpu.expected)) warnFallback(reason)
-  return load(openCpu(plan), plan, reason)
+  return load(openCpu(plan), plan, { reason })
 }
 
 /** The model on a GPU, with its largest step. */
@@ -230,19 +280,18 @@ function gpuBytes(plan: LoadPlan): number {
   return estimate(plan, { name: 'cuda', availableBytes: 0 }).totalBytes
 }
 
-/** With the instruction set that was named, or the fastest for these weights. */
-function openCpu({ spec, options }: LoadPlan): NativeDevice {
-  const { threads, isa, activationDtype } = options
-  const fastest = () =>
-    loadBinding().fastestIsa(holdsQuantised(spec) ? 'int8' : 'bf16', activationDtype === 'bfloat16')
-  return openDevice('cpu', { threads, isa: isa === 'auto' ? fastest() : isa })
+function openCpu(plan: LoadPlan): NativeDevice {
+  return openDevice('cpu', { threads: plan.options.threads, isa: isaOf(plan) })
 }
 
 /** Closes the device if anything fails. */
 async function load(
   device: NativeDevice,
   planned: LoadPlan,
-  reason?: string,
+  {
+    reason,
+    group,
+  }: { readonly reason?: string | undefined; readonly group?: NativeGroup | undefined } = {},
 ): Promise<DeviceRunner> {
   let program: NativeProgram | undefined
   try {
@@ -250,15 +299,16 @@ async function load(
     const plan = planOn(planned, traits)
     const { description, spec, options } = plan
     checkMemory(plan, placeOf(device.info()))
-    program = await compile(device, spec, options)
+    program = await compile(device, spec, options, group)
     const shape = cacheOf(plan, traits)
     const matrixType = matrixTypeOf(spec)
-    return new DeviceRunner({
+    const parts: RunnerParts = {
       device,
       program,
       cache: device.kvCache(shape),
       model: description,
       spec,
+      ...(plan.group && { whole: plan.group.whole }),
       matrixType,
       kvCacheDtype: wordOf(shape.dtype),
       activationDtype: options.activationDtype,
@@ -269,7 +319,10 @@ async function load(
       maxLogitRows: logitRowsOf(traits, description.config.vocabSize),
       draftingTokens: traits.draftingTokens[matrixType],
       description: describeDevice(device.info(), reason),
-    })
+    }
+    return group
+      ? new GroupRunner(parts, group, options.parallelDeadlineMs)
+      : new DeviceRunner(parts)
   } catch (error) {
     await program?.close()
     device.close()
@@ -282,9 +335,10 @@ function compile(
   device: NativeDevice,
   spec: ProgramSpec,
   o: ResolvedLoadOptions,
+  group?: NativeGroup,
 ): Promise<NativeProgram> {
   const totalBytes = weightBytes(spec)
-  return runWatched(control => device.compile(spec, control), {
+  return runWatched(control => device.compile(spec, control, group), {
     signal: o.signal,
     // Panels are padded, so that native counts a little more than the weights have.
     onProgress: done =>

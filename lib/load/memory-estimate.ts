@@ -136,7 +136,8 @@ function estimatedStepBytes(plan: LoadPlan, traits: DeviceTraits): number {
   const { pages, pageSize } = cacheOf(plan, traits)
   const most = isLargest ? (pages - traits.paddingPages) * pageSize : contextLengthOf(plan)
   const T = Math.min(traits.maxStepTokens, most)
-  const sizes = { T, R: 1, B: 1, M: Math.ceil(T / PAGE_SIZE) }
+  const ranks = plan.group?.placement.size ?? 1
+  const sizes = { T, R: 1, B: 1, M: Math.ceil(T / PAGE_SIZE), P: ranks * T }
   const buffers = stepBytes(plan.spec, sizes, traits.fusesRotation)
   // A result, which no other buffer shares memory with.
   const { vocabSize } = plan.description.config
@@ -185,7 +186,7 @@ function remedies(plan: LoadPlan, place: Place, needed: MemoryEstimate): string[
   if (smaller !== undefined) found.push(`kvCacheTokens: ${smaller}`)
   for (const dtype of smallerDtypes(checkpoint, needed.dtype)) {
     const other = { ...options, dtype, activationDtype: 'auto' } as const
-    const otherPlan = planLoad(description, checkpoint, other)
+    const otherPlan = planLoad(description, checkpoint, other, plan.group?.placement)
     const changed = estimate(otherPlan, place)
     const size = `(${gib(changed.requiredBytes)})`
     const tokens = cacheTokensThatFit(otherPlan, changed)

@@ -7,6 +7,7 @@ import { recordModel } from '../families/record.js'
 import { PAGE_SIZE } from '../model/runner.js'
 import type { HeldType, ResolvedLoadOptions } from '../options/generate.js'
 import { holdsQuantised, type ModelSpec, type RecordedWeight } from '../program/model-spec.js'
+import type { Placement } from '../program/placement.js'
 import { DTYPES, wordOf } from '../tensor/dtypes.js'
 import type { DeviceTraits } from './device-traits.js'
 
@@ -32,6 +33,12 @@ export interface LoadPlan {
   readonly checkpoint: Checkpoint
   readonly options: ResolvedLoadOptions
   readonly spec: ModelSpec
+  /** Of a rank of a group, whose spec has a part of the FFN experts alone. */
+  readonly group?: {
+    readonly placement: Placement
+    /** The spec with all experts. */
+    readonly whole: ModelSpec
+  }
 }
 
 /** @throws MoeppError ERR_BAD_WEIGHTS, ERR_UNSUPPORTED */
@@ -39,11 +46,17 @@ export function planLoad(
   description: ModelDescription,
   checkpoint: Checkpoint,
   options: ResolvedLoadOptions,
+  placement?: Placement,
 ): LoadPlan {
-  const recorded = recordModel(description, checkpoint, MATRIX_DTYPES[options.dtype])
-  const spec: ModelSpec = { ...recorded, compute: MATRIX_DTYPES[options.activationDtype] }
-  checkActivationDtype(spec, options)
-  return { description, checkpoint, options, spec }
+  const record = (among?: Placement): ModelSpec => ({
+    ...recordModel(description, checkpoint, MATRIX_DTYPES[options.dtype], among),
+    compute: MATRIX_DTYPES[options.activationDtype],
+  })
+  const whole = record()
+  checkActivationDtype(whole, options)
+  const plan = { description, checkpoint, options }
+  if (!placement) return { ...plan, spec: whole }
+  return { ...plan, spec: record(placement), group: { placement, whole } }
 }
 
 /** The plan on a device of a kind. A GPU holds float8 as it is stored, if the type is 'auto'. */

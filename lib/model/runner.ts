@@ -28,6 +28,8 @@ export interface RunnerParts {
   readonly cache: NativeKvCache
   readonly model: ModelDescription
   readonly spec: ModelSpec
+  /** With the experts of all ranks of a group, for the fingerprint. */
+  readonly whole?: ModelSpec
   /** Type of most matrices. */
   readonly matrixType: HeldType
   readonly kvCacheDtype: 'float32' | 'bfloat16'
@@ -87,7 +89,12 @@ export class DeviceRunner implements Runner {
     }
   }
 
-  async run(wanted: Step, cancel?: BigInt64Array): Promise<StepResult> {
+  /** @param groupTokens of this step at all ranks of a group */
+  async run(
+    wanted: Step,
+    cancel?: BigInt64Array,
+    groupTokens = wanted.tokens.length,
+  ): Promise<StepResult> {
     const { paddingPage } = this.#parts
     const step = paddingPage === undefined ? wanted : padded(wanted, paddingPage)
     const R = wanted.logitRows.length
@@ -104,7 +111,8 @@ export class DeviceRunner implements Runner {
           T: step.tokens.length,
           R: step.logitRows.length,
           B: sequences,
-          M: step.pageTable.length / sequences,
+          M: step.pageTable.length / Math.max(1, sequences),
+          P: groupTokens,
         },
         inputs: {
           tokens: step.tokens,
@@ -183,7 +191,8 @@ export class DeviceRunner implements Runner {
 
   /** Of the checkpoint's files as they are at the first call. */
   fingerprint(): Promise<Fingerprint> {
-    this.#fingerprint ??= fingerprintOf(this.#parts).catch(error => {
+    const { spec, whole = spec } = this.#parts
+    this.#fingerprint ??= fingerprintOf({ ...this.#parts, spec: whole }).catch(error => {
       this.#fingerprint = undefined
       throw error
     })

@@ -11,6 +11,7 @@ import {
   text,
   wrong,
 } from '../base/option-checks.js'
+import { MoeppError } from '../errors.js'
 import type { DownloadProgress } from '../hub/repository.js'
 
 /**
@@ -123,6 +124,23 @@ export interface LoadOptions {
    * the process. Default true.
    */
   memoryCheck?: boolean
+  /**
+   * Runs one model on several processes together, its FFN experts spread over them. Each process
+   * that mpirun has started loads the model with the same options. Rank 0 takes the calls; the
+   * others serve it until it closes the model. 'mpi' is for the CPU, and needs `moepp build-mpi`
+   * once. 'nccl' is not there yet. Default: the model runs in this process alone. docs/parallel.md
+   */
+  parallel?: 'mpi' | 'nccl'
+  /**
+   * File that says which ranks hold each FFN expert; `moepp placement` makes it. Default: each rank
+   * holds neighbouring experts, as equally many as possible.
+   */
+  placement?: string
+  /**
+   * Milliseconds that a rank waits for another one before all calls fail with ERR_PARALLEL, 100 to
+   * 2147483647. Default 30000.
+   */
+  parallelDeadlineMs?: number
   /** Called now and then while the model loads. An exception in it ends the load. */
   onProgress?: (progress: LoadProgress) => void
   /** Ends the load early: it rejects with ERR_ABORTED. */
@@ -208,7 +226,14 @@ export interface ResolvedLoadOptions
   extends Readonly<
     Omit<
       LoadOptions,
-      'device' | 'dtype' | 'activationDtype' | 'kvCacheDtype' | 'isa' | 'memoryCheck'
+      | 'device'
+      | 'dtype'
+      | 'activationDtype'
+      | 'kvCacheDtype'
+      | 'isa'
+      | 'memoryCheck'
+      | 'parallel'
+      | 'parallelDeadlineMs'
     >
   > {
   readonly device: 'auto' | 'cpu' | `cuda:${number}`
@@ -218,7 +243,12 @@ export interface ResolvedLoadOptions
   /** If it is not 'auto', the device is 'cpu'. */
   readonly isa: 'auto' | Isa
   readonly memoryCheck: boolean
+  /** If it is given, the device is 'cpu'. */
+  readonly parallel: 'mpi' | undefined
+  readonly parallelDeadlineMs: number
 }
+
+const DEADLINE_MS = 30_000
 
 const loadChecks = {
   device,
@@ -230,6 +260,9 @@ const loadChecks = {
   threads: integer(1, 1024),
   kvCacheTokens: integer(1),
   memoryCheck: boolean,
+  parallel: oneOf('mpi', 'nccl'),
+  placement: text,
+  parallelDeadlineMs: integer(100, 2 ** 31 - 1),
   onProgress,
   signal,
   revision: text,
@@ -246,15 +279,41 @@ export function resolveLoadOptions(options: LoadOptions): ResolvedLoadOptions {
       `isa: applies to the CPU only; expected "auto" with device ${show(device)}, got ${show(isa)}`,
     )
   }
+  const parallel = checkParallel(given.parallel, device)
+  for (const name of ['placement', 'parallelDeadlineMs'] as const)
+    if (given[name] !== undefined && !parallel)
+      throw new RangeError(`${name}: expected with the option parallel, got it without`)
   return Object.freeze<ResolvedLoadOptions>({
     ...given,
-    device: isa === 'auto' ? device : 'cpu',
+    parallel,
+    parallelDeadlineMs: given.parallelDeadlineMs ?? DEADLINE_MS,
+    device: isa === 'auto' && !parallel ? device : 'cpu',
     isa,
     dtype: given.dtype ?? 'auto',
     activationDtype: given.activationDtype ?? 'auto',
     kvCacheDtype: given.kvCacheDtype ?? 'auto',
     memoryCheck: given.memoryCheck ?? true,
   })
+}
+
+/** @throws MoeppError ERR_UNSUPPORTED */
+function checkParallel(
+  parallel: LoadOptions['parallel'],
+  device: ResolvedLoadOptions['device'],
+): 'mpi' | undefined {
+  if (parallel === 'nccl') {
+    throw new MoeppError(
+      'ERR_UNSUPPORTED',
+      "parallel: 'nccl' is not there yet; 'mpi' runs a model on the CPUs of several processes",
+    )
+  }
+  if (parallel && device.startsWith('cuda')) {
+    throw new MoeppError(
+      'ERR_UNSUPPORTED',
+      `parallel: 'mpi' runs on the CPU; expected device 'cpu' or 'auto', got ${show(device)}`,
+    )
+  }
+  return parallel
 }
 
 function onProgress(value: unknown, name: string): (progress: LoadProgress) => void {

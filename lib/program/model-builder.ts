@@ -6,9 +6,12 @@
 import { show } from '../base/json.js'
 import type { Checkpoint } from '../checkpoint/checkpoint.js'
 import { MoeppError } from '../errors.js'
+import { stackParts } from '../tensor/stack.js'
 import { type NamedRef, type PackedRef, scaleShape, type TensorRef } from '../tensor/tensor-ref.js'
 import { type Buffer, ProgramBuilder, type Weight } from './builder.js'
 import type { CacheShape, ModelSpec, ParameterKind, RecordedWeight } from './model-spec.js'
+import type { RankExperts } from './moe-ops.js'
+import type { Placement } from './placement.js'
 
 type HeldDType = 'f32' | 'bf16' | 'int8' | 'int4'
 /**
@@ -26,6 +29,8 @@ export type MatrixDType = WeightHold | 'int4-all'
 export interface Part {
   readonly name: string
   readonly shape: readonly number[]
+  /** Of a stack: the entries of its first axis that are taken. Default: all. */
+  readonly taken?: readonly number[] | undefined
 }
 
 /** The stored tensors that a model is recorded on. */
@@ -110,31 +115,42 @@ export class ModelBuilder extends ProgramBuilder {
   readonly #weights = new Map<string, { weight: Weight; spec: RecordedWeight }>()
   readonly #unread: ModelSpec['unread'][number][] = []
   readonly #captures: string[] = []
+  readonly #placement: Placement | undefined
   #cache: CacheShape | undefined
 
   /**
    * @param dtype of the matrices; the small tensors stay f32, as upstream computes them
+   * @param placement of a group's rank, which records its own FFN experts alone
    */
-  constructor(tensors: ModelTensors, dtype: MatrixDType) {
+  constructor(tensors: ModelTensors, dtype: MatrixDType, placement?: Placement) {
     super()
     this.#tensors = tensors
     this.#dtype = dtype
+    this.#placement = placement
+  }
+
+  /** This rank's part of a layer's FFN experts; undefined without a group. */
+  share(layer: number, experts: number): RankExperts | undefined {
+    return this.#placement?.share(layer, experts)
   }
 
   /**
    * A matrix, or one of each expert, in the type that `kind` has on the device. Several stored
    * tensors are set one below the other.
+   * @param taken of a stack [N, ...]: the entries that the weight has; `parts` hold those alone
    */
   matrix(
     kind: ParameterKind,
     name: string,
     shape: readonly number[],
     parts: readonly Part[] = [{ name, shape }],
+    taken?: readonly number[],
   ): Weight {
     const packed = this.#tensors.packed(name)
     const dtype = this.#holdOf(kind)
-    if (packed) return this.#fromPacked(kind, name, dtype, shape, packed)
-    return this.#fromTensors(kind, name, dtype, shape, parts)
+    if (packed) return this.#fromPacked(kind, name, dtype, shape, packed, taken)
+    const held = taken ? [taken.length, ...shape.slice(1)] : shape
+    return this.#fromTensors(kind, name, dtype, held, parts)
   }
 
   /**
@@ -205,6 +221,7 @@ export class ModelBuilder extends ProgramBuilder {
     dtype: WeightHold,
     shape: readonly number[],
     packed: PackedRef,
+    taken?: readonly number[],
   ): Weight {
     checkShape(name, packed, shape)
     if (dtype !== 'exact' && dtype !== packed.dtype) {
@@ -214,12 +231,20 @@ export class ModelBuilder extends ProgramBuilder {
           'checkpoint that this one was converted from',
       )
     }
+    const parts = stackParts(packed, taken)
+    if (parts.length > 1) {
+      throw new MoeppError(
+        'ERR_UNSUPPORTED',
+        `${name}: is packed, and this rank holds experts ${show(taken)} of it, expected neighbours; use a placement ` +
+          'of neighbours, or the checkpoint that this one was converted from',
+      )
+    }
     return this.#declare(name, () => ({
       kind,
       name,
       dtype: packed.dtype,
-      shape,
-      parts: [{ name, ...packed }],
+      shape: parts[0]!.shape,
+      parts: [{ name, ...parts[0]! }],
     }))
   }
 
@@ -231,7 +256,12 @@ export class ModelBuilder extends ProgramBuilder {
     stored: readonly Part[],
   ): Weight {
     return this.#declare(name, () => {
-      const parts = stored.map(part => ({ name: part.name, ...this.#tensors.tensor(part) }))
+      const parts = stored.flatMap(part =>
+        stackParts(this.#tensors.tensor(part), part.taken).map(ref => ({
+          name: part.name,
+          ...ref,
+        })),
+      )
       const isBf16 = parts.every(({ dtype }) => dtype === 'bf16' || dtype === 'float8')
       const held = dtype === 'exact' ? (isBf16 ? 'bf16' : 'f32') : dtype
       return { kind, name, dtype: held, shape, parts }

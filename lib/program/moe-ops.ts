@@ -15,6 +15,10 @@ export function expertCount(runs: ExpertRuns, kind?: ExpertKind): number {
   return runs.reduce((sum, run) => (kind && run.kind !== kind ? sum : sum + run.count), 0)
 }
 
+/** The attribute `experts` of native ops. */
+const expertAttribute = (runs: ExpertRuns): number[] =>
+  runs.flatMap(({ kind, count }) => [EXPERT_KINDS.indexOf(kind), count])
+
 /** [E] the kind of each expert. */
 export function kindsOf(runs: ExpertRuns): ExpertKind[] {
   return runs.flatMap(({ kind, count }) => Array<ExpertKind>(count).fill(kind))
@@ -86,6 +90,9 @@ export interface Route {
   readonly expertRows: Buffer
 }
 
+/** FFN picks in the order of their experts. */
+export type SortedPicks = Pick<Route, 'expertOffsets' | 'tokenOrder'>
+
 /** The outputs of route_top_k for T tokens. */
 function routeOutputs(scope: Label, tokens: Dimension, { topK, experts }: Gating) {
   const picks = [tokens, topK]
@@ -125,7 +132,7 @@ export function routeTopK(
     },
     routeOutputs(scope, dimension(args.logits, 0), args),
     {
-      experts: args.experts.flatMap(({ kind, count }) => [EXPERT_KINDS.indexOf(kind), count]),
+      experts: expertAttribute(args.experts),
       scores: args.scores === 'sigmoid' ? 1 : 0,
       normalise: Number(args.normalise),
       drop_zero: Number(args.dropZero ?? false),
@@ -147,6 +154,74 @@ export function routeTopK(
   }
 }
 
+/** The ranks that compute the FFN experts of a layer, as one of them sees it. */
+export interface RankExperts {
+  /** Their number. */
+  readonly ranks: number
+  /** [N] the rank that this rank's picks of each FFN expert go to. */
+  readonly destinations: readonly number[]
+  /** [L] the FFN experts that this rank holds, in the order of its stack of weights. */
+  readonly held: readonly number[]
+}
+
+/** Rows of P tokens of all ranks, and what collectTokens takes them back by. */
+export interface Dispatched {
+  readonly rows: Buffer
+  /** For groupedSwiglu and groupedGemm over the rows. */
+  readonly route: SortedPicks
+  readonly exchange: Readonly<
+    Record<'sent_picks' | 'sent_offsets' | 'received_picks' | 'received_offsets', Buffer>
+  >
+}
+
+/** Each token's row to the ranks that hold its experts, and the rows that come from them. */
+export function dispatchTokens(
+  p: ProgramBuilder,
+  scope: Label,
+  args: { x: Buffer; route: Route; experts: ExpertRuns; on: RankExperts },
+): Dispatched {
+  const { x, route, experts, on } = args
+  const topK = dimension(route.expertRows, 1)
+  const out = (name: string, shape: readonly Dimension[], dtype: 'f32' | 'i32' = 'i32') => ({
+    name: `${scope}.dispatch.${name}`,
+    shape,
+    dtype,
+  })
+  const written = p.op(
+    'dispatch_tokens',
+    `${scope}.dispatch`,
+    { x, expert_indices: route.expertIndices, expert_rows: route.expertRows },
+    {
+      rows: out('rows', ['P', dimension(x, 1)], 'f32'),
+      expert_offsets: out('expert_offsets', [on.held.length + 1]),
+      token_order: out('token_order', ['P', topK]),
+      sent_picks: out('sent_picks', route.expertRows.shape),
+      sent_offsets: out('sent_offsets', [on.ranks + 1]),
+      received_picks: out('received_picks', ['P', topK]),
+      received_offsets: out('received_offsets', [on.ranks + 1]),
+    },
+    { experts: expertAttribute(experts), destinations: on.destinations, held: on.held },
+  )
+  const { rows, expert_offsets, token_order, ...exchange } = written
+  return { rows, route: { expertOffsets: expert_offsets, tokenOrder: token_order }, exchange }
+}
+
+/** The experts' rows back to their tokens: [T, K, H], as one rank alone would have them. */
+export function collectTokens(
+  p: ProgramBuilder,
+  scope: Label,
+  args: { expertOut: Buffer; dispatched: Dispatched; route: Route },
+): Buffer {
+  const { expertOut, dispatched, route } = args
+  const shape = [...route.expertRows.shape, dimension(expertOut, 2)]
+  return p.op(
+    'collect_tokens',
+    `${scope}.collect`,
+    { received_out: expertOut, ...dispatched.exchange },
+    { expert_out: { name: `${scope}.collect.out`, shape } },
+  ).expert_out
+}
+
 /**
  * silu(gate x) * (up x) of each token's FFN experts; weight [N, 2F, H] gives [T, K, F], rows sorted
  * by expert.
@@ -154,7 +229,7 @@ export function routeTopK(
 export function groupedSwiglu(
   p: ProgramBuilder,
   label: Label,
-  args: { x: Buffer; route: Route; weight: Weight; inputScale: number },
+  args: { x: Buffer; route: SortedPicks; weight: Weight; inputScale: number },
 ): Buffer {
   const { x, route, weight, inputScale } = args
   return p.op(
@@ -170,7 +245,7 @@ export function groupedSwiglu(
 export function groupedGemm(
   p: ProgramBuilder,
   label: Label,
-  args: { x: Buffer; route: Route; weight: Weight },
+  args: { x: Buffer; route: SortedPicks; weight: Weight },
 ): Buffer {
   const { x, route, weight } = args
   return p.op(

@@ -87,6 +87,7 @@ function firstGap(live: readonly Placed[], bytes: number, lastUse: number): Plac
 function bytesOf(shape: readonly Dimension[], sizes: Sizes): number {
   const size = (dimension: Dimension) => {
     if (typeof dimension === 'number') return dimension
+    if (dimension === 'P') return sizes.P ?? sizes.T
     return dimension === 'B+1' ? sizes.B + 1 : sizes[dimension]
   }
   const bytes = shape.reduce<number>((product, dimension) => product * size(dimension), 4)

@@ -6,6 +6,7 @@
 #include "cpu/read_bandwidth.h"
 #include "host/thread_pool.h"
 #include "convert.h"
+#include "group.h"
 #include "objects.h"
 #include "weights/packed_weights.h"
 #include "weights/panels.h"
@@ -150,9 +151,12 @@ static Napi::Value cuda(const Napi::CallbackInfo& info) {
 static Napi::Object init(Napi::Env env, Napi::Object exports) {
   auto* data = new AddonData;
   env.SetInstanceData(data);
+  // Before Node takes down what calls of their threads need: hooks run in the reverse order.
+  env.AddCleanupHook([env] { end_groups(env); });
   const Napi::Function program = ProgramObject::define(env), kv_cache = KvCacheObject::define(env);
   data->program = Napi::Persistent(program);
   data->kv_cache = Napi::Persistent(kv_cache);
+  data->group = Napi::Persistent(GroupObject::define(env));
   exports.Set("Device", DeviceObject::define(env));
   exports.Set("Program", program);
   exports.Set("KvCache", kv_cache);
@@ -163,6 +167,8 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("fastestIsa", Napi::Function::New<fastest_isa>(env, "fastestIsa"));
   exports.Set("isDeviceName", Napi::Function::New<is_device_name_of>(env, "isDeviceName"));
   exports.Set("packedLayout", packed_layout(env));
+  exports.Set("openGroup", Napi::Function::New<open_group>(env, "openGroup"));
+  exports.Set("localGroups", Napi::Function::New<local_groups>(env, "localGroups"));
   exports.Set("processor", Napi::Function::New<processor>(env, "processor"));
   return exports;
 }

@@ -96,7 +96,8 @@ static int64_t to_dimension(const Napi::Value& value) {
   if (name == "B") return kSequences;
   if (name == "B+1") return kSequencesPlus1;
   if (name == "M") return kPages;
-  throw expected(value.Env(), "dimension", "a size or T, R, B, B+1 or M");
+  if (name == "P") return kReceived;
+  throw expected(value.Env(), "dimension", "a size or T, R, B, B+1, M or P");
 }
 
 static Shape shape_of(const Napi::Object& object, const char* key = "shape") {
@@ -164,7 +165,7 @@ static Attribute to_attribute(const Napi::Value& value, const std::string& field
   if (!value.IsArray()) return to_double(value, field);
   const Napi::Array list = value.As<Napi::Array>();
   if (list.Length() > Attribute::kMostNumbers)
-    throw expected(value.Env(), field, "a list of at most 64 numbers");
+    throw expected(value.Env(), field, "a list of at most 1024 numbers");
   Attribute attribute;
   for (uint32_t i = 0; i < list.Length(); i++)
     attribute.numbers.push_back(to_double(list.Get(i), field));
@@ -225,12 +226,15 @@ Sizes to_sizes(const Napi::Object& object) {
   sizes.rows = integer_of(object, "R");
   sizes.sequences = integer_of(object, "B");
   sizes.pages = integer_of(object, "M");
-  if (sizes.tokens < 1 || sizes.rows < 0 || sizes.sequences < 1 || sizes.pages < 0) {
-    throw expected(object.Env(), "sizes", "T and B at least 1, R and M at least 0");
+  sizes.received = integer_of(object, "P", sizes.tokens);
+  // A step of a rank without tokens has no sequences; the program says whether it may.
+  if (sizes.tokens < 0 || sizes.rows < 0 || sizes.sequences < (sizes.tokens > 0 ? 1 : 0) ||
+      sizes.pages < 0 || sizes.received < sizes.tokens) {
+    throw expected(object.Env(), "sizes", "at least 0, B at least 1 with tokens, and P at least T");
   }
-  if (sizes.tokens > INT32_MAX || sizes.rows > INT32_MAX || sizes.sequences > INT32_MAX ||
-      sizes.pages > INT32_MAX) {
-    throw expected(object.Env(), "sizes", "below 2^31");
+  for (const int64_t size :
+       {sizes.tokens, sizes.rows, sizes.sequences, sizes.pages, sizes.received}) {
+    if (size > INT32_MAX) throw expected(object.Env(), "sizes", "below 2^31");
   }
   return sizes;
 }

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "convert.h"
+#include "group.h"
 #include "weights/packed_weights.h"
 #include "worker.h"
 
@@ -60,24 +61,25 @@ Napi::Value DeviceObject::info(const Napi::CallbackInfo& info) {
   return result;
 }
 
-// compile(program, control?) -> Promise<Program>
+// compile(program, control?, group?) -> Promise<Program>
 Napi::Value DeviceObject::compile(const Napi::CallbackInfo& info) {
   const std::shared_ptr<Device> device = device_of(info.Env());
   if (!info[0].IsObject()) throw Napi::TypeError::New(info.Env(), "program must be an object");
   auto spec = std::make_shared<ProgramSpec>(to_program_spec(info[0].As<Napi::Object>()));
   const Control control = to_control(info[1]);
+  const std::shared_ptr<GroupThread> group = to_group(info[2]);
   const auto kept = keep(info[1]);
   auto program = std::make_shared<std::unique_ptr<Program>>();
   return PromiseWorker::start(
       info.Env(),
-      [device, spec, control, program] {
-        return Program::compile(device, *spec, control, program.get());
+      [device, spec, control, program, group] {
+        return Program::compile(device, *spec, control, program.get(), group_of(group));
       },
-      [program, kept](Napi::Env env, const Status& status) -> Napi::Value {
+      [program, group, kept](Napi::Env env, const Status& status) -> Napi::Value {
         if (!status.ok()) return env.Undefined();
-        auto* shared = new std::shared_ptr<Program>(std::move(*program));
+        auto* parts = new ProgramObject::Parts{std::move(*program), group};
         return env.GetInstanceData<AddonData>()->program.New(
-            {Napi::External<std::shared_ptr<Program>>::New(env, shared)});
+            {Napi::External<ProgramObject::Parts>::New(env, parts)});
       });
 }
 
@@ -242,8 +244,11 @@ Napi::Function ProgramObject::define(Napi::Env env) {
        InstanceMethod<&ProgramObject::info>("info")});
 }
 
-ProgramObject::ProgramObject(const Napi::CallbackInfo& info)
-    : ObjectWrap(info), program_(take<std::shared_ptr<Program>>(info)) {}
+ProgramObject::ProgramObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
+  Parts parts = take<Parts>(info);
+  program_ = std::move(parts.program);
+  group_ = std::move(parts.group);
+}
 
 Napi::Value ProgramObject::info(const Napi::CallbackInfo& info) {
   if (program_ == nullptr || closed_)
@@ -341,15 +346,17 @@ Napi::Value ProgramObject::run(const Napi::CallbackInfo& info) {
   running_ = true;
   Ref();
   const auto kept_step = keep(options), kept_results = keep(results);
-  return PromiseWorker::start(
-      env, [program = program_, step] { return program->run(*step); },
-      [this, kept_step, kept_results](Napi::Env, const Status&) -> Napi::Value {
-        running_ = false;
-        if (closed_) release_and_resolve();
-        const Napi::Value value = kept_results->Value();
-        Unref();
-        return value;
-      });
+  PromiseWorker::Work work = [program = program_, step] { return program->run(*step); };
+  PromiseWorker::Finish finish = [this, kept_step, kept_results](Napi::Env,
+                                                                 const Status&) -> Napi::Value {
+    running_ = false;
+    if (closed_) release_and_resolve();
+    const Napi::Value value = kept_results->Value();
+    Unref();
+    return value;
+  };
+  return group_ != nullptr ? group_->start(env, std::move(work), std::move(finish))
+                           : PromiseWorker::start(env, std::move(work), std::move(finish));
 }
 
 // close() -> Promise<void>: waits for the run in flight.

@@ -12,9 +12,12 @@
 
 namespace moepp::binding {
 
-// The constructors of one environment (the main thread, or a worker).
+class GroupThread;
+
+// The constructors of one environment (the main thread, or a worker), and its groups of ranks.
 struct AddonData {
-  Napi::FunctionReference program, kv_cache;
+  Napi::FunctionReference program, kv_cache, group;
+  std::vector<std::weak_ptr<GroupThread>> groups;
 };
 
 class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
@@ -52,17 +55,21 @@ class KvCacheObject : public Napi::ObjectWrap<KvCacheObject> {
 class ProgramObject : public Napi::ObjectWrap<ProgramObject> {
  public:
   static Napi::Function define(Napi::Env env);
+  // Of a program and its group, or null.
+  struct Parts {
+    std::shared_ptr<Program> program;
+    std::shared_ptr<GroupThread> group;
+  };
   explicit ProgramObject(const Napi::CallbackInfo& info);
 
  private:
-  friend class RunWorker;
-
   Napi::Value run(const Napi::CallbackInfo& info);
   Napi::Value close(const Napi::CallbackInfo& info);
   Napi::Value info(const Napi::CallbackInfo& info);
   void release_and_resolve();
 
   std::shared_ptr<Program> program_;
+  std::shared_ptr<GroupThread> group_;  // its steps run on its thread
   bool running_ = false;
   bool closed_ = false;
   std::vector<Napi::Promise::Deferred> closing_;

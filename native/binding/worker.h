@@ -26,6 +26,22 @@ Status status_of(const Work& work) {
   }
 }
 
+// Resolves to the result of `finish`, or rejects with the error of the status. Also called while an
+// environment is torn down, when no JavaScript can run and no one listens.
+template <class Finish>
+void settle_promise(Napi::Env env, const Napi::Promise::Deferred& deferred, const Finish& finish,
+                    const Status& status) {
+  try {
+    const Napi::Value value = finish(env, status);
+    if (status.ok()) {
+      deferred.Resolve(value);
+    } else {
+      deferred.Reject(to_error(env, status).Value());
+    }
+  } catch (const Napi::Error&) {
+  }
+}
+
 // Runs `work` on a thread of libuv's pool, then settles the promise on the main thread. It resolves
 // to the result of `finish`, or rejects with the error of the status. `finish` runs on the main
 // thread in both cases.
@@ -50,22 +66,7 @@ class PromiseWorker : public Napi::AsyncWorker {
 
   void Execute() override { status_ = status_of(work_); }
 
-  // Also called while a worker thread is torn down, when no JavaScript can run and no one listens.
-  void OnOK() override {
-    try {
-      settle();
-    } catch (const Napi::Error&) {
-    }
-  }
-
-  void settle() {
-    const Napi::Value value = finish_(Env(), status_);
-    if (status_.ok()) {
-      deferred_.Resolve(value);
-    } else {
-      deferred_.Reject(to_error(Env(), status_).Value());
-    }
-  }
+  void OnOK() override { settle_promise(Env(), deferred_, finish_, status_); }
 
   Work work_;
   Finish finish_;

@@ -63,6 +63,10 @@ class CpuDevice final : public Device {
   Status load_weight(const WeightSpec& spec, Layout layout, void* data,
                      const Control& control) override;
 
+  bool rounds_x(const GroupedGemmArgs& args) const override {
+    return isa_.multiplies_pairs && args.may_round_x && args.weight->dtype == DType::kBf16;
+  }
+
   Status copy_page(const KvView& cache, int64_t from, int64_t to) override {
     const int64_t bytes = cache.page_elements() * dtype_size(cache.dtype);
     for (int64_t layer = 0; layer < cache.layers; layer++) {

@@ -30,7 +30,7 @@ constexpr int64_t kStagedResultBytes = int64_t{4} << 20;  // of a step
 
 const Kernels& table() {
   static const Kernels kernels = {
-#define MOEPP_KERNEL(name, Args) &name,
+#define MOEPP_KERNEL(name, Args) name,
       MOEPP_OPS(MOEPP_KERNEL, MOEPP_KERNEL)
 #undef MOEPP_KERNEL
   };

@@ -57,6 +57,13 @@ void release_pages(void* data, int64_t bytes);
 // Bytes of the largest cache that the system tells of, or 0.
 int64_t last_level_cache_bytes();
 
+// A function of a shared library, which stays loaded. Its own libraries may load more, which find
+// the symbols of all of them.
+Status load_library(const std::string& path, const char* symbol, void** function);
+
+// Sets a variable of the environment that is not set.
+void set_default_variable(const char* name, const char* value);
+
 // The processor's name for itself, or "unknown".
 std::string processor_model();
 

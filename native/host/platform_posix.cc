@@ -1,6 +1,7 @@
 // Linux and macOS.
 #if !defined(_WIN32)
 
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -8,6 +9,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 
@@ -123,6 +125,19 @@ int64_t last_level_cache_bytes() {
 #else
   return 0;
 #endif
+}
+
+Status load_library(const std::string& path, const char* symbol, void** function) {
+  void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL);
+  *function = library != nullptr ? dlsym(library, symbol) : nullptr;
+  if (*function != nullptr) return {};
+  const char* words = dlerror();
+  return Status::error(Code::kUnsupported, path + " could not be loaded: " +
+                                               (words != nullptr ? words : "it lacks a symbol"));
+}
+
+void set_default_variable(const char* name, const char* value) {
+  setenv(name, value, 0);
 }
 
 std::string processor_model() {

@@ -123,6 +123,18 @@ int64_t last_level_cache_bytes() {
   return 0;
 }
 
+Status load_library(const std::string& path, const char* symbol, void** function) {
+  const HMODULE library = LoadLibraryW(wide(path).c_str());
+  *function =
+      library != nullptr ? reinterpret_cast<void*>(GetProcAddress(library, symbol)) : nullptr;
+  if (*function != nullptr) return {};
+  return Status::error(Code::kUnsupported, path + " could not be loaded: " + error_text());
+}
+
+void set_default_variable(const char* name, const char* value) {
+  if (GetEnvironmentVariableA(name, nullptr, 0) == 0) SetEnvironmentVariableA(name, value);
+}
+
 std::string processor_model() {
   char name[256] = "";
   DWORD size = sizeof(name);

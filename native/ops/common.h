@@ -41,6 +41,17 @@ struct FieldType {
 };
 constexpr FieldType kF32OrBf16(DType::kF32, true);
 
+namespace parallel {
+class Group;
+}
+
+// The ranks that run a model together: how many, which of them this is, and their messages
+// (parallel/group.h). A program has one group; its ops do not name it.
+struct Ranks {
+  parallel::Group* group = nullptr;
+  int32_t count = 0, own = 0;
+};
+
 enum class Activation : int32_t { kNone = 0, kTanh = 1, kSwiglu = 2 };
 
 }  // namespace moepp

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "letters.h"
+#include "parallel/group.h"
 #include "program.h"
 
 namespace moepp {
@@ -49,6 +50,13 @@ class Binder {
     target = &program_.cache_;
   }
 
+  // The group is the program's own and is not named either.
+  void ranks(Ranks& target) {
+    parallel::Group* group = program_.group_.get();
+    if (group == nullptr) return fail(op_.op + " needs a group of ranks");
+    target = {group, group->size(), group->rank()};
+  }
+
   void attribute(const char* field, float& target) { target = static_cast<float>(number(field)); }
   void attribute(const char* field, int32_t& target) {
     target = static_cast<int32_t>(number(field));
@@ -71,6 +79,15 @@ class Binder {
     if (!fits) {
       fail(std::string(field) + " must be at most " + std::to_string(kMostExpertRuns) +
            " runs [kind, count, ...] of at most " + std::to_string(kMostExperts) + " experts");
+    }
+  }
+
+  void attribute(const char* field, std::vector<int32_t>& target) {
+    for (const double given : numbers(field)) {
+      target.push_back(small_integer(given, kMostExperts - 1));
+      if (target.back() < 0)
+        return fail(std::string(field) + " must be integers from 0 to " +
+                    std::to_string(kMostExperts - 1));
     }
   }
 
@@ -177,10 +194,8 @@ class Binder {
 
   // The number as an integer from 0 to `most`, or -1.
   static int small_integer(double number, int most) {
-    for (int i = 0; i <= most; i++) {
-      if (number == i) return i;
-    }
-    return -1;
+    const bool fits = number >= 0 && number <= most && number == static_cast<int>(number);
+    return fits ? static_cast<int>(number) : -1;
   }
 
   void check(const char* field, const std::string& name, const Shape& shape, DType dtype,

@@ -76,7 +76,7 @@ class Compiler {
     }
     int64_t product = 1;
     for (const int64_t size : shape) {
-      if (size < kPages || (size >= 0 && __builtin_mul_overflow(product, size, &product))) {
+      if (size < kReceived || (size >= 0 && __builtin_mul_overflow(product, size, &product))) {
         return Status::error(Code::kBadProgram,
                              name + ": shape " + shape_text(shape) + " is not usable");
       }
@@ -237,9 +237,11 @@ Status Compiler::check_whole() {
 }
 
 Status Program::compile(std::shared_ptr<Device> device, const ProgramSpec& spec,
-                        const Control& control, std::unique_ptr<Program>* program) {
+                        const Control& control, std::unique_ptr<Program>* program,
+                        std::shared_ptr<parallel::Group> group) {
   auto compiled = std::make_unique<Program>();
   compiled->device_ = std::move(device);
+  compiled->group_ = std::move(group);
   MOEPP_CHECK(Compiler(*compiled, spec).compile());
   const Status loaded = compiled->load_weights(control);
   compiled->device_->end_loading();

@@ -29,6 +29,9 @@ inline std::string shape_text(const Shape& shape) {
       case kPages:
         text += "M";
         break;
+      case kReceived:
+        text += "P";
+        break;
       default:
         text += std::to_string(shape[i]);
     }

@@ -2,6 +2,7 @@
 #include "program.h"
 
 #include <algorithm>
+#include <new>
 #include <tuple>
 
 #include "weights/packed_weights.h"
@@ -100,6 +101,7 @@ Status Program::bind_step(const Step& step) {
     }
   }
   choose_dtypes();
+  choose_wire();
   cache_ = step.cache ? step.cache->view() : KvView{};
   if (needs_cache_ && !step.cache)
     return Status::error(Code::kBadProgram, "the program needs a kv cache");
@@ -132,6 +134,23 @@ void Program::choose_dtypes() {
     if (std::visit([&](auto& args) { return rounds(*device_, args); }, instruction->args)) continue;
     for (const int index : instruction->reads)
       buffers_[index]->tensor.dtype = buffers_[index]->dtype;
+  }
+}
+
+// Rows go to other ranks as bf16 where every product that reads them rounds them.
+void Program::choose_wire() {
+  for (const auto& instruction : instructions_) {
+    auto* dispatch = std::get_if<DispatchTokensArgs>(&instruction->args);
+    if (dispatch == nullptr) continue;
+    dispatch->sends_bf16 = true;
+    for (const auto& other : instructions_) {
+      const bool reads = std::any_of(other->reads.begin(), other->reads.end(), [&](int index) {
+        return &buffers_[index]->tensor == dispatch->rows;
+      });
+      const auto* product = std::get_if<GroupedGemmArgs>(&other->args);
+      if (reads && (product == nullptr || !device_->rounds_x(*product)))
+        dispatch->sends_bf16 = false;
+    }
   }
 }
 
@@ -229,14 +248,27 @@ Status Program::copy_pages(const Step& step) {
   if (!step.copies.empty() && !step.cache)
     return Status::error(Code::kBadProgram, "copying pages needs a kv cache");
   for (const PageCopy& copy : step.copies) {
-    if (step.control.is_cancelled()) return Status::error(Code::kAborted, "the run was cancelled");
+    if (is_cancelled(step)) return Status::error(Code::kAborted, "the run was cancelled");
     MOEPP_CHECK(step.cache->copy_page(copy.from, copy.to));
   }
   return {};
 }
 
 Status Program::run(const Step& step) {
-  if (step.sizes.tokens < 1)
+  if (group_ == nullptr) return run_alone(step);
+  MOEPP_CHECK(group_->fault());
+  Status status;
+  try {
+    status = run_alone(step);
+  } catch (const std::bad_alloc&) {
+    status = Status::error(Code::kOutOfMemory, "out of memory");
+  }
+  if (!status.ok() && group_->fault().ok()) group_->fail(status);
+  return status;
+}
+
+Status Program::run_alone(const Step& step) {
+  if (step.sizes.tokens < (group_ == nullptr ? 1 : 0))
     return Status::error(Code::kBadProgram, "a step needs at least one token");
   MOEPP_CHECK(bind_step(step));
   MOEPP_CHECK(check_inputs());
@@ -264,13 +296,14 @@ void Program::watch(const Instruction& instruction) {
 Status Program::enqueue(const Step& step) {
   const Kernels& kernels = device_->kernels();
   for (const auto& instruction : instructions_) {
-    if (step.control.is_cancelled())
+    if (is_cancelled(step))
       return Status::error(Code::kAborted, "the run was cancelled", instruction->label);
     if (instruction->is_idle()) continue;
     if (device_->watched_gap() > 0) watch(*instruction);
     device_->look_ahead(instruction->ahead);
     instruction->invoke(instruction->args, kernels, device_->queue());
     Status status = device_->launched();
+    if (status.ok() && group_ != nullptr) status = group_->fault();
     if (!status.ok()) {
       status.op = instruction->label;
       status.message = instruction->label + ": " + status.message;
@@ -286,8 +319,9 @@ Status Program::enqueue(const Step& step) {
 bool Program::RecordingKey::operator==(const RecordingKey& other) const {
   const auto numbers = [](const RecordingKey& k) {
     return std::make_tuple(k.sizes.tokens, k.sizes.rows, k.sizes.sequences, k.sizes.pages,
-                           k.cache.data, k.cache.dtype, k.cache.layers, k.cache.pages,
-                           k.cache.page_size, k.cache.kv_heads, k.cache.key_dim, k.cache.value_dim);
+                           k.sizes.received, k.cache.data, k.cache.dtype, k.cache.layers,
+                           k.cache.pages, k.cache.page_size, k.cache.kv_heads, k.cache.key_dim,
+                           k.cache.value_dim);
   };
   return numbers(*this) == numbers(other) && memory == other.memory;
 }

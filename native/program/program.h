@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "device.h"
+#include "parallel/group.h"
 #include "spec.h"
 #include "status.h"
 
@@ -44,11 +45,15 @@ struct Step {
 
 class Program {
  public:
-  // Checks names, shapes and dtypes of everything, then loads the weights.
+  // Checks names, shapes and dtypes of everything, then loads the weights. `group`: of the ranks
+  // that run it together; without one there are no ops between ranks.
   static Status compile(std::shared_ptr<Device> device, const ProgramSpec& spec,
-                        const Control& control, std::unique_ptr<Program>* program);
+                        const Control& control, std::unique_ptr<Program>* program,
+                        std::shared_ptr<parallel::Group> group = nullptr);
 
-  // Runs one step. Not reentrant: the caller holds off a second run.
+  // Runs one step. Not reentrant: the caller holds off a second run. In a group all ranks run it,
+  // those without tokens, too. A failure on one ends the group, since the others wait for its rows;
+  // for the same reason nothing cancels it.
   Status run(const Step& step);
 
   // The dtype and the sizes of a buffer that a step returns; false when there is no such buffer.
@@ -119,10 +124,12 @@ class Program {
     std::unique_ptr<Recording> recording;  // null until it comes again
   };
 
+  Status run_alone(const Step& step);
   Status load_weights(const Control& control);
   void look_ahead();
   Status bind_step(const Step& step);
   void choose_dtypes();
+  void choose_wire();
   Status check_inputs();
   Status plan_memory();
   Status copy_pages(const Step& step);
@@ -130,8 +137,12 @@ class Program {
   void watch(const Instruction& instruction);
   Status enqueue(const Step& step);
   Status enqueue_recorded(const Step& step);
+  bool is_cancelled(const Step& step) const {
+    return group_ == nullptr && step.control.is_cancelled();
+  }
 
   std::shared_ptr<Device> device_;
+  std::shared_ptr<parallel::Group> group_;  // or null
   std::vector<std::unique_ptr<Buffer>> buffers_;
   std::map<std::string, int> buffer_index_;
   std::vector<const Tensor*> inputs_;  // the buffers that no op writes

@@ -6,6 +6,7 @@
 #include <initializer_list>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "weight_spec.h"
@@ -19,11 +20,12 @@ enum Symbol : int64_t {
   kSequences = -3,       // B
   kSequencesPlus1 = -4,  // B+1
   kPages = -5,           // M
+  kReceived = -6,        // P
 };
 
 // The sizes of one step.
 struct Sizes {
-  int64_t tokens = 0, rows = 0, sequences = 0, pages = 0;
+  int64_t tokens = 0, rows = 0, sequences = 0, pages = 0, received = 0;
 
   int64_t resolve(int64_t dimension) const {
     switch (dimension) {
@@ -37,6 +39,8 @@ struct Sizes {
         return sequences + 1;
       case kPages:
         return pages;
+      case kReceived:
+        return received;
       default:
         return dimension;
     }
@@ -51,12 +55,13 @@ struct BufferSpec {
 
 // A number, or a short list of them. Enums and booleans are numbers.
 struct Attribute {
-  static constexpr size_t kMostNumbers = 64;
+  static constexpr size_t kMostNumbers = 1024;  // one for each expert
   std::vector<double> numbers;
 
   Attribute() = default;
   Attribute(double number) : numbers{number} {}
   Attribute(std::initializer_list<double> list) : numbers(list) {}
+  explicit Attribute(std::vector<double> list) : numbers(std::move(list)) {}
 };
 
 struct OpSpec {

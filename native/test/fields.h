@@ -55,6 +55,7 @@ class FieldVisitor {
   template <class T>
   void attribute(const char*, T&) {}
   void may_round(bool&) {}
+  void ranks(Ranks&) {}
 
  private:
   void visit(const Field& field, const Tensor*& t) {

@@ -6,6 +6,7 @@ import { text } from 'node:stream/consumers'
 import { root } from '../support/golden.js'
 
 export const BOOKS = join(root, 'models', 'books-7m')
+export const MAIN = join(root, 'dist', 'cli', 'main.js')
 
 export interface CliResult {
   /** undefined after a signal. */
@@ -22,7 +23,7 @@ export function startCli(
   args: readonly string[],
   env: NodeJS.ProcessEnv = {},
 ): ChildProcessWithoutNullStreams {
-  return spawn(process.execPath, [join(root, 'dist', 'cli', 'main.js'), ...args], {
+  return spawn(process.execPath, [MAIN, ...args], {
     cwd: root,
     env: { ...process.env, NODE_OPTIONS: '', ...env },
   })

@@ -6,6 +6,7 @@ import { convertCheckpoint } from '../../lib/convert/convert.js'
 import { loadModel } from '../../lib/index.js'
 import { safetensorsBytes } from '../checkpoint/files.js'
 import { type Family, goldenCase, readGolden } from '../support/golden.js'
+import { loadGroup } from '../support/group.js'
 
 interface Stored {
   readonly shape: number[]
@@ -78,6 +79,11 @@ async function logits(directory: string): Promise<Float32Array> {
   return (await model.forward([1, 2, 3, 4, 5])).logits
 }
 
+async function groupLogits(directory: string): Promise<Float32Array> {
+  await using group = await loadGroup(directory, 2, { kvCacheTokens: 64 })
+  return (await group.model.forward([1, 2, 3, 4, 5])).logits
+}
+
 const CASES: [family: Family, name: string][] = [
   ['qwen3_moe', 'dense-mixed'],
   ['qwen3_moe_plus_plus', 'constant'],
@@ -98,6 +104,8 @@ for (const [family, name] of CASES) {
     await convertCheckpoint(source, packed, { dtype: 'int8' })
     await convertCheckpoint(whole, packedFused, { dtype: 'int8' })
     t.same(await logits(packedFused), await logits(packed), 'converted to int8')
+    for (const directory of [whole, packedFused])
+      t.same(await groupLogits(directory), await logits(directory), 'each rank takes a part')
 
     const [key, { shape, bytes }] = [...fused].find(([key]) => key.endsWith('gate_up_proj'))!
     const [experts, rows, columns] = shape as [number, number, number]

@@ -89,11 +89,11 @@ const toy: Family = {
               gating: { topK: 3, experts: TOY_RUNS, normalise: true },
               router: m.small('router', `toy.${layer}.router`, [9, H]),
               constants: { router: small('scores', [2, H]), vectors: small('vector', [1, H]) },
-              gateUp: expertMatrix(m, `toy.${layer}.in`, 5, [20, H], e => [
+              gateUp: expertMatrix(m, layer, `toy.${layer}.in`, 5, [20, H], e => [
                 part(`gate.${e}`, [10, H]),
                 part(`up.${e}`, [10, H]),
               ]),
-              down: expertMatrix(m, `toy.${layer}.out`, 5, [H, 10], e =>
+              down: expertMatrix(m, layer, `toy.${layer}.out`, 5, [H, 10], e =>
                 part(`down.${e}`, [H, 10]),
               ),
             },

@@ -13,6 +13,7 @@
 
 #include "../../kernels.h"
 #include "../kv_layout.h"
+#include "parallel/tokens.h"
 #include "weights/panels.h"
 #include "host/thread_pool.h"
 #include "isa.h"

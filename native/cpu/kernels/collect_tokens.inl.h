@@ -1,0 +1,3 @@
+inline void collect_tokens(const CollectTokensArgs& args, Queue&) {
+  parallel::collect_tokens(args);
+}
