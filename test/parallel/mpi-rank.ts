@@ -7,7 +7,7 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fromNative, loadBinding, type NativeGroup } from '../../lib/addon/binding.js'
 import type { MoeppError } from '../../lib/errors.js'
-import { routedProgram, routedStep } from './routed-program.js'
+import { runRoutedSteps } from './routed-program.js'
 
 const ROUNDS = 60
 const LARGE = 3_000_000
@@ -48,25 +48,12 @@ async function misbehave(group: NativeGroup): Promise<void> {
 const report = (ended: object) =>
   writeFileSync(join(folder!, `${process.pid}.json`), JSON.stringify(ended))
 
-/** A routed step, whose results do not depend on the number of ranks. */
-async function runSteps(group: NativeGroup): Promise<string> {
-  const device = new binding.Device('cpu', { threads: 1 })
-  const program = await device.compile(routedProgram(group.rank, group.size), undefined, group)
-  let sum = ''
-  for (const all of [1, 7, 64]) {
-    const results = await program.run(routedStep(group.rank, group.size, all))
-    sum += `${Buffer.from(results['layer.collect.out']!.buffer).toString('base64')} `
-  }
-  await program.close()
-  return sum
-}
-
 async function run(group: NativeGroup): Promise<string> {
   for (let round = 0; round < ROUNDS; round++) {
     if (round === ROUNDS / 2 && group.rank === group.size - 1) await misbehave(group)
     await exchange(group, round)
   }
-  return mode === 'steps' ? await runSteps(group) : ''
+  return mode === 'steps' ? await runRoutedSteps(group) : ''
 }
 
 async function main(): Promise<void> {
