@@ -14,7 +14,6 @@ const LARGE = 3_000_000
 
 const [library, deadline, mode, folder] = process.argv.slice(2)
 const binding = loadBinding()
-const start = performance.now()
 
 const mail = ({ rank, size }: NativeGroup, round: number, length = 20) =>
   Array.from({ length: size }, (_, to) =>
@@ -71,8 +70,7 @@ async function main(): Promise<void> {
     report({ rank, size: second.size, results })
   } catch (error) {
     const { code, message } = fromNative(error) as MoeppError
-    const ms = Math.round(performance.now() - start)
-    report({ rank, code, message, ms })
+    report({ rank, code, message })
     process.exitCode = 1
   }
 }

@@ -48,7 +48,6 @@ interface Ended {
   readonly results?: string
   readonly code?: string
   readonly message?: string
-  readonly ms?: number
 }
 
 interface Job {
@@ -113,34 +112,32 @@ for (const mpi of all) {
     }
 
     /** Every rank but the last, which is at fault, ends so. */
-    const expectFailures = (t: Test, job: Job, words: RegExp, mostMs: number) => {
+    const expectFailures = (t: Test, job: Job, words: RegExp) => {
       t.ok(job.status, `mpirun fails: ${job.output}`)
       t.notMatch(job.output, 'left behind')
       const others = job.ended.filter(({ rank }) => rank < 2)
       t.equal(others.length, 2, job.output)
-      for (const { code, message, ms } of others) {
+      for (const { code, message } of others) {
         t.equal(code, 'ERR_PARALLEL')
         t.match(message, words)
-        t.ok(ms! < mostMs, `${ms} ms`)
       }
     }
-    const bounded = 20_000
 
     for (const mode of ['throw', 'abort', 'exit']) {
       t.test(`a rank that ends by ${mode} says so`, async t => {
         const reason = mode === 'exit' ? 'its process ends' : 'a fault of a test'
         const said = mode === 'throw' ? 'its process ends|it went without closing' : reason
         const job = await run(mpi, library, 3, mode, true)
-        expectFailures(t, job, new RegExp(`mail 30: rank 2 failed: (${said})`), bounded)
+        expectFailures(t, job, new RegExp(`mail 30: rank 2 failed: (${said})`))
       })
     }
     t.test('a rank in another exchange', async t => {
       const job = await run(mpi, library, 3, 'other', true)
-      expectFailures(t, job, /mail 30|close 30/, bounded)
+      expectFailures(t, job, /mail 30|close 30/)
     })
     t.test('a rank that hangs', async t => {
       const job = await run(mpi, library, 3, 'hang')
-      expectFailures(t, job, /mail 30: .*no message from rank 2 within 2000 ms/, bounded)
+      expectFailures(t, job, /mail 30: .*no message from rank 2 within 2000 ms/)
     })
     t.test('a rank that is killed, under mpirun', async t => {
       const job = await run(mpi, library, 3, 'kill')
@@ -153,7 +150,7 @@ for (const mpi of all) {
       { skip: mpi.name === 'mpich' },
       async t => {
         const job = await run(mpi, library, 3, 'kill', true)
-        expectFailures(t, job, /mail 30: .*no message from rank 2 within 2000 ms/, bounded)
+        expectFailures(t, job, /mail 30: .*no message from rank 2 within 2000 ms/)
       },
     )
   })
