@@ -127,14 +127,22 @@ Status read_all(const DispatchTokensArgs& args, const Rows& own,
   return {};
 }
 
-// Rows of [H] f32 of the tensor, in the order of `picks`.
-Message write_results(const Tensor& tensor, const int32_t* picks, int64_t count) {
-  const auto row_bytes = static_cast<size_t>(tensor.shape[tensor.rank - 1]) * 4;
-  Message message = Message::of_body(static_cast<size_t>(count) * row_bytes);
+// The picks that went to a rank, or came from it.
+struct PicksOfRank {
+  const int32_t* picks;
+  int64_t count;
+
+  PicksOfRank(const Tensor& all, const Tensor& offsets, int rank)
+      : picks(all.i32() + offsets.i32()[rank]),
+        count(offsets.i32()[rank + 1] - offsets.i32()[rank]) {}
+};
+
+// Rows of [H] f32: the one of pick i to row to[i], from row from[i]; without a list, row i.
+void copy_results(const std::byte* source, const int32_t* from, std::byte* target,
+                  const int32_t* to, int64_t count, size_t row_bytes) {
   for (int64_t i = 0; i < count; i++)
-    std::memcpy(message.body() + static_cast<size_t>(i) * row_bytes,
-                tensor.as<std::byte>() + static_cast<size_t>(picks[i]) * row_bytes, row_bytes);
-  return message;
+    std::memcpy(target + static_cast<size_t>(to != nullptr ? to[i] : i) * row_bytes,
+                source + static_cast<size_t>(from != nullptr ? from[i] : i) * row_bytes, row_bytes);
 }
 
 }  // namespace
@@ -179,27 +187,41 @@ void dispatch_tokens(const DispatchTokensArgs& args) {
 void collect_tokens(const CollectTokensArgs& args) {
   run(args.ranks, [&](Group& group) -> Status {
     const auto row_bytes = static_cast<size_t>(args.expert_out->shape[2]) * 4;
-    const int32_t *sent = args.sent_picks->i32(), *sent_offsets = args.sent_offsets->i32(),
-                  *came = args.received_picks->i32(), *came_offsets = args.received_offsets->i32();
+    const auto* results = args.received_out->as<std::byte>();
+    auto* out = args.expert_out->as<std::byte>();
+    const auto sent_to = [&](int rank) {
+      return PicksOfRank(*args.sent_picks, *args.sent_offsets, rank);
+    };
+    const auto came_from = [&](int rank) {
+      return PicksOfRank(*args.received_picks, *args.received_offsets, rank);
+    };
+    const int own = args.ranks.own;
     std::vector<Message> messages, received;
     for (int rank = 0; rank < args.ranks.count; rank++) {
-      const int64_t count = came_offsets[rank + 1] - came_offsets[rank];
-      messages.push_back(write_results(*args.received_out, came + came_offsets[rank], count));
-      if (rank != args.ranks.own) group.count_rows(count);
+      const PicksOfRank came = came_from(rank);
+      const int64_t count = rank == own ? 0 : came.count;
+      messages.push_back(Message::of_body(static_cast<size_t>(count) * row_bytes));
+      copy_results(results, came.picks, messages.back().body(), nullptr, count, row_bytes);
+      group.count_rows(count);
     }
-    MOEPP_CHECK(group.exchange(Exchange::kCollect, std::move(messages), &received));
+    MOEPP_CHECK(group.start(Exchange::kCollect, std::move(messages)));
+    // The own ones while the others travel.
+    if (came_from(own).count != sent_to(own).count)
+      return Status::error(Code::kParallel,
+                           "the picks of own experts are not those that were sent");
+    copy_results(results, came_from(own).picks, out, sent_to(own).picks, sent_to(own).count,
+                 row_bytes);
+    MOEPP_CHECK(group.finish(&received));
     for (int rank = 0; rank < args.ranks.count; rank++) {
       const Message& message = received[static_cast<size_t>(rank)];
-      const auto count = static_cast<size_t>(sent_offsets[rank + 1] - sent_offsets[rank]);
-      if (message.body_bytes() != count * row_bytes)
+      const PicksOfRank sent = sent_to(rank);
+      const size_t bytes = rank == own ? 0 : static_cast<size_t>(sent.count) * row_bytes;
+      if (message.body_bytes() != bytes)
         return bad_message(group, rank,
                            "has " + std::to_string(message.body_bytes()) +
-                               " bytes of results, expected " + std::to_string(count * row_bytes));
-      for (size_t i = 0; i < count; i++)
-        std::memcpy(
-            args.expert_out->as<std::byte>() +
-                static_cast<size_t>(sent[sent_offsets[rank] + static_cast<int64_t>(i)]) * row_bytes,
-            message.body() + i * row_bytes, row_bytes);
+                               " bytes of results, expected " + std::to_string(bytes));
+      if (rank != own)
+        copy_results(message.body(), nullptr, out, sent.picks, sent.count, row_bytes);
     }
     return {};
   });

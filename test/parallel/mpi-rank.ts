@@ -7,14 +7,13 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fromNative, loadBinding, type NativeGroup } from '../../lib/addon/binding.js'
 import type { MoeppError } from '../../lib/errors.js'
-import { routedProgram, routedStep } from './routed-program.js'
+import { runRoutedSteps } from './routed-program.js'
 
 const ROUNDS = 60
 const LARGE = 3_000_000
 
 const [library, deadline, mode, folder] = process.argv.slice(2)
 const binding = loadBinding()
-const start = performance.now()
 
 const mail = ({ rank, size }: NativeGroup, round: number, length = 20) =>
   Array.from({ length: size }, (_, to) =>
@@ -48,25 +47,12 @@ async function misbehave(group: NativeGroup): Promise<void> {
 const report = (ended: object) =>
   writeFileSync(join(folder!, `${process.pid}.json`), JSON.stringify(ended))
 
-/** A routed step, whose results do not depend on the number of ranks. */
-async function runSteps(group: NativeGroup): Promise<string> {
-  const device = new binding.Device('cpu', { threads: 1 })
-  const program = await device.compile(routedProgram(group.rank, group.size), undefined, group)
-  let sum = ''
-  for (const all of [1, 7, 64]) {
-    const results = await program.run(routedStep(group.rank, group.size, all))
-    sum += `${Buffer.from(results['layer.collect.out']!.buffer).toString('base64')} `
-  }
-  await program.close()
-  return sum
-}
-
 async function run(group: NativeGroup): Promise<string> {
   for (let round = 0; round < ROUNDS; round++) {
     if (round === ROUNDS / 2 && group.rank === group.size - 1) await misbehave(group)
     await exchange(group, round)
   }
-  return mode === 'steps' ? await runSteps(group) : ''
+  return mode === 'steps' ? await runRoutedSteps(group) : ''
 }
 
 async function main(): Promise<void> {
@@ -84,8 +70,7 @@ async function main(): Promise<void> {
     report({ rank, size: second.size, results })
   } catch (error) {
     const { code, message } = fromNative(error) as MoeppError
-    const ms = Math.round(performance.now() - start)
-    report({ rank, code, message, ms })
+    report({ rank, code, message })
     process.exitCode = 1
   }
 }

@@ -1,5 +1,6 @@
 /** A recorded layer's routing, whose "experts" are inputs: rows go to ranks and come back. */
-import type { ProgramSpec } from '../../lib/addon/binding.js'
+import { createHash } from 'node:crypto'
+import { loadBinding, type NativeGroup, type ProgramSpec } from '../../lib/addon/binding.js'
 import { ProgramBuilder } from '../../lib/program/builder.js'
 import { collectTokens, dispatchTokens, routeTopK } from '../../lib/program/moe-ops.js'
 
@@ -9,7 +10,7 @@ const TOP_K = 3
 const HIDDEN = 20
 
 /** Of rank `rank` of `size`; expert n is at rank floor(n * size / FFN). */
-export function routedProgram(rank: number, size: number): ProgramSpec {
+function routedProgram(rank: number, size: number): ProgramSpec {
   const p = new ProgramBuilder()
   const x = p.input('x', 'f32', ['T', HIDDEN])
   const logits = p.input('logits', 'f32', ['T', FFN + ZERO])
@@ -28,7 +29,7 @@ export function routedProgram(rank: number, size: number): ProgramSpec {
 }
 
 /** Of `all` tokens those of one rank: rank r has each token t with t % size == r. */
-export function routedStep(rank: number, size: number, all: number) {
+function routedStep(rank: number, size: number, all: number) {
   const tokens = Array.from({ length: all }, (_, t) => t).filter(t => t % size === rank)
   const T = tokens.length
   const noise = (i: number) => Math.fround((Math.sin(i * 12.9898) * 43758.5453) % 1)
@@ -48,4 +49,17 @@ export function routedStep(rank: number, size: number, all: number) {
       ),
     },
   }
+}
+
+/** A hash of what some steps bring back to a rank. */
+export async function runRoutedSteps(group: NativeGroup): Promise<string> {
+  const device = new (loadBinding().Device)('cpu', { threads: 1 })
+  const program = await device.compile(routedProgram(group.rank, group.size), undefined, group)
+  const hash = createHash('sha256')
+  for (const all of [1, 7, 64]) {
+    const results = await program.run(routedStep(group.rank, group.size, all))
+    hash.update(new Uint8Array(results['layer.collect.out']!.buffer))
+  }
+  await program.close()
+  return hash.digest('hex')
 }

@@ -1,0 +1,95 @@
+/** Mutations of groups of ranks, and of the ops between them: scripts/mutations.mjs. */
+const tokens = 'native/parallel/tokens.cc'
+const rows = 'native/parallel/rows.cc'
+const group = 'native/parallel/group.cc'
+
+export default [
+  {
+    name: 'parallel-row-for-each-pick',
+    breaks: 'A row travels once for each pick instead of once to a rank.',
+    in: tokens,
+    find: 'if (rows.tokens.empty() || rows.tokens.back() != t) {',
+    replace: 'if (true) {',
+    tests: ['cpu dispatch_tokens'],
+  },
+  {
+    name: 'parallel-results-in-another-order',
+    breaks: 'The picks that come are not kept in their order.',
+    in: tokens,
+    find: 'picks[pick++] = place;',
+    replace: 'picks[pick++] = static_cast<int32_t>(pick);',
+    tests: ['cpu collect_tokens'],
+  },
+  {
+    name: 'parallel-too-many-rows',
+    breaks: 'A rank may send more rows than the step has.',
+    in: tokens,
+    find: 'if (rows > args.rows->shape[0])',
+    replace: 'if (rows > args.rows->shape[0] + 9)',
+    tests: ['cpu tokens_refuse_damaged_messages'],
+  },
+  {
+    name: 'parallel-expert-of-another-rank',
+    breaks: 'A pick of an expert that is not held here is taken.',
+    in: tokens,
+    find: 'if (places[from.experts[i]] < 0)',
+    replace: 'if (places[from.experts[i]] < -1)',
+    tests: ['cpu tokens_refuse_damaged_messages'],
+  },
+  {
+    name: 'parallel-counts-unchecked',
+    breaks: 'A row may say that it has no picks.',
+    in: rows,
+    find: 'if (counts[row] < 1 ||',
+    replace: 'if (counts[row] < 0 ||',
+    tests: ['cpu tokens_refuse_damaged_messages'],
+  },
+  {
+    name: 'parallel-small-numbers-rounded',
+    breaks: 'Numbers that products of bf16 count as zero are rounded instead.',
+    in: rows,
+    find: 'std::fpclassify(value) == FP_SUBNORMAL',
+    replace: 'false',
+    tests: ['cpu dispatch_tokens'],
+  },
+  {
+    name: 'parallel-always-bf16',
+    breaks: 'Rows are rounded although no product rounds them.',
+    in: 'native/program/program.cc',
+    find: '!device_->rounds_x(*product)',
+    replace: 'false',
+    tests: ['cpu parallel_program'],
+  },
+  {
+    name: 'parallel-failure-in-silence',
+    breaks: 'A rank whose step fails does not tell the others.',
+    in: 'native/program/program.cc',
+    find: 'if (!status.ok() && group_->fault().ok()) group_->fail(status);',
+    replace: '',
+    tests: ['cpu parallel_program_ends_the_group'],
+  },
+  {
+    name: 'parallel-cancelled-halfway',
+    breaks: 'A step of a group can be cancelled.',
+    in: 'native/program/program.h',
+    find: 'group_ == nullptr && step.control.is_cancelled()',
+    replace: 'step.control.is_cancelled()',
+    tests: ['cpu parallel_program_ends_the_group'],
+  },
+  {
+    name: 'parallel-exchanges-unnumbered',
+    breaks: 'A message of another exchange is taken.',
+    in: group,
+    find: '|| frame.number != number_',
+    replace: '',
+    tests: ['cpu group_refuses_damaged_messages'],
+  },
+  {
+    name: 'parallel-told-nothing',
+    breaks: 'An aborted group does not tell the other ranks.',
+    in: group,
+    find: 'communicator_->abort(reason);',
+    replace: '',
+    tests: ['cpu group_is_aborted'],
+  },
+]
