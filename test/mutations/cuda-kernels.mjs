@@ -55,9 +55,9 @@ export default [
     breaks: 'Keys are read from shared memory while their copies are under way.',
     in: kernels,
     find: `simt::cp_async_wait<1>();
-    sync_threads<kThreads>();  // the keys are there`,
+    simt::sync_threads<kThreads>();  // the keys are there`,
     replace: `simt::cp_async_wait<2>();
-    sync_threads<kThreads>();  // the keys are there`,
+    simt::sync_threads<kThreads>();  // the keys are there`,
     tests: ['simt attention'],
   },
   {
