@@ -386,7 +386,7 @@ Status open_cuda_device(int index, std::shared_ptr<Device>* device) {
 }
 
 CudaInfo cuda_info() {
-  CudaInfo info = {true, simt::runtime_version(), simt::driver_version()};
+  CudaInfo info = {true, simt::runtime_version(), simt::driver_version(), 0, {}, {}};
   for (const auto& launches : cuda::gemm_launches()) info.products.push_back(launches.load());
   const simt::Error error = simt::count_devices(&info.devices);
   if (error != simt::kSuccess) {
