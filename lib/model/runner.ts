@@ -90,11 +90,7 @@ export class DeviceRunner implements Runner {
   }
 
   /** @param groupTokens of this step at all ranks of a group */
-  async run(
-    wanted: Step,
-    cancel?: BigInt64Array,
-    groupTokens = wanted.tokens.length,
-  ): Promise<StepResult> {
+  async run(wanted: Step, cancel?: BigInt64Array, groupTokens?: number): Promise<StepResult> {
     const { paddingPage } = this.#parts
     const step = paddingPage === undefined ? wanted : padded(wanted, paddingPage)
     const R = wanted.logitRows.length
@@ -112,7 +108,7 @@ export class DeviceRunner implements Runner {
           R: step.logitRows.length,
           B: sequences,
           M: step.pageTable.length / Math.max(1, sequences),
-          P: groupTokens,
+          ...(groupTokens !== undefined && { P: groupTokens }),
         },
         inputs: {
           tokens: step.tokens,

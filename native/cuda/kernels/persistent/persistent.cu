@@ -222,7 +222,7 @@ MOEPP_STAGE void attend_f32(const Stage& stage) {
   });
 }
 
-SIMT_DEVICE void attend(const Stage& stage) {
+SIMT_DEVICE void attend_context(const Stage& stage) {
   const KvStep& step = stage.attend.a.step;
   if (!stage.attend.mma) {
     const bool wide = f32::is_wide(stage.attend.a);
@@ -284,7 +284,7 @@ __global__ void __launch_bounds__(kThreads, 1) run_stages(const __grid_constant_
       const Stage& stage = stages.list[s];
       begin_stage(walk, s);
       if (stage.kind == StageKind::kAttend) {
-        attend(stage);
+        attend_context(stage);
       } else if (stage.kind == StageKind::kRotated) {
         multiply(walk, stage, stage.rotated);
       } else {
