@@ -53,7 +53,7 @@ void Program::look_ahead() {
       const Shape& shape = weights_[index]->spec.shape;
       if (shape.size() == 2) {
         ahead = {memory.data(), memory.bytes(), 0};
-      } else {
+      } else if (shape[0] > 0) {
         const int64_t picks = buffers_[instruction.writes[0]]->shape[1];  // out: [T, K, F]
         ahead.bytes_before += memory.bytes() / shape[0] * std::min(picks, shape[0]);
       }

@@ -123,15 +123,18 @@ for (const mpi of all) {
       }
     }
 
+    // To the ranks that are left MPICH's mpirun sends SIGUSR1. Node opens its inspector then, and
+    // may end by that.
+    const skip = mpi.name === 'mpich' && 'its mpirun disturbs the ranks that are left'
     for (const mode of ['throw', 'abort', 'exit']) {
-      t.test(`a rank that ends by ${mode} says so`, async t => {
+      t.test(`a rank that ends by ${mode} says so`, { skip }, async t => {
         const reason = mode === 'exit' ? 'its process ends' : 'a fault of a test'
         const said = mode === 'throw' ? 'its process ends|it went without closing' : reason
         const job = await run(mpi, library, 3, mode, true)
         expectFailures(t, job, new RegExp(`mail 30: rank 2 failed: (${said})`))
       })
     }
-    t.test('a rank in another exchange', async t => {
+    t.test('a rank in another exchange', { skip }, async t => {
       const job = await run(mpi, library, 3, 'other', true)
       expectFailures(t, job, /mail 30|close 30/)
     })
@@ -144,14 +147,9 @@ for (const mpi of all) {
       t.ok(job.status, job.output)
       t.notMatch(job.output, 'left behind')
     })
-    // MPICH's mpirun fails itself there.
-    t.test(
-      'a rank that is killed, noticed by the others',
-      { skip: mpi.name === 'mpich' },
-      async t => {
-        const job = await run(mpi, library, 3, 'kill', true)
-        expectFailures(t, job, /mail 30: .*no message from rank 2 within 2000 ms/)
-      },
-    )
+    t.test('a rank that is killed, noticed by the others', { skip }, async t => {
+      const job = await run(mpi, library, 3, 'kill', true)
+      expectFailures(t, job, /mail 30: .*no message from rank 2 within 2000 ms/)
+    })
   })
 }

@@ -21,8 +21,8 @@ t.test('a kernel that was launched is not named, any other is', async t => {
   const check = spawnSync(process.execPath, [script, file, program], { encoding: 'utf8' })
   t.equal(check.status, 1)
   t.notMatch(check.stderr, 'combine_rows')
-  t.match(check.stderr, /never launched .*moepp::cuda::.*multiply_wgmma<.*Config<256, 2>/)
-  t.match(check.stderr, /never launched .*moepp::cuda::.*multiply_wgmma<.*Config<192, 1>/)
+  t.match(check.stderr, /never launched .*moepp::cuda::.*multiply_wgmma<.*Bf16<256, 2>/)
+  t.match(check.stderr, /never launched .*moepp::cuda::.*multiply_wgmma<.*Bf16<192, 1>/)
   t.match(check.stderr, /never launched .*moepp::bench::ceiling::copy_all/)
   const lines = check.stderr.match(/never launched/g)!.length
   const [, launched, all] = /(\d+) of (\d+) kernels/.exec(check.stdout)!.map(Number)
