@@ -6,7 +6,7 @@ import t, { type Test } from 'tap'
 import { root } from '../support/golden.js'
 import { accessibilityFaults, closeBrowser, noBrowser, withPage } from './browser.js'
 import { BASE, CHAT, fakeOpenAi, KEY, STORY } from './fake-openai.js'
-import { answer, details, ended, fits, reach, send, status, testsOf } from './playground.js'
+import { answer, details, ended, fits, reach, ready, send, status, testsOf } from './playground.js'
 
 const screenshots = join(root, 'build', 'screenshots')
 mkdirSync(screenshots, { recursive: true })
@@ -21,6 +21,7 @@ const inBrowser = testsOf(server.url)
 
 inBrowser('a chat by keys alone', async (t, page) => {
   t.equal(await page.locator('#prompt:focus').count(), 1, 'the prompt has the focus')
+  await ready(page)
   await page.keyboard.type('story')
   await page.keyboard.press('Control+Enter')
   await ended(page)

@@ -11,9 +11,13 @@ export const details = (page: Page) => page.locator('#details')
 export const fits = (page: Page) =>
   page.evaluate('document.documentElement.scrollWidth <= innerWidth')
 
+/** The server has named its models. */
+export const ready = (page: Page) =>
+  page.locator('#model option').first().waitFor({ state: 'attached' })
+
 /** Writes a prompt and sends it. */
 export async function send(page: Page, text: string): Promise<void> {
-  await page.locator('#model option').first().waitFor({ state: 'attached' })
+  await ready(page)
   await page.locator('#prompt').fill(text)
   await page.keyboard.press('Control+Enter')
 }
