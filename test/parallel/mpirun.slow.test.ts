@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { BOOKS, MAIN } from '../cli/run-cli.js'
 import { goldenCase } from '../support/golden.js'
 import { eachMpi, type Mpi, type Started, start } from './mpirun.js'
@@ -137,14 +137,7 @@ await eachMpi(mpi => {
     const ranks = ranksOf(server, 3)
     await sleep(300)
     process.kill(ranks[1]!, 'SIGSTOP')
-    for (const answer of answers) {
-      const { status, body } = await answer.then(async each => ({
-        status: each.status,
-        body: await each.text(),
-      }))
-      t.equal(status, 500)
-      t.match(body, /ERR_PARALLEL/)
-    }
+    await expectFailures(t, answers)
     const { code } = await server.ended
     t.not(code, 0)
     t.ok(await areGone(ranks))
@@ -158,14 +151,7 @@ await eachMpi(mpi => {
     const ranks = ranksOf(server, 3)
     await sleep(400 * Math.random())
     process.kill(ranks[2]!, 'SIGKILL')
-    for (const answer of answers) {
-      const { status, body } = await answer.then(async each => ({
-        status: each.status,
-        body: await each.text(),
-      }))
-      t.equal(status, 500)
-      t.match(body, /ERR_PARALLEL/)
-    }
+    await expectFailures(t, answers)
     await server.ended
     t.ok(await areGone(ranks))
   })
@@ -185,3 +171,12 @@ await eachMpi(mpi => {
     }
   })
 })
+
+/** Each request has an answer, which says that the group has ended. */
+async function expectFailures(t: Test, answers: readonly Promise<Response>[]): Promise<void> {
+  for (const answer of answers) {
+    const response = await answer
+    t.equal(response.status, 500)
+    t.match(await response.text(), /ERR_PARALLEL/)
+  }
+}
