@@ -1,0 +1,184 @@
+// Simulates many ranks from the recorded routing of a text and costs that are measured here: MoE++
+// against its vanilla twin, whose zero-computation experts are masked.
+//
+//   npm run bench -- parallel/simulate [--model=DIR] [--text=FILE] [--dtype=auto]
+//     [--shape=7b [--zero=N] [--cost-layers=2]]      costs of a synthetic checkpoint, picks resampled
+//     [--ranks=1,2,4,...,256] [--sequences=16] [--prompt=128] [--steps=16] [--copies=1] [--threads=1]
+//     [--latency-us=10] [--gbit=25]                  the network between ranks, a machine each
+//     [--validate] [--validate-ranks=1,2,3,4] [--rounds=3]   against runs under mpirun on this machine
+//     [--turns=9] [--costs=FILE] [--out=build/parallel-simulate]
+//     [--mpirun="mpirun --oversubscribe"] [--mpicc=mpicc]
+//
+// Prints tables; writes <out>.svg and <out>.json, which holds the costs too: --costs reads them.
+// model.mjs says how a step's time is made up, and README.md of this folder's parent, the figures.
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
+import { dirname, join } from 'node:path'
+import { buildMpi } from '../../dist/parallel/build-mpi.js'
+import { root } from '../../scripts/build-native.mjs'
+import { count, listOf, oneOf, positive, present, readArguments, text } from '../arguments.mjs'
+import { checkZero, SYNTHETIC, synthetic } from '../synthetic.mjs'
+import { SHAPES } from '../synthetic-shapes.mjs'
+import { measureCosts, medians, runRanks } from './costs.mjs'
+import { resample } from './picks.mjs'
+import { plot } from './plot.mjs'
+import { record } from './record.mjs'
+import * as report from './report.mjs'
+import { idealSaving, predicted, ranksOf, secondMachine, withEfficiency } from './scenarios.mjs'
+import { median } from './timing.mjs'
+
+/** The paper's, of its 7B model. */
+const TAU = 0.75
+const SEED = 1
+const EXPERT_ROWS = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
+/** Sequences of a decode step whose times are measured, and of a second machine's question. */
+const SEQUENCES = [1, 2, 4, 8, 16, 32, 64]
+
+const options = {
+  model: join(root, 'models', 'books-7m'),
+  dtype: 'auto',
+  ranks: [1, 2, 4, 8, 16, 32, 64, 128, 256],
+  'cost-layers': 2,
+  'validate-ranks': [1, 2, 3, 4],
+  'latency-us': 10,
+  gbit: 25,
+  rounds: 3,
+  sequences: 16,
+  prompt: 128,
+  steps: 16,
+  copies: 1,
+  threads: 1,
+  turns: 9,
+  out: join(root, 'build', 'parallel-simulate'),
+  mpirun: 'mpirun --oversubscribe',
+  mpicc: 'mpicc',
+  ...readArguments(
+    process.argv.slice(2),
+    {
+      ...{ model: text, text, shape: SYNTHETIC.shape, zero: count, 'cost-layers': count },
+      dtype: oneOf(['auto', 'float32', 'bfloat16', 'int8', 'int4', 'int4-all']),
+      ...{ ranks: listOf(count), 'validate-ranks': listOf(count), validate: present },
+      ...{ sequences: count, prompt: count, steps: count, copies: count, threads: count },
+      ...{ 'latency-us': positive, gbit: positive, rounds: count, turns: count },
+      ...{ costs: text, out: text, mpirun: text, mpicc: text },
+    },
+    undefined,
+    verify,
+  ),
+}
+
+function verify({ shape, zero, validate, costs }) {
+  if (zero !== undefined && shape === undefined)
+    throw new RangeError('--zero: expected with --shape alone')
+  if (shape !== undefined) checkZero({ shape, zero })
+  if (validate && (shape !== undefined || costs !== undefined))
+    throw new RangeError('--validate: expected without --shape and --costs: it measures a model')
+}
+
+/** The tables, and the document of it all. */
+function main(recorded, costs, validation) {
+  const { compute } = costs
+  const made =
+    options.shape === undefined
+      ? recorded
+      : {
+          model: resampled(recorded.model, compute),
+          twin: resampled(recorded.twin, compute),
+        }
+  const windows = Math.ceil(recorded.model.windows / 2)
+  const plan = { ...options, windows }
+  const network = { latency: options['latency-us'] * 1e-6, perByte: 8 / (options.gbit * 1e9) }
+  const asked = { text: made, costs, network, plan }
+  const rows = withEfficiency(options.ranks.flatMap(ranks => ranksOf(ranks, asked)))
+  const second = secondMachine(SEQUENCES, asked)
+  const ideal = idealSaving(compute, TAU, made.model)
+  const title = `${options.shape ?? options.model}, ${costs.dtype}, ${costs.threads} threads a rank`
+  const document = {
+    ...{ bench: 'parallel/simulate', title, date: costs.date, machine: costs.machine },
+    ...{ options, ideal, rows, second, validation, costs },
+  }
+  report.print(document)
+  mkdirSync(dirname(options.out), { recursive: true })
+  writeFileSync(`${options.out}.json`, `${JSON.stringify(document, null, 1)}\n`)
+  writeFileSync(`${options.out}.svg`, plot(document))
+  console.log(`\n${options.out}.svg, ${options.out}.json`)
+}
+
+/** The twin's model has no zero-computation picks; they are the recorded twin's. */
+const resampled = (picks, { topK, experts }) =>
+  resample(picks, { layers: SHAPES[options.shape].layers, topK, experts }, SEED)
+
+/** Of --rounds rounds: costs, and the runs that they are to predict, in turns. */
+function validate(job, recorded) {
+  const ranks = options['validate-ranks']
+  const sizes = [...new Set([2, ...ranks.filter(size => size > 1)])]
+  const rounds = Array.from({ length: options.rounds }, () => ({
+    costs: measureCosts(job, { slots: slots(), sizes }),
+    runs: ranks.flatMap(size => ['model', 'twin'].map(model => runOnce(job, size, model))),
+  }))
+  const costs = medians(rounds.map(round => round.costs))
+  const plan = { ...options, windows: recorded.model.windows }
+  const validation = rounds[0].runs.flatMap(({ ranks: size, model }, i) =>
+    ['decode', 'prefill'].map(phase => {
+      const own = rounds.map(round => round.runs[i][phase])
+      return {
+        ...{ ranks: size, model, phase, counts: own[0].counts },
+        seconds: median(own.map(({ seconds }) => seconds)),
+        predicted: predicted(size, model, phase, { text: recorded, costs, plan }),
+      }
+    }),
+  )
+  return { costs, validation }
+}
+
+/** Seconds of a step, and the counts of all ranks, of the steps that the prediction has. */
+function runOnce(job, ranks, model) {
+  const { sequences, steps } = options
+  const rounds = 3
+  const windows = job.windows.slice(0, ranks * sequences)
+  const isTwin = model === 'twin'
+  const found = runRanks({ ...job, windows, sequences, isTwin, rounds, kind: 'steps', ranks })
+  const of = (phase, each) => ({
+    seconds: median(found[0][phase].seconds) / each,
+    counts:
+      ranks === 1
+        ? null
+        : Object.fromEntries(
+            Object.keys(found[0][phase].counts).map(name => [
+              name,
+              found.reduce((sum, rank) => sum + rank[phase].counts[name], 0) / rounds,
+            ]),
+          ),
+  })
+  return { ranks, model, decode: of('decode', steps), prefill: of('prefill', sequences) }
+}
+
+/** Ranks that compute at the same time here. */
+function slots() {
+  return Math.max(1, Math.floor(availableParallelism() / options.threads))
+}
+
+const { shape, zero, model, prompt, steps, threads, dtype, turns, mpirun } = options
+const length = prompt + steps
+const file = options.text ?? join(root, 'models', 'books-7m', 'heldout.txt')
+const { windows, ...recorded } = await record(model, file, { length, most: 1024, dtype: 'auto' })
+const source =
+  shape === undefined ? model : synthetic(shape, { layers: options['cost-layers'], zero })
+const sequences = Math.max(options.sequences, ...SEQUENCES)
+const job = {
+  ...{ model: source, dtype, threads, prompt, length, turns, mpirun, sequences },
+  windows: windows.slice(0, Math.max(sequences, 4 * options.sequences)),
+  expertRows: EXPERT_ROWS,
+  decodeCounts: [...new Set([...SEQUENCES, options.sequences])].sort((a, b) => a - b),
+}
+if (options.costs === undefined) await buildMpi(options.mpicc)
+if (options.validate) {
+  const { costs, validation } = validate(job, recorded)
+  main(recorded, costs, validation)
+} else {
+  const costs =
+    options.costs === undefined
+      ? measureCosts(job, { slots: slots(), sizes: [2] })
+      : JSON.parse(readFileSync(options.costs, 'utf8')).costs
+  main(recorded, costs)
+}
