@@ -4,7 +4,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { cpus, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Curve } from './model.mjs'
-import { median } from './timing.mjs'
+import { quantile } from './timing.mjs'
 
 const CHILD = join(import.meta.dirname, 'rank.mjs')
 
@@ -31,7 +31,7 @@ export function runRanks({ mpirun, ranks, ...job }) {
  */
 export function medians(values) {
   const [first] = values
-  if (typeof first === 'number') return median(values)
+  if (typeof first === 'number') return quantile(values, 0.5)
   if (typeof first !== 'object') return first
   const of = key => medians(values.map(value => value[key]))
   if (Array.isArray(first)) return first.map((_, i) => of(i))

@@ -3,7 +3,7 @@ import { loadBinding } from '../../dist/addon/binding.js'
 import { Sequences } from '../../dist/benchmark/sequences.js'
 import { expertCount } from '../../dist/program/moe-ops.js'
 import { Curve } from './model.mjs'
-import { medianSeconds, repeatsOf } from './timing.mjs'
+import { inTurns, quantile, repeatsOf } from './timing.mjs'
 
 /** Rows of all experts together when one expert's rows are many. */
 const MOST_ROWS = 1024
@@ -36,7 +36,8 @@ export function expertsAlone(spec) {
 }
 
 /** [rows, seconds] of one FFN expert: of as many experts as there are, each with so many rows. */
-async function measureExperts({ runner, spec, config }, { expertRows, turns }, barrier) {
+async function measureExperts({ runner, spec, config }, job, barrier) {
+  const { expertRows, turns, quantile: q } = job
   const { device } = runner.info()
   const { Device } = loadBinding()
   const own = new Device('cpu', { threads: device.threads, isa: device.isa })
@@ -56,7 +57,8 @@ async function measureExperts({ runner, spec, config }, { expertRows, turns }, b
     }
     const works = [work(rows), work(0)]
     const repeats = await repeatsOf(works[0])
-    const [all, none] = await medianSeconds(works, turns, barrier, repeats)
+    const found = await inTurns(works, turns, barrier, repeats)
+    const [all, none] = found.map(times => quantile(times, q))
     points.push([rows, Math.max(0, all - none) / active / runner.routers.length])
   }
   await program.close()
@@ -105,7 +107,7 @@ function expertSeconds({ picks, routers }, curve) {
  * Of steps with so many tokens: [tokens, seconds of a layer without its FFN experts, seconds of all
  * that is once in a step]. The experts' part is subtracted, by their own measured costs.
  */
-async function measureSteps(probe, counts, stepOf, { turns, curve, barrier }) {
+async function measureSteps(probe, counts, stepOf, { turns, q, curve, barrier }) {
   const points = []
   for (const tokens of counts) {
     const step = stepOf(tokens)
@@ -119,7 +121,8 @@ async function measureSteps(probe, counts, stepOf, { turns, curve, barrier }) {
     }
     const works = [work(true), work(false)]
     const repeats = await repeatsOf(works[0])
-    const [whole, inner] = await medianSeconds(works, turns, barrier, repeats)
+    const found = await inTurns(works, turns, barrier, repeats)
+    const [whole, inner] = found.map(times => quantile(times, q))
     probe.hasLogits = true
     const layers = probe.routers.length
     points.push([tokens, Math.max(0, inner - experts) / layers, Math.max(0, whole - inner)])
@@ -137,7 +140,7 @@ export async function measureCompute(parts, job, group) {
   const tokenOf = (sequence, position) => windows[sequence % windows.length][position]
   const texts = new Sequences(probe, Array(sequences).fill(length), tokenOf)
   await texts.fill(sequences, prompt)
-  const how = { turns, curve: new Curve(expert), barrier }
+  const how = { turns, q: job.quantile, curve: new Curve(expert), barrier }
   const decode = await measureSteps(probe, decodeCounts, n => () => texts.decode(n, prompt, 1), how)
   probe.maxStepTokens = prompt
   const prefill = await measureSteps(probe, [prompt], () => () => texts.prefill(1, prompt), how)

@@ -2,8 +2,9 @@
 import { loadBinding } from '../../dist/addon/binding.js'
 import { ProgramBuilder } from '../../dist/program/builder.js'
 import { collectTokens, dispatchTokens } from '../../dist/program/moe-ops.js'
+import { gatherRows } from '../../dist/program/ops.js'
 import { collectBytes, dispatchBytes, MAIL_BYTES } from './model.mjs'
-import { medianSeconds } from './timing.mjs'
+import { inTurns, quantile } from './timing.mjs'
 
 /** Rows to each other rank, and rows that stay. */
 const SENT_ROWS = [0, 1, 4, 16, 64, 256]
@@ -15,6 +16,7 @@ const PAIRS = [1, 17]
 function exchangesAlone(group, hidden, pairs) {
   const p = new ProgramBuilder()
   const x = p.input('x', 'f32', ['T', hidden])
+  const none = p.input('none', 'i32', ['R'])
   const results = p.input('results', 'f32', ['P', 1, hidden])
   const route = {
     expertIndices: p.input('indices', 'i32', ['T', 1]),
@@ -25,6 +27,8 @@ function exchangesAlone(group, hidden, pairs) {
   const experts = [{ kind: 'ffn', count: group.size }]
   const collected = Array.from({ length: pairs }, (_, i) => {
     const dispatched = dispatchTokens(p, `pair${i}`, { x, route, experts, on })
+    // A reader that reads none. Without one that wants f32 they would travel as bf16.
+    gatherRows(p, `pair${i}.read`, { x: dispatched.rows, rows: none })
     return collectTokens(p, `pair${i}`, { expertOut: results, dispatched, route })
   })
   return p.finish(collected.slice(-1))
@@ -41,6 +45,7 @@ function stepOf({ rank, size }, hidden, sent, local) {
     inputs: {
       x: new Float32Array(T * hidden).fill(1),
       results: new Float32Array(P * hidden).fill(1),
+      none: new Int32Array(),
       indices: Int32Array.from(to),
       rows: Int32Array.from(to, (_, row) => row),
     },
@@ -51,14 +56,14 @@ function stepOf({ rank, size }, hidden, sent, local) {
  * `message`: [bytes, seconds] of one message with its part of the exchange. `localPick`: seconds of
  * a row that stays. `mail`: seconds of the mail before a step.
  */
-export async function measureExchange({ hidden, turns }, group) {
+export async function measureExchange({ hidden, turns, quantile: q }, group) {
   const device = new (loadBinding().Device)('cpu', { threads: 1 })
   const compile = pairs => device.compile(exchangesAlone(group, hidden, pairs), undefined, group)
   const programs = [await compile(PAIRS[0]), await compile(PAIRS[1])]
   const pairSeconds = async (sent, local) => {
     const step = stepOf(group, hidden, sent, local)
     const works = programs.map(program => () => program.run(step))
-    const [few, many] = await medianSeconds(works, turns)
+    const [few, many] = (await inTurns(works, turns)).map(times => quantile(times, q))
     return Math.max(0, many - few) / (PAIRS[1] - PAIRS[0])
   }
   const others = group.size - 1
@@ -69,9 +74,9 @@ export async function measureExchange({ hidden, turns }, group) {
   }
   const none = 2 * others * message[0][1]
   const localPick = Math.max(0, (await pairSeconds(0, LOCAL_ROWS)) - none) / LOCAL_ROWS
-  const mails = Array(group.size).fill(new Uint8Array(MAIL_BYTES - 32))
-  const [mail] = await medianSeconds([() => group.exchange(mails)], 20 * turns)
+  const letters = Array(group.size).fill(new Uint8Array(MAIL_BYTES - 32))
+  const [mails] = await inTurns([() => group.exchange(letters)], 20 * turns)
   for (const program of programs) await program.close()
   device.close()
-  return { message, localPick, mail }
+  return { message, localPick, mail: quantile(mails, q) }
 }

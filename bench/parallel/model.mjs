@@ -1,11 +1,9 @@
 // The model of a step of many ranks: counts of rows, bytes and messages, which are exact, and times
 // by measured costs. Nothing here measures.
 //
-// Ranks are in lockstep: in each layer all wait for the slowest one before the experts, and behind
-// them. So a step takes, in each layer, the longest dense part, the longest exchange, the longest
-// experts' part, the longest exchange; then the head; and the mail before all of it.
-import { Placement } from '../../dist/program/placement.js'
-import { placeExperts } from '../../dist/routing/placement.js'
+// Ranks are in lockstep. In each layer they wait for the slowest one twice: when rows go to the
+// experts, and when results come back. So each part of a layer takes as long as at the rank where
+// it takes longest. The mail is before all layers, and the head behind them.
 import { NONE } from './picks.mjs'
 
 /** A function through measured points [x, y], ascending in x: straight between them and behind. */
@@ -43,38 +41,12 @@ export function collectBytes(picks, hidden) {
   return FRAME + picks * hidden * 4
 }
 
-// ---- placement
-
-/** [layer][rank][expert]: the rank that a rank's picks of an expert go to. Neighbours. */
-export function contiguous(picks, size) {
-  return destinations(picks, size)
-}
-
-/** By the loads of windows from `first` on, greedily, with so many copies at most. */
-export function greedy(picks, size, copies, first) {
-  const layers = new Map(
-    Array.from({ length: picks.layers }, (_, layer) => {
-      const loads = picks.loads(layer, first)
-      const kinds = loads.map(() => 'ffn')
-      return [layer, placeExperts({ layer, kinds, picks: loads }, size, copies).experts]
-    }),
-  )
-  return destinations(picks, size, layers)
-}
-
-function destinations({ layers, experts }, size, holders) {
-  const ranks = Array.from({ length: size }, (_, rank) => new Placement(rank, size, holders))
-  return Array.from({ length: layers }, (_, layer) =>
-    ranks.map(rank => rank.share(layer, experts).destinations),
-  )
-}
-
 // ---- one layer
 
 /**
  * Rows and picks of a layer between ranks. `tokens[r]` are rank r's tokens, [window, position].
- * `rows` and `picks` are [from * W + to], the own ones included; `loads` [rank * N + expert] are the
- * rows of each expert.
+ * `rows` and `picks` are [from * W + to], the own ones included. `loads` are [rank * N + expert]:
+ * the rows of each expert.
  */
 export function countLayer(picks, layer, tokens, to) {
   const size = tokens.length

@@ -1,5 +1,5 @@
-// FFN experts that the tokens of a text pick, in each layer: as they were recorded from a model, or
-// resampled for a model of another shape. Nothing here runs a model.
+// The FFN experts that the tokens of a text pick in each layer. They were recorded from a model, or
+// are resampled for a model of another shape. Nothing here runs a model.
 import { randomFrom } from '../synthetic-random.mjs'
 
 /** A pick of a zero-computation expert: it crosses no wire and takes no product. */
@@ -116,7 +116,7 @@ function firstAbove(ascending, value) {
   return low
 }
 
-/** Number i of `count` on the line through the numbers of `list`, each in the middle of its part. */
+/** Number i of `count` on the line through the numbers of a list, each amid its part of it. */
 function between(list, i, count) {
   const at = Math.min(list.length - 1, Math.max(0, ((i + 0.5) * list.length) / count - 0.5))
   const low = Math.floor(at)

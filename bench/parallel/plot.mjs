@@ -35,8 +35,7 @@ function panel({ title, unit, lines }) {
   const x = rank =>
     MARGIN.left +
     ((WIDTH - MARGIN.left - MARGIN.right) * ranks.indexOf(rank)) / Math.max(1, ranks.length - 1)
-  const y = value =>
-    HEIGHT - MARGIN.bottom - ((HEIGHT - MARGIN.top - MARGIN.bottom) * value) / most
+  const y = value => HEIGHT - MARGIN.bottom - ((HEIGHT - MARGIN.top - MARGIN.bottom) * value) / most
   const grid = [0, 0.25, 0.5, 0.75, 1].map(share => {
     const at = y(share * most)
     const label = Number((share * most).toPrecision(3))
@@ -86,7 +85,11 @@ function panelsOf(rows, phase, heading) {
   return [
     panel({ title: `${heading}: a step`, unit: 'ms', lines: both(row => 1000 * row.seconds) }),
     panel({ title: 'tokens/s of a rank against one', unit: '%', lines: both(efficient) }),
-    panel({ title: 'sent by a rank', unit: 'kB a step', lines: both(row => row.bytesOfRank / 1e3) }),
+    panel({
+      title: 'sent by a rank',
+      unit: 'kB a step',
+      lines: both(row => row.bytesOfRank / 1e3),
+    }),
     panel({ title: 'rows of the busiest rank', unit: 'by the mean', lines: placements }),
   ]
 }

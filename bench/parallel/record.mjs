@@ -12,8 +12,8 @@ import { NONE, Picks } from './picks.mjs'
 const BATCH = 16
 
 /**
- * The token ids of the text's windows of `length` tokens, each behind the tokens that begin a text,
- * and their picks: `model`, and `twin`, whose zero-computation experts are masked.
+ * `windows` of the text, of `length` token ids, the ones that begin a text included; and their
+ * picks by the model and by its twin.
  */
 export async function record(source, file, { length, most, dtype }) {
   const options = resolveLoadOptions({

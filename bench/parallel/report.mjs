@@ -14,7 +14,9 @@ export function table(heads, rows) {
   const widths = heads.map((_, i) => Math.max(...all.map(row => row[i].length)))
   return all
     .map(row =>
-      row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]) : cell.padStart(widths[i]))).join('  '),
+      row
+        .map((cell, i) => (i === 0 ? cell.padEnd(widths[i]) : cell.padStart(widths[i])))
+        .join('  '),
     )
     .join('\n')
 }

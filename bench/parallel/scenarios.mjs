@@ -1,6 +1,7 @@
 // The questions: many ranks, one text and its vanilla twin, placements, a second machine.
 import { costsOf } from './costs.mjs'
-import { contiguous, greedy, simulate } from './model.mjs'
+import { simulate } from './model.mjs'
+import { contiguous, greedy } from './placements.mjs'
 import { decode, groupsOf, prefill, sequencesOf, spread } from './workload.mjs'
 
 const SEED = 1
@@ -33,14 +34,14 @@ export function ranksOf(ranks, { text, costs, network, plan }) {
   const variants = [
     ...names.map(placement => ({ model: 'model', placement })),
     { model: 'twin', placement: 'contiguous' },
-  ]
+  ].map(each => ({ ...each, to: placed(each.placement, text[each.model], size, plan) }))
   return ['decode', 'prefill'].flatMap(phase =>
-    variants.map(variant => {
+    variants.map(({ to, ...variant }) => {
       const picks = text[variant.model]
       const counts = Array(size).fill(plan.sequences)
       const result = simulate({
         ...stepsOf(phase, counts, picks, plan),
-        to: placed(variant.placement, picks, size, plan),
+        to,
         costs: costsOf(costs, phase, size, network),
       })
       const tokensPerSecond = groups * result.tokensPerSecond
@@ -93,7 +94,7 @@ export function predicted(ranks, model, phase, { text, costs, plan }) {
   })
 }
 
-/** The paper's share of bytes that zero-computation experts save, and that of the recorded picks. */
+/** Shares of bytes that zero-computation experts should save: the paper's, and of these picks. */
 export function idealSaving({ zeroComputation, experts }, tau, picks) {
   return {
     even: zeroComputation / (tau * experts + zeroComputation),

@@ -1,22 +1,33 @@
-// Simulates many ranks from the recorded routing of a text and costs that are measured here: MoE++
-// against its vanilla twin, whose zero-computation experts are masked.
+// Simulates many ranks: MoE++ against its vanilla twin, whose zero-computation experts are masked.
+// The routing is recorded from a text, and the costs are measured here.
 //
-//   npm run bench -- parallel/simulate [--model=DIR] [--text=FILE] [--dtype=auto]
-//     [--shape=7b [--zero=N] [--cost-layers=2]]      costs of a synthetic checkpoint, picks resampled
-//     [--ranks=1,2,4,...,256] [--sequences=16] [--prompt=128] [--steps=16] [--copies=1] [--threads=1]
-//     [--latency-us=10] [--gbit=25]                  the network between ranks, a machine each
-//     [--validate] [--validate-ranks=1,2,3,4] [--rounds=3]   against runs under mpirun on this machine
-//     [--turns=9] [--costs=FILE] [--out=build/parallel-simulate]
+//   npm run bench -- parallel/simulate [--model=DIR] [--text=FILE] [--dtype=auto] [--threads=1]
+//     [--shape=7b] [--zero=N] [--cost-layers=2]
+//     [--ranks=1,2,4,8,16,32,64,128,256] [--sequences=16] [--prompt=128] [--steps=16] [--copies=1]
+//     [--latency-us=10] [--gbit=25] [--validate] [--validate-ranks=1,2,3,4] [--rounds=3]
+//     [--turns=9] [--quantile=0.5] [--costs=FILE] [--out=build/parallel-simulate]
 //     [--mpirun="mpirun --oversubscribe"] [--mpicc=mpicc]
 //
-// Prints tables; writes <out>.svg and <out>.json, which holds the costs too: --costs reads them.
-// model.mjs says how a step's time is made up, and README.md of this folder's parent, the figures.
+// Each rank has a machine of its own, and the network between them is the options'. --shape: the
+// costs are those of a synthetic checkpoint, and the picks are resampled for it. --validate: ranks
+// of this machine, simulated and run under mpirun; it ends with status 1 if a count differs.
+//
+// Prints tables; writes <out>.svg and <out>.json, which has the costs: --costs reads them again.
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { dirname, join } from 'node:path'
 import { buildMpi } from '../../dist/parallel/build-mpi.js'
 import { root } from '../../scripts/build-native.mjs'
-import { count, listOf, oneOf, positive, present, readArguments, text } from '../arguments.mjs'
+import {
+  count,
+  fraction,
+  listOf,
+  oneOf,
+  positive,
+  present,
+  readArguments,
+  text,
+} from '../arguments.mjs'
 import { checkZero, SYNTHETIC, synthetic } from '../synthetic.mjs'
 import { SHAPES } from '../synthetic-shapes.mjs'
 import { measureCosts, medians, runRanks } from './costs.mjs'
@@ -25,7 +36,7 @@ import { plot } from './plot.mjs'
 import { record } from './record.mjs'
 import * as report from './report.mjs'
 import { idealSaving, predicted, ranksOf, secondMachine, withEfficiency } from './scenarios.mjs'
-import { median } from './timing.mjs'
+import { quantile } from './timing.mjs'
 
 /** The paper's, of its 7B model. */
 const TAU = 0.75
@@ -49,6 +60,7 @@ const options = {
   copies: 1,
   threads: 1,
   turns: 9,
+  quantile: 0.5,
   out: join(root, 'build', 'parallel-simulate'),
   mpirun: 'mpirun --oversubscribe',
   mpicc: 'mpicc',
@@ -59,7 +71,13 @@ const options = {
       dtype: oneOf(['auto', 'float32', 'bfloat16', 'int8', 'int4', 'int4-all']),
       ...{ ranks: listOf(count), 'validate-ranks': listOf(count), validate: present },
       ...{ sequences: count, prompt: count, steps: count, copies: count, threads: count },
-      ...{ 'latency-us': positive, gbit: positive, rounds: count, turns: count },
+      ...{
+        'latency-us': positive,
+        gbit: positive,
+        rounds: count,
+        turns: count,
+        quantile: fraction,
+      },
       ...{ costs: text, out: text, mpirun: text, mpicc: text },
     },
     undefined,
@@ -112,45 +130,46 @@ const resampled = (picks, { topK, experts }) =>
 function validate(job, recorded) {
   const ranks = options['validate-ranks']
   const sizes = [...new Set([2, ...ranks.filter(size => size > 1)])]
+  const kinds = ranks.flatMap(size => ['model', 'twin'].map(model => ({ ranks: size, model })))
   const rounds = Array.from({ length: options.rounds }, () => ({
     costs: measureCosts(job, { slots: slots(), sizes }),
-    runs: ranks.flatMap(size => ['model', 'twin'].map(model => runOnce(job, size, model))),
+    runs: kinds.map(kind => runOnce(job, kind)),
   }))
   const costs = medians(rounds.map(round => round.costs))
   const plan = { ...options, windows: recorded.model.windows }
-  const validation = rounds[0].runs.flatMap(({ ranks: size, model }, i) =>
+  const validation = kinds.flatMap((kind, i) =>
     ['decode', 'prefill'].map(phase => {
-      const own = rounds.map(round => round.runs[i][phase])
+      const runs = rounds.map(round => round.runs[i].map(rank => rank[phase]))
       return {
-        ...{ ranks: size, model, phase, counts: own[0].counts },
-        seconds: median(own.map(({ seconds }) => seconds)),
-        predicted: predicted(size, model, phase, { text: recorded, costs, plan }),
+        ...{ ...kind, phase },
+        counts: countsOf(runs[0]),
+        seconds: stepSeconds(runs.map(([{ seconds }]) => seconds)),
+        predicted: predicted(kind.ranks, kind.model, phase, { text: recorded, costs, plan }),
       }
     }),
   )
   return { costs, validation }
 }
 
-/** Seconds of a step, and the counts of all ranks, of the steps that the prediction has. */
-function runOnce(job, ranks, model) {
-  const { sequences, steps } = options
-  const rounds = 3
+function runOnce(job, { ranks, model }) {
+  const { sequences } = options
   const windows = job.windows.slice(0, ranks * sequences)
-  const isTwin = model === 'twin'
-  const found = runRanks({ ...job, windows, sequences, isTwin, rounds, kind: 'steps', ranks })
-  const of = (phase, each) => ({
-    seconds: median(found[0][phase].seconds) / each,
-    counts:
-      ranks === 1
-        ? null
-        : Object.fromEntries(
-            Object.keys(found[0][phase].counts).map(name => [
-              name,
-              found.reduce((sum, rank) => sum + rank[phase].counts[name], 0) / rounds,
-            ]),
-          ),
-  })
-  return { ranks, model, decode: of('decode', steps), prefill: of('prefill', sequences) }
+  return runRanks({ ...job, windows, sequences, isTwin: model === 'twin', kind: 'steps', ranks })
+}
+
+/** Of all ranks, or null without a group. */
+function countsOf(ranks) {
+  const [{ counts }] = ranks
+  if (counts === undefined) return null
+  const total = name => ranks.reduce((sum, rank) => sum + rank.counts[name], 0)
+  return Object.fromEntries(Object.keys(counts).map(name => [name, total(name)]))
+}
+
+/** Mean over the steps, by the quantile of all turns of a step. */
+function stepSeconds(rounds) {
+  const steps = rounds[0].map((_, i) => rounds.flatMap(seconds => seconds[i]))
+  const typical = steps.map(turns => quantile(turns, options.quantile))
+  return typical.reduce((a, b) => a + b, 0) / typical.length
 }
 
 /** Ranks that compute at the same time here. */
@@ -167,6 +186,7 @@ const source =
 const sequences = Math.max(options.sequences, ...SEQUENCES)
 const job = {
   ...{ model: source, dtype, threads, prompt, length, turns, mpirun, sequences },
+  quantile: options.quantile,
   windows: windows.slice(0, Math.max(sequences, 4 * options.sequences)),
   expertRows: EXPERT_ROWS,
   decodeCounts: [...new Set([...SEQUENCES, options.sequences])].sort((a, b) => a - b),
@@ -175,6 +195,7 @@ if (options.costs === undefined) await buildMpi(options.mpicc)
 if (options.validate) {
   const { costs, validation } = validate(job, recorded)
   main(recorded, costs, validation)
+  if (validation.some(run => report.differences(run).length > 0)) process.exitCode = 1
 } else {
   const costs =
     options.costs === undefined

@@ -1,12 +1,18 @@
-// Times of short works, in turns.
-export const median = values => {
+// Times of short works, in turns. A quantile of the turns counts; 0.5 is the median. Other work of
+// the machine adds time and takes none away, so a lower one suits a machine that has some.
+
+/** The value below which the share `q` of the others lies; between two, the mean of both. */
+export function quantile(values, q) {
   const sorted = values.toSorted((a, b) => a - b)
-  const middle = sorted.length / 2
-  return (sorted[Math.ceil(middle) - 1] + sorted[Math.floor(middle)]) / 2
+  const at = q * (sorted.length - 1)
+  return (sorted[Math.floor(at)] + sorted[Math.ceil(at)]) / 2
 }
 
-/** Median seconds of each work, one after the other in each turn. `before` runs ahead of each. */
-export async function medianSeconds(works, turns, before = async () => {}, repeats = 1) {
+/**
+ * Seconds of each work in each turn. The works of a turn follow each other; `before` runs ahead of
+ * each.
+ */
+export async function inTurns(works, turns, before = async () => {}, repeats = 1) {
   const found = works.map(() => [])
   for (const work of works) await work()
   for (let turn = 0; turn < turns; turn++) {
@@ -17,7 +23,7 @@ export async function medianSeconds(works, turns, before = async () => {}, repea
       found[i].push((performance.now() - began) / 1000 / repeats)
     }
   }
-  return found.map(median)
+  return found
 }
 
 /** Work that takes less is repeated within a turn. */

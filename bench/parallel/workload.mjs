@@ -38,7 +38,9 @@ export function prefill(sequences, prompt) {
 
 /** So many sequences over ranks, as evenly as can be. */
 export function spread(sequences, ranks) {
-  return Array.from({ length: ranks }, (_, rank) => Math.floor((sequences + rank) / ranks)).reverse()
+  return Array.from({ length: ranks }, (_, rank) =>
+    Math.floor((sequences + rank) / ranks),
+  ).reverse()
 }
 
 /**
