@@ -1,15 +1,15 @@
-// The plot of simulate.mjs: panels over the number of ranks. Plain SVG that reads on a light page
-// and on a dark one.
+// The plot of simulate.mjs: panels over the number of ranks, a column for each phase. Plain SVG that
+// reads on a light page and on a dark one.
 const WIDTH = 380
-const HEIGHT = 250
-const MARGIN = { left: 58, right: 14, top: 34, bottom: 40 }
+const HEIGHT = 230
+const MARGIN = { left: 58, right: 14, top: 46, bottom: 40 }
 
 const STYLE = `
 text { font: 11px system-ui, sans-serif; fill: #1f2328 }
 .title { font-weight: 600 }
 .grid { stroke: #8886 }
 .line { fill: none; stroke-width: 2 }
-.a { stroke: #1664c0; --c: #1664c0 } .b { stroke: #d0711c } .c { stroke: #1a7f37 } .d { stroke: #8250df }
+.a { stroke: #1664c0; } .b { stroke: #d0711c } .c { stroke: #1a7f37 } .d { stroke: #8250df }
 @media (prefers-color-scheme: dark) {
 text { fill: #f0f6fc }
 .a { stroke: #58a6ff } .b { stroke: #f0a35e } .c { stroke: #3fb950 } .d { stroke: #bc8cff }
@@ -19,6 +19,9 @@ const CLASSES = ['a', 'b', 'c', 'd']
 
 const text = (x, y, content, attributes = '') =>
   `<text x="${x.toFixed(1)}" y="${y.toFixed(1)}"${attributes && ` ${attributes}`}>${content}</text>`
+
+/** Width of a letter, on average. */
+const LETTER = 5.6
 
 /** The least round number that is not below. */
 function roundUp(value) {
@@ -48,13 +51,14 @@ function panel({ title, unit, lines }) {
     const path = points.map(([rank, value]) => `${x(rank).toFixed(1)},${y(value).toFixed(1)}`)
     return `<polyline class="line ${CLASSES[i]}" points="${path.join(' ')}"/>`
   })
+  let next = MARGIN.left
   const legend = lines.map(({ name }, i) => {
-    const at = MARGIN.left + 6
-    const down = MARGIN.top + 8 + 14 * i
+    const [at, down] = [next, MARGIN.top - 14]
+    next += 40 + LETTER * name.length
     return `<line class="line ${CLASSES[i]}" x1="${at}" x2="${at + 16}" y1="${down}" y2="${down}"/>${text(at + 21, down + 4, name)}`
   })
   return [
-    text(MARGIN.left, 20, `${title}, ${unit}`, 'class="title"'),
+    text(MARGIN.left, 16, `${title}, ${unit}`, 'class="title"'),
     ...grid,
     ...marks,
     text((MARGIN.left + WIDTH - MARGIN.right) / 2, HEIGHT - 8, 'ranks', 'text-anchor="middle"'),
@@ -77,14 +81,14 @@ function panelsOf(rows, phase, heading) {
   ]
   const placements = [
     line(own, 'contiguous', { model: 'model', placement: 'contiguous' }, row => row.imbalance),
-    line(own, 'vanilla, contiguous', { model: 'twin' }, row => row.imbalance),
+    line(own, 'vanilla', { model: 'twin' }, row => row.imbalance),
     line(own, 'greedy', { model: 'model', placement: 'greedy' }, row => row.imbalance),
-    line(own, 'greedy with copies', { model: 'model', placement: 'copies' }, row => row.imbalance),
+    line(own, 'copies', { model: 'model', placement: 'copies' }, row => row.imbalance),
   ]
   const efficient = row => 100 * (row.efficiency ?? 0)
   return [
     panel({ title: `${heading}: a step`, unit: 'ms', lines: both(row => 1000 * row.seconds) }),
-    panel({ title: 'tokens/s of a rank against one', unit: '%', lines: both(efficient) }),
+    panel({ title: 'tokens/s of a rank', unit: '% of one alone', lines: both(efficient) }),
     panel({
       title: 'sent by a rank',
       unit: 'kB a step',
@@ -100,19 +104,21 @@ export function plot({ title, machine, date, options, rows }) {
     panelsOf(rows, 'prefill', `prefill of ${options.prompt} tokens a rank`),
   ]
   const network = `${options['latency-us']} us, ${options.gbit} Gbit/s`
-  const heading = `${title}; simulated, a machine for each rank, ${network}. ${machine}. ${date}`
-  const body = grid.flatMap((panels, r) =>
+  const heading = `${title}; simulated, a machine for each rank, ${network}`
+  const source = `costs measured on ${machine}, ${date}`
+  const body = grid.flatMap((panels, column) =>
     panels.map(
-      (content, c) =>
-        `<g transform="translate(${c * WIDTH},${r * HEIGHT + 26})">\n${content}\n</g>`,
+      (content, row) =>
+        `<g transform="translate(${column * WIDTH},${row * HEIGHT + 40})">\n${content}\n</g>`,
     ),
   )
-  const [width, height] = [4 * WIDTH, grid.length * HEIGHT + 30]
+  const [width, height] = [grid.length * WIDTH, grid[0].length * HEIGHT + 44]
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" role="img">
-<title>${heading}</title>
+<title>${heading}; ${source}</title>
 <style>${STYLE}
 </style>
-${text(8, 18, heading, 'class="title"')}
+${text(8, 16, heading, 'class="title"')}
+${text(8, 32, source)}
 ${body.join('\n')}
 </svg>
 `

@@ -15,6 +15,8 @@ const load = (name: string) => import(join(root, 'bench', 'parallel', name))
 const { NONE, Picks, resample } = await load('picks.mjs')
 const { collectBytes, countLayer, Curve, dispatchBytes, simulate, together } =
   await load('model.mjs')
+const { differences, paysFrom, savings } = await load('report.mjs')
+const { inTurns, quantile } = await load('timing.mjs')
 const { decode, groupsOf, prefill, sequencesOf, spread } = await load('workload.mjs')
 
 const HIDDEN = 5
@@ -228,4 +230,44 @@ t.test('resampled picks keep the share of FFN picks and the curve of loads', asy
     name: 'RangeError',
     message: /^data: expected 2 picks, got/,
   })
+})
+
+t.test('the report', async t => {
+  const times = (...gains: number[]) =>
+    gains.map((gain, i) => ({ sequences: 2 ** i, one: gain, two: 1 }))
+  t.equal(paysFrom(times(0.5, 2, 1, 1.5, 3)), 8, 'from the last loss on')
+  t.equal(paysFrom(times(2, 3)), 1)
+  t.equal(paysFrom(times(2, 1)), undefined)
+
+  const row = { phase: 'decode', ranks: 2, placement: 'contiguous' }
+  const rows = [
+    { ...row, model: 'model', bytesOfRank: 60 },
+    { ...row, model: 'twin', bytesOfRank: 100 },
+    { ...row, model: 'model', placement: 'greedy', bytesOfRank: 1 },
+  ]
+  t.same(savings(rows, { recorded: 0.5 }), [
+    { phase: 'decode', ranks: 2, saved: 0.4, ofIdeal: 0.8 },
+  ])
+
+  const total = { bytes: 9, messages: 2, picks: 7, localPicks: 3, tokens: 1 }
+  const counts = { bytesSent: 9, messagesSent: 2, picks: 7, localPicks: 3 }
+  t.same(differences({ counts, predicted: { total } }), [])
+  t.same(differences({ counts: { ...counts, picks: 8 }, predicted: { total } }), ['picks'])
+  t.same(differences({ counts: null, predicted: { total } }), [])
+})
+
+t.test('turns of works', async t => {
+  t.same(
+    [0, 0.5, 1].map(q => quantile([3, 1, 2], q)),
+    [1, 2, 3],
+  )
+  t.equal(quantile([4, 1, 2, 3], 0.5), 2.5)
+  const calls: string[] = []
+  const work = (name: string) => async () => void calls.push(name)
+  const found = await inTurns([work('a'), work('b')], 2, work('|'), 2)
+  t.equal(calls.join(''), 'ab|aa|bb|aa|bb')
+  t.same(
+    found.map((times: number[]) => times.length),
+    [2, 2],
+  )
 })

@@ -4,6 +4,7 @@ const leader = 'lib/generation/leader.ts'
 const rounds = ['test/parallel/lockstep.test.ts']
 const calls = ['test/parallel/calls.test.ts']
 const recording = ['test/parallel/recording.test.ts']
+const simulated = ['test/bench/simulate.test.ts']
 
 export default [
   {
@@ -93,5 +94,29 @@ export default [
     find: 'await agree(group, factsOf(plan))',
     replace: 'void [agree, factsOf]',
     tests: calls,
+  },
+  {
+    name: 'simulate-row-for-each-pick',
+    breaks: 'The simulator counts a row for each pick instead of one for each rank.',
+    in: 'bench/parallel/model.mjs',
+    find: 'if (seen.has(other)) continue',
+    replace: '',
+    tests: simulated,
+  },
+  {
+    name: 'simulate-cores-for-all',
+    breaks: 'The simulator gives each rank cores of its own.',
+    in: 'bench/parallel/model.mjs',
+    find: 'return Math.max(most, sum / slots)',
+    replace: 'return most',
+    tests: simulated,
+  },
+  {
+    name: 'simulate-experts-of-the-same-load',
+    breaks: 'Resampled picks forget the loads of experts.',
+    in: 'bench/parallel/picks.mjs',
+    find: 'between(sorted, i, count)',
+    replace: 'between([1], i, count)',
+    tests: simulated,
   },
 ]
