@@ -6,7 +6,7 @@ import { Curve } from './model.mjs'
 import { inTurns, quantile, repeatsOf } from './timing.mjs'
 
 /** Rows of all experts together when one expert's rows are many. */
-const MOST_ROWS = 1024
+const MOST_ROWS = 512
 
 /** The experts' products of all layers, over rows that come as inputs. */
 export function expertsAlone(spec) {

@@ -1,5 +1,5 @@
-// The plot of simulate.mjs: panels over the number of ranks, a column for each phase. Plain SVG that
-// reads on a light page and on a dark one.
+// The plot of simulate.mjs: panels over the number of ranks, a column for each phase. Plain SVG
+// that reads on a light page and on a dark one.
 const WIDTH = 380
 const HEIGHT = 230
 const MARGIN = { left: 58, right: 14, top: 46, bottom: 40 }

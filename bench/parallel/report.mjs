@@ -130,8 +130,8 @@ function printValidation(validation) {
 }
 
 export function print(document) {
-  const { title, machine, date, options, rows, second, validation } = document
-  console.log(`${title}. ${machine}. ${date}`)
+  const { title, machine, date, options, rows, second, validation, costs } = document
+  console.log(`${title}, threads of a rank: ${costs.threads}. ${machine}. ${date}`)
   if (options.shape !== undefined)
     console.log(`picks are resampled from ${options.model}, and stand for no trained model`)
   for (const phase of ['decode', 'prefill']) {

@@ -15,7 +15,7 @@
 // Prints tables; writes <out>.svg and <out>.json, which has the costs: --costs reads them again.
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
-import { dirname, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { buildMpi } from '../../dist/parallel/build-mpi.js'
 import { root } from '../../scripts/build-native.mjs'
 import {
@@ -40,13 +40,23 @@ import { quantile } from './timing.mjs'
 
 /** The paper's, of its 7B model. */
 const TAU = 0.75
+const BOOKS = 'models/books-7m'
 const SEED = 1
 const EXPERT_ROWS = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
 /** Sequences of a decode step whose times are measured, and of a second machine's question. */
 const SEQUENCES = [1, 2, 4, 8, 16, 32, 64]
 
+const KINDS = {
+  ...{ model: text, text, shape: SYNTHETIC.shape, zero: count, 'cost-layers': count },
+  dtype: oneOf(['auto', 'float32', 'bfloat16', 'int8', 'int4', 'int4-all']),
+  ...{ ranks: listOf(count), 'validate-ranks': listOf(count), validate: present },
+  ...{ sequences: count, prompt: count, steps: count, copies: count, threads: count },
+  ...{ 'latency-us': positive, gbit: positive, rounds: count, turns: count, quantile: fraction },
+  ...{ costs: text, out: text, mpirun: text, mpicc: text },
+}
+
 const options = {
-  model: join(root, 'models', 'books-7m'),
+  model: BOOKS,
   dtype: 'auto',
   ranks: [1, 2, 4, 8, 16, 32, 64, 128, 256],
   'cost-layers': 2,
@@ -64,25 +74,7 @@ const options = {
   out: join(root, 'build', 'parallel-simulate'),
   mpirun: 'mpirun --oversubscribe',
   mpicc: 'mpicc',
-  ...readArguments(
-    process.argv.slice(2),
-    {
-      ...{ model: text, text, shape: SYNTHETIC.shape, zero: count, 'cost-layers': count },
-      dtype: oneOf(['auto', 'float32', 'bfloat16', 'int8', 'int4', 'int4-all']),
-      ...{ ranks: listOf(count), 'validate-ranks': listOf(count), validate: present },
-      ...{ sequences: count, prompt: count, steps: count, copies: count, threads: count },
-      ...{
-        'latency-us': positive,
-        gbit: positive,
-        rounds: count,
-        turns: count,
-        quantile: fraction,
-      },
-      ...{ costs: text, out: text, mpirun: text, mpicc: text },
-    },
-    undefined,
-    verify,
-  ),
+  ...readArguments(process.argv.slice(2), KINDS, undefined, verify),
 }
 
 function verify({ shape, zero, validate, costs }) {
@@ -96,13 +88,7 @@ function verify({ shape, zero, validate, costs }) {
 /** The tables, and the document of it all. */
 function main(recorded, costs, validation) {
   const { compute } = costs
-  const made =
-    options.shape === undefined
-      ? recorded
-      : {
-          model: resampled(recorded.model, compute),
-          twin: resampled(recorded.twin, compute),
-        }
+  const made = options.shape === undefined ? recorded : resampled(recorded, compute)
   const windows = Math.ceil(recorded.model.windows / 2)
   const plan = { ...options, windows }
   const network = { latency: options['latency-us'] * 1e-6, perByte: 8 / (options.gbit * 1e9) }
@@ -110,7 +96,7 @@ function main(recorded, costs, validation) {
   const rows = withEfficiency(options.ranks.flatMap(ranks => ranksOf(ranks, asked)))
   const second = secondMachine(SEQUENCES, asked)
   const ideal = idealSaving(compute, TAU, made.model)
-  const title = `${options.shape ?? options.model}, ${costs.dtype}, ${costs.threads} threads a rank`
+  const title = `${options.shape ?? basename(options.model)}, ${costs.dtype}`
   const document = {
     ...{ bench: 'parallel/simulate', title, date: costs.date, machine: costs.machine },
     ...{ options, ideal, rows, second, validation, costs },
@@ -122,9 +108,11 @@ function main(recorded, costs, validation) {
   console.log(`\n${options.out}.svg, ${options.out}.json`)
 }
 
-/** The twin's model has no zero-computation picks; they are the recorded twin's. */
-const resampled = (picks, { topK, experts }) =>
-  resample(picks, { layers: SHAPES[options.shape].layers, topK, experts }, SEED)
+/** For the shape, from the model's picks and from those of its twin. */
+function resampled({ model, twin }, { topK, experts }) {
+  const shape = { layers: SHAPES[options.shape].layers, topK, experts }
+  return { model: resample(model, shape, SEED), twin: resample(twin, shape, SEED) }
+}
 
 /** Of --rounds rounds: costs, and the runs that they are to predict, in turns. */
 function validate(job, recorded) {
@@ -172,6 +160,18 @@ function stepSeconds(rounds) {
   return typical.reduce((a, b) => a + b, 0) / typical.length
 }
 
+/** Those that an earlier run has written. */
+function savedCosts(file) {
+  const { costs } = JSON.parse(readFileSync(file, 'utf8'))
+  if (costs.prompt === options.prompt) return costs
+  return stop(`--costs: are of prompts of ${costs.prompt} tokens, expected ${options.prompt}`)
+}
+
+function stop(message) {
+  console.error(message)
+  process.exit(2)
+}
+
 /** Ranks that compute at the same time here. */
 function slots() {
   return Math.max(1, Math.floor(availableParallelism() / options.threads))
@@ -179,15 +179,19 @@ function slots() {
 
 const { shape, zero, model, prompt, steps, threads, dtype, turns, mpirun } = options
 const length = prompt + steps
-const file = options.text ?? join(root, 'models', 'books-7m', 'heldout.txt')
+const file = options.text ?? join(BOOKS, 'heldout.txt')
 const { windows, ...recorded } = await record(model, file, { length, most: 1024, dtype: 'auto' })
 const source =
   shape === undefined ? model : synthetic(shape, { layers: options['cost-layers'], zero })
 const sequences = Math.max(options.sequences, ...SEQUENCES)
+const ranks = options.validate ? Math.max(...options['validate-ranks']) : 1
+const needed = ranks * options.sequences
+if (windows.length < needed)
+  stop(`--text: has ${windows.length} windows of ${length} tokens, expected ${needed} at least`)
 const job = {
   ...{ model: source, dtype, threads, prompt, length, turns, mpirun, sequences },
   quantile: options.quantile,
-  windows: windows.slice(0, Math.max(sequences, 4 * options.sequences)),
+  windows: windows.slice(0, Math.max(sequences, needed)),
   expertRows: EXPERT_ROWS,
   decodeCounts: [...new Set([...SEQUENCES, options.sequences])].sort((a, b) => a - b),
 }
@@ -200,6 +204,6 @@ if (options.validate) {
   const costs =
     options.costs === undefined
       ? measureCosts(job, { slots: slots(), sizes: [2] })
-      : JSON.parse(readFileSync(options.costs, 'utf8')).costs
+      : savedCosts(options.costs)
   main(recorded, costs)
 }

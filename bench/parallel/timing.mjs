@@ -27,7 +27,7 @@ export async function inTurns(works, turns, before = async () => {}, repeats = 1
 }
 
 /** Work that takes less is repeated within a turn. */
-const SHORTEST_MS = 2
+const SHORTEST_MS = 1
 
 export async function repeatsOf(work) {
   await work()
