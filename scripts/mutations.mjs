@@ -130,15 +130,28 @@ function located(mutation) {
 /** A failure in the output of tests: a line of a native test, or of a TypeScript test's report. */
 const FAILURE = /^(?: {4}\S*\/(\S+:\d+: .{0,70}).*|FAIL (.*)|✖(.*)|(\S+\.ts:\d+: .*))\n/m
 
+function killGroup(leader) {
+  try {
+    process.kill(-leader, 'SIGKILL')
+  } catch {} // it has ended
+}
+
 /** Resolves to what went wrong, as soon as there is a sign of it; to undefined if nothing did. */
 function watch([program, ...args]) {
   return new Promise((resolve, reject) => {
     const env = { ...process.env, MOEPP_BINDING: addon }
-    const child = spawn(program, args, { cwd: checkout, env, timeout: LONGEST_TEST })
+    // In a group of its own, all of which ends with it: a test in an endless loop outlives its
+    // parent.
+    const child = spawn(program, args, { cwd: checkout, env, detached: true })
+    const timer = setTimeout(() => end('no end'), LONGEST_TEST)
+    const killAll = () => killGroup(child.pid)
+    process.once('exit', killAll)
     let text = ''
     const end = failure => {
       resolve(failure)
-      child.kill()
+      clearTimeout(timer)
+      process.off('exit', killAll)
+      killAll()
     }
     for (const stream of [child.stdout, child.stderr]) {
       stream.on('data', part => {
@@ -147,10 +160,13 @@ function watch([program, ...args]) {
         if (found) end(found)
       })
     }
-    child.on('error', reject)
+    child.on('error', error => {
+      reject(error)
+      end()
+    })
     child.on('close', (status, signal) => {
       if (/^there is no such test/m.test(text)) reject(new TableError(text.trim()))
-      else end(status === 0 ? undefined : (signal ?? text.trim().split('\n').at(-1)))
+      end(status === 0 ? undefined : (signal ?? text.trim().split('\n').at(-1)))
     })
   })
 }
@@ -215,6 +231,7 @@ async function tryAll(mutations) {
 }
 
 process.chdir(root)
+for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(1))
 const options = process.argv.slice(2)
 const parts = options.filter(option => !option.startsWith('--'))
 const all = (await readTable()).map(located)

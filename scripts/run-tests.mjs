@@ -37,6 +37,8 @@ function run(program, args, env = {}) {
       env: { ...process.env, TAP_TIMEOUT: String(TIMEOUT_S), ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
       timeout: 1000 * TIMEOUT_S,
+      // tap handles SIGTERM, for which a test in an endless loop has no time.
+      killSignal: 'SIGKILL',
     })
     let text = ''
     for (const stream of [child.stdout, child.stderr]) {

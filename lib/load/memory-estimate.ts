@@ -125,8 +125,11 @@ function bytesOf(cache: KvCacheOptions): number {
   return cacheBytes(cache, cache.pages * cache.pageSize, cache.dtype)
 }
 
+/** A weight of several packed parts is copied instead. */
 function mappedBytes({ weights }: ProgramSpec): number {
-  const packed = weights.flatMap(({ parts }) => parts).filter(isPacked)
+  const packed = weights.flatMap(({ parts: [only, more] }) =>
+    only && !more && isPacked(only) ? only : [],
+  )
   return packed.reduce((bytes, part) => bytes + part.byteLength, 0)
 }
 

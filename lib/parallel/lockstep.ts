@@ -143,8 +143,11 @@ export class Lockstep {
       let isLast = false
       while (!isLast) {
         const waitMs = this.#waitMs
-        if (waitMs > 0 && (await this.#poked(waitMs))) continue
-        if (this.#isAwake && !this.#wanted) continue
+        if (waitMs > 0) {
+          const isPoked = await this.#poked(waitMs)
+          // The engine may wake as the wait ends.
+          if (isPoked || (this.#isAwake && !this.#wanted)) continue
+        }
         // From here to the exchange nothing else runs.
         const round = this.#next()
         this.#round = round.then(

@@ -231,20 +231,12 @@ export class ModelBuilder extends ProgramBuilder {
           'checkpoint that this one was converted from',
       )
     }
-    const parts = stackParts(packed, taken)
-    if (parts.length > 1) {
-      throw new MoeppError(
-        'ERR_UNSUPPORTED',
-        `${name}: is packed, and this rank holds experts ${show(taken)} of it, expected neighbours; use a placement ` +
-          'of neighbours, or the checkpoint that this one was converted from',
-      )
-    }
     return this.#declare(name, () => ({
       kind,
       name,
       dtype: packed.dtype,
-      shape: parts[0]!.shape,
-      parts: [{ name, ...parts[0]! }],
+      shape: taken ? [taken.length, ...shape.slice(1)] : shape,
+      parts: stackParts(packed, taken).map(part => ({ name, ...part })),
     }))
   }
 

@@ -22,7 +22,7 @@ Status Program::load_weights(const Control& control) {
     const int64_t bytes = device_->weight_bytes(weight->spec, layout);
     if (is_packed(weight->spec)) {
       Memory packed;
-      MOEPP_CHECK(map_packed(*device_, weight->spec, layout, &files, &packed));
+      MOEPP_CHECK(open_packed(*device_, weight->spec, layout, &files, &packed));
       if (device_->uses_mapped_weights()) {
         weight->memory = std::move(packed);
         control.add(bytes);

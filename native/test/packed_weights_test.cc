@@ -46,6 +46,56 @@ MOEPP_TEST(packed_weights_are_what_loading_makes) {
   }
 }
 
+// Each expert of a stack as a part of its own.
+static void split_experts(ProgramSpec* spec) {
+  for (WeightSpec& weight : spec->weights) {
+    if (!is_matrix(weight) || weight.shape.size() != 3) continue;
+    const TensorRef whole = weight.parts[0];
+    const int64_t experts = whole.shape[0];
+    weight.parts.clear();
+    for (int64_t e = 0; e < experts; e++) {
+      TensorRef part = whole;
+      part.shape[0] = 1;
+      part.byte_length /= static_cast<uint64_t>(experts);
+      part.byte_offset += static_cast<uint64_t>(e) * part.byte_length;
+      weight.parts.push_back(part);
+    }
+  }
+}
+
+MOEPP_TEST(packed_experts_are_joined) {
+  const TemporaryFile file(SmallModel::floats());
+  const SmallModel model(file.path());
+  for (const DType dtype : {DType::kI8, DType::kI4}) {
+    const std::string path = file.path() + ".split";
+    ProgramSpec loaded, packed;
+    EXPECT(pack_model(model, dtype, path, &loaded, &packed).ok());
+    split_experts(&packed);
+    const std::vector<float> expected = logits("", loaded), joined = logits("", packed);
+    EXPECT(!joined.empty() && same_bits(expected.data(), joined.data(), expected.size() * 4));
+
+    const auto refused = [&](const std::string& words, auto change) {
+      ProgramSpec spec = packed;
+      for (WeightSpec& weight : spec.weights) {
+        if (weight.name == "down_proj1") change(weight);
+      }
+      std::unique_ptr<Program> program;
+      const Status status = Program::compile(cpu(), spec, {}, &program);
+      EXPECT_MESSAGE(!status.ok() && status.message.find(words) != std::string::npos,
+                     "expected '" + words + "', got '" + status.message + "'");
+    };
+    refused("another shape", [](WeightSpec& weight) { weight.parts.pop_back(); });
+    refused("another shape", [](WeightSpec& weight) { weight.parts.push_back(weight.parts[0]); });
+    refused("another shape", [](WeightSpec& weight) { weight.parts[1].shape[0] = INT64_MAX; });
+    refused("another shape", [](WeightSpec& weight) { weight.parts[1].shape[1]++; });
+    refused("lie past the end",
+            [](WeightSpec& weight) { weight.parts[2].byte_offset += uint64_t{1} << 40; });
+    refused("packed in rows, expected matrix order",
+            [](WeightSpec& weight) { weight.parts[1].packed = Layout::kRows; });
+    unlink(path.c_str());
+  }
+}
+
 MOEPP_TEST(packed_weights_are_checked) {
   const TemporaryFile file(SmallModel::floats());
   const SmallModel model(file.path());
@@ -77,7 +127,7 @@ MOEPP_TEST(packed_weights_are_checked) {
   refused("w1: packed as int8 for a weight of f32",
           [](WeightSpec& weight, TensorRef&) { weight.dtype = DType::kF32; });
   refused("another shape", [](WeightSpec&, TensorRef& ref) { ref.shape = {20, 19}; });
-  refused("must be the only part",
+  refused("another shape",
           [](WeightSpec& weight, TensorRef&) { weight.parts.push_back(weight.parts[0]); });
   refused("cannot be opened", [](WeightSpec&, TensorRef& ref) { ref.file += ".missing"; });
   unlink(path.c_str());

@@ -1,6 +1,6 @@
 // int8 and int4 weights that a file holds in the device's own order in memory. Such a weight is a
 // range of the file, used from a mapping of it. So opening a model reads nothing and copies
-// nothing.
+// nothing, but for experts of a stack that do not lie together.
 //
 // The range is the whole weight in panels (panels.h), at a multiple of 64 bytes in the file. It is
 // the same for all devices and instruction sets. A file must state the layout's name, and its
@@ -20,13 +20,14 @@ namespace moepp {
 
 constexpr uint64_t kPackedAlignment = 64;  // bytes
 
-// True if the weight's one part is packed.
+// True if a part of the weight is packed; all must be then.
 bool is_packed(const WeightSpec& spec);
 
-// Maps a packed weight, after checking that its range is what the device expects. The memory keeps
-// the mapping.
-Status map_packed(const Device& device, const WeightSpec& spec, Layout layout,
-                  std::map<std::string, std::shared_ptr<MappedFile>>* files, Memory* memory);
+// A packed weight, after checking that each part's range is what the device expects. One part is
+// mapped, and the memory keeps the mapping. Several are copied: experts of a stack, one run of
+// neighbours each.
+Status open_packed(const Device& device, const WeightSpec& spec, Layout layout,
+                   std::map<std::string, std::shared_ptr<MappedFile>>* files, Memory* memory);
 
 // A weight to be written, in the layout of the op that reads it, at a place in the file.
 struct PackedEntry {

@@ -57,8 +57,7 @@ static Status read_scales(const TensorRef& ref, Files* files, std::vector<float>
 
 Status SourceTensor::open(const TensorRef& ref, Files* files, SourceTensor* tensor) {
   if (ref.is_packed())
-    return Status::error(Code::kBadWeights,
-                         ref.name + " is packed: it must be the only part of its weight");
+    return Status::error(Code::kBadWeights, ref.name + " is packed, expected plain values");
   if (ref.dtype == DType::kI32 || is_quantised(ref.dtype)) {
     return Status::error(Code::kBadFile, ref.name + " is " + dtype_name(ref.dtype) +
                                              ", expected f32, bf16, f16 or float8");

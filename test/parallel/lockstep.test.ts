@@ -64,9 +64,16 @@ function ranksOf(t: Test, size: number, fault?: (rank: number) => void): Rank[] 
   return ranks
 }
 
+/** More than any wait of these tests. Without it a loop would go on after the test's time. */
+const MOST_MS = 20_000
+
 /** Ranks without a program finish a step each in its own time. */
 async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise(setImmediate)
+  const end = performance.now() + MOST_MS
+  while (!condition()) {
+    if (performance.now() > end) throw new Error(`${condition}: not within ${MOST_MS} ms`)
+    await new Promise(setImmediate)
+  }
 }
 
 t.test('all ranks take part in the steps of each', async t => {

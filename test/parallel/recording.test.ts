@@ -1,4 +1,5 @@
 /** A rank records and reads its own FFN experts alone. */
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { loadBinding, type NativeGroup } from '../../lib/addon/binding.js'
@@ -11,7 +12,7 @@ import { type LoadOptions, loadModel } from '../../lib/index.js'
 import { loadParts } from '../../lib/load/load.js'
 import { resolveLoadOptions } from '../../lib/options/generate.js'
 import { type ModelSpec, weightBytes } from '../../lib/program/model-spec.js'
-import { type Holders, Placement } from '../../lib/program/placement.js'
+import { type Holders, Placement, parsePlacement } from '../../lib/program/placement.js'
 import { stackParts } from '../../lib/tensor/stack.js'
 import { float8Twins } from '../support/float8.js'
 import { goldenCase, root } from '../support/golden.js'
@@ -105,13 +106,26 @@ t.test('of packed experts a rank maps its own', async t => {
   await using group = await loadGroup(packed, 3)
   const tokens = alone.tokenizer.encode('The old man')
   t.same(await group.model.forward(tokens), await alone.forward(tokens))
+})
 
-  const odd: Holders = Array.from({ length: 8 }, (_, n) => [n % 2])
-  const layers = new Map(Array.from({ length: 6 }, (_, layer) => [layer, odd]))
-  await t.rejects(recorded(packed, new Placement(1, 2, layers)), {
-    code: 'ERR_UNSUPPORTED',
-    message: /is packed, and this rank holds experts \[1, 3, 5, 7\] of it, expected neighbours/,
-  })
+t.test('packed experts that are no neighbours are copied', async t => {
+  const folder = t.testdir()
+  const packed = join(folder, 'int4')
+  await convertCheckpoint(BOOKS, packed, { dtype: 'int4' })
+  // Rank 0 has two runs of neighbours, rank 1 has four, and rank 2 has all experts as one.
+  const experts: Holders = [[0, 2], [1, 2], [0, 2], [1, 2], [2], [1, 2], [2], [1, 2]]
+  const file = { ranks: 3, layers: [0, 1, 2, 3, 4, 5].map(layer => ({ layer, experts })) }
+  const layers = parsePlacement(file, 'file', 3)
+  for (const [rank, runs] of [2, 4, 1].entries()) {
+    const parts = expertParts(await recorded(packed, new Placement(rank, 3, layers)))
+    t.equal(parts.length, 6 * 2 * runs, `rank ${rank}`)
+  }
+  const placement = join(folder, 'placement.json')
+  writeFileSync(placement, JSON.stringify(file))
+  await using alone = await loadModel(packed, { device: 'cpu', threads: 1 })
+  await using group = await loadGroup(packed, 3, { placement })
+  const tokens = alone.tokenizer.encode('The old man and the sea')
+  t.same(await group.model.forward(tokens), await alone.forward(tokens))
 })
 
 t.test('float8 with its scales', async t => {
