@@ -122,6 +122,17 @@ export interface NativeProgram {
    * group every rank runs it, and nothing cancels it. A failure on any rank ends the group.
    */
   run(options: RunOptions): Promise<RunResult>
+  /**
+   * In a group. The ranks exchange mail first, one message for each rank. A message begins with the
+   * tokens of its sender's step, as u32. P is their sum; without any no op runs, and the result is
+   * undefined. No result may be of P rows. If a message is longer than that, `onLetters` gets all
+   * of them, while the ops run. It must not throw.
+   */
+  exchangeAndRun(
+    options: RunOptions,
+    mail: readonly Uint8Array[],
+    onLetters: (mail: Uint8Array[]) => void,
+  ): Promise<RunResult | undefined>
   /** Waits for the run in flight. */
   close(): Promise<void>
   info(): { weightBytes: number; stepBytes?: number }

@@ -5,6 +5,8 @@ import {
   type NativeDevice,
   type NativeKvCache,
   type NativeProgram,
+  type RunOptions,
+  type RunResult,
 } from '../addon/binding.js'
 import type { ModelDevice } from '../addon/device.js'
 import type { Runner, RunnerCache, Step, StepResult, WantedLogits } from '../engine/runner.js'
@@ -89,26 +91,30 @@ export class DeviceRunner implements Runner {
     }
   }
 
-  /** @param groupTokens of this step at all ranks of a group */
-  async run(wanted: Step, cancel?: BigInt64Array, groupTokens?: number): Promise<StepResult> {
+  async run(wanted: Step, cancel?: BigInt64Array): Promise<StepResult> {
+    const control = cancel && { control: cancel }
+    const result = await this.compute(wanted, (program, step) =>
+      program.run({ ...step, ...control }),
+    )
+    return result!
+  }
+
+  /** Undefined if `run` is. */
+  protected async compute(
+    wanted: Step,
+    run: (program: NativeProgram, step: RunOptions) => Promise<RunResult | undefined>,
+  ): Promise<StepResult | undefined> {
     const { paddingPage } = this.#parts
     const step = paddingPage === undefined ? wanted : padded(wanted, paddingPage)
     const R = wanted.logitRows.length
     const sequences = step.sequenceStarts.length - 1
     try {
-      const {
-        logits,
-        [TOP_LOGITS.values]: values,
-        [TOP_LOGITS.indices]: ids,
-        [TOP_LOGITS.expSum]: expSums,
-        ...captured
-      } = await this.#parts.program.run({
+      const result = await run(this.#parts.program, {
         sizes: {
           T: step.tokens.length,
           R: step.logitRows.length,
           B: sequences,
           M: step.pageTable.length / Math.max(1, sequences),
-          ...(groupTokens !== undefined && { P: groupTokens }),
         },
         inputs: {
           tokens: step.tokens,
@@ -121,8 +127,15 @@ export class DeviceRunner implements Runner {
         cache: this.#parts.cache,
         copies: step.copies,
         capture: [...step.capture, ...logitBuffers(step.wanted)],
-        ...(cancel && { control: cancel }),
       })
+      if (!result) return undefined
+      const {
+        logits,
+        [TOP_LOGITS.values]: values,
+        [TOP_LOGITS.indices]: ids,
+        [TOP_LOGITS.expSum]: expSums,
+        ...captured
+      } = result
       return {
         ...(logits && { logits: (logits as Float32Array).subarray(0, R * this.vocabSize) }),
         ...(values &&

@@ -22,8 +22,8 @@ export class GroupRunner extends DeviceRunner {
 
   constructor(parts: RunnerParts, group: NativeGroup, deadlineMs: number) {
     super(parts)
-    this.lockstep = new Lockstep(group, deadlineMs, (step = NO_TOKENS, groupTokens) =>
-      super.run(step, undefined, groupTokens),
+    this.lockstep = new Lockstep(group, deadlineMs, (step = NO_TOKENS, mail, onLetters) =>
+      this.compute(step, (program, options) => program.exchangeAndRun(options, mail, onLetters)),
     )
   }
 

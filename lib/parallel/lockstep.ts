@@ -8,8 +8,16 @@ import type { Step, StepResult } from '../engine/runner.js'
 import { MoeppError } from '../errors.js'
 import { readMail, writeMail } from './mail.js'
 
-/** A rank's part of a step: without `step` it computes for the others alone. */
-export type Compute = (step: Step | undefined, groupTokens: number) => Promise<StepResult>
+/**
+ * A rank's part of a step, which begins with an exchange of mail, one message for each rank.
+ * Without `step` it computes for the others alone. Undefined if no rank had tokens. `onLetters`
+ * gets the mail of all ranks while the step runs, if there are letters in it.
+ */
+export type Compute = (
+  step: Step | undefined,
+  mail: readonly Uint8Array[],
+  onLetters: (mail: readonly Uint8Array[]) => void,
+) => Promise<StepResult | undefined>
 
 /** The owner of a rank's letters. */
 export interface Post {
@@ -214,17 +222,18 @@ export class Lockstep {
   async #next(): Promise<boolean> {
     const wanted = this.#wanted
     this.#wanted = undefined
+    let letters: Letters = { count: 0, isLast: false }
     try {
-      const received = await this.#exchange(wanted?.step.tokens.length ?? 0)
-      const groupTokens = received.reduce((sum, { tokens }) => sum + tokens, 0)
-      for (const [from, { letters }] of received.entries())
-        if (letters.length > 0) this.#post.receive(letters, from)
-      if (groupTokens > 0) {
-        const result = await this.#compute(wanted?.step, groupTokens)
+      const mail = this.#mail(wanted?.step.tokens.length ?? 0)
+      const result = await this.#compute(wanted?.step, mail, received => {
+        letters = this.#receive(received)
+      })
+      if (letters.fault) throw letters.fault
+      if (result) {
         this.#pauseMs = 0
         wanted?.resolve(result)
-      } else await this.#pass(received.some(({ letters }) => letters.length > 0))
-      return received[0]!.isLast
+      } else await this.#pass(letters.count > 0)
+      return letters.isLast
     } catch (error) {
       const failure = asFailure(error)
       wanted?.reject(failure)
@@ -238,14 +247,35 @@ export class Lockstep {
     if (hasLetters) await setImmediate()
   }
 
-  async #exchange(tokens: number) {
+  #mail(tokens: number): Uint8Array[] {
     this.#post.beforeRound?.()
     const isLast = this.#isClosing
-    const messages = this.#letters.map(letters => writeMail({ tokens, isLast, letters }))
+    const mail = this.#letters.map(letters => writeMail({ tokens, isLast, letters }))
     for (const letters of this.#letters) letters.length = 0
-    const received = await this.#group.exchange(messages)
-    return received.map(readMail)
+    return mail
   }
+
+  /** Called by native code, so that it must not throw. */
+  #receive(received: readonly Uint8Array[]): Letters {
+    let count = 0
+    try {
+      const mail = received.map(readMail)
+      for (const [from, { letters }] of mail.entries()) {
+        count += letters.length
+        if (letters.length > 0) this.#post.receive(letters, from)
+      }
+      return { count, isLast: mail[0]!.isLast }
+    } catch (fault) {
+      return { count, isLast: false, fault }
+    }
+  }
+}
+
+/** The letters of a round. */
+interface Letters {
+  readonly count: number
+  readonly isLast: boolean
+  readonly fault?: unknown
 }
 
 function asFailure(error: unknown): MoeppError {

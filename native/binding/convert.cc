@@ -252,4 +252,21 @@ Control to_control(const Napi::Value& value) {
   return {cells, cells + 1};
 }
 
+std::shared_ptr<Napi::ObjectReference> keep(const Napi::Value& value) {
+  if (!value.IsObject()) return nullptr;
+  return std::make_shared<Napi::ObjectReference>(Napi::Persistent(value.As<Napi::Object>()));
+}
+
+HostBuffer host_buffer(const Napi::Value& value, DType dtype, const std::string& name) {
+  const napi_typedarray_type wanted = dtype == DType::kI32 ? napi_int32_array : napi_float32_array;
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != wanted) {
+    throw Napi::TypeError::New(
+        value.Env(),
+        name + " must be " + (dtype == DType::kI32 ? "an Int32Array" : "a Float32Array"));
+  }
+  const Napi::TypedArray array = value.As<Napi::TypedArray>();
+  auto* bytes = static_cast<std::byte*>(array.ArrayBuffer().Data());
+  return {bytes + array.ByteOffset(), static_cast<int64_t>(array.ByteLength())};
+}
+
 }  // namespace moepp::binding

@@ -4,10 +4,11 @@
 
 #include <napi.h>
 
+#include <memory>
 #include <string>
 
 #include "device.h"
-#include "program/spec.h"
+#include "program/program.h"
 #include "status.h"
 
 namespace moepp::binding {
@@ -35,5 +36,11 @@ int64_t integer_of(const Napi::Object& object, const char* key, int64_t absent);
 // A BigInt64Array [done bytes, cancelled], or nothing. The array must outlive the use of the
 // result.
 Control to_control(const Napi::Value& value);
+
+// A persistent reference that a std::function can hold: copies share it, and the last one drops it
+// on the main thread.
+std::shared_ptr<Napi::ObjectReference> keep(const Napi::Value& value);
+// The elements of a typed array of that type.
+HostBuffer host_buffer(const Napi::Value& value, DType dtype, const std::string& name);
 
 }  // namespace moepp::binding

@@ -59,6 +59,7 @@ void GroupThread::run() {
       job = jobs_.front();
       jobs_.pop_front();
     }
+    running_ = job;
     job->status = status_of(job->work);
     const auto settle = [](Napi::Env env, Napi::Function, Job* done) {
       if (env == nullptr) return;  // torn down: no one listens
@@ -70,7 +71,46 @@ void GroupThread::run() {
   }
 }
 
+void GroupThread::tell(std::function<void(Napi::Env)> news) {
+  using News = std::function<void(Napi::Env)>;
+  // Calls of one function run in their order.
+  auto owned = std::make_unique<News>(std::move(news));
+  const auto run = [](Napi::Env env, Napi::Function, News* told) {
+    const std::unique_ptr<News> kept(told);
+    if (env != nullptr) (*kept)(env);
+  };
+  if (running_->settle.BlockingCall(owned.get(), run) == napi_ok) owned.release();
+}
+
 // ---- Group
+
+std::vector<parallel::Message> to_messages(const Napi::Value& value, int ranks) {
+  const Napi::Env env = value.Env();
+  if (!value.IsArray() || value.As<Napi::Array>().Length() != static_cast<uint32_t>(ranks))
+    throw Napi::TypeError::New(env, "messages must be an array of one for each of the " +
+                                        std::to_string(ranks) + " ranks");
+  std::vector<parallel::Message> messages;
+  for (int r = 0; r < ranks; r++) {
+    const Napi::Value item = value.As<Napi::Array>().Get(static_cast<uint32_t>(r));
+    if (!item.IsTypedArray() || item.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array)
+      throw Napi::TypeError::New(env, "a message must be a Uint8Array");
+    const Napi::Uint8Array bytes = item.As<Napi::Uint8Array>();
+    messages.push_back(parallel::Message::of_body(bytes.ByteLength()));
+    if (bytes.ByteLength() > 0)
+      std::memcpy(messages.back().body(), bytes.Data(), bytes.ByteLength());
+  }
+  return messages;
+}
+
+Napi::Array to_arrays(Napi::Env env, const std::vector<parallel::Message>& messages) {
+  Napi::Array arrays = Napi::Array::New(env);
+  for (const parallel::Message& message : messages) {
+    Napi::Uint8Array bytes = Napi::Uint8Array::New(env, message.body_bytes());
+    if (message.body_bytes() > 0) std::memcpy(bytes.Data(), message.body(), message.body_bytes());
+    arrays.Set(arrays.Length(), bytes);
+  }
+  return arrays;
+}
 
 Napi::Function GroupObject::define(Napi::Env env) {
   return DefineClass(
@@ -100,20 +140,8 @@ Napi::Value GroupObject::size(const Napi::CallbackInfo& info) {
 // exchange(messages, waits?) -> Promise<Uint8Array[]>
 Napi::Value GroupObject::exchange(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  const auto size = static_cast<uint32_t>(thread_->group().size());
-  if (!info[0].IsArray() || info[0].As<Napi::Array>().Length() != size)
-    throw Napi::TypeError::New(
-        env, "messages must be an array of one for each of the " + std::to_string(size) + " ranks");
-  auto messages = std::make_shared<std::vector<parallel::Message>>();
-  for (uint32_t r = 0; r < size; r++) {
-    const Napi::Value value = info[0].As<Napi::Array>().Get(r);
-    if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array)
-      throw Napi::TypeError::New(env, "a message must be a Uint8Array");
-    const Napi::Uint8Array bytes = value.As<Napi::Uint8Array>();
-    messages->push_back(parallel::Message::of_body(bytes.ByteLength()));
-    if (bytes.ByteLength() > 0)
-      std::memcpy(messages->back().body(), bytes.Data(), bytes.ByteLength());
-  }
+  auto messages = std::make_shared<std::vector<parallel::Message>>(
+      to_messages(info[0], thread_->group().size()));
   const bool waits = info[1].ToBoolean();
   auto received = std::make_shared<std::vector<parallel::Message>>();
   return thread_->start(
@@ -124,14 +152,7 @@ Napi::Value GroupObject::exchange(const Napi::CallbackInfo& info) {
       },
       [received](Napi::Env finished, const Status& status) -> Napi::Value {
         if (!status.ok()) return finished.Undefined();
-        Napi::Array result = Napi::Array::New(finished);
-        for (const parallel::Message& message : *received) {
-          Napi::Uint8Array bytes = Napi::Uint8Array::New(finished, message.body_bytes());
-          if (message.body_bytes() > 0)
-            std::memcpy(bytes.Data(), message.body(), message.body_bytes());
-          result.Set(result.Length(), bytes);
-        }
-        return result;
+        return to_arrays(finished, *received);
       });
 }
 

@@ -10,6 +10,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "parallel/group.h"
 #include "worker.h"
@@ -26,6 +27,9 @@ class GroupThread {
   parallel::Group& group() { return group_; }
   // Runs `work` on the thread, then settles the promise as PromiseWorker does. On the main thread.
   Napi::Promise start(Napi::Env env, PromiseWorker::Work work, PromiseWorker::Finish finish);
+  // In a job's work: runs `news` on the main thread while the work goes on, before the promise
+  // settles. `news` must not throw.
+  void tell(std::function<void(Napi::Env)> news);
   // Ends the job in flight and the thread; jobs behind it never run. On the main thread.
   void stop(const std::string& reason);
 
@@ -36,7 +40,8 @@ class GroupThread {
   parallel::Group group_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<Job*> jobs_;  // each deletes itself, on the main thread
+  std::deque<Job*> jobs_;   // each deletes itself, on the main thread
+  Job* running_ = nullptr;  // of the thread
   bool stopped_ = false;
   std::thread thread_;
 };
@@ -57,6 +62,10 @@ class GroupObject : public Napi::ObjectWrap<GroupObject> {
 
   std::shared_ptr<GroupThread> thread_;
 };
+
+// An array of one Uint8Array for each rank.
+std::vector<parallel::Message> to_messages(const Napi::Value& value, int ranks);
+Napi::Array to_arrays(Napi::Env env, const std::vector<parallel::Message>& messages);
 
 // The group that JavaScript gives, or null.
 std::shared_ptr<GroupThread> to_group(const Napi::Value& value);

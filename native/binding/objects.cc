@@ -9,13 +9,6 @@
 
 namespace moepp::binding {
 
-// A persistent reference that a std::function can hold: copies share it, and the last one drops it
-// on the main thread.
-static std::shared_ptr<Napi::ObjectReference> keep(const Napi::Value& value) {
-  if (!value.IsObject()) return nullptr;
-  return std::make_shared<Napi::ObjectReference>(Napi::Persistent(value.As<Napi::Object>()));
-}
-
 // ---- Device
 
 Napi::Function DeviceObject::define(Napi::Env env) {
@@ -168,27 +161,6 @@ void DeviceObject::close(const Napi::CallbackInfo&) {
 
 // ---- KvCache
 
-// The elements of a typed array of that type.
-static HostBuffer host_buffer(const Napi::Value& value, DType dtype, const std::string& name) {
-  const napi_typedarray_type wanted = dtype == DType::kI32 ? napi_int32_array : napi_float32_array;
-  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != wanted) {
-    throw Napi::TypeError::New(
-        value.Env(),
-        name + " must be " + (dtype == DType::kI32 ? "an Int32Array" : "a Float32Array"));
-  }
-  const Napi::TypedArray array = value.As<Napi::TypedArray>();
-  auto* bytes = static_cast<std::byte*>(array.ArrayBuffer().Data());
-  return {bytes + array.ByteOffset(), static_cast<int64_t>(array.ByteLength())};
-}
-
-// The native object handed to a constructor by this addon; scripts cannot make one.
-template <class T>
-static T take(const Napi::CallbackInfo& info) {
-  if (!info[0].IsExternal()) throw Napi::TypeError::New(info.Env(), "this class is made by Device");
-  std::unique_ptr<T> value(info[0].As<Napi::External<T>>().Data());
-  return std::move(*value);
-}
-
 Napi::Function KvCacheObject::define(Napi::Env env) {
   return DefineClass(env, "KvCache",
                      {InstanceMethod<&KvCacheObject::read_page>("readPage"),
@@ -233,145 +205,6 @@ void KvCacheObject::write_page(const Napi::CallbackInfo& info) {
 
 void KvCacheObject::close(const Napi::CallbackInfo&) {
   cache_.reset();
-}
-
-// ---- Program
-
-Napi::Function ProgramObject::define(Napi::Env env) {
-  return DefineClass(
-      env, "Program",
-      {InstanceMethod<&ProgramObject::run>("run"), InstanceMethod<&ProgramObject::close>("close"),
-       InstanceMethod<&ProgramObject::info>("info")});
-}
-
-ProgramObject::ProgramObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
-  Parts parts = take<Parts>(info);
-  program_ = std::move(parts.program);
-  group_ = std::move(parts.group);
-}
-
-Napi::Value ProgramObject::info(const Napi::CallbackInfo& info) {
-  if (program_ == nullptr || closed_)
-    throw to_error(info.Env(), Status::error(Code::kClosed, "the program is closed"));
-  Napi::Object result = Napi::Object::New(info.Env());
-  result.Set("weightBytes", static_cast<double>(program_->weight_bytes()));
-  result.Set("stepBytes", running_ ? info.Env().Undefined()
-                                   : Napi::Number::New(
-                                         info.Env(), static_cast<double>(program_->arena_bytes())));
-  return result;
-}
-
-// The typed arrays of one run's inputs, by the program's buffers.
-static void read_inputs(const Program& program, const Napi::Object& inputs, Step* step) {
-  const Napi::Array names = own_names(inputs);
-  for (uint32_t i = 0; i < names.Length(); i++) {
-    const std::string name = names.Get(i).ToString();
-    DType dtype;
-    Shape shape;
-    if (!program.describe(name, step->sizes, &dtype, &shape)) {
-      throw to_error(inputs.Env(),
-                     Status::error(Code::kBadProgram, "there is no buffer named " + name));
-    }
-    step->inputs[name] = host_buffer(inputs.Get(name), dtype, name);
-  }
-}
-
-// Makes the typed array of one result and adds it to `results`.
-static void add_result(const Program& program, const std::string& name, Napi::Object results,
-                       Step* step) {
-  DType dtype;
-  Shape shape;
-  const Napi::Env env = results.Env();
-  if (!program.describe(name, step->sizes, &dtype, &shape)) {
-    throw to_error(
-        env, Status::error(Code::kBadProgram, "there is no buffer named " + name + " to capture"));
-  }
-  size_t count = 1;
-  for (const int64_t size : shape) count *= static_cast<size_t>(size);
-  Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(env, count * 4);
-  if (dtype == DType::kI32) {
-    results.Set(name, Napi::Int32Array::New(env, count, buffer, 0));
-  } else {
-    results.Set(name, Napi::Float32Array::New(env, count, buffer, 0));
-  }
-  step->results[name] = {buffer.Data(), static_cast<int64_t>(count * 4)};
-}
-
-// [from, to] of each page to be copied, one behind the other.
-static std::vector<PageCopy> to_page_copies(const Napi::Value& value) {
-  if (value.IsUndefined()) return {};
-  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_int32_array ||
-      value.As<Napi::Int32Array>().ElementLength() % 2 != 0) {
-    throw Napi::TypeError::New(value.Env(), "copies must be an Int32Array of pairs");
-  }
-  const Napi::Int32Array pages = value.As<Napi::Int32Array>();
-  std::vector<PageCopy> copies;
-  for (size_t i = 0; i < pages.ElementLength(); i += 2) copies.push_back({pages[i], pages[i + 1]});
-  return copies;
-}
-
-// run({ sizes, inputs, cache?, copies?, capture?, control? }) -> Promise<{ [buffer]: typed array }>
-Napi::Value ProgramObject::run(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  if (closed_) throw to_error(env, Status::error(Code::kClosed, "the program is closed"));
-  if (running_)
-    throw to_error(env, Status::error(Code::kBusy, "the program is already running a step"));
-  if (!info[0].IsObject()) throw Napi::TypeError::New(env, "step must be an object");
-  const Napi::Object options = info[0].As<Napi::Object>();
-  auto step = std::make_shared<Step>();
-  if (!options.Get("sizes").IsObject() || !options.Get("inputs").IsObject())
-    throw Napi::TypeError::New(env, "sizes and inputs must be objects");
-  step->sizes = to_sizes(options.Get("sizes").As<Napi::Object>());
-  step->control = to_control(own(options, "control"));
-  read_inputs(*program_, options.Get("inputs").As<Napi::Object>(), step.get());
-  const Napi::Value cache = own(options, "cache");
-  if (!cache.IsUndefined()) {
-    if (!cache.IsObject() ||
-        !cache.As<Napi::Object>().InstanceOf(env.GetInstanceData<AddonData>()->kv_cache.Value())) {
-      throw Napi::TypeError::New(env, "cache must be a KvCache");
-    }
-    step->cache = KvCacheObject::Unwrap(cache.As<Napi::Object>())->cache();
-    if (step->cache == nullptr)
-      throw to_error(env, Status::error(Code::kClosed, "the kv cache is closed"));
-  }
-  step->copies = to_page_copies(own(options, "copies"));
-  Napi::Object results = Napi::Object::New(env);
-  for (const std::string& name : program_->outputs())
-    add_result(*program_, name, results, step.get());
-  if (own(options, "capture").IsArray()) {
-    const Napi::Array capture = options.Get("capture").As<Napi::Array>();
-    for (uint32_t i = 0; i < capture.Length(); i++)
-      add_result(*program_, capture.Get(i).ToString(), results, step.get());
-  }
-  running_ = true;
-  Ref();
-  const auto kept_step = keep(options), kept_results = keep(results);
-  PromiseWorker::Work work = [program = program_, step] { return program->run(*step); };
-  PromiseWorker::Finish finish = [this, kept_step, kept_results](Napi::Env,
-                                                                 const Status&) -> Napi::Value {
-    running_ = false;
-    if (closed_) release_and_resolve();
-    const Napi::Value value = kept_results->Value();
-    Unref();
-    return value;
-  };
-  return group_ != nullptr ? group_->start(env, std::move(work), std::move(finish))
-                           : PromiseWorker::start(env, std::move(work), std::move(finish));
-}
-
-// close() -> Promise<void>: waits for the run in flight.
-Napi::Value ProgramObject::close(const Napi::CallbackInfo& info) {
-  closed_ = true;
-  closing_.push_back(Napi::Promise::Deferred::New(info.Env()));
-  const Napi::Promise promise = closing_.back().Promise();
-  if (!running_) release_and_resolve();
-  return promise;
-}
-
-void ProgramObject::release_and_resolve() {
-  program_.reset();
-  for (const Napi::Promise::Deferred& deferred : closing_) deferred.Resolve(Env().Undefined());
-  closing_.clear();
 }
 
 }  // namespace moepp::binding

@@ -4,6 +4,7 @@
 
 #include <napi.h>
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -19,6 +20,14 @@ struct AddonData {
   Napi::FunctionReference program, kv_cache, group;
   std::vector<std::weak_ptr<GroupThread>> groups;
 };
+
+// The native object handed to a constructor by this addon; scripts cannot make one.
+template <class T>
+T take(const Napi::CallbackInfo& info) {
+  if (!info[0].IsExternal()) throw Napi::TypeError::New(info.Env(), "this class is made by Device");
+  std::unique_ptr<T> value(info[0].As<Napi::External<T>>().Data());
+  return std::move(*value);
+}
 
 class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
  public:
@@ -64,8 +73,12 @@ class ProgramObject : public Napi::ObjectWrap<ProgramObject> {
 
  private:
   Napi::Value run(const Napi::CallbackInfo& info);
+  Napi::Value exchange_and_run(const Napi::CallbackInfo& info);
   Napi::Value close(const Napi::CallbackInfo& info);
   Napi::Value info(const Napi::CallbackInfo& info);
+  // `work` runs the step on another thread. It sets *has_run to false if there was none to run.
+  using RunStep = std::function<Status(Step* step, bool* has_run)>;
+  Napi::Value start(const Napi::Value& options, RunStep work);
   void release_and_resolve();
 
   std::shared_ptr<Program> program_;

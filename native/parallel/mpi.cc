@@ -43,16 +43,17 @@ Status check(const moepp_mpi& mpi, int error, const char* call) {
 }
 
 // The waits between two looks at MPI, which has nothing to wait with that knows a deadline. First
-// next to nothing, because a step waits often and shortly; a long wait takes next to no CPU.
+// next to nothing, because a step waits often and shortly. Soon it lets others run: the rank that
+// it waits for may need this very core. A long wait takes next to no CPU.
 class Patience {
  public:
-  void wait() {
-    constexpr int kSpins = 20000;
-    if (pauses_ < kSpins) return ThreadPool::wait_a_little(pauses_++);
+  void wait() const {
+    constexpr std::chrono::microseconds kSpins(100), kYields(10000);
     const auto waited = Clock::now() - begin_;
-    std::this_thread::sleep_for(std::min<Clock::duration>(
-        std::max<Clock::duration>(waited / 64, std::chrono::microseconds(20)),
-        std::chrono::milliseconds(2)));
+    if (waited < kSpins) return ThreadPool::wait_a_little(0);
+    if (waited < kYields) return std::this_thread::yield();
+    std::this_thread::sleep_for(
+        std::min<Clock::duration>(waited / 64, std::chrono::milliseconds(2)));
   }
   bool is_over(int64_t deadline_ms) const {
     return deadline_ms > 0 && Clock::now() - begin_ > std::chrono::milliseconds(deadline_ms);
@@ -60,7 +61,6 @@ class Patience {
 
  private:
   const Clock::time_point begin_ = Clock::now();
-  int pauses_ = 0;
 };
 
 // A message on its way, which MPI reads or writes until the request is null.
@@ -208,7 +208,7 @@ std::string MpiCommunicator::missing(int64_t deadline_ms) const {
 Status MpiCommunicator::finish(int64_t deadline_ms, std::vector<Message>* received) {
   const size_t others = static_cast<size_t>(size_ - 1);
   const auto is_open = [](const Travelling& one) { return one.request != nullptr; };
-  for (Patience patience;;) {
+  for (const Patience patience;;) {
     bool moved = false;
     if (coming_.size() < others) MOEPP_CHECK(take(tag_, &coming_, &moved));
     MOEPP_CHECK(test(&coming_, &moved));
@@ -239,7 +239,7 @@ void MpiCommunicator::abort(const std::string& reason) {
     std::memcpy(message.data(), words.data(), words.size());
     if (!send(to, kAbortTag, std::move(message)).ok()) return;
   }
-  for (Patience patience; !patience.is_over(kMs); patience.wait()) {
+  for (const Patience patience; !patience.is_over(kMs); patience.wait()) {
     bool moved = false;
     if (!test(&sent_, &moved).ok()) return;
     if (std::all_of(sent_.begin(), sent_.end(),
@@ -290,7 +290,7 @@ Status open_mpi(const std::string& library, int64_t deadline_ms,
   int rank = 0, size = 0;
   MOEPP_CHECK(check(mpi, mpi.open(&group, &rank, &size, &request), "MPI_Comm_idup"));
   runtime.groups++;
-  for (Patience patience; request != nullptr; patience.wait()) {
+  for (const Patience patience; request != nullptr; patience.wait()) {
     int done = 0;
     MOEPP_CHECK(check(mpi, mpi.test(&request, &done), "MPI_Comm_idup"));
     if (done == 0 && patience.is_over(deadline_ms))

@@ -24,6 +24,22 @@ export default [
     tests: rounds,
   },
   {
+    name: 'parallel-letters-unread',
+    breaks: 'A rank goes on although it cannot read its letters.',
+    in: lockstep,
+    find: 'if (letters.fault) throw letters.fault',
+    replace: '',
+    tests: rounds,
+  },
+  {
+    name: 'parallel-runs-without-tokens',
+    breaks: 'A step runs although no rank has tokens.',
+    in: 'native/binding/objects.cc',
+    find: '*has_run = step->sizes.received > 0;',
+    replace: '*has_run = true;',
+    tests: ['test/parallel/groups.test.ts'],
+  },
+  {
     name: 'parallel-fails-in-silence',
     breaks: 'A rank that fails does not tell the others.',
     in: lockstep,

@@ -4,6 +4,7 @@ import {
   fromNative,
   loadBinding,
   type NativeGroup,
+  type NativeProgram,
   type ProgramSpec,
 } from '../../lib/addon/binding.js'
 import type { MoeppError } from '../../lib/errors.js'
@@ -79,8 +80,11 @@ t.test('a rank that is late, or fails, ends the others', async t => {
   t.match(await waits, /^ERR_PARALLEL .* rank 1 failed: its disk is full/)
 })
 
-/** A layer's routing of inputs, and the way of its rows to their experts and back. */
-function routing(group: NativeGroup): ProgramSpec {
+/**
+ * A layer's routing of inputs, and the way of its rows to their experts and back; `shows` the rows
+ * that come.
+ */
+function routing(group: NativeGroup, shows = true): ProgramSpec {
   const p = new ProgramBuilder()
   const x = p.input('x', 'f32', ['T', 8])
   const logits = p.input('logits', 'f32', ['T', 6])
@@ -96,7 +100,20 @@ function routing(group: NativeGroup): ProgramSpec {
   // The experts' results are a step's input here, in the order of the picks that came.
   const expertOut = p.input('results', 'f32', ['P', 2, 8])
   const collected = collectTokens(p, 'layer', { expertOut, dispatched, route })
-  return p.finish([collected, dispatched.rows, route.expertRows])
+  return p.finish([collected, route.expertRows, ...(shows ? [dispatched.rows] : [])])
+}
+
+/** Token 0 picks FFN experts 0 and 3, token 1 a zero expert and FFN expert 2. */
+function routedStep(T: 0 | 2, rank: number) {
+  const logits = Float32Array.of(...[0, 0, 9, 0, 0, 8], ...[0, 9, 0, 0, 8, 0])
+  return {
+    sizes: { T, R: 0, B: T > 0 ? 1 : 0, M: 0, P: 2 },
+    inputs: {
+      x: Float32Array.from({ length: T * 8 }, (_, i) => i),
+      logits: logits.subarray(0, T * 6),
+      results: Float32Array.from({ length: 2 * 2 * 8 }, (_, i) => 100 * (rank + 1) + i),
+    },
+  }
 }
 
 t.test('rows travel in a step, also to ranks without tokens', async t => {
@@ -105,20 +122,7 @@ t.test('rows travel in a step, also to ranks without tokens', async t => {
   const programs = await Promise.all(
     groups.map(group => device.compile(routing(group), undefined, group)),
   )
-  // Token 0 picks FFN experts 0 and 3, token 1 a zero expert and FFN expert 2.
-  const logits = Float32Array.of(...[0, 0, 9, 0, 0, 8], ...[0, 9, 0, 0, 8, 0])
-  const tokens = [2, 0]
-  const step = (rank: number) => {
-    const T = tokens[rank]!
-    return {
-      sizes: { T, R: 0, B: T > 0 ? 1 : 0, M: 0, P: 2 },
-      inputs: {
-        x: Float32Array.from({ length: T * 8 }, (_, i) => i),
-        logits: logits.subarray(0, T * 6),
-        results: Float32Array.from({ length: 2 * 2 * 8 }, (_, i) => 100 * (rank + 1) + i),
-      },
-    }
-  }
+  const step = (rank: number) => routedStep(rank === 0 ? 2 : 0, rank)
   const [first, second] = await Promise.all(
     programs.map((program, rank) => program.run(step(rank))),
   )
@@ -165,6 +169,48 @@ function attending() {
   const top = topLogits(p, 'top', { logits, count: 2 })
   return p.finish([out, top.values, top.indices])
 }
+
+t.test('a step behind an exchange of mail', async t => {
+  const groups = localGroups(2, 10_000)
+  const device = new Device('cpu', { threads: 1 })
+  const programs = await Promise.all(
+    groups.map(group => device.compile(routing(group, false), undefined, group)),
+  )
+  const heard: string[] = []
+  /** Rank 0 has so many tokens; rank 1 adds words. */
+  const run = (tokens: 0 | 2, words = '') =>
+    Promise.all(
+      programs.map((program, rank) => {
+        const own = rank === 0 ? tokens : 0
+        const { sizes, inputs } = routedStep(own, rank)
+        const { P, ...known } = sizes
+        const mail = Buffer.concat([Buffer.from([own, 0, 0, 0]), bytes(rank === 1 ? words : '')])
+        return program.exchangeAndRun({ sizes: known, inputs }, [mail, mail], received =>
+          heard.push(received.map(each => text(each.subarray(4))).join()),
+        )
+      }),
+    )
+  const [first] = await run(2)
+  t.strictSame([...first!['layer.expert_rows']!], [0, 2, -1, 1])
+  t.equal(groups[1]!.info().rowsSent, 2)
+  t.strictSame(heard, [])
+  await run(2, 'hello')
+  t.strictSame(heard, [',hello', ',hello'])
+  t.strictSame(await run(0), [undefined, undefined])
+  await run(0, 'bye')
+  t.equal(heard.at(-1), ',bye')
+
+  const [program] = programs as [NativeProgram, NativeProgram]
+  const step = routedStep(0, 0)
+  const short = [bytes('123'), bytes('123')]
+  t.throws(() => program.exchangeAndRun(step, [bytes('1234')], () => {}), /of the 2 ranks/)
+  t.throws(() => program.exchangeAndRun(step, short, 1 as never), /must be a function/)
+  const alone = await device.compile(new ProgramBuilder().finish([]))
+  t.throws(() => alone.exchangeAndRun(step, [], () => {}), /compiled without a group/)
+  const failures = programs.map(each => failure(each.exchangeAndRun(step, short, () => {})))
+  for (const words of await Promise.all(failures))
+    t.match(words, /^ERR_PARALLEL .*the mail of rank \d has 3 bytes, expected at least 4/)
+})
 
 t.test('a step of a group may have no tokens', async t => {
   const [group] = localGroups(1, 1000)
