@@ -1,5 +1,5 @@
 // A rank of parallel.mjs, or its process without a group. Rank 0 generates, twice: the first time
-// warms up. Each rank writes its counters of both.
+// warms up. Or it streams a text while a long prompt is computed. Each rank writes its counters.
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { FAMILIES } from '../dist/families/registry.js'
@@ -7,10 +7,10 @@ import { Model } from '../dist/generation/model.js'
 import { loadParts } from '../dist/load/load.js'
 import { resolveLoadOptions } from '../dist/options/load.js'
 import { openMpi } from '../dist/parallel/mpi.js'
-import { evenFfnPicks, meanFfnPicks } from '../dist/program/model-spec.js'
+import { expertCount } from '../dist/program/moe-ops.js'
 import { vanillaTwin } from '../dist/routing/measured-cost.js'
 
-const { folder, model: source, isGroup, isTwin, ...run } = JSON.parse(process.argv[2])
+const { folder, model: source, isGroup, isTwin, beside, ...run } = JSON.parse(process.argv[2])
 const { threads, sequences, tokens, prompt: promptTokens, long, dtype } = run
 const contextLength = Math.max(promptTokens + tokens, long + 1, 2048)
 const options = resolveLoadOptions({
@@ -37,33 +37,49 @@ async function generate(seed) {
   return { ms: performance.now() - began, decodeMs, ffnPicks: ffn / sequences }
 }
 
-/** Times between the tokens of a stream while a long prompt is computed, at another rank if any. */
+const quantilesOf = numbers => {
+  const sorted = numbers.sort((a, b) => a - b)
+  const at = q => sorted[Math.floor(q * (sorted.length - 1))]
+  return { median: at(0.5), p95: at(0.95), most: at(1), count: sorted.length }
+}
+
+/**
+ * Times between the tokens of a stream: alone, then while a long prompt is computed, at another
+ * rank if any.
+ */
 async function gaps() {
   const stream = model.stream(tokensOf(1000, 16), { maxNewTokens: 1000, ignoreEos: true })
   const times = []
+  let began
+  let promptMs
   let other
   for await (const _ of stream) {
-    if (times.length === 20)
-      other = model.generate(tokensOf(2000, long), { maxNewTokens: 1 }).then(() => stream.return())
     times.push(performance.now())
+    if (times.length !== ALONE) continue
+    began = performance.now()
+    other = model.generate(tokensOf(2000, long), { maxNewTokens: 1 }).then(() => {
+      promptMs = performance.now() - began
+      return stream.return()
+    })
   }
   await other
-  const found = times.slice(21).map((time, i) => time - times[20 + i])
-  return found.sort((a, b) => a - b)
+  const found = times.slice(1).map((time, i) => time - times[i])
+  // The first ones warm up.
+  const alone = quantilesOf(found.slice(ALONE / 2, ALONE - 1))
+  return { alone, beside: quantilesOf(found.slice(ALONE - 1)), promptMs }
 }
+const ALONE = 120
 
 const write = (name, value) => writeFileSync(join(folder, `${name}.json`), JSON.stringify(value))
 if ((model.parallel?.rank ?? 0) === 0) {
-  await generate(0)
-  const measured = await generate(100)
-  const sorted = await gaps()
-  const quantile = q => sorted[Math.floor(q * (sorted.length - 1))]
+  const { experts, topK } = parts.runner.routers[0]
+  const measured = beside ? await gaps() : await generate(0).then(() => generate(100))
   write('result', {
     ...measured,
-    steps: model.stats().steps,
-    gaps: { median: quantile(0.5), p95: quantile(0.95), most: quantile(1) },
-    evenPicks: meanFfnPicks(parts.spec, evenFfnPicks),
-    picks: parts.runner.routers[0].topK,
+    layers: parts.runner.routers.length,
+    experts: expertCount(experts),
+    ffnExperts: expertCount(experts, 'ffn'),
+    picks: topK,
     weightBytes: parts.runner.info().weightBytes,
   })
 }

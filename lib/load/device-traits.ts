@@ -85,6 +85,17 @@ export function traitsOf({ name }: Pick<DeviceInfo, 'name'>): DeviceTraits {
   return DEVICE_TRAITS[name.split(':')[0] as keyof typeof DEVICE_TRAITS]
 }
 
+/** A smaller step would read weights for too few tokens. */
+const LEAST_STEP_TOKENS = 128
+
+/**
+ * Of a step at one of so many ranks. They run each step together, so a long prompt at one rank
+ * holds up the texts of all. Together they have the tokens of one process's step.
+ */
+export function stepTokensOf({ maxStepTokens }: DeviceTraits, ranks = 1): number {
+  return Math.max(LEAST_STEP_TOKENS, Math.ceil(maxStepTokens / ranks))
+}
+
 /** Rows of logits that a step may have: see engine/runner.ts. */
 export function logitRowsOf({ logitBytes }: DeviceTraits, vocabSize: number): number {
   return Math.max(2, Math.floor(logitBytes / (4 * vocabSize)))

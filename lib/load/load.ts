@@ -41,7 +41,7 @@ import type { Placement } from '../program/placement.js'
 import { wordOf } from '../tensor/dtypes.js'
 import { loadTokenizer, type Tokenizer } from '../tokenizer/tokenizer.js'
 import { availableMemory } from './available-memory.js'
-import { logitRowsOf, traitsOf } from './device-traits.js'
+import { logitRowsOf, stepTokensOf, traitsOf } from './device-traits.js'
 import { agreeOn, isaOf, readPlacement, shareThreads } from './group.js'
 import {
   checkMemory,
@@ -315,7 +315,7 @@ async function load(
       pages: shape.pages - traits.paddingPages,
       paddingPage: traits.paddingPages > 0 ? shape.pages - 1 : undefined,
       contextLength: contextLengthOf(plan),
-      maxStepTokens: traits.maxStepTokens,
+      maxStepTokens: stepTokensOf(traits, group?.size),
       maxLogitRows: logitRowsOf(traits, description.config.vocabSize),
       draftingTokens: traits.draftingTokens[matrixType],
       description: describeDevice(device.info(), reason),

@@ -10,7 +10,7 @@ import { stepBytes } from '../program/step-bytes.js'
 import { wordOf } from '../tensor/dtypes.js'
 import { isPacked } from '../tensor/tensor-ref.js'
 import { availableMemory, permitted } from './available-memory.js'
-import { type DeviceTraits, logitRowsOf, traitsOf } from './device-traits.js'
+import { type DeviceTraits, logitRowsOf, stepTokensOf, traitsOf } from './device-traits.js'
 import {
   cacheOf,
   contextLengthOf,
@@ -138,8 +138,8 @@ function estimatedStepBytes(plan: LoadPlan, traits: DeviceTraits): number {
   const isLargest = traits.estimatedStep === 'largest'
   const { pages, pageSize } = cacheOf(plan, traits)
   const most = isLargest ? (pages - traits.paddingPages) * pageSize : contextLengthOf(plan)
-  const T = Math.min(traits.maxStepTokens, most)
   const ranks = plan.group?.placement.size ?? 1
+  const T = Math.min(stepTokensOf(traits, ranks), most)
   const sizes = { T, R: 1, B: 1, M: Math.ceil(T / PAGE_SIZE), P: ranks * T }
   const buffers = stepBytes(plan.spec, sizes, traits.fusesRotation)
   // A result, which no other buffer shares memory with.

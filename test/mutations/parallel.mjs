@@ -34,7 +34,7 @@ export default [
   {
     name: 'parallel-runs-without-tokens',
     breaks: 'A step runs although no rank has tokens.',
-    in: 'native/binding/objects.cc',
+    in: 'native/binding/program.cc',
     find: '*has_run = step->sizes.received > 0;',
     replace: '*has_run = true;',
     tests: ['test/parallel/groups.test.ts'],
@@ -86,6 +86,14 @@ export default [
     find: 'if (this.#follower) throw this.#follower.refusal()',
     replace: '',
     tests: calls,
+  },
+  {
+    name: 'parallel-long-steps',
+    breaks: 'A rank takes as long a part of a prompt as a process alone.',
+    in: 'lib/load/load.ts',
+    find: 'maxStepTokens: stepTokensOf(traits, group?.size),',
+    replace: 'maxStepTokens: stepTokensOf(traits),',
+    tests: ['test/parallel/models.test.ts'],
   },
   {
     name: 'parallel-reads-the-first-experts',

@@ -2,6 +2,7 @@
 import { join } from 'node:path'
 import t from 'tap'
 import { type GenerateOptions, loadModel, type Model } from '../../lib/index.js'
+import { DEVICE_TRAITS, stepTokensOf } from '../../lib/load/device-traits.js'
 import { goldenCase, root } from '../support/golden.js'
 import { loadGroup } from '../support/group.js'
 
@@ -52,6 +53,16 @@ t.test('forward and score at rank 0 take all ranks', async t => {
   t.same(await group.model.forward(tokens, { capture }), await alone.forward(tokens, { capture }))
   const score = (model: Model) => model.score('The old', ' man and the sea')
   t.same(await score(group.model), await score(alone))
+})
+
+t.test('a long prompt takes no more of a step than its part', async t => {
+  await using group = await loadGroup(BOOKS, 2)
+  const tokens = Array.from({ length: 600 }, (_, i) => 3 + (i % 2000))
+  await group.model.generate(tokens, { maxNewTokens: 1 })
+  const { lastStepTokens, steps } = group.model.stats()
+  t.match({ lastStepTokens, steps }, { lastStepTokens: 600 - 2 * 256, steps: 3 })
+  const sizes = [1, 2, 3, 100].map(ranks => stepTokensOf(DEVICE_TRAITS.cpu, ranks))
+  t.same(sizes, [512, 256, 171, 128])
 })
 
 const CASES = [
