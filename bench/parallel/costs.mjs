@@ -68,13 +68,13 @@ export function measureCosts(job, { slots, sizes }) {
  */
 export function costsOf({ compute, exchange, slots }, phase, ranks, network) {
   const curve = column => new Curve(compute[phase].map(point => [point[0], point[column]]))
-  const { message, localPick, mail } = (!network && exchange[ranks]) || exchange[2]
+  const { message, localPick } = (!network && exchange[ranks]) || exchange[2]
   return {
     dense: curve(1),
     head: curve(2),
     expert: new Curve(compute.expert),
     message: new Curve(message),
-    ...{ localPick, mail, network },
+    ...{ localPick, network },
     hidden: compute.hidden,
     rowBytes: compute.rowBytes,
     slots: network ? Number.POSITIVE_INFINITY : slots,

@@ -3,7 +3,7 @@ import { loadBinding } from '../../dist/addon/binding.js'
 import { ProgramBuilder } from '../../dist/program/builder.js'
 import { collectTokens, dispatchTokens } from '../../dist/program/moe-ops.js'
 import { gatherRows } from '../../dist/program/ops.js'
-import { collectBytes, dispatchBytes, MAIL_BYTES } from './model.mjs'
+import { collectBytes, dispatchBytes } from './model.mjs'
 import { inTurns, quantile } from './timing.mjs'
 
 /** Rows to each other rank, and rows that stay. */
@@ -54,7 +54,7 @@ function stepOf({ rank, size }, hidden, sent, local) {
 
 /**
  * `message`: [bytes, seconds] of one message with its part of the exchange. `localPick`: seconds of
- * a row that stays. `mail`: seconds of the mail before a step.
+ * a row that stays.
  */
 export async function measureExchange({ hidden, turns, quantile: q }, group) {
   const device = new (loadBinding().Device)('cpu', { threads: 1 })
@@ -74,9 +74,7 @@ export async function measureExchange({ hidden, turns, quantile: q }, group) {
   }
   const none = 2 * others * message[0][1]
   const localPick = Math.max(0, (await pairSeconds(0, LOCAL_ROWS)) - none) / LOCAL_ROWS
-  const letters = Array(group.size).fill(new Uint8Array(MAIL_BYTES - 32))
-  const [mails] = await inTurns([() => group.exchange(letters)], 20 * turns)
   for (const program of programs) await program.close()
   device.close()
-  return { message, localPick, mail: quantile(mails, q) }
+  return { message, localPick }
 }

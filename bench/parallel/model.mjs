@@ -27,8 +27,8 @@ export class Curve {
 const FRAME = 32
 const HEADER = 16
 const ALIGNMENT = 16
-/** tokens of a step and a word on the end: lib/parallel/mail.ts. */
-export const MAIL_BYTES = FRAME + 8
+/** The tokens of a step, without letters: lib/parallel/mail.ts. */
+export const MAIL_BYTES = FRAME + 4
 
 /** To one rank: its rows, and the expert of each pick. */
 export function dispatchBytes(rows, picks, rowBytes) {
@@ -163,7 +163,7 @@ function layerOf(picks, layer, tokens, to, costs) {
  * Some steps of a group. `tokensOf(step)` are each rank's tokens.
  *
  * @param costs `dense`, `head`, `expert`, `message`: Curves of a rank's tokens in a layer, its
- *   tokens, an expert's rows, a message's bytes. `localPick` and `mail`: seconds. `hidden`,
+ *   tokens, an expert's rows, a message's bytes. `localPick`: seconds. `hidden`,
  *   `rowBytes`: of a row. `slots`: ranks that compute at the same time. `network`: `latency` in
  *   seconds and seconds `perByte`, or none: one machine
  * @returns seconds of a step and its parts, means over the steps. `total` has the counts of all
@@ -175,7 +175,7 @@ export function simulate({ picks, to, steps, tokensOf, costs }) {
   const total = { bytes: 0, messages: 0, picks: 0, localPicks: 0, tokens: 0 }
   let imbalance = 0
   const { network } = costs
-  const mail = size === 1 ? 0 : costs.mail + (size - 2) * costs.message.at(MAIL_BYTES)
+  const mail = (size - 1) * costs.message.at(MAIL_BYTES)
   for (let step = 0; step < steps; step++) {
     const tokens = tokensOf(step)
     for (let layer = 0; layer < picks.layers; layer++) {

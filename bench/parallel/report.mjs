@@ -134,6 +134,11 @@ export function print(document) {
   console.log(`${title}, threads of a rank: ${costs.threads}. ${machine}. ${date}`)
   if (options.shape !== undefined)
     console.log(`picks are resampled from ${options.model}, and stand for no trained model`)
+  const leftOut = options.ranks.filter(ranks => !rows.some(row => row.ranks === ranks))
+  if (leftOut.length > 0) {
+    const { experts } = costs.compute
+    console.log(`left out: ${leftOut} ranks, which are no equal groups of ${experts} at most`)
+  }
   for (const phase of ['decode', 'prefill']) {
     const of =
       phase === 'decode'

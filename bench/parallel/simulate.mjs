@@ -55,6 +55,9 @@ const KINDS = {
   ...{ costs: text, out: text, mpirun: text, mpicc: text },
 }
 
+/** Options of measuring costs. */
+const OF_COSTS = ['zero', 'cost-layers', 'dtype', 'threads', 'turns', 'quantile', 'mpirun', 'mpicc']
+
 const options = {
   model: BOOKS,
   dtype: 'auto',
@@ -77,12 +80,18 @@ const options = {
   ...readArguments(process.argv.slice(2), KINDS, undefined, verify),
 }
 
-function verify({ shape, zero, validate, costs }) {
-  if (zero !== undefined && shape === undefined)
-    throw new RangeError('--zero: expected with --shape alone')
+/** Of options that belong to another one: with it, or without it. */
+function verify(given) {
+  const { shape, zero } = given
+  const fault = (name, words) => {
+    if (given[name] !== undefined) throw new RangeError(`--${name}: expected ${words}`)
+  }
+  if (shape === undefined) for (const name of ['zero', 'cost-layers']) fault(name, 'with --shape')
+  if (!given.validate)
+    for (const name of ['validate-ranks', 'rounds']) fault(name, 'with --validate')
+  else for (const name of ['shape', 'costs']) fault(name, 'without --validate')
+  if (given.costs !== undefined) for (const name of OF_COSTS) fault(name, 'without --costs')
   if (shape !== undefined) checkZero({ shape, zero })
-  if (validate && (shape !== undefined || costs !== undefined))
-    throw new RangeError('--validate: expected without --shape and --costs: it measures a model')
 }
 
 /** The tables, and the document of it all. */
@@ -181,15 +190,16 @@ const { shape, zero, model, prompt, steps, threads, dtype, turns, mpirun } = opt
 const length = prompt + steps
 const file = options.text ?? join(BOOKS, 'heldout.txt')
 const { windows, ...recorded } = await record(model, file, { length, most: 1024, dtype: 'auto' })
-const source =
-  shape === undefined ? model : synthetic(shape, { layers: options['cost-layers'], zero })
 const sequences = Math.max(options.sequences, ...SEQUENCES)
 const ranks = options.validate ? Math.max(...options['validate-ranks']) : 1
 const needed = ranks * options.sequences
 if (windows.length < needed)
   stop(`--text: has ${windows.length} windows of ${length} tokens, expected ${needed} at least`)
+/** The model of the costs is a synthetic one for a shape. */
+const source = () =>
+  shape === undefined ? model : synthetic(shape, { layers: options['cost-layers'], zero })
 const job = {
-  ...{ model: source, dtype, threads, prompt, length, turns, mpirun, sequences },
+  ...{ dtype, threads, prompt, length, turns, mpirun, sequences },
   quantile: options.quantile,
   windows: windows.slice(0, Math.max(sequences, needed)),
   expertRows: EXPERT_ROWS,
@@ -197,13 +207,13 @@ const job = {
 }
 if (options.costs === undefined) await buildMpi(options.mpicc)
 if (options.validate) {
-  const { costs, validation } = validate(job, recorded)
+  const { costs, validation } = validate({ ...job, model }, recorded)
   main(recorded, costs, validation)
   if (validation.some(run => report.differences(run).length > 0)) process.exitCode = 1
 } else {
   const costs =
     options.costs === undefined
-      ? measureCosts(job, { slots: slots(), sizes: [2] })
+      ? measureCosts({ ...job, model: source() }, { slots: slots(), sizes: [2] })
       : savedCosts(options.costs)
   main(recorded, costs)
 }

@@ -108,6 +108,11 @@ const WRONG: readonly Wrong[] = [
     ['--curve=1,,2'],
     "--curve: expected an integer >= 1, or several by commas, got '1,,2'\n",
   ],
+  ['parallel/simulate.mjs', ['--zero=8'], '--zero: expected with --shape\n'],
+  ['parallel/simulate.mjs', ['--rounds=2'], '--rounds: expected with --validate\n'],
+  ['parallel/simulate.mjs', ['--validate', '--shape=7b'], '--shape: expected without --validate\n'],
+  ['parallel/simulate.mjs', ['--costs=x', '--turns=3'], '--turns: expected without --costs\n'],
+  ['parallel/simulate.mjs', ['--quantile=2'], '--quantile: expected a number > 0 and <= 1, got '],
   [
     'compare/llama.mjs',
     ['--dtype=int2'],

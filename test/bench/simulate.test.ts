@@ -118,7 +118,7 @@ t.test('the time of a step by hand', async t => {
     ])
   const costs = {
     ...{ dense: linear(1), head: linear(10), expert: linear(100), message: linear(1e4) },
-    ...{ localPick: 1e3, mail: 7, hidden: 2, rowBytes: 8, slots: 2 },
+    ...{ localPick: 1e3, hidden: 2, rowBytes: 8, slots: 2 },
   }
   const tokensOf = () => [[0, 1, 2].map(position => [0, position]), [[0, 3]]]
   const to = [
@@ -132,12 +132,12 @@ t.test('the time of a step by hand', async t => {
   const there = (32 + 32 + 2 * 8 + (32 + 16)) / 2
   const back = (32 + 32 + 2 * 8) / 2
   t.same(step.parts, {
-    ...{ dense: 3, experts: 300, head: 30, mail: 7 },
+    ...{ dense: 3, experts: 300, head: 30, mail: 36e4 },
     exchange: 1e4 * (there + back) + 2 * 1e3,
   })
   t.equal(step.imbalance, 3 / 2.5)
   t.equal(step.localShare, 3 / 5)
-  t.equal(step.total.bytes, 80 + 48 + 32 + 48 + 2 * 40)
+  t.equal(step.total.bytes, 80 + 48 + 32 + 48 + 2 * 36)
   t.equal(step.total.messages, 6)
 
   const shared = simulate({ picks, to, steps: 1, tokensOf, costs: { ...costs, slots: 1 } })
@@ -145,7 +145,7 @@ t.test('the time of a step by hand', async t => {
 
   const network = { latency: 1e7, perByte: 1e6 }
   const wired = simulate({ picks, to, steps: 1, tokensOf, costs: { ...costs, network } })
-  t.equal(wired.parts.mail, 7 + 1e7)
+  t.equal(wired.parts.mail, 36e4 + 1e7)
   t.equal(wired.parts.exchange, step.parts.exchange + 2e7 + 1e6 * (80 + 48))
 
   const alone = simulate({ picks, to: [[[0, 0]]], steps: 1, tokensOf: () => [[[0, 0]]], costs })
