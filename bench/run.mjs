@@ -12,6 +12,7 @@
 //   npm run bench -- serve                  the server under load
 //   npm run bench -- state                  keys and values in a file, against computing them
 //   npm run bench -- parallel               ranks under mpirun, against one process and the twin
+//   npm run bench -- parallel-load          bytes that each rank reads and holds
 //   npm run bench -- cuda-count             what CUDA kernels move, counted under emulation
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
@@ -26,6 +27,7 @@ const scripts = new Map([
   ['grammar', []],
   ['quality', []],
   ['parallel', []],
+  ['parallel-load', []],
   ['tokenizer', []],
   ['routing', []],
   ['serve', []],
