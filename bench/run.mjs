@@ -13,6 +13,7 @@
 //   npm run bench -- state                  keys and values in a file, against computing them
 //   npm run bench -- parallel               ranks under mpirun, against one process and the twin
 //   npm run bench -- parallel/simulate      8 to 256 ranks, simulated from measured costs
+//   npm run bench -- parallel-load          bytes that each rank reads and holds
 //   npm run bench -- cuda-count             what CUDA kernels move, counted under emulation
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
@@ -28,6 +29,7 @@ const scripts = new Map([
   ['quality', []],
   ['parallel', []],
   ['parallel/simulate', []],
+  ['parallel-load', []],
   ['tokenizer', []],
   ['routing', []],
   ['serve', []],

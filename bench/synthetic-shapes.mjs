@@ -29,9 +29,18 @@ const GROUPED = {
   },
 }
 
-/** As small as their routing allows: for tests. */
+/** As small as their routing allows, and one whose experts are most of it: for tests. */
 const TINY = {
   tiny: { layers: 3, hidden: 192, ffn: 96, heads: 2, vocab: 2048, ffnExperts: 8, constants: 2 },
+  'large-experts': {
+    layers: 2,
+    hidden: 768,
+    ffn: 2048,
+    heads: 12,
+    vocab: 2048,
+    ffnExperts: 8,
+    constants: 2,
+  },
   'tiny-qwen3': {
     ...GROUPED['qwen3-30b-a3b'],
     layers: 3,

@@ -140,8 +140,7 @@ function killGroup(leader) {
 function watch([program, ...args]) {
   return new Promise((resolve, reject) => {
     const env = { ...process.env, MOEPP_BINDING: addon }
-    // In a group of its own, all of which ends with it: a test in an endless loop outlives its
-    // parent.
+    // The leader of a group, which ends as a whole: a test in an endless loop outlives its parent.
     const child = spawn(program, args, { cwd: checkout, env, detached: true })
     const timer = setTimeout(() => end('no end'), LONGEST_TEST)
     const killAll = () => killGroup(child.pid)

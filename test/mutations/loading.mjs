@@ -93,8 +93,8 @@ export default [
     name: 'weights-packed-end-of-file',
     breaks: 'A packed weight may reach past the end of its file.',
     in: 'native/weights',
-    find: 'bytes > file->size() - ref.byte_offset',
-    replace: 'bytes > file->size()',
+    find: 'bytes > opened->size() - ref.byte_offset',
+    replace: 'bytes > opened->size()',
     tests: ['cpu packed'],
   },
   {

@@ -6,21 +6,28 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { BOOKS, MAIN } from '../cli/run-cli.js'
-import { goldenCase } from '../support/golden.js'
+import { caseNames, FAMILIES, goldenCase } from '../support/golden.js'
+import { random } from '../support/random.js'
 import { eachMpi, type Mpi, type Started, start } from './mpirun.js'
+import type { Results } from './rank-texts.js'
 
 const TEXTS = join(import.meta.dirname, 'rank-texts.js')
-const MODELS = [
-  BOOKS,
-  goldenCase('odd-sizes', 'moepp'),
-  goldenCase('dense-mixed', 'qwen3_moe'),
-  goldenCase('constant', 'qwen3_moe_plus_plus'),
-  goldenCase('tied-defaults', 'mixtral'),
-]
+/** By name: the bundled model, and every golden case. */
+const MODELS = new Map([
+  ['books-7m', BOOKS],
+  ...FAMILIES.flatMap(family =>
+    caseNames(family).map(name => [`${family}/${name}`, goldenCase(name, family)] as const),
+  ),
+])
 
-const alone: unknown = JSON.parse(
-  execFileSync(process.execPath, [TEXTS, 'alone', ...MODELS], { encoding: 'utf8' }),
-)
+/** The results of all models, by one process. */
+const alone = new Map<string, Results>()
+{
+  const options = { encoding: 'utf8', maxBuffer: 1 << 28 } as const
+  const text = execFileSync(process.execPath, [TEXTS, 'alone', ...MODELS.values()], options)
+  const results: Results[] = JSON.parse(text)
+  for (const [i, name] of [...MODELS.keys()].entries()) alone.set(name, results[i]!)
+}
 
 /** A server of a group, once it listens. */
 async function serve(mpi: Mpi, ranks: number, args: readonly string[] = [], survive = false) {
@@ -47,7 +54,14 @@ const complete = (address: string, body: object) =>
   })
 
 /** Process ids of the ranks below an mpirun, by rank. */
-function ranksOf({ child }: Started, ranks: number): number[] {
+function ranksOf(job: Started, ranks: number): number[] {
+  const found = findRanks(job)
+  if (found.filter(Boolean).length !== ranks) throw new Error(`ranks ${found}, expected ${ranks}`)
+  return found
+}
+
+/** The ranks that are there. */
+function findRanks({ child }: Started): number[] {
   const found: number[] = []
   for (const pid of readdirSync('/proc').filter(name => /^\d+$/.test(name))) {
     if (!isBelow(Number(pid), child.pid!)) continue
@@ -56,8 +70,17 @@ function ranksOf({ child }: Started, ranks: number): number[] {
     if (rank !== undefined && readOrEmpty(`/proc/${pid}/cmdline`).includes('--expert-parallel'))
       found[Number(rank)] = Number(pid)
   }
-  if (found.filter(Boolean).length !== ranks) throw new Error(`ranks ${found}, expected ${ranks}`)
   return found
+}
+
+/** The same, once all ranks are there. */
+async function startedRanks(job: Started, ranks: number): Promise<number[]> {
+  while (job.child.exitCode === null) {
+    const found = findRanks(job)
+    if (found.filter(Boolean).length === ranks) return found
+    await sleep(10)
+  }
+  throw new Error((await job.ended).stderr)
 }
 
 function isBelow(pid: number, above: number): boolean {
@@ -83,13 +106,19 @@ async function areGone(pids: readonly number[]): Promise<boolean> {
 }
 
 await eachMpi(mpi => {
-  t.test(`${mpi.name}: the results of one process`, async t => {
-    for (const ranks of [1, 2, 3, 4]) {
-      const { code, stdout, stderr } = await start(mpi, ranks, [TEXTS, 'mpi', ...MODELS]).ended
+  for (const ranks of [1, 2, 3, 4]) {
+    t.test(`${mpi.name}: the results of one process on ${ranks} ranks`, async t => {
+      const names = [...MODELS.keys()].filter(name => alone.get(name)!.ffnExperts >= ranks)
+      const without = [...MODELS.keys()].filter(name => !names.includes(name))
+      if (without.length > 0) t.comment(`too few FFN experts for ${ranks} ranks: ${without}`)
+      const models = names.map(name => MODELS.get(name)!)
+      const { code, stdout, stderr } = await start(mpi, ranks, [TEXTS, 'mpi', ...models]).ended
       t.equal(code, 0, stderr)
-      t.same(JSON.parse(stdout), alone, `${ranks} ranks`)
-    }
-  })
+      const results: Results[] = JSON.parse(stdout)
+      t.equal(results.length, names.length)
+      for (const [i, name] of names.entries()) t.same(results[i], alone.get(name), name)
+    })
+  }
 
   t.test(`${mpi.name}: generate and bench print once`, async t => {
     const model = ['--model', BOOKS, '--threads', '1', '--expert-parallel']
@@ -156,7 +185,7 @@ await eachMpi(mpi => {
     t.ok(await areGone(ranks))
   })
 
-  t.test(`${mpi.name}: nothing is left of a group after kill -9`, async t => {
+  t.test(`${mpi.name}: nothing is left of a server after kill -9`, async t => {
     for (const rank of [0, 1, 2]) {
       const server = await serve(mpi, 3, ['--parallel-deadline-ms', '1500'])
       const answers = [1, 2, 3].map(seed => complete(server.address, { max_tokens: 900, seed }))
@@ -167,6 +196,24 @@ await eachMpi(mpi => {
       t.equal(settled.length, 3, 'no request waits for ever')
       const { code } = await server.ended
       t.not(code, 0, `rank ${rank}`)
+      t.ok(await areGone(ranks))
+    }
+  })
+
+  // While the ranks start, load, compute or end.
+  t.test(`${mpi.name}: nothing is left after kill -9 at any moment`, async t => {
+    const next = random(20)
+    for (let i = 0; i < 6; i++) {
+      const rank = Math.floor(3 * next())
+      const afterMs = Math.round(1500 * next())
+      const model = ['--model', BOOKS, '--threads', '1', '--expert-parallel']
+      const args = [MAIN, 'generate', ...model, '--parallel-deadline-ms', '1500']
+      const job = start(mpi, 3, [...args, '--max-new-tokens', '3000', '--ignore-eos', 'The old'])
+      const ranks = await startedRanks(job, 3)
+      await sleep(afterMs)
+      process.kill(ranks[rank]!, 'SIGKILL')
+      const { code } = await job.ended
+      t.not(code, 0, `rank ${rank} after ${afterMs} ms`)
       t.ok(await areGone(ranks))
     }
   })
