@@ -42,6 +42,7 @@ export class Lockstep {
   readonly size: number
   readonly #group: NativeGroup
   readonly #compute: Compute
+  readonly #tokensOf: (step: Step) => number
   readonly #heartbeatMs: number
   /** By rank. */
   readonly #letters: unknown[][]
@@ -59,12 +60,21 @@ export class Lockstep {
   /** All that comes later fails with it. */
   #end: MoeppError | undefined
 
-  /** @param deadlineMs of the group's exchanges; 0: none */
-  constructor(group: NativeGroup, deadlineMs: number, compute: Compute) {
+  /**
+   * @param deadlineMs of the group's exchanges; 0: none
+   * @param tokensOf those that a rank computes for a step of its own
+   */
+  constructor(
+    group: NativeGroup,
+    deadlineMs: number,
+    compute: Compute,
+    tokensOf = ({ tokens }: Step): number => tokens.length,
+  ) {
     this.rank = group.rank
     this.size = group.size
     this.#group = group
     this.#compute = compute
+    this.#tokensOf = tokensOf
     this.#heartbeatMs = Math.min(HEARTBEAT_MS, deadlineMs === 0 ? HEARTBEAT_MS : deadlineMs / 4)
     this.#letters = Array.from({ length: group.size }, () => [])
   }
@@ -212,7 +222,7 @@ export class Lockstep {
     const wanted = this.#wanted
     this.#wanted = undefined
     try {
-      const received = await this.#exchange(wanted?.step.tokens.length ?? 0)
+      const received = await this.#exchange(wanted ? this.#tokensOf(wanted.step) : 0)
       const groupTokens = received.reduce((sum, { tokens }) => sum + tokens, 0)
       for (const [from, { letters }] of received.entries())
         if (letters.length > 0) this.#post.receive(letters, from)

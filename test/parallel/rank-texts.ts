@@ -1,8 +1,15 @@
 /**
  * A process of a group, or alone: loads each of the models that its arguments name, and prints the
- * results of calls as JSON. Arguments: `mpi` or `alone`, then directories.
+ * results of calls as JSON. Arguments: a kind of KINDS, then directories.
  */
-import { loadModel, type Model } from '../../lib/index.js'
+import { type LoadOptions, loadModel, type Model } from '../../lib/index.js'
+
+const KINDS: Readonly<Record<string, LoadOptions>> = {
+  alone: { device: 'cpu', threads: 1 },
+  mpi: { device: 'cpu', threads: 1, parallel: 'mpi' },
+  'alone-gpu': { device: 'cuda' },
+  nccl: { device: 'cuda', parallel: 'nccl' },
+}
 
 const TOKENS = [5, 3, 9, 7, 2, 11, 4]
 const OPTIONS = { maxNewTokens: 9, seed: 3, temperature: 0.9, logprobs: 2, ignoreEos: true }
@@ -20,11 +27,7 @@ async function resultsOf(model: Model) {
 const [kind, ...directories] = process.argv.slice(2)
 const all = []
 for (const directory of directories) {
-  await using model = await loadModel(directory, {
-    device: 'cpu',
-    threads: 1,
-    ...(kind === 'mpi' && { parallel: 'mpi' }),
-  })
+  await using model = await loadModel(directory, KINDS[kind!])
   if ((model.parallel?.rank ?? 0) === 0) all.push(await resultsOf(model))
 }
 if (all.length > 0) console.log(JSON.stringify(all))
