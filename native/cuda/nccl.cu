@@ -109,7 +109,8 @@ Status Nccl::wait_until(const Look& look, const char* what) {
     bool done = false;
     Status status = look(&done);
     if (status.ok() && done) return {};
-    if (status.ok()) status = group_.look();
+    const Status told = group_.look();  // knows more than NCCL
+    if (!told.ok()) status = told;
     if (status.ok() && patience.is_over(group_.deadline_ms()))
       status = Status::error(Code::kParallel, std::string(what) + ": no end within " +
                                                   std::to_string(group_.deadline_ms()) + " ms");
