@@ -10,6 +10,7 @@
 #   counters        Nsight Compute (ncu) on four kernels
 #   sanitize        compute-sanitizer's four tools
 #   node            whole models through the addon, from TypeScript
+#   nccl            ranks with a GPU each, over NCCL; needs two GPUs or more, and an MPI
 #   bench           every bench in a process of its own, and the clocks meanwhile
 #   expert-forward  the paper's headline
 #   table           the targets against what the stages above measured; needs no GPU
@@ -39,7 +40,7 @@ cd "$(dirname "$0")/.." || exit 1
 . bench/gpu/measure.sh
 . bench/gpu/table.sh
 
-all_stages="build probe tests first counters sanitize node bench expert-forward table"
+all_stages="build probe tests first counters sanitize node nccl bench expert-forward table"
 
 wrong_use() {
   echo "bench/gpu.sh: $1" >&2

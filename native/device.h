@@ -14,6 +14,10 @@
 
 namespace moepp {
 
+namespace parallel {
+class Group;
+}
+
 // Progress and cancellation of a long call, seen from both sides.
 struct Control {
   std::atomic<int64_t>* done_bytes = nullptr;
@@ -130,6 +134,10 @@ class Device {
   // travel as bf16.
   virtual bool rounds_x(const GroupedGemmArgs& args) const { return reads_bf16(args); }
 
+  // Opens what carries rows to the devices of the group's other ranks, which all do it. A device
+  // whose kernels run in host memory needs nothing: rows are messages of the group.
+  virtual Status join(parallel::Group&) { return {}; }
+
   // A step: begin_step and upload, kernels or a replay, launched after each kernel, download,
   // end_step. Pieces of an upload or a download lie one behind the other on the device, in order.
   // Results are there when end_step returns ok, and host memory is not touched after it. A
@@ -182,6 +190,9 @@ struct CudaInfo {
   std::vector<int64_t> products;
 };
 CudaInfo cuda_info();
+// The version of the NCCL that is found, as 10000 * major + 100 * minor + patch; kUnsupported
+// without one.
+Status nccl_version(int* version);
 // Of such a version: "13.0".
 inline std::string cuda_version_text(int version) {
   return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);

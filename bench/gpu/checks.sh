@@ -114,3 +114,39 @@ stage_node() {
   note "$verdict"
   [ "$verdict" = PASS ]
 }
+
+# Ranks with a GPU each: whole models and the ops between ranks, over NCCL. Other stages take one
+# card, this one all.
+stage_nccl() {
+  local count each bad=()
+  count=$(smi --query-gpu=index --format=csv,noheader | grep -c '^[0-9]')
+  if ((count < 2)); then
+    skip "there are not two GPUs: nothing was exchanged between GPUs"
+    return
+  fi
+  for each in node mpirun mpicc; do
+    if ! command -v $each >/dev/null; then
+      skip "$each was not found: nothing was exchanged between GPUs"
+      return
+    fi
+  done
+  if [ ! -f build/Release/moepp.node ]; then
+    skip "there is no addon (the stage node makes it): nothing was exchanged between GPUs"
+    return
+  fi
+  across_gpus() { # name, seconds, command ...
+    local name=$1
+    shift
+    limited "$1" env -u CUDA_VISIBLE_DEVICES "${@:2}"
+    printf '%-7s %6s s  %s\n' "$verdict" "$took" "$name"
+    [ "$verdict" = PASS ] || bad+=("$verdict $name")
+  }
+  across_gpus test 240 env MOEPP_TEST_GPU=1 node scripts/run-tests.mjs test/cuda/nccl.slow.test.ts
+  for each in dispatch_tokens collect_tokens; do
+    across_gpus "bench $each" 60 "$program" bench --device=cuda --exact "$each"
+  done
+  across_gpus "bench of $count ranks" 180 mpirun -n "$count" node dist/cli/main.js bench \
+    --model npm:moepp-books-7m --expert-parallel --device cuda
+  note "$count GPUs${bad[*]:+: ${bad[*]}}"
+  ((${#bad[@]} == 0))
+}

@@ -193,6 +193,11 @@ export interface CudaInfo {
 
 export interface NativeDevice {
   info(): DeviceInfo
+  /**
+   * Opens what carries rows to the devices of the group's other ranks, which all do it: NCCL
+   * between GPUs. Before a program of the group is compiled.
+   */
+  join(group: NativeGroup): Promise<void>
   /** @param group of the ranks that run the program together */
   compile(program: ProgramSpec, control?: Control, group?: NativeGroup): Promise<NativeProgram>
   kvCache(options: KvCacheOptions): NativeKvCache
@@ -311,6 +316,11 @@ export interface Binding {
   fastestIsa(weights: WeightDType, mayRoundX?: boolean): string
   /** Asks the driver; starts nothing on a GPU. */
   cuda(): CudaInfo
+  /**
+   * Of the NCCL that is found, 10000 * major + 100 * minor + patch.
+   * @throws ERR_UNSUPPORTED without one, and in a build without CUDA
+   */
+  ncclVersion(): number
   /** Starts MPI at the first call, and waits for all other ranks to call it. */
   openGroup(options: GroupOptions): NativeGroup
   /** The ranks of a group within this process: for tests. */
@@ -331,6 +341,7 @@ const EXPORTS: Readonly<Record<Exclude<keyof Binding, keyof AddonFile>, true>> =
   packedLayout: true,
   fastestIsa: true,
   cuda: true,
+  ncclVersion: true,
   openGroup: true,
   localGroups: true,
 }

@@ -171,7 +171,7 @@ const GROUP_FLAGS: Readonly<Record<GroupOption, readonly Option[]>> = {
   parallel: [
     new Option(
       '--expert-parallel',
-      'under mpirun: all ranks run one model, each with a part of its FFN experts',
+      'under mpirun: all ranks run one model, each with a part of its FFN experts; with --device cuda on a GPU each',
     ).implies({ parallel: 'mpi' }),
   ],
   placement: [
@@ -233,7 +233,9 @@ export function generateOptions(flags: GenerateOptions & GrammarFlags): Generate
 export function loadOptions(flags: LoadOptions): LoadOptions {
   const hub: HubOption[] = ['revision', 'token', 'endpoint', 'cacheDir']
   const names = [...Object.keys(LOAD_FLAGS), ...Object.keys(GROUP_FLAGS)] as (keyof LoadOptions)[]
-  return pick(flags, [...names, ...hub])
+  const picked = pick(flags, [...names, ...hub])
+  const isGpu = picked.device?.startsWith('cuda')
+  return picked.parallel && isGpu ? { ...picked, parallel: 'nccl' } : picked
 }
 
 /** The flags of `names` that are given. */

@@ -1,5 +1,5 @@
 /** Loading a model on the ranks of a group: each rank reads its own FFN experts. */
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { findPackageRoot, packageVersion } from '../addon/addon-file.js'
 import { loadBinding, type NativeGroup } from '../addon/binding.js'
@@ -7,7 +7,7 @@ import { openDevice } from '../addon/device.js'
 import { readConfigJson } from '../base/fields.js'
 import { show } from '../base/json.js'
 import { MoeppError } from '../errors.js'
-import type { Isa } from '../options/load.js'
+import type { Isa, ResolvedLoadOptions } from '../options/load.js'
 import { agree, digestOf, type Facts, tellAll } from '../parallel/agreement.js'
 import { holdsQuantised } from '../program/model-spec.js'
 import { Placement, parsePlacement } from '../program/placement.js'
@@ -26,11 +26,12 @@ export async function readPlacement(
 }
 
 /**
- * Compares all that results depend on, and takes the instruction set of rank 0 on every rank.
+ * Compares all that results depend on, and takes the instruction set of rank 0 on every rank's CPU.
  * @throws MoeppError ERR_PARALLEL
  */
 export async function agreeOn(group: NativeGroup, plan: LoadPlan): Promise<LoadPlan> {
   await agree(group, factsOf(plan))
+  if (plan.options.parallel === 'nccl') return plan
   const [isa] = await tellAll(group, isaOf(plan))
   const { isas } = loadBinding().processor()
   const lacking = (await tellAll(group, isas)).findIndex(each => !each.includes(isa!))
@@ -54,6 +55,38 @@ export async function shareThreads(group: NativeGroup, plan: LoadPlan): Promise<
   const together = places.filter(place => place === places[group.rank]).length
   const threads = Math.max(1, Math.floor(availableThreads() / together))
   return { ...plan, options: { ...plan.options, threads } }
+}
+
+/**
+ * With 'nccl' the GPU of this rank, unless the option names one: its place among the ranks of its
+ * machine.
+ * @throws MoeppError ERR_UNSUPPORTED where a machine has fewer GPUs than ranks
+ */
+export async function withOwnGpu(
+  group: NativeGroup,
+  o: ResolvedLoadOptions,
+): Promise<ResolvedLoadOptions> {
+  if (o.parallel !== 'nccl') return o
+  const machines = await tellAll(group, o.device === 'auto' ? machine() : null)
+  if (o.device !== 'auto') return o
+  const here = machines[group.rank]
+  const place = machines.slice(0, group.rank).filter(each => each === here).length
+  const { devices, problem } = loadBinding().cuda()
+  // Without any, opening one tells why.
+  if (problem === '' && place >= devices) {
+    const ranks = machines.filter(each => each === here).length
+    throw new MoeppError(
+      'ERR_UNSUPPORTED',
+      `parallel: 'nccl' needs a GPU for each rank; got ${ranks} ranks on ${hostname()}, which has ${devices}`,
+    )
+  }
+  return { ...o, device: `cuda:${place}` }
+}
+
+/** The name alone may be that of other containers, too. */
+function machine(): string {
+  const file = '/proc/sys/kernel/random/boot_id'
+  return `${hostname()} ${existsSync(file) ? readFileSync(file, 'utf8').trim() : ''}`
 }
 
 /** The cores that this process may run on, as Linux lists them. */
@@ -90,6 +123,7 @@ function factsOf({ description, options, group, spec }: LoadPlan): Facts {
     dtype: options.dtype,
     activationDtype: options.activationDtype,
     kvCacheDtype: options.kvCacheDtype,
+    parallel: options.parallel ?? null,
     isa: options.isa,
     contextLength: options.contextLength ?? null,
     kvCacheTokens: options.kvCacheTokens ?? null,

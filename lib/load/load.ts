@@ -42,7 +42,7 @@ import { wordOf } from '../tensor/dtypes.js'
 import { loadTokenizer, type Tokenizer } from '../tokenizer/tokenizer.js'
 import { availableMemory } from './available-memory.js'
 import { logitRowsOf, stepTokensOf, traitsOf } from './device-traits.js'
-import { agreeOn, isaOf, readPlacement, shareThreads } from './group.js'
+import { agreeOn, isaOf, readPlacement, shareThreads, withOwnGpu } from './group.js'
 import {
   checkMemory,
   estimate,
@@ -132,9 +132,12 @@ export async function estimateEach(
   const { device, parallel, parallelDeadlineMs, placement: file } = resolved[0]!
   const directory = await resolveSource(source, resolved[0]!)
   const group = parallel && openMpi(parallelDeadlineMs)
+  const own = group ? (await withOwnGpu(group, resolved[0]!)).device : device
   const placement = group && (await readPlacement(group, file))
-  const plans = await Promise.all(resolved.map(o => readPlan(directory, o, FAMILIES, placement)))
-  const places = readPlaces(device)
+  const plans = await Promise.all(
+    resolved.map(o => readPlan(directory, { ...o, device: own }, FAMILIES, placement)),
+  )
+  const places = readPlaces(own)
   await group?.close()
   return plans.map(plan => estimate(plan, placeFor(plan, places)))
 }
@@ -193,6 +196,7 @@ export async function loadParts(
   // One progress is enough.
   if (group.rank > 0) o = { ...o, onProgress: undefined }
   try {
+    o = await withOwnGpu(group, o)
     const directory = await afterFirst(group, () => resolveSource(source, o))
     const placement = await readPlacement(group, o.placement)
     const agreed = await agreeOn(group, await readPlan(directory, o, families, placement))
@@ -255,7 +259,7 @@ async function optionalTokenizer(
 async function openRunner(plan: LoadPlan, group?: NativeGroup): Promise<DeviceRunner> {
   const { device } = plan.options
   if (device === 'cpu') return load(openCpu(plan), plan, { group })
-  if (device !== 'auto') return load(openDevice(device), plan)
+  if (device !== 'auto') return load(openDevice(device), plan, { group })
   const gpu = findGpu()
   let reason: string
   if ('device' in gpu) {
@@ -299,6 +303,7 @@ async function load(
     const plan = planOn(planned, traits)
     const { description, spec, options } = plan
     checkMemory(plan, placeOf(device.info()))
+    await (group && device.join(group))
     program = await compile(device, spec, options, group)
     const shape = cacheOf(plan, traits)
     const matrixType = matrixTypeOf(spec)

@@ -15,7 +15,7 @@ const RECORDED_TOKENS = 64
 const MULTIPLE = 8
 
 /** Tokens that are missing to the next size. */
-function missingTokens(step: Step): number {
+export function missingTokens(step: Step): number {
   const T = step.tokens.length
   const decodes = T === step.sequenceStarts.length - 1
   if (!decodes || T <= MULTIPLE || T >= RECORDED_TOKENS || step.capture.length > 0) return 0

@@ -16,7 +16,7 @@ import type { HeldType } from '../options/generate.js'
 import { type ModelSpec, type Router, routersOf } from '../program/model-spec.js'
 import type { TopLogits } from '../sampling/top-logits.js'
 import { type Fingerprint, fingerprintOf } from './fingerprint.js'
-import { padded } from './padding.js'
+import { missingTokens, padded } from './padding.js'
 
 /**
  * Tokens per page of the KV cache: a multiple of 16; large enough for whole tiles of keys, small
@@ -89,6 +89,12 @@ export class DeviceRunner implements Runner {
       ...parts.spec.cache,
       dtype: parts.kvCacheDtype === 'float32' ? 'f32' : 'bf16',
     }
+  }
+
+  /** Tokens that the device computes for a step: its own, and those that pad it. */
+  protected tokensOf(step: Step): number {
+    const isPadded = this.#parts.paddingPage !== undefined
+    return step.tokens.length + (isPadded ? missingTokens(step) : 0)
   }
 
   async run(wanted: Step, cancel?: BigInt64Array): Promise<StepResult> {

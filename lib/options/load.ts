@@ -68,7 +68,8 @@ export interface ReadProgress {
 export interface LoadOptions {
   /**
    * Device to run on; 'cuda' is 'cuda:0'. 'auto' is the first CUDA device if the model loads on it,
-   * else the CPU. A GPU that is there but cannot be used causes a warning. Default 'auto'.
+   * else the CPU. A GPU that is there but cannot be used causes a warning. With `parallel: 'nccl'`
+   * both are the rank's own GPU: the first rank on a machine has the first one. Default 'auto'.
    */
   device?: 'auto' | 'cpu' | 'cuda' | `cuda:${number}`
   /**
@@ -128,7 +129,8 @@ export interface LoadOptions {
    * Runs one model on several processes together, its FFN experts spread over them. Each process
    * that mpirun has started loads the model with the same options. Rank 0 takes the calls; the
    * others serve it until it closes the model. 'mpi' is for the CPU, and needs `moepp build-mpi`
-   * once. 'nccl' is not there yet. Default: the model runs in this process alone. docs/parallel.md
+   * once. 'nccl' is for GPUs, one for each process: NCCL carries rows between them, and MPI all
+   * else. Default: the model runs in this process alone. docs/parallel.md
    */
   parallel?: 'mpi' | 'nccl'
   /**
@@ -243,8 +245,8 @@ export interface ResolvedLoadOptions
   /** If it is not 'auto', the device is 'cpu'. */
   readonly isa: 'auto' | Isa
   readonly memoryCheck: boolean
-  /** If it is given, the device is 'cpu'. */
-  readonly parallel: 'mpi' | undefined
+  /** With 'mpi' the device is 'cpu'; with 'nccl' it is a GPU, 'auto' the rank's own. */
+  readonly parallel: 'mpi' | 'nccl' | undefined
   readonly parallelDeadlineMs: number
 }
 
@@ -279,7 +281,9 @@ export function resolveLoadOptions(options: LoadOptions): ResolvedLoadOptions {
       `isa: applies to the CPU only; expected "auto" with device ${show(device)}, got ${show(isa)}`,
     )
   }
-  const parallel = checkParallel(given.parallel, device)
+  const { parallel } = given
+  if (parallel) checkParallel(parallel, given)
+  const ownGpu = parallel === 'nccl' && options.device === 'cuda'
   for (const name of ['placement', 'parallelDeadlineMs'] as const)
     if (given[name] !== undefined && !parallel)
       throw new RangeError(`${name}: expected with the option parallel, got it without`)
@@ -287,7 +291,7 @@ export function resolveLoadOptions(options: LoadOptions): ResolvedLoadOptions {
     ...given,
     parallel,
     parallelDeadlineMs: given.parallelDeadlineMs ?? DEADLINE_MS,
-    device: isa === 'auto' && !parallel ? device : 'cpu',
+    device: isa !== 'auto' || parallel === 'mpi' ? 'cpu' : ownGpu ? 'auto' : device,
     isa,
     dtype: given.dtype ?? 'auto',
     activationDtype: given.activationDtype ?? 'auto',
@@ -298,22 +302,17 @@ export function resolveLoadOptions(options: LoadOptions): ResolvedLoadOptions {
 
 /** @throws MoeppError ERR_UNSUPPORTED */
 function checkParallel(
-  parallel: LoadOptions['parallel'],
-  device: ResolvedLoadOptions['device'],
-): 'mpi' | undefined {
-  if (parallel === 'nccl') {
-    throw new MoeppError(
-      'ERR_UNSUPPORTED',
-      "parallel: 'nccl' is not there yet; 'mpi' runs a model on the CPUs of several processes",
-    )
-  }
-  if (parallel && device.startsWith('cuda')) {
-    throw new MoeppError(
-      'ERR_UNSUPPORTED',
-      `parallel: 'mpi' runs on the CPU; expected device 'cpu' or 'auto', got ${show(device)}`,
-    )
-  }
-  return parallel
+  parallel: 'mpi' | 'nccl',
+  { device = 'auto', isa = 'auto' }: Pick<LoadOptions, 'device' | 'isa'>,
+): void {
+  const isCpu = device === 'cpu' || isa !== 'auto'
+  if (parallel === 'mpi' ? !device.startsWith('cuda') : !isCpu) return
+  throw new MoeppError(
+    'ERR_UNSUPPORTED',
+    parallel === 'mpi'
+      ? `parallel: 'mpi' runs on the CPU; expected device 'cpu' or 'auto', or parallel: 'nccl', got ${show(device)}`
+      : `parallel: 'nccl' runs on GPUs; expected device 'cuda', or parallel: 'mpi', got ${show(isa === 'auto' ? device : isa)}`,
+  )
 }
 
 function onProgress(value: unknown, name: string): (progress: LoadProgress) => void {

@@ -2,7 +2,7 @@
 import type { NativeGroup } from '../addon/binding.js'
 import type { Step, StepResult } from '../engine/runner.js'
 import { DeviceRunner, type RunnerParts } from '../model/runner.js'
-import { Lockstep } from './lockstep.js'
+import { type Compute, Lockstep } from './lockstep.js'
 
 /** The part of a rank without tokens. */
 const NO_TOKENS: Step = {
@@ -22,8 +22,12 @@ export class GroupRunner extends DeviceRunner {
 
   constructor(parts: RunnerParts, group: NativeGroup, deadlineMs: number) {
     super(parts)
-    this.lockstep = new Lockstep(group, deadlineMs, (step = NO_TOKENS, mail, onLetters) =>
-      this.compute(step, (program, options) => program.exchangeAndRun(options, mail, onLetters)),
+    this.lockstep = new Lockstep(
+      group,
+      deadlineMs,
+      (step = NO_TOKENS, mail, onLetters) =>
+        this.compute(step, (program, options) => program.exchangeAndRun(options, mail, onLetters)),
+      step => this.tokensOf(step),
     )
   }
 

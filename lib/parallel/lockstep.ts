@@ -50,6 +50,7 @@ export class Lockstep {
   readonly size: number
   readonly #group: NativeGroup
   readonly #compute: Compute
+  readonly #tokensOf: (step: Step) => number
   readonly #heartbeatMs: number
   /** By rank. */
   readonly #letters: unknown[][]
@@ -67,12 +68,21 @@ export class Lockstep {
   /** All that comes later fails with it. */
   #end: MoeppError | undefined
 
-  /** @param deadlineMs of the group's exchanges; 0: none */
-  constructor(group: NativeGroup, deadlineMs: number, compute: Compute) {
+  /**
+   * @param deadlineMs of the group's exchanges; 0: none
+   * @param tokensOf those that a rank computes for a step of its own
+   */
+  constructor(
+    group: NativeGroup,
+    deadlineMs: number,
+    compute: Compute,
+    tokensOf = ({ tokens }: Step): number => tokens.length,
+  ) {
     this.rank = group.rank
     this.size = group.size
     this.#group = group
     this.#compute = compute
+    this.#tokensOf = tokensOf
     this.#heartbeatMs = Math.min(HEARTBEAT_MS, deadlineMs === 0 ? HEARTBEAT_MS : deadlineMs / 4)
     this.#letters = Array.from({ length: group.size }, () => [])
   }
@@ -224,7 +234,7 @@ export class Lockstep {
     this.#wanted = undefined
     let letters: Letters = { count: 0, isLast: false }
     try {
-      const mail = this.#mail(wanted?.step.tokens.length ?? 0)
+      const mail = this.#mail(wanted ? this.#tokensOf(wanted.step) : 0)
       const result = await this.#compute(wanted?.step, mail, received => {
         letters = this.#receive(received)
       })

@@ -93,7 +93,7 @@ export function mpiLibrary(env = process.env): string {
   const got = built.map(({ family, version }) => `${MPI_NAMES[family]} ${version}`).join(', ')
   throw new MoeppError(
     'ERR_UNSUPPORTED',
-    `parallel: 'mpi' needs a library that is compiled against the ${wanted} of this machine: expected one in ` +
+    `the option parallel needs a library that is compiled against the ${wanted} of this machine: expected one in ` +
       `${mpiFolder(env)}, got ${got || 'none'}. Run \`npx moepp build-mpi\` with its mpicc first`,
   )
 }

@@ -148,6 +148,14 @@ static Napi::Value cuda(const Napi::CallbackInfo& info) {
   return result;
 }
 
+// ncclVersion() -> number; throws ERR_UNSUPPORTED.
+static Napi::Value version_of_nccl(const Napi::CallbackInfo& info) {
+  int version = 0;
+  const Status status = nccl_version(&version);
+  if (!status.ok()) throw to_error(info.Env(), status);
+  return Napi::Number::New(info.Env(), version);
+}
+
 static Napi::Object init(Napi::Env env, Napi::Object exports) {
   auto* data = new AddonData;
   env.SetInstanceData(data);
@@ -167,6 +175,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("fastestIsa", Napi::Function::New<fastest_isa>(env, "fastestIsa"));
   exports.Set("isDeviceName", Napi::Function::New<is_device_name_of>(env, "isDeviceName"));
   exports.Set("packedLayout", packed_layout(env));
+  exports.Set("ncclVersion", Napi::Function::New<version_of_nccl>(env, "ncclVersion"));
   exports.Set("openGroup", Napi::Function::New<open_group>(env, "openGroup"));
   exports.Set("localGroups", Napi::Function::New<local_groups>(env, "localGroups"));
   exports.Set("processor", Napi::Function::New<processor>(env, "processor"));

@@ -12,13 +12,14 @@ namespace moepp::binding {
 // ---- Device
 
 Napi::Function DeviceObject::define(Napi::Env env) {
-  return DefineClass(env, "Device",
-                     {InstanceMethod<&DeviceObject::info>("info"),
-                      InstanceMethod<&DeviceObject::compile>("compile"),
-                      InstanceMethod<&DeviceObject::kv_cache>("kvCache"),
-                      InstanceMethod<&DeviceObject::weight_bytes>("weightBytes"),
-                      InstanceMethod<&DeviceObject::write_packed>("writePacked"),
-                      InstanceMethod<&DeviceObject::close>("close")});
+  return DefineClass(
+      env, "Device",
+      {InstanceMethod<&DeviceObject::info>("info"), InstanceMethod<&DeviceObject::join>("join"),
+       InstanceMethod<&DeviceObject::compile>("compile"),
+       InstanceMethod<&DeviceObject::kv_cache>("kvCache"),
+       InstanceMethod<&DeviceObject::weight_bytes>("weightBytes"),
+       InstanceMethod<&DeviceObject::write_packed>("writePacked"),
+       InstanceMethod<&DeviceObject::close>("close")});
 }
 
 // new Device(name, { threads, isa }): "cpu", or "cuda:0" and so on, which takes no options.
@@ -52,6 +53,16 @@ Napi::Value DeviceObject::info(const Napi::CallbackInfo& info) {
   result.Set("debug", debug);
   result.Set("multiprocessors", about.multiprocessors);
   return result;
+}
+
+// join(group) -> Promise<void>: as all other ranks do it.
+Napi::Value DeviceObject::join(const Napi::CallbackInfo& info) {
+  const std::shared_ptr<Device> device = device_of(info.Env());
+  const std::shared_ptr<GroupThread> group = to_group(info[0]);
+  if (group == nullptr) throw Napi::TypeError::New(info.Env(), "group must be a Group");
+  return group->start(
+      info.Env(), [device, group] { return device->join(group->group()); },
+      [](Napi::Env env, const Status&) -> Napi::Value { return env.Undefined(); });
 }
 
 // compile(program, control?, group?) -> Promise<Program>

@@ -15,4 +15,8 @@ CudaInfo cuda_info() {
   return info;
 }
 
+Status nccl_version(int*) {
+  return Status::error(Code::kUnsupported, kAbsent);
+}
+
 }  // namespace moepp

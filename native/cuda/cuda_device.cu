@@ -13,6 +13,7 @@
 #include "cuda/kv_layout.cuh"
 #include "cuda/graph_recording.h"
 #include "cuda/load_weight.h"
+#include "cuda/rank_link.h"
 #include "cuda/staging.h"
 #include "cuda/status_of.h"
 #include "cuda/watched_memory.h"
@@ -130,6 +131,7 @@ class CudaDevice final : public Device {
   Status begin_step() override {
     step_.lock();
     if (stages_ != nullptr) stages_->restart();
+    queue_->set_link(nullptr);
     const Status status = enter();
     if (!status.ok()) step_.unlock();
     return status;
@@ -155,8 +157,11 @@ class CudaDevice final : public Device {
   Status record(const std::function<Status()>& enqueue,
                 std::unique_ptr<Recording>* recording) override;
   Status replay(const Recording& recording) override {
-    return check(
-        simt::launch_graph(static_cast<const GraphRecording&>(recording).graph(), stream_));
+    return static_cast<const GraphRecording&>(recording).replay(name());
+  }
+  Status join(parallel::Group& group) override {
+    MOEPP_CHECK(enter());
+    return RankLink::open(group, index_, name(), memory_stream_);
   }
 
  private:
@@ -301,8 +306,9 @@ Status CudaDevice::download(const std::vector<Transfer>& pieces) {
 Status CudaDevice::end_step() {
   watched_.end_ops(stream_);
   const Status launched = flush();
-  const simt::Error error = simt::synchronize(stream_);
-  if (error == simt::kSuccess && !arriving_.empty()) {
+  RankLink* const link = queue_->link();
+  const Status ended = link != nullptr ? link->wait(stream_) : check(simt::synchronize(stream_));
+  if (ended.ok() && !arriving_.empty()) {
     const Stretch results(arriving_);
     for (const Transfer& piece : arriving_) {
       if (piece.bytes > 0)
@@ -312,28 +318,20 @@ Status CudaDevice::end_step() {
   }
   arriving_.clear();
   step_.unlock();
-  return launched.ok() ? check(error) : launched;
+  return launched.ok() ? ended : launched;
 }
 
 Status CudaDevice::record(const std::function<Status()>& enqueue,
                           std::unique_ptr<Recording>* recording) {
   if (switches_.no_graph || switches_.sync) return enqueue();
-  std::unique_ptr<StageList> stages;
-  if (stages_ != nullptr) {
-    MOEPP_CHECK(check(StageList::create(true, stream_, &stages)));
-    queue_->set_stages(stages.get());
-  }
-  MOEPP_CHECK(check(simt::begin_capture(stream_)));
-  Status status = enqueue();
-  if (status.ok()) status = flush();
-  simt::Graph graph = nullptr;
-  simt::Error error = simt::end_capture(stream_, &graph);
+  const auto flushed = [&]() -> Status {
+    MOEPP_CHECK(enqueue());
+    return flush();
+  };
+  const Status status =
+      GraphRecording::make(*queue_, stages_ != nullptr, name(), flushed, recording);
   queue_->set_stages(stages_.get());
-  if (stages != nullptr && error == simt::kSuccess) error = stages->upload(stream_);
-  if (graph != nullptr) *recording = std::make_unique<GraphRecording>(graph, std::move(stages));
-  if (!status.ok()) recording->reset();
-  MOEPP_CHECK(status);
-  return check(error);
+  return status;
 }
 
 // The next step is behind it in the stream.

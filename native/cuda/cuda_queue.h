@@ -1,9 +1,13 @@
 // The stream that a step's kernels are submitted to, and the first error among them.
 #pragma once
 
+#include <functional>
+#include <utility>
+
 #include "cuda/simt/simt.h"
 #include "cuda/switches.h"
 #include "queue.h"
+#include "status.h"
 
 namespace moepp::cuda {
 
@@ -52,6 +56,7 @@ struct Compiled {
 };
 
 class CudaQueue;
+class RankLink;
 class StageList;
 // Launches what is on the list (kernels/persistent/stages.h).
 void launch_stages(StageList& list, CudaQueue& queue);
@@ -141,6 +146,24 @@ class CudaQueue : public Queue {
     if (switches_.sync) check(simt::synchronize(stream_));
   }
 
+  // Work of the host in the midst of a step: an exchange with other ranks. It runs now. Where the
+  // step is recorded, it runs at this place of each replay. A failure of it is the group's.
+  using HostWork = std::function<Status()>;
+  void run_on_host(HostWork work) {
+    flush();
+    if (first_error_ != simt::kSuccess) return;
+    if (recorder_) return check(recorder_(std::move(work)));
+    work();
+  }
+  // While a step is recorded; else null.
+  void set_recorder(std::function<simt::Error(HostWork)> recorder) {
+    recorder_ = std::move(recorder);
+  }
+
+  // The link to other ranks that the step's work in the stream waits for, or null.
+  void set_link(RankLink* link) { link_ = link; }
+  RankLink* link() const { return link_; }
+
   // The first error among the launches and what is handed in here; the device looks after each op.
   void check(simt::Error error) {
     if (first_error_ == simt::kSuccess) first_error_ = error;
@@ -162,6 +185,8 @@ class CudaQueue : public Queue {
   int64_t l2_bytes_ = 0;
   WeightAhead ahead_;
   StageList* stages_ = nullptr;
+  std::function<simt::Error(HostWork)> recorder_;
+  RankLink* link_ = nullptr;
   simt::Error first_error_ = simt::kSuccess;
   size_t block_shared_bytes_ = SIZE_MAX, refused_shared_bytes_ = 0;
 };

@@ -64,6 +64,9 @@ class Communicator {
   // start() are out. kParallel after `deadline_ms` (0: never), or when a rank has failed. After a
   // failure comes nothing but abort().
   virtual Status finish(int64_t deadline_ms, std::vector<Message>* received) = 0;
+  // Returns at once, for waits for something else: kParallel if another rank has said that it
+  // failed, or after an interrupt().
+  virtual Status look() = 0;
   // Tries to tell the other ranks that this one has failed. So they need not wait for their
   // deadlines.
   virtual void abort(const std::string& reason) = 0;

@@ -42,6 +42,16 @@ Status Group::fault() const {
   return fault_;
 }
 
+Status Group::look() {
+  MOEPP_CHECK(fault());
+  Status status;
+  {
+    const std::lock_guard<std::mutex> call(calls_);
+    status = communicator_->look();
+  }
+  return status.ok() ? status : fail(status);
+}
+
 Status Group::fail(const Status& status) {
   return fail(status, status.message);
 }
@@ -143,6 +153,7 @@ Status Group::close() {
   std::vector<Message> nothing, received;
   for (int r = 0; r < size_; r++) nothing.push_back(Message::of_body(0));
   MOEPP_CHECK(exchange(Exchange::kClose, std::move(nothing), &received));
+  link_.reset();
   const std::lock_guard<std::mutex> lock(mutex_);
   fault_ = Status::error(Code::kClosed, "the group of ranks is closed");
   closed_ = true;

@@ -5,6 +5,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "communicator.h"
@@ -24,6 +25,12 @@ struct Counters {
   int64_t wait_ns = 0;                        // in finish() of kDispatch and kCollect
 };
 
+// All that a device needs to carry rows to those of other ranks itself. It ends with the group.
+class DeviceLink {
+ public:
+  virtual ~DeviceLink() = default;
+};
+
 // One thread at a time calls it, but for rank(), size(), counters(), abort() and fault().
 class Group {
  public:
@@ -35,6 +42,11 @@ class Group {
 
   int rank() const { return rank_; }
   int size() const { return size_; }
+  int64_t deadline_ms() const { return deadline_ms_; }
+
+  // Of the device that the programs run on; null: rows travel as messages.
+  void set_link(std::unique_ptr<DeviceLink> link) { link_ = std::move(link); }
+  DeviceLink* link() const { return link_.get(); }
 
   // messages[r] goes to rank r; received[r] came from it. The own one is handed through. `waits`:
   // without a deadline. A failure here is one on every rank, and the group is of no more use.
@@ -50,9 +62,15 @@ class Group {
   Status close();
   // The failure after which nothing works any more, or ok.
   Status fault() const;
+  // The same, after a look for the word of another rank: while this one waits for its device.
+  Status look();
   // Makes it the fault, and tells the other ranks. Returns the first fault there was.
   Status fail(const Status& status);
 
+  // Of messages that a device sends itself.
+  void count_messages(int64_t messages, int64_t bytes) {
+    exchanges_++, messages_sent_ += messages, bytes_sent_ += bytes;
+  }
   // Of a finished step; rows and picks are counted by the ops.
   void count_rows(int64_t rows) { rows_sent_ += rows; }
   void count_picks(int64_t all, int64_t local) { picks_ += all, local_picks_ += local; }
@@ -72,6 +90,7 @@ class Group {
   Exchange kind_ = Exchange::kMail;  // of the exchange in flight
   uint64_t number_ = 0;
   Message own_;  // the message to itself
+  std::unique_ptr<DeviceLink> link_;
 
   mutable std::mutex mutex_;  // of what follows
   Status fault_;

@@ -68,6 +68,11 @@ class LocalCommunicator final : public Communicator {
     return failure(rank_);
   }
 
+  Status look() override {
+    const std::lock_guard<std::mutex> lock(hub_->mutex);
+    return failure(rank_);
+  }
+
   void abort(const std::string& reason) override {
     const std::lock_guard<std::mutex> lock(hub_->mutex);
     if (hub_->failed < 0) hub_->failed = rank_, hub_->reason = reason;

@@ -2,21 +2,18 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <mutex>
 #include <new>
 #include <thread>
 #include <utility>
 
 #include "host/platform.h"
-#include "host/thread_pool.h"
 #include "mpi_shim.h"
+#include "patience.h"
 
 namespace moepp::parallel {
 
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 // A rank is at most one exchange ahead of another, so two tags keep their messages apart.
 constexpr int kTags = 2, kAbortTag = 2;
@@ -41,27 +38,6 @@ Status check(const moepp_mpi& mpi, int error, const char* call) {
   if (error == 0) return {};
   return Status::error(Code::kParallel, std::string(call) + ": " + words_of(mpi, error));
 }
-
-// The waits between two looks at MPI, which has nothing to wait with that knows a deadline. First
-// next to nothing, because a step waits often and shortly. Soon it lets others run: the rank that
-// it waits for may need this very core. A long wait takes next to no CPU.
-class Patience {
- public:
-  void wait() const {
-    constexpr std::chrono::microseconds kSpins(100), kYields(10000);
-    const auto waited = Clock::now() - begin_;
-    if (waited < kSpins) return ThreadPool::wait_a_little(0);
-    if (waited < kYields) return std::this_thread::yield();
-    std::this_thread::sleep_for(
-        std::min<Clock::duration>(waited / 64, std::chrono::milliseconds(2)));
-  }
-  bool is_over(int64_t deadline_ms) const {
-    return deadline_ms > 0 && Clock::now() - begin_ > std::chrono::milliseconds(deadline_ms);
-  }
-
- private:
-  const Clock::time_point begin_ = Clock::now();
-};
 
 // A message on its way, which MPI reads or writes until the request is null.
 struct Travelling {
@@ -88,6 +64,10 @@ class MpiCommunicator final : public Communicator {
   Status finish(int64_t deadline_ms, std::vector<Message>* received) override;
   void abort(const std::string& reason) override;
   void leave() override;
+  Status look() override {
+    MOEPP_CHECK(look_for_abort());
+    return interruption();
+  }
 
   void interrupt(const std::string& reason) override {
     const std::lock_guard<std::mutex> lock(words_mutex_);
@@ -216,8 +196,7 @@ Status MpiCommunicator::finish(int64_t deadline_ms, std::vector<Message>* receiv
     if (coming_.size() == others && std::none_of(coming_.begin(), coming_.end(), is_open) &&
         std::none_of(sent_.begin(), sent_.end(), is_open))
       break;
-    MOEPP_CHECK(look_for_abort());
-    MOEPP_CHECK(interruption());
+    MOEPP_CHECK(look());
     if (patience.is_over(deadline_ms)) return Status::error(Code::kParallel, missing(deadline_ms));
     if (!moved) patience.wait();
   }

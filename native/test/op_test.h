@@ -109,6 +109,7 @@ class OpTest : public Arena {
     if (!condition) report(otherwise);
   }
 
+  int next_schedule() { return schedule_ = (schedule_ + 1) % gpu::schedules(); }
   template <class Args>
   std::vector<Way<Args>> ways(const Args& args) const {
     return on_gpu() ? gpu::ways(device(), args) : std::vector<Way<Args>>{own_way<Args>()};
@@ -240,10 +241,7 @@ class OpTest : public Arena {
   };
   // The emulation runs in the next of its schedules for as long as it lives.
   struct NextSchedule {
-    explicit NextSchedule(OpTest* test) {
-      test->schedule_ = (test->schedule_ + 1) % gpu::schedules();
-      gpu::use_schedule(test->schedule_);
-    }
+    explicit NextSchedule(OpTest* test) { gpu::use_schedule(test->next_schedule()); }
     ~NextSchedule() { gpu::use_schedule(0); }
   };
   // Adds a way's name to the label for as long as it lives.

@@ -7,6 +7,7 @@
 #include <thread>
 #include <vector>
 
+#include "device.h"
 #include "parallel/group.h"
 #include "parallel/local.h"
 
@@ -27,6 +28,13 @@ inline void on_ranks(int ranks, const std::function<void(int)>& work) {
   for (int rank = 0; rank < ranks; rank++) threads.emplace_back(work, rank);
   for (std::thread& thread : threads) thread.join();
 }
+
+namespace gpu {
+// The GPUs of so many ranks, each with one of its own, or with an emulated one. Empty where there
+// are too few. Of a rank that has joined: it counts every message, however small.
+std::vector<std::shared_ptr<Device>> rank_devices(int ranks);
+void count_messages(parallel::Group& group);
+}  // namespace gpu
 
 // contiguous: a run of experts for each rank. round_robin: expert n at rank n % W. copied: as
 // contiguous, and every rank holds expert 0, too. doubled: one of a rank's experts is twice among

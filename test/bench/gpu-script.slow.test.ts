@@ -3,7 +3,7 @@
  * GPU. moepp-native itself gives the rows that the table reads.
  */
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, readFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { root } from '../support/golden.js'
@@ -19,11 +19,22 @@ t.test('all stages of a card where all is right', { skip }, async t => {
   }).run([])
   t.equal(status, 0, stdout)
   t.equal(last, 'all is right')
-  for (const stage of ['build', 'probe', 'tests', 'first', 'counters', 'sanitize', 'node', 'bench'])
+  for (const stage of [
+    'build',
+    'probe',
+    'tests',
+    'first',
+    'counters',
+    'sanitize',
+    'node',
+    'nccl',
+    'bench',
+  ])
     t.ok(files.includes(`${stage}.txt`), stage)
   t.match(file('summary.txt'), /^build: SKIPPED, .*\nprobe: right, \d+ s; NVIDIA H100 80GB HBM3\n/)
   t.match(file('summary.txt'), /^tests: right, \d+ s; 2 PASS$/m)
   t.match(file('summary.txt'), /^node: SKIPPED, \d+ s; node was not found/m)
+  t.match(file('summary.txt'), /^nccl: SKIPPED, \d+ s; there are not two GPUs: nothing was/m)
   t.match(file('probe.txt'), /^driver: +580\.95\.05$/m)
   t.match(file('probe.txt'), /^clock at most: +the driver does not say$/m)
   t.match(file('probe.txt'), /^ECC: +Enabled$/m)
@@ -65,6 +76,27 @@ t.test("paths are meant from the caller's folder", { skip }, async t => {
   t.equal(status, 0, stderr)
   t.same(files, [])
   t.ok(existsSync(join(made.folder, 'home/results/probe.txt')))
+})
+
+t.test('ranks with a GPU each', { skip }, async t => {
+  const two = { ...H100, gpus: [...H100.gpus, '1, GPU-bbbb-2, 9.0, NVIDIA H100 80GB HBM3'] }
+  const mpirun = `echo "mpirun \${CUDA_VISIBLE_DEVICES-all} $*"`
+  const node = `echo "node \${CUDA_VISIBLE_DEVICES-all} $*"`
+  const made = machineOf(t, two, { node, mpirun, mpicc: 'true' })
+  t.match(await made.run(['nccl']), {
+    status: 1,
+    stdout: /^nccl: SKIPPED, .* there is no addon/m,
+  })
+  const addon = join(made.folder, 'build/Release')
+  mkdirSync(addon, { recursive: true })
+  writeFileSync(join(addon, 'moepp.node'), '')
+  const right = await made.run(['nccl'], { CUDA_VISIBLE_DEVICES: '1' })
+  t.equal(right.status, 0, right.stdout)
+  t.match(right.stdout, /^node all scripts\/run-tests\.mjs test\/cuda\/nccl\.slow\.test\.ts$/m)
+  t.match(right.stdout, /^mpirun all -n 2 node dist\/cli\/main\.js bench .*--device cuda$/m)
+  t.match(right.stdout, /^nccl: right, \d+ s; 2 GPUs$/m)
+  const alone = await machineOf(t, two, { node }).run(['nccl'])
+  t.match(alone.stdout, /^nccl: SKIPPED, \d+ s; mpirun was not found/m)
 })
 
 t.test('whole models through the addon', { skip }, async t => {

@@ -2,6 +2,7 @@
 import { mkdirSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
+import { type LoadOptions, resolveLoadOptions } from '../../lib/options/load.js'
 import { buildMpi } from '../../lib/parallel/build-mpi.js'
 import { mpiFileName, mpiLauncher, mpiLibraries, mpiLibrary } from '../../lib/parallel/mpi.js'
 import { runHere } from '../cli/run-here.js'
@@ -68,13 +69,29 @@ t.test('moepp build-mpi without an MPI', async t => {
   t.match(stderr, /ERR_UNSUPPORTED: \/no\/such\/mpicc: there is no such program/)
 })
 
+t.test('devices of ranks', async t => {
+  const resolved = (options: LoadOptions) => resolveLoadOptions(options).device
+  t.equal(resolved({ parallel: 'mpi' }), 'cpu')
+  t.equal(resolved({ parallel: 'nccl' }), 'auto')
+  t.equal(resolved({ parallel: 'nccl', device: 'cuda' }), 'auto')
+  t.equal(resolved({ parallel: 'nccl', device: 'cuda:1' }), 'cuda:1')
+  const refused: [LoadOptions, RegExp][] = [
+    [{ parallel: 'mpi', device: 'cuda' }, /'mpi' runs on the CPU; .*, got "cuda:0"/],
+    [{ parallel: 'nccl', device: 'cpu' }, /'nccl' runs on GPUs; .*, got "cpu"/],
+    [{ parallel: 'nccl', isa: 'scalar' }, /'nccl' runs on GPUs; .*, got "scalar"/],
+  ]
+  for (const [options, message] of refused)
+    t.throws(() => resolveLoadOptions(options), { code: 'ERR_UNSUPPORTED', message })
+})
+
 t.test('options that do not fit together', async t => {
   const generate = (...args: string[]) => runHere(['generate', '--model', '/no/such', ...args])
   const placement = await generate('--placement', 'x.json')
   t.equal(placement.code, 2)
   t.match(placement.stderr, /--placement: expected with the option parallel/)
-  const gpu = await generate('--expert-parallel', '--device', 'cuda')
-  t.match(gpu.stderr, /ERR_UNSUPPORTED: parallel: 'mpi' runs on the CPU/)
+  const cpu = await generate('--expert-parallel', '--device', 'cuda', '--isa', 'scalar')
+  t.equal(cpu.code, 2)
+  t.match(cpu.stderr, /--isa: applies to the CPU only/)
   const deadline = await generate('--expert-parallel', '--parallel-deadline-ms', '5')
   t.equal(deadline.code, 2)
   t.match(deadline.stderr, /--parallel-deadline-ms: expected an integer from 100/)

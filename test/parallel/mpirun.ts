@@ -71,11 +71,20 @@ export interface Started {
   readonly ended: Promise<{ code: number | null; stdout: string; stderr: string }>
 }
 
-/** `ranks` processes of node with `args`. */
-export function start(mpi: Mpi, ranks: number, args: readonly string[], survive = false): Started {
+/** `ranks` processes of node with `args`, and with variables beside `env`. */
+export function start(
+  mpi: Mpi,
+  ranks: number,
+  args: readonly string[],
+  survive = false,
+  variables: NodeJS.ProcessEnv = {},
+): Started {
   const options = survive ? [...mpi.args, ...mpi.survive] : mpi.args
   const all = [...options, '-n', String(ranks), process.execPath, ...args]
-  const child = spawn(mpi.mpirun, all, { env, stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = spawn(mpi.mpirun, all, {
+    env: { ...env, ...variables },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
   t.teardown(() => child.kill('SIGKILL'))
   const code = new Promise<number | null>(resolve => child.on('close', resolve))
   const ended = Promise.all([code, text(child.stdout), text(child.stderr)]).then(

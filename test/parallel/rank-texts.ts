@@ -1,10 +1,21 @@
 /**
  * A process of a group, or alone: loads each of the models that its arguments name, and prints the
- * results of calls as JSON. Arguments: `mpi` or `alone`, then directories. The first one's texts
- * are long, too.
+ * results of calls as JSON. Arguments: a kind of KINDS, then directories. The first one's texts are
+ * long, too.
  */
 import { loadBinding } from '../../lib/addon/binding.js'
-import { type GenerateOptions, loadModel, type Model } from '../../lib/index.js'
+import { type GenerateOptions, type LoadOptions, loadModel, type Model } from '../../lib/index.js'
+import type { Isa } from '../../lib/options/generate.js'
+
+/** Without `isa` each process would choose one by its own measurement. */
+const isa = loadBinding().processor().isas[0] as Isa
+const CPU: LoadOptions = { device: 'cpu', threads: 1, isa }
+const KINDS: Readonly<Record<string, LoadOptions>> = {
+  alone: CPU,
+  mpi: { ...CPU, parallel: 'mpi' },
+  'alone-gpu': { device: 'cuda' },
+  nccl: { device: 'cuda', parallel: 'nccl' },
+}
 
 const TOKENS = [5, 3, 9, 7, 2, 11, 4]
 const OPTIONS = { maxNewTokens: 9, seed: 3, temperature: 0.9, logprobs: 2, ignoreEos: true }
@@ -47,13 +58,7 @@ async function unequalLoads(model: Model): Promise<unknown[]> {
 const [kind, ...directories] = process.argv.slice(2)
 const all: Results[] = []
 for (const [i, directory] of directories.entries()) {
-  await using model = await loadModel(directory, {
-    device: 'cpu',
-    threads: 1,
-    // Else each process would choose one by its own measurement.
-    isa: loadBinding().processor().isas[0]!,
-    ...(kind === 'mpi' && { parallel: 'mpi' }),
-  })
+  await using model = await loadModel(directory, KINDS[kind!])
   if ((model.parallel?.rank ?? 0) > 0) continue
   const { texts, ...results } = await resultsOf(model)
   all.push({ ...results, texts: [...texts, ...(i === 0 ? await unequalLoads(model) : [])] })

@@ -100,6 +100,12 @@ inline Error destroy_stream(Stream stream) {
 inline Error synchronize(Stream stream) {
   return cudaStreamSynchronize(stream);
 }
+// Tells without waiting if the stream has done all its work.
+inline Error look(Stream stream, bool* done) {
+  const Error error = cudaStreamQuery(stream);
+  *done = error != cudaErrorNotReady;
+  return *done ? error : cudaSuccess;
+}
 
 inline Error copy_to_device(void* target, const void* source, size_t bytes, Stream stream) {
   return cudaMemcpyAsync(target, source, bytes, cudaMemcpyHostToDevice, stream);

@@ -198,6 +198,14 @@ inline Error synchronize(Stream handle) {
   if (const Error error = emu::forbid_in_capture(stream)) return error;
   return emu::wait_until(stream, stream.submitted);
 }
+// Works only go on in such calls, too.
+inline Error look(Stream handle, bool* done) {
+  *done = true;
+  if (emu::is_lost()) return kLost;
+  emu::StreamState& stream = emu::stream_of(handle);
+  if (const Error error = emu::forbid_in_capture(stream)) return error;
+  return emu::look(stream, done);
+}
 
 namespace emu {
 

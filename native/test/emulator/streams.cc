@@ -91,11 +91,30 @@ void abandon(StreamState& stream, const std::vector<Grid*>& started) {
   tsan_become(host);
 }
 
-void run_until(StreamState& stream, uint64_t position) {
+// The work's own question runs as the stream, too.
+bool is_ready(StreamState& stream, const Work& work) {
+  if (!work.ready) return true;
+  void* host = tsan_current();
+  tsan_become(stream.tsan);
+  acquire(&work.edge);
+  const bool ready = work.ready();
+  tsan_become(host);
+  return ready;
+}
+
+// Up to work that is not ready, or, if it `waits`, to the position.
+void run_until(StreamState& stream, uint64_t position, bool waits) {
   if (position <= stream.done) return;
   std::vector<Grid*> started;  // early, of the works behind the first
   started.reserve(static_cast<size_t>(position - stream.done));  // by the host, who frees it
   while (stream.done < position && stream.error == kSuccess && !is_lost()) {
+    if (!is_ready(stream, *stream.queue.front())) {  // nothing starts early behind such work
+      if (!waits) return;
+      mutex().unlock();
+      std::this_thread::yield();
+      mutex().lock();
+      continue;
+    }
     stream.error = run_work(stream, static_cast<size_t>(position - stream.done), started);
     stream.finished.push_back(std::move(stream.queue.front()));
     stream.queue.pop_front();
@@ -135,10 +154,20 @@ bool runs_at_once(StreamState& stream) {
   return stream.random >> 40 & 1;
 }
 
+// Of a stream that someone has waited for.
+Error take_end(StreamState& stream) {
+  acquire(&stream.ended);
+  stream.finished.clear();
+  const Error error = stream.error;
+  stream.error = kSuccess;
+  return is_lost() ? kLost : error;
+}
+
 }  // namespace
 
 StreamState* new_stream() {
   auto* stream = new StreamState;
+  stream->submit = submit;
   stream->device = current_device();
   stream->tsan = tsan_create();
   return stream;
@@ -146,7 +175,7 @@ StreamState* new_stream() {
 
 void delete_stream(StreamState* stream) {
   const Lock lock(mutex());
-  run_until(*stream, stream->submitted);
+  run_until(*stream, stream->submitted, true);
   acquire(&stream->ended);
   if (captured_here == stream) captured_here = nullptr;
   if (stream->tsan != nullptr) tsan_destroy(stream->tsan);
@@ -174,7 +203,7 @@ Error submit(Stream handle, Work work) {
   }
   if (stream.error != kSuccess) return stream.error;
   enqueue(stream, std::move(work));
-  if (runs_at_once(stream)) run_until(stream, stream.submitted);
+  if (runs_at_once(stream)) run_until(stream, stream.submitted, false);
   return kSuccess;
 }
 
@@ -189,12 +218,16 @@ Error wait_until(StreamState& stream, uint64_t position) {
     enqueue(stream, noted(stream));
     position++;
   }
-  run_until(stream, position);
-  acquire(&stream.ended);
-  stream.finished.clear();
-  const Error error = stream.error;
-  stream.error = kSuccess;
-  return is_lost() ? kLost : error;
+  run_until(stream, position, true);
+  return take_end(stream);
+}
+
+Error look(StreamState& stream, bool* done) {
+  const Lock lock(mutex());
+  run_until(stream, stream.submitted, false);
+  *done = stream.done >= stream.submitted || is_lost();
+  if (*done) return take_end(stream);
+  return kSuccess;
 }
 
 void touch(Work& work, const void* data) {

@@ -28,10 +28,14 @@ struct Work {
   bool is_copy = false;
   std::vector<std::function<void()>> notes = {};  // run once all work before is done
   char edge = 0;                                  // ThreadSanitizer's: from who submitted it
+  // Of work that waits for others than this device: true once they have come. Then it runs.
+  std::function<bool()> ready = nullptr;
 };
 
 struct StreamState {
   int device = 0;
+  // submit() below, for a library of tests that has no other way to it (nccl/).
+  Error (*submit)(Stream, Work) = nullptr;
   std::deque<std::unique_ptr<Work>> queue = {};
   std::vector<std::unique_ptr<Work>> finished = {};  // until someone waits for the stream
   uint64_t submitted = 0, done = 0;
@@ -61,8 +65,10 @@ StreamState& stream_of(Stream stream);
 Error submit(Stream stream, Work work);
 // Runs between the work before and the next, which may be a kernel that starts early nonetheless.
 void note(Stream stream, std::function<void()> what);
-// Runs all that was submitted up to a position.
+// Runs all that was submitted up to a position. Other host threads go on while work is not ready.
 Error wait_until(StreamState& stream, uint64_t position);
+// Runs what need not wait. True once nothing is left.
+Error look(StreamState& stream, bool* done);
 // Notes the memory at an address, if the runtime gave it.
 void touch(Work& work, const void* data);
 // Notes all memory that words among a kernel's arguments point to.

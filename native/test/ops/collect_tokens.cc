@@ -6,31 +6,33 @@ namespace moepp::test {
 
 namespace {
 
-void run_ranks(OpTest& on, const World& world) {
-  for (const auto& data : world.data) on.poison(data->dispatch), on.poison(data->collect);
-  on_ranks(static_cast<int>(world.data.size()), [&](int rank) {
-    const RankData& data = *world.data[static_cast<size_t>(rank)];
-    on.kernels().dispatch_tokens(data.dispatch, on.device().queue());
-    on.kernels().collect_tokens(data.collect, on.device().queue());
+void dispatch_and_collect(const World& world) {
+  world.poison();
+  run_ranks(world, [](RankData& data, Device& device) {
+    device.kernels().dispatch_tokens(data.dispatch, device.queue());
+    device.kernels().collect_tokens(data.collect, device.queue());
   });
-  for (const Block* block : on.blocks())
-    on.require(block->margins_intact(), "touched memory beside its arguments");
-  for (const auto& group : world.groups) on.report(group->fault().message);
 }
 
 MOEPP_OP_TEST(collect_tokens) {
-  if (on.kernels().collect_tokens == nullptr) return;  // a GPU's
   for (const RankCase& c : rank_cases()) {
     for (const Spread spread : kSpreads) {
-      on.start(c.name() + ", spread " + std::to_string(static_cast<int>(spread)));
-      const World world = make_world(on, c, Placement(c.ranks, c.ffn, spread));
-      run_ranks(on, world);
-      for (int rank = 0; rank < c.ranks; rank++) {
-        on.report(broken_relation(world.data[static_cast<size_t>(rank)]->collect));
-        on.report(check_collect_tokens(world, rank));
+      for (const bool counted : {false, true}) {
+        if (counted && !on.on_gpu()) continue;
+        on.start(c.name() + ", spread " + std::to_string(static_cast<int>(spread)) +
+                 (counted ? ", counted" : ""));
+        const World world = make_world(on, c, Placement(c.ranks, c.ffn, spread), counted);
+        gpu::use_schedule(on.next_schedule());
+        dispatch_and_collect(world);
+        on.report(world.faults());
+        for (size_t rank = 0; rank < world.data.size(); rank++) {
+          on.report(broken_relation(world.data[rank]->collect));
+          on.report(check_collect_tokens(world, static_cast<int>(rank)));
+        }
       }
     }
   }
+  gpu::use_schedule(0);
 }
 
 MOEPP_OP_TEST(collect_tokens_refuses) {
@@ -50,7 +52,7 @@ MOEPP_OP_TEST(collect_tokens_refuses) {
                "expected '" + words + "', got '" + fault() + "'");
     array[i] = before;
   };
-  run_ranks(on, world);
+  dispatch_and_collect(world);
   on.report(fault());
   refused(data.sent_offsets, 0, 1, "sent_picks must be below 6");
   refused(data.sent_offsets, 1, 7, "sent_picks must be below 6");
@@ -64,28 +66,21 @@ MOEPP_OP_TEST(collect_tokens_refuses) {
 }
 
 MOEPP_BENCH(collect_tokens) {
-  if (run.kernels().collect_tokens == nullptr) return;
   for (const int64_t t : run.sizes.step_tokens) {
     const bench::Experts e = run.sizes.few_experts();
     const RankCase c = {2, {t}, e.hidden, e.top_k, e.ffn, e.others};
     const World world = make_world(run, c, Placement(c.ranks, c.ffn, Spread::kContiguous));
-    on_ranks(2, [&](int rank) {
-      run.kernels().dispatch_tokens(world.data[static_cast<size_t>(rank)]->dispatch,
-                                    run.device().queue());
+    run_ranks(world, [](RankData& data, Device& device) {
+      device.kernels().dispatch_tokens(data.dispatch, device.queue());
     });
-    std::thread other([&] {
-      while (world.groups[1]->fault().ok())
-        run.kernels().collect_tokens(world.data[1]->collect, run.device().queue());
-    });
-    const auto bytes = static_cast<double>(4 * world.data[0]->ffn_picks * c.h);
-    run.row(
+    const int64_t picks = world.data.empty() ? 0 : world.data[0]->ffn_picks;
+    const auto bytes = static_cast<double>(4 * picks * c.h);
+    bench_ranks(
+        run, world,
         {"collect_tokens " + std::to_string(c.h) + ", 2 ranks", DType::kF32, t, {bytes, bytes}},
-        [&] { return world.groups[0]->fault().message; },
-        [&](int64_t) {
-          run.kernels().collect_tokens(world.data[0]->collect, run.device().queue());
+        [](RankData& data, Device& device) {
+          device.kernels().collect_tokens(data.collect, device.queue());
         });
-    world.groups[0]->abort("the bench has ended");
-    other.join();
   }
 }
 

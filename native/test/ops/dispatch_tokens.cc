@@ -6,58 +6,62 @@ namespace moepp::test {
 
 namespace {
 
-// Each rank's kernel on a thread of its own.
-void run_ranks(OpTest& on, const World& world) {
-  for (const auto& data : world.data) on.poison(data->dispatch);
-  on_ranks(static_cast<int>(world.data.size()), [&](int rank) {
-    on.kernels().dispatch_tokens(world.data[static_cast<size_t>(rank)]->dispatch,
-                                 on.device().queue());
+void dispatch(const World& world) {
+  world.poison();
+  run_ranks(world, [](RankData& data, Device& device) {
+    device.kernels().dispatch_tokens(data.dispatch, device.queue());
   });
-  for (const Block* block : on.blocks())
-    on.require(block->margins_intact(), "touched memory beside its arguments");
-  for (const auto& group : world.groups) on.report(group->fault().message);
 }
 
 MOEPP_OP_TEST(dispatch_tokens) {
-  if (on.kernels().dispatch_tokens == nullptr) return;  // a GPU's
   for (const RankCase& c : rank_cases()) {
     for (const Spread spread : kSpreads) {
-      const Placement placement(c.ranks, c.ffn, spread);
-      const World world = make_world(on, c, placement);
-      for (const bool bf16 : {false, true}) {
-        on.start(c.name() + ", spread " + std::to_string(static_cast<int>(spread)) +
-                 (bf16 ? ", bf16" : ""));
-        for (const auto& data : world.data) {
-          data->dispatch.sends_bf16 = bf16;
-          on.report(broken_relation(data->dispatch));
+      for (const bool counted : {false, true}) {
+        if (counted && !on.on_gpu()) continue;
+        const World world = make_world(on, c, Placement(c.ranks, c.ffn, spread), counted);
+        for (const bool bf16 : {false, true}) {
+          on.start(c.name() + ", spread " + std::to_string(static_cast<int>(spread)) +
+                   (bf16 ? ", bf16" : "") + (counted ? ", counted" : ""));
+          for (const auto& data : world.data) {
+            data->dispatch.sends_bf16 = bf16;
+            if (on.on_gpu() && bf16) data->rows.tensor.dtype = DType::kBf16;
+            on.report(broken_relation(data->dispatch));
+          }
+          gpu::use_schedule(on.next_schedule());
+          dispatch(world);
+          on.report(world.faults());
+          for (size_t rank = 0; rank < world.data.size(); rank++)
+            on.report(check_dispatch_tokens(world, static_cast<int>(rank)));
         }
-        run_ranks(on, world);
-        for (int rank = 0; rank < c.ranks; rank++) on.report(check_dispatch_tokens(world, rank));
       }
     }
   }
+  gpu::use_schedule(0);
 }
 
 // Counters tell which rows and picks have crossed between ranks.
 MOEPP_OP_TEST(dispatch_tokens_counts) {
-  if (on.kernels().dispatch_tokens == nullptr) return;
   const RankCase c = {3, {7, 0, 2}, 20, 4, 7, 1};
   const World world = make_world(on, c, Placement(c.ranks, c.ffn, Spread::kContiguous));
-  run_ranks(on, world);
-  for (int rank = 0; rank < c.ranks; rank++) {
+  std::vector<int64_t> mail;  // before the step
+  for (const auto& group : world.groups) mail.push_back(group->counters().messages_sent);
+  dispatch(world);
+  on.report(world.faults());
+  for (size_t rank = 0; rank < world.data.size(); rank++) {
     int64_t rows = 0, picks = 0, local = 0;
     for (int to = 0; to < c.ranks; to++) {
       int64_t token = -1;
-      for (const SentPick& pick : picks_between(world, rank, to)) {
+      for (const SentPick& pick : picks_between(world, static_cast<int>(rank), to)) {
+        const bool is_own = to == static_cast<int>(rank);
         picks++;
-        local += to == rank ? 1 : 0;
-        rows += to != rank && pick.token != token ? 1 : 0;
+        local += is_own ? 1 : 0;
+        rows += !is_own && pick.token != token ? 1 : 0;
         token = pick.token;
       }
     }
-    const parallel::Counters counters = world.groups[static_cast<size_t>(rank)]->counters();
+    const parallel::Counters counters = world.groups[rank]->counters();
     on.require(counters.rows_sent == rows && counters.picks == picks &&
-                   counters.local_picks == local && counters.messages_sent == 2,
+                   counters.local_picks == local && counters.messages_sent == mail[rank] + 2,
                "the counters of rank " + std::to_string(rank) + " differ");
   }
 }
@@ -65,6 +69,7 @@ MOEPP_OP_TEST(dispatch_tokens_counts) {
 MOEPP_OP_TEST(dispatch_tokens_refuses) {
   const RankCase c = {2, {3, 2}, 8, 2, 5, 2};
   const World world = make_world(on, c, Placement(c.ranks, c.ffn, Spread::kContiguous));
+  if (world.data.empty()) return;
   const auto refused = [&](auto change, const std::string& words) {
     DispatchTokensArgs args = world.data[0]->dispatch;
     change(args);
@@ -106,26 +111,18 @@ MOEPP_OP_TEST(dispatch_tokens_refuses) {
   }
 }
 
-// Two ranks with as many tokens each. The row's rank is timed; the other one follows it.
 MOEPP_BENCH(dispatch_tokens) {
-  if (run.kernels().dispatch_tokens == nullptr) return;
   for (const int64_t t : run.sizes.step_tokens) {
     const bench::Experts e = run.sizes.few_experts();
     const RankCase c = {2, {t}, e.hidden, e.top_k, e.ffn, e.others};
     const World world = make_world(run, c, Placement(c.ranks, c.ffn, Spread::kContiguous));
-    std::thread other([&] {
-      while (world.groups[1]->fault().ok())
-        run.kernels().dispatch_tokens(world.data[1]->dispatch, run.device().queue());
-    });
     const auto bytes = static_cast<double>(4 * t * c.h);
-    run.row(
+    bench_ranks(
+        run, world,
         {"dispatch_tokens " + std::to_string(c.h) + ", 2 ranks", DType::kF32, t, {bytes, bytes}},
-        [&] { return world.groups[0]->fault().message; },
-        [&](int64_t) {
-          run.kernels().dispatch_tokens(world.data[0]->dispatch, run.device().queue());
+        [](RankData& data, Device& device) {
+          device.kernels().dispatch_tokens(data.dispatch, device.queue());
         });
-    world.groups[0]->abort("the bench has ended");
-    other.join();
   }
 }
 

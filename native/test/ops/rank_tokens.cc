@@ -4,6 +4,7 @@
 #include <random>
 
 #include "compare.h"
+#include "op_test.h"
 
 namespace moepp::test {
 
@@ -18,11 +19,26 @@ ExpertRuns runs_of(const RankCase& c) {
   return runs;
 }
 
-// As the wire rounds it.
-float sent(float value, bool bf16) {
+float to_bf16_and_back(float value) {
+  return bf16_to_f32(f32_to_bf16(value));
+}
+
+// As the wire rounds it. A CPU's products take numbers below 2^-126 as 0 before they round; those
+// of a GPU do not.
+float sent(float value, bool bf16, bool on_gpu) {
   if (!bf16) return value;
-  return bf16_to_f32(
-      f32_to_bf16(std::fpclassify(value) == FP_SUBNORMAL ? std::copysign(0.0f, value) : value));
+  const bool is_lost = !on_gpu && std::fpclassify(value) == FP_SUBNORMAL;
+  return to_bf16_and_back(is_lost ? std::copysign(0.0f, value) : value);
+}
+
+// A row's element, of a tensor that may be bf16.
+float element(const Floats& array, int64_t i) {
+  if (array.tensor.dtype == DType::kF32) return array.host()[i];
+  return bf16_to_f32(reinterpret_cast<const uint16_t*>(array.host())[i]);
+}
+
+bool on_gpu(const Arena& arena) {
+  return !arena.device().uses_callers_memory();
 }
 
 std::string wrong(const char* field, int64_t i, int64_t got, int64_t expected) {
@@ -103,12 +119,74 @@ void RankData::pick(const RankCase& c, const Placement& placement, uint32_t seed
   expert_indices.upload();
 }
 
-World make_world(Arena& arena, const RankCase& c, const Placement& placement) {
-  World world = {make_groups(c.ranks), {}};
-  for (const auto& group : world.groups)
-    world.data.push_back(std::make_unique<RankData>(arena, c, placement, group,
-                                                    static_cast<uint32_t>(group->rank() + 1)));
+World make_world(Arena& arena, const RankCase& c, const Placement& placement, bool counted) {
+  World world = {make_groups(c.ranks), {}, {}, {}};
+  if (on_gpu(arena)) {
+    for (const auto& device : gpu::rank_devices(c.ranks))
+      world.arenas.push_back(&world.own_arenas.emplace_back(device, arena.guard));
+    std::vector<Status> statuses(world.arenas.size());
+    on_ranks(static_cast<int>(world.arenas.size()), [&](int rank) {
+      const auto r = static_cast<size_t>(rank);
+      statuses[r] = world.arenas[r]->device().join(*world.groups[r]);
+      if (statuses[r].ok() && counted) gpu::count_messages(*world.groups[r]);
+    });
+    for (const Status& status : statuses) must(status);
+  } else {
+    world.arenas.assign(world.groups.size(), &arena);
+  }
+  for (size_t r = 0; r < world.arenas.size(); r++)
+    world.data.push_back(std::make_unique<RankData>(*world.arenas[r], c, placement, world.groups[r],
+                                                    static_cast<uint32_t>(r + 1)));
   return world;
+}
+
+void World::poison() const {
+  for (size_t r = 0; r < data.size(); r++) {
+    const DispatchTokensArgs& d = data[r]->dispatch;
+    for (const Tensor* out : {d.rows, d.expert_offsets, d.token_order, d.sent_picks, d.sent_offsets,
+                              d.received_picks, d.received_offsets, data[r]->collect.expert_out})
+      if (Block* block = arenas[r]->block_of(out->data)) block->poison();  // else it is empty
+  }
+}
+
+std::string World::faults() const {
+  for (Arena* arena : arenas) {
+    arena->fetch();
+    for (const Block* block : arena->blocks())
+      if (!block->margins_intact()) return "touched memory beside its arguments";
+  }
+  for (const auto& group : groups)
+    if (!group->fault().ok()) return group->fault().message;
+  return {};
+}
+
+static void run_rank(const World& world, size_t rank, const RankWork& work) {
+  Device& device = world.arenas[rank]->device();
+  Status status = device.begin_step();
+  if (status.ok()) {
+    work(*world.data[rank], device);
+    status = device.launched();
+    const Status end = device.end_step();
+    if (status.ok()) status = end;
+  }
+  if (!status.ok()) world.groups[rank]->fail(status);
+}
+
+void run_ranks(const World& world, const RankWork& work) {
+  on_ranks(static_cast<int>(world.data.size()),
+           [&](int rank) { run_rank(world, static_cast<size_t>(rank), work); });
+}
+
+void bench_ranks(bench::Run& run, const World& world, const bench::Row& row, const RankWork& work) {
+  if (world.data.empty()) return;
+  std::thread other([&] {
+    while (world.groups[1]->fault().ok()) run_rank(world, 1, work);
+  });
+  run.row(
+      row, [&] { return world.groups[0]->fault().message; },
+      [&](int64_t) { run_rank(world, 0, work); });
+  world.groups[0]->abort("the bench has ended");
+  other.join();
 }
 
 std::vector<SentPick> picks_between(const World& world, int from, int to) {
@@ -129,6 +207,7 @@ std::string check_dispatch_tokens(const World& world, int rank) {
   const int64_t h = data.x.tensor.shape[1], chosen = data.token_order.tensor.shape[1];
   const std::vector<int32_t>& held = data.dispatch.held;
   const int ranks = static_cast<int>(world.data.size());
+  const bool is_gpu = on_gpu(*world.arenas[0]);
   std::vector<int64_t> sent_picks, sent_offsets = {0}, received_offsets = {0};
   std::vector<std::vector<int64_t>> of_place(held.size());  // row * K + j, of each place
   std::vector<std::pair<size_t, size_t>> arrivals;          // place, and which of its picks
@@ -142,9 +221,11 @@ std::string check_dispatch_tokens(const World& world, int rank) {
       if (pick.token != token) {
         token = pick.token, j = 0, row++;
         for (int64_t i = 0; i < h; i++) {
-          const float expected =
-              sent(from.x[token * h + i], from.dispatch.sends_bf16 && other != rank);
-          if (!same_bits(&data.rows[row * h + i], &expected, 4))
+          float expected =
+              sent(from.x[token * h + i], from.dispatch.sends_bf16 && other != rank, is_gpu);
+          if (data.rows.tensor.dtype == DType::kBf16) expected = to_bf16_and_back(expected);
+          const float got = element(data.rows, row * h + i);
+          if (!same_bits(&got, &expected, 4))
             return "rows[" + std::to_string(row) + "][" + std::to_string(i) + "] differs";
         }
       }
@@ -170,7 +251,7 @@ std::string check_dispatch_tokens(const World& world, int rank) {
   if (text.empty())
     text = expect_values("received_offsets", data.received_offsets, received_offsets);
   for (int64_t i = (row + 1) * h; text.empty() && i < data.rows.tensor.elements(); i++)
-    if (!std::isnan(data.rows[i])) text = "rows behind the last are written";
+    if (!std::isnan(element(data.rows, i))) text = "rows behind the last are written";
   return text;
 }
 

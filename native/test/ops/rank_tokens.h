@@ -1,11 +1,14 @@
 // The data of dispatch_tokens and collect_tokens on each rank of a group, and their references.
 #pragma once
 
+#include <deque>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "arrays.h"
+#include "bench.h"
 #include "ranks.h"
 
 namespace moepp::test {
@@ -70,12 +73,25 @@ struct RankData {
   void pick(const RankCase& c, const Placement& placement, uint32_t seed);
 };
 
-// All ranks of a case.
+// All ranks of a case. Those of GPUs have a device each, whose kernels exchange rows.
 struct World {
   Groups groups;
+  std::deque<Arena> own_arenas;
+  std::vector<Arena*> arenas;  // of each rank
   std::vector<std::unique_ptr<RankData>> data;
+
+  // Before a run, and after it.
+  void poison() const;
+  std::string faults() const;
 };
-World make_world(Arena& arena, const RankCase& c, const Placement& placement);
+// `counted`: GPUs send no message whole. Without ranks where there are too few GPUs.
+World make_world(Arena& arena, const RankCase& c, const Placement& placement, bool counted = false);
+
+// A step of every rank, each on a thread of its own. A failure is one of the world's faults.
+using RankWork = std::function<void(RankData&, Device&)>;
+void run_ranks(const World& world, const RankWork& work);
+// A row of two ranks with as many tokens each. That of rank 0 is timed; the other one follows it.
+void bench_ranks(bench::Run& run, const World& world, const bench::Row& row, const RankWork& work);
 
 // A pick on its way.
 struct SentPick {

@@ -5,8 +5,10 @@
 #include "cuda/kernels/attention/attention.h"
 #include "cuda/kernels/grouped_gemm/gemm.h"
 #include "cuda/kernels/kernels.h"
+#include "cuda/rank_link.h"
 #include "cuda/status_of.h"
 #include "op_test.h"
+#include "ranks.h"
 #include "opened_device.h"
 
 namespace moepp::test::gpu {
@@ -45,6 +47,27 @@ std::vector<Target> targets(std::initializer_list<int> capabilities) {
     found.push_back({device->info().isa, device});
   }
   return found;
+}
+
+std::vector<std::shared_ptr<Device>> rank_devices(int ranks) {
+  static auto& devices = *new std::vector<std::shared_ptr<Device>>();
+#if SIMT_EMULATED
+  const bool enough = true;  // one is shared by all
+#else
+  int count = 0;
+  const bool enough = simt::count_devices(&count) == simt::kSuccess && count >= ranks;
+#endif
+  if (!enough) return {};
+  while (static_cast<int>(devices.size()) < ranks) {
+    std::shared_ptr<Device> device;
+    must(open_cuda_device(SIMT_EMULATED ? 0 : static_cast<int>(devices.size()), &device));
+    devices.push_back(std::move(device));
+  }
+  return {devices.begin(), devices.begin() + ranks};
+}
+
+void count_messages(parallel::Group& group) {
+  static_cast<cuda::RankLink*>(group.link())->set_whole_bytes(0);
 }
 
 int schedules() {
