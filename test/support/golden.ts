@@ -8,7 +8,10 @@ import { readTar } from './tar.js'
 export const root = join(import.meta.dirname, '..', '..', '..', '..')
 export const golden = join(root, 'test', 'golden')
 
-export const FAMILIES = ['moepp', 'qwen3_moe', 'qwen3_moe_plus_plus', 'mixtral'] as const
+export const FAMILIES = [
+  ...(['moepp', 'qwen3_moe', 'qwen3_moe_plus_plus', 'mixtral'] as const),
+  ...(['glm4_moe_lite', 'glm4_moe_lite_plus_plus', 'longcat_flash'] as const),
+] as const
 export type Family = (typeof FAMILIES)[number]
 
 const packed = new Map<Family, ReadonlyMap<string, Buffer>>()
