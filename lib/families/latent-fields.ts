@@ -22,12 +22,8 @@ export function latentSizes(fields: Fields, defaults: LatentSizes & { queryRank:
     rotatedDim: fields.size('qk_rope_head_dim', defaults.rotatedDim),
     valueDim: fields.size('v_head_dim', defaults.valueDim),
   }
-  for (const [key, size] of [
-    ['kv_lora_rank', sizes.latentRank],
-    ['qk_rope_head_dim', sizes.rotatedDim],
-  ] as const) {
-    if (size % 2 !== 0) throw fields.bad(`${key} is ${size}, expected an even number`)
-  }
+  if (sizes.rotatedDim % 2 !== 0)
+    throw fields.bad(`qk_rope_head_dim is ${sizes.rotatedDim}, expected an even number`)
   const width = sizes.latentRank + sizes.rotatedDim
   if (width > MAX_LATENT_DIM) {
     throw fields.bad(

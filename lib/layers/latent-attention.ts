@@ -71,14 +71,19 @@ export function latentAttention(
     x: y,
     ...biased('kv_a_proj_with_mqa', C + rotatedDim, H),
   })
-  const layer = m.cacheLayer({ kvHeads: 1, keyDim: C + rotatedDim, valueDim: 0 })
+  // Latents and values come in pairs. Of the last value's pair the rotated key has the other half.
+  const keyDim = C + rotatedDim + (C % 2)
+  const layer = m.cacheLayer({ kvHeads: 1, keyDim, valueDim: 0 })
   const query = latentStore(m, `${scope}.latent_store`, {
     ...{ q, qLatent, latent, rotary, step, layer, heads, eps: INNER_EPS },
     norm: m.small('norms', `${stored}.kv_a_layernorm.weight`, [C]),
     scale: shape.latentScale ?? 1,
     interleaved: shape.interleaved,
   })
-  const means = attention(m, scope, { q: query, step, layer, scale: shape.scale, valueDim: C })
+  const means = attention(m, scope, {
+    ...{ q: query, step, layer, scale: shape.scale },
+    valueDim: C + (C % 2),
+  })
   const values = headLinear(m, `${scope}.values`, {
     x: means,
     weight: upProjection('values', { first: plainDim, count: valueDim }),

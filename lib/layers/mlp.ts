@@ -11,14 +11,20 @@ export interface Mlp {
   readonly down: Weight
 }
 
-/** The layer on y: [T, H]. */
-export function feedForward(m: ModelBuilder, scope: string, y: Buffer, parts: Mlp): Buffer {
+/** The layer on y, [T, H]; `name` is the result's. */
+export function feedForward(
+  m: ModelBuilder,
+  scope: string,
+  y: Buffer,
+  parts: Mlp,
+  name = `${scope}.down.out`,
+): Buffer {
   const hidden = linear(m, `${scope}.gate_up`, {
     x: y,
     weight: parts.gateUp,
     activation: 'swiglu',
   })
-  return linear(m, `${scope}.down`, { x: hidden, weight: parts.down })
+  return linear(m, `${scope}.down`, { x: hidden, weight: parts.down }, name)
 }
 
 /** x + delta (attention's output), its norm, the layer on that, its sum, and the norm `next`. */

@@ -113,10 +113,16 @@ export function moe(
 ): Stream & { logits: Buffer } {
   const input = postAttentionNorm(m, layer, attended, next.eps)
   const routed = routeToExperts(m, layer, input.out, parts)
-  const delta = parts.shared && feedForward(m, `layers.${layer}.shared`, input.out, parts.shared)
-  if (delta) m.capture(delta)
+  const delta = parts.shared && sharedExpert(m, layer, input.out, parts.shared)
   const stream = combineExperts(m, layer, routed, { residual: input.sum, delta }, parts, next)
   return { ...stream, logits: routed.logits }
+}
+
+function sharedExpert(m: ModelBuilder, layer: number, y: Buffer, parts: Mlp): Buffer {
+  const scope = `layers.${layer}`
+  return m.capture(
+    feedForward(m, `${scope}.shared_expert`, y, parts, `${scope}.shared_expert_output`),
+  )
 }
 
 /** The FFN experts on their tokens; in a group each at a rank that holds it. */

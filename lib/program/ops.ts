@@ -164,9 +164,11 @@ export function headLinear(
   return p.op('head_linear', label, args, { out: { name: `${label}.out`, shape } }).out
 }
 
+const even = (size: Dimension | undefined): number => 2 * Math.ceil(Number(size) / 2)
+
 /**
  * Norms latents and rotates their keys and the queries, stores the former in the cache; returns the
- * queries that meet them, [T, Hq, C + 2J].
+ * queries that meet them, [T, Hq, C + 2J], with one element more where that is odd.
  */
 export function latentStore(
   p: ProgramBuilder,
@@ -200,7 +202,7 @@ export function latentStore(
       page_table: step.pageTable,
     },
     {
-      out: { name: `${label}.q`, shape: [dimension(q, 0), args.heads, dimension(latent, 1)] },
+      out: { name: `${label}.q`, shape: [dimension(q, 0), args.heads, even(latent.shape[1])] },
     },
     { layer, eps, scale, interleaved: Number(interleaved) },
   ).out

@@ -12,6 +12,7 @@ namespace moepp {
 //                rotate(latent[t][C .. C + 2J - 1])
 //   out[t][h]  = q_latent[t][h], then rotate(q[t][h][D - 2J .. D - 1]) of q's heads of D elements
 //
+// Both have W elements: C + 2J, or one more, a 0, where that is odd.
 // rotate is that of rope_store, of J pairs. The row of token t of sequence b at position p goes to
 // page page_table[b][p / S], row p % S, of the layer. Source: DeepSeek-V2, arXiv 2405.04434;
 // scale: LongCat-Flash, arXiv 2509.01322.
@@ -25,8 +26,8 @@ struct LatentStoreArgs {
   const Tensor* positions;        // [T] i32
   const Tensor* sequence_starts;  // [B+1] i32
   const Tensor* page_table;       // [B, M] i32
-  const KvView* cache;            // of latents: one head, with keys of C + 2J and no values
-  Tensor* out;                    // [T, Hq, C + 2J] f32
+  const KvView* cache;            // of latents: one head, with keys of W and no values
+  Tensor* out;                    // [T, Hq, W] f32
   int32_t layer;
   float eps = 0.0f;
   float scale = 1.0f;
@@ -54,13 +55,13 @@ struct LatentStoreArgs {
 
 inline std::string broken_relation(const LatentStoreArgs& a) {
   const int64_t heads = a.out->shape[1], latent = a.norm->shape[0],
-                rotated = 2 * a.cosine->shape[1];
-  const std::string bad = bad_latent_dim(latent + rotated);
+                rotated = 2 * a.cosine->shape[1], width = (latent + rotated + 1) / 2 * 2;
+  const std::string bad = bad_latent_dim(width);
   if (!bad.empty()) return bad;
-  if (rotated < 2 || latent < 2 || latent % 2 != 0)
-    return "a latent must be even, with at least one rotated pair behind it";
-  if (a.latent->shape[1] != latent + rotated || a.out->shape[2] != latent + rotated)
-    return "latent and out must have " + std::to_string(latent + rotated) + " columns";
+  if (rotated < 2 || latent < 1) return "a latent must have a rotated pair behind it";
+  if (a.latent->shape[1] != latent + rotated || a.out->shape[2] != width)
+    return "latent must have " + std::to_string(latent + rotated) + " columns, and out " +
+           std::to_string(width);
   if (heads < 1 || a.q_latent->shape[1] != heads * latent)
     return "q_latent must have " + std::to_string(heads) + " heads of " + std::to_string(latent);
   if (a.q->shape[1] % heads != 0 || a.q->shape[1] / heads < rotated)

@@ -142,7 +142,7 @@ export function compareForward(t: Test, c: Case, { b, start }: Row, result: Forw
   for (const [m, layer] of c.moeLayers.entries()) {
     const of = (name: string) => captured[`layers.${layer}.${name}`]!
     // The data's has the shared expert's in it.
-    const shared = captured[`layers.${layer}.shared.down.out`]
+    const shared = captured[`layers.${layer}.shared_expert_output`]
     const output = Array.from(of('moe_output'), (value, i) => value + (shared?.[i] ?? 0))
     same('moe_output', output, [m])
     same('router_logits', of('router_logits'), [m])

@@ -20,18 +20,20 @@ inline void write_queries(const LatentStoreArgs& args, int64_t t, int64_t first,
     __builtin_memcpy(out, args.q_latent->f32() + head * latent,
                      static_cast<size_t>(latent) * sizeof(float));
     rotate_tail(args, args.q->f32() + (head + 1) * d, t, out + latent);
+    if (args.latent->shape[1] < width) out[width - 1] = 0.0f;
   }
 }
 
 // The latents and keys of a block of tokens.
 template <class E>
 void store_latents(const LatentStoreArgs& args, const RopeBlock& block) {
-  const int64_t width = args.latent->shape[1], latent = args.norm->shape[0];
+  const int64_t stored = args.latent->shape[1], width = args.out->shape[2],
+                latent = args.norm->shape[0];
   E* rows = reinterpret_cast<E*>(block.scratch);
   fetch_head<E>(args, block, 0);
   for (int64_t i = 0; i < block.count; i++) {
     const int64_t t = block.first + i;
-    const float* from = args.latent->f32() + t * width;
+    const float* from = args.latent->f32() + t * stored;
     E* row = rows + i * width;
     SumOfSquares squares;
     for (int64_t c = 0; c < latent; c += kLanes)
@@ -41,7 +43,8 @@ void store_latents(const LatentStoreArgs& args, const RopeBlock& block) {
       const int n = latent - c < kLanes ? static_cast<int>(latent - c) : kLanes;
       store_n(row + c, load_n(from + c, n) * scale * load_n(args.norm->f32() + c, n), n);
     }
-    rotate_tail(args, from + width, t, row + latent);
+    rotate_tail(args, from + stored, t, row + latent);
+    if (stored < width) row[width - 1] = E{0};
   }
   store_keys(*args.cache, args.layer, 0, block, rows);
 }

@@ -43,11 +43,12 @@ std::vector<Bounded> rotated(const LatentStoreArgs& args, const float* u, int64_
 
 std::string check_latent_store(const LatentStoreArgs& args, const Tokens& tokens) {
   const int64_t heads = args.out->shape[1], width = args.out->shape[2], c = args.norm->shape[0],
-                d = args.q->shape[1] / heads;
+                rotated_d = args.latent->shape[1] - c, d = args.q->shape[1] / heads;
   for (const int64_t t : tokens) {
     std::vector<Bounded> expected = normed(args, t);
-    for (const Bounded& one : rotated(args, args.latent->f32() + t * width + c, t))
+    for (const Bounded& one : rotated(args, args.latent->f32() + t * (c + rotated_d) + c, t))
       expected.push_back(one);
+    if (c % 2 != 0) expected.push_back({0.0, 0.0});
     const Context context(args, t);
     std::vector<float> stored;
     for (int64_t i = 0; i < width; i++) {
@@ -61,8 +62,9 @@ std::string check_latent_store(const LatentStoreArgs& args, const Tokens& tokens
     for (int64_t h = t * heads; h < (t + 1) * heads; h++) {
       std::vector<Bounded> query;
       for (int64_t i = 0; i < c; i++) query.push_back({value(args.q_latent->f32(), h * c + i), 0.0});
-      for (const Bounded& one : rotated(args, args.q->f32() + h * d + d - (width - c), t))
+      for (const Bounded& one : rotated(args, args.q->f32() + (h + 1) * d - rotated_d, t))
         query.push_back(one);
+      if (c % 2 != 0) query.push_back({0.0, 0.0});
       text = difference(args.out->f32() + h * width, query);
       if (!text.empty()) return "query " + std::to_string(h) + text;
     }
@@ -76,7 +78,8 @@ struct Case {
   bool interleaved = false;
   float scale = 1.0f;
 
-  int64_t width() const { return latent + 2 * pairs; }
+  int64_t stored() const { return latent + 2 * pairs; }
+  int64_t width() const { return (stored() + 1) / 2 * 2; }
   std::string name() const {
     return std::to_string(heads) + " x " + std::to_string(d) + ", latents of " +
            std::to_string(latent) + " + " + std::to_string(2 * pairs) + ", S " +
@@ -89,6 +92,8 @@ const std::vector<Case> kCases = {
     {2, 6, 4, 1, 16, {{5, 0}}},
     {3, 20, 10, 3, 16, {{0, 5}, {15, 3}, {0, 0}, {31, 1}}, true},
     {4, 48, 34, 8, 32, {{30, 40}, {0, 17}}, false, 1.75f},
+    {3, 20, 15, 4, 16, {{0, 9}, {15, 3}}, true},
+    {2, 4, 1, 1, 16, {{3, 9}}},
     {20, 96, 128, 16, 64, {{100, 1}, {63, 1}, {64, 1}}, true},
     {5, 256, 512, 32, 16, {{7, 33}}, true, 3.0f},
     {1, 64, 960, 32, 16, {{7, 3}}}};
@@ -108,7 +113,7 @@ struct Data {
         cache(arena, {nullptr, dtype, 2, step.pages, c.page_size, 1, c.width(), 0}),
         q(arena, {step.tokens, c.heads * c.d}, 1),
         q_latent(arena, {step.tokens, c.heads * c.latent}, 2),
-        latent(arena, {step.tokens, c.width()}, 3),
+        latent(arena, {step.tokens, c.stored()}, 3),
         norm(arena, {c.latent}, 4),
         cosine(arena, {step.tokens, c.pairs}, 5),
         sine(arena, {step.tokens, c.pairs}, 6),
@@ -153,7 +158,7 @@ void rows(bench::Run& run, DType dtype) {
     const Case c = {h.query, h.plain + h.rotated,   h.latent, h.rotated / 2,
                     run.sizes.page_size, {{0, t}}, true};
     Data d(run, c, dtype);
-    const int64_t copied = 4 * c.heads * c.width(), read = copied + 4 * c.width(),
+    const int64_t copied = 4 * c.heads * c.width(), read = copied + 4 * c.stored(),
                   written = copied + c.width() * dtype_size(dtype);
     run.op_row({"latent_store " + c.name(),
                 dtype,
