@@ -48,6 +48,8 @@
 #include "ops/gather_rows.h"
 #include "ops/grouped_gemm.h"
 #include "ops/grouped_gemm_combine.h"
+#include "ops/head_linear.h"
+#include "ops/latent_store.h"
 #include "ops/linear.h"
 #include "ops/linear_norm_route_top_k.h"
 #include "ops/linear_rope_store.h"
@@ -68,6 +70,8 @@
   OP(rope_table, RopeTableArgs)                              \
   OP(rope_store, RopeStoreArgs)                              \
   FUSED_OP(linear_rope_store, LinearRopeStoreArgs)           \
+  OP(head_linear, HeadLinearArgs)                            \
+  OP(latent_store, LatentStoreArgs)                          \
   OP(attention, AttentionArgs)                               \
   OP(router_logits, RouterLogitsArgs)                        \
   OP(route_top_k, RouteTopKArgs)                             \

@@ -30,6 +30,12 @@ struct Heads {
   int64_t query, kv, dim;
 };
 
+// Heads whose keys and values come of one latent: dimensions of a query that are not rotated, those
+// that are, of a value, and of the latent.
+struct LatentHeads {
+  int64_t query, plain, rotated, value, latent;
+};
+
 // A layer's FFN experts, and how many zero-computation experts share the picks with them.
 struct Experts {
   int64_t hidden, intermediate, ffn, others, top_k;
@@ -41,6 +47,7 @@ struct Sizes {
           layers = 24;
   int64_t ffn_experts = 16, constants = 2, top_k = 2, top_logits = 256;
   Heads grouped = {32, 4, 128};
+  LatentHeads latent = {20, 192, 64, 256, 512};
   int64_t grouped_hidden = 2048, dense_intermediate = 6144, window = 1024;
   int64_t page_size = 64;
   int64_t cold_bytes = int64_t{384} << 20;  // more than any cache holds

@@ -3,7 +3,7 @@ import type { Fields } from '../base/fields.js'
 import { selfAttention } from '../layers/attention.js'
 import { decoder, type NextNorm } from '../layers/decoder.js'
 import { mlp } from '../layers/mlp.js'
-import { expertMatrix, moe } from '../layers/moe.js'
+import { moe } from '../layers/moe.js'
 import { Rope } from '../layers/rope.js'
 import type { Buffer } from '../program/builder.js'
 import type { ModelBuilder } from '../program/model-builder.js'
@@ -18,6 +18,8 @@ import {
   tokenIds,
   torchDtype,
 } from './fields.js'
+import { storedConstants, storedExperts, storedMlp } from './stored-parts.js'
+import type { ZeroComputation } from './zero-computation.js'
 
 export interface Qwen3MoeConfig extends ModelConfig {
   /** Of dense layers. */
@@ -36,12 +38,6 @@ export interface Qwen3MoeConfig extends ModelConfig {
   readonly attentionBias: boolean
   /** Keys that a query sees; null for all. */
   readonly slidingWindow: number | null
-}
-
-/** Zero-computation experts, after those with a network. */
-export interface ZeroComputation {
-  readonly runs: ExpertRuns
-  readonly masked: boolean
 }
 
 export const qwen3Moe: Family = {
@@ -70,9 +66,9 @@ export function describeQwen3Moe(
     record(m) {
       decoder(m, c, rope, (layer, { x, y }, inputs, next) => {
         const input = { x, delta: selfAttention(m, layer, y, inputs, shape) }
-        return hasExperts(c, layer)
-          ? recordMoe(m, c, layer, input, next)
-          : recordDense(m, c, layer, input, next)
+        if (hasExperts(c, layer)) return recordMoe(m, c, layer, input, next)
+        const parts = storedMlp(m, `model.layers.${layer}.mlp`, c.hiddenSize, c.denseSize)
+        return mlp(m, layer, input, parts, next)
       })
     },
   }
@@ -90,64 +86,16 @@ function recordMoe(
   input: { x: Buffer; delta: Buffer },
   next: NextNorm,
 ) {
-  const { hiddenSize: H, intermediateSize: F, ffnExperts: N, experts: E } = c
   const block = `model.layers.${layer}.mlp`
-  const experts = `${block}.experts`
-  const part = (e: number, name: string, shape: readonly number[]) => ({
-    name: `${experts}.${e}.${name}_proj.weight`,
-    shape,
-  })
   return moe(
     m,
     layer,
     input,
     {
       gating: { topK: c.topK, experts: c.runs, normalise: c.normalise, masked: c.masked },
-      router: m.small('router', `${block}.gate.weight`, [E, H]),
-      constants: constantExperts(m, c, experts),
-      gateUp: expertMatrix(m, layer, `${experts}.gate_up_proj`, N, [2 * F, H], e => [
-        part(e, 'gate', [F, H]),
-        part(e, 'up', [F, H]),
-      ]),
-      down: expertMatrix(m, layer, `${experts}.down_proj`, N, [H, F], e => part(e, 'down', [H, F])),
-    },
-    next,
-  )
-}
-
-/** a_0 y + a_1 c with a = softmax(y W_cᵀ): the rows of W_c, and the vectors c. */
-function constantExperts(m: ModelBuilder, { runs, hiddenSize: H }: Qwen3MoeConfig, prefix: string) {
-  const indices = runs
-    .flatMap(({ kind, count }) => Array<typeof kind>(count).fill(kind))
-    .flatMap((kind, e) => (kind === 'constant' ? [e] : []))
-  const C = indices.length
-  if (C === 0) return undefined
-  const parts = (stored: string, shape: readonly number[]) =>
-    indices.map(e => ({ name: `${prefix}.${e}.${stored}`, shape }))
-  const small = (name: string, rows: number, stored: string, shape: readonly number[]) =>
-    m.small('constantExperts', `${prefix}.${name}`, [rows, H], parts(stored, shape))
-  return {
-    router: small('constant.wg', 2 * C, 'wg.weight', [2, H]),
-    vectors: small('constant.vector', C, 'constant', [H]),
-  }
-}
-
-function recordDense(
-  m: ModelBuilder,
-  { hiddenSize: H, denseSize: F }: Qwen3MoeConfig,
-  layer: number,
-  input: { x: Buffer; delta: Buffer },
-  next: NextNorm,
-) {
-  const block = `model.layers.${layer}.mlp`
-  const part = (name: string) => ({ name: `${block}.${name}_proj.weight`, shape: [F, H] })
-  return mlp(
-    m,
-    layer,
-    input,
-    {
-      gateUp: m.matrix('denseFfn', `${block}.gate_up_proj`, [2 * F, H], [part('gate'), part('up')]),
-      down: m.matrix('denseFfn', `${block}.down_proj.weight`, [H, F]),
+      router: m.small('router', `${block}.gate.weight`, [c.experts, c.hiddenSize]),
+      constants: storedConstants(m, `${block}.experts`, c.runs, c.hiddenSize),
+      ...storedExperts(m, layer, `${block}.experts`, c),
     },
     next,
   )

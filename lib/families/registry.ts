@@ -5,12 +5,23 @@ import { show } from '../base/json.js'
 import { MoeppError } from '../errors.js'
 import type { Family, ModelDescription } from './family.js'
 import { readsFloat8 } from './float8.js'
+import { glm4MoeLite } from './glm4-moe-lite.js'
+import { glm4MoeLitePlusPlus } from './glm4-moe-lite-plus-plus.js'
+import { longcatFlash } from './longcat-flash.js'
 import { mixtral } from './mixtral.js'
 import { moepp } from './moepp.js'
 import { qwen3Moe } from './qwen3-moe.js'
 import { qwen3MoePlusPlus } from './qwen3-moe-plus-plus.js'
 
-export const FAMILIES: readonly Family[] = [moepp, qwen3Moe, qwen3MoePlusPlus, mixtral]
+export const FAMILIES: readonly Family[] = [
+  moepp,
+  qwen3Moe,
+  qwen3MoePlusPlus,
+  mixtral,
+  glm4MoeLite,
+  glm4MoeLitePlusPlus,
+  longcatFlash,
+]
 
 /** Reads and checks a model directory's config.json. */
 export async function readModel(directory: string, families = FAMILIES): Promise<ModelDescription> {

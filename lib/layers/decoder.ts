@@ -42,6 +42,9 @@ export interface DecoderShape {
   readonly tieWordEmbeddings: boolean
 }
 
+/** The name of the norm before a layer. */
+const inputNorm = (layer: number) => `model.layers.${layer}.input_layernorm.weight`
+
 /** The inputs that attention reads in every layer. */
 export interface StepInputs {
   readonly step: StepBuffers
@@ -87,6 +90,7 @@ export function decoder(
   shape: DecoderShape,
   rope: Rope,
   recordLayer: RecordLayer,
+  normOf = inputNorm,
 ): void {
   const { layers, hiddenSize, rmsNormEps: eps } = shape
   const step: StepBuffers = {
@@ -109,7 +113,7 @@ export function decoder(
 
   const tokens = m.input('tokens', 'i32', ['T'])
   const x = m.capture(embedding(m, 'hidden_states.0', { tokens, table }))
-  const weight = norm('model.layers.0.input_layernorm.weight')
+  const weight = norm(normOf(0))
   let stream: Stream = { x, y: rmsNorm(m, 'layers.0.input_norm', { x, weight, eps }) }
   for (let layer = 0; layer < layers; layer++) {
     const isLast = layer === layers - 1
@@ -118,9 +122,7 @@ export function decoder(
       stream,
       { step, rotary },
       {
-        weight: norm(
-          isLast ? 'model.norm.weight' : `model.layers.${layer + 1}.input_layernorm.weight`,
-        ),
+        weight: norm(isLast ? 'model.norm.weight' : normOf(layer + 1)),
         eps,
         sum: `hidden_states.${layer + 1}`,
         out: isLast ? 'final_hidden' : `layers.${layer + 1}.input_norm.out`,

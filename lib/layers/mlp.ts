@@ -11,22 +11,33 @@ export interface Mlp {
   readonly down: Weight
 }
 
+/** The layer on y, [T, H]; `name` is the result's. */
+export function feedForward(
+  m: ModelBuilder,
+  scope: string,
+  y: Buffer,
+  parts: Mlp,
+  name = `${scope}.down.out`,
+): Buffer {
+  const hidden = linear(m, `${scope}.gate_up`, {
+    x: y,
+    weight: parts.gateUp,
+    activation: 'swiglu',
+  })
+  return linear(m, `${scope}.down`, { x: hidden, weight: parts.down }, name)
+}
+
 /** x + delta (attention's output), its norm, the layer on that, its sum, and the norm `next`. */
 export function mlp(
   m: ModelBuilder,
   layer: number,
   attended: { x: Buffer; delta: Buffer },
-  { gateUp, down }: Mlp,
+  parts: Mlp,
   next: NextNorm,
 ): Stream {
   const scope = `layers.${layer}`
   const input = postAttentionNorm(m, layer, attended, next.eps)
-  const hidden = linear(m, `${scope}.mlp.gate_up`, {
-    x: input.out,
-    weight: gateUp,
-    activation: 'swiglu',
-  })
-  const output = linear(m, `${scope}.mlp.down`, { x: hidden, weight: down })
+  const output = feedForward(m, `${scope}.mlp`, input.out, parts)
   const { sum, out } = addRmsNorm(
     m,
     `${scope}.next_norm`,

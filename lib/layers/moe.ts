@@ -17,6 +17,7 @@ import {
   routeTopK,
 } from '../program/moe-ops.js'
 import { type NextNorm, postAttentionNorm, type Stream } from './decoder.js'
+import { feedForward, type Mlp } from './mlp.js'
 
 export interface Moe {
   readonly gating: Gating
@@ -34,43 +35,58 @@ export interface Moe {
   readonly gateUp: Weight
   /** [N, H, F] */
   readonly down: Weight
+  /** A network that every token takes beside its picks. */
+  readonly shared?: Mlp | undefined
 }
 
-/**
- * x + delta (attention's output), its norm y, the experts on y, their sum, and the norm `next`.
- * `logits` [T, E] are the router's, before any normalisation.
- */
-export function moe(
-  m: ModelBuilder,
-  layer: number,
-  attended: { x: Buffer; delta: Buffer },
-  parts: Moe,
-  next: NextNorm,
-): Stream & { logits: Buffer } {
+/** What a layer's experts made of y. */
+export interface Routed {
+  readonly y: Buffer
+  readonly route: Route
+  /** [T, E], before any normalisation. */
+  readonly logits: Buffer
+  /** [T, K, H], rows sorted by expert. */
+  readonly expertOut: Buffer
+}
+
+/** The router on y, and the FFN experts on their tokens. */
+export function routeToExperts(m: ModelBuilder, layer: number, y: Buffer, parts: Moe): Routed {
   const scope = `layers.${layer}`
-  const { gating, constants } = parts
-  const input = postAttentionNorm(m, layer, attended, next.eps)
-  const y = input.out
   const { logits, constantScores } = routerLogits(m, scope, {
     x: y,
     hidden: parts.hidden?.(y),
     router: parts.router,
     previousLogits: parts.residual?.logits,
     residualMap: parts.residual?.map,
-    constantRouter: constants?.router,
+    constantRouter: parts.constants?.router,
   })
   const route = routeTopK(m, scope, {
     logits,
     constantScores,
     selectionBias: parts.selectionBias,
-    ...gating,
+    ...parts.gating,
   })
   const expertOut = experts(m, layer, { y, route }, parts)
+  for (const buffer of [logits, route.expertIndices, route.expertWeights]) m.capture(buffer)
+  if (constantScores) m.capture(constantScores)
+  return { y, route, logits, expertOut }
+}
+
+/** residual + delta + the experts' sum, and the norm `next` of that. */
+export function combineExperts(
+  m: ModelBuilder,
+  layer: number,
+  { y, route, expertOut }: Routed,
+  { residual, delta }: { residual: Buffer; delta?: Buffer | undefined },
+  { constants }: Moe,
+  next: NextNorm,
+): Stream {
   const { moeOutput, sum, out } = combine(
     m,
-    scope,
+    `layers.${layer}`,
     {
-      residual: input.sum,
+      residual,
+      delta,
       x: y,
       expertOut,
       route,
@@ -80,10 +96,33 @@ export function moe(
     },
     next,
   )
-  for (const buffer of [logits, route.expertIndices, route.expertWeights, moeOutput])
-    m.capture(buffer)
-  if (constantScores) m.capture(constantScores)
-  return { x: sum, y: out, logits }
+  m.capture(moeOutput)
+  return { x: sum, y: out }
+}
+
+/**
+ * x + delta (attention's output), its norm y, the experts on y, their sum, and the norm `next`.
+ * `logits` are the router's.
+ */
+export function moe(
+  m: ModelBuilder,
+  layer: number,
+  attended: { x: Buffer; delta: Buffer },
+  parts: Moe,
+  next: NextNorm,
+): Stream & { logits: Buffer } {
+  const input = postAttentionNorm(m, layer, attended, next.eps)
+  const routed = routeToExperts(m, layer, input.out, parts)
+  const delta = parts.shared && sharedExpert(m, layer, input.out, parts.shared)
+  const stream = combineExperts(m, layer, routed, { residual: input.sum, delta }, parts, next)
+  return { ...stream, logits: routed.logits }
+}
+
+function sharedExpert(m: ModelBuilder, layer: number, y: Buffer, parts: Mlp): Buffer {
+  const scope = `layers.${layer}`
+  return m.capture(
+    feedForward(m, `${scope}.shared_expert`, y, parts, `${scope}.shared_expert_output`),
+  )
 }
 
 /** The FFN experts on their tokens; in a group each at a rank that holds it. */

@@ -6,6 +6,7 @@
 import { show } from '../base/json.js'
 import type { Checkpoint } from '../checkpoint/checkpoint.js'
 import { MoeppError } from '../errors.js'
+import { type HeadRows, headRows } from '../tensor/head-rows.js'
 import { stackParts } from '../tensor/stack.js'
 import { type NamedRef, type PackedRef, scaleShape, type TensorRef } from '../tensor/tensor-ref.js'
 import { type Buffer, ProgramBuilder, type Weight } from './builder.js'
@@ -31,6 +32,8 @@ export interface Part {
   readonly shape: readonly number[]
   /** Of a stack: the entries of its first axis that are taken. Default: all. */
   readonly taken?: readonly number[] | undefined
+  /** Of a matrix: the rows of each head that are taken. Default: it is taken as it is. */
+  readonly rows?: HeadRows
 }
 
 /** The stored tensors that a model is recorded on. */
@@ -248,16 +251,24 @@ export class ModelBuilder extends ProgramBuilder {
     stored: readonly Part[],
   ): Weight {
     return this.#declare(name, () => {
-      const parts = stored.flatMap(part =>
-        stackParts(this.#tensors.tensor(part), part.taken).map(ref => ({
-          name: part.name,
-          ...ref,
-        })),
-      )
+      const parts = stored.flatMap(part => this.#partsOf(part))
       const isBf16 = parts.every(({ dtype }) => dtype === 'bf16' || dtype === 'float8')
       const held = dtype === 'exact' ? (isBf16 ? 'bf16' : 'f32') : dtype
       return { kind, name, dtype: held, shape, parts }
     })
+  }
+
+  #partsOf(part: Part): RecordedWeight['parts'][number][] {
+    const { name, taken, rows } = part
+    const whole = this.#tensors.tensor(part)
+    if (!rows) return stackParts(whole, taken).map(ref => ({ name, ...ref }))
+    if (whole.scale) {
+      throw new MoeppError(
+        'ERR_UNSUPPORTED',
+        `${name}: is float8, of which moepp cannot take the rows of heads (${whole.file})`,
+      )
+    }
+    return [{ name, ...headRows(whole, rows), whole }]
   }
 
   #declare(name: string, specOf: () => RecordedWeight): Weight {

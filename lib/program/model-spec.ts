@@ -32,13 +32,15 @@ export type ParameterCounts = Readonly<Record<ParameterKind, number>>
 
 export interface RecordedWeight extends WeightSpec {
   readonly kind: ParameterKind
+  /** `whole`: the stored tensor, of which several weights take rows. */
+  readonly parts: readonly (WeightSpec['parts'][number] & { readonly whole?: TensorRef })[]
 }
 
 /** Keys and values of a token. */
 export interface CacheShape {
   readonly layers: number
   readonly kvHeads: number
-  /** Elements of one head's key, and of its value. */
+  /** Elements of one head's key, and of its value; 0: values are the first part of keys. */
   readonly keyDim: number
   readonly valueDim: number
 }
@@ -121,7 +123,7 @@ export function parametersOf(
 ): Map<string, { kind: ParameterKind; ref: StoredRef }> {
   const found = new Map<string, { kind: ParameterKind; ref: StoredRef }>()
   for (const { kind, parts } of spec.weights)
-    for (const { name, ...ref } of parts) found.set(name, { kind, ref })
+    for (const { name, whole, ...ref } of parts) found.set(name, { kind, ref: whole ?? ref })
   for (const { name, kind, ref } of spec.unread) found.set(name, { kind, ref })
   return found
 }

@@ -154,6 +154,60 @@ export function ropeStore(
   ).q
 }
 
+/** Each head of x times its matrix of the weight [Hq, O, I]: [T, Hq * O]. */
+export function headLinear(
+  p: ProgramBuilder,
+  label: Label,
+  args: { x: Buffer; weight: Weight },
+): Buffer {
+  const shape = [dimension(args.x, 0), size(args.weight, 0) * size(args.weight, 1)]
+  return p.op('head_linear', label, args, { out: { name: `${label}.out`, shape } }).out
+}
+
+const even = (size: Dimension | undefined): number => 2 * Math.ceil(Number(size) / 2)
+
+/**
+ * Norms latents and rotates their keys and the queries, stores the former in the cache; returns the
+ * queries that meet them, [T, Hq, C + 2J], with one element more where that is odd.
+ */
+export function latentStore(
+  p: ProgramBuilder,
+  label: Label,
+  args: {
+    /** [T, Hq * D], whose heads end with what is rotated. */
+    q: Buffer
+    /** [T, Hq * C] */
+    qLatent: Buffer
+    /** [T, C + 2J] */
+    latent: Buffer
+    norm: Weight
+    rotary: Rotary
+    step: StepBuffers
+    layer: number
+    heads: number
+    eps: number
+    /** Factor of the normalised latent. */
+    scale: number
+    interleaved: boolean
+  },
+): Buffer {
+  const { q, qLatent, latent, norm, rotary, step, layer, eps, scale, interleaved } = args
+  return p.op(
+    'latent_store',
+    label,
+    {
+      ...{ q, q_latent: qLatent, latent, norm, ...rotary },
+      positions: step.positions,
+      sequence_starts: step.sequenceStarts,
+      page_table: step.pageTable,
+    },
+    {
+      out: { name: `${label}.q`, shape: [dimension(q, 0), args.heads, even(latent.shape[1])] },
+    },
+    { layer, eps, scale, interleaved: Number(interleaved) },
+  ).out
+}
+
 /** [T, Hq * valueDim]; with a window over the last `window` positions alone. */
 export function attention(
   p: ProgramBuilder,

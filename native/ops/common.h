@@ -9,12 +9,14 @@
 namespace moepp {
 
 // The KV cache of all layers. A page has the keys and the values of each head, in sizes of their
-// own. The order of bytes within a page is the device's affair (cpu/kv_layout.h).
+// own. A cache of latents has no values: the first elements of a key serve as its value, as many as
+// an op takes. The order of bytes within a page is the device's affair (cpu/kv_layout.h).
 struct KvView {
   void* data = nullptr;
   DType dtype = DType::kF32;  // f32 | bf16
   int64_t layers = 0, pages = 0, page_size = 0, kv_heads = 0, key_dim = 0, value_dim = 0;
 
+  bool holds_latents() const { return value_dim == 0; }
   // Elements of one page of one layer.
   int64_t page_elements() const { return kv_heads * (key_dim + value_dim) * page_size; }
 };
@@ -26,6 +28,14 @@ inline std::string cache_text(const KvView& cache) {
 }
 
 constexpr int64_t kMostHeadDim = 256;
+
+constexpr int64_t kMostHeads = 256, kMostLatentDim = 1024;
+
+inline std::string bad_latent_dim(int64_t dim) {
+  if (dim >= 2 && dim % 2 == 0 && dim <= kMostLatentDim) return {};
+  return "the latent's dim " + std::to_string(dim) + " must be even and at most " +
+         std::to_string(kMostLatentDim);
+}
 
 inline std::string bad_head_dim(const char* what, int64_t dim) {
   if (dim >= 2 && dim % 2 == 0 && dim <= kMostHeadDim) return {};

@@ -99,6 +99,7 @@ class Context {
                    cpu::kv_key(kv_, position % kv_.page_size, i));
   }
   double value(int64_t head, int64_t position, int64_t i) const {
+    if (kv_.holds_latents()) return key(head, position, i);
     return element(cpu::kv_values(kv_, layer_, page(position), head) +
                    cpu::kv_value(kv_, position % kv_.page_size, i));
   }

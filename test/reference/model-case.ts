@@ -141,7 +141,10 @@ export function compareForward(t: Test, c: Case, { b, start }: Row, result: Forw
   for (let l = 0; l <= c.layers; l++) same('hidden_states', captured[`hidden_states.${l}`]!, [l])
   for (const [m, layer] of c.moeLayers.entries()) {
     const of = (name: string) => captured[`layers.${layer}.${name}`]!
-    same('moe_output', of('moe_output'), [m])
+    // The data's has the shared expert's in it.
+    const shared = captured[`layers.${layer}.shared_expert_output`]
+    const output = Array.from(of('moe_output'), (value, i) => value + (shared?.[i] ?? 0))
+    same('moe_output', output, [m])
     same('router_logits', of('router_logits'), [m])
     comparePicks(
       t,

@@ -1,5 +1,5 @@
 /** Small random checkpoints of Qwen3-MoE, Qwen3-MoE++ and Mixtral: every key of config.json. */
-import type { Family } from '../support/golden.js'
+import type { FAMILIES } from '../support/golden.js'
 import { type FamilyConfig, FamilySequence, familyConfig } from './families-f64.js'
 import {
   type AddTensor,
@@ -13,7 +13,7 @@ import {
   withoutDefaults,
 } from './random-checkpoint.js'
 
-export type OtherFamily = Exclude<Family, 'moepp'>
+export type OtherFamily = Exclude<(typeof FAMILIES)[number], 'moepp'>
 
 type Config = Record<string, unknown>
 

@@ -9,7 +9,13 @@ export const root = join(import.meta.dirname, '..', '..', '..', '..')
 export const golden = join(root, 'test', 'golden')
 
 export const FAMILIES = ['moepp', 'qwen3_moe', 'qwen3_moe_plus_plus', 'mixtral'] as const
-export type Family = (typeof FAMILIES)[number]
+/** Those with latent attention, which have no reference in f64 and no kernels for GPUs yet. */
+export const LATENT_FAMILIES = [
+  'glm4_moe_lite',
+  'glm4_moe_lite_plus_plus',
+  'longcat_flash',
+] as const
+export type Family = (typeof FAMILIES)[number] | (typeof LATENT_FAMILIES)[number]
 
 const packed = new Map<Family, ReadonlyMap<string, Buffer>>()
 

@@ -1,5 +1,6 @@
 #include "attention_cache.inl.h"
 #include "attention_page.inl.h"
+#include "latent_values.inl.h"
 #include "rows.inl.h"
 
 // The loop of ops/attention.h over the pages of one sequence, with running statistics. The
@@ -48,8 +49,15 @@ void attend(AttentionBlock& block, const AttentionArgs& args, const int32_t* pag
     const bool more = first + kv.page_size < last;
     const auto* next =
         more ? cache + kv_keys(kv, args.layer, page[1], head) : static_cast<decltype(cache)>(after);
-    attend_page<Cache>(block, cache + kv_keys(kv, args.layer, page[0], head),
-                       cache + kv_values(kv, args.layer, page[0], head), next);
+    const auto* keys = cache + kv_keys(kv, args.layer, page[0], head);
+    const auto* values = cache + kv_values(kv, args.layer, page[0], head);
+    if (kv.holds_latents()) {
+      auto* room = reinterpret_cast<typename Cache::Element*>(block.values);
+      latent_values(keys, kv.page_size, most_seen(block, 0, static_cast<int>(block.rows)),
+                    block.value_d, room);
+      values = room;
+    }
+    attend_page<Cache>(block, keys, values, next);
   }
 }
 
@@ -122,7 +130,7 @@ struct AttentionWork {
                 std::byte* scratch)
       : args(args), task(task), group(group) {
     block.d = args.cache->key_dim;
-    block.value_d = args.cache->value_dim;
+    block.value_d = args.out->shape[1] / args.q->shape[1];
     block.stride = (block.value_d + kLanes - 1) / kLanes * kLanes;
     block.page_size = args.cache->page_size;
     block.rows = task.rows;
@@ -130,6 +138,7 @@ struct AttentionWork {
     merged.o = block.o + kBlockRows * block.stride;
     block.scores = merged.o + kBlockRows * block.stride;
     block.q = block.scores + kBlockRows * block.page_size;
+    block.values = block.q + kBlockRows * block.d;
     chunk_keys = kChunkKeys / block.page_size * block.page_size;
     end_key = 0;
     first_key = INT64_MAX;
@@ -273,7 +282,8 @@ inline int64_t most_chunks(const AttentionPlan& plan, ThreadPool& pool) {
 
 inline void attention(const AttentionArgs& args, Queue& queue) {
   ThreadPool& pool = static_cast<ThreadPool&>(queue);
-  const int64_t hkv = args.cache->kv_heads, threads = pool.threads();
+  const int64_t hkv = args.cache->kv_heads, threads = pool.threads(),
+                value_dim = args.out->shape[1] / args.q->shape[1];
   AttentionPlan plan = {args, args.q->shape[1] / hkv, kBlockRows};
   // Smaller blocks for idle threads. A token's heads that share keys are parted only where there
   // are no chunks to share out, since each part reads the keys.
@@ -283,7 +293,7 @@ inline void attention(const AttentionArgs& args, Queue& queue) {
   const int64_t blocks = plan.blocks(), tasks = blocks * hkv;
   const int64_t chunks = tasks < 3 * threads && tasks <= kMostSplit ? most_chunks(plan, pool) : 0;
   const int64_t floats =
-      plan.block_rows * partial_floats((args.cache->value_dim + kLanes - 1) / kLanes * kLanes);
+      plan.block_rows * partial_floats((value_dim + kLanes - 1) / kLanes * kLanes);
   const bool fits = tasks * chunks * floats * 4 <= static_cast<int64_t>(kJobScratchBytes);
   if (chunks <= 1 || threads == 1 || !fits) {
     pool.parallel_for(tasks, [&](int64_t index, int thread) {

@@ -24,6 +24,7 @@ struct AttentionBlock {
   float* q;                   // [rows, D], as operands
   float* o;                   // [rows, stride]
   float* scores;              // [rows, S], of the page at hand, then the weights as operands
+  float* values;              // of a page of latents (latent_values.inl.h)
   int64_t rows;
   int64_t begin[kBlockRows], limit[kBlockRows];  // the row sees keys begin .. limit - 1
   int64_t from[kBlockRows], seen[kBlockRows];    // of the page at hand: its keys from .. seen - 1
@@ -313,8 +314,9 @@ void attend_page(AttentionBlock& block, const typename Cache::Element* keys,
   constexpr int64_t kStepBytes =
       Cache::kStep * static_cast<int64_t>(sizeof(typename Cache::Element));
   constexpr int64_t kElement = sizeof(typename Cache::Element);
+  const bool latents = reinterpret_cast<const float*>(values) == block.values;
   const int64_t key_bytes = block.d * block.page_size * kElement,
-                value_bytes = block.value_d * block.page_size * kElement;
+                value_bytes = latents ? 0 : block.value_d * block.page_size * kElement;
   for_tiles(block, [&](int64_t row, auto tile) {
     constexpr int kRows = decltype(tile)::value;
     const Ahead ahead =

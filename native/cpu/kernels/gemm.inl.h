@@ -42,7 +42,15 @@ struct Gemm : GemmArgs {
   int64_t shared_from = 0;
 
   const float* row(int64_t r) const {
-    return x + (order != nullptr ? order[r] / picks_per_row : r) * k;
+    return x + (order != nullptr ? order[r] / picks_per_row : place(r)) * (x_stride ? x_stride : k);
+  }
+  float* out_row(int64_t r) const { return out + place(r) * columns; }
+
+ private:
+  int64_t place(int64_t r) const {
+    if (heads == 0) return r;
+    const auto tokens = static_cast<uint32_t>(offsets[1]), row = static_cast<uint32_t>(r);
+    return static_cast<int64_t>(row % tokens) * heads + row / tokens;
   }
 };
 

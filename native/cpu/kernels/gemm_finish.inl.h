@@ -40,7 +40,7 @@ inline void finish_row(const Gemm& gemm, const float* sums, int64_t r, int64_t p
   const bool pairs = gemm.activation == Activation::kSwiglu;
   const int64_t width = pairs ? kGateUpColumns : kPanelRows;
   const int64_t first = panel * width;
-  float* out = gemm.out + r * gemm.columns + first;
+  float* out = gemm.out_row(r) + first;
   for (int64_t j = 0; j < width && first + j < gemm.columns; j += kLanes) {
     Vf value = load(sums + j) * scale;
     if (gemm.bias != nullptr)

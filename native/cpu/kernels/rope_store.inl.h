@@ -1,5 +1,15 @@
+#pragma once
 #include "rms_norm.inl.h"
 #include "rows.inl.h"
+
+// The pairs of neighbours of the first 2J dimensions as two halves; the others as they are.
+inline void part_pairs(const float* u, int64_t j_count, int64_t d, float* halves) {
+  for (int64_t j = 0; j < j_count; j++) {
+    halves[j] = u[2 * j];
+    halves[j_count + j] = u[2 * j + 1];
+  }
+  for (int64_t i = 2 * j_count; i < d; i++) halves[i] = u[i];
+}
 
 // One head as the rotation takes it: normed, and with the pairs of 2J dimensions as two halves. It
 // is the head itself, or made in `room`.
@@ -17,7 +27,9 @@ struct HeadInput {
 
   const float* of(const float* head) {
     if (norm != nullptr) head = normed(head);
-    return args.interleaved ? parted(head) : head;
+    if (!args.interleaved) return head;
+    part_pairs(head, j_count, d, halves);
+    return halves;
   }
 
  private:
@@ -30,14 +42,6 @@ struct HeadInput {
       squares.add(load_n(head + i, d - i < kLanes ? static_cast<int>(d - i) : kLanes));
     scale_row(head, squares.inverse_rms(d, args.eps), norm, room, d);
     return room;
-  }
-  const float* parted(const float* head) {
-    for (int64_t j = 0; j < j_count; j++) {
-      halves[j] = head[2 * j];
-      halves[j_count + j] = head[2 * j + 1];
-    }
-    for (int64_t i = 2 * j_count; i < d; i++) halves[i] = head[i];
-    return halves;
   }
 };
 
@@ -74,7 +78,8 @@ struct RopeBlock {
   }
 };
 
-inline void place_tokens(const RopeStoreArgs& args, RopeBlock& block) {
+template <class Args>
+void place_tokens(const Args& args, RopeBlock& block) {
   const int64_t page_size = args.cache->page_size, columns = args.page_table->shape[1];
   int64_t sequence = 0;
   for (int64_t i = 0; i < block.count; i++) {
@@ -105,8 +110,8 @@ constexpr int64_t kInWord = 4 / static_cast<int64_t>(sizeof(E));
 // Asks for the lines that a head's keys and values will be written to. A key's words lie in a line
 // each, which decoding finds in memory; stores wait for them one after the other, prefetches do
 // not.
-template <class E>
-void fetch_head(const RopeStoreArgs& args, const RopeBlock& block, int64_t head) {
+template <class E, class Args>
+void fetch_head(const Args& args, const RopeBlock& block, int64_t head) {
   const KvView& kv = *args.cache;
   const E* cache = static_cast<const E*>(kv.data);
   constexpr int64_t line = 16;  // words
@@ -147,8 +152,25 @@ inline void store_values(uint16_t* to, const float* v, const float* next, int64_
   }
 }
 
+// Writes a head's keys, `rotated` [kTokens][D], so that a line of the page is filled at once.
+template <class E>
+void store_keys(const KvView& kv, int32_t layer, int64_t head, const RopeBlock& block,
+                const E* rotated) {
+  E* cache = static_cast<E*>(kv.data);
+  const int64_t words = kv.key_dim / kInWord<E>;
+  CacheWord* keys[RopeBlock::kTokens];
+  for (int64_t i = 0; i < block.count; i++) {
+    keys[i] =
+        reinterpret_cast<CacheWord*>(cache + kv_keys(kv, layer, block.page[i], head)) + block.row[i];
+  }
+  const auto* from = reinterpret_cast<const CacheWord*>(rotated);
+  for (int64_t w = 0; w < words; w++) {
+    for (int64_t i = 0; i < block.count; i++) keys[i][w * kv.page_size] = from[i * words + w];
+  }
+}
+
 // Keys and values of heads [first, last). A token's row of qkv is read from end to end, in memory
-// order. The keys are transposed afterwards, so that a line of the page is filled at once. (Writing
+// order. The keys are transposed afterwards. (Writing
 // each key straight to its D lines, head by head, took twice as long with 2048 tokens on a Zen 5
 // core.)
 template <class E>
@@ -177,19 +199,9 @@ void store_heads(const RopeStoreArgs& args, const RopeBlock& block, int64_t firs
                    value_d);
     }
   }
-  const int64_t words = d / kInWord<E>;
   for (int64_t head = first; head < last; head++) {
     if (head + 1 < last) fetch_head<E>(args, block, head + 1);
-    CacheWord* keys[RopeBlock::kTokens];
-    for (int64_t i = 0; i < block.count; i++) {
-      keys[i] = reinterpret_cast<CacheWord*>(cache + kv_keys(kv, args.layer, block.page[i], head)) +
-                block.row[i];
-    }
-    const auto* from =
-        reinterpret_cast<const CacheWord*>(rotated + (head - first) * RopeBlock::kTokens * d);
-    for (int64_t w = 0; w < words; w++) {
-      for (int64_t i = 0; i < block.count; i++) keys[i][w * kv.page_size] = from[i * words + w];
-    }
+    store_keys(kv, args.layer, head, block, rotated + (head - first) * RopeBlock::kTokens * d);
   }
 }
 

@@ -49,7 +49,7 @@ std::vector<Bounded> attend(const AttentionArgs& args, int64_t t, int64_t head,
   double total_error = sum_error(n, total);
   for (size_t s = 0; s < weights.size(); s++) total_error += errors[s] * weights[s];
   std::vector<Bounded> out;
-  for (int64_t i = 0; i < kv.value_dim; i++) {
+  for (int64_t i = 0; i < args.out->shape[1] / hq; i++) {
     double sum = 0.0, magnitude = 0.0, error = 0.0;
     for (size_t s = 0; s < weights.size(); s++) {
       const double product =
@@ -91,7 +91,7 @@ AttentionErrors attention_errors(const Device& device, const KvView& cache) {
 
 std::string check_attention(const AttentionArgs& args, const Tokens& tokens,
                             const AttentionErrors& errors) {
-  const int64_t hq = args.q->shape[1], d = args.cache->value_dim;
+  const int64_t hq = args.q->shape[1], d = args.out->shape[1] / hq;
   for (int64_t t : tokens) {
     for (int64_t head = 0; head < hq; head++) {
       const std::string text =
@@ -111,11 +111,13 @@ struct Case {
   float magnitude = 1.0f;  // of q: large ones make the softmax sharp
   int32_t window = 0;
   int64_t value_d = 0;  // 0: d
+  bool latents = false;
 
   int64_t values() const { return value_d > 0 ? value_d : d; }
+  int64_t stored_values() const { return latents ? 0 : values(); }
   std::string name() const {
     return std::to_string(hq) + "/" + std::to_string(hkv) + " x " + std::to_string(d) +
-           ", values " + std::to_string(values()) + ", S " + std::to_string(page_size) +
+           (latents ? ", latents " : ", values ") + std::to_string(values()) + ", S " + std::to_string(page_size) +
            ", window " + std::to_string(window);
   }
 };
@@ -164,6 +166,16 @@ const std::vector<Case> kCases = {
     {8, 1, 192, 64, {{150, 1}}, 1.0f, 0, 128},
     {2, 2, 32, 16, {{20, 5}}, 1.0f, 0, 256}};
 
+// Values that are the first parts of keys.
+const std::vector<Case> kLatentCases = {
+    {1, 1, 4, 16, {{0, 3}}, 1.0f, 0, 2, true},
+    {3, 1, 26, 16, {{0, 5}, {15, 3}, {0, 0}, {31, 1}}, 1.0f, 0, 18, true},
+    {4, 1, 48, 32, {{30, 40}, {0, 17}}, 40.0f, 0, 32, true},
+    {7, 1, 50, 48, {{61, 9}, {200, 1}}, 1.0f, 21, 34, true},
+    {4, 2, 64, 16, {{33, 3}}, 1.0f, 0, 64, true},
+    {20, 1, 576, 64, {{150, 1}, {3, 2}}, 1.0f, 0, 512, true},
+    {30, 1, 144, 16, {{600, 1}, {20, 3}}, 1.0f, 0, 128, true}};
+
 // Contexts of several chunks of a CPU, which its threads share; and many heads. Windows span what
 // such a chunk holds, or begin where one does.
 const std::vector<Case> kLargeCases = {
@@ -198,7 +210,7 @@ struct Data {
   Data(Arena& arena, const Case& c, DType dtype, int64_t layers = 2)
       : step(c.sequences, c.page_size, c.window),
         ints(arena, step),
-        cache(arena, {nullptr, dtype, layers, step.pages, c.page_size, c.hkv, c.d, c.values()}),
+        cache(arena, {nullptr, dtype, layers, step.pages, c.page_size, c.hkv, c.d, c.stored_values()}),
         q(arena, {step.tokens, c.hq, c.d}, 1, c.magnitude),
         out(arena, {step.tokens, c.hq * c.values()}),
         errors(attention_errors(arena.device(), cache.view)) {
@@ -229,6 +241,12 @@ void expect_attention(OpTest& on, const Case& c, DType dtype) {
 
 MOEPP_OP_TEST(attention) {
   for (const Case& c : kCases)
+    for (const DType dtype : {DType::kF32, DType::kBf16}) expect_attention(on, c, dtype);
+}
+
+MOEPP_OP_TEST(attention_of_latents) {
+  if (on.on_gpu()) return;
+  for (const Case& c : kLatentCases)
     for (const DType dtype : {DType::kF32, DType::kBf16}) expect_attention(on, c, dtype);
 }
 
@@ -328,7 +346,7 @@ void row(bench::Run& run, const std::string& name, DType dtype,
       pairs += static_cast<double>(t + 1 - SequenceSpec{t, 1}.first_seen(window));
   }
   if (!run.wants(name, step.tokens)) return;  // before memory is filled for it
-  const KvView one = {nullptr, dtype, 1, step.pages, c.page_size, c.hkv, c.d, c.values()};
+  const KvView one = {nullptr, dtype, 1, step.pages, c.page_size, c.hkv, c.d, c.stored_values()};
   const int64_t layers = run.sizes.cold_bytes / (cache_elements(one) * dtype_size(dtype)) + 2;
   const Data d(run, c, dtype, layers);
   run.row(
