@@ -1,13 +1,11 @@
-// The launchers of this folder, one per op, declared from the list.
+// The launchers of this folder, one per op of the list, and null where there is none.
 #pragma once
 
-#include "ops.h"
-#include "queue.h"
+#include "../../kernels.h"
 
 namespace moepp::cuda {
 
-#define MOEPP_LAUNCHER(name, Args) void name(const Args& args, Queue& queue);
-MOEPP_OPS(MOEPP_LAUNCHER, MOEPP_LAUNCHER)
-#undef MOEPP_LAUNCHER
+// CMakeLists.txt makes this file of the list in ops.h.
+#include "op_launchers.h"
 
 }  // namespace moepp::cuda
