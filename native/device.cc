@@ -62,9 +62,10 @@ Status KvCache::create(std::shared_ptr<Device> device, KvView shape,
                        std::shared_ptr<KvCache>* cache) {
   if (shape.layers < 1 || shape.pages < 1 || shape.page_size < 16 || shape.page_size > 256 ||
       shape.page_size % 16 != 0 || shape.kv_heads < 1 || shape.key_dim < 2 || shape.value_dim < 0) {
-    return Status::error(Code::kBadProgram,
-                         "kv cache: layers, pages, kvHeads must be at least 1, keyDim 2, valueDim 0, "
-                         "pageSize a multiple of 16 up to 256");
+    return Status::error(
+        Code::kBadProgram,
+        "kv cache: layers, pages, kvHeads must be at least 1, keyDim 2, valueDim 0, "
+        "pageSize a multiple of 16 up to 256");
   }
   const int64_t bytes = checked_product({shape.layers, shape.pages, shape.page_size, shape.kv_heads,
                                          shape.key_dim + shape.value_dim, dtype_size(shape.dtype)});

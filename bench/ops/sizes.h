@@ -30,8 +30,8 @@ struct Heads {
   int64_t query, kv, dim;
 };
 
-// Heads whose keys and values come of one latent: dimensions of a query that are not rotated, those
-// that are, of a value, and of the latent.
+// Heads whose keys and values come of one latent. A query has dimensions that are not rotated, and
+// some that are.
 struct LatentHeads {
   int64_t query, plain, rotated, value, latent;
 };

@@ -174,7 +174,7 @@ export interface DeviceInfo {
   readonly multiprocessors: number
 }
 
-/** CUDA versions are 1000 * major + 10 * minor, 0 for none. */
+/** Versions are 1000 * major + 10 * minor, 0 for none. */
 export interface CudaInfo {
   /** True if this build has CUDA kernels. */
   readonly built: boolean
@@ -193,10 +193,7 @@ export interface CudaInfo {
 
 export interface NativeDevice {
   info(): DeviceInfo
-  /**
-   * Opens what carries rows to the devices of the group's other ranks, which all do it: NCCL
-   * between GPUs. Before a program of the group is compiled.
-   */
+  /** Opens the way to the devices of other ranks, which all do it, before a program is compiled. */
   join(group: NativeGroup): Promise<void>
   /** @param group of the ranks that run the program together */
   compile(program: ProgramSpec, control?: Control, group?: NativeGroup): Promise<NativeProgram>

@@ -54,13 +54,18 @@ export function latentAttention(
   })
   const upProjection = (name: string, rows: Omit<HeadRows, 'heads'>): Weight => {
     const kept = rows.transposed ? [C, rows.count] : [rows.count, C]
-    return m.matrix('attention', `${stored}.kv_b_proj.${name}`, [heads, ...kept], [
-      {
-        name: `${stored}.kv_b_proj.weight`,
-        shape: [heads * (plainDim + valueDim), C],
-        rows: { heads, ...rows },
-      },
-    ])
+    return m.matrix(
+      'attention',
+      `${stored}.kv_b_proj.${name}`,
+      [heads, ...kept],
+      [
+        {
+          name: `${stored}.kv_b_proj.weight`,
+          shape: [heads * (plainDim + valueDim), C],
+          rows: { heads, ...rows },
+        },
+      ],
+    )
   }
   const q = queries(m, scope, stored, y, shape, biased)
   const qLatent = headLinear(m, `${scope}.absorb_keys`, {

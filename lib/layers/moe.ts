@@ -39,7 +39,7 @@ export interface Moe {
   readonly shared?: Mlp | undefined
 }
 
-/** What a layer's experts made of y. */
+/** The experts' results of y. */
 export interface Routed {
   readonly y: Buffer
   readonly route: Route

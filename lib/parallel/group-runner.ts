@@ -2,7 +2,7 @@
 import type { NativeGroup } from '../addon/binding.js'
 import type { Step, StepResult } from '../engine/runner.js'
 import { DeviceRunner, type RunnerParts } from '../model/runner.js'
-import { type Compute, Lockstep } from './lockstep.js'
+import { Lockstep } from './lockstep.js'
 
 /** The part of a rank without tokens. */
 const NO_TOKENS: Step = {

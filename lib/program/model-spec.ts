@@ -32,7 +32,7 @@ export type ParameterCounts = Readonly<Record<ParameterKind, number>>
 
 export interface RecordedWeight extends WeightSpec {
   readonly kind: ParameterKind
-  /** `whole`: the stored tensor, of which several weights take rows. */
+  /** `whole`: the stored tensor, if several weights take rows of it. */
   readonly parts: readonly (WeightSpec['parts'][number] & { readonly whole?: TensorRef })[]
 }
 

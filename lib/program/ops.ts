@@ -167,8 +167,8 @@ export function headLinear(
 const even = (size: Dimension | undefined): number => 2 * Math.ceil(Number(size) / 2)
 
 /**
- * Norms latents and rotates their keys and the queries, stores the former in the cache; returns the
- * queries that meet them, [T, Hq, C + 2J], with one element more where that is odd.
+ * Norms latents, rotates their keys and the queries, and stores latents and keys in the cache.
+ * Returns the queries that meet them: [T, Hq, C + 2J], with one element more where that is odd.
  */
 export function latentStore(
   p: ProgramBuilder,

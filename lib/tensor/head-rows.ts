@@ -1,7 +1,7 @@
 /** Rows of each head of a stored matrix, in place. */
 import { DTYPE_SIZE, type TensorRef } from './tensor-ref.js'
 
-/** Which rows: `count` of each of `heads` heads, from `first` on. */
+/** `count` rows of each of `heads` heads, from `first` on. */
 export interface HeadRows {
   readonly heads: number
   readonly first: number

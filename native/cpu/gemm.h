@@ -11,8 +11,8 @@ struct GemmArgs {
   const float* x;         // [., k]
   const int32_t* order;   // row r reads x[order[r] / picks_per_row], or x[r] when null
   int64_t picks_per_row;  // of x
-  // 0, or the number of groups, which are the heads of [T, heads, .]: row r of all groups is head
-  // r / T of token r % T, in x and in out alike
+  // 0, or the number of groups. They are the heads of [T, heads, .] then: row r is head r / T of
+  // token r % T, in x and in out alike
   int64_t heads;
   int64_t x_stride;  // elements from one row of x to the next; 0: k
   // [groups + 1]: rows offsets[g] .. offsets[g + 1] - 1 are multiplied by the weights of group g

@@ -146,8 +146,8 @@ class CudaQueue : public Queue {
     if (switches_.sync) check(simt::synchronize(stream_));
   }
 
-  // Work of the host in the midst of a step: an exchange with other ranks. It runs now. Where the
-  // step is recorded, it runs at this place of each replay. A failure of it is the group's.
+  // Work of the host in the midst of a step: an exchange with other ranks. It runs now. In a
+  // recorded step it runs at this place of each replay. A failure of it is the group's.
   using HostWork = std::function<Status()>;
   void run_on_host(HostWork work) {
     flush();

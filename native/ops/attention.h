@@ -19,9 +19,10 @@ namespace moepp {
 //     }
 //
 // key[s] and value[s] are those of position s in t's sequence b: row s % S of the layer's page
-// page_table[b][s / S]. In a cache of latents a value is the first Dv elements of the key. Keys are taken in blocks of a fixed size, counted from position 0 (the CPU:
-// a page; CUDA: 64 or 128 keys). Their order depends on the row alone. So a row does not depend on
-// the other rows of the step. Blocks that no row may see are not read. f32 statistics and sums.
+// page_table[b][s / S]. In a cache of latents a value is the first Dv elements of the key. Keys are
+// taken in blocks of a fixed size, counted from position 0 (the CPU: a page; CUDA: 64 or 128 keys).
+// Their order depends on the row alone. So a row does not depend on the other rows of the step.
+// Blocks that no row may see are not read. f32 statistics and sums.
 struct AttentionArgs {
   const Tensor* q;                // [T, Hq, D] f32
   const Tensor* positions;        // [T] i32
@@ -47,7 +48,7 @@ struct AttentionArgs {
   }
 };
 
-// Whether the cache holds latents is known when a step runs.
+// A step knows whether the cache holds latents; the compiler does not.
 inline std::string bad_dims(int64_t key_dim, int64_t value_dim, bool latents) {
   if (!latents) {
     const std::string bad = bad_head_dim("the head dim", key_dim);

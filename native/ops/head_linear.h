@@ -11,10 +11,9 @@ namespace moepp {
 //       for (o = 0; o < O; o++)
 //         out[t][h O + o] = dot(weight[h][o], x[t][h D .. h D + I - 1]);
 //
-// Of a head of D elements the first I are read. Sums and rounding are those of linear. With the
-// parts of an up-projection W_h as weights, queries meet latents instead of keys, q (W_h c) = (q
-// W_h) c; and the mean of latents gives that of values. Source: DeepSeek-V2, arXiv 2405.04434,
-// section 2.1.2.
+// Of a head of D elements the first I are read. Sums and rounding are those of linear. With an
+// up-projection W_h as its weight, a query meets latents instead of keys: q (W_h c) = (q W_h) c.
+// The mean of latents gives that of values. Source: DeepSeek-V2, arXiv 2405.04434, section 2.1.2.
 struct HeadLinearArgs {
   const Tensor* x;       // [T, Hq D] f32
   const Tensor* weight;  // [Hq, O, I] f32 | bf16 | int8 | int4, kMatrix

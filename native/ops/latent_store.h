@@ -5,8 +5,8 @@
 
 namespace moepp {
 
-// Multi-head latent attention's store: norms a token's latent, rotates its key and the queries,
-// writes latent and key into the cache as one row, and the queries that meet it.
+// Norms a token's latent, and rotates its key and the queries. Writes latent and key into the cache
+// as one row, and the queries that meet such rows.
 //
 //   row        = scale * RMSNorm(latent[t][0 .. C-1]; norm) over C with eps (RmsNormArgs), then
 //                rotate(latent[t][C .. C + 2J - 1])

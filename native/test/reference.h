@@ -44,6 +44,8 @@ struct AttentionErrors {
   int64_t keys = 0;
   double weight_roundoff = 0.0, query_roundoff = 0.0;
 };
+// The sizes of keys and values that a GPU's tensor cores take.
+bool fit_tensor_cores(int64_t d, int64_t values);
 AttentionErrors attention_errors(const Device& device, const KvView& cache);
 std::string check_attention(const AttentionArgs& args, const Tokens& tokens,
                             const AttentionErrors& errors);

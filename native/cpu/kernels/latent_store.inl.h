@@ -13,8 +13,8 @@ void rotate_tail(const LatentStoreArgs& args, const float* end, int64_t t, E* ou
 
 // Query heads [first, last) of token t.
 inline void write_queries(const LatentStoreArgs& args, int64_t t, int64_t first, int64_t last) {
-  const int64_t heads = args.out->shape[1], width = args.out->shape[2], latent = args.norm->shape[0],
-                d = args.q->shape[1] / heads;
+  const int64_t heads = args.out->shape[1], width = args.out->shape[2],
+                latent = args.norm->shape[0], d = args.q->shape[1] / heads;
   for (int64_t head = t * heads + first; head < t * heads + last; head++) {
     float* out = args.out->f32() + head * width;
     __builtin_memcpy(out, args.q_latent->f32() + head * latent,

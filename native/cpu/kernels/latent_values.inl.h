@@ -26,11 +26,11 @@ inline UnitsOf<uint32_t>::Four reordered(UnitsOf<uint32_t>::Four units) {
 inline UnitsOf<uint64_t>::Four reordered(UnitsOf<uint64_t>::Four units) {
   typedef uint16_t __attribute__((vector_size(32))) Halves;
   const Halves h = (Halves)units;
-  return (UnitsOf<uint64_t>::Four)__builtin_shufflevector(h, h, 0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11,
-                                                          12, 14, 13, 15);
+  return (UnitsOf<uint64_t>::Four)__builtin_shufflevector(h, h, 0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9,
+                                                          11, 12, 14, 13, 15);
 }
 
-// to[j][i] = from[i][j], i < rows and j < columns, of which the latter are a multiple of 4.
+// to[j][i] = from[i][j], i < rows and j < columns. Columns are a multiple of 4.
 template <class Unit>
 void transpose_units(const Unit* from, int64_t from_stride, int64_t rows, int64_t columns, Unit* to,
                      int64_t to_stride) {

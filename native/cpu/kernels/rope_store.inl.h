@@ -160,8 +160,8 @@ void store_keys(const KvView& kv, int32_t layer, int64_t head, const RopeBlock& 
   const int64_t words = kv.key_dim / kInWord<E>;
   CacheWord* keys[RopeBlock::kTokens];
   for (int64_t i = 0; i < block.count; i++) {
-    keys[i] =
-        reinterpret_cast<CacheWord*>(cache + kv_keys(kv, layer, block.page[i], head)) + block.row[i];
+    keys[i] = reinterpret_cast<CacheWord*>(cache + kv_keys(kv, layer, block.page[i], head)) +
+              block.row[i];
   }
   const auto* from = reinterpret_cast<const CacheWord*>(rotated);
   for (int64_t w = 0; w < words; w++) {

@@ -6,8 +6,8 @@ namespace moepp::test {
 static std::string check_head_linear(const HeadLinearArgs& args, const std::vector<int64_t>& rows,
                                      const std::vector<int64_t>& columns, Inputs inputs) {
   const int64_t heads = args.weight->shape[0], d = args.x->shape[1] / heads;
-  const Tensor out = tensor(args.out->data, DType::kF32,
-                            {args.out->shape[0] * heads, args.weight->shape[1]});
+  const Tensor out =
+      tensor(args.out->data, DType::kF32, {args.out->shape[0] * heads, args.weight->shape[1]});
   return ProductReference(*args.weight, Activation::kNone, inputs)
       .check(
           out, rows, columns, 1.0,
@@ -67,7 +67,7 @@ MOEPP_OP_TEST(head_linear) {
   }
 }
 
-// What one head reads reaches its own columns, and no other.
+// The elements that one head reads reach its own columns, and no other.
 MOEPP_OP_TEST(head_linear_keeps_heads_apart) {
   if (on.on_gpu()) return;
   for (const GemmKind& kind : kinds(on)) {
@@ -98,28 +98,30 @@ void bench_rows(bench::Run& run, const GemmKind& kind) {
   for (const Case& shape : {Case{0, h.query, h.plain + h.rotated, h.plain, h.latent},
                             Case{0, h.query, h.latent, h.latent, h.value}}) {
     Case c = shape;
-    const int64_t bytes =
-        Weight::bytes_of(run, kind.dtype, Layout::kMatrix, {c.heads, c.o, c.i});
+    const int64_t bytes = Weight::bytes_of(run, kind.dtype, Layout::kMatrix, {c.heads, c.o, c.i});
     const Weight weight(run, kind.dtype, Layout::kMatrix, {c.heads, c.o, c.i}, 1,
                         run.sizes.cold_bytes / bytes + 1);
     for (const int64_t t : run.sizes.gemm_tokens) {
       c.t = t;
       Data d(run, c, kind, weight);
-      run.row({"head_linear " + std::to_string(c.heads) + " x " + std::to_string(c.i) + " -> " +
-                   std::to_string(c.o) + note(kind),
-               kind.dtype, t,
-               {static_cast<double>(bytes + 4 * t * c.heads * c.i),
-                static_cast<double>(4 * t * c.heads * c.o)},
-               2.0 * static_cast<double>(t * c.heads * c.i * c.o), instruction(kind)},
-              d.args,
-              [&](const HeadLinearArgs& a) {
-                return check_head_linear(a, sample(t * c.heads, 9), sample(c.o, 41),
-                                         kind.may_round_x ? Inputs::kRounded : gemm_inputs(run));
-              },
-              [&](int64_t i) {
-                d.weight.data = weight.copy(i);
-                run.kernels().head_linear(d.args, run.device().queue());
-              });
+      run.row(
+          {"head_linear " + std::to_string(c.heads) + " x " + std::to_string(c.i) + " -> " +
+               std::to_string(c.o) + note(kind),
+           kind.dtype,
+           t,
+           {static_cast<double>(bytes + 4 * t * c.heads * c.i),
+            static_cast<double>(4 * t * c.heads * c.o)},
+           2.0 * static_cast<double>(t * c.heads * c.i * c.o),
+           instruction(kind)},
+          d.args,
+          [&](const HeadLinearArgs& a) {
+            return check_head_linear(a, sample(t * c.heads, 9), sample(c.o, 41),
+                                     kind.may_round_x ? Inputs::kRounded : gemm_inputs(run));
+          },
+          [&](int64_t i) {
+            d.weight.data = weight.copy(i);
+            run.kernels().head_linear(d.args, run.device().queue());
+          });
     }
   }
 }

@@ -33,8 +33,8 @@ std::vector<Bounded> rotated(const LatentStoreArgs& args, const float* u, int64_
     const double a = args.interleaved ? value(u, 2 * j) : value(u, j),
                  b = args.interleaved ? value(u, 2 * j + 1) : value(u, j + half),
                  c = value(args.cosine->f32(), t * half + j),
-                 s = value(args.sine->f32(), t * half + j),
-                 first = i < half ? a * c : b * c, second = i < half ? -b * s : a * s;
+                 s = value(args.sine->f32(), t * half + j), first = i < half ? a * c : b * c,
+                 second = i < half ? -b * s : a * s;
     out.push_back({first + second, 2.0 * kRoundoff * (std::abs(first) + std::abs(second)) +
                                        4.0 * kSmallest * kRoundoff});
   }
@@ -61,7 +61,8 @@ std::string check_latent_store(const LatentStoreArgs& args, const Tokens& tokens
     if (!text.empty()) return "the latent of token " + std::to_string(t) + text;
     for (int64_t h = t * heads; h < (t + 1) * heads; h++) {
       std::vector<Bounded> query;
-      for (int64_t i = 0; i < c; i++) query.push_back({value(args.q_latent->f32(), h * c + i), 0.0});
+      for (int64_t i = 0; i < c; i++)
+        query.push_back({value(args.q_latent->f32(), h * c + i), 0.0});
       for (const Bounded& one : rotated(args, args.q->f32() + (h + 1) * d - rotated_d, t))
         query.push_back(one);
       if (c % 2 != 0) query.push_back({0.0, 0.0});
@@ -87,16 +88,15 @@ struct Case {
   }
 };
 
-const std::vector<Case> kCases = {
-    {1, 2, 2, 1, 16, {{0, 1}}},
-    {2, 6, 4, 1, 16, {{5, 0}}},
-    {3, 20, 10, 3, 16, {{0, 5}, {15, 3}, {0, 0}, {31, 1}}, true},
-    {4, 48, 34, 8, 32, {{30, 40}, {0, 17}}, false, 1.75f},
-    {3, 20, 15, 4, 16, {{0, 9}, {15, 3}}, true},
-    {2, 4, 1, 1, 16, {{3, 9}}},
-    {20, 96, 128, 16, 64, {{100, 1}, {63, 1}, {64, 1}}, true},
-    {5, 256, 512, 32, 16, {{7, 33}}, true, 3.0f},
-    {1, 64, 960, 32, 16, {{7, 3}}}};
+const std::vector<Case> kCases = {{1, 2, 2, 1, 16, {{0, 1}}},
+                                  {2, 6, 4, 1, 16, {{5, 0}}},
+                                  {3, 20, 10, 3, 16, {{0, 5}, {15, 3}, {0, 0}, {31, 1}}, true},
+                                  {4, 48, 34, 8, 32, {{30, 40}, {0, 17}}, false, 1.75f},
+                                  {3, 20, 15, 4, 16, {{0, 9}, {15, 3}}, true},
+                                  {2, 4, 1, 1, 16, {{3, 9}}},
+                                  {20, 96, 128, 16, 64, {{100, 1}, {63, 1}, {64, 1}}, true},
+                                  {5, 256, 512, 32, 16, {{7, 33}}, true, 3.0f},
+                                  {1, 64, 960, 32, 16, {{7, 3}}}};
 
 constexpr int32_t kLayer = 1;
 
@@ -155,8 +155,8 @@ MOEPP_OP_TEST(latent_store) {
 void rows(bench::Run& run, DType dtype) {
   const bench::LatentHeads& h = run.sizes.latent;
   for (const int64_t t : run.sizes.step_tokens) {
-    const Case c = {h.query, h.plain + h.rotated,   h.latent, h.rotated / 2,
-                    run.sizes.page_size, {{0, t}}, true};
+    const Case c = {
+        h.query, h.plain + h.rotated, h.latent, h.rotated / 2, run.sizes.page_size, {{0, t}}, true};
     Data d(run, c, dtype);
     const int64_t copied = 4 * c.heads * c.width(), read = copied + 4 * c.stored(),
                   written = copied + c.width() * dtype_size(dtype);
