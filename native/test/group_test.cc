@@ -153,6 +153,7 @@ class Damaging final : public parallel::Communicator {
   Status finish(int64_t deadline_ms, std::vector<Message>* received) override {
     return inner_->finish(deadline_ms, received);
   }
+  Status look() override { return inner_->look(); }
   void abort(const std::string& reason) override { inner_->abort(reason); }
   void interrupt(const std::string& reason) override { inner_->interrupt(reason); }
 
@@ -209,7 +210,7 @@ namespace {
 Status tokens_damaged(Arena& arena, const RankCase& c,
                       const std::function<void(Message*)>& damage) {
   const Placement placement(c.ranks, c.ffn, Spread::kContiguous);
-  World world = {damaged_groups(damage), {}};
+  World world = {damaged_groups(damage), {}, {}, {}};
   for (const auto& group : world.groups)
     world.data.push_back(std::make_unique<RankData>(arena, c, placement, group, 1));
   on_ranks(2, [&](int rank) {
