@@ -190,6 +190,6 @@ function yarnFields(scaling: Fields, factor: number, maxPositionEmbeddings: numb
     truncate: scaling.boolean('truncate', true),
     attentionFactor:
       optional('attention_factor') ?? yarnAttentionFactor(factor, mscale, mscaleAllDim),
-    mscaleAllDim: mscaleAllDim ?? 0,
+    ...(mscaleAllDim && { mscaleAllDim }),
   }
 }

@@ -35,10 +35,8 @@ export function latentSizes(fields: Fields, defaults: LatentSizes & { queryRank:
 
 /** Factor of the scores: 1 / sqrt of the queries' size, and yarn's factor squared. */
 export function latentScale(sizes: LatentSizes, scaling: RopeScaling | null): number {
-  const magnitude = scaling?.yarn ? scoreMagnitude(scaling.factor, scaling.yarn.mscaleAllDim) : 1
+  const { factor, yarn } = scaling ?? {}
+  const magnitude =
+    yarn && factor! > 1 ? 0.1 * (yarn.mscaleAllDim ?? 0) * Math.log(factor!) + 1 : 1
   return magnitude ** 2 / Math.sqrt(sizes.plainDim + sizes.rotatedDim)
-}
-
-function scoreMagnitude(factor: number, mscaleAllDim: number): number {
-  return factor > 1 ? 0.1 * mscaleAllDim * Math.log(factor) + 1 : 1
 }

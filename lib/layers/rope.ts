@@ -44,8 +44,8 @@ export interface YarnScaling {
   readonly truncate: boolean
   /** Factor of cosine and sine. */
   readonly attentionFactor: number
-  /** Latent attention's scores grow with it. 0: they do not. */
-  readonly mscaleAllDim: number
+  /** Latent attention's scores grow with it. Default 0: they do not. */
+  readonly mscaleAllDim?: number
 }
 
 /** Of a model's configuration. */

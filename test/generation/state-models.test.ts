@@ -101,9 +101,9 @@ t.test('a state fits one model, in one form', async t => {
   })
   await refuses(goldenCase('n12-legacy'), /: config is "/)
   await refuses(goldenCase('gqa-headdim', 'qwen3_moe'), /: family is "moepp", this model's is/)
-  const [isa, another] = devices().filter(name => name !== model.device.isa)
+  const isa = devices().find(name => name !== model.device.isa)
+  t.ok(isa, 'there is another instruction set')
   if (isa) await refuses(original, /: arithmetic is "cpu /, { isa: isa as never })
-  t.ok(isa && another, 'there is another instruction set')
 
   const finer = join(copy('finer'), 'model.safetensors')
   const weights = readFileSync(finer)
