@@ -94,7 +94,7 @@ t.test('ranks with a GPU each', { skip }, async t => {
   t.equal(right.status, 0, right.stdout)
   t.match(right.stdout, /^node all scripts\/run-tests\.mjs test\/cuda\/nccl\.slow\.test\.ts$/m)
   t.match(right.stdout, /^mpirun all -n 2 node dist\/cli\/main\.js bench .*--device cuda$/m)
-  t.match(right.stdout, /^nccl: right, \d+ s; 2 GPUs$/m)
+  t.match(right.stdout, /^-- nccl: right, \d+ s; 2 GPUs$/m)
   const alone = await machineOf(t, two, { node }).run(['nccl'])
   t.match(alone.stdout, /^nccl: SKIPPED, \d+ s; mpirun was not found/m)
 })

@@ -39,7 +39,8 @@ struct Address {
   const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&name); }
 };
 
-// Bytes on their way to or from a rank, behind their number.
+// Bytes on their way to or from a rank, behind their number. The work of a stream has no variables
+// that it takes addresses of: to ThreadSanitizer they would be on the stack of the host's thread.
 struct Run {
   int peer = 0;
   bool sends = false;
@@ -98,13 +99,11 @@ struct ncclComm {
   // True once the run is done. A rank that is gone leaves it undone, as a kernel of NCCL waits.
   bool move(Run* run) {
     const uint64_t all = sizeof run->bytes + run->bytes;
-    uint64_t number = run->bytes;
     while (run->done < all && error == kNcclSuccess) {
-      const bool in_number = run->done < sizeof number;
-      std::byte* data =
-          in_number ? reinterpret_cast<std::byte*>(run->sends ? &number : &run->number) + run->done
-                    : run->data + (run->done - sizeof number);
-      const size_t bytes = in_number ? sizeof number - run->done : all - run->done;
+      const bool in_number = run->done < sizeof run->number;
+      std::byte* data = in_number ? reinterpret_cast<std::byte*>(&run->number) + run->done
+                                  : run->data + (run->done - sizeof run->number);
+      const size_t bytes = in_number ? sizeof run->number - run->done : all - run->done;
       const ssize_t moved =
           run->sends ? ::send(sockets[run->peer], data, bytes, MSG_DONTWAIT | MSG_NOSIGNAL)
                      : ::recv(sockets[run->peer], data, bytes, MSG_DONTWAIT);
@@ -114,7 +113,7 @@ struct ncclComm {
         return false;
       }
       run->done += static_cast<uint64_t>(moved);
-      if (!run->sends && run->done == sizeof number && run->number != run->bytes)
+      if (!run->sends && run->done == sizeof run->number && run->number != run->bytes)
         error = kInvalidUsage;  // the ranks' sizes differ
     }
     return run->done >= all;
@@ -229,7 +228,7 @@ int ncclGroupEnd() {
 int ncclSend(const void* data, size_t count, int type, int peer, ncclComm* comm,
              simt::Stream stream) {
   auto* bytes = static_cast<std::byte*>(const_cast<void*>(data));
-  return add({peer, true, bytes, count}, type, comm, stream);
+  return add({peer, true, bytes, count, 0, count}, type, comm, stream);
 }
 
 int ncclRecv(void* data, size_t count, int type, int peer, ncclComm* comm, simt::Stream stream) {
