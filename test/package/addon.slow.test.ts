@@ -139,7 +139,7 @@ t.test('an addon of another version', async t => {
   t.throws(loadBinding, {
     code: 'ERR_NO_BINDING',
     message:
-      /\/x\.node: an addon of another version of moepp, without packedLayout, fastestIsa, openGroup, localGroups\. MOEPP_BINDING names it\. To build it here: /,
+      /\/x\.node: an addon of another version of moepp, without packedLayout, fastestIsa, ncclVersion, openGroup, localGroups\. MOEPP_BINDING names it\. To build it here: /,
   })
 })
 
