@@ -48,7 +48,8 @@ await eachMpi(mpi => {
   t.test(`${mpi.name}: more ranks than GPUs`, { skip: onGpu }, async t => {
     const { code, stderr } = await start(mpi, 3, [TEXTS, 'nccl', MODELS[0]!], false, variables)
       .ended
-    t.not(code, 0)
+    // Of ranks that end together, MPICH's mpirun may return 0.
+    if (mpi.name !== 'MPICH') t.not(code, 0)
     t.match(stderr, /needs a GPU for each rank; got 3 ranks on \S+, which has 2/)
   })
 })
