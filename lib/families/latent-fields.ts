@@ -36,7 +36,6 @@ export function latentSizes(fields: Fields, defaults: LatentSizes & { queryRank:
 /** Factor of the scores: 1 / sqrt of the queries' size, and yarn's factor squared. */
 export function latentScale(sizes: LatentSizes, scaling: RopeScaling | null): number {
   const { factor, yarn } = scaling ?? {}
-  const magnitude =
-    yarn && factor! > 1 ? 0.1 * (yarn.mscaleAllDim ?? 0) * Math.log(factor!) + 1 : 1
+  const magnitude = yarn && factor! > 1 ? 0.1 * (yarn.mscaleAllDim ?? 0) * Math.log(factor!) + 1 : 1
   return magnitude ** 2 / Math.sqrt(sizes.plainDim + sizes.rotatedDim)
 }
