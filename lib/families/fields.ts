@@ -14,11 +14,16 @@ const MAX_HEAD_DIM = 256
 
 const TORCH_DTYPES: ReadonlyMap<unknown, DType> = new Map(Object.entries(STORED_DTYPES))
 
+/** The keys of a text. */
+export function keys(text: string): readonly string[] {
+  return text.trim().split(/\s+/)
+}
+
 /**
  * Keys that transformers or a tool over it writes into every config.json and that have no part in a
  * model's computation.
  */
-export const IGNORED_KEYS: readonly string[] = `
+export const IGNORED_KEYS = keys(`
   architectures model_type auto_map transformers_version _name_or_path name_or_path _commit_hash
   _attn_implementation _attn_implementation_autoset tokenizer_class prefix finetuning_task
   task_specific_params problem_type id2label label2id num_labels use_cache output_attentions
@@ -30,9 +35,7 @@ export const IGNORED_KEYS: readonly string[] = `
   length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size bad_words_ids
   num_return_sequences forced_bos_token_id forced_eos_token_id exponential_decay_length_penalty
   suppress_tokens begin_suppress_tokens unsloth_fixed unsloth_version
-`
-  .trim()
-  .split(/\s+/)
+`)
 
 /**
  * Checks the sizes of heads: head_dim as given. Null means hidden_size / num_attention_heads,

@@ -10,7 +10,15 @@ import type { Buffer } from '../program/builder.js'
 import type { ModelBuilder } from '../program/model-builder.js'
 import { type ExpertRuns, expertCount } from '../program/moe-ops.js'
 import type { Family, ModelConfig, ModelDescription } from './family.js'
-import { checkExperts, IGNORED_KEYS, ropeFields, siluOnly, tokenIds, torchDtype } from './fields.js'
+import {
+  checkExperts,
+  IGNORED_KEYS,
+  keys,
+  ropeFields,
+  siluOnly,
+  tokenIds,
+  torchDtype,
+} from './fields.js'
 import { type LatentSizes, latentScale, latentSizes } from './latent-fields.js'
 import { storedConstants, storedExperts, storedMlp } from './stored-parts.js'
 import type { ZeroComputation } from './zero-computation.js'
@@ -102,12 +110,10 @@ function recordMoe(
 }
 
 /** Keys of published files that upstream does not read when it computes. */
-const NOT_READ = `
+const NOT_READ = keys(`
   attention_dropout first_k_dense_replace num_nextn_predict_layers topk_method head_dim qk_head_dim
   num_key_value_heads scoring_func ep_size
-`
-  .trim()
-  .split(/\s+/)
+`)
 
 function parse(fields: Fields, family: string, zero: ZeroComputation): Glm4MoeLiteConfig {
   siluOnly(fields)

@@ -10,7 +10,15 @@ import type { ModelBuilder } from '../program/model-builder.js'
 import type { ExpertRuns } from '../program/moe-ops.js'
 import { addRmsNorm } from '../program/ops.js'
 import type { Family, ModelConfig, ModelDescription } from './family.js'
-import { checkExperts, IGNORED_KEYS, ropeFields, siluOnly, tokenIds, torchDtype } from './fields.js'
+import {
+  checkExperts,
+  IGNORED_KEYS,
+  keys,
+  ropeFields,
+  siluOnly,
+  tokenIds,
+  torchDtype,
+} from './fields.js'
 import { type LatentSizes, latentScale, latentSizes } from './latent-fields.js'
 import { storedExperts, storedMlp } from './stored-parts.js'
 
@@ -118,12 +126,10 @@ function expertParts(m: ModelBuilder, c: LongcatFlashConfig, layer: number): Moe
 }
 
 /** Keys of published files that upstream does not read when it computes. */
-const NOT_READ = `
+const NOT_READ = keys(`
   num_hidden_layers num_key_value_heads attention_dropout attention_method router_dtype topk_method
   norm_topk_prob
-`
-  .trim()
-  .split(/\s+/)
+`)
 
 function parse(fields: Fields): LongcatFlashConfig {
   siluOnly(fields)

@@ -13,6 +13,7 @@ import {
   checkExperts,
   headSizes,
   IGNORED_KEYS,
+  keys,
   ropeFields,
   siluOnly,
   tokenIds,
@@ -102,12 +103,10 @@ function recordMoe(
 }
 
 /** Keys of published files that upstream does not read when it computes. */
-const NOT_READ = `
+const NOT_READ = keys(`
   max_window_layers router_aux_loss_coef output_router_logits attention_dropout qkv_bias use_qk_norm
   shared_expert_intermediate_size layer_types
-`
-  .trim()
-  .split(/\s+/)
+`)
 
 function parse(fields: Fields, family: string, zero: ZeroComputation): Qwen3MoeConfig {
   siluOnly(fields)

@@ -52,15 +52,11 @@ void store_latents(const LatentStoreArgs& args, const RopeBlock& block) {
 inline void latent_store(const LatentStoreArgs& args, Queue& queue) {
   ThreadPool& pool = static_cast<ThreadPool&>(queue);
   const int64_t tokens = args.out->shape[0], heads = args.out->shape[1],
-                blocks = (tokens + RopeBlock::kTokens - 1) / RopeBlock::kTokens;
+                blocks = RopeBlock::blocks(tokens);
   // Few blocks: the heads are shared out, too. The first share comes with the latents.
   const int64_t shares = blocks < pool.threads() && heads > 1 ? 2 : 1;
   pool.parallel_for(blocks * shares, [&](int64_t task, int thread) {
-    RopeBlock block;
-    block.first = task / shares * RopeBlock::kTokens;
-    block.count =
-        block.first + RopeBlock::kTokens < tokens ? RopeBlock::kTokens : tokens - block.first;
-    block.scratch = pool.scratch(thread);
+    RopeBlock block(task / shares, tokens, pool.scratch(thread));
     const int64_t share = task % shares;
     for (int64_t i = 0; i < block.count; i++)
       write_queries(args, block.first + i, heads * share / shares, heads * (share + 1) / shares);

@@ -72,6 +72,12 @@ struct RopeBlock {
   int64_t page[kTokens], row[kTokens];
   std::byte* scratch;
 
+  static int64_t blocks(int64_t tokens) { return (tokens + kTokens - 1) / kTokens; }
+  RopeBlock(int64_t index, int64_t tokens, std::byte* scratch)
+      : first(index * kTokens),
+        count(first + kTokens < tokens ? kTokens : tokens - first),
+        scratch(scratch) {}
+
   // True if token i and the next share a pair of rows.
   bool beside(int64_t i) const {
     return i + 1 < count && row[i] % 2 == 0 && row[i + 1] == row[i] + 1 && page[i + 1] == page[i];
@@ -209,7 +215,7 @@ inline void rope_store(const RopeStoreArgs& args, Queue& queue) {
   ThreadPool& pool = static_cast<ThreadPool&>(queue);
   const int64_t tokens = args.q->shape[0], heads = args.cache->kv_heads, d = args.cache->key_dim,
                 group = args.q->shape[1] / heads;
-  const int64_t blocks = (tokens + RopeBlock::kTokens - 1) / RopeBlock::kTokens;
+  const int64_t blocks = RopeBlock::blocks(tokens);
   // Heads of one task: those whose keys fit the scratch, and fewer where blocks of tokens do not
   // occupy the threads.
   const int64_t most = RopeBlock::kKeyBytes / (RopeBlock::kTokens * d * 4);
@@ -217,11 +223,7 @@ inline void rope_store(const RopeStoreArgs& args, Queue& queue) {
                 fair = (heads + parts - 1) / parts;
   const int64_t at_once = fair < most ? fair : most, head_tasks = (heads + at_once - 1) / at_once;
   pool.parallel_for(blocks * head_tasks, [&](int64_t task, int thread) {
-    RopeBlock block;
-    block.first = task / head_tasks * RopeBlock::kTokens;
-    block.count =
-        block.first + RopeBlock::kTokens < tokens ? RopeBlock::kTokens : tokens - block.first;
-    block.scratch = pool.scratch(thread);
+    RopeBlock block(task / head_tasks, tokens, pool.scratch(thread));
     const int64_t first = task % head_tasks * at_once,
                   last = first + at_once < heads ? first + at_once : heads;
     place_tokens(args, block);
