@@ -73,15 +73,15 @@ export function countLayer(picks, layer, tokens, to) {
   return { size, rows, picks: sent, loads, experts }
 }
 
-/** Works of ranks that share so many cores: the longest, or all of them over the cores. */
-export function together(seconds, slots) {
+/** Works of ranks on so many cores: a core's ranks, every cores-th, work one after another. */
+export function together(seconds, cores) {
   let most = 0
-  let sum = 0
-  for (const each of seconds) {
-    most = Math.max(most, each)
-    sum += each
+  for (let core = 0; core < Math.min(cores, seconds.length); core++) {
+    let sum = 0
+    for (let rank = core; rank < seconds.length; rank += cores) sum += seconds[rank]
+    most = Math.max(most, sum)
   }
-  return Math.max(most, sum / slots)
+  return most
 }
 
 const numbers = (count, of) => Array.from({ length: count }, (_, i) => of(i))

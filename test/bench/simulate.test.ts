@@ -154,8 +154,9 @@ t.test('the time of a step by hand', async t => {
 
 t.test('works that share cores', async t => {
   t.equal(together([3, 1, 1], Number.POSITIVE_INFINITY), 3)
-  t.equal(together([3, 1, 1], 2), 3)
-  t.equal(together([3, 3, 3], 2), 4.5)
+  t.equal(together([3, 1, 1], 2), 4, 'the first and the third share a core')
+  t.equal(together([3, 5, 4], 2), 7)
+  t.equal(together([3, 5, 4], 3), 5)
   const curve = new Curve([
     [1, 10],
     [3, 20],

@@ -131,8 +131,8 @@ export default [
     name: 'simulate-cores-for-all',
     breaks: 'The simulator gives each rank cores of its own.',
     in: 'bench/parallel/model.mjs',
-    find: 'return Math.max(most, sum / slots)',
-    replace: 'return most',
+    find: 'rank += cores) sum',
+    replace: 'rank += seconds.length) sum',
     tests: simulated,
   },
   {
