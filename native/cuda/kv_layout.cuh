@@ -1,7 +1,8 @@
 // The order of elements in the KV cache on a GPU, and where a token finds its rows. Per layer and
-// page, the heads one after another; a head has its keys [S][D], then its values [S][Dv]. A row
-// is aligned to 16 bytes where its elements are a multiple of 16 bytes. The whole takes the same
-// bytes as on the CPU, and a page of one layer is one piece: Device::copy_page copies it as it is.
+// page, the heads one after another; a head has its keys [S][D], then its values [S][Dv]. Of
+// latents a value is the beginning of the key, and is not stored again. A row is aligned to 16
+// bytes where its elements are a multiple of 16 bytes. The whole takes the same bytes as on the
+// CPU, and a page of one layer is one piece: Device::copy_page copies it as it is.
 #pragma once
 
 #include "cuda/simt/simt.h"
@@ -27,6 +28,7 @@ struct KvStep {
   const int32_t* sequence_starts;  // [B+1]
   const int32_t* page_table;       // [B, M]
   int sequences, columns, pages, page_size, kv_heads, key_dim, value_dim;
+  bool latents;
 
   // The sequence of token t: the last that starts at or before it (empty ones start where the next
   // does).
@@ -44,7 +46,8 @@ struct KvStep {
   }
   // The element of the layer where the keys of a page and a head begin, and so its values.
   SIMT_DEVICE int64_t keys_of(int page, int head) const {
-    return (static_cast<int64_t>(page) * kv_heads + head) * (key_dim + value_dim) * page_size;
+    const int stored = latents ? key_dim : key_dim + value_dim;
+    return (static_cast<int64_t>(page) * kv_heads + head) * stored * page_size;
   }
   SIMT_DEVICE int64_t values_of(int page, int head) const {
     return keys_of(page, head) + static_cast<int64_t>(page_size) * key_dim;
@@ -57,6 +60,7 @@ struct KvStep {
     return keys_of(page_of(sequence, position), head) + position % page_size * key_dim;
   }
   SIMT_DEVICE int64_t value_row(int sequence, int position, int head) const {
+    if (latents) return key_row(sequence, position, head);
     return values_of(page_of(sequence, position), head) + position % page_size * value_dim;
   }
 };
@@ -75,7 +79,8 @@ KvStep kv_step(const Args& args) {
       static_cast<int>(kv.page_size),
       static_cast<int>(kv.kv_heads),
       static_cast<int>(kv.key_dim),
-      static_cast<int>(kv.value_dim)};
+      static_cast<int>(kv.value_dim),
+      kv.holds_latents()};
 }
 
 }  // namespace moepp::cuda

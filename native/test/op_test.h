@@ -76,6 +76,7 @@ std::vector<Target> targets(std::initializer_list<int> capabilities);
 std::vector<Way<LinearArgs>> ways(Device& device, const LinearArgs& args, int multiprocessors = 2);
 std::vector<Way<GroupedGemmArgs>> ways(Device& device, const GroupedGemmArgs& args,
                                        int multiprocessors = 2);
+std::vector<Way<HeadLinearArgs>> ways(Device& device, const HeadLinearArgs& args);
 std::vector<Way<AttentionArgs>> ways(Device& device, const AttentionArgs& args);
 std::vector<Way<RouterLogitsArgs>> ways(Device& device, const RouterLogitsArgs& args);
 std::vector<Way<NormRouteTopKArgs>> ways(Device& device, const NormRouteTopKArgs& args);
@@ -86,6 +87,7 @@ std::vector<Way<Args>> ways(Device&, const Args&) {
 }
 Inputs chosen_inputs(Device& device, const LinearArgs& args);  // of the kernel that it chooses
 Inputs chosen_inputs(Device& device, const GroupedGemmArgs& args);
+Inputs chosen_inputs(Device& device, const HeadLinearArgs& args);
 // Orders of threads and of copies that the emulation knows. A GPU has one, its own.
 int schedules();
 void use_schedule(int number);

@@ -46,6 +46,7 @@ struct AttentionErrors {
 };
 // The sizes of keys and values that a GPU's tensor cores take.
 bool fit_tensor_cores(int64_t d, int64_t values);
+constexpr int64_t kMlaDim = 576;  // of latents that they take, with values of 512
 AttentionErrors attention_errors(const Device& device, const KvView& cache);
 std::string check_attention(const AttentionArgs& args, const Tokens& tokens,
                             const AttentionErrors& errors);

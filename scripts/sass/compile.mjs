@@ -54,20 +54,12 @@ function runQuietly(command, args) {
   })
 }
 
-/** The headers that CMakeLists.txt makes of the list of ops, in `folder`/generated. */
-async function generateHeaders(folder) {
-  const without = ['ADDON', 'NATIVE', 'SIMT', 'CUDA'].map(part => `-DMOEPP_${part}=OFF`)
-  const { status, text } = await runQuietly('cmake', ['-S', root, '-B', folder, ...without])
-  if (status !== 0) throw new Error(`cmake makes no headers:\n${text}`)
-}
-
 /** One source on one architecture. Throws when it does not compile. */
 async function compile(source, architecture, folder) {
   const number = architecture.replace('sm_', '')
   const file = `${relative(root, source).replaceAll(/[\\/]/g, '_')}.${architecture}.cubin`
   const cubin = join(folder, file)
-  const folders = [join(root, 'native'), join(root, 'native/test'), join(folder, 'generated')]
-  const include = folders.flatMap(path => ['-I', path])
+  const include = ['native', 'native/test'].flatMap(path => ['-I', join(root, path)])
   const target = ['-gencode', `arch=compute_${number},code=${architecture}`]
   const { status, text } = await runQuietly('nvcc', [
     ...[...flags, ...include, ...target],
@@ -92,7 +84,6 @@ async function compile(source, architecture, folder) {
  * source: [{architecture, kernels, remarks, error}], `error` where it does not compile.
  */
 export async function compileAll({ files, architectures }, folder) {
-  await generateHeaders(folder)
   const jobs = files.flatMap(source =>
     architectures.map(architecture => ({ source, architecture })),
   )

@@ -34,14 +34,10 @@ for (const { name, fused } of ops) {
     const own = files.filter(
       file => basename(file).split('.')[0] === name && basename(dirname(file)) !== name,
     )
-    // Latent attention has no kernels for GPUs yet.
-    const ofGpu = /^(head_linear|latent_store)$/.test(name)
-      ? []
-      : [`native/cuda/kernels/${name}.cu`]
     const ofCpu = `native/cpu/kernels/${name}.inl.h`
     t.strictSame(own.sort(), [
       ...(fused && !own.includes(ofCpu) ? [] : [ofCpu]),
-      ...ofGpu,
+      `native/cuda/kernels/${name}.cu`,
       `native/ops/${name}.h`,
       `native/test/ops/${name}.cc`,
     ])

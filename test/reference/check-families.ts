@@ -39,6 +39,8 @@ const EMULATED = [
   'qwen3_moe_plus_plus/masked',
   'qwen3_moe_plus_plus/dense-tied', // also biases, yarn
   'mixtral/real8x7b-bf16',
+  'glm4_moe_lite_plus_plus/constant-dense-last',
+  'longcat_flash/strong-bias', // odd sizes, two attentions in a layer
 ]
 const load = (directory: string, device: string) =>
   loadModel(directory, onGpu ? { device: 'cuda:0', dtype: 'float32' } : { isa: device as Isa })

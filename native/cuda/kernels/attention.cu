@@ -13,6 +13,7 @@ constexpr int kSplitStepTokens = 16;  // of a step: all are split
 constexpr int kSplitTokens = 4;       // of a sequence, beside sequences with more
 
 void launch_kernel(const Attention& a, DType cache, bool split, int splits, CudaQueue& queue) {
+  if (a.step.latents) return attend_latents(a, cache, split, splits, queue);
   if (!split && queue.uses_wgmma() && has_wgmma(a, cache)) return attend_sm90(a, queue);
   has_mma(a, cache, queue.compiled().capability) ? attend_mma(a, split, splits, queue)
                                                  : attend_f32(a, cache, split, splits, queue);
@@ -38,9 +39,11 @@ void attend_split(Attention a, DType cache, int units, CudaQueue& queue) {
     a.units = min(at_once, units - a.first_unit);
     a.sums = static_cast<float*>(queue.workspace(a.units * split_bytes(a)));
     a.states = reinterpret_cast<float2*>(a.sums + a.units * rows * a.step.value_dim);
-    if (a.tokens == 1 && add_stage(a, cache, queue)) return;
+    if (a.tokens == 1 && !a.step.latents && add_stage(a, cache, queue)) return;
     const int blocks = a.units * counters_of_unit(a),
-              per_processor = a.step.key_dim > 96 ? 2 : 3;  // that run at a time
+              per_processor = a.step.latents        ? 1
+                              : a.step.key_dim > 96 ? 2
+                                                    : 3;  // at a time
     const int splits = min(a.ranges, max(1, per_processor * queue.multiprocessors() / blocks));
     launch_kernel(a, cache, true, splits, queue);
   }
@@ -55,6 +58,7 @@ Attention attention_of(const AttentionArgs& args) {
   a.out = output_of(*args.out);
   a.tokens = static_cast<int>(args.q->shape[0]);
   a.hq = static_cast<int>(args.q->shape[1]);
+  a.step.value_dim = static_cast<int>(args.out->shape[1]) / a.hq;
   a.group = a.hq / a.step.kv_heads;
   a.scale = static_cast<float>(static_cast<double>(args.scale) * 1.4426950408889634);
   a.window = args.window > 0 ? args.window : INT_MAX;

@@ -17,7 +17,8 @@ Gemm gemm_of(const GroupedGemmArgs& args) {
   g.picks_per_row = static_cast<int>(args.out->shape[1]);
   g.groups = static_cast<int>(weight.shape[0]);
   g.rows = static_cast<int>(args.out->shape[0] * args.out->shape[1]);
-  g.k = static_cast<int>(weight.shape[2]);
+  g.row_step = 1;
+  g.k = g.x_pitch = static_cast<int>(weight.shape[2]);
   g.pitch = static_cast<int>(weight_pitch(weight.dtype, weight.shape[2]));
   g.weight_rows = static_cast<int>(weight_rows(weight.layout, weight.shape[1]));
   g.columns = static_cast<int>(swiglu ? weight.shape[1] / 2 : weight.shape[1]);

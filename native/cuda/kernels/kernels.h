@@ -1,11 +1,13 @@
-// The launchers of this folder, one per op of the list, and null where there is none.
+// The launchers of this folder, one per op, declared from the list.
 #pragma once
 
-#include "../../kernels.h"
+#include "ops.h"
+#include "queue.h"
 
 namespace moepp::cuda {
 
-// CMakeLists.txt makes this file of the list in ops.h.
-#include "op_launchers.h"
+#define MOEPP_LAUNCHER(name, Args) void name(const Args& args, Queue& queue);
+MOEPP_OPS(MOEPP_LAUNCHER, MOEPP_LAUNCHER)
+#undef MOEPP_LAUNCHER
 
 }  // namespace moepp::cuda

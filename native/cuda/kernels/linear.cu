@@ -13,8 +13,9 @@ Gemm gemm_of(const LinearArgs& args) {
   g.out = output_of(*args.out);
   g.picks_per_row = 1;
   g.groups = 1;
-  g.rows = static_cast<int>(args.x->shape[0]);
-  g.k = static_cast<int>(weight.shape[1]);
+  g.rows = g.group_rows = static_cast<int>(args.x->shape[0]);
+  g.row_step = 1;
+  g.k = g.x_pitch = static_cast<int>(weight.shape[1]);
   g.pitch = static_cast<int>(weight_pitch(weight.dtype, weight.shape[1]));
   g.weight_rows = static_cast<int>(weight_rows(weight.layout, weight.shape[0]));
   g.columns = static_cast<int>(args.out->shape[1]);

@@ -78,6 +78,9 @@ const std::vector<Case> kLatentCases = {
     {7, 1, 50, 48, {{61, 9}, {200, 1}}, 1.0f, 21, 34, true},
     {4, 2, 64, 16, {{33, 3}}, 1.0f, 0, 64, true},
     {20, 1, 576, 64, {{150, 1}, {3, 2}}, 1.0f, 0, 512, true},
+    {20, 1, 576, 32, {{70, 17}, {230, 1}}, 1.0f, 0, 512, true},
+    {3, 1, 576, 16, {{140, 11}}, 40.0f, 70, 512, true},
+    {2, 1, 700, 16, {{60, 3}}, 1.0f, 0, 650, true},
     {30, 1, 144, 16, {{600, 1}, {20, 3}}, 1.0f, 0, 128, true}};
 
 // Contexts of several chunks of a CPU, which its threads share; and many heads. Windows span what
@@ -150,9 +153,11 @@ MOEPP_OP_TEST(attention) {
 }
 
 MOEPP_OP_TEST(attention_of_latents) {
-  if (on.on_gpu()) return;
-  for (const Case& c : kLatentCases)
+  const bool is_turing = on.device().info().isa == "sm_75";
+  for (const Case& c : kLatentCases) {
+    if (is_turing && c.d > 640) continue;  // 84 KB of shared memory for a block
     for (const DType dtype : {DType::kF32, DType::kBf16}) expect_attention(on, c, dtype);
+  }
 }
 
 MOEPP_OP_TEST(attention_of_large_steps) {
@@ -166,6 +171,8 @@ MOEPP_OP_TEST(attention_without_tensor_cores, 75) {
   if (!on.on_gpu()) return;
   for (const Case& c : kCases)
     if (fit_tensor_cores(c.d, c.values())) expect_attention(on, c, DType::kBf16);
+  for (const Case& c : kLatentCases)
+    if (c.d == kMlaDim) expect_attention(on, c, DType::kBf16);
 }
 
 // A GPU rounds q where it rounds keys and values.
@@ -241,8 +248,10 @@ MOEPP_OP_TEST(attention_of_nan, 75, 90) {
 // A cache of as many layers as exceed every cache of the processor; calls take one layer after the
 // other, as a step does.
 void row(bench::Run& run, const std::string& name, DType dtype,
-         const std::vector<SequenceSpec>& sequences, const bench::Heads& h, int32_t window = 0) {
-  const Case c = {h.query, h.kv, h.dim, run.sizes.page_size, sequences, 1.0f, window};
+         const std::vector<SequenceSpec>& sequences, const bench::Heads& h, int32_t window = 0,
+         int64_t latent = 0) {
+  const Case c = {h.query, h.kv,   h.dim,  run.sizes.page_size, sequences,
+                  1.0f,    window, latent, latent > 0};
   const PagedStep step(sequences, c.page_size);
   double keys = 0.0, pairs = 0.0;  // read once each; of a token and a key that it sees
   for (const SequenceSpec& s : sequences) {
@@ -258,8 +267,8 @@ void row(bench::Run& run, const std::string& name, DType dtype,
       {name,
        dtype,
        step.tokens,
-       {2.0 * keys * static_cast<double>(c.hkv * c.d * dtype_size(dtype)), 0.0},
-       4.0 * pairs * static_cast<double>(c.hq * c.d),
+       {keys * static_cast<double>(c.hkv * (c.d + c.stored_values()) * dtype_size(dtype)), 0.0},
+       2.0 * pairs * static_cast<double>(c.hq * (c.d + c.values())),
        dtype == DType::kBf16 ? "bf16_dot" : ""},
       d.args,
       [&](const AttentionArgs& a) { return check_attention(a, sample(step.tokens, 3), d.errors); },
@@ -306,6 +315,28 @@ void grouped_rows(bench::Run& run, DType dtype) {
       dtype, {{4 * s.context - 1, 1}}, h, static_cast<int32_t>(s.window));
 }
 
+// A cache of latents, and the heads of the same model without it.
+void latent_rows(bench::Run& run, DType dtype) {
+  const bench::Sizes& s = run.sizes;
+  const bench::LatentHeads& h = s.latent;
+  const bench::Heads latents = {h.query, 1, h.latent + h.rotated},
+                     heads = {h.query, h.query, h.plain + h.rotated};
+  for (const int64_t context : {s.context / 8, s.context, 4 * s.context}) {
+    const std::string of = ", context " + std::to_string(context);
+    row(run, "attention of latents" + of, dtype, {{context - 1, 1}}, latents, 0, h.latent);
+    row(run, "attention of their heads" + of, dtype, {{context - 1, 1}}, heads);
+  }
+  const int64_t tokens = s.context / 8;
+  row(run, "attention of latents, prefill", dtype, {{0, tokens}}, latents, 0, h.latent);
+  row(run, "attention of their heads, prefill", dtype, {{0, tokens}}, heads);
+}
+
+MOEPP_BENCH(attention_latents_bf16) {
+  latent_rows(run, DType::kBf16);
+}
+MOEPP_BENCH(attention_latents_f32) {
+  latent_rows(run, DType::kF32);
+}
 MOEPP_BENCH(attention_bf16) {
   rows(run, DType::kBf16);
 }

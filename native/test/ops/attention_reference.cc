@@ -79,7 +79,9 @@ AttentionErrors attention_errors(const Device& device, const KvView& cache) {
     for (const cpu::Isa& one : cpu::available_isas())
       rounds |= one.name == isa && one.multiplies_pairs;
   } else {
-    rounds = fit_tensor_cores(cache.key_dim, cache.value_dim) && isa != "sm_75";
+    const bool fits = cache.holds_latents() ? cache.key_dim == kMlaDim
+                                            : fit_tensor_cores(cache.key_dim, cache.value_dim);
+    rounds = fits && isa != "sm_75";
   }
   const double roundoff = rounds && cache.dtype == DType::kBf16 ? kBf16Roundoff : 0.0;
   return {is_cpu ? cache.page_size : 64, roundoff, roundoff};

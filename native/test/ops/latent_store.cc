@@ -137,7 +137,6 @@ struct Data {
 };
 
 MOEPP_OP_TEST(latent_store) {
-  if (on.on_gpu()) return;
   for (const Case& c : kCases) {
     for (const DType dtype : {DType::kF32, DType::kBf16}) {
       on.start(c.name() + " " + dtype_name(dtype));

@@ -15,6 +15,9 @@ std::vector<Way<LinearArgs>> ways(Device&, const LinearArgs&, int) {
 std::vector<Way<GroupedGemmArgs>> ways(Device&, const GroupedGemmArgs&, int) {
   return {};
 }
+std::vector<Way<HeadLinearArgs>> ways(Device&, const HeadLinearArgs&) {
+  return {};
+}
 std::vector<Way<AttentionArgs>> ways(Device&, const AttentionArgs&) {
   return {};
 }
@@ -31,6 +34,9 @@ Inputs chosen_inputs(Device&, const LinearArgs&) {
   return Inputs::kExact;
 }
 Inputs chosen_inputs(Device&, const GroupedGemmArgs&) {
+  return Inputs::kExact;
+}
+Inputs chosen_inputs(Device&, const HeadLinearArgs&) {
   return Inputs::kExact;
 }
 std::vector<std::shared_ptr<Device>> rank_devices(int) {

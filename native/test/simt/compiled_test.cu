@@ -28,8 +28,8 @@ struct WideProduct {
 
   WideProduct() {
     gemm.x = x.device(), gemm.weight = weight.device(), gemm.out = {out.device(), false};
-    gemm.picks_per_row = gemm.groups = 1, gemm.rows = 256;
-    gemm.k = gemm.pitch = 64;
+    gemm.picks_per_row = gemm.groups = gemm.row_step = 1, gemm.rows = gemm.group_rows = 256;
+    gemm.k = gemm.x_pitch = gemm.pitch = 64;
     gemm.weight_rows = gemm.columns = 128;
     gemm.scale = 1.0f, gemm.dtype = DType::kBf16;
   }

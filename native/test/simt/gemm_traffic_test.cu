@@ -21,7 +21,8 @@ static int64_t bytes_of(DType dtype, int rows, int rows_of_second) {
   cuda::Gemm g = {};
   g.x = x.device(), g.offsets = offsets.device();
   g.weight = weight.device(), g.out = {out.device(), false};
-  g.picks_per_row = 1, g.groups = 2, g.rows = all, g.k = g.pitch = kInputs;
+  g.picks_per_row = g.row_step = 1, g.groups = 2, g.rows = all;
+  g.k = g.x_pitch = g.pitch = kInputs;
   g.weight_rows = g.columns = kOutputs;
   g.scale = 1.0f, g.dtype = dtype, g.x_dtype = DType::kBf16;
   const int64_t before = simt::emu::counts().tma_bytes;

@@ -83,6 +83,13 @@ void use_schedule([[maybe_unused]] int number) {
 #endif
 }
 
+// The shared memory of a block of such a chip; of a card its own.
+static size_t block_shared_bytes(int capability, Device& device) {
+  if (!SIMT_EMULATED) return cuda::CudaQueue::from(device.queue()).block_shared_bytes();
+  const bool large = capability == 90 || capability == 100;
+  return size_t{large ? 227u : capability == 80 ? 163u : capability == 75 ? 64u : 99u} << 10;
+}
+
 // A way that launches with a queue of its own.
 template <class Args, class Launch>  // launch(args, queue)
 Way<Args> with_queue(const std::string& name, int multiprocessors, cuda::Compiled compiled,
@@ -92,6 +99,7 @@ Way<Args> with_queue(const std::string& name, int multiprocessors, cuda::Compile
   way.run = [=](Device& device, const Args& args) {
     cuda::CudaQueue queue(cuda::CudaQueue::from(device.queue()).stream(), multiprocessors,
                           compiled);
+    queue.set_block_shared_bytes(block_shared_bytes(compiled.capability, device));
     launch(args, queue);
     return cuda::status_of(queue.take_error(), device.info().name);
   };
@@ -165,7 +173,7 @@ static std::vector<Way<Args>> product_ways(Device& device, const Args& args, int
              all = is_float8 ? room_for_float8(device, rows, k) : tile;
   for (const GemmKernel kernel : kernels_for(args.weight->dtype)) {
     const bool wide = kernel == GemmKernel::kSm80 || kernel == GemmKernel::kSm90;
-    if (wide && args.activation == Activation::kTanh) continue;  // no model has it
+    if (wide && cuda::gemm_of(args).activation == Activation::kTanh) continue;  // no model has it
     for (const int chip : chips_for(kernel, args.weight->dtype)) {
       const auto room = kernel == GemmKernel::kSm90 ? tile : all;
       Way<Args> way = with_queue<Args>(
@@ -190,6 +198,9 @@ std::vector<Way<GroupedGemmArgs>> ways(Device& device, const GroupedGemmArgs& ar
                                        int multiprocessors) {
   return product_ways(device, args, multiprocessors);
 }
+std::vector<Way<HeadLinearArgs>> ways(Device& device, const HeadLinearArgs& args) {
+  return product_ways(device, args, 2);
+}
 
 template <class Args>
 static Inputs chosen(Device& device, const Args& args) {
@@ -201,6 +212,9 @@ Inputs chosen_inputs(Device& device, const LinearArgs& args) {
   return chosen(device, args);
 }
 Inputs chosen_inputs(Device& device, const GroupedGemmArgs& args) {
+  return chosen(device, args);
+}
+Inputs chosen_inputs(Device& device, const HeadLinearArgs& args) {
   return chosen(device, args);
 }
 
@@ -231,25 +245,54 @@ static std::shared_ptr<Block> workspace_for(Device& device, const AttentionArgs&
   return workspace_of(device, units * cuda::split_bytes(cuda::attention_of(args)));
 }
 
-// Whole contexts, without room to split them; the device's choice with room for three units, whose
-// launches follow each other; and with room for all. A row alone is split.
-std::vector<Way<AttentionArgs>> ways(Device& device, const AttentionArgs& args) {
-  const auto whole = with_few_multiprocessors("whole", device, &cuda::attention);
-  Way<AttentionArgs> split = own_way<AttentionArgs>(), own = own_way<AttentionArgs>();
-  split.name = "split";
-  split.run = [room = workspace_for(device, args, 3)](Device& d, const AttentionArgs& a) {
+// The device's choice with room for three units, whose launches follow each other. A row alone is
+// split.
+static Way<AttentionArgs> split_way(Device& device, const AttentionArgs& args, int chip) {
+  Way<AttentionArgs> split;
+  split.name = "split of " + std::to_string(chip);
+  split.run = [chip, room = workspace_for(device, args, 3)](Device& d, const AttentionArgs& a) {
     const auto& device_queue = cuda::CudaQueue::from(d.queue());
-    cuda::CudaQueue queue(device_queue.stream(), kMultiprocessors, device_queue.compiled());
+    cuda::CudaQueue queue(device_queue.stream(), kMultiprocessors, chip);
     queue.set_workspace(room->device(), room->bytes());
     queue.set_counters(device_queue.counters());
+    queue.set_block_shared_bytes(block_shared_bytes(chip, d));
     cuda::attention(a, queue);
     const Status status = cuda::status_of(queue.take_error(), d.info().name);
     return status.ok() ? check_counters(queue) : status;
   };
   split.rows_alone = cuda::splits_all(cuda::attention_of(args));
-  own.same_bits = true;
-  std::vector<Way<AttentionArgs>> ways = {whole, split, own};
+  return split;
+}
+
+// Latents on chips whose blocks have less shared memory.
+static std::vector<Way<AttentionArgs>> ways_of_latents(Device& device, const AttentionArgs& args) {
+  const auto attend = [](const AttentionArgs& a, cuda::CudaQueue& q) { cuda::attention(a, q); };
+  const int own = cuda::CudaQueue::from(device.queue()).compiled().capability;
+  std::vector<int> chips = {own};
+  if (SIMT_EMULATED && own >= 80) chips = {86, 80, 90};
+  std::vector<Way<AttentionArgs>> ways;
+  for (const int chip : chips) {
+    ways.push_back(with_queue<AttentionArgs>("whole of " + std::to_string(chip), kMultiprocessors,
+                                             chip, attend));
+    ways.back().same_bits = chip != chips[0];
+  }
+  for (const int chip : chips) {
+    ways.push_back(split_way(device, args, chip));
+    ways.back().same_bits = chip != chips[0];
+  }
+  return ways;
+}
+
+// Whole contexts, without room to split them; split ones; and the device's choice with room for
+// all.
+std::vector<Way<AttentionArgs>> ways(Device& device, const AttentionArgs& args) {
+  if (args.cache->holds_latents()) return ways_of_latents(device, args);
   const auto& queue = cuda::CudaQueue::from(device.queue());
+  const auto whole = with_few_multiprocessors("whole", device, &cuda::attention);
+  Way<AttentionArgs> own = own_way<AttentionArgs>();
+  own.same_bits = true;
+  std::vector<Way<AttentionArgs>> ways = {
+      whole, split_way(device, args, queue.compiled().capability), own};
   if (queue.uses_wgmma() && cuda::has_wgmma(cuda::attention_of(args), args.cache->dtype)) {
     const auto attend = [](const AttentionArgs& a, cuda::CudaQueue& q) { cuda::attention(a, q); };
     ways.push_back(with_queue<AttentionArgs>("whole of 80", kMultiprocessors, 80, attend));

@@ -31,8 +31,9 @@
 // Scores are kept in units of log2(e), for exp2. Tensor cores (mma.cu) take a bf16 cache whose keys
 // and values have the same dim, 64 to 128. There q and e^(score - m) are rounded to bf16, as keys
 // and values are. Products and sums are f32, and l sums the rounded weights. All else is f32
-// (f32.cu). Whole contexts on Hopper are wgmma.cu's, in chunks of 128, if the dim is 64, 96 or 128:
-// there o is summed in the scale of M' at once.
+// (f32.cu). Latents have kernels of their own (latents.cu, latents_mma.cuh). Whole contexts on
+// Hopper are wgmma.cu's, in chunks of 128, if the dim is 64, 96 or 128: there o is summed in the
+// scale of M' at once.
 #pragma once
 
 #include "cuda/cuda_queue.h"
@@ -219,6 +220,7 @@ bool has_mma(const Attention& a, DType cache, int compute_capability);
 void attend_sm90(const Attention& a, CudaQueue& queue);
 void attend_mma(const Attention& a, bool split, int splits, CudaQueue& queue);
 void attend_f32(const Attention& a, DType cache, bool split, int splits, CudaQueue& queue);
+void attend_latents(const Attention& a, DType cache, bool split, int splits, CudaQueue& queue);
 
 // Host: the op's arguments, without those of a launch; and if all tokens of the step are split,
 // where there is room.

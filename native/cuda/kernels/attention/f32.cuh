@@ -1,7 +1,8 @@
-// Attention in f32 FMAs, for a cache of either type and any even head dims up to 256. A block of 4
-// warps has 16 rows, 4 per warp. Scores: a lane has a key, and walks through the dimensions in
-// ascending order. Sums: a lane has every 32nd dimension, and walks through the keys in ascending
-// order. Keys, then values, pass through one buffer of half a chunk.
+// Attention in f32 FMAs, for a cache of either type and any even head dims. A block of 4 warps has
+// 16 rows, 4 per warp. Scores: a lane has a key, and walks through the dimensions in ascending
+// order. Sums: a lane has every 32nd dimension, and walks through the keys in ascending order.
+// Keys, then values, pass through one buffer, which holds a slice of the dimensions of half a
+// chunk. Heads have one slice of 128 dimensions or 256, latents several of 128.
 #pragma once
 
 #include <climits>
@@ -16,18 +17,19 @@ namespace f32 {
 inline constexpr int kThreads = 128, kWarpRows = 4, kRows = 16, kHalf = kChunk / 2;
 static_assert(kThreads == kSplitThreads && kRows == kSplitRows, "of a block, in either way");
 
-template <class CacheType, int DimCount, bool SplitContext>
+template <class CacheType, int DimCount, bool SplitContext, int SliceCount = 1>
 struct Config {
   using E = CacheType;
-  static constexpr int kDims = DimCount;  // of a lane
+  static constexpr int kDims = DimCount;  // of a lane and a slice
+  static constexpr int kSlices = SliceCount, kSlice = 32 * kDims;
   // an odd number of 16-byte units: lanes with a row each cover all banks
-  static constexpr int kPitch = 32 * kDims + 4;
+  static constexpr int kPitch = kSlice + 4, kQueryPitch = kSlices * kSlice + 4;
   static constexpr bool kSplit = SplitContext;
 };
 
 template <class C>
 struct Smem {
-  alignas(16) float q[kRows][C::kPitch];
+  alignas(16) float q[kRows][C::kQueryPitch];
   alignas(16) float tile[kHalf][C::kPitch];
   alignas(16) float weights[kRows][kChunk];
   int64_t rows[kChunk], value_rows[kChunk];
@@ -41,15 +43,18 @@ SIMT_DEVICE float2 load_pair(const simt::bf16* p) {
   return simt::unpack_bf16(*reinterpret_cast<const uint32_t*>(p));
 }
 
-// The rows of half a chunk; zeros where no row of the block may see them, and up to a multiple of 4
-// dimensions.
+// A slice of the rows of half a chunk, from dimension `first` on, of d. Zeros where no row of the
+// block may see them, and up to a multiple of 4 dimensions.
 template <class C>
-SIMT_DEVICE void load_tile(Smem<C>& s, const typename C::E* from, const int64_t* rows, int d) {
+SIMT_DEVICE void load_tile(Smem<C>& s, const typename C::E* from, const int64_t* rows, int first,
+                           int d) {
+  const int end = min(d - first, C::kSlice);
   for (int key = static_cast<int>(threadIdx.x) / 32; key < kHalf; key += kThreads / 32) {
     const int64_t row = rows[key];
 #pragma unroll 2
-    for (int i = static_cast<int>(threadIdx.x) % 32 * 2; i < (d + 3) / 4 * 4; i += 64) {
-      const float2 pair = row >= 0 && i < d ? load_pair(from + row + i) : make_float2(0.0f, 0.0f);
+    for (int i = static_cast<int>(threadIdx.x) % 32 * 2; i < (end + 3) / 4 * 4; i += 64) {
+      const float2 pair =
+          row >= 0 && i < end ? load_pair(from + row + first + i) : make_float2(0.0f, 0.0f);
       *reinterpret_cast<float2*>(&s.tile[key][i]) = pair;
     }
   }
@@ -61,7 +66,7 @@ struct WarpRows {
   int limit[kWarpRows];
   KeyRange range;
   RowState state[kWarpRows];
-  float sums[kWarpRows][C::kDims];  // of dimensions lane, lane + 32, ...
+  float sums[kWarpRows][C::kSlices * C::kDims];  // of dimensions lane, lane + 32, ...
 
   SIMT_DEVICE static int first_row() { return static_cast<int>(threadIdx.x) / 32 * kWarpRows; }
   SIMT_DEVICE void load(const Attention& a, const RowBlock& block, Smem<C>& s) {
@@ -84,24 +89,22 @@ struct WarpRows {
     for (int r = 0; r < kWarpRows; r++) {
       state[r] = RowState();
 #pragma unroll
-      for (int j = 0; j < C::kDims; j++) sums[r][j] = 0.0f;
+      for (int j = 0; j < C::kSlices * C::kDims; j++) sums[r][j] = 0.0f;
     }
   }
 };
 
-// scores[r] = q[r] . key of the lane.
+// scores[r] += q[r] . key of the lane, over the slice from `first` on.
 template <class C>
-SIMT_DEVICE void score_keys(const Smem<C>& s, int d, float (&scores)[kWarpRows]) {
+SIMT_DEVICE void score_keys(const Smem<C>& s, int first, int d, float (&scores)[kWarpRows]) {
   const int row = WarpRows<C>::first_row();
   const float* key = s.tile[threadIdx.x % 32];
-#pragma unroll
-  for (int r = 0; r < kWarpRows; r++) scores[r] = 0.0f;
 #pragma unroll 2
-  for (int i = 0; i < d; i += 4) {
+  for (int i = 0; i < min(d - first, C::kSlice); i += 4) {
     const float4 k = *reinterpret_cast<const float4*>(key + i);
 #pragma unroll
     for (int r = 0; r < kWarpRows; r++) {
-      const float4 q = *reinterpret_cast<const float4*>(&s.q[row + r][i]);
+      const float4 q = *reinterpret_cast<const float4*>(&s.q[row + r][first + i]);
       scores[r] = fmaf(q.w, k.w, fmaf(q.z, k.z, fmaf(q.y, k.y, fmaf(q.x, k.x, scores[r]))));
     }
   }
@@ -178,7 +181,7 @@ SIMT_DEVICE void write_rows(const Attention& a, const RowBlock& block, const War
     const int lane = static_cast<int>(threadIdx.x) % 32;
     const RowSums to(a, block, row, rows.state[r], range, ranges, lane == 0);
 #pragma unroll
-    for (int j = 0; j < C::kDims; j++)
+    for (int j = 0; j < C::kSlices * C::kDims; j++)
       if (lane + 32 * j < a.step.value_dim) to.store(lane + 32 * j, {rows.sums[r][j]});
   }
 }
@@ -189,27 +192,38 @@ SIMT_DEVICE void attend_chunk(const Attention& a, Smem<C>& s, WarpRows<C>& rows,
   const int d = a.step.key_dim;
   const auto* cache = static_cast<const typename C::E*>(a.step.layer);
   const bool seen = rows.range.has(first_key / kChunk);
-  float scores[2][kWarpRows], keep[kWarpRows], add[kWarpRows], o[kWarpRows][C::kDims] = {};
+  float scores[2][kWarpRows] = {}, keep[kWarpRows], add[kWarpRows];
 #pragma unroll
   for (int half = 0; half < 2; half++) {
-    simt::sync_threads<kThreads>();
-    load_tile(s, cache, s.rows + half * kHalf, d);
-    simt::sync_threads<kThreads>();
-    if (seen) score_keys(s, d, scores[half]);
+#pragma unroll 1
+    for (int first = 0; first < d; first += C::kSlice) {
+      simt::sync_threads<kThreads>();
+      load_tile(s, cache, s.rows + half * kHalf, first, d);
+      simt::sync_threads<kThreads>();
+      if (seen) score_keys(s, first, d, scores[half]);
+    }
   }
   if (seen) soften(a, s, rows, scores, first_key, keep, add);
-  for (int half = 0; half < 2; half++) {
-    simt::sync_threads<kThreads>();
-    load_tile(s, cache, s.value_rows + half * kHalf, a.step.value_dim);
-    simt::sync_threads<kThreads>();
-    if (seen) add_values(a, s, rows, first_key, half, o);
-  }
-  if (!seen) return;
 #pragma unroll
-  for (int r = 0; r < kWarpRows; r++) {
+  for (int slice = 0; slice < C::kSlices; slice++) {
+    if (slice * C::kSlice >= a.step.value_dim) break;
+    float o[kWarpRows][C::kDims] = {};
+#pragma unroll 1
+    for (int half = 0; half < 2; half++) {
+      simt::sync_threads<kThreads>();
+      load_tile(s, cache, s.value_rows + half * kHalf, slice * C::kSlice, a.step.value_dim);
+      simt::sync_threads<kThreads>();
+      if (seen) add_values(a, s, rows, first_key, half, o);
+    }
+    if (!seen) continue;
 #pragma unroll
-    for (int j = 0; j < C::kDims; j++)
-      rows.sums[r][j] = merged(rows.sums[r][j], keep[r], o[r][j], add[r]);
+    for (int r = 0; r < kWarpRows; r++) {
+#pragma unroll
+      for (int j = 0; j < C::kDims; j++) {
+        float& sum = rows.sums[r][slice * C::kDims + j];
+        sum = merged(sum, keep[r], o[r][j], add[r]);
+      }
+    }
   }
 }
 

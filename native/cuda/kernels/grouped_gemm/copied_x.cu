@@ -17,7 +17,7 @@ __global__ void __launch_bounds__(kThreads)
   await_inputs();
   const int r = first + static_cast<int>(blockIdx.x) * kWarps + static_cast<int>(threadIdx.x) / 32;
   if (r >= min(end, end_row(g, g.groups - 1))) return;
-  const X* from = g.x_as<X>() + static_cast<int64_t>(source_row(g, r)) * g.k;
+  const X* from = g.x_row<X>(source_row(g, r));
   simt::bf16* to = out + static_cast<int64_t>(r - first) * g.pitch;
 #pragma unroll 4
   for (int i = static_cast<int>(threadIdx.x) % 32 * N; i < g.k; i += 32 * N) {
@@ -34,7 +34,8 @@ int64_t row_bytes(const Gemm& g) {
 }  // namespace
 
 bool serves_as_it_is(const Gemm& g) {
-  return g.dtype != DType::kF8 && g.x_dtype == DType::kBf16 && g.token_order == nullptr;
+  const bool in_order = g.offsets != nullptr ? g.token_order == nullptr : g.groups == 1;
+  return g.dtype != DType::kF8 && g.x_dtype == DType::kBf16 && in_order;
 }
 
 int64_t rows_at_once(const Gemm& g, const CudaQueue& queue) {
@@ -50,7 +51,7 @@ const void* copy_x(const Gemm& g, int first, int end, CudaQueue& queue) {
                             dim3(kThreads)};
   // Rows of bf16 are whole units of 16 bytes.
   const auto kernel = g.x_dtype == DType::kBf16 ? copy_rows_of_x<simt::bf16, 4>
-                      : g.k % 4 == 0            ? copy_rows_of_x<float, 4>
+                      : g.has_units_of(4)       ? copy_rows_of_x<float, 4>
                                                 : copy_rows_of_x<float, 1>;
   queue.launch(kernel, how, g, first, end, out);
   return out;

@@ -9,7 +9,7 @@ namespace {
 template <class Weight, int kRows>
 void launch(const Gemm& g, CudaQueue& queue) {
   using namespace stream;
-  if (g.k % 4 == 0) return stream::launch<Config<Weight, kRows, true>>(g, queue, Columns());
+  if (g.has_units_of(4)) return stream::launch<Config<Weight, kRows, true>>(g, queue, Columns());
   stream::launch<Config<Weight, kRows, false>>(g, queue, Columns());
 }
 

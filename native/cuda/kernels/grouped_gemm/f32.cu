@@ -56,7 +56,7 @@ struct Slice {
 #pragma unroll
     for (int i = 0; i < kRows / kLoadRows; i++) {
       const int row = source[first + i * kLoadRows];
-      x[i] = row >= 0 && k < g.k ? g.x_as<float>()[static_cast<int64_t>(row) * g.k + k] : 0.0f;
+      x[i] = row >= 0 && k < g.k ? g.x_row<float>(row)[k] : 0.0f;
     }
 #pragma unroll
     for (int i = 0; i < kColumns / kLoadRows; i++) {
@@ -107,7 +107,8 @@ SIMT_DEVICE void write(const Gemm& g, const Tile& tile, int row, int column,
 #pragma unroll
   for (int i = 0; i < 8; i++) {
     if (tile.row + row + i >= tile.end) continue;
-    const int64_t out = static_cast<int64_t>(tile.row + row + i) * g.columns;
+    const int64_t out =
+        static_cast<int64_t>(out_row(g, tile.group, tile.row + row + i)) * g.columns;
 #pragma unroll
     for (int j = 0; j < 8; j++) {
       const int place = tile.column + column + (j < 4 ? j : j + 4);
@@ -130,7 +131,7 @@ __global__ void __launch_bounds__(kThreads) multiply_f32(const Gemm g) {
   Tile tile;
   for (int64_t number = blockIdx.x; walk.find(g, number, &tile); number += gridDim.x) {
     for (int i = threadIdx.x; i < kRows; i += kThreads) {
-      s.source[i] = tile.row + i < tile.end ? source_row(g, tile.row + i) : -1;
+      s.source[i] = tile.row + i < tile.end ? source_row(g, tile.group, tile.row + i) : -1;
     }
     __syncthreads();
     float sum[8][8] = {};

@@ -109,13 +109,13 @@ struct Lines {
   }
 };
 
-// Elements k .. k + 7 of a row of x as bf16; those past its end are 0.
-SIMT_DEVICE uint4 read_unit(const simt::bf16* row, int k, int end) {
+// Elements k .. k + 7 of a row of x as bf16; those past its end are 0. whole: it is float4s.
+SIMT_DEVICE uint4 read_unit(const simt::bf16* row, int k, int end, bool) {
   return k < end ? *reinterpret_cast<const uint4*>(row + k) : make_uint4(0, 0, 0, 0);
 }
-SIMT_DEVICE uint4 read_unit(const float* row, int k, int end) {
+SIMT_DEVICE uint4 read_unit(const float* row, int k, int end, bool whole) {
   float v[8];
-  if (end % 4 == 0) {
+  if (whole) {
 #pragma unroll
     for (int i = 0; i < 8; i += 4) {
       const float4 four = k + i < end ? *reinterpret_cast<const float4*>(row + k + i)
@@ -134,12 +134,14 @@ SIMT_DEVICE uint4 read_unit(const float* row, int k, int end) {
 template <class C, int kTiles>
 SIMT_DEVICE void load_x(const Gemm& g, Smem<C>& s, int rows, int k0, int end) {
   constexpr int kUnits = kPanelBytes / 16 / (8 * kTiles);
+  const bool whole = g.has_units_of(4);
 #pragma unroll kTiles == 8 ? 2 : 4
   for (int i = static_cast<int>(threadIdx.x); i < 8 * kTiles * kUnits; i += kThreads) {
     const int row = i / kUnits, unit = i % kUnits, k = k0 + unit * 8;
     if (k >= end) continue;
-    const auto* from = g.x_as<typename C::X>() + static_cast<int64_t>(s.source[row]) * g.k;
-    s.x[place<kUnits>(row, unit)] = row < rows ? read_unit(from, k, g.k) : make_uint4(0, 0, 0, 0);
+    const auto* from = g.x_row<typename C::X>(s.source[row]);
+    s.x[place<kUnits>(row, unit)] =
+        row < rows ? read_unit(from, k, g.k, whole) : make_uint4(0, 0, 0, 0);
   }
 }
 
@@ -243,11 +245,11 @@ SIMT_DEVICE void multiply_line(const Smem<C>& s, const Fragments<C>& line, int k
 // 2c, 2c + 1 of stored row lane / 4, then of the one 8 further.
 SIMT_DEVICE void write(const Gemm& g, int first, int row, int end, const float (&sum)[4]) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int r = row + lane % 4 * 2;
+  int64_t at = static_cast<int64_t>(out_row(g, static_cast<int>(blockIdx.y), r)) * g.columns;
 #pragma unroll
-  for (int e = 0; e < 2; e++) {
-    const int r = row + lane % 4 * 2 + e;
-    if (r >= end) return;
-    const int64_t at = static_cast<int64_t>(r) * g.columns;
+  for (int e = 0; e < 2; e++, at += static_cast<int64_t>(g.row_step) * g.columns) {
+    if (r + e >= end) return;
     if (g.activation == Activation::kSwiglu) {
       const int column = first / 2 + lane / 4;
       if (column < g.columns) g.out.store(at + column, {finish_swiglu(g, sum[e], sum[2 + e])});
@@ -274,7 +276,8 @@ SIMT_DEVICE void compute(const Gemm& g, Smem<C>& s, const Lines<C>& lines, const
   constexpr int kPanel = kPanelBytes / 2 / (8 * kTiles);
   static_assert(kPanel % kStep == 0, "panels begin with the first of the warps that share rows");
   const int tid = static_cast<int>(threadIdx.x), depth = lines.count * C::kLineDepth;
-  if (tid < 8 * kTiles) s.source[tid] = row + tid < end ? source_row(g, row + tid) : 0;
+  if (tid < 8 * kTiles)
+    s.source[tid] = row + tid < end ? source_row(g, static_cast<int>(blockIdx.y), row + tid) : 0;
   float sum[kTiles][4] = {};
   int stage = 0;
   for (int k0 = 0; k0 < depth; k0 += kPanel) {
@@ -337,7 +340,8 @@ __global__ void __launch_bounds__(kThreads, C::kBlocks)
     const int warp = static_cast<int>(threadIdx.x) / 32,
               tile = static_cast<int>(blockIdx.x) * (kWarps / splits) + warp / splits;
     const Share share = {tile * kWeightRows, warp % splits, splits};
-    if (early) Lines<C>(g, 0, share.first).copy_first(s, share.split, splits);
+    if (early)
+      Lines<C>(g, static_cast<int>(blockIdx.y), share.first).copy_first(s, share.split, splits);
     await_inputs();
     const int group = occupied_group(g, static_cast<int>(blockIdx.y));
     if (group < 0) return;
@@ -367,8 +371,8 @@ void launch(const Gemm& g, CudaQueue& queue) {
   const int busy = g.groups < 4 ? g.groups : 4;
   int splits = 1;
   while (splits < C::kMostSplits && tiles(splits) * busy < queue.multiprocessors()) splits *= 2;
-  // The rows of one group are known, and each pass has blocks of its own.
-  const int passes = g.offsets == nullptr ? (g.rows + C::kPassRows - 1) / C::kPassRows : 1;
+  // Without offsets the rows of a group are known, and each pass has blocks of its own.
+  const int passes = g.offsets == nullptr ? (g.group_rows + C::kPassRows - 1) / C::kPassRows : 1;
   const dim3 grid(static_cast<unsigned>(tiles(splits)), static_cast<unsigned>(groups),
                   static_cast<unsigned>(passes < kMostPasses ? passes : kMostPasses));
   const bool early = g.offsets == nullptr && queue.prefetches();

@@ -32,7 +32,7 @@ __global__ void __launch_bounds__(kThreads)
       for (int i = 0; i < 4; i += N) {
         float part[N];
         if (k + i >= g.k) break;
-        load_elements(g.x_as<X>() + static_cast<int64_t>(source) * g.k + k + i, part);
+        load_elements(g.x_row<X>(source) + k + i, part);
 #pragma unroll
         for (int j = 0; j < N; j++) v[i + j] = simt::to_float(simt::to_bf16(part[j]));
       }
@@ -74,7 +74,7 @@ Float8Rows quantise_x(const Gemm& g, bool of_output, int first, int end, CudaQue
   const simt::Launch how = {dim3(static_cast<unsigned>(wanted < most ? wanted : most)),
                             dim3(kThreads)};
   const auto kernel = g.x_dtype == DType::kBf16 ? quantise_rows<simt::bf16, 4>
-                      : g.k % 4 == 0            ? quantise_rows<float, 4>
+                      : g.has_units_of(4)       ? quantise_rows<float, 4>
                                                 : quantise_rows<float, 1>;
   queue.launch(kernel, how, g, of_output, first, end, to);
   return to;

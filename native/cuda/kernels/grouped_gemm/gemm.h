@@ -1,5 +1,5 @@
-// One matrix product for linear and grouped_gemm: the rows of each group times the group's weight.
-// linear is one group. In the words of Gemm, below, every kernel here computes
+// One matrix product for linear, head_linear and grouped_gemm: the rows of each group times the
+// group's weight. linear is one group. In the words of Gemm, below, every kernel here computes
 //
 //   for (n = 0; n < groups; n++)
 //     for (r = offsets[n]; r < offsets[n + 1]; r++) {
@@ -9,6 +9,10 @@
 //         out[r][c] = activation(scale * sum + bias[c]);
 //       }
 //     }
+//
+// For head_linear the groups are the heads, which have T rows each, without offsets. Row r of the
+// loop is token t = r % T of head h = r / T. It reads row t groups + h of x, and writes that of
+// out.
 //
 // With swiglu a column has two such sums. The kernels turn the loop into tiles of rows and columns,
 // whose sums stay in registers while k passes through shared memory. decode.cu has no tiles: a warp
@@ -41,14 +45,18 @@ namespace moepp::cuda {
 
 // The arguments of either op, as kernels take them.
 struct Gemm {
-  const void* x;               // [rows or more, k] f32; or bf16 if reads_bf16()
+  const void* x;               // [rows or more, x_pitch] f32; or bf16 if reads_bf16()
   const int32_t* token_order;  // row r reads x[token_order[r] / picks_per_row]; null: x[r]
   const int32_t* offsets;  // [groups + 1]: group n has the rows offsets[n] .. offsets[n + 1] - 1;
-                           // null: one group of all rows
+                           // null: every group has group_rows
   const void* weight;      // as in weight_layout.h
   Output out;              // [rows, columns]
   int picks_per_row, groups, rows;  // rows: at most, over all groups
-  int k, pitch;                     // elements of a row of x, and from row to row of the weight
+  int group_rows;
+  // Row r of group n is row r row_step + n group_step of the output, and so of x without
+  // token_order. In head_linear it is another one than r.
+  int row_step, group_step;
+  int k, x_pitch, pitch;     // elements of a row; from row to row of x, and of the weight
   int weight_rows, columns;  // stored rows of a group, and what they give: half as many with swiglu
   float scale;
   const float* bias;  // [columns], added to the scaled sums; null: nothing. Not with swiglu
@@ -57,13 +65,18 @@ struct Gemm {
   DType x_dtype;  // f32 | bf16
 
   template <class X>
-  SIMT_DEVICE const X* x_as() const {
-    return static_cast<const X*>(x);
+  SIMT_DEVICE const X* x_row(int row) const {
+    return static_cast<const X*>(x) + static_cast<int64_t>(row) * x_pitch;
+  }
+  // If each of the rows of x is whole units of that many elements.
+  SIMT_HOST_DEVICE bool has_units_of(int elements) const {
+    return k % elements == 0 && x_pitch % elements == 0;
   }
 };
 
 Gemm gemm_of(const LinearArgs& args);
 Gemm gemm_of(const GroupedGemmArgs& args);
+Gemm gemm_of(const HeadLinearArgs& args);
 
 enum class GemmKernel {
   kF32,      // any type and chip

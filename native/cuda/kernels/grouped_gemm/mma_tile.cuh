@@ -33,7 +33,7 @@ SIMT_DEVICE void for_each_tile(const Gemm& g, const Compute& compute) {
 template <class C>
 SIMT_DEVICE void find_sources(const Gemm& g, const Tile& tile, int (&source)[C::kRows]) {
   for (int i = threadIdx.x; i < C::kRows; i += C::kThreads) {
-    source[i] = tile.row + i < tile.end ? source_row(g, tile.row + i) : -1;
+    source[i] = tile.row + i < tile.end ? source_row(g, tile.group, tile.row + i) : -1;
   }
   __syncthreads();
 }
@@ -52,7 +52,7 @@ SIMT_DEVICE void copy_x(const Gemm& g, const int (&source)[C::kRows], typename C
   for (int i = 0; i < C::kRows; i += kStep) {
     const int row = i + static_cast<int>(threadIdx.x) / kUnits;
     const bool there = k < g.k && source[row] >= 0;
-    const X* from = g.x_as<X>() + (there ? static_cast<int64_t>(source[row]) * g.k + k : 0);
+    const X* from = there ? g.x_row<X>(source[row]) + k : g.x_row<X>(0);
     simt::cp_async_zfill<kBytes>(stage + C::place(row, element / kWide) * kWide + element % kWide,
                                  from, there ? kBytes : 0);
   }
@@ -74,7 +74,7 @@ SIMT_DEVICE void write_sums(const Gemm& g, const Tile& tile, int row, int column
 #pragma unroll
       for (int j = 0; j < C::kAcross; j += 2) {
         const float *gate = sum[i / 2][j] + i % 2 * 2, *up = sum[i / 2][j + 1] + i % 2 * 2;
-        write_pair(g, r, (tile.column + column) / 2 + j * 4 + lane % 4 * 2,
+        write_pair(g, tile.group, r, (tile.column + column) / 2 + j * 4 + lane % 4 * 2,
                    finish_swiglu(g, gate[0], up[0]), finish_swiglu(g, gate[1], up[1]));
       }
     } else {
@@ -82,7 +82,7 @@ SIMT_DEVICE void write_sums(const Gemm& g, const Tile& tile, int row, int column
       for (int j = 0; j < C::kAcross; j++) {
         const float* two = sum[i / 2][j] + i % 2 * 2;
         const int at = tile.column + column + j * 8 + lane % 4 * 2;
-        write_pair(g, r, at, biased(g, at, two[0]), biased(g, at + 1, two[1]));
+        write_pair(g, tile.group, r, at, biased(g, at, two[0]), biased(g, at + 1, two[1]));
       }
     }
   }

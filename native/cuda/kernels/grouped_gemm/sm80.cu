@@ -126,7 +126,7 @@ void launch_for_chip(const Gemm& g, CudaQueue& queue) {
 
 void gemm_sm80(const Gemm& g, CudaQueue& queue) {
   if (g.x_dtype == DType::kBf16) return sm80::launch_for_chip<simt::bf16, true>(g, queue);
-  if (g.k % 4 == 0) return sm80::launch_for_chip<float, true>(g, queue);
+  if (g.has_units_of(4)) return sm80::launch_for_chip<float, true>(g, queue);
   sm80::launch_for_chip<float, false>(g, queue);
 }
 

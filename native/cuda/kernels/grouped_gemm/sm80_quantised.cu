@@ -246,7 +246,7 @@ void launch(const Gemm& g, CudaQueue& queue) {
 template <class Weight>
 void launch_for_x(const Gemm& g, CudaQueue& queue) {
   if (g.x_dtype == DType::kBf16) return launch<Config<Weight, simt::bf16, true>>(g, queue);
-  if (g.k % 4 == 0) return launch<Config<Weight, float, true>>(g, queue);
+  if (g.has_units_of(4)) return launch<Config<Weight, float, true>>(g, queue);
   launch<Config<Weight, float, false>>(g, queue);
 }
 

@@ -178,7 +178,8 @@ bool fits_sm89_float8(const Gemm& g, const CudaQueue& queue) {
 
 void gemm_sm89_float8(const Gemm& g, CudaQueue& queue) {
   using float8::C, float8::Smem;
-  const bool of_output = g.token_order == nullptr;
+  // Rows of a grouped product may end before g.rows.
+  const bool of_output = g.offsets != nullptr && g.token_order == nullptr;
   const Float8Rows x = quantise_x(g, of_output, 0, float8::x_rows(g), queue);
   queue.launch(float8::multiply_float8, persistent<C>(g, queue, 1, sizeof(Smem)), g, x);
 }

@@ -86,8 +86,9 @@ struct Columns {
     const bool swiglu = g.activation == Activation::kSwiglu;
     const int column = swiglu ? place.warp * 2 + j : place.warp * kWeightRows + j;
     if (lane >= sums || row >= place.end || column >= g.columns || (swiglu && j >= 2)) return;
-    g.out.store(static_cast<int64_t>(row) * g.columns + column,
-                {swiglu ? finish_swiglu(g, total, up) : moepp::cuda::finish(g, column, total)});
+    g.out.store(
+        static_cast<int64_t>(out_row(g, static_cast<int>(blockIdx.y), row)) * g.columns + column,
+        {swiglu ? finish_swiglu(g, total, up) : moepp::cuda::finish(g, column, total)});
   }
 };
 
@@ -104,9 +105,9 @@ SIMT_DEVICE int row_units(const Gemm& g) {
 // The beginnings of the rows of x that rows row .. row + kRows - 1 read. Those past the last one
 // repeat it. Few rows are far from 2^31 elements, and an int is half as long as a pointer.
 template <int kRows>
-SIMT_DEVICE void find_x(const Gemm& g, int row, int end, int (&x)[kRows]) {
+SIMT_DEVICE void find_x(const Gemm& g, int group, int row, int end, int (&x)[kRows]) {
 #pragma unroll
-  for (int r = 0; r < kRows; r++) x[r] = source_row(g, min(row + r, end - 1)) * g.k;
+  for (int r = 0; r < kRows; r++) x[r] = source_row(g, group, min(row + r, end - 1)) * g.x_pitch;
 }
 
 // Adds the products of a unit of each of the four stored rows: sum[4 r + j].
@@ -121,7 +122,7 @@ SIMT_DEVICE void add_unit(const Gemm& g, const uint4 (&packed)[kWeightRows], int
     for (int j = 0; j < kWeightRows; j++) w[j] = widen(packed[j], half, typename C::Weight{});
 #pragma unroll
     for (int r = 0; r < C::kRows; r++) {
-      const float4 v = read_x<C::kAligned>(g.x_as<float>() + x[r], unit * kUnit + half * 4, g.k);
+      const float4 v = read_x<C::kAligned>(g.x_row<float>(0) + x[r], unit * kUnit + half * 4, g.k);
 #pragma unroll
       for (int j = 0; j < kWeightRows; j++)
         sum[r * kWeightRows + j] = add_products(v, w[j], sum[r * kWeightRows + j]);
@@ -134,7 +135,7 @@ template <class C, class Epilogue>
 SIMT_DEVICE void multiply(const Gemm& g, const Epilogue& epilogue, int group, int warp, int row,
                           int end, int split, int splits, float (&sum)[C::kSums]) {
   int x[C::kRows];
-  find_x(g, row, end, x);
+  find_x(g, group, row, end, x);
   const int units = row_units<C>(g);
   const uint4* weight[kWeightRows];
 #pragma unroll
@@ -222,7 +223,7 @@ SIMT_DEVICE void add_unit(const Gemm& g, const uint4 (&units)[kWeightRows],
       const int k = unit / 4 * kDepth + unit % 4 * 4 + i * W::kWordDepth + n * 16;
 #pragma unroll
       for (int r = 0; r < C::kRows; r++) {
-        const float4 v = read_x<C::kAligned>(g.x_as<float>() + x[r], k, g.k);
+        const float4 v = read_x<C::kAligned>(g.x_row<float>(0) + x[r], k, g.k);
 #pragma unroll
         for (int j = 0; j < kWeightRows; j++) {
           float& to = sum[r * kWeightRows + j];
@@ -241,7 +242,7 @@ SIMT_DEVICE void multiply_quantised(const Gemm& g, const Epilogue& epilogue, int
   using W = typename C::Weight;
   constexpr int kUnits = W::kBlockBytes / 16;
   int x[C::kRows];
-  find_x(g, row, end, x);
+  find_x(g, group, row, end, x);
   const QuantisedGroup<W> w(g.weight, group, g.weight_rows, g.pitch);
   const int units = row_units<C>(g);
   unsigned weight[kWeightRows];  // where the rows begin, in units: 2^32 of them are 64 GB

@@ -9,14 +9,22 @@
 namespace moepp::cuda {
 
 SIMT_DEVICE int first_row(const Gemm& g, int group) {
-  return g.offsets != nullptr ? g.offsets[group] : 0;
+  return g.offsets != nullptr ? g.offsets[group] : g.group_rows * group;
 }
 SIMT_DEVICE int end_row(const Gemm& g, int group) {
-  return g.offsets != nullptr ? g.offsets[group + 1] : g.rows;
+  return g.offsets != nullptr ? g.offsets[group + 1] : g.group_rows * (group + 1);
 }
-// The row of x that row r reads.
+// The row of the output that row r of a group writes.
+SIMT_DEVICE int out_row(const Gemm& g, int group, int r) {
+  return r * g.row_step + group * g.group_step;
+}
+// The row of x that it reads.
+SIMT_DEVICE int source_row(const Gemm& g, int group, int r) {
+  return g.token_order != nullptr ? g.token_order[r] / g.picks_per_row : out_row(g, group, r);
+}
+// The same where the group is not known.
 SIMT_DEVICE int source_row(const Gemm& g, int r) {
-  return g.token_order != nullptr ? g.token_order[r] / g.picks_per_row : r;
+  return source_row(g, g.group_step == 0 ? 0 : r / g.group_rows, r);
 }
 
 // A tile of the output: the rows row .. end - 1 (perhaps more than the tile has) and the weight's
@@ -60,7 +68,7 @@ inline int64_t most_tiles(const Gemm& g, int tile_rows, int tile_columns) {
 
 // The groups with rows, numbered: group `number`, or -1. All 32 lanes; the same in all of them.
 SIMT_DEVICE int occupied_group(const Gemm& g, int number) {
-  if (g.offsets == nullptr) return number == 0 && g.rows > 0 ? 0 : -1;
+  if (g.offsets == nullptr) return number < g.groups && g.rows > 0 ? number : -1;
   for (int base = 0; base < g.groups; base += 32) {
     const int group = base + static_cast<int>(threadIdx.x % 32);
     unsigned occupied =
@@ -95,9 +103,10 @@ SIMT_DEVICE float finish_swiglu(const Gemm& g, float gate, float up) {
   return __fdividef(value, 1.0f + expf(-value)) * (g.scale * up);
 }
 
-// Two neighbouring columns of row r; the first is even.
-SIMT_DEVICE void write_pair(const Gemm& g, int r, int column, float first, float second) {
-  const int64_t at = static_cast<int64_t>(r) * g.columns + column;
+// Two neighbouring columns of row r of a group; the first is even.
+SIMT_DEVICE void write_pair(const Gemm& g, int group, int r, int column, float first,
+                            float second) {
+  const int64_t at = static_cast<int64_t>(out_row(g, group, r)) * g.columns + column;
   if (column + 1 < g.columns && g.columns % 2 == 0) {
     g.out.store(at, {first, second});
   } else {

@@ -149,7 +149,7 @@ MOEPP_STAGE void multiply(Walk& caller, const Stage& stage, const Epilogue& epil
               row = first_row(g, group), end = end_row(g, group);
     const auto place = epilogue.place(g, warp, row, end);
     int x[1];
-    stream::find_x(g, row, end, x);
+    stream::find_x(g, group, row, end, x);
     float sum[C::kSums] = {};
 #pragma unroll 1
     for (int first = 0; first < units; first += 32 * splits) {
@@ -396,6 +396,7 @@ namespace stream {
 
 bool add_stage(const Gemm& g, int splits, int per_group, const Columns&, size_t bytes,
                CudaQueue& queue) {
+  if (g.group_step != 0) return false;  // Columns asks blockIdx for the head
   return add(product_stage(StageKind::kColumns, g, splits, per_group), bytes, queue);
 }
 bool add_stage(const Gemm& g, int splits, int per_group, const RotatedColumns& epilogue,
