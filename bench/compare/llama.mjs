@@ -3,8 +3,8 @@
 //
 //   node bench/compare/llama.mjs [7b] [--layers=24] [--dtype=int8] [--threads=2] [--repetitions=5]
 //     [--tau=0.75] [--zero=64]
-//     [--prefill=512] [--decode=64] [--contexts=32,512] [--moepp-dtype=...] [--activation-dtype=bfloat16]
-//     [--folder=.cache/synthetic]
+//     [--prefill=512] [--decode=64] [--contexts=32,512] [--moepp-dtype=...]
+//     [--activation-dtype=bfloat16] [--folder=.cache/synthetic]
 import { fork } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { Sequences } from '../../dist/benchmark/sequences.js'
