@@ -29,8 +29,84 @@ const GROUPED = {
   },
 }
 
+/** Of models with multi-head latent attention. */
+const LATENT = {
+  'glm-4.7-flash': {
+    family: 'glm4',
+    layers: 47,
+    hidden: 2048,
+    ffn: 1536,
+    denseFfn: 10240,
+    heads: 20,
+    queryRank: 768,
+    latentRank: 512,
+    plainDim: 192,
+    rotatedDim: 64,
+    valueDim: 256,
+    vocab: 154880,
+    ffnExperts: 64,
+    topK: 4,
+  },
+  /** Without the tables of its n-gram embedding. */
+  'longcat-flash-lite': {
+    family: 'longcat',
+    layers: 14,
+    hidden: 3072,
+    ffn: 1024,
+    denseFfn: 6144,
+    heads: 32,
+    queryRank: 1536,
+    latentRank: 512,
+    plainDim: 128,
+    rotatedDim: 64,
+    valueDim: 128,
+    vocab: 131072,
+    ffnExperts: 256,
+    identities: 128,
+    topK: 12,
+  },
+}
+
+/**
+ * GLM-4.7-Flash if its cache held the keys and values of all heads: Qwen3's layer of the same
+ * sizes. A fifth pick stands for the shared expert, so a token reads as many experts.
+ */
+const FULL_HEADS = {
+  'glm-4.7-flash-full-heads': {
+    family: 'qwen3',
+    layers: 47,
+    hidden: 2048,
+    ffn: 1536,
+    heads: 20,
+    kvHeads: 20,
+    headDim: 256,
+    vocab: 154880,
+    ffnExperts: 64,
+    topK: 5,
+  },
+}
+
 /** As small as their routing allows, and one whose experts are most of it: for tests. */
+const TINY_LATENTS = {
+  layers: 3,
+  hidden: 192,
+  ffn: 64,
+  denseFfn: 128,
+  heads: 3,
+  queryRank: 96,
+  latentRank: 64,
+  plainDim: 32,
+  rotatedDim: 32,
+  valueDim: 64,
+  vocab: 2048,
+  ffnExperts: 16,
+  topK: 4,
+}
 const TINY = {
+  'tiny-glm': { ...TINY_LATENTS, family: 'glm4' },
+  /** Attention and layers so strong that a fault in either changes the text. */
+  'strong-glm': { ...TINY_LATENTS, family: 'glm4', strong: true },
+  'tiny-longcat': { ...TINY_LATENTS, family: 'longcat', identities: 8 },
   tiny: { layers: 3, hidden: 192, ffn: 96, heads: 2, vocab: 2048, ffnExperts: 8, constants: 2 },
   'large-experts': {
     layers: 2,
@@ -70,10 +146,9 @@ const PLUS_PLUS = { family: 'moepp', topK: 2 }
 
 /** The paper's models, those of other families, and tiny ones for tests. */
 export const SHAPES = Object.fromEntries(
-  Object.entries({ ...PAPER_SHAPES, ...GROUPED, ...TINY }).map(([name, shape]) => [
-    name,
-    { ...PLUS_PLUS, ...shape },
-  ]),
+  Object.entries({ ...PAPER_SHAPES, ...GROUPED, ...LATENT, ...FULL_HEADS, ...TINY }).map(
+    ([name, shape]) => [name, { ...PLUS_PLUS, ...shape }],
+  ),
 )
 
 /**
@@ -84,12 +159,13 @@ export const SHAPES = Object.fromEntries(
 const ZERO_COMPUTATION_EXPERTS = 4
 
 /** Families that zero experts can be added to. */
-export const TAKES_ZERO_EXPERTS = new Set(['qwen3'])
+export const TAKES_ZERO_EXPERTS = new Set(['qwen3', 'glm4'])
 
 /**
  * The make-up of a checkpoint. It is its shape with E, the number of all experts, and the share of
- * the picks that go to those with an FFN. `tau` is the paper's (section 3.4). `zero` experts are of
- * the qwen3 shapes alone; there half of the picks are zero unless tau says otherwise.
+ * the picks that go to those with an FFN. `tau` is the paper's (section 3.4). Of `zero` added
+ * experts' models, half of the picks are zero unless tau says otherwise. LongCat's identity experts
+ * have as many picks as their number says, a third.
  */
 export function makeup(shape, { tau, vanilla, zero }) {
   const { family, ffnExperts: N } = shape
@@ -98,8 +174,11 @@ export function makeup(shape, { tau, vanilla, zero }) {
     const share = vanilla ? 1 : shareOf(tau ?? 0.75, N, others)
     return { ...shape, share, experts: N + ZERO_COMPUTATION_EXPERTS }
   }
-  if (vanilla || zero === 0) return { ...shape, share: 1, experts: N }
-  return { ...shape, share: shareOf(tau ?? zero / N, N, zero), experts: N + zero }
+  const { identities } = shape
+  const others = vanilla ? 0 : (identities ?? zero)
+  if (others === 0) return { ...shape, share: 1, experts: N }
+  const usual = identities ? 1 : zero / N
+  return { ...shape, share: shareOf(tau ?? usual, N, others), experts: N + others }
 }
 
 const shareOf = (tau, ffnExperts, others) => (tau * ffnExperts) / (tau * ffnExperts + others)
@@ -118,6 +197,17 @@ export function config(shape) {
     torch_dtype: 'bfloat16',
   }
 }
+
+const zeroExperts = count =>
+  count > 0 && { zce_nums: [count], zce_types: ['zero'], use_zce_mask: false }
+
+const latents = shape => ({
+  q_lora_rank: shape.queryRank,
+  kv_lora_rank: shape.latentRank,
+  qk_nope_head_dim: shape.plainDim,
+  qk_rope_head_dim: shape.rotatedDim,
+  v_head_dim: shape.valueDim,
+})
 
 const CONFIGS = {
   /** The released model's flags, or for the vanilla twin those of a plain top-2 mixture. */
@@ -142,9 +232,39 @@ const CONFIGS = {
     num_experts: N,
     num_experts_per_tok: topK,
     norm_topk_prob: true,
-    ...(E > N && { zce_nums: [E - N], zce_types: ['zero'], use_zce_mask: false }),
+    ...zeroExperts(E - N),
     max_position_embeddings: 40960,
     rope_theta: 1000000,
+  }),
+  glm4: ({ experts: E, ffnExperts: N, ...shape }) => ({
+    architectures: [E > N ? 'Glm4MoeLitePlusPlusForCausalLM' : 'Glm4MoeLiteForCausalLM'],
+    model_type: 'glm4_moe_lite',
+    ...latents(shape),
+    intermediate_size: shape.denseFfn,
+    moe_intermediate_size: shape.ffn,
+    n_routed_experts: N,
+    n_shared_experts: 1,
+    num_experts_per_tok: shape.topK,
+    norm_topk_prob: true,
+    routed_scaling_factor: 1.8,
+    ...zeroExperts(E - N),
+    max_position_embeddings: 202752,
+    rope_theta: 1000000,
+  }),
+  longcat: ({ experts: E, ffnExperts: N, ...shape }) => ({
+    architectures: ['LongcatFlashForCausalLM'],
+    model_type: 'longcat_flash',
+    num_layers: shape.layers,
+    ...latents(shape),
+    ffn_hidden_size: shape.denseFfn,
+    expert_ffn_hidden_size: shape.ffn,
+    n_routed_experts: N,
+    zero_expert_num: E - N,
+    zero_expert_type: 'identity',
+    moe_topk: shape.topK,
+    routed_scaling_factor: 6,
+    max_position_embeddings: 327680,
+    rope_theta: 5000000,
   }),
   mixtral: ({ ffn, headDim, ffnExperts: N, topK }) => ({
     architectures: ['MixtralForCausalLM'],

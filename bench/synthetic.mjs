@@ -1,15 +1,16 @@
 // Full-size checkpoints with random weights, so that speed is measured at real size without a
 // download. The same arguments give the same bytes everywhere.
 //
-//   node bench/synthetic.mjs [7b | 2b | 1b | 0.6b | qwen3-30b-a3b | mixtral-8x7b] [--vanilla]
+//   node bench/synthetic.mjs [7b | 2b | 1b | 0.6b | qwen3-30b-a3b | mixtral-8x7b | glm-4.7-flash |
+//                             glm-4.7-flash-full-heads | longcat-flash-lite] [--vanilla]
 //                            [--tau=0.75] [--zero=64] [--layers=24] [--folder=.cache/synthetic]
 //
 // prints the directory. It needs `npm run build`: a family's tensors are those of its description.
 //
 // --vanilla writes the twin: the same FFN experts, top-2 over them alone, neither gating residual
 // nor logits norm. A MoE++ checkpoint has four zero-computation experts, so the twin has them, too.
-// Their logits are so low that no token ever chooses one. A qwen3 shape has no zero-computation
-// experts unless --zero adds some.
+// Their logits are so low that no token ever chooses one. A shape of Qwen3 or GLM has no
+// zero-computation experts unless --zero adds some.
 import {
   closeSync,
   existsSync,
@@ -48,6 +49,8 @@ export const STD = 2 ** -6
  */
 const EMBEDDING = 64
 const ADDED = 1 / 8
+/** Of a strong shape instead: a layer's sums weigh as the embedding, and attention is sharp. */
+const STRONG = { added: 8, queries: 64 }
 
 /** A checkpoint's make-up, as options of a command line. */
 export const SYNTHETIC = {
@@ -116,6 +119,7 @@ function writeTensors(path, shape, seed) {
   }
 }
 
+const QUERIES = /\.q(_b)?_proj\.weight$/
 /** Matrices whose results are added to the hidden state. */
 const ADDS = /\.(o_proj|down_proj|w2)\.weight$/
 
@@ -125,7 +129,8 @@ class Content {
     Object.assign(this, { shape, seed })
     this.block = normalBlock(seed, STD)
     this.large = scaledBlock(this.block, EMBEDDING)
-    this.small = scaledBlock(this.block, ADDED)
+    this.small = scaledBlock(this.block, shape.strong ? STRONG.added : ADDED)
+    this.queries = shape.strong ? scaledBlock(this.block, STRONG.queries) : this.block
     this.layer = 0
   }
 
@@ -135,8 +140,10 @@ class Content {
     if (kind === 'norms') return writeValues(file, new Uint16Array(count).fill(toBf16(1)))
     if (kind === 'embedding') return this.#writeEmbedding(file, sizes, from)
     if (name.endsWith('gate_map.weight')) return writeValues(file, this.#gateMap(this.layer - 1))
+    if (name.endsWith('e_score_correction_bias')) return writeValues(file, new Uint16Array(count))
     if (kind === 'router') return this.#writeRouter(file)
     if (name.endsWith('.constant')) return this.#writeCut(file, this.small, from, count, 1)
+    if (QUERIES.test(name)) return this.#writeCut(file, this.queries, from, count, 0)
     if (ADDS.test(name)) return this.#writeCut(file, this.small, from, count, sizes.at(-1))
     return this.#writeCut(file, this.block, from, count, 0)
   }

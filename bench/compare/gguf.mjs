@@ -9,6 +9,7 @@ const ALIGNMENT = 32
 const U32 = 4
 const I32 = 5
 const F32 = 6
+const BOOL = 7
 const STRING = 8
 const ARRAY = 9
 
@@ -22,6 +23,7 @@ export const TYPES = {
 
 export const u32 = value => ({ type: U32, value })
 export const f32 = value => ({ type: F32, value })
+export const boolean = value => ({ type: BOOL, value })
 export const string = value => ({ type: STRING, value })
 export const strings = value => ({ type: ARRAY, of: STRING, value })
 export const floats = value => ({ type: ARRAY, of: F32, value })
@@ -57,6 +59,7 @@ class Bytes {
 
   value({ type, of, value }) {
     if (type === STRING) this.string(value)
+    else if (type === BOOL) this.add(Buffer.of(value ? 1 : 0))
     else if (type === ARRAY) {
       this.u32(of)
       this.u64(value.length)

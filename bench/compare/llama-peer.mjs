@@ -2,19 +2,16 @@
 import { tokenAt } from '../../dist/benchmark/sequences.js'
 import { load } from './packages.mjs'
 
-/** Tokens before a decode. */
-export const CONTEXTS = [32, 512]
-
 /** Its key begins with the architecture. */
 function vocabSizeOf({ fileInfo: { metadata } }) {
   return metadata[metadata.general.architecture].vocab_size
 }
 
 class Llama {
-  static async create(model, flashAttention, { threads, prefill, decode }) {
+  static async create(model, flashAttention, { threads, contextLength }) {
     const context = await model.createContext({
       sequences: 1,
-      contextSize: Math.max(prefill, ...CONTEXTS.map(length => length + decode)) + 64,
+      contextSize: contextLength + 64,
       batchSize: 512,
       flashAttention,
       threads,
@@ -35,14 +32,20 @@ class Llama {
 
   /**
    * A generator gives the likeliest token after all before it, and takes the token that is to come
-   * instead.
+   * instead. Of the fixed tokens, those that the cache holds are not computed again.
    */
   async #start(tokens) {
-    await this.sequence.clearHistory()
-    return this.sequence.evaluate(this.#tokens(0, tokens), { temperature: 0, yieldEogToken: true })
+    const end = this.sequence.nextTokenIndex
+    const start = Math.min(end, tokens - 1)
+    if (start < end) await this.sequence.eraseContextTokenRanges([{ start, end }])
+    return this.sequence.evaluate(this.#tokens(start, tokens), {
+      temperature: 0,
+      yieldEogToken: true,
+    })
   }
 
   async prefill(tokens) {
+    await this.sequence.clearHistory()
     const generator = await this.#start(tokens)
     const started = performance.now()
     await generator.next()

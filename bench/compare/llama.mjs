@@ -3,18 +3,17 @@
 //
 //   node bench/compare/llama.mjs [7b] [--layers=24] [--dtype=int8] [--threads=2] [--repetitions=5]
 //     [--tau=0.75] [--zero=64]
-//     [--prefill=512] [--decode=64] [--moepp-dtype=...] [--activation-dtype=bfloat16]
-//     [--folder=.cache/synthetic]
+//     [--prefill=512] [--decode=64] [--contexts=32,512] [--moepp-dtype=...]
+//     [--activation-dtype=bfloat16] [--folder=.cache/synthetic]
 import { fork } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { Sequences } from '../../dist/benchmark/sequences.js'
 import { loadParts } from '../../dist/load/load.js'
 import { resolveLoadOptions } from '../../dist/options/generate.js'
-import { count, oneOf, readArguments } from '../arguments.mjs'
+import { count, listOf, oneOf, readArguments } from '../arguments.mjs'
 import { checkZero, SYNTHETIC, synthetic } from '../synthetic.mjs'
 import { availableThreads } from '../threads.mjs'
 import { countSame, requireAgreement } from './agreement.mjs'
-import { CONTEXTS } from './llama-peer.mjs'
 import { load } from './packages.mjs'
 import { vanillaGguf } from './vanilla-gguf.mjs'
 
@@ -36,6 +35,7 @@ const KINDS = {
   repetitions: count,
   prefill: count,
   decode: count,
+  contexts: listOf(count),
 }
 
 function readOptions(args) {
@@ -47,6 +47,7 @@ function readOptions(args) {
     repetitions = 5,
     prefill = 512,
     decode = 64,
+    contexts = [32, 512],
   } = given
   const { 'moepp-dtype': moeppDtype = dtype, 'activation-dtype': activationDtype = 'auto' } = given
   const options = {
@@ -56,7 +57,8 @@ function readOptions(args) {
     moeppDtype,
     activationDtype,
   }
-  return { ...options, threads, repetitions, prefill, decode }
+  const contextLength = Math.max(prefill, ...[AGREEMENT, ...contexts].map(each => each + decode))
+  return { ...options, threads, repetitions, prefill, decode, contexts, contextLength }
 }
 
 /**
@@ -64,8 +66,7 @@ function readOptions(args) {
  * of a decode.
  */
 class Moepp {
-  static async load(directory, { moeppDtype, activationDtype, threads, prefill, decode }) {
-    const contextLength = Math.max(prefill, ...CONTEXTS.map(context => context + decode))
+  static async load(directory, { moeppDtype, activationDtype, threads, contextLength }) {
     const types = { dtype: moeppDtype, activationDtype }
     const options = {
       device: 'cpu',
@@ -147,10 +148,10 @@ class Peer {
 }
 
 /** All sides in turn, again and again: tokens per second of each test and side. */
-async function alternate(sides, { repetitions, prefill, decode }) {
+async function alternate(sides, { repetitions, prefill, decode, contexts }) {
   const tests = [
     [`pp${prefill}`, async side => (1000 * prefill) / (await side.prefill(prefill))],
-    ...CONTEXTS.map(context => [
+    ...contexts.map(context => [
       `tg${decode}@${context}`,
       async side => (1000 * decode) / (await side.decode(context, decode)).ms,
     ]),
@@ -167,9 +168,13 @@ async function alternate(sides, { repetitions, prefill, decode }) {
   return rates
 }
 
+/** Tokens before those that both sides must agree on. */
+const AGREEMENT = 32
+
 /** Positions at which both sides hold the same token for the likeliest. */
 async function agreement(a, b, tokens) {
-  return countSame((await a.decode(32, tokens)).likeliest, (await b.decode(32, tokens)).likeliest)
+  const { likeliest } = await a.decode(AGREEMENT, tokens)
+  return countSame(likeliest, (await b.decode(AGREEMENT, tokens)).likeliest)
 }
 
 const cell = values => median(values).toPrecision(3)

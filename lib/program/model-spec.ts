@@ -255,7 +255,7 @@ export function operationsOfPrefill(
   const layers = Math.max(1, routersOf(spec).length)
   const rowsOf = ({ op, tensors }: OpSpec) => {
     if (op === 'grouped_gemm') return picks / layers / (weights.get(tensors.weight!)!.shape[0] || 1)
-    if (op !== 'linear') return 0
+    if (op !== 'linear' && op !== 'head_linear') return 0
     const { kind } = weights.get(tensors.weight!)!
     if (kind === 'router') return 0
     return kind === 'head' || kind === 'embedding' ? logitRows : tokens

@@ -56,7 +56,9 @@ t.test('options of its own and of another program', async t => {
 const INTEGER = (name: string, got: string) => `--${name}: expected an integer >= 1, got ${got}\n`
 const TAU = (got: string) => `--tau: expected a number > 0 and <= 1, got ${got}\n`
 const SHAPES =
-  '0.6b, 1b, 2b, 7b, qwen3-30b-a3b, mixtral-8x7b, tiny, large-experts, tiny-qwen3, tiny-mixtral'
+  '0.6b, 1b, 2b, 7b, qwen3-30b-a3b, mixtral-8x7b, glm-4.7-flash, longcat-flash-lite, ' +
+  'glm-4.7-flash-full-heads, tiny-glm, strong-glm, tiny-longcat, tiny, large-experts, ' +
+  'tiny-qwen3, tiny-mixtral'
 const SHAPE = (got: string) => `--shape: expected one of ${SHAPES}, got ${got}\n`
 const OPTIONS = '--shape, --layers, --tau, --vanilla, --zero, --folder\n'
 

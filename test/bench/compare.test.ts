@@ -8,8 +8,8 @@ import { root } from '../support/golden.js'
 // Plain JavaScript without types; a path that the compiler does not follow.
 const load = (name: string) => import(join(root, 'bench', 'compare', name))
 const { ENCODERS, fromF16, toF16 } = await load('ggml-types.mjs')
-const { writeGguf, string, strings, u32 } = await load('gguf.mjs')
-const { interleaveHalves } = await load('vanilla-gguf.mjs')
+const { boolean, writeGguf, string, strings, u32 } = await load('gguf.mjs')
+const { interleaveHalves, keyColumns, valueRows } = await load('gguf-tensors.mjs')
 
 t.test('every f16 value is its own nearest', async t => {
   for (let bits = 0; bits < 0x10000; bits++) {
@@ -66,13 +66,43 @@ t.test('halves of a head become neighbours', async t => {
   )
 })
 
+t.test('the up-projection of latents is two tensors', async t => {
+  // Two heads of two keys' rows and one value's, over three elements of a latent.
+  const head = (first: number) => [0, 1, 2, 10, 11, 12, 20, 21, 22].map(value => first + value)
+  const rows = Uint16Array.from([...head(0), ...head(100)])
+  const keys = [0, 10, 1, 11, 2, 12]
+  t.same([...keyColumns(rows, 3, 2, 1)], [...keys, ...keys.map(value => 100 + value)])
+  t.same([...valueRows(rows, 3, 2, 1)], [20, 21, 22, 120, 121, 122])
+})
+
+t.test('the twin of latents as llama.cpp names it', async t => {
+  const { vanillaGguf } = await load('vanilla-gguf.mjs')
+  const options = { folder: t.testdir(), layers: 2 }
+  const file = readFileSync(vanillaGguf('tiny-glm', options, 'Q8_0')).toString('latin1')
+  for (const name of ['attn_k_b', 'attn_v_b', 'attn_kv_a_mqa', 'ffn_gate_shexp', 'ffn_gate_exps'])
+    t.ok(file.includes(`blk.1.${name}.weight`), name)
+  t.ok(file.includes('blk.0.ffn_gate.weight'))
+  t.notOk(file.includes('blk.0.ffn_gate_exps.weight'))
+  t.ok(file.includes('deepseek2.attention.key_length_mla'))
+  t.throws(() => vanillaGguf('tiny-longcat', options, 'Q8_0'), /llama.cpp runs, got tiny-longcat/)
+})
+
 t.test('a GGUF file', async t => {
   const path = join(t.testdir(), 'a.gguf')
   const content = () => [Buffer.from([1, 2, 3, 4]), Buffer.from([5, 6, 7, 8])]
-  writeGguf(path, { 'general.architecture': string('x'), list: strings(['ab', '']), n: u32(7) }, [
-    { name: 'a', type: 'BF16', shape: [2, 2], content },
-    { name: 'b', type: 'F32', shape: [2], content },
-  ])
+  writeGguf(
+    path,
+    {
+      'general.architecture': string('x'),
+      list: strings(['ab', '']),
+      n: u32(7),
+      yes: boolean(true),
+    },
+    [
+      { name: 'a', type: 'BF16', shape: [2, 2], content },
+      { name: 'b', type: 'F32', shape: [2], content },
+    ],
+  )
   const file = readFileSync(path)
   let at = 0
   const skip = (bytes: number) => {
@@ -87,10 +117,11 @@ t.test('a GGUF file', async t => {
   }
   t.equal(file.toString('latin1', 0, 4), 'GGUF')
   at = 4
-  t.same([u32At(), u64At(), u64At()], [3, 2, 3])
+  t.same([u32At(), u64At(), u64At()], [3, 2, 4])
   t.same([text(), u32At(), text()], ['general.architecture', 8, 'x'])
   t.same([text(), u32At(), u32At(), u64At(), text(), text()], ['list', 9, 8, 2, 'ab', ''])
   t.same([text(), u32At(), u32At()], ['n', 4, 7])
+  t.same([text(), u32At(), file[skip(1)]], ['yes', 7, 1])
   t.same([text(), u32At(), u64At(), u64At(), u32At(), u64At()], ['a', 2, 2, 2, 30, 0])
   t.same([text(), u32At(), u64At(), u32At(), u64At()], ['b', 1, 2, 0, 32])
   const data = Math.ceil(at / 32) * 32

@@ -26,16 +26,16 @@ function made(shape: string, folder: string, ...args: string[]): string {
   }).trim()
 }
 
-/** Tokens that each expert got, by layer. */
+/** Tokens that each expert got, by layer with experts. */
 async function loads(directory: string): Promise<{ ffn: number[]; others: number }[]> {
   const model = await loadModel(directory, { device: 'cpu', contextLength: TOKENS + 1 })
-  const { vocabSize, ffnExperts, experts, layers } = model.config
+  const { vocabSize, ffnExperts, experts } = model.config
   const tokens = Array.from({ length: TOKENS }, (_, p) => tokenAt(0, p, vocabSize))
   const { routing } = await model.generate(tokens, { maxNewTokens: 1, routing: true })
   await model.close()
-  return Array.from({ length: layers }, (_, layer) => {
+  return routing!.layers.map(({ expertIndices }) => {
     const counts = new Array<number>(experts).fill(0)
-    for (const expert of routing!.layers[layer]!.expertIndices) counts[expert]!++
+    for (const expert of expertIndices) counts[expert]!++
     return {
       ffn: counts.slice(0, ffnExperts),
       others: counts.slice(ffnExperts).reduce((a, b) => a + b, 0),
@@ -75,15 +75,18 @@ t.test('the vanilla twin never chooses a zero-computation expert', async t => {
   }
 })
 
-// 16 FFN experts, 4 picks. Of 8 zero experts, half of the picks; of 16 with tau 0.25, a fifth.
-for (const [zero, tau, expected] of [
-  [8, undefined, 2],
-  [16, 0.25, 0.8],
+// 16 FFN experts, 4 picks. Of 8 zero experts, half of the picks; of 16 with tau 0.25, a fifth. Of
+// LongCat's 8 identity experts, a third. GLM's first layer has no experts.
+for (const [shape, args, expected, sparse] of [
+  ['tiny-qwen3', ['--zero=8'], 2, 8],
+  ['tiny-qwen3', ['--zero=16', '--tau=0.25'], 0.8, 8],
+  ['tiny-glm', ['--zero=8'], 2, 7],
+  ['tiny-longcat', [], 8 / 3, 8],
 ] as const) {
-  t.test(`tiny-qwen3 with ${zero} zero experts: ${expected} FFN experts in each layer`, async t => {
-    const args = [`--zero=${zero}`, '--layers=8', ...(tau ? [`--tau=${tau}`] : [])]
-    const layers = await loads(made('tiny-qwen3', t.testdir(), ...args))
-    t.equal(layers.length, 8)
+  const title = [shape, ...args].join(' ')
+  t.test(`${title}: ${expected.toFixed(2)} FFN experts in each layer`, async t => {
+    const layers = await loads(made(shape, t.testdir(), '--layers=8', ...args))
+    t.equal(layers.length, sparse)
     for (const [layer, { ffn, others }] of layers.entries()) {
       t.equal(sum(ffn) + others, 4 * TOKENS)
       const share = expected / 4
@@ -98,9 +101,11 @@ for (const [zero, tau, expected] of [
 for (const [shape, family, topK] of [
   ['tiny-qwen3', 'qwen3-moe', 4],
   ['tiny-mixtral', 'mixtral', 2],
+  ['tiny-glm', 'glm4-moe-lite', 4],
+  ['tiny-longcat', 'longcat-flash', 4],
 ] as const) {
-  t.test(`${shape} without zero experts is ${family}`, async t => {
-    const directory = made(shape, t.testdir())
+  t.test(`${shape} without zero-computation experts is ${family}`, async t => {
+    const directory = made(shape, t.testdir(), '--vanilla')
     t.equal((await inspectCheckpoint(directory)).config.family, family)
     for (const { ffn, others } of await loads(directory)) {
       t.equal(sum(ffn), topK * TOKENS)
@@ -114,11 +119,14 @@ t.test('shapes of full size are the published ones', async t => {
   const { SHAPES, config, makeup } = await import(
     join(root, 'bench', 'synthetic-shapes.mjs' as string)
   )
-  // Parameters of the published models: 30.5 and 46.7 billion.
+  // Parameters of the published models in billions. LongCat-Flash-Lite has 31.4 more in tables.
   for (const [name, billions, options] of [
     ['qwen3-30b-a3b', 30.5, {}],
     ['qwen3-30b-a3b', 30.5, { zero: 64 }],
     ['mixtral-8x7b', 46.7, {}],
+    ['glm-4.7-flash', 29.9, {}],
+    ['glm-4.7-flash', 29.9, { zero: 32 }],
+    ['longcat-flash-lite', 37.1, {}],
   ] as const) {
     const shape = makeup(SHAPES[name], { zero: 0, vanilla: false, ...options })
     const tensors = storedTensors(describeModel(config(shape), name))

@@ -77,6 +77,24 @@ t.test('operations of a prefill', async t => {
   t.equal(got, 2 * (512 * 226_492_416 + 18_432 * 18_874_368 + 100_663_296))
 })
 
+t.test('a prefill over latents counts the products of heads', async t => {
+  const description = describeModel(
+    {
+      model_type: 'glm4_moe_lite',
+      ...{ vocab_size: 1000, hidden_size: 256, num_hidden_layers: 1, num_attention_heads: 4 },
+      ...{ q_lora_rank: 96, kv_lora_rank: 64, v_head_dim: 48 },
+      ...{ qk_nope_head_dim: 40, qk_rope_head_dim: 16, intermediate_size: 512 },
+    },
+    'latents',
+  )
+  const spec = recordModel(description, listedCheckpoint(description, 'bf16'), 'bf16')
+  // Queries through 96, latents and rotated key, both halves of kv_b, output; then a dense network.
+  const attention = 256 * 96 + 96 * 4 * 56 + 256 * 80 + 4 * (40 + 48) * 64 + 4 * 48 * 256
+  const weights = attention + 3 * 512 * 256
+  const got = operationsOfPrefill(spec, 100, { picks: 0 }, 1)
+  t.equal(got, 2 * (100 * weights + 256 * 1000))
+})
+
 t.test('a share is of the fastest instruction that the dtype may use', async t => {
   const peaks = { f32_fma: 100, int8_vnni: 400, bf16_amx: 800 }
   t.same(peakFor('float32', peaks), { name: 'f32_fma', rate: 100 })
