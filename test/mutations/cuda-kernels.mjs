@@ -46,8 +46,8 @@ export default [
     name: 'cuda-attention-sums-without-rescale',
     breaks: 'The sums keep their scale when a chunk raises the highest score.',
     in: kernels,
-    find: '(rows.sums[r][j], keep[r], o[r][j], add[r])',
-    replace: '(rows.sums[r][j], 1.0f, o[r][j], add[r])',
+    find: 'merged(sum, keep[r], o[r][j], add[r])',
+    replace: 'merged(sum, 1.0f, o[r][j], add[r])',
     tests: ['simt attention'],
   },
   {
@@ -59,6 +59,30 @@ export default [
     replace: `simt::cp_async_wait<2>();
     simt::sync_threads<kThreads>();  // the keys are there`,
     tests: ['simt attention'],
+  },
+  {
+    name: 'cuda-latents-without-rescale',
+    breaks: 'The sums of latents keep their scale when a chunk raises the highest score.',
+    in: kernels,
+    find: 'rows.sums[n][e] *= keep[e / 2];',
+    replace: '',
+    tests: ['simt attention_of_latents'],
+  },
+  {
+    name: 'cuda-latents-not-awaited',
+    breaks: 'Latents are read from shared memory while the second half of a chunk is under way.',
+    in: kernels,
+    find: 'simt::cp_async_wait<C::kSlots - 2>();',
+    replace: 'simt::cp_async_wait<C::kSlots - 1>();',
+    tests: ['simt attention_of_latents'],
+  },
+  {
+    name: 'cuda-rows-of-another-head',
+    breaks: 'Few rows of one head are written to those of the head before.',
+    in: kernels,
+    find: 'r * g.row_step + group * g.group_step',
+    replace: 'r * g.row_step + max(0, group - 1) * g.group_step',
+    tests: ['simt head_linear'],
   },
   {
     name: 'cuda-decode-slices-of-another-warp',
