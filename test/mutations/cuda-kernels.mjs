@@ -65,7 +65,7 @@ export default [
     breaks: 'The sums of latents keep their scale when a chunk raises the highest score.',
     in: kernels,
     find: 'rows.sums[n][e] *= keep[e / 2];',
-    replace: '',
+    replace: 'rows.sums[n][e] *= 1.0f;',
     tests: ['simt attention_of_latents'],
   },
   {
