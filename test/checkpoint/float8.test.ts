@@ -1,7 +1,7 @@
 /** float8 checkpoints: reading, logits, refusals, and what convert makes of them. */
 import { readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
-import t from 'tap'
+import { basename, join } from 'node:path'
+import t, { type Test } from 'tap'
 import { openCheckpoint } from '../../lib/checkpoint/checkpoint.js'
 import { convertCheckpoint } from '../../lib/convert/convert.js'
 import { inspectCheckpoint } from '../../lib/convert/inspect.js'
@@ -13,6 +13,7 @@ import { parametersOf } from '../../lib/program/model-spec.js'
 import { readTensor } from '../../lib/tensor/read-tensor.js'
 import type { TensorRef } from '../../lib/tensor/tensor-ref.js'
 import { runHere } from '../cli/run-here.js'
+import { randomLatent } from '../reference/random-latent.js'
 import {
   bf16Entry,
   type Entry,
@@ -24,9 +25,19 @@ import {
   writeCheckpoint,
 } from '../support/float8.js'
 import { goldenCase } from '../support/golden.js'
-import { BOOKS } from './files.js'
+import { BOOKS, directoryWith } from './files.js'
 
 const GOLDEN = goldenCase('gqa-headdim', 'qwen3_moe')
+
+/** Heads begin within blocks of 128 rows, and latents end within one. */
+const LATENT = directoryWith(
+  t.testdir({}),
+  'latent',
+  randomLatent('glm4_moe_lite_plus_plus', 7, {
+    ...{ vocab_size: 80, hidden_size: 150, num_attention_heads: 3, num_hidden_layers: 2 },
+    ...{ qk_nope_head_dim: 70, v_head_dim: 83, kv_lora_rank: 140, mlp_layer_types: null },
+  }).files,
+)
 
 /** Logits of a few tokens, as bits. */
 async function logitsOf(source: string, dtype: LoadOptions['dtype'] = 'auto'): Promise<Buffer> {
@@ -59,6 +70,7 @@ for (const [name, source] of [
   ['gqa-headdim', GOLDEN],
   ['mixtral', goldenCase('sliding-headdim', 'mixtral')],
   ['books-7m', BOOKS],
+  ['latent', LATENT],
 ] as const) {
   t.test(`${name}: the logits are those of its twins, bit for bit`, async t => {
     const scaleType = name === 'books-7m' ? 'F32' : 'BF16'
@@ -230,9 +242,16 @@ t.test('other quantisations are refused by name', async t => {
   }
 })
 
-t.test('convert keeps float8 with auto, and else writes what loading holds', async t => {
+for (const source of [GOLDEN, LATENT]) {
+  const name = basename(source)
+  t.test(`convert of ${name} keeps float8 with auto, and else writes what loading holds`, t =>
+    checkConversions(t, source),
+  )
+}
+
+async function checkConversions(t: Test, source: string): Promise<void> {
   const folder = t.testdir()
-  const { float8 } = await float8Twins(GOLDEN, folder, 'BF16')
+  const { float8 } = await float8Twins(source, folder, 'BF16')
   const config = (directory: string) => readFileSync(join(directory, 'config.json'), 'utf8')
   for (const dtype of ['auto', 'float32', 'bfloat16', 'int8', 'int4', 'int4-all'] as const) {
     const target = join(folder, `as-${dtype}`)
@@ -251,4 +270,4 @@ t.test('convert keeps float8 with auto, and else writes what loading holds', asy
     'exact',
   )
   t.ok([...parametersOf(spec).values()].some(({ ref }) => ref.dtype === 'float8'))
-})
+}
