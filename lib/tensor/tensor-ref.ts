@@ -81,7 +81,7 @@ export interface HeadRows {
   readonly transposed?: boolean
 }
 
-/** What a weight has of a stored tensor [N, K]: with `rows`, [heads, count, K] or its transposes. */
+/** A stored tensor; with `rows`, [heads, count, K] of it, or [heads, K, count]. */
 export type WeightPart = StoredRef & { readonly name: string; readonly rows?: HeadRows }
 
 export function isPacked(ref: StoredRef): ref is PackedRef {

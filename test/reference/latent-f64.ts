@@ -2,9 +2,8 @@
  * GLM-4.7-Flash, ZEDA's GLM-4.7-Flash++ and LongCat-Flash in plain TypeScript, written from the
  * specification of the golden data.
  *
- * Up-projections of keys and values are two matrices of each head (headParts), and a query is
- * multiplied by the first: q (K c) = (q K) c. Quantised, the one form has other inputs to round
- * than the other.
+ * The up-projection is two matrices of each head (headParts). A query is multiplied by the first:
+ * q (K c) = (q K) c. Quantised, the two forms have different inputs to round.
  */
 import {
   type LayerOutput,
@@ -165,7 +164,7 @@ function longcatConfig(json: Json): LatentConfig {
   }
 }
 
-/** Of kv_b_proj [heads (N + V), C]: of each head [C, N], for its keys, and [V, C], for its values. */
+/** Of kv_b_proj [heads (N + V), C]: [C, N] of each head, for keys, and [V, C], for values. */
 export function headParts(matrix: Matrix, c: LatentConfig): Matrix[] {
   if (!matrix.name.endsWith('.kv_b_proj.weight')) return [matrix]
   const { heads, latentRank: C, plainDim: N, valueDim: V } = c
@@ -181,6 +180,16 @@ export function headParts(matrix: Matrix, c: LatentConfig): Matrix[] {
       { name: `${own}.values.${h}.weight`, shape: [V, C], values: rows.slice(N * C) },
     ]
   }).flat()
+}
+
+function joined(...rows: readonly Row[]): Row {
+  const out = new Float64Array(rows.reduce((length, row) => length + row.length, 0))
+  let at = 0
+  for (const row of rows) {
+    out.set(row, at)
+    at += row.length
+  }
+  return out
 }
 
 /** One text of such a model. */
@@ -218,25 +227,26 @@ export class LatentSequence extends FamilySequence {
 
   protected override attention(y: Row, own: string, index: number, position: number): Row {
     const r = this.r
-    const { heads, headDim: R, plainDim: N, latentRank: C, valueDim: V, scale } = this.#c
+    const { heads, headDim: R, plainDim: N, latentRank: C, scale } = this.#c
     const q = this.#queries(y, own)
     const l = this.project(`${own}.kv_a_proj_with_mqa`, y)
     const normed = this.norm(l.subarray(0, C), `${own}.kv_a_layernorm.weight`, INNER_EPS)
     const latent = normed.map(value => r(value * this.#c.latentScale))
     const cached = this.cached[index]!
-    const key = Float64Array.of(...latent, ...this.#rotated(l.subarray(C), position))
+    const key = joined(latent, this.#rotated(l.subarray(C), position))
     cached.keys.push(key)
     cached.values.push(key)
-    const joined = new Float64Array(heads * V)
-    for (let h = 0; h < heads; h++) {
-      const [plain, rotated] = [q.slice(h * (N + R)), q.slice(h * (N + R) + N)]
-      const absorbed = this.times(`${own}.kv_b_proj.keys.${h}.weight`, plain.subarray(0, N))
-      const query = Float64Array.of(...absorbed, ...this.#rotated(rotated.subarray(0, R), position))
+    const plain = Array.from({ length: heads }, (_, h) => q.subarray(h * (N + R)).subarray(0, N))
+    const rest = Array.from({ length: heads }, (_, h) => q.subarray(h * (N + R) + N).subarray(0, R))
+    const rotated = this.#rotated(joined(...rest), position)
+    const values = plain.map((part, h) => {
+      const absorbed = this.times(`${own}.kv_b_proj.keys.${h}.weight`, part)
+      const query = joined(absorbed, rotated.subarray(h * R, (h + 1) * R))
       const mean = new Float64Array(C)
       this.attend(query, cached, 0, scale, mean)
-      joined.set(this.times(`${own}.kv_b_proj.values.${h}.weight`, mean), h * V)
-    }
-    return this.project(`${own}.o_proj`, joined)
+      return this.times(`${own}.kv_b_proj.values.${h}.weight`, mean)
+    })
+    return this.project(`${own}.o_proj`, joined(...values))
   }
 
   #queries(y: Row, own: string): Row {
@@ -246,11 +256,11 @@ export class LatentSequence extends FamilySequence {
     return this.times(`${own}.q_b_proj.weight`, normed)
   }
 
+  /** Heads of R elements: pairs of neighbours become halves. */
   #rotated(row: Row, position: number): Row {
-    const half = row.length / 2
-    const out = this.#c.interleaved
-      ? row.map((_, i) => row[i < half ? 2 * i : 2 * (i - half) + 1]!)
-      : row.slice()
+    const { headDim: R, interleaved } = this.#c
+    const placeOf = (i: number) => (i < R / 2 ? 2 * i : 2 * i + 1 - R)
+    const out = row.map((value, i) => (interleaved ? row[i - (i % R) + placeOf(i % R)]! : value))
     this.rotary.rotate(out, position)
     return out
   }

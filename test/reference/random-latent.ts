@@ -1,4 +1,4 @@
-/** Small random checkpoints of GLM-4.7-Flash, its ++ and LongCat-Flash: every key of config.json. */
+/** Small random checkpoints of GLM-4.7-Flash, its ++ and LongCat-Flash, of any configuration. */
 import type { LatentFamily } from '../support/golden.js'
 import { headParts, type LatentConfig, LatentSequence, latentConfig } from './latent-f64.js'
 import {

@@ -149,7 +149,7 @@ export function sortedPicks(indices: ArrayLike<number>, weights: ArrayLike<numbe
   return { experts, weights: shares }
 }
 
-/** Fewer heads of keys than of queries, constant experts, a sliding window, latents, layers of two. */
+/** Grouped heads of keys, constant experts, a sliding window, latents, layers of two attentions. */
 export const ONE_OF_EACH_FAMILY: readonly (readonly [Family, string])[] = [
   ['moepp', 'gqa'],
   ['qwen3_moe', 'gqa-headdim'],
