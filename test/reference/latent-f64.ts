@@ -277,7 +277,14 @@ export class LatentSequence extends FamilySequence {
     const weights = experts.map(e =>
       r((renormalised ? r(scores[e]! / sum) : scores[e]!) * routedScale),
     )
-    return { picks: { experts, weights }, margin: Math.min(margin, marginOf(choice, topK)) }
+    // An error of a logit changes its score by its slope: s (1 - s) of a softmax and a sigmoid.
+    const reach = Math.max(...logits.map(Math.abs)) / 2
+    const [last, next] = order.slice(topK - 1, topK + 1) as [number, number | undefined]
+    if (next === undefined) return { picks: { experts, weights }, margin }
+    const slope = scores[last]! * (1 - scores[last]!) + scores[next]! * (1 - scores[next]!)
+    const size = Math.max(slope * reach, Math.abs(choice[last]!) / 16)
+    const own = (choice[last]! - choice[next]!) / size
+    return { picks: { experts, weights }, margin: Math.min(margin, own) }
   }
 
   #sigmoids(logits: Row, masked: boolean): Row {
