@@ -7,8 +7,10 @@ import { convertCheckpoint } from '../../lib/convert/convert.js'
 import { inspectCheckpoint } from '../../lib/convert/inspect.js'
 import { recordModel } from '../../lib/families/record.js'
 import { readModel } from '../../lib/families/registry.js'
+import { DEVICE_TRAITS } from '../../lib/load/device-traits.js'
 import { estimateMemory, loadModel } from '../../lib/load/load.js'
-import type { LoadOptions } from '../../lib/options/load.js'
+import { planLoad, planOn } from '../../lib/load/plan.js'
+import { type LoadOptions, resolveLoadOptions } from '../../lib/options/load.js'
 import { parametersOf } from '../../lib/program/model-spec.js'
 import { readTensor } from '../../lib/tensor/read-tensor.js'
 import type { TensorRef } from '../../lib/tensor/tensor-ref.js'
@@ -96,6 +98,17 @@ t.test("'auto' holds float8 as bfloat16 on the CPU", async t => {
   t.ok(experts.length > 0 && experts.every(({ dtype }) => dtype === 'bf16'))
   // The embedding and the head are float32 in this checkpoint.
   t.ok(auto!.weightBytes > bfloat16!.weightBytes)
+})
+
+t.test("'auto' holds float8 on a GPU, but not the rows of heads", async t => {
+  const { float8 } = await float8Twins(LATENT, t.testdir(), 'F32')
+  const [description, checkpoint] = [await readModel(float8), await openCheckpoint(float8)]
+  const plan = planLoad(description, checkpoint, resolveLoadOptions({}))
+  const held = (suffix: RegExp) =>
+    planOn(plan, DEVICE_TRAITS.cuda).spec.weights.find(({ name }) => suffix.test(name))?.dtype
+  t.equal(held(/layers\.1\.self_attn\.q_b_proj\.weight$/), 'float8')
+  t.equal(held(/layers\.1\.self_attn\.kv_b_proj\.keys$/), 'bf16')
+  t.equal(held(/layers\.1\.self_attn\.kv_b_proj\.values$/), 'bf16')
 })
 
 t.test('inspect shows types, scales and memory', async t => {

@@ -162,7 +162,9 @@ function listTensors(random: Random, c: LatentConfig, add: AddTensor): void {
       continue
     }
     listExperts(c, block, router, add)
-    add(`${prefix}.${c.choiceBias}`, [c.ffnExperts + c.zero.length], bias)
+    // Above 0 with groups: else several of excluded experts, which all score 0, would be next.
+    const mean = (glm?.groups ?? 1) > 1 ? 4 * bias : 0
+    add(`${prefix}.${c.choiceBias}`, [c.ffnExperts + c.zero.length], bias, mean)
     if (glm?.shared) listFfn(c, `${block}.shared_experts`, glm.shared, add)
   }
   listHead(random, c, add)
