@@ -11,6 +11,13 @@ namespace moepp {
 
 using Shape = std::vector<int64_t>;  // sizes and, in a program, Symbols (program/spec.h)
 
+// `count` rows of each of `heads` heads, from `first` on.
+struct HeadRows {
+  int64_t heads = 0;
+  int64_t first = 0, count = 0;
+  bool transposed = false;  // each head's matrix
+};
+
 // The place of one stored tensor (lib/tensor/tensor-ref.ts).
 struct TensorRef {
   std::string name;  // for errors
@@ -23,6 +30,9 @@ struct TensorRef {
   Layout packed = Layout::kRows;
   // Of kF8 one: f32 or bf16 [..., ceil(N/128), ceil(K/128)] of a shape [..., N, K].
   std::vector<TensorRef> scale = {};
+  // Of a matrix [N, K]: what is taken of it, [heads, count, K], or transposed [heads, K, count].
+  // Without heads: all of it.
+  HeadRows rows = {};
 
   bool is_packed() const { return packed != Layout::kRows; }
 };

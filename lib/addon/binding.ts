@@ -9,8 +9,8 @@ import type {
   NamedRef,
   QuantisedDType,
   StoredDType,
-  StoredRef,
   WeightDType,
+  WeightPart,
 } from '../tensor/tensor-ref.js'
 import {
   type AddonFile,
@@ -45,7 +45,7 @@ export interface WeightSpec {
    * Stored tensors, one below the other along the first axis, or one packed weight. `name` is for
    * errors.
    */
-  readonly parts: readonly (StoredRef & { readonly name: string })[]
+  readonly parts: readonly WeightPart[]
 }
 
 /**

@@ -10,7 +10,7 @@ import { PARAMETER_KINDS, type ParameterKind } from '../program/model-spec.js'
 import { expertCount } from '../program/moe-ops.js'
 import { type CreateCommand, runWork } from './command.js'
 import { checkUsage } from './errors.js'
-import { formatBytes, formatCount, formatRatio, formatTable } from './format.js'
+import { formatBytes, formatCount, formatNumber, formatRatio, formatTable } from './format.js'
 import { addLoadOptions, loadOptions } from './generate-options.js'
 import { addHubOptions, type HubFlags, MODEL_ARGUMENT, modelDirectory } from './source.js'
 
@@ -149,7 +149,7 @@ function expertsOf({ config: c, routers }: Inspection): string {
 }
 
 function configTable(inspection: Inspection): string {
-  const { config: c, routerNotes } = inspection
+  const { config: c, routerNotes, predictionLayers } = inspection
   const scaling = c.ropeScaling ? `, ${c.ropeScaling.type} scaling by ${c.ropeScaling.factor}` : ''
   const end = c.eosTokenIds.length > 0 ? c.eosTokenIds.join(', ') : 'none'
   const rows = [
@@ -159,6 +159,9 @@ function configTable(inspection: Inspection): string {
     ['attention', `${c.heads} heads of ${c.headDim}, ${c.kvHeads} key and value heads`],
     ['experts', expertsOf(inspection)],
     ['router', routerNotes.join(', ')],
+    ...(predictionLayers > 0
+      ? [['multi-token prediction', `${formatNumber(predictionLayers, 'layer')}, not loaded`]]
+      : []),
     [
       'vocabulary',
       `${formatCount(c.vocabSize)}${c.tieWordEmbeddings ? ', head tied to the embedding' : ''}`,

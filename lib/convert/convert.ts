@@ -22,6 +22,7 @@ import {
   type PackedRef,
   type StoredDType,
   type WeightDType,
+  type WeightPart,
 } from '../tensor/tensor-ref.js'
 import { loadTokenizer } from '../tokenizer/tokenizer.js'
 import { withoutKey, withTorchDtype } from './config-text.js'
@@ -147,12 +148,14 @@ function outputTensors(spec: ModelSpec, dtype: ConvertDType): OutputTensor[] {
   const unread = spec.unread.flatMap(({ name, ref }) =>
     elementsOutput({ ...ref, name }, 'f32', dtype),
   )
-  return [...weights, ...unread]
+  // Several weights may have rows of one stored tensor.
+  const byName = new Map([...weights, ...unread].map(tensor => [tensor.name, tensor]))
+  return [...byName.values()]
 }
 
-/** A tensor, with its scales if it stays float8. */
+/** A stored tensor, with its scales if it stays float8. */
 function elementsOutput(
-  { name, ...ref }: NamedRef,
+  { name, rows: _, ...ref }: NamedRef & Pick<WeightPart, 'rows'>,
   held: WeightDType,
   dtype: ConvertDType,
 ): ElementsOutput[] {

@@ -57,6 +57,8 @@ export interface Inspection {
   readonly routerNotes: readonly string[]
   /** Layers with experts. */
   readonly routers: readonly Router[]
+  /** Layers for multi-token prediction that are stored. They are not loaded. */
+  readonly predictionLayers: number
   readonly generationConfig: GenerationConfig
   readonly parameters: {
     readonly total: number
@@ -110,6 +112,7 @@ export async function inspectCheckpoint(directory: string): Promise<Inspection> 
     config: description.config,
     routerNotes: description.routerNotes,
     routers: routersOf(spec),
+    predictionLayers: predictionLayers(description, stored),
     generationConfig: await readGenerationConfig(directory),
     parameters: {
       total: totalParameters(byKind),
@@ -137,6 +140,13 @@ export async function inspectCheckpoint(directory: string): Promise<Inspection> 
     ]),
     otherTensors: stored.filter(name => !known.has(name)),
   }
+}
+
+function predictionLayers(
+  { predictionLayer = () => undefined }: ModelDescription,
+  stored: readonly string[],
+): number {
+  return new Set(stored.map(predictionLayer).filter(layer => layer !== undefined)).size
 }
 
 function tensorInfo(name: string, { dtype, shape, file }: StoredRef): StoredTensorInfo {

@@ -72,6 +72,11 @@ export interface ModelDescription {
   readonly rope: Rope
   /** Matrices are stored as float8, in blocks of 128 x 128 (float8.ts). Default false. */
   readonly isFloat8?: boolean
+  /**
+   * The layer for multi-token prediction that a stored tensor is of. Loading skips such tensors.
+   * Default: there are none.
+   */
+  readonly predictionLayer?: (name: string) => number | undefined
   /** Records the model: its weights, its ops, its KV cache, and what can be captured. */
   record(m: ModelBuilder): void
 }

@@ -19,7 +19,7 @@ import {
   tokenIds,
   torchDtype,
 } from './fields.js'
-import { type LatentSizes, latentScale, latentSizes } from './latent-fields.js'
+import { type LatentSizes, latentHeads, latentScale, latentSizes } from './latent-fields.js'
 import { storedConstants, storedExperts, storedMlp } from './stored-parts.js'
 import type { ZeroComputation } from './zero-computation.js'
 
@@ -69,6 +69,7 @@ export function describeGlm4MoeLite(
       ...(c.masked ? ['zero-computation experts score 0'] : []),
     ],
     rope,
+    predictionLayer: name => layerPast(c.layers, name),
     record(m) {
       decoder(m, c, rope, (layer, { x, y }, inputs, next) => {
         const stored = `model.layers.${layer}.self_attn`
@@ -80,6 +81,12 @@ export function describeGlm4MoeLite(
       })
     },
   }
+}
+
+/** Layers for multi-token prediction are stored past the last. */
+function layerPast(layers: number, name: string): number | undefined {
+  const layer = Number(/^model\.layers\.(\d+)\./.exec(name)?.[1])
+  return layer >= layers ? layer - layers : undefined
 }
 
 function recordMoe(
@@ -118,7 +125,7 @@ const NOT_READ = keys(`
 function parse(fields: Fields, family: string, zero: ZeroComputation): Glm4MoeLiteConfig {
   siluOnly(fields)
   const layers = fields.size('num_hidden_layers', 47)
-  const heads = fields.size('num_attention_heads', 20)
+  const heads = latentHeads(fields, 20)
   const maxPositionEmbeddings = fields.size('max_position_embeddings', 202752)
   const ffnExperts = fields.size('n_routed_experts', 64)
   const runs: ExpertRuns = [{ kind: 'ffn', count: ffnExperts }, ...zero.runs]

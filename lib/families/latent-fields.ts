@@ -3,7 +3,8 @@ import type { Fields } from '../base/fields.js'
 import type { LatentAttentionShape } from '../layers/latent-attention.js'
 import type { RopeScaling } from '../layers/rope.js'
 
-/** The kernels' limit: a latent with its rotated key. */
+/** The kernels' limits: heads, and a latent with its rotated key. */
+const MAX_LATENT_HEADS = 256
 const MAX_LATENT_DIM = 1024
 
 /** The sizes of heads and latents. */
@@ -11,6 +12,14 @@ export type LatentSizes = Pick<
   LatentAttentionShape,
   'queryRank' | 'latentRank' | 'plainDim' | 'rotatedDim' | 'valueDim'
 >
+
+/** Every head has keys and values of its own, made of the one latent. */
+export function latentHeads(fields: Fields, absent: number): number {
+  const heads = fields.size('num_attention_heads', absent)
+  if (heads > MAX_LATENT_HEADS)
+    throw fields.bad(`num_attention_heads is ${heads}, expected at most ${MAX_LATENT_HEADS}`)
+  return heads
+}
 
 /** `defaults` stand for keys that are left out; a queryRank of null is the file's. */
 export function latentSizes(fields: Fields, defaults: LatentSizes & { queryRank: number }) {

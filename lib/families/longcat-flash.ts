@@ -19,7 +19,7 @@ import {
   tokenIds,
   torchDtype,
 } from './fields.js'
-import { type LatentSizes, latentScale, latentSizes } from './latent-fields.js'
+import { type LatentSizes, latentHeads, latentScale, latentSizes } from './latent-fields.js'
 import { storedExperts, storedMlp } from './stored-parts.js'
 
 export interface LongcatFlashConfig extends ModelConfig, LatentSizes {
@@ -47,6 +47,7 @@ function describeLongcatFlash(fields: Fields): ModelDescription {
     config: c,
     routerNotes: ['weights of the softmax over all, a bias for the choice'],
     rope,
+    predictionLayer,
     record(m) {
       decoder(
         m,
@@ -57,6 +58,12 @@ function describeLongcatFlash(fields: Fields): ModelDescription {
       )
     },
   }
+}
+
+/** Beside layers there are tensors that all of them share. */
+function predictionLayer(name: string): number | undefined {
+  const [tensor, layer = 0] = /^model\.mtp\.(?:layers\.(\d+)\.)?/.exec(name) ?? []
+  return tensor === undefined ? undefined : Number(layer)
 }
 
 /**
@@ -133,7 +140,7 @@ const NOT_READ = keys(`
 
 function parse(fields: Fields): LongcatFlashConfig {
   siluOnly(fields)
-  const heads = fields.size('num_attention_heads', 64)
+  const heads = latentHeads(fields, 64)
   const maxPositionEmbeddings = fields.size('max_position_embeddings', 131072)
   const ffnExperts = fields.size('n_routed_experts', 512)
   const identities = fields.integer('zero_expert_num', 256, { from: 0 })

@@ -6,7 +6,7 @@
 import type { Buffer, Weight } from '../program/builder.js'
 import type { ModelBuilder } from '../program/model-builder.js'
 import { attention, headLinear, latentStore, linear, rmsNorm } from '../program/ops.js'
-import type { HeadRows } from '../tensor/head-rows.js'
+import type { HeadRows } from '../tensor/tensor-ref.js'
 import type { StepInputs } from './decoder.js'
 
 /** Of the norms within, whatever a configuration says of the others. */

@@ -68,10 +68,13 @@ export function planOn(plan: LoadPlan, traits: DeviceTraits): LoadPlan {
   return { ...plan, spec: { ...plan.spec, weights } }
 }
 
-/** The matrices of layers: not the embedding, from which rows are read, and not the head. */
+/**
+ * The matrices of layers: not the embedding, from which rows are read, and not the head. The rows
+ * of heads begin within a block.
+ */
 function isFloat8({ kind, parts }: RecordedWeight): boolean {
   const isOfLayer = kind === 'attention' || kind === 'ffnExperts' || kind === 'denseFfn'
-  return isOfLayer && parts.every(({ dtype }) => dtype === 'float8')
+  return isOfLayer && parts.every(({ dtype, rows }) => dtype === 'float8' && !rows)
 }
 
 /** Only inputs of matrices in bf16 may be rounded to bf16. */

@@ -6,9 +6,14 @@
 import { show } from '../base/json.js'
 import type { Checkpoint } from '../checkpoint/checkpoint.js'
 import { MoeppError } from '../errors.js'
-import { type HeadRows, headRows } from '../tensor/head-rows.js'
 import { stackParts } from '../tensor/stack.js'
-import { type NamedRef, type PackedRef, scaleShape, type TensorRef } from '../tensor/tensor-ref.js'
+import {
+  type HeadRows,
+  type NamedRef,
+  type PackedRef,
+  scaleShape,
+  type TensorRef,
+} from '../tensor/tensor-ref.js'
 import { type Buffer, ProgramBuilder, type Weight } from './builder.js'
 import type { CacheShape, ModelSpec, ParameterKind, RecordedWeight } from './model-spec.js'
 import type { RankExperts } from './moe-ops.js'
@@ -260,15 +265,8 @@ export class ModelBuilder extends ProgramBuilder {
 
   #partsOf(part: Part): RecordedWeight['parts'][number][] {
     const { name, taken, rows } = part
-    const whole = this.#tensors.tensor(part)
-    if (!rows) return stackParts(whole, taken).map(ref => ({ name, ...ref }))
-    if (whole.scale) {
-      throw new MoeppError(
-        'ERR_UNSUPPORTED',
-        `${name}: is float8, of which moepp cannot take the rows of heads (${whole.file})`,
-      )
-    }
-    return [{ name, ...headRows(whole, rows), whole }]
+    const ref = this.#tensors.tensor(part)
+    return stackParts(ref, taken).map(entry => ({ name, ...entry, ...(rows && { rows }) }))
   }
 
   #declare(name: string, specOf: () => RecordedWeight): Weight {

@@ -32,8 +32,6 @@ export type ParameterCounts = Readonly<Record<ParameterKind, number>>
 
 export interface RecordedWeight extends WeightSpec {
   readonly kind: ParameterKind
-  /** `whole`: the stored tensor, if several weights take rows of it. */
-  readonly parts: readonly (WeightSpec['parts'][number] & { readonly whole?: TensorRef })[]
 }
 
 /** Keys and values of a token. */
@@ -123,7 +121,7 @@ export function parametersOf(
 ): Map<string, { kind: ParameterKind; ref: StoredRef }> {
   const found = new Map<string, { kind: ParameterKind; ref: StoredRef }>()
   for (const { kind, parts } of spec.weights)
-    for (const { name, whole, ...ref } of parts) found.set(name, { kind, ref: whole ?? ref })
+    for (const { name, rows: _, ...ref } of parts) found.set(name, { kind, ref })
   for (const { name, kind, ref } of spec.unread) found.set(name, { kind, ref })
   return found
 }

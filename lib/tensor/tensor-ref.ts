@@ -72,6 +72,18 @@ export interface PackedRef {
 
 export type StoredRef = TensorRef | PackedRef
 
+/** `count` rows of each of `heads` heads of a matrix, from `first` on. */
+export interface HeadRows {
+  readonly heads: number
+  readonly first: number
+  readonly count: number
+  /** Each head's matrix is transposed. */
+  readonly transposed?: boolean
+}
+
+/** A stored tensor; with `rows`, [heads, count, K] of it, or [heads, K, count]. */
+export type WeightPart = StoredRef & { readonly name: string; readonly rows?: HeadRows }
+
 export function isPacked(ref: StoredRef): ref is PackedRef {
   return 'packed' in ref
 }

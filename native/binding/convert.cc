@@ -107,6 +107,16 @@ static Shape shape_of(const Napi::Object& object, const char* key = "shape") {
   return shape;
 }
 
+static HeadRows to_head_rows(const Napi::Object& object) {
+  HeadRows rows;
+  rows.heads = integer_of(object, "heads");
+  rows.first = integer_of(object, "first");
+  rows.count = integer_of(object, "count");
+  rows.transposed = own(object, "transposed").ToBoolean();
+  if (rows.heads < 1) throw expected(object.Env(), "heads", "at least 1");
+  return rows;
+}
+
 static TensorRef to_tensor_ref(const Napi::Object& object) {
   TensorRef ref;
   ref.name = string_of(object, "name");
@@ -134,6 +144,8 @@ static TensorRef to_tensor_ref(const Napi::Object& object) {
     if (ref.strides.size() != ref.shape.size())
       throw expected(object.Env(), "strides", "as long as shape");
   }
+  const Napi::Value rows = own(object, "rows");
+  if (!rows.IsUndefined()) ref.rows = to_head_rows(to_object(rows, "rows"));
   const Napi::Value scale = own(object, "scale");
   if (scale.IsUndefined()) return ref;
   const Napi::Object scales = to_object(scale, "scale");

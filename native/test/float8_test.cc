@@ -92,6 +92,69 @@ MOEPP_TEST(float8_is_quantised_as_its_values) {
   }
 }
 
+// Elements [begin, end) of a row, as f32.
+static std::vector<float> piece_of(const StackedRows& rows, int64_t row, int64_t begin,
+                                   int64_t end) {
+  std::vector<float> values(static_cast<size_t>(end - begin));
+  EXPECT(convert_row(rows.row(row), begin, end - begin, DType::kF32,
+                     reinterpret_cast<std::byte*>(values.data())));
+  return values;
+}
+
+// Heads of `head_rows` begin and end within blocks of 128 rows.
+static void check_heads(const HeadRows& taken, int64_t head_rows, int64_t columns) {
+  Float8File file({taken.heads * head_rows, columns}, DType::kBf16);
+  file.write();
+  file.ref.rows = taken;
+  const int64_t length = taken.transposed ? taken.count : columns,
+                each = taken.transposed ? columns : taken.count;
+  StackedRows rows;
+  const WeightSpec spec = {"held", DType::kF32, {taken.heads, each, length}, {file.ref}};
+  EXPECT(StackedRows::open(spec, &rows).ok());
+  int64_t wrong = 0;
+  for (int64_t row = 0; row < taken.heads * each; row++) {
+    const int64_t head = row / each * head_rows + taken.first, i = row % each;
+    for (int64_t begin = 0; begin < length; begin += 100) {
+      const int64_t end = std::min(length, begin + 100);
+      const std::vector<float> values = piece_of(rows, row, begin, end);
+      for (int64_t k = begin; k < end; k++) {
+        const float expected =
+            taken.transposed ? file.value(0, head + k, i) : file.value(0, head + i, k);
+        wrong += values[static_cast<size_t>(k - begin)] == expected ? 0 : 1;
+      }
+    }
+  }
+  EXPECT_MESSAGE(wrong == 0, std::to_string(wrong) + " elements are wrong");
+}
+
+MOEPP_TEST(float8_gives_the_rows_of_heads) {
+  for (const bool transposed : {false, true}) {
+    check_heads({3, 0, 192, transposed}, 448, 260);
+    check_heads({3, 192, 256, transposed}, 448, 260);
+    check_heads({2, 128, 128, transposed}, 256, 128);
+    check_heads({5, 3, 4, transposed}, 7, 1);
+    check_heads({1, 129, 1, transposed}, 130, 129);
+  }
+}
+
+MOEPP_TEST(float8_refuses_rows_that_heads_do_not_have) {
+  Float8File file({300, 20});
+  file.write();
+  const auto refuses = [&](const HeadRows& taken, DType held, const std::string& words) {
+    file.ref.rows = taken;
+    StackedRows rows;
+    const Status status =
+        StackedRows::open({"held", held, {taken.heads, taken.count, 20}, {file.ref}}, &rows);
+    EXPECT_MESSAGE(!status.ok() && status.message.find(words) != std::string::npos,
+                   "expected '" + words + "', got '" + status.message + "'");
+  };
+  refuses({7, 0, 10}, DType::kF32, "is [300, 20], expected a matrix of 7 heads");
+  refuses({3, 50, 51}, DType::kF32, "with rows 50 to 101");
+  refuses({3, -1, 5}, DType::kF32, "with rows -1 to 4");
+  refuses({3, 0, 0}, DType::kF32, "expected a matrix of 3 heads");
+  refuses({3, 0, 100}, DType::kF8, "are not held as float8");
+}
+
 template <class Change>
 static void expect_refused(const Change& change, const std::string& words) {
   for (const DType held : {DType::kF32, DType::kBf16, DType::kI8, DType::kI4}) {

@@ -49,8 +49,9 @@ static void convert(const PackRow& row, int64_t k, int64_t n, DType dtype, std::
 static bool convert_f8(const PackRow& row, int64_t k, int64_t n, DType dtype, std::byte* to) {
   bool has_nan = false;
   for (const int64_t last = k + n; k < last;) {
-    const int64_t end = std::min(last, (k / kScaleBlock + 1) * kScaleBlock);
-    const float scale = row.scales[k / kScaleBlock];
+    const int64_t block = (k + row.phase) / kScaleBlock;
+    const int64_t end = std::min(last, (block + 1) * kScaleBlock - row.phase);
+    const float scale = row.scales[block * row.scale_step];
     convert<1>(row, k, end - k, dtype, to, [&](const std::byte* from) {
       const auto code = static_cast<uint8_t>(*from);
       has_nan |= is_e4m3_nan(code);

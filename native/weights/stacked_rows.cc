@@ -17,20 +17,24 @@ Status StackedRows::open(const WeightSpec& spec, StackedRows* rows) {
   rows->first_rows_.push_back(0);
   std::map<std::string, std::shared_ptr<MappedFile>> files;
   for (const TensorRef& ref : spec.parts) {
-    const bool fits =
-        joined ? ref.shape.size() == 1 : !ref.shape.empty() && ref.shape.back() == rows->length_;
+    // Blocks of a device begin at its rows' first element, and stored ones may not.
+    if (spec.dtype == DType::kF8 && ref.rows.heads != 0)
+      return Status::error(Code::kUnsupported, ref.name + ": rows of heads are not held as float8");
+    SourceTensor source;
+    MOEPP_CHECK(SourceTensor::open(ref, &files, &source));
+    const Shape& shape = source.shape;
+    const bool fits = joined ? shape.size() == 1 : !shape.empty() && shape.back() == rows->length_;
     if (!fits) {
       return Status::error(Code::kBadWeights, ref.name + ": its rows do not have " +
                                                   std::to_string(rows->length_) + " elements");
     }
-    SourceTensor source;
-    MOEPP_CHECK(SourceTensor::open(ref, &files, &source));
+    const int64_t elements = elements_of(shape);
     if (joined) {
       source.shape.push_back(1);
       source.strides.push_back(1);
     }
     rows->first_rows_.push_back(rows->first_rows_.back() +
-                                elements_of(ref.shape) / std::max<int64_t>(1, rows->length_));
+                                elements / std::max<int64_t>(1, rows->length_));
     rows->parts_.push_back(std::move(source));
   }
   if (rows->count() * rows->length_ != elements_of(spec.shape)) {

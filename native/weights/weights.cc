@@ -94,7 +94,10 @@ Status SourceTensor::open(const TensorRef& ref, Files* files, SourceTensor* tens
                                              " lie past the end of " + ref.file + " (" +
                                              std::to_string(file->size()) + " bytes)");
   }
-  if (ref.dtype == DType::kF8) MOEPP_CHECK(read_scales(ref, files, &tensor->scales_));
+  if (ref.dtype == DType::kF8) {
+    MOEPP_CHECK(read_scales(ref, files, &tensor->scales_));
+    tensor->scale_columns_ = scale_blocks(ref.shape.back());
+  }
   tensor->data = file->data() + ref.byte_offset;
   tensor->dtype = ref.dtype;
   tensor->shape = ref.shape;
@@ -108,6 +111,29 @@ Status SourceTensor::open(const TensorRef& ref, Files* files, SourceTensor* tens
     std::memcpy(tensor->aligned_copy_.get(), tensor->data, ref.byte_length);
     tensor->data = tensor->aligned_copy_.get();
   }
+  return ref.rows.heads == 0 ? Status() : tensor->take(ref);
+}
+
+Status SourceTensor::take(const TensorRef& ref) {
+  const HeadRows& rows = ref.rows;
+  const bool has_heads = shape.size() == 2 && rows.heads > 0 && shape[0] % rows.heads == 0;
+  const int64_t head_rows = has_heads ? shape[0] / rows.heads : 0;
+  if (rows.first < 0 || rows.count < 1 || rows.count > head_rows - rows.first) {
+    return Status::error(Code::kBadWeights, ref.name + ": is " + shape_words(shape) +
+                                                ", expected a matrix of " +
+                                                std::to_string(rows.heads) + " heads with rows " +
+                                                std::to_string(rows.first) + " to " +
+                                                std::to_string(rows.first + rows.count));
+  }
+  data += rows.first * strides[0] * dtype_size(dtype);
+  shape = {rows.heads, rows.count, shape[1]};
+  strides = {head_rows * strides[0], strides[0], strides[1]};
+  if (rows.transposed) {
+    std::swap(shape[1], shape[2]);
+    std::swap(strides[1], strides[2]);
+  }
+  rows_ = rows;
+  head_rows_ = head_rows;
   return {};
 }
 
@@ -134,10 +160,26 @@ PackRow SourceTensor::row(int64_t index) const {
     rest /= shape[i];
   }
   const std::byte* from = data + element * dtype_size(dtype);
-  if (scales_.empty()) return {from, dtype, strides[rank - 1]};
-  const int64_t rows = shape[rank - 2];
-  const int64_t block = index / rows * scale_blocks(rows) + index % rows / kScaleBlock;
-  return {from, dtype, strides[rank - 1], scales_.data() + block * scale_blocks(shape[rank - 1])};
+  PackRow row = {from, dtype, strides[rank - 1]};
+  if (!scales_.empty()) set_scales(index, &row);
+  return row;
+}
+
+void SourceTensor::set_scales(int64_t index, PackRow* row) const {
+  const int64_t rows = shape[shape.size() - 2], matrix = index / rows, i = index % rows;
+  if (rows_.heads == 0) {
+    const int64_t block = matrix * scale_blocks(rows) + i / kScaleBlock;
+    row->scales = scales_.data() + block * scale_columns_;
+    return;
+  }
+  // A head may begin within a block of rows.
+  const int64_t head = matrix * head_rows_ + rows_.first;
+  const int64_t stored = rows_.transposed ? head : head + i;
+  row->scales = scales_.data() + stored / kScaleBlock * scale_columns_;
+  if (!rows_.transposed) return;
+  row->scales += i / kScaleBlock;
+  row->scale_step = scale_columns_;
+  row->phase = head % kScaleBlock;
 }
 
 Status not_finite(const WeightSpec& spec, int64_t row) {

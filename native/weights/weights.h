@@ -15,8 +15,9 @@
 
 namespace moepp {
 
-// One stored tensor in memory: element [i, j, ...] is at data + (i * strides[0] + j * strides[1] +
-// ...) * dtype_size(dtype). data is aligned to the element's size.
+// One stored tensor in memory, or the rows of heads that are taken of it: element [i, j, ...] is at
+// data + (i * strides[0] + j * strides[1] + ...) * dtype_size(dtype). data is aligned to the
+// element's size.
 class SourceTensor {
  public:
   // Checks the reference against the file: every element that shape and strides reach lies within
@@ -42,10 +43,17 @@ class SourceTensor {
   std::vector<int64_t> strides;
 
  private:
+  Status take(const TensorRef& ref);
+  // Scales of the row of this index.
+  void set_scales(int64_t index, PackRow* row) const;
+
   std::shared_ptr<MappedFile> file_;
   uint64_t offset_ = 0, bytes_ = 0;
   std::unique_ptr<std::byte[]> aligned_copy_;
   std::vector<float> scales_;  // of kF8, row-major
+  int64_t scale_columns_ = 0;
+  HeadRows rows_;          // of a stored matrix, if it has heads
+  int64_t head_rows_ = 0;  // stored rows of a head
 };
 
 // Writes a file: `header`, then each tensor row-major in its dtype, one after another; synced to

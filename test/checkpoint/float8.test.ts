@@ -1,18 +1,21 @@
 /** float8 checkpoints: reading, logits, refusals, and what convert makes of them. */
 import { readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
-import t from 'tap'
+import { basename, join } from 'node:path'
+import t, { type Test } from 'tap'
 import { openCheckpoint } from '../../lib/checkpoint/checkpoint.js'
 import { convertCheckpoint } from '../../lib/convert/convert.js'
 import { inspectCheckpoint } from '../../lib/convert/inspect.js'
 import { recordModel } from '../../lib/families/record.js'
 import { readModel } from '../../lib/families/registry.js'
+import { DEVICE_TRAITS } from '../../lib/load/device-traits.js'
 import { estimateMemory, loadModel } from '../../lib/load/load.js'
-import type { LoadOptions } from '../../lib/options/load.js'
+import { planLoad, planOn } from '../../lib/load/plan.js'
+import { type LoadOptions, resolveLoadOptions } from '../../lib/options/load.js'
 import { parametersOf } from '../../lib/program/model-spec.js'
 import { readTensor } from '../../lib/tensor/read-tensor.js'
 import type { TensorRef } from '../../lib/tensor/tensor-ref.js'
 import { runHere } from '../cli/run-here.js'
+import { randomLatent } from '../reference/random-latent.js'
 import {
   bf16Entry,
   type Entry,
@@ -24,9 +27,19 @@ import {
   writeCheckpoint,
 } from '../support/float8.js'
 import { goldenCase } from '../support/golden.js'
-import { BOOKS } from './files.js'
+import { BOOKS, directoryWith } from './files.js'
 
 const GOLDEN = goldenCase('gqa-headdim', 'qwen3_moe')
+
+/** Heads begin within blocks of 128 rows, and latents end within one. */
+const LATENT = directoryWith(
+  t.testdir({}),
+  'latent',
+  randomLatent('glm4_moe_lite_plus_plus', 7, {
+    ...{ vocab_size: 80, hidden_size: 150, num_attention_heads: 3, num_hidden_layers: 2 },
+    ...{ qk_nope_head_dim: 70, v_head_dim: 83, kv_lora_rank: 140, mlp_layer_types: null },
+  }).files,
+)
 
 /** Logits of a few tokens, as bits. */
 async function logitsOf(source: string, dtype: LoadOptions['dtype'] = 'auto'): Promise<Buffer> {
@@ -59,6 +72,7 @@ for (const [name, source] of [
   ['gqa-headdim', GOLDEN],
   ['mixtral', goldenCase('sliding-headdim', 'mixtral')],
   ['books-7m', BOOKS],
+  ['latent', LATENT],
 ] as const) {
   t.test(`${name}: the logits are those of its twins, bit for bit`, async t => {
     const scaleType = name === 'books-7m' ? 'F32' : 'BF16'
@@ -84,6 +98,17 @@ t.test("'auto' holds float8 as bfloat16 on the CPU", async t => {
   t.ok(experts.length > 0 && experts.every(({ dtype }) => dtype === 'bf16'))
   // The embedding and the head are float32 in this checkpoint.
   t.ok(auto!.weightBytes > bfloat16!.weightBytes)
+})
+
+t.test("'auto' holds float8 on a GPU, but not the rows of heads", async t => {
+  const { float8 } = await float8Twins(LATENT, t.testdir(), 'F32')
+  const [description, checkpoint] = [await readModel(float8), await openCheckpoint(float8)]
+  const plan = planLoad(description, checkpoint, resolveLoadOptions({}))
+  const held = (suffix: RegExp) =>
+    planOn(plan, DEVICE_TRAITS.cuda).spec.weights.find(({ name }) => suffix.test(name))?.dtype
+  t.equal(held(/layers\.1\.self_attn\.q_b_proj\.weight$/), 'float8')
+  t.equal(held(/layers\.1\.self_attn\.kv_b_proj\.keys$/), 'bf16')
+  t.equal(held(/layers\.1\.self_attn\.kv_b_proj\.values$/), 'bf16')
 })
 
 t.test('inspect shows types, scales and memory', async t => {
@@ -230,9 +255,16 @@ t.test('other quantisations are refused by name', async t => {
   }
 })
 
-t.test('convert keeps float8 with auto, and else writes what loading holds', async t => {
+for (const source of [GOLDEN, LATENT]) {
+  const name = basename(source)
+  t.test(`convert of ${name} keeps float8 with auto, and else writes what loading holds`, t =>
+    checkConversions(t, source),
+  )
+}
+
+async function checkConversions(t: Test, source: string): Promise<void> {
   const folder = t.testdir()
-  const { float8 } = await float8Twins(GOLDEN, folder, 'BF16')
+  const { float8 } = await float8Twins(source, folder, 'BF16')
   const config = (directory: string) => readFileSync(join(directory, 'config.json'), 'utf8')
   for (const dtype of ['auto', 'float32', 'bfloat16', 'int8', 'int4', 'int4-all'] as const) {
     const target = join(folder, `as-${dtype}`)
@@ -251,4 +283,4 @@ t.test('convert keeps float8 with auto, and else writes what loading holds', asy
     'exact',
   )
   t.ok([...parametersOf(spec).values()].some(({ ref }) => ref.dtype === 'float8'))
-})
+}

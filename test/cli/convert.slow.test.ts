@@ -19,7 +19,7 @@ import type { LoadOptions } from '../../lib/options/generate.js'
 import { MATRIX_TYPES } from '../../lib/options/load.js'
 import { DTYPE_SIZE } from '../../lib/tensor/tensor-ref.js'
 import { loadTokenizer } from '../../lib/tokenizer/tokenizer.js'
-import { caseNames, goldenCase, readJson } from '../support/golden.js'
+import { caseNames, type Family, goldenCase, LATENT_FAMILIES, readJson } from '../support/golden.js'
 import { BOOKS, runCli } from './run-cli.js'
 
 /** Logits of a few tokens, as bits. */
@@ -36,40 +36,47 @@ async function dtypes(directory: string): Promise<string[]> {
   return [...new Set([...tensors.values()].map(tensor => tensor.dtype))].sort()
 }
 
-for (const name of caseNames()) {
-  t.test(`${name}: the converted checkpoint gives the same logits, bit for bit`, async t => {
-    const source = goldenCase(name)
-    const folder = t.testdir()
-    for (const dtype of ['auto', ...MATRIX_TYPES] as const) {
-      const target = join(folder, dtype)
-      const { leftOut } = await convertCheckpoint(source, target, { dtype })
-      const { format, tensors, packed, files } = await openCheckpoint(target)
-      t.equal(format, 'safetensors')
-      t.equal(files.length, 1)
-      t.ok(
-        [...tensors.values()].every(ref => ref.byteOffset % DTYPE_SIZE[ref.dtype] === 0),
-        'aligned',
+for (const family of ['moepp', ...LATENT_FAMILIES] as const)
+  for (const name of caseNames(family)) testConversions(family, name)
+
+function testConversions(family: Family, name: string): void {
+  t.test(
+    `${family}/${name}: the converted checkpoint gives the same logits, bit for bit`,
+    async t => {
+      const source = goldenCase(name, family)
+      const folder = t.testdir()
+      for (const dtype of ['auto', ...MATRIX_TYPES] as const) {
+        const target = join(folder, dtype)
+        const { leftOut } = await convertCheckpoint(source, target, { dtype })
+        const { format, tensors, packed, files } = await openCheckpoint(target)
+        t.equal(format, 'safetensors')
+        t.equal(files.length, 1)
+        t.ok(
+          [...tensors.values()].every(ref => ref.byteOffset % DTYPE_SIZE[ref.dtype] === 0),
+          'aligned',
+        )
+        t.equal(packed.size > 0, dtype.startsWith('int'))
+        t.ok([...packed.values()].every(ref => ref.byteOffset % 64 === 0))
+        t.notOk(leftOut.some(left => tensors.has(left)))
+        t.ok((await logits(target)).equals(await logits(source, dtype)), `${dtype}: logits`)
+      }
+      t.same(await dtypes(join(folder, 'auto')), await dtypes(source))
+      t.equal(
+        readFileSync(join(folder, 'int8', 'config.json'), 'utf8'),
+        readFileSync(join(source, 'config.json'), 'utf8'),
       )
-      t.equal(packed.size > 0, dtype.startsWith('int'))
-      t.ok([...packed.values()].every(ref => ref.byteOffset % 64 === 0))
-      t.notOk(leftOut.some(left => tensors.has(left)))
-      t.ok((await logits(target)).equals(await logits(source, dtype)), `${dtype}: logits`)
-    }
-    t.same(await dtypes(join(folder, 'auto')), await dtypes(source))
-    t.equal(
-      readFileSync(join(folder, 'int8', 'config.json'), 'utf8'),
-      readFileSync(join(source, 'config.json'), 'utf8'),
-    )
-    t.same(await dtypes(join(folder, 'float32')), ['f32'])
-    t.equal(
-      readFileSync(join(folder, 'auto', 'config.json'), 'utf8'),
-      readFileSync(join(source, 'config.json'), 'utf8'),
-    )
-    t.equal(
-      readJson<{ torch_dtype: string }>(join(folder, 'bfloat16', 'config.json')).torch_dtype,
-      'bfloat16',
-    )
-  })
+      t.same(await dtypes(join(folder, 'float32')), ['f32'])
+      t.equal(
+        readFileSync(join(folder, 'auto', 'config.json'), 'utf8'),
+        readFileSync(join(source, 'config.json'), 'utf8'),
+      )
+      const { torch_dtype, dtype = torch_dtype } = readJson<{
+        torch_dtype?: string
+        dtype?: string
+      }>(join(folder, 'bfloat16', 'config.json'))
+      t.equal(dtype, 'bfloat16')
+    },
+  )
 }
 
 t.test('a tied head is written once', async t => {

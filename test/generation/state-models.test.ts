@@ -17,7 +17,7 @@ interface Case {
 
 /**
  * The pages have 64 tokens. Each way of rotating keys, gating residuals, sliding windows, heads of
- * several sizes, and both types of the cache.
+ * several sizes, latents, and both types of the cache.
  */
 const CASES: readonly Case[] = [
   { family: 'moepp', name: 'two-layer-gate', options: { kvCacheDtype: 'bfloat16' } },
@@ -32,6 +32,9 @@ const CASES: readonly Case[] = [
   { family: 'qwen3_moe_plus_plus', name: 'zero' },
   { family: 'qwen3_moe_plus_plus', name: 'constant', options: { dtype: 'int4' } },
   { family: 'mixtral', name: 'sliding-headdim' },
+  { family: 'glm4_moe_lite_plus_plus', name: 'copy-groups-yarn', lengths: [64, 150] },
+  { family: 'glm4_moe_lite', name: 'vanilla-bf16', options: { dtype: 'int4' } },
+  { family: 'longcat_flash', name: 'strong-bias', options: { dtype: 'int8' } },
 ]
 
 const generate = { maxNewTokens: 30, ignoreEos: true, temperature: 0, logprobs: 2 }

@@ -53,8 +53,16 @@ export default [
     name: 'weights-float8-scale-of-first-block',
     breaks: 'float8 weights past the first 128 k have the scale of the first.',
     in: 'native/weights',
-    find: 'const float scale = row.scales[k / kScaleBlock];',
+    find: 'const float scale = row.scales[block * row.scale_step];',
     replace: 'const float scale = row.scales[0];',
+    tests: ['cpu float8'],
+  },
+  {
+    name: 'weights-float8-heads-begin-blocks',
+    breaks: 'Heads of a transposed float8 matrix begin a block of scales each.',
+    in: 'native/weights',
+    find: 'row->phase = head % kScaleBlock;',
+    replace: 'row->phase = 0;',
     tests: ['cpu float8'],
   },
   {

@@ -70,6 +70,8 @@ const CASES = [
   ['qwen3_moe', 'dense-mixed'],
   ['qwen3_moe_plus_plus', 'zero-copy-no-norm'],
   ['mixtral', 'tied-defaults'],
+  ['glm4_moe_lite_plus_plus', 'constant-dense-last'],
+  ['longcat_flash', 'strong-bias'],
 ] as const
 
 for (const [family, name] of CASES) {

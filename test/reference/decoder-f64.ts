@@ -6,26 +6,19 @@
  * says how much a correct f32 implementation may differ from the first.
  */
 
+import { Rotary, type RotaryConfig } from './rope-f64.js'
+
 export type Precision = 'f64' | 'f32'
 
-export interface RopeScaling {
-  readonly type: string
-  readonly factor: number
-  /** Further keys of yarn. */
-  readonly [key: string]: unknown
-}
-
-export interface DecoderConfig {
+export interface DecoderConfig extends RotaryConfig {
   readonly vocab: number
   readonly hidden: number
   readonly layers: number
   readonly heads: number
   readonly kvHeads: number
-  readonly headDim: number
-  readonly maxPositions: number
   readonly eps: number
-  readonly theta: number
-  readonly scaling: RopeScaling | null
+  /** Attentions of all layers. Default: one of each. */
+  readonly attentions?: number
   readonly tied: boolean
   /** Projections of attention have biases. */
   readonly biases?: boolean
@@ -36,6 +29,13 @@ export interface DecoderConfig {
 }
 
 export type Row = Float64Array
+
+/** A tensor. */
+export interface Matrix {
+  readonly name: string
+  readonly shape: readonly number[]
+  readonly values: Row
+}
 
 /** Tensors by name. The matrices in `quantised` take inputs that are rounded to int8. */
 export interface Weights {
@@ -48,10 +48,22 @@ export interface Picks {
   readonly weights: readonly number[]
 }
 
-/** The second half of a layer: its output, and the router's where the layer has experts. */
+/** Networks of a layer: their output, and the router's where the layer has experts. */
 export interface LayerOutput {
   readonly out: Row
-  readonly routed?: { readonly logits: Row; readonly picks: Picks; readonly shares: Row }
+  readonly routed?: {
+    readonly logits: Row
+    readonly picks: Picks
+    /** marginOf the scores that decided. */
+    readonly margin: number
+    readonly shares: Row
+  }
+}
+
+/** Keys and values of an attention, by position. */
+export interface Cached {
+  readonly keys: Row[]
+  readonly values: Row[]
 }
 
 /** The results of one position. */
@@ -60,28 +72,32 @@ export interface Position {
   /** 0: the embedding; l: the output of layer l - 1. */
   readonly hidden: readonly Row[]
   readonly finalHidden: Row
-  /** These four by layer that has experts. */
+  /** These five by layer that has experts. */
   readonly moeOutput: readonly Row[]
   readonly routerLogits: readonly Row[]
   readonly picks: readonly Picks[]
+  readonly margins: readonly number[]
   /** [2C] of each constant expert the share of its input, and of its vector. */
   readonly constantShares: readonly Row[]
   /** The inputs of quantised matrices in units of their blocks' scales, before they are rounded. */
   readonly ratios: readonly Row[]
 }
 
-/** Router logits closer than this, relative to the largest, do not decide between two experts. */
+/** The distance of the last of `count` picks from the next candidate, relative to the largest. */
+export function marginOf(scores: Row, count: number): number {
+  // Masked experts are no candidates.
+  const sorted = scores.filter(Number.isFinite).sort((a, b) => b - a)
+  if (count >= sorted.length) return Infinity
+  const size = Math.max(Math.abs(sorted[0]!), Math.abs(sorted.at(-1)!))
+  return (sorted[count - 1]! - sorted[count]!) / size
+}
+
+/** A smaller margin does not decide between two experts. */
 const EXPERT_TIE = 2e-5
 
 /** True if some layer's last pick and the next expert are too close to tell. */
-export function hasTie({ routerLogits, picks }: Position): boolean {
-  return routerLogits.some((row, m) => {
-    // Masked experts are no candidates.
-    const sorted = row.filter(Number.isFinite).sort((a, b) => b - a)
-    const count = picks[m]!.experts.length
-    const size = Math.max(Math.abs(sorted[0]!), Math.abs(sorted.at(-1)!))
-    return sorted[count - 1]! - sorted[count]! < EXPERT_TIE * size
-  })
+export function hasTie({ margins }: Position): boolean {
+  return margins.some(margin => margin < EXPERT_TIE)
 }
 
 /** The token with the largest logit. */
@@ -131,23 +147,20 @@ export abstract class Decoder {
   /** Rounds to the precision. */
   protected readonly r: (value: number) => number
   readonly #c: DecoderConfig
-  readonly #keys: Row[][]
-  readonly #values: Row[][]
+  /** By attention. */
+  protected readonly cached: readonly Cached[]
+  protected readonly rotary: Rotary
   /** Of the position that is computed. */
   #ratios: Row[] = []
-  #base: number
-  #longest: number
 
   constructor(config: DecoderConfig, weights: Weights, precision: Precision) {
     this.#c = config
     this.#weights = weights
     this.#precision = precision
     this.r = precision === 'f64' ? exactly : Math.fround
-    this.#keys = Array.from({ length: config.layers }, () => [])
-    this.#values = Array.from({ length: config.layers }, () => [])
-    this.#base =
-      config.scaling?.type === 'ntk' ? config.theta * config.scaling.factor : config.theta
-    this.#longest = config.maxPositions
+    this.rotary = new Rotary(config, this.r)
+    const length = config.attentions ?? config.layers
+    this.cached = Array.from({ length }, () => ({ keys: [], values: [] }))
   }
 
   /** The second half of a layer on a normalised y; `previous` are the last router's logits. */
@@ -155,8 +168,8 @@ export abstract class Decoder {
 
   /** One call of upstream's forward: all of a prompt, or the next token. */
   forward(tokens: readonly number[]): Position[] {
-    const past = this.#keys[0]!.length
-    this.#setBase(past + tokens.length)
+    const past = this.cached[0]!.keys.length
+    this.rotary.setLength(past + tokens.length)
     return tokens.map((id, t) => this.#position(id, past + t))
   }
 
@@ -167,22 +180,38 @@ export abstract class Decoder {
     const moeOutput: Row[] = []
     const routerLogits: Row[] = []
     const picks: Picks[] = []
+    const margins: number[] = []
     const constantShares: Row[] = []
     for (let layer = 0; layer < layers; layer++) {
-      const x = this.#attention(hidden[layer]!, layer, position)
-      const y = this.#norm(x, `model.layers.${layer}.post_attention_layernorm.weight`)
-      const { out, routed } = this.experts(y, layer, routerLogits.at(-1))
-      hidden.push(this.add(x, out))
+      const { x, second } = this.layer(hidden[layer]!, layer, position, routerLogits.at(-1))
+      hidden.push(x)
+      const { out, routed } = second
       if (!routed) continue
       moeOutput.push(out)
       routerLogits.push(routed.logits)
       picks.push(routed.picks)
+      margins.push(routed.margin)
       constantShares.push(routed.shares)
     }
-    const finalHidden = this.#norm(hidden[layers]!, 'model.norm.weight')
+    const finalHidden = this.norm(hidden[layers]!, 'model.norm.weight')
     const logits = this.times(tied ? 'model.embed_tokens.weight' : 'lm_head.weight', finalHidden)
-    const routed = { moeOutput, routerLogits, picks, constantShares }
+    const routed = { moeOutput, routerLogits, picks, margins, constantShares }
     return { logits, hidden, finalHidden, ...routed, ratios: this.#ratios }
+  }
+
+  /** The stream after a layer; its second half, or what its experts add. */
+  protected layer(
+    x: Row,
+    layer: number,
+    position: number,
+    previous: Row | undefined,
+  ): { x: Row; second: LayerOutput } {
+    const own = `model.layers.${layer}`
+    const y = this.norm(x, `${own}.input_layernorm.weight`)
+    const attended = this.add(x, this.attention(y, `${own}.self_attn`, layer, position))
+    const normed = this.norm(attended, `${own}.post_attention_layernorm.weight`)
+    const second = this.experts(normed, layer, previous)
+    return { x: this.add(attended, second.out), second }
   }
 
   protected weight(name: string): Row {
@@ -246,71 +275,17 @@ export abstract class Decoder {
     return gate.map((s, i) => r(r(s / r(1 + r(Math.exp(-s)))) * up[i]!))
   }
 
-  #norm(x: Row, name: string): Row {
+  protected norm(x: Row, name: string, eps = this.#c.eps): Row {
     const r = this.r
     const weight = this.weight(name)
     let squares = 0
     for (const value of x) squares = r(squares + r(value * value))
-    const inverse = r(1 / r(Math.sqrt(r(r(squares / x.length) + this.#c.eps))))
+    const inverse = r(1 / r(Math.sqrt(r(r(squares / x.length) + eps))))
     return x.map((value, i) => r(weight[i]! * r(value * inverse)))
   }
 
-  /** `length`: key columns of this call. */
-  #setBase(length: number): void {
-    const { scaling, theta, maxPositions, headDim } = this.#c
-    if (scaling?.type !== 'dynamic' || length <= this.#longest) return
-    this.#longest = length
-    const growth = (scaling.factor * length) / maxPositions - (scaling.factor - 1)
-    // At a head dim of 2 the exponent is infinite; the only frequency is base^0 all the same.
-    this.#base = headDim === 2 ? theta : theta * growth ** (headDim / (headDim - 2))
-  }
-
-  /** The frequencies, and the factor of sine and cosine. */
-  #frequencies(): { frequencies: Row; factor: number } {
-    const { headDim, theta, scaling, maxPositions } = this.#c
-    const half = headDim / 2
-    const plain = Float64Array.from({ length: half }, (_, j) => this.r(this.#base ** (-j / half)))
-    if (scaling?.type !== 'yarn') return { frequencies: plain, factor: 1 }
-    const key = (name: string) => scaling[name] as number | null | undefined
-    const trained = key('original_max_position_embeddings') ?? maxPositions
-    const dimension = (turns: number) =>
-      (headDim * Math.log(trained / (2 * Math.PI * turns))) / (2 * Math.log(theta))
-    const whole = scaling.truncate !== false
-    const [low, high] = [dimension(key('beta_fast') ?? 32), dimension(key('beta_slow') ?? 1)]
-    const from = Math.max(whole ? Math.floor(low) : low, 0)
-    const to = Math.min(whole ? Math.ceil(high) : high, headDim - 1)
-    const width = from === to ? 0.001 : to - from
-    const frequencies = plain.map((frequency, j) => {
-      const ramp = Math.min(Math.max((j - from) / width, 0), 1)
-      return this.r(frequency * (1 - ramp) + (frequency / scaling.factor) * ramp)
-    })
-    const m = (scale: number) =>
-      scaling.factor <= 1 ? 1 : 0.1 * scale * Math.log(scaling.factor) + 1
-    const [mscale, all] = [key('mscale'), key('mscale_all_dim')]
-    const factor = key('attention_factor') ?? (mscale && all ? m(mscale) / m(all) : m(1))
-    return { frequencies, factor }
-  }
-
-  /** Rotates every head of a row in place. */
-  #rotate(row: Row, position: number): void {
-    const r = this.r
-    const { headDim, scaling } = this.#c
-    const half = headDim / 2
-    const at = scaling?.type === 'linear' ? r(position / scaling.factor) : position
-    const { frequencies, factor } = this.#frequencies()
-    for (let j = 0; j < half; j++) {
-      const angle = r(at * frequencies[j]!)
-      const [cos, sin] = [r(Math.cos(angle) * factor), r(Math.sin(angle) * factor)]
-      for (let head = 0; head < row.length; head += headDim) {
-        const [a, b] = [row[head + j]!, row[head + half + j]!]
-        row[head + j] = r(r(a * cos) - r(b * sin))
-        row[head + half + j] = r(r(b * cos) + r(a * sin))
-      }
-    }
-  }
-
   /** A projection of attention, with its bias. */
-  #project(name: string, x: Row): Row {
+  protected project(name: string, x: Row): Row {
     const out = this.times(`${name}.weight`, x)
     return this.#c.biases ? this.add(out, this.weight(`${name}.bias`)) : out
   }
@@ -319,40 +294,38 @@ export abstract class Decoder {
   #prepare(row: Row, norm: string, position: number): Row {
     const { headDim, headNorms } = this.#c
     for (let head = 0; headNorms && head < row.length; head += headDim)
-      row.set(this.#norm(row.subarray(head, head + headDim), norm), head)
-    this.#rotate(row, position)
+      row.set(this.norm(row.subarray(head, head + headDim), norm), head)
+    this.rotary.rotate(row, position)
     return row
   }
 
-  /** x + Attention(RMSNorm(x)); appends the position's key and value. */
-  #attention(x: Row, layer: number, position: number): Row {
+  /** The attention whose weights begin with `own`; caches the position's key and value. */
+  protected attention(y: Row, own: string, layer: number, position: number): Row {
     const { heads, kvHeads, headDim } = this.#c
-    const own = `model.layers.${layer}.self_attn`
-    const y = this.#norm(x, `model.layers.${layer}.input_layernorm.weight`)
-    const q = this.#prepare(this.#project(`${own}.q_proj`, y), `${own}.q_norm.weight`, position)
-    const k = this.#prepare(this.#project(`${own}.k_proj`, y), `${own}.k_norm.weight`, position)
-    this.#keys[layer]!.push(k)
-    this.#values[layer]!.push(this.#project(`${own}.v_proj`, y))
+    const q = this.#prepare(this.project(`${own}.q_proj`, y), `${own}.q_norm.weight`, position)
+    const k = this.#prepare(this.project(`${own}.k_proj`, y), `${own}.k_norm.weight`, position)
+    const cached = this.cached[layer]!
+    cached.keys.push(k)
+    cached.values.push(this.project(`${own}.v_proj`, y))
+    const scale = 1 / this.r(Math.sqrt(headDim))
     const joined = new Float64Array(heads * headDim)
     for (let head = 0; head < heads; head++) {
       const from = Math.floor(head / (heads / kvHeads)) * headDim
       const [start, end] = [head * headDim, (head + 1) * headDim]
-      this.#attend(q.subarray(start, end), layer, from, joined.subarray(start, end))
+      this.attend(q.subarray(start, end), cached, from, scale, joined.subarray(start, end))
     }
-    return this.add(x, this.#project(`${own}.o_proj`, joined))
+    return this.project(`${own}.o_proj`, joined)
   }
 
   /** One head: the softmax over the positions that it sees, and the sum of values it weights. */
-  #attend(q: Row, layer: number, from: number, out: Row): void {
+  protected attend(q: Row, cached: Cached, from: number, scale: number, out: Row): void {
     const seen = this.#c.window ?? Number.POSITIVE_INFINITY
-    const first = Math.max(0, this.#keys[layer]!.length - seen)
-    const keys = this.#keys[layer]!.slice(first)
-    const values = this.#values[layer]!.slice(first)
-    const scale = this.r(Math.sqrt(q.length))
+    const first = Math.max(0, cached.keys.length - seen)
+    const keys = cached.keys.slice(first)
+    const values = cached.values.slice(first)
     const scores = new Float64Array(keys.length)
-    for (let s = 0; s < keys.length; s++) {
-      scores[s] = this.r(dot(keys[s]!, from, q, this.#precision) / scale)
-    }
+    for (let s = 0; s < keys.length; s++)
+      scores[s] = this.r(dot(keys[s]!, from, q, this.#precision) * scale)
     const shares = this.softmax(scores)
     for (let s = 0; s < values.length; s++)
       addShare(out, shares[s]!, values[s]!, from, this.#precision)

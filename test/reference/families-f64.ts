@@ -6,11 +6,13 @@ import {
   Decoder,
   type DecoderConfig,
   type LayerOutput,
+  marginOf,
+  type Picks,
   type Precision,
-  type RopeScaling,
   type Row,
   type Weights,
 } from './decoder-f64.js'
+import type { RopeScaling } from './rope-f64.js'
 
 export type ZeroComputation = 'zero' | 'copy' | 'constant'
 
@@ -28,13 +30,17 @@ export interface FamilyConfig extends DecoderConfig {
   readonly topK: number
   /** The weights of the chosen are divided by their sum. */
   readonly renormalised: boolean
-  /** Names of the expert block, and of the gate, up and down matrices of an expert. */
-  readonly names: { readonly block: string; readonly matrices: readonly [string, string, string] }
+  /** Names of the expert block, of its router, and of an expert's gate, up and down matrices. */
+  readonly names: {
+    readonly block: string
+    readonly router: string
+    readonly matrices: readonly [string, string, string]
+  }
 }
 
-type Json = Readonly<Record<string, unknown>>
+export type Json = Readonly<Record<string, unknown>>
 
-function ropeOf(json: Json, theta: number): Pick<DecoderConfig, 'theta' | 'scaling'> {
+export function ropeOf(json: Json, theta: number): Pick<DecoderConfig, 'theta' | 'scaling'> {
   const given = (json.rope_parameters ?? json.rope_scaling) as Json | null | undefined
   if (!given) return { theta: (json.rope_theta as number | undefined) ?? theta, scaling: null }
   const type = given.rope_type ?? given.type
@@ -50,7 +56,7 @@ export function familyConfig(json: Json): FamilyConfig {
   return architecture === 'MixtralForCausalLM' ? mixtralConfig(json) : qwen3Config(json)
 }
 
-function reader(json: Json) {
+export function reader(json: Json) {
   return <T>(name: string, absent: T): T => (json[name] === undefined ? absent : (json[name] as T))
 }
 
@@ -79,7 +85,7 @@ function mixtralConfig(json: Json): FamilyConfig {
     masked: false,
     topK: key('num_experts_per_tok', 2),
     renormalised: true,
-    names: { block: 'block_sparse_moe', matrices: ['w1', 'w3', 'w2'] },
+    names: { block: 'block_sparse_moe', router: 'gate', matrices: ['w1', 'w3', 'w2'] },
   }
 }
 
@@ -115,7 +121,7 @@ function qwen3Config(json: Json): FamilyConfig {
     masked: isPlusPlus && key('use_zce_mask', true),
     topK: key('num_experts_per_tok', 8),
     renormalised: key('norm_topk_prob', false),
-    names: { block: 'mlp', matrices: ['gate_proj', 'up_proj', 'down_proj'] },
+    names: { block: 'mlp', router: 'gate', matrices: ['gate_proj', 'up_proj', 'down_proj'] },
   }
 }
 
@@ -131,10 +137,10 @@ export class FamilySequence extends Decoder {
   protected experts(y: Row, layer: number): LayerOutput {
     const { dense, names, ffnExperts, zero, masked } = this.#c
     const prefix = `model.layers.${layer}.${names.block}`
-    if (dense[layer]) return { out: this.#ffn(prefix, y) }
-    const scores = this.times(`${prefix}.gate.weight`, y)
+    if (dense[layer]) return { out: this.ffn(prefix, y) }
+    const scores = this.times(`${prefix}.${names.router}.weight`, y)
     const logits = scores.map((score, e) => (masked && e >= ffnExperts ? -Infinity : score))
-    const picks = this.#pick(logits)
+    const { picks, margin } = this.pick(logits, layer)
     const out = new Float64Array(y.length)
     for (const [k, expert] of picks.experts.entries()) {
       const result = this.#expert(prefix, expert, y)
@@ -144,20 +150,21 @@ export class FamilySequence extends Decoder {
     const shares = zero.flatMap((kind, i) =>
       kind === 'constant' ? [...this.#shares(`${prefix}.experts.${ffnExperts + i}`, y)] : [],
     )
-    return { out, routed: { logits, picks, shares: Float64Array.from(shares) } }
+    return { out, routed: { logits, picks, margin, shares: Float64Array.from(shares) } }
   }
 
-  #pick(logits: Row) {
+  /** The picks of a layer, and how clear they are: Position.margins. */
+  protected pick(logits: Row, _layer: number): { picks: Picks; margin: number } {
     const { topK, renormalised } = this.#c
     const shares = this.softmax(logits)
     const order = Array.from(logits.keys()).sort((a, b) => logits[b]! - logits[a]! || a - b)
     const experts = order.slice(0, topK)
     const sum = experts.reduce((total, e) => this.r(total + shares[e]!), 0)
     const weights = experts.map(e => (renormalised ? this.r(shares[e]! / sum) : shares[e]!))
-    return { experts, weights }
+    return { picks: { experts, weights }, margin: marginOf(logits, topK) }
   }
 
-  #ffn(prefix: string, y: Row): Row {
+  protected ffn(prefix: string, y: Row): Row {
     const [gate, up, down] = this.#c.names.matrices
     const times = (name: string, x: Row) => this.times(`${prefix}.${name}.weight`, x)
     return times(down, this.swiglu(times(gate, y), times(up, y)))
@@ -171,7 +178,7 @@ export class FamilySequence extends Decoder {
   #expert(prefix: string, expert: number, y: Row): Row {
     const { ffnExperts, zero } = this.#c
     const own = `${prefix}.experts.${expert}`
-    if (expert < ffnExperts) return this.#ffn(own, y)
+    if (expert < ffnExperts) return this.ffn(own, y)
     const kind = zero[expert - ffnExperts]
     if (kind === 'zero') return new Float64Array(y.length)
     if (kind === 'copy') return y

@@ -1,9 +1,10 @@
 /** The f64 references on the golden models. */
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { type Family, goldenCase, readGolden, readJson } from '../support/golden.js'
-import type { Decoder, Row, Weights } from './decoder-f64.js'
+import { type Family, goldenCase, isLatentFamily, readGolden, readJson } from '../support/golden.js'
+import type { Decoder, Matrix, Weights } from './decoder-f64.js'
 import { FamilySequence, familyConfig } from './families-f64.js'
+import { headParts, LatentSequence, latentConfig } from './latent-f64.js'
 import { ReferenceSequence, referenceConfig } from './model-f64.js'
 
 /** Torch's files, and f16, are not read here. */
@@ -14,21 +15,33 @@ export function isReadable(family: Family, name: string): boolean {
   return weights.format.startsWith('safetensors') && weights.dtype !== 'float16'
 }
 
-function readWeights(directory: string): Weights {
-  const all = new Map<string, Row>()
+function readMatrices(directory: string): Matrix[] {
   const files = readdirSync(directory).filter(file => /^model.*\.safetensors$/.test(file))
-  for (const tensors of files.map(file => readGolden(join(directory, file)))) {
-    for (const name of tensors.names) all.set(name, Float64Array.from(tensors.values(name).data))
-  }
-  return { tensors: all, quantised: new Set() }
+  return files.flatMap(file => {
+    const tensors = readGolden(join(directory, file))
+    return tensors.names.map(name => {
+      const { shape, data } = tensors.values(name)
+      return { name, shape, values: Float64Array.from(data) }
+    })
+  })
 }
+
+const weightsOf = (matrices: readonly Matrix[]): Weights => ({
+  tensors: new Map(matrices.map(({ name, values }) => [name, values])),
+  quantised: new Set(),
+})
 
 /** A text of the model. */
 export function newSequence(family: Family, name: string): Decoder {
   const directory = goldenCase(name, family)
   const json = readJson<Record<string, unknown>>(join(directory, 'config.json'))
-  const weights = readWeights(directory)
+  const matrices = readMatrices(directory)
+  if (isLatentFamily(family)) {
+    const config = latentConfig(json)
+    const weights = weightsOf(matrices.flatMap(matrix => headParts(matrix, config)))
+    return new LatentSequence(config, weights, 'f64')
+  }
   return family === 'moepp'
-    ? new ReferenceSequence(referenceConfig(json), weights, 'f64')
-    : new FamilySequence(familyConfig(json), weights, 'f64')
+    ? new ReferenceSequence(referenceConfig(json), weightsOf(matrices), 'f64')
+    : new FamilySequence(familyConfig(json), weightsOf(matrices), 'f64')
 }

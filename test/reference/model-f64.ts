@@ -3,6 +3,7 @@ import {
   Decoder,
   type DecoderConfig,
   type LayerOutput,
+  marginOf,
   type Picks,
   type Precision,
   type Row,
@@ -65,7 +66,8 @@ export class ReferenceSequence extends Decoder {
     const shares = [experts - 4, experts - 3].flatMap(expert => [
       ...this.#shares(this.#input(y), expert, layer),
     ])
-    const routed = { logits, picks, shares: Float64Array.from(shares) }
+    const margin = marginOf(logits, picks.experts.length)
+    const routed = { logits, picks, margin, shares: Float64Array.from(shares) }
     return { out: this.#mix(y, picks, layer), routed }
   }
 

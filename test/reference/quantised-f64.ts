@@ -9,7 +9,8 @@ export type QuantisedType = 'int8' | 'int4' | 'int4-all'
 
 const EMBEDDING = 'model.embed_tokens.weight'
 const FFN = /\.(gate_proj|up_proj|down_proj|w[123])\.weight$/
-const ATTENTION = /\.self_attn\.[qkvo]_proj\.weight$/
+const PROJECTION = '[qkvo]_proj|q_[ab]_proj|kv_a_proj_with_mqa|kv_b_proj\\.(keys|values)\\.\\d+'
+const ATTENTION = new RegExp(`\\.self_attn\\.([01]\\.)?(${PROJECTION})\\.weight$`)
 
 export function quantisedWeights(
   { tensors, config }: RandomCheckpoint,

@@ -1,6 +1,6 @@
 /** Files of small random checkpoints, whose weights keep activations and routing lively. */
 import { pickleBytes, pickled, safetensorsBytes, torchZip } from '../checkpoint/files.js'
-import type { Decoder, Precision, Weights } from './decoder-f64.js'
+import type { Decoder, Matrix, Precision, Weights } from './decoder-f64.js'
 
 /** Numbers that a seed decides. */
 export class Random {
@@ -59,8 +59,8 @@ export interface RandomCheckpoint {
   readonly vocab: number
   /** The layers that have experts. */
   readonly moeLayers: readonly number[]
-  /** The model's, as they are stored. */
-  readonly tensors: readonly Stored[]
+  /** The model's: as they are stored, or parts of them that it has as weights. */
+  readonly tensors: readonly Matrix[]
   /** The reference of one text. */
   readonly sequence: (weights: Weights, precision: Precision) => Decoder
   readonly files: Record<string, Buffer | string>
@@ -69,12 +69,9 @@ export interface RandomCheckpoint {
 }
 
 /** A tensor of a checkpoint, as it is stored. */
-export interface Stored {
-  readonly name: string
-  readonly shape: readonly number[]
+export interface Stored extends Matrix {
   /** f64 and i64 are only for tensors that are ignored. */
   readonly type: StoredType | 'f64' | 'i64'
-  readonly values: Float64Array
   readonly bytes: Buffer
 }
 

@@ -1,5 +1,5 @@
 /** Small random checkpoints of Qwen3-MoE, Qwen3-MoE++ and Mixtral: every key of config.json. */
-import type { FAMILIES } from '../support/golden.js'
+import type { Family, LatentFamily } from '../support/golden.js'
 import { type FamilyConfig, FamilySequence, familyConfig } from './families-f64.js'
 import {
   type AddTensor,
@@ -13,7 +13,7 @@ import {
   withoutDefaults,
 } from './random-checkpoint.js'
 
-export type OtherFamily = Exclude<(typeof FAMILIES)[number], 'moepp'>
+export type OtherFamily = Exclude<Family, 'moepp' | LatentFamily>
 
 type Config = Record<string, unknown>
 
@@ -88,10 +88,8 @@ function qwen3Keys(random: Random, family: OtherFamily, { num_hidden_layers: L }
   const sparse = random.integer(0, layers.length - 1)
   const step = random.pick(divisors(sparse + 1))
   const isPlusPlus = family === 'qwen3_moe_plus_plus'
-  const types = random.shuffled(['zero', 'copy', 'constant']).slice(0, random.integer(1, 3))
-  const counts = types.map(() => random.pick([1, random.integer(1, 4), random.integer(3, 20)]))
-  const masked = random.chance(0.2)
-  const all = isPlusPlus && !masked ? counts.reduce((a, b) => a + b, experts) : experts
+  const zero = zeroKeys(random)
+  const all = isPlusPlus && !zero.use_zce_mask ? experts + sum(zero.zce_nums) : experts
   return {
     architectures: [isPlusPlus ? 'Qwen3MoePlusPlusForCausalLM' : 'Qwen3MoeForCausalLM'],
     model_type: isPlusPlus && random.chance(0.5) ? 'qwen3_moe_plus_plus' : 'qwen3_moe',
@@ -106,12 +104,21 @@ function qwen3Keys(random: Random, family: OtherFamily, { num_hidden_layers: L }
     use_sliding_window: random.chance(0.3),
     sliding_window: random.pick([1, random.integer(2, 20), 70, 4096]),
     ...(random.chance(0.3) && { max_window_layers: 1, router_aux_loss_coef: 0.001 }),
-    ...(isPlusPlus && { zce_nums: counts, zce_types: types, use_zce_mask: masked }),
+    ...(isPlusPlus && zero),
   }
 }
 
+export const sum = (numbers: readonly number[]) => numbers.reduce((a, b) => a + b, 0)
+
+/** Of ZEDA's families. */
+export function zeroKeys(random: Random) {
+  const types = random.shuffled(['zero', 'copy', 'constant']).slice(0, random.integer(1, 3))
+  const counts = types.map(() => random.pick([1, random.integer(1, 4), random.integer(3, 20)]))
+  return { zce_nums: counts, zce_types: types, use_zce_mask: random.chance(0.2) }
+}
+
 /** In the style of transformers 4, or of 5. */
-function randomRope(random: Random): Config {
+export function randomRope(random: Random): Config {
   const theta = random.pick([10000, 1000, 1e6])
   const kind = random.pick(['default', 'default', 'linear', 'dynamic', 'yarn', 'yarn'])
   const factor = random.pick([1.25, 2, 4, 8.5])
@@ -170,7 +177,6 @@ const DEFAULTS: Readonly<Record<OtherFamily, Config>> = {
 
 function listTensors(random: Random, c: FamilyConfig, add: AddTensor): void {
   const H = c.hidden
-  const fan = 1 / Math.sqrt(H)
   const router = random.pick([0.7, 1.5, 3])
   add('model.embed_tokens.weight', [c.vocab, H], random.pick([0.5, 1]))
   for (let layer = 0; layer < c.layers; layer++) {
@@ -183,18 +189,30 @@ function listTensors(random: Random, c: FamilyConfig, add: AddTensor): void {
       listFfn(c, block, c.denseIntermediate, add)
       continue
     }
-    const experts = c.ffnExperts + c.zero.length
-    add(`${block}.gate.weight`, [experts, H], router * fan)
-    for (let e = 0; e < c.ffnExperts; e++) listFfn(c, `${block}.experts.${e}`, c.intermediate, add)
-    for (const [i, kind] of c.zero.entries()) {
-      if (kind !== 'constant') continue
-      add(`${block}.experts.${c.ffnExperts + i}.wg.weight`, [2, H], fan)
-      add(`${block}.experts.${c.ffnExperts + i}.constant`, [H], 0.8)
-    }
+    listExperts(c, block, router, add)
   }
-  add('model.norm.weight', [H], 0.2, 1)
+  listHead(random, c, add)
+}
+
+/** The final norm, and the head. */
+export function listHead(random: Random, c: FamilyConfig, add: AddTensor): void {
+  add('model.norm.weight', [c.hidden], 0.2, 1)
   // If the embedding is the head, a stored head is ignored.
-  if (!c.tied || random.chance(0.3)) add('lm_head.weight', [c.vocab, H], 2 * fan)
+  if (!c.tied || random.chance(0.3))
+    add('lm_head.weight', [c.vocab, c.hidden], 2 / Math.sqrt(c.hidden))
+}
+
+/** `router`: deviation of its logits. */
+export function listExperts(c: FamilyConfig, block: string, router: number, add: AddTensor): void {
+  const { hidden: H, ffnExperts } = c
+  const fan = 1 / Math.sqrt(H)
+  add(`${block}.${c.names.router}.weight`, [ffnExperts + c.zero.length, H], router * fan)
+  for (let e = 0; e < ffnExperts; e++) listFfn(c, `${block}.experts.${e}`, c.intermediate, add)
+  for (const [i, kind] of c.zero.entries()) {
+    if (kind !== 'constant') continue
+    add(`${block}.experts.${ffnExperts + i}.wg.weight`, [2, H], fan)
+    add(`${block}.experts.${ffnExperts + i}.constant`, [H], 0.8)
+  }
 }
 
 function listAttention(c: FamilyConfig, own: string, add: AddTensor): void {
@@ -212,7 +230,7 @@ function listAttention(c: FamilyConfig, own: string, add: AddTensor): void {
     add(`${own}.${name}_proj.bias`, [count], 0.3)
 }
 
-function listFfn(c: FamilyConfig, prefix: string, size: number, add: AddTensor): void {
+export function listFfn(c: FamilyConfig, prefix: string, size: number, add: AddTensor): void {
   const [gate, up, down] = c.names.matrices
   const fan = 1 / Math.sqrt(c.hidden)
   add(`${prefix}.${gate}.weight`, [size, c.hidden], 1.3 * fan)

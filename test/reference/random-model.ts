@@ -55,6 +55,12 @@ function compareForward(
     const position = text.positions[p]!
     const perLayer = (name: string) =>
       reference.moeLayers.map(layer => row(captured[`layers.${layer}.${name}`]!, p))
+    // The reference's has the shared expert's in it.
+    const moeOutput = reference.moeLayers.map(layer => {
+      const shared = captured[`layers.${layer}.shared_expert_output`]
+      const routed = row(captured[`layers.${layer}.moe_output`]!, p)
+      return shared ? routed.map((value, i) => value + row(shared, p)[i]!) : routed
+    })
     const experts = perLayer('expert_indices')
     const weights = perLayer('expert_weights')
     const picks = experts.map((indices, l) => sortedPicks(indices, weights[l]!, indices.length))
@@ -62,7 +68,7 @@ function compareForward(
       logits: [row(logits, p)],
       hidden: position.hidden.map((_, l) => row(captured[`hidden_states.${l}`]!, p)),
       finalHidden: [row(captured.final_hidden!, p)],
-      moeOutput: perLayer('moe_output'),
+      moeOutput,
       routerLogits: perLayer('router_logits'),
       weights: picks.map(pick => pick.weights),
     }

@@ -4,7 +4,8 @@
  * MOEPP_RANDOM_MODELS and MOEPP_RANDOM_SEED run a longer campaign.
  */
 import t from 'tap'
-import type { LoadOptions } from '../../lib/index.js'
+import { loadBinding } from '../../lib/addon/binding.js'
+import type { Isa, LoadOptions } from '../../lib/index.js'
 import { directoryWith } from '../checkpoint/files.js'
 import { Random, type RandomCheckpoint } from './random-checkpoint.js'
 import { type Counts, checkModel, randomPrompts, sharingPrompt } from './random-model.js'
@@ -35,6 +36,10 @@ const newCounts = (): Counts => ({ positions: 0, unclearPositions: 0, tokens: 0,
 export const exactCounts = newCounts()
 const quantisedCounts = newCounts()
 
+/** Models take turns on the instruction sets. */
+const isas = loadBinding().processor().isas as readonly Isa[]
+const isaOf = (seed: number) => isas[seed % isas.length]!
+
 /** So many models, each as stored and in f32. */
 export function testRandomModels(name: string, count: number, checkpoints: Checkpoints): void {
   for (let seed = FIRST_SEED; seed < FIRST_SEED + Number(MODELS ?? count); seed++) {
@@ -49,7 +54,9 @@ export function testRandomModels(name: string, count: number, checkpoints: Check
       for (const { positions } of texts)
         t.ok(positions.at(-1)!.logits.every(Number.isFinite), 'the reference computes numbers')
       const directory = directoryWith(t.testdir(), 'model', checkpoint.files)
-      for (const options of [{}, { dtype: 'float32', threads: random.integer(1, 5) }] as const) {
+      const threads = random.integer(1, 5)
+      const single: LoadOptions = { dtype: 'float32', threads, isa: isaOf(seed) }
+      for (const options of [{}, single]) {
         const problems = await checkModel(
           directory,
           reference,
@@ -78,7 +85,8 @@ export function testQuantised(name: string, count: number, checkpoints: Checkpoi
       const newPrompt = () => random.ids(random.integer(1, 2), checkpoint.vocab)
       const texts = Array.from({ length: 16 }, () => reference.text(newPrompt(), 2))
       const directory = directoryWith(t.testdir(), 'model', checkpoint.files)
-      const options = { dtype, kvCacheDtype: 'float32', threads: random.integer(1, 5) } as const
+      const threads = random.integer(1, 5)
+      const options = { dtype, kvCacheDtype: 'float32', threads, isa: isaOf(seed) } as const
       const all = { texts, later: [] }
       const problems = await checkModel(directory, reference, all, options, quantisedCounts)
       t.equal(problems.join('\n'), '')

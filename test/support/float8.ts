@@ -140,7 +140,7 @@ export async function float8Twins(source: string, folder: string, scaleType: 'F3
   const [float8, float32, bfloat16]: Record<string, Entry>[] = [{}, {}, {}]
   for (const [name, ref] of tensors) {
     const values = await readTensor(ref)
-    const isMatrix = ref.shape.length === 2 && /(_proj|\.w[123])\.weight$/.test(name)
+    const isMatrix = ref.shape.length === 2 && /(_proj|_with_mqa|\.w[123])\.weight$/.test(name)
     if (!isMatrix) {
       const entry =
         ref.dtype === 'bf16' ? bf16Entry(ref.shape, values) : f32Entry(ref.shape, values)

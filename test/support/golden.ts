@@ -8,14 +8,20 @@ import { readTar } from './tar.js'
 export const root = join(import.meta.dirname, '..', '..', '..', '..')
 export const golden = join(root, 'test', 'golden')
 
-export const FAMILIES = ['moepp', 'qwen3_moe', 'qwen3_moe_plus_plus', 'mixtral'] as const
-/** Those with latent attention, which have no reference in f64 and no kernels for GPUs yet. */
+/** Those with latent attention. */
 export const LATENT_FAMILIES = [
   'glm4_moe_lite',
   'glm4_moe_lite_plus_plus',
   'longcat_flash',
 ] as const
-export type Family = (typeof FAMILIES)[number] | (typeof LATENT_FAMILIES)[number]
+export type LatentFamily = (typeof LATENT_FAMILIES)[number]
+const OTHERS = ['moepp', 'qwen3_moe', 'qwen3_moe_plus_plus', 'mixtral'] as const
+export const FAMILIES = [...OTHERS, ...LATENT_FAMILIES] as const
+export type Family = (typeof FAMILIES)[number]
+
+export function isLatentFamily(family: Family): family is LatentFamily {
+  return LATENT_FAMILIES.some(name => name === family)
+}
 
 const packed = new Map<Family, ReadonlyMap<string, Buffer>>()
 
@@ -143,10 +149,12 @@ export function sortedPicks(indices: ArrayLike<number>, weights: ArrayLike<numbe
   return { experts, weights: shares }
 }
 
-/** Fewer heads of keys than of queries, constant experts, a sliding window. */
+/** Grouped heads of keys, constant experts, a sliding window, latents, layers of two attentions. */
 export const ONE_OF_EACH_FAMILY: readonly (readonly [Family, string])[] = [
   ['moepp', 'gqa'],
   ['qwen3_moe', 'gqa-headdim'],
   ['qwen3_moe_plus_plus', 'constant'],
   ['mixtral', 'sliding-headdim'],
+  ['glm4_moe_lite_plus_plus', 'constant-dense-last'],
+  ['longcat_flash', 'strong-bias'],
 ]
