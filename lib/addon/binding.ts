@@ -42,8 +42,8 @@ export interface WeightSpec {
   readonly dtype: WeightDType
   readonly shape: readonly number[]
   /**
-   * Stored tensors, one below the other along the first axis, or one packed weight. `name` is for
-   * errors.
+   * Stored tensors, one below the other along the first axis, or side by side if they are [O, W] of
+   * a matrix [O, the sum of all W], or one packed weight. `name` is for errors.
    */
   readonly parts: readonly (StoredRef & { readonly name: string })[]
 }
@@ -72,10 +72,25 @@ export interface OpSpec {
   readonly attributes: Readonly<Record<string, Attribute>>
 }
 
+/**
+ * Rows of a table that stays in the checkpoint's files, read before each step: `LookupSpec` of
+ * native/program/spec.h.
+ */
+export interface LookupSpec {
+  readonly label: string
+  /** [V, W]; its dtype does not matter. */
+  readonly table: WeightSpec
+  /** An input of the step: [T, N] i32. */
+  readonly rows: string
+  /** A buffer [T, N * W] f32. */
+  readonly out: string
+}
+
 export interface ProgramSpec {
   readonly buffers: readonly BufferSpec[]
   readonly weights: readonly WeightSpec[]
   readonly ops: readonly OpSpec[]
+  readonly lookups: readonly LookupSpec[]
   /** Buffers that each step brings. */
   readonly inputs: readonly string[]
   /** Buffers that every run returns. */

@@ -16,7 +16,7 @@
 namespace moepp {
 
 // One stored tensor in memory: element [i, j, ...] is at data + (i * strides[0] + j * strides[1] +
-// ...) * dtype_size(dtype). data is aligned to the element's size.
+// ...) * dtype_size(dtype). data may be aligned to nothing: torch's legacy format aligns nothing.
 class SourceTensor {
  public:
   // Checks the reference against the file: every element that shape and strides reach lies within
@@ -24,6 +24,8 @@ class SourceTensor {
   static Status open(const TensorRef& ref,
                      std::map<std::string, std::shared_ptr<MappedFile>>* files,
                      SourceTensor* tensor);
+  // Values that are in no file, row-major f32.
+  static SourceTensor of(std::vector<float> values, Shape shape);
   ~SourceTensor();
   SourceTensor() = default;
   SourceTensor(SourceTensor&&) = default;
@@ -36,6 +38,11 @@ class SourceTensor {
   // can go. A tensor in another order keeps its pages until it is destroyed.
   void drop(int64_t first, int64_t count) const;
 
+  // Says that rows here and there will be read, over and over.
+  void expect_scattered() const;
+  // Says that a row of at least one element will be read soon: the system begins to read it.
+  void fetch_row(int64_t index) const;
+
   const std::byte* data = nullptr;
   DType dtype = DType::kF32;
   Shape shape;
@@ -44,8 +51,8 @@ class SourceTensor {
  private:
   std::shared_ptr<MappedFile> file_;
   uint64_t offset_ = 0, bytes_ = 0;
-  std::unique_ptr<std::byte[]> aligned_copy_;
   std::vector<float> scales_;  // of kF8, row-major
+  std::vector<float> values_;  // without a file
 };
 
 // Writes a file: `header`, then each tensor row-major in its dtype, one after another; synced to

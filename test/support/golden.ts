@@ -14,6 +14,7 @@ export const LATENT_FAMILIES = [
   'glm4_moe_lite',
   'glm4_moe_lite_plus_plus',
   'longcat_flash',
+  'longcat_flash_ngram',
 ] as const
 export type Family = (typeof FAMILIES)[number] | (typeof LATENT_FAMILIES)[number]
 
