@@ -21,6 +21,7 @@ import {
   type NamedRef,
   type PackedRef,
   type StoredDType,
+  type TensorRef,
   type WeightDType,
 } from '../tensor/tensor-ref.js'
 import { loadTokenizer } from '../tokenizer/tokenizer.js'
@@ -138,9 +139,16 @@ function refusePacked(packed: ReadonlyMap<string, PackedRef>): void {
  */
 function outputTensors(spec: ModelSpec, dtype: ConvertDType): OutputTensor[] {
   const gateUp = gateUpWeights(spec)
+  const written = new Set<string>()
   const weights = allWeights(spec).flatMap<OutputTensor>(({ name, dtype: held, shape, parts }) => {
-    const stored = parts as readonly NamedRef[]
-    if (!isQuantised(held)) return stored.flatMap(part => elementsOutput(part, held, dtype))
+    const stored = parts as readonly (NamedRef & { readonly whole?: TensorRef })[]
+    if (!isQuantised(held)) {
+      // Several weights may take rows of one tensor.
+      const fresh = stored.filter(part => !written.has(part.name) && written.add(part.name))
+      return fresh.flatMap(part =>
+        elementsOutput({ ...(part.whole ?? part), name: part.name }, held, dtype),
+      )
+    }
     const packed = gateUp.has(name) ? 'gateUp' : 'matrix'
     return [{ name, dtype: held, shape, packed, parts: stored }]
   })

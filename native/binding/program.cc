@@ -30,7 +30,7 @@ Napi::Value ProgramObject::info(const Napi::CallbackInfo& info) {
   result.Set("weightBytes", static_cast<double>(program_->weight_bytes()));
   result.Set("stepBytes", running_ ? info.Env().Undefined()
                                    : Napi::Number::New(
-                                         info.Env(), static_cast<double>(program_->arena_bytes())));
+                                         info.Env(), static_cast<double>(program_->step_bytes())));
   return result;
 }
 

@@ -61,6 +61,13 @@ void Program::look_ahead() {
   }
 }
 
+int64_t Program::step_bytes() const {
+  int64_t bytes = arena_.bytes();
+  for (const LookedUp& lookup : lookups_)
+    bytes += static_cast<int64_t>(lookup.values.capacity() * sizeof(float));
+  return bytes;
+}
+
 bool Program::describe(const std::string& name, const Sizes& sizes, DType* dtype,
                        Shape* shape) const {
   const auto found = buffer_index_.find(name);

@@ -32,6 +32,7 @@ const CASES: readonly Case[] = [
   { family: 'qwen3_moe_plus_plus', name: 'zero' },
   { family: 'qwen3_moe_plus_plus', name: 'constant', options: { dtype: 'int4' } },
   { family: 'mixtral', name: 'sliding-headdim' },
+  { family: 'longcat_flash_ngram', name: 'ngram-eos' },
 ]
 
 const generate = { maxNewTokens: 30, ignoreEos: true, temperature: 0, logprobs: 2 }

@@ -144,10 +144,11 @@ export function sortedPicks(indices: ArrayLike<number>, weights: ArrayLike<numbe
   return { experts, weights: shares }
 }
 
-/** Fewer heads of keys than of queries, constant experts, a sliding window. */
+/** Fewer heads of keys than of queries, constant experts, a sliding window, n-grams. */
 export const ONE_OF_EACH_FAMILY: readonly (readonly [Family, string])[] = [
   ['moepp', 'gqa'],
   ['qwen3_moe', 'gqa-headdim'],
   ['qwen3_moe_plus_plus', 'constant'],
   ['mixtral', 'sliding-headdim'],
+  ['longcat_flash_ngram', 'ngram-eos'],
 ]
