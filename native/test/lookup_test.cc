@@ -1,15 +1,14 @@
 // Tables that stay in files: the rows that a step reads, and what is refused.
-#include "program/program.h"
+#include "lookup_model.h"
 
 #include "compare.h"
-#include "small_model.h"
 #include "test.h"
 
 namespace moepp::test {
 
 namespace {
 
-constexpr int64_t kWidth = 10, kRowsPerToken = 3, kTableRows = 12;
+constexpr int64_t kWidth = LookupModel::kWidth, kRowsPerToken = LookupModel::kRowsPerToken;
 
 float element(const std::string& path, int64_t index) {
   std::FILE* file = std::fopen(path.c_str(), "rb");
@@ -21,58 +20,10 @@ float element(const std::string& path, int64_t index) {
   return value;
 }
 
-TensorRef part(const std::string& path, Shape shape, uint64_t byte_offset,
-               DType dtype = DType::kF32) {
-  TensorRef ref;
-  ref.name = "part";
-  ref.dtype = dtype;
-  ref.strides = {shape[1], 1};
-  ref.byte_length = static_cast<uint64_t>(shape[0] * shape[1] * dtype_size(dtype));
-  ref.shape = std::move(shape);
-  ref.file = path;
-  ref.byte_offset = byte_offset;
-  return ref;
-}
-
-// y = x W, where each row of x is three rows of a table of 5 and 7 rows, side by side.
-struct Model {
-  ProgramSpec spec;
-
-  explicit Model(const std::string& path) {
-    const int64_t columns = kRowsPerToken * kWidth;
-    spec.buffers = {{"rows", DType::kI32, {kTokens, kRowsPerToken}},
-                    {"x", DType::kF32, {kTokens, columns}},
-                    {"y", DType::kF32, {kTokens, 1}}};
-    // Rows that overlap are as good as any.
-    spec.lookups = {{"table",
-                     {"table",
-                      DType::kF32,
-                      {kTableRows, kWidth},
-                      {part(path, {5, kWidth}, 400), part(path, {7, kWidth}, 12)}},
-                     "rows",
-                     "x"}};
-    spec.weights = {{"w", DType::kF32, {1, columns}, {part(path, {1, columns}, 0)}}};
-    spec.ops = {{"linear",
-                 "linear",
-                 {{"x", "x"}, {"weight", "w"}, {"out", "y"}},
-                 {{"activation", 0}}}};
-    spec.outputs = {"y"};
-  }
-};
-
 Status compile(const ProgramSpec& spec, std::unique_ptr<Program>* program) {
   std::shared_ptr<Device> device;
   EXPECT(open_cpu_device(1, "", &device).ok());
   return Program::compile(device, spec, {}, program);
-}
-
-Status run(Program& program, std::vector<int32_t> rows, std::vector<float>* y) {
-  Step step;
-  step.sizes = {static_cast<int64_t>(rows.size()) / kRowsPerToken, 0, 1, 0};
-  step.inputs["rows"] = {rows.data(), static_cast<int64_t>(4 * rows.size())};
-  y->resize(rows.size() / kRowsPerToken);
-  step.results["y"] = {y->data(), static_cast<int64_t>(4 * y->size())};
-  return program.run(step);
 }
 
 void expect_words(const Status& status, const std::string& words) {
@@ -85,12 +36,12 @@ void expect_words(const Status& status, const std::string& words) {
 MOEPP_TEST(lookup_reads_rows_of_parts) {
   const TemporaryFile file(400);
   std::unique_ptr<Program> program;
-  EXPECT(compile(Model(file.path()).spec, &program).ok());
+  EXPECT(compile(LookupModel(file.path()).spec, &program).ok());
   EXPECT(program->weight_bytes() < 4 * 32 * kRowsPerToken * kWidth + 64);  // w alone
   std::vector<std::vector<int32_t>> steps = {{0, 4, 5}, {11, 11, 0, 3, 6, 10}, {4, 5, 6}};
   for (const std::vector<int32_t>& rows : steps) {
     std::vector<float> y;
-    EXPECT(run(*program, rows, &y).ok());
+    EXPECT(LookupModel::run(*program, rows, &y).ok());
     for (size_t t = 0; t < y.size(); t++) {
       double sum = 0.0, magnitude = 0.0;
       for (int64_t i = 0; i < kRowsPerToken * kWidth; i++) {
@@ -111,7 +62,8 @@ MOEPP_TEST(lookup_reads_any_type_at_any_byte) {
   const TemporaryFile file(400);
   for (const DType dtype : {DType::kF32, DType::kBf16, DType::kF16}) {
     LookupSpec spec;
-    spec.table = {"table", DType::kF32, {6, kWidth}, {part(file.path(), {6, kWidth}, 3, dtype)}};
+    spec.table = {
+        "table", DType::kF32, {6, kWidth}, {LookupModel::part(file.path(), {6, kWidth}, 3, dtype)}};
     Lookup lookup;
     EXPECT(Lookup::open(spec, &lookup).ok());
     const int32_t rows[] = {5, 0, 2};
@@ -129,23 +81,25 @@ MOEPP_TEST(lookup_reads_any_type_at_any_byte) {
 MOEPP_TEST(lookup_checks_the_step) {
   const TemporaryFile file(400);
   std::unique_ptr<Program> program;
-  EXPECT(compile(Model(file.path()).spec, &program).ok());
+  EXPECT(compile(LookupModel(file.path()).spec, &program).ok());
   std::vector<float> y;
-  expect_words(run(*program, {0, 12, 1}, &y), "table: rows[1] is 12, expected 0 to 11");
-  expect_words(run(*program, {0, 1, -1}, &y), "table: rows[2] is -1, expected 0 to 11");
+  expect_words(LookupModel::run(*program, {0, 12, 1}, &y),
+               "table: rows[1] is 12, expected 0 to 11");
+  expect_words(LookupModel::run(*program, {0, 1, -1}, &y),
+               "table: rows[2] is -1, expected 0 to 11");
   Step step;
   step.sizes = {1, 0, 1, 0};
   expect_words(program->run(step), "input rows is missing");
   int32_t two[2] = {0, 0};
   step.inputs["rows"] = {two, sizeof two};
   expect_words(program->run(step), "input rows has 8 bytes, expected 12");
-  EXPECT(run(*program, {0, 1, 2}, &y).ok());
+  EXPECT(LookupModel::run(*program, {0, 1, 2}, &y).ok());
 }
 
 MOEPP_TEST(lookup_refuses_what_is_inconsistent) {
   const TemporaryFile file(400);
   const auto refused = [&](auto change, const std::string& words) {
-    ProgramSpec spec = Model(file.path()).spec;
+    ProgramSpec spec = LookupModel(file.path()).spec;
     change(spec);
     std::unique_ptr<Program> program;
     expect_words(compile(spec, &program), words);
@@ -154,7 +108,7 @@ MOEPP_TEST(lookup_refuses_what_is_inconsistent) {
   refused([](ProgramSpec& s) { s.lookups[0].out = "y"; }, "table: an op writes y");
   refused([](ProgramSpec& s) { s.lookups[0].rows = "x"; }, "expected [T, N] i32");
   refused([](ProgramSpec& s) { s.lookups[0].out = "rows"; }, "expected [T, 30] f32");
-  refused([](ProgramSpec& s) { s.lookups[0].table.shape = {12}; }, "table must be a matrix");
+  refused([](ProgramSpec& s) { s.lookups[0].table.shape.pop_back(); }, "table must be a matrix");
   refused([](ProgramSpec& s) { s.lookups[0].table.shape[0] = 13; }, "its parts have 12 rows");
   refused([](ProgramSpec& s) { s.lookups[0].table.parts[1].byte_offset = 1u << 30; },
           "lie past the end");

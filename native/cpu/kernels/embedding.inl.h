@@ -50,8 +50,7 @@ inline void embedding(const EmbeddingArgs& args, Queue& queue) {
       } else {
         embed_row(table.as<const uint16_t>() + row * h, h, out);
       }
-      if (args.delta != nullptr)
-        add_and_scale(args.delta->f32() + t * h, args.scale, h, out);
+      if (args.delta != nullptr) add_and_scale(args.delta->f32() + t * h, args.scale, h, out);
     }
   });
 }

@@ -75,8 +75,8 @@ template <class E>
 void embed(const EmbeddingArgs& args, int64_t pitch, const simt::Launch& how, CudaQueue& queue) {
   const auto h = static_cast<int>(args.table->shape[1]);
   const auto kernel = h % 4 == 0 ? embed_rows<E, 4> : embed_rows<E, 1>;
-  queue.launch(kernel, how, args.tokens->i32(), args.table->as<const E>(), pitch,
-               added_of(args), args.out->f32(), h);
+  queue.launch(kernel, how, args.tokens->i32(), args.table->as<const E>(), pitch, added_of(args),
+               args.out->f32(), h);
 }
 
 }  // namespace
