@@ -20,6 +20,7 @@ import {
   findPackageRoot,
   platformName,
 } from './addon-file.js'
+import type { LookupSpec } from './lookup-spec.js'
 
 /**
  * A size, or one known only when a step runs. T: tokens, R: logit rows, B: sequences, M: pages per
@@ -42,8 +43,8 @@ export interface WeightSpec {
   readonly dtype: WeightDType
   readonly shape: readonly number[]
   /**
-   * Stored tensors, one below the other along the first axis, or side by side if they are [O, W] of
-   * a matrix [O, the sum of all W], or one packed weight. `name` is for errors.
+   * Stored tensors, one below the other along the first axis; or [O, W] of a matrix [O, the sum of
+   * all W], side by side; or one packed weight. `name` is for errors.
    */
   readonly parts: readonly (StoredRef & { readonly name: string })[]
 }
@@ -70,20 +71,6 @@ export interface OpSpec {
   /** Field of the op's struct to the name of a buffer or weight. */
   readonly tensors: Readonly<Record<string, string>>
   readonly attributes: Readonly<Record<string, Attribute>>
-}
-
-/**
- * Rows of a table that stays in the checkpoint's files, read before each step: `LookupSpec` of
- * native/program/spec.h.
- */
-export interface LookupSpec {
-  readonly label: string
-  /** [V, W]; its dtype does not matter. */
-  readonly table: WeightSpec
-  /** An input of the step: [T, N] i32. */
-  readonly rows: string
-  /** A buffer [T, N * W] f32. */
-  readonly out: string
 }
 
 export interface ProgramSpec {

@@ -10,7 +10,7 @@ export interface Step {
   readonly tokens: Int32Array
   /** [T] place of each token in its sequence, from 0. */
   readonly positions: Int32Array
-  /** [T, runner.reach] ids before each token in its sequence, the nearest first; 0: there is none. */
+  /** [T, runner.reach] ids before each token in its sequence, the nearest first; 0 for none. */
   readonly preceding: Int32Array
   /**
    * [B+1]: sequence b has the tokens sequenceStarts[b] .. sequenceStarts[b+1] - 1. One sequence of

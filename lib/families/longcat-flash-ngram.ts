@@ -40,8 +40,7 @@ function either(fields: Fields, ...names: [string, string]): number {
 
 function checkTables(fields: Fields, c: LongcatFlashNgramConfig, ngrams: Ngrams): void {
   const { hiddenSize, ngramOrder, ngramSplits, eosTokenIds } = c
-  if (ngramOrder < 2)
-    throw fields.bad(`emb_neighbor_num is ${ngramOrder}, expected 2 at least`)
+  if (ngramOrder < 2) throw fields.bad(`emb_neighbor_num is ${ngramOrder}, expected 2 at least`)
   const tables = ngrams.tableRows.length
   if (hiddenSize % tables !== 0) {
     throw fields.bad(

@@ -1,6 +1,12 @@
 /** LongCat-Flash, as transformers 4.57 computes it: docs/models/longcat-flash.md. */
 import type { Fields } from '../base/fields.js'
-import { type AddedEmbedding, decoder, type NextNorm, type StepInputs, type Stream } from '../layers/decoder.js'
+import {
+  type AddedEmbedding,
+  decoder,
+  type NextNorm,
+  type StepInputs,
+  type Stream,
+} from '../layers/decoder.js'
 import { latentAttention } from '../layers/latent-attention.js'
 import { feedForward } from '../layers/mlp.js'
 import { combineExperts, type Moe, routeToExperts } from '../layers/moe.js'

@@ -84,7 +84,7 @@ export type RecordLayer = (
   next: NextNorm,
 ) => Stream
 
-/** What is added to the embedding of tokens [T, H], and the factor of the sum. */
+/** A summand of the embedding of tokens [T, H], and the factor of the sum. */
 export interface AddedEmbedding {
   readonly delta: Buffer
   readonly scale: number

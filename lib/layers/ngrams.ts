@@ -84,7 +84,7 @@ export function timesModulo(a: number, b: number, m: number): number {
 
 /**
  * The projected rows of all tables [T, H], to be added to the tokens' embedding. The tables stay in
- * the checkpoint's files: far more memory than all the rest, of which a token reads a row each.
+ * the checkpoint's files. They are as large as all the rest, and a token reads one row of each.
  * @param table and `projection`: the stored names of a table, and of its projection
  */
 export function ngramEmbedding(
@@ -96,13 +96,12 @@ export function ngramEmbedding(
   const { width: W, tableRows } = ngrams
   const tables = tableRows.map((rows, t) => ({ name: names.table(t), shape: [rows, W] }))
   const rows = m.input('ngram_rows', 'i32', ['T', tables.length])
-  const x = m.lookup('ngrams', 'model.ngram_embeddings.embedders.weight', { rows, width: W, parts: tables })
+  const x = m.lookup('ngrams', 'model.ngram_embeddings.embedders.weight', {
+    rows,
+    width: W,
+    parts: tables,
+  })
   const projections = tableRows.map((_, t) => ({ name: names.projection(t), shape: [H, W] }))
-  const weight = m.matrix(
-    'ngrams',
-    'model.ngram_embeddings.post_projs.weight',
-    [H, H],
-    projections,
-  )
+  const weight = m.matrix('ngrams', 'model.ngram_embeddings.post_projs.weight', [H, H], projections)
   return { delta: linear(m, 'ngrams', { x, weight }), scale: 1 / (1 + tables.length) }
 }

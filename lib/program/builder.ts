@@ -2,14 +2,8 @@
  * Records a model as a plain list of ops over named buffers. Native checks and runs it; nothing is
  * computed here.
  */
-import type {
-  BufferSpec,
-  Dimension,
-  LookupSpec,
-  OpSpec,
-  ProgramSpec,
-  WeightSpec,
-} from '../addon/binding.js'
+import type { BufferSpec, Dimension, OpSpec, ProgramSpec, WeightSpec } from '../addon/binding.js'
+import type { LookupSpec } from '../addon/lookup-spec.js'
 
 /** A buffer of the program. Every one is written by one op, or is an input of the step. */
 export interface Buffer {

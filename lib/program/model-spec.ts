@@ -2,7 +2,8 @@
  * A recorded model is the only description of it. Here is all that follows: parameters, memory of
  * the weights, work of a step, the experts of each layer.
  */
-import type { LookupSpec, OpSpec, ProgramSpec, WeightSpec } from '../addon/binding.js'
+import type { OpSpec, ProgramSpec, WeightSpec } from '../addon/binding.js'
+import type { LookupSpec } from '../addon/lookup-spec.js'
 import { elementCount } from '../tensor/tensor-file.js'
 import {
   DTYPE_SIZE,
@@ -181,8 +182,8 @@ export function meanFfnPicks(spec: ProgramSpec, picks: FfnPicks): number {
 
 /**
  * Parameters that one token reads. Of the embedding one row counts, and the whole where the head
- * shares it. Of each n-gram table one row counts. FFN experts that were not chosen do not count. Constant experts count whole: their
- * scores are computed for every token.
+ * shares it. Of each n-gram table one row counts. FFN experts that were not chosen do not count.
+ * Constant experts count whole: their scores are computed for every token.
  */
 export function activeParameters(spec: ModelSpec, picks: FfnPicks): number {
   const mean = meanFfnPicks(spec, picks)

@@ -14,7 +14,8 @@ interface Placed {
  * Bytes of the buffers of a step of these sizes. They share memory as in plan_memory of
  * native/program/program.cc. Each lies in the first gap that is large enough, from the op that
  * writes it to its last reader. Buffers that no later op reads are results or are not made. All are
- * counted in f32 or i32. Rows of tables in files are there for the whole step. A GPU's step may hold some as bf16, and takes less then.
+ * counted in f32 or i32. Rows of tables in files are there for the whole step. A GPU's step may
+ * hold some as bf16, and takes less then.
  */
 export function stepBytes(
   { buffers, ops, inputs, lookups }: ProgramSpec,

@@ -78,28 +78,6 @@ bool Program::describe(const std::string& name, const Sizes& sizes, DType* dtype
   return true;
 }
 
-// Reads the rows of the step, which are inputs as others are.
-Status Program::look_up(std::map<std::string, HostBuffer>* inputs, const Sizes& sizes) {
-  for (LookedUp& lookup : lookups_) {
-    const LookupSpec& spec = lookup.table.spec();
-    const auto rows = inputs->find(spec.rows);
-    const int64_t per_token = buffers_[lookup.rows]->shape[1], count = sizes.tokens * per_token;
-    const bool is_given = rows != inputs->end();
-    if (!is_given || rows->second.bytes != count * 4) {
-      return Status::error(Code::kBadProgram,
-                           "input " + spec.rows +
-                               (is_given ? " has " + std::to_string(rows->second.bytes) +
-                                               " bytes, expected " + std::to_string(count * 4)
-                                         : " is missing"));
-    }
-    lookup.values.resize(static_cast<size_t>(count * lookup.table.width()));
-    MOEPP_CHECK(lookup.table.read(static_cast<const int32_t*>(rows->second.data), count,
-                                  lookup.values.data()));
-    (*inputs)[spec.out] = {lookup.values.data(), static_cast<int64_t>(lookup.values.size()) * 4};
-  }
-  return {};
-}
-
 // Gives every buffer its sizes, and the inputs and results their host memory.
 Status Program::bind_step(const Step& step) {
   std::map<std::string, HostBuffer> inputs = step.inputs;

@@ -61,7 +61,7 @@ class Program {
   bool describe(const std::string& name, const Sizes& sizes, DType* dtype, Shape* shape) const;
   const std::vector<std::string>& outputs() const { return outputs_; }
   int64_t weight_bytes() const { return weight_bytes_; }
-  // What the largest step worked in: its buffers, and the rows that it looked up.
+  // Of the largest step: its buffers, and the rows that it looked up.
   int64_t step_bytes() const;
   // The buffers that the last step held as bf16 between its ops: for tests.
   std::vector<std::string> bf16_buffers() const;

@@ -6,7 +6,7 @@ import { convertCheckpoint } from '../../lib/convert/convert.js'
 import { inspectCheckpoint } from '../../lib/convert/inspect.js'
 import { describeModel } from '../../lib/families/registry.js'
 import { estimateMemory, loadModel, type Model } from '../../lib/index.js'
-import { Ngrams, type NgramShape, timesModulo } from '../../lib/layers/ngrams.js'
+import { type NgramShape, Ngrams, timesModulo } from '../../lib/layers/ngrams.js'
 import { safetensorsBytes } from '../checkpoint/files.js'
 import { goldenCase, readGolden } from '../support/golden.js'
 import { loadGroup } from '../support/group.js'
@@ -91,7 +91,12 @@ t.test('config.json', async t => {
   const parse = (changes: object) => describeModel({ ...config, ...changes }, 'config.json').config
   const bad = (changes: object, message: RegExp) =>
     t.throws(() => parse(changes), { code: 'ERR_BAD_CONFIG', message })
-  t.match(parse({}), { family: 'longcat-flash-ngram', ngramOrder: 4, ngramSplits: 3, ngramRatio: 1 })
+  t.match(parse({}), {
+    family: 'longcat-flash-ngram',
+    ngramOrder: 4,
+    ngramSplits: 3,
+    ngramRatio: 1,
+  })
   const none = {
     ...{ emb_neighbor_num: undefined, emb_split_num: undefined },
     ngram_vocab_size_ratio: undefined,
@@ -230,7 +235,10 @@ t.test('ranks that run it together', async t => {
   await using group = await loadGroup(source, 2)
   const texts = [1, 2, 3].map(seed => textOf(70, seed))
   const options = { ...GREEDY, maxNewTokens: 20 }
-  const [expected, got] = [await model.generate(texts, options), await group.model.generate(texts, options)]
+  const [expected, got] = [
+    await model.generate(texts, options),
+    await group.model.generate(texts, options),
+  ]
   for (const [i, { tokenIds, logprobs }] of got.entries()) {
     t.same(tokenIds, expected[i]!.tokenIds)
     t.same(logprobs, expected[i]!.logprobs)
@@ -257,7 +265,10 @@ t.test('tables are no part of the memory', async t => {
   t.equal(parameters.byKind.ngrams, elements + 45 * 45)
   t.equal(memory.weightBytes.float32, 4 * (parameters.total - elements))
   const { weightBytes, tableBytes } = await estimateMemory(source, { device: 'cpu' })
-  t.same({ weightBytes, tableBytes }, { weightBytes: memory.weightBytes.float32, tableBytes: 4 * elements })
+  t.same(
+    { weightBytes, tableBytes },
+    { weightBytes: memory.weightBytes.float32, tableBytes: 4 * elements },
+  )
   const { even } = parameters.activePerToken
   t.ok(even.parameters < parameters.total - elements + 45 + 1)
 })
