@@ -43,8 +43,8 @@ export interface WeightSpec {
   readonly dtype: WeightDType
   readonly shape: readonly number[]
   /**
-   * Stored tensors, one below the other along the first axis; or [O, W] of a matrix [O, the sum of
-   * all W], side by side; or one packed weight. `name` is for errors.
+   * One packed weight, or stored tensors, one below the other along the first axis. Those that are
+   * [O, W] of a matrix [O, the sum of all W] are side by side. `name` is for errors.
    */
   readonly parts: readonly (StoredRef & { readonly name: string })[]
 }
