@@ -38,6 +38,7 @@ struct TensorRef {
 };
 
 // A weight is its parts, one below the other along the first axis, after which it is given `shape`.
+// Parts [O, W] of a matrix [O, the sum of all W] stand side by side.
 struct WeightSpec {
   std::string name;
   DType dtype = DType::kF32;  // on the device

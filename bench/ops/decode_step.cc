@@ -62,8 +62,8 @@ DecodeStep::DecodeStep(Run& run, const DecodeWeights& weights, int64_t batch, in
   step_.add("rope_table", kernels.rope_table, rope, true,
             [=](const RopeTableArgs& a) { return test::check_rope_table(a, some()); });
   step_.add("embedding", kernels.embedding,
-            EmbeddingArgs{&tokens_.tensor, &weights.table.tensor, &moe_.x.tensor}, true,
-            [=](const EmbeddingArgs& a) { return test::check_embedding(a, some()); });
+            EmbeddingArgs{&tokens_.tensor, &weights.table.tensor, nullptr, &moe_.x.tensor, 1.0f},
+            true, [=](const EmbeddingArgs& a) { return test::check_embedding(a, some()); });
   const RmsNormArgs norm = {&moe_.x.tensor, nullptr,        &weights.moe.norm.tensor,
                             nullptr,        &moe_.y.tensor, 1e-6f};
   step_.add(

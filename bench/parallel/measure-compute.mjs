@@ -30,6 +30,7 @@ export function expertsAlone(spec) {
       { name: 'order', dtype: 'i32', shape: shapeOf(tensors.token_order) },
       ...buffers,
     ],
+    lookups: [],
     inputs: ['x', 'offsets', 'order'],
     outputs: [],
   }

@@ -20,6 +20,7 @@ import {
   findPackageRoot,
   platformName,
 } from './addon-file.js'
+import type { LookupSpec } from './lookup-spec.js'
 
 /**
  * A size, or one known only when a step runs. T: tokens, R: logit rows, B: sequences, M: pages per
@@ -42,8 +43,8 @@ export interface WeightSpec {
   readonly dtype: WeightDType
   readonly shape: readonly number[]
   /**
-   * Stored tensors, one below the other along the first axis, or one packed weight. `name` is for
-   * errors.
+   * One packed weight, or stored tensors, one below the other along the first axis. Those that are
+   * [O, W] of a matrix [O, the sum of all W] are side by side. `name` is for errors.
    */
   readonly parts: readonly WeightPart[]
 }
@@ -76,6 +77,7 @@ export interface ProgramSpec {
   readonly buffers: readonly BufferSpec[]
   readonly weights: readonly WeightSpec[]
   readonly ops: readonly OpSpec[]
+  readonly lookups: readonly LookupSpec[]
   /** Buffers that each step brings. */
   readonly inputs: readonly string[]
   /** Buffers that every run returns. */

@@ -149,12 +149,17 @@ export class Sequences {
     for (const { from, to } of parts) starts.push(starts.at(-1)! + to - from)
     const tokens = new Int32Array(starts.at(-1)!)
     const positions = new Int32Array(tokens.length)
+    const { reach } = this.#runner
+    const preceding = new Int32Array(tokens.length * reach)
     const pages = Math.max(...parts.map(({ to }) => Math.ceil(to / this.#runner.pageSize)))
     const pageTable = new Int32Array(parts.length * pages)
     for (const [i, { sequence, from, to }] of parts.entries()) {
       for (let p = from; p < to; p++) {
-        tokens[starts[i]! + p - from] = this.#tokenOf(sequence, p)
-        positions[starts[i]! + p - from] = p
+        const t = starts[i]! + p - from
+        tokens[t] = this.#tokenOf(sequence, p)
+        positions[t] = p
+        for (let d = 1; d <= Math.min(reach, p); d++)
+          preceding[t * reach + d - 1] = this.#tokenOf(sequence, p - d)
       }
       const first = this.#firstPages[sequence]!
       for (let page = 0; page < Math.min(pages, this.#firstPages[sequence + 1]! - first); page++) {
@@ -165,6 +170,7 @@ export class Sequences {
     return {
       tokens,
       positions,
+      preceding,
       sequenceStarts: Int32Array.from(starts),
       pageTable,
       keyVariants: Int32Array.from(parts, ({ length }) => this.#runner.keyVariant(length)),

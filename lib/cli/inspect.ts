@@ -89,6 +89,7 @@ Examples:
 
 const KIND_NAME: Readonly<Record<ParameterKind, string>> = {
   embedding: 'embedding',
+  ngrams: 'n-gram embedding',
   attention: 'attention',
   router: 'router',
   ffnExperts: 'FFN experts',
@@ -213,6 +214,9 @@ function memoryTable({ memory }: Inspection): string {
   const rows = [
     ['', ...types],
     ['weights', ...types.map(type => formatBytes(memory.weightBytes[type]!))],
+    ...(memory.tableBytes > 0
+      ? [['tables that stay in files', ...types.map(() => formatBytes(memory.tableBytes))]]
+      : []),
     cacheRow(', on a CPU', 'cpu'),
     cacheRow(', on a GPU', 'gpu'),
   ]
@@ -230,6 +234,9 @@ function estimateTable(estimates: readonly MemoryEstimate[]): string {
     row('a step', e => formatBytes(e.stepBytes)),
     row('total', e => formatBytes(e.totalBytes)),
     row('of it mapped', e => formatBytes(e.mappedBytes)),
+    ...(estimates.some(e => e.tableBytes > 0)
+      ? [row('in files beside it', e => formatBytes(e.tableBytes))]
+      : []),
     row('needed to load', e => formatBytes(e.requiredBytes)),
     row('available now', e => formatBytes(e.availableBytes)),
     row('fits', e => (e.fits ? 'yes' : 'no')),

@@ -15,7 +15,7 @@ import { recordModel } from '../families/record.js'
 import { readModel } from '../families/registry.js'
 import { MATRIX_DTYPES } from '../load/plan.js'
 import type { MatrixType } from '../options/generate.js'
-import { gateUpWeights, type ModelSpec, storedNames } from '../program/model-spec.js'
+import { allWeights, gateUpWeights, type ModelSpec, storedNames } from '../program/model-spec.js'
 import {
   isQuantised,
   type NamedRef,
@@ -139,7 +139,7 @@ function refusePacked(packed: ReadonlyMap<string, PackedRef>): void {
  */
 function outputTensors(spec: ModelSpec, dtype: ConvertDType): OutputTensor[] {
   const gateUp = gateUpWeights(spec)
-  const weights = spec.weights.flatMap<OutputTensor>(({ name, dtype: held, shape, parts }) => {
+  const weights = allWeights(spec).flatMap<OutputTensor>(({ name, dtype: held, shape, parts }) => {
     const stored = parts as readonly NamedRef[]
     if (!isQuantised(held)) return stored.flatMap(part => elementsOutput(part, held, dtype))
     const packed = gateUp.has(name) ? 'gateUp' : 'matrix'

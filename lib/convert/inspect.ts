@@ -23,6 +23,7 @@ import {
   type Router,
   routersOf,
   storedNames,
+  tableBytes,
   totalParameters,
   weightBytes,
 } from '../program/model-spec.js'
@@ -73,6 +74,8 @@ export interface Inspection {
   readonly memory: {
     /** By the types that the matrices can be held in: of a packed checkpoint, its own. */
     readonly weightBytes: ByMatrixType<number>
+    /** Of tables that stay in the checkpoint's files: no part of weightBytes. */
+    readonly tableBytes: number
     /** By the types that the KV cache can have. */
     readonly kvCacheBytesPer1024Tokens: Readonly<Record<KvCacheType, number>>
     /** The type that the KV cache has by default, on a CPU and on a GPU, by the matrices' type. */
@@ -125,6 +128,7 @@ export async function inspectCheckpoint(directory: string): Promise<Inspection> 
     },
     memory: {
       weightBytes: bytesByType,
+      tableBytes: tableBytes(spec),
       kvCacheBytesPer1024Tokens: {
         float32: cacheBytes(spec.cache, 1024, 'f32'),
         bfloat16: cacheBytes(spec.cache, 1024, 'bf16'),

@@ -10,6 +10,8 @@ export interface Step {
   readonly tokens: Int32Array
   /** [T] place of each token in its sequence, from 0. */
   readonly positions: Int32Array
+  /** [T, runner.reach] ids before each token in its sequence, the nearest first; 0 for none. */
+  readonly preceding: Int32Array
   /**
    * [B+1]: sequence b has the tokens sequenceStarts[b] .. sequenceStarts[b+1] - 1. One sequence of
    * the engine may be several neighbours here, with the same pages and another variant of keys.
@@ -62,6 +64,8 @@ export interface Runner {
   readonly vocabSize: number
   /** Number of a row's logits that `StepResult.top` holds. */
   readonly topLogits: number
+  /** Tokens before each one that the model reads along with it, for n-grams. */
+  readonly reach: number
   /** Tokens that a sequence may hold. */
   readonly contextLength: number
   readonly pageSize: number

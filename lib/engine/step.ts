@@ -46,11 +46,14 @@ export function buildStep(
   const sequenceStarts = new Int32Array(spans.length + 1)
   const pageTable = new Int32Array(spans.length * M)
   const keyVariants = Int32Array.from(spans, ({ keyVariant }) => keyVariant)
+  const { reach } = runner
+  const preceding = new Int32Array(T * reach)
   let t = 0
   for (const [b, span] of spans.entries()) {
-    const text = span.sequence.tokens
     for (let position = span.from; position < span.to; position++) {
-      tokens[t] = text[position] ?? span.drafted[position - text.length]!
+      tokens[t] = tokenAt(span, position)
+      for (let d = 1; d <= Math.min(reach, position); d++)
+        preceding[t * reach + d - 1] = tokenAt(span, position - d)
       positions[t++] = position
     }
     sequenceStarts[b + 1] = t
@@ -63,6 +66,7 @@ export function buildStep(
   const step = {
     tokens,
     positions,
+    preceding,
     sequenceStarts,
     pageTable,
     keyVariants,
@@ -72,6 +76,11 @@ export function buildStep(
     capture,
   }
   return { step, chunks: placed }
+}
+
+/** A token of the text, or a guess behind it. */
+function tokenAt({ sequence: { tokens }, drafted }: Chunk, position: number): number {
+  return tokens[position] ?? drafted[position - tokens.length]!
 }
 
 /**

@@ -1,5 +1,6 @@
 /** A model family: the configurations that it answers to, and the recording of its model. */
 import type { Fields } from '../base/fields.js'
+import type { Ngrams } from '../layers/ngrams.js'
 import type { Rope, RopeScaling } from '../layers/rope.js'
 import type { ModelBuilder } from '../program/model-builder.js'
 import type { DType } from '../tensor/tensor-ref.js'
@@ -70,6 +71,8 @@ export interface ModelDescription {
   /** Words on the router, for people. */
   readonly routerNotes: readonly string[]
   readonly rope: Rope
+  /** Of a model that looks up n-grams. */
+  readonly ngrams?: Ngrams
   /** Matrices are stored as float8, in blocks of 128 x 128 (float8.ts). Default false. */
   readonly isFloat8?: boolean
   /**

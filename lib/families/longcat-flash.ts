@@ -1,6 +1,12 @@
 /** LongCat-Flash, as transformers 4.57 computes it: docs/models/longcat-flash.md. */
 import type { Fields } from '../base/fields.js'
-import { decoder, type NextNorm, type StepInputs, type Stream } from '../layers/decoder.js'
+import {
+  type AddedEmbedding,
+  decoder,
+  type NextNorm,
+  type StepInputs,
+  type Stream,
+} from '../layers/decoder.js'
 import { latentAttention } from '../layers/latent-attention.js'
 import { feedForward } from '../layers/mlp.js'
 import { combineExperts, type Moe, routeToExperts } from '../layers/moe.js'
@@ -37,11 +43,14 @@ export const longcatFlash: Family = {
   name: 'longcat-flash',
   architectures: ['LongcatFlashForCausalLM', 'LongcatCausalLM'],
   modelTypes: ['longcat_flash'],
-  describe: describeLongcatFlash,
+  describe: fields => longcatDescription(parseLongcat(fields, longcatFlash.name)),
 }
 
-function describeLongcatFlash(fields: Fields): ModelDescription {
-  const c = parse(fields)
+/** @param added records what is added to the embedding of tokens */
+export function longcatDescription(
+  c: LongcatFlashConfig,
+  added?: (m: ModelBuilder) => AddedEmbedding,
+): ModelDescription {
   const rope = new Rope({ ...c, headDim: c.rotatedDim })
   return {
     config: c,
@@ -54,7 +63,11 @@ function describeLongcatFlash(fields: Fields): ModelDescription {
         c,
         rope,
         (layer, stream, inputs, next) => recordLayer(m, c, layer, stream, inputs, next),
-        layer => `model.layers.${layer}.input_layernorm.0.weight`,
+        {
+          normOf: layer => `model.layers.${layer}.input_layernorm.0.weight`,
+          tokens: storedEmbedding(m),
+          added: added?.(m),
+        },
       )
     },
   }
@@ -64,6 +77,12 @@ function describeLongcatFlash(fields: Fields): ModelDescription {
 function predictionLayer(name: string): number | undefined {
   const [tensor, layer = 0] = /^model\.mtp\.(?:layers\.(\d+)\.)?/.exec(name) ?? []
   return tensor === undefined ? undefined : Number(layer)
+}
+
+/** Files of n-gram models may name the tokens' embedding a second time, or so alone. */
+function storedEmbedding(m: ModelBuilder): string {
+  const names = ['model.embed_tokens.weight', 'model.ngram_embeddings.word_embeddings.weight']
+  return names.find(name => m.isStored(name)) ?? names[0]!
 }
 
 /**
@@ -138,7 +157,8 @@ const NOT_READ = keys(`
   norm_topk_prob
 `)
 
-function parse(fields: Fields): LongcatFlashConfig {
+/** @param family its name */
+export function parseLongcat(fields: Fields, family: string): LongcatFlashConfig {
   siluOnly(fields)
   const heads = latentHeads(fields, 64)
   const maxPositionEmbeddings = fields.size('max_position_embeddings', 131072)
@@ -161,7 +181,7 @@ function parse(fields: Fields): LongcatFlashConfig {
   if (headDim !== sizes.rotatedDim)
     throw fields.bad(`head_dim is ${headDim}, expected qk_rope_head_dim, ${sizes.rotatedDim}`)
   const config: LongcatFlashConfig = {
-    family: 'longcat-flash',
+    family,
     vocabSize: fields.size('vocab_size', 131072),
     hiddenSize: fields.size('hidden_size', 6144),
     intermediateSize: fields.size('expert_ffn_hidden_size', 2048),

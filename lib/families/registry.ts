@@ -8,6 +8,7 @@ import { readsFloat8 } from './float8.js'
 import { glm4MoeLite } from './glm4-moe-lite.js'
 import { glm4MoeLitePlusPlus } from './glm4-moe-lite-plus-plus.js'
 import { longcatFlash } from './longcat-flash.js'
+import { longcatFlashNgram } from './longcat-flash-ngram.js'
 import { mixtral } from './mixtral.js'
 import { moepp } from './moepp.js'
 import { qwen3Moe } from './qwen3-moe.js'
@@ -21,6 +22,7 @@ export const FAMILIES: readonly Family[] = [
   glm4MoeLite,
   glm4MoeLitePlusPlus,
   longcatFlash,
+  longcatFlashNgram,
 ]
 
 /** Reads and checks a model directory's config.json. */

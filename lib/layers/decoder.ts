@@ -42,7 +42,6 @@ export interface DecoderShape {
   readonly tieWordEmbeddings: boolean
 }
 
-/** The name of the norm before a layer. */
 const inputNorm = (layer: number) => `model.layers.${layer}.input_layernorm.weight`
 
 /** The inputs that attention reads in every layer. */
@@ -85,12 +84,27 @@ export type RecordLayer = (
   next: NextNorm,
 ) => Stream
 
+/** A summand of the embedding of tokens [T, H], and the factor of the sum. */
+export interface AddedEmbedding {
+  readonly delta: Buffer
+  readonly scale: number
+}
+
+/** The parts in which families differ. */
+export interface DecoderParts {
+  /** The stored name of the norm before a layer. */
+  readonly normOf?: (layer: number) => string
+  /** The stored name of the tokens' embedding. */
+  readonly tokens?: string
+  readonly added?: AddedEmbedding | undefined
+}
+
 export function decoder(
   m: ModelBuilder,
   shape: DecoderShape,
   rope: Rope,
   recordLayer: RecordLayer,
-  normOf = inputNorm,
+  { normOf = inputNorm, tokens: stored = 'model.embed_tokens.weight', added }: DecoderParts = {},
 ): void {
   const { layers, hiddenSize, rmsNormEps: eps } = shape
   const step: StepBuffers = {
@@ -107,12 +121,12 @@ export function decoder(
   })
   const vocabulary = [shape.vocabSize, hiddenSize]
   const table = shape.tieWordEmbeddings
-    ? m.matrix('embedding', 'model.embed_tokens.weight', vocabulary)
-    : m.table('model.embed_tokens.weight', vocabulary)
+    ? m.matrix('embedding', stored, vocabulary)
+    : m.table(stored, vocabulary)
   const norm = (name: string) => m.small('norms', name, [hiddenSize])
 
   const tokens = m.input('tokens', 'i32', ['T'])
-  const x = m.capture(embedding(m, 'hidden_states.0', { tokens, table }))
+  const x = m.capture(embedding(m, 'hidden_states.0', { tokens, table, ...added }))
   const weight = norm(normOf(0))
   let stream: Stream = { x, y: rmsNorm(m, 'layers.0.input_norm', { x, weight, eps }) }
   for (let layer = 0; layer < layers; layer++) {

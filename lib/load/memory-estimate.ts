@@ -5,7 +5,7 @@ import type { Checkpoint } from '../checkpoint/checkpoint.js'
 import { MoeppError } from '../errors.js'
 import { PAGE_SIZE } from '../model/runner.js'
 import { type HeldType, MATRIX_TYPES, type MatrixType } from '../options/load.js'
-import { cacheBytes, weightBytes } from '../program/model-spec.js'
+import { cacheBytes, tableBytes, weightBytes } from '../program/model-spec.js'
 import { stepBytes } from '../program/step-bytes.js'
 import { wordOf } from '../tensor/dtypes.js'
 import { isPacked } from '../tensor/tensor-ref.js'
@@ -51,6 +51,12 @@ export interface MemoryEstimate {
    * system can drop them when memory is short, and read them again.
    */
   readonly mappedBytes: number
+  /**
+   * Tables that stay in the checkpoint's files, whatever the device: those of n-grams. No part of
+   * weightBytes or totalBytes. A step reads some rows of them. The system keeps these pages while
+   * it has memory to spare.
+   */
+  readonly tableBytes: number
   /**
    * The whole KV cache. The CPU takes its memory as it is used, a GPU at once. requiredBytes may
    * count less of it.
@@ -100,6 +106,7 @@ export function estimate(planned: LoadPlan, place: Place): MemoryEstimate {
   const bytes = {
     weightBytes: weightBytes(spec),
     mappedBytes: traits.mapsPacked ? mappedBytes(spec) : 0,
+    tableBytes: tableBytes(spec),
     kvCacheBytes: bytesOf(cache),
     stepBytes: estimatedStepBytes(plan, traits),
   }

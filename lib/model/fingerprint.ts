@@ -4,7 +4,7 @@
  */
 import { createHash, type Hash } from 'node:crypto'
 import { InputFile } from '../base/input-file.js'
-import type { RecordedWeight } from '../program/model-spec.js'
+import { allWeights, type RecordedWeight } from '../program/model-spec.js'
 import type { RunnerParts } from './runner.js'
 
 export type Fingerprint = Readonly<Record<string, string>>
@@ -20,7 +20,7 @@ type Part = RecordedWeight['parts'][number]
 /** @throws MoeppError ERR_NOT_FOUND, ERR_BAD_FILE if the checkpoint's files have changed */
 export async function fingerprintOf({
   model: { config },
-  spec: { weights },
+  spec,
   matrixType,
   activationDtype,
   description,
@@ -35,7 +35,7 @@ export async function fingerprintOf({
     // Results differ in bits between instruction sets: docs/architecture.md.
     arithmetic: `${description.name.split(':')[0]} ${description.isa}`,
     config: hashOf(JSON.stringify(config)),
-    weights: await weightsDigest(weights),
+    weights: await weightsDigest(allWeights(spec)),
   }
 }
 

@@ -37,6 +37,7 @@ export function padded(step: Step, page: number): Step {
     ...step,
     tokens: joined(step.tokens, new Int32Array(missing)),
     positions: joined(step.positions, places),
+    preceding: joined(step.preceding, new Int32Array((step.preceding.length / B) * missing)),
     sequenceStarts: joined(
       step.sequenceStarts,
       places.map(i => step.tokens.length + i + 1),

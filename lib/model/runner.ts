@@ -59,6 +59,7 @@ function logitBuffers({ whole, top, logSumExp }: WantedLogits): string[] {
 export class DeviceRunner implements Runner {
   readonly vocabSize: number
   readonly topLogits: number
+  readonly reach: number
   readonly contextLength: number
   readonly pageSize = PAGE_SIZE
   readonly pages: number
@@ -77,6 +78,7 @@ export class DeviceRunner implements Runner {
     const { config } = parts.model
     this.vocabSize = config.vocabSize
     this.topLogits = topLogitsOf(config)
+    this.reach = parts.model.ngrams?.reach ?? 0
     this.contextLength = parts.contextLength
     this.pages = parts.pages
     this.maxStepTokens = parts.maxStepTokens
@@ -110,7 +112,7 @@ export class DeviceRunner implements Runner {
     wanted: Step,
     run: (program: NativeProgram, step: RunOptions) => Promise<RunResult | undefined>,
   ): Promise<StepResult | undefined> {
-    const { paddingPage } = this.#parts
+    const { paddingPage, model } = this.#parts
     const step = paddingPage === undefined ? wanted : padded(wanted, paddingPage)
     const R = wanted.logitRows.length
     const sequences = step.sequenceStarts.length - 1
@@ -127,7 +129,8 @@ export class DeviceRunner implements Runner {
           positions: step.positions,
           sequence_starts: step.sequenceStarts,
           page_table: step.pageTable,
-          frequencies: this.#parts.model.rope.rows(step.keyVariants),
+          frequencies: model.rope.rows(step.keyVariants),
+          ...(model.ngrams && { ngram_rows: model.ngrams.rows(step.tokens, step.preceding) }),
           logit_rows: step.logitRows,
         },
         cache: this.#parts.cache,

@@ -8,6 +8,7 @@ import { Lockstep } from './lockstep.js'
 const NO_TOKENS: Step = {
   tokens: new Int32Array(),
   positions: new Int32Array(),
+  preceding: new Int32Array(),
   sequenceStarts: new Int32Array(1),
   pageTable: new Int32Array(),
   keyVariants: new Int32Array(),

@@ -3,6 +3,7 @@
  * computed here.
  */
 import type { BufferSpec, Dimension, OpSpec, ProgramSpec, WeightSpec } from '../addon/binding.js'
+import type { LookupSpec } from '../addon/lookup-spec.js'
 
 /** A buffer of the program. Every one is written by one op, or is an input of the step. */
 export interface Buffer {
@@ -31,6 +32,7 @@ export class ProgramBuilder {
   readonly #inputs: string[] = []
   readonly #weights: WeightSpec[] = []
   readonly #ops: OpSpec[] = []
+  readonly #lookups: LookupSpec[] = []
 
   /** An input of the step. */
   input(name: string, dtype: 'f32' | 'i32', shape: readonly Dimension[]): Buffer {
@@ -46,6 +48,14 @@ export class ProgramBuilder {
   weight(spec: WeightSpec): Weight {
     this.#weights.push(spec)
     return { kind: 'weight', name: spec.name, shape: spec.shape }
+  }
+
+  /** The rows of a table in files [T, N * W], which each step reads before its ops. */
+  lookedUp(label: string, { rows, table }: { rows: Buffer; table: WeightSpec }): Buffer {
+    const [T, N] = rows.shape
+    const out = this.#buffer(`${label}.out`, 'f32', [T!, Number(N) * table.shape[1]!])
+    this.#lookups.push({ label, table, rows: rows.name, out: out.name })
+    return out
   }
 
   /** Appends an op; its output buffers are named as `outputs` says and returned by field. */
@@ -74,6 +84,7 @@ export class ProgramBuilder {
       buffers: this.#buffers,
       weights: this.#weights,
       ops: this.#ops,
+      lookups: this.#lookups,
       inputs: this.#inputs,
       outputs: outputs.map(buffer => buffer.name),
       compute: 'exact',

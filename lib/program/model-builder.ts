@@ -122,6 +122,7 @@ export class ModelBuilder extends ProgramBuilder {
   readonly #dtype: MatrixDType
   readonly #weights = new Map<string, { weight: Weight; spec: RecordedWeight }>()
   readonly #unread: ModelSpec['unread'][number][] = []
+  readonly #lookups: ModelSpec['lookups'][number][] = []
   readonly #captures: string[] = []
   readonly #placement: Placement | undefined
   #cache: CacheShape | undefined
@@ -170,6 +171,23 @@ export class ModelBuilder extends ProgramBuilder {
     return this.#fromTensors('embedding', name, dtype, shape, [{ name, shape }])
   }
 
+  /**
+   * Rows of a table that stays in the checkpoint's files, side by side: [T, N * width].
+   * @param rows [T, N]: rows of the parts, one below the other
+   * @param parts stored tensors [any, width]
+   */
+  lookup(
+    kind: ParameterKind,
+    name: string,
+    { rows, width, parts }: { rows: Buffer; width: number; parts: readonly Part[] },
+  ): Buffer {
+    const shape = [parts.reduce((sum, part) => sum + part.shape[0]!, 0), width]
+    const table = this.#specOf(kind, name, 'exact', shape, parts)
+    const out = this.lookedUp(name, { rows, table })
+    this.#lookups.push({ label: name, table, rows: rows.name, out: out.name })
+    return out
+  }
+
   /** A small tensor in f32: of a norm, a router, a bias, constants. */
   small(
     kind: ParameterKind,
@@ -211,6 +229,7 @@ export class ModelBuilder extends ProgramBuilder {
       // Each step captures what its sequences want of the logits.
       ...this.finish([]),
       weights: [...this.#weights.values()].map(({ spec }) => spec),
+      lookups: this.#lookups,
       unread: this.#unread,
       captures: this.#captures,
       cache: this.#cache,
@@ -255,12 +274,20 @@ export class ModelBuilder extends ProgramBuilder {
     shape: readonly number[],
     stored: readonly Part[],
   ): Weight {
-    return this.#declare(name, () => {
-      const parts = stored.flatMap(part => this.#partsOf(part))
-      const isBf16 = parts.every(({ dtype }) => dtype === 'bf16' || dtype === 'float8')
-      const held = dtype === 'exact' ? (isBf16 ? 'bf16' : 'f32') : dtype
-      return { kind, name, dtype: held, shape, parts }
-    })
+    return this.#declare(name, () => this.#specOf(kind, name, dtype, shape, stored))
+  }
+
+  #specOf(
+    kind: ParameterKind,
+    name: string,
+    dtype: WeightHold,
+    shape: readonly number[],
+    stored: readonly Part[],
+  ): RecordedWeight {
+    const parts = stored.flatMap(part => this.#partsOf(part))
+    const isBf16 = parts.every(({ dtype }) => dtype === 'bf16' || dtype === 'float8')
+    const held = dtype === 'exact' ? (isBf16 ? 'bf16' : 'f32') : dtype
+    return { kind, name, dtype: held, shape, parts }
   }
 
   #partsOf(part: Part): RecordedWeight['parts'][number][] {

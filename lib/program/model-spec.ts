@@ -3,6 +3,7 @@
  * the weights, work of a step, the experts of each layer.
  */
 import type { OpSpec, ProgramSpec, WeightSpec } from '../addon/binding.js'
+import type { LookupSpec } from '../addon/lookup-spec.js'
 import { elementCount } from '../tensor/tensor-file.js'
 import {
   DTYPE_SIZE,
@@ -17,6 +18,7 @@ import { ACTIVATION } from './ops.js'
 
 export const PARAMETER_KINDS = [
   'embedding',
+  'ngrams',
   'attention',
   'router',
   'ffnExperts',
@@ -43,8 +45,15 @@ export interface CacheShape {
   readonly valueDim: number
 }
 
+export interface RecordedLookup extends LookupSpec {
+  readonly table: RecordedWeight
+}
+
 export interface ModelSpec extends ProgramSpec {
+  /** On the device. */
   readonly weights: readonly RecordedWeight[]
+  /** Rows of tables that stay in the checkpoint's files. */
+  readonly lookups: readonly RecordedLookup[]
   /** Stored tensors of the model that nothing reads. */
   readonly unread: readonly {
     readonly name: string
@@ -115,12 +124,17 @@ export function ffnMask(runs: ExpertRuns): boolean[] {
 
 // ---- parameters
 
+/** All weights, those that stay in files among them, in the order of the forward pass. */
+export function allWeights({ weights, lookups }: Pick<ModelSpec, 'weights' | 'lookups'>) {
+  return [...lookups.map(({ table }) => table), ...weights]
+}
+
 /** The stored tensors and packed weights of the model, in the order of the forward pass. */
 export function parametersOf(
   spec: ModelSpec,
 ): Map<string, { kind: ParameterKind; ref: StoredRef }> {
   const found = new Map<string, { kind: ParameterKind; ref: StoredRef }>()
-  for (const { kind, parts } of spec.weights)
+  for (const { kind, parts } of allWeights(spec))
     for (const { name, rows: _, ...ref } of parts) found.set(name, { kind, ref })
   for (const { name, kind, ref } of spec.unread) found.set(name, { kind, ref })
   return found
@@ -166,17 +180,19 @@ export function meanFfnPicks(spec: ProgramSpec, picks: FfnPicks): number {
 
 /**
  * Parameters that one token reads. Of the embedding one row counts, and the whole where the head
- * shares it. FFN experts that were not chosen do not count. Constant experts count whole: their
- * scores are computed for every token.
+ * shares it. Of each n-gram table one row counts. FFN experts that were not chosen do not count.
+ * Constant experts count whole: their scores are computed for every token.
  */
 export function activeParameters(spec: ModelSpec, picks: FfnPicks): number {
   const mean = meanFfnPicks(spec, picks)
+  const width = new Map(spec.buffers.map(({ name, shape }) => [name, Number(shape.at(-1))]))
+  const lookedUp = spec.lookups.reduce((sum, { out }) => sum + width.get(out)!, 0)
   return spec.weights.reduce((sum, { kind, name, shape }) => {
     const count = elementCount(shape)!
     if (kind === 'ffnExperts') return sum + (shape[0] ? (count / shape[0]) * mean : 0)
     if (kind !== 'embedding') return sum + count
     return sum + shape[1]! + (isHead(spec, name) ? count : 0)
-  }, 0)
+  }, lookedUp)
 }
 
 // ---- bytes
@@ -184,6 +200,12 @@ export function activeParameters(spec: ModelSpec, picks: FfnPicks): number {
 /** Bytes of the weights on a device, without padding. */
 export function weightBytes({ weights }: ProgramSpec): number {
   return weights.reduce((bytes, weight) => bytes + weightSize(weight), 0)
+}
+
+/** Bytes of the tables that stay in the checkpoint's files. */
+export function tableBytes({ lookups }: Pick<ModelSpec, 'lookups'>): number {
+  const parts = lookups.flatMap(({ table }) => table.parts)
+  return parts.reduce((bytes, { byteLength }) => bytes + byteLength, 0)
 }
 
 /** Bytes of the keys and values of a number of tokens. */

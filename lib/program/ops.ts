@@ -22,14 +22,15 @@ export interface StepBuffers {
   readonly pageTable: Buffer
 }
 
+/** Rows of the table; with `delta`, scale * (row + delta). */
 export function embedding(
   p: ProgramBuilder,
   name: string,
-  args: { tokens: Buffer; table: Weight },
+  args: { tokens: Buffer; table: Weight; delta?: Buffer; scale?: number },
 ): Buffer {
-  return p.op('embedding', name, args, {
-    out: { name, shape: [dimension(args.tokens, 0), size(args.table, 1)] },
-  }).out
+  const { scale = 1, ...inputs } = args
+  const shape = [dimension(args.tokens, 0), size(args.table, 1)]
+  return p.op('embedding', name, inputs, { out: { name, shape } }, { scale }).out
 }
 
 /** RMSNorm of x, or of x + delta, which is then `sum`. */

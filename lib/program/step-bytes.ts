@@ -14,14 +14,17 @@ interface Placed {
  * Bytes of the buffers of a step of these sizes. They share memory as in plan_memory of
  * native/program/program.cc. Each lies in the first gap that is large enough, from the op that
  * writes it to its last reader. Buffers that no later op reads are results or are not made. All are
- * counted in f32 or i32. A GPU's step may hold some as bf16, and takes less then.
+ * counted in f32 or i32. Rows of tables in files are there for the whole step. A GPU's step may
+ * hold some as bf16, and takes less then.
  */
 export function stepBytes(
-  { buffers, ops, inputs }: ProgramSpec,
+  { buffers, ops, inputs, lookups }: ProgramSpec,
   sizes: Sizes,
   fusesRotation = false,
 ): number {
-  const own = buffers.filter(({ name }) => !inputs.includes(name))
+  const lookedUp = new Set(lookups.map(({ out }) => out))
+  const tables = buffers.filter(({ name }) => lookedUp.has(name))
+  const own = buffers.filter(({ name }) => !inputs.includes(name) && !lookedUp.has(name))
   const bytes = new Map(own.map(({ name, shape }) => [name, bytesOf(shape, sizes)]))
   const lastUse = new Map<string, number>()
   const read = new Set<string>()
@@ -37,6 +40,7 @@ export function stepBytes(
   })
   let live: Placed[] = []
   let most = 0
+  const lookedUpBytes = tables.reduce((sum, { shape }) => sum + bytesOf(shape, sizes), 0)
   for (const [at, names] of written.entries()) {
     live = live.filter(placed => placed.lastUse >= at)
     for (const name of names.filter(name => read.has(name))) {
@@ -46,7 +50,7 @@ export function stepBytes(
       most = Math.max(most, placed.end)
     }
   }
-  return most
+  return lookedUpBytes + most
 }
 
 /**

@@ -225,6 +225,13 @@ ProgramSpec to_program_spec(const Napi::Object& object) {
   const Napi::Array ops = array_of(object, "ops");
   for (uint32_t i = 0; i < ops.Length(); i++)
     spec.ops.push_back(to_op_spec(to_object(ops.Get(i), "op")));
+  const Napi::Array lookups = array_of(object, "lookups");
+  for (uint32_t i = 0; i < lookups.Length(); i++) {
+    const Napi::Object lookup = to_object(lookups.Get(i), "lookup");
+    spec.lookups.push_back({string_of(lookup, "label"),
+                            to_weight_spec(to_object(lookup.Get("table"), "table")),
+                            string_of(lookup, "rows"), string_of(lookup, "out")});
+  }
   const Napi::Array outputs = array_of(object, "outputs");
   for (uint32_t i = 0; i < outputs.Length(); i++)
     spec.outputs.push_back(to_string(outputs.Get(i), "output"));

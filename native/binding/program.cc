@@ -28,9 +28,9 @@ Napi::Value ProgramObject::info(const Napi::CallbackInfo& info) {
     throw to_error(info.Env(), Status::error(Code::kClosed, "the program is closed"));
   Napi::Object result = Napi::Object::New(info.Env());
   result.Set("weightBytes", static_cast<double>(program_->weight_bytes()));
-  result.Set("stepBytes", running_ ? info.Env().Undefined()
-                                   : Napi::Number::New(
-                                         info.Env(), static_cast<double>(program_->arena_bytes())));
+  result.Set("stepBytes",
+             running_ ? info.Env().Undefined()
+                      : Napi::Number::New(info.Env(), static_cast<double>(program_->step_bytes())));
   return result;
 }
 

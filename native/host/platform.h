@@ -26,6 +26,10 @@ class MappedFile {
   void drop(uint64_t offset, uint64_t bytes) const;
   // Says that these bytes will be read over and over, and soon.
   void keep(uint64_t offset, uint64_t bytes) const;
+  // Says that few of these bytes will be read, here and there: the system reads nothing around.
+  void scatter(uint64_t offset, uint64_t bytes) const;
+  // Says that these bytes will be read soon: the system begins to, and does not wait.
+  void fetch(uint64_t offset, uint64_t bytes) const;
 
  private:
   const std::byte* data_ = nullptr;

@@ -54,19 +54,28 @@ MappedFile::~MappedFile() {
   if (data_ != nullptr) munmap(const_cast<std::byte*>(data_), size_);
 }
 
-void MappedFile::drop(uint64_t offset, uint64_t bytes) const {
+// Whole pages that hold the bytes.
+static void advise(const std::byte* data, uint64_t offset, uint64_t bytes, int advice) {
   const uint64_t page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
   const uint64_t begin = offset / page * page;
-  if (bytes > 0)
-    madvise(const_cast<std::byte*>(data_) + begin, offset + bytes - begin, MADV_DONTNEED);
+  if (bytes > 0) madvise(const_cast<std::byte*>(data) + begin, offset + bytes - begin, advice);
+}
+
+void MappedFile::drop(uint64_t offset, uint64_t bytes) const {
+  advise(data_, offset, bytes, MADV_DONTNEED);
 }
 
 void MappedFile::keep(uint64_t offset, uint64_t bytes) const {
-  const uint64_t page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
-  const uint64_t begin = offset / page * page;
-  if (bytes == 0) return;
-  madvise(const_cast<std::byte*>(data_) + begin, offset + bytes - begin, MADV_NORMAL);
-  madvise(const_cast<std::byte*>(data_) + begin, offset + bytes - begin, MADV_WILLNEED);
+  advise(data_, offset, bytes, MADV_NORMAL);
+  advise(data_, offset, bytes, MADV_WILLNEED);
+}
+
+void MappedFile::scatter(uint64_t offset, uint64_t bytes) const {
+  advise(data_, offset, bytes, MADV_RANDOM);
+}
+
+void MappedFile::fetch(uint64_t offset, uint64_t bytes) const {
+  advise(data_, offset, bytes, MADV_WILLNEED);
 }
 
 static Status cannot_write(const std::string& path) {

@@ -66,7 +66,14 @@ void MappedFile::drop(uint64_t offset, uint64_t bytes) const {
   if (bytes > 0) VirtualUnlock(const_cast<std::byte*>(data_) + offset, static_cast<SIZE_T>(bytes));
 }
 
-void MappedFile::keep(uint64_t, uint64_t) const {}  // the system keeps what is read
+void MappedFile::keep(uint64_t, uint64_t) const {}     // the system keeps what is read
+void MappedFile::scatter(uint64_t, uint64_t) const {}  // nor reads it much around a fault
+
+void MappedFile::fetch(uint64_t offset, uint64_t bytes) const {
+  WIN32_MEMORY_RANGE_ENTRY range = {const_cast<std::byte*>(data_) + offset,
+                                    static_cast<SIZE_T>(bytes)};
+  if (bytes > 0) PrefetchVirtualMemory(GetCurrentProcess(), 1, &range, 0);
+}
 
 static Status cannot_write(const std::string& path) {
   return Status::error(Code::kCannotWrite, path + " cannot be written: " + error_text());

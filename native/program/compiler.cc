@@ -35,6 +35,7 @@ class Compiler {
   Status compile() {
     MOEPP_CHECK(declare());
     for (size_t i = 0; i < spec_.ops.size();) MOEPP_CHECK(add_at(&i));
+    for (const LookupSpec& lookup : spec_.lookups) MOEPP_CHECK(add_lookup(lookup));
     return check_whole();
   }
 
@@ -89,6 +90,7 @@ class Compiler {
     for (size_t i = 0; i < shape.size(); i++) tensor->shape[i] = shape[i];
   }
 
+  Status add_lookup(const LookupSpec& spec);
   Status add_at(size_t* at);
   Status add(const OpSpec& op);
   template <class Args, KernelOf<Args> kKernel>
@@ -107,6 +109,35 @@ class Compiler {
   std::map<std::string, int> weight_index_;
   int stage_ = 0;  // of the next op
 };
+
+// Its buffers must be inputs that fit together. The table is mapped.
+Status Compiler::add_lookup(const LookupSpec& spec) {
+  const auto bad = [&spec](const std::string& text) {
+    return Status::error(Code::kBadProgram, spec.label + ": " + text, spec.label);
+  };
+  const Shape& table = spec.table.shape;
+  if (table.size() != 2) return bad(spec.table.name + " must be a matrix");
+  int indices[2], *index = indices;
+  for (const std::string& name : {spec.rows, spec.out}) {
+    const auto found = program_.buffer_index_.find(name);
+    if (found == program_.buffer_index_.end()) return bad("there is no buffer named " + name);
+    if (program_.buffers_[found->second]->writer >= 0) return bad("an op writes " + name);
+    *index++ = found->second;
+  }
+  const Program::Buffer &rows = *program_.buffers_[indices[0]],
+                        &out = *program_.buffers_[indices[1]];
+  if (rows.dtype != DType::kI32 || rows.shape.size() != 2 || rows.shape[0] != kTokens ||
+      rows.shape[1] < 1)
+    return bad(spec.rows + " is " + shape_text(rows.shape) + " " + dtype_name(rows.dtype) +
+               ", expected [T, N] i32");
+  int64_t width;
+  if (__builtin_mul_overflow(rows.shape[1], table[1], &width) || out.dtype != DType::kF32 ||
+      out.shape != Shape{kTokens, width})
+    return bad(spec.out + " is " + shape_text(out.shape) + " " + dtype_name(out.dtype) +
+               ", expected " + shape_text({kTokens, width}) + " f32");
+  program_.lookups_.push_back({{}, indices[0], indices[1], {}});
+  return Lookup::open(spec, &program_.lookups_.back().table);
+}
 
 template <class Args>
 Status Compiler::bind(const OpSpec& op, Program::Instruction& instruction, Args& args) {

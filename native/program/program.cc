@@ -61,6 +61,13 @@ void Program::look_ahead() {
   }
 }
 
+int64_t Program::step_bytes() const {
+  int64_t bytes = arena_.bytes();
+  for (const LookedUp& lookup : lookups_)
+    bytes += static_cast<int64_t>(lookup.values.capacity() * sizeof(float));
+  return bytes;
+}
+
 bool Program::describe(const std::string& name, const Sizes& sizes, DType* dtype,
                        Shape* shape) const {
   const auto found = buffer_index_.find(name);
@@ -73,13 +80,15 @@ bool Program::describe(const std::string& name, const Sizes& sizes, DType* dtype
 
 // Gives every buffer its sizes, and the inputs and results their host memory.
 Status Program::bind_step(const Step& step) {
+  std::map<std::string, HostBuffer> inputs = step.inputs;
+  MOEPP_CHECK(look_up(&inputs, step.sizes));
   for (const auto& buffer : buffers_) {
     Tensor& tensor = buffer->tensor;
     tensor.dtype = buffer->dtype;
     for (int i = 0; i < tensor.rank; i++) tensor.shape[i] = step.sizes.resolve(buffer->shape[i]);
     tensor.data = buffer->host = nullptr;
     const bool is_input = buffer->writer < 0;
-    const auto& given = is_input ? step.inputs : step.results;
+    const auto& given = is_input ? inputs : step.results;
     const auto found = given.find(buffer->name);
     if (found == given.end()) {
       if (is_input && buffer->last_reader >= 0)

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "device.h"
+#include "lookup.h"
 #include "parallel/group.h"
 #include "spec.h"
 #include "status.h"
@@ -36,7 +37,7 @@ struct PageCopy {
 
 struct Step {
   Sizes sizes;
-  std::map<std::string, HostBuffer> inputs;   // every buffer that no op writes
+  std::map<std::string, HostBuffer> inputs;   // every buffer that nothing writes
   std::map<std::string, HostBuffer> results;  // the outputs and the captured buffers
   std::shared_ptr<KvCache> cache;             // null when no op needs one
   std::vector<PageCopy> copies;               // done in order, before the ops
@@ -60,7 +61,8 @@ class Program {
   bool describe(const std::string& name, const Sizes& sizes, DType* dtype, Shape* shape) const;
   const std::vector<std::string>& outputs() const { return outputs_; }
   int64_t weight_bytes() const { return weight_bytes_; }
-  int64_t arena_bytes() const { return arena_.bytes(); }
+  // Of the largest step: its buffers, and the rows that it looked up.
+  int64_t step_bytes() const;
   // The buffers that the last step held as bf16 between its ops: for tests.
   std::vector<std::string> bf16_buffers() const;
 
@@ -110,6 +112,13 @@ class Program {
     }
   };
 
+  // A table in files, and the rows of it that a step reads.
+  struct LookedUp {
+    Lookup table;
+    int rows, out;  // buffers
+    std::vector<float> values;
+  };
+
   // The key of a recorded step: everything that the ops' arguments hold. Steps with equal keys may
   // replay one recording.
   struct RecordingKey {
@@ -127,6 +136,7 @@ class Program {
   Status run_alone(const Step& step);
   Status load_weights(const Control& control);
   void look_ahead();
+  Status look_up(std::map<std::string, HostBuffer>* inputs, const Sizes& sizes);
   Status bind_step(const Step& step);
   void choose_dtypes();
   void choose_wire();
@@ -148,6 +158,7 @@ class Program {
   std::vector<const Tensor*> inputs_;  // the buffers that no op writes
   std::vector<std::unique_ptr<Weight>> weights_;
   std::vector<std::unique_ptr<Instruction>> instructions_;
+  std::vector<LookedUp> lookups_;
   std::vector<std::string> outputs_;
   bool needs_cache_ = false;
   KvView cache_;

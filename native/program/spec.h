@@ -71,14 +71,24 @@ struct OpSpec {
   std::map<std::string, Attribute> attributes;  // field -> value
 };
 
+// Rows of a table that stays in the checkpoint's files, whatever the device. They are read in host
+// memory before each step: out[t] = table[rows[t, 0]], table[rows[t, 1]], ..., side by side.
+struct LookupSpec {
+  std::string label;
+  WeightSpec table;  // [V, W]; its parts have any stored type, its own does not matter
+  std::string rows;  // an input [T, N] i32, each in [0, V)
+  std::string out;   // a buffer [T, N * W] f32 that no op writes
+};
+
 // The arithmetic of products with bf16 weights. kBf16: their inputs may be rounded to bf16
 // (ops/linear.h, may_round_x), by instruction sets that multiply pairs of bf16.
 enum class Compute { kExact, kBf16 };
 
 struct ProgramSpec {
-  std::vector<BufferSpec> buffers;  // those that no op writes are the step's inputs
+  std::vector<BufferSpec> buffers;  // those that nothing writes are the step's inputs
   std::vector<WeightSpec> weights;
   std::vector<OpSpec> ops;
+  std::vector<LookupSpec> lookups;
   std::vector<std::string> outputs;  // buffers that every run returns
   Compute compute = Compute::kExact;
 };

@@ -45,7 +45,7 @@ Ran run(const ProgramSpec& spec, bool linear, int64_t tokens,
   EXPECT(program->run(step.step).ok());
   std::vector<std::string> bf16 = program->bf16_buffers();
   std::sort(bf16.begin(), bf16.end());
-  return {std::move(bf16), program->arena_bytes()};
+  return {std::move(bf16), program->step_bytes()};
 }
 
 using Names = std::vector<std::string>;

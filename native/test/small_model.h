@@ -55,7 +55,8 @@ class SmallModel {
     buffer("rows", DType::kI32, {kRows});
     buffer("x0", DType::kF32, {kTokens, h});
     op("embedding", "embedding",
-       {{"tokens", "tokens"}, {"table", weight("table", {kVocabulary, h})}, {"out", "x0"}});
+       {{"tokens", "tokens"}, {"table", weight("table", {kVocabulary, h})}, {"out", "x0"}},
+       {{"scale", 1}});
     std::string x = "x0", previous;
     buffer("y0", DType::kF32, {kTokens, h});
     op("rms_norm", "norm", {{"x", x}, {"weight", weight("norm", {h})}, {"out", "y0"}},

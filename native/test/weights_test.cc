@@ -187,4 +187,40 @@ MOEPP_TEST(weights_load_in_turns) {
   EXPECT_MESSAGE(turns >= 1, "no turn while the weight was loaded");
 }
 
+// Projections of several tables are one matrix.
+MOEPP_TEST(weights_stand_side_by_side) {
+  const TemporaryFile file(60);
+  WeightSpec spec;
+  spec.name = "joined";
+  spec.shape = {4, 7};
+  const auto part = [&](int64_t columns, uint64_t byte_offset, DType dtype) {
+    TensorRef ref = reference(file.path());
+    ref.dtype = dtype;
+    ref.shape = {4, columns};
+    ref.strides = {columns, 1};
+    ref.byte_offset = byte_offset;
+    ref.byte_length = static_cast<uint64_t>(4 * columns * dtype_size(dtype));
+    return ref;
+  };
+  spec.parts = {part(2, 8, DType::kF32), part(4, 100, DType::kBf16), part(1, 40, DType::kF32)};
+  StackedRows rows;
+  EXPECT(StackedRows::open(spec, &rows).ok());
+  EXPECT(rows.count() == 4 && rows.length() == 7);
+  for (int64_t row = 0; row < 4; row++) {
+    float got[7], want[7];
+    convert_row(rows.row(row), 0, 7, DType::kF32, reinterpret_cast<std::byte*>(got));
+    float* to = want;
+    for (const TensorRef& ref : spec.parts) {
+      std::map<std::string, std::shared_ptr<MappedFile>> files;
+      SourceTensor source;
+      EXPECT(SourceTensor::open(ref, &files, &source).ok());
+      convert_row(source.row(row), 0, ref.shape[1], DType::kF32, reinterpret_cast<std::byte*>(to));
+      to += ref.shape[1];
+    }
+    EXPECT(std::memcmp(got, want, sizeof got) == 0);
+  }
+  spec.shape = {4, 8};
+  EXPECT(!StackedRows::open(spec, &rows).ok());
+}
+
 }  // namespace moepp::test

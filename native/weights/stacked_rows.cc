@@ -10,7 +10,41 @@ int64_t elements_of(const Shape& shape) {
   return n;
 }
 
+// True if the parts are [rows, w] of a weight [rows, the sum of all w].
+static bool are_side_by_side(const WeightSpec& spec) {
+  if (spec.shape.size() != 2 || spec.parts.size() < 2) return false;
+  int64_t columns = 0;
+  for (const TensorRef& ref : spec.parts) {
+    if (ref.shape.size() != 2 || ref.shape[0] != spec.shape[0]) return false;
+    columns += ref.shape[1];
+  }
+  return columns == spec.shape[1];
+}
+
+// Puts them together in memory.
+Status StackedRows::join_columns(const WeightSpec& spec) {
+  const int64_t rows = spec.shape[0], columns = spec.shape[1];
+  std::vector<float> values(static_cast<size_t>(rows * columns));
+  std::map<std::string, std::shared_ptr<MappedFile>> files;
+  int64_t first = 0;
+  for (const TensorRef& ref : spec.parts) {
+    SourceTensor source;
+    MOEPP_CHECK(SourceTensor::open(ref, &files, &source));
+    for (int64_t row = 0; row < rows; row++) {
+      auto* to = reinterpret_cast<std::byte*>(values.data() + row * columns + first);
+      if (!convert_row(source.row(row), 0, ref.shape[1], DType::kF32, to))
+        return not_finite(spec, row);
+    }
+    first += ref.shape[1];
+  }
+  length_ = columns;
+  first_rows_ = {0, rows};
+  parts_.push_back(SourceTensor::of(std::move(values), {rows, columns}));
+  return {};
+}
+
 Status StackedRows::open(const WeightSpec& spec, StackedRows* rows) {
+  if (are_side_by_side(spec)) return rows->join_columns(spec);
   // A vector of several parts: each element is a row, so that the parts lie one behind the other.
   const bool joined = spec.shape.size() == 1 && spec.parts.size() > 1;
   rows->length_ = spec.shape.empty() || joined ? 1 : spec.shape.back();
@@ -46,12 +80,24 @@ Status StackedRows::open(const WeightSpec& spec, StackedRows* rows) {
   return {};
 }
 
+size_t StackedRows::part_of(int64_t row) const {
+  return static_cast<size_t>(std::upper_bound(first_rows_.begin(), first_rows_.end(), row) -
+                             first_rows_.begin()) -
+         1;
+}
+
 PackRow StackedRows::row(int64_t index) const {
-  const size_t part =
-      static_cast<size_t>(std::upper_bound(first_rows_.begin(), first_rows_.end(), index) -
-                          first_rows_.begin()) -
-      1;
+  const size_t part = part_of(index);
   return parts_[part].row(index - first_rows_[part]);
+}
+
+void StackedRows::expect_scattered() const {
+  for (const SourceTensor& part : parts_) part.expect_scattered();
+}
+
+void StackedRows::fetch(int64_t row) const {
+  const size_t part = part_of(row);
+  parts_[part].fetch_row(row - first_rows_[part]);
 }
 
 void StackedRows::drop(int64_t first, int64_t last) const {

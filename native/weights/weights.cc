@@ -105,12 +105,6 @@ Status SourceTensor::open(const TensorRef& ref, Files* files, SourceTensor* tens
   tensor->file_ = file;
   tensor->offset_ = ref.byte_offset;
   tensor->bytes_ = ref.byte_length;
-  // torch's legacy format aligns nothing
-  if (reinterpret_cast<uintptr_t>(tensor->data) % size != 0) {
-    tensor->aligned_copy_ = std::make_unique<std::byte[]>(ref.byte_length);
-    std::memcpy(tensor->aligned_copy_.get(), tensor->data, ref.byte_length);
-    tensor->data = tensor->aligned_copy_.get();
-  }
   return ref.rows.heads == 0 ? Status() : tensor->take(ref);
 }
 
@@ -138,13 +132,36 @@ Status SourceTensor::take(const TensorRef& ref) {
 }
 
 void SourceTensor::drop(int64_t first, int64_t count) const {
-  if (aligned_copy_ != nullptr) return;
+  if (file_ == nullptr) return;
   int64_t stride = 1;
   for (size_t i = shape.size(); i-- > 0; stride *= shape[i]) {
     if (strides[i] != stride) return;
   }
   const uint64_t size = static_cast<uint64_t>(dtype_size(dtype));
   file_->drop(offset_ + static_cast<uint64_t>(first) * size, static_cast<uint64_t>(count) * size);
+}
+
+SourceTensor SourceTensor::of(std::vector<float> values, Shape shape) {
+  SourceTensor tensor;
+  tensor.values_ = std::move(values);
+  tensor.data = reinterpret_cast<const std::byte*>(tensor.values_.data());
+  tensor.strides.assign(shape.size(), 1);
+  for (size_t i = shape.size() - 1; i > 0; i--)
+    tensor.strides[i - 1] = tensor.strides[i] * shape[i];
+  tensor.shape = std::move(shape);
+  return tensor;
+}
+
+void SourceTensor::expect_scattered() const {
+  if (file_ != nullptr) file_->scatter(offset_, bytes_);
+}
+
+void SourceTensor::fetch_row(int64_t index) const {
+  if (file_ == nullptr) return;
+  const int64_t size = dtype_size(dtype);
+  const int64_t reach = (shape.back() - 1) * strides.back() + 1;
+  file_->fetch(static_cast<uint64_t>(row(index).data - file_->data()),
+               static_cast<uint64_t>(reach * size));
 }
 
 SourceTensor::~SourceTensor() {

@@ -16,8 +16,8 @@
 namespace moepp {
 
 // One stored tensor in memory, or the rows of heads that are taken of it: element [i, j, ...] is at
-// data + (i * strides[0] + j * strides[1] + ...) * dtype_size(dtype). data is aligned to the
-// element's size.
+// data + (i * strides[0] + j * strides[1] + ...) * dtype_size(dtype). data may be aligned to
+// nothing: torch's legacy format aligns nothing.
 class SourceTensor {
  public:
   // Checks the reference against the file: every element that shape and strides reach lies within
@@ -25,6 +25,8 @@ class SourceTensor {
   static Status open(const TensorRef& ref,
                      std::map<std::string, std::shared_ptr<MappedFile>>* files,
                      SourceTensor* tensor);
+  // Values that are in no file, row-major f32.
+  static SourceTensor of(std::vector<float> values, Shape shape);
   ~SourceTensor();
   SourceTensor() = default;
   SourceTensor(SourceTensor&&) = default;
@@ -36,6 +38,11 @@ class SourceTensor {
   // Says that these elements, in the order of a row-major tensor, are done with: the file's pages
   // can go. A tensor in another order keeps its pages until it is destroyed.
   void drop(int64_t first, int64_t count) const;
+
+  // Says that rows here and there will be read, over and over.
+  void expect_scattered() const;
+  // Says that a row of at least one element will be read soon: the system begins to read it.
+  void fetch_row(int64_t index) const;
 
   const std::byte* data = nullptr;
   DType dtype = DType::kF32;
@@ -49,8 +56,8 @@ class SourceTensor {
 
   std::shared_ptr<MappedFile> file_;
   uint64_t offset_ = 0, bytes_ = 0;
-  std::unique_ptr<std::byte[]> aligned_copy_;
   std::vector<float> scales_;  // of kF8, row-major
+  std::vector<float> values_;  // without a file
   int64_t scale_columns_ = 0;
   HeadRows rows_;          // of a stored matrix, if it has heads
   int64_t head_rows_ = 0;  // stored rows of a head

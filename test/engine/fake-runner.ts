@@ -56,6 +56,7 @@ export class FakeRunner implements Runner {
   readonly device = { name: 'fake', model: 'none', isa: 'none' }
   readonly vocabSize: number
   readonly topLogits: number
+  readonly reach = 0
   readonly contextLength: number
   readonly pageSize: number
   readonly pages: number

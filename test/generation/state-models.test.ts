@@ -35,6 +35,7 @@ const CASES: readonly Case[] = [
   { family: 'glm4_moe_lite_plus_plus', name: 'copy-groups-yarn', lengths: [64, 150] },
   { family: 'glm4_moe_lite', name: 'vanilla-bf16', options: { dtype: 'int4' } },
   { family: 'longcat_flash', name: 'strong-bias', options: { dtype: 'int8' } },
+  { family: 'longcat_flash_ngram', name: 'ngram-eos' },
 ]
 
 const generate = { maxNewTokens: 30, ignoreEos: true, temperature: 0, logprobs: 2 }

@@ -11,7 +11,11 @@ import { stepBytes } from '../../lib/program/step-bytes.js'
 import { request } from '../engine/requests.js'
 import { goldenCase, root } from '../support/golden.js'
 
-const directories = [join(root, 'models', 'books-7m'), goldenCase('tied-bin')]
+const directories = [
+  join(root, 'models', 'books-7m'),
+  goldenCase('tied-bin'),
+  goldenCase('ngram-eos', 'longcat_flash_ngram'),
+]
 
 t.test('the plan is the one that native code makes', async t => {
   for (const directory of directories) {

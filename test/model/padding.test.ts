@@ -8,6 +8,7 @@ function decoding(B: number, M = 4): Step {
   return {
     tokens: Int32Array.from({ length: B }, (_, b) => 100 + b),
     positions: new Int32Array(B).fill(70),
+    preceding: Int32Array.from({ length: 2 * B }, (_, i) => 200 + i),
     sequenceStarts: Int32Array.from({ length: B + 1 }, (_, b) => b),
     pageTable: Int32Array.from({ length: B * M }, (_, i) => i),
     keyVariants: new Int32Array(B).fill(75),
@@ -23,6 +24,7 @@ t.test('eleven tokens become sixteen', async t => {
   const got = padded(step, 99)
   t.same([...got.tokens], [...step.tokens, 0, 0, 0, 0, 0])
   t.same([...got.positions], [...step.positions, 0, 1, 2, 3, 4], 'each has a place of its own')
+  t.same([...got.preceding], [...step.preceding, ...Array(5 * 2).fill(0)])
   t.same([...got.sequenceStarts], [...step.sequenceStarts, 12, 13, 14, 15, 16])
   t.same([...got.pageTable], [...step.pageTable, ...Array(5 * 4).fill(99)])
   t.same([...got.keyVariants], [...step.keyVariants, 0, 0, 0, 0, 0])

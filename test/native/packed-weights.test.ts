@@ -30,6 +30,7 @@ function linear(weight: WeightSpec): ProgramSpec {
         attributes: { activation: swiglu ? 2 : 0 },
       },
     ],
+    lookups: [],
     inputs: ['x'],
     outputs: ['y'],
     compute: 'exact',

@@ -20,6 +20,7 @@ function stepOf(tokens: number): Step {
   return {
     tokens: new Int32Array(tokens),
     positions: new Int32Array(tokens),
+    preceding: new Int32Array(),
     sequenceStarts: new Int32Array([0, tokens]),
     pageTable: new Int32Array(4),
     keyVariants: new Int32Array(1),

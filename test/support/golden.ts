@@ -13,6 +13,7 @@ export const LATENT_FAMILIES = [
   'glm4_moe_lite',
   'glm4_moe_lite_plus_plus',
   'longcat_flash',
+  'longcat_flash_ngram',
 ] as const
 export type LatentFamily = (typeof LATENT_FAMILIES)[number]
 const OTHERS = ['moepp', 'qwen3_moe', 'qwen3_moe_plus_plus', 'mixtral'] as const
@@ -149,7 +150,10 @@ export function sortedPicks(indices: ArrayLike<number>, weights: ArrayLike<numbe
   return { experts, weights: shares }
 }
 
-/** Grouped heads of keys, constant experts, a sliding window, latents, layers of two attentions. */
+/**
+ * Grouped heads of keys, constant experts, a sliding window, latents, layers of two attentions,
+ * n-grams.
+ */
 export const ONE_OF_EACH_FAMILY: readonly (readonly [Family, string])[] = [
   ['moepp', 'gqa'],
   ['qwen3_moe', 'gqa-headdim'],
@@ -157,4 +161,5 @@ export const ONE_OF_EACH_FAMILY: readonly (readonly [Family, string])[] = [
   ['mixtral', 'sliding-headdim'],
   ['glm4_moe_lite_plus_plus', 'constant-dense-last'],
   ['longcat_flash', 'strong-bias'],
+  ['longcat_flash_ngram', 'ngram-eos'],
 ]

@@ -27,6 +27,15 @@ inline void embed_panel_row(const Tensor& table, int64_t row, int64_t h, float* 
   }
 }
 
+// out = scale * (out + delta).
+inline void add_and_scale(const float* delta, float scale, int64_t h, float* out) {
+  const Vf factor = set1(scale);
+  int64_t i = 0;
+  for (; i + kLanes <= h; i += kLanes) store(out + i, factor * (load(out + i) + load(delta + i)));
+  const int rest = static_cast<int>(h - i);
+  store_n(out + i, factor * (load_n(out + i, rest) + load_n(delta + i, rest)), rest);
+}
+
 inline void embedding(const EmbeddingArgs& args, Queue& queue) {
   const Tensor& table = *args.table;
   const int64_t h = table.shape[1];
@@ -41,6 +50,7 @@ inline void embedding(const EmbeddingArgs& args, Queue& queue) {
       } else {
         embed_row(table.as<const uint16_t>() + row * h, h, out);
       }
+      if (args.delta != nullptr) add_and_scale(args.delta->f32() + t * h, args.scale, h, out);
     }
   });
 }

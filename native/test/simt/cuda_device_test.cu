@@ -1,6 +1,7 @@
 // The CUDA device behind the interpreter: a small program gives the CPU's numbers, again when it is
 // replayed; failures are typed.
 #include "cuda/cuda_queue.h"
+#include "lookup_model.h"
 #include "opened_device.h"
 #include "small_model.h"
 #include "test.h"
@@ -48,6 +49,25 @@ MOEPP_TEST(cuda_device_replay_inputs) {
   EXPECT(other->run(alone.step).ok());
   EXPECT(replayed.results == alone.results);
   EXPECT(replayed.results != recorded.results && recorded.results != first.results);
+}
+
+// A replay reads the rows of its own step from the table, which is not on the device.
+MOEPP_TEST(cuda_device_replay_looks_up) {
+  const TemporaryFile file(400);
+  const ProgramSpec spec = LookupModel(file.path()).spec;
+  std::shared_ptr<Device> cpu;
+  EXPECT(open_cpu_device(1, "", &cpu).ok());
+  const auto on_cpu = compiled(cpu, spec), on_gpu = compiled(opened(), spec);
+  for (const int32_t row : {0, 3, 7, 9}) {
+    std::vector<float> want, got;
+    const std::vector<int32_t> rows = {row, 11, 4, 5, 1, row};
+    EXPECT(LookupModel::run(*on_cpu, rows, &want).ok());
+    EXPECT(LookupModel::run(*on_gpu, rows, &got).ok());
+    for (size_t t = 0; t < want.size(); t++) {
+      // 30 products, each below 10 by far, in another order.
+      EXPECT(std::fabs(got[t] - want[t]) <= 30 * 30 * 10 * 5.96e-8f);
+    }
+  }
 }
 
 // Captures move buffers: a step of the same sizes has another recording with them.
