@@ -174,9 +174,9 @@ export abstract class Decoder {
   }
 
   #position(id: number, position: number): Position {
-    const { hidden: H, layers, tied } = this.#c
+    const { layers, tied } = this.#c
     this.#ratios = []
-    const hidden: Row[] = [this.weight('model.embed_tokens.weight').slice(id * H, (id + 1) * H)]
+    const hidden: Row[] = [this.embed(id, position)]
     const moeOutput: Row[] = []
     const routerLogits: Row[] = []
     const picks: Picks[] = []
@@ -197,6 +197,11 @@ export abstract class Decoder {
     const logits = this.times(tied ? 'model.embed_tokens.weight' : 'lm_head.weight', finalHidden)
     const routed = { moeOutput, routerLogits, picks, margins, constantShares }
     return { logits, hidden, finalHidden, ...routed, ratios: this.#ratios }
+  }
+
+  protected embed(id: number, _position: number): Row {
+    const { hidden: H } = this.#c
+    return this.weight('model.embed_tokens.weight').slice(id * H, (id + 1) * H)
   }
 
   /** The stream after a layer; its second half, or what its experts add. */

@@ -10,6 +10,7 @@ import {
   type Matrix,
   marginOf,
   type Picks,
+  type Position,
   type Precision,
   type Row,
   type Weights,
@@ -48,6 +49,14 @@ export interface LatentConfig extends FamilyConfig {
     readonly chosenGroups: number
     /** Intermediate elements. */
     readonly shared: number
+  }
+  /** The Lite's embedding. */
+  readonly ngrams?: {
+    /** Tokens of the longest. */
+    readonly order: number
+    readonly splits: number
+    readonly ratio: number
+    readonly eos: number
   }
 }
 
@@ -161,6 +170,14 @@ function longcatConfig(json: Json): LatentConfig {
     routedScale: key('routed_scaling_factor', 6),
     names: { block: 'mlp', router: 'router.classifier', matrices: MATRICES },
     choiceBias: 'mlp.router.e_score_correction_bias',
+    ...(json.emb_neighbor_num !== undefined && {
+      ngrams: {
+        order: Number(json.emb_neighbor_num),
+        splits: Number(json.emb_split_num),
+        ratio: Number(json.ngram_vocab_size_ratio),
+        eos: Number(json.eos_token_id),
+      },
+    }),
   }
 }
 
@@ -195,10 +212,47 @@ function joined(...rows: readonly Row[]): Row {
 /** One text of such a model. */
 export class LatentSequence extends FamilySequence {
   readonly #c: LatentConfig
+  readonly #tokens: number[] = []
 
   constructor(config: LatentConfig, weights: Weights, precision: Precision) {
     super(config, weights, precision)
     this.#c = config
+  }
+
+  override forward(tokens: readonly number[]): Position[] {
+    this.#tokens.push(...tokens)
+    return super.forward(tokens)
+  }
+
+  protected override embed(id: number, position: number): Row {
+    const own = super.embed(id, position)
+    const { ngrams } = this.#c
+    if (!ngrams) return own
+    const tables = ngrams.splits * (ngrams.order - 1)
+    let sum = own
+    for (let t = 0; t < tables; t++) {
+      const name = (part: string) => `model.ngram_embeddings.${part}.${t}.weight`
+      const table = this.weight(name('embedders'))
+      const width = own.length / tables
+      const row = this.#ngram(position, 2 + Math.floor(t / ngrams.splits), table.length / width)
+      const part = table.slice(row * width, (row + 1) * width)
+      sum = this.add(sum, this.times(name('post_projs'), part))
+    }
+    return sum.map(value => this.r(value / (1 + tables)))
+  }
+
+  /** The tokens up to a position as digits to the base of the vocabulary, modulo `rows`. */
+  #ngram(position: number, order: number, rows: number): number {
+    let number = 0n
+    let power = 1n
+    for (let at = position; at > position - order && at >= 0; at--) {
+      const id = this.#tokens[at]!
+      // An end belongs to its own text alone.
+      if (at < position && id === this.#c.ngrams!.eos) break
+      number += BigInt(id) * power
+      power *= BigInt(this.#c.vocab)
+    }
+    return Number(number % BigInt(rows))
   }
 
   protected override layer(x: Row, layer: number, position: number, previous: Row | undefined) {

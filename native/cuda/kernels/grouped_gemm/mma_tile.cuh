@@ -52,7 +52,7 @@ SIMT_DEVICE void copy_x(const Gemm& g, const int (&source)[C::kRows], typename C
   for (int i = 0; i < C::kRows; i += kStep) {
     const int row = i + static_cast<int>(threadIdx.x) / kUnits;
     const bool there = k < g.k && source[row] >= 0;
-    const X* from = there ? g.x_row<X>(source[row]) + k : g.x_row<X>(0);
+    const X* from = g.x_row<X>(there ? source[row] : 0) + (there ? k : 0);
     simt::cp_async_zfill<kBytes>(stage + C::place(row, element / kWide) * kWide + element % kWide,
                                  from, there ? kBytes : 0);
   }
@@ -68,13 +68,13 @@ SIMT_DEVICE void write_sums(const Gemm& g, const Tile& tile, int row, int column
   const int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll
   for (int i = 0; i < 2 * C::kDown; i++) {
-    const int r = tile.row + row + i * 8 + lane / 4;
+    const int r = tile.row + row + i * 8 + lane / 4, to = out_row(g, tile.group, r);
     if (r >= tile.end) continue;
     if (g.activation == Activation::kSwiglu) {
 #pragma unroll
       for (int j = 0; j < C::kAcross; j += 2) {
         const float *gate = sum[i / 2][j] + i % 2 * 2, *up = sum[i / 2][j + 1] + i % 2 * 2;
-        write_pair(g, tile.group, r, (tile.column + column) / 2 + j * 4 + lane % 4 * 2,
+        write_pair(g, to, (tile.column + column) / 2 + j * 4 + lane % 4 * 2,
                    finish_swiglu(g, gate[0], up[0]), finish_swiglu(g, gate[1], up[1]));
       }
     } else {
@@ -82,7 +82,7 @@ SIMT_DEVICE void write_sums(const Gemm& g, const Tile& tile, int row, int column
       for (int j = 0; j < C::kAcross; j++) {
         const float* two = sum[i / 2][j] + i % 2 * 2;
         const int at = tile.column + column + j * 8 + lane % 4 * 2;
-        write_pair(g, tile.group, r, at, biased(g, at, two[0]), biased(g, at + 1, two[1]));
+        write_pair(g, to, at, biased(g, at, two[0]), biased(g, at + 1, two[1]));
       }
     }
   }

@@ -174,7 +174,7 @@ SIMT_DEVICE void write(const Gemm& g, const Tile& tile, const float (&sum)[C::kC
     for (int j = 0; j < C::kColumns / (kSwiglu ? 16 : 8); j++) {
       const int column = tile.column / (kSwiglu ? 2 : 1) + j * 8 + lane % 4 * 2;
       const float2 two = result<C, kSwiglu>(g, sum, j, half, column);
-      write_pair(g, tile.group, r, column, two.x, two.y);
+      write_pair(g, out_row(g, tile.group, r), column, two.x, two.y);
     }
   }
 }

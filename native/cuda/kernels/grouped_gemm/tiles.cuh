@@ -12,7 +12,7 @@ SIMT_DEVICE int first_row(const Gemm& g, int group) {
   return g.offsets != nullptr ? g.offsets[group] : g.group_rows * group;
 }
 SIMT_DEVICE int end_row(const Gemm& g, int group) {
-  return g.offsets != nullptr ? g.offsets[group + 1] : g.group_rows * (group + 1);
+  return g.offsets != nullptr ? g.offsets[group + 1] : first_row(g, group) + g.group_rows;
 }
 // The row of the output that row r of a group writes.
 SIMT_DEVICE int out_row(const Gemm& g, int group, int r) {
@@ -103,10 +103,9 @@ SIMT_DEVICE float finish_swiglu(const Gemm& g, float gate, float up) {
   return __fdividef(value, 1.0f + expf(-value)) * (g.scale * up);
 }
 
-// Two neighbouring columns of row r of a group; the first is even.
-SIMT_DEVICE void write_pair(const Gemm& g, int group, int r, int column, float first,
-                            float second) {
-  const int64_t at = static_cast<int64_t>(out_row(g, group, r)) * g.columns + column;
+// Two neighbouring columns of a row of the output; the first is even.
+SIMT_DEVICE void write_pair(const Gemm& g, int row, int column, float first, float second) {
+  const int64_t at = static_cast<int64_t>(row) * g.columns + column;
   if (column + 1 < g.columns && g.columns % 2 == 0) {
     g.out.store(at, {first, second});
   } else {
