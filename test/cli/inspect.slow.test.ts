@@ -35,6 +35,7 @@ t.test('the bundled model, as JSON', async t => {
   t.equal(parameters.total, 7_003_680)
   t.same(parameters.byKind, {
     embedding: 2048 * 192,
+    ngrams: 0,
     attention: 6 * 4 * 192 * 192,
     router: 6 * (12 * 192 + 12 * 12),
     ffnExperts: 6 * 8 * 3 * 192 * 192,
