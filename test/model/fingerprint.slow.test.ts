@@ -28,7 +28,7 @@ async function digest(lists = [parts, small]): Promise<string> {
   const description = { name: 'cuda:3', model: 'none', isa: 'sm_90a' }
   const print = await fingerprintOf({
     model,
-    spec: { weights: weightsOf(lists) },
+    spec: { weights: weightsOf(lists), lookups: [] },
     matrixType: 'bfloat16',
     activationDtype: 'auto',
     description,
