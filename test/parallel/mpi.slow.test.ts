@@ -6,6 +6,7 @@ import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { loadBinding } from '../../lib/addon/binding.js'
@@ -58,6 +59,13 @@ interface Job {
 }
 
 /** Runs `ranks` ranks in that mode; a job that takes too long is killed, and has no status. */
+/** mpirun kills ranks and does not wait for their end: processes that are there 10 s later. */
+async function leftBehind(): Promise<string> {
+  const now = () => spawnSync('pgrep', ['-f', rankFile], { encoding: 'utf8' }).stdout.trim()
+  for (let i = 0; i < 100 && now() !== ''; i++) await pause(100)
+  return now()
+}
+
 async function run(
   mpi: Mpi,
   library: string,
@@ -79,7 +87,7 @@ async function run(
   const timer = setTimeout(() => child.kill(), 150_000)
   const status = await new Promise<number | null>(resolve => child.on('close', resolve))
   clearTimeout(timer)
-  const left = spawnSync('pgrep', ['-f', rankFile], { encoding: 'utf8' }).stdout.trim()
+  const left = await leftBehind()
   const ended = readdirSync(folder)
     .map(file => JSON.parse(readFileSync(join(folder, file), 'utf8')) as Ended)
     .sort((a, b) => a.rank - b.rank)
