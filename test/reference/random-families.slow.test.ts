@@ -4,6 +4,7 @@ import { randomOfFamily } from './random-families.js'
 import {
   type Checkpoints,
   type Corner,
+  cornersOfLength,
   testClarity,
   testCorners,
   testQuantised,
@@ -24,14 +25,7 @@ const CORNERS: readonly Corner[] = [
     lengths: [70, 19],
     steps: 3,
   },
-  { name: 'several chunks', config: SMALL, lengths: [513, 1, 64], steps: 4 },
-  {
-    name: 'more texts than the cache holds',
-    config: SMALL,
-    lengths: Array.from({ length: 20 }, (_, i) => 20 + 2 * i),
-    steps: 40,
-    options: { kvCacheTokens: 160 },
-  },
+  ...cornersOfLength(SMALL),
 ]
 
 /** Rows of three blocks of quantised weights, and of two. */

@@ -4,6 +4,7 @@ import { randomLatent } from './random-latent.js'
 import {
   type Checkpoints,
   type Corner,
+  cornersOfLength,
   testClarity,
   testCorners,
   testQuantised,
@@ -31,14 +32,7 @@ const CORNERS: readonly Corner[] = [
     lengths: [70, 19],
     steps: 3,
   },
-  { name: 'several chunks', config: SMALL, lengths: [513, 1, 64], steps: 4 },
-  {
-    name: 'more texts than the cache holds',
-    config: SMALL,
-    lengths: Array.from({ length: 20 }, (_, i) => 20 + 2 * i),
-    steps: 40,
-    options: { kvCacheTokens: 160 },
-  },
+  ...cornersOfLength(SMALL),
 ]
 
 /** Of a thousand inputs that are rounded, one may be rounded either way: few of them. */

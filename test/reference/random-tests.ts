@@ -26,6 +26,20 @@ export interface Corner {
   readonly options?: LoadOptions
 }
 
+/** Texts of several steps, and more texts than fit. */
+export function cornersOfLength(config: Corner['config']): Corner[] {
+  return [
+    { name: 'several chunks', config, lengths: [513, 1, 64], steps: 4 },
+    {
+      name: 'more texts than the cache holds',
+      config,
+      lengths: Array.from({ length: 20 }, (_, i) => 20 + 2 * i),
+      steps: 40,
+      options: { kvCacheTokens: 160 },
+    },
+  ]
+}
+
 const MODELS = process.env.MOEPP_RANDOM_MODELS
 const SEED = process.env.MOEPP_RANDOM_SEED
 const FIRST_SEED = Number(SEED ?? 1)
