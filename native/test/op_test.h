@@ -23,21 +23,6 @@
 
 namespace moepp::test {
 
-// ThreadSanitizer looks at accesses, not at results. One run of a way shows them; more take
-// minutes.
-#if defined(__SANITIZE_THREAD__)
-constexpr bool kOnce = true;
-#else
-constexpr bool kOnce = false;
-#endif
-// The cases of a long table: for ThreadSanitizer every fourth.
-template <class Case, size_t N>
-std::vector<Case> cases_of(const Case (&table)[N]) {
-  std::vector<Case> cases;
-  for (size_t i = 0; i < N; i += kOnce ? 4 : 1) cases.push_back(table[i]);
-  return cases;
-}
-
 // A device and, of a CPU, its instruction set.
 struct Target {
   std::string name;  // "avx2", "sm_90a"
@@ -102,6 +87,15 @@ class OpTest : public Arena {
   const cpu::Isa& isa() const { return *target_.isa; }
   // Large cases take the emulation too long.
   bool emulated() const { return on_gpu() && gpu::kAlone; }
+  // The cases of a long table for products or keys of that type.
+  template <class Table>
+  auto cases(const Table& table, DType dtype) const {
+    std::vector<std::decay_t<decltype(*std::begin(table))>> cases;
+    const size_t stride = on_gpu() ? kStride : 1;
+    for (size_t i = static_cast<size_t>(dtype) % stride; i < std::size(table); i += stride)
+      cases.push_back(table[i]);
+    return cases;
+  }
 
   // Names the runs from here on, for failures.
   void start(const std::string& what) { label_ = target_.name + " " + what; }
@@ -152,16 +146,16 @@ class OpTest : public Arena {
     poison(args);
     run(args, way);
     report(check(on_host(args)));
-    if (kOnce) return;
+    if (kFewCases) return;
     if (!on_gpu()) return expect_same_with_threads(args);
     expect_bf16_inputs(args, way);
-    expect_bf16_outputs(args, way);
+    if (kRepeats) expect_bf16_outputs(args, way);
   }
 
   // One way, in every schedule of the emulation.
   template <class Args, class Check>
   void expect_in_every_schedule(const Args& args, const Way<Args>& way, const Check& check) {
-    for (int number = 0; number < (kOnce ? 1 : gpu::schedules()); number++) {
+    for (int number = 0; number < (kRepeats ? gpu::schedules() : 1); number++) {
       const Named named(this, way.name + ", schedule " + std::to_string(number));
       schedule_ = number + gpu::schedules() - 1;
       run_again(args, args, way);
@@ -181,7 +175,7 @@ class OpTest : public Arena {
   template <class Args, class Adapt>
   void expect_rows_alone(const Args& args, const Alone& which, const Adapt& adapt) {
     for (const Way<Args>& way : ways(args)) {
-      if (way.same_bits || !way.rows_alone || kOnce) continue;
+      if (way.same_bits || !way.rows_alone || (on_gpu() && !kRepeats)) continue;
       const Named named(this, way.name);
       run(args, way);
       for (const int64_t row : which.rows) expect_row_alone(args, way, row, which, adapt);

@@ -148,15 +148,15 @@ void expect_attention(OpTest& on, const Case& c, DType dtype) {
 }
 
 MOEPP_OP_TEST(attention) {
-  for (const Case& c : kCases)
-    for (const DType dtype : {DType::kF32, DType::kBf16}) expect_attention(on, c, dtype);
+  for (const DType dtype : {DType::kF32, DType::kBf16})
+    for (const Case& c : on.cases(kCases, dtype)) expect_attention(on, c, dtype);
 }
 
 MOEPP_OP_TEST(attention_of_latents) {
   const bool is_turing = on.device().info().isa == "sm_75";
   for (const Case& c : kLatentCases) {
     if (is_turing && c.d > 640) continue;  // 84 KB of shared memory for a block
-    if (kOnce && c.hq != 3) continue;
+    if (kFewCases && c.hq != 3) continue;
     for (const DType dtype : {DType::kF32, DType::kBf16}) expect_attention(on, c, dtype);
   }
 }
@@ -170,9 +170,9 @@ MOEPP_OP_TEST(attention_of_large_steps) {
 // Older GPUs compute in f32 where newer ones have tensor cores for bf16.
 MOEPP_OP_TEST(attention_without_tensor_cores, 75) {
   if (!on.on_gpu()) return;
-  for (const Case& c : kCases)
+  for (const Case& c : on.cases(kCases, DType::kBf16))
     if (fit_tensor_cores(c.d, c.values())) expect_attention(on, c, DType::kBf16);
-  for (const Case& c : kLatentCases)
+  for (const Case& c : on.cases(kLatentCases, DType::kBf16))
     if (c.d == kMlaDim) expect_attention(on, c, DType::kBf16);
 }
 

@@ -189,7 +189,7 @@ void expect_case(OpTest& on, const Case& c, const GemmKind& kind) {
 
 MOEPP_OP_TEST(grouped_gemm) {
   for (const GemmKind& kind : kinds(on)) {
-    for (const Case& c : cases_of(kCases)) expect_case(on, c, kind);
+    for (const Case& c : on.cases(kCases, kind.dtype)) expect_case(on, c, kind);
   }
 }
 

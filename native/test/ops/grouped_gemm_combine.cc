@@ -96,7 +96,7 @@ void expect_as_apart(OpTest& on, const Case& c, const GemmKind& kind) {
 MOEPP_OP_TEST(grouped_gemm_combine) {
   if (on.device().kernels().grouped_gemm_combine == nullptr) return;
   for (const GemmKind& kind : kinds(on)) {
-    for (const Case& c : kCases) expect_as_apart(on, c, kind);
+    for (const Case& c : on.cases(kCases, kind.dtype)) expect_as_apart(on, c, kind);
   }
 }
 

@@ -53,7 +53,7 @@ struct Data {
 
 MOEPP_OP_TEST(head_linear) {
   for (const GemmKind& kind : kinds(on)) {
-    for (const Case& c : cases_of(kCases)) {
+    for (const Case& c : on.cases(kCases, kind.dtype)) {
       on.start(kind.name() + " " + c.name());
       const Weight weight = weight_of(on, c, kind);
       Data d(on, c, kind, weight);

@@ -117,8 +117,8 @@ void expect_case(OpTest& on, const Case& c, const GemmKind& kind) {
 
 MOEPP_OP_TEST(linear) {
   for (const GemmKind& kind : kinds(on)) {
-    for (const Case& c : cases_of(kPlainCases)) expect_case(on, c, kind);
-    for (const Case& c : cases_of(kFinishedCases)) expect_case(on, c, kind);
+    for (const Case& c : on.cases(kPlainCases, kind.dtype)) expect_case(on, c, kind);
+    for (const Case& c : on.cases(kFinishedCases, kind.dtype)) expect_case(on, c, kind);
   }
 }
 
@@ -201,7 +201,7 @@ MOEPP_OP_TEST(linear_keeps_rows_apart) {
 // With swiglu, as grouped_gemm of one expert.
 MOEPP_OP_TEST(linear_as_grouped_gemm) {
   for (const GemmKind& kind : kinds(on)) {
-    for (const Case& c : cases_of(kFinishedCases)) {
+    for (const Case& c : on.cases(kFinishedCases, kind.dtype)) {
       if (!c.swiglu() || (on.emulated() && c.t > 13)) continue;
       on.start(kind.name() + " " + c.name());
       const Weight weight = weight_of(on, c, kind);

@@ -85,7 +85,7 @@ void expect_as_apart(OpTest& on, const Case& c, const GemmKind& kind) {
 MOEPP_OP_TEST(linear_norm_route_top_k) {
   if (on.device().kernels().linear_norm_route_top_k == nullptr) return;
   for (const GemmKind& kind : kinds(on)) {
-    for (const Case& c : kCases) expect_as_apart(on, c, kind);
+    for (const Case& c : on.cases(kCases, kind.dtype)) expect_as_apart(on, c, kind);
   }
 }
 

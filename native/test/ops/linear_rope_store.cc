@@ -102,7 +102,7 @@ void expect_as_apart(OpTest& on, const Case& c, const GemmKind& kind, DType cach
 MOEPP_OP_TEST(linear_rope_store) {
   if (on.device().kernels().linear_rope_store == nullptr) return;
   for (const GemmKind& kind : kinds(on)) {
-    for (const Case& c : kCases) {
+    for (const Case& c : on.cases(kCases, kind.dtype)) {
       for (const DType dtype : {DType::kF32, DType::kBf16}) expect_as_apart(on, c, kind, dtype);
     }
   }

@@ -100,6 +100,7 @@ MOEPP_TEST(cuda_compiled_for_less_does_not_start_early) {
 // Turing has no copies in flight, no reductions and no tensor cores for bf16. Here are the tests of
 // kernels that go without, as such a card runs them.
 MOEPP_TEST(simt_kernels_on_turing) {
+  if (kFewCases) return;  // minutes for ThreadSanitizer
   const OtherGpu restore;
   simt::emu::gpu() = simt::emu::gpu_named("turing");
   int ran = 0;

@@ -269,7 +269,7 @@ static std::vector<Way<AttentionArgs>> ways_of_latents(Device& device, const Att
   const auto attend = [](const AttentionArgs& a, cuda::CudaQueue& q) { cuda::attention(a, q); };
   const int own = cuda::CudaQueue::from(device.queue()).compiled().capability;
   std::vector<int> chips = {own};
-  if (SIMT_EMULATED && own >= 80 && !kOnce) chips = {86, 80, 90};
+  if (SIMT_EMULATED && own >= 80 && !kFewCases) chips = {86, 80, 90};
   std::vector<Way<AttentionArgs>> ways;
   for (const int chip : chips) {
     ways.push_back(with_queue<AttentionArgs>("whole of " + std::to_string(chip), kMultiprocessors,
