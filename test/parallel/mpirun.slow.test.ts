@@ -106,7 +106,8 @@ async function areGone(pids: readonly number[]): Promise<boolean> {
 }
 
 await eachMpi(mpi => {
-  for (const ranks of [1, 2, 3, 4]) {
+  // The counts of ranks are shared between the two MPIs: all models take a minute for each.
+  for (const ranks of mpi.name === 'MPICH' ? [1, 3] : [2, 4]) {
     t.test(`${mpi.name}: the results of one process on ${ranks} ranks`, async t => {
       const names = [...MODELS.keys()].filter(name => alone.get(name)!.ffnExperts >= ranks)
       const without = [...MODELS.keys()].filter(name => !names.includes(name))

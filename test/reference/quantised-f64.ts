@@ -44,10 +44,12 @@ const largest = (values: Row) => values.reduce((most, value) => Math.max(most, M
 /** The values in multiples of `scale` from `low` to `high`; native divides in f32. */
 function inUnits(values: Row, scale: number, low: number, high: number): Row {
   const inverse = Math.fround(1 / scale)
-  return values.map(value => {
-    const unit = toEven(Math.fround(value * inverse), 1)
-    return Math.min(Math.max(unit, low), high) * scale
-  })
+  const rounded = new Float64Array(values.length)
+  for (let i = 0; i < values.length; i++) {
+    const unit = toEven(Math.fround(values[i]! * inverse), 1)
+    rounded[i] = Math.min(Math.max(unit, low), high) * scale
+  }
+  return rounded
 }
 
 /** The nearest multiple of `step`, ties to even. */
@@ -79,7 +81,10 @@ function int4(block: Row): Row {
   const wide = Math.ceil(least / step) * step
   const narrow = wide - spacing(wide * (1 - 2 ** -10), 4)
   const [first, second] = [wide, narrow].map(scale =>
-    groups.map(group => bestOf(multipliers(group, scale).map(m => int4Group(group, m * scale)))),
+    groups.map(group => {
+      const signed = signOf(group) * scale
+      return bestOf(multipliers(group, scale).map(m => int4Group(group, m * signed)))
+    }),
   ) as [Candidate[], Candidate[]]
   const total = (candidates: Candidate[]) =>
     candidates.reduce((sum, { error }) => Math.fround(sum + error), 0)
@@ -106,17 +111,24 @@ function multipliers(group: Row, scale: number): number[] {
 }
 
 /** A group whose largest value is positive has a negative scale: integers go from -8 to 7. */
+function signOf(group: Row): number {
+  const most = group.reduce((a, b) => Math.max(a, b))
+  const least = group.reduce((a, b) => Math.min(a, b))
+  return most > -least ? -1 : 1
+}
+
 function int4Group(group: Row, scale: number): Candidate {
-  const sign = Math.max(...group) > -Math.min(...group) ? -1 : 1
-  const values = inUnits(group, sign * scale, -8, 7)
+  const values = inUnits(group, scale, -8, 7)
   return { values, error: squaredError(group, values) }
 }
 
 /** In eight sums, which are added in pairs: two candidates may differ by the last bit alone. */
 function squaredError(group: Row, values: Row): number {
   const sums = new Float32Array(8)
-  for (const [i, value] of group.entries())
-    sums[i % 8]! += Math.fround(Math.fround(value - values[i]!) ** 2)
+  for (let i = 0; i < group.length; i++) {
+    const error = Math.fround(group[i]! - values[i]!)
+    sums[i % 8]! += Math.fround(error * error)
+  }
   const [a, b, c, d] = sums.subarray(0, 4).map((sum, i) => sum + sums[4 + i]!)
   return Math.fround(Math.fround(a! + c!) + Math.fround(b! + d!))
 }
