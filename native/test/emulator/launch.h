@@ -19,6 +19,15 @@ struct Launch {
   unsigned cluster = 1;
 };
 
+// Padding holds what its memory held before, perhaps an address that touch_arguments() would find.
+// clang has no such function.
+template <class T>
+void clear_padding([[maybe_unused]] T& value) {
+#if defined(__GNUC__) && !defined(__clang__)
+  __builtin_clear_padding(&value);
+#endif
+}
+
 // The kernel runs when its stream does (streams.h).
 template <class... Parameters, class... Arguments>
 Error launch(void (*kernel)(Parameters...), const Launch& how, Arguments&&... arguments) {
@@ -46,6 +55,7 @@ Error launch(void (*kernel)(Parameters...), const Launch& how, Arguments&&... ar
   };
   shape.argument = call.get();
   emu::Work work = {nullptr, shape, address, call};
+  std::apply([](auto&... each) { (clear_padding(each), ...); }, call->arguments);
   emu::touch_arguments(work, &call->arguments, sizeof call->arguments);
   return emu::submit(how.stream, std::move(work));
 }

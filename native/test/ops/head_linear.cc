@@ -39,8 +39,10 @@ Weight weight_of(Arena& arena, const Case& c, const GemmKind& kind) {
   return Weight(arena, kind.dtype, Layout::kMatrix, {c.heads, c.o, c.i}, 2, 1, 1.0f);
 }
 
+template <class X>  // Floats or Activations
 struct Data {
-  Floats x, out;
+  X x;
+  Floats out;
   Tensor weight;
   HeadLinearArgs args;
 
@@ -56,7 +58,7 @@ MOEPP_OP_TEST(head_linear) {
     for (const Case& c : on.cases(kCases, kind.dtype)) {
       on.start(kind.name() + " " + c.name());
       const Weight weight = weight_of(on, c, kind);
-      Data d(on, c, kind, weight);
+      Data<Floats> d(on, c, kind, weight);
       for (const Way<HeadLinearArgs>& way : on.ways(d.args)) {
         const Inputs inputs = inputs_of(on, way, kind, c.i);
         on.expect(d.args, way, [&](const HeadLinearArgs& a) {
@@ -75,7 +77,7 @@ MOEPP_OP_TEST(head_linear_keeps_heads_apart) {
     const Case c = {9, 4, 40, 32, 36};
     on.start(kind.name() + " " + c.name());
     const Weight weight = weight_of(on, c, kind);
-    Data d(on, c, kind, weight);
+    Data<Floats> d(on, c, kind, weight);
     on.run(d.args);
     on.fetch();
     const std::vector<float> before(d.out.host(), d.out.host() + c.t * c.heads * c.o);
@@ -104,7 +106,7 @@ void bench_rows(bench::Run& run, const GemmKind& kind) {
                         run.sizes.cold_bytes / bytes + 1);
     for (const int64_t t : run.sizes.gemm_tokens) {
       c.t = t;
-      Data d(run, c, kind, weight);
+      Data<Activations> d(run, c, kind, weight);
       run.row(
           {"head_linear " + std::to_string(c.heads) + " x " + std::to_string(c.i) + " -> " +
                std::to_string(c.o) + note(kind),

@@ -1,4 +1,5 @@
 // The host's side of the emulated GPU: calls that CUDA refuses, and the current device.
+#include <cstring>
 #include <thread>
 
 #include "opened_device.h"
@@ -8,6 +9,16 @@ namespace moepp::simt_test {
 
 static __global__ void set_one(int* data) {
   if (threadIdx.x == 0) *data = 1;
+}
+
+// Four bytes of padding behind the scale. So large a struct is copied with them.
+struct Scaled {
+  float scale;
+  int* data;
+  int others[64];
+};
+static __global__ void set_scaled(Scaled to) {
+  if (threadIdx.x == 0) *to.data = static_cast<int>(to.scale);
 }
 
 struct OneStream {
@@ -145,6 +156,24 @@ MOEPP_TEST(simt_capture_of_one_thread) {
   EXPECT(error == simt::kLaunchFailed);
   EXPECT(simt::destroy_graph(graph) == 0);
   EXPECT(simt::release_host(locked) == 0);
+}
+
+// Padding that holds the upper half of an address, beside a number that is the lower half, does not
+// refer to that memory.
+MOEPP_TEST(simt_padding_of_arguments_is_no_address) {
+  for_each_schedule([] {
+    const OneStream one;
+    void *stale = nullptr, *data = nullptr;
+    EXPECT(simt::allocate(&stale, 4) == simt::kSuccess);
+    EXPECT(simt::allocate(&data, 4) == simt::kSuccess);
+    Scaled arguments = {};
+    std::memcpy(&arguments, &stale, sizeof stale);
+    arguments.data = static_cast<int*>(data);
+    EXPECT(simt::launch(set_scaled, one.warp(), arguments) == simt::kSuccess);
+    EXPECT(simt::release(stale) == simt::kSuccess);
+    EXPECT(simt::synchronize(one.stream) == simt::kSuccess);
+    EXPECT(simt::release(data) == simt::kSuccess);
+  });
 }
 
 // Pageable memory is read before the call returns.
