@@ -17,7 +17,8 @@ import { failuresOf, totalsOf } from './tap-output.mjs'
 import { compiled, compileTests } from './typescript.mjs'
 
 const AT_A_TIME = 2
-const TIMEOUT_S = 600
+/** Ends what hangs. The emulated kernels take some 10 minutes where four programs share two cores. */
+const TIMEOUT_S = 1800
 
 const counts = { passed: 0, failed: 0, skipped: 0 }
 /** Of all files, for the end of a long output. */
