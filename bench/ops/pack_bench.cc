@@ -45,7 +45,8 @@ MOEPP_BENCH(pack_panel) {
                             {DType::kF32, DType::kBf16},
                             {DType::kBf16, DType::kF32},
                             {DType::kF16, DType::kBf16}};
-  for (const auto& [from, to] : pairs) {
+  for (const auto& pair : pairs) {
+    const DType from = pair[0], to = pair[1];
     const int64_t source_bytes = kRows * kColumns * dtype_size(from),
                   target_bytes = kRows * kColumns * dtype_size(to);
     const Buffer source(static_cast<size_t>(source_bytes)),

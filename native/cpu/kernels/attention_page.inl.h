@@ -239,8 +239,10 @@ void add_value_vectors(const AttentionBlock& block, int64_t row,
   }
   int64_t step = first / Cache::kStep;
   const auto from = [&] { return values + (step * block.value_d + i) * Cache::kStep; };
-  if (first % Cache::kStep != 0)
-    attention_step<Cache, R, G, 1>(weights, row_stride, step++, from(), lanes, sums);
+  if (first % Cache::kStep != 0) {
+    attention_step<Cache, R, G, 1>(weights, row_stride, step, from(), lanes, sums);
+    step++;
+  }
   for (; step < last / Cache::kStep; step++) {
     attention_step<Cache, R, G, kWhole>(weights, row_stride, step, from(), lanes, sums);
     ahead.turn();
