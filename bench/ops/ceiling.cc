@@ -13,8 +13,13 @@ namespace {
 constexpr int64_t kRead = int64_t{32} << 20, kMostMemory = int64_t{2} << 30;  // bytes
 constexpr int64_t kRuns = 8;  // of a loop by each thread
 
+// Of two bf16: for attention, and for rounded x.
+bool multiplies_pairs(const char* instruction) {
+  return std::strcmp(instruction, "bf16_dot") == 0 || std::strcmp(instruction, "bf16_mmla") == 0;
+}
+
 bool may_use(DType weights, const char* instruction) {
-  if (std::strcmp(instruction, "bf16_dot") == 0) return false;  // attention alone
+  if (multiplies_pairs(instruction)) return false;
   return std::strncmp(instruction, "f32_", 4) == 0 ||
          (weights != DType::kF32 &&
           std::strncmp(instruction, is_quantised(weights) ? "int8_" : "bf16_", 5) == 0);
@@ -37,7 +42,7 @@ class CpuCeiling final : public Ceiling {
   double gflop_s(DType weights, const char* also) override {
     double best = 0;
     for (const cpu::PeakLoop& loop : loops_) {
-      if (may_use(weights, loop.name) || std::strcmp(loop.name, also) == 0)
+      if (may_use(weights, loop.name) || (*also != '\0' && multiplies_pairs(loop.name)))
         best = std::max(best, 1e-9 * cpu::peak_rate(loop, kRuns, pool_));
     }
     return best;

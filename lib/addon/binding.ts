@@ -299,8 +299,8 @@ export interface Binding {
   readBandwidth(threads: number, mostBytes: number): () => Promise<number>
   /**
    * Operations per second, a multiply-add counting as two, of each multiply-add instruction that
-   * kernels of `isa` may use and this processor has: `f32_fma`, `bf16_dot`, `int8_madd`,
-   * `int8_dot`, `int8_vnni`, `bf16_amx`, `int8_amx`. By so many threads at once, measured now.
+   * kernels of `isa` may use and this processor has (compute_peaks.h names them). By so many
+   * threads at once, measured now.
    */
   computePeaks(threads: number, isa: string): Promise<Readonly<Record<string, number>>>
   processor(): ProcessorInfo

@@ -17,10 +17,10 @@ export type MeasureCeilings = () => Promise<Ceilings | null>
 const INSTRUCTIONS: Readonly<Record<string, readonly string[]>> = {
   float32: ['f32_fma'],
   bfloat16: ['f32_fma', 'bf16_amx'],
-  rounded: ['f32_fma', 'bf16_dot', 'bf16_amx'],
-  int8: ['f32_fma', 'int8_madd', 'int8_dot', 'int8_vnni', 'int8_amx'],
-  int4: ['f32_fma', 'int8_madd', 'int8_dot', 'int8_vnni', 'int8_amx'],
-  'int4-all': ['f32_fma', 'int8_madd', 'int8_dot', 'int8_vnni', 'int8_amx'],
+  rounded: ['f32_fma', 'bf16_dot', 'bf16_mmla', 'bf16_amx'],
+  int8: ['f32_fma', 'int8_madd', 'int8_dot', 'int8_mmla', 'int8_vnni', 'int8_amx'],
+  int4: ['f32_fma', 'int8_madd', 'int8_dot', 'int8_mmla', 'int8_vnni', 'int8_amx'],
+  'int4-all': ['f32_fma', 'int8_madd', 'int8_dot', 'int8_mmla', 'int8_vnni', 'int8_amx'],
 }
 
 /**

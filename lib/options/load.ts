@@ -82,9 +82,10 @@ export interface LoadOptions {
   dtype?: 'auto' | MatrixType
   /**
    * Type of the inputs of products with bfloat16 matrices. 'bfloat16' rounds them, as other engines
-   * do, where the CPU then multiplies faster (instruction set avx512bf16). The KV cache is then
-   * bfloat16 too, unless `kvCacheDtype` says otherwise. 'auto' keeps them float32 on the CPU, so
-   * that products are exact. A GPU rounds them for many tokens in any case. Default 'auto'.
+   * do, where the CPU then multiplies faster (instruction sets avx512bf16 and neonbf16). The KV
+   * cache is then bfloat16 too, unless `kvCacheDtype` says otherwise. 'auto' keeps them float32 on
+   * the CPU, so that products are exact. A GPU rounds them for many tokens in any case. Default
+   * 'auto'.
    */
   activationDtype?: 'auto' | 'bfloat16'
   /**
@@ -216,6 +217,8 @@ export type Isa =
   | 'avx512'
   | 'avxvnni'
   | 'avx2'
+  | 'neonbf16'
+  | 'neoni8mm'
   | 'neondot'
   | 'neon'
   | 'scalar'

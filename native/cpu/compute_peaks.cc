@@ -109,11 +109,23 @@ MOEPP_PEAK(neon, , float32x4_t, MOEPP_SET1_NEON, MOEPP_STEP_NEON)
 #define MOEPP_STEP_DOT(sum, a, b) \
   __asm__(".arch_extension dotprod\n\tsdot %0.4s, %1.16b, %2.16b" : "+w"(sum) : "w"(a), "w"(b))
 #define MOEPP_STEP_MADD(sum, a, b) __asm__("smlal %0.4s, %1.4h, %2.4h" : "+w"(sum) : "w"(a), "w"(b))
+#define MOEPP_STEP_I8MM(sum, a, b) \
+  __asm__(".arch_extension i8mm\n\tusmmla %0.4s, %1.16b, %2.16b" : "+w"(sum) : "w"(a), "w"(b))
+#define MOEPP_STEP_BFDOT(sum, a, b) \
+  __asm__(".arch_extension bf16\n\tbfdot %0.4s, %1.8h, %2.8h" : "+w"(sum) : "w"(a), "w"(b))
+#define MOEPP_STEP_BFMMLA(sum, a, b) \
+  __asm__(".arch_extension bf16\n\tbfmmla %0.4s, %1.8h, %2.8h" : "+w"(sum) : "w"(a), "w"(b))
 MOEPP_PEAK(neondot, , int32x4_t, vdupq_n_s32, MOEPP_STEP_DOT)
+MOEPP_PEAK(neoni8mm, , int32x4_t, vdupq_n_s32, MOEPP_STEP_I8MM)
+MOEPP_PEAK(neonbf16, , int32x4_t, vdupq_n_s32, MOEPP_STEP_BFDOT)
+MOEPP_PEAK(neonbf16_mmla, , int32x4_t, vdupq_n_s32, MOEPP_STEP_BFMMLA)
 MOEPP_PEAK(neon_madd, , int32x4_t, vdupq_n_s32, MOEPP_STEP_MADD)
 static const PeakLoop kLoops[] = {
-    {"f32_fma", " neondot neon scalar ", 8 * kChainSteps, &run_neon},
+    {"f32_fma", " neonbf16 neoni8mm neondot neon scalar ", 8 * kChainSteps, &run_neon},
     {"int8_dot", " neondot ", 32 * kChainSteps, &run_neondot},
+    {"int8_mmla", " neonbf16 neoni8mm ", 64 * kChainSteps, &run_neoni8mm},
+    {"bf16_dot", " neonbf16 ", 16 * kChainSteps, &run_neonbf16},
+    {"bf16_mmla", " neonbf16 ", 32 * kChainSteps, &run_neonbf16_mmla},
     {"int8_madd", " neon scalar ", 8 * kChainSteps, &run_neon_madd},
 };
 #else

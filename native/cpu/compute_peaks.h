@@ -11,9 +11,9 @@ namespace moepp::cpu {
 
 // A loop of one kind of multiply-add.
 struct PeakLoop {
-  const char* name;   // of the instruction: "f32_fma"; "bf16_dot" (of two bf16, attention's);
-                      // "int8_madd" (of 16 bits, in pairs), "int8_dot", "int8_vnni"; "bf16_amx" (of
-                      // f32 activations), "int8_amx"
+  const char* name;   // of the instruction: "f32_fma"; "bf16_dot", "bf16_mmla" (of two bf16);
+                      // "int8_madd" (of 16 bits, in pairs), "int8_dot", "int8_vnni", "int8_mmla";
+                      // "bf16_amx" (of f32 activations), "int8_amx"
   const char* isas;   // whose kernels use the instruction, each between two spaces
   double operations;  // of one run; a multiply-add counts as two
   uint64_t (*run)();  // about 0.1 ms

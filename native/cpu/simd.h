@@ -16,6 +16,11 @@
 //   keep_in_register          nothing. Without it after each product GCC 12 moves a tile's sums
 //                             through memory in the 6 x 2 tiles of AVX2. A GEMM of 512 rows reaches
 //                             67 % of the f32 ceiling, 94 % with it (2-core AMD EPYC, Zen 5).
+// Sets that multiply pairs of bf16 (MOEPP_HAS_PAIRS) have, for kLanes pairs as the bits of a Vf:
+//   set1_pair                 one pair in every lane
+//   add_pair_products         sum + a * b, both products of each lane; the set says how it rounds
+//   member                    the pairs with 0 for the odd member (which = 0), or for the even one
+//   rounded_pairs             2 kLanes values, rounded to bf16
 // simd_int8.h has the products of 8-bit integers. Intrinsics are included outside the namespace.
 
 // Before a loop over an array of vectors with a constant bound: unrolled early, or gcc keeps the
@@ -24,6 +29,10 @@
 #define MOEPP_UNROLL _Pragma("unroll")
 #else
 #define MOEPP_UNROLL _Pragma("GCC unroll 32")
+#endif
+
+#if defined(__AVX512BF16__) || defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+#define MOEPP_HAS_PAIRS 1
 #endif
 
 inline int32_t word_of(const int8_t* p) {

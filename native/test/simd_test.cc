@@ -14,7 +14,7 @@ static const SimdChecks* checks_of(const std::string& isa) {
   if (isa == "amx" || isa.rfind("avx512", 0) == 0) return &avx512::checks;
   if (isa == "avx2" || isa == "avxvnni") return &avx2::checks;
 #elif defined(__ARM_NEON)
-  if (isa == "neon" || isa == "neondot") return &neon::checks;
+  if (isa.rfind("neon", 0) == 0) return &neon::checks;
 #endif
   return &scalar::checks;
 }

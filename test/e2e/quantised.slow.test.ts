@@ -24,6 +24,8 @@ const WIDTH: Readonly<Record<string, string>> = {
   avx512bf16: 'avx512',
   avx512vnni: 'avx512',
   avxvnni: 'avx2',
+  neonbf16: 'neon',
+  neoni8mm: 'neon',
   neondot: 'neon',
 }
 
@@ -59,8 +61,8 @@ t.test(
               ignoreEos: true,
             })
             const where = `${directory}, ${dtype}, ${isa}, cache ${kvCacheDtype}`
-            // Over a bf16 cache avx512bf16 rounds queries and weights of attention.
-            const alone = isa === 'avx512bf16' && kvCacheDtype === 'bfloat16'
+            // Over a bf16 cache these sets round queries and weights of attention.
+            const alone = isa.endsWith('bf16') && kvCacheDtype === 'bfloat16'
             const width = `${alone ? isa : (WIDTH[isa] ?? isa)}, ${kvCacheDtype}`
             const expected = byWidth.get(width)
             if (expected) t.ok(bits(logits).equals(expected), `${where}: logits`)

@@ -22,6 +22,8 @@ MOEPP_ISA_SET(avx512bf16)
 MOEPP_ISA_SET(amx)
 MOEPP_ISA_SET(neon)
 MOEPP_ISA_SET(neondot)
+MOEPP_ISA_SET(neoni8mm)
+MOEPP_ISA_SET(neonbf16)
 #undef MOEPP_ISA_SET
 
 namespace amx {
@@ -32,7 +34,7 @@ bool available();
 
 struct Isa {
   const char* name;  // "scalar", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512bf16", "amx",
-                     // "neon", "neondot"
+                     // "neon", "neondot", "neoni8mm", "neonbf16"
   const Kernels* kernels;
   const Gemms* gemms;
   // Multiplies pairs of bf16. Over a bf16 cache, queries and the keys' weights are rounded to bf16.

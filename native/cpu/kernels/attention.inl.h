@@ -22,7 +22,7 @@
 
 constexpr int64_t kChunkKeys = 512;
 
-#if defined(__AVX512BF16__)
+#if defined(MOEPP_HAS_PAIRS)
 using HalfCache = Bf16PairCache;
 #else
 using HalfCache = Bf16Cache;

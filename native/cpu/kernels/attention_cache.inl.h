@@ -44,22 +44,18 @@ struct Bf16Cache : F32Cache {
   static Vf operand(const float* row, int64_t step, int p) { return set1(row[2 * step + p]); }
 };
 
-#if defined(__AVX512BF16__)
+#if defined(MOEPP_HAS_PAIRS)
 // bf16 elements and bf16 operands.
 struct Bf16PairCache {
   using Element = uint16_t;
   using Operand = uint16_t;
   static constexpr int kStep = 2, kParts = 1;
 
-  static Vf part(const uint16_t* from, int) { return {_mm512_loadu_ps(from)}; }
+  static Vf part(const uint16_t* from, int) { return load(reinterpret_cast<const float*>(from)); }
   static Vf part_n(const uint16_t* from, int, int n) {
-    return {_mm512_maskz_loadu_ps(first_lanes(n), from)};
+    return load_n(reinterpret_cast<const float*>(from), n);
   }
-  static Vf only(Vf part, int which) {
-    const int mask = which == 0 ? 0xffff : static_cast<int>(0xffff0000u);
-    return {_mm512_castsi512_ps(
-        _mm512_and_si512(_mm512_castps_si512(part.v), _mm512_set1_epi32(mask)))};
-  }
+  static Vf only(Vf part, int which) { return member(part, which); }
   static Vf operand(const uint16_t* row, int64_t step, int) { return set1_pair(row + 2 * step); }
   static Vf multiply_add(Vf operand, Vf elements, Vf sum) {
     return add_pair_products(operand, elements, sum);
@@ -67,10 +63,10 @@ struct Bf16PairCache {
   static uint16_t to_operand(float x) { return f32_to_bf16(x); }
   // An operand is half as long as a score, so none is overwritten that is still to come.
   static Vf store_weights(uint16_t* row, int64_t s, Vf first, Vf second, int, Vf total) {
-    const __m512i rounded = (__m512i)_mm512_cvtne2ps_pbh(second.v, first.v);
-    _mm512_storeu_si512(row + s, rounded);
-    return multiply_add({_mm512_castsi512_ps(_mm512_set1_epi32(0x3f803f80))},
-                        {_mm512_castsi512_ps(rounded)}, total);  // ones
+    constexpr uint16_t kOnes[] = {0x3f80, 0x3f80};
+    const Vf rounded = rounded_pairs(first, second);
+    store(reinterpret_cast<float*>(row + s), rounded);
+    return multiply_add(set1_pair(kOnes), rounded, total);
   }
 };
 #endif

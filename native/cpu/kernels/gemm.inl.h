@@ -15,8 +15,8 @@
 // Every element of the output is one chain of f32 fma over k = 0, 1, 2 .... The number of rows, the
 // tile, the thread and the path do not matter. So a token's row has the same bits in prefill, in
 // decode and in any batch. bf16 weights are widened exactly, in registers: one shift or mask per
-// vector, which hides behind the fma. The set avx512bf16 rounds x to bf16 instead, where an op lets
-// it. There the chain is over pairs of k, two products each.
+// vector, which hides behind the fma. The sets avx512bf16 and neonbf16 round x to bf16 instead,
+// where an op lets them. There the chain is over pairs of k, two products each.
 //
 // Two paths:
 //   decode   up to kDecodeRows rows of a group: the weights are streamed once, straight from
@@ -72,9 +72,18 @@ inline void multiply_panels(const Gemm& gemm, const X& x, int64_t r, const Weigh
     for (int v = 0; v < wide; v += kVectors) {
       const Prefetch part = {prefetch.next + p * bytes + prefetch.bytes * v / wide,
                              prefetch.bytes * kVectors / wide};
-      multiply<kRows, kVectors, kStream>(x, w + p * panel_stride + v * kLanes * kStep<Weight>,
-                                         panel_stride, elements<Weight>(gemm.k), part,
-                                         tile + v * kLanes, wide * kLanes);
+      const Weight* from = w + p * panel_stride + v * kLanes * kStep<Weight>;
+      float* to = tile + v * kLanes;
+      const int64_t length = elements<Weight>(gemm.k);
+#if defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+      if constexpr (kElementK<Weight> == 2 && kRows > 1) {
+        multiply_by_matrices<kRows, kVectors, kStream>(x, from, panel_stride, length, part, to,
+                                                       wide * kLanes);
+      } else
+#endif
+      {
+        multiply<kRows, kVectors, kStream>(x, from, panel_stride, length, part, to, wide * kLanes);
+      }
     }
     for (int i = 0; i < kRows; i++) {
       for (int j = 0; j < at_once; j++)

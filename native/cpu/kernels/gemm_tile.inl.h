@@ -37,7 +37,7 @@ struct Operand {
   static Vf broadcast(float x) { return set1(x); }
   static Vf multiply_add(Vf x, Vf weights, Vf sum) { return fma(x, weights, sum); }
 };
-#if defined(__AVX512BF16__)
+#if defined(MOEPP_HAS_PAIRS)
 template <>
 struct Operand<Pair> {
   using Type = Pair;
@@ -162,3 +162,7 @@ __attribute__((noinline)) void multiply(const X x, const Weight* w, int64_t pane
         store(tile + i * tile_stride + v * kLanes, sum[i][v]);
   }
 }
+
+#if defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+#include "bf16_matrices.inl.h"
+#endif

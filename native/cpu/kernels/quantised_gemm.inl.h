@@ -235,8 +235,15 @@ __attribute__((noinline)) void multiply_int4_groups(QuantPanel panel, int vector
   }
 }
 
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+#include "i8mm_gemm.inl.h"
+#endif
+
 // Vectors of a tile of so many rows: those of a whole panel where they fit.
 constexpr int quant_vectors(int rows) {
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+  rows = (rows + 1) / 2 * 2;
+#endif
   return rows * kPanelVectors <= kQuantTileRows * kQuantTileVectors ? kPanelVectors
                                                                     : kQuantTileVectors;
 }
@@ -252,6 +259,11 @@ inline void quantised_tile(const Gemm& gemm, QuantPanel panel, const char* rows,
       if constexpr (kInt4 && kRows <= kInt4GroupRows) {
         multiply_int4_groups<kRows, vectors>(panel, v, rows, quantised_row_bytes(gemm.k), prefetch,
                                              tile);
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+      } else if constexpr (kRows > 1) {
+        multiply_by_matrices<kRows, vectors, kInt4>(panel, v, rows, quantised_row_bytes(gemm.k),
+                                                    prefetch, tile);
+#endif
       } else {
         multiply_quantised<kRows, vectors, kInt4>(panel, v, rows, quantised_row_bytes(gemm.k),
                                                   prefetch, tile);

@@ -40,18 +40,24 @@ inline __m256i narrow(Vf a) {
 inline void store_bf16(uint16_t* p, Vf a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow(a)); }
 inline void store_bf16_n(uint16_t* p, Vf a, int n) { _mm256_mask_storeu_epi16(p, first_lanes(n), narrow(a)); }
 #if defined(__AVX512BF16__)
-// One pair of bf16 values in every lane.
 inline Vf set1_pair(const void* pair) {
   int32_t bits;
   __builtin_memcpy(&bits, pair, 4);
   return {_mm512_castsi512_ps(_mm512_set1_epi32(bits))};
 }
-// sum + a * b for pairs of bf16. The product of the odd members is added first, then that of the
-// even ones, each sum rounded once. Anything below 2^-126 counts as zero. As assembly, since the
-// intrinsic wants types of its own.
+// The product of the odd members is added first, then that of the even ones, each sum rounded
+// once. Anything below 2^-126 counts as zero. As assembly, since the intrinsic wants types of its
+// own.
 inline Vf add_pair_products(Vf a, Vf b, Vf sum) {
   __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum.v) : "v"(a.v), "v"(b.v));
   return sum;
+}
+inline Vf member(Vf pairs, int which) {
+  const int mask = which == 0 ? 0xffff : static_cast<int>(0xffff0000u);
+  return {_mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(pairs.v), _mm512_set1_epi32(mask)))};
+}
+inline Vf rounded_pairs(Vf first, Vf second) {
+  return {_mm512_castsi512_ps((__m512i)_mm512_cvtne2ps_pbh(second.v, first.v))};
 }
 #endif
 inline void load_bf16_pairs(const uint16_t* p, Vf* even, Vf* odd) {

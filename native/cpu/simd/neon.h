@@ -67,10 +67,26 @@ inline void load_bf16_pairs(const uint16_t* p, Vf* even, Vf* odd) {
   even->v = vreinterpretq_f32_u32(vshlq_n_u32(bits, 16));
   odd->v = vreinterpretq_f32_u32(vandq_u32(bits, vdupq_n_u32(0xffff0000u)));
 }
+#if defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+inline Vf set1_pair(const void* pair) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, pair, 4);
+  return {vreinterpretq_f32_u32(vdupq_n_u32(bits))};
+}
+inline bfloat16x8_t pairs_of(Vf a) { return vreinterpretq_bf16_f32(a.v); }
+// The products' sum is added. Both sums are rounded to odd (Arm's manual, BFDOT); anything below 2^-126 counts as zero.
+inline Vf add_pair_products(Vf a, Vf b, Vf sum) { return {vbfdotq_f32(sum.v, pairs_of(a), pairs_of(b))}; }
+inline Vf member(Vf pairs, int which) {
+  const uint32x4_t mask = vdupq_n_u32(which == 0 ? 0xffffu : 0xffff0000u);
+  return {vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(pairs.v), mask))};
+}
+inline Vf rounded_pairs(Vf first, Vf second) {
+  return {vreinterpretq_f32_bf16(vcvtq_high_bf16_f32(vcvtq_low_bf16_f32(first.v), second.v))};
+}
+#endif
 inline void keep_in_register(Vf& a) { __asm__ volatile("" : "+w"(a.v)); }
 inline Vf exact_fma(Vf a, Vf b, Vf c) { return fma(a, b, c); }
 
-constexpr bool kBiasedWeights = false;
 struct Words { uint8x16_t v; };
 struct Sums { int32x4_t v; };
 inline Sums set_sums(int32_t x) { return {vdupq_n_s32(x)}; }
@@ -98,13 +114,23 @@ inline void store_int8(int8_t* p, Vf a) {
   __builtin_memcpy(p, &word, 4);
 }
 
-#if defined(__ARM_FEATURE_DOTPROD)
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+constexpr bool kBiasedWeights = true;
+struct Weights { uint8x16_t v; };
+struct Inputs { int8x16_t v; };
+inline Weights prepare(Words a) { return {a.v}; }
+inline Weights prepare_halves(Words a) { return {a.v}; }
+inline Inputs broadcast(const int8_t* p) { return {vreinterpretq_s8_s32(vdupq_n_s32(word_of(p)))}; }
+inline Sums dot(Sums a, Weights w, Inputs x) { return {vusdotq_s32(a.v, w.v, x.v)}; }
+#elif defined(__ARM_FEATURE_DOTPROD)
+constexpr bool kBiasedWeights = false;
 struct Weights { int8x16_t v; };
 struct Inputs { int8x16_t v; };
 inline Weights prepare(Words a) { return {vreinterpretq_s8_u8(veorq_u8(a.v, vdupq_n_u8(128)))}; }
 inline Inputs broadcast(const int8_t* p) { return {vreinterpretq_s8_s32(vdupq_n_s32(word_of(p)))}; }
 inline Sums dot(Sums a, Weights w, Inputs x) { return {vdotq_s32(a.v, w.v, x.v)}; }
 #else
+constexpr bool kBiasedWeights = false;
 struct Weights { int8x16_t v; };
 struct Inputs { int8x8_t v; };
 inline Weights prepare(Words a) { return {vreinterpretq_s8_u8(veorq_u8(a.v, vdupq_n_u8(128)))}; }
@@ -114,4 +140,6 @@ inline Sums dot(Sums a, Weights w, Inputs x) {  // two products fit 16 bits: 2 *
   return {vpadalq_s16(a.v, vpaddq_s16(low, high))};
 }
 #endif
+#if !defined(__ARM_FEATURE_MATMUL_INT8)
 inline Weights prepare_halves(Words a) { return {vreinterpretq_s8_u8(a.v)}; }
+#endif

@@ -1,0 +1,3 @@
+#define MOEPP_ISA neoni8mm
+#define MOEPP_BASE neondot
+#include "int8.inl.h"
