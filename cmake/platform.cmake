@@ -2,9 +2,9 @@
 # file names a system.
 #
 # Sets moepp_flags, moepp_o3, moepp_flag_prefix, moepp_system_has_amx, moepp_cuda_folders and
-# moepp_link_addon(). g++ and clang build on Linux and macOS. On Windows the compiler is clang-cl
-# (the kernels use the vector types that g++ and clang share, which MSVC has not). Only Linux on
-# x86-64 has been built so far.
+# moepp_link_addon(). g++ and clang build on Linux and macOS. On Windows the compiler is clang-cl,
+# or clang with MinGW (the kernels use the vector types that g++ and clang share, which MSVC has
+# not). clang-cl has not been tried.
 
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 set(CMAKE_CXX_VISIBILITY_PRESET hidden)
@@ -64,6 +64,9 @@ endif()
 # library, nor with a second copy of itself.
 function(moepp_link_addon target)
   set_target_properties(${target} PROPERTIES PREFIX "" SUFFIX ".node")
+  if(CMAKE_CROSSCOMPILING)
+    target_link_options(${target} PRIVATE -Wl,-s)
+  endif()
   if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
     if(NOT MOEPP_SANITIZE)
       set(exports ${PROJECT_SOURCE_DIR}/cmake/exports.map)
@@ -74,6 +77,23 @@ function(moepp_link_addon target)
     endif()
   elseif(APPLE)
     target_link_options(${target} PRIVATE -undefined dynamic_lookup -Wl,-dead_strip)
+  elseif(WIN32 AND NOT MSVC)
+    if(NOT MOEPP_NODE_API)
+      message(FATAL_ERROR "moepp: MOEPP_NODE_API is the folder of node_api.def")
+    endif()
+    file(STRINGS ${MOEPP_NODE_API}/node_api.def names REGEX "^(napi|node_api)_")
+    file(STRINGS ${MOEPP_NODE_API}/js_native_api.def more REGEX "^(napi|node_api)_")
+    list(APPEND names ${more})
+    list(REMOVE_DUPLICATES names)
+    set(pointers "")
+    set(functions "")
+    foreach(name IN LISTS names)
+      string(APPEND pointers "void* __imp_${name};\n")
+      string(APPEND functions "    {\"${name}\", &__imp_${name}},\n")
+    endforeach()
+    set(stubs ${PROJECT_BINARY_DIR}/generated/node_api.cc)
+    configure_file(${PROJECT_SOURCE_DIR}/cmake/node_api.cc.in ${stubs} @ONLY)
+    target_sources(${target} PRIVATE ${stubs})
   elseif(WIN32)
     # cmake-js names the list of Node's functions and the import library to be made of it.
     execute_process(

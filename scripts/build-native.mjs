@@ -60,8 +60,11 @@ export function run(command, args, options = {}) {
   if (result.status !== 0) process.exit(result.status ?? 1)
 }
 
-/** Ends the process with a hint when a tool that the build needs is missing. */
-export function requireTools() {
+/**
+ * Ends the process with a hint when a tool that the build needs is missing. `compiler`: one of this
+ * machine's is needed.
+ */
+export function requireTools({ compiler = true } = {}) {
   const exists = command => !spawnSync(command, ['--version']).error
   const missing = []
   const version = /cmake version (\d+)\.(\d+)/.exec(
@@ -72,7 +75,8 @@ export function requireTools() {
   const compilers = isWindows
     ? ['clang-cl']
     : [process.env.CXX, 'c++', 'g++', 'clang++'].filter(Boolean)
-  if (!compilers.some(exists)) missing.push(`a C++17 compiler (${compilers.join(', ')})`)
+  if (compiler && !compilers.some(exists))
+    missing.push(`a C++17 compiler (${compilers.join(', ')})`)
   if (!isWindows && !exists('ninja') && !exists('make')) missing.push('ninja or make')
   if (missing.length === 0) return
   console.error(`moepp: building from source needs ${missing.join(', ')}.`)
@@ -122,21 +126,25 @@ function cmakeJs() {
 
 /**
  * Builds `targets` of CMakeLists.txt, the addon among them, and copies the addon to `outFolder`.
- * `cuda` is AUTO, ON or OFF. `execute` runs each command and is awaited.
+ * `cuda` is AUTO, ON or OFF. `toolchain` are CMake's definitions for another platform
+ * (scripts/platforms.mjs), which has no CUDA. `execute` runs each command and is awaited.
  */
 export async function buildNative({
   targets = ['moepp'],
   cuda = cudaChoice('AUTO'),
+  toolchain = undefined,
   workFolder = defaultWorkFolder,
   outFolder = join(root, 'build', 'Release'),
   execute = run,
 } = {}) {
-  requireTools()
+  requireTools({ compiler: toolchain === undefined })
   discardForeignCache(workFolder)
   const tests = isCheckout ? 'ON' : 'OFF'
   const architectures = process.env.MOEPP_CUDA_ARCHITECTURES
   const definitions = [
-    ...[`-DMOEPP_CUDA=${cuda}`, `-DMOEPP_NATIVE=${tests}`, `-DMOEPP_SIMT=${tests}`],
+    ...(toolchain ?? []),
+    ...[`-DMOEPP_CUDA=${toolchain ? 'OFF' : cuda}`, `-DMOEPP_NATIVE=${tests}`],
+    `-DMOEPP_SIMT=${toolchain ? 'OFF' : tests}`,
     `-DMOEPP_WERROR=${process.env.MOEPP_WERROR || tests}`,
     // Without the variable, a list that was given before does not stay in the cache.
     architectures ? `-DMOEPP_CUDA_ARCHITECTURES=${architectures}` : '-UMOEPP_CUDA_ARCHITECTURES',

@@ -4,6 +4,7 @@
 // make or headers from the network are needed.
 import { join } from 'node:path'
 import { buildNative } from './build-native.mjs'
+import { toolchain } from './platforms.mjs'
 
 if (process.argv[2] !== 'rebuild') {
   console.error(`moepp: cmake-gyp understands rebuild alone, not ${process.argv[2]}`)
@@ -12,7 +13,7 @@ if (process.argv[2] !== 'rebuild') {
 const config = process.argv.includes('--debug') ? 'Debug' : 'Release'
 const folder = process.cwd()
 await buildNative({
-  config,
+  toolchain: toolchain(process.env.MOEPP_PLATFORM),
   workFolder: join(folder, 'cmake'),
   outFolder: join(folder, 'build', config),
 })

@@ -17,7 +17,7 @@ import { failuresOf, totalsOf } from './tap-output.mjs'
 import { compiled, compileTests } from './typescript.mjs'
 
 const AT_A_TIME = 2
-/** Ends what hangs. The emulated kernels take some 10 minutes where four programs share two cores. */
+/** Ends what hangs. Emulated kernels take some 10 minutes where four programs share two cores. */
 const TIMEOUT_S = 1800
 
 const counts = { passed: 0, failed: 0, skipped: 0 }

@@ -66,8 +66,12 @@ export function parseShardIndex(text: string, where: string): ReadonlyMap<string
   return shards
 }
 
-/** No separator of any system, no drive, no `.` or `..`, no control character. */
+/**
+ * No separator of any system, no drive, no `.` or `..`, no control character. No name that means a
+ * device on Windows, and no dot or space at the end, which Windows drops.
+ */
 export function isPlainFileName(name: string): boolean {
+  if (/^(con|prn|aux|nul|com\d|lpt\d) *(\.|$)/i.test(name) || /[ .]$/.test(name)) return false
   return /^[\w-][\w .+=@~-]*$/.test(name) && name.length <= 255
 }
 

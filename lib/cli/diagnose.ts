@@ -92,7 +92,7 @@ export async function diagnose(): Promise<Diagnosis> {
 function originReason(origin: AddonFile['origin']): string {
   const binaries = prebuilds(packageRoot())
   const own = binaries.some(file => file.startsWith(`${process.platform}-${process.arch}/`))
-  // A checkout has no binaries at all, which says nothing about the platform.
+  // A checkout has no binaries as a rule, which says nothing about the platform.
   const missing = binaries.length > 0 ? '; this package has no binary for the platform' : ''
   const binary = own ? "; used instead of the package's binary" : missing
   const reasons: Record<AddonFile['origin'], string> = {

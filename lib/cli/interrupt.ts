@@ -5,7 +5,8 @@
 
 import { constants } from 'node:os'
 
-const SIGNALS = ['SIGINT', 'SIGTERM'] as const
+/** SIGBREAK is Ctrl-Break, of Windows alone. */
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGBREAK'] as const
 
 export class Interrupt implements Disposable {
   readonly #controller = new AbortController()

@@ -1,7 +1,13 @@
 // The GEMMs stay within their buffers, whatever the bytes of the weights are. Buffers end where no
 // one may read: no sanitizer watches tile loads.
+#if defined(_WIN32)
+#define WIN32_LEAN_AND_MEAN
+#define NOMINMAX
+#include <windows.h>
+#else
 #include <sys/mman.h>
 #include <unistd.h>
+#endif
 
 #include <memory>
 #include <random>
@@ -17,21 +23,43 @@ namespace moepp::test {
 
 using cpu::Isa;
 
+// `usable` bytes of whole pages between two that no one may touch; the first of these.
+#if defined(_WIN32)
+constexpr size_t kPage = 4096;
+static char* fenced_pages(size_t usable) {
+  char* base =
+      static_cast<char*>(VirtualAlloc(nullptr, usable + 2 * kPage, MEM_RESERVE, PAGE_NOACCESS));
+  VirtualAlloc(base + kPage, usable, MEM_COMMIT, PAGE_READWRITE);
+  return base;
+}
+static void release_fenced(char* base, size_t) {
+  VirtualFree(base, 0, MEM_RELEASE);
+}
+#else
+static const size_t kPage = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+static char* fenced_pages(size_t usable) {
+  char* base = static_cast<char*>(
+      mmap(nullptr, usable + 2 * kPage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  mprotect(base + kPage, usable, PROT_READ | PROT_WRITE);
+  return base;
+}
+static void release_fenced(char* base, size_t usable) {
+  munmap(base, usable + 2 * kPage);
+}
+#endif
+
 // n elements between pages that no one may touch; the last ends where a page does.
 template <class T>
 class Fenced {
  public:
   explicit Fenced(int64_t n) : n_(static_cast<size_t>(n)) {
-    const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE)), bytes = n_ * sizeof(T);
-    const size_t usable = (bytes + page - 1) / page * page;
-    mapped_ = usable + 2 * page;
-    base_ =
-        static_cast<char*>(mmap(nullptr, mapped_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-    mprotect(base_ + page, usable, PROT_READ | PROT_WRITE);
-    before_ = usable - bytes;
-    data_ = reinterpret_cast<T*>(base_ + page + before_);
+    const size_t bytes = n_ * sizeof(T);
+    usable_ = (bytes + kPage - 1) / kPage * kPage;
+    base_ = fenced_pages(usable_);
+    before_ = usable_ - bytes;
+    data_ = reinterpret_cast<T*>(base_ + kPage + before_);
   }
-  ~Fenced() { munmap(base_, mapped_); }
+  ~Fenced() { release_fenced(base_, usable_); }
   Fenced(const Fenced&) = delete;
   Fenced& operator=(const Fenced&) = delete;
   T* data() { return data_; }
@@ -45,7 +73,7 @@ class Fenced {
   }
 
  private:
-  size_t n_, mapped_, before_;
+  size_t n_, usable_, before_;
   char* base_;
   T* data_;
 };

@@ -91,7 +91,7 @@ class OpTest : public Arena {
   template <class Table>
   auto cases(const Table& table, DType dtype) const {
     std::vector<std::decay_t<decltype(*std::begin(table))>> cases;
-    const size_t stride = on_gpu() ? kStride : 1;
+    const size_t stride = on_gpu() ? kStride : kCpuStride;
     for (size_t i = static_cast<size_t>(dtype) % stride; i < std::size(table); i += stride)
       cases.push_back(table[i]);
     return cases;

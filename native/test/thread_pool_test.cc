@@ -1,12 +1,17 @@
 #include "host/thread_pool.h"
 
 #include <atomic>
-#include <cstdlib>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
+#include <random>
 #include <thread>
-#include <time.h>
 #include <vector>
+#if defined(_WIN32)
+#define WIN32_LEAN_AND_MEAN
+#define NOMINMAX
+#include <windows.h>
+#endif
 
 #include "test.h"
 
@@ -141,15 +146,20 @@ MOEPP_TEST(thread_pool_wakes_parked_workers) {
   }
 }
 
+static double cpu_seconds() {
+#if defined(_WIN32)  // whose clock() is a clock on the wall
+  FILETIME start, end, kernel, user;
+  GetProcessTimes(GetCurrentProcess(), &start, &end, &kernel, &user);
+  return 1e-7 * (static_cast<double>(kernel.dwLowDateTime) + user.dwLowDateTime);
+#else
+  return static_cast<double>(std::clock()) / CLOCKS_PER_SEC;
+#endif
+}
+
 MOEPP_TEST(thread_pool_burns_nothing_when_idle) {
   ThreadPool pool(4);
   run_job(pool, 100);
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  const auto cpu_seconds = [] {
-    timespec now;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
-    return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
-  };
   const double before = cpu_seconds();
   std::this_thread::sleep_for(std::chrono::milliseconds(200));
   EXPECT(cpu_seconds() - before < 0.02);
@@ -168,14 +178,14 @@ MOEPP_TEST(thread_pool_scratch_is_aligned_and_apart) {
 
 static void write_file(const std::filesystem::path& path, const char* text) {
   std::filesystem::create_directories(path.parent_path());
-  std::ofstream(path) << text;
+  std::ofstream(path, std::ios::binary) << text;
 }
 
 static int threads_of(const char* cgroup,
                       std::initializer_list<std::pair<const char*, const char*>> files) {
   namespace fs = std::filesystem;
-  std::string name = (fs::temp_directory_path() / "moepp-cgroup-XXXXXX").string();
-  if (mkdtemp(name.data()) == nullptr) return -1;
+  const std::string own = "moepp-cgroup-" + std::to_string(std::random_device()());
+  const std::string name = (fs::temp_directory_path() / own).string();
   write_file(fs::path(name) / "proc/self/cgroup", cgroup);
   for (const auto& [path, text] : files) write_file(fs::path(name) / "sys/fs/cgroup" / path, text);
   const int threads = cgroup_threads(name);

@@ -351,7 +351,7 @@ await t.test('a binary that cannot be loaded', async t => {
   writeFileSync(`${path}.sha256`, recorded)
 
   renameSync(prebuilds, join(installed, 'prebuilds', 'sunos-x64'))
-  t.match(await failure(), /no binary for this platform; this package has sunos-x64\/moepp/)
+  t.match(await failure(), /no binary for this platform; this package has .*sunos-x64\/moepp/)
   renameSync(join(installed, 'prebuilds', 'sunos-x64'), prebuilds)
   same(t, await runNode(['esm.mjs', model]), 'and whole again')
 })

@@ -1,0 +1,52 @@
+/** Differences between systems' files: long paths, ends of lines, names that are devices. */
+import { cpSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import { isPlainFileName } from '../../lib/checkpoint/checkpoint.js'
+import { convertCheckpoint } from '../../lib/convert/convert.js'
+import { loadModel } from '../../lib/load/load.js'
+import { root } from '../support/golden.js'
+
+const books = join(root, 'models', 'books-7m')
+const OPTIONS = { maxNewTokens: 8, ignoreEos: true }
+
+async function textOf(directory: string): Promise<string> {
+  await using model = await loadModel(directory, { threads: 1, isa: 'scalar' })
+  return (await model.generate('The old man', OPTIONS)).text
+}
+
+t.test('a model at the end of a path of more than 260 characters', async t => {
+  const far = join(
+    t.testdir(),
+    ...Array.from({ length: 8 }, () => 'a folder of the user'.repeat(2)),
+  )
+  t.ok(far.length > 300)
+  cpSync(books, join(far, 'model'), { recursive: true })
+  t.equal(await textOf(join(far, 'model')), await textOf(books))
+  await convertCheckpoint(join(far, 'model'), join(far, 'packed'), { dtype: 'int8' })
+  t.match(await textOf(join(far, 'packed')), /\S/, 'written there, and mapped from there')
+})
+
+t.test('lines that end as on Windows', async t => {
+  const folder = t.testdir()
+  cpSync(books, folder, { recursive: true })
+  for (const name of ['config.json', 'generation_config.json', 'tokenizer_config.json']) {
+    const text = readFileSync(join(folder, name), 'utf8')
+    writeFileSync(join(folder, name), text.replaceAll('\n', '\r\n'))
+  }
+  t.equal(await textOf(folder), await textOf(books))
+})
+
+t.test('names of files that mean something else on Windows', async t => {
+  for (const name of ['con', 'NUL', 'aux.json', 'Com1.safetensors', 'lpt9', 'model.', 'model '])
+    t.notOk(isPlainFileName(name), name)
+  for (const name of ['a:b', 'c:x', '..', '.', 'a\\b', 'a/b', '', 'a\tb'])
+    t.notOk(isPlainFileName(name), name)
+  for (const name of [
+    'config.json',
+    'console.json',
+    'com10.bin',
+    'model-00001-of-00002.safetensors',
+  ])
+    t.ok(isPlainFileName(name), name)
+})

@@ -1,0 +1,192 @@
+// moepp on the platforms that this machine can build for and emulate. Of each there are four parts:
+// the binary, its native tests, those TypeScript tests that start no process, and the packed
+// package. Prints PASS, SKIP with the reason, or FAIL for each part.
+//
+//   npm run test:platforms [-- linux-arm64 win32-x64]
+//
+// It wants a compiler and two Nodes, 570 MB:
+//
+//   npm ci --force --ignore-scripts --prefix test/platforms
+//
+// and from Debian qemu-user with libstdc++6-arm64-cross and libatomic1-arm64-cross, and wine.
+import { spawnSync } from 'node:child_process'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { availableParallelism, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { root } from '../../scripts/build-native.mjs'
+import { npmProgram, pack } from '../../scripts/pack.mjs'
+import {
+  CROSS_PLATFORMS,
+  hasCompiler,
+  prebuildFolder,
+  prebuildPath,
+} from '../../scripts/platforms.mjs'
+import { totalsOf } from '../../scripts/tap-output.mjs'
+import { compiled, compileTests } from '../../scripts/typescript.mjs'
+import { TESTS } from './tests.mjs'
+
+const SECONDS = 1200
+const named = process.argv.slice(2)
+const platforms = named.length > 0 ? named : Object.keys(CROSS_PLATFORMS)
+const scratch = realpathSync(mkdtempSync(join(tmpdir(), 'moepp-platforms-')))
+const counts = { PASS: 0, SKIP: 0, FAIL: 0 }
+const environment = {
+  ...process.env,
+  // Wine's own folder of drives and settings; its messages are not ours.
+  WINEPREFIX: join(scratch, 'wine'),
+  WINEDEBUG: '-all',
+  WINEARCH: 'win64',
+  TAP_TIMEOUT: String(SECONDS),
+}
+
+class Skip extends Error {}
+
+function report(name, work) {
+  const start = performance.now()
+  const say = (result, why = '') => {
+    counts[result]++
+    console.log(`${result} ${name}, ${((performance.now() - start) / 1000).toFixed(0)} s${why}`)
+  }
+  try {
+    const words = work()
+    say('PASS', words ? `; ${words}` : '')
+  } catch (error) {
+    say(error instanceof Skip ? 'SKIP' : 'FAIL', `: ${error.message}`)
+  }
+}
+
+/** The output of a command that succeeds within SECONDS. */
+function succeed([command, ...args], options = {}) {
+  const ended = spawnSync(command, args, {
+    cwd: root,
+    env: environment,
+    encoding: 'utf8',
+    timeout: 1000 * SECONDS,
+    maxBuffer: 1e8,
+    ...options,
+  })
+  if (ended.status === 0) return ended.stdout
+  const words = `${ended.error ?? ''}${ended.stdout}${ended.stderr}`.slice(-4000)
+  throw new Error(`${command} ${args.join(' ')}: ${ended.status ?? ended.signal}\n${words}`)
+}
+
+function runnerOf(platform) {
+  const { runner } = CROSS_PLATFORMS[platform]
+  if (runner === undefined) throw new Skip('nothing here runs it')
+  if (runner[0] && spawnSync(runner[0], ['--version'], { env: environment }).error)
+    throw new Skip(`${runner[0]} is not installed`)
+  return runner
+}
+
+/** The output of a Node of the platform. */
+function runNode(platform, args, { env = {}, cwd = root } = {}) {
+  const { node } = CROSS_PLATFORMS[platform]
+  if (node === undefined) throw new Skip('there is no Node for it here')
+  const runner = runnerOf(platform)
+  if (runner[0] !== 'wine')
+    return succeed([...runner, node, ...args], { cwd, env: { ...environment, ...env } })
+  // Node on Windows does not take the pipes and files that Wine inherits. It takes cmd's.
+  const [script, out, errors] = ['node.cmd', 'out', 'errors'].map(name => join(scratch, name))
+  const drive = path => `Z:${path.replaceAll('/', '\\')}`
+  writeFileSync(script, `@"${drive(node)}" %* > "${drive(out)}" 2> "${drive(errors)}"\r\n`)
+  const command = [...runner, 'cmd', '/c', drive(script), ...args]
+  try {
+    succeed(command, { cwd, env: { ...environment, ...env } })
+  } catch (error) {
+    const said = [out, errors].filter(path => existsSync(path))
+    const words = said.map(path => readFileSync(path, 'utf8')).join('')
+    throw new Error(`${error.message}${words.slice(-4000)}`)
+  }
+  return readFileSync(out, 'utf8')
+}
+
+function build(platform) {
+  rmSync(prebuildPath(platform), { force: true })
+  if (!hasCompiler()) throw new Skip('its compiler is not installed')
+  return succeed([process.execPath, 'scripts/prebuild.mjs', `--platform=${platform}`])
+    .trim()
+    .split('\n')
+    .at(-1)
+}
+
+function nativeTests(platform) {
+  const folder = join(prebuildFolder(platform), 'cmake')
+  const jobs = String(availableParallelism())
+  succeed(['cmake', '--build', folder, '--parallel', jobs, '--target', 'moepp-native'])
+  const program = join(folder, `moepp-native${platform.startsWith('win32') ? '.exe' : ''}`)
+  return succeed([...runnerOf(platform), program, 'test', '--cpu'])
+    .trim()
+    .split('\n')
+    .at(-1)
+}
+
+function typescriptTests(platform) {
+  let passed = 0
+  let skipped = 0
+  for (const file of TESTS) {
+    const text = runNode(platform, [compiled(join(root, file))], {
+      env: { MOEPP_BINDING: prebuildPath(platform) },
+    })
+    const totals = totalsOf(text)
+    if (totals === undefined || totals.passed === 0) throw new Error(`${file}: no totals\n${text}`)
+    passed += totals.passed
+    skipped += totals.skipped
+  }
+  return `${TESTS.length} files: ${passed} passed, ${skipped} skipped`
+}
+
+/** The installed package generates the text that the checkout's own build generates. */
+function installedPackage(platform, project, expected) {
+  const cli = join(project, 'node_modules', 'moepp', 'dist', 'cli', 'main.js')
+  const doctor = runNode(platform, [cli, 'doctor', '--json'], { cwd: project })
+  const { addon } = JSON.parse(doctor)
+  if (addon?.origin !== 'prebuild') throw new Error(`doctor: ${doctor}`)
+  const model = ['--model', 'npm:moepp-books-7m']
+  const text = runNode(platform, [cli, ...GENERATE, ...model], { cwd: project })
+  if (text !== expected) throw new Error(`the text is ${text}`)
+}
+
+const GENERATE = ['generate', 'The old man', '--max-new-tokens', '24', '--isa', 'scalar']
+
+/** A project with the packages; everything in it is the same on all platforms but the binaries. */
+function install() {
+  const project = join(scratch, 'project')
+  mkdirSync(project)
+  const { moepp, model } = pack(scratch)
+  const npm = [process.execPath, npmProgram(), 'install', '--ignore-scripts', '--no-audit']
+  succeed([...npm, '--no-fund', '--loglevel=error', moepp, model], { cwd: project })
+  return project
+}
+
+try {
+  await compileTests()
+  for (const platform of platforms) report(`${platform}: the binary`, () => build(platform))
+  const built = platforms.filter(platform => existsSync(prebuildPath(platform)))
+  for (const platform of built) report(`${platform}: native tests`, () => nativeTests(platform))
+  for (const platform of built)
+    report(`${platform}: TypeScript tests`, () => typescriptTests(platform))
+  const model = join(root, 'models', 'books-7m')
+  const expected = succeed([process.execPath, 'dist/cli/main.js', ...GENERATE, '--model', model])
+  const project = install()
+  for (const platform of built)
+    report(`${platform}: the installed package`, () =>
+      installedPackage(platform, project, expected),
+    )
+} finally {
+  // A checkout has no binaries, which other tests rely on.
+  for (const platform of platforms)
+    for (const file of [prebuildPath(platform), `${prebuildPath(platform)}.sha256`])
+      rmSync(file, { force: true })
+  spawnSync('wineserver', ['-k'], { env: environment })
+  rmSync(scratch, { recursive: true, force: true, maxRetries: 3 })
+}
+console.log(`${counts.PASS} passed, ${counts.FAIL} failed, ${counts.SKIP} skipped`)
+process.exitCode = counts.FAIL > 0 ? 1 : 0
