@@ -57,9 +57,15 @@ export function snapshotPath({ folder }: Repository, commit: string, path: strin
 async function linkFile(blob: string, path: string): Promise<void> {
   await mkdir(dirname(path), { recursive: true })
   const temporary = `${path}.${randomUUID()}`
-  // Relative, so that the cache may be moved. A copy serves where links are not allowed (Windows).
-  await symlink(relative(dirname(path), blob), temporary).catch(() => copyFile(blob, temporary))
-  await rename(temporary, path)
+  try {
+    // Relative, so that the cache may be moved.
+    await symlink(relative(dirname(path), blob), temporary)
+    await rename(temporary, path)
+  } catch {
+    // Where links are not allowed (Windows), or not what they seem (Wine), a copy serves.
+    await copyFile(blob, temporary)
+    await rename(temporary, path)
+  }
 }
 
 /** One file of a commit, on its way to a blob. */
