@@ -62,7 +62,7 @@ async function linkFile(blob: string, path: string): Promise<void> {
     await symlink(relative(dirname(path), blob), temporary)
     await rename(temporary, path)
   } catch {
-    // Where links are not allowed (Windows), or not what they seem (Wine), a copy serves.
+    // A copy serves if links are not allowed (Windows), or cannot be followed (Wine).
     await copyFile(blob, temporary)
     await rename(temporary, path)
   }

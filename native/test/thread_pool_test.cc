@@ -177,7 +177,11 @@ MOEPP_TEST(thread_pool_scratch_is_aligned_and_apart) {
 }
 
 static void write_file(const std::filesystem::path& path, const char* text) {
-  std::filesystem::create_directories(path.parent_path());
+  std::filesystem::path folder;
+  for (const auto& part : path.parent_path()) {
+    folder /= part;
+    std::filesystem::create_directory(folder);
+  }
   std::ofstream(path, std::ios::binary) << text;
 }
 
