@@ -71,6 +71,7 @@ function succeed([command, ...args], options = {}) {
     encoding: 'utf8',
     timeout: 1000 * SECONDS,
     maxBuffer: 1e8,
+    stdio: ['ignore', 'pipe', 'pipe'],
     ...options,
   })
   if (ended.status === 0) return ended.stdout
