@@ -71,9 +71,9 @@ export function prebuildFolder(platform) {
   return join(root, 'build', platform === hostPlatform() ? 'prebuild' : `prebuild-${platform}`)
 }
 
-/** `prebuilds/linux-x64/moepp.glibc.node` */
-export function prebuildPath(platform) {
+/** `prebuilds/linux-x64/moepp.glibc.node` in a folder. */
+export function prebuildPath(platform, folder = root) {
   const [system, arch, libc] = platform.split('-')
   const tag = system === 'linux' ? `.${libc ?? 'glibc'}` : ''
-  return join(root, 'prebuilds', `${system}-${arch}`, `moepp${tag}.node`)
+  return join(folder, 'prebuilds', `${system}-${arch}`, `moepp${tag}.node`)
 }

@@ -2,19 +2,23 @@
 // It is built in a folder of its own, so that a developer's build stays what it is. The environment
 // is build-native.mjs's.
 //
-//   npm run prebuild [-- --platform=linux-arm64]     scripts/platforms.mjs has the names
+//   npm run prebuild [-- --platform=linux-arm64] [--out=FOLDER]
+//
+// scripts/platforms.mjs has the names. FOLDER gets the prebuilds/; it is the checkout otherwise.
 import { createHash } from 'node:crypto'
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { dirname, join, relative } from 'node:path'
+import { dirname, join, relative, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import prebuildify from 'prebuildify'
 import { root, run } from './build-native.mjs'
 import { hostPlatform, platformArgument, prebuildFolder, prebuildPath } from './platforms.mjs'
 
-const name = platformArgument(process.argv.slice(2))
+const args = process.argv.slice(2)
+const name = platformArgument(args)
+const out = resolve(args.find(arg => arg.startsWith('--out='))?.slice('--out='.length) ?? root)
 const [platform, arch, tag] = name.split('-')
 const folder = prebuildFolder(name)
-const product = prebuildPath(name)
+const product = prebuildPath(name, out)
 rmSync(product, { force: true })
 mkdirSync(folder, { recursive: true })
 
@@ -25,7 +29,7 @@ const options = {
   // The linker strips what is for another platform (cmake/platform.cmake).
   strip: name === hostPlatform(),
   cwd: folder,
-  out: root,
+  out,
   // Windows has no #! lines; prebuildify uses a shell there.
   nodeGyp: process.platform === 'win32' ? `"${process.execPath}" "${builder}"` : builder,
   platform,

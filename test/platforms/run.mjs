@@ -11,6 +11,7 @@
 // and from Debian qemu-user with libstdc++6-arm64-cross and libatomic1-arm64-cross, and wine.
 import { spawnSync } from 'node:child_process'
 import {
+  cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -36,6 +37,8 @@ import { LINK_TESTS, LONG_NATIVE_TESTS, TESTS } from './tests.mjs'
 const SECONDS = 1200
 const named = process.argv.slice(2)
 const platforms = named.length > 0 ? named : Object.keys(CROSS_PLATFORMS)
+/** Not the checkout's prebuilds/: other tests rely on there being none. */
+const out = join(root, 'build', 'platforms')
 const scratch = realpathSync(mkdtempSync(join(tmpdir(), 'moepp-platforms-')))
 const counts = { PASS: 0, SKIP: 0, FAIL: 0 }
 const environment = {
@@ -95,24 +98,29 @@ function runNode(platform, args, { env = {}, cwd = root } = {}) {
   if (runner[0] !== 'wine')
     return succeed([...runner, node, ...args], { cwd, env: { ...environment, ...env } })
   // Node on Windows does not take the pipes and files that Wine inherits. It takes cmd's.
-  const [script, out, errors] = ['node.cmd', 'out', 'errors'].map(name => join(scratch, name))
+  const [script, output, errors] = ['node.cmd', 'output', 'errors'].map(name => join(scratch, name))
   const drive = path => `Z:${path.replaceAll('/', '\\')}`
-  writeFileSync(script, `@"${drive(node)}" %* > "${drive(out)}" 2> "${drive(errors)}"\r\n`)
+  writeFileSync(script, `@"${drive(node)}" %* > "${drive(output)}" 2> "${drive(errors)}"\r\n`)
   const command = [...runner, 'cmd', '/c', drive(script), ...args]
   try {
     succeed(command, { cwd, env: { ...environment, ...env } })
   } catch (error) {
-    const said = [out, errors].filter(path => existsSync(path))
+    const said = [output, errors].filter(path => existsSync(path))
     const words = said.map(path => readFileSync(path, 'utf8')).join('')
     throw new Error(`${error.message}${words.slice(-4000)}`)
   }
-  return readFileSync(out, 'utf8')
+  return readFileSync(output, 'utf8')
 }
 
 function build(platform) {
-  rmSync(prebuildPath(platform), { force: true })
+  rmSync(prebuildPath(platform, out), { force: true })
   if (!hasCompiler()) throw new Skip('its compiler is not installed')
-  return succeed([process.execPath, 'scripts/prebuild.mjs', `--platform=${platform}`])
+  return succeed([
+    process.execPath,
+    'scripts/prebuild.mjs',
+    `--platform=${platform}`,
+    `--out=${out}`,
+  ])
     .trim()
     .split('\n')
     .at(-1)
@@ -139,7 +147,7 @@ function typescriptTests(platform) {
   const left = platform.startsWith('win32') ? LINK_TESTS : []
   for (const file of TESTS.filter(each => !left.includes(each))) {
     const text = runNode(platform, [compiled(join(root, file))], {
-      env: { MOEPP_BINDING: prebuildPath(platform) },
+      env: { MOEPP_BINDING: prebuildPath(platform, out) },
     })
     const totals = totalsOf(text)
     if (totals === undefined || totals.passed === 0) throw new Error(`${file}: no totals\n${text}`)
@@ -171,13 +179,15 @@ function install() {
   const { moepp, model } = pack(scratch)
   const npm = [process.execPath, npmProgram(), 'install', '--ignore-scripts', '--no-audit']
   succeed([...npm, '--no-fund', '--loglevel=error', moepp, model], { cwd: project })
+  const prebuilds = join('node_modules', 'moepp', 'prebuilds')
+  cpSync(join(out, 'prebuilds'), join(project, prebuilds), { recursive: true })
   return project
 }
 
 try {
   await compileTests()
   for (const platform of platforms) report(`${platform}: the binary`, () => build(platform))
-  const built = platforms.filter(platform => existsSync(prebuildPath(platform)))
+  const built = platforms.filter(platform => existsSync(prebuildPath(platform, out)))
   for (const platform of built) report(`${platform}: native tests`, () => nativeTests(platform))
   for (const platform of built)
     report(`${platform}: TypeScript tests`, () => typescriptTests(platform))
@@ -189,10 +199,6 @@ try {
       installedPackage(platform, project, expected),
     )
 } finally {
-  // A checkout has no binaries, which other tests rely on.
-  for (const platform of platforms)
-    for (const file of [prebuildPath(platform), `${prebuildPath(platform)}.sha256`])
-      rmSync(file, { force: true })
   spawnSync('wineserver', ['-k'], { env: environment })
   rmSync(scratch, { recursive: true, force: true, maxRetries: 3 })
 }
