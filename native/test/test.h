@@ -14,7 +14,7 @@ namespace moepp::test {
 #if defined(__SANITIZE_THREAD__)
 constexpr size_t kStride = 8;
 #elif defined(__SANITIZE_ADDRESS__)
-constexpr size_t kStride = 2;
+constexpr size_t kStride = 3;
 #else
 constexpr size_t kStride = 1;
 #endif
