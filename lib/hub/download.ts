@@ -1,7 +1,7 @@
 /** Files of a commit into the cache: fetched with ranges, hashed, and linked into the snapshot. */
 
 import { randomUUID } from 'node:crypto'
-import { copyFile, mkdir, rename, symlink } from 'node:fs/promises'
+import { copyFile, mkdir, rename, rm, symlink } from 'node:fs/promises'
 import { dirname, join, relative } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { show } from '../base/json.js'
@@ -62,7 +62,9 @@ async function linkFile(blob: string, path: string): Promise<void> {
     await symlink(relative(dirname(path), blob), temporary)
     await rename(temporary, path)
   } catch {
-    // A copy serves if links are not allowed (Windows), or cannot be followed (Wine).
+    // A copy serves if links are not allowed (Windows), or cannot be followed (Wine). It must not
+    // go through a link that was made.
+    await rm(temporary, { force: true })
     await copyFile(blob, temporary)
     await rename(temporary, path)
   }
