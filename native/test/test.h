@@ -14,7 +14,7 @@ namespace moepp::test {
 #if defined(__SANITIZE_THREAD__)
 constexpr size_t kStride = 8;
 #elif defined(__SANITIZE_ADDRESS__)
-constexpr size_t kStride = 3;
+constexpr size_t kStride = 5;
 #else
 constexpr size_t kStride = 1;
 #endif
@@ -24,7 +24,7 @@ constexpr size_t kCpuStride = 4;
 #else
 constexpr size_t kCpuStride = 1;
 #endif
-constexpr bool kFewCases = kStride >= 4, kRepeats = kStride == 1;
+constexpr bool kFewCases = kStride > 5, kRepeats = kStride == 1;
 
 struct Test {
   const char *name, *file;

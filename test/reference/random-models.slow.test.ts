@@ -88,8 +88,8 @@ const CORNERS: readonly Corner[] = [
 /** Rows of three blocks of quantised weights, and of two. */
 const WIDE = { ...SMALL, hidden_size: 272, intermediate_size: 140 }
 
-testRandomModels('model', 20, randomMoepp)
-testQuantised('model', 20, randomMoepp)
+testRandomModels('model', 12, randomMoepp)
+testQuantised('model', 12, randomMoepp)
 testQuantised('wide model', 3, seed => randomMoepp(seed, WIDE))
 testCorners('model', CORNERS, randomMoepp)
 
