@@ -83,6 +83,11 @@ MOEPP_TEST(weights_survive_random_references) {
   EXPECT(accepted > 100);
 }
 
+static std::string content_of(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
 MOEPP_TEST(weights_write_what_they_read) {
   const TemporaryFile file(1000);
   const std::string path = file.path() + ".out";
@@ -97,9 +102,8 @@ MOEPP_TEST(weights_write_what_they_read) {
                        {DType::kF32, DType::kBf16, DType::kF32}, {})
              .ok());
   EXPECT(!write_tensors(path, header, {}, {}, {}).ok());  // it exists
-  std::ifstream in(path, std::ios::binary), source(file.path(), std::ios::binary);
-  const std::string written((std::istreambuf_iterator<char>(in)), {}),
-      read((std::istreambuf_iterator<char>(source)), {});
+  const std::string written = content_of(path), read = content_of(file.path());
+  unlink(path.c_str());  // closed: Windows keeps what is open
   EXPECT(written.size() == 3 + 800 + 400 + 800);
   EXPECT(written.substr(3, 800) == read.substr(0, 800));
   for (int i = 0; i < 20; i++) {
@@ -111,7 +115,6 @@ MOEPP_TEST(weights_write_what_they_read) {
       EXPECT(half == f32_to_bf16(value));
     }
   }
-  unlink(path.c_str());
 }
 
 // The biases of q, k and v are one vector.

@@ -78,7 +78,8 @@ function succeed([command, ...args], options = {}) {
     ...options,
   })
   if (ended.status === 0) return ended.stdout
-  const words = `${ended.error ?? ''}${ended.stdout}${ended.stderr}`.slice(-4000)
+  const said = `${ended.error ?? ''}${ended.stdout}${ended.stderr}`
+  const words = said.replaceAll(/^ok .*\n/gm, '').slice(-4000)
   throw new Error(`${command} ${args.join(' ')}: ${ended.status ?? ended.signal}\n${words}`)
 }
 
