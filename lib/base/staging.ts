@@ -25,7 +25,10 @@ function siblingPrefix(target: string): string {
   return `.${basename(target)}.moepp-`
 }
 
-/** Removes what killed processes have left beside the target. */
+/**
+ * Removes what killed processes have left beside the target. Windows keeps a file that a program
+ * maps: a later use removes it.
+ */
 export async function removeStale(target: string): Promise<void> {
   const folder = dirname(target)
   const prefix = siblingPrefix(target)
@@ -37,7 +40,7 @@ export async function removeStale(target: string): Promise<void> {
     const path = join(folder, name)
     // Killed between the two renames of a swap: the old directory is the only whole one.
     if (role === 'old' && !(await exists(target))) await rename(path, target)
-    else await rm(path, { recursive: true, force: true })
+    else await rm(path, { recursive: true, force: true }).catch(() => {})
   }
 }
 

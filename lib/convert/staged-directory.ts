@@ -78,7 +78,8 @@ export class StagedDirectory {
       await rename(old, this.target)
       throw cannotWrite(`${this.target}: cannot be replaced`, cause)
     }
-    await rm(old, { recursive: true, force: true })
+    // Windows keeps the files that a program maps. The next use for the target removes them.
+    await rm(old, { recursive: true, force: true }).catch(() => {})
   }
 }
 

@@ -1,5 +1,8 @@
-/** Differences between systems' files: long paths, ends of lines, names that are devices. */
-import { cpSync, readFileSync, writeFileSync } from 'node:fs'
+/**
+ * Differences between systems' files: long paths, files in use, ends of lines, cases of letters,
+ * names that are devices.
+ */
+import { cpSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { isPlainFileName } from '../../lib/checkpoint/checkpoint.js'
@@ -17,6 +20,9 @@ async function textOf(directory: string): Promise<string> {
   return (await model.generate('The old man', OPTIONS)).text
 }
 
+const bytesOf = (folder: string) =>
+  readdirSync(folder).reduce((sum, name) => sum + statSync(join(folder, name)).size, 0)
+
 t.test('a model at the end of a path of more than 260 characters', async t => {
   const far = join(t.testdir(), ...FOLDERS)
   t.ok(far.length > 300)
@@ -33,6 +39,37 @@ t.test(
     t.match(await textOf(packed), /\S/)
   },
 )
+
+/** Windows refuses to replace a file that is mapped. */
+t.test('a checkpoint in use is replaced whole, or stays', async t => {
+  const folder = join(t.testdir(), 'packed')
+  await convertCheckpoint(books, folder, { dtype: 'int8' })
+  const before = await textOf(folder)
+  const bytes = bytesOf(folder)
+  await using model = await loadModel(folder, { threads: 1, isa: 'scalar' })
+  const refusal = await convertCheckpoint(books, folder, { dtype: 'int4', force: true }).then(
+    () => undefined,
+    error => error,
+  )
+  if (refusal !== undefined) {
+    t.equal(process.platform, 'win32', `${refusal}`)
+    t.equal(refusal.code, 'ERR_CANNOT_WRITE')
+    t.equal(await textOf(folder), before)
+  }
+  t.equal((await model.generate('The old man', OPTIONS)).text, before)
+  await model.close()
+  await convertCheckpoint(books, folder, { dtype: 'int4', force: true })
+  t.match(await textOf(folder), /\S/)
+  t.ok(bytesOf(folder) < bytes, 'int4')
+})
+
+t.test('a path in other letters, where the system takes it', async t => {
+  const folder = join(t.testdir(), 'Model')
+  cpSync(books, folder, { recursive: true })
+  const other = join(folder, '..', 'MODEL')
+  if (existsSync(other)) t.equal(await textOf(other), await textOf(books))
+  else await t.rejects(textOf(other), { code: 'ERR_NOT_FOUND' })
+})
 
 t.test('lines that end as on Windows', async t => {
   const folder = t.testdir()

@@ -1,5 +1,5 @@
-// moepp on the platforms that this machine can build for and emulate. Of each there are four parts:
-// the binary, its native tests, those TypeScript tests that start no process, and the packed
+// moepp on the platforms that this machine can build for and emulate. Each has five parts: the
+// binary, its native tests, those TypeScript tests that start no process, Ctrl-C, and the packed
 // package. Prints PASS, SKIP with the reason, or FAIL for each part.
 //
 //   npm run test:platforms [-- linux-arm64 win32-x64]
@@ -9,19 +9,23 @@
 //   npm ci --force --ignore-scripts --prefix test/platforms
 //
 // and from Debian qemu-user with libstdc++6-arm64-cross and libatomic1-arm64-cross, and wine.
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import {
   cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   realpathSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { root } from '../../scripts/build-native.mjs'
 import { npmProgram, pack } from '../../scripts/pack.mjs'
 import {
@@ -52,14 +56,14 @@ const environment = {
 
 class Skip extends Error {}
 
-function report(name, work) {
+async function report(name, work) {
   const start = performance.now()
   const say = (result, why = '') => {
     counts[result]++
     console.log(`${result} ${name}, ${((performance.now() - start) / 1000).toFixed(0)} s${why}`)
   }
   try {
-    const words = work()
+    const words = await work()
     say('PASS', words ? `; ${words}` : '')
   } catch (error) {
     say(error instanceof Skip ? 'SKIP' : 'FAIL', `: ${error.message}`)
@@ -91,18 +95,26 @@ function runnerOf(platform) {
   return runner
 }
 
-/** The output of a Node of the platform. */
-function runNode(platform, args, { env = {}, cwd = root } = {}) {
+const [output, errors] = ['output', 'errors'].map(name => join(scratch, name))
+const drive = path => `Z:${path.replaceAll('/', '\\')}`
+
+/** A command line of a Node of the platform. It prints to the files `output` and `errors`. */
+function nodeCommand(platform, args) {
   const { node } = CROSS_PLATFORMS[platform]
   if (node === undefined) throw new Skip('there is no Node for it here')
   const runner = runnerOf(platform)
   if (runner[0] !== 'wine')
-    return succeed([...runner, node, ...args], { cwd, env: { ...environment, ...env } })
+    return ['sh', '-c', `exec "$@" > ${output} 2> ${errors}`, 'sh', ...runner, node, ...args]
   // Node on Windows does not take the pipes and files that Wine inherits. It takes cmd's.
-  const [script, output, errors] = ['node.cmd', 'output', 'errors'].map(name => join(scratch, name))
-  const drive = path => `Z:${path.replaceAll('/', '\\')}`
-  writeFileSync(script, `@"${drive(node)}" %* > "${drive(output)}" 2> "${drive(errors)}"\r\n`)
-  const command = [...runner, 'cmd', '/c', drive(script), ...args]
+  const script = join(scratch, 'node.cmd')
+  const [to, errorsTo] = [output, errors].map(drive)
+  writeFileSync(script, `@"${drive(node)}" %* > "${to}" 2> "${errorsTo}"\r\n`)
+  return [...runner, 'cmd', '/c', drive(script), ...args]
+}
+
+/** The output of a Node of the platform. */
+function runNode(platform, args, { env = {}, cwd = root } = {}) {
+  const command = nodeCommand(platform, args)
   try {
     succeed(command, { cwd, env: { ...environment, ...env } })
   } catch (error) {
@@ -160,6 +172,37 @@ function typescriptTests(platform) {
   return `${files} files: ${passed} passed, ${skipped} skipped${without}`
 }
 
+/** The process of a Node whose arguments have this one. */
+function processOf(platform, argument) {
+  const node = basename(CROSS_PLATFORMS[platform].node)
+  const found = readdirSync('/proc').filter(pid => {
+    if (!/^\d+$/.test(pid) || !existsSync(`/proc/${pid}/cmdline`)) return false
+    const words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0')
+    return words.includes(argument) && words.some(word => /[^\\/]+$/.exec(word)?.[0] === node)
+  })
+  if (found.length !== 1) throw new Error(`${found.length} processes of ${node} with ${argument}`)
+  return Number(found[0])
+}
+
+/** Ctrl-C ends a text that does not end: what there is stays, and the exit code says it. */
+async function interrupt(platform) {
+  const endless = ['generate', '--ignore-eos', '--max-new-tokens', '2000', '--isa', 'scalar']
+  const model = ['--model', 'models/books-7m']
+  const [command, ...args] = nodeCommand(platform, ['dist/cli/main.js', ...endless, ...model])
+  rmSync(output, { force: true })
+  const env = { ...environment, MOEPP_BINDING: prebuildPath(platform, out) }
+  const child = spawn(command, args, { cwd: root, env, stdio: 'ignore', timeout: 1000 * SECONDS })
+  const ended = once(child, 'close')
+  while (child.exitCode === null && !(existsSync(output) && statSync(output).size > 0))
+    await sleep(100)
+  if (child.exitCode === null) process.kill(processOf(platform, '--ignore-eos'), 'SIGINT')
+  const [code] = await ended
+  const text = readFileSync(output, 'utf8')
+  if (code !== 130 || text.length < 2)
+    throw new Error(`code ${code}, ${text.length} letters\n${readFileSync(errors, 'utf8')}`)
+  return `after ${text.length} letters`
+}
+
 /** The installed package generates the text that the checkout's own build generates. */
 function installedPackage(platform, project, expected) {
   const cli = join(project, 'node_modules', 'moepp', 'dist', 'cli', 'main.js')
@@ -187,16 +230,18 @@ function install() {
 
 try {
   await compileTests()
-  for (const platform of platforms) report(`${platform}: the binary`, () => build(platform))
+  for (const platform of platforms) await report(`${platform}: the binary`, () => build(platform))
   const built = platforms.filter(platform => existsSync(prebuildPath(platform, out)))
-  for (const platform of built) report(`${platform}: native tests`, () => nativeTests(platform))
   for (const platform of built)
-    report(`${platform}: TypeScript tests`, () => typescriptTests(platform))
+    await report(`${platform}: native tests`, () => nativeTests(platform))
+  for (const platform of built)
+    await report(`${platform}: TypeScript tests`, () => typescriptTests(platform))
+  for (const platform of built) await report(`${platform}: Ctrl-C`, () => interrupt(platform))
   const model = join(root, 'models', 'books-7m')
   const expected = succeed([process.execPath, 'dist/cli/main.js', ...GENERATE, '--model', model])
   const project = install()
   for (const platform of built)
-    report(`${platform}: the installed package`, () =>
+    await report(`${platform}: the installed package`, () =>
       installedPackage(platform, project, expected),
     )
 } finally {
