@@ -87,6 +87,9 @@ class OpTest : public Arena {
   const cpu::Isa& isa() const { return *target_.isa; }
   // Large cases take the emulation too long.
   bool emulated() const { return on_gpu() && gpu::kAlone; }
+  // An emulated GPU under a sanitizer, which looks at accesses: tests of results alone are left
+  // out.
+  bool sanitized() const { return on_gpu() && !kRepeats; }
   // The cases of a long table for products or keys of that type.
   template <class Table>
   auto cases(const Table& table, DType dtype) const {

@@ -2,7 +2,7 @@
 // binary, its native tests, those TypeScript tests that start no process, Ctrl-C, and the packed
 // package. Prints PASS, SKIP with the reason, or FAIL for each part.
 //
-//   npm run test:platforms [-- linux-arm64 win32-x64]
+//   npm run test:platforms [-- linux-arm64 win32-x64] [--no-native=win32-x64]
 //
 // It wants a compiler and two Nodes, 570 MB:
 //
@@ -26,6 +26,7 @@ import {
 import { availableParallelism, tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { parseArgs } from 'node:util'
 import { root } from '../../scripts/build-native.mjs'
 import { npmProgram, pack } from '../../scripts/pack.mjs'
 import {
@@ -39,7 +40,10 @@ import { compiled, compileTests } from '../../scripts/typescript.mjs'
 import { LINK_TESTS, LONG_NATIVE_TESTS, TESTS } from './tests.mjs'
 
 const SECONDS = 1200
-const named = process.argv.slice(2)
+const { values, positionals: named } = parseArgs({
+  allowPositionals: true,
+  options: { 'no-native': { type: 'string' } },
+})
 const platforms = named.length > 0 ? named : Object.keys(CROSS_PLATFORMS)
 /** Not the checkout's prebuilds/: other tests rely on there being none. */
 const out = join(root, 'build', 'platforms')
@@ -140,6 +144,7 @@ function build(platform) {
 }
 
 function nativeTests(platform) {
+  if (platform === values['no-native']) throw new Skip('--no-native')
   const folder = join(prebuildFolder(platform), 'cmake')
   const jobs = String(availableParallelism())
   succeed(['cmake', '--build', folder, '--parallel', jobs, '--target', 'moepp-native'])

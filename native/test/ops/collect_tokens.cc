@@ -16,10 +16,10 @@ void dispatch_and_collect(const World& world) {
 
 MOEPP_OP_TEST(collect_tokens) {
   for (const RankCase& c : rank_cases()) {
-    if (kFewCases && on.on_gpu() && c.ranks != 3) continue;  // large ones take minutes
     for (const Spread spread : kSpreads) {
       for (const bool counted : {false, true}) {
         if (counted && !on.on_gpu()) continue;
+        if (takes_minutes(on, c, spread, counted)) continue;
         on.start(c.name() + ", spread " + std::to_string(static_cast<int>(spread)) +
                  (counted ? ", counted" : ""));
         const World world = make_world(on, c, Placement(c.ranks, c.ffn, spread), counted);

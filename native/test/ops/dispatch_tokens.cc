@@ -15,10 +15,10 @@ void dispatch(const World& world) {
 
 MOEPP_OP_TEST(dispatch_tokens) {
   for (const RankCase& c : rank_cases()) {
-    if (kFewCases && on.on_gpu() && c.ranks != 3) continue;  // large ones take minutes
     for (const Spread spread : kSpreads) {
       for (const bool counted : {false, true}) {
         if (counted && !on.on_gpu()) continue;
+        if (takes_minutes(on, c, spread, counted)) continue;
         const World world = make_world(on, c, Placement(c.ranks, c.ffn, spread), counted);
         for (const bool bf16 : {false, true}) {
           on.start(c.name() + ", spread " + std::to_string(static_cast<int>(spread)) +

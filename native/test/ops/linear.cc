@@ -169,6 +169,7 @@ MOEPP_OP_TEST(linear_op, 80, 90) {
 
 // A NaN and an infinity reach their own rows, and no other.
 MOEPP_OP_TEST(linear_keeps_rows_apart) {
+  if (on.sanitized()) return;
   for (const GemmKind& kind : kinds(on)) {
     for (const Case& c : {Case{3, 61, 75}, {8, 61, 75}, {29, 61, 75}}) {
       on.start(kind.name() + " " + c.name());

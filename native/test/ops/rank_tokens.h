@@ -9,6 +9,7 @@
 
 #include "arrays.h"
 #include "bench.h"
+#include "op_test.h"
 #include "ranks.h"
 
 namespace moepp::test {
@@ -37,6 +38,11 @@ struct RankCase {
                                          : "");
   }
 };
+
+// Sanitizers take minutes for many ranks: they see three, and every other combination.
+inline bool takes_minutes(const OpTest& on, const RankCase& c, Spread spread, bool counted) {
+  return on.sanitized() && (c.ranks != 3 || counted != (static_cast<int>(spread) % 2 == 1));
+}
 
 inline const std::vector<RankCase>& rank_cases() {
   static const std::vector<RankCase> cases = {
