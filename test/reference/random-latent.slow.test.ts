@@ -57,7 +57,7 @@ const wide = (family: LatentFamily) => ({
 for (const family of LATENT_FAMILIES) {
   const checkpoints: Checkpoints = (seed, config) => randomLatent(family, seed, config)
   testRandomModels(family, 4, checkpoints)
-  testQuantised(family, 3, seed => checkpoints(seed, narrow(family, seed)))
+  testQuantised(family, 6, seed => checkpoints(seed, narrow(family, seed)))
   testQuantised(`${family}, wide`, 3, seed => checkpoints(seed, wide(family)))
   testCorners(family, CORNERS, checkpoints)
 }
