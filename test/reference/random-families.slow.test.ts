@@ -40,7 +40,7 @@ for (const family of FAMILIES) {
   if (family === 'moepp' || isLatentFamily(family)) continue
   const checkpoints: Checkpoints = (seed, config) => randomOfFamily(family, seed, config)
   testRandomModels(family, 4, checkpoints)
-  testQuantised(family, 3, checkpoints)
+  testQuantised(family, 6, checkpoints)
   testQuantised(`${family}, wide`, 3, seed => checkpoints(seed, wide(family)))
   testCorners(family, CORNERS, checkpoints)
 }
