@@ -21,10 +21,15 @@ export const TESTS = [
 /** Those that follow symbolic links: Wine makes none that can be followed. */
 export const LINK_TESTS = ['test/generation/state.test.ts', 'test/hub/cache.test.ts']
 
-/** Native tests that take minutes under QEMU. Their small like run; under Wine all do. */
+/** Native tests that take long under QEMU. Their small like run there; under Wine all do. */
 export const LONG_NATIVE_TESTS = [
   'attention_of_large_steps',
   'attention_of_latents',
   'grouped_gemm_large',
   'linear_large',
+  'linear_stays_within_its_buffers',
+  'parallel_program_equals_one_process',
+  'route_top_k_of_every_kind',
+  'top_logits',
+  'weights_load_in_turns',
 ]
