@@ -21,6 +21,14 @@ export const TESTS = [
 /** Those that follow symbolic links: Wine makes none that can be followed. */
 export const LINK_TESTS = ['test/generation/state.test.ts', 'test/hub/cache.test.ts']
 
+/** Those of files alone: they are alike on all of Linux. */
+export const FILE_TESTS = [
+  'test/checkpoint/safetensors.test.ts',
+  'test/checkpoint/torch-bin.test.ts',
+  'test/hub/cache.test.ts',
+  'test/platforms/files.test.ts',
+]
+
 /** Native tests that take long under QEMU. Their small like run there; under Wine all do. */
 export const LONG_NATIVE_TESTS = [
   'attention_of_large_steps',
