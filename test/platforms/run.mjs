@@ -197,9 +197,9 @@ async function interrupt(platform) {
   const env = { ...environment, MOEPP_BINDING: prebuildPath(platform, out) }
   const child = spawn(command, args, { cwd: root, env, stdio: 'ignore', timeout: 1000 * SECONDS })
   const ended = once(child, 'close')
-  while (child.exitCode === null && !(existsSync(output) && statSync(output).size > 0))
-    await sleep(100)
-  if (child.exitCode === null) process.kill(processOf(platform, '--ignore-eos'), 'SIGINT')
+  const runs = () => child.exitCode === null && child.signalCode === null
+  while (runs() && !(existsSync(output) && statSync(output).size > 0)) await sleep(100)
+  if (runs()) process.kill(processOf(platform, '--ignore-eos'), 'SIGINT')
   const [code] = await ended
   const text = readFileSync(output, 'utf8')
   if (code !== 130 || text.length < 2)
